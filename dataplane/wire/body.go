@@ -1,0 +1,213 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/ugorji/go/codec"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Bodies are msgpack arrays (ugorji codec, toarray): the first field is the
+// body's version, new fields are only ever appended, and a reader skips what
+// it does not know.
+
+// Hop is one datanode of a pipeline.
+type Hop struct {
+	_struct struct{} `codec:",toarray"`
+	NodeID  string
+	Address string // host:port
+}
+
+// Mode says how a write session finds its replica.
+type Mode uint8
+
+// Modes of OpenWrite.
+const (
+	// ModeCreate makes a new replica of length 0.
+	ModeCreate Mode = 1
+	// ModeAppend reopens a sealed (or recovered) replica at PreviousGeneration
+	// under Generation; its length must be Offset.
+	ModeAppend Mode = 2
+	// ModeResume joins an open replica again after pipeline recovery: its bytes
+	// beyond Offset are cut, its generation becomes Generation.
+	ModeResume Mode = 3
+)
+
+// OpenWrite starts a write session on the connection.
+type OpenWrite struct {
+	_struct            struct{} `codec:",toarray"`
+	BodyVersion        uint8
+	ChunkID            []byte // 16
+	Generation         uint64
+	PreviousGeneration uint64 // ModeAppend, ModeResume
+	Mode               Mode
+	ChunkSize          int64 // most bytes the chunk may get
+	Offset             int64 // length at which writing goes on
+	SizeHint           int64 // bytes expected, to preallocate; 0 unknown
+	WindowBytes        int64 // window that the sender would like
+	Downstream         []Hop // the hops after this one, 0..HopsMax-1
+	ClientName         string
+}
+
+// HopStatus is the state of one hop, in an ack.
+type HopStatus struct {
+	_struct struct{} `codec:",toarray"`
+	NodeID  string
+	Code    uint8  // 0 ok, else a fault.Kind
+	Reason  string // for people; empty when ok
+	// Micros since this hop first saw the acked packet until it answered: the
+	// slow hop is the one whose own share is large.
+	Micros uint32
+}
+
+// OpenAck answers OpenWrite: the receiver's status first, then downstream's.
+type OpenAck struct {
+	_struct     struct{} `codec:",toarray"`
+	BodyVersion uint8
+	// Payload bytes that may be sent and not yet acked: the smallest window of
+	// all hops.
+	WindowBytes int64
+	Hops        []HopStatus
+}
+
+// Ack acknowledges all Data packets up to Seqno (the header's field too).
+type Ack struct {
+	_struct     struct{} `codec:",toarray"`
+	BodyVersion uint8
+	Seqno       uint64
+	Length      int64 // replica length covered
+	Hops        []HopStatus
+}
+
+// OpenRead asks for a range. The reply is rounded out to checksum blocks.
+type OpenRead struct {
+	_struct     struct{} `codec:",toarray"`
+	BodyVersion uint8
+	ChunkID     []byte
+	// 0: whatever the node has; else a lower replica generation is refused.
+	MinGeneration uint64
+	Offset        int64
+	Length        int64 // -1: to the end of what is visible
+}
+
+// ReadReply comes before the raw bytes: DataLength of them, from DataOffset.
+type ReadReply struct {
+	_struct       struct{} `codec:",toarray"`
+	BodyVersion   uint8
+	Status        Status
+	Generation    uint64
+	ReplicaLength int64 // visible bytes of the replica
+	DataOffset    int64 // multiple of the checksum block
+	DataLength    int64 // raw bytes that follow this packet
+	BlockBytes    int32 // span of one checksum
+	// One xxh3-64 for each block of the data, the last one perhaps partial:
+	// 8 bytes each, little endian. At most ReadBlocksMax.
+	Sums []byte
+}
+
+// ReadBlocksMax bounds the blocks of one read reply, so that its body stays
+// under BodyBytesMax: 4,096 blocks are 256 MiB of data. A longer read is
+// answered in part; the client asks again.
+const ReadBlocksMax = 4096
+
+// StatReplica asks for a replica's state.
+type StatReplica struct {
+	_struct     struct{} `codec:",toarray"`
+	BodyVersion uint8
+	ChunkID     []byte
+	// Also compute one xxh3-64 over the whole replica from its stored sums.
+	WithDigest bool
+}
+
+// StatReply answers StatReplica.
+type StatReply struct {
+	_struct     struct{} `codec:",toarray"`
+	BodyVersion uint8
+	Status      Status
+	Generation  uint64
+	Length      int64
+	State       uint8 // chunk.State
+	Digest      uint64
+}
+
+// Status is an error (or its absence) on the wire.
+type Status struct {
+	_struct struct{} `codec:",toarray"`
+	Code    uint8    // 0 ok, else a fault.Kind
+	NodeID  string
+	Chunk   string
+	Reason  string
+}
+
+// StatusOf turns an error into its wire form.
+func StatusOf(nodeID, chunkID string, err error) Status {
+	if err == nil {
+		return Status{}
+	}
+	kind := fault.KindOf(err)
+	if kind == 0 {
+		kind = fault.Internal
+	}
+	reason := err.Error()
+	if len(reason) > reasonBytesMax {
+		reason = reason[:reasonBytesMax]
+	}
+	return Status{Code: uint8(kind), NodeID: nodeID, Chunk: chunkID, Reason: reason}
+}
+
+// Err turns a status into an error; nil when ok.
+func (s Status) Err(op, address string) error {
+	if s.Code == 0 {
+		return nil
+	}
+	return &fault.Error{Kind: fault.Kind(s.Code), Op: op, Chunk: s.Chunk, Node: s.NodeID, Address: address, Reason: s.Reason}
+}
+
+const (
+	bodyVersion    = 1
+	reasonBytesMax = 1024
+)
+
+var msgpack = newHandle()
+
+func newHandle() *codec.MsgpackHandle {
+	h := &codec.MsgpackHandle{WriteExt: true}
+	h.MaxInitLen = 64
+	h.MaxDepth = 8
+	return h
+}
+
+// AppendPacket appends a whole packet with a msgpack body to b and returns it.
+// A body over BodyBytesMax is a bug of the caller's: fault.Internal.
+func AppendPacket(b []byte, h Header, body any) ([]byte, error) {
+	var encoded []byte
+	if err := codec.NewEncoderBytes(&encoded, msgpack).Encode(body); err != nil {
+		return b, &fault.Error{Kind: fault.Internal, Op: "encode packet body", Err: err}
+	}
+	if len(encoded) > BodyBytesMax {
+		return b, fault.New(fault.Internal, "encode packet body", "%T takes %d bytes, limit %d", body, len(encoded), BodyBytesMax)
+	}
+	h.Length = uint32(len(encoded))
+	start := len(b)
+	b = append(b, make([]byte, HeaderBytes)...)
+	b = append(b, encoded...)
+	PutHeader(b[start:], h)
+	Seal(b[start:])
+	return b, nil
+}
+
+// DecodeBody decodes a packet's payload into body, a pointer to one of the
+// structs above. The result shares no memory with payload. Error:
+// fault.Protocol.
+func DecodeBody(payload []byte, body any) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // the codec reports some hostile input this way
+			err = &fault.Error{Kind: fault.Protocol, Op: "decode packet body", Err: fmt.Errorf("%v", r)}
+		}
+	}()
+	if err := codec.NewDecoderBytes(payload, msgpack).Decode(body); err != nil {
+		return &fault.Error{Kind: fault.Protocol, Op: "decode packet body", Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+// Package wire is the binary protocol between clients and datanodes, and among
+// datanodes: the packet header, its checksum, and the bodies of each operation.
+// It only encodes and decodes: it owns no socket, no buffer pool and no
+// goroutine. The format is described in docs/format/wire.md.
+package wire
+
+import (
+	"encoding/binary"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+const (
+	// Magic opens every packet: "WwP1" in little-endian byte order.
+	Magic uint32 = 0x31507757
+	// Version is the protocol version that this code speaks.
+	Version uint8 = 1
+	// HeaderBytes is the size of a packet header.
+	HeaderBytes = 40
+	// PayloadBytesMax bounds the payload of one packet of any op: a header that
+	// claims more is refused before anything is allocated.
+	PayloadBytesMax = 1 << 20
+	// BodyBytesMax bounds a msgpack body (every op but Data and Record).
+	BodyBytesMax = 64 << 10
+	// HopsMax bounds the length of a pipeline.
+	HopsMax = 16
+	// PacketBytesDefault is the payload of a Data packet in a bulk transfer
+	// (tuning.md#packet).
+	PacketBytesDefault = 256 << 10
+)
+
+// Op says what a packet is.
+type Op uint8
+
+// Operations. Numbers are never reused.
+const (
+	OpOpenWrite Op = 1  // client or upstream → datanode: body OpenWrite
+	OpOpenAck   Op = 2  // datanode → upstream: body OpenAck
+	OpData      Op = 3  // upstream → datanode: chunk bytes at Offset
+	OpAck       Op = 4  // datanode → upstream: body Ack
+	OpOpenRead  Op = 5  // client → datanode: body OpenRead
+	OpReadReply Op = 6  // datanode → client: body ReadReply, then raw bytes
+	OpStat      Op = 7  // client → datanode: body StatReplica
+	OpStatReply Op = 8  // datanode → client: body StatReply
+	OpError     Op = 9  // datanode → peer: body Status; the connection closes after it
+	OpRecover   Op = 10 // recovering datanode → datanode: body RecoverReplica
+	OpRecovered Op = 11 // its answer: body RecoverReply
+	OpRecord    Op = 12 // client → head datanode: one record to append
+	OpRecordAck Op = 13 // datanode → client: body RecordAck
+	OpCopy      Op = 14 // client → datanode: body CopyRange
+	OpCopyReply Op = 15 // datanode → client: body CopyReply
+	opLast         = OpCopyReply
+)
+
+// Flags of a packet.
+type Flags uint16
+
+// Flags of OpData.
+const (
+	// FlagSync asks for fdatasync on every hop before the ack.
+	FlagSync Flags = 1 << 0
+	// FlagSeal ends the chunk: sync, seal, then ack. The connection is idle
+	// and reusable after that ack.
+	FlagSeal Flags = 1 << 1
+	// FlagClose ends the write session without sealing: the replica stays open.
+	FlagClose Flags = 1 << 2
+)
+
+// Header is the fixed part of a packet.
+type Header struct {
+	Op     Op
+	Flags  Flags
+	Length uint32 // payload bytes that follow, 0..PayloadBytesMax
+	Seqno  uint64 // number of the packet in its session, from 1; 0 outside one
+	Offset int64  // OpData: offset in the chunk of the payload's first byte
+	Sum    uint64 // xxh3-64, see Checksum
+}
+
+// Layout, little endian:
+//
+//	 0 magic u32 | 4 version u8 | 5 op u8 | 6 flags u16 | 8 sum u64 |
+//	16 length u32 | 20 reserved u32 (0) | 24 seqno u64 | 32 offset u64 | 40 payload
+//
+// sum is xxh3-64 of bytes 16..40+length, seeded with bytes 0..8, so it covers
+// every other byte of the packet.
+
+// PutHeader writes h without its sum into b[:HeaderBytes].
+func PutHeader(b []byte, h Header) {
+	_ = b[HeaderBytes-1]
+	binary.LittleEndian.PutUint32(b[0:], Magic)
+	b[4] = Version
+	b[5] = uint8(h.Op)
+	binary.LittleEndian.PutUint16(b[6:], uint16(h.Flags))
+	binary.LittleEndian.PutUint64(b[8:], h.Sum)
+	binary.LittleEndian.PutUint32(b[16:], h.Length)
+	binary.LittleEndian.PutUint32(b[20:], 0)
+	binary.LittleEndian.PutUint64(b[24:], h.Seqno)
+	binary.LittleEndian.PutUint64(b[32:], uint64(h.Offset))
+}
+
+// Checksum computes the sum of a whole packet (header and payload in one
+// piece), ignoring the sum that it carries.
+func Checksum(packet []byte) uint64 {
+	return xxh3.HashSeed(packet[16:], binary.LittleEndian.Uint64(packet))
+}
+
+// Seal writes the checksum into a whole packet whose header is in place.
+func Seal(packet []byte) {
+	binary.LittleEndian.PutUint64(packet[8:], Checksum(packet))
+}
+
+// Verify checks a whole packet against the sum it carries. Error:
+// fault.CorruptData.
+func Verify(packet []byte) error {
+	if got, want := Checksum(packet), binary.LittleEndian.Uint64(packet[8:]); got != want {
+		return fault.New(fault.CorruptData, "verify packet", "checksum is %016x, the packet says %016x", got, want)
+	}
+	return nil
+}
+
+// ParseHeader reads and checks the header in b[:HeaderBytes]; it does not
+// verify the sum, which covers the payload too. Errors: fault.Protocol for
+// foreign or impossible bytes, fault.Version for another version.
+func ParseHeader(b []byte) (Header, error) {
+	const op = "parse packet header"
+	_ = b[HeaderBytes-1]
+	if m := binary.LittleEndian.Uint32(b); m != Magic {
+		return Header{}, fault.New(fault.Protocol, op, "magic is %08x, want %08x: the peer does not speak the data protocol", m, Magic)
+	}
+	if b[4] != Version {
+		return Header{}, fault.New(fault.Version, op, "peer speaks version %d, this node speaks %d", b[4], Version)
+	}
+	h := Header{
+		Op:     Op(b[5]),
+		Flags:  Flags(binary.LittleEndian.Uint16(b[6:])),
+		Sum:    binary.LittleEndian.Uint64(b[8:]),
+		Length: binary.LittleEndian.Uint32(b[16:]),
+		Seqno:  binary.LittleEndian.Uint64(b[24:]),
+		Offset: int64(binary.LittleEndian.Uint64(b[32:])),
+	}
+	limit := uint32(BodyBytesMax)
+	if h.Op == OpData || h.Op == OpRecord {
+		limit = PayloadBytesMax
+	}
+	switch {
+	case h.Op == 0 || h.Op > opLast:
+		return Header{}, fault.New(fault.Protocol, op, "unknown op %d", h.Op)
+	case h.Length > limit:
+		return Header{}, fault.New(fault.Protocol, op, "payload of %d bytes, op %d allows %d", h.Length, h.Op, limit)
+	case binary.LittleEndian.Uint32(b[20:]) != 0:
+		return Header{}, fault.New(fault.Protocol, op, "reserved field is not 0")
+	case h.Offset < 0:
+		return Header{}, fault.New(fault.Protocol, op, "negative offset %d", h.Offset)
+	}
+	return h, nil
+}
