@@ -23,6 +23,154 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SafeModeAction int32
+
+const (
+	SafeModeAction_SAFE_MODE_ACTION_UNSPECIFIED SafeModeAction = 0
+	SafeModeAction_SAFE_MODE_ACTION_GET         SafeModeAction = 1
+	SafeModeAction_SAFE_MODE_ACTION_ENTER       SafeModeAction = 2
+	SafeModeAction_SAFE_MODE_ACTION_LEAVE       SafeModeAction = 3
+)
+
+// Enum value maps for SafeModeAction.
+var (
+	SafeModeAction_name = map[int32]string{
+		0: "SAFE_MODE_ACTION_UNSPECIFIED",
+		1: "SAFE_MODE_ACTION_GET",
+		2: "SAFE_MODE_ACTION_ENTER",
+		3: "SAFE_MODE_ACTION_LEAVE",
+	}
+	SafeModeAction_value = map[string]int32{
+		"SAFE_MODE_ACTION_UNSPECIFIED": 0,
+		"SAFE_MODE_ACTION_GET":         1,
+		"SAFE_MODE_ACTION_ENTER":       2,
+		"SAFE_MODE_ACTION_LEAVE":       3,
+	}
+)
+
+func (x SafeModeAction) Enum() *SafeModeAction {
+	p := new(SafeModeAction)
+	*p = x
+	return p
+}
+
+func (x SafeModeAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SafeModeAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_controlpb_namenode_proto_enumTypes[0].Descriptor()
+}
+
+func (SafeModeAction) Type() protoreflect.EnumType {
+	return &file_controlpb_namenode_proto_enumTypes[0]
+}
+
+func (x SafeModeAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SafeModeAction.Descriptor instead.
+func (SafeModeAction) EnumDescriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{0}
+}
+
+type SafeModeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        SafeModeAction         `protobuf:"varint,1,opt,name=action,proto3,enum=ww.control.v1.SafeModeAction" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SafeModeRequest) Reset() {
+	*x = SafeModeRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SafeModeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SafeModeRequest) ProtoMessage() {}
+
+func (x *SafeModeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SafeModeRequest.ProtoReflect.Descriptor instead.
+func (*SafeModeRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SafeModeRequest) GetAction() SafeModeAction {
+	if x != nil {
+		return x.Action
+	}
+	return SafeModeAction_SAFE_MODE_ACTION_UNSPECIFIED
+}
+
+type SafeModeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	On            bool                   `protobuf:"varint,1,opt,name=on,proto3" json:"on,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SafeModeResponse) Reset() {
+	*x = SafeModeResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SafeModeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SafeModeResponse) ProtoMessage() {}
+
+func (x *SafeModeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SafeModeResponse.ProtoReflect.Descriptor instead.
+func (*SafeModeResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SafeModeResponse) GetOn() bool {
+	if x != nil {
+		return x.On
+	}
+	return false
+}
+
+func (x *SafeModeResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type FileInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Last element of the path; empty for the root.
@@ -44,7 +192,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_controlpb_namenode_proto_msgTypes[0]
+	mi := &file_controlpb_namenode_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -56,7 +204,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[0]
+	mi := &file_controlpb_namenode_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -69,7 +217,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{0}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *FileInfo) GetName() string {
@@ -154,7 +302,7 @@ type MkdirRequest struct {
 
 func (x *MkdirRequest) Reset() {
 	*x = MkdirRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[1]
+	mi := &file_controlpb_namenode_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +314,7 @@ func (x *MkdirRequest) String() string {
 func (*MkdirRequest) ProtoMessage() {}
 
 func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[1]
+	mi := &file_controlpb_namenode_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +327,7 @@ func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirRequest.ProtoReflect.Descriptor instead.
 func (*MkdirRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MkdirRequest) GetHeader() *MutationHeader {
@@ -212,7 +360,7 @@ type MkdirResponse struct {
 
 func (x *MkdirResponse) Reset() {
 	*x = MkdirResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[2]
+	mi := &file_controlpb_namenode_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +372,7 @@ func (x *MkdirResponse) String() string {
 func (*MkdirResponse) ProtoMessage() {}
 
 func (x *MkdirResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[2]
+	mi := &file_controlpb_namenode_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +385,7 @@ func (x *MkdirResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirResponse.ProtoReflect.Descriptor instead.
 func (*MkdirResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MkdirResponse) GetInfo() *FileInfo {
@@ -264,14 +412,16 @@ type CreateRequest struct {
 	// Chunks to allocate in this call: 0..limits.
 	ChunkCount uint32 `protobuf:"varint,8,opt,name=chunk_count,json=chunkCount,proto3" json:"chunk_count,omitempty"`
 	// Node ids not to place on.
-	ExcludeNodes  []string `protobuf:"bytes,9,rep,name=exclude_nodes,json=excludeNodes,proto3" json:"exclude_nodes,omitempty"`
+	ExcludeNodes []string `protobuf:"bytes,9,rep,name=exclude_nodes,json=excludeNodes,proto3" json:"exclude_nodes,omitempty"`
+	// Who writes, for people: "host:pid".
+	ClientName    string `protobuf:"bytes,10,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[3]
+	mi := &file_controlpb_namenode_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +433,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[3]
+	mi := &file_controlpb_namenode_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +446,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{3}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateRequest) GetHeader() *MutationHeader {
@@ -362,6 +512,13 @@ func (x *CreateRequest) GetExcludeNodes() []string {
 	return nil
 }
 
+func (x *CreateRequest) GetClientName() string {
+	if x != nil {
+		return x.ClientName
+	}
+	return ""
+}
+
 type CreateResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Info          *FileInfo              `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
@@ -372,7 +529,7 @@ type CreateResponse struct {
 
 func (x *CreateResponse) Reset() {
 	*x = CreateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[4]
+	mi := &file_controlpb_namenode_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +541,7 @@ func (x *CreateResponse) String() string {
 func (*CreateResponse) ProtoMessage() {}
 
 func (x *CreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[4]
+	mi := &file_controlpb_namenode_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +554,7 @@ func (x *CreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateResponse.ProtoReflect.Descriptor instead.
 func (*CreateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{4}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateResponse) GetInfo() *FileInfo {
@@ -428,7 +585,7 @@ type ChunkCommit struct {
 
 func (x *ChunkCommit) Reset() {
 	*x = ChunkCommit{}
-	mi := &file_controlpb_namenode_proto_msgTypes[5]
+	mi := &file_controlpb_namenode_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +597,7 @@ func (x *ChunkCommit) String() string {
 func (*ChunkCommit) ProtoMessage() {}
 
 func (x *ChunkCommit) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[5]
+	mi := &file_controlpb_namenode_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +610,7 @@ func (x *ChunkCommit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkCommit.ProtoReflect.Descriptor instead.
 func (*ChunkCommit) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{5}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChunkCommit) GetChunkId() []byte {
@@ -489,17 +646,20 @@ type AddChunksRequest struct {
 	Header *MutationHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	FileId uint64                 `protobuf:"varint,2,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
 	// Index of the first chunk to add: equals the number the file has.
-	FirstIndex    uint32         `protobuf:"varint,3,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"`
-	Count         uint32         `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	Commits       []*ChunkCommit `protobuf:"bytes,5,rep,name=commits,proto3" json:"commits,omitempty"`
-	ExcludeNodes  []string       `protobuf:"bytes,6,rep,name=exclude_nodes,json=excludeNodes,proto3" json:"exclude_nodes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FirstIndex   uint32         `protobuf:"varint,3,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"`
+	Count        uint32         `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	Commits      []*ChunkCommit `protobuf:"bytes,5,rep,name=commits,proto3" json:"commits,omitempty"`
+	ExcludeNodes []string       `protobuf:"bytes,6,rep,name=exclude_nodes,json=excludeNodes,proto3" json:"exclude_nodes,omitempty"`
+	// Set: drop this open chunk of the file and allocate one other in its place
+	// (same index; count is 1, first_index that chunk's index).
+	ReplaceChunkId []byte `protobuf:"bytes,7,opt,name=replace_chunk_id,json=replaceChunkId,proto3" json:"replace_chunk_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AddChunksRequest) Reset() {
 	*x = AddChunksRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[6]
+	mi := &file_controlpb_namenode_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +671,7 @@ func (x *AddChunksRequest) String() string {
 func (*AddChunksRequest) ProtoMessage() {}
 
 func (x *AddChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[6]
+	mi := &file_controlpb_namenode_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +684,7 @@ func (x *AddChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddChunksRequest.ProtoReflect.Descriptor instead.
 func (*AddChunksRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{6}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AddChunksRequest) GetHeader() *MutationHeader {
@@ -569,6 +729,13 @@ func (x *AddChunksRequest) GetExcludeNodes() []string {
 	return nil
 }
 
+func (x *AddChunksRequest) GetReplaceChunkId() []byte {
+	if x != nil {
+		return x.ReplaceChunkId
+	}
+	return nil
+}
+
 type AddChunksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chunks        []*LocatedChunk        `protobuf:"bytes,1,rep,name=chunks,proto3" json:"chunks,omitempty"`
@@ -578,7 +745,7 @@ type AddChunksResponse struct {
 
 func (x *AddChunksResponse) Reset() {
 	*x = AddChunksResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	mi := &file_controlpb_namenode_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +757,7 @@ func (x *AddChunksResponse) String() string {
 func (*AddChunksResponse) ProtoMessage() {}
 
 func (x *AddChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	mi := &file_controlpb_namenode_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +770,7 @@ func (x *AddChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddChunksResponse.ProtoReflect.Descriptor instead.
 func (*AddChunksResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{7}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AddChunksResponse) GetChunks() []*LocatedChunk {
@@ -624,7 +791,7 @@ type CompleteRequest struct {
 
 func (x *CompleteRequest) Reset() {
 	*x = CompleteRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	mi := &file_controlpb_namenode_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +803,7 @@ func (x *CompleteRequest) String() string {
 func (*CompleteRequest) ProtoMessage() {}
 
 func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	mi := &file_controlpb_namenode_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +816,7 @@ func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteRequest.ProtoReflect.Descriptor instead.
 func (*CompleteRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{8}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CompleteRequest) GetHeader() *MutationHeader {
@@ -682,7 +849,7 @@ type CompleteResponse struct {
 
 func (x *CompleteResponse) Reset() {
 	*x = CompleteResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	mi := &file_controlpb_namenode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +861,7 @@ func (x *CompleteResponse) String() string {
 func (*CompleteResponse) ProtoMessage() {}
 
 func (x *CompleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	mi := &file_controlpb_namenode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +874,7 @@ func (x *CompleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteResponse.ProtoReflect.Descriptor instead.
 func (*CompleteResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{9}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CompleteResponse) GetInfo() *FileInfo {
@@ -727,7 +894,7 @@ type AbandonRequest struct {
 
 func (x *AbandonRequest) Reset() {
 	*x = AbandonRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	mi := &file_controlpb_namenode_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +906,7 @@ func (x *AbandonRequest) String() string {
 func (*AbandonRequest) ProtoMessage() {}
 
 func (x *AbandonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	mi := &file_controlpb_namenode_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +919,7 @@ func (x *AbandonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRequest.ProtoReflect.Descriptor instead.
 func (*AbandonRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{10}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AbandonRequest) GetHeader() *MutationHeader {
@@ -777,7 +944,7 @@ type AbandonResponse struct {
 
 func (x *AbandonResponse) Reset() {
 	*x = AbandonResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[11]
+	mi := &file_controlpb_namenode_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +956,7 @@ func (x *AbandonResponse) String() string {
 func (*AbandonResponse) ProtoMessage() {}
 
 func (x *AbandonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[11]
+	mi := &file_controlpb_namenode_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +969,7 @@ func (x *AbandonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonResponse.ProtoReflect.Descriptor instead.
 func (*AbandonResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{11}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{13}
 }
 
 type AppendRequest struct {
@@ -810,14 +977,16 @@ type AppendRequest struct {
 	Header *MutationHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Path   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// Take the lease over from a holder that is past its soft limit.
-	RecoverLease  bool `protobuf:"varint,3,opt,name=recover_lease,json=recoverLease,proto3" json:"recover_lease,omitempty"`
+	RecoverLease bool `protobuf:"varint,3,opt,name=recover_lease,json=recoverLease,proto3" json:"recover_lease,omitempty"`
+	// Who writes, for people: "host:pid".
+	ClientName    string `protobuf:"bytes,4,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppendRequest) Reset() {
 	*x = AppendRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[12]
+	mi := &file_controlpb_namenode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +998,7 @@ func (x *AppendRequest) String() string {
 func (*AppendRequest) ProtoMessage() {}
 
 func (x *AppendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[12]
+	mi := &file_controlpb_namenode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +1011,7 @@ func (x *AppendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRequest.ProtoReflect.Descriptor instead.
 func (*AppendRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{12}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AppendRequest) GetHeader() *MutationHeader {
@@ -866,6 +1035,13 @@ func (x *AppendRequest) GetRecoverLease() bool {
 	return false
 }
 
+func (x *AppendRequest) GetClientName() string {
+	if x != nil {
+		return x.ClientName
+	}
+	return ""
+}
+
 type AppendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Info  *FileInfo              `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
@@ -879,7 +1055,7 @@ type AppendResponse struct {
 
 func (x *AppendResponse) Reset() {
 	*x = AppendResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[13]
+	mi := &file_controlpb_namenode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1067,7 @@ func (x *AppendResponse) String() string {
 func (*AppendResponse) ProtoMessage() {}
 
 func (x *AppendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[13]
+	mi := &file_controlpb_namenode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1080,7 @@ func (x *AppendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
 func (*AppendResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{13}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AppendResponse) GetInfo() *FileInfo {
@@ -943,7 +1119,7 @@ type RecoverPipelineRequest struct {
 
 func (x *RecoverPipelineRequest) Reset() {
 	*x = RecoverPipelineRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[14]
+	mi := &file_controlpb_namenode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1131,7 @@ func (x *RecoverPipelineRequest) String() string {
 func (*RecoverPipelineRequest) ProtoMessage() {}
 
 func (x *RecoverPipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[14]
+	mi := &file_controlpb_namenode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1144,7 @@ func (x *RecoverPipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPipelineRequest.ProtoReflect.Descriptor instead.
 func (*RecoverPipelineRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{14}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RecoverPipelineRequest) GetHeader() *MutationHeader {
@@ -1018,7 +1194,7 @@ type RecoverPipelineResponse struct {
 
 func (x *RecoverPipelineResponse) Reset() {
 	*x = RecoverPipelineResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[15]
+	mi := &file_controlpb_namenode_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1206,7 @@ func (x *RecoverPipelineResponse) String() string {
 func (*RecoverPipelineResponse) ProtoMessage() {}
 
 func (x *RecoverPipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[15]
+	mi := &file_controlpb_namenode_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1219,7 @@ func (x *RecoverPipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPipelineResponse.ProtoReflect.Descriptor instead.
 func (*RecoverPipelineResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{15}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RecoverPipelineResponse) GetGeneration() uint64 {
@@ -1081,7 +1257,7 @@ type UpdatePipelineRequest struct {
 
 func (x *UpdatePipelineRequest) Reset() {
 	*x = UpdatePipelineRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[16]
+	mi := &file_controlpb_namenode_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1269,7 @@ func (x *UpdatePipelineRequest) String() string {
 func (*UpdatePipelineRequest) ProtoMessage() {}
 
 func (x *UpdatePipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[16]
+	mi := &file_controlpb_namenode_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1282,7 @@ func (x *UpdatePipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePipelineRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePipelineRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{16}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpdatePipelineRequest) GetHeader() *MutationHeader {
@@ -1159,7 +1335,7 @@ type UpdatePipelineResponse struct {
 
 func (x *UpdatePipelineResponse) Reset() {
 	*x = UpdatePipelineResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[17]
+	mi := &file_controlpb_namenode_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1347,7 @@ func (x *UpdatePipelineResponse) String() string {
 func (*UpdatePipelineResponse) ProtoMessage() {}
 
 func (x *UpdatePipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[17]
+	mi := &file_controlpb_namenode_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1360,7 @@ func (x *UpdatePipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePipelineResponse.ProtoReflect.Descriptor instead.
 func (*UpdatePipelineResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{17}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{19}
 }
 
 type RenameRequest struct {
@@ -1200,7 +1376,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[18]
+	mi := &file_controlpb_namenode_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1388,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[18]
+	mi := &file_controlpb_namenode_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1401,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{18}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RenameRequest) GetHeader() *MutationHeader {
@@ -1264,7 +1440,7 @@ type RenameResponse struct {
 
 func (x *RenameResponse) Reset() {
 	*x = RenameResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[19]
+	mi := &file_controlpb_namenode_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1452,7 @@ func (x *RenameResponse) String() string {
 func (*RenameResponse) ProtoMessage() {}
 
 func (x *RenameResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[19]
+	mi := &file_controlpb_namenode_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1465,7 @@ func (x *RenameResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameResponse.ProtoReflect.Descriptor instead.
 func (*RenameResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{19}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{21}
 }
 
 type RemoveRequest struct {
@@ -1303,7 +1479,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[20]
+	mi := &file_controlpb_namenode_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1491,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[20]
+	mi := &file_controlpb_namenode_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1504,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{20}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveRequest) GetHeader() *MutationHeader {
@@ -1363,7 +1539,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[21]
+	mi := &file_controlpb_namenode_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1551,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[21]
+	mi := &file_controlpb_namenode_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1564,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{21}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveResponse) GetFiles() uint64 {
@@ -1422,7 +1598,7 @@ type RecoverLeaseRequest struct {
 
 func (x *RecoverLeaseRequest) Reset() {
 	*x = RecoverLeaseRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[22]
+	mi := &file_controlpb_namenode_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1610,7 @@ func (x *RecoverLeaseRequest) String() string {
 func (*RecoverLeaseRequest) ProtoMessage() {}
 
 func (x *RecoverLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[22]
+	mi := &file_controlpb_namenode_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1623,7 @@ func (x *RecoverLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RecoverLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{22}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RecoverLeaseRequest) GetHeader() *MutationHeader {
@@ -1474,7 +1650,7 @@ type RecoverLeaseResponse struct {
 
 func (x *RecoverLeaseResponse) Reset() {
 	*x = RecoverLeaseResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[23]
+	mi := &file_controlpb_namenode_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1662,7 @@ func (x *RecoverLeaseResponse) String() string {
 func (*RecoverLeaseResponse) ProtoMessage() {}
 
 func (x *RecoverLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[23]
+	mi := &file_controlpb_namenode_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1675,7 @@ func (x *RecoverLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RecoverLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{23}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RecoverLeaseResponse) GetClosed() bool {
@@ -1520,7 +1696,7 @@ type TruncateRequest struct {
 
 func (x *TruncateRequest) Reset() {
 	*x = TruncateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[24]
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1708,7 @@ func (x *TruncateRequest) String() string {
 func (*TruncateRequest) ProtoMessage() {}
 
 func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[24]
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1721,7 @@ func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateRequest.ProtoReflect.Descriptor instead.
 func (*TruncateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{24}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TruncateRequest) GetHeader() *MutationHeader {
@@ -1580,7 +1756,7 @@ type TruncateResponse struct {
 
 func (x *TruncateResponse) Reset() {
 	*x = TruncateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[25]
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1768,7 @@ func (x *TruncateResponse) String() string {
 func (*TruncateResponse) ProtoMessage() {}
 
 func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[25]
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1781,7 @@ func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateResponse.ProtoReflect.Descriptor instead.
 func (*TruncateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{25}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TruncateResponse) GetInfo() *FileInfo {
@@ -1635,7 +1811,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1823,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1836,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListRequest) GetPath() string {
@@ -1694,7 +1870,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1882,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1895,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListResponse) GetEntries() []*FileInfo {
@@ -1745,7 +1921,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1933,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1946,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StatRequest) GetPath() string {
@@ -1792,7 +1968,7 @@ type StatResponse struct {
 
 func (x *StatResponse) Reset() {
 	*x = StatResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1980,7 @@ func (x *StatResponse) String() string {
 func (*StatResponse) ProtoMessage() {}
 
 func (x *StatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1993,7 @@ func (x *StatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResponse.ProtoReflect.Descriptor instead.
 func (*StatResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StatResponse) GetInfo() *FileInfo {
@@ -1855,7 +2031,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +2043,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2056,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LocateRequest) GetPath() string {
@@ -1921,7 +2097,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2109,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2122,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LocateResponse) GetInfo() *FileInfo {
@@ -1972,7 +2148,7 @@ type SummaryRequest struct {
 
 func (x *SummaryRequest) Reset() {
 	*x = SummaryRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2160,7 @@ func (x *SummaryRequest) String() string {
 func (*SummaryRequest) ProtoMessage() {}
 
 func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2173,7 @@ func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryRequest.ProtoReflect.Descriptor instead.
 func (*SummaryRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SummaryRequest) GetPath() string {
@@ -2021,7 +2197,7 @@ type SummaryResponse struct {
 
 func (x *SummaryResponse) Reset() {
 	*x = SummaryResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2209,7 @@ func (x *SummaryResponse) String() string {
 func (*SummaryResponse) ProtoMessage() {}
 
 func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2222,7 @@ func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryResponse.ProtoReflect.Descriptor instead.
 func (*SummaryResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SummaryResponse) GetFiles() uint64 {
@@ -2093,7 +2269,7 @@ type RenewLeasesRequest struct {
 
 func (x *RenewLeasesRequest) Reset() {
 	*x = RenewLeasesRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2281,7 @@ func (x *RenewLeasesRequest) String() string {
 func (*RenewLeasesRequest) ProtoMessage() {}
 
 func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2294,7 @@ func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RenewLeasesRequest) GetClientId() []byte {
@@ -2138,7 +2314,7 @@ type RenewLeasesResponse struct {
 
 func (x *RenewLeasesResponse) Reset() {
 	*x = RenewLeasesResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2326,7 @@ func (x *RenewLeasesResponse) String() string {
 func (*RenewLeasesResponse) ProtoMessage() {}
 
 func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2339,7 @@ func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RenewLeasesResponse) GetFileIds() []uint64 {
@@ -2185,7 +2361,7 @@ type ReportBadReplicaRequest struct {
 
 func (x *ReportBadReplicaRequest) Reset() {
 	*x = ReportBadReplicaRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2373,7 @@ func (x *ReportBadReplicaRequest) String() string {
 func (*ReportBadReplicaRequest) ProtoMessage() {}
 
 func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2386,7 @@ func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaRequest.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReportBadReplicaRequest) GetChunkId() []byte {
@@ -2249,7 +2425,7 @@ type ReportBadReplicaResponse struct {
 
 func (x *ReportBadReplicaResponse) Reset() {
 	*x = ReportBadReplicaResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2437,7 @@ func (x *ReportBadReplicaResponse) String() string {
 func (*ReportBadReplicaResponse) ProtoMessage() {}
 
 func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2450,7 @@ func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaResponse.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
 }
 
 type ClusterStatusRequest struct {
@@ -2285,7 +2461,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2473,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2486,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
 }
 
 type NodeStatus struct {
@@ -2332,7 +2508,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2520,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2533,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -2462,7 +2638,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2650,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2663,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -2606,7 +2782,12 @@ var File_controlpb_namenode_proto protoreflect.FileDescriptor
 
 const file_controlpb_namenode_proto_rawDesc = "" +
 	"\n" +
-	"\x18controlpb/namenode.proto\x12\rww.control.v1\x1a\x16controlpb/common.proto\"\xb0\x02\n" +
+	"\x18controlpb/namenode.proto\x12\rww.control.v1\x1a\x16controlpb/common.proto\"H\n" +
+	"\x0fSafeModeRequest\x125\n" +
+	"\x06action\x18\x01 \x01(\x0e2\x1d.ww.control.v1.SafeModeActionR\x06action\":\n" +
+	"\x10SafeModeResponse\x12\x0e\n" +
+	"\x02on\x18\x01 \x01(\bR\x02on\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb0\x02\n" +
 	"\bFileInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x1c\n" +
@@ -2625,7 +2806,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
 	"\aparents\x18\x03 \x01(\bR\aparents\"<\n" +
 	"\rMkdirResponse\x12+\n" +
-	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\"\xc9\x02\n" +
+	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\"\xea\x02\n" +
 	"\rCreateRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
@@ -2637,7 +2818,10 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x13visible_on_complete\x18\a \x01(\bR\x11visibleOnComplete\x12\x1f\n" +
 	"\vchunk_count\x18\b \x01(\rR\n" +
 	"chunkCount\x12#\n" +
-	"\rexclude_nodes\x18\t \x03(\tR\fexcludeNodes\"r\n" +
+	"\rexclude_nodes\x18\t \x03(\tR\fexcludeNodes\x12\x1f\n" +
+	"\vclient_name\x18\n" +
+	" \x01(\tR\n" +
+	"clientName\"r\n" +
 	"\x0eCreateResponse\x12+\n" +
 	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\x123\n" +
 	"\x06chunks\x18\x02 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\"{\n" +
@@ -2647,7 +2831,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x19\n" +
-	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"\xf4\x01\n" +
+	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"\x9e\x02\n" +
 	"\x10AddChunksRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x1f\n" +
@@ -2655,7 +2839,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"firstIndex\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\rR\x05count\x124\n" +
 	"\acommits\x18\x05 \x03(\v2\x1a.ww.control.v1.ChunkCommitR\acommits\x12#\n" +
-	"\rexclude_nodes\x18\x06 \x03(\tR\fexcludeNodes\"H\n" +
+	"\rexclude_nodes\x18\x06 \x03(\tR\fexcludeNodes\x12(\n" +
+	"\x10replace_chunk_id\x18\a \x01(\fR\x0ereplaceChunkId\"H\n" +
 	"\x11AddChunksResponse\x123\n" +
 	"\x06chunks\x18\x01 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\"\x97\x01\n" +
 	"\x0fCompleteRequest\x125\n" +
@@ -2667,11 +2852,13 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x0eAbandonRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\"\x11\n" +
-	"\x0fAbandonResponse\"\x7f\n" +
+	"\x0fAbandonResponse\"\xa0\x01\n" +
 	"\rAppendRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12#\n" +
-	"\rrecover_lease\x18\x03 \x01(\bR\frecoverLease\"\x9f\x01\n" +
+	"\rrecover_lease\x18\x03 \x01(\bR\frecoverLease\x12\x1f\n" +
+	"\vclient_name\x18\x04 \x01(\tR\n" +
+	"clientName\"\x9f\x01\n" +
 	"\x0eAppendResponse\x12+\n" +
 	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\x12/\n" +
 	"\x04last\x18\x02 \x01(\v2\x1b.ww.control.v1.LocatedChunkR\x04last\x12/\n" +
@@ -2803,7 +2990,12 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"open_files\x18\r \x01(\x04R\topenFiles\x12\x18\n" +
 	"\aversion\x18\x0e \x01(\tR\aversion\x12/\n" +
 	"\x13default_replication\x18\x0f \x01(\rR\x12defaultReplication\x12,\n" +
-	"\x12default_chunk_size\x18\x10 \x01(\x03R\x10defaultChunkSize2\xe2\v\n" +
+	"\x12default_chunk_size\x18\x10 \x01(\x03R\x10defaultChunkSize*\x84\x01\n" +
+	"\x0eSafeModeAction\x12 \n" +
+	"\x1cSAFE_MODE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SAFE_MODE_ACTION_GET\x10\x01\x12\x1a\n" +
+	"\x16SAFE_MODE_ACTION_ENTER\x10\x02\x12\x1a\n" +
+	"\x16SAFE_MODE_ACTION_LEAVE\x10\x032\xaf\f\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -2823,7 +3015,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\aSummary\x12\x1d.ww.control.v1.SummaryRequest\x1a\x1e.ww.control.v1.SummaryResponse\x12T\n" +
 	"\vRenewLeases\x12!.ww.control.v1.RenewLeasesRequest\x1a\".ww.control.v1.RenewLeasesResponse\x12c\n" +
 	"\x10ReportBadReplica\x12&.ww.control.v1.ReportBadReplicaRequest\x1a'.ww.control.v1.ReportBadReplicaResponse\x12Z\n" +
-	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
+	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponse\x12K\n" +
+	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
 var (
 	file_controlpb_namenode_proto_rawDescOnce sync.Once
@@ -2837,126 +3030,133 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 	return file_controlpb_namenode_proto_rawDescData
 }
 
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_controlpb_namenode_proto_goTypes = []any{
-	(*FileInfo)(nil),                 // 0: ww.control.v1.FileInfo
-	(*MkdirRequest)(nil),             // 1: ww.control.v1.MkdirRequest
-	(*MkdirResponse)(nil),            // 2: ww.control.v1.MkdirResponse
-	(*CreateRequest)(nil),            // 3: ww.control.v1.CreateRequest
-	(*CreateResponse)(nil),           // 4: ww.control.v1.CreateResponse
-	(*ChunkCommit)(nil),              // 5: ww.control.v1.ChunkCommit
-	(*AddChunksRequest)(nil),         // 6: ww.control.v1.AddChunksRequest
-	(*AddChunksResponse)(nil),        // 7: ww.control.v1.AddChunksResponse
-	(*CompleteRequest)(nil),          // 8: ww.control.v1.CompleteRequest
-	(*CompleteResponse)(nil),         // 9: ww.control.v1.CompleteResponse
-	(*AbandonRequest)(nil),           // 10: ww.control.v1.AbandonRequest
-	(*AbandonResponse)(nil),          // 11: ww.control.v1.AbandonResponse
-	(*AppendRequest)(nil),            // 12: ww.control.v1.AppendRequest
-	(*AppendResponse)(nil),           // 13: ww.control.v1.AppendResponse
-	(*RecoverPipelineRequest)(nil),   // 14: ww.control.v1.RecoverPipelineRequest
-	(*RecoverPipelineResponse)(nil),  // 15: ww.control.v1.RecoverPipelineResponse
-	(*UpdatePipelineRequest)(nil),    // 16: ww.control.v1.UpdatePipelineRequest
-	(*UpdatePipelineResponse)(nil),   // 17: ww.control.v1.UpdatePipelineResponse
-	(*RenameRequest)(nil),            // 18: ww.control.v1.RenameRequest
-	(*RenameResponse)(nil),           // 19: ww.control.v1.RenameResponse
-	(*RemoveRequest)(nil),            // 20: ww.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 21: ww.control.v1.RemoveResponse
-	(*RecoverLeaseRequest)(nil),      // 22: ww.control.v1.RecoverLeaseRequest
-	(*RecoverLeaseResponse)(nil),     // 23: ww.control.v1.RecoverLeaseResponse
-	(*TruncateRequest)(nil),          // 24: ww.control.v1.TruncateRequest
-	(*TruncateResponse)(nil),         // 25: ww.control.v1.TruncateResponse
-	(*ListRequest)(nil),              // 26: ww.control.v1.ListRequest
-	(*ListResponse)(nil),             // 27: ww.control.v1.ListResponse
-	(*StatRequest)(nil),              // 28: ww.control.v1.StatRequest
-	(*StatResponse)(nil),             // 29: ww.control.v1.StatResponse
-	(*LocateRequest)(nil),            // 30: ww.control.v1.LocateRequest
-	(*LocateResponse)(nil),           // 31: ww.control.v1.LocateResponse
-	(*SummaryRequest)(nil),           // 32: ww.control.v1.SummaryRequest
-	(*SummaryResponse)(nil),          // 33: ww.control.v1.SummaryResponse
-	(*RenewLeasesRequest)(nil),       // 34: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 35: ww.control.v1.RenewLeasesResponse
-	(*ReportBadReplicaRequest)(nil),  // 36: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 37: ww.control.v1.ReportBadReplicaResponse
-	(*ClusterStatusRequest)(nil),     // 38: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 39: ww.control.v1.NodeStatus
-	(*ClusterStatusResponse)(nil),    // 40: ww.control.v1.ClusterStatusResponse
-	(*MutationHeader)(nil),           // 41: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 42: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 43: ww.control.v1.Replica
+	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
+	(*SafeModeRequest)(nil),          // 1: ww.control.v1.SafeModeRequest
+	(*SafeModeResponse)(nil),         // 2: ww.control.v1.SafeModeResponse
+	(*FileInfo)(nil),                 // 3: ww.control.v1.FileInfo
+	(*MkdirRequest)(nil),             // 4: ww.control.v1.MkdirRequest
+	(*MkdirResponse)(nil),            // 5: ww.control.v1.MkdirResponse
+	(*CreateRequest)(nil),            // 6: ww.control.v1.CreateRequest
+	(*CreateResponse)(nil),           // 7: ww.control.v1.CreateResponse
+	(*ChunkCommit)(nil),              // 8: ww.control.v1.ChunkCommit
+	(*AddChunksRequest)(nil),         // 9: ww.control.v1.AddChunksRequest
+	(*AddChunksResponse)(nil),        // 10: ww.control.v1.AddChunksResponse
+	(*CompleteRequest)(nil),          // 11: ww.control.v1.CompleteRequest
+	(*CompleteResponse)(nil),         // 12: ww.control.v1.CompleteResponse
+	(*AbandonRequest)(nil),           // 13: ww.control.v1.AbandonRequest
+	(*AbandonResponse)(nil),          // 14: ww.control.v1.AbandonResponse
+	(*AppendRequest)(nil),            // 15: ww.control.v1.AppendRequest
+	(*AppendResponse)(nil),           // 16: ww.control.v1.AppendResponse
+	(*RecoverPipelineRequest)(nil),   // 17: ww.control.v1.RecoverPipelineRequest
+	(*RecoverPipelineResponse)(nil),  // 18: ww.control.v1.RecoverPipelineResponse
+	(*UpdatePipelineRequest)(nil),    // 19: ww.control.v1.UpdatePipelineRequest
+	(*UpdatePipelineResponse)(nil),   // 20: ww.control.v1.UpdatePipelineResponse
+	(*RenameRequest)(nil),            // 21: ww.control.v1.RenameRequest
+	(*RenameResponse)(nil),           // 22: ww.control.v1.RenameResponse
+	(*RemoveRequest)(nil),            // 23: ww.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 24: ww.control.v1.RemoveResponse
+	(*RecoverLeaseRequest)(nil),      // 25: ww.control.v1.RecoverLeaseRequest
+	(*RecoverLeaseResponse)(nil),     // 26: ww.control.v1.RecoverLeaseResponse
+	(*TruncateRequest)(nil),          // 27: ww.control.v1.TruncateRequest
+	(*TruncateResponse)(nil),         // 28: ww.control.v1.TruncateResponse
+	(*ListRequest)(nil),              // 29: ww.control.v1.ListRequest
+	(*ListResponse)(nil),             // 30: ww.control.v1.ListResponse
+	(*StatRequest)(nil),              // 31: ww.control.v1.StatRequest
+	(*StatResponse)(nil),             // 32: ww.control.v1.StatResponse
+	(*LocateRequest)(nil),            // 33: ww.control.v1.LocateRequest
+	(*LocateResponse)(nil),           // 34: ww.control.v1.LocateResponse
+	(*SummaryRequest)(nil),           // 35: ww.control.v1.SummaryRequest
+	(*SummaryResponse)(nil),          // 36: ww.control.v1.SummaryResponse
+	(*RenewLeasesRequest)(nil),       // 37: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 38: ww.control.v1.RenewLeasesResponse
+	(*ReportBadReplicaRequest)(nil),  // 39: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 40: ww.control.v1.ReportBadReplicaResponse
+	(*ClusterStatusRequest)(nil),     // 41: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 42: ww.control.v1.NodeStatus
+	(*ClusterStatusResponse)(nil),    // 43: ww.control.v1.ClusterStatusResponse
+	(*MutationHeader)(nil),           // 44: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 45: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 46: ww.control.v1.Replica
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
-	41, // 0: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
-	0,  // 1: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	41, // 2: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
-	0,  // 3: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	42, // 4: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	41, // 5: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 6: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	42, // 7: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	41, // 8: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 9: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	0,  // 10: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	41, // 11: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	41, // 12: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
-	0,  // 13: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	42, // 14: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	41, // 15: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	43, // 16: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	43, // 17: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	41, // 18: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	41, // 19: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	41, // 20: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	41, // 21: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	41, // 22: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
-	0,  // 23: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
-	0,  // 24: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
-	0,  // 25: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
-	0,  // 26: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	42, // 27: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	39, // 28: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	1,  // 29: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	3,  // 30: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	6,  // 31: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	8,  // 32: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	10, // 33: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	12, // 34: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	14, // 35: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	16, // 36: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	18, // 37: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	20, // 38: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	22, // 39: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	24, // 40: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	26, // 41: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	28, // 42: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	30, // 43: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	32, // 44: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	34, // 45: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	36, // 46: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	38, // 47: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	2,  // 48: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	4,  // 49: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	7,  // 50: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	9,  // 51: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	11, // 52: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	13, // 53: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	15, // 54: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	17, // 55: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	19, // 56: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	21, // 57: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	23, // 58: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	25, // 59: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	27, // 60: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	29, // 61: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	31, // 62: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	33, // 63: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	35, // 64: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	37, // 65: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	40, // 66: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	48, // [48:67] is the sub-list for method output_type
-	29, // [29:48] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
+	44, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	3,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
+	44, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	3,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
+	45, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	44, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	8,  // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	45, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	44, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	8,  // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	3,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
+	44, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	44, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	3,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
+	45, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	44, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	46, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	46, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	44, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	44, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	44, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	44, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	44, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	3,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
+	3,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
+	3,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
+	3,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
+	45, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	42, // 29: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	4,  // 30: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	6,  // 31: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	9,  // 32: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	11, // 33: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	13, // 34: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	15, // 35: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	17, // 36: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	19, // 37: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	21, // 38: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	23, // 39: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	25, // 40: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	27, // 41: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	29, // 42: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	31, // 43: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	33, // 44: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	35, // 45: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	37, // 46: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	39, // 47: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	41, // 48: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	1,  // 49: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	5,  // 50: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	7,  // 51: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	10, // 52: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	12, // 53: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	14, // 54: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	16, // 55: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	18, // 56: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	20, // 57: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	22, // 58: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	24, // 59: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	26, // 60: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	28, // 61: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	30, // 62: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	32, // 63: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	34, // 64: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	36, // 65: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	38, // 66: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	40, // 67: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	43, // 68: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	2,  // 69: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	50, // [50:70] is the sub-list for method output_type
+	30, // [30:50] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -2970,13 +3170,14 @@ func file_controlpb_namenode_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   41,
+			NumEnums:      1,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_controlpb_namenode_proto_goTypes,
 		DependencyIndexes: file_controlpb_namenode_proto_depIdxs,
+		EnumInfos:         file_controlpb_namenode_proto_enumTypes,
 		MessageInfos:      file_controlpb_namenode_proto_msgTypes,
 	}.Build()
 	File_controlpb_namenode_proto = out.File

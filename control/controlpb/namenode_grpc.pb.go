@@ -40,6 +40,7 @@ const (
 	Namenode_RenewLeases_FullMethodName      = "/ww.control.v1.Namenode/RenewLeases"
 	Namenode_ReportBadReplica_FullMethodName = "/ww.control.v1.Namenode/ReportBadReplica"
 	Namenode_ClusterStatus_FullMethodName    = "/ww.control.v1.Namenode/ClusterStatus"
+	Namenode_SafeMode_FullMethodName         = "/ww.control.v1.Namenode/SafeMode"
 )
 
 // NamenodeClient is the client API for Namenode service.
@@ -80,6 +81,8 @@ type NamenodeClient interface {
 	RenewLeases(ctx context.Context, in *RenewLeasesRequest, opts ...grpc.CallOption) (*RenewLeasesResponse, error)
 	ReportBadReplica(ctx context.Context, in *ReportBadReplicaRequest, opts ...grpc.CallOption) (*ReportBadReplicaResponse, error)
 	ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error)
+	// SafeMode asks for, or changes, the namenode's safe mode.
+	SafeMode(ctx context.Context, in *SafeModeRequest, opts ...grpc.CallOption) (*SafeModeResponse, error)
 }
 
 type namenodeClient struct {
@@ -280,6 +283,16 @@ func (c *namenodeClient) ClusterStatus(ctx context.Context, in *ClusterStatusReq
 	return out, nil
 }
 
+func (c *namenodeClient) SafeMode(ctx context.Context, in *SafeModeRequest, opts ...grpc.CallOption) (*SafeModeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SafeModeResponse)
+	err := c.cc.Invoke(ctx, Namenode_SafeMode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NamenodeServer is the server API for Namenode service.
 // All implementations must embed UnimplementedNamenodeServer
 // for forward compatibility.
@@ -318,6 +331,8 @@ type NamenodeServer interface {
 	RenewLeases(context.Context, *RenewLeasesRequest) (*RenewLeasesResponse, error)
 	ReportBadReplica(context.Context, *ReportBadReplicaRequest) (*ReportBadReplicaResponse, error)
 	ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error)
+	// SafeMode asks for, or changes, the namenode's safe mode.
+	SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error)
 	mustEmbedUnimplementedNamenodeServer()
 }
 
@@ -384,6 +399,9 @@ func (UnimplementedNamenodeServer) ReportBadReplica(context.Context, *ReportBadR
 }
 func (UnimplementedNamenodeServer) ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClusterStatus not implemented")
+}
+func (UnimplementedNamenodeServer) SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SafeMode not implemented")
 }
 func (UnimplementedNamenodeServer) mustEmbedUnimplementedNamenodeServer() {}
 func (UnimplementedNamenodeServer) testEmbeddedByValue()                  {}
@@ -748,6 +766,24 @@ func _Namenode_ClusterStatus_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_SafeMode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SafeModeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).SafeMode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_SafeMode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).SafeMode(ctx, req.(*SafeModeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Namenode_ServiceDesc is the grpc.ServiceDesc for Namenode service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -830,6 +866,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ClusterStatus",
 			Handler:    _Namenode_ClusterStatus_Handler,
+		},
+		{
+			MethodName: "SafeMode",
+			Handler:    _Namenode_SafeMode_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
