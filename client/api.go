@@ -1,0 +1,204 @@
+package client
+
+import (
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// FileInfo describes a file or directory.
+type FileInfo struct {
+	Path        string // absolute, cleaned
+	Name        string // last element; "/" has the name ""
+	FileID      uint64
+	Directory   bool
+	Length      int64 // committed bytes; an open file may have more, see FileReader.Size
+	ChunkSize   int64
+	Replication int
+	Created     time.Time
+	Modified    time.Time
+	Open        bool // a writer holds the file's lease
+	Children    int64
+	LeaseHolder string    // Stat of an open file: who writes it
+	LeaseSince  time.Time // Stat of an open file: since when
+}
+
+// FS is the file's io/fs view: mode 0444 for files and 0555 for directories.
+// Its Sys is the FileInfo.
+func (i FileInfo) FS() fs.FileInfo { return ioInfo{i} }
+
+// CreateOptions says how a new file is made.
+type CreateOptions struct {
+	// Overwrite replaces an existing file (never a directory).
+	Overwrite bool
+	// Parents creates missing parent directories.
+	Parents bool
+	// Replication is the number of copies; 0: the cluster's default.
+	Replication int
+	// ChunkSize in bytes, a multiple of 64 KiB up to 1 GiB; 0: the cluster's
+	// default.
+	ChunkSize int64
+	// VisibleOnComplete hides the file until Close succeeds; then it appears
+	// whole, in one step. Without it the file is visible at once and grows.
+	VisibleOnComplete bool
+}
+
+// AppendOptions says how a file is reopened at its end.
+type AppendOptions struct {
+	// RecoverLease takes the lease over from a holder that is past its soft
+	// limit.
+	RecoverLease bool
+}
+
+// StoreOptions says how Store makes its file. VisibleOnComplete is implied.
+type StoreOptions struct {
+	CreateOptions
+	// Progress hears, from several goroutines, how many more bytes all replicas
+	// of a pipeline acknowledged; negative when a chunk has to be sent again.
+	Progress func(bytes int64)
+}
+
+// FetchOptions says how Fetch reads.
+type FetchOptions struct {
+	// Progress hears, from several goroutines, how many more verified bytes
+	// reached the target.
+	Progress func(bytes int64)
+}
+
+// MkdirOptions says how a directory is made.
+type MkdirOptions struct {
+	// Parents creates missing parents and accepts an existing directory.
+	Parents bool
+}
+
+// RenameOptions says how a rename treats its target.
+type RenameOptions struct {
+	// Overwrite replaces an existing file at the target.
+	Overwrite bool
+}
+
+// RemoveOptions says what Remove may take.
+type RemoveOptions struct {
+	// Recursive removes a directory with everything in it.
+	Recursive bool
+}
+
+// Removed counts what a Remove took.
+type Removed struct {
+	Files       int64
+	Directories int64
+	Bytes       int64
+}
+
+// Replica says where one copy of a chunk is.
+type Replica struct {
+	NodeID  string
+	Address string // host:port
+}
+
+// ChunkLocation is one chunk of a file and where its copies are.
+type ChunkLocation struct {
+	ID         chunk.ID
+	Generation chunk.Generation
+	Index      int
+	Offset     int64 // first byte of the chunk in the file
+	Length     int64 // committed bytes
+	Open       bool  // a pipeline may be writing it
+	Replicas   []Replica
+}
+
+// Summary counts a subtree.
+type Summary struct {
+	Files       int64
+	Directories int64
+	Bytes       int64
+	StoredBytes int64 // bytes times each file's replication
+	Chunks      int64
+}
+
+// NodeStatus is a datanode as the namenode sees it.
+type NodeStatus struct {
+	NodeID           string
+	Address          string
+	Live             bool
+	CapacityBytes    int64
+	FreeBytes        int64
+	UsedBytes        int64
+	Replicas         int64
+	ActiveWrites     int
+	ActiveReads      int
+	LastHeartbeatAge time.Duration
+	Version          string
+}
+
+// ClusterStatus is the state of the whole cluster.
+type ClusterStatus struct {
+	ClusterID             string
+	Epoch                 uint64
+	Txid                  uint64
+	SafeMode              bool
+	SafeModeReason        string
+	Nodes                 []NodeStatus
+	Files                 int64
+	Directories           int64
+	Chunks                int64
+	UnderReplicatedChunks int64
+	MissingChunks         int64
+	CorruptReplicas       int64
+	OpenFiles             int64
+	Version               string
+	DefaultReplication    int
+	DefaultChunkSize      int64
+	Namenode              string // address that answered
+}
+
+// SafeModeAction is what to do with safe mode.
+type SafeModeAction int
+
+// Actions of SafeMode.
+const (
+	SafeModeGet SafeModeAction = iota
+	SafeModeEnter
+	SafeModeLeave
+)
+
+// SafeModeState is the namenode's safe mode and why.
+type SafeModeState struct {
+	On     bool
+	Reason string
+}
+
+// fileInfo turns the proto's info about the entry at p into ours.
+func fileInfo(p string, in *controlpb.FileInfo) FileInfo {
+	return FileInfo{
+		Path: p, Name: in.GetName(), FileID: in.GetFileId(), Directory: in.GetDirectory(),
+		Length: in.GetLength(), ChunkSize: in.GetChunkSize(), Replication: int(in.GetReplication()),
+		Created: time.UnixMilli(in.GetCreatedUnixMs()), Modified: time.UnixMilli(in.GetModifiedUnixMs()),
+		Open: in.GetOpen(), Children: int64(in.GetChildren()),
+	}
+}
+
+func childPath(directory, name string) string { return path.Join(directory, name) }
+
+// ioInfo is the io/fs view of a FileInfo.
+type ioInfo struct{ i FileInfo }
+
+func (v ioInfo) Name() string {
+	if v.i.Name == "" {
+		return "."
+	}
+	return v.i.Name
+}
+func (v ioInfo) Size() int64        { return v.i.Length }
+func (v ioInfo) ModTime() time.Time { return v.i.Modified }
+func (v ioInfo) IsDir() bool        { return v.i.Directory }
+func (v ioInfo) Sys() any           { return v.i }
+func (v ioInfo) Mode() fs.FileMode {
+	if v.i.Directory {
+		return fs.ModeDir | 0o555
+	}
+	return 0o444
+}

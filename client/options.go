@@ -1,0 +1,50 @@
+package client
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/clock"
+)
+
+// Options configures a Client. Zero values mean the default that each field
+// names.
+type Options struct {
+	// Namenodes lists host:port of every namenode, active or standby. The client
+	// finds the active one and remembers it. At least one is needed.
+	Namenodes []string
+	// Retry decides about failed calls; nil: RetryByName(RetryExponential).
+	Retry RetryPolicy
+	// FirstContact bounds the time spent on reaching any namenode at all before
+	// one has ever answered, so that a wrong address fails soon. Default 5 s.
+	FirstContact time.Duration
+	// CallTimeout bounds one attempt of a namenode call. Default 15 s.
+	CallTimeout time.Duration
+	// DataTimeout bounds the silence of a datanode that owes an answer. It has
+	// to exceed the datanodes' own timeouts, so that a pipeline can name the hop
+	// that failed. Default 30 s.
+	DataTimeout time.Duration
+	// DialTimeout bounds connecting to a datanode. Default 3 s.
+	DialTimeout time.Duration
+	// ParallelChunks is how many chunks one Store or Fetch moves at once.
+	// Default 4, at most ParallelChunksMax.
+	ParallelChunks int
+	// PacketBytes is the payload of a full Data packet, a multiple of
+	// chunk.ChecksumBlockBytes. Default wire.PacketBytesDefault.
+	PacketBytes int
+	// WindowBytes bounds the sent and not acknowledged bytes of one chunk; the
+	// datanodes may grant less. Default 8 MiB.
+	WindowBytes int64
+	// ReadaheadBytes bounds what one FileReader fetches ahead of sequential
+	// Reads. Default 4 MiB; negative: no reading ahead.
+	ReadaheadBytes int64
+	// LeaseRenewal is the time between two lease renewals. Default 15 s.
+	LeaseRenewal time.Duration
+	// Name says who this is, to people: "host:pid" by default.
+	Name string
+	// Logger gets warnings (failed replicas, corrupt data, lost leases). nil:
+	// nothing is logged.
+	Logger *slog.Logger
+	// Clock is the seam for time; nil: the system's.
+	Clock clock.Clock
+}
