@@ -1,0 +1,85 @@
+# Whispering Woods. Needs Go and make, nothing else; `make race` also needs a C
+# compiler. `make help` lists the targets.
+
+GO      ?= go
+TOOLS   := $(abspath .tools)
+STAMPS  := $(TOOLS)/installed
+
+# Tools are built from source at exactly these versions, into .tools/.
+BUF                := github.com/bufbuild/buf/cmd/buf@v1.75.0
+PROTOC_GEN_GO      := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+GOLANGCI_LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Durations of one fuzz target, and rounds of the kill suite.
+FUZZTIME ?= 30s
+ROUNDS   ?= 50
+# Benchmarks to run, as a regular expression.
+BENCH    ?= .
+
+# The programs and their tests need no C; only the race detector does.
+export CGO_ENABLED ?= 0
+BUILD := $(GO) build -buildvcs=false -trimpath
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race bench lint fmt check generate generate-check fuzz kill tools clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+build: ## build ww and wwbench into bin/
+	$(BUILD) -o bin/ ./cmd/...
+
+demo: build ## a small cluster stores, fetches, appends and deletes real files (half a minute)
+	@$(GO) run -buildvcs=false ./internal/e2e/demo -ww bin/ww
+
+test: ## all unit tests, and end-to-end tests with real processes
+	$(GO) test -timeout 15m ./...
+
+race: ## unit tests under the race detector, and the end-to-end tests on a racy-checked ww
+	CGO_ENABLED=1 E2E_RACE=1 $(GO) test -race -short -timeout 20m ./...
+
+bench: ## Go benchmarks of all packages; BENCH=regexp selects
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+check: lint generate-check ## what a reviewer's machine checks first: format, vet, lint, generated code
+	@test -z "$$(gofmt -l $$(find . -name '*.go' -not -path './.*'))" || { echo 'not gofmt-clean; run make fmt:'; gofmt -l $$(find . -name '*.go' -not -path './.*'); exit 1; }
+
+lint: $(STAMPS)/golangci-lint ## go vet, golangci-lint and the project's own rules (internal/lint)
+	$(GO) vet ./...
+	$(TOOLS)/golangci-lint run ./...
+	$(GO) test ./internal/lint
+
+fmt: ## format all Go files
+	gofmt -w $$(find . -name '*.go' -not -path './.*')
+
+generate: $(STAMPS)/buf $(STAMPS)/protoc-gen-go $(STAMPS)/protoc-gen-go-grpc ## rebuild control/controlpb from the .proto files
+	cd control && $(TOOLS)/buf lint && $(TOOLS)/buf generate
+
+generate-check: ## fail unless the committed code is what `make generate` writes
+	@sh .ci/generate-check
+
+fuzz: ## run every fuzz target for FUZZTIME (default 30s each)
+	@FUZZTIME=$(FUZZTIME) GO='$(GO)' sh .ci/fuzz
+
+kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random moments
+	E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -v -timeout 120m -run 'TestKill' ./internal/e2e
+
+tools: $(STAMPS)/buf $(STAMPS)/protoc-gen-go $(STAMPS)/protoc-gen-go-grpc $(STAMPS)/golangci-lint ## build all tools into .tools/
+
+clean: ## remove what was built, but not the tools
+	rm -rf bin tmp coverage.* *.test *.pprof *.prof
+
+# A stamp holds the version that is installed; another version installs again.
+define tool
+$(STAMPS)/$(1): $(if $(filter $(2),$(shell cat $(STAMPS)/$(1) 2>/dev/null)),,force)
+	@mkdir -p $(STAMPS)
+	GOFLAGS= GOBIN=$(TOOLS) $(GO) install -trimpath $(2)
+	@echo '$(2)' > $$@
+endef
+$(eval $(call tool,buf,$(BUF)))
+$(eval $(call tool,protoc-gen-go,$(PROTOC_GEN_GO)))
+$(eval $(call tool,protoc-gen-go-grpc,$(PROTOC_GEN_GO_GRPC)))
+$(eval $(call tool,golangci-lint,$(GOLANGCI_LINT)))
+.PHONY: force
+force:

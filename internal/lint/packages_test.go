@@ -1,0 +1,125 @@
+package lint
+
+import (
+	"go/ast"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestPackageDocs: each package says what it provides, what it owns and what it
+// does not do, in one place.
+func TestPackageDocs(t *testing.T) {
+	for _, p := range load(t).packages {
+		var name string
+		var docs []string
+		onlyTests := true
+		for _, f := range p.files {
+			if f.test {
+				continue
+			}
+			onlyTests, name = false, f.syntax.Name.Name
+			if f.syntax.Doc != nil && !f.generated {
+				docs = append(docs, f.path)
+				text := f.syntax.Doc.Text()
+				if !strings.HasPrefix(text, "Package "+name+" ") && !(name == "main" && strings.HasPrefix(text, "Command ")) {
+					t.Errorf("%s: the package comment begins with %q, want \"Package %s …\" (or \"Command …\" for a program)", f.path, firstLine(text), name)
+				}
+			}
+		}
+		switch {
+		case onlyTests:
+			t.Errorf("%s: only tests: add a doc.go that says what they hold", p.path)
+		case len(docs) == 0:
+			t.Errorf("%s: package %s has no package comment", p.path, name)
+		case len(docs) > 1:
+			t.Errorf("%s: package %s has %d package comments (%s): keep one", p.path, name, len(docs), strings.Join(docs, ", "))
+		}
+	}
+}
+
+func firstLine(s string) string { first, _, _ := strings.Cut(s, "\n"); return first }
+
+// TestPackageNames: a package is named by what it gives.
+func TestPackageNames(t *testing.T) {
+	empty := map[string]bool{
+		"util": true, "utils": true, "common": true, "helper": true, "helpers": true, "misc": true,
+		"types": true, "base": true, "shared": true, "lib": true, "tools": true, "stuff": true,
+	}
+	for _, p := range load(t).packages {
+		if empty[path.Base(p.path)] {
+			t.Errorf("%s: the name says nothing about what the package gives", p.path)
+		}
+		for _, f := range p.files {
+			if name := strings.TrimSuffix(f.syntax.Name.Name, "_test"); empty[name] {
+				t.Errorf("%s: package name %q says nothing about what the package gives", f.path, name)
+			}
+		}
+	}
+}
+
+// TestTopLevel: a new entry at the root is a decision.
+func TestTopLevel(t *testing.T) {
+	allowed := map[string]bool{
+		".ci": true, ".git": true, ".gitignore": true, ".golangci.yml": true, ".tools": true,
+		"CHANGELOG.md": true, "LICENSE": true, "Makefile": true, "README.md": true, "go.mod": true, "go.sum": true, "tuning.md": true,
+		"actor": true, "bench": true, "bin": true, "client": true, "cmd": true, "control": true, "dataplane": true,
+		"deploy": true, "disk": true, "docs": true, "internal": true, "tmp": true,
+	}
+	tree := load(t)
+	entries, err := os.ReadDir(tree.root)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if !allowed[e.Name()] && !ignoredFile(e.Name()) {
+			t.Errorf("%s: new entry at the root of the repository: put it below an existing one, or list it here", e.Name())
+		}
+	}
+}
+
+// TestFuzzCorpus: every fuzz target has a committed corpus, so that plain
+// `go test` runs the inputs that once mattered.
+func TestFuzzCorpus(t *testing.T) {
+	tree := load(t)
+	tree.handWritten(func(p *goPackage, f *goFile) {
+		for _, d := range f.syntax.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || !f.test || !strings.HasPrefix(fn.Name.Name, "Fuzz") {
+				continue
+			}
+			directory := filepath.Join(tree.root, filepath.FromSlash(p.path), "testdata", "fuzz", fn.Name.Name)
+			if entries, _ := os.ReadDir(directory); len(entries) == 0 {
+				t.Errorf("%s: %s has no corpus in testdata/fuzz/%s", tree.at(fn.Pos()), fn.Name.Name, fn.Name.Name)
+			}
+		}
+	})
+}
+
+// TestGoroutinesAreWatched: a package that starts goroutines proves with goleak
+// that it also ends them.
+func TestGoroutinesAreWatched(t *testing.T) {
+	for _, p := range load(t).packages {
+		var started string
+		watched := false
+		for _, f := range p.files {
+			for _, spec := range f.syntax.Imports {
+				watched = watched || f.test && spec.Path.Value == `"go.uber.org/goleak"`
+			}
+			if f.test || f.generated || f.syntax.Name.Name == "main" {
+				continue
+			}
+			ast.Inspect(f.syntax, func(n ast.Node) bool {
+				if _, ok := n.(*ast.GoStmt); ok && started == "" {
+					started = f.path
+				}
+				return true
+			})
+		}
+		if started != "" && !watched && !within(p.path, "internal/e2e") {
+			t.Errorf("%s: starts goroutines (%s), but no test of the package uses goleak", p.path, started)
+		}
+	}
+}
