@@ -1,0 +1,128 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// OS is the file system of the machine. Its zero value is ready.
+type OS struct{}
+
+var _ FS = OS{}
+
+// OpenFile is os.OpenFile.
+func (OS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
+	f, err := os.OpenFile(path, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{File: f, fd: int(f.Fd())}, nil
+}
+
+// MkdirAll is os.MkdirAll.
+func (OS) MkdirAll(path string, perm fs.FileMode) error { return os.MkdirAll(path, perm) }
+
+// Rename is rename(2).
+func (OS) Rename(source, target string) error { return os.Rename(source, target) }
+
+// Remove is os.Remove.
+func (OS) Remove(path string) error { return os.Remove(path) }
+
+// ReadDir is os.ReadDir.
+func (OS) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
+
+// Stat is os.Stat.
+func (OS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+
+// SyncDir is fsync(2) of the directory.
+func (OS) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
+}
+
+// StatFS is statfs(2).
+func (OS) StatFS(path string) (Space, error) {
+	var s unix.Statfs_t
+	err := retry(func() error { return unix.Statfs(path, &s) })
+	if err != nil {
+		return Space{}, &fs.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return Space{Capacity: int64(s.Blocks) * s.Bsize, Free: int64(s.Bavail) * s.Bsize}, nil
+}
+
+// Lock is flock(2), exclusive, without waiting.
+func (OS) Lock(path string) (io.Closer, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	if err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
+	}
+	return f, nil
+}
+
+// osFile adds to os.File the calls that package os lacks. fd stays valid until
+// Close, which the caller keeps apart from every other call.
+type osFile struct {
+	*os.File
+	fd int
+}
+
+func (f *osFile) Datasync() error {
+	for {
+		err := unix.Fdatasync(f.fd)
+		if err == nil {
+			return nil
+		}
+		if err != syscall.EINTR {
+			return f.fail("fdatasync", err)
+		}
+	}
+}
+
+func (f *osFile) Preallocate(offset, length int64) error {
+	err := retry(func() error { return unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, offset, length) })
+	if err == nil || err == syscall.EOPNOTSUPP || err == syscall.ENOSYS {
+		return nil
+	}
+	return f.fail("fallocate", err)
+}
+
+func (f *osFile) SyncRange(offset, length int64) error {
+	for {
+		err := unix.SyncFileRange(f.fd, offset, length, unix.SYNC_FILE_RANGE_WRITE)
+		switch err {
+		case nil, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL:
+			return nil // not supported here: it is only a hint
+		case syscall.EINTR:
+		default:
+			return f.fail("sync_file_range", err)
+		}
+	}
+}
+
+func (f *osFile) OSFile() *os.File { return f.File }
+
+func (f *osFile) fail(op string, err error) error {
+	return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+}
+
+// retry repeats a system call that a signal interrupted.
+func retry(call func() error) error {
+	for {
+		if err := call(); err != syscall.EINTR {
+			return err
+		}
+	}
+}
