@@ -1,0 +1,119 @@
+package bufpool
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/invariants"
+)
+
+func TestClassesFitAHeaderAndAPowerOfTwo(t *testing.T) {
+	p := New()
+	for _, c := range []struct{ n, capacity int }{
+		{0, 4<<10 + 64}, {1, 4<<10 + 64}, {4<<10 + 40, 4<<10 + 64}, {4<<10 + 65, 8<<10 + 64},
+		{256<<10 + 40, 256<<10 + 64}, {1<<20 + 64, 1<<20 + 64},
+	} {
+		b := p.Get(c.n)
+		require.Len(t, b.Bytes(), c.n)
+		require.Equal(t, c.capacity, cap(b.Bytes()), "n=%d", c.n)
+		b.Release()
+	}
+	require.Zero(t, p.Outstanding())
+	require.Zero(t, p.OutstandingBytes())
+}
+
+func TestClassBytes(t *testing.T) {
+	for n, want := range map[int]int{0: 4096, 1: 4096, 4096: 4096, 4097: 8192, 200_000: 262144, 262144: 262144, 1 << 20: 1 << 20} {
+		require.Equal(t, want, ClassBytes(n), "n=%d", n)
+	}
+}
+
+func TestAnOversizeBufferWorksAndIsNotPooled(t *testing.T) {
+	p := New()
+	b := p.Get(3 << 20)
+	require.Len(t, b.Bytes(), 3<<20)
+	require.EqualValues(t, 1, p.Oversize())
+	b.Release()
+	require.Zero(t, p.Outstanding())
+}
+
+func TestTheLastReleaseReturnsTheBuffer(t *testing.T) {
+	p := New()
+	b := p.Get(100)
+	b.Retain()
+	b.Retain()
+	require.EqualValues(t, 1, p.Outstanding())
+	b.Release()
+	b.Release()
+	require.EqualValues(t, 1, p.Outstanding())
+	require.Len(t, b.Bytes(), 100)
+	b.Release()
+	require.Zero(t, p.Outstanding())
+}
+
+func TestMisuseIsCaught(t *testing.T) {
+	if !invariants.Enabled {
+		t.Skip("needs -race or -tags invariants")
+	}
+	p := New()
+	b := p.Get(100)
+	content := b.Bytes()
+	b.Release()
+	for i := range content {
+		require.EqualValues(t, poison, content[i])
+	}
+	require.Panics(t, func() { b.Release() })
+	require.Panics(t, func() { b.Retain() })
+	require.Panics(t, func() { b.Bytes() })
+}
+
+// The library would switch to buffers of twice the size once it has calibrated
+// itself; a class never lets it.
+func TestCapacityStaysAfterManyPuts(t *testing.T) {
+	p := New()
+	for range 100_000 {
+		b := p.Get(4 << 10)
+		if cap(b.Bytes()) != 4<<10+HeadroomBytes {
+			t.Fatalf("capacity became %d", cap(b.Bytes()))
+		}
+		b.Release()
+	}
+}
+
+func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	if invariants.Enabled {
+		t.Skip("wrappers are not reused under invariants")
+	}
+	p := New()
+	p.Get(1000).Release()
+	require.Less(t, testing.AllocsPerRun(1000, func() { p.Get(1000).Release() }), 0.1)
+}
+
+func TestConcurrentFanOut(t *testing.T) {
+	p := New()
+	var holders sync.WaitGroup
+	for range 200 {
+		b := p.Get(8 << 10)
+		for i := range b.Bytes() {
+			b.Bytes()[i] = 7
+		}
+		for range 3 {
+			b.Retain()
+			holders.Go(func() {
+				for _, v := range b.Bytes() {
+					if v != 7 {
+						t.Error("a held buffer changed")
+						break
+					}
+				}
+				b.Release()
+			})
+		}
+		b.Release()
+	}
+	holders.Wait()
+	require.Zero(t, p.Outstanding())
+	require.Zero(t, p.OutstandingBytes())
+}
