@@ -1,0 +1,190 @@
+package editlog
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Options configures Dial.
+type Options struct {
+	// Addresses of the log servers, host:port of their gRPC servers.
+	Addresses []string
+	Logger    *slog.Logger // nil = none
+	Clock     clock.Clock  // nil = the system's
+}
+
+// Log is a connection to the log servers. Safe for concurrent use.
+type Log struct {
+	logger  *slog.Logger
+	clock   clock.Clock
+	servers []server
+}
+
+// server is one log server.
+type server struct {
+	address string
+	conn    *grpc.ClientConn
+	client  controlpb.EditLogClient
+}
+
+// Grant is what AcquireEpoch gave.
+type Grant struct {
+	// Epoch makes the caller the only accepted writer until a higher one is
+	// acquired.
+	Epoch uint64
+	// LastTxid is the last one in the log; no older epoch can add to it.
+	LastTxid uint64
+	// Address of the leader that granted it.
+	Address string
+}
+
+// Batch is a run of committed records.
+type Batch struct {
+	// FirstTxid is the txid of Records[0]; the others follow without a gap.
+	FirstTxid uint64
+	// Records may be kept. Empty in a heartbeat of a following Tail.
+	Records [][]byte
+	// LastTxid was the log's last committed one when the server sent this.
+	LastTxid uint64
+}
+
+// Dial prepares connections to the log servers and returns at once; nothing is
+// sent. Errors: fault.Invalid for a bad address.
+func Dial(o Options) (*Log, error) {
+	addresses, err := rpc.CheckAddresses(o.Addresses)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{logger: o.Logger, clock: o.Clock}
+	if l.logger == nil {
+		l.logger = slog.New(slog.DiscardHandler)
+	}
+	if l.clock == nil {
+		l.clock = clock.Real{}
+	}
+	for _, address := range addresses {
+		conn, err := rpc.Dial(address)
+		if err != nil {
+			_ = l.Close()
+			return nil, err
+		}
+		l.servers = append(l.servers, server{address: address, conn: conn, client: controlpb.NewEditLogClient(conn)})
+	}
+	return l, nil
+}
+
+// Close ends every connection; running calls and Writers fail.
+func (l *Log) Close() error {
+	var first error
+	for _, s := range l.servers {
+		if err := s.conn.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Status asks every log server and returns the answers in the order of the
+// addresses; an error stands in LogStatusResponse.error.
+func (l *Log) Status(ctx context.Context) []*controlpb.LogStatusResponse {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	out := make([]*controlpb.LogStatusResponse, len(l.servers))
+	var group sync.WaitGroup
+	for i, s := range l.servers {
+		group.Go(func() {
+			status, err := s.client.LogStatus(ctx, &controlpb.LogStatusRequest{})
+			if err != nil {
+				status = &controlpb.LogStatusResponse{Error: rpc.FromStatus(err, "log status", s.address).Error()}
+			}
+			out[i] = status
+		})
+	}
+	group.Wait()
+	return out
+}
+
+// leader finds the log server that leads and is ready, asking again and again
+// until ctx ends. Errors: fault.Unavailable with what each server said.
+func (l *Log) leader(ctx context.Context, op string) (server, error) {
+	pause := searchPause
+	for {
+		statuses := l.Status(ctx)
+		for i, status := range statuses {
+			if status.Leader && status.Ready {
+				return l.servers[i], nil
+			}
+		}
+		if err := l.sleep(ctx, pause); err != nil {
+			return server{}, l.noLeader(op, statuses, err)
+		}
+		pause = min(2*pause, searchPauseMax)
+	}
+}
+
+// noLeader says why no server was good enough.
+func (l *Log) noLeader(op string, statuses []*controlpb.LogStatusResponse, cause error) error {
+	reason := "no log server leads"
+	for i, status := range statuses {
+		said := status.Error
+		switch {
+		case said != "":
+		case status.Leader:
+			said = "leads but is not ready"
+		case status.LeaderAddress != "":
+			said = "follows " + status.LeaderAddress
+		default:
+			said = "knows no leader"
+		}
+		reason += "; " + l.servers[i].address + ": " + said
+	}
+	return &fault.Error{Kind: fault.Unavailable, Op: op, Reason: reason, Err: cause}
+}
+
+// sleep waits for d or the end of ctx.
+func (l *Log) sleep(ctx context.Context, d time.Duration) error {
+	timer := l.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// AcquireEpoch makes the caller the log's only accepted writer: every batch of
+// a lower epoch is refused from then on. holder names the caller for people.
+// It looks for the leader until ctx ends. After an error the epoch may have
+// been taken all the same; asking again takes a higher one. Errors:
+// fault.Unavailable, fault.Disk, fault.NoSpace, fault.Invalid.
+func (l *Log) AcquireEpoch(ctx context.Context, holder string) (Grant, error) {
+	const op = "acquire epoch"
+	for {
+		s, err := l.leader(ctx, op)
+		if err != nil {
+			return Grant{}, err
+		}
+		response, err := s.client.AcquireEpoch(ctx, &controlpb.AcquireEpochRequest{Holder: holder})
+		if err == nil {
+			return Grant{Epoch: response.Epoch, LastTxid: response.LastTxid, Address: s.address}, nil
+		}
+		err = rpc.FromStatus(err, op, s.address)
+		if fault.ClassOf(err) != fault.Retryable || ctx.Err() != nil {
+			return Grant{}, err
+		}
+		l.logger.Warn("acquire epoch failed, looking for the leader again", "err", err)
+		if l.sleep(ctx, searchPause) != nil {
+			return Grant{}, err
+		}
+	}
+}
