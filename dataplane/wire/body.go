@@ -165,7 +165,10 @@ func (s Status) Err(op, address string) error {
 }
 
 const (
-	bodyVersion    = 1
+	// BodyVersion is the version of every body that this code writes. A reader
+	// takes 0 for 1, and reads the fields it knows of a higher one.
+	BodyVersion = 1
+
 	reasonBytesMax = 1024
 )
 
@@ -181,18 +184,38 @@ func newHandle() *codec.MsgpackHandle {
 // AppendPacket appends a whole packet with a msgpack body to b and returns it.
 // A body over BodyBytesMax is a bug of the caller's: fault.Internal.
 func AppendPacket(b []byte, h Header, body any) ([]byte, error) {
-	var encoded []byte
-	if err := codec.NewEncoderBytes(&encoded, msgpack).Encode(body); err != nil {
+	return NewEncoder().AppendPacket(b, h, body)
+}
+
+// Encoder appends packets without allocating in steady state. Not for
+// concurrent use.
+type Encoder struct {
+	codec   *codec.Encoder
+	scratch []byte
+}
+
+// NewEncoder returns an encoder.
+func NewEncoder() *Encoder {
+	return &Encoder{codec: codec.NewEncoderBytes(nil, msgpack)}
+}
+
+// AppendPacket is like the function of this name. Pass body as a pointer to
+// keep it from being copied to the heap.
+func (e *Encoder) AppendPacket(b []byte, h Header, body any) ([]byte, error) {
+	e.scratch = e.scratch[:0]
+	e.codec.ResetBytes(&e.scratch)
+	if err := e.codec.Encode(body); err != nil {
 		return b, &fault.Error{Kind: fault.Internal, Op: "encode packet body", Err: err}
 	}
-	if len(encoded) > BodyBytesMax {
-		return b, fault.New(fault.Internal, "encode packet body", "%T takes %d bytes, limit %d", body, len(encoded), BodyBytesMax)
+	if len(e.scratch) > BodyBytesMax {
+		return b, fault.New(fault.Internal, "encode packet body", "%T takes %d bytes, limit %d", body, len(e.scratch), BodyBytesMax)
 	}
-	h.Length = uint32(len(encoded))
+	h.Length = uint32(len(e.scratch))
 	start := len(b)
-	b = append(b, make([]byte, HeaderBytes)...)
-	b = append(b, encoded...)
-	PutHeader(b[start:], h)
+	var header [HeaderBytes]byte
+	PutHeader(header[:], h)
+	b = append(b, header[:]...)
+	b = append(b, e.scratch...)
 	Seal(b[start:])
 	return b, nil
 }

@@ -1,0 +1,164 @@
+package dataplane
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Limits bound everything that a Server holds. A zero field means its default.
+//
+// Memory of the buffers that peers can make a server hold:
+//
+//	windows          WindowBudgetBytes                        128 MiB
+//	request parsing  ConnectionsMax * RequestBytesMax          32 MiB at worst
+//	queued requests  inside the line above: a queued request keeps its bytes
+//	loop buffers     Loops * ReadBufferBytes                   0.5 MiB on 2 cores
+//	replies          ConnectionsMax * OutboundBytesMax, only towards peers that
+//	                 do not read their acks; they are cut off above it
+type Limits struct {
+	// Loops is the number of event loops; default NumCPU, at least 2.
+	Loops int
+	// ReadBufferBytes of each loop; default 256 KiB (design.md §11).
+	ReadBufferBytes int
+
+	// ConnectionsMax bounds open connections; default 4096. A further one is
+	// closed at once and counted.
+	ConnectionsMax int
+	// SessionsMax bounds write sessions; default 1024.
+	SessionsMax int
+	// RequestBytesMax bounds the body of a request (every op but Data); default
+	// 8 KiB. A full pipeline of 16 hops with long names takes less than 6 KiB.
+	RequestBytesMax int
+	// PendingRequestsMax bounds the requests that wait on one connection behind
+	// a running one; default 16.
+	PendingRequestsMax int
+	// OutboundBytesMax bounds the small replies (acks, stats, errors) that wait
+	// in a connection because its peer does not read; default 256 KiB.
+	OutboundBytesMax int
+
+	// WindowBytes is the largest window of one session; default 8 MiB.
+	WindowBytes int64
+	// WindowBudgetBytes bounds the sum of granted windows; default 128 MiB.
+	WindowBudgetBytes int64
+
+	// Senders bounds concurrent sendfile calls, which may wait for the disk;
+	// default 64.
+	Senders int
+	// ReadsMax bounds running reads, each a goroutine; default 1024.
+	ReadsMax int
+	// SendPieceBytes is the most that one sendfile call takes; default 1 MiB.
+	SendPieceBytes int
+
+	// IdleTimeout closes a connection without session or request; default 2 min.
+	IdleTimeout time.Duration
+	// SessionIdleTimeout ends a write session whose upstream sends nothing while
+	// nothing is in flight; default 10 min. An empty Data packet keeps it alive.
+	SessionIdleTimeout time.Duration
+	// ReceiveTimeout is how long half a packet may stay half; default 30 s.
+	ReceiveTimeout time.Duration
+	// StepTimeout is how long the local disk, or the last hop, may take for one
+	// step (open, write, sync, ack); default 10 s. A hop waits for its downstream
+	// longer by StepSlack for each hop after it, so that the neighbour of the
+	// hop that hangs is the first to notice, and names it.
+	StepTimeout time.Duration
+	// StepSlack: see StepTimeout; default 2 s.
+	StepSlack time.Duration
+	// DialTimeout to a downstream neighbour; default 3 s.
+	DialTimeout time.Duration
+	// SendTimeout is how long a reader may take nothing before its connection is
+	// closed; default 30 s.
+	SendTimeout time.Duration
+	// LingerTimeout is how long a refused connection is drained, so that the
+	// peer sees the reason before the end; default 1 s.
+	LingerTimeout time.Duration
+	// TickInterval is how often timeouts are looked at; default 100 ms.
+	TickInterval time.Duration
+
+	// PeerConnectionsMax bounds idle connections kept to one downstream peer;
+	// default 32.
+	PeerConnectionsMax int
+	// PeerIdleTimeout is how long they are kept; default 20 s. It must stay
+	// below IdleTimeout of the peers.
+	PeerIdleTimeout time.Duration
+}
+
+const (
+	// windowMin is the smallest window granted: one packet of a bulk transfer,
+	// which is also what a sender may send before its OpenAck.
+	windowMin = wire.EarlyBytesMax
+	// lingerBytesMax bounds what is read and dropped on a refused connection.
+	lingerBytesMax = 64 << 20
+)
+
+func defaultTo[T int | int64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// withDefaults fills the zero fields and checks the arithmetic. Error:
+// fault.Invalid.
+func (l Limits) withDefaults() (Limits, error) {
+	defaultTo(&l.Loops, max(2, runtime.NumCPU()))
+	defaultTo(&l.ReadBufferBytes, 256<<10)
+	defaultTo(&l.ConnectionsMax, 4096)
+	defaultTo(&l.SessionsMax, 1024)
+	defaultTo(&l.RequestBytesMax, 8<<10)
+	defaultTo(&l.PendingRequestsMax, 16)
+	defaultTo(&l.OutboundBytesMax, 256<<10)
+	defaultTo(&l.WindowBytes, 8<<20)
+	defaultTo(&l.WindowBudgetBytes, 128<<20)
+	defaultTo(&l.Senders, 64)
+	defaultTo(&l.ReadsMax, 1024)
+	defaultTo(&l.SendPieceBytes, 1<<20)
+	defaultTo(&l.IdleTimeout, 2*time.Minute)
+	defaultTo(&l.SessionIdleTimeout, 10*time.Minute)
+	defaultTo(&l.ReceiveTimeout, 30*time.Second)
+	defaultTo(&l.StepTimeout, 10*time.Second)
+	defaultTo(&l.StepSlack, 2*time.Second)
+	defaultTo(&l.DialTimeout, 3*time.Second)
+	defaultTo(&l.SendTimeout, 30*time.Second)
+	defaultTo(&l.LingerTimeout, time.Second)
+	defaultTo(&l.TickInterval, 100*time.Millisecond)
+	defaultTo(&l.PeerConnectionsMax, 32)
+	defaultTo(&l.PeerIdleTimeout, 20*time.Second)
+
+	bad := func(format string, args ...any) (Limits, error) {
+		return l, fault.New(fault.Invalid, "data server limits", format, args...)
+	}
+	switch {
+	case l.Loops < 1 || l.Loops > 256:
+		return bad("%d event loops", l.Loops)
+	case l.ReadBufferBytes < 4<<10 || l.ReadBufferBytes > 16<<20:
+		return bad("read buffer of %d bytes", l.ReadBufferBytes)
+	case l.ConnectionsMax < 1 || l.SessionsMax < 1 || l.ReadsMax < 1 || l.Senders < 1 || l.PendingRequestsMax < 1:
+		return bad("a count below 1")
+	case l.RequestBytesMax < 1<<10 || l.RequestBytesMax > wire.BodyBytesMax:
+		return bad("request limit of %d bytes, want 1 KiB to %d", l.RequestBytesMax, wire.BodyBytesMax)
+	case l.OutboundBytesMax < wire.HeaderBytes+wire.BodyBytesMax:
+		return bad("outbound limit of %d bytes is below one reply", l.OutboundBytesMax)
+	case l.WindowBytes < windowMin:
+		return bad("window of %d bytes, at least %d", l.WindowBytes, windowMin)
+	case l.WindowBudgetBytes < windowMin:
+		return bad("window budget of %d bytes, at least %d", l.WindowBudgetBytes, windowMin)
+	case l.SendPieceBytes < 4<<10:
+		return bad("send piece of %d bytes", l.SendPieceBytes)
+	case l.PeerIdleTimeout >= l.IdleTimeout:
+		return bad("peer connections are kept %s, but an idle one is closed after %s", l.PeerIdleTimeout, l.IdleTimeout)
+	}
+	for _, d := range []time.Duration{l.IdleTimeout, l.SessionIdleTimeout, l.ReceiveTimeout, l.StepTimeout, l.StepSlack, l.DialTimeout,
+		l.SendTimeout, l.LingerTimeout, l.TickInterval, l.PeerIdleTimeout} {
+		if d <= 0 {
+			return bad("a timeout of %s", d)
+		}
+	}
+	return l, nil
+}
+
+// stepTimeout is how long a hop with so many hops after it may take to answer.
+func (l *Limits) stepTimeout(hopsAfter int) time.Duration {
+	return l.StepTimeout + time.Duration(hopsAfter)*l.StepSlack
+}
