@@ -1,0 +1,314 @@
+package actor
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// ClientID is a UUID that one client process chose at start. The zero value
+// means "no client" and is refused for mutations.
+type ClientID [16]byte
+
+// Command is one input of the state machine. The shell fills every field that
+// is marked so; the state machine reads no clock and no random source.
+type Command struct {
+	// Now is the wall clock in Unix milliseconds, for times in records.
+	// Filled by the shell for every command.
+	Now int64
+	// Mono is the time since the shell started, from a monotonic clock, for
+	// leases, heartbeats and grace periods. It never goes back. Filled by the
+	// shell for every command.
+	Mono time.Duration
+	// Random seeds chunk ids, placement and read order. Filled by the shell for
+	// every command, from a cryptographic source.
+	Random [16]byte
+	// Client, Sequence and OldestPending are the request's MutationHeader.
+	// Filled by the shell for mutations; zero for all other commands.
+	Client        ClientID
+	Sequence      uint64
+	OldestPending uint64
+	// Request says what to do: a pointer to one of the structs below.
+	Request Request
+}
+
+// Request is implemented by the request structs of this package only.
+type Request interface{ request() }
+
+// Requests of clients that change the namespace. Each needs the command's
+// Client and Sequence. Paths are absolute and clean (ParsePath).
+type (
+	// Mkdir creates a directory. Result: *MkdirResult.
+	Mkdir struct {
+		Path string
+		// Parents creates missing parents and accepts an existing directory.
+		Parents bool
+	}
+	// Create starts a file and takes its lease. Result: *CreateResult.
+	Create struct {
+		Path      string
+		Overwrite bool
+		Parents   bool
+		// Replication 0 means Config.DefaultReplication.
+		Replication uint32
+		// ChunkSize in bytes; 0 means Config.DefaultChunkSize.
+		ChunkSize int64
+		// VisibleOnComplete keeps the file out of the namespace until Complete.
+		VisibleOnComplete bool
+		// ChunkCount chunks are allocated at once: 0..chunksPerCallMax.
+		ChunkCount uint32
+		// ExcludeNodes are node ids not to place on.
+		ExcludeNodes []string
+		// ClientName is for people: "host:pid".
+		ClientName string
+	}
+	// AddChunks commits finished chunks and allocates the next ones; Count may
+	// be 0 to commit only. Result: *AddChunksResult.
+	AddChunks struct {
+		FileID       uint64
+		FirstIndex   uint32
+		Count        uint32
+		Commits      []ChunkCommit
+		ExcludeNodes []string
+		// ReplaceChunk, if not zero, is an open chunk of the file to drop and to
+		// allocate anew at the same index (FirstIndex; Count is 1).
+		ReplaceChunk chunk.ID
+	}
+	// Complete commits the last chunks, closes the file and gives up the lease.
+	// Result: *CompleteResult.
+	Complete struct {
+		FileID  uint64
+		Commits []ChunkCommit
+	}
+	// Abandon drops a file that was never completed. Result: *AbandonResult.
+	Abandon struct{ FileID uint64 }
+	// Append reopens a closed file at its end. Result: *AppendResult.
+	Append struct {
+		Path string
+		// RecoverLease takes over from a holder past its soft limit.
+		RecoverLease bool
+		ClientName   string
+	}
+	// RecoverPipeline issues a new generation and replacements for a broken
+	// pipeline. Result: *RecoverPipelineResult.
+	RecoverPipeline struct {
+		FileID uint64
+		Chunk  chunk.ID
+		// Generation that the broken pipeline wrote.
+		Generation  chunk.Generation
+		FailedNodes []string
+	}
+	// UpdatePipeline commits a generation that RecoverPipeline issued, once
+	// every member holds it and before anything written under it counts as
+	// acknowledged. Result: *UpdatePipelineResult.
+	UpdatePipeline struct {
+		FileID     uint64
+		Chunk      chunk.ID
+		Generation chunk.Generation
+		Length     int64
+		NodeIDs    []string
+	}
+	// Rename moves a file or directory. Result: *RenameResult.
+	Rename struct {
+		Source, Target string
+		Overwrite      bool
+	}
+	// Remove deletes a file or directory. Result: *RemoveResult.
+	Remove struct {
+		Path      string
+		Recursive bool
+	}
+	// RecoverLease ends another client's lease. Result: *RecoverLeaseResult.
+	RecoverLease struct{ Path string }
+	// Truncate cuts a closed file. Result: *TruncateResult.
+	Truncate struct {
+		Path   string
+		Length int64
+	}
+)
+
+// Requests of clients that read, or change nothing durable.
+type (
+	// List gives one page of a directory, by byte order of names. Result:
+	// *ListResult.
+	List struct {
+		Path  string
+		After string
+		// Limit 0 means listLimitMax.
+		Limit uint32
+	}
+	// Stat describes one path. Result: *StatResult.
+	Stat struct{ Path string }
+	// Locate gives the chunks of a byte range; Path or FileID is set. Result:
+	// *LocateResult.
+	Locate struct {
+		Path   string
+		FileID uint64
+		Offset int64
+		// Length 0 or less means to the end.
+		Length int64
+	}
+	// Summary counts a subtree. Result: *SummaryResult.
+	Summary struct{ Path string }
+	// RenewLeases keeps all leases of a client; the id is in the request, not
+	// in the command's header. Result: *RenewLeasesResult.
+	RenewLeases struct{ Client ClientID }
+	// ReportBadReplica tells of a replica that failed its checksum. Result:
+	// *ReportBadReplicaResult.
+	ReportBadReplica struct {
+		Chunk      chunk.ID
+		Generation chunk.Generation
+		NodeID     string
+		Reason     string
+	}
+	// ClusterStatus describes the cluster. Result: *ClusterStatusResult.
+	ClusterStatus struct{}
+	// SafeMode asks for or changes safe mode. Result: *SafeModeResult.
+	SafeMode struct{ Action SafeModeAction }
+)
+
+// SafeModeAction is what SafeMode does. The numbers are controlpb's.
+type SafeModeAction uint8
+
+// Safe mode actions.
+const (
+	SafeModeGet   SafeModeAction = 1
+	SafeModeEnter SafeModeAction = 2
+	SafeModeLeave SafeModeAction = 3
+)
+
+// Requests of the shell itself and of datanodes. Session is a number, never
+// reused, that the shell gives each datanode stream; what comes from an older
+// session than the node's last registration is refused with fault.Closed.
+type (
+	// Format starts a new log: its record is txid 1. Only on an empty State.
+	// Result: *FormatResult.
+	Format struct {
+		// ClusterID, if empty, is made from the command's time and randomness.
+		ClusterID string
+	}
+	// BecomeActive makes this State serve, under an epoch that the log server
+	// gave: it logs the epoch, renews all leases, enters safe mode. Result:
+	// *BecomeActiveResult.
+	BecomeActive struct{ Epoch uint64 }
+	// StepDown makes this State refuse mutations with fault.NotActive. No
+	// record, no result. Its State must be dropped if records were not durable.
+	StepDown struct{}
+	// RegisterNode is a datanode's first message on a stream. Result:
+	// *RegisterResult; a SendReport message to the node follows it.
+	RegisterNode struct {
+		Session      uint64
+		ClusterID    string // as the node knows it; "" before it joined
+		NodeID       string
+		Address      string // host:port of the data server
+		Version      string
+		Rack         string // "" means "/default"
+		HighestEpoch uint64
+		HighestTxid  uint64
+		Volumes      []VolumeState
+		// DurableTxid is the last durable txid that the shell knows: a node that
+		// has seen a higher one refuses us, so we refuse it first, loudly.
+		// Filled by the shell.
+		DurableTxid uint64
+	}
+	// Heartbeat keeps a node alive and tells its load. No result.
+	Heartbeat struct {
+		NodeID  string
+		Session uint64
+		Volumes []VolumeState
+		Load    Load
+	}
+	// NodeGone says that a node's stream broke. No result.
+	NodeGone struct {
+		NodeID  string
+		Session uint64
+	}
+	// ReportPage is one page of a full chunk report. No result.
+	ReportPage struct {
+		NodeID   string
+		Session  uint64
+		ReportID uint64
+		Page     uint32
+		Last     bool
+		Replicas []chunk.Replica // not retained
+	}
+	// Delta tells changes of a node's replicas, in order. No result.
+	Delta struct {
+		NodeID  string
+		Session uint64
+		Stored  []chunk.Replica // not retained
+		Removed []chunk.Replica // not retained
+	}
+	// RecoverResult answers a RecoverChunk message. No result.
+	RecoverResult struct {
+		NodeID     string
+		Session    uint64
+		Chunk      chunk.ID
+		Generation chunk.Generation
+		Length     int64
+		NodeIDs    []string
+		Error      string
+	}
+	// Tick drives everything that waits for time. The shell sends one about
+	// every Config.TickInterval. No result.
+	Tick struct{}
+)
+
+// ChunkCommit is a client's word that a chunk is sealed at a length on the
+// named nodes.
+type ChunkCommit struct {
+	Chunk      chunk.ID
+	Generation chunk.Generation
+	Length     int64 // bytes
+	NodeIDs    []string
+}
+
+// VolumeState is one disk directory of a datanode.
+type VolumeState struct {
+	VolumeID      string
+	Directory     string
+	CapacityBytes int64
+	FreeBytes     int64
+	Replicas      uint64
+	Healthy       bool
+	Error         string
+}
+
+// Load is what a datanode is busy with.
+type Load struct {
+	ActiveWrites       uint32
+	ActiveReads        uint32
+	QueuedDiskOps      uint32
+	GrantedWindowBytes int64
+}
+
+func (*Mkdir) request()            {}
+func (*Create) request()           {}
+func (*AddChunks) request()        {}
+func (*Complete) request()         {}
+func (*Abandon) request()          {}
+func (*Append) request()           {}
+func (*RecoverPipeline) request()  {}
+func (*UpdatePipeline) request()   {}
+func (*Rename) request()           {}
+func (*Remove) request()           {}
+func (*RecoverLease) request()     {}
+func (*Truncate) request()         {}
+func (*List) request()             {}
+func (*Stat) request()             {}
+func (*Locate) request()           {}
+func (*Summary) request()          {}
+func (*RenewLeases) request()      {}
+func (*ReportBadReplica) request() {}
+func (*ClusterStatus) request()    {}
+func (*SafeMode) request()         {}
+func (*Format) request()           {}
+func (*BecomeActive) request()     {}
+func (*StepDown) request()         {}
+func (*RegisterNode) request()     {}
+func (*Heartbeat) request()        {}
+func (*NodeGone) request()         {}
+func (*ReportPage) request()       {}
+func (*Delta) request()            {}
+func (*RecoverResult) request()    {}
+func (*Tick) request()             {}

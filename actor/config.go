@@ -1,0 +1,118 @@
+package actor
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// Config holds the state machine's settings. A zero field means its default.
+type Config struct {
+	// DefaultReplication is used by a Create that asks for none. Default 3.
+	DefaultReplication uint32
+	// DefaultChunkSize in bytes. Default chunk.SizeDefault.
+	DefaultChunkSize int64
+	// LeaseSoftLimit: a lease not renewed for so long may be taken over.
+	// Default 60 s.
+	LeaseSoftLimit time.Duration
+	// LeaseHardLimit: a lease not renewed for so long is ended. Default 5 min.
+	LeaseHardLimit time.Duration
+	// StaleAfter: a silent node is not placed on and read last. Default 3 s.
+	StaleAfter time.Duration
+	// DeadAfter: a silent node's replicas no longer count. Default 10 s.
+	DeadAfter time.Duration
+	// RepairGrace passes between a node's death and the first copy. Default 30 s.
+	RepairGrace time.Duration
+	// DeleteGrace passes between the first sight of an unknown or stale replica
+	// (or its node's registration) and the order to delete it. Default 5 min.
+	DeleteGrace time.Duration
+	// CopyTimeout is how long a repair copy may take before another is ordered.
+	// Default 5 min.
+	CopyTimeout time.Duration
+	// RecoverTimeout is how long a chunk recovery may take before another
+	// primary is asked. Default 15 s.
+	RecoverTimeout time.Duration
+	// RecoverWait is how long a recovery waits, after this State became active,
+	// for reports of pipeline members. Default 20 s.
+	RecoverWait time.Duration
+	// ResendAfter is how long a delete order waits for its confirmation before
+	// it is sent again. Default 30 s.
+	ResendAfter time.Duration
+	// CopiesPerNode and CopiesTotal bound the repair copies under way. Defaults
+	// 4 and 64.
+	CopiesPerNode int
+	CopiesTotal   int
+	// SafeModeShare of the sealed chunks, in thousandths, must have a reported
+	// replica before safe mode ends. Default 999.
+	SafeModeShare int
+	// Placement names the placement policy (Policies). Default "weighted".
+	Placement string
+	// TickInterval is how often the shell sends a Tick. Default 500 ms.
+	TickInterval time.Duration
+	// Version is the program's version, for ClusterStatus.
+	Version string
+}
+
+// WithDefaults returns c with every zero field set to its default.
+func (c Config) WithDefaults() Config {
+	number := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	span := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if c.DefaultReplication == 0 {
+		c.DefaultReplication = 3
+	}
+	if c.DefaultChunkSize == 0 {
+		c.DefaultChunkSize = chunk.SizeDefault
+	}
+	if c.Placement == "" {
+		c.Placement = "weighted"
+	}
+	span(&c.LeaseSoftLimit, time.Minute)
+	span(&c.LeaseHardLimit, 5*time.Minute)
+	span(&c.StaleAfter, 3*time.Second)
+	span(&c.DeadAfter, 10*time.Second)
+	span(&c.RepairGrace, 30*time.Second)
+	span(&c.DeleteGrace, 5*time.Minute)
+	span(&c.CopyTimeout, 5*time.Minute)
+	span(&c.RecoverTimeout, 15*time.Second)
+	span(&c.RecoverWait, 20*time.Second)
+	span(&c.ResendAfter, 30*time.Second)
+	span(&c.TickInterval, 500*time.Millisecond)
+	number(&c.CopiesPerNode, 4)
+	number(&c.CopiesTotal, 64)
+	number(&c.SafeModeShare, 999)
+	return c
+}
+
+// Validate reports the first setting that makes no sense; defaults must be set.
+func (c Config) Validate() error {
+	switch {
+	case c.DefaultReplication > replicationMax:
+		return fmt.Errorf("default replication %d is above %d", c.DefaultReplication, replicationMax)
+	case checkChunkSize(c.DefaultChunkSize) != "":
+		return fmt.Errorf("default chunk size %d: %s", c.DefaultChunkSize, checkChunkSize(c.DefaultChunkSize))
+	case c.LeaseSoftLimit <= 0 || c.LeaseHardLimit < c.LeaseSoftLimit:
+		return fmt.Errorf("lease limits: soft %v must be above 0 and at most hard %v", c.LeaseSoftLimit, c.LeaseHardLimit)
+	case c.StaleAfter <= 0 || c.DeadAfter < c.StaleAfter:
+		return fmt.Errorf("node limits: stale %v must be above 0 and at most dead %v", c.StaleAfter, c.DeadAfter)
+	case c.RepairGrace < 0 || c.DeleteGrace < 0:
+		return fmt.Errorf("grace periods must not be negative")
+	case c.CopyTimeout <= 0 || c.RecoverTimeout <= 0 || c.ResendAfter <= 0 || c.TickInterval <= 0 || c.RecoverWait < 0:
+		return fmt.Errorf("timeouts must be above 0")
+	case c.CopiesPerNode < 1 || c.CopiesTotal < 1:
+		return fmt.Errorf("repair limits must be at least 1")
+	case c.SafeModeShare < 1 || c.SafeModeShare > 1000:
+		return fmt.Errorf("safe mode share %d is not in 1..1000 thousandths", c.SafeModeShare)
+	case Policies[c.Placement] == nil:
+		return fmt.Errorf("placement policy %q is not known", c.Placement)
+	}
+	return nil
+}

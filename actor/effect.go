@@ -1,0 +1,243 @@
+package actor
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Effects is what one Step wants done: first make Records durable, then release
+// what waits for them. The slices are valid until the next Step (copy them into
+// the batch); the bytes of each record, results and message bodies are never
+// changed afterwards and may be kept.
+type Effects struct {
+	// FirstTxid is the txid of Records[0]; the others follow without a gap.
+	FirstTxid uint64
+	// Records are framed edit records (docs/format/edit-record.md), in order.
+	Records [][]byte
+	// Reply answers the command.
+	Reply Reply
+	// Messages go to datanodes, in order per node.
+	Messages []Message
+	// Events are for logs and counters; they carry no behaviour.
+	Events []Event
+}
+
+// Reply answers one command. Release it when every txid up to AfterTxid is
+// durable; 0 means at once. A read that saw state which may not be durable yet
+// carries the txid it depends on; errors do too.
+type Reply struct {
+	// Result is a pointer to the result struct named at the request, nil if the
+	// request has none or Err is set.
+	Result any
+	// Err is why the command was refused, nil on success.
+	Err       *fault.Error
+	AfterTxid uint64
+}
+
+// Message goes to a datanode once every txid up to AfterTxid is durable. The
+// shell stamps epoch and txid on it; if the node's stream is gone the message is
+// dropped, the state machine sends again what still matters.
+type Message struct {
+	NodeID    string
+	AfterTxid uint64
+	// Body is a pointer to one of DeleteReplicas, RecoverChunk, CopyReplica,
+	// SendReport.
+	Body any
+}
+
+// Bodies of messages to datanodes.
+type (
+	// DeleteReplicas orders replicas deleted. A replica whose generation differs
+	// is left alone. State and Length are not set.
+	DeleteReplicas struct{ Replicas []chunk.Replica }
+	// RecoverChunk makes its receiver bring all replicas to one length and seal
+	// them under Generation.
+	RecoverChunk struct {
+		Chunk             chunk.ID
+		Generation        chunk.Generation
+		MinimumGeneration chunk.Generation
+		// Replicas are the holders that count, the receiver among them.
+		Replicas []Replica
+		// Length to cut to; -1: what the holders agree on.
+		Length int64
+	}
+	// CopyReplica makes its receiver copy a sealed replica from a source.
+	CopyReplica struct {
+		Chunk      chunk.ID
+		Generation chunk.Generation
+		Length     int64
+		Sources    []Replica // best first
+	}
+	// SendReport asks for a full chunk report.
+	SendReport struct{}
+)
+
+// Replica says where one copy of a chunk is.
+type Replica struct {
+	NodeID  string
+	Address string
+}
+
+// LocatedChunk is a chunk of a file with its replicas: best first for a
+// reader, in pipeline order for a writer.
+type LocatedChunk struct {
+	Chunk      chunk.ID
+	Generation chunk.Generation
+	Index      uint32
+	Offset     int64
+	// Length is committed, or what is known of an open chunk.
+	Length   int64
+	Open     bool
+	Replicas []Replica
+}
+
+// FileInfo describes a file or directory.
+type FileInfo struct {
+	// Name is the path's last element; empty for the root, and for a closed
+	// file that was asked for by id.
+	Name        string
+	FileID      uint64
+	Directory   bool
+	Length      int64
+	ChunkSize   int64
+	Replication uint32
+	Created     int64 // Unix ms
+	Modified    int64 // Unix ms
+	Open        bool
+	Children    uint64
+}
+
+// Results of mutations. They are part of the retry cache, thus of checkpoints:
+// fields are only ever added at the end.
+type (
+	MkdirResult  struct{ Info FileInfo }
+	CreateResult struct {
+		Info   FileInfo
+		Chunks []LocatedChunk
+	}
+	AddChunksResult struct{ Chunks []LocatedChunk }
+	CompleteResult  struct{ Info FileInfo }
+	AbandonResult   struct{}
+	AppendResult    struct {
+		Info FileInfo
+		// Last is the reopened chunk if HasLast: under its new generation, with
+		// its length and replicas in pipeline order.
+		Last               LocatedChunk
+		HasLast            bool
+		PreviousGeneration chunk.Generation
+	}
+	RecoverPipelineResult struct {
+		Generation   chunk.Generation
+		Survivors    []Replica
+		Replacements []Replica
+	}
+	UpdatePipelineResult struct{}
+	RenameResult         struct{}
+	RemoveResult         struct {
+		Files       uint64
+		Directories uint64
+		Bytes       int64
+	}
+	RecoverLeaseResult struct{ Closed bool }
+	TruncateResult     struct {
+		Info FileInfo
+		Done bool
+	}
+)
+
+// Results of reads and of the shell's own requests.
+type (
+	ListResult struct {
+		Entries []FileInfo
+		More    bool
+	}
+	StatResult struct {
+		Info FileInfo
+		// Holder and Since tell of an open file who writes it; Since is Unix ms.
+		Holder string
+		Since  int64
+	}
+	LocateResult struct {
+		Info   FileInfo
+		Chunks []LocatedChunk
+	}
+	SummaryResult struct {
+		Files       uint64
+		Directories uint64
+		Bytes       int64
+		// StoredBytes is bytes times each file's replication.
+		StoredBytes int64
+		Chunks      uint64
+	}
+	RenewLeasesResult      struct{ FileIDs []uint64 }
+	ReportBadReplicaResult struct{}
+	SafeModeResult         struct {
+		On     bool
+		Reason string
+	}
+	NodeStatus struct {
+		NodeID           string
+		Address          string
+		Live             bool
+		CapacityBytes    int64
+		FreeBytes        int64
+		UsedBytes        int64
+		Replicas         uint64
+		ActiveWrites     uint32
+		ActiveReads      uint32
+		LastHeartbeatAge time.Duration
+		Version          string
+	}
+	ClusterStatusResult struct {
+		ClusterID        string
+		Epoch            uint64
+		Txid             uint64
+		SafeMode         bool
+		SafeModeReason   string
+		Nodes            []NodeStatus
+		Files            uint64
+		Directories      uint64
+		Chunks           uint64
+		UnderReplicated  uint64
+		Missing          uint64
+		CorruptReplicas  uint64
+		OpenFiles        uint64
+		Version          string
+		DefReplication   uint32
+		DefaultChunkSize int64
+	}
+	FormatResult       struct{ ClusterID string }
+	BecomeActiveResult struct{ Epoch uint64 }
+	RegisterResult     struct{ ClusterID string }
+)
+
+// EventKind names what an Event tells.
+type EventKind uint8
+
+// Event kinds.
+const (
+	EventNodeRegistered EventKind = iota + 1
+	EventNodeStale
+	EventNodeDead
+	EventSafeModeEntered
+	EventSafeModeLeft
+	EventLeaseExpired
+	EventRecoveryStarted
+	EventRecoveryDone
+	EventCopyOrdered
+	EventDeleteOrdered
+	EventBadReplica
+	EventReportDone
+)
+
+// Event tells an operator of a change. Zero fields do not apply.
+type Event struct {
+	Kind   EventKind
+	NodeID string
+	Chunk  chunk.ID
+	FileID uint64
+	Count  int
+	Text   string
+}

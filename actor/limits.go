@@ -1,0 +1,92 @@
+package actor
+
+import (
+	"fmt"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// Bounds of everything that peers can make grow.
+const (
+	// nameBytesMax bounds one path element.
+	nameBytesMax = 255
+	// pathElementsMax bounds the depth of a path.
+	pathElementsMax = 4096
+	// pathBytesMax bounds a path's text.
+	pathBytesMax = 256 << 10
+	// replicationMax bounds a file's replication.
+	replicationMax = 16
+	// chunksPerCallMax bounds the chunks that one call allocates.
+	chunksPerCallMax = 256
+	// commitsPerCallMax bounds the commits in one call.
+	commitsPerCallMax = 4096
+	// nodesPerCallMax bounds a list of node ids in a request.
+	nodesPerCallMax = 256
+	// chunksPerFileMax bounds a file: 2^20 chunks are 64 TiB at 64 MiB each.
+	chunksPerFileMax = 1 << 20
+	// listLimitMax bounds one page of a listing.
+	listLimitMax = 1000
+	// locateMax bounds the chunks of one Locate answer.
+	locateMax = 4096
+	// clientNameBytesMax and nodeNameBytesMax bound texts that are stored.
+	clientNameBytesMax = 255
+	nodeNameBytesMax   = 255
+	// nodesMax bounds the node table; indexes are 1..nodesMax.
+	nodesMax = 10_000
+	// volumesPerNodeMax bounds what a node may tell of its disks.
+	volumesPerNodeMax = 256
+	// reportPageMax bounds the replicas in one page or delta.
+	reportPageMax = 65_536
+	// openFilesMax bounds the files with a lease, over all clients.
+	openFilesMax = 1 << 20
+
+	// retryResultsMax bounds the retry cache of one client.
+	retryResultsMax = 1024
+	// retryClientsMax bounds the clients in the retry cache.
+	retryClientsMax = 65_536
+	// retryIdleMillis is when a client's results are forgotten, by record time.
+	retryIdleMillis = 10 * 60 * 1000
+
+	// recordBytesMax bounds one edit record's payload. The largest is a Create
+	// with parents: two times pathBytesMax and chunksPerCallMax chunks.
+	recordBytesMax = 1 << 20
+	// recordItemsInit is what a decoder allocates at most for a list before it
+	// has seen its elements.
+	recordItemsInit = 256
+	// checkpointPageItems is the number of inodes, or chunks of one inode, in
+	// one checkpoint frame.
+	checkpointPageItems = 256
+
+	// oddPerNodeMax bounds the replicas remembered per node that are not in
+	// their place (unknown, stale, open, bad); the next full report finds the
+	// rest.
+	oddPerNodeMax = 1 << 20
+	// deletesPerNodeMax bounds delete orders waiting for confirmation.
+	deletesPerNodeMax = 100_000
+	// deletesPerMessage bounds one DeleteReplicas.
+	deletesPerMessage = 1000
+	// deleteMessagesPerStep bounds DeleteReplicas messages per step.
+	deleteMessagesPerStep = 64
+	// deleteAttemptsMax is how often an order is sent; the next full report
+	// finds the replica again.
+	deleteAttemptsMax = 10
+	// sweepSlotsPerStep bounds the chunks assessed again in one step.
+	sweepSlotsPerStep = 1 << 20
+	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick.
+	repairExaminedPerTick = 8192
+	trimsPerTick          = 1024
+	// oddExaminedPerTick bounds the odd replicas looked at in one Tick.
+	oddExaminedPerTick = 16_384
+	// leasesPerTick bounds leases ended and recoveries started in one Tick.
+	leasesPerTick = 1024
+	// freshMax bounds the memory of chunks sealed a moment ago.
+	freshMax = 65_536
+)
+
+// checkChunkSize says what is wrong with a chunk size; "" if nothing is.
+func checkChunkSize(size int64) string {
+	if size < chunk.ChecksumBlockBytes || size > chunk.SizeMax || size%chunk.ChecksumBlockBytes != 0 {
+		return fmt.Sprintf("want a multiple of %d in %d..%d", chunk.ChecksumBlockBytes, chunk.ChecksumBlockBytes, chunk.SizeMax)
+	}
+	return ""
+}
