@@ -1,0 +1,110 @@
+// Package config is the one description of every setting of `ww`: its key in
+// a YAML file, its WW_* variable, its flag, its default and its meaning come
+// from one struct field, so that they cannot drift apart.
+//
+// Load lays the sources on top of each other: defaults, then the file, then
+// the environment, then flags. A key that no struct knows is refused with its
+// place and the nearest key that exists. The package owns no state, runs no
+// goroutine, and opens nothing but the one file it is given.
+package config
+
+import (
+	"time"
+)
+
+// Config is all that a file can say. One file can serve every daemon and the
+// client: each reads its own section.
+type Config struct {
+	Log       Log       `koanf:"log"`
+	Logserver Logserver `koanf:"logserver"`
+	Namenode  Namenode  `koanf:"namenode"`
+	Datanode  Datanode  `koanf:"datanode"`
+	Mini      Mini      `koanf:"mini"`
+	Client    Client    `koanf:"client"`
+}
+
+// Log says how a process writes its own log; it goes to standard error.
+type Log struct {
+	Level  string `koanf:"level" usage:"least level that is logged: debug, info, warn or error"`
+	Format string `koanf:"format" usage:"auto (text on a terminal, else json), text or json"`
+}
+
+// Logserver is the section of ww logserver.
+type Logserver struct {
+	ID         string   `koanf:"id" usage:"name of this log server among its peers"`
+	Dir        string   `koanf:"dir" usage:"directory of the log and its checkpoints"`
+	Listen     string   `koanf:"listen" usage:"host:port for namenodes (gRPC)"`
+	RaftListen string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft)"`
+	Peers      []string `koanf:"peers" usage:"all log servers as id=host:port of their raft port; empty: this one alone"`
+}
+
+// Namenode is the section of ww namenode.
+type Namenode struct {
+	ID                string   `koanf:"id" usage:"name of this namenode in the log's epochs"`
+	Listen            string   `koanf:"listen" usage:"host:port for clients and datanodes (gRPC)"`
+	LogServers        []string `koanf:"log_servers" usage:"host:port of every log server"`
+	Replication       int      `koanf:"replication" usage:"copies of a file that asks for no number"`
+	ChunkSize         Size     `koanf:"chunk_size" usage:"chunk size of a file that asks for none"`
+	LeaseSoftLimit    Duration `koanf:"lease_soft_limit" usage:"silence after which another client may take a writer's lease"`
+	LeaseHardLimit    Duration `koanf:"lease_hard_limit" usage:"silence after which the namenode ends a writer's lease"`
+	DeadAfter         Duration `koanf:"dead_after" usage:"silence after which a datanode counts as dead"`
+	UnknownGrace      Duration `koanf:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before it is ordered deleted"`
+	SafeModeThreshold float64  `koanf:"safe_mode_threshold" usage:"share of chunks that must have a reported replica before safe mode ends, 0..1"`
+}
+
+// Datanode is the section of ww datanode.
+type Datanode struct {
+	Listen     string   `koanf:"listen" usage:"host:port for bytes (clients and other datanodes)"`
+	Advertise  string   `koanf:"advertise" usage:"host:port that others are told to use; empty: the listen address"`
+	Disks      []string `koanf:"disks" flag:"disk" usage:"data directory; one per disk"`
+	Namenodes  []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
+	TrashDelay Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
+	Reserve    Size     `koanf:"reserve" usage:"space that is left free on every disk"`
+	Budget     Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
+}
+
+// Mini is the section of ww mini.
+type Mini struct {
+	Dir         string   `koanf:"dir" usage:"directory of all state"`
+	Listen      string   `koanf:"listen" usage:"host:port for clients; port 0 picks a free one"`
+	Datanodes   int      `koanf:"datanodes" usage:"number of datanodes, each with its own data server and directory"`
+	Replication int      `koanf:"replication" usage:"copies of a file that asks for no number; 0: the smaller of 3 and the number of datanodes"`
+	ChunkSize   Size     `koanf:"chunk_size" usage:"chunk size of a file that asks for none"`
+	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
+	Reserve     Size     `koanf:"reserve" usage:"space that is left free on the disk"`
+}
+
+// Client is the section of every data verb.
+type Client struct {
+	Namenodes      []string `koanf:"namenodes" flag:"namenode" env:"WW_NAMENODE" usage:"host:port of every namenode"`
+	Timeout        Duration `koanf:"timeout" usage:"how long an operation may go without progress before it is given up"`
+	ParallelChunks int      `koanf:"parallel_chunks" usage:"chunks of one file that travel at the same time"`
+	PacketSize     Size     `koanf:"packet_size" usage:"bytes of one packet on the wire"`
+}
+
+// Default is the configuration of a process that was told nothing.
+func Default() Config {
+	return Config{
+		Log:       Log{Level: "info", Format: "auto"},
+		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711"},
+		Namenode: Namenode{
+			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
+			Replication: 3, ChunkSize: 64 << 20,
+			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
+			DeadAfter: Duration(10 * time.Second), UnknownGrace: Duration(5 * time.Minute),
+			SafeModeThreshold: 0.999,
+		},
+		Datanode: Datanode{
+			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
+			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Budget: 64 << 20,
+		},
+		Mini: Mini{
+			Listen: "127.0.0.1:7700", Datanodes: 3, ChunkSize: 64 << 20,
+			TrashDelay: Duration(10 * time.Second), Reserve: 256 << 20,
+		},
+		Client: Client{
+			Namenodes: []string{"127.0.0.1:7700"}, Timeout: Duration(30 * time.Second),
+			ParallelChunks: 4, PacketSize: 256 << 10,
+		},
+	}
+}

@@ -1,0 +1,151 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Field describes one setting.
+type Field struct {
+	Key     string // "datanode.trash_delay"
+	Section string // "datanode"
+	Env     string // "WW_DATANODE_TRASH_DELAY"
+	Flag    string // "trash-delay"
+	Usage   string
+	Default string // as text; lists are joined by commas
+	Type    string // "string", "int", "number", "size", "duration", "list"
+
+	index []int // path of the struct field below Config
+}
+
+// Fields lists the settings of one section in the order of its struct, or of
+// all sections if section is empty.
+func Fields(section string) []Field {
+	var fields []Field
+	defaults := Default()
+	root := reflect.TypeFor[Config]()
+	for i := range root.NumField() {
+		s := root.Field(i)
+		name := s.Tag.Get("koanf")
+		if section != "" && section != name {
+			continue
+		}
+		for j := range s.Type.NumField() {
+			f := s.Type.Field(j)
+			key := f.Tag.Get("koanf")
+			flag := f.Tag.Get("flag")
+			if flag == "" {
+				flag = strings.ReplaceAll(key, "_", "-")
+			}
+			env := f.Tag.Get("env")
+			if env == "" {
+				env = "WW_" + strings.ToUpper(name+"_"+key)
+			}
+			index := []int{i, j}
+			fields = append(fields, Field{
+				Key: name + "." + key, Section: name,
+				Env:     env,
+				Flag:    flag,
+				Usage:   f.Tag.Get("usage"),
+				Default: textOf(reflect.ValueOf(defaults).FieldByIndex(index)),
+				Type:    typeName(f.Type), index: index,
+			})
+		}
+	}
+	return fields
+}
+
+func typeName(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[Size]():
+		return "size"
+	case t == reflect.TypeFor[Duration]():
+		return "duration"
+	case t.Kind() == reflect.Slice:
+		return "list"
+	case t.Kind() == reflect.Int:
+		return "int"
+	case t.Kind() == reflect.Float64:
+		return "number"
+	}
+	return "string"
+}
+
+// textOf writes a setting's value as a flag or variable would give it.
+func textOf(v reflect.Value) string {
+	if list, ok := v.Interface().([]string); ok {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// set parses a raw value (text, or what YAML made of it) into v.
+func set(v reflect.Value, raw any) error {
+	if v.Kind() == reflect.Slice {
+		list, err := listOf(raw)
+		v.Set(reflect.ValueOf(list))
+		return err
+	}
+	var text string
+	switch raw.(type) {
+	case nil:
+		return fmt.Errorf("has no value")
+	case map[string]any, []any, []string:
+		return fmt.Errorf("wants one value, got %v", raw)
+	default:
+		text = fmt.Sprint(raw)
+	}
+	switch v.Interface().(type) {
+	case Size:
+		size, err := ParseSize(text)
+		v.SetInt(int64(size))
+		return err
+	case Duration:
+		d, err := ParseDuration(text)
+		v.SetInt(int64(d))
+		return err
+	case int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		v.SetInt(int64(n))
+	case float64:
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", text)
+		}
+		v.SetFloat(n)
+	default:
+		v.SetString(text)
+	}
+	return nil
+}
+
+func listOf(raw any) ([]string, error) {
+	var list []string
+	switch raw := raw.(type) {
+	case nil:
+	case []string:
+		list = raw
+	case []any:
+		for _, item := range raw {
+			switch item.(type) {
+			case nil, map[string]any, []any:
+				return nil, fmt.Errorf("wants a list of texts, got %v", item)
+			}
+			list = append(list, fmt.Sprint(item))
+		}
+	case map[string]any:
+		return nil, fmt.Errorf("wants a list, got a section")
+	default:
+		for item := range strings.SplitSeq(fmt.Sprint(raw), ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				list = append(list, item)
+			}
+		}
+	}
+	return list, nil
+}

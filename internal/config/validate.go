@@ -1,0 +1,150 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+const (
+	replicationMax   = 16
+	datanodesMax     = 64
+	parallelMax      = 64
+	packetSizeMin    = chunk.ChecksumBlockBytes
+	packetSizeMax    = 1 << 20
+	minimumBudget    = 4 << 20
+	namenodesMaximum = 16
+)
+
+// checks gathers what is wrong with a section, so that one start shows all.
+type checks struct{ wrong []string }
+
+func (c *checks) that(ok bool, key, format string, args ...any) {
+	if !ok {
+		c.wrong = append(c.wrong, key+": "+fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *checks) err() error {
+	if len(c.wrong) == 0 {
+		return nil
+	}
+	return fault.New(fault.Invalid, "config", "%s", strings.Join(c.wrong, "; "))
+}
+
+func (c *checks) address(key, address string) {
+	c.that(validAddress(address), key, "%q is not host:port", address)
+}
+
+func (c *checks) addresses(key string, list []string) {
+	c.that(len(list) > 0, key, "needs at least one host:port")
+	c.that(len(list) <= namenodesMaximum, key, "has %d entries, at most %d", len(list), namenodesMaximum)
+	for _, a := range list {
+		c.address(key, a)
+	}
+}
+
+func validAddress(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.Atoi(port)
+	return err == nil && n >= 0 && n <= 65535
+}
+
+func (c *checks) chunkSize(key string, size Size) {
+	c.that(size >= chunk.ChecksumBlockBytes && size <= chunk.SizeMax && size%chunk.ChecksumBlockBytes == 0,
+		key, "%s is not a multiple of 64KiB between 64KiB and 1GiB", size)
+}
+
+// Validate checks the section. Error: fault.Invalid with everything wrong.
+func (l Log) Validate() error {
+	var c checks
+	c.that(oneOf(l.Level, "debug", "info", "warn", "error"), "log.level", "%q is none of debug, info, warn, error", l.Level)
+	c.that(oneOf(l.Format, "auto", "text", "json"), "log.format", "%q is none of auto, text, json", l.Format)
+	return c.err()
+}
+
+// Validate checks the section. Error: fault.Invalid with everything wrong.
+func (l Logserver) Validate() error {
+	var c checks
+	c.that(l.ID != "", "logserver.id", "is needed")
+	c.that(l.Dir != "", "logserver.dir", "is needed — the directory that holds the log")
+	c.address("logserver.listen", l.Listen)
+	c.address("logserver.raft_listen", l.RaftListen)
+	for _, p := range l.Peers {
+		id, address, ok := strings.Cut(p, "=")
+		c.that(ok && id != "" && validAddress(address), "logserver.peers", "%q is not id=host:port", p)
+	}
+	return c.err()
+}
+
+// Validate checks the section. Error: fault.Invalid with everything wrong.
+func (n Namenode) Validate() error {
+	var c checks
+	c.that(n.ID != "", "namenode.id", "is needed")
+	c.address("namenode.listen", n.Listen)
+	c.addresses("namenode.log_servers", n.LogServers)
+	c.that(n.Replication >= 1 && n.Replication <= replicationMax, "namenode.replication", "%d is not within 1..%d", n.Replication, replicationMax)
+	c.chunkSize("namenode.chunk_size", n.ChunkSize)
+	c.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit", "%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
+	c.that(n.DeadAfter > 0, "namenode.dead_after", "must be above 0")
+	c.that(n.SafeModeThreshold >= 0 && n.SafeModeThreshold <= 1, "namenode.safe_mode_threshold", "%v is not within 0..1", n.SafeModeThreshold)
+	return c.err()
+}
+
+// Validate checks the section. Error: fault.Invalid with everything wrong.
+func (d Datanode) Validate() error {
+	var c checks
+	c.address("datanode.listen", d.Listen)
+	if d.Advertise != "" {
+		c.address("datanode.advertise", d.Advertise)
+	}
+	c.that(len(d.Disks) > 0, "datanode.disks", "needs at least one directory — use --disk DIR")
+	for i, disk := range d.Disks {
+		for _, other := range d.Disks[:i] {
+			c.that(disk != other, "datanode.disks", "%q is named twice", disk)
+		}
+	}
+	c.addresses("datanode.namenodes", d.Namenodes)
+	c.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
+	c.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
+	return c.err()
+}
+
+// Validate checks the section. Error: fault.Invalid with everything wrong.
+func (m Mini) Validate() error {
+	var c checks
+	c.that(m.Dir != "", "mini.dir", "is needed — the directory that holds all state; use --dir DIR")
+	c.address("mini.listen", m.Listen)
+	c.that(m.Datanodes >= 1 && m.Datanodes <= datanodesMax, "mini.datanodes", "%d is not within 1..%d", m.Datanodes, datanodesMax)
+	c.that(m.Replication >= 0 && m.Replication <= replicationMax, "mini.replication", "%d is not within 0..%d", m.Replication, replicationMax)
+	c.that(m.Replication <= m.Datanodes, "mini.replication", "%d is more than the %d datanodes", m.Replication, m.Datanodes)
+	c.chunkSize("mini.chunk_size", m.ChunkSize)
+	return c.err()
+}
+
+// Validate checks the section. Error: fault.Invalid with everything wrong.
+func (cl Client) Validate() error {
+	var c checks
+	c.addresses("client.namenodes", cl.Namenodes)
+	c.that(cl.Timeout > 0, "client.timeout", "must be above 0")
+	c.that(cl.ParallelChunks >= 1 && cl.ParallelChunks <= parallelMax, "client.parallel_chunks", "%d is not within 1..%d", cl.ParallelChunks, parallelMax)
+	c.that(cl.PacketSize >= packetSizeMin && cl.PacketSize <= packetSizeMax && cl.PacketSize%chunk.ChecksumBlockBytes == 0,
+		"client.packet_size", "%s is not a multiple of 64KiB between 64KiB and 1MiB", cl.PacketSize)
+	return c.err()
+}
+
+func oneOf(s string, words ...string) bool {
+	for _, w := range words {
+		if s == w {
+			return true
+		}
+	}
+	return false
+}
