@@ -32,6 +32,7 @@ type DatanodeMessage struct {
 	//	*DatanodeMessage_Report
 	//	*DatanodeMessage_Delta
 	//	*DatanodeMessage_RecoverResult
+	//	*DatanodeMessage_CopyResult
 	Body          isDatanodeMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -119,6 +120,15 @@ func (x *DatanodeMessage) GetRecoverResult() *RecoverResult {
 	return nil
 }
 
+func (x *DatanodeMessage) GetCopyResult() *CopyResult {
+	if x != nil {
+		if x, ok := x.Body.(*DatanodeMessage_CopyResult); ok {
+			return x.CopyResult
+		}
+	}
+	return nil
+}
+
 type isDatanodeMessage_Body interface {
 	isDatanodeMessage_Body()
 }
@@ -144,6 +154,10 @@ type DatanodeMessage_RecoverResult struct {
 	RecoverResult *RecoverResult `protobuf:"bytes,5,opt,name=recover_result,json=recoverResult,proto3,oneof"`
 }
 
+type DatanodeMessage_CopyResult struct {
+	CopyResult *CopyResult `protobuf:"bytes,6,opt,name=copy_result,json=copyResult,proto3,oneof"`
+}
+
 func (*DatanodeMessage_Register) isDatanodeMessage_Body() {}
 
 func (*DatanodeMessage_Heartbeat) isDatanodeMessage_Body() {}
@@ -153,6 +167,8 @@ func (*DatanodeMessage_Report) isDatanodeMessage_Body() {}
 func (*DatanodeMessage_Delta) isDatanodeMessage_Body() {}
 
 func (*DatanodeMessage_RecoverResult) isDatanodeMessage_Body() {}
+
+func (*DatanodeMessage_CopyResult) isDatanodeMessage_Body() {}
 
 type VolumeState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -749,6 +765,69 @@ func (x *RecoverResult) GetError() string {
 	return ""
 }
 
+// CopyResult answers a CopyReplica command. A copy that succeeded is also told
+// as a stored replica.
+type CopyResult struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId    []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Set when no source gave a good copy, or this node could not store it.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyResult) Reset() {
+	*x = CopyResult{}
+	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyResult) ProtoMessage() {}
+
+func (x *CopyResult) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyResult.ProtoReflect.Descriptor instead.
+func (*CopyResult) Descriptor() ([]byte, []int) {
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CopyResult) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
+func (x *CopyResult) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *CopyResult) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type NamenodeMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Both stamped on every message; lower than seen: refused.
@@ -769,7 +848,7 @@ type NamenodeMessage struct {
 
 func (x *NamenodeMessage) Reset() {
 	*x = NamenodeMessage{}
-	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +860,7 @@ func (x *NamenodeMessage) String() string {
 func (*NamenodeMessage) ProtoMessage() {}
 
 func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +873,7 @@ func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamenodeMessage.ProtoReflect.Descriptor instead.
 func (*NamenodeMessage) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{9}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NamenodeMessage) GetEpoch() uint64 {
@@ -923,7 +1002,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1014,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1027,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Registered) GetClusterId() string {
@@ -981,7 +1060,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1072,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1085,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatReply) GetSequence() uint64 {
@@ -1027,7 +1106,7 @@ type DeleteReplicas struct {
 
 func (x *DeleteReplicas) Reset() {
 	*x = DeleteReplicas{}
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1118,7 @@ func (x *DeleteReplicas) String() string {
 func (*DeleteReplicas) ProtoMessage() {}
 
 func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1131,7 @@ func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReplicas.ProtoReflect.Descriptor instead.
 func (*DeleteReplicas) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteReplicas) GetReplicas() []*ReplicaReport {
@@ -1081,7 +1160,7 @@ type RecoverChunk struct {
 
 func (x *RecoverChunk) Reset() {
 	*x = RecoverChunk{}
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1172,7 @@ func (x *RecoverChunk) String() string {
 func (*RecoverChunk) ProtoMessage() {}
 
 func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1185,7 @@ func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverChunk.ProtoReflect.Descriptor instead.
 func (*RecoverChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecoverChunk) GetChunkId() []byte {
@@ -1152,7 +1231,7 @@ type SendReport struct {
 
 func (x *SendReport) Reset() {
 	*x = SendReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1243,7 @@ func (x *SendReport) String() string {
 func (*SendReport) ProtoMessage() {}
 
 func (x *SendReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1256,7 @@ func (x *SendReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendReport.ProtoReflect.Descriptor instead.
 func (*SendReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
 }
 
 // CopyReplica asks its receiver to copy a sealed replica from a source node.
@@ -1193,7 +1272,7 @@ type CopyReplica struct {
 
 func (x *CopyReplica) Reset() {
 	*x = CopyReplica{}
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1284,7 @@ func (x *CopyReplica) String() string {
 func (*CopyReplica) ProtoMessage() {}
 
 func (x *CopyReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1297,7 @@ func (x *CopyReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyReplica.ProtoReflect.Descriptor instead.
 func (*CopyReplica) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CopyReplica) GetChunkId() []byte {
@@ -1253,13 +1332,15 @@ var File_controlpb_datanode_proto protoreflect.FileDescriptor
 
 const file_controlpb_datanode_proto_rawDesc = "" +
 	"\n" +
-	"\x18controlpb/datanode.proto\x12\rww.control.v1\x1a\x16controlpb/common.proto\"\xba\x02\n" +
+	"\x18controlpb/datanode.proto\x12\rww.control.v1\x1a\x16controlpb/common.proto\"\xf8\x02\n" +
 	"\x0fDatanodeMessage\x125\n" +
 	"\bregister\x18\x01 \x01(\v2\x17.ww.control.v1.RegisterH\x00R\bregister\x128\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x18.ww.control.v1.HeartbeatH\x00R\theartbeat\x124\n" +
 	"\x06report\x18\x03 \x01(\v2\x1a.ww.control.v1.ChunkReportH\x00R\x06report\x121\n" +
 	"\x05delta\x18\x04 \x01(\v2\x19.ww.control.v1.ChunkDeltaH\x00R\x05delta\x12E\n" +
-	"\x0erecover_result\x18\x05 \x01(\v2\x1c.ww.control.v1.RecoverResultH\x00R\rrecoverResultB\x06\n" +
+	"\x0erecover_result\x18\x05 \x01(\v2\x1c.ww.control.v1.RecoverResultH\x00R\rrecoverResult\x12<\n" +
+	"\vcopy_result\x18\x06 \x01(\v2\x19.ww.control.v1.CopyResultH\x00R\n" +
+	"copyResultB\x06\n" +
 	"\x04body\"\xda\x01\n" +
 	"\vVolumeState\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
@@ -1312,7 +1393,14 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x19\n" +
 	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\xd7\x03\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"]\n" +
+	"\n" +
+	"CopyResult\x12\x19\n" +
+	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xd7\x03\n" +
 	"\x0fNamenodeMessage\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04txid\x18\x02 \x01(\x04R\x04txid\x12;\n" +
@@ -1368,7 +1456,7 @@ func file_controlpb_datanode_proto_rawDescGZIP() []byte {
 	return file_controlpb_datanode_proto_rawDescData
 }
 
-var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_controlpb_datanode_proto_goTypes = []any{
 	(*DatanodeMessage)(nil), // 0: ww.control.v1.DatanodeMessage
 	(*VolumeState)(nil),     // 1: ww.control.v1.VolumeState
@@ -1379,15 +1467,16 @@ var file_controlpb_datanode_proto_goTypes = []any{
 	(*ChunkReport)(nil),     // 6: ww.control.v1.ChunkReport
 	(*ChunkDelta)(nil),      // 7: ww.control.v1.ChunkDelta
 	(*RecoverResult)(nil),   // 8: ww.control.v1.RecoverResult
-	(*NamenodeMessage)(nil), // 9: ww.control.v1.NamenodeMessage
-	(*Registered)(nil),      // 10: ww.control.v1.Registered
-	(*HeartbeatReply)(nil),  // 11: ww.control.v1.HeartbeatReply
-	(*DeleteReplicas)(nil),  // 12: ww.control.v1.DeleteReplicas
-	(*RecoverChunk)(nil),    // 13: ww.control.v1.RecoverChunk
-	(*SendReport)(nil),      // 14: ww.control.v1.SendReport
-	(*CopyReplica)(nil),     // 15: ww.control.v1.CopyReplica
-	(ReplicaState)(0),       // 16: ww.control.v1.ReplicaState
-	(*Replica)(nil),         // 17: ww.control.v1.Replica
+	(*CopyResult)(nil),      // 9: ww.control.v1.CopyResult
+	(*NamenodeMessage)(nil), // 10: ww.control.v1.NamenodeMessage
+	(*Registered)(nil),      // 11: ww.control.v1.Registered
+	(*HeartbeatReply)(nil),  // 12: ww.control.v1.HeartbeatReply
+	(*DeleteReplicas)(nil),  // 13: ww.control.v1.DeleteReplicas
+	(*RecoverChunk)(nil),    // 14: ww.control.v1.RecoverChunk
+	(*SendReport)(nil),      // 15: ww.control.v1.SendReport
+	(*CopyReplica)(nil),     // 16: ww.control.v1.CopyReplica
+	(ReplicaState)(0),       // 17: ww.control.v1.ReplicaState
+	(*Replica)(nil),         // 18: ww.control.v1.Replica
 }
 var file_controlpb_datanode_proto_depIdxs = []int32{
 	3,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
@@ -1395,29 +1484,30 @@ var file_controlpb_datanode_proto_depIdxs = []int32{
 	6,  // 2: ww.control.v1.DatanodeMessage.report:type_name -> ww.control.v1.ChunkReport
 	7,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
 	8,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
-	1,  // 5: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
-	1,  // 6: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
-	2,  // 7: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
-	16, // 8: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
-	5,  // 9: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
-	5,  // 10: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
-	5,  // 11: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
-	10, // 12: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
-	11, // 13: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
-	12, // 14: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
-	13, // 15: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
-	14, // 16: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
-	15, // 17: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
-	5,  // 18: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	17, // 19: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
-	17, // 20: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
-	0,  // 21: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
-	9,  // 22: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	9,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
+	1,  // 6: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
+	1,  // 7: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
+	2,  // 8: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
+	17, // 9: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
+	5,  // 10: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
+	5,  // 11: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
+	5,  // 12: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
+	11, // 13: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
+	12, // 14: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
+	13, // 15: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
+	14, // 16: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
+	15, // 17: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
+	16, // 18: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
+	5,  // 19: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	18, // 20: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
+	18, // 21: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
+	0,  // 22: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
+	10, // 23: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
+	23, // [23:24] is the sub-list for method output_type
+	22, // [22:23] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_datanode_proto_init() }
@@ -1432,8 +1522,9 @@ func file_controlpb_datanode_proto_init() {
 		(*DatanodeMessage_Report)(nil),
 		(*DatanodeMessage_Delta)(nil),
 		(*DatanodeMessage_RecoverResult)(nil),
+		(*DatanodeMessage_CopyResult)(nil),
 	}
-	file_controlpb_datanode_proto_msgTypes[9].OneofWrappers = []any{
+	file_controlpb_datanode_proto_msgTypes[10].OneofWrappers = []any{
 		(*NamenodeMessage_Registered)(nil),
 		(*NamenodeMessage_HeartbeatReply)(nil),
 		(*NamenodeMessage_DeleteReplicas)(nil),
@@ -1447,7 +1538,7 @@ func file_controlpb_datanode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_datanode_proto_rawDesc), len(file_controlpb_datanode_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Keys of log lines.
+const (
+	keyNamenode   = "namenode"
+	keyNode       = "node"
+	keyCluster    = "cluster"
+	keyEpoch      = "epoch"
+	keyTxid       = "txid"
+	keyChunk      = "chunk"
+	keyGeneration = "gen"
+	keyLength     = "length"
+	keyCount      = "count"
+	keyError      = "err"
+)
+
+// Options configures Start. Store, Events, Namenodes and Address are required.
+type Options struct {
+	// Namenodes are the host:port of all namenodes of the cluster, 1..16.
+	Namenodes []string
+	// Address is the host:port at which clients and peers reach this node's
+	// data server.
+	Address string
+	// Rack is path-like; empty means "/default".
+	Rack    string
+	Version string
+	Store   ChunkStore
+	// Events gets the store's changes.
+	Events *Events
+	// Load is asked at each heartbeat; nil means no load.
+	Load func() Load
+	// Recoverer and Copier carry out orders; without one, its orders are
+	// answered with an error.
+	Recoverer Recoverer
+	Copier    Copier
+	Clock     clock.Clock  // nil = the system's
+	Logger    *slog.Logger // nil = none
+	// DialOptions are added to the connections' own.
+	DialOptions []grpc.DialOption
+}
+
+// Agent is a running control side of a datanode.
+type Agent struct {
+	o        Options
+	cancel   context.CancelFunc
+	group    sync.WaitGroup
+	links    []*link
+	workers  *workers
+	once     sync.Once
+	first    chan struct{} // closed at the first registration
+	stopped  chan struct{} // closed when all goroutines have ended
+	stopOnce sync.Once
+}
+
+// Start checks the options and begins to connect; it does not wait for any
+// namenode. The caller must Close the agent, before it closes the store.
+// Errors: fault.Invalid.
+func Start(o Options) (*Agent, error) {
+	addresses, err := rpc.CheckAddresses(o.Namenodes)
+	if err != nil {
+		return nil, fmt.Errorf("namenodes: %w", err)
+	}
+	if len(addresses) > namenodesMax {
+		return nil, fault.New(fault.Invalid, "start agent", "%d namenodes, at most %d", len(addresses), namenodesMax)
+	}
+	if err := rpc.CheckAddress(o.Address); err != nil {
+		return nil, fmt.Errorf("data address: %w", err)
+	}
+	if o.Store == nil || o.Events == nil {
+		return nil, fault.New(fault.Invalid, "start agent", "a store and its events are required")
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Rack == "" {
+		o.Rack = "/default"
+	}
+	o.Logger = o.Logger.With(keyNode, o.Store.Identity().NodeID)
+	ctx, cancel := context.WithCancel(context.Background())
+	a := &Agent{o: o, cancel: cancel, first: make(chan struct{}), stopped: make(chan struct{})}
+	for _, address := range addresses {
+		connection, err := rpc.Dial(address, o.DialOptions...)
+		if err != nil {
+			a.cancel()
+			for _, l := range a.links {
+				l.close()
+			}
+			return nil, err
+		}
+		a.links = append(a.links, newLink(a, address, connection))
+	}
+	a.workers = startWorkers(ctx, &a.group, o)
+	for _, l := range a.links {
+		a.group.Add(1)
+		go func() {
+			defer a.group.Done()
+			l.run(ctx)
+		}()
+	}
+	go func() {
+		a.group.Wait()
+		close(a.stopped)
+	}()
+	return a, nil
+}
+
+// Registered is closed once some namenode has registered this node.
+func (a *Agent) Registered() <-chan struct{} { return a.first }
+
+func (a *Agent) registered() { a.once.Do(func() { close(a.first) }) }
+
+// Status is the state of the stream to one namenode.
+type Status struct {
+	Namenode   string
+	Registered bool
+	ClusterID  string
+	Epoch      uint64
+	Txid       uint64
+	// Since is when Registered last changed.
+	Since time.Time
+	// Reports counts full reports that were sent to the end.
+	Reports uint64
+	// Err is why the last stream or attempt ended; nil while registered.
+	Err error
+}
+
+// Status tells the state of every namenode's stream, in the configured order.
+func (a *Agent) Status() []Status {
+	out := make([]Status, 0, len(a.links))
+	for _, l := range a.links {
+		out = append(out, l.snapshot())
+	}
+	return out
+}
+
+// Close ends the streams and waits for running orders to notice, until ctx
+// ends. Errors: fault.Closed with the context's error.
+func (a *Agent) Close(ctx context.Context) error {
+	a.stopOnce.Do(func() {
+		a.cancel()
+		for _, l := range a.links {
+			l.close()
+		}
+	})
+	select {
+	case <-a.stopped:
+		return nil
+	case <-ctx.Done():
+		return &fault.Error{Kind: fault.Closed, Op: "close agent", Reason: "orders are still running", Err: ctx.Err()}
+	}
+}

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"sync"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// Events takes the chunk store's changes and hands them to every namenode's
+// stream. It exists before store and agent do: the store's callback feeds it,
+// the agent subscribes to it. Safe for concurrent use; no method blocks beyond
+// a short mutex.
+type Events struct {
+	mu struct {
+		sync.Mutex
+		queues []*changeQueue
+	}
+}
+
+// NewEvents makes an Events without subscribers.
+func NewEvents() *Events { return &Events{} }
+
+// Stored tells that a replica is there, or changed: opened, sealed, found
+// corrupt, or at another generation.
+func (e *Events) Stored(r chunk.Replica) { e.put(change{replica: r}) }
+
+// Removed tells that a replica is gone.
+func (e *Events) Removed(r chunk.Replica) { e.put(change{replica: r, removed: true}) }
+
+func (e *Events) put(c change) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, q := range e.mu.queues {
+		q.put(c)
+	}
+}
+
+func (e *Events) subscribe(capacity int) *changeQueue {
+	q := newChangeQueue(capacity)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.mu.queues = append(e.mu.queues, q)
+	return q
+}
+
+func (e *Events) unsubscribe(q *changeQueue) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, other := range e.mu.queues {
+		if other == q {
+			e.mu.queues = append(e.mu.queues[:i], e.mu.queues[i+1:]...)
+			return
+		}
+	}
+}
+
+// change is the latest word on one chunk.
+type change struct {
+	replica chunk.Replica
+	removed bool
+}
+
+// changeQueue holds the latest change per chunk since reset, in the order of
+// each chunk's first one. After an overflow or stop it is incomplete: it holds
+// nothing and takes nothing until the next reset.
+type changeQueue struct {
+	capacity int
+	wake     chan struct{} // capacity 1: something to take, or incomplete
+	mu       struct {
+		sync.Mutex
+		// len(order) == len(latest) <= capacity; both empty while incomplete.
+		order      []chunk.ID
+		latest     map[chunk.ID]change
+		incomplete bool
+	}
+}
+
+func newChangeQueue(capacity int) *changeQueue {
+	q := &changeQueue{capacity: capacity, wake: make(chan struct{}, 1)}
+	q.mu.latest = make(map[chunk.ID]change)
+	q.mu.incomplete = true
+	return q
+}
+
+func (q *changeQueue) put(c change) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.incomplete {
+		return
+	}
+	if _, known := q.mu.latest[c.replica.ID]; !known {
+		if len(q.mu.order) == q.capacity {
+			q.clearLocked()
+			q.mu.incomplete = true
+			q.signal()
+			return
+		}
+		q.mu.order = append(q.mu.order, c.replica.ID)
+	}
+	q.mu.latest[c.replica.ID] = c
+	q.signal()
+}
+
+// take moves up to most changes out; complete is false when changes were lost
+// and only a full report helps.
+func (q *changeQueue) take(most int) (changes []change, complete bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.incomplete {
+		return nil, false
+	}
+	n := min(most, len(q.mu.order))
+	changes = make([]change, 0, n)
+	for _, id := range q.mu.order[:n] {
+		changes = append(changes, q.mu.latest[id])
+		delete(q.mu.latest, id)
+	}
+	if n == len(q.mu.order) {
+		q.mu.order = nil
+	} else {
+		q.mu.order = q.mu.order[n:]
+		q.signal()
+	}
+	return changes, true
+}
+
+// reset empties the queue and takes changes from now on. What the store told
+// before is in a snapshot that is taken after reset.
+func (q *changeQueue) reset() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.clearLocked()
+	q.mu.incomplete = false
+}
+
+// stop empties the queue and lets changes pass by.
+func (q *changeQueue) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.clearLocked()
+	q.mu.incomplete = true
+}
+
+func (q *changeQueue) clearLocked() {
+	q.mu.order = nil
+	q.mu.latest = make(map[chunk.ID]change)
+}
+
+func (q *changeQueue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}

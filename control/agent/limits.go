@@ -1,0 +1,58 @@
+package agent
+
+import "time"
+
+// Bounds of an agent. Memory per namenode at most: queueChanges * ~150 bytes
+// (10 MiB) plus a report's snapshot (48 bytes per replica of the node).
+const (
+	// queueChangesMax: chunks with a change not yet sent. More: a full report.
+	queueChangesMax = 64 << 10
+	// deltaReplicasMax: changes in one message.
+	deltaReplicasMax = 4096
+	// pageReplicas: replicas in one page of a full report; a page is about
+	// 35 bytes * pageReplicas = 140 KiB and one command of the namenode.
+	pageReplicas = 4096
+	// outboxMax: answers waiting for the stream. More are dropped: the namenode
+	// asks again.
+	outboxMax = 1024
+	// deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
+	deleteOrdersMax     = 256
+	replicasPerOrderMax = 16 << 10
+	// recoverWorkers recoveries and copyWorkers copies run at once, with at
+	// most queue of each waiting; a further order is answered with an error.
+	recoverWorkers  = 8
+	recoverQueueMax = 1024
+	copyWorkers     = 2
+	copyQueueMax    = 256
+	// peersMax: replicas or sources named in one order.
+	peersMax = 256
+	// namenodesMax: namenodes of one cluster.
+	namenodesMax = 16
+)
+
+// Times of an agent.
+const (
+	// registerTimeout: from the start of a connection attempt to Registered.
+	registerTimeout = 10 * time.Second
+	// backoffFirst and backoffMax space attempts to reach a namenode;
+	// backoffRefused those to one that refused this node for good.
+	backoffFirst   = 100 * time.Millisecond
+	backoffMax     = 2 * time.Second
+	backoffRefused = 10 * time.Second
+	// The namenode chooses the intervals, within these bounds.
+	heartbeatLeast   = 10 * time.Millisecond
+	heartbeatMost    = time.Minute
+	heartbeatDefault = time.Second
+	reportLeast      = time.Second
+	reportMost       = 7 * 24 * time.Hour
+	reportDefault    = 6 * time.Hour
+	// A stream on which nothing arrived for silenceHeartbeats intervals, and
+	// at least silenceLeast, is cut.
+	silenceHeartbeats = 10
+	silenceLeast      = 10 * time.Second
+	// observeInterval: how often a risen txid is written down without an order.
+	observeInterval = 10 * time.Second
+	// recoverTimeout and copyTimeout bound one order.
+	recoverTimeout = 2 * time.Minute
+	copyTimeout    = 30 * time.Minute
+)

@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// link keeps a stream to one namenode: it connects, lets a session run, and
+// connects again. Its goroutine is run.
+type link struct {
+	agent      *Agent
+	address    string
+	connection *grpc.ClientConn
+	logger     *slog.Logger
+	queue      *changeQueue
+	// outbox holds answers to orders for the stream that runs, or the next one.
+	outbox chan *controlpb.DatanodeMessage
+	// report is the number of the last full report; only run's goroutine.
+	report uint64
+	mu     struct {
+		sync.Mutex
+		status Status
+	}
+}
+
+func newLink(a *Agent, address string, connection *grpc.ClientConn) *link {
+	l := &link{
+		agent: a, address: address, connection: connection,
+		logger: a.o.Logger.With(keyNamenode, address),
+		queue:  a.o.Events.subscribe(queueChangesMax),
+		outbox: make(chan *controlpb.DatanodeMessage, outboxMax),
+	}
+	l.mu.status = Status{Namenode: address, Since: a.o.Clock.Now()}
+	return l
+}
+
+func (l *link) close() {
+	l.agent.o.Events.unsubscribe(l.queue)
+	// The only error is that it was closed before.
+	_ = l.connection.Close()
+}
+
+// run lives until ctx ends.
+func (l *link) run(ctx context.Context) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = backoffFirst, backoffMax
+	wait.Reset()
+	var last string
+	for ctx.Err() == nil {
+		s := newSession(l)
+		err := s.run(ctx)
+		l.queue.stop()
+		if ctx.Err() != nil {
+			break
+		}
+		wasRegistered := l.ended(err)
+		if wasRegistered {
+			wait.Reset()
+		}
+		pause := wait.NextBackOff()
+		refused := isRefusal(err)
+		if refused {
+			pause = max(pause, backoffRefused)
+		}
+		// The same news again and again is told once.
+		if text := err.Error(); wasRegistered || text != last {
+			last = text
+			level, message := slog.LevelWarn, "no namenode"
+			switch {
+			case refused:
+				level, message = slog.LevelError, "refused: namenode and datanode do not belong together"
+			case wasRegistered:
+				message = "stream to namenode broke"
+			}
+			l.logger.Log(ctx, level, message, keyError, err, "retryIn", pause.Round(time.Millisecond))
+		}
+		if !l.sleep(ctx, pause) {
+			break
+		}
+	}
+	l.ended(&fault.Error{Kind: fault.Closed, Op: "agent"})
+}
+
+// isRefusal tells that trying again soon is of no use: one side is of another
+// cluster, or has forgotten what the other one knows.
+func isRefusal(err error) bool {
+	return errors.Is(err, fault.Fenced) || errors.Is(err, fault.Invalid) || errors.Is(err, fault.Version) || errors.Is(err, fault.Protocol)
+}
+
+func (l *link) sleep(ctx context.Context, d time.Duration) bool {
+	timer := l.agent.o.Clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// answer queues the answer to an order. Without a stream, or when the outbox is
+// full, it is dropped: the namenode orders again what it does not hear of.
+func (l *link) answer(m *controlpb.DatanodeMessage) {
+	select {
+	case l.outbox <- m:
+	default:
+		l.logger.Warn("answer to an order dropped: too many wait for the stream")
+	}
+}
+
+func (l *link) snapshot() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.status
+}
+
+func (l *link) began(clusterID string, epoch, txid uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.status = Status{Namenode: l.address, Registered: true, ClusterID: clusterID, Epoch: epoch, Txid: txid,
+		Since: l.agent.o.Clock.Now(), Reports: l.mu.status.Reports}
+}
+
+func (l *link) reported() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.status.Reports++
+}
+
+func (l *link) heard(txid uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.status.Txid = txid
+}
+
+// ended notes why the stream is gone, and tells whether it was registered.
+func (l *link) ended(err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.mu.status.Registered
+	if was {
+		l.mu.status.Since = l.agent.o.Clock.Now()
+	}
+	l.mu.status.Registered, l.mu.status.Err = false, err
+	return was
+}
+
+// connect opens a stream.
+func (l *link) connect(ctx context.Context) (controlpb.DatanodeControl_ConnectClient, error) {
+	stream, err := controlpb.NewDatanodeControlClient(l.connection).Connect(ctx)
+	return stream, l.explain(err)
+}
+
+func (l *link) explain(err error) error {
+	return rpc.FromStatus(err, "register with namenode", l.address)
+}

@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// workers carry out orders away from the streams. Queues are bounded; who puts
+// into a full one answers the namenode instead of waiting.
+type workers struct {
+	o       Options
+	deletes chan deleteOrder
+	recover chan recoverOrder
+	copies  chan copyOrder
+	mu      struct {
+		sync.Mutex
+		// recovering and copying: orders queued or running. The namenode repeats
+		// an order that it has no answer to; the repeat is not carried out twice.
+		recovering map[orderKey]bool
+		copying    map[orderKey]bool
+	}
+}
+
+type orderKey struct {
+	id         chunk.ID
+	generation chunk.Generation
+}
+
+type deleteOrder struct {
+	from     *session
+	epoch    uint64
+	replicas []chunk.Replica
+}
+
+type recoverOrder struct {
+	from    *link
+	request RecoverRequest
+}
+
+type copyOrder struct {
+	from    *link
+	request CopyRequest
+}
+
+func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
+	w := &workers{o: o, deletes: make(chan deleteOrder, deleteOrdersMax),
+		recover: make(chan recoverOrder, recoverQueueMax), copies: make(chan copyOrder, copyQueueMax)}
+	w.mu.recovering, w.mu.copying = make(map[orderKey]bool), make(map[orderKey]bool)
+	work(ctx, group, 1, w.deletes, w.delete)
+	work(ctx, group, recoverWorkers, w.recover, w.recoverChunk)
+	work(ctx, group, copyWorkers, w.copies, w.copyReplica)
+	return w
+}
+
+// work starts count goroutines that hand orders to do until ctx ends.
+func work[T any](ctx context.Context, group *sync.WaitGroup, count int, orders <-chan T, do func(context.Context, T)) {
+	for range count {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for {
+				select {
+				case order := <-orders:
+					do(ctx, order)
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
+}
+
+// claim notes that an order is being carried out; false if it is already.
+func (w *workers) claim(set map[orderKey]bool, key orderKey) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if set[key] {
+		return false
+	}
+	set[key] = true
+	return true
+}
+
+func (w *workers) release(set map[orderKey]bool, key orderKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(set, key)
+}
+
+// onDelete queues a deletion. When the queue is full the order is dropped and a
+// full report asked for, which shows the namenode what is still here.
+func (r *receiver) onDelete(m *controlpb.DeleteReplicas) error {
+	if len(m.Replicas) > replicasPerOrderMax {
+		return r.protocol("a deletion names too many replicas")
+	}
+	order := deleteOrder{from: r.session, epoch: r.epoch, replicas: make([]chunk.Replica, 0, len(m.Replicas))}
+	for _, replica := range m.Replicas {
+		id, err := chunk.IDFrom(replica.GetChunkId())
+		if err != nil || id.IsZero() || replica.GetGeneration() == 0 {
+			return r.protocol("a deletion names a bad chunk id or generation")
+		}
+		order.replicas = append(order.replicas, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation)})
+	}
+	select {
+	case r.agent.workers.deletes <- order:
+	default:
+		r.logger.Warn("deletion order dropped: too many wait", keyCount, len(order.replicas))
+		r.wantReport()
+	}
+	return nil
+}
+
+// delete carries out a deletion, replica by replica, as long as no namenode of
+// a higher epoch has shown up since it was queued.
+func (w *workers) delete(ctx context.Context, order deleteOrder) {
+	deleted := 0
+	for _, replica := range order.replicas {
+		if ctx.Err() != nil {
+			return
+		}
+		if highest := w.o.Store.Identity().HighestEpoch; order.epoch < highest {
+			order.from.logger.Error("deletion order dropped: a higher epoch exists", keyEpoch, order.epoch, "highest", highest)
+			return
+		}
+		switch err := w.o.Store.Delete(replica.ID, replica.Generation); {
+		case err == nil:
+			deleted++
+			order.from.logger.Debug("replica deleted", keyChunk, replica.ID, keyGeneration, uint64(replica.Generation))
+		case errors.Is(err, fault.NotFound):
+			// Gone already: an order that was repeated.
+		default:
+			order.from.logger.Warn("replica not deleted", keyChunk, replica.ID, keyGeneration, uint64(replica.Generation), keyError, err)
+		}
+	}
+	if deleted > 0 {
+		order.from.logger.Info("replicas deleted as ordered", keyCount, deleted, keyEpoch, order.epoch)
+	}
+}
+
+func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
+	id, err := chunk.IDFrom(m.ChunkId)
+	if err != nil || id.IsZero() || m.Generation == 0 || m.Length < -1 {
+		return r.protocol("a recovery names a bad chunk id, generation or length")
+	}
+	peers, err := peersFromProto(m.Replicas)
+	if err != nil {
+		return r.protocol("a recovery " + err.Error())
+	}
+	request := RecoverRequest{ChunkID: id, Generation: chunk.Generation(m.Generation),
+		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: peers, Length: m.Length}
+	refuse := func(kind fault.Kind, reason string) {
+		r.answer(recoverResultToProto(id, request.Generation, RecoverResult{}, fault.New(kind, "recover chunk", "%s", reason)))
+	}
+	w := r.agent.workers
+	if w.o.Recoverer == nil {
+		refuse(fault.Version, "this datanode cannot recover chunks")
+		return nil
+	}
+	key := orderKey{id, request.Generation}
+	if !w.claim(w.mu.recovering, key) {
+		return nil
+	}
+	select {
+	case w.recover <- recoverOrder{from: r.link, request: request}:
+	default:
+		w.release(w.mu.recovering, key)
+		refuse(fault.Busy, "too many recoveries wait on this datanode")
+	}
+	return nil
+}
+
+func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
+	request := order.request
+	defer w.release(w.mu.recovering, orderKey{request.ChunkID, request.Generation})
+	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
+	defer cancel()
+	result, err := w.o.Recoverer.Recover(ctx, request)
+	logger := order.from.logger.With(keyChunk, request.ChunkID, keyGeneration, uint64(request.Generation))
+	if err == nil && (result.Length < 0 || len(result.NodeIDs) == 0) {
+		err = fault.New(fault.Internal, "recover chunk", "recovery ended with length %d on %d nodes", result.Length, len(result.NodeIDs))
+	}
+	if err != nil {
+		logger.Warn("chunk not recovered", keyError, err)
+	} else {
+		logger.Info("chunk recovered", keyLength, result.Length, keyCount, len(result.NodeIDs))
+	}
+	order.from.answer(recoverResultToProto(request.ChunkID, request.Generation, result, err))
+}
+
+func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
+	id, err := chunk.IDFrom(m.ChunkId)
+	if err != nil || id.IsZero() || m.Generation == 0 || m.Length < 0 || m.Length > chunk.SizeMax {
+		return r.protocol("a copy names a bad chunk id, generation or length")
+	}
+	peers, err := peersFromProto(m.Sources)
+	if err != nil {
+		return r.protocol("a copy " + err.Error())
+	}
+	request := CopyRequest{ChunkID: id, Generation: chunk.Generation(m.Generation), Length: m.Length, Sources: peers}
+	refuse := func(kind fault.Kind, reason string) {
+		r.answer(copyResultToProto(id, request.Generation, fault.New(kind, "copy replica", "%s", reason)))
+	}
+	w := r.agent.workers
+	if w.o.Copier == nil {
+		refuse(fault.Version, "this datanode cannot copy replicas")
+		return nil
+	}
+	key := orderKey{id, request.Generation}
+	if !w.claim(w.mu.copying, key) {
+		return nil
+	}
+	select {
+	case w.copies <- copyOrder{from: r.link, request: request}:
+	default:
+		w.release(w.mu.copying, key)
+		refuse(fault.Busy, "too many copies wait on this datanode")
+	}
+	return nil
+}
+
+func (w *workers) copyReplica(ctx context.Context, order copyOrder) {
+	request := order.request
+	defer w.release(w.mu.copying, orderKey{request.ChunkID, request.Generation})
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	err := w.o.Copier.Copy(ctx, request)
+	logger := order.from.logger.With(keyChunk, request.ChunkID, keyGeneration, uint64(request.Generation))
+	if err != nil {
+		logger.Warn("replica not copied", keyError, err)
+	} else {
+		logger.Info("replica copied", keyLength, request.Length)
+	}
+	order.from.answer(copyResultToProto(request.ChunkID, request.Generation, err))
+}
