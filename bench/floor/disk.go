@@ -1,0 +1,151 @@
+package floor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// diskBuffered writes a preallocated file through the page cache, pushes each
+// step out early, and ends with fdatasync.
+func diskBuffered(ctx context.Context, o Options) (Result, error) {
+	f, err := os.Create(filepath.Join(o.Directory, "buffered"))
+	if err != nil {
+		return Result{}, err
+	}
+	defer removeFile(f)
+	start := time.Now()
+	w := newPaced(f, o.SizeBytes)
+	buffer := pattern(packetBytes)
+	for w.offset < o.SizeBytes {
+		if err := ctx.Err(); err != nil {
+			return Result{}, err
+		}
+		if err := w.write(buffer[:min(int64(len(buffer)), o.SizeBytes-w.offset)]); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return Result{}, err
+	}
+	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), How: "pwrite 256 KiB, sync_file_range each 8 MiB, fdatasync at the end"}, nil
+}
+
+// diskDirect writes with O_DIRECT from one aligned 4 MiB buffer.
+func diskDirect(ctx context.Context, o Options) (Result, error) {
+	const step = 4 << 20
+	f, err := os.OpenFile(filepath.Join(o.Directory, "direct"), os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
+	if errors.Is(err, unix.EINVAL) {
+		return Result{How: "this file system has no O_DIRECT"}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	defer removeFile(f)
+	buffer := aligned(step)
+	size := o.SizeBytes / step * step
+	start := time.Now()
+	if err := preallocate(f, size); err != nil {
+		return Result{}, err
+	}
+	for offset := int64(0); offset < size; offset += step {
+		if err := ctx.Err(); err != nil {
+			return Result{}, err
+		}
+		if _, err := f.WriteAt(buffer, offset); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return Result{}, err
+	}
+	return Result{Bytes: size, Duration: time.Since(start), How: "O_DIRECT pwrite 4 MiB, fdatasync at the end"}, nil
+}
+
+// diskSync appends 4 KiB and makes it durable, again and again.
+func diskSync(ctx context.Context, o Options) (Result, error) {
+	f, err := os.Create(filepath.Join(o.Directory, "sync"))
+	if err != nil {
+		return Result{}, err
+	}
+	defer removeFile(f)
+	buffer := pattern(4096)
+	count := int64(0)
+	start := time.Now()
+	for time.Since(start) < o.SyncDuration {
+		if err := ctx.Err(); err != nil {
+			return Result{}, err
+		}
+		if _, err := f.WriteAt(buffer, count*int64(len(buffer))); err != nil {
+			return Result{}, err
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			return Result{}, err
+		}
+		count++
+	}
+	return Result{Count: count, Duration: time.Since(start), How: "append 4 KiB + fdatasync, one loop"}, nil
+}
+
+// paced writes a file front to back and starts write-out of each finished step,
+// so that the last fdatasync finds little to do.
+type paced struct {
+	file   *os.File
+	offset int64
+	pushed int64
+}
+
+func newPaced(f *os.File, sizeBytes int64) *paced {
+	_ = preallocate(f, sizeBytes) // an optimisation: a file system without it is fine
+	return &paced{file: f}
+}
+
+func (p *paced) write(b []byte) error {
+	if _, err := p.file.WriteAt(b, p.offset); err != nil {
+		return err
+	}
+	p.offset += int64(len(b))
+	if p.offset-p.pushed >= writeoutBytes {
+		err := unix.SyncFileRange(int(p.file.Fd()), p.pushed, p.offset-p.pushed, unix.SYNC_FILE_RANGE_WRITE)
+		if err != nil {
+			return fmt.Errorf("sync_file_range: %w", err)
+		}
+		p.pushed = p.offset
+	}
+	return nil
+}
+
+func preallocate(f *os.File, sizeBytes int64) error {
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, sizeBytes); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("fallocate %d bytes: %w", sizeBytes, err)
+	}
+	return nil
+}
+
+func removeFile(f *os.File) {
+	f.Close()
+	os.Remove(f.Name())
+}
+
+// pattern is n bytes that no file system stores as zeros.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>8)
+	}
+	return b
+}
+
+// aligned is pattern at an address that O_DIRECT accepts.
+func aligned(n int) []byte {
+	const alignment = 4096
+	b := pattern(n + alignment)
+	skip := alignment - int(uintptr(unsafe.Pointer(&b[0]))%alignment)
+	return b[skip : skip+n]
+}
