@@ -17,7 +17,7 @@ type layer struct {
 
 // leaves know nothing of the system: one noun each.
 func leaves() []string {
-	return []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/clock", "internal/bufpool", "internal/vfs"}
+	return []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/clock", "internal/bufpool", "internal/record", "internal/vfs"}
 }
 
 func layers() []layer {
@@ -27,6 +27,7 @@ func layers() []layer {
 		{"internal/chunk", nil, leaf},
 		{"internal/fault", nil, leaf},
 		{"internal/clock", nil, leaf},
+		{"internal/record", []string{"internal/fault"}, leaf},
 		{"internal/bufpool", []string{"internal/invariants"}, leaf},
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
 

@@ -1,0 +1,297 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/whispering-woods/ww/client"
+)
+
+// Options says what cluster New makes.
+type Options struct {
+	Program     string // the built ww
+	Directory   string // all state, configuration and logs; must exist
+	Datanodes   int    // default 4
+	Disks       int    // directories per datanode; default 1
+	Replication int    // default 3
+	ChunkSize   int64  // default of files, in bytes; default 1 MiB
+	TrashDelay  time.Duration
+	// LeaseSoftLimit is after how long another client may take a lease over;
+	// default 1 s, so that tests need not wait.
+	LeaseSoftLimit time.Duration
+	// LeaseHardLimit is after how long the namenode ends a lease; default 1 min.
+	LeaseHardLimit time.Duration
+	WriteBudget    int64 // bytes; 0: the datanode's default
+}
+
+// StartTimeout is more than a cluster needs to serve, on a busy machine.
+const StartTimeout = time.Minute
+
+// Cluster is one log server, one namenode and some datanodes. Its methods may
+// be called from several goroutines, but Start and Close from one.
+type Cluster struct {
+	LogServer *Process
+	Namenode  *Process
+	Datanodes []*Process
+
+	// Ports that listen on 127.0.0.1, for tests that speak to them directly.
+	LogPort, RaftPort, NamenodePort int
+	DataPorts                       []int
+
+	options  Options
+	launcher *launcher
+	client   *client.Client
+}
+
+// New writes the configuration of a cluster; Start starts it.
+func New(o Options) (*Cluster, error) {
+	if o.Datanodes == 0 {
+		o.Datanodes = 4
+	}
+	if o.Disks == 0 {
+		o.Disks = 1
+	}
+	if o.Replication == 0 {
+		o.Replication = 3
+	}
+	if o.ChunkSize == 0 {
+		o.ChunkSize = 1 << 20
+	}
+	if o.TrashDelay == 0 {
+		o.TrashDelay = time.Second
+	}
+	if o.LeaseSoftLimit == 0 {
+		o.LeaseSoftLimit = time.Second
+	}
+	if o.LeaseHardLimit == 0 {
+		o.LeaseHardLimit = time.Minute
+	}
+	ports, err := freePorts(3 + o.Datanodes)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		LogPort: ports[0], RaftPort: ports[1], NamenodePort: ports[2], DataPorts: ports[3:],
+		options: o, launcher: newLauncher(),
+	}
+	if err := c.configure(); err != nil {
+		c.launcher.close()
+		return nil, err
+	}
+	c.client, err = client.Dial(context.Background(), client.Options{Namenodes: []string{c.Address()}, Name: "e2e"})
+	if err != nil {
+		c.launcher.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// configure writes one configuration file per process.
+func (c *Cluster) configure() (err error) {
+	o := c.options
+	c.LogServer, err = c.process("logserver", "logserver", fmt.Sprintf(`
+logserver:
+  id: log1
+  dir: %q
+  listen: 127.0.0.1:%d
+  raft_listen: 127.0.0.1:%d
+`, c.Path("logserver"), c.LogPort, c.RaftPort))
+	if err != nil {
+		return err
+	}
+	c.Namenode, err = c.process("namenode", "namenode", fmt.Sprintf(`
+namenode:
+  listen: %s
+  log_servers: ["127.0.0.1:%d"]
+  replication: %d
+  chunk_size: %d
+  lease_soft_limit: %s
+  lease_hard_limit: %s
+`, c.Address(), c.LogPort, o.Replication, o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit))
+	if err != nil {
+		return err
+	}
+	for i := range o.Datanodes {
+		var disks []string
+		for _, d := range c.Disks(i) {
+			disks = append(disks, fmt.Sprintf("%q", d))
+		}
+		text := fmt.Sprintf(`
+datanode:
+  listen: 127.0.0.1:%d
+  disks: [%s]
+  namenodes: [%s]
+  trash_delay: %s
+  reserve: 1MiB
+`, c.DataPorts[i], strings.Join(disks, ", "), c.Address(), o.TrashDelay)
+		if o.WriteBudget != 0 {
+			text += fmt.Sprintf("  write_budget: %d\n", o.WriteBudget)
+		}
+		p, err := c.process("datanode", fmt.Sprintf("datanode-%d", i), text)
+		if err != nil {
+			return err
+		}
+		c.Datanodes = append(c.Datanodes, p)
+	}
+	return nil
+}
+
+func (c *Cluster) process(verb, name, config string) (*Process, error) {
+	file := c.Path(name + ".yaml")
+	config = "log:\n  level: debug\n  format: text\n" + strings.TrimPrefix(config, "\n")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		return nil, fmt.Errorf("configure %s: %w", name, err)
+	}
+	return &Process{
+		Name: name, Log: c.Path(name + ".log"),
+		program: c.options.Program, args: []string{verb, "--config", file}, launcher: c.launcher,
+	}, nil
+}
+
+// Path names something below the cluster's directory.
+func (c *Cluster) Path(elements ...string) string {
+	return filepath.Join(append([]string{c.options.Directory}, elements...)...)
+}
+
+// Disks lists the data directories of a datanode.
+func (c *Cluster) Disks(datanode int) []string {
+	var out []string
+	for d := range c.options.Disks {
+		out = append(out, c.Path(fmt.Sprintf("datanode-%d", datanode), fmt.Sprintf("disk-%d", d)))
+	}
+	return out
+}
+
+// Address is the namenode's, for --namenode.
+func (c *Cluster) Address() string { return fmt.Sprintf("127.0.0.1:%d", c.NamenodePort) }
+
+// Client is a client of the cluster that lives as long as the cluster does.
+func (c *Cluster) Client() *client.Client { return c.client }
+
+// Processes lists all daemons, the log server first.
+func (c *Cluster) Processes() []*Process {
+	return append([]*Process{c.LogServer, c.Namenode}, c.Datanodes...)
+}
+
+// Start starts what does not run, all at once and in any order, and waits until
+// the cluster serves.
+func (c *Cluster) Start(ctx context.Context) error {
+	for _, p := range c.Processes() {
+		if p.Pid() != 0 {
+			continue
+		}
+		if err := p.Start(); err != nil {
+			return err
+		}
+	}
+	return c.WaitReady(ctx)
+}
+
+// WaitReady waits until every process that runs takes part: the namenode has
+// left safe mode, and each running datanode is live. It fails at once if a
+// process has ended by itself.
+func (c *Cluster) WaitReady(ctx context.Context) error {
+	running := 0
+	for _, p := range c.Datanodes {
+		if p.Pid() != 0 {
+			running++
+		}
+	}
+	dead := make(chan struct{})
+	err := Poll(ctx, func() error {
+		for _, p := range []*Process{c.LogServer, c.Namenode} {
+			if p.Pid() == 0 {
+				close(dead)
+				return nil
+			}
+		}
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		status, err := c.client.ClusterStatus(try)
+		switch {
+		case err != nil:
+			return err
+		case status.SafeMode:
+			return fmt.Errorf("safe mode: %s", status.SafeModeReason)
+		}
+		live := 0
+		for _, n := range status.Nodes {
+			if n.Live {
+				live++
+			}
+		}
+		if live < running {
+			return fmt.Errorf("%d of %d datanodes are live", live, running)
+		}
+		return nil
+	})
+	select {
+	case <-dead:
+		return errors.New("the log server or the namenode does not run")
+	default:
+		return err
+	}
+}
+
+// Stop ends all processes with SIGTERM, datanodes first.
+func (c *Cluster) Stop() error {
+	var errs []error
+	processes := c.Processes()
+	for i := len(processes) - 1; i >= 0; i-- {
+		errs = append(errs, processes[i].Stop())
+	}
+	return errors.Join(errs...)
+}
+
+// Kill ends the given processes with SIGKILL, as nearly at once as signals go.
+func (c *Cluster) Kill(processes ...*Process) error {
+	errs := make(chan error, len(processes))
+	for _, p := range processes {
+		go func() { errs <- p.Kill() }()
+	}
+	var all []error
+	for range processes {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// Close kills what runs and frees everything but the directory.
+func (c *Cluster) Close() error {
+	err := errors.Join(c.client.Close(), c.Kill(c.Processes()...))
+	c.launcher.close()
+	return err
+}
+
+// LogTail writes the last lines of every process's log to w.
+func (c *Cluster) LogTail(w io.Writer, lines int) {
+	for _, p := range c.Processes() {
+		b, err := os.ReadFile(p.Log)
+		if err != nil {
+			fmt.Fprintf(w, "==> %s: %v\n", p.Name, err)
+			continue
+		}
+		all := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
+		if len(all) > lines {
+			all = all[len(all)-lines:]
+		}
+		fmt.Fprintf(w, "==> %s <==\n%s\n", p.Log, strings.Join(all, "\n"))
+	}
+}
+
+// DatanodeAt is the index of the datanode that listens on an address, -1 if
+// none does.
+func (c *Cluster) DatanodeAt(address string) int {
+	for i, port := range c.DataPorts {
+		if address == fmt.Sprintf("127.0.0.1:%d", port) {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,212 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// stopTimeout bounds the time from SIGTERM to the end of a process.
+const stopTimeout = 20 * time.Second
+
+// Process is one daemon that can end and start again. Safe for concurrent use.
+type Process struct {
+	Name string // "namenode", "datanode-2"
+	Log  string // file that holds everything it ever printed
+
+	program  string
+	args     []string
+	launcher *launcher
+	mu       struct {
+		sync.Mutex
+		run *run
+	}
+}
+
+// run is one life of a process.
+type run struct {
+	command *exec.Cmd
+	ended   chan struct{} // closed after err is set
+	err     error         // how it ended
+}
+
+// Start starts the process; it fails if it runs already. It does not wait for
+// the daemon to serve.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.run != nil && !p.mu.run.over() {
+		return fmt.Errorf("start %s: it runs already", p.Name)
+	}
+	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	defer log.Close() // the child has its own descriptor
+	command := exec.Command(p.program, p.args...)
+	command.Stdout, command.Stderr = log, log
+	command.Env = cleanEnvironment()
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := p.launcher.start(command); err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	r := &run{command: command, ended: make(chan struct{})}
+	go func() {
+		r.err = command.Wait()
+		close(r.ended)
+	}()
+	p.mu.run = r
+	return nil
+}
+
+// Pid is the id of the running process, 0 if there is none.
+func (p *Process) Pid() int {
+	if r := p.current(); r != nil && !r.over() {
+		return r.command.Process.Pid
+	}
+	return 0
+}
+
+// Kill ends the process with SIGKILL, as a power cut of this one machine would
+// (except that the page cache survives), and waits until it is gone.
+func (p *Process) Kill() error {
+	r := p.current()
+	if r == nil || r.over() {
+		return nil
+	}
+	if err := r.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill %s: %w", p.Name, err)
+	}
+	<-r.ended
+	return nil
+}
+
+// Stop ends the process with SIGTERM and waits. It fails if the process does
+// not end in time (it is killed then), or ends with another exit code than 0.
+func (p *Process) Stop() error {
+	r := p.current()
+	if r == nil || r.over() {
+		return nil
+	}
+	if err := r.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop %s: %w", p.Name, err)
+	}
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-r.ended:
+	case <-timer.C:
+		return errors.Join(fmt.Errorf("stop %s: still running %s after SIGTERM", p.Name, stopTimeout), p.Kill())
+	}
+	if r.err != nil {
+		return fmt.Errorf("stop %s: %w", p.Name, r.err)
+	}
+	return nil
+}
+
+// Pause stops the process without ending it (SIGSTOP); Resume lets it go on.
+func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
+
+func (p *Process) signal(s syscall.Signal) error {
+	r := p.current()
+	if r == nil || r.over() {
+		return fmt.Errorf("signal %s: it does not run", p.Name)
+	}
+	return r.command.Process.Signal(s)
+}
+
+// Ended returns a channel that is closed when the current run is over, and a
+// function that then says how.
+func (p *Process) Ended() (<-chan struct{}, func() error) {
+	r := p.current()
+	if r == nil {
+		closed := make(chan struct{})
+		close(closed)
+		return closed, func() error { return nil }
+	}
+	return r.ended, func() error { <-r.ended; return r.err }
+}
+
+func (p *Process) current() *run {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.run
+}
+
+func (r *run) over() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// cleanEnvironment is the parent's without WW_* settings, which would reach
+// into the cluster.
+func cleanEnvironment() []string {
+	var out []string
+	for _, setting := range os.Environ() {
+		if len(setting) < 3 || setting[:3] != "WW_" {
+			out = append(out, setting)
+		}
+	}
+	return out
+}
+
+// launcher starts processes from one thread that lives as long as the launcher.
+type launcher struct {
+	jobs chan func()
+	done chan struct{}
+}
+
+func newLauncher() *launcher {
+	l := &launcher{jobs: make(chan func()), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		for job := range l.jobs {
+			job()
+		}
+	}()
+	return l
+}
+
+func (l *launcher) start(command *exec.Cmd) error {
+	result := make(chan error, 1)
+	l.jobs <- func() { result <- command.Start() }
+	return <-result
+}
+
+// close ends the launcher; it kills what still runs.
+func (l *launcher) close() {
+	close(l.jobs)
+	<-l.done
+}
+
+// Poll calls ready until it returns nil or the context ends; then it returns
+// the last error too.
+func Poll(ctx context.Context, ready func() error) error {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/e2e/cluster"
+)
+
+// TestCorruptReplicas flips one byte of the stored data of one replica after
+// the other. As long as a good one is left, readers get the right bytes and the
+// log names the bad one; without any they get an error that says which chunk
+// and node, and never wrong bytes.
+func TestCorruptReplicas(t *testing.T) {
+	c := start(t, cluster.Options{})
+	content := bytesOf(5, 900_000)
+	mustWW(t, c, "put", localFile(t, content), "/file")
+	mustWW(t, c, "put", localFile(t, content), "/other")
+	chunks, err := c.Client().Locate(t.Context(), "/file", 0, -1)
+	require.NoError(t, err)
+	require.Len(t, chunks, 1)
+	id := chunks[0].ID.String()
+	files := replicaFiles(t, c, id)
+	require.Len(t, files, 3)
+
+	for good := 2; good >= 1; good-- {
+		// The replica that a reader would try first: corruption nobody reads
+		// proves nothing.
+		chunks, err := c.Client().Locate(t.Context(), "/file", 0, -1)
+		require.NoError(t, err)
+		first := c.DatanodeAt(chunks[0].Replicas[0].Address)
+		require.GreaterOrEqual(t, first, 0)
+		flipByte(t, fileOn(t, c, first, id))
+		r := ww(t, c, "get", "/file", filepath.Join(t.TempDir(), "got"))
+		require.Zero(t, r.code, "%d good replicas are left: %s", good, r.stderr)
+		sameBytes(t, content, []byte(mustWW(t, c, "cat", "/file")), fmt.Sprintf("with %d good replicas", good))
+		waitForLog(t, c, c.Datanodes[first], id, "corrupt")
+		waitForLog(t, c, c.Namenode, id, "corrupt")
+	}
+
+	// Now the last one.
+	for i := range c.Datanodes {
+		for _, name := range filesOn(t, c, i, id) {
+			flipByte(t, name)
+		}
+	}
+	target := filepath.Join(t.TempDir(), "target")
+	r := ww(t, c, "get", "/file", target)
+	require.Equal(t, exitCorrupt, r.code, "stdout: %s\nstderr: %s", clip(r.stdout), r.stderr)
+	require.Contains(t, r.stderr, id, "the message names the chunk")
+	require.Contains(t, r.stderr, "/file", "the message names the file")
+	named := false
+	for _, port := range c.DataPorts {
+		named = named || strings.Contains(r.stderr, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	require.True(t, named, "the message names a node: %s", r.stderr)
+	require.NoFileExists(t, target, "no half file under the final name")
+	left, err := os.ReadDir(filepath.Dir(target))
+	require.NoError(t, err)
+	require.Empty(t, left, "no half file under another name either")
+	// cat may have written a verified prefix; never a wrong byte.
+	cat := ww(t, c, "cat", "/file")
+	require.Equal(t, exitCorrupt, cat.code)
+	sameBytes(t, content[:min(len(cat.stdout), len(content))], []byte(cat.stdout), "what cat wrote before it failed")
+	sameBytes(t, content, []byte(mustWW(t, c, "cat", "/other")), "another file")
+}
+
+// TestTruncatedAndMissingReplicas removes and cuts stored files under a running
+// datanode: readers go to another replica.
+func TestTruncatedAndMissingReplicas(t *testing.T) {
+	c := start(t, cluster.Options{})
+	for name, damage := range map[string]func(file string) error{
+		"cut":     func(file string) error { return os.Truncate(file, 8192+100) },
+		"emptied": func(file string) error { return os.Truncate(file, 0) },
+		"removed": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			content := bytesOf(6, 900_000)
+			mustWW(t, c, "put", localFile(t, content), "/"+name)
+			chunks, err := c.Client().Locate(t.Context(), "/"+name, 0, -1)
+			require.NoError(t, err)
+			first := c.DatanodeAt(chunks[0].Replicas[0].Address)
+			require.NoError(t, damage(fileOn(t, c, first, chunks[0].ID.String())))
+			sameBytes(t, content, []byte(mustWW(t, c, "cat", "/"+name)), name)
+		})
+	}
+}
+
+// flipByte changes one bit in the middle of the data of a chunk file.
+func flipByte(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	info, err := f.Stat()
+	require.NoError(t, err)
+	// Data is the last part of the file; 300,000 bytes before the end is data
+	// in a chunk of 900,000.
+	at := info.Size() - 300_000
+	require.Positive(t, at)
+	var b [1]byte
+	_, err = f.ReadAt(b[:], at)
+	require.NoError(t, err)
+	b[0] ^= 0x10
+	_, err = f.WriteAt(b[:], at)
+	require.NoError(t, err)
+}
+
+// fileOn is the file of a chunk on one datanode.
+func fileOn(t *testing.T, c *cluster.Cluster, datanode int, id string) string {
+	t.Helper()
+	files := filesOn(t, c, datanode, id)
+	require.Len(t, files, 1)
+	return files[0]
+}
+
+// filesOn lists the files of a chunk on one datanode that are not set aside.
+func filesOn(t *testing.T, c *cluster.Cluster, datanode int, id string) []string {
+	t.Helper()
+	var out []string
+	for _, disk := range c.Disks(datanode) {
+		found, err := filepath.Glob(filepath.Join(disk, "chunks", "*", id+"_*"))
+		require.NoError(t, err)
+		out = append(out, found...)
+	}
+	return out
+}
+
+// waitForLog waits until one line of a process's log holds all the words.
+func waitForLog(t *testing.T, c *cluster.Cluster, p *cluster.Process, words ...string) {
+	t.Helper()
+	err := cluster.Poll(patient(t, 15*time.Second), func() error {
+		b, err := os.ReadFile(p.Log)
+		if err != nil {
+			return err
+		}
+	lines:
+		for line := range strings.Lines(string(b)) {
+			for _, word := range words {
+				if !strings.Contains(strings.ToLower(line), strings.ToLower(word)) {
+					continue lines
+				}
+			}
+			return nil
+		}
+		return fmt.Errorf("no line with %q", words)
+	})
+	require.NoError(t, err, "log of %s", p.Name)
+}
