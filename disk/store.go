@@ -1,141 +1,229 @@
-// Package disk is the chunk store of a datanode: replicas as files on one or
-// more volumes, with checksums, crash recovery, trash and quarantine.
 package disk
 
 import (
-	"log/slog"
-	"os"
-	"time"
+	"errors"
+	"sync"
 
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Options configure a Store.
-type Options struct {
-	Directories       []string // one per volume, at least one
-	FS                vfs.FS   // nil: the machine's
-	Clock             clock.Clock
-	Logger            *slog.Logger
-	TrashDelay        time.Duration
-	ReserveBytes      int64
-	WorkersPerVolume  int
-	QueueDepth        int
-	WriteoutStepBytes int64
-	OnEvent           func(Event)
+// Store is the chunk store of one datanode. Safe for concurrent use.
+type Store struct {
+	options   Options
+	fs        vfs.FS
+	volumes   []*volume
+	volumeIDs []string
+	files     *fileCache
+	trash     *janitor
+	group     sync.WaitGroup
+
+	identity struct {
+		sync.Mutex
+		Identity
+	}
+	index struct {
+		sync.RWMutex
+		replicas map[chunk.ID]*replica
+		// Volumes that Do chose for chunks that may be created soon. Bounded by
+		// the workers' queues.
+		placing map[chunk.ID][]*volume
+	}
+	closing sync.RWMutex // read-held while a task is queued
+	closed  bool         // guarded by closing
 }
 
-// EventKind says what happened to a replica.
-type EventKind uint8
-
-// Kinds of events.
-const (
-	Stored  EventKind = 1
-	Removed EventKind = 2
-	Corrupt EventKind = 3
-)
-
-// Event is a change of a replica.
-type Event struct {
-	Kind    EventKind
-	Replica chunk.Replica
-	Reason  string
+// Open opens the volumes, creating what is new, builds the index from the file
+// names, and recovers replicas that were open to a verified prefix
+// (chunk.Recovered). It reads the whole of each of those, and nothing of the
+// sealed ones.
+//
+// Errors: fault.Invalid (options; a volume of another node or cluster),
+// fault.Busy (another process has a volume), fault.CorruptData,
+// fault.Version, fault.Disk.
+func Open(o Options) (_ *Store, err error) {
+	o, err = o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{options: o, fs: o.FS, files: newFileCache()}
+	s.index.replicas = make(map[chunk.ID]*replica)
+	s.index.placing = make(map[chunk.ID][]*volume)
+	defer func() {
+		if err != nil {
+			s.files.close()
+			err = errors.Join(err, s.unlockVolumes())
+		}
+	}()
+	for _, directory := range o.Directories {
+		v, err := openVolume(o.FS, directory, o.Logger)
+		if err != nil {
+			return nil, err
+		}
+		s.volumes = append(s.volumes, v)
+	}
+	if err := s.settleIdentity(); err != nil {
+		return nil, err
+	}
+	if s.trash, err = newJanitor(s); err != nil {
+		return nil, err
+	}
+	if err := s.scan(); err != nil {
+		return nil, err
+	}
+	s.start()
+	return s, nil
 }
 
-// Identity is who this store belongs to.
-type Identity struct {
-	NodeID       string
-	ClusterID    string
-	HighestEpoch uint64
-	HighestTxid  uint64
+// settleIdentity makes all volumes agree, gives new ones their ids, and writes
+// what changed.
+func (s *Store) settleIdentity() error {
+	all, err := agree(s.volumes)
+	if err != nil {
+		return err
+	}
+	if all.NodeID == "" {
+		if all.NodeID, err = newID(s.options.Random); err != nil {
+			return err
+		}
+	}
+	seen := make(map[string]string)
+	for _, v := range s.volumes {
+		next := v.identity.with(all)
+		if next.VolumeID == "" {
+			if next.VolumeID, err = newID(s.options.Random); err != nil {
+				return err
+			}
+		}
+		if other, twice := seen[next.VolumeID]; twice {
+			return fault.New(fault.Invalid, "open chunk store", "%s and %s have the same volume id %s: one is a copy of the other", other, v.directory, next.VolumeID)
+		}
+		seen[next.VolumeID] = v.directory
+		next.Sum = v.identity.Sum
+		if next != v.identity {
+			if err := writeIdentity(s.fs, v.directory, next); err != nil {
+				return err
+			}
+			v.identity = next
+		}
+		s.volumeIDs = append(s.volumeIDs, next.VolumeID)
+	}
+	s.identity.Identity = all
+	return nil
 }
 
-// VolumeState describes one volume.
-type VolumeState struct {
-	ID            string
-	Directory     string
-	CapacityBytes int64
-	FreeBytes     int64
-	Replicas      int
-	Healthy       bool
-	Error         string
+// start starts the workers and the janitor.
+func (s *Store) start() {
+	for _, v := range s.volumes {
+		for range s.options.WorkersPerVolume {
+			w := newWorker(s.options.QueueDepth, &s.group)
+			v.workers = append(v.workers, w)
+			s.group.Add(1)
+			go w.run()
+		}
+	}
+	s.group.Add(1)
+	go s.trash.run(&s.group)
 }
 
-// CreateOptions of a replica.
-type CreateOptions struct {
-	ChunkSize int64
-	SizeHint  int64
+// Close refuses new work, finishes what is queued, stops all goroutines and
+// releases the volumes. Open replicas stay open on the disk, unsynced. Readers
+// keep their files until they are closed. A second Close does nothing.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	if s.closed {
+		s.closing.Unlock()
+		return nil
+	}
+	s.closed = true
+	for _, v := range s.volumes {
+		for _, w := range v.workers {
+			close(w.queue)
+		}
+	}
+	s.closing.Unlock()
+	s.trash.stop()
+	s.group.Wait()
+	for _, r := range s.all() {
+		r.io.Lock()
+		s.endSessionLocked(r)
+		r.io.Unlock()
+	}
+	s.files.close()
+	return s.unlockVolumes()
 }
 
-// Job is one write.
-type Job struct {
-	Offset            int64
-	Data              []byte
-	Sync, Seal, Close bool
-	Done              func(length int64, err error)
+func (s *Store) unlockVolumes() error {
+	var failures []error
+	for _, v := range s.volumes {
+		if err := v.lock.Close(); err != nil {
+			failures = append(failures, diskError("unlock volume", v.directory, chunk.ID{}, err))
+		}
+	}
+	return errors.Join(failures...)
 }
 
-// Range of a replica.
-type Range struct {
-	DataOffset    int64
-	DataLength    int64
-	Sums          []byte
-	ReplicaLength int64
-	Generation    chunk.Generation
-	State         chunk.State
+func (s *Store) lookup(id chunk.ID) *replica {
+	s.index.RLock()
+	defer s.index.RUnlock()
+	return s.index.replicas[id]
 }
 
-// Store is the chunk store.
-type Store struct{}
+func (s *Store) all() []*replica {
+	s.index.RLock()
+	defer s.index.RUnlock()
+	list := make([]*replica, 0, len(s.index.replicas))
+	for _, r := range s.index.replicas {
+		list = append(list, r)
+	}
+	return list
+}
 
-// Writer appends to one replica.
-type Writer struct{}
+// insert puts a new replica into the index; only a corrupt one may be there.
+func (s *Store) insert(r *replica) error {
+	s.index.Lock()
+	defer s.index.Unlock()
+	if old := s.index.replicas[r.id]; old != nil {
+		if v := old.snapshot(); v.state != chunk.Corrupt {
+			return chunkError(fault.Exists, "create replica", r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.generation, v.length)
+		}
+		old.volume.replicas.Add(-1)
+	}
+	s.index.replicas[r.id] = r
+	r.volume.replicas.Add(1)
+	return nil
+}
 
-// Reader reads one replica.
-type Reader struct{}
+// drop takes a replica out of the index, if it is the one there.
+func (s *Store) drop(r *replica) {
+	s.index.Lock()
+	defer s.index.Unlock()
+	if s.index.replicas[r.id] == r {
+		delete(s.index.replicas, r.id)
+		r.volume.replicas.Add(-1)
+	}
+}
 
-var errStub = fault.New(fault.Internal, "disk", "not there yet")
+// Replicas lists all replicas, corrupt ones too, in no order: a snapshot for a
+// full report.
+func (s *Store) Replicas() []chunk.Replica {
+	list := make([]chunk.Replica, 0, len(s.volumes))
+	for _, r := range s.all() {
+		if v := r.snapshot(); v.state != 0 {
+			list = append(list, r.describe(v))
+		}
+	}
+	return list
+}
 
-// Open opens a store.
-func Open(o Options) (*Store, error) { return nil, errStub }
-
-func (s *Store) Close() error                                   { return errStub }
-func (s *Store) Identity() Identity                             { return Identity{} }
-func (s *Store) Join(clusterID string) error                    { return errStub }
-func (s *Store) ObserveEpoch(epoch, txid uint64) error          { return errStub }
-func (s *Store) Volumes() []VolumeState                         { return nil }
-func (s *Store) Replicas() []chunk.Replica                      { return nil }
-func (s *Store) Do(id chunk.ID, f func()) error                 { return errStub }
-func (s *Store) Stat(id chunk.ID) (chunk.Replica, error)        { return chunk.Replica{}, errStub }
-func (s *Store) Digest(id chunk.ID) (uint64, error)             { return 0, errStub }
-func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error { return errStub }
-func (s *Store) VerifyReplica(id chunk.ID) error                { return errStub }
-func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) error {
-	return errStub
+// Stat describes a replica; of an open one, what readers see. Error:
+// fault.NotFound.
+func (s *Store) Stat(id chunk.ID) (chunk.Replica, error) {
+	if r := s.lookup(id); r != nil {
+		if v := r.snapshot(); v.state != 0 {
+			return r.describe(v), nil
+		}
+	}
+	return chunk.Replica{}, notFound("stat replica", id)
 }
-func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (replica chunk.Replica, wasRestarted bool, err error) {
-	return chunk.Replica{}, false, errStub
-}
-func (s *Store) FinishRecovery(id chunk.ID, newGen chunk.Generation, length int64) error {
-	return errStub
-}
-func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
-	return nil, errStub
-}
-func (s *Store) Reopen(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
-	return nil, errStub
-}
-func (s *Store) Resume(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
-	return nil, errStub
-}
-func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
-	return nil, errStub
-}
-func (w *Writer) Submit(Job) error                           { return errStub }
-func (w *Writer) Length() int64                              { return 0 }
-func (r *Reader) Range(offset, length int64) (Range, error)  { return Range{}, errStub }
-func (r *Reader) File() (f *os.File, base int64)             { return nil, 0 }
-func (r *Reader) ReadAt(p []byte, offset int64) (int, error) { return 0, errStub }
-func (r *Reader) Close() error                               { return errStub }

@@ -1,0 +1,240 @@
+package disk
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/google/uuid"
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+const identityVersion = 1
+
+// volumeIdentity is the identity file of a volume: JSON, for people, with a
+// checksum, for us.
+type volumeIdentity struct {
+	Version      int    `json:"version"`
+	NodeID       string `json:"node_id"`
+	VolumeID     string `json:"volume_id"`
+	ClusterID    string `json:"cluster_id"`
+	HighestEpoch uint64 `json:"highest_epoch"`
+	HighestTxid  uint64 `json:"highest_txid"`
+	// Sum is the xxh3-64, in hex, of this object encoded with an empty Sum.
+	Sum string `json:"sum"`
+}
+
+func (v volumeIdentity) encode() []byte {
+	v.Sum = v.sum()
+	return append(v.plain(), '\n')
+}
+
+func (v volumeIdentity) plain() []byte {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		panic("encode volume identity: " + err.Error()) // strings and numbers only
+	}
+	return b
+}
+
+func (v volumeIdentity) sum() string {
+	v.Sum = ""
+	return fmt.Sprintf("%016x", xxh3.Hash(v.plain()))
+}
+
+// parseIdentity reads an identity file. Errors: fault.CorruptData,
+// fault.Version.
+func parseIdentity(b []byte) (volumeIdentity, error) {
+	const op = "parse volume identity"
+	var v volumeIdentity
+	if err := json.Unmarshal(b, &v); err != nil {
+		return v, &fault.Error{Kind: fault.CorruptData, Op: op, Err: err}
+	}
+	switch {
+	case v.Version != identityVersion:
+		return v, fault.New(fault.Version, op, "identity version %d, this program knows %d", v.Version, identityVersion)
+	case v.Sum != v.sum():
+		return v, fault.New(fault.CorruptData, op, "the file does not match its checksum %s", v.Sum)
+	case v.NodeID == "" || v.VolumeID == "":
+		return v, fault.New(fault.CorruptData, op, "no node or volume id")
+	}
+	return v, nil
+}
+
+// readIdentity reads a volume's identity file; ok is false if there is none.
+func readIdentity(fsys vfs.FS, directory string) (v volumeIdentity, ok bool, err error) {
+	const op = "read volume identity"
+	name := path.Join(directory, identityName)
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return v, false, nil
+	}
+	if err != nil {
+		return v, false, diskError(op, name, chunk.ID{}, err)
+	}
+	defer f.Close() // opened for reading
+	b := make([]byte, identityBytesMax)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return v, false, diskError(op, name, chunk.ID{}, err)
+	}
+	if v, err = parseIdentity(b[:n]); err != nil {
+		return v, false, &fault.Error{Kind: fault.KindOf(err), Op: op, Path: name, Err: err,
+			Hint: "restore the file from another volume of this node, with this volume's id"}
+	}
+	return v, true, nil
+}
+
+// writeIdentity replaces a volume's identity file. On return it is durable; on
+// an error, the old or the new one is there, whole.
+func writeIdentity(fsys vfs.FS, directory string, v volumeIdentity) error {
+	const op = "write volume identity"
+	name := path.Join(directory, identityName)
+	temporary := name + ".tmp"
+	fail := func(err error) error { return diskError(op, name, chunk.ID{}, err) }
+	f, err := fsys.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fail(err)
+	}
+	_, err = f.WriteAt(v.encode(), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fail(err)
+	}
+	if err := fsys.Rename(temporary, name); err != nil {
+		return fail(err)
+	}
+	if err := fsys.SyncDir(directory); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// agree checks that all volumes belong to one node and one cluster, and takes
+// the highest of what they have seen: a crash may have kept an update from some
+// of them.
+func agree(volumes []*volume) (Identity, error) {
+	const op = "open chunk store"
+	var all Identity
+	var first, joined *volume
+	for _, v := range volumes {
+		if v.identity.NodeID == "" {
+			continue // new
+		}
+		if first == nil {
+			first, all.NodeID = v, v.identity.NodeID
+		}
+		if v.identity.NodeID != all.NodeID {
+			return all, fault.New(fault.Invalid, op, "volume %s belongs to node %s, volume %s to node %s: they cannot serve together",
+				first.directory, all.NodeID, v.directory, v.identity.NodeID)
+		}
+		if c := v.identity.ClusterID; c != "" {
+			if joined != nil && c != all.ClusterID {
+				return all, fault.New(fault.Invalid, op, "volume %s belongs to cluster %s, volume %s to cluster %s: they cannot serve together",
+					joined.directory, all.ClusterID, v.directory, c)
+			}
+			joined, all.ClusterID = v, c
+		}
+		all.HighestEpoch = max(all.HighestEpoch, v.identity.HighestEpoch)
+		all.HighestTxid = max(all.HighestTxid, v.identity.HighestTxid)
+	}
+	return all, nil
+}
+
+// newID makes a random id (UUIDv4).
+func newID(random io.Reader) (string, error) {
+	id, err := uuid.NewRandomFromReader(random)
+	if err != nil {
+		return "", &fault.Error{Kind: fault.Internal, Op: "make id", Err: err}
+	}
+	return id.String(), nil
+}
+
+// Identity tells who the volumes belong to.
+func (s *Store) Identity() Identity {
+	s.identity.Lock()
+	defer s.identity.Unlock()
+	return s.identity.Identity
+}
+
+// Join binds the store to a cluster for ever, durably. Joining the same cluster
+// again does nothing; another one is refused with fault.Invalid.
+func (s *Store) Join(clusterID string) error {
+	const op = "join cluster"
+	if clusterID == "" {
+		return fault.New(fault.Invalid, op, "the cluster id is empty")
+	}
+	s.identity.Lock()
+	defer s.identity.Unlock()
+	switch s.identity.ClusterID {
+	case clusterID:
+		return nil
+	case "":
+	default:
+		e := fault.New(fault.Invalid, op, "this datanode belongs to cluster %s, not to %s", s.identity.ClusterID, clusterID)
+		e.Node = s.identity.NodeID
+		e.Hint = "start it with empty directories, or point it at its own namenode"
+		return e
+	}
+	next := s.identity.Identity
+	next.ClusterID = clusterID
+	return s.persistIdentityLocked(next)
+}
+
+// ObserveEpoch notes the epoch and txid of a namenode, durably when either is
+// new, which costs two file syncs per volume. A lower epoch than the highest
+// seen is refused with fault.Fenced.
+func (s *Store) ObserveEpoch(epoch, txid uint64) error {
+	s.identity.Lock()
+	defer s.identity.Unlock()
+	if epoch < s.identity.HighestEpoch {
+		e := fault.New(fault.Fenced, "observe epoch", "epoch %d is over, epoch %d was seen", epoch, s.identity.HighestEpoch)
+		e.Node = s.identity.NodeID
+		return e
+	}
+	next := s.identity.Identity
+	next.HighestEpoch = epoch
+	next.HighestTxid = max(next.HighestTxid, txid)
+	if next == s.identity.Identity {
+		return nil
+	}
+	return s.persistIdentityLocked(next)
+}
+
+// persistIdentityLocked writes next to all volumes. One success is enough: a
+// start takes the highest of all volumes. A failed one counts against its
+// volume.
+func (s *Store) persistIdentityLocked(next Identity) error {
+	var failures []error
+	for _, v := range s.volumes {
+		if err := writeIdentity(s.fs, v.directory, v.identity.with(next)); err != nil {
+			v.noteError(err)
+			failures = append(failures, err)
+			continue
+		}
+		v.identity = v.identity.with(next)
+	}
+	if len(failures) == len(s.volumes) {
+		return errors.Join(failures...)
+	}
+	s.identity.Identity = next
+	return nil
+}
+
+// with returns v after the store's identity became all.
+func (v volumeIdentity) with(all Identity) volumeIdentity {
+	v.Version = identityVersion
+	v.NodeID, v.ClusterID = all.NodeID, all.ClusterID
+	v.HighestEpoch, v.HighestTxid = all.HighestEpoch, all.HighestTxid
+	return v
+}

@@ -1,0 +1,302 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Create makes an empty open replica and its Writer. Nothing is durable before
+// the first sync. A corrupt replica in quarantine does not stand in the way.
+// Does file I/O: call it from Do. Errors: fault.Exists, fault.Invalid,
+// fault.NoSpace (also when only the reserve is left), fault.Disk.
+func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
+	const op = "create replica"
+	if err := checkChunkSize(o.ChunkSize); err != nil {
+		return nil, err
+	}
+	if gen == 0 || id.IsZero() || o.SizeHint < 0 {
+		return nil, chunkError(fault.Invalid, op, id, "generation %d, size hint %d", gen, o.SizeHint)
+	}
+	hint := min(o.SizeHint, o.ChunkSize)
+	v, err := s.volumeFor(id, hint)
+	if err != nil {
+		return nil, err
+	}
+	r := &replica{id: id, volume: v}
+	r.io.Lock()
+	defer r.io.Unlock()
+	r.view.generation = gen
+	if err := s.insert(r); err != nil {
+		return nil, err
+	}
+	if err := s.createLocked(r, layoutOf(o.ChunkSize), hint); err != nil {
+		r.gone = true
+		s.drop(r)
+		return nil, err
+	}
+	return s.startLocked(r), nil
+}
+
+// volumeFor is the volume that Do chose for the chunk, if it did, or a new
+// choice.
+func (s *Store) volumeFor(id chunk.ID, hint int64) (*volume, error) {
+	placed, err := s.place(id, hint)
+	if err != nil {
+		return nil, err
+	}
+	s.index.RLock()
+	intended := slices.Clone(s.index.placing[id])
+	s.index.RUnlock()
+	for _, v := range intended {
+		space, err := s.fs.StatFS(v.directory)
+		if ok, _ := v.healthy(); ok && err == nil && space.Free-s.options.ReserveBytes >= max(hint, 1) {
+			return v, nil
+		}
+	}
+	return placed, nil
+}
+
+// createLocked makes the file: header and a first sync slot that says length 0.
+func (s *Store) createLocked(r *replica, l layout, hint int64) error {
+	const op = "create replica"
+	name := r.path()
+	inner, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return chunkError(fault.Exists, op, r.id, "the file %s is there already", name)
+	}
+	if err != nil {
+		failure := diskError(op, name, r.id, err)
+		r.volume.noteError(failure)
+		return failure
+	}
+	t := &tail{}
+	if hint >= preallocateMin {
+		t.preallocated = l.dataOffset + hint
+		err = inner.Preallocate(0, t.preallocated)
+	}
+	if err == nil {
+		b := make([]byte, preludeBytes)
+		putHeader(b, header{id: r.id, chunkSize: l.chunkSize})
+		putSlot(b[sectorBytes:], slot{id: r.id, counter: 1, generation: r.view.generation})
+		_, err = inner.WriteAt(b, 0)
+	}
+	if err != nil {
+		failure := diskError(op, name, r.id, err)
+		r.volume.noteError(failure)
+		// What cannot be removed is found by the next start, which drops a
+		// replica that was never synced.
+		return errors.Join(failure, inner.Close(), s.fs.Remove(name))
+	}
+	r.disk = diskState{layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1}
+	r.tail = t
+	t.file = s.files.add(r, inner, true)
+	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, l })
+	return nil
+}
+
+// Reopen makes a sealed or recovered replica open again, at generation gen, to
+// append at length, which must be its length. previous is the lowest generation
+// that the caller accepts; a replica that an earlier attempt opened under a
+// generation up to gen is taken over. The bytes of the last block are verified
+// before anything is built on them. The new state is durable on return.
+//
+// Does file I/O: call it from Do. Errors: fault.NotFound, fault.StaleGeneration,
+// fault.Invalid (length), fault.CorruptData (quarantined), fault.Disk.
+func (s *Store) Reopen(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
+	return s.takeOver("reopen replica", id, previous, gen, length, false)
+}
+
+// Resume goes on writing a replica after its pipeline broke: the bytes beyond
+// length are cut, the generation becomes gen, and the Writer before, if any, is
+// fenced. previous is the lowest generation that the caller accepts. A replica
+// that was sealed when the pipeline broke is opened again. The new state and
+// the cut are durable on return; bytes that were not synced stay unsynced.
+//
+// Does file I/O: call it from Do. Errors: as Reopen; fault.Invalid if the
+// replica is shorter than length.
+func (s *Store) Resume(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
+	return s.takeOver("resume replica", id, previous, gen, length, true)
+}
+
+func (s *Store) takeOver(op string, id chunk.ID, previous, gen chunk.Generation, length int64, cut bool) (*Writer, error) {
+	r := s.lookup(id)
+	if r == nil {
+		return nil, notFound(op, id)
+	}
+	r.io.Lock()
+	defer r.io.Unlock()
+	if err := r.usableLocked(op); err != nil {
+		return nil, err
+	}
+	v := r.view.snapshot
+	switch {
+	case v.generation < previous || v.generation > gen || (v.generation == gen && (v.state == chunk.Sealed || length < v.length)):
+		// At its own generation a replica is never cut: the request may be a
+		// late copy of one that was served long ago.
+		return nil, chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, wanted one from %d and below %d", v.state, v.generation, previous, gen)
+	case length < 0 || length > v.length || (length < v.length && !cut):
+		return nil, chunkError(fault.Invalid, op, id, "wanted at length %d, the replica has %d verified bytes", length, v.length)
+	}
+	if err := s.prepareLocked(r, op, gen, length); err != nil {
+		s.endSessionLocked(r)
+		return nil, err
+	}
+	if err := s.renameLocked(r, op, chunk.Open, gen); err != nil {
+		s.endSessionLocked(r)
+		return nil, err
+	}
+	return s.startLocked(r), nil
+}
+
+// usableLocked tells whether the replica can be worked on at all.
+func (r *replica) usableLocked(op string) error {
+	switch {
+	case r.gone:
+		return notFound(op, r.id)
+	case r.view.state == chunk.Corrupt:
+		return chunkError(fault.CorruptData, op, r.id, "the replica is in quarantine")
+	}
+	return r.failed
+}
+
+// startLocked begins the session of a new Writer on a replica whose tail is
+// ready.
+func (s *Store) startLocked(r *replica) *Writer {
+	r.session++
+	r.tail.writtenOut = r.view.length
+	r.updateLocked(func(v *snapshot) { v.state = chunk.Open })
+	w := &Writer{store: s, replica: r, worker: r.volume.workerOf(r.id), session: r.session}
+	w.length.Store(r.view.length)
+	s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
+	return w
+}
+
+// prepareLocked fences the Writer before, verifies the block in which the
+// replica shall end, cuts the replica to length if it is longer, and leaves
+// r.tail ready to append. gen is who asks; a promise to a higher generation
+// (BeginRecovery) stands in its way.
+func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, length int64) error {
+	f, err := s.files.open(r, true)
+	if err != nil {
+		failure := diskError(op, r.path(), r.id, err)
+		r.volume.noteError(failure)
+		return failure
+	}
+	if err := s.loadOrQuarantineLocked(r, f); err != nil {
+		s.files.release(f)
+		return err
+	}
+	if gen < r.disk.promised {
+		s.files.release(f)
+		return chunkError(fault.StaleGeneration, op, r.id, "a recovery was promised generation %d, this is %d", r.disk.promised, gen)
+	}
+	s.endSessionLocked(r)
+	r.tail = &tail{file: f}
+	partial, err := r.verifyTailLocked(length)
+	if fault.KindOf(err) == fault.CorruptData {
+		s.quarantineLocked(r, err.Error())
+		return err
+	}
+	if err != nil {
+		return r.failLocked(op, err)
+	}
+	if length == r.view.length {
+		// A session that was cut off between an append and its sync may not
+		// have left a slot for this length.
+		if partial != 0 {
+			if err := r.writeSlotLocked(f, r.tail.slot[:], flushSlot, length, partial); err != nil {
+				return r.failLocked(op, err)
+			}
+		}
+		return nil
+	}
+	if r.view.state == chunk.Sealed {
+		// The name promises the old length: it goes first, durably.
+		if err := s.renameLocked(r, op, chunk.Recovered, r.view.generation); err != nil {
+			return err
+		}
+	}
+	return r.cutLocked(op, length, partial)
+}
+
+// verifyTailLocked checks the bytes of the block that length falls into, up to
+// the replica's end, against their sum, and returns the sum of those before
+// length; r.tail's hasher is left there. Error: fault.CorruptData, or that of
+// the read.
+func (r *replica) verifyTailLocked(length int64) (partial uint64, err error) {
+	t, v := r.tail, r.view.snapshot
+	t.hasher.Reset()
+	inside := length % blockBytes
+	if inside == 0 {
+		return 0, nil
+	}
+	block := length / blockBytes
+	want := v.partial
+	end := v.length
+	if border := (block + 1) * blockBytes; border <= v.length {
+		end = border
+		var sum [sumBytes]byte
+		if err := readSums(t.file, r.disk.layout, block, sum[:]); err != nil {
+			return 0, err
+		}
+		want = sumIn(sum[:], 0)
+	}
+	b := make([]byte, end-block*blockBytes)
+	if err := readFull(t.file, b, r.disk.dataOffset+block*blockBytes); err != nil {
+		return 0, err
+	}
+	if got := xxh3.Hash(b); got != want {
+		return 0, chunkError(fault.CorruptData, "verify last block", r.id, "block %d has sum %016x, recorded is %016x", block, got, want)
+	}
+	_, _ = t.hasher.Write(b[:inside]) // never fails
+	return t.hasher.Sum64(), nil
+}
+
+// rehashLocked reads the partial last block again and verifies it.
+func (r *replica) rehashLocked(length int64) error {
+	partial, err := r.verifyTailLocked(length)
+	if err == nil && partial != r.view.partial {
+		err = chunkError(fault.CorruptData, "read back", r.id, "partial block has sum %016x, expected %016x", partial, r.view.partial)
+	}
+	return err
+}
+
+// cutLocked shortens the replica's file to length, whose partial block has the
+// given sum, so that no crash brings the rest back:
+//
+//  1. a sync slot for the new length, fdatasync: from here on recovery goes
+//     by it, even when length is less than what was synced before;
+//  2. truncation, and zeros over the sums of the blocks behind, fdatasync:
+//     recovery cannot find full blocks there any more.
+//
+// A crash in between leaves a replica of at least length verified bytes.
+func (r *replica) cutLocked(op string, length int64, partial uint64) error {
+	t := r.tail
+	r.updateLocked(func(v *snapshot) { v.length, v.partial, v.cuts = length, partial, v.cuts+1 })
+	r.disk.synced = -1
+	if err := r.syncLocked(false); err != nil {
+		return err
+	}
+	if err := t.file.Truncate(r.disk.dataOffset + length); err != nil {
+		return r.failLocked(op, err)
+	}
+	t.preallocated = 0
+	first := length / blockBytes
+	zeros := make([]byte, sumBytes*(r.disk.blocks()-first))
+	if len(zeros) > 0 {
+		if _, err := t.file.WriteAt(zeros, r.disk.sumAt(first)); err != nil {
+			return r.failLocked(op, err)
+		}
+	}
+	if err := t.file.Datasync(); err != nil {
+		return r.failLocked(op, err)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package disk
+
+import (
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// Options configure a Store.
+type Options struct {
+	// Directories are the volumes, one directory each (one per disk). They are
+	// created if needed.
+	Directories []string
+	FS          vfs.FS       // nil: the machine's
+	Clock       clock.Clock  // nil: the machine's
+	Logger      *slog.Logger // nil: no log
+	Random      io.Reader    // for new node and volume ids; nil: crypto/rand
+	// TrashDelay passes between the deletion of a replica and its unlinking;
+	// 0 unlinks at once.
+	TrashDelay time.Duration
+	// ReserveBytes of each volume are kept free of new replicas; 0: none.
+	ReserveBytes     int64
+	WorkersPerVolume int // 0: 8
+	QueueDepth       int // jobs per worker; 0: 1,024
+	// WriteoutStepBytes written to a chunk start their write-out; 0: 8 MiB.
+	WriteoutStepBytes int64
+	// OnEvent is told of every change after Open. It is called in order for
+	// each chunk, with that chunk's lock held: it must not block and may call
+	// only Stat, Replicas, Volumes and Identity. nil: nobody listens.
+	OnEvent func(Event)
+}
+
+// withDefaults fills in zero values and refuses impossible ones.
+func (o Options) withDefaults() (Options, error) {
+	if o.FS == nil {
+		o.FS = vfs.OS{}
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	if o.OnEvent == nil {
+		o.OnEvent = func(Event) {}
+	}
+	if o.WorkersPerVolume == 0 {
+		o.WorkersPerVolume = workersDefault
+	}
+	if o.QueueDepth == 0 {
+		o.QueueDepth = queueDepthDefault
+	}
+	if o.WriteoutStepBytes == 0 {
+		o.WriteoutStepBytes = writeoutStepDefault
+	}
+	for _, limit := range []struct {
+		name        string
+		value, most int64
+	}{
+		{"volumes", int64(len(o.Directories)), volumesMax},
+		{"workers per volume", int64(o.WorkersPerVolume), workersMax},
+		{"queue depth", int64(o.QueueDepth), queueDepthMax},
+		{"write-out step bytes", o.WriteoutStepBytes, chunk.SizeMax},
+	} {
+		if limit.value < 1 || limit.value > limit.most {
+			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be 1..%d", limit.name, limit.value, limit.most)
+		}
+	}
+	if o.ReserveBytes < 0 || o.TrashDelay < 0 {
+		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)", o.ReserveBytes, o.TrashDelay)
+	}
+	return o, nil
+}
+
+// EventKind says what happened to a replica.
+type EventKind uint8
+
+// Kinds of events.
+const (
+	// Stored: the replica was opened or sealed, or its generation or state
+	// changed. Replica is the new state.
+	Stored EventKind = 1
+	// Removed: the replica was deleted. Replica is its last state.
+	Removed EventKind = 2
+	// Corrupt: the replica was put in quarantine; Reason says why.
+	Corrupt EventKind = 3
+)
+
+// Event is a change of a replica, for the report to the namenode.
+type Event struct {
+	Kind    EventKind
+	Replica chunk.Replica
+	Reason  string
+}
+
+// Identity is who the store's volumes belong to.
+type Identity struct {
+	NodeID    string
+	ClusterID string // "" until Join
+	// Highest epoch, and highest txid, that ObserveEpoch was told.
+	HighestEpoch uint64
+	HighestTxid  uint64
+}
+
+// VolumeState describes one volume.
+type VolumeState struct {
+	ID            string
+	Directory     string
+	CapacityBytes int64
+	FreeBytes     int64 // what new replicas may use: the reserve is subtracted
+	Replicas      int   // all states
+	Healthy       bool
+	Error         string // last I/O error; "" if there was none
+}
+
+// CreateOptions describe a new replica.
+type CreateOptions struct {
+	// ChunkSize bounds the replica, in bytes: a multiple of 64 KiB, 64 KiB to
+	// 1 GiB.
+	ChunkSize int64
+	// SizeHint is how many bytes will come, if known; they are preallocated.
+	SizeHint int64
+}

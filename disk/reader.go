@@ -1,0 +1,218 @@
+package disk
+
+import (
+	"encoding/binary"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Reader reads one replica. It holds a counted open file: the bytes stay
+// readable when the replica is deleted. Safe for concurrent use, but for Close.
+// It verifies nothing: who uses the bytes compares them with Range's sums.
+type Reader struct {
+	store   *Store
+	replica *replica
+	file    *openFile
+	base    int64
+	closed  atomic.Bool
+}
+
+// Range is a part of a replica that can be verified.
+type Range struct {
+	// DataOffset in the chunk and DataLength: the asked range rounded out to
+	// checksum blocks, cut at the visible end and after RangeBlocksMax blocks.
+	DataOffset int64
+	DataLength int64
+	// Sums has the xxh3-64 of each block, 8 bytes each, little endian. The last
+	// block may be partial: its sum is that of its bytes in the range.
+	Sums          []byte
+	ReplicaLength int64 // visible bytes
+	Generation    chunk.Generation
+	State         chunk.State
+}
+
+// OpenReader opens a replica of generation minGen or higher. The first reader
+// of a replica since the start reads and checks its header. Does file I/O.
+// Errors: fault.NotFound, fault.StaleGeneration, fault.CorruptData (the replica
+// is in quarantine), fault.Disk.
+func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
+	const op = "read chunk"
+	r := s.lookup(id)
+	if r == nil {
+		return nil, notFound(op, id)
+	}
+	v := r.snapshot()
+	if err := v.readableAt(op, id, minGen); err != nil {
+		return nil, err
+	}
+	if v.readable {
+		if f := s.files.get(r, false); f != nil {
+			return &Reader{store: s, replica: r, file: f, base: v.layout.dataOffset}, nil
+		}
+	}
+	r.io.Lock() // the name must not change under the open
+	defer r.io.Unlock()
+	if r.gone {
+		return nil, notFound(op, id)
+	}
+	if err := r.view.readableAt(op, id, minGen); err != nil {
+		return nil, err
+	}
+	name := r.path()
+	f, err := s.files.open(r, false)
+	if err != nil {
+		failure := diskError(op, name, id, err)
+		r.volume.noteError(failure)
+		return nil, failure
+	}
+	if err := s.loadOrQuarantineLocked(r, f); err != nil {
+		s.files.release(f)
+		return nil, err
+	}
+	return &Reader{store: s, replica: r, file: f, base: r.disk.dataOffset}, nil
+}
+
+// readableAt tells whether a replica in this state may be read.
+func (v *snapshot) readableAt(op string, id chunk.ID, minGen chunk.Generation) error {
+	switch {
+	case v.state == 0:
+		return notFound(op, id)
+	case v.state == chunk.Corrupt:
+		return chunkError(fault.CorruptData, op, id, "the replica is in quarantine")
+	case v.generation < minGen:
+		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, wanted %d", v.generation, minGen)
+	}
+	return nil
+}
+
+// Range describes the part of the replica around offset..offset+length; a
+// length of -1 is to the visible end. An offset at or behind the end gives an
+// empty range and no error. Length, state and the sum of a partial block are of
+// one moment. Does file I/O. Errors: fault.Invalid (negative numbers),
+// fault.CorruptData (quarantined meanwhile), fault.Disk; fault.Busy if the
+// replica is cut again and again.
+func (r *Reader) Range(offset, length int64) (Range, error) {
+	const op = "read chunk"
+	if offset < 0 || length < -1 {
+		return Range{}, chunkError(fault.Invalid, op, r.replica.id, "range of %d bytes at %d", length, offset)
+	}
+	for range rangeRetriesMax {
+		v := r.replica.snapshot()
+		if v.state == chunk.Corrupt {
+			return Range{}, chunkError(fault.CorruptData, op, r.replica.id, "the replica is in quarantine")
+		}
+		got := v.around(offset, length)
+		end := got.DataOffset + got.DataLength
+		if got.DataLength > 0 {
+			full := (end - got.DataOffset) / blockBytes
+			got.Sums = make([]byte, sumBytes*full, sumBytes*(full+1))
+			if err := readSums(r.file, v.layout, got.DataOffset/blockBytes, got.Sums); err != nil {
+				failure := diskError(op, r.replica.seenPath(), r.replica.id, err)
+				r.replica.volume.noteError(failure)
+				return Range{}, failure
+			}
+			if end%blockBytes != 0 {
+				got.Sums = binary.LittleEndian.AppendUint64(got.Sums, v.partial)
+			}
+		}
+		if r.replica.snapshot().cuts == v.cuts {
+			return got, nil
+		}
+	}
+	return Range{}, chunkError(fault.Busy, op, r.replica.id, "the replica was cut while it was read, %d times", rangeRetriesMax)
+}
+
+// around rounds a range out to blocks, without its sums.
+func (v *snapshot) around(offset, length int64) Range {
+	got := Range{ReplicaLength: v.length, Generation: v.generation, State: v.state}
+	if offset >= v.length {
+		got.DataOffset = v.length / blockBytes * blockBytes
+		return got
+	}
+	end := v.length
+	if length >= 0 && length < v.length-offset {
+		end = offset + length
+	}
+	first := offset / blockBytes
+	last := min((end+blockBytes-1)/blockBytes, first+RangeBlocksMax)
+	got.DataOffset = first * blockBytes
+	got.DataLength = min(last*blockBytes, v.length) - got.DataOffset
+	return got
+}
+
+// File returns the operating system's file, and where in it byte 0 of the chunk
+// is, for sendfile; nil on a file system without one. It is valid until Close.
+// Only ranges that Range told may be read from it.
+func (r *Reader) File() (f *os.File, base int64) { return r.file.OSFile(), r.base }
+
+// ReadAt reads visible bytes of the chunk at an offset in the chunk
+// (io.ReaderAt). Errors: io.EOF, fault.Invalid, fault.Disk.
+func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
+	const op = "read chunk"
+	if offset < 0 {
+		return 0, chunkError(fault.Invalid, op, r.replica.id, "offset %d", offset)
+	}
+	v := r.replica.snapshot()
+	var short error
+	if left := max(0, v.length-offset); int64(len(p)) > left {
+		p, short = p[:left], io.EOF
+	}
+	if len(p) == 0 {
+		return 0, short
+	}
+	if err := readFull(r.file, p, r.base+offset); err != nil {
+		failure := diskError(op, r.replica.seenPath(), r.replica.id, err)
+		r.replica.volume.noteError(failure)
+		return 0, failure
+	}
+	return len(p), short
+}
+
+// Close gives the file back. A second Close does nothing.
+func (r *Reader) Close() error {
+	if !r.closed.Swap(true) {
+		r.store.files.release(r.file)
+	}
+	return nil
+}
+
+// Digest is one xxh3-64 over the replica's stored block sums, the sum of its
+// partial last block if there is one, and its length (8 bytes, little endian):
+// equal bytes give equal digests. It does not read the data. Errors: as
+// OpenReader and Range.
+func (s *Store) Digest(id chunk.ID) (uint64, error) {
+	r, err := s.OpenReader(id, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close() // cannot fail the first time
+	for range rangeRetriesMax {
+		v := r.replica.snapshot()
+		var h xxh3.Hasher
+		if err := hashSums(&h, r.file, v); err != nil {
+			return 0, diskError("digest replica", r.replica.seenPath(), id, err)
+		}
+		if r.replica.snapshot().cuts == v.cuts {
+			return h.Sum64(), nil
+		}
+	}
+	return 0, chunkError(fault.Busy, "digest replica", id, "the replica was cut meanwhile, %d times", rangeRetriesMax)
+}
+
+func hashSums(h *xxh3.Hasher, f *openFile, v snapshot) error {
+	sums := make([]byte, sumBytes*(v.length/blockBytes), sumBytes*(v.length/blockBytes+2))
+	if err := readSums(f, v.layout, 0, sums); err != nil {
+		return err
+	}
+	if v.length%blockBytes != 0 {
+		sums = binary.LittleEndian.AppendUint64(sums, v.partial)
+	}
+	_, _ = h.Write(binary.LittleEndian.AppendUint64(sums, uint64(v.length))) // never fails
+	return nil
+}

@@ -1,0 +1,255 @@
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// replica is one copy of a chunk: an entry of the index.
+type replica struct {
+	id     chunk.ID
+	volume *volume
+	file   *openFile // guarded by fileCache.mu
+
+	// io is held by everything that changes the file, its name, or what is
+	// below; see the package comment.
+	io      sync.Mutex
+	gone    bool        // deleted, or its creation failed: not in the index
+	session uint64      // the Writer of this number may write; every fence adds 1
+	failed  error       // an I/O error that ended writing for good
+	parked  string      // Corrupt: relative path in quarantine
+	disk    diskState   // what the file's prelude says, once loaded
+	tail    *tail       // while a Writer is open
+	view    replicaView // written with io held
+}
+
+// diskState mirrors the header and the slots.
+type diskState struct {
+	layout
+	loaded   bool
+	counter  uint64           // highest in any slot
+	nextSlot int              // sync slot to overwrite: not the newest good one
+	synced   int64            // length of the newest durable sync slot; -1: none yet
+	promised chunk.Generation // lowest generation that may write
+	named    bool             // the present file name is durable
+}
+
+// replicaView is what readers and reports see of a replica.
+type replicaView struct {
+	sync.Mutex
+	snapshot
+}
+
+// snapshot is one consistent state of a replica.
+type snapshot struct {
+	state      chunk.State // 0 while it is being created
+	generation chunk.Generation
+	length     int64
+	partial    uint64 // sum of the last, partial block at length; 0 on a border
+	// readable: the layout and partial are known, because the prelude was
+	// read or written. A sealed replica's is read by its first reader.
+	readable bool
+	layout   layout
+	cuts     uint64 // how often the replica was cut: sums read across one are void
+}
+
+func (r *replica) snapshot() snapshot {
+	r.view.Lock()
+	defer r.view.Unlock()
+	return r.view.snapshot
+}
+
+// updateLocked changes the view; io is held.
+func (r *replica) updateLocked(change func(v *snapshot)) {
+	r.view.Lock()
+	defer r.view.Unlock()
+	change(&r.view.snapshot)
+}
+
+func (r *replica) describe(v snapshot) chunk.Replica {
+	return chunk.Replica{ID: r.id, Generation: v.generation, Length: v.length, State: v.state}
+}
+
+// name of the file that a state has.
+func (r *replica) name(v snapshot) fileName {
+	return fileName{id: r.id, generation: v.generation, sealed: v.state == chunk.Sealed, length: v.length}
+}
+
+// relativePath of the file now; io is held, or the replica is not shared yet.
+func (r *replica) relativePath() string {
+	if r.parked != "" {
+		return r.parked
+	}
+	return r.name(r.view.snapshot).relative()
+}
+
+// seenPath is the path in the state that the caller saw, for its errors.
+func (r *replica) seenPath() string { return r.volume.path(r.name(r.snapshot()).relative()) }
+
+func (r *replica) path() string { return r.volume.path(r.relativePath()) }
+
+// directory that holds the replica's file.
+func (r *replica) directory() string {
+	return r.volume.path(chunksDirectory + "/" + shard(r.id[len(r.id)-1]))
+}
+
+// failLocked records an I/O error that ends writing to this replica until the
+// next start, which verifies it from scratch: after a failed write or sync
+// nobody knows which bytes the disk has, and asking again may hide the answer.
+func (r *replica) failLocked(op string, err error) error {
+	failure := diskError(op, r.path(), r.id, err)
+	r.failed = failure
+	r.volume.noteError(failure)
+	return failure
+}
+
+// loadLocked reads header and slots of a sealed replica and learns the sum of
+// its last block. The error is fault.CorruptData if the file cannot be this
+// replica, fault.Disk if it cannot be read.
+func (r *replica) loadLocked(f *openFile) error {
+	const op = "load replica"
+	if r.disk.loaded {
+		return nil
+	}
+	invalid := func(format string, args ...any) error {
+		e := fault.New(fault.CorruptData, op, format, args...)
+		e.Path, e.Chunk = r.path(), r.id.String()
+		return e
+	}
+	p, err := readPrelude(f)
+	switch {
+	case fault.KindOf(err) == fault.CorruptData:
+		return invalid("%v", err)
+	case fault.KindOf(err) != 0:
+		return err
+	case err != nil:
+		return diskError(op, r.path(), r.id, err)
+	case p.id != r.id:
+		return invalid("the file is that of chunk %s", p.id)
+	}
+	v := r.view.snapshot
+	info, err := f.Stat()
+	if err != nil {
+		return diskError(op, r.path(), r.id, err)
+	}
+	if have := info.Size() - p.dataOffset; have < v.length || v.length > p.chunkSize {
+		return invalid("the file holds %d data bytes of a chunk of %d, its name says %d", max(0, have), p.chunkSize, v.length)
+	}
+	at := p.newestSync(func(s slot) bool { return s.length == v.length })
+	if at < 0 {
+		return invalid("no sync slot records the length %d", v.length)
+	}
+	r.disk = diskState{
+		layout: p.layout, loaded: true, counter: p.counter(), nextSlot: 1 - at,
+		synced: v.length, promised: p.promised(), named: true,
+	}
+	r.updateLocked(func(v *snapshot) { v.partial, v.readable, v.layout = p.slots[at].partial, true, p.layout })
+	return nil
+}
+
+// prelude is the decoded front of a chunk file.
+type prelude struct {
+	id chunk.ID
+	layout
+	slots [slotCount]slot
+	ok    [slotCount]bool
+}
+
+// readPrelude reads header and slots. Errors: fault.CorruptData,
+// fault.Version, or that of the read.
+func readPrelude(f io.ReaderAt) (prelude, error) {
+	b := make([]byte, preludeBytes)
+	if n, err := f.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
+		if errors.Is(err, io.EOF) {
+			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude", "the file ends after %d of %d bytes", n, preludeBytes)
+		}
+		return prelude{}, err
+	}
+	return parsePrelude(b)
+}
+
+func parsePrelude(b []byte) (p prelude, err error) {
+	h, err := parseHeader(b)
+	if err != nil {
+		return prelude{}, err
+	}
+	p.id, p.layout = h.id, layoutOf(h.chunkSize)
+	for i := range slotCount {
+		p.slots[i], p.ok[i] = parseSlot(b[sectorBytes*(1+i):], i, h)
+	}
+	return p, nil
+}
+
+// newestSync is the index of the sync slot with the highest counter that
+// accept takes, or -1.
+func (p *prelude) newestSync(accept func(slot) bool) int {
+	best := -1
+	for i := range flushSlot {
+		if p.ok[i] && accept(p.slots[i]) && (best < 0 || p.slots[i].counter > p.slots[best].counter) {
+			best = i
+		}
+	}
+	return best
+}
+
+func (p *prelude) counter() (highest uint64) {
+	for i, s := range p.slots {
+		if p.ok[i] {
+			highest = max(highest, s.counter)
+		}
+	}
+	return highest
+}
+
+func (p *prelude) promised() (highest chunk.Generation) {
+	for i, s := range p.slots {
+		if p.ok[i] {
+			highest = max(highest, s.promised)
+		}
+	}
+	return highest
+}
+
+// tail is what appending needs to know about the end of a replica.
+type tail struct {
+	file         *openFile
+	hasher       xxh3.Hasher // over the bytes since the last block border
+	sums         [jobSumsMax * sumBytes]byte
+	slot         [sectorBytes]byte
+	writtenOut   int64 // length up to which write-out was started
+	preallocated int64 // bytes of the file that were preallocated
+}
+
+// writeSlotLocked writes a slot; it is not durable yet.
+func (r *replica) writeSlotLocked(f *openFile, buffer []byte, index int, length int64, partial uint64) error {
+	r.disk.counter++
+	putSlot(buffer, slot{
+		id: r.id, index: index, counter: r.disk.counter, generation: r.view.generation,
+		promised: r.disk.promised, length: length, partial: partial,
+	})
+	_, err := f.WriteAt(buffer[:sectorBytes], sectorBytes*int64(1+index))
+	return err
+}
+
+// readSums reads the sums of blocks first, first+1, … into target.
+func readSums(f io.ReaderAt, l layout, first int64, target []byte) error {
+	if len(target) == 0 {
+		return nil
+	}
+	_, err := f.ReadAt(target, l.sumAt(first))
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func sumIn(sums []byte, index int64) uint64 {
+	return binary.LittleEndian.Uint64(sums[index*sumBytes:])
+}

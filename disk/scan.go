@@ -1,0 +1,199 @@
+package disk
+
+import (
+	"errors"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// found is a replica's file that a scan met.
+type found struct {
+	volume *volume
+	name   fileName
+	parked string // relative path, if it is in quarantine
+}
+
+// scan builds the index: sealed replicas from their names, open ones by
+// recovery, corrupt ones from the quarantine.
+func (s *Store) scan() error {
+	best, surplus, err := s.list()
+	if err != nil {
+		return err
+	}
+	for _, f := range surplus {
+		if err := s.setAside(f); err != nil {
+			return err
+		}
+	}
+	open := make(map[*volume][]*replica)
+	for _, f := range best {
+		r := &replica{id: f.name.id, volume: f.volume, parked: f.parked}
+		r.view.generation, r.view.length = f.name.generation, f.name.length
+		switch {
+		case f.parked != "":
+			r.view.state = chunk.Corrupt
+		case f.name.sealed:
+			r.view.state = chunk.Sealed
+		default:
+			r.view.state = chunk.Recovered
+			open[f.volume] = append(open[f.volume], r)
+		}
+		if err := s.insert(r); err != nil {
+			return err
+		}
+	}
+	return s.recoverAll(open)
+}
+
+// list reads the directories of all volumes. best holds one file per chunk,
+// surplus the others: two files of one chunk are not what this package leaves,
+// but people copy files.
+func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
+	best = make(map[chunk.ID]found)
+	for _, v := range s.volumes {
+		for last := range 256 {
+			directory := path.Join(chunksDirectory, shard(byte(last)))
+			entries, err := v.fs.ReadDir(v.path(directory))
+			if err != nil {
+				return nil, nil, diskError("list replicas", v.path(directory), chunk.ID{}, err)
+			}
+			for _, entry := range entries {
+				name, ok := parseFileName(entry.Name())
+				if !ok || entry.IsDir() || name.relative() != path.Join(directory, entry.Name()) {
+					v.logger.Warn("file is not a replica and is left alone", "path", v.path(path.Join(directory, entry.Name())))
+					continue
+				}
+				f := found{volume: v, name: name}
+				old, twice := best[name.id]
+				if twice && !f.betterThan(old) {
+					f, old = old, f
+				}
+				if twice {
+					surplus = append(surplus, old)
+				}
+				best[name.id] = f
+			}
+		}
+	}
+	for _, v := range s.volumes {
+		entries, err := v.fs.ReadDir(v.path(quarantineDirectory))
+		if err != nil {
+			return nil, nil, diskError("list quarantine", v.path(quarantineDirectory), chunk.ID{}, err)
+		}
+		for _, entry := range entries {
+			parked, ok := parseParkedName(entry.Name())
+			if !ok {
+				if !strings.HasSuffix(entry.Name(), forgottenSuffix) {
+					v.logger.Warn("file in quarantine is not a replica", "path", v.path(path.Join(quarantineDirectory, entry.Name())))
+				}
+				continue
+			}
+			f := found{volume: v, name: parked.name, parked: path.Join(quarantineDirectory, entry.Name())}
+			if old, twice := best[f.name.id]; !twice || f.betterThan(old) {
+				best[f.name.id] = f
+			}
+		}
+	}
+	return best, surplus, nil
+}
+
+// betterThan orders two files of one chunk: any before a corrupt one, then the
+// higher generation, then sealed before open.
+func (f found) betterThan(other found) bool {
+	switch {
+	case (f.parked == "") != (other.parked == ""):
+		return f.parked == ""
+	case f.name.generation != other.name.generation:
+		return f.name.generation > other.name.generation
+	}
+	return f.name.sealed && !other.name.sealed
+}
+
+// setAside moves a surplus file to quarantine, without an entry in the index.
+func (s *Store) setAside(f found) error {
+	v := f.volume
+	source := f.name.relative()
+	parked, err := v.park(quarantineDirectory, source, parkedName{at: s.options.Clock.Now(), name: f.name})
+	if err == nil {
+		err = v.fs.SyncDir(v.path(quarantineDirectory))
+	}
+	if err != nil {
+		return diskError("set surplus replica aside", v.path(source), f.name.id, err)
+	}
+	v.logger.Error("two files of one chunk, the lesser one was set aside", "chunk", f.name.id, "path", v.path(source), "now", v.path(parked))
+	return nil
+}
+
+// recoverAll recovers the open replicas, one volume beside the other.
+func (s *Store) recoverAll(open map[*volume][]*replica) error {
+	var wait sync.WaitGroup
+	failures := make([]error, len(s.volumes))
+	for i, v := range s.volumes {
+		if len(open[v]) == 0 {
+			continue
+		}
+		wait.Go(func() {
+			for _, r := range open[v] {
+				if err := s.recoverReplica(r); err != nil {
+					failures[i] = err
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(failures...)
+}
+
+// recoverReplica finds the verified prefix of a replica that was open when the
+// store stopped, and cuts the file to it, durably, so that the next start finds
+// the same. A replica that was never synced and is not there in earnest goes to
+// the trash; one that lost synced bytes to quarantine. Error: one that
+// concerns more than this replica.
+func (s *Store) recoverReplica(r *replica) error {
+	const op = "recover replica"
+	r.io.Lock()
+	defer r.io.Unlock()
+	f, err := s.files.open(r, true)
+	if err != nil {
+		return diskError(op, r.path(), r.id, err)
+	}
+	got, err := recoverFile(f, r.id)
+	if err != nil {
+		s.files.release(f)
+	}
+	switch {
+	case errors.Is(err, errNeverSynced):
+		r.volume.logger.Info("replica was never synced and is dropped", "chunk", r.id, "gen", r.view.generation)
+		return s.removeLocked(r)
+	case fault.KindOf(err) == fault.Version:
+		return err
+	case err != nil:
+		s.quarantineLocked(r, err.Error())
+		return nil
+	}
+	r.disk = diskState{
+		layout: got.layout, loaded: true, counter: got.counter(), nextSlot: 1 - got.floor,
+		synced: -1, promised: got.promised(), named: false,
+	}
+	r.updateLocked(func(v *snapshot) {
+		v.length, v.partial, v.readable, v.layout = got.length, got.partial, true, got.layout
+	})
+	r.tail = &tail{file: f}
+	err = r.cutLocked(op, got.length, got.partial)
+	s.endSessionLocked(r)
+	if err != nil {
+		return err
+	}
+	// The name may be there only because the machine did not stop.
+	if err := s.fs.SyncDir(r.directory()); err != nil {
+		return diskError(op, r.directory(), r.id, err)
+	}
+	r.disk.named = true
+	r.volume.logger.Info("open replica recovered", "chunk", r.id, "gen", r.view.generation, "length", got.length)
+	return nil
+}

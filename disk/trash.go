@@ -1,0 +1,186 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Delete takes a replica out of service: from now on it is not found, and its
+// file waits in the trash for Options.TrashDelay. A writer is fenced; readers
+// finish. The move is not synced: after a power failure the replica may be
+// back. A corrupt replica is forgotten, its file stays in quarantine.
+//
+// Errors: fault.NotFound; fault.StaleGeneration if the replica has another
+// generation than gen; fault.Disk, and the replica stays.
+func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
+	const op = "delete replica"
+	r := s.lookup(id)
+	if r == nil {
+		return notFound(op, id)
+	}
+	r.io.Lock()
+	defer r.io.Unlock()
+	if r.gone {
+		return notFound(op, id)
+	}
+	if r.view.generation != gen {
+		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, the order is for %d", r.view.generation, gen)
+	}
+	if err := s.removeLocked(r); err != nil {
+		return err
+	}
+	s.options.OnEvent(Event{Kind: Removed, Replica: r.describe(r.view.snapshot)})
+	return nil
+}
+
+// removeLocked moves the replica's file to the trash, or marks a corrupt one
+// as forgotten, and drops it from the index.
+func (s *Store) removeLocked(r *replica) error {
+	v, source := r.volume, r.relativePath()
+	var parked string
+	var err error
+	if r.view.state == chunk.Corrupt {
+		err = s.fs.Rename(v.path(source), v.path(source+forgottenSuffix))
+	} else {
+		name := parkedName{at: s.options.Clock.Now(), name: r.name(r.view.snapshot)}
+		parked, err = v.park(trashDirectory, source, name)
+	}
+	if err != nil {
+		failure := diskError("delete replica", v.path(source), r.id, err)
+		v.noteError(failure)
+		return failure
+	}
+	s.endSessionLocked(r)
+	s.files.detach(r)
+	r.gone = true
+	s.drop(r)
+	if parked != "" {
+		s.trash.add(v, parked, s.options.Clock.Now())
+	}
+	return nil
+}
+
+// janitor unlinks what has waited in the trash long enough.
+type janitor struct {
+	store *Store
+	wake  chan struct{} // capacity 1: there is something new
+	done  chan struct{} // closed by stop
+
+	mu struct {
+		sync.Mutex
+		items []trashItem // by due time
+	}
+}
+
+type trashItem struct {
+	volume *volume
+	path   string
+	due    time.Time
+}
+
+// newJanitor lists what earlier runs left in the trash. A time in the future is
+// a clock that was set back: it counts from now.
+func newJanitor(s *Store) (*janitor, error) {
+	j := &janitor{store: s, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	now := s.options.Clock.Now()
+	for _, v := range s.volumes {
+		directory := v.path(trashDirectory)
+		entries, err := v.fs.ReadDir(directory)
+		if err != nil {
+			return nil, diskError("list trash", directory, chunk.ID{}, err)
+		}
+		for _, entry := range entries {
+			parked, ok := parseParkedName(entry.Name())
+			if !ok {
+				v.logger.Warn("file in the trash is not a replica and is left alone", "path", path.Join(directory, entry.Name()))
+				continue
+			}
+			at := parked.at
+			if at.After(now) {
+				at = now
+			}
+			j.mu.items = append(j.mu.items, trashItem{v, path.Join(directory, entry.Name()), at.Add(s.options.TrashDelay)})
+		}
+	}
+	slices.SortFunc(j.mu.items, func(a, b trashItem) int { return a.due.Compare(b.due) })
+	return j, nil
+}
+
+// add takes a file that was moved into the trash now.
+func (j *janitor) add(v *volume, relative string, now time.Time) {
+	j.mu.Lock()
+	j.mu.items = append(j.mu.items, trashItem{v, v.path(relative), now.Add(j.store.options.TrashDelay)})
+	j.mu.Unlock()
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (j *janitor) stop() { close(j.done) }
+
+func (j *janitor) run(group *sync.WaitGroup) {
+	defer group.Done()
+	clock := j.store.options.Clock
+	for {
+		item, wait, any := j.next(clock.Now())
+		if any && wait <= 0 {
+			j.unlink(item)
+			select {
+			case <-j.done:
+				return
+			default:
+			}
+			continue
+		}
+		if !any {
+			select {
+			case <-j.wake:
+			case <-j.done:
+				return
+			}
+			continue
+		}
+		timer := clock.NewTimer(wait)
+		select {
+		case <-timer.C():
+		case <-j.wake:
+		case <-j.done:
+			timer.Stop()
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// next takes the first item if it is due, else tells how long until it is.
+func (j *janitor) next(now time.Time) (item trashItem, wait time.Duration, any bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.mu.items) == 0 {
+		return trashItem{}, 0, false
+	}
+	item = j.mu.items[0]
+	if wait = item.due.Sub(now); wait > 0 {
+		return item, wait, true
+	}
+	j.mu.items[0] = trashItem{}
+	j.mu.items = j.mu.items[1:]
+	return item, 0, true
+}
+
+// unlink removes one file. What fails is tried again by the next start.
+func (j *janitor) unlink(item trashItem) {
+	err := j.store.fs.Remove(item.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		item.volume.noteError(err)
+		item.volume.logger.Warn("cannot unlink a deleted replica", "path", item.path, "err", err)
+	}
+}

@@ -1,0 +1,267 @@
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// volume is one directory, normally one disk.
+type volume struct {
+	fs        vfs.FS
+	directory string
+	logger    *slog.Logger
+	identity  volumeIdentity // guarded by Store.identity after Open
+	lock      io.Closer
+	workers   []*worker
+	replicas  atomic.Int64  // in the index, all states
+	serial    atomic.Uint32 // for parked names
+
+	health struct {
+		sync.Mutex
+		errors    int
+		unhealthy bool
+		last      string
+	}
+}
+
+// openVolume makes the directories, takes the lock and reads the identity; a
+// volume without one is new and gets it later, from the store. The caller
+// closes the result's lock.
+func openVolume(fsys vfs.FS, directory string, logger *slog.Logger) (_ *volume, err error) {
+	const op = "open volume"
+	v := &volume{fs: fsys, directory: directory, logger: logger.With("volume", directory)}
+	if err := makeDirectory(fsys, directory); err != nil {
+		return nil, diskError(op, directory, chunk.ID{}, err)
+	}
+	v.lock, err = fsys.Lock(path.Join(directory, lockName))
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: directory, Reason: "another process uses this volume",
+			Hint: "stop it, or give this one its own directory"}
+	}
+	if err != nil {
+		return nil, diskError(op, directory, chunk.ID{}, err)
+	}
+	if err := v.load(); err != nil {
+		return nil, errors.Join(err, v.lock.Close())
+	}
+	return v, nil
+}
+
+// load reads the identity and completes the tree of directories.
+func (v *volume) load() error {
+	const op = "open volume"
+	identity, known, err := readIdentity(v.fs, v.directory)
+	if err != nil {
+		return err
+	}
+	v.identity = identity
+	if !known {
+		used, err := v.hasReplicas()
+		if err != nil {
+			return diskError(op, v.directory, chunk.ID{}, err)
+		}
+		if used {
+			return &fault.Error{Kind: fault.Invalid, Op: op, Path: v.directory,
+				Reason: "the directory holds chunks but no identity file, so nobody knows whose they are",
+				Hint:   "restore " + identityName + " from another volume of this node, with this volume's id, or move the directory away"}
+		}
+	}
+	if err := v.makeTree(); err != nil {
+		return diskError(op, v.directory, chunk.ID{}, err)
+	}
+	return nil
+}
+
+// makeTree makes the volume's directories, durably. A tree that is there costs
+// one listing.
+func (v *volume) makeTree() error {
+	chunks := path.Join(v.directory, chunksDirectory)
+	if err := v.fs.MkdirAll(chunks, 0o755); err != nil {
+		return err
+	}
+	present, err := v.fs.ReadDir(chunks)
+	if err != nil {
+		return err
+	}
+	have := make(map[string]bool, len(present))
+	for _, entry := range present {
+		have[entry.Name()] = true
+	}
+	complete := true
+	for last := range 256 {
+		if name := shard(byte(last)); !have[name] {
+			complete = false
+			if err := v.fs.MkdirAll(path.Join(chunks, name), 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range []string{trashDirectory, quarantineDirectory} {
+		if err := v.fs.MkdirAll(path.Join(v.directory, name), 0o755); err != nil {
+			return err
+		}
+	}
+	// Without an identity the directories may be the unsynced ones of a start
+	// that was cut off.
+	if complete && v.identity.NodeID != "" {
+		return nil
+	}
+	if err := v.fs.SyncDir(chunks); err != nil {
+		return err
+	}
+	return v.fs.SyncDir(v.directory)
+}
+
+// hasReplicas tells whether there is any file below chunks.
+func (v *volume) hasReplicas() (bool, error) {
+	chunks := path.Join(v.directory, chunksDirectory)
+	shards, err := v.fs.ReadDir(chunks)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, d := range shards {
+		files, err := v.fs.ReadDir(path.Join(chunks, d.Name()))
+		if err != nil || len(files) > 0 {
+			return len(files) > 0, err
+		}
+	}
+	return false, nil
+}
+
+// makeDirectory is a MkdirAll whose new entries are durable on return.
+func makeDirectory(fsys vfs.FS, directory string) error {
+	var missing []string
+	for d := path.Clean(directory); ; d = path.Dir(d) {
+		if _, err := fsys.Stat(d); err == nil || path.Dir(d) == d {
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		missing = append(missing, d)
+	}
+	if err := fsys.MkdirAll(directory, 0o755); err != nil {
+		return err
+	}
+	for _, d := range missing {
+		if err := fsys.SyncDir(path.Dir(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// path of something in the volume.
+func (v *volume) path(relative string) string { return path.Join(v.directory, relative) }
+
+// park moves a file of the volume into its trash or quarantine and returns the
+// new name. The move is not durable yet.
+func (v *volume) park(directory, relative string, name parkedName) (string, error) {
+	name.serial = v.serial.Add(1)
+	parked := path.Join(directory, name.String())
+	return parked, v.fs.Rename(v.path(relative), v.path(parked))
+}
+
+// worker that all jobs of a chunk run on.
+func (v *volume) workerOf(id chunk.ID) *worker {
+	return v.workers[xxh3.Hash(id[:])%uint64(len(v.workers))]
+}
+
+// noteError counts an I/O error against the volume. A read-only file system
+// condemns it at once, a full disk does not count.
+func (v *volume) noteError(err error) {
+	if isFull(err) {
+		return
+	}
+	v.health.Lock()
+	defer v.health.Unlock()
+	v.health.errors++
+	v.health.last = err.Error()
+	if !v.health.unhealthy && (v.health.errors >= volumeErrorsMax || errors.Is(err, syscall.EROFS)) {
+		v.health.unhealthy = true
+		v.logger.Error("volume is unhealthy, no new replicas go there", "errors", v.health.errors, "err", err)
+	}
+}
+
+func (v *volume) healthy() (ok bool, last string) {
+	v.health.Lock()
+	defer v.health.Unlock()
+	return !v.health.unhealthy, v.health.last
+}
+
+// Volumes describes the volumes, in the order of Options.Directories. It asks
+// the file systems for their free space.
+func (s *Store) Volumes() []VolumeState {
+	list := make([]VolumeState, len(s.volumes))
+	for i, v := range s.volumes {
+		state := VolumeState{ID: s.volumeIDs[i], Directory: v.directory, Replicas: int(v.replicas.Load())}
+		state.Healthy, state.Error = v.healthy()
+		space, err := s.fs.StatFS(v.directory)
+		if err != nil {
+			v.noteError(err)
+			state.Healthy, state.Error = false, err.Error()
+		}
+		state.CapacityBytes = space.Capacity
+		state.FreeBytes = max(0, space.Free-s.options.ReserveBytes)
+		list[i] = state
+	}
+	return list
+}
+
+// place chooses a volume for a new replica: healthy, with room for sizeHint
+// above the reserve, and in proportion to the room. The choice follows from the
+// id, so it repeats as long as the room does.
+func (s *Store) place(id chunk.ID, sizeHint int64) (*volume, error) {
+	const op = "place replica"
+	room := make([]int64, len(s.volumes))
+	var total, most int64
+	healthy := 0
+	for i, v := range s.volumes {
+		if ok, _ := v.healthy(); !ok {
+			continue
+		}
+		space, err := s.fs.StatFS(v.directory)
+		if err != nil {
+			v.noteError(err)
+			continue
+		}
+		healthy++
+		free := space.Free - s.options.ReserveBytes
+		most = max(most, free)
+		if free > 0 && free >= sizeHint {
+			room[i] = free >> 12 // pages, so that the sum cannot overflow
+			total += room[i]
+		}
+	}
+	if healthy == 0 {
+		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy", len(s.volumes))
+	}
+	if total == 0 {
+		return nil, chunkError(fault.NoSpace, op, id, "needs %d bytes; of %d healthy volumes the emptiest has %d above its reserve of %d",
+			sizeHint, healthy, max(0, most), s.options.ReserveBytes)
+	}
+	sum := xxh3.HashSeed(id[:], 1) // not the hash that chooses the worker
+	point := int64(sum % uint64(total))
+	for i, pages := range room {
+		if point < pages {
+			return s.volumes[i], nil
+		}
+		point -= pages
+	}
+	return nil, chunkError(fault.Internal, op, id, "no volume chosen for %x", binary.LittleEndian.AppendUint64(nil, sum))
+}
