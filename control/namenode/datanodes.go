@@ -1,0 +1,226 @@
+package namenode
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc/peer"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// datanodes serves DatanodeControl.
+type datanodes struct {
+	controlpb.UnimplementedDatanodeControlServer
+	server *Server
+}
+
+// Connect serves one stream: this goroutine sends, a second one receives and
+// waits for each command before it reads the next message, so that one node
+// never has more than one page of a report in the mailbox.
+func (d *datanodes) Connect(stream controlpb.DatanodeControl_ConnectServer) error {
+	const op = "datanode stream"
+	s := d.server
+	t, err := s.tenure(op)
+	if err != nil {
+		return err
+	}
+	if s.sessions.Add(1) > sessionsMax {
+		s.sessions.Add(-1)
+		return fault.New(fault.Busy, op, "%d datanode streams are open", sessionsMax)
+	}
+	r := &receiver{datanodes: d, tenure: t, stream: stream, peer: peerOf(stream.Context()),
+		registered: make(chan *session, 1), result: make(chan error, 1)}
+	// Receive unblocks when this handler returns, which Close does not need to
+	// wait for: the receiver is counted instead.
+	s.streams.Add(1)
+	go func() {
+		defer s.streams.Done()
+		defer s.sessions.Add(-1)
+		r.result <- r.run(stream.Context())
+	}()
+	timer := s.o.Clock.NewTimer(registerTimeout)
+	defer timer.Stop()
+	select {
+	case own := <-r.registered:
+		return d.send(stream, t, own, r.result)
+	case err := <-r.result:
+		return err
+	case <-timer.C():
+		return fault.New(fault.Protocol, op, "no registration within %v", registerTimeout)
+	case <-t.ended:
+		return t.over(op)
+	case <-s.closing:
+		return fault.New(fault.NotActive, op, "this namenode is shutting down")
+	}
+}
+
+// send moves messages from the session's queue to the stream. Each is stamped
+// with the epoch and the last durable txid, which never goes back.
+func (d *datanodes) send(stream controlpb.DatanodeControl_ConnectServer, t *tenure, own *session, received <-chan error) error {
+	for {
+		select {
+		case body := <-own.out:
+			m := d.toNamenodeMessage(body)
+			if m == nil {
+				d.server.logger.Error("message of an unknown kind for a datanode", keyNode, own.nodeID)
+				continue
+			}
+			m.Epoch, m.Txid = t.epoch, t.durable.Load()
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		case err := <-received:
+			return err
+		case <-own.ended:
+			return own.reason
+		case <-t.ended:
+			return t.over("datanode stream")
+		case <-d.server.closing:
+			return fault.New(fault.NotActive, "datanode stream", "this namenode is shutting down")
+		}
+	}
+}
+
+// receiver turns a stream's messages into commands.
+type receiver struct {
+	*datanodes
+	tenure     *tenure
+	stream     controlpb.DatanodeControl_ConnectServer
+	peer       string
+	registered chan *session // the session, once
+	result     chan error    // why it ended, once
+	session    *session
+}
+
+// run receives until the stream ends.
+func (r *receiver) run(ctx context.Context) error {
+	first, err := r.stream.Recv()
+	if err != nil {
+		return err
+	}
+	if err := r.register(ctx, first.GetRegister()); err != nil {
+		return err
+	}
+	defer r.leave()
+	logger := r.server.logger.With(keyNode, r.session.nodeID, keyPeer, r.peer)
+	for {
+		m, err := r.stream.Recv()
+		if err != nil {
+			logger.Info("datanode stream ended", keyError, err)
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := r.onMessage(ctx, m); err != nil {
+			logger.Warn("datanode stream cut", keyError, err)
+			return err
+		}
+	}
+}
+
+// register steps the first message. A datanode that is refused hears why, and
+// so does this side's log.
+func (r *receiver) register(ctx context.Context, m *controlpb.Register) error {
+	request, err := registerFromProto(m)
+	if err != nil {
+		r.server.stats.malformed.Add(1)
+		return err
+	}
+	request.Session = r.server.number.Add(1)
+	own := newSession(request.Session, request.NodeID, r.peer, &r.server.stats)
+	c := newCall(ctx, request)
+	c.session = own
+	logger := r.server.logger.With(keyNode, request.NodeID, keyPeer, r.peer)
+	if a := r.tenure.tell(c, "register datanode"); a.err != nil {
+		// It may have been stepped all the same, when the caller's end was seen
+		// before the answer.
+		r.session = own
+		r.leave()
+		logger.Warn("datanode refused", keyError, a.err)
+		return a.err
+	}
+	r.session = own
+	r.server.stats.streams.Add(1)
+	logger.Info("datanode registered", "address", request.Address, "version", request.Version)
+	r.registered <- own
+	return nil
+}
+
+// leave tells the actor that the stream is gone; only the end of the tenure
+// makes that needless.
+func (r *receiver) leave() {
+	c := newCall(nil, &actor.NodeGone{NodeID: r.session.nodeID, Session: r.session.number})
+	c.session, c.atStep = r.session, true
+	r.tenure.tell(c, "datanode gone")
+}
+
+// onMessage steps one message; an error ends the stream.
+func (r *receiver) onMessage(ctx context.Context, m *controlpb.DatanodeMessage) error {
+	var request actor.Request
+	var err error
+	node, number := r.session.nodeID, r.session.number
+	switch body := m.Body.(type) {
+	case *controlpb.DatanodeMessage_Heartbeat:
+		beat := &actor.Heartbeat{NodeID: node, Session: number, Load: loadFromProto(body.Heartbeat.GetLoad())}
+		beat.Volumes, err = volumesFromProto(body.Heartbeat.GetVolumes())
+		request = beat
+	case *controlpb.DatanodeMessage_Report:
+		page := &actor.ReportPage{NodeID: node, Session: number, ReportID: body.Report.GetReportId(), Page: body.Report.GetPage(), Last: body.Report.GetLast()}
+		page.Replicas, err = reportFromProto(body.Report.GetReplicas(), false)
+		request = page
+	case *controlpb.DatanodeMessage_Delta:
+		delta := &actor.Delta{NodeID: node, Session: number}
+		if delta.Stored, err = reportFromProto(body.Delta.GetStored(), false); err == nil {
+			delta.Removed, err = reportFromProto(body.Delta.GetRemoved(), true)
+		}
+		request = delta
+	case *controlpb.DatanodeMessage_RecoverResult:
+		request, err = recoverResultFromProto(node, number, body.RecoverResult)
+	case *controlpb.DatanodeMessage_CopyResult:
+		return r.onCopyResult(body.CopyResult)
+	case *controlpb.DatanodeMessage_Register:
+		err = malformed("datanode message", "registered twice on one stream")
+	default:
+		return nil // a kind of message that this build does not know
+	}
+	if err != nil {
+		r.server.stats.malformed.Add(1)
+		return err
+	}
+	c := newCall(ctx, request)
+	c.session, c.atStep = r.session, true
+	if a := r.tenure.tell(c, "datanode message"); a.err != nil {
+		return a.err
+	}
+	if beat := m.GetHeartbeat(); beat != nil {
+		r.session.send(heartbeatReply{beat.Sequence})
+	}
+	return nil
+}
+
+// onCopyResult only logs: a copy that failed is ordered again after the
+// actor's CopyTimeout, one that succeeded comes as a stored replica.
+func (r *receiver) onCopyResult(m *controlpb.CopyResult) error {
+	id, err := idFromProto("datanode message", m.GetChunkId())
+	if err != nil {
+		r.server.stats.malformed.Add(1)
+		return err
+	}
+	if m.Error != "" {
+		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, id, keyError, cutText(m.Error, reasonTextMax))
+	}
+	return nil
+}
+
+// peerOf is the caller's network address, for logs.
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		return p.Addr.String()
+	}
+	return "unknown"
+}

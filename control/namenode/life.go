@@ -1,0 +1,194 @@
+package namenode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// live is the namenode's life: tenure after tenure, until Close or a reason to
+// stay down.
+func (s *Server) live(soft, hard context.Context) {
+	defer close(s.done)
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = restartFirst, restartMax
+	wait.Reset()
+	p := newPulse(s.o.Clock, s.o.Actor.TickInterval)
+	for {
+		before := s.stats.tenures.Load()
+		err := s.begin(soft, hard, p)
+		if soft.Err() != nil {
+			if err != nil && !errors.Is(err, context.Canceled) {
+				s.logger.Warn("namenode stops", keyError, err)
+			}
+			return
+		}
+		if s.stats.tenures.Load() > before {
+			wait.Reset()
+		}
+		if final(err) {
+			s.err = err
+			s.phase.Store(&phase{doing: "it stays down: " + err.Error()})
+			s.logger.Error("namenode stays down", keyError, err)
+			return
+		}
+		pause := wait.NextBackOff()
+		s.phase.Store(&phase{doing: "it begins again after: " + err.Error()})
+		s.logger.Warn("namenode begins again", keyError, err, "in", pause.Round(time.Millisecond))
+		timer := s.o.Clock.NewTimer(pause)
+		select {
+		case <-timer.C():
+		case <-soft.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// final tells that beginning again is wrong: another namenode took over, or
+// what the log holds cannot be read by this program.
+func final(err error) bool {
+	return errors.Is(err, fault.Fenced) || errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Version)
+}
+
+// begin acquires an epoch, replays, and serves until that ends.
+func (s *Server) begin(soft, hard context.Context, p *pulse) error {
+	s.phase.Store(&phase{doing: "it waits for the log server"})
+	attempt, cancel := context.WithTimeout(soft, acquireTimeout)
+	grant, err := s.log.AcquireEpoch(attempt, s.o.Holder)
+	cancel()
+	if err != nil {
+		// Nobody took anything from us: we had nothing.
+		if errors.Is(err, fault.Fenced) {
+			return fault.New(fault.Unavailable, "acquire epoch", "%s", err.Error())
+		}
+		return err
+	}
+	s.logger.Info("epoch acquired", keyEpoch, grant.Epoch, keyTxid, grant.LastTxid)
+	state, err := s.replay(soft, grant)
+	if err != nil {
+		return err
+	}
+	t := &tenure{epoch: grant.Epoch, mailbox: make(chan *call, s.o.Mailbox), stats: &s.stats, ended: make(chan struct{})}
+	l, err := newLoop(s, t, state, grant, p)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(soft)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watchEpoch(watching, grant.Epoch, l.fail)
+	}()
+	// The writer closes its stream for good: nothing that is in the state but
+	// not in the log can get there any more.
+	err = l.run(soft, hard)
+	l.close(err)
+	stop()
+	<-watched
+	return err
+}
+
+// replay builds the state from the log, up to the grant's last txid. A stream
+// that breaks is resumed behind the last record applied.
+func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State, error) {
+	state, err := actor.New(s.o.Actor)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "start namenode", Err: err}
+	}
+	began := s.o.Clock.Now()
+	for attempt := 1; state.Txid() < grant.LastTxid; attempt++ {
+		applied := state.Txid()
+		s.phase.Store(&phase{doing: "it replays the log", applied: applied, target: grant.LastTxid})
+		err := s.log.Replay(ctx, applied+1, grant.LastTxid, func(b editlog.Batch) error {
+			if b.FirstTxid != state.Txid()+1 {
+				return fault.New(fault.CorruptData, "replay log", "batch starts at txid %d, expected %d", b.FirstTxid, state.Txid()+1)
+			}
+			for i, record := range b.Records {
+				txid := b.FirstTxid + uint64(i)
+				if err := state.Replay(txid, record); err != nil {
+					return notReplayed(txid, err)
+				}
+			}
+			s.phase.Store(&phase{doing: "it replays the log", applied: state.Txid(), target: grant.LastTxid})
+			return ctx.Err()
+		})
+		switch {
+		case err == nil && state.Txid() < grant.LastTxid:
+			return nil, fault.New(fault.Gap, "replay log", "the log ended at txid %d, %d was granted", state.Txid(), grant.LastTxid)
+		case err == nil:
+		case fault.ClassOf(err) != fault.Retryable || ctx.Err() != nil:
+			return nil, err
+		case state.Txid() > applied:
+			attempt = 0
+		case attempt >= replayAttempts:
+			return nil, err
+		}
+		if err != nil {
+			s.logger.Warn("replay interrupted, going on", keyTxid, state.Txid(), keyError, err)
+			timer := s.o.Clock.NewTimer(replayPause)
+			select {
+			case <-timer.C():
+			case <-ctx.Done():
+				timer.Stop()
+				return nil, ctx.Err()
+			}
+		}
+	}
+	s.phase.Store(&phase{doing: "it is becoming active"})
+	s.logger.Info("log replayed", keyTxid, state.Txid(), "took", s.o.Clock.Now().Sub(began).Round(time.Millisecond))
+	return state, nil
+}
+
+// notReplayed makes sure that a record which the state machine refuses keeps
+// the namenode down: the log is damaged, or newer than this program.
+func notReplayed(txid uint64, err error) error {
+	kind := fault.CorruptData
+	if errors.Is(err, fault.Version) {
+		kind = fault.Version
+	}
+	return &fault.Error{Kind: kind, Op: "replay log", Reason: fmt.Sprintf("record of txid %d", txid), Err: err}
+}
+
+// watchEpoch asks the log servers again and again whether somebody holds a
+// higher epoch, so that a namenode without mutations stops serving reads too.
+func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
+	for {
+		timer := s.o.Clock.NewTimer(epochInterval)
+		select {
+		case <-timer.C():
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		for _, status := range s.log.Status(ctx) {
+			if status.GetEpoch() > own {
+				fail(fault.New(fault.Fenced, "hold epoch", "epoch %d is held by %s, this namenode's is %d", status.Epoch, status.Holder, own))
+				return
+			}
+		}
+	}
+}
+
+// serve lets callers in.
+func (s *Server) serve(t *tenure) {
+	s.stats.tenures.Add(1)
+	s.current.Store(t)
+	s.rpc.SetServing(true)
+	s.readyOnce.Do(func() { close(s.ready) })
+}
+
+// unserve keeps callers out. Callers that are in already get an answer when
+// their records are durable, or when the tenure ends.
+func (s *Server) unserve(t *tenure) {
+	if s.current.CompareAndSwap(t, nil) {
+		s.rpc.SetServing(false)
+	}
+}

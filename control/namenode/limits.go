@@ -1,0 +1,78 @@
+package namenode
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/control/editlog"
+)
+
+// Bounds of a namenode's shell.
+const (
+	// mailboxDefault: commands waiting. At ~3 µs each the last one waits about
+	// 25 ms; memory is that of the requests, at most rpc.MessageBytesMax each,
+	// typically a few hundred bytes.
+	mailboxDefault = 8192
+	mailboxMax     = 1 << 20
+	// drainCommands: commands stepped between looks at durability and time.
+	drainCommands = 512
+	// batchRecordsMax and batchBytesMax bound one batch, below what the log
+	// takes. Up to two full batches wait while the log takes no more; then the
+	// mailbox is left alone.
+	batchRecordsMax = 4096
+	batchBytesMax   = editlog.BatchBytesMax / 2
+	// recordBytesMax: a record above it goes alone; the actor's are below 1 MiB.
+	batchesWaitingMax = 2
+	// batchesInFlightDefault: more would only make batches smaller, because the
+	// log groups what arrives during one fsync anyway.
+	batchesInFlightDefault = 4
+	batchesInFlightMax     = 64
+	batchBytesInFlight     = 16 << 20
+
+	// sessionQueueMax: messages waiting for one datanode. More: its stream is
+	// cut, it registers again and reports.
+	sessionQueueMax = 4096
+	// sessionsMax: datanode streams at once, registered or not.
+	sessionsMax = 20_000
+
+	// replicasPerMessageMax bounds a report page and a delta (each list).
+	replicasPerMessageMax = 65_536
+	volumesMax            = 256
+	// idsMax bounds lists of node ids in requests; commitsMax those of commits;
+	// chunksPerCallMax the chunks that one call allocates.
+	idsMax           = 256
+	commitsMax       = 4096
+	chunksPerCallMax = 256
+	replicationMax   = 16
+	// textMax bounds names and reasons for people.
+	nodeTextMax   = 255
+	reasonTextMax = 4096
+
+	// auditPathBytes of a path are in its audit line.
+	auditPathBytes = 4096
+
+	// randomBuffer is read from the source of randomness at a time.
+	randomBuffer = 4096
+)
+
+// Times of a namenode's shell.
+const (
+	heartbeatDefault = time.Second
+	reportDefault    = 6 * time.Hour
+	// registerTimeout: a datanode stream that does not register is cut.
+	registerTimeout = 10 * time.Second
+	// acquireTimeout: one attempt to find the leading log server.
+	acquireTimeout = 10 * time.Second
+	// restartFirst and restartMax space tenures.
+	restartFirst = 100 * time.Millisecond
+	restartMax   = 2 * time.Second
+	// epochInterval: how often the log is asked for a higher epoch.
+	epochInterval = time.Second
+	// drainTimeout: how long Close waits for what is in flight to the log.
+	drainTimeout = 3 * time.Second
+	// replayPause: before a replay goes on after a broken stream.
+	replayPause    = 200 * time.Millisecond
+	replayAttempts = 25
+	// pauseLeast: a longer time without any command or tick means that this
+	// process did not run.
+	pauseLeast = time.Second
+)

@@ -1,0 +1,344 @@
+package namenode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/invariants"
+)
+
+// loop is the actor goroutine of one tenure: nothing else touches the state.
+type loop struct {
+	server  *Server
+	tenure  *tenure
+	state   *actor.State
+	grant   editlog.Grant
+	writer  LogWriter
+	logger  *slog.Logger
+	pulse   *pulse
+	batches batches
+	waiting waiting
+	last    uint64 // txid of the last record stepped
+	// sessions are the datanode streams that registered, by node id.
+	sessions map[string]*session
+	// after is the txid that the last message to a node waits for: the next one
+	// does not overtake it.
+	after map[string]uint64
+
+	// From the log writer's goroutine.
+	durable chan struct{} // capacity 1: tenure.durable rose
+	failed  chan error    // capacity 1
+}
+
+func newLoop(s *Server, t *tenure, state *actor.State, grant editlog.Grant, p *pulse) (*loop, error) {
+	l := &loop{
+		server: s, tenure: t, state: state, grant: grant, pulse: p, last: grant.LastTxid,
+		logger:   s.logger.With(keyEpoch, grant.Epoch),
+		sessions: make(map[string]*session), after: make(map[string]uint64),
+		durable: make(chan struct{}, 1), failed: make(chan error, 1),
+	}
+	l.waiting.durable = grant.LastTxid
+	t.durable.Store(grant.LastTxid)
+	var err error
+	l.writer, err = s.log.OpenWriter(editlog.WriterOptions{
+		Grant: grant, InFlightBatches: s.o.BatchesInFlight, InFlightBytes: batchBytesInFlight,
+		OnDurable: func(txid uint64) {
+			t.durable.Store(txid)
+			select {
+			case l.durable <- struct{}{}:
+			default:
+			}
+		},
+		OnFailed: l.fail,
+	})
+	return l, err
+}
+
+// fail ends the tenure from any goroutine; the first reason counts.
+func (l *loop) fail(err error) {
+	select {
+	case l.failed <- err:
+	default:
+	}
+}
+
+// run serves until the log fails (returns why) or soft ends (returns nil after
+// what is in flight is durable, or hard ended too).
+func (l *loop) run(soft, hard context.Context) error {
+	opening, err := l.open()
+	if err != nil {
+		return err
+	}
+	interval := l.server.o.Actor.TickInterval
+	tick := l.server.o.Clock.NewTimer(interval)
+	defer tick.Stop()
+	var mailbox chan *call // nil until active
+	for {
+		select { // before everything else: a tenure that is over serves nobody
+		case err := <-l.failed:
+			return err
+		default:
+		}
+		if err := l.flush(); err != nil {
+			return err
+		}
+		commands := mailbox
+		if l.batches.full() {
+			commands = nil
+		}
+		select {
+		case c := <-commands:
+			if err := l.drain(c); err != nil {
+				return err
+			}
+		case <-l.durable:
+			l.release()
+		case <-tick.C():
+			if mailbox != nil && !l.batches.full() {
+				if err := l.step(newCall(nil, &actor.Tick{})); err != nil {
+					return err
+				}
+			}
+			tick.Reset(interval)
+		case a := <-opening.answer:
+			if a.err != nil {
+				return a.err
+			}
+			mailbox = l.tenure.mailbox
+			l.server.serve(l.tenure)
+			l.logger.Info("namenode is active", keyCluster, l.state.ClusterID(), keyTxid, l.last)
+		case err := <-l.failed:
+			return err
+		case <-soft.Done():
+			l.server.unserve(l.tenure)
+			return l.settle(hard)
+		}
+	}
+}
+
+// open steps what a new tenure begins with: Format on an empty log, then
+// BecomeActive, whose call it returns. Serving begins when that is durable.
+func (l *loop) open() (*call, error) {
+	if l.last == 0 {
+		c := newCall(nil, &actor.Format{ClusterID: l.server.o.ClusterID})
+		c.atStep = true
+		if err := l.step(c); err != nil {
+			return nil, err
+		}
+		if a := <-c.answer; a.err != nil {
+			return nil, a.err
+		}
+	}
+	c := newCall(nil, &actor.BecomeActive{Epoch: l.grant.Epoch})
+	return c, l.step(c)
+}
+
+// drain steps first and what else waits in the mailbox, within bounds.
+func (l *loop) drain(first *call) error {
+	if err := l.step(first); err != nil {
+		return err
+	}
+	for range drainCommands {
+		if l.batches.full() {
+			return nil
+		}
+		select {
+		case c := <-l.tenure.mailbox:
+			if err := l.step(c); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// step runs one command and arranges what follows from it. An error ends the
+// tenure.
+func (l *loop) step(c *call) error {
+	stats := &l.server.stats
+	if c.ctx != nil && c.ctx.Err() != nil {
+		stats.skipped.Add(1)
+		c.answer <- answer{err: c.ctx.Err()}
+		return nil
+	}
+	c.command.Now, c.command.Mono = l.pulse.now()
+	if _, err := io.ReadFull(l.server.o.Rand, c.command.Random[:]); err != nil {
+		return fmt.Errorf("read randomness: %w", err)
+	}
+	if register, ok := c.command.Request.(*actor.RegisterNode); ok {
+		register.DurableTxid = l.waiting.durable
+	}
+	effects := l.state.Step(c.command)
+	stats.commands.Add(1)
+	stats.records.Add(uint64(len(effects.Records)))
+	invariants.Assert(len(effects.Records) == 0 || effects.FirstTxid == l.last+1,
+		"records begin at txid %d after %d", effects.FirstTxid, l.last)
+	for i, record := range effects.Records {
+		l.batches.add(effects.FirstTxid+uint64(i), record)
+	}
+	l.last += uint64(len(effects.Records))
+	invariants.Assert(l.state.Txid() == l.last, "state is at txid %d, records end at %d", l.state.Txid(), l.last)
+	l.reply(c, effects.Reply)
+	for _, m := range effects.Messages {
+		l.send(m)
+	}
+	for _, e := range effects.Events {
+		l.event(e)
+	}
+	return nil
+}
+
+// reply releases a call's answer when its txid is durable.
+func (l *loop) reply(c *call, r actor.Reply) {
+	a := answer{result: r.Result, txid: r.AfterTxid}
+	if r.Err != nil {
+		a.err = r.Err
+	}
+	invariants.Assert(r.AfterTxid <= l.last, "reply waits for txid %d, the last one is %d", r.AfterTxid, l.last)
+	switch request := c.command.Request.(type) {
+	case *actor.RegisterNode:
+		if a.err == nil {
+			l.after[request.NodeID] = max(l.after[request.NodeID], r.AfterTxid)
+			cluster := r.Result.(*actor.RegisterResult).ClusterID
+			l.waiting.after(r.AfterTxid, func() {
+				l.attach(c.session, cluster)
+				c.answer <- a
+			})
+			return
+		}
+	case *actor.NodeGone:
+		l.detach(c.session)
+	}
+	if c.atStep {
+		c.answer <- a
+		return
+	}
+	l.waiting.after(r.AfterTxid, func() { c.answer <- a })
+}
+
+// send hands a message to its node's stream when its txid is durable, behind
+// those before it.
+func (l *loop) send(m actor.Message) {
+	txid := max(m.AfterTxid, l.after[m.NodeID])
+	if txid > l.waiting.durable {
+		l.after[m.NodeID] = txid
+	} else {
+		delete(l.after, m.NodeID)
+	}
+	l.waiting.after(txid, func() {
+		if s := l.sessions[m.NodeID]; s != nil {
+			s.send(m.Body)
+		}
+	})
+}
+
+// attach makes a session the node's, and welcomes it. An older one is cut.
+func (l *loop) attach(s *session, cluster string) {
+	if s.gone {
+		return
+	}
+	if old := l.sessions[s.nodeID]; old != nil && old != s {
+		old.cut(fault.New(fault.Closed, "datanode stream", "the datanode registered again from %s", s.peer))
+	}
+	l.sessions[s.nodeID] = s
+	s.send(welcome{cluster})
+}
+
+// detach forgets a session whose stream broke.
+func (l *loop) detach(s *session) {
+	s.gone = true
+	if l.sessions[s.nodeID] == s {
+		delete(l.sessions, s.nodeID)
+	}
+}
+
+// flush hands batches to the log as long as it takes them.
+func (l *loop) flush() error {
+	for b := l.batches.next(); b != nil; b = l.batches.next() {
+		err := l.writer.TryAppend(b.first, b.records)
+		if errors.Is(err, fault.Busy) {
+			return nil // OnDurable wakes us
+		}
+		if err != nil {
+			return err
+		}
+		l.server.stats.batches.Add(1)
+		l.batches.drop()
+	}
+	return nil
+}
+
+// release lets go of what became durable.
+func (l *loop) release() { l.waiting.advance(l.tenure.durable.Load()) }
+
+// settle ends a tenure in order: no more commands, but the answers of those
+// that were stepped, as far as the log still takes their records.
+func (l *loop) settle(hard context.Context) error {
+	timer := l.server.o.Clock.NewTimer(drainTimeout)
+	defer timer.Stop()
+	for {
+		if err := l.flush(); err != nil {
+			return err
+		}
+		if l.waiting.durable == l.last {
+			return nil
+		}
+		select {
+		case <-l.durable:
+			l.release()
+		case err := <-l.failed:
+			return err
+		case <-timer.C():
+			return fault.New(fault.Unavailable, "close namenode", "%d records were not acknowledged in time", l.last-l.waiting.durable)
+		case <-hard.Done():
+			return hard.Err()
+		}
+	}
+}
+
+// close lets out what became durable, and then nothing more, and ends
+// everything of the tenure.
+func (l *loop) close(reason error) {
+	l.server.unserve(l.tenure)
+	l.release()
+	l.tenure.reason = reason
+	close(l.tenure.ended)
+	l.writer.Close()
+}
+
+// pulse tells the actor's time. Its owner is the life's goroutine.
+type pulse struct {
+	clock   clock.Clock
+	start   time.Time
+	last    time.Duration // of start, at the last call
+	skipped time.Duration // in which the process did not run
+	pause   time.Duration
+}
+
+func newPulse(c clock.Clock, tick time.Duration) *pulse {
+	return &pulse{clock: c, start: c.Now(), pause: max(pauseLeast, 4*tick)}
+}
+
+// now is the wall clock in Unix ms and the monotonic time since start. Between
+// two calls the latter advances by at most pause: a namenode that was stopped
+// for a minute has not been without its datanodes' heartbeats for a minute, it
+// has just not read them yet.
+func (p *pulse) now() (int64, time.Duration) {
+	wall := p.clock.Now()
+	elapsed := max(p.last, wall.Sub(p.start))
+	if gap := elapsed - p.last; gap > p.pause {
+		p.skipped += gap - p.pause
+	}
+	p.last = elapsed
+	return wall.UnixMilli(), elapsed - p.skipped
+}

@@ -1,0 +1,135 @@
+package namenode
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Options configures Start. The zero value of a field means its default.
+type Options struct {
+	// Listen is the host:port of the gRPC server; port 0 picks one. Required.
+	Listen string
+	// LogServers are the host:port of the log servers. Required unless Log is
+	// set.
+	LogServers []string
+	// Log replaces the connection to LogServers; Close does not close it.
+	Log EditLog
+	// Holder names this namenode at the log server, for people. Default
+	// host name, process id and Listen.
+	Holder string
+	// ClusterID is given to an empty log; empty: a new UUID.
+	ClusterID string
+	// Actor holds the state machine's settings.
+	Actor actor.Config
+	// HeartbeatInterval (1 s) and ReportInterval (6 h) are what datanodes are
+	// told at registration.
+	HeartbeatInterval time.Duration
+	ReportInterval    time.Duration
+	// Mailbox is the number of commands that may wait (8192).
+	Mailbox int
+	// BatchesInFlight to the log (4, at most 64).
+	BatchesInFlight int
+	// Audit writes one log line per mutation.
+	Audit  bool
+	Logger *slog.Logger // nil = none
+	Clock  clock.Clock  // nil = the system's
+	// Rand is the source of ids and choices; nil = crypto/rand. Used by one
+	// goroutine.
+	Rand io.Reader
+}
+
+func (o Options) withDefaults() (Options, error) {
+	invalid := func(format string, args ...any) (Options, error) {
+		return o, fault.New(fault.Invalid, "start namenode", format, args...)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	o.Rand = bufio.NewReaderSize(o.Rand, randomBuffer)
+	if o.Holder == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		o.Holder = fmt.Sprintf("%s:%d (%s)", host, os.Getpid(), o.Listen)
+	}
+	if len(o.Holder) > editlog.HolderBytesMax {
+		o.Holder = o.Holder[:editlog.HolderBytesMax]
+	}
+	if o.HeartbeatInterval == 0 {
+		o.HeartbeatInterval = heartbeatDefault
+	}
+	if o.ReportInterval == 0 {
+		o.ReportInterval = reportDefault
+	}
+	if o.Mailbox == 0 {
+		o.Mailbox = mailboxDefault
+	}
+	if o.BatchesInFlight == 0 {
+		o.BatchesInFlight = batchesInFlightDefault
+	}
+	o.Actor = o.Actor.WithDefaults()
+	switch {
+	case o.HeartbeatInterval < 0 || o.ReportInterval < 0:
+		return invalid("intervals must not be negative")
+	case o.HeartbeatInterval >= o.Actor.StaleAfter:
+		return invalid("a heartbeat every %v makes every node stale: nodes are stale after %v", o.HeartbeatInterval, o.Actor.StaleAfter)
+	case o.Mailbox < 1 || o.Mailbox > mailboxMax:
+		return invalid("mailbox of %d commands; 1 to %d", o.Mailbox, mailboxMax)
+	case o.BatchesInFlight < 1 || o.BatchesInFlight > batchesInFlightMax:
+		return invalid("%d batches in flight; 1 to %d", o.BatchesInFlight, batchesInFlightMax)
+	case o.Log == nil && len(o.LogServers) == 0:
+		return invalid("no log server is named")
+	}
+	if err := o.Actor.Validate(); err != nil {
+		return o, &fault.Error{Kind: fault.Invalid, Op: "start namenode", Err: err}
+	}
+	return o, nil
+}
+
+// EditLog is the log of mutations as the namenode uses it; editlog.Log is one.
+type EditLog interface {
+	// AcquireEpoch makes the caller the only accepted writer.
+	AcquireEpoch(ctx context.Context, holder string) (editlog.Grant, error)
+	// Replay hands the records from..to to fn, in order, without a gap.
+	Replay(ctx context.Context, from, to uint64, fn func(editlog.Batch) error) error
+	OpenWriter(o editlog.WriterOptions) (LogWriter, error)
+	// Status asks every log server.
+	Status(ctx context.Context) []*controlpb.LogStatusResponse
+}
+
+// LogWriter appends batches under one epoch; editlog.Writer is one.
+type LogWriter interface {
+	// TryAppend never blocks; fault.Busy means that OnDurable will make room.
+	TryAppend(firstTxid uint64, records [][]byte) error
+	Close()
+}
+
+// dialedLog is an editlog.Log as an EditLog.
+type dialedLog struct{ *editlog.Log }
+
+func (l dialedLog) OpenWriter(o editlog.WriterOptions) (LogWriter, error) {
+	w, err := l.Log.OpenWriter(o)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}

@@ -1,0 +1,120 @@
+package namenode
+
+import (
+	"context"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// List gives one page of a directory.
+func (s *service) List(ctx context.Context, m *controlpb.ListRequest) (*controlpb.ListResponse, error) {
+	const op = "list"
+	r, err := read[actor.ListResult](ctx, s, op, &actor.List{Path: m.Path, After: m.After, Limit: m.Limit},
+		first(actor.CheckPath(op, m.Path), checkText(op, "the name to begin after", m.After, nodeTextMax)))
+	if err != nil {
+		return nil, err
+	}
+	response := &controlpb.ListResponse{Entries: make([]*controlpb.FileInfo, 0, len(r.Entries)), More: r.More}
+	for _, e := range r.Entries {
+		response.Entries = append(response.Entries, infoToProto(e))
+	}
+	return response, nil
+}
+
+// Stat describes one path.
+func (s *service) Stat(ctx context.Context, m *controlpb.StatRequest) (*controlpb.StatResponse, error) {
+	const op = "stat"
+	r, err := read[actor.StatResult](ctx, s, op, &actor.Stat{Path: m.Path}, actor.CheckPath(op, m.Path))
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.StatResponse{Info: infoToProto(r.Info), LeaseHolder: r.Holder, LeaseSinceUnixMs: r.Since}, nil
+}
+
+// Locate gives the chunks of a byte range.
+func (s *service) Locate(ctx context.Context, m *controlpb.LocateRequest) (*controlpb.LocateResponse, error) {
+	const op = "locate"
+	var invalid error
+	switch {
+	case m.Path != "" && m.FileId != 0, m.Path == "" && m.FileId == 0:
+		invalid = malformed(op, "one of path and file id is wanted")
+	case m.Path != "":
+		invalid = actor.CheckPath(op, m.Path)
+	}
+	if invalid == nil && m.Offset < 0 {
+		invalid = malformed(op, "offset %d", m.Offset)
+	}
+	r, err := read[actor.LocateResult](ctx, s, op, &actor.Locate{Path: m.Path, FileID: m.FileId, Offset: m.Offset, Length: m.Length}, invalid)
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.LocateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, nil
+}
+
+// Summary counts a subtree.
+func (s *service) Summary(ctx context.Context, m *controlpb.SummaryRequest) (*controlpb.SummaryResponse, error) {
+	const op = "summary"
+	r, err := read[actor.SummaryResult](ctx, s, op, &actor.Summary{Path: m.Path}, actor.CheckPath(op, m.Path))
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.SummaryResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes, StoredBytes: r.StoredBytes, Chunks: r.Chunks}, nil
+}
+
+// RenewLeases keeps all leases of one client.
+func (s *service) RenewLeases(ctx context.Context, m *controlpb.RenewLeasesRequest) (*controlpb.RenewLeasesResponse, error) {
+	const op = "renew leases"
+	var request actor.RenewLeases
+	var invalid error
+	if len(m.ClientId) != len(request.Client) {
+		invalid = malformed(op, "the client id has %d bytes, want %d", len(m.ClientId), len(request.Client))
+	}
+	copy(request.Client[:], m.ClientId)
+	r, err := read[actor.RenewLeasesResult](ctx, s, op, &request, invalid)
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.RenewLeasesResponse{FileIds: r.FileIDs}, nil
+}
+
+// ReportBadReplica takes a client's word that a replica failed its checksum.
+func (s *service) ReportBadReplica(ctx context.Context, m *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
+	const op = "report bad replica"
+	id, invalid := idFromProto(op, m.ChunkId)
+	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}), checkText(op, "the reason", m.Reason, reasonTextMax))
+	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason", m.Reason)
+	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
+		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(m.Generation), NodeID: m.NodeId, Reason: m.Reason}, invalid)
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.ReportBadReplicaResponse{}, nil
+}
+
+// ClusterStatus describes the cluster.
+func (s *service) ClusterStatus(ctx context.Context, _ *controlpb.ClusterStatusRequest) (*controlpb.ClusterStatusResponse, error) {
+	r, err := read[actor.ClusterStatusResult](ctx, s, "cluster status", &actor.ClusterStatus{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return statusToProto(r), nil
+}
+
+// SafeMode asks for or changes safe mode.
+func (s *service) SafeMode(ctx context.Context, m *controlpb.SafeModeRequest) (*controlpb.SafeModeResponse, error) {
+	const op = "safe mode"
+	var invalid error
+	if m.Action < controlpb.SafeModeAction_SAFE_MODE_ACTION_GET || m.Action > controlpb.SafeModeAction_SAFE_MODE_ACTION_LEAVE {
+		invalid = malformed(op, "action %d", m.Action)
+	}
+	if m.Action != controlpb.SafeModeAction_SAFE_MODE_ACTION_GET {
+		s.server.logger.Info("safe mode asked for by hand", "action", m.Action.String(), keyPeer, peerOf(ctx))
+	}
+	r, err := read[actor.SafeModeResult](ctx, s, op, &actor.SafeMode{Action: actor.SafeModeAction(m.Action)}, invalid)
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.SafeModeResponse{On: r.On, Reason: r.Reason}, nil
+}

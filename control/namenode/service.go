@@ -1,0 +1,226 @@
+package namenode
+
+import (
+	"context"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// service serves Namenode. Every call checks what came from the network, asks
+// the actor, and maps the answer. This file has the calls that change files
+// and directories; reads.go has the others.
+type service struct {
+	controlpb.UnimplementedNamenodeServer
+	server *Server
+	audit  *audit
+}
+
+// mutate asks for a change and writes its audit line. paths are for that line.
+func mutate[R any](ctx context.Context, s *service, op string, header *controlpb.MutationHeader, request actor.Request, invalid error, subject subject) (*R, error) {
+	c := newCall(ctx, request)
+	if invalid == nil {
+		invalid = headerFromProto(op, header, &c.command)
+	}
+	if invalid != nil {
+		s.server.stats.malformed.Add(1)
+		s.audit.line(ctx, op, header, subject, 0, invalid)
+		return nil, invalid
+	}
+	result, txid, err := ask[R](s, c, op)
+	s.audit.line(ctx, op, header, subject, txid, err)
+	return result, err
+}
+
+// read asks for something that changes nothing durable.
+func read[R any](ctx context.Context, s *service, op string, request actor.Request, invalid error) (*R, error) {
+	if invalid != nil {
+		s.server.stats.malformed.Add(1)
+		return nil, invalid
+	}
+	result, _, err := ask[R](s, newCall(ctx, request), op)
+	return result, err
+}
+
+func ask[R any](s *service, c *call, op string) (*R, uint64, error) {
+	t, err := s.server.tenure(op)
+	if err != nil {
+		return nil, 0, err
+	}
+	a := t.ask(c, op)
+	if a.err != nil {
+		return nil, a.txid, a.err
+	}
+	result, ok := a.result.(*R)
+	if !ok {
+		return nil, a.txid, fault.New(fault.Internal, op, "the answer is a %T", a.result)
+	}
+	return result, a.txid, nil
+}
+
+// Mkdir creates a directory.
+func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*controlpb.MkdirResponse, error) {
+	const op = "mkdir"
+	r, err := mutate[actor.MkdirResult](ctx, s, op, m.Header, &actor.Mkdir{Path: m.Path, Parents: m.Parents},
+		actor.CheckPath(op, m.Path), subject{path: m.Path})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.MkdirResponse{Info: infoToProto(r.Info)}, nil
+}
+
+// Create starts a file.
+func (s *service) Create(ctx context.Context, m *controlpb.CreateRequest) (*controlpb.CreateResponse, error) {
+	const op = "create"
+	invalid := first(actor.CheckPath(op, m.Path), checkNodes(op, m.ExcludeNodes), checkText(op, "the client name", m.ClientName, nodeTextMax))
+	switch {
+	case invalid != nil:
+	case m.Replication > replicationMax:
+		invalid = malformed(op, "replication %d, at most %d", m.Replication, replicationMax)
+	case m.ChunkCount > chunksPerCallMax:
+		invalid = malformed(op, "%d chunks in one call, at most %d", m.ChunkCount, chunksPerCallMax)
+	case m.ChunkSize < 0 || m.ChunkSize > chunk.SizeMax || m.ChunkSize%chunk.ChecksumBlockBytes != 0:
+		invalid = malformed(op, "chunk size %d is not a multiple of %d up to %d", m.ChunkSize, chunk.ChecksumBlockBytes, int64(chunk.SizeMax))
+	}
+	r, err := mutate[actor.CreateResult](ctx, s, op, m.Header, &actor.Create{Path: m.Path, Overwrite: m.Overwrite, Parents: m.Parents,
+		Replication: m.Replication, ChunkSize: m.ChunkSize, VisibleOnComplete: m.VisibleOnComplete, ChunkCount: m.ChunkCount,
+		ExcludeNodes: m.ExcludeNodes, ClientName: m.ClientName}, invalid, subject{path: m.Path, client: m.ClientName})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.CreateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, nil
+}
+
+// AddChunks commits chunks and allocates the next ones.
+func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) (*controlpb.AddChunksResponse, error) {
+	const op = "add chunks"
+	commits, invalid := commitsFromProto(op, m.Commits)
+	invalid = first(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes))
+	request := &actor.AddChunks{FileID: m.FileId, FirstIndex: m.FirstIndex, Count: m.Count, Commits: commits, ExcludeNodes: m.ExcludeNodes}
+	if invalid == nil && m.Count > chunksPerCallMax {
+		invalid = malformed(op, "%d chunks in one call, at most %d", m.Count, chunksPerCallMax)
+	}
+	if invalid == nil && len(m.ReplaceChunkId) > 0 {
+		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
+	}
+	r, err := mutate[actor.AddChunksResult](ctx, s, op, m.Header, request, invalid, subject{file: m.FileId})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.AddChunksResponse{Chunks: chunksToProto(r.Chunks)}, nil
+}
+
+// Complete closes a file.
+func (s *service) Complete(ctx context.Context, m *controlpb.CompleteRequest) (*controlpb.CompleteResponse, error) {
+	const op = "complete"
+	commits, invalid := commitsFromProto(op, m.Commits)
+	r, err := mutate[actor.CompleteResult](ctx, s, op, m.Header, &actor.Complete{FileID: m.FileId, Commits: commits},
+		first(invalid, checkFile(op, m.FileId)), subject{file: m.FileId})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.CompleteResponse{Info: infoToProto(r.Info)}, nil
+}
+
+// Abandon drops a file that was never completed.
+func (s *service) Abandon(ctx context.Context, m *controlpb.AbandonRequest) (*controlpb.AbandonResponse, error) {
+	const op = "abandon"
+	_, err := mutate[actor.AbandonResult](ctx, s, op, m.Header, &actor.Abandon{FileID: m.FileId}, checkFile(op, m.FileId), subject{file: m.FileId})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.AbandonResponse{}, nil
+}
+
+// Append reopens a closed file.
+func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*controlpb.AppendResponse, error) {
+	const op = "append"
+	r, err := mutate[actor.AppendResult](ctx, s, op, m.Header,
+		&actor.Append{Path: m.Path, RecoverLease: m.RecoverLease, ClientName: m.ClientName},
+		first(actor.CheckPath(op, m.Path), checkText(op, "the client name", m.ClientName, nodeTextMax)), subject{path: m.Path, client: m.ClientName})
+	if err != nil {
+		return nil, err
+	}
+	response := &controlpb.AppendResponse{Info: infoToProto(r.Info), PreviousGeneration: uint64(r.PreviousGeneration)}
+	if r.HasLast {
+		response.Last = chunkToProto(r.Last)
+	}
+	return response, nil
+}
+
+// RecoverPipeline issues a new generation for a broken pipeline.
+func (s *service) RecoverPipeline(ctx context.Context, m *controlpb.RecoverPipelineRequest) (*controlpb.RecoverPipelineResponse, error) {
+	const op = "recover pipeline"
+	id, invalid := idFromProto(op, m.ChunkId)
+	r, err := mutate[actor.RecoverPipelineResult](ctx, s, op, m.Header,
+		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), FailedNodes: m.FailedNodes},
+		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkNodes(op, m.FailedNodes)), subject{file: m.FileId, chunk: id})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.RecoverPipelineResponse{Generation: uint64(r.Generation), Survivors: replicasToProto(r.Survivors),
+		Replacements: replicasToProto(r.Replacements)}, nil
+}
+
+// UpdatePipeline commits a new generation.
+func (s *service) UpdatePipeline(ctx context.Context, m *controlpb.UpdatePipelineRequest) (*controlpb.UpdatePipelineResponse, error) {
+	const op = "update pipeline"
+	id, invalid := idFromProto(op, m.ChunkId)
+	_, err := mutate[actor.UpdatePipelineResult](ctx, s, op, m.Header,
+		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds},
+		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkLength(op, m.Length), checkNodes(op, m.NodeIds)),
+		subject{file: m.FileId, chunk: id})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.UpdatePipelineResponse{}, nil
+}
+
+// Rename moves a file or directory.
+func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*controlpb.RenameResponse, error) {
+	const op = "rename"
+	_, err := mutate[actor.RenameResult](ctx, s, op, m.Header, &actor.Rename{Source: m.Source, Target: m.Target, Overwrite: m.Overwrite},
+		first(actor.CheckPath(op, m.Source), actor.CheckPath(op, m.Target)), subject{path: m.Source, target: m.Target})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.RenameResponse{}, nil
+}
+
+// Remove deletes a file or directory.
+func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*controlpb.RemoveResponse, error) {
+	const op = "remove"
+	r, err := mutate[actor.RemoveResult](ctx, s, op, m.Header, &actor.Remove{Path: m.Path, Recursive: m.Recursive},
+		actor.CheckPath(op, m.Path), subject{path: m.Path})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.RemoveResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes}, nil
+}
+
+// RecoverLease ends another client's lease.
+func (s *service) RecoverLease(ctx context.Context, m *controlpb.RecoverLeaseRequest) (*controlpb.RecoverLeaseResponse, error) {
+	const op = "recover lease"
+	r, err := mutate[actor.RecoverLeaseResult](ctx, s, op, m.Header, &actor.RecoverLease{Path: m.Path},
+		actor.CheckPath(op, m.Path), subject{path: m.Path})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.RecoverLeaseResponse{Closed: r.Closed}, nil
+}
+
+// Truncate cuts a closed file.
+func (s *service) Truncate(ctx context.Context, m *controlpb.TruncateRequest) (*controlpb.TruncateResponse, error) {
+	const op = "truncate"
+	invalid := actor.CheckPath(op, m.Path)
+	if invalid == nil && m.Length < 0 {
+		invalid = malformed(op, "length %d", m.Length)
+	}
+	r, err := mutate[actor.TruncateResult](ctx, s, op, m.Header, &actor.Truncate{Path: m.Path, Length: m.Length}, invalid, subject{path: m.Path})
+	if err != nil {
+		return nil, err
+	}
+	return &controlpb.TruncateResponse{Info: infoToProto(r.Info), Done: r.Done}, nil
+}

@@ -1,0 +1,97 @@
+package namenode
+
+import (
+	"sync"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// session is one registered datanode stream. The actor goroutine puts messages
+// in, the stream's handler sends them.
+type session struct {
+	number uint64 // never reused
+	nodeID string
+	peer   string // remote address, for people
+	// gone: its NodeGone was stepped. Only the actor goroutine.
+	gone bool
+
+	out   chan any // bodies: see toNamenodeMessage
+	stats *counters
+
+	once   sync.Once
+	ended  chan struct{} // closed by cut
+	reason error         // set before ended is closed
+}
+
+// welcome is the body that answers a registration.
+type welcome struct{ cluster string }
+
+// heartbeatReply is the body that answers a heartbeat.
+type heartbeatReply struct{ sequence uint64 }
+
+func newSession(number uint64, nodeID, peer string, stats *counters) *session {
+	return &session{number: number, nodeID: nodeID, peer: peer, stats: stats,
+		out: make(chan any, sessionQueueMax), ended: make(chan struct{})}
+}
+
+// send queues a message; it never blocks. A node that takes none is cut: it
+// registers again and reports, so nothing is lost.
+func (s *session) send(body any) {
+	select {
+	case s.out <- body:
+	default:
+		s.stats.cut.Add(1)
+		s.cut(fault.New(fault.Busy, "datanode stream", "%d messages wait for datanode %s: stream cut", sessionQueueMax, s.nodeID))
+	}
+}
+
+// cut ends the stream from any goroutine; the first reason counts.
+func (s *session) cut(reason error) {
+	s.once.Do(func() {
+		s.reason = reason
+		close(s.ended)
+	})
+}
+
+// toNamenodeMessage makes the message of a body; epoch and txid are stamped by
+// the caller.
+func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
+	m := &controlpb.NamenodeMessage{}
+	switch b := body.(type) {
+	case welcome:
+		m.Body = &controlpb.NamenodeMessage_Registered{Registered: &controlpb.Registered{ClusterId: b.cluster,
+			HeartbeatIntervalMs: d.server.o.HeartbeatInterval.Milliseconds(), ReportIntervalMs: d.server.o.ReportInterval.Milliseconds()}}
+	case heartbeatReply:
+		m.Body = &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: b.sequence}}
+	case *actor.DeleteReplicas:
+		order := &controlpb.DeleteReplicas{Replicas: make([]*controlpb.ReplicaReport, 0, len(b.Replicas))}
+		for _, r := range b.Replicas {
+			order.Replicas = append(order.Replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
+		}
+		m.Body = &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}
+	case *actor.RecoverChunk:
+		m.Body = &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(b.Chunk),
+			Generation: uint64(b.Generation), MinimumGeneration: uint64(b.MinimumGeneration), Replicas: replicasToProto(b.Replicas), Length: b.Length}}
+	case *actor.CopyReplica:
+		m.Body = &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(b.Chunk),
+			Generation: uint64(b.Generation), Length: b.Length, Sources: replicasToProto(b.Sources)}}
+	case *actor.SendReport:
+		m.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
+	default:
+		return nil
+	}
+	return m
+}
+
+func idToProto(id chunk.ID) []byte { return append([]byte(nil), id[:]...) }
+
+func replicasToProto(replicas []actor.Replica) []*controlpb.Replica {
+	out := make([]*controlpb.Replica, 0, len(replicas))
+	for _, r := range replicas {
+		out = append(out, &controlpb.Replica{NodeId: r.NodeID, Address: r.Address})
+	}
+	return out
+}

@@ -1,0 +1,100 @@
+package namenode
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// tenure is the time under one epoch in which this namenode serves. Other
+// goroutines reach the actor through its mailbox.
+type tenure struct {
+	epoch   uint64
+	mailbox chan *call
+	// durable is the last txid known to be in the log for good; it only rises.
+	durable atomic.Uint64
+	stats   *counters
+	ended   chan struct{} // closed when nothing is answered any more
+	reason  error         // why; set before ended is closed
+}
+
+// call is a command on its way to the actor and back.
+type call struct {
+	// ctx of the caller; nil: the shell itself, never skipped.
+	ctx     context.Context
+	command actor.Command
+	// session of a datanode's command.
+	session *session
+	// atStep: answered when it was stepped, not when its records are durable.
+	atStep bool
+	answer chan answer // capacity 1, so that the actor never waits
+}
+
+type answer struct {
+	result any
+	err    error
+	txid   uint64 // that the answer waited for
+}
+
+func newCall(ctx context.Context, request actor.Request) *call {
+	return &call{ctx: ctx, command: actor.Command{Request: request}, answer: make(chan answer, 1)}
+}
+
+// ask hands a client's call to the actor and waits for the answer. Errors:
+// fault.Busy when the mailbox is full, fault.NotActive when the tenure ended
+// meanwhile, and the context's.
+func (t *tenure) ask(c *call, op string) answer {
+	select {
+	case t.mailbox <- c:
+	default:
+		t.stats.busy.Add(1)
+		return answer{err: fault.New(fault.Busy, op, "%d commands wait for this namenode already", cap(t.mailbox))}
+	}
+	return t.wait(c, op)
+}
+
+// tell hands a datanode's call to the actor; it waits for a place in the
+// mailbox, so a busy namenode slows its datanodes' streams down.
+func (t *tenure) tell(c *call, op string) answer {
+	var ended <-chan struct{}
+	if c.ctx != nil {
+		ended = c.ctx.Done()
+	}
+	select {
+	case t.mailbox <- c:
+	case <-ended:
+		return answer{err: c.ctx.Err()}
+	case <-t.ended:
+		return answer{err: t.over(op)}
+	}
+	return t.wait(c, op)
+}
+
+func (t *tenure) wait(c *call, op string) answer {
+	var ended <-chan struct{}
+	if c.ctx != nil {
+		ended = c.ctx.Done()
+	}
+	select {
+	case a := <-c.answer:
+		return a
+	case <-ended:
+		return answer{err: c.ctx.Err()}
+	case <-t.ended:
+		select {
+		case a := <-c.answer: // it was released before the end
+			return a
+		default:
+			return answer{err: t.over(op)}
+		}
+	}
+}
+
+// over is what calls get that the end of the tenure caught. Whether a mutation
+// reached the log is not known; its retry, with the same sequence, will tell.
+func (t *tenure) over(op string) error {
+	return &fault.Error{Kind: fault.NotActive, Op: op, Reason: "this namenode stopped serving", Err: t.reason,
+		Hint: "the same request can be sent again"}
+}

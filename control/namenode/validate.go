@@ -1,0 +1,222 @@
+package namenode
+
+import (
+	"unicode/utf8"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// What comes from a network is checked here, before it costs a command: ids,
+// lengths of lists and texts, numbers. What needs the state is checked by the
+// actor.
+
+// malformed is the error for a message that no correct peer sends.
+func malformed(op, format string, args ...any) error {
+	return fault.New(fault.Invalid, op, format, args...)
+}
+
+// headerFromProto fills a command's header.
+func headerFromProto(op string, h *controlpb.MutationHeader, c *actor.Command) error {
+	if h == nil {
+		return malformed(op, "the request has no mutation header")
+	}
+	if len(h.ClientId) != len(c.Client) {
+		return malformed(op, "the client id has %d bytes, want %d", len(h.ClientId), len(c.Client))
+	}
+	copy(c.Client[:], h.ClientId)
+	switch {
+	case c.Client == actor.ClientID{}:
+		return malformed(op, "the client id is zero")
+	case h.Sequence == 0:
+		return malformed(op, "the sequence is zero; it begins at 1")
+	case h.OldestPending > h.Sequence:
+		return malformed(op, "oldest_pending %d is above the sequence %d", h.OldestPending, h.Sequence)
+	}
+	c.Sequence, c.OldestPending = h.Sequence, h.OldestPending
+	return nil
+}
+
+func idFromProto(op string, b []byte) (chunk.ID, error) {
+	id, err := chunk.IDFrom(b)
+	if err != nil {
+		return id, malformed(op, "%s", err.Error())
+	}
+	if id.IsZero() {
+		return id, malformed(op, "the chunk id is zero")
+	}
+	return id, nil
+}
+
+func checkGeneration(op string, generation uint64) error {
+	if generation == 0 {
+		return malformed(op, "the generation is zero; it begins at 1")
+	}
+	return nil
+}
+
+func checkLength(op string, length int64) error {
+	if length < 0 || length > chunk.SizeMax {
+		return malformed(op, "a chunk of %d bytes; 0 to %d are possible", length, int64(chunk.SizeMax))
+	}
+	return nil
+}
+
+func checkFile(op string, id uint64) error {
+	if id == 0 {
+		return malformed(op, "the file id is zero")
+	}
+	return nil
+}
+
+func checkNodes(op string, ids []string) error {
+	if len(ids) > idsMax {
+		return malformed(op, "%d nodes are named, at most %d", len(ids), idsMax)
+	}
+	for _, id := range ids {
+		if id == "" || len(id) > nodeTextMax {
+			return malformed(op, "a node id has %d bytes; 1 to %d are possible", len(id), nodeTextMax)
+		}
+	}
+	return nil
+}
+
+func checkText(op, what, text string, most int) error {
+	if len(text) > most {
+		return malformed(op, "%s has %d bytes, at most %d", what, len(text), most)
+	}
+	if !utf8.ValidString(text) {
+		return malformed(op, "%s is not valid UTF-8", what)
+	}
+	return nil
+}
+
+func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.ChunkCommit, error) {
+	if len(commits) > commitsMax {
+		return nil, malformed(op, "%d commits, at most %d", len(commits), commitsMax)
+	}
+	out := make([]actor.ChunkCommit, 0, len(commits))
+	for _, c := range commits {
+		id, err := idFromProto(op, c.GetChunkId())
+		if err != nil {
+			return nil, err
+		}
+		if err := first(checkGeneration(op, c.Generation), checkLength(op, c.Length), checkNodes(op, c.NodeIds)); err != nil {
+			return nil, err
+		}
+		out = append(out, actor.ChunkCommit{Chunk: id, Generation: chunk.Generation(c.Generation), Length: c.Length, NodeIDs: c.NodeIds})
+	}
+	return out, nil
+}
+
+// first is the first error that is one.
+func first(errors ...error) error {
+	for _, err := range errors {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cutText bounds a text for people, at a rune's border.
+func cutText(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
+}
+
+func registerFromProto(m *controlpb.Register) (*actor.RegisterNode, error) {
+	const op = "register datanode"
+	if m == nil {
+		return nil, malformed(op, "the first message of a datanode's stream registers it")
+	}
+	if m.NodeId == "" || m.Address == "" {
+		return nil, malformed(op, "node id or address is empty")
+	}
+	if err := first(checkText(op, "the node id", m.NodeId, nodeTextMax), checkText(op, "the address", m.Address, nodeTextMax),
+		checkText(op, "the version", m.Version, nodeTextMax), checkText(op, "the rack", m.Rack, nodeTextMax),
+		checkText(op, "the cluster id", m.ClusterId, nodeTextMax)); err != nil {
+		return nil, err
+	}
+	volumes, err := volumesFromProto(m.Volumes)
+	if err != nil {
+		return nil, err
+	}
+	return &actor.RegisterNode{ClusterID: m.ClusterId, NodeID: m.NodeId, Address: m.Address, Version: m.Version, Rack: m.Rack,
+		HighestEpoch: m.HighestEpoch, HighestTxid: m.HighestTxid, Volumes: volumes}, nil
+}
+
+func volumesFromProto(volumes []*controlpb.VolumeState) ([]actor.VolumeState, error) {
+	const op = "datanode volumes"
+	if len(volumes) > volumesMax {
+		return nil, malformed(op, "%d volumes, at most %d", len(volumes), volumesMax)
+	}
+	out := make([]actor.VolumeState, 0, len(volumes))
+	for _, v := range volumes {
+		if v.GetCapacityBytes() < 0 || v.GetFreeBytes() < 0 {
+			return nil, malformed(op, "a negative size")
+		}
+		if err := first(checkText(op, "the volume id", v.GetVolumeId(), nodeTextMax), checkText(op, "the directory", v.GetDirectory(), reasonTextMax)); err != nil {
+			return nil, err
+		}
+		out = append(out, actor.VolumeState{VolumeID: v.GetVolumeId(), Directory: v.GetDirectory(), CapacityBytes: v.GetCapacityBytes(),
+			FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(), Error: cutText(v.GetError(), reasonTextMax)})
+	}
+	return out, nil
+}
+
+func loadFromProto(l *controlpb.Load) actor.Load {
+	return actor.Load{ActiveWrites: l.GetActiveWrites(), ActiveReads: l.GetActiveReads(), QueuedDiskOps: l.GetQueuedDiskOps(),
+		GrantedWindowBytes: l.GetGrantedWindowBytes()}
+}
+
+// reportFromProto reads a list of replicas; of removed ones state and length
+// mean nothing.
+func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk.Replica, error) {
+	const op = "chunk report"
+	if len(replicas) > replicasPerMessageMax {
+		return nil, malformed(op, "%d replicas in one message, at most %d", len(replicas), replicasPerMessageMax)
+	}
+	out := make([]chunk.Replica, 0, len(replicas))
+	for _, r := range replicas {
+		id, err := idFromProto(op, r.GetChunkId())
+		if err != nil {
+			return nil, err
+		}
+		if err := checkGeneration(op, r.Generation); err != nil {
+			return nil, err
+		}
+		if removed {
+			out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(r.Generation)})
+			continue
+		}
+		if err := checkLength(op, r.Length); err != nil {
+			return nil, err
+		}
+		if r.State < controlpb.ReplicaState_REPLICA_STATE_OPEN || r.State > controlpb.ReplicaState_REPLICA_STATE_RECOVERED {
+			return nil, malformed(op, "replica state %d", r.State)
+		}
+		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(r.Generation), Length: r.Length, State: chunk.State(r.State)})
+	}
+	return out, nil
+}
+
+func recoverResultFromProto(node string, session uint64, m *controlpb.RecoverResult) (*actor.RecoverResult, error) {
+	const op = "recover result"
+	id, err := idFromProto(op, m.GetChunkId())
+	if err != nil {
+		return nil, err
+	}
+	if err := first(checkGeneration(op, m.Generation), checkLength(op, m.Length), checkNodes(op, m.NodeIds)); err != nil {
+		return nil, err
+	}
+	return &actor.RecoverResult{NodeID: node, Session: session, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
+		NodeIDs: m.NodeIds, Error: cutText(m.Error, reasonTextMax)}, nil
+}
