@@ -60,7 +60,7 @@ type Limits struct {
 	// ReceiveTimeout is how long half a packet may stay half; default 30 s.
 	ReceiveTimeout time.Duration
 	// StepTimeout is how long the local disk, or the last hop, may take for one
-	// step (open, write, sync, ack); default 10 s. A hop waits for its downstream
+	// step (open, write, sync, ack); default 15 s. A hop waits for its downstream
 	// longer by StepSlack for each hop after it, so that the neighbour of the
 	// hop that hangs is the first to notice, and names it.
 	StepTimeout time.Duration
@@ -91,6 +91,10 @@ const (
 	windowMin = wire.EarlyBytesMax
 	// lingerBytesMax bounds what is read and dropped on a refused connection.
 	lingerBytesMax = 64 << 20
+	// A hop's texts as passed on upstream: 16 hops of them stay far below
+	// wire.BodyBytesMax.
+	hopNodeBytesMax   = 256
+	hopReasonBytesMax = 1024
 )
 
 func defaultTo[T int | int64 | time.Duration](field *T, value T) {
@@ -117,7 +121,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	defaultTo(&l.IdleTimeout, 2*time.Minute)
 	defaultTo(&l.SessionIdleTimeout, 10*time.Minute)
 	defaultTo(&l.ReceiveTimeout, 30*time.Second)
-	defaultTo(&l.StepTimeout, 10*time.Second)
+	defaultTo(&l.StepTimeout, 15*time.Second)
 	defaultTo(&l.StepSlack, 2*time.Second)
 	defaultTo(&l.DialTimeout, 3*time.Second)
 	defaultTo(&l.SendTimeout, 30*time.Second)

@@ -1,14 +1,15 @@
-// Package dataplane is the data server of a datanode: it takes chunk bytes from
-// clients and upstream neighbours, stores and forwards them, and serves reads.
 package dataplane
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
-	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -20,60 +21,185 @@ type Options struct {
 	Store  *disk.Store
 	Logger *slog.Logger // nil: none
 	Clock  clock.Clock  // nil: the system's
-	Limits Limits
+	Limits Limits       // zero fields mean defaults
 }
 
 // Server is a running data server.
-type Server struct{}
+type Server struct {
+	listen   string
+	limits   Limits
+	store    *disk.Store
+	logger   *slog.Logger
+	clock    clock.Clock
+	started  time.Time
+	node     *node
+	counters *counters
+	peers    *peers
+	senders  *senders
+
+	context    context.Context // ends when Close begins
+	cancel     context.CancelFunc
+	goroutines sync.WaitGroup // senders of all kinds, ticker
+	work       sync.WaitGroup // what disk workers do for us
+	handler    atomic.Pointer[handler]
+	supervised chan struct{} // closed when the last engine has ended
+}
 
 // Load is what a heartbeat says about a server.
 type Load struct {
 	ActiveWrites       int
 	ActiveReads        int
 	Connections        int
-	QueuedDiskOps      int
+	QueuedDiskOps      int // write jobs that the disk has not finished
 	GrantedWindowBytes int64
 }
 
-// Stats are counters since the start.
-type Stats struct {
-	ConnectionsAccepted uint64
-	ConnectionsRefused  map[string]uint64 // by reason
+// engineRestartDelay spaces the restarts of an event engine that dies, which it
+// does when it cannot accept (no file descriptors left).
+const engineRestartDelay = 500 * time.Millisecond
+
+// Start listens and serves until Close. Errors: fault.Invalid for impossible
+// limits, fault.Unavailable when the address cannot be listened on.
+func Start(o Options) (*Server, error) {
+	limits, err := o.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if o.Store == nil || o.NodeID == "" {
+		return nil, fault.New(fault.Invalid, "start data server", "it needs a store and a node id")
+	}
+	s := &Server{listen: o.Listen, limits: limits, store: o.Store, logger: o.Logger, clock: o.Clock, counters: &counters{}}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.clock == nil {
+		s.clock = clock.Real{}
+	}
+	s.started = s.clock.Now()
+	s.node = &node{id: o.NodeID, limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: s.counters}
+	s.peers = newPeers(&s.limits, s.now)
+	s.senders = &senders{server: s, slots: make(chan struct{}, limits.Senders)}
+	s.context, s.cancel = context.WithCancel(context.Background())
+	s.supervised = make(chan struct{})
+
+	h, ran, port, err := s.boot(o.Listen)
+	if err != nil {
+		s.cancel()
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: "start data server", Address: o.Listen, Err: err}
+	}
+	s.listen = withPort(o.Listen, port)
+	go s.supervise(h, ran)
+	s.goroutines.Go(s.tick)
+	return s, nil
 }
 
-// RecoverRequest asks a server to lead the recovery of a chunk.
-type RecoverRequest struct {
-	ChunkID           chunk.ID
-	Generation        chunk.Generation // that recovery writes; above any replica's
-	MinimumGeneration chunk.Generation // a replica below it does not count
-	Replicas          []wire.Hop       // every known holder
-	Length            int64            // 0 or more: cut to it; -1: the length agreed on
+// boot starts an event engine and waits until it listens. ran tells when, and
+// why, it has ended.
+func (s *Server) boot(address string) (h *handler, ran chan error, port int, err error) {
+	h = &handler{server: s, booted: make(chan int, 1)}
+	ran = make(chan error, 1)
+	go func() { ran <- h.run(address) }()
+	select {
+	case port, ok := <-h.booted:
+		if ok {
+			s.handler.Store(h)
+			return h, ran, port, nil
+		}
+		h.stop()
+		<-ran
+		return nil, nil, 0, errors.New("cannot tell the port of the listening socket")
+	case err := <-ran:
+		return nil, nil, 0, err
+	}
 }
 
-// RecoverResult is what all listed nodes now hold, sealed.
-type RecoverResult struct {
-	Length  int64
-	NodeIDs []string
+// supervise starts a new engine when one dies, until Close.
+func (s *Server) supervise(h *handler, ran chan error) {
+	defer close(s.supervised)
+	for {
+		var err error
+		select {
+		case err = <-ran:
+		case <-s.context.Done():
+			h.stop()
+			<-ran
+		}
+		h.finish()
+		for h = nil; h == nil; {
+			if s.context.Err() != nil {
+				return
+			}
+			s.counters.engineRestarts.Add(1)
+			s.logger.Error("event engine ended, starting it again", "address", s.listen, "err", err)
+			timer := s.clock.NewTimer(engineRestartDelay)
+			select {
+			case <-timer.C():
+			case <-s.context.Done():
+				timer.Stop()
+				return
+			}
+			h, ran, _, err = s.boot(s.listen)
+		}
+	}
 }
 
-var errStub = fault.New(fault.Internal, "data server", "not there yet")
+// tick drives all timeouts.
+func (s *Server) tick() {
+	timer := s.clock.NewTimer(s.limits.TickInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C():
+		case <-s.context.Done():
+			return
+		}
+		s.handler.Load().tick()
+		s.peers.expire()
+		timer.Reset(s.limits.TickInterval)
+	}
+}
 
-// Start listens and serves until Close.
-func Start(o Options) (*Server, error) { return nil, errStub }
+// now is the time since the start.
+func (s *Server) now() time.Duration { return s.clock.Now().Sub(s.started) }
 
 // Addr is the host:port that the server listens on.
-func (s *Server) Addr() string { return "" }
+func (s *Server) Addr() string { return s.listen }
 
 // Load is the present load.
-func (s *Server) Load() Load { return Load{} }
+func (s *Server) Load() Load {
+	return Load{
+		ActiveWrites:       int(s.node.budget.sessions.Load()),
+		ActiveReads:        int(s.counters.activeReads.Load()),
+		Connections:        int(s.counters.connections.Load()),
+		QueuedDiskOps:      int(s.counters.diskJobs.Load()),
+		GrantedWindowBytes: s.node.budget.granted.Load(),
+	}
+}
 
 // Stats returns the counters.
-func (s *Server) Stats() Stats { return Stats{} }
+func (s *Server) Stats() Stats {
+	stats := s.counters.snapshot()
+	stats.Buffers = s.node.buffers.Outstanding()
+	return stats
+}
 
-// Close stops the server.
-func (s *Server) Close(ctx context.Context) error { return nil }
-
-// Recover leads the recovery of a chunk.
-func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
-	return RecoverResult{}, errStub
+// Close breaks off all sessions and reads, leaves open replicas open, and waits
+// for every goroutine and disk job of the server; ctx bounds the wait. The store
+// stays open. Further calls wait too.
+func (s *Server) Close(ctx context.Context) error {
+	s.cancel()
+	done := make(chan struct{})
+	go func() {
+		<-s.supervised
+		s.peers.close()
+		s.goroutines.Wait()
+		s.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return &fault.Error{Kind: fault.Unavailable, Op: "stop data server", Reason: "work is still under way", Err: ctx.Err()}
+	}
 }

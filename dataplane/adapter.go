@@ -1,0 +1,194 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// handler is what one gnet engine calls. A restarted engine gets a new one.
+type handler struct {
+	gnet.BuiltinEventEngine
+	server *Server
+	gate   gate
+	loops  sync.Map // gnet.EventLoop → *loop
+	booted chan int // the port; closed without one when the socket cannot be asked
+	engine atomic.Pointer[gnet.Engine]
+}
+
+// OnBoot learns the port before connections come in.
+func (h *handler) OnBoot(engine gnet.Engine) gnet.Action {
+	h.engine.Store(&engine)
+	defer close(h.booted)
+	fd, err := engine.Dup()
+	if err != nil {
+		return gnet.None
+	}
+	defer unix.Close(fd)
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return gnet.None
+	}
+	switch a := name.(type) {
+	case *unix.SockaddrInet4:
+		h.booted <- a.Port
+	case *unix.SockaddrInet6:
+		h.booted <- a.Port
+	}
+	return gnet.None
+}
+
+// OnShutdown is called before the loops are stopped: from here on nobody may
+// wake them.
+func (h *handler) OnShutdown(gnet.Engine) { h.gate.close() }
+
+// OnOpen takes a connection, or sends it away.
+func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
+	s := h.server
+	s.counters.accepted.Add(1)
+	if s.counters.connections.Add(1) > int64(s.limits.ConnectionsMax) {
+		s.counters.refused[reasonConnections].Add(1)
+		status := wire.StatusOf(s.node.id, "", fault.New(fault.Busy, "connect", "%d connections are open, the limit of this datanode", s.limits.ConnectionsMax))
+		out, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpError}, &status)
+		return out, gnet.Close
+	}
+	l := h.loopOf(raw.EventLoop())
+	c := newConnection(s, l, raw)
+	raw.SetContext(c)
+	l.connections[c] = struct{}{}
+	l.busy.Store(true)
+	return nil, gnet.None
+}
+
+// OnTraffic takes everything that was read: gnet's inbound buffer stays empty.
+func (h *handler) OnTraffic(raw gnet.Conn) gnet.Action {
+	c, ok := raw.Context().(*connection)
+	if !ok {
+		return gnet.Close
+	}
+	data, err := raw.Next(-1)
+	if err != nil {
+		return gnet.Close
+	}
+	c.received(data)
+	if c.closing || c.closed {
+		return gnet.Close
+	}
+	if left := raw.InboundBuffered(); left > 0 {
+		h.server.counters.inboundLeft.Add(uint64(left))
+	}
+	return gnet.None
+}
+
+// OnClose ends the connection's machine; late results still reach it.
+func (h *handler) OnClose(raw gnet.Conn, _ error) gnet.Action {
+	h.server.counters.connections.Add(-1)
+	if c, ok := raw.Context().(*connection); ok {
+		delete(c.loop.connections, c)
+		c.onClosed()
+	}
+	return gnet.None
+}
+
+func (h *handler) loopOf(events gnet.EventLoop) *loop {
+	if l, ok := h.loops.Load(events); ok {
+		return l.(*loop)
+	}
+	l := &loop{events: events, gate: &h.gate, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
+	l.tickEvent.deliver = func() { l.tick(h.server.now()) }
+	h.loops.Store(events, l)
+	return l
+}
+
+// tick posts a tick to every loop that has something to look at.
+func (h *handler) tick() {
+	h.loops.Range(func(_, value any) bool {
+		l := value.(*loop)
+		if l.busy.Load() && l.ticking.CompareAndSwap(false, true) {
+			l.post(&l.tickEvent)
+		}
+		return true
+	})
+}
+
+// stop makes the engine end; run returns when it has.
+func (h *handler) stop() {
+	if engine := h.engine.Load(); engine != nil {
+		now, cancel := context.WithCancel(context.Background())
+		cancel() // Stop only waits by polling; run tells exactly
+		_ = engine.Stop(now)
+	}
+}
+
+// finish takes over from the loops after the engine has ended.
+func (h *handler) finish() {
+	h.loops.Range(func(_, value any) bool {
+		value.(*loop).end()
+		return true
+	})
+}
+
+// tick runs the timeouts of all connections of the loop.
+func (l *loop) tick(now time.Duration) {
+	l.ticking.Store(false)
+	for r := range l.orphans {
+		r.release()
+	}
+	for c := range l.connections { // a connection that closes leaves the map, which Go allows
+		c.tick(now)
+	}
+	if len(l.connections) == 0 && len(l.orphans) == 0 {
+		l.busy.Store(false)
+	}
+}
+
+// run serves one engine until it ends.
+func (h *handler) run(address string) error {
+	l := &h.server.limits
+	return gnet.Run(h, "tcp://"+address,
+		gnet.WithNumEventLoop(l.Loops),
+		gnet.WithReadBufferCap(l.ReadBufferBytes),
+		gnet.WithWriteBufferCap(4<<10),
+		gnet.WithTCPNoDelay(gnet.TCPNoDelay),
+		gnet.WithReuseAddr(true),
+		gnet.WithTCPKeepAlive(15*time.Second),
+		gnet.WithLoadBalancing(gnet.LeastConnections),
+		gnet.WithLogger(engineLog{h.server.logger}),
+	)
+}
+
+// withPort replaces the port of a listen address.
+func withPort(address string, port int) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// engineLog gives gnet's log to ours. What gnet tells on Info is of interest
+// for debugging only.
+type engineLog struct{ logger *slog.Logger }
+
+func (e engineLog) Debugf(format string, args ...any) { e.logger.Debug(engineText(format, args)) }
+func (e engineLog) Infof(format string, args ...any)  { e.logger.Debug(engineText(format, args)) }
+func (e engineLog) Warnf(format string, args ...any)  { e.logger.Warn(engineText(format, args)) }
+func (e engineLog) Errorf(format string, args ...any) { e.logger.Error(engineText(format, args)) }
+
+// Fatalf must not end the process: the supervisor starts a new engine.
+func (e engineLog) Fatalf(format string, args ...any) { e.logger.Error(engineText(format, args)) }
+
+func engineText(format string, args []any) string {
+	return "event engine: " + fmt.Sprintf(format, args...)
+}

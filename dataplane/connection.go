@@ -1,0 +1,220 @@
+package dataplane
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// connection ties a machine to a socket and carries out its effects. Only its
+// event loop touches it.
+type connection struct {
+	server  *Server
+	loop    *loop
+	raw     gnet.Conn
+	peer    string
+	machine *machine
+
+	replica    *replica     // of the present session
+	downstream *downstream  // of the present session; nil without one
+	out        *net.TCPConn // duplicate that senders write to; nil until the first read
+	read       *readTask    // the running read
+
+	inTraffic bool           // gnet's OnTraffic is on the stack
+	touched   bool           // in loop.touched
+	driving   bool           // drive is on the stack
+	closing   bool           // the machine wants the end
+	closed    bool           // gnet has closed the socket
+	waitRead  *wire.OpenRead // a read that waits for small replies to leave
+}
+
+func newConnection(s *Server, l *loop, raw gnet.Conn) *connection {
+	c := &connection{server: s, loop: l, raw: raw, peer: raw.RemoteAddr().String(), machine: newMachine(s.node, s.now())}
+	c.machine.bound = c.bind
+	return c
+}
+
+// bind prepares a packet to report back without allocating.
+func (c *connection) bind(p *packet) {
+	p.done = func(_ int64, err error) { p.replica.storedOnWorker(p, err) }
+	p.event.connection = c
+	p.event.deliver = func() { p.replica.stored(p) }
+}
+
+// received takes what the loop has read.
+func (c *connection) received(data []byte) {
+	c.inTraffic = true
+	c.machine.receive(data, c.server.now())
+	c.drive()
+	c.inTraffic = false
+}
+
+// drive acks what can be acked and carries out effects until there are none.
+func (c *connection) drive() {
+	if c.driving {
+		return // an effect led back here; the outer call goes on
+	}
+	c.driving = true
+	for {
+		c.machine.flush(c.server.now())
+		effects, some := c.machine.take()
+		if !some {
+			break
+		}
+		for i := range effects {
+			c.perform(&effects[i])
+		}
+		c.machine.repliesWritten()
+	}
+	c.driving = false
+	if c.closing && !c.closed && !c.inTraffic { // inside OnTraffic the handler returns gnet.Close instead
+		_ = c.loop.events.Close(c.raw)
+	}
+}
+
+func (c *connection) perform(e *effect) {
+	switch e.kind {
+	case effectReply:
+		c.write(e.reply)
+	case effectOpen:
+		c.replica = openReplica(c, e.session)
+	case effectDial:
+		c.downstream = connectDownstream(c, e.session)
+	case effectAppend:
+		c.replica.append(e.packet)
+	case effectForward:
+		c.downstream.forward(e.buffer, e.final, e.seqno)
+	case effectHangUp:
+		if c.downstream != nil {
+			c.downstream.hangUp(e.clean)
+			c.downstream = nil
+		}
+	case effectReleaseFile:
+		c.replica.release()
+		c.replica = nil
+	case effectRead:
+		c.startRead(e.read)
+	case effectCancelRead:
+		c.cancelRead()
+	case effectQuery:
+		c.startQuery(e.query)
+	case effectLinger:
+		c.shutdownWrite()
+	case effectClose:
+		c.closing = true
+	}
+}
+
+// write sends a small reply through gnet, whose outbound buffer would grow
+// without limit for a peer that does not read.
+func (c *connection) write(reply []byte) {
+	if c.closed || c.closing {
+		return
+	}
+	if _, err := c.raw.Write(reply); err != nil {
+		c.closing = true // gnet has closed it already, see onClosed
+		return
+	}
+	waiting := c.raw.OutboundBuffered()
+	c.server.counters.raiseOutboundPeak(int64(waiting))
+	if waiting > c.server.limits.OutboundBytesMax {
+		c.machine.refuseNotReading(c.server.now())
+	}
+}
+
+// shutdownWrite ends our half once all replies have left, so that the peer reads
+// them before it sees the end; the rest waits for the peer or the linger time.
+func (c *connection) shutdownWrite() {
+	if c.closed || c.closing {
+		return
+	}
+	if c.raw.OutboundBuffered() == 0 {
+		_ = unix.Shutdown(c.raw.Fd(), unix.SHUT_WR) // fails only when the peer is gone: gnet tells
+	}
+}
+
+// tick runs the machine's timeouts, and what waits for a better moment.
+func (c *connection) tick(now time.Duration) {
+	if c.replica != nil {
+		c.replica.submitQueued()
+	}
+	if c.waitRead != nil {
+		if now-c.machine.lastReceived > c.server.limits.SendTimeout {
+			c.machine.refuseNotReading(now)
+		} else {
+			c.startRead(*c.waitRead)
+		}
+	}
+	c.machine.tick(now)
+	c.drive()
+}
+
+// onClosed: gnet has closed the socket, for whatever reason.
+func (c *connection) onClosed() {
+	c.closed = true
+	c.machine.onDisconnected(c.server.now())
+	c.drive()
+	if c.out != nil {
+		_ = c.out.Close() // the socket ends with its last descriptor
+		c.out = nil
+	}
+}
+
+// startRead gives the connection's write side to a sender.
+func (c *connection) startRead(o wire.OpenRead) {
+	c.waitRead = nil
+	if c.closed || c.closing {
+		return
+	}
+	if c.raw.OutboundBuffered() > 0 { // replies first, in order
+		if err := c.raw.Flush(); err != nil || c.closed {
+			return
+		}
+		if c.raw.OutboundBuffered() > 0 {
+			c.waitRead = &o
+			return
+		}
+	}
+	if c.out == nil {
+		out, err := duplicate(c.raw)
+		if err != nil {
+			c.machine.onReadRefused(&fault.Error{Kind: fault.Busy, Op: "open read", Err: err}, c.server.now())
+			return
+		}
+		c.out = out
+	}
+	task, err := c.server.senders.start(c, c.out, o)
+	if err != nil {
+		c.machine.onReadRefused(err, c.server.now())
+		return
+	}
+	c.read = task
+}
+
+// readDone: the sender has let go of the write side.
+func (c *connection) readDone(t *readTask) {
+	if c.read != t {
+		return
+	}
+	c.read = nil
+	why := reasonNotReading
+	if errors.Is(t.err, fault.Disk) || errors.Is(t.err, fault.CorruptData) {
+		why = reasonPipeline
+	}
+	c.machine.onReadDone(t.broken, why, c.server.now())
+}
+
+// cancelRead makes a running sender end soon; it still reports back.
+func (c *connection) cancelRead() {
+	c.waitRead = nil
+	if c.read != nil {
+		c.read.cancelled.Store(true)
+		_ = c.out.SetWriteDeadline(time.Unix(1, 0))
+	}
+}

@@ -1,0 +1,36 @@
+// Package dataplane is the data server of a datanode: it takes chunk bytes from
+// clients and upstream neighbours, verifies, stores and forwards them, serves
+// reads by sendfile, and leads or joins the recovery of chunks.
+//
+// # Parts
+//
+//   - machine (machine.go, write_session.go, requests.go) is the protocol of one
+//     connection: bytes and events in, effects out. It has no socket, file,
+//     goroutine or clock. Only its event loop touches it.
+//   - connection (connection.go) carries out a machine's effects; handler
+//     (adapter.go) is what gnet calls; loop and mailbox (mailbox.go) bring the
+//     results of disk workers, senders and neighbours back to the event loop.
+//   - replica (replica.go) is the disk side of a write session, downstream
+//     (downstream.go) its neighbour, readTask (sender.go) a running read.
+//   - budget (budget.go) grants windows, limits.go has every bound.
+//
+// # Goroutines
+//
+// Per server: the gnet loops and acceptor, one ticker, one supervisor. Per write
+// session with a downstream neighbour: one that dials and sends, one that reads
+// acks. Per running read: one. Disk work runs on the workers of package disk.
+// Server.Close ends them all and waits.
+//
+// # Ownership of bytes
+//
+// A Data packet is copied once, from the loop's read buffer into one pooled
+// buffer, header and payload in one piece. The machine verifies it and gives one
+// reference to the replica (released on the disk worker when the write has
+// ended) and one to the downstream sender (released when the socket has taken
+// it). Bulk bytes never enter gnet's outbound buffer: writes are forwarded on
+// plain connections, reads leave by sendfile on a duplicate of the
+// connection's descriptor.
+//
+// The package does not choose replicas, does not delete, and keeps no state
+// across restarts. The wire format is described in docs/format/wire.md.
+package dataplane

@@ -1,0 +1,226 @@
+package dataplane
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// downstream is the connection of a write session to its next hop: a sender
+// that dials, opens and writes packets, and a reader of acks. The window bounds
+// what waits for the sender.
+//
+// connectDownstream, forward and hangUp run on the loop. The goroutines end after
+// hangUp, or by themselves after the final ack.
+type downstream struct {
+	connection *connection
+	session    *session
+	hop        wire.Hop
+
+	queue chan *bufpool.Buffer // closed by hangUp; each comes with a reference
+	final atomic.Uint64        // seqno of the session's last packet; 0 until it was forwarded
+
+	context context.Context // ends with a broken hang-up
+	cancel  context.CancelFunc
+	failed  sync.Once
+	batch   net.Buffers // sender only
+	held    []*bufpool.Buffer
+}
+
+// sendBatchMax bounds the packets of one writev.
+const sendBatchMax = 16
+
+func connectDownstream(c *connection, s *session) *downstream {
+	d := &downstream{connection: c, session: s, hop: s.open.Downstream[0]}
+	// The window bounds the packets that wait: each costs at least WindowCostMin.
+	d.queue = make(chan *bufpool.Buffer, s.window/wire.WindowCostMin+1)
+	d.context, d.cancel = context.WithCancel(c.server.context)
+	request := s.open // the hops after it, and a window no wider than ours
+	request.BodyVersion = wire.BodyVersion
+	request.Downstream = s.open.Downstream[1:]
+	request.WindowBytes = s.window
+	c.server.goroutines.Go(func() { d.send(request) })
+	return d
+}
+
+// forward gives a packet to the sender, with one reference to it.
+func (d *downstream) forward(b *bufpool.Buffer, final bool, seqno uint64) {
+	if final {
+		d.final.Store(seqno)
+	}
+	select {
+	case d.queue <- b:
+	default: // cannot be: the window is smaller than the queue
+		b.Release()
+		d.fail(fault.New(fault.Internal, "forward", "the queue of %d packets is full", cap(d.queue)))
+	}
+}
+
+// hangUp ends the sending. After a clean end the connection goes back to the
+// pool, else it is closed.
+func (d *downstream) hangUp(clean bool) {
+	if !clean {
+		d.cancel()
+	}
+	close(d.queue)
+}
+
+// fail tells the machine once.
+func (d *downstream) fail(err error) {
+	d.failed.Do(func() {
+		c, s := d.connection, d.session
+		if fault.KindOf(err) == 0 {
+			err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Err: err}
+		}
+		c.loop.post(&event{connection: c, deliver: func() { c.machine.onDownFailed(s, err, c.server.now()) }})
+	})
+}
+
+// send is the sender goroutine. It releases every buffer that it is given.
+func (d *downstream) send(request wire.OpenWrite) {
+	defer func() {
+		for b := range d.queue {
+			b.Release()
+		}
+	}()
+	server := d.connection.server
+	conn, err := server.peers.get(d.context, d.hop.Address)
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	// A broken hang-up closes the connection under both goroutines. Whoever
+	// stops that first owns the connection's end.
+	stop := context.AfterFunc(d.context, func() { _ = conn.Close() })
+
+	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &request)
+	if err != nil {
+		d.fail(err)
+		d.cancel()
+		return
+	}
+	var first *bufpool.Buffer
+	select { // a small file: the open and its only packet leave together
+	case first = <-d.queue:
+	default:
+	}
+	d.batch = append(d.batch[:0], open)
+	if first != nil {
+		d.batch, d.held = append(d.batch, first.Bytes()), append(d.held, first)
+	}
+	if err := d.write(conn); err != nil {
+		d.fail(err)
+		d.cancel()
+		return
+	}
+	server.goroutines.Go(func() { d.receive(conn, stop) })
+	for b := range d.queue {
+		d.batch, d.held = append(d.batch[:0], b.Bytes()), append(d.held, b)
+	gather:
+		for len(d.held) < sendBatchMax {
+			select {
+			case more, ok := <-d.queue:
+				if !ok {
+					break gather
+				}
+				d.batch, d.held = append(d.batch, more.Bytes()), append(d.held, more)
+			default:
+				break gather
+			}
+		}
+		if err := d.write(conn); err != nil {
+			d.fail(err)
+			d.cancel() // wakes the reader
+			return
+		}
+	}
+}
+
+// write sends the batch and gives its buffers back when the socket has them.
+func (d *downstream) write(conn net.Conn) error {
+	defer func() {
+		for i, b := range d.held {
+			b.Release()
+			d.held[i] = nil
+		}
+		d.held = d.held[:0]
+	}()
+	if err := conn.SetWriteDeadline(time.Now().Add(d.connection.server.limits.StepTimeout)); err != nil {
+		return err
+	}
+	if len(d.batch) == 1 {
+		_, err := conn.Write(d.batch[0])
+		return err
+	}
+	rest := d.batch // WriteTo consumes its receiver
+	_, err := rest.WriteTo(conn)
+	clear(d.batch)
+	return err
+}
+
+// receive is the reader goroutine: it tells the machine each ack, and keeps the
+// connection for others after the final one.
+func (d *downstream) receive(conn net.Conn, stop func() bool) {
+	c, s := d.connection, d.session
+	reader := wire.NewPacketReader(conn, 0)
+	var opened wire.OpenAck
+	if _, err := reader.Expect(wire.OpOpenAck, &opened); err != nil {
+		d.end(conn, stop, err)
+		return
+	}
+	c.loop.post(&event{connection: c, deliver: func() { c.machine.onDownOpened(s, opened, c.server.now()) }})
+	for firstBad(opened.Hops) < 0 {
+		ack := new(ackEvent)
+		if _, err := reader.Expect(wire.OpAck, &ack.ack); err != nil {
+			d.end(conn, stop, err)
+			return
+		}
+		bad := firstBad(ack.ack.Hops) >= 0
+		last := d.final.Load()
+		finished := !bad && last != 0 && ack.ack.Seqno == last
+		if finished {
+			// The sender is done too: the neighbour has acked its last packet.
+			if stop() {
+				if reader.Buffered() == 0 {
+					c.server.peers.put(d.hop.Address, conn)
+				} else {
+					_ = conn.Close()
+				}
+			}
+			d.cancel()
+		}
+		ack.connection = c
+		ack.deliver = func() { c.machine.onDownAck(s, ack.ack, c.server.now()) }
+		c.loop.post(&ack.event)
+		if finished || bad {
+			break
+		}
+	}
+	if stop() { // refused: nothing more comes on it
+		_ = conn.Close()
+	}
+}
+
+// ackEvent carries an ack to the loop.
+type ackEvent struct {
+	event
+	ack wire.Ack
+}
+
+// end closes the connection after an error and tells the machine.
+func (d *downstream) end(conn net.Conn, stop func() bool, err error) {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Reason: "it closed the connection"}
+	}
+	d.fail(err)
+	if stop() {
+		_ = conn.Close()
+	}
+}

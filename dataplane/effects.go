@@ -1,0 +1,94 @@
+package dataplane
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+)
+
+// effectKind is what a machine wants done.
+type effectKind uint8
+
+const (
+	effectReply       effectKind = iota + 1 // write reply to the peer
+	effectOpen                              // open the session's replica
+	effectDial                              // open the session's downstream
+	effectAppend                            // append packet to the replica
+	effectForward                           // send packet's buffer downstream
+	effectHangUp                            // downstream is done; clean: its connection can be kept
+	effectReleaseFile                       // the session is over: close the replica's writer, leave the replica open
+	effectRead                              // serve read on the connection's write side
+	effectCancelRead                        // the running read must end
+	effectQuery                             // run stat or recovery on a disk worker
+	effectLinger                            // no more replies: end the write side, go on reading
+	effectClose                             // close the connection
+)
+
+// effect is one thing to do. Effects are done in order.
+type effect struct {
+	kind    effectKind
+	clean   bool // effectHangUp
+	reply   []byte
+	session *session
+	packet  *packet         // effectAppend: its buffer's reference goes with it
+	buffer  *bufpool.Buffer // effectForward: a reference goes with it
+	final   bool            // effectForward: the session's last packet
+	seqno   uint64          // effectForward
+	read    wire.OpenRead
+	query   query
+}
+
+// query is a request that a disk worker answers.
+type query struct {
+	stat    *wire.StatReplica
+	recover *wire.RecoverReplica
+}
+
+// packet is one packet being received, or a Data packet on its way. Packets are
+// reused by their machine.
+type packet struct {
+	buffer *bufpool.Buffer // header and payload; given away when dispatched
+	header wire.Header
+	cost   int64 // of the window
+
+	firstSeen  time.Duration // when its header was complete
+	dispatched time.Duration // when it was whole and verified
+	storedAt   time.Duration
+	stored     bool // the disk is done with it
+
+	// The adapter's part: which replica it goes to, and the disk's answer.
+	replica *replica
+	done    func(length int64, err error) // bound once to storedOnWorker
+	err     error
+	event   event
+}
+
+// payload is the packet's chunk bytes.
+func (p *packet) payload() []byte { return p.buffer.Bytes()[wire.HeaderBytes:] }
+
+// packetQueue is a queue that reuses its memory.
+type packetQueue struct {
+	items []*packet
+	head  int
+}
+
+func (q *packetQueue) len() int         { return len(q.items) - q.head }
+func (q *packetQueue) front() *packet   { return q.items[q.head] }
+func (q *packetQueue) push(p *packet)   { q.items = append(q.items, p) }
+func (q *packetQueue) at(i int) *packet { return q.items[q.head+i] }
+
+func (q *packetQueue) pop() *packet {
+	p := q.items[q.head]
+	q.items[q.head] = nil
+	q.head++
+	switch {
+	case q.head == len(q.items):
+		q.items, q.head = q.items[:0], 0
+	case q.head >= 64 && q.head*2 >= len(q.items): // keep the memory from growing behind a queue that never empties
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	return p
+}

@@ -1,0 +1,355 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/invariants"
+)
+
+// node is what all machines of a server share. Safe for concurrent use.
+type node struct {
+	id       string
+	limits   Limits
+	buffers  *bufpool.Pool
+	budget   *budget
+	counters *counters
+}
+
+// phase is what a connection is doing.
+type phase uint8
+
+const (
+	phaseIdle      phase = iota // waiting for a request
+	phaseWriting                // a write session: see session.state
+	phaseReading                // a sender owns the write side
+	phaseQuerying               // a disk worker answers a stat or recovery
+	phaseLingering              // refused: the peer's bytes are dropped until it goes
+	phaseDead                   // closed; only late disk results arrive
+)
+
+func (p phase) String() string {
+	return [...]string{"idle", "writing", "reading", "querying", "lingering", "dead"}[p]
+}
+
+// machine is the protocol of one connection. Bytes go in by receive, results by
+// the on… methods, time by tick; what is to be done comes out of take. It is
+// owned by one event loop.
+//
+// Every byte is taken at once: a packet is put together in its one pooled
+// buffer while it arrives.
+type machine struct {
+	node    *node
+	encoder *wire.Encoder
+	now     time.Duration // of the present call, since the server's start
+
+	phase   phase
+	session *session  // phaseWriting
+	pending []*packet // whole requests that wait for phaseIdle
+	reason  reason    // why the connection was refused
+
+	// The packet being received: head fills first, then current's buffer.
+	head     [wire.HeaderBytes]byte
+	headFill int
+	current  *packet
+	fill     int // bytes in current's buffer
+
+	lastReceived time.Duration
+	lingerUntil  time.Duration
+	lingered     int // bytes dropped
+
+	effects, spare []effect
+	out            []byte // memory behind the replies of one round
+	free           []*packet
+	ack            wire.Ack      // reused
+	bound          func(*packet) // prepares a new packet for the adapter; may be nil
+}
+
+func newMachine(n *node, now time.Duration) *machine {
+	return &machine{node: n, encoder: wire.NewEncoder(), now: now, lastReceived: now}
+}
+
+// take returns the effects so far, valid until the call after the next one, and
+// false when there are none.
+func (m *machine) take() ([]effect, bool) {
+	if len(m.effects) == 0 {
+		return nil, false
+	}
+	taken := m.effects
+	clear(m.spare)
+	m.effects, m.spare = m.spare[:0], taken
+	return taken, true
+}
+
+func (m *machine) emit(e effect) { m.effects = append(m.effects, e) }
+
+// reply queues one packet for the peer.
+func (m *machine) reply(h wire.Header, body any) {
+	start := len(m.out)
+	out, err := m.encoder.AppendPacket(m.out, h, body)
+	invariants.Assert(err == nil, "encode a reply: %v", err)
+	m.out = out
+	m.emit(effect{kind: effectReply, reply: out[start:]})
+}
+
+// repliesWritten lets the memory of replies be used again: the adapter has
+// written or copied all of them.
+func (m *machine) repliesWritten() { m.out = m.out[:0] }
+
+// receive takes bytes from the peer, all of them, and keeps none of p.
+func (m *machine) receive(p []byte, now time.Duration) {
+	m.now, m.lastReceived = now, now
+	for len(p) > 0 {
+		switch {
+		case m.phase == phaseDead:
+			return
+		case m.phase == phaseLingering:
+			m.lingered += len(p)
+			if m.lingered > lingerBytesMax {
+				m.emit(effect{kind: effectClose})
+			}
+			return
+		case m.current == nil:
+			n := copy(m.head[m.headFill:], p)
+			m.headFill += n
+			p = p[n:]
+			if m.headFill >= 4 && binary.LittleEndian.Uint32(m.head[:]) != wire.Magic {
+				m.refuse(reasonGarbage, fault.New(fault.Protocol, "data server", "the peer does not speak the data protocol"))
+				continue
+			}
+			if m.headFill == wire.HeaderBytes {
+				m.beginPacket()
+			}
+		default:
+			n := copy(m.current.buffer.Bytes()[m.fill:], p)
+			m.fill += n
+			p = p[n:]
+		}
+		if m.current != nil && m.fill == len(m.current.buffer.Bytes()) {
+			m.finishPacket()
+		}
+	}
+}
+
+// beginPacket looks at a whole header before anything is allocated for it.
+func (m *machine) beginPacket() {
+	h, err := wire.ParseHeader(m.head[:])
+	if err != nil {
+		m.refuse(headerReason(m.head[:], err), err)
+		return
+	}
+	var cost int64
+	if h.Op == wire.OpData {
+		if cost = m.acceptData(h); cost < 0 {
+			return
+		}
+	} else if !m.acceptRequest(h) {
+		return
+	}
+	p := m.newPacket()
+	p.header, p.cost, p.firstSeen = h, cost, m.now
+	p.buffer = m.node.buffers.Get(wire.HeaderBytes + int(h.Length))
+	m.fill = copy(p.buffer.Bytes(), m.head[:])
+	m.headFill, m.current = 0, p
+}
+
+// headerReason tells the refusals of ParseHeader apart for the counters.
+func headerReason(head []byte, err error) reason {
+	switch {
+	case fault.KindOf(err) == fault.Version:
+		return reasonVersion
+	case binary.LittleEndian.Uint32(head[16:]) > wire.BodyBytesMax:
+		return reasonOversized
+	}
+	return reasonProtocol
+}
+
+// acceptRequest checks the header of a packet that is not Data.
+func (m *machine) acceptRequest(h wire.Header) bool {
+	refuse := func(r reason, format string, args ...any) bool {
+		m.refuse(r, fault.New(fault.Protocol, "data server", format, args...))
+		return false
+	}
+	operation, known := requests[h.Op]
+	switch {
+	case !known:
+		return refuse(reasonProtocol, "op %d is not a request", h.Op)
+	case int(h.Length) > m.node.limits.RequestBytesMax:
+		return refuse(reasonOversized, "%s of %d bytes, limit %d", operation.name, h.Length, m.node.limits.RequestBytesMax)
+	case m.phase == phaseWriting && !m.session.ending:
+		return refuse(reasonProtocol, "%s inside a write session", operation.name)
+	case m.phase != phaseIdle && len(m.pending) >= m.node.limits.PendingRequestsMax:
+		return refuse(reasonProtocol, "more than %d requests wait", m.node.limits.PendingRequestsMax)
+	}
+	return true
+}
+
+// finishPacket verifies the packet that just became whole and acts on it.
+func (m *machine) finishPacket() {
+	p := m.current
+	m.current, m.fill = nil, 0
+	if err := wire.Verify(p.buffer.Bytes()); err != nil {
+		m.recycle(p)
+		m.refuse(reasonCorrupt, err)
+		return
+	}
+	p.dispatched = m.now
+	switch {
+	case p.header.Op == wire.OpData:
+		m.dispatchData(p)
+	case m.phase == phaseIdle:
+		m.serve(p)
+	case m.node.budget.take(p.bufferBytes()):
+		m.pending = append(m.pending, p)
+	default:
+		m.recycle(p)
+		m.refuse(reasonBusy, fault.New(fault.Busy, "data server", "no memory for a waiting request"))
+	}
+}
+
+// servePending goes on with the next waiting request.
+func (m *machine) servePending() {
+	for m.phase == phaseIdle && len(m.pending) > 0 {
+		p := m.pending[0]
+		m.pending = m.pending[:copy(m.pending, m.pending[1:])]
+		m.node.budget.shrink(p.bufferBytes())
+		m.serve(p)
+	}
+}
+
+// refuse ends the conversation: the peer is told why, if the write side is
+// free, and what it still sends is dropped until it goes or the linger time is
+// over.
+func (m *machine) refuse(r reason, err error) {
+	if m.phase == phaseLingering || m.phase == phaseDead {
+		return
+	}
+	m.count(r)
+	switch m.phase {
+	case phaseWriting:
+		m.failSession(0, err)
+		return
+	case phaseReading: // the reply that a sender is writing cannot be interrupted in good order
+		m.emit(effect{kind: effectCancelRead})
+		m.emit(effect{kind: effectClose})
+		m.dropReceived()
+		m.phase = phaseLingering
+		m.lingerUntil = m.now
+		return
+	}
+	status := wire.StatusOf(m.node.id, "", err)
+	m.reply(wire.Header{Op: wire.OpError}, &status)
+	m.linger()
+}
+
+// linger stops the conversation after what has been replied so far.
+func (m *machine) linger() {
+	m.dropReceived()
+	m.phase = phaseLingering
+	m.lingerUntil = m.now + m.node.limits.LingerTimeout
+	m.emit(effect{kind: effectLinger})
+}
+
+func (m *machine) count(r reason) {
+	if m.reason == reasonNone {
+		m.reason = r
+		m.node.counters.refused[r].Add(1)
+	}
+}
+
+// dropReceived gives back what has been received and will not be acted on.
+func (m *machine) dropReceived() {
+	if m.current != nil {
+		m.recycle(m.current)
+		m.current = nil
+	}
+	m.headFill, m.fill = 0, 0
+	for _, p := range m.pending {
+		m.node.budget.shrink(p.bufferBytes())
+		m.recycle(p)
+	}
+	clear(m.pending)
+	m.pending = m.pending[:0]
+}
+
+// onDisconnected ends the machine: the connection is gone. Replicas of a write
+// session stay open, for pipeline or lease recovery.
+func (m *machine) onDisconnected(now time.Duration) {
+	m.now = now
+	if m.phase == phaseDead {
+		return
+	}
+	if m.current != nil || m.headFill > 0 {
+		m.count(reasonTruncated)
+	}
+	switch m.phase {
+	case phaseWriting:
+		m.abortSession()
+	case phaseReading:
+		m.emit(effect{kind: effectCancelRead})
+	}
+	m.dropReceived()
+	m.phase = phaseDead
+}
+
+// tick looks at every timeout that may be due.
+func (m *machine) tick(now time.Duration) {
+	m.now = now
+	l := &m.node.limits
+	switch {
+	case m.phase == phaseDead:
+	case m.phase == phaseLingering:
+		if now >= m.lingerUntil {
+			m.emit(effect{kind: effectClose})
+		}
+	case (m.current != nil || m.headFill > 0) && now-m.lastReceived > l.ReceiveTimeout:
+		m.refuse(reasonStalled, fault.New(fault.Unavailable, "data server", "half a packet, and nothing more for %s", l.ReceiveTimeout))
+	case m.phase == phaseWriting:
+		m.tickSession()
+	case m.phase == phaseIdle && now-m.lastReceived > l.IdleTimeout:
+		m.count(reasonIdle)
+		m.phase = phaseLingering
+		m.emit(effect{kind: effectClose})
+	}
+}
+
+// newPacket returns a packet struct, used or new, with no buffer.
+func (m *machine) newPacket() *packet {
+	if n := len(m.free); n > 0 {
+		p := m.free[n-1]
+		m.free = m.free[:n-1]
+		return p
+	}
+	p := &packet{}
+	if m.bound != nil {
+		m.bound(p)
+	}
+	return p
+}
+
+// recycle takes a packet back, and its buffer if it still has it.
+func (m *machine) recycle(p *packet) {
+	if p.buffer != nil {
+		p.buffer.Release()
+	}
+	p.buffer, p.replica, p.err = nil, nil, nil
+	p.header, p.cost, p.stored = wire.Header{}, 0, false
+	m.free = append(m.free, p)
+}
+
+// bufferBytes is the memory that the packet occupies.
+func (p *packet) bufferBytes() int64 { return wire.WindowCost(int(p.header.Length)) }
+
+// check panics when the machine contradicts itself; tests call it after every
+// step.
+func (m *machine) check() {
+	invariants.Assert((m.phase == phaseWriting) == (m.session != nil && !m.session.over), "phase %s, session %v", m.phase, m.session)
+	invariants.Assert(m.headFill < wire.HeaderBytes, "a whole header waits")
+	invariants.Assert(m.current == nil || m.headFill == 0, "header and packet at once")
+	if m.phase == phaseWriting {
+		m.session.check()
+	}
+}

@@ -1,0 +1,66 @@
+package dataplane
+
+import (
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// startQuery has a disk worker answer a stat or a recovery step.
+func (c *connection) startQuery(q query) {
+	s := c.server
+	var id chunk.ID
+	var op wire.Op
+	var answer func() any
+	if q.stat != nil {
+		id, _ = chunk.IDFrom(q.stat.ChunkID)
+		op, answer = wire.OpStatReply, func() any { return answerStat(s.store, s.node.id, id, q.stat.WithDigest) }
+	} else {
+		id, _ = chunk.IDFrom(q.recover.ChunkID)
+		op, answer = wire.OpRecovered, func() any { return answerRecover(s.store, s.node.id, id, q.recover) }
+	}
+	s.work.Add(1)
+	err := s.store.Do(id, func() {
+		defer s.work.Done()
+		body := answer()
+		c.loop.post(&event{connection: c, deliver: func() { c.machine.onQueryDone(op, body, s.now()) }})
+	})
+	if err != nil {
+		s.work.Done()
+		status := wire.StatusOf(s.node.id, id.String(), err)
+		if q.stat != nil {
+			c.machine.onQueryDone(op, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
+		} else {
+			c.machine.onQueryDone(op, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
+		}
+	}
+}
+
+// answerStat runs on a disk worker.
+func answerStat(store *disk.Store, nodeID string, id chunk.ID, withDigest bool) *wire.StatReply {
+	reply := &wire.StatReply{BodyVersion: wire.BodyVersion}
+	replica, err := store.Stat(id)
+	if err == nil && withDigest {
+		reply.Digest, err = store.Digest(id)
+	}
+	reply.Status = wire.StatusOf(nodeID, id.String(), err)
+	reply.Generation, reply.Length, reply.State = uint64(replica.Generation), replica.Length, uint8(replica.State)
+	return reply
+}
+
+// answerRecover runs on a disk worker.
+func answerRecover(store *disk.Store, nodeID string, id chunk.ID, r *wire.RecoverReplica) *wire.RecoverReply {
+	reply := &wire.RecoverReply{BodyVersion: wire.BodyVersion}
+	var err error
+	switch r.Phase {
+	case wire.RecoverBegin:
+		var found chunk.Replica
+		found, reply.Restarted, err = store.BeginRecovery(id, chunk.Generation(r.Generation))
+		reply.Generation, reply.Length, reply.State = uint64(found.Generation), found.Length, uint8(found.State)
+	case wire.RecoverFinish:
+		err = store.FinishRecovery(id, chunk.Generation(r.Generation), r.Length)
+		reply.Generation, reply.Length, reply.State = r.Generation, r.Length, uint8(chunk.Sealed)
+	}
+	reply.Status = wire.StatusOf(nodeID, id.String(), err)
+	return reply
+}

@@ -1,0 +1,264 @@
+package dataplane
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// RecoverRequest asks a server to lead the recovery of a chunk.
+type RecoverRequest struct {
+	ChunkID    chunk.ID
+	Generation chunk.Generation // that recovery writes; above any replica's
+	// A replica below it missed acknowledged bytes and does not count.
+	MinimumGeneration chunk.Generation
+	Replicas          []wire.Hop // every known holder
+	Length            int64      // 0 or more: cut to it; -1: the length agreed on
+}
+
+// RecoverResult is what all listed nodes now hold, sealed.
+type RecoverResult struct {
+	Length  int64
+	NodeIDs []string
+}
+
+// Recover brings the replicas of an open chunk to one length under a new
+// generation and seals them; this node leads. It has two rounds: begin fences
+// the writers of every holder and asks what it has, finish cuts and seals. On
+// return the listed nodes hold the same bytes durably; a holder that failed, or
+// has less than what was agreed, is left out.
+//
+// Errors: fault.NotFound when no holder has the chunk; fault.Unavailable
+// (retryable) when too few answered to be sure that nothing acknowledged is cut.
+// A retry needs a new generation.
+func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
+	if r.Generation == 0 || len(r.Replicas) == 0 || len(r.Replicas) > wire.HopsMax {
+		return RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas", r.Generation, len(r.Replicas))
+	}
+	begin := wire.RecoverReplica{BodyVersion: wire.BodyVersion, Phase: wire.RecoverBegin, ChunkID: r.ChunkID[:], Generation: uint64(r.Generation)}
+	found := s.askAll(ctx, r.Replicas, begin)
+	plan, err := planRecovery(r, found)
+	if err != nil {
+		return RecoverResult{}, err
+	}
+	finish := begin
+	finish.Phase, finish.Length = wire.RecoverFinish, plan.length
+	result := RecoverResult{Length: plan.length}
+	var failed error
+	for _, a := range s.askAll(ctx, plan.members, finish) {
+		if a.err != nil {
+			failed = a.err
+			s.logger.Warn("replica left out of recovery", "chunk", r.ChunkID, "gen", r.Generation, "node", a.hop.NodeID, "err", a.err)
+			continue
+		}
+		result.NodeIDs = append(result.NodeIDs, a.hop.NodeID)
+	}
+	if len(result.NodeIDs) == 0 {
+		return RecoverResult{}, &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Chunk: r.ChunkID.String(), Reason: "no replica could be finished", Err: failed}
+	}
+	return result, nil
+}
+
+// recoverAnswer is what one holder said.
+type recoverAnswer struct {
+	hop   wire.Hop
+	reply wire.RecoverReply
+	err   error
+}
+
+// askAll asks the hops at once and waits for all answers, in their order.
+func (s *Server) askAll(ctx context.Context, hops []wire.Hop, q wire.RecoverReplica) []recoverAnswer {
+	answers := make([]recoverAnswer, len(hops))
+	var all sync.WaitGroup
+	for i, hop := range hops {
+		answers[i].hop = hop
+		all.Go(func() { answers[i].reply, answers[i].err = s.ask(ctx, hop, q) })
+	}
+	all.Wait()
+	return answers
+}
+
+// ask does one step on one node, on this one without the network.
+func (s *Server) ask(ctx context.Context, hop wire.Hop, q wire.RecoverReplica) (wire.RecoverReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.StepTimeout)
+	defer cancel()
+	var reply wire.RecoverReply
+	var err error
+	if hop.NodeID == s.node.id {
+		reply, err = s.askStore(ctx, q)
+	} else {
+		reply, err = s.askPeer(ctx, hop.Address, q)
+	}
+	if err == nil {
+		err = reply.Status.Err("recover chunk", hop.Address)
+	}
+	if err != nil && fault.KindOf(err) == 0 {
+		err = &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Node: hop.NodeID, Address: hop.Address, Err: err}
+	}
+	return reply, err
+}
+
+func (s *Server) askStore(ctx context.Context, q wire.RecoverReplica) (wire.RecoverReply, error) {
+	id, err := chunk.IDFrom(q.ChunkID)
+	if err != nil {
+		return wire.RecoverReply{}, err
+	}
+	answer := make(chan *wire.RecoverReply, 1)
+	s.work.Add(1)
+	err = s.store.Do(id, func() {
+		defer s.work.Done()
+		answer <- answerRecover(s.store, s.node.id, id, &q)
+	})
+	if err != nil {
+		s.work.Done()
+		return wire.RecoverReply{}, err
+	}
+	select {
+	case reply := <-answer:
+		return *reply, nil
+	case <-ctx.Done():
+		return wire.RecoverReply{}, ctx.Err()
+	}
+}
+
+func (s *Server) askPeer(ctx context.Context, address string, q wire.RecoverReplica) (wire.RecoverReply, error) {
+	var reply wire.RecoverReply
+	conn, err := s.peers.get(ctx, address)
+	if err != nil {
+		return reply, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	reader := wire.NewPacketReader(conn, 0)
+	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpRecover}, &q)
+	if err == nil {
+		_, err = conn.Write(packet)
+	}
+	if err == nil {
+		_, err = reader.Expect(wire.OpRecovered, &reply)
+	}
+	if stop() && err == nil && reader.Buffered() == 0 {
+		s.peers.put(address, conn)
+	} else {
+		_ = conn.Close()
+	}
+	return reply, err
+}
+
+// recoveryPlan is what the second round does.
+type recoveryPlan struct {
+	length  int64
+	members []wire.Hop
+}
+
+// planRecovery chooses the length, and the replicas that reach it.
+//
+// What is known: an acknowledged (flushed) byte was in the page cache of every
+// member of its pipeline, a synced one on every member's disk. Replicas of one
+// generation are prefixes of one stream of bytes. A restarted replica may have
+// lost what was flushed and not synced (power loss), any other has all of it.
+//
+//  1. A sealed replica of the newest generation ends the question: its length
+//     was final, and an acknowledged close sealed them all.
+//  2. Among replicas that were not restarted, those of the newest generation
+//     hold everything acknowledged. The shortest of them keeps the most
+//     replicas, and nothing acknowledged lies beyond it.
+//  3. Where all of the newest generation were restarted, the longest counts: it
+//     has everything synced, and if any of them kept what was flushed, it does.
+//     An older generation that was not restarted wins if it is longer, for it may
+//     have flushed bytes that the newer ones lost.
+//
+// In case 3 a holder that did not answer might know more, so recovery waits for
+// it: the namenode asks again, without the holders that are gone for good.
+func planRecovery(r RecoverRequest, answers []recoverAnswer) (recoveryPlan, error) {
+	fail := func(kind fault.Kind, err error, format string, args ...any) (recoveryPlan, error) {
+		e := fault.New(kind, "recover chunk", format, args...)
+		e.Chunk, e.Err = r.ChunkID.String(), err
+		return recoveryPlan{}, e
+	}
+	var usable []recoverAnswer
+	var unreachable, refused error
+	for _, a := range answers {
+		switch {
+		case a.err == nil:
+			if chunk.Generation(a.reply.Generation) >= r.MinimumGeneration && chunk.State(a.reply.State) != chunk.Corrupt {
+				usable = append(usable, a)
+			}
+		case fault.KindOf(a.err) == fault.NotFound:
+		case fault.ClassOf(a.err) == fault.Retryable:
+			unreachable = a.err
+		default:
+			refused = a.err
+		}
+	}
+	if len(usable) == 0 {
+		switch {
+		case unreachable != nil:
+			return fail(fault.Unavailable, unreachable, "no holder answered with a replica")
+		case refused != nil:
+			return fail(fault.KindOf(refused), refused, "no holder has a usable replica")
+		}
+		return fail(fault.NotFound, nil, "none of %d holders has a replica of generation %d or later", len(answers), r.MinimumGeneration)
+	}
+	length, generation, certain := chooseLength(usable)
+	if !certain && unreachable != nil {
+		return fail(fault.Unavailable, unreachable, "all %d replicas that answered were restarted; another holder may have more", len(usable))
+	}
+	if r.Length >= 0 { // a truncation, ordered by the namenode
+		if r.Length > length {
+			return fail(fault.CorruptData, nil, "it shall be cut to %d bytes but has %d", r.Length, length)
+		}
+		length = r.Length
+	}
+	plan := recoveryPlan{length: length}
+	for _, a := range usable {
+		if a.reply.Generation == generation && a.reply.Length >= length {
+			plan.members = append(plan.members, a.hop)
+		}
+	}
+	return plan, nil
+}
+
+// chooseLength applies the rules above to at least one answer, and returns the
+// generation whose replicas are kept. certain: no other replica could hold more
+// that was acknowledged.
+func chooseLength(usable []recoverAnswer) (length int64, generation uint64, certain bool) {
+	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int { return compare(a.reply.Generation, b.reply.Generation) }).reply.Generation
+	shortest, longest := int64(-1), int64(0)
+	for _, a := range usable {
+		if a.reply.Generation != newest {
+			continue
+		}
+		if chunk.State(a.reply.State) == chunk.Sealed {
+			return a.reply.Length, newest, true
+		}
+		if !a.reply.Restarted && (shortest < 0 || a.reply.Length < shortest) {
+			shortest = a.reply.Length
+		}
+		longest = max(longest, a.reply.Length)
+	}
+	if shortest >= 0 {
+		return shortest, newest, true
+	}
+	length, generation = longest, newest
+	for _, a := range usable {
+		if a.reply.Generation != newest && !a.reply.Restarted && a.reply.Length > length {
+			length, generation = a.reply.Length, a.reply.Generation
+		}
+	}
+	return length, generation, false
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

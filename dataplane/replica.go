@@ -1,0 +1,161 @@
+package dataplane
+
+import (
+	"errors"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// replica is the disk side of a write session: it opens the file on its disk
+// worker, hands packets over in order, and closes the writer at the end. All
+// methods but storedOnWorker run on the connection's loop.
+type replica struct {
+	connection *connection
+	session    *session
+	writer     *disk.Writer // set by the worker before opened is posted
+	openErr    error
+	openEvent  event
+
+	ready    bool      // opened has been delivered
+	queue    []*packet // wait for the open, or for a place in the disk's queue
+	end      int64     // where the jobs handed over end
+	ended    bool      // the job that seals or closes was handed over
+	released bool      // the session is over; close the writer
+}
+
+// openReplica starts opening; packets may be appended at once.
+func openReplica(c *connection, s *session) *replica {
+	r := &replica{connection: c, session: s, end: s.open.Offset}
+	r.openEvent.connection = c
+	r.openEvent.deliver = r.opened
+	server := c.server
+	server.work.Add(1)
+	err := server.store.Do(s.chunk, func() {
+		defer server.work.Done()
+		r.writer, r.openErr = r.open(server.store)
+		c.loop.post(&r.openEvent)
+	})
+	if err != nil {
+		server.work.Done()
+		r.ready, r.openErr = true, err
+		c.machine.onOpened(s, err, c.server.now())
+	}
+	return r
+}
+
+// open runs on a disk worker.
+func (r *replica) open(store *disk.Store) (*disk.Writer, error) {
+	o := &r.session.open
+	generation, previous := chunk.Generation(o.Generation), chunk.Generation(o.PreviousGeneration)
+	switch o.Mode {
+	case wire.ModeAppend:
+		return store.Reopen(r.session.chunk, previous, generation, o.Offset)
+	case wire.ModeResume:
+		return store.Resume(r.session.chunk, previous, generation, o.Offset)
+	}
+	return store.Create(r.session.chunk, generation, disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
+}
+
+func (r *replica) opened() {
+	r.ready = true
+	c := r.connection
+	if r.released {
+		r.release()
+		return
+	}
+	c.machine.onOpened(r.session, r.openErr, c.server.now())
+	r.submitQueued()
+}
+
+// append takes over the packet and a reference to its buffer.
+func (r *replica) append(p *packet) {
+	p.replica = r
+	r.queue = append(r.queue, p)
+	r.submitQueued()
+}
+
+// submitQueued hands over what the disk's queue has room for, in order. What is
+// left is tried again when a job of this replica ends, and with each tick.
+func (r *replica) submitQueued() {
+	if !r.ready || r.openErr != nil || r.released {
+		return
+	}
+	server, handed := r.connection.server, 0
+	for _, p := range r.queue {
+		flags := p.header.Flags
+		job := disk.Job{
+			Offset: p.header.Offset, Data: p.payload(), Done: p.done,
+			Sync: flags&wire.FlagSync != 0, Seal: flags&wire.FlagSeal != 0, Close: flags&wire.FlagClose != 0,
+		}
+		server.counters.diskJobs.Add(1)
+		server.work.Add(1)
+		if err := r.writer.Submit(job); err != nil {
+			server.counters.diskJobs.Add(-1)
+			server.work.Done()
+			if errors.Is(err, fault.Busy) {
+				break
+			}
+			r.drop(r.queue[handed:], err)
+			handed = len(r.queue)
+			break
+		}
+		r.end = p.header.Offset + int64(p.header.Length)
+		r.ended = job.Seal || job.Close
+		handed++
+	}
+	n := copy(r.queue, r.queue[handed:])
+	clear(r.queue[n:])
+	r.queue = r.queue[:n]
+}
+
+// drop reports packets that the disk never got.
+func (r *replica) drop(packets []*packet, err error) {
+	for _, p := range packets {
+		p.buffer.Release()
+		r.connection.machine.onStored(r.session, p, err, r.connection.server.now())
+	}
+}
+
+// storedOnWorker runs on the disk worker when a job has ended: the disk's
+// reference goes back here, where the last I/O on it ended.
+func (r *replica) storedOnWorker(p *packet, err error) {
+	server := r.connection.server
+	p.err = err
+	p.buffer.Release()
+	server.counters.diskJobs.Add(-1)
+	r.connection.loop.post(&p.event)
+	server.work.Done()
+}
+
+// stored tells the machine.
+func (r *replica) stored(p *packet) {
+	r.connection.machine.onStored(r.session, p, p.err, r.connection.server.now())
+	r.submitQueued()
+}
+
+// release ends the writer without sealing: the replica stays open on disk, to be
+// resumed or recovered.
+func (r *replica) release() {
+	r.released = true
+	queue := r.queue
+	r.queue = nil
+	r.drop(queue, errStopping)
+	if !r.ready || r.openErr != nil || r.ended {
+		return // opened calls again; or there is nothing to close
+	}
+	work := &r.connection.server.work
+	work.Add(1)
+	err := r.writer.Submit(disk.Job{Offset: r.end, Close: true, Done: func(int64, error) { work.Done() }})
+	if err != nil {
+		work.Done()
+	}
+	if errors.Is(err, fault.Busy) {
+		r.connection.loop.orphans[r] = struct{}{} // the tick tries again
+		return
+	}
+	r.ended = true
+	delete(r.connection.loop.orphans, r)
+}

@@ -1,0 +1,101 @@
+package dataplane
+
+import "sync/atomic"
+
+// reason is why a connection was refused or cut off.
+type reason uint8
+
+const (
+	reasonNone        reason = iota
+	reasonConnections        // too many connections
+	reasonGarbage            // not this protocol
+	reasonVersion            // another protocol version
+	reasonOversized          // a length above its limit
+	reasonTruncated          // ended inside a packet
+	reasonCorrupt            // a packet does not match its checksum
+	reasonProtocol           // a packet that does not belong here
+	reasonWindow             // more sent than granted
+	reasonBusy               // no window, session or queue place left
+	reasonPipeline           // the session's disk or a hop after it failed
+	reasonIdle               // nothing said for too long
+	reasonStalled            // half a packet for too long
+	reasonNotReading         // the peer does not take its replies
+	reasonCount
+)
+
+// String is the key in Stats.ConnectionsRefused.
+func (r reason) String() string {
+	return [...]string{"", "connections", "garbage", "version", "oversized", "truncated", "corrupt", "protocol", "window", "busy",
+		"pipeline", "idle", "stalled", "not reading"}[r]
+}
+
+// counters of a server. Updated on any goroutine.
+type counters struct {
+	accepted      atomic.Uint64
+	refused       [reasonCount]atomic.Uint64
+	connections   atomic.Int64
+	writesStarted atomic.Uint64
+	writesEnded   atomic.Uint64 // with a seal or close that was acked
+	writesBroken  atomic.Uint64
+	reads         atomic.Uint64
+	readErrors    atomic.Uint64
+	activeReads   atomic.Int64
+	diskJobs      atomic.Int64 // submitted and not done
+	bytesReceived atomic.Uint64
+	bytesSendfile atomic.Uint64
+	bytesCopied   atomic.Uint64
+	// outboundPeak is the most that ever waited in a gnet outbound buffer.
+	outboundPeak   atomic.Int64
+	engineRestarts atomic.Uint64
+	// inboundLeft counts bytes left in a gnet inbound buffer: always 0.
+	inboundLeft atomic.Uint64
+}
+
+func (c *counters) raiseOutboundPeak(n int64) {
+	for {
+		old := c.outboundPeak.Load()
+		if n <= old || c.outboundPeak.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+// Stats are counters since the start, except Buffers, which is now.
+type Stats struct {
+	// ConnectionsAccepted counts accepted connections.
+	ConnectionsAccepted uint64
+	// ConnectionsRefused counts connections that this side ended, by reason:
+	// connections, garbage, version, oversized, truncated, corrupt, protocol,
+	// window, busy, pipeline, idle, stalled, not reading.
+	ConnectionsRefused map[string]uint64
+	// WritesStarted = WritesEnded + WritesBroken + those that run.
+	WritesStarted, WritesEnded, WritesBroken uint64
+	Reads, ReadErrors                        uint64
+	// BytesReceived counts payload bytes of verified Data packets.
+	BytesReceived uint64
+	// BytesSendfile and BytesCopied count chunk bytes sent to readers.
+	BytesSendfile, BytesCopied uint64
+	// OutboundPeakBytes is the most that ever waited in an event loop's
+	// outbound buffer: replies only, never chunk bytes.
+	OutboundPeakBytes int64
+	// EngineRestarts counts event engines that died and were replaced.
+	EngineRestarts uint64
+	// Buffers is the number of pooled buffers in use.
+	Buffers int64
+}
+
+func (c *counters) snapshot() Stats {
+	s := Stats{
+		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: make(map[string]uint64),
+		WritesStarted: c.writesStarted.Load(), WritesEnded: c.writesEnded.Load(), WritesBroken: c.writesBroken.Load(),
+		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
+		BytesReceived: c.bytesReceived.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
+		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
+	}
+	for r := reasonNone + 1; r < reasonCount; r++ {
+		if n := c.refused[r].Load(); n > 0 {
+			s.ConnectionsRefused[r.String()] = n
+		}
+	}
+	return s
+}
