@@ -128,9 +128,11 @@ func preallocate(f *os.File, sizeBytes int64) error {
 	return nil
 }
 
+// removeFile drops a file of this package's own; what is left of it goes with
+// the folder that Run removes.
 func removeFile(f *os.File) {
 	f.Close()
-	os.Remove(f.Name())
+	_ = os.Remove(f.Name())
 }
 
 // pattern is n bytes that no file system stores as zeros.

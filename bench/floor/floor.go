@@ -10,6 +10,7 @@ package floor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -62,8 +63,8 @@ const (
 )
 
 // Run takes every measurement, one after the other, and hands each result to
-// report as it ends.
-func Run(ctx context.Context, o Options, report func(Result)) error {
+// report as it ends; an error of report ends the run.
+func Run(ctx context.Context, o Options, report func(Result) error) (err error) {
 	if o.Hops == 0 {
 		o.Hops = 3
 	}
@@ -74,7 +75,7 @@ func Run(ctx context.Context, o Options, report func(Result)) error {
 	if err != nil {
 		return fmt.Errorf("make a folder for the floor measurements: %w", err)
 	}
-	defer os.RemoveAll(directory)
+	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
 	o.Directory = directory
 	for _, m := range []struct {
 		name string
@@ -96,7 +97,9 @@ func Run(ctx context.Context, o Options, report func(Result)) error {
 			return fmt.Errorf("measure %s: %w", m.name, err)
 		}
 		r.Name = m.name
-		report(r)
+		if err := report(r); err != nil {
+			return err
+		}
 	}
 	return nil
 }

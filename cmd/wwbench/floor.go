@@ -25,13 +25,13 @@ and with disk. Run it while nothing else runs.`,
 		Example: "  wwbench floor --dir /data --size 1GiB\n  wwbench floor --json | jq .rate",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			n, err := humanize.ParseBytes(size)
-			if err != nil || n == 0 || n > 1<<40 {
-				return fmt.Errorf("--size %q: want a number of bytes such as 1GiB, up to 1TiB", size)
+			n, err := parseSize(size)
+			if err != nil {
+				return err
 			}
-			o.SizeBytes = int64(n)
+			o.SizeBytes = n
 			out := c.OutOrStdout()
-			return floor.Run(c.Context(), o, func(r floor.Result) { printResult(out, r, asJSON) })
+			return floor.Run(c.Context(), o, func(r floor.Result) error { return printResult(out, r, asJSON) })
 		},
 	}
 	c.Flags().StringVar(&o.Directory, "dir", ".", "directory on the disk to measure")
@@ -41,17 +41,26 @@ and with disk. Run it while nothing else runs.`,
 	return c
 }
 
-func printResult(w io.Writer, r floor.Result, asJSON bool) {
+// parseSize reads --size.
+func parseSize(text string) (int64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n == 0 || n > 1<<40 {
+		return 0, fmt.Errorf("--size %q: want a number of bytes such as 1GiB, up to 1TiB", text)
+	}
+	return int64(n), nil
+}
+
+func printResult(w io.Writer, r floor.Result, asJSON bool) error {
 	if asJSON {
-		json.NewEncoder(w).Encode(struct {
+		return json.NewEncoder(w).Encode(struct {
 			floor.Result
 			Rate float64 `json:"rate"`
 		}{r, r.Rate()})
-		return
 	}
 	rate := fmt.Sprintf("%.0f MB/s", r.Rate()/1e6)
 	if r.Count > 0 {
 		rate = fmt.Sprintf("%.0f /s", r.Rate())
 	}
-	fmt.Fprintf(w, "%-20s %12s  %6.2f s  %s\n", r.Name, rate, r.Seconds(), r.How)
+	_, err := fmt.Fprintf(w, "%-20s %12s  %6.2f s  %s\n", r.Name, rate, r.Seconds(), r.How)
+	return err
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -164,7 +165,7 @@ func ranges(t *testing.T, c *cluster.Cluster) {
 	check := func(from, to int) {
 		p := make([]byte, to-from)
 		n, err := r.ReadAt(p, int64(from))
-		if err == io.EOF && n == len(p) {
+		if errors.Is(err, io.EOF) && n == len(p) {
 			err = nil // ReadAt may say both
 		}
 		require.NoError(t, err)

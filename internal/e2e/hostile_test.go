@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,7 +45,7 @@ func TestHostileBytes(t *testing.T) {
 					require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
 					_, err = io.Copy(io.Discard, conn)
 					var timeout net.Error
-					if err != nil && asTimeout(err, &timeout) {
+					if errors.As(err, &timeout) && timeout.Timeout() {
 						t.Errorf("the connection is still open after 30 s")
 					}
 					conn.Close()
@@ -83,14 +84,6 @@ func TestStalledPeers(t *testing.T) {
 		mustWW(t, c, "put", localFile(t, content), name)
 		sameBytes(t, content, []byte(mustWW(t, c, "cat", name)), name)
 	}
-}
-
-func asTimeout(err error, target *net.Error) bool {
-	e, ok := err.(net.Error)
-	if ok {
-		*target = e
-	}
-	return ok && e.Timeout()
 }
 
 // hostile lists what is sent.
