@@ -210,7 +210,7 @@ func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, lengt
 	if length == r.view.length {
 		// A session that was cut off between an append and its sync may not
 		// have left a slot for this length.
-		if partial != 0 {
+		if length%blockBytes != 0 {
 			if err := r.writeSlotLocked(f, r.tail.slot[:], flushSlot, length, partial); err != nil {
 				return r.failLocked(op, err)
 			}

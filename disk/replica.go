@@ -139,8 +139,8 @@ func (r *replica) loadLocked(f *openFile) error {
 	if err != nil {
 		return diskError(op, r.path(), r.id, err)
 	}
-	if have := info.Size() - p.dataOffset; have < v.length || v.length > p.chunkSize {
-		return invalid("the file holds %d data bytes of a chunk of %d, its name says %d", max(0, have), p.chunkSize, v.length)
+	if have := max(0, info.Size()-p.dataOffset); have < v.length || v.length > p.chunkSize {
+		return invalid("the file holds %d data bytes of a chunk of %d, its name says %d", have, p.chunkSize, v.length)
 	}
 	at := p.newestSync(func(s slot) bool { return s.length == v.length })
 	if at < 0 {

@@ -1,0 +1,390 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// expectation is what a crash at this moment may leave of one chunk. While an
+// operation runs, it allows the states before and after it.
+type expectation struct {
+	content  []byte // the replica holds a prefix of it
+	flushed  int    // least length if only the process dies; -1: the replica may be missing
+	synced   int    // least length after a power failure; -1: the replica may be missing or corrupt
+	least    chunk.Generation
+	most     chunk.Generation
+	states   []chunk.State
+	exact    bool             // sealed and settled: the length is that of content
+	promised chunk.Generation // acknowledged by BeginRecovery
+	deleted  bool             // deletion is not synced: it may be back after a power failure
+}
+
+// crashTest runs a workload and checks, after every change of the file system,
+// what each kind of crash would leave.
+type crashTest struct {
+	mem      *vfs.Mem
+	random   *rand.Rand
+	store    *Store
+	writers  map[int]*Writer
+	expected map[int]*expectation
+	changes  int
+	failure  error
+	opening  bool
+}
+
+var crashPolicies = []vfs.CrashPolicy{
+	{Mode: vfs.CrashKeepAll},
+	{Mode: vfs.CrashDropUnsynced},
+	{Mode: vfs.CrashTornLast},
+	{Mode: vfs.CrashSubset},
+	{Mode: vfs.CrashSubset},
+	{Mode: vfs.CrashSubset},
+}
+
+func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
+	seeds := uint64(12)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			c := &crashTest{
+				mem: vfs.NewMem(), random: rand.New(rand.NewPCG(seed, 7)),
+				writers: make(map[int]*Writer), expected: make(map[int]*expectation), opening: true,
+			}
+			c.mem.OnChange(func(op vfs.Op, path string) {
+				c.changes++
+				if c.failure != nil || (c.opening && c.changes%16 != 0) { // hundreds of mkdirs
+					return
+				}
+				for i, policy := range crashPolicies {
+					policy.Seed = uint64(c.changes)*16 + uint64(i)
+					if err := c.check(policy); err != nil {
+						c.failure = fmt.Errorf("change %d (%s %s), crash %q seed %d: %w", c.changes, op, path, policy.Mode, policy.Seed, err)
+						return
+					}
+				}
+			})
+			c.store = openStore(t, testOptions(c.mem))
+			c.opening = false
+			for range 45 {
+				require.NoError(t, c.step())
+				require.NoError(t, c.failure)
+			}
+			require.Greater(t, c.changes, 100)
+		})
+	}
+}
+
+// check crashes and looks at what is left.
+func (c *crashTest) check(policy vfs.CrashPolicy) error {
+	clone := c.mem.CrashClone(policy)
+	s, err := Open(testOptions(clone))
+	if err != nil {
+		return fmt.Errorf("open after the crash: %w", err)
+	}
+	lengths := make(map[int]int64)
+	for n, e := range c.expected {
+		replica, err := c.checkChunk(s, n, e, policy.Mode == vfs.CrashKeepAll)
+		if err != nil {
+			return errors.Join(fmt.Errorf("chunk %d (%+v): %w", n, e.summary(), err), s.Close())
+		}
+		lengths[n] = replica.Length
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	// What a recovery found must be found again when power fails right after.
+	again, err := Open(testOptions(clone.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+	if err != nil {
+		return fmt.Errorf("open after the second crash: %w", err)
+	}
+	for n, e := range c.expected {
+		replica, err := again.Stat(testID(n))
+		if e.synced >= 0 && !e.deleted && (err != nil || replica.Length != lengths[n]) {
+			return errors.Join(fmt.Errorf("chunk %d: recovered to %d, after a second crash to %+v, %w", n, lengths[n], replica, err), again.Close())
+		}
+	}
+	if err := c.goOn(again); err != nil {
+		return errors.Join(err, again.Close())
+	}
+	return again.Close()
+}
+
+func (e *expectation) summary() string {
+	return fmt.Sprintf("%d bytes, flushed %d, synced %d, generation %d..%d, %v, exact %v", len(e.content), e.flushed, e.synced, e.least, e.most, e.states, e.exact)
+}
+
+func (c *crashTest) checkChunk(s *Store, n int, e *expectation, lives bool) (chunk.Replica, error) {
+	id := testID(n)
+	least := e.synced
+	if lives {
+		least = e.flushed
+	}
+	replica, err := s.Stat(id)
+	if errors.Is(err, fault.NotFound) || (err == nil && replica.State == chunk.Corrupt && !lives) {
+		if least >= 0 && !e.deleted {
+			return replica, fmt.Errorf("the replica is lost: %+v, %w", replica, err)
+		}
+		return replica, nil
+	}
+	if err != nil {
+		return replica, err
+	}
+	if lives && e.deleted {
+		return replica, fmt.Errorf("the deleted replica is there: %+v", replica)
+	}
+	if !slices.Contains(e.states, replica.State) || replica.Generation < e.least || replica.Generation > e.most {
+		return replica, fmt.Errorf("unexpected state %+v", replica)
+	}
+	if replica.Length < int64(least) || replica.Length > int64(len(e.content)) || (e.exact && replica.Length != int64(len(e.content))) {
+		return replica, fmt.Errorf("unexpected length %+v", replica)
+	}
+	data, err := readVerified(s, id)
+	if err != nil {
+		return replica, err
+	}
+	if int64(len(data)) != replica.Length || !bytes.Equal(data, e.content[:len(data)]) {
+		return replica, fmt.Errorf("wrong bytes of %+v", replica)
+	}
+	if err := s.VerifyReplica(id); err != nil {
+		return replica, err
+	}
+	if e.promised > 0 && replica.Generation < e.promised {
+		if _, err := s.Resume(id, 1, e.promised-1, replica.Length); !errors.Is(err, fault.StaleGeneration) {
+			return replica, fmt.Errorf("the promise of generation %d is forgotten: %w", e.promised, err)
+		}
+	}
+	return replica, nil
+}
+
+// goOn writes to every replica that is left, crashes again, and compares.
+func (c *crashTest) goOn(s *Store) error {
+	want := make(map[chunk.ID][]byte)
+	for _, replica := range s.Replicas() {
+		if replica.State == chunk.Corrupt {
+			continue
+		}
+		before, err := readVerified(s, replica.ID)
+		if err != nil {
+			return err
+		}
+		w, err := s.Reopen(replica.ID, replica.Generation, 1000, replica.Length)
+		if err != nil {
+			return err
+		}
+		more := []byte("more")[:min(4, testChunkSize-len(before))]
+		if _, err := run(w, Job{Offset: replica.Length, Data: more, Sync: true}); err != nil {
+			return err
+		}
+		want[replica.ID] = append(before, more...)
+	}
+	crashed, err := Open(testOptions(s.fs.(*vfs.Mem).CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+	if err != nil {
+		return err
+	}
+	for id, content := range want {
+		got, err := readVerified(crashed, id)
+		if err != nil || !bytes.Equal(got, content) {
+			return errors.Join(fmt.Errorf("going on after a crash: got %d bytes, want %d, %w", len(got), len(content), err), crashed.Close())
+		}
+	}
+	return crashed.Close()
+}
+
+// step runs one random operation.
+func (c *crashTest) step() error {
+	n := c.random.IntN(4)
+	e, w := c.expected[n], c.writers[n]
+	if e == nil || e.deleted {
+		if e != nil {
+			delete(c.expected, n)
+			// The unsynced deletion would come back beside the new replica.
+			if err := c.mem.SyncDir("/d/chunks/" + shard(byte(n))); err != nil {
+				return err
+			}
+			if err := c.mem.SyncDir("/d/trash"); err != nil {
+				return err
+			}
+		}
+		return c.create(n)
+	}
+	if w == nil {
+		switch c.random.IntN(6) {
+		case 0:
+			return c.delete(n)
+		case 1:
+			return c.recover(n)
+		case 2, 3:
+			return c.resume(n)
+		}
+		return c.reopen(n)
+	}
+	switch c.random.IntN(12) {
+	case 0:
+		return c.seal(n)
+	case 1:
+		return c.close(n)
+	case 2:
+		return c.resume(n)
+	case 3:
+		return c.recover(n)
+	case 4, 5, 6:
+		return c.append(n, true)
+	}
+	return c.append(n, false)
+}
+
+func (c *crashTest) create(n int) (err error) {
+	e := &expectation{flushed: -1, synced: -1, least: 1, most: 1, states: []chunk.State{chunk.Recovered}}
+	c.expected[n] = e
+	c.writers[n], err = c.store.Create(testID(n), 1, CreateOptions{ChunkSize: testChunkSize})
+	e.flushed = 0
+	return err
+}
+
+func (c *crashTest) append(n int, sync bool) error {
+	e, w := c.expected[n], c.writers[n]
+	length := len(e.content)
+	sizes := []int{0, 1, 100, 511, 513, 4096, blockBytes - length%blockBytes, blockBytes, blockBytes + 1, 100_000}
+	size := min(sizes[c.random.IntN(len(sizes))], testChunkSize-length)
+	data := pattern(c.random.Uint64(), size)
+	e.content = append(e.content[:length:length], data...)
+	if _, err := run(w, Job{Offset: int64(length), Data: data, Sync: sync}); err != nil {
+		return err
+	}
+	e.flushed = len(e.content)
+	if sync {
+		e.synced = len(e.content)
+	}
+	return nil
+}
+
+func (c *crashTest) seal(n int) error {
+	e, w := c.expected[n], c.writers[n]
+	e.states = []chunk.State{chunk.Recovered, chunk.Sealed}
+	if _, err := run(w, Job{Offset: int64(len(e.content)), Seal: true}); err != nil {
+		return err
+	}
+	c.sealed(n)
+	return nil
+}
+
+// sealed notes that the replica is sealed for sure.
+func (c *crashTest) sealed(n int) {
+	e := c.expected[n]
+	e.states, e.exact = []chunk.State{chunk.Sealed}, true
+	e.flushed, e.synced = len(e.content), len(e.content)
+	c.writers[n] = nil
+}
+
+func (c *crashTest) close(n int) error {
+	_, err := run(c.writers[n], Job{Close: true})
+	c.writers[n] = nil
+	return err
+}
+
+func (c *crashTest) reopen(n int) (err error) {
+	e := c.expected[n]
+	previous := e.least
+	e.states = append(e.states, chunk.Recovered)
+	e.most++
+	e.exact = false
+	if replica, err := c.store.Stat(testID(n)); err != nil || replica.State == chunk.Open {
+		e.most--
+		return err // closed without a seal: Resume is for that
+	}
+	c.writers[n], err = c.store.Reopen(testID(n), previous, e.most, int64(len(e.content)))
+	e.least, e.states = e.most, []chunk.State{chunk.Recovered}
+	return err
+}
+
+func (c *crashTest) resume(n int) (err error) {
+	e := c.expected[n]
+	length := len(e.content)
+	if c.random.IntN(2) == 0 {
+		length = c.random.IntN(length + 1)
+	}
+	c.cutting(e, length)
+	old := c.writers[n]
+	c.writers[n], err = c.store.Resume(testID(n), 1, e.most, int64(length))
+	if err != nil {
+		return err
+	}
+	c.cut(e, length)
+	e.states = []chunk.State{chunk.Recovered}
+	if old != nil {
+		if _, err := run(old, Job{Offset: int64(length), Data: []byte("x")}); !errors.Is(err, fault.StaleGeneration) {
+			return fmt.Errorf("the writer before a resume is not fenced: %w", err)
+		}
+	}
+	return nil
+}
+
+// cutting allows what may be found while the replica is cut under the next
+// generation.
+func (c *crashTest) cutting(e *expectation, length int) {
+	e.flushed, e.synced = min(e.flushed, length), min(e.synced, length)
+	e.states = append(e.states, chunk.Recovered)
+	e.exact = false
+	e.most = max(e.most+1, e.promised)
+}
+
+// cut notes that the cut is done.
+func (c *crashTest) cut(e *expectation, length int) {
+	if length < len(e.content) {
+		e.synced = length
+	}
+	e.content = e.content[:length:length]
+	e.least, e.flushed = e.most, length
+}
+
+func (c *crashTest) recover(n int) error {
+	e := c.expected[n]
+	length := len(e.content)
+	if c.random.IntN(2) == 0 {
+		length = c.random.IntN(length + 1)
+	}
+	promise := max(e.most, e.promised) + 1
+	replica, _, err := c.store.BeginRecovery(testID(n), promise)
+	if err != nil {
+		return err
+	}
+	if replica.Length != int64(len(e.content)) {
+		return fmt.Errorf("begin recovery of %s: %+v", e.summary(), replica)
+	}
+	c.writers[n] = nil
+	e.promised, e.synced = promise, len(e.content)
+	if c.random.IntN(3) == 0 {
+		return nil
+	}
+	e.states = append(e.states, chunk.Sealed)
+	c.cutting(e, length)
+	if err := c.store.FinishRecovery(testID(n), promise, int64(length)); err != nil {
+		return err
+	}
+	c.cut(e, length)
+	c.sealed(n)
+	return nil
+}
+
+func (c *crashTest) delete(n int) error {
+	e := c.expected[n]
+	e.flushed, e.synced = -1, -1
+	if err := c.store.Delete(testID(n), e.most); err != nil {
+		return err
+	}
+	e.deleted = true
+	return nil
+}
