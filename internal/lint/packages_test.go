@@ -1,6 +1,8 @@
 package lint
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"go/ast"
 	"os"
 	"path"
@@ -120,6 +122,35 @@ func TestGoroutinesAreWatched(t *testing.T) {
 		}
 		if started != "" && !watched && !within(p.path, "internal/e2e") {
 			t.Errorf("%s: starts goroutines (%s), but no test of the package uses goleak", p.path, started)
+		}
+	}
+}
+
+// TestGeneratedCode: the .proto files and the code made from them are those of
+// one `make generate`, which writes their checksums. It needs no tools;
+// `make generate-check` makes the code again.
+func TestGeneratedCode(t *testing.T) {
+	tree := load(t)
+	listed := map[string]bool{}
+	for line := range strings.Lines(tree.read(t, "control/generated.sum")) {
+		sum, name, ok := strings.Cut(strings.TrimSpace(line), "  ")
+		require.True(t, ok, "generated.sum: %q", line)
+		listed["control/"+name] = true
+		got := fmt.Sprintf("%x", sha256.Sum256([]byte(tree.read(t, "control/"+name))))
+		if got != sum {
+			t.Errorf("control/%s changed since the last make generate: run it, and commit what it writes", name)
+		}
+	}
+	for _, name := range tree.texts {
+		if path.Ext(name) == ".proto" && !listed[name] {
+			t.Errorf("%s is not in control/generated.sum: run make generate", name)
+		}
+	}
+	for _, p := range tree.packages {
+		for _, f := range p.files {
+			if strings.HasSuffix(f.path, ".pb.go") && !listed[f.path] {
+				t.Errorf("%s is not in control/generated.sum: run make generate", f.path)
+			}
 		}
 	}
 }
