@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func TestRegistersReportsAndTellsChanges(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	const count = 2*pageReplicas + 17
+	for i := range count {
+		store.put(sealed(i))
+	}
+	n := startNamenode(t, "127.0.0.1:0")
+	a := startAgent(t, store, func(o *Options) {
+		o.Load = func() Load { return Load{ActiveWrites: 3, QueuedDiskOps: 7, GrantedWindowBytes: 9} }
+	}, n.address)
+
+	s, register := n.accept()
+	require.Equal(t, "node-1", register.NodeId)
+	require.Equal(t, "127.0.0.1:7720", register.Address)
+	require.Equal(t, "/default", register.Rack)
+	require.Empty(t, register.ClusterId)
+	require.Len(t, register.Volumes, 1)
+	s.welcome(5, 42)
+
+	require.Len(t, s.report(), count)
+	<-a.Registered()
+	require.Equal(t, Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 42}, store.Identity())
+
+	beat := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
+	require.EqualValues(t, 3, beat.Load.ActiveWrites)
+	require.EqualValues(t, 7, beat.Load.QueuedDiskOps)
+	require.EqualValues(t, 9, beat.Load.GrantedWindowBytes)
+	next := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
+	require.Equal(t, beat.Sequence+1, next.Sequence)
+
+	opened := chunk.Replica{ID: testID(count), Generation: 1, State: chunk.Open}
+	store.put(opened)
+	require.NoError(t, store.Delete(testID(1), 1))
+	var stored, removed []*controlpb.ReplicaReport
+	for len(stored) == 0 || len(removed) == 0 {
+		delta := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetDelta() != nil }).GetDelta()
+		stored, removed = append(stored, delta.Stored...), append(removed, delta.Removed...)
+	}
+	require.Equal(t, opened.ID[:], stored[0].ChunkId)
+	require.Equal(t, controlpb.ReplicaState_REPLICA_STATE_OPEN, stored[0].State)
+	id := testID(1)
+	require.Equal(t, id[:], removed[0].ChunkId)
+
+	s.send(&controlpb.NamenodeMessage{Epoch: 5, Txid: 43, Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}})
+	require.Len(t, s.report(), count)
+	eventually(t, "two reports", func() bool { return a.Status()[0].Reports == 2 })
+}
+
+func TestEmptyNodeReportsOnePage(t *testing.T) {
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, newFakeStore(NewEvents()), nil, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	require.Empty(t, s.report())
+}
+
+func TestReconnectsAndReportsAgain(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	n := startNamenode(t, "127.0.0.1:0")
+	a := startAgent(t, store, nil, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	s.report()
+	n.stop()
+	eventually(t, "the stream's end is seen", func() bool { return !a.Status()[0].Registered })
+	store.put(sealed(1)) // nobody hears of this one
+
+	n = startNamenode(t, n.address)
+	s, register := n.accept()
+	require.Equal(t, "cluster-1", register.ClusterId)
+	require.EqualValues(t, 1, register.HighestEpoch)
+	s.welcome(2, 7)
+	require.Len(t, s.report(), 1)
+	require.EqualValues(t, 2, store.Identity().HighestEpoch)
+}
+
+func TestTwoNamenodesHearTheSame(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	one, two := startNamenode(t, "127.0.0.1:0"), startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, nil, one.address, two.address)
+	first, _ := one.accept()
+	first.welcome(3, 10)
+	first.report()
+	second, _ := two.accept()
+	second.welcome(3, 10)
+	second.report()
+	store.put(sealed(1))
+	for _, s := range []*fakeStream{first, second} {
+		delta := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetDelta() != nil }).GetDelta()
+		require.Len(t, delta.Stored, 1)
+	}
+}
+
+// A namenode that falls silent, with its connection up, is left.
+func TestSilentNamenodeIsLeft(t *testing.T) {
+	fake := clock.NewFake(time.Unix(1, 0))
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Clock = fake }, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	s.report()
+	cut := func() bool {
+		select {
+		case <-s.over:
+			return true
+		default:
+			fake.Advance(time.Second)
+			return false
+		}
+	}
+	eventually(t, "the stream is cut", cut)
+}
+
+func TestUnansweredRegistrationIsGivenUp(t *testing.T) {
+	fake := clock.NewFake(time.Unix(1, 0))
+	n := startNamenode(t, "127.0.0.1:0")
+	a := startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Clock = fake }, n.address)
+	s, _ := n.accept()
+	fake.Advance(registerTimeout)
+	s.gone()
+	eventually(t, "the reason is kept", func() bool { return fault.KindOf(a.Status()[0].Err) == fault.Unavailable })
+}
+
+func TestStartRefusesBadOptions(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	good := Options{Namenodes: []string{"127.0.0.1:1"}, Address: "127.0.0.1:2", Store: store, Events: store.events}
+	for name, change := range map[string]func(*Options){
+		"no namenode":  func(o *Options) { o.Namenodes = nil },
+		"bad namenode": func(o *Options) { o.Namenodes = []string{"127.0.0.1"} },
+		"no address":   func(o *Options) { o.Address = "" },
+		"no store":     func(o *Options) { o.Store = nil },
+		"no events":    func(o *Options) { o.Events = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good
+			change(&o)
+			_, err := Start(o)
+			require.ErrorIs(t, err, fault.Invalid)
+		})
+	}
+}

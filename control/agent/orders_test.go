@@ -1,0 +1,213 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func TestDeletesOnlyTheGenerationThatWasOrdered(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	newer := sealed(2)
+	newer.Generation = 2
+	store.put(sealed(1))
+	store.put(newer)
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, nil, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 10)
+	s.report()
+	s.send(deleteMessage(1, 11, sealed(2), sealed(3), sealed(1)))
+	delta := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetDelta() != nil }).GetDelta()
+	require.Len(t, delta.Removed, 1)
+	require.False(t, store.has(testID(1)))
+	require.True(t, store.has(testID(2)), "a replica at another generation is left alone")
+	require.EqualValues(t, 11, store.Identity().HighestTxid, "the txid is written down before the order is carried out")
+}
+
+// Each of these namenodes must not get anything deleted: it is of another
+// cluster, of the past, or breaks the protocol.
+func TestRefusedNamenodes(t *testing.T) {
+	replica := sealed(1)
+	for _, c := range []struct {
+		name  string
+		kind  fault.Kind
+		speak func(*fakeStream)
+	}{
+		{"another cluster", fault.Invalid, func(s *fakeStream) { s.send(welcomeMessage("cluster-2", 9, 100)) }},
+		{"lower epoch", fault.Fenced, func(s *fakeStream) { s.welcome(4, 100) }},
+		{"a log that ends too early", fault.Fenced, func(s *fakeStream) { s.welcome(9, 99) }},
+		{"no cluster", fault.Protocol, func(s *fakeStream) { s.send(welcomeMessage("", 9, 100)) }},
+		{"no epoch", fault.Protocol, func(s *fakeStream) { s.welcome(0, 100) }},
+		{"an order before the registration", fault.Protocol, func(s *fakeStream) { s.send(deleteMessage(9, 100, replica)) }},
+		{"registered twice", fault.Protocol, func(s *fakeStream) { s.welcome(9, 100); s.welcome(9, 100) }},
+		{"the epoch changes", fault.Protocol, func(s *fakeStream) { s.welcome(9, 100); s.send(deleteMessage(10, 100, replica)) }},
+		{"txid goes back", fault.Protocol, func(s *fakeStream) { s.welcome(9, 101); s.send(deleteMessage(9, 100, replica)) }},
+		{"a bad chunk id", fault.Protocol, func(s *fakeStream) {
+			s.welcome(9, 100)
+			m := deleteMessage(9, 100, replica)
+			m.GetDeleteReplicas().Replicas[0].ChunkId = []byte("short")
+			s.send(m)
+		}},
+		{"no generation", fault.Protocol, func(s *fakeStream) { s.welcome(9, 100); s.send(deleteMessage(9, 100, chunk.Replica{ID: replica.ID})) }},
+		{"a recovery without replicas", fault.Protocol, func(s *fakeStream) {
+			s.welcome(9, 100)
+			m := recoverMessage(9, 100)
+			m.GetRecoverChunk().Replicas = nil
+			s.send(m)
+		}},
+		{"a copy of impossible length", fault.Protocol, func(s *fakeStream) {
+			s.welcome(9, 100)
+			m := copyMessage(9, 100)
+			m.GetCopyReplica().Length = -1
+			s.send(m)
+		}},
+		{"refuses us", fault.Invalid, func(s *fakeStream) { s.end <- fault.New(fault.Invalid, "register datanode", "not you") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := newFakeStore(NewEvents())
+			store.put(replica)
+			store.mu.identity = Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
+			n := startNamenode(t, "127.0.0.1:0")
+			a := startAgent(t, store, nil, n.address)
+			s, register := n.accept()
+			require.EqualValues(t, 5, register.HighestEpoch)
+			require.EqualValues(t, 100, register.HighestTxid)
+			c.speak(s)
+			s.gone()
+			eventually(t, "the reason is kept", func() bool { return a.Status()[0].Err != nil })
+			require.Equal(t, c.kind, fault.KindOf(a.Status()[0].Err), "%v", a.Status()[0].Err)
+			require.True(t, store.has(replica.ID))
+		})
+	}
+}
+
+// A namenode of the past, still connected, orders a deletion after this node
+// has seen a higher epoch elsewhere.
+func TestOldNamenodeIsFencedByTheNewOne(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	store.put(sealed(1))
+	old, young := startNamenode(t, "127.0.0.1:0"), startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, nil, old.address, young.address)
+	first, _ := old.accept()
+	first.welcome(5, 50)
+	first.report()
+	second, _ := young.accept()
+	second.welcome(6, 60)
+	second.report()
+	first.send(deleteMessage(5, 70, sealed(1)))
+	first.gone()
+	require.True(t, store.has(testID(1)))
+}
+
+func recoverMessage(epoch, txid uint64) *controlpb.NamenodeMessage {
+	id := testID(1)
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{
+		ChunkId: id[:], Generation: 4, MinimumGeneration: 2, Length: -1, Replicas: []*controlpb.Replica{{NodeId: "node-1", Address: "a:1"}, {NodeId: "node-2", Address: "b:1"}}}}}
+}
+
+func copyMessage(epoch, txid uint64) *controlpb.NamenodeMessage {
+	id := testID(1)
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{
+		ChunkId: id[:], Generation: 4, Length: 99, Sources: []*controlpb.Replica{{NodeId: "node-2", Address: "b:1"}}}}}
+}
+
+type fakeWork struct {
+	mu       sync.Mutex
+	recovers []RecoverRequest
+	copies   []CopyRequest
+	hold     chan struct{}
+	err      error
+}
+
+func (w *fakeWork) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
+	w.mu.Lock()
+	w.recovers = append(w.recovers, r)
+	w.mu.Unlock()
+	select {
+	case <-w.hold:
+	case <-ctx.Done():
+		return RecoverResult{}, ctx.Err()
+	}
+	return RecoverResult{Length: 77, NodeIDs: []string{"node-1", "node-2"}}, w.err
+}
+
+func (w *fakeWork) Copy(ctx context.Context, r CopyRequest) error {
+	w.mu.Lock()
+	w.copies = append(w.copies, r)
+	w.mu.Unlock()
+	return w.err
+}
+
+func (w *fakeWork) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.recovers)
+}
+
+func TestRecoveryAndCopy(t *testing.T) {
+	work := &fakeWork{hold: make(chan struct{})}
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Recoverer, o.Copier = work, work }, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	s.send(recoverMessage(1, 2))
+	eventually(t, "the recovery runs", func() bool { return work.count() == 1 })
+	s.send(recoverMessage(1, 3)) // repeated while the first one runs
+	s.send(copyMessage(1, 3))
+	copied := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil }).GetCopyResult()
+	require.Empty(t, copied.Error)
+	require.Equal(t, 1, work.count(), "an order that runs is not carried out twice")
+	close(work.hold)
+	result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult()
+	require.EqualValues(t, 77, result.Length)
+	require.EqualValues(t, 4, result.Generation)
+	require.Equal(t, []string{"node-1", "node-2"}, result.NodeIds)
+	require.Empty(t, result.Error)
+	require.Equal(t, RecoverRequest{ChunkID: testID(1), Generation: 4, MinimumGeneration: 2, Length: -1,
+		Replicas: []Peer{{"node-1", "a:1"}, {"node-2", "b:1"}}}, work.recovers[0])
+	require.Equal(t, CopyRequest{ChunkID: testID(1), Generation: 4, Length: 99, Sources: []Peer{{"node-2", "b:1"}}}, work.copies[0])
+}
+
+func TestFailedOrdersAreAnswered(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		work *fakeWork
+		want string
+	}{{"it fails", &fakeWork{err: errors.New("no source is good")}, "no source is good"}, {"nobody can", nil, "cannot"}} {
+		t.Run(c.name, func(t *testing.T) {
+			n := startNamenode(t, "127.0.0.1:0")
+			startAgent(t, newFakeStore(NewEvents()), func(o *Options) {
+				if c.work != nil {
+					c.work.hold = make(chan struct{})
+					close(c.work.hold)
+					o.Recoverer, o.Copier = c.work, c.work
+				}
+			}, n.address)
+			s, _ := n.accept()
+			s.welcome(1, 1)
+			s.send(copyMessage(1, 2))
+			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil }).GetCopyResult().Error, c.want)
+			s.send(recoverMessage(1, 2))
+			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult().Error, c.want)
+		})
+	}
+}
+
+// Closing while a recovery hangs ends it.
+func TestCloseEndsRunningOrders(t *testing.T) {
+	work := &fakeWork{hold: make(chan struct{})}
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Recoverer = work }, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	s.send(recoverMessage(1, 2))
+	eventually(t, "the recovery runs", func() bool { return work.count() == 1 })
+}
