@@ -4,11 +4,10 @@ import (
 	"go/ast"
 	"strconv"
 	"strings"
-	"testing"
 )
 
 // layer says what one package, or one subtree of packages, may import of this
-// module. Test files may import more: see TestImportArrows.
+// module. Test files may import more: see importArrows.
 type layer struct {
 	prefix string   // directory from the root; the longest match wins
 	may    []string // directories, each with what lies below it
@@ -70,15 +69,14 @@ func within(directory, prefix string) bool {
 	return directory == prefix || strings.HasPrefix(directory, prefix+"/")
 }
 
-// TestImportArrows holds the direction of imports. Tests may reach across the
+// importArrows holds the direction of imports. Tests may reach across the
 // layers (to check one against another), but nobody imports a program, and only
 // programs import bench.
-func TestImportArrows(t *testing.T) {
-	tree := load(t)
+func importArrows(tree *tree, found *findings) {
 	tree.handWritten(func(p *goPackage, f *goFile) {
 		rule, ok := layerOf(p.path)
 		if !ok {
-			t.Errorf("%s: package %s has no place among the layers: give it one in internal/lint, with a reason", f.path, p.path)
+			found.add("%s: package %s has no place among the layers: give it one in internal/lint, with a reason", f.path, p.path)
 			return
 		}
 		for _, spec := range f.syntax.Imports {
@@ -86,10 +84,10 @@ func TestImportArrows(t *testing.T) {
 			switch {
 			case !own || target == p.path:
 			case within(target, "cmd") && !within(p.path, "cmd"):
-				t.Errorf("%s: imports %s: a program is nobody's library", tree.at(spec.Pos()), target)
+				found.add("%s: imports %s: a program is nobody's library", tree.at(spec.Pos()), target)
 			case f.test:
 			case !allowed(rule, p.path, target):
-				t.Errorf("%s: new arrow %s → %s. %s may import %s: %s", tree.at(spec.Pos()), p.path, target, rule.prefix, list(rule.may), rule.reason)
+				found.add("%s: new arrow %s → %s. %s may import %s: %s", tree.at(spec.Pos()), p.path, target, rule.prefix, list(rule.may), rule.reason)
 			}
 		}
 	})
@@ -122,9 +120,9 @@ func list(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// TestActorIsPure: the same log gives the same state on every machine only if
+// actorIsPure: the same log gives the same state on every machine only if
 // time, chance and the outside world enter the actor through its commands.
-func TestActorIsPure(t *testing.T) {
+func actorIsPure(tree *tree, found *findings) {
 	foreign := []string{
 		"net", "os", "syscall", "math/rand", "crypto/rand", "log", "runtime", "context", "sync", "io/fs",
 		"google.golang.org/grpc", "golang.org/x/sys", "golang.org/x/sync", "github.com/panjf2000/gnet",
@@ -133,7 +131,6 @@ func TestActorIsPure(t *testing.T) {
 		"Now": true, "Since": true, "Until": true, "After": true, "AfterFunc": true, "Sleep": true,
 		"NewTimer": true, "NewTicker": true, "Tick": true,
 	}
-	tree := load(t)
 	tree.handWritten(func(p *goPackage, f *goFile) {
 		if f.test || !within(p.path, "actor") {
 			return
@@ -142,16 +139,16 @@ func TestActorIsPure(t *testing.T) {
 			name, _ := strconv.Unquote(spec.Path.Value)
 			for _, bad := range foreign {
 				if within(name, bad) {
-					t.Errorf("%s: actor imports %s: what it needs from outside arrives inside a command", tree.at(spec.Pos()), name)
+					found.add("%s: actor imports %s: what it needs from outside arrives inside a command", tree.at(spec.Pos()), name)
 				}
 			}
 		}
 		ast.Inspect(f.syntax, func(n ast.Node) bool {
 			if pkg, name, ok := selector(n); ok && pkg == "time" && clockCalls[name] {
-				t.Errorf("%s: actor calls time.%s: time arrives inside a command", tree.at(n.Pos()), name)
+				found.add("%s: actor calls time.%s: time arrives inside a command", tree.at(n.Pos()), name)
 			}
 			if g, ok := n.(*ast.GoStmt); ok {
-				t.Errorf("%s: actor starts a goroutine: one goroutine owns all its state", tree.at(g.Pos()))
+				found.add("%s: actor starts a goroutine: one goroutine owns all its state", tree.at(g.Pos()))
 			}
 			return true
 		})

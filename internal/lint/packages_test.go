@@ -8,15 +8,12 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"testing"
-
-	"github.com/stretchr/testify/require"
 )
 
-// TestPackageDocs: each package says what it provides, what it owns and what it
+// packageDocs: each package says what it provides, what it owns and what it
 // does not do, in one place.
-func TestPackageDocs(t *testing.T) {
-	for _, p := range load(t).packages {
+func packageDocs(tree *tree, found *findings) {
+	for _, p := range tree.packages {
 		var name string
 		var docs []string
 		onlyTests := true
@@ -29,63 +26,63 @@ func TestPackageDocs(t *testing.T) {
 				docs = append(docs, f.path)
 				text := f.syntax.Doc.Text()
 				if !strings.HasPrefix(text, "Package "+name+" ") && !(name == "main" && strings.HasPrefix(text, "Command ")) {
-					t.Errorf("%s: the package comment begins with %q, want \"Package %s …\" (or \"Command …\" for a program)", f.path, firstLine(text), name)
+					found.add("%s: the package comment begins with %q, want \"Package %s …\" (or \"Command …\" for a program)", f.path, firstLine(text), name)
 				}
 			}
 		}
 		switch {
 		case onlyTests:
-			t.Errorf("%s: only tests: add a doc.go that says what they hold", p.path)
+			found.add("%s: only tests: add a doc.go that says what they hold", p.path)
 		case len(docs) == 0:
-			t.Errorf("%s: package %s has no package comment", p.path, name)
+			found.add("%s: package %s has no package comment", p.path, name)
 		case len(docs) > 1:
-			t.Errorf("%s: package %s has %d package comments (%s): keep one", p.path, name, len(docs), strings.Join(docs, ", "))
+			found.add("%s: package %s has %d package comments (%s): keep one", p.path, name, len(docs), strings.Join(docs, ", "))
 		}
 	}
 }
 
 func firstLine(s string) string { first, _, _ := strings.Cut(s, "\n"); return first }
 
-// TestPackageNames: a package is named by what it gives.
-func TestPackageNames(t *testing.T) {
+// packageNames: a package is named by what it gives.
+func packageNames(tree *tree, found *findings) {
 	empty := map[string]bool{
 		"util": true, "utils": true, "common": true, "helper": true, "helpers": true, "misc": true,
 		"types": true, "base": true, "shared": true, "lib": true, "tools": true, "stuff": true,
 	}
-	for _, p := range load(t).packages {
+	for _, p := range tree.packages {
 		if empty[path.Base(p.path)] {
-			t.Errorf("%s: the name says nothing about what the package gives", p.path)
+			found.add("%s: the name says nothing about what the package gives", p.path)
 		}
 		for _, f := range p.files {
 			if name := strings.TrimSuffix(f.syntax.Name.Name, "_test"); empty[name] {
-				t.Errorf("%s: package name %q says nothing about what the package gives", f.path, name)
+				found.add("%s: package name %q says nothing about what the package gives", f.path, name)
 			}
 		}
 	}
 }
 
-// TestTopLevel: a new entry at the root is a decision.
-func TestTopLevel(t *testing.T) {
+// topLevel: a new entry at the root is a decision.
+func topLevel(tree *tree, found *findings) {
 	allowed := map[string]bool{
 		".ci": true, ".git": true, ".gitignore": true, ".golangci.yml": true, ".tools": true,
 		"CHANGELOG.md": true, "LICENSE": true, "Makefile": true, "README.md": true, "go.mod": true, "go.sum": true, "tuning.md": true,
 		"actor": true, "bench": true, "bin": true, "client": true, "cmd": true, "control": true, "dataplane": true,
 		"deploy": true, "disk": true, "docs": true, "internal": true, "tmp": true,
 	}
-	tree := load(t)
 	entries, err := os.ReadDir(tree.root)
-	require.NoError(t, err)
+	if err != nil {
+		found.add("%v", err)
+	}
 	for _, e := range entries {
 		if !allowed[e.Name()] && !ignoredFile(e.Name()) {
-			t.Errorf("%s: new entry at the root of the repository: put it below an existing one, or list it here", e.Name())
+			found.add("%s: new entry at the root of the repository: put it below an existing one, or list it here", e.Name())
 		}
 	}
 }
 
-// TestFuzzCorpus: every fuzz target has a committed corpus, so that plain
+// fuzzCorpus: every fuzz target has a committed corpus, so that plain
 // `go test` runs the inputs that once mattered.
-func TestFuzzCorpus(t *testing.T) {
-	tree := load(t)
+func fuzzCorpus(tree *tree, found *findings) {
 	tree.handWritten(func(p *goPackage, f *goFile) {
 		for _, d := range f.syntax.Decls {
 			fn, ok := d.(*ast.FuncDecl)
@@ -94,16 +91,16 @@ func TestFuzzCorpus(t *testing.T) {
 			}
 			directory := filepath.Join(tree.root, filepath.FromSlash(p.path), "testdata", "fuzz", fn.Name.Name)
 			if entries, _ := os.ReadDir(directory); len(entries) == 0 {
-				t.Errorf("%s: %s has no corpus in testdata/fuzz/%s", tree.at(fn.Pos()), fn.Name.Name, fn.Name.Name)
+				found.add("%s: %s has no corpus in testdata/fuzz/%s", tree.at(fn.Pos()), fn.Name.Name, fn.Name.Name)
 			}
 		}
 	})
 }
 
-// TestGoroutinesAreWatched: a package that starts goroutines proves with goleak
+// goroutinesAreWatched: a package that starts goroutines proves with goleak
 // that it also ends them.
-func TestGoroutinesAreWatched(t *testing.T) {
-	for _, p := range load(t).packages {
+func goroutinesAreWatched(tree *tree, found *findings) {
+	for _, p := range tree.packages {
 		var started string
 		watched := false
 		for _, f := range p.files {
@@ -121,35 +118,33 @@ func TestGoroutinesAreWatched(t *testing.T) {
 			})
 		}
 		if started != "" && !watched && !within(p.path, "internal/e2e") {
-			t.Errorf("%s: starts goroutines (%s), but no test of the package uses goleak", p.path, started)
+			found.add("%s: starts goroutines (%s), but no test of the package uses goleak", p.path, started)
 		}
 	}
 }
 
-// TestGeneratedCode: the .proto files and the code made from them are those of
+// generatedCode: the .proto files and the code made from them are those of
 // one `make generate`, which writes their checksums. It needs no tools;
 // `make generate-check` makes the code again.
-func TestGeneratedCode(t *testing.T) {
-	tree := load(t)
+func generatedCode(tree *tree, found *findings) {
 	listed := map[string]bool{}
-	for line := range strings.Lines(tree.read(t, "control/generated.sum")) {
-		sum, name, ok := strings.Cut(strings.TrimSpace(line), "  ")
-		require.True(t, ok, "generated.sum: %q", line)
+	for line := range strings.Lines(tree.read("control/generated.sum")) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
 		listed["control/"+name] = true
-		got := fmt.Sprintf("%x", sha256.Sum256([]byte(tree.read(t, "control/"+name))))
+		got := fmt.Sprintf("%x", sha256.Sum256([]byte(tree.read("control/"+name))))
 		if got != sum {
-			t.Errorf("control/%s changed since the last make generate: run it, and commit what it writes", name)
+			found.add("control/%s changed since the last make generate: run it, and commit what it writes", name)
 		}
 	}
 	for _, name := range tree.texts {
 		if path.Ext(name) == ".proto" && !listed[name] {
-			t.Errorf("%s is not in control/generated.sum: run make generate", name)
+			found.add("%s is not in control/generated.sum: run make generate", name)
 		}
 	}
 	for _, p := range tree.packages {
 		for _, f := range p.files {
 			if strings.HasSuffix(f.path, ".pb.go") && !listed[f.path] {
-				t.Errorf("%s is not in control/generated.sum: run make generate", f.path)
+				found.add("%s is not in control/generated.sum: run make generate", f.path)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"go/ast"
 	"go/token"
 	"strings"
-	"testing"
 )
 
 // mayBeGlobal lists package-level variables that the rule below would refuse,
@@ -15,11 +14,10 @@ func mayBeGlobal() map[string]string {
 	}
 }
 
-// TestNoHiddenState: state has an owner that a reader can find, and nothing
+// noHiddenState: state has an owner that a reader can find, and nothing
 // happens because a package was imported. Package-level variables are error
 // values, tables and interface checks, and nobody assigns to them.
-func TestNoHiddenState(t *testing.T) {
-	tree := load(t)
+func noHiddenState(tree *tree, found *findings) {
 	exceptions := mayBeGlobal()
 	for _, p := range tree.packages {
 		globals, specs := map[string]bool{}, map[any]bool{}
@@ -31,7 +29,7 @@ func TestNoHiddenState(t *testing.T) {
 				switch d := d.(type) {
 				case *ast.FuncDecl:
 					if d.Recv == nil && d.Name.Name == "init" {
-						t.Errorf("%s: init(): start from main, where order and errors are visible", tree.at(d.Pos()))
+						found.add("%s: init(): start from main, where order and errors are visible", tree.at(d.Pos()))
 					}
 				case *ast.GenDecl:
 					if d.Tok != token.VAR {
@@ -50,7 +48,7 @@ func TestNoHiddenState(t *testing.T) {
 								value = spec.Values[i]
 							}
 							if why := suspicious(d, spec, value); why != "" {
-								t.Errorf("%s: package-level variable %s %s", tree.at(name.Pos()), name.Name, why)
+								found.add("%s: package-level variable %s %s", tree.at(name.Pos()), name.Name, why)
 							}
 						}
 					}
@@ -66,7 +64,7 @@ func TestNoHiddenState(t *testing.T) {
 					// The parser resolves names within one file: no object means
 					// that the name is declared in another file of the package.
 					if globals[target.Name] && (target.Obj == nil || specs[target.Obj.Decl]) {
-						t.Errorf("%s: assigns to package-level variable %s", tree.at(target.Pos()), target.Name)
+						found.add("%s: assigns to package-level variable %s", tree.at(target.Pos()), target.Name)
 					}
 				}
 				return true
@@ -181,20 +179,23 @@ func assigned(n ast.Node) []*ast.Ident {
 	return out
 }
 
-// TestNoSleepInTests: a test that sleeps is slow on a fast machine and fails on
+// noSleepInTests: a test that sleeps is slow on a fast machine and fails on
 // a slow one. Wait for the condition, with a deadline.
-func TestNoSleepInTests(t *testing.T) {
-	tree := load(t)
+func noSleepInTests(tree *tree, found *findings) {
 	tree.handWritten(func(p *goPackage, f *goFile) {
 		if !f.test && !within(p.path, "internal/e2e") {
 			return
 		}
+		deadlines := map[ast.Stmt]bool{}
 		ast.Inspect(f.syntax, func(n ast.Node) bool {
 			if pkg, name, ok := selector(n); ok && pkg == "time" && name == "Sleep" {
-				t.Errorf("%s: time.Sleep in a test: wait for the condition instead, with a deadline", tree.at(n.Pos()))
+				found.add("%s: time.Sleep in a test: wait for the condition instead, with a deadline", tree.at(n.Pos()))
+			}
+			if clause, ok := n.(*ast.CommClause); ok {
+				deadlines[clause.Comm] = true // case <-time.After(…): a deadline, not a sleep
 			}
 			statement, ok := n.(*ast.ExprStmt)
-			if !ok {
+			if !ok || deadlines[statement] {
 				return true
 			}
 			receive, ok := statement.X.(*ast.UnaryExpr)
@@ -203,7 +204,7 @@ func TestNoSleepInTests(t *testing.T) {
 			}
 			if call, ok := receive.X.(*ast.CallExpr); ok {
 				if pkg, name, ok := selector(call.Fun); ok && pkg == "time" && name == "After" {
-					t.Errorf("%s: <-time.After in a test is a sleep: wait for the condition instead, with a deadline", tree.at(n.Pos()))
+					found.add("%s: <-time.After in a test is a sleep: wait for the condition instead, with a deadline", tree.at(n.Pos()))
 				}
 			}
 			return true

@@ -6,21 +6,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"testing"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/stretchr/testify/require"
 )
 
-// TestDocumentLinks: a link in a document, and a document named in a comment,
+// documentLinks: a link in a document, and a document named in a comment,
 // lead somewhere.
-func TestDocumentLinks(t *testing.T) {
-	tree := load(t)
+func documentLinks(tree *tree, found *findings) {
 	anchors := map[string]map[string]bool{}
 	for _, name := range tree.texts {
 		if path.Ext(name) == ".md" {
-			anchors[name] = headings(tree.read(t, name))
+			anchors[name] = headings(tree.read(name))
 		}
 	}
 	check := func(where, from, link string) {
@@ -30,16 +26,16 @@ func TestDocumentLinks(t *testing.T) {
 			file = path.Join(path.Dir(from), target)
 		}
 		if _, err := os.Stat(filepath.Join(tree.root, filepath.FromSlash(file))); err != nil {
-			t.Errorf("%s: link to %s: there is no such file", where, link)
+			found.add("%s: link to %s: there is no such file", where, link)
 			return
 		}
 		if fragment != "" && anchors[file] != nil && !anchors[file][fragment] {
-			t.Errorf("%s: link to %s: %s has no such heading", where, link, file)
+			found.add("%s: link to %s: %s has no such heading", where, link, file)
 		}
 	}
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	for name := range anchors {
-		for _, m := range link.FindAllStringSubmatch(withoutCode(tree.read(t, name)), -1) {
+		for _, m := range link.FindAllStringSubmatch(withoutCode(tree.read(name)), -1) {
 			if !strings.Contains(m[1], "://") && !strings.HasPrefix(m[1], "mailto:") {
 				check(name, name, m[1])
 			}
@@ -87,10 +83,9 @@ func headings(text string) map[string]bool {
 	return out
 }
 
-// TestNothingOfOneMachine: paths of a developer's machine and addresses of a
+// nothingOfOneMachine: paths of a developer's machine and addresses of a
 // package mirror make a tree that works in one place only.
-func TestNothingOfOneMachine(t *testing.T) {
-	tree := load(t)
+func nothingOfOneMachine(tree *tree, found *findings) {
 	patterns := map[string]*regexp.Regexp{
 		"a path of one machine": regexp.MustCompile(`(^|[^\w.])/(work|root|Users|home/[a-z]\w*)/\w`),
 		"a package registry":    regexp.MustCompile(`(proxy\.golang\.org|sum\.golang\.org|goproxy\.|GOPROXY=|GONOSUMDB|GONOSUMCHECK|GOFLAGS=-insecure|registry\.npmjs)`),
@@ -100,7 +95,7 @@ func TestNothingOfOneMachine(t *testing.T) {
 		if within(name, "internal/lint") || name == "go.sum" {
 			return
 		}
-		text := tree.read(t, name)
+		text := tree.read(name)
 		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
 			return
 		}
@@ -109,7 +104,7 @@ func TestNothingOfOneMachine(t *testing.T) {
 			number++
 			for what, pattern := range patterns {
 				if m := pattern.FindString(line); m != "" {
-					t.Errorf("%s:%d: %q is %s", name, number, strings.TrimSpace(m), what)
+					found.add("%s:%d: %q is %s", name, number, strings.TrimSpace(m), what)
 				}
 			}
 		}
@@ -124,18 +119,15 @@ func TestNothingOfOneMachine(t *testing.T) {
 	}
 }
 
-// TestNoBinaries: programs, archives and profiles do not belong into the tree.
-func TestNoBinaries(t *testing.T) {
-	tree := load(t)
-	const limit = 1 << 20
+// nothingLarge: programs, archives and profiles do not belong into the tree.
+func nothingLarge(tree *tree, found *findings) {
 	for _, name := range tree.texts {
 		info, err := os.Stat(filepath.Join(tree.root, filepath.FromSlash(name)))
-		if os.IsNotExist(err) {
+		if err != nil {
 			continue // a test of another package removed its scratch file
 		}
-		require.NoError(t, err)
-		if info.Size() > limit {
-			t.Errorf("%s: %d bytes, more than %d: too large for the repository", name, info.Size(), limit)
+		if info.Size() > tree.fileBytesMax {
+			found.add("%s: %d bytes, more than %d: too large for the repository", name, info.Size(), tree.fileBytesMax)
 		}
 	}
 }

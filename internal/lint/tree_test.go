@@ -39,16 +39,17 @@ type tree struct {
 	set      *token.FileSet
 	packages []*goPackage
 	texts    []string // every other committed-looking file, from the root
+
+	fileBytesMax int64 // what nothingLarge allows
 }
 
-// load parses the repository. It reads the working tree and not git, so that it
-// also works on an unpacked archive.
-func load(t *testing.T) *tree {
+// load parses the repository, or a part of it, below a directory. It reads the
+// working tree and not git, so that it also works on an unpacked archive.
+func load(t *testing.T, directory string) *tree {
 	t.Helper()
-	root, err := filepath.Abs("../..")
+	root, err := filepath.Abs(directory)
 	require.NoError(t, err)
-	require.FileExists(t, filepath.Join(root, "go.mod"))
-	out := &tree{root: root, set: token.NewFileSet()}
+	out := &tree{root: root, set: token.NewFileSet(), fileBytesMax: 1 << 20}
 	byDirectory := map[string]*goPackage{}
 	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -60,7 +61,7 @@ func load(t *testing.T) *tree {
 		}
 		relative = filepath.ToSlash(relative)
 		if entry.IsDir() {
-			if ignoredDirectory(relative) {
+			if ignoredDirectory(relative) || entry.Name() == "testdata" {
 				return filepath.SkipDir
 			}
 			return nil
@@ -120,11 +121,13 @@ func (t *tree) at(pos token.Pos) string {
 	return filepath.ToSlash(relative) + ":" + strconv.Itoa(p.Line)
 }
 
-// read returns the bytes of a file of the repository.
-func (t *tree) read(tb testing.TB, relative string) string {
-	tb.Helper()
+// read returns the text of a file of the repository, "" if it is gone: a test of
+// another package may have removed its scratch file.
+func (t *tree) read(relative string) string {
 	b, err := os.ReadFile(filepath.Join(t.root, filepath.FromSlash(relative)))
-	require.NoError(tb, err)
+	if err != nil {
+		return ""
+	}
 	return string(b)
 }
 

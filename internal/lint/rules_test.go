@@ -1,0 +1,86 @@
+package lint
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// findings are the places where a rule is broken.
+type findings []string
+
+func (f *findings) add(format string, arguments ...any) {
+	*f = append(*f, fmt.Sprintf(format, arguments...))
+}
+
+// rules lists all of them; each is described where it is defined.
+func rules() map[string]func(*tree, *findings) {
+	return map[string]func(*tree, *findings){
+		"import arrows":          importArrows,
+		"actor is pure":          actorIsPure,
+		"package docs":           packageDocs,
+		"package names":          packageNames,
+		"top level":              topLevel,
+		"fuzz corpus":            fuzzCorpus,
+		"goroutines are watched": goroutinesAreWatched,
+		"generated code":         generatedCode,
+		"no hidden state":        noHiddenState,
+		"no sleep in tests":      noSleepInTests,
+		"document links":         documentLinks,
+		"nothing of one machine": nothingOfOneMachine,
+		"nothing large":          nothingLarge,
+	}
+}
+
+// TestRules holds every rule against the repository.
+func TestRules(t *testing.T) {
+	tree := load(t, "../..")
+	require.FileExists(t, filepath.Join(tree.root, "go.mod"))
+	for name, rule := range rules() {
+		t.Run(name, func(t *testing.T) {
+			var found findings
+			rule(tree, &found)
+			for _, f := range found {
+				t.Error(f)
+			}
+		})
+	}
+}
+
+// TestRulesSeeViolations holds the rules against a tree in which each is
+// broken: a rule that finds nothing there finds nothing anywhere.
+func TestRulesSeeViolations(t *testing.T) {
+	planted := map[string][]string{
+		"import arrows":          {"new arrow actor → disk", "new arrow disk → control/rpc", "imports cmd/ww", "unheard has no place"},
+		"actor is pure":          {"imports os", "imports math/rand", "time.Now", "starts a goroutine"},
+		"package docs":           {"package disk has no package comment", "begins with \"Not the usual words", "only tests"},
+		"package names":          {"disk/util"},
+		"top level":              {"unheard"},
+		"fuzz corpus":            {"FuzzNothing has no corpus"},
+		"goroutines are watched": {"actor: starts goroutines"},
+		"generated code":         {"control/controlpb/changed.proto changed", "control/controlpb/new.proto is not in"},
+		"no hidden state": {
+			"init()", "counter is of type sync.Mutex", "cache is made empty", "later has no value", "number should be a constant",
+			"assigns to package-level variable table",
+		},
+		"no sleep in tests":      {"time.Sleep", "<-time.After"},
+		"document links":         {"missing.md", "#no-such-heading"},
+		"nothing of one machine": {"a path of one machine", "a package registry"},
+		"nothing large":          {"too large"},
+	}
+	tree := load(t, "testdata/planted")
+	tree.fileBytesMax = 100
+	for name, rule := range rules() {
+		t.Run(name, func(t *testing.T) {
+			var found findings
+			rule(tree, &found)
+			require.NotEmpty(t, planted[name])
+			for _, words := range planted[name] {
+				require.Contains(t, strings.Join(found, "\n"), words)
+			}
+		})
+	}
+}

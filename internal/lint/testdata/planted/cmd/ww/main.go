@@ -1,0 +1,2 @@
+// Command ww is a program.
+package main

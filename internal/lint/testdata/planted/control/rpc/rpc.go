@@ -1,0 +1,2 @@
+// Package rpc is there.
+package rpc

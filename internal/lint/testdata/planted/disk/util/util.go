@@ -1,0 +1,2 @@
+// Not the usual words.
+package util

@@ -1,0 +1,2 @@
+// Package unheard has no layer.
+package unheard
