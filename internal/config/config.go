@@ -35,7 +35,7 @@ type Logserver struct {
 	Dir        string   `koanf:"dir" usage:"directory of the log and its checkpoints"`
 	Listen     string   `koanf:"listen" usage:"host:port for namenodes (gRPC)"`
 	RaftListen string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft)"`
-	Peers      []string `koanf:"peers" usage:"all log servers as id=host:port of their raft port; empty: this one alone"`
+	Peers      []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone. Counts for the first start only"`
 }
 
 // Namenode is the section of ww namenode.
@@ -49,6 +49,7 @@ type Namenode struct {
 	LeaseHardLimit    Duration `koanf:"lease_hard_limit" usage:"silence after which the namenode ends a writer's lease"`
 	DeadAfter         Duration `koanf:"dead_after" usage:"silence after which a datanode counts as dead"`
 	UnknownGrace      Duration `koanf:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before it is ordered deleted"`
+	RepairGrace       Duration `koanf:"repair_grace" usage:"how long a dead datanode may come back before its chunks are copied"`
 	SafeModeThreshold float64  `koanf:"safe_mode_threshold" usage:"share of chunks that must have a reported replica before safe mode ends, 0..1"`
 }
 
@@ -60,6 +61,7 @@ type Datanode struct {
 	Namenodes  []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
 	TrashDelay Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
 	Reserve    Size     `koanf:"reserve" usage:"space that is left free on every disk"`
+	Rack       string   `koanf:"rack" usage:"place of the node, like /room1/rack7; copies are spread over racks"`
 	Budget     Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
 }
 
@@ -67,6 +69,7 @@ type Datanode struct {
 type Mini struct {
 	Dir         string   `koanf:"dir" usage:"directory of all state"`
 	Listen      string   `koanf:"listen" usage:"host:port for clients; port 0 picks a free one"`
+	Advertise   string   `koanf:"advertise" usage:"host that clients are told to use; empty: the listen address's"`
 	Datanodes   int      `koanf:"datanodes" usage:"number of datanodes, each with its own data server and directory"`
 	Replication int      `koanf:"replication" usage:"copies of a file that asks for no number; 0: the smaller of 3 and the number of datanodes"`
 	ChunkSize   Size     `koanf:"chunk_size" usage:"chunk size of a file that asks for none"`
@@ -92,11 +95,11 @@ func Default() Config {
 			Replication: 3, ChunkSize: 64 << 20,
 			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
 			DeadAfter: Duration(10 * time.Second), UnknownGrace: Duration(5 * time.Minute),
-			SafeModeThreshold: 0.999,
+			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
-			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Budget: 64 << 20,
+			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", Budget: 128 << 20,
 		},
 		Mini: Mini{
 			Listen: "127.0.0.1:7700", Datanodes: 3, ChunkSize: 64 << 20,

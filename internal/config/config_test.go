@@ -112,7 +112,10 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	}
 	require.ErrorContains(t, Mini{Dir: "d", Listen: "a:0", Datanodes: 2, Replication: 3, ChunkSize: 64 << 10}.Validate(), "more than the 2 datanodes")
 	require.ErrorContains(t, Datanode{Listen: "a:1", Disks: []string{"x", "x"}, Namenodes: []string{"n"}}.Validate(), "named twice")
-	require.ErrorContains(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", RaftListen: "a:70000", Peers: []string{"b"}}.Validate(), "id=host:port")
+	require.ErrorContains(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", RaftListen: "a:70000", Peers: []string{"b", "c=h:1"}}.Validate(), "id=RAFT/GRPC")
+	require.NoError(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", Peers: []string{"b=h:1/h:2"}, RaftListen: "a:2"}.Validate())
+	require.ErrorContains(t, Mini{Dir: "d", Listen: ":7700", Datanodes: 1, ChunkSize: 64 << 10}.Validate(), "mini.advertise")
+	require.ErrorContains(t, Datanode{Listen: "0.0.0.0:1", Disks: []string{"x"}, Namenodes: []string{"n:1"}}.Validate(), "datanode.advertise")
 	require.ErrorContains(t, Log{Level: "loud", Format: "auto"}.Validate(), "loud")
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -18,6 +19,7 @@ const (
 	packetSizeMax    = 1 << 20
 	minimumBudget    = 4 << 20
 	namenodesMaximum = 16
+	staleAfter       = Duration(3 * time.Second) // actor.Config.StaleAfter
 )
 
 // checks gathers what is wrong with a section, so that one start shows all.
@@ -78,10 +80,25 @@ func (l Logserver) Validate() error {
 	c.address("logserver.listen", l.Listen)
 	c.address("logserver.raft_listen", l.RaftListen)
 	for _, p := range l.Peers {
-		id, address, ok := strings.Cut(p, "=")
-		c.that(ok && id != "" && validAddress(address), "logserver.peers", "%q is not id=host:port", p)
+		_, _, _, ok := SplitPeer(p)
+		c.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)
 	}
 	return c.err()
+}
+
+// SplitPeer reads an entry of logserver.peers: "id=raft/grpc".
+func SplitPeer(text string) (id, raft, grpc string, ok bool) {
+	id, addresses, named := strings.Cut(text, "=")
+	raft, grpc, both := strings.Cut(addresses, "/")
+	return id, raft, grpc, named && both && id != "" && validAddress(raft) && validAddress(grpc)
+}
+
+// AllInterfaces reports whether an address to listen on names no host that a
+// peer could connect to.
+func AllInterfaces(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "" || ip != nil && ip.IsUnspecified())
 }
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.
@@ -93,7 +110,7 @@ func (n Namenode) Validate() error {
 	c.that(n.Replication >= 1 && n.Replication <= replicationMax, "namenode.replication", "%d is not within 1..%d", n.Replication, replicationMax)
 	c.chunkSize("namenode.chunk_size", n.ChunkSize)
 	c.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit", "%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
-	c.that(n.DeadAfter > 0, "namenode.dead_after", "must be above 0")
+	c.that(n.DeadAfter >= staleAfter, "namenode.dead_after", "%s is less than %s, when a node counts as stale", n.DeadAfter, staleAfter)
 	c.that(n.SafeModeThreshold >= 0 && n.SafeModeThreshold <= 1, "namenode.safe_mode_threshold", "%v is not within 0..1", n.SafeModeThreshold)
 	return c.err()
 }
@@ -104,6 +121,8 @@ func (d Datanode) Validate() error {
 	c.address("datanode.listen", d.Listen)
 	if d.Advertise != "" {
 		c.address("datanode.advertise", d.Advertise)
+	} else {
+		c.that(!AllInterfaces(d.Listen), "datanode.listen", "%q names no host that others could reach — set datanode.advertise", d.Listen)
 	}
 	c.that(len(d.Disks) > 0, "datanode.disks", "needs at least one directory — use --disk DIR")
 	for i, disk := range d.Disks {
@@ -122,6 +141,7 @@ func (m Mini) Validate() error {
 	var c checks
 	c.that(m.Dir != "", "mini.dir", "is needed — the directory that holds all state; use --dir DIR")
 	c.address("mini.listen", m.Listen)
+	c.that(m.Advertise != "" || !AllInterfaces(m.Listen), "mini.listen", "%q names no host that clients could reach — set mini.advertise", m.Listen)
 	c.that(m.Datanodes >= 1 && m.Datanodes <= datanodesMax, "mini.datanodes", "%d is not within 1..%d", m.Datanodes, datanodesMax)
 	c.that(m.Replication >= 0 && m.Replication <= replicationMax, "mini.replication", "%d is not within 0..%d", m.Replication, replicationMax)
 	c.that(m.Replication <= m.Datanodes, "mini.replication", "%d is more than the %d datanodes", m.Replication, m.Datanodes)

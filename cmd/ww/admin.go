@@ -1,0 +1,162 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func newAdmin(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "admin",
+		Short: "look after a cluster",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newReport(a), newSafeMode(a), newRecoverLease(a))
+	return cmd
+}
+
+func newReport(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "report",
+		Short:   "show the state of the cluster and of every datanode",
+		Example: "  ww admin report\n  ww admin report --json | jq .missing_chunks",
+		Args:    arguments(0, 0),
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		s, err := c.ClusterStatus(cmd.Context())
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		out.report(s)
+		return out.flush()
+	}
+	return cmd
+}
+
+func (p *printer) report(s client.ClusterStatus) {
+	nodes, live := []record{}, 0
+	for _, n := range s.Nodes {
+		if n.Live {
+			live++
+		}
+		nodes = append(nodes, record{
+			"node": n.NodeID, "address": n.Address, "live": n.Live, "server_version": n.Version,
+			"capacity_bytes": n.CapacityBytes, "used_bytes": n.UsedBytes, "free_bytes": n.FreeBytes,
+			"replicas": n.Replicas, "active_writes": n.ActiveWrites, "active_reads": n.ActiveReads,
+			"last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
+		})
+	}
+	p.object("cluster", record{
+		"cluster_id": s.ClusterID, "namenode": s.Namenode, "server_version": s.Version, "epoch": s.Epoch, "txid": s.Txid,
+		"safe_mode": s.SafeMode, "safe_mode_reason": s.SafeModeReason,
+		"files": s.Files, "directories": s.Directories, "chunks": s.Chunks, "open_files": s.OpenFiles,
+		"under_replicated_chunks": s.UnderReplicatedChunks, "missing_chunks": s.MissingChunks, "corrupt_replicas": s.CorruptReplicas,
+		"default_replication": s.DefaultReplication, "default_chunk_size": s.DefaultChunkSize, "nodes": nodes,
+	})
+	p.text("cluster %s at %s, version %s, epoch %d, txid %d", s.ClusterID, s.Namenode, s.Version, s.Epoch, s.Txid)
+	if s.SafeMode {
+		p.text("safe mode: on, %s", s.SafeModeReason)
+	} else {
+		p.text("safe mode: off")
+	}
+	p.text("files %d, directories %d, chunks %d, being written %d", s.Files, s.Directories, s.Chunks, s.OpenFiles)
+	p.text("chunks with too few replicas %d, without any %d, corrupt replicas %d", s.UnderReplicatedChunks, s.MissingChunks, s.CorruptReplicas)
+	p.text("new files: %d copies, chunks of %s", s.DefaultReplication, size(s.DefaultChunkSize, true))
+	p.text("datanodes: %d live of %d", live, len(s.Nodes))
+	for _, n := range s.Nodes {
+		state := "live"
+		if !n.Live {
+			state = "dead"
+		}
+		p.text("  %s  %-21s %s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads", n.NodeID, n.Address, state,
+			n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas, n.ActiveWrites, n.ActiveReads)
+	}
+}
+
+func newSafeMode(a *app) *cobra.Command {
+	actions := map[string]client.SafeModeAction{"get": client.SafeModeGet, "enter": client.SafeModeEnter, "leave": client.SafeModeLeave}
+	cmd := &cobra.Command{
+		Use:   "safemode get|enter|leave",
+		Short: "show or change safe mode",
+		Long: `In safe mode files can be read and not changed, and no replica is deleted.
+The namenode is in it after a start until the datanodes have reported their
+chunks.`,
+		Example:   "  ww admin safemode get\n  ww admin safemode leave",
+		Args:      arguments(1, 1),
+		ValidArgs: []string{"get", "enter", "leave"},
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		action, known := actions[args[0]]
+		if !known {
+			return usageOf(cmd, "%q is none of get, enter and leave", args[0])
+		}
+		c, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		state, err := c.SafeMode(cmd.Context(), action)
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		out.object("safe_mode", record{"safe_mode": state.On, "reason": state.Reason})
+		switch {
+		case state.On && state.Reason != "":
+			out.text("on: %s", state.Reason)
+		case state.On:
+			out.text("on")
+		default:
+			out.text("off")
+		}
+		return out.flush()
+	}
+	return cmd
+}
+
+func newRecoverLease(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "recover-lease PATH",
+		Short: "close a file whose writer is gone",
+		Long: `End the lease of another client and close its file at the length that all
+replicas agree on. Exit code 0: the file is closed; 5: recovery has begun, ask
+again.`,
+		Example:           "  ww admin recover-lease /logs/today",
+		Args:              arguments(1, 1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path, err := a.remote(args[0])
+		if err != nil {
+			return err
+		}
+		c, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		closed, err := c.RecoverLease(cmd.Context(), path)
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		out.object("lease", record{"path": path, "closed": closed})
+		if !closed {
+			return out.done(&fault.Error{Kind: fault.Busy, Path: path, Reason: "recovery has begun", Hint: "ask again in a moment"})
+		}
+		out.text("%s is closed", shown(path))
+		return out.flush()
+	}
+	return cmd
+}

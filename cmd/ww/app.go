@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// firstContactMax bounds how long a verb looks for any namenode at all.
+const firstContactMax = 5 * time.Second
+
+// app is one run of ww, or one session of its prompt. It is used by one
+// goroutine.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	environ        []string
+	// interrupt returns a context that ends at the first signal to stop.
+	interrupt func(context.Context) (context.Context, context.CancelFunc)
+
+	shell     bool        // inside the prompt: remote paths may be relative
+	directory string      // the prompt's remote directory
+	base      globalFlags // those that the prompt was started with
+	release   func()      // gives the signals back early; may be called again
+
+	client *client.Client // nil until a verb needs it
+	global globalFlags    // of the command that runs
+}
+
+// globalFlags are those that every verb takes.
+type globalFlags struct {
+	config string
+	values map[string]string // configuration key → text of a flag that was given
+	json   bool
+	quiet  bool
+}
+
+// run executes one command line and returns the exit code. Errors are already
+// on stderr.
+func (a *app) run(args []string) int {
+	ctx, stop := a.interrupt(context.Background())
+	a.release = sync.OnceFunc(stop)
+	defer a.release()
+	return a.execute(ctx, args)
+}
+
+// execute is run below an existing context.
+func (a *app) execute(ctx context.Context, args []string) int {
+	a.global = a.base
+	a.global.values = maps.Clone(a.base.values)
+	if a.global.values == nil {
+		a.global.values = map[string]string{}
+	}
+	a.global.json = a.global.json || slices.Contains(args, "--json") // also for an error in the flags
+	root := newRoot(a)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("%w: %w", context.Canceled, err) // whatever broke, it broke because of the signal
+	}
+	return a.report(verbName(cmd), err)
+}
+
+// verbName is the command without the program: "put", "admin report".
+func verbName(cmd *cobra.Command) string {
+	_, verb, _ := strings.Cut(cmd.CommandPath(), " ")
+	return verb
+}
+
+// close gives the client back. Call it once, at the end.
+func (a *app) close() {
+	if a.client != nil {
+		_ = a.client.Close() // nothing was left to be written
+		a.client = nil
+	}
+}
+
+// load reads the configuration under the flags of the running command.
+func (a *app) load() (config.Loaded, error) {
+	file := a.global.config
+	if file == "" {
+		file = a.getenv("WW_CONFIG")
+	}
+	return config.Load(config.Source{File: file, Environ: a.environ, Flags: a.global.values})
+}
+
+func (a *app) getenv(name string) string {
+	value := ""
+	for _, entry := range a.environ {
+		if v, ok := strings.CutPrefix(entry, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// connect returns the run's client.
+func (a *app) connect(ctx context.Context) (*client.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	loaded, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := loaded.Client.Validate(); err != nil {
+		return nil, err
+	}
+	if loaded.Origin["log.level"] == "" {
+		loaded.Log.Level = "warn" // a verb speaks up only when something is wrong
+		if a.global.quiet {
+			loaded.Log.Level = "error"
+		}
+	}
+	if loaded.Log.Format == "auto" && !a.global.json {
+		loaded.Log.Format = "text" // it stands among messages for people
+	}
+	logger, err := a.logger(loaded.Log)
+	if err != nil {
+		return nil, err
+	}
+	timeout := time.Duration(loaded.Client.Timeout)
+	retry, err := client.RetryByName(client.RetryExponential, client.RetryLimits{Elapsed: timeout})
+	if err != nil {
+		return nil, err
+	}
+	a.client, err = client.Dial(ctx, client.Options{
+		Namenodes: loaded.Client.Namenodes, Retry: retry, FirstContact: min(timeout, firstContactMax),
+		ParallelChunks: loaded.Client.ParallelChunks, PacketBytes: int(loaded.Client.PacketSize), Logger: logger,
+	})
+	return a.client, err
+}
+
+// logger writes to stderr: text for a person, JSON for a collector.
+func (a *app) logger(l config.Log) (*slog.Logger, error) {
+	if err := l.Validate(); err != nil {
+		return nil, err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		return nil, fault.New(fault.Invalid, "config", "log.level: %v", err)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	asText := l.Format == "text" || l.Format == "auto" && isTerminal(a.stderr) && !a.global.json
+	if asText {
+		return slog.New(slog.NewTextHandler(a.stderr, options)), nil
+	}
+	return slog.New(slog.NewJSONHandler(a.stderr, options)), nil
+}
+
+// isTerminal reports whether a stream is a person's screen or keyboard.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

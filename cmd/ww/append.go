@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func newAppend(a *app) *cobra.Command {
+	var flags transferFlags
+	var create, recoverLease bool
+	cmd := &cobra.Command{
+		Use:   "append [flags] SOURCE… PATH",
+		Short: "add local files to the end of a file",
+		Long: `Add the bytes of local files, or of standard input ("-"), to the end of a
+file of the cluster. They are on every replica's disk when the verb ends well.
+While it runs, readers see what has been flushed. One client writes a file at a
+time; if the last one died, its lease can be taken over after a minute with
+--recover-lease.`,
+		Example: `  ww append today.log /logs/2026
+  dmesg -w | ww append --create - /logs/kernel`,
+		Args:              arguments(2, -1),
+		ValidArgsFunction: a.completeTransfer(false),
+	}
+	cmd.Flags().BoolVar(&create, "create", false, "make the file if it does not exist")
+	cmd.Flags().BoolVar(&recoverLease, "recover-lease", false, "take over the lease of a writer that has been silent for long")
+	flags.parallel = 1
+	flags.registerCreate(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		o, err := flags.options()
+		if err != nil {
+			return err
+		}
+		sources := args[:len(args)-1]
+		target, err := a.remote(args[len(args)-1])
+		if err != nil {
+			return err
+		}
+		if slices.Contains(sources, "-") && len(sources) > 1 {
+			return usageOf(cmd, `"-" cannot stand beside other sources`)
+		}
+		// A source that cannot be read is found before the target is touched.
+		files := []*os.File{}
+		defer func() {
+			for _, f := range files {
+				_ = f.Close() // read only
+			}
+		}()
+		for _, source := range sources {
+			if source == "-" {
+				continue
+			}
+			f, err := os.Open(source)
+			if err != nil {
+				return transfer.LocalError("read", source, err)
+			}
+			files = append(files, f)
+			if info, err := f.Stat(); err == nil && info.IsDir() {
+				return &fault.Error{Kind: fault.IsDirectory, Path: source}
+			}
+		}
+		c, err := a.connect(ctx)
+		if err != nil {
+			return err
+		}
+		start := time.Now()
+		w, err := c.Append(ctx, target, client.AppendOptions{RecoverLease: recoverLease})
+		if create && errors.Is(err, fault.NotFound) {
+			w, err = c.Create(ctx, target, client.CreateOptions{Replication: o.Replication, ChunkSize: o.ChunkSize})
+		}
+		if err != nil {
+			return err
+		}
+		bar := a.progress("append")
+		var total int64
+		copyAll := func() error {
+			if sources[0] == "-" {
+				n, err := a.appendStream(ctx, w, bar)
+				total += n
+				return err
+			}
+			for i, f := range files {
+				n, err := transfer.CopyStream(ctx, w, f, bar.moved)
+				total += n
+				if err != nil {
+					return transfer.LocalError("append", sources[i], err)
+				}
+			}
+			return nil
+		}
+		err = copyAll()
+		// Also after an error: what was written stays, and the lease ends.
+		if closeErr := w.Close(); err == nil {
+			err = closeErr
+		}
+		bar.end()
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		out.object("appended", record{
+			"path": target, "bytes": total, "length": w.Info().Length, "seconds": seconds(time.Since(start)),
+		})
+		return out.flush()
+	}
+	return cmd
+}

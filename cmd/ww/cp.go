@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"path"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func newCp(a *app) *cobra.Command {
+	var flags transferFlags
+	cmd := &cobra.Command{
+		Use:   "cp [flags] SOURCE… TARGET",
+		Short: "copy files within the cluster",
+		Long: `Copy files within the cluster. The bytes pass through this process. A copy
+appears when it is complete and keeps the replication and chunk size of its
+source unless flags say otherwise.`,
+		Example: `  ww cp /a/report.pdf /b/
+  ww cp -r /photos /photos-copy`,
+		Args:              arguments(2, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	flags.register(cmd, true)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		o, err := flags.options()
+		if err != nil {
+			return err
+		}
+		paths, err := a.remotes(args)
+		if err != nil {
+			return err
+		}
+		sources, target := paths[:len(paths)-1], paths[len(paths)-1]
+		c, err := a.connect(ctx)
+		if err != nil {
+			return err
+		}
+		list, err := pairs(sources, target, remoteBase, path.Join, func() (bool, error) {
+			return remoteDirectory(ctx, c, target, args[len(args)-1], len(sources), flags.parents)
+		})
+		if err != nil {
+			return err
+		}
+		return a.transfer(ctx, "cp", c, transfer.Copy, list, o)
+	}
+	return cmd
+}
+
+func newMv(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "mv [flags] SOURCE… TARGET",
+		Short: "rename or move files and directories",
+		Long: `Rename files and directories; each rename happens in one step. With several
+sources, or a TARGET that is a directory, they keep their names below TARGET.`,
+		Example: `  ww mv /a.txt /b.txt
+  ww mv -f /new.csv /data/current.csv
+  ww mv /a /b /c /archive/`,
+		Args:              arguments(2, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "overwrite existing files")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		paths, err := a.remotes(args)
+		if err != nil {
+			return err
+		}
+		sources, target := paths[:len(paths)-1], paths[len(paths)-1]
+		c, err := a.connect(ctx)
+		if err != nil {
+			return err
+		}
+		list, err := pairs(sources, target, remoteBase, path.Join, func() (bool, error) {
+			return remoteDirectory(ctx, c, target, args[len(args)-1], len(sources), false)
+		})
+		if err != nil {
+			return err
+		}
+		out, failed := a.printer(), failures{total: len(list)}
+		for _, p := range list {
+			err := c.Rename(ctx, p.Source, p.Target, client.RenameOptions{Overwrite: force})
+			if err != nil {
+				if ctx.Err() != nil {
+					return out.done(err)
+				}
+				a.complain("mv", &failed, hintOverwrite(err))
+				continue
+			}
+			out.object("moved", record{"source": p.Source, "target": p.Target})
+		}
+		return out.done(failed.err())
+	}
+	return cmd
+}
+
+// hintOverwrite adds what to do about an existing target.
+func hintOverwrite(err error) error {
+	var e *fault.Error
+	if errors.As(err, &e) && e.Kind == fault.Exists && e.Hint == "" {
+		with := *e
+		with.Hint = "use -f to overwrite"
+		return &with
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/daemon"
+)
+
+// closeTimeout bounds the time from a signal to the end of a daemon; a second
+// signal ends it at once.
+const closeTimeout = 15 * time.Second
+
+func newLogserver(a *app) *cobra.Command {
+	cmd := a.daemon("logserver", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+		return daemon.StartLogServer(ctx, c.Logserver, l)
+	})
+	cmd.Short = "run a log server: the durable log of the namenode"
+	cmd.Example = "  ww logserver --dir /var/lib/ww/log"
+	return cmd
+}
+
+func newNamenode(a *app) *cobra.Command {
+	cmd := a.daemon("namenode", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+		return daemon.StartNamenode(ctx, c.Namenode, l)
+	})
+	cmd.Short = "run a namenode: names, chunks and leases"
+	cmd.Example = "  ww namenode --listen 10.0.0.1:7700 --log-servers 10.0.0.1:7710"
+	return cmd
+}
+
+func newDatanode(a *app) *cobra.Command {
+	cmd := a.daemon("datanode", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+		return daemon.StartDatanode(ctx, c.Datanode, l)
+	})
+	cmd.Short = "run a datanode: stores chunks on its disks"
+	cmd.Example = "  ww datanode --listen 10.0.0.2:7720 --disk /data1 --disk /data2 --namenode 10.0.0.1:7700"
+	return cmd
+}
+
+func newMini(a *app) *cobra.Command {
+	cmd := a.daemon("mini", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+		return daemon.StartMini(ctx, c.Mini, l)
+	})
+	cmd.Short = "run a whole small cluster in one process"
+	cmd.Long = `Run a log server, a namenode and some datanodes in one process, with real files
+below --dir and real sockets. It survives restarts. When it serves, it writes
+client.yaml there and prints a line that says how to use it.`
+	cmd.Example = `  ww mini --dir /tmp/woods
+  ww --config /tmp/woods/client.yaml ls /`
+	return cmd
+}
+
+// daemon makes the verb that runs a daemon until a signal or its own end.
+func (a *app) daemon(name string, start func(context.Context, config.Loaded, *slog.Logger) (*daemon.Daemon, error)) *cobra.Command {
+	cmd := &cobra.Command{Use: name + " [flags]", Args: arguments(0, 0)}
+	a.settings(cmd, name, false)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		loaded, err := a.load()
+		if err != nil {
+			return err
+		}
+		if name == "mini" && loaded.Origin["log.level"] == "" {
+			loaded.Log.Level = "warn" // it runs in a person's terminal
+		}
+		logger, err := a.logger(loaded.Log)
+		if err != nil {
+			return err
+		}
+		for key, origin := range loaded.Origin {
+			logger.Debug("setting", "key", key, "from", origin)
+		}
+		d, err := start(ctx, loaded, logger)
+		if err != nil {
+			return err
+		}
+		return a.serve(ctx, d, loaded, logger)
+	}
+	return cmd
+}
+
+// serve lives as long as the daemon does: until it ends by itself or ctx ends.
+func (a *app) serve(ctx context.Context, d *daemon.Daemon, loaded config.Loaded, logger *slog.Logger) error {
+	logger.Info("started", "daemon", d.Name, "version", daemon.Version, "addresses", d.Addresses())
+	announced := make(chan error, 1)
+	waiting, stopWaiting := context.WithCancel(ctx)
+	go func() {
+		err := d.WaitReady(waiting)
+		if err == nil {
+			err = a.announce(d, loaded)
+			logger.Info("ready", "daemon", d.Name)
+		}
+		announced <- err
+	}()
+	var cause error
+	for running := true; running; {
+		select {
+		case <-ctx.Done():
+			running = false
+		case <-d.Done():
+			cause, running = d.Err(), false
+		case cause = <-announced:
+			announced = nil
+			running = cause == nil
+		}
+	}
+	stopWaiting()
+	if announced != nil {
+		<-announced // how the wait ended is no news
+	}
+	logger.Info("stopping", "daemon", d.Name)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	err := errors.Join(cause, d.Close(closing))
+	logger.Info("stopped", "daemon", d.Name, "err", err)
+	return err
+}
+
+// announce says on stdout that the daemon serves: a line for people from mini,
+// an object under --json from all.
+func (a *app) announce(d *daemon.Daemon, loaded config.Loaded) error {
+	out := a.printer()
+	fields := record{"daemon": d.Name, "addresses": d.Addresses()}
+	if d.Name == "mini" {
+		file := daemon.ClientFilePath(loaded.Mini.Dir)
+		fields["client_config"] = file
+		out.text("Serving at %s. To use it: export WW_CONFIG=%s", d.Address("grpc"), quoteForShell(file))
+	}
+	out.object("ready", fields)
+	return out.flush()
+}

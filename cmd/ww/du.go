@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"path"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+)
+
+func newDu(a *app) *cobra.Command {
+	var summary bool
+	cmd := &cobra.Command{
+		Use:   "du [flags] [PATH…]",
+		Short: "sum up the bytes below directories",
+		Long: `Show for each entry of a directory, or with -s for the path itself, the bytes
+of its files, the bytes that all their copies take, and the number of files.`,
+		Example:           "  ww du -h /photos\n  ww du -s -h /",
+		Args:              arguments(0, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	human := humanFlag(cmd)
+	cmd.Flags().BoolVarP(&summary, "summary", "s", false, "one line for each path")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			args = []string{"/"}
+			if a.shell {
+				args[0] = a.directory
+			}
+		}
+		out := a.printer()
+		show := func(ctx context.Context, c *client.Client, p string) error {
+			sum, err := c.Summary(ctx, p)
+			if err != nil {
+				return err
+			}
+			out.object("usage", record{
+				"path": p, "bytes": sum.Bytes, "stored_bytes": sum.StoredBytes,
+				"files": sum.Files, "directories": sum.Directories, "chunks": sum.Chunks,
+			})
+			out.text("%14s %14s %9d  %s", size(sum.Bytes, *human), size(sum.StoredBytes, *human), sum.Files, shown(p))
+			return nil
+		}
+		out.text("%14s %14s %9s  %s", "bytes", "with copies", "files", "path")
+		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, p string) error {
+			if summary {
+				return show(ctx, c, p)
+			}
+			info, err := c.Stat(ctx, p)
+			if err != nil {
+				return err
+			}
+			if !info.Directory {
+				return show(ctx, c, p)
+			}
+			for entry, err := range c.List(ctx, p) {
+				if err == nil {
+					err = show(ctx, c, path.Join(p, entry.Name))
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return out.done(err)
+	}
+	return cmd
+}
+
+func newDf(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "df [flags]",
+		Short:   "show the space of the cluster and its datanodes",
+		Example: "  ww df -h",
+		Args:    arguments(0, 0),
+	}
+	human := humanFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		status, err := c.ClusterStatus(cmd.Context())
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		out.text("%-38s %-22s %14s %14s %14s %5s", "datanode", "address", "capacity", "used", "free", "use")
+		row := func(kind, id, address string, capacity, used, free int64) {
+			out.object(kind, record{
+				"node": id, "address": address, "capacity_bytes": capacity, "used_bytes": used, "free_bytes": free,
+			})
+			share := 0.0
+			if capacity > 0 {
+				share = 100 * float64(capacity-free) / float64(capacity)
+			}
+			out.text("%-38s %-22s %14s %14s %14s %4.0f%%", id, address, size(capacity, *human), size(used, *human), size(free, *human), share)
+		}
+		var capacity, used, free int64
+		for _, n := range status.Nodes {
+			if !n.Live {
+				continue
+			}
+			row("node_space", n.NodeID, n.Address, n.CapacityBytes, n.UsedBytes, n.FreeBytes)
+			capacity, used, free = capacity+n.CapacityBytes, used+n.UsedBytes, free+n.FreeBytes
+		}
+		row("total_space", "total", "", capacity, used, free)
+		return out.flush()
+	}
+	return cmd
+}

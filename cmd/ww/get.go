@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func newGet(a *app) *cobra.Command {
+	var flags transferFlags
+	cmd := &cobra.Command{
+		Use:     "get [flags] SOURCE… [TARGET]",
+		Aliases: []string{"fetch"},
+		Short:   "fetch files",
+		Long: `Fetch files of the cluster. Without a TARGET they come to the current
+directory; "-" is standard output.
+
+Every byte is checked against its checksum; a bad or missing copy is read from
+another replica. A file gets its local name when it is whole: nothing half is
+left under that name, whatever happens.`,
+		Example: `  ww get /reports/2026.pdf
+  ww get /reports/2026.pdf /tmp/r.pdf
+  ww get -r /photos ~/restored
+  ww get /backup/src.tar - | tar x`,
+		Args:              arguments(1, -1),
+		ValidArgsFunction: a.completeTransfer(true),
+	}
+	flags.register(cmd, false)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		o, err := flags.options()
+		if err != nil {
+			return err
+		}
+		sources, target := args, "."
+		if len(args) > 1 {
+			sources, target = args[:len(args)-1], args[len(args)-1]
+		}
+		if target == "" {
+			return usageOf(cmd, "the local target is empty")
+		}
+		paths, err := a.remotes(sources)
+		if err != nil {
+			return err
+		}
+		c, err := a.connect(ctx)
+		if err != nil {
+			return err
+		}
+		if target == "-" {
+			return a.catAll(ctx, "get", paths, span{length: -1})
+		}
+		list, err := pairs(paths, target, remoteBase, filepath.Join, func() (bool, error) {
+			return localDirectory(target, len(paths), flags.parents)
+		})
+		if err != nil {
+			return err
+		}
+		if flags.parents {
+			for _, p := range list {
+				if err := os.MkdirAll(filepath.Dir(p.Target), 0o777); err != nil {
+					return transfer.LocalError("create", filepath.Dir(p.Target), err)
+				}
+			}
+		}
+		return a.transfer(ctx, "get", c, transfer.Get, list, o)
+	}
+	return cmd
+}
+
+// localDirectory asks whether a fetch goes into the target; see
+// remoteDirectory.
+func localDirectory(target string, sources int, make bool) (bool, error) {
+	must := sources > 1 || strings.HasSuffix(target, "/")
+	info, err := os.Stat(target)
+	switch {
+	case err == nil && info.IsDir():
+		return true, nil
+	case err == nil && must:
+		e := fault.New(fault.NotDirectory, "", "is not a directory")
+		e.Path = target
+		return false, e
+	case err == nil || !must && os.IsNotExist(err):
+		return false, nil
+	case os.IsNotExist(err) && make:
+		return true, transfer.LocalError("create", target, os.MkdirAll(target, 0o777))
+	}
+	return false, transfer.LocalError("write to", target, err)
+}
+
+// catAll writes files to standard output one after the other.
+func (a *app) catAll(ctx context.Context, verb string, paths []string, s span) error {
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	failed := failures{total: len(paths)}
+	for _, p := range paths {
+		if err := a.copyOut(ctx, c, p, s); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			a.complain(verb, &failed, err)
+		}
+	}
+	return failed.err()
+}

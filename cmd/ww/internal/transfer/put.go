@@ -1,0 +1,192 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Pair is one source with the name it gets.
+type Pair struct{ Source, Target string }
+
+// Put stores local files and trees. It returns an error only if ctx ended;
+// what became of each file comes through o.Done.
+func Put(ctx context.Context, c *client.Client, pairs []Pair, o Options) error {
+	return run(ctx, c, o, func(ctx context.Context, m *mover) {
+		for _, p := range pairs {
+			m.putAny(ctx, p)
+		}
+	})
+}
+
+func (m *mover) putAny(ctx context.Context, p Pair) {
+	info, err := os.Stat(p.Source)
+	switch {
+	case err != nil:
+		m.finish(Result{Source: p.Source, Target: p.Target, Err: LocalError("read", p.Source, err)})
+	case info.IsDir() && !m.o.Recursive:
+		e := fault.New(fault.IsDirectory, "", "is a directory")
+		e.Path, e.Hint = p.Source, "use -r to store it with everything in it"
+		m.finish(Result{Source: p.Source, Target: p.Target, Err: e})
+	case info.IsDir():
+		m.putTree(ctx, p)
+	default:
+		m.submit(ctx, sizeOf(info), func(ctx context.Context) Result { return m.putFile(ctx, p) })
+	}
+}
+
+func sizeOf(info fs.FileInfo) int64 {
+	if info.Mode().IsRegular() {
+		return info.Size()
+	}
+	return 0
+}
+
+// putTree walks a local directory. Links are followed to files; a link to a
+// directory is refused, since it could lead round in a circle.
+func (m *mover) putTree(ctx context.Context, root Pair) {
+	if real, err := filepath.EvalSymlinks(root.Source); err == nil {
+		root.Source = real // the walk does not follow a link, not even this one
+	}
+	_ = filepath.WalkDir(root.Source, func(name string, entry fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return fs.SkipAll
+		}
+		p := Pair{Source: name, Target: root.Target}
+		if relative, e := filepath.Rel(root.Source, name); e == nil && relative != "." {
+			p.Target = path.Join(root.Target, filepath.ToSlash(relative))
+		}
+		if err != nil {
+			m.finish(Result{Source: p.Source, Target: p.Target, Err: LocalError("read", name, err)})
+			return fs.SkipDir
+		}
+		if entry.IsDir() {
+			err := m.client.Mkdir(ctx, p.Target, client.MkdirOptions{Parents: m.o.Parents || name != root.Source})
+			if name == root.Source && errors.Is(err, fault.Exists) {
+				err = m.isDirectory(ctx, p.Target, err) // storing into what is there
+			}
+			m.finish(Result{Source: p.Source, Target: p.Target, Directory: true, Err: err})
+			if err != nil {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := os.Stat(name)
+		if err == nil && info.IsDir() {
+			e := fault.New(fault.Invalid, "", "is a link to a directory, which is not followed")
+			e.Path = name
+			err = e
+		}
+		if err == nil && !info.Mode().IsRegular() {
+			e := fault.New(fault.Invalid, "", "is neither a file nor a directory")
+			e.Path = name
+			err = e
+		}
+		if err != nil {
+			m.finish(Result{Source: p.Source, Target: p.Target, Err: LocalError("read", name, err)})
+			return nil
+		}
+		m.submit(ctx, info.Size(), func(ctx context.Context) Result { return m.putFile(ctx, p) })
+		return nil
+	}) // every error was reported where it happened
+}
+
+// isDirectory returns nil if the path is a directory of the cluster, and
+// otherwise the error given.
+func (m *mover) isDirectory(ctx context.Context, path string, otherwise error) error {
+	if info, err := m.client.Stat(ctx, path); err == nil && info.Directory {
+		return nil
+	}
+	return otherwise
+}
+
+// putFile stores one local file: in parallel chunks if its size is known, as a
+// stream if it is a pipe or a device.
+func (m *mover) putFile(ctx context.Context, p Pair) Result {
+	result := Result{Source: p.Source, Target: p.Target}
+	f, err := os.Open(p.Source)
+	if err != nil {
+		result.Err = LocalError("read", p.Source, err)
+		return result
+	}
+	defer f.Close() // read only
+	info, err := f.Stat()
+	if err != nil {
+		result.Err = LocalError("read", p.Source, err)
+		return result
+	}
+	if !info.Mode().IsRegular() {
+		result.Bytes, result.Err = PutStream(ctx, m.client, f, p.Target, m.o)
+		return result
+	}
+	stored, err := m.client.Store(ctx, p.Target, f, info.Size(), client.StoreOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress})
+	result.Bytes, result.Err = stored.Length, LocalError("read", p.Source, err)
+	return result
+}
+
+// PutStream stores what the source gives until its end, as one file that
+// appears when it is complete. It returns the bytes stored.
+func PutStream(ctx context.Context, c *client.Client, source io.Reader, target string, o Options) (int64, error) {
+	m := &mover{o: o}
+	w, err := c.Create(ctx, target, m.createOptions())
+	if err != nil {
+		return 0, err
+	}
+	n, err := CopyStream(ctx, w, source, o.Progress)
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		_ = w.Abort() // the first error is the one to tell; the file was never visible
+		return n, err
+	}
+	return n, nil
+}
+
+// streamBytes is the buffer of a copied stream.
+const streamBytes = 1 << 20
+
+// CopyStream copies until the source ends or ctx does, even while a Read of
+// the source blocks; that Read is then left behind.
+func CopyStream(ctx context.Context, target io.Writer, source io.Reader, progress func(int64)) (int64, error) {
+	type piece struct {
+		n   int
+		err error
+	}
+	buffer := make([]byte, streamBytes)
+	pieces := make(chan piece, 1)
+	var total int64
+	for {
+		go func() {
+			n, err := source.Read(buffer)
+			pieces <- piece{n, err}
+		}()
+		var got piece
+		select {
+		case got = <-pieces:
+		case <-ctx.Done():
+			return total, ctx.Err()
+		}
+		n, err := target.Write(buffer[:got.n])
+		total += int64(n)
+		if progress != nil {
+			progress(int64(n))
+		}
+		if err != nil {
+			return total, err
+		}
+		if errors.Is(got.err, io.EOF) {
+			return total, nil
+		}
+		if got.err != nil {
+			return total, LocalError("read", "", got.err)
+		}
+	}
+}

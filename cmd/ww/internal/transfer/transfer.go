@@ -1,0 +1,126 @@
+// Package transfer moves files and trees between the local file system and the
+// cluster, and from one place in the cluster to another.
+//
+// A transfer goes on after a file that failed and reports every file through
+// Options.Done. Nothing half done ever carries its final name: the cluster
+// shows a stored file when it is complete, and a fetched one is renamed into
+// place when all its bytes are there and verified.
+//
+// Each call runs one goroutine that walks the source and Options.Parallel
+// workers; all have ended when it returns. The package keeps no state between
+// calls and prints nothing.
+package transfer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/whispering-woods/ww/client"
+)
+
+const (
+	// ParallelDefault is how many files travel at once if the caller does not
+	// say.
+	ParallelDefault = 8
+	// ParallelMax bounds Options.Parallel.
+	ParallelMax = 256
+)
+
+// Options says how a transfer treats what it finds. The functions may be nil.
+type Options struct {
+	Parallel  int  // files at the same time, 1..ParallelMax; 0: ParallelDefault
+	Recursive bool // directories are taken with everything in them
+	Overwrite bool // existing files are replaced (directories never)
+	Parents   bool // missing parent directories of the target are made
+
+	Replication int   // of files that are made in the cluster; 0: its default
+	ChunkSize   int64 // of files that are made in the cluster, bytes; 0: its default
+
+	// Planned hears how many more bytes are going to move. One goroutine.
+	Planned func(bytes int64)
+	// Progress hears how many more bytes have moved; negative when some have to
+	// move again. Several goroutines.
+	Progress func(bytes int64)
+	// Done hears the end of every file and directory. Never two at once.
+	Done func(Result)
+}
+
+// Result is what became of one file or directory.
+type Result struct {
+	Source, Target string
+	Directory      bool
+	Bytes          int64
+	Elapsed        time.Duration
+	Err            error // nil: done
+}
+
+// mover is one running transfer.
+type mover struct {
+	client *client.Client
+	o      Options
+	jobs   chan func(context.Context) Result
+	mu     struct { // serialises Done
+		sync.Mutex
+	}
+}
+
+// run walks the sources on the calling goroutine while workers do the jobs
+// that the walk submits. It returns the context's error, or nil.
+func run(ctx context.Context, c *client.Client, o Options, walk func(context.Context, *mover)) error {
+	if o.Parallel <= 0 {
+		o.Parallel = ParallelDefault
+	}
+	if o.Planned == nil {
+		o.Planned = func(int64) {}
+	}
+	if o.Progress == nil {
+		o.Progress = func(int64) {}
+	}
+	if o.Done == nil {
+		o.Done = func(Result) {}
+	}
+	m := &mover{client: c, o: o, jobs: make(chan func(context.Context) Result)}
+	var workers sync.WaitGroup
+	for range min(o.Parallel, ParallelMax) {
+		workers.Go(func() {
+			for job := range m.jobs {
+				if ctx.Err() != nil {
+					continue
+				}
+				start := time.Now()
+				result := job(ctx)
+				result.Elapsed = time.Since(start)
+				m.finish(result)
+			}
+		})
+	}
+	walk(ctx, m)
+	close(m.jobs)
+	workers.Wait()
+	return ctx.Err()
+}
+
+// submit hands a job to the workers; it waits for a free one.
+func (m *mover) submit(ctx context.Context, bytes int64, job func(context.Context) Result) {
+	m.o.Planned(bytes)
+	select {
+	case m.jobs <- job:
+	case <-ctx.Done():
+	}
+}
+
+// finish reports a result.
+func (m *mover) finish(r Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.o.Done(r)
+}
+
+// createOptions are those of every file that the transfer makes.
+func (m *mover) createOptions() client.CreateOptions {
+	return client.CreateOptions{
+		Overwrite: m.o.Overwrite, Parents: m.o.Parents,
+		Replication: m.o.Replication, ChunkSize: m.o.ChunkSize, VisibleOnComplete: true,
+	}
+}

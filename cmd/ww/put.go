@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
+)
+
+func newPut(a *app) *cobra.Command {
+	var flags transferFlags
+	cmd := &cobra.Command{
+		Use:     "put [flags] SOURCE… TARGET",
+		Aliases: []string{"store"},
+		Short:   "store local files",
+		Long: `Store local files in the cluster.
+
+A file appears under its name when all of it is on every replica's disk, and
+not before. With several sources, or a TARGET that is a directory or ends with
+"/", files keep their names below TARGET. "-" stores standard input.
+After a file that failed the others go on; each failure is named.`,
+		Example: `  ww put report.pdf /reports/2026.pdf
+  ww put -f *.log /logs/
+  ww put -r ~/photos /photos
+  tar c src | ww put - /backup/src.tar`,
+		Args:              arguments(2, -1),
+		ValidArgsFunction: a.completeTransfer(false),
+	}
+	flags.register(cmd, true)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		o, err := flags.options()
+		if err != nil {
+			return err
+		}
+		sources, argument := args[:len(args)-1], args[len(args)-1]
+		target, err := a.remote(argument)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(sources, "-") && len(sources) > 1 {
+			return usageOf(cmd, `"-" cannot stand beside other sources`)
+		}
+		c, err := a.connect(ctx)
+		if err != nil {
+			return err
+		}
+		list, err := pairs(sources, target, localBase, path.Join, func() (bool, error) {
+			return remoteDirectory(ctx, c, target, argument, len(sources), flags.parents)
+		})
+		if err != nil {
+			return err
+		}
+		if sources[0] == "-" {
+			return a.putStdin(ctx, c, list[0].Target, target, o)
+		}
+		return a.transfer(ctx, "put", c, transfer.Put, list, o)
+	}
+	return cmd
+}
+
+// putStdin stores standard input; named is where it would go, wanted what was
+// asked for.
+func (a *app) putStdin(ctx context.Context, c *client.Client, named, wanted string, o transfer.Options) error {
+	if named != wanted {
+		return usage("%q is a directory: standard input has no name to get there — add one", wanted)
+	}
+	bar := a.progress("put")
+	o.Progress = bar.moved
+	start := time.Now()
+	n, err := transfer.PutStream(ctx, c, a.stdin, wanted, o)
+	bar.end()
+	if err != nil {
+		return err
+	}
+	out := a.printer()
+	out.object("file", record{"verb": "put", "source": "-", "target": wanted, "bytes": n, "seconds": seconds(time.Since(start))})
+	return out.flush()
+}

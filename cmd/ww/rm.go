@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func newRm(a *app) *cobra.Command {
+	var recursive, force bool
+	cmd := &cobra.Command{
+		Use:     "rm [flags] PATH…",
+		Aliases: []string{"delete"},
+		Short:   "remove files and directories",
+		Long: `Remove files, and with -r directories with everything in them. An empty
+directory needs no -r. With -f a path that does not exist is no error.`,
+		Example: `  ww rm /old.log
+  ww rm -r /photos-copy`,
+		Args:              arguments(1, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "directories with everything in them")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "no error for what does not exist")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		out := a.printer()
+		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
+			if path == "/" {
+				return &fault.Error{Kind: fault.Invalid, Path: path, Reason: "the root cannot be removed"}
+			}
+			removed, err := c.Remove(ctx, path, client.RemoveOptions{Recursive: recursive})
+			if force && errors.Is(err, fault.NotFound) {
+				err = nil
+			}
+			if err != nil {
+				return hintRecursive(err)
+			}
+			out.object("removed", record{
+				"path": path, "files": removed.Files, "directories": removed.Directories, "bytes": removed.Bytes,
+			})
+			return nil
+		})
+		return out.done(err)
+	}
+	return cmd
+}
+
+// hintRecursive adds what to do about a directory that is not empty.
+func hintRecursive(err error) error {
+	var e *fault.Error
+	if errors.As(err, &e) && (e.Kind == fault.NotEmpty || e.Kind == fault.IsDirectory) && e.Hint == "" {
+		with := *e
+		with.Hint = "use -r to remove it with everything in it"
+		return &with
+	}
+	return err
+}
+
+func newMkdir(a *app) *cobra.Command {
+	var parents bool
+	cmd := &cobra.Command{
+		Use:               "mkdir [flags] PATH…",
+		Short:             "make directories",
+		Example:           "  ww mkdir /photos\n  ww mkdir -p /logs/2026/11",
+		Args:              arguments(1, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parents too; an existing directory is no error")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		out := a.printer()
+		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
+			if err := c.Mkdir(ctx, path, client.MkdirOptions{Parents: parents}); err != nil {
+				return err
+			}
+			out.object("directory", record{"path": path})
+			return nil
+		})
+		return out.done(err)
+	}
+	return cmd
+}
+
+func newTouch(a *app) *cobra.Command {
+	var flags transferFlags
+	var parents bool
+	cmd := &cobra.Command{
+		Use:               "touch [flags] PATH…",
+		Short:             "make empty files where there are none",
+		Long:              "Make an empty file at each path that does not exist. Existing files and\ndirectories stay as they are.",
+		Example:           "  ww touch /done",
+		Args:              arguments(1, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parent directories")
+	flags.parallel = 1
+	flags.registerCreate(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o, err := flags.options()
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		err = a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
+			w, err := c.Create(ctx, path, client.CreateOptions{
+				Parents: parents, Replication: o.Replication, ChunkSize: o.ChunkSize, VisibleOnComplete: true,
+			})
+			made := err == nil
+			if made {
+				err = w.Close()
+			}
+			if errors.Is(err, fault.Exists) || errors.Is(err, fault.IsDirectory) || errors.Is(err, fault.LeaseHeld) {
+				made, err = false, nil
+			}
+			if err == nil {
+				out.object("touched", record{"path": path, "created": made})
+			}
+			return err
+		})
+		return out.done(err)
+	}
+	return cmd
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Groups of verbs in --help.
+const (
+	groupFiles   = "files"
+	groupDaemons = "daemons"
+	groupOther   = "other"
+)
+
+// newRoot builds the command tree for one command line. Cobra keeps the values
+// of flags in the tree, so the prompt builds one per line.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ww",
+		Short: "Whispering Woods: a distributed file system",
+		Long: `ww stores files in a Whispering Woods cluster, and is the cluster.
+
+Remote paths are absolute: /logs/today. "-" is standard input or output.
+Data goes to standard output, everything else to standard error.
+
+Settings come from flags, then WW_* variables, then the file that --config or
+WW_CONFIG names, then defaults.
+
+` + exitHelp,
+		Example: `  ww mini --dir /tmp/woods                      start a small cluster
+  export WW_CONFIG=/tmp/woods/client.yaml       reach it
+  ww put -r ~/photos /photos                    store a tree
+  ww ls -l /photos
+  ww get -r /photos /tmp/copy                   fetch it back`,
+		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return unknownVerb(cmd, args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageOf(cmd, "%v", err)
+	})
+	root.AddGroup(
+		&cobra.Group{ID: groupFiles, Title: "Files:"},
+		&cobra.Group{ID: groupDaemons, Title: "Daemons:"},
+		&cobra.Group{ID: groupOther, Title: "More:"},
+	)
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.global.config, "config", a.global.config, "YAML `file` of settings; default WW_CONFIG")
+	flags.BoolVar(&a.global.json, "json", a.global.json, "results as JSON, one object per line; errors too, on standard error")
+	flags.BoolVarP(&a.global.quiet, "quiet", "q", a.global.quiet, "no progress and no remarks, only results and errors")
+	a.settings(root, "client", true, "namenodes", "timeout", "parallel_chunks")
+	a.settings(root, "log", true, "level", "format")
+
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupFiles,
+		newPut(a), newGet(a), newAppend(a), newCat(a), newHead(a), newTail(a),
+		newLs(a), newStat(a), newRm(a), newMkdir(a), newMv(a), newCp(a), newDu(a), newDf(a),
+		newTouch(a), newTest(a), newChecksum(a), newLocate(a))
+	if !a.shell {
+		add(groupDaemons, newMini(a), newLogserver(a), newNamenode(a), newDatanode(a))
+		add(groupOther, newShell(a), newCompletion(a), newDemo(a))
+	}
+	add(groupOther, newAdmin(a), newVersion(a))
+	root.SetHelpCommandGroupID(groupOther)
+	return root
+}
+
+// settings registers flags for settings of a section; all of them if no names
+// are given.
+func (a *app) settings(cmd *cobra.Command, section string, persistent bool, names ...string) {
+	flags := cmd.Flags()
+	if persistent {
+		flags = cmd.PersistentFlags()
+	}
+	for _, f := range config.Fields(section) {
+		wanted := len(names) == 0
+		for _, name := range names {
+			wanted = wanted || f.Key == section+"."+name
+		}
+		if !wanted {
+			continue
+		}
+		name := f.Flag
+		if section == "log" {
+			name = "log-" + name
+		}
+		flags.Var(&setting{field: f, values: a.global.values, text: f.Default}, name, f.Usage+" ("+f.Env+")")
+	}
+}
+
+// setting is a flag that is one setting of the configuration; its text is
+// parsed there, by the rules that hold for the file and the environment.
+type setting struct {
+	field  config.Field
+	values map[string]string
+	text   string
+}
+
+func (s *setting) String() string { return s.text }
+func (s *setting) Type() string {
+	if s.field.Type == "list" {
+		return "a,b,…"
+	}
+	return s.field.Type
+}
+
+// Set notes the text; a list's flag may be given several times.
+func (s *setting) Set(text string) error {
+	if before, again := s.values[s.field.Key]; again && s.field.Type == "list" {
+		text = before + "," + text
+	}
+	s.text = text
+	s.values[s.field.Key] = text
+	return nil
+}
+
+// usageOf is a usage error that points to the command's help.
+func usageOf(cmd *cobra.Command, format string, args ...any) error {
+	e := fault.New(fault.Invalid, "", format, args...)
+	e.Hint = fmt.Sprintf("see %s --help", cmd.CommandPath())
+	return e
+}
+
+func unknownVerb(cmd *cobra.Command, name string) error {
+	e := fault.New(fault.Invalid, "", "there is no verb %q", name)
+	e.Hint = "see " + cmd.CommandPath() + " --help"
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		e.Hint = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return e
+}
+
+// arguments checks how many there are; most < 0: any number.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usageOf(cmd, "wants %s, got %d: %s", count(least, "argument"), len(args), cmd.UseLine())
+		case most >= 0 && len(args) > most:
+			return usageOf(cmd, "wants at most %s, got %d: %s", count(most, "argument"), len(args), cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// count is "1 file", "2 files".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// humanFlag adds -h for sizes that people read; the help flag keeps only its
+// long name then.
+func humanFlag(cmd *cobra.Command) *bool {
+	cmd.Flags().Bool("help", false, "help for "+cmd.Name())
+	return cmd.Flags().BoolP("human", "h", false, "sizes for people: 12 KiB, 3.4 GiB")
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// notifySignals returns a context that ends at the first SIGINT or SIGTERM;
+// the second one ends the process at once. The returned function gives the
+// signals back and waits for the goroutine that listens.
+func notifySignals(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	stopped, done := make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer close(done)
+		for count := 0; ; count++ {
+			select {
+			case <-signals:
+				if count > 0 {
+					os.Exit(exitInterrupted)
+				}
+				cancel()
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(stopped)
+		<-done
+		cancel()
+	}
+}

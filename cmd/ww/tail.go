@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+const (
+	linesDefault     = 10
+	tailBlockBytes   = 64 << 10
+	followEveryLeast = 10 * time.Millisecond
+)
+
+// ends are the flags of head and tail.
+type ends struct {
+	lines, bytes int64
+}
+
+func (e *ends) register(cmd *cobra.Command) {
+	cmd.Flags().Int64VarP(&e.lines, "lines", "n", linesDefault, "how many lines")
+	cmd.Flags().Int64VarP(&e.bytes, "bytes", "c", -1, "how many bytes, instead of lines")
+	cmd.MarkFlagsMutuallyExclusive("lines", "bytes")
+}
+
+func (e *ends) check(cmd *cobra.Command) error {
+	if e.lines < 0 || e.bytes < 0 && cmd.Flags().Changed("bytes") {
+		return usageOf(cmd, "a number of lines or bytes cannot be negative")
+	}
+	return nil
+}
+
+func newHead(a *app) *cobra.Command {
+	var e ends
+	cmd := &cobra.Command{
+		Use:   "head [flags] PATH…",
+		Short: "show the beginning of files",
+		Example: `  ww head /logs/today
+  ww head -c 512 /data/image.raw | xxd`,
+		Args:              arguments(1, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	e.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := e.check(cmd); err != nil {
+			return err
+		}
+		return a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
+			return a.head(ctx, c, path, e)
+		})
+	}
+	return cmd
+}
+
+// eachFile runs a body for every path and goes on after a failure.
+func (a *app) eachFile(cmd *cobra.Command, args []string, body func(context.Context, *client.Client, string) error) error {
+	ctx := cmd.Context()
+	paths, err := a.remotes(args)
+	if err != nil {
+		return err
+	}
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	failed := failures{total: len(paths)}
+	for _, p := range paths {
+		if err := body(ctx, c, p); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			a.complain(verbName(cmd), &failed, err)
+		}
+	}
+	return failed.err()
+}
+
+func (a *app) head(ctx context.Context, c *client.Client, path string, e ends) error {
+	if e.bytes >= 0 {
+		return a.copyOut(ctx, c, path, span{length: e.bytes})
+	}
+	r, err := c.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer r.Close() // read only
+	out := a.content(path, 0)
+	buffer := make([]byte, tailBlockBytes)
+	for left := e.lines; left > 0; {
+		n, err := r.Read(buffer)
+		piece := buffer[:n]
+		for at := 0; at < len(piece) && left > 0; {
+			line := bytes.IndexByte(piece[at:], '\n')
+			if line < 0 {
+				break
+			}
+			at += line + 1
+			if left--; left == 0 {
+				piece = piece[:at]
+			}
+		}
+		if _, err := out.Write(piece); err != nil {
+			return transfer.LocalError("write", path, err)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newTail(a *app) *cobra.Command {
+	var e ends
+	var follow bool
+	var every time.Duration
+	cmd := &cobra.Command{
+		Use:   "tail [flags] PATH…",
+		Short: "show the end of files",
+		Long: `Show the end of files. With -f it stays and shows what is appended, as soon as
+the writer has flushed it; it ends with Ctrl-C, or when the file is gone.`,
+		Example: `  ww tail -n 100 /logs/today
+  ww tail -f /logs/today`,
+		Args:              arguments(1, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	e.register(cmd)
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is appended")
+	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f looks")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := e.check(cmd); err != nil {
+			return err
+		}
+		if follow && len(args) > 1 {
+			return usageOf(cmd, "-f follows one file")
+		}
+		return a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
+			end, err := a.tail(ctx, c, path, e)
+			if err != nil || !follow {
+				return err
+			}
+			return a.follow(ctx, c, path, end, max(every, followEveryLeast))
+		})
+	}
+	return cmd
+}
+
+// tail writes the end of a file and returns the length that it saw.
+func (a *app) tail(ctx context.Context, c *client.Client, path string, e ends) (int64, error) {
+	r, err := c.Open(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close() // read only
+	length, err := r.Size(ctx)
+	if err != nil {
+		return 0, err
+	}
+	begin := max(length-e.bytes, 0)
+	if e.bytes < 0 {
+		if begin, err = lastLines(r, length, e.lines); err != nil {
+			return 0, err
+		}
+	}
+	_, err = io.Copy(a.content(path, begin), io.NewSectionReader(r, begin, length-begin))
+	return length, transfer.LocalError("write", path, err)
+}
+
+// lastLines finds where the last lines of the first length bytes begin. A last
+// line without an end counts as one.
+func lastLines(r io.ReaderAt, length, lines int64) (int64, error) {
+	if lines == 0 {
+		return length, nil
+	}
+	buffer := make([]byte, tailBlockBytes)
+	for end := length; end > 0; {
+		begin := max(end-tailBlockBytes, 0)
+		block := buffer[:end-begin]
+		if n, err := r.ReadAt(block, begin); n < len(block) {
+			return 0, err
+		}
+		for at := len(block) - 1; at >= 0; at-- {
+			if block[at] != '\n' || begin+int64(at) == length-1 {
+				continue
+			}
+			if lines--; lines == 0 {
+				return begin + int64(at) + 1, nil
+			}
+		}
+		end = begin
+	}
+	return 0, nil
+}
+
+// follow writes what is added to a file behind offset until ctx ends. The file
+// is opened anew for each look, so that it sees chunks that were added and a
+// file that was replaced.
+func (a *app) follow(ctx context.Context, c *client.Client, path string, offset int64, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		length, err := a.followOnce(ctx, c, path, offset)
+		switch {
+		case err != nil && fault.ClassOf(err) == fault.Retryable:
+			a.note("%s", describe("tail", err)) // look again
+		case err != nil:
+			return err
+		case length < offset:
+			a.note("ww tail: %q: is shorter than before, begins again", path)
+			offset = 0
+		default:
+			offset = length
+		}
+	}
+}
+
+// followOnce writes what lies behind offset and returns the length.
+func (a *app) followOnce(ctx context.Context, c *client.Client, path string, offset int64) (int64, error) {
+	r, err := c.Open(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close() // read only
+	length, err := r.Size(ctx)
+	if err != nil || length <= offset {
+		return length, err
+	}
+	n, err := io.Copy(a.content(path, offset), io.NewSectionReader(r, offset, length-offset))
+	return offset + n, transfer.LocalError("write", path, err)
+}

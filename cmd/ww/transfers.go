@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
+	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// transferFlags are those of put, get and cp.
+type transferFlags struct {
+	recursive, force, parents bool
+	parallel                  int
+	replication               int
+	chunkSize                 string
+}
+
+func (f *transferFlags) register(cmd *cobra.Command, creates bool) {
+	flags := cmd.Flags()
+	flags.BoolVarP(&f.recursive, "recursive", "r", false, "take directories with everything in them")
+	flags.BoolVarP(&f.force, "force", "f", false, "overwrite existing files")
+	flags.BoolVarP(&f.parents, "parents", "p", false, "make missing parent directories of the target")
+	flags.IntVar(&f.parallel, "parallel", transfer.ParallelDefault, "files that travel at the same time")
+	if creates {
+		f.registerCreate(cmd)
+	}
+}
+
+func (f *transferFlags) registerCreate(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&f.replication, "replication", 0, "copies of each file; 0: the cluster's default")
+	cmd.Flags().StringVar(&f.chunkSize, "chunk-size", "", "`size` of a chunk, a multiple of 64KiB; default: the cluster's")
+}
+
+// options checks the flags.
+func (f *transferFlags) options() (transfer.Options, error) {
+	o := transfer.Options{
+		Parallel: f.parallel, Recursive: f.recursive, Overwrite: f.force, Parents: f.parents,
+		Replication: f.replication,
+	}
+	if f.parallel < 1 || f.parallel > transfer.ParallelMax {
+		return o, usage("--parallel %d is not within 1..%d", f.parallel, transfer.ParallelMax)
+	}
+	if f.replication < 0 {
+		return o, usage("--replication %d is negative", f.replication)
+	}
+	if f.chunkSize != "" {
+		size, err := config.ParseSize(f.chunkSize)
+		if err != nil {
+			return o, usage("--chunk-size: %v", err)
+		}
+		o.ChunkSize = int64(size)
+	}
+	return o, nil
+}
+
+// transferCall is transfer.Put, Get or Copy.
+type transferCall func(context.Context, *client.Client, []transfer.Pair, transfer.Options) error
+
+// transfer runs a call with progress, one JSON object per file, one message
+// per failure, and a line of summary.
+func (a *app) transfer(ctx context.Context, verb string, c *client.Client, call transferCall, list []transfer.Pair, o transfer.Options) error {
+	out, bar := a.printer(), a.progress(verb)
+	var failed failures
+	var files, directories, bytes int64
+	start := time.Now()
+	o.Planned, o.Progress = bar.plan, bar.moved
+	o.Done = func(r transfer.Result) {
+		failed.total++
+		switch {
+		case r.Err != nil && ctx.Err() != nil:
+			return // the signal ended it; that is said once
+		case r.Err != nil:
+			bar.end()
+			a.complain(verb, &failed, named(r))
+			return
+		case r.Directory:
+			directories++
+		default:
+			files++
+			bytes += r.Bytes
+		}
+		kind := "file"
+		if r.Directory {
+			kind = "directory"
+		}
+		out.object(kind, record{
+			"verb": verb, "source": r.Source, "target": r.Target,
+			"bytes": r.Bytes, "seconds": seconds(r.Elapsed),
+		})
+	}
+	err := call(ctx, c, list, o)
+	bar.end()
+	if err != nil {
+		return out.done(err)
+	}
+	elapsed := time.Since(start)
+	out.object("summary", record{
+		"verb": verb, "files": files, "directories": directories, "bytes": bytes,
+		"failed": failed.failed, "seconds": seconds(elapsed),
+	})
+	if files > 0 && isTerminal(a.stderr) {
+		a.note("%s: %s, %s in %.2fs (%s)", verb, count(int(files), "file"), size(bytes, true), elapsed.Seconds(), rate(bytes, elapsed))
+	}
+	return out.done(failed.err())
+}
+
+// named makes sure that a failure names its source.
+func named(r transfer.Result) error {
+	e, ok := r.Err.(*fault.Error)
+	if !ok {
+		return &fault.Error{Kind: kindOr(r.Err, fault.Internal), Path: r.Source, Reason: r.Err.Error(), Err: nil}
+	}
+	if e.Path == "" {
+		with := *e
+		with.Path = r.Source
+		return &with
+	}
+	return e
+}
+
+// kindOr is the kind of an error, or another if it has none.
+func kindOr(err error, otherwise fault.Kind) fault.Kind {
+	if kind := fault.KindOf(err); kind != 0 {
+		return kind
+	}
+	return otherwise
+}

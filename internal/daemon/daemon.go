@@ -1,0 +1,167 @@
+// Package daemon assembles the processes of Whispering Woods from their
+// configuration: StartLogServer, StartNamenode, StartDatanode, and StartMini,
+// which runs all of them in one process.
+//
+// Each Start returns a Daemon that owns its parts and stops them in the right
+// order: what answers for bytes goes before what stores them. The goroutines
+// are those of the parts, and one per Daemon that waits for a part to end by
+// itself. The package reads no environment and handles no signal.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Version is the version of this program, as peers and people see it.
+const Version = "0.1.0-dev"
+
+// readyPoll is how often a state is looked at that nobody announces.
+const readyPoll = 10 * time.Millisecond
+
+// Daemon is a running daemon. Safe for concurrent use.
+type Daemon struct {
+	// Name is the verb that runs it: "namenode".
+	Name string
+
+	addresses map[string]string
+	ready     func(context.Context) error
+	parts     []part // in the order of their start
+	done      chan struct{}
+	closing   chan struct{}
+	watchers  sync.WaitGroup
+	once      sync.Once
+	mu        struct {
+		sync.Mutex
+		err error // why it ended by itself
+	}
+}
+
+// part is something that a Daemon stops.
+type part struct {
+	name  string
+	close func(context.Context) error
+}
+
+func newDaemon(name string) *Daemon {
+	return &Daemon{
+		Name: name, addresses: map[string]string{}, done: make(chan struct{}), closing: make(chan struct{}),
+		ready: func(context.Context) error { return nil },
+	}
+}
+
+// add notes a part that Close stops before those that were added earlier.
+func (d *Daemon) add(name string, close func(context.Context) error) {
+	d.parts = append(d.parts, part{name, close})
+}
+
+// watch ends the daemon's life (Done, Err) when a part ends by itself.
+func (d *Daemon) watch(name string, done <-chan struct{}, err func() error) {
+	d.watchers.Go(func() {
+		select {
+		case <-done:
+		case <-d.closing:
+			return
+		}
+		cause := err()
+		if cause == nil {
+			cause = fault.New(fault.Closed, name, "ended by itself")
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.mu.err == nil {
+			d.mu.err = cause
+			close(d.done)
+		}
+	})
+}
+
+// Addresses are the host:port that the daemon listens on, by what they are for:
+// "grpc", "raft", "data".
+func (d *Daemon) Addresses() map[string]string { return maps.Clone(d.addresses) }
+
+// Address is one of Addresses.
+func (d *Daemon) Address(purpose string) string { return d.addresses[purpose] }
+
+// WaitReady waits until the daemon does its work, or ends, or ctx does.
+func (d *Daemon) WaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() {})
+	defer stop()
+	go func() {
+		select {
+		case <-d.done:
+			cancel(d.Err())
+		case <-d.closing:
+			cancel(fault.New(fault.Closed, d.Name, "is being closed"))
+		case <-ctx.Done():
+		}
+	}()
+	err := d.ready(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// Done is closed when a part ended by itself, and Err tells why: the daemon
+// can no longer do its work. Close it.
+func (d *Daemon) Done() <-chan struct{} { return d.done }
+
+// Err is why the daemon ended by itself; nil while it runs.
+func (d *Daemon) Err() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.err
+}
+
+// Close stops all parts in reverse order, within ctx as far as they can. It
+// stops every part also after an error. Further calls do nothing.
+func (d *Daemon) Close(ctx context.Context) error {
+	var errs []error
+	d.once.Do(func() {
+		close(d.closing)
+		for i := len(d.parts) - 1; i >= 0; i-- {
+			errs = append(errs, d.parts[i].close(ctx))
+		}
+		d.watchers.Wait()
+	})
+	return errors.Join(errs...)
+}
+
+// abandon closes a daemon whose start failed and returns the reason.
+func (d *Daemon) abandon(ctx context.Context, cause error) error {
+	return errors.Join(cause, d.Close(context.WithoutCancel(ctx)))
+}
+
+// poll asks again and again until check returns nil or ctx ends.
+func poll(ctx context.Context, check func() error) error {
+	ticker := time.NewTicker(readyPoll)
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// orDiscard is the logger, or one that says nothing.
+func orDiscard(logger *slog.Logger) *slog.Logger {
+	if logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return logger
+}

@@ -1,0 +1,87 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/whispering-woods/ww/control/agent"
+	"github.com/whispering-woods/ww/dataplane"
+	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/config"
+)
+
+// StartDatanode opens the chunk store, serves its bytes and reports to the
+// namenodes; ctx bounds the start. It is ready when a namenode has registered
+// it.
+func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) (*Daemon, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	logger = orDiscard(logger)
+	d := newDaemon("datanode")
+	events := agent.NewEvents()
+	store, err := disk.Open(disk.Options{
+		Directories: c.Disks, TrashDelay: time.Duration(c.TrashDelay), ReserveBytes: int64(c.Reserve),
+		Logger: logger, OnEvent: forward(events, logger),
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.add("chunk store", func(context.Context) error { return store.Close() })
+	server, err := dataplane.Start(dataplane.Options{
+		Listen: c.Listen, NodeID: store.Identity().NodeID, Store: store, Logger: logger,
+		Limits: dataplane.Limits{WindowBudgetBytes: int64(c.Budget)},
+	})
+	if err != nil {
+		return nil, d.abandon(ctx, err)
+	}
+	d.add("data server", server.Close)
+	d.addresses["data"] = server.Addr()
+	address := advertised(c.Advertise, server.Addr())
+	control, err := agent.Start(agent.Options{
+		Namenodes: c.Namenodes, Address: address, Rack: c.Rack, Version: Version,
+		Store: agentStore{store}, Events: events, Logger: logger,
+		Load: func() agent.Load {
+			l := server.Load()
+			return agent.Load{
+				ActiveWrites: l.ActiveWrites, ActiveReads: l.ActiveReads,
+				QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes,
+			}
+		},
+		Recoverer: recoverer{server},
+	})
+	if err != nil {
+		return nil, d.abandon(ctx, err)
+	}
+	d.add("agent", control.Close)
+	d.ready = func(ctx context.Context) error {
+		select {
+		case <-control.Registered():
+			return nil
+		case <-ctx.Done():
+			for _, s := range control.Status() {
+				if s.Err != nil {
+					return s.Err
+				}
+			}
+			return ctx.Err()
+		}
+	}
+	return d, ctx.Err()
+}
+
+// advertised is the address that others are told: the one configured, with the
+// real port in place of port 0, or the one that is listened on.
+func advertised(configured, listening string) string {
+	if configured == "" {
+		return listening
+	}
+	host, port, err := net.SplitHostPort(configured)
+	_, realPort, realErr := net.SplitHostPort(listening)
+	if err != nil || realErr != nil || port != "0" {
+		return configured
+	}
+	return net.JoinHostPort(host, realPort)
+}
