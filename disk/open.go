@@ -273,8 +273,8 @@ func (r *replica) rehashLocked(length int64) error {
 //
 //  1. a sync slot for the new length, fdatasync: from here on recovery goes
 //     by it, even when length is less than what was synced before;
-//  2. truncation, and zeros over the sums of the blocks behind, fdatasync:
-//     recovery cannot find full blocks there any more.
+//  2. truncation, fdatasync: the bytes behind do not come back, so the sums
+//     of their blocks match nothing and may stay.
 //
 // A crash in between leaves a replica of at least length verified bytes.
 func (r *replica) cutLocked(op string, length int64, partial uint64) error {
@@ -288,13 +288,6 @@ func (r *replica) cutLocked(op string, length int64, partial uint64) error {
 		return r.failLocked(op, err)
 	}
 	t.preallocated = 0
-	first := length / blockBytes
-	zeros := make([]byte, sumBytes*(r.disk.blocks()-first))
-	if len(zeros) > 0 {
-		if _, err := t.file.WriteAt(zeros, r.disk.sumAt(first)); err != nil {
-			return r.failLocked(op, err)
-		}
-	}
 	if err := t.file.Datasync(); err != nil {
 		return r.failLocked(op, err)
 	}
