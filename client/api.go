@@ -2,7 +2,6 @@ package client
 
 import (
 	"io/fs"
-	"path"
 	"time"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -180,8 +179,6 @@ func fileInfo(p string, in *controlpb.FileInfo) FileInfo {
 		Open: in.GetOpen(), Children: int64(in.GetChildren()),
 	}
 }
-
-func childPath(directory, name string) string { return path.Join(directory, name) }
 
 // ioInfo is the io/fs view of a FileInfo.
 type ioInfo struct{ i FileInfo }

@@ -4,22 +4,113 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/chunk"
 )
 
+// Bounds of one Client. The memory that it can use, with the defaults:
+//
+//	one FileWriter:  (1 + sealingMax) chunks in flight · WindowBytes + 1 packet
+//	                 = 3 · 8 MiB + 256 KiB                       ≈ 24.3 MiB
+//	one Store:       ParallelChunks · (WindowBytes + 1 packet)
+//	                 = 4 · 8.25 MiB                              = 33 MiB
+//	one Fetch:       ParallelChunks · segmentBytes = 4 · 1 MiB   = 4 MiB
+//	one FileReader:  ReadaheadBytes + 1 segment + locationsMax · 256 B
+//	                 = 4 MiB + 1 MiB + 1 MiB                     = 6 MiB
+//	connections:     idle ones ≤ idleTotalMax · (readerBytes + body scratch)
+//	                 = 256 · (16 KiB + ≤ 64 KiB)                 ≤ 20 MiB
+//	                 (a scratch grows only to the largest body seen: about
+//	                 200 bytes for acks, 8 bytes per 64 KiB for reads)
+//	mutations:       mutationsMax · a request, ≤ 16 MiB in all for any use of
+//	                 this package (a commit is ≈ 200 bytes)
+//	node memory:     nodesMax · ≈ 100 B                          ≈ 100 KiB
+//
+// A window that the datanodes grant may be smaller, never larger, than
+// WindowBytes.
 const (
 	// ParallelChunksMax bounds Options.ParallelChunks.
 	ParallelChunksMax = 64
 
 	parallelChunksDefault = 4
 	packetBytesDefault    = wire.PacketBytesDefault
+	packetBytesMax        = wire.PayloadBytesMax
 	windowBytesDefault    = 8 << 20
+	windowBytesMax        = 256 << 20
 	readaheadBytesDefault = 4 << 20
+	readaheadBytesMax     = 256 << 20
+
+	// firstBytesMax is what may follow OpenWrite before its answer (dataplane's
+	// contract).
+	firstBytesMax = 256 << 10
+
+	// mutationsMax bounds the mutations of one client at once; half of what the
+	// namenode remembers per client.
+	mutationsMax = 512
+	// listPage is how many entries one List call asks for.
+	listPage = 1000
+	// allocateMax is how many chunks one call allocates for a Store.
+	allocateMax = 16
+	// commitsMax is how many commits one AddChunks or Complete carries.
+	commitsMax = 4096
+	// sealingMax is how many full chunks of a FileWriter may still wait for
+	// their seal while the next one is written.
+	sealingMax = 2
+	// allocateAheadBytes: the next chunk is asked for when so much room is left
+	// in the current one (or half of it, if that is less).
+	allocateAheadBytes = 8 << 20
+
+	// segmentBytes is the unit of reading ahead, Fetch and WriteTo.
+	segmentBytes = 1 << 20
+	// segmentFirstBytes is the first segment after a jump.
+	segmentFirstBytes = chunk.ChecksumBlockBytes
+	// fetchUnitBytes is what one worker of a Fetch takes at once.
+	fetchUnitBytes = 8 << 20
+	// readRunBytes is the most that is read under one deadline.
+	readRunBytes = 1 << 20
+	// locateFirstBytes is what opening a file asks the locations of: one chunk
+	// of the default size, at most 1,024 of the smallest.
+	locateFirstBytes = chunk.SizeDefault
+	// locateChunks is how many chunks one Locate of a reader asks for.
+	locateChunks = 256
+	// locationsMax bounds the locations that one reader remembers.
+	locationsMax = 4096
+
+	// idlePerNodeMax and idleTotalMax bound idle data connections.
+	idlePerNodeMax = 8
+	idleTotalMax   = 256
+	// idleAge: an older idle connection is not trusted any more. Datanodes keep
+	// idle connections longer than this.
+	idleAge     = 20 * time.Second
+	readerBytes = 16 << 10
+
+	// nodesMax bounds the memory of failed datanodes; nodeBadFor is how long a
+	// failure counts.
+	nodesMax   = 1024
+	nodeBadFor = 10 * time.Second
+
+	// reportsMax bounds the running reports of corrupt replicas.
+	reportsMax = 64
+
+	// recoveriesMax bounds attempts to put a pipeline up again without any
+	// progress between them, recoveriesTotalMax those of one chunk. Without
+	// progress they take about 5 s of waiting, beside the timeouts of nodes that
+	// hang.
+	recoveriesMax      = 8
+	recoveriesTotalMax = 64
+	// refreshesMax bounds how often one read asks for fresh locations.
+	refreshesMax = 4
 
 	firstContactDefault = 5 * time.Second
 	callTimeoutDefault  = 15 * time.Second
 	dataTimeoutDefault  = 30 * time.Second
 	dialTimeoutDefault  = 3 * time.Second
 	leaseRenewalDefault = 15 * time.Second
+	// tooFewNodesPatience: datanodes that only reconnect are back within it.
+	tooFewNodesPatience = 3 * time.Second
+	// cleanupTimeout bounds what is done after an operation's context ended:
+	// abandoning a hidden file.
+	cleanupTimeout = 5 * time.Second
+
+	reportTimeout = 10 * time.Second
 
 	retryElapsedDefault = 60 * time.Second
 	retryInitialDefault = 50 * time.Millisecond

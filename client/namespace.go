@@ -1,0 +1,202 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Stat describes the file or directory at path. Error: fault.NotFound.
+func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
+	const op = "stat"
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return FileInfo{}, err
+	}
+	a, err := ask(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Stat, &controlpb.StatRequest{Path: path})
+	if err != nil {
+		return FileInfo{}, err
+	}
+	info := fileInfo(path, a.GetInfo())
+	info.LeaseHolder = a.GetLeaseHolder()
+	if ms := a.GetLeaseSinceUnixMs(); ms != 0 {
+		info.LeaseSince = time.UnixMilli(ms)
+	}
+	return info, nil
+}
+
+// ReadDir returns all entries of a directory in the order of their names.
+// Errors: fault.NotFound, fault.NotDirectory.
+func (c *Client) ReadDir(ctx context.Context, path string) ([]FileInfo, error) {
+	var all []FileInfo
+	for info, err := range c.List(ctx, path) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, info)
+	}
+	return all, nil
+}
+
+// List yields the entries of a directory in the order of their names, asking
+// for page after page: each page is consistent, the whole listing is not. An
+// error ends it and comes with a zero FileInfo. Errors: fault.NotFound,
+// fault.NotDirectory.
+func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, error] {
+	return func(yield func(FileInfo, error) bool) {
+		const op = "list"
+		path, err := cleanPath(op, path)
+		if err != nil {
+			yield(FileInfo{}, err)
+			return
+		}
+		for after := ""; ; {
+			page, err := ask(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.List,
+				&controlpb.ListRequest{Path: path, After: after, Limit: listPage})
+			if err != nil {
+				yield(FileInfo{}, err)
+				return
+			}
+			for _, entry := range page.GetEntries() {
+				if !yield(fileInfo(childPath(path, entry.GetName()), entry), nil) {
+					return
+				}
+				after = entry.GetName()
+			}
+			if !page.GetMore() {
+				return
+			}
+			if len(page.GetEntries()) == 0 {
+				yield(FileInfo{}, &fault.Error{Kind: fault.Protocol, Op: op, Path: path, Reason: "the namenode sent an empty page and says there is more"})
+				return
+			}
+		}
+	}
+}
+
+// Mkdir makes a directory. Errors: fault.Exists, fault.NotFound for a missing
+// parent, fault.NotDirectory.
+func (c *Client) Mkdir(ctx context.Context, path string, o MkdirOptions) error {
+	const op = "mkdir"
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return err
+	}
+	_, err = mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Mkdir, func(h *controlpb.MutationHeader) *controlpb.MkdirRequest {
+		return &controlpb.MkdirRequest{Header: h, Path: path, Parents: o.Parents}
+	})
+	return err
+}
+
+// Rename moves a file or directory in one step. Errors: fault.NotFound,
+// fault.Exists, fault.Invalid for a move into itself.
+func (c *Client) Rename(ctx context.Context, source, target string, o RenameOptions) error {
+	const op = "rename"
+	source, err := cleanPath(op, source)
+	if err != nil {
+		return err
+	}
+	if target, err = cleanPath(op, target); err != nil {
+		return err
+	}
+	_, err = mutate(ctx, c, call{op: op, path: source}, controlpb.NamenodeClient.Rename, func(h *controlpb.MutationHeader) *controlpb.RenameRequest {
+		return &controlpb.RenameRequest{Header: h, Source: source, Target: target, Overwrite: o.Overwrite}
+	})
+	return err
+}
+
+// Remove deletes a file, an empty directory, or a whole tree. Errors:
+// fault.NotFound, fault.NotEmpty.
+func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Removed, error) {
+	const op = "remove"
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return Removed{}, err
+	}
+	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Remove, func(h *controlpb.MutationHeader) *controlpb.RemoveRequest {
+		return &controlpb.RemoveRequest{Header: h, Path: path, Recursive: o.Recursive}
+	})
+	if err != nil {
+		return Removed{}, err
+	}
+	return Removed{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes()}, nil
+}
+
+// Truncate cuts a closed file to length. done is false while the datanodes
+// still cut the last chunk: the file is open until Stat says otherwise.
+// Errors: fault.NotFound, fault.Invalid for a length above the file's,
+// fault.LeaseHeld.
+func (c *Client) Truncate(ctx context.Context, path string, length int64) (info FileInfo, done bool, err error) {
+	const op = "truncate"
+	if path, err = cleanPath(op, path); err != nil {
+		return FileInfo{}, false, err
+	}
+	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Truncate, func(h *controlpb.MutationHeader) *controlpb.TruncateRequest {
+		return &controlpb.TruncateRequest{Header: h, Path: path, Length: length}
+	})
+	if err != nil {
+		return FileInfo{}, false, err
+	}
+	return fileInfo(path, a.GetInfo()), a.GetDone(), nil
+}
+
+// RecoverLease ends another client's lease on path and closes the file at what
+// its replicas hold. closed is false while that still runs: ask again. Errors:
+// fault.NotFound, fault.IsDirectory.
+func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, err error) {
+	const op = "recover lease"
+	if path, err = cleanPath(op, path); err != nil {
+		return false, err
+	}
+	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.RecoverLease, func(h *controlpb.MutationHeader) *controlpb.RecoverLeaseRequest {
+		return &controlpb.RecoverLeaseRequest{Header: h, Path: path}
+	})
+	return a.GetClosed(), err
+}
+
+// Locate returns the chunks that hold [offset, offset+length) of a file, with
+// their replicas, nearest first; length 0 or less reaches to the end.
+func (c *Client) Locate(ctx context.Context, path string, offset, length int64) ([]ChunkLocation, error) {
+	const op = "locate"
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return nil, err
+	}
+	_, chunks, err := c.locate(ctx, call{op: op, path: path}, &controlpb.LocateRequest{Path: path, Offset: offset, Length: length})
+	return chunks, err
+}
+
+// locate asks for chunk locations by path or by file id.
+func (c *Client) locate(ctx context.Context, what call, request *controlpb.LocateRequest) (FileInfo, []ChunkLocation, error) {
+	a, err := ask(ctx, c, what, controlpb.NamenodeClient.Locate, request)
+	if err != nil {
+		return FileInfo{}, nil, err
+	}
+	chunks := make([]ChunkLocation, 0, len(a.GetChunks()))
+	for _, located := range a.GetChunks() {
+		location, err := chunkLocation(located)
+		if err != nil {
+			return FileInfo{}, nil, &fault.Error{Kind: fault.Protocol, Op: what.op, Path: what.path, Err: err}
+		}
+		chunks = append(chunks, location)
+	}
+	return fileInfo(what.path, a.GetInfo()), chunks, nil
+}
+
+// chunkLocation checks and turns a chunk of the proto into ours.
+func chunkLocation(in *controlpb.LocatedChunk) (ChunkLocation, error) {
+	id, err := chunk.IDFrom(in.GetChunkId())
+	if err != nil {
+		return ChunkLocation{}, err
+	}
+	l := ChunkLocation{ID: id, Generation: chunk.Generation(in.GetGeneration()), Index: int(in.GetIndex()),
+		Offset: in.GetOffset(), Length: in.GetLength(), Open: in.GetOpen()}
+	for _, r := range in.GetReplicas() {
+		l.Replicas = append(l.Replicas, Replica{NodeID: r.GetNodeId(), Address: r.GetAddress()})
+	}
+	return l, nil
+}

@@ -1,0 +1,70 @@
+package client
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/clock"
+)
+
+// nodeMemory remembers which datanodes failed this client lately, so that a
+// reader tries them last. Safe for concurrent use.
+type nodeMemory struct {
+	clock clock.Clock
+	mu    struct {
+		sync.Mutex
+		badUntil map[string]time.Time // by address; at most nodesMax
+	}
+}
+
+func newNodeMemory(c clock.Clock) *nodeMemory {
+	m := &nodeMemory{clock: c}
+	m.mu.badUntil = make(map[string]time.Time)
+	return m
+}
+
+// failed remembers a failure of the datanode at address.
+func (m *nodeMemory) failed(address string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.clock.Now()
+	if len(m.mu.badUntil) >= nodesMax {
+		for a, until := range m.mu.badUntil {
+			if !until.After(now) {
+				delete(m.mu.badUntil, a)
+			}
+		}
+		if len(m.mu.badUntil) >= nodesMax {
+			clear(m.mu.badUntil) // it is a hint; a bound matters more
+		}
+	}
+	m.mu.badUntil[address] = now.Add(nodeBadFor)
+}
+
+// worked forgets the failures of the datanode at address.
+func (m *nodeMemory) worked(address string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.mu.badUntil, address)
+}
+
+// order returns the replicas with those on failed nodes last; otherwise it
+// keeps the namenode's order.
+func (m *nodeMemory) order(replicas []Replica) []Replica {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.mu.badUntil) == 0 {
+		return replicas
+	}
+	now := m.clock.Now()
+	bad := func(r Replica) int {
+		if until, ok := m.mu.badUntil[r.Address]; ok && until.After(now) {
+			return 1
+		}
+		return 0
+	}
+	ordered := slices.Clone(replicas)
+	slices.SortStableFunc(ordered, func(a, b Replica) int { return bad(a) - bad(b) })
+	return ordered
+}

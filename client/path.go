@@ -1,0 +1,80 @@
+package client
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+const (
+	nameBytesMax    = 255
+	pathElementsMax = 4096
+)
+
+// CleanPath checks an absolute path and gives it its one form: "//" becomes "/"
+// and a trailing "/" goes. "." and ".." are refused, not resolved. Error:
+// fault.Invalid, saying which element is bad and why.
+func CleanPath(path string) (string, error) { return cleanPath("check path", path) }
+
+func cleanPath(op, path string) (string, error) {
+	refuse := func(format string, args ...any) (string, error) {
+		e := fault.New(fault.Invalid, op, format, args...)
+		if e.Path = path; len(path) > 200 {
+			e.Path = strings.ToValidUTF8(path[:200], "?") + "…"
+		}
+		return "", e
+	}
+	if path == "" {
+		return refuse("the path is empty")
+	}
+	if path[0] != '/' {
+		return refuse("the path is not absolute: it has to begin with \"/\"")
+	}
+	var b strings.Builder
+	elements := 0
+	for rest := path; rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		switch {
+		case name == "":
+			continue
+		case name == "." || name == "..":
+			return refuse("element %q is not a name", name)
+		case len(name) > nameBytesMax:
+			return refuse("element %q… has %d bytes, at most %d are allowed", strings.ToValidUTF8(name[:32], "?"), len(name), nameBytesMax)
+		case strings.IndexByte(name, 0) >= 0:
+			return refuse("element %q holds a NUL byte", name)
+		case !utf8.ValidString(name):
+			return refuse("element %q is not valid UTF-8", name)
+		}
+		if elements++; elements > pathElementsMax {
+			return refuse("the path has more than %d elements", pathElementsMax)
+		}
+		b.WriteByte('/')
+		b.WriteString(name)
+	}
+	if elements == 0 {
+		return "/", nil
+	}
+	return b.String(), nil
+}
+
+// childPath is the path of an entry of a clean directory path.
+func childPath(directory, name string) string {
+	if directory == "/" {
+		return "/" + name
+	}
+	return directory + "/" + name
+}
+
+// withPath tells err, which may be about a file id or a chunk, which file it
+// concerns.
+func withPath(err error, path string) error {
+	if e, ok := err.(*fault.Error); ok && e.Path == "" {
+		copied := *e
+		copied.Path = path
+		return &copied
+	}
+	return err
+}

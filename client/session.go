@@ -1,0 +1,498 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/invariants"
+)
+
+// packet is one Data packet: header and payload in one pooled buffer. One
+// owner: the FileWriter while it fills, then the session that sent it until it
+// is acknowledged, or, when the session died, the chunk's stream again.
+type packet struct {
+	buffer *bufpool.Buffer // HeaderBytes + capacity
+	offset int64           // in the chunk, of the first payload byte
+	size   int             // payload bytes
+	flags  wire.Flags
+	seqno  uint64 // in the session that has it
+}
+
+func (c *Client) newPacket(offset int64, capacity int) *packet {
+	return &packet{buffer: c.buffers.Get(wire.HeaderBytes + capacity), offset: offset}
+}
+
+// room is the part of the payload that is not filled.
+func (p *packet) room() []byte { return p.buffer.Bytes()[wire.HeaderBytes+p.size:] }
+
+// payload is the filled part.
+func (p *packet) payload() []byte {
+	return p.buffer.Bytes()[wire.HeaderBytes : wire.HeaderBytes+p.size]
+}
+
+func (p *packet) end() int64 { return p.offset + int64(p.size) }
+
+// encode writes the header for a seqno and returns the whole packet.
+func (p *packet) encode(seqno uint64) []byte {
+	p.seqno = seqno
+	b := p.buffer.Bytes()[:wire.HeaderBytes+p.size]
+	wire.PutHeader(b, wire.Header{Op: wire.OpData, Flags: p.flags, Length: uint32(p.size), Seqno: seqno, Offset: p.offset})
+	wire.Seal(b)
+	return b
+}
+
+func (p *packet) release() {
+	p.buffer.Release()
+	p.buffer = nil
+}
+
+// pipelineError says why a write session ended and which hops are to blame.
+type pipelineError struct {
+	// failed names hops that reported an error or did not answer. Empty: the
+	// connection broke and nobody is known to be at fault.
+	failed []hopFailure
+	err    error // *fault.Error
+}
+
+type hopFailure struct {
+	hop wire.Hop
+	err *fault.Error
+}
+
+func (e *pipelineError) Error() string { return e.err.Error() }
+func (e *pipelineError) Unwrap() error { return e.err }
+
+// sessionTarget says what a write session opens.
+type sessionTarget struct {
+	id         chunk.ID
+	generation chunk.Generation
+	previous   chunk.Generation
+	mode       wire.Mode
+	chunkSize  int64
+	offset     int64 // length at which writing goes on
+	sizeHint   int64
+	hops       []wire.Hop // at least one
+}
+
+// session is one write session with a pipeline. One goroutine sends (its
+// owner), one reads acks (its own).
+//
+// Invariants, under mu: acked <= sent; inflight holds exactly the packets
+// acked+1..sent, in order; cost is the sum of their window costs and stays
+// <= window, save that one packet may go out before the open ack.
+type session struct {
+	client  *Client
+	target  sessionTarget
+	conn    *connection
+	onAcked func(bytes int64) // on the ack goroutine; nil: nobody listens
+	unwatch func() bool
+	ended   chan struct{} // the ack goroutine is done
+
+	mu struct {
+		sync.Mutex
+		opened   bool
+		window   int64
+		sent     uint64
+		acked    uint64
+		length   int64 // acknowledged length of the chunk
+		cost     int64
+		inflight []*packet
+		sealed   []string // node ids that acked the seal
+		finished bool     // the ack of FlagSeal or FlagClose has come
+		err      *pipelineError
+		closed   bool          // by the owner: the ack goroutine must not touch packets
+		changed  chan struct{} // closed and replaced at every change
+	}
+}
+
+// openSession connects to the first hop and sends OpenWrite with, perhaps, the
+// first packet behind it (at most firstBytesMax). It does not wait for the
+// answer. ctx bounds this call, life the whole session. On error (a
+// *pipelineError, or ctx ended) the packet stays the caller's; else the session
+// owns it.
+func (c *Client) openSession(ctx, life context.Context, target sessionTarget, first *packet, onAcked func(int64)) (*session, error) {
+	head := target.hops[0]
+	blame := func(err error) error {
+		e := datanode(err, "open write", Replica{NodeID: head.NodeID, Address: head.Address}, target.id.String())
+		if ctx.Err() == nil && life.Err() == nil {
+			c.nodes.failed(head.Address)
+		}
+		return &pipelineError{failed: []hopFailure{{head, e}}, err: e}
+	}
+	var body []byte
+	if first != nil {
+		body = first.encode(1)
+	}
+	open := &wire.OpenWrite{
+		BodyVersion: wire.BodyVersion, ChunkID: target.id[:], Generation: uint64(target.generation), PreviousGeneration: uint64(target.previous),
+		Mode: target.mode, ChunkSize: target.chunkSize, Offset: target.offset, SizeHint: target.sizeHint,
+		WindowBytes: c.options.WindowBytes, Downstream: target.hops[1:], ClientName: c.options.Name,
+	}
+	for {
+		conn, err := c.pool.get(ctx, head.Address)
+		if err != nil {
+			return nil, blame(err)
+		}
+		deadline := time.Now().Add(c.options.DataTimeout)
+		stop := conn.watch(ctx)
+		err = conn.request(wire.OpOpenWrite, open, deadline, body)
+		if !stop() || err != nil {
+			c.pool.discard(conn)
+			if conn.reused && ctx.Err() == nil {
+				continue // the datanode closed it while it was idle: dial anew
+			}
+			if err == nil {
+				err = ctx.Err()
+			}
+			return nil, blame(err)
+		}
+		s := &session{client: c, target: target, conn: conn, onAcked: onAcked, ended: make(chan struct{})}
+		s.mu.changed = make(chan struct{})
+		s.mu.length = target.offset
+		if first != nil {
+			s.mu.sent, s.mu.cost = 1, wire.WindowCost(first.size)
+			s.mu.inflight = append(s.mu.inflight, first)
+		}
+		if err := conn.net.SetReadDeadline(deadline); err != nil { // the open ack is owed
+			c.pool.discard(conn)
+			return nil, blame(conn.fault(err))
+		}
+		if !c.start(s.readAcks) {
+			c.pool.discard(conn)
+			return nil, errClientClosed
+		}
+		s.unwatch = context.AfterFunc(life, func() { _ = s.fail(&pipelineError{err: contextFault(life, "write chunk", "", nil)}) })
+		return s, nil
+	}
+}
+
+// await waits until done holds (it is called with mu held), the session fails,
+// or ctx ends.
+func (s *session) await(ctx context.Context, done func() bool) error {
+	for {
+		s.mu.Lock()
+		ok, err, changed := done(), s.mu.err, s.mu.changed
+		s.mu.Unlock()
+		switch {
+		case ok:
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// opened waits for the open ack.
+func (s *session) opened(ctx context.Context) error {
+	return s.await(ctx, func() bool { return s.mu.opened })
+}
+
+// send waits for the window and sends a packet. taken: the session owns the
+// packet, also when the socket failed under it; else it stays the caller's. ctx
+// bounds the wait for the window; the socket is bounded by DataTimeout and by
+// the session's life.
+func (s *session) send(ctx context.Context, p *packet) (taken bool, err error) {
+	cost := wire.WindowCost(p.size)
+	if err := s.await(ctx, func() bool {
+		return s.mu.err == nil && s.mu.opened && (s.mu.cost+cost <= s.mu.window || cost > s.mu.window)
+	}); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	if cost > s.mu.window {
+		defer s.mu.Unlock()
+		return false, s.failLocked(&pipelineError{err: fault.New(fault.Busy, "write chunk", "the pipeline grants a window of %d bytes, a packet takes %d", s.mu.window, cost)})
+	}
+	s.mu.sent++
+	body := p.encode(s.mu.sent)
+	deadline := time.Now().Add(s.client.options.DataTimeout)
+	if len(s.mu.inflight) == 0 && s.mu.err == nil {
+		_ = s.conn.net.SetReadDeadline(deadline) // an ack is owed; a dead socket shows at the write
+	}
+	s.mu.inflight = append(s.mu.inflight, p)
+	s.mu.cost += cost
+	// A peer that acks what it cannot have seen must not get the buffer reused
+	// while the socket still reads it.
+	buffer := p.buffer
+	buffer.Retain()
+	broken := s.mu.err
+	if broken == nil {
+		// Under the lock, so that it never undoes the deadline of a failure.
+		_ = s.conn.net.SetWriteDeadline(deadline)
+	}
+	s.mu.Unlock()
+	if broken != nil {
+		buffer.Release()
+		return true, broken
+	}
+	_, err = s.conn.net.Write(body)
+	buffer.Release()
+	if err != nil {
+		return true, s.fail(s.lost(err))
+	}
+	return true, nil
+}
+
+// lost is the error of a broken connection. A silent head is to blame; one
+// whose connection broke may be well, which dialling will show.
+func (s *session) lost(err error) *pipelineError {
+	head := s.target.hops[0]
+	e := datanode(s.conn.fault(err), "write chunk", Replica{NodeID: head.NodeID, Address: head.Address}, s.target.id.String())
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &pipelineError{failed: []hopFailure{{head, e}}, err: e}
+	}
+	return &pipelineError{err: e}
+}
+
+// fail records why the session ended; the first reason stays. It returns what
+// is recorded.
+func (s *session) fail(err *pipelineError) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failLocked(err)
+}
+
+func (s *session) failLocked(err *pipelineError) error {
+	if s.mu.closed {
+		return err // the connection may be another one's by now
+	}
+	if s.mu.err == nil {
+		s.mu.err = err
+		for _, f := range err.failed {
+			s.client.nodes.failed(f.hop.Address)
+		}
+		s.changedLocked()
+	}
+	_ = s.conn.net.SetDeadline(longAgo) // wakes the other direction
+	return s.mu.err
+}
+
+func (s *session) changedLocked() {
+	close(s.mu.changed)
+	s.mu.changed = make(chan struct{})
+}
+
+// readAcks takes acks until the session finished or failed.
+func (s *session) readAcks() {
+	defer close(s.ended)
+	for {
+		done, err := s.readAck()
+		if err != nil {
+			var p *pipelineError
+			if !errors.As(err, &p) {
+				p = s.lost(err)
+			}
+			_ = s.fail(p)
+			return
+		}
+		if done {
+			return
+		}
+	}
+}
+
+// readAck takes one OpenAck, Ack or Error; done: the session is over in order.
+func (s *session) readAck() (done bool, err error) {
+	h, payload, err := s.conn.packets.Next()
+	if err != nil {
+		return false, err
+	}
+	switch h.Op {
+	case wire.OpOpenAck:
+		var ack wire.OpenAck
+		if err := wire.DecodeBody(payload, &ack); err != nil {
+			return false, err
+		}
+		if err := s.blame("open write", ack.Hops); err != nil {
+			return false, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.mu.opened {
+			return false, fault.New(fault.Protocol, "write chunk", "a second open ack")
+		}
+		s.mu.opened, s.mu.window = true, min(ack.WindowBytes, s.client.options.WindowBytes)
+		if len(s.mu.inflight) == 0 && s.mu.err == nil {
+			_ = s.conn.net.SetReadDeadline(time.Time{}) // nothing is owed
+		}
+		s.changedLocked()
+		return false, nil
+	case wire.OpAck:
+		var ack wire.Ack
+		if err := wire.DecodeBody(payload, &ack); err != nil {
+			return false, err
+		}
+		if err := s.blame("write chunk", ack.Hops); err != nil {
+			return false, err
+		}
+		return s.take(&ack)
+	case wire.OpError:
+		var status wire.Status
+		if err := wire.DecodeBody(payload, &status); err != nil {
+			return false, err
+		}
+		hop := wire.HopStatus{NodeID: status.NodeID, Code: status.Code, Reason: status.Reason}
+		if hop.NodeID == "" {
+			hop.NodeID = s.target.hops[0].NodeID
+		}
+		if err := s.blame("write chunk", []wire.HopStatus{hop}); err != nil {
+			return false, err
+		}
+	}
+	return false, fault.New(fault.Protocol, "write chunk", "got op %d in a write session", h.Op)
+}
+
+// take handles an ack without errors: the packets up to its seqno are done.
+func (s *session) take(ack *wire.Ack) (done bool, err error) {
+	s.mu.Lock()
+	if !s.mu.opened || ack.Seqno < s.mu.acked || ack.Seqno > s.mu.sent {
+		defer s.mu.Unlock()
+		return false, fault.New(fault.Protocol, "write chunk", "ack %d, but %d are acked and %d sent", ack.Seqno, s.mu.acked, s.mu.sent)
+	}
+	if s.mu.closed {
+		s.mu.Unlock()
+		return true, nil // the packets are the owner's again
+	}
+	var bytes int64
+	for s.mu.acked < ack.Seqno {
+		p := s.mu.inflight[0]
+		invariants.Assert(p.seqno == s.mu.acked+1, "packet %d is first in flight after ack %d", p.seqno, s.mu.acked)
+		s.mu.inflight[0] = nil
+		s.mu.inflight = s.mu.inflight[1:]
+		s.mu.acked++
+		s.mu.cost -= wire.WindowCost(p.size)
+		s.mu.length = p.end()
+		bytes += int64(p.size)
+		if p.flags&(wire.FlagSeal|wire.FlagClose) != 0 {
+			done = true
+			for _, hop := range ack.Hops {
+				s.mu.sealed = append(s.mu.sealed, hop.NodeID)
+			}
+		}
+		p.release()
+	}
+	if s.mu.err == nil {
+		deadline := time.Time{} // nothing is owed
+		if len(s.mu.inflight) > 0 {
+			deadline = time.Now().Add(s.client.options.DataTimeout)
+		}
+		_ = s.conn.net.SetReadDeadline(deadline) // a dead socket shows at the next read
+	}
+	s.mu.Unlock()
+	if s.onAcked != nil && bytes > 0 {
+		s.onAcked(bytes)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.finished = done
+	s.changedLocked()
+	return done, nil
+}
+
+// blame makes an error of the hops that report one.
+func (s *session) blame(op string, hops []wire.HopStatus) error {
+	var failed []hopFailure
+	for _, status := range hops {
+		if status.Code == 0 {
+			continue
+		}
+		hop := wire.Hop{NodeID: status.NodeID}
+		for _, h := range s.target.hops {
+			if h.NodeID == status.NodeID {
+				hop = h
+			}
+		}
+		failed = append(failed, hopFailure{hop, &fault.Error{Kind: fault.Kind(status.Code), Op: op, Chunk: s.target.id.String(),
+			Node: hop.NodeID, Address: hop.Address, Reason: status.Reason}})
+	}
+	if failed == nil {
+		if len(hops) != len(s.target.hops) {
+			return fault.New(fault.Protocol, op, "an ack of %d hops for a pipeline of %d", len(hops), len(s.target.hops))
+		}
+		return nil
+	}
+	return &pipelineError{failed: failed, err: failed[0].err}
+}
+
+// close ends the session and waits for its goroutine. A session that finished
+// in order gives its connection back; any other closes it. It returns the
+// packets that were sent and not acknowledged: they are the caller's now, and no
+// socket uses them any more.
+func (s *session) close() []*packet {
+	s.unwatch()
+	s.mu.Lock()
+	s.mu.closed = true
+	finished := s.mu.finished && s.mu.err == nil
+	s.mu.Unlock()
+	if !finished {
+		s.client.pool.discard(s.conn)
+	}
+	<-s.ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if finished {
+		s.client.pool.put(s.conn)
+	}
+	rest := s.mu.inflight
+	s.mu.inflight = nil
+	return rest
+}
+
+// length is the chunk's length that every hop acknowledged.
+func (s *session) length() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.length
+}
+
+// nodeIDs lists the nodes of a pipeline for a message.
+func nodeIDs(hops []wire.Hop) []string {
+	ids := make([]string, 0, len(hops))
+	for _, h := range hops {
+		ids = append(ids, h.NodeID)
+	}
+	return ids
+}
+
+func reasons(failures []hopFailure) string {
+	var b strings.Builder
+	for i, f := range failures {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		reason := f.err.Reason
+		if reason == "" {
+			reason = f.err.Kind.String()
+		}
+		fmt.Fprintf(&b, "node %s (%s): %s", f.hop.NodeID, f.hop.Address, reason)
+	}
+	return b.String()
+}
+
+// sealedBy lists the nodes that acknowledged the seal.
+func (s *session) sealedBy() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.sealed
+}
+
+// stood tells whether all hops accepted the session.
+func (s *session) stood() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.opened
+}

@@ -1,0 +1,250 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// stream writes one chunk, through as many sessions as it takes. It owns every
+// packet that was handed to it until the packet is acknowledged by all hops of
+// the session that carried it. Its methods are for one goroutine at a time.
+//
+// After a method returned an error other than its context's, the stream is
+// dead: it holds no packets and no connection.
+type stream struct {
+	client *Client
+	life   context.Context // of the writer: ends all sessions
+	file   uint64
+	path   string
+	index  int // of the chunk in the file
+
+	id         chunk.ID
+	generation chunk.Generation // of the pipeline that stands, or stood last
+	previous   chunk.Generation // ModeAppend: that of the sealed replica
+	mode       wire.Mode        // how the next session opens
+	chunkSize  int64
+	sizeHint   int64
+	hops       []wire.Hop
+
+	// acked <= length: acknowledged by all hops of the pipeline that stands;
+	// handed over so far, in this session or an earlier one.
+	acked  int64
+	length int64
+	// backlog holds packets that no session has, in order; they begin at acked.
+	backlog []*packet
+	session *session
+
+	// startOver: the writer can send the chunk again from its first byte, so a
+	// broken pipeline is always replaced as a whole.
+	startOver bool
+	onAcked   func(bytes int64)
+	reported  atomic.Int64 // acknowledged bytes told to onAcked
+
+	recovery recovery
+	touched  bool     // a packet was handed over
+	sealing  bool     // the packet with FlagSeal was handed over
+	done     bool     // sealed by the nodes below
+	sealedBy []string // node ids
+}
+
+// errStartOver: the chunk has a new pipeline, and its bytes are wanted again
+// from the first one.
+var errStartOver = errors.New("chunk starts over on new nodes")
+
+func (c *Client) newStream(life context.Context, file uint64, path string, chunkSize int64, l ChunkLocation) *stream {
+	s := &stream{client: c, life: life, file: file, path: path, index: l.Index, chunkSize: chunkSize, mode: wire.ModeCreate}
+	s.place(l)
+	return s
+}
+
+// place puts the stream on an allocated chunk.
+func (s *stream) place(l ChunkLocation) {
+	s.id, s.generation, s.previous = l.ID, l.Generation, 0
+	s.hops = hopsOf(l.Replicas)
+	s.mode = wire.ModeCreate
+	s.recovery.opened = false
+	s.acked = 0
+}
+
+func hopsOf(replicas []Replica) []wire.Hop {
+	hops := make([]wire.Hop, 0, len(replicas))
+	for _, r := range replicas {
+		hops = append(hops, wire.Hop{NodeID: r.NodeID, Address: r.Address})
+	}
+	return hops
+}
+
+// send hands over a packet that begins at the stream's length. taken: the
+// stream owns it now, whatever the error.
+func (s *stream) send(ctx context.Context, p *packet) (taken bool, err error) {
+	if err := s.ensure(ctx); err != nil {
+		return false, err
+	}
+	s.backlog = append(s.backlog, p)
+	s.length, s.touched = p.end(), true
+	s.sealing = s.sealing || p.flags&wire.FlagSeal != 0
+	return true, s.ensure(ctx)
+}
+
+// ensure brings a session up, if need be, and empties the backlog into it.
+func (s *stream) ensure(ctx context.Context) error {
+	for !s.done {
+		if s.session == nil {
+			if len(s.backlog) == 0 && !s.recovery.broken {
+				return nil // nothing to send yet
+			}
+			if err := s.open(ctx); err != nil {
+				if again, err := s.broke(ctx, err); !again {
+					return err
+				}
+			}
+			continue
+		}
+		if len(s.backlog) == 0 {
+			return nil
+		}
+		taken, err := s.session.send(ctx, s.backlog[0])
+		if taken {
+			s.backlog[0] = nil
+			s.backlog = s.backlog[1:]
+		}
+		if err != nil {
+			if again, err := s.broke(ctx, err); !again {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// open makes the first session of a placed chunk, or recovers.
+func (s *stream) open(ctx context.Context) error {
+	if s.recovery.broken {
+		return s.recover(ctx)
+	}
+	if len(s.hops) == 0 {
+		return s.kill(&fault.Error{Kind: fault.Protocol, Op: "write", Path: s.path, Chunk: s.id.String(), Reason: "the namenode placed the chunk on no node"})
+	}
+	var first *packet
+	if s.mode == wire.ModeCreate && wire.WindowCost(s.backlog[0].size) <= firstBytesMax {
+		first = s.backlog[0]
+	}
+	session, err := s.client.openSession(ctx, s.life, s.target(s.mode, s.generation, s.previous, s.hops), first, s.report)
+	if err != nil {
+		return err
+	}
+	s.session = session
+	if first != nil {
+		s.backlog = s.backlog[1:]
+	}
+	return nil
+}
+
+func (s *stream) target(mode wire.Mode, generation, previous chunk.Generation, hops []wire.Hop) sessionTarget {
+	return sessionTarget{id: s.id, generation: generation, previous: previous, mode: mode, chunkSize: s.chunkSize,
+		offset: s.acked, sizeHint: s.sizeHint, hops: hops}
+}
+
+func (s *stream) report(bytes int64) {
+	s.reported.Add(bytes)
+	if s.onAcked != nil {
+		s.onAcked(bytes)
+	}
+}
+
+// wait returns when done holds in the session that has all packets.
+func (s *stream) wait(ctx context.Context, done func(*session) func() bool) error {
+	for {
+		if err := s.ensure(ctx); err != nil {
+			return err
+		}
+		if s.done || s.session == nil {
+			return nil
+		}
+		err := s.session.await(ctx, done(s.session))
+		if err == nil {
+			return nil
+		}
+		if again, err := s.broke(ctx, err); !again {
+			return err
+		}
+	}
+}
+
+// flushed waits until everything handed over is acknowledged.
+func (s *stream) flushed(ctx context.Context) error {
+	return s.wait(ctx, func(w *session) func() bool {
+		return func() bool { return len(w.mu.inflight) == 0 }
+	})
+}
+
+// sealed waits for the ack of the packet with FlagSeal.
+func (s *stream) sealed(ctx context.Context) error {
+	err := s.wait(ctx, func(w *session) func() bool {
+		return func() bool { return w.mu.finished }
+	})
+	if err != nil || s.done {
+		return err
+	}
+	s.sealedBy = s.session.sealedBy()
+	s.acked, s.done = s.length, true
+	s.session.close()
+	s.session = nil
+	return nil
+}
+
+// commit is the client's word about a sealed chunk.
+func (s *stream) commit() *controlpb.ChunkCommit {
+	return &controlpb.ChunkCommit{ChunkId: s.id[:], Generation: uint64(s.generation), Length: s.length, NodeIds: s.sealedBy}
+}
+
+// broke handles an error of the session or of making one. again: the pipeline
+// can be tried anew; else err is to be returned.
+func (s *stream) broke(ctx context.Context, err error) (again bool, final error) {
+	s.detach()
+	var p *pipelineError
+	switch {
+	case s.life.Err() != nil:
+		return false, s.kill(contextFault(s.life, "write", s.path, nil))
+	case ctx.Err() != nil:
+		return false, contextFault(ctx, "write", s.path, err) // the stream lives on: packets are in the backlog
+	case errors.As(err, &p):
+		s.recovery.note(p)
+		return true, nil
+	}
+	return false, s.kill(err)
+}
+
+// detach takes what the session has back; afterwards there is none.
+func (s *stream) detach() {
+	if s.session == nil {
+		return
+	}
+	rest := s.session.close()
+	if s.session.stood() {
+		s.recovery.opened = true
+	}
+	if length := s.session.length(); length > s.acked {
+		s.acked = length
+		s.recovery.attempts = 0 // progress
+	}
+	s.session = nil
+	s.recovery.broken = true
+	s.backlog = append(rest, s.backlog...)
+}
+
+// kill gives everything up and returns err with the path.
+func (s *stream) kill(err error) error {
+	s.detach()
+	for _, p := range s.backlog {
+		p.release()
+	}
+	s.backlog = nil
+	return withPath(err, s.path)
+}

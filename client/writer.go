@@ -1,0 +1,581 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// FileWriter writes one file from its present end on. It buffers one packet,
+// sends full ones through the chunk's pipeline, and puts a broken pipeline up
+// again by itself. Its methods may be called from several goroutines; they take
+// turns, save that Abort interrupts the others.
+//
+// The context that it was made with ends the whole writer. Once an error other
+// than the end of a Flush's or Sync's own context was returned, every later call
+// returns it.
+type FileWriter struct {
+	client *Client
+	path   string
+	hidden bool // not in the namespace until Close
+	life   context.Context
+	cancel context.CancelFunc
+
+	mu       sync.Mutex // one method at a time; guards what follows
+	info     FileInfo
+	offset   int64 // file length with everything written
+	packet   *packet
+	current  *stream   // of the chunk that offset is in; nil: none yet
+	behind   []*stream // full chunks whose seal is awaited; at most sealingMax
+	chunks   int       // allocated in the namenode, with those in ready
+	ready    []ChunkLocation
+	ahead    *allocation // of the next chunk, under way
+	commits  []*controlpb.ChunkCommit
+	unsynced bool // bytes were sent since the last packet with FlagSync
+	closed   bool
+
+	failure struct {
+		sync.Mutex
+		err error // the first final error
+	}
+}
+
+// allocation is a running AddChunks.
+type allocation struct {
+	done    chan struct{} // closed when the rest is set
+	chunks  []ChunkLocation
+	err     error
+	commits []*controlpb.ChunkCommit // that it carries
+}
+
+var _ io.WriteCloser = (*FileWriter)(nil)
+
+// Create makes a file and takes its lease; ctx ends the writer's whole life.
+// Errors: fault.Exists, fault.IsDirectory, fault.NotFound for a missing parent,
+// fault.LeaseHeld when another client writes the file to replace,
+// fault.TooFewNodes.
+func (c *Client) Create(ctx context.Context, path string, o CreateOptions) (*FileWriter, error) {
+	const op = "create"
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return nil, err
+	}
+	info, ready, err := c.create(ctx, call{op: op, path: path}, o, 1)
+	if err != nil {
+		return nil, err
+	}
+	w := c.newWriter(ctx, info, path)
+	w.hidden, w.ready, w.chunks = o.VisibleOnComplete, ready, len(ready)
+	return w, nil
+}
+
+// create makes a file with its first chunks allocated.
+func (c *Client) create(ctx context.Context, what call, o CreateOptions, chunks int) (FileInfo, []ChunkLocation, error) {
+	if o.ChunkSize < 0 || o.ChunkSize > chunk.SizeMax || o.ChunkSize%chunk.ChecksumBlockBytes != 0 {
+		return FileInfo{}, nil, &fault.Error{Kind: fault.Invalid, Op: what.op, Path: what.path,
+			Reason: "a chunk size has to be a multiple of 64 KiB, at most 1 GiB"}
+	}
+	if o.Replication < 0 || o.Replication > wire.HopsMax {
+		return FileInfo{}, nil, fault.New(fault.Invalid, what.op, "replication %d: want 1 to %d", o.Replication, wire.HopsMax)
+	}
+	a, err := mutate(ctx, c, what, controlpb.NamenodeClient.Create, func(h *controlpb.MutationHeader) *controlpb.CreateRequest {
+		return &controlpb.CreateRequest{Header: h, Path: what.path, Overwrite: o.Overwrite, Parents: o.Parents, Replication: uint32(o.Replication),
+			ChunkSize: o.ChunkSize, VisibleOnComplete: o.VisibleOnComplete, ChunkCount: uint32(chunks), ClientName: c.options.Name}
+	})
+	if err != nil {
+		return FileInfo{}, nil, err
+	}
+	locations, err := allocated(what, a.GetChunks(), 0, chunks)
+	if err == nil && (a.GetInfo().GetChunkSize() <= 0 || a.GetInfo().GetChunkSize()%chunk.ChecksumBlockBytes != 0) {
+		err = &fault.Error{Kind: fault.Protocol, Op: what.op, Path: what.path, Reason: "the namenode gave the file an impossible chunk size"}
+	}
+	return fileInfo(what.path, a.GetInfo()), locations, err
+}
+
+// allocated checks the chunks that the namenode allocated from an index on.
+func allocated(what call, in []*controlpb.LocatedChunk, first, count int) ([]ChunkLocation, error) {
+	if len(in) != count {
+		e := fault.New(fault.Protocol, what.op, "asked for %d chunks, got %d", count, len(in))
+		e.Path = what.path
+		return nil, e
+	}
+	locations := make([]ChunkLocation, 0, len(in))
+	for i, located := range in {
+		l, err := chunkLocation(located)
+		if err != nil {
+			return nil, &fault.Error{Kind: fault.Protocol, Op: what.op, Path: what.path, Err: err}
+		}
+		l.Index = first + i
+		locations = append(locations, l)
+	}
+	return locations, nil
+}
+
+// Append reopens a closed file at its end and takes its lease; ctx ends the
+// writer's whole life. Errors: fault.NotFound, fault.LeaseHeld (it names the
+// holder), fault.IsDirectory.
+func (c *Client) Append(ctx context.Context, path string, o AppendOptions) (*FileWriter, error) {
+	const op = "append"
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return nil, err
+	}
+	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Append, func(h *controlpb.MutationHeader) *controlpb.AppendRequest {
+		return &controlpb.AppendRequest{Header: h, Path: path, RecoverLease: o.RecoverLease, ClientName: c.options.Name}
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := c.newWriter(ctx, fileInfo(path, a.GetInfo()), path)
+	w.offset = w.info.Length
+	w.chunks = int((w.offset + w.info.ChunkSize - 1) / w.info.ChunkSize)
+	if a.GetLast() == nil {
+		return w, nil
+	}
+	last, err := chunkLocation(a.GetLast())
+	if err != nil {
+		return nil, errors.Join(&fault.Error{Kind: fault.Protocol, Op: op, Path: path, Err: err}, w.Abort())
+	}
+	w.offset = last.Offset + last.Length
+	w.chunks = last.Index + 1
+	s := c.newStream(w.life, w.info.FileID, path, w.info.ChunkSize, last)
+	s.mode, s.previous = wire.ModeAppend, chunk.Generation(a.GetPreviousGeneration())
+	s.acked, s.length = last.Length, last.Length
+	w.current = s
+	return w, nil
+}
+
+// newWriter makes a writer whose lease is kept.
+func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *FileWriter {
+	w := &FileWriter{client: c, info: info, path: path}
+	w.life, w.cancel = c.scope(ctx)
+	c.leases.add(info.FileID, func(err error) { w.fail(withPath(err, path)) })
+	return w
+}
+
+// fail makes err the writer's error, unless it has one, and wakes everything.
+func (w *FileWriter) fail(err error) error {
+	w.failure.Lock()
+	defer w.failure.Unlock()
+	if w.failure.err == nil {
+		w.failure.err = err
+		w.cancel()
+	}
+	return w.failure.err
+}
+
+func (w *FileWriter) failed() error {
+	w.failure.Lock()
+	defer w.failure.Unlock()
+	return w.failure.err
+}
+
+// usable tells whether the writer can go on. Called with mu held.
+func (w *FileWriter) usable(op string) error {
+	if err := w.failed(); err != nil {
+		return err
+	}
+	if w.closed {
+		return &fault.Error{Kind: fault.Closed, Op: op, Path: w.path, Reason: "the file is closed"}
+	}
+	if w.life.Err() != nil {
+		return w.fail(contextFault(w.life, op, w.path, nil))
+	}
+	return nil
+}
+
+// final makes err the writer's error, unless only the caller's own context
+// ended.
+func (w *FileWriter) final(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && w.life.Err() == nil {
+		return err
+	}
+	return w.fail(err)
+}
+
+// within joins a call's context with the writer's.
+func (w *FileWriter) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(w.life, func() { cancel(context.Cause(w.life)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// Write buffers p, and sends every packet that gets full. It blocks while the
+// pipeline's window is full. n < len(p) only with an error.
+func (w *FileWriter) Write(p []byte) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.usable("write"); err != nil {
+		return 0, err
+	}
+	for n < len(p) {
+		room := w.room(len(p) - n)
+		m := copy(room, p[n:])
+		w.packet.size += m
+		w.offset += int64(m)
+		n += m
+		if w.packetFull() {
+			if err := w.sendPacket(w.life, 0); err != nil {
+				return n, w.final(w.life, err)
+			}
+		}
+	}
+	return n, nil
+}
+
+// room makes place in the packet for some of wanted bytes. A packet ends where
+// the chunk ends or at a multiple of PacketBytes in it, so that it holds whole
+// checksum blocks. Its buffer begins small and grows: a small file or record
+// takes a small buffer.
+func (w *FileWriter) room(wanted int) []byte {
+	inChunk := w.offset % w.info.ChunkSize
+	if w.packet == nil {
+		w.packet = w.client.newPacket(inChunk, min(bufpool.ClassBytes(wanted), w.packetCapacity(inChunk)))
+	}
+	if room := w.packet.room(); len(room) > 0 {
+		return room
+	}
+	old := w.packet
+	grown := w.client.newPacket(old.offset, min(bufpool.ClassBytes(max(8*old.size, old.size+wanted)), w.packetCapacity(old.offset)))
+	copy(grown.room(), old.payload())
+	grown.size = old.size
+	old.release()
+	w.packet = grown
+	return grown.room()
+}
+
+func (w *FileWriter) packetCapacity(offset int64) int {
+	step := int64(w.client.options.PacketBytes)
+	return int(min(step-offset%step, w.info.ChunkSize-offset))
+}
+
+func (w *FileWriter) packetFull() bool {
+	return w.packet.size == w.packetCapacity(w.packet.offset)
+}
+
+// sendPacket hands the buffered packet, or an empty one, to the chunk's stream.
+// It keeps the packet if the stream did not take it.
+func (w *FileWriter) sendPacket(ctx context.Context, flags wire.Flags) error {
+	if w.packet == nil {
+		w.packet = w.client.newPacket(w.current.length, 0)
+	}
+	if w.current == nil {
+		if err := w.nextChunk(ctx); err != nil {
+			return err
+		}
+	}
+	p, s := w.packet, w.current
+	if p.end() == w.info.ChunkSize {
+		flags |= wire.FlagSeal
+	}
+	p.flags = flags
+	seals := flags&wire.FlagSeal != 0
+	if p.size > 0 {
+		w.unsynced = true
+	}
+	taken, err := s.send(ctx, p)
+	if taken {
+		w.packet = nil
+		if flags != 0 {
+			w.unsynced = false
+		}
+		if seals {
+			w.current = nil
+			w.behind = append(w.behind, s)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if !seals {
+		w.allocateAhead(s)
+	}
+	return nil
+}
+
+// nextChunk makes the stream of the next chunk.
+func (w *FileWriter) nextChunk(ctx context.Context) error {
+	for len(w.behind) > sealingMax-1 {
+		if err := w.settle(ctx, 1); err != nil {
+			return err
+		}
+	}
+	if len(w.ready) == 0 && w.ahead == nil {
+		w.allocate()
+	}
+	if w.ahead != nil {
+		a := w.ahead
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return contextFault(ctx, "add chunks", w.path, nil)
+		}
+		w.ahead = nil
+		w.collect(a)
+		if a.err != nil {
+			return a.err
+		}
+	}
+	w.current = w.client.newStream(w.life, w.info.FileID, w.path, w.info.ChunkSize, w.ready[0])
+	w.ready = w.ready[1:]
+	return nil
+}
+
+// allocateAhead asks for the next chunk before the current one is full.
+func (w *FileWriter) allocateAhead(s *stream) {
+	if w.ahead == nil && len(w.ready) == 0 && w.info.ChunkSize-s.length <= min(allocateAheadBytes, w.info.ChunkSize/2) {
+		w.allocate()
+	}
+}
+
+// allocate starts to ask for one more chunk; the commits that wait ride along.
+func (w *FileWriter) allocate() {
+	a := &allocation{done: make(chan struct{}), commits: w.commits}
+	w.commits = nil
+	first := w.chunks
+	what := call{op: "add chunks", path: w.path}
+	if !w.client.start(func() {
+		defer close(a.done)
+		answer, err := mutate(w.life, w.client, what, controlpb.NamenodeClient.AddChunks, func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
+			return &controlpb.AddChunksRequest{Header: h, FileId: w.info.FileID, FirstIndex: uint32(first), Count: 1, Commits: a.commits}
+		})
+		if err != nil {
+			a.err = err
+			return
+		}
+		a.chunks, a.err = allocated(what, answer.GetChunks(), first, 1)
+	}) {
+		a.err = errClientClosed
+		close(a.done)
+	}
+	w.ahead = a
+}
+
+// collect takes over what an allocation brought. Commits of a failed one are
+// sent again with the next: the namenode knows them if it has them.
+func (w *FileWriter) collect(a *allocation) {
+	if a.err != nil {
+		w.commits = append(a.commits, w.commits...)
+		return
+	}
+	w.ready = append(w.ready, a.chunks...)
+	w.chunks += len(a.chunks)
+}
+
+// settle waits until at most keep full chunks wait for their seal.
+func (w *FileWriter) settle(ctx context.Context, keep int) error {
+	for len(w.behind) > keep {
+		s := w.behind[0]
+		if err := s.sealed(ctx); err != nil {
+			return err
+		}
+		w.commits = append(w.commits, s.commit())
+		w.behind[0] = nil
+		w.behind = w.behind[1:]
+	}
+	return nil
+}
+
+// Flush returns when everything written is in the page cache of every datanode
+// of the pipeline and visible to new readers. If only ctx ended, the writer
+// stays usable.
+func (w *FileWriter) Flush(ctx context.Context) error { return w.push(ctx, "flush", 0) }
+
+// Sync returns when everything written is fdatasync'd on every datanode of the
+// pipeline. If only ctx ended, the writer stays usable.
+func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync", wire.FlagSync) }
+
+func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.usable(op); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return contextFault(ctx, op, w.path, nil)
+	}
+	ctx, cancel := w.within(ctx)
+	defer cancel()
+	return w.final(ctx, func() error {
+		if w.packet != nil || (flags != 0 && w.unsynced && w.current != nil) {
+			if err := w.sendPacket(ctx, flags); err != nil {
+				return err
+			}
+		}
+		if err := w.settle(ctx, 0); err != nil {
+			return err
+		}
+		if w.current == nil {
+			return nil
+		}
+		return w.current.flushed(ctx)
+	}())
+}
+
+// Close sends what is buffered, seals the last chunk, and commits the file's
+// length. On error the file is not complete: a hidden one is abandoned, a
+// visible one keeps what was flushed. Closing again returns the same.
+func (w *FileWriter) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return w.failed()
+	}
+	err := w.usable("close")
+	if err == nil {
+		err = w.complete()
+	}
+	if err != nil {
+		err = w.fail(err)
+		w.closed = true
+		w.giveUp()
+		return err
+	}
+	w.closed = true
+	w.cancel()
+	return nil
+}
+
+// complete ends all chunks and the file.
+func (w *FileWriter) complete() error {
+	ctx := w.life
+	if w.packet != nil || (w.current != nil && w.current.touched) {
+		if err := w.sendPacket(ctx, wire.FlagSeal); err != nil {
+			return err
+		}
+	}
+	if s := w.current; s != nil { // opened for append, and nothing was written
+		w.commits = append(w.commits, &controlpb.ChunkCommit{ChunkId: s.id[:], Generation: uint64(s.previous), Length: s.length, NodeIds: nodeIDs(s.hops)})
+		w.current = nil
+	}
+	if err := w.settle(ctx, 0); err != nil {
+		return err
+	}
+	if a := w.ahead; a != nil {
+		<-a.done // it ends with the writer's life
+		w.ahead = nil
+		w.collect(a)
+	}
+	for _, unused := range w.ready {
+		w.commits = append(w.commits, &controlpb.ChunkCommit{ChunkId: unused.ID[:], Generation: uint64(unused.Generation)})
+	}
+	// From here on the namenode may say that we hold no lease because we are done.
+	w.client.leases.drop(w.info.FileID)
+	info, err := w.client.complete(ctx, w.info.FileID, w.path, w.commits)
+	if err != nil {
+		return err
+	}
+	w.info, w.ready, w.commits = info, nil, nil
+	return nil
+}
+
+// complete commits the last chunks and closes a file.
+func (c *Client) complete(ctx context.Context, file uint64, path string, commits []*controlpb.ChunkCommit) (FileInfo, error) {
+	a, err := mutate(ctx, c, call{op: "complete", path: path}, controlpb.NamenodeClient.Complete, func(h *controlpb.MutationHeader) *controlpb.CompleteRequest {
+		return &controlpb.CompleteRequest{Header: h, FileId: file, Commits: commits}
+	})
+	if err != nil {
+		return FileInfo{}, err
+	}
+	return fileInfo(path, a.GetInfo()), nil
+}
+
+// Abort ends the writer without completing the file. A hidden file is
+// abandoned; a visible one keeps what was flushed, and is closed by the
+// namenode. Aborting a closed writer does nothing.
+func (w *FileWriter) Abort() error {
+	w.failure.Lock()
+	if w.failure.err == nil {
+		w.failure.err = &fault.Error{Kind: fault.Closed, Op: "write", Path: w.path, Reason: "the writer was aborted"}
+	}
+	w.failure.Unlock()
+	w.cancel() // lets a running method go
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	return w.giveUp()
+}
+
+// giveUp releases everything and tells the namenode. Called with mu held.
+func (w *FileWriter) giveUp() error {
+	w.cancel()
+	w.client.leases.drop(w.info.FileID)
+	if w.packet != nil {
+		w.packet.release()
+		w.packet = nil
+	}
+	if w.current != nil {
+		w.behind = append(w.behind, w.current)
+		w.current = nil
+	}
+	for _, s := range w.behind {
+		_ = s.kill(nil)
+	}
+	w.behind = nil
+	if w.ahead != nil {
+		<-w.ahead.done
+		w.ahead = nil
+	}
+	if w.hidden {
+		return w.client.abandon(w.life, w.info.FileID, w.path)
+	}
+	return w.client.letGo(w.life, w.info.FileID, w.path)
+}
+
+// letGo has the namenode close a visible file that this client stops writing.
+// It asks first whether the lease is still ours: recovery would end anyone's.
+func (c *Client) letGo(ctx context.Context, file uint64, path string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	a, err := ask(ctx, c, call{op: "renew leases", path: path}, controlpb.NamenodeClient.RenewLeases, &controlpb.RenewLeasesRequest{ClientId: c.id[:]})
+	if err != nil || !slices.Contains(a.GetFileIds(), file) {
+		return err
+	}
+	_, err = c.RecoverLease(ctx, path)
+	if errors.Is(err, fault.NotFound) { // removed meanwhile
+		return nil
+	}
+	return err
+}
+
+// abandon drops a file that was never completed. It goes on for a short time
+// after the operation's own context has ended: that is when it is needed most.
+func (c *Client) abandon(ctx context.Context, file uint64, path string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	_, err := mutate(ctx, c, call{op: "abandon", path: path}, controlpb.NamenodeClient.Abandon, func(h *controlpb.MutationHeader) *controlpb.AbandonRequest {
+		return &controlpb.AbandonRequest{Header: h, FileId: file}
+	})
+	if err != nil {
+		c.logger.Warn("file not abandoned: the namenode drops it when its lease ends", "path", path, "err", err)
+	}
+	return err
+}
+
+// Info describes the file as Create, Append or (after it) Close left it.
+func (w *FileWriter) Info() FileInfo {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.info
+}
+
+// Offset is the file's length with everything written so far.
+func (w *FileWriter) Offset() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.offset
+}
