@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"path"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 const (
@@ -31,17 +35,24 @@ cluster.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		root := cmd.Root()
-		switch args[0] {
-		case "bash":
-			return root.GenBashCompletionV2(a.stdout, true)
-		case "zsh":
-			return root.GenZshCompletion(a.stdout)
-		case "fish":
-			return root.GenFishCompletion(a.stdout, true)
-		case "powershell":
-			return root.GenPowerShellCompletionWithDesc(a.stdout)
+		generators := map[string]func(io.Writer) error{
+			"bash":       func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+			"zsh":        root.GenZshCompletion,
+			"fish":       func(w io.Writer) error { return root.GenFishCompletion(w, true) },
+			"powershell": root.GenPowerShellCompletionWithDesc,
 		}
-		return usageOf(cmd, "%q is none of %s", args[0], strings.Join(shells, ", "))
+		generate, known := generators[args[0]]
+		if !known {
+			return usageOf(cmd, "%q is none of %s", args[0], strings.Join(shells, ", "))
+		}
+		var script bytes.Buffer
+		if err := generate(&script); err != nil {
+			return fault.New(fault.Internal, "", "%v", err)
+		}
+		out := a.printer()
+		out.object("script", record{"shell": args[0], "script": script.String()})
+		out.text("%s", script.String())
+		return out.flush()
 	}
 	return cmd
 }

@@ -116,12 +116,7 @@ type setting struct {
 }
 
 func (s *setting) String() string { return s.text }
-func (s *setting) Type() string {
-	if s.field.Type == "list" {
-		return "a,b,…"
-	}
-	return s.field.Type
-}
+func (s *setting) Type() string   { return s.field.Type }
 
 // Set notes the text; a list's flag may be given several times.
 func (s *setting) Set(text string) error {

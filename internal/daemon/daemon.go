@@ -89,24 +89,26 @@ func (d *Daemon) Addresses() map[string]string { return maps.Clone(d.addresses) 
 // Address is one of Addresses.
 func (d *Daemon) Address(purpose string) string { return d.addresses[purpose] }
 
-// WaitReady waits until the daemon does its work, or ends, or ctx does.
+// WaitReady waits until the daemon does its work. Errors: why it ended by
+// itself, fault.Closed if it is closed meanwhile, and if ctx ends first, what it
+// waited for.
 func (d *Daemon) WaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	waiting, cancel := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	defer watcher.Wait() // after cancel: deferred calls run last to first
 	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() {})
-	defer stop()
-	go func() {
+	watcher.Go(func() {
 		select {
 		case <-d.done:
 			cancel(d.Err())
 		case <-d.closing:
 			cancel(fault.New(fault.Closed, d.Name, "is being closed"))
-		case <-ctx.Done():
+		case <-waiting.Done():
 		}
-	}()
-	err := d.ready(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
+	})
+	err := d.ready(waiting)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		return context.Cause(waiting)
 	}
 	return err
 }
