@@ -8,7 +8,6 @@ import (
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/env/v2"
-	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 	yamlv3 "go.yaml.in/yaml/v3"
 
@@ -89,14 +88,29 @@ func Load(source Source) (Loaded, error) {
 
 // loadFile parses the YAML file and refuses what no setting is called.
 func loadFile(k *koanf.Koanf, path string, fields map[string]Field, origin map[string]string) error {
+	text, err := readBounded(path)
+	if err != nil {
+		return err
+	}
+	return loadText(k, path, text, fields, origin)
+}
+
+// content is a file's text as koanf takes it.
+type content []byte
+
+// ReadBytes is the text.
+func (c content) ReadBytes() ([]byte, error) { return c, nil }
+
+// Read is not asked for: the text needs a parser.
+func (c content) Read() (map[string]any, error) {
+	return nil, fault.New(fault.Internal, "config", "a text has no keys")
+}
+
+func loadText(k *koanf.Koanf, path string, text []byte, fields map[string]Field, origin map[string]string) error {
 	bad := func(kind fault.Kind, format string, args ...any) error {
 		e := fault.New(kind, "config", format, args...)
 		e.Path = path
 		return e
-	}
-	text, err := readBounded(path)
-	if err != nil {
-		return err
 	}
 	var root yamlv3.Node
 	if err := yamlv3.Unmarshal(text, &root); err != nil {
@@ -130,7 +144,7 @@ func loadFile(k *koanf.Koanf, path string, fields map[string]Field, origin map[s
 			origin[key] = fmt.Sprintf("file %s:%d", path, name.Line)
 		}
 	}
-	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+	if err := k.Load(content(text), yaml.Parser()); err != nil {
 		return bad(fault.Invalid, "is not valid YAML: %v", err)
 	}
 	return nil
