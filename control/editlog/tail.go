@@ -3,6 +3,7 @@ package editlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -81,7 +82,7 @@ func (l *Log) tail(ctx context.Context, request *controlpb.TailRequest, fn func(
 		}
 		if len(message.Records) > 0 && message.FirstTxid != next {
 			return &fault.Error{Kind: fault.Protocol, Op: op, Address: s.address,
-				Reason: fault.New(fault.Gap, "", "batch starts at txid %d, expected %d", message.FirstTxid, next).Reason}
+				Reason: fmt.Sprintf("the batch starts at txid %d, txid %d was expected", message.FirstTxid, next)}
 		}
 		next += uint64(len(message.Records))
 		if len(message.Records) == 0 && !request.Follow {

@@ -4,7 +4,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // Options configures Start. The zero value of a field means its default.
@@ -19,17 +21,20 @@ type Options struct {
 	// Default 127.0.0.1:7710.
 	ListenGRPC string
 	// ListenRaft is where peers connect, host:port; port 0 picks one. Empty: no
-	// port is opened, which is right for a server without peers.
+	// port is opened, which is right for a server without peers. With peers it
+	// defaults to this server's own raft address.
 	ListenRaft string
 	// Peers are all servers of the group, this one included; empty = this one
-	// alone. They count only for the first start of an empty directory.
+	// alone. They count only for the first start of an empty directory; all
+	// servers must be given the same list.
 	Peers  []Peer
 	Logger *slog.Logger // nil = none
 	Clock  clock.Clock  // nil = the system's
-	// SegmentBytes is the size of a log file, 1 MiB to 1 GiB; default 64 MiB.
+	// SegmentBytes is the size of a log file, 1 MiB to 256 MiB; default 64 MiB.
 	SegmentBytes int
 	// HeartbeatTimeout: a follower that hears nothing of its leader for so long
-	// asks for an election. Default 300 ms with peers, 50 ms alone.
+	// asks for an election; a leader that hears nothing of a majority for half
+	// of it stops leading. Default 500 ms with a raft port, 50 ms without.
 	HeartbeatTimeout time.Duration
 	// ApplyTimeout bounds the wait for a place in raft's queue. Default 5 s.
 	ApplyTimeout time.Duration
@@ -44,4 +49,94 @@ type Peer struct {
 	NodeID string
 	Raft   string // host:port of its raft port
 	GRPC   string // host:port of its gRPC port
+}
+
+// Defaults.
+const (
+	nodeIDDefault          = "log1"
+	listenDefault          = "127.0.0.1:7710"
+	segmentBytesDefault    = 64 << 20
+	heartbeatAlone         = 50 * time.Millisecond
+	heartbeatDefault       = 500 * time.Millisecond
+	heartbeatMin           = 20 * time.Millisecond
+	applyTimeoutDefault    = 5 * time.Second
+	snapshotEntriesDefault = 64 << 10
+)
+
+// withDefaults fills in and checks. NodeID stays empty if it is, for claim.
+// Errors: fault.Invalid.
+func (o Options) withDefaults() (Options, error) {
+	invalid := func(format string, args ...any) (Options, error) {
+		return Options{}, fault.New(fault.Invalid, "start log server", format, args...)
+	}
+	if o.Directory == "" {
+		return invalid("no directory was given")
+	}
+	if o.ListenGRPC == "" {
+		o.ListenGRPC = listenDefault
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = segmentBytesDefault
+	}
+	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax {
+		return invalid("log files of %d bytes; %d to %d are allowed", o.SegmentBytes, segmentBytesMin, segmentBytesMax)
+	}
+	if len(o.Peers) > 0 && o.NodeID == "" {
+		return invalid("a server with peers needs a node id")
+	}
+	seen := make(map[string]bool)
+	for _, peer := range o.Peers {
+		if peer.NodeID == "" || seen[peer.NodeID] {
+			return invalid("peer %q is nameless or twice in the list", peer.NodeID)
+		}
+		seen[peer.NodeID] = true
+		for _, address := range []string{peer.Raft, peer.GRPC} {
+			if err := rpc.CheckAddress(address); err != nil {
+				return Options{}, err
+			}
+			if seen[address] {
+				return invalid("two peers have the address %s", address)
+			}
+			seen[address] = true
+		}
+	}
+	if self, ok := o.self(); ok {
+		if o.ListenRaft == "" {
+			o.ListenRaft = self.Raft
+		}
+	} else if len(o.Peers) > 0 {
+		return invalid("node %q is not among its peers", o.NodeID)
+	}
+	if o.HeartbeatTimeout == 0 {
+		o.HeartbeatTimeout = heartbeatDefault
+		if o.ListenRaft == "" {
+			o.HeartbeatTimeout = heartbeatAlone
+		}
+	}
+	if o.HeartbeatTimeout < heartbeatMin {
+		return invalid("a heartbeat timeout of %s; at least %s", o.HeartbeatTimeout, heartbeatMin)
+	}
+	if o.ApplyTimeout == 0 {
+		o.ApplyTimeout = applyTimeoutDefault
+	}
+	if o.SnapshotEntries == 0 {
+		o.SnapshotEntries = snapshotEntriesDefault
+	}
+	return o, nil
+}
+
+// self is this server's line among the peers.
+func (o Options) self() (Peer, bool) {
+	for _, peer := range o.Peers {
+		if peer.NodeID == o.NodeID {
+			return peer, true
+		}
+	}
+	return Peer{}, false
 }

@@ -47,6 +47,7 @@ func NewServer(o ServerOptions) *Server {
 		grpc.MaxSendMsgSize(MessageBytesMax),
 		grpc.MaxConcurrentStreams(streamsPerConnectionMax),
 		grpc.MaxHeaderListSize(headerBytesMax),
+		grpc.WaitForHandlers(true),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepalivePing, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveLeast, PermitWithoutStream: true}),
@@ -73,7 +74,8 @@ func (s *Server) SetServing(serving bool) {
 }
 
 // StopWithin stops the server in order: no new calls, running ones may end
-// until ctx does, the rest is cut off. Streams that live as long as their
+// until ctx does, the rest is cut off: their contexts end, and it waits for
+// their handlers. Streams that live as long as their
 // client (tails, datanode sessions) should be ended by their owner first. It
 // reports fault.Closed with the context's error when calls had to be cut.
 func (s *Server) StopWithin(ctx context.Context) error {

@@ -1,0 +1,23 @@
+// Package logserver is the replicated, durable log of namenode mutations: a
+// gRPC service over hashicorp/raft with raft-wal as its log files. One raft
+// entry holds one batch of edit records (docs/format/log.md).
+//
+// What it promises: an acknowledged batch is fsynced on a majority of the
+// servers, a batch of a lower epoch or with a gap is refused identically by
+// every server, and no reader ever gets a record whose checksum does not match.
+//
+// What it owns: its directory (guarded by a lock file), the log files in it,
+// the raft group's membership, and two ports. Goroutines: raft's own, the gRPC
+// server's, one that follows leadership, one that writes the mark file; Close
+// ends all of them.
+//
+// Failure: after the first error of a write or fsync the server never writes
+// again, because nobody knows what the disk kept. It cuts itself off from its
+// peers and refuses every call; a server without peers ends (Done, Err), so
+// that its process exits and a restart reads what is really there. At start
+// every file is read and verified before raft-wal may touch it: an unfinished
+// last write is cut off, anything else that does not verify is refused.
+//
+// It does not look inside records, keeps no namenode state, and does not yet
+// cut the log: it grows until checkpoints exist.
+package logserver

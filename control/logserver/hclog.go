@@ -1,0 +1,47 @@
+package logserver
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// hclogTo gives the raft libraries a logger that writes to ours. Their
+// everyday notes (elections, snapshots) become debug messages: what an
+// operator needs to know of them, this package says itself.
+func hclogTo(logger *slog.Logger, name string) hclog.Logger {
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Output: io.Discard, Level: hclog.Off})
+	l.RegisterSink(hclogSink{logger: logger})
+	return l
+}
+
+// hclogSink implements hclog.SinkAdapter.
+type hclogSink struct{ logger *slog.Logger }
+
+// Accept implements hclog.SinkAdapter.
+func (s hclogSink) Accept(name string, level hclog.Level, message string, args ...any) {
+	to := slog.LevelDebug
+	switch level {
+	case hclog.Warn:
+		to = slog.LevelWarn
+	case hclog.Error:
+		to = slog.LevelError
+	}
+	ctx := context.Background()
+	if !s.logger.Enabled(ctx, to) {
+		return
+	}
+	attrs := make([]any, 0, len(args)+2)
+	attrs = append(attrs, "part", name)
+	for i := 0; i+1 < len(args); i += 2 {
+		value := args[i+1]
+		if f, ok := value.(hclog.Format); ok && len(f) > 0 {
+			value = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		}
+		attrs = append(attrs, fmt.Sprint(args[i]), value)
+	}
+	s.logger.Log(ctx, to, message, attrs...)
+}

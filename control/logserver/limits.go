@@ -1,0 +1,55 @@
+package logserver
+
+import "time"
+
+// Bounds of one batch. They equal editlog's; a test holds that.
+const (
+	batchRecordsMax = 16 << 10
+	batchBytesMax   = 4 << 20
+	holderBytesMax  = 256
+)
+
+// Bounds of the server.
+const (
+	// entryBytesMax bounds one encoded entry: header, 12 bytes per record, the
+	// records, the sum. Below raft-wal's 64 MiB.
+	entryBytesMax = entryHeaderBytes + batchRecordsMax*recordHeaderBytes + batchBytesMax + entrySumBytes
+	// inFlightPerStream bounds the batches of one Append stream that wait for
+	// their fsync; the next one waits in the client's flow-control window.
+	inFlightPerStream = 256
+	// inFlightBytesMax bounds the record bytes of all streams together that
+	// wait for their fsync: what raft keeps in memory for us.
+	inFlightBytesMax = 64 << 20
+	// entriesPerAppend is raft's MaxAppendEntries: how many entries share one
+	// fsync or one message to a follower.
+	entriesPerAppend = 256
+	// tailMessageBytes is the size at which a message of Tail is sent; it may be
+	// exceeded by one batch: 1 MiB + 4 MiB < rpc.MessageBytesMax.
+	tailMessageBytes   = 1 << 20
+	tailMessageRecords = 16 << 10
+	// pointStride is how many entries lie between two points of the index from
+	// txid to log position; a Tail reads at most so many entries to find its
+	// first one. 24 bytes each: 1 MB for 10 million batches.
+	pointStride = 256
+	// handshakesMax bounds connections to the raft port that have not said the
+	// preamble yet; more are closed at once.
+	handshakesMax = 64
+	// segmentBytesMin and segmentBytesMax bound Options.SegmentBytes; a segment
+	// is read into memory when it is verified.
+	segmentBytesMin = 1 << 20
+	segmentBytesMax = 256 << 20
+	// segmentExtraBytesMax is how far the last write may exceed a segment:
+	// one append of entriesPerAppend entries and the index.
+	segmentFileBytesMax = 2 << 30
+	snapshotsKept       = 2
+)
+
+// Times.
+const (
+	tailHeartbeat    = time.Second
+	markInterval     = time.Second
+	raftIOTimeout    = 10 * time.Second
+	handshakeTimeout = 5 * time.Second
+	barrierTimeout   = 10 * time.Second
+	transferTimeout  = 2 * time.Second
+)

@@ -1,0 +1,271 @@
+package logserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// store is raft-wal with our rules around it: every entry of ours is verified
+// when it comes in and when it is read, and after the first failed write or
+// fsync nothing is ever written again.
+type store struct {
+	wal *wal.WAL
+	dir string
+	// onFailure is told of the first failed write, before raft is. It must cut
+	// the server off from its peers before it returns.
+	onFailure func(error)
+
+	mu struct {
+		sync.Mutex
+		failure error // latched
+	}
+}
+
+var (
+	_ raft.LogStore          = (*store)(nil)
+	_ raft.StableStore       = (*store)(nil)
+	_ raft.MonotonicLogStore = (*store)(nil)
+)
+
+// failed gives the latched failure.
+func (s *store) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.failure
+}
+
+// fail latches the first error of a write.
+func (s *store) fail(op string, err error) error {
+	if errors.Is(err, types.ErrSealed) {
+		// The last append filled the file, and raft-wal only logs why it could not
+		// make the next one.
+		err = &fault.Error{Kind: fault.Disk, Op: op, Reason: "no new log file could be made", Err: err}
+		if s.full() {
+			err = &fault.Error{Kind: fault.NoSpace, Op: op, Reason: "no room for a new log file in " + s.dir}
+		}
+	}
+	err = diskFault(op, err)
+	s.mu.Lock()
+	first := s.mu.failure == nil
+	if first {
+		s.mu.failure = err
+	}
+	err = s.mu.failure
+	s.mu.Unlock()
+	if first {
+		s.onFailure(err)
+	}
+	return err
+}
+
+// full tells whether the disk has no room for another log file.
+func (s *store) full() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(s.dir, &st) == nil && st.Bavail*uint64(st.Bsize) < segmentBytesMin
+}
+
+// IsMonotonic implements raft.MonotonicLogStore.
+func (s *store) IsMonotonic() bool { return true }
+
+// FirstIndex implements raft.LogStore.
+func (s *store) FirstIndex() (uint64, error) { return s.wal.FirstIndex() }
+
+// LastIndex implements raft.LogStore.
+func (s *store) LastIndex() (uint64, error) { return s.wal.LastIndex() }
+
+// GetLog implements raft.LogStore. Errors: raft.ErrLogNotFound as it is (raft
+// compares it), fault.CorruptData, fault.Disk.
+func (s *store) GetLog(index uint64, log *raft.Log) error {
+	_, err := s.read(index, log)
+	return err
+}
+
+// read is GetLog that gives the decoded entry too; its kind is 0 for raft's
+// own entries.
+func (s *store) read(index uint64, log *raft.Log) (entry, error) {
+	if err := s.wal.GetLog(index, log); err != nil {
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return entry{}, raft.ErrLogNotFound
+		}
+		if errors.Is(err, types.ErrCorrupt) {
+			return entry{}, s.damage(index, err)
+		}
+		return entry{}, diskFault("read log", err)
+	}
+	if log.Index != index {
+		return entry{}, s.damage(index, fmt.Errorf("raft entry %d is in its place", log.Index))
+	}
+	if log.Type != raft.LogCommand {
+		return entry{}, nil
+	}
+	e, err := decodeEntry(log.Data)
+	if err != nil {
+		return entry{}, s.damage(index, err)
+	}
+	return e, nil
+}
+
+// damage names the place of an entry that cannot be read.
+func (s *store) damage(index uint64, cause error) error {
+	kind := fault.CorruptData
+	if fault.KindOf(cause) == fault.Version {
+		kind = fault.Version
+	}
+	name, offset := locate(s.dir, index)
+	return &fault.Error{Kind: kind, Op: "read log", Path: filepath.Join(s.dir, name), Err: cause,
+		Reason: fmt.Sprintf("raft entry %d at offset %d is damaged", index, offset),
+		Hint:   "stop the log server and look with `ww log verify`"}
+}
+
+// locate finds the file and offset of an entry as well as a damaged log
+// allows; offset is -1 if the way to the entry is damaged.
+func locate(dir string, index uint64) (name string, offset int64) {
+	files, err := segmentFiles(dir)
+	if err != nil {
+		return "", -1
+	}
+	var info types.SegmentInfo
+	for _, file := range files {
+		var base, id uint64
+		if _, err := fmt.Sscanf(file, "%020d-%016x.wal", &base, &id); err != nil || base > index || base < info.BaseIndex {
+			continue
+		}
+		info = types.SegmentInfo{BaseIndex: base, ID: id}
+	}
+	name = segment.FileName(info)
+	buf, err := readFile(filepath.Join(dir, name), nil)
+	if err != nil {
+		return name, -1
+	}
+	at := info.BaseIndex
+	for position := int64(segmentHeaderBytes); position+frameHeaderBytes <= int64(len(buf)); {
+		kind, value, ok := readFrameHeader(buf[position:])
+		if !ok || kind == frameZero {
+			return name, position
+		}
+		if kind == frameEntry {
+			if at == index {
+				return name, position
+			}
+			at++
+		}
+		position += frameHeaderBytes
+		if kind != frameCommit {
+			position += int64(value) + padding(int64(value))
+		}
+	}
+	return name, -1
+}
+
+// StoreLog implements raft.LogStore.
+func (s *store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs implements raft.LogStore: durable on return. An entry that a peer
+// sent damaged is refused, which is not a failure of this disk.
+func (s *store) StoreLogs(logs []*raft.Log) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	for _, log := range logs {
+		if log.Type != raft.LogCommand {
+			continue
+		}
+		if _, err := decodeEntry(log.Data); err != nil {
+			return &fault.Error{Kind: fault.KindOf(err), Op: "store log", Reason: fmt.Sprintf("raft entry %d came in damaged", log.Index), Err: err}
+		}
+	}
+	if err := s.wal.StoreLogs(logs); err != nil {
+		return s.fail("write log", err)
+	}
+	return nil
+}
+
+// DeleteRange implements raft.LogStore: raft cuts off a tail that another
+// leader overruled. The head is never cut: records would be lost.
+func (s *store) DeleteRange(first, last uint64) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	end, err := s.wal.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last < end {
+		return fault.New(fault.Internal, "cut log", "entries %d to %d are not the end of the log, which is %d", first, last, end)
+	}
+	if err := s.wal.DeleteRange(first, last); err != nil {
+		return s.fail("cut log", err)
+	}
+	return nil
+}
+
+// Set implements raft.StableStore. raft panics on an error of this method.
+// After a failure the server is cut off from its peers (onFailure), so nobody
+// can hear of a vote that was not kept: it says nil and lets raft end.
+func (s *store) Set(key, value []byte) error {
+	if s.failed() != nil {
+		return nil
+	}
+	if err := s.wal.Set(key, value); err != nil {
+		_ = s.fail("write vote", err)
+	}
+	return nil
+}
+
+// SetUint64 implements raft.StableStore; see Set.
+func (s *store) SetUint64(key []byte, value uint64) error {
+	if s.failed() != nil {
+		return nil
+	}
+	if err := s.wal.SetUint64(key, value); err != nil {
+		_ = s.fail("write term", err)
+	}
+	return nil
+}
+
+// Get implements raft.StableStore.
+func (s *store) Get(key []byte) ([]byte, error) { return s.wal.Get(key) }
+
+// GetUint64 implements raft.StableStore.
+func (s *store) GetUint64(key []byte) (uint64, error) { return s.wal.GetUint64(key) }
+
+// openStore opens raft-wal on a prepared directory and checks that it found
+// what the verification found.
+func openStore(o Options, report *Report, onFailure func(error)) (*store, error) {
+	const op = "open log"
+	dir := filepath.Join(o.Directory, walDirectory)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, diskFault(op, err)
+	}
+	if err := syncDirectory(o.Directory); err != nil {
+		return nil, diskFault(op, err)
+	}
+	w, err := wal.Open(dir, wal.WithSegmentSize(o.SegmentBytes), wal.WithLogger(hclogTo(o.Logger, "wal")))
+	if err != nil {
+		return nil, diskFault(op, err)
+	}
+	var want uint64
+	if report != nil {
+		want = report.LastIndex
+	}
+	last, err := w.LastIndex()
+	if err == nil && last != want {
+		err = fault.New(fault.Internal, op, "raft-wal ends at entry %d, the verification at entry %d", last, want)
+	}
+	if err != nil {
+		_ = w.Close()
+		return nil, diskFault(op, err)
+	}
+	return &store{wal: w, dir: dir, onFailure: onFailure}, nil
+}

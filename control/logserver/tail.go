@@ -1,0 +1,137 @@
+package logserver
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Tail implements controlpb.EditLogServer. Every server serves it, up to what
+// it knows to be committed and has applied. Without follow it ends there, and
+// then only the leader may answer, since only it knows that nothing newer is
+// committed.
+func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreamingServer[controlpb.TailBatch]) error {
+	const op = "tail log"
+	s := v.server
+	if err := s.refusal(); err != nil {
+		return err
+	}
+	if request.FromTxid == 0 {
+		return fault.New(fault.Invalid, op, "txids begin with 1")
+	}
+	leads := s.leading()
+	if !request.Follow && !leads {
+		return raftFault(op, raft.ErrNotLeader)
+	}
+	if last := s.fsm.view().lastTxid; request.FromTxid > last+1 {
+		if !leads {
+			return fault.New(fault.NotActive, op, "this log server knows only of txid %d, txid %d was asked for", last, request.FromTxid)
+		}
+		return fault.New(fault.Gap, op, "the log ends at txid %d, txid %d was asked for", last, request.FromTxid)
+	}
+	r := newLogReader(s.store, s.fsm.before(request.FromTxid), request.FromTxid)
+	timer := s.o.Clock.NewTimer(tailHeartbeat)
+	defer timer.Stop()
+	for {
+		view := s.fsm.view()
+		for r.index < view.applied {
+			batch, err := r.read(view.applied)
+			if err != nil {
+				return s.readFailed(err)
+			}
+			if len(batch.Records) == 0 {
+				continue
+			}
+			batch.LastTxid = view.lastTxid
+			if err := stream.Send(batch); err != nil {
+				return err
+			}
+		}
+		if !request.Follow {
+			return nil
+		}
+		select {
+		case <-view.news:
+		case <-timer.C():
+			timer.Reset(tailHeartbeat)
+			if err := stream.Send(&controlpb.TailBatch{FirstTxid: r.next, LastTxid: s.fsm.view().lastTxid}); err != nil {
+				return err
+			}
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-s.stopping:
+			return s.refusal()
+		}
+		if err := s.refusal(); err != nil {
+			return err
+		}
+	}
+}
+
+// readFailed remembers damage and disk errors: they are this server's, not the
+// caller's.
+func (s *Server) readFailed(err error) error {
+	if errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version) {
+		s.damaged(err)
+	}
+	return err
+}
+
+// logReader steps through committed entries and gives the records of the
+// accepted ones, from a txid on. One goroutine at a time may use it.
+type logReader struct {
+	store *store
+	state state
+	index uint64 // raft index of the last entry that was read
+	next  uint64 // txid of the next record to give
+}
+
+// newLogReader begins behind a point in front of the record with txid from.
+func newLogReader(s *store, at point, from uint64) *logReader {
+	return &logReader{store: s, state: at.state(), index: at.index, next: from}
+}
+
+// read gives the next records, about tailMessageBytes of them, of entries up
+// to raft index limit; none if there are none.
+func (r *logReader) read(limit uint64) (*controlpb.TailBatch, error) {
+	out := &controlpb.TailBatch{FirstTxid: r.next}
+	bytes := 0
+	for r.index < limit && bytes < tailMessageBytes && len(out.Records) < tailMessageRecords {
+		var log raft.Log
+		e, err := r.store.read(r.index+1, &log)
+		if err != nil {
+			return nil, r.lost(err)
+		}
+		r.index++
+		if e.kind == 0 || r.state.step(&e) != nil || e.kind != entryBatch || e.lastTxid() < r.next {
+			continue
+		}
+		records := e.records[r.next-e.firstTxid:]
+		for _, record := range records {
+			bytes += len(record)
+		}
+		out.Records = append(out.Records, records...)
+		r.next += uint64(len(records))
+	}
+	return out, nil
+}
+
+// lost adds the txid to an error of reading.
+func (r *logReader) lost(err error) error {
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return &fault.Error{Kind: fault.CorruptData, Op: "read log", Err: err,
+			Reason: fmt.Sprintf("raft entry %d, txid %d or later, is missing", r.index+1, r.state.lastTxid+1)}
+	}
+	var e *fault.Error
+	if errors.As(err, &e) {
+		named := *e
+		named.Reason = fmt.Sprintf("%s, txid %d is lost", e.Reason, max(r.state.lastTxid+1, 1))
+		return &named
+	}
+	return err
+}

@@ -1,0 +1,44 @@
+package logserver
+
+import (
+	"errors"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Verify reads a log server's whole directory while no server uses it, checks
+// every byte of the log, and changes nothing. Damage is in the report, and is
+// returned as the error that Start would give. Errors: fault.CorruptData,
+// fault.Busy (a server runs), fault.NotFound (no log), fault.Disk.
+func Verify(directory string) (*Report, error) {
+	report, err := scanUnused(directory, nil)
+	if err != nil {
+		return nil, err
+	}
+	return report, report.refuse()
+}
+
+// Dump gives every batch and epoch of a log, in order, to fn, while no server
+// uses the directory; it changes nothing. An error of fn ends it and is
+// returned. With damage it gives what can be read and then fails like Verify.
+func Dump(directory string, fn func(DumpEntry) error) error {
+	report, err := scanUnused(directory, fn)
+	if err != nil {
+		return err
+	}
+	return report.refuse()
+}
+
+// scanUnused scans a directory under a shared lock.
+func scanUnused(directory string, fn func(DumpEntry) error) (*Report, error) {
+	lock, err := lockDirectory(directory, false)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	report, err := scanDirectory(directory, fn)
+	if errors.Is(err, errMissing) {
+		return nil, &fault.Error{Kind: fault.NotFound, Op: "read log", Path: directory, Reason: "the directory holds no log"}
+	}
+	return report, err
+}
