@@ -124,6 +124,7 @@ func (c *connection) write(reply []byte) {
 	waiting := c.raw.OutboundBuffered()
 	c.server.counters.raiseOutboundPeak(int64(waiting))
 	if waiting > c.server.limits.OutboundBytesMax {
+		c.closing = true
 		c.machine.refuseNotReading(c.server.now())
 	}
 }

@@ -41,7 +41,9 @@ func connectDownstream(c *connection, s *session) *downstream {
 	d := &downstream{connection: c, session: s, hop: s.open.Downstream[0]}
 	// The window bounds the packets that wait: each costs at least WindowCostMin.
 	d.queue = make(chan *bufpool.Buffer, s.window/wire.WindowCostMin+1)
-	d.context, d.cancel = context.WithCancel(c.server.context)
+	// Not the server's context: when it stops, its sessions end first, and nobody
+	// downstream gets the blame.
+	d.context, d.cancel = context.WithCancel(context.Background())
 	request := s.open // the hops after it, and a window no wider than ours
 	request.BodyVersion = wire.BodyVersion
 	request.Downstream = s.open.Downstream[1:]
@@ -72,8 +74,11 @@ func (d *downstream) hangUp(clean bool) {
 	close(d.queue)
 }
 
-// fail tells the machine once.
+// fail tells the machine once, unless this side hung up itself.
 func (d *downstream) fail(err error) {
+	if d.context.Err() != nil {
+		return
+	}
 	d.failed.Do(func() {
 		c, s := d.connection, d.session
 		if fault.KindOf(err) == 0 {

@@ -91,6 +91,8 @@ const (
 	windowMin = wire.EarlyBytesMax
 	// lingerBytesMax bounds what is read and dropped on a refused connection.
 	lingerBytesMax = 64 << 20
+	// replyBytesKept bounds the memory for replies that an idle connection keeps.
+	replyBytesKept = 8 << 10
 	// A hop's texts as passed on upstream: 16 hops of them stay far below
 	// wire.BodyBytesMax.
 	hopNodeBytesMax   = 256

@@ -97,7 +97,12 @@ func (m *machine) reply(h wire.Header, body any) {
 
 // repliesWritten lets the memory of replies be used again: the adapter has
 // written or copied all of them.
-func (m *machine) repliesWritten() { m.out = m.out[:0] }
+func (m *machine) repliesWritten() {
+	if cap(m.out) > replyBytesKept {
+		m.out = nil
+	}
+	m.out = m.out[:0]
+}
 
 // receive takes bytes from the peer, all of them, and keeps none of p.
 func (m *machine) receive(p []byte, now time.Duration) {
