@@ -31,7 +31,7 @@ build: ## build ww and wwbench into bin/
 	$(BUILD) -o bin/ ./cmd/...
 
 demo: build ## a small cluster stores, fetches, appends and deletes real files (half a minute)
-	@$(GO) run -buildvcs=false ./internal/e2e/demo -ww bin/ww
+	@bin/ww demo
 
 test: ## all unit tests, and end-to-end tests with real processes
 	$(GO) test -timeout 15m ./...

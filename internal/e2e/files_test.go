@@ -182,6 +182,10 @@ func ranges(t *testing.T, c *cluster.Cluster) {
 		from := random.IntN(len(content))
 		check(from, from+random.IntN(len(content)-from))
 	}
+	for _, at := range [][2]int{{0, 1}, {block - 1, 2}, {chunkSize - 7, 14}, {len(content) - 3, 3}, {len(content) - 3, 300}, {len(content), 1}} {
+		got := mustWW(t, c, "cat", "--offset", strconv.Itoa(at[0]), "--length", strconv.Itoa(at[1]), "/ranges/file")
+		sameBytes(t, content[at[0]:min(at[0]+at[1], len(content))], []byte(got), fmt.Sprintf("cat of %d bytes at %d", at[1], at[0]))
+	}
 	_, err = r.ReadAt(make([]byte, 1), int64(len(content)))
 	require.ErrorIs(t, err, io.EOF)
 }
