@@ -1,0 +1,415 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/invariants"
+)
+
+// bench drives one machine by hand: no socket, file, goroutine or clock.
+type machineBench struct {
+	m       *machine
+	session *session // the last one opened
+	appends []*packet
+	now     time.Duration
+}
+
+func newMachineBench(l Limits) *machineBench {
+	limits, err := l.withDefaults()
+	if err != nil {
+		panic(err)
+	}
+	n := &node{id: "self", limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: &counters{}}
+	return &machineBench{m: newMachine(n, 0)}
+}
+
+// drain carries out the effects on paper and describes them.
+func (b *machineBench) drain() string {
+	var out strings.Builder
+	for {
+		b.m.flush(b.now)
+		effects, some := b.m.take()
+		if !some {
+			break
+		}
+		for i := range effects {
+			e := &effects[i]
+			switch e.kind {
+			case effectReply:
+				fmt.Fprintf(&out, "reply %s\n", describe(e.reply))
+			case effectOpen:
+				b.session = e.session
+				fmt.Fprintf(&out, "open replica, mode %d, generation %d, offset %d\n", e.session.open.Mode, e.session.open.Generation, e.session.open.Offset)
+			case effectDial:
+				fmt.Fprintf(&out, "dial %s\n", e.session.open.Downstream[0].NodeID)
+			case effectAppend:
+				b.appends = append(b.appends, e.packet)
+				fmt.Fprintf(&out, "append %d+%d flags %d\n", e.packet.header.Offset, e.packet.header.Length, e.packet.header.Flags)
+			case effectForward:
+				fmt.Fprintf(&out, "forward packet %d final=%t\n", e.seqno, e.final)
+				e.buffer.Release()
+			case effectHangUp:
+				fmt.Fprintf(&out, "hang up clean=%t\n", e.clean)
+			case effectReleaseFile:
+				out.WriteString("release replica\n")
+			case effectRead:
+				fmt.Fprintf(&out, "read %d+%d\n", e.read.Offset, e.read.Length)
+			case effectCancelRead:
+				out.WriteString("cancel read\n")
+			case effectQuery:
+				fmt.Fprintf(&out, "query stat=%t recover=%t\n", e.query.stat != nil, e.query.recover != nil)
+			case effectLinger:
+				out.WriteString("linger\n")
+			case effectClose:
+				out.WriteString("close\n")
+			}
+		}
+		b.m.repliesWritten()
+	}
+	b.m.check()
+	return out.String()
+}
+
+// stored completes the oldest n appends.
+func (b *machineBench) stored(n int, err error) {
+	for range n {
+		p := b.appends[0]
+		b.appends = b.appends[:copy(b.appends, b.appends[1:])]
+		p.buffer.Release()
+		b.m.onStored(b.session, p, err, b.now)
+	}
+}
+
+// describe decodes a reply.
+func describe(packet []byte) string {
+	h, err := wire.ParseHeader(packet)
+	if err != nil {
+		return err.Error()
+	}
+	if err := wire.Verify(packet); err != nil {
+		return err.Error()
+	}
+	payload := packet[wire.HeaderBytes:]
+	hops := func(all []wire.HopStatus) string {
+		var parts []string
+		for _, s := range all {
+			text := s.NodeID + " ok"
+			if s.Code != 0 {
+				text = fmt.Sprintf("%s FAILED (%s: %s)", s.NodeID, fault.Kind(s.Code), s.Reason)
+			}
+			if s.Micros != 0 {
+				text += fmt.Sprintf(" %dus", s.Micros)
+			}
+			parts = append(parts, text)
+		}
+		return strings.Join(parts, ", ")
+	}
+	must := func(body any) {
+		if err := wire.DecodeBody(payload, body); err != nil {
+			panic(err)
+		}
+	}
+	switch h.Op {
+	case wire.OpOpenAck:
+		var a wire.OpenAck
+		must(&a)
+		return fmt.Sprintf("open ack window=%d [%s]", a.WindowBytes, hops(a.Hops))
+	case wire.OpAck:
+		var a wire.Ack
+		must(&a)
+		return fmt.Sprintf("ack %d length=%d [%s]", a.Seqno, a.Length, hops(a.Hops))
+	case wire.OpError:
+		var s wire.Status
+		must(&s)
+		return fmt.Sprintf("error %s: %s", fault.Kind(s.Code), s.Reason)
+	case wire.OpReadReply:
+		var r wire.ReadReply
+		must(&r)
+		return fmt.Sprintf("read reply %s: %s", fault.Kind(r.Status.Code), r.Status.Reason)
+	case wire.OpStatReply:
+		var r wire.StatReply
+		must(&r)
+		return fmt.Sprintf("stat reply length=%d %s", r.Length, r.Status.Reason)
+	case wire.OpRecovered:
+		var r wire.RecoverReply
+		must(&r)
+		return fmt.Sprintf("recovered length=%d %s", r.Length, r.Status.Reason)
+	}
+	return fmt.Sprintf("op %d", h.Op)
+}
+
+// Scenario files: each command is one thing that happens to the machine; the
+// output is what it wants done.
+func TestMachineScenarios(t *testing.T) {
+	datadriven.Walk(t, filepath.Join("testdata", "machine"), func(t *testing.T, path string) {
+		b := newMachineBench(Limits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
+		var split int
+		hopNames := []string{"b", "c", "d"}
+		feed := func(packet []byte) {
+			step := len(packet)
+			if split > 0 {
+				step = split
+			}
+			for len(packet) > 0 {
+				n := min(step, len(packet))
+				b.m.receive(packet[:n], b.now)
+				packet = packet[n:]
+			}
+		}
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			number := func(key string, fallback int64) int64 {
+				for _, a := range d.CmdArgs {
+					if a.Key == key {
+						v, err := strconv.ParseInt(a.Vals[0], 0, 64)
+						require.NoError(t, err)
+						return v
+					}
+				}
+				return fallback
+			}
+			text := func(key string) string {
+				for _, a := range d.CmdArgs {
+					if a.Key == key && len(a.Vals) > 0 {
+						return strings.ReplaceAll(a.Vals[0], "_", " ")
+					}
+				}
+				return ""
+			}
+			has := func(key string) bool { return d.HasArg(key) }
+			statuses := func() []wire.HopStatus {
+				var all []wire.HopStatus
+				for i := range b.session.hopsAfter {
+					s := wire.HopStatus{NodeID: hopNames[i], Micros: uint32(number("micros", 0))}
+					if int64(i) == number("failed", -1) {
+						s.Code, s.Reason = uint8(fault.Disk), "its disk broke"
+					}
+					all = append(all, s)
+				}
+				return all
+			}
+			id := chunk.NewID(1, [10]byte{9})
+			encode := func(op wire.Op, body any) {
+				packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
+				require.NoError(t, err)
+				feed(packet)
+			}
+			switch d.Cmd {
+			case "split": // bytes arrive in pieces of this size from now on
+				split = int(number("bytes", 1))
+			case "open":
+				o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: uint64(number("generation", 1)), PreviousGeneration: uint64(number("previous", 0)),
+					Mode: wire.Mode(number("mode", 1)), ChunkSize: number("size", 1<<26), Offset: number("offset", 0), WindowBytes: number("window", 0)}
+				for i := range number("hops", 0) {
+					o.Downstream = append(o.Downstream, wire.Hop{NodeID: hopNames[i], Address: "host:1"})
+				}
+				encode(wire.OpOpenWrite, &o)
+			case "data":
+				packet := dataPacket(uint64(number("seqno", 1)), number("offset", 0), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
+				if has("corrupt") {
+					packet[len(packet)-1] ^= 1
+				}
+				if part := number("only", 0); part > 0 {
+					packet = packet[:part]
+				}
+				feed(packet)
+			case "garbage":
+				feed([]byte(d.Input))
+			case "header": // a header alone, as given
+				h := make([]byte, wire.HeaderBytes)
+				wire.PutHeader(h, wire.Header{Op: wire.Op(number("op", 3)), Length: uint32(number("length", 0)), Seqno: uint64(number("seqno", 1))})
+				if v := number("version", 0); v > 0 {
+					h[4] = byte(v)
+				}
+				if v := number("reserved", 0); v > 0 {
+					binary.LittleEndian.PutUint32(h[20:], uint32(v))
+				}
+				feed(h)
+			case "opened":
+				var err error
+				if has("error") {
+					err = fault.New(fault.NoSpace, "create", "%s", text("error"))
+				}
+				b.m.onOpened(b.session, err, b.now)
+			case "stored":
+				var err error
+				if has("error") {
+					err = fault.New(fault.Disk, "write", "%s", text("error"))
+				}
+				b.stored(int(number("packets", 1)), err)
+			case "down-opened":
+				b.m.onDownOpened(b.session, wire.OpenAck{WindowBytes: number("window", 1<<20), Hops: statuses()}, b.now)
+			case "down-ack":
+				b.m.onDownAck(b.session, wire.Ack{Seqno: uint64(number("seqno", 1)), Hops: statuses()}, b.now)
+			case "down-failed":
+				b.m.onDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
+			case "read":
+				encode(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Offset: number("offset", 0), Length: number("length", -1)})
+			case "stat":
+				encode(wire.OpStat, &wire.StatReplica{ChunkID: id[:]})
+			case "recover":
+				encode(wire.OpRecover, &wire.RecoverReplica{ChunkID: id[:], Phase: wire.RecoverPhase(number("phase", 1)), Generation: 5})
+			case "read-refused":
+				b.m.onReadRefused(fault.New(fault.Busy, "open read", "all senders are busy"), b.now)
+			case "read-done":
+				b.m.onReadDone(has("broken"), reasonNotReading, b.now)
+			case "query-done":
+				if has("stat") {
+					b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{Length: 7}, b.now)
+				} else {
+					b.m.onQueryDone(wire.OpRecovered, &wire.RecoverReply{Length: 7}, b.now)
+				}
+			case "after": // time passes
+				d, err := time.ParseDuration(d.CmdArgs[0].Key)
+				require.NoError(t, err)
+				b.now += d
+				b.m.tick(b.now)
+			case "elapse": // time passes, but no tick
+				d, err := time.ParseDuration(d.CmdArgs[0].Key)
+				require.NoError(t, err)
+				b.now += d
+			case "gone":
+				b.m.onDisconnected(b.now)
+			case "state":
+				n := b.m.node
+				out := fmt.Sprintf("%s; buffers %d, windows %d, sessions %d", b.m.phase, n.buffers.Outstanding(), n.budget.granted.Load(), n.budget.sessions.Load())
+				if b.m.reason != reasonNone {
+					out += "; refused: " + b.m.reason.String()
+				}
+				return out + "\n"
+			default:
+				t.Fatalf("unknown command %q", d.Cmd)
+			}
+			return b.drain()
+		})
+		b.m.onDisconnected(b.now)
+		b.drain()
+		b.stored(len(b.appends), fault.Closed)
+		require.Zero(t, b.m.node.buffers.Outstanding(), "buffers leak")
+		require.Zero(t, b.m.node.budget.granted.Load(), "window leaks")
+		require.Zero(t, b.m.node.budget.sessions.Load(), "sessions leak")
+	})
+}
+
+func TestAPacketAllocatesNothing(t *testing.T) {
+	if invariants.Enabled {
+		t.Skip("buffer handles are not reused under invariants")
+	}
+	for _, hopsAfter := range []int{0, 2} {
+		t.Run(strconv.Itoa(hopsAfter), func(t *testing.T) {
+			b := newMachineBench(Limits{})
+			id := chunk.NewID(1, [10]byte{1})
+			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 1 << 30}
+			statuses := make([]wire.HopStatus, hopsAfter)
+			for i := range statuses {
+				statuses[i].NodeID = "downstream"
+				o.Downstream = append(o.Downstream, wire.Hop{NodeID: "downstream", Address: "h:1"})
+			}
+			open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &o)
+			require.NoError(t, err)
+			var discarded int
+			pump := func() {
+				for {
+					b.m.flush(b.now)
+					effects, some := b.m.take()
+					if !some {
+						return
+					}
+					for i := range effects {
+						switch e := &effects[i]; e.kind {
+						case effectOpen:
+							b.session = e.session
+						case effectAppend:
+							b.appends = append(b.appends, e.packet)
+						case effectForward:
+							e.buffer.Release()
+						case effectReply:
+							n, _ := io.Discard.Write(e.reply)
+							discarded += n
+						}
+					}
+					b.m.repliesWritten()
+				}
+			}
+			b.m.receive(open, 0)
+			pump()
+			b.m.onOpened(b.session, nil, 0)
+			if hopsAfter > 0 {
+				b.m.onDownOpened(b.session, wire.OpenAck{WindowBytes: 1 << 20, Hops: statuses}, 0)
+			}
+			pump()
+			packet := dataPacket(1, 0, 0, make([]byte, 4096))
+			seqno, offset := uint64(0), int64(0)
+			one := func() {
+				seqno++
+				wire.PutHeader(packet, wire.Header{Op: wire.OpData, Length: 4096, Seqno: seqno, Offset: offset})
+				wire.Seal(packet)
+				offset += 4096
+				b.now += time.Millisecond
+				b.m.receive(packet[:1000], b.now)
+				b.m.receive(packet[1000:], b.now)
+				pump()
+				b.stored(1, nil)
+				if hopsAfter > 0 {
+					b.m.onDownAck(b.session, wire.Ack{Seqno: seqno, Hops: statuses}, b.now)
+				}
+				pump()
+			}
+			for range 100 {
+				one()
+			}
+			require.Less(t, testing.AllocsPerRun(1000, one), 0.05)
+			require.Equal(t, seqno, b.session.ackedSeqno)
+			b.m.check()
+		})
+	}
+}
+
+// Whatever bytes come, in whatever pieces: no panic, no leak, and memory within
+// what the header promised after it was checked.
+func FuzzMachineReceive(f *testing.F) {
+	id := chunk.NewID(1, [10]byte{1})
+	open, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &wire.OpenWrite{ChunkID: id[:], Generation: 1, Mode: 1, ChunkSize: 1 << 20})
+	read, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{ChunkID: id[:], Length: -1})
+	stat, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpStat}, &wire.StatReplica{ChunkID: id[:]})
+	f.Add(append(append(append([]byte{}, open...), dataPacket(1, 0, 0, []byte("hello"))...), dataPacket(2, 5, wire.FlagSeal, []byte("x"))...), uint8(7))
+	f.Add(append(append([]byte{}, read...), stat...), uint8(200))
+	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"), uint8(1))
+	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
+		b := newMachineBench(Limits{WindowBudgetBytes: 1 << 20})
+		pump := func() {
+			b.drain()
+			if s := b.session; s != nil && !s.over && !s.opened {
+				b.m.onOpened(s, nil, b.now)
+			}
+			b.stored(len(b.appends), nil)
+			b.m.onReadDone(false, reasonNone, b.now)
+			b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{}, b.now)
+			b.drain()
+		}
+		for len(data) > 0 {
+			n := min(len(data), int(step)+1)
+			b.m.receive(data[:n], b.now)
+			data = data[n:]
+			pump()
+			require.LessOrEqual(t, b.m.node.buffers.OutstandingBytes(), int64(2<<20))
+		}
+		b.m.onDisconnected(b.now)
+		pump()
+		require.Zero(t, b.m.node.buffers.Outstanding())
+		require.Zero(t, b.m.node.budget.granted.Load())
+	})
+}
