@@ -1,0 +1,144 @@
+package wire
+
+import (
+	"encoding/hex"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the golden files again; only with an explanation")
+
+func testID() []byte {
+	id := chunk.NewID(0x0190_0000_0000, [10]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
+	return id[:]
+}
+
+// bodies has one filled-in example of every body, by op.
+func bodies() map[string]struct {
+	op   Op
+	body any
+} {
+	type entry = struct {
+		op   Op
+		body any
+	}
+	status := Status{Code: uint8(fault.NotFound), NodeID: "node-a", Chunk: "0190", Reason: "no such replica"}
+	hops := []HopStatus{{NodeID: "node-a", Micros: 1200}, {NodeID: "node-b", Code: uint8(fault.Disk), Reason: "EIO", Micros: 70_000}}
+	return map[string]entry{
+		"open_write": {OpOpenWrite, &OpenWrite{BodyVersion: 1, ChunkID: testID(), Generation: 3, PreviousGeneration: 2, Mode: ModeResume, ChunkSize: 64 << 20,
+			Offset: 131_073, SizeHint: 1 << 20, WindowBytes: 8 << 20, Downstream: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}, {NodeID: "node-c", Address: "[::1]:7720"}}, ClientName: "put"}},
+		"open_ack":        {OpOpenAck, &OpenAck{BodyVersion: 1, WindowBytes: 4 << 20, Hops: hops}},
+		"ack":             {OpAck, &Ack{BodyVersion: 1, Seqno: 77, Length: 1 << 33, Hops: hops}},
+		"open_read":       {OpOpenRead, &OpenRead{BodyVersion: 1, ChunkID: testID(), MinGeneration: 2, Offset: 65_536, Length: -1}},
+		"read_reply":      {OpReadReply, &ReadReply{BodyVersion: 1, Generation: 2, ReplicaLength: 200_000, DataOffset: 65_536, DataLength: 134_464, BlockBytes: 65_536, Sums: []byte("01234567abcdefgh\x00\x01\x02\x03\xff\xfe\xfd\xfc")}},
+		"read_refused":    {OpReadReply, &ReadReply{BodyVersion: 1, Status: status}},
+		"stat":            {OpStat, &StatReplica{BodyVersion: 1, ChunkID: testID(), WithDigest: true}},
+		"stat_reply":      {OpStatReply, &StatReply{BodyVersion: 1, Generation: 9, Length: 12, State: uint8(chunk.Sealed), Digest: 0xfedc_ba98_7654_3210}},
+		"error":           {OpError, &status},
+		"recover_begin":   {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverBegin, ChunkID: testID(), Generation: 8}},
+		"recover_finish":  {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverFinish, ChunkID: testID(), Generation: 8, Length: 99}},
+		"recovered":       {OpRecovered, &RecoverReply{BodyVersion: 1, Generation: 7, Length: 100, State: uint8(chunk.Recovered), Restarted: true}},
+		"recover_refused": {OpRecovered, &RecoverReply{BodyVersion: 1, Status: status}},
+	}
+}
+
+// emptyOf returns a new zero value of the type that body points to.
+func emptyOf(t testing.TB, body any) any {
+	switch body.(type) {
+	case *OpenWrite:
+		return new(OpenWrite)
+	case *OpenAck:
+		return new(OpenAck)
+	case *Ack:
+		return new(Ack)
+	case *OpenRead:
+		return new(OpenRead)
+	case *ReadReply:
+		return new(ReadReply)
+	case *StatReplica:
+		return new(StatReplica)
+	case *StatReply:
+		return new(StatReply)
+	case *Status:
+		return new(Status)
+	case *RecoverReplica:
+		return new(RecoverReplica)
+	case *RecoverReply:
+		return new(RecoverReply)
+	}
+	t.Fatalf("no empty value for %T", body)
+	return nil
+}
+
+// The bytes of version 1 never change: peers of different releases speak it to
+// each other.
+func TestGoldenBytes(t *testing.T) {
+	golden := func(name string, packet []byte) {
+		path := filepath.Join("testdata", "golden", name+".hex")
+		text := hex.Dump(packet)
+		if *rewrite {
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		}
+		want, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, strings.TrimSpace(string(want)), strings.TrimSpace(text), name)
+	}
+	for name, e := range bodies() {
+		packet, err := AppendPacket(nil, Header{Op: e.op, Seqno: 5}, e.body)
+		require.NoError(t, err)
+		golden(name, packet)
+
+		h, err := ParseHeader(packet)
+		require.NoError(t, err)
+		require.Equal(t, Header{Op: e.op, Seqno: 5, Length: uint32(len(packet) - HeaderBytes), Sum: h.Sum}, h)
+		require.NoError(t, Verify(packet))
+		decoded := emptyOf(t, e.body)
+		require.NoError(t, DecodeBody(packet[HeaderBytes:], decoded))
+		require.Equal(t, e.body, decoded, name)
+	}
+	payload := []byte("sixteen bytes ok")
+	data := make([]byte, HeaderBytes+len(payload))
+	PutHeader(data, Header{Op: OpData, Flags: FlagSync | FlagSeal, Length: uint32(len(payload)), Seqno: 1<<40 + 3, Offset: 1 << 29})
+	copy(data[HeaderBytes:], payload)
+	Seal(data)
+	golden("data", data)
+}
+
+// A newer peer may append fields; an older one leaves the last ones out.
+func TestBodiesGrowAtTheirEnd(t *testing.T) {
+	type openReadV2 struct {
+		_struct       struct{} `codec:",toarray"`
+		BodyVersion   uint8
+		ChunkID       []byte
+		MinGeneration uint64
+		Offset        int64
+		Length        int64
+		Added         string
+		More          []int
+	}
+	packet, err := AppendPacket(nil, Header{Op: OpOpenRead}, &openReadV2{BodyVersion: 2, ChunkID: testID(), Offset: 7, Length: 8, Added: "new", More: []int{1, 2}})
+	require.NoError(t, err)
+	var now OpenRead
+	require.NoError(t, DecodeBody(packet[HeaderBytes:], &now))
+	require.Equal(t, OpenRead{BodyVersion: 2, ChunkID: testID(), Offset: 7, Length: 8}, now)
+
+	type openReadV0 struct {
+		_struct     struct{} `codec:",toarray"`
+		BodyVersion uint8
+		ChunkID     []byte
+	}
+	packet, err = AppendPacket(nil, Header{Op: OpOpenRead}, &openReadV0{BodyVersion: 1, ChunkID: testID()})
+	require.NoError(t, err)
+	var old OpenRead
+	require.NoError(t, DecodeBody(packet[HeaderBytes:], &old))
+	require.Equal(t, OpenRead{BodyVersion: 1, ChunkID: testID()}, old)
+}
