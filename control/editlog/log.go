@@ -166,7 +166,7 @@ func (l *Log) sleep(ctx context.Context, d time.Duration) error {
 // a lower epoch is refused from then on. holder names the caller for people.
 // It looks for the leader until ctx ends. After an error the epoch may have
 // been taken all the same; asking again takes a higher one. Errors:
-// fault.Unavailable, fault.Disk, fault.NoSpace, fault.Invalid.
+// fault.Unavailable with what each server said, fault.Invalid.
 func (l *Log) AcquireEpoch(ctx context.Context, holder string) (Grant, error) {
 	const op = "acquire epoch"
 	for {
@@ -179,8 +179,9 @@ func (l *Log) AcquireEpoch(ctx context.Context, holder string) (Grant, error) {
 			return Grant{Epoch: response.Epoch, LastTxid: response.LastTxid, Address: s.address}, nil
 		}
 		err = rpc.FromStatus(err, op, s.address)
-		if fault.ClassOf(err) != fault.Retryable || ctx.Err() != nil {
-			return Grant{}, err
+		switch fault.KindOf(err) {
+		case fault.Invalid, fault.Version, fault.Protocol, fault.Internal:
+			return Grant{}, err // every server would say so
 		}
 		l.logger.Warn("acquire epoch failed, looking for the leader again", "err", err)
 		if l.sleep(ctx, searchPause) != nil {

@@ -42,22 +42,16 @@ func start(t *testing.T, o Options) (s *Server, stop func()) {
 	t.Helper()
 	s, err := Start(o)
 	require.NoError(t, err)
-	stopped := false
 	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+		t.Helper()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		require.NoError(t, s.Close(ctx))
 	}
 	t.Cleanup(func() {
-		if !stopped {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			_ = s.Close(ctx)
-		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = s.Close(ctx)
 	})
 	return s, stop
 }
@@ -165,6 +159,18 @@ func fill(t *testing.T, l *editlog.Log, last uint64) {
 	}
 	if grant.LastTxid < last {
 		watch.until(t, last)
+	}
+	w.Close()
+}
+
+// fillSlowly is fill with one batch in flight, so that each is a write of its
+// own.
+func fillSlowly(t *testing.T, l *editlog.Log, last uint64) {
+	t.Helper()
+	w, grant, watch := open(t, l, "fill")
+	for next := grant.LastTxid + 1; next <= last; next++ {
+		require.NoError(t, w.TryAppend(next, recordsOf(next, 1)))
+		watch.until(t, next)
 	}
 	w.Close()
 }

@@ -11,22 +11,27 @@ import (
 
 // hclogTo gives the raft libraries a logger that writes to ours. Their
 // everyday notes (elections, snapshots) become debug messages: what an
-// operator needs to know of them, this package says itself.
-func hclogTo(logger *slog.Logger, name string) hclog.Logger {
+// operator needs to know of them, this package says itself. Their warnings
+// become warnAs: a server without peers times out and elects itself at every
+// start, which is nothing to warn of.
+func hclogTo(logger *slog.Logger, name string, warnAs slog.Level) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Output: io.Discard, Level: hclog.Off})
-	l.RegisterSink(hclogSink{logger: logger})
+	l.RegisterSink(hclogSink{logger: logger, warnAs: warnAs})
 	return l
 }
 
 // hclogSink implements hclog.SinkAdapter.
-type hclogSink struct{ logger *slog.Logger }
+type hclogSink struct {
+	logger *slog.Logger
+	warnAs slog.Level
+}
 
 // Accept implements hclog.SinkAdapter.
 func (s hclogSink) Accept(name string, level hclog.Level, message string, args ...any) {
 	to := slog.LevelDebug
 	switch level {
 	case hclog.Warn:
-		to = slog.LevelWarn
+		to = s.warnAs
 	case hclog.Error:
 		to = slog.LevelError
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"os"
@@ -36,6 +37,8 @@ type Server struct {
 	done     chan struct{} // closed when the server ended, by itself or by Close
 	serving  sync.WaitGroup
 	group    sync.WaitGroup // watchers and stream receivers
+	closing  sync.Once
+	closed   error // of Close
 
 	mu struct {
 		sync.Mutex
@@ -135,7 +138,11 @@ func (s *Server) lastTxid(report *Report) uint64 {
 // if not.
 func (s *Server) startRaft(report *Report) error {
 	const op = "start raft"
-	logger := hclogTo(s.o.Logger, "raft")
+	warnAs := slog.LevelWarn
+	if s.o.ListenRaft == "" {
+		warnAs = slog.LevelDebug
+	}
+	logger := hclogTo(s.o.Logger, "raft", warnAs)
 	files, err := raft.NewFileSnapshotStoreWithLogger(s.o.Directory, snapshotsKept, logger)
 	if err != nil {
 		return diskFault(op, err)
@@ -160,8 +167,8 @@ func (s *Server) startRaft(report *Report) error {
 	config.SnapshotThreshold = s.o.SnapshotEntries
 	config.TrailingLogs = math.MaxUint64 // the log is the data: never cut
 	config.NoLegacyTelemetry = true
-	if report == nil {
-		if err := raft.BootstrapCluster(config, s.store, s.store, snapshots, s.transport.Transport, s.members()); err != nil {
+	if report == nil || report.LastIndex == 0 {
+		if err := s.bootstrap(config, snapshots); err != nil {
 			return diskFault(op, err)
 		}
 	}
@@ -169,6 +176,17 @@ func (s *Server) startRaft(report *Report) error {
 		return diskFault(op, err)
 	}
 	return nil
+}
+
+// bootstrap writes the group's first entry. raft does that in two steps, the
+// term and the entry; a crash between them left a term and an empty log, and
+// the entry is written here. It is the same on every server.
+func (s *Server) bootstrap(config *raft.Config, snapshots raft.SnapshotStore) error {
+	err := raft.BootstrapCluster(config, s.store, s.store, snapshots, s.transport.Transport, s.members())
+	if errors.Is(err, raft.ErrCantBootstrap) {
+		err = s.store.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(s.members())})
+	}
+	return errors.Join(err, s.store.failed())
 }
 
 // members is the group that a first start makes.
@@ -388,8 +406,14 @@ func (s *Server) refusalLocked() error {
 
 // Close stops the server in order: streams end, the lead is handed on, calls
 // may finish until ctx ends, the log is closed. Batches that were acknowledged
-// are durable; the others may or may not be. It may be called once.
+// are durable; the others may or may not be. Calling it again gives the same
+// error.
 func (s *Server) Close(ctx context.Context) error {
+	s.closing.Do(func() { s.closed = s.close(ctx) })
+	return s.closed
+}
+
+func (s *Server) close(ctx context.Context) error {
 	s.mu.Lock()
 	s.mu.closing = true
 	leading, failure := s.mu.leading, s.mu.failure

@@ -3,6 +3,7 @@ package logserver
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -251,7 +252,7 @@ func openStore(o Options, report *Report, onFailure func(error)) (*store, error)
 	if err := syncDirectory(o.Directory); err != nil {
 		return nil, diskFault(op, err)
 	}
-	w, err := wal.Open(dir, wal.WithSegmentSize(o.SegmentBytes), wal.WithLogger(hclogTo(o.Logger, "wal")))
+	w, err := wal.Open(dir, wal.WithSegmentSize(o.SegmentBytes), wal.WithLogger(hclogTo(o.Logger, "wal", slog.LevelWarn)))
 	if err != nil {
 		return nil, diskFault(op, err)
 	}

@@ -3,6 +3,7 @@ package logserver
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -213,7 +214,7 @@ func newTransport(o Options, advertise string) (*transport, error) {
 		}
 	}
 	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 4, Timeout: raftIOTimeout, Logger: hclogTo(o.Logger, "raft-net"),
+		Stream: layer, MaxPool: 4, Timeout: raftIOTimeout, Logger: hclogTo(o.Logger, "raft-net", slog.LevelWarn),
 	})
 	return &transport{Transport: network, cut: layer.cut, close: func() error {
 		return errors.Join(network.Close(), layer.Close())
