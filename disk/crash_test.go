@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,9 +54,14 @@ var crashPolicies = []vfs.CrashPolicy{
 }
 
 func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
-	seeds := uint64(12)
+	seeds := uint64(4)
 	if testing.Short() {
-		seeds = 3
+		seeds = 2
+	}
+	if text := os.Getenv("WW_CRASH_SEEDS"); text != "" { // a longer run: make crash
+		var err error
+		seeds, err = strconv.ParseUint(text, 10, 32)
+		require.NoError(t, err)
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
@@ -76,7 +83,10 @@ func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 					}
 				}
 			})
-			c.store = openStore(t, testOptions(c.mem))
+			var err error
+			c.store, err = Open(testOptions(c.mem))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, c.store.Close()) }()
 			c.opening = false
 			for range 45 {
 				require.NoError(t, c.step())
@@ -90,17 +100,27 @@ func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 // check crashes and looks at what is left.
 func (c *crashTest) check(policy vfs.CrashPolicy) error {
 	clone := c.mem.CrashClone(policy)
+	var nested error
+	if random := policy.Seed * 0x9e3779b97f4a7c15 >> 32; random%128 == 0 {
+		clone.OnChange(func(op vfs.Op, path string) {
+			if nested == nil {
+				nested = c.checkAgain(clone, op, path)
+			}
+		})
+	}
 	s, err := Open(testOptions(clone))
-	if err != nil {
-		return fmt.Errorf("open after the crash: %w", err)
+	clone.OnChange(nil)
+	if err != nil || nested != nil {
+		return errors.Join(fmt.Errorf("open after the crash: %w, %w", err, nested), s.Close())
 	}
 	lengths := make(map[int]int64)
+	recovered := make(map[int]bool)
 	for n, e := range c.expected {
 		replica, err := c.checkChunk(s, n, e, policy.Mode == vfs.CrashKeepAll)
 		if err != nil {
 			return errors.Join(fmt.Errorf("chunk %d (%+v): %w", n, e.summary(), err), s.Close())
 		}
-		lengths[n] = replica.Length
+		lengths[n], recovered[n] = replica.Length, replica.State == chunk.Recovered
 	}
 	if err := s.Close(); err != nil {
 		return err
@@ -112,7 +132,7 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 	}
 	for n, e := range c.expected {
 		replica, err := again.Stat(testID(n))
-		if e.synced >= 0 && !e.deleted && (err != nil || replica.Length != lengths[n]) {
+		if (e.synced >= 0 || recovered[n]) && !e.deleted && (err != nil || replica.Length != lengths[n]) {
 			return errors.Join(fmt.Errorf("chunk %d: recovered to %d, after a second crash to %+v, %w", n, lengths[n], replica, err), again.Close())
 		}
 	}
@@ -120,6 +140,26 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 		return errors.Join(err, again.Close())
 	}
 	return again.Close()
+}
+
+// checkAgain lets power fail while the store recovers from a crash.
+func (c *crashTest) checkAgain(clone *vfs.Mem, op vfs.Op, path string) error {
+	for _, policy := range crashPolicies[1:4] {
+		policy.Seed = uint64(c.changes)
+		s, err := Open(testOptions(clone.CrashClone(policy)))
+		if err != nil {
+			return err
+		}
+		for n, e := range c.expected {
+			if _, err := c.checkChunk(s, n, e, false); err != nil {
+				return errors.Join(fmt.Errorf("crash %q in a recovery after %s %s, chunk %d (%s): %w", policy.Mode, op, path, n, e.summary(), err), s.Close())
+			}
+		}
+		if err := s.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *expectation) summary() string {
@@ -205,6 +245,9 @@ func (c *crashTest) goOn(s *Store) error {
 
 // step runs one random operation.
 func (c *crashTest) step() error {
+	if c.random.IntN(12) == 0 {
+		return c.restart()
+	}
 	n := c.random.IntN(4)
 	e, w := c.expected[n], c.writers[n]
 	if e == nil || e.deleted {
@@ -287,6 +330,24 @@ func (c *crashTest) sealed(n int) {
 	e.states, e.exact = []chunk.State{chunk.Sealed}, true
 	e.flushed, e.synced = len(e.content), len(e.content)
 	c.writers[n] = nil
+}
+
+// restart stops the store and starts it again, which makes open replicas
+// durable as they are.
+func (c *crashTest) restart() (err error) {
+	clear(c.writers)
+	if err := c.store.Close(); err != nil {
+		return err
+	}
+	if c.store, err = Open(testOptions(c.mem)); err != nil {
+		return err
+	}
+	for _, e := range c.expected {
+		if !e.deleted {
+			e.synced = len(e.content)
+		}
+	}
+	return nil
 }
 
 func (c *crashTest) close(n int) error {

@@ -94,7 +94,7 @@ func (s *Store) createLocked(r *replica, l layout, hint int64) error {
 		// replica that was never synced.
 		return errors.Join(failure, inner.Close(), s.fs.Remove(name))
 	}
-	r.disk = diskState{layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1}
+	r.disk = diskState{layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1, settled: true}
 	r.tail = t
 	t.file = s.files.add(r, inner, true)
 	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, l })

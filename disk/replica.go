@@ -38,7 +38,11 @@ type diskState struct {
 	nextSlot int              // sync slot to overwrite: not the newest good one
 	synced   int64            // length of the newest durable sync slot; -1: none yet
 	promised chunk.Generation // lowest generation that may write
-	named    bool             // the present file name is durable
+	// settled: what the prelude said when it was loaded is durable. A process
+	// may have died between writing a slot and its sync: the slot counts, but
+	// the other one is still the durable one and must not be overwritten.
+	settled bool
+	named   bool // the present file name is durable
 }
 
 // replicaView is what readers and reports see of a replica.

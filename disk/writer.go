@@ -210,6 +210,12 @@ func (r *replica) rollbackLocked(op string, cause error) error {
 func (r *replica) syncLocked(name bool) error {
 	const op = "sync chunk"
 	if v := &r.view.snapshot; r.disk.synced != v.length {
+		if !r.disk.settled {
+			if err := r.tail.file.Datasync(); err != nil {
+				return r.failLocked(op, err)
+			}
+			r.disk.settled = true
+		}
 		index := r.disk.nextSlot
 		if err := r.writeSlotLocked(r.tail.file, r.tail.slot[:], index, v.length, v.partial); err != nil {
 			return r.failLocked(op, err)

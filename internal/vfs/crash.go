@@ -15,7 +15,8 @@ type CrashMode uint8
 
 // Crash modes.
 const (
-	// CrashKeepAll: the process died, the machine lives: nothing is lost.
+	// CrashKeepAll: the process died, the machine lives: nothing is lost, and
+	// what was not durable is still not.
 	CrashKeepAll CrashMode = iota
 	// CrashDropUnsynced: power failed and no unsynced change had reached the
 	// disk.
@@ -53,8 +54,8 @@ type CrashPolicy struct {
 }
 
 // CrashClone returns the file system that a crash at this moment leaves, as the
-// next start finds it: all of it durable, nothing locked, no hook. m goes on
-// unharmed.
+// next start finds it: nothing locked, no hook, and after a power failure all
+// of it durable. m goes on unharmed.
 func (m *Mem) CrashClone(policy CrashPolicy) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -63,12 +64,22 @@ func (m *Mem) CrashClone(policy CrashPolicy) *Mem {
 		torn: m.mu.lastWrite, nodes: make(map[*memNode]*memNode),
 		entries: make(map[*memNode]map[string]*memNode),
 	}
-	c.chooseEntries(m.mu.pending)
 	clone := NewMem()
 	clone.mu.capacity = m.mu.capacity
-	clone.mu.root = c.node(m.mu.root)
+	if policy.Mode == CrashKeepAll {
+		clone.mu.root = c.copyNode(m.mu.root)
+		for _, p := range m.mu.pending {
+			clone.mu.pending = append(clone.mu.pending, c.copyEntryChange(p))
+		}
+		clone.mu.lastWrite = m.mu.lastWrite // changes are never modified, so they are shared
+	} else {
+		c.chooseEntries(m.mu.pending)
+		clone.mu.root = c.node(m.mu.root)
+	}
 	for _, n := range c.nodes {
-		clone.mu.used += int64(len(n.data))
+		if n.links > 0 {
+			clone.mu.used += int64(len(n.data))
+		}
 	}
 	return clone
 }
@@ -86,7 +97,7 @@ func (c *crash) chooseEntries(pending []*entryChange) {
 	keep := make(map[*entryChange]bool)
 	for _, p := range pending {
 		switch c.policy.Mode {
-		case CrashKeepAll, CrashTornLast:
+		case CrashTornLast:
 			keep[p] = true
 		case CrashSubset:
 			keep[p] = c.random.IntN(2) == 0
@@ -190,6 +201,40 @@ func (c *crash) node(old *memNode) *memNode {
 	return n
 }
 
+// copyNode copies a node as it is, with what is not durable.
+func (c *crash) copyNode(old *memNode) *memNode {
+	if old == nil {
+		return nil
+	}
+	if n := c.nodes[old]; n != nil {
+		return n
+	}
+	n := &memNode{directory: old.directory, modified: old.modified, links: old.links}
+	c.nodes[old] = n
+	if !old.directory {
+		n.data = append([]byte(nil), old.data...)
+		n.synced = append([]byte(nil), old.synced...)
+		n.changes = append([]*fileChange(nil), old.changes...)
+		return n
+	}
+	n.entries, n.durable = make(map[string]*memNode), make(map[string]*memNode)
+	for name, child := range old.entries {
+		n.entries[name] = c.copyNode(child)
+	}
+	for name, child := range old.durable {
+		n.durable[name] = c.copyNode(child)
+	}
+	return n
+}
+
+func (c *crash) copyEntryChange(old *entryChange) *entryChange {
+	n := &entryChange{}
+	for _, e := range old.edits {
+		n.edits = append(n.edits, entryEdit{c.copyNode(e.directory), e.name, c.copyNode(e.node)})
+	}
+	return n
+}
+
 // content decides what a file holds after the crash.
 func (c *crash) content(old *memNode) []byte {
 	content := append([]byte(nil), old.synced...)
@@ -204,8 +249,6 @@ func (c *crash) content(old *memNode) []byte {
 // survivors returns the parts of an unsynced change that reached the disk.
 func (c *crash) survivors(change *fileChange) []*fileChange {
 	switch c.policy.Mode {
-	case CrashKeepAll:
-		return []*fileChange{change}
 	case CrashTornLast:
 		if change == c.torn {
 			return c.prefix(change)

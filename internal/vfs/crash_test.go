@@ -118,6 +118,26 @@ func TestCrashCloneIsFreeOfTheOriginal(t *testing.T) {
 	require.NoError(t, held.Close())
 }
 
+func TestAProcessCrashMakesNothingDurable(t *testing.T) {
+	m := vfs.NewMem()
+	f := open(t, m, "/a", create)
+	require.NoError(t, m.SyncDir("/"))
+	write(t, f, "one", 0)
+	require.NoError(t, f.Sync())
+	write(t, f, "TWO", 0)
+	require.NoError(t, m.Rename("/a", "/b"))
+	clone := m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+	require.Equal(t, "TWO", read(t, open(t, clone, "/b", 0)))
+	text, _ := content(t, clone, "/a", drop)
+	require.Equal(t, "one", text)
+	require.NoError(t, clone.SyncDir("/"))
+	require.NoError(t, open(t, clone, "/b", 0).Sync())
+	text, _ = content(t, clone, "/b", drop)
+	require.Equal(t, "TWO", text)
+	text, _ = content(t, m, "/a", drop)
+	require.Equal(t, "one", text, "the original is not touched")
+}
+
 func TestFullMemoryDiskWritesShort(t *testing.T) {
 	m := vfs.NewMem()
 	m.SetCapacity(10)
