@@ -25,6 +25,7 @@ type machineBench struct {
 	m       *machine
 	session *session // the last one opened
 	appends []*packet
+	owner   map[*packet]*session
 	now     time.Duration
 }
 
@@ -34,7 +35,7 @@ func newMachineBench(l Limits) *machineBench {
 		panic(err)
 	}
 	n := &node{id: "self", limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: &counters{}}
-	return &machineBench{m: newMachine(n, 0)}
+	return &machineBench{m: newMachine(n, 0), owner: make(map[*packet]*session)}
 }
 
 // drain carries out the effects on paper and describes them.
@@ -58,6 +59,7 @@ func (b *machineBench) drain() string {
 				fmt.Fprintf(&out, "dial %s\n", e.session.open.Downstream[0].NodeID)
 			case effectAppend:
 				b.appends = append(b.appends, e.packet)
+				b.owner[e.packet] = e.session
 				fmt.Fprintf(&out, "append %d+%d flags %d\n", e.packet.header.Offset, e.packet.header.Length, e.packet.header.Flags)
 			case effectForward:
 				fmt.Fprintf(&out, "forward packet %d final=%t\n", e.seqno, e.final)

@@ -1,0 +1,152 @@
+package dataplane
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// FuzzMachineSteps plays any order of well-formed and ill-formed packets, disk
+// results, neighbour's answers, timers and ends. After every step the machine
+// must agree with itself; at the end nothing may be left.
+func FuzzMachineSteps(f *testing.F) {
+	f.Add([]byte{0, 10, 1, 20, 30, 2, 20, 3, 30, 40})
+	f.Add([]byte{1, 10, 21, 2, 2, 2, 30, 30, 41, 42, 5, 30})
+	f.Add([]byte{2, 60, 61, 62, 70, 71, 0, 10, 2, 80})
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		if len(steps) <= 2000 {
+			playSteps(t, steps)
+		}
+	})
+}
+
+// The same with random steps, a little in every test run.
+func TestRandomMachineSteps(t *testing.T) {
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		steps := make([]byte, 200)
+		for i := range steps {
+			steps[i] = byte(random.Uint32())
+			if random.IntN(3) > 0 { // sessions that get somewhere
+				steps[i] = []byte{0x00, 0x10, 0x01, 0x32, 0x43, 0x14, 0x05, 0x06, 0x87, 0x18, 0x29, 0x0e}[random.IntN(12)]
+			}
+		}
+		playSteps(t, steps)
+	}
+}
+
+func playSteps(t *testing.T, steps []byte) {
+	b := newMachineBench(Limits{WindowBytes: 512 << 10, WindowBudgetBytes: 2 << 20, PendingRequestsMax: 3})
+	id := chunk.NewID(1, [10]byte{7})
+	feed := func(op wire.Op, body any) {
+		packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
+		require.NoError(t, err)
+		half := len(packet) / 2
+		b.m.receive(packet[:half], b.now)
+		b.m.receive(packet[half:], b.now)
+	}
+	statuses := func(count, bad int) []wire.HopStatus {
+		all := make([]wire.HopStatus, count)
+		if bad >= 0 && bad < count {
+			all[bad].Code = uint8(fault.Disk)
+		}
+		return all
+	}
+	for i, step := range steps {
+		s := b.session
+		live := s != nil && !s.over
+		argument := int(step >> 4)
+		switch step & 15 {
+		case 0: // open with 0..2 hops
+			o := wire.OpenWrite{ChunkID: id[:], Generation: 2, PreviousGeneration: 1, Mode: wire.Mode(1 + argument%3), ChunkSize: 1 << 20}
+			for range argument % 3 {
+				o.Downstream = append(o.Downstream, wire.Hop{NodeID: "d", Address: "d:1"})
+			}
+			feed(wire.OpOpenWrite, &o)
+		case 1:
+			if live && !s.opened {
+				b.m.onOpened(s, nil, b.now)
+			}
+		case 2, 3, 4: // the next packet, of some size, with some flags
+			seqno, offset := uint64(1), int64(0)
+			if live {
+				seqno, offset = s.seqno+1, s.next
+			}
+			size := []int{0, 1, 100, 4096, 5000, 65536, 100_000, 262144}[argument%8]
+			packet := dataPacket(seqno, offset, []wire.Flags{0, 0, 0, 0, 1, 2, 4, 0}[(argument+i)%8], make([]byte, size))
+			if step&15 == 4 && argument > 12 {
+				packet[len(packet)-1] ^= 1
+			}
+			b.m.receive(packet[:min(17, len(packet))], b.now)
+			b.m.receive(packet[min(17, len(packet)):], b.now)
+		case 5, 6:
+			if len(b.appends) > 0 && (!live || s.opened) {
+				p := b.appends[0]
+				b.appends = append(b.appends[:0:0], b.appends[1:]...)
+				p.buffer.Release()
+				var err error
+				if argument == 15 {
+					err = fault.New(fault.Disk, "x", "EIO")
+				}
+				b.m.onStored(b.owner[p], p, err, b.now)
+			}
+		case 7:
+			if s != nil && s.hopsAfter > 0 {
+				b.m.onDownOpened(s, wire.OpenAck{WindowBytes: int64(argument) << 16, Hops: statuses(s.hopsAfter, argument-13)}, b.now)
+			}
+		case 8, 9:
+			if s != nil && s.hopsAfter > 0 {
+				b.m.onDownAck(s, wire.Ack{Seqno: s.downSeqno + uint64(argument%4), Hops: statuses(s.hopsAfter, argument-14)}, b.now)
+			}
+		case 10:
+			if s != nil && s.hopsAfter > 0 && argument > 10 {
+				b.m.onDownFailed(s, fault.New(fault.Unavailable, "x", "gone"), b.now)
+			}
+		case 11:
+			feed(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Length: int64(argument - 3)})
+		case 12:
+			b.m.onReadDone(argument == 15, reasonNotReading, b.now)
+		case 13:
+			if argument%2 == 0 {
+				feed(wire.OpStat, &wire.StatReplica{ChunkID: id[:]})
+			} else {
+				b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{}, b.now)
+			}
+		case 14:
+			b.now += time.Duration(argument*argument) * 100 * time.Millisecond
+			b.m.tick(b.now)
+		case 15:
+			switch {
+			case argument > 13:
+				b.m.onDisconnected(b.now)
+			case argument > 12:
+				b.m.receive([]byte("garbage"), b.now)
+			case argument > 11:
+				b.m.refuseNotReading(b.now)
+			}
+		}
+		b.drain()
+		granted := b.m.node.budget.granted.Load()
+		require.GreaterOrEqual(t, granted, int64(0))
+		require.LessOrEqual(t, granted, int64(2<<20))
+		require.LessOrEqual(t, b.m.node.buffers.OutstandingBytes(), granted+5*(wire.PayloadBytesMax+64))
+	}
+	b.m.onDisconnected(b.now)
+	b.drain()
+	for _, p := range b.appends {
+		p.buffer.Release()
+		b.m.onStored(b.owner[p], p, fault.Closed, b.now)
+	}
+	b.drain()
+	require.Zero(t, b.m.node.buffers.Outstanding())
+	require.Zero(t, b.m.node.budget.granted.Load())
+	require.Zero(t, b.m.node.budget.sessions.Load())
+	c := b.m.node.counters
+	require.Equal(t, c.writesStarted.Load(), c.writesEnded.Load()+c.writesBroken.Load())
+}
