@@ -35,7 +35,7 @@ const (
 	packetBytesMax        = wire.PayloadBytesMax
 	windowBytesDefault    = 8 << 20
 	windowBytesMax        = 256 << 20
-	readaheadBytesDefault = 4 << 20
+	readaheadBytesDefault = 4 * segmentBytes
 	readaheadBytesMax     = 256 << 20
 
 	// firstBytesMax is what may follow OpenWrite before its answer (dataplane's

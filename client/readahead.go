@@ -15,7 +15,8 @@ import (
 // only reading on from it makes the next ones larger and fetches ahead.
 type readahead struct {
 	reader   *FileReader
-	depth    int
+	depth    int        // segments at once
+	largest  int64      // bytes of a segment
 	segments []*segment // adjacent, in order; the first holds the position
 	grown    int64      // bytes of the next segment
 	run      int        // segments read through since the last jump
@@ -31,13 +32,20 @@ type segment struct {
 	err    error
 }
 
-func newReadahead(r *FileReader, depth int) *readahead {
-	return &readahead{reader: r, depth: depth, grown: segmentFirstBytes}
+// newReadahead bounds the segments by a sum of bytes; a negative one means only
+// what is wanted, in checksum blocks.
+func newReadahead(r *FileReader, bytes int64) *readahead {
+	a := &readahead{reader: r, depth: 1, largest: segmentFirstBytes, grown: segmentFirstBytes}
+	if bytes > 0 {
+		a.largest = min(max(bytes/2, segmentFirstBytes), segmentBytes)
+		a.depth = max(1, int(bytes/a.largest))
+	}
+	return a
 }
 
 // read copies what is at position to p. n > 0 comes without error.
 func (a *readahead) read(p []byte, position int64) (int, error) {
-	if len(p) >= segmentBytes && !a.holds(position) {
+	if int64(len(p)) >= a.largest && !a.holds(position) {
 		n, err := a.reader.readAt(a.reader.life, p, position) // as large as a segment: no copy
 		if n > 0 && err == io.EOF {
 			err = nil
@@ -103,7 +111,7 @@ func (a *readahead) fetch(offset int64) bool {
 		return false
 	}
 	end := min((offset/a.grown+1)*a.grown, length)
-	a.grown = min(a.grown*4, segmentBytes)
+	a.grown = min(a.grown*4, a.largest)
 	ctx, cancel := context.WithCancel(a.reader.life)
 	client := a.reader.view.client
 	s := &segment{offset: offset, buffer: client.buffers.Get(int(end - offset)), cancel: cancel, done: make(chan struct{})}

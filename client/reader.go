@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync"
 
@@ -138,18 +137,10 @@ func (r *FileReader) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	limit := r.view.client.options.ReadaheadBytes
-	if limit < segmentBytes {
-		n, err = r.readAt(r.life, p, r.position)
-		if n > 0 && errors.Is(err, io.EOF) {
-			err = nil
-		}
-	} else {
-		if r.ahead == nil {
-			r.ahead = newReadahead(r, int(limit/segmentBytes))
-		}
-		n, err = r.ahead.read(p, r.position)
+	if r.ahead == nil {
+		r.ahead = newReadahead(r, r.view.client.options.ReadaheadBytes)
 	}
+	n, err = r.ahead.read(p, r.position)
 	r.position += int64(n)
 	return n, err
 }
@@ -163,7 +154,7 @@ func (r *FileReader) WriteTo(w io.Writer) (written int64, err error) {
 		return 0, err
 	}
 	if r.ahead == nil {
-		r.ahead = newReadahead(r, max(2, int(r.view.client.options.ReadaheadBytes/segmentBytes)))
+		r.ahead = newReadahead(r, r.view.client.options.ReadaheadBytes)
 	}
 	for {
 		piece, err := r.ahead.next(r.position)
