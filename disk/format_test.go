@@ -2,12 +2,16 @@ package disk
 
 import (
 	"encoding/hex"
+	"errors"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 func goldenHeader() (header, []byte) {
@@ -209,19 +213,36 @@ func FuzzSlot(f *testing.F) {
 	})
 }
 
-func FuzzPrelude(f *testing.F) {
-	_, h := goldenHeader()
-	_, s := goldenSlot()
-	f.Add(append(append(append([]byte(nil), h...), make([]byte, sectorBytes)...), s...))
+func FuzzRecoverFile(f *testing.F) {
+	m := vfs.NewMem()
+	seed, err := Open(testOptions(m))
+	require.NoError(f, err)
+	w := mustCreate(f, seed, testID(1))
+	mustAppend(f, w, pattern(1, blockBytes+300), true)
+	mustAppend(f, w, pattern(2, 10), false)
+	require.NoError(f, seed.Close())
+	whole, err := m.OpenFile(seed.lookup(testID(1)).path(), os.O_RDONLY, 0)
+	require.NoError(f, err)
+	info, err := whole.Stat()
+	require.NoError(f, err)
+	b := make([]byte, info.Size())
+	require.NoError(f, readFull(whole, b, 0))
+	f.Add(b)
+	f.Add(b[:len(b)-200])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		front := make([]byte, preludeBytes)
-		copy(front, b)
-		p, err := parsePrelude(front)
+		m := vfs.NewMem()
+		file, err := m.OpenFile("/a", os.O_RDWR|os.O_CREATE, 0o644)
+		require.NoError(t, err)
+		_, err = file.WriteAt(b, 0)
+		require.NoError(t, err)
+		got, err := recoverFile(file, testID(1))
 		if err != nil {
+			require.True(t, errors.Is(err, errNeverSynced) || fault.KindOf(err) != 0, "%v", err)
 			return
 		}
-		for i, s := range p.slots {
-			require.True(t, !p.ok[i] || s.length <= p.chunkSize)
+		require.LessOrEqual(t, got.length, min(got.chunkSize, max(0, int64(len(b))-got.dataOffset)))
+		if border := got.length / blockBytes * blockBytes; border < got.length {
+			require.Equal(t, got.partial, xxh3.Hash(b[got.dataOffset+border:got.dataOffset+got.length]))
 		}
 	})
 }
