@@ -72,6 +72,11 @@ func (l *link) run(ctx context.Context) {
 		if refused {
 			pause = max(pause, backoffRefused)
 		}
+		if errors.Is(err, fault.Closed) {
+			// Somebody else registered under this node's id: do not take turns
+			// with it in a fast circle.
+			pause = max(pause, backoffMax)
+		}
 		// The same news again and again is told once.
 		if text := err.Error(); wasRegistered || text != last {
 			last = text

@@ -173,7 +173,9 @@ func (s *session) sendOne() (bool, error) {
 	}
 	select {
 	case <-s.refresh:
-		s.pending = true
+		// A report that runs answers the question: what it does not show
+		// follows as changes.
+		s.pending = s.pending || !s.running
 	default:
 	}
 	if s.running {

@@ -8,19 +8,21 @@ import (
 
 // Bounds of a namenode's shell.
 const (
+	// requestBytesMax bounds one message from a client or datanode. The largest
+	// ones are a page of a report (35 bytes * replicasPerMessageMax = 2.2 MiB)
+	// and a Complete of a whole file (100 bytes * commitsMax).
+	requestBytesMax = 4 << 20
 	// mailboxDefault: commands waiting. At ~3 µs each the last one waits about
-	// 25 ms; memory is that of the requests, at most rpc.MessageBytesMax each,
-	// typically a few hundred bytes.
+	// 25 ms; memory is that of the requests, typically a few hundred bytes each.
 	mailboxDefault = 8192
 	mailboxMax     = 1 << 20
 	// drainCommands: commands stepped between looks at durability and time.
 	drainCommands = 512
 	// batchRecordsMax and batchBytesMax bound one batch, below what the log
-	// takes. Up to two full batches wait while the log takes no more; then the
-	// mailbox is left alone.
-	batchRecordsMax = 4096
-	batchBytesMax   = editlog.BatchBytesMax / 2
-	// recordBytesMax: a record above it goes alone; the actor's are below 1 MiB.
+	// takes; a record is below 1 MiB and always fits in one. batchesWaitingMax
+	// batches wait while the log takes no more; then the mailbox is left alone.
+	batchRecordsMax   = 4096
+	batchBytesMax     = editlog.BatchBytesMax / 2
 	batchesWaitingMax = 2
 	// batchesInFlightDefault: more would only make batches smaller, because the
 	// log groups what arrives during one fsync anyway.

@@ -309,6 +309,9 @@ func (l *loop) settle(hard context.Context) error {
 // close lets out what became durable, and then nothing more, and ends
 // everything of the tenure.
 func (l *loop) close(reason error) {
+	if reason != nil {
+		l.server.phase.Store(&phase{doing: "it stopped: " + reason.Error()})
+	}
 	l.server.unserve(l.tenure)
 	l.release()
 	l.tenure.reason = reason

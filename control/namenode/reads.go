@@ -84,7 +84,9 @@ func (s *service) ReportBadReplica(ctx context.Context, m *controlpb.ReportBadRe
 	const op = "report bad replica"
 	id, invalid := idFromProto(op, m.ChunkId)
 	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}), checkText(op, "the reason", m.Reason, reasonTextMax))
-	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason", m.Reason)
+	if invalid == nil {
+		s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason", m.Reason)
+	}
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
 		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(m.Generation), NodeID: m.NodeId, Reason: m.Reason}, invalid)
 	if err != nil {
@@ -109,7 +111,7 @@ func (s *service) SafeMode(ctx context.Context, m *controlpb.SafeModeRequest) (*
 	if m.Action < controlpb.SafeModeAction_SAFE_MODE_ACTION_GET || m.Action > controlpb.SafeModeAction_SAFE_MODE_ACTION_LEAVE {
 		invalid = malformed(op, "action %d", m.Action)
 	}
-	if m.Action != controlpb.SafeModeAction_SAFE_MODE_ACTION_GET {
+	if invalid == nil && m.Action != controlpb.SafeModeAction_SAFE_MODE_ACTION_GET {
 		s.server.logger.Info("safe mode asked for by hand", "action", m.Action.String(), keyPeer, peerOf(ctx))
 	}
 	r, err := read[actor.SafeModeResult](ctx, s, op, &actor.SafeMode{Action: actor.SafeModeAction(m.Action)}, invalid)

@@ -50,6 +50,7 @@ type Server struct {
 	// current is the tenure that serves; nil: not active, phase says why.
 	current  atomic.Pointer[tenure]
 	phase    atomic.Pointer[phase]
+	calls    atomic.Int64  // client calls that wait for the actor
 	sessions atomic.Int64  // open datanode streams
 	number   atomic.Uint64 // of the last session
 
@@ -85,7 +86,7 @@ func Start(o Options) (*Server, error) {
 		s.closeLog()
 		return nil, err
 	}
-	s.rpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger})
+	s.rpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger, Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax)}})
 	controlpb.RegisterNamenodeServer(s.rpc, &service{server: s, audit: newAudit(o)})
 	controlpb.RegisterDatanodeControlServer(s.rpc, &datanodes{server: s})
 	hard, cancelHard := context.WithCancel(context.Background())

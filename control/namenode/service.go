@@ -49,6 +49,8 @@ func ask[R any](s *service, c *call, op string) (*R, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	s.server.calls.Add(1)
+	defer s.server.calls.Add(-1)
 	a := t.ask(c, op)
 	if a.err != nil {
 		return nil, a.txid, a.err
