@@ -27,5 +27,5 @@ const (
 const (
 	statusTimeout  = 2 * time.Second
 	searchPause    = 50 * time.Millisecond
-	searchPauseMax = time.Second
+	searchPauseMax = 250 * time.Millisecond
 )

@@ -53,16 +53,22 @@ type segmentScan struct {
 	certain    bool   // no unfinished last write: it was whole, or others follow it
 }
 
-// scanSegment reads the segment file of info and verifies every write in it:
-// the frames' structure, raft-wal's CRC of the write and the entries. each gets
-// the entries of whole writes in order; its frame's data is valid until it
-// returns. buf is reused and returned. It judges nothing: see scanDirectory.
+// scanSegment reads the segment file of info into buf, which it reuses and
+// returns, and verifies it.
 func scanSegment(dir string, info types.SegmentInfo, buf []byte, each func(frame) error) (segmentScan, []byte, error) {
-	scan := segmentScan{name: segment.FileName(info)}
-	buf, err := readFile(filepath.Join(dir, scan.name), buf)
+	buf, err := readFile(filepath.Join(dir, segment.FileName(info)), buf)
 	if err != nil {
-		return scan, buf, err
+		return segmentScan{}, buf, err
 	}
+	scan, err := scanBytes(info, buf, each)
+	return scan, buf, err
+}
+
+// scanBytes verifies every write in a segment's bytes: the frames' structure,
+// raft-wal's CRC of the write and the entries. each gets the entries of whole
+// writes in order. It judges nothing: see scanDirectory.
+func scanBytes(info types.SegmentInfo, buf []byte, each func(frame) error) (segmentScan, error) {
+	scan := segmentScan{name: segment.FileName(info)}
 	scan.used = int64(len(bytes.TrimRight(buf, "\x00")))
 	start := int64(0)                     // of the current write
 	position := int64(segmentHeaderBytes) // of the current frame
@@ -102,7 +108,7 @@ func scanSegment(dir string, info types.SegmentInfo, buf []byte, each func(frame
 					break
 				}
 				if err := each(f); err != nil {
-					return scan, buf, err
+					return scan, err
 				}
 				scan.entries++
 			}
@@ -147,7 +153,7 @@ func scanSegment(dir string, info types.SegmentInfo, buf []byte, each func(frame
 	if scan.bad != "" && !scan.certain {
 		scan.certain = laterWrite(buf[:scan.used], scan.end, scan.badIndex)
 	}
-	return scan, buf, nil
+	return scan, nil
 }
 
 // checkHeader compares a segment's header with what the meta store says.
