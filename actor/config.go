@@ -2,6 +2,7 @@ package actor
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -46,7 +47,7 @@ type Config struct {
 	// SafeModeShare of the sealed chunks, in thousandths, must have a reported
 	// replica before safe mode ends. Default 999.
 	SafeModeShare int
-	// Placement names the placement policy (Policies). Default "weighted".
+	// Placement names the placement policy (PolicyNames). Default "weighted".
 	Placement string
 	// TickInterval is how often the shell sends a Tick. Default 500 ms.
 	TickInterval time.Duration
@@ -111,8 +112,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("repair limits must be at least 1")
 	case c.SafeModeShare < 1 || c.SafeModeShare > 1000:
 		return fmt.Errorf("safe mode share %d is not in 1..1000 thousandths", c.SafeModeShare)
-	case Policies[c.Placement] == nil:
-		return fmt.Errorf("placement policy %q is not known", c.Placement)
+	case newPolicy(c.Placement) == nil:
+		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement, strings.Join(PolicyNames(), ", "))
 	}
 	return nil
 }

@@ -1,17 +1,75 @@
 package actor
 
 import (
+	"time"
+
+	"github.com/tidwall/btree"
+
+	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // State is the namenode's whole memory. See the package documentation.
 type State struct {
 	config Config
-	txid   uint64
-	epoch  uint64
-	active bool
 
+	// Durable: changed by apply only.
 	clusterID string
+	created   int64 // Unix ms
+	epoch     uint64
+	txid      uint64
+	time      int64 // of the last record, Unix ms
+	nextInode uint64
+	inodes    slab[inode]
+	inodeSlot map[uint64]uint32
+	entries   entries
+	chunks    slab[chunkRecord]
+	chunkSlot map[chunk.ID]uint32
+	open      map[uint64]*openFile
+	openChunk map[uint32]*openChunk
+	retry     retryCache
+	nodes     []*node // by index; [0] is nil; id and address are durable
+
+	// Derived from the durable state.
+	nodeIndex   map[string]uint16
+	lists       map[uint64][]uint32 // chunks of files with two or more
+	holders     map[ClientID]*holder
+	files       uint64 // in the namespace
+	directories uint64 // without the root
+	bytes       int64  // of files in the namespace
+	sealed      uint64 // chunks
+
+	// Ephemeral.
+	active      bool
+	activeSince time.Duration
+	safe        safeMode
+	policy      Policy
+	locations   []*locationPage
+	odd         map[chunk.ID][]oddReplica
+	oddQueue    fifo[oddCheck]
+	blamedQueue fifo[oddCheck]
+	corrupt     uint64 // odd replicas that are corrupt
+	located     uint64 // sealed chunks with a replica
+	dirty       []uint32
+	fresh       fifo[freshChunk]
+	repair      btree.Map[uint64, struct{}]
+	surplus     btree.Map[uint32, struct{}]
+	missing     uint64
+	repairFrom  uint64 // where the next Tick goes on in repair
+	copies      map[uint32]*copyOrder
+	sweep       sweep
+	recoveries  btree.Map[uint64, *recovery]
+	candidates  []Candidate
+
+	encoder *frameEncoder
+	decoder *frameDecoder
+
+	// Of the command that runs now.
+	now     int64
+	mono    time.Duration
+	random  Random
+	command *Command
+	effects Effects
 }
 
 // New makes an empty State: no cluster, not active. Defaults fill the zero
@@ -21,18 +79,25 @@ func New(c Config) (*State, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &State{config: c}, nil
-}
-
-// Step runs one command. It never blocks.
-func (s *State) Step(c Command) Effects {
-	return Effects{Reply: Reply{Err: fault.New(fault.NotActive, "step", "this namenode is not active")}}
-}
-
-// Replay applies one framed record of the log; txid must be Txid()+1. An error
-// means that the log and this program disagree: the State must be dropped.
-func (s *State) Replay(txid uint64, record []byte) error {
-	return nil
+	s := &State{
+		config:    c,
+		nextInode: rootID + 1,
+		inodeSlot: make(map[uint64]uint32),
+		chunkSlot: make(map[chunk.ID]uint32),
+		open:      make(map[uint64]*openFile),
+		openChunk: make(map[uint32]*openChunk),
+		retry:     newRetryCache(),
+		nodes:     make([]*node, 1),
+		nodeIndex: make(map[string]uint16),
+		lists:     make(map[uint64][]uint32),
+		holders:   make(map[ClientID]*holder),
+		policy:    newPolicy(c.Placement),
+		odd:       make(map[chunk.ID][]oddReplica),
+		copies:    make(map[uint32]*copyOrder),
+		encoder:   newFrameEncoder(),
+		decoder:   newFrameDecoder(),
+	}
+	return s, nil
 }
 
 // Txid is the last txid applied, durable or not; 0 for an empty State.
@@ -47,8 +112,70 @@ func (s *State) Active() bool { return s.active }
 // ClusterID is the cluster's id; "" before Format.
 func (s *State) ClusterID() string { return s.clusterID }
 
-// Checkpoint encodes all durable state; equal states give equal bytes.
-func (s *State) Checkpoint() []byte { return nil }
+// Step runs one command. It never blocks, and what it costs is bounded by the
+// request's size and limits.go (Remove and Summary: by the subtree's).
+func (s *State) Step(c Command) Effects {
+	s.command = &c
+	s.now = max(c.Now, s.time)
+	s.mono = max(c.Mono, s.mono)
+	s.random = NewRandom(c.Random)
+	s.effects = Effects{FirstTxid: s.txid + 1, Records: s.effects.Records[:0],
+		Messages: s.effects.Messages[:0], Events: s.effects.Events[:0]}
+	result, err := s.dispatch(c.Request)
+	if err != nil {
+		s.effects.Reply.Err = err
+		s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, s.txid)
+	} else {
+		s.effects.Reply.Result = result
+	}
+	s.settle()
+	s.command = nil
+	return s.effects
+}
 
-// LoadCheckpoint restores the state that data encodes into an empty State.
-func (s *State) LoadCheckpoint(data []byte) error { return nil }
+// Replay applies one framed record of the log; txid must be Txid()+1. An error
+// means that the log is damaged or that this program cannot follow it: the
+// State must be dropped.
+func (s *State) Replay(txid uint64, data []byte) error {
+	if txid != s.txid+1 {
+		return fault.New(fault.Gap, "replay", "got txid %d, want %d", txid, s.txid+1)
+	}
+	r, err := s.decoder.decodeRecord(data)
+	if err != nil {
+		return err
+	}
+	if _, err := s.applyRecord(r); err != nil {
+		return err
+	}
+	s.dirty = s.dirty[:0]
+	return nil
+}
+
+// applyRecord gives the next txid to r and applies it: the one path by which
+// durable state changes, live and in replay.
+func (s *State) applyRecord(r record) (any, error) {
+	head := r.head()
+	if k := r.kind(); (s.txid == 0) != (k == kindFormat) {
+		return nil, inconsistent(r, "record kind %d at txid %d", k, s.txid+1)
+	}
+	if head.Time < s.time {
+		return nil, inconsistent(r, "time %d is below that of the record before, %d", head.Time, s.time)
+	}
+	s.txid++
+	s.time = head.Time
+	result, err := r.apply(s)
+	if err != nil {
+		return nil, err
+	}
+	s.retry.forgetIdle(s.time - retryIdleMillis)
+	if head.Client != (ClientID{}) {
+		s.retry.remember(head, result)
+	}
+	return result, nil
+}
+
+func inconsistent(r record, format string, args ...any) error {
+	e := fault.New(fault.CorruptData, "apply record", format, args...)
+	e.Hint = "the log does not fit the state that its earlier records made"
+	return e
+}

@@ -1,0 +1,237 @@
+package actor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// Deleting is the one thing that loses data, so all of it is here. A replica is
+// ordered deleted only by the active namenode, out of safe mode, and because:
+//   - its chunk was removed by a durable record (at once), or
+//   - its chunk is unknown, or it is stale: of a lower generation than the
+//     sealed chunk, which has a live replica in its place (after a grace), or
+//   - it is surplus, misplaced or bad, and enough other replicas are in their
+//     place on live nodes that reported in full to this namenode.
+// An order names the replica's generation, and is checked again before it is
+// sent again.
+
+type deleteReason uint8
+
+const (
+	deleteRemoved deleteReason = iota + 1
+	deleteUnknown
+	deleteStale
+	deleteSurplus
+)
+
+// deleteOrder waits for the node's word that the replica is gone.
+type deleteOrder struct {
+	generation uint64
+	reason     deleteReason
+	attempts   int
+}
+
+type resend struct {
+	id chunk.ID
+	at time.Duration
+}
+
+// oddCheck makes an odd replica come up for examination.
+type oddCheck struct {
+	id    chunk.ID
+	node  uint16
+	since time.Duration
+	at    time.Duration
+}
+
+// watchOdd has an odd replica examined after the grace.
+func (s *State) watchOdd(id chunk.ID, o *oddReplica) {
+	if slot := s.chunkSlot[id]; slot != 0 && s.chunks.at(slot).open() {
+		return // the sealing will do it
+	}
+	check := oddCheck{id: id, node: o.node, since: o.since}
+	if o.blamed {
+		check.at = s.mono + s.config.RepairGrace
+		s.blamedQueue.push(check)
+		return
+	}
+	check.at = s.mono + s.config.DeleteGrace
+	s.oddQueue.push(check)
+}
+
+// orderDelete queues an order; settle sends it.
+func (s *State) orderDelete(n *node, id chunk.ID, generation uint64, reason deleteReason) {
+	if old := n.deletes[id]; old != nil {
+		if old.reason == deleteRemoved || old.generation == generation {
+			return
+		}
+		old.generation, old.reason, old.attempts = generation, reason, 0
+		n.toSend.push(id)
+		return
+	}
+	if len(n.deletes) >= deletesPerNodeMax {
+		return // the next full report finds it
+	}
+	n.deletes[id] = &deleteOrder{generation: generation, reason: reason}
+	n.toSend.push(id)
+}
+
+// confirmDelete ends an order: the replica is gone.
+func (s *State) confirmDelete(n *node, id chunk.ID) { delete(n.deletes, id) }
+
+// resendAll has every order of a node sent again, to a new stream.
+func (s *State) resendAll(n *node) {
+	for n.toResend.len() > 0 {
+		n.toSend.push(n.toResend.pop().id)
+	}
+}
+
+// sendDeletes sends what is queued to nodes that are there, within the limits
+// of one step.
+func (s *State) sendDeletes() {
+	if !s.active || s.safe.on {
+		return
+	}
+	messages := 0
+	for _, n := range s.nodes[1:] {
+		if !n.connected || n.liveness != nodeLive {
+			continue
+		}
+		for n.toSend.len() > 0 && messages < deleteMessagesPerStep {
+			var replicas []chunk.Replica
+			for n.toSend.len() > 0 && len(replicas) < deletesPerMessage {
+				id := n.toSend.pop()
+				order := n.deletes[id]
+				if order == nil {
+					continue
+				}
+				if order.attempts >= deleteAttemptsMax || !s.stillWanted(n, id, order) {
+					s.cancelDelete(n, id)
+					continue
+				}
+				order.attempts++
+				replicas = append(replicas, chunk.Replica{ID: id, Generation: chunk.Generation(order.generation)})
+				n.toResend.push(resend{id: id, at: s.mono + s.config.ResendAfter})
+			}
+			if len(replicas) > 0 {
+				messages++
+				s.send(n, &DeleteReplicas{Replicas: replicas})
+				s.event(Event{Kind: EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
+			}
+		}
+	}
+}
+
+// resendDeletes queues the orders again that waited too long.
+func (s *State) resendDeletes() {
+	for _, n := range s.nodes[1:] {
+		for i := 0; i < deletesPerMessage && n.toResend.len() > 0 && n.toResend.peek().at <= s.mono; i++ {
+			n.toSend.push(n.toResend.pop().id)
+		}
+	}
+}
+
+// stillWanted checks an order again.
+func (s *State) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
+	slot := s.chunkSlot[id]
+	switch order.reason {
+	case deleteSurplus:
+		return slot != 0 && !s.chunks.at(slot).open() && s.confirmed(slot, n.index) >= s.wanted(slot)
+	case deleteStale:
+		return slot != 0 && !s.chunks.at(slot).open() && order.generation < s.chunks.at(slot).generation && s.confirmed(slot, n.index) > 0
+	}
+	return slot == 0
+}
+
+// cancelDelete gives an order up; a replica that is still there counts again
+// with the node's next report.
+func (s *State) cancelDelete(n *node, id chunk.ID) { delete(n.deletes, id) }
+
+// wanted is the replication of a chunk's file.
+func (s *State) wanted(slot uint32) int {
+	return int(s.inodes.at(s.chunks.at(slot).file).replication)
+}
+
+// confirmed counts the replicas of a sealed chunk on live nodes that reported
+// in full, apart from one node.
+func (s *State) confirmed(slot uint32, except uint16) int {
+	count := 0
+	for _, n := range s.locationsOf(slot) {
+		if m := s.nodes[n]; n != except && m.liveness == nodeLive && m.reported {
+			count++
+		}
+	}
+	return count
+}
+
+// examineOdd looks at the odd replicas of a queue whose grace is over.
+func (s *State) examineOdd(queue *fifo[oddCheck]) {
+	for i := 0; i < oddExaminedPerTick && queue.len() > 0 && queue.peek().at <= s.mono; i++ {
+		check := queue.pop()
+		o := s.findOdd(check.id, check.node)
+		if o == nil || o.since != check.since {
+			continue // gone, or another check is under way for what it became
+		}
+		n := s.nodes[check.node]
+		if reason := s.deletable(n, check.id, o); reason != 0 {
+			s.orderDelete(n, check.id, o.generation, reason)
+		}
+		s.watchOdd(check.id, o)
+	}
+}
+
+// deletable decides over an odd replica; 0 means that it stays.
+func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
+	if s.safe.on || n.liveness != nodeLive || !n.reported {
+		return 0
+	}
+	if !o.blamed && (s.mono-n.since < s.config.DeleteGrace || s.mono-s.activeSince < s.config.DeleteGrace) {
+		return 0
+	}
+	slot := s.chunkSlot[id]
+	if slot == 0 {
+		return deleteUnknown
+	}
+	c := s.chunks.at(slot)
+	switch {
+	case c.open():
+		return 0
+	case o.state == chunk.Corrupt && !o.blamed:
+		return 0 // in quarantine, where it stays
+	case o.blamed:
+		good := s.confirmed(slot, n.index)
+		if good >= s.wanted(slot) || good > 0 && good+1 >= s.wanted(slot) && !s.canCopy(slot) {
+			return deleteSurplus
+		}
+	case o.generation < c.generation:
+		if s.confirmed(slot, n.index) > 0 {
+			return deleteStale
+		}
+	default:
+		if s.confirmed(slot, n.index) >= s.wanted(slot) {
+			return deleteSurplus
+		}
+	}
+	return 0
+}
+
+// canCopy tells whether some node could take another replica of a chunk.
+func (s *State) canCopy(slot uint32) bool {
+	c := s.chunks.at(slot)
+	return slices.ContainsFunc(s.nodes[1:], func(n *node) bool {
+		return n.liveness == nodeLive && n.room(c.length()) && !s.holds(n.index, slot)
+	})
+}
+
+// holds tells whether a node has a file of this chunk that is in the way of
+// another replica. A quarantined one is not.
+func (s *State) holds(n uint16, slot uint32) bool {
+	id := s.chunks.at(slot).id
+	if slices.Contains(s.locationsOf(slot), n) || s.nodes[n].deletes[id] != nil {
+		return true
+	}
+	o := s.findOdd(id, n)
+	return o != nil && (o.blamed || o.state != chunk.Corrupt)
+}

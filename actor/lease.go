@@ -1,0 +1,265 @@
+package actor
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// recovery is the namenode's work on a file whose lease it took. Ephemeral.
+type recovery struct {
+	// chunk and generation of the attempt under way; chunk 0 if there is none.
+	chunk      uint32
+	generation uint64
+	// next is when another attempt may start.
+	next     time.Duration
+	attempts int
+}
+
+func (s *State) renewLeases(r *RenewLeases) (any, *fault.Error) {
+	if !s.active {
+		return nil, s.notActive("renew leases")
+	}
+	h := s.holders[r.Client]
+	if h == nil {
+		return &RenewLeasesResult{}, nil
+	}
+	h.renewed = s.mono
+	result := &RenewLeasesResult{FileIDs: make([]uint64, 0, len(h.files))}
+	for id := range h.files {
+		result.FileIDs = append(result.FileIDs, id)
+	}
+	slices.Sort(result.FileIDs)
+	s.effects.Reply.AfterTxid = s.txid
+	return result, nil
+}
+
+// endLeases ends leases past the hard limit: hidden files are abandoned, the
+// others recovered.
+func (s *State) endLeases() {
+	var late []ClientID
+	for id, h := range s.holders {
+		if s.mono-h.renewed >= s.config.LeaseHardLimit {
+			late = append(late, id)
+		}
+	}
+	slices.SortFunc(late, func(a, b ClientID) int { return bytes.Compare(a[:], b[:]) })
+	budget := leasesPerTick
+	for _, id := range late {
+		files := make([]uint64, 0, len(s.holders[id].files))
+		for file := range s.holders[id].files {
+			files = append(files, file)
+		}
+		slices.Sort(files)
+		for _, file := range files {
+			if budget--; budget < 0 {
+				return
+			}
+			slot := s.inodeOf(file)
+			s.event(Event{Kind: EventLeaseExpired, FileID: file, Text: s.holderName(s.open[file])})
+			if s.inodes.at(slot).hidden() {
+				s.log(&abandonRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+				continue
+			}
+			s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+			s.recoverFile(slot)
+		}
+	}
+}
+
+// takeOver begins the recovery of an open file for another client, if the
+// holder is past its soft limit, and tells whether the file is closed now.
+// head is the header of the record: the client's, so that its retry gets the
+// same answer, or the namenode's own if more records follow.
+func (s *State) takeOver(op, path string, slot uint32, head header) (bool, *fault.Error) {
+	id := s.inodes.at(slot).id
+	o := s.open[id]
+	if !o.recovering() {
+		if h := s.holders[o.client]; o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit {
+			return false, s.leaseHeld(op, path, o)
+		}
+		if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: head, File: id}); err != nil {
+			return false, err
+		}
+	}
+	s.recoverFile(slot)
+	return s.open[id] == nil, nil
+}
+
+func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
+	const op = "recover lease"
+	slot, err := s.findFile(op, r.Path)
+	if err != nil {
+		return nil, err
+	}
+	id := s.inodes.at(slot).id
+	if s.open[id] == nil {
+		return &RecoverLeaseResult{Closed: true}, nil
+	}
+	closed, err := s.takeOver(op, r.Path, slot, s.head())
+	if err != nil {
+		return nil, err
+	}
+	if !closed {
+		if k := s.firstOpenChunk(slot); k != 0 && len(s.reportedHolders(k)) == 0 {
+			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.chunks.at(k).id.String(),
+				Reason: s.recoveryReason(slot), Hint: "start the nodes that hold it, then try again"}
+		}
+	}
+	return &RecoverLeaseResult{Closed: closed}, nil
+}
+
+// recoveryReason says what a recovery waits for.
+func (s *State) recoveryReason(slot uint32) string {
+	k := s.firstOpenChunk(slot)
+	if k == 0 {
+		return "the file is about to be closed"
+	}
+	c := s.chunks.at(k)
+	if holders := s.reportedHolders(k); len(holders) > 0 {
+		return fmt.Sprintf("chunk %d is brought to one length on %s", c.index, joinSome(s.describeNodes(holders)))
+	}
+	members := s.openChunk[k].members
+	if len(members) == 0 {
+		return fmt.Sprintf("no datanode has reported a replica of chunk %d", c.index)
+	}
+	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", c.index, joinSome(s.describeNodes(members)))
+}
+
+// continueRecoveries goes on with the files whose lease the namenode took.
+func (s *State) continueRecoveries() {
+	var files []uint64
+	s.recoveries.Scan(func(id uint64, r *recovery) bool {
+		if r.next <= s.mono {
+			files = append(files, id)
+		}
+		return len(files) < leasesPerTick
+	})
+	for _, id := range files {
+		s.recoverFile(s.inodeOf(id))
+	}
+}
+
+// recoverFile starts the next attempt on a file in recovery, if none is under
+// way and what it needs is known.
+func (s *State) recoverFile(slot uint32) {
+	id := s.inodes.at(slot).id
+	r, ok := s.recoveries.Get(id)
+	if !ok || r.next > s.mono {
+		return
+	}
+	k := s.firstOpenChunk(slot)
+	if k == 0 {
+		s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id})
+		return
+	}
+	r.chunk = 0
+	c, w := *s.chunks.at(k), s.openChunk[k]
+	var holders, primaries []uint16
+	for _, n := range s.reportedHolders(k) {
+		if s.nodes[n].liveness == nodeDead {
+			continue
+		}
+		holders = append(holders, n)
+		if s.nodes[n].liveness == nodeLive {
+			primaries = append(primaries, n)
+		}
+	}
+	if len(primaries) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k) {
+		if len(holders) == 0 && w.base == 0 && s.nobodyHas(k) {
+			// Every member says that it has none: nothing was ever written.
+			s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: c.index, Generation: c.promised})
+			s.recoverFile(s.inodeOf(id)) // the next open chunk, if there is one
+		}
+		return
+	}
+	slices.Sort(primaries)
+	primary := s.nodes[primaries[r.attempts%len(primaries)]]
+	generation := c.promised + 1
+	if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id, Attempt: true, Index: c.index, Generation: generation}); err != nil {
+		return
+	}
+	r.chunk, r.generation, r.next = k, generation, s.mono+s.config.RecoverTimeout
+	r.attempts++
+	s.send(primary, &RecoverChunk{Chunk: c.id, Generation: chunk.Generation(generation), MinimumGeneration: chunk.Generation(w.minimum),
+		Replicas: s.replicasOf(holders), Length: w.cut})
+	s.event(Event{Kind: EventRecoveryStarted, NodeID: primary.id, Chunk: c.id, FileID: id, Count: len(holders)})
+}
+
+// membersOut tells whether a member of the pipeline has not yet said whether it
+// holds the chunk.
+func (s *State) membersOut(slot uint32) bool {
+	id := s.chunks.at(slot).id
+	return slices.ContainsFunc(s.openChunk[slot].members, func(n uint16) bool {
+		return !s.nodes[n].reported && s.findOdd(id, n) == nil
+	})
+}
+
+// nobodyHas tells whether every member is live, has reported in full, and holds
+// no replica at all.
+func (s *State) nobodyHas(slot uint32) bool {
+	id := s.chunks.at(slot).id
+	members := s.openChunk[slot].members
+	if len(members) == 0 || len(s.odd[id]) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(members, func(n uint16) bool {
+		return s.nodes[n].liveness != nodeLive || !s.nodes[n].reported
+	})
+}
+
+func (s *State) recoverResult(r *RecoverResult) *fault.Error {
+	const op = "recover result"
+	n, err := s.session(op, r.NodeID, r.Session)
+	if err != nil {
+		return err
+	}
+	s.heardOf(n)
+	if !s.active {
+		return nil
+	}
+	k := s.chunkSlot[r.Chunk]
+	if k == 0 || !s.chunks.at(k).open() {
+		return nil // removed or recovered meanwhile
+	}
+	file := s.chunks.at(k).file
+	id := s.inodes.at(file).id
+	attempt, ok := s.recoveries.Get(id)
+	if !ok || attempt.chunk != k || attempt.generation != uint64(r.Generation) {
+		return nil // an attempt that was given up
+	}
+	w := s.openChunk[k]
+	problem := r.Error
+	switch {
+	case problem != "":
+	case len(r.NodeIDs) == 0 && r.Length > 0 || len(r.NodeIDs) > nodesPerCallMax:
+		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(r.NodeIDs))
+	case r.Length < w.base || w.cut >= 0 && r.Length != w.cut || r.Length > s.inodes.at(file).chunkSize():
+		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", r.Length, w.base, w.cut)
+	}
+	attempt.chunk, attempt.next = 0, 0
+	if problem != "" {
+		// A later Tick tries another primary.
+		attempt.next = s.mono + time.Duration(min(attempt.attempts, 20))*s.config.TickInterval
+		e := fault.New(fault.Unavailable, op, "recovery failed: %s", clip(problem, 1024))
+		e.Chunk, e.Node = r.Chunk.String(), n.id
+		return e
+	}
+	index := s.chunks.at(k).index
+	if _, err := s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: index,
+		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
+		return err
+	}
+	s.event(Event{Kind: EventRecoveryDone, Chunk: r.Chunk, FileID: id, Count: int(r.Length)})
+	if again := s.chunkSlot[r.Chunk]; again != 0 && !s.chunks.at(again).open() {
+		s.locateSealed(again, r.NodeIDs)
+	}
+	if s.open[id] != nil {
+		s.recoverFile(s.inodeOf(id))
+	}
+	return nil
+}

@@ -1,0 +1,380 @@
+package actor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/invariants"
+)
+
+// dispatch runs a command's handler. Mutations of clients pass through mutate.
+func (s *State) dispatch(request Request) (any, *fault.Error) {
+	switch r := request.(type) {
+	case *Mkdir:
+		return s.mutate("mkdir", func() (any, *fault.Error) { return s.mkdir(r) })
+	case *Create:
+		return s.mutate("create", func() (any, *fault.Error) { return s.create(r) })
+	case *AddChunks:
+		return s.mutate("add chunks", func() (any, *fault.Error) { return s.addMore(r) })
+	case *Complete:
+		return s.mutate("complete", func() (any, *fault.Error) { return s.complete(r) })
+	case *Abandon:
+		return s.mutate("abandon", func() (any, *fault.Error) { return s.abandon(r) })
+	case *Append:
+		return s.mutate("append", func() (any, *fault.Error) { return s.append(r) })
+	case *RecoverPipeline:
+		return s.mutate("recover pipeline", func() (any, *fault.Error) { return s.recoverPipeline(r) })
+	case *UpdatePipeline:
+		return s.mutate("update pipeline", func() (any, *fault.Error) { return s.updatePipeline(r) })
+	case *Rename:
+		return s.mutate("rename", func() (any, *fault.Error) { return s.rename(r) })
+	case *Remove:
+		return s.mutate("remove", func() (any, *fault.Error) { return s.remove(r) })
+	case *RecoverLease:
+		return s.mutate("recover lease", func() (any, *fault.Error) { return s.recoverLease(r) })
+	case *Truncate:
+		return s.mutate("truncate", func() (any, *fault.Error) { return s.truncate(r) })
+	case *List:
+		return s.list(r)
+	case *Stat:
+		return s.stat(r)
+	case *Locate:
+		return s.locate(r)
+	case *Summary:
+		return s.summary(r)
+	case *RenewLeases:
+		return s.renewLeases(r)
+	case *ReportBadReplica:
+		return s.reportBadReplica(r)
+	case *ClusterStatus:
+		return s.clusterStatus()
+	case *SafeMode:
+		return s.changeSafeMode(r)
+	case *Format:
+		return s.format(r)
+	case *BecomeActive:
+		return s.becomeActive(r)
+	case *StepDown:
+		s.active = false
+		return nil, nil
+	case *RegisterNode:
+		return s.registerNode(r)
+	case *Heartbeat:
+		return nil, s.heartbeat(r)
+	case *NodeGone:
+		return nil, s.nodeGone(r)
+	case *ReportPage:
+		return nil, s.reportPage(r)
+	case *Delta:
+		return nil, s.delta(r)
+	case *RecoverResult:
+		return nil, s.recoverResult(r)
+	case *Tick:
+		s.tick()
+		return nil, nil
+	}
+	return nil, fault.New(fault.Internal, "step", "request %T is not known", request)
+}
+
+// mutate holds what all mutations of clients share: only an active namenode
+// serves them, a retry gets the first answer, safe mode refuses the rest.
+func (s *State) mutate(op string, handler func() (any, *fault.Error)) (any, *fault.Error) {
+	if !s.active {
+		return nil, s.notActive(op)
+	}
+	c := s.command
+	if c.Client == (ClientID{}) || c.Sequence == 0 {
+		return nil, fault.New(fault.Invalid, op, "the mutation header has no client id or sequence")
+	}
+	result, found, forgotten := s.retry.lookup(c.Client, c.Sequence)
+	if found {
+		s.effects.Reply.AfterTxid = s.txid
+		return result, nil
+	}
+	if forgotten {
+		return nil, fault.New(fault.Invalid, op, "sequence %d was given up by the client (oldest pending), its answer is forgotten", c.Sequence)
+	}
+	if s.safe.on {
+		return nil, &fault.Error{Kind: fault.SafeMode, Op: op, Reason: "the namenode is in safe mode: " + s.safeModeReason(),
+			Hint: "try again when the datanodes have reported, or end safe mode by hand"}
+	}
+	if h := s.holders[c.Client]; h != nil {
+		h.renewed = s.mono
+	}
+	// What a mutation found, or left as it was, may not be durable yet.
+	s.effects.Reply.AfterTxid = s.txid
+	return handler()
+}
+
+func (s *State) notActive(op string) *fault.Error {
+	return &fault.Error{Kind: fault.NotActive, Op: op, Reason: "this namenode is not active", Hint: "ask another namenode"}
+}
+
+// head is the header of a record for the command's client.
+func (s *State) head() header {
+	return header{Time: s.now, Client: s.command.Client, Sequence: s.command.Sequence, Oldest: s.command.OldestPending}
+}
+
+// ownHead is the header of a record of the namenode's own.
+func (s *State) ownHead() header { return header{Time: s.now} }
+
+// log makes a record durable (as an effect) and applies it. Handlers validate
+// first, so a record that does not apply is a bug.
+func (s *State) log(r record) (any, *fault.Error) {
+	frame, err := s.encoder.encode(r.kind(), r)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "log", Reason: "the request makes too large a record", Err: err}
+	}
+	result, err := s.applyRecord(r)
+	invariants.Assert(err == nil, "record kind %d that was just validated does not apply: %v", r.kind(), err)
+	s.effects.Records = append(s.effects.Records, frame)
+	s.effects.Reply.AfterTxid = s.txid
+	return result, nil
+}
+
+func (s *State) format(r *Format) (any, *fault.Error) {
+	if s.txid != 0 {
+		return nil, fault.New(fault.Exists, "format", "the log has %d records already", s.txid)
+	}
+	id := r.ClusterID
+	if id == "" {
+		id = s.random.chunkID(s.now).String()
+	}
+	if len(id) > nodeNameBytesMax {
+		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id), nodeNameBytesMax)
+	}
+	return s.log(&formatRecord{Version: recordVersion, Head: s.ownHead(), ClusterID: id})
+}
+
+// target is where a new entry goes.
+type target struct {
+	parent      uint32
+	directories []string // to be made between parent and name
+	name        string
+	existing    uint32 // inode at the path, 0 if free
+}
+
+// findTarget resolves the path of an entry to be made.
+func (s *State) findTarget(op, path string, parents bool) (target, *fault.Error) {
+	if err := checkPath(op, path); err != nil {
+		return target{}, err
+	}
+	if path == "/" {
+		return target{}, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path, Reason: "the root directory is always there"}
+	}
+	w := s.lookup(path)
+	_, name := splitPath(path)
+	if w.found {
+		parent, _ := splitPath(path)
+		return target{parent: s.lookup(parent).slot, name: name, existing: w.slot}, nil
+	}
+	if !s.inodes.at(w.slot).directory() {
+		return target{}, s.lookupError(op, path, w)
+	}
+	t := target{parent: w.slot, name: name}
+	if strings.Contains(w.rest, "/") {
+		if !parents {
+			return target{}, s.lookupError(op, path, w)
+		}
+		missing := strings.Split(w.rest, "/")
+		t.directories = missing[:len(missing)-1]
+	}
+	return t, nil
+}
+
+func (s *State) mkdir(r *Mkdir) (any, *fault.Error) {
+	const op = "mkdir"
+	if r.Path == "/" {
+		if r.Parents {
+			return &MkdirResult{Info: s.info(s.inodeOf(rootID), "")}, nil
+		}
+		return nil, &fault.Error{Kind: fault.Exists, Op: op, Path: r.Path, Reason: "the root directory is always there"}
+	}
+	t, err := s.findTarget(op, r.Path, r.Parents)
+	if err != nil {
+		return nil, err
+	}
+	if t.existing != 0 {
+		if r.Parents && s.inodes.at(t.existing).directory() {
+			return &MkdirResult{Info: s.info(t.existing, t.name)}, nil
+		}
+		return nil, s.exists(op, r.Path, t.existing)
+	}
+	return s.log(&mkdirRecord{Version: recordVersion, Head: s.head(), Parent: s.inodes.at(t.parent).id,
+		FirstID: s.nextInode, Names: append(t.directories, t.name)})
+}
+
+func (s *State) exists(op, path string, slot uint32) *fault.Error {
+	what, hint := "a file", "ask for overwrite, or choose another name"
+	if s.inodes.at(slot).directory() {
+		what, hint = "a directory", "choose another name"
+	}
+	return &fault.Error{Kind: fault.Exists, Op: op, Path: path, Reason: what + " of this name exists", Hint: hint}
+}
+
+// leaseHeld tells who holds a file's lease.
+func (s *State) leaseHeld(op, path string, o *openFile) *fault.Error {
+	e := &fault.Error{Kind: fault.LeaseHeld, Op: op, Path: path, Holder: s.holderName(o), Since: time.UnixMilli(o.since)}
+	if o.recovering() {
+		e.Reason = "the file is being recovered (" + o.holder + ")"
+		e.Hint = "try again in a moment"
+		return e
+	}
+	e.Reason = "another client writes the file"
+	if o.client == s.command.Client {
+		e.Reason = "this client has the file open already"
+	}
+	idle := s.mono
+	if h := s.holders[o.client]; h != nil {
+		idle -= h.renewed
+	}
+	e.Hint = fmt.Sprintf("its lease was renewed %v ago; it can be taken over %v after its last renewal",
+		idle.Round(time.Second), s.config.LeaseSoftLimit)
+	return e
+}
+
+func (s *State) holderName(o *openFile) string {
+	switch {
+	case o.recovering():
+		return "the namenode (" + o.holder + ")"
+	case o.holder != "":
+		return o.holder
+	}
+	return fmt.Sprintf("client %x", o.client[:])
+}
+
+// replaceable checks that the inode at a target may be overwritten by the
+// command's client, and gives its id; 0 if the target is free.
+func (s *State) replaceable(op, path string, existing uint32, overwrite bool) (uint64, *fault.Error) {
+	if existing == 0 {
+		return 0, nil
+	}
+	i := s.inodes.at(existing)
+	if i.directory() {
+		return 0, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path, Reason: "a directory of this name exists", Hint: "choose another name"}
+	}
+	if !overwrite {
+		return 0, s.exists(op, path, existing)
+	}
+	if o := s.open[i.id]; o != nil && o.client != s.command.Client {
+		return 0, s.leaseHeld(op, path, o)
+	}
+	return i.id, nil
+}
+
+func (s *State) create(r *Create) (any, *fault.Error) {
+	const op = "create"
+	replication, chunkSize := r.Replication, r.ChunkSize
+	if replication == 0 {
+		replication = s.config.DefaultReplication
+	}
+	if chunkSize == 0 {
+		chunkSize = s.config.DefaultChunkSize
+	}
+	switch {
+	case replication > replicationMax:
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("replication %d is above the limit of %d", replication, replicationMax)}
+	case checkChunkSize(chunkSize) != "":
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("chunk size %d: %s", chunkSize, checkChunkSize(chunkSize))}
+	case r.ChunkCount > chunksPerCallMax:
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d chunks in one call, at most %d are allowed", r.ChunkCount, chunksPerCallMax)}
+	case len(r.ExcludeNodes) > nodesPerCallMax:
+		return nil, fault.New(fault.Invalid, op, "%d excluded nodes, at most %d are allowed", len(r.ExcludeNodes), nodesPerCallMax)
+	case len(s.open) >= openFilesMax:
+		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", len(s.open))}
+	}
+	t, err := s.findTarget(op, r.Path, r.Parents)
+	if err != nil {
+		return nil, err
+	}
+	replaced, err := s.replaceable(op, r.Path, t.existing, r.Overwrite)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.enoughNodes(op, r.Path, replication); err != nil {
+		return nil, err
+	}
+	record := &createRecord{Version: recordVersion, Head: s.head(), Parent: s.inodes.at(t.parent).id, FirstID: s.nextInode,
+		Directories: t.directories, Name: t.name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
+		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: clip(r.ClientName, clientNameBytesMax)}
+	if r.VisibleOnComplete {
+		// The old file stays until this one is whole.
+		record.Replaced = 0
+		record.Path = r.Path
+	}
+	record.Chunks, err = s.place(op, r.Path, int(r.ChunkCount), int(replication), chunkSize, r.ExcludeNodes)
+	if err != nil {
+		return nil, err
+	}
+	return s.log(record)
+}
+
+// clip shortens a text for people.
+func clip(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit], "")
+}
+
+func (s *State) rename(r *Rename) (any, *fault.Error) {
+	const op = "rename"
+	if err := checkPath(op, r.Source); err != nil {
+		return nil, err
+	}
+	if err := checkPath(op, r.Target); err != nil {
+		return nil, err
+	}
+	if r.Source == "/" {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Source, Reason: "the root directory cannot be renamed"}
+	}
+	slot, err := s.find(op, r.Source)
+	if err != nil {
+		return nil, err
+	}
+	if r.Source == r.Target {
+		return &RenameResult{}, nil
+	}
+	i := s.inodes.at(slot)
+	if i.directory() && within(r.Target, r.Source) {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Source, Reason: fmt.Sprintf("a directory cannot move below itself, to %q", r.Target)}
+	}
+	t, err := s.findTarget(op, r.Target, false)
+	if err != nil {
+		return nil, err
+	}
+	var replaced uint64
+	if t.existing != 0 {
+		if i.directory() {
+			return nil, s.exists(op, r.Target, t.existing)
+		}
+		if replaced, err = s.replaceable(op, r.Target, t.existing, r.Overwrite); err != nil {
+			return nil, err
+		}
+	}
+	sourcePath, sourceName := splitPath(r.Source)
+	return s.log(&renameRecord{Version: recordVersion, Head: s.head(), Inode: i.id,
+		SourceParent: s.inodes.at(s.lookup(sourcePath).slot).id, SourceName: sourceName,
+		TargetParent: s.inodes.at(t.parent).id, TargetName: t.name, Replaced: replaced})
+}
+
+func (s *State) remove(r *Remove) (any, *fault.Error) {
+	const op = "remove"
+	slot, err := s.find(op, r.Path)
+	if err != nil {
+		return nil, err
+	}
+	if r.Path == "/" {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: "the root directory cannot be removed", Hint: "remove its entries"}
+	}
+	i := s.inodes.at(slot)
+	if i.directory() && !r.Recursive && i.length > 0 {
+		return nil, &fault.Error{Kind: fault.NotEmpty, Op: op, Path: r.Path, Reason: fmt.Sprintf("the directory has %d entries", i.length),
+			Hint: "remove it recursively"}
+	}
+	parent, name := splitPath(r.Path)
+	return s.log(&removeRecord{Version: recordVersion, Head: s.head(), Inode: i.id, Parent: s.inodes.at(s.lookup(parent).slot).id, Name: name})
+}

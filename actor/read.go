@@ -1,0 +1,204 @@
+package actor
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Reads answer from memory, which may be ahead of the log. Each reply carries
+// the txid of the latest change among the inodes that it looked at, path
+// elements included; a change of a directory's entries or of a file's chunks
+// counts as a change of the directory or file. Where that would be costly
+// (Summary, ClusterStatus) it carries the last txid.
+
+func (s *State) dependOn(slot uint32) {
+	s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, s.inodes.at(slot).txid)
+}
+
+func (s *State) list(r *List) (any, *fault.Error) {
+	const op = "list"
+	slot, err := s.find(op, r.Path)
+	if err != nil {
+		return nil, err
+	}
+	directory := *s.inodes.at(slot)
+	if !directory.directory() {
+		return nil, &fault.Error{Kind: fault.NotDirectory, Op: op, Path: r.Path, Reason: "a directory is wanted, this is a file"}
+	}
+	if len(r.After) > nameBytesMax {
+		return nil, fault.New(fault.Invalid, op, "the name to go on after has %d bytes, names have at most %d", len(r.After), nameBytesMax)
+	}
+	limit := int(min(r.Limit, listLimitMax))
+	if limit == 0 {
+		limit = listLimitMax
+	}
+	result := &ListResult{Entries: make([]FileInfo, 0, min(limit, int(directory.length)))}
+	start := entryKey(directory.id, r.After)
+	s.entries.Ascend(start, func(key string, child uint32) bool {
+		if entryDirectory(key) != directory.id {
+			return false
+		}
+		if r.After != "" && key == start {
+			return true
+		}
+		if len(result.Entries) == limit {
+			result.More = true
+			return false
+		}
+		s.dependOn(child)
+		result.Entries = append(result.Entries, s.info(child, key[8:]))
+		return true
+	})
+	return result, nil
+}
+
+func (s *State) stat(r *Stat) (any, *fault.Error) {
+	slot, err := s.find("stat", r.Path)
+	if err != nil {
+		return nil, err
+	}
+	_, name := splitPath(r.Path)
+	result := &StatResult{Info: s.info(slot, name)}
+	if o := s.open[result.Info.FileID]; o != nil {
+		result.Holder, result.Since = s.holderName(o), o.since
+	}
+	return result, nil
+}
+
+func (s *State) locate(r *Locate) (any, *fault.Error) {
+	const op = "locate"
+	var slot uint32
+	var name string
+	switch {
+	case r.Path != "" && r.FileID != 0:
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: "both path and file id are set"}
+	case r.Path != "":
+		var err *fault.Error
+		if slot, err = s.findFile(op, r.Path); err != nil {
+			return nil, err
+		}
+		_, name = splitPath(r.Path)
+	default:
+		slot = s.inodeOf(r.FileID)
+		if slot == 0 || s.inodes.at(slot).directory() {
+			return nil, fault.New(fault.NotFound, op, "file %d does not exist", r.FileID)
+		}
+		s.dependOn(slot)
+		if o := s.open[r.FileID]; o != nil {
+			name = o.leaf
+		}
+	}
+	i := *s.inodes.at(slot)
+	if r.Offset < 0 {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("offset %d is below 0", r.Offset)}
+	}
+	result := &LocateResult{Info: s.info(slot, name)}
+	size := i.chunkSize()
+	if r.Offset/size >= int64(i.chunks) {
+		return result, nil
+	}
+	first, last := uint32(r.Offset/size), i.chunks-1
+	if r.Length > 0 && r.Length <= int64(i.chunks)*size-r.Offset {
+		last = min(last, uint32((r.Offset+r.Length-1)/size))
+	}
+	if last-first >= locateMax {
+		last = first + locateMax - 1
+	}
+	result.Chunks = make([]LocatedChunk, 0, last-first+1)
+	for k := s.chunkAt(slot, first); k != 0 && s.chunks.at(k).index <= last; k = s.chunks.at(k).next {
+		result.Chunks = append(result.Chunks, s.locateChunk(k))
+	}
+	return result, nil
+}
+
+// locateChunk describes a chunk to a reader, best replica first.
+func (s *State) locateChunk(slot uint32) LocatedChunk {
+	c := s.chunks.at(slot)
+	located := LocatedChunk{Chunk: c.id, Generation: chunk.Generation(c.generation), Index: c.index,
+		Offset: s.chunkOffset(c), Length: c.length(), Open: c.open()}
+	var nodes []uint16
+	if c.open() {
+		// Until the pipeline stands, members still hold the generation before.
+		located.Generation = chunk.Generation(s.openChunk[slot].minimum)
+		nodes = s.openHolders(slot)
+	} else {
+		nodes = slices.Clone(s.locationsOf(slot))
+	}
+	s.shuffleByLoad(nodes)
+	alive := slices.IndexFunc(nodes, func(n uint16) bool { return s.nodes[n].liveness == nodeDead })
+	if alive > 0 {
+		nodes = nodes[:alive]
+	}
+	located.Replicas = s.replicasOf(nodes)
+	return located
+}
+
+func (s *State) summary(r *Summary) (any, *fault.Error) {
+	slot, err := s.find("summary", r.Path)
+	if err != nil {
+		return nil, err
+	}
+	s.effects.Reply.AfterTxid = s.txid
+	result := &SummaryResult{}
+	for stack := []uint32{slot}; len(stack) > 0; {
+		slot := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		i := s.inodes.at(slot)
+		if !i.directory() {
+			result.Files++
+			result.Bytes += i.length
+			result.StoredBytes += i.length * int64(i.replication)
+			result.Chunks += uint64(i.chunks)
+			continue
+		}
+		result.Directories++
+		id := i.id
+		s.entries.Ascend(entryKey(id, ""), func(key string, child uint32) bool {
+			if entryDirectory(key) != id {
+				return false
+			}
+			stack = append(stack, child)
+			return true
+		})
+	}
+	return result, nil
+}
+
+func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
+	const op = "report bad replica"
+	if !s.active {
+		return nil, s.notActive(op)
+	}
+	n, slot := s.nodeIndex[r.NodeID], s.chunkSlot[r.Chunk]
+	if n == 0 || slot == 0 {
+		e := fault.New(fault.NotFound, op, "the chunk or the datanode is not known")
+		e.Chunk, e.Node = r.Chunk.String(), clip(r.NodeID, 64)
+		return nil, e
+	}
+	c := *s.chunks.at(slot)
+	if c.open() || uint64(r.Generation) != c.generation || !s.removeLocation(slot, n) {
+		// An older generation, or known already: nothing to do.
+		return &ReportBadReplicaResult{}, nil
+	}
+	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length(), blamed: true})
+	s.event(Event{Kind: EventBadReplica, NodeID: r.NodeID, Chunk: r.Chunk, Text: clip(r.Reason, 1024)})
+	return &ReportBadReplicaResult{}, nil
+}
+
+func (s *State) clusterStatus() (any, *fault.Error) {
+	s.effects.Reply.AfterTxid = s.txid
+	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),
+		Files: s.files, Directories: s.directories, Chunks: uint64(s.chunks.count),
+		UnderReplicated: uint64(s.repair.Len()), Missing: s.missing, CorruptReplicas: s.corrupt, OpenFiles: uint64(len(s.open)),
+		Version: s.config.Version, DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize,
+		Nodes: make([]NodeStatus, 0, len(s.nodes)-1)}
+	for _, n := range s.nodes[1:] {
+		result.Nodes = append(result.Nodes, NodeStatus{NodeID: n.id, Address: n.address, Live: n.liveness == nodeLive,
+			CapacityBytes: n.capacity, FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas,
+			ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, LastHeartbeatAge: s.mono - n.heard, Version: n.version})
+	}
+	return result, nil
+}

@@ -1,0 +1,264 @@
+package actor
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// sweep assesses all chunks again, a bounded number per step, after a node's
+// liveness changed.
+type sweep struct {
+	next uint32 // slot
+	left uint32
+}
+
+// restart makes the sweep go once around limit slots from where it is.
+func (w *sweep) restart(limit uint32) { w.left = limit }
+
+// copyOrder is a repair copy under way.
+type copyOrder struct {
+	target   uint16
+	deadline time.Duration
+}
+
+// markDirty has a chunk assessed at the end of the step.
+func (s *State) markDirty(slot uint32) {
+	l := s.location(slot)
+	if s.active && l.flags&flagDirty == 0 {
+		l.flags |= flagDirty
+		s.dirty = append(s.dirty, slot)
+	}
+}
+
+// settle ends a step: what the step touched is assessed, orders are sent.
+func (s *State) settle() {
+	for _, slot := range s.dirty {
+		s.location(slot).flags &^= flagDirty
+		s.assess(slot)
+	}
+	s.dirty = s.dirty[:0]
+	s.maybeLeaveSafeMode()
+	s.sendDeletes()
+}
+
+// assess counts a chunk's live replicas and files it for repair or trimming.
+func (s *State) assess(slot uint32) {
+	c := s.chunks.at(slot)
+	if c.id.IsZero() || c.open() {
+		s.setLevel(slot, 0)
+		return
+	}
+	nodes := s.locationsOf(slot)
+	live := 0
+	for _, n := range nodes {
+		if s.nodes[n].liveness != nodeDead {
+			live++
+		}
+	}
+	wanted := s.wanted(slot)
+	switch {
+	case live == 0:
+		s.setLevel(slot, levelMissing)
+	case live < wanted:
+		s.setLevel(slot, uint8(levelMissing+live))
+	case len(nodes) > wanted && live > wanted:
+		s.setLevel(slot, levelSurplus)
+	default:
+		s.setLevel(slot, 0)
+	}
+}
+
+func repairKey(level uint8, slot uint32) uint64 { return uint64(level)<<32 | uint64(slot) }
+
+// setLevel files a chunk under its danger.
+func (s *State) setLevel(slot uint32, level uint8) {
+	l := s.location(slot)
+	if l.level == level {
+		return
+	}
+	switch l.level {
+	case 0:
+	case levelMissing:
+		s.missing--
+	case levelSurplus:
+		s.surplus.Delete(slot)
+	default:
+		s.repair.Delete(repairKey(l.level, slot))
+	}
+	l.level = level
+	switch level {
+	case 0:
+	case levelMissing:
+		s.missing++
+	case levelSurplus:
+		s.surplus.Set(slot, struct{}{})
+	default:
+		s.repair.Set(repairKey(level, slot), struct{}{})
+	}
+}
+
+// continueSweep assesses the next chunks of a sweep, and compares reports.
+func (s *State) continueSweep() {
+	for _, n := range s.nodes[1:] {
+		if n.report != nil && n.report.done {
+			s.compareReport(n, sweepSlotsPerStep)
+		}
+	}
+	limit := s.chunks.limit
+	for done := 0; s.sweep.left > 0 && limit > 1 && done < sweepSlotsPerStep; done++ {
+		if s.sweep.next == 0 || s.sweep.next >= limit {
+			s.sweep.next = 1
+		}
+		s.assess(s.sweep.next)
+		s.sweep.next++
+		s.sweep.left--
+	}
+	if limit <= 1 {
+		s.sweep.left = 0
+	}
+}
+
+// endCopy forgets the copy under way for a chunk.
+func (s *State) endCopy(slot uint32) {
+	if c := s.copies[slot]; c != nil {
+		s.nodes[c.target].copies--
+		delete(s.copies, slot)
+	}
+}
+
+// repairChunks orders copies of chunks with too few replicas, those with the
+// fewest first, within the limits.
+func (s *State) repairChunks() {
+	if s.safe.on || s.mono-s.safe.left < s.config.RepairGrace {
+		return
+	}
+	var late []uint32
+	for slot, c := range s.copies {
+		if c.deadline <= s.mono || s.nodes[c.target].liveness != nodeLive {
+			late = append(late, slot)
+		}
+	}
+	slices.Sort(late)
+	for _, slot := range late {
+		s.endCopy(slot)
+	}
+	examined, from := 0, s.repairFrom
+	s.repairFrom = 0
+	s.repair.Ascend(from, func(key uint64, _ struct{}) bool {
+		if len(s.copies) >= s.config.CopiesTotal {
+			return false
+		}
+		if examined++; examined > repairExaminedPerTick {
+			s.repairFrom = key
+			return false
+		}
+		s.maybeCopy(uint32(key & math.MaxUint32))
+		return true
+	})
+}
+
+// maybeCopy orders one more replica of a chunk if it is time and there is a
+// source and a target.
+func (s *State) maybeCopy(slot uint32) {
+	if s.copies[slot] != nil {
+		return
+	}
+	c := s.chunks.at(slot)
+	var sources []uint16
+	for _, n := range s.locationsOf(slot) {
+		m := s.nodes[n]
+		if m.liveness == nodeDead {
+			if s.mono-m.died < s.config.RepairGrace {
+				return // it may come back
+			}
+			continue
+		}
+		sources = append(sources, n)
+	}
+	if len(sources) == 0 {
+		return
+	}
+	s.shuffleByLoad(sources)
+	targets := s.chooseNodes(1, c.length(), func(n *node) bool {
+		return n.copies >= s.config.CopiesPerNode || s.holds(n.index, slot)
+	}, s.racksOf(sources))
+	if len(targets) == 0 {
+		return
+	}
+	t := s.nodes[targets[0]]
+	t.copies++
+	s.copies[slot] = &copyOrder{target: t.index, deadline: s.mono + s.config.CopyTimeout}
+	s.send(t, &CopyReplica{Chunk: c.id, Generation: chunk.Generation(c.generation), Length: c.length(), Sources: s.replicasOf(sources)})
+	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.id, Count: len(sources)})
+}
+
+// trimSurplus orders one replica too many deleted per chunk, from the fullest
+// node, and only when the wanted number of others is confirmed.
+func (s *State) trimSurplus() {
+	if s.safe.on {
+		return
+	}
+	var slots []uint32
+	s.surplus.Scan(func(slot uint32, _ struct{}) bool {
+		slots = append(slots, slot)
+		return len(slots) < trimsPerTick
+	})
+	for _, slot := range slots {
+		if s.copies[slot] != nil {
+			continue
+		}
+		fullest := uint16(0)
+		for _, n := range s.locationsOf(slot) {
+			m := s.nodes[n]
+			if m.liveness != nodeLive || !m.reported || s.confirmed(slot, n) < s.wanted(slot) {
+				continue
+			}
+			if fullest == 0 || m.fuller(s.nodes[fullest]) {
+				fullest = n
+			}
+		}
+		if fullest == 0 {
+			continue
+		}
+		c := s.chunks.at(slot)
+		s.orderDelete(s.nodes[fullest], c.id, c.generation, deleteSurplus)
+		if s.nodes[fullest].deletes[c.id] != nil {
+			s.removeLocation(slot, fullest)
+		}
+	}
+}
+
+// fuller tells whether n has the lower free share; the higher index among
+// equals.
+func (n *node) fuller(m *node) bool {
+	a, b := float64(n.free)/float64(max(n.capacity, 1)), float64(m.free)/float64(max(m.capacity, 1))
+	if a != b {
+		return a < b
+	}
+	return n.index > m.index
+}
+
+// tick drives everything that waits for time.
+func (s *State) tick() {
+	s.checkNodesAlive()
+	for s.fresh.len() > 0 && s.mono-s.fresh.peek().at >= freshFor {
+		s.fresh.pop()
+	}
+	if !s.active {
+		return
+	}
+	s.continueSweep()
+	if s.safe.on {
+		return
+	}
+	s.endLeases()
+	s.continueRecoveries()
+	s.examineOdd(&s.blamedQueue)
+	s.examineOdd(&s.oddQueue)
+	s.resendDeletes()
+	s.repairChunks()
+	s.trimSurplus()
+}

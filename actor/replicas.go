@@ -1,0 +1,402 @@
+package actor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// Replica locations are ephemeral: they come from clients' commits and from the
+// datanodes' deltas and reports. A replica that is in its place (sealed, at the
+// chunk's generation and length) is a location: a node index in a table beside
+// the chunks. Every other replica is odd and stands in a map: unknown, open,
+// stale or bad.
+
+// location holds the nodes of one sealed chunk.
+type location struct {
+	// nodes in no order; 0 means none. More than three spill over.
+	nodes [3]uint16
+	// level: 0 as wanted, 1 missing, 1+n for n of too few, levelSurplus.
+	level uint8
+	flags uint8
+}
+
+const (
+	levelMissing = 1
+	levelSurplus = 255
+
+	flagDirty = 1 << 0
+)
+
+const locationPageItems = 1024
+
+type locationPage struct {
+	items [locationPageItems]location
+	spill map[uint32][]uint16 // slots with more than three nodes: all of them
+}
+
+// oddReplica is a replica that is not in its place.
+type oddReplica struct {
+	node       uint16
+	state      chunk.State
+	generation uint64
+	length     int64
+	// since this State knows it, as it is.
+	since time.Duration
+	// blamed: a reader found its bytes bad; what its node says does not count
+	// until it is gone.
+	blamed bool
+	// report is the node's last full report that listed it.
+	report uint64
+}
+
+func (o *oddReplica) bad() bool { return o.blamed || o.state == chunk.Corrupt }
+
+func (s *State) locationPage(slot uint32) *locationPage {
+	at := int(slot / locationPageItems)
+	for at >= len(s.locations) {
+		s.locations = append(s.locations, new(locationPage))
+	}
+	return s.locations[at]
+}
+
+func (s *State) location(slot uint32) *location {
+	return &s.locationPage(slot).items[slot%locationPageItems]
+}
+
+// locationsOf gives the nodes of a sealed chunk; valid until the next change.
+func (s *State) locationsOf(slot uint32) []uint16 {
+	page := s.locationPage(slot)
+	if nodes, ok := page.spill[slot]; ok {
+		return nodes
+	}
+	l := &page.items[slot%locationPageItems]
+	n := 0
+	for n < len(l.nodes) && l.nodes[n] != 0 {
+		n++
+	}
+	return l.nodes[:n]
+}
+
+// setLocations stores the nodes of a chunk.
+func (s *State) setLocations(slot uint32, nodes []uint16) {
+	page := s.locationPage(slot)
+	l := &page.items[slot%locationPageItems]
+	if len(nodes) > len(l.nodes) {
+		if page.spill == nil {
+			page.spill = make(map[uint32][]uint16)
+		}
+		page.spill[slot] = slices.Clone(nodes)
+		copy(l.nodes[:], nodes)
+		return
+	}
+	delete(page.spill, slot)
+	var few [3]uint16
+	copy(few[:], nodes)
+	l.nodes = few
+}
+
+// addLocation notes that a node holds a sealed chunk in its place.
+func (s *State) addLocation(slot uint32, n uint16) {
+	if r := s.nodes[n].report; r != nil {
+		r.listed.set(slot)
+	}
+	nodes := s.locationsOf(slot)
+	if slices.Contains(nodes, n) {
+		return
+	}
+	if len(nodes) == 0 {
+		s.located++
+	}
+	var b [replicationMax + 4]uint16
+	s.setLocations(slot, append(append(b[:0], nodes...), n))
+	s.markDirty(slot)
+	if c := s.copies[slot]; c != nil && c.target == n {
+		s.endCopy(slot)
+	}
+}
+
+// removeLocation forgets that a node holds a chunk.
+func (s *State) removeLocation(slot uint32, n uint16) bool {
+	nodes := s.locationsOf(slot)
+	i := slices.Index(nodes, n)
+	if i < 0 {
+		return false
+	}
+	var b [replicationMax + 4]uint16
+	s.setLocations(slot, append(append(b[:0], nodes[:i]...), nodes[i+1:]...))
+	if len(nodes) == 1 {
+		s.located--
+	}
+	s.markDirty(slot)
+	return true
+}
+
+// clearLocations forgets all nodes of a chunk that leaves the sealed state.
+func (s *State) clearLocations(slot uint32) {
+	if len(s.locationsOf(slot)) > 0 {
+		s.located--
+		s.setLocations(slot, nil)
+	}
+	s.setLevel(slot, 0)
+	s.endCopy(slot)
+}
+
+// findOdd gives a node's odd replica of a chunk, nil if there is none; valid
+// until the next change of the chunk's odd replicas.
+func (s *State) findOdd(id chunk.ID, n uint16) *oddReplica {
+	odd := s.odd[id]
+	for i := range odd {
+		if odd[i].node == n {
+			return &odd[i]
+		}
+	}
+	return nil
+}
+
+// setOdd notes an odd replica. If it is known as it is, its age stays.
+func (s *State) setOdd(id chunk.ID, o oddReplica) {
+	node := s.nodes[o.node]
+	if node.report != nil {
+		o.report = node.report.id
+	}
+	if old := s.findOdd(id, o.node); old != nil {
+		if old.state == o.state && old.generation == o.generation && old.blamed == o.blamed {
+			old.length, old.report = o.length, o.report
+			return
+		}
+		s.corrupt -= btoi(old.bad())
+		s.corrupt += btoi(o.bad())
+		o.since = s.mono
+		*old = o
+	} else {
+		if node.odd >= oddPerNodeMax {
+			return
+		}
+		node.odd++
+		s.corrupt += btoi(o.bad())
+		o.since = s.mono
+		s.odd[id] = append(s.odd[id], o)
+	}
+	s.watchOdd(id, &o)
+}
+
+func btoi(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// removeOdd forgets a node's odd replica.
+func (s *State) removeOdd(id chunk.ID, n uint16) bool {
+	odd := s.odd[id]
+	i := slices.IndexFunc(odd, func(o oddReplica) bool { return o.node == n })
+	if i < 0 {
+		return false
+	}
+	s.corrupt -= btoi(odd[i].bad())
+	s.nodes[n].odd--
+	if len(odd) == 1 {
+		delete(s.odd, id)
+		return true
+	}
+	s.odd[id] = slices.Delete(odd, i, i+1)
+	return true
+}
+
+// observe takes in what a node says of one replica. delta tells that it is
+// news, in order, and not a page of a report.
+func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
+	o := oddReplica{node: n.index, state: r.State, generation: uint64(r.Generation), length: r.Length}
+	slot := s.chunkSlot[r.ID]
+	if slot == 0 {
+		s.setOdd(r.ID, o)
+		return
+	}
+	c := s.chunks.at(slot)
+	if old := s.findOdd(r.ID, n.index); old != nil && old.blamed && old.generation == o.generation && r.State != chunk.Corrupt {
+		o.blamed = true
+		o.state = old.state
+		s.setOdd(r.ID, o)
+		return
+	}
+	if c.open() {
+		s.setOdd(r.ID, o)
+		return
+	}
+	if s.inPlace(c, &o) {
+		if order := n.deletes[r.ID]; order != nil && order.generation == c.generation {
+			return // on its way out
+		}
+		s.removeOdd(r.ID, n.index)
+		s.addLocation(slot, n.index)
+		return
+	}
+	if delta && r.State == chunk.Open && slices.Contains(s.locationsOf(slot), n.index) {
+		// Older than the client's word that the chunk is sealed there.
+		return
+	}
+	s.removeLocation(slot, n.index)
+	s.setOdd(r.ID, o)
+	s.markDirty(slot)
+}
+
+// inPlace tells whether a replica is what a sealed chunk should be.
+func (s *State) inPlace(c *chunkRecord, o *oddReplica) bool {
+	return o.state == chunk.Sealed && !o.blamed && o.generation == c.generation && o.length == c.length()
+}
+
+// locateCommits takes a client's word on where its chunks are sealed.
+func (s *State) locateCommits(file uint32, commits []ChunkCommit) {
+	for i := range commits {
+		slot := s.findChunk(file, commits[i].Chunk)
+		if slot == 0 || s.chunks.at(slot).open() {
+			continue
+		}
+		s.locateSealed(slot, commits[i].NodeIDs)
+	}
+}
+
+// locateSealed notes the nodes that sealed a chunk a moment ago.
+func (s *State) locateSealed(slot uint32, nodeIDs []string) {
+	id := s.chunks.at(slot).id
+	for _, name := range nodeIDs {
+		n := s.nodeIndex[name]
+		if n == 0 {
+			continue
+		}
+		if o := s.findOdd(id, n); o != nil {
+			if o.bad() {
+				continue
+			}
+			s.removeOdd(id, n)
+		}
+		s.addLocation(slot, n)
+	}
+	if s.fresh.len() >= freshMax {
+		s.fresh.pop()
+	}
+	s.fresh.push(freshChunk{slot: slot, at: s.mono})
+}
+
+// freshChunk was sealed a moment ago: a report that began before does not list
+// it, yet it is there.
+type freshChunk struct {
+	slot uint32
+	at   time.Duration
+}
+
+// freshFor is how long a sealed chunk counts as fresh.
+const freshFor = 10 * time.Second
+
+// The four functions below keep the ephemeral state in step with durable
+// changes. They are called by apply, live and in replay.
+
+// chunkAdded: a chunk was allocated.
+func (s *State) chunkAdded(slot uint32) { s.location(slot) }
+
+// chunkSealed: a chunk was sealed, its record is up to date.
+func (s *State) chunkSealed(slot uint32) {
+	c := s.chunks.at(slot)
+	for {
+		odd := s.odd[c.id]
+		i := slices.IndexFunc(odd, func(o oddReplica) bool { return s.inPlace(c, &o) })
+		if i < 0 {
+			break
+		}
+		n := odd[i].node
+		s.removeOdd(c.id, n)
+		s.addLocation(slot, n)
+	}
+	for i := range s.odd[c.id] {
+		// What was part of a pipeline is out of its place from now on.
+		o := &s.odd[c.id][i]
+		o.since = s.mono
+		s.watchOdd(c.id, o)
+	}
+	s.markDirty(slot)
+}
+
+// chunkReopened: a sealed chunk is open again; its record still holds the
+// generation and length that it was sealed at.
+func (s *State) chunkReopened(slot uint32) {
+	c := s.chunks.at(slot)
+	nodes := slices.Clone(s.locationsOf(slot))
+	s.clearLocations(slot)
+	for _, n := range nodes {
+		s.setOdd(c.id, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length()})
+	}
+}
+
+// chunkDropped: a chunk is about to be forgotten. The active namenode orders
+// its replicas deleted; a standby remembers them as unknown.
+func (s *State) chunkDropped(slot uint32, c chunkRecord) {
+	nodes := slices.Clone(s.locationsOf(slot))
+	s.clearLocations(slot)
+	if !s.active {
+		for _, n := range nodes {
+			s.setOdd(c.id, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length()})
+		}
+		return
+	}
+	for _, n := range nodes {
+		s.orderDelete(s.nodes[n], c.id, c.generation, deleteRemoved)
+	}
+	for _, o := range slices.Clone(s.odd[c.id]) {
+		s.removeOdd(c.id, o.node)
+		s.orderDelete(s.nodes[o.node], c.id, o.generation, deleteRemoved)
+	}
+	if w := s.openChunk[slot]; w != nil {
+		for _, n := range w.members {
+			// A member may not have told of it yet; if it never had it, the
+			// order has no effect.
+			s.orderDelete(s.nodes[n], c.id, c.generation, deleteRemoved)
+		}
+	}
+}
+
+// openHolders gives the nodes that may hold a replica of an open chunk that
+// counts: the pipeline in order, then others that reported one.
+func (s *State) openHolders(slot uint32) []uint16 {
+	c := s.chunks.at(slot)
+	w := s.openChunk[slot]
+	holders := make([]uint16, 0, len(w.members)+2)
+	for _, n := range w.members {
+		if o := s.findOdd(c.id, n); o == nil || s.counts(w, o) {
+			holders = append(holders, n)
+		}
+	}
+	for i := range s.odd[c.id] {
+		if o := &s.odd[c.id][i]; s.counts(w, o) && !slices.Contains(holders, o.node) {
+			holders = append(holders, o.node)
+		}
+	}
+	return holders
+}
+
+// reportedHolders gives the nodes that said they hold a replica of an open
+// chunk that counts.
+func (s *State) reportedHolders(slot uint32) []uint16 {
+	var holders []uint16
+	w := s.openChunk[slot]
+	for i := range s.odd[s.chunks.at(slot).id] {
+		if o := &s.odd[s.chunks.at(slot).id][i]; s.counts(w, o) {
+			holders = append(holders, o.node)
+		}
+	}
+	return holders
+}
+
+// counts tells whether a replica of an open chunk may hold everything that was
+// acknowledged (see openChunk).
+func (s *State) counts(w *openChunk, o *oddReplica) bool {
+	switch {
+	case o.bad() || o.generation < w.minimum:
+		return false
+	case w.strict && o.generation == w.minimum:
+		return slices.Contains(w.members, o.node)
+	}
+	return true
+}
