@@ -449,3 +449,83 @@ func (c *crashTest) delete(n int) error {
 	e.deleted = true
 	return nil
 }
+
+// TestPowerFailsWhileAStoreComesBackFromAProcessCrash: a process dies between
+// writing a sync slot and its fdatasync; the next one must not overwrite the
+// slot that is durable before the other one is.
+func TestPowerFailsWhileAStoreComesBackFromAProcessCrash(t *testing.T) {
+	id := testID(1)
+	for name, c := range map[string]struct {
+		sealed bool
+		dies   func(s *Store, w *Writer) error // is cut off before its fdatasync
+		next   func(s *Store) error            // the next process, at whose every step power fails
+		least  int                             // bytes
+	}{
+		"in a sync": {
+			dies: func(_ *Store, w *Writer) error {
+				_, err := run(w, Job{Offset: 3000, Data: pattern(2, 5000), Sync: true})
+				return err
+			},
+			next:  func(*Store) error { return nil },
+			least: 3000,
+		},
+		"in a promise on a sealed replica": {
+			sealed: true,
+			dies:   func(s *Store, _ *Writer) error { _, _, err := s.BeginRecovery(id, 5); return err },
+			next: func(s *Store) error {
+				w, err := s.Reopen(id, 1, 6, 3000)
+				if err == nil {
+					_, err = run(w, Job{Offset: 3000, Data: pattern(3, 100), Sync: true})
+				}
+				return err
+			},
+			least: 3000,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := vfs.NewMem()
+			s := openStore(t, testOptions(m))
+			w := mustCreate(t, s, id)
+			mustAppend(t, w, pattern(1, 1000), true)
+			mustAppend(t, w, pattern(1, 3000)[1000:], true)
+			if c.sealed {
+				mustSeal(t, w)
+				s = reopenStore(t, s)
+			}
+			var died *vfs.Mem
+			settled := false
+			m.OnChange(func(op vfs.Op, _ string) {
+				if op == vfs.OpWrite && !settled {
+					died = m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+				}
+				settled = settled || (op == vfs.OpDatasync && died != nil)
+			})
+			require.NoError(t, c.dies(s, w))
+			require.NotNil(t, died)
+			steps := 0
+			var failure error
+			died.OnChange(func(op vfs.Op, path string) {
+				for seed := range uint64(20) {
+					steps++
+					again, err := Open(testOptions(died.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashSubset, Seed: seed})))
+					if err != nil {
+						failure = errors.Join(failure, err)
+						return
+					}
+					data, err := readVerified(again, id)
+					if err != nil || len(data) < c.least || !bytes.Equal(data[:1000], pattern(1, 1000)) {
+						failure = errors.Join(failure, fmt.Errorf("%s %s, seed %d: %d bytes, %w", op, path, seed, len(data), err))
+					}
+					failure = errors.Join(failure, again.Close())
+				}
+			})
+			back, err := Open(testOptions(died))
+			require.NoError(t, err)
+			require.NoError(t, c.next(back))
+			died.OnChange(nil)
+			require.NoError(t, back.Close())
+			require.NoError(t, failure)
+			require.Greater(t, steps, 50)
+		})
+	}
+}

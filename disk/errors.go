@@ -14,12 +14,23 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// diskError wraps an I/O error: fault.NoSpace for a full disk, else fault.Disk.
+// isShortage tells whether the process or the machine ran out of files or
+// memory: neither the disk nor the replica is to blame, and later it may work.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// diskError wraps an I/O error: fault.NoSpace for a full disk, fault.Busy for a
+// shortage of files or memory, else fault.Disk.
 func diskError(op, path string, id chunk.ID, err error) error {
 	e := &fault.Error{Kind: fault.Disk, Op: op, Path: path, Err: err}
-	if isFull(err) {
+	switch {
+	case isFull(err):
 		e.Kind = fault.NoSpace
 		e.Hint = "free space on this volume, or lower its reserve"
+	case isShortage(err):
+		e.Kind = fault.Busy
+		e.Hint = "raise the limit on open files (ulimit -n) or memory"
 	}
 	if !id.IsZero() {
 		e.Chunk = id.String()

@@ -161,7 +161,8 @@ func TestCreateFailsCleanly(t *testing.T) {
 		rule vfs.Rule
 		kind fault.Kind
 	}{
-		"open":              {vfs.Rule{Op: vfs.OpOpen, Path: "*.open", Err: syscall.EMFILE}, fault.Disk},
+		"open":              {vfs.Rule{Op: vfs.OpOpen, Path: "*.open", Err: syscall.EIO}, fault.Disk},
+		"too many files":    {vfs.Rule{Op: vfs.OpOpen, Path: "*.open", Err: syscall.EMFILE}, fault.Busy},
 		"no room to open":   {vfs.Rule{Op: vfs.OpOpen, Path: "*.open", Err: syscall.ENOSPC}, fault.NoSpace},
 		"preallocate":       {vfs.Rule{Op: vfs.OpPreallocate, Err: syscall.ENOSPC}, fault.NoSpace},
 		"header":            {vfs.Rule{Op: vfs.OpWrite, Err: syscall.EIO, WriteBytes: 100}, fault.Disk},
@@ -209,10 +210,12 @@ func TestReadErrorsAreToldAndCounted(t *testing.T) {
 	s = reopenStore(t, s)
 	remove = f.Inject(vfs.Rule{Op: vfs.OpOpen, Err: syscall.EMFILE})
 	_, err = s.OpenReader(testID(1), 0)
-	require.ErrorIs(t, err, fault.Disk)
+	require.ErrorIs(t, err, fault.Busy)
 	_, _, err = s.BeginRecovery(testID(1), 2)
-	require.ErrorIs(t, err, fault.Disk)
-	require.ErrorIs(t, s.FinishRecovery(testID(1), 2, 5), fault.Disk)
+	require.ErrorIs(t, err, fault.Busy)
+	require.ErrorIs(t, s.FinishRecovery(testID(1), 2, 5), fault.Busy)
+	require.True(t, s.Volumes()[0].Healthy, "no sign of a bad disk")
+	require.Empty(t, s.Volumes()[0].Error)
 	remove()
 	remove = f.Inject(vfs.Rule{Op: vfs.OpRead, Err: syscall.EIO})
 	_, err = s.OpenReader(testID(1), 0)

@@ -21,7 +21,7 @@ const (
 	queueDepthMax       = 1 << 16
 	writeoutStepDefault = 8 << 20   // bytes between two sync_file_range calls (design §11)
 	preallocateMin      = 256 << 10 // smaller hints are left to the file system's delayed allocation
-	idleFilesMax        = 1024      // cached open files without user
+	idleFilesMax        = 512       // cached open files without user
 	syncBatchMax        = 64        // jobs that one pass of a worker may gather behind a sync
 	volumeErrorsMax     = 3         // I/O errors that make a volume unhealthy
 	rangeRetriesMax     = 3         // a Range or verification that raced with a cut starts again

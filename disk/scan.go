@@ -172,6 +172,8 @@ func (s *Store) recoverReplica(r *replica) error {
 		return s.removeLocked(r)
 	case fault.KindOf(err) == fault.Version:
 		return err
+	case isShortage(err):
+		return diskError(op, r.path(), r.id, err)
 	case err != nil:
 		s.quarantineLocked(r, err.Error())
 		return nil

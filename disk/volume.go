@@ -183,9 +183,9 @@ func (v *volume) workerOf(id chunk.ID) *worker {
 }
 
 // noteError counts an I/O error against the volume. A read-only file system
-// condemns it at once, a full disk does not count.
+// condemns it at once, a full disk or a shortage of files does not count.
 func (v *volume) noteError(err error) {
-	if isFull(err) {
+	if isFull(err) || isShortage(err) {
 		return
 	}
 	v.health.Lock()
