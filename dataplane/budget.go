@@ -12,8 +12,8 @@ import (
 // Half of it is for wide windows, each an eighth of what is left of that half;
 // the other half is kept for the smallest window, so that many writers get a
 // narrow one each before any is refused. With 128 MiB, windows of at most 8 MiB
-// and packets of 256 KiB: 8 MiB for the first, 1 MiB for about the 17th, then
-// 256 KiB each, 280 sessions in all.
+// and packets of 256 KiB: 8 MiB for the first, 1 MiB for about the 16th, then
+// 256 KiB each, 290 sessions in all.
 type budget struct {
 	total, windowMax int64
 	sessionsMax      int64
@@ -41,7 +41,7 @@ func (b *budget) grant(want int64) (window int64, ok bool) {
 		if want > 0 && window > want {
 			window = want
 		}
-		window = max(window, windowMin)
+		window = max(window/windowMin*windowMin, windowMin) // whole packets of a bulk transfer
 		if granted+window > b.total {
 			b.sessions.Add(-1)
 			return 0, false

@@ -20,6 +20,7 @@ import (
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 const testChunkSize = 4 << 20
@@ -37,6 +38,7 @@ type testNode struct {
 	t         testing.TB
 	id        string
 	directory string
+	fs        vfs.FS // nil: the machine's
 	store     *disk.Store
 	server    *Server
 }
@@ -48,8 +50,16 @@ func startNode(t testing.TB, id string, limits Limits) *testNode {
 	return n
 }
 
+// startNodeOn is a datanode whose disk is a memory or faulty one.
+func startNodeOn(t testing.TB, id string, fs vfs.FS, limits Limits) *testNode {
+	n := &testNode{t: t, id: id, directory: "/" + id, fs: fs}
+	n.start("127.0.0.1:0", limits)
+	t.Cleanup(n.stop)
+	return n
+}
+
 func (n *testNode) start(listen string, limits Limits) {
-	store, err := disk.Open(disk.Options{Directories: []string{n.directory}})
+	store, err := disk.Open(disk.Options{Directories: []string{n.directory}, FS: n.fs})
 	require.NoError(n.t, err)
 	server, err := Start(Options{Listen: listen, NodeID: n.id, Store: store, Limits: limits, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(n.t, err)
