@@ -1,0 +1,178 @@
+package namenode
+
+import (
+	"context"
+	"sync"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// fakeLog is an edit log in memory whose durability the test controls.
+type fakeLog struct {
+	mu struct {
+		sync.Mutex
+		epoch   uint64
+		holder  string
+		records [][]byte
+		batches int
+		held    bool // acknowledge nothing until release
+		writer  *fakeWriter
+		refuse  error // of AcquireEpoch
+	}
+}
+
+func newFakeLog() *fakeLog { return &fakeLog{} }
+
+func (f *fakeLog) AcquireEpoch(ctx context.Context, holder string) (editlog.Grant, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.refuse != nil {
+		return editlog.Grant{}, f.mu.refuse
+	}
+	f.mu.epoch++
+	f.mu.holder = holder
+	return editlog.Grant{Epoch: f.mu.epoch, LastTxid: uint64(len(f.mu.records)), Address: "fake"}, nil
+}
+
+func (f *fakeLog) Replay(ctx context.Context, from, to uint64, fn func(editlog.Batch) error) error {
+	f.mu.Lock()
+	records := f.mu.records[:to]
+	f.mu.Unlock()
+	for next := from; next <= to; {
+		last := min(next+2, to) // small batches
+		if err := fn(editlog.Batch{FirstTxid: next, Records: records[next-1 : last], LastTxid: to}); err != nil {
+			return err
+		}
+		next = last + 1
+	}
+	return nil
+}
+
+func (f *fakeLog) Status(context.Context) []*controlpb.LogStatusResponse {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []*controlpb.LogStatusResponse{{Epoch: f.mu.epoch, Holder: f.mu.holder, Leader: true, Ready: true}}
+}
+
+func (f *fakeLog) OpenWriter(o editlog.WriterOptions) (LogWriter, error) {
+	w := &fakeWriter{log: f, o: o, next: o.Grant.LastTxid + 1, work: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	f.mu.Lock()
+	f.mu.writer = w
+	f.mu.Unlock()
+	go w.acknowledge()
+	return w, nil
+}
+
+// hold keeps batches from becoming durable until release.
+func (f *fakeLog) hold() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.held = true
+}
+
+func (f *fakeLog) release() {
+	f.mu.Lock()
+	f.mu.held = false
+	w := f.mu.writer
+	f.mu.Unlock()
+	w.wake()
+}
+
+// waits is the number of batches that are not durable.
+func (f *fakeLog) waits() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.mu.writer.pending)
+}
+
+// fail breaks the append stream; the first keep of the batches in flight are
+// in the log all the same.
+func (f *fakeLog) fail(err error, keep int) {
+	f.mu.Lock()
+	w := f.mu.writer
+	for _, b := range w.pending[:min(keep, len(w.pending))] {
+		f.mu.records = append(f.mu.records, b.records...)
+	}
+	w.pending = nil
+	w.err = err
+	f.mu.held = false
+	f.mu.Unlock()
+	w.o.OnFailed(err)
+}
+
+func (f *fakeLog) length() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.mu.records)
+}
+
+// fakeWriter's mutable fields are guarded by the log's mutex.
+type fakeWriter struct {
+	log     *fakeLog
+	o       editlog.WriterOptions
+	next    uint64
+	pending []batch
+	err     error
+	work    chan struct{}
+	stop    chan struct{}
+	done    chan struct{}
+}
+
+func (w *fakeWriter) TryAppend(first uint64, records [][]byte) error {
+	f := w.log
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case w.err != nil:
+		return w.err
+	case w.o.Grant.Epoch < f.mu.epoch:
+		return fault.New(fault.Fenced, "append", "epoch %d is below %d", w.o.Grant.Epoch, f.mu.epoch)
+	case first != w.next:
+		return fault.New(fault.Gap, "append", "txid %d, want %d", first, w.next)
+	case len(w.pending) >= w.o.InFlightBatches:
+		return fault.New(fault.Busy, "append", "full")
+	}
+	w.next += uint64(len(records))
+	f.mu.batches++
+	w.pending = append(w.pending, batch{first: first, records: records})
+	w.wake()
+	return nil
+}
+
+func (w *fakeWriter) wake() {
+	select {
+	case w.work <- struct{}{}:
+	default:
+	}
+}
+
+// acknowledge makes batches durable, one after the other, unless they are held.
+func (w *fakeWriter) acknowledge() {
+	defer close(w.done)
+	for {
+		select {
+		case <-w.work:
+		case <-w.stop:
+			return
+		}
+		for {
+			w.log.mu.Lock()
+			if w.log.mu.held || len(w.pending) == 0 || w.err != nil {
+				w.log.mu.Unlock()
+				break
+			}
+			b := w.pending[0]
+			w.pending = w.pending[1:]
+			w.log.mu.records = append(w.log.mu.records, b.records...)
+			w.log.mu.Unlock()
+			w.o.OnDurable(b.first + uint64(len(b.records)) - 1)
+		}
+	}
+}
+
+func (w *fakeWriter) Close() {
+	close(w.stop)
+	<-w.done
+}

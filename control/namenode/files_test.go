@@ -1,0 +1,148 @@
+package namenode
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func TestLifeOfAFile(t *testing.T) {
+	c := startCluster(t, 3, Options{Log: newFakeLog()})
+	ctx := contextOf(t)
+	require.NoError(t, c.client.mkdir("/dir"))
+	info, id := c.write("/dir/file", 3, 1234)
+	require.EqualValues(t, 1234, info.Length)
+	require.Equal(t, "file", info.Name)
+
+	located, err := c.client.Locate(ctx, &controlpb.LocateRequest{Path: "/dir/file"})
+	require.NoError(t, faultOf(err))
+	require.Len(t, located.Chunks, 1)
+	require.Equal(t, id[:], located.Chunks[0].ChunkId)
+	require.Len(t, located.Chunks[0].Replicas, 3)
+	require.Contains(t, located.Chunks[0].Replicas[0].Address, "127.0.0.1:1")
+
+	summary, err := c.client.Summary(ctx, &controlpb.SummaryRequest{Path: "/"})
+	require.NoError(t, faultOf(err))
+	require.EqualValues(t, 1, summary.Files)
+	require.EqualValues(t, 1234, summary.Bytes)
+	require.EqualValues(t, 3*1234, summary.StoredBytes)
+
+	_, err = c.client.Rename(ctx, &controlpb.RenameRequest{Header: c.client.header(), Source: "/dir/file", Target: "/moved"})
+	require.NoError(t, faultOf(err))
+	require.Equal(t, []string{"dir", "moved"}, c.client.names("/", 0))
+	_, err = c.client.Stat(ctx, &controlpb.StatRequest{Path: "/dir/file"})
+	require.ErrorIs(t, faultOf(err), fault.NotFound)
+
+	reopened, err := c.client.Append(ctx, &controlpb.AppendRequest{Header: c.client.header(), Path: "/moved", ClientName: "test"})
+	require.NoError(t, faultOf(err))
+	require.NotNil(t, reopened.Last)
+	require.Equal(t, reopened.PreviousGeneration+1, reopened.Last.Generation)
+	commit := &controlpb.ChunkCommit{ChunkId: id[:], Generation: reopened.Last.Generation, Length: 2000}
+	for _, r := range reopened.Last.Replicas {
+		c.nodes[r.NodeId].put(chunk.Replica{ID: id, Generation: chunk.Generation(reopened.Last.Generation), Length: 2000, State: chunk.Sealed})
+		commit.NodeIds = append(commit.NodeIds, r.NodeId)
+	}
+	_, err = c.client.AddChunks(ctx, &controlpb.AddChunksRequest{Header: c.client.header(), FileId: info.FileId, FirstIndex: 1, Commits: []*controlpb.ChunkCommit{commit}})
+	require.NoError(t, faultOf(err))
+	done, err := c.client.Complete(ctx, &controlpb.CompleteRequest{Header: c.client.header(), FileId: info.FileId})
+	require.NoError(t, faultOf(err))
+	require.EqualValues(t, 2000, done.Info.Length)
+
+	removed, err := c.client.Remove(ctx, &controlpb.RemoveRequest{Header: c.client.header(), Path: "/moved"})
+	require.NoError(t, faultOf(err))
+	require.EqualValues(t, 1, removed.Files)
+	require.Eventually(t, func() bool {
+		for _, n := range c.nodes {
+			if n.has(id) {
+				return false
+			}
+		}
+		return true
+	}, patience, 5*time.Millisecond, "the replicas are deleted")
+	require.Equal(t, []string{"dir"}, c.client.names("/", 0))
+}
+
+func TestTooFewNodesAreNamed(t *testing.T) {
+	c := startCluster(t, 2, Options{Log: newFakeLog()})
+	_, err := c.client.Create(contextOf(t), &controlpb.CreateRequest{Header: c.client.header(), Path: "/f", Replication: 3, ChunkCount: 1, ClientName: "test"})
+	err = faultOf(err)
+	require.ErrorIs(t, err, fault.TooFewNodes)
+	require.Contains(t, err.Error(), "2")
+}
+
+// After a restart mutations are refused until the replicas are reported;
+// reads work at once.
+func TestSafeModeEndsWithTheReports(t *testing.T) {
+	log := newFakeLog()
+	c := startCluster(t, 2, Options{Log: log})
+	_, id := c.write("/file", 2, 77)
+	for _, n := range c.nodes {
+		n.close(t)
+	}
+	closeServer(t, c.server)
+
+	s := ready(t, startServer(t, Options{Log: log}))
+	client := dial(t, s.Addr())
+	err := client.mkdir("/d")
+	require.ErrorIs(t, err, fault.SafeMode)
+	stat, err := client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/file"})
+	require.NoError(t, faultOf(err))
+	require.EqualValues(t, 77, stat.Info.Length)
+	mode, err := client.SafeMode(contextOf(t), &controlpb.SafeModeRequest{Action: controlpb.SafeModeAction_SAFE_MODE_ACTION_GET})
+	require.NoError(t, faultOf(err))
+	require.True(t, mode.On)
+	require.NotEmpty(t, mode.Reason)
+
+	for _, n := range c.nodes {
+		n.start(t, s.Addr())
+	}
+	after := &cluster{t: t, server: s, client: client, nodes: c.nodes}
+	after.live(2)
+	require.NoError(t, client.mkdir("/d"))
+	require.Eventually(t, func() bool {
+		located, err := client.Locate(contextOf(t), &controlpb.LocateRequest{Path: "/file"})
+		return err == nil && len(located.Chunks) == 1 && len(located.Chunks[0].Replicas) == 2
+	}, patience, time.Millisecond)
+	for _, n := range c.nodes {
+		require.True(t, n.has(id))
+	}
+}
+
+func TestAuditLine(t *testing.T) {
+	var out lockedBuffer
+	c := startCluster(t, 0, Options{Log: newFakeLog(), Audit: true, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	require.NoError(t, c.client.mkdir("/dir with blank"))
+	require.ErrorIs(t, c.client.mkdir("/dir with blank"), fault.Exists)
+	require.ErrorIs(t, c.client.mkdir("bad"), fault.Invalid)
+	require.Eventually(t, func() bool { return strings.Count(out.String(), "log=audit") == 3 }, patience, time.Millisecond)
+	text := out.String()
+	for _, want := range []string{`op=mkdir path="/dir with blank"`, "sequence=1 peer=127.0.0.1:", "result=ok txid=", `result="already exists"`, `result="invalid request"`} {
+		require.Contains(t, text, want)
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
