@@ -89,7 +89,7 @@ func (p *printer) report(s client.ClusterStatus) {
 func newSafeMode(a *app) *cobra.Command {
 	actions := map[string]client.SafeModeAction{"get": client.SafeModeGet, "enter": client.SafeModeEnter, "leave": client.SafeModeLeave}
 	cmd := &cobra.Command{
-		Use:   "safemode get|enter|leave",
+		Use:   "safemode [flags] get|enter|leave",
 		Short: "show or change safe mode",
 		Long: `In safe mode files can be read and not changed, and no replica is deleted.
 The namenode is in it after a start until the datanodes have reported their
@@ -128,7 +128,7 @@ chunks.`,
 
 func newRecoverLease(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "recover-lease PATH",
+		Use:   "recover-lease [flags] PATH",
 		Short: "close a file whose writer is gone",
 		Long: `End the lease of another client and close its file at the length that all
 replicas agree on. Exit code 0: the file is closed; 5: recovery has begun, ask

@@ -23,7 +23,7 @@ const (
 func newCompletion(a *app) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	cmd := &cobra.Command{
-		Use:   "completion bash|zsh|fish|powershell",
+		Use:   "completion [flags] bash|zsh|fish|powershell",
 		Short: "print a shell's completion script",
 		Long: `Print a script that teaches a shell to complete verbs, flags, and paths of the
 cluster.`,

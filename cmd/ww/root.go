@@ -81,6 +81,9 @@ WW_CONFIG names, then defaults.
 	}
 	add(groupOther, newAdmin(a), newVersion(a))
 	root.SetHelpCommandGroupID(groupOther)
+	for _, c := range root.Commands() {
+		c.DisableFlagsInUseLine = true // Use says where they go
+	}
 	return root
 }
 

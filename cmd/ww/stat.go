@@ -13,7 +13,7 @@ import (
 
 func newStat(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "stat PATH…",
+		Use:               "stat [flags] PATH…",
 		Short:             "show everything about files and directories",
 		Example:           "  ww stat /photos/fox.jpg\n  ww stat --json / | jq .children",
 		Args:              arguments(1, -1),
@@ -89,7 +89,7 @@ namenode answers. Nothing is printed but with --json.`,
 
 func newChecksum(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "checksum PATH…",
+		Use:   "checksum [flags] PATH…",
 		Short: "compare files without reading them",
 		Long: `Print a checksum of each file's content, computed by the datanodes from the
 checksums that they store. Files with the same content and chunk size have the

@@ -34,7 +34,7 @@ type Logserver struct {
 	ID         string   `koanf:"id" usage:"name of this log server among its peers"`
 	Dir        string   `koanf:"dir" usage:"directory of the log and its checkpoints"`
 	Listen     string   `koanf:"listen" usage:"host:port for namenodes (gRPC)"`
-	RaftListen string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft)"`
+	RaftListen string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft); empty: none"`
 	Peers      []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone. Counts for the first start only"`
 }
 

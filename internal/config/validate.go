@@ -78,7 +78,9 @@ func (l Logserver) Validate() error {
 	c.that(l.ID != "", "logserver.id", "is needed")
 	c.that(l.Dir != "", "logserver.dir", "is needed — the directory that holds the log")
 	c.address("logserver.listen", l.Listen)
-	c.address("logserver.raft_listen", l.RaftListen)
+	if l.RaftListen != "" || len(l.Peers) > 0 {
+		c.address("logserver.raft_listen", l.RaftListen)
+	}
 	for _, p := range l.Peers {
 		_, _, _, ok := SplitPeer(p)
 		c.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)

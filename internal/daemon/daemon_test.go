@@ -114,7 +114,7 @@ func TestMiniStartsAllDatanodesItEverHad(t *testing.T) {
 	status, err := c.ClusterStatus(t.Context())
 	require.NoError(t, err)
 	require.Len(t, status.Nodes, 3)
-	require.Equal(t, 1, status.DefaultReplication)
+	require.Equal(t, 3, status.DefaultReplication, "of those that run")
 	require.NoError(t, c.Close())
 	stop(t, d)
 }
