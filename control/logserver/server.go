@@ -97,9 +97,6 @@ func Start(o Options) (server *Server, err error) {
 	if err := s.mark.write(0, false, true); err != nil {
 		return nil, diskFault("write mark", err)
 	}
-	if s.store, err = openStore(s.o, report, s.fail); err != nil {
-		return nil, err
-	}
 	if s.listener, err = rpc.Listen(o.ListenGRPC); err != nil {
 		return nil, err
 	}
@@ -107,15 +104,18 @@ func Start(o Options) (server *Server, err error) {
 	if s.transport, err = newTransport(s.o, self.Raft); err != nil {
 		return nil, err
 	}
+	if s.store, err = openStore(s.o, report, s.fail); err != nil {
+		return nil, err
+	}
 	s.fsm = newFSM(s.fail)
+	s.grpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger})
+	controlpb.RegisterEditLogServer(s.grpc.Server, &service{server: s})
 	if err := s.startRaft(report); err != nil {
 		return nil, err
 	}
 	s.fsm.begin()
 	s.group.Go(s.watchLeadership)
 	s.group.Go(s.watchMark)
-	s.grpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger})
-	controlpb.RegisterEditLogServer(s.grpc.Server, &service{server: s})
 	s.serving.Go(func() {
 		if err := s.grpc.Serve(s.listener); err != nil {
 			s.fail(&fault.Error{Kind: fault.Unavailable, Op: "serve log", Address: s.Addr(), Err: err})
@@ -162,6 +162,9 @@ func (s *Server) startRaft(report *Report) error {
 	config.HeartbeatTimeout = s.o.HeartbeatTimeout
 	config.ElectionTimeout = s.o.HeartbeatTimeout
 	config.LeaderLeaseTimeout = s.o.HeartbeatTimeout / 2
+	if s.o.ListenRaft == "" {
+		config.LeaderLeaseTimeout = s.o.HeartbeatTimeout // nobody to lose: look less often
+	}
 	config.BatchApplyCh = true
 	config.MaxAppendEntries = entriesPerAppend
 	config.SnapshotThreshold = s.o.SnapshotEntries
@@ -203,9 +206,6 @@ func (s *Server) members() raft.Configuration {
 
 // alone tells whether the group has no other server.
 func (s *Server) alone() bool {
-	if s.raft == nil {
-		return len(s.o.Peers) <= 1
-	}
 	future := s.raft.GetConfiguration()
 	return future.Error() == nil && len(future.Configuration().Servers) == 1
 }
@@ -218,8 +218,12 @@ func (s *Server) watchLeadership() {
 		case <-s.stopping:
 			return
 		case <-s.failed:
+			alone := s.alone()
 			s.drain()
 			s.raft.Shutdown() // Close waits for it
+			if alone {
+				s.end()
+			}
 			return
 		case leads := <-s.raft.LeaderCh():
 			if leads {
@@ -278,7 +282,8 @@ func (s *Server) watchMark() {
 }
 
 // fail ends this server's service for good. It returns only after nothing can
-// leave for the peers any more; it may run on any goroutine of raft.
+// leave for the peers any more; it may run on any goroutine of raft, also while
+// Start is still busy. watchLeadership does the rest.
 func (s *Server) fail(err error) {
 	s.mu.Lock()
 	if s.mu.failure != nil || s.mu.closing {
@@ -290,15 +295,8 @@ func (s *Server) fail(err error) {
 	close(s.failed)
 	s.mu.Unlock()
 	s.o.Logger.Error("log server failed and serves no more; it must be started again", "node", s.o.NodeID, "err", err)
-	if s.transport != nil {
-		s.transport.cut()
-	}
-	if s.grpc != nil {
-		s.grpc.SetServing(false)
-	}
-	if s.alone() {
-		s.end()
-	}
+	s.transport.cut()
+	s.grpc.SetServing(false)
 }
 
 // damaged remembers that a read met damage.
