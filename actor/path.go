@@ -84,3 +84,12 @@ func within(path, directory string) bool {
 	return path == directory || directory == "/" ||
 		len(path) > len(directory) && path[len(directory)] == '/' && path[:len(directory)] == directory
 }
+
+// CheckPath refuses a path that no request may name, before it costs a step:
+// one that is not absolute, clean and within the limits. Errors: fault.Invalid.
+func CheckPath(op, path string) error {
+	if err := checkPath(op, path); err != nil {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,679 @@
+package actor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// A checkpoint is a row of frames (docs/format/edit-record.md): a head, nodes,
+// inodes, the retry cache, an end with totals and a sum over all frames before.
+// Its order is canonical (directory, then name), so equal states give equal
+// bytes whatever their history.
+
+// checkpointVersion is the version of every frame of a checkpoint.
+const checkpointVersion = recordVersion
+
+type checkpointHead struct {
+	Version   uint8
+	ClusterID string
+	Created   int64
+	Epoch     uint64
+	Txid      uint64
+	Time      int64
+	NextInode uint64
+}
+
+type checkpointNode struct {
+	ID      string
+	Address string
+}
+
+type checkpointNodes struct {
+	Version uint8
+	Nodes   []checkpointNode // in order of their indexes, 1 first
+}
+
+type checkpointChunk struct {
+	ID         chunk.ID
+	Generation uint64
+	Promised   uint64
+	Length     uint32
+	// Of an open chunk.
+	Open    bool
+	Minimum uint64
+	Strict  bool
+	Base    int64
+	Cut     int64
+	Members []uint16
+}
+
+type checkpointLease struct {
+	Client    []byte
+	Holder    string
+	Since     int64
+	Path      string
+	Overwrite bool
+	Leaf      string
+}
+
+type checkpointInode struct {
+	ID          uint64
+	Parent      uint64
+	Name        string
+	Flags       uint8
+	Created     int64
+	Modified    int64
+	Blocks      uint16
+	Replication uint8
+	Chunks      []checkpointChunk // the first ones; checkpointMore holds the rest
+	Lease       []checkpointLease // one or none
+}
+
+type checkpointFiles struct {
+	Version uint8
+	Inodes  []checkpointInode
+}
+
+// checkpointMore continues the chunks of the last inode before it.
+type checkpointMore struct {
+	Version uint8
+	Chunks  []checkpointChunk
+}
+
+type checkpointAnswer struct {
+	Sequence uint64
+	Kind     uint8
+	Result   []byte // msgpack
+}
+
+// checkpointRetry is one client of the retry cache, or more answers of the
+// client before.
+type checkpointRetry struct {
+	Version uint8
+	Client  ClientID
+	Last    int64
+	Floor   uint64
+	Answers []checkpointAnswer
+}
+
+type checkpointEnd struct {
+	Version uint8
+	Frames  uint64
+	Inodes  uint64
+	Chunks  uint64
+	Sum     uint64
+}
+
+// Snapshot is the durable state at one moment. Another goroutine may encode it
+// while the State runs on; it costs memory only for what changes meanwhile.
+type Snapshot struct {
+	head      checkpointHead
+	nodes     []checkpointNode
+	entries   *entries
+	inodes    slabView[inode]
+	chunks    slabView[chunkRecord]
+	root      uint32
+	open      map[uint64]*openFile
+	openSlot  map[uint64]uint32 // hidden files
+	openChunk map[uint32]*openChunk
+	retry     []checkpointRetryClient
+}
+
+type checkpointRetryClient struct {
+	id      ClientID
+	last    int64
+	floor   uint64
+	entries []retryEntry
+}
+
+// Snapshot freezes the durable state. It costs a copy of the tables of open
+// files and of the retry cache, and a pointer per 256 inodes and chunks.
+func (s *State) Snapshot() *Snapshot {
+	p := &Snapshot{
+		head: checkpointHead{Version: checkpointVersion, ClusterID: s.clusterID, Created: s.created, Epoch: s.epoch,
+			Txid: s.txid, Time: s.time, NextInode: s.nextInode},
+		entries: s.entries.Copy(), inodes: s.inodes.view(), chunks: s.chunks.view(), root: s.inodeOf(rootID),
+		open: make(map[uint64]*openFile, len(s.open)), openSlot: make(map[uint64]uint32),
+		openChunk: make(map[uint32]*openChunk, len(s.openChunk)),
+	}
+	for _, n := range s.nodes[1:] {
+		p.nodes = append(p.nodes, checkpointNode{ID: n.id, Address: n.address})
+	}
+	for id, o := range s.open {
+		p.open[id] = o
+		if slot := s.inodeOf(id); s.inodes.at(slot).hidden() {
+			p.openSlot[id] = slot
+		}
+	}
+	for slot, w := range s.openChunk {
+		p.openChunk[slot] = w
+	}
+	for c := s.retry.oldest; c != nil; c = c.newer {
+		p.retry = append(p.retry, checkpointRetryClient{id: c.id, last: c.last, floor: c.floor, entries: slices.Clone(c.entries)})
+	}
+	return p
+}
+
+// Txid is the last txid that the snapshot holds.
+func (p *Snapshot) Txid() uint64 { return p.head.Txid }
+
+// checkpointWriter writes frames and sums them.
+type checkpointWriter struct {
+	w       io.Writer
+	encoder *frameEncoder
+	sum     xxh3.Hasher
+	frames  uint64
+	err     error
+}
+
+func (c *checkpointWriter) frame(kind uint8, value any) {
+	if c.err != nil {
+		return
+	}
+	frame, err := c.encoder.encode(kind, value)
+	if err != nil {
+		c.err = err
+		return
+	}
+	c.frames++
+	_, _ = c.sum.Write(frame[:frameHeaderBytes]) // holds the payload's sum
+	_, c.err = c.w.Write(frame)
+}
+
+// Encode writes the checkpoint. Any goroutine may call it, once at a time.
+func (p *Snapshot) Encode(w io.Writer) error {
+	c := &checkpointWriter{w: w, encoder: newFrameEncoder()}
+	c.frame(kindCheckpointHead, &p.head)
+	for from := 0; from < len(p.nodes); from += checkpointPageItems {
+		page := p.nodes[from:min(from+checkpointPageItems, len(p.nodes))]
+		c.frame(kindCheckpointNodes, &checkpointNodes{Version: checkpointVersion, Nodes: page})
+	}
+	inodes, chunks := p.encodeInodes(c)
+	p.encodeRetry(c)
+	c.frame(kindCheckpointEnd, &checkpointEnd{Version: checkpointVersion, Frames: c.frames, Inodes: inodes, Chunks: chunks, Sum: c.sum.Sum64()})
+	return c.err
+}
+
+func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
+	page := checkpointFiles{Version: checkpointVersion}
+	bytesInPage := 0
+	flush := func() {
+		if len(page.Inodes) > 0 {
+			c.frame(kindCheckpointFiles, &page)
+			page.Inodes, bytesInPage = page.Inodes[:0], 0
+		}
+	}
+	put := func(slot uint32, name string) {
+		i, more := p.inode(slot, name)
+		inodes++
+		chunks += uint64(len(i.Chunks) + len(more))
+		page.Inodes = append(page.Inodes, i)
+		// At most about 300 bytes per chunk, 256 KiB for a hidden file's path.
+		bytesInPage += 64 + len(name) + 320*len(i.Chunks)
+		for _, l := range i.Lease {
+			bytesInPage += len(l.Path) + 600
+		}
+		if len(page.Inodes) == checkpointPageItems || bytesInPage > recordBytesMax/4 || len(more) > 0 {
+			flush()
+		}
+		for from := 0; from < len(more); from += checkpointPageItems {
+			c.frame(kindCheckpointMore, &checkpointMore{Version: checkpointVersion, Chunks: more[from:min(from+checkpointPageItems, len(more))]})
+		}
+	}
+	if p.root == 0 {
+		return 0, 0
+	}
+	put(p.root, "")
+	p.entries.Scan(func(key string, slot uint32) bool {
+		put(slot, key[8:])
+		return c.err == nil
+	})
+	hidden := make([]uint64, 0, len(p.openSlot))
+	for id := range p.openSlot {
+		hidden = append(hidden, id)
+	}
+	slices.Sort(hidden)
+	for _, id := range hidden {
+		put(p.openSlot[id], "")
+	}
+	flush()
+	return inodes, chunks
+}
+
+func (p *Snapshot) inode(slot uint32, name string) (i checkpointInode, more []checkpointChunk) {
+	n := p.inodes.at(slot)
+	i = checkpointInode{ID: n.id, Parent: n.parent, Name: name, Flags: n.flags, Created: n.created, Modified: n.modified,
+		Blocks: n.blocks, Replication: n.replication}
+	if n.directory() {
+		return i, nil
+	}
+	for k := n.first; k != 0; {
+		r := p.chunks.at(k)
+		c := checkpointChunk{ID: r.id, Generation: r.generation, Promised: r.promised, Length: uint32(r.length()), Open: r.open()}
+		if w := p.openChunk[k]; w != nil {
+			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = w.minimum, w.strict, w.base, w.cut, w.members
+		}
+		if len(i.Chunks) < checkpointPageItems {
+			i.Chunks = append(i.Chunks, c)
+		} else {
+			more = append(more, c)
+		}
+		k = r.next
+	}
+	if o := p.open[n.id]; o != nil {
+		l := checkpointLease{Holder: o.holder, Since: o.since, Path: o.path, Overwrite: o.overwrite, Leaf: o.leaf}
+		if !o.recovering() {
+			l.Client = o.client[:]
+		}
+		i.Lease = []checkpointLease{l}
+	}
+	return i, more
+}
+
+// encodeRetry writes the retry cache, the client idle for longest first.
+func (p *Snapshot) encodeRetry(c *checkpointWriter) {
+	results := newFrameEncoder()
+	for n := range p.retry {
+		client := &p.retry[n]
+		page := checkpointRetry{Version: checkpointVersion, Client: client.id, Last: client.last, Floor: client.floor}
+		size := 0
+		for i, e := range client.entries {
+			frame, err := results.encode(0, e.result)
+			if err != nil {
+				c.err = err
+				return
+			}
+			payload := frame[frameHeaderBytes:]
+			page.Answers = append(page.Answers, checkpointAnswer{Sequence: e.sequence, Kind: resultKind(e.result), Result: payload})
+			size += len(payload) + 32
+			if size > recordBytesMax/4 && i+1 < len(client.entries) {
+				c.frame(kindCheckpointRetry, &page)
+				page.Answers, size = page.Answers[:0], 0
+			}
+		}
+		c.frame(kindCheckpointRetry, &page)
+	}
+}
+
+// Kinds of results are the kinds of the records that make them.
+func resultKind(result any) uint8 {
+	switch result.(type) {
+	case *MkdirResult:
+		return kindMkdir
+	case *CreateResult:
+		return kindCreate
+	case *AddChunksResult:
+		return kindAddChunks
+	case *CompleteResult:
+		return kindComplete
+	case *AbandonResult:
+		return kindAbandon
+	case *AppendResult:
+		return kindAppend
+	case *RecoverPipelineResult:
+		return kindRecoverPipeline
+	case *UpdatePipelineResult:
+		return kindUpdatePipeline
+	case *RenameResult:
+		return kindRename
+	case *RemoveResult:
+		return kindRemove
+	case *RecoverLeaseResult:
+		return kindRecoverLease
+	case *TruncateResult:
+		return kindTruncate
+	}
+	return 0
+}
+
+func newResult(kind uint8) any {
+	switch kind {
+	case kindMkdir:
+		return new(MkdirResult)
+	case kindCreate:
+		return new(CreateResult)
+	case kindAddChunks:
+		return new(AddChunksResult)
+	case kindComplete:
+		return new(CompleteResult)
+	case kindAbandon:
+		return new(AbandonResult)
+	case kindAppend:
+		return new(AppendResult)
+	case kindRecoverPipeline:
+		return new(RecoverPipelineResult)
+	case kindUpdatePipeline:
+		return new(UpdatePipelineResult)
+	case kindRename:
+		return new(RenameResult)
+	case kindRemove:
+		return new(RemoveResult)
+	case kindRecoverLease:
+		return new(RecoverLeaseResult)
+	case kindTruncate:
+		return new(TruncateResult)
+	}
+	return nil
+}
+
+// Checkpoint encodes all durable state; equal states give equal bytes.
+func (s *State) Checkpoint() []byte {
+	var b bytes.Buffer
+	if err := s.Snapshot().Encode(&b); err != nil {
+		panic("encode a checkpoint to memory: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+// LoadCheckpoint restores the state that data encodes into an empty State.
+func (s *State) LoadCheckpoint(data []byte) error { return s.ReadCheckpoint(bytes.NewReader(data)) }
+
+// ReadCheckpoint restores the state that r gives, to its end, into an empty
+// State. After an error the State must be dropped.
+func (s *State) ReadCheckpoint(r io.Reader) error {
+	if s.txid != 0 {
+		return fault.New(fault.Exists, "load checkpoint", "the state is at txid %d already", s.txid)
+	}
+	l := &checkpointLoader{s: s, reader: r}
+	if err := l.load(); err != nil {
+		return &fault.Error{Kind: fault.KindOf(err), Op: "load checkpoint", Reason: fmt.Sprintf("frame %d", l.frames), Err: err}
+	}
+	return nil
+}
+
+type checkpointLoader struct {
+	s      *State
+	reader io.Reader
+	buffer []byte
+	sum    xxh3.Hasher
+	frames uint64
+	inodes uint64
+	chunks uint64
+	last   uint32 // inode whose chunks may go on
+}
+
+func corruptCheckpoint(format string, args ...any) error {
+	return fault.New(fault.CorruptData, "decode", format, args...)
+}
+
+// next reads one frame; its payload is valid until the next call.
+func (l *checkpointLoader) next() (kind uint8, header [frameHeaderBytes]byte, payload []byte, err error) {
+	if _, err := io.ReadFull(l.reader, header[:]); err != nil {
+		return 0, header, nil, &fault.Error{Kind: fault.CorruptData, Op: "read", Reason: "the checkpoint ends early", Err: err}
+	}
+	length := binary.LittleEndian.Uint32(header[:])
+	if length > recordBytesMax {
+		return 0, header, nil, corruptCheckpoint("length %d is above the limit of %d", length, recordBytesMax)
+	}
+	size := frameHeaderBytes + int(length)
+	if cap(l.buffer) < size {
+		l.buffer = make([]byte, size)
+	}
+	frame := l.buffer[:size]
+	copy(frame, header[:])
+	if _, err := io.ReadFull(l.reader, frame[frameHeaderBytes:]); err != nil {
+		return 0, header, nil, &fault.Error{Kind: fault.CorruptData, Op: "read", Reason: "the checkpoint ends early", Err: err}
+	}
+	kind, version, payload, _, err := cutFrame(frame)
+	if err == nil && version > checkpointVersion {
+		err = fault.New(fault.Version, "read", "frame version %d is not known", version)
+	}
+	return kind, header, payload, err
+}
+
+func (l *checkpointLoader) load() error {
+	for {
+		kind, header, payload, err := l.next()
+		if err != nil {
+			return err
+		}
+		if (l.frames == 0) != (kind == kindCheckpointHead) {
+			return corruptCheckpoint("frame kind %d is out of place", kind)
+		}
+		switch kind {
+		case kindCheckpointHead:
+			err = l.head(payload)
+		case kindCheckpointNodes:
+			err = l.nodes(payload)
+		case kindCheckpointFiles:
+			err = l.files(payload)
+		case kindCheckpointMore:
+			err = l.more(payload)
+		case kindCheckpointRetry:
+			err = l.retry(payload)
+		case kindCheckpointEnd:
+			return l.end(payload)
+		default:
+			err = fault.New(fault.Version, "read", "frame kind %d is not known", kind)
+		}
+		if err != nil {
+			return err
+		}
+		l.frames++
+		_, _ = l.sum.Write(header[:])
+	}
+}
+
+func (l *checkpointLoader) head(payload []byte) error {
+	var h checkpointHead
+	if err := l.s.decoder.decode(payload, &h); err != nil {
+		return err
+	}
+	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > nodeNameBytesMax || h.NextInode <= rootID {
+		return corruptCheckpoint("head: cluster %q, txid %d, next inode %d", clip(h.ClusterID, 64), h.Txid, h.NextInode)
+	}
+	l.s.clusterID, l.s.created, l.s.epoch, l.s.txid = h.ClusterID, h.Created, h.Epoch, h.Txid
+	l.s.time, l.s.nextInode = h.Time, h.NextInode
+	return nil
+}
+
+func (l *checkpointLoader) nodes(payload []byte) error {
+	var page checkpointNodes
+	if err := l.s.decoder.decode(payload, &page); err != nil {
+		return err
+	}
+	for _, n := range page.Nodes {
+		if len(l.s.nodes) > nodesMax || n.ID == "" || len(n.ID) > nodeNameBytesMax || l.s.nodeIndex[n.ID] != 0 {
+			return corruptCheckpoint("node %q", clip(n.ID, 64))
+		}
+		index := uint16(len(l.s.nodes))
+		l.s.nodes = append(l.s.nodes, newNode(index, n.ID, n.Address))
+		l.s.nodeIndex[n.ID] = index
+	}
+	return nil
+}
+
+func (l *checkpointLoader) files(payload []byte) error {
+	var page checkpointFiles
+	if err := l.s.decoder.decode(payload, &page); err != nil {
+		return err
+	}
+	for n := range page.Inodes {
+		if err := l.inode(&page.Inodes[n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *checkpointLoader) inode(i *checkpointInode) error {
+	s := l.s
+	directory, hidden := i.Flags&flagDirectory != 0, i.Flags&flagHidden != 0
+	fail := func(what string) error { return corruptCheckpoint("inode %d: %s", i.ID, what) }
+	switch {
+	case i.ID == 0 || i.ID >= s.nextInode || s.inodeSlot[i.ID] != 0:
+		return fail("bad id")
+	case (i.ID == rootID) != (l.inodes == 0) || i.ID == rootID && (!directory || hidden):
+		return fail("the root is not first")
+	case (i.ID == rootID || hidden) != (i.Name == "") || i.Name != "" && checkName(i.Name) != "":
+		return fail("bad name")
+	case (i.ID == rootID || hidden) != (i.Parent == 0):
+		return fail("bad parent")
+	case directory && (hidden || len(i.Chunks) > 0 || len(i.Lease) > 0):
+		return fail("bad flags")
+	case !directory && (i.Replication == 0 || i.Replication > replicationMax || checkChunkSize(int64(i.Blocks)*chunk.ChecksumBlockBytes) != ""):
+		return fail("bad replication or chunk size")
+	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || checkPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
+		return fail("bad lease")
+	}
+	slot := s.newInode(inode{id: i.ID, parent: i.Parent, created: i.Created, modified: i.Modified, blocks: i.Blocks,
+		replication: i.Replication, flags: i.Flags})
+	s.inodes.mut(slot).txid = 0
+	l.inodes++
+	l.last = slot
+	if i.Name != "" {
+		if _, there := s.entries.Set(entryKey(i.Parent, i.Name), slot); there {
+			return fail("its name is there twice")
+		}
+	}
+	for _, lease := range i.Lease {
+		o := &openFile{holder: lease.Holder, since: lease.Since, path: lease.Path, overwrite: lease.Overwrite, leaf: lease.Leaf}
+		if len(lease.Client) > 0 {
+			if len(lease.Client) != len(o.client) {
+				return fail("bad lease holder")
+			}
+			o.client = ClientID(lease.Client)
+		}
+		s.setLease(i.ID, o)
+	}
+	return l.addChunks(slot, i.Chunks)
+}
+
+func (l *checkpointLoader) more(payload []byte) error {
+	var page checkpointMore
+	if err := l.s.decoder.decode(payload, &page); err != nil {
+		return err
+	}
+	if l.last == 0 || l.s.inodes.at(l.last).directory() {
+		return corruptCheckpoint("chunks of no file")
+	}
+	return l.addChunks(l.last, page.Chunks)
+}
+
+func (l *checkpointLoader) addChunks(file uint32, chunks []checkpointChunk) error {
+	s := l.s
+	size := s.inodes.at(file).chunkSize()
+	leased := s.open[s.inodes.at(file).id] != nil
+	for n := range chunks {
+		c := &chunks[n]
+		if c.ID.IsZero() || s.chunkSlot[c.ID] != 0 || c.Generation == 0 || c.Generation > c.Promised || int64(c.Length) > size ||
+			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut > size || len(c.Members) > nodesPerCallMax) {
+			return corruptCheckpoint("chunk %s", c.ID)
+		}
+		for _, m := range c.Members {
+			if m == 0 || int(m) >= len(s.nodes) {
+				return corruptCheckpoint("chunk %s: node index %d", c.ID, m)
+			}
+		}
+		s.addChunk(file, placement{ID: c.ID, Nodes: c.Members}, false, 0)
+		slot := s.chunkSlot[c.ID]
+		r := s.chunks.mut(slot)
+		r.generation, r.promised = c.Generation, c.Promised
+		r.setLength(int64(c.Length))
+		s.inodes.mut(file).length += int64(c.Length)
+		if c.Open {
+			s.openChunk[slot] = &openChunk{minimum: c.Minimum, strict: c.Strict, base: c.Base, cut: c.Cut, members: c.Members}
+		} else {
+			r.setOpen(false)
+			delete(s.openChunk, slot)
+			s.sealed++
+		}
+		l.chunks++
+	}
+	s.inodes.mut(file).txid = 0
+	return nil
+}
+
+func (l *checkpointLoader) retry(payload []byte) error {
+	var page checkpointRetry
+	s := l.s
+	if err := s.decoder.decode(payload, &page); err != nil {
+		return err
+	}
+	c := s.retry.newest
+	if c == nil || c.id != page.Client {
+		if page.Client == (ClientID{}) || s.retry.clients[page.Client] != nil || len(s.retry.clients) >= retryClientsMax ||
+			c != nil && page.Last < c.last {
+			return corruptCheckpoint("retry cache: client %x", page.Client)
+		}
+		c = &retryClient{id: page.Client, last: page.Last, floor: page.Floor}
+		s.retry.clients[c.id] = c
+		s.retry.link(c)
+	}
+	for _, a := range page.Answers {
+		n := len(c.entries)
+		result := newResult(a.Kind)
+		if result == nil || n >= retryResultsMax || a.Sequence < c.floor || n > 0 && c.entries[n-1].sequence >= a.Sequence {
+			return corruptCheckpoint("retry cache: client %x, sequence %d, kind %d", page.Client, a.Sequence, a.Kind)
+		}
+		if err := s.decoder.decode(a.Result, result); err != nil {
+			return err
+		}
+		c.entries = append(c.entries, retryEntry{a.Sequence, result})
+		s.retry.results++
+	}
+	return nil
+}
+
+// end checks the totals and builds what is derived.
+func (l *checkpointLoader) end(payload []byte) error {
+	var e checkpointEnd
+	s := l.s
+	if err := s.decoder.decode(payload, &e); err != nil {
+		return err
+	}
+	if e.Frames != l.frames || e.Inodes != l.inodes || e.Chunks != l.chunks || e.Sum != l.sum.Sum64() || s.inodeSlot[rootID] == 0 {
+		return corruptCheckpoint("the end counts %d frames, %d inodes, %d chunks, sum %016x; there are %d, %d, %d, %016x",
+			e.Frames, e.Inodes, e.Chunks, e.Sum, l.frames, l.inodes, l.chunks, l.sum.Sum64())
+	}
+	if n, err := io.ReadFull(l.reader, make([]byte, 1)); n != 0 || err != io.EOF {
+		return corruptCheckpoint("bytes follow the end")
+	}
+	var bad error
+	s.entries.Scan(func(key string, slot uint32) bool {
+		parent := s.inodeSlot[entryDirectory(key)]
+		if parent == 0 || !s.inodes.at(parent).directory() {
+			bad = corruptCheckpoint("inode %d is in no directory", s.inodes.at(slot).id)
+			return false
+		}
+		s.inodes.mut(parent).length++
+		s.count(s.inodes.at(slot), +1)
+		return true
+	})
+	if bad != nil {
+		return bad
+	}
+	return s.checkTree()
+}
+
+// checkTree finds directories that hang on themselves: everything must be below
+// the root.
+func (s *State) checkTree() error {
+	reached := uint64(0)
+	for stack := []uint64{rootID}; len(stack) > 0; {
+		id := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		s.entries.Ascend(entryKey(id, ""), func(key string, slot uint32) bool {
+			if entryDirectory(key) != id {
+				return false
+			}
+			reached++
+			if i := s.inodes.at(slot); i.directory() {
+				stack = append(stack, i.id)
+			}
+			return true
+		})
+	}
+	if want := s.files + s.directories; reached != want {
+		return corruptCheckpoint("%d entries are below the root, there are %d", reached, want)
+	}
+	return nil
+}
