@@ -99,10 +99,11 @@ sources, or a TARGET that is a directory, they keep their names below TARGET.`,
 	return cmd
 }
 
-// hintOverwrite adds what to do about an existing target.
+// hintOverwrite says what to do about an existing target, in words of this
+// program.
 func hintOverwrite(err error) error {
 	var e *fault.Error
-	if errors.As(err, &e) && e.Kind == fault.Exists && e.Hint == "" {
+	if errors.As(err, &e) && e.Kind == fault.Exists {
 		with := *e
 		with.Hint = "use -f to overwrite"
 		return &with

@@ -163,7 +163,7 @@ func testBadInput(t *testing.T, w *woods, at string) {
 		{[]string{"--config", "/no/such.yaml", "ls"}, exitNotFound, []string{"/no/such.yaml"}},
 		{[]string{"--config", localFile(t, []byte("client: {namenode: x}\n")), "ls"}, exitUsage, []string{"client.namenodes"}},
 		{[]string{"--namenode", "nonsense", "ls"}, exitUsage, []string{"nonsense", "host:port"}},
-		{[]string{"--timeout", "5", "ls"}, exitUsage, []string{"--timeout", "5s"}},
+		{[]string{"--timeout", "5", "ls"}, exitUsage, []string{"--timeout", "10s"}},
 		{[]string{"--log-level", "loud", "ls"}, exitUsage, []string{"loud"}},
 		{[]string{"mini"}, exitUsage, []string{"mini.dir", "--dir"}},
 		{[]string{"mini", "--dir", t.TempDir(), "--datanodes", "0"}, exitUsage, []string{"mini.datanodes"}},

@@ -76,7 +76,7 @@ func (a *app) putStdin(ctx context.Context, c *client.Client, named, wanted stri
 	n, err := transfer.PutStream(ctx, c, a.stdin, wanted, o)
 	bar.end()
 	if err != nil {
-		return err
+		return hintOverwrite(err)
 	}
 	out := a.printer()
 	out.object("file", record{"verb": "put", "source": "-", "target": wanted, "bytes": n, "seconds": seconds(time.Since(start))})

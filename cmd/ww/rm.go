@@ -51,7 +51,7 @@ directory needs no -r. With -f a path that does not exist is no error.`,
 // hintRecursive adds what to do about a directory that is not empty.
 func hintRecursive(err error) error {
 	var e *fault.Error
-	if errors.As(err, &e) && (e.Kind == fault.NotEmpty || e.Kind == fault.IsDirectory) && e.Hint == "" {
+	if errors.As(err, &e) && (e.Kind == fault.NotEmpty || e.Kind == fault.IsDirectory) {
 		with := *e
 		with.Hint = "use -r to remove it with everything in it"
 		return &with

@@ -59,10 +59,15 @@ namenode answers. Nothing is printed but with --json.`,
 	cmd.Flags().BoolVarP(&exists, "exists", "e", false, "is there anything?")
 	cmd.Flags().BoolVarP(&file, "file", "f", false, "is it a file?")
 	cmd.Flags().BoolVarP(&directory, "directory", "d", false, "is it a directory?")
-	cmd.MarkFlagsMutuallyExclusive("exists", "file", "directory")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !exists && !file && !directory {
-			return usageOf(cmd, "one of -e, -f and -d is needed")
+		asked := 0
+		for _, flag := range []bool{exists, file, directory} {
+			if flag {
+				asked++
+			}
+		}
+		if asked != 1 {
+			return usageOf(cmd, "exactly one of -e, -f and -d is needed")
 		}
 		path, err := a.remote(args[0])
 		if err != nil {

@@ -27,10 +27,12 @@ type ends struct {
 func (e *ends) register(cmd *cobra.Command) {
 	cmd.Flags().Int64VarP(&e.lines, "lines", "n", linesDefault, "how many lines")
 	cmd.Flags().Int64VarP(&e.bytes, "bytes", "c", -1, "how many bytes, instead of lines")
-	cmd.MarkFlagsMutuallyExclusive("lines", "bytes")
 }
 
 func (e *ends) check(cmd *cobra.Command) error {
+	if cmd.Flags().Changed("lines") && cmd.Flags().Changed("bytes") {
+		return usageOf(cmd, "-n and -c exclude each other")
+	}
 	if e.lines < 0 || e.bytes < 0 && cmd.Flags().Changed("bytes") {
 		return usageOf(cmd, "a number of lines or bytes cannot be negative")
 	}
