@@ -35,7 +35,7 @@ func (h *handler) OnBoot(engine gnet.Engine) gnet.Action {
 	if err != nil {
 		return gnet.None
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // only a name was asked of it
 	name, err := unix.Getsockname(fd)
 	if err != nil {
 		return gnet.None

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -221,7 +222,7 @@ type ackEvent struct {
 
 // end closes the connection after an error and tells the machine.
 func (d *downstream) end(conn net.Conn, stop func() bool, err error) {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Reason: "it closed the connection"}
 	}
 	d.fail(err)

@@ -93,7 +93,7 @@ func (t *readTask) run() {
 	reader, err := t.senders.server.store.OpenReader(id, chunk.Generation(t.request.MinGeneration))
 	var span disk.Range
 	if err == nil {
-		defer reader.Close()
+		defer func() { _ = reader.Close() }() // it was only read
 		span, err = reader.Range(t.request.Offset, t.bounded(t.request.Length))
 	}
 	<-t.senders.slots

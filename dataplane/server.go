@@ -106,8 +106,7 @@ func (s *Server) boot(address string) (h *handler, ran chan error, port int, err
 			return h, ran, port, nil
 		}
 		h.stop()
-		<-ran
-		return nil, nil, 0, errors.New("cannot tell the port of the listening socket")
+		return nil, nil, 0, errors.Join(errors.New("cannot tell the port of the listening socket"), <-ran)
 	case err := <-ran:
 		return nil, nil, 0, err
 	}
@@ -122,7 +121,7 @@ func (s *Server) supervise(h *handler, ran chan error) {
 		case err = <-ran:
 		case <-s.context.Done():
 			h.stop()
-			<-ran
+			err = <-ran
 		}
 		h.finish()
 		for h = nil; h == nil; {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 
 	"github.com/whispering-woods/ww/internal/fault"
@@ -46,7 +47,7 @@ func (r *PacketReader) Next() (Header, []byte, error) {
 	}
 	size := HeaderBytes + int(h.Length)
 	if err := r.fill(size); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return Header{}, nil, err
@@ -113,7 +114,7 @@ func (r *PacketReader) fill(n int) error {
 		m, err := r.source.Read(r.buffer[r.end:])
 		r.end += m
 		if err != nil && r.end-r.start < n {
-			if err == io.EOF && r.end-r.start > 0 {
+			if errors.Is(err, io.EOF) && r.end-r.start > 0 {
 				return io.ErrUnexpectedEOF
 			}
 			return err
