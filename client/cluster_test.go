@@ -33,8 +33,29 @@ func newCluster(t *testing.T, datanodes int, adjust ...func(*client.Options)) *c
 		c.nodes = append(c.nodes, d)
 		c.namenode.nodes = append(c.namenode.nodes, &controlpb.Replica{NodeId: d.id, Address: d.address})
 	}
+	c.namenode.recover = c.recoverChunk
 	c.Client = c.dial(adjust...)
 	return c
+}
+
+// recoverChunk is what lease recovery does on the datanodes.
+func (c *cluster) recoverChunk(id []byte, generation uint64) int64 {
+	key, err := chunk.IDFrom(id)
+	require.NoError(c.t, err)
+	length := -1
+	for _, d := range c.nodes {
+		if r, ok := d.replica(key); ok && (length < 0 || len(r.data) < length) {
+			length = len(r.data)
+		}
+	}
+	for _, d := range c.nodes {
+		d.set(func() {
+			if r := d.replicas[key]; r != nil {
+				r.data, r.synced, r.generation, r.state = r.data[:length:length], length, generation, chunk.Sealed
+			}
+		})
+	}
+	return int64(max(length, 0))
 }
 
 func (c *cluster) dial(adjust ...func(*client.Options)) *client.Client {

@@ -43,6 +43,8 @@ type fakeNamenode struct {
 	readOrder []string        // node ids first in Locate
 	oldest    map[string]uint64
 	abandoned int
+	// recover brings the replicas of a chunk to one length and seals them.
+	recover func(id []byte, generation uint64) int64
 }
 
 type fakeFile struct {
@@ -521,6 +523,18 @@ func (n *fakeNamenode) RecoverLease(_ context.Context, q *controlpb.RecoverLease
 			return nil, err
 		}
 		f.holder = ""
+		kept := f.chunks[:0]
+		for _, c := range f.chunks {
+			if !c.sealed && n.recover != nil {
+				c.promised++
+				c.located.Generation, c.located.Open, c.sealed = c.promised, false, true
+				c.located.Length = n.recover(c.located.ChunkId, c.promised)
+			}
+			if c.located.Length > 0 {
+				kept = append(kept, c)
+			}
+		}
+		f.chunks = kept
 		return &controlpb.RecoverLeaseResponse{Closed: true}, nil
 	})
 }

@@ -1,0 +1,472 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// reads makes a hook that interferes with every read.
+func reads(what error) func(step) error {
+	return func(s step) error {
+		if s.op == wire.OpOpenRead {
+			return what
+		}
+		return nil
+	}
+}
+
+func TestReadsFailOver(t *testing.T) {
+	content := pattern(6, 9*blockBytes+5)
+	for name, what := range map[string]error{
+		"rotten bytes": errRot, "cut short": errShort, "drops": errDrop, "hangs": errStall,
+		"disk error": fault.New(fault.Disk, "read", "EIO"), "busy": fault.New(fault.Busy, "read", "queue full"),
+		"gone": fault.New(fault.NotFound, "read", "no replica"), "quarantined": fault.New(fault.CorruptData, "read", "in quarantine"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 3, func(o *client.Options) { o.DataTimeout = 600 * time.Millisecond })
+			c.put("/f", content, client.CreateOptions{ChunkSize: 4 * blockBytes})
+			c.namenode.set(func() { c.namenode.readOrder = []string{"dn1", "dn0"} })
+			for _, d := range c.nodes[:2] {
+				d.set(func() { d.hook = reads(what) })
+			}
+			same(t, content, c.get("/f"))
+			target := &memory{}
+			_, err := c.Fetch(t.Context(), "/f", target, client.FetchOptions{})
+			require.NoError(t, err)
+			same(t, content, target.content)
+			if what == errRot {
+				require.Eventually(t, func() bool { return c.namenode.count("ReportBadReplica") >= 2 }, 5*time.Second, time.Millisecond)
+				c.namenode.set(func() { require.Contains(t, c.namenode.bad[0].Reason, "checksum") })
+			}
+		})
+	}
+}
+
+func TestAFailedNodeIsReadLast(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("/f", pattern(6, 1000), chunk128)
+	c.namenode.set(func() { c.namenode.readOrder = []string{"dn2"} })
+	c.nodes[2].set(func() { c.nodes[2].hook = reads(errDrop) })
+	for range 10 {
+		c.get("/f")
+	}
+	c.nodes[2].set(func() { require.LessOrEqual(t, c.nodes[2].reads, 2) })
+}
+
+func TestAllReplicasBad(t *testing.T) {
+	var log bytes.Buffer
+	var mu sync.Mutex
+	c := newCluster(t, 3, func(o *client.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))
+	})
+	content := pattern(6, 3*blockBytes)
+	c.put("/f", content, client.CreateOptions{})
+	chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+	require.NoError(t, err)
+
+	// One corrupt, two down: corrupt, and it says where everything is.
+	c.nodes[0].set(func() { c.nodes[0].hook = reads(errRot) })
+	c.nodes[1].stop()
+	c.nodes[2].stop()
+	r, err := c.Open(t.Context(), "/f")
+	require.NoError(t, err)
+	p := make([]byte, len(content))
+	n, err := r.ReadAt(p, 0)
+	require.ErrorIs(t, err, fault.CorruptData)
+	for _, part := range []string{chunks[0].ID.String(), "dn0", "dn1", "dn2", c.nodes[1].address, "connection refused", `"/f"`} {
+		require.ErrorContains(t, err, part)
+	}
+	same(t, content[:n], p[:n])
+	mu.Lock()
+	require.Contains(t, log.String(), "corrupt replica")
+	require.Contains(t, log.String(), "node=dn0")
+	mu.Unlock()
+	_, err = c.Fetch(t.Context(), "/f", &memory{}, client.FetchOptions{})
+	require.ErrorIs(t, err, fault.CorruptData)
+
+	// All down: unavailable, after the policy gave up.
+	c.nodes[0].stop()
+	began := time.Now()
+	_, err = r.ReadAt(p, 0)
+	require.ErrorIs(t, err, fault.Unavailable)
+	require.NotErrorIs(t, err, fault.CorruptData)
+	require.Greater(t, time.Since(began), time.Second)
+	require.ErrorContains(t, err, "dn0")
+	require.ErrorContains(t, err, "dn2")
+
+	// And back.
+	c.nodes[1].listen(t, c.nodes[1].address)
+	_, err = r.ReadAt(p, 0)
+	require.NoError(t, err)
+	same(t, content, p)
+	require.NoError(t, r.Close())
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func TestAReplicaThatMovedIsFoundAgain(t *testing.T) {
+	c := newCluster(t, 4)
+	content := pattern(6, 3*blockBytes)
+	c.put("/f", content, client.CreateOptions{Replication: 1})
+	r, err := c.Open(t.Context(), "/f")
+	require.NoError(t, err)
+	// The namenode moves the replica after the file was opened.
+	chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+	require.NoError(t, err)
+	replica, _ := c.nodes[0].replica(chunks[0].ID)
+	c.nodes[3].set(func() { c.nodes[3].replicas[chunks[0].ID] = &replica })
+	c.nodes[0].stop()
+	c.namenode.set(func() {
+		for _, f := range c.namenode.ids {
+			f.chunks[0].located.Replicas = c.namenode.nodes[3:]
+		}
+	})
+	p := make([]byte, len(content))
+	_, err = r.ReadAt(p, 0)
+	require.NoError(t, err)
+	same(t, content, p)
+	// Removed: the reader is told so.
+	_, err = c.Remove(t.Context(), "/f", client.RemoveOptions{})
+	require.NoError(t, err)
+	c.nodes[3].set(func() { delete(c.nodes[3].replicas, chunks[0].ID) })
+	_, err = r.ReadAt(p, 0)
+	require.ErrorIs(t, err, fault.NotFound)
+	require.NoError(t, r.Close())
+}
+
+func TestAReaderNeverMixesInAFilePutInItsPlace(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("/f", pattern(1, 3*blockBytes), chunk128)
+	r, err := c.Open(t.Context(), "/f")
+	require.NoError(t, err)
+	o := chunk128
+	o.Overwrite = true
+	c.put("/f", pattern(2, 3*blockBytes), o)
+	p := make([]byte, 3*blockBytes)
+	_, err = r.ReadAt(p, 0)
+	require.NoError(t, err) // the old chunks are still on the nodes
+	same(t, pattern(1, 3*blockBytes), p)
+	require.NoError(t, r.Close())
+	same(t, pattern(2, 3*blockBytes), c.get("/f"))
+}
+
+// TestCancelAnywhere cancels operations at many moments, with content in which
+// every block tells where it belongs. Nothing may leak, no buffer may be used
+// twice, and what is readable afterwards must be right.
+func TestCancelAnywhere(t *testing.T) {
+	c := newCluster(t, 3, func(o *client.Options) { o.ReadaheadBytes = 256 << 10 })
+	content := pattern(99, 12*blockBytes+1)
+	o := client.CreateOptions{ChunkSize: 2 * blockBytes, Overwrite: true}
+	c.put("/fixed", content, o)
+	rounds := 60
+	if testing.Short() {
+		rounds = 15
+	}
+	// A hook counts the steps of the protocol and cancels at a chosen one.
+	var mu sync.Mutex
+	var left int
+	var cancel context.CancelFunc
+	for _, d := range c.nodes {
+		d.set(func() {
+			d.hook = func(step) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if left--; left == 0 {
+					cancel()
+				}
+				return nil
+			}
+		})
+	}
+	operations := []func(ctx context.Context, i int) error{
+		func(ctx context.Context, i int) error {
+			_, err := c.Store(ctx, "/stored", bytes.NewReader(pattern(uint64(i), len(content))), int64(len(content)), client.StoreOptions{CreateOptions: o})
+			return err
+		},
+		func(ctx context.Context, i int) error {
+			w, err := c.Create(ctx, "/written", o)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = w.Abort() }()
+			for j := 0; j < len(content); j += 100_000 {
+				if _, err := w.Write(pattern(uint64(i), len(content))[j:min(j+100_000, len(content))]); err != nil {
+					return err
+				}
+				if err := w.Sync(ctx); err != nil {
+					return err
+				}
+			}
+			return w.Close()
+		},
+		func(ctx context.Context, i int) error {
+			r, err := c.Open(ctx, "/fixed")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = r.Close() }()
+			got, err := io.ReadAll(struct{ io.Reader }{r})
+			same(t, content[:len(got)], got)
+			return err
+		},
+		func(ctx context.Context, i int) error {
+			target := &memory{}
+			_, err := c.Fetch(ctx, "/fixed", target, client.FetchOptions{})
+			if err == nil {
+				same(t, content, target.content)
+			}
+			return err
+		},
+	}
+	cancelled := 0
+	for i := range rounds {
+		for _, operation := range operations {
+			ctx, stop := context.WithCancel(t.Context())
+			mu.Lock()
+			left, cancel = 1+i, stop
+			mu.Unlock()
+			err := operation(ctx, i)
+			if err != nil {
+				require.ErrorIs(t, err, context.Canceled, "round %d: %v", i, err)
+				cancelled++
+			}
+			stop()
+			require.Zero(t, client.OutstandingBuffers(c.Client), "round %d", i)
+			require.Zero(t, client.OpenConnections(c.Client), "round %d", i)
+		}
+		same(t, content, c.get("/fixed"))
+		if info, err := c.Stat(t.Context(), "/stored"); err == nil && info.Length > 0 {
+			got := c.get("/stored")
+			seed := binary.LittleEndian.Uint64(got) >> 40
+			same(t, pattern(seed, len(content)), got)
+		}
+	}
+	require.Greater(t, cancelled, rounds)
+}
+
+func TestCloseInterruptsEverything(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("/f", pattern(1, 5*blockBytes), chunk128)
+	for _, d := range c.nodes {
+		d.set(func() {
+			d.hook = func(s step) error {
+				if s.op == wire.OpOpenRead || s.op == wire.OpData {
+					return errStall
+				}
+				return nil
+			}
+		})
+	}
+	cl := c.dial(func(o *client.Options) { o.DataTimeout = time.Minute })
+	r, err := cl.Open(t.Context(), "/f")
+	require.NoError(t, err)
+	w, err := cl.Create(t.Context(), "/w", chunk128)
+	require.NoError(t, err)
+	var group sync.WaitGroup
+	for _, f := range []func() error{
+		func() error { _, err := r.ReadAt(make([]byte, 10), 0); return err },
+		func() error { _, err := r.Read(make([]byte, 10)); return err },
+		func() error { _, _ = w.Write(pattern(1, 5*blockBytes)); return w.Sync(t.Context()) },
+		func() error { _, err := cl.Fetch(t.Context(), "/f", &memory{}, client.FetchOptions{}); return err },
+		func() error {
+			_, err := cl.Store(t.Context(), "/s", bytes.NewReader(pattern(1, 1000)), 1000, client.StoreOptions{})
+			return err
+		},
+	} {
+		group.Go(func() {
+			if err := f(); fault.KindOf(err) != fault.Closed {
+				t.Errorf("ended with %v", err)
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return client.OpenConnections(cl) >= 5 }, 5*time.Second, time.Millisecond)
+	require.NoError(t, cl.Close())
+	group.Wait()
+	require.ErrorIs(t, w.Abort(), fault.Closed) // releases what it holds; the namenode cannot be told any more
+	require.NoError(t, r.Close())
+	_, err = cl.Stat(t.Context(), "/f")
+	require.ErrorIs(t, err, fault.Closed)
+}
+
+// hostile serves one fixed answer to every request.
+func hostile(t testing.TB, answer []byte) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() {
+				defer c.Close()
+				b := make([]byte, 4096)
+				if _, err := c.Read(b); err == nil {
+					_, _ = c.Write(answer)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close(); group.Wait() })
+	return listener.Addr().String()
+}
+
+func readAnswer(t testing.TB, reply *wire.ReadReply, data []byte) []byte {
+	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpReadReply}, reply)
+	require.NoError(t, err)
+	return append(b, data...)
+}
+
+func sumsOf(data []byte) (sums []byte) {
+	for i := 0; i < len(data); i += blockBytes {
+		sums = binary.LittleEndian.AppendUint64(sums, xxh3.Hash(data[i:min(i+blockBytes, len(data))]))
+	}
+	return sums
+}
+
+func TestRepliesThatDoNotAnswerTheRequestAreRefused(t *testing.T) {
+	cl, err := client.Dial(t.Context(), client.Options{Namenodes: []string{"127.0.0.1:1"}, DataTimeout: 2 * time.Second})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, cl.Close()) }()
+	data := pattern(1, 2*blockBytes)
+	good := wire.ReadReply{BodyVersion: 1, ReplicaLength: 2 * blockBytes, DataOffset: 0, DataLength: 2 * blockBytes, BlockBytes: blockBytes, Sums: sumsOf(data)}
+	for name, change := range map[string]func(*wire.ReadReply){
+		"another offset": func(r *wire.ReadReply) { r.DataOffset = blockBytes },
+		"too much": func(r *wire.ReadReply) {
+			r.DataLength, r.ReplicaLength, r.Sums = 3*blockBytes, 3*blockBytes, make([]byte, 24)
+		},
+		"too few sums":     func(r *wire.ReadReply) { r.Sums = r.Sums[:8] },
+		"nothing":          func(r *wire.ReadReply) { r.DataLength, r.Sums = 0, nil },
+		"half a block":     func(r *wire.ReadReply) { r.DataLength = blockBytes + 100 },
+		"other blocks":     func(r *wire.ReadReply) { r.BlockBytes = 4096; r.Sums = make([]byte, 8*32) },
+		"negative":         func(r *wire.ReadReply) { r.DataLength = -1 },
+		"beyond the end":   func(r *wire.ReadReply) { r.ReplicaLength = blockBytes },
+		"a sum is wrong":   func(r *wire.ReadReply) { r.Sums = append([]byte{1, 2, 3, 4, 5, 6, 7, 8}, r.Sums[8:]...) },
+		"no block size":    func(r *wire.ReadReply) { r.BlockBytes = 0 },
+		"replica too long": func(r *wire.ReadReply) { r.ReplicaLength = 1 << 50 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			reply := good
+			reply.Sums = bytes.Clone(good.Sums)
+			change(&reply)
+			at := client.Replica{NodeID: "dn", Address: hostile(t, readAnswer(t, &reply, data))}
+			n, _, err := client.ReadReplica(cl, t.Context(), at, chunk.ID{1}, 1, 0, make([]byte, 2*blockBytes))
+			require.Error(t, err)
+			require.Zero(t, n)
+			var e *fault.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, "dn", e.Node)
+			require.Equal(t, at.Address, e.Address)
+		})
+	}
+	at := client.Replica{NodeID: "dn", Address: hostile(t, readAnswer(t, &good, data))}
+	p := make([]byte, 1000)
+	n, visible, err := client.ReadReplica(cl, t.Context(), at, chunk.ID{1}, 1, blockBytes-500, p)
+	require.NoError(t, err)
+	require.Equal(t, int64(2*blockBytes), visible)
+	same(t, data[blockBytes-500:blockBytes+500], p[:n])
+}
+
+// FuzzReadReply: whatever a datanode sends, no byte comes out that does not
+// match the checksum that came with it, and nothing panics.
+func FuzzReadReply(f *testing.F) {
+	data := pattern(1, blockBytes+100)
+	whole := readAnswer(f, &wire.ReadReply{BodyVersion: 1, ReplicaLength: int64(len(data)), DataLength: int64(len(data)), BlockBytes: blockBytes, Sums: sumsOf(data)}, data)
+	f.Add(whole, int64(0), 200)
+	f.Add(whole, int64(blockBytes-50), 100)
+	f.Add(whole[:len(whole)-1], int64(0), blockBytes)
+	f.Add(whole[:60], int64(3), 9)
+	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"+strings.Repeat(" ", 40)), int64(0), 1)
+	f.Fuzz(func(t *testing.T, answer []byte, offset int64, length int) {
+		if offset < 0 || offset > chunk.SizeMax || length <= 0 || length > 1<<20 {
+			return
+		}
+		cl, err := client.Dial(t.Context(), client.Options{Namenodes: []string{"127.0.0.1:1"}, DataTimeout: 2 * time.Second})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, cl.Close()) }()
+		at := client.Replica{NodeID: "dn", Address: hostile(t, answer)}
+		p := make([]byte, length)
+		n, _, err := client.ReadReplica(cl, t.Context(), at, chunk.ID{1}, 1, offset, p)
+		require.True(t, n >= 0 && n <= length)
+		if err != nil {
+			require.NotZero(t, fault.KindOf(err))
+		}
+		require.Zero(t, client.OutstandingBuffers(cl))
+		require.Zero(t, client.OpenConnections(cl))
+	})
+}
+
+// FuzzAck: whatever a datanode answers in a write session, the writer ends with
+// an error or with the file written, and no buffer is lost.
+func FuzzAck(f *testing.F) {
+	packet := func(op wire.Op, body any) []byte {
+		b, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
+		require.NoError(f, err)
+		return b
+	}
+	ok := []wire.HopStatus{{NodeID: "dn0"}}
+	open := packet(wire.OpOpenAck, &wire.OpenAck{BodyVersion: 1, WindowBytes: 1 << 20, Hops: ok})
+	f.Add(open)
+	f.Add(append(bytes.Clone(open), packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 1, Length: 4, Hops: ok})...))
+	f.Add(append(bytes.Clone(open), packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 900, Length: 4, Hops: ok})...))
+	f.Add(packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 1, Length: 4, Hops: ok}))
+	f.Add(packet(wire.OpError, &wire.Status{Code: 15, NodeID: "dn7", Reason: "no"}))
+	f.Add(append(bytes.Clone(open), open...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		s := client.NewFuzzStream(hostile(t, answer))
+		require.NoError(t, s.Run(t.Context()))
+	})
+}
+
+func ExampleClient() {
+	ctx := context.Background()
+	c, err := client.Dial(ctx, client.Options{Namenodes: []string{"127.0.0.1:7700"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	w, err := c.Append(ctx, "/logs/today", client.AppendOptions{RecoverLease: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := w.Write([]byte("one line\n")); err != nil {
+		fmt.Println(err)
+	}
+	if err := w.Sync(ctx); err != nil { // on every datanode's disk
+		fmt.Println(err)
+	}
+	if err := w.Close(); err != nil {
+		fmt.Println(err)
+	}
+}

@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func TestCleanPath(t *testing.T) {
+	for in, want := range map[string]string{
+		"/": "/", "//": "/", "/a": "/a", "/a/": "/a", "//a///b//": "/a/b", "/...": "/...", "/a b\n\"'/🌲": "/a b\n\"'/🌲",
+		"/" + strings.Repeat("x", 255):    "/" + strings.Repeat("x", 255),
+		strings.Repeat("/d", 4096):        strings.Repeat("/d", 4096),
+		strings.Repeat("//d", 4096) + "/": strings.Repeat("/d", 4096),
+	} {
+		got, err := CleanPath(in)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for in, reason := range map[string]string{
+		"": "empty", "a": "not absolute", "./a": "not absolute", "/..": "not a name", "/a/../b": "not a name", "/a/.": "not a name",
+		"/a\x00b": "NUL", "/\xff": "UTF-8", "/" + strings.Repeat("x", 256): "256 bytes", strings.Repeat("/d", 4097): "4096 elements",
+	} {
+		_, err := CleanPath(in)
+		require.ErrorIs(t, err, fault.Invalid, "%q", in)
+		require.ErrorContains(t, err, reason)
+		require.Less(t, len(err.Error()), 1000)
+	}
+}
+
+func FuzzCleanPath(f *testing.F) {
+	for _, seed := range []string{"/", "//a//b/", "/../x", "/\x00", "/\xc3\x28", "", "relative"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		out, err := CleanPath(in)
+		if err != nil {
+			require.ErrorIs(t, err, fault.Invalid)
+			return
+		}
+		again, err := CleanPath(out)
+		require.NoError(t, err)
+		require.Equal(t, out, again)
+		require.True(t, strings.HasPrefix(out, "/") && !strings.Contains(out, "//"))
+		require.LessOrEqual(t, len(out), len(in))
+	})
+}
+
+func TestRetryPolicies(t *testing.T) {
+	limits := RetryLimits{Attempts: 5, Elapsed: time.Second, Initial: 10 * time.Millisecond, Maximum: 40 * time.Millisecond}
+	p, err := RetryByName("", limits)
+	require.NoError(t, err)
+	for number, ceiling := range map[int]time.Duration{1: 10, 2: 20, 3: 40, 4: 40} {
+		spread := map[time.Duration]bool{}
+		for range 50 {
+			wait, again := p.Next(Attempt{Number: number})
+			require.True(t, again)
+			require.Positive(t, wait)
+			require.LessOrEqual(t, wait, (ceiling+1)*time.Millisecond)
+			spread[wait] = true
+		}
+		require.Greater(t, len(spread), 10, "full jitter")
+	}
+	_, again := p.Next(Attempt{Number: 5})
+	require.False(t, again)
+	_, again = p.Next(Attempt{Number: 1, Elapsed: time.Second})
+	require.False(t, again)
+	p, err = RetryByName(RetryExponential, RetryLimits{})
+	require.NoError(t, err)
+	wait, again := p.Next(Attempt{Number: 1 << 30, Elapsed: time.Second})
+	require.True(t, again)
+	require.LessOrEqual(t, wait, retryMaximumDefault+time.Millisecond)
+	p, err = RetryByName(RetryConstant, limits)
+	require.NoError(t, err)
+	wait, again = p.Next(Attempt{Number: 3})
+	require.True(t, again)
+	require.Equal(t, 10*time.Millisecond, wait)
+	p, err = RetryByName(RetryNone, limits)
+	require.NoError(t, err)
+	_, again = p.Next(Attempt{Number: 1})
+	require.False(t, again)
+	_, err = RetryByName("fibonacci", limits)
+	require.ErrorIs(t, err, fault.Invalid)
+}
+
+func TestOldestPendingIsTheOldestThatCanStillBeRetried(t *testing.T) {
+	s := newSequences(uuid.New())
+	ctx := t.Context()
+	begin := func() uint64 {
+		n, err := s.begin(ctx)
+		require.NoError(t, err)
+		return n
+	}
+	a, b, c := begin(), begin(), begin()
+	require.Equal(t, []uint64{1, 2, 3}, []uint64{a, b, c})
+	require.Equal(t, uint64(1), s.header(c).OldestPending)
+	s.end(b)
+	require.Equal(t, uint64(1), s.header(c).OldestPending)
+	s.end(a)
+	require.Equal(t, uint64(3), s.header(c).OldestPending)
+	s.end(c)
+	d := begin()
+	require.Equal(t, uint64(4), s.header(d).OldestPending)
+	for range mutationsMax - 1 {
+		begin()
+	}
+	short, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := s.begin(short)
+	require.ErrorIs(t, err, context.Canceled)
+	s.end(d)
+	require.Equal(t, uint64(5), s.header(begin()).OldestPending)
+}
+
+func TestFailedNodesAreForgotten(t *testing.T) {
+	now := clock.NewFake(time.Unix(1, 0))
+	m := newNodeMemory(now)
+	replicas := []Replica{{"a", "a:1"}, {"b", "b:1"}, {"c", "c:1"}}
+	m.failed("a:1")
+	require.Equal(t, []Replica{{"b", "b:1"}, {"c", "c:1"}, {"a", "a:1"}}, m.order(replicas))
+	require.Equal(t, "a", replicas[0].NodeID, "the caller's list stays")
+	m.worked("a:1")
+	require.Equal(t, replicas, m.order(replicas))
+	m.failed("b:1")
+	now.Advance(nodeBadFor + 1)
+	require.Equal(t, replicas, m.order(replicas))
+	for i := range 3 * nodesMax {
+		m.failed(fmt.Sprint(i))
+	}
+	require.LessOrEqual(t, len(m.mu.badUntil), nodesMax)
+}
+
+func TestLeaseRenewalRunsOnlyWhileAFileIsOpen(t *testing.T) {
+	c, err := Dial(t.Context(), Options{Namenodes: []string{"127.0.0.1:1"}})
+	require.NoError(t, err)
+	running := func() bool { c.leases.mu.Lock(); defer c.leases.mu.Unlock(); return c.leases.mu.stop != nil }
+	require.False(t, running())
+	c.leases.add(1, func(error) {})
+	c.leases.add(2, func(error) {})
+	require.True(t, running())
+	c.leases.drop(1)
+	require.True(t, running())
+	c.leases.drop(2)
+	require.False(t, running())
+
+	// A file added after the renewal began is not yet known to be held.
+	told := map[uint64]bool{}
+	c.leases.add(3, func(error) { told[3] = true })
+	c.leases.mu.Lock()
+	c.leases.mu.rounds++
+	round := c.leases.mu.rounds
+	c.leases.mu.Unlock()
+	c.leases.add(4, func(error) { told[4] = true })
+	c.leases.compare(nil, round)
+	require.Equal(t, map[uint64]bool{3: true}, told)
+	c.leases.compare([]uint64{4}, round+1)
+	require.Len(t, told, 1)
+	require.NoError(t, c.Close())
+}
+
+// TestMemoryArithmetic holds limits.go to its own sums.
+func TestMemoryArithmetic(t *testing.T) {
+	require.Equal(t, 3*windowBytesDefault+packetBytesDefault, 24<<20+256<<10)
+	require.Less(t, 2*mutationsMax, 1024+1)
+	require.Zero(t, readaheadBytesDefault%segmentBytes)
+	require.LessOrEqual(t, packetBytesDefault, firstBytesMax)
+}
