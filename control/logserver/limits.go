@@ -38,10 +38,11 @@ const (
 	// is read into memory when it is verified.
 	segmentBytesMin = 1 << 20
 	segmentBytesMax = 256 << 20
-	// segmentExtraBytesMax is how far the last write may exceed a segment:
-	// one append of entriesPerAppend entries and the index.
-	segmentFileBytesMax = 2 << 30
-	snapshotsKept       = 2
+	// segmentFileBytesMax bounds a log file: the last write, of up to
+	// entriesPerAppend entries, may exceed the segment's size by itself.
+	segmentFileBytesMax = segmentBytesMax + entriesPerAppend*entryBytesMax + 64<<20
+	// snapshotsKept is how many of raft's snapshots stay.
+	snapshotsKept = 2
 )
 
 // Times.
