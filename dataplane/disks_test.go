@@ -91,8 +91,8 @@ func TestAFullDiskIsNamed(t *testing.T) {
 // go of them; the writer is told who hangs long before.
 func TestADiskThatHangsIsNamedAndKeepsItsBuffers(t *testing.T) {
 	faulty := vfs.NewFaulty(vfs.NewMem())
-	limits := Limits{StepTimeout: 200 * time.Millisecond, StepSlack: 400 * time.Millisecond, TickInterval: 10 * time.Millisecond}
-	nodes := []*testNode{startNode(t, "a", limits), startNodeOn(t, "b", faulty, limits)}
+	limits := Limits{StepTimeout: 400 * time.Millisecond, StepSlack: 600 * time.Millisecond, TickInterval: 10 * time.Millisecond}
+	nodes := []*testNode{startNodeOn(t, "a", vfs.NewMem(), limits), startNodeOn(t, "b", faulty, limits)}
 	id := newChunkID()
 	p := dial(t, nodes[0].server.Addr())
 	p.open(openWrite(id, hops(nodes[1:])))
