@@ -24,6 +24,7 @@ func TestBadInput(t *testing.T) {
 	source := localFile(t, content)
 	mustWW(t, c, "put", source, "/file")
 	mustWW(t, c, "mkdir", "/directory")
+	mustWW(t, c, "put", source, "/directory/file")
 	before := mustWW(t, c, "ls", "-R", "/")
 
 	deep := strings.Repeat("/d", 4097)
@@ -67,7 +68,7 @@ func TestBadInput(t *testing.T) {
 		"missing source of rm":           {[]string{"rm", "/none"}, exitNotFound, []string{"/none"}},
 		"missing parent":                 {[]string{"put", source, "/no/parent/x"}, exitNotFound, []string{"/no"}},
 		"missing parent of mkdir":        {[]string{"mkdir", "/no/parent"}, exitNotFound, []string{"/no"}},
-		"existing target without -f":     {[]string{"put", source, "/file"}, exitExists, []string{"/file", "-f"}},
+		"existing target without -f":     {[]string{"put", source, "/file"}, exitExists, []string{"/file", "exists"}},
 		"existing target of mv":          {[]string{"mv", "/file", "/file2", "/file"}, exitFailed, []string{"/file"}},
 		"existing target of mkdir":       {[]string{"mkdir", "/directory"}, exitExists, []string{"/directory"}},
 		"a file as a directory":          {[]string{"put", source, "/file/x"}, exitFailed, []string{"/file"}},

@@ -67,7 +67,7 @@ func start(t *testing.T, o cluster.Options) *cluster.Cluster {
 	t.Cleanup(func() {
 		if t.Failed() {
 			var text strings.Builder
-			c.LogTail(&text, 40)
+			c.LogTail(&text, 15)
 			t.Log("last lines of the daemons' logs:\n" + text.String())
 		}
 		require.NoError(t, c.Close())

@@ -269,19 +269,22 @@ func (c *Cluster) Close() error {
 	return err
 }
 
-// LogTail writes the last lines of every process's log to w.
-func (c *Cluster) LogTail(w io.Writer, lines int) {
+// LogTail writes the last lines of every process's log to w, without those of
+// level debug.
+func (c *Cluster) LogTail(w io.Writer, count int) {
 	for _, p := range c.Processes() {
 		b, err := os.ReadFile(p.Log)
 		if err != nil {
 			fmt.Fprintf(w, "==> %s: %v\n", p.Name, err)
 			continue
 		}
-		all := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
-		if len(all) > lines {
-			all = all[len(all)-lines:]
+		var lines []string
+		for line := range strings.Lines(string(b)) {
+			if !strings.Contains(line, "level=DEBUG") {
+				lines = append(lines, line)
+			}
 		}
-		fmt.Fprintf(w, "==> %s <==\n%s\n", p.Log, strings.Join(all, "\n"))
+		fmt.Fprintf(w, "==> %s <==\n%s", p.Log, strings.Join(lines[max(0, len(lines)-count):], ""))
 	}
 }
 
