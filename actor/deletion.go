@@ -68,14 +68,19 @@ func (s *State) orderDelete(n *node, id chunk.ID, generation uint64, reason dele
 			return
 		}
 		old.generation, old.reason, old.attempts = generation, reason, 0
-		n.toSend.push(id)
+		s.queueDelete(n, id)
 		return
 	}
 	if len(n.deletes) >= deletesPerNodeMax {
 		return // the next full report finds it
 	}
 	n.deletes[id] = &deleteOrder{generation: generation, reason: reason}
+	s.queueDelete(n, id)
+}
+
+func (s *State) queueDelete(n *node, id chunk.ID) {
 	n.toSend.push(id)
+	s.deletesQueued = true
 }
 
 // confirmDelete ends an order: the replica is gone.
@@ -84,16 +89,18 @@ func (s *State) confirmDelete(n *node, id chunk.ID) { delete(n.deletes, id) }
 // resendAll has every order of a node sent again, to a new stream.
 func (s *State) resendAll(n *node) {
 	for n.toResend.len() > 0 {
-		n.toSend.push(n.toResend.pop().id)
+		s.queueDelete(n, n.toResend.pop().id)
 	}
+	s.deletesQueued = s.deletesQueued || n.toSend.len() > 0
 }
 
 // sendDeletes sends what is queued to nodes that are there, within the limits
 // of one step.
 func (s *State) sendDeletes() {
-	if !s.active || s.safe.on {
+	if !s.active || s.safe.on || !s.deletesQueued {
 		return
 	}
+	s.deletesQueued = false
 	messages := 0
 	for _, n := range s.nodes[1:] {
 		if !n.connected || n.liveness != nodeLive {
@@ -121,6 +128,7 @@ func (s *State) sendDeletes() {
 				s.event(Event{Kind: EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
 			}
 		}
+		s.deletesQueued = s.deletesQueued || n.toSend.len() > 0
 	}
 }
 
@@ -128,7 +136,7 @@ func (s *State) sendDeletes() {
 func (s *State) resendDeletes() {
 	for _, n := range s.nodes[1:] {
 		for i := 0; i < deletesPerMessage && n.toResend.len() > 0 && n.toResend.peek().at <= s.mono; i++ {
-			n.toSend.push(n.toResend.pop().id)
+			s.queueDelete(n, n.toResend.pop().id)
 		}
 	}
 }
@@ -145,9 +153,21 @@ func (s *State) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
 	return slot == 0
 }
 
-// cancelDelete gives an order up; a replica that is still there counts again
-// with the node's next report.
-func (s *State) cancelDelete(n *node, id chunk.ID) { delete(n.deletes, id) }
+// cancelDelete gives an order up. If the replica may still be there and be good,
+// the node is asked what it has.
+func (s *State) cancelDelete(n *node, id chunk.ID) {
+	order := n.deletes[id]
+	delete(n.deletes, id)
+	slot := s.chunkSlot[id]
+	if slot == 0 || s.chunks.at(slot).open() || s.chunks.at(slot).generation != order.generation || s.findOdd(id, n.index) != nil {
+		return
+	}
+	if order.attempts == 0 {
+		s.addLocation(slot, n.index)
+		return
+	}
+	s.send(n, &SendReport{})
+}
 
 // wanted is the replication of a chunk's file.
 func (s *State) wanted(slot uint32) int {

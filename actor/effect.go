@@ -15,6 +15,7 @@ type Effects struct {
 	// FirstTxid is the txid of Records[0]; the others follow without a gap.
 	FirstTxid uint64
 	// Records are framed edit records (docs/format/edit-record.md), in order.
+	// There may be some even if Reply.Err is set.
 	Records [][]byte
 	// Reply answers the command.
 	Reply Reply

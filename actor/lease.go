@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -62,13 +63,26 @@ func (s *State) endLeases() {
 			slot := s.inodeOf(file)
 			s.event(Event{Kind: EventLeaseExpired, FileID: file, Text: s.holderName(s.open[file])})
 			if s.inodes.at(slot).hidden() {
-				s.log(&abandonRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+				_, _ = s.log(&abandonRecord{Version: recordVersion, Head: s.ownHead(), File: file})
 				continue
 			}
-			s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+			_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: file})
 			s.recoverFile(slot)
 		}
 	}
+}
+
+// holderGone tells whether the holder is a datanode that appends for others
+// ("appender:<node id>@<address>") and is no longer live: then its lease ends at
+// once.
+func (s *State) holderGone(o *openFile) bool {
+	name, ok := strings.CutPrefix(o.holder, "appender:")
+	if !ok {
+		return false
+	}
+	id, _, _ := strings.Cut(name, "@")
+	n := s.nodeIndex[id]
+	return n != 0 && s.nodes[n].liveness != nodeLive && s.mono-s.nodes[n].heard >= s.config.StaleAfter
 }
 
 // takeOver begins the recovery of an open file for another client, if the
@@ -79,7 +93,8 @@ func (s *State) takeOver(op, path string, slot uint32, head header) (bool, *faul
 	id := s.inodes.at(slot).id
 	o := s.open[id]
 	if !o.recovering() {
-		if h := s.holders[o.client]; o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit {
+		h := s.holders[o.client]
+		if o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit && !s.holderGone(o) {
 			return false, s.leaseHeld(op, path, o)
 		}
 		if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: head, File: id}); err != nil {
@@ -154,7 +169,7 @@ func (s *State) recoverFile(slot uint32) {
 	}
 	k := s.firstOpenChunk(slot)
 	if k == 0 {
-		s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id})
+		_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id})
 		return
 	}
 	r.chunk = 0
@@ -172,7 +187,7 @@ func (s *State) recoverFile(slot uint32) {
 	if len(primaries) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k) {
 		if len(holders) == 0 && w.base == 0 && s.nobodyHas(k) {
 			// Every member says that it has none: nothing was ever written.
-			s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: c.index, Generation: c.promised})
+			_, _ = s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: c.index, Generation: c.promised})
 			s.recoverFile(s.inodeOf(id)) // the next open chunk, if there is one
 		}
 		return
@@ -250,6 +265,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 		return e
 	}
 	index := s.chunks.at(k).index
+	s.trustSealed(k, uint64(r.Generation), r.Length, r.NodeIDs)
 	if _, err := s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: index,
 		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
 		return err

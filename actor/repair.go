@@ -35,13 +35,18 @@ func (s *State) markDirty(slot uint32) {
 
 // settle ends a step: what the step touched is assessed, orders are sent.
 func (s *State) settle() {
+	s.assessDirty()
+	s.maybeLeaveSafeMode()
+	s.sendDeletes()
+	s.assessDirty() // an order may have been given up
+}
+
+func (s *State) assessDirty() {
 	for _, slot := range s.dirty {
 		s.location(slot).flags &^= flagDirty
 		s.assess(slot)
 	}
 	s.dirty = s.dirty[:0]
-	s.maybeLeaveSafeMode()
-	s.sendDeletes()
 }
 
 // assess counts a chunk's live replicas and files it for repair or trimming.

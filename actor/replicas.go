@@ -248,6 +248,29 @@ func (s *State) inPlace(c *chunkRecord, o *oddReplica) bool {
 	return o.state == chunk.Sealed && !o.blamed && o.generation == c.generation && o.length == c.length()
 }
 
+// trustCommits notes what a client says of open chunks before the record that
+// seals them is applied, so that it finds the replicas at their generation.
+func (s *State) trustCommits(file uint32, commits []ChunkCommit) {
+	for i := range commits {
+		if slot := s.findChunk(file, commits[i].Chunk); slot != 0 && s.chunks.at(slot).open() {
+			s.trustSealed(slot, uint64(commits[i].Generation), commits[i].Length, commits[i].NodeIDs)
+		}
+	}
+}
+
+func (s *State) trustSealed(slot uint32, generation uint64, length int64, nodeIDs []string) {
+	id := s.chunks.at(slot).id
+	for _, name := range nodeIDs {
+		n := s.nodeIndex[name]
+		if n == 0 {
+			continue
+		}
+		if o := s.findOdd(id, n); o == nil || !o.bad() {
+			s.setOdd(id, oddReplica{node: n, state: chunk.Sealed, generation: generation, length: length})
+		}
+	}
+}
+
 // locateCommits takes a client's word on where its chunks are sealed.
 func (s *State) locateCommits(file uint32, commits []ChunkCommit) {
 	for i := range commits {

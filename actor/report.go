@@ -118,7 +118,6 @@ func (s *State) compareReport(n *node, limit uint32) {
 	n.report = nil
 	n.reported = true
 	s.event(Event{Kind: EventReportDone, NodeID: n.id})
-	s.sweep.restart(s.chunks.limit)
 }
 
 func (s *State) delta(r *Delta) *fault.Error {

@@ -48,18 +48,20 @@ type State struct {
 	odd         map[chunk.ID][]oddReplica
 	oddQueue    fifo[oddCheck]
 	blamedQueue fifo[oddCheck]
-	corrupt     uint64 // odd replicas that are corrupt
-	located     uint64 // sealed chunks with a replica
-	dirty       []uint32
-	fresh       fifo[freshChunk]
-	repair      btree.Map[uint64, struct{}]
-	surplus     btree.Map[uint32, struct{}]
-	missing     uint64
-	repairFrom  uint64 // where the next Tick goes on in repair
-	copies      map[uint32]*copyOrder
-	sweep       sweep
-	recoveries  btree.Map[uint64, *recovery]
-	candidates  []Candidate
+	// deletesQueued: some node has orders to be sent.
+	deletesQueued bool
+	corrupt       uint64 // odd replicas that are corrupt
+	located       uint64 // sealed chunks with a replica
+	dirty         []uint32
+	fresh         fifo[freshChunk]
+	repair        btree.Map[uint64, struct{}]
+	surplus       btree.Map[uint32, struct{}]
+	missing       uint64
+	repairFrom    uint64 // where the next Tick goes on in repair
+	copies        map[uint32]*copyOrder
+	sweep         sweep
+	recoveries    btree.Map[uint64, *recovery]
+	candidates    []Candidate
 
 	encoder *frameEncoder
 	decoder *frameDecoder
@@ -137,6 +139,9 @@ func (s *State) Step(c Command) Effects {
 // means that the log is damaged or that this program cannot follow it: the
 // State must be dropped.
 func (s *State) Replay(txid uint64, data []byte) error {
+	if s.active {
+		return fault.New(fault.Internal, "replay", "this state serves; only a standby replays")
+	}
 	if txid != s.txid+1 {
 		return fault.New(fault.Gap, "replay", "got txid %d, want %d", txid, s.txid+1)
 	}
@@ -144,11 +149,8 @@ func (s *State) Replay(txid uint64, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.applyRecord(r); err != nil {
-		return err
-	}
-	s.dirty = s.dirty[:0]
-	return nil
+	_, err = s.applyRecord(r)
+	return err
 }
 
 // applyRecord gives the next txid to r and applies it: the one path by which

@@ -178,6 +178,7 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 		s.locateCommits(slot, r.Commits)
 		return &AddChunksResult{}, nil
 	}
+	s.trustCommits(slot, r.Commits)
 	result, err := s.log(record)
 	if err == nil {
 		s.locateCommits(slot, r.Commits)
@@ -226,6 +227,7 @@ func (s *State) complete(r *Complete) (any, *fault.Error) {
 			return nil, err
 		}
 	}
+	s.trustCommits(slot, r.Commits)
 	result, err := s.log(record)
 	if err == nil {
 		s.locateCommits(slot, r.Commits)
