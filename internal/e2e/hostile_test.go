@@ -40,8 +40,8 @@ func TestHostileBytes(t *testing.T) {
 				for range 8 {
 					conn, err := net.DialTimeout("tcp4", address, 5*time.Second)
 					require.NoError(t, err)
-					_, _ = conn.Write(b) // the daemon may hang up in the middle
-					require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+					_, _ = conn.Write(b)                 // the daemon may hang up
+					_ = conn.(*net.TCPConn).CloseWrite() // before or after any of it
 					require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
 					_, err = io.Copy(io.Discard, conn)
 					var timeout net.Error
