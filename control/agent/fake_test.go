@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -288,7 +287,7 @@ func startAgent(t *testing.T, store *fakeStore, change func(*Options), namenodes
 type testLog struct{ t *testing.T }
 
 func (l testLog) Write(p []byte) (int, error) {
-	l.t.Log(fmt.Sprintf("%s", p[:len(p)-1]))
+	l.t.Log(string(p[:len(p)-1]))
 	return len(p), nil
 }
 

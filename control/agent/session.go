@@ -68,7 +68,8 @@ func (s *session) run(parent context.Context) error {
 		err = s.send(ctx, chosen, received)
 	}
 	cancel()
-	<-received // the receiver has ended: it left its reason, or closed the channel
+	for range received { // until the receiver has ended
+	}
 	return err
 }
 
@@ -137,7 +138,7 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 			return s.reason(err, received)
 		}
 		if sent {
-			if err, ended := poll(received); ended {
+			if ended, err := poll(received); ended {
 				return err
 			}
 			continue
@@ -239,12 +240,12 @@ func (s *session) reason(err error, received <-chan error) error {
 	return s.explain(err)
 }
 
-func poll(received <-chan error) (error, bool) {
+func poll(received <-chan error) (ended bool, err error) {
 	select {
 	case err := <-received:
-		return err, true
+		return true, err
 	default:
-		return nil, false
+		return false, nil
 	}
 }
 

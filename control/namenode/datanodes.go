@@ -154,7 +154,7 @@ func (r *receiver) register(ctx context.Context, m *controlpb.Register) error {
 // leave tells the actor that the stream is gone; only the end of the tenure
 // makes that needless.
 func (r *receiver) leave() {
-	c := newCall(nil, &actor.NodeGone{NodeID: r.session.nodeID, Session: r.session.number})
+	c := ownCall(&actor.NodeGone{NodeID: r.session.nodeID, Session: r.session.number})
 	c.session, c.atStep = r.session, true
 	r.tenure.tell(c, "datanode gone")
 }

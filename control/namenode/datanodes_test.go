@@ -74,7 +74,7 @@ func (s rawStream) end() error {
 }
 
 func someNode() *controlpb.Register {
-	return &controlpb.Register{NodeId: "node-1", Address: "127.0.0.1:1", Volumes: []*controlpb.VolumeState{{VolumeId: "v", CapacityBytes: 100, FreeBytes: 50, Healthy: true}}}
+	return &controlpb.Register{NodeId: "node-1", Address: "127.0.0.1:1", Volumes: []*controlpb.VolumeState{{VolumeId: "v", CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Healthy: true}}}
 }
 
 func TestRegistrationIsStampedAndComesFirst(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 
 // fakeLog is an edit log in memory whose durability the test controls.
 type fakeLog struct {
-	mu struct {
+	appended chan struct{} // capacity 1: a batch came
+	mu       struct {
 		sync.Mutex
 		epoch   uint64
 		holder  string
@@ -23,7 +24,7 @@ type fakeLog struct {
 	}
 }
 
-func newFakeLog() *fakeLog { return &fakeLog{} }
+func newFakeLog() *fakeLog { return &fakeLog{appended: make(chan struct{}, 1)} }
 
 func (f *fakeLog) AcquireEpoch(ctx context.Context, holder string) (editlog.Grant, error) {
 	f.mu.Lock()
@@ -138,6 +139,10 @@ func (w *fakeWriter) TryAppend(first uint64, records [][]byte) error {
 	f.mu.batches++
 	w.pending = append(w.pending, batch{first: first, records: records})
 	w.wake()
+	select {
+	case f.appended <- struct{}{}:
+	default:
+	}
 	return nil
 }
 

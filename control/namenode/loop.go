@@ -103,7 +103,7 @@ func (l *loop) run(soft, hard context.Context) error {
 			l.release()
 		case <-tick.C():
 			if mailbox != nil && !l.batches.full() {
-				if err := l.step(newCall(nil, &actor.Tick{})); err != nil {
+				if err := l.step(ownCall(&actor.Tick{})); err != nil {
 					return err
 				}
 			}
@@ -128,7 +128,7 @@ func (l *loop) run(soft, hard context.Context) error {
 // BecomeActive, whose call it returns. Serving begins when that is durable.
 func (l *loop) open() (*call, error) {
 	if l.last == 0 {
-		c := newCall(nil, &actor.Format{ClusterID: l.server.o.ClusterID})
+		c := ownCall(&actor.Format{ClusterID: l.server.o.ClusterID})
 		c.atStep = true
 		if err := l.step(c); err != nil {
 			return nil, err
@@ -137,7 +137,7 @@ func (l *loop) open() (*call, error) {
 			return nil, a.err
 		}
 	}
-	c := newCall(nil, &actor.BecomeActive{Epoch: l.grant.Epoch})
+	c := ownCall(&actor.BecomeActive{Epoch: l.grant.Epoch})
 	return c, l.step(c)
 }
 
@@ -166,10 +166,10 @@ func (l *loop) drain(first *call) error {
 // tenure.
 func (l *loop) step(c *call) error {
 	stats := &l.server.stats
-	if c.ctx != nil && c.ctx.Err() != nil {
+	if gone := c.left(); gone != nil {
 		stats.skipped.Add(1)
-		c.answer <- answer{err: c.ctx.Err()}
-		return nil
+		c.answer <- answer{err: gone}
+		return nil //nolint:nilerr // that the caller left is no reason to stop
 	}
 	c.command.Now, c.command.Mono = l.pulse.now()
 	if _, err := io.ReadFull(l.server.o.Rand, c.command.Random[:]); err != nil {

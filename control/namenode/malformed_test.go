@@ -3,6 +3,7 @@ package namenode
 import (
 	"context"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -213,14 +214,14 @@ func TestGarbageOnThePort(t *testing.T) {
 			connection, err := net.Dial("tcp", c.server.Addr())
 			require.NoError(t, err)
 			defer connection.Close()
-			_, err = connection.Write([]byte(bytes))
-			require.NoError(t, err)
-			require.NoError(t, connection.(*net.TCPConn).CloseWrite())
+			// The server may have closed the connection before all is written.
+			_, _ = connection.Write([]byte(bytes))
+			_ = connection.(*net.TCPConn).CloseWrite()
 			require.NoError(t, connection.SetReadDeadline(time.Now().Add(patience)))
 			for buffer := make([]byte, 1024); err == nil; {
 				_, err = connection.Read(buffer)
 			}
-			require.NotErrorIs(t, err, context.DeadlineExceeded)
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 			require.Empty(t, c.client.names("/", 0))
 		})
 	}

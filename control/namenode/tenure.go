@@ -22,7 +22,7 @@ type tenure struct {
 
 // call is a command on its way to the actor and back.
 type call struct {
-	// ctx of the caller; nil: the shell itself, never skipped.
+	// ctx of the caller; nil in an ownCall, which is never skipped.
 	ctx     context.Context
 	command actor.Command
 	// session of a datanode's command.
@@ -40,6 +40,19 @@ type answer struct {
 
 func newCall(ctx context.Context, request actor.Request) *call {
 	return &call{ctx: ctx, command: actor.Command{Request: request}, answer: make(chan answer, 1)}
+}
+
+// ownCall is a call of the shell itself: it has no caller that could leave.
+func ownCall(request actor.Request) *call {
+	return &call{command: actor.Command{Request: request}, answer: make(chan answer, 1)}
+}
+
+// left tells that the caller has gone.
+func (c *call) left() error {
+	if c.ctx == nil {
+		return nil
+	}
+	return c.ctx.Err()
 }
 
 // ask hands a client's call to the actor and waits for the answer. Errors:
