@@ -272,10 +272,10 @@ func (r *completeRecord) apply(s *State) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.keepChunks(slot, r.Keep)
 	if err := s.applyCommits(r, slot, r.Commits); err != nil {
 		return nil, err
 	}
-	s.keepChunks(slot, r.Keep)
 	if s.firstOpenChunk(slot) != 0 {
 		return nil, inconsistent(r, "file %d has an open chunk", r.File)
 	}

@@ -11,7 +11,7 @@ import (
 // ordered deleted only by the active namenode, out of safe mode, and because:
 //   - its chunk was removed by a durable record (at once), or
 //   - its chunk is unknown, or it is stale: of a lower generation than the
-//     sealed chunk, which has a live replica in its place (after a grace), or
+//     sealed chunk, which has live replicas in their place (after a grace), or
 //   - it is surplus, misplaced or bad, and enough other replicas are in their
 //     place on live nodes that reported in full to this namenode.
 // An order names the replica's generation, and is checked again before it is
@@ -144,13 +144,16 @@ func (s *State) resendDeletes() {
 // stillWanted checks an order again.
 func (s *State) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
 	slot := s.chunkSlot[id]
-	switch order.reason {
-	case deleteSurplus:
-		return slot != 0 && !s.chunks.at(slot).open() && s.confirmed(slot, n.index) >= s.wanted(slot)
-	case deleteStale:
-		return slot != 0 && !s.chunks.at(slot).open() && order.generation < s.chunks.at(slot).generation && s.confirmed(slot, n.index) > 0
+	if order.reason == deleteRemoved || order.reason == deleteUnknown {
+		return slot == 0
 	}
-	return slot == 0
+	if slot == 0 || s.chunks.at(slot).open() {
+		return false
+	}
+	if o := s.findOdd(id, n.index); o != nil {
+		return o.generation == order.generation && s.deletable(n, id, o) != 0
+	}
+	return order.reason == deleteSurplus && s.confirmed(slot, n.index) >= s.wanted(slot)
 }
 
 // cancelDelete gives an order up. If the replica may still be there and be good,
@@ -226,7 +229,7 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 			return deleteSurplus
 		}
 	case o.generation < c.generation:
-		if s.confirmed(slot, n.index) > 0 {
+		if s.staleAllowed(slot, n) {
 			return deleteStale
 		}
 	default:
@@ -235,6 +238,13 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 		}
 	}
 	return 0
+}
+
+// staleAllowed: a stale replica is the last resort while the chunk has but one
+// good one; it goes then only if it is in the way of the repair.
+func (s *State) staleAllowed(slot uint32, n *node) bool {
+	good := s.confirmed(slot, n.index)
+	return good >= min(2, s.wanted(slot)) || good > 0 && !s.canCopy(slot)
 }
 
 // canCopy tells whether some node could take another replica of a chunk.

@@ -120,7 +120,8 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 		return nil, err
 	}
 	if !closed {
-		if k := s.firstOpenChunk(slot); k != 0 && len(s.reportedHolders(k)) == 0 {
+		k := s.firstOpenChunk(slot)
+		if here, _ := s.reportedHolders(k); len(here) == 0 {
 			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.chunks.at(k).id.String(),
 				Reason: s.recoveryReason(slot), Hint: "start the nodes that hold it, then try again"}
 		}
@@ -135,8 +136,12 @@ func (s *State) recoveryReason(slot uint32) string {
 		return "the file is about to be closed"
 	}
 	c := s.chunks.at(k)
-	if holders := s.reportedHolders(k); len(holders) > 0 {
-		return fmt.Sprintf("chunk %d is brought to one length on %s", c.index, joinSome(s.describeNodes(holders)))
+	here, away := s.reportedHolders(k)
+	switch {
+	case len(here) > 0:
+		return fmt.Sprintf("chunk %d is brought to one length on %s", c.index, joinSome(s.describeNodes(here)))
+	case len(away) > 0:
+		return fmt.Sprintf("all holders of chunk %d are away: %s", c.index, joinSome(s.describeNodes(away)))
 	}
 	members := s.openChunk[k].members
 	if len(members) == 0 {
@@ -174,17 +179,8 @@ func (s *State) recoverFile(slot uint32) {
 	}
 	r.chunk = 0
 	c, w := *s.chunks.at(k), s.openChunk[k]
-	var holders, primaries []uint16
-	for _, n := range s.reportedHolders(k) {
-		if s.nodes[n].liveness == nodeDead {
-			continue
-		}
-		holders = append(holders, n)
-		if s.nodes[n].liveness == nodeLive {
-			primaries = append(primaries, n)
-		}
-	}
-	if len(primaries) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k) {
+	holders, away := s.reportedHolders(k)
+	if len(holders) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k) {
 		if len(holders) == 0 && w.base == 0 && s.nobodyHas(k) {
 			// Every member says that it has none: nothing was ever written.
 			_, _ = s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: c.index, Generation: c.promised})
@@ -192,8 +188,13 @@ func (s *State) recoverFile(slot uint32) {
 		}
 		return
 	}
-	slices.Sort(primaries)
-	primary := s.nodes[primaries[r.attempts%len(primaries)]]
+	slices.Sort(holders)
+	primary := s.nodes[holders[r.attempts%len(holders)]]
+	for _, n := range away {
+		if s.nodes[n].liveness == nodeStale {
+			holders = append(holders, n)
+		}
+	}
 	generation := c.promised + 1
 	if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id, Attempt: true, Index: c.index, Generation: generation}); err != nil {
 		return
@@ -265,7 +266,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 		return e
 	}
 	index := s.chunks.at(k).index
-	s.trustSealed(k, uint64(r.Generation), r.Length, r.NodeIDs)
+	s.trustReplicas(k, oddReplica{state: chunk.Sealed, generation: uint64(r.Generation), length: r.Length}, r.NodeIDs)
 	if _, err := s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: index,
 		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
 		return err

@@ -349,7 +349,9 @@ func (s *State) rename(r *Rename) (any, *fault.Error) {
 	var replaced uint64
 	if t.existing != 0 {
 		if i.directory() {
-			return nil, s.exists(op, r.Target, t.existing)
+			e := s.exists(op, r.Target, t.existing)
+			e.Hint = "a directory replaces nothing; choose another name"
+			return nil, e
 		}
 		if replaced, err = s.replaceable(op, r.Target, t.existing, r.Overwrite); err != nil {
 			return nil, err

@@ -98,7 +98,7 @@ func (s *State) place(op, path string, count, replication int, size int64, exclu
 	for range count {
 		nodes := s.chooseNodes(replication, size, func(n *node) bool { return len(exclude) > 0 && slices.Contains(exclude, n.id) }, nil)
 		if len(nodes) == 0 {
-			return nil, s.tooFewNodes(op, path, fmt.Sprintf("%d nodes are excluded by the writer", len(exclude)))
+			return nil, s.tooFewNodes(op, path, "the writer excludes every live datanode")
 		}
 		id := s.random.chunkID(s.now)
 		for s.chunkSlot[id] != 0 {

@@ -223,6 +223,9 @@ func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
 		return
 	}
 	if c.open() {
+		if old := s.findOdd(r.ID, n.index); delta && old != nil && !old.bad() && o.generation < old.generation {
+			return // older than what the writer said meanwhile
+		}
 		s.setOdd(r.ID, o)
 		return
 	}
@@ -253,20 +256,23 @@ func (s *State) inPlace(c *chunkRecord, o *oddReplica) bool {
 func (s *State) trustCommits(file uint32, commits []ChunkCommit) {
 	for i := range commits {
 		if slot := s.findChunk(file, commits[i].Chunk); slot != 0 && s.chunks.at(slot).open() {
-			s.trustSealed(slot, uint64(commits[i].Generation), commits[i].Length, commits[i].NodeIDs)
+			s.trustReplicas(slot, oddReplica{state: chunk.Sealed, generation: uint64(commits[i].Generation), length: commits[i].Length}, commits[i].NodeIDs)
 		}
 	}
 }
 
-func (s *State) trustSealed(slot uint32, generation uint64, length int64, nodeIDs []string) {
+// trustReplicas notes replicas of an open chunk that a client or a recovery
+// vouches for; the nodes' own deltas may come later.
+func (s *State) trustReplicas(slot uint32, o oddReplica, nodeIDs []string) {
 	id := s.chunks.at(slot).id
 	for _, name := range nodeIDs {
 		n := s.nodeIndex[name]
 		if n == 0 {
 			continue
 		}
-		if o := s.findOdd(id, n); o == nil || !o.bad() {
-			s.setOdd(id, oddReplica{node: n, state: chunk.Sealed, generation: generation, length: length})
+		if old := s.findOdd(id, n); old == nil || !old.bad() {
+			o.node = n
+			s.setOdd(id, o)
 		}
 	}
 }
@@ -400,16 +406,20 @@ func (s *State) openHolders(slot uint32) []uint16 {
 }
 
 // reportedHolders gives the nodes that said they hold a replica of an open
-// chunk that counts.
-func (s *State) reportedHolders(slot uint32) []uint16 {
-	var holders []uint16
+// chunk that counts: those that can be asked now, and those that are away.
+func (s *State) reportedHolders(slot uint32) (here, away []uint16) {
 	w := s.openChunk[slot]
 	for i := range s.odd[s.chunks.at(slot).id] {
-		if o := &s.odd[s.chunks.at(slot).id][i]; s.counts(w, o) {
-			holders = append(holders, o.node)
+		o := &s.odd[s.chunks.at(slot).id][i]
+		switch {
+		case !s.counts(w, o):
+		case s.nodes[o.node].liveness == nodeLive:
+			here = append(here, o.node)
+		default:
+			away = append(away, o.node)
 		}
 	}
-	return holders
+	return here, away
 }
 
 // counts tells whether a replica of an open chunk may hold everything that was

@@ -214,6 +214,7 @@ func (s *State) complete(r *Complete) (any, *fault.Error) {
 				Reason: fmt.Sprintf("chunk %d has %d bytes; only a file's last chunk may have fewer than %d", s.chunks.at(c).index, length, size)}
 		}
 	}
+	seals = slices.DeleteFunc(seals, func(q sealing) bool { return q.Index >= keep })
 	record := &completeRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Commits: seals, Keep: keep}
 	if s.inodes.at(slot).hidden() {
 		t, err := s.findTarget(op, o.path, false)
@@ -223,6 +224,9 @@ func (s *State) complete(r *Complete) (any, *fault.Error) {
 		}
 		record.Parent, record.Name = s.inodes.at(t.parent).id, t.name
 		if record.Replaced, err = s.replaceable(op, o.path, t.existing, o.overwrite); err != nil {
+			if err.Kind == fault.LeaseHeld {
+				return nil, err
+			}
 			err.Hint = "the target appeared while the file was written; remove or rename it and complete once more, or abandon the file"
 			return nil, err
 		}
@@ -336,7 +340,7 @@ func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
 	i := s.inodes.at(slot)
 	if missing := int(i.replication) - len(record.Survivors); missing > 0 {
 		record.Replacements = s.chooseNodes(missing, i.chunkSize(), func(n *node) bool {
-			return failed(n.index) || slices.Contains(holders, n.index)
+			return failed(n.index) || slices.Contains(holders, n.index) || s.holds(n.index, k)
 		}, s.racksOf(record.Survivors))
 	}
 	return s.log(record)
@@ -385,8 +389,12 @@ func (s *State) updatePipeline(r *UpdatePipeline) (any, *fault.Error) {
 	case len(members) == 0 || len(r.NodeIDs) > nodesPerCallMax:
 		return fail(fault.Invalid, "the pipeline has %d known members", len(members))
 	}
-	return s.log(&updatePipelineRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Index: c.index,
+	result, err := s.log(&updatePipelineRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Index: c.index,
 		Generation: uint64(r.Generation), Length: uint32(r.Length), Members: members})
+	if err == nil {
+		s.trustReplicas(k, oddReplica{state: chunk.Open, generation: uint64(r.Generation), length: r.Length}, r.NodeIDs)
+	}
+	return result, err
 }
 
 func (s *State) truncate(r *Truncate) (any, *fault.Error) {
