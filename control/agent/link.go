@@ -86,6 +86,8 @@ func (l *link) run(ctx context.Context) {
 				level, message = slog.LevelError, "refused: namenode and datanode do not belong together"
 			case wasRegistered:
 				message = "stream to namenode broke"
+			case errors.Is(err, fault.NotActive):
+				level, message = slog.LevelInfo, "the namenode does not serve yet"
 			}
 			l.logger.Log(ctx, level, message, keyError, err, "retryIn", pause.Round(time.Millisecond))
 		}
