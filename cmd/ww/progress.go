@@ -22,7 +22,7 @@ func (a *app) progress(title string) *progress {
 	}
 	p.bar = progressbar.NewOptions64(-1,
 		progressbar.OptionSetDescription(title), progressbar.OptionSetWriter(a.stderr),
-		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true),
+		progressbar.OptionShowBytes(true), progressbar.OptionShowCount(), progressbar.OptionUseIECUnits(true),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
 	return p

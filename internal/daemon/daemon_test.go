@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,6 +172,38 @@ func TestWaitingForADaemonEnds(t *testing.T) {
 	go func() { waited <- d.WaitReady(t.Context()) }()
 	stop(t, d)
 	require.ErrorIs(t, <-waited, fault.Closed)
+}
+
+func TestAStoppingMiniIsQuiet(t *testing.T) {
+	var log lockedBuffer
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	d, err := StartMini(t.Context(), mini(t.TempDir(), 2), logger)
+	require.NoError(t, err)
+	ready(t, d)
+	require.Len(t, d.Addresses(), 3)
+	before := log.String()
+	stop(t, d)
+	require.Equal(t, before, log.String())
+}
+
+// lockedBuffer is a buffer for several goroutines.
+type lockedBuffer struct {
+	mu struct {
+		sync.Mutex
+		b bytes.Buffer
+	}
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.b.String()
 }
 
 func TestAdvertisedAddress(t *testing.T) {

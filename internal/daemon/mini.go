@@ -59,6 +59,7 @@ func StartMini(ctx context.Context, c config.Mini, logger *slog.Logger) (*Daemon
 		return nil, err
 	}
 	d := newDaemon("mini")
+	logger = slog.New(quietAtEnd{logger.Handler(), d.closing})
 	d.add("lock", func(context.Context) error { return unlock() })
 	// What an earlier run wrote may name a port of somebody else by now.
 	if err := os.Remove(filepath.Join(directory, ClientFile)); err != nil && !os.IsNotExist(err) {
@@ -121,7 +122,7 @@ func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string,
 		if err != nil {
 			return err
 		}
-		d.addresses["data"+name] = datanode.Address("data")
+		d.addresses[fmt.Sprintf("data%d", i+1)] = datanode.Address("data")
 		datanodes = append(datanodes, datanode)
 	}
 	d.ready = func(ctx context.Context) error {

@@ -144,12 +144,12 @@ func (s *show) fetchTree(ctx context.Context) (amount, error) {
 	if err := sameEntries(want, got); err != nil {
 		return amount{}, err
 	}
-	sum := amount{took: took}
+	sum, compare := amount{took: took}, newComparer()
 	for name, size := range want {
 		if size < 0 {
 			continue
 		}
-		if err := sameFile(filepath.Join(s.o.Tree, name), filepath.Join(copied, name)); err != nil {
+		if err := compare.same(filepath.Join(s.o.Tree, name), filepath.Join(copied, name)); err != nil {
 			return amount{}, err
 		}
 		sum.files++
@@ -173,14 +173,21 @@ func (s *show) fetchFile(ctx context.Context, bytes int64) (time.Duration, error
 	if info.Size() != bytes {
 		return 0, differs("/big", "came back with %d bytes, not %d", info.Size(), bytes)
 	}
-	if err := sameFile(s.path("big"), copied); err != nil {
+	if err := newComparer().same(s.path("big"), copied); err != nil {
 		return 0, err
 	}
 	return took, os.Remove(copied)
 }
 
-// sameFile compares two files byte for byte.
-func sameFile(want, got string) error {
+// comparer compares files; it keeps its buffers from one to the next.
+type comparer struct{ want, got []byte }
+
+func newComparer() *comparer {
+	return &comparer{want: make([]byte, blockBytes), got: make([]byte, blockBytes)}
+}
+
+// same compares two files byte for byte.
+func (c *comparer) same(want, got string) error {
 	a, err := os.Open(want)
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
@@ -191,12 +198,11 @@ func sameFile(want, got string) error {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
 	}
 	defer b.Close() // read only
-	bufferA, bufferB := make([]byte, blockBytes), make([]byte, blockBytes)
 	for offset := int64(0); ; offset += blockBytes {
-		n, errA := io.ReadFull(a, bufferA)
-		m, errB := io.ReadFull(b, bufferB)
+		n, errA := io.ReadFull(a, c.want)
+		m, errB := io.ReadFull(b, c.got)
 		switch {
-		case n != m || !bytes.Equal(bufferA[:n], bufferB[:m]):
+		case n != m || !bytes.Equal(c.want[:n], c.got[:m]):
 			return differs(got, "differs from %s within the %d bytes from %d", want, blockBytes, offset)
 		case ended(errA) && ended(errB):
 			return nil

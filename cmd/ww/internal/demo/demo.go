@@ -174,7 +174,7 @@ func (s *show) fetchBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(tree.took, tree.bytes, "fetched the tree back: every byte of %s files is the same", humanize.Comma(tree.files))
+	s.told(tree.took, tree.bytes, "fetched the tree back: every byte of its %s files is the same", humanize.Comma(tree.files))
 	took, err := s.fetchFile(ctx, s.o.FileBytes)
 	if err != nil {
 		return err

@@ -20,8 +20,8 @@ func TestGeneratedFilesDependOnTheirSeed(t *testing.T) {
 	require.NoError(t, generate(path("a"), 1, 3*blockBytes+5))
 	require.NoError(t, generate(path("b"), 1, 3*blockBytes+5))
 	require.NoError(t, generate(path("c"), 2, 3*blockBytes+5))
-	require.NoError(t, sameFile(path("a"), path("b")))
-	require.ErrorIs(t, sameFile(path("a"), path("c")), fault.CorruptData)
+	require.NoError(t, newComparer().same(path("a"), path("b")))
+	require.ErrorIs(t, newComparer().same(path("a"), path("c")), fault.CorruptData)
 }
 
 // TestADifferenceIsSeen plants the smallest differences that there are.
@@ -38,10 +38,10 @@ func TestADifferenceIsSeen(t *testing.T) {
 		"nothing":                   func([]byte) []byte { return nil },
 	} {
 		require.NoError(t, os.WriteFile(path("got"), change(bytes.Clone(content)), 0o644))
-		require.ErrorIs(t, sameFile(path("want"), path("got")), fault.CorruptData, name)
+		require.ErrorIs(t, newComparer().same(path("want"), path("got")), fault.CorruptData, name)
 	}
 	require.NoError(t, os.WriteFile(path("got"), content, 0o644))
-	require.NoError(t, sameFile(path("want"), path("got")))
+	require.NoError(t, newComparer().same(path("want"), path("got")))
 }
 
 func TestTreesThatDiffer(t *testing.T) {

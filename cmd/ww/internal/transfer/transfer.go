@@ -22,7 +22,7 @@ import (
 const (
 	// ParallelDefault is how many files travel at once if the caller does not
 	// say.
-	ParallelDefault = 8
+	ParallelDefault = 16
 	// ParallelMax bounds Options.Parallel.
 	ParallelMax = 256
 )
