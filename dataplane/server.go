@@ -22,6 +22,8 @@ type Options struct {
 	Logger *slog.Logger // nil: none
 	Clock  clock.Clock  // nil: the system's
 	Limits Limits       // zero fields mean defaults
+	// Records serves record sessions; nil: they are refused until ServeRecords.
+	Records RecordSink
 }
 
 // Server is a running data server.
@@ -36,6 +38,7 @@ type Server struct {
 	counters *counters
 	peers    *peers
 	senders  *senders
+	records  atomic.Pointer[RecordSink]
 
 	context    context.Context // ends when Close begins
 	cancel     context.CancelFunc
@@ -81,6 +84,9 @@ func Start(o Options) (*Server, error) {
 	s.senders = &senders{server: s, slots: make(chan struct{}, limits.Senders)}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.supervised = make(chan struct{})
+	if o.Records != nil {
+		s.records.Store(&o.Records)
+	}
 
 	h, ran, port, err := s.boot(o.Listen)
 	if err != nil {
@@ -160,6 +166,9 @@ func (s *Server) tick() {
 
 // now is the time since the start.
 func (s *Server) now() time.Duration { return s.clock.Now().Sub(s.started) }
+
+// ServeRecords sets what serves the record sessions that begin from now on.
+func (s *Server) ServeRecords(sink RecordSink) { s.records.Store(&sink) }
 
 // Addr is the host:port that the server listens on.
 func (s *Server) Addr() string { return s.listen }

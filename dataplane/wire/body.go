@@ -56,9 +56,12 @@ type HopStatus struct {
 	NodeID  string
 	Code    uint8  // 0 ok, else a fault.Kind
 	Reason  string // for people; empty when ok
-	// Micros since this hop first saw the acked packet until it answered: the
-	// slow hop is the one whose own share is large.
+	// Micros from the packet's arrival at this hop to the end of its disk work:
+	// its own share, of the slowest packet since the last ack.
 	Micros uint32
+	// TotalMicros from the packet's arrival at this hop until this hop acked it,
+	// all hops behind it included; of the slowest packet since the last ack.
+	TotalMicros uint32
 }
 
 // OpenAck answers OpenWrite: the receiver's status first, then downstream's.

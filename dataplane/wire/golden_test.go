@@ -31,7 +31,7 @@ func bodies() map[string]struct {
 		body any
 	}
 	status := Status{Code: uint8(fault.NotFound), NodeID: "node-a", Chunk: "0190", Reason: "no such replica"}
-	hops := []HopStatus{{NodeID: "node-a", Micros: 1200}, {NodeID: "node-b", Code: uint8(fault.Disk), Reason: "EIO", Micros: 70_000}}
+	hops := []HopStatus{{NodeID: "node-a", Micros: 1200, TotalMicros: 71_500}, {NodeID: "node-b", Code: uint8(fault.Disk), Reason: "EIO", Micros: 70_000, TotalMicros: 70_001}}
 	return map[string]entry{
 		"open_write": {OpOpenWrite, &OpenWrite{BodyVersion: 1, ChunkID: testID(), Generation: 3, PreviousGeneration: 2, Mode: ModeResume, ChunkSize: 64 << 20,
 			Offset: 131_073, SizeHint: 1 << 20, WindowBytes: 8 << 20, Downstream: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}, {NodeID: "node-c", Address: "[::1]:7720"}}, ClientName: "put"}},
@@ -47,6 +47,15 @@ func bodies() map[string]struct {
 		"recover_finish":  {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverFinish, ChunkID: testID(), Generation: 8, Length: 99}},
 		"recovered":       {OpRecovered, &RecoverReply{BodyVersion: 1, Generation: 7, Length: 100, State: uint8(chunk.Recovered), Restarted: true}},
 		"recover_refused": {OpRecovered, &RecoverReply{BodyVersion: 1, Status: status}},
+		"copy": {OpCopy, &CopyRange{BodyVersion: 1, ChunkID: testID(), Generation: 4, ChunkSize: 64 << 20, Length: 1 << 20, SourceChunkID: testID(), SourceMinGeneration: 2,
+			Sources: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}}, Seal: true}},
+		"copy_reply":       {OpCopyReply, &CopyReply{BodyVersion: 1, Length: 1 << 20}},
+		"copy_refused":     {OpCopyReply, &CopyReply{BodyVersion: 1, Status: status, Length: 77}},
+		"open_records":     {OpOpenRecords, &OpenRecords{BodyVersion: 1, Path: "/logs/a", WriterID: testID(), WindowBytes: 1 << 20, ClientName: "ww append"}},
+		"records_opened":   {OpRecordsOpened, &RecordsOpened{BodyVersion: 1, WindowBytes: 1 << 20}},
+		"records_redirect": {OpRecordsOpened, &RecordsOpened{BodyVersion: 1, Status: status, Redirect: Hop{NodeID: "node-b", Address: "10.0.0.2:7720"}}},
+		"record_ack":       {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Offsets: []int64{0, 56, 1 << 40}}},
+		"record_failed":    {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Status: status, Redirect: Hop{NodeID: "node-b", Address: "10.0.0.2:7720"}}},
 	}
 }
 
@@ -73,6 +82,16 @@ func emptyOf(t testing.TB, body any) any {
 		return new(RecoverReplica)
 	case *RecoverReply:
 		return new(RecoverReply)
+	case *CopyRange:
+		return new(CopyRange)
+	case *CopyReply:
+		return new(CopyReply)
+	case *OpenRecords:
+		return new(OpenRecords)
+	case *RecordsOpened:
+		return new(RecordsOpened)
+	case *RecordAck:
+		return new(RecordAck)
 	}
 	t.Fatalf("no empty value for %T", body)
 	return nil
@@ -111,6 +130,30 @@ func TestGoldenBytes(t *testing.T) {
 	copy(data[HeaderBytes:], payload)
 	Seal(data)
 	golden("data", data)
+
+	piece, err := AppendRecord(nil, 1<<40+7, FlagSync, payload)
+	require.NoError(t, err)
+	golden("record", piece)
+}
+
+// An ack of a peer that does not tell its totals: they are 0.
+func TestAckWithoutTotals(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "golden", "ack_without_totals.hex"))
+	require.NoError(t, err)
+	var packet []byte
+	for _, line := range strings.Split(string(text), "\n") {
+		if len(line) > 58 {
+			b, err := hex.DecodeString(strings.ReplaceAll(line[10:58], " ", ""))
+			require.NoError(t, err)
+			packet = append(packet, b...)
+		}
+	}
+	require.NoError(t, Verify(packet))
+	var ack Ack
+	require.NoError(t, DecodeBody(packet[HeaderBytes:], &ack))
+	require.Len(t, ack.Hops, 2)
+	require.EqualValues(t, 70_000, ack.Hops[1].Micros)
+	require.Zero(t, ack.Hops[0].TotalMicros)
 }
 
 // A newer peer may append fields; an older one leaves the last ones out.

@@ -47,17 +47,21 @@ const (
 	OpError     Op = 9  // datanode → peer: body Status; the connection closes after it
 	OpRecover   Op = 10 // recovering datanode → datanode: body RecoverReplica
 	OpRecovered Op = 11 // its answer: body RecoverReply
-	OpRecord    Op = 12 // client → head datanode: one record to append
+	OpRecord    Op = 12 // client → datanode: one piece of a record to append
 	OpRecordAck Op = 13 // datanode → client: body RecordAck
-	OpCopy      Op = 14 // client → datanode: body CopyRange
+	OpCopy      Op = 14 // client or datanode → datanode: body CopyRange
 	OpCopyReply Op = 15 // datanode → client: body CopyReply
-	opLast         = OpCopyReply
+
+	OpOpenRecords   Op = 16 // client → datanode: body OpenRecords
+	OpRecordsOpened Op = 17 // datanode → client: body RecordsOpened
+
+	opLast = OpRecordsOpened
 )
 
 // Flags of a packet.
 type Flags uint16
 
-// Flags of OpData.
+// Flags of OpData; of OpRecord only FlagSync.
 const (
 	// FlagSync asks for fdatasync on every hop before the ack.
 	FlagSync Flags = 1 << 0
@@ -73,8 +77,12 @@ type Header struct {
 	Op     Op
 	Flags  Flags
 	Length uint32 // payload bytes that follow, 0..PayloadBytesMax
-	Seqno  uint64 // number of the packet in its session, from 1; 0 outside one
-	Offset int64  // OpData: offset in the chunk of the payload's first byte
+	// Seqno is the number of the packet in its session, from 1; for OpRecord the
+	// record's sequence number, the same in all its packets; 0 elsewhere.
+	Seqno uint64
+	// Offset of the payload's first byte in the chunk (OpData); bytes of the
+	// record that follow in further packets (OpRecord); 0 elsewhere.
+	Offset int64
 	Sum    uint64 // xxh3-64, see Checksum
 }
 

@@ -281,7 +281,8 @@ func FuzzVerify(f *testing.F) {
 }
 
 func FuzzDecodeBody(f *testing.F) {
-	kinds := []any{&OpenWrite{}, &OpenAck{}, &Ack{}, &OpenRead{}, &ReadReply{}, &StatReplica{}, &StatReply{}, &Status{}, &RecoverReplica{}, &RecoverReply{}}
+	kinds := []any{&OpenWrite{}, &OpenAck{}, &Ack{}, &OpenRead{}, &ReadReply{}, &StatReplica{}, &StatReply{}, &Status{}, &RecoverReplica{}, &RecoverReply{},
+		&CopyRange{}, &CopyReply{}, &OpenRecords{}, &RecordsOpened{}, &RecordAck{}}
 	for _, e := range bodies() {
 		packet, err := AppendPacket(nil, Header{Op: e.op}, e.body)
 		require.NoError(f, err)
