@@ -18,8 +18,9 @@ import (
 //	xxh3-64 of: chunk size u64, file length u64,
 //	            then for each chunk, in order: digest u64, length u64
 //
-// all little endian, where a chunk's digest is the datanode's (xxh3-64 over the
-// xxh3-64 of each 64 KiB block, and the length). Errors: fault.NotFound,
+// all little endian, where a chunk's digest is the datanode's: xxh3-64 over the
+// xxh3-64 of each 64 KiB block, the last one perhaps partial, and the length.
+// Errors: fault.NotFound,
 // fault.IsDirectory, fault.LeaseHeld while the file is being written,
 // fault.Unavailable.
 func (c *Client) Checksum(ctx context.Context, path string) (string, error) {

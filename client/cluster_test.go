@@ -16,7 +16,12 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// gnet, which the real cluster uses, starts a pool that nothing can stop.
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"))
+}
 
 // cluster is a fake namenode and fake datanodes on loopback, and a client.
 type cluster struct {

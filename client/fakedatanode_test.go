@@ -50,8 +50,10 @@ type fakeDatanode struct {
 	accepted int
 	reads    int
 	window   int64
-	running  sync.WaitGroup
-	stopped  bool
+	// hopTimeout is how long it waits for the next hop.
+	hopTimeout time.Duration
+	running    sync.WaitGroup
+	stopped    bool
 }
 
 type fakeReplica struct {
@@ -62,7 +64,7 @@ type fakeReplica struct {
 }
 
 func startDatanode(t *testing.T, id string) *fakeDatanode {
-	d := &fakeDatanode{id: id, replicas: map[chunk.ID]*fakeReplica{}, conns: map[net.Conn]struct{}{}, window: 1 << 20}
+	d := &fakeDatanode{id: id, replicas: map[chunk.ID]*fakeReplica{}, conns: map[net.Conn]struct{}{}, window: 1 << 20, hopTimeout: 5 * time.Second}
 	d.listen(t, "127.0.0.1:0")
 	t.Cleanup(d.stop)
 	return d
@@ -243,7 +245,7 @@ func (d *fakeDatanode) openWrite(c net.Conn, payload []byte) (*fakeSession, bool
 			return failed(fault.New(fault.Unavailable, "dial", "%v", err))
 		}
 		s.down, s.downR = down, wire.NewPacketReader(down, 0)
-		_ = down.SetReadDeadline(time.Now().Add(hopTimeout))
+		_ = down.SetReadDeadline(time.Now().Add(d.hopTimeout))
 		onward := s.open
 		onward.Downstream = s.open.Downstream[1:]
 		send(down, wire.Header{Op: wire.OpOpenWrite}, &onward)
@@ -266,9 +268,6 @@ func (d *fakeDatanode) openWrite(c net.Conn, payload []byte) (*fakeSession, bool
 	}
 	return s, send(c, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: 1, WindowBytes: window, Hops: hops})
 }
-
-// hopTimeout is how long a fake hop waits for the next one.
-const hopTimeout = 500 * time.Millisecond
 
 func (d *fakeDatanode) openReplica(s *fakeSession) error {
 	d.mu.Lock()
@@ -322,7 +321,7 @@ func (d *fakeDatanode) data(c net.Conn, s *fakeSession, h wire.Header, payload [
 		wire.PutHeader(packet, h)
 		packet = append(packet, payload...)
 		wire.Seal(packet)
-		_ = s.down.SetDeadline(time.Now().Add(hopTimeout))
+		_ = s.down.SetDeadline(time.Now().Add(d.hopTimeout))
 		_, err := s.down.Write(packet)
 		var down wire.Ack
 		if err == nil {

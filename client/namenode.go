@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -56,8 +57,9 @@ type call struct {
 	op   string // "create"
 	path string // for the error; may be empty
 	// impatient kinds of answers are retryable, but this caller has a better
-	// idea.
+	// idea: they are returned at once, and refused is set.
 	impatient []fault.Kind
+	refused   *bool
 }
 
 // ask sends a request that changes nothing, or can be repeated, until it is
@@ -109,7 +111,8 @@ func (c *Client) attempt(ctx context.Context, what call, f func(context.Context,
 				return contextFault(ctx, what.op, what.path, err)
 			}
 			if answered && !notServing(err) {
-				if what.refuses(err) {
+				if slices.Contains(what.impatient, fault.KindOf(err)) {
+					*what.refused = true
 					return describe(err, what)
 				}
 				break
@@ -183,16 +186,6 @@ func (c *Client) patience(err error) time.Duration {
 		return tooFewNodesPatience
 	}
 	return 1<<63 - 1
-}
-
-func (what call) refuses(err error) bool {
-	kind := fault.KindOf(err)
-	for _, k := range what.impatient {
-		if k == kind {
-			return true
-		}
-	}
-	return false
 }
 
 type namenodeFailure struct {

@@ -80,7 +80,7 @@ func (s *stream) recover(ctx context.Context) error {
 		case err == nil:
 			return nil
 		case errors.Is(err, fault.TooFewNodes):
-			r.alone = true // go on with the survivors
+			r.alone = true // no others to place it on: go on with the survivors
 		default:
 			return err
 		}
@@ -99,7 +99,8 @@ func (s *stream) canReplace() bool {
 // session is opened next.
 func (s *stream) replace(ctx context.Context) error {
 	old := s.id
-	a, err := mutate(ctx, s.client, call{op: "replace chunk", path: s.path, impatient: []fault.Kind{fault.TooFewNodes}}, controlpb.NamenodeClient.AddChunks,
+	var refused bool
+	a, err := mutate(ctx, s.client, call{op: "replace chunk", path: s.path, impatient: []fault.Kind{fault.TooFewNodes}, refused: &refused}, controlpb.NamenodeClient.AddChunks,
 		func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
 			return &controlpb.AddChunksRequest{Header: h, FileId: s.file, FirstIndex: uint32(s.index), Count: 1,
 				ExcludeNodes: s.recovery.excluded, ReplaceChunkId: old[:]}
@@ -131,11 +132,12 @@ func (s *stream) replace(ctx context.Context) error {
 // resume goes on with the survivors of the pipeline under a new generation.
 func (s *stream) resume(ctx context.Context) error {
 	r := &s.recovery
-	what := call{op: "recover pipeline", path: s.path, impatient: []fault.Kind{fault.Unavailable}}
+	var refused bool
+	what := call{op: "recover pipeline", path: s.path, impatient: []fault.Kind{fault.Unavailable}, refused: &refused}
 	a, err := mutate(ctx, s.client, what, controlpb.NamenodeClient.RecoverPipeline, func(h *controlpb.MutationHeader) *controlpb.RecoverPipelineRequest {
 		return &controlpb.RecoverPipelineRequest{Header: h, FileId: s.file, ChunkId: s.id[:], Generation: uint64(s.generation), FailedNodes: r.excluded}
 	})
-	if errors.Is(err, fault.Unavailable) && len(r.excluded) > 0 {
+	if refused {
 		// No member is left. One that only restarted may come back.
 		r.excluded = nil
 		return &pipelineError{err: err}
@@ -161,6 +163,7 @@ func (s *stream) resume(ctx context.Context) error {
 		return err
 	}
 	r.opened = true
+	what.impatient = nil
 	// The new generation counts before anything written under it is
 	// acknowledged; else a namenode that restarts would know only the old one.
 	_, err = mutate(ctx, s.client, what, controlpb.NamenodeClient.UpdatePipeline, func(h *controlpb.MutationHeader) *controlpb.UpdatePipelineRequest {

@@ -35,7 +35,6 @@ var pipelineSteps = map[string]func(step) bool{
 	"a later packet": func(s step) bool { return s.op == wire.OpData && s.seqno == 3 },
 	"seal":           func(s step) bool { return s.op == wire.OpData && s.flags&wire.FlagSeal != 0 },
 	"sync":           func(s step) bool { return s.op == wire.OpData && s.flags&wire.FlagSync != 0 },
-	"a later open":   func(s step) bool { return s.op == wire.OpOpenWrite && s.offset == 0 },
 }
 
 var pipelineFaults = map[string]error{
@@ -80,6 +79,9 @@ func TestPipelineSurvivesAFault(t *testing.T) {
 	for kind, write := range writers {
 		for _, spare := range []int{0, 2} {
 			for where, match := range pipelineSteps {
+				if kind == "store" && where == "sync" {
+					continue // a Store seals, it never syncs alone
+				}
 				for what, injected := range pipelineFaults {
 					for hop := range 3 {
 						if testing.Short() && hop == 1 {
@@ -87,7 +89,10 @@ func TestPipelineSurvivesAFault(t *testing.T) {
 						}
 						t.Run(fmt.Sprintf("%s, %d spare, %s, hop %d %s", kind, spare, where, hop, what), func(t *testing.T) {
 							t.Parallel()
-							c := newCluster(t, 3+spare, func(o *client.Options) { o.DataTimeout = 1500 * time.Millisecond })
+							c := newCluster(t, 3+spare, func(o *client.Options) { o.DataTimeout = 700 * time.Millisecond })
+							for _, d := range c.nodes {
+								d.hopTimeout = 200 * time.Millisecond
+							}
 							if kind == "append" {
 								c.put("/f", content[:100_000], client.CreateOptions{ChunkSize: 4 * blockBytes, Replication: 3})
 							}
@@ -95,9 +100,8 @@ func TestPipelineSurvivesAFault(t *testing.T) {
 							d := c.nodes[hop]
 							d.set(func() { d.hook = hook })
 							write(c, t)
-							if !hit.Load() {
-								t.Skip("the writer never comes to this step")
-							}
+							require.True(t, hit.Load() || spare > 0, // its chunks may lie on other nodes
+								"the writer never came to this step")
 							d.set(func() { d.hook = nil })
 							same(t, content, c.get("/f"))
 							c.everywhere("/f", content)
@@ -120,6 +124,7 @@ func TestANodeThatIsDeadIsReplacedOrLeftOut(t *testing.T) {
 			_, err = w.Write(content[:5*blockBytes])
 			require.NoError(t, err)
 			require.NoError(t, w.Flush(t.Context()))
+			require.Eventually(t, func() bool { return c.namenode.count("AddChunks") == 1 }, 5*time.Second, time.Millisecond, "the next chunk is asked for early")
 			c.nodes[victim].stop()
 			c.namenode.set(func() { c.namenode.down[c.nodes[victim].id] = true })
 			_, err = w.Write(content[5*blockBytes : 8*blockBytes])

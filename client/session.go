@@ -3,73 +3,14 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/invariants"
 )
-
-// packet is one Data packet: header and payload in one pooled buffer. One
-// owner: the FileWriter while it fills, then the session that sent it until it
-// is acknowledged, or, when the session died, the chunk's stream again.
-type packet struct {
-	buffer *bufpool.Buffer // HeaderBytes + capacity
-	offset int64           // in the chunk, of the first payload byte
-	size   int             // payload bytes
-	flags  wire.Flags
-	seqno  uint64 // in the session that has it
-}
-
-func (c *Client) newPacket(offset int64, capacity int) *packet {
-	return &packet{buffer: c.buffers.Get(wire.HeaderBytes + capacity), offset: offset}
-}
-
-// room is the part of the payload that is not filled.
-func (p *packet) room() []byte { return p.buffer.Bytes()[wire.HeaderBytes+p.size:] }
-
-// payload is the filled part.
-func (p *packet) payload() []byte {
-	return p.buffer.Bytes()[wire.HeaderBytes : wire.HeaderBytes+p.size]
-}
-
-func (p *packet) end() int64 { return p.offset + int64(p.size) }
-
-// encode writes the header for a seqno and returns the whole packet.
-func (p *packet) encode(seqno uint64) []byte {
-	p.seqno = seqno
-	b := p.buffer.Bytes()[:wire.HeaderBytes+p.size]
-	wire.PutHeader(b, wire.Header{Op: wire.OpData, Flags: p.flags, Length: uint32(p.size), Seqno: seqno, Offset: p.offset})
-	wire.Seal(b)
-	return b
-}
-
-func (p *packet) release() {
-	p.buffer.Release()
-	p.buffer = nil
-}
-
-// pipelineError says why a write session ended and which hops are to blame.
-type pipelineError struct {
-	// failed names hops that reported an error or did not answer. Empty: the
-	// connection broke and nobody is known to be at fault.
-	failed []hopFailure
-	err    error // *fault.Error
-}
-
-type hopFailure struct {
-	hop wire.Hop
-	err *fault.Error
-}
-
-func (e *pipelineError) Error() string { return e.err.Error() }
-func (e *pipelineError) Unwrap() error { return e.err }
 
 // sessionTarget says what a write session opens.
 type sessionTarget struct {
@@ -286,148 +227,6 @@ func (s *session) changedLocked() {
 	s.mu.changed = make(chan struct{})
 }
 
-// readAcks takes acks until the session finished or failed.
-func (s *session) readAcks() {
-	defer close(s.ended)
-	for {
-		done, err := s.readAck()
-		if err != nil {
-			var p *pipelineError
-			if !errors.As(err, &p) {
-				p = s.lost(err)
-			}
-			_ = s.fail(p)
-			return
-		}
-		if done {
-			return
-		}
-	}
-}
-
-// readAck takes one OpenAck, Ack or Error; done: the session is over in order.
-func (s *session) readAck() (done bool, err error) {
-	h, payload, err := s.conn.packets.Next()
-	if err != nil {
-		return false, err
-	}
-	switch h.Op {
-	case wire.OpOpenAck:
-		var ack wire.OpenAck
-		if err := wire.DecodeBody(payload, &ack); err != nil {
-			return false, err
-		}
-		if err := s.blame("open write", ack.Hops); err != nil {
-			return false, err
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.mu.opened {
-			return false, fault.New(fault.Protocol, "write chunk", "a second open ack")
-		}
-		s.mu.opened, s.mu.window = true, min(ack.WindowBytes, s.client.options.WindowBytes)
-		if len(s.mu.inflight) == 0 && s.mu.err == nil {
-			_ = s.conn.net.SetReadDeadline(time.Time{}) // nothing is owed
-		}
-		s.changedLocked()
-		return false, nil
-	case wire.OpAck:
-		var ack wire.Ack
-		if err := wire.DecodeBody(payload, &ack); err != nil {
-			return false, err
-		}
-		if err := s.blame("write chunk", ack.Hops); err != nil {
-			return false, err
-		}
-		return s.take(&ack)
-	case wire.OpError:
-		var status wire.Status
-		if err := wire.DecodeBody(payload, &status); err != nil {
-			return false, err
-		}
-		hop := wire.HopStatus{NodeID: status.NodeID, Code: status.Code, Reason: status.Reason}
-		if hop.NodeID == "" {
-			hop.NodeID = s.target.hops[0].NodeID
-		}
-		if err := s.blame("write chunk", []wire.HopStatus{hop}); err != nil {
-			return false, err
-		}
-	}
-	return false, fault.New(fault.Protocol, "write chunk", "got op %d in a write session", h.Op)
-}
-
-// take handles an ack without errors: the packets up to its seqno are done.
-func (s *session) take(ack *wire.Ack) (done bool, err error) {
-	s.mu.Lock()
-	if !s.mu.opened || ack.Seqno < s.mu.acked || ack.Seqno > s.mu.sent {
-		defer s.mu.Unlock()
-		return false, fault.New(fault.Protocol, "write chunk", "ack %d, but %d are acked and %d sent", ack.Seqno, s.mu.acked, s.mu.sent)
-	}
-	if s.mu.closed {
-		s.mu.Unlock()
-		return true, nil // the packets are the owner's again
-	}
-	var bytes int64
-	for s.mu.acked < ack.Seqno {
-		p := s.mu.inflight[0]
-		invariants.Assert(p.seqno == s.mu.acked+1, "packet %d is first in flight after ack %d", p.seqno, s.mu.acked)
-		s.mu.inflight[0] = nil
-		s.mu.inflight = s.mu.inflight[1:]
-		s.mu.acked++
-		s.mu.cost -= wire.WindowCost(p.size)
-		s.mu.length = p.end()
-		bytes += int64(p.size)
-		if p.flags&(wire.FlagSeal|wire.FlagClose) != 0 {
-			done = true
-			for _, hop := range ack.Hops {
-				s.mu.sealed = append(s.mu.sealed, hop.NodeID)
-			}
-		}
-		p.release()
-	}
-	if s.mu.err == nil {
-		deadline := time.Time{} // nothing is owed
-		if len(s.mu.inflight) > 0 {
-			deadline = time.Now().Add(s.client.options.DataTimeout)
-		}
-		_ = s.conn.net.SetReadDeadline(deadline) // a dead socket shows at the next read
-	}
-	s.mu.Unlock()
-	if s.onAcked != nil && bytes > 0 {
-		s.onAcked(bytes)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.finished = done
-	s.changedLocked()
-	return done, nil
-}
-
-// blame makes an error of the hops that report one.
-func (s *session) blame(op string, hops []wire.HopStatus) error {
-	var failed []hopFailure
-	for _, status := range hops {
-		if status.Code == 0 {
-			continue
-		}
-		hop := wire.Hop{NodeID: status.NodeID}
-		for _, h := range s.target.hops {
-			if h.NodeID == status.NodeID {
-				hop = h
-			}
-		}
-		failed = append(failed, hopFailure{hop, &fault.Error{Kind: fault.Kind(status.Code), Op: op, Chunk: s.target.id.String(),
-			Node: hop.NodeID, Address: hop.Address, Reason: status.Reason}})
-	}
-	if failed == nil {
-		if len(hops) != len(s.target.hops) {
-			return fault.New(fault.Protocol, op, "an ack of %d hops for a pipeline of %d", len(hops), len(s.target.hops))
-		}
-		return nil
-	}
-	return &pipelineError{failed: failed, err: failed[0].err}
-}
-
 // close ends the session and waits for its goroutine. A session that finished
 // in order gives its connection back; any other closes it. It returns the
 // packets that were sent and not acknowledged: they are the caller's now, and no
@@ -457,30 +256,6 @@ func (s *session) length() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.length
-}
-
-// nodeIDs lists the nodes of a pipeline for a message.
-func nodeIDs(hops []wire.Hop) []string {
-	ids := make([]string, 0, len(hops))
-	for _, h := range hops {
-		ids = append(ids, h.NodeID)
-	}
-	return ids
-}
-
-func reasons(failures []hopFailure) string {
-	var b strings.Builder
-	for i, f := range failures {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		reason := f.err.Reason
-		if reason == "" {
-			reason = f.err.Kind.String()
-		}
-		fmt.Fprintf(&b, "node %s (%s): %s", f.hop.NodeID, f.hop.Address, reason)
-	}
-	return b.String()
 }
 
 // sealedBy lists the nodes that acknowledged the seal.

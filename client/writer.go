@@ -2,15 +2,12 @@ package client
 
 import (
 	"context"
-	"errors"
 	"io"
-	"slices"
 	"sync"
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -48,110 +45,7 @@ type FileWriter struct {
 	}
 }
 
-// allocation is a running AddChunks.
-type allocation struct {
-	done    chan struct{} // closed when the rest is set
-	chunks  []ChunkLocation
-	err     error
-	commits []*controlpb.ChunkCommit // that it carries
-}
-
 var _ io.WriteCloser = (*FileWriter)(nil)
-
-// Create makes a file and takes its lease; ctx ends the writer's whole life.
-// Errors: fault.Exists, fault.IsDirectory, fault.NotFound for a missing parent,
-// fault.LeaseHeld when another client writes the file to replace,
-// fault.TooFewNodes.
-func (c *Client) Create(ctx context.Context, path string, o CreateOptions) (*FileWriter, error) {
-	const op = "create"
-	path, err := cleanPath(op, path)
-	if err != nil {
-		return nil, err
-	}
-	info, ready, err := c.create(ctx, call{op: op, path: path}, o, 1)
-	if err != nil {
-		return nil, err
-	}
-	w := c.newWriter(ctx, info, path)
-	w.hidden, w.ready, w.chunks = o.VisibleOnComplete, ready, len(ready)
-	return w, nil
-}
-
-// create makes a file with its first chunks allocated.
-func (c *Client) create(ctx context.Context, what call, o CreateOptions, chunks int) (FileInfo, []ChunkLocation, error) {
-	if o.ChunkSize < 0 || o.ChunkSize > chunk.SizeMax || o.ChunkSize%chunk.ChecksumBlockBytes != 0 {
-		return FileInfo{}, nil, &fault.Error{Kind: fault.Invalid, Op: what.op, Path: what.path,
-			Reason: "a chunk size has to be a multiple of 64 KiB, at most 1 GiB"}
-	}
-	if o.Replication < 0 || o.Replication > wire.HopsMax {
-		return FileInfo{}, nil, fault.New(fault.Invalid, what.op, "replication %d: want 1 to %d", o.Replication, wire.HopsMax)
-	}
-	a, err := mutate(ctx, c, what, controlpb.NamenodeClient.Create, func(h *controlpb.MutationHeader) *controlpb.CreateRequest {
-		return &controlpb.CreateRequest{Header: h, Path: what.path, Overwrite: o.Overwrite, Parents: o.Parents, Replication: uint32(o.Replication),
-			ChunkSize: o.ChunkSize, VisibleOnComplete: o.VisibleOnComplete, ChunkCount: uint32(chunks), ClientName: c.options.Name}
-	})
-	if err != nil {
-		return FileInfo{}, nil, err
-	}
-	locations, err := allocated(what, a.GetChunks(), 0, chunks)
-	if err == nil && (a.GetInfo().GetChunkSize() <= 0 || a.GetInfo().GetChunkSize()%chunk.ChecksumBlockBytes != 0) {
-		err = &fault.Error{Kind: fault.Protocol, Op: what.op, Path: what.path, Reason: "the namenode gave the file an impossible chunk size"}
-	}
-	return fileInfo(what.path, a.GetInfo()), locations, err
-}
-
-// allocated checks the chunks that the namenode allocated from an index on.
-func allocated(what call, in []*controlpb.LocatedChunk, first, count int) ([]ChunkLocation, error) {
-	if len(in) != count {
-		e := fault.New(fault.Protocol, what.op, "asked for %d chunks, got %d", count, len(in))
-		e.Path = what.path
-		return nil, e
-	}
-	locations := make([]ChunkLocation, 0, len(in))
-	for i, located := range in {
-		l, err := chunkLocation(located)
-		if err != nil {
-			return nil, &fault.Error{Kind: fault.Protocol, Op: what.op, Path: what.path, Err: err}
-		}
-		l.Index = first + i
-		locations = append(locations, l)
-	}
-	return locations, nil
-}
-
-// Append reopens a closed file at its end and takes its lease; ctx ends the
-// writer's whole life. Errors: fault.NotFound, fault.LeaseHeld (it names the
-// holder), fault.IsDirectory.
-func (c *Client) Append(ctx context.Context, path string, o AppendOptions) (*FileWriter, error) {
-	const op = "append"
-	path, err := cleanPath(op, path)
-	if err != nil {
-		return nil, err
-	}
-	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Append, func(h *controlpb.MutationHeader) *controlpb.AppendRequest {
-		return &controlpb.AppendRequest{Header: h, Path: path, RecoverLease: o.RecoverLease, ClientName: c.options.Name}
-	})
-	if err != nil {
-		return nil, err
-	}
-	w := c.newWriter(ctx, fileInfo(path, a.GetInfo()), path)
-	w.offset = w.info.Length
-	w.chunks = int((w.offset + w.info.ChunkSize - 1) / w.info.ChunkSize)
-	if a.GetLast() == nil {
-		return w, nil
-	}
-	last, err := chunkLocation(a.GetLast())
-	if err != nil {
-		return nil, errors.Join(&fault.Error{Kind: fault.Protocol, Op: op, Path: path, Err: err}, w.Abort())
-	}
-	w.offset = last.Offset + last.Length
-	w.chunks = last.Index + 1
-	s := c.newStream(w.life, w.info.FileID, path, w.info.ChunkSize, last)
-	s.mode, s.previous = wire.ModeAppend, chunk.Generation(a.GetPreviousGeneration())
-	s.acked, s.length = last.Length, last.Length
-	w.current = s
-	return w, nil
-}
 
 // newWriter makes a writer whose lease is kept.
 func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *FileWriter {
@@ -302,75 +196,6 @@ func (w *FileWriter) sendPacket(ctx context.Context, flags wire.Flags) error {
 		w.allocateAhead(s)
 	}
 	return nil
-}
-
-// nextChunk makes the stream of the next chunk.
-func (w *FileWriter) nextChunk(ctx context.Context) error {
-	for len(w.behind) > sealingMax-1 {
-		if err := w.settle(ctx, 1); err != nil {
-			return err
-		}
-	}
-	if len(w.ready) == 0 && w.ahead == nil {
-		w.allocate()
-	}
-	if w.ahead != nil {
-		a := w.ahead
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return contextFault(ctx, "add chunks", w.path, nil)
-		}
-		w.ahead = nil
-		w.collect(a)
-		if a.err != nil {
-			return a.err
-		}
-	}
-	w.current = w.client.newStream(w.life, w.info.FileID, w.path, w.info.ChunkSize, w.ready[0])
-	w.ready = w.ready[1:]
-	return nil
-}
-
-// allocateAhead asks for the next chunk before the current one is full.
-func (w *FileWriter) allocateAhead(s *stream) {
-	if w.ahead == nil && len(w.ready) == 0 && w.info.ChunkSize-s.length <= min(allocateAheadBytes, w.info.ChunkSize/2) {
-		w.allocate()
-	}
-}
-
-// allocate starts to ask for one more chunk; the commits that wait ride along.
-func (w *FileWriter) allocate() {
-	a := &allocation{done: make(chan struct{}), commits: w.commits}
-	w.commits = nil
-	first := w.chunks
-	what := call{op: "add chunks", path: w.path}
-	if !w.client.start(func() {
-		defer close(a.done)
-		answer, err := mutate(w.life, w.client, what, controlpb.NamenodeClient.AddChunks, func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
-			return &controlpb.AddChunksRequest{Header: h, FileId: w.info.FileID, FirstIndex: uint32(first), Count: 1, Commits: a.commits}
-		})
-		if err != nil {
-			a.err = err
-			return
-		}
-		a.chunks, a.err = allocated(what, answer.GetChunks(), first, 1)
-	}) {
-		a.err = errClientClosed
-		close(a.done)
-	}
-	w.ahead = a
-}
-
-// collect takes over what an allocation brought. Commits of a failed one are
-// sent again with the next: the namenode knows them if it has them.
-func (w *FileWriter) collect(a *allocation) {
-	if a.err != nil {
-		w.commits = append(a.commits, w.commits...)
-		return
-	}
-	w.ready = append(w.ready, a.chunks...)
-	w.chunks += len(a.chunks)
 }
 
 // settle waits until at most keep full chunks wait for their seal.
@@ -534,36 +359,6 @@ func (w *FileWriter) giveUp() error {
 		return w.client.abandon(w.life, w.info.FileID, w.path)
 	}
 	return w.client.letGo(w.life, w.info.FileID, w.path)
-}
-
-// letGo has the namenode close a visible file that this client stops writing.
-// It asks first whether the lease is still ours: recovery would end anyone's.
-func (c *Client) letGo(ctx context.Context, file uint64, path string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	a, err := ask(ctx, c, call{op: "renew leases", path: path}, controlpb.NamenodeClient.RenewLeases, &controlpb.RenewLeasesRequest{ClientId: c.id[:]})
-	if err != nil || !slices.Contains(a.GetFileIds(), file) {
-		return err
-	}
-	_, err = c.RecoverLease(ctx, path)
-	if errors.Is(err, fault.NotFound) { // removed meanwhile
-		return nil
-	}
-	return err
-}
-
-// abandon drops a file that was never completed. It goes on for a short time
-// after the operation's own context has ended: that is when it is needed most.
-func (c *Client) abandon(ctx context.Context, file uint64, path string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	_, err := mutate(ctx, c, call{op: "abandon", path: path}, controlpb.NamenodeClient.Abandon, func(h *controlpb.MutationHeader) *controlpb.AbandonRequest {
-		return &controlpb.AbandonRequest{Header: h, FileId: file}
-	})
-	if err != nil {
-		c.logger.Warn("file not abandoned: the namenode drops it when its lease ends", "path", path, "err", err)
-	}
-	return err
 }
 
 // Info describes the file as Create, Append or (after it) Close left it.
