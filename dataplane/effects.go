@@ -52,7 +52,7 @@ type packet struct {
 	header wire.Header
 	cost   int64 // of the window
 
-	firstSeen  time.Duration // when its header was complete
+	firstSeen  time.Duration // when its first byte came
 	dispatched time.Duration // when it was whole and verified
 	storedAt   time.Duration
 	stored     bool // the disk is done with it

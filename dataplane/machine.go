@@ -54,6 +54,7 @@ type machine struct {
 	// The packet being received: head fills first, then current's buffer.
 	head     [wire.HeaderBytes]byte
 	headFill int
+	headSeen time.Duration // when the first byte in head came
 	current  *packet
 	fill     int // bytes in current's buffer
 
@@ -118,6 +119,9 @@ func (m *machine) receive(p []byte, now time.Duration) {
 			}
 			return
 		case m.current == nil:
+			if m.headFill == 0 {
+				m.headSeen = now
+			}
 			n := copy(m.head[m.headFill:], p)
 			m.headFill += n
 			p = p[n:]
@@ -155,7 +159,7 @@ func (m *machine) beginPacket() {
 		return
 	}
 	p := m.newPacket()
-	p.header, p.cost, p.firstSeen = h, cost, m.now
+	p.header, p.cost, p.firstSeen = h, cost, m.headSeen
 	p.buffer = m.node.buffers.Get(wire.HeaderBytes + int(h.Length))
 	m.fill = copy(p.buffer.Bytes(), m.head[:])
 	m.headFill, m.current = 0, p

@@ -116,6 +116,9 @@ func describe(packet []byte) string {
 			if s.Micros != 0 {
 				text += fmt.Sprintf(" %dus", s.Micros)
 			}
+			if s.TotalMicros != s.Micros {
+				text += fmt.Sprintf(" of %dus", s.TotalMicros)
+			}
 			parts = append(parts, text)
 		}
 		return strings.Join(parts, ", ")
@@ -160,6 +163,7 @@ func TestMachineScenarios(t *testing.T) {
 	datadriven.Walk(t, filepath.Join("testdata", "machine"), func(t *testing.T, path string) {
 		b := newMachineBench(Limits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
 		var split int
+		var rest []byte
 		hopNames := []string{"b", "c", "d"}
 		feed := func(packet []byte) {
 			step := len(packet)
@@ -195,7 +199,7 @@ func TestMachineScenarios(t *testing.T) {
 			statuses := func() []wire.HopStatus {
 				var all []wire.HopStatus
 				for i := range b.session.hopsAfter {
-					s := wire.HopStatus{NodeID: hopNames[i], Micros: uint32(number("micros", 0))}
+					s := wire.HopStatus{NodeID: hopNames[i], Micros: uint32(number("micros", 0)), TotalMicros: uint32(number("total", number("micros", 0)))}
 					if int64(i) == number("failed", -1) {
 						s.Code, s.Reason = uint8(fault.Disk), "its disk broke"
 					}
@@ -224,10 +228,13 @@ func TestMachineScenarios(t *testing.T) {
 				if has("corrupt") {
 					packet[len(packet)-1] ^= 1
 				}
+				rest = nil
 				if part := number("only", 0); part > 0 {
-					packet = packet[:part]
+					packet, rest = packet[:part], packet[part:]
 				}
 				feed(packet)
+			case "rest": // what "only" held back
+				feed(rest)
 			case "garbage":
 				feed([]byte(d.Input))
 			case "header": // a header alone, as given

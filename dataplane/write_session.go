@@ -34,7 +34,7 @@ type session struct {
 	downSeqno    uint64
 	jobs         int              // packets given to the disk whose result has not come
 	inflight     packetQueue      // received, not acked, in order
-	downstream   []wire.HopStatus // last heard, with the largest Micros since the last ack
+	downstream   []wire.HopStatus // last heard, with the largest times since the last ack
 	lastStored   time.Duration
 	lastDownAck  time.Duration
 	lastAppended time.Duration
@@ -224,6 +224,7 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 	for i := range ack.Hops { // between two acks of ours the slowest counts
 		if s.downSeqno > s.ackedSeqno && i < len(s.downstream) {
 			ack.Hops[i].Micros = max(ack.Hops[i].Micros, s.downstream[i].Micros)
+			ack.Hops[i].TotalMicros = max(ack.Hops[i].TotalMicros, s.downstream[i].TotalMicros)
 		}
 	}
 	s.downstream = ack.Hops
@@ -248,33 +249,35 @@ func (m *machine) flush(now time.Duration) {
 	if m.phase != phaseWriting || s.over || s.agreed == 0 {
 		return
 	}
-	slowest, advanced := m.advance(s)
+	slowest, total, advanced := m.advance(s)
 	if !advanced {
 		return
 	}
 	own := m.ownStatus(nil)
-	own.Micros = micros(slowest)
+	own.Micros, own.TotalMicros = micros(slowest), micros(total)
 	m.sendAck(s, own)
 	if s.ending && s.ackedSeqno == s.seqno {
 		m.endSession()
 	}
 }
 
-// advance takes the ackable packets out of the window.
-func (m *machine) advance(s *session) (slowest time.Duration, advanced bool) {
+// advance takes the ackable packets out of the window. slowest is the longest
+// time that one of them took on the own disk, total the longest from its arrival
+// until now.
+func (m *machine) advance(s *session) (slowest, total time.Duration, advanced bool) {
 	target := s.storedSeqno
 	if s.hopsAfter > 0 {
 		target = min(target, s.downSeqno)
 	}
 	for s.inflight.len() > 0 && s.inflight.front().header.Seqno <= target {
 		p := s.inflight.pop()
-		slowest = max(slowest, p.storedAt-p.firstSeen)
+		slowest, total = max(slowest, p.storedAt-p.firstSeen), max(total, m.now-p.firstSeen)
 		s.inflightCost -= p.cost
 		s.ackedSeqno, s.ackedLength = p.header.Seqno, p.header.Offset+int64(p.header.Length)
 		advanced = true
 		m.recycle(p)
 	}
-	return slowest, advanced
+	return slowest, total, advanced
 }
 
 func (m *machine) sendAck(s *session, own wire.HopStatus) {
@@ -307,7 +310,7 @@ func (m *machine) failSession(hop int, err error) {
 	case 0:
 		own = m.ownStatus(err)
 		for i := range s.downstream {
-			s.downstream[i].Micros = 0
+			s.downstream[i].Micros, s.downstream[i].TotalMicros = 0, 0
 		}
 	case 1:
 		failed := hopStatus(s.open.Downstream[0].NodeID, err)

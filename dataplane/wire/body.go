@@ -56,11 +56,11 @@ type HopStatus struct {
 	NodeID  string
 	Code    uint8  // 0 ok, else a fault.Kind
 	Reason  string // for people; empty when ok
-	// Micros from the packet's arrival at this hop to the end of its disk work:
-	// its own share, of the slowest packet since the last ack.
+	// Micros from the arrival of a packet's first byte at this hop to the end of
+	// its disk work: its own share, of the slowest packet since the last ack.
 	Micros uint32
-	// TotalMicros from the packet's arrival at this hop until this hop acked it,
-	// all hops behind it included; of the slowest packet since the last ack.
+	// TotalMicros from the arrival of a packet's first byte until this hop acked
+	// it, all hops behind it included; of the slowest packet since the last ack.
 	TotalMicros uint32
 }
 
