@@ -20,6 +20,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, is := child(); is {
+		os.Exit(code)
+	}
 	goleak.VerifyTestMain(m,
 		// gnet's import starts a pool that nothing can stop.
 		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
