@@ -17,8 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// childRole is the variable that turns the test binary into another program.
-const childRole = "WW_TEST_CHILD"
+// childRole is the variable that turns the test binary into another program. It
+// has no prefix WW_, so that the demo hands it on to its own children.
+const childRole = "TEST_CHILD_OF_WW"
 
 // child is what the test binary does in a role; false: run the tests.
 func child() (code int, is bool) {
@@ -107,4 +108,27 @@ func TestTheSecondSignalEndsAtOnce(t *testing.T) {
 	require.Equal(t, "still here\n", line(t, stdout))
 	require.NoError(t, command.Process.Signal(syscall.SIGTERM))
 	require.Equal(t, exitInterrupted, exitCode(t, command.Wait()))
+}
+
+// TestDemo runs the demo with little data: it ends well, is short, and leaves
+// nothing behind.
+func TestDemo(t *testing.T) {
+	tree, scratch := t.TempDir(), t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(tree, "a", "empty"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(tree, "a", "file one"), bytesOf(1, 100_000), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(tree, "two"), nil, 0o644))
+	command, stdout, _ := spawn(t, "ww", "demo", "--tree", tree, "--size", "3MiB", "--in", scratch)
+	said, err := io.ReadAll(stdout)
+	require.NoError(t, err)
+	require.Zero(t, exitCode(t, command.Wait()), string(said))
+	require.LessOrEqual(t, strings.Count(string(said), "\n"), 25)
+	for _, word := range []string{"2 files", "3.0 MiB", "fetched", "appended", "started it again", "deleted", "To go on"} {
+		require.Contains(t, string(said), word)
+	}
+	left, err := os.ReadDir(scratch)
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	command, _, _ = spawn(t, "ww", "demo", "--tree", filepath.Join(tree, "none"), "--in", scratch)
+	require.Equal(t, exitNotFound, exitCode(t, command.Wait()))
 }

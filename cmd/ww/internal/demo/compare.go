@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -51,7 +52,7 @@ func entries(tree string) (map[string]int64, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Disk, Op: "demo", Path: tree, Err: err}
+		return nil, transfer.LocalError("demo", tree, err)
 	}
 	return found, nil
 }
