@@ -72,29 +72,47 @@ func (s *State) endLeases() {
 	}
 }
 
-// holderGone tells whether the holder is a datanode that appends for others
-// ("appender:<node id>@<address>") and is no longer live: then its lease ends at
-// once.
-func (s *State) holderGone(o *openFile) bool {
-	name, ok := strings.CutPrefix(o.holder, "appender:")
+// appenderPrefix begins the name of a client that is a datanode which appends
+// for others: "appender:<node id>@<address>".
+const appenderPrefix = "appender:"
+
+// appenderNode is the node id in such a name.
+func appenderNode(holder string) (string, bool) {
+	name, ok := strings.CutPrefix(holder, appenderPrefix)
+	id, _, _ := strings.Cut(name, "@")
+	return id, ok && id != ""
+}
+
+// holderGone tells whether the holder is a datanode that appends for others and
+// appends no more: it was away for a while, or by, who asks, is the same
+// datanode after a restart. Then its lease ends at once.
+func (s *State) holderGone(o *openFile, by string) bool {
+	id, ok := appenderNode(o.holder)
 	if !ok {
 		return false
 	}
-	id, _, _ := strings.Cut(name, "@")
+	if again, ok := appenderNode(by); ok && again == id {
+		return true
+	}
 	n := s.nodeIndex[id]
-	return n != 0 && s.nodes[n].liveness != nodeLive && s.mono-s.nodes[n].heard >= s.config.StaleAfter
+	if n == 0 || s.nodes[n].liveness == nodeLive {
+		return false
+	}
+	// A namenode that just took over gives the nodes time to register.
+	return s.mono-max(s.nodes[n].heard, s.activeSince) >= s.config.StaleAfter
 }
 
 // takeOver begins the recovery of an open file for another client, if the
 // holder is past its soft limit, and tells whether the file is closed now.
 // head is the header of the record: the client's, so that its retry gets the
-// same answer, or the namenode's own if more records follow.
-func (s *State) takeOver(op, path string, slot uint32, head header) (bool, *fault.Error) {
+// same answer, or the namenode's own if more records follow. by is the name of
+// the other client; empty if it is not told.
+func (s *State) takeOver(op, path string, slot uint32, head header, by string) (bool, *fault.Error) {
 	id := s.inodes.at(slot).id
 	o := s.open[id]
 	if !o.recovering() {
 		h := s.holders[o.client]
-		if o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit && !s.holderGone(o) {
+		if o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
 			return false, s.leaseHeld(op, path, o)
 		}
 		if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: head, File: id}); err != nil {
@@ -115,7 +133,7 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 	if s.open[id] == nil {
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
-	closed, err := s.takeOver(op, r.Path, slot, s.head())
+	closed, err := s.takeOver(op, r.Path, slot, s.head(), "")
 	if err != nil {
 		return nil, err
 	}
