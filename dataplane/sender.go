@@ -106,7 +106,7 @@ func (t *readTask) run() {
 	}
 	reply.Generation, reply.ReplicaLength = uint64(span.Generation), span.ReplicaLength
 	reply.DataOffset, reply.DataLength = span.DataOffset, span.DataLength
-	reply.BlockBytes, reply.Sums = chunk.ChecksumBlockBytes, span.Sums
+	reply.BlockBytes, reply.Sums, reply.ChunkSize = chunk.ChecksumBlockBytes, span.Sums, span.ChunkSize
 	if err := t.sendRange(reader, span, t.encode(reply)); err != nil {
 		t.err, t.broken = err, true
 	}

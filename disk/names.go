@@ -20,6 +20,7 @@ const (
 
 	openSuffix      = ".open"
 	sealedSuffix    = ".chunk"
+	hiddenSuffix    = ".copy"      // not shown yet, see CreateOptions.Hidden
 	forgottenSuffix = ".forgotten" // in quarantine: kept for people, no longer reported
 )
 
@@ -28,12 +29,16 @@ type fileName struct {
 	id         chunk.ID
 	generation chunk.Generation
 	sealed     bool
+	hidden     bool
 	length     int64 // sealed
 }
 
-// String is "<id>_<generation hex>.open" or
-// "<id>_<generation hex>_<length>.chunk".
+// String is "<id>_<generation hex>.open", or with ".copy" while it is hidden,
+// or "<id>_<generation hex>_<length>.chunk".
 func (n fileName) String() string {
+	if n.hidden {
+		return fmt.Sprintf("%s_%x%s", n.id, uint64(n.generation), hiddenSuffix)
+	}
 	if !n.sealed {
 		return fmt.Sprintf("%s_%x%s", n.id, uint64(n.generation), openSuffix)
 	}
@@ -45,6 +50,9 @@ func (n fileName) String() string {
 func parseFileName(text string) (n fileName, ok bool) {
 	stem, isOpen := strings.CutSuffix(text, openSuffix)
 	if !isOpen {
+		stem, n.hidden = strings.CutSuffix(text, hiddenSuffix)
+	}
+	if !isOpen && !n.hidden {
 		if stem, n.sealed = strings.CutSuffix(text, sealedSuffix); !n.sealed {
 			return fileName{}, false
 		}

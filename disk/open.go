@@ -32,7 +32,7 @@ func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Wri
 	r := &replica{id: id, volume: v}
 	r.io.Lock()
 	defer r.io.Unlock()
-	r.view.generation = gen
+	r.view.generation, r.view.hidden = gen, o.Hidden
 	if err := s.insert(r); err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (s *Store) takeOver(op string, id chunk.ID, previous, gen chunk.Generation,
 // usableLocked tells whether the replica can be worked on at all.
 func (r *replica) usableLocked(op string) error {
 	switch {
-	case r.gone:
+	case r.gone || r.view.hidden:
 		return notFound(op, r.id)
 	case r.view.state == chunk.Corrupt:
 		return chunkError(fault.CorruptData, op, r.id, "the replica is in quarantine")
@@ -171,9 +171,12 @@ func (r *replica) usableLocked(op string) error {
 func (s *Store) startLocked(r *replica) *Writer {
 	r.session++
 	r.tail.writtenOut = r.view.length
-	r.updateLocked(func(v *snapshot) { v.state = chunk.Open })
 	w := &Writer{store: s, replica: r, worker: r.volume.workerOf(r.id), session: r.session}
 	w.length.Store(r.view.length)
+	if r.view.hidden {
+		return w
+	}
+	r.updateLocked(func(v *snapshot) { v.state = chunk.Open })
 	s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
 	return w
 }

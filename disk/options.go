@@ -129,4 +129,9 @@ type CreateOptions struct {
 	ChunkSize int64
 	// SizeHint is how many bytes will come, if known; they are preallocated.
 	SizeHint int64
+	// Hidden: the replica shows to nobody but its Writer, is not reported and
+	// takes no part in recoveries, until the Writer seals or publishes it. The
+	// next start drops one that is still hidden. For a copy: half of one must
+	// never pass for a replica that has missed acknowledged bytes.
+	Hidden bool
 }

@@ -35,6 +35,7 @@ type Range struct {
 	ReplicaLength int64 // visible bytes
 	Generation    chunk.Generation
 	State         chunk.State
+	ChunkSize     int64 // most bytes that the replica may get
 }
 
 // OpenReader opens a replica of generation minGen or higher. The first reader
@@ -130,7 +131,7 @@ func (r *Reader) Range(offset, length int64) (Range, error) {
 
 // around rounds a range out to blocks, without its sums.
 func (v *snapshot) around(offset, length int64) Range {
-	got := Range{ReplicaLength: v.length, Generation: v.generation, State: v.state}
+	got := Range{ReplicaLength: v.length, Generation: v.generation, State: v.state, ChunkSize: v.layout.chunkSize}
 	if offset >= v.length {
 		got.DataOffset = v.length / blockBytes * blockBytes
 		return got

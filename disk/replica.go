@@ -53,7 +53,8 @@ type replicaView struct {
 
 // snapshot is one consistent state of a replica.
 type snapshot struct {
-	state      chunk.State // 0 while it is being created
+	state      chunk.State // 0 while it is being created, or hidden
+	hidden     bool        // see CreateOptions.Hidden
 	generation chunk.Generation
 	length     int64
 	partial    uint64 // sum of the last, partial block at length; 0 on a border
@@ -83,7 +84,7 @@ func (r *replica) describe(v snapshot) chunk.Replica {
 
 // name of the file that a state has.
 func (r *replica) name(v snapshot) fileName {
-	return fileName{id: r.id, generation: v.generation, sealed: v.state == chunk.Sealed, length: v.length}
+	return fileName{id: r.id, generation: v.generation, sealed: v.state == chunk.Sealed, hidden: v.hidden, length: v.length}
 }
 
 // relativePath of the file now; io is held, or the replica is not shared yet.

@@ -67,6 +67,13 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 					v.logger.Warn("file is not a replica and is left alone", "path", v.path(path.Join(directory, entry.Name())))
 					continue
 				}
+				if name.hidden {
+					v.logger.Info("unfinished copy is dropped", "chunk", name.id, "gen", name.generation)
+					if err := v.fs.Remove(v.path(name.relative())); err != nil {
+						return nil, nil, diskError("drop unfinished copy", v.path(name.relative()), name.id, err)
+					}
+					continue
+				}
 				f := found{volume: v, name: name}
 				old, twice := best[name.id]
 				if twice && !f.betterThan(old) {

@@ -36,6 +36,9 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	if err := s.removeLocked(r); err != nil {
 		return err
 	}
+	if r.view.hidden {
+		return nil // nobody was told that it was there
+	}
 	s.options.OnEvent(Event{Kind: Removed, Replica: r.describe(r.view.snapshot)})
 	return nil
 }

@@ -75,6 +75,29 @@ func (w *Writer) Submit(job Job) error {
 // Length of the replica after the last finished job, in bytes.
 func (w *Writer) Length() int64 { return w.length.Load() }
 
+// Publish shows a hidden replica as an open one, with its bytes durable. The
+// Writer goes on. Does file I/O: call it from Do. Errors: as for jobs.
+func (w *Writer) Publish() error {
+	const op = "publish chunk"
+	r := w.replica
+	r.io.Lock()
+	defer r.io.Unlock()
+	if err := w.readyLocked(op); err != nil {
+		return err
+	}
+	if !r.view.hidden {
+		return nil
+	}
+	if err := r.syncLocked(false); err != nil { // before the name that promises them
+		return err
+	}
+	if err := w.store.renameLocked(r, op, chunk.Open, r.view.generation); err != nil {
+		return err
+	}
+	w.store.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
+	return nil
+}
+
 // ready tells whether the Writer may still write; replica.io is held.
 func (w *Writer) readyLocked(op string) error {
 	r := w.replica
@@ -297,7 +320,7 @@ func (s *Store) sealLocked(r *replica, generation chunk.Generation) error {
 // file, durably.
 func (s *Store) renameLocked(r *replica, op string, state chunk.State, generation chunk.Generation) error {
 	next := r.view.snapshot
-	next.state, next.generation = state, generation
+	next.state, next.generation, next.hidden = state, generation, false
 	source, target := r.path(), r.volume.path(r.name(next).relative())
 	if source != target {
 		if err := s.fs.Rename(source, target); err != nil {
@@ -305,7 +328,7 @@ func (s *Store) renameLocked(r *replica, op string, state chunk.State, generatio
 		}
 		r.disk.named = false
 	}
-	r.updateLocked(func(v *snapshot) { v.state, v.generation = state, generation })
+	r.updateLocked(func(v *snapshot) { v.state, v.generation, v.hidden = state, generation, false })
 	if !r.disk.named {
 		if err := s.fs.SyncDir(r.directory()); err != nil {
 			return r.failLocked(op, err)

@@ -106,7 +106,8 @@ type ReadReply struct {
 	BlockBytes    int32 // span of one checksum
 	// One xxh3-64 for each block of the data, the last one perhaps partial:
 	// 8 bytes each, little endian. At most ReadBlocksMax.
-	Sums []byte
+	Sums      []byte
+	ChunkSize int64 // most bytes that the replica may get; 0: not told
 }
 
 // ReadBlocksMax bounds the blocks of one read reply, so that its body stays

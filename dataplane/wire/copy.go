@@ -13,7 +13,7 @@ type CopyRange struct {
 	BodyVersion uint8
 	ChunkID     []byte // 16, of the replica to make
 	Generation  uint64 // of the replica to make
-	ChunkSize   int64  // most bytes the chunk may get
+	ChunkSize   int64  // most bytes the chunk may get; 0: as the source says
 	Length      int64  // bytes to copy; a source with fewer is no source
 	// SourceChunkID is the chunk to copy from; empty means ChunkID.
 	SourceChunkID       []byte
@@ -40,9 +40,9 @@ func (o *CopyRange) Validate() error {
 		return badBody(op, "source chunk id has %d bytes", len(o.SourceChunkID))
 	case o.Generation == 0:
 		return badBody(op, "generation 0")
-	case o.ChunkSize < chunk.ChecksumBlockBytes || o.ChunkSize > chunk.SizeMax || o.ChunkSize%chunk.ChecksumBlockBytes != 0:
-		return badBody(op, "chunk size %d, want a multiple of %d up to %d", o.ChunkSize, chunk.ChecksumBlockBytes, chunk.SizeMax)
-	case o.Length < 0 || o.Length > o.ChunkSize:
+	case o.ChunkSize < 0 || o.ChunkSize > chunk.SizeMax || o.ChunkSize%chunk.ChecksumBlockBytes != 0:
+		return badBody(op, "chunk size %d, want 0 or a multiple of %d up to %d", o.ChunkSize, chunk.ChecksumBlockBytes, chunk.SizeMax)
+	case o.Length < 0 || o.Length > chunk.SizeMax || (o.ChunkSize > 0 && o.Length > o.ChunkSize):
 		return badBody(op, "%d bytes of a chunk of %d", o.Length, o.ChunkSize)
 	case len(o.Sources) == 0 || len(o.Sources) > HopsMax:
 		return badBody(op, "%d sources, want 1 to %d", len(o.Sources), HopsMax)

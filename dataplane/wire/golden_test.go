@@ -38,7 +38,7 @@ func bodies() map[string]struct {
 		"open_ack":        {OpOpenAck, &OpenAck{BodyVersion: 1, WindowBytes: 4 << 20, Hops: hops}},
 		"ack":             {OpAck, &Ack{BodyVersion: 1, Seqno: 77, Length: 1 << 33, Hops: hops}},
 		"open_read":       {OpOpenRead, &OpenRead{BodyVersion: 1, ChunkID: testID(), MinGeneration: 2, Offset: 65_536, Length: -1}},
-		"read_reply":      {OpReadReply, &ReadReply{BodyVersion: 1, Generation: 2, ReplicaLength: 200_000, DataOffset: 65_536, DataLength: 134_464, BlockBytes: 65_536, Sums: []byte("01234567abcdefgh\x00\x01\x02\x03\xff\xfe\xfd\xfc")}},
+		"read_reply":      {OpReadReply, &ReadReply{BodyVersion: 1, Generation: 2, ReplicaLength: 200_000, DataOffset: 65_536, DataLength: 134_464, BlockBytes: 65_536, Sums: []byte("01234567abcdefgh\x00\x01\x02\x03\xff\xfe\xfd\xfc"), ChunkSize: 64 << 20}},
 		"read_refused":    {OpReadReply, &ReadReply{BodyVersion: 1, Status: status}},
 		"stat":            {OpStat, &StatReplica{BodyVersion: 1, ChunkID: testID(), WithDigest: true}},
 		"stat_reply":      {OpStatReply, &StatReply{BodyVersion: 1, Generation: 9, Length: 12, State: uint8(chunk.Sealed), Digest: 0xfedc_ba98_7654_3210}},
