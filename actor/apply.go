@@ -158,6 +158,8 @@ func (r *createRecord) apply(s *State) (any, error) {
 		}
 	}
 	switch {
+	case r.Head.Client == (ClientID{}):
+		return nil, inconsistent(r, "a lease for no client")
 	case r.Hidden && checkPath("create", r.Path) != nil:
 		return nil, inconsistent(r, "path of a hidden file")
 	case checkName(r.Name) != "":
@@ -320,8 +322,8 @@ func (r *appendRecord) apply(s *State) (any, error) {
 		return nil, err
 	}
 	i := *s.inodes.at(slot)
-	if o != nil || i.hidden() {
-		return nil, inconsistent(r, "file %d is open", r.File)
+	if o != nil || i.hidden() || r.Head.Client == (ClientID{}) {
+		return nil, inconsistent(r, "file %d is open, or no client opens it", r.File)
 	}
 	if err := s.checkNodes(r, r.Members); err != nil {
 		return nil, err

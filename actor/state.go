@@ -171,6 +171,9 @@ func (s *State) applyRecord(r record) (any, error) {
 	}
 	s.retry.forgetIdle(s.time - retryIdleMillis)
 	if head.Client != (ClientID{}) {
+		if resultKind(result) == 0 || head.Sequence == 0 {
+			return nil, inconsistent(r, "record kind %d, sequence %d is not a client's", r.kind(), head.Sequence)
+		}
 		s.retry.remember(head, result)
 	}
 	return result, nil
