@@ -72,9 +72,12 @@ time; if the last one died, its lease can be taken over after a minute with
 			return err
 		}
 		start := time.Now()
-		w, err := c.Append(ctx, target, client.AppendOptions{RecoverLease: recoverLease})
+		// A signal ends the copying; closing the file still needs the cluster.
+		writing, done := outlive(ctx, closeTimeout)
+		defer done()
+		w, err := c.Append(writing, target, client.AppendOptions{RecoverLease: recoverLease})
 		if create && errors.Is(err, fault.NotFound) {
-			w, err = c.Create(ctx, target, client.CreateOptions{Replication: o.Replication, ChunkSize: o.ChunkSize})
+			w, err = c.Create(writing, target, client.CreateOptions{Replication: o.Replication, ChunkSize: o.ChunkSize})
 		}
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // notifySignals returns a context that ends at the first SIGINT or SIGTERM;
@@ -33,6 +34,25 @@ func notifySignals(parent context.Context) (context.Context, context.CancelFunc)
 		signal.Stop(signals)
 		close(stopped)
 		<-done
+		cancel()
+	}
+}
+
+// outlive returns a context that ends a while after its parent, for work that
+// puts things in order after a signal.
+func outlive(parent context.Context, while time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		timer := time.NewTimer(while)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		stop()
 		cancel()
 	}
 }
