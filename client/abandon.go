@@ -14,6 +14,14 @@ import (
 func (c *Client) letGo(ctx context.Context, file uint64, path string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
+	err := c.closeByRecovery(ctx, file, path)
+	if err != nil {
+		c.logger.Warn("file not closed: it stays open until its lease ends", "path", path, "err", err)
+	}
+	return err
+}
+
+func (c *Client) closeByRecovery(ctx context.Context, file uint64, path string) error {
 	a, err := ask(ctx, c, call{op: "renew leases", path: path}, controlpb.NamenodeClient.RenewLeases, &controlpb.RenewLeasesRequest{ClientId: c.id[:]})
 	if err != nil || !slices.Contains(a.GetFileIds(), file) {
 		return err

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -179,7 +180,7 @@ func contextFault(ctx context.Context, op, path string, last error) error {
 	cause := ctx.Err()
 	e := &fault.Error{Kind: fault.Closed, Op: op, Path: path, Reason: "cancelled by the caller", Err: cause}
 	switch {
-	case context.Cause(ctx) == error(errClientClosed):
+	case errors.Is(context.Cause(ctx), errClientClosed):
 		e.Reason, e.Err = errClientClosed.Reason, nil
 	case cause == context.DeadlineExceeded:
 		e.Kind, e.Reason = fault.Unavailable, "out of time"

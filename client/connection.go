@@ -127,7 +127,7 @@ func socketFault(err error, address string) error {
 
 // datanode tells which node an error of a connection is about.
 func datanode(err error, op string, at Replica, chunkID string) *fault.Error {
-	e, ok := err.(*fault.Error)
+	e, ok := asFault(err)
 	if !ok {
 		e = &fault.Error{Kind: fault.Unavailable, Err: err}
 	}

@@ -220,11 +220,11 @@ func (d *fakeDatanode) openWrite(c net.Conn, payload []byte) (*fakeSession, bool
 		return nil, stall(c) // linger, so that the peer reads the reason
 	}
 	injected := d.at(step{op: wire.OpOpenWrite, chunk: s.id, offset: s.open.Offset})
-	switch injected {
-	case nil, errAfter:
-	case errDrop:
+	switch {
+	case injected == nil, errors.Is(injected, errAfter):
+	case errors.Is(injected, errDrop):
 		return nil, true
-	case errStall:
+	case errors.Is(injected, errStall):
 		return nil, stall(c)
 	default:
 		return refuse(d.own(injected))
@@ -263,7 +263,7 @@ func (d *fakeDatanode) openWrite(c net.Conn, payload []byte) (*fakeSession, bool
 		}
 		window = min(window, ack.WindowBytes)
 	}
-	if injected == errAfter {
+	if errors.Is(injected, errAfter) {
 		return nil, true
 	}
 	return s, send(c, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: 1, WindowBytes: window, Hops: hops})
@@ -298,11 +298,11 @@ func (d *fakeDatanode) data(c net.Conn, s *fakeSession, h wire.Header, payload [
 		return send(c, wire.Header{Op: wire.OpAck, Seqno: seqno}, &wire.Ack{BodyVersion: 1, Seqno: seqno, Length: length, Hops: hops})
 	}
 	injected := d.at(step{wire.OpData, h.Flags, h.Seqno, s.id, h.Offset, len(payload)})
-	switch injected {
-	case nil, errAfter:
-	case errDrop:
+	switch {
+	case injected == nil, errors.Is(injected, errAfter):
+	case errors.Is(injected, errDrop):
 		return true
-	case errStall:
+	case errors.Is(injected, errStall):
 		return stall(c)
 	default:
 		ack(h.Seqno-1, h.Offset, d.own(injected))
@@ -342,7 +342,7 @@ func (d *fakeDatanode) data(c net.Conn, s *fakeSession, h wire.Header, payload [
 			}
 		}
 	}
-	if injected == errAfter {
+	if errors.Is(injected, errAfter) {
 		return true
 	}
 	return ack(h.Seqno, h.Offset+int64(len(payload)), hops...)
@@ -396,11 +396,11 @@ func (d *fakeDatanode) read(c net.Conn, payload []byte) (stop bool) {
 	id, _ := chunk.IDFrom(q.ChunkID)
 	d.set(func() { d.reads++ })
 	injected := d.at(step{op: wire.OpOpenRead, chunk: id, offset: q.Offset, length: int(q.Length)})
-	switch injected {
-	case nil, errRot, errShort:
-	case errDrop, errAfter:
+	switch {
+	case injected == nil, errors.Is(injected, errRot), errors.Is(injected, errShort):
+	case errors.Is(injected, errDrop), errors.Is(injected, errAfter):
 		return true
-	case errStall:
+	case errors.Is(injected, errStall):
 		return stall(c)
 	default:
 		return send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", injected)})
@@ -425,14 +425,14 @@ func (d *fakeDatanode) read(c net.Conn, payload []byte) (stop bool) {
 	for i := 0; i < len(data); i += block {
 		sums = binary.LittleEndian.AppendUint64(sums, xxh3.Hash(data[i:min(i+block, len(data))]))
 	}
-	if injected == errRot && len(data) > 0 {
+	if errors.Is(injected, errRot) && len(data) > 0 {
 		data[len(data)/2] ^= 1
 	}
 	if send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1, Generation: r.generation, ReplicaLength: length,
 		DataOffset: begin, DataLength: int64(len(data)), BlockBytes: block, Sums: sums}) {
 		return true
 	}
-	if injected == errShort {
+	if errors.Is(injected, errShort) {
 		_, _ = c.Write(data[:len(data)/2])
 		return true
 	}
@@ -446,14 +446,14 @@ func (d *fakeDatanode) stat(c net.Conn, payload []byte) (stop bool) {
 		return true
 	}
 	id, _ := chunk.IDFrom(q.ChunkID)
-	switch err := d.at(step{op: wire.OpStat, chunk: id}); err {
-	case nil:
-	case errDrop:
+	switch injected := d.at(step{op: wire.OpStat, chunk: id}); {
+	case injected == nil:
+	case errors.Is(injected, errDrop):
 		return true
-	case errStall:
+	case errors.Is(injected, errStall):
 		return stall(c)
 	default:
-		return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", err)})
+		return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", injected)})
 	}
 	r, err := d.find(q.ChunkID, 0)
 	if err != nil {

@@ -166,7 +166,7 @@ func TestReaderSeesFlushedBytesAndNoOthers(t *testing.T) {
 		for {
 			n, err := r.Read(buffer)
 			seen = append(seen, buffer[:n]...)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			require.NoError(t, err)

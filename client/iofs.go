@@ -103,7 +103,8 @@ func (t tree) ReadFile(name string) ([]byte, error) {
 	}
 	content := make([]byte, r.view.length())
 	n, err := r.ReadAt(content, 0)
-	if err == io.EOF { // cut meanwhile, or empty
+	// The file was cut meanwhile, or is empty.
+	if err == io.EOF { //nolint:errorlint // only the bare io.EOF is an end; a wrapped one is a failure
 		err = nil
 	}
 	if err = errors.Join(err, r.Close()); err != nil {
@@ -217,7 +218,7 @@ func (d *ioDirectory) ReadDir(n int) ([]fs.DirEntry, error) {
 // pathError wraps an error for io/fs; io.EOF and nil stay as they are.
 func pathError(op, name string, err error) error {
 	var already *fs.PathError
-	if err == nil || err == io.EOF || errors.As(err, &already) {
+	if err == nil || err == io.EOF || errors.As(err, &already) { //nolint:errorlint // only the bare io.EOF is an end; a wrapped one is a failure
 		return err
 	}
 	return &fs.PathError{Op: op, Path: name, Err: ioError{err}}

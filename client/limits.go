@@ -16,10 +16,10 @@ import (
 //	one Fetch:       ParallelChunks · segmentBytes = 4 · 1 MiB   = 4 MiB
 //	one FileReader:  ReadaheadBytes + 1 segment + locationsMax · 256 B
 //	                 = 4 MiB + 1 MiB + 1 MiB                     = 6 MiB
-//	connections:     idle ones ≤ idleTotalMax · (readerBytes + body scratch)
-//	                 = 256 · (16 KiB + ≤ 64 KiB)                 ≤ 20 MiB
-//	                 (a scratch grows only to the largest body seen: about
-//	                 200 bytes for acks, 8 bytes per 64 KiB for reads)
+//	connections:     idle ones ≤ idleTotalMax · a packet reader's buffer
+//	                 = 256 · 8 KiB                                ≈ 2 MiB
+//	                 (at worst 256 · 64 KiB: a buffer grows to the largest body
+//	                 seen, about 200 bytes for acks, 8 per 64 KiB for reads)
 //	mutations:       mutationsMax · a request, ≤ 16 MiB in all for any use of
 //	                 this package (a commit is ≈ 200 bytes)
 //	node memory:     nodesMax · ≈ 100 B                          ≈ 100 KiB
@@ -79,8 +79,7 @@ const (
 	idleTotalMax   = 256
 	// idleAge: an older idle connection is not trusted any more. Datanodes keep
 	// idle connections longer than this.
-	idleAge     = 20 * time.Second
-	readerBytes = 16 << 10
+	idleAge = 20 * time.Second
 
 	// nodesMax bounds the memory of failed datanodes; nodeBadFor is how long a
 	// failure counts.

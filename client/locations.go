@@ -270,7 +270,7 @@ func (v *fileView) judge(err error, at Replica, l ChunkLocation, offset, visible
 	if err == nil {
 		err = datanode(fault.New(fault.Unavailable, "read chunk", "the replica has only %d bytes, byte %d is wanted", visible, offset), "read chunk", at, l.ID.String())
 	}
-	e, ok := err.(*fault.Error)
+	e, ok := asFault(err)
 	if !ok {
 		e = datanode(err, "read chunk", at, l.ID.String())
 	}

@@ -222,7 +222,7 @@ func nobodyServes(what call, failures []namenodeFailure) error {
 
 // describe fills in what a person needs and the namenode left out.
 func describe(err error, what call) error {
-	e, ok := err.(*fault.Error)
+	e, ok := asFault(err)
 	if !ok {
 		return &fault.Error{Kind: max(fault.KindOf(err), fault.Internal), Op: what.op, Path: what.path, Err: err}
 	}

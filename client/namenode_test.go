@@ -190,6 +190,26 @@ func TestNamespaceCalls(t *testing.T) {
 	require.ErrorIs(t, err, fault.Invalid)
 }
 
+func TestLocateAsksForAllPages(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("/f", pattern(1, 11*blockBytes+5), client.CreateOptions{ChunkSize: blockBytes})
+	for _, r := range []struct {
+		offset, length int64
+		first, count   int
+	}{{0, 0, 0, 12}, {0, -1, 0, 12}, {0, 1, 0, 1}, {blockBytes - 1, 2, 0, 2}, {2 * blockBytes, 7 * blockBytes, 2, 7}, {11 * blockBytes, 1 << 62, 11, 1}, {5, 1<<63 - 1, 0, 12}} {
+		chunks, err := c.Locate(t.Context(), "/f", r.offset, r.length)
+		require.NoError(t, err)
+		require.Len(t, chunks, r.count, "%+v", r)
+		for i, l := range chunks {
+			require.Equal(t, r.first+i, l.Index)
+			require.Len(t, l.Replicas, 3)
+		}
+	}
+	chunks, err := c.Locate(t.Context(), "/f", 20*blockBytes, 0)
+	require.NoError(t, err)
+	require.Empty(t, chunks)
+}
+
 func TestFS(t *testing.T) {
 	c := newCluster(t, 3)
 	ctx := t.Context()

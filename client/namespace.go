@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -159,15 +160,41 @@ func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, er
 }
 
 // Locate returns the chunks that hold [offset, offset+length) of a file, with
-// their replicas, nearest first; length 0 or less reaches to the end.
+// their replicas, nearest first; length 0 or less reaches to the end. It asks
+// for page after page. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) Locate(ctx context.Context, path string, offset, length int64) ([]ChunkLocation, error) {
 	const op = "locate"
 	path, err := cleanPath(op, path)
 	if err != nil {
 		return nil, err
 	}
-	_, chunks, err := c.locate(ctx, call{op: op, path: path}, &controlpb.LocateRequest{Path: path, Offset: offset, Length: length})
-	return chunks, err
+	what := call{op: op, path: path}
+	request := &controlpb.LocateRequest{Path: path, Offset: max(offset, 0)}
+	end := int64(math.MaxInt64)
+	if length > 0 && length < end-request.Offset {
+		end = request.Offset + length
+		request.Length = length
+	}
+	var all []ChunkLocation
+	for {
+		info, page, err := c.locate(ctx, what, request)
+		if err != nil || len(page) == 0 {
+			return all, err
+		}
+		// By id from here on: a file put in this one's place must not be mixed in.
+		request.Path, request.FileId = "", info.FileID
+		if all = append(all, page...); info.ChunkSize <= 0 {
+			return nil, fault.New(fault.Protocol, op, "the namenode tells of chunks of %d bytes", info.ChunkSize)
+		}
+		next := page[len(page)-1].Offset + info.ChunkSize
+		if next <= request.Offset || next >= end || (!info.Open && next >= info.Length) {
+			return all, nil
+		}
+		request.Offset = next
+		if request.Length > 0 {
+			request.Length = end - next
+		}
+	}
 }
 
 // locate asks for chunk locations by path or by file id.

@@ -71,10 +71,16 @@ func childPath(directory, name string) string {
 // withPath tells err, which may be about a file id or a chunk, which file it
 // concerns.
 func withPath(err error, path string) error {
-	if e, ok := err.(*fault.Error); ok && e.Path == "" {
+	if e, ok := asFault(err); ok && e.Path == "" {
 		copied := *e
 		copied.Path = path
 		return &copied
 	}
 	return err
+}
+
+// asFault tells whether err itself, not something that it wraps, is a fault.
+func asFault(err error) (*fault.Error, bool) {
+	e, ok := err.(*fault.Error) //nolint:errorlint // what wraps a fault must not be lost
+	return e, ok
 }

@@ -169,7 +169,7 @@ func (r *FileReader) WriteTo(w io.Writer) (written int64, err error) {
 				return written, err
 			}
 		}
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // only the bare io.EOF is an end; a wrapped one is a failure
 			return written, nil
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -52,7 +53,7 @@ func TestReadsFailOver(t *testing.T) {
 			_, err := c.Fetch(t.Context(), "/f", target, client.FetchOptions{})
 			require.NoError(t, err)
 			same(t, content, target.content)
-			if what == errRot {
+			if errors.Is(what, errRot) {
 				require.Eventually(t, func() bool { return c.namenode.count("ReportBadReplica") >= 2 }, 5*time.Second, time.Millisecond)
 				c.namenode.set(func() { require.Contains(t, c.namenode.bad[0].Reason, "checksum") })
 			}

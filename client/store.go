@@ -165,7 +165,7 @@ func (t *transfer) send(ctx context.Context, s *stream, begin, length int64) err
 		n, err := t.source.ReadAt(p.room(), begin+offset)
 		if p.size = n; len(p.room()) > 0 {
 			p.release()
-			if err == nil || err == io.EOF {
+			if err == nil || errors.Is(err, io.EOF) {
 				return fault.New(fault.Invalid, "read source", "it ended after %d bytes, %d were announced", begin+offset+int64(n), t.size)
 			}
 			return &fault.Error{Kind: fault.Invalid, Op: "read source", Path: t.path, Reason: "the source cannot be read", Err: err}

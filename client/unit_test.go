@@ -58,13 +58,13 @@ func TestRetryPolicies(t *testing.T) {
 	limits := RetryLimits{Attempts: 5, Elapsed: time.Second, Initial: 10 * time.Millisecond, Maximum: 40 * time.Millisecond}
 	p, err := RetryByName("", limits)
 	require.NoError(t, err)
-	for number, ceiling := range map[int]time.Duration{1: 10, 2: 20, 3: 40, 4: 40} {
+	for number, ceiling := range map[int]int{1: 10, 2: 20, 3: 40, 4: 40} {
 		spread := map[time.Duration]bool{}
 		for range 50 {
 			wait, again := p.Next(Attempt{Number: number})
 			require.True(t, again)
 			require.Positive(t, wait)
-			require.LessOrEqual(t, wait, (ceiling+1)*time.Millisecond)
+			require.LessOrEqual(t, wait, time.Duration(ceiling+1)*time.Millisecond)
 			spread[wait] = true
 		}
 		require.Greater(t, len(spread), 10, "full jitter")

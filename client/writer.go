@@ -51,7 +51,7 @@ var _ io.WriteCloser = (*FileWriter)(nil)
 func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *FileWriter {
 	w := &FileWriter{client: c, info: info, path: path}
 	w.life, w.cancel = c.scope(ctx)
-	c.leases.add(info.FileID, func(err error) { w.fail(withPath(err, path)) })
+	c.leases.add(info.FileID, func(err error) { _ = w.fail(withPath(err, path)) })
 	return w
 }
 
@@ -264,7 +264,7 @@ func (w *FileWriter) Close() error {
 	if err != nil {
 		err = w.fail(err)
 		w.closed = true
-		w.giveUp()
+		_ = w.giveUp() // err is what counts; a failure to clean up is logged there
 		return err
 	}
 	w.closed = true
