@@ -52,7 +52,7 @@ func (a *app) copyOut(ctx context.Context, c *client.Client, path string, s span
 	if err != nil {
 		return err
 	}
-	defer r.Close() // read only
+	defer func() { _ = r.Close() }() // read only
 	out := a.content(path, s.offset)
 	var source io.Reader = r
 	if s.offset > 0 {

@@ -112,7 +112,7 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon, loaded config.Loaded,
 	}
 	stopWaiting()
 	if announced != nil {
-		<-announced // how the wait ended is no news
+		<-announced //nolint:errcheck // how the wait ended is no news
 	}
 	logger.Info("stopping", "daemon", d.Name)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)

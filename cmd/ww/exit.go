@@ -211,7 +211,7 @@ func describe(verb string, err error) string {
 	if errors.Is(err, context.Canceled) {
 		return prefix + "interrupted"
 	}
-	e, ok := err.(*fault.Error)
+	e, ok := err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
 	if !ok {
 		return prefix + err.Error()
 	}

@@ -70,7 +70,7 @@ func (a *app) script(ctx context.Context) error {
 // prompt reads lines from a terminal until its user leaves.
 func (a *app) prompt() error {
 	state := liner.NewLiner()
-	defer state.Close() // gives the terminal its mode back
+	defer func() { _ = state.Close() }() // gives the terminal its mode back
 	state.SetCtrlCAborts(true)
 	state.SetTabCompletionStyle(liner.TabPrints)
 	state.SetWordCompleter(a.completeLine)
@@ -87,7 +87,8 @@ func (a *app) prompt() error {
 			continue
 		case errors.Is(err, io.EOF):
 			a.note("")
-			return saveHistory(state, history)
+			saveHistory(state, history)
+			return nil
 		case err != nil:
 			return err
 		}
@@ -99,7 +100,8 @@ func (a *app) prompt() error {
 		_, leave := a.line(ctx, text)
 		stop()
 		if leave {
-			return saveHistory(state, history)
+			saveHistory(state, history)
+			return nil
 		}
 	}
 }
@@ -258,18 +260,16 @@ func (a *app) historyFile() string {
 	return filepath.Join(state, "ww", "history")
 }
 
-// saveHistory writes the history; only its user may read it.
-func saveHistory(state *liner.State, path string) error {
-	if path == "" {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil // a home that cannot be written is no failure of the prompt
+// saveHistory writes the history as well as it can: a home that cannot be
+// written is no failure of the prompt. Only its user may read it.
+func saveHistory(state *liner.State, path string) {
+	if path == "" || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
+		return
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil
+		return
 	}
-	_, err = state.WriteHistory(f)
-	return errors.Join(err, f.Close())
+	_, _ = state.WriteHistory(f)
+	_ = f.Close()
 }

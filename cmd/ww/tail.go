@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -92,7 +93,7 @@ func (a *app) head(ctx context.Context, c *client.Client, path string, e ends) e
 	if err != nil {
 		return err
 	}
-	defer r.Close() // read only
+	defer func() { _ = r.Close() }() // read only
 	out := a.content(path, 0)
 	buffer := make([]byte, tailBlockBytes)
 	for left := e.lines; left > 0; {
@@ -111,7 +112,7 @@ func (a *app) head(ctx context.Context, c *client.Client, path string, e ends) e
 		if _, err := out.Write(piece); err != nil {
 			return transfer.LocalError("write", path, err)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -162,7 +163,7 @@ func (a *app) tail(ctx context.Context, c *client.Client, path string, e ends) (
 	if err != nil {
 		return 0, err
 	}
-	defer r.Close() // read only
+	defer func() { _ = r.Close() }() // read only
 	length, err := r.Size(ctx)
 	if err != nil {
 		return 0, err
@@ -236,7 +237,7 @@ func (a *app) followOnce(ctx context.Context, c *client.Client, path string, off
 	if err != nil {
 		return 0, err
 	}
-	defer r.Close() // read only
+	defer func() { _ = r.Close() }() // read only
 	length, err := r.Size(ctx)
 	if err != nil || length <= offset {
 		return length, err

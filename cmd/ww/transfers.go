@@ -111,7 +111,7 @@ func (a *app) transfer(ctx context.Context, verb string, c *client.Client, call 
 
 // named makes sure that a failure names its source.
 func named(r transfer.Result) error {
-	e, ok := r.Err.(*fault.Error)
+	e, ok := r.Err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
 	if !ok {
 		return &fault.Error{Kind: kindOr(r.Err, fault.Internal), Path: r.Source, Reason: r.Err.Error(), Err: nil}
 	}

@@ -157,7 +157,7 @@ func waitOutOfSafeMode(ctx context.Context, namenode string, datanodes int, logg
 	if err != nil {
 		return err
 	}
-	defer c.Close() // nothing is being written
+	defer func() { _ = c.Close() }() // nothing is being written
 	waiting, cancel := context.WithTimeout(ctx, safeModeWait)
 	defer cancel()
 	err = poll(waiting, func() error {

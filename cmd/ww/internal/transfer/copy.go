@@ -74,7 +74,7 @@ func (m *mover) copyFile(ctx context.Context, info client.FileInfo, p Pair) Resu
 		result.Err = err
 		return result
 	}
-	defer r.Close() // read only
+	defer func() { _ = r.Close() }() // read only
 	length, err := r.Size(ctx)
 	if err != nil {
 		result.Err = err

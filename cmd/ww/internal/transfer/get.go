@@ -100,7 +100,7 @@ func (m *mover) getSpecial(ctx context.Context, p Pair) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer r.Close() // read only
+	defer func() { _ = r.Close() }() // read only
 	f, err := os.OpenFile(p.Target, os.O_WRONLY, 0)
 	if err != nil {
 		return 0, LocalError("write", p.Target, err)
