@@ -62,6 +62,7 @@ type Datanode struct {
 	TrashDelay Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
 	Reserve    Size     `koanf:"reserve" usage:"space that is left free on every disk"`
 	Rack       string   `koanf:"rack" usage:"place of the node, like /room1/rack7; copies are spread over racks"`
+	RecordIdle Duration `koanf:"record_idle" usage:"time without a record after which a file that records are appended to is sealed, and its lease given up"`
 	Budget     Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
 }
 
@@ -99,7 +100,7 @@ func Default() Config {
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
-			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", Budget: 128 << 20,
+			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", RecordIdle: Duration(30 * time.Second), Budget: 128 << 20,
 		},
 		Mini: Mini{
 			Listen: "127.0.0.1:7700", Datanodes: 3, ChunkSize: 64 << 20,

@@ -9,6 +9,7 @@ import (
 	"github.com/whispering-woods/ww/control/agent"
 	"github.com/whispering-woods/ww/dataplane"
 	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/appender"
 	"github.com/whispering-woods/ww/internal/config"
 )
 
@@ -56,6 +57,16 @@ func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) 
 		return nil, d.abandon(ctx, err)
 	}
 	d.add("agent", control.Close)
+	// It closes first: files are sealed while their bytes are still served.
+	records, err := appender.Start(appender.Options{
+		Namenodes: c.Namenodes, NodeID: store.Identity().NodeID, Address: address, Logger: logger,
+		Limits: appender.Limits{IdleAfter: time.Duration(c.RecordIdle)},
+	})
+	if err != nil {
+		return nil, d.abandon(ctx, err)
+	}
+	d.add("appender", records.Close)
+	server.ServeRecords(records)
 	d.ready = func(ctx context.Context) error {
 		select {
 		case <-control.Registered():

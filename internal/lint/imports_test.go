@@ -45,6 +45,7 @@ func layers() []layer {
 		{"bench", append(leaves(), "client"), "the load generator sees what a user sees"},
 
 		{"internal/config", leaves(), "settings are plain data"},
+		{"internal/appender", append(leaves(), "client", "dataplane"), "it appends as a client for the clients of a data server"},
 		{"internal/daemon", []string{"internal", "actor", "disk", "dataplane", "control", "client"}, "it assembles processes; programs and load generators use it"},
 		{"internal/lint", nil, "rules look at the tree from outside"},
 		{"internal/e2e", append(leaves(), "internal/e2e", "client", "dataplane/wire", "control/controlpb", "control/rpc"), "end-to-end tests see the processes from outside"},
