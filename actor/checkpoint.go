@@ -523,6 +523,10 @@ func (l *checkpointLoader) inode(i *checkpointInode) error {
 		return fail("bad replication or chunk size")
 	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || checkPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
 		return fail("bad lease")
+	case !hidden && len(i.Lease) > 0 && i.Lease[0].Leaf != i.Name:
+		return fail("its lease has another name")
+	case !directory && len(i.Lease) == 0 && i.Flags&flagCompleted == 0:
+		return fail("closed but never completed")
 	}
 	slot := s.newInode(inode{id: i.ID, parent: i.Parent, created: i.Created, modified: i.Modified, blocks: i.Blocks,
 		replication: i.Replication, flags: i.Flags})
@@ -564,8 +568,11 @@ func (l *checkpointLoader) addChunks(file uint32, chunks []checkpointChunk) erro
 	leased := s.open[s.inodes.at(file).id] != nil
 	for n := range chunks {
 		c := &chunks[n]
+		if last := s.inodes.at(file).last; last != 0 && !leased && s.chunks.at(last).length() != size {
+			return corruptCheckpoint("chunk %s follows a short one", c.ID)
+		}
 		if c.ID.IsZero() || s.chunkSlot[c.ID] != 0 || c.Generation == 0 || c.Generation > c.Promised || int64(c.Length) > size ||
-			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut > size || len(c.Members) > nodesPerCallMax) {
+			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut >= 0 && c.Cut != int64(c.Length) || len(c.Members) > nodesPerCallMax) {
 			return corruptCheckpoint("chunk %s", c.ID)
 		}
 		for _, m := range c.Members {

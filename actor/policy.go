@@ -53,7 +53,7 @@ func score(c *Candidate) int64 {
 }
 
 // weighted draws two candidates and takes the better one (the power of two
-// choices): full and busy nodes get less, no node gets everything.
+// choices): full and busy nodes get less, the best one does not get everything.
 type weighted struct{}
 
 func (weighted) Choose(candidates []Candidate, count int, _ []string, random *Random) []int {

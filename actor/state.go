@@ -126,7 +126,6 @@ func (s *State) Step(c Command) Effects {
 	result, err := s.dispatch(c.Request)
 	if err != nil {
 		s.effects.Reply.Err = err
-		s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, s.txid)
 	} else {
 		s.effects.Reply.Result = result
 	}

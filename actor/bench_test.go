@@ -1,0 +1,157 @@
+package actor
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// benchState is an active State with nodes and no checks around it.
+func benchState(tb testing.TB, nodes int) *State {
+	s, err := New(Config{})
+	require.NoError(tb, err)
+	step := func(r Request) {
+		require.Nil(tb, s.Step(Command{Now: 1, Request: r}).Reply.Err)
+	}
+	step(&Format{ClusterID: "bench"})
+	step(&BecomeActive{Epoch: 1})
+	for i := range nodes {
+		id := fmt.Sprintf("node-%03d", i)
+		step(&RegisterNode{Session: uint64(i + 1), NodeID: id, Address: id + ":7720", Volumes: volumes()})
+		step(&ReportPage{NodeID: id, Session: uint64(i + 1), ReportID: 1, Last: true})
+	}
+	return s
+}
+
+// client steps mutations of one client.
+type client struct {
+	s        *State
+	sequence uint64
+}
+
+func (c *client) step(tb testing.TB, r Request) any {
+	c.sequence++
+	command := Command{Now: int64(c.sequence), Client: ClientID{1}, Sequence: c.sequence, OldestPending: c.sequence, Request: r}
+	binary.LittleEndian.PutUint64(command.Random[:], c.sequence)
+	e := c.s.Step(command)
+	if e.Reply.Err != nil {
+		tb.Fatal(e.Reply.Err)
+	}
+	return e.Reply.Result
+}
+
+func BenchmarkMkdir(b *testing.B) {
+	c := &client{s: benchState(b, 3)}
+	paths := make([]string, 1<<16)
+	for i := range paths {
+		paths[i] = fmt.Sprintf("/%06x", i)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if i%len(paths) == 0 && i > 0 {
+			c.step(b, &Rename{Source: "/000000", Target: "/keep"})
+			for _, p := range paths[1:] {
+				c.step(b, &Remove{Path: p})
+			}
+			c.step(b, &Remove{Path: "/keep"})
+		}
+		c.step(b, &Mkdir{Path: paths[i%len(paths)]})
+	}
+}
+
+// BenchmarkStore is a small file: Create with one chunk, Complete with its
+// commit: two mutations.
+func BenchmarkStore(b *testing.B) {
+	c := &client{s: benchState(b, 10)}
+	for i := range 1000 {
+		c.step(b, &Mkdir{Path: fmt.Sprintf("/d%03d", i)})
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		store(b, c, fmt.Sprintf("/d%03d/file-%08d", i%1000, i))
+	}
+}
+
+func store(tb testing.TB, c *client, path string) {
+	created := c.step(tb, &Create{Path: path, ChunkCount: 1, VisibleOnComplete: true, ClientName: "host:1"}).(*CreateResult)
+	chunk := &created.Chunks[0]
+	ids := make([]string, 0, 3)
+	for _, r := range chunk.Replicas {
+		ids = append(ids, r.NodeID)
+	}
+	c.step(tb, &Complete{FileID: created.Info.FileID, Commits: []ChunkCommit{{Chunk: chunk.Chunk, Generation: 1, Length: 4096, NodeIDs: ids}}})
+}
+
+func BenchmarkStat(b *testing.B) {
+	c := &client{s: benchState(b, 3)}
+	for i := range 100_000 {
+		c.step(b, &Mkdir{Path: fmt.Sprintf("/%06d", i)})
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if e := c.s.Step(Command{Request: &Stat{Path: "/054321"}}); e.Reply.Err != nil || i < 0 {
+			b.Fatal(e.Reply.Err)
+		}
+	}
+}
+
+func BenchmarkReplay(b *testing.B) {
+	live := benchState(b, 3)
+	c := &client{s: live}
+	var log [][]byte
+	for i := range 20_000 {
+		c.sequence++
+		e := live.Step(Command{Now: int64(i), Client: ClientID{1}, Sequence: c.sequence, OldestPending: c.sequence, Request: &Mkdir{Path: fmt.Sprintf("/%06d", i)}})
+		log = append(log, append([]byte(nil), e.Records[0]...))
+	}
+	start := live.Txid() - uint64(len(log))
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; {
+		b.StopTimer()
+		s := benchState(b, 3)
+		s.Step(Command{Request: &StepDown{}})
+		require.Equal(b, start, s.Txid())
+		b.StartTimer()
+		for i := 0; i < len(log) && done < b.N; i++ {
+			if err := s.Replay(start+uint64(i+1), log[i]); err != nil {
+				b.Fatal(err)
+			}
+			done++
+		}
+	}
+}
+
+// TestMemoryPerFile holds the budget of docs/ARCHITECTURE.md: at most 300 bytes
+// of heap per file with one chunk and three replicas.
+func TestMemoryPerFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	const files = 200_000
+	s := benchState(t, 10)
+	c := &client{s: s}
+	for i := range 200 {
+		c.step(t, &Mkdir{Path: fmt.Sprintf("/d%03d", i)})
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range files {
+		store(t, c, fmt.Sprintf("/d%03d/file-%08d", i%200, i))
+	}
+	s.Step(Command{Mono: freshFor * 2, Request: &Tick{}})
+	s.effects = Effects{}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	perFile := float64(after.HeapAlloc-before.HeapAlloc) / files
+	t.Logf("%.0f bytes per file", perFile)
+	require.Less(t, perFile, 300.0)
+	runtime.KeepAlive(s)
+}

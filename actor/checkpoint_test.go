@@ -1,0 +1,207 @@
+package actor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// fullHarness holds something of everything that a checkpoint can hold.
+func fullHarness(t testing.TB) *harness {
+	h := newHarness(t, Config{DefaultReplication: 2, DefaultChunkSize: 1 << 16})
+	h.start(4)
+	ok[MkdirResult](h, 1, &Mkdir{Path: "/d/e", Parents: true})
+	h.write(1, "/d/f", 1<<16, 1<<16, 1<<16, 9)
+	h.write(2, "/d/e/g", 1<<17, 5)
+	h.write(2, "/empty", 1<<16)
+	open := ok[CreateResult](h, 3, &Create{Path: "/open", ChunkCount: 2, ClientName: "three:3"})
+	ok[RecoverPipelineResult](h, 3, &RecoverPipeline{FileID: open.Info.FileID, Chunk: open.Chunks[0].Chunk, Generation: 1, FailedNodes: []string{open.Chunks[0].Replicas[0].NodeID}})
+	ok[UpdatePipelineResult](h, 3, &UpdatePipeline{FileID: open.Info.FileID, Chunk: open.Chunks[0].Chunk, Generation: 2, Length: 77, NodeIDs: []string{"a", "b"}})
+	ok[CreateResult](h, 4, &Create{Path: "/d/hidden", VisibleOnComplete: true, Overwrite: true, ChunkCount: 1})
+	ok[AppendResult](h, 5, &Append{Path: "/d/e/g", ClientName: "five:5"})
+	h.write(6, "/cut", 1<<16, 100)
+	ok[TruncateResult](h, 6, &Truncate{Path: "/cut", Length: 10})
+	ok[RenameResult](h, 6, &Rename{Source: "/d/e", Target: "/z"})
+	ok[RemoveResult](h, 7, &Remove{Path: "/empty"})
+	gone := ok[CreateResult](h, 7, &Create{Path: "/gone"})
+	ok[AbandonResult](h, 7, &Abandon{FileID: gone.Info.FileID})
+	kept := ok[CreateResult](h, 8, &Create{Path: "/kept", ChunkCount: 1})
+	ok[AddChunksResult](h, 8, &AddChunks{FileID: kept.Info.FileID, FirstIndex: 1, Count: 1})
+	ok[CreateResult](h, 9, &Create{Path: "/lost", ChunkCount: 1})
+	ok[RecoverLeaseResult](h, 9, &RecoverLease{Path: "/lost"})
+	return h
+}
+
+func TestCheckpointRoundTrip(t *testing.T) {
+	h := fullHarness(t)
+	h.same()
+	loaded := h.fresh()
+	require.NoError(t, loaded.LoadCheckpoint(h.s.Checkpoint()))
+	require.Equal(t, h.s.Txid(), loaded.Txid())
+	require.Equal(t, h.s.ClusterID(), loaded.ClusterID())
+
+	// A loaded state goes on like the original: the same log leads both to the
+	// same bytes, and a retry gets the first answer.
+	before := len(h.log)
+	ok[MkdirResult](h, 1, &Mkdir{Path: "/later"})
+	h.write(2, "/d/later", 1<<16, 1<<16, 3)
+	for i, r := range h.log[before:] {
+		require.NoError(t, loaded.Replay(uint64(before+i+1), r))
+	}
+	require.True(t, bytes.Equal(h.s.Checkpoint(), loaded.Checkpoint()))
+	require.NoError(t, loaded.check())
+	for client := byte(3); client <= 9; client++ {
+		want, found, _ := h.s.retry.lookup(ClientID{client}, h.sequence[ClientID{client}])
+		require.True(t, found)
+		got, found, _ := loaded.retry.lookup(ClientID{client}, h.sequence[ClientID{client}])
+		require.True(t, found)
+		require.Equal(t, want, got)
+	}
+	require.Error(t, loaded.LoadCheckpoint(h.s.Checkpoint()), "a state that is not empty")
+}
+
+// TestCheckpointOfLargeThings crosses the borders of frames: many chunks in a
+// file, many inodes, many answers of a client, long paths of hidden files.
+func TestCheckpointOfLargeThings(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 1, DefaultChunkSize: 1 << 16})
+	h.slow = true
+	h.start(1)
+	for _, chunks := range []int{checkpointPageItems - 1, checkpointPageItems, checkpointPageItems + 1, 3*checkpointPageItems + 5} {
+		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/chunks-%d", chunks)})
+		for at := 0; at < chunks; at += chunksPerCallMax {
+			ok[AddChunksResult](h, 1, &AddChunks{FileID: created.Info.FileID, FirstIndex: uint32(at), Count: uint32(min(chunksPerCallMax, chunks-at))})
+		}
+	}
+	for i := range 2*checkpointPageItems + 1 {
+		ok[MkdirResult](h, 2, &Mkdir{Path: fmt.Sprintf("/directory-%d", i)})
+	}
+	for i := range 9 {
+		deep := strings.Repeat("/"+strings.Repeat("x", nameBytesMax), 900) + fmt.Sprintf("/%d", i)
+		ok[CreateResult](h, 3, &Create{Path: deep, Parents: i == 0, VisibleOnComplete: true})
+	}
+	id := ClientID{4}
+	for i := range 600 {
+		e := h.step(Command{Client: id, Sequence: uint64(i + 1), OldestPending: 1, Request: &Create{Path: fmt.Sprintf("/many-%d", i), ChunkCount: 20}})
+		require.Nil(t, e.Reply.Err)
+	}
+	require.NoError(t, h.s.check())
+	h.same()
+}
+
+// TestSnapshotBesideTheActor encodes a snapshot in another goroutine while the
+// state goes on; run with -race.
+func TestSnapshotBesideTheActor(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 1, DefaultChunkSize: 1 << 16})
+	h.slow = true
+	h.start(1)
+	for i := range 1500 {
+		h.write(1, fmt.Sprintf("/f-%d", i), 1<<16, 1<<16, 5)
+	}
+	want := h.s.Checkpoint()
+	snapshot := h.s.Snapshot()
+	var got bytes.Buffer
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := snapshot.Encode(&got); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range 1500 {
+		switch i % 3 {
+		case 0:
+			ok[RemoveResult](h, 1, &Remove{Path: fmt.Sprintf("/f-%d", i)})
+		case 1:
+			ok[RenameResult](h, 1, &Rename{Source: fmt.Sprintf("/f-%d", i), Target: fmt.Sprintf("/g-%d", i)})
+		default:
+			ok[AppendResult](h, 1, &Append{Path: fmt.Sprintf("/f-%d", i)})
+		}
+	}
+	wg.Wait()
+	require.True(t, bytes.Equal(want, got.Bytes()))
+	require.NoError(t, h.s.check())
+	h.same()
+}
+
+func TestLoadCheckpointRefusesDamage(t *testing.T) {
+	h := fullHarness(t)
+	good := h.s.Checkpoint()
+	for at := range good {
+		bad := bytes.Clone(good)
+		bad[at] ^= 0x10
+		err := h.fresh().LoadCheckpoint(bad)
+		require.Error(t, err, "byte %d", at)
+		require.NotZero(t, fault.KindOf(err), "%v", err)
+	}
+	for n := range len(good) {
+		require.ErrorIs(t, h.fresh().LoadCheckpoint(good[:n]), fault.CorruptData, "%d bytes", n)
+	}
+	require.ErrorIs(t, h.fresh().LoadCheckpoint(append(bytes.Clone(good), 0)), fault.CorruptData)
+	// A frame that is left out or doubled is found by the end's sum.
+	for _, twice := range []bool{false, true} {
+		for from := 0; from < len(good); {
+			size := frameHeaderBytes + int(binary.LittleEndian.Uint32(good[from:]))
+			bad := append(bytes.Clone(good[:from]), good[from+size:]...)
+			if twice {
+				bad = append(bytes.Clone(good[:from+size]), good[from:]...)
+			}
+			require.Error(t, h.fresh().LoadCheckpoint(bad), "frame at %d", from)
+			from += size
+		}
+	}
+}
+
+func FuzzLoadCheckpoint(f *testing.F) {
+	h := fullHarness(f)
+	good := h.s.Checkpoint()
+	kinds := []uint8{}
+	frames := [][]byte{}
+	for from := 0; from < len(good); {
+		size := frameHeaderBytes + int(binary.LittleEndian.Uint32(good[from:]))
+		kinds = append(kinds, good[from+4])
+		frames = append(frames, good[from+frameHeaderBytes:from+size])
+		f.Add(uint8(len(frames)-1), good[from+4], good[from+frameHeaderBytes:from+size])
+		from += size
+	}
+	f.Fuzz(func(t *testing.T, at, kind uint8, payload []byte) {
+		if len(payload) > recordBytesMax {
+			return
+		}
+		// One frame is replaced; sums are made right, so that the fuzzer gets
+		// behind them.
+		n := int(at) % len(frames)
+		var data []byte
+		w := &checkpointWriter{w: &bytes.Buffer{}, encoder: newFrameEncoder()}
+		for i := range frames {
+			frame := sealFrame(kinds[i], 1, 0, frames[i])
+			if i == n {
+				frame = sealFrame(kind, 1, 0, payload)
+			} else if kinds[i] == kindCheckpointEnd {
+				var end checkpointEnd
+				require.NoError(t, newFrameDecoder().decode(frames[i], &end))
+				end.Sum = w.sum.Sum64()
+				var err error
+				frame, err = newFrameEncoder().encode(kindCheckpointEnd, &end)
+				require.NoError(t, err)
+			}
+			_, _ = w.sum.Write(frame[:frameHeaderBytes])
+			data = append(data, frame...)
+		}
+		s, err := New(h.config)
+		require.NoError(t, err)
+		if err := s.LoadCheckpoint(data); err != nil {
+			require.NotZero(t, fault.KindOf(err))
+			return
+		}
+		require.NoError(t, s.check())
+		again, err := New(h.config)
+		require.NoError(t, err)
+		require.NoError(t, again.LoadCheckpoint(s.Checkpoint()))
+	})
+}

@@ -1,0 +1,328 @@
+package actor
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func TestNothingIsServedBeforeActive(t *testing.T) {
+	h := newHarness(t, Config{})
+	require.Equal(t, fault.NotActive, h.as(1, &Mkdir{Path: "/a"}).Reply.Err.Kind)
+	require.Equal(t, fault.NotActive, h.own(&Stat{Path: "/"}).Reply.Err.Kind)
+	require.Equal(t, fault.NotActive, h.own(&BecomeActive{Epoch: 1}).Reply.Err.Kind)
+	require.Equal(t, fault.NotActive, h.register("a").Reply.Err.Kind)
+	h.own(&ClusterStatus{})
+	e := h.own(&Format{})
+	require.Len(t, e.Reply.Result.(*FormatResult).ClusterID, 36)
+	require.Equal(t, fault.Exists, h.own(&Format{}).Reply.Err.Kind)
+	require.Equal(t, fault.NotActive, h.as(1, &Mkdir{Path: "/a"}).Reply.Err.Kind)
+	require.Equal(t, fault.NotActive, h.own(&ReportBadReplica{}).Reply.Err.Kind)
+	require.Equal(t, fault.NotActive, h.own(&RenewLeases{}).Reply.Err.Kind)
+	require.Equal(t, fault.NotActive, h.own(&SafeMode{Action: SafeModeLeave}).Reply.Err.Kind)
+	require.Nil(t, h.own(&Stat{Path: "/"}).Reply.Err)
+	require.Equal(t, fault.NotActive, h.register("a").Reply.Err.Kind, "a standby cannot log a new node")
+	require.Nil(t, h.own(&BecomeActive{Epoch: 3}).Reply.Err)
+	require.True(t, h.s.Active())
+	require.Equal(t, fault.Fenced, h.own(&BecomeActive{Epoch: 3}).Reply.Err.Kind)
+	require.ErrorIs(t, h.s.Replay(h.s.Txid()+1, h.log[0]), fault.Internal, "an active state does not replay")
+	h.own(&StepDown{})
+	require.Equal(t, fault.NotActive, h.as(1, &Mkdir{Path: "/a"}).Reply.Err.Kind)
+	require.ErrorIs(t, h.s.Replay(h.s.Txid()+2, h.log[0]), fault.Gap)
+	require.ErrorIs(t, h.s.Replay(h.s.Txid()+1, h.log[0]), fault.CorruptData, "a second format")
+	require.Error(t, h.fresh().Replay(1, h.log[1]), "a log that does not begin with format")
+}
+
+func TestRegistrationIsRefused(t *testing.T) {
+	h := newHarness(t, Config{})
+	h.start(1)
+	register := func(change func(*RegisterNode)) *fault.Error {
+		r := &RegisterNode{Session: 99, NodeID: "x", Address: "x:1", DurableTxid: h.s.Txid()}
+		change(r)
+		return h.own(r).Reply.Err
+	}
+	for name, c := range map[string]struct {
+		kind   fault.Kind
+		change func(*RegisterNode)
+	}{
+		"another cluster": {fault.Invalid, func(r *RegisterNode) { r.ClusterID = "other" }},
+		"newer epoch":     {fault.Fenced, func(r *RegisterNode) { r.HighestEpoch = 2 }},
+		"longer log":      {fault.Fenced, func(r *RegisterNode) { r.HighestTxid = r.DurableTxid + 1 }},
+		"no id":           {fault.Invalid, func(r *RegisterNode) { r.NodeID = "" }},
+		"long id":         {fault.Invalid, func(r *RegisterNode) { r.NodeID = strings.Repeat("x", 256) }},
+		"bad id":          {fault.Invalid, func(r *RegisterNode) { r.NodeID = "\xff" }},
+		"no address":      {fault.Invalid, func(r *RegisterNode) { r.Address = "" }},
+		"many volumes":    {fault.Invalid, func(r *RegisterNode) { r.Volumes = make([]VolumeState, volumesPerNodeMax+1) }},
+	} {
+		err := register(c.change)
+		require.NotNil(t, err, name)
+		require.Equal(t, c.kind, err.Kind, name)
+	}
+	require.Nil(t, register(func(r *RegisterNode) { r.ClusterID, r.HighestEpoch, r.HighestTxid = "cluster-1", 1, r.DurableTxid }))
+	// A second registration takes over; the first stream's messages are refused.
+	require.Nil(t, h.own(&Heartbeat{NodeID: "x", Session: 99}).Reply.Err)
+	require.Nil(t, register(func(r *RegisterNode) { r.Session, r.Address = 100, "x:2" }))
+	require.Equal(t, fault.Closed, h.own(&Heartbeat{NodeID: "x", Session: 99}).Reply.Err.Kind)
+	require.Equal(t, fault.Closed, h.own(&NodeGone{NodeID: "x", Session: 99}).Reply.Err.Kind)
+	require.Equal(t, fault.Closed, h.own(&Delta{NodeID: "y", Session: 1}).Reply.Err.Kind)
+	status := read[ClusterStatusResult](h, &ClusterStatus{})
+	require.Equal(t, "x:2", status.Nodes[1].Address)
+	require.True(t, status.Nodes[1].Live)
+	// Only a new id or address costs a record.
+	before := len(h.log)
+	require.Nil(t, register(func(r *RegisterNode) { r.Session, r.Address = 101, "x:2" }))
+	require.Equal(t, before, len(h.log))
+	h.same()
+}
+
+func TestReportInPages(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 1, DefaultChunkSize: 1 << 16})
+	h.start(2)
+	chunks := h.write(1, "/f", 1<<16, 1<<16, 1<<16, 1<<16, 10)
+	holder := chunks[0].Replicas[0].NodeID
+	h.report(holder) // nothing: but the chunks are fresh
+	require.NotEmpty(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas)
+	h.pass(11*time.Second, "a", "b")
+	var all []chunk.Replica
+	for _, c := range chunks {
+		length := int64(1 << 16)
+		if c.Index == 3 {
+			length = 10
+		}
+		all = append(all, sealedReplica(c.Chunk, 1, length))
+	}
+	h.report("a", all...)
+	h.report("b", all...)
+	page := func(id uint64, n uint32, last bool, replicas ...chunk.Replica) Effects {
+		return h.own(&ReportPage{NodeID: "a", Session: h.sessions["a"], ReportID: id, Page: n, Last: last, Replicas: replicas})
+	}
+	holds := func() (indexes []uint32) {
+		for _, c := range read[LocateResult](h, &Locate{Path: "/f"}).Chunks {
+			for _, r := range c.Replicas {
+				if r.NodeID == "a" {
+					indexes = append(indexes, c.Index)
+				}
+			}
+		}
+		return indexes
+	}
+	require.Equal(t, []uint32{0, 1, 2, 3}, holds())
+	// Deltas in between are newer than the pages: chunk 0 goes although a later
+	// page lists it, chunk 1 stays although none does.
+	require.Nil(t, page(7, 0, false, all[3]).Reply.Err)
+	h.own(&Delta{NodeID: "a", Session: h.sessions["a"], Stored: all[1:2], Removed: all[:1]})
+	require.Nil(t, page(7, 1, false, all[0]).Reply.Err)
+	require.Equal(t, []uint32{1, 2, 3}, holds(), "nothing goes before the last page")
+	require.Nil(t, page(7, 2, true).Reply.Err)
+	require.Equal(t, []uint32{1, 3}, holds())
+
+	// Pages out of order, of another report, without a first one: the report is
+	// dropped, the node is asked again, nothing is lost.
+	for _, bad := range []struct {
+		id   uint64
+		page uint32
+	}{{8, 1}, {9, 2}, {8, 0}} {
+		if bad.page == 0 {
+			require.Nil(t, page(8, 0, false).Reply.Err)
+			bad.id, bad.page = 9, 1
+		}
+		e := page(bad.id, bad.page, true)
+		require.Equal(t, fault.Protocol, e.Reply.Err.Kind)
+		require.Len(t, bodies[SendReport](e.Messages), 1)
+	}
+	// A stream that breaks takes its report with it.
+	require.Nil(t, page(10, 0, false).Reply.Err)
+	h.own(&NodeGone{NodeID: "a", Session: h.sessions["a"]})
+	h.register("a")
+	require.Equal(t, fault.Protocol, page(10, 1, true).Reply.Err.Kind)
+	require.Equal(t, []uint32{1, 3}, holds())
+
+	// Nonsense in a report has no effect; too much of it is refused.
+	require.Nil(t, page(11, 0, true, all[1], all[3], chunk.Replica{}, chunk.Replica{ID: testID(1), Length: -1, State: 1}, chunk.Replica{ID: testID(1), State: 9}).Reply.Err)
+	require.Empty(t, h.s.odd)
+	require.Equal(t, fault.Invalid, page(12, 0, true, make([]chunk.Replica, reportPageMax+1)...).Reply.Err.Kind)
+	require.Equal(t, fault.Invalid, h.own(&Delta{NodeID: "a", Session: h.sessions["a"], Stored: make([]chunk.Replica, reportPageMax+1)}).Reply.Err.Kind)
+}
+
+func TestNodesGoStaleThenDead(t *testing.T) {
+	h := newHarness(t, Config{})
+	h.start(2)
+	of := func(id string) liveness { return h.s.nodes[h.s.nodeIndex[id]].liveness }
+	h.pass(2900*time.Millisecond, "a")
+	require.Equal(t, nodeLive, of("b"))
+	h.pass(100*time.Millisecond, "a")
+	require.Equal(t, nodeStale, of("b"))
+	h.own(&Heartbeat{NodeID: "b", Session: h.sessions["b"], Volumes: volumes()})
+	require.Equal(t, nodeLive, of("b"))
+	h.own(&NodeGone{NodeID: "b", Session: h.sessions["b"]})
+	require.Equal(t, nodeStale, of("b"), "at once when the stream breaks")
+	h.pass(10*time.Second, "a")
+	require.Equal(t, nodeDead, of("b"))
+	require.Equal(t, nodeLive, of("a"))
+	h.register("b")
+	require.Equal(t, nodeLive, of("b"))
+}
+
+// TestReadsWaitForWhatTheySaw: a reply depends on the last change of what it
+// was made from, and on nothing else.
+func TestReadsWaitForWhatTheySaw(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 1})
+	h.start(1)
+	ok[MkdirResult](h, 1, &Mkdir{Path: "/a/b", Parents: true})
+	made := h.s.Txid()
+	ok[MkdirResult](h, 1, &Mkdir{Path: "/c"})
+	second := h.s.Txid()
+	after := func(r Request) uint64 { return h.own(r).Reply.AfterTxid }
+	// The root changed with /c.
+	require.Equal(t, second, after(&Stat{Path: "/a/b"}))
+	f := ok[CreateResult](h, 1, &Create{Path: "/a/b/f", ChunkCount: 1})
+	created := h.s.Txid()
+	require.Equal(t, second, after(&Stat{Path: "/c"}))
+	require.Equal(t, second, after(&Stat{Path: "/nothing"}), "that nothing is there was seen in the root")
+	require.Equal(t, created, after(&Stat{Path: "/a/b/f"}))
+	require.Equal(t, created, after(&Stat{Path: "/a/b/nothing"}))
+	ok[AddChunksResult](h, 1, &AddChunks{FileID: f.Info.FileID, FirstIndex: 1, Count: 1})
+	require.Equal(t, h.s.Txid(), after(&Locate{Path: "/a/b/f"}))
+	require.Equal(t, h.s.Txid(), after(&Locate{FileID: f.Info.FileID}))
+	require.Equal(t, h.s.Txid(), after(&List{Path: "/a/b"}))
+	require.Less(t, after(&List{Path: "/a"}), h.s.Txid())
+	require.Equal(t, h.s.Txid(), after(&Summary{Path: "/"}))
+	require.Greater(t, made, uint64(0))
+	// A refused mutation saw the state too.
+	require.Equal(t, h.s.Txid(), h.as(1, &Mkdir{Path: "/c"}).Reply.AfterTxid)
+}
+
+func TestLocateRefuses(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 1})
+	h.start(1)
+	ok[MkdirResult](h, 1, &Mkdir{Path: "/d"})
+	h.write(1, "/f", 1<<16, 5)
+	for _, c := range []struct {
+		r    *Locate
+		kind fault.Kind
+	}{
+		{&Locate{Path: "/d"}, fault.IsDirectory}, {&Locate{Path: "/x"}, fault.NotFound}, {&Locate{FileID: 77}, fault.NotFound},
+		{&Locate{FileID: rootID}, fault.NotFound}, {&Locate{Path: "/f", FileID: 3}, fault.Invalid}, {&Locate{Path: "/f", Offset: -1}, fault.Invalid},
+	} {
+		require.Equal(t, c.kind, h.own(c.r).Reply.Err.Kind, "%+v", c.r)
+	}
+	require.Equal(t, fault.Invalid, h.own(&List{Path: "/", After: strings.Repeat("x", 256)}).Reply.Err.Kind)
+	require.Len(t, read[LocateResult](h, &Locate{Path: "/f", Length: 1 << 62}).Chunks, 1)
+	require.Empty(t, read[LocateResult](h, &Locate{Path: "/f", Offset: 1 << 62, Length: 1 << 62}).Chunks)
+}
+
+func TestPaths(t *testing.T) {
+	long := strings.Repeat("n", nameBytesMax)
+	for _, good := range []string{"/", "/a", "/" + long, "/a b/ü/\n/'\"/…", strings.Repeat("/d", pathElementsMax)} {
+		require.NoError(t, CheckPath("test", good), "%.80q", good)
+	}
+	for _, bad := range []string{"", "a", "a/b", "//", "/a//b", "/a/", "/.", "/..", "/a/./b", "/a/..", "/\x00", "/a\x00b", "/\xff", "/ü\x00", "/" + long + "n",
+		strings.Repeat("/d", pathElementsMax+1), strings.Repeat("/"+long, 2000)} {
+		err := CheckPath("test", bad)
+		require.ErrorIs(t, err, fault.Invalid, "%.80q", bad)
+		require.Less(t, len(err.Error()), 1000)
+	}
+	require.True(t, within("/a/b", "/a") && within("/a", "/") && within("/a", "/a"))
+	require.False(t, within("/ab", "/a") || within("/a", "/a/b"))
+}
+
+func TestPolicies(t *testing.T) {
+	random := NewRandom([16]byte{1})
+	candidates := make([]Candidate, 9)
+	for i := range candidates {
+		candidates[i] = Candidate{Index: uint16(i + 1), Rack: fmt.Sprint("r", i/3), FreeBytes: 50, CapacityBytes: 100}
+	}
+	for _, name := range PolicyNames() {
+		p := newPolicy(name)
+		for _, count := range []int{0, 1, 3, 9, 12} {
+			chosen := p.Choose(candidates, count, nil, &random)
+			require.Len(t, chosen, min(count, len(candidates)), name)
+			seen := map[int]bool{}
+			for _, c := range chosen {
+				require.False(t, seen[c], name)
+				seen[c] = true
+			}
+		}
+	}
+	require.Nil(t, newPolicy("nonsense"))
+
+	// Round robin: everybody in turn.
+	p := newPolicy("round-robin")
+	require.Equal(t, []int{0, 1, 2}, p.Choose(candidates, 3, nil, &random))
+	require.Equal(t, []int{3, 4}, p.Choose(candidates, 2, nil, &random))
+	require.Equal(t, []int{5, 6, 7, 8, 0}, p.Choose(candidates, 5, nil, &random))
+
+	// Rack spread: one per rack before a second in any, and away from what is
+	// there already.
+	for range 50 {
+		chosen := newPolicy("rack-spread").Choose(candidates, 2, []string{"r0"}, &random)
+		racks := []string{candidates[chosen[0]].Rack, candidates[chosen[1]].Rack}
+		require.ElementsMatch(t, []string{"r1", "r2"}, racks)
+	}
+
+	// Weighted: a full or a busy node gets clearly less.
+	candidates[0].FreeBytes, candidates[1].Load = 1, 50
+	counts := make([]int, len(candidates))
+	for range 9000 {
+		for _, c := range newPolicy("weighted").Choose(candidates, 1, nil, &random) {
+			counts[c]++
+		}
+	}
+	for i, n := range counts {
+		if i < 2 {
+			require.Less(t, n, 400, "node %d: %v", i, counts)
+		} else {
+			require.InDelta(t, 1200, n, 200, "node %d: %v", i, counts)
+		}
+	}
+}
+
+func TestFullNodesGetNothing(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 2, DefaultChunkSize: 1 << 20})
+	h.start(3)
+	full := []VolumeState{{Healthy: true, CapacityBytes: 1 << 30, FreeBytes: 1<<20 - 1}, {Healthy: false, CapacityBytes: 1 << 40, FreeBytes: 1 << 40}}
+	h.own(&Heartbeat{NodeID: "a", Session: h.sessions["a"], Volumes: full})
+	for i := range 10 {
+		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/%d", i), ChunkCount: 1})
+		require.ElementsMatch(t, []string{"b", "c"}, nodeIDs(created.Chunks[0].Replicas))
+	}
+	h.own(&Heartbeat{NodeID: "b", Session: h.sessions["b"], Volumes: full})
+	require.Equal(t, fault.NoSpace, h.as(1, &Create{Path: "/x", ChunkCount: 1}).Reply.Err.Kind)
+	require.Nil(t, h.as(1, &Create{Path: "/x"}).Reply.Err, "an empty file needs no room")
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, c := range map[string]Config{
+		"replication": {DefaultReplication: replicationMax + 1}, "chunk size": {DefaultChunkSize: 1000}, "leases": {LeaseSoftLimit: time.Hour},
+		"nodes": {StaleAfter: time.Minute}, "grace": {RepairGrace: -1}, "timeout": {CopyTimeout: -1}, "copies": {CopiesTotal: -1},
+		"safe mode": {SafeModeShare: 1001}, "placement": {Placement: "best"},
+	} {
+		_, err := New(c)
+		require.Error(t, err, name)
+	}
+}
+
+// TestManyReplicas: more than three nodes of a chunk spill over and come back.
+func TestManyReplicas(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 5, DefaultChunkSize: 1 << 16})
+	h.start(7)
+	c := h.write(1, "/f", 1<<16, 10)[0]
+	require.Len(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas, 5)
+	for _, r := range c.Replicas {
+		h.own(&Delta{NodeID: r.NodeID, Session: h.sessions[r.NodeID], Removed: []chunk.Replica{sealedReplica(c.Chunk, 1, 10)}})
+	}
+	require.Equal(t, uint64(1), read[ClusterStatusResult](h, &ClusterStatus{}).Missing)
+	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+		h.stored(id, sealedReplica(c.Chunk, 1, 10))
+	}
+	require.Len(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas, 7)
+	// Two too many go, one at a time.
+	require.Len(t, deletions(h.pass(2*time.Second, "a", "b", "c", "d", "e", "f", "g")), 2)
+	require.Len(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas, 5)
+}
