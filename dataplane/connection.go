@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
 	"net"
 	"time"
@@ -25,6 +26,8 @@ type connection struct {
 	downstream *downstream  // of the present session; nil without one
 	out        *net.TCPConn // duplicate that senders write to; nil until the first read
 	read       *readTask    // the running read
+
+	cancelQuery context.CancelFunc // gives the running copy up; nil before the first
 
 	inTraffic bool           // gnet's OnTraffic is on the stack
 	touched   bool           // in loop.touched
@@ -161,6 +164,9 @@ func (c *connection) onClosed() {
 	c.closed = true
 	c.machine.onDisconnected(c.server.now())
 	c.drive()
+	if c.cancelQuery != nil {
+		c.cancelQuery()
+	}
 	if c.out != nil {
 		_ = c.out.Close() // the socket ends with its last descriptor
 		c.out = nil

@@ -20,7 +20,7 @@ const (
 	effectReleaseFile                       // the session is over: close the replica's writer, leave the replica open
 	effectRead                              // serve read on the connection's write side
 	effectCancelRead                        // the running read must end
-	effectQuery                             // run stat or recovery on a disk worker
+	effectQuery                             // answer a stat, recovery or copy
 	effectLinger                            // no more replies: end the write side, go on reading
 	effectClose                             // close the connection
 )
@@ -39,10 +39,11 @@ type effect struct {
 	query   query
 }
 
-// query is a request that a disk worker answers.
+// query is a request with one answer: of a disk worker, or of a copier.
 type query struct {
 	stat    *wire.StatReplica
 	recover *wire.RecoverReplica
+	copy    *wire.CopyRange
 }
 
 // packet is one packet being received, or a Data packet on its way. Packets are

@@ -16,6 +16,7 @@ import (
 //	request parsing  ConnectionsMax * RequestBytesMax          32 MiB at worst
 //	queued requests  inside the line above: a queued request keeps its bytes
 //	loop buffers     Loops * ReadBufferBytes                   0.5 MiB on 2 cores
+//	copies           CopiesMax * 2 MiB                         8 MiB
 //	replies          ConnectionsMax * OutboundBytesMax, only towards peers that
 //	                 do not read their acks; they are cut off above it
 type Limits struct {
@@ -51,6 +52,11 @@ type Limits struct {
 	ReadsMax int
 	// SendPieceBytes is the most that one sendfile call takes; default 1 MiB.
 	SendPieceBytes int
+
+	// CopiesMax bounds the copies that run at once; default 4.
+	CopiesMax int
+	// CopiesWaitingMax bounds those that wait for them; default 64.
+	CopiesWaitingMax int
 
 	// IdleTimeout closes a connection without session or request; default 2 min.
 	IdleTimeout time.Duration
@@ -120,6 +126,8 @@ func (l Limits) withDefaults() (Limits, error) {
 	defaultTo(&l.Senders, 64)
 	defaultTo(&l.ReadsMax, 1024)
 	defaultTo(&l.SendPieceBytes, 1<<20)
+	defaultTo(&l.CopiesMax, 4)
+	defaultTo(&l.CopiesWaitingMax, 64)
 	defaultTo(&l.IdleTimeout, 2*time.Minute)
 	defaultTo(&l.SessionIdleTimeout, 10*time.Minute)
 	defaultTo(&l.ReceiveTimeout, 30*time.Second)
@@ -140,7 +148,8 @@ func (l Limits) withDefaults() (Limits, error) {
 		return bad("%d event loops", l.Loops)
 	case l.ReadBufferBytes < 4<<10 || l.ReadBufferBytes > 16<<20:
 		return bad("read buffer of %d bytes", l.ReadBufferBytes)
-	case l.ConnectionsMax < 1 || l.SessionsMax < 1 || l.ReadsMax < 1 || l.Senders < 1 || l.PendingRequestsMax < 1:
+	case l.ConnectionsMax < 1 || l.SessionsMax < 1 || l.ReadsMax < 1 || l.Senders < 1 || l.PendingRequestsMax < 1 ||
+		l.CopiesMax < 1 || l.CopiesWaitingMax < 0:
 		return bad("a count below 1")
 	case l.RequestBytesMax < 1<<10 || l.RequestBytesMax > wire.BodyBytesMax:
 		return bad("request limit of %d bytes, want 1 KiB to %d", l.RequestBytesMax, wire.BodyBytesMax)

@@ -26,7 +26,7 @@ const (
 	phaseIdle      phase = iota // waiting for a request
 	phaseWriting                // a write session: see session.state
 	phaseReading                // a sender owns the write side
-	phaseQuerying               // a disk worker answers a stat or recovery
+	phaseQuerying               // a stat, recovery or copy is being answered
 	phaseLingering              // refused: the peer's bytes are dropped until it goes
 	phaseDead                   // closed; only late disk results arrive
 )

@@ -73,7 +73,11 @@ func (b *machineBench) drain() string {
 			case effectCancelRead:
 				out.WriteString("cancel read\n")
 			case effectQuery:
-				fmt.Fprintf(&out, "query stat=%t recover=%t\n", e.query.stat != nil, e.query.recover != nil)
+				if e.query.copy != nil {
+					fmt.Fprintf(&out, "query copy of %d\n", e.query.copy.Length)
+				} else {
+					fmt.Fprintf(&out, "query stat=%t recover=%t\n", e.query.stat != nil, e.query.recover != nil)
+				}
 			case effectLinger:
 				out.WriteString("linger\n")
 			case effectClose:
@@ -153,6 +157,11 @@ func describe(packet []byte) string {
 		var r wire.RecoverReply
 		must(&r)
 		return fmt.Sprintf("recovered length=%d %s", r.Length, r.Status.Reason)
+	}
+	if h.Op == wire.OpCopyReply {
+		var r wire.CopyReply
+		must(&r)
+		return fmt.Sprintf("copy reply length=%d %s", r.Length, r.Status.Reason)
 	}
 	return fmt.Sprintf("op %d", h.Op)
 }
@@ -271,6 +280,10 @@ func TestMachineScenarios(t *testing.T) {
 				encode(wire.OpStat, &wire.StatReplica{ChunkID: id[:]})
 			case "recover":
 				encode(wire.OpRecover, &wire.RecoverReplica{ChunkID: id[:], Phase: wire.RecoverPhase(number("phase", 1)), Generation: 5})
+			case "copy":
+				encode(wire.OpCopy, &wire.CopyRange{ChunkID: id[:], Generation: 5, Length: number("length", 100), Sources: []wire.Hop{{NodeID: "b", Address: "host:1"}}})
+			case "copied":
+				b.m.onQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
 			case "read-refused":
 				b.m.onReadRefused(fault.New(fault.Busy, "open read", "all senders are busy"), b.now)
 			case "read-done":

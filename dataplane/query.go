@@ -6,9 +6,13 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// startQuery has a disk worker answer a stat or a recovery step.
+// startQuery has a disk worker answer a stat or a recovery step, or a copier a copy.
 func (c *connection) startQuery(q query) {
 	s := c.server
+	if q.copy != nil {
+		c.startCopy(q.copy)
+		return
+	}
 	var id chunk.ID
 	var op wire.Op
 	var answer func() any

@@ -19,6 +19,7 @@ var requests = map[wire.Op]request{
 	wire.OpOpenRead:  {"open read", (*machine).serveOpenRead},
 	wire.OpStat:      {"stat", (*machine).serveStat},
 	wire.OpRecover:   {"recover", (*machine).serveRecover},
+	wire.OpCopy:      {"copy", (*machine).serveCopy},
 }
 
 // serve acts on a whole request. The machine is idle.
@@ -109,7 +110,21 @@ func (m *machine) serveRecover(payload []byte) error {
 	return nil
 }
 
-// onQueryDone brings the body that answers a stat or recovery.
+func (m *machine) serveCopy(payload []byte) error {
+	o := new(wire.CopyRange)
+	if err := wire.DecodeBody(payload, o); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		m.reply(wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.id, "", err)})
+		return nil
+	}
+	m.phase = phaseQuerying
+	m.emit(effect{kind: effectQuery, query: query{copy: o}})
+	return nil
+}
+
+// onQueryDone brings the body that answers a stat, recovery or copy.
 func (m *machine) onQueryDone(op wire.Op, body any, now time.Duration) {
 	m.now, m.lastReceived = now, now
 	if m.phase != phaseQuerying {

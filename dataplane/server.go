@@ -38,6 +38,7 @@ type Server struct {
 	counters *counters
 	peers    *peers
 	senders  *senders
+	copier   *copier
 	records  atomic.Pointer[RecordSink]
 
 	context    context.Context // ends when Close begins
@@ -82,6 +83,7 @@ func Start(o Options) (*Server, error) {
 	s.node = &node{id: o.NodeID, limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: s.counters}
 	s.peers = newPeers(&s.limits, s.now)
 	s.senders = &senders{server: s, slots: make(chan struct{}, limits.Senders)}
+	s.copier = newCopier(s)
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.supervised = make(chan struct{})
 	if o.Records != nil {

@@ -44,6 +44,9 @@ type counters struct {
 	bytesReceived atomic.Uint64
 	bytesSendfile atomic.Uint64
 	bytesCopied   atomic.Uint64
+	copies        atomic.Uint64
+	copiesFailed  atomic.Uint64
+	bytesPulled   atomic.Uint64
 	// outboundPeak is the most that ever waited in a gnet outbound buffer.
 	outboundPeak   atomic.Int64
 	engineRestarts atomic.Uint64
@@ -75,6 +78,9 @@ type Stats struct {
 	BytesReceived uint64
 	// BytesSendfile and BytesCopied count chunk bytes sent to readers.
 	BytesSendfile, BytesCopied uint64
+	// Copies and CopiesFailed count replicas that this node pulled from others,
+	// BytesPulled their verified bytes.
+	Copies, CopiesFailed, BytesPulled uint64
 	// OutboundPeakBytes is the most that ever waited in an event loop's
 	// outbound buffer: replies only, never chunk bytes.
 	OutboundPeakBytes int64
@@ -90,6 +96,7 @@ func (c *counters) snapshot() Stats {
 		WritesStarted: c.writesStarted.Load(), WritesEnded: c.writesEnded.Load(), WritesBroken: c.writesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
 		BytesReceived: c.bytesReceived.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
+		Copies: c.copies.Load(), CopiesFailed: c.copiesFailed.Load(), BytesPulled: c.bytesPulled.Load(),
 		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
 	}
 	for r := reasonNone + 1; r < reasonCount; r++ {

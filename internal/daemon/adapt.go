@@ -60,3 +60,21 @@ func (r recoverer) Recover(ctx context.Context, request agent.RecoverRequest) (a
 	})
 	return agent.RecoverResult{Length: result.Length, NodeIDs: result.NodeIDs}, err
 }
+
+// copier pulls replicas over the data plane.
+type copier struct{ server *dataplane.Server }
+
+var _ agent.Copier = copier{}
+
+// Copy makes one sealed replica.
+func (c copier) Copy(ctx context.Context, request agent.CopyRequest) error {
+	sources := make([]wire.Hop, 0, min(len(request.Sources), wire.HopsMax))
+	for _, p := range request.Sources[:cap(sources)] {
+		sources = append(sources, wire.Hop{NodeID: p.NodeID, Address: p.Address})
+	}
+	_, err := c.server.Copy(ctx, wire.CopyRange{
+		BodyVersion: wire.BodyVersion, ChunkID: request.ChunkID[:], Generation: uint64(request.Generation), Length: request.Length,
+		SourceMinGeneration: uint64(request.Generation), Sources: sources, Seal: true,
+	})
+	return err
+}

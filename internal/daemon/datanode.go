@@ -51,7 +51,7 @@ func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) 
 				QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes,
 			}
 		},
-		Recoverer: recoverer{server},
+		Recoverer: recoverer{server}, Copier: copier{server},
 	})
 	if err != nil {
 		return nil, d.abandon(ctx, err)
