@@ -1,0 +1,85 @@
+package daemon
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/config"
+)
+
+// Of four datanodes one is lost: its chunks are copied from the others to the
+// one that did not have them, and only then another loss does no harm.
+func TestLostReplicasAreCopied(t *testing.T) {
+	defaults := config.Default()
+	l := defaults.Logserver
+	l.Dir, l.Listen, l.RaftListen = t.TempDir(), "127.0.0.1:0", ""
+	log, err := StartLogServer(t.Context(), l, nil)
+	require.NoError(t, err)
+	defer stop(t, log)
+	n := defaults.Namenode
+	n.Listen, n.LogServers, n.ChunkSize = "127.0.0.1:0", []string{log.Address("grpc")}, 64<<10
+	n.DeadAfter, n.RepairGrace = config.Duration(3*time.Second), config.Duration(100*time.Millisecond)
+	namenode, err := StartNamenode(t.Context(), n, nil)
+	require.NoError(t, err)
+	defer stop(t, namenode)
+	ready(t, namenode)
+
+	datanodes := make(map[string]*Daemon) // by data address
+	for range 4 {
+		c := defaults.Datanode
+		c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{namenode.Address("grpc")}
+		d, err := StartDatanode(t.Context(), c, nil)
+		require.NoError(t, err)
+		defer stop(t, d)
+		ready(t, d)
+		datanodes[d.Address("data")] = d
+	}
+	c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{namenode.Address("grpc")}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()) }()
+	content := bytes.Repeat([]byte("whispering woods "), 20_000) // six chunks, the last one partial
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{VisibleOnComplete: true, Replication: 3})
+	require.NoError(t, err)
+	_, err = w.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+
+	for range 2 { // one lost node after the other; with two left there is no place for a third copy
+		locations, err := c.Locate(t.Context(), "/f", 0, int64(len(content)))
+		require.NoError(t, err)
+		require.Len(t, locations, 6)
+		lost := locations[0].Replicas[0].Address
+		stop(t, datanodes[lost])
+		delete(datanodes, lost)
+		require.Eventually(t, func() bool {
+			locations, err := c.Locate(t.Context(), "/f", 0, int64(len(content)))
+			if err != nil {
+				return false
+			}
+			for _, at := range locations {
+				live := 0
+				for _, r := range at.Replicas {
+					if datanodes[r.Address] != nil {
+						live++
+					}
+				}
+				if live < min(3, len(datanodes)) {
+					return false
+				}
+			}
+			return true
+		}, 30*time.Second, 20*time.Millisecond)
+	}
+	// Each of the two that are left has everything.
+	r, err := c.Open(t.Context(), "/f")
+	require.NoError(t, err)
+	got, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.True(t, bytes.Equal(content, got))
+}
