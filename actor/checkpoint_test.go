@@ -3,7 +3,10 @@ package actor
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -204,4 +207,24 @@ func FuzzLoadCheckpoint(f *testing.F) {
 		require.NoError(t, err)
 		require.NoError(t, again.LoadCheckpoint(s.Checkpoint()))
 	})
+}
+
+// TestGoldenCheckpoint: a checkpoint of version 1 is read, and written again
+// byte for byte. The file is never changed once it was in a release.
+func TestGoldenCheckpoint(t *testing.T) {
+	path := filepath.Join("testdata", "golden", "checkpoint_v1.hex")
+	if _, err := os.Stat(path); os.Getenv("WW_GOLDEN") == "write" && os.IsNotExist(err) {
+		require.NoError(t, os.WriteFile(path, []byte(hex.EncodeToString(fullHarness(t).s.Checkpoint())+"\n"), 0o644))
+	}
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	golden, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	s, err := New(Config{})
+	require.NoError(t, err)
+	require.NoError(t, s.LoadCheckpoint(golden))
+	require.NoError(t, s.check())
+	require.Equal(t, golden, s.Checkpoint())
+	require.Equal(t, "cluster-1", s.ClusterID())
+	require.Len(t, s.open, 5)
 }

@@ -13,7 +13,8 @@ import (
 //   - its chunk is unknown, or it is stale: of a lower generation than the
 //     sealed chunk, which has live replicas in their place (after a grace), or
 //   - it is surplus, misplaced or bad, and enough other replicas are in their
-//     place on live nodes that reported in full to this namenode.
+//     place on live nodes that reported in full to this namenode; or it is the
+//     one that is in the way of the repair.
 // An order names the replica's generation, and is checked again before it is
 // sent again.
 
@@ -223,17 +224,13 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 		return 0
 	case o.state == chunk.Corrupt && !o.blamed:
 		return 0 // in quarantine, where it stays
-	case o.blamed:
-		good := s.confirmed(slot, n.index)
-		if good >= s.wanted(slot) || good > 0 && good+1 >= s.wanted(slot) && !s.canCopy(slot) {
-			return deleteSurplus
-		}
-	case o.generation < c.generation:
+	case !o.blamed && o.generation < c.generation:
 		if s.staleAllowed(slot, n) {
 			return deleteStale
 		}
-	default:
-		if s.confirmed(slot, n.index) >= s.wanted(slot) {
+	default: // bad, not sealed, or of another length
+		good := s.confirmed(slot, n.index)
+		if good >= s.wanted(slot) || good > 0 && good+1 >= s.wanted(slot) && !s.canCopy(slot) {
 			return deleteSurplus
 		}
 	}

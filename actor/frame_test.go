@@ -17,7 +17,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func testID(n byte) chunk.ID { return chunk.NewID(1_700_000_000_000, [10]byte{n, 1, 2, 3, 4, 5, 6, 7, 8, n}) }
+func testID(n byte) chunk.ID {
+	return chunk.NewID(1_700_000_000_000, [10]byte{n, 1, 2, 3, 4, 5, 6, 7, 8, n})
+}
 
 // samples is one record of each type with every field set.
 func samples() []record {
