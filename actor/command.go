@@ -118,7 +118,8 @@ type (
 		Path      string
 		Recursive bool
 	}
-	// RecoverLease ends another client's lease. Result: *RecoverLeaseResult.
+	// RecoverLease ends another client's lease at once, renewed or not: an
+	// operator's word. Result: *RecoverLeaseResult.
 	RecoverLease struct{ Path string }
 	// Truncate cuts a closed file. Result: *TruncateResult.
 	Truncate struct {

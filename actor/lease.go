@@ -103,16 +103,17 @@ func (s *State) holderGone(o *openFile, by string) bool {
 }
 
 // takeOver begins the recovery of an open file for another client, if the
-// holder is past its soft limit, and tells whether the file is closed now.
+// holder is past its soft limit or the other insists (force), and tells whether
+// the file is closed now.
 // head is the header of the record: the client's, so that its retry gets the
 // same answer, or the namenode's own if more records follow. by is the name of
 // the other client; empty if it is not told.
-func (s *State) takeOver(op, path string, slot uint32, head header, by string) (bool, *fault.Error) {
+func (s *State) takeOver(op, path string, slot uint32, head header, by string, force bool) (bool, *fault.Error) {
 	id := s.inodes.at(slot).id
 	o := s.open[id]
 	if !o.recovering() {
 		h := s.holders[o.client]
-		if o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
+		if !force && o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
 			return false, s.leaseHeld(op, path, o)
 		}
 		if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: head, File: id}); err != nil {
@@ -133,7 +134,7 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 	if s.open[id] == nil {
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
-	closed, err := s.takeOver(op, r.Path, slot, s.head(), "")
+	closed, err := s.takeOver(op, r.Path, slot, s.head(), "", true)
 	if err != nil {
 		return nil, err
 	}

@@ -263,7 +263,7 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 		if !r.RecoverLease {
 			return nil, s.leaseHeld(op, r.Path, o)
 		}
-		closed, err := s.takeOver(op, r.Path, slot, s.ownHead(), r.ClientName)
+		closed, err := s.takeOver(op, r.Path, slot, s.ownHead(), r.ClientName, false)
 		if err != nil {
 			return nil, err
 		}

@@ -145,8 +145,9 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (info 
 	return fileInfo(path, a.GetInfo()), a.GetDone(), nil
 }
 
-// RecoverLease ends another client's lease on path and closes the file at what
-// its replicas hold. closed is false while that still runs: ask again. Errors:
+// RecoverLease ends another client's lease on path at once, renewed or not, and
+// closes the file at what its replicas hold, which is all that was flushed; its
+// writer gets fault.LeaseLost. closed is false while that still runs: ask again. Errors:
 // fault.NotFound, fault.IsDirectory.
 func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, err error) {
 	const op = "recover lease"

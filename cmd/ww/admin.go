@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
@@ -127,12 +130,14 @@ chunks.`,
 }
 
 func newRecoverLease(a *app) *cobra.Command {
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "recover-lease [flags] PATH",
-		Short: "close a file whose writer is gone",
-		Long: `End the lease of another client and close its file at the length that all
-replicas agree on. Exit code 0: the file is closed; 5: recovery has begun, ask
-again.`,
+		Short: "take a file from its writer and close it",
+		Long: `End the lease of another client at once, whether it is alive or not, and close
+its file at the length that all replicas agree on: everything flushed is kept.
+Waits until the file is closed, --wait at most. Exit code 0: it is closed; 5:
+recovery goes on, ask again.`,
 		Example:           "  ww admin recover-lease /logs/today",
 		Args:              arguments(1, 1),
 		ValidArgsFunction: a.completeRemote,
@@ -146,7 +151,7 @@ again.`,
 		if err != nil {
 			return err
 		}
-		closed, err := c.RecoverLease(cmd.Context(), path)
+		closed, err := awaitRecovery(cmd.Context(), c, path, wait)
 		if err != nil {
 			return err
 		}
@@ -158,5 +163,27 @@ again.`,
 		out.text("%s is closed", shown(path))
 		return out.flush()
 	}
+	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "wait so long for the file to be closed")
 	return cmd
+}
+
+// awaitRecovery asks until the file is closed or the wait is over.
+func awaitRecovery(ctx context.Context, c *client.Client, path string, wait time.Duration) (closed bool, err error) {
+	const pause = 200 * time.Millisecond
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	again := time.NewTicker(pause)
+	defer again.Stop()
+	for {
+		if closed, err = c.RecoverLease(ctx, path); closed || err != nil {
+			return closed, err
+		}
+		select {
+		case <-again.C:
+		case <-over.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
 }

@@ -68,7 +68,8 @@ type NamenodeClient interface {
 	UpdatePipeline(ctx context.Context, in *UpdatePipelineRequest, opts ...grpc.CallOption) (*UpdatePipelineResponse, error)
 	Rename(ctx context.Context, in *RenameRequest, opts ...grpc.CallOption) (*RenameResponse, error)
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
-	// RecoverLease ends another client's lease and closes its file.
+	// RecoverLease ends another client's lease at once, renewed or not, and closes
+	// its file.
 	RecoverLease(ctx context.Context, in *RecoverLeaseRequest, opts ...grpc.CallOption) (*RecoverLeaseResponse, error)
 	// Truncate cuts a closed file to a length.
 	Truncate(ctx context.Context, in *TruncateRequest, opts ...grpc.CallOption) (*TruncateResponse, error)
@@ -318,7 +319,8 @@ type NamenodeServer interface {
 	UpdatePipeline(context.Context, *UpdatePipelineRequest) (*UpdatePipelineResponse, error)
 	Rename(context.Context, *RenameRequest) (*RenameResponse, error)
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
-	// RecoverLease ends another client's lease and closes its file.
+	// RecoverLease ends another client's lease at once, renewed or not, and closes
+	// its file.
 	RecoverLease(context.Context, *RecoverLeaseRequest) (*RecoverLeaseResponse, error)
 	// Truncate cuts a closed file to a length.
 	Truncate(context.Context, *TruncateRequest) (*TruncateResponse, error)
