@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 
@@ -10,6 +11,8 @@ import (
 // Record is one record of a file.
 type Record struct {
 	Header
+	// Sum is the frame's checksum.
+	Sum uint64
 	// Payload is valid until the scanner's next call.
 	Payload []byte
 }
@@ -38,6 +41,10 @@ func NewScanner(source io.ReaderAt, offset int64, limit func() (int64, error)) *
 // Offset is where the next record is looked for; a later scanner can start
 // there.
 func (s *Scanner) Offset() int64 { return s.offset }
+
+// ContinueAt makes the scanner go on at the offset of another frame. It still drops
+// the records that it delivered before.
+func (s *Scanner) ContinueAt(offset int64) { s.offset = offset }
 
 // Skipped counts the bytes that belonged to no record.
 func (s *Scanner) Skipped() int64 { return s.skipped }
@@ -73,7 +80,7 @@ func (s *Scanner) Next() (Record, error) {
 			continue
 		}
 		s.last[h.Writer] = h.Sequence
-		return Record{Header: h, Payload: s.frame[HeaderBytes:]}, nil
+		return Record{Header: h, Sum: binary.LittleEndian.Uint64(s.frame), Payload: s.frame[HeaderBytes:]}, nil
 	}
 }
 

@@ -1,0 +1,163 @@
+package client
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/record"
+)
+
+// recordSearch is how a RecordAppender looks for the datanode that appends.
+type recordSearch struct {
+	appender  *RecordAppender
+	at        Replica // where to go next; Address "" if not known
+	redirects int     // followed in a row
+	number    int     // failed attempts since the last progress
+	since     time.Time
+	progress  uint64
+}
+
+// run is the appender's goroutine: one session after another.
+func (a *RecordAppender) run(opened chan<- struct{}) {
+	defer close(a.ended)
+	search := recordSearch{appender: a, since: a.client.clock.Now()}
+	for first := true; ; {
+		if !first && !a.needed(a.life) {
+			return
+		}
+		session, err := search.connect()
+		if err == nil {
+			if first {
+				first = false
+				close(opened)
+			}
+			if err = session.serve(); err == nil {
+				return
+			}
+			if idle, _ := a.idle(); idle && a.life.Err() == nil {
+				continue // nothing was lost: a datanode ends a session that does nothing
+			}
+		}
+		if a.life.Err() != nil {
+			a.fail(contextFault(a.life, opRecord, a.path, nil))
+			return
+		}
+		if err := search.failed(err); err != nil {
+			a.fail(err)
+			return
+		}
+	}
+}
+
+// connect opens a session with the datanode that appends, as far as it is known.
+func (s *recordSearch) connect() (*recordSession, error) {
+	if s.at.Address == "" {
+		at, err := s.find()
+		if err != nil {
+			return nil, err
+		}
+		s.at = at
+	}
+	session, err := s.appender.openSession(s.at)
+	if err == nil {
+		s.appender.client.nodes.worked(s.at.Address)
+	}
+	return session, err
+}
+
+// failed decides what follows a failure; it waits as long as the retry policy
+// wants. An error is final.
+func (s *recordSearch) failed(err error) error {
+	a := s.appender
+	c := a.client
+	now := c.clock.Now()
+	if p := a.progress(); p != s.progress || s.number == 0 {
+		s.progress, s.number, s.since, s.redirects = p, 0, now, 0
+	}
+	s.number++
+	at := s.at
+	s.at = Replica{}
+	var f *recordFailure
+	if errors.As(err, &f) && f.redirect.Address != "" {
+		s.at = f.redirect
+		if s.redirects++; s.redirects <= redirectsMax {
+			return nil
+		}
+	} else if at.Address != "" && !errors.As(err, &f) {
+		c.nodes.failed(at.Address) // it did not answer
+	}
+	s.redirects = 0
+	if f != nil {
+		err = f.err
+	}
+	if !recordRetryable(err, s.at.Address != "") {
+		return err
+	}
+	elapsed := now.Sub(s.since)
+	wait, again := c.options.Retry.Next(Attempt{Number: s.number, Elapsed: elapsed, Err: err})
+	if !again || errors.Is(err, fault.LeaseHeld) && s.at.Address == "" && elapsed+wait > leaseHeldPatience {
+		return err
+	}
+	c.logger.Warn("records go elsewhere", "path", a.path, "peer", at.Address, "attempt", s.number, "err", err)
+	if sleep(a.life, c.clock, wait) != nil {
+		return contextFault(a.life, opRecord, a.path, err)
+	}
+	return nil
+}
+
+// recordRetryable tells whether another attempt, perhaps elsewhere, may work.
+func recordRetryable(err error, redirected bool) bool {
+	if redirected {
+		return true
+	}
+	switch fault.KindOf(err) {
+	case fault.Invalid, fault.NotFound, fault.NotDirectory, fault.IsDirectory, fault.Version:
+		return false
+	}
+	return true
+}
+
+// find chooses a datanode: the one that holds the file's lease, else one with
+// the last chunk, else any live one; those that failed lately come last.
+func (s *recordSearch) find() (Replica, error) {
+	a := s.appender
+	c := a.client
+	info, err := c.Stat(a.life, a.path)
+	if err != nil {
+		return Replica{}, err
+	}
+	if info.Directory {
+		return Replica{}, &fault.Error{Kind: fault.IsDirectory, Op: opRecord, Path: a.path}
+	}
+	var candidates []Replica
+	if node, address, ok := record.ParseHolder(info.LeaseHolder); ok {
+		candidates = append(candidates, Replica{NodeID: node, Address: address})
+	}
+	locations, err := c.Locate(a.life, a.path, max(info.Length-1, 0), 1)
+	if err != nil {
+		return Replica{}, err
+	}
+	if len(locations) > 0 {
+		candidates = append(candidates, locations[len(locations)-1].Replicas...)
+	}
+	status, err := c.ClusterStatus(a.life)
+	if err != nil {
+		return Replica{}, err
+	}
+	for _, n := range status.Nodes {
+		if at := (Replica{NodeID: n.NodeID, Address: n.Address}); n.Live && !slices.Contains(candidates, at) {
+			candidates = append(candidates, at)
+		}
+	}
+	if len(candidates) == 0 {
+		return Replica{}, &fault.Error{Kind: fault.TooFewNodes, Op: opRecord, Path: a.path, Reason: "no datanode is live"}
+	}
+	// All may be marked as failed: then each gets its turn.
+	ordered := c.nodes.order(candidates)
+	if s.number >= len(ordered) {
+		return ordered[s.number%len(ordered)], nil
+	}
+	return ordered[0], nil
+}

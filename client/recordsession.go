@@ -1,0 +1,243 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// recordFailure is why a record session ended, and who appends instead.
+type recordFailure struct {
+	err      error
+	redirect Replica // Address "" if nobody is named
+}
+
+func (f *recordFailure) Error() string { return f.err.Error() }
+func (f *recordFailure) Unwrap() error { return f.err }
+
+// recordSession is one connection to the datanode that appends.
+type recordSession struct {
+	appender *RecordAppender
+	conn     *connection
+	at       Replica
+	window   int64
+}
+
+// openRecords asks a datanode to append to the file.
+func (a *RecordAppender) openSession(at Replica) (*recordSession, error) {
+	c := a.client
+	conn, err := c.pool.dial(a.life, at.Address)
+	if err != nil {
+		return nil, datanode(err, opRecord, at, "")
+	}
+	stop := conn.watch(a.life)
+	deadline := time.Now().Add(c.options.DataTimeout)
+	open := &wire.OpenRecords{BodyVersion: wire.BodyVersion, Path: a.path, WriterID: a.writer[:], WindowBytes: a.limit, ClientName: c.options.Name}
+	var opened wire.RecordsOpened
+	if err = conn.request(wire.OpOpenRecords, open, deadline, nil); err == nil {
+		err = conn.expect(wire.OpRecordsOpened, &opened, deadline)
+	}
+	if err == nil {
+		err = opened.Validate()
+	}
+	if err == nil && opened.Status.Code != 0 {
+		err = &recordFailure{opened.Status.Err(opRecord, at.Address), Replica{NodeID: opened.Redirect.NodeID, Address: opened.Redirect.Address}}
+	}
+	if !stop() && err == nil {
+		err = a.life.Err()
+	}
+	if err == nil {
+		err = conn.fault(conn.net.SetDeadline(time.Time{}))
+	}
+	if err != nil {
+		c.pool.discard(conn)
+		var f *recordFailure
+		if errors.As(err, &f) {
+			return nil, err
+		}
+		return nil, datanode(err, opRecord, at, "")
+	}
+	return &recordSession{appender: a, conn: conn, at: at, window: opened.WindowBytes}, nil
+}
+
+// serve sends what is pending, in order, until the session fails or, with nil,
+// the appender closes and everything is acknowledged.
+func (s *recordSession) serve() error {
+	a := s.appender
+	stop := s.conn.watch(a.life)
+	failed := make(chan error, 1)
+	var reader sync.WaitGroup
+	reader.Go(func() { failed <- s.readAcks() })
+	defer func() {
+		stop()
+		a.client.pool.discard(s.conn) // wakes the reader
+		reader.Wait()
+		a.unsend()
+	}()
+	for {
+		packets, finished := s.take()
+		switch {
+		case finished:
+			return nil
+		case len(packets) > 0:
+			if _, err := packets.WriteTo(s.conn.net); err != nil {
+				// The datanode may have said why.
+				select {
+				case reason := <-failed:
+					return reason
+				case <-time.After(recordLastWords):
+				}
+				return datanode(s.conn.fault(err), opRecord, s.at, "")
+			}
+			continue
+		}
+		select {
+		case <-a.wake:
+		case err := <-failed:
+			return err
+		case <-a.life.Done():
+			return a.life.Err()
+		}
+	}
+}
+
+// recordLastWords is how long a broken connection is listened to.
+const recordLastWords = 200 * time.Millisecond
+
+// take gathers records that may be sent now.
+func (s *recordSession) take() (packets net.Buffers, finished bool) {
+	a := s.appender
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.closing && len(a.mu.pending) == 0 {
+		return nil, true
+	}
+	bytes := 0
+	for a.mu.sent < len(a.mu.pending) && bytes < recordWriteBytes {
+		p := a.mu.pending[a.mu.sent]
+		cost := wire.RecordCost(p.size)
+		if a.mu.sent > 0 && a.mu.cost+cost > s.window {
+			break
+		}
+		if a.mu.sent == 0 {
+			s.oweLocked(true)
+		}
+		a.mu.sent++
+		a.mu.cost += cost
+		packets = append(packets, p.packets)
+		bytes += len(p.packets)
+	}
+	if len(packets) > 0 {
+		_ = s.conn.net.SetWriteDeadline(s.deadline()) // a dead socket shows at the write
+	}
+	return packets, false
+}
+
+// deadline is when the datanode is given up; at once when the appender ended.
+func (s *recordSession) deadline() time.Time {
+	if s.appender.life.Err() != nil {
+		return longAgo
+	}
+	return time.Now().Add(s.appender.client.options.DataTimeout)
+}
+
+// oweLocked sets the time until which the next ack is awaited.
+func (s *recordSession) oweLocked(owed bool) {
+	until := time.Time{}
+	if owed || s.appender.life.Err() != nil {
+		until = s.deadline()
+	}
+	_ = s.conn.net.SetReadDeadline(until) // a dead socket shows at the read
+}
+
+// readAcks reads until the session fails.
+func (s *recordSession) readAcks() error {
+	for {
+		var ack wire.RecordAck
+		_, err := s.conn.packets.Expect(wire.OpRecordAck, &ack)
+		if err == nil {
+			err = ack.Validate()
+		}
+		if err == nil {
+			err = s.acked(&ack)
+		}
+		if err == nil && ack.Status.Code != 0 {
+			return &recordFailure{ack.Status.Err(opRecord, s.at.Address), Replica{NodeID: ack.Redirect.NodeID, Address: ack.Redirect.Address}}
+		}
+		if err != nil {
+			return datanode(s.conn.fault(err), opRecord, s.at, "")
+		}
+	}
+}
+
+// acked ends the records that an ack names.
+func (s *recordSession) acked(ack *wire.RecordAck) error {
+	a := s.appender
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := len(ack.Offsets)
+	if n == 0 {
+		return nil
+	}
+	if n > a.mu.sent || a.mu.pending[n-1].sequence != ack.Sequence {
+		return fault.New(fault.Protocol, opRecord, "%d records up to %d are acknowledged, %d were sent", n, ack.Sequence, a.mu.sent)
+	}
+	for i, p := range a.mu.pending[:n] {
+		a.mu.cost -= wire.RecordCost(p.size)
+		a.mu.bytes -= int64(p.size)
+		p.offset, p.packets = ack.Offsets[i], nil
+		close(p.done)
+	}
+	clear(a.mu.pending[:n])
+	a.mu.pending = a.mu.pending[n:]
+	a.mu.sent -= n
+	a.mu.acked += uint64(n)
+	s.oweLocked(a.mu.sent > 0)
+	a.roomLocked()
+	a.wakeUp()
+	return nil
+}
+
+// unsend marks all pending records for sending again.
+func (a *RecordAppender) unsend() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.sent, a.mu.cost = 0, 0
+}
+
+// progress is the number of records acknowledged.
+func (a *RecordAppender) progress() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mu.acked
+}
+
+// idle tells whether there is nothing to send, and whether that stays so.
+func (a *RecordAppender) idle() (idle, closing bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.mu.pending) == 0, a.mu.closing
+}
+
+// needed waits until a session is of use; false when the appender ended.
+func (a *RecordAppender) needed(ctx context.Context) bool {
+	for {
+		idle, closing := a.idle()
+		switch {
+		case !idle:
+			return true
+		case closing:
+			return false
+		}
+		select {
+		case <-a.wake:
+		case <-ctx.Done():
+			return true // the next step tells
+		}
+	}
+}
