@@ -70,6 +70,16 @@ func (b *budget) take(bytes int64) bool {
 	return true
 }
 
+// lend reserves bytes for one record that is larger than its session's window.
+// A quarter of the budget is not lent: new sessions find their narrow window.
+func (b *budget) lend(bytes int64) bool {
+	if b.granted.Add(bytes) > b.total-b.total/4 {
+		b.granted.Add(-bytes)
+		return false
+	}
+	return true
+}
+
 // windowWish is the most that a session can make use of.
 func windowWish(o *wire.OpenWrite) int64 {
 	left := o.ChunkSize - o.Offset

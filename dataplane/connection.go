@@ -27,6 +27,8 @@ type connection struct {
 	out        *net.TCPConn // duplicate that senders write to; nil until the first read
 	read       *readTask    // the running read
 
+	records *recordsLink // of the present record session
+
 	cancelQuery context.CancelFunc // gives the running copy up; nil before the first
 
 	inTraffic bool           // gnet's OnTraffic is on the stack
@@ -107,6 +109,13 @@ func (c *connection) perform(e *effect) {
 		c.cancelRead()
 	case effectQuery:
 		c.startQuery(e.query)
+	case effectOpenRecords:
+		c.records = openRecords(c, e.records)
+	case effectRecord:
+		c.records.append(e.record)
+	case effectCloseRecords:
+		c.records.close()
+		c.records = nil
 	case effectLinger:
 		c.shutdownWrite()
 	case effectClose:

@@ -11,18 +11,21 @@ import (
 type effectKind uint8
 
 const (
-	effectReply       effectKind = iota + 1 // write reply to the peer
-	effectOpen                              // open the session's replica
-	effectDial                              // open the session's downstream
-	effectAppend                            // append packet to the replica
-	effectForward                           // send packet's buffer downstream
-	effectHangUp                            // downstream is done; clean: its connection can be kept
-	effectReleaseFile                       // the session is over: close the replica's writer, leave the replica open
-	effectRead                              // serve read on the connection's write side
-	effectCancelRead                        // the running read must end
-	effectQuery                             // answer a stat, recovery or copy
-	effectLinger                            // no more replies: end the write side, go on reading
-	effectClose                             // close the connection
+	effectReply        effectKind = iota + 1 // write reply to the peer
+	effectOpen                               // open the session's replica
+	effectDial                               // open the session's downstream
+	effectAppend                             // append packet to the replica
+	effectForward                            // send packet's buffer downstream
+	effectHangUp                             // downstream is done; clean: its connection can be kept
+	effectReleaseFile                        // the session is over: close the replica's writer, leave the replica open
+	effectRead                               // serve read on the connection's write side
+	effectCancelRead                         // the running read must end
+	effectQuery                              // answer a stat, recovery or copy
+	effectOpenRecords                        // open the record session's stream
+	effectRecord                             // hand record to the stream
+	effectCloseRecords                       // the record session is over: close its stream
+	effectLinger                             // no more replies: end the write side, go on reading
+	effectClose                              // close the connection
 )
 
 // effect is one thing to do. Effects are done in order.
@@ -37,6 +40,8 @@ type effect struct {
 	seqno   uint64          // effectForward
 	read    wire.OpenRead
 	query   query
+	records *recordSession
+	record  *recordTask // effectRecord: its buffers go with it
 }
 
 // query is a request with one answer: of a disk worker, or of a copier.

@@ -42,6 +42,9 @@ type Limits struct {
 
 	// WindowBytes is the largest window of one session; default 8 MiB.
 	WindowBytes int64
+	// RecordWindowBytes is the largest window of a record session; default 1 MiB.
+	// A larger record takes more from the budget while it is under way.
+	RecordWindowBytes int64
 	// WindowBudgetBytes bounds the sum of granted windows; default 128 MiB.
 	WindowBudgetBytes int64
 
@@ -122,6 +125,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	defaultTo(&l.PendingRequestsMax, 16)
 	defaultTo(&l.OutboundBytesMax, 256<<10)
 	defaultTo(&l.WindowBytes, 8<<20)
+	defaultTo(&l.RecordWindowBytes, 1<<20)
 	defaultTo(&l.WindowBudgetBytes, 128<<20)
 	defaultTo(&l.Senders, 64)
 	defaultTo(&l.ReadsMax, 1024)
@@ -157,6 +161,8 @@ func (l Limits) withDefaults() (Limits, error) {
 		return bad("outbound limit of %d bytes is below one reply", l.OutboundBytesMax)
 	case l.WindowBytes < windowMin:
 		return bad("window of %d bytes, at least %d", l.WindowBytes, windowMin)
+	case l.RecordWindowBytes < windowMin:
+		return bad("record window of %d bytes, at least %d", l.RecordWindowBytes, windowMin)
 	case l.WindowBudgetBytes < windowMin:
 		return bad("window budget of %d bytes, at least %d", l.WindowBudgetBytes, windowMin)
 	case l.SendPieceBytes < 4<<10:
@@ -172,6 +178,9 @@ func (l Limits) withDefaults() (Limits, error) {
 	}
 	return l, nil
 }
+
+// recordsOpenTimeout is how long the sink may take to open a file.
+func (l *Limits) recordsOpenTimeout() time.Duration { return 2 * l.StepTimeout }
 
 // stepTimeout is how long a hop with so many hops after it may take to answer.
 func (l *Limits) stepTimeout(hopsAfter int) time.Duration {

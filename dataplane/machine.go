@@ -27,12 +27,13 @@ const (
 	phaseWriting                // a write session: see session.state
 	phaseReading                // a sender owns the write side
 	phaseQuerying               // a stat, recovery or copy is being answered
+	phaseRecording              // a record session
 	phaseLingering              // refused: the peer's bytes are dropped until it goes
 	phaseDead                   // closed; only late disk results arrive
 )
 
 func (p phase) String() string {
-	return [...]string{"idle", "writing", "reading", "querying", "lingering", "dead"}[p]
+	return [...]string{"idle", "writing", "reading", "querying", "recording", "lingering", "dead"}[p]
 }
 
 // machine is the protocol of one connection. Bytes go in by receive, results by
@@ -47,9 +48,10 @@ type machine struct {
 	now     time.Duration // of the present call, since the server's start
 
 	phase   phase
-	session *session  // phaseWriting
-	pending []*packet // whole requests that wait for phaseIdle
-	reason  reason    // why the connection was refused
+	session *session       // phaseWriting
+	records *recordSession // phaseRecording
+	pending []*packet      // whole requests that wait for phaseIdle
+	reason  reason         // why the connection was refused
 
 	// The packet being received: head fills first, then current's buffer.
 	head     [wire.HeaderBytes]byte
@@ -65,8 +67,9 @@ type machine struct {
 	effects, spare []effect
 	out            []byte // memory behind the replies of one round
 	free           []*packet
-	ack            wire.Ack      // reused
-	bound          func(*packet) // prepares a new packet for the adapter; may be nil
+	ack            wire.Ack       // reused
+	recordAck      wire.RecordAck // reused
+	bound          func(*packet)  // prepares a new packet for the adapter; may be nil
 }
 
 func newMachine(n *node, now time.Duration) *machine {
@@ -151,12 +154,19 @@ func (m *machine) beginPacket() {
 		return
 	}
 	var cost int64
-	if h.Op == wire.OpData {
+	switch h.Op {
+	case wire.OpData:
 		if cost = m.acceptData(h); cost < 0 {
 			return
 		}
-	} else if !m.acceptRequest(h) {
-		return
+	case wire.OpRecord:
+		if !m.acceptRecord(h) {
+			return
+		}
+	default:
+		if !m.acceptRequest(h) {
+			return
+		}
 	}
 	p := m.newPacket()
 	p.header, p.cost, p.firstSeen = h, cost, m.headSeen
@@ -190,6 +200,8 @@ func (m *machine) acceptRequest(h wire.Header) bool {
 		return refuse(reasonOversized, "%s of %d bytes, limit %d", operation.name, h.Length, m.node.limits.RequestBytesMax)
 	case m.phase == phaseWriting && !m.session.ending:
 		return refuse(reasonProtocol, "%s inside a write session", operation.name)
+	case m.phase == phaseRecording:
+		return refuse(reasonProtocol, "%s inside a record session", operation.name)
 	case m.phase != phaseIdle && len(m.pending) >= m.node.limits.PendingRequestsMax:
 		return refuse(reasonProtocol, "more than %d requests wait", m.node.limits.PendingRequestsMax)
 	}
@@ -209,6 +221,8 @@ func (m *machine) finishPacket() {
 	switch {
 	case p.header.Op == wire.OpData:
 		m.dispatchData(p)
+	case p.header.Op == wire.OpRecord:
+		m.dispatchRecord(p)
 	case m.phase == phaseIdle:
 		m.serve(p)
 	case m.node.budget.take(p.bufferBytes()):
@@ -240,6 +254,9 @@ func (m *machine) refuse(r reason, err error) {
 	switch m.phase {
 	case phaseWriting:
 		m.failSession(0, err)
+		return
+	case phaseRecording:
+		m.failRecords(err)
 		return
 	case phaseReading: // the reply that a sender is writing cannot be interrupted in good order
 		m.emit(effect{kind: effectCancelRead})
@@ -297,6 +314,8 @@ func (m *machine) onDisconnected(now time.Duration) {
 	switch m.phase {
 	case phaseWriting:
 		m.abortSession()
+	case phaseRecording:
+		m.abortRecords()
 	case phaseReading:
 		m.emit(effect{kind: effectCancelRead})
 	}
@@ -318,6 +337,8 @@ func (m *machine) tick(now time.Duration) {
 		m.refuse(reasonStalled, fault.New(fault.Unavailable, "data server", "half a packet, and nothing more for %s", l.ReceiveTimeout))
 	case m.phase == phaseWriting:
 		m.tickSession()
+	case m.phase == phaseRecording:
+		m.tickRecords()
 	case m.phase == phaseIdle && now-m.lastReceived > l.IdleTimeout:
 		m.count(reasonIdle)
 		m.phase = phaseLingering
@@ -360,5 +381,9 @@ func (m *machine) check() {
 	invariants.Assert(m.current == nil || m.headFill == 0, "header and packet at once")
 	if m.phase == phaseWriting {
 		m.session.check()
+	}
+	invariants.Assert((m.phase == phaseRecording) == (m.records != nil && !m.records.over), "phase %s, records %v", m.phase, m.records)
+	if m.phase == phaseRecording {
+		m.records.check()
 	}
 }

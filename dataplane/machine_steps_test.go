@@ -34,7 +34,7 @@ func TestRandomMachineSteps(t *testing.T) {
 		for i := range steps {
 			steps[i] = byte(random.Uint32())
 			if random.IntN(3) > 0 { // sessions that get somewhere
-				steps[i] = []byte{0x00, 0x10, 0x01, 0x32, 0x43, 0x14, 0x05, 0x06, 0x87, 0x18, 0x29, 0x0e}[random.IntN(12)]
+				steps[i] = []byte{0x00, 0x10, 0x01, 0x32, 0x43, 0x14, 0x05, 0x06, 0x87, 0x18, 0x29, 0x0e, 0x6d, 0x7d, 0x9d, 0xbd, 0xcd, 0xdd}[random.IntN(18)]
 			}
 		}
 		playSteps(t, steps)
@@ -62,6 +62,41 @@ func playSteps(t *testing.T, steps []byte) {
 		s := b.session
 		live := s != nil && !s.over
 		argument := int(step >> 4)
+		if step&15 == 13 && argument >= 6 { // record sessions
+			r := b.recordSession
+			open := r != nil && !r.over
+			switch argument {
+			case 6:
+				feed(wire.OpOpenRecords, &wire.OpenRecords{Path: "/f", WriterID: id[:]})
+			case 7:
+				if open && !r.opened {
+					b.m.onRecordsOpened(r, nil, b.now)
+				}
+			case 8, 9, 10, 11: // the next record, perhaps in two pieces, perhaps cut
+				next := uint64(1)
+				if open {
+					next = max(1, r.next)
+				}
+				stream, err := wire.AppendRecord(nil, next, 0, make([]byte, []int{0, 100, 300_000, 1<<20 + 5}[argument-8]))
+				require.NoError(t, err)
+				b.m.receive(stream[:len(stream)/2], b.now)
+				if argument < 11 || i%3 > 0 {
+					b.m.receive(stream[len(stream)/2:], b.now)
+				}
+			case 12, 13:
+				if len(b.records) > 0 {
+					b.recordDone(i%len(b.records), int64(i), nil)
+				}
+			case 14:
+				if len(b.records) > 0 {
+					b.recordDone(0, 0, fault.New(fault.Disk, "x", "EIO"))
+				}
+			case 15:
+				feed(wire.OpCopy, &wire.CopyRange{ChunkID: id[:], Generation: 1, Sources: []wire.Hop{{Address: "h:1"}}})
+			}
+			step = 0xf0 | 12 // nothing else
+			argument = 0
+		}
 		switch step & 15 {
 		case 0: // open with 0..2 hops
 			o := wire.OpenWrite{ChunkID: id[:], Generation: 2, PreviousGeneration: 1, Mode: wire.Mode(1 + argument%3), ChunkSize: 1 << 20}
@@ -142,6 +177,9 @@ func playSteps(t *testing.T, steps []byte) {
 	for _, p := range b.appends {
 		p.buffer.Release()
 		b.m.onStored(b.owner[p], p, fault.Closed, b.now)
+	}
+	for len(b.records) > 0 {
+		b.recordDone(0, 0, fault.Closed)
 	}
 	b.drain()
 	require.Zero(t, b.m.node.buffers.Outstanding())

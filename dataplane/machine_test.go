@@ -25,8 +25,11 @@ type machineBench struct {
 	m       *machine
 	session *session // the last one opened
 	appends []*packet
-	owner   map[*packet]*session
-	now     time.Duration
+
+	recordSession *recordSession // the last one opened
+	records       []*recordTask  // that the sink has
+	owner         map[*packet]*session
+	now           time.Duration
 }
 
 func newMachineBench(l Limits) *machineBench {
@@ -78,6 +81,14 @@ func (b *machineBench) drain() string {
 				} else {
 					fmt.Fprintf(&out, "query stat=%t recover=%t\n", e.query.stat != nil, e.query.recover != nil)
 				}
+			case effectOpenRecords:
+				b.recordSession = e.records
+				fmt.Fprintf(&out, "open records of %s\n", e.records.open.Path)
+			case effectRecord:
+				b.records = append(b.records, e.record)
+				fmt.Fprintf(&out, "record %d of %d bytes in %d pieces, sync=%t\n", e.record.sequence, e.record.size, len(e.record.pieces), e.record.flags == wire.FlagSync)
+			case effectCloseRecords:
+				out.WriteString("close records\n")
 			case effectLinger:
 				out.WriteString("linger\n")
 			case effectClose:
@@ -98,6 +109,17 @@ func (b *machineBench) stored(n int, err error) {
 		p.buffer.Release()
 		b.m.onStored(b.session, p, err, b.now)
 	}
+}
+
+// recordDone is the sink's answer to the i-th record that it has.
+func (b *machineBench) recordDone(i int, offset int64, err error) {
+	t := b.records[i]
+	b.records = append(b.records[:i:i], b.records[i+1:]...)
+	for _, p := range t.pieces {
+		p.Release()
+	}
+	t.offset, t.err = offset, err
+	b.m.onRecordDone(t, b.now)
 }
 
 // describe decodes a reply.
@@ -157,6 +179,16 @@ func describe(packet []byte) string {
 		var r wire.RecoverReply
 		must(&r)
 		return fmt.Sprintf("recovered length=%d %s", r.Length, r.Status.Reason)
+	}
+	if h.Op == wire.OpRecordsOpened {
+		var r wire.RecordsOpened
+		must(&r)
+		return fmt.Sprintf("records opened window=%d %s %s", r.WindowBytes, r.Status.Reason, r.Redirect.Address)
+	}
+	if h.Op == wire.OpRecordAck {
+		var r wire.RecordAck
+		must(&r)
+		return fmt.Sprintf("record ack %d %v %s %s", r.Sequence, r.Offsets, r.Status.Reason, r.Redirect.Address)
 	}
 	if h.Op == wire.OpCopyReply {
 		var r wire.CopyReply
@@ -282,6 +314,33 @@ func TestMachineScenarios(t *testing.T) {
 				encode(wire.OpRecover, &wire.RecoverReplica{ChunkID: id[:], Phase: wire.RecoverPhase(number("phase", 1)), Generation: 5})
 			case "copy":
 				encode(wire.OpCopy, &wire.CopyRange{ChunkID: id[:], Generation: 5, Length: number("length", 100), Sources: []wire.Hop{{NodeID: "b", Address: "host:1"}}})
+			case "open-records":
+				encode(wire.OpOpenRecords, &wire.OpenRecords{Path: "/f", WriterID: id[:], WindowBytes: number("window", 0)})
+			case "records-opened":
+				var err error
+				if has("redirect") {
+					err = &RedirectError{NodeID: "b", Address: "host:1"}
+				}
+				b.m.onRecordsOpened(b.recordSession, err, b.now)
+			case "record":
+				packets, err := wire.AppendRecord(nil, uint64(number("sequence", 1)), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
+				require.NoError(t, err)
+				if part := number("only", 0); part > 0 {
+					packets, rest = packets[:part], packets[part:]
+				}
+				feed(packets)
+			case "piece": // a packet of a record, as given
+				h := wire.Header{Op: wire.OpRecord, Seqno: uint64(number("sequence", 1)), Length: uint32(number("bytes", 0)), Offset: number("rest", 0), Flags: wire.Flags(number("flags", 0))}
+				piece := make([]byte, wire.HeaderBytes+h.Length)
+				wire.PutHeader(piece, h)
+				wire.Seal(piece)
+				feed(piece)
+			case "record-done":
+				var err error
+				if has("redirect") {
+					err = &RedirectError{NodeID: "b", Address: "host:1"}
+				}
+				b.recordDone(int(number("nth", 0)), number("offset", 0), err)
 			case "copied":
 				b.m.onQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
 			case "read-refused":
@@ -320,6 +379,9 @@ func TestMachineScenarios(t *testing.T) {
 		b.m.onDisconnected(b.now)
 		b.drain()
 		b.stored(len(b.appends), fault.Closed)
+		for len(b.records) > 0 {
+			b.recordDone(0, 0, fault.Closed)
+		}
 		require.Zero(t, b.m.node.buffers.Outstanding(), "buffers leak")
 		require.Zero(t, b.m.node.budget.granted.Load(), "window leaks")
 		require.Zero(t, b.m.node.budget.sessions.Load(), "sessions leak")
@@ -409,6 +471,12 @@ func FuzzMachineReceive(f *testing.F) {
 	stat, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpStat}, &wire.StatReplica{ChunkID: id[:]})
 	f.Add(append(append(append([]byte{}, open...), dataPacket(1, 0, 0, []byte("hello"))...), dataPacket(2, 5, wire.FlagSeal, []byte("x"))...), uint8(7))
 	f.Add(append(append([]byte{}, read...), stat...), uint8(200))
+	records, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRecords}, &wire.OpenRecords{Path: "/f", WriterID: id[:]})
+	one, _ := wire.AppendRecord(nil, 3, wire.FlagSync, []byte("one"))
+	two, _ := wire.AppendRecord(nil, 4, 0, nil)
+	copied, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpCopy}, &wire.CopyRange{ChunkID: id[:], Generation: 1, Sources: []wire.Hop{{Address: "h:1"}}})
+	f.Add(append(append(append([]byte{}, records...), one...), two...), uint8(255))
+	f.Add(append(append([]byte{}, copied...), stat...), uint8(40))
 	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"), uint8(1))
 	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
 		b := newMachineBench(Limits{WindowBudgetBytes: 1 << 20})
@@ -418,6 +486,12 @@ func FuzzMachineReceive(f *testing.F) {
 				b.m.onOpened(s, nil, b.now)
 			}
 			b.stored(len(b.appends), nil)
+			if s := b.recordSession; s != nil && !s.over && !s.opened {
+				b.m.onRecordsOpened(s, nil, b.now)
+			}
+			for len(b.records) > 0 {
+				b.recordDone(len(b.records)-1, 7, nil)
+			}
 			b.m.onReadDone(false, reasonNone, b.now)
 			b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{}, b.now)
 			b.drain()

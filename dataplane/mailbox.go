@@ -32,6 +32,8 @@ func (b *mailbox) push(e *event) bool {
 	}
 }
 
+func (b *mailbox) empty() bool { return b.head.Load() == nil }
+
 // take empties the box, oldest event first.
 func (b *mailbox) take() *event {
 	var oldest *event
@@ -123,8 +125,11 @@ func (l *loop) end() {
 	l.drainEnded()
 }
 
+// drainEnded delivers, unless somebody else does, or a delivery led back here:
+// whoever holds the mutex looks into the box again when it has let go of it.
 func (l *loop) drainEnded() {
-	l.ended.Lock()
-	defer l.ended.Unlock()
-	l.drain()
+	for !l.box.empty() && l.ended.TryLock() {
+		l.drain()
+		l.ended.Unlock()
+	}
 }

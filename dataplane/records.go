@@ -10,10 +10,10 @@ import (
 // RecordSink appends records to files for the clients of record sessions. Its
 // implementation serialises the records of all sessions of one file.
 type RecordSink interface {
-	// Open joins a client to a file. It may block, on a goroutine of its own;
-	// ctx ends when the client goes, or takes too long (Limits.StepTimeout
-	// twice), or the server stops. After ctx has ended the server still closes a
-	// stream that it gets.
+	// Open joins a client to a file. It may block, on a goroutine of its own.
+	// ctx is for Open alone: it ends when the client goes, after twice
+	// Limits.StepTimeout, or when the server stops. The server closes every
+	// stream that it gets, also after ctx has ended.
 	//
 	// Errors go to the client. A *RedirectError names the datanode that appends
 	// to the file.

@@ -20,6 +20,8 @@ var requests = map[wire.Op]request{
 	wire.OpStat:      {"stat", (*machine).serveStat},
 	wire.OpRecover:   {"recover", (*machine).serveRecover},
 	wire.OpCopy:      {"copy", (*machine).serveCopy},
+
+	wire.OpOpenRecords: {"open records", (*machine).serveOpenRecords},
 }
 
 // serve acts on a whole request. The machine is idle.
@@ -145,6 +147,8 @@ func (m *machine) refuseNotReading(now time.Duration) {
 	switch m.phase {
 	case phaseWriting:
 		m.abortSession()
+	case phaseRecording:
+		m.abortRecords()
 	case phaseReading:
 		m.emit(effect{kind: effectCancelRead})
 	}

@@ -16,6 +16,7 @@ const (
 	reasonProtocol           // a packet that does not belong here
 	reasonWindow             // more sent than granted
 	reasonBusy               // no window, session or queue place left
+	reasonRecords            // the record sink refused the file or a record
 	reasonPipeline           // the session's disk or a hop after it failed
 	reasonIdle               // nothing said for too long
 	reasonStalled            // half a packet for too long
@@ -26,7 +27,7 @@ const (
 // String is the key in Stats.ConnectionsRefused.
 func (r reason) String() string {
 	return [...]string{"", "connections", "garbage", "version", "oversized", "truncated", "corrupt", "protocol", "window", "busy",
-		"pipeline", "idle", "stalled", "not reading"}[r]
+		"records", "pipeline", "idle", "stalled", "not reading"}[r]
 }
 
 // counters of a server. Updated on any goroutine.
@@ -47,6 +48,7 @@ type counters struct {
 	copies        atomic.Uint64
 	copiesFailed  atomic.Uint64
 	bytesPulled   atomic.Uint64
+	records       atomic.Uint64
 	// outboundPeak is the most that ever waited in a gnet outbound buffer.
 	outboundPeak   atomic.Int64
 	engineRestarts atomic.Uint64
@@ -69,7 +71,7 @@ type Stats struct {
 	ConnectionsAccepted uint64
 	// ConnectionsRefused counts connections that this side ended, by reason:
 	// connections, garbage, version, oversized, truncated, corrupt, protocol,
-	// window, busy, pipeline, idle, stalled, not reading.
+	// window, busy, records, pipeline, idle, stalled, not reading.
 	ConnectionsRefused map[string]uint64
 	// WritesStarted = WritesEnded + WritesBroken + those that run.
 	WritesStarted, WritesEnded, WritesBroken uint64
@@ -81,6 +83,8 @@ type Stats struct {
 	// Copies and CopiesFailed count replicas that this node pulled from others,
 	// BytesPulled their verified bytes.
 	Copies, CopiesFailed, BytesPulled uint64
+	// Records counts whole records that were handed to the record sink.
+	Records uint64
 	// OutboundPeakBytes is the most that ever waited in an event loop's
 	// outbound buffer: replies only, never chunk bytes.
 	OutboundPeakBytes int64
@@ -96,7 +100,7 @@ func (c *counters) snapshot() Stats {
 		WritesStarted: c.writesStarted.Load(), WritesEnded: c.writesEnded.Load(), WritesBroken: c.writesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
 		BytesReceived: c.bytesReceived.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
-		Copies: c.copies.Load(), CopiesFailed: c.copiesFailed.Load(), BytesPulled: c.bytesPulled.Load(),
+		Copies: c.copies.Load(), CopiesFailed: c.copiesFailed.Load(), BytesPulled: c.bytesPulled.Load(), Records: c.records.Load(),
 		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
 	}
 	for r := reasonNone + 1; r < reasonCount; r++ {

@@ -245,6 +245,10 @@ func (m *machine) onDownFailed(s *session, err error, now time.Duration) {
 // The adapter calls it after each batch of events.
 func (m *machine) flush(now time.Duration) {
 	m.now = now
+	if m.phase == phaseRecording {
+		m.flushRecords()
+		return
+	}
 	s := m.session
 	if m.phase != phaseWriting || s.over || s.agreed == 0 {
 		return

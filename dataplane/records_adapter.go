@@ -1,0 +1,87 @@
+package dataplane
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/record"
+)
+
+// recordsLink ties a record session to its stream of the sink. Only the
+// connection's loop touches it, but for the goroutine that opens.
+type recordsLink struct {
+	connection *connection
+	session    *recordSession
+	stream     RecordStream       // nil until it is open
+	cancel     context.CancelFunc // ends the open
+	closed     bool
+}
+
+// openRecords asks the sink on a goroutine of its own.
+func openRecords(c *connection, s *recordSession) *recordsLink {
+	server := c.server
+	ctx, cancel := context.WithTimeout(server.context, server.limits.recordsOpenTimeout())
+	l := &recordsLink{connection: c, session: s, cancel: cancel}
+	sink := server.records.Load()
+	if sink == nil || *sink == nil {
+		cancel()
+		c.machine.onRecordsOpened(s, fault.New(fault.Unavailable, "open records", "this datanode does not append records"), server.now())
+		return l
+	}
+	o := RecordsOpen{Path: s.open.Path, Writer: record.WriterID(s.open.WriterID), ClientName: s.open.ClientName, Peer: c.peer}
+	server.goroutines.Go(func() {
+		defer cancel()
+		stream, err := (*sink).Open(ctx, o)
+		if err == nil && stream == nil {
+			err = fault.New(fault.Internal, "open records", "the sink gave no stream")
+		}
+		c.loop.post(&event{connection: c, deliver: func() { l.opened(stream, err) }})
+	})
+	return l
+}
+
+func (l *recordsLink) opened(stream RecordStream, err error) {
+	if err == nil {
+		l.stream = stream
+		if l.closed { // the client went meanwhile
+			stream.Close()
+			return
+		}
+	}
+	l.connection.machine.onRecordsOpened(l.session, err, l.connection.server.now())
+}
+
+// append hands a record to the sink.
+func (l *recordsLink) append(t *recordTask) {
+	c := l.connection
+	t.event.connection = c
+	t.event.deliver = func() { c.machine.onRecordDone(t, c.server.now()) }
+	r := Record{Sequence: t.sequence, Sync: t.flags&wire.FlagSync != 0, Size: t.size, Pieces: make([][]byte, len(t.pieces))}
+	for i, b := range t.pieces {
+		r.Pieces[i] = b.Bytes()[wire.HeaderBytes:]
+	}
+	c.server.work.Add(1)
+	var called atomic.Bool
+	l.stream.Append(r, func(offset int64, err error) {
+		if called.Swap(true) {
+			return // a bug of the sink's must not become a buffer that two own
+		}
+		for _, b := range t.pieces {
+			b.Release()
+		}
+		t.offset, t.err = offset, err
+		c.loop.post(&t.event)
+		c.server.work.Done()
+	})
+}
+
+// close ends the session; the sink still answers for what it has.
+func (l *recordsLink) close() {
+	l.closed = true
+	l.cancel()
+	if l.stream != nil {
+		l.stream.Close()
+	}
+}
