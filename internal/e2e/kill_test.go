@@ -59,7 +59,7 @@ func victims(c *cluster.Cluster, random *rand.Rand, round int) []*cluster.Proces
 }
 
 func killRound(t *testing.T, c *cluster.Cluster, l *load, random *rand.Rand, victims []*cluster.Process) {
-	ctx := patient(t, 3*time.Minute)
+	ctx := patient(t, 90*time.Second)
 	loadContext, endLoad := context.WithCancel(ctx)
 	defer endLoad()
 	wait := l.begin(loadContext, t)

@@ -144,7 +144,8 @@ func do(t *testing.T, c *cluster.Cluster, l call) result {
 	command := exec.CommandContext(patient(t, 3*time.Minute), program, append([]string{"--namenode", l.namenode}, l.arguments...)...)
 	var stdout, stderr bytes.Buffer
 	command.Stdin, command.Stdout, command.Stderr, command.Dir = bytes.NewReader(l.stdin), &stdout, &stderr, l.directory
-	command.Env = append(os.Environ(), l.setting...)
+	// A program with the race detector otherwise takes a second to end.
+	command.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), l.setting...)
 	err := command.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
