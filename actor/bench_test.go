@@ -103,11 +103,11 @@ func BenchmarkStat(b *testing.B) {
 
 func BenchmarkReplay(b *testing.B) {
 	live := benchState(b, 3)
-	c := &client{s: live}
+	var sequence uint64
 	var log [][]byte
 	for i := range 20_000 {
-		c.sequence++
-		e := live.Step(Command{Now: int64(i), Client: ClientID{1}, Sequence: c.sequence, OldestPending: c.sequence, Request: &Mkdir{Path: fmt.Sprintf("/%06d", i)}})
+		sequence++
+		e := live.Step(Command{Now: int64(i), Client: ClientID{1}, Sequence: sequence, OldestPending: sequence, Request: &Mkdir{Path: fmt.Sprintf("/%06d", i)}})
 		log = append(log, append([]byte(nil), e.Records[0]...))
 	}
 	start := live.Txid() - uint64(len(log))

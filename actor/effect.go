@@ -113,15 +113,21 @@ type FileInfo struct {
 // Results of mutations. They are part of the retry cache, thus of checkpoints:
 // fields are only ever added at the end.
 type (
-	MkdirResult  struct{ Info FileInfo }
+	// MkdirResult answers Mkdir.
+	MkdirResult struct{ Info FileInfo }
+	// CreateResult answers Create.
 	CreateResult struct {
 		Info   FileInfo
 		Chunks []LocatedChunk
 	}
+	// AddChunksResult answers AddChunks.
 	AddChunksResult struct{ Chunks []LocatedChunk }
-	CompleteResult  struct{ Info FileInfo }
-	AbandonResult   struct{}
-	AppendResult    struct {
+	// CompleteResult answers Complete.
+	CompleteResult struct{ Info FileInfo }
+	// AbandonResult answers Abandon.
+	AbandonResult struct{}
+	// AppendResult answers Append.
+	AppendResult struct {
 		Info FileInfo
 		// Last is the reopened chunk if HasLast: under its new generation, with
 		// its length and replicas in pipeline order.
@@ -129,20 +135,28 @@ type (
 		HasLast            bool
 		PreviousGeneration chunk.Generation
 	}
+	// RecoverPipelineResult answers RecoverPipeline.
 	RecoverPipelineResult struct {
 		Generation   chunk.Generation
 		Survivors    []Replica
 		Replacements []Replica
 	}
+	// UpdatePipelineResult answers UpdatePipeline.
 	UpdatePipelineResult struct{}
-	RenameResult         struct{}
-	RemoveResult         struct {
+	// RenameResult answers Rename.
+	RenameResult struct{}
+	// RemoveResult answers Remove: what went.
+	RemoveResult struct {
 		Files       uint64
 		Directories uint64
 		Bytes       int64
 	}
+	// RecoverLeaseResult answers RecoverLease: false means that recovery has
+	// begun.
 	RecoverLeaseResult struct{ Closed bool }
-	TruncateResult     struct {
+	// TruncateResult answers Truncate: Done is false while the last chunk is
+	// being cut.
+	TruncateResult struct {
 		Info FileInfo
 		Done bool
 	}
@@ -150,20 +164,24 @@ type (
 
 // Results of reads and of the shell's own requests.
 type (
+	// ListResult answers List.
 	ListResult struct {
 		Entries []FileInfo
 		More    bool
 	}
+	// StatResult answers Stat.
 	StatResult struct {
 		Info FileInfo
 		// Holder and Since tell of an open file who writes it; Since is Unix ms.
 		Holder string
 		Since  int64
 	}
+	// LocateResult answers Locate.
 	LocateResult struct {
 		Info   FileInfo
 		Chunks []LocatedChunk
 	}
+	// SummaryResult answers Summary.
 	SummaryResult struct {
 		Files       uint64
 		Directories uint64
@@ -172,12 +190,17 @@ type (
 		StoredBytes int64
 		Chunks      uint64
 	}
-	RenewLeasesResult      struct{ FileIDs []uint64 }
+	// RenewLeasesResult answers RenewLeases: the files that the client holds.
+	RenewLeasesResult struct{ FileIDs []uint64 }
+	// ReportBadReplicaResult answers ReportBadReplica.
 	ReportBadReplicaResult struct{}
-	SafeModeResult         struct {
+	// SafeModeResult answers SafeMode: Reason has the numbers while it is on.
+	SafeModeResult struct {
 		On     bool
 		Reason string
 	}
+	// NodeStatus is one datanode in ClusterStatusResult. The bytes are those of
+	// healthy volumes.
 	NodeStatus struct {
 		NodeID           string
 		Address          string
@@ -191,27 +214,31 @@ type (
 		LastHeartbeatAge time.Duration
 		Version          string
 	}
+	// ClusterStatusResult answers ClusterStatus.
 	ClusterStatusResult struct {
-		ClusterID        string
-		Epoch            uint64
-		Txid             uint64
-		SafeMode         bool
-		SafeModeReason   string
-		Nodes            []NodeStatus
-		Files            uint64
-		Directories      uint64
-		Chunks           uint64
-		UnderReplicated  uint64
-		Missing          uint64
-		CorruptReplicas  uint64
-		OpenFiles        uint64
-		Version          string
-		DefReplication   uint32
-		DefaultChunkSize int64
+		ClusterID          string
+		Epoch              uint64
+		Txid               uint64
+		SafeMode           bool
+		SafeModeReason     string
+		Nodes              []NodeStatus
+		Files              uint64
+		Directories        uint64
+		Chunks             uint64
+		UnderReplicated    uint64
+		Missing            uint64
+		CorruptReplicas    uint64
+		OpenFiles          uint64
+		Version            string
+		DefaultReplication uint32
+		DefaultChunkSize   int64
 	}
-	FormatResult       struct{ ClusterID string }
+	// FormatResult answers Format.
+	FormatResult struct{ ClusterID string }
+	// BecomeActiveResult answers BecomeActive.
 	BecomeActiveResult struct{ Epoch uint64 }
-	RegisterResult     struct{ ClusterID string }
+	// RegisterResult answers RegisterNode.
+	RegisterResult struct{ ClusterID string }
 )
 
 // EventKind names what an Event tells.

@@ -42,7 +42,7 @@ func checkName(name string) string {
 
 // checkPath refuses a path that is not absolute, clean and within the limits.
 func checkPath(op, path string) *fault.Error {
-	reason := ""
+	var reason string
 	switch {
 	case path == "" || path[0] != '/':
 		reason = "the path does not begin with \"/\""

@@ -200,7 +200,7 @@ func (s *State) clusterStatus() (any, *fault.Error) {
 	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),
 		Files: s.files, Directories: s.directories, Chunks: uint64(s.chunks.count),
 		UnderReplicated: uint64(s.repair.Len()), Missing: s.missing, CorruptReplicas: s.corrupt, OpenFiles: uint64(len(s.open)),
-		Version: s.config.Version, DefReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize,
+		Version: s.config.Version, DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize,
 		Nodes: make([]NodeStatus, 0, len(s.nodes)-1)}
 	for _, n := range s.nodes[1:] {
 		result.Nodes = append(result.Nodes, NodeStatus{NodeID: n.id, Address: n.address, Live: n.liveness == nodeLive,

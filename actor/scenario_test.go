@@ -183,7 +183,7 @@ func (s *scenario) line(line string) string {
 	who, rest, client := strings.Cut(line, ": ")
 	if client && len(who) == 1 {
 		words := strings.Fields(rest)
-		c := byte(who[0])
+		c := who[0]
 		if words[0] == "retry" {
 			return s.effects(s.step(s.last[c]))
 		}

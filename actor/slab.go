@@ -1,7 +1,5 @@
 package actor
 
-import "math/bits"
-
 // slabPage is the number of items in one page of a slab.
 const slabPage = 256
 
@@ -96,12 +94,4 @@ func (b *bitset) set(slot uint32) {
 func (b bitset) has(slot uint32) bool {
 	word := int(slot / 64)
 	return word < len(b) && b[word]&(1<<(slot%64)) != 0
-}
-
-func (b bitset) len() int {
-	n := 0
-	for _, w := range b {
-		n += bits.OnesCount64(w)
-	}
-	return n
 }

@@ -27,7 +27,7 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 	out := &controlpb.ClusterStatusResponse{ClusterId: r.ClusterID, Epoch: r.Epoch, Txid: r.Txid, SafeMode: r.SafeMode,
 		SafeModeReason: r.SafeModeReason, Files: r.Files, Directories: r.Directories, Chunks: r.Chunks,
 		UnderReplicatedChunks: r.UnderReplicated, MissingChunks: r.Missing, CorruptReplicas: r.CorruptReplicas,
-		OpenFiles: r.OpenFiles, Version: r.Version, DefaultReplication: r.DefReplication, DefaultChunkSize: r.DefaultChunkSize}
+		OpenFiles: r.OpenFiles, Version: r.Version, DefaultReplication: r.DefaultReplication, DefaultChunkSize: r.DefaultChunkSize}
 	for _, n := range r.Nodes {
 		out.Nodes = append(out.Nodes, &controlpb.NodeStatus{NodeId: n.NodeID, Address: n.Address, Live: n.Live, CapacityBytes: n.CapacityBytes,
 			FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas, ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads,
