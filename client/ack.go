@@ -91,6 +91,8 @@ func (s *session) take(ack *wire.Ack) (done bool, err error) {
 		return true, nil // the packets are the owner's again
 	}
 	var bytes int64
+	var oldest time.Time
+	now := time.Now()
 	for s.mu.acked < ack.Seqno {
 		p := s.mu.inflight[0]
 		invariants.Assert(p.seqno == s.mu.acked+1, "packet %d is first in flight after ack %d", p.seqno, s.mu.acked)
@@ -100,6 +102,9 @@ func (s *session) take(ack *wire.Ack) (done bool, err error) {
 		s.mu.cost -= wire.WindowCost(p.size)
 		s.mu.length = p.end()
 		bytes += int64(p.size)
+		if oldest.IsZero() || p.sent.Before(oldest) {
+			oldest = p.sent
+		}
 		if p.flags&(wire.FlagSeal|wire.FlagClose) != 0 {
 			done = true
 			for _, hop := range ack.Hops {
@@ -111,9 +116,13 @@ func (s *session) take(ack *wire.Ack) (done bool, err error) {
 	if s.mu.err == nil {
 		deadline := time.Time{} // nothing is owed
 		if len(s.mu.inflight) > 0 {
-			deadline = time.Now().Add(s.client.options.DataTimeout)
+			deadline = now.Add(s.client.options.DataTimeout)
 		}
 		_ = s.conn.net.SetReadDeadline(deadline) // a dead socket shows at the next read
+	}
+	var slow *pipelineError
+	if !oldest.IsZero() && !done {
+		slow = s.judgeLocked(now, now.Sub(oldest), bytes, ack.Hops)
 	}
 	s.mu.Unlock()
 	if s.onAcked != nil && bytes > 0 {
@@ -123,6 +132,9 @@ func (s *session) take(ack *wire.Ack) (done bool, err error) {
 	defer s.mu.Unlock()
 	s.mu.finished = done
 	s.changedLocked()
+	if slow != nil {
+		return false, slow
+	}
 	return done, nil
 }
 
@@ -139,7 +151,7 @@ func (s *session) blame(op string, hops []wire.HopStatus) error {
 				hop = h
 			}
 		}
-		failed = append(failed, hopFailure{hop, &fault.Error{Kind: fault.Kind(status.Code), Op: op, Chunk: s.target.id.String(),
+		failed = append(failed, hopFailure{hop: hop, err: &fault.Error{Kind: fault.Kind(status.Code), Op: op, Chunk: s.target.id.String(),
 			Node: hop.NodeID, Address: hop.Address, Reason: status.Reason}})
 	}
 	if failed == nil {

@@ -38,6 +38,7 @@ func (w *FileWriter) nextChunk(ctx context.Context) error {
 		}
 	}
 	w.current = w.client.newStream(w.life, w.info.FileID, w.path, w.info.ChunkSize, w.ready[0])
+	w.current.onSlow = w.slow
 	w.ready = w.ready[1:]
 	return nil
 }
@@ -58,7 +59,8 @@ func (w *FileWriter) allocate() {
 	if !w.client.start(func() {
 		defer close(a.done)
 		answer, err := mutate(w.life, w.client, what, controlpb.NamenodeClient.AddChunks, func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
-			return &controlpb.AddChunksRequest{Header: h, FileId: w.info.FileID, FirstIndex: uint32(first), Count: 1, Commits: a.commits}
+			return &controlpb.AddChunksRequest{Header: h, FileId: w.info.FileID, FirstIndex: uint32(first), Count: 1, Commits: a.commits,
+				ExcludeNodes: w.client.nodes.avoid(w.info.Replication)}
 		})
 		if err != nil {
 			a.err = err
@@ -79,6 +81,7 @@ func (w *FileWriter) collect(a *allocation) {
 		w.commits = append(a.commits, w.commits...)
 		return
 	}
+	w.client.nodes.placed(a.chunks)
 	w.ready = append(w.ready, a.chunks...)
 	w.chunks += len(a.chunks)
 }

@@ -58,6 +58,9 @@ type StoreOptions struct {
 	// Progress hears, from several goroutines, how many more bytes all replicas
 	// of a pipeline acknowledged; negative when a chunk has to be sent again.
 	Progress func(bytes int64)
+	// Slow hears, from several goroutines and perhaps more than once, which
+	// datanodes held up the writing and were replaced.
+	Slow func(SlowNode)
 }
 
 // FetchOptions says how Fetch reads.

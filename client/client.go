@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
@@ -96,6 +97,9 @@ func (o *Options) fill() error {
 	setDefault(&o.DataTimeout, dataTimeoutDefault)
 	setDefault(&o.DialTimeout, dialTimeoutDefault)
 	setDefault(&o.LeaseRenewal, leaseRenewalDefault)
+	setDefault(&o.KeepAlive, keepAliveDefault)
+	setDefault(&o.PipelineNodesLeast, 1)
+	setDefault(&o.SlowBytesPerSecond, slowRateDefault)
 	setDefault(&o.ParallelChunks, parallelChunksDefault)
 	setDefault(&o.PacketBytes, packetBytesDefault)
 	setDefault(&o.WindowBytes, windowBytesDefault)
@@ -114,7 +118,9 @@ func (o *Options) fill() error {
 		return fault.New(fault.Invalid, op, "a window of %d bytes: want %d to %d", o.WindowBytes, o.PacketBytes, windowBytesMax)
 	case o.ReadaheadBytes > readaheadBytesMax:
 		return fault.New(fault.Invalid, op, "%d bytes of reading ahead: want at most %d", o.ReadaheadBytes, readaheadBytesMax)
-	case o.FirstContact < 0 || o.CallTimeout < 0 || o.DataTimeout < 0 || o.DialTimeout < 0 || o.LeaseRenewal < 0:
+	case o.PipelineNodesLeast < 1 || o.PipelineNodesLeast > wire.HopsMax:
+		return fault.New(fault.Invalid, op, "at least %d nodes of a pipeline: want 1 to %d", o.PipelineNodesLeast, wire.HopsMax)
+	case o.KeepAlive < 0 || o.FirstContact < 0 || o.CallTimeout < 0 || o.DataTimeout < 0 || o.DialTimeout < 0 || o.LeaseRenewal < 0:
 		return fault.New(fault.Invalid, op, "a negative duration")
 	}
 	return nil

@@ -40,7 +40,7 @@ func (c *Client) create(ctx context.Context, what call, o CreateOptions, chunks 
 	}
 	a, err := mutate(ctx, c, what, controlpb.NamenodeClient.Create, func(h *controlpb.MutationHeader) *controlpb.CreateRequest {
 		return &controlpb.CreateRequest{Header: h, Path: what.path, Overwrite: o.Overwrite, Parents: o.Parents, Replication: uint32(o.Replication),
-			ChunkSize: o.ChunkSize, VisibleOnComplete: o.VisibleOnComplete, ChunkCount: uint32(chunks), ClientName: c.options.Name}
+			ChunkSize: o.ChunkSize, ExcludeNodes: c.nodes.avoid(o.Replication), VisibleOnComplete: o.VisibleOnComplete, ChunkCount: uint32(chunks), ClientName: c.options.Name}
 	})
 	if err != nil {
 		return FileInfo{}, nil, err
@@ -49,6 +49,7 @@ func (c *Client) create(ctx context.Context, what call, o CreateOptions, chunks 
 	if err == nil && (a.GetInfo().GetChunkSize() <= 0 || a.GetInfo().GetChunkSize()%chunk.ChecksumBlockBytes != 0) {
 		err = &fault.Error{Kind: fault.Protocol, Op: what.op, Path: what.path, Reason: "the namenode gave the file an impossible chunk size"}
 	}
+	c.nodes.placed(locations)
 	return fileInfo(what.path, a.GetInfo()), locations, err
 }
 
@@ -99,6 +100,7 @@ func (c *Client) Append(ctx context.Context, path string, o AppendOptions) (*Fil
 	w.offset = last.Offset + last.Length
 	w.chunks = last.Index + 1
 	s := c.newStream(w.life, w.info.FileID, path, w.info.ChunkSize, last)
+	s.onSlow = w.slow
 	s.mode, s.previous = wire.ModeAppend, chunk.Generation(a.GetPreviousGeneration())
 	s.acked, s.length = last.Length, last.Length
 	w.current = s

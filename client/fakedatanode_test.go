@@ -49,6 +49,8 @@ type fakeDatanode struct {
 	conns    map[net.Conn]struct{}
 	accepted int
 	reads    int
+	copies   int
+	keeps    int // empty packets without flags
 	window   int64
 	// hopTimeout is how long it waits for the next hop.
 	hopTimeout time.Duration
@@ -180,6 +182,8 @@ func (d *fakeDatanode) serve(c net.Conn) {
 			stop = d.read(c, payload)
 		case wire.OpStat:
 			stop = d.stat(c, payload)
+		case wire.OpCopy:
+			stop = d.copy(c, payload)
 		default:
 			return
 		}
@@ -308,6 +312,9 @@ func (d *fakeDatanode) data(c net.Conn, s *fakeSession, h wire.Header, payload [
 		ack(h.Seqno-1, h.Offset, d.own(injected))
 		_ = c.(*net.TCPConn).CloseWrite()
 		return stall(c)
+	}
+	if h.Flags == 0 && len(payload) == 0 {
+		d.set(func() { d.keeps++ })
 	}
 	if err := d.store(s, h, payload); err != nil {
 		ack(h.Seqno-1, h.Offset, d.own(err))
@@ -460,4 +467,83 @@ func (d *fakeDatanode) stat(c net.Conn, payload []byte) (stop bool) {
 		return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", err)})
 	}
 	return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Generation: r.generation, Length: int64(len(r.data)), State: uint8(r.state), Digest: xxh3.Hash(r.data)})
+}
+
+// copy pulls a replica from another fake, like a real one does.
+func (d *fakeDatanode) copy(c net.Conn, payload []byte) (stop bool) {
+	var q wire.CopyRange
+	if wire.DecodeBody(payload, &q) != nil || q.Validate() != nil {
+		return true
+	}
+	d.set(func() { d.copies++ })
+	id, _ := chunk.IDFrom(q.ChunkID)
+	answer := func(err error) bool {
+		return send(c, wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", err), Length: q.Length})
+	}
+	injected := d.at(step{op: wire.OpCopy, chunk: id, length: int(q.Length)})
+	switch {
+	case injected == nil, errors.Is(injected, errAfter):
+	case errors.Is(injected, errDrop):
+		return true
+	case errors.Is(injected, errStall):
+		return stall(c)
+	default:
+		return answer(injected)
+	}
+	source := q.SourceChunkID
+	if len(source) == 0 {
+		source = q.ChunkID
+	}
+	var data []byte
+	err := fault.New(fault.Unavailable, "copy", "no source")
+	for _, hop := range q.Sources {
+		if data, err = pull(hop.Address, source, q.SourceMinGeneration, q.Length); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return answer(err)
+	}
+	state, synced := chunk.Open, 0
+	if q.Seal {
+		state, synced = chunk.Sealed, len(data)
+	}
+	d.set(func() {
+		d.replicas[id] = &fakeReplica{data: data, synced: synced, generation: q.Generation, state: state}
+	})
+	if errors.Is(injected, errAfter) {
+		return true
+	}
+	return answer(nil)
+}
+
+// pull reads the first bytes of a replica.
+func pull(address string, id []byte, minimum uint64, length int64) ([]byte, *fault.Error) {
+	failed := func(err error) ([]byte, *fault.Error) {
+		return nil, fault.New(fault.Unavailable, "pull", "%v", err)
+	}
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return failed(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	r := wire.NewPacketReader(c, 0)
+	var data []byte
+	for int64(len(data)) < length {
+		send(c, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{BodyVersion: 1, ChunkID: id, MinGeneration: minimum, Offset: int64(len(data)), Length: length - int64(len(data))})
+		var reply wire.ReadReply
+		if _, err := r.Expect(wire.OpReadReply, &reply); err != nil {
+			return failed(err)
+		}
+		if err := reply.Status.Err("pull", address); err != nil || reply.DataLength == 0 {
+			return failed(errors.Join(err, errShort))
+		}
+		b := make([]byte, reply.DataLength)
+		if _, err := io.ReadFull(r, b); err != nil {
+			return failed(err)
+		}
+		data = append(data[:reply.DataOffset], b...)
+	}
+	return data[:length:length], nil
 }

@@ -440,6 +440,12 @@ func (n *fakeNamenode) RecoverPipeline(_ context.Context, q *controlpb.RecoverPi
 				a.Survivors = append(a.Survivors, r)
 			}
 		}
+		for _, node := range n.nodes {
+			holds := slices.ContainsFunc(c.located.Replicas, func(r *controlpb.Replica) bool { return r.NodeId == node.NodeId })
+			if !holds && !n.down[node.NodeId] && !slices.Contains(q.FailedNodes, node.NodeId) && len(a.Survivors)+len(a.Replacements) < int(n.ids[q.FileId].info.Replication) {
+				a.Replacements = append(a.Replacements, node)
+			}
+		}
 		if len(a.Survivors) == 0 {
 			return nil, fault.New(fault.Unavailable, "recover pipeline", "no member of the pipeline is left")
 		}
@@ -459,7 +465,7 @@ func (n *fakeNamenode) UpdatePipeline(_ context.Context, q *controlpb.UpdatePipe
 			return nil, fault.New(fault.StaleGeneration, "update pipeline", "generation %d of %d, length %d of %d", q.Generation, c.promised, q.Length, c.located.Length)
 		}
 		c.located.Generation, c.located.Length, c.previous, c.base = q.Generation, q.Length, 0, q.Length
-		c.located.Replicas = slices.DeleteFunc(slices.Clone(c.located.Replicas), func(r *controlpb.Replica) bool { return !slices.Contains(q.NodeIds, r.NodeId) })
+		c.located.Replicas = slices.DeleteFunc(slices.Clone(n.nodes), func(r *controlpb.Replica) bool { return !slices.Contains(q.NodeIds, r.NodeId) })
 		return &controlpb.UpdatePipelineResponse{}, nil
 	})
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // leaseKeeper renews the leases of all files that the client writes, with one
-// call for all. Its goroutine runs only while at least one is open. Safe for
+// call for all, and keeps their write sessions alive. Its two goroutines run only
+// while at least one is open. Safe for
 // concurrent use.
 type leaseKeeper struct {
 	client *Client
@@ -26,6 +27,7 @@ type leaseKeeper struct {
 type leaseHolder struct {
 	round uint64
 	lost  func(error)
+	beat  func() // keeps an idle write session alive; nil: there is none
 }
 
 func newLeaseKeeper(c *Client) *leaseKeeper {
@@ -35,16 +37,17 @@ func newLeaseKeeper(c *Client) *leaseKeeper {
 }
 
 // add keeps the lease of a file until drop. lost is called, once and from
-// another goroutine, when the namenode says that the client no longer holds it.
-func (k *leaseKeeper) add(file uint64, lost func(error)) {
+// another goroutine, when the namenode says that the client no longer holds it;
+// beat every Options.KeepAlive.
+func (k *leaseKeeper) add(file uint64, lost func(error), beat func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.mu.holders[file] = leaseHolder{k.mu.rounds, lost}
+	k.mu.holders[file] = leaseHolder{k.mu.rounds, lost, beat}
 	if k.mu.stop != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(k.client.ctx)
-	if k.client.start(func() { k.run(ctx) }) {
+	if k.client.start(func() { k.run(ctx) }) && k.client.start(func() { k.beat(ctx) }) {
 		k.mu.stop = cancel
 	} else {
 		cancel()
@@ -78,6 +81,24 @@ func (k *leaseKeeper) run(ctx context.Context) {
 			continue
 		}
 		k.compare(a.GetFileIds(), round)
+	}
+}
+
+// beat keeps idle write sessions alive until its context ends. It is not the
+// goroutine that renews: that one waits for a namenode that restarts.
+func (k *leaseKeeper) beat(ctx context.Context) {
+	for sleep(ctx, k.client.clock, k.client.options.KeepAlive) == nil {
+		k.mu.Lock()
+		var all []func()
+		for _, holder := range k.mu.holders {
+			if holder.beat != nil {
+				all = append(all, holder.beat)
+			}
+		}
+		k.mu.Unlock()
+		for _, f := range all {
+			f()
+		}
 	}
 }
 

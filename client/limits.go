@@ -111,6 +111,29 @@ const (
 
 	reportTimeout = 10 * time.Second
 
+	// copyRateLeast: a datanode that copies fewer bytes per second is not waited
+	// for.
+	copyRateLeast = 8 << 20
+
+	keepAliveDefault = time.Minute
+
+	// A hop is slow when its share of the time is slowFactor times that of the
+	// median of the others, at least slowShareLeast and half of the whole, over
+	// slowWindow and slowAcks; and the session moves less than
+	// Options.SlowBytesPerSecond, by default slowRateDefault.
+	slowFactor      = 5
+	slowWindow      = time.Second
+	slowAcks        = 4
+	slowShareLeast  = 10 * time.Millisecond
+	slowRateDefault = 16 << 20
+	// slowFor is how long a slow node is not written to.
+	slowFor = time.Minute
+	// ownLinkFor: after two first hops in a row were slow to reach, it is this
+	// client's own way that is slow, and no first hop is blamed for so long.
+	ownLinkFor = 10 * time.Minute
+	// slowNodesMax bounds the memory of slow nodes, and a list of them.
+	slowNodesMax = 64
+
 	retryElapsedDefault = 60 * time.Second
 	retryInitialDefault = 50 * time.Millisecond
 	retryMaximumDefault = 2 * time.Second

@@ -15,6 +15,7 @@ type nodeMemory struct {
 	mu    struct {
 		sync.Mutex
 		badUntil map[string]time.Time // by address; at most nodesMax
+		slow     slowNodes
 	}
 }
 

@@ -38,6 +38,16 @@ type Options struct {
 	// ReadaheadBytes bounds what one FileReader fetches ahead of sequential
 	// Reads. Default 4 MiB; negative: no reading ahead.
 	ReadaheadBytes int64
+	// PipelineNodesLeast is how many nodes a chunk that is being written has to
+	// be on for the writer to go on after failures. Default 1.
+	PipelineNodesLeast int
+	// SlowBytesPerSecond: a pipeline that moves less than this although more data
+	// waits is looked through for the node that holds it up; that node is named in
+	// the log and replaced. Default 16 MiB/s; negative: no node is too slow.
+	SlowBytesPerSecond int64
+	// KeepAlive is how long an open FileWriter may send nothing before it shows
+	// the pipeline that it lives. Default 1 min; datanodes wait 10 min.
+	KeepAlive time.Duration
 	// LeaseRenewal is the time between two lease renewals. Default 15 s.
 	LeaseRenewal time.Duration
 	// Name says who this is, to people: "host:pid" by default.

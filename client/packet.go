@@ -1,6 +1,8 @@
 package client
 
 import (
+	"time"
+
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
 )
@@ -13,7 +15,8 @@ type packet struct {
 	offset int64           // in the chunk, of the first payload byte
 	size   int             // payload bytes
 	flags  wire.Flags
-	seqno  uint64 // in the session that has it
+	seqno  uint64    // in the session that has it
+	sent   time.Time // by that session; zero: before its open ack
 }
 
 func (c *Client) newPacket(offset int64, capacity int) *packet {

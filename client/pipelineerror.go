@@ -17,8 +17,9 @@ type pipelineError struct {
 }
 
 type hopFailure struct {
-	hop wire.Hop
-	err *fault.Error
+	hop  wire.Hop
+	err  *fault.Error
+	slow *SlowNode // not nil: that is all that is wrong with it
 }
 
 func (e *pipelineError) Error() string { return e.err.Error() }

@@ -36,15 +36,20 @@ func (r *recovery) note(p *pipelineError) {
 			r.existing = true
 			continue // the node is well; the session has to open in another mode
 		}
-		i := slices.IndexFunc(r.failures, func(g hopFailure) bool { return g.hop.NodeID == f.hop.NodeID })
-		if !slices.Contains(r.excluded, f.hop.NodeID) {
-			r.excluded = append(r.excluded, f.hop.NodeID)
-		}
-		if i >= 0 {
-			r.failures[i] = f
-		} else {
-			r.failures = append(r.failures, f)
-		}
+		r.blame(f)
+	}
+}
+
+// blame excludes a hop and remembers why.
+func (r *recovery) blame(f hopFailure) {
+	if !slices.Contains(r.excluded, f.hop.NodeID) {
+		r.excluded = append(r.excluded, f.hop.NodeID)
+	}
+	i := slices.IndexFunc(r.failures, func(g hopFailure) bool { return g.hop.NodeID == f.hop.NodeID })
+	if i >= 0 {
+		r.failures[i] = f
+	} else {
+		r.failures = append(r.failures, f)
 	}
 }
 
@@ -53,7 +58,8 @@ func (r *recovery) note(p *pipelineError) {
 //	seal lost:        nodes that did seal keep the chunk, it is done
 //	nothing acked:    the chunk is replaced by one on other nodes
 //	else:             the namenode gives a new generation; the survivors cut
-//	                  their replicas to the acknowledged length and go on
+//	                  their replicas to the acknowledged length and go on, with
+//	                  nodes that copy those bytes in the places of the lost ones
 //
 // Then the caller sends what was not acknowledged. An error that is neither a
 // *pipelineError nor the context's is final.
@@ -103,7 +109,7 @@ func (s *stream) replace(ctx context.Context) error {
 	a, err := mutate(ctx, s.client, call{op: "replace chunk", path: s.path, impatient: []fault.Kind{fault.TooFewNodes}, refused: &refused}, controlpb.NamenodeClient.AddChunks,
 		func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
 			return &controlpb.AddChunksRequest{Header: h, FileId: s.file, FirstIndex: uint32(s.index), Count: 1,
-				ExcludeNodes: s.recovery.excluded, ReplaceChunkId: old[:]}
+				ExcludeNodes: union(s.recovery.excluded, s.client.nodes.avoid(s.width)), ReplaceChunkId: old[:]}
 		})
 	if err != nil {
 		return err
@@ -129,7 +135,8 @@ func (s *stream) replace(ctx context.Context) error {
 	return nil
 }
 
-// resume goes on with the survivors of the pipeline under a new generation.
+// resume goes on with the survivors of the pipeline, and replacements of the
+// others, under a new generation.
 func (s *stream) resume(ctx context.Context) error {
 	r := &s.recovery
 	var refused bool
@@ -146,14 +153,14 @@ func (s *stream) resume(ctx context.Context) error {
 		return err
 	}
 	generation := chunk.Generation(a.GetGeneration())
-	var hops []wire.Hop
-	for _, survivor := range a.GetSurvivors() {
-		hops = append(hops, wire.Hop{NodeID: survivor.GetNodeId(), Address: survivor.GetAddress()})
-	}
-	if len(hops) == 0 {
-		return s.giveUp("no node of the pipeline is left")
-	}
 	mode, previous := s.resumeMode()
+	hops, err := s.members(ctx, a, mode, previous)
+	if err != nil {
+		return err
+	}
+	if len(hops) < s.client.options.PipelineNodesLeast {
+		return s.tooFew(hops)
+	}
 	session, err := s.client.openSession(ctx, s.life, s.target(mode, generation, previous, hops), nil, s.report)
 	if err != nil {
 		return err
@@ -177,6 +184,17 @@ func (s *stream) resume(ctx context.Context) error {
 	s.mode, r.broken = wire.ModeResume, false
 	s.client.logger.Info("write pipeline recovered", "path", s.path, "chunk", s.id.String(), "gen", uint64(generation), "length", s.acked, "nodes", nodeIDs(hops))
 	return nil
+}
+
+// union joins two lists of node ids.
+func union(a, b []string) []string {
+	all := slices.Clone(a)
+	for _, id := range b {
+		if !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	return all
 }
 
 // resumeMode is how the survivors' replicas are opened, and from which

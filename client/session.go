@@ -22,6 +22,8 @@ type sessionTarget struct {
 	offset     int64 // length at which writing goes on
 	sizeHint   int64
 	hops       []wire.Hop // at least one
+	// judged: a hop that holds up the others fails the session.
+	judged bool
 }
 
 // session is one write session with a pipeline. One goroutine sends (its
@@ -48,7 +50,8 @@ type session struct {
 		cost     int64
 		inflight []*packet
 		sealed   []string // node ids that acked the seal
-		finished bool     // the ack of FlagSeal or FlagClose has come
+		meter    hopMeter
+		finished bool // the ack of FlagSeal or FlagClose has come
 		err      *pipelineError
 		closed   bool          // by the owner: the ack goroutine must not touch packets
 		changed  chan struct{} // closed and replaced at every change
@@ -67,7 +70,7 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 		if ctx.Err() == nil && life.Err() == nil {
 			c.nodes.failed(head.Address)
 		}
-		return &pipelineError{failed: []hopFailure{{head, e}}, err: e}
+		return &pipelineError{failed: []hopFailure{{hop: head, err: e}}, err: e}
 	}
 	var body []byte
 	if first != nil {
@@ -164,6 +167,7 @@ func (s *session) send(ctx context.Context, p *packet) (taken bool, err error) {
 	if len(s.mu.inflight) == 0 && s.mu.err == nil {
 		_ = s.conn.net.SetReadDeadline(deadline) // an ack is owed; a dead socket shows at the write
 	}
+	p.sent = time.Now()
 	s.mu.inflight = append(s.mu.inflight, p)
 	s.mu.cost += cost
 	// A peer that acks what it cannot have seen must not get the buffer reused
@@ -194,7 +198,7 @@ func (s *session) lost(err error) *pipelineError {
 	head := s.target.hops[0]
 	e := datanode(s.conn.fault(err), "write chunk", Replica{NodeID: head.NodeID, Address: head.Address}, s.target.id.String())
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &pipelineError{failed: []hopFailure{{head, e}}, err: e}
+		return &pipelineError{failed: []hopFailure{{hop: head, err: e}}, err: e}
 	}
 	return &pipelineError{err: e}
 }

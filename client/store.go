@@ -43,8 +43,8 @@ func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, siz
 	if err != nil {
 		return FileInfo{}, err
 	}
-	t := &transfer{client: c, path: path, info: info, source: source, size: size, progress: o.Progress}
-	c.leases.add(info.FileID, func(err error) { t.lost(err, cancel) })
+	t := &transfer{client: c, path: path, info: info, source: source, size: size, progress: o.Progress, onSlow: o.Slow}
+	c.leases.add(info.FileID, func(err error) { t.lost(err, cancel) }, nil)
 	defer c.leases.drop(info.FileID)
 	err = t.run(life, ready)
 	if err == nil {
@@ -66,6 +66,7 @@ type transfer struct {
 	source   io.ReaderAt
 	size     int64
 	progress func(int64)
+	onSlow   func(SlowNode)
 
 	mu       sync.Mutex
 	commits  []*controlpb.ChunkCommit // sealed, not yet told to the namenode
@@ -124,19 +125,22 @@ func (t *transfer) allocate(ctx context.Context, first, count int) ([]ChunkLocat
 	t.mu.Unlock()
 	what := call{op: "add chunks", path: t.path}
 	a, err := mutate(ctx, t.client, what, controlpb.NamenodeClient.AddChunks, func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
-		return &controlpb.AddChunksRequest{Header: h, FileId: t.info.FileID, FirstIndex: uint32(first), Count: uint32(count), Commits: commits}
+		return &controlpb.AddChunksRequest{Header: h, FileId: t.info.FileID, FirstIndex: uint32(first), Count: uint32(count), Commits: commits,
+			ExcludeNodes: t.client.nodes.avoid(t.info.Replication)}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return allocated(what, a.GetChunks(), first, count)
+	locations, err := allocated(what, a.GetChunks(), first, count)
+	t.client.nodes.placed(locations)
+	return locations, err
 }
 
 // chunk sends one chunk, from its first byte again whenever it was placed anew.
 func (t *transfer) chunk(ctx context.Context, l ChunkLocation) error {
 	c := t.client
 	s := c.newStream(ctx, t.info.FileID, t.path, t.info.ChunkSize, l)
-	s.startOver, s.onAcked = true, t.progress
+	s.startOver, s.onAcked, s.onSlow = true, t.progress, t.onSlow
 	begin := int64(l.Index) * t.info.ChunkSize
 	length := min(t.info.ChunkSize, t.size-begin)
 	s.sizeHint = length

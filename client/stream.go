@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -47,10 +48,13 @@ type stream struct {
 	reported  atomic.Int64 // acknowledged bytes told to onAcked
 
 	recovery recovery
-	touched  bool     // a packet was handed over
-	sealing  bool     // the packet with FlagSeal was handed over
-	done     bool     // sealed by the nodes below
-	sealedBy []string // node ids
+	width    int            // hops of the chunk as it was placed
+	avoided  bool           // slow nodes of the placement were looked at
+	onSlow   func(SlowNode) // nil: nobody listens
+	touched  bool           // a packet was handed over
+	sealing  bool           // the packet with FlagSeal was handed over
+	done     bool           // sealed by the nodes below
+	sealedBy []string       // node ids
 }
 
 // errStartOver: the chunk has a new pipeline, and its bytes are wanted again
@@ -67,6 +71,7 @@ func (c *Client) newStream(life context.Context, file uint64, path string, chunk
 func (s *stream) place(l ChunkLocation) {
 	s.id, s.generation, s.previous = l.ID, l.Generation, 0
 	s.hops = hopsOf(l.Replicas)
+	s.width = max(s.width, len(s.hops))
 	s.mode = wire.ModeCreate
 	s.recovery.opened = false
 	s.acked = 0
@@ -128,6 +133,9 @@ func (s *stream) open(ctx context.Context) error {
 	if s.recovery.broken {
 		return s.recover(ctx)
 	}
+	if err := s.avoidSlow(ctx); err != nil {
+		return err
+	}
 	if len(s.hops) == 0 {
 		return s.kill(&fault.Error{Kind: fault.Protocol, Op: "write", Path: s.path, Chunk: s.id.String(), Reason: "the namenode placed the chunk on no node"})
 	}
@@ -148,7 +156,7 @@ func (s *stream) open(ctx context.Context) error {
 
 func (s *stream) target(mode wire.Mode, generation, previous chunk.Generation, hops []wire.Hop) sessionTarget {
 	return sessionTarget{id: s.id, generation: generation, previous: previous, mode: mode, chunkSize: s.chunkSize,
-		offset: s.acked, sizeHint: s.sizeHint, hops: hops}
+		offset: s.acked, sizeHint: s.sizeHint, hops: hops, judged: len(hops) >= s.width}
 }
 
 func (s *stream) report(bytes int64) {
@@ -215,10 +223,25 @@ func (s *stream) broke(ctx context.Context, err error) (again bool, final error)
 	case ctx.Err() != nil:
 		return false, contextFault(ctx, "write", s.path, err) // the stream lives on: packets are in the backlog
 	case errors.As(err, &p):
+		s.noteSlow(p)
 		s.recovery.note(p)
 		return true, nil
 	}
 	return false, s.kill(err)
+}
+
+// noteSlow tells people which nodes are slow.
+func (s *stream) noteSlow(p *pipelineError) {
+	for _, f := range p.failed {
+		if f.slow == nil {
+			continue
+		}
+		s.client.logger.Warn("slow datanode is replaced", "path", s.path, "chunk", s.id.String(), "node", f.hop.NodeID, "peer", f.hop.Address,
+			"mb_per_s", math.Round(f.slow.BytesPerSecond/1e5)/10)
+		if s.onSlow != nil {
+			s.onSlow(*f.slow)
+		}
+	}
 }
 
 // detach takes what the session has back; afterwards there is none.

@@ -143,8 +143,8 @@ func TestLeaseRenewalRunsOnlyWhileAFileIsOpen(t *testing.T) {
 	require.NoError(t, err)
 	running := func() bool { c.leases.mu.Lock(); defer c.leases.mu.Unlock(); return c.leases.mu.stop != nil }
 	require.False(t, running())
-	c.leases.add(1, func(error) {})
-	c.leases.add(2, func(error) {})
+	c.leases.add(1, func(error) {}, nil)
+	c.leases.add(2, func(error) {}, nil)
 	require.True(t, running())
 	c.leases.drop(1)
 	require.True(t, running())
@@ -153,12 +153,12 @@ func TestLeaseRenewalRunsOnlyWhileAFileIsOpen(t *testing.T) {
 
 	// A file added after the renewal began is not yet known to be held.
 	told := map[uint64]bool{}
-	c.leases.add(3, func(error) { told[3] = true })
+	c.leases.add(3, func(error) { told[3] = true }, nil)
 	c.leases.mu.Lock()
 	c.leases.mu.rounds++
 	round := c.leases.mu.rounds
 	c.leases.mu.Unlock()
-	c.leases.add(4, func(error) { told[4] = true })
+	c.leases.add(4, func(error) { told[4] = true }, nil)
 	c.leases.compare(nil, round)
 	require.Equal(t, map[uint64]bool{3: true}, told)
 	c.leases.compare([]uint64{4}, round+1)

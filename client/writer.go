@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -36,12 +37,14 @@ type FileWriter struct {
 	ready    []ChunkLocation
 	ahead    *allocation // of the next chunk, under way
 	commits  []*controlpb.ChunkCommit
+	beaten   beaten
 	unsynced bool // bytes were sent since the last packet with FlagSync
 	closed   bool
 
 	failure struct {
 		sync.Mutex
-		err error // the first final error
+		err  error // the first final error
+		slow []SlowNode
 	}
 }
 
@@ -51,7 +54,7 @@ var _ io.WriteCloser = (*FileWriter)(nil)
 func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *FileWriter {
 	w := &FileWriter{client: c, info: info, path: path}
 	w.life, w.cancel = c.scope(ctx)
-	c.leases.add(info.FileID, func(err error) { _ = w.fail(withPath(err, path)) })
+	c.leases.add(info.FileID, func(err error) { _ = w.fail(withPath(err, path)) }, w.beat)
 	return w
 }
 
@@ -70,6 +73,20 @@ func (w *FileWriter) failed() error {
 	w.failure.Lock()
 	defer w.failure.Unlock()
 	return w.failure.err
+}
+
+// slow notes a node that was replaced because it is slow.
+func (w *FileWriter) slow(n SlowNode) {
+	w.failure.Lock()
+	defer w.failure.Unlock()
+	w.failure.slow = addSlow(w.failure.slow, n)
+}
+
+// SlowNodes lists the datanodes that held up this writer and were replaced.
+func (w *FileWriter) SlowNodes() []SlowNode {
+	w.failure.Lock()
+	defer w.failure.Unlock()
+	return slices.Clone(w.failure.slow)
 }
 
 // usable tells whether the writer can go on. Called with mu held.

@@ -1,0 +1,126 @@
+package client_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// TestALostHopIsReplacedByACopy breaks a hop after bytes were acknowledged: the
+// chunk ends on as many nodes as before, if the copy works.
+func TestALostHopIsReplacedByACopy(t *testing.T) {
+	copyFaults := map[string]error{"works": nil, "is refused": fault.New(fault.NoSpace, "copy", "the disk is full"), "drops": errDrop, "hangs": errStall, "dies after the copy": errAfter}
+	for where, match := range pipelineSteps {
+		for what, injected := range copyFaults {
+			for hop := range 3 {
+				if testing.Short() && hop > 0 {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s, hop %d, the copy %s", where, hop, what), func(t *testing.T) {
+					t.Parallel()
+					c := newCluster(t, 4, func(o *client.Options) { o.DataTimeout = 700 * time.Millisecond })
+					for _, d := range c.nodes {
+						d.hopTimeout = 200 * time.Millisecond
+					}
+					content := pattern(5, 7*blockBytes+99)
+					w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+					require.NoError(t, err)
+					_, err = w.Write(content[:blockBytes+5])
+					require.NoError(t, err)
+					require.NoError(t, w.Flush(t.Context()))
+					victim, spare := c.nodes[hop], c.nodes[3]
+					hook, hit := once(match, errDrop)
+					victim.set(func() { victim.hook = hook })
+					spare.set(func() {
+						spare.hook = func(s step) error {
+							if s.op == wire.OpCopy {
+								return injected
+							}
+							return nil
+						}
+					})
+					if where == "open" { // too late for this chunk
+						victim.stop()
+						c.namenode.set(func() { c.namenode.down[victim.id] = true })
+						hit.Store(true)
+					}
+					_, err = w.Write(content[blockBytes+5 : 4*blockBytes])
+					require.NoError(t, err)
+					require.NoError(t, w.Sync(t.Context()))
+					_, err = w.Write(content[4*blockBytes:])
+					require.NoError(t, err)
+					require.NoError(t, w.Close())
+					same(t, content, c.get("/f"))
+					c.everywhere("/f", content)
+					chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+					require.NoError(t, err)
+					if where == "first packet" {
+						return // that one was before the fault was set
+					}
+					require.True(t, hit.Load())
+					switch {
+					case where == "seal" && hop > 0: // the nodes before it had sealed
+						require.Len(t, chunks[0].Replicas, hop)
+					case what == "works":
+						require.Len(t, chunks[0].Replicas, 3)
+					case hop == 0 && where != "open": // the head's connection broke: nobody is known to be at fault
+					default:
+						require.Len(t, chunks[0].Replicas, 2)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestFewerNodesThanRequiredIsAClearError(t *testing.T) {
+	c := newCluster(t, 3, func(o *client.Options) { o.PipelineNodesLeast = 2 })
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+	require.NoError(t, err)
+	content := pattern(1, 100_000)
+	_, err = w.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	for _, d := range c.nodes[1:] {
+		d.stop()
+		c.namenode.set(func() { c.namenode.down[d.id] = true })
+	}
+	_, err = w.Write([]byte("more"))
+	require.NoError(t, err)
+	err = w.Flush(t.Context())
+	require.ErrorIs(t, err, fault.Unavailable)
+	for _, d := range c.nodes[1:] {
+		require.ErrorContains(t, err, d.id)
+	}
+	same(t, content, c.get("/f")[:len(content)])
+	require.Error(t, w.Close())
+}
+
+func TestIdleSessionsAreKeptAlive(t *testing.T) {
+	c := newCluster(t, 3, func(o *client.Options) { o.KeepAlive = 10 * time.Millisecond })
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+	require.NoError(t, err)
+	_, err = w.Write([]byte("one "))
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	kept := func() bool {
+		keeps := 0
+		for _, d := range c.nodes {
+			d.set(func() { keeps += d.keeps })
+		}
+		return keeps >= 9
+	}
+	require.Eventually(t, kept, 5*time.Second, time.Millisecond)
+	_, err = w.Write([]byte("two"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.True(t, bytes.Equal([]byte("one two"), c.get("/f")))
+	require.Zero(t, c.namenode.count("RecoverPipeline"))
+}
