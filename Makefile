@@ -30,7 +30,7 @@ help: ## list the targets
 build: ## build ww and wwbench into bin/
 	$(BUILD) -o bin/ ./cmd/...
 
-demo: build ## a small cluster stores, fetches, appends and deletes real files (half a minute)
+demo: build ## a small cluster stores, fetches, appends and deletes real files (a minute)
 	@bin/ww demo
 
 test: ## all unit tests, and end-to-end tests with real processes

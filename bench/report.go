@@ -52,8 +52,8 @@ func Compare(results, floors []floor.Result) []Comparison {
 	return out
 }
 
-// median picks, for each name, the run in the middle by ratio: rate and limit
-// stay from one run.
+// median picks, for each name, the run in the middle by ratio (the worse one of
+// two). Rate and limit stay from one run.
 func (r Report) median() []Comparison {
 	var out []Comparison
 	for i := range r.Runs[0] {
@@ -70,7 +70,7 @@ func (r Report) median() []Comparison {
 			}
 			return 0
 		})
-		out = append(out, all[len(all)/2])
+		out = append(out, all[(len(all)-1)/2])
 	}
 	return out
 }

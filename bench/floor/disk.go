@@ -49,7 +49,7 @@ func diskDirect(ctx context.Context, o Options) (Result, error) {
 	}
 	defer removeFile(f)
 	buffer := aligned(step)
-	size := o.SizeBytes / step * step
+	size := max(o.SizeBytes/step, 1) * step
 	start := time.Now()
 	if err := preallocate(f, size); err != nil {
 		return Result{}, err

@@ -48,6 +48,7 @@ func layers() []layer {
 		{"internal/appender", append(leaves(), "client", "dataplane"), "it appends as a client for the clients of a data server"},
 		{"internal/daemon", []string{"internal", "actor", "disk", "dataplane", "control", "client"}, "it assembles processes; programs and load generators use it"},
 		{"internal/lint", nil, "rules look at the tree from outside"},
+		{"internal/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client"}, "fault tests break every part from within one process"},
 		{"internal/e2e", append(leaves(), "internal/e2e", "client", "dataplane/wire", "control/controlpb", "control/rpc"), "end-to-end tests see the processes from outside"},
 		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "internal/config", "internal/daemon"), "a program is flags, wiring and signals: the parts are assembled in internal/daemon"},
 	}
