@@ -119,7 +119,7 @@ const (
 
 	// A hop is slow when its share of the time is slowFactor times that of the
 	// median of the others, at least slowShareLeast and half of the whole, over
-	// slowWindow and slowAcks; and the session moves less than
+	// slowWindow and slowAcks (half of them in twice the time); and the session moves less than
 	// Options.SlowBytesPerSecond, by default slowRateDefault.
 	slowFactor      = 5
 	slowWindow      = time.Second

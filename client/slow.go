@@ -72,7 +72,8 @@ func (m *hopMeter) take(trip time.Duration, bytes int64, hops []wire.HopStatus) 
 
 // due tells whether there is enough to judge.
 func (m *hopMeter) due(now time.Time) bool {
-	return m.acks >= slowAcks && now.Sub(m.began) >= slowWindow
+	took := now.Sub(m.began)
+	return m.acks >= slowAcks && took >= slowWindow || m.acks >= slowAcks/2 && took >= 2*slowWindow
 }
 
 // slow finds the hop that holds up the others; -1: none does. byLink: it is the

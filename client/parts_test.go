@@ -1,0 +1,274 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/daemon"
+)
+
+// parts is a real cluster in this process whose daemons can be stopped and
+// started one by one. Every datanode is reached through a throttle.
+type parts struct {
+	*client.Client
+	t        *testing.T
+	logger   *slog.Logger
+	log      *daemon.Daemon
+	namenode *daemon.Daemon
+	address  string // of the namenode
+	logs     string // of the log server
+	nodes    []*part
+}
+
+type part struct {
+	daemon   *daemon.Daemon
+	throttle *throttle
+}
+
+func startParts(t *testing.T, datanodes int, o client.Options) *parts {
+	p := &parts{t: t, logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))}
+	directory := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	l := config.Default().Logserver
+	l.Dir, l.Listen, l.RaftListen = filepath.Join(directory, "log"), "127.0.0.1:0", ""
+	var err error
+	p.log, err = daemon.StartLogServer(ctx, l, p.logger)
+	require.NoError(t, err)
+	t.Cleanup(func() { p.stop(p.log) })
+	p.logs = p.log.Address("grpc")
+	p.address = "127.0.0.1:0"
+	p.startNamenode()
+	t.Cleanup(func() { p.stop(p.namenode) })
+	for i := range datanodes {
+		throttle := newThrottle(t)
+		c := config.Default().Datanode
+		c.Listen, c.Disks, c.Reserve = "127.0.0.1:0", []string{filepath.Join(directory, "dn"+strconv.Itoa(i))}, 0
+		c.Namenodes, c.Advertise = []string{p.address}, throttle.address()
+		d, err := daemon.StartDatanode(ctx, c, p.logger)
+		require.NoError(t, err)
+		throttle.target.Store(ptr(d.Address("data")))
+		node := &part{daemon: d, throttle: throttle}
+		p.nodes = append(p.nodes, node)
+		t.Cleanup(func() { p.stop(node.daemon) })
+	}
+	o.Namenodes = []string{p.address}
+	p.Client, err = client.Dial(ctx, o)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, p.Client.Close())
+		require.Zero(t, client.OutstandingBuffers(p.Client), "buffers leaked")
+	})
+	require.Eventually(t, func() bool {
+		status, err := p.ClusterStatus(ctx)
+		if err != nil || status.SafeMode {
+			return false
+		}
+		live := 0
+		for _, n := range status.Nodes {
+			if n.Live {
+				live++
+			}
+		}
+		return live == datanodes
+	}, 30*time.Second, 20*time.Millisecond)
+	return p
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func (p *parts) startNamenode() {
+	n := config.Default().Namenode
+	n.Listen, n.LogServers = p.address, []string{p.logs}
+	var err error
+	p.namenode, err = daemon.StartNamenode(p.t.Context(), n, p.logger)
+	require.NoError(p.t, err)
+	p.address = p.namenode.Address("grpc")
+}
+
+// stop ends a daemon; stopping again does nothing.
+func (p *parts) stop(d *daemon.Daemon) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := d.Close(ctx); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// throttle passes connections on to a datanode, at a rate that can change.
+type throttle struct {
+	listener net.Listener
+	target   atomic.Pointer[string]
+	toward   *rate.Limiter // bytes on the way to the datanode
+	running  sync.WaitGroup
+	mu       sync.Mutex
+	open     map[net.Conn]struct{}
+	closed   bool
+}
+
+const throttlePiece = 16 << 10
+
+func newThrottle(t *testing.T) *throttle {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	h := &throttle{listener: listener, toward: rate.NewLimiter(rate.Inf, throttlePiece), open: map[net.Conn]struct{}{}}
+	h.running.Go(h.accept)
+	t.Cleanup(func() {
+		h.cut()
+		h.running.Wait()
+	})
+	return h
+}
+
+func (h *throttle) address() string { return h.listener.Addr().String() }
+
+// cut ends it: the datanode behind it cannot be reached any more.
+func (h *throttle) cut() {
+	_ = h.listener.Close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for c := range h.open {
+		_ = c.Close()
+	}
+}
+
+func (h *throttle) keep(c net.Conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		_ = c.Close()
+		return false
+	}
+	h.open[c] = struct{}{}
+	return true
+}
+
+func (h *throttle) accept() {
+	for {
+		in, err := h.listener.Accept()
+		if err != nil {
+			return
+		}
+		target := h.target.Load()
+		if target == nil || !h.keep(in) {
+			_ = in.Close()
+			continue
+		}
+		out, err := net.Dial("tcp", *target)
+		if err != nil || !h.keep(out) {
+			_ = in.Close()
+			continue
+		}
+		_ = in.(*net.TCPConn).SetReadBuffer(64 << 10)
+		h.running.Go(func() { h.pass(out, in, h.toward) })
+		h.running.Go(func() { h.pass(in, out, nil) })
+	}
+}
+
+func (h *throttle) pass(to, from net.Conn, limit *rate.Limiter) {
+	buffer := make([]byte, throttlePiece)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if limit != nil && limit.WaitN(context.Background(), n) != nil {
+				break
+			}
+			if _, err := to.Write(buffer[:n]); err != nil {
+				break
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	_ = to.Close()
+	_ = from.Close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, to)
+	delete(h.open, from)
+}
+
+// TestASlowNodeIsNamedAndReplaced slows one of four datanodes to 1 MB/s in the
+// middle of a put.
+func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it moves 256 MiB")
+	}
+	const size, slowRate = 128 << 20, 1e6
+	var logged lockedBuffer
+	p := startParts(t, 4, client.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	content := pattern(11, size)
+	put := func(path string, progress func(int64)) (time.Duration, []client.SlowNode) {
+		var mu sync.Mutex
+		var slow []client.SlowNode
+		began := time.Now()
+		_, err := p.Store(t.Context(), path, bytes.NewReader(content), size, client.StoreOptions{
+			CreateOptions: client.CreateOptions{ChunkSize: 8 << 20, Replication: 3}, Progress: progress,
+			Slow: func(n client.SlowNode) {
+				mu.Lock()
+				defer mu.Unlock()
+				slow = append(slow, n)
+			}})
+		require.NoError(t, err)
+		return time.Since(began), slow
+	}
+	healthy, none := put("/healthy", nil)
+	require.Empty(t, none)
+	victim := p.nodes[1]
+	var moved atomic.Int64
+	took, slow := put("/slow"+victim.throttle.address(), func(n int64) {
+		if moved.Add(n) > size/4 {
+			victim.throttle.toward.SetLimit(slowRate)
+		}
+	})
+	t.Logf("healthy %v, with a slow node %v, named %v", healthy, took, slow)
+	// Waiting for it would take at least size·3/4·3/4 at 1 MB/s: 75 s.
+	require.Less(t, took, 3*healthy+10*time.Second)
+	require.NotEmpty(t, slow)
+	for _, n := range slow {
+		require.Equal(t, victim.throttle.address(), n.Address)
+	}
+	victim.throttle.toward.SetLimit(rate.Inf)
+	r, err := p.Open(t.Context(), "/slow"+victim.throttle.address())
+	require.NoError(t, err)
+	got, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	same(t, content, got)
+	require.Contains(t, logged.String(), "slow datanode is replaced")
+	require.Contains(t, logged.String(), slow[0].NodeID)
+}
+
+// lockedBuffer is a log that is read while others write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
