@@ -4,7 +4,7 @@
 //
 // # Parts
 //
-//   - machine (machine.go, write_session.go, requests.go) is the protocol of one
+//   - machine (machine.go, write_session.go, record_session.go, requests.go) is the protocol of one
 //     connection: bytes and events in, effects out. It has no socket, file,
 //     goroutine or clock. Only its event loop touches it.
 //   - connection (connection.go) carries out a machine's effects; handler
@@ -12,13 +12,17 @@
 //     results of disk workers, senders and neighbours back to the event loop.
 //   - replica (replica.go) is the disk side of a write session, downstream
 //     (downstream.go) its neighbour, readTask (sender.go) a running read.
+//   - recordsLink (records_adapter.go) ties a record session to the RecordSink
+//     (records.go), which others implement; copier and copyTask (copy.go,
+//     copytask.go) pull replicas from other datanodes.
 //   - budget (budget.go) grants windows, limits.go has every bound.
 //
 // # Goroutines
 //
 // Per server: the gnet loops and acceptor, one ticker, one supervisor. Per write
 // session with a downstream neighbour: one that dials and sends, one that reads
-// acks. Per running read: one. Disk work runs on the workers of package disk.
+// acks. Per running read: one. Per copy asked for: one. Per record session: one
+// while it opens. Disk work runs on the workers of package disk.
 // Server.Close ends them all and waits.
 //
 // # Ownership of bytes
@@ -30,6 +34,9 @@
 // it). Bulk bytes never enter gnet's outbound buffer: writes are forwarded on
 // plain connections, reads leave by sendfile on a duplicate of the
 // connection's descriptor.
+//
+// The pieces of a record belong to the sink from Append until it calls done; a
+// piece of a copy to its task, then to the disk worker until the write has ended.
 //
 // The package does not choose replicas, does not delete, and keeps no state
 // across restarts. The wire format is described in docs/format/wire.md.

@@ -158,6 +158,7 @@ func TestRecordSession(t *testing.T) {
 		got = append(got, p.waitRecords(sequence)...)
 	}
 	require.Equal(t, offsets, got)
+	sink.mu.Lock()
 	require.True(t, bytes.Equal(want, sink.mu.content))
 	require.Len(t, sink.mu.got, 104)
 	require.False(t, sink.mu.got[99].Sync)
@@ -165,6 +166,7 @@ func TestRecordSession(t *testing.T) {
 	require.Equal(t, p.conn.LocalAddr().String(), sink.mu.opened[0].Peer)
 	require.Equal(t, byte(7), sink.mu.opened[0].Writer[15])
 	require.Equal(t, "test", sink.mu.opened[0].ClientName)
+	sink.mu.Unlock()
 	require.EqualValues(t, 104, n.server.Stats().Records)
 	require.NoError(t, p.conn.Close())
 	eventually(t, "the stream is closed", func() bool { return sink.streams() == 0 })
