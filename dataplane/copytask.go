@@ -268,7 +268,7 @@ func (t *copyTask) finish(ctx context.Context) error {
 	}
 	// It is whole and shown; only its file is left to be closed.
 	if t.submit(context.WithoutCancel(ctx), job) == nil {
-		<-done
+		<-done //nolint:errcheck // the replica is whole and shown, however its file closes
 	}
 	t.writer, t.ownErr = nil, nil
 	return nil

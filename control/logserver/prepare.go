@@ -212,7 +212,7 @@ func writeDurably(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(file.Name()) // fails after the rename, as it should
+	defer func() { _ = os.Remove(file.Name()) }() // fails after the rename, as it should
 	_, err = file.Write(content)
 	if err == nil {
 		err = file.Sync()

@@ -265,7 +265,7 @@ func readMeta(dir string) (state types.PersistentState, err error) {
 	if err != nil {
 		return state, damaged(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }() // opened for reading
 	err = db.View(func(tx *bbolt.Tx) error {
 		bucket, stable := tx.Bucket([]byte(metadb.MetaBucket)), tx.Bucket([]byte(metadb.StableBucket))
 		if bucket == nil || stable == nil {

@@ -71,7 +71,7 @@ func Start(o Options) (server *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.release()
+			_ = s.release() // the reason of the start's failure is told, not this
 		}
 	}()
 	if s.lock, err = lockDirectory(o.Directory, true); err != nil {

@@ -216,7 +216,7 @@ func (s *store) DeleteRange(first, last uint64) error {
 // can hear of a vote that was not kept: it says nil and lets raft end.
 func (s *store) Set(key, value []byte) error {
 	if s.failed() != nil {
-		return nil
+		return nil //nolint:nilerr // said above: raft must end, not panic
 	}
 	if err := s.wal.Set(key, value); err != nil {
 		_ = s.fail("write vote", err)
@@ -227,7 +227,7 @@ func (s *store) Set(key, value []byte) error {
 // SetUint64 implements raft.StableStore; see Set.
 func (s *store) SetUint64(key []byte, value uint64) error {
 	if s.failed() != nil {
-		return nil
+		return nil //nolint:nilerr // said above: raft must end, not panic
 	}
 	if err := s.wal.SetUint64(key, value); err != nil {
 		_ = s.fail("write term", err)
