@@ -10,6 +10,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/config"
 	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/internal/profiling"
 )
 
 // closeTimeout bounds the time from a signal to the end of a daemon; a second
@@ -60,7 +61,14 @@ client.yaml there and prints a line that says how to use it.`
 func (a *app) daemon(name string, start func(context.Context, config.Loaded, *slog.Logger) (*daemon.Daemon, error)) *cobra.Command {
 	cmd := &cobra.Command{Use: name + " [flags]", Args: arguments(0, 0)}
 	a.settings(cmd, name, false)
+	kind := cmd.Flags().String("profile", "", "write a pprof profile until the daemon ends: "+profiling.Modes())
+	directory := cmd.Flags().String("profile-dir", ".", "directory of the profile")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		stop, err := profiling.Start(*kind, *directory)
+		if err != nil {
+			return err
+		}
+		defer stop()
 		ctx := cmd.Context()
 		loaded, err := a.load()
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/internal/profiling"
 )
 
 func main() {
@@ -22,7 +24,16 @@ func main() {
 		SilenceErrors: true,
 	}
 	root.AddCommand(floorCommand(), miniCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
+	kind := root.PersistentFlags().String("profile", "", "write a pprof profile of this process: "+profiling.Modes())
+	directory := root.PersistentFlags().String("profile-dir", ".", "directory of the profile")
+	stopProfile := func() {}
+	root.PersistentPreRunE = func(*cobra.Command, []string) (err error) {
+		stopProfile, err = profiling.Start(*kind, *directory)
+		return err
+	}
+	err := root.ExecuteContext(ctx)
+	stopProfile()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "wwbench: %v\n", err)
 		stop()
 		os.Exit(1)
