@@ -63,6 +63,15 @@ type StoreOptions struct {
 	Slow func(SlowNode)
 }
 
+// CopyOptions says how Copy makes its file. VisibleOnComplete is implied;
+// Replication and ChunkSize 0 mean those of the source.
+type CopyOptions struct {
+	CreateOptions
+	// Progress hears, from several goroutines, how many more bytes are copied;
+	// negative when some have to be copied again.
+	Progress func(bytes int64)
+}
+
 // FetchOptions says how Fetch reads.
 type FetchOptions struct {
 	// Progress hears, from several goroutines, how many more verified bytes

@@ -21,6 +21,10 @@ import (
 // *fault.Error with node, address and chunk; fault.CorruptData if a block does
 // not match its checksum.
 func (c *Client) readReplica(ctx context.Context, at Replica, id chunk.ID, minimum chunk.Generation, offset int64, p []byte) (n int, visible int64, err error) {
+	if err := c.allow(ctx, len(p)); err != nil {
+		return 0, 0, datanode(contextFault(ctx, "read chunk", "", nil), "read chunk", at, id.String())
+	}
+	began := c.clock.Now()
 	request := &wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: id[:], MinGeneration: uint64(minimum), Offset: offset, Length: int64(len(p))}
 	err = c.exchange(ctx, at, wire.OpOpenRead, request, func(conn *connection) (reusable bool, err error) {
 		var reply wire.ReadReply
@@ -40,6 +44,7 @@ func (c *Client) readReplica(ctx context.Context, at Replica, id chunk.ID, minim
 	if err != nil {
 		return n, visible, datanode(err, "read chunk", at, id.String())
 	}
+	c.times.add(c.clock.Now().Sub(began))
 	return n, visible, nil
 }
 

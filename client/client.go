@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/dataplane/wire"
@@ -33,6 +35,9 @@ type Client struct {
 	leases    *leaseKeeper
 	buffers   *bufpool.Pool
 	reports   badReports
+	limiter   *rate.Limiter
+	times     readTimes
+	hedged    atomic.Int64 // reads that asked a second replica
 
 	// ctx ends when the client closes; every operation's context ends with it.
 	ctx    context.Context
@@ -60,6 +65,10 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		return nil, &fault.Error{Kind: fault.Internal, Op: "choose client id", Err: err}
 	}
 	if c.namenodes, err = newNamenodes(o); err != nil {
+		return nil, err
+	}
+	c.limiter = rate.NewLimiter(rate.Inf, bandwidthBurst)
+	if err := c.SetBandwidth(o.BandwidthBytes); err != nil {
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -120,6 +129,8 @@ func (o *Options) fill() error {
 		return fault.New(fault.Invalid, op, "%d bytes of reading ahead: want at most %d", o.ReadaheadBytes, readaheadBytesMax)
 	case o.PipelineNodesLeast < 1 || o.PipelineNodesLeast > wire.HopsMax:
 		return fault.New(fault.Invalid, op, "at least %d nodes of a pipeline: want 1 to %d", o.PipelineNodesLeast, wire.HopsMax)
+	case o.HedgeAfter < 0 && o.HedgeAfter != HedgeP99:
+		return fault.New(fault.Invalid, op, "a second replica asked after %v", o.HedgeAfter)
 	case o.KeepAlive < 0 || o.FirstContact < 0 || o.CallTimeout < 0 || o.DataTimeout < 0 || o.DialTimeout < 0 || o.LeaseRenewal < 0:
 		return fault.New(fault.Invalid, op, "a negative duration")
 	}

@@ -20,6 +20,9 @@ func OpenConnections(c *Client) int {
 	return len(c.pool.mu.out)
 }
 
+// Hedged is the number of reads that asked a second replica.
+func Hedged(c *Client) int64 { return c.hedged.Load() }
+
 // ReadReplica is readReplica.
 var ReadReplica = (*Client).readReplica
 

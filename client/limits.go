@@ -115,6 +115,21 @@ const (
 	// for.
 	copyRateLeast = 8 << 20
 
+	// hedgeBytesMax bounds a read that is asked of two replicas: it takes a buffer
+	// of its own size.
+	hedgeBytesMax = segmentBytes
+	// The p99 of reads is that of the last readTimesKept, found anew after every
+	// readTimesEvery.
+	readTimesKept  = 1024
+	readTimesEvery = 64
+
+	// copyAttempts bounds how often a chunk of a Copy is placed.
+	copyAttempts = 3
+
+	// Truncate asks so often whether the datanodes are done.
+	truncatePollFirst = 20 * time.Millisecond
+	truncatePollMost  = time.Second
+
 	keepAliveDefault = time.Minute
 
 	// A hop is slow when its share of the time is slowFactor times that of the

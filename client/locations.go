@@ -232,8 +232,9 @@ func (v *fileView) tryReplicas(ctx context.Context, l ChunkLocation, offset int6
 	minimum := l.Generation
 	for pass := 0; pass < 2; pass++ {
 		stale := false
-		for _, at := range replicas {
-			n, visible, err := c.readReplica(ctx, at, l.ID, minimum, offset+int64(got), p[got:])
+		for i := range replicas {
+			r := c.readEither(ctx, replicas[i:], l.ID, minimum, offset+int64(got), p[got:])
+			at, n, visible, err := r.at, r.n, r.visible, r.err
 			got += n
 			if got == len(p) {
 				c.nodes.worked(at.Address)

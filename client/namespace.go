@@ -127,22 +127,36 @@ func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Remo
 	return Removed{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes()}, nil
 }
 
-// Truncate cuts a closed file to length. done is false while the datanodes
-// still cut the last chunk: the file is open until Stat says otherwise.
-// Errors: fault.NotFound, fault.Invalid for a length above the file's,
-// fault.LeaseHeld.
-func (c *Client) Truncate(ctx context.Context, path string, length int64) (info FileInfo, done bool, err error) {
+// Truncate cuts a closed file to length and returns when its last chunk is cut
+// on the datanodes too. If ctx ends earlier, the file is cut all the same.
+// Errors: fault.NotFound, fault.IsDirectory, fault.Invalid for a length above
+// the file's, fault.LeaseHeld.
+func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileInfo, error) {
 	const op = "truncate"
-	if path, err = cleanPath(op, path); err != nil {
-		return FileInfo{}, false, err
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return FileInfo{}, err
 	}
 	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Truncate, func(h *controlpb.MutationHeader) *controlpb.TruncateRequest {
 		return &controlpb.TruncateRequest{Header: h, Path: path, Length: length}
 	})
 	if err != nil {
-		return FileInfo{}, false, err
+		return FileInfo{}, err
 	}
-	return fileInfo(path, a.GetInfo()), a.GetDone(), nil
+	info := fileInfo(path, a.GetInfo())
+	for wait := truncatePollFirst; !a.GetDone(); wait = min(2*wait, truncatePollMost) {
+		if sleep(ctx, c.clock, wait) != nil {
+			return FileInfo{}, contextFault(ctx, op, path, nil)
+		}
+		now, err := c.Stat(ctx, path)
+		if err != nil {
+			return FileInfo{}, err
+		}
+		if !now.Open || now.FileID != info.FileID { // done, or the name is another file's by now
+			return now, nil
+		}
+	}
+	return info, nil
 }
 
 // RecoverLease ends another client's lease on path at once, renewed or not, and

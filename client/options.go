@@ -48,6 +48,13 @@ type Options struct {
 	// KeepAlive is how long an open FileWriter may send nothing before it shows
 	// the pipeline that it lives. Default 1 min; datanodes wait 10 min.
 	KeepAlive time.Duration
+	// HedgeAfter is how long a read waits for one replica before it asks a second
+	// one too; HedgeP99: as long as all but the slowest hundredth of this client's
+	// reads take. 0: never, the default.
+	HedgeAfter time.Duration
+	// BandwidthBytes limits what the client sends to and reads from datanodes, per
+	// second; see SetBandwidth. 0: no limit.
+	BandwidthBytes int64
 	// LeaseRenewal is the time between two lease renewals. Default 15 s.
 	LeaseRenewal time.Duration
 	// Name says who this is, to people: "host:pid" by default.

@@ -66,8 +66,8 @@ func TestALostHopIsReplacedByACopy(t *testing.T) {
 					}
 					require.True(t, hit.Load())
 					switch {
-					case where == "seal" && hop > 0: // the nodes before it had sealed
-						require.Len(t, chunks[0].Replicas, hop)
+					case where == "seal" && hop > 0: // the nodes before it may have sealed
+						require.GreaterOrEqual(t, len(chunks[0].Replicas), hop)
 					case what == "works":
 						require.Len(t, chunks[0].Replicas, 3)
 					case hop == 0 && where != "open": // the head's connection broke: nobody is known to be at fault

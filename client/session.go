@@ -81,6 +81,11 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 		Mode: target.mode, ChunkSize: target.chunkSize, Offset: target.offset, SizeHint: target.sizeHint,
 		WindowBytes: c.options.WindowBytes, Downstream: target.hops[1:], ClientName: c.options.Name,
 	}
+	if first != nil {
+		if err := c.allow(ctx, first.size); err != nil {
+			return nil, blame(err)
+		}
+	}
 	for {
 		conn, err := c.pool.get(ctx, head.Address)
 		if err != nil {
@@ -150,6 +155,9 @@ func (s *session) opened(ctx context.Context) error {
 // bounds the wait for the window; the socket is bounded by DataTimeout and by
 // the session's life.
 func (s *session) send(ctx context.Context, p *packet) (taken bool, err error) {
+	if err := s.client.allow(ctx, p.size); err != nil {
+		return false, err
+	}
 	cost := wire.WindowCost(p.size)
 	if err := s.await(ctx, func() bool {
 		return s.mu.err == nil && s.mu.opened && (s.mu.cost+cost <= s.mu.window || cost > s.mu.window)

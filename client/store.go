@@ -29,6 +29,15 @@ func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, siz
 	if size < 0 {
 		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "negative size"}
 	}
+	t := &transfer{client: c, path: path, source: source, size: size, progress: o.Progress, onSlow: o.Slow}
+	t.each = t.chunk
+	return t.do(ctx, op, o.CreateOptions)
+}
+
+// do makes the hidden file, fills its chunks and completes it, or leaves
+// nothing.
+func (t *transfer) do(ctx context.Context, op string, o CreateOptions) (FileInfo, error) {
+	c, path, size := t.client, t.path, t.size
 	o.VisibleOnComplete = true
 	first := 0
 	if size > 0 {
@@ -39,11 +48,11 @@ func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, siz
 	}
 	life, cancel := c.scope(ctx)
 	defer cancel()
-	info, ready, err := c.create(life, call{op: op, path: path}, o.CreateOptions, first)
+	info, ready, err := c.create(life, call{op: op, path: path}, o, first)
 	if err != nil {
 		return FileInfo{}, err
 	}
-	t := &transfer{client: c, path: path, info: info, source: source, size: size, progress: o.Progress, onSlow: o.Slow}
+	t.info = info
 	c.leases.add(info.FileID, func(err error) { t.lost(err, cancel) }, nil)
 	defer c.leases.drop(info.FileID)
 	err = t.run(life, ready)
@@ -58,11 +67,12 @@ func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, siz
 	return info, nil
 }
 
-// transfer is one running Store.
+// transfer is one running Store or Copy.
 type transfer struct {
 	client   *Client
 	path     string
 	info     FileInfo
+	each     func(context.Context, ChunkLocation) error // fills one chunk, from several goroutines
 	source   io.ReaderAt
 	size     int64
 	progress func(int64)
@@ -110,7 +120,7 @@ func (t *transfer) run(ctx context.Context, ready []ChunkLocation) error {
 			if ctx.Err() != nil {
 				return contextFault(ctx, "store", t.path, nil)
 			}
-			group.Go(func() error { return t.chunk(ctx, l) })
+			group.Go(func() error { return t.each(ctx, l) })
 		}
 		return nil
 	})
@@ -155,11 +165,16 @@ func (t *transfer) chunk(ctx context.Context, l ChunkLocation) error {
 		if err != nil {
 			return s.kill(err)
 		}
-		t.mu.Lock()
-		t.commits = append(t.commits, s.commit())
-		t.mu.Unlock()
+		t.commit(s.commit())
 		return nil
 	}
+}
+
+// commit notes a sealed chunk.
+func (t *transfer) commit(done *controlpb.ChunkCommit) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.commits = append(t.commits, done)
 }
 
 // send reads a chunk from the source and sends it to its seal.
