@@ -67,6 +67,9 @@ func (a *app) execute(ctx context.Context, args []string) int {
 		a.global.values = map[string]string{}
 	}
 	a.global.json = a.global.json || slices.Contains(args, "--json") // also for an error in the flags
+	if a.client != nil {
+		_ = a.client.SetBandwidth(0) // a limit holds for one verb of the prompt
+	}
 	root := newRoot(a)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)

@@ -15,7 +15,8 @@ import (
 
 func newAppend(a *app) *cobra.Command {
 	var flags transferFlags
-	var create, recoverLease bool
+	var create, recoverLease, lines bool
+	var records, sync bool
 	cmd := &cobra.Command{
 		Use:   "append [flags] SOURCE… PATH",
 		Short: "add local files to the end of a file",
@@ -23,16 +24,25 @@ func newAppend(a *app) *cobra.Command {
 file of the cluster. They are on every replica's disk when the verb ends well.
 While it runs, readers see what has been flushed. One client writes a file at a
 time; if the last one died, its lease can be taken over after a minute with
---recover-lease.`,
+--recover-lease.
+
+With --records each line is appended as one record, by any number of clients at
+once: every record is in the file whole, at least once, and in the order of its
+source. "ww records cat" reads them.`,
 		Example: `  ww append today.log /logs/2026
-  dmesg -w | ww append --create - /logs/kernel`,
+  dmesg -w | ww append --create - /logs/kernel
+  tail -f access.log | ww append --records --create - /logs/all`,
 		Args:              arguments(2, -1),
 		ValidArgsFunction: a.completeTransfer(false),
 	}
 	cmd.Flags().BoolVar(&create, "create", false, "make the file if it does not exist")
 	cmd.Flags().BoolVar(&recoverLease, "recover-lease", false, "take over the lease of a writer that has been silent for long")
+	cmd.Flags().BoolVar(&records, "records", false, "append each line as one record; many clients may do so at once")
+	cmd.Flags().BoolVar(&sync, "sync", false, "with --records: a record counts only when it is on every replica's disk")
 	flags.parallel = 1
 	flags.registerCreate(cmd)
+	flags.bandwidth.register(cmd)
+	cmd.Flags().BoolVar(&lines, "flush-lines", false, "flush after every line of standard input; else a few times per second")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		o, err := flags.options()
@@ -46,6 +56,9 @@ time; if the last one died, its lease can be taken over after a minute with
 		}
 		if slices.Contains(sources, "-") && len(sources) > 1 {
 			return usageOf(cmd, `"-" cannot stand beside other sources`)
+		}
+		if lines && sources[0] != "-" {
+			return usageOf(cmd, `--flush-lines goes with "-" as the source`)
 		}
 		// A source that cannot be read is found before the target is touched.
 		files := []*os.File{}
@@ -67,8 +80,18 @@ time; if the last one died, its lease can be taken over after a minute with
 				return &fault.Error{Kind: fault.IsDirectory, Path: source}
 			}
 		}
+		if sync && !records {
+			return usageOf(cmd, "--sync goes with --records; without it the verb syncs at its end")
+		}
+		if records {
+			return a.appendRecords(ctx, sources, files, target, client.RecordOptions{Create: create, Sync: sync,
+				New: client.CreateOptions{Replication: o.Replication, ChunkSize: o.ChunkSize}})
+		}
 		c, err := a.connect(ctx)
 		if err != nil {
+			return err
+		}
+		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		start := time.Now()
@@ -86,7 +109,7 @@ time; if the last one died, its lease can be taken over after a minute with
 		var total int64
 		copyAll := func() error {
 			if sources[0] == "-" {
-				n, err := a.appendStream(ctx, w, bar)
+				n, err := a.appendStream(ctx, w, bar, lines)
 				total += n
 				return err
 			}

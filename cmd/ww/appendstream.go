@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -16,8 +17,8 @@ const flushEvery = 200 * time.Millisecond
 
 // appendStream copies standard input to w and flushes while it does, so that
 // tail -f sees the bytes of a slow source.
-func (a *app) appendStream(ctx context.Context, w *client.FileWriter, bar *progress) (int64, error) {
-	f := &flusher{w: w}
+func (a *app) appendStream(ctx context.Context, w *client.FileWriter, bar *progress, lines bool) (int64, error) {
+	f := &flusher{w: w, ctx: ctx, lines: lines}
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() { f.run(ctx) })
@@ -29,8 +30,10 @@ func (a *app) appendStream(ctx context.Context, w *client.FileWriter, bar *progr
 
 // flusher serialises the writes of a source and the flushes of a clock.
 type flusher struct {
-	w  *client.FileWriter
-	mu struct {
+	w     *client.FileWriter
+	ctx   context.Context // of the copying
+	lines bool            // every whole line is flushed at once
+	mu    struct {
 		sync.Mutex
 		dirty bool
 	}
@@ -42,7 +45,23 @@ func (f *flusher) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.mu.dirty = f.mu.dirty || len(p) > 0
-	return f.w.Write(p)
+	if !f.lines {
+		return f.w.Write(p)
+	}
+	end := bytes.LastIndexByte(p, '\n') + 1
+	if end == 0 {
+		return f.w.Write(p)
+	}
+	n, err := f.w.Write(p[:end])
+	if err == nil {
+		err = f.w.Flush(f.ctx)
+	}
+	if err != nil || end == len(p) {
+		f.mu.dirty = f.mu.dirty && err != nil
+		return n, err
+	}
+	m, err := f.w.Write(p[end:])
+	return n + m, err
 }
 
 // run flushes what was written until ctx ends; an error shows at the next

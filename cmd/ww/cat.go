@@ -20,6 +20,7 @@ type span struct{ offset, length int64 }
 
 func newCat(a *app) *cobra.Command {
 	s := span{length: -1}
+	var limit bandwidth
 	cmd := &cobra.Command{
 		Use:   "cat [flags] PATH…",
 		Short: "write files to standard output",
@@ -33,12 +34,23 @@ type "data", in base64.`,
 	}
 	cmd.Flags().Int64Var(&s.offset, "offset", 0, "begin at this byte")
 	cmd.Flags().Int64Var(&s.length, "length", -1, "at most so many bytes; -1: to the end")
+	limit.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if s.offset < 0 {
 			return usageOf(cmd, "--offset %d is negative", s.offset)
 		}
 		paths, err := a.remotes(args)
 		if err != nil {
+			return err
+		}
+		if err := limit.check(); err != nil {
+			return err
+		}
+		c, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if err := c.SetBandwidth(limit.rate); err != nil {
 			return err
 		}
 		return a.catAll(cmd.Context(), "cat", paths, s)

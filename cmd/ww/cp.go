@@ -16,8 +16,9 @@ func newCp(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cp [flags] SOURCE… TARGET",
 		Short: "copy files within the cluster",
-		Long: `Copy files within the cluster. The bytes pass through this process. A copy
-appears when it is complete and keeps the replication and chunk size of its
+		Long: `Copy files within the cluster. The datanodes copy the bytes among themselves,
+unless the source is being written or the copy gets another chunk size: then
+they pass through this process. A copy appears when it is complete and keeps the replication and chunk size of its
 source unless flags say otherwise.`,
 		Example: `  ww cp /a/report.pdf /b/
   ww cp -r /photos /photos-copy`,
@@ -38,6 +39,9 @@ source unless flags say otherwise.`,
 		sources, target := paths[:len(paths)-1], paths[len(paths)-1]
 		c, err := a.connect(ctx)
 		if err != nil {
+			return err
+		}
+		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		list, err := pairs(sources, target, remoteBase, path.Join, func() (bool, error) {

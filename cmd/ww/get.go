@@ -53,6 +53,9 @@ left under that name, whatever happens.`,
 		if err != nil {
 			return err
 		}
+		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
+			return err
+		}
 		if target == "-" {
 			return a.catAll(ctx, "get", paths, span{length: -1})
 		}

@@ -50,6 +50,9 @@ After a file that failed the others go on; each failure is named.`,
 		if err != nil {
 			return err
 		}
+		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
+			return err
+		}
 		list, err := pairs(sources, target, localBase, path.Join, func() (bool, error) {
 			return remoteDirectory(ctx, c, target, argument, len(sources), flags.parents)
 		})
@@ -73,12 +76,14 @@ func (a *app) putStdin(ctx context.Context, c *client.Client, named, wanted stri
 	bar := a.progress("put")
 	o.Progress = bar.moved
 	start := time.Now()
-	n, err := transfer.PutStream(ctx, c, a.stdin, wanted, o)
+	n, slow, err := transfer.PutStream(ctx, c, a.stdin, wanted, o)
 	bar.end()
 	if err != nil {
 		return hintOverwrite(err)
 	}
 	out := a.printer()
-	out.object("file", record{"verb": "put", "source": "-", "target": wanted, "bytes": n, "seconds": seconds(time.Since(start))})
+	result := record{"verb": "put", "source": "-", "target": wanted, "bytes": n, "seconds": seconds(time.Since(start))}
+	addSlow(result, slow)
+	out.object("file", result)
 	return out.flush()
 }

@@ -72,8 +72,8 @@ WW_CONFIG names, then defaults.
 		}
 	}
 	add(groupFiles,
-		newPut(a), newGet(a), newAppend(a), newCat(a), newHead(a), newTail(a),
-		newLs(a), newStat(a), newRm(a), newMkdir(a), newMv(a), newCp(a), newDu(a), newDf(a),
+		newPut(a), newGet(a), newAppend(a), newCat(a), newHead(a), newTail(a), newRecords(a),
+		newLs(a), newStat(a), newRm(a), newMkdir(a), newMv(a), newCp(a), newTruncate(a), newDu(a), newDf(a),
 		newTouch(a), newTest(a), newChecksum(a), newLocate(a))
 	if !a.shell {
 		add(groupDaemons, newMini(a), newLogserver(a), newNamenode(a), newDatanode(a))

@@ -18,6 +18,7 @@ type transferFlags struct {
 	parallel                  int
 	replication               int
 	chunkSize                 string
+	bandwidth                 bandwidth
 }
 
 func (f *transferFlags) register(cmd *cobra.Command, creates bool) {
@@ -26,6 +27,7 @@ func (f *transferFlags) register(cmd *cobra.Command, creates bool) {
 	flags.BoolVarP(&f.force, "force", "f", false, "overwrite existing files")
 	flags.BoolVarP(&f.parents, "parents", "p", false, "make missing parent directories of the target")
 	flags.IntVar(&f.parallel, "parallel", transfer.ParallelDefault, "files that travel at the same time")
+	f.bandwidth.register(cmd)
 	if creates {
 		f.registerCreate(cmd)
 	}
@@ -44,6 +46,9 @@ func (f *transferFlags) options() (transfer.Options, error) {
 	}
 	if f.parallel < 1 || f.parallel > transfer.ParallelMax {
 		return o, usage("--parallel %d is not within 1..%d", f.parallel, transfer.ParallelMax)
+	}
+	if err := f.bandwidth.check(); err != nil {
+		return o, err
 	}
 	if f.replication < 0 {
 		return o, usage("--replication %d is negative", f.replication)
@@ -88,10 +93,12 @@ func (a *app) transfer(ctx context.Context, verb string, c *client.Client, call 
 		if r.Directory {
 			kind = "directory"
 		}
-		out.object(kind, record{
+		result := record{
 			"verb": verb, "source": r.Source, "target": r.Target,
 			"bytes": r.Bytes, "seconds": seconds(r.Elapsed),
-		})
+		}
+		addSlow(result, r.SlowNodes)
+		out.object(kind, result)
 	}
 	err := call(ctx, c, list, o)
 	bar.end()
@@ -107,6 +114,18 @@ func (a *app) transfer(ctx context.Context, verb string, c *client.Client, call 
 		a.note("%s: %s, %s in %.2fs (%s)", verb, count(int(files), "file"), size(bytes, true), elapsed.Seconds(), rate(bytes, elapsed))
 	}
 	return out.done(failed.err())
+}
+
+// addSlow adds the nodes that held up a file, if there were any.
+func addSlow(to record, nodes []client.SlowNode) {
+	if len(nodes) == 0 {
+		return
+	}
+	list := make([]record, 0, len(nodes))
+	for _, n := range nodes {
+		list = append(list, record{"node": n.NodeID, "address": n.Address, "bytes_per_second": int64(n.BytesPerSecond)})
+	}
+	to["slow_nodes"] = list
 }
 
 // named makes sure that a failure names its source.

@@ -9,8 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Copy copies files and trees within the cluster; the bytes pass through this
-// process. It returns an error only if ctx ended; what became of each file
+// Copy copies files and trees within the cluster; the bytes go from datanode to
+// datanode. It returns an error only if ctx ended; what became of each file
 // comes through o.Done.
 func Copy(ctx context.Context, c *client.Client, pairs []Pair, o Options) error {
 	return run(ctx, c, o, func(ctx context.Context, m *mover) {
@@ -42,7 +42,7 @@ func Copy(ctx context.Context, c *client.Client, pairs []Pair, o Options) error 
 
 func (m *mover) copyAny(ctx context.Context, info client.FileInfo, p Pair) {
 	if !info.Directory {
-		m.submit(ctx, info.Length, func(ctx context.Context) Result { return m.copyFile(ctx, info, p) })
+		m.submit(ctx, info.Length, func(ctx context.Context) Result { return m.copyFile(ctx, p) })
 		return
 	}
 	err := m.client.Mkdir(ctx, p.Target, client.MkdirOptions{Parents: m.o.Parents})
@@ -65,29 +65,9 @@ func (m *mover) copyAny(ctx context.Context, info client.FileInfo, p Pair) {
 	}
 }
 
-// copyFile stores what a reader of the source sees now. The copy keeps the
-// source's replication and chunk size unless the options say otherwise.
-func (m *mover) copyFile(ctx context.Context, info client.FileInfo, p Pair) Result {
-	result := Result{Source: p.Source, Target: p.Target}
-	r, err := m.client.Open(ctx, p.Source)
-	if err != nil {
-		result.Err = err
-		return result
-	}
-	defer func() { _ = r.Close() }() // read only
-	length, err := r.Size(ctx)
-	if err != nil {
-		result.Err = err
-		return result
-	}
-	create := m.createOptions()
-	if create.Replication == 0 {
-		create.Replication = info.Replication
-	}
-	if create.ChunkSize == 0 {
-		create.ChunkSize = info.ChunkSize
-	}
-	stored, err := m.client.Store(ctx, p.Target, r, length, client.StoreOptions{CreateOptions: create, Progress: m.o.Progress})
-	result.Bytes, result.Err = stored.Length, err
-	return result
+// copyFile has the datanodes copy a file. The copy keeps the source's
+// replication and chunk size unless the options say otherwise.
+func (m *mover) copyFile(ctx context.Context, p Pair) Result {
+	copied, err := m.client.Copy(ctx, p.Source, p.Target, client.CopyOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress})
+	return Result{Source: p.Source, Target: p.Target, Bytes: copied.Length, Err: err}
 }

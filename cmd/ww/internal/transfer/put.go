@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -123,21 +125,24 @@ func (m *mover) putFile(ctx context.Context, p Pair) Result {
 		return result
 	}
 	if !info.Mode().IsRegular() {
-		result.Bytes, result.Err = PutStream(ctx, m.client, f, p.Target, m.o)
+		result.Bytes, result.SlowNodes, result.Err = PutStream(ctx, m.client, f, p.Target, m.o)
 		return result
 	}
-	stored, err := m.client.Store(ctx, p.Target, f, info.Size(), client.StoreOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress})
+	var slow slowNodes
+	stored, err := m.client.Store(ctx, p.Target, f, info.Size(), client.StoreOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress, Slow: slow.add})
+	result.SlowNodes = slow.list()
 	result.Bytes, result.Err = stored.Length, LocalError("read", p.Source, err)
 	return result
 }
 
 // PutStream stores what the source gives until its end, as one file that
-// appears when it is complete. It returns the bytes stored.
-func PutStream(ctx context.Context, c *client.Client, source io.Reader, target string, o Options) (int64, error) {
+// appears when it is complete. It returns the bytes stored, and the nodes that
+// held it up and were replaced.
+func PutStream(ctx context.Context, c *client.Client, source io.Reader, target string, o Options) (int64, []client.SlowNode, error) {
 	m := &mover{o: o}
 	w, err := c.Create(ctx, target, m.createOptions())
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	n, err := CopyStream(ctx, w, source, o.Progress)
 	if err == nil {
@@ -145,9 +150,29 @@ func PutStream(ctx context.Context, c *client.Client, source io.Reader, target s
 	}
 	if err != nil {
 		_ = w.Abort() // the first error is the one to tell; the file was never visible
-		return n, err
+		return n, w.SlowNodes(), err
 	}
-	return n, nil
+	return n, w.SlowNodes(), nil
+}
+
+// slowNodes collects what several goroutines tell, each node once.
+type slowNodes struct {
+	mu    sync.Mutex
+	nodes []client.SlowNode
+}
+
+func (s *slowNodes) add(n client.SlowNode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.ContainsFunc(s.nodes, func(m client.SlowNode) bool { return m.NodeID == n.NodeID }) {
+		s.nodes = append(s.nodes, n)
+	}
+}
+
+func (s *slowNodes) list() []client.SlowNode {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nodes
 }
 
 // streamBytes is the buffer of a copied stream.

@@ -53,6 +53,8 @@ type Result struct {
 	Bytes          int64
 	Elapsed        time.Duration
 	Err            error // nil: done
+	// SlowNodes held up the writing and were replaced.
+	SlowNodes []client.SlowNode
 }
 
 // mover is one running transfer.

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/config"
+)
+
+func newTruncate(a *app) *cobra.Command {
+	var text string
+	cmd := &cobra.Command{
+		Use:   "truncate -s SIZE PATH…",
+		Short: "cut files to a size",
+		Long: `Cut files to a size: the bytes behind it are gone. A file cannot grow this
+way, and one that is being written cannot be cut.`,
+		Example: `  ww truncate -s 0 /logs/today
+  ww truncate -s 64MiB /data/image.raw`,
+		Args:              arguments(1, -1),
+		ValidArgsFunction: a.completeRemote,
+	}
+	cmd.Flags().StringVarP(&text, "size", "s", "", "the new `size`, bytes or with a unit")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if text == "" {
+			return usageOf(cmd, "-s is missing: the size to cut to")
+		}
+		wanted, err := config.ParseSize(text)
+		if err != nil {
+			return usageOf(cmd, "-s: %v", err)
+		}
+		out := a.printer()
+		err = a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
+			info, err := c.Truncate(ctx, path, int64(wanted))
+			if err == nil {
+				out.object("truncated", record{"path": path, "length": info.Length})
+			}
+			return err
+		})
+		return out.done(err)
+	}
+	return cmd
+}
