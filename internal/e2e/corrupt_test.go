@@ -67,6 +67,31 @@ func TestCorruptReplicas(t *testing.T) {
 	sameBytes(t, content, []byte(mustWW(t, c, "cat", "/other")), "another file")
 }
 
+// TestLastGoodReplicaGone: two replicas are damaged and the node of the third is
+// dead. The answer is that the data is corrupt, with chunk and nodes, and as
+// soon as the third is back the right bytes.
+func TestLastGoodReplicaGone(t *testing.T) {
+	c := start(t, cluster.Options{})
+	content := bytesOf(8, 900_000)
+	mustWW(t, c, "put", localFile(t, content), "/file")
+	chunks, err := c.Client().Locate(t.Context(), "/file", 0, -1)
+	require.NoError(t, err)
+	replicas := chunks[0].Replicas
+	require.Len(t, replicas, 3)
+	id := chunks[0].ID.String()
+	for _, bad := range replicas[:2] {
+		flipByte(t, fileOn(t, c, c.DatanodeAt(bad.Address), id))
+	}
+	last := c.Datanodes[c.DatanodeAt(replicas[2].Address)]
+	require.NoError(t, last.Kill())
+	target := filepath.Join(t.TempDir(), "target")
+	refused(t, c, call{arguments: []string{"get", "/file", target}}, exitCorrupt, id, "/file", replicas[0].NodeID)
+	require.NoFileExists(t, target)
+
+	require.NoError(t, c.Start(patient(t, cluster.StartTimeout)))
+	sameBytes(t, content, []byte(mustWW(t, c, "cat", "/file")), "with the last good replica back")
+}
+
 // TestTruncatedAndMissingReplicas removes and cuts stored files under a running
 // datanode: readers go to another replica.
 func TestTruncatedAndMissingReplicas(t *testing.T) {
