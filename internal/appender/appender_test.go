@@ -18,9 +18,9 @@ import (
 	"github.com/whispering-woods/ww/internal/record"
 )
 
-func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
 const patience = 20 * time.Second
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestRecordsOfManyClientsAreSerialised(t *testing.T) {
 	c := newFakeCluster("/f")
