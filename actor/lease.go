@@ -16,6 +16,7 @@ type recovery struct {
 	// chunk and generation of the attempt under way; chunk 0 if there is none.
 	chunk      uint32
 	generation uint64
+	primary    uint16 // node that leads it
 	// next is when another attempt may start.
 	next     time.Duration
 	attempts int
@@ -169,6 +170,17 @@ func (s *State) recoveryReason(slot uint32) string {
 	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", c.index, joinSome(s.describeNodes(members)))
 }
 
+// giveUpRecoveries lets the attempts that a lost node led be made again, by
+// another one, at the next Tick.
+func (s *State) giveUpRecoveries(n *node) {
+	s.recoveries.Scan(func(_ uint64, r *recovery) bool {
+		if r.chunk != 0 && r.primary == n.index {
+			r.next = s.mono
+		}
+		return true
+	})
+}
+
 // continueRecoveries goes on with the files whose lease the namenode took.
 func (s *State) continueRecoveries() {
 	var files []uint64
@@ -218,7 +230,7 @@ func (s *State) recoverFile(slot uint32) {
 	if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id, Attempt: true, Index: c.index, Generation: generation}); err != nil {
 		return
 	}
-	r.chunk, r.generation, r.next = k, generation, s.mono+s.config.RecoverTimeout
+	r.chunk, r.generation, r.primary, r.next = k, generation, primary.index, s.mono+s.config.RecoverTimeout
 	r.attempts++
 	s.send(primary, &RecoverChunk{Chunk: c.id, Generation: chunk.Generation(generation), MinimumGeneration: chunk.Generation(w.minimum),
 		Replicas: s.replicasOf(holders), Length: w.cut})

@@ -193,6 +193,7 @@ func (s *State) nodeGone(r *NodeGone) *fault.Error {
 	if n.liveness == nodeLive {
 		s.setLiveness(n, nodeStale)
 	}
+	s.giveUpRecoveries(n)
 	return nil
 }
 
