@@ -130,6 +130,8 @@ const (
 	truncatePollFirst = 20 * time.Millisecond
 	truncatePollMost  = time.Second
 
+	followEveryDefault = 500 * time.Millisecond
+
 	keepAliveDefault = time.Minute
 
 	// A hop is slow when its share of the time is slowFactor times that of the

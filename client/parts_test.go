@@ -272,3 +272,19 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// kill stops a datanode.
+func (p *parts) kill(node string) {
+	status, err := p.ClusterStatus(p.t.Context())
+	require.NoError(p.t, err)
+	for _, n := range status.Nodes {
+		for _, d := range p.nodes {
+			if n.NodeID == node && n.Address == d.throttle.address() {
+				d.throttle.cut()
+				p.stop(d.daemon)
+				return
+			}
+		}
+	}
+	p.t.Fatalf("there is no datanode %s", node)
+}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
-	"github.com/whispering-woods/ww/internal/fault"
 )
 
 const (
@@ -204,44 +203,15 @@ func lastLines(r io.ReaderAt, length, lines int64) (int64, error) {
 	return 0, nil
 }
 
-// follow writes what is added to a file behind offset until ctx ends. The file
-// is opened anew for each look, so that it sees chunks that were added and a
-// file that was replaced.
+// follow writes what is added to a file behind offset until ctx ends.
 func (a *app) follow(ctx context.Context, c *client.Client, path string, offset int64, every time.Duration) error {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-		length, err := a.followOnce(ctx, c, path, offset)
-		switch {
-		case err != nil && fault.ClassOf(err) == fault.Retryable:
-			a.note("%s", describe("tail", err)) // look again
-		case err != nil:
-			return err
-		case length < offset:
-			a.note("ww tail: %q: is shorter than before, begins again", path)
-			offset = 0
-		default:
-			offset = length
-		}
+	o := client.FollowOptions{
+		Every:     every,
+		Restarted: func() { a.note("ww tail: %q: is shorter than before, or another file: begins again", path) },
+		Trouble:   func(err error) { a.note("%s", describe("tail", err)) },
 	}
-}
-
-// followOnce writes what lies behind offset and returns the length.
-func (a *app) followOnce(ctx context.Context, c *client.Client, path string, offset int64) (int64, error) {
-	r, err := c.Open(ctx, path)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = r.Close() }() // read only
-	length, err := r.Size(ctx)
-	if err != nil || length <= offset {
-		return length, err
-	}
-	n, err := io.Copy(a.content(path, offset), io.NewSectionReader(r, offset, length-offset))
-	return offset + n, transfer.LocalError("write", path, err)
+	return c.Follow(ctx, path, offset, o, func(offset int64, p []byte) error {
+		_, err := a.content(path, offset).Write(p)
+		return transfer.LocalError("write", path, err)
+	})
 }

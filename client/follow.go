@@ -1,0 +1,110 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// FollowOptions says how Follow looks at a file.
+type FollowOptions struct {
+	// Every is the time between two looks. Default 500 ms.
+	Every time.Duration
+	// Restarted hears that the name is another file's by now, or that the file was
+	// cut: following begins again at its first byte.
+	Restarted func()
+	// Trouble hears of a look that failed and will be repeated.
+	Trouble func(error)
+}
+
+// Follow hands what is added to a file behind offset to sink, each byte once and
+// in order, as soon as its writer has flushed it: across chunks, appends, lost
+// datanodes and restarts of the namenode. sink's offset is that of p's first
+// byte; p is good only during the call. Follow ends with ctx, with the first
+// error of sink, or when the file is gone (fault.NotFound).
+func (c *Client) Follow(ctx context.Context, path string, offset int64, o FollowOptions, sink func(offset int64, p []byte) error) error {
+	const op = "follow"
+	path, err := cleanPath(op, path)
+	if err != nil {
+		return err
+	}
+	setDefault(&o.Every, followEveryDefault)
+	f := &follower{client: c, path: path, offset: offset, o: o, sink: sink}
+	for {
+		err := f.look(ctx)
+		switch {
+		case f.sinkErr != nil:
+			return f.sinkErr
+		case ctx.Err() != nil:
+			return contextFault(ctx, op, path, nil)
+		case err != nil && fault.ClassOf(err) != fault.Retryable:
+			return err
+		case err != nil && o.Trouble != nil:
+			o.Trouble(err)
+		}
+		if sleep(ctx, c.clock, o.Every) != nil {
+			return contextFault(ctx, op, path, nil)
+		}
+	}
+}
+
+// follower is one running Follow. What lies before offset was handed over.
+type follower struct {
+	client  *Client
+	path    string
+	file    uint64 // id; 0: not seen yet
+	offset  int64
+	o       FollowOptions
+	sink    func(int64, []byte) error
+	sinkErr error
+}
+
+// look hands over what is new. The file is opened by its name each time, so that
+// a file put in its place is seen.
+func (f *follower) look(ctx context.Context) error {
+	r, err := f.client.Open(ctx, f.path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }() // read only
+	length, err := r.Size(ctx)
+	if err != nil {
+		return err
+	}
+	info := r.Info()
+	// Of an open file the length known may be too low for a while: a namenode that
+	// restarted has not heard of all replicas. What was flushed is not lost.
+	cut := length < f.offset && !info.Open
+	if f.file != 0 && info.FileID != f.file || cut {
+		f.offset = 0
+		if f.o.Restarted != nil {
+			f.o.Restarted()
+		}
+	}
+	f.file = info.FileID
+	if length <= f.offset {
+		return nil
+	}
+	buffer := f.client.buffers.Get(int(min(length-f.offset, segmentBytes)))
+	defer buffer.Release()
+	for f.offset < length {
+		p := buffer.Bytes()[:min(length-f.offset, int64(len(buffer.Bytes())))]
+		n, err := r.ReadAt(p, f.offset)
+		if n > 0 {
+			if f.sinkErr = f.sink(f.offset, p[:n]); f.sinkErr != nil {
+				return f.sinkErr
+			}
+			f.offset += int64(n)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+	}
+	return nil
+}
