@@ -22,7 +22,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench lint fmt check generate generate-check fuzz kill tools clean
+.PHONY: help build demo test race bench lint fmt check generate generate-check fuzz faults kill tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ generate-check: ## fail unless the committed code is what `make generate` writes
 
 fuzz: ## run every fuzz target for FUZZTIME (default 30s each)
 	@FUZZTIME=$(FUZZTIME) GO='$(GO)' sh .ci/fuzz
+
+faults: ## the write path under faults, every combination FAULTS_COUNT (default 20) times
+	$(GO) test -count=$(FAULTS_COUNT) -timeout 120m ./internal/faults
 
 kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random moments
 	E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -v -timeout 120m -run 'TestKill' ./internal/e2e

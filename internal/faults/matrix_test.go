@@ -1,0 +1,223 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// slowBytes is what a slow node moves per second.
+const slowBytes = 1 << 20
+
+// kind is what befalls a node.
+type kind struct {
+	name string
+	// strike makes the fault; nil: the connection breaks in the middle of the
+	// packet, and the node is well.
+	strike func(*node)
+	// steps it makes sense at; empty: all.
+	steps []string
+}
+
+func kinds() []kind {
+	full := func(n *node) { n.fail(vfs.OpWrite, vfs.OpPreallocate, vfs.OpOpen)(syscall.ENOSPC) }
+	disk := []string{"setup", "first-packet", "middle", "sync", "before-seal", "roll-over", "between-flushes", "last-packet", "namenode-restart"}
+	return []kind{
+		{name: "kill", strike: (*node).kill},
+		{name: "pause", strike: (*node).pause},
+		{name: "torn-packet", steps: []string{"setup", "setup-ack", "first-packet", "middle", "sync", "before-seal", "after-seal", "roll-over", "last-packet"}},
+		{name: "slow", strike: func(n *node) { n.data.throttle(slowBytes) }, steps: []string{"setup", "middle"}},
+		{name: "disk-full", strike: full, steps: disk},
+		{name: "write-error", strike: func(n *node) { n.fail(vfs.OpWrite)(syscall.EIO) }, steps: disk},
+		{name: "sync-error", strike: func(n *node) { n.fail(vfs.OpDatasync)(syscall.EIO) }, steps: []string{"setup", "sync", "before-seal", "last-packet"}},
+		{name: "rename-error", strike: func(n *node) { n.fail(vfs.OpRename)(syscall.EIO) }, steps: []string{"setup", "before-seal", "last-packet"}},
+	}
+}
+
+// positions by the number of hops behind them.
+var positions = []struct {
+	name  string
+	after int
+}{{"head", 2}, {"middle", 1}, {"tail", 0}}
+
+// The writer of the matrix writes this long a file, three chunks:
+//
+//	100,000 flush, 180,000 sync, 400,000 flush ∙ 600,000 close
+//
+// with a packet of 64 KiB at most, so that chunk 0 takes packets 1…6, packet 4
+// with the sync and 6 with the seal. At ∙ the writer is idle.
+const fileBytes = 600_000
+
+// step is a moment of the protocol.
+type step struct {
+	name string
+	// at tells whether a packet is the one; place is that of its chunk. nil: the
+	// writer is idle.
+	at func(e event, place int) bool
+	// restart: the namenode is away meanwhile, and comes back.
+	restart bool
+}
+
+func steps() []step {
+	return []step{
+		{name: "setup", at: func(e event, place int) bool { return e.kind == eventOpen && place == 0 }},
+		{name: "setup-ack", at: func(e event, place int) bool { return e.kind == eventOpenAck && place == 0 }},
+		{name: "first-packet", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.seqno == 1 }},
+		{name: "middle", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.seqno == 3 }},
+		{name: "sync", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.flags&wire.FlagSync != 0 }},
+		{name: "before-seal", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.flags&wire.FlagSeal != 0 }},
+		{name: "after-seal", at: func(e event, place int) bool { return e.kind == eventAck && place == 0 && e.flags&wire.FlagSeal != 0 }},
+		{name: "roll-over", at: func(e event, place int) bool { return e.kind == eventOpen && place == 1 }},
+		{name: "between-flushes"},
+		{name: "namenode-restart", restart: true},
+		{name: "last-packet", at: func(e event, place int) bool { return e.kind == eventData && place == 2 && e.flags&wire.FlagSeal != 0 }},
+	}
+}
+
+// TestMatrix: one node of a pipeline fails at one step; the writer goes on.
+func TestMatrix(t *testing.T) {
+	count := 0
+	for i, k := range kinds() {
+		for j, p := range positions {
+			for l, s := range steps() {
+				if len(k.steps) > 0 && !slices.Contains(k.steps, s.name) || testing.Short() && (i+l)%len(positions) != j {
+					continue
+				}
+				count++
+				t.Run(fmt.Sprintf("%s/%s/%s", k.name, p.name, s.name), func(t *testing.T) {
+					t.Parallel()
+					for range attempts {
+						if runCase(t, k, p.after, s) {
+							return
+						}
+					}
+					t.Error("the step never came")
+				})
+			}
+		}
+	}
+	t.Logf("%d combinations", count)
+}
+
+// attempts at one combination: a machine that is too busy for the time limits
+// breaks the pipeline before the step comes.
+const attempts = 3
+
+// runCase reports false if the step never came.
+func runCase(t *testing.T, k kind, after int, s step) bool {
+	c := startCluster(t, nil)
+	var struck atomic.Pointer[node]
+	strike := func(n *node) (cut bool) {
+		if !struck.CompareAndSwap(nil, n) {
+			return false
+		}
+		c.logger.Info("STRIKE", "node", n.name, "id", n.id(), "fault", k.name)
+		if k.strike == nil {
+			return true
+		}
+		k.strike(n)
+		return false
+	}
+	if s.at != nil {
+		c.watch(func(e event, place int) bool { return e.after == after && s.at(e, place) && strike(e.node) })
+	}
+	cl := c.dial()
+	w := newScript(c, cl, "/file", fileBytes)
+	began := time.Now()
+	var restarted sync.WaitGroup
+	w.write(100_000)
+	w.flush()
+	w.write(180_000)
+	w.sync()
+	w.write(400_000)
+	w.flush()
+	if s.restart {
+		c.stopNamenode()
+		restarted.Go(c.startNamenode)
+	}
+	if s.at == nil {
+		strike(c.member(after))
+	}
+	w.write(fileBytes)
+	w.close()
+	restarted.Wait()
+	took := time.Since(began)
+	require.NoError(t, w.err, "the writer must finish: one node of four failed")
+	n := struck.Load()
+	if n == nil {
+		c.hangUp(cl)
+		return false
+	}
+	c.logger.Info("WRITTEN", "took", took)
+	require.Less(t, took, 30*time.Second)
+	require.NoError(t, c.checkReadable("/file", w.content, w.acked), "while the fault lasts")
+	n.heal()
+	c.waitLive(nodeCount)
+	// Replicas may be moved between the look at the namenode and the one at the
+	// nodes; wrong bytes fail at once.
+	c.eventually("after the node came back", func() error { return c.checkReplicas(cl, "/file", w.content) })
+	c.eventually("the cluster settles", func() error { return c.checkSettled(cl, "/file", w.content) })
+	require.NoError(t, c.checkDeletions())
+	require.NoError(t, c.checkReadable("/file", w.content, w.acked), "at the end")
+	c.hangUp(cl)
+	t.Logf("written in %v, settled after %v", took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+	return true
+}
+
+// script writes a file and keeps account of what was acknowledged. After an
+// error it does nothing more.
+type script struct {
+	c       *cluster
+	writer  *client.FileWriter
+	content []byte
+	written int
+	acked   int
+	err     error
+}
+
+func newScript(c *cluster, cl *client.Client, path string, size int) *script {
+	w := &script{c: c, content: pattern(uint64(time.Now().UnixNano()), size)}
+	w.writer, w.err = cl.Create(context.Background(), path, client.CreateOptions{Replication: replication, ChunkSize: chunkSize})
+	require.NoError(c.t, w.err)
+	return w
+}
+
+func (w *script) do(f func() error) {
+	if w.err == nil {
+		w.err = f()
+	}
+}
+
+// write goes on up to an offset.
+func (w *script) write(to int) {
+	w.do(func() error {
+		n, err := w.writer.Write(w.content[w.written:to])
+		w.written += n
+		return err
+	})
+}
+
+func (w *script) flush() { w.acknowledge(func() error { return w.writer.Flush(context.Background()) }) }
+func (w *script) sync()  { w.acknowledge(func() error { return w.writer.Sync(context.Background()) }) }
+func (w *script) close() { w.acknowledge(w.writer.Close) }
+
+func (w *script) acknowledge(f func() error) {
+	w.do(func() error {
+		err := f()
+		if err == nil {
+			w.acked = w.written
+		}
+		return err
+	})
+}
