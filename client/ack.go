@@ -55,14 +55,16 @@ func (s *session) readAck() (done bool, err error) {
 		s.changedLocked()
 		return false, nil
 	case wire.OpAck:
-		var ack wire.Ack
-		if err := wire.DecodeBody(payload, &ack); err != nil {
+		ack := &s.ack
+		clear(ack.Hops[:cap(ack.Hops)])
+		*ack = wire.Ack{Hops: ack.Hops[:0]}
+		if err := s.decoder.Decode(payload, ack); err != nil {
 			return false, err
 		}
 		if err := s.blame("write chunk", ack.Hops); err != nil {
 			return false, err
 		}
-		return s.take(&ack)
+		return s.take(ack)
 	case wire.OpError:
 		var status wire.Status
 		if err := wire.DecodeBody(payload, &status); err != nil {
@@ -112,6 +114,9 @@ func (s *session) take(ack *wire.Ack) (done bool, err error) {
 			}
 		}
 		p.release()
+	}
+	if len(s.mu.inflight) == 0 {
+		s.mu.inflight = s.mu.spare
 	}
 	if s.mu.err == nil {
 		deadline := time.Time{} // nothing is owed

@@ -57,7 +57,7 @@ func (f FuzzStream) Run(ctx context.Context) error {
 			second.release()
 		}
 		if err == nil {
-			err = s.await(ctx, func() bool { return s.mu.finished })
+			err = s.await(ctx, isFinished, 0)
 		}
 		if err != nil && fault.KindOf(err) == 0 {
 			return fmt.Errorf("an error without a kind: %w", err)

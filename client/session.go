@@ -38,7 +38,10 @@ type session struct {
 	conn    *connection
 	onAcked func(bytes int64) // on the ack goroutine; nil: nobody listens
 	unwatch func() bool
+	decoder *wire.Decoder // of the ack goroutine, like ack
+	ack     wire.Ack
 	ended   chan struct{} // the ack goroutine is done
+	changed chan struct{} // holds one element after a change; only the owner waits
 
 	mu struct {
 		sync.Mutex
@@ -53,8 +56,8 @@ type session struct {
 		meter    hopMeter
 		finished bool // the ack of FlagSeal or FlagClose has come
 		err      *pipelineError
-		closed   bool          // by the owner: the ack goroutine must not touch packets
-		changed  chan struct{} // closed and replaced at every change
+		closed   bool      // by the owner: the ack goroutine must not touch packets
+		spare    []*packet // empty, the memory that inflight begins in
 	}
 }
 
@@ -104,8 +107,9 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 			}
 			return nil, blame(err)
 		}
-		s := &session{client: c, target: target, conn: conn, onAcked: onAcked, ended: make(chan struct{})}
-		s.mu.changed = make(chan struct{})
+		s := &session{client: c, target: target, conn: conn, onAcked: onAcked, ended: make(chan struct{}), changed: make(chan struct{}, 1), decoder: wire.NewDecoder()}
+		s.mu.spare = make([]*packet, 0, 8)
+		s.mu.inflight = s.mu.spare
 		s.mu.length = target.offset
 		if first != nil {
 			s.mu.sent, s.mu.cost = 1, wire.WindowCost(first.size)
@@ -124,12 +128,35 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 	}
 }
 
-// await waits until done holds (it is called with mu held), the session fails,
-// or ctx ends.
-func (s *session) await(ctx context.Context, done func() bool) error {
+// condition is what the owner of a session may wait for.
+type condition int
+
+const (
+	isOpened   condition = iota // all hops accepted the session
+	isFlushed                   // all packets are acknowledged
+	isFinished                  // the packet with FlagSeal is acknowledged
+	hasRoom                     // a packet of some cost fits the window, or can never fit
+)
+
+// holdsLocked tells whether a condition holds. Called with mu held.
+func (s *session) holdsLocked(c condition, cost int64) bool {
+	switch c {
+	case isOpened:
+		return s.mu.opened
+	case isFlushed:
+		return len(s.mu.inflight) == 0
+	case isFinished:
+		return s.mu.finished
+	}
+	return s.mu.err == nil && s.mu.opened && (s.mu.cost+cost <= s.mu.window || cost > s.mu.window)
+}
+
+// await waits until a condition holds, the session fails, or ctx ends. cost is
+// that of hasRoom. Only the owner calls it.
+func (s *session) await(ctx context.Context, c condition, cost int64) error {
 	for {
 		s.mu.Lock()
-		ok, err, changed := done(), s.mu.err, s.mu.changed
+		ok, err := s.holdsLocked(c, cost), s.mu.err
 		s.mu.Unlock()
 		switch {
 		case ok:
@@ -138,7 +165,7 @@ func (s *session) await(ctx context.Context, done func() bool) error {
 			return err
 		}
 		select {
-		case <-changed:
+		case <-s.changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -147,7 +174,7 @@ func (s *session) await(ctx context.Context, done func() bool) error {
 
 // opened waits for the open ack.
 func (s *session) opened(ctx context.Context) error {
-	return s.await(ctx, func() bool { return s.mu.opened })
+	return s.await(ctx, isOpened, 0)
 }
 
 // send waits for the window and sends a packet. taken: the session owns the
@@ -159,9 +186,7 @@ func (s *session) send(ctx context.Context, p *packet) (taken bool, err error) {
 		return false, err
 	}
 	cost := wire.WindowCost(p.size)
-	if err := s.await(ctx, func() bool {
-		return s.mu.err == nil && s.mu.opened && (s.mu.cost+cost <= s.mu.window || cost > s.mu.window)
-	}); err != nil {
+	if err := s.await(ctx, hasRoom, cost); err != nil {
 		return false, err
 	}
 	s.mu.Lock()
@@ -235,8 +260,10 @@ func (s *session) failLocked(err *pipelineError) error {
 }
 
 func (s *session) changedLocked() {
-	close(s.mu.changed)
-	s.mu.changed = make(chan struct{})
+	select {
+	case s.changed <- struct{}{}:
+	default: // the owner has not seen the last one yet
+	}
 }
 
 // close ends the session and waits for its goroutine. A session that finished

@@ -97,6 +97,17 @@ func (s *stream) send(ctx context.Context, p *packet) (taken bool, err error) {
 	return true, s.ensure(ctx)
 }
 
+// sendInSession hands a packet to the session that stands, and does nothing
+// else: no chunk ends with it, no pipeline is opened or recovered. If the session
+// fails, ensure finds that out.
+func (s *stream) sendInSession(ctx context.Context, p *packet) (taken, ok bool) {
+	taken, err := s.session.send(ctx, p)
+	if taken {
+		s.length, s.touched = p.end(), true
+	}
+	return taken, err == nil
+}
+
 // ensure brings a session up, if need be, and empties the backlog into it.
 func (s *stream) ensure(ctx context.Context) error {
 	for !s.done {
@@ -166,8 +177,8 @@ func (s *stream) report(bytes int64) {
 	}
 }
 
-// wait returns when done holds in the session that has all packets.
-func (s *stream) wait(ctx context.Context, done func(*session) func() bool) error {
+// wait returns when a condition holds in the session that has all packets.
+func (s *stream) wait(ctx context.Context, c condition) error {
 	for {
 		if err := s.ensure(ctx); err != nil {
 			return err
@@ -175,7 +186,7 @@ func (s *stream) wait(ctx context.Context, done func(*session) func() bool) erro
 		if s.done || s.session == nil {
 			return nil
 		}
-		err := s.session.await(ctx, done(s.session))
+		err := s.session.await(ctx, c, 0)
 		if err == nil {
 			return nil
 		}
@@ -187,16 +198,12 @@ func (s *stream) wait(ctx context.Context, done func(*session) func() bool) erro
 
 // flushed waits until everything handed over is acknowledged.
 func (s *stream) flushed(ctx context.Context) error {
-	return s.wait(ctx, func(w *session) func() bool {
-		return func() bool { return len(w.mu.inflight) == 0 }
-	})
+	return s.wait(ctx, isFlushed)
 }
 
 // sealed waits for the ack of the packet with FlagSeal.
 func (s *stream) sealed(ctx context.Context) error {
-	err := s.wait(ctx, func(w *session) func() bool {
-		return func() bool { return w.mu.finished }
-	})
+	err := s.wait(ctx, isFinished)
 	if err != nil || s.done {
 		return err
 	}

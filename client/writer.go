@@ -247,6 +247,9 @@ func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) erro
 	if err := ctx.Err(); err != nil {
 		return contextFault(ctx, op, w.path, nil)
 	}
+	if w.pushQuickly(ctx, flags) {
+		return nil
+	}
 	ctx, cancel := w.within(ctx)
 	defer cancel()
 	return w.final(ctx, func() error {
@@ -263,6 +266,25 @@ func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) erro
 		}
 		return w.current.flushed(ctx)
 	}())
+}
+
+// pushQuickly is push for the common case, a record in a chunk whose pipeline
+// stands: one packet and the wait for its ack. false: it is not that case, or
+// something failed on the way, and push has to go on.
+func (w *FileWriter) pushQuickly(ctx context.Context, flags wire.Flags) bool {
+	s := w.current
+	if w.packet == nil || s == nil || s.session == nil || len(s.backlog) > 0 || len(w.behind) > 0 || w.packet.end() == w.info.ChunkSize {
+		return false
+	}
+	p := w.packet
+	p.flags = flags
+	taken, ok := s.sendInSession(ctx, p)
+	if !taken {
+		return false
+	}
+	w.packet, w.unsynced = nil, flags == 0
+	w.allocateAhead(s)
+	return ok && s.session.await(ctx, isFlushed, 0) == nil
 }
 
 // Close sends what is buffered, seals the last chunk, and commits the file's
