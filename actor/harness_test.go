@@ -142,7 +142,7 @@ func (h *harness) pass(d time.Duration, alive ...string) (messages []Message) {
 		h.mono += min(tick, end-h.mono)
 		h.now += tick.Milliseconds()
 		for _, id := range alive {
-			h.own(&Heartbeat{NodeID: id, Session: h.sessions[id], Volumes: volumes()})
+			messages = append(messages, h.own(&Heartbeat{NodeID: id, Session: h.sessions[id], Volumes: volumes()}).Messages...)
 		}
 		messages = append(messages, h.own(&Tick{}).Messages...)
 	}

@@ -211,6 +211,8 @@ func (s *State) setLiveness(n *node, l liveness) {
 		s.event(Event{Kind: EventNodeDead, NodeID: n.id, Text: n.address})
 	case nodeStale:
 		s.event(Event{Kind: EventNodeStale, NodeID: n.id, Text: n.address})
+	case nodeLive: // what it was not sent while it was silent is due
+		s.deletesQueued = s.deletesQueued || n.toSend.len() > 0
 	}
 	if old == nodeDead || l == nodeDead {
 		s.sweep.restart(s.chunks.limit)
