@@ -55,7 +55,7 @@ func (r *recovery) blame(f hopFailure) {
 
 // recover puts the stream's pipeline up again:
 //
-//	seal lost:        nodes that did seal keep the chunk, it is done
+//	seal lost:        if all nodes that still answer did seal, the chunk is done
 //	nothing acked:    the chunk is replaced by one on other nodes
 //	else:             the namenode gives a new generation; the survivors cut
 //	                  their replicas to the acknowledged length and go on, with
@@ -211,25 +211,31 @@ func (s *stream) resumeMode() (mode wire.Mode, previous chunk.Generation) {
 }
 
 // sealLost asks the nodes of a pipeline that broke after FlagSeal was sent
-// which of them sealed the whole chunk. If one did, the chunk is done: what a
-// node sealed is durable there.
+// which of them sealed the whole chunk. If all did that are not known to have
+// failed, the chunk is done: what a node sealed is durable there. Else it is
+// sealed anew, so that it does not end with fewer replicas than nodes that live.
 func (s *stream) sealLost(ctx context.Context) bool {
+	var sealed []string
 	for _, hop := range s.hops {
+		if slices.Contains(s.recovery.excluded, hop.NodeID) {
+			continue
+		}
 		at := Replica{NodeID: hop.NodeID, Address: hop.Address}
 		short, cancel := context.WithTimeout(ctx, s.client.options.DialTimeout)
 		reply, err := s.client.statReplica(short, at, s.id, false)
 		cancel()
-		if err == nil && chunk.State(reply.State) == chunk.Sealed && reply.Generation == uint64(s.generation) && reply.Length == s.length {
-			s.sealedBy = append(s.sealedBy, hop.NodeID)
+		if err != nil || chunk.State(reply.State) != chunk.Sealed || reply.Generation != uint64(s.generation) || reply.Length != s.length {
+			return false
 		}
+		sealed = append(sealed, hop.NodeID)
 	}
-	if len(s.sealedBy) == 0 {
+	if len(sealed) == 0 {
 		return false
 	}
 	for _, p := range s.backlog {
 		p.release()
 	}
-	s.backlog, s.acked, s.done, s.recovery.broken = nil, s.length, true, false
+	s.backlog, s.sealedBy, s.acked, s.done, s.recovery.broken = nil, sealed, s.length, true, false
 	return true
 }
 
