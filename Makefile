@@ -13,6 +13,7 @@ GOLANGCI_LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 
 # Durations of one fuzz target, and rounds of the kill suite.
 FUZZTIME ?= 30s
+FAULTS_COUNT ?= 20
 ROUNDS   ?= 50
 # Benchmarks to run, as a regular expression.
 BENCH    ?= .
