@@ -154,3 +154,56 @@ func TestBandwidth(t *testing.T) {
 	_, err = c.Fetch(ctx, "/f", &memory{}, client.FetchOptions{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
+
+// TestCancelAtManyMoments ends copies, hedged reads and recoveries with copies
+// at many moments: no buffer, connection or half file is left, and no byte is
+// another's.
+func TestCancelAtManyMoments(t *testing.T) {
+	c := newCluster(t, 4, func(o *client.Options) { o.HedgeAfter = time.Microsecond })
+	content := pattern(12, 9*blockBytes+5)
+	c.put("/a", content, client.CreateOptions{ChunkSize: 2 * blockBytes, Replication: 3})
+	for i := range 60 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*i)*4*time.Microsecond)
+		_, err := c.Copy(ctx, "/a", "/b", client.CopyOptions{CreateOptions: client.CreateOptions{Overwrite: true}})
+		if err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		cancel()
+		require.Zero(t, client.OpenConnections(c.Client))
+		require.Zero(t, client.OutstandingBuffers(c.Client))
+		ctx, cancel = context.WithTimeout(t.Context(), time.Duration(i*i)*4*time.Microsecond)
+		target := &memory{}
+		if _, err := c.Fetch(ctx, "/a", target, client.FetchOptions{}); err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		} else {
+			same(t, content, target.content)
+		}
+		cancel()
+		require.Zero(t, client.OutstandingBuffers(c.Client))
+	}
+	for i := range 30 {
+		w, err := c.Create(t.Context(), "/w", client.CreateOptions{ChunkSize: 16 * blockBytes, Replication: 3, Overwrite: true})
+		require.NoError(t, err)
+		_, err = w.Write(content[:blockBytes+9])
+		require.NoError(t, err)
+		require.NoError(t, w.Flush(t.Context()))
+		chunks, err := c.Locate(t.Context(), "/w", 0, 0)
+		require.NoError(t, err)
+		for _, d := range c.nodes {
+			if d.id == chunks[0].Replicas[1].NodeID {
+				hook, _ := once(func(s step) bool { return s.op == wire.OpData }, fault.New(fault.NoSpace, "write", "full"))
+				d.set(func() { d.hook = hook })
+			}
+		}
+		_, err = w.Write(content[blockBytes+9:])
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*i)*20*time.Microsecond)
+		if err := w.Flush(ctx); err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		cancel()
+		require.NoError(t, w.Close())
+		same(t, content, c.get("/w"))
+		c.everywhere("/w", content)
+	}
+}

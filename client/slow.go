@@ -29,7 +29,7 @@ func addSlow(list []SlowNode, n SlowNode) []SlowNode {
 // hopMeter measures where the time of a session goes while data always waits.
 // The share of hop i is the larger of its own disk's time and the time of the
 // link into it, which is what the hop before it (for the first hop: this client)
-// waited for it beyond what hop i took itself.
+// waited beyond what hop i took, and beyond its own disk.
 type hopMeter struct {
 	began  time.Time
 	bytes  int64
@@ -54,18 +54,20 @@ func (m *hopMeter) take(trip time.Duration, bytes int64, hops []wire.HopStatus) 
 	m.acks++
 	m.bytes += bytes
 	m.trip += trip
-	before := trip
+	before, own := trip, time.Duration(0) // of the hop before: its time in all, and its disk's
 	for i, hop := range hops {
 		if hop.TotalMicros == 0 {
 			return false
 		}
 		total := time.Duration(hop.TotalMicros) * time.Microsecond
-		link, disk := before-total, time.Duration(hop.Micros)*time.Microsecond
+		// A hop acks when both its disk and the hops behind it are done: what its
+		// own disk explains is not the link's.
+		link, disk := before-max(total, own), time.Duration(hop.Micros)*time.Microsecond
 		m.shares[i] += max(link, disk, 0)
 		if i == 0 && link > disk {
 			m.links += link
 		}
-		before = total
+		before, own = total, disk
 	}
 	return true
 }
