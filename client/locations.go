@@ -12,6 +12,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
+// errShrunk says that a file got shorter while it was read.
+var errShrunk = errors.New("the file was cut")
+
 // fileView is what a reader knows of a file: its length and where its chunks
 // are. It belongs to one file id, so a file put in its place is never mixed in.
 // Safe for concurrent use.
@@ -81,8 +84,36 @@ func (v *fileView) refresh(ctx context.Context, index, count int) error {
 	if err != nil {
 		return err
 	}
+	v.mu.Lock()
+	for i := index; i < index+count; i++ {
+		delete(v.mu.chunks, i) // it may be gone: cut off by a recovery or truncation
+	}
+	v.mu.Unlock()
 	v.keep(info, chunks)
 	return nil
+}
+
+// shrink learns whether the file still shows the bytes of a chunk up to end, an
+// offset in it. Bytes that were never acknowledged may have been visible, and
+// recovery of the writer's lease cuts them off: then the known length becomes
+// what is left, and the error is errShrunk.
+func (v *fileView) shrink(ctx context.Context, index int, end int64) error {
+	info := v.info()
+	left := info.Length
+	if l, ok := v.known(index); info.Open && ok && l.Open {
+		n, err := v.visible(ctx, l)
+		if err != nil {
+			return nil // the caller goes on trying to read
+		}
+		left = l.Offset + n
+	}
+	if int64(index)*info.ChunkSize+end <= left {
+		return nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.length = left
+	return errShrunk
 }
 
 // chunk returns where a chunk is, asking the namenode if it is not known.
@@ -199,6 +230,9 @@ func (v *fileView) read(ctx context.Context, index int, offset int64, p []byte) 
 		before, _ := v.known(index)
 		if err := v.refresh(ctx, index, 1); err != nil {
 			return withPath(err, v.path)
+		}
+		if err := v.shrink(ctx, index, offset+int64(len(p))); err != nil {
+			return err
 		}
 		if class == fault.Corruption && v.sameReplicas(before) {
 			return withPath(err, v.path) // nowhere else to look

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 
@@ -115,7 +116,14 @@ func (r *FileReader) readAt(ctx context.Context, p []byte, offset int64) (n int,
 	for at := offset; at < end; {
 		index := at / size
 		piece := p[at-offset : min(end, (index+1)*size)-offset]
-		if err := r.view.read(ctx, int(index), at-index*size, piece); err != nil {
+		err := r.view.read(ctx, int(index), at-index*size, piece)
+		if errors.Is(err, errShrunk) {
+			if end = min(end, r.view.length()); end <= at {
+				return int(at - offset), io.EOF
+			}
+			continue
+		}
+		if err != nil {
 			return int(at - offset), err
 		}
 		at += int64(len(piece))
