@@ -13,6 +13,8 @@ GOLANGCI_LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 
 # Durations of one fuzz target, and rounds of the kill suite.
 FUZZTIME ?= 30s
+# How many fuzz targets: empty for all.
+FUZZCOUNT ?=
 FAULTS_COUNT ?= 20
 ROUNDS   ?= 50
 # Benchmarks to run, as a regular expression.
@@ -62,7 +64,7 @@ generate-check: ## fail unless the committed code is what `make generate` writes
 	@sh .ci/generate-check
 
 fuzz: ## run every fuzz target for FUZZTIME (default 30s each)
-	@FUZZTIME=$(FUZZTIME) GO='$(GO)' sh .ci/fuzz
+	@FUZZTIME=$(FUZZTIME) FUZZCOUNT=$(FUZZCOUNT) GO=$(GO) sh .ci/fuzz
 
 faults: ## the write path under faults, every combination FAULTS_COUNT (default 20) times
 	$(GO) test -count=$(FAULTS_COUNT) -timeout 120m ./internal/faults
