@@ -27,5 +27,5 @@
 //	go test ./internal/faults -run 'TestMatrix/kill/middle/first-packet'
 //
 // `make faults` runs everything FAULTS_COUNT times (20 by default); with -short
-// the matrix keeps one combination of each fault and step.
+// the matrix keeps a sixth of its combinations, which is what `make race` runs.
 package faults
