@@ -25,10 +25,7 @@ func TestALostHopIsReplacedByACopy(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s, hop %d, the copy %s", where, hop, what), func(t *testing.T) {
 					t.Parallel()
-					c := newCluster(t, 4, func(o *client.Options) { o.DataTimeout = 700 * time.Millisecond })
-					for _, d := range c.nodes {
-						d.hopTimeout = 200 * time.Millisecond
-					}
+					c := newCluster(t, 4, func(o *client.Options) { o.DataTimeout = 2 * time.Second })
 					content := pattern(5, 7*blockBytes+99)
 					w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
 					require.NoError(t, err)
