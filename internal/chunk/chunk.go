@@ -6,6 +6,7 @@ package chunk
 import (
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 
 	"github.com/google/uuid"
 )
@@ -56,6 +57,9 @@ func NewID(unixMillis uint64, random [10]byte) ID {
 
 // String is the id's text form, as in file names and messages.
 func (id ID) String() string { return uuid.UUID(id).String() }
+
+// LogValue makes log lines show the text form too; JSON would list the bytes.
+func (id ID) LogValue() slog.Value { return slog.StringValue(id.String()) }
 
 // IsZero reports whether id was never set.
 func (id ID) IsZero() bool { return id == ID{} }
