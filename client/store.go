@@ -187,7 +187,11 @@ func (t *transfer) send(ctx context.Context, s *stream, begin, length int64) err
 			if err == nil || errors.Is(err, io.EOF) {
 				return fault.New(fault.Invalid, "read source", "it ended after %d bytes, %d were announced", begin+offset+int64(n), t.size)
 			}
-			return &fault.Error{Kind: fault.Invalid, Op: "read source", Path: t.path, Reason: "the source cannot be read", Err: err}
+			kind := fault.KindOf(err) // a damaged file of the cluster is not the caller's mistake
+			if kind == 0 {
+				kind = fault.Invalid
+			}
+			return &fault.Error{Kind: kind, Op: "read source", Path: t.path, Reason: "the source cannot be read", Err: err}
 		}
 		if p.end() == length {
 			p.flags = wire.FlagSeal
