@@ -93,7 +93,7 @@ sources, or a TARGET that is a directory, they keep their names below TARGET.`,
 				if ctx.Err() != nil {
 					return out.done(err)
 				}
-				a.complain("mv", &failed, hintOverwrite(err))
+				a.complain("mv", &failed, hintOverwrite(err, force))
 				continue
 			}
 			out.object("moved", record{"source": p.Source, "target": p.Target})
@@ -104,12 +104,15 @@ sources, or a TARGET that is a directory, they keep their names below TARGET.`,
 }
 
 // hintOverwrite says what to do about an existing target, in words of this
-// program.
-func hintOverwrite(err error) error {
+// program. forced: it was to be overwritten, and cannot be.
+func hintOverwrite(err error, forced bool) error {
 	var e *fault.Error
 	if errors.As(err, &e) && e.Kind == fault.Exists {
 		with := *e
 		with.Hint = "use -f to overwrite"
+		if forced {
+			with.Hint = "-f replaces a file by a file, nothing else"
+		}
 		return &with
 	}
 	return err

@@ -79,7 +79,7 @@ func (a *app) putStdin(ctx context.Context, c *client.Client, named, wanted stri
 	n, slow, err := transfer.PutStream(ctx, c, a.stdin, wanted, o)
 	bar.end()
 	if err != nil {
-		return hintOverwrite(err)
+		return hintOverwrite(err, o.Overwrite)
 	}
 	out := a.printer()
 	result := record{"verb": "put", "source": "-", "target": wanted, "bytes": n, "seconds": seconds(time.Since(start))}

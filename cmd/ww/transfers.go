@@ -81,7 +81,7 @@ func (a *app) transfer(ctx context.Context, verb string, c *client.Client, call 
 			return // the signal ended it; that is said once
 		case r.Err != nil:
 			bar.end()
-			a.complain(verb, &failed, hintOverwrite(named(r)))
+			a.complain(verb, &failed, hintOverwrite(named(r), o.Overwrite))
 			return
 		case r.Directory:
 			directories++
