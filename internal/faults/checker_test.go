@@ -80,6 +80,8 @@ func (c *cluster) checkReplicas(cl *client.Client, path string, content []byte) 
 				continue
 			case err != nil:
 				return fmt.Errorf("chunk %d on %s: %w", l.Index, n.name, err)
+			case reply.Generation < uint64(l.Generation):
+				return fmt.Errorf("%w: chunk %d: %s served generation %d, at least %d was asked for", errWrongBytes, l.Index, n.name, reply.Generation, l.Generation)
 			case counted && reply.Generation != uint64(l.Generation):
 				return fmt.Errorf("chunk %d on %s: generation %d, the namenode says %d", l.Index, n.name, reply.Generation, l.Generation)
 			case !counted && len(got) < len(want):
