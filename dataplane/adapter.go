@@ -63,6 +63,7 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 		out, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpError}, &status)
 		return out, gnet.Close
 	}
+	_ = raw.SetKeepAlivePeriod(keepAlivePeriod) // fails only for a peer that is gone
 	l := h.loopOf(raw.EventLoop())
 	c := newConnection(s, l, raw)
 	raw.SetContext(c)
@@ -153,6 +154,12 @@ func (l *loop) tick(now time.Duration) {
 	}
 }
 
+// keepAlivePeriod is when TCP begins to ask after a silent peer. It is set on
+// each connection and not as an option of the engine: with the option, gnet
+// v2.10.0 forgets that it could not bind, and goes on with a descriptor that it
+// has closed and that may be somebody else's by then.
+const keepAlivePeriod = 15 * time.Second
+
 // run serves one engine until it ends.
 func (h *handler) run(address string) error {
 	l := &h.server.limits
@@ -162,7 +169,6 @@ func (h *handler) run(address string) error {
 		gnet.WithWriteBufferCap(4<<10),
 		gnet.WithTCPNoDelay(gnet.TCPNoDelay),
 		gnet.WithReuseAddr(true),
-		gnet.WithTCPKeepAlive(15*time.Second),
 		gnet.WithLoadBalancing(gnet.LeastConnections),
 		gnet.WithLogger(engineLog{h.server.logger}),
 	)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -387,6 +388,7 @@ func TestStartRefusesAnAddressInUse(t *testing.T) {
 	n := startNode(t, "a", Limits{})
 	_, err := Start(Options{Listen: n.server.Addr(), NodeID: "b", Store: n.store})
 	require.ErrorIs(t, err, fault.Unavailable)
+	require.ErrorIs(t, err, unix.EADDRINUSE) // and not what gnet meets when it goes on with a closed descriptor
 	_, err = Start(Options{Listen: "127.0.0.1:0", NodeID: "b", Store: n.store, Limits: Limits{WindowBudgetBytes: 1}})
 	require.ErrorIs(t, err, fault.Invalid)
 }
@@ -421,12 +423,13 @@ func TestADeadEngineIsReplaced(t *testing.T) {
 	p.waitAcked(1)
 	n.server.handler.Load().stop()
 	p.expectEnd()
-	eventually(t, "it serves again", func() bool {
+	eventually(t, "the engine ended", func() bool { return n.server.Stats().EngineRestarts == 1 })
+	eventually(t, "it serves again", func() bool { // the socket of the engine that ended is closed by now
 		conn, err := net.Dial("tcp", n.server.Addr())
 		if err == nil {
 			_ = conn.Close()
 		}
-		return err == nil && n.server.Stats().EngineRestarts == 1
+		return err == nil
 	})
 	eventually(t, "the old session is over", func() bool { return n.server.Load().ActiveWrites == 0 })
 	q := dial(t, n.server.Addr())
