@@ -61,6 +61,7 @@ func final(err error) bool {
 // begin acquires an epoch, replays, and serves until that ends.
 func (s *Server) begin(soft, hard context.Context, p *pulse) error {
 	s.phase.Store(&phase{doing: "it waits for the log server"})
+	s.logger.Info("asking the log servers for an epoch", "log_servers", s.o.LogServers)
 	attempt, cancel := context.WithTimeout(soft, acquireTimeout)
 	grant, err := s.log.AcquireEpoch(attempt, s.o.Holder)
 	cancel()

@@ -89,7 +89,7 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 
 func TestFileThatCannotBeRead(t *testing.T) {
 	_, err := Load(Source{File: filepath.Join(t.TempDir(), "none.yaml")})
-	require.ErrorIs(t, err, fault.NotFound)
+	require.ErrorIs(t, err, fault.Invalid)
 	_, err = Load(Source{File: t.TempDir()})
 	require.ErrorIs(t, err, fault.Invalid)
 	_, err = Load(Source{File: write(t, string(make([]byte, fileBytesMax+1)))})

@@ -32,9 +32,9 @@ type Loaded struct {
 	Origin map[string]string
 }
 
-// Load reads the sources. It refuses unknown keys and values of a wrong kind
-// with fault.Invalid, and a missing file with fault.NotFound; it does not
-// validate sections, because a process reads only its own.
+// Load reads the sources. It refuses unknown keys, values of a wrong kind and a
+// file that is missing with fault.Invalid; it does not validate sections,
+// because a process reads only its own.
 func Load(source Source) (Loaded, error) {
 	loaded := Loaded{Config: Default(), Origin: map[string]string{}}
 	fields := map[string]Field{}

@@ -11,25 +11,25 @@ import (
 
 // readBounded reads a configuration file of at most fileBytesMax bytes.
 func readBounded(path string) ([]byte, error) {
-	refuse := func(kind fault.Kind, format string, args ...any) error {
-		e := fault.New(kind, "config", format, args...)
+	refuse := func(format string, args ...any) error {
+		e := fault.New(fault.Invalid, "config", format, args...)
 		e.Path = path
 		return e
 	}
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, refuse(fault.NotFound, "the configuration file does not exist")
+		return nil, refuse("the configuration file does not exist")
 	case err != nil:
-		return nil, refuse(fault.Invalid, "the configuration file cannot be read: %v", err)
+		return nil, refuse("the configuration file cannot be read: %v", err)
 	}
 	defer f.Close() // read only
 	text, err := io.ReadAll(io.LimitReader(f, fileBytesMax+1))
 	switch {
 	case err != nil:
-		return nil, refuse(fault.Invalid, "the configuration file cannot be read: %v", err)
+		return nil, refuse("the configuration file cannot be read: %v", err)
 	case len(text) > fileBytesMax:
-		return nil, refuse(fault.Invalid, "the configuration file has more than %d bytes", fileBytesMax)
+		return nil, refuse("the configuration file has more than %d bytes", fileBytesMax)
 	}
 	return text, nil
 }
