@@ -34,7 +34,7 @@ func (a *app) appendRecords(ctx context.Context, sources []string, files []*os.F
 	var count, total int64
 	appendAll := func() error {
 		for i, source := range sources {
-			var from io.Reader = a.stdin
+			from := a.stdin
 			if source != "-" {
 				from = files[i]
 			}
@@ -131,7 +131,7 @@ in the file, and its payload in base64.`,
 		if err != nil {
 			return err
 		}
-		defer r.Close() // read only
+		defer func() { _ = r.Close() }() // read only
 		return a.showRecords(ctx, r, follow)
 	}
 	return cmd
