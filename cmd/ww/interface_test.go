@@ -160,7 +160,7 @@ func testBadInput(t *testing.T, w *woods, at string) {
 		{[]string{"get", at, ""}, exitUsage, []string{"empty"}},
 		{[]string{"admin", "frobnicate"}, exitUsage, []string{"frobnicate"}},
 		{[]string{"admin", "safemode", "maybe"}, exitUsage, []string{"maybe"}},
-		{[]string{"--config", "/no/such.yaml", "ls"}, exitNotFound, []string{"/no/such.yaml"}},
+		{[]string{"--config", "/no/such.yaml", "ls"}, exitUsage, []string{"/no/such.yaml"}},
 		{[]string{"--config", localFile(t, []byte("client: {namenode: x}\n")), "ls"}, exitUsage, []string{"client.namenodes"}},
 		{[]string{"--namenode", "nonsense", "ls"}, exitUsage, []string{"nonsense", "host:port"}},
 		{[]string{"--timeout", "5", "ls"}, exitUsage, []string{"--timeout", "10s"}},
