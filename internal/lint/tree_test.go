@@ -108,7 +108,8 @@ func ignoredFile(relative string) bool {
 	case ".test", ".out", ".pprof", ".prof":
 		return true
 	}
-	return strings.HasPrefix(path.Base(relative), "coverage.")
+	// In a second work tree of git, .git is a file.
+	return relative == ".git" || strings.HasPrefix(path.Base(relative), "coverage.")
 }
 
 // at names a position for a failure message.
