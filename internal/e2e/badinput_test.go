@@ -86,7 +86,7 @@ func TestBadInput(t *testing.T) {
 		"unknown verb":                   {[]string{"putt", source, "/x"}, exitUsage, []string{"putt", "put"}},
 		"unknown flag":                   {[]string{"put", "--forse", source, "/x"}, exitUsage, []string{"forse"}},
 		"too few arguments":              {[]string{"put", source}, exitUsage, nil},
-		"missing configuration":          {[]string{"--config", "/no/such.yaml", "ls", "/"}, exitNotFound, []string{"/no/such.yaml"}},
+		"missing configuration":          {[]string{"--config", "/no/such.yaml", "ls", "/"}, exitUsage, []string{"/no/such.yaml"}},
 		"configuration with unknown key": {[]string{"--config", localFile(t, []byte("client:\n  namenode: x\n")), "ls", "/"}, exitUsage, []string{"namenode", "namenodes"}},
 		"configuration that is not YAML": {[]string{"--config", localFile(t, []byte("{{{")), "ls", "/"}, exitUsage, nil},
 	} {
