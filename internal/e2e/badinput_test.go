@@ -19,6 +19,7 @@ import (
 // exit code that says what kind of mistake it is, and a line that names it; none
 // changes anything.
 func TestBadInput(t *testing.T) {
+	skipUnderRace(t)
 	c := start(t, cluster.Options{})
 	content := bytesOf(1, 1000)
 	source := localFile(t, content)
@@ -116,6 +117,7 @@ func TestBadInput(t *testing.T) {
 // TestWrongAddress: nobody there, nobody at that port, somebody else at that
 // port, a port that accepts and says nothing.
 func TestWrongAddress(t *testing.T) {
+	skipUnderRace(t)
 	c := start(t, cluster.Options{Datanodes: 1, Replication: 1})
 	free, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -124,10 +126,10 @@ func TestWrongAddress(t *testing.T) {
 
 	talker, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer talker.Close()
+	t.Cleanup(func() { talker.Close() })
 	silent, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer silent.Close()
+	t.Cleanup(func() { silent.Close() })
 	serve := func(l net.Listener, greeting string) {
 		for {
 			conn, err := l.Accept()
@@ -135,7 +137,7 @@ func TestWrongAddress(t *testing.T) {
 				return
 			}
 			_, _ = conn.Write([]byte(greeting)) // the peer may be gone
-			t.Cleanup(func() { conn.Close() })
+			defer conn.Close()                  // it stays open as long as the listener
 		}
 	}
 	go serve(talker, "220 mail.example ESMTP ready\r\n")
@@ -150,6 +152,7 @@ func TestWrongAddress(t *testing.T) {
 		"a name without address": "no-such-host.invalid:7700",
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel() // each waits for its own deadline
 			begun := time.Now()
 			refused(t, c, call{namenode: address, arguments: []string{"ls", "/"}}, exitUnavailable, address)
 			require.Less(t, time.Since(begun), time.Minute, "it gives up in a time that a person waits")
@@ -162,6 +165,7 @@ func TestWrongAddress(t *testing.T) {
 
 // TestTooFewNodes kills datanodes until fewer live than a file wants copies.
 func TestTooFewNodes(t *testing.T) {
+	skipUnderRace(t)
 	c := start(t, cluster.Options{Datanodes: 2, Replication: 2})
 	source := localFile(t, bytesOf(1, 1000))
 	refused(t, c, call{arguments: []string{"put", "--replication", "3", source, "/x"}}, exitUnavailable,

@@ -43,6 +43,7 @@ func TestReadmeExitCodes(t *testing.T) {
 
 // TestReadmeVerbs: every verb that the README's shell blocks use exists.
 func TestReadmeVerbs(t *testing.T) {
+	skipUnderRace(t)
 	seen := map[string]bool{}
 	for _, document := range []string{"../../README.md", "../../docs/operations.md"} {
 		text, err := os.ReadFile(document)

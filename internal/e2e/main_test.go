@@ -46,6 +46,15 @@ func run(m *testing.M) int {
 // several times slower and larger.
 func underRace() bool { return os.Getenv("E2E_RACE") == "1" }
 
+// skipUnderRace leaves out a test of messages and exit codes: the race detector
+// has little to see in a process that lives for a moment.
+func skipUnderRace(t *testing.T) {
+	t.Helper()
+	if underRace() && testing.Short() {
+		t.Skip("not under the race detector with -short")
+	}
+}
+
 // patient returns a context that ends the test when nothing moves any more.
 func patient(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
