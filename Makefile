@@ -17,6 +17,8 @@ FUZZTIME ?= 30s
 FUZZCOUNT ?=
 FAULTS_COUNT ?= 20
 ROUNDS   ?= 50
+# Packages to test under the race detector.
+RACE     ?= ./...
 # Benchmarks to run, as a regular expression.
 BENCH    ?= .
 
@@ -40,7 +42,7 @@ test: ## all unit tests, and end-to-end tests with real processes
 	$(GO) test -timeout 15m ./...
 
 race: ## unit tests under the race detector, and the end-to-end tests on a racy-checked ww
-	CGO_ENABLED=1 E2E_RACE=1 $(GO) test -race -short -timeout 20m ./...
+	CGO_ENABLED=1 E2E_RACE=1 $(GO) test -race -short -timeout 20m $(RACE)
 
 bench: ## Go benchmarks of all packages; BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
