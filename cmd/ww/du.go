@@ -14,8 +14,9 @@ func newDu(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "du [flags] [PATH…]",
 		Short: "sum up the bytes below directories",
-		Long: `Show for each entry of a directory, or with -s for the path itself, the bytes
-of its files, the bytes that all their copies take, and the number of files.`,
+		Long: `Show the bytes of files, the bytes that all their copies take, and the number of
+files: for each entry of a directory and then for the directory itself, or with -s
+for the directory only.`,
 		Example:           "  ww du -h /photos\n  ww du -s -h /",
 		Args:              arguments(0, -1),
 		ValidArgsFunction: a.completeRemote,
@@ -62,7 +63,7 @@ of its files, the bytes that all their copies take, and the number of files.`,
 					return err
 				}
 			}
-			return nil
+			return show(ctx, c, p)
 		})
 		return out.done(err)
 	}

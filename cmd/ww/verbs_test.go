@@ -396,7 +396,7 @@ func testListings(t *testing.T, w *woods, at string) {
 	require.Equal(t, exitNotFound, w.run("", "ls", at+"/none").code)
 	require.Contains(t, w.must("ls"), strings.TrimPrefix(at, "/")+"/\n")
 
-	require.Regexp(t, `2000 +6000 +1  `+at+`/d\n +3145728 +3145728 +1  `+at+`/g\n$`, w.must("du", at))
+	require.Regexp(t, `2000 +6000 +1  `+at+`/d\n +3145728 +3145728 +1  `+at+`/g\n +3147728 +3151728 +2  `+at+`\n$`, w.must("du", at))
 	require.Regexp(t, `3147728 +3151728 +2  `+at+`\n$`, w.must("du", "-s", at))
 	require.Contains(t, w.must("du", "-sh", at), "3.0 MiB")
 }
