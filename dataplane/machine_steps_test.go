@@ -99,7 +99,7 @@ func playSteps(t *testing.T, steps []byte) {
 		}
 		switch step & 15 {
 		case 0: // open with 0..2 hops
-			o := wire.OpenWrite{ChunkID: id[:], Generation: 2, PreviousGeneration: 1, Mode: wire.Mode(1 + argument%3), ChunkSize: 1 << 20}
+			o := wire.OpenWrite{ChunkID: id[:], Generation: 2, PreviousGeneration: 1, Mode: wire.Mode(1 + argument%3), ChunkSize: 1 << 20, ReportMicros: uint32(argument%2) * wire.ReportMicrosLeast}
 			for range argument % 3 {
 				o.Downstream = append(o.Downstream, wire.Hop{NodeID: "d", Address: "d:1"})
 			}

@@ -259,7 +259,7 @@ func TestMachineScenarios(t *testing.T) {
 				split = int(number("bytes", 1))
 			case "open":
 				o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: uint64(number("generation", 1)), PreviousGeneration: uint64(number("previous", 0)),
-					Mode: wire.Mode(number("mode", 1)), ChunkSize: number("size", 1<<26), Offset: number("offset", 0), WindowBytes: number("window", 0)}
+					Mode: wire.Mode(number("mode", 1)), ChunkSize: number("size", 1<<26), Offset: number("offset", 0), WindowBytes: number("window", 0), ReportMicros: uint32(number("report", 0))}
 				for i := range number("hops", 0) {
 					o.Downstream = append(o.Downstream, wire.Hop{NodeID: hopNames[i], Address: "host:1"})
 				}

@@ -37,6 +37,8 @@ type session struct {
 	downstream   []wire.HopStatus // last heard, with the largest times since the last ack
 	lastStored   time.Duration
 	lastDownAck  time.Duration
+	lastDownSaid time.Duration // an ack or a report
+	lastSaid     time.Duration // to upstream, likewise
 	lastAppended time.Duration
 }
 
@@ -215,7 +217,7 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 		m.count(reasonPipeline)
 		m.failSession(-1, nil)
 		return
-	case !s.downOpened || ack.Seqno > s.seqno || ack.Seqno <= s.downSeqno || len(ack.Hops) != s.hopsAfter:
+	case !s.downOpened || ack.Seqno > s.seqno || ack.Seqno < s.downSeqno || ack.Seqno == s.downSeqno && s.open.ReportMicros == 0 || len(ack.Hops) != s.hopsAfter:
 		m.count(reasonPipeline)
 		m.failSession(1, fault.New(fault.Protocol, "write", "it acked packet %d with %d hops; %d packets were sent, %d acked before",
 			ack.Seqno, len(ack.Hops), s.seqno, s.downSeqno))
@@ -227,8 +229,10 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 			ack.Hops[i].TotalMicros = max(ack.Hops[i].TotalMicros, s.downstream[i].TotalMicros)
 		}
 	}
-	s.downstream = ack.Hops
-	s.downSeqno, s.lastDownAck = ack.Seqno, now
+	s.downstream, s.lastDownSaid = ack.Hops, now
+	if ack.Seqno > s.downSeqno { // else it is a report
+		s.downSeqno, s.lastDownAck = ack.Seqno, now
+	}
 }
 
 // onDownFailed tells that the neighbour cannot be reached or broke off.
@@ -287,6 +291,7 @@ func (m *machine) advance(s *session) (slowest, total time.Duration, advanced bo
 func (m *machine) sendAck(s *session, own wire.HopStatus) {
 	m.ack.BodyVersion, m.ack.Seqno, m.ack.Length = wire.BodyVersion, s.ackedSeqno, s.ackedLength
 	m.ack.Hops = append(append(m.ack.Hops[:0], own), s.downstream...)
+	s.lastSaid = m.now
 	m.reply(wire.Header{Op: wire.OpAck, Seqno: s.ackedSeqno}, &m.ack)
 }
 
@@ -376,7 +381,34 @@ func (m *machine) tickSession() {
 		fail(1, fault.Unavailable, "no ack of packet %d within %s", s.downSeqno+1, down)
 	case s.inflight.len() == 0 && m.now-m.lastReceived > l.SessionIdleTimeout:
 		m.refuse(reasonIdle, fault.New(fault.Unavailable, "write", "nothing received for %s", l.SessionIdleTimeout))
+	default:
+		m.maybeReport(s)
 	}
+}
+
+// maybeReport tells upstream where the oldest packet waits, if it asked for that
+// and has heard nothing for a while.
+func (m *machine) maybeReport(s *session) {
+	every := time.Duration(s.open.ReportMicros) * time.Microsecond
+	if every == 0 || s.agreed == 0 || s.inflight.len() == 0 {
+		return
+	}
+	oldest := s.inflight.front()
+	if m.now-max(s.lastSaid, oldest.firstSeen) < every {
+		return
+	}
+	own := m.ownStatus(nil)
+	own.TotalMicros = max(micros(m.now-oldest.firstSeen), 1)
+	if own.Micros = own.TotalMicros; oldest.stored {
+		own.Micros = micros(oldest.storedAt - oldest.firstSeen)
+	}
+	silent := m.now-s.lastDownSaid > 2*every
+	for i := range s.downstream {
+		if h := &s.downstream[i]; silent || h.TotalMicros == 0 {
+			h.Micros, h.TotalMicros = 1, 1
+		}
+	}
+	m.sendAck(s, own)
 }
 
 func (m *machine) ownStatus(err error) wire.HopStatus { return hopStatus(m.node.id, err) }

@@ -48,7 +48,14 @@ type OpenWrite struct {
 	WindowBytes        int64 // window that the sender would like
 	Downstream         []Hop // the hops after this one, 0..HopsMax-1
 	ClientName         string
+	// ReportMicros: while packets wait, an Ack is owed at least this often, also
+	// one that acks nothing new. It tells how long the oldest packet has waited,
+	// and where. 0: no such reports.
+	ReportMicros uint32
 }
+
+// ReportMicrosLeast is the shortest time between two reports of a session.
+const ReportMicrosLeast = 10_000
 
 // HopStatus is the state of one hop, in an ack.
 type HopStatus struct {
@@ -57,10 +64,12 @@ type HopStatus struct {
 	Code    uint8  // 0 ok, else a fault.Kind
 	Reason  string // for people; empty when ok
 	// Micros from the arrival of a packet's first byte at this hop to the end of
-	// its disk work: its own share, of the slowest packet since the last ack.
+	// its disk work: its own share, of the slowest packet since the last ack. In an
+	// Ack that acks nothing new: until now, if the disk still has the oldest packet.
 	Micros uint32
 	// TotalMicros from the arrival of a packet's first byte until this hop acked
-	// it, all hops behind it included; of the slowest packet since the last ack.
+	// it, all hops behind it included; of the slowest packet since the last ack. In
+	// an Ack that acks nothing new: until now, of the oldest packet.
 	TotalMicros uint32
 }
 

@@ -34,7 +34,7 @@ func bodies() map[string]struct {
 	hops := []HopStatus{{NodeID: "node-a", Micros: 1200, TotalMicros: 71_500}, {NodeID: "node-b", Code: uint8(fault.Disk), Reason: "EIO", Micros: 70_000, TotalMicros: 70_001}}
 	return map[string]entry{
 		"open_write": {OpOpenWrite, &OpenWrite{BodyVersion: 1, ChunkID: testID(), Generation: 3, PreviousGeneration: 2, Mode: ModeResume, ChunkSize: 64 << 20,
-			Offset: 131_073, SizeHint: 1 << 20, WindowBytes: 8 << 20, Downstream: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}, {NodeID: "node-c", Address: "[::1]:7720"}}, ClientName: "put"}},
+			Offset: 131_073, SizeHint: 1 << 20, WindowBytes: 8 << 20, Downstream: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}, {NodeID: "node-c", Address: "[::1]:7720"}}, ClientName: "put", ReportMicros: 200_000}},
 		"open_ack":        {OpOpenAck, &OpenAck{BodyVersion: 1, WindowBytes: 4 << 20, Hops: hops}},
 		"ack":             {OpAck, &Ack{BodyVersion: 1, Seqno: 77, Length: 1 << 33, Hops: hops}},
 		"open_read":       {OpOpenRead, &OpenRead{BodyVersion: 1, ChunkID: testID(), MinGeneration: 2, Offset: 65_536, Length: -1}},
@@ -136,11 +136,10 @@ func TestGoldenBytes(t *testing.T) {
 	golden("record", piece)
 }
 
-// An ack of a peer that does not tell its totals: they are 0.
-func TestAckWithoutTotals(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("testdata", "golden", "ack_without_totals.hex"))
+// old reads a packet of an older release.
+func old(t *testing.T, name string) (packet []byte) {
+	text, err := os.ReadFile(filepath.Join("testdata", "golden", name+".hex"))
 	require.NoError(t, err)
-	var packet []byte
 	for _, line := range strings.Split(string(text), "\n") {
 		if len(line) > 58 {
 			b, err := hex.DecodeString(strings.ReplaceAll(line[10:58], " ", ""))
@@ -149,6 +148,21 @@ func TestAckWithoutTotals(t *testing.T) {
 		}
 	}
 	require.NoError(t, Verify(packet))
+	return packet
+}
+
+// An OpenWrite of a peer that knows nothing of reports: it gets none.
+func TestOpenWriteWithoutReports(t *testing.T) {
+	var open, want OpenWrite
+	require.NoError(t, DecodeBody(old(t, "open_write_without_reports")[HeaderBytes:], &open))
+	want = *bodies()["open_write"].body.(*OpenWrite)
+	want.ReportMicros = 0
+	require.Equal(t, want, open)
+}
+
+// An ack of a peer that does not tell its totals: they are 0.
+func TestAckWithoutTotals(t *testing.T) {
+	packet := old(t, "ack_without_totals")
 	var ack Ack
 	require.NoError(t, DecodeBody(packet[HeaderBytes:], &ack))
 	require.Len(t, ack.Hops, 2)

@@ -39,6 +39,8 @@ func (o *OpenWrite) Validate() error {
 		return badBody(op, "%d hops downstream, limit %d", len(o.Downstream), HopsMax-1)
 	case len(o.ClientName) > nameBytesMax:
 		return badBody(op, "client name of %d bytes, limit %d", len(o.ClientName), nameBytesMax)
+	case o.ReportMicros > 0 && o.ReportMicros < ReportMicrosLeast:
+		return badBody(op, "a report every %d microseconds, at least %d", o.ReportMicros, ReportMicrosLeast)
 	}
 	for i, h := range o.Downstream {
 		if len(h.NodeID) > nameBytesMax || len(h.Address) > addressBytesMax || h.Address == "" {
