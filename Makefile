@@ -27,7 +27,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench lint fmt check generate generate-check fuzz faults kill tools clean
+.PHONY: help build demo test race bench lint fmt check generate generate-check fuzz faults slow kill tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,9 @@ fuzz: ## run every fuzz target for FUZZTIME (default 30s each)
 
 faults: ## the write path under faults, every combination FAULTS_COUNT (default 20) times
 	$(GO) test -count=$(FAULTS_COUNT) -timeout 120m ./internal/faults
+
+slow: ## a 1 GiB put with one of four datanodes slowed to 1 MB/s in its middle: at most three times as long
+	SLOW_MIB=1024 $(GO) test -count=1 -v -timeout 20m -run 'TestASlowNodeIsNamedAndReplaced' ./client
 
 kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random moments
 	E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -v -timeout 120m -run 'TestKill' ./internal/e2e

@@ -35,6 +35,7 @@ type Client struct {
 	leases    *leaseKeeper
 	buffers   *bufpool.Pool
 	reports   badReports
+	slow      slowWatch
 	limiter   *rate.Limiter
 	times     readTimes
 	hedged    atomic.Int64 // reads that asked a second replica
@@ -74,6 +75,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.sequences = newSequences(c.id)
 	c.nodes = newNodeMemory(o.Clock)
+	c.slow.client = c
 	c.pool = newConnectionPool(o)
 	c.leases = newLeaseKeeper(c)
 	c.reports.running = make(map[badReplica]struct{})

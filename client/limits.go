@@ -135,14 +135,22 @@ const (
 	keepAliveDefault = time.Minute
 
 	// A hop is slow when its share of the time is slowFactor times that of the
-	// median of the others, at least slowShareLeast and half of the whole, over
-	// slowWindow and slowAcks (half of them in twice the time); and the session moves less than
-	// Options.SlowBytesPerSecond, by default slowRateDefault.
+	// median of the others, at least slowShareLeast of each ack and half of the
+	// whole, over the last slowSteps steps of slowStep and slowSamples acks,
+	// reports or silent steps; and the node moves less than
+	// Options.SlowBytesPerSecond, by default slowRateDefault, in all sessions.
 	slowFactor      = 5
-	slowWindow      = time.Second
-	slowAcks        = 4
+	slowStep        = 250 * time.Millisecond
+	slowSteps       = 4
+	slowSamples     = 3
 	slowShareLeast  = 10 * time.Millisecond
 	slowRateDefault = 16 << 20
+	// slowReport is how often a datanode has to tell what packets wait for;
+	// slowStepMost: after a longer step it was this process that was held up.
+	slowReport   = 200 * time.Millisecond
+	slowStepMost = 2 * slowStep
+	// fastFor is how long it counts that some first hop was fast.
+	fastFor = 30 * time.Second
 	// slowFor is how long a slow node is not written to.
 	slowFor = time.Minute
 	// ownLinkFor: after two first hops in a row were slow to reach, it is this

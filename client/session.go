@@ -52,9 +52,10 @@ type session struct {
 		length   int64 // acknowledged length of the chunk
 		cost     int64
 		inflight []*packet
-		sealed   []string // node ids that acked the seal
-		meter    hopMeter
-		finished bool // the ack of FlagSeal or FlagClose has come
+		sealed   []string  // node ids that acked the seal
+		synced   int64     // of it, made durable in this session, or there before it
+		meter    *hopMeter // nil: nothing had to wait for long yet
+		finished bool      // the ack of FlagSeal or FlagClose has come
 		err      *pipelineError
 		closed   bool      // by the owner: the ack goroutine must not touch packets
 		spare    []*packet // empty, the memory that inflight begins in
@@ -84,6 +85,10 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 		Mode: target.mode, ChunkSize: target.chunkSize, Offset: target.offset, SizeHint: target.sizeHint,
 		WindowBytes: c.options.WindowBytes, Downstream: target.hops[1:], ClientName: c.options.Name,
 	}
+	judged := target.judged && len(target.hops) > 1 && c.options.SlowBytesPerSecond > 0
+	if judged {
+		open.ReportMicros = uint32(slowReport.Microseconds())
+	}
 	if first != nil {
 		if err := c.allow(ctx, first.size); err != nil {
 			return nil, blame(err)
@@ -110,7 +115,7 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 		s := &session{client: c, target: target, conn: conn, onAcked: onAcked, ended: make(chan struct{}), changed: make(chan struct{}, 1), decoder: wire.NewDecoder()}
 		s.mu.spare = make([]*packet, 0, 8)
 		s.mu.inflight = s.mu.spare
-		s.mu.length = target.offset
+		s.mu.length, s.mu.synced = target.offset, target.offset
 		if first != nil {
 			s.mu.sent, s.mu.cost = 1, wire.WindowCost(first.size)
 			s.mu.inflight = append(s.mu.inflight, first)
@@ -122,6 +127,9 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 		if !c.start(s.readAcks) {
 			c.pool.discard(conn)
 			return nil, errClientClosed
+		}
+		if judged {
+			c.slow.add(s)
 		}
 		s.unwatch = context.AfterFunc(life, func() { _ = s.fail(&pipelineError{err: contextFault(life, "write chunk", "", nil)}) })
 		return s, nil
@@ -272,6 +280,7 @@ func (s *session) changedLocked() {
 // socket uses them any more.
 func (s *session) close() []*packet {
 	s.unwatch()
+	s.client.slow.remove(s)
 	s.mu.Lock()
 	s.mu.closed = true
 	finished := s.mu.finished && s.mu.err == nil

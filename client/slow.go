@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // SlowNode is a datanode that held up a pipeline and was replaced for it.
@@ -26,110 +25,118 @@ func addSlow(list []SlowNode, n SlowNode) []SlowNode {
 	return append(list, n)
 }
 
-// hopMeter measures where the time of a session goes while data always waits.
+// hopMeter measures where the time of a session goes while data always waits:
+// it keeps the last slowSteps steps of slowStep, and the one that is running.
 // The share of hop i is the larger of its own disk's time and the time of the
 // link into it, which is what the hop before it (for the first hop: this client)
 // waited beyond what hop i took, and beyond its own disk.
 type hopMeter struct {
-	began  time.Time
-	bytes  int64
-	acks   int
-	trip   time.Duration   // sum of the round trips
-	shares []time.Duration // by hop, sums
-	links  time.Duration   // of the first hop: the part of its share that is its link's
+	steps [slowSteps + 1]hopStep
+	full  int  // ended steps, 0..slowSteps: those before steps[full], which runs
+	whole bool // the running step began when the one before it ended
 }
 
-// start begins a new measurement.
-func (m *hopMeter) start(now time.Time, hops int) {
-	shares := m.shares
-	if len(shares) != hops {
-		shares = make([]time.Duration, hops)
+// hopStep is what acks and reports told in one step.
+type hopStep struct {
+	bytes  int64         // acknowledged
+	acks   int           // acks and reports
+	trip   time.Duration // sum of the round trips, of acked packets and of those that wait
+	shares [wire.HopsMax]time.Duration
+	links  time.Duration // of the first hop: the part of its share that is its link's
+}
+
+// interrupt forgets everything: nothing waits any more.
+func (m *hopMeter) interrupt() {
+	m.steps[0], m.full, m.whole = hopStep{}, 0, false
+}
+
+// take counts one ack or report. A hop that does not tell its times makes the
+// session one that cannot be judged.
+func (m *hopMeter) take(trip time.Duration, bytes int64, hops []wire.HopStatus) {
+	if slices.ContainsFunc(hops, func(h wire.HopStatus) bool { return h.TotalMicros == 0 }) {
+		m.interrupt()
+		return
 	}
-	clear(shares)
-	*m = hopMeter{began: now, shares: shares}
-}
-
-// take counts one ack. known is false if a hop does not tell its times.
-func (m *hopMeter) take(trip time.Duration, bytes int64, hops []wire.HopStatus) (known bool) {
-	m.acks++
-	m.bytes += bytes
-	m.trip += trip
+	step := &m.steps[m.full]
+	step.acks++
+	step.bytes += bytes
+	step.trip += trip
 	before, own := trip, time.Duration(0) // of the hop before: its time in all, and its disk's
 	for i, hop := range hops {
-		if hop.TotalMicros == 0 {
-			return false
-		}
 		total := time.Duration(hop.TotalMicros) * time.Microsecond
 		// A hop acks when both its disk and the hops behind it are done: what its
 		// own disk explains is not the link's.
 		link, disk := before-max(total, own), time.Duration(hop.Micros)*time.Microsecond
-		m.shares[i] += max(link, disk, 0)
+		step.shares[i] += max(link, disk, 0)
 		if i == 0 && link > disk {
-			m.links += link
+			step.links += link
 		}
 		before, own = total, disk
 	}
-	return true
 }
 
-// due tells whether there is enough to judge.
-func (m *hopMeter) due(now time.Time) bool {
-	took := now.Sub(m.began)
-	return m.acks >= slowAcks && took >= slowWindow || m.acks >= slowAcks/2 && took >= 2*slowWindow
-}
-
-// slow finds the hop that holds up the others; -1: none does. byLink: it is the
-// first hop, and the way to it takes the time.
-func (m *hopMeter) slow(now time.Time, limit int64) (hop int, rate float64, byLink bool) {
-	rate = float64(m.bytes) / now.Sub(m.began).Seconds()
-	if rate >= float64(limit) || len(m.shares) < 2 {
-		return -1, rate, false
+// next ends the step that runs, unless it is only a part of one. In a step in which nothing was heard although
+// packets waited, they were on their way to the first hop: it would have told of
+// packets that it has.
+func (m *hopMeter) next() {
+	step := &m.steps[m.full]
+	if !m.whole {
+		*step, m.whole = hopStep{}, true
+		return
 	}
-	worst := 0
-	for i, share := range m.shares {
-		if share > m.shares[worst] {
-			worst = i
+	if step.acks == 0 {
+		step.trip, step.links, step.shares[0] = slowStep, slowStep, slowStep
+	}
+	if m.full == slowSteps {
+		copy(m.steps[:], m.steps[1:])
+	} else {
+		m.full++
+	}
+	m.steps[m.full] = hopStep{}
+}
+
+// hopFinding is what a meter says about its session.
+type hopFinding struct {
+	hop    int     // that takes the most time; -1: nothing was heard
+	rate   float64 // bytes per second that were acknowledged
+	byLink bool    // it is the first hop, and the way to it takes the time
+	sure   bool    // it holds up the others by far, and long enough
+}
+
+// find looks at the ended steps, of which there has to be one.
+func (m *hopMeter) find(hops int) hopFinding {
+	var sum hopStep
+	samples := 0
+	for _, step := range m.steps[:m.full] {
+		sum.bytes += step.bytes
+		sum.trip += step.trip
+		sum.links += step.links
+		sum.acks += step.acks
+		samples += max(step.acks, 1)
+		for i := range hops {
+			sum.shares[i] += step.shares[i]
 		}
 	}
-	others := slices.Delete(slices.Clone(m.shares), worst, worst+1)
+	f := hopFinding{hop: -1, rate: float64(sum.bytes) / (time.Duration(m.full) * slowStep).Seconds()}
+	if sum.acks == 0 {
+		return f // silence alone may be anything: a node that hangs is found by its time limits
+	}
+	shares := sum.shares[:hops]
+	f.hop = 0
+	for i, share := range shares {
+		if share > shares[f.hop] {
+			f.hop = i
+		}
+	}
+	share := shares[f.hop]
+	f.byLink = f.hop == 0 && sum.links > share/2
+	others := slices.Delete(slices.Clone(shares), f.hop, f.hop+1)
+	if len(others) == 0 {
+		return f
+	}
 	slices.Sort(others)
 	median := others[(len(others)-1)/2]
-	share := m.shares[worst]
-	if share < slowFactor*median || share < time.Duration(m.acks)*slowShareLeast || share < m.trip/2 {
-		return -1, rate, false
-	}
-	return worst, rate, worst == 0 && m.links > share/2
-}
-
-// judgeLocked looks at an ack without errors; an error says that a hop is to be
-// replaced because it is slow. Called with mu held, after the ack was taken.
-func (s *session) judgeLocked(now time.Time, trip time.Duration, bytes int64, hops []wire.HopStatus) *pipelineError {
-	limit := s.client.options.SlowBytesPerSecond
-	m := &s.mu.meter
-	if limit < 0 || !s.target.judged || trip <= 0 || len(hops) != len(s.target.hops) {
-		return nil
-	}
-	if m.began.IsZero() || len(s.mu.inflight) == 0 {
-		m.start(now, len(hops)) // the writer has nothing more to send, or only begins
-		return nil
-	}
-	if !m.take(trip, bytes, hops) {
-		m.start(now, len(hops))
-		return nil
-	}
-	if !m.due(now) {
-		return nil
-	}
-	worst, rate, byLink := m.slow(now, limit)
-	m.start(now, len(hops))
-	if worst < 0 {
-		return nil
-	}
-	hop := s.target.hops[worst]
-	slow := SlowNode{NodeID: hop.NodeID, Address: hop.Address, BytesPerSecond: rate}
-	if !s.client.nodes.slow(slow, byLink) {
-		return nil
-	}
-	e := &fault.Error{Kind: fault.Unavailable, Op: "write chunk", Chunk: s.target.id.String(), Node: hop.NodeID, Address: hop.Address, Reason: slow.reason()}
-	return &pipelineError{failed: []hopFailure{{hop: hop, err: e, slow: &slow}}, err: e}
+	f.sure = m.full == slowSteps && samples >= slowSamples &&
+		share >= slowFactor*median && share >= time.Duration(samples)*slowShareLeast && share >= sum.trip/2
+	return f
 }

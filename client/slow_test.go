@@ -1,6 +1,7 @@
 package client
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -30,43 +31,173 @@ func TestWhichHopIsSlow(t *testing.T) {
 		"one hop alone":           {500 * time.Millisecond, []wire.HopStatus{{Micros: 480 * ms, TotalMicros: 490 * ms}}, -1, false},
 	} {
 		var m hopMeter
-		start := time.Unix(1000, 0)
-		m.start(start, len(c.hops))
-		for i := range slowAcks {
-			require.False(t, m.due(start.Add(slowWindow)), "after %d acks", i)
-			require.True(t, m.take(c.trip, 256<<10, c.hops))
+		for i := range slowSteps + 1 {
+			m.take(c.trip, 256<<10, c.hops)
+			m.next()
+			if m.full > 0 && m.full < slowSteps {
+				require.False(t, m.find(len(c.hops)).sure, "%s: after %d steps", name, i)
+			}
 		}
-		require.False(t, m.due(start.Add(slowWindow-1)))
-		require.True(t, m.due(start.Add(slowWindow)))
-		worst, rate, byLink := m.slow(start.Add(slowWindow), slowRateDefault)
-		require.Equal(t, c.worst, worst, name)
-		require.InDelta(t, 1<<20, rate, 1, name)
-		require.Equal(t, c.byLink, byLink, name)
-		worst, _, _ = m.slow(start.Add(slowWindow), 1<<20)
-		require.Equal(t, -1, worst, "%s: the session is fast enough", name)
+		f := m.find(len(c.hops))
+		require.Equal(t, c.worst >= 0, f.sure, name)
+		require.InDelta(t, 1<<20, f.rate, 1, name)
+		if f.sure {
+			require.Equal(t, c.worst, f.hop, name)
+			require.Equal(t, c.byLink, f.byLink, name)
+		}
+	}
+}
+
+// TestWhatAMeterKeeps: it judges the last second, without gaps.
+func TestWhatAMeterKeeps(t *testing.T) {
+	slow := []wire.HopStatus{{Micros: 1000, TotalMicros: 900_000}, {Micros: 1000, TotalMicros: 2000}}
+	second := func(m *hopMeter, hops []wire.HopStatus) {
+		for range slowSteps {
+			m.take(time.Second, 1, hops)
+			m.next()
+		}
 	}
 	var m hopMeter
-	m.start(time.Unix(1000, 0), 2)
-	require.False(t, m.take(time.Second, 1, []wire.HopStatus{{Micros: 1, TotalMicros: 5}, {Micros: 9}}), "a hop that does not tell its times")
+	m.take(time.Second, 1, slow)
+	m.next()
+	require.Zero(t, m.full, "a part of a step does not count")
+	second(&m, slow)
+	require.True(t, m.find(2).sure)
+	m.interrupt()
+	second(&m, slow)
+	require.Equal(t, slowSteps-1, m.full, "nothing waited for a moment")
+	second(&m, []wire.HopStatus{{Micros: 900_000, TotalMicros: 950_000}, {Micros: 1000, TotalMicros: 2000}})
+	require.Equal(t, 0, m.find(2).hop, "what is more than a second ago is forgotten")
+	second(&m, []wire.HopStatus{{Micros: 1, TotalMicros: 5}, {Micros: 9}})
+	require.LessOrEqual(t, m.full, 1, "a hop that does not tell its times")
+	m = hopMeter{}
+	for range 2 * slowSteps {
+		m.next()
+	}
+	require.Equal(t, -1, m.find(2).hop, "silence alone is no finding")
+	m.take(800*time.Millisecond, 1, []wire.HopStatus{{Micros: 1000, TotalMicros: 3000}, {Micros: 1000, TotalMicros: 2000}})
+	m.next()
+	f := m.find(2)
+	require.True(t, f.sure && f.byLink && f.hop == 0, "an ack now and then, and silence between: the way to the first hop")
+}
+
+// watched makes a session as the watch sees it, with a second's worth of acks.
+func watched(t *testing.T, w *slowWatch, nodes string, mbPerSecond float64, hops []wire.HopStatus) *session {
+	client, server := net.Pipe()
+	t.Cleanup(func() { _, _ = client.Close(), server.Close() })
+	s := &session{client: w.client, conn: newConnection(client, "a"), changed: make(chan struct{}, 1)}
+	for _, id := range nodes {
+		s.target.hops = append(s.target.hops, wire.Hop{NodeID: string(id)})
+	}
+	s.mu.opened = true
+	s.mu.inflight = []*packet{{sent: time.Now()}}
+	s.mu.meter = &hopMeter{whole: true}
+	for range slowSteps {
+		s.mu.meter.take(time.Second, int64(mbPerSecond*250_000), hops)
+		s.mu.meter.next()
+	}
+	s.mu.meter.take(time.Second, int64(mbPerSecond*250_000), hops)
+	return s
+}
+
+// TestWhoIsReplaced: what several sessions say together.
+func TestWhoIsReplaced(t *testing.T) {
+	const ms = 1000
+	link := func(place int) []wire.HopStatus { // the way to this hop is slow
+		h := []wire.HopStatus{{Micros: 2 * ms, TotalMicros: 6 * ms}, {Micros: 2 * ms, TotalMicros: 5 * ms}, {Micros: 2 * ms, TotalMicros: 4 * ms}}
+		for i := range place {
+			h[i].TotalMicros = 990 * ms
+		}
+		return h
+	}
+	type one struct {
+		nodes string
+		rate  float64
+		hops  []wire.HopStatus
+	}
+	for name, c := range map[string]struct {
+		sessions []one
+		adjust   func(*slowWatch, []*session)
+		late     bool
+		failed   []bool
+		avoided  []string
+	}{
+		"a slow tail": {[]one{{"abc", 1, link(2)}}, nil, false, []bool{true}, []string{"c"}},
+		"what one finds holds for the others": {[]one{{"abc", 1, link(2)}, {"cab", 0.5, link(0)}, {"bca", 2, nil}, {"dab", 90, link(2)}}, nil, false,
+			[]bool{true, true, true, false}, []string{"c"}},
+		"others wait for another node":              {[]one{{"abc", 1, link(2)}, {"cbd", 1, link(1)}}, nil, false, []bool{true, true}, []string{"b", "c"}},
+		"a node that is fast elsewhere":             {[]one{{"abc", 1, link(2)}, {"cab", 50, link(1)}}, nil, false, []bool{false, false}, nil},
+		"a node that is fast enough in all":         {[]one{{"abc", 9, link(2)}, {"bac", 9, link(2)}}, nil, false, []bool{false, false}, nil},
+		"a slow head, and one that is fast":         {[]one{{"abc", 1, link(0)}, {"bcd", 90, link(1)}}, nil, false, []bool{true, false}, []string{"a"}},
+		"all heads: it is this client's own link":   {[]one{{"abc", 1, link(0)}, {"bcd", 1, link(0)}, {"cda", 2, link(0)}}, nil, false, []bool{false, false, false}, nil},
+		"this client was held up":                   {[]one{{"abc", 1, link(2)}}, nil, true, []bool{false}, nil},
+		"nothing waits":                             {[]one{{"abc", 1, link(2)}}, func(_ *slowWatch, s []*session) { s[0].mu.inflight = nil }, false, []bool{false}, nil},
+		"a disk that has much to sync":              {[]one{{"abc", 1, link(2)}}, func(_ *slowWatch, s []*session) { syncs(s[0], 64<<20, 3*time.Second) }, false, []bool{false}, nil},
+		"a disk that takes too long for a sync":     {[]one{{"abc", 1, link(2)}}, func(_ *slowWatch, s []*session) { syncs(s[0], 64<<20, 5*time.Second) }, false, []bool{true}, []string{"c"}},
+		"a head was fast a while ago":               {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.client.nodes.fastHead("b") }, false, []bool{true}, []string{"a"}},
+		"the last head was slow to reach, too":      {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.client.nodes.slowHead("b") }, false, []bool{false}, nil},
+		"the same head again":                       {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.client.nodes.slowHead("a") }, false, []bool{true}, []string{"a"}},
+		"the own link is known to be slow":          {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.client.nodes.ownLink() }, false, []bool{false}, nil},
+		"the own link was slow, but not any more":   {[]one{{"abc", 1, link(0)}, {"bcd", 90, link(1)}}, func(w *slowWatch, _ []*session) { w.client.nodes.ownLink() }, false, []bool{true, false}, []string{"a"}},
+		"a slow tail behind a slow link of our own": {[]one{{"abc", 1, link(2)}}, func(w *slowWatch, _ []*session) { w.client.nodes.ownLink() }, false, []bool{true}, []string{"c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &slowWatch{client: &Client{nodes: newNodeMemory(clock.NewFake(time.Unix(1000, 0))), options: Options{SlowBytesPerSecond: slowRateDefault}}}
+			w.client.nodes.placed([]ChunkLocation{{Replicas: []Replica{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}, {NodeID: "d"}, {NodeID: "e"}}}})
+			var all []*session
+			for _, o := range c.sessions {
+				if o.hops == nil { // silent
+					o.hops, o.rate = link(0), 0
+					s := watched(t, w, o.nodes, 0, o.hops)
+					s.mu.meter = &hopMeter{full: slowSteps, whole: true}
+					all = append(all, s)
+					continue
+				}
+				all = append(all, watched(t, w, o.nodes, o.rate, o.hops))
+			}
+			if c.adjust != nil {
+				c.adjust(w, all)
+			}
+			w.step(all, time.Now(), c.late)
+			for i, s := range all {
+				require.Equal(t, c.failed[i], s.mu.err != nil, "session %d: %v", i, s.mu.err)
+			}
+			require.Equal(t, c.avoided, w.client.nodes.avoid(3))
+		})
+	}
+}
+
+// syncs makes a session wait for a sync of so many bytes.
+func syncs(s *session, bytes int64, since time.Duration) {
+	s.mu.inflight[0].flags, s.mu.inflight[0].offset, s.mu.inflight[0].sent = wire.FlagSeal, bytes, time.Now().Add(-since)
 }
 
 func TestMemoryOfSlowNodes(t *testing.T) {
 	now := clock.NewFake(time.Unix(1000, 0))
 	m := newNodeMemory(now)
 	require.Empty(t, m.avoid(3))
-	require.True(t, m.slow(SlowNode{NodeID: "a"}, false))
-	require.True(t, m.slow(SlowNode{NodeID: "b"}, false))
+	m.slow(SlowNode{NodeID: "a"})
+	m.slow(SlowNode{NodeID: "b"})
 	require.Len(t, m.avoid(3), 1, "two of too few nodes are not avoided at once")
 	m.placed([]ChunkLocation{{Replicas: []Replica{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}, {NodeID: "d"}, {NodeID: "e"}}}})
 	require.Equal(t, []string{"a", "b"}, m.avoid(3))
 	now.Advance(slowFor)
 	require.Empty(t, m.avoid(3))
 	// Two first hops that are slow to reach: it is the client's own way.
-	require.True(t, m.slow(SlowNode{NodeID: "a"}, true))
-	require.False(t, m.slow(SlowNode{NodeID: "c"}, true))
-	require.Empty(t, m.avoid(3))
-	require.False(t, m.slow(SlowNode{NodeID: "a"}, true))
-	require.True(t, m.slow(SlowNode{NodeID: "a"}, false), "its disk may be blamed")
+	require.True(t, m.slowHead("a"))
+	m.slow(SlowNode{NodeID: "a"})
+	require.False(t, m.slowHead("c"))
+	require.Empty(t, m.avoid(3), "the first one was wrongly blamed")
+	require.False(t, m.slowHead("a"))
 	now.Advance(ownLinkFor)
-	require.True(t, m.slow(SlowNode{NodeID: "c"}, true))
+	require.True(t, m.slowHead("c"))
+	// One that is fast shows that the link is well, for a while.
+	m.fastHead("c")
+	require.True(t, m.slowHead("a"))
+	require.True(t, m.slowHead("b"))
+	m.fastHead("b")
+	require.True(t, m.slowHead("b"), "c was fast, too")
+	now.Advance(fastFor)
+	require.True(t, m.slowHead("a"))
+	require.False(t, m.slowHead("d"))
 }

@@ -18,36 +18,80 @@ type slowNodes struct {
 	head     string
 	headAt   time.Time
 	ownUntil time.Time
+	// fast are the first hops that were fast last, two different ones.
+	fast [2]struct {
+		nodeID string
+		at     time.Time
+	}
 	// known are the nodes that chunks were placed on: at least so many exist. At
 	// most nodesMax.
 	known map[string]struct{}
 }
 
-// slow remembers a slow node. false: it is not to be blamed.
-func (m *nodeMemory) slow(n SlowNode, byLink bool) bool {
+// slow remembers a slow node.
+func (m *nodeMemory) slow(n SlowNode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.clock.Now()
 	s := &m.mu.slow
-	if byLink {
-		switch {
-		case now.Before(s.ownUntil):
-			return false
-		case s.head != "" && s.head != n.NodeID && now.Sub(s.headAt) < slowFor:
-			delete(s.until, s.head)
-			s.head, s.ownUntil = "", now.Add(ownLinkFor)
-			return false
-		}
-		s.head, s.headAt = n.NodeID, now
-	}
 	if s.until == nil {
 		s.until = make(map[string]time.Time)
 	}
 	if _, there := s.until[n.NodeID]; !there && len(s.until) >= slowNodesMax {
 		clear(s.until)
 	}
-	s.until[n.NodeID] = now.Add(slowFor)
+	s.until[n.NodeID] = m.clock.Now().Add(slowFor)
+}
+
+// fastHead remembers a first hop that takes bytes fast enough: this client's own
+// link is well.
+func (m *nodeMemory) fastHead(nodeID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &m.mu.slow
+	if s.fast[0].nodeID != nodeID {
+		s.fast[1] = s.fast[0]
+	}
+	s.fast[0].nodeID, s.fast[0].at = nodeID, m.clock.Now()
+	s.ownUntil = time.Time{}
+	if s.head != nodeID {
+		s.head = "" // it was rightly blamed
+	}
+}
+
+// slowHead tells whether a first hop that is slow to reach is to be blamed. It
+// is if another one was fast lately. Else it may be this client's own link: that
+// the next one is no better shows it.
+func (m *nodeMemory) slowHead(nodeID string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, now := &m.mu.slow, m.clock.Now()
+	for _, f := range s.fast {
+		if f.nodeID != "" && f.nodeID != nodeID && now.Sub(f.at) < fastFor {
+			return true
+		}
+	}
+	switch {
+	case now.Before(s.ownUntil):
+		return false
+	case s.head != "" && s.head != nodeID && now.Sub(s.headAt) < slowFor:
+		m.ownLinkLocked(now)
+		return false
+	}
+	s.head, s.headAt = nodeID, now
 	return true
+}
+
+// ownLink notes that this client's own link is slow.
+func (m *nodeMemory) ownLink() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ownLinkLocked(m.clock.Now())
+}
+
+func (m *nodeMemory) ownLinkLocked(now time.Time) {
+	s := &m.mu.slow
+	delete(s.until, s.head) // wrongly blamed
+	s.head, s.ownUntil = "", now.Add(ownLinkFor)
 }
 
 // placed notes which nodes there are.
