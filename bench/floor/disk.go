@@ -68,6 +68,81 @@ func diskDirect(ctx context.Context, o Options) (Result, error) {
 	return Result{Bytes: size, Duration: time.Since(start), How: "O_DIRECT pwrite 4 MiB, fdatasync at the end"}, nil
 }
 
+// diskRead reads a file that is not in the page cache, front to back.
+func diskRead(ctx context.Context, o Options) (Result, error) {
+	f, err := cold(ctx, o, "read", 0)
+	if err != nil {
+		return Result{}, err
+	}
+	defer removeFile(f)
+	r, err := readAll(ctx, f, o.SizeBytes, make([]byte, packetBytes))
+	r.How = "pread 256 KiB, page cache dropped before"
+	return r, err
+}
+
+// diskReadDirect is diskRead with O_DIRECT.
+func diskReadDirect(ctx context.Context, o Options) (Result, error) {
+	f, err := cold(ctx, o, "read-direct", unix.O_DIRECT)
+	if errors.Is(err, unix.EINVAL) {
+		return Result{How: "this file system has no O_DIRECT"}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	defer removeFile(f)
+	const step = 4 << 20
+	r, err := readAll(ctx, f, max(o.SizeBytes/step, 1)*step, aligned(step))
+	r.How = "O_DIRECT pread 4 MiB"
+	return r, err
+}
+
+// cold writes a synced file, drops its pages and opens it for reading. It is
+// rounded up to steps of 4 MiB.
+func cold(ctx context.Context, o Options, name string, flags int) (*os.File, error) {
+	path := filepath.Join(o.Directory, name)
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	const step = 4 << 20
+	size := max((o.SizeBytes+step-1)/step, 1) * step
+	w := newPaced(f, size)
+	buffer := pattern(packetBytes)
+	for w.offset < size && err == nil {
+		if err = ctx.Err(); err == nil {
+			err = w.write(buffer)
+		}
+	}
+	if err == nil {
+		err = unix.Fdatasync(int(f.Fd()))
+	}
+	if err == nil {
+		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_RDONLY|flags, 0)
+}
+
+func readAll(ctx context.Context, f *os.File, size int64, buffer []byte) (Result, error) {
+	start := time.Now()
+	for offset := int64(0); offset < size; {
+		if err := ctx.Err(); err != nil {
+			return Result{}, err
+		}
+		n, err := f.ReadAt(buffer[:min(int64(len(buffer)), size-offset)], offset)
+		if err != nil {
+			return Result{}, err
+		}
+		offset += int64(n)
+	}
+	return Result{Bytes: size, Duration: time.Since(start)}, nil
+}
+
 // diskSync appends 4 KiB and makes it durable, again and again.
 func diskSync(ctx context.Context, o Options) (Result, error) {
 	f, err := os.Create(filepath.Join(o.Directory, "sync"))
@@ -78,7 +153,7 @@ func diskSync(ctx context.Context, o Options) (Result, error) {
 	buffer := pattern(4096)
 	count := int64(0)
 	start := time.Now()
-	for time.Since(start) < o.SyncDuration {
+	for time.Since(start) < o.CountDuration {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}

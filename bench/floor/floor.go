@@ -1,5 +1,6 @@
 // Package floor measures what this machine allows with the least code: raw disk
-// writes, fdatasync, loopback TCP, a sendfile server, and a raw pipeline of
+// reads and writes, the rate of small durable files, loopback TCP, servers that
+// send a file with and without copying it, a gRPC echo, and a raw pipeline of
 // sockets and files with checksums and acks but no protocol and no metadata.
 // Every result of the system itself is read as a ratio to these numbers of the
 // same run; the numbers alone say little on a shared machine.
@@ -13,16 +14,25 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Options say where and how much.
+// Options say what, where and how much.
 type Options struct {
 	Directory string // on the disk to measure
 	SizeBytes int64  // bytes per bulk measurement
-	Hops      int    // datanodes of the pipeline; default 3
-	// SyncDuration bounds the fdatasync measurement; default 2 s.
-	SyncDuration time.Duration
+	Hops      int    // datanodes of the pipeline, directories of the small files; default 3
+	// CountDuration bounds each measurement that counts operations; default 2 s.
+	CountDuration time.Duration
+	// Writers is how many small files, records or calls are under way at once;
+	// default 16, and four times as many for calls.
+	Writers int
+	// Only names the measurements to take, in any order; empty: all.
+	Only []string
 }
 
 // Result is one measured limit.
@@ -31,6 +41,8 @@ type Result struct {
 	Bytes    int64         `json:"bytes,omitempty"`
 	Count    int64         `json:"count,omitempty"`
 	Duration time.Duration `json:"duration_ns"`
+	// ServerCPU is the CPU time of the sending side, where it is known.
+	ServerCPU time.Duration `json:"server_cpu_ns,omitempty"`
 	// What was done, for people.
 	How string `json:"how"`
 }
@@ -49,46 +61,123 @@ func (r Result) Rate() float64 {
 	return float64(r.Bytes) / r.Seconds()
 }
 
+// CPUPerGB is the seconds of CPU time that the sending side used for 10^9 bytes;
+// 0 if that is not known.
+func (r Result) CPUPerGB() float64 {
+	if r.Bytes == 0 {
+		return 0
+	}
+	return r.ServerCPU.Seconds() * 1e9 / float64(r.Bytes)
+}
+
 // Names of the results.
 const (
-	DiskBuffered  = "disk-write-buffered"
-	DiskDirect    = "disk-write-direct"
-	DiskSync      = "disk-fdatasync-4k"
-	Loopback      = "loopback-tcp"
-	Sendfile      = "sendfile-verified"
-	Pipeline      = "pipeline"
-	PipelineNoIO  = "pipeline-no-disk"
+	DiskBuffered   = "disk-write-buffered"
+	DiskDirect     = "disk-write-direct"
+	DiskRead       = "disk-read-buffered"
+	DiskReadDirect = "disk-read-direct"
+	DiskSync       = "disk-fdatasync-4k"
+	SmallSynced    = "small-files-synced"
+	SmallJournal   = "small-files-journal"
+	Loopback       = "loopback-tcp"
+	Sendfile       = "sendfile-verified"
+	Copying        = "copying-verified"
+	Echo           = "grpc-echo"
+	PipelineEcho   = "pipeline-echo"
+	PipelineNoIO   = "pipeline-no-disk"
+	Pipeline       = "pipeline"
+	MapInsert      = "map-insert"
+)
+
+const (
 	packetBytes   = 256 << 10
 	writeoutBytes = 8 << 20
 )
 
-// Run takes every measurement, one after the other, and hands each result to
-// report as it ends; an error of report ends the run.
-func Run(ctx context.Context, o Options, report func(Result) error) (err error) {
+type measurement struct {
+	name string
+	run  func(context.Context, Options) (Result, error)
+}
+
+// measurements in the order in which they are taken.
+func measurements() []measurement {
+	return []measurement{
+		{DiskBuffered, diskBuffered},
+		{DiskDirect, diskDirect},
+		{DiskRead, diskRead},
+		{DiskReadDirect, diskReadDirect},
+		{DiskSync, diskSync},
+		{SmallSynced, smallSynced},
+		{SmallJournal, smallJournal},
+		{Loopback, loopback},
+		{Sendfile, sendfile},
+		{Copying, copying},
+		{Echo, echo},
+		{PipelineEcho, pipelineEcho},
+		{PipelineNoIO, pipelineNoDisk},
+		{Pipeline, pipeline},
+		{MapInsert, mapInsert},
+	}
+}
+
+// Names lists all measurements.
+func Names() []string {
+	var names []string
+	for _, m := range measurements() {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// validate fills the defaults in. Error: fault.Invalid.
+func (o *Options) validate() error {
 	if o.Hops == 0 {
 		o.Hops = 3
 	}
-	if o.SyncDuration == 0 {
-		o.SyncDuration = 2 * time.Second
+	if o.CountDuration == 0 {
+		o.CountDuration = 2 * time.Second
+	}
+	if o.Writers == 0 {
+		o.Writers = 16
+	}
+	const op = "measure floors"
+	switch {
+	case o.SizeBytes <= 0:
+		return fault.New(fault.Invalid, op, "a size of %d bytes", o.SizeBytes)
+	case o.Hops < 1 || o.Hops > hopsMax:
+		return fault.New(fault.Invalid, op, "%d hops: want 1 to %d", o.Hops, hopsMax)
+	case o.Writers < 1 || o.Writers > writersMax:
+		return fault.New(fault.Invalid, op, "%d writers: want 1 to %d", o.Writers, writersMax)
+	}
+	for _, name := range o.Only {
+		if !slices.Contains(Names(), name) {
+			return fault.New(fault.Invalid, op, "there is no measurement %q; there are %s", name, strings.Join(Names(), ", "))
+		}
+	}
+	return nil
+}
+
+const (
+	hopsMax    = 16
+	writersMax = 1024
+)
+
+// Run takes the measurements, one after the other, and hands each result to
+// report as it ends; an error of report ends the run.
+func Run(ctx context.Context, o Options, report func(Result) error) (err error) {
+	if err := o.validate(); err != nil {
+		return err
 	}
 	directory, err := os.MkdirTemp(o.Directory, "wwbench-floor-")
 	if err != nil {
-		return fmt.Errorf("make a folder for the floor measurements: %w", err)
+		return &fault.Error{Kind: fault.Disk, Op: "measure floors", Path: o.Directory, Reason: "no folder can be made", Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
 	o.Directory = directory
-	for _, m := range []struct {
-		name string
-		run  func(context.Context, Options) (Result, error)
-	}{
-		{DiskBuffered, diskBuffered},
-		{DiskDirect, diskDirect},
-		{DiskSync, diskSync},
-		{Loopback, loopback},
-		{Sendfile, sendfile},
-		{PipelineNoIO, pipelineNoDisk},
-		{Pipeline, pipeline},
-	} {
+	for _, m := range measurements() {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, m.name) {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -2,29 +2,70 @@ package floor
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 func TestRunMeasuresEveryLimitAndLeavesNothingBehind(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	directory := t.TempDir()
 	var names []string
-	err := Run(t.Context(), Options{Directory: directory, SizeBytes: 5<<20 + 17*checksumBlockBytes, SyncDuration: 20 * time.Millisecond}, func(r Result) error {
+	err := Run(t.Context(), Options{Directory: directory, SizeBytes: 5<<20 + 17*checksumBlockBytes, CountDuration: 20 * time.Millisecond}, func(r Result) error {
 		names = append(names, r.Name)
 		if r.Bytes == 0 && r.Count == 0 {
-			require.Equal(t, DiskDirect, r.Name, "only O_DIRECT may be missing")
+			require.Contains(t, []string{DiskDirect, DiskReadDirect}, r.Name, "only O_DIRECT may be missing")
 			return nil
 		}
 		require.Positive(t, r.Rate(), r.Name)
+		require.NotEmpty(t, r.How, r.Name)
+		if r.Name == Sendfile || r.Name == Copying {
+			require.Positive(t, r.CPUPerGB(), r.Name)
+		}
 		return nil
 	})
 	require.NoError(t, err)
-	require.Equal(t, []string{DiskBuffered, DiskDirect, DiskSync, Loopback, Sendfile, PipelineNoIO, Pipeline}, names)
+	require.Equal(t, Names(), names)
 	left, err := os.ReadDir(directory)
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+func TestRunTakesOnlyWhatIsAskedFor(t *testing.T) {
+	var names []string
+	err := Run(t.Context(), Options{Directory: t.TempDir(), SizeBytes: 1 << 20, CountDuration: time.Millisecond, Only: []string{Loopback, DiskSync}}, func(r Result) error {
+		names = append(names, r.Name)
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{DiskSync, Loopback}, names)
+}
+
+func TestRunRefusesWhatMakesNoSense(t *testing.T) {
+	for _, o := range []Options{{}, {SizeBytes: 1, Hops: 99}, {SizeBytes: 1, Writers: -1}, {SizeBytes: 1, Only: []string{"speed"}}} {
+		o.Directory = t.TempDir()
+		require.ErrorIs(t, Run(t.Context(), o, func(Result) error { return nil }), fault.Invalid)
+	}
+	err := Run(t.Context(), Options{SizeBytes: 1, Directory: filepath.Join(t.TempDir(), "missing")}, func(Result) error { return nil })
+	require.ErrorIs(t, err, fault.Disk)
+}
+
+func TestAJournalRecordIsDurableWhenAppendReturns(t *testing.T) {
+	j, err := newJournal(filepath.Join(t.TempDir(), "journal"))
+	require.NoError(t, err)
+	defer j.close()
+	var g errgroup.Group
+	for range 32 {
+		g.Go(func() error { return j.append() })
+	}
+	require.NoError(t, g.Wait())
+	j.syncs.Wait()
+	require.False(t, j.mu.syncing)
+	require.Zero(t, j.mu.waiting.records)
 }

@@ -2,13 +2,13 @@ package floor
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -81,9 +81,41 @@ func loopback(ctx context.Context, o Options) (Result, error) {
 	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), How: "one connection, 256 KiB writes"}, nil
 }
 
-// sendfile serves a warm file and verifies a checksum per 64 KiB at the reader.
+// sendfile serves a warm file straight from the page cache and verifies a
+// checksum per 64 KiB at the reader.
 func sendfile(ctx context.Context, o Options) (Result, error) {
-	f, err := os.Create(filepath.Join(o.Directory, "sendfile"))
+	r, err := serveFile(ctx, o, func(c *net.TCPConn, f *os.File) error {
+		_, err := c.ReadFrom(&io.LimitedReader{R: f, N: o.SizeBytes})
+		return err
+	})
+	r.How = "warm file, sendfile over one connection, xxh3 per 64 KiB at the reader"
+	return r, err
+}
+
+// copying is sendfile by read and write through a user's buffer.
+func copying(ctx context.Context, o Options) (Result, error) {
+	r, err := serveFile(ctx, o, func(c *net.TCPConn, f *os.File) error {
+		buffer := make([]byte, packetBytes)
+		for sent := int64(0); sent < o.SizeBytes; {
+			n, err := f.Read(buffer[:min(int64(len(buffer)), o.SizeBytes-sent)])
+			if err != nil {
+				return err
+			}
+			if _, err := c.Write(buffer[:n]); err != nil {
+				return err
+			}
+			sent += int64(n)
+		}
+		return nil
+	})
+	r.How = "warm file, read and write of 256 KiB over one connection, xxh3 per 64 KiB at the reader"
+	return r, err
+}
+
+// serveFile sends a warm file by send to a reader that verifies it. The CPU time
+// is that of the sending thread.
+func serveFile(ctx context.Context, o Options, send func(*net.TCPConn, *os.File) error) (Result, error) {
+	f, err := os.Create(filepath.Join(o.Directory, "served"))
 	if err != nil {
 		return Result{}, err
 	}
@@ -95,14 +127,29 @@ func sendfile(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
+	// What is still being written out would be measured too.
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return Result{}, err
+	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return Result{}, err
 	}
 	want := xxh3.Hash(block)
 
+	var used time.Duration
 	g, ctx := errgroup.WithContext(ctx)
 	c, err := serveOne(ctx, g, func(c net.Conn) error {
-		_, err := c.(*net.TCPConn).ReadFrom(&io.LimitedReader{R: f, N: o.SizeBytes})
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		before, err := threadCPU()
+		if err != nil {
+			return err
+		}
+		if err := send(c.(*net.TCPConn), f); err != nil {
+			return err
+		}
+		after, err := threadCPU()
+		used = after - before
 		return err
 	})
 	if err != nil {
@@ -129,143 +176,14 @@ func sendfile(ctx context.Context, o Options) (Result, error) {
 	if err := g.Wait(); err != nil {
 		return Result{}, err
 	}
-	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), How: "warm file, sendfile over one connection, xxh3 per 64 KiB at the reader"}, nil
+	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), ServerCPU: used}, nil
 }
 
-func pipeline(ctx context.Context, o Options) (Result, error) { return runPipeline(ctx, o, true) }
-func pipelineNoDisk(ctx context.Context, o Options) (Result, error) {
-	return runPipeline(ctx, o, false)
-}
-
-// runPipeline sends packets {length, xxh3, bytes} through a chain of hops. Each
-// hop reads a packet into one buffer, verifies it, forwards it, writes it to its
-// own file, and acks once the next hop has. The last packet is acked after
-// fdatasync on every hop. 16 packets are in flight at most.
-func runPipeline(ctx context.Context, o Options, disk bool) (Result, error) {
-	const window = 16
-	g, ctx := errgroup.WithContext(ctx)
-	var next net.Conn
-	for hop := o.Hops - 1; hop >= 0; hop-- {
-		var f *os.File
-		if disk {
-			var err error
-			if f, err = os.Create(filepath.Join(o.Directory, fmt.Sprintf("hop%d", hop))); err != nil {
-				return Result{}, err
-			}
-			defer removeFile(f)
-		}
-		downstream := next
-		upstream, err := serveOne(ctx, g, func(c net.Conn) error { return runHop(c, downstream, f, o.SizeBytes) })
-		if err != nil {
-			return Result{}, err
-		}
-		defer upstream.Close()
-		next = upstream
+// threadCPU is the CPU time, user and system, of the calling thread.
+func threadCPU() (time.Duration, error) {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &usage); err != nil {
+		return 0, fmt.Errorf("getrusage: %w", err)
 	}
-	start := time.Now()
-	slots := make(chan struct{}, window)
-	packets := (o.SizeBytes + packetBytes - 1) / packetBytes
-	g.Go(func() error {
-		packet := append(make([]byte, frameBytes), pattern(packetBytes)...)
-		for sent := int64(0); sent < o.SizeBytes; {
-			n := min(packetBytes, o.SizeBytes-sent)
-			p := packet[:frameBytes+n]
-			binary.LittleEndian.PutUint64(p, uint64(n))
-			binary.LittleEndian.PutUint64(p[8:], xxh3.Hash(p[frameBytes:]))
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			if _, err := next.Write(p); err != nil {
-				return err
-			}
-			sent += n
-		}
-		return nil
-	})
-	g.Go(func() error {
-		ack := make([]byte, 1)
-		for range packets {
-			if _, err := io.ReadFull(next, ack); err != nil {
-				return err
-			}
-			<-slots
-		}
-		return nil
-	})
-	if err := g.Wait(); err != nil {
-		return Result{}, err
-	}
-	how := fmt.Sprintf("%d hops, 256 KiB packets, xxh3 and ack at each hop", o.Hops)
-	if disk {
-		how += ", one file each, sync_file_range each 8 MiB, fdatasync on all before the last ack"
-	}
-	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), How: how}, nil
-}
-
-const frameBytes = 16
-
-// runHop is one datanode of the raw pipeline. f is nil without a disk,
-// downstream at the last hop.
-func runHop(c, downstream net.Conn, f *os.File, sizeBytes int64) error {
-	var file *paced
-	if f != nil {
-		file = newPaced(f, sizeBytes)
-	}
-	packet := make([]byte, frameBytes+packetBytes)
-	acks := make(chan struct{}, 1024) // one for each packet that this hop has done
-	var g errgroup.Group
-	g.Go(func() error {
-		ack := make([]byte, 1)
-		for range acks {
-			if downstream != nil {
-				if _, err := io.ReadFull(downstream, ack); err != nil {
-					return err
-				}
-			}
-			if _, err := c.Write([]byte{1}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	g.Go(func() error {
-		defer close(acks)
-		for got := int64(0); got < sizeBytes; {
-			if _, err := io.ReadFull(c, packet[:frameBytes]); err != nil {
-				return err
-			}
-			n := int64(binary.LittleEndian.Uint64(packet))
-			if n > packetBytes {
-				return fmt.Errorf("packet of %d bytes", n)
-			}
-			p := packet[:frameBytes+n]
-			if _, err := io.ReadFull(c, p[frameBytes:]); err != nil {
-				return err
-			}
-			if xxh3.Hash(p[frameBytes:]) != binary.LittleEndian.Uint64(p[8:]) {
-				return errors.New("packet checksum differs")
-			}
-			if downstream != nil {
-				if _, err := downstream.Write(p); err != nil {
-					return err
-				}
-			}
-			got += n
-			if file != nil {
-				if err := file.write(p[frameBytes:]); err != nil {
-					return err
-				}
-				if got == sizeBytes {
-					if err := unix.Fdatasync(int(f.Fd())); err != nil {
-						return err
-					}
-				}
-			}
-			acks <- struct{}{}
-		}
-		return nil
-	})
-	return g.Wait()
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
 }

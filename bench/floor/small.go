@@ -1,0 +1,216 @@
+package floor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const smallBytes = 4096
+
+// smallSynced makes files of 4 KiB durable in each of the directories, the plain
+// way: create, write, fdatasync, rename, sync the directory.
+func smallSynced(ctx context.Context, o Options) (Result, error) {
+	directories, done, err := openDirectories(o, "small")
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
+	r, err := many(ctx, o, func(_ context.Context, number int64) error {
+		return eachHop(directories, func(d *os.File) error {
+			name := filepath.Join(d.Name(), fmt.Sprintf("%09d", number))
+			f, err := os.Create(name + ".new")
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			if _, err := f.Write(pattern(smallBytes)); err != nil {
+				return err
+			}
+			if err := unix.Fdatasync(int(f.Fd())); err != nil {
+				return err
+			}
+			if err := os.Rename(name+".new", name); err != nil {
+				return err
+			}
+			return d.Sync()
+		})
+	})
+	r.How = fmt.Sprintf("4 KiB: create, fdatasync, rename, sync the directory; in %d directories at once, %d writers", o.Hops, o.Writers)
+	return r, err
+}
+
+// smallJournal makes records of 4 KiB durable in one preallocated, recycled file
+// per directory; what waits while a sync runs shares the next one.
+func smallJournal(ctx context.Context, o Options) (Result, error) {
+	directories, done, err := openDirectories(o, "journal")
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
+	var journals []*journal
+	for _, d := range directories {
+		j, err := newJournal(filepath.Join(d.Name(), "journal"))
+		if err != nil {
+			return Result{}, err
+		}
+		defer j.close()
+		journals = append(journals, j)
+	}
+	r, err := many(ctx, o, func(context.Context, int64) error {
+		return eachHop(journals, (*journal).append)
+	})
+	r.How = fmt.Sprintf("4 KiB records in a recycled journal with group-committed fdatasync, one in each of %d directories, %d writers", o.Hops, o.Writers)
+	return r, err
+}
+
+func openDirectories(o Options, name string) (directories []*os.File, done func(), err error) {
+	done = func() {
+		for _, d := range directories {
+			d.Close()
+			_ = os.RemoveAll(d.Name()) // what is left goes with the folder that Run removes
+		}
+	}
+	for hop := range o.Hops {
+		path := filepath.Join(o.Directory, fmt.Sprintf("%s%d", name, hop))
+		if err := os.Mkdir(path, 0o755); err != nil {
+			done()
+			return nil, nil, err
+		}
+		d, err := os.Open(path)
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		directories = append(directories, d)
+	}
+	return directories, done, nil
+}
+
+// eachHop does something at all hops at once and waits.
+func eachHop[T any](hops []T, do func(T) error) error {
+	var g errgroup.Group
+	for _, h := range hops[1:] {
+		g.Go(func() error { return do(h) })
+	}
+	err := do(hops[0])
+	return errors.Join(err, g.Wait())
+}
+
+// many counts operations of o.Writers goroutines in o.CountDuration.
+func many(ctx context.Context, o Options, do func(ctx context.Context, number int64) error) (Result, error) {
+	var number, count atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	start := time.Now()
+	for range o.Writers {
+		g.Go(func() error {
+			for time.Since(start) < o.CountDuration {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := do(ctx, number.Add(1)); err != nil {
+					return err
+				}
+				count.Add(1)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Result{}, err
+	}
+	return Result{Count: count.Load(), Duration: time.Since(start)}, nil
+}
+
+// journal is a file that is written round and round. Its blocks are written
+// once before, so that a sync finds no new extents.
+type journal struct {
+	file  *os.File
+	syncs sync.WaitGroup // the running sync
+	mu    struct {
+		sync.Mutex
+		next    int64 // slot of the next record
+		syncing bool
+		waiting *batch // records written and not yet covered by a sync that has begun
+	}
+}
+
+// batch is what one fdatasync makes durable.
+type batch struct {
+	records int // guarded by the journal's mu
+	done    chan struct{}
+	err     error // set before done is closed
+}
+
+const journalSlots = 4096 // 16 MiB
+
+func newJournal(path string) (*journal, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{file: f}
+	j.mu.waiting = &batch{done: make(chan struct{})}
+	block := pattern(1 << 20)
+	for offset := int64(0); offset < journalSlots*smallBytes && err == nil; offset += int64(len(block)) {
+		_, err = f.WriteAt(block, offset)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+func (j *journal) close() {
+	j.syncs.Wait()
+	j.file.Close()
+}
+
+// append writes a record and returns when it is durable. The first that finds
+// no sync running starts one, which goes on as long as records wait.
+func (j *journal) append() error {
+	record := pattern(smallBytes)
+	j.mu.Lock()
+	slot := j.mu.next % journalSlots
+	j.mu.next++
+	j.mu.Unlock()
+	if _, err := j.file.WriteAt(record, slot*smallBytes); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	b := j.mu.waiting
+	b.records++
+	if !j.mu.syncing {
+		j.mu.syncing = true
+		j.syncs.Go(j.sync)
+	}
+	j.mu.Unlock()
+	<-b.done
+	return b.err
+}
+
+func (j *journal) sync() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.mu.waiting.records > 0 {
+		b := j.mu.waiting
+		j.mu.waiting = &batch{done: make(chan struct{})}
+		j.mu.Unlock()
+		b.err = unix.Fdatasync(int(j.file.Fd()))
+		close(b.done)
+		j.mu.Lock()
+	}
+	j.mu.syncing = false
+}
