@@ -44,6 +44,8 @@ func layers() []layer {
 		{"control/agent", append(leaves(), "control/controlpb", "control/rpc"), "the agent reaches disk and data plane through interfaces that it defines"},
 		{"client", append(leaves(), "dataplane/wire", "control/controlpb", "control/rpc"), "the public API speaks to the cluster over its protocols only"},
 		{"bench", append(leaves(), "client"), "the load generator sees what a user sees"},
+		{"bench/statemachine", append(leaves(), "actor", "bench/load"), "it loads the state machine alone: no network, no log"},
+		{"bench/table", append(leaves(), "bench", "client", "control/editlog", "internal/e2e/cluster"), "it measures real processes from outside, and fills a log for them to replay"},
 
 		{"internal/config", leaves(), "settings are plain data"},
 		{"internal/appender", append(leaves(), "client", "dataplane"), "it appends as a client for the clients of a data server"},

@@ -1,0 +1,119 @@
+package statemachine
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Size is what many files cost the state machine.
+type Size struct {
+	Files           int
+	HeapPerFile     float64 // bytes of live heap
+	Stores          float64 // files per second, two mutations each, one goroutine
+	CheckpointBytes int64
+	Write           time.Duration // encode the checkpoint into a file in the page cache
+	Load            time.Duration // read and decode it
+}
+
+// filesPerFolder keeps folders at a size that people have.
+const filesPerFolder = 1000
+
+// Measure builds a namespace of files with one chunk and three replicas each,
+// and takes it through a checkpoint in a file below directory.
+func Measure(files int, directory string) (Size, error) {
+	s := Size{Files: files}
+	m, err := New(10, 1, nil)
+	if err != nil {
+		return s, err
+	}
+	before := liveHeap()
+	start := time.Now()
+	if err := m.Fill(files); err != nil {
+		return s, err
+	}
+	s.Stores = float64(files) / time.Since(start).Seconds()
+	if err := m.settle(); err != nil {
+		return s, err
+	}
+	s.HeapPerFile = (liveHeap() - before) / float64(files)
+
+	path := filepath.Join(directory, "checkpoint")
+	f, err := os.Create(path)
+	if err != nil {
+		return s, &fault.Error{Kind: fault.Disk, Op: "write checkpoint", Path: path, Err: err}
+	}
+	defer func() {
+		f.Close()
+		_ = os.Remove(path) // the directory is a temporary one
+	}()
+	start = time.Now()
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := m.state.Snapshot().Encode(w); err != nil {
+		return s, err
+	}
+	if err := w.Flush(); err != nil {
+		return s, &fault.Error{Kind: fault.Disk, Op: "write checkpoint", Path: path, Err: err}
+	}
+	s.Write = time.Since(start)
+	if s.CheckpointBytes, err = f.Seek(0, io.SeekCurrent); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return s, &fault.Error{Kind: fault.Disk, Op: "read checkpoint", Path: path, Err: err}
+	}
+	want := m.Txid()
+	m = nil // what loads has the memory for itself, as after a restart
+	runtime.GC()
+	start = time.Now()
+	loaded, err := actor.New(actor.Config{})
+	if err != nil {
+		return s, err
+	}
+	if err := loaded.ReadCheckpoint(bufio.NewReaderSize(f, 1<<20)); err != nil {
+		return s, err
+	}
+	s.Load = time.Since(start)
+	if loaded.Txid() != want {
+		return s, fault.New(fault.Internal, "read checkpoint", "txid %d came back as %d", want, loaded.Txid())
+	}
+	return s, nil
+}
+
+// PathOf is the path of the i-th file of Fill.
+func PathOf(i int) string { return fmt.Sprintf("%s/file-%08d", folderOf(i), i) }
+
+func folderOf(i int) string { return fmt.Sprintf("/folder-%06d", i/filesPerFolder) }
+
+// Fill stores files in folders of 1,000.
+func (m *Machine) Fill(files int) error { return m.FillFrom(0, files) }
+
+// FillFrom is Fill for files from the i-th on.
+func (m *Machine) FillFrom(first, files int) error {
+	for i := first; i < first+files; i++ {
+		if i%filesPerFolder == 0 {
+			if err := m.Mkdir(folderOf(i)); err != nil {
+				return err
+			}
+		}
+		if err := m.Store(PathOf(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// liveHeap is the heap that is in use after a collection, in bytes.
+func liveHeap() float64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc)
+}

@@ -1,0 +1,153 @@
+// Package statemachine loads the namenode's state machine alone: no network, no
+// log, no goroutine but the caller's. What it reaches is what the rest of a
+// namenode can be held to.
+package statemachine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Machine is an active state machine out of safe mode, with datanodes that
+// report nothing but what is committed. One goroutine at a time.
+type Machine struct {
+	state    *actor.State
+	sequence uint64
+	mono     time.Duration
+	nodes    []string
+	// records, if set, hears each edit record. The bytes are valid during the
+	// call only.
+	records func(txid uint64, record []byte)
+}
+
+// New makes a machine with so many datanodes, under an epoch. records may be
+// nil.
+func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Machine, error) {
+	s, err := actor.New(actor.Config{})
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{state: s, records: records}
+	for _, r := range []actor.Request{&actor.Format{ClusterID: "bench"}, &actor.BecomeActive{Epoch: epoch}} {
+		if _, err := m.own(r); err != nil {
+			return nil, err
+		}
+	}
+	for i := range nodes {
+		id := fmt.Sprintf("node-%03d", i)
+		m.nodes = append(m.nodes, id)
+		if err := m.register(id, uint64(i+1)); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// register makes a datanode known that has no replica yet.
+func (m *Machine) register(id string, session uint64) error {
+	volumes := []actor.VolumeState{{VolumeID: id, Healthy: true, CapacityBytes: 1 << 50, FreeBytes: 1 << 49}}
+	if _, err := m.own(&actor.RegisterNode{Session: session, NodeID: id, Address: id + ":7720", Volumes: volumes}); err != nil {
+		return err
+	}
+	_, err := m.own(&actor.ReportPage{NodeID: id, Session: session, ReportID: 1, Last: true})
+	return err
+}
+
+// own steps a command of the shell itself.
+func (m *Machine) own(r actor.Request) (any, error) {
+	return m.step(actor.Command{Now: 1, Mono: m.mono, Request: r})
+}
+
+// change steps a mutation of one client.
+func (m *Machine) change(r actor.Request) (any, error) {
+	m.sequence++
+	c := actor.Command{Now: int64(m.sequence), Mono: m.mono, Client: actor.ClientID{1}, Sequence: m.sequence, OldestPending: m.sequence, Request: r}
+	binary.LittleEndian.PutUint64(c.Random[:], m.sequence)
+	return m.step(c)
+}
+
+func (m *Machine) step(c actor.Command) (any, error) {
+	before := m.state.Txid()
+	e := m.state.Step(c)
+	if m.records != nil {
+		for i, r := range e.Records {
+			m.records(before+uint64(i)+1, r)
+		}
+	}
+	if e.Reply.Err != nil {
+		return nil, e.Reply.Err
+	}
+	return e.Reply.Result, nil
+}
+
+// Txid is the last transaction.
+func (m *Machine) Txid() uint64 { return m.state.Txid() }
+
+// Mkdir makes a directory: one mutation.
+func (m *Machine) Mkdir(path string) error {
+	_, err := m.change(&actor.Mkdir{Path: path})
+	return err
+}
+
+// Store makes a file of one chunk of 4 KiB with three replicas and closes it: two
+// mutations, Create and Complete.
+func (m *Machine) Store(path string) error {
+	result, err := m.change(&actor.Create{Path: path, ChunkCount: 1, VisibleOnComplete: true, ClientName: "bench:1"})
+	if err != nil {
+		return err
+	}
+	created, ok := result.(*actor.CreateResult)
+	if !ok || len(created.Chunks) != 1 {
+		return fault.New(fault.Internal, "store", "the state machine answered %T", result)
+	}
+	c := &created.Chunks[0]
+	ids := make([]string, 0, len(c.Replicas))
+	for _, r := range c.Replicas {
+		ids = append(ids, r.NodeID)
+	}
+	_, err = m.change(&actor.Complete{FileID: created.Info.FileID, Commits: []actor.ChunkCommit{
+		{Chunk: c.Chunk, Generation: c.Generation, Length: 4096, NodeIDs: ids},
+	}})
+	return err
+}
+
+// Stat asks for a file.
+func (m *Machine) Stat(path string) error {
+	_, err := m.own(&actor.Stat{Path: path})
+	return err
+}
+
+// List asks for the first page of a directory.
+func (m *Machine) List(path string) error {
+	_, err := m.own(&actor.List{Path: path, Limit: 1000})
+	return err
+}
+
+// Rename moves a file.
+func (m *Machine) Rename(source, target string) error {
+	_, err := m.change(&actor.Rename{Source: source, Target: target})
+	return err
+}
+
+// Delete removes a file.
+func (m *Machine) Delete(path string) error {
+	_, err := m.change(&actor.Remove{Path: path})
+	return err
+}
+
+// settle lets everything end that waits for time, such as the watch over chunks
+// that are just sealed. Datanodes stay alive.
+func (m *Machine) settle() error {
+	m.mono += time.Minute
+	for i, id := range m.nodes {
+		if _, err := m.own(&actor.Heartbeat{NodeID: id, Session: uint64(i + 1)}); err != nil {
+			return err
+		}
+	}
+	_, err := m.own(&actor.Tick{})
+	return err
+}

@@ -1,0 +1,206 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/load"
+	"github.com/whispering-woods/ww/client"
+)
+
+// appended is one worker's file. Only that worker touches it.
+type appended struct {
+	writer *client.FileWriter
+	length int64 // acknowledged
+	buffer []byte
+}
+
+// makeAppend appends records to one file per worker, each record flushed or
+// synced before the next.
+func makeAppend(w *Workload) error {
+	o := &w.options
+	if o.SizeBytes == 0 {
+		o.SizeBytes = 100
+	}
+	kind, floors := "append-flush", []string{floor.PipelineEcho, floor.Echo}
+	if o.Sync {
+		kind, floors = "append-sync", []string{floor.DiskSync, floor.PipelineEcho}
+	}
+	c := newContent(o.Seed)
+	files := make([]appended, o.Workers)
+	path := func(worker int) string { return fmt.Sprintf("%s/%04d", o.Directory, worker) }
+	settle := func() error {
+		var errs []error
+		for i := range files {
+			if writer := files[i].writer; writer != nil {
+				errs = append(errs, writer.Close())
+				files[i].writer = nil
+			}
+		}
+		return errors.Join(errs...)
+	}
+	w.close = func(context.Context) error { return settle() }
+	w.Phases = []Phase{{
+		Kinds: []string{kind}, Floors: floors,
+		prepare: func(ctx context.Context) error {
+			for i := range files {
+				options := w.create()
+				options.VisibleOnComplete = false
+				writer, err := w.client(i).Create(ctx, path(i), options)
+				if err != nil {
+					return err
+				}
+				files[i] = appended{writer: writer, buffer: make([]byte, o.SizeBytes)}
+			}
+			return nil
+		},
+		op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
+			f := &files[worker]
+			c.fill(f.buffer, uint64(worker), f.length)
+			if _, err := f.writer.Write(f.buffer); err != nil {
+				return load.Done{}, err
+			}
+			push := f.writer.Flush
+			if o.Sync {
+				push = f.writer.Sync
+			}
+			if err := push(ctx); err != nil {
+				return load.Done{}, err
+			}
+			f.length += o.SizeBytes
+			return load.Done{Bytes: o.SizeBytes}, nil
+		},
+		verify: func(ctx context.Context) (int64, error) {
+			if err := settle(); err != nil {
+				return 0, err
+			}
+			total := int64(0)
+			for i := range files {
+				if err := w.checkFile(ctx, c, i, path(i), uint64(i), files[i].length); err != nil {
+					return total, err
+				}
+				total += files[i].length
+			}
+			return total, nil
+		},
+	}}
+	return nil
+}
+
+// checkFile compares the whole content of a file that has at least so many bytes.
+func (w *Workload) checkFile(ctx context.Context, c *content, worker int, path string, file uint64, least int64) error {
+	info, err := w.client(worker).Fetch(ctx, path, checker{content: c, file: file}, client.FetchOptions{})
+	if err != nil {
+		return err
+	}
+	if info.Length < least {
+		return fmt.Errorf("%w: %s has %d bytes, %d were acknowledged", load.ErrWrongBytes, path, info.Length, least)
+	}
+	return nil
+}
+
+// makeRecords appends records of many writers to one file.
+func makeRecords(w *Workload) error {
+	o := &w.options
+	if o.SizeBytes == 0 {
+		o.SizeBytes = 100
+	}
+	kind, floors := "record-flush", []string{floor.PipelineEcho, floor.Echo}
+	if o.Sync {
+		kind, floors = "record-sync", []string{floor.DiskSync, floor.SmallJournal}
+	}
+	c := newContent(o.Seed)
+	path := o.Directory + "/records"
+	writers := make([]recordWriter, o.Workers)
+	settle := func() error {
+		var errs []error
+		for i := range writers {
+			if a := writers[i].appender; a != nil {
+				errs = append(errs, a.Close())
+				writers[i].appender = nil
+			}
+		}
+		return errors.Join(errs...)
+	}
+	w.close = func(context.Context) error { return settle() }
+	w.Phases = []Phase{{
+		Kinds: []string{kind}, Floors: floors,
+		prepare: func(ctx context.Context) error {
+			for i := range writers {
+				a, err := w.client(i).OpenRecords(ctx, path, client.RecordOptions{Create: true, New: w.create(), Sync: o.Sync})
+				if err != nil {
+					return err
+				}
+				writers[i] = recordWriter{appender: a, id: a.WriterID(), buffer: make([]byte, o.SizeBytes)}
+			}
+			return nil
+		},
+		op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
+			r := &writers[worker]
+			c.fill(r.buffer, uint64(worker), r.acknowledged*o.SizeBytes)
+			if _, err := r.appender.Append(ctx, r.buffer); err != nil {
+				return load.Done{}, err
+			}
+			r.acknowledged++
+			return load.Done{Bytes: o.SizeBytes}, nil
+		},
+		verify: func(ctx context.Context) (int64, error) {
+			if err := settle(); err != nil {
+				return 0, err
+			}
+			return w.checkRecords(ctx, c, path, writers)
+		},
+	}}
+	return nil
+}
+
+// recordWriter is one worker's appender. Only that worker touches it.
+type recordWriter struct {
+	appender     *client.RecordAppender
+	id           [16]byte
+	acknowledged int64
+	buffer       []byte
+}
+
+// checkRecords reads the file's records: those of each writer have to be there,
+// in order, with their bytes.
+func (w *Workload) checkRecords(ctx context.Context, c *content, path string, writers []recordWriter) (int64, error) {
+	byID := map[[16]byte]int{}
+	for i := range writers {
+		byID[writers[i].id] = i
+	}
+	seen := make([]int64, len(writers))
+	r, err := w.client(0).ReadRecords(ctx, path, 0, client.RecordReadOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	total := int64(0)
+	for {
+		record, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return total, err
+		}
+		i, known := byID[record.Writer]
+		if !known {
+			return total, fmt.Errorf("%w: a record at %d of a writer that nobody knows", load.ErrWrongBytes, record.Offset)
+		}
+		if err := c.check(record.Payload, uint64(i), seen[i]*w.options.SizeBytes); err != nil {
+			return total, err
+		}
+		seen[i]++
+		total += int64(len(record.Payload))
+	}
+	for i := range writers {
+		if seen[i] < writers[i].acknowledged {
+			return total, fmt.Errorf("%w: writer %d: %d records acknowledged, %d are there", load.ErrWrongBytes, i, writers[i].acknowledged, seen[i])
+		}
+	}
+	return total, nil
+}

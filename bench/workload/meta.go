@@ -1,0 +1,212 @@
+package workload
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/load"
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Operations of the workload meta.
+const (
+	MetaMkdir  = "mkdir"
+	MetaCreate = "create"
+	MetaStat   = "stat"
+	MetaList   = "list"
+	MetaRename = "rename"
+	MetaDelete = "delete"
+)
+
+// MetaOperations lists them in the order in which they make sense.
+func MetaOperations() []string {
+	return []string{MetaMkdir, MetaCreate, MetaStat, MetaList, MetaRename, MetaDelete}
+}
+
+// metaFolders: files are spread over so many folders; a listing shows one.
+const metaFolders = 256
+
+// metaFilesDefault are there before operations that need files begin, when no
+// phase before has made any.
+const metaFilesDefault = 2000
+
+// names is the set of files of the workload meta: numbers, and whether each was
+// renamed. Safe for concurrent use.
+type names struct {
+	sync.Mutex
+	plain   []uint64
+	renamed []uint64
+}
+
+// makeMeta measures one operation on the namespace after the other. Files are
+// empty: no datanode takes part.
+func makeMeta(w *Workload) error {
+	o := &w.options
+	if len(o.Operations) == 0 {
+		o.Operations = MetaOperations()
+		if o.FoldersOnly {
+			o.Operations = slices.DeleteFunc(o.Operations, func(name string) bool { return name == MetaCreate })
+		}
+	}
+	if o.Files == 0 {
+		o.Files = metaFilesDefault
+	}
+	m := &metadata{w: w}
+	for i, name := range o.Operations {
+		op := m.operation(name)
+		if name == MetaCreate && o.FoldersOnly {
+			return fault.New(fault.Invalid, "make workload", "files cannot be created without datanodes: measure mkdir, or a cluster")
+		}
+		if op == nil {
+			return fault.New(fault.Invalid, "make workload", "there is no operation %q; there are %s", name, strings.Join(MetaOperations(), ", "))
+		}
+		phase := Phase{Name: name, Kinds: []string{name}, Floors: []string{floor.Echo}, op: op}
+		if name != MetaStat && name != MetaList {
+			phase.Floors = append(phase.Floors, floor.DiskSync)
+		}
+		phase.prepare = func(ctx context.Context) error {
+			if i == 0 {
+				if err := m.folders(ctx); err != nil {
+					return err
+				}
+			}
+			return m.stock(ctx, name)
+		}
+		w.Phases = append(w.Phases, phase)
+	}
+	return nil
+}
+
+type metadata struct {
+	w     *Workload
+	names names
+	next  uint64 // number of the next file that stock makes
+}
+
+func (m *metadata) folder(n uint64) string {
+	return fmt.Sprintf("%s/%03d", m.w.options.Directory, n%metaFolders)
+}
+func (m *metadata) path(file uint64) string { return fmt.Sprintf("%s/f%010d", m.folder(file), file) }
+func (m *metadata) renamedPath(file uint64) string {
+	return fmt.Sprintf("%s/r%010d", m.folder(file+1), file)
+}
+
+func (m *metadata) folders(ctx context.Context) error {
+	return each(ctx, metaFolders, func(ctx context.Context, i int) error {
+		return m.w.client(i).Mkdir(ctx, m.folder(uint64(i)), client.MkdirOptions{Parents: true})
+	})
+}
+
+// stockedFrom is the first number of files that stock makes; operations number
+// theirs from 0.
+const stockedFrom = 1 << 40
+
+// stock makes files for an operation that needs some and finds none.
+func (m *metadata) stock(ctx context.Context, operation string) error {
+	m.names.Lock()
+	enough := len(m.names.plain) > 0 || operation == MetaDelete && len(m.names.renamed) > 0
+	m.names.Unlock()
+	if enough || operation == MetaMkdir || operation == MetaCreate {
+		return nil
+	}
+	first := stockedFrom + m.next
+	m.next += uint64(m.w.options.Files)
+	return each(ctx, m.w.options.Files, func(ctx context.Context, i int) error {
+		return m.create(ctx, i, first+uint64(i))
+	})
+}
+
+// create makes an empty file and closes it: two durable changes. With
+// FoldersOnly it is a folder, and one.
+func (m *metadata) create(ctx context.Context, worker int, file uint64) error {
+	var err error
+	if m.w.options.FoldersOnly {
+		err = m.w.client(worker).Mkdir(ctx, m.path(file), client.MkdirOptions{})
+	} else {
+		err = m.store(ctx, worker, file)
+	}
+	if err == nil {
+		m.names.Lock()
+		m.names.plain = append(m.names.plain, file)
+		m.names.Unlock()
+	}
+	return err
+}
+
+func (m *metadata) store(ctx context.Context, worker int, file uint64) error {
+	_, err := m.w.client(worker).Store(ctx, m.path(file), bytes.NewReader(nil), 0, client.StoreOptions{CreateOptions: m.w.create()})
+	return err
+}
+
+// operation is the named one, or nil.
+func (m *metadata) operation(name string) load.Operation {
+	switch name {
+	case MetaMkdir:
+		return func(ctx context.Context, worker int, number int64) (load.Done, error) {
+			n := uint64(number)
+			return load.Done{}, m.w.client(worker).Mkdir(ctx, fmt.Sprintf("%s/d%010d", m.folder(n), n), client.MkdirOptions{})
+		}
+	case MetaCreate:
+		return func(ctx context.Context, worker int, number int64) (load.Done, error) {
+			return load.Done{}, m.create(ctx, worker, uint64(number))
+		}
+	case MetaStat:
+		return func(ctx context.Context, worker int, number int64) (load.Done, error) {
+			m.names.Lock()
+			file := m.names.plain[number*7919%int64(len(m.names.plain))]
+			m.names.Unlock()
+			_, err := m.w.client(worker).Stat(ctx, m.path(file))
+			return load.Done{}, err
+		}
+	case MetaList:
+		return func(ctx context.Context, worker int, number int64) (load.Done, error) {
+			_, err := m.w.client(worker).ReadDir(ctx, m.folder(uint64(number)))
+			return load.Done{}, err
+		}
+	case MetaRename:
+		return func(ctx context.Context, worker int, _ int64) (load.Done, error) {
+			file, ok := m.take(&m.names.plain)
+			if !ok {
+				return load.Done{}, load.ErrExhausted
+			}
+			err := m.w.client(worker).Rename(ctx, m.path(file), m.renamedPath(file), client.RenameOptions{})
+			if err == nil {
+				m.names.Lock()
+				m.names.renamed = append(m.names.renamed, file)
+				m.names.Unlock()
+			}
+			return load.Done{}, err
+		}
+	case MetaDelete:
+		return func(ctx context.Context, worker int, _ int64) (load.Done, error) {
+			file, ok := m.take(&m.names.plain)
+			path := m.path(file)
+			if !ok {
+				if file, ok = m.take(&m.names.renamed); !ok {
+					return load.Done{}, load.ErrExhausted
+				}
+				path = m.renamedPath(file)
+			}
+			_, err := m.w.client(worker).Remove(ctx, path, client.RemoveOptions{})
+			return load.Done{}, err
+		}
+	}
+	return nil
+}
+
+func (m *metadata) take(list *[]uint64) (uint64, bool) {
+	m.names.Lock()
+	defer m.names.Unlock()
+	if len(*list) == 0 {
+		return 0, false
+	}
+	file := (*list)[len(*list)-1]
+	*list = slices.Delete(*list, len(*list)-1, len(*list))
+	return file, true
+}

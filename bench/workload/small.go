@@ -1,0 +1,198 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/load"
+	"github.com/whispering-woods/ww/client"
+)
+
+const smallSizeDefault = 4 << 10
+
+// made is the list of small files that exist. Safe for concurrent use.
+type made struct {
+	sync.Mutex
+	files []uint64
+}
+
+func (m *made) add(file uint64) {
+	m.Lock()
+	defer m.Unlock()
+	m.files = append(m.files, file)
+}
+
+// take removes one file from the list; false: none is left.
+func (m *made) take() (uint64, bool) {
+	m.Lock()
+	defer m.Unlock()
+	if len(m.files) == 0 {
+		return 0, false
+	}
+	file := m.files[len(m.files)-1]
+	m.files = m.files[:len(m.files)-1]
+	return file, true
+}
+
+// pick returns one file; false: there is none.
+func (m *made) pick(at uint64) (uint64, bool) {
+	m.Lock()
+	defer m.Unlock()
+	if len(m.files) == 0 {
+		return 0, false
+	}
+	return m.files[at%uint64(len(m.files))], true
+}
+
+func (m *made) len() int {
+	m.Lock()
+	defer m.Unlock()
+	return len(m.files)
+}
+
+// smallFiles makes, reads and removes files of one page or a few.
+type smallFiles struct {
+	w       *Workload
+	content *content
+	made    made
+	buffers []smallBuffers // per worker
+}
+
+type smallBuffers struct{ out, in []byte }
+
+// foldersOfSmall: files are spread over so many folders.
+const foldersOfSmall = 64
+
+func newSmallFiles(w *Workload) *smallFiles {
+	if w.options.SizeBytes == 0 && w.options.SizeBytesMost == 0 {
+		w.options.SizeBytes = smallSizeDefault
+	}
+	return &smallFiles{w: w, content: newContent(w.options.Seed), buffers: make([]smallBuffers, w.options.Workers)}
+}
+
+func (s *smallFiles) path(file uint64) string {
+	return fmt.Sprintf("%s/%02d/%09d", s.w.options.Directory, file%foldersOfSmall, file)
+}
+
+// size of a file follows from its number.
+func (s *smallFiles) size(file uint64) int64 {
+	o := s.w.options
+	if o.SizeBytesMost <= o.SizeBytes {
+		return o.SizeBytes
+	}
+	return o.SizeBytes + rand.New(rand.NewPCG(o.Seed, file)).Int64N(o.SizeBytesMost-o.SizeBytes+1)
+}
+
+func (s *smallFiles) folders(ctx context.Context) error {
+	return each(ctx, foldersOfSmall, func(ctx context.Context, i int) error {
+		return s.w.client(i).Mkdir(ctx, fmt.Sprintf("%s/%02d", s.w.options.Directory, i), client.MkdirOptions{Parents: true})
+	})
+}
+
+// create is create, write, close: durable on all replicas when it returns.
+func (s *smallFiles) create(ctx context.Context, worker int, file uint64) (int64, error) {
+	size := s.size(file)
+	b := grow(&s.buffers[worker].out, size)
+	s.content.fill(b, file, 0)
+	f, err := s.w.client(worker).Create(ctx, s.path(file), s.w.create())
+	if err != nil {
+		return 0, err
+	}
+	if _, err := f.Write(b); err != nil {
+		return 0, errors.Join(err, f.Abort())
+	}
+	if err := f.Close(); err != nil {
+		return 0, err
+	}
+	s.made.add(file)
+	return size, nil
+}
+
+// read is open, read to the end, close, and compare.
+func (s *smallFiles) read(ctx context.Context, worker int, file uint64, b *[]byte) (int64, error) {
+	size := s.size(file)
+	r, err := s.w.client(worker).Open(ctx, s.path(file))
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	in := grow(b, size+1) // one more, to see a file that is too long
+	n, err := r.ReadAt(in, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	if int64(n) != size {
+		return 0, fmt.Errorf("%w: %s has %d bytes, not %d", load.ErrWrongBytes, s.path(file), n, size)
+	}
+	if !s.w.options.Verify {
+		return size, nil
+	}
+	return size, s.content.check(in[:n], file, 0)
+}
+
+func grow(b *[]byte, size int64) []byte {
+	if int64(cap(*b)) < size {
+		*b = make([]byte, size)
+	}
+	return (*b)[:size]
+}
+
+// makeSmall creates small files, reads them in random order, and removes them.
+func makeSmall(w *Workload) error {
+	s := newSmallFiles(w)
+	o := &w.options
+	w.Phases = []Phase{
+		{
+			Name: "create", Kinds: []string{"create"}, Floors: []string{floor.SmallSynced, floor.SmallJournal, floor.Echo},
+			prepare: s.folders,
+			op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
+				n, err := s.create(ctx, worker, uint64(number))
+				return load.Done{Bytes: n}, err
+			},
+			verify: w.verifySmall(s),
+		},
+		{
+			Name: "read", Kinds: []string{"read"}, Floors: []string{floor.Echo},
+			op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
+				file, any := s.made.pick(rand.New(rand.NewPCG(o.Seed, uint64(number))).Uint64())
+				if !any {
+					return load.Done{}, load.ErrExhausted
+				}
+				n, err := s.read(ctx, worker, file, &s.buffers[worker].in)
+				return load.Done{Bytes: n}, err
+			},
+		},
+		{
+			Name: "delete", Kinds: []string{"delete"}, Floors: []string{floor.Echo},
+			op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
+				file, any := s.made.take()
+				if !any {
+					return load.Done{}, load.ErrExhausted
+				}
+				_, err := w.client(worker).Remove(ctx, s.path(file), client.RemoveOptions{})
+				return load.Done{}, err
+			},
+		},
+	}
+	return nil
+}
+
+// verifySmall reads all files that exist.
+func (w *Workload) verifySmall(s *smallFiles) func(context.Context) (int64, error) {
+	return func(ctx context.Context) (int64, error) {
+		var total atomic.Int64
+		err := eachWorker(ctx, w.options.Workers, s.made.len(), func(ctx context.Context, worker, i int) error {
+			file, _ := s.made.pick(uint64(i))
+			n, err := s.read(ctx, worker, file, &s.buffers[worker].in)
+			total.Add(n)
+			return err
+		})
+		return total.Load(), err
+	}
+}

@@ -1,0 +1,203 @@
+// Package workload loads a cluster the ways its users do, through package
+// client: large files, appends, records of many writers, small files, metadata,
+// and a mix of them. It decides what the operations are; package load decides
+// when they begin, and counts.
+//
+// Every byte that is written follows from a seed and differs from page to page,
+// and by default every byte that is read is compared with it; what a write phase
+// wrote is read back after the phase, outside of its time. A workload keeps all
+// its files below one directory of its own and removes them.
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/load"
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Options say what a workload does. Fields that it does not use are ignored.
+type Options struct {
+	Clients     []*client.Client // workers take turns; at least one
+	Directory   string           // remote folder; it is made, and removed at the end
+	Workers     int              // as in load.Plan
+	Seed        uint64
+	Replication int   // 0: the cluster's default
+	ChunkSize   int64 // 0: the cluster's default
+	Verify      bool  // compare every byte
+
+	SizeBytes     int64    // write, read: of one file. append, records: of one record
+	SizeBytesMost int64    // small: sizes are spread over SizeBytes..SizeBytesMost; 0: all SizeBytes
+	Files         int      // read, small/read, meta: how many files to prepare
+	RangeBytes    int64    // read: bytes of one random read; 0: whole files
+	Cold          []string // read: local directories whose pages are dropped before
+	Sync          bool     // append, records: wait for the disks of all replicas
+	Operations    []string // meta: which, in this order; empty: all
+	FoldersOnly   bool     // meta: folders instead of files, for a cluster without datanodes
+	Mix           Mix      // mixed: shares
+	KeepBytes     int64    // write: how much is kept before files are replaced
+}
+
+// Phase is one measured part of a workload.
+type Phase struct {
+	Name  string   // "create"; "" if it is the only one
+	Kinds []string // what its operations are: the names of the results
+	// Floors are the limits that the results are held to, the first above all.
+	Floors  []string
+	prepare func(ctx context.Context) error // not measured
+	op      load.Operation
+	verify  func(ctx context.Context) (bytes int64, err error) // not measured; nil: done in op
+	plan    func(load.Plan) load.Plan                          // nil: as asked for
+}
+
+// Workload is a list of phases. Run them in order, then Close.
+type Workload struct {
+	Name   string
+	Phases []Phase
+
+	options Options
+	close   func(ctx context.Context) error
+}
+
+// Result is what one phase gave.
+type Result struct {
+	Phase    Phase
+	Outcome  load.Outcome
+	Verified int64 // bytes read back and compared after the phase
+}
+
+// maker makes one workload.
+type maker struct {
+	name string
+	make func(*Workload) error
+}
+
+func makers() []maker {
+	return []maker{
+		{"write", makeWrite}, {"read", makeRead}, {"append", makeAppend}, {"records", makeRecords},
+		{"small", makeSmall}, {"meta", makeMeta}, {"mixed", makeMixed},
+	}
+}
+
+// Names lists the workloads.
+func Names() []string {
+	var names []string
+	for _, m := range makers() {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// New makes a workload. Errors: fault.Invalid, and those of making its folder.
+func New(ctx context.Context, name string, o Options) (*Workload, error) {
+	const op = "make workload"
+	i := slices.IndexFunc(makers(), func(m maker) bool { return m.name == name })
+	switch {
+	case i < 0:
+		return nil, fault.New(fault.Invalid, op, "there is no workload %q; there are %s", name, strings.Join(Names(), ", "))
+	case len(o.Clients) == 0:
+		return nil, fault.New(fault.Invalid, op, "no client")
+	case o.Workers < 1 || o.Workers > load.WorkersMax:
+		return nil, fault.New(fault.Invalid, op, "%d workers: want 1 to %d", o.Workers, load.WorkersMax)
+	case o.SizeBytes < 0 || o.SizeBytesMost < 0 || o.SizeBytesMost > 0 && o.SizeBytesMost < o.SizeBytes:
+		return nil, fault.New(fault.Invalid, op, "sizes of %d to %d bytes", o.SizeBytes, o.SizeBytesMost)
+	case o.Files < 0 || o.Files > filesMax:
+		return nil, fault.New(fault.Invalid, op, "%d files: want up to %d", o.Files, filesMax)
+	}
+	w := &Workload{Name: name, options: o}
+	if err := makers()[i].make(w); err != nil {
+		return nil, err
+	}
+	if err := o.Clients[0].Mkdir(ctx, o.Directory, client.MkdirOptions{Parents: true}); err != nil {
+		return nil, fmt.Errorf("make the workload's folder: %w", err)
+	}
+	return w, nil
+}
+
+const (
+	filesMax = 10_000_000
+	// parallelPrepare is how many files are prepared, verified or removed at once.
+	parallelPrepare = 16
+)
+
+// Run prepares, measures and verifies one phase. A failed verification after the
+// phase is a failure in its Outcome, like one during it.
+func (w *Workload) Run(ctx context.Context, phase Phase, plan load.Plan) (Result, error) {
+	if phase.prepare != nil {
+		if err := phase.prepare(ctx); err != nil {
+			return Result{}, fmt.Errorf("prepare %s %s: %w", w.Name, phase.Name, err)
+		}
+	}
+	if phase.plan != nil {
+		plan = phase.plan(plan)
+	}
+	out, err := load.Run(ctx, plan, phase.Kinds, phase.op)
+	if err != nil {
+		return Result{}, fmt.Errorf("%s %s: %w", w.Name, phase.Name, err)
+	}
+	r := Result{Phase: phase, Outcome: out}
+	if w.options.Verify && phase.verify != nil {
+		r.Verified, err = phase.verify(ctx)
+		if errors.Is(err, load.ErrWrongBytes) {
+			r.Outcome.Failures.Count++
+			r.Outcome.Failures.WrongBytes++
+			r.Outcome.Failures.ByKind["verification"]++
+			if r.Outcome.Failures.First == "" {
+				r.Outcome.Failures.First = err.Error()
+			}
+			err = nil
+		}
+		if err != nil {
+			return r, fmt.Errorf("verify %s %s: %w", w.Name, phase.Name, err)
+		}
+	}
+	return r, nil
+}
+
+// Close ends what the workload holds and removes its folder.
+func (w *Workload) Close(ctx context.Context) error {
+	var err error
+	if w.close != nil {
+		err = w.close(ctx)
+	}
+	_, removeErr := w.options.Clients[0].Remove(ctx, w.options.Directory, client.RemoveOptions{Recursive: true})
+	if removeErr != nil && !errors.Is(removeErr, fault.NotFound) {
+		err = errors.Join(err, fmt.Errorf("remove what the workload made: %w", removeErr))
+	}
+	return err
+}
+
+// client is the client of a worker.
+func (w *Workload) client(worker int) *client.Client {
+	return w.options.Clients[worker%len(w.options.Clients)]
+}
+
+// create is how the workload's files are made.
+func (w *Workload) create() client.CreateOptions {
+	return client.CreateOptions{Overwrite: true, Replication: w.options.Replication, ChunkSize: w.options.ChunkSize, VisibleOnComplete: true}
+}
+
+// each does something for 0..n-1, a few at once.
+func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelPrepare)
+	for i := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return do(ctx, i) })
+	}
+	return g.Wait()
+}
+
+// bulkFloors and the like are what phases are held to.
+func bulkFloors() []string  { return []string{floor.Pipeline, floor.PipelineNoIO, floor.DiskBuffered} }
+func fetchFloors() []string { return []string{floor.Sendfile, floor.Loopback} }

@@ -1,0 +1,231 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/whispering-woods/ww/bench/load"
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// mini starts a cluster for one test and returns two clients of it, and its
+// directory.
+func mini(t *testing.T) ([]*client.Client, string) {
+	goleakOptions := goleak.IgnoreCurrent()
+	settings := config.Default().Mini
+	settings.Dir, settings.Listen, settings.TrashDelay, settings.Reserve = t.TempDir(), "127.0.0.1:0", config.Duration(time.Second), 1<<20
+	cluster, err := daemon.StartMini(t.Context(), settings, nil)
+	require.NoError(t, err)
+	var clients []*client.Client
+	t.Cleanup(func() {
+		for _, c := range clients {
+			require.NoError(t, c.Close())
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		require.NoError(t, cluster.Close(ctx))
+		goleak.VerifyNone(t, goleakOptions)
+	})
+	require.NoError(t, cluster.WaitReady(t.Context()))
+	for range 2 {
+		c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{cluster.Address("grpc")}, Name: "bench"})
+		require.NoError(t, err)
+		clients = append(clients, c)
+	}
+	return clients, settings.Dir
+}
+
+// Every workload, short: all operations succeed, everything is verified, and
+// nothing is left behind.
+func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
+	clients, directory := mini(t)
+	for _, test := range []struct {
+		name    string
+		options Options
+		plan    load.Plan
+		kinds   string
+	}{
+		{"write", Options{SizeBytes: 300_000, KeepBytes: 1 << 20}, load.Plan{Count: 9}, "store"},
+		{"read", Options{SizeBytes: 300_000, Files: 3}, load.Plan{Count: 6}, "fetch"},
+		{"read", Options{SizeBytes: 300_000, Files: 3, Cold: []string{directory}}, load.Plan{Count: 6}, "fetch-cold"},
+		{"read", Options{SizeBytes: 300_000, Files: 3, RangeBytes: 10_000}, load.Plan{Count: 20}, "read-range"},
+		{"append", Options{SizeBytes: 100}, load.Plan{Count: 50}, "append-flush"},
+		{"append", Options{SizeBytes: 5000, Sync: true}, load.Plan{Count: 20}, "append-sync"},
+		{"records", Options{SizeBytes: 100}, load.Plan{Count: 50}, "record-flush"},
+		{"records", Options{SizeBytes: 5000, Sync: true}, load.Plan{Count: 20}, "record-sync"},
+		{"small", Options{}, load.Plan{Count: 30}, "create read delete"},
+		{"small", Options{SizeBytesMost: 70_000}, load.Plan{Count: 30}, "create read delete"},
+		{"meta", Options{Files: 20}, load.Plan{Count: 30}, "mkdir create stat list rename delete"},
+		{"meta", Options{Files: 20, Operations: []string{"delete", "rename"}}, load.Plan{Count: 30}, "delete rename"},
+		{"meta", Options{Files: 20, FoldersOnly: true}, load.Plan{Count: 30}, "mkdir stat list rename delete"},
+		{"mixed", Options{Files: 20}, load.Plan{Count: 100}, "read create stat list delete"},
+		{"mixed", Options{Files: 5, Mix: Mix{Delete: 1, Read: 1}}, load.Plan{Count: 40, Rate: 2000}, "read create stat list delete"},
+	} {
+		t.Run(fmt.Sprintf("%s %+v", test.name, test.kinds), func(t *testing.T) {
+			o := test.options
+			o.Clients, o.Directory, o.Workers, o.Seed, o.Verify = clients, "/load/"+test.name, 3, 7, true
+			test.plan.Workers = o.Workers
+			w, err := New(t.Context(), test.name, o)
+			require.NoError(t, err)
+			var kinds []string
+			for _, p := range w.Phases {
+				r, err := w.Run(t.Context(), p, test.plan)
+				require.NoError(t, err, p.Name)
+				require.Zero(t, r.Outcome.Failures.Count, r.Outcome.Failures.First)
+				require.NoError(t, r.Outcome.Stopped)
+				operations := int64(0)
+				for _, s := range r.Outcome.Series {
+					operations += s.Operations
+				}
+				require.Positive(t, operations, p.Name)
+				kinds = append(kinds, p.Kinds...)
+				if p.verify != nil {
+					require.Positive(t, r.Verified)
+				}
+			}
+			require.Equal(t, test.kinds, strings.Join(kinds, " "))
+			require.NoError(t, w.Close(t.Context()))
+			_, err = clients[0].Stat(t.Context(), o.Directory)
+			require.ErrorIs(t, err, fault.NotFound)
+		})
+	}
+	require.Zero(t, clients[0].Stats().Buffers)
+}
+
+// A planted wrong byte has to be found, during the measurement and after it.
+func TestWrongBytesAreFound(t *testing.T) {
+	clients, _ := mini(t)
+	o := Options{Clients: clients, Directory: "/load", Workers: 1, Seed: 7, Verify: true, SizeBytes: 5000}
+	w, err := New(t.Context(), "small", o)
+	require.NoError(t, err)
+	_, err = w.Run(t.Context(), w.Phases[0], load.Plan{Workers: 1, Count: 3})
+	require.NoError(t, err)
+	f, err := clients[0].Create(t.Context(), "/load/01/000000001", client.CreateOptions{Overwrite: true, VisibleOnComplete: true})
+	require.NoError(t, err)
+	_, err = f.Write(make([]byte, 5000))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+
+	r, err := w.Run(t.Context(), w.Phases[1], load.Plan{Workers: 1, Count: 50})
+	require.NoError(t, err)
+	require.Positive(t, r.Outcome.Failures.WrongBytes)
+	require.Contains(t, r.Outcome.Failures.First, "file 1, byte 0")
+
+	_, err = w.Phases[0].verify(t.Context())
+	require.ErrorIs(t, err, load.ErrWrongBytes)
+	again := w.Phases[0]
+	again.prepare = nil
+	r, err = w.Run(t.Context(), again, load.Plan{Workers: 1, Duration: time.Millisecond, Warmup: 0})
+	require.NoError(t, err, "a failed verification is a result, not the end")
+	require.NoError(t, w.Close(t.Context()))
+	_ = r
+}
+
+func TestContentDiffersFromPageToPageAndIsChecked(t *testing.T) {
+	c := newContent(1)
+	seen := map[string]bool{}
+	for file := range uint64(3) {
+		b := make([]byte, 10*pageBytes+777)
+		c.fill(b, file, 0)
+		require.NoError(t, c.check(b, file, 0))
+		for at := 0; at+pageBytes <= len(b); at += pageBytes {
+			page := string(b[at : at+pageBytes])
+			require.False(t, seen[page])
+			seen[page] = true
+		}
+		// Any piece of it, from any offset, is the same.
+		for _, from := range []int{1, 15, 16, 17, 4095, 4096, 5000} {
+			piece := make([]byte, 9000)
+			c.fill(piece, file, int64(from))
+			require.Equal(t, b[from:from+9000], piece)
+			require.NoError(t, c.check(piece, file, int64(from)))
+		}
+		b[20_001] ^= 1
+		require.ErrorContains(t, c.check(b, file, 0), "byte 20001")
+		require.ErrorIs(t, c.check(b, file, 0), load.ErrWrongBytes)
+		require.Error(t, c.check(b[:5000], file+1, 0))
+		require.Error(t, c.check(b[:5000], file, pageBytes))
+	}
+	require.Error(t, newContent(2).check(seenAny(seen), 0, 0))
+}
+
+func seenAny(seen map[string]bool) []byte {
+	for page := range seen {
+		return []byte(page)
+	}
+	return nil
+}
+
+func TestSourceIsAReaderOfAnyLength(t *testing.T) {
+	b, err := io.ReadAll(io.NewSectionReader(source{newContent(3), 9}, 0, 100_001))
+	require.NoError(t, err)
+	require.Len(t, b, 100_001)
+	_, err = checker{content: newContent(3), file: 9}.WriteAt(b, 0)
+	require.NoError(t, err)
+	b[0]++
+	_, err = checker{content: newContent(3), file: 9}.WriteAt(b, 0)
+	require.ErrorIs(t, err, load.ErrWrongBytes)
+	_, err = checker{content: newContent(3), file: 9, off: true}.WriteAt(b, 0)
+	require.NoError(t, err)
+}
+
+func TestMixesAreParsed(t *testing.T) {
+	m, err := ParseMix("read=3, delete=1")
+	require.NoError(t, err)
+	require.Equal(t, Mix{Read: 3, Delete: 1}, m)
+	counts := map[int]int{}
+	for n := range m.total() {
+		counts[m.draw(n)]++
+	}
+	require.Equal(t, map[int]int{mixRead: 3, mixDelete: 1}, counts)
+	again, err := ParseMix(DefaultMix().String())
+	require.NoError(t, err)
+	require.Equal(t, DefaultMix(), again)
+	for _, bad := range []string{"", "read", "read=x", "read=-1", "write=3", "read=0"} {
+		_, err := ParseMix(bad)
+		require.ErrorIs(t, err, fault.Invalid, bad)
+	}
+}
+
+func TestBadOptionsAreRefused(t *testing.T) {
+	c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{"127.0.0.1:1"}})
+	require.NoError(t, err)
+	defer c.Close()
+	good := Options{Clients: []*client.Client{c}, Directory: "/x", Workers: 1}
+	for name, change := range map[string]func(*Options){
+		"write":   func(o *Options) { o.Workers = 0 },
+		"small":   func(o *Options) { o.SizeBytes, o.SizeBytesMost = 5, 4 },
+		"read":    func(o *Options) { o.SizeBytes, o.RangeBytes = 10, 11 },
+		"meta":    func(o *Options) { o.Operations = []string{"chmod"} },
+		"mixed":   func(o *Options) { o.Files = -1 },
+		"records": func(o *Options) { o.Workers = load.WorkersMax + 1 },
+		"speed":   func(*Options) {},
+		"append": func(o *Options) {
+			o.Clients = nil
+		},
+	} {
+		o := good
+		change(&o)
+		_, err := New(t.Context(), name, o)
+		require.ErrorIs(t, err, fault.Invalid, name)
+	}
+}
+
+func TestDropPagesOfWhatIsNotThere(t *testing.T) {
+	require.NoError(t, dropPages([]string{filepath.Join(t.TempDir(), "missing")}))
+	directory := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "file"), []byte("x"), 0o600))
+	require.NoError(t, dropPages([]string{directory}))
+}
