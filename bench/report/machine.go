@@ -1,0 +1,72 @@
+package report
+
+import (
+	"bufio"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Machine is where a document comes from. Numbers of different machines do not
+// compare; ratios sometimes do.
+type Machine struct {
+	CPUs        int    `json:"cpus"`
+	CPUModel    string `json:"cpu_model"`
+	MemoryBytes uint64 `json:"memory_bytes"`
+	Kernel      string `json:"kernel"`
+	FileSystem  string `json:"file_system"` // of the measured directory
+	Go          string `json:"go"`
+}
+
+// ThisMachine describes the machine and the file system of a directory. What
+// cannot be found out stays empty.
+func ThisMachine(directory string) Machine {
+	m := Machine{CPUs: runtime.NumCPU(), CPUModel: field("/proc/cpuinfo", "model name"), Go: runtime.Version()}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		m.MemoryBytes = uint64(info.Totalram) * uint64(info.Unit)
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(directory, &fs) == nil {
+		m.FileSystem = fileSystem(int64(fs.Type))
+	}
+	return m
+}
+
+func fileSystem(magic int64) string {
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC:
+		return "ext4"
+	case unix.XFS_SUPER_MAGIC:
+		return "xfs"
+	case unix.BTRFS_SUPER_MAGIC:
+		return "btrfs"
+	case unix.TMPFS_MAGIC:
+		return "tmpfs"
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "overlayfs"
+	}
+	return "other"
+}
+
+// field is the value of the first line "name : value" of a file.
+func field(path, name string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if key, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
