@@ -28,6 +28,8 @@ type Options struct {
 	// LeaseHardLimit is after how long the namenode ends a lease; default 1 min.
 	LeaseHardLimit time.Duration
 	WriteBudget    int64 // bytes; 0: the datanode's default
+	// LogLevel of all processes; default "debug".
+	LogLevel string
 }
 
 // StartTimeout is more than a cluster needs to serve, on a busy machine.
@@ -65,6 +67,9 @@ func New(o Options) (*Cluster, error) {
 	}
 	if o.TrashDelay == 0 {
 		o.TrashDelay = time.Second
+	}
+	if o.LogLevel == "" {
+		o.LogLevel = "debug"
 	}
 	if o.LeaseSoftLimit == 0 {
 		o.LeaseSoftLimit = time.Second
@@ -144,7 +149,7 @@ datanode:
 
 func (c *Cluster) process(verb, name, config string) (*Process, error) {
 	file := c.Path(name + ".yaml")
-	config = "log:\n  level: debug\n  format: text\n" + strings.TrimPrefix(config, "\n")
+	config = "log:\n  level: " + c.options.LogLevel + "\n  format: text\n" + strings.TrimPrefix(config, "\n")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, fmt.Errorf("configure %s: %w", name, err)
 	}

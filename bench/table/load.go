@@ -1,0 +1,255 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/load"
+	"github.com/whispering-woods/ww/bench/report"
+	"github.com/whispering-woods/ww/bench/workload"
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// What the peers reached on the machine that the targets were set on, as ratios
+// to the floors that were measured there: absolute numbers of another day say
+// nothing. 1 GiB stored: MooseFS 3.0.117 5.2 s (synced), SeaweedFS 4.44 6.6 s (not
+// synced), raw pipeline with sync 1.8 s. 4 KiB files, 16 writers: MooseFS 727 /s,
+// SeaweedFS 1,875 /s (not synced), create + fdatasync + rename + directory sync in
+// three directories 1,200 /s. Each is the peer's best run.
+const (
+	mooseStore   = 1.8 / 5.2
+	seaweedStore = 1.8 / 6.6
+	mooseSmall   = 727.0 / 1200
+	seaweedSmall = 1875.0 / 1200
+)
+
+// floors takes some floors.
+func (r *runner) floors(ctx context.Context, names ...string) (map[string]floor.Result, error) {
+	out := map[string]floor.Result{}
+	o := floor.Options{Directory: r.directory, SizeBytes: r.scale.floorBytes, CountDuration: r.phase(), Only: names}
+	err := floor.Run(ctx, o, func(f floor.Result) error {
+		out[f.Name] = f
+		return nil
+	})
+	return out, err
+}
+
+// phase is the length of one measurement.
+func (r *runner) phase() time.Duration { return time.Duration(r.scale.seconds * float64(time.Second)) }
+
+// rounds does something so often.
+func (r *runner) rounds(name string, one func(number int) error) error {
+	for i := range r.options.Rounds {
+		r.say("%s, round %d of %d", name, i+1, r.options.Rounds)
+		if err := one(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// data stores and fetches one large file.
+func data(ctx context.Context, r *runner) error {
+	p, err := r.processes(ctx)
+	if err != nil {
+		return err
+	}
+	c := p.clients[0]
+	err = r.rounds("store and fetch", func(number int) error {
+		f, err := r.floors(ctx, floor.Pipeline, floor.Sendfile, floor.Copying)
+		if err != nil {
+			return err
+		}
+		path := fmt.Sprintf("/data-%d", number)
+		source := workload.Source(uint64(number), 0)
+		before := time.Now()
+		if _, err := c.Store(ctx, path, source, r.scale.fileBytes, client.StoreOptions{}); err != nil {
+			return err
+		}
+		store := floor.Result{Bytes: r.scale.fileBytes, Duration: time.Since(before)}
+
+		var got dropper
+		if _, err := c.Fetch(ctx, path, &got, client.FetchOptions{}); err != nil { // warms what the store evicted
+			return err
+		}
+		used, err := p.datanodesCPU()
+		if err != nil {
+			return err
+		}
+		before = time.Now()
+		if _, err := c.Fetch(ctx, path, &got, client.FetchOptions{}); err != nil {
+			return err
+		}
+		fetch := floor.Result{Bytes: r.scale.fileBytes, Duration: time.Since(before)}
+		after, err := p.datanodesCPU()
+		if err != nil {
+			return err
+		}
+		fetch.ServerCPU = after - used
+		if got.bytes.Load() != 2*r.scale.fileBytes {
+			return fault.New(fault.CorruptData, "fetch", "%d bytes came, not %d", got.bytes.Load(), 2*r.scale.fileBytes)
+		}
+		if _, err := c.Fetch(ctx, path, workload.Checker(uint64(number), 0), client.FetchOptions{}); err != nil { // not measured
+			return err
+		}
+		r.addData(store, fetch, f)
+		return nil
+	})
+	for number := range r.options.Rounds {
+		_, removeErr := c.Remove(ctx, fmt.Sprintf("/data-%d", number), client.RemoveOptions{})
+		if err == nil {
+			err = removeErr
+		}
+	}
+	return err
+}
+
+func (r *runner) addData(store, fetch floor.Result, f map[string]floor.Result) {
+	size := fmt.Sprintf("%d MiB", r.scale.fileBytes>>20)
+	pipeline, sendfile, copying := f[floor.Pipeline], f[floor.Sendfile], f[floor.Copying]
+	ratio := store.Rate() / pipeline.Rate()
+	r.add(Row{Part: "data", Name: "store " + size + ", 3 replicas, synced", Unit: "ratio", Goal: 0.85, Guarded: true}, ratio,
+		"%s against the raw pipeline's %s", mbs(store), mbs(pipeline))
+	r.add(Row{Part: "data", Name: "fetch " + size + ", warm, verified", Unit: "ratio", Goal: 0.9, Guarded: true}, fetch.Rate()/sendfile.Rate(),
+		"%s against one verified sendfile connection's %s", mbs(fetch), mbs(sendfile))
+	r.add(Row{Part: "data", Name: "datanodes' CPU per GB fetched", Unit: "ratio", Goal: 0.8, Less: true, Guarded: true}, fetch.CPUPerGB()/copying.CPUPerGB(),
+		"%.2f s against a copying server's %.2f s (sendfile: %.2f s)", fetch.CPUPerGB(), copying.CPUPerGB(), sendfile.CPUPerGB())
+	r.add(Row{Part: "data", Name: "store, times MooseFS's ratio to its floor", Unit: "factor", Goal: 3}, ratio/mooseStore,
+		"MooseFS stored at %.0f %% of the raw pipeline of its day", 100*mooseStore)
+	r.add(Row{Part: "data", Name: "store, times SeaweedFS's ratio to its floor", Unit: "factor", Goal: 3}, ratio/seaweedStore,
+		"SeaweedFS, without sync, at %.0f %%", 100*seaweedStore)
+}
+
+func mbs(f floor.Result) string { return fmt.Sprintf("%.0f MB/s", f.Rate()/1e6) }
+
+// dropper counts what it is given.
+type dropper struct{ bytes atomic.Int64 }
+
+// WriteAt implements io.WriterAt.
+func (d *dropper) WriteAt(p []byte, _ int64) (int, error) {
+	d.bytes.Add(int64(len(p)))
+	return len(p), nil
+}
+
+var _ io.WriterAt = (*dropper)(nil)
+
+// run measures one phase after the other of a workload and returns the results
+// by name.
+func (r *runner) run(ctx context.Context, name string, o workload.Options, only ...string) (_ map[string]report.Result, err error) {
+	p, err := r.processes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.Clients, o.Directory, o.Seed, o.Verify = p.clients, fmt.Sprintf("/%s-%d", name, time.Now().UnixNano()), 1, true
+	w, err := workload.New(ctx, name, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.Close(context.WithoutCancel(ctx))) }()
+	out := map[string]report.Result{}
+	for _, phase := range w.Phases {
+		result, err := w.Run(ctx, phase, load.Plan{Workers: o.Workers, Warmup: r.phase() / 6, Duration: r.phase()})
+		if err != nil {
+			return nil, err
+		}
+		if f := result.Outcome.Failures; f.Count > 0 {
+			return nil, fault.New(fault.Internal, name, "%d operations failed, the first: %s", f.Count, f.First)
+		}
+		results, err := report.Results(name, result, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range results {
+			out[one.Name] = one
+		}
+	}
+	for _, name := range only {
+		if out[name].Operations == 0 {
+			return nil, fault.New(fault.Internal, name, "no operation succeeded")
+		}
+	}
+	return out, nil
+}
+
+// small makes and reads files of 4 KiB.
+func small(ctx context.Context, r *runner) error {
+	return r.rounds("small files", func(int) error {
+		f, err := r.floors(ctx, floor.SmallSynced, floor.SmallJournal, floor.Echo)
+		if err != nil {
+			return err
+		}
+		got, err := r.run(ctx, "small", workload.Options{Workers: 16}, "small/create", "small/read", "small/delete")
+		if err != nil {
+			return err
+		}
+		create, read, remove := got["small/create"].OpsRate, got["small/read"].OpsRate, got["small/delete"].OpsRate
+		synced, journal, echo := f[floor.SmallSynced].Rate(), f[floor.SmallJournal].Rate(), f[floor.Echo].Rate()
+		ratio := create / synced
+		r.add(Row{Part: "small", Name: "4 KiB files, 3 replicas, durable, 16 writers", Unit: "ratio", Guarded: true}, ratio,
+			"%.0f /s against %.0f /s of create + fdatasync + rename + directory sync (p99 %.1f ms)", create, synced, float64(got["small/create"].Latency.P99Ns)/1e6)
+		r.add(Row{Part: "small", Name: "4 KiB files, to a journal's rate", Unit: "ratio"}, create/journal, "%.0f /s in a group-committed journal", journal)
+		r.add(Row{Part: "small", Name: "4 KiB files, times SeaweedFS's ratio", Unit: "factor", Goal: 2}, ratio/seaweedSmall,
+			"SeaweedFS, without sync, made %.0f %% of the synced files' rate of its day", 100*seaweedSmall)
+		r.add(Row{Part: "small", Name: "4 KiB files, times MooseFS's ratio", Unit: "factor", Goal: 5}, ratio/mooseSmall, "MooseFS made %.0f %%", 100*mooseSmall)
+		r.add(Row{Part: "small", Name: "4 KiB reads, verified, 16 readers", Unit: "ratio", Guarded: true}, read/echo, "%.0f /s against %.0f /s of empty gRPC calls", read, echo)
+		r.add(Row{Part: "small", Name: "small files deleted, 16 callers", Unit: "ratio", Guarded: true}, remove/echo, "%.0f /s", remove)
+		return nil
+	})
+}
+
+// appends flushes and syncs records of one writer.
+func appends(ctx context.Context, r *runner) error {
+	return r.rounds("appends", func(int) error {
+		f, err := r.floors(ctx, floor.DiskSync, floor.PipelineEcho)
+		if err != nil {
+			return err
+		}
+		got, err := r.run(ctx, "append", workload.Options{Workers: 1, SizeBytes: 100}, "append/append-flush")
+		if err != nil {
+			return err
+		}
+		flush, echo := got["append/append-flush"].OpsRate, f[floor.PipelineEcho].Rate()
+		r.add(Row{Part: "append", Name: "100-byte records, flushed, one writer", Unit: "/s", Goal: 5000}, flush, "p99 %.2f ms", float64(got["append/append-flush"].Latency.P99Ns)/1e6)
+		r.add(Row{Part: "append", Name: "the same, to 100 bytes through three hops", Unit: "ratio", Guarded: true}, flush/echo, "%.0f /s without files and protocol", echo)
+		if got, err = r.run(ctx, "append", workload.Options{Workers: 1, SizeBytes: 4096, Sync: true}, "append/append-sync"); err != nil {
+			return err
+		}
+		synced, fdatasync := got["append/append-sync"].OpsRate, f[floor.DiskSync].Rate()
+		r.add(Row{Part: "append", Name: "4 KiB records, synced, one writer", Unit: "ratio", Goal: 0.4, Guarded: true}, synced/fdatasync,
+			"%.0f /s on three replicas of one disk, against %.0f /s of one fdatasync loop", synced, fdatasync)
+		if got, err = r.run(ctx, "records", workload.Options{Workers: 16, SizeBytes: 100}, "records/record-flush"); err != nil {
+			return err
+		}
+		records := got["records/record-flush"].OpsRate
+		r.add(Row{Part: "append", Name: "100-byte records of 16 writers to one file", Unit: "ratio", Guarded: true}, records/echo, "%.0f /s", records)
+		return nil
+	})
+}
+
+// meta changes and reads the namespace through a namenode process.
+func meta(ctx context.Context, r *runner) error {
+	return r.rounds("metadata", func(int) error {
+		f, err := r.floors(ctx, floor.Echo)
+		if err != nil {
+			return err
+		}
+		got, err := r.run(ctx, "meta", workload.Options{Workers: 64, Operations: []string{"mkdir", "create", "stat"}}, "meta/mkdir", "meta/create", "meta/stat")
+		if err != nil {
+			return err
+		}
+		echo := f[floor.Echo].Rate()
+		mkdir, create, stat := got["meta/mkdir"].OpsRate, got["meta/create"].OpsRate, got["meta/stat"].OpsRate
+		r.add(Row{Part: "meta", Name: "durable creates (mkdir), 64 callers", Unit: "/s", Goal: 20_000}, mkdir, "p99 %.1f ms", float64(got["meta/mkdir"].Latency.P99Ns)/1e6)
+		r.add(Row{Part: "meta", Name: "durable creates, to gRPC calls", Unit: "ratio", Guarded: true}, mkdir/echo, "%.0f empty gRPC calls /s", echo)
+		r.add(Row{Part: "meta", Name: "stats, 64 callers", Unit: "/s", Goal: 30_000}, stat, "p99 %.1f ms", float64(got["meta/stat"].Latency.P99Ns)/1e6)
+		r.add(Row{Part: "meta", Name: "stats, to gRPC calls", Unit: "ratio", Guarded: true}, stat/echo, "one call each")
+		r.add(Row{Part: "meta", Name: "empty files, to gRPC calls", Unit: "ratio", Guarded: true}, create/echo, "%.0f /s, create and complete: two durable changes each", create)
+		return nil
+	})
+}

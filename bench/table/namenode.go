@@ -1,0 +1,196 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/statemachine"
+	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/e2e/cluster"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// actorAlone steps mutations through the state machine, without network and log.
+func actorAlone(ctx context.Context, r *runner) error {
+	return r.rounds("state machine alone", func(int) error {
+		f, err := r.floors(ctx, floor.MapInsert)
+		if err != nil {
+			return err
+		}
+		m, err := statemachine.New(3, 1, nil)
+		if err != nil {
+			return err
+		}
+		count := 0
+		begun := time.Now()
+		for time.Since(begun) < r.phase() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := m.FillFrom(count, 1000); err != nil {
+				return err
+			}
+			count += 1000
+		}
+		rate := 2 * float64(count) / time.Since(begun).Seconds()
+		inserts := f[floor.MapInsert].Rate()
+		r.add(Row{Part: "actor", Name: "state machine alone, mutations", Unit: "/s", Goal: 300_000}, rate, "create with a chunk, complete: two each; one goroutine")
+		r.add(Row{Part: "actor", Name: "the same, to insertions into a Go map", Unit: "ratio", Guarded: true}, rate/inserts, "%.0f insertions /s", inserts)
+		return nil
+	})
+}
+
+// memory counts the heap of a namespace, and takes it through a checkpoint.
+func memory(_ context.Context, r *runner) error {
+	r.say("memory of %d files", r.scale.files)
+	s, err := statemachine.Measure(r.scale.files, r.directory)
+	if err != nil {
+		return err
+	}
+	r.add(Row{Part: "memory", Name: "heap per file, one chunk, three replicas", Unit: "bytes", Goal: 300, Less: true}, s.HeapPerFile, "%d files", s.Files)
+	r.add(Row{Part: "memory", Name: "a checkpoint of them, loaded", Unit: "s", Goal: goalOfFiles(s.Files), Less: true}, s.Load.Seconds(),
+		"%.0f MB, written in %.2f s; the target for 10 M files is 30 s, %.1f s for these", float64(s.CheckpointBytes)/1e6, s.Write.Seconds(), goalOfFiles(s.Files))
+	return nil
+}
+
+// goalOfFiles scales the target of 30 s for 10 M files.
+func goalOfFiles(files int) float64 { return 30 * float64(files) / 10e6 }
+
+// restart fills a real log and measures how long a namenode process needs until
+// it serves what is in it.
+func restart(ctx context.Context, r *runner) (err error) {
+	r.say("restart of a namenode with %d files", r.scale.files)
+	p, err := r.start(ctx, "restart", 1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.LogServer.Start(); err != nil {
+		return err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", p.LogPort)
+	last, err := fillLog(ctx, address, r.scale.files)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"namenode restart, from the log", "namenode restart, again"} {
+		begun := time.Now()
+		if err := p.Namenode.Start(); err != nil {
+			return err
+		}
+		if err := cluster.Poll(ctx, func() error { return serves(ctx, p, last) }); err != nil {
+			return err
+		}
+		took := time.Since(begun)
+		r.add(Row{Part: "restart", Name: name, Unit: "s", Goal: goalOfFiles(r.scale.files), Less: true}, took.Seconds(),
+			"%d files with a chunk each, no datanode reports; the target for 10 M is 30 s", r.scale.files)
+		if err := p.Namenode.Stop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serves asks for a file.
+func serves(ctx context.Context, p *processes, path string) error {
+	ended, how := p.Namenode.Ended()
+	select {
+	case <-ended:
+		return fault.New(fault.Closed, "restart", "the namenode ended: %v", how())
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := p.clients[0].Stat(ctx, path)
+	return err
+}
+
+const (
+	// Batches like those of a busy namenode.
+	batchRecords = 1000
+	batchBytes   = 1 << 20
+)
+
+// fillLog writes the records of a namespace of files to a log server and
+// returns the path of the last file.
+func fillLog(ctx context.Context, address string, files int) (last string, err error) {
+	log, err := editlog.Dial(editlog.Options{Addresses: []string{address}})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	grant, err := log.AcquireEpoch(ctx, "wwbench")
+	if err != nil {
+		return "", err
+	}
+	durable, failed := make(chan uint64, 1), make(chan error, 1)
+	w, err := log.OpenWriter(editlog.WriterOptions{
+		Grant: grant,
+		OnDurable: func(txid uint64) {
+			select { // only the latest counts
+			case <-durable:
+			default:
+			}
+			durable <- txid
+		},
+		OnFailed: func(err error) { failed <- err },
+	})
+	if err != nil {
+		return "", err
+	}
+	defer w.Close()
+	b := &batcher{ctx: ctx, writer: w, next: grant.LastTxid + 1}
+	m, err := statemachine.New(10, grant.Epoch, b.record)
+	if err != nil {
+		return "", err
+	}
+	if err := m.Fill(files); err != nil {
+		return "", err
+	}
+	if b.flush(); b.err != nil {
+		return "", b.err
+	}
+	for {
+		select {
+		case txid := <-durable:
+			if txid == m.Txid() {
+				return statemachine.PathOf(files - 1), nil
+			}
+		case err := <-failed:
+			return "", err
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// batcher gathers records into batches.
+type batcher struct {
+	ctx     context.Context
+	writer  *editlog.Writer
+	next    uint64 // txid of the first record gathered
+	records [][]byte
+	bytes   int
+	err     error
+}
+
+func (b *batcher) record(txid uint64, record []byte) {
+	if b.err == nil && txid != b.next+uint64(len(b.records)) {
+		b.err = fault.New(fault.Gap, "fill the log", "record %d after %d", txid, b.next+uint64(len(b.records)))
+	}
+	b.records = append(b.records, append([]byte(nil), record...))
+	if b.bytes += len(record); len(b.records) >= batchRecords || b.bytes >= batchBytes {
+		b.flush()
+	}
+}
+
+func (b *batcher) flush() {
+	if b.err == nil && len(b.records) > 0 {
+		b.err = b.writer.Append(b.ctx, b.next, b.records)
+	}
+	b.next += uint64(len(b.records))
+	b.records, b.bytes = nil, 0
+}

@@ -1,0 +1,214 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/whispering-woods/ww/bench/workload"
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// start measures a person's first minute: ww mini to the first stored file, and
+// the time of a verb.
+func start(ctx context.Context, r *runner) error {
+	runs := max(r.options.Rounds, 3)
+	if r.options.Short {
+		runs = 1
+	}
+	for i := range runs {
+		r.say("start of ww mini, %d of %d", i+1, runs)
+		if err := r.startOnce(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) startOnce(ctx context.Context) (err error) {
+	directory, err := os.MkdirTemp(r.directory, "mini-")
+	if err != nil {
+		return &fault.Error{Kind: fault.Disk, Op: "start ww mini", Path: r.directory, Err: err}
+	}
+	file := filepath.Join(directory, "client.yaml")
+	begun := time.Now()
+	mini := exec.Command(r.options.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0", "--log-level", "error")
+	mini.Env = environment()
+	mini.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
+	if err := mini.Start(); err != nil {
+		return &fault.Error{Kind: fault.Unavailable, Op: "start ww mini", Path: r.options.Program, Err: err}
+	}
+	defer func() {
+		signalErr := mini.Process.Signal(syscall.SIGTERM)
+		err = errors.Join(err, signalErr, mini.Wait())
+	}()
+	address, err := waitForFile(ctx, file)
+	if err != nil {
+		return err
+	}
+	c, err := client.Dial(ctx, client.Options{Namenodes: []string{address}, Name: "wwbench"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Store(ctx, "/first", workload.Source(1, 1), 4096, client.StoreOptions{}); err != nil {
+		return err
+	}
+	r.add(Row{Part: "start", Name: "ww mini to the first stored file", Unit: "s", Goal: 2, Less: true}, time.Since(begun).Seconds(),
+		"empty directory, 3 datanodes, durable on all")
+	begun = time.Now()
+	list := exec.CommandContext(ctx, r.options.Program, "--config", file, "ls", "/")
+	list.Env = environment()
+	out, err := list.Output()
+	if err != nil || !strings.Contains(string(out), "first") {
+		return fault.New(fault.Internal, "ww ls /", "%v: %q", err, out)
+	}
+	r.add(Row{Part: "start", Name: "ww ls /", Unit: "ms", Goal: 30, Less: true}, float64(time.Since(begun).Microseconds())/1e3, "from fork to exit")
+	return nil
+}
+
+// waitForFile waits for a client.yaml and returns the namenode's address.
+func waitForFile(ctx context.Context, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			var settings struct {
+				Client struct{ Namenodes []string }
+			}
+			if err := yaml.Unmarshal(text, &settings); err != nil || len(settings.Client.Namenodes) == 0 {
+				return "", fault.New(fault.Internal, "start ww mini", "%s: %v: %q", path, err, text)
+			}
+			return settings.Client.Namenodes[0], nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return "", fault.New(fault.Unavailable, "start ww mini", "it does not serve after a minute")
+		}
+	}
+}
+
+// environment is ours without WW_* settings, which would reach into what is
+// measured.
+func environment() []string {
+	var out []string
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "WW_") {
+			out = append(out, entry)
+		}
+	}
+	return out
+}
+
+// idle counts the CPU time of processes that nobody asks for anything.
+func idle(ctx context.Context, r *runner) error {
+	p, err := r.processes(ctx)
+	if err != nil {
+		return err
+	}
+	span := time.Duration(r.scale.idle * float64(time.Second))
+	settle := span / 2 // deletions of the parts before go on for a moment
+	r.say("idle processes, %s", settle+span)
+	if err := pause(ctx, settle); err != nil {
+		return err
+	}
+	before := map[string]time.Duration{}
+	for _, process := range p.Processes() {
+		if before[process.Name], err = cpuTime(process.Pid()); err != nil {
+			return err
+		}
+	}
+	begun := time.Now()
+	if err := pause(ctx, span); err != nil {
+		return err
+	}
+	took := time.Since(begun)
+	most, name := 0.0, ""
+	for _, process := range p.Processes() {
+		after, err := cpuTime(process.Pid())
+		if err != nil {
+			return err
+		}
+		if share := (after - before[process.Name]).Seconds() / took.Seconds(); share >= most {
+			most, name = share, process.Name
+		}
+	}
+	r.add(Row{Part: "idle", Name: "CPU of the busiest idle process", Unit: "ratio", Goal: 0.01, Less: true}, most, "%s, %.1f %% over %.0f s", name, 100*most, took.Seconds())
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// death kills a datanode and waits until the namenode counts it as dead. It is
+// the last part that uses the cluster.
+func death(ctx context.Context, r *runner) error {
+	row := Row{Part: "death", Name: "a killed datanode counts as dead", Unit: "s", Goal: 10.5, Less: true}
+	if r.options.Short {
+		row.Missing = "not in a short run"
+		r.rows = append(r.rows, row)
+		return nil
+	}
+	p, err := r.processes(ctx)
+	if err != nil {
+		return err
+	}
+	r.say("death of a datanode")
+	begun := time.Now()
+	if err := p.Datanodes[2].Kill(); err != nil {
+		return err
+	}
+	for {
+		status, err := p.clients[0].ClusterStatus(ctx)
+		if err != nil {
+			return err
+		}
+		live := 0
+		for _, n := range status.Nodes {
+			if n.Live {
+				live++
+			}
+		}
+		if live == 2 {
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			return fault.New(fault.Internal, "death", "after a minute %d datanodes are live", live)
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	r.add(row, time.Since(begun).Seconds(), "defaults; SIGKILL to dead, with the namenode's tick of 0.5 s")
+	return nil
+}
+
+// later lists the targets that nothing measures yet.
+func later(_ context.Context, r *runner) error {
+	r.rows = append(r.rows,
+		Row{Part: "later", Name: "first mutation after the active namenode died", Unit: "s", Goal: 3, Less: true, Missing: "not built: standbys"},
+		Row{Part: "later", Name: "repair, to what disks and wires allow", Unit: "ratio", Goal: 0.7, Missing: "not measured yet"},
+		Row{Part: "later", Name: "p99 with one slow disk, times healthy", Unit: "factor", Goal: 2, Less: true, Missing: "not built: slow disks are not found yet"},
+	)
+	return nil
+}

@@ -1,0 +1,113 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/e2e/cluster"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// clients of one run, with connections of their own.
+const clients = 4
+
+// processes is a cluster of real processes: a log server, a namenode and three
+// datanodes.
+type processes struct {
+	*cluster.Cluster
+	clients []*client.Client
+}
+
+// processes starts the cluster that several parts share.
+func (r *runner) processes(ctx context.Context) (*processes, error) {
+	if r.cluster != nil {
+		return r.cluster, nil
+	}
+	p, err := r.start(ctx, "cluster", 3)
+	if err != nil {
+		return nil, err
+	}
+	r.cluster = p
+	if err := p.Start(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// start configures a cluster in a folder of the run.
+func (r *runner) start(ctx context.Context, name string, datanodes int) (*processes, error) {
+	directory := r.directory + "/" + name
+	if err := os.Mkdir(directory, 0o755); err != nil {
+		return nil, &fault.Error{Kind: fault.Disk, Op: "start a cluster", Path: directory, Err: err}
+	}
+	c, err := cluster.New(cluster.Options{
+		Program: r.options.Program, Directory: directory, Datanodes: datanodes, ChunkSize: 64 << 20, LogLevel: "warn",
+		LeaseSoftLimit: time.Minute, LeaseHardLimit: 5 * time.Minute,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &processes{Cluster: c}
+	for range clients {
+		one, err := client.Dial(ctx, client.Options{Namenodes: []string{c.Address()}, Name: "wwbench"})
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		p.clients = append(p.clients, one)
+	}
+	return p, nil
+}
+
+// close ends everything.
+func (p *processes) close() error {
+	for _, c := range p.clients {
+		c.Close()
+	}
+	return p.Close()
+}
+
+// datanodesCPU is the CPU time of all datanodes so far.
+func (p *processes) datanodesCPU() (time.Duration, error) {
+	total := time.Duration(0)
+	for _, d := range p.Datanodes {
+		used, err := cpuTime(d.Pid())
+		if err != nil {
+			return 0, err
+		}
+		total += used
+	}
+	return total, nil
+}
+
+// ticksPerSecond of /proc: fixed in Linux's interface (USER_HZ).
+const ticksPerSecond = 100
+
+// cpuTime is the CPU time, user and system, of a process.
+func cpuTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, &fault.Error{Kind: fault.Unavailable, Op: "read CPU time", Reason: fmt.Sprintf("process %d", pid), Err: err}
+	}
+	// The name may hold spaces and brackets; what follows the last one does not.
+	rest := string(text[strings.LastIndexByte(string(text), ')')+1:])
+	fields := strings.Fields(rest)
+	const user, system = 11, 12 // fields 14 and 15 of the line, 3 is the first here
+	if len(fields) <= system {
+		return 0, fault.New(fault.Internal, "read CPU time", "process %d: %q", pid, text)
+	}
+	u, err := strconv.ParseInt(fields[user], 10, 64)
+	if err != nil {
+		return 0, fault.New(fault.Internal, "read CPU time", "process %d: %v", pid, err)
+	}
+	s, err := strconv.ParseInt(fields[system], 10, 64)
+	if err != nil {
+		return 0, fault.New(fault.Internal, "read CPU time", "process %d: %v", pid, err)
+	}
+	return time.Duration(u+s) * time.Second / ticksPerSecond, nil
+}

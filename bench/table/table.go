@@ -1,0 +1,271 @@
+// Package table measures the whole list of this project's targets in one run:
+// each beside what was reached, as a ratio to a floor of the same run wherever
+// there is one. It starts real processes of ww, alternates floors and system in
+// rounds, and holds the ratios against a committed baseline.
+//
+// It owns the processes that it starts and one temporary folder, and ends both.
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/whispering-woods/ww/bench/report"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Schema is the version of the table's JSON document and of the baseline.
+const Schema = 1
+
+// Row is one target and what was reached.
+type Row struct {
+	Part string `json:"part"`
+	Name string `json:"name"`
+	// Unit of Values: "ratio" to a floor of the same round, or what is counted.
+	Unit string `json:"unit"`
+	// Goal is the target in the same unit; 0: there is none, the row is for
+	// reading.
+	Goal float64 `json:"goal,omitempty"`
+	Less bool    `json:"less,omitempty"` // a good value is at most the goal
+	// Values of the rounds, in their order.
+	Values []float64 `json:"values"`
+	// Guarded rows are held against the baseline.
+	Guarded bool   `json:"guarded,omitempty"`
+	Detail  string `json:"detail"` // of the last round, for people
+	// Missing says why nothing was measured; Values is empty then.
+	Missing string `json:"missing,omitempty"`
+}
+
+// Median of the rounds (the lower of the two in the middle).
+func (r Row) Median() float64 {
+	if len(r.Values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(r.Values))
+	return sorted[(len(sorted)-1)/2]
+}
+
+// Met tells whether the median reaches the goal.
+func (r Row) Met() bool {
+	switch {
+	case len(r.Values) == 0:
+		return false
+	case r.Less:
+		return r.Median() <= r.Goal
+	}
+	return r.Median() >= r.Goal
+}
+
+// Table is the document of one run.
+type Table struct {
+	Schema  int            `json:"schema"`
+	Taken   string         `json:"taken"` // date
+	Short   bool           `json:"short,omitempty"`
+	Machine report.Machine `json:"machine"`
+	Rows    []Row          `json:"rows"`
+}
+
+// Options of Run.
+type Options struct {
+	Program   string   // the built ww
+	Directory string   // on the disk to measure
+	Rounds    int      // 1..roundsMax
+	Only      []string // parts to measure; empty: all
+	// Short checks that everything works, in seconds: its numbers mean nothing.
+	Short bool
+	// Files of the part "restart", and of "memory".
+	Files    int
+	Progress io.Writer
+}
+
+const roundsMax = 20
+
+// part measures some rows; it adds values round by round.
+type part struct {
+	name string
+	run  func(ctx context.Context, r *runner) error
+}
+
+func parts() []part {
+	return []part{
+		{"data", data}, {"small", small}, {"append", appends}, {"meta", meta}, {"actor", actorAlone},
+		{"memory", memory}, {"restart", restart}, {"start", start}, {"idle", idle}, {"death", death}, {"later", later},
+	}
+}
+
+// Parts lists the parts.
+func Parts() []string {
+	var names []string
+	for _, p := range parts() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// runner is one run of the table.
+type runner struct {
+	options   Options
+	directory string
+	rows      []Row
+	cluster   *processes // of the parts that want one; started by the first
+	scale     scale
+}
+
+// scale is how much is measured.
+type scale struct {
+	fileBytes  int64
+	floorBytes int64
+	seconds    float64 // of one phase
+	files      int
+	idle       float64 // seconds
+}
+
+// Run measures. Errors: fault.Invalid for bad options, and what broke.
+func Run(ctx context.Context, o Options) (_ []Row, err error) {
+	const op = "measure the table"
+	if o.Rounds < 1 || o.Rounds > roundsMax {
+		return nil, fault.New(fault.Invalid, op, "%d rounds: want 1 to %d", o.Rounds, roundsMax)
+	}
+	for _, name := range o.Only {
+		if !slices.Contains(Parts(), name) {
+			return nil, fault.New(fault.Invalid, op, "there is no part %q; there are %s", name, strings.Join(Parts(), ", "))
+		}
+	}
+	if o.Files < 1 || o.Files > filesMax {
+		return nil, fault.New(fault.Invalid, op, "%d files: want 1 to %d", o.Files, filesMax)
+	}
+	r := &runner{options: o, scale: scale{1 << 30, 1 << 30, 3, o.Files, 10}}
+	if o.Short {
+		r.scale = scale{8 << 20, 8 << 20, 0.1, min(o.Files, 2000), 0.5}
+	}
+	if r.directory, err = os.MkdirTemp(o.Directory, "wwbench-table-"); err != nil {
+		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: o.Directory, Reason: "no folder can be made", Err: err}
+	}
+	defer func() {
+		if r.cluster != nil {
+			err = errors.Join(err, r.cluster.close())
+		}
+		err = errors.Join(err, os.RemoveAll(r.directory))
+	}()
+	for _, p := range parts() {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {
+			continue
+		}
+		if err := p.run(ctx, r); err != nil {
+			return nil, fmt.Errorf("part %s: %w", p.name, err)
+		}
+	}
+	return r.rows, nil
+}
+
+const filesMax = 20_000_000
+
+func (r *runner) say(format string, arguments ...any) {
+	fmt.Fprintf(r.options.Progress, format+"\n", arguments...)
+}
+
+// add notes a value of a row; the first one makes it.
+func (r *runner) add(row Row, value float64, detail string, arguments ...any) {
+	at := slices.IndexFunc(r.rows, func(have Row) bool { return have.Part == row.Part && have.Name == row.Name })
+	if at < 0 {
+		at = len(r.rows)
+		r.rows = append(r.rows, row)
+	}
+	r.rows[at].Values = append(r.rows[at].Values, value)
+	r.rows[at].Detail = fmt.Sprintf(detail, arguments...)
+}
+
+// WriteText prints the table: ratios first.
+func (t *Table) WriteText(w io.Writer) error {
+	var err error
+	line := func(format string, arguments ...any) {
+		if err == nil {
+			_, err = fmt.Fprintf(w, format+"\n", arguments...)
+		}
+	}
+	for _, guarded := range []bool{true, false} {
+		if guarded {
+			line("ratios to what the machine allowed in the same round, median of the rounds:")
+		} else {
+			line("and beside them:")
+		}
+		for _, r := range t.Rows {
+			if r.Guarded == guarded && r.Missing == "" {
+				line("  %-4s %-44s %11s   %-13s %s", r.verdict(), r.Name, r.value(r.Median()), r.goal(), r.detail())
+			}
+		}
+	}
+	for _, r := range t.Rows {
+		if r.Missing != "" {
+			line("  --   %-44s %11s   %-13s %s", r.Name, "", r.goal(), r.Missing)
+		}
+	}
+	return err
+}
+
+// WriteMarkdown prints the table as it stands in tuning.md.
+func (t *Table) WriteMarkdown(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("| what | target | reached | met | rounds | |\n|---|---|---|---|---|---|\n")
+	for _, r := range t.Rows {
+		if r.Missing != "" {
+			fmt.Fprintf(&b, "| %s | %s | | | | %s |\n", r.Name, r.goal(), r.Missing)
+			continue
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", r.Name, r.goal(), r.value(r.Median()), r.verdict(), r.span(), r.Detail)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r Row) verdict() string {
+	switch {
+	case r.Goal == 0:
+		return ""
+	case r.Met():
+		return "yes"
+	}
+	return "NO"
+}
+
+func (r Row) goal() string {
+	switch {
+	case r.Goal == 0:
+		return ""
+	case r.Less:
+		return "≤ " + r.value(r.Goal)
+	}
+	return "≥ " + r.value(r.Goal)
+}
+
+func (r Row) value(v float64) string {
+	switch {
+	case r.Unit == "ratio":
+		return fmt.Sprintf("%.0f %%", 100*v)
+	case r.Unit == "factor":
+		return fmt.Sprintf("%.2f", v)
+	case math.Abs(v) >= 1000:
+		return fmt.Sprintf("%.0f %s", v, r.Unit)
+	}
+	return fmt.Sprintf("%.3g %s", v, r.Unit)
+}
+
+func (r Row) span() string {
+	if len(r.Values) < 2 {
+		return ""
+	}
+	return fmt.Sprintf("%s to %s", r.value(slices.Min(r.Values)), r.value(slices.Max(r.Values)))
+}
+
+func (r Row) detail() string {
+	if s := r.span(); s != "" {
+		return r.Detail + " (" + s + ")"
+	}
+	return r.Detail
+}

@@ -1,0 +1,139 @@
+package table
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/whispering-woods/ww/internal/e2e/cluster"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func TestRegressionsNeedEveryRoundBeyondTheLimit(t *testing.T) {
+	row := func(less bool, values ...float64) Row {
+		return Row{Part: "p", Name: "n", Unit: "ratio", Less: less, Guarded: true, Values: values}
+	}
+	for name, test := range map[string]struct {
+		before, now Row
+		want        bool
+	}{
+		"as before":            {row(false, 0.8, 0.82, 0.78), row(false, 0.79, 0.81, 0.8), false},
+		"21 % worse":           {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79), true},
+		"19 % worse":           {row(false, 1, 1, 1), row(false, 0.81, 0.81, 0.81), false},
+		"one good round":       {row(false, 1, 1, 1), row(false, 0.5, 0.5, 0.85), false},
+		"better":               {row(false, 1, 1, 1), row(false, 2, 2, 2), false},
+		"less is better, more": {row(true, 1, 1, 1), row(true, 1.21, 1.3, 1.25), true},
+		"less is better, same": {row(true, 1, 1, 1), row(true, 1.19, 1.3, 1.25), false},
+		"nothing before":       {row(false), row(false, 0.1), false},
+		"nothing now":          {row(false, 1), row(false), false},
+	} {
+		require.Equal(t, test.want, len(Regressions([]Row{test.before}, []Row{test.now})) == 1, name)
+	}
+	unguarded := row(false, 0.1)
+	unguarded.Guarded = false
+	require.Empty(t, Regressions([]Row{row(false, 1)}, []Row{unguarded}))
+	other := row(false, 0.1)
+	other.Name = "new"
+	require.Empty(t, Regressions([]Row{row(false, 1)}, []Row{other}))
+	found := Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
+	require.Contains(t, found[0].String(), "0.500 to 0.600 in all rounds, the baseline is 1.000, the limit 0.800")
+}
+
+func TestRowsKnowWhetherTheyAreMet(t *testing.T) {
+	require.True(t, Row{Goal: 2, Values: []float64{1, 2, 3}}.Met())
+	require.False(t, Row{Goal: 2, Values: []float64{1, 1, 3}}.Met())
+	require.True(t, Row{Goal: 2, Less: true, Values: []float64{1, 2, 3}}.Met())
+	require.False(t, Row{Goal: 2, Less: true}.Met())
+	require.InDelta(t, 2, Row{Values: []float64{3, 2, 9, 1}}.Median(), 0, "the lower of the two in the middle")
+}
+
+func TestTheTableShowsRatiosFirst(t *testing.T) {
+	table := &Table{Schema: Schema, Rows: []Row{
+		{Part: "a", Name: "absolute", Unit: "/s", Goal: 20_000, Values: []float64{25_000}, Detail: "p99 3 ms"},
+		{Part: "a", Name: "guarded", Unit: "ratio", Goal: 0.85, Guarded: true, Values: []float64{0.5, 0.6, 0.7}, Detail: "x against y"},
+		{Part: "a", Name: "less", Unit: "ms", Goal: 30, Less: true, Values: []float64{12.34}},
+		{Part: "b", Name: "future", Unit: "s", Goal: 3, Less: true, Missing: "not built"},
+		{Part: "b", Name: "read only", Unit: "factor", Values: []float64{1.5}},
+	}}
+	var out bytes.Buffer
+	require.NoError(t, table.WriteText(&out))
+	lines := strings.Split(out.String(), "\n")
+	require.Regexp(t, `NO +guarded +60 % +≥ 85 % +x against y \(50 % to 70 %\)`, lines[1])
+	require.Regexp(t, `yes +absolute +25000 /s +≥ 20000 /s +p99 3 ms`, out.String())
+	require.Regexp(t, `yes +less +12.3 ms +≤ 30 ms`, out.String())
+	require.Regexp(t, `-- +future +≤ 3 s +not built`, out.String())
+	out.Reset()
+	require.NoError(t, table.WriteMarkdown(&out))
+	require.Contains(t, out.String(), "| guarded | ≥ 85 % | 60 % | NO | 50 % to 70 % | x against y |")
+}
+
+func TestBaselinesAreRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "b.json")
+	_, err := ReadBaseline(path)
+	require.ErrorIs(t, err, fault.Invalid)
+	for text, kind := range map[string]fault.Kind{"x": fault.Invalid, `{"schema":99}`: fault.Version} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		_, err = ReadBaseline(path)
+		require.ErrorIs(t, err, kind)
+	}
+	require.NoError(t, os.WriteFile(path, []byte(`{"schema":1,"rows":[{"name":"n","values":[1]}]}`), 0o600))
+	b, err := ReadBaseline(path)
+	require.NoError(t, err)
+	require.Equal(t, "n", b.Rows[0].Name)
+}
+
+func TestBadOptionsAreRefused(t *testing.T) {
+	for _, o := range []Options{{}, {Rounds: 99, Files: 1}, {Rounds: 1}, {Rounds: 1, Files: 1, Only: []string{"speed"}}} {
+		_, err := Run(t.Context(), o)
+		require.ErrorIs(t, err, fault.Invalid)
+	}
+	_, err := Run(t.Context(), Options{Rounds: 1, Files: 1, Directory: filepath.Join(t.TempDir(), "missing")})
+	require.ErrorIs(t, err, fault.Disk)
+}
+
+func TestCPUTimeOfThisProcess(t *testing.T) {
+	used, err := cpuTime(os.Getpid())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, used, time.Duration(0))
+	_, err = cpuTime(1 << 30)
+	require.ErrorIs(t, err, fault.Unavailable)
+}
+
+// The whole table, short, on real processes: every part measures its rows and
+// nothing is left behind.
+func TestAShortTable(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and starts programs")
+	}
+	defer goleak.VerifyNone(t)
+	directory := t.TempDir()
+	program, err := cluster.Build(cluster.BuildOptions{Module: "../..", Directory: t.TempDir()})
+	require.NoError(t, err)
+	var progress bytes.Buffer
+	rows, err := Run(t.Context(), Options{Program: program, Directory: directory, Rounds: 1, Files: 1000, Short: true, Progress: io.MultiWriter(&progress)})
+	require.NoError(t, err, progress.String())
+	have := map[string]int{}
+	for _, r := range rows {
+		have[r.Part]++
+		if r.Missing == "" {
+			require.NotEmpty(t, r.Values, r.Name)
+			require.NotEmpty(t, r.Detail, r.Name)
+			if r.Part != "idle" && r.Name != "datanodes' CPU per GB fetched" { // few clock ticks
+				require.Positive(t, r.Median(), r.Name)
+			}
+		}
+	}
+	for _, name := range Parts() {
+		require.Positive(t, have[name], name)
+	}
+	left, err := os.ReadDir(directory)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/bench/report"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func compareCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "compare OLD.json NEW.json",
+		Short: "Compare two measurements, with confidence",
+		Long: `Compares the results that two documents (from --json) have in common: medians of
+the rounds, of the ratios to the floor where there is one, and whether the
+difference is more than noise (Mann-Whitney U test, as benchstat does). Take each
+with --rounds 6 or so, in turn, on a machine that does nothing else; with fewer
+than 4 rounds each the test cannot tell anything from noise.`,
+		Example: `  wwbench small --mini --dir /data --rounds 6 --json > old.json
+  wwbench compare old.json new.json`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usage(c, "want two documents, got %d", len(args))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			documents, err := readAll(args)
+			if err != nil {
+				return err
+			}
+			changes, err := report.Compare(documents[0], documents[1])
+			if err != nil {
+				return err
+			}
+			return report.WriteChanges(c.OutOrStdout(), changes)
+		},
+	}
+}
+
+func reportCommand() *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use:   "report FILE.json...",
+		Short: "Make an HTML page with plots of measurements",
+		Long: `Writes one self-contained page: for each result a table, latency by percentile,
+and throughput over time, with all documents (from --json) in the same plots.`,
+		Example: "  wwbench report old.json new.json -o report.html",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(c, "want at least one document")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			documents, err := readAll(args)
+			if err != nil {
+				return err
+			}
+			return writeFile(out, c.OutOrStdout(), func(w io.Writer) error { return report.WriteHTML(w, args, documents) })
+		},
+	}
+	c.Flags().StringVarP(&out, "output", "o", "-", "`file` to write; -: standard output")
+	return c
+}
+
+func readAll(paths []string) ([]*report.Document, error) {
+	var out []*report.Document
+	for _, path := range paths {
+		d, err := report.Read(path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// writeFile writes to a path, or to standard output for "-".
+func writeFile(path string, stdout io.Writer, write func(io.Writer) error) error {
+	if path == "-" {
+		return write(stdout)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return &fault.Error{Kind: fault.Disk, Op: "write", Path: path, Err: err}
+	}
+	if err := write(f); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return &fault.Error{Kind: fault.Disk, Op: "write", Path: path, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,411 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/load"
+	"github.com/whispering-woods/ww/bench/report"
+	"github.com/whispering-woods/ww/bench/statemachine"
+	"github.com/whispering-woods/ww/bench/workload"
+	"github.com/whispering-woods/ww/internal/config"
+)
+
+// durationDefault is the length of a phase when no end is asked for.
+const durationDefault = 10 * time.Second
+
+// loadFlags are those that every workload takes.
+type loadFlags struct {
+	target    targetFlags
+	plan      load.Plan
+	bytes     sizeFlag
+	chunkSize sizeFlag
+	options   workload.Options
+	remote    string
+	rounds    int
+	floors    bool
+	floorSize sizeFlag
+	asJSON    bool
+	allow     bool // failures do not make the run fail
+	against   string
+}
+
+func (l *loadFlags) register(c *cobra.Command) {
+	l.target.register(c)
+	f := c.Flags()
+	f.IntVar(&l.plan.Workers, "workers", l.plan.Workers, "operations under way at once, at most")
+	f.Float64Var(&l.plan.Rate, "rate", 0, "open loop: operations that begin per `second`; latency counts from the intended begin. 0: closed loop")
+	f.DurationVar(&l.plan.Warmup, "warmup", l.plan.Warmup, "operations that begin in it are done and not counted")
+	f.DurationVar(&l.plan.Duration, "duration", 0, "length of each phase after the warm-up (default 10s, unless --count or --bytes ends it)")
+	f.Int64Var(&l.plan.Count, "count", 0, "end of each phase: so many operations")
+	f.Var(&l.bytes, "bytes", "end of each phase: so many bytes of payload")
+	f.IntVar(&l.rounds, "rounds", 1, "how often floors and workload are measured in turn; compare wants 4 or more")
+	f.Uint64Var(&l.options.Seed, "seed", 1, "seed of contents and of random choices")
+	f.BoolVar(&l.options.Verify, "verify", true, "compare every byte")
+	f.IntVar(&l.options.Replication, "replication", 0, "copies of each file; 0: the cluster's default")
+	f.Var(&l.chunkSize, "chunk-size", "chunk size of files; 0: the cluster's default")
+	f.StringVar(&l.remote, "remote", "/wwbench", "remote `directory` to work below")
+	f.BoolVar(&l.floors, "floors", true, "measure the floors of the machine too, in each round")
+	f.Var(&l.floorSize, "floor-size", "bytes per bulk floor")
+	f.BoolVar(&l.asJSON, "json", false, "print one JSON document")
+	f.BoolVar(&l.allow, "allow-failures", false, "exit 0 also when operations failed (never when bytes are wrong)")
+}
+
+// workloadCommands are the verbs that load a cluster.
+func workloadCommands() []*cobra.Command {
+	return []*cobra.Command{writeCommand(), readCommand(), appendCommand(), recordsCommand(), smallCommand(), metaCommand(), mixedCommand()}
+}
+
+// newLoad makes a command around the common flags.
+func newLoad(name, short, long, example string, workers int) (*cobra.Command, *loadFlags) {
+	l := &loadFlags{floorSize: sizeFlag{512 << 20}, plan: load.Plan{Workers: workers, Warmup: time.Second}}
+	c := &cobra.Command{Use: name, Short: short, Long: long, Example: example, Args: noArguments}
+	c.RunE = func(c *cobra.Command, _ []string) error { return l.run(c, name) }
+	l.register(c)
+	return c, l
+}
+
+func writeCommand() *cobra.Command {
+	c, l := newLoad("write", "Store large files", `Each operation stores one file of --size; it is synced on all replicas when it
+returns. When --keep bytes are there, new files take the place of old ones.
+Afterwards, what is there is read back and compared.`,
+		`  wwbench write --mini --dir /data --bytes 4GiB
+  wwbench write --config client.yaml --size 1GiB --workers 1 --duration 1m --json > write.json`, 1)
+	l.plan.Warmup = 0
+	bytesFlag(c, "size", "bytes of one file (default 64MiB)", &l.options.SizeBytes)
+	bytesFlag(c, "keep", "bytes that are kept before files are replaced (default 8GiB)", &l.options.KeepBytes)
+	return c
+}
+
+func readCommand() *cobra.Command {
+	c, l := newLoad("read", "Fetch large files, or random ranges of them", `Files are stored first. Warm (the default): all of them are fetched once before
+the measurement. --cold: the pages of the datanodes' files are dropped before, and
+each file is fetched once; it needs --mini, or --drop with the datanodes' local
+directories. --range: each operation reads so many bytes at a random place.`,
+		`  wwbench read --mini --dir /data
+  wwbench read --mini --dir /data --cold --files 32
+  wwbench read --config client.yaml --range 64KiB --workers 16 --duration 30s`, 1)
+	l.plan.Warmup = 0
+	bytesFlag(c, "size", "bytes of one file (default 64MiB)", &l.options.SizeBytes)
+	bytesFlag(c, "range", "bytes of one random read; 0: whole files", &l.options.RangeBytes)
+	c.Flags().IntVar(&l.options.Files, "files", 0, "files to store first (default 16)")
+	cold := c.Flags().Bool("cold", false, "drop the page cache first")
+	c.Flags().StringSliceVar(&l.options.Cold, "drop", nil, "local data `directory` of a datanode whose pages --cold drops")
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		if *cold && !l.target.mini && len(l.options.Cold) == 0 {
+			return usage(c, "--cold needs --mini, or --drop with the datanodes' local directories")
+		}
+		if !*cold && len(l.options.Cold) > 0 {
+			return usage(c, "--drop means nothing without --cold")
+		}
+		if *cold && len(l.options.Cold) == 0 {
+			l.options.Cold = []string{""} // the cluster's own directory, once it is known
+		}
+		return nil
+	}
+	return c
+}
+
+func appendCommand() *cobra.Command {
+	c, l := newLoad("append", "Append records to one file per worker, flushed or synced", `Each operation writes one record of --record bytes and waits until it is in the
+page caches of all replicas (flush), or on their disks (--sync).`,
+		`  wwbench append --mini --dir /data --record 100
+  wwbench append --mini --dir /data --record 4KiB --sync`, 1)
+	bytesFlag(c, "record", "bytes of one record (default 100)", &l.options.SizeBytes)
+	c.Flags().BoolVar(&l.options.Sync, "sync", false, "wait for the disks of all replicas")
+	return c
+}
+
+func recordsCommand() *cobra.Command {
+	c, l := newLoad("records", "Append records of many writers to one file", `Each worker is a writer of its own; all append to the same file. An operation
+ends when the record is acknowledged. Afterwards every acknowledged record has to
+be in the file, whole, once, in its writer's order.`,
+		`  wwbench records --mini --dir /data --workers 16
+  wwbench records --mini --dir /data --record 4KiB --sync --rate 2000`, 16)
+	bytesFlag(c, "record", "bytes of one record (default 100)", &l.options.SizeBytes)
+	c.Flags().BoolVar(&l.options.Sync, "sync", false, "wait for the disks of all replicas")
+	return c
+}
+
+func smallCommand() *cobra.Command {
+	c, l := newLoad("small", "Create, read and delete small files", `Three phases: create (create, write, close: durable on all replicas), read in
+random order, delete. --size is one size or a range, from which each file has one
+at random.`,
+		`  wwbench small --mini --dir /data --size 4KiB
+  wwbench small --mini --dir /data --size 0-64KiB --workers 16 --duration 20s`, 16)
+	c.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size", "bytes of one file, or LEAST-MOST (default 4KiB)")
+	return c
+}
+
+func metaCommand() *cobra.Command {
+	c, l := newLoad("meta", "Change and read the namespace", `One phase per operation: mkdir (one durable change), create (an empty file: two
+durable changes), stat, list, rename, delete. --against says what is loaded: a
+cluster (as for all workloads), a namenode of its own with a log server and no
+datanode (folders take the place of files then, which need datanodes), or the namenode's state machine alone, without network and log (one
+worker; its files have a chunk and three replicas).`,
+		`  wwbench meta --against actor
+  wwbench meta --against namenode --dir /data --workers 64
+  wwbench meta --config client.yaml --ops mkdir,stat --duration 30s`, 64)
+	c.Flags().StringSliceVar(&l.options.Operations, "ops", nil, "operations to measure: "+strings.Join(workload.MetaOperations(), ",")+" (default: all)")
+	c.Flags().IntVar(&l.options.Files, "files", 0, "files to make for operations that need some and find none (default 2000)")
+	c.Flags().StringVar(&l.against, "against", "cluster", "cluster, namenode or actor")
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		switch l.against {
+		case "cluster":
+		case "namenode":
+			l.target.alone, l.options.FoldersOnly = true, true
+		case "actor":
+			if c.Flags().Changed("workers") && l.plan.Workers != 1 {
+				return usage(c, "--workers %d: the state machine has one caller", l.plan.Workers)
+			}
+			l.plan.Workers = 1
+		default:
+			return usage(c, "--against %q: want cluster, namenode or actor", l.against)
+		}
+		if l.against != "cluster" && (l.target.mini || l.target.config != "" || len(l.target.namenodes) > 0) {
+			return usage(c, "--against %s starts what it measures: leave --mini, --config and --namenode out", l.against)
+		}
+		return nil
+	}
+	return c
+}
+
+func mixedCommand() *cobra.Command {
+	c, l := newLoad("mixed", "Read, create, stat, list and delete small files at random", `Operations are drawn by --mix. Files that are made during the run are read during
+it; all that are left are read at the end.`,
+		`  wwbench mixed --mini --dir /data --duration 30s
+  wwbench mixed --config client.yaml --rate 500 --mix read=80,create=10,delete=10`, 16)
+	c.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size", "bytes of one file, or LEAST-MOST (default 4KiB)")
+	c.Flags().IntVar(&l.options.Files, "files", 0, "files that are there before the mix begins (default 1000)")
+	mix := c.Flags().String("mix", workload.DefaultMix().String(), "shares of the operations")
+	c.PreRunE = func(c *cobra.Command, _ []string) (err error) {
+		if l.options.Mix, err = workload.ParseMix(*mix); err != nil {
+			return usage(c, "--mix: %v", err)
+		}
+		return nil
+	}
+	return c
+}
+
+// bytesFlag is a size flag that sets a field.
+func bytesFlag(c *cobra.Command, name, text string, field *int64) {
+	c.Flags().Var(&rangeFlag{least: field}, name, text)
+}
+
+// rangeFlag is a size, or LEAST-MOST if most is set.
+type rangeFlag struct{ least, most *int64 }
+
+func (r *rangeFlag) Type() string { return "size" }
+func (r *rangeFlag) String() string {
+	switch {
+	case r.least == nil || *r.least == 0 && (r.most == nil || *r.most == 0):
+		return ""
+	case r.most == nil || *r.most == 0:
+		return config.Size(*r.least).String()
+	}
+	return config.Size(*r.least).String() + "-" + config.Size(*r.most).String()
+}
+
+// Set implements pflag.Value.
+func (r *rangeFlag) Set(text string) error {
+	least, most, isRange := strings.Cut(text, "-")
+	n, err := config.ParseSize(least)
+	if err != nil {
+		return err
+	}
+	*r.least = int64(n)
+	if !isRange {
+		return nil
+	}
+	if r.most == nil {
+		return fmt.Errorf("%q: want one size", text)
+	}
+	if n, err = config.ParseSize(most); err != nil {
+		return err
+	}
+	if *r.most = int64(n); *r.most < *r.least || n == 0 {
+		return fmt.Errorf("%q: want LEAST-MOST, such as 0-64KiB", text)
+	}
+	return nil
+}
+
+// run measures a workload and prints it.
+func (l *loadFlags) run(c *cobra.Command, name string) error {
+	l.plan.Bytes = l.bytes.value
+	l.options.ChunkSize = l.chunkSize.value
+	if l.plan.Duration == 0 && l.plan.Count == 0 && l.plan.Bytes == 0 {
+		l.plan.Duration = durationDefault
+	}
+	l.options.Workers = l.plan.Workers
+	if err := l.plan.Validate(); err != nil {
+		return usage(c, "%v", err)
+	}
+	if l.rounds < 1 || l.rounds > 100 {
+		return usage(c, "--rounds %d: want 1 to 100", l.rounds)
+	}
+	d, err := l.measure(c, name)
+	if err != nil {
+		return err
+	}
+	if l.asJSON {
+		err = d.WriteJSON(c.OutOrStdout())
+	} else {
+		err = d.WriteText(c.OutOrStdout())
+	}
+	if err != nil {
+		return err
+	}
+	switch all, wrong, first := d.Failures(); {
+	case wrong > 0:
+		return fmt.Errorf("%w: %d verifications failed, the first: %s", errWrong, wrong, first)
+	case all > 0 && !l.allow:
+		return fmt.Errorf("%d operations failed, the first: %s (--allow-failures accepts this)", all, first)
+	}
+	return nil
+}
+
+func (l *loadFlags) measure(c *cobra.Command, name string) (_ *report.Document, err error) {
+	ctx := c.Context()
+	d := &report.Document{
+		Schema: report.Schema, Tool: "wwbench", Workload: name, Started: time.Now().UTC().Truncate(time.Second),
+		Machine: report.ThisMachine(l.target.directory), Rounds: []report.Round{},
+	}
+	if l.against == "actor" {
+		d.Settings = l.settings("actor")
+		err = l.eachRound(c, d, l.actorRound)
+		return d, err
+	}
+	t, err := l.target.open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.close(ctx)) }()
+	if len(l.options.Cold) == 1 && l.options.Cold[0] == "" {
+		l.options.Cold[0] = t.dataFiles
+	}
+	d.Settings = l.settings(t.name)
+	l.options.Clients = t.clients
+	err = l.eachRound(c, d, func(ctx context.Context, number int, r *report.Round) error {
+		return l.clusterRound(ctx, c, name, number, r)
+	})
+	return d, err
+}
+
+func (l *loadFlags) eachRound(c *cobra.Command, d *report.Document, one func(context.Context, int, *report.Round) error) error {
+	for i := range l.rounds {
+		if l.rounds > 1 {
+			fmt.Fprintf(c.ErrOrStderr(), "round %d of %d\n", i+1, l.rounds)
+		}
+		r := report.Round{Floors: []report.Floor{}, Results: []report.Result{}}
+		if err := one(c.Context(), i, &r); err != nil {
+			return err
+		}
+		d.Rounds = append(d.Rounds, r)
+	}
+	d.Summarize()
+	return nil
+}
+
+// clusterRound takes the floors and runs all phases once.
+func (l *loadFlags) clusterRound(ctx context.Context, c *cobra.Command, name string, number int, r *report.Round) (err error) {
+	o := l.options
+	o.Directory = fmt.Sprintf("%s/%s-%d-%d", strings.TrimSuffix(l.remote, "/"), name, os.Getpid(), number)
+	o.Seed += uint64(number)
+	w, err := workload.New(ctx, name, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, w.Close(closing))
+	}()
+	var wanted []string
+	for _, p := range w.Phases {
+		wanted = append(wanted, p.Floors...)
+	}
+	if err := l.takeFloors(ctx, wanted, r); err != nil {
+		return err
+	}
+	for _, p := range w.Phases {
+		fmt.Fprintf(c.ErrOrStderr(), "%s %s\n", name, p.Name)
+		result, err := w.Run(ctx, p, l.plan)
+		if err != nil {
+			return err
+		}
+		results, err := report.Results(name, result, r.Floors)
+		if err != nil {
+			return err
+		}
+		r.Results = append(r.Results, results...)
+	}
+	return nil
+}
+
+// actorRound is clusterRound for the state machine alone.
+func (l *loadFlags) actorRound(ctx context.Context, _ int, r *report.Round) error {
+	if err := l.takeFloors(ctx, []string{floor.MapInsert}, r); err != nil {
+		return err
+	}
+	files := l.options.Files
+	if files == 0 {
+		files = 100_000
+	}
+	m, err := statemachine.NewLoad(files)
+	if err != nil {
+		return err
+	}
+	names := l.options.Operations
+	if len(names) == 0 {
+		names = statemachine.Operations()
+	}
+	for _, name := range names {
+		op, err := m.Operation(name)
+		if err != nil {
+			return err
+		}
+		phase := workload.Phase{Name: name, Kinds: []string{name}, Floors: []string{floor.MapInsert}}
+		out, err := load.Run(ctx, l.plan, phase.Kinds, op)
+		if err != nil {
+			return err
+		}
+		results, err := report.Results("actor", workload.Result{Phase: phase, Outcome: out}, r.Floors)
+		if err != nil {
+			return err
+		}
+		r.Results = append(r.Results, results...)
+	}
+	return nil
+}
+
+func (l *loadFlags) takeFloors(ctx context.Context, names []string, r *report.Round) error {
+	if !l.floors {
+		return nil
+	}
+	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes, Only: names}
+	return floor.Run(ctx, o, func(f floor.Result) error {
+		r.Floors = append(r.Floors, report.FloorOf(f))
+		return nil
+	})
+}
+
+// settings as the document tells them.
+func (l *loadFlags) settings(target string) report.Settings {
+	s := report.Settings{
+		Workers: l.plan.Workers, Clients: l.target.clients, Rate: l.plan.Rate, WarmupNs: int64(l.plan.Warmup), DurationNs: int64(l.plan.Duration),
+		Count: l.plan.Count, Bytes: l.plan.Bytes, Seed: l.options.Seed, Verify: l.options.Verify, Target: target,
+		SizeBytes: l.options.SizeBytes, SizeMost: l.options.SizeBytesMost, RangeBytes: l.options.RangeBytes, Replication: l.options.Replication,
+		Sync: l.options.Sync, Cold: len(l.options.Cold) > 0,
+	}
+	if l.options.Mix != (workload.Mix{}) {
+		s.Mix = l.options.Mix.String()
+	}
+	return s
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/bench/report"
+	"github.com/whispering-woods/ww/bench/table"
+	"github.com/whispering-woods/ww/internal/profiling"
+)
+
+// wwbench runs one command line.
+func wwbench(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, remarks bytes.Buffer
+	code = run(t.Context(), args, &out, &remarks)
+	return code, out.String(), remarks.String()
+}
+
+// A measurement in a cluster of its own, its document, the comparison with
+// itself and the page: the way a person goes.
+func TestSmallInAMiniToAReport(t *testing.T) {
+	directory, files := t.TempDir(), t.TempDir()
+	code, out, remarks := wwbench(t, "small", "--mini", "--dir", directory, "--count", "10", "--warmup", "0s", "--workers", "2",
+		"--floor-size", "1MiB", "--json", "--rounds", "2", "--floors=false", "--profile", "mem", "--profile-dir", files)
+	require.Zero(t, code, remarks)
+	var d report.Document
+	require.NoError(t, json.Unmarshal([]byte(out), &d), "one document, nothing else")
+	require.Equal(t, report.Schema, d.Schema)
+	require.Equal(t, "mini", d.Settings.Target)
+	require.Len(t, d.Rounds, 2)
+	require.Len(t, d.Summary, 3)
+	left, err := os.ReadDir(directory)
+	require.NoError(t, err)
+	require.Empty(t, left, "nothing is left behind")
+	require.FileExists(t, filepath.Join(files, "mem.pprof"))
+
+	path, page := filepath.Join(files, "d.json"), filepath.Join(files, "d.html")
+	require.NoError(t, os.WriteFile(path, []byte(out), 0o600))
+	code, out, remarks = wwbench(t, "compare", path, path)
+	require.Zero(t, code, remarks)
+	require.Contains(t, out, "small/create")
+	code, _, remarks = wwbench(t, "report", path, "-o", page)
+	require.Zero(t, code, remarks)
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "<svg")
+}
+
+func TestMetaAgainstEachTarget(t *testing.T) {
+	for _, against := range []string{"actor", "namenode"} {
+		code, out, remarks := wwbench(t, "meta", "--against", against, "--dir", t.TempDir(), "--count", "20", "--warmup", "0s", "--files", "30", "--floors=false")
+		require.Zero(t, code, remarks)
+		require.Contains(t, out, "/rename")
+		require.Contains(t, out, "against "+against)
+	}
+}
+
+func TestFloorsByName(t *testing.T) {
+	code, out, remarks := wwbench(t, "floor", "--dir", t.TempDir(), "--size", "1MiB", "--time", "1ms", "--only", "loopback-tcp,map-insert")
+	require.Zero(t, code, remarks)
+	require.Equal(t, 2, strings.Count(out, "\n"))
+	code, out, _ = wwbench(t, "floor", "--dir", t.TempDir(), "--size", "1MiB", "--time", "1ms", "--only", "loopback-tcp", "--json")
+	require.Zero(t, code)
+	require.True(t, json.Valid([]byte(out)))
+}
+
+func TestWrongUsageIsTold(t *testing.T) {
+	directory := t.TempDir()
+	for line, want := range map[string]string{
+		"speed":                                    `no command or argument "speed"`,
+		"small --sise 4KiB":                        "--sise",
+		"small --mini --config x":                  "leave --config and --namenode out",
+		"small --mini --workers 0":                 "workers",
+		"small --mini --rounds 0":                  "--rounds",
+		"small --mini --size 5-4":                  "LEAST-MOST",
+		"small --mini --size many":                 "many",
+		"small --mini --clients 0":                 "--clients",
+		"small --mini --datanodes 99":              "--datanodes",
+		"small --mini --rate -1":                   "rate",
+		"small extra":                              `"extra"`,
+		"write --size 4-5":                         "one size",
+		"read --cold":                              "--cold needs --mini",
+		"read --drop x":                            "without --cold",
+		"meta --against speed":                     "--against",
+		"meta --against actor --mini":              "starts what it measures",
+		"meta --against actor --workers 3":         "one caller",
+		"meta --against namenode --ops create":     "without datanodes",
+		"meta --against actor --ops chmod":         "chmod",
+		"mixed --mix write=1":                      "--mix",
+		"compare one.json":                         "two documents",
+		"compare missing.json missing.json":        "missing.json",
+		"report":                                   "at least one",
+		"floor --size 0":                           "size of 0 bytes",
+		"floor --only speed":                       "speed",
+		"table --json --markdown":                  "not both",
+		"table --baseline missing.json":            "missing.json",
+		"table --only speed --ww x":                "speed",
+		"small --profile speed":                    "speed",
+		"small --config " + directory + "/missing": "missing",
+	} {
+		code, _, stderr := wwbench(t, strings.Fields(line)...)
+		require.Equal(t, exitUsage, code, "%s: %s", line, stderr)
+		require.Contains(t, stderr, want, line)
+	}
+}
+
+func TestNobodyThereIsNoUsageError(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, remarks bytes.Buffer
+	cancel()
+	require.Equal(t, exitFailed, run(ctx, []string{"small", "--namenode", "127.0.0.1:1"}, &out, &remarks))
+}
+
+func TestEveryCommandHasHelpWithExamples(t *testing.T) {
+	stop := func() {}
+	for _, c := range newRoot(&stop).Commands() {
+		require.NotEmpty(t, c.Short, c.Name())
+		require.NotEmpty(t, c.Long, c.Name())
+		require.NotEmpty(t, c.Example, c.Name())
+		code, out, _ := wwbench(t, c.Name(), "--help")
+		require.Zero(t, code)
+		require.Contains(t, out, "Examples:")
+	}
+	_, out, _ := wwbench(t)
+	require.Contains(t, out, profiling.Modes())
+}
+
+// A planted regression fails the run, with an exit code of its own.
+func TestAPlantedRegressionFails(t *testing.T) {
+	before := &table.Table{Schema: table.Schema, Taken: "2026-11-25", Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{1, 1, 1}}}}
+	now := &table.Table{Schema: table.Schema, Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{0.7, 0.75, 0.7}}}}
+	var remarks bytes.Buffer
+	err := held(&remarks, before, now)
+	require.ErrorIs(t, err, errRegressed)
+	require.Contains(t, remarks.String(), "REGRESSION n")
+	require.NoError(t, held(&remarks, before, before))
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/bench/report"
+	"github.com/whispering-woods/ww/bench/table"
+)
+
+func tableCommand() *cobra.Command {
+	var o table.Options
+	var baseline, save string
+	var asJSON, markdown bool
+	c := &cobra.Command{
+		Use:   "table",
+		Short: "Measure the list of this project's targets beside what is reached",
+		Long: `Starts real processes, measures floors and system in turn, and prints each target
+beside what was reached, ratios first. With --baseline it fails (exit code 4) if
+a ratio is worse than the baseline's by more than 20 % in every round. Leave the
+machine alone meanwhile: it takes some minutes.
+
+The peers' numbers that some targets name were taken on another day and a faster
+disk, so only the ratios to the floors of their day are used.`,
+		Example: `  wwbench table --dir /data --baseline bench/baseline.json
+  wwbench table --dir /data --save bench/baseline.json
+  wwbench table --short --only data,meta`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if asJSON && markdown {
+				return usage(c, "--json or --markdown, not both")
+			}
+			var before *table.Table
+			var err error
+			if baseline != "" { // a bad one shows before minutes have passed
+				if before, err = table.ReadBaseline(baseline); err != nil {
+					return err
+				}
+			}
+			if o.Program == "" {
+				if o.Program, err = beside(); err != nil {
+					return err
+				}
+			}
+			o.Progress = c.ErrOrStderr()
+			rows, err := table.Run(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			t := &table.Table{Schema: table.Schema, Taken: time.Now().UTC().Format(time.DateOnly), Short: o.Short, Machine: report.ThisMachine(o.Directory), Rows: rows}
+			if err := writeTable(c.OutOrStdout(), t, asJSON, markdown); err != nil {
+				return err
+			}
+			if save != "" {
+				return writeFile(save, c.OutOrStdout(), func(w io.Writer) error { return writeTable(w, t, true, false) })
+			}
+			if before == nil || o.Short {
+				return nil
+			}
+			return held(c.ErrOrStderr(), before, t)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Program, "ww", "", "the `program` to measure; default: ww beside wwbench")
+	f.StringVar(&o.Directory, "dir", ".", "`directory` on the disk to measure")
+	f.IntVar(&o.Rounds, "rounds", 3, "how often floors and system are measured in turn")
+	f.IntVar(&o.Files, "files", 1_000_000, "files of the parts memory and restart")
+	f.StringSliceVar(&o.Only, "only", nil, "parts to measure: "+strings.Join(table.Parts(), ","))
+	f.BoolVar(&o.Short, "short", false, "only check that everything works; the numbers mean nothing")
+	f.StringVar(&baseline, "baseline", "", "`file` of an earlier --save to hold the ratios against")
+	f.StringVar(&save, "save", "", "write the table to this `file`, as a new baseline")
+	f.BoolVar(&asJSON, "json", false, "print one JSON document")
+	f.BoolVar(&markdown, "markdown", false, "print a Markdown table")
+	return c
+}
+
+// beside is the ww in the directory of this program.
+func beside() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	path := filepath.Join(filepath.Dir(self), "ww")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: there is no %s; name the program with --ww", errUsage, path)
+	}
+	return path, nil
+}
+
+func writeTable(w io.Writer, t *table.Table, asJSON, markdown bool) error {
+	switch {
+	case asJSON:
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", " ")
+		return encoder.Encode(t)
+	case markdown:
+		return t.WriteMarkdown(w)
+	}
+	return t.WriteText(w)
+}
+
+// held compares with the baseline and says what fell behind.
+func held(w io.Writer, before, now *table.Table) error {
+	if before.Machine.CPUs != now.Machine.CPUs || before.Machine.CPUModel != now.Machine.CPUModel {
+		fmt.Fprintf(w, "wwbench: the baseline is of another machine (%s, %d CPUs): make one of this machine with --save\n", before.Machine.CPUModel, before.Machine.CPUs)
+	}
+	regressions := table.Regressions(before.Rows, now.Rows)
+	for _, r := range regressions {
+		fmt.Fprintf(w, "wwbench: REGRESSION %s\n", r)
+	}
+	if len(regressions) > 0 {
+		return fmt.Errorf("%w: %d ratios of the baseline of %s", errRegressed, len(regressions), before.Taken)
+	}
+	fmt.Fprintf(w, "no ratio is more than 20 %% worse than in the baseline of %s\n", before.Taken)
+	return nil
+}

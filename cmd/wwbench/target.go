@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// closeTimeout bounds the end of a cluster of our own.
+const closeTimeout = 20 * time.Second
+
+// targetFlags say what is measured: a cluster that runs, or one of our own.
+type targetFlags struct {
+	config    string
+	namenodes []string
+	mini      bool
+	alone     bool   // a log server and a namenode of our own, no datanode
+	directory string // local: floors, and the cluster of our own
+	datanodes int
+	clients   int
+	verbose   bool
+}
+
+func (t *targetFlags) register(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&t.config, "config", "", "YAML `file` that names the cluster, such as client.yaml of ww mini; default WW_CONFIG")
+	f.StringSliceVar(&t.namenodes, "namenode", nil, "`host:port` of every namenode (WW_NAMENODE)")
+	f.BoolVar(&t.mini, "mini", false, "start a cluster for this run: one process, loopback, real files below --dir")
+	f.StringVar(&t.directory, "dir", ".", "local `directory`: the floors are measured in it, and --mini keeps its files there")
+	f.IntVar(&t.datanodes, "datanodes", 3, "datanodes of --mini, hops of the raw pipeline")
+	f.IntVar(&t.clients, "clients", 4, "clients with connections of their own; workers take turns")
+	f.BoolVarP(&t.verbose, "verbose", "v", false, "show the log of the clients and of --mini")
+}
+
+// target is what is measured.
+type target struct {
+	name      string
+	clients   []*client.Client
+	dataFiles string // local directory of a cluster of our own; "" else
+	stop      func(context.Context) error
+}
+
+// open connects, and starts a cluster if one of our own is asked for.
+func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, err error) {
+	if t.mini && (t.config != "" || len(t.namenodes) > 0) {
+		return nil, usage(c, "--mini is a cluster of its own: leave --config and --namenode out")
+	}
+	if t.clients < 1 || t.clients > 256 {
+		return nil, usage(c, "--clients %d: want 1 to 256", t.clients)
+	}
+	if t.datanodes < 1 || t.datanodes > 16 {
+		return nil, usage(c, "--datanodes %d: want 1 to 16", t.datanodes)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	if t.verbose {
+		logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+	}
+	out := &target{stop: func(context.Context) error { return nil }}
+	namenodes := t.namenodes
+	switch {
+	case t.alone:
+		namenodes, err = out.startNamenode(ctx, t.directory, logger)
+	case t.mini:
+		namenodes, err = out.startMini(ctx, t, logger)
+	default:
+		namenodes, err = t.addresses(c)
+		out.name = strings.Join(namenodes, ",")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for range t.clients {
+		one, err := client.Dial(ctx, client.Options{Namenodes: namenodes, Name: "wwbench", Logger: logger})
+		if err != nil {
+			return nil, errors.Join(err, out.close(ctx))
+		}
+		out.clients = append(out.clients, one)
+	}
+	if _, err := out.clients[0].ClusterStatus(ctx); err != nil {
+		return nil, errors.Join(err, out.close(ctx))
+	}
+	return out, nil
+}
+
+// addresses of a cluster that runs already: flag, environment, file, default.
+func (t *targetFlags) addresses(c *cobra.Command) ([]string, error) {
+	source := config.Source{File: t.config, Environ: os.Environ(), Flags: map[string]string{}}
+	if source.File == "" {
+		source.File = os.Getenv("WW_CONFIG")
+	}
+	if len(t.namenodes) > 0 {
+		source.Flags["client.namenodes"] = strings.Join(t.namenodes, ",")
+	}
+	loaded, err := config.Load(source)
+	if err != nil {
+		return nil, err
+	}
+	if err := loaded.Client.Validate(); err != nil {
+		return nil, err
+	}
+	if loaded.Origin["client.namenodes"] == "" {
+		fmt.Fprintf(c.ErrOrStderr(), "wwbench: no --mini, --config or --namenode: trying %s\n", strings.Join(loaded.Client.Namenodes, ", "))
+	}
+	return loaded.Client.Namenodes, nil
+}
+
+// startMini starts a cluster in a folder of its own.
+func (out *target) startMini(ctx context.Context, t *targetFlags, logger *slog.Logger) ([]string, error) {
+	directory, err := makeFolder(t.directory)
+	if err != nil {
+		return nil, err
+	}
+	settings := config.Default().Mini
+	settings.Dir, settings.Listen, settings.Datanodes = directory, "127.0.0.1:0", t.datanodes
+	settings.TrashDelay = config.Duration(time.Second)
+	cluster, err := daemon.StartMini(ctx, settings, logger)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(directory))
+	}
+	out.name, out.dataFiles = "mini", directory
+	out.stop = func(ctx context.Context) error { return errors.Join(cluster.Close(ctx), os.RemoveAll(directory)) }
+	if err := cluster.WaitReady(ctx); err != nil {
+		return nil, errors.Join(err, out.close(ctx))
+	}
+	return []string{cluster.Address("grpc")}, nil
+}
+
+// startNamenode starts a log server and a namenode, without a datanode.
+func (out *target) startNamenode(ctx context.Context, parent string, logger *slog.Logger) ([]string, error) {
+	directory, err := makeFolder(parent)
+	if err != nil {
+		return nil, err
+	}
+	settings := config.Default()
+	settings.Logserver.Dir, settings.Logserver.Listen, settings.Logserver.RaftListen = filepath.Join(directory, "log"), "127.0.0.1:0", ""
+	log, err := daemon.StartLogServer(ctx, settings.Logserver, logger)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(directory))
+	}
+	settings.Namenode.Listen, settings.Namenode.LogServers = "127.0.0.1:0", []string{log.Address("grpc")}
+	namenode, err := daemon.StartNamenode(ctx, settings.Namenode, logger)
+	if err != nil {
+		return nil, errors.Join(err, log.Close(ctx), os.RemoveAll(directory))
+	}
+	out.name = "namenode"
+	out.stop = func(ctx context.Context) error {
+		return errors.Join(namenode.Close(ctx), log.Close(ctx), os.RemoveAll(directory))
+	}
+	for _, d := range []*daemon.Daemon{log, namenode} {
+		if err := d.WaitReady(ctx); err != nil {
+			return nil, errors.Join(err, out.close(ctx))
+		}
+	}
+	return []string{namenode.Address("grpc")}, nil
+}
+
+func makeFolder(parent string) (string, error) {
+	directory, err := os.MkdirTemp(parent, "wwbench-")
+	if err != nil {
+		return "", &fault.Error{Kind: fault.Disk, Op: "make a folder for the cluster", Path: parent, Err: err}
+	}
+	return directory, nil
+}
+
+// close disconnects and ends a cluster of our own.
+func (out *target) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	for _, c := range out.clients {
+		c.Close()
+	}
+	out.clients = nil
+	return out.stop(ctx)
+}
