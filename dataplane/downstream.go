@@ -5,9 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
@@ -26,7 +30,13 @@ type downstream struct {
 	hop        wire.Hop
 
 	queue chan *bufpool.Buffer // closed by hangUp; each comes with a reference
-	final atomic.Uint64        // seqno of the session's last packet; 0 until it was forwarded
+	// undelivered counts what the sender has and the socket has not, the open
+	// included. While it is 0 the sender leaves the socket alone, and the loop may
+	// write to it. Only the loop raises it.
+	undelivered atomic.Int32
+	raw         syscall.RawConn // set before undelivered gets 0 for the first time
+	begun       int             // bytes of the next buffer in queue that the loop has written
+	final       atomic.Uint64   // seqno of the session's last packet; 0 until it was forwarded
 
 	context context.Context // ends with a broken hang-up
 	cancel  context.CancelFunc
@@ -35,6 +45,10 @@ type downstream struct {
 	held    []*bufpool.Buffer
 }
 
+// forwardBytesMax is the largest packet that a loop writes itself: more would keep
+// it from its other connections while the kernel copies.
+const forwardBytesMax = 16 << 10
+
 // sendBatchMax bounds the packets of one writev.
 const sendBatchMax = 16
 
@@ -42,6 +56,7 @@ func connectDownstream(c *connection, s *session) *downstream {
 	d := &downstream{connection: c, session: s, hop: s.open.Downstream[0]}
 	// The window bounds the packets that wait: each costs at least WindowCostMin.
 	d.queue = make(chan *bufpool.Buffer, s.window/wire.WindowCostMin+1)
+	d.undelivered.Store(1)
 	// Not the server's context: when it stops, its sessions end first, and nobody
 	// downstream gets the blame.
 	d.context, d.cancel = context.WithCancel(context.Background())
@@ -53,17 +68,53 @@ func connectDownstream(c *connection, s *session) *downstream {
 	return d
 }
 
-// forward gives a packet to the sender, with one reference to it.
+// forward takes over a reference to a packet. A small one goes into the socket at
+// once if nothing is before it: to wake the sender takes longer than to write it.
+// All others go to the sender.
 func (d *downstream) forward(b *bufpool.Buffer, final bool, seqno uint64) {
 	if final {
 		d.final.Store(seqno)
 	}
+	if len(b.Bytes()) <= forwardBytesMax && d.undelivered.Load() == 0 {
+		written, err := d.tryWrite(b.Bytes())
+		if err != nil || written == len(b.Bytes()) {
+			b.Release()
+			if err != nil {
+				d.fail(err)
+				d.cancel() // wakes the reader
+			}
+			return
+		}
+		d.begun = written
+	}
+	d.undelivered.Add(1)
 	select {
 	case d.queue <- b:
 	default: // cannot be: the window is smaller than the queue
 		b.Release()
 		d.fail(fault.New(fault.Internal, "forward", "the queue of %d packets is full", cap(d.queue)))
 	}
+}
+
+// tryWrite writes what the socket takes without waiting.
+func (d *downstream) tryWrite(b []byte) (written int, err error) {
+	outer := d.raw.Control(func(descriptor uintptr) {
+		for {
+			written, err = unix.SendmsgN(int(descriptor), b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			if !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	})
+	switch {
+	case outer != nil:
+		return 0, outer
+	case errors.Is(err, unix.EAGAIN):
+		return 0, nil
+	case err != nil:
+		return 0, os.NewSyscallError("sendmsg", err)
+	}
+	return written, nil
 }
 
 // hangUp ends the sending. After a clean end the connection goes back to the
@@ -121,14 +172,21 @@ func (d *downstream) send(request wire.OpenWrite) {
 	if first != nil {
 		d.batch, d.held = append(d.batch, first.Bytes()), append(d.held, first)
 	}
+	delivered := int32(len(d.batch))
 	if err := d.write(conn); err != nil {
 		d.fail(err)
 		d.cancel()
 		return
 	}
+	if tcp, ok := conn.(syscall.Conn); ok {
+		if d.raw, err = tcp.SyscallConn(); err == nil {
+			d.undelivered.Add(-delivered)
+		}
+	}
 	server.goroutines.Go(func() { d.receive(conn, stop) })
 	for b := range d.queue {
-		d.batch, d.held = append(d.batch[:0], b.Bytes()), append(d.held, b)
+		d.batch, d.held = append(d.batch[:0], b.Bytes()[d.begun:]), append(d.held, b)
+		d.begun = 0
 	gather:
 		for len(d.held) < sendBatchMax {
 			select {
@@ -141,11 +199,13 @@ func (d *downstream) send(request wire.OpenWrite) {
 				break gather
 			}
 		}
+		delivered := int32(len(d.batch))
 		if err := d.write(conn); err != nil {
 			d.fail(err)
 			d.cancel() // wakes the reader
 			return
 		}
+		d.undelivered.Add(-delivered)
 	}
 }
 
