@@ -148,9 +148,8 @@ func (s *State) checkLeases() error {
 		if slot == 0 || s.inodes.at(slot).directory() {
 			return fmt.Errorf("lease of inode %d", id)
 		}
-		_, recovering := s.recoveries.Get(id)
-		if recovering != o.recovering() {
-			return fmt.Errorf("file %d: recovering %v, listed %v", id, o.recovering(), recovering)
+		if _, listed := s.recoveries.Get(id); listed == (s.leaseState(id) == leaseHeld) {
+			return fmt.Errorf("lease of file %d is %s, listed for recovery: %v", id, s.leaseState(id), listed)
 		}
 		if !s.inodes.at(slot).hidden() {
 			if at, ok := s.entries.Get(entryKey(s.inodes.at(slot).parent, o.leaf)); !ok || at != slot {

@@ -28,12 +28,12 @@ import (
 // datanodes, real files and sockets.
 type miniCluster struct {
 	*client.Client
-	t         *testing.T
+	t         testing.TB
 	directory string
 	daemon    *daemon.Daemon
 }
 
-func startMini(t *testing.T, datanodes int) *miniCluster {
+func startMini(t testing.TB, datanodes int) *miniCluster {
 	m := &miniCluster{t: t, directory: t.TempDir()}
 	c := config.Default().Mini
 	c.Dir, c.Listen, c.Datanodes, c.Reserve = m.directory, "127.0.0.1:0", datanodes, 0
@@ -63,7 +63,7 @@ func (m *miniCluster) dial(o client.Options) *client.Client {
 	return cl
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(string(bytes.TrimSpace(p)))

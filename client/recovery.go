@@ -13,7 +13,6 @@ import (
 
 // recovery is what a stream knows about its broken pipelines.
 type recovery struct {
-	broken   bool // the last session failed
 	opened   bool // some session at this chunk id was accepted by all hops
 	existing bool // a hop said that it has the replica already
 	attempts int  // since the last progress; at most recoveriesMax
@@ -29,7 +28,6 @@ type recovery struct {
 
 // note remembers the blame of a failure.
 func (r *recovery) note(p *pipelineError) {
-	r.broken = true
 	r.last = p.err
 	for _, f := range p.failed {
 		if errors.Is(f.err, fault.Exists) {
@@ -77,7 +75,7 @@ func (s *stream) recover(ctx context.Context) error {
 		}
 	}
 	c.logger.Warn("write pipeline broken", "path", s.path, "chunk", s.id.String(), "gen", uint64(s.generation),
-		"acked", s.acked, "failed_nodes", r.excluded, "attempt", r.attempts, "err", r.last)
+		"state", s.state.String(), "acked", s.acked, "failed_nodes", r.excluded, "attempt", r.attempts, "err", r.last)
 	if s.sealing && s.sealLost(ctx) {
 		return nil
 	}
@@ -104,7 +102,13 @@ func (s *stream) canReplace() bool {
 // nodes that failed. Unless the caller has to start over, the new chunk's first
 // session is opened next.
 func (s *stream) replace(ctx context.Context) error {
-	old := s.id
+	before, old := s.state, s.id
+	s.state = streamReplacing
+	defer func() {
+		if s.state == streamReplacing {
+			s.state = before // there are no others
+		}
+	}()
 	var refused bool
 	a, err := mutate(ctx, s.client, call{op: "replace chunk", path: s.path, impatient: []fault.Kind{fault.TooFewNodes}, refused: &refused}, controlpb.NamenodeClient.AddChunks,
 		func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
@@ -123,7 +127,7 @@ func (s *stream) replace(ctx context.Context) error {
 	}
 	over := s.startOver && s.acked > 0
 	s.place(l)
-	s.recovery.broken, s.recovery.existing = false, false
+	s.recovery.existing = false
 	if over {
 		s.length, s.sealing = 0, false
 		for _, p := range s.backlog {
@@ -139,6 +143,7 @@ func (s *stream) replace(ctx context.Context) error {
 // others, under a new generation.
 func (s *stream) resume(ctx context.Context) error {
 	r := &s.recovery
+	s.state = streamResuming
 	var refused bool
 	what := call{op: "recover pipeline", path: s.path, impatient: []fault.Kind{fault.Unavailable}, refused: &refused}
 	a, err := mutate(ctx, s.client, what, controlpb.NamenodeClient.RecoverPipeline, func(h *controlpb.MutationHeader) *controlpb.RecoverPipelineRequest {
@@ -181,7 +186,7 @@ func (s *stream) resume(ctx context.Context) error {
 		return err
 	}
 	s.session, s.generation, s.hops = session, generation, hops
-	s.mode, r.broken = wire.ModeResume, false
+	s.mode, s.state = wire.ModeResume, streamWriting
 	s.client.logger.Info("write pipeline recovered", "path", s.path, "chunk", s.id.String(), "gen", uint64(generation), "length", s.acked, "nodes", nodeIDs(hops))
 	return nil
 }
@@ -235,7 +240,7 @@ func (s *stream) sealLost(ctx context.Context) bool {
 	for _, p := range s.backlog {
 		p.release()
 	}
-	s.backlog, s.sealedBy, s.acked, s.done, s.recovery.broken = nil, sealed, s.length, true, false
+	s.backlog, s.sealedBy, s.acked, s.state = nil, sealed, s.length, streamSealed
 	return true
 }
 

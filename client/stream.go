@@ -25,6 +25,7 @@ type stream struct {
 	path   string
 	index  int // of the chunk in the file
 
+	state      streamState
 	id         chunk.ID
 	generation chunk.Generation // of the pipeline that stands, or stood last
 	previous   chunk.Generation // ModeAppend: that of the sealed replica
@@ -53,8 +54,7 @@ type stream struct {
 	onSlow   func(SlowNode) // nil: nobody listens
 	touched  bool           // a packet was handed over
 	sealing  bool           // the packet with FlagSeal was handed over
-	done     bool           // sealed by the nodes below
-	sealedBy []string       // node ids
+	sealedBy []string       // node ids, when it is sealed
 }
 
 // errStartOver: the chunk has a new pipeline, and its bytes are wanted again
@@ -72,7 +72,7 @@ func (s *stream) place(l ChunkLocation) {
 	s.id, s.generation, s.previous = l.ID, l.Generation, 0
 	s.hops = hopsOf(l.Replicas)
 	s.width = max(s.width, len(s.hops))
-	s.mode = wire.ModeCreate
+	s.mode, s.state = wire.ModeCreate, streamPlaced
 	s.recovery.opened = false
 	s.acked = 0
 }
@@ -110,9 +110,9 @@ func (s *stream) sendInSession(ctx context.Context, p *packet) (taken, ok bool) 
 
 // ensure brings a session up, if need be, and empties the backlog into it.
 func (s *stream) ensure(ctx context.Context) error {
-	for !s.done {
+	for s.state != streamSealed {
 		if s.session == nil {
-			if len(s.backlog) == 0 && !s.recovery.broken {
+			if len(s.backlog) == 0 && s.state == streamPlaced {
 				return nil // nothing to send yet
 			}
 			if err := s.open(ctx); err != nil {
@@ -141,7 +141,7 @@ func (s *stream) ensure(ctx context.Context) error {
 
 // open makes the first session of a placed chunk, or recovers.
 func (s *stream) open(ctx context.Context) error {
-	if s.recovery.broken {
+	if s.state != streamPlaced {
 		return s.recover(ctx)
 	}
 	if err := s.avoidSlow(ctx); err != nil {
@@ -158,7 +158,7 @@ func (s *stream) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.session = session
+	s.session, s.state = session, streamWriting
 	if first != nil {
 		s.backlog = s.backlog[1:]
 	}
@@ -183,7 +183,7 @@ func (s *stream) wait(ctx context.Context, c condition) error {
 		if err := s.ensure(ctx); err != nil {
 			return err
 		}
-		if s.done || s.session == nil {
+		if s.state == streamSealed || s.session == nil {
 			return nil
 		}
 		err := s.session.await(ctx, c, 0)
@@ -204,11 +204,11 @@ func (s *stream) flushed(ctx context.Context) error {
 // sealed waits for the ack of the packet with FlagSeal.
 func (s *stream) sealed(ctx context.Context) error {
 	err := s.wait(ctx, isFinished)
-	if err != nil || s.done {
+	if err != nil || s.state == streamSealed {
 		return err
 	}
 	s.sealedBy = s.session.sealedBy()
-	s.acked, s.done = s.length, true
+	s.acked, s.state = s.length, streamSealed
 	s.session.close()
 	s.session = nil
 	return nil
@@ -232,6 +232,7 @@ func (s *stream) broke(ctx context.Context, err error) (again bool, final error)
 	case errors.As(err, &p):
 		s.noteSlow(p)
 		s.recovery.note(p)
+		s.state = streamBroken
 		return true, nil
 	}
 	return false, s.kill(err)
@@ -264,14 +265,14 @@ func (s *stream) detach() {
 		s.acked = length
 		s.recovery.attempts = 0 // progress
 	}
-	s.session = nil
-	s.recovery.broken = true
+	s.session, s.state = nil, streamBroken
 	s.backlog = append(rest, s.backlog...)
 }
 
 // kill gives everything up and returns err with the path.
 func (s *stream) kill(err error) error {
 	s.detach()
+	s.state = streamDead
 	for _, p := range s.backlog {
 		p.release()
 	}
