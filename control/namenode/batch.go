@@ -4,6 +4,8 @@ package namenode
 // it are full. Its owner is the actor goroutine.
 type batches struct {
 	queue []batch
+	// records and bytes bound one batch, Options.BatchRecords and BatchBytes.
+	records, bytes int
 }
 
 // batch is a run of records with txids first, first+1, ….
@@ -17,7 +19,7 @@ type batch struct {
 func (b *batches) add(txid uint64, record []byte) {
 	if n := len(b.queue); n > 0 {
 		last := &b.queue[n-1]
-		if len(last.records) < batchRecordsMax && last.bytes+len(record) <= batchBytesMax {
+		if len(last.records) < b.records && last.bytes+len(record) <= b.bytes {
 			last.records = append(last.records, record)
 			last.bytes += len(record)
 			return

@@ -149,9 +149,9 @@ func TestPauseOfTheProcessDoesNotCount(t *testing.T) {
 }
 
 func TestWaitingReleasesInOrder(t *testing.T) {
-	w := waiting{durable: 10}
 	var got []int
-	put := func(txid uint64, n int) { w.after(txid, func() { got = append(got, n) }) }
+	w := waiting{durable: 10, release: func(d due) { got = append(got, d.body.(int)) }}
+	put := func(txid uint64, n int) { w.after(txid, due{body: n}) }
 	put(13, 4)
 	put(11, 2)
 	put(10, 1)
@@ -168,22 +168,29 @@ func TestWaitingReleasesInOrder(t *testing.T) {
 	put(21, 5)
 	w.advance(21)
 	require.Equal(t, []int{1, 0, 2, 3, 9, 4, 5}, got)
+	put(24, 8)
+	put(22, 6)
+	put(22, 7)
+	var abandoned []int
+	w.abandon(func(d due) { abandoned = append(abandoned, d.body.(int)) })
+	require.Equal(t, []int{6, 7, 8}, abandoned)
+	require.Zero(t, w.count())
 }
 
 func TestBatchesAreBounded(t *testing.T) {
-	var b batches
+	b := batches{records: 100, bytes: batchBytesMin}
 	require.Nil(t, b.next())
-	for i := range batchRecordsMax + 1 {
+	for i := range 100 + 1 {
 		b.add(uint64(i+1), []byte("x"))
 	}
 	require.Len(t, b.queue, 2)
-	require.Len(t, b.next().records, batchRecordsMax)
-	require.EqualValues(t, batchRecordsMax+1, b.queue[1].first)
+	require.Len(t, b.next().records, 100)
+	require.EqualValues(t, 100+1, b.queue[1].first)
 	require.False(t, b.full())
-	big := make([]byte, batchBytesMax-1)
-	b.add(batchRecordsMax+2, big)
-	b.add(batchRecordsMax+3, big)
-	b.add(batchRecordsMax+4, big)
+	big := make([]byte, batchBytesMin-1)
+	b.add(100+2, big)
+	b.add(100+3, big)
+	b.add(100+4, big)
 	require.True(t, b.full())
 	for next := uint64(1); b.next() != nil; b.drop() {
 		require.Equal(t, next, b.next().first)

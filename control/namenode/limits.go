@@ -12,21 +12,29 @@ const (
 	// ones are a page of a report (35 bytes * replicasPerMessageMax = 2.2 MiB)
 	// and a Complete of a whole file (100 bytes * commitsMax).
 	requestBytesMax = 4 << 20
+	// streamWorkers of the gRPC server keep their grown stacks, so that a call
+	// need not grow one anew; calls beyond them get a goroutine each.
+	streamWorkers = 64
 	// mailboxDefault: commands waiting. At ~3 µs each the last one waits about
 	// 25 ms; memory is that of the requests, typically a few hundred bytes each.
 	mailboxDefault = 8192
 	mailboxMax     = 1 << 20
 	// drainCommands: commands stepped between looks at durability and time.
 	drainCommands = 512
-	// batchRecordsMax and batchBytesMax bound one batch, below what the log
-	// takes; a record is below 1 MiB and always fits in one. batchesWaitingMax
-	// batches wait while the log takes no more; then the mailbox is left alone.
-	batchRecordsMax   = 4096
-	batchBytesMax     = editlog.BatchBytesMax / 2
-	batchesWaitingMax = 2
-	// batchesInFlightDefault: more would only make batches smaller, because the
-	// log groups what arrives during one fsync anyway.
-	batchesInFlightDefault = 4
+	// batchRecordsDefault and batchBytesDefault bound one batch, up to what the
+	// log takes; a record is below batchBytesMin and always fits in one.
+	// batchesWaitingMax batches wait while the log takes no more; then the
+	// mailbox is left alone.
+	batchRecordsDefault = 4096
+	batchRecordsMax     = editlog.BatchRecordsMax
+	batchBytesDefault   = editlog.BatchBytesMax / 2
+	batchBytesMin       = 2 << 20
+	batchBytesMax       = editlog.BatchBytesMax
+	batchesWaitingMax   = 2
+	// batchesInFlightDefault: one that the log makes durable and one that is on
+	// its way there. More only make batches smaller, because the log groups what
+	// arrives during one fsync anyway (tuning.md#group-commit).
+	batchesInFlightDefault = 2
 	batchesInFlightMax     = 64
 	batchBytesInFlight     = 16 << 20
 

@@ -45,7 +45,8 @@ func newLoop(s *Server, t *tenure, state *actor.State, grant editlog.Grant, p *p
 		sessions: make(map[string]*session), after: make(map[string]uint64),
 		durable: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
-	l.waiting.durable = grant.LastTxid
+	l.batches = batches{records: s.o.BatchRecords, bytes: s.o.BatchBytes}
+	l.waiting = waiting{durable: grant.LastTxid, release: l.leave}
 	t.durable.Store(grant.LastTxid)
 	var err error
 	l.writer, err = s.log.OpenWriter(editlog.WriterOptions{
@@ -173,6 +174,7 @@ func (l *loop) step(c *call) error {
 	}
 	c.command.Now, c.command.Mono = l.pulse.now()
 	if _, err := io.ReadFull(l.server.o.Rand, c.command.Random[:]); err != nil {
+		c.answer <- answer{err: fault.New(fault.Internal, "step", "no randomness: %v", err)}
 		return fmt.Errorf("read randomness: %w", err)
 	}
 	if register, ok := c.command.Request.(*actor.RegisterNode); ok {
@@ -200,30 +202,24 @@ func (l *loop) step(c *call) error {
 
 // reply releases a call's answer when its txid is durable.
 func (l *loop) reply(c *call, r actor.Reply) {
-	a := answer{result: r.Result, txid: r.AfterTxid}
+	c.held = answer{result: r.Result, txid: r.AfterTxid}
 	if r.Err != nil {
-		a.err = r.Err
+		c.held.err = r.Err
 	}
 	invariants.Assert(r.AfterTxid <= l.last, "reply waits for txid %d, the last one is %d", r.AfterTxid, l.last)
 	switch request := c.command.Request.(type) {
 	case *actor.RegisterNode:
-		if a.err == nil {
+		if r.Err == nil {
 			l.after[request.NodeID] = max(l.after[request.NodeID], r.AfterTxid)
-			cluster := r.Result.(*actor.RegisterResult).ClusterID
-			l.waiting.after(r.AfterTxid, func() {
-				l.attach(c.session, cluster)
-				c.answer <- a
-			})
-			return
 		}
 	case *actor.NodeGone:
 		l.detach(c.session)
 	}
 	if c.atStep {
-		c.answer <- a
+		c.answer <- c.held
 		return
 	}
-	l.waiting.after(r.AfterTxid, func() { c.answer <- a })
+	l.waiting.after(r.AfterTxid, due{call: c})
 }
 
 // send hands a message to its node's stream when its txid is durable, behind
@@ -235,11 +231,21 @@ func (l *loop) send(m actor.Message) {
 	} else {
 		delete(l.after, m.NodeID)
 	}
-	l.waiting.after(txid, func() {
-		if s := l.sessions[m.NodeID]; s != nil {
-			s.send(m.Body)
+	l.waiting.after(txid, due{node: m.NodeID, body: m.Body})
+}
+
+// leave lets out what waited.
+func (l *loop) leave(d due) {
+	if d.call == nil {
+		if s := l.sessions[d.node]; s != nil {
+			s.send(d.body)
 		}
-	})
+		return
+	}
+	if registered, ok := d.call.held.result.(*actor.RegisterResult); ok {
+		l.attach(d.call.session, registered.ClusterID)
+	}
+	d.call.answer <- d.call.held
 }
 
 // attach makes a session the node's, and welcomes it. An older one is cut.
@@ -316,6 +322,14 @@ func (l *loop) close(reason error) {
 	l.release()
 	l.tenure.reason = reason
 	close(l.tenure.ended)
+	// Who puts a call into the mailbox from here on sees that it has ended, and
+	// empties it.
+	l.tenure.empty()
+	l.waiting.abandon(func(d due) {
+		if d.call != nil {
+			d.call.answer <- answer{err: errOver}
+		}
+	})
 	l.writer.Close()
 }
 

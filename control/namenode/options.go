@@ -39,8 +39,11 @@ type Options struct {
 	ReportInterval    time.Duration
 	// Mailbox is the number of commands that may wait (8192).
 	Mailbox int
-	// BatchesInFlight to the log (4, at most 64).
+	// BatchesInFlight to the log (2, at most 64), each of BatchRecords (4096, at
+	// most 16,384) and BatchBytes (2 MiB to 4 MiB, default 2) at most.
 	BatchesInFlight int
+	BatchRecords    int
+	BatchBytes      int
 	// Audit writes one log line per mutation.
 	Audit  bool
 	Logger *slog.Logger // nil = none
@@ -86,6 +89,12 @@ func (o Options) withDefaults() (Options, error) {
 	if o.BatchesInFlight == 0 {
 		o.BatchesInFlight = batchesInFlightDefault
 	}
+	if o.BatchRecords == 0 {
+		o.BatchRecords = batchRecordsDefault
+	}
+	if o.BatchBytes == 0 {
+		o.BatchBytes = batchBytesDefault
+	}
 	o.Actor = o.Actor.WithDefaults()
 	switch {
 	case o.HeartbeatInterval < 0 || o.ReportInterval < 0:
@@ -96,6 +105,10 @@ func (o Options) withDefaults() (Options, error) {
 		return invalid("mailbox of %d commands; 1 to %d", o.Mailbox, mailboxMax)
 	case o.BatchesInFlight < 1 || o.BatchesInFlight > batchesInFlightMax:
 		return invalid("%d batches in flight; 1 to %d", o.BatchesInFlight, batchesInFlightMax)
+	case o.BatchRecords < 1 || o.BatchRecords > batchRecordsMax:
+		return invalid("batches of %d records; 1 to %d", o.BatchRecords, batchRecordsMax)
+	case o.BatchBytes < batchBytesMin || o.BatchBytes > batchBytesMax:
+		return invalid("batches of %d bytes; %d to %d", o.BatchBytes, batchBytesMin, batchBytesMax)
 	case o.Log == nil && len(o.LogServers) == 0:
 		return invalid("no log server is named")
 	}

@@ -2,6 +2,7 @@ package namenode
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/whispering-woods/ww/actor"
@@ -16,7 +17,7 @@ type tenure struct {
 	// durable is the last txid known to be in the log for good; it only rises.
 	durable atomic.Uint64
 	stats   *counters
-	ended   chan struct{} // closed when nothing is answered any more
+	ended   chan struct{} // closed when the tenure is over
 	reason  error         // why; set before ended is closed
 }
 
@@ -29,7 +30,11 @@ type call struct {
 	session *session
 	// atStep: answered when it was stepped, not when its records are durable.
 	atStep bool
-	answer chan answer // capacity 1, so that the actor never waits
+	// held is the answer until its txid is durable. Only the actor goroutine.
+	held answer
+	// answer has capacity 1 and gets exactly one answer from whoever took the
+	// call out of the mailbox, so that the actor never waits.
+	answer chan answer
 }
 
 type answer struct {
@@ -37,6 +42,10 @@ type answer struct {
 	err    error
 	txid   uint64 // that the answer waited for
 }
+
+// errOver is the answer that the end of a tenure gives; callers get it as what
+// over says.
+var errOver = errors.New("the tenure is over")
 
 func newCall(ctx context.Context, request actor.Request) *call {
 	return &call{ctx: ctx, command: actor.Command{Request: request}, answer: make(chan answer, 1)}
@@ -85,22 +94,39 @@ func (t *tenure) tell(c *call, op string) answer {
 	return t.wait(c, op)
 }
 
+// wait takes the answer of a call that is in the mailbox. It does not look at
+// t.ended while it waits: hundreds of callers would queue for that one
+// channel's lock. The tenure's end answers all that it holds instead.
 func (t *tenure) wait(c *call, op string) answer {
-	var ended <-chan struct{}
-	if c.ctx != nil {
-		ended = c.ctx.Done()
-	}
 	select {
-	case a := <-c.answer:
-		return a
-	case <-ended:
-		return answer{err: c.ctx.Err()}
-	case <-t.ended:
+	case <-t.ended: // after the loop emptied the mailbox, perhaps
+		t.empty()
+	default:
+	}
+	var a answer
+	if c.ctx == nil {
+		a = <-c.answer
+	} else {
 		select {
-		case a := <-c.answer: // it was released before the end
-			return a
+		case a = <-c.answer:
+		case <-c.ctx.Done():
+			return answer{err: c.ctx.Err()}
+		}
+	}
+	if a.err == errOver { //nolint:errorlint // a mark, never wrapped
+		a.err = t.over(op)
+	}
+	return a
+}
+
+// empty answers the calls that nobody will step any more. t.ended is closed.
+func (t *tenure) empty() {
+	for {
+		select {
+		case c := <-t.mailbox:
+			c.answer <- answer{err: errOver}
 		default:
-			return answer{err: t.over(op)}
+			return
 		}
 	}
 }

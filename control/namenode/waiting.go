@@ -6,21 +6,43 @@ import "github.com/whispering-woods/ww/internal/invariants"
 // Its owner is the actor goroutine.
 type waiting struct {
 	// slots[i] waits for txid durable+1+i.
-	slots   [][]func()
+	slots   []slot
 	durable uint64
+	// release lets something go.
+	release func(due)
 }
 
-// after runs release once txid is durable, at once if it is already.
-func (w *waiting) after(txid uint64, release func()) {
+// slot is what waits for one txid: mostly the one answer of the call that made
+// it, so that costs no allocation.
+type slot struct {
+	first due
+	more  []due
+}
+
+// due is one thing that waits: the answer that a call holds or, without a call,
+// a message to a node.
+type due struct {
+	call *call
+	node string
+	body any
+}
+
+// after releases d once txid is durable, at once if it is already.
+func (w *waiting) after(txid uint64, d due) {
 	if txid <= w.durable {
-		release()
+		w.release(d)
 		return
 	}
 	i := int(txid - w.durable - 1)
 	for len(w.slots) <= i {
-		w.slots = append(w.slots, nil)
+		w.slots = append(w.slots, slot{})
 	}
-	w.slots[i] = append(w.slots[i], release)
+	s := &w.slots[i]
+	if s.first == (due{}) {
+		s.first = d
+		return
+	}
+	s.more = append(s.more, d)
 }
 
 // advance releases everything up to txid, oldest first.
@@ -31,12 +53,27 @@ func (w *waiting) advance(txid uint64) {
 		if len(w.slots) == 0 {
 			continue
 		}
-		due := w.slots[0]
-		w.slots[0] = nil
+		s := w.slots[0]
+		w.slots[0] = slot{}
 		w.slots = w.slots[1:]
-		for _, release := range due {
-			release()
-		}
+		s.each(w.release)
+	}
+}
+
+// abandon hands everything that still waits to f, oldest first, and forgets it.
+func (w *waiting) abandon(f func(due)) {
+	for i := range w.slots {
+		w.slots[i].each(f)
+	}
+	w.slots = nil
+}
+
+func (s *slot) each(f func(due)) {
+	if s.first != (due{}) {
+		f(s.first)
+	}
+	for _, d := range s.more {
+		f(d)
 	}
 }
 
