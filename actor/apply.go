@@ -71,7 +71,7 @@ func (s *State) freeName(r record, directory uint32, name string, replaced uint6
 	if reason := checkName(name); reason != "" {
 		return inconsistent(r, "name: %s", reason)
 	}
-	slot, there := s.entries.Get(entryKey(s.inodes.at(directory).id, name))
+	slot, there := s.entries.Get(s.lookupKey(s.inodes.at(directory).id, name))
 	switch {
 	case !there && replaced != 0:
 		return inconsistent(r, "file %d to replace is not at %q", replaced, name)
@@ -197,7 +197,7 @@ func (r *createRecord) apply(s *State) (any, error) {
 
 // replace removes the file at an entry, which freeName checked.
 func (s *State) replace(directory uint32, name string) {
-	slot, _ := s.entries.Get(entryKey(s.inodes.at(directory).id, name))
+	slot, _ := s.entries.Get(s.lookupKey(s.inodes.at(directory).id, name))
 	s.detach(directory, name, slot)
 	s.dropFile(slot)
 }
@@ -418,7 +418,7 @@ func (r *renameRecord) apply(s *State) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if at, ok := s.entries.Get(entryKey(r.SourceParent, r.SourceName)); !ok || at != slot || slot == 0 {
+	if at, ok := s.entries.Get(s.lookupKey(r.SourceParent, r.SourceName)); !ok || at != slot || slot == 0 {
 		return nil, inconsistent(r, "inode %d is not at %q", r.Inode, r.SourceName)
 	}
 	if err := s.freeName(r, target, r.TargetName, r.Replaced); err != nil {
@@ -450,7 +450,7 @@ func (r *removeRecord) apply(s *State) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	slot, ok := s.entries.Get(entryKey(r.Parent, r.Name))
+	slot, ok := s.entries.Get(s.lookupKey(r.Parent, r.Name))
 	if !ok || s.inodes.at(slot).id != r.Inode {
 		return nil, inconsistent(r, "inode %d is not at %q", r.Inode, r.Name)
 	}

@@ -38,7 +38,7 @@ func (s *State) checkInodes() error {
 		i := s.inodes.at(slot)
 		inTree++
 		switch {
-		case i.parent != entryDirectory(key), i.hidden(), s.inodeSlot[i.id] != slot, checkName(key[8:]) != "":
+		case i.parent != entryDirectory(key), i.hidden(), s.inodeSlot.get(i.id) != slot, checkName(key[8:]) != "":
 			bad = fmt.Errorf("entry %q of directory %d: inode %+v", key[8:], entryDirectory(key), *i)
 		case i.directory():
 			directories++
@@ -56,7 +56,7 @@ func (s *State) checkInodes() error {
 		return fmt.Errorf("totals: %d files, %d directories, %d bytes; counted %d, %d, %d", s.files, s.directories, s.bytes, files, directories, bytes)
 	}
 	hidden := uint64(0)
-	for id, slot := range s.inodeSlot {
+	for id, slot := range s.inodeSlot.all {
 		i := s.inodes.at(slot)
 		switch {
 		case i.id != id || id >= s.nextInode || i.txid > s.txid:
@@ -70,15 +70,15 @@ func (s *State) checkInodes() error {
 			hidden++
 		}
 	}
-	if uint64(len(s.inodeSlot)) != inTree+hidden+1 || len(s.inodeSlot) != s.inodes.count {
-		return fmt.Errorf("%d inodes, %d in the tree, %d hidden, %d in the slab", len(s.inodeSlot), inTree, hidden, s.inodes.count)
+	if uint64(s.inodeSlot.count) != inTree+hidden+1 || s.inodeSlot.count != s.inodes.count {
+		return fmt.Errorf("%d inodes, %d in the tree, %d hidden, %d in the slab", s.inodeSlot.count, inTree, hidden, s.inodes.count)
 	}
 	return s.checkTree()
 }
 
 func (s *State) checkChunks() error {
 	total, sealed, open := 0, uint64(0), 0
-	for id, file := range s.inodeSlot {
+	for id, file := range s.inodeSlot.all {
 		i := s.inodes.at(file)
 		if i.directory() {
 			continue

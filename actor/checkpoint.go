@@ -509,7 +509,7 @@ func (l *checkpointLoader) inode(i *checkpointInode) error {
 	directory, hidden := i.Flags&flagDirectory != 0, i.Flags&flagHidden != 0
 	fail := func(what string) error { return corruptCheckpoint("inode %d: %s", i.ID, what) }
 	switch {
-	case i.ID == 0 || i.ID >= s.nextInode || s.inodeSlot[i.ID] != 0:
+	case i.ID == 0 || i.ID >= s.nextInode || s.inodeSlot.get(i.ID) != 0:
 		return fail("bad id")
 	case (i.ID == rootID) != (l.inodes == 0) || i.ID == rootID && (!directory || hidden):
 		return fail("the root is not first")
@@ -637,7 +637,7 @@ func (l *checkpointLoader) end(payload []byte) error {
 	if err := s.decoder.decode(payload, &e); err != nil {
 		return err
 	}
-	if e.Frames != l.frames || e.Inodes != l.inodes || e.Chunks != l.chunks || e.Sum != l.sum.Sum64() || s.inodeSlot[rootID] == 0 {
+	if e.Frames != l.frames || e.Inodes != l.inodes || e.Chunks != l.chunks || e.Sum != l.sum.Sum64() || s.inodeSlot.get(rootID) == 0 {
 		return corruptCheckpoint("the end counts %d frames, %d inodes, %d chunks, sum %016x; there are %d, %d, %d, %016x",
 			e.Frames, e.Inodes, e.Chunks, e.Sum, l.frames, l.inodes, l.chunks, l.sum.Sum64())
 	}
@@ -646,7 +646,7 @@ func (l *checkpointLoader) end(payload []byte) error {
 	}
 	var bad error
 	s.entries.Scan(func(key string, slot uint32) bool {
-		parent := s.inodeSlot[entryDirectory(key)]
+		parent := s.inodeSlot.get(entryDirectory(key))
 		if parent == 0 || !s.inodes.at(parent).directory() {
 			bad = corruptCheckpoint("inode %d is in no directory", s.inodes.at(slot).id)
 			return false

@@ -47,8 +47,9 @@ func newFrameEncoder() *frameEncoder {
 // again. A payload above recordBytesMax is an error.
 func (e *frameEncoder) encode(kind uint8, value any) ([]byte, error) {
 	e.scratch = e.scratch[:0]
-	e.encoder.ResetBytes(&e.scratch)
-	if err := e.encoder.Encode(value); err != nil {
+	if r, ok := value.(packed); ok {
+		e.scratch = r.pack(e.scratch)
+	} else if err := e.encodeStruct(value); err != nil {
 		return nil, fmt.Errorf("encode record kind %d: %w", kind, err)
 	}
 	if len(e.scratch) > recordBytesMax {
@@ -67,6 +68,12 @@ func (e *frameEncoder) encode(kind uint8, value any) ([]byte, error) {
 	copy(frame[frameHeaderBytes:], e.scratch)
 	binary.LittleEndian.PutUint64(frame[8:], frameSum(frame))
 	return frame, nil
+}
+
+// encodeStruct has the codec write value to the scratch buffer.
+func (e *frameEncoder) encodeStruct(value any) error {
+	e.encoder.ResetBytes(&e.scratch)
+	return e.encoder.Encode(value)
 }
 
 // frameSum covers the first 8 header bytes (as the hash's seed) and the payload.
@@ -139,6 +146,12 @@ func (d *frameDecoder) decodeRecord(data []byte) (record, error) {
 		e := fault.New(fault.Version, "read record", "record kind %d version %d is not known", kind, version)
 		e.Hint = "the log was written by a newer program; run that one"
 		return nil, e
+	}
+	if f, ok := r.(fast); ok {
+		if readFast(f, payload) {
+			return r, nil
+		}
+		r = newRecord(kind)
 	}
 	if err := d.decode(payload, r); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package actor
 import (
 	"encoding/binary"
 	"time"
+	"unsafe"
 
 	"github.com/tidwall/btree"
 
@@ -121,10 +122,9 @@ type holder struct {
 // entryKey is where the entry of name in a directory stands in the tree of all
 // entries: by directory, then by the name's bytes.
 func entryKey(directory uint64, name string) string {
-	b := make([]byte, 8+len(name))
-	binary.BigEndian.PutUint64(b, directory)
-	copy(b[8:], name)
-	return string(b)
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], directory)
+	return string(b[:]) + name
 }
 
 func entryDirectory(key string) uint64 { return binary.BigEndian.Uint64([]byte(key[:8])) }
@@ -132,8 +132,13 @@ func entryDirectory(key string) uint64 { return binary.BigEndian.Uint64([]byte(k
 // entries is the tree of all directory entries; the value is an inode slot.
 type entries = btree.Map[string, uint32]
 
-// keyInto writes the key of an entry to b and gives its length.
-func keyInto(b []byte, directory uint64, name string) int {
-	binary.BigEndian.PutUint64(b, directory)
-	return 8 + copy(b[8:], name)
+// lookupKey is entryKey for looking up and deleting only: it stands in the
+// State's buffer until the next call, and costs no allocation.
+func (s *State) lookupKey(directory uint64, name string) string {
+	if len(name) > nameBytesMax {
+		return entryKey(directory, name) // of a damaged log
+	}
+	binary.BigEndian.PutUint64(s.key[:], directory)
+	n := 8 + copy(s.key[8:], name)
+	return unsafe.String(&s.key[0], n)
 }

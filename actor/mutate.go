@@ -14,29 +14,29 @@ import (
 func (s *State) dispatch(request Request) (any, *fault.Error) {
 	switch r := request.(type) {
 	case *Mkdir:
-		return s.mutate("mkdir", func() (any, *fault.Error) { return s.mkdir(r) })
+		return mutate(s, "mkdir", r, (*State).mkdir)
 	case *Create:
-		return s.mutate("create", func() (any, *fault.Error) { return s.create(r) })
+		return mutate(s, "create", r, (*State).create)
 	case *AddChunks:
-		return s.mutate("add chunks", func() (any, *fault.Error) { return s.addMore(r) })
+		return mutate(s, "add chunks", r, (*State).addMore)
 	case *Complete:
-		return s.mutate("complete", func() (any, *fault.Error) { return s.complete(r) })
+		return mutate(s, "complete", r, (*State).complete)
 	case *Abandon:
-		return s.mutate("abandon", func() (any, *fault.Error) { return s.abandon(r) })
+		return mutate(s, "abandon", r, (*State).abandon)
 	case *Append:
-		return s.mutate("append", func() (any, *fault.Error) { return s.append(r) })
+		return mutate(s, "append", r, (*State).append)
 	case *RecoverPipeline:
-		return s.mutate("recover pipeline", func() (any, *fault.Error) { return s.recoverPipeline(r) })
+		return mutate(s, "recover pipeline", r, (*State).recoverPipeline)
 	case *UpdatePipeline:
-		return s.mutate("update pipeline", func() (any, *fault.Error) { return s.updatePipeline(r) })
+		return mutate(s, "update pipeline", r, (*State).updatePipeline)
 	case *Rename:
-		return s.mutate("rename", func() (any, *fault.Error) { return s.rename(r) })
+		return mutate(s, "rename", r, (*State).rename)
 	case *Remove:
-		return s.mutate("remove", func() (any, *fault.Error) { return s.remove(r) })
+		return mutate(s, "remove", r, (*State).remove)
 	case *RecoverLease:
-		return s.mutate("recover lease", func() (any, *fault.Error) { return s.recoverLease(r) })
+		return mutate(s, "recover lease", r, (*State).recoverLease)
 	case *Truncate:
-		return s.mutate("truncate", func() (any, *fault.Error) { return s.truncate(r) })
+		return mutate(s, "truncate", r, (*State).truncate)
 	case *List:
 		return s.list(r)
 	case *Stat:
@@ -81,7 +81,7 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 
 // mutate holds what all mutations of clients share: only an active namenode
 // serves them, a retry gets the first answer, safe mode refuses the rest.
-func (s *State) mutate(op string, handler func() (any, *fault.Error)) (any, *fault.Error) {
+func mutate[R Request](s *State, op string, request R, handler func(*State, R) (any, *fault.Error)) (any, *fault.Error) {
 	if !s.active {
 		return nil, s.notActive(op)
 	}
@@ -106,7 +106,7 @@ func (s *State) mutate(op string, handler func() (any, *fault.Error)) (any, *fau
 	}
 	// What a mutation found, or left as it was, may not be durable yet.
 	s.effects.Reply.AfterTxid = s.txid
-	return handler()
+	return handler(s, request)
 }
 
 func (s *State) notActive(op string) *fault.Error {

@@ -12,13 +12,13 @@ import (
 // those that do.
 
 // inodeOf finds an inode's slot; 0 if there is none.
-func (s *State) inodeOf(id uint64) uint32 { return s.inodeSlot[id] }
+func (s *State) inodeOf(id uint64) uint32 { return s.inodeSlot.get(id) }
 
 // newInode stores an inode and makes its id known.
 func (s *State) newInode(i inode) uint32 {
 	i.txid = s.txid
 	slot := s.inodes.add(i)
-	s.inodeSlot[i.id] = slot
+	s.inodeSlot.set(i.id, slot)
 	s.nextInode = max(s.nextInode, i.id+1)
 	return slot
 }
@@ -47,7 +47,7 @@ func (s *State) detach(directory uint32, name string, slot uint32) {
 	d := s.change(directory)
 	d.length--
 	d.modified = s.time
-	s.entries.Delete(entryKey(d.id, name))
+	s.entries.Delete(s.lookupKey(d.id, name))
 	s.count(s.change(slot), -1)
 }
 
@@ -114,7 +114,7 @@ func (s *State) dropTree(root uint32) (removed RemoveResult) {
 			s.count(s.inodes.at(b.slot), -1)
 			stack = append(stack, b.slot)
 		}
-		delete(s.inodeSlot, id)
+		s.inodeSlot.remove(id)
 		s.inodes.remove(slot)
 	}
 	return removed
@@ -127,7 +127,7 @@ func (s *State) dropFile(slot uint32) {
 	s.keepChunks(slot, 0)
 	id := s.inodes.at(slot).id
 	s.endLease(id)
-	delete(s.inodeSlot, id)
+	s.inodeSlot.remove(id)
 	s.inodes.remove(slot)
 }
 
@@ -279,7 +279,10 @@ func (s *State) setLease(id uint64, o *openFile) {
 	}
 	h := s.holders[o.client]
 	if h == nil {
-		h = &holder{renewed: s.mono, files: make(map[uint64]struct{}, 1)}
+		if h, s.spareHolder = s.spareHolder, nil; h == nil {
+			h = &holder{files: make(map[uint64]struct{}, 1)}
+		}
+		h.renewed = s.mono
 		s.holders[o.client] = h
 	}
 	h.files[id] = struct{}{}
@@ -300,6 +303,7 @@ func (s *State) endLease(id uint64) {
 	delete(h.files, id)
 	if len(h.files) == 0 {
 		delete(s.holders, o.client)
+		s.spareHolder = h // a client that stores files needs one anew for each
 	}
 }
 
@@ -347,17 +351,15 @@ type walk struct {
 
 // lookup walks a checked path.
 func (s *State) lookup(path string) walk {
-	w := walk{slot: s.inodeSlot[rootID], found: true, end: 1}
+	w := walk{slot: s.inodeSlot.get(rootID), found: true, end: 1}
 	i := s.inodes.at(w.slot)
 	w.txid = i.txid
 	rest := path[1:]
-	var key [8 + nameBytesMax]byte
 	for rest != "" {
 		name, after, _ := strings.Cut(rest, "/")
-		n := keyInto(key[:], i.id, name)
 		slot, ok := uint32(0), false
 		if i.directory() {
-			slot, ok = s.entries.Get(string(key[:n]))
+			slot, ok = s.entries.Get(s.lookupKey(i.id, name))
 		}
 		if !ok {
 			w.found, w.rest = false, rest

@@ -253,9 +253,15 @@ func (s *State) inPlace(c *chunkRecord, o *oddReplica) bool {
 
 // trustCommits notes what a client says of open chunks before the record that
 // seals them is applied, so that it finds the replicas at their generation.
-func (s *State) trustCommits(file uint32, commits []ChunkCommit) {
+// That matters where nodes said something else before, and for the chunks from
+// index keep on, which the record drops; for the others locateCommits will do.
+func (s *State) trustCommits(file uint32, commits []ChunkCommit, keep uint32) {
 	for i := range commits {
-		if slot := s.findChunk(file, commits[i].Chunk); slot != 0 && s.chunks.at(slot).open() {
+		slot := s.findChunk(file, commits[i].Chunk)
+		if slot == 0 || s.chunks.at(slot).index < keep && len(s.odd[commits[i].Chunk]) == 0 {
+			continue
+		}
+		if s.chunks.at(slot).open() {
 			s.trustReplicas(slot, oddReplica{state: chunk.Sealed, generation: uint64(commits[i].Generation), length: commits[i].Length}, commits[i].NodeIDs)
 		}
 	}

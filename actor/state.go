@@ -21,7 +21,7 @@ type State struct {
 	time      int64 // of the last record, Unix ms
 	nextInode uint64
 	inodes    slab[inode]
-	inodeSlot map[uint64]uint32
+	inodeSlot idTable
 	entries   entries
 	chunks    slab[chunkRecord]
 	chunkSlot map[chunk.ID]uint32
@@ -62,6 +62,8 @@ type State struct {
 	sweep         sweep
 	recoveries    btree.Map[uint64, *recovery]
 	candidates    []Candidate
+	spareHolder   *holder
+	key           [8 + nameBytesMax]byte // see lookupKey
 
 	encoder *frameEncoder
 	decoder *frameDecoder
@@ -70,7 +72,8 @@ type State struct {
 	now     int64
 	mono    time.Duration
 	random  Random
-	command *Command
+	running Command
+	command *Command // &running, or nil between steps
 	effects Effects
 }
 
@@ -84,7 +87,7 @@ func New(c Config) (*State, error) {
 	s := &State{
 		config:    c,
 		nextInode: rootID + 1,
-		inodeSlot: make(map[uint64]uint32),
+		inodeSlot: newIDTable(),
 		chunkSlot: make(map[chunk.ID]uint32),
 		open:      make(map[uint64]*openFile),
 		openChunk: make(map[uint32]*openChunk),
@@ -117,7 +120,8 @@ func (s *State) ClusterID() string { return s.clusterID }
 // Step runs one command. It never blocks, and what it costs is bounded by the
 // request's size and limits.go (Remove and Summary: by the subtree's).
 func (s *State) Step(c Command) Effects {
-	s.command = &c
+	s.running = c
+	s.command = &s.running
 	s.now = max(c.Now, s.time)
 	s.mono = max(c.Mono, s.mono)
 	s.random = NewRandom(c.Random)
@@ -130,7 +134,7 @@ func (s *State) Step(c Command) Effects {
 		s.effects.Reply.Result = result
 	}
 	s.settle()
-	s.command = nil
+	s.running, s.command = Command{}, nil
 	return s.effects
 }
 

@@ -2,6 +2,7 @@ package actor
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -178,10 +179,17 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 		s.locateCommits(slot, r.Commits)
 		return &AddChunksResult{}, nil
 	}
-	s.trustCommits(slot, r.Commits)
-	result, err := s.log(record)
+	return s.logCommits(slot, r.Commits, math.MaxUint32, record)
+}
+
+// logCommits logs the record that seals a writer's commits, of which the chunks
+// from index keep on are dropped, and takes the writer's word on where the
+// replicas are.
+func (s *State) logCommits(file uint32, commits []ChunkCommit, keep uint32, r record) (any, *fault.Error) {
+	s.trustCommits(file, commits, keep)
+	result, err := s.log(r)
 	if err == nil {
-		s.locateCommits(slot, r.Commits)
+		s.locateCommits(file, commits)
 	}
 	return result, err
 }
@@ -231,12 +239,7 @@ func (s *State) complete(r *Complete) (any, *fault.Error) {
 			return nil, err
 		}
 	}
-	s.trustCommits(slot, r.Commits)
-	result, err := s.log(record)
-	if err == nil {
-		s.locateCommits(slot, r.Commits)
-	}
-	return result, err
+	return s.logCommits(slot, r.Commits, keep, record)
 }
 
 func (s *State) abandon(r *Abandon) (any, *fault.Error) {
