@@ -204,6 +204,7 @@ type (
 		Address      string // host:port of the data server
 		Version      string
 		Rack         string // "" means "/default"
+		AdminAddress string // host:port; "" if there is none
 		HighestEpoch uint64
 		HighestTxid  uint64
 		Volumes      []VolumeState

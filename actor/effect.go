@@ -213,6 +213,7 @@ type (
 		ActiveReads      uint32
 		LastHeartbeatAge time.Duration
 		Version          string
+		AdminAddress     string
 	}
 	// ClusterStatusResult answers ClusterStatus.
 	ClusterStatusResult struct {

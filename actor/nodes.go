@@ -33,6 +33,7 @@ type node struct {
 	since     time.Duration // of the registration
 	died      time.Duration // since when it is dead
 	version   string
+	admin     string // admin address
 	rack      string
 	volumes   []VolumeState
 	load      Load
@@ -136,6 +137,7 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 	n.session, n.connected = r.Session, true
 	n.heard, n.since = s.mono, s.mono
 	n.version, n.rack = clip(r.Version, nodeNameBytesMax), r.Rack
+	n.admin = clip(r.AdminAddress, nodeNameBytesMax)
 	if n.rack == "" {
 		n.rack = "/default"
 	}

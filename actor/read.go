@@ -205,7 +205,7 @@ func (s *State) clusterStatus() (any, *fault.Error) {
 	for _, n := range s.nodes[1:] {
 		result.Nodes = append(result.Nodes, NodeStatus{NodeID: n.id, Address: n.address, Live: n.liveness == nodeLive,
 			CapacityBytes: n.capacity, FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas,
-			ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, LastHeartbeatAge: s.mono - n.heard, Version: n.version})
+			ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, LastHeartbeatAge: s.mono - n.heard, Version: n.version, AdminAddress: n.admin})
 	}
 	return result, nil
 }

@@ -143,6 +143,16 @@ type NodeStatus struct {
 	ActiveReads      int
 	LastHeartbeatAge time.Duration
 	Version          string
+	AdminAddress     string // host:port; empty if it has none
+}
+
+// LogServerStatus is a log server as the namenode last heard of it.
+type LogServerStatus struct {
+	NodeID       string
+	Address      string
+	Leader       bool
+	Error        string // why it does not serve; empty if it does
+	AdminAddress string // host:port; empty if it has none
 }
 
 // ClusterStatus is the state of the whole cluster.
@@ -164,6 +174,8 @@ type ClusterStatus struct {
 	DefaultReplication    int
 	DefaultChunkSize      int64
 	Namenode              string // address that answered
+	AdminAddress          string // of that namenode; empty if it has none
+	LogServers            []LogServerStatus
 }
 
 // SafeModeAction is what to do with safe mode.

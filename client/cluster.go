@@ -41,15 +41,19 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 		Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Chunks: int64(a.GetChunks()),
 		UnderReplicatedChunks: int64(a.GetUnderReplicatedChunks()), MissingChunks: int64(a.GetMissingChunks()),
 		CorruptReplicas: int64(a.GetCorruptReplicas()), OpenFiles: int64(a.GetOpenFiles()), Version: a.GetVersion(),
-		DefaultReplication: int(a.GetDefaultReplication()), DefaultChunkSize: a.GetDefaultChunkSize(), Namenode: from,
+		DefaultReplication: int(a.GetDefaultReplication()), DefaultChunkSize: a.GetDefaultChunkSize(), Namenode: from, AdminAddress: a.GetAdminAddress(),
 	}
 	for _, n := range a.GetNodes() {
 		s.Nodes = append(s.Nodes, NodeStatus{
 			NodeID: n.GetNodeId(), Address: n.GetAddress(), Live: n.GetLive(),
 			CapacityBytes: n.GetCapacityBytes(), FreeBytes: n.GetFreeBytes(), UsedBytes: n.GetUsedBytes(),
 			Replicas: int64(n.GetReplicas()), ActiveWrites: int(n.GetActiveWrites()), ActiveReads: int(n.GetActiveReads()),
-			LastHeartbeatAge: time.Duration(n.GetLastHeartbeatAgeMs()) * time.Millisecond, Version: n.GetVersion(),
+			LastHeartbeatAge: time.Duration(n.GetLastHeartbeatAgeMs()) * time.Millisecond, Version: n.GetVersion(), AdminAddress: n.GetAdminAddress(),
 		})
+	}
+	for _, l := range a.GetLogServers() {
+		s.LogServers = append(s.LogServers, LogServerStatus{NodeID: l.GetNodeId(), Address: l.GetAddress(), Leader: l.GetLeader(),
+			Error: l.GetError(), AdminAddress: l.GetAdminAddress()})
 	}
 	return s, nil
 }

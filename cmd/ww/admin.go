@@ -22,7 +22,7 @@ func newAdmin(a *app) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newReport(a), newSafeMode(a), newRecoverLease(a))
+	cmd.AddCommand(newReport(a), newSafeMode(a), newRecoverLease(a), newProfile(a))
 	return cmd
 }
 
@@ -58,16 +58,20 @@ func (p *printer) report(s client.ClusterStatus) {
 		nodes = append(nodes, record{
 			"node": n.NodeID, "address": n.Address, "live": n.Live, "server_version": n.Version,
 			"capacity_bytes": n.CapacityBytes, "used_bytes": n.UsedBytes, "free_bytes": n.FreeBytes,
-			"replicas": n.Replicas, "active_writes": n.ActiveWrites, "active_reads": n.ActiveReads,
+			"admin_address": n.AdminAddress, "replicas": n.Replicas, "active_writes": n.ActiveWrites, "active_reads": n.ActiveReads,
 			"last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
 		})
+	}
+	logs := []record{}
+	for _, l := range s.LogServers {
+		logs = append(logs, record{"node": l.NodeID, "address": l.Address, "leader": l.Leader, "error": l.Error, "admin_address": l.AdminAddress})
 	}
 	p.object("cluster", record{
 		"cluster_id": s.ClusterID, "namenode": s.Namenode, "server_version": s.Version, "epoch": s.Epoch, "txid": s.Txid,
 		"safe_mode": s.SafeMode, "safe_mode_reason": s.SafeModeReason,
 		"files": s.Files, "directories": s.Directories, "chunks": s.Chunks, "open_files": s.OpenFiles,
 		"under_replicated_chunks": s.UnderReplicatedChunks, "missing_chunks": s.MissingChunks, "corrupt_replicas": s.CorruptReplicas,
-		"default_replication": s.DefaultReplication, "default_chunk_size": s.DefaultChunkSize, "nodes": nodes,
+		"default_replication": s.DefaultReplication, "default_chunk_size": s.DefaultChunkSize, "admin_address": s.AdminAddress, "log_servers": logs, "nodes": nodes,
 	})
 	p.text("cluster %s at %s, version %s, epoch %d, txid %d", s.ClusterID, s.Namenode, s.Version, s.Epoch, s.Txid)
 	if s.SafeMode {

@@ -378,6 +378,13 @@ func testQuestions(t *testing.T, w *woods, at string) {
 	require.Contains(t, w.must("stat", at+"/a"), "bytes:       131172")
 	require.Contains(t, w.must("admin", "report"), "datanodes: 3 live of 3")
 	require.Equal(t, "off\n", w.must("admin", "safemode", "get"))
+	for _, node := range []string{"namenode", "logserver", "log1"} {
+		file := filepath.Join(t.TempDir(), "p")
+		require.Contains(t, w.must("admin", "profile", node, "cpu", "1s", "-o", file), "go tool pprof")
+		profile, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, []byte{0x1f, 0x8b}, profile[:2], "pprof files are gzipped")
+	}
 	require.Contains(t, w.must("df", "-h"), "total")
 	require.Contains(t, w.must("version", "--server"), "datanode")
 }

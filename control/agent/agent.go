@@ -35,6 +35,9 @@ type Options struct {
 	// Address is the host:port at which clients and peers reach this node's
 	// data server.
 	Address string
+	// AdminAddress is the host:port of this node's admin address, "" if there is
+	// none.
+	AdminAddress string
 	// Rack is path-like; empty means "/default".
 	Rack    string
 	Version string

@@ -344,7 +344,9 @@ type Register struct {
 	HighestEpoch uint64 `protobuf:"varint,6,opt,name=highest_epoch,json=highestEpoch,proto3" json:"highest_epoch,omitempty"`
 	HighestTxid  uint64 `protobuf:"varint,7,opt,name=highest_txid,json=highestTxid,proto3" json:"highest_txid,omitempty"`
 	// Path-like, "/default" if unset.
-	Rack          string `protobuf:"bytes,8,opt,name=rack,proto3" json:"rack,omitempty"`
+	Rack string `protobuf:"bytes,8,opt,name=rack,proto3" json:"rack,omitempty"`
+	// host:port of the node's admin address; empty if it has none.
+	AdminAddress  string `protobuf:"bytes,9,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -431,6 +433,13 @@ func (x *Register) GetHighestTxid() uint64 {
 func (x *Register) GetRack() string {
 	if x != nil {
 		return x.Rack
+	}
+	return ""
+}
+
+func (x *Register) GetAdminAddress() string {
+	if x != nil {
+		return x.AdminAddress
 	}
 	return ""
 }
@@ -1355,7 +1364,7 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\ractive_writes\x18\x01 \x01(\rR\factiveWrites\x12!\n" +
 	"\factive_reads\x18\x02 \x01(\rR\vactiveReads\x12&\n" +
 	"\x0fqueued_disk_ops\x18\x03 \x01(\rR\rqueuedDiskOps\x120\n" +
-	"\x14granted_window_bytes\x18\x04 \x01(\x03R\x12grantedWindowBytes\"\x88\x02\n" +
+	"\x14granted_window_bytes\x18\x04 \x01(\x03R\x12grantedWindowBytes\"\xad\x02\n" +
 	"\bRegister\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1365,7 +1374,8 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\avolumes\x18\x05 \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\x12#\n" +
 	"\rhighest_epoch\x18\x06 \x01(\x04R\fhighestEpoch\x12!\n" +
 	"\fhighest_txid\x18\a \x01(\x04R\vhighestTxid\x12\x12\n" +
-	"\x04rack\x18\b \x01(\tR\x04rack\"\x86\x01\n" +
+	"\x04rack\x18\b \x01(\tR\x04rack\x12#\n" +
+	"\radmin_address\x18\t \x01(\tR\fadminAddress\"\x86\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x124\n" +
 	"\avolumes\x18\x02 \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\x12'\n" +

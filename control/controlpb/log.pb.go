@@ -389,6 +389,8 @@ type LogStatusResponse struct {
 	LastTxid      uint64                 `protobuf:"varint,7,opt,name=last_txid,json=lastTxid,proto3" json:"last_txid,omitempty"`
 	Ready         bool                   `protobuf:"varint,8,opt,name=ready,proto3" json:"ready,omitempty"`
 	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	// host:port of the server's admin address; empty if it has none.
+	AdminAddress  string `protobuf:"bytes,10,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -486,6 +488,13 @@ func (x *LogStatusResponse) GetError() string {
 	return ""
 }
 
+func (x *LogStatusResponse) GetAdminAddress() string {
+	if x != nil {
+		return x.AdminAddress
+	}
+	return ""
+}
+
 var File_controlpb_log_proto protoreflect.FileDescriptor
 
 const file_controlpb_log_proto_rawDesc = "" +
@@ -511,7 +520,7 @@ const file_controlpb_log_proto_rawDesc = "" +
 	"first_txid\x18\x01 \x01(\x04R\tfirstTxid\x12\x18\n" +
 	"\arecords\x18\x02 \x03(\fR\arecords\x12\x1b\n" +
 	"\tlast_txid\x18\x03 \x01(\x04R\blastTxid\"\x12\n" +
-	"\x10LogStatusRequest\"\x81\x02\n" +
+	"\x10LogStatusRequest\"\xa6\x02\n" +
 	"\x11LogStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\bR\x06leader\x12%\n" +
@@ -522,7 +531,9 @@ const file_controlpb_log_proto_rawDesc = "" +
 	"first_txid\x18\x06 \x01(\x04R\tfirstTxid\x12\x1b\n" +
 	"\tlast_txid\x18\a \x01(\x04R\blastTxid\x12\x14\n" +
 	"\x05ready\x18\b \x01(\bR\x05ready\x12\x14\n" +
-	"\x05error\x18\t \x01(\tR\x05error2\xb6\x02\n" +
+	"\x05error\x18\t \x01(\tR\x05error\x12#\n" +
+	"\radmin_address\x18\n" +
+	" \x01(\tR\fadminAddress2\xb6\x02\n" +
 	"\aEditLog\x12W\n" +
 	"\fAcquireEpoch\x12\".ww.control.v1.AcquireEpochRequest\x1a#.ww.control.v1.AcquireEpochResponse\x12B\n" +
 	"\x06Append\x12\x1a.ww.control.v1.AppendBatch\x1a\x18.ww.control.v1.AppendAck(\x010\x01\x12>\n" +

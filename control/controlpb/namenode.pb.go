@@ -2502,8 +2502,10 @@ type NodeStatus struct {
 	ActiveReads        uint32                 `protobuf:"varint,9,opt,name=active_reads,json=activeReads,proto3" json:"active_reads,omitempty"`
 	LastHeartbeatAgeMs int64                  `protobuf:"varint,10,opt,name=last_heartbeat_age_ms,json=lastHeartbeatAgeMs,proto3" json:"last_heartbeat_age_ms,omitempty"`
 	Version            string                 `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// host:port of the node's admin address; empty if it has none.
+	AdminAddress  string `protobuf:"bytes,12,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
@@ -2613,6 +2615,91 @@ func (x *NodeStatus) GetVersion() string {
 	return ""
 }
 
+func (x *NodeStatus) GetAdminAddress() string {
+	if x != nil {
+		return x.AdminAddress
+	}
+	return ""
+}
+
+// LogServerStatus is what the namenode last heard of a log server.
+type LogServerStatus struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	NodeId  string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Leader  bool                   `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Why it does not serve; empty if it does.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	AdminAddress  string `protobuf:"bytes,5,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogServerStatus) Reset() {
+	*x = LogServerStatus{}
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogServerStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogServerStatus) ProtoMessage() {}
+
+func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
+func (*LogServerStatus) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *LogServerStatus) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *LogServerStatus) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *LogServerStatus) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *LogServerStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *LogServerStatus) GetAdminAddress() string {
+	if x != nil {
+		return x.AdminAddress
+	}
+	return ""
+}
+
 type ClusterStatusResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -2632,13 +2719,16 @@ type ClusterStatusResponse struct {
 	Version               string        `protobuf:"bytes,14,opt,name=version,proto3" json:"version,omitempty"`
 	DefaultReplication    uint32        `protobuf:"varint,15,opt,name=default_replication,json=defaultReplication,proto3" json:"default_replication,omitempty"`
 	DefaultChunkSize      int64         `protobuf:"varint,16,opt,name=default_chunk_size,json=defaultChunkSize,proto3" json:"default_chunk_size,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// host:port of the namenode's admin address; empty if it has none.
+	AdminAddress  string             `protobuf:"bytes,17,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	LogServers    []*LogServerStatus `protobuf:"bytes,18,rep,name=log_servers,json=logServers,proto3" json:"log_servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2740,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2753,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -2776,6 +2866,20 @@ func (x *ClusterStatusResponse) GetDefaultChunkSize() int64 {
 		return x.DefaultChunkSize
 	}
 	return 0
+}
+
+func (x *ClusterStatusResponse) GetAdminAddress() string {
+	if x != nil {
+		return x.AdminAddress
+	}
+	return ""
+}
+
+func (x *ClusterStatusResponse) GetLogServers() []*LogServerStatus {
+	if x != nil {
+		return x.LogServers
+	}
+	return nil
 }
 
 var File_controlpb_namenode_proto protoreflect.FileDescriptor
@@ -2954,7 +3058,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x1a\n" +
 	"\x18ReportBadReplicaResponse\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xe9\x02\n" +
+	"\x14ClusterStatusRequest\"\x8e\x03\n" +
 	"\n" +
 	"NodeStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -2970,7 +3074,14 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\factive_reads\x18\t \x01(\rR\vactiveReads\x121\n" +
 	"\x15last_heartbeat_age_ms\x18\n" +
 	" \x01(\x03R\x12lastHeartbeatAgeMs\x12\x18\n" +
-	"\aversion\x18\v \x01(\tR\aversion\"\xca\x04\n" +
+	"\aversion\x18\v \x01(\tR\aversion\x12#\n" +
+	"\radmin_address\x18\f \x01(\tR\fadminAddress\"\x97\x01\n" +
+	"\x0fLogServerStatus\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12#\n" +
+	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"\xb0\x05\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
@@ -2990,7 +3101,10 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"open_files\x18\r \x01(\x04R\topenFiles\x12\x18\n" +
 	"\aversion\x18\x0e \x01(\tR\aversion\x12/\n" +
 	"\x13default_replication\x18\x0f \x01(\rR\x12defaultReplication\x12,\n" +
-	"\x12default_chunk_size\x18\x10 \x01(\x03R\x10defaultChunkSize*\x84\x01\n" +
+	"\x12default_chunk_size\x18\x10 \x01(\x03R\x10defaultChunkSize\x12#\n" +
+	"\radmin_address\x18\x11 \x01(\tR\fadminAddress\x12?\n" +
+	"\vlog_servers\x18\x12 \x03(\v2\x1e.ww.control.v1.LogServerStatusR\n" +
+	"logServers*\x84\x01\n" +
 	"\x0eSafeModeAction\x12 \n" +
 	"\x1cSAFE_MODE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SAFE_MODE_ACTION_GET\x10\x01\x12\x1a\n" +
@@ -3031,7 +3145,7 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
 	(*SafeModeRequest)(nil),          // 1: ww.control.v1.SafeModeRequest
@@ -3076,87 +3190,89 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(*ReportBadReplicaResponse)(nil), // 40: ww.control.v1.ReportBadReplicaResponse
 	(*ClusterStatusRequest)(nil),     // 41: ww.control.v1.ClusterStatusRequest
 	(*NodeStatus)(nil),               // 42: ww.control.v1.NodeStatus
-	(*ClusterStatusResponse)(nil),    // 43: ww.control.v1.ClusterStatusResponse
-	(*MutationHeader)(nil),           // 44: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 45: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 46: ww.control.v1.Replica
+	(*LogServerStatus)(nil),          // 43: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 44: ww.control.v1.ClusterStatusResponse
+	(*MutationHeader)(nil),           // 45: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 46: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 47: ww.control.v1.Replica
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	44, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	44, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	45, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	44, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	46, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	45, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
 	8,  // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	45, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	44, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	46, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	45, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
 	8,  // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
 	3,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	44, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	44, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	45, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	44, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	46, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	46, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	44, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	44, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	44, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	44, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	44, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	46, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	45, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	47, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	47, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	45, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	45, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
 	3,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
 	3,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
 	3,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	45, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	46, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
 	42, // 29: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	4,  // 30: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	6,  // 31: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	9,  // 32: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	11, // 33: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	13, // 34: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	15, // 35: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	17, // 36: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	19, // 37: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	21, // 38: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	23, // 39: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	25, // 40: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	27, // 41: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	29, // 42: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	31, // 43: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	33, // 44: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	35, // 45: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	37, // 46: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	39, // 47: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	41, // 48: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	1,  // 49: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	5,  // 50: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	7,  // 51: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	10, // 52: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	12, // 53: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	14, // 54: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	16, // 55: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	18, // 56: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	20, // 57: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	22, // 58: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	24, // 59: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	26, // 60: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	28, // 61: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	30, // 62: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	32, // 63: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	34, // 64: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	36, // 65: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	38, // 66: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	40, // 67: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	43, // 68: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	2,  // 69: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	50, // [50:70] is the sub-list for method output_type
-	30, // [30:50] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	43, // 30: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	4,  // 31: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	6,  // 32: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	9,  // 33: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	11, // 34: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	13, // 35: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	15, // 36: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	17, // 37: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	19, // 38: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	21, // 39: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	23, // 40: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	25, // 41: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	27, // 42: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	29, // 43: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	31, // 44: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	33, // 45: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	35, // 46: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	37, // 47: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	39, // 48: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	41, // 49: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	1,  // 50: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	5,  // 51: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	7,  // 52: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	10, // 53: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	12, // 54: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	14, // 55: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	16, // 56: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	18, // 57: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	20, // 58: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	22, // 59: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	24, // 60: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	26, // 61: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	28, // 62: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	30, // 63: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	32, // 64: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	34, // 65: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	36, // 66: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	38, // 67: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	40, // 68: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	44, // 69: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	2,  // 70: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	51, // [51:71] is the sub-list for method output_type
+	31, // [31:51] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -3171,7 +3287,7 @@ func file_controlpb_namenode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,9 +27,12 @@ type Options struct {
 	// Peers are all servers of the group, this one included; empty = this one
 	// alone. They count only for the first start of an empty directory; all
 	// servers must be given the same list.
-	Peers  []Peer
-	Logger *slog.Logger // nil = none
-	Clock  clock.Clock  // nil = the system's
+	Peers []Peer
+	// AdminAddress is the host:port of this process's admin address, told by
+	// LogStatus; "" if there is none.
+	AdminAddress string
+	Logger       *slog.Logger // nil = none
+	Clock        clock.Clock  // nil = the system's
 	// SegmentBytes is the size of a log file, 1 MiB to 256 MiB; default 64 MiB.
 	SegmentBytes int
 	// HeartbeatTimeout: a follower that hears nothing of its leader for so long

@@ -31,7 +31,7 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 	for _, n := range r.Nodes {
 		out.Nodes = append(out.Nodes, &controlpb.NodeStatus{NodeId: n.NodeID, Address: n.Address, Live: n.Live, CapacityBytes: n.CapacityBytes,
 			FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas, ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads,
-			LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version})
+			LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress})
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -161,6 +162,7 @@ func notReplayed(txid uint64, err error) error {
 // watchEpoch asks the log servers again and again whether somebody holds a
 // higher epoch, so that a namenode without mutations stops serving reads too.
 func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
+	s.noteLogServers(s.log.Status(ctx))
 	for {
 		timer := s.o.Clock.NewTimer(epochInterval)
 		select {
@@ -169,13 +171,28 @@ func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
 			timer.Stop()
 			return
 		}
-		for _, status := range s.log.Status(ctx) {
+		statuses := s.log.Status(ctx)
+		s.noteLogServers(statuses)
+		for _, status := range statuses {
 			if status.GetEpoch() > own {
 				fail(fault.New(fault.Fenced, "hold epoch", "epoch %d is held by %s, this namenode's is %d", status.Epoch, status.Holder, own))
 				return
 			}
 		}
 	}
+}
+
+// noteLogServers keeps what the log servers say of themselves for those who ask
+// for the cluster's status.
+func (s *Server) noteLogServers(statuses []*controlpb.LogStatusResponse) {
+	out := make([]*controlpb.LogServerStatus, len(statuses))
+	for i, status := range statuses {
+		out[i] = &controlpb.LogServerStatus{NodeId: status.NodeId, Leader: status.Leader, Error: status.Error, AdminAddress: status.AdminAddress}
+		if i < len(s.o.LogServers) {
+			out[i].Address = s.o.LogServers[i]
+		}
+	}
+	s.logServers.Store(&out)
 }
 
 // serve lets callers in.

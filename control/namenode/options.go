@@ -44,6 +44,9 @@ type Options struct {
 	BatchesInFlight int
 	BatchRecords    int
 	BatchBytes      int
+	// AdminAddress is the host:port of this process's admin address, told to
+	// whoever asks for the cluster's status; "" if there is none.
+	AdminAddress string
 	// Audit writes one log line per mutation.
 	Audit  bool
 	Logger *slog.Logger // nil = none

@@ -101,7 +101,12 @@ func (s *service) ClusterStatus(ctx context.Context, _ *controlpb.ClusterStatusR
 	if err != nil {
 		return nil, err
 	}
-	return statusToProto(r), nil
+	response := statusToProto(r)
+	response.AdminAddress = s.server.o.AdminAddress
+	if known := s.server.logServers.Load(); known != nil {
+		response.LogServers = *known
+	}
+	return response, nil
 }
 
 // SafeMode asks for or changes safe mode.

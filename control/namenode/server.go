@@ -48,11 +48,13 @@ type Server struct {
 	once    sync.Once
 
 	// current is the tenure that serves; nil: not active, phase says why.
-	current  atomic.Pointer[tenure]
-	phase    atomic.Pointer[phase]
-	calls    atomic.Int64  // client calls that wait for the actor
-	sessions atomic.Int64  // open datanode streams
-	number   atomic.Uint64 // of the last session
+	current atomic.Pointer[tenure]
+	phase   atomic.Pointer[phase]
+	// logServers is what the watch over the epoch last heard.
+	logServers atomic.Pointer[[]*controlpb.LogServerStatus]
+	calls      atomic.Int64  // client calls that wait for the actor
+	sessions   atomic.Int64  // open datanode streams
+	number     atomic.Uint64 // of the last session
 
 	ready     chan struct{} // closed when first active
 	readyOnce sync.Once

@@ -141,7 +141,7 @@ func registerFromProto(m *controlpb.Register) (*actor.RegisterNode, error) {
 		return nil, malformed(op, "node id or address is empty")
 	}
 	if err := first(checkText(op, "the node id", m.NodeId, nodeTextMax), checkText(op, "the address", m.Address, nodeTextMax),
-		checkText(op, "the version", m.Version, nodeTextMax), checkText(op, "the rack", m.Rack, nodeTextMax),
+		checkText(op, "the version", m.Version, nodeTextMax), checkText(op, "the rack", m.Rack, nodeTextMax), checkText(op, "the admin address", m.AdminAddress, nodeTextMax),
 		checkText(op, "the cluster id", m.ClusterId, nodeTextMax)); err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func registerFromProto(m *controlpb.Register) (*actor.RegisterNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &actor.RegisterNode{ClusterID: m.ClusterId, NodeID: m.NodeId, Address: m.Address, Version: m.Version, Rack: m.Rack,
+	return &actor.RegisterNode{ClusterID: m.ClusterId, NodeID: m.NodeId, Address: m.Address, Version: m.Version, Rack: m.Rack, AdminAddress: m.AdminAddress,
 		HighestEpoch: m.HighestEpoch, HighestTxid: m.HighestTxid, Volumes: volumes}, nil
 }
 

@@ -31,11 +31,14 @@ type Log struct {
 
 // Logserver is the section of ww logserver.
 type Logserver struct {
-	ID         string   `koanf:"id" usage:"name of this log server among its peers"`
-	Dir        string   `koanf:"dir" usage:"directory of the log and its checkpoints"`
-	Listen     string   `koanf:"listen" usage:"host:port for namenodes (gRPC)"`
-	RaftListen string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft); empty: none"`
-	Peers      []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone. Counts for the first start only"`
+	ID          string   `koanf:"id" usage:"name of this log server among its peers"`
+	Dir         string   `koanf:"dir" usage:"directory of the log and its checkpoints"`
+	Listen      string   `koanf:"listen" usage:"host:port for namenodes (gRPC)"`
+	RaftListen  string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft); empty: none"`
+	Peers       []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone. Counts for the first start only"`
+	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
+	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
 }
 
 // Namenode is the section of ww namenode.
@@ -51,19 +54,28 @@ type Namenode struct {
 	UnknownGrace      Duration `koanf:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before it is ordered deleted"`
 	RepairGrace       Duration `koanf:"repair_grace" usage:"how long a dead datanode may come back before its chunks are copied"`
 	SafeModeThreshold float64  `koanf:"safe_mode_threshold" usage:"share of chunks that must have a reported replica before safe mode ends, 0..1"`
+	BatchRecords      int      `koanf:"batch_records" usage:"edit records that share one append to the log, at most"`
+	BatchBytes        Size     `koanf:"batch_bytes" usage:"bytes of edit records that share one append to the log, at most"`
+	BatchesInFlight   int      `koanf:"batches_in_flight" usage:"appends to the log that may wait for its disk at once"`
+	AdminListen       string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
+	GCPercent         int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit       Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
 }
 
 // Datanode is the section of ww datanode.
 type Datanode struct {
-	Listen     string   `koanf:"listen" usage:"host:port for bytes (clients and other datanodes)"`
-	Advertise  string   `koanf:"advertise" usage:"host:port that others are told to use; empty: the listen address"`
-	Disks      []string `koanf:"disks" flag:"disk" usage:"data directory; one per disk"`
-	Namenodes  []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
-	TrashDelay Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
-	Reserve    Size     `koanf:"reserve" usage:"space that is left free on every disk"`
-	Rack       string   `koanf:"rack" usage:"place of the node, like /room1/rack7; copies are spread over racks"`
-	RecordIdle Duration `koanf:"record_idle" usage:"time without a record after which a file that records are appended to is sealed, and its lease given up"`
-	Budget     Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
+	Listen      string   `koanf:"listen" usage:"host:port for bytes (clients and other datanodes)"`
+	Advertise   string   `koanf:"advertise" usage:"host:port that others are told to use; empty: the listen address"`
+	Disks       []string `koanf:"disks" flag:"disk" usage:"data directory; one per disk"`
+	Namenodes   []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
+	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
+	Reserve     Size     `koanf:"reserve" usage:"space that is left free on every disk"`
+	Rack        string   `koanf:"rack" usage:"place of the node, like /room1/rack7; copies are spread over racks"`
+	RecordIdle  Duration `koanf:"record_idle" usage:"time without a record after which a file that records are appended to is sealed, and its lease given up"`
+	Budget      Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
+	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
+	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
 }
 
 // Mini is the section of ww mini.
@@ -76,6 +88,9 @@ type Mini struct {
 	ChunkSize   Size     `koanf:"chunk_size" usage:"chunk size of a file that asks for none"`
 	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
 	Reserve     Size     `koanf:"reserve" usage:"space that is left free on the disk"`
+	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
+	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
 }
 
 // Client is the section of every data verb.
@@ -86,25 +101,32 @@ type Client struct {
 	PacketSize     Size     `koanf:"packet_size" usage:"bytes of one packet on the wire"`
 }
 
+// adminDefault is a free port that only this host reaches: several daemons on
+// one host do not collide, and `ww admin profile` asks the namenode for it.
+const adminDefault = "127.0.0.1:0"
+
 // Default is the configuration of a process that was told nothing.
 func Default() Config {
 	return Config{
 		Log:       Log{Level: "info", Format: "auto"},
-		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711"},
+		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711", AdminListen: adminDefault, GCPercent: 100},
 		Namenode: Namenode{
 			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
 			Replication: 3, ChunkSize: 64 << 20,
 			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
 			DeadAfter: Duration(10 * time.Second), UnknownGrace: Duration(5 * time.Minute),
 			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
+			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2, AdminListen: adminDefault, GCPercent: 100,
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
 			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", RecordIdle: Duration(30 * time.Second), Budget: 128 << 20,
+			AdminListen: adminDefault, GCPercent: 100,
 		},
 		Mini: Mini{
 			Listen: "127.0.0.1:7700", Datanodes: 3, ChunkSize: 64 << 20,
 			TrashDelay: Duration(10 * time.Second), Reserve: 256 << 20,
+			AdminListen: adminDefault, GCPercent: 100,
 		},
 		Client: Client{
 			Namenodes: []string{"127.0.0.1:7700"}, Timeout: Duration(30 * time.Second),

@@ -116,6 +116,19 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	require.NoError(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", Peers: []string{"b=h:1/h:2"}, RaftListen: "a:2"}.Validate())
 	require.ErrorContains(t, Mini{Dir: "d", Listen: ":7700", Datanodes: 1, ChunkSize: 64 << 10}.Validate(), "mini.advertise")
 	require.ErrorContains(t, Datanode{Listen: "0.0.0.0:1", Disks: []string{"x"}, Namenodes: []string{"n:1"}}.Validate(), "datanode.advertise")
+	runtime := Default().Datanode
+	runtime.Disks, runtime.AdminListen, runtime.GCPercent, runtime.MemoryLimit = []string{"x"}, "nowhere", 5, 1<<20
+	for _, key := range []string{"datanode.admin_listen", "datanode.gc_percent", "datanode.memory_limit"} {
+		require.ErrorContains(t, runtime.Validate(), key)
+	}
+	runtime.AdminListen, runtime.GCPercent, runtime.MemoryLimit = "", 0, 0
+	require.NoError(t, runtime.Validate())
+	batches := Default().Namenode
+	require.NoError(t, batches.Validate())
+	batches.BatchRecords, batches.BatchBytes, batches.BatchesInFlight = 0, 1<<20, 65
+	for _, key := range []string{"namenode.batch_records", "namenode.batch_bytes", "namenode.batches_in_flight"} {
+		require.ErrorContains(t, batches.Validate(), key)
+	}
 	require.ErrorContains(t, Log{Level: "loud", Format: "auto"}.Validate(), "loud")
 }
 

@@ -19,7 +19,16 @@ const (
 	packetSizeMax    = 1 << 20
 	minimumBudget    = 4 << 20
 	namenodesMaximum = 16
-	staleAfter       = Duration(3 * time.Second) // actor.Config.StaleAfter
+	// Bounds of control/namenode.
+	batchRecordsMax    = 16 << 10
+	batchBytesMin      = 2 << 20
+	batchBytesMax      = 4 << 20
+	batchesInFlightMax = 64
+	// Of the garbage collector.
+	gcPercentMin   = 10
+	gcPercentMax   = 10_000
+	memoryLimitMin = 64 << 20
+	staleAfter     = Duration(3 * time.Second) // actor.Config.StaleAfter
 )
 
 // checks gathers what is wrong with a section, so that one start shows all.
@@ -59,6 +68,15 @@ func validAddress(address string) bool {
 	return err == nil && n >= 0 && n <= 65535
 }
 
+// runtime checks what every daemon's section has.
+func (c *checks) runtime(section, admin string, gcPercent int, limit Size) {
+	if admin != "" {
+		c.address(section+".admin_listen", admin)
+	}
+	c.that(gcPercent == 0 || gcPercent >= gcPercentMin && gcPercent <= gcPercentMax, section+".gc_percent", "%d is neither 0 nor within %d..%d", gcPercent, gcPercentMin, gcPercentMax)
+	c.that(limit == 0 || limit >= memoryLimitMin, section+".memory_limit", "%s is less than %s, which a daemon needs to work", limit, Size(memoryLimitMin))
+}
+
 func (c *checks) chunkSize(key string, size Size) {
 	c.that(size >= chunk.ChecksumBlockBytes && size <= chunk.SizeMax && size%chunk.ChecksumBlockBytes == 0,
 		key, "%s is not a multiple of 64KiB between 64KiB and 1GiB", size)
@@ -85,6 +103,7 @@ func (l Logserver) Validate() error {
 		_, _, _, ok := SplitPeer(p)
 		c.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)
 	}
+	c.runtime("logserver", l.AdminListen, l.GCPercent, l.MemoryLimit)
 	return c.err()
 }
 
@@ -114,6 +133,10 @@ func (n Namenode) Validate() error {
 	c.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit", "%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
 	c.that(n.DeadAfter >= staleAfter, "namenode.dead_after", "%s is less than %s, when a node counts as stale", n.DeadAfter, staleAfter)
 	c.that(n.SafeModeThreshold >= 0 && n.SafeModeThreshold <= 1, "namenode.safe_mode_threshold", "%v is not within 0..1", n.SafeModeThreshold)
+	c.that(n.BatchRecords >= 1 && n.BatchRecords <= batchRecordsMax, "namenode.batch_records", "%d is not within 1..%d", n.BatchRecords, batchRecordsMax)
+	c.that(n.BatchBytes >= batchBytesMin && n.BatchBytes <= batchBytesMax, "namenode.batch_bytes", "%s is not within %s..%s", n.BatchBytes, Size(batchBytesMin), Size(batchBytesMax))
+	c.that(n.BatchesInFlight >= 1 && n.BatchesInFlight <= batchesInFlightMax, "namenode.batches_in_flight", "%d is not within 1..%d", n.BatchesInFlight, batchesInFlightMax)
+	c.runtime("namenode", n.AdminListen, n.GCPercent, n.MemoryLimit)
 	return c.err()
 }
 
@@ -135,6 +158,7 @@ func (d Datanode) Validate() error {
 	c.addresses("datanode.namenodes", d.Namenodes)
 	c.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
 	c.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
+	c.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
 	return c.err()
 }
 
@@ -148,6 +172,7 @@ func (m Mini) Validate() error {
 	c.that(m.Replication >= 0 && m.Replication <= replicationMax, "mini.replication", "%d is not within 0..%d", m.Replication, replicationMax)
 	c.that(m.Replication <= m.Datanodes, "mini.replication", "%d is more than the %d datanodes", m.Replication, m.Datanodes)
 	c.chunkSize("mini.chunk_size", m.ChunkSize)
+	c.runtime("mini", m.AdminListen, m.GCPercent, m.MemoryLimit)
 	return c.err()
 }
 

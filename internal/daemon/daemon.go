@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/whispering-woods/ww/internal/fault"
@@ -32,7 +33,8 @@ type Daemon struct {
 
 	addresses map[string]string
 	ready     func(context.Context) error
-	parts     []part // in the order of their start
+	check     atomic.Pointer[func() error] // see working
+	parts     []part                       // in the order of their start
 	done      chan struct{}
 	closing   chan struct{}
 	watchers  sync.WaitGroup
@@ -83,7 +85,7 @@ func (d *Daemon) watch(name string, done <-chan struct{}, err func() error) {
 }
 
 // Addresses are the host:port that the daemon listens on, by what they are for:
-// "grpc", "raft", "data".
+// "grpc", "raft", "data", "admin".
 func (d *Daemon) Addresses() map[string]string { return maps.Clone(d.addresses) }
 
 // Address is one of Addresses.

@@ -180,7 +180,7 @@ func TestAStoppingMiniIsQuiet(t *testing.T) {
 	d, err := StartMini(t.Context(), mini(t.TempDir(), 2), logger)
 	require.NoError(t, err)
 	ready(t, d)
-	require.Len(t, d.Addresses(), 3)
+	require.Len(t, d.Addresses(), 4)
 	before := log.String()
 	stop(t, d)
 	require.Equal(t, before, log.String())

@@ -11,24 +11,33 @@ import (
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/appender"
 	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // StartDatanode opens the chunk store, serves its bytes and reports to the
 // namenodes; ctx bounds the start. It is ready when a namenode has registered
 // it.
 func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) (*Daemon, error) {
+	return startDatanode(ctx, c, "", logger)
+}
+
+func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	logger = orDiscard(logger)
 	d := newDaemon("datanode")
+	adminAddress, err := d.openAdmin(c.AdminListen, sharedAdmin, logger)
+	if err != nil {
+		return nil, err
+	}
 	events := agent.NewEvents()
 	store, err := disk.Open(disk.Options{
 		Directories: c.Disks, TrashDelay: time.Duration(c.TrashDelay), ReserveBytes: int64(c.Reserve),
 		Logger: logger, OnEvent: forward(events, logger),
 	})
 	if err != nil {
-		return nil, err
+		return nil, d.abandon(ctx, err)
 	}
 	d.add("chunk store", func(context.Context) error { return store.Close() })
 	server, err := dataplane.Start(dataplane.Options{
@@ -42,7 +51,7 @@ func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) 
 	d.addresses["data"] = server.Addr()
 	address := advertised(c.Advertise, server.Addr())
 	control, err := agent.Start(agent.Options{
-		Namenodes: c.Namenodes, Address: address, Rack: c.Rack, Version: Version,
+		Namenodes: c.Namenodes, Address: address, Rack: c.Rack, Version: Version, AdminAddress: adminAddress,
 		Store: agentStore{store}, Events: events, Logger: logger,
 		Load: func() agent.Load {
 			l := server.Load()
@@ -80,6 +89,14 @@ func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) 
 			return ctx.Err()
 		}
 	}
+	d.works(func() error {
+		select {
+		case <-control.Registered():
+			return nil
+		default:
+			return fault.New(fault.NotActive, "datanode", "no namenode has registered it yet")
+		}
+	})
 	return d, ctx.Err()
 }
 

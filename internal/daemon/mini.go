@@ -82,20 +82,26 @@ func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string,
 	if advertised == "" {
 		advertised = host
 	}
+	adminAddress, err := d.openAdmin(c.AdminListen, "", logger)
+	if err != nil {
+		return err
+	}
 	role := func(name string) *slog.Logger { return logger.With("role", name) }
 
 	l := config.Default().Logserver
+	l.AdminListen = "" // the cluster's serves all parts
 	l.Dir, l.Listen, l.RaftListen = filepath.Join(directory, "log"), "127.0.0.1:0", ""
-	logServer, err := d.part(StartLogServer(ctx, l, role("logserver")))
+	logServer, err := d.part(startLogServer(ctx, l, adminAddress, role("logserver")))
 	if err != nil {
 		return err
 	}
 	n := config.Default().Namenode
+	n.AdminListen = ""
 	n.Listen, n.LogServers, n.ChunkSize = c.Listen, []string{logServer.Address("grpc")}, c.ChunkSize
 	if n.Replication = c.Replication; n.Replication == 0 {
 		n.Replication = min(miniReplicationMax, c.Datanodes)
 	}
-	namenode, err := d.part(StartNamenode(ctx, n, role("namenode")))
+	namenode, err := d.part(startNamenode(ctx, n, adminAddress, role("namenode")))
 	if err != nil {
 		return err
 	}
@@ -109,6 +115,7 @@ func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string,
 	for i := range c.Datanodes {
 		name := fmt.Sprintf("dn%d", i+1)
 		dn := config.Default().Datanode
+		dn.AdminListen = ""
 		dn.Listen, dn.Disks = net.JoinHostPort(host, "0"), []string{filepath.Join(directory, name)}
 		dn.Namenodes = []string{d.addresses["grpc"]}
 		if config.AllInterfaces(c.Listen) {
@@ -118,13 +125,21 @@ func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string,
 		if advertised != host {
 			dn.Advertise = net.JoinHostPort(advertised, "0")
 		}
-		datanode, err := d.part(StartDatanode(ctx, dn, role(name)))
+		datanode, err := d.part(startDatanode(ctx, dn, adminAddress, role(name)))
 		if err != nil {
 			return err
 		}
 		d.addresses[fmt.Sprintf("data%d", i+1)] = datanode.Address("data")
 		datanodes = append(datanodes, datanode)
 	}
+	d.works(func() error {
+		for _, p := range append(datanodes, logServer, namenode) {
+			if err := p.working(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	d.ready = func(ctx context.Context) error {
 		group, groupContext := errgroup.WithContext(ctx)
 		for _, p := range append(datanodes, logServer, namenode) {

@@ -13,11 +13,22 @@ import (
 // StartNamenode starts a namenode; ctx bounds the start. It is ready when it
 // has replayed the log and serves; it may be in safe mode then.
 func StartNamenode(ctx context.Context, c config.Namenode, logger *slog.Logger) (*Daemon, error) {
+	return startNamenode(ctx, c, "", logger)
+}
+
+func startNamenode(ctx context.Context, c config.Namenode, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	logger = orDiscard(logger)
+	d := newDaemon("namenode")
+	adminAddress, err := d.openAdmin(c.AdminListen, sharedAdmin, logger)
+	if err != nil {
+		return nil, err
+	}
 	server, err := namenode.Start(namenode.Options{
-		Listen: c.Listen, LogServers: c.LogServers, Logger: orDiscard(logger),
+		Listen: c.Listen, LogServers: c.LogServers, AdminAddress: adminAddress, Logger: logger,
+		BatchRecords: c.BatchRecords, BatchBytes: int(c.BatchBytes), BatchesInFlight: c.BatchesInFlight,
 		Actor: actor.Config{
 			DefaultReplication: uint32(c.Replication), DefaultChunkSize: int64(c.ChunkSize),
 			LeaseSoftLimit: time.Duration(c.LeaseSoftLimit), LeaseHardLimit: time.Duration(c.LeaseHardLimit),
@@ -27,9 +38,8 @@ func StartNamenode(ctx context.Context, c config.Namenode, logger *slog.Logger) 
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, d.abandon(ctx, err)
 	}
-	d := newDaemon("namenode")
 	d.add("namenode", server.Close)
 	d.addresses["grpc"] = server.Addr()
 	d.ready = func(ctx context.Context) error {
@@ -43,6 +53,7 @@ func StartNamenode(ctx context.Context, c config.Namenode, logger *slog.Logger) 
 			return ctx.Err()
 		}
 	}
+	d.works(server.Active)
 	d.watch("namenode", server.Done(), server.Err)
 	return d, ctx.Err()
 }

@@ -27,6 +27,7 @@ func layers() []layer {
 		{"internal/fault", nil, leaf},
 		{"internal/clock", nil, leaf},
 		{"internal/profiling", []string{"internal/fault"}, leaf},
+		{"internal/admin", []string{"internal/fault"}, leaf},
 		{"internal/record", []string{"internal/fault"}, leaf},
 		{"internal/bufpool", []string{"internal/invariants"}, leaf},
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
@@ -53,7 +54,7 @@ func layers() []layer {
 		{"internal/lint", nil, "rules look at the tree from outside"},
 		{"internal/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client"}, "fault tests break every part from within one process"},
 		{"internal/e2e", append(leaves(), "internal/e2e", "client", "dataplane/wire", "control/controlpb", "control/rpc"), "end-to-end tests see the processes from outside"},
-		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "internal/config", "internal/daemon", "internal/profiling"), "a program is flags, wiring and signals: the parts are assembled in internal/daemon"},
+		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "internal/admin", "internal/config", "internal/daemon", "internal/profiling"), "a program is flags, wiring and signals: the parts are assembled in internal/daemon"},
 	}
 }
 

@@ -1,0 +1,199 @@
+// Package admin serves a daemon's admin address: HTTP for operators, beside the
+// ports that do the work.
+//
+//	/healthz            200 while the process answers
+//	/readyz             200 while the daemon does its work, else 503 and why
+//	/debug/pprof/       the runtime's profiles (net/http/pprof)
+//
+// Mutex and block profiles are sampled only while one is being taken, so they
+// need ?seconds=N. Whoever reaches the address can read the process's memory in
+// a heap profile and slow it down with a trace, and nothing asks who it is: so
+// it listens on the loopback interface unless told otherwise. Fetch is the
+// client of `ww admin profile`.
+//
+// A Server runs one goroutine and those of net/http; Close ends all. Answers
+// are bounded in number, size of request and time (limits.go).
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Options configures Start.
+type Options struct {
+	// Listen is the host:port; port 0 picks one.
+	Listen string
+	// Ready tells why the daemon does not do its work; nil when it does. Asked
+	// by each /readyz, from any goroutine. nil: always ready.
+	Ready  func() error
+	Logger *slog.Logger // nil = none
+}
+
+// Server is an open admin address.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+	ready    func() error
+	busy     chan struct{} // a token per request that is being answered
+	sampling sync.Mutex    // one profile that needs sampling at a time
+	serving  sync.WaitGroup
+	once     sync.Once
+}
+
+// Start listens and serves. Errors: fault.Invalid for a bad address,
+// fault.Unavailable if the port is taken.
+func Start(o Options) (*Server, error) {
+	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "open admin address", Address: o.Listen, Err: err, Hint: "write host:port, for example 127.0.0.1:7790"}
+	}
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: "open admin address", Address: o.Listen, Err: err, Hint: "is another process using the port?"}
+	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{listener: &limited{Listener: listener, open: make(chan struct{}, connectionsMax)}, ready: o.Ready, busy: make(chan struct{}, requestsMax)}
+	s.http = &http.Server{
+		Handler: s.bounded(s.routes()), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	s.serving.Go(func() {
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			o.Logger.Error("admin address ended", "err", err)
+		}
+	})
+	o.Logger.Info("admin address", "address", s.Addr())
+	return s, nil
+}
+
+// Addr is the host:port, with the real port.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Close ends the server; running answers are cut off.
+func (s *Server) Close(context.Context) error {
+	var err error
+	s.once.Do(func() {
+		err = s.http.Close()
+		s.serving.Wait()
+	})
+	return err
+}
+
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.ready(); err != nil {
+			say(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			return
+		}
+		say(w, http.StatusOK, "ready")
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/mutex", s.sampled("mutex", func() (stop func()) {
+		before := runtime.SetMutexProfileFraction(mutexFraction)
+		return func() { runtime.SetMutexProfileFraction(before) }
+	}))
+	mux.HandleFunc("GET /debug/pprof/block", s.sampled("block", func() (stop func()) {
+		runtime.SetBlockProfileRate(blockRate)
+		return func() { runtime.SetBlockProfileRate(0) }
+	}))
+	return mux
+}
+
+// sampled serves a profile that the runtime collects only while it is told to.
+func (s *Server) sampled(name string, start func() (stop func())) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("seconds") == "" {
+			say(w, http.StatusBadRequest, name+" profiles are sampled while one is taken: add ?seconds=10")
+			return
+		}
+		if !s.sampling.TryLock() {
+			say(w, http.StatusServiceUnavailable, "another mutex or block profile is being taken")
+			return
+		}
+		defer s.sampling.Unlock()
+		defer start()()
+		pprof.Handler(name).ServeHTTP(w, r)
+	}
+}
+
+// bounded refuses what is too much at once, or would take too long.
+func (s *Server) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text := r.URL.Query().Get("seconds"); text != "" {
+			n, err := strconv.ParseFloat(text, 64)
+			if err != nil || !(n > 0 && n <= profileMax.Seconds()) {
+				say(w, http.StatusBadRequest, fmt.Sprintf("seconds=%.32s: a number above 0, at most %.0f, is wanted", text, profileMax.Seconds()))
+				return
+			}
+		}
+		select {
+		case s.busy <- struct{}{}:
+			defer func() { <-s.busy }()
+		default:
+			say(w, http.StatusServiceUnavailable, fmt.Sprintf("%d requests are being answered already", requestsMax))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func say(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	fmt.Fprintln(w, text)
+}
+
+// limited is a listener that closes connections beyond its bound at once.
+type limited struct {
+	net.Listener
+	open chan struct{}
+}
+
+// Accept waits for a connection within the bound.
+func (l *limited) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.open <- struct{}{}:
+			return &counted{Conn: c, done: sync.OnceFunc(func() { <-l.open })}, nil
+		default:
+			_ = c.Close()
+		}
+	}
+}
+
+// counted gives its place back when it is closed.
+type counted struct {
+	net.Conn
+	done func()
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	defer c.done()
+	return c.Conn.Close()
+}
