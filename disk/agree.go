@@ -84,6 +84,9 @@ func (s *Store) FinishRecovery(id chunk.ID, newGen chunk.Generation, length int6
 // promisedLocked checks that exactly newGen was promised last, before anything
 // is changed.
 func (s *Store) promisedLocked(r *replica, op string, newGen chunk.Generation) error {
+	if r.small != nil || r.view.segment != nil { // a promise would have given it a file
+		return chunkError(fault.StaleGeneration, op, r.id, "no recovery was begun, this one is for generation %d", newGen)
+	}
 	f, err := s.files.open(r, false)
 	if err != nil {
 		failure := diskError(op, r.path(), r.id, err)

@@ -42,6 +42,8 @@ type crashTest struct {
 	changes  int
 	failure  error
 	opening  bool
+	options  func(vfs.FS) Options
+	small    map[int]bool // created, and nothing was promised yet
 }
 
 var crashPolicies = []vfs.CrashPolicy{
@@ -54,6 +56,22 @@ var crashPolicies = []vfs.CrashPolicy{
 }
 
 func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
+	crashAtEveryStep(t, testOptions)
+}
+
+// packOptions are those of a store whose small replicas are records of small
+// segments.
+func packOptions(fsys vfs.FS) Options {
+	o := testOptions(fsys)
+	o.PackBytesMax, o.PackSegmentBytes, o.noCompactor = packBytesLimit, packSegmentMin+20_000, true
+	return o
+}
+
+func TestCrashAtEveryStepOfRecordsLosesNothingAcknowledged(t *testing.T) {
+	crashAtEveryStep(t, packOptions)
+}
+
+func crashAtEveryStep(t *testing.T, options func(vfs.FS) Options) {
 	seeds := uint64(4)
 	if testing.Short() {
 		seeds = 2
@@ -69,6 +87,7 @@ func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 			c := &crashTest{
 				mem: vfs.NewMem(), random: rand.New(rand.NewPCG(seed, 7)),
 				writers: make(map[int]*Writer), expected: make(map[int]*expectation), opening: true,
+				options: options, small: make(map[int]bool),
 			}
 			c.mem.OnChange(func(op vfs.Op, path string) {
 				c.changes++
@@ -84,7 +103,7 @@ func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 				}
 			})
 			var err error
-			c.store, err = Open(testOptions(c.mem))
+			c.store, err = Open(c.options(c.mem))
 			require.NoError(t, err)
 			defer func() { require.NoError(t, c.store.Close()) }()
 			c.opening = false
@@ -108,7 +127,7 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 			}
 		})
 	}
-	s, err := Open(testOptions(clone))
+	s, err := Open(c.options(clone))
 	clone.OnChange(nil)
 	if err != nil || nested != nil {
 		return errors.Join(fmt.Errorf("open after the crash: %w, %w", err, nested), s.Close())
@@ -126,7 +145,7 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 		return err
 	}
 	// What a recovery found must be found again when power fails right after.
-	again, err := Open(testOptions(clone.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+	again, err := Open(c.options(clone.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
 	if err != nil {
 		return fmt.Errorf("open after the second crash: %w", err)
 	}
@@ -146,7 +165,7 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 func (c *crashTest) checkAgain(clone *vfs.Mem, op vfs.Op, path string) error {
 	for _, policy := range crashPolicies[1:4] {
 		policy.Seed = uint64(c.changes)
-		s, err := Open(testOptions(clone.CrashClone(policy)))
+		s, err := Open(c.options(clone.CrashClone(policy)))
 		if err != nil {
 			return err
 		}
@@ -230,7 +249,7 @@ func (c *crashTest) goOn(s *Store) error {
 		}
 		want[replica.ID] = append(before, more...)
 	}
-	crashed, err := Open(testOptions(s.fs.(*vfs.Mem).CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+	crashed, err := Open(c.options(s.fs.(*vfs.Mem).CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
 	if err != nil {
 		return err
 	}
@@ -260,8 +279,17 @@ func (c *crashTest) step() error {
 			if err := c.mem.SyncDir("/d/trash"); err != nil {
 				return err
 			}
+			if err := syncSegments(c.mem); err != nil {
+				return err
+			}
+		}
+		if c.store.options.PackBytesMax > 0 && c.random.IntN(3) > 0 {
+			return c.store1(n)
 		}
 		return c.create(n)
+	}
+	if c.random.IntN(4) == 0 {
+		return c.compact()
 	}
 	if w == nil {
 		switch c.random.IntN(6) {
@@ -289,16 +317,84 @@ func (c *crashTest) step() error {
 	return c.append(n, false)
 }
 
+// syncSegments makes deletions of records durable.
+func syncSegments(m *vfs.Mem) error {
+	list, err := m.ReadDir("/d/packs")
+	if err != nil {
+		return err
+	}
+	for _, entry := range list {
+		f, err := m.OpenFile("/d/packs/"+entry.Name(), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Datasync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *crashTest) create(n int) (err error) {
 	e := &expectation{flushed: -1, synced: -1, least: 1, most: 1, states: []chunk.State{chunk.Recovered}}
 	c.expected[n] = e
-	c.writers[n], err = c.store.Create(testID(n), 1, CreateOptions{ChunkSize: testChunkSize})
+	c.writers[n], err = c.store.Create(testID(n), 1, CreateOptions{ChunkSize: testChunkSize, SizeHint: 100})
+	if c.store.options.PackBytesMax > 0 {
+		c.small[n] = true // empty, and only in memory
+		return err
+	}
 	e.flushed = 0
 	return err
 }
 
+// store1 stores a replica in one job.
+func (c *crashTest) store1(n int) error {
+	sizes := []int{0, 1, 100, 511, 512, 513, 4096, blockBytes - 1, blockBytes}
+	data := pattern(c.random.Uint64(), sizes[c.random.IntN(len(sizes))])
+	e := &expectation{content: data, flushed: -1, synced: -1, least: 1, most: 1, states: []chunk.State{chunk.Sealed}, exact: true}
+	c.expected[n] = e
+	hidden := c.random.IntN(3) == 0
+	w, err := c.store.Create(testID(n), 1, CreateOptions{ChunkSize: testChunkSize, SizeHint: int64(max(1, len(data))), Hidden: hidden})
+	if err != nil {
+		return err
+	}
+	job := Job{Data: data, Seal: true}
+	if hidden {
+		if _, err := run(w, Job{Data: data}); err != nil {
+			return err
+		}
+		job = Job{Offset: int64(len(data)), Seal: true}
+	}
+	if _, err := run(w, job); err != nil {
+		return err
+	}
+	c.sealed(n)
+	return nil
+}
+
+// compact compacts a closed segment, whatever is dead of it.
+func (c *crashTest) compact() error {
+	p := c.store.volumes[0].pack
+	p.mu.Lock()
+	var chosen *segment
+	for _, g := range p.mu.segments {
+		if g.closed && (chosen == nil || g.name.sequence < chosen.name.sequence) {
+			chosen = g
+		}
+	}
+	if chosen != nil {
+		chosen.busy = true
+	}
+	p.mu.Unlock()
+	if chosen == nil {
+		return nil
+	}
+	return c.store.compact(chosen, func(int64) bool { return true })
+}
+
 func (c *crashTest) append(n int, sync bool) error {
 	e, w := c.expected[n], c.writers[n]
+	delete(c.small, n)
 	length := len(e.content)
 	sizes := []int{0, 1, 100, 511, 513, 4096, blockBytes - length%blockBytes, blockBytes, blockBytes + 1, 100_000}
 	size := min(sizes[c.random.IntN(len(sizes))], testChunkSize-length)
@@ -326,6 +422,7 @@ func (c *crashTest) seal(n int) error {
 
 // sealed notes that the replica is sealed for sure.
 func (c *crashTest) sealed(n int) {
+	delete(c.small, n)
 	e := c.expected[n]
 	e.states, e.exact = []chunk.State{chunk.Sealed}, true
 	e.flushed, e.synced = len(e.content), len(e.content)
@@ -336,10 +433,14 @@ func (c *crashTest) sealed(n int) {
 // durable as they are.
 func (c *crashTest) restart() (err error) {
 	clear(c.writers)
+	for n := range c.small {
+		delete(c.expected, n)
+	}
+	clear(c.small)
 	if err := c.store.Close(); err != nil {
 		return err
 	}
-	if c.store, err = Open(testOptions(c.mem)); err != nil {
+	if c.store, err = Open(c.options(c.mem)); err != nil {
 		return err
 	}
 	for _, e := range c.expected {
@@ -358,6 +459,7 @@ func (c *crashTest) close(n int) error {
 
 func (c *crashTest) reopen(n int) (err error) {
 	e := c.expected[n]
+	delete(c.small, n)
 	previous := e.least
 	e.states = append(e.states, chunk.Recovered)
 	e.most++
@@ -378,6 +480,7 @@ func (c *crashTest) resume(n int) (err error) {
 		length = c.random.IntN(length + 1)
 	}
 	c.cutting(e, length)
+	delete(c.small, n)
 	old := c.writers[n]
 	c.writers[n], err = c.store.Resume(testID(n), 1, e.most, int64(length))
 	if err != nil {
@@ -417,6 +520,7 @@ func (c *crashTest) recover(n int) error {
 	if c.random.IntN(2) == 0 {
 		length = c.random.IntN(length + 1)
 	}
+	delete(c.small, n)
 	promise := max(e.most, e.promised) + 1
 	replica, _, err := c.store.BeginRecovery(testID(n), promise)
 	if err != nil {
@@ -442,6 +546,7 @@ func (c *crashTest) recover(n int) error {
 
 func (c *crashTest) delete(n int) error {
 	e := c.expected[n]
+	delete(c.small, n)
 	e.flushed, e.synced = -1, -1
 	if err := c.store.Delete(testID(n), e.most); err != nil {
 		return err

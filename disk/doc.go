@@ -6,23 +6,29 @@
 //	<volume>/identity               who the volume belongs to (identity.go)
 //	<volume>/lock                   flock: one process per volume
 //	<volume>/chunks/<xx>/<replica>  replicas, xx = last byte of the chunk id
+//	<volume>/packs/<segment>        small sealed replicas, many in one file
 //	<volume>/trash/                 deleted replicas until their delay is over
 //	<volume>/quarantine/            corrupt replicas, never deleted
 //
 // A replica is one file; docs/format/chunk-file.md describes it and argues, for
 // each step, what a crash leaves. The file name says whether it is sealed, so a
-// start lists names and reads only the files of open replicas.
+// start lists names and reads only the files of open replicas. A small one is a
+// record of a segment, docs/format/pack.md; it is unpacked into a file before
+// anything changes it.
 //
 // Goroutines: Options.WorkersPerVolume workers per volume, each with a bounded
-// queue; all jobs of a chunk run on one of them, in order. One janitor unlinks
-// the trash. Close stops and waits for all of them.
+// queue; all jobs of a chunk run on one of them, in order. One packer per volume
+// appends records. One janitor unlinks the trash, one compactor gives the room of
+// dead records back. Close stops and waits for all of them.
 //
 // Locks, in the order they are taken: replica.io (held through the file I/O
 // that changes the replica), then one of Store.index, replica.view,
-// fileCache.mu, volume.health, each held for a few instructions. io is a mutex
+// fileCache.mu, pack.mu, volume.health, each held for a few instructions. io is a mutex
 // and not a queue because recovery orders, deletions and readers reach a
 // replica from other goroutines than its worker, possibly from that worker
-// itself; on the write path it is not contended.
+// itself; on the write path it is not contended. A replica that is about to
+// become a record hands its io lock to the packer, which needs no other one to
+// finish, and gives it back.
 //
 // The package knows no network, no namenode and no client. It does not look for
 // bit rot by itself: readers verify, and report what they find.

@@ -8,21 +8,26 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// openFile is a counted open file of a replica. It is closed when nobody uses
-// it and the cache gives it up.
+// fileOwner is what a cached file belongs to: a replica or a pack segment.
+type fileOwner struct {
+	file *openFile // guarded by fileCache.mu
+}
+
+// openFile is a counted open file. It is closed when nobody uses it and the
+// cache gives it up.
 type openFile struct {
 	vfs.File
-	replica  *replica
+	owner    *fileOwner
 	writable bool
 
 	// guarded by fileCache.mu
 	users   int
-	cached  bool          // replica.file is this one
+	cached  bool          // owner.file is this one
 	waiting *list.Element // in fileCache.mu.idle while cached and without users
 }
 
 // fileCache holds the open files of a store: those in use, and up to
-// idleFilesMax more, so that a popular replica is not opened again and again.
+// idleFilesMax more, so that a popular one is not opened again and again.
 // A rename does not hurt an open file.
 type fileCache struct {
 	mu struct {
@@ -38,12 +43,12 @@ func newFileCache() *fileCache {
 	return c
 }
 
-// get returns the replica's cached file with one more user, or nil if there is
+// get returns the owner's cached file with one more user, or nil if there is
 // none that is good enough.
-func (c *fileCache) get(r *replica, writable bool) *openFile {
+func (c *fileCache) get(o *fileOwner, writable bool) *openFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := r.file
+	f := o.file
 	if f == nil || (writable && !f.writable) {
 		return nil
 	}
@@ -58,28 +63,33 @@ func (c *fileCache) get(r *replica, writable bool) *openFile {
 // open returns the cached file, or opens the replica's file under its present
 // name. The caller holds r.io, so the name stays, and releases the result.
 func (c *fileCache) open(r *replica, writable bool) (*openFile, error) {
-	if f := c.get(r, writable); f != nil {
+	if f := c.get(&r.fileOwner, writable); f != nil {
 		return f, nil
 	}
+	return c.openPath(&r.fileOwner, r.volume.fs, r.path(), writable)
+}
+
+// openPath opens a file and makes it the owner's cached one, with one user.
+func (c *fileCache) openPath(o *fileOwner, fsys vfs.FS, path string, writable bool) (*openFile, error) {
 	flag := os.O_RDONLY
 	if writable {
 		flag = os.O_RDWR
 	}
-	inner, err := r.volume.fs.OpenFile(r.path(), flag, 0)
+	inner, err := fsys.OpenFile(path, flag, 0)
 	if err != nil {
 		return nil, err
 	}
-	return c.add(r, inner, writable), nil
+	return c.add(o, inner, writable), nil
 }
 
-// add makes an opened file the replica's cached one, with one user.
-func (c *fileCache) add(r *replica, inner vfs.File, writable bool) *openFile {
-	f := &openFile{File: inner, replica: r, writable: writable, users: 1, cached: true}
+// add makes an opened file the owner's cached one, with one user.
+func (c *fileCache) add(o *fileOwner, inner vfs.File, writable bool) *openFile {
+	f := &openFile{File: inner, owner: o, writable: writable, users: 1, cached: true}
 	c.mu.Lock()
-	old := c.detachLocked(r)
-	r.file = f
+	old := c.detachLocked(o)
+	o.file = f
 	if c.mu.closed { // close it with its last user
-		f.cached, r.file = false, nil
+		f.cached, o.file = false, nil
 	}
 	c.mu.Unlock()
 	closeFile(old)
@@ -98,7 +108,7 @@ func (c *fileCache) release(f *openFile) {
 		default:
 			f.waiting = c.mu.idle.PushBack(f)
 			if c.mu.idle.Len() > idleFilesMax {
-				unused = c.detachLocked(c.mu.idle.Front().Value.(*openFile).replica)
+				unused = c.detachLocked(c.mu.idle.Front().Value.(*openFile).owner)
 			}
 		}
 	}
@@ -106,21 +116,21 @@ func (c *fileCache) release(f *openFile) {
 	closeFile(unused)
 }
 
-// detach forgets the replica's cached file; its users keep it.
-func (c *fileCache) detach(r *replica) {
+// detach forgets the owner's cached file; its users keep it.
+func (c *fileCache) detach(o *fileOwner) {
 	c.mu.Lock()
-	old := c.detachLocked(r)
+	old := c.detachLocked(o)
 	c.mu.Unlock()
 	closeFile(old)
 }
 
 // detachLocked returns the file for the caller to close, if it has no user.
-func (c *fileCache) detachLocked(r *replica) *openFile {
-	f := r.file
+func (c *fileCache) detachLocked(o *fileOwner) *openFile {
+	f := o.file
 	if f == nil {
 		return nil
 	}
-	r.file, f.cached = nil, false
+	o.file, f.cached = nil, false
 	if f.users > 0 {
 		return nil
 	}
@@ -137,7 +147,7 @@ func (c *fileCache) close() {
 	c.mu.closed = true
 	var unused []*openFile
 	for c.mu.idle.Len() > 0 {
-		unused = append(unused, c.detachLocked(c.mu.idle.Front().Value.(*openFile).replica))
+		unused = append(unused, c.detachLocked(c.mu.idle.Front().Value.(*openFile).owner))
 	}
 	c.mu.Unlock()
 	for _, f := range unused {

@@ -1,6 +1,10 @@
 package disk
 
-import "github.com/whispering-woods/ww/internal/chunk"
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+)
 
 const (
 	// JobBytesMax bounds Job.Data, in bytes.
@@ -27,4 +31,16 @@ const (
 	rangeRetriesMax     = 3         // a Range or verification that raced with a cut starts again
 	verifyBufferBytes   = 1 << 20   // multiple of blockBytes
 	identityBytesMax    = 4096
+
+	packSegmentDefault = 64 << 20
+	packSegmentMin     = sectorBytes + recordBytesMax // room for one record
+	packSegmentMax     = 1 << 30
+	packQueueDepth     = 1024    // records that wait for a volume's packer; their data are counted in the data plane's windows
+	packBatchMax       = 256     // records of one batch; 16.8 MB at most
+	packZeroBytes      = 1 << 20 // zeros written ahead in a segment (tuning.md#pack)
+	scanWindowBytes    = 256 << 10
+	compactLiveDivisor = 2       // a closed segment is compacted when at most 1/2 of it is live
+	compactBatchMax    = 64      // records that a compactor has in the packer's queue
+	compactRateBytes   = 8 << 20 // per second and store
+	compactRetryDelay  = time.Minute
 )

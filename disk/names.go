@@ -15,12 +15,14 @@ const (
 	chunksDirectory     = "chunks"
 	trashDirectory      = "trash"
 	quarantineDirectory = "quarantine"
+	packsDirectory      = "packs"
 	identityName        = "identity"
 	lockName            = "lock"
 
 	openSuffix      = ".open"
 	sealedSuffix    = ".chunk"
-	hiddenSuffix    = ".copy"      // not shown yet, see CreateOptions.Hidden
+	hiddenSuffix    = ".copy" // not shown yet, see CreateOptions.Hidden
+	packSuffix      = ".pack"
 	forgottenSuffix = ".forgotten" // in quarantine: kept for people, no longer reported
 )
 

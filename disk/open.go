@@ -36,7 +36,10 @@ func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Wri
 	if err := s.insert(r); err != nil {
 		return nil, err
 	}
-	if err := s.createLocked(r, layoutOf(o.ChunkSize), hint); err != nil {
+	if s.packable(o) {
+		r.small = &small{hint: hint}
+		r.disk.layout = layoutOf(o.ChunkSize)
+	} else if err := s.createLocked(r, layoutOf(o.ChunkSize), hint); err != nil {
 		r.gone = true
 		s.drop(r)
 		return nil, err
@@ -96,7 +99,7 @@ func (s *Store) createLocked(r *replica, l layout, hint int64) error {
 	}
 	r.disk = diskState{layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1, settled: true}
 	r.tail = t
-	t.file = s.files.add(r, inner, true)
+	t.file = s.files.add(&r.fileOwner, inner, true)
 	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, l })
 	return nil
 }
@@ -170,13 +173,18 @@ func (r *replica) usableLocked(op string) error {
 // ready.
 func (s *Store) startLocked(r *replica) *Writer {
 	r.session++
-	r.tail.writtenOut = r.view.length
+	if r.tail != nil {
+		r.tail.writtenOut = r.view.length
+	}
 	w := &Writer{store: s, replica: r, worker: r.volume.workerOf(r.id), session: r.session}
 	w.length.Store(r.view.length)
 	if r.view.hidden {
 		return w
 	}
 	r.updateLocked(func(v *snapshot) { v.state = chunk.Open })
+	if r.small != nil {
+		return w // told when it is sealed, or gets a file
+	}
 	s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
 	return w
 }
@@ -184,8 +192,12 @@ func (s *Store) startLocked(r *replica) *Writer {
 // prepareLocked fences the Writer before, verifies the block in which the
 // replica shall end, cuts the replica to length if it is longer, and leaves
 // r.tail ready to append. gen is who asks; a promise to a higher generation
-// (BeginRecovery) stands in its way.
+// (BeginRecovery) stands in its way. A record, or a replica in memory, gets a
+// file first.
 func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, length int64) error {
+	if err := s.unpackLocked(r); err != nil {
+		return err
+	}
 	f, err := s.files.open(r, true)
 	if err != nil {
 		failure := diskError(op, r.path(), r.id, err)
@@ -245,11 +257,11 @@ func (r *replica) verifyTailLocked(length int64) (partial uint64, err error) {
 	end := v.length
 	if border := (block + 1) * blockBytes; border <= v.length {
 		end = border
-		var sum [sumBytes]byte
-		if err := readSums(t.file, r.disk.layout, block, sum[:]); err != nil {
+		sum, err := v.sums(t.file, block*blockBytes, border)
+		if err != nil {
 			return 0, err
 		}
-		want = sumIn(sum[:], 0)
+		want = sumIn(sum, 0)
 	}
 	b := make([]byte, end-block*blockBytes)
 	if err := readFull(t.file, b, r.disk.dataOffset+block*blockBytes); err != nil {

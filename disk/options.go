@@ -30,10 +30,16 @@ type Options struct {
 	QueueDepth       int // jobs per worker; 0: 1,024
 	// WriteoutStepBytes written to a chunk start their write-out; 0: 8 MiB.
 	WriteoutStepBytes int64
+	// PackBytesMax is the longest replica that becomes a record in a pack segment
+	// instead of a file, if its length is known before: up to 64 KiB; 0: none.
+	PackBytesMax     int64
+	PackSegmentBytes int64 // size of a segment; 0: 64 MiB
 	// OnEvent is told of every change after Open. It is called in order for
 	// each chunk, with that chunk's lock held: it must not block and may call
 	// only Stat, Replicas, Volumes and Identity. nil: nobody listens.
 	OnEvent func(Event)
+
+	noCompactor bool // tests compact by hand
 }
 
 // withDefaults fills in zero values and refuses impossible ones.
@@ -62,6 +68,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.WriteoutStepBytes == 0 {
 		o.WriteoutStepBytes = writeoutStepDefault
 	}
+	if o.PackSegmentBytes == 0 {
+		o.PackSegmentBytes = packSegmentDefault
+	}
 	for _, limit := range []struct {
 		name        string
 		value, most int64
@@ -74,6 +83,12 @@ func (o Options) withDefaults() (Options, error) {
 		if limit.value < 1 || limit.value > limit.most {
 			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be 1..%d", limit.name, limit.value, limit.most)
 		}
+	}
+	if o.PackBytesMax < 0 || o.PackBytesMax > packBytesLimit {
+		return o, fault.New(fault.Invalid, "open chunk store", "pack bytes is %d, must be 0..%d", o.PackBytesMax, packBytesLimit)
+	}
+	if o.PackSegmentBytes < packSegmentMin || o.PackSegmentBytes > packSegmentMax {
+		return o, fault.New(fault.Invalid, "open chunk store", "pack segment bytes is %d, must be %d..%d", o.PackSegmentBytes, packSegmentMin, packSegmentMax)
 	}
 	if o.ReserveBytes < 0 || o.TrashDelay < 0 {
 		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)", o.ReserveBytes, o.TrashDelay)
@@ -127,7 +142,9 @@ type CreateOptions struct {
 	// ChunkSize bounds the replica, in bytes: a multiple of 64 KiB, 64 KiB to
 	// 1 GiB.
 	ChunkSize int64
-	// SizeHint is how many bytes will come, if known; they are preallocated.
+	// SizeHint is how many bytes will come, if known; they are preallocated. A
+	// replica of at most Options.PackBytesMax stays in memory until its first job:
+	// one that brings all of it with Seal makes it a record of a pack segment.
 	SizeHint int64
 	// Hidden: the replica shows to nobody but its Writer, is not reported and
 	// takes no part in recoveries, until the Writer seals or publishes it. The

@@ -30,6 +30,9 @@ func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) err
 	case r.view.state == chunk.Corrupt:
 		return nil
 	}
+	if err := s.materialiseLocked(r); err != nil {
+		return err
+	}
 	s.quarantineLocked(r, reason)
 	return nil
 }
@@ -37,23 +40,34 @@ func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) err
 // quarantineLocked cannot fail: if the file cannot be moved, the replica is out
 // of service until the next start, and the volume is blamed.
 func (s *Store) quarantineLocked(r *replica, reason string) {
-	v, source := r.volume, r.relativePath()
+	v := r.volume
 	s.endSessionLocked(r)
-	s.files.detach(r)
+	s.files.detach(&r.fileOwner)
 	name := parkedName{at: s.options.Clock.Now(), name: r.name(r.view.snapshot)}
-	parked, err := v.park(quarantineDirectory, source, name)
-	if err == nil {
-		r.parked = parked
-		err = errors.Join(s.fs.SyncDir(v.path(quarantineDirectory)), s.fs.SyncDir(v.path(path.Dir(source))))
+	var err error
+	if r.view.segment != nil {
+		r.parked, err = s.setRecordAsideLocked(r, name)
 	} else {
-		r.parked = source
+		err = s.setFileAsideLocked(r, name)
 	}
 	if err != nil {
 		v.noteError(err)
 	}
 	r.updateLocked(func(v *snapshot) { v.state = chunk.Corrupt })
-	v.logger.Error("replica is corrupt and in quarantine", "chunk", r.id, "gen", r.view.generation, "path", v.path(r.parked), "reason", reason, "err", err)
+	v.logger.Error("replica is corrupt and in quarantine", "chunk", r.id, "gen", r.view.generation, "path", r.path(), "reason", reason, "err", err)
 	s.options.OnEvent(Event{Kind: Corrupt, Replica: r.describe(r.view.snapshot), Reason: reason})
+}
+
+// setFileAsideLocked moves the replica's file into quarantine.
+func (s *Store) setFileAsideLocked(r *replica, name parkedName) error {
+	v, source := r.volume, r.relativePath()
+	parked, err := v.park(quarantineDirectory, source, name)
+	if err != nil {
+		r.parked = source
+		return err
+	}
+	r.parked = parked
+	return errors.Join(s.fs.SyncDir(v.path(quarantineDirectory)), s.fs.SyncDir(v.path(path.Dir(source))))
 }
 
 // loadOrQuarantineLocked reads the prelude of a replica if that was not done
@@ -85,7 +99,7 @@ func (s *Store) VerifyReplica(id chunk.ID) error {
 	defer reader.Close() // cannot fail the first time
 	r := reader.replica
 	for range rangeRetriesMax {
-		v := r.snapshot()
+		v := reader.seen(r.snapshot())
 		err := verifyData(reader.file, r.id, v)
 		if err == nil {
 			return nil
@@ -104,7 +118,7 @@ func (s *Store) VerifyReplica(id chunk.ID) error {
 		case now.state == chunk.Corrupt:
 			r.io.Unlock()
 			return err
-		case now.cuts == v.cuts: // the bytes that were compared have not changed since
+		case now.cuts == v.cuts && now.segment == v.segment && now.at == v.at: // the bytes that were compared have not changed since
 			s.quarantineLocked(r, err.Error())
 			r.io.Unlock()
 			return err
@@ -117,24 +131,20 @@ func (s *Store) VerifyReplica(id chunk.ID) error {
 // verifyData compares a replica's bytes with their sums. Error:
 // fault.CorruptData, or that of a read.
 func verifyData(f *openFile, id chunk.ID, v snapshot) error {
-	sums := make([]byte, sumBytes*(v.length/blockBytes))
-	if err := readSums(f, v.layout, 0, sums); err != nil {
+	sums, err := v.sums(f, 0, v.length)
+	if err != nil {
 		return err
 	}
 	buffer := make([]byte, min(verifyBufferBytes, max(v.length, 1)))
 	for at := int64(0); at < v.length; at += int64(len(buffer)) {
 		buffer = buffer[:min(int64(len(buffer)), v.length-at)]
-		if err := readFull(f, buffer, v.layout.dataOffset+at); err != nil {
+		if err := readFull(f, buffer, v.dataAt()+at); err != nil {
 			return err
 		}
 		for start := 0; start < len(buffer); start += blockBytes {
 			data := buffer[start:min(start+blockBytes, len(buffer))]
 			block := (at + int64(start)) / blockBytes
-			want := v.partial
-			if len(data) == blockBytes {
-				want = sumIn(sums, block)
-			}
-			if got := xxh3.Hash(data); got != want {
+			if got, want := xxh3.Hash(data), sumIn(sums, block); got != want {
 				return chunkError(fault.CorruptData, "verify replica", id, "block %d (bytes %d to %d) has sum %016x, recorded is %016x",
 					block, block*blockBytes, block*blockBytes+int64(len(data)), got, want)
 			}

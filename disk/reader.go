@@ -2,7 +2,9 @@ package disk
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"sync/atomic"
 
@@ -20,6 +22,7 @@ type Reader struct {
 	replica *replica
 	file    *openFile
 	base    int64
+	packed  *snapshot // in file: a record, whose bytes never change; nil: the replica's own file
 	closed  atomic.Bool
 }
 
@@ -48,27 +51,58 @@ func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error
 	if r == nil {
 		return nil, notFound(op, id)
 	}
-	v := r.snapshot()
-	if err := v.readableAt(op, id, minGen); err != nil {
-		return nil, err
+	for range rangeRetriesMax {
+		v := r.snapshot()
+		if err := v.readableAt(op, id, minGen); err != nil {
+			return nil, err
+		}
+		if v.segment == nil {
+			reader, err := s.openFileReader(r, v, minGen)
+			if err != nil || reader != nil {
+				return reader, err
+			}
+			continue
+		}
+		f, err := s.openSegment(v.segment, false)
+		if err == nil {
+			return &Reader{store: s, replica: r, file: f, base: v.dataAt(), packed: &v}, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) { // else it has moved to another segment
+			failure := diskError(op, v.segment.path(), id, err)
+			r.volume.noteError(failure)
+			return nil, failure
+		}
 	}
+	return nil, chunkError(fault.Busy, op, id, "the replica moved while it was opened, %d times", rangeRetriesMax)
+}
+
+// openFileReader opens a replica that has a file of its own; v is what the
+// caller saw of it. nil without an error: it became a record meanwhile.
+func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) (*Reader, error) {
+	const op = "read chunk"
 	if v.readable {
-		if f := s.files.get(r, false); f != nil {
+		if f := s.files.get(&r.fileOwner, false); f != nil {
 			return &Reader{store: s, replica: r, file: f, base: v.layout.dataOffset}, nil
 		}
 	}
 	r.io.Lock() // the name must not change under the open
 	defer r.io.Unlock()
 	if r.gone {
-		return nil, notFound(op, id)
+		return nil, notFound(op, r.id)
 	}
-	if err := r.view.readableAt(op, id, minGen); err != nil {
+	if err := r.view.readableAt(op, r.id, minGen); err != nil {
+		return nil, err
+	}
+	if r.view.segment != nil {
+		return nil, nil
+	}
+	if err := s.materialiseLocked(r); err != nil {
 		return nil, err
 	}
 	name := r.path()
 	f, err := s.files.open(r, false)
 	if err != nil {
-		failure := diskError(op, name, id, err)
+		failure := diskError(op, name, r.id, err)
 		r.volume.noteError(failure)
 		return nil, failure
 	}
@@ -108,25 +142,31 @@ func (r *Reader) Range(offset, length int64) (Range, error) {
 		if v.state == chunk.Corrupt {
 			return Range{}, chunkError(fault.CorruptData, op, r.replica.id, "the replica is in quarantine")
 		}
+		v = r.seen(v)
 		got := v.around(offset, length)
-		end := got.DataOffset + got.DataLength
 		if got.DataLength > 0 {
-			full := (end - got.DataOffset) / blockBytes
-			got.Sums = make([]byte, sumBytes*full, sumBytes*(full+1))
-			if err := readSums(r.file, v.layout, got.DataOffset/blockBytes, got.Sums); err != nil {
+			var err error
+			if got.Sums, err = v.sums(r.file, got.DataOffset, got.DataOffset+got.DataLength); err != nil {
 				failure := diskError(op, r.replica.seenPath(), r.replica.id, err)
 				r.replica.volume.noteError(failure)
 				return Range{}, failure
 			}
-			if end%blockBytes != 0 {
-				got.Sums = binary.LittleEndian.AppendUint64(got.Sums, v.partial)
-			}
 		}
-		if r.replica.snapshot().cuts == v.cuts {
+		if r.packed != nil || r.replica.snapshot().cuts == v.cuts {
 			return got, nil
 		}
 	}
 	return Range{}, chunkError(fault.Busy, op, r.replica.id, "the replica was cut while it was read, %d times", rangeRetriesMax)
+}
+
+// seen is what this reader can see of the replica: now is its present state. The
+// reader of a record keeps to it, also when the replica has moved since; one
+// that appends, cuts or deletes does not change the record's bytes.
+func (r *Reader) seen(now snapshot) snapshot {
+	if r.packed != nil {
+		return *r.packed
+	}
+	return now
 }
 
 // around rounds a range out to blocks, without its sums.
@@ -159,7 +199,7 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 	if offset < 0 {
 		return 0, chunkError(fault.Invalid, op, r.replica.id, "offset %d", offset)
 	}
-	v := r.replica.snapshot()
+	v := r.seen(r.replica.snapshot())
 	var short error
 	if left := max(0, v.length-offset); int64(len(p)) > left {
 		p, short = p[:left], io.EOF
@@ -194,12 +234,12 @@ func (s *Store) Digest(id chunk.ID) (uint64, error) {
 	}
 	defer r.Close() // cannot fail the first time
 	for range rangeRetriesMax {
-		v := r.replica.snapshot()
+		v := r.seen(r.replica.snapshot())
 		var h xxh3.Hasher
 		if err := hashSums(&h, r.file, v); err != nil {
 			return 0, diskError("digest replica", r.replica.seenPath(), id, err)
 		}
-		if r.replica.snapshot().cuts == v.cuts {
+		if r.packed != nil || r.replica.snapshot().cuts == v.cuts {
 			return h.Sum64(), nil
 		}
 	}
@@ -207,12 +247,9 @@ func (s *Store) Digest(id chunk.ID) (uint64, error) {
 }
 
 func hashSums(h *xxh3.Hasher, f *openFile, v snapshot) error {
-	sums := make([]byte, sumBytes*(v.length/blockBytes), sumBytes*(v.length/blockBytes+2))
-	if err := readSums(f, v.layout, 0, sums); err != nil {
+	sums, err := v.sums(f, 0, v.length)
+	if err != nil {
 		return err
-	}
-	if v.length%blockBytes != 0 {
-		sums = binary.LittleEndian.AppendUint64(sums, v.partial)
 	}
 	_, _ = h.Write(binary.LittleEndian.AppendUint64(sums, uint64(v.length))) // never fails
 	return nil

@@ -14,9 +14,9 @@ import (
 
 // replica is one copy of a chunk: an entry of the index.
 type replica struct {
-	id     chunk.ID
-	volume *volume
-	file   *openFile // guarded by fileCache.mu
+	id        chunk.ID
+	volume    *volume
+	fileOwner // of the replica's own file, if it has one
 
 	// io is held by everything that changes the file, its name, or what is
 	// below; see the package comment.
@@ -27,6 +27,7 @@ type replica struct {
 	parked  string      // Corrupt: relative path in quarantine
 	disk    diskState   // what the file's prelude says, once loaded
 	tail    *tail       // while a Writer is open
+	small   *small      // it has no file yet, see pack.go
 	view    replicaView // written with io held
 }
 
@@ -63,6 +64,10 @@ type snapshot struct {
 	readable bool
 	layout   layout
 	cuts     uint64 // how often the replica was cut: sums read across one are void
+	// segment holds the replica as a record at offset at, and partial is the sum
+	// of all of its bytes; nil: it has a file of its own.
+	segment *segment
+	at      int64
 }
 
 func (r *replica) snapshot() snapshot {
@@ -96,9 +101,21 @@ func (r *replica) relativePath() string {
 }
 
 // seenPath is the path in the state that the caller saw, for its errors.
-func (r *replica) seenPath() string { return r.volume.path(r.name(r.snapshot()).relative()) }
+func (r *replica) seenPath() string {
+	v := r.snapshot()
+	if v.segment != nil {
+		return v.segment.path()
+	}
+	return r.volume.path(r.name(v).relative())
+}
 
-func (r *replica) path() string { return r.volume.path(r.relativePath()) }
+// path of the file that the replica is in; io is held.
+func (r *replica) path() string {
+	if v := &r.view.snapshot; v.segment != nil {
+		return v.segment.path()
+	}
+	return r.volume.path(r.relativePath())
+}
 
 // directory that holds the replica's file.
 func (r *replica) directory() string {
@@ -241,6 +258,37 @@ func (r *replica) writeSlotLocked(f *openFile, buffer []byte, index int, length 
 	})
 	_, err := f.WriteAt(buffer[:sectorBytes], sectorBytes*int64(1+index))
 	return err
+}
+
+// dataAt is where in its file byte 0 of the chunk is.
+func (v *snapshot) dataAt() int64 {
+	if v.segment != nil {
+		return v.at + sectorBytes
+	}
+	return v.layout.dataOffset
+}
+
+// sums returns the sums of the blocks that begin at or behind the block border
+// start and before end: a block border, or the length of the snapshot. f is the
+// file that holds the replica.
+func (v *snapshot) sums(f io.ReaderAt, start, end int64) ([]byte, error) {
+	full := (end - start) / blockBytes
+	inside := end%blockBytes != 0
+	if v.segment != nil { // one block at most
+		full, inside = 0, end > start
+	}
+	b := make([]byte, sumBytes*full, sumBytes*(full+1))
+	if len(b) > 0 {
+		if _, err := f.ReadAt(b, v.layout.sumAt(start/blockBytes)); errors.Is(err, io.EOF) {
+			return nil, io.ErrUnexpectedEOF
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if inside {
+		b = binary.LittleEndian.AppendUint64(b, v.partial)
+	}
+	return b, nil
 }
 
 // readSums reads the sums of blocks first, first+1, … into target.

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,7 +15,8 @@ import (
 type found struct {
 	volume *volume
 	name   fileName
-	parked string // relative path, if it is in quarantine
+	parked string       // relative path, if it is in quarantine
+	packed newestRecord // its segment is nil for a file
 }
 
 // scan builds the index: sealed replicas from their names, open ones by
@@ -34,6 +36,9 @@ func (s *Store) scan() error {
 		r := &replica{id: f.name.id, volume: f.volume, parked: f.parked}
 		r.view.generation, r.view.length = f.name.generation, f.name.length
 		switch {
+		case f.packed.segment != nil:
+			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, layoutOf(f.packed.chunkSize)
+			r.view.partial, r.view.segment, r.view.at = f.packed.sum, f.packed.segment, f.packed.offset
 		case f.parked != "":
 			r.view.state = chunk.Corrupt
 		case f.name.sealed:
@@ -86,6 +91,21 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 			}
 		}
 	}
+	records, err := s.scanPacks()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, n := range records {
+		f := found{volume: n.segment.volume, packed: n, name: fileName{id: n.id, generation: n.generation, sealed: true, length: n.length}}
+		old, twice := best[n.id]
+		if twice && !f.betterThan(old) {
+			f, old = old, f
+		}
+		if twice {
+			surplus = append(surplus, old)
+		}
+		best[n.id] = f
+	}
 	for _, v := range s.volumes {
 		entries, err := v.fs.ReadDir(v.path(quarantineDirectory))
 		if err != nil {
@@ -108,20 +128,39 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 	return best, surplus, nil
 }
 
-// betterThan orders two files of one chunk: any before a corrupt one, then the
-// higher generation, then sealed before open.
+// scanPacks reads the segments of all volumes, one volume beside the other.
+func (s *Store) scanPacks() ([]newestRecord, error) {
+	var wait sync.WaitGroup
+	living := make([][]newestRecord, len(s.volumes))
+	failures := make([]error, len(s.volumes))
+	for i, v := range s.volumes {
+		wait.Go(func() { living[i], failures[i] = s.scanPack(v) })
+	}
+	wait.Wait()
+	return slices.Concat(living...), errors.Join(failures...)
+}
+
+// betterThan orders two replicas of one chunk: any before a corrupt one, then
+// the higher generation, then a file before a record (it was made from it), then
+// sealed before open.
 func (f found) betterThan(other found) bool {
 	switch {
 	case (f.parked == "") != (other.parked == ""):
 		return f.parked == ""
 	case f.name.generation != other.name.generation:
 		return f.name.generation > other.name.generation
+	case (f.packed.segment == nil) != (other.packed.segment == nil):
+		return f.packed.segment == nil
 	}
 	return f.name.sealed && !other.name.sealed
 }
 
-// setAside moves a surplus file to quarantine, without an entry in the index.
+// setAside moves a surplus file to quarantine, without an entry in the index, and
+// strikes a surplus record.
 func (s *Store) setAside(f found) error {
+	if f.packed.segment != nil {
+		return s.dropRecord(f.packed)
+	}
 	v := f.volume
 	source := f.name.relative()
 	parked, err := v.park(quarantineDirectory, source, parkedName{at: s.options.Clock.Now(), name: f.name})

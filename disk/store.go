@@ -17,7 +17,9 @@ type Store struct {
 	volumeIDs []string
 	files     *fileCache
 	trash     *janitor
-	group     sync.WaitGroup
+	compactor *compactor
+	group     sync.WaitGroup // workers, janitor, compactor
+	packers   sync.WaitGroup
 
 	identity struct {
 		sync.Mutex
@@ -66,6 +68,10 @@ func Open(o Options) (_ *Store, err error) {
 	if err := s.settleIdentity(); err != nil {
 		return nil, err
 	}
+	s.compactor = newCompactor(s)
+	for _, v := range s.volumes {
+		v.pack = newPack(s, v)
+	}
 	if s.trash, err = newJanitor(s); err != nil {
 		return nil, err
 	}
@@ -113,9 +119,11 @@ func (s *Store) settleIdentity() error {
 	return nil
 }
 
-// start starts the workers and the janitor.
+// start starts the goroutines.
 func (s *Store) start() {
 	for _, v := range s.volumes {
+		s.packers.Add(1)
+		go v.pack.packer.run(&s.packers)
 		for range s.options.WorkersPerVolume {
 			w := newWorker(s.options.QueueDepth, &s.group)
 			v.workers = append(v.workers, w)
@@ -125,6 +133,10 @@ func (s *Store) start() {
 	}
 	s.group.Add(1)
 	go s.trash.run(&s.group)
+	if !s.options.noCompactor {
+		s.group.Add(1)
+		go s.compactor.run(&s.group)
+	}
 }
 
 // Close refuses new work, finishes what is queued, stops all goroutines and
@@ -144,7 +156,12 @@ func (s *Store) Close() error {
 	}
 	s.closing.Unlock()
 	s.trash.stop()
+	s.compactor.stop()
 	s.group.Wait()
+	for _, v := range s.volumes {
+		close(v.pack.packer.queue)
+	}
+	s.packers.Wait()
 	for _, r := range s.all() {
 		r.io.Lock()
 		s.endSessionLocked(r)

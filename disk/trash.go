@@ -43,12 +43,21 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	return nil
 }
 
-// removeLocked moves the replica's file to the trash, or marks a corrupt one
-// as forgotten, and drops it from the index.
+// removeLocked moves the replica's file to the trash, strikes its record, or
+// marks a corrupt one as forgotten, and drops it from the index.
 func (s *Store) removeLocked(r *replica) error {
+	if r.small != nil {
+		return s.forgetLocked(r)
+	}
 	v, source := r.volume, r.relativePath()
 	var parked string
 	var err error
+	if r.view.segment != nil {
+		if err := s.removeRecordLocked(r); err != nil {
+			return s.recordError(r, "delete replica", err)
+		}
+		return s.forgetLocked(r)
+	}
 	if r.view.state == chunk.Corrupt {
 		err = s.fs.Rename(v.path(source), v.path(source+forgottenSuffix))
 	} else {
@@ -60,13 +69,18 @@ func (s *Store) removeLocked(r *replica) error {
 		v.noteError(failure)
 		return failure
 	}
-	s.endSessionLocked(r)
-	s.files.detach(r)
-	r.gone = true
-	s.drop(r)
 	if parked != "" {
 		s.trash.add(v, parked, s.options.Clock.Now())
 	}
+	return s.forgetLocked(r)
+}
+
+// forgetLocked drops a replica from memory. It returns nil.
+func (s *Store) forgetLocked(r *replica) error {
+	s.endSessionLocked(r)
+	s.files.detach(&r.fileOwner)
+	r.small, r.gone = nil, true
+	s.drop(r)
 	return nil
 }
 
@@ -82,10 +96,13 @@ type janitor struct {
 	}
 }
 
+// trashItem is a file, or a record.
 type trashItem struct {
-	volume *volume
-	path   string
-	due    time.Time
+	volume  *volume
+	path    string
+	segment *segment // of the record; path is empty
+	bytes   int64    // of the record
+	due     time.Time
 }
 
 // newJanitor lists what earlier runs left in the trash. A time in the future is
@@ -109,7 +126,7 @@ func newJanitor(s *Store) (*janitor, error) {
 			if at.After(now) {
 				at = now
 			}
-			j.mu.items = append(j.mu.items, trashItem{v, path.Join(directory, entry.Name()), at.Add(s.options.TrashDelay)})
+			j.mu.items = append(j.mu.items, trashItem{volume: v, path: path.Join(directory, entry.Name()), due: at.Add(s.options.TrashDelay)})
 		}
 	}
 	slices.SortFunc(j.mu.items, func(a, b trashItem) int { return a.due.Compare(b.due) })
@@ -118,8 +135,22 @@ func newJanitor(s *Store) (*janitor, error) {
 
 // add takes a file that was moved into the trash now.
 func (j *janitor) add(v *volume, relative string, now time.Time) {
+	j.wait(trashItem{volume: v, path: v.path(relative), due: now.Add(j.store.options.TrashDelay)})
+}
+
+// addRecord takes a record that was struck at a time.
+func (j *janitor) addRecord(g *segment, r record, at time.Time) {
+	j.wait(trashItem{volume: g.volume, segment: g, bytes: r.bytes(), due: at.Add(j.store.options.TrashDelay)})
+}
+
+// wait puts an item at its place.
+func (j *janitor) wait(item trashItem) {
 	j.mu.Lock()
-	j.mu.items = append(j.mu.items, trashItem{v, v.path(relative), now.Add(j.store.options.TrashDelay)})
+	at := len(j.mu.items) // nearly always the last to be due
+	for at > 0 && j.mu.items[at-1].due.After(item.due) {
+		at--
+	}
+	j.mu.items = slices.Insert(j.mu.items, at, item)
 	j.mu.Unlock()
 	select {
 	case j.wake <- struct{}{}:
@@ -179,8 +210,12 @@ func (j *janitor) next(now time.Time) (item trashItem, wait time.Duration, any b
 	return item, 0, true
 }
 
-// unlink removes one file. What fails is tried again by the next start.
+// unlink removes one file, or gives the room of a record up. What fails is tried again by the next start.
 func (j *janitor) unlink(item trashItem) {
+	if item.segment != nil {
+		item.volume.pack.shrink(item.segment, item.bytes)
+		return
+	}
 	err := j.store.fs.Remove(item.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		item.volume.noteError(err)

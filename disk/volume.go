@@ -26,6 +26,7 @@ type volume struct {
 	identity  volumeIdentity // guarded by Store.identity after Open
 	lock      io.Closer
 	workers   []*worker
+	pack      *pack
 	replicas  atomic.Int64  // in the index, all states
 	serial    atomic.Uint32 // for parked names
 
@@ -109,7 +110,7 @@ func (v *volume) makeTree() error {
 			}
 		}
 	}
-	for _, name := range []string{trashDirectory, quarantineDirectory} {
+	for _, name := range []string{trashDirectory, quarantineDirectory, packsDirectory} {
 		if err := v.fs.MkdirAll(path.Join(v.directory, name), 0o755); err != nil {
 			return err
 		}
@@ -125,8 +126,12 @@ func (v *volume) makeTree() error {
 	return v.fs.SyncDir(v.directory)
 }
 
-// hasReplicas tells whether there is any file below chunks.
+// hasReplicas tells whether there is any file below packs or chunks.
 func (v *volume) hasReplicas() (bool, error) {
+	segments, err := v.fs.ReadDir(path.Join(v.directory, packsDirectory))
+	if len(segments) > 0 || (err != nil && !errors.Is(err, fs.ErrNotExist)) {
+		return len(segments) > 0, err
+	}
 	chunks := path.Join(v.directory, chunksDirectory)
 	shards, err := v.fs.ReadDir(chunks)
 	if errors.Is(err, fs.ErrNotExist) {

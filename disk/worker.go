@@ -75,6 +75,9 @@ func (w *worker) process(t task) {
 	}
 	if t.job.Seal || t.job.Close {
 		w.settle()
+		if t.writer.packs(&t.job, true) {
+			return
+		}
 		length, err := t.writer.finish(t.job)
 		t.job.done(length, err)
 		return

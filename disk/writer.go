@@ -21,7 +21,8 @@ type Writer struct {
 	worker  *worker
 	session uint64
 	length  atomic.Int64
-	closed  bool // guarded by replica.io
+	queued  atomic.Bool // a job went to the worker: later ones follow it
+	closed  bool        // guarded by replica.io
 
 	// owned by the worker's goroutine
 	syncDue bool
@@ -43,8 +44,8 @@ type Job struct {
 	// Close: end the Writer without sealing, and without syncing unless Sync
 	// is set; the replica stays open for Resume.
 	Close bool
-	// Done is called on the worker's goroutine, in the order of submission,
-	// without locks held: with the replica's length after the job, or with
+	// Done is called on a goroutine of the store (the worker's; for a record its
+	// packer's), in the order of submission, without locks held: with the replica's length after the job, or with
 	//
 	//	fault.Invalid          wrong offset, too much data, or beyond the chunk size
 	//	fault.StaleGeneration  the Writer was fenced
@@ -69,6 +70,9 @@ func (j *Job) done(length int64, err error) {
 // is full), fault.Closed (the store is); then Done is never called and Data
 // stays with the caller.
 func (w *Writer) Submit(job Job) error {
+	if done, err := w.submitRecord(&job); done || err != nil {
+		return err
+	}
 	return w.store.enqueue(w.worker, task{writer: w, job: job}, "write chunk", w.replica.id)
 }
 
@@ -87,6 +91,9 @@ func (w *Writer) Publish() error {
 	}
 	if !r.view.hidden {
 		return nil
+	}
+	if err := w.store.materialiseLocked(r); err != nil {
+		return err
 	}
 	if err := r.syncLocked(false); err != nil { // before the name that promises them
 		return err
@@ -116,10 +123,16 @@ func (w *Writer) readyLocked(op string) error {
 // write appends a job's data.
 func (w *Writer) write(job *Job) (int64, error) {
 	const op = "append to chunk"
-	r := w.replica
+	r, s := w.replica, w.store
 	r.io.Lock()
 	defer r.io.Unlock()
 	if err := w.readyLocked(op); err != nil {
+		return w.Length(), err
+	}
+	if w.holdLocked(job) {
+		return w.Length(), nil
+	}
+	if err := s.materialiseLocked(r); err != nil {
 		return w.Length(), err
 	}
 	length := r.view.length
@@ -133,7 +146,7 @@ func (w *Writer) write(job *Job) (int64, error) {
 	case length+int64(len(job.Data)) > r.disk.chunkSize:
 		return length, chunkError(fault.Invalid, op, r.id, "%d bytes at %d exceed the chunk size of %d", len(job.Data), length, r.disk.chunkSize)
 	}
-	if err := r.appendLocked(job.Data, !job.Sync, w.store.options.WriteoutStepBytes); err != nil {
+	if err := r.appendLocked(job.Data, !job.Sync, s.options.WriteoutStepBytes); err != nil {
 		return length, err
 	}
 	w.length.Store(r.view.length)

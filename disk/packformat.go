@@ -1,0 +1,186 @@
+package disk
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// The pack segment, version 1; docs/format/pack.md has the tables. All numbers
+// are little endian, everything begins on a sector.
+//
+//	   0  segment header       512 B
+//	 512  record header        512 B
+//	1024  data of the chunk    padded with zeros to whole sectors
+//	   …  record header …
+const (
+	packVersion = 1
+	// packBytesLimit is the longest replica that a record may hold: one checksum
+	// block, so that one sum covers it.
+	packBytesLimit = blockBytes
+	// recordBytesMax is what a record takes at most.
+	recordBytesMax = sectorBytes + packBytesLimit
+)
+
+var (
+	segmentMagic = [8]byte{'W', 'W', 'p', 'a', 'c', 'k', 0, 0}
+	recordMagic  = [8]byte{'W', 'W', 'r', 'e', 'c', 'o', 'r', 'd'}
+)
+
+// recordBytes is the room of a record with length bytes of data.
+func recordBytes(length int64) int64 {
+	return sectorBytes + (length+sectorBytes-1)/sectorBytes*sectorBytes
+}
+
+// segmentName identifies a segment.
+type segmentName struct {
+	sequence uint64 // order of the segments of a volume, from 1
+	// key seeds the sums of the record headers. It is random, so that bytes that
+	// a client stored never pass for a record when damage has to be skipped.
+	key uint64
+}
+
+// String is "<sequence, 16 hex digits>_<key, 16 hex digits>.pack".
+func (n segmentName) String() string {
+	return fmt.Sprintf("%016x_%016x%s", n.sequence, n.key, packSuffix)
+}
+
+// parseSegmentName reads a name that String made.
+func parseSegmentName(text string) (n segmentName, ok bool) {
+	stem, ok := strings.CutSuffix(text, packSuffix)
+	if !ok {
+		return segmentName{}, false
+	}
+	sequenceText, keyText, _ := strings.Cut(stem, "_")
+	sequence, err := strconv.ParseUint(sequenceText, 16, 64)
+	if err != nil {
+		return segmentName{}, false
+	}
+	key, err := strconv.ParseUint(keyText, 16, 64)
+	if err != nil {
+		return segmentName{}, false
+	}
+	n = segmentName{sequence: sequence, key: key}
+	return n, n.sequence > 0 && n.String() == text
+}
+
+// putSegmentHeader writes the first sector of a segment into b[:sectorBytes].
+func putSegmentHeader(b []byte, n segmentName) {
+	b = b[:sectorBytes]
+	clear(b)
+	copy(b, segmentMagic[:])
+	binary.LittleEndian.PutUint32(b[8:], packVersion)
+	binary.LittleEndian.PutUint32(b[12:], sectorBytes)
+	binary.LittleEndian.PutUint64(b[16:], n.sequence)
+	binary.LittleEndian.PutUint64(b[24:], n.key)
+	sealSector(b)
+}
+
+// parseSegmentHeader checks the first sector of the segment named n. Errors:
+// fault.CorruptData (the records may still be good: they do not depend on it),
+// fault.Version.
+func parseSegmentHeader(b []byte, n segmentName) error {
+	const op = "parse segment header"
+	b = b[:sectorBytes]
+	if [8]byte(b) != segmentMagic || !sectorOK(b) {
+		return fault.New(fault.CorruptData, op, "magic %x, or the sector does not match its checksum", b[:8])
+	}
+	if v, align := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:]); v != packVersion || align != sectorBytes {
+		return fault.New(fault.Version, op, "format version %d in sectors of %d bytes, this program knows %d and %d", v, align, packVersion, sectorBytes)
+	}
+	if binary.LittleEndian.Uint64(b[16:]) != n.sequence || binary.LittleEndian.Uint64(b[24:]) != n.key {
+		return fault.New(fault.CorruptData, op, "it is that of another segment")
+	}
+	return nil
+}
+
+// record is one replica in a segment: what its header says.
+type record struct {
+	id         chunk.ID
+	generation chunk.Generation
+	chunkSize  int64
+	length     int64  // of the data: 0..packBytesLimit
+	sum        uint64 // xxh3-64 of the data
+	offset     int64  // of the header in the segment
+	// durable: everything before this offset was on the disk when the record was
+	// written. A gap there is damage; from there on it may be a batch that power
+	// failure tore.
+	durable int64
+	// removed is when the replica was deleted, to the millisecond; zero while it
+	// lives. It is set in place: the header is one sector, which a disk writes
+	// whole or not at all.
+	removed time.Time
+}
+
+// bytes is the room that the record takes.
+func (r record) bytes() int64 { return recordBytes(r.length) }
+
+// end is the offset behind the record.
+func (r record) end() int64 { return r.offset + r.bytes() }
+
+// putRecord writes the header of r, in segment n, into b[:sectorBytes].
+func putRecord(b []byte, n segmentName, r record) {
+	b = b[:sectorBytes]
+	clear(b)
+	copy(b, recordMagic[:])
+	binary.LittleEndian.PutUint32(b[8:], packVersion)
+	binary.LittleEndian.PutUint32(b[12:], uint32(r.length))
+	copy(b[16:32], r.id[:])
+	binary.LittleEndian.PutUint64(b[32:], uint64(r.generation))
+	binary.LittleEndian.PutUint64(b[40:], uint64(r.chunkSize))
+	binary.LittleEndian.PutUint64(b[48:], r.sum)
+	binary.LittleEndian.PutUint64(b[56:], n.sequence)
+	binary.LittleEndian.PutUint64(b[64:], uint64(r.offset))
+	binary.LittleEndian.PutUint64(b[72:], uint64(r.durable))
+	if !r.removed.IsZero() {
+		binary.LittleEndian.PutUint64(b[80:], uint64(r.removed.UnixMilli()))
+	}
+	const body = sectorBytes - sumBytes
+	binary.LittleEndian.PutUint64(b[body:], xxh3.HashSeed(b[:body], n.key))
+}
+
+// parseRecord reads the header at an offset of segment n from b[:sectorBytes].
+// Errors: fault.CorruptData for anything that putRecord does not write there,
+// fault.Version for what a later program wrote.
+func parseRecord(b []byte, n segmentName, offset int64) (record, error) {
+	const op = "parse record header"
+	b = b[:sectorBytes]
+	if [8]byte(b) != recordMagic {
+		return record{}, errNoRecord
+	}
+	const body = sectorBytes - sumBytes
+	if binary.LittleEndian.Uint64(b[body:]) != xxh3.HashSeed(b[:body], n.key) {
+		return record{}, fault.New(fault.CorruptData, op, "the sector does not match its checksum")
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != packVersion {
+		return record{}, fault.New(fault.Version, op, "format version %d, this program knows %d", v, packVersion)
+	}
+	r := record{
+		id: chunk.ID(b[16:32]), generation: chunk.Generation(binary.LittleEndian.Uint64(b[32:])),
+		chunkSize: int64(binary.LittleEndian.Uint64(b[40:])), length: int64(binary.LittleEndian.Uint32(b[12:])),
+		sum: binary.LittleEndian.Uint64(b[48:]), offset: int64(binary.LittleEndian.Uint64(b[64:])),
+		durable: int64(binary.LittleEndian.Uint64(b[72:])),
+	}
+	at := binary.LittleEndian.Uint64(b[80:])
+	if at != 0 {
+		r.removed = time.UnixMilli(int64(at))
+	}
+	switch {
+	case binary.LittleEndian.Uint64(b[56:]) != n.sequence || r.offset != offset:
+		return record{}, fault.New(fault.CorruptData, op, "it belongs to another place")
+	case r.id.IsZero() || r.generation == 0 || checkChunkSize(r.chunkSize) != nil || r.length > min(r.chunkSize, packBytesLimit) ||
+		r.durable < 0 || r.durable > offset || at >= 1<<48:
+		return record{}, fault.New(fault.CorruptData, op, "chunk %s, generation %d, %d of %d bytes, durable to %d", r.id, r.generation, r.length, r.chunkSize, r.durable)
+	}
+	return r, nil
+}
+
+// errNoRecord: there is no header at all, which is ordinary behind the last one.
+var errNoRecord = fault.New(fault.CorruptData, "parse record header", "there is none")

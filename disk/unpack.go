@@ -1,0 +1,148 @@
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// unpackLocked gives the replica a file of its own, if it has none: what changes
+// a replica works on files only. Crash points, each of which leaves the replica
+// whole at its generation:
+//
+//  1. the file under a hidden name, fdatasync (a start drops it);
+//  2. rename to the sealed name, fsync of the directory (a start that finds file
+//     and record takes the file);
+//  3. the record is struck, fdatasync: it cannot come back under this generation
+//     when the file has gone on to the next.
+func (s *Store) unpackLocked(r *replica) error {
+	const op = "unpack replica"
+	if err := s.materialiseLocked(r); err != nil || r.view.segment == nil {
+		return err
+	}
+	v := r.view.snapshot
+	data, err := s.readRecordData(r, v)
+	if err != nil {
+		return s.recordError(r, op, err)
+	}
+	if got := xxh3.Hash(data); got != v.partial {
+		err := chunkError(fault.CorruptData, op, r.id, "the record has sum %016x, recorded is %016x", got, v.partial)
+		s.quarantineLocked(r, err.Error())
+		return err
+	}
+	name := fileName{id: r.id, generation: v.generation, hidden: true}
+	f, err := s.writeFile(r, r.volume.path(name.relative()), data)
+	if err != nil {
+		return s.recordError(r, op, err)
+	}
+	sealed := r.volume.path(r.name(v).relative())
+	if err := s.fs.Rename(r.volume.path(name.relative()), sealed); err != nil {
+		return s.recordError(r, op, errors.Join(err, f.Close()))
+	}
+	if err := s.fs.SyncDir(r.directory()); err != nil { // both are there, the file counts at the next start
+		return errors.Join(r.failLocked(op, err), f.Close())
+	}
+	segment, rec := v.segment, r.record(v)
+	r.disk = diskState{
+		layout: v.layout, loaded: true, counter: 1, nextSlot: 1, synced: v.length, settled: true, named: true,
+	}
+	r.updateLocked(func(v *snapshot) {
+		v.segment, v.at = nil, 0
+		if v.length%blockBytes == 0 {
+			v.partial = 0
+		}
+	})
+	s.files.release(s.files.add(&r.fileOwner, f, true))
+	if err := s.strike(segment, rec, s.options.Clock.Now(), true); err != nil {
+		return r.failLocked(op, err)
+	}
+	r.volume.pack.shrink(segment, rec.bytes())
+	return nil
+}
+
+// recordError is an error of the disk that leaves the record as it was.
+func (s *Store) recordError(r *replica, op string, err error) error {
+	failure := diskError(op, r.path(), r.id, err)
+	r.volume.noteError(failure)
+	return failure
+}
+
+// readRecordData reads the bytes of a packed replica; they are not verified.
+func (s *Store) readRecordData(r *replica, v snapshot) ([]byte, error) {
+	f, err := s.openSegment(v.segment, false)
+	if err != nil {
+		return nil, err
+	}
+	defer s.files.release(f)
+	data := make([]byte, v.length)
+	return data, readFull(f, data, v.dataAt())
+}
+
+// writeFile writes a chunk file that holds data with the recorded sum of r's
+// record, durably but for its name.
+func (s *Store) writeFile(r *replica, name string, data []byte) (_ vfs.File, err error) {
+	v := r.view.snapshot
+	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), s.fs.Remove(name))
+		}
+	}()
+	b := make([]byte, v.layout.dataOffset, v.layout.dataOffset+int64(len(data)))
+	putHeader(b, header{id: r.id, chunkSize: v.layout.chunkSize})
+	first := slot{id: r.id, counter: 1, generation: v.generation, length: int64(len(data)), partial: v.partial}
+	if len(data)%blockBytes == 0 {
+		first.partial = 0
+		if len(data) > 0 {
+			binary.LittleEndian.PutUint64(b[sumsOffset:], v.partial)
+		}
+	}
+	putSlot(b[sectorBytes:], first)
+	if _, err := f.WriteAt(append(b, data...), 0); err != nil {
+		return nil, err
+	}
+	return f, f.Datasync()
+}
+
+// setRecordAsideLocked copies a corrupt record into quarantine, as a chunk file
+// with the recorded sum, and strikes it. Bytes that cannot be read are zeros
+// there.
+func (s *Store) setRecordAsideLocked(r *replica, parked parkedName) (relative string, err error) {
+	v := r.view.snapshot
+	data, err := s.readRecordData(r, v)
+	if err != nil {
+		data = make([]byte, v.length)
+	}
+	parked.serial = r.volume.serial.Add(1)
+	relative = path.Join(quarantineDirectory, parked.String())
+	f, err := s.writeFile(r, r.volume.path(relative), data)
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(f.Close(), s.fs.SyncDir(r.volume.path(quarantineDirectory))); err != nil {
+		return "", err
+	}
+	if err := s.strikeLocked(r, true); err != nil {
+		return "", err
+	}
+	r.updateLocked(func(v *snapshot) { v.segment, v.at = nil, 0 })
+	return relative, nil
+}
+
+// removeRecordLocked strikes the record of a replica that is deleted.
+func (s *Store) removeRecordLocked(r *replica) error {
+	if r.view.state == chunk.Corrupt { // it could not be set aside
+		return s.strikeLocked(r, true)
+	}
+	return s.strikeLocked(r, false)
+}
