@@ -59,7 +59,7 @@ func startNodeOn(t testing.TB, id string, fs vfs.FS, limits Limits) *testNode {
 }
 
 func (n *testNode) start(listen string, limits Limits) {
-	store, err := disk.Open(disk.Options{Directories: []string{n.directory}, FS: n.fs})
+	store, err := disk.Open(disk.Options{Directories: []string{n.directory}, FS: n.fs, PackBytesMax: chunk.ChecksumBlockBytes})
 	require.NoError(n.t, err)
 	server, err := Start(Options{Listen: listen, NodeID: n.id, Store: store, Limits: limits, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(n.t, err)

@@ -76,6 +76,8 @@ type Datanode struct {
 	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
 	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
 	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
+	PackLimit   Size     `koanf:"pack_limit" usage:"replicas of at most that many bytes share files (pack segments), if their length is known before; at most 64KiB, 0: none"`
+	PackSegment Size     `koanf:"pack_segment" usage:"size of a pack segment"`
 }
 
 // Mini is the section of ww mini.
@@ -122,6 +124,7 @@ func Default() Config {
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
 			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", RecordIdle: Duration(30 * time.Second), Budget: 128 << 20,
 			AdminListen: adminDefault, GCPercent: 100,
+			PackLimit: 64 << 10, PackSegment: 64 << 20,
 		},
 		Mini: Mini{
 			Listen: "127.0.0.1:7700", Datanodes: 3, ChunkSize: 64 << 20,

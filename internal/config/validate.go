@@ -18,6 +18,8 @@ const (
 	packetSizeMin    = chunk.ChecksumBlockBytes
 	packetSizeMax    = 1 << 20
 	minimumBudget    = 4 << 20
+	packSegmentMin   = 1 << 20
+	packSegmentMax   = 1 << 30
 	namenodesMaximum = 16
 	// Bounds of control/namenode.
 	batchRecordsMax    = 16 << 10
@@ -157,6 +159,8 @@ func (d Datanode) Validate() error {
 	}
 	c.addresses("datanode.namenodes", d.Namenodes)
 	c.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
+	c.that(d.PackLimit >= 0 && d.PackLimit <= chunk.ChecksumBlockBytes, "datanode.pack_limit", "%s is not within 0..%s", d.PackLimit, Size(chunk.ChecksumBlockBytes))
+	c.that(d.PackSegment >= packSegmentMin && d.PackSegment <= packSegmentMax, "datanode.pack_segment", "%s is not within %s..%s", d.PackSegment, Size(packSegmentMin), Size(packSegmentMax))
 	c.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
 	c.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
 	return c.err()

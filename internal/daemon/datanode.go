@@ -34,6 +34,7 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 	events := agent.NewEvents()
 	store, err := disk.Open(disk.Options{
 		Directories: c.Disks, TrashDelay: time.Duration(c.TrashDelay), ReserveBytes: int64(c.Reserve),
+		PackBytesMax: int64(c.PackLimit), PackSegmentBytes: int64(c.PackSegment),
 		Logger: logger, OnEvent: forward(events, logger),
 	})
 	if err != nil {

@@ -66,7 +66,7 @@ func (n *node) start() {
 	if n.c.wrapDisk != nil {
 		fs = n.c.wrapDisk(n, fs)
 	}
-	store, err := disk.Open(disk.Options{Directories: []string{"/" + n.name}, FS: fs, Logger: logger, OnEvent: func(e disk.Event) {
+	store, err := disk.Open(disk.Options{Directories: []string{"/" + n.name}, FS: fs, Logger: logger, PackBytesMax: chunk.ChecksumBlockBytes, OnEvent: func(e disk.Event) {
 		if e.Kind == disk.Removed {
 			n.mu.Lock()
 			n.mu.removed = append(n.mu.removed, e.Replica)
