@@ -15,7 +15,7 @@ import (
 type replica struct {
 	connection *connection
 	session    *session
-	writer     *disk.Writer // set by the worker before opened is posted
+	writer     *disk.Writer // set by the worker before opened is posted, or at once
 	openErr    error
 	openEvent  event
 
@@ -32,6 +32,11 @@ func openReplica(c *connection, s *session) *replica {
 	r.openEvent.connection = c
 	r.openEvent.deliver = r.opened
 	server := c.server
+	if r.openSmall(server.store) {
+		r.ready = true
+		c.machine.onOpened(s, r.openErr, server.now())
+		return r
+	}
 	server.work.Add(1)
 	err := server.store.Do(s.chunk, func() {
 		defer server.work.Done()
@@ -44,6 +49,16 @@ func openReplica(c *connection, s *session) *replica {
 		c.machine.onOpened(s, err, c.server.now())
 	}
 	return r
+}
+
+// openSmall opens a small new replica on the spot, if that takes no I/O.
+func (r *replica) openSmall(store *disk.Store) (done bool) {
+	o := &r.session.open
+	if o.Mode != wire.ModeCreate {
+		return false
+	}
+	r.writer, done, r.openErr = store.CreateSmall(r.session.chunk, chunk.Generation(o.Generation), disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
+	return done
 }
 
 // open runs on a disk worker.

@@ -8,6 +8,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
+// errSpaceUnknown: the room of a volume would have to be asked for.
+var errSpaceUnknown = errors.New("the free space is not known")
+
 // isFull tells whether an error means that there is no room, which is no sign
 // of a bad disk.
 func isFull(err error) bool {

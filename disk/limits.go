@@ -31,6 +31,7 @@ const (
 	rangeRetriesMax     = 3         // a Range or verification that raced with a cut starts again
 	verifyBufferBytes   = 1 << 20   // multiple of blockBytes
 	identityBytesMax    = 4096
+	spaceAgeMax         = time.Second // of an answer of StatFS that places a small replica
 
 	packSegmentDefault = 64 << 20
 	packSegmentMin     = sectorBytes + recordBytesMax // room for one record

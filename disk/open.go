@@ -17,17 +17,16 @@ import (
 // Does file I/O: call it from Do. Errors: fault.Exists, fault.Invalid,
 // fault.NoSpace (also when only the reserve is left), fault.Disk.
 func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
-	const op = "create replica"
-	if err := checkChunkSize(o.ChunkSize); err != nil {
+	if err := checkCreate(id, gen, o); err != nil {
 		return nil, err
-	}
-	if gen == 0 || id.IsZero() || o.SizeHint < 0 {
-		return nil, chunkError(fault.Invalid, op, id, "generation %d, size hint %d", gen, o.SizeHint)
 	}
 	hint := min(o.SizeHint, o.ChunkSize)
 	v, err := s.volumeFor(id, hint)
 	if err != nil {
 		return nil, err
+	}
+	if s.packable(o) {
+		return s.createSmall(v, id, gen, o)
 	}
 	r := &replica{id: id, volume: v}
 	r.io.Lock()
@@ -36,10 +35,7 @@ func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Wri
 	if err := s.insert(r); err != nil {
 		return nil, err
 	}
-	if s.packable(o) {
-		r.small = &small{hint: hint}
-		r.disk.layout = layoutOf(o.ChunkSize)
-	} else if err := s.createLocked(r, layoutOf(o.ChunkSize), hint); err != nil {
+	if err := s.createLocked(r, layoutOf(o.ChunkSize), hint); err != nil {
 		r.gone = true
 		s.drop(r)
 		return nil, err
@@ -47,10 +43,20 @@ func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Wri
 	return s.startLocked(r), nil
 }
 
+func checkCreate(id chunk.ID, gen chunk.Generation, o CreateOptions) error {
+	if err := checkChunkSize(o.ChunkSize); err != nil {
+		return err
+	}
+	if gen == 0 || id.IsZero() || o.SizeHint < 0 {
+		return chunkError(fault.Invalid, "create replica", id, "generation %d, size hint %d", gen, o.SizeHint)
+	}
+	return nil
+}
+
 // volumeFor is the volume that Do chose for the chunk, if it did, or a new
 // choice.
 func (s *Store) volumeFor(id chunk.ID, hint int64) (*volume, error) {
-	placed, err := s.place(id, hint)
+	placed, err := s.place(id, hint, s.space)
 	if err != nil {
 		return nil, err
 	}
@@ -58,8 +64,8 @@ func (s *Store) volumeFor(id chunk.ID, hint int64) (*volume, error) {
 	intended := slices.Clone(s.index.placing[id])
 	s.index.RUnlock()
 	for _, v := range intended {
-		space, err := s.fs.StatFS(v.directory)
-		if ok, _ := v.healthy(); ok && err == nil && space.Free-s.options.ReserveBytes >= max(hint, 1) {
+		free, err := s.rememberedSpace(v) // place has just asked
+		if ok, _ := v.healthy(); ok && err == nil && free-s.options.ReserveBytes >= max(hint, 1) {
 			return v, nil
 		}
 	}

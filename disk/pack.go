@@ -17,6 +17,34 @@ func (s *Store) packable(o CreateOptions) bool {
 	return o.SizeHint > 0 && o.SizeHint <= s.options.PackBytesMax
 }
 
+// CreateSmall is a Create that does no I/O and does not wait, so that an event
+// loop may call it: for a replica that stays in memory until it is a record. ok is
+// false, and nothing has happened, if this one would not, or its volume has to
+// be looked for; then call Create. Error: fault.Exists.
+func (s *Store) CreateSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) (w *Writer, ok bool, err error) {
+	if !s.packable(o) || checkCreate(id, gen, o) != nil {
+		return nil, false, nil
+	}
+	v, err := s.place(id, o.SizeHint, s.rememberedSpace)
+	if err != nil {
+		return nil, false, nil //nolint:nilerr // Create tells, if it cannot do better
+	}
+	w, err = s.createSmall(v, id, gen, o)
+	return w, true, err
+}
+
+func (s *Store) createSmall(v *volume, id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
+	r := &replica{id: id, volume: v, small: &small{hint: o.SizeHint}}
+	r.io.Lock()
+	defer r.io.Unlock()
+	r.view.generation, r.view.hidden = gen, o.Hidden
+	r.disk.layout = layoutOf(o.ChunkSize)
+	if err := s.insert(r); err != nil {
+		return nil, err
+	}
+	return s.startLocked(r), nil
+}
+
 // packs makes a job of a small replica its record, if the job is all of it:
 // the replica's lock then belongs to the packer. Else the lock is released and
 // the job has to be done another way. wait: for a place in the packer's queue.

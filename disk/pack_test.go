@@ -776,3 +776,39 @@ func TestManyWritersShareThePackers(t *testing.T) {
 		require.NoError(t, s.VerifyReplica(r.ID))
 	}
 }
+
+func TestCreateSmallDoesNoIO(t *testing.T) {
+	f := vfs.NewFaulty(vfs.NewMem())
+	fake := clock.NewFake(testTime)
+	o := packOptions(f)
+	o.Clock = fake
+	s := openStore(t, o)
+	small := CreateOptions{ChunkSize: testChunkSize, SizeHint: 100}
+	create := func(n int) (*Writer, bool, error) { return s.CreateSmall(testID(n), 1, small) }
+	_, ok, err := create(1)
+	require.NoError(t, err)
+	require.False(t, ok, "nobody has asked for the room yet")
+	storeSmall(t, s, testID(0), pattern(0, 10))
+	remove := f.Inject(vfs.Rule{Op: vfs.OpStatFS, Err: syscall.EIO})
+	w, ok, err := create(1)
+	require.NoError(t, err)
+	require.True(t, ok)
+	_, err = run(w, Job{Data: pattern(1, 100), Seal: true})
+	require.NoError(t, err)
+	requireContent(t, s, testID(1), pattern(1, 100))
+	_, ok, err = create(1)
+	require.True(t, ok)
+	require.ErrorIs(t, err, fault.Exists)
+	for name, o := range map[string]CreateOptions{
+		"no hint": {ChunkSize: testChunkSize}, "large": {ChunkSize: testChunkSize, SizeHint: packBytesLimit + 1}, "invalid": {ChunkSize: 5, SizeHint: 1},
+	} {
+		_, ok, err := s.CreateSmall(testID(2), 1, o)
+		require.NoError(t, err, name)
+		require.False(t, ok, name)
+	}
+	fake.Advance(spaceAgeMax + 1)
+	_, ok, err = create(3)
+	require.NoError(t, err)
+	require.False(t, ok, "the room is not known any more")
+	remove()
+}

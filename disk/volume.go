@@ -30,6 +30,10 @@ type volume struct {
 	replicas  atomic.Int64  // in the index, all states
 	serial    atomic.Uint32 // for parked names
 
+	// What StatFS said last, for those who must not ask.
+	free   atomic.Int64 // bytes
+	freeAt atomic.Int64 // when, in Unix nanoseconds; 0: never
+
 	health struct {
 		sync.Mutex
 		errors    int
@@ -228,10 +232,30 @@ func (s *Store) Volumes() []VolumeState {
 	return list
 }
 
+// space asks the file system of a volume for its free bytes.
+func (s *Store) space(v *volume) (free int64, err error) {
+	space, err := s.fs.StatFS(v.directory)
+	if err != nil {
+		v.noteError(err)
+		return 0, err
+	}
+	v.free.Store(space.Free)
+	v.freeAt.Store(s.options.Clock.Now().UnixNano())
+	return space.Free, nil
+}
+
+// rememberedSpace is the last answer of space, if it is not too old.
+func (s *Store) rememberedSpace(v *volume) (free int64, err error) {
+	if s.options.Clock.Now().UnixNano()-v.freeAt.Load() > int64(spaceAgeMax) {
+		return 0, errSpaceUnknown
+	}
+	return v.free.Load(), nil
+}
+
 // place chooses a volume for a new replica: healthy, with room for sizeHint
 // above the reserve, and in proportion to the room. The choice follows from the
 // id, so it repeats as long as the room does.
-func (s *Store) place(id chunk.ID, sizeHint int64) (*volume, error) {
+func (s *Store) place(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
 	const op = "place replica"
 	room := make([]int64, len(s.volumes))
 	var total, most int64
@@ -240,13 +264,15 @@ func (s *Store) place(id chunk.ID, sizeHint int64) (*volume, error) {
 		if ok, _ := v.healthy(); !ok {
 			continue
 		}
-		space, err := s.fs.StatFS(v.directory)
+		free, err := space(v)
+		if errors.Is(err, errSpaceUnknown) {
+			return nil, err
+		}
 		if err != nil {
-			v.noteError(err)
 			continue
 		}
 		healthy++
-		free := space.Free - s.options.ReserveBytes
+		free -= s.options.ReserveBytes
 		most = max(most, free)
 		if free > 0 && free >= sizeHint {
 			room[i] = free >> 12 // pages, so that the sum cannot overflow

@@ -141,7 +141,7 @@ func (s *Store) Do(id chunk.ID, f func()) error {
 	if r := s.lookup(id); r != nil {
 		return s.enqueue(r.volume.workerOf(id), task{f: f}, op, id)
 	}
-	v, err := s.place(id, 0)
+	v, err := s.place(id, 0, s.space)
 	if err != nil { // f may only want to read; a Create in it gets the error
 		v = s.volumes[0]
 	}
