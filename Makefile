@@ -19,15 +19,19 @@ FAULTS_COUNT ?= 20
 ROUNDS   ?= 50
 # Packages to test under the race detector.
 RACE     ?= ./...
-# Benchmarks to run, as a regular expression.
+# Go benchmarks to run, as a regular expression.
 BENCH    ?= .
+# Where make bench and make profile keep their files: on the disk to measure.
+BENCH_DIR ?= tmp/bench
+# What make profile loads the cluster with.
+WORKLOAD ?= write --bytes 4GiB
 
 # The programs and their tests need no C; only the race detector does.
 export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench lint fmt check generate generate-check fuzz faults slow kill tools clean
+.PHONY: help build demo test race bench bench-short bench-baseline gobench profile lint fmt check generate generate-check fuzz faults slow kill tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,8 +48,22 @@ test: ## all unit tests, and end-to-end tests with real processes
 race: ## unit tests under the race detector, and the end-to-end tests on a racy-checked ww
 	CGO_ENABLED=1 E2E_RACE=1 $(GO) test -race -short -timeout 20m $(RACE)
 
-bench: ## Go benchmarks of all packages; BENCH=regexp selects
+bench: build ## every target beside what is reached, in minutes; fails if a ratio is 20 % worse than in bench/baseline.json; SHORT=1: only that it works
+	@mkdir -p $(BENCH_DIR)
+	@bin/wwbench table --dir $(BENCH_DIR) $(if $(SHORT),--short --rounds 1 --files 2000,--baseline bench/baseline.json)
+
+bench-short: ## make bench SHORT=1
+	@$(MAKE) --no-print-directory bench SHORT=1
+
+bench-baseline: build ## measure the table and make it the new baseline (of this machine)
+	@mkdir -p $(BENCH_DIR)
+	@bin/wwbench table --dir $(BENCH_DIR) --rounds 5 --save bench/baseline.json
+
+gobench: ## Go benchmarks of all packages; BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+profile: build ## load a cluster, profile both sides, show the top; WORKLOAD='read --files 8' and the like
+	@GO='$(GO)' BENCH_DIR='$(BENCH_DIR)' WORKLOAD='$(WORKLOAD)' sh bench/profile.sh
 
 check: lint generate-check ## what a reviewer's machine checks first: format, vet, lint, generated code
 	@test -z "$$(gofmt -l $$(find . -name '*.go' -not -path './.*'))" || { echo 'not gofmt-clean; run make fmt:'; gofmt -l $$(find . -name '*.go' -not -path './.*'); exit 1; }

@@ -26,7 +26,7 @@ func ThisMachine(directory string) Machine {
 	m := Machine{CPUs: runtime.NumCPU(), CPUModel: field("/proc/cpuinfo", "model name"), Go: runtime.Version()}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
-		m.MemoryBytes = uint64(info.Totalram) * uint64(info.Unit)
+		m.MemoryBytes = info.Totalram * uint64(info.Unit)
 	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
@@ -34,7 +34,7 @@ func ThisMachine(directory string) Machine {
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(directory, &fs) == nil {
-		m.FileSystem = fileSystem(int64(fs.Type))
+		m.FileSystem = fileSystem(fs.Type)
 	}
 	return m
 }

@@ -70,8 +70,7 @@ func Measure(files int, directory string) (Size, error) {
 		return s, &fault.Error{Kind: fault.Disk, Op: "read checkpoint", Path: path, Err: err}
 	}
 	want := m.Txid()
-	m = nil // what loads has the memory for itself, as after a restart
-	runtime.GC()
+	runtime.GC() // m is not used any more: what loads has the memory for itself, as after a restart
 	start = time.Now()
 	loaded, err := actor.New(actor.Config{})
 	if err != nil {

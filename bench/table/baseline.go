@@ -51,6 +51,24 @@ func Regressions(baseline, now []Row) []Regression {
 	return out
 }
 
+// Merge puts the rows of a run of some parts in the place of the old rows of
+// those parts, all in the order of the parts.
+func Merge(old, now []Row) []Row {
+	var out []Row
+	for _, name := range Parts() {
+		source := old
+		if slices.ContainsFunc(now, func(r Row) bool { return r.Part == name }) {
+			source = now
+		}
+		for _, r := range source {
+			if r.Part == name {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
+
 // ReadBaseline reads a table. Errors: fault.Invalid, fault.Version.
 func ReadBaseline(path string) (*Table, error) {
 	const op = "read baseline"

@@ -216,7 +216,7 @@ func appends(ctx context.Context, r *runner) error {
 		}
 		flush, echo := got["append/append-flush"].OpsRate, f[floor.PipelineEcho].Rate()
 		r.add(Row{Part: "append", Name: "100-byte records, flushed, one writer", Unit: "/s", Goal: 5000}, flush, "p99 %.2f ms", float64(got["append/append-flush"].Latency.P99Ns)/1e6)
-		r.add(Row{Part: "append", Name: "the same, to 100 bytes through three hops", Unit: "ratio", Guarded: true}, flush/echo, "%.0f /s without files and protocol", echo)
+		r.add(Row{Part: "append", Name: "100-byte records, flushed, to a bare echo", Unit: "ratio", Guarded: true}, flush/echo, "%.0f /s of 100 bytes through three hops, without files and protocol", echo)
 		if got, err = r.run(ctx, "append", workload.Options{Workers: 1, SizeBytes: 4096, Sync: true}, "append/append-sync"); err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ func appends(ctx context.Context, r *runner) error {
 			return err
 		}
 		records := got["records/record-flush"].OpsRate
-		r.add(Row{Part: "append", Name: "100-byte records of 16 writers to one file", Unit: "ratio", Guarded: true}, records/echo, "%.0f /s", records)
+		r.add(Row{Part: "append", Name: "100-byte records of 16 writers, to a bare echo", Unit: "ratio", Guarded: true}, records/echo, "%.0f /s into one file, each flushed", records)
 		return nil
 	})
 }

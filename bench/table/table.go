@@ -189,6 +189,9 @@ func (t *Table) WriteText(w io.Writer) error {
 			_, err = fmt.Fprintf(w, format+"\n", arguments...)
 		}
 	}
+	if t.Short {
+		line("A short run: it shows that everything works. Its numbers mean nothing.")
+	}
 	for _, guarded := range []bool{true, false} {
 		if guarded {
 			line("ratios to what the machine allowed in the same round, median of the rounds:")

@@ -74,6 +74,12 @@ func TestTheTableShowsRatiosFirst(t *testing.T) {
 	require.Contains(t, out.String(), "| guarded | ≥ 85 % | 60 % | NO | 50 % to 70 % | x against y |")
 }
 
+func TestAPartIsMeasuredAnewWithoutTheOthers(t *testing.T) {
+	row := func(part, name string) Row { return Row{Part: part, Name: name} }
+	merged := Merge([]Row{row("idle", "i"), row("data", "a"), row("data", "b"), row("gone", "g")}, []Row{row("meta", "m"), row("data", "c")})
+	require.Equal(t, []Row{row("data", "c"), row("meta", "m"), row("idle", "i")}, merged)
+}
+
 func TestBaselinesAreRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "b.json")
 	_, err := ReadBaseline(path)

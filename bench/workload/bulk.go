@@ -143,10 +143,7 @@ func makeRead(w *Workload) error {
 	}
 	if len(o.Cold) > 0 {
 		phase.Kinds, phase.Floors = []string{"fetch-cold"}, []string{floor.DiskRead, floor.DiskReadDirect, floor.Sendfile}
-		phase.plan = func(p load.Plan) load.Plan {
-			p.Warmup = 0 // it would warm the pages
-			return p
-		}
+		phase.plan = noWarmup // it would warm the pages
 	}
 	if o.RangeBytes > 0 {
 		phase.Kinds, phase.Floors = []string{"read-range"}, []string{floor.Echo, floor.Sendfile}

@@ -85,7 +85,7 @@ func (c *content) pages(p []byte, file uint64, offset int64, each func(piece, wa
 	for len(p) > 0 {
 		stamp, rest := c.page(file, uint64(offset/pageBytes))
 		at := offset % pageBytes
-		want := rest
+		var want []byte
 		if at < stampBytes {
 			want = stamp[at:]
 		} else {

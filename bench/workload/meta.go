@@ -67,6 +67,9 @@ func makeMeta(w *Workload) error {
 			return fault.New(fault.Invalid, "make workload", "there is no operation %q; there are %s", name, strings.Join(MetaOperations(), ", "))
 		}
 		phase := Phase{Name: name, Kinds: []string{name}, Floors: []string{floor.Echo}, op: op}
+		if name == MetaRename || name == MetaDelete {
+			phase.plan = noWarmup
+		}
 		if name != MetaStat && name != MetaList {
 			phase.Floors = append(phase.Floors, floor.DiskSync)
 		}

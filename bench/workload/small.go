@@ -169,7 +169,7 @@ func makeSmall(w *Workload) error {
 			},
 		},
 		{
-			Name: "delete", Kinds: []string{"delete"}, Floors: []string{floor.Echo},
+			Name: "delete", Kinds: []string{"delete"}, Floors: []string{floor.Echo}, plan: noWarmup,
 			op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
 				file, any := s.made.take()
 				if !any {

@@ -74,6 +74,13 @@ type Result struct {
 	Verified int64 // bytes read back and compared after the phase
 }
 
+// noWarmup is the plan of a phase that uses up what is there: a warm-up might
+// leave nothing to measure.
+func noWarmup(p load.Plan) load.Plan {
+	p.Warmup = 0
+	return p
+}
+
 // maker makes one workload.
 type maker struct {
 	name string

@@ -85,6 +85,8 @@ func TestWrongUsageIsTold(t *testing.T) {
 		"small --mini --clients 0":                 "--clients",
 		"small --mini --datanodes 99":              "--datanodes",
 		"small --mini --rate -1":                   "rate",
+		"small --mini --parallel 99":               "99 parallel chunks",
+		"small --mini --packet-size 5":             "packets of 5 bytes",
 		"small extra":                              `"extra"`,
 		"write --size 4-5":                         "one size",
 		"read --cold":                              "--cold needs --mini",

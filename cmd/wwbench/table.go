@@ -31,7 +31,7 @@ The peers' numbers that some targets name were taken on another day and a faster
 disk, so only the ratios to the floors of their day are used.`,
 		Example: `  wwbench table --dir /data --baseline bench/baseline.json
   wwbench table --dir /data --save bench/baseline.json
-  wwbench table --short --only data,meta`,
+  wwbench table --dir /data --only data,small --rounds 5 --save bench/baseline.json`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if asJSON && markdown {
@@ -59,6 +59,11 @@ disk, so only the ratios to the floors of their day are used.`,
 				return err
 			}
 			if save != "" {
+				if len(o.Only) > 0 && save != "-" {
+					if old, err := table.ReadBaseline(save); err == nil { // else it is new
+						t.Rows = table.Merge(old.Rows, t.Rows)
+					}
+				}
 				return writeFile(save, c.OutOrStdout(), func(w io.Writer) error { return writeTable(w, t, true, false) })
 			}
 			if before == nil || o.Short {
@@ -75,7 +80,7 @@ disk, so only the ratios to the floors of their day are used.`,
 	f.StringSliceVar(&o.Only, "only", nil, "parts to measure: "+strings.Join(table.Parts(), ","))
 	f.BoolVar(&o.Short, "short", false, "only check that everything works; the numbers mean nothing")
 	f.StringVar(&baseline, "baseline", "", "`file` of an earlier --save to hold the ratios against")
-	f.StringVar(&save, "save", "", "write the table to this `file`, as a new baseline")
+	f.StringVar(&save, "save", "", "write the table to this `file`, as a new baseline; with --only, the other parts stay as they are there")
 	f.BoolVar(&asJSON, "json", false, "print one JSON document")
 	f.BoolVar(&markdown, "markdown", false, "print a Markdown table")
 	return c

@@ -30,6 +30,8 @@ type targetFlags struct {
 	directory string // local: floors, and the cluster of our own
 	datanodes int
 	clients   int
+	parallel  int      // chunks of one file at once; 0: as configured
+	packet    sizeFlag // bytes of one packet; 0: as configured
 	verbose   bool
 }
 
@@ -41,6 +43,8 @@ func (t *targetFlags) register(c *cobra.Command) {
 	f.StringVar(&t.directory, "dir", ".", "local `directory`: the floors are measured in it, and --mini keeps its files there")
 	f.IntVar(&t.datanodes, "datanodes", 3, "datanodes of --mini, hops of the raw pipeline")
 	f.IntVar(&t.clients, "clients", 4, "clients with connections of their own; workers take turns")
+	f.IntVar(&t.parallel, "parallel", 0, "chunks of one file on their way at once (default: the client's)")
+	f.Var(&t.packet, "packet-size", "bytes of one packet on the wire (0: the client's default)")
 	f.BoolVarP(&t.verbose, "verbose", "v", false, "show the log of the clients and of --mini")
 }
 
@@ -68,21 +72,21 @@ func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, er
 		logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 	}
 	out := &target{stop: func(context.Context) error { return nil }}
-	namenodes := t.namenodes
+	options := client.Options{ParallelChunks: t.parallel, PacketBytes: int(t.packet.value), Name: "wwbench", Logger: logger}
 	switch {
 	case t.alone:
-		namenodes, err = out.startNamenode(ctx, t.directory, logger)
+		options.Namenodes, err = out.startNamenode(ctx, t.directory, logger)
 	case t.mini:
-		namenodes, err = out.startMini(ctx, t, logger)
+		options.Namenodes, err = out.startMini(ctx, t, logger)
 	default:
-		namenodes, err = t.addresses(c)
-		out.name = strings.Join(namenodes, ",")
+		err = t.configured(c, &options)
+		out.name = strings.Join(options.Namenodes, ",")
 	}
 	if err != nil {
 		return nil, err
 	}
 	for range t.clients {
-		one, err := client.Dial(ctx, client.Options{Namenodes: namenodes, Name: "wwbench", Logger: logger})
+		one, err := client.Dial(ctx, options)
 		if err != nil {
 			return nil, errors.Join(err, out.close(ctx))
 		}
@@ -94,8 +98,9 @@ func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, er
 	return out, nil
 }
 
-// addresses of a cluster that runs already: flag, environment, file, default.
-func (t *targetFlags) addresses(c *cobra.Command) ([]string, error) {
+// configured fills the options for a cluster that runs already: flag,
+// environment, file, default.
+func (t *targetFlags) configured(c *cobra.Command, o *client.Options) error {
 	source := config.Source{File: t.config, Environ: os.Environ(), Flags: map[string]string{}}
 	if source.File == "" {
 		source.File = os.Getenv("WW_CONFIG")
@@ -105,15 +110,22 @@ func (t *targetFlags) addresses(c *cobra.Command) ([]string, error) {
 	}
 	loaded, err := config.Load(source)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := loaded.Client.Validate(); err != nil {
-		return nil, err
+		return err
+	}
+	if o.ParallelChunks == 0 {
+		o.ParallelChunks = loaded.Client.ParallelChunks
+	}
+	if o.PacketBytes == 0 {
+		o.PacketBytes = int(loaded.Client.PacketSize)
 	}
 	if loaded.Origin["client.namenodes"] == "" {
 		fmt.Fprintf(c.ErrOrStderr(), "wwbench: no --mini, --config or --namenode: trying %s\n", strings.Join(loaded.Client.Namenodes, ", "))
 	}
-	return loaded.Client.Namenodes, nil
+	o.Namenodes = loaded.Client.Namenodes
+	return nil
 }
 
 // startMini starts a cluster in a folder of its own.
