@@ -13,6 +13,9 @@ import (
 // is a regression.
 const tolerance = 0.2
 
+// floorsApart is how far two machines, or two days of one, may be apart.
+const floorsApart = 2
+
 // Regression is a guarded ratio that fell behind the baseline.
 type Regression struct {
 	Name          string
@@ -29,12 +32,17 @@ func (r Regression) String() string {
 // every round of this run lies beyond the limit: the interval from the least to
 // the greatest of n rounds covers the true median with a chance of 1-2^(1-n) (75 %
 // of 3 rounds, 94 % of 5), and a machine's hiccup in one round is no regression.
-// Rows that only one side has are not compared.
-func Regressions(baseline, now []Row) []Regression {
-	var out []Regression
+// Rows that only one side has are not compared; nor are those whose floor was
+// more than floorsApart times faster or slower then, because a ratio to a disk that
+// is the bottleneck says nothing about one to a disk that is not: strangers.
+func Regressions(baseline, now []Row) (out []Regression, strangers []string) {
 	for _, r := range now {
 		at := slices.IndexFunc(baseline, func(b Row) bool { return b.Part == r.Part && b.Name == r.Name })
 		if at < 0 || !r.Guarded || len(r.Values) == 0 || len(baseline[at].Values) == 0 {
+			continue
+		}
+		if then, today := median(baseline[at].Floors), median(r.Floors); then > 0 && today > 0 && max(then/today, today/then) > floorsApart {
+			strangers = append(strangers, r.Name)
 			continue
 		}
 		found := Regression{Name: r.Name, Before: baseline[at].Median(), Least: slices.Min(r.Values), Most: slices.Max(r.Values)}
@@ -48,7 +56,7 @@ func Regressions(baseline, now []Row) []Regression {
 			out = append(out, found)
 		}
 	}
-	return out
+	return out, strangers
 }
 
 // Merge puts the rows of a run of some parts in the place of the old rows of

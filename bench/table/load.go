@@ -114,11 +114,11 @@ func (r *runner) addData(store, fetch floor.Result, f map[string]floor.Result) {
 	size := fmt.Sprintf("%d MiB", r.scale.fileBytes>>20)
 	pipeline, sendfile, copying := f[floor.Pipeline], f[floor.Sendfile], f[floor.Copying]
 	ratio := store.Rate() / pipeline.Rate()
-	r.add(Row{Part: "data", Name: "store " + size + ", 3 replicas, synced", Unit: "ratio", Goal: 0.85, Guarded: true}, ratio,
+	r.add(Row{Part: "data", Name: "store " + size + ", 3 replicas, synced", Unit: "ratio", Goal: 0.85, Guarded: true, Floors: []float64{pipeline.Rate()}}, ratio,
 		"%s against the raw pipeline's %s", mbs(store), mbs(pipeline))
-	r.add(Row{Part: "data", Name: "fetch " + size + ", warm, verified", Unit: "ratio", Goal: 0.9, Guarded: true}, fetch.Rate()/sendfile.Rate(),
+	r.add(Row{Part: "data", Name: "fetch " + size + ", warm, verified", Unit: "ratio", Goal: 0.9, Guarded: true, Floors: []float64{sendfile.Rate()}}, fetch.Rate()/sendfile.Rate(),
 		"%s against one verified sendfile connection's %s", mbs(fetch), mbs(sendfile))
-	r.add(Row{Part: "data", Name: "datanodes' CPU per GB fetched", Unit: "ratio", Goal: 0.8, Less: true, Guarded: true}, fetch.CPUPerGB()/copying.CPUPerGB(),
+	r.add(Row{Part: "data", Name: "datanodes' CPU per GB fetched", Unit: "ratio", Goal: 0.8, Less: true, Guarded: true, Floors: []float64{1 / copying.CPUPerGB()}}, fetch.CPUPerGB()/copying.CPUPerGB(),
 		"%.2f s against a copying server's %.2f s (sendfile: %.2f s)", fetch.CPUPerGB(), copying.CPUPerGB(), sendfile.CPUPerGB())
 	r.add(Row{Part: "data", Name: "store, times MooseFS's ratio to its floor", Unit: "factor", Goal: 3}, ratio/mooseStore,
 		"MooseFS stored at %.0f %% of the raw pipeline of its day", 100*mooseStore)
@@ -191,14 +191,14 @@ func small(ctx context.Context, r *runner) error {
 		create, read, remove := got["small/create"].OpsRate, got["small/read"].OpsRate, got["small/delete"].OpsRate
 		synced, journal, echo := f[floor.SmallSynced].Rate(), f[floor.SmallJournal].Rate(), f[floor.Echo].Rate()
 		ratio := create / synced
-		r.add(Row{Part: "small", Name: "4 KiB files, 3 replicas, durable, 16 writers", Unit: "ratio", Guarded: true}, ratio,
+		r.add(Row{Part: "small", Name: "4 KiB files, 3 replicas, durable, 16 writers", Unit: "ratio", Guarded: true, Floors: []float64{synced}}, ratio,
 			"%.0f /s against %.0f /s of create + fdatasync + rename + directory sync (p99 %.1f ms)", create, synced, float64(got["small/create"].Latency.P99Ns)/1e6)
 		r.add(Row{Part: "small", Name: "4 KiB files, to a journal's rate", Unit: "ratio"}, create/journal, "%.0f /s in a group-committed journal", journal)
 		r.add(Row{Part: "small", Name: "4 KiB files, times SeaweedFS's ratio", Unit: "factor", Goal: 2}, ratio/seaweedSmall,
 			"SeaweedFS, without sync, made %.0f %% of the synced files' rate of its day", 100*seaweedSmall)
 		r.add(Row{Part: "small", Name: "4 KiB files, times MooseFS's ratio", Unit: "factor", Goal: 5}, ratio/mooseSmall, "MooseFS made %.0f %%", 100*mooseSmall)
-		r.add(Row{Part: "small", Name: "4 KiB reads, verified, 16 readers", Unit: "ratio", Guarded: true}, read/echo, "%.0f /s against %.0f /s of empty gRPC calls", read, echo)
-		r.add(Row{Part: "small", Name: "small files deleted, 16 callers", Unit: "ratio", Guarded: true}, remove/echo, "%.0f /s", remove)
+		r.add(Row{Part: "small", Name: "4 KiB reads, verified, 16 readers", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, read/echo, "%.0f /s against %.0f /s of empty gRPC calls", read, echo)
+		r.add(Row{Part: "small", Name: "small files deleted, 16 callers", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, remove/echo, "%.0f /s", remove)
 		return nil
 	})
 }
@@ -216,18 +216,18 @@ func appends(ctx context.Context, r *runner) error {
 		}
 		flush, echo := got["append/append-flush"].OpsRate, f[floor.PipelineEcho].Rate()
 		r.add(Row{Part: "append", Name: "100-byte records, flushed, one writer", Unit: "/s", Goal: 5000}, flush, "p99 %.2f ms", float64(got["append/append-flush"].Latency.P99Ns)/1e6)
-		r.add(Row{Part: "append", Name: "100-byte records, flushed, to a bare echo", Unit: "ratio", Guarded: true}, flush/echo, "%.0f /s of 100 bytes through three hops, without files and protocol", echo)
+		r.add(Row{Part: "append", Name: "100-byte records, flushed, to a bare echo", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, flush/echo, "%.0f /s of 100 bytes through three hops, without files and protocol", echo)
 		if got, err = r.run(ctx, "append", workload.Options{Workers: 1, SizeBytes: 4096, Sync: true}, "append/append-sync"); err != nil {
 			return err
 		}
 		synced, fdatasync := got["append/append-sync"].OpsRate, f[floor.DiskSync].Rate()
-		r.add(Row{Part: "append", Name: "4 KiB records, synced, one writer", Unit: "ratio", Goal: 0.4, Guarded: true}, synced/fdatasync,
+		r.add(Row{Part: "append", Name: "4 KiB records, synced, one writer", Unit: "ratio", Goal: 0.4, Guarded: true, Floors: []float64{fdatasync}}, synced/fdatasync,
 			"%.0f /s on three replicas of one disk, against %.0f /s of one fdatasync loop", synced, fdatasync)
 		if got, err = r.run(ctx, "records", workload.Options{Workers: 16, SizeBytes: 100}, "records/record-flush"); err != nil {
 			return err
 		}
 		records := got["records/record-flush"].OpsRate
-		r.add(Row{Part: "append", Name: "100-byte records of 16 writers, to a bare echo", Unit: "ratio", Guarded: true}, records/echo, "%.0f /s into one file, each flushed", records)
+		r.add(Row{Part: "append", Name: "100-byte records of 16 writers, to a bare echo", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, records/echo, "%.0f /s into one file, each flushed", records)
 		return nil
 	})
 }
@@ -246,10 +246,10 @@ func meta(ctx context.Context, r *runner) error {
 		echo := f[floor.Echo].Rate()
 		mkdir, create, stat := got["meta/mkdir"].OpsRate, got["meta/create"].OpsRate, got["meta/stat"].OpsRate
 		r.add(Row{Part: "meta", Name: "durable creates (mkdir), 64 callers", Unit: "/s", Goal: 20_000}, mkdir, "p99 %.1f ms", float64(got["meta/mkdir"].Latency.P99Ns)/1e6)
-		r.add(Row{Part: "meta", Name: "durable creates, to gRPC calls", Unit: "ratio", Guarded: true}, mkdir/echo, "%.0f empty gRPC calls /s", echo)
+		r.add(Row{Part: "meta", Name: "durable creates, to gRPC calls", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, mkdir/echo, "%.0f empty gRPC calls /s", echo)
 		r.add(Row{Part: "meta", Name: "stats, 64 callers", Unit: "/s", Goal: 30_000}, stat, "p99 %.1f ms", float64(got["meta/stat"].Latency.P99Ns)/1e6)
-		r.add(Row{Part: "meta", Name: "stats, to gRPC calls", Unit: "ratio", Guarded: true}, stat/echo, "one call each")
-		r.add(Row{Part: "meta", Name: "empty files, to gRPC calls", Unit: "ratio", Guarded: true}, create/echo, "%.0f /s, create and complete: two durable changes each", create)
+		r.add(Row{Part: "meta", Name: "stats, to gRPC calls", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, stat/echo, "one call each")
+		r.add(Row{Part: "meta", Name: "empty files, to gRPC calls", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, create/echo, "%.0f /s, create and complete: two durable changes each", create)
 		return nil
 	})
 }

@@ -36,18 +36,23 @@ type Row struct {
 	// Values of the rounds, in their order.
 	Values []float64 `json:"values"`
 	// Guarded rows are held against the baseline.
-	Guarded bool   `json:"guarded,omitempty"`
-	Detail  string `json:"detail"` // of the last round, for people
+	Guarded bool `json:"guarded,omitempty"`
+	// Floors are the rates of the floor in the same rounds, or what else a ratio
+	// divides by: they tell whether two runs met the same machine.
+	Floors []float64 `json:"floors,omitempty"`
+	Detail string    `json:"detail"` // of the last round, for people
 	// Missing says why nothing was measured; Values is empty then.
 	Missing string `json:"missing,omitempty"`
 }
 
 // Median of the rounds (the lower of the two in the middle).
-func (r Row) Median() float64 {
-	if len(r.Values) == 0 {
+func (r Row) Median() float64 { return median(r.Values) }
+
+func median(values []float64) float64 {
+	if len(values) == 0 {
 		return 0
 	}
-	sorted := slices.Sorted(slices.Values(r.Values))
+	sorted := slices.Sorted(slices.Values(values))
 	return sorted[(len(sorted)-1)/2]
 }
 
@@ -176,6 +181,8 @@ func (r *runner) add(row Row, value float64, detail string, arguments ...any) {
 	if at < 0 {
 		at = len(r.rows)
 		r.rows = append(r.rows, row)
+	} else {
+		r.rows[at].Floors = append(r.rows[at].Floors, row.Floors...)
 	}
 	r.rows[at].Values = append(r.rows[at].Values, value)
 	r.rows[at].Detail = fmt.Sprintf(detail, arguments...)
@@ -249,6 +256,8 @@ func (r Row) goal() string {
 
 func (r Row) value(v float64) string {
 	switch {
+	case r.Unit == "ratio" && v < 0.1:
+		return fmt.Sprintf("%.1f %%", 100*v)
 	case r.Unit == "ratio":
 		return fmt.Sprintf("%.0f %%", 100*v)
 	case r.Unit == "factor":

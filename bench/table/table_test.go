@@ -34,16 +34,34 @@ func TestRegressionsNeedEveryRoundBeyondTheLimit(t *testing.T) {
 		"nothing before":       {row(false), row(false, 0.1), false},
 		"nothing now":          {row(false, 1), row(false), false},
 	} {
-		require.Equal(t, test.want, len(Regressions([]Row{test.before}, []Row{test.now})) == 1, name)
+		found, strangers := Regressions([]Row{test.before}, []Row{test.now})
+		require.Equal(t, test.want, len(found) == 1, name)
+		require.Empty(t, strangers)
 	}
 	unguarded := row(false, 0.1)
 	unguarded.Guarded = false
-	require.Empty(t, Regressions([]Row{row(false, 1)}, []Row{unguarded}))
+	found, _ := Regressions([]Row{row(false, 1)}, []Row{unguarded})
+	require.Empty(t, found)
 	other := row(false, 0.1)
 	other.Name = "new"
-	require.Empty(t, Regressions([]Row{row(false, 1)}, []Row{other}))
-	found := Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
+	found, _ = Regressions([]Row{row(false, 1)}, []Row{other})
+	require.Empty(t, found)
+	found, _ = Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
 	require.Contains(t, found[0].String(), "0.500 to 0.600 in all rounds, the baseline is 1.000, the limit 0.800")
+}
+
+// A disk that is three times as fast today makes another bottleneck: the ratio to
+// it is no regression, and is named.
+func TestAnotherMachineIsNotARegression(t *testing.T) {
+	slow := Row{Name: "store", Guarded: true, Values: []float64{0.9}, Floors: []float64{150e6}}
+	fast := Row{Name: "store", Guarded: true, Values: []float64{0.6}, Floors: []float64{450e6}}
+	found, strangers := Regressions([]Row{slow}, []Row{fast})
+	require.Empty(t, found)
+	require.Equal(t, []string{"store"}, strangers)
+	fast.Floors[0] = 250e6
+	found, strangers = Regressions([]Row{slow}, []Row{fast})
+	require.Len(t, found, 1)
+	require.Empty(t, strangers)
 }
 
 func TestRowsKnowWhetherTheyAreMet(t *testing.T) {

@@ -116,7 +116,10 @@ func held(w io.Writer, before, now *table.Table) error {
 	if before.Machine.CPUs != now.Machine.CPUs || before.Machine.CPUModel != now.Machine.CPUModel {
 		fmt.Fprintf(w, "wwbench: the baseline is of another machine (%s, %d CPUs): make one of this machine with --save\n", before.Machine.CPUModel, before.Machine.CPUs)
 	}
-	regressions := table.Regressions(before.Rows, now.Rows)
+	regressions, strangers := table.Regressions(before.Rows, now.Rows)
+	for _, name := range strangers {
+		fmt.Fprintf(w, "wwbench: not compared, its floor is more than twice as fast or slow as in the baseline: %s\n", name)
+	}
 	for _, r := range regressions {
 		fmt.Fprintf(w, "wwbench: REGRESSION %s\n", r)
 	}
