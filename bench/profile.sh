@@ -1,7 +1,7 @@
 #!/bin/sh
 # One turn of the loop that makes things faster: load a cluster, profile both
 # sides, show what the time went to. Leaves the profiles in OUT for
-# `go tool pprof -http=: FILE`.
+# `go tool pprof -http=: FILE`. WORKLOAD is a verb of wwbench and its flags.
 set -eu
 OUT=${OUT:-tmp/profile}
 DIR=${BENCH_DIR:-tmp/bench}
@@ -27,7 +27,6 @@ until [ -s "$data/client.yaml" ]; do
 	[ $tries -le 300 ] && kill -0 "$server" 2>/dev/null || { echo 'ww mini does not serve' >&2; exit 1; }
 	sleep 0.1
 done
-# $WORKLOAD is a verb and its flags.
 bin/wwbench $WORKLOAD --config "$data/client.yaml" --dir "$DIR" --profile cpu --profile-dir "$OUT/client"
 kill "$server"
 wait "$server" || true

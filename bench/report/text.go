@@ -40,7 +40,7 @@ func (d *Document) WriteText(w io.Writer) error {
 			p.result(i, r)
 		}
 	}
-	if len(d.Rounds) > 0 {
+	if len(d.Rounds) > 0 && len(d.Rounds[len(d.Rounds)-1].Floors) > 0 {
 		p.line("floors of the last round:")
 		for _, f := range d.Rounds[len(d.Rounds)-1].Floors {
 			p.floor(f)
