@@ -92,6 +92,33 @@ func (w *workers) release(set map[orderKey]bool, key orderKey) {
 	delete(set, key)
 }
 
+// submission is how an order that is answered gets to its workers.
+type submission struct {
+	possible bool // this datanode can carry it out
+	running  map[orderKey]bool
+	key      orderKey
+	op       string // for the refusal
+	refuse   func(error)
+}
+
+// submit queues an order, unless the same one waits or runs already; what
+// cannot be queued is refused at once.
+func submit[T any](w *workers, queue chan<- T, order T, s submission) {
+	if !s.possible {
+		s.refuse(fault.New(fault.Version, s.op, "this datanode cannot do that"))
+		return
+	}
+	if !w.claim(s.running, s.key) {
+		return
+	}
+	select {
+	case queue <- order:
+	default:
+		w.release(s.running, s.key)
+		s.refuse(fault.New(fault.Busy, s.op, "too many such orders wait on this datanode"))
+	}
+}
+
 // onDelete queues a deletion. When the queue is full the order is dropped and a
 // full report asked for, which shows the namenode what is still here.
 func (r *receiver) onDelete(m *controlpb.DeleteReplicas) error {
@@ -153,24 +180,11 @@ func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
 	}
 	request := RecoverRequest{ChunkID: id, Generation: chunk.Generation(m.Generation),
 		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: peers, Length: m.Length}
-	refuse := func(kind fault.Kind, reason string) {
-		r.answer(recoverResultToProto(id, request.Generation, RecoverResult{}, fault.New(kind, "recover chunk", "%s", reason)))
-	}
 	w := r.agent.workers
-	if w.o.Recoverer == nil {
-		refuse(fault.Version, "this datanode cannot recover chunks")
-		return nil
-	}
-	key := orderKey{id, request.Generation}
-	if !w.claim(w.mu.recovering, key) {
-		return nil
-	}
-	select {
-	case w.recover <- recoverOrder{from: r.link, request: request}:
-	default:
-		w.release(w.mu.recovering, key)
-		refuse(fault.Busy, "too many recoveries wait on this datanode")
-	}
+	submit(w, w.recover, recoverOrder{from: r.link, request: request}, submission{
+		possible: w.o.Recoverer != nil, running: w.mu.recovering, key: orderKey{id, request.Generation}, op: "recover chunk",
+		refuse: func(err error) { r.answer(recoverResultToProto(id, request.Generation, RecoverResult{}, err)) },
+	})
 	return nil
 }
 
@@ -202,24 +216,11 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 		return r.protocol("a copy " + err.Error())
 	}
 	request := CopyRequest{ChunkID: id, Generation: chunk.Generation(m.Generation), Length: m.Length, Sources: peers}
-	refuse := func(kind fault.Kind, reason string) {
-		r.answer(copyResultToProto(id, request.Generation, fault.New(kind, "copy replica", "%s", reason)))
-	}
 	w := r.agent.workers
-	if w.o.Copier == nil {
-		refuse(fault.Version, "this datanode cannot copy replicas")
-		return nil
-	}
-	key := orderKey{id, request.Generation}
-	if !w.claim(w.mu.copying, key) {
-		return nil
-	}
-	select {
-	case w.copies <- copyOrder{from: r.link, request: request}:
-	default:
-		w.release(w.mu.copying, key)
-		refuse(fault.Busy, "too many copies wait on this datanode")
-	}
+	submit(w, w.copies, copyOrder{from: r.link, request: request}, submission{
+		possible: w.o.Copier != nil, running: w.mu.copying, key: orderKey{id, request.Generation}, op: "copy replica",
+		refuse: func(err error) { r.answer(copyResultToProto(id, request.Generation, err)) },
+	})
 	return nil
 }
 
