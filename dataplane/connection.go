@@ -57,7 +57,38 @@ func (c *connection) received(data []byte) {
 	c.inTraffic = true
 	c.machine.receive(data, c.server.now())
 	c.drive()
+	c.receiveInPlace()
 	c.inTraffic = false
+}
+
+// receiveInPlace takes what else the socket has, as long as it belongs to a long
+// packet: from the socket into the packet's buffer, without gnet's buffer
+// between them. What it leaves, also an end or an error of the socket, gnet
+// finds: its poll is level-triggered.
+func (c *connection) receiveInPlace() {
+	for left := inPlaceBytesMax; left > 0 && !c.closing && !c.closed; {
+		space := c.machine.space()
+		if len(space) < inPlaceBytesMin {
+			return
+		}
+		ahead := c.loop.ahead[:] // the beginning of the next packet
+		n, err := unix.Readv(c.raw.Fd(), [][]byte{space, ahead})
+		if err != nil || n <= 0 {
+			return
+		}
+		now := c.server.now()
+		whole := n >= len(space)
+		c.machine.filled(min(n, len(space)), now)
+		c.server.counters.bytesInPlace.Add(uint64(min(n, len(space))))
+		if whole {
+			c.machine.receive(ahead[:n-len(space)], now)
+			c.drive() // the next hop need not wait for the rest
+		}
+		if n < len(space)+len(ahead) {
+			return // nothing is left for now
+		}
+		left -= n
+	}
 }
 
 // drive acks what can be acked and carries out effects until there are none.

@@ -27,8 +27,9 @@
 //
 // # Ownership of bytes
 //
-// A Data packet is copied once, from the loop's read buffer into one pooled
-// buffer, header and payload in one piece. The machine verifies it and gives one
+// A Data packet lies in one pooled buffer, header and payload in one piece. Its
+// beginning is copied there from the loop's read buffer (8 KiB); the rest is read
+// from the socket in place. The machine verifies it and gives one
 // reference to the replica (released on the disk worker when the write has
 // ended) and one to the downstream sender (released when the socket has taken
 // it). Bulk bytes never enter gnet's outbound buffer: writes are forwarded on

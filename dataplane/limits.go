@@ -15,14 +15,15 @@ import (
 //	windows          WindowBudgetBytes                        128 MiB
 //	request parsing  ConnectionsMax * RequestBytesMax          32 MiB at worst
 //	queued requests  inside the line above: a queued request keeps its bytes
-//	loop buffers     Loops * ReadBufferBytes                   0.5 MiB on 2 cores
+//	loop buffers     Loops * (ReadBufferBytes + 4 KiB)         24 KiB on 2 cores
 //	copies           CopiesMax * 2 MiB                         8 MiB
 //	replies          ConnectionsMax * OutboundBytesMax, only towards peers that
 //	                 do not read their acks; they are cut off above it
 type Limits struct {
 	// Loops is the number of event loops; default NumCPU, at least 2.
 	Loops int
-	// ReadBufferBytes of each loop; default 256 KiB (design.md §11).
+	// ReadBufferBytes of each loop: the most that is copied once more on its way
+	// into a packet; default 8 KiB (tuning.md#readbuffer).
 	ReadBufferBytes int
 
 	// ConnectionsMax bounds open connections; default 4096. A further one is
@@ -95,6 +96,13 @@ type Limits struct {
 }
 
 const (
+	// Of a packet that is still to come, at least inPlaceBytesMin are read into
+	// its buffer without a copy between; with them, up to aheadBytes of what
+	// follows. After inPlaceBytesMax of one connection the others of its loop are
+	// looked at.
+	inPlaceBytesMin = 4 << 10
+	inPlaceBytesMax = 1 << 20
+	aheadBytes      = 4 << 10
 	// windowMin is the smallest window granted: one packet of a bulk transfer,
 	// which is also what a sender may send before its OpenAck.
 	windowMin = wire.EarlyBytesMax
@@ -118,7 +126,7 @@ func defaultTo[T int | int64 | time.Duration](field *T, value T) {
 // fault.Invalid.
 func (l Limits) withDefaults() (Limits, error) {
 	defaultTo(&l.Loops, max(2, runtime.NumCPU()))
-	defaultTo(&l.ReadBufferBytes, 256<<10)
+	defaultTo(&l.ReadBufferBytes, 8<<10)
 	defaultTo(&l.ConnectionsMax, 4096)
 	defaultTo(&l.SessionsMax, 1024)
 	defaultTo(&l.RequestBytesMax, 8<<10)

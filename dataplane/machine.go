@@ -146,6 +146,25 @@ func (m *machine) receive(p []byte, now time.Duration) {
 	}
 }
 
+// space is the memory that the next bytes of the packet being received go to,
+// for an adapter that puts them there itself and then calls filled; empty when
+// a header is due.
+func (m *machine) space() []byte {
+	if m.current == nil {
+		return nil
+	}
+	return m.current.buffer.Bytes()[m.fill:]
+}
+
+// filled tells that the first n bytes of space have come, 1 or more.
+func (m *machine) filled(n int, now time.Duration) {
+	m.now, m.lastReceived = now, now
+	m.fill += n
+	if m.fill == len(m.current.buffer.Bytes()) {
+		m.finishPacket()
+	}
+}
+
 // beginPacket looks at a whole header before anything is allocated for it.
 func (m *machine) beginPacket() {
 	h, err := wire.ParseHeader(m.head[:])

@@ -119,7 +119,11 @@ func playSteps(t *testing.T, steps []byte) {
 				packet[len(packet)-1] ^= 1
 			}
 			b.m.receive(packet[:min(17, len(packet))], b.now)
-			b.m.receive(packet[min(17, len(packet)):], b.now)
+			if b.inPlace = i%2 == 0; b.inPlace {
+				b.deliver(packet[min(17, len(packet)):])
+			} else {
+				b.m.receive(packet[min(17, len(packet)):], b.now)
+			}
 		case 5, 6:
 			if len(b.appends) > 0 && (!live || s.opened) {
 				p := b.appends[0]

@@ -30,6 +30,25 @@ type machineBench struct {
 	records       []*recordTask  // that the sink has
 	owner         map[*packet]*session
 	now           time.Duration
+
+	inPlace bool // see deliver
+}
+
+// deliver gives bytes to the machine as the adapter does: in pieces, and with
+// inPlace those of a packet that has begun straight into its buffer.
+func (b *machineBench) deliver(p []byte) {
+	const piece = 64
+	for len(p) > 0 {
+		var n int
+		if space := b.m.space(); b.inPlace && len(space) > 0 {
+			n = copy(space, p)
+			b.m.filled(n, b.now)
+		} else {
+			n = min(piece, len(p))
+			b.m.receive(p[:n], b.now)
+		}
+		p = p[n:]
+	}
 }
 
 func newMachineBench(l Limits) *machineBench {
@@ -201,191 +220,203 @@ func describe(packet []byte) string {
 // Scenario files: each command is one thing that happens to the machine; the
 // output is what it wants done.
 func TestMachineScenarios(t *testing.T) {
-	datadriven.Walk(t, filepath.Join("testdata", "machine"), func(t *testing.T, path string) {
-		b := newMachineBench(Limits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
-		var split int
-		var rest []byte
-		hopNames := []string{"b", "c", "d"}
-		feed := func(packet []byte) {
-			step := len(packet)
-			if split > 0 {
-				step = split
-			}
-			for len(packet) > 0 {
-				n := min(step, len(packet))
+	datadriven.Walk(t, filepath.Join("testdata", "machine"), func(t *testing.T, path string) { playScenario(t, path, false) })
+}
+
+// The same, with payloads that the adapter puts in place.
+func TestMachineScenariosInPlace(t *testing.T) {
+	datadriven.Walk(t, filepath.Join("testdata", "machine"), func(t *testing.T, path string) { playScenario(t, path, true) })
+}
+
+func playScenario(t *testing.T, path string, inPlace bool) {
+	b := newMachineBench(Limits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
+	b.inPlace = inPlace
+	var split int
+	var rest []byte
+	hopNames := []string{"b", "c", "d"}
+	feed := func(packet []byte) {
+		step := len(packet)
+		if split > 0 {
+			step = split
+		}
+		for len(packet) > 0 {
+			n := min(step, len(packet))
+			if inPlace {
+				b.deliver(packet[:n])
+			} else {
 				b.m.receive(packet[:n], b.now)
-				packet = packet[n:]
 			}
+			packet = packet[n:]
 		}
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			number := func(key string, fallback int64) int64 {
-				for _, a := range d.CmdArgs {
-					if a.Key == key {
-						v, err := strconv.ParseInt(a.Vals[0], 0, 64)
-						require.NoError(t, err)
-						return v
-					}
+	}
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+		number := func(key string, fallback int64) int64 {
+			for _, a := range d.CmdArgs {
+				if a.Key == key {
+					v, err := strconv.ParseInt(a.Vals[0], 0, 64)
+					require.NoError(t, err)
+					return v
 				}
-				return fallback
 			}
-			text := func(key string) string {
-				for _, a := range d.CmdArgs {
-					if a.Key == key && len(a.Vals) > 0 {
-						return strings.ReplaceAll(a.Vals[0], "_", " ")
-					}
-				}
-				return ""
-			}
-			has := func(key string) bool { return d.HasArg(key) }
-			statuses := func() []wire.HopStatus {
-				var all []wire.HopStatus
-				for i := range b.session.hopsAfter {
-					s := wire.HopStatus{NodeID: hopNames[i], Micros: uint32(number("micros", 0)), TotalMicros: uint32(number("total", number("micros", 0)))}
-					if int64(i) == number("failed", -1) {
-						s.Code, s.Reason = uint8(fault.Disk), "its disk broke"
-					}
-					all = append(all, s)
-				}
-				return all
-			}
-			id := chunk.NewID(1, [10]byte{9})
-			encode := func(op wire.Op, body any) {
-				packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
-				require.NoError(t, err)
-				feed(packet)
-			}
-			switch d.Cmd {
-			case "split": // bytes arrive in pieces of this size from now on
-				split = int(number("bytes", 1))
-			case "open":
-				o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: uint64(number("generation", 1)), PreviousGeneration: uint64(number("previous", 0)),
-					Mode: wire.Mode(number("mode", 1)), ChunkSize: number("size", 1<<26), Offset: number("offset", 0), WindowBytes: number("window", 0), ReportMicros: uint32(number("report", 0))}
-				for i := range number("hops", 0) {
-					o.Downstream = append(o.Downstream, wire.Hop{NodeID: hopNames[i], Address: "host:1"})
-				}
-				encode(wire.OpOpenWrite, &o)
-			case "data":
-				packet := dataPacket(uint64(number("seqno", 1)), number("offset", 0), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
-				if has("corrupt") {
-					packet[len(packet)-1] ^= 1
-				}
-				rest = nil
-				if part := number("only", 0); part > 0 {
-					packet, rest = packet[:part], packet[part:]
-				}
-				feed(packet)
-			case "rest": // what "only" held back
-				feed(rest)
-			case "garbage":
-				feed([]byte(d.Input))
-			case "header": // a header alone, as given
-				h := make([]byte, wire.HeaderBytes)
-				wire.PutHeader(h, wire.Header{Op: wire.Op(number("op", 3)), Length: uint32(number("length", 0)), Seqno: uint64(number("seqno", 1))})
-				if v := number("version", 0); v > 0 {
-					h[4] = byte(v)
-				}
-				if v := number("reserved", 0); v > 0 {
-					binary.LittleEndian.PutUint32(h[20:], uint32(v))
-				}
-				feed(h)
-			case "opened":
-				var err error
-				if has("error") {
-					err = fault.New(fault.NoSpace, "create", "%s", text("error"))
-				}
-				b.m.onOpened(b.session, err, b.now)
-			case "stored":
-				var err error
-				if has("error") {
-					err = fault.New(fault.Disk, "write", "%s", text("error"))
-				}
-				b.stored(int(number("packets", 1)), err)
-			case "down-opened":
-				b.m.onDownOpened(b.session, wire.OpenAck{WindowBytes: number("window", 1<<20), Hops: statuses()}, b.now)
-			case "down-ack":
-				b.m.onDownAck(b.session, wire.Ack{Seqno: uint64(number("seqno", 1)), Hops: statuses()}, b.now)
-			case "down-failed":
-				b.m.onDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
-			case "read":
-				encode(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Offset: number("offset", 0), Length: number("length", -1)})
-			case "stat":
-				encode(wire.OpStat, &wire.StatReplica{ChunkID: id[:]})
-			case "recover":
-				encode(wire.OpRecover, &wire.RecoverReplica{ChunkID: id[:], Phase: wire.RecoverPhase(number("phase", 1)), Generation: 5})
-			case "copy":
-				encode(wire.OpCopy, &wire.CopyRange{ChunkID: id[:], Generation: 5, Length: number("length", 100), Sources: []wire.Hop{{NodeID: "b", Address: "host:1"}}})
-			case "open-records":
-				encode(wire.OpOpenRecords, &wire.OpenRecords{Path: "/f", WriterID: id[:], WindowBytes: number("window", 0)})
-			case "records-opened":
-				var err error
-				if has("redirect") {
-					err = &RedirectError{NodeID: "b", Address: "host:1"}
-				}
-				b.m.onRecordsOpened(b.recordSession, err, b.now)
-			case "record":
-				packets, err := wire.AppendRecord(nil, uint64(number("sequence", 1)), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
-				require.NoError(t, err)
-				if part := number("only", 0); part > 0 {
-					packets, rest = packets[:part], packets[part:]
-				}
-				feed(packets)
-			case "piece": // a packet of a record, as given
-				h := wire.Header{Op: wire.OpRecord, Seqno: uint64(number("sequence", 1)), Length: uint32(number("bytes", 0)), Offset: number("rest", 0), Flags: wire.Flags(number("flags", 0))}
-				piece := make([]byte, wire.HeaderBytes+h.Length)
-				wire.PutHeader(piece, h)
-				wire.Seal(piece)
-				feed(piece)
-			case "record-done":
-				var err error
-				if has("redirect") {
-					err = &RedirectError{NodeID: "b", Address: "host:1"}
-				}
-				b.recordDone(int(number("nth", 0)), number("offset", 0), err)
-			case "copied":
-				b.m.onQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
-			case "read-refused":
-				b.m.onReadRefused(fault.New(fault.Busy, "open read", "all senders are busy"), b.now)
-			case "read-done":
-				b.m.onReadDone(has("broken"), reasonNotReading, b.now)
-			case "query-done":
-				if has("stat") {
-					b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{Length: 7}, b.now)
-				} else {
-					b.m.onQueryDone(wire.OpRecovered, &wire.RecoverReply{Length: 7}, b.now)
-				}
-			case "after": // time passes
-				d, err := time.ParseDuration(d.CmdArgs[0].Key)
-				require.NoError(t, err)
-				b.now += d
-				b.m.tick(b.now)
-			case "elapse": // time passes, but no tick
-				d, err := time.ParseDuration(d.CmdArgs[0].Key)
-				require.NoError(t, err)
-				b.now += d
-			case "gone":
-				b.m.onDisconnected(b.now)
-			case "state":
-				n := b.m.node
-				out := fmt.Sprintf("%s; buffers %d, windows %d, sessions %d", b.m.phase, n.buffers.Outstanding(), n.budget.granted.Load(), n.budget.sessions.Load())
-				if b.m.reason != reasonNone {
-					out += "; refused: " + b.m.reason.String()
-				}
-				return out + "\n"
-			default:
-				t.Fatalf("unknown command %q", d.Cmd)
-			}
-			return b.drain()
-		})
-		b.m.onDisconnected(b.now)
-		b.drain()
-		b.stored(len(b.appends), fault.Closed)
-		for len(b.records) > 0 {
-			b.recordDone(0, 0, fault.Closed)
+			return fallback
 		}
-		require.Zero(t, b.m.node.buffers.Outstanding(), "buffers leak")
-		require.Zero(t, b.m.node.budget.granted.Load(), "window leaks")
-		require.Zero(t, b.m.node.budget.sessions.Load(), "sessions leak")
+		text := func(key string) string {
+			for _, a := range d.CmdArgs {
+				if a.Key == key && len(a.Vals) > 0 {
+					return strings.ReplaceAll(a.Vals[0], "_", " ")
+				}
+			}
+			return ""
+		}
+		has := func(key string) bool { return d.HasArg(key) }
+		statuses := func() []wire.HopStatus {
+			var all []wire.HopStatus
+			for i := range b.session.hopsAfter {
+				s := wire.HopStatus{NodeID: hopNames[i], Micros: uint32(number("micros", 0)), TotalMicros: uint32(number("total", number("micros", 0)))}
+				if int64(i) == number("failed", -1) {
+					s.Code, s.Reason = uint8(fault.Disk), "its disk broke"
+				}
+				all = append(all, s)
+			}
+			return all
+		}
+		id := chunk.NewID(1, [10]byte{9})
+		encode := func(op wire.Op, body any) {
+			packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
+			require.NoError(t, err)
+			feed(packet)
+		}
+		switch d.Cmd {
+		case "split": // bytes arrive in pieces of this size from now on
+			split = int(number("bytes", 1))
+		case "open":
+			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: uint64(number("generation", 1)), PreviousGeneration: uint64(number("previous", 0)),
+				Mode: wire.Mode(number("mode", 1)), ChunkSize: number("size", 1<<26), Offset: number("offset", 0), WindowBytes: number("window", 0), ReportMicros: uint32(number("report", 0))}
+			for i := range number("hops", 0) {
+				o.Downstream = append(o.Downstream, wire.Hop{NodeID: hopNames[i], Address: "host:1"})
+			}
+			encode(wire.OpOpenWrite, &o)
+		case "data":
+			packet := dataPacket(uint64(number("seqno", 1)), number("offset", 0), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
+			if has("corrupt") {
+				packet[len(packet)-1] ^= 1
+			}
+			rest = nil
+			if part := number("only", 0); part > 0 {
+				packet, rest = packet[:part], packet[part:]
+			}
+			feed(packet)
+		case "rest": // what "only" held back
+			feed(rest)
+		case "garbage":
+			feed([]byte(d.Input))
+		case "header": // a header alone, as given
+			h := make([]byte, wire.HeaderBytes)
+			wire.PutHeader(h, wire.Header{Op: wire.Op(number("op", 3)), Length: uint32(number("length", 0)), Seqno: uint64(number("seqno", 1))})
+			if v := number("version", 0); v > 0 {
+				h[4] = byte(v)
+			}
+			if v := number("reserved", 0); v > 0 {
+				binary.LittleEndian.PutUint32(h[20:], uint32(v))
+			}
+			feed(h)
+		case "opened":
+			var err error
+			if has("error") {
+				err = fault.New(fault.NoSpace, "create", "%s", text("error"))
+			}
+			b.m.onOpened(b.session, err, b.now)
+		case "stored":
+			var err error
+			if has("error") {
+				err = fault.New(fault.Disk, "write", "%s", text("error"))
+			}
+			b.stored(int(number("packets", 1)), err)
+		case "down-opened":
+			b.m.onDownOpened(b.session, wire.OpenAck{WindowBytes: number("window", 1<<20), Hops: statuses()}, b.now)
+		case "down-ack":
+			b.m.onDownAck(b.session, wire.Ack{Seqno: uint64(number("seqno", 1)), Hops: statuses()}, b.now)
+		case "down-failed":
+			b.m.onDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
+		case "read":
+			encode(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Offset: number("offset", 0), Length: number("length", -1)})
+		case "stat":
+			encode(wire.OpStat, &wire.StatReplica{ChunkID: id[:]})
+		case "recover":
+			encode(wire.OpRecover, &wire.RecoverReplica{ChunkID: id[:], Phase: wire.RecoverPhase(number("phase", 1)), Generation: 5})
+		case "copy":
+			encode(wire.OpCopy, &wire.CopyRange{ChunkID: id[:], Generation: 5, Length: number("length", 100), Sources: []wire.Hop{{NodeID: "b", Address: "host:1"}}})
+		case "open-records":
+			encode(wire.OpOpenRecords, &wire.OpenRecords{Path: "/f", WriterID: id[:], WindowBytes: number("window", 0)})
+		case "records-opened":
+			var err error
+			if has("redirect") {
+				err = &RedirectError{NodeID: "b", Address: "host:1"}
+			}
+			b.m.onRecordsOpened(b.recordSession, err, b.now)
+		case "record":
+			packets, err := wire.AppendRecord(nil, uint64(number("sequence", 1)), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
+			require.NoError(t, err)
+			if part := number("only", 0); part > 0 {
+				packets, rest = packets[:part], packets[part:]
+			}
+			feed(packets)
+		case "piece": // a packet of a record, as given
+			h := wire.Header{Op: wire.OpRecord, Seqno: uint64(number("sequence", 1)), Length: uint32(number("bytes", 0)), Offset: number("rest", 0), Flags: wire.Flags(number("flags", 0))}
+			piece := make([]byte, wire.HeaderBytes+h.Length)
+			wire.PutHeader(piece, h)
+			wire.Seal(piece)
+			feed(piece)
+		case "record-done":
+			var err error
+			if has("redirect") {
+				err = &RedirectError{NodeID: "b", Address: "host:1"}
+			}
+			b.recordDone(int(number("nth", 0)), number("offset", 0), err)
+		case "copied":
+			b.m.onQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
+		case "read-refused":
+			b.m.onReadRefused(fault.New(fault.Busy, "open read", "all senders are busy"), b.now)
+		case "read-done":
+			b.m.onReadDone(has("broken"), reasonNotReading, b.now)
+		case "query-done":
+			if has("stat") {
+				b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{Length: 7}, b.now)
+			} else {
+				b.m.onQueryDone(wire.OpRecovered, &wire.RecoverReply{Length: 7}, b.now)
+			}
+		case "after": // time passes
+			d, err := time.ParseDuration(d.CmdArgs[0].Key)
+			require.NoError(t, err)
+			b.now += d
+			b.m.tick(b.now)
+		case "elapse": // time passes, but no tick
+			d, err := time.ParseDuration(d.CmdArgs[0].Key)
+			require.NoError(t, err)
+			b.now += d
+		case "gone":
+			b.m.onDisconnected(b.now)
+		case "state":
+			n := b.m.node
+			out := fmt.Sprintf("%s; buffers %d, windows %d, sessions %d", b.m.phase, n.buffers.Outstanding(), n.budget.granted.Load(), n.budget.sessions.Load())
+			if b.m.reason != reasonNone {
+				out += "; refused: " + b.m.reason.String()
+			}
+			return out + "\n"
+		default:
+			t.Fatalf("unknown command %q", d.Cmd)
+		}
+		return b.drain()
 	})
+	b.m.onDisconnected(b.now)
+	b.drain()
+	b.stored(len(b.appends), fault.Closed)
+	for len(b.records) > 0 {
+		b.recordDone(0, 0, fault.Closed)
+	}
+	require.Zero(t, b.m.node.buffers.Outstanding(), "buffers leak")
+	require.Zero(t, b.m.node.budget.granted.Load(), "window leaks")
+	require.Zero(t, b.m.node.budget.sessions.Load(), "sessions leak")
 }
 
 func TestAPacketAllocatesNothing(t *testing.T) {
@@ -498,7 +529,11 @@ func FuzzMachineReceive(f *testing.F) {
 		}
 		for len(data) > 0 {
 			n := min(len(data), int(step)+1)
-			b.m.receive(data[:n], b.now)
+			if b.inPlace = step%2 == 0; b.inPlace {
+				b.deliver(data[:n])
+			} else {
+				b.m.receive(data[:n], b.now)
+			}
 			data = data[n:]
 			pump()
 			require.LessOrEqual(t, b.m.node.buffers.OutstandingBytes(), int64(2<<20))

@@ -66,6 +66,7 @@ type loop struct {
 	connections map[*connection]struct{}
 	orphans     map[*replica]struct{} // writers that wait for a place in the disk queue to be closed
 	touched     []*connection
+	ahead       [aheadBytes]byte // see connection.receiveInPlace
 
 	tickEvent event
 	ticking   atomic.Bool // tickEvent is on its way

@@ -71,6 +71,20 @@ func TestAConnectionServesOneThingAfterAnother(t *testing.T) {
 	require.EqualValues(t, 1, nodes[2].server.Stats().ConnectionsAccepted)
 }
 
+// Nearly all bytes of a bulk transfer go from the socket into the buffer that
+// the disk and the next hop read.
+func TestBulkBytesAreReadInPlace(t *testing.T) {
+	nodes := startNodes(t, 3, Limits{})
+	for range 4 {
+		storeChunk(t, nodes, pattern(newChunkID(), testChunkSize))
+	}
+	for _, n := range nodes {
+		stats := n.server.Stats()
+		require.EqualValues(t, 4*testChunkSize, stats.BytesReceived)
+		require.Greater(t, stats.BytesInPlace, stats.BytesReceived*6/10, "node %s", n.id)
+	}
+}
+
 func TestASmallFileTakesOneRoundTrip(t *testing.T) {
 	nodes := startNodes(t, 3, Limits{})
 	id := newChunkID()

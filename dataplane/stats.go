@@ -43,6 +43,7 @@ type counters struct {
 	activeReads   atomic.Int64
 	diskJobs      atomic.Int64 // submitted and not done
 	bytesReceived atomic.Uint64
+	bytesInPlace  atomic.Uint64
 	bytesSendfile atomic.Uint64
 	bytesCopied   atomic.Uint64
 	copies        atomic.Uint64
@@ -78,6 +79,9 @@ type Stats struct {
 	Reads, ReadErrors                        uint64
 	// BytesReceived counts payload bytes of verified Data packets.
 	BytesReceived uint64
+	// BytesInPlace counts bytes that were read from a socket straight into a
+	// packet's buffer; the others were copied once.
+	BytesInPlace uint64
 	// BytesSendfile and BytesCopied count chunk bytes sent to readers.
 	BytesSendfile, BytesCopied uint64
 	// Copies and CopiesFailed count replicas that this node pulled from others,
@@ -99,7 +103,7 @@ func (c *counters) snapshot() Stats {
 		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: make(map[string]uint64),
 		WritesStarted: c.writesStarted.Load(), WritesEnded: c.writesEnded.Load(), WritesBroken: c.writesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
-		BytesReceived: c.bytesReceived.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
+		BytesReceived: c.bytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
 		Copies: c.copies.Load(), CopiesFailed: c.copiesFailed.Load(), BytesPulled: c.bytesPulled.Load(), Records: c.records.Load(),
 		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
 	}
