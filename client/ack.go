@@ -59,9 +59,7 @@ func (s *session) readAck() (done bool, err error) {
 		return false, nil
 	case wire.OpAck:
 		ack := &s.ack
-		clear(ack.Hops[:cap(ack.Hops)])
-		*ack = wire.Ack{Hops: ack.Hops[:0]}
-		if err := s.decoder.Decode(payload, ack); err != nil {
+		if err := wire.DecodeAck(payload, ack); err != nil {
 			return false, err
 		}
 		if err := s.blame("write chunk", ack.Hops); err != nil {

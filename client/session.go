@@ -38,8 +38,7 @@ type session struct {
 	conn    *connection
 	onAcked func(bytes int64) // on the ack goroutine; nil: nobody listens
 	unwatch func() bool
-	decoder *wire.Decoder // of the ack goroutine, like ack
-	ack     wire.Ack
+	ack     wire.Ack      // of the ack goroutine
 	ended   chan struct{} // the ack goroutine is done
 	changed chan struct{} // holds one element after a change; only the owner waits
 
@@ -112,7 +111,7 @@ func (c *Client) openSession(ctx, life context.Context, target sessionTarget, fi
 			}
 			return nil, blame(err)
 		}
-		s := &session{client: c, target: target, conn: conn, onAcked: onAcked, ended: make(chan struct{}), changed: make(chan struct{}, 1), decoder: wire.NewDecoder()}
+		s := &session{client: c, target: target, conn: conn, onAcked: onAcked, ended: make(chan struct{}), changed: make(chan struct{}, 1)}
 		s.mu.spare = make([]*packet, 0, 8)
 		s.mu.inflight = s.mu.spare
 		s.mu.length, s.mu.synced = target.offset, target.offset

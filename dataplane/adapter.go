@@ -106,7 +106,7 @@ func (h *handler) loopOf(events gnet.EventLoop) *loop {
 	if l, ok := h.loops.Load(events); ok {
 		return l.(*loop)
 	}
-	l := &loop{events: events, gate: &h.gate, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
+	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
 	l.tickEvent.deliver = func() { l.tick(h.server.now()) }
 	h.loops.Store(events, l)
 	return l

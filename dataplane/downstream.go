@@ -41,8 +41,11 @@ type downstream struct {
 	context context.Context // ends with a broken hang-up
 	cancel  context.CancelFunc
 	failed  sync.Once
-	batch   net.Buffers // sender only
+	batch   net.Buffers // sender only, like rest and held
+	rest    net.Buffers
 	held    []*bufpool.Buffer
+
+	acks ackBox // from the reader to the loop
 }
 
 // forwardBytesMax is the largest packet that a loop writes itself: more would keep
@@ -60,6 +63,7 @@ func connectDownstream(c *connection, s *session) *downstream {
 	// Not the server's context: when it stops, its sessions end first, and nobody
 	// downstream gets the blame.
 	d.context, d.cancel = context.WithCancel(context.Background())
+	d.acks.event.connection, d.acks.event.deliver = c, d.deliverAck
 	request := s.open // the hops after it, and a window no wider than ours
 	request.BodyVersion = wire.BodyVersion
 	request.Downstream = s.open.Downstream[1:]
@@ -225,8 +229,8 @@ func (d *downstream) write(conn net.Conn) error {
 		_, err := conn.Write(d.batch[0])
 		return err
 	}
-	rest := d.batch // WriteTo consumes its receiver
-	_, err := rest.WriteTo(conn)
+	d.rest = d.batch // WriteTo consumes its receiver
+	_, err := d.rest.WriteTo(conn)
 	clear(d.batch)
 	return err
 }
@@ -241,16 +245,17 @@ func (d *downstream) receive(conn net.Conn, stop func() bool) {
 		d.end(conn, stop, err)
 		return
 	}
+	accepted := firstBad(opened.Hops) < 0 // before the loop has it
 	c.loop.post(&event{connection: c, deliver: func() { c.machine.onDownOpened(s, opened, c.server.now()) }})
-	for firstBad(opened.Hops) < 0 {
-		ack := new(ackEvent)
-		if _, err := reader.Expect(wire.OpAck, &ack.ack); err != nil {
+	for accepted {
+		ack := d.acks.memory()
+		if _, err := reader.Expect(wire.OpAck, ack); err != nil {
 			d.end(conn, stop, err)
 			return
 		}
-		bad := firstBad(ack.ack.Hops) >= 0
+		bad := firstBad(ack.Hops) >= 0
 		last := d.final.Load()
-		finished := !bad && last != 0 && ack.ack.Seqno == last
+		finished := !bad && last != 0 && ack.Seqno == last
 		if finished {
 			// The sender is done too: the neighbour has acked its last packet.
 			if stop() {
@@ -262,9 +267,9 @@ func (d *downstream) receive(conn net.Conn, stop func() bool) {
 			}
 			d.cancel()
 		}
-		ack.connection = c
-		ack.deliver = func() { c.machine.onDownAck(s, ack.ack, c.server.now()) }
-		c.loop.post(&ack.event)
+		if d.acks.put(ack) {
+			c.loop.post(&d.acks.event)
+		}
 		if finished || bad {
 			break
 		}
@@ -274,10 +279,10 @@ func (d *downstream) receive(conn net.Conn, stop func() bool) {
 	}
 }
 
-// ackEvent carries an ack to the loop.
-type ackEvent struct {
-	event
-	ack wire.Ack
+// deliverAck tells the machine the newest ack. Loop goroutine.
+func (d *downstream) deliverAck() {
+	c := d.connection
+	d.acks.deliver(func(ack *wire.Ack) { c.machine.onDownAck(d.session, *ack, c.server.now()) })
 }
 
 // end closes the connection after an error and tells the machine.

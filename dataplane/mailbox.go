@@ -61,6 +61,7 @@ type loop struct {
 	events gnet.EventLoop
 	gate   *gate
 	box    mailbox
+	wakes  *atomic.Uint64
 
 	// Loop goroutine only, or holders of ended.Mutex once the engine is gone.
 	connections map[*connection]struct{}
@@ -83,6 +84,7 @@ func (l *loop) post(e *event) {
 	if !l.box.push(e) {
 		return // whoever filled the empty box wakes the loop
 	}
+	l.wakes.Add(1)
 	if l.gate.enter() {
 		err := l.events.Execute(context.Background(), l)
 		l.gate.leave()

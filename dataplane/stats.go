@@ -50,6 +50,8 @@ type counters struct {
 	copiesFailed  atomic.Uint64
 	bytesPulled   atomic.Uint64
 	records       atomic.Uint64
+	// wakes counts how often an event loop was woken from elsewhere.
+	wakes atomic.Uint64
 	// outboundPeak is the most that ever waited in a gnet outbound buffer.
 	outboundPeak   atomic.Int64
 	engineRestarts atomic.Uint64

@@ -152,7 +152,7 @@ func (m *machine) onDownOpened(s *session, ack wire.OpenAck, now time.Duration) 
 		return
 	}
 	ack.Hops = s.bounded(ack.Hops)
-	s.downstream = ack.Hops
+	s.downstream = append(s.downstream[:0], ack.Hops...)
 	if bad := firstBad(ack.Hops); bad >= 0 || len(ack.Hops) != s.hopsAfter || ack.WindowBytes < windowMin {
 		m.count(reasonPipeline)
 		if bad < 0 {
@@ -203,7 +203,7 @@ func (m *machine) onStored(s *session, p *packet, err error, now time.Duration) 
 	s.storedSeqno, s.lastStored = p.header.Seqno, now
 }
 
-// onDownAck brings an ack from downstream.
+// onDownAck brings an ack from downstream; ack.Hops is used during the call only.
 func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 	m.now = now
 	if s.over {
@@ -213,7 +213,7 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 	switch {
 	case firstBad(ack.Hops) >= 0:
 		s.downSeqno = max(s.downSeqno, min(ack.Seqno, s.seqno))
-		s.downstream = ack.Hops
+		s.downstream = append(s.downstream[:0], ack.Hops...)
 		m.count(reasonPipeline)
 		m.failSession(-1, nil)
 		return
@@ -229,7 +229,7 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 			ack.Hops[i].TotalMicros = max(ack.Hops[i].TotalMicros, s.downstream[i].TotalMicros)
 		}
 	}
-	s.downstream, s.lastDownSaid = ack.Hops, now
+	s.downstream, s.lastDownSaid = append(s.downstream[:0], ack.Hops...), now
 	if ack.Seqno > s.downSeqno { // else it is a report
 		s.downSeqno, s.lastDownAck = ack.Seqno, now
 	}

@@ -60,8 +60,8 @@ func (r *PacketReader) Next() (Header, []byte, error) {
 	return h, packet[HeaderBytes:], nil
 }
 
-// Expect returns the next packet decoded into body if it is of op want. A
-// packet of OpError becomes the error it carries.
+// Expect returns the next packet decoded into body if it is of op want; an *Ack
+// as by DecodeAck. A packet of OpError becomes the error it carries.
 func (r *PacketReader) Expect(want Op, body any) (Header, error) {
 	h, payload, err := r.Next()
 	if err != nil {
@@ -69,6 +69,9 @@ func (r *PacketReader) Expect(want Op, body any) (Header, error) {
 	}
 	switch h.Op {
 	case want:
+		if ack, ok := body.(*Ack); ok {
+			return h, DecodeAck(payload, ack)
+		}
 		return h, DecodeBody(payload, body)
 	case OpError:
 		var s Status

@@ -121,6 +121,106 @@ func TestAnEncoderAllocatesNothingInSteadyState(t *testing.T) {
 	require.Equal(t, *ack, decoded)
 }
 
+func TestDecodeAckAllocatesNothingForTheSameHops(t *testing.T) {
+	if invariants.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	want := Ack{BodyVersion: 1, Hops: []HopStatus{
+		{NodeID: "node-a", Micros: 70_000}, {NodeID: strings.Repeat("b", 200), TotalMicros: 1 << 31}, {NodeID: "c", Code: 3, Reason: "full"},
+	}}
+	e := NewEncoder()
+	var b []byte
+	var got Ack
+	require.Less(t, testing.AllocsPerRun(1000, func() {
+		want.Seqno, want.Length = want.Seqno*3+1, want.Length+300
+		b, _ = e.AppendPacket(b[:0], Header{Op: OpAck}, &want)
+		if err := DecodeAck(b[HeaderBytes:], &got); err != nil {
+			panic(err)
+		}
+	}), 0.05)
+	require.Equal(t, want, got)
+	// Fewer hops than before, and others.
+	want.Hops = []HopStatus{{NodeID: "d"}}
+	b, err := e.AppendPacket(b[:0], Header{Op: OpAck}, &want)
+	require.NoError(t, err)
+	require.NoError(t, DecodeAck(b[HeaderBytes:], &got))
+	require.Equal(t, want, got)
+}
+
+// FuzzDecodeAck holds the decoder of acks against the general one.
+func FuzzDecodeAck(f *testing.F) {
+	for _, ack := range []Ack{{}, {BodyVersion: 1, Seqno: 1 << 40, Length: 128, Hops: []HopStatus{{NodeID: "a", Code: 200, Reason: "r", Micros: 65536}, {}}}} {
+		packet, err := AppendPacket(nil, Header{Op: OpAck}, &ack)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(packet[HeaderBytes:])
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		got := Ack{Seqno: 7, Hops: []HopStatus{{NodeID: "a", Reason: "before"}, {NodeID: "b", Micros: 4}}}
+		var want Ack
+		gotErr, wantErr := DecodeAck(payload, &got), DecodeBody(payload, &want)
+		require.Equal(t, wantErr == nil, gotErr == nil, "%v, %v", wantErr, gotErr)
+		if wantErr != nil {
+			return
+		}
+		if len(want.Hops) == 0 {
+			want.Hops, got.Hops = nil, got.Hops[:0:0]
+			got.Hops = nil
+		}
+		require.Equal(t, want, got)
+	})
+}
+
+func BenchmarkEncodeAck(b *testing.B) {
+	ack := &Ack{BodyVersion: 1, Hops: []HopStatus{{NodeID: "node-a"}, {NodeID: "node-b"}, {NodeID: "node-c"}}}
+	e := NewEncoder()
+	var packet []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		ack.Seqno++
+		packet, _ = e.AppendPacket(packet[:0], Header{Op: OpAck}, ack)
+	}
+}
+
+func BenchmarkDecodeAck(b *testing.B) {
+	ack := &Ack{BodyVersion: 1, Seqno: 1000, Length: 1 << 28, Hops: []HopStatus{{NodeID: "node-a", Micros: 900}, {NodeID: "node-b", Micros: 800}, {NodeID: "node-c", Micros: 700}}}
+	packet, err := AppendPacket(nil, Header{Op: OpAck}, ack)
+	require.NoError(b, err)
+	var got Ack
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := DecodeAck(packet[HeaderBytes:], &got); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	packet := dataPacket(1, 0, make([]byte, PacketBytesDefault))
+	b.SetBytes(int64(len(packet)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := Verify(packet); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPacketReader(b *testing.B) {
+	packet := dataPacket(1, 0, make([]byte, PacketBytesDefault))
+	stream := bytes.NewReader(packet)
+	r := NewPacketReader(stream, PayloadBytesMax)
+	b.SetBytes(int64(len(packet)))
+	b.ReportAllocs()
+	for b.Loop() {
+		stream.Reset(packet)
+		if _, _, err := r.Next(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestWindowCostIsTheBufferThatAPacketOccupies(t *testing.T) {
 	for _, n := range []int{0, 1, 4095, 4096, 4097, 65536, 65537, 200_000, 256 << 10, 1 << 20} {
 		require.EqualValues(t, bufpool.ClassBytes(n), WindowCost(n))
