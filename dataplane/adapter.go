@@ -169,6 +169,8 @@ func (h *handler) run(address string) error {
 		gnet.WithWriteBufferCap(4<<10),
 		gnet.WithTCPNoDelay(gnet.TCPNoDelay),
 		gnet.WithReuseAddr(true),
+		gnet.WithSocketRecvBuffer(l.SocketReceiveBytes),
+		gnet.WithSocketSendBuffer(l.SocketSendBytes),
 		gnet.WithLoadBalancing(gnet.LeastConnections),
 		gnet.WithLogger(engineLog{h.server.logger}),
 	)

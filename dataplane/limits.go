@@ -26,6 +26,10 @@ type Limits struct {
 	// into a packet; default 8 KiB (tuning.md#readbuffer).
 	ReadBufferBytes int
 
+	// SocketReceiveBytes and SocketSendBytes are the kernel's buffers of each
+	// connection; 0: the kernel adapts them (tuning.md#socketbuffers).
+	SocketReceiveBytes, SocketSendBytes int
+
 	// ConnectionsMax bounds open connections; default 4096. A further one is
 	// closed at once and counted.
 	ConnectionsMax int
@@ -173,6 +177,8 @@ func (l Limits) withDefaults() (Limits, error) {
 		return bad("record window of %d bytes, at least %d", l.RecordWindowBytes, windowMin)
 	case l.WindowBudgetBytes < windowMin:
 		return bad("window budget of %d bytes, at least %d", l.WindowBudgetBytes, windowMin)
+	case l.SocketReceiveBytes < 0 || l.SocketSendBytes < 0:
+		return bad("socket buffers of %d and %d bytes", l.SocketReceiveBytes, l.SocketSendBytes)
 	case l.SendPieceBytes < 4<<10:
 		return bad("send piece of %d bytes", l.SendPieceBytes)
 	case l.PeerIdleTimeout >= l.IdleTimeout:

@@ -144,7 +144,7 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 	}
 	a.client, err = client.Dial(ctx, client.Options{
 		Namenodes: loaded.Client.Namenodes, Retry: retry, FirstContact: min(timeout, firstContactMax),
-		ParallelChunks: loaded.Client.ParallelChunks, PacketBytes: int(loaded.Client.PacketSize), Logger: logger,
+		ParallelChunks: loaded.Client.ParallelChunks, PacketBytes: int(loaded.Client.PacketSize), WindowBytes: int64(loaded.Client.Window), Logger: logger,
 	})
 	return a.client, err
 }

@@ -78,6 +78,16 @@ type Datanode struct {
 	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
 	PackLimit   Size     `koanf:"pack_limit" usage:"replicas of at most that many bytes share files (pack segments), if their length is known before; at most 64KiB, 0: none"`
 	PackSegment Size     `koanf:"pack_segment" usage:"size of a pack segment"`
+
+	// Of the data server; see tuning.md.
+	Loops         int  `koanf:"loops" usage:"event loops of the data server; 0: one for each CPU, at least 2"`
+	ReadBuffer    Size `koanf:"read_buffer" usage:"buffer of an event loop for the beginning of what arrives; the rest is read in place"`
+	WindowMax     Size `koanf:"window" usage:"most bytes that one writer may have under way to this node"`
+	SocketReceive Size `koanf:"socket_receive_buffer" usage:"receive buffer of a data connection; 0: as the kernel adapts it"`
+	SocketSend    Size `koanf:"socket_send_buffer" usage:"send buffer of a data connection; 0: as the kernel adapts it"`
+	Senders       int  `koanf:"senders" usage:"sendfile calls at once, which may wait for a disk"`
+	WriteoutStep  Size `koanf:"writeout_step" usage:"bytes of a chunk after whose writing the kernel is asked to begin writing them to the disk"`
+	DiskWorkers   int  `koanf:"disk_workers" usage:"threads of work for each disk"`
 }
 
 // Mini is the section of ww mini.
@@ -101,6 +111,7 @@ type Client struct {
 	Timeout        Duration `koanf:"timeout" usage:"how long an operation may go without progress before it is given up"`
 	ParallelChunks int      `koanf:"parallel_chunks" usage:"chunks of one file that travel at the same time"`
 	PacketSize     Size     `koanf:"packet_size" usage:"bytes of one packet on the wire"`
+	Window         Size     `koanf:"window" usage:"most bytes of one chunk that are sent and not yet acknowledged; datanodes may grant less"`
 }
 
 // adminDefault is a free port that only this host reaches: several daemons on
@@ -125,6 +136,7 @@ func Default() Config {
 			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", RecordIdle: Duration(30 * time.Second), Budget: 128 << 20,
 			AdminListen: adminDefault, GCPercent: 100,
 			PackLimit: 64 << 10, PackSegment: 64 << 20,
+			ReadBuffer: 8 << 10, WindowMax: 8 << 20, Senders: 64, WriteoutStep: 8 << 20, DiskWorkers: 8,
 		},
 		Mini: Mini{
 			Listen: "127.0.0.1:7700", Datanodes: 3, ChunkSize: 64 << 20,
@@ -133,7 +145,7 @@ func Default() Config {
 		},
 		Client: Client{
 			Namenodes: []string{"127.0.0.1:7700"}, Timeout: Duration(30 * time.Second),
-			ParallelChunks: 4, PacketSize: 256 << 10,
+			ParallelChunks: 4, PacketSize: 256 << 10, Window: 8 << 20,
 		},
 	}
 }

@@ -21,6 +21,16 @@ const (
 	packSegmentMin   = 1 << 20
 	packSegmentMax   = 1 << 30
 	namenodesMaximum = 16
+	loopsMax         = 256
+	readBufferMin    = 4 << 10
+	readBufferMax    = 16 << 20
+	windowMin        = 256 << 10
+	windowMax        = 256 << 20
+	sendersMax       = 4096
+	writeoutMin      = 64 << 10
+	diskWorkersMax   = 256
+	socketBufferMin  = 4 << 10
+	socketBufferMax  = 64 << 20
 	// Bounds of control/namenode.
 	batchRecordsMax    = 16 << 10
 	batchBytesMin      = 2 << 20
@@ -162,6 +172,17 @@ func (d Datanode) Validate() error {
 	c.that(d.PackLimit >= 0 && d.PackLimit <= chunk.ChecksumBlockBytes, "datanode.pack_limit", "%s is not within 0..%s", d.PackLimit, Size(chunk.ChecksumBlockBytes))
 	c.that(d.PackSegment >= packSegmentMin && d.PackSegment <= packSegmentMax, "datanode.pack_segment", "%s is not within %s..%s", d.PackSegment, Size(packSegmentMin), Size(packSegmentMax))
 	c.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
+	c.that(d.Loops >= 0 && d.Loops <= loopsMax, "datanode.loops", "%d is not 0 to %d", d.Loops, loopsMax)
+	c.that(d.ReadBuffer >= readBufferMin && d.ReadBuffer <= readBufferMax, "datanode.read_buffer", "%s is not between %s and %s",
+		d.ReadBuffer, Size(readBufferMin), Size(readBufferMax))
+	c.that(d.WindowMax >= windowMin && d.WindowMax <= d.Budget, "datanode.window", "%s is not between %s and write_budget (%s)", d.WindowMax, Size(windowMin), d.Budget)
+	c.that(d.Senders >= 1 && d.Senders <= sendersMax, "datanode.senders", "%d is not 1 to %d", d.Senders, sendersMax)
+	c.that(d.WriteoutStep >= writeoutMin && d.WriteoutStep <= chunk.SizeMax, "datanode.writeout_step", "%s is not between %s and 1GiB", d.WriteoutStep, Size(writeoutMin))
+	c.that(d.DiskWorkers >= 1 && d.DiskWorkers <= diskWorkersMax, "datanode.disk_workers", "%d is not 1 to %d", d.DiskWorkers, diskWorkersMax)
+	for key, size := range map[string]Size{"datanode.socket_receive_buffer": d.SocketReceive, "datanode.socket_send_buffer": d.SocketSend} {
+		c.that(size == 0 || size >= socketBufferMin && size <= socketBufferMax, key, "%s is neither 0 nor between %s and %s",
+			size, Size(socketBufferMin), Size(socketBufferMax))
+	}
 	c.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
 	return c.err()
 }
@@ -188,6 +209,7 @@ func (cl Client) Validate() error {
 	c.that(cl.ParallelChunks >= 1 && cl.ParallelChunks <= parallelMax, "client.parallel_chunks", "%d is not within 1..%d", cl.ParallelChunks, parallelMax)
 	c.that(cl.PacketSize >= packetSizeMin && cl.PacketSize <= packetSizeMax && cl.PacketSize%chunk.ChecksumBlockBytes == 0,
 		"client.packet_size", "%s is not a multiple of 64KiB between 64KiB and 1MiB", cl.PacketSize)
+	c.that(cl.Window >= cl.PacketSize && cl.Window <= windowMax, "client.window", "%s is not between packet_size (%s) and %s", cl.Window, cl.PacketSize, Size(windowMax))
 	return c.err()
 }
 

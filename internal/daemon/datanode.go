@@ -35,6 +35,7 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 	store, err := disk.Open(disk.Options{
 		Directories: c.Disks, TrashDelay: time.Duration(c.TrashDelay), ReserveBytes: int64(c.Reserve),
 		PackBytesMax: int64(c.PackLimit), PackSegmentBytes: int64(c.PackSegment),
+		WriteoutStepBytes: int64(c.WriteoutStep), WorkersPerVolume: c.DiskWorkers,
 		Logger: logger, OnEvent: forward(events, logger),
 	})
 	if err != nil {
@@ -43,7 +44,10 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 	d.add("chunk store", func(context.Context) error { return store.Close() })
 	server, err := dataplane.Start(dataplane.Options{
 		Listen: c.Listen, NodeID: store.Identity().NodeID, Store: store, Logger: logger,
-		Limits: dataplane.Limits{WindowBudgetBytes: int64(c.Budget)},
+		Limits: dataplane.Limits{
+			WindowBudgetBytes: int64(c.Budget), WindowBytes: int64(c.WindowMax), Loops: c.Loops, ReadBufferBytes: int(c.ReadBuffer),
+			Senders: c.Senders, SocketReceiveBytes: int(c.SocketReceive), SocketSendBytes: int(c.SocketSend),
+		},
 	})
 	if err != nil {
 		return nil, d.abandon(ctx, err)
