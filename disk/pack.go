@@ -119,6 +119,14 @@ func (s *Store) lostLocked(r *replica) {
 	}
 }
 
+// leftLocked tells of a replica that its Writer left in memory, which nobody has
+// been told of yet: somebody has to order its deletion.
+func (s *Store) leftLocked(r *replica) {
+	if r.small != nil && !r.view.hidden && !r.gone {
+		s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
+	}
+}
+
 // materialiseLocked gives a replica that is only in memory a file of its own,
 // an open one, with the same promises as if it had had it from the start.
 func (s *Store) materialiseLocked(r *replica) error {

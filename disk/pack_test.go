@@ -242,6 +242,23 @@ func TestReplicaInMemoryIsAnOpenOneToEverybody(t *testing.T) {
 	require.ErrorIs(t, err, fault.NotFound, "nothing was promised")
 }
 
+// A writer that breaks off before its first byte leaves something to delete.
+func TestReplicaThatIsLeftInMemoryIsTold(t *testing.T) {
+	o := packOptions(vfs.NewMem())
+	var told []Event
+	o.OnEvent = func(e Event) { told = append(told, e) }
+	s := openStore(t, o)
+	w := createSmall(t, s, testID(1), 10)
+	require.Empty(t, told)
+	_, err := run(w, Job{Close: true})
+	require.NoError(t, err)
+	open := chunk.Replica{ID: testID(1), Generation: 1, State: chunk.Open}
+	require.Equal(t, []Event{{Kind: Stored, Replica: open}}, told)
+	require.NoError(t, s.Delete(testID(1), 1))
+	require.Equal(t, Event{Kind: Removed, Replica: open}, told[1])
+	require.Empty(t, files(t, s, testID(1)))
+}
+
 func TestHiddenReplicaIsHeldUntilItsSeal(t *testing.T) {
 	s := openStore(t, packOptions(vfs.NewMem()))
 	hidden := func(n int) *Writer {

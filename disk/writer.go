@@ -303,6 +303,7 @@ func (w *Writer) finish(job Job) (int64, error) {
 	}
 	if r.session == w.session && !w.closed {
 		w.store.endSessionLocked(r)
+		w.store.leftLocked(r)
 	}
 	w.closed = true
 	return length, err
