@@ -195,6 +195,9 @@ func (w *FileWriter) sendPacket(ctx context.Context, flags wire.Flags) error {
 	if p.size > 0 {
 		w.unsynced = true
 	}
+	if seals && p.end() == int64(p.size) { // the whole chunk: datanodes put small ones into packs
+		s.sizeHint = int64(p.size)
+	}
 	taken, err := s.send(ctx, p)
 	if taken {
 		w.packet = nil

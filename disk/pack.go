@@ -25,9 +25,9 @@ func (s *Store) CreateSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) 
 	if !s.packable(o) || checkCreate(id, gen, o) != nil {
 		return nil, false, nil
 	}
-	v, err := s.place(id, o.SizeHint, s.rememberedSpace)
-	if err != nil {
-		return nil, false, nil //nolint:nilerr // Create tells, if it cannot do better
+	v, _ := s.place(id, o.SizeHint, s.rememberedSpace) // Create tells the error, if it finds no better
+	if v == nil {
+		return nil, false, nil
 	}
 	w, err = s.createSmall(v, id, gen, o)
 	return w, true, err

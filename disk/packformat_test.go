@@ -116,7 +116,7 @@ func reseal(b []byte, n segmentName) {
 // segmentOf builds the bytes of a segment: each batch is durable when the next
 // one is written.
 func segmentOf(batches ...[]int) (b []byte, all []record) {
-	b = make([]byte, sectorBytes)
+	b = append(b, make([]byte, sectorBytes)...)
 	putSegmentHeader(b, goldenSegment())
 	for _, batch := range batches {
 		durable := int64(len(b))

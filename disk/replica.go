@@ -291,18 +291,6 @@ func (v *snapshot) sums(f io.ReaderAt, start, end int64) ([]byte, error) {
 	return b, nil
 }
 
-// readSums reads the sums of blocks first, first+1, … into target.
-func readSums(f io.ReaderAt, l layout, first int64, target []byte) error {
-	if len(target) == 0 {
-		return nil
-	}
-	_, err := f.ReadAt(target, l.sumAt(first))
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 func sumIn(sums []byte, index int64) uint64 {
 	return binary.LittleEndian.Uint64(sums[index*sumBytes:])
 }
