@@ -40,6 +40,7 @@ type crashTest struct {
 	writers  map[int]*Writer
 	expected map[int]*expectation
 	changes  int
+	ahead    int // syncs with zeros behind the end
 	failure  error
 	opening  bool
 	options  func(vfs.FS) Options
@@ -112,6 +113,7 @@ func crashAtEveryStep(t *testing.T, options func(vfs.FS) Options) {
 				require.NoError(t, c.failure)
 			}
 			require.Greater(t, c.changes, 100)
+			t.Logf("%d changes, %d syncs with zeros behind the end", c.changes, c.ahead)
 		})
 	}
 }
@@ -311,7 +313,12 @@ func (c *crashTest) step() error {
 		return c.resume(n)
 	case 3:
 		return c.recover(n)
-	case 4, 5, 6:
+	case 4, 5:
+		return c.append(n, true)
+	case 6: // a second sync of a session writes ahead
+		if err := c.append(n, true); err != nil {
+			return err
+		}
 		return c.append(n, true)
 	}
 	return c.append(n, false)
@@ -399,6 +406,9 @@ func (c *crashTest) append(n int, sync bool) error {
 	sizes := []int{0, 1, 100, 511, 513, 4096, blockBytes - length%blockBytes, blockBytes, blockBytes + 1, 100_000}
 	size := min(sizes[c.random.IntN(len(sizes))], testChunkSize-length)
 	data := pattern(c.random.Uint64(), size)
+	if c.random.IntN(3) == 0 {
+		clear(data) // looks like what is written ahead
+	}
 	e.content = append(e.content[:length:length], data...)
 	if _, err := run(w, Job{Offset: int64(length), Data: data, Sync: sync}); err != nil {
 		return err
@@ -406,6 +416,9 @@ func (c *crashTest) append(n int, sync bool) error {
 	e.flushed = len(e.content)
 	if sync {
 		e.synced = len(e.content)
+		if t := w.replica.tail; t != nil && t.ahead > int64(len(e.content)) {
+			c.ahead++
+		}
 	}
 	return nil
 }
@@ -461,13 +474,12 @@ func (c *crashTest) reopen(n int) (err error) {
 	e := c.expected[n]
 	delete(c.small, n)
 	previous := e.least
-	e.states = append(e.states, chunk.Recovered)
-	e.most++
-	e.exact = false
 	if replica, err := c.store.Stat(testID(n)); err != nil || replica.State == chunk.Open {
-		e.most--
 		return err // closed without a seal: Resume is for that
 	}
+	e.states = append(e.states, chunk.Recovered)
+	e.most = max(e.most+1, e.promised)
+	e.exact = false
 	c.writers[n], err = c.store.Reopen(testID(n), previous, e.most, int64(len(e.content)))
 	e.least, e.states = e.most, []chunk.State{chunk.Recovered}
 	return err

@@ -24,6 +24,8 @@ const (
 	queueDepthDefault   = 1024 // jobs per worker; their bytes are bounded by the windows that the data plane grants
 	queueDepthMax       = 1 << 16
 	writeoutStepDefault = 8 << 20   // bytes between two sync_file_range calls (design §11)
+	aheadBytes          = 256 << 10 // zeros written ahead of a replica that is synced again and again
+	aheadJobBytesMax    = 32 << 10  // larger appends gain nothing by it
 	preallocateMin      = 256 << 10 // smaller hints are left to the file system's delayed allocation
 	idleFilesMax        = 512       // cached open files without user
 	syncBatchMax        = 64        // jobs that one pass of a worker may gather behind a sync

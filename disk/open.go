@@ -236,6 +236,8 @@ func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, lengt
 				return r.failLocked(op, err)
 			}
 		}
+		// The session before may have left zeros behind the end.
+		r.tail.preallocated = r.disk.dataOffset + r.disk.chunkSize
 		return nil
 	}
 	if r.view.state == chunk.Sealed {
@@ -294,8 +296,9 @@ func (r *replica) rehashLocked(length int64) error {
 //
 //  1. a sync slot for the new length, fdatasync: from here on recovery goes
 //     by it, even when length is less than what was synced before;
-//  2. truncation, fdatasync: the bytes behind do not come back, so the sums
-//     of their blocks match nothing and may stay.
+//  2. no more sums of blocks that end behind it, truncation, fdatasync: the bytes
+//     behind do not come back, and zeros written ahead later are not taken for
+//     them.
 //
 // A crash in between leaves a replica of at least length verified bytes.
 func (r *replica) cutLocked(op string, length int64, partial uint64) error {
@@ -305,12 +308,25 @@ func (r *replica) cutLocked(op string, length int64, partial uint64) error {
 	if err := r.syncLocked(false); err != nil {
 		return err
 	}
+	if err := r.clearSumsLocked(length); err != nil {
+		return r.failLocked(op, err)
+	}
 	if err := t.file.Truncate(r.disk.dataOffset + length); err != nil {
 		return r.failLocked(op, err)
 	}
-	t.preallocated = 0
+	t.preallocated, t.ahead = 0, 0
 	if err := t.file.Datasync(); err != nil {
 		return r.failLocked(op, err)
 	}
 	return nil
+}
+
+// clearSumsLocked takes back the sums of all blocks that end behind length.
+func (r *replica) clearSumsLocked(length int64) error {
+	first := length / blockBytes
+	if first == r.disk.blocks() {
+		return nil
+	}
+	_, err := r.tail.file.WriteAt(make([]byte, sumBytes*(r.disk.blocks()-first)), r.disk.sumAt(first))
+	return err
 }

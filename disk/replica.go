@@ -246,7 +246,9 @@ type tail struct {
 	sums         [jobSumsMax * sumBytes]byte
 	slot         [sectorBytes]byte
 	writtenOut   int64 // length up to which write-out was started
-	preallocated int64 // bytes of the file that were preallocated
+	preallocated int64 // end of the file's bytes that were preallocated or written ahead
+	ahead        int64 // zeros reach from the end of the replica to here, an offset in the data
+	noAhead      bool  // the disk is full
 }
 
 // writeSlotLocked writes a slot; it is not durable yet.

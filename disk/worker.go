@@ -21,6 +21,7 @@ type worker struct {
 	// owned by the worker's goroutine
 	waiting []completion
 	syncing []*Writer // writers with a sync due, each once
+	zeros   []byte    // see zeroBytes
 }
 
 // task is a job of a writer, or a function.
@@ -40,6 +41,14 @@ type completion struct {
 
 func newWorker(depth int, group *sync.WaitGroup) *worker {
 	return &worker{queue: make(chan task, depth), group: group}
+}
+
+// zeroBytes is a block of zeros that is only read.
+func (w *worker) zeroBytes() []byte {
+	if w.zeros == nil {
+		w.zeros = make([]byte, blockBytes)
+	}
+	return w.zeros
 }
 
 // run works until the queue is closed and empty.
@@ -82,7 +91,7 @@ func (w *worker) process(t task) {
 		t.job.done(length, err)
 		return
 	}
-	length, err := t.writer.write(&t.job)
+	length, err := t.writer.write(&t.job, false)
 	if t.job.Sync && err == nil && !t.writer.syncDue {
 		t.writer.syncDue = true
 		w.syncing = append(w.syncing, t.writer)

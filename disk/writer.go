@@ -27,6 +27,7 @@ type Writer struct {
 	// owned by the worker's goroutine
 	syncDue bool
 	syncErr error
+	syncs   int // so far
 }
 
 // Job is one step of a write session.
@@ -120,8 +121,8 @@ func (w *Writer) readyLocked(op string) error {
 	return r.failed
 }
 
-// write appends a job's data.
-func (w *Writer) write(job *Job) (int64, error) {
+// write appends a job's data. last: the session ends with it.
+func (w *Writer) write(job *Job, last bool) (int64, error) {
 	const op = "append to chunk"
 	r, s := w.replica, w.store
 	r.io.Lock()
@@ -149,8 +150,40 @@ func (w *Writer) write(job *Job) (int64, error) {
 	if err := r.appendLocked(job.Data, !job.Sync, s.options.WriteoutStepBytes); err != nil {
 		return length, err
 	}
+	if job.Sync && !last && w.syncs > 0 && len(job.Data) <= aheadJobBytesMax {
+		if err := r.writeAheadLocked(w.worker.zeroBytes()); err != nil {
+			return length, err
+		}
+	}
 	w.length.Store(r.view.length)
 	return r.view.length, nil
+}
+
+// writeAheadLocked makes room behind the end of a replica that is synced again
+// and again: zeros that are really written, so that the next syncs neither
+// change the file's size nor allocate, and the file system has no journal to
+// commit. Zeros behind the end prove nothing at a recovery: no slot covers them,
+// and the sums there are 0, which is not the sum of any zeros. Sealing cuts them
+// off.
+func (r *replica) writeAheadLocked(zeros []byte) error {
+	t, end := r.tail, r.view.length
+	if end <= t.ahead || t.noAhead {
+		return nil
+	}
+	target := min((end/aheadBytes+1)*aheadBytes, r.disk.chunkSize)
+	for at := end; at < target; {
+		n := min(target-at, int64(len(zeros)))
+		if _, err := t.file.WriteAt(zeros[:n], r.disk.dataOffset+at); isFull(err) {
+			t.noAhead = true // only an optimisation
+			break
+		} else if err != nil {
+			return r.failLocked("write ahead of chunk", err)
+		}
+		at += n
+	}
+	t.ahead = target
+	t.preallocated = max(t.preallocated, r.disk.dataOffset+target)
+	return nil
 }
 
 // appendLocked writes data, then the sums of the blocks that became full, then
@@ -229,7 +262,10 @@ func (r *replica) rollbackLocked(op string, cause error) error {
 	if err := t.file.Truncate(r.disk.dataOffset + v.length); err != nil {
 		return r.failLocked("cut chunk back after "+op, err)
 	}
-	t.preallocated = 0
+	t.preallocated, t.ahead = 0, 0
+	if err := r.clearSumsLocked(v.length); err != nil {
+		return r.failLocked("clear sums after "+op, err)
+	}
 	if err := r.rehashLocked(v.length); err != nil {
 		return r.failLocked("read chunk back after "+op, err)
 	}
@@ -278,6 +314,7 @@ func (w *Writer) sync() error {
 	if err := w.readyLocked("sync chunk"); err != nil {
 		return err
 	}
+	w.syncs++
 	return r.syncLocked(true)
 }
 
@@ -290,7 +327,7 @@ func (w *Writer) finish(job Job) (int64, error) {
 	length, err := w.Length(), error(nil)
 	if len(job.Data) > 0 || job.Seal || job.Sync || !mine {
 		plain := Job{Offset: job.Offset, Data: job.Data, Sync: job.Sync || job.Seal}
-		if length, err = w.write(&plain); err == nil && job.Sync && !job.Seal {
+		if length, err = w.write(&plain, true); err == nil && job.Sync && !job.Seal {
 			err = w.sync()
 		}
 	}

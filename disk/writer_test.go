@@ -163,7 +163,7 @@ func TestTakeOverBetweenAppendAndSync(t *testing.T) {
 	s := openStore(t, testOptions(m))
 	w := mustCreate(t, s, testID(1))
 	mustAppend(t, w, []byte("abc"), true)
-	_, err := w.write(&Job{Offset: 3, Data: []byte("def"), Sync: true})
+	_, err := w.write(&Job{Offset: 3, Data: []byte("def"), Sync: true}, false)
 	require.NoError(t, err)
 	_, err = s.Resume(testID(1), 1, 2, 6)
 	require.NoError(t, err)
