@@ -37,6 +37,7 @@ func newNamenode(a *app) *cobra.Command {
 
 func newDatanode(a *app) *cobra.Command {
 	cmd := a.daemon("datanode", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+		daemon.SpareProcessors()
 		return daemon.StartDatanode(ctx, c.Datanode, l)
 	})
 	cmd.Short = "run a datanode: stores chunks on its disks"
@@ -46,6 +47,7 @@ func newDatanode(a *app) *cobra.Command {
 
 func newMini(a *app) *cobra.Command {
 	cmd := a.daemon("mini", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+		daemon.SpareProcessors()
 		return daemon.StartMini(ctx, c.Mini, l)
 	})
 	cmd.Short = "run a whole small cluster in one process"
