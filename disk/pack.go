@@ -22,8 +22,11 @@ func (s *Store) packable(o CreateOptions) bool {
 // false, and nothing has happened, if this one would not, or its volume has to
 // be looked for; then call Create. Error: fault.Exists.
 func (s *Store) CreateSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) (w *Writer, ok bool, err error) {
-	if !s.packable(o) || checkCreate(id, gen, o) != nil {
+	if !s.packable(o) {
 		return nil, false, nil
+	}
+	if err := checkCreate(id, gen, o); err != nil {
+		return nil, false, nil //nolint:nilerr // Create says the same, and the caller turns to it
 	}
 	v, _ := s.place(id, o.SizeHint, s.rememberedSpace) // Create tells the error, if it finds no better
 	if v == nil {

@@ -108,7 +108,7 @@ func TestContentionIsSampledWhileItIsAskedFor(t *testing.T) {
 				}
 				mu.Lock()
 				until := time.Now().Add(100 * time.Microsecond)
-				for time.Now().Before(until) { //nolint:revive // holds the lock for a moment
+				for time.Now().Before(until) { // the others wait for the lock meanwhile
 				}
 				mu.Unlock()
 			}
