@@ -21,7 +21,7 @@ type Config struct {
 	LeaseHardLimit time.Duration
 	// StaleAfter: a silent node is not placed on and read last. Default 3 s.
 	StaleAfter time.Duration
-	// DeadAfter: a silent node's replicas no longer count. Default 10 s.
+	// DeadAfter: a silent node's replicas no longer count. Default 8 s.
 	DeadAfter time.Duration
 	// RepairGrace passes between a node's death and the first copy. Default 30 s.
 	RepairGrace time.Duration
@@ -79,7 +79,7 @@ func (c Config) WithDefaults() Config {
 	span(&c.LeaseSoftLimit, time.Minute)
 	span(&c.LeaseHardLimit, 5*time.Minute)
 	span(&c.StaleAfter, 3*time.Second)
-	span(&c.DeadAfter, 10*time.Second)
+	span(&c.DeadAfter, 8*time.Second)
 	span(&c.RepairGrace, 30*time.Second)
 	span(&c.DeleteGrace, 5*time.Minute)
 	span(&c.CopyTimeout, 5*time.Minute)

@@ -127,7 +127,7 @@ func Default() Config {
 			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
 			Replication: 3, ChunkSize: 64 << 20,
 			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
-			DeadAfter: Duration(10 * time.Second), UnknownGrace: Duration(5 * time.Minute),
+			DeadAfter: Duration(8 * time.Second), UnknownGrace: Duration(5 * time.Minute),
 			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
 			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2, AdminListen: adminDefault, GCPercent: 100,
 		},
