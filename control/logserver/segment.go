@@ -74,6 +74,7 @@ func scanBytes(info types.SegmentInfo, buf []byte, each func(frame) error) (segm
 	position := int64(segmentHeaderBytes) // of the current frame
 	index := info.BaseIndex               // of the next entry frame
 	var write []frame                     // entries of the current write
+	commit := int64(0)                    // the commit frame of a write with another CRC
 	sealed, indexStart := false, uint64(0)
 	fail := func(offset int64, format string, args ...any) {
 		scan.bad, scan.badOffset = fmt.Sprintf(format, args...), offset
@@ -99,6 +100,7 @@ func scanBytes(info types.SegmentInfo, buf []byte, each func(frame) error) (segm
 		if kind == frameCommit {
 			if crc := crc32.Checksum(buf[start:position], crcTable); crc != value {
 				fail(start, "checksum mismatch in the write at %d to %d", start, position)
+				commit = position
 				break
 			}
 			for _, f := range write {
@@ -151,7 +153,7 @@ func scanBytes(info types.SegmentInfo, buf []byte, each func(frame) error) (segm
 		fail(scan.end, "bytes that are no write")
 	}
 	if scan.bad != "" && !scan.certain {
-		scan.certain = laterWrite(buf[:scan.used], scan.end, scan.badIndex)
+		scan.certain = laterWrite(buf[:scan.used], scan.end, commit, scan.badIndex)
 	}
 	return scan, nil
 }
@@ -220,37 +222,61 @@ func decodeLog(b []byte, log *raft.Log) (err error) {
 	return (&wal.BinaryCodec{}).Decode(b, log)
 }
 
-// laterWrite looks behind bad bytes for the beginning of another write: the
-// end of one (a commit frame) and then an entry that fits. raft-wal begins a
-// write only after the one before it is fsynced, so bad bytes in front of
-// another write are damage, and bad bytes in front of nothing may be the last
-// write, unfinished when the power failed.
-func laterWrite(buf []byte, from int64, index uint64) bool {
+// laterWrite looks behind bad bytes for another write. raft-wal begins a write
+// only after the one before it is fsynced, so bad bytes in front of another
+// write are damage, and bad bytes in front of nothing may be the last write,
+// unfinished when the power failed. An unfinished write holds whole entries
+// too, and any eight bytes of theirs may look like a commit frame; so a
+// beginning counts only behind commit, where the frames of the bad write say
+// that it ends (0 if they do not say), and elsewhere only a whole write does.
+func laterWrite(buf []byte, from, commit int64, index uint64) bool {
+	if commit > 0 && beginsWrite(buf, commit+frameHeaderBytes, index) {
+		return true
+	}
 	from += padding(from)
-	for p := from; p+2*frameHeaderBytes <= int64(len(buf)); p += 8 {
-		if buf[p] != frameCommit || buf[p+8] != frameEntry {
-			continue
-		}
-		if kind, _, ok := readFrameHeader(buf[p:]); !ok || kind != frameCommit {
-			continue
-		}
-		_, length, ok := readFrameHeader(buf[p+8:])
-		body := p + 2*frameHeaderBytes
-		if !ok || body+int64(length) > int64(len(buf)) {
-			continue
-		}
-		f := frame{}
-		if decodeLog(buf[body:body+int64(length)], &f.log) != nil {
-			continue
-		}
-		// Every entry takes more than 8 bytes.
-		if f.log.Index < index || f.log.Index > index+uint64(len(buf))/8 {
-			continue
-		}
-		f.index = f.log.Index
-		if f.check() == "" {
+	for p := from; p+frameHeaderBytes <= int64(len(buf)); p += 8 {
+		if buf[p] == frameEntry && beginsWrite(buf, p, index) && wholeWrite(buf, p) {
 			return true
 		}
+	}
+	return false
+}
+
+// beginsWrite tells whether the frame at start is an entry with an index that
+// can follow the entry index.
+func beginsWrite(buf []byte, start int64, index uint64) bool {
+	body := start + frameHeaderBytes
+	if body > int64(len(buf)) {
+		return false
+	}
+	kind, length, ok := readFrameHeader(buf[start:])
+	if !ok || kind != frameEntry || body+int64(length) > int64(len(buf)) {
+		return false
+	}
+	f := frame{}
+	if decodeLog(buf[body:body+int64(length)], &f.log) != nil {
+		return false
+	}
+	// Every entry takes more than 8 bytes.
+	if f.log.Index < index || f.log.Index > index+uint64(len(buf))/8 {
+		return false
+	}
+	f.index = f.log.Index
+	return f.check() == ""
+}
+
+// wholeWrite tells whether the frames from start on end in a commit frame with
+// their CRC.
+func wholeWrite(buf []byte, start int64) bool {
+	for p := start; p+frameHeaderBytes <= int64(len(buf)); {
+		kind, value, ok := readFrameHeader(buf[p:])
+		switch {
+		case !ok || kind == frameZero:
+			return false
+		case kind == frameCommit:
+			return crc32.Checksum(buf[start:p], crcTable) == value
+		}
+		p += frameHeaderBytes + int64(value) + padding(int64(value))
 	}
 	return false
 }
