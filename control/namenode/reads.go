@@ -84,14 +84,12 @@ func (s *service) ReportBadReplica(ctx context.Context, m *controlpb.ReportBadRe
 	const op = "report bad replica"
 	id, invalid := idFromProto(op, m.ChunkId)
 	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}), checkText(op, "the reason", m.Reason, reasonTextMax))
-	if invalid == nil {
-		s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason", m.Reason)
-	}
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
 		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(m.Generation), NodeID: m.NodeId, Reason: m.Reason}, invalid)
 	if err != nil {
 		return nil, err
 	}
+	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason", m.Reason)
 	return &controlpb.ReportBadReplicaResponse{}, nil
 }
 
