@@ -251,6 +251,17 @@ type (
 		NodeIDs    []string
 		Error      string
 	}
+	// VerifyResult answers a VerifyReplica message; no Error means that the
+	// replica is good, Bad that it is not, and an Error alone that its node
+	// could not tell. No result.
+	VerifyResult struct {
+		NodeID     string
+		Session    uint64
+		Chunk      chunk.ID
+		Generation chunk.Generation
+		Bad        bool
+		Error      string
+	}
 	// Tick drives everything that waits for time. The shell sends one about
 	// every Config.TickInterval. No result.
 	Tick struct{}
@@ -313,4 +324,5 @@ func (*NodeGone) request()         {}
 func (*ReportPage) request()       {}
 func (*Delta) request()            {}
 func (*RecoverResult) request()    {}
+func (*VerifyResult) request()     {}
 func (*Tick) request()             {}

@@ -12,9 +12,10 @@ import (
 //   - its chunk was removed by a durable record (at once), or
 //   - its chunk is unknown, or it is stale: of a lower generation than the
 //     sealed chunk, which has live replicas in their place (after a grace), or
-//   - it is surplus, misplaced or bad, and enough other replicas are in their
-//     place on live nodes that reported in full to this namenode; or it is the
-//     one that is in the way of the repair.
+//   - it is surplus, misplaced or unreadable, and enough other replicas are in
+//     their place on live nodes that reported in full to this namenode; or it is
+//     the one that is in the way of the repair.
+// A corrupt replica is never deleted: its node puts it in quarantine.
 // An order names the replica's generation, and is checked again before it is
 // sent again.
 
@@ -54,7 +55,7 @@ func (s *State) watchOdd(id chunk.ID, o *oddReplica) {
 	}
 	check := oddCheck{id: id, node: o.node, since: o.since}
 	if o.blamed {
-		check.at = s.mono + s.config.RepairGrace
+		check.at = s.mono + s.config.ResendAfter
 		s.blamedQueue.push(check)
 		return
 	}
@@ -190,8 +191,9 @@ func (s *State) confirmed(slot uint32, except uint16) int {
 	return count
 }
 
-// examineOdd looks at the odd replicas of a queue whose grace is over.
-func (s *State) examineOdd(queue *fifo[oddCheck]) {
+// examineOdd looks at the odd replicas whose grace is over.
+func (s *State) examineOdd() {
+	queue := &s.oddQueue
 	for i := 0; i < oddExaminedPerTick && queue.len() > 0 && queue.peek().at <= s.mono; i++ {
 		check := queue.pop()
 		o := s.findOdd(check.id, check.node)
@@ -208,7 +210,7 @@ func (s *State) examineOdd(queue *fifo[oddCheck]) {
 
 // deletable decides over an odd replica; 0 means that it stays.
 func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
-	if s.safe.on || n.liveness != nodeLive || !n.reported {
+	if s.safe.on || n.liveness != nodeLive || !n.reported || o.blamed && !o.condemned {
 		return 0
 	}
 	if !o.blamed && (s.mono-n.since < s.config.DeleteGrace || s.mono-s.activeSince < s.config.DeleteGrace) {
@@ -222,13 +224,13 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 	switch {
 	case c.open():
 		return 0
-	case o.state == chunk.Corrupt && !o.blamed:
+	case o.state == chunk.Corrupt:
 		return 0 // in quarantine, where it stays
 	case !o.blamed && o.generation < c.generation:
 		if s.staleAllowed(slot, n) {
 			return deleteStale
 		}
-	default: // bad, not sealed, or of another length
+	default: // unreadable, not sealed, or of another length
 		good := s.confirmed(slot, n.index)
 		if good >= s.wanted(slot) || good > 0 && good+1 >= s.wanted(slot) && !s.canCopy(slot) {
 			return deleteSurplus

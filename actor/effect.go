@@ -44,7 +44,7 @@ type Message struct {
 	NodeID    string
 	AfterTxid uint64
 	// Body is a pointer to one of DeleteReplicas, RecoverChunk, CopyReplica,
-	// SendReport.
+	// VerifyReplica, SendReport.
 	Body any
 }
 
@@ -70,6 +70,11 @@ type (
 		Generation chunk.Generation
 		Length     int64
 		Sources    []Replica // best first
+	}
+	// VerifyReplica makes its receiver compare a replica with its checksums.
+	VerifyReplica struct {
+		Chunk      chunk.ID
+		Generation chunk.Generation
 	}
 	// SendReport asks for a full chunk report.
 	SendReport struct{}
@@ -258,6 +263,8 @@ const (
 	EventCopyOrdered
 	EventDeleteOrdered
 	EventBadReplica
+	EventReplicaAcquitted
+	EventReplicaCondemned
 	EventReportDone
 )
 

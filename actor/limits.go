@@ -75,6 +75,8 @@ const (
 	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick.
 	repairExaminedPerTick = 8192
 	trimsPerTick          = 1024
+	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.
+	verifyOrdersPerTick = 1024
 	// oddExaminedPerTick bounds the odd replicas looked at in one Tick.
 	oddExaminedPerTick = 16_384
 	// leasesPerTick bounds leases ended and recoveries started in one Tick.

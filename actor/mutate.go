@@ -72,6 +72,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return nil, s.delta(r)
 	case *RecoverResult:
 		return nil, s.recoverResult(r)
+	case *VerifyResult:
+		return nil, s.verifyResult(r)
 	case *Tick:
 		s.tick()
 		return nil, nil

@@ -298,6 +298,21 @@ func (w *world) obey() {
 			}
 		case *RecoverChunk:
 			w.recover(m.NodeID, d)
+		case *VerifyReplica:
+			r, there := w.disks[m.NodeID][d.Chunk]
+			if !there || r.Generation != d.Generation {
+				continue
+			}
+			result := &VerifyResult{NodeID: m.NodeID, Session: w.sessions[m.NodeID], Chunk: d.Chunk, Generation: d.Generation}
+			if w.random.Intn(4) == 0 {
+				w.lost[d.Chunk] = true
+				result.Bad, result.Error = true, "checksum mismatch"
+				if w.random.Intn(2) == 0 { // else its disk does not give its bytes
+					r.State = chunk.Corrupt
+					w.store(m.NodeID, r)
+				}
+			}
+			w.do(w.own(result))
 		case *DeleteReplicas:
 			for _, r := range d.Replicas {
 				w.delete(m.NodeID, r)

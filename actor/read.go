@@ -174,27 +174,6 @@ func (s *State) summary(r *Summary) (any, *fault.Error) {
 	return result, nil
 }
 
-func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
-	const op = "report bad replica"
-	if !s.active {
-		return nil, s.notActive(op)
-	}
-	n, slot := s.nodeIndex[r.NodeID], s.chunkSlot[r.Chunk]
-	if n == 0 || slot == 0 {
-		e := fault.New(fault.NotFound, op, "the chunk or the datanode is not known")
-		e.Chunk, e.Node = r.Chunk.String(), clip(r.NodeID, 64)
-		return nil, e
-	}
-	c := *s.chunks.at(slot)
-	if c.open() || uint64(r.Generation) != c.generation || !s.removeLocation(slot, n) {
-		// An older generation, or known already: nothing to do.
-		return &ReportBadReplicaResult{}, nil
-	}
-	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length(), blamed: true})
-	s.event(Event{Kind: EventBadReplica, NodeID: r.NodeID, Chunk: r.Chunk, Text: clip(r.Reason, 1024)})
-	return &ReportBadReplicaResult{}, nil
-}
-
 func (s *State) clusterStatus() (any, *fault.Error) {
 	s.effects.Reply.AfterTxid = s.txid
 	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),

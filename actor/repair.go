@@ -261,8 +261,8 @@ func (s *State) tick() {
 	}
 	s.endLeases()
 	s.continueRecoveries()
-	s.examineOdd(&s.blamedQueue)
-	s.examineOdd(&s.oddQueue)
+	s.verifyAgain()
+	s.examineOdd()
 	s.resendDeletes()
 	s.repairChunks()
 	s.trimSurplus()

@@ -44,9 +44,11 @@ type oddReplica struct {
 	length     int64
 	// since this State knows it, as it is.
 	since time.Duration
-	// blamed: a reader found its bytes bad; what its node says does not count
-	// until it is gone.
+	// blamed: a reader found its bytes bad, and its node has not verified it
+	// yet (see blame.go).
 	blamed bool
+	// condemned: blamed, and its node agrees.
+	condemned bool
 	// report is the node's last full report that listed it.
 	report uint64
 }
@@ -217,7 +219,7 @@ func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
 	}
 	c := s.chunks.at(slot)
 	if old := s.findOdd(r.ID, n.index); old != nil && old.blamed && old.generation == o.generation && r.State != chunk.Corrupt {
-		o.blamed = true
+		o.blamed, o.condemned = true, old.condemned
 		o.state = old.state
 		s.setOdd(r.ID, o)
 		return

@@ -236,6 +236,9 @@ func (s *scenario) line(line string) string {
 	case "bad":
 		c := s.commit(a.words[0])
 		return s.effects(s.own(&ReportBadReplica{Chunk: c.Chunk, Generation: c.Generation, NodeID: a.words[1], Reason: "checksum"}))
+	case "verified":
+		c := s.commit(a.words[1])
+		return s.effects(s.own(&VerifyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], Chunk: c.Chunk, Generation: c.Generation, Bad: a.keyed["bad"] != "", Error: a.keyed["error"]}))
 	case "status":
 		return s.effects(s.own(&ClusterStatus{}))
 	case "safe-mode":
@@ -428,6 +431,8 @@ func (s *scenario) messages(messages []Message) string {
 			fmt.Fprintf(&b, "  -> %s recover %s to @%d from @%d on %s, length %d\n", m.NodeID, s.name(d.Chunk), d.Generation, d.MinimumGeneration, s.nodes(d.Replicas), d.Length)
 		case *CopyReplica:
 			fmt.Fprintf(&b, "  -> %s copy %s@%d:%d from %s\n", m.NodeID, s.name(d.Chunk), d.Generation, d.Length, s.nodes(d.Sources))
+		case *VerifyReplica:
+			fmt.Fprintf(&b, "  -> %s verify %s@%d\n", m.NodeID, s.name(d.Chunk), d.Generation)
 		case *SendReport:
 			fmt.Fprintf(&b, "  -> %s send a report\n", m.NodeID)
 		}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -55,6 +56,15 @@ func copyResultToProto(id chunk.ID, generation chunk.Generation, err error) *con
 		m.Error = err.Error()
 	}
 	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_CopyResult{CopyResult: m}}
+}
+
+func verifyResultToProto(id chunk.ID, generation chunk.Generation, err error) *controlpb.DatanodeMessage {
+	m := &controlpb.VerifyResult{ChunkId: append([]byte(nil), id[:]...), Generation: uint64(generation)}
+	if err != nil {
+		m.Error = err.Error()
+		m.Bad = errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk)
+	}
+	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_VerifyResult{VerifyResult: m}}
 }
 
 // peersFromProto checks the replicas named in an order.

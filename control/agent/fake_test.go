@@ -29,6 +29,7 @@ type fakeStore struct {
 		identity Identity
 		replicas map[chunk.ID]chunk.Replica
 		deleted  []chunk.Replica
+		bad      map[chunk.ID]error // what verifying finds
 	}
 }
 
@@ -36,6 +37,7 @@ func newFakeStore(events *Events) *fakeStore {
 	s := &fakeStore{events: events}
 	s.mu.identity = Identity{NodeID: "node-1"}
 	s.mu.replicas = make(map[chunk.ID]chunk.Replica)
+	s.mu.bad = make(map[chunk.ID]error)
 	return s
 }
 
@@ -85,6 +87,16 @@ func (s *fakeStore) put(r chunk.Replica) {
 	s.mu.replicas[r.ID] = r
 	s.mu.Unlock()
 	s.events.Stored(r)
+}
+
+// VerifyReplica finds what the test put in place of its sums.
+func (s *fakeStore) VerifyReplica(id chunk.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.mu.replicas[id]; !ok {
+		return fault.New(fault.NotFound, "verify replica", "no such replica")
+	}
+	return s.mu.bad[id]
 }
 
 func (s *fakeStore) Delete(id chunk.ID, generation chunk.Generation) error {

@@ -20,7 +20,7 @@ import (
 func FuzzNamenodeMessage(f *testing.F) {
 	for _, m := range []*controlpb.NamenodeMessage{
 		welcomeMessage("cluster-1", 5, 100), welcomeMessage("cluster-2", 5, 100), deleteMessage(5, 100, sealed(1)), deleteMessage(4, 100, sealed(1)),
-		recoverMessage(5, 101), copyMessage(5, 102),
+		recoverMessage(5, 101), copyMessage(5, 102), verifyMessage(5, 103, sealed(1)),
 		{Epoch: 5, Txid: 100, Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}},
 		{Epoch: 5, Txid: 100, Body: &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: 3}}},
 	} {

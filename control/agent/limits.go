@@ -24,6 +24,8 @@ const (
 	recoverQueueMax = 1024
 	copyWorkers     = 2
 	copyQueueMax    = 256
+	// verifyQueueMax replicas wait to be verified; one at a time is.
+	verifyQueueMax = 1024
 	// peersMax: replicas or sources named in one order.
 	peersMax = 256
 	// namenodesMax: namenodes of one cluster.

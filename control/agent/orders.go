@@ -17,12 +17,14 @@ type workers struct {
 	deletes chan deleteOrder
 	recover chan recoverOrder
 	copies  chan copyOrder
+	verify  chan verifyOrder
 	mu      struct {
 		sync.Mutex
-		// recovering and copying: orders queued or running. The namenode repeats
+		// recovering, copying and verifying: orders queued or running. The namenode repeats
 		// an order that it has no answer to; the repeat is not carried out twice.
 		recovering map[orderKey]bool
 		copying    map[orderKey]bool
+		verifying  map[orderKey]bool
 	}
 }
 
@@ -47,13 +49,20 @@ type copyOrder struct {
 	request CopyRequest
 }
 
+type verifyOrder struct {
+	from *link
+	orderKey
+}
+
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
 	w := &workers{o: o, deletes: make(chan deleteOrder, deleteOrdersMax),
-		recover: make(chan recoverOrder, recoverQueueMax), copies: make(chan copyOrder, copyQueueMax)}
-	w.mu.recovering, w.mu.copying = make(map[orderKey]bool), make(map[orderKey]bool)
+		recover: make(chan recoverOrder, recoverQueueMax), copies: make(chan copyOrder, copyQueueMax),
+		verify: make(chan verifyOrder, verifyQueueMax)}
+	w.mu.recovering, w.mu.copying, w.mu.verifying = make(map[orderKey]bool), make(map[orderKey]bool), make(map[orderKey]bool)
 	work(ctx, group, 1, w.deletes, w.delete)
 	work(ctx, group, recoverWorkers, w.recover, w.recoverChunk)
 	work(ctx, group, copyWorkers, w.copies, w.copyReplica)
+	work(ctx, group, 1, w.verify, w.verifyReplica)
 	return w
 }
 
@@ -237,4 +246,30 @@ func (w *workers) copyReplica(ctx context.Context, order copyOrder) {
 		logger.Info("replica copied", keyLength, request.Length)
 	}
 	order.from.answer(copyResultToProto(request.ChunkID, request.Generation, err))
+}
+
+func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
+	id, err := chunk.IDFrom(m.ChunkId)
+	if err != nil || id.IsZero() || m.Generation == 0 {
+		return r.protocol("an order to verify names a bad chunk id or generation")
+	}
+	key := orderKey{id, chunk.Generation(m.Generation)}
+	w := r.agent.workers
+	submit(w, w.verify, verifyOrder{r.link, key}, submission{
+		possible: true, running: w.mu.verifying, key: key, op: "verify replica",
+		refuse: func(err error) { r.answer(verifyResultToProto(id, key.generation, err)) },
+	})
+	return nil
+}
+
+func (w *workers) verifyReplica(_ context.Context, order verifyOrder) {
+	defer w.release(w.mu.verifying, order.orderKey)
+	err := w.o.Store.VerifyReplica(order.id)
+	logger := order.from.logger.With(keyChunk, order.id, keyGeneration, uint64(order.generation))
+	if err != nil {
+		logger.Warn("a replica that a client called bad is not good", keyError, err)
+	} else {
+		logger.Info("a replica that a client called bad is good")
+	}
+	order.from.answer(verifyResultToProto(order.id, order.generation, err))
 }

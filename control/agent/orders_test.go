@@ -69,6 +69,10 @@ func TestRefusedNamenodes(t *testing.T) {
 			m.GetCopyReplica().Length = -1
 			s.send(m)
 		}},
+		{"an order to verify without a generation", fault.Protocol, func(s *fakeStream) {
+			s.welcome(9, 100)
+			s.send(verifyMessage(9, 100, chunk.Replica{ID: replica.ID}))
+		}},
 		{"refuses us", fault.Invalid, func(s *fakeStream) { s.end <- fault.New(fault.Invalid, "register datanode", "not you") }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -117,6 +121,33 @@ func copyMessage(epoch, txid uint64) *controlpb.NamenodeMessage {
 	id := testID(1)
 	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{
 		ChunkId: id[:], Generation: 4, Length: 99, Sources: []*controlpb.Replica{{NodeId: "node-2", Address: "b:1"}}}}}
+}
+
+func verifyMessage(epoch, txid uint64, r chunk.Replica) *controlpb.NamenodeMessage {
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{
+		ChunkId: r.ID[:], Generation: uint64(r.Generation)}}}
+}
+
+// What the store finds is the answer.
+func TestVerification(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	store.put(sealed(1))
+	store.put(sealed(2))
+	store.mu.bad[testID(2)] = fault.New(fault.CorruptData, "verify replica", "block 3 is not what was written")
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, nil, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	for id, want := range map[int]string{1: "", 2: "block 3", 3: "no such replica"} {
+		r := sealed(id)
+		s.send(verifyMessage(1, 2, r))
+		result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetVerifyResult() != nil }).GetVerifyResult()
+		require.Equal(t, r.ID[:], result.ChunkId)
+		require.EqualValues(t, r.Generation, result.Generation)
+		require.Contains(t, result.Error, want)
+		require.Equal(t, want == "", result.Error == "")
+		require.Equal(t, id == 2, result.Bad)
+	}
 }
 
 type fakeWork struct {

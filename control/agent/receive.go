@@ -82,6 +82,8 @@ func (r *receiver) onMessage(ctx context.Context, m *controlpb.NamenodeMessage) 
 			return err
 		}
 		return r.onCopy(body.CopyReplica)
+	case *controlpb.NamenodeMessage_VerifyReplica:
+		return r.onVerify(body.VerifyReplica)
 	}
 	return nil
 }

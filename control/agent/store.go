@@ -41,6 +41,10 @@ type ChunkStore interface {
 	// Delete moves a replica to the trash. Errors: fault.NotFound,
 	// fault.StaleGeneration if the replica is at another generation.
 	Delete(id chunk.ID, generation chunk.Generation) error
+	// VerifyReplica reads a whole replica and compares it with its checksums. A
+	// corrupt one it puts in quarantine, tells Events, and returns
+	// fault.CorruptData; fault.NotFound and others: nothing is known.
+	VerifyReplica(id chunk.ID) error
 }
 
 // Load is a datanode's load at one moment.

@@ -33,6 +33,7 @@ type DatanodeMessage struct {
 	//	*DatanodeMessage_Delta
 	//	*DatanodeMessage_RecoverResult
 	//	*DatanodeMessage_CopyResult
+	//	*DatanodeMessage_VerifyResult
 	Body          isDatanodeMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -129,6 +130,15 @@ func (x *DatanodeMessage) GetCopyResult() *CopyResult {
 	return nil
 }
 
+func (x *DatanodeMessage) GetVerifyResult() *VerifyResult {
+	if x != nil {
+		if x, ok := x.Body.(*DatanodeMessage_VerifyResult); ok {
+			return x.VerifyResult
+		}
+	}
+	return nil
+}
+
 type isDatanodeMessage_Body interface {
 	isDatanodeMessage_Body()
 }
@@ -158,6 +168,10 @@ type DatanodeMessage_CopyResult struct {
 	CopyResult *CopyResult `protobuf:"bytes,6,opt,name=copy_result,json=copyResult,proto3,oneof"`
 }
 
+type DatanodeMessage_VerifyResult struct {
+	VerifyResult *VerifyResult `protobuf:"bytes,7,opt,name=verify_result,json=verifyResult,proto3,oneof"`
+}
+
 func (*DatanodeMessage_Register) isDatanodeMessage_Body() {}
 
 func (*DatanodeMessage_Heartbeat) isDatanodeMessage_Body() {}
@@ -169,6 +183,8 @@ func (*DatanodeMessage_Delta) isDatanodeMessage_Body() {}
 func (*DatanodeMessage_RecoverResult) isDatanodeMessage_Body() {}
 
 func (*DatanodeMessage_CopyResult) isDatanodeMessage_Body() {}
+
+func (*DatanodeMessage_VerifyResult) isDatanodeMessage_Body() {}
 
 type VolumeState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -837,6 +853,79 @@ func (x *CopyResult) GetError() string {
 	return ""
 }
 
+// VerifyResult answers a VerifyReplica command. A replica that is corrupt is also
+// told as a stored one, in that state.
+type VerifyResult struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId    []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Empty: every byte matches its checksum.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// The replica is corrupt, or its disk does not give its bytes; with an error
+	// and without bad, nothing is known.
+	Bad           bool `protobuf:"varint,4,opt,name=bad,proto3" json:"bad,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyResult) Reset() {
+	*x = VerifyResult{}
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyResult) ProtoMessage() {}
+
+func (x *VerifyResult) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
+func (*VerifyResult) Descriptor() ([]byte, []int) {
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VerifyResult) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
+func (x *VerifyResult) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *VerifyResult) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *VerifyResult) GetBad() bool {
+	if x != nil {
+		return x.Bad
+	}
+	return false
+}
+
 type NamenodeMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Both stamped on every message; lower than seen: refused.
@@ -850,6 +939,7 @@ type NamenodeMessage struct {
 	//	*NamenodeMessage_RecoverChunk
 	//	*NamenodeMessage_SendReport
 	//	*NamenodeMessage_CopyReplica
+	//	*NamenodeMessage_VerifyReplica
 	Body          isNamenodeMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -857,7 +947,7 @@ type NamenodeMessage struct {
 
 func (x *NamenodeMessage) Reset() {
 	*x = NamenodeMessage{}
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +959,7 @@ func (x *NamenodeMessage) String() string {
 func (*NamenodeMessage) ProtoMessage() {}
 
 func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +972,7 @@ func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamenodeMessage.ProtoReflect.Descriptor instead.
 func (*NamenodeMessage) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NamenodeMessage) GetEpoch() uint64 {
@@ -960,6 +1050,15 @@ func (x *NamenodeMessage) GetCopyReplica() *CopyReplica {
 	return nil
 }
 
+func (x *NamenodeMessage) GetVerifyReplica() *VerifyReplica {
+	if x != nil {
+		if x, ok := x.Body.(*NamenodeMessage_VerifyReplica); ok {
+			return x.VerifyReplica
+		}
+	}
+	return nil
+}
+
 type isNamenodeMessage_Body interface {
 	isNamenodeMessage_Body()
 }
@@ -988,6 +1087,10 @@ type NamenodeMessage_CopyReplica struct {
 	CopyReplica *CopyReplica `protobuf:"bytes,8,opt,name=copy_replica,json=copyReplica,proto3,oneof"`
 }
 
+type NamenodeMessage_VerifyReplica struct {
+	VerifyReplica *VerifyReplica `protobuf:"bytes,9,opt,name=verify_replica,json=verifyReplica,proto3,oneof"`
+}
+
 func (*NamenodeMessage_Registered) isNamenodeMessage_Body() {}
 
 func (*NamenodeMessage_HeartbeatReply) isNamenodeMessage_Body() {}
@@ -1000,6 +1103,8 @@ func (*NamenodeMessage_SendReport) isNamenodeMessage_Body() {}
 
 func (*NamenodeMessage_CopyReplica) isNamenodeMessage_Body() {}
 
+func (*NamenodeMessage_VerifyReplica) isNamenodeMessage_Body() {}
+
 type Registered struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId           string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -1011,7 +1116,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1128,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1141,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Registered) GetClusterId() string {
@@ -1069,7 +1174,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1186,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1199,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HeartbeatReply) GetSequence() uint64 {
@@ -1115,7 +1220,7 @@ type DeleteReplicas struct {
 
 func (x *DeleteReplicas) Reset() {
 	*x = DeleteReplicas{}
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1232,7 @@ func (x *DeleteReplicas) String() string {
 func (*DeleteReplicas) ProtoMessage() {}
 
 func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1245,7 @@ func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReplicas.ProtoReflect.Descriptor instead.
 func (*DeleteReplicas) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteReplicas) GetReplicas() []*ReplicaReport {
@@ -1169,7 +1274,7 @@ type RecoverChunk struct {
 
 func (x *RecoverChunk) Reset() {
 	*x = RecoverChunk{}
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1286,7 @@ func (x *RecoverChunk) String() string {
 func (*RecoverChunk) ProtoMessage() {}
 
 func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1299,7 @@ func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverChunk.ProtoReflect.Descriptor instead.
 func (*RecoverChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecoverChunk) GetChunkId() []byte {
@@ -1240,7 +1345,7 @@ type SendReport struct {
 
 func (x *SendReport) Reset() {
 	*x = SendReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1357,7 @@ func (x *SendReport) String() string {
 func (*SendReport) ProtoMessage() {}
 
 func (x *SendReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1370,7 @@ func (x *SendReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendReport.ProtoReflect.Descriptor instead.
 func (*SendReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{16}
 }
 
 // CopyReplica asks its receiver to copy a sealed replica from a source node.
@@ -1281,7 +1386,7 @@ type CopyReplica struct {
 
 func (x *CopyReplica) Reset() {
 	*x = CopyReplica{}
-	mi := &file_controlpb_datanode_proto_msgTypes[16]
+	mi := &file_controlpb_datanode_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1398,7 @@ func (x *CopyReplica) String() string {
 func (*CopyReplica) ProtoMessage() {}
 
 func (x *CopyReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[16]
+	mi := &file_controlpb_datanode_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1411,7 @@ func (x *CopyReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyReplica.ProtoReflect.Descriptor instead.
 func (*CopyReplica) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{16}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CopyReplica) GetChunkId() []byte {
@@ -1337,11 +1442,65 @@ func (x *CopyReplica) GetSources() []*Replica {
 	return nil
 }
 
+// VerifyReplica asks its receiver to compare all bytes of a replica with their
+// checksums: a reader said that they do not match.
+type VerifyReplica struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId       []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyReplica) Reset() {
+	*x = VerifyReplica{}
+	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyReplica) ProtoMessage() {}
+
+func (x *VerifyReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyReplica.ProtoReflect.Descriptor instead.
+func (*VerifyReplica) Descriptor() ([]byte, []int) {
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *VerifyReplica) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
+func (x *VerifyReplica) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 var File_controlpb_datanode_proto protoreflect.FileDescriptor
 
 const file_controlpb_datanode_proto_rawDesc = "" +
 	"\n" +
-	"\x18controlpb/datanode.proto\x12\rww.control.v1\x1a\x16controlpb/common.proto\"\xf8\x02\n" +
+	"\x18controlpb/datanode.proto\x12\rww.control.v1\x1a\x16controlpb/common.proto\"\xbc\x03\n" +
 	"\x0fDatanodeMessage\x125\n" +
 	"\bregister\x18\x01 \x01(\v2\x17.ww.control.v1.RegisterH\x00R\bregister\x128\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x18.ww.control.v1.HeartbeatH\x00R\theartbeat\x124\n" +
@@ -1349,7 +1508,8 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\x05delta\x18\x04 \x01(\v2\x19.ww.control.v1.ChunkDeltaH\x00R\x05delta\x12E\n" +
 	"\x0erecover_result\x18\x05 \x01(\v2\x1c.ww.control.v1.RecoverResultH\x00R\rrecoverResult\x12<\n" +
 	"\vcopy_result\x18\x06 \x01(\v2\x19.ww.control.v1.CopyResultH\x00R\n" +
-	"copyResultB\x06\n" +
+	"copyResult\x12B\n" +
+	"\rverify_result\x18\a \x01(\v2\x1b.ww.control.v1.VerifyResultH\x00R\fverifyResultB\x06\n" +
 	"\x04body\"\xda\x01\n" +
 	"\vVolumeState\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
@@ -1410,7 +1570,14 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xd7\x03\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"q\n" +
+	"\fVerifyResult\x12\x19\n" +
+	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x10\n" +
+	"\x03bad\x18\x04 \x01(\bR\x03bad\"\x9e\x04\n" +
 	"\x0fNamenodeMessage\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04txid\x18\x02 \x01(\x04R\x04txid\x12;\n" +
@@ -1422,7 +1589,8 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\rrecover_chunk\x18\x06 \x01(\v2\x1b.ww.control.v1.RecoverChunkH\x00R\frecoverChunk\x12<\n" +
 	"\vsend_report\x18\a \x01(\v2\x19.ww.control.v1.SendReportH\x00R\n" +
 	"sendReport\x12?\n" +
-	"\fcopy_replica\x18\b \x01(\v2\x1a.ww.control.v1.CopyReplicaH\x00R\vcopyReplicaB\x06\n" +
+	"\fcopy_replica\x18\b \x01(\v2\x1a.ww.control.v1.CopyReplicaH\x00R\vcopyReplica\x12E\n" +
+	"\x0everify_replica\x18\t \x01(\v2\x1c.ww.control.v1.VerifyReplicaH\x00R\rverifyReplicaB\x06\n" +
 	"\x04body\"\x8d\x01\n" +
 	"\n" +
 	"Registered\x12\x1d\n" +
@@ -1450,7 +1618,12 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x120\n" +
-	"\asources\x18\x04 \x03(\v2\x16.ww.control.v1.ReplicaR\asources2`\n" +
+	"\asources\x18\x04 \x03(\v2\x16.ww.control.v1.ReplicaR\asources\"J\n" +
+	"\rVerifyReplica\x12\x19\n" +
+	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation2`\n" +
 	"\x0fDatanodeControl\x12M\n" +
 	"\aConnect\x12\x1e.ww.control.v1.DatanodeMessage\x1a\x1e.ww.control.v1.NamenodeMessage(\x010\x01B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
@@ -1466,7 +1639,7 @@ func file_controlpb_datanode_proto_rawDescGZIP() []byte {
 	return file_controlpb_datanode_proto_rawDescData
 }
 
-var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_controlpb_datanode_proto_goTypes = []any{
 	(*DatanodeMessage)(nil), // 0: ww.control.v1.DatanodeMessage
 	(*VolumeState)(nil),     // 1: ww.control.v1.VolumeState
@@ -1478,15 +1651,17 @@ var file_controlpb_datanode_proto_goTypes = []any{
 	(*ChunkDelta)(nil),      // 7: ww.control.v1.ChunkDelta
 	(*RecoverResult)(nil),   // 8: ww.control.v1.RecoverResult
 	(*CopyResult)(nil),      // 9: ww.control.v1.CopyResult
-	(*NamenodeMessage)(nil), // 10: ww.control.v1.NamenodeMessage
-	(*Registered)(nil),      // 11: ww.control.v1.Registered
-	(*HeartbeatReply)(nil),  // 12: ww.control.v1.HeartbeatReply
-	(*DeleteReplicas)(nil),  // 13: ww.control.v1.DeleteReplicas
-	(*RecoverChunk)(nil),    // 14: ww.control.v1.RecoverChunk
-	(*SendReport)(nil),      // 15: ww.control.v1.SendReport
-	(*CopyReplica)(nil),     // 16: ww.control.v1.CopyReplica
-	(ReplicaState)(0),       // 17: ww.control.v1.ReplicaState
-	(*Replica)(nil),         // 18: ww.control.v1.Replica
+	(*VerifyResult)(nil),    // 10: ww.control.v1.VerifyResult
+	(*NamenodeMessage)(nil), // 11: ww.control.v1.NamenodeMessage
+	(*Registered)(nil),      // 12: ww.control.v1.Registered
+	(*HeartbeatReply)(nil),  // 13: ww.control.v1.HeartbeatReply
+	(*DeleteReplicas)(nil),  // 14: ww.control.v1.DeleteReplicas
+	(*RecoverChunk)(nil),    // 15: ww.control.v1.RecoverChunk
+	(*SendReport)(nil),      // 16: ww.control.v1.SendReport
+	(*CopyReplica)(nil),     // 17: ww.control.v1.CopyReplica
+	(*VerifyReplica)(nil),   // 18: ww.control.v1.VerifyReplica
+	(ReplicaState)(0),       // 19: ww.control.v1.ReplicaState
+	(*Replica)(nil),         // 20: ww.control.v1.Replica
 }
 var file_controlpb_datanode_proto_depIdxs = []int32{
 	3,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
@@ -1495,29 +1670,31 @@ var file_controlpb_datanode_proto_depIdxs = []int32{
 	7,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
 	8,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
 	9,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
-	1,  // 6: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
-	1,  // 7: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
-	2,  // 8: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
-	17, // 9: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
-	5,  // 10: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
-	5,  // 11: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
-	5,  // 12: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
-	11, // 13: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
-	12, // 14: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
-	13, // 15: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
-	14, // 16: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
-	15, // 17: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
-	16, // 18: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
-	5,  // 19: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	18, // 20: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
-	18, // 21: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
-	0,  // 22: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
-	10, // 23: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	10, // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
+	1,  // 7: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
+	1,  // 8: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
+	2,  // 9: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
+	19, // 10: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
+	5,  // 11: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
+	5,  // 12: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
+	5,  // 13: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
+	12, // 14: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
+	13, // 15: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
+	14, // 16: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
+	15, // 17: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
+	16, // 18: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
+	17, // 19: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
+	18, // 20: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
+	5,  // 21: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	20, // 22: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
+	20, // 23: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
+	0,  // 24: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
+	11, // 25: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_datanode_proto_init() }
@@ -1533,14 +1710,16 @@ func file_controlpb_datanode_proto_init() {
 		(*DatanodeMessage_Delta)(nil),
 		(*DatanodeMessage_RecoverResult)(nil),
 		(*DatanodeMessage_CopyResult)(nil),
+		(*DatanodeMessage_VerifyResult)(nil),
 	}
-	file_controlpb_datanode_proto_msgTypes[10].OneofWrappers = []any{
+	file_controlpb_datanode_proto_msgTypes[11].OneofWrappers = []any{
 		(*NamenodeMessage_Registered)(nil),
 		(*NamenodeMessage_HeartbeatReply)(nil),
 		(*NamenodeMessage_DeleteReplicas)(nil),
 		(*NamenodeMessage_RecoverChunk)(nil),
 		(*NamenodeMessage_SendReport)(nil),
 		(*NamenodeMessage_CopyReplica)(nil),
+		(*NamenodeMessage_VerifyReplica)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1548,7 +1727,7 @@ func file_controlpb_datanode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_datanode_proto_rawDesc), len(file_controlpb_datanode_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -210,6 +210,8 @@ func (n *testNode) Replicas() []chunk.Replica {
 	return out
 }
 
+func (n *testNode) VerifyReplica(chunk.ID) error { return nil }
+
 func (n *testNode) Delete(id chunk.ID, generation chunk.Generation) error {
 	n.mu.Lock()
 	r, ok := n.mu.replicas[id]

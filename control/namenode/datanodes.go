@@ -183,6 +183,8 @@ func (r *receiver) onMessage(ctx context.Context, m *controlpb.DatanodeMessage) 
 		request, err = recoverResultFromProto(node, number, body.RecoverResult)
 	case *controlpb.DatanodeMessage_CopyResult:
 		return r.onCopyResult(body.CopyResult)
+	case *controlpb.DatanodeMessage_VerifyResult:
+		request, err = verifyResultFromProto(node, number, body.VerifyResult)
 	case *controlpb.DatanodeMessage_Register:
 		err = malformed("datanode message", "registered twice on one stream")
 	default:

@@ -171,6 +171,7 @@ func TestMalformedDatanodeMessagesCutTheStream(t *testing.T) {
 		"too many replicas": {Body: &controlpb.DatanodeMessage_Delta{Delta: &controlpb.ChunkDelta{Stored: many}}},
 		"register again":    {Body: &controlpb.DatanodeMessage_Register{Register: someNode()}},
 		"bad result":        {Body: &controlpb.DatanodeMessage_RecoverResult{RecoverResult: &controlpb.RecoverResult{ChunkId: id}}},
+		"bad verify result": {Body: &controlpb.DatanodeMessage_VerifyResult{VerifyResult: &controlpb.VerifyResult{ChunkId: id}}},
 		"bad copy result":   {Body: &controlpb.DatanodeMessage_CopyResult{CopyResult: &controlpb.CopyResult{}}},
 	} {
 		t.Run(name, func(t *testing.T) {

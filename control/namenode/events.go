@@ -13,18 +13,20 @@ var eventTexts = map[actor.EventKind]struct {
 	level slog.Level
 	text  string
 }{
-	actor.EventNodeRegistered:  {slog.LevelInfo, "datanode is live"},
-	actor.EventNodeStale:       {slog.LevelWarn, "datanode is stale"},
-	actor.EventNodeDead:        {slog.LevelWarn, "datanode is dead"},
-	actor.EventSafeModeEntered: {slog.LevelInfo, "safe mode entered"},
-	actor.EventSafeModeLeft:    {slog.LevelInfo, "safe mode left"},
-	actor.EventLeaseExpired:    {slog.LevelWarn, "lease expired"},
-	actor.EventRecoveryStarted: {slog.LevelInfo, "chunk recovery ordered"},
-	actor.EventRecoveryDone:    {slog.LevelInfo, "chunk recovered"},
-	actor.EventCopyOrdered:     {slog.LevelInfo, "replica copy ordered"},
-	actor.EventDeleteOrdered:   {slog.LevelDebug, "replica deletion ordered"},
-	actor.EventBadReplica:      {slog.LevelWarn, "bad replica"},
-	actor.EventReportDone:      {slog.LevelInfo, "full chunk report taken"},
+	actor.EventNodeRegistered:   {slog.LevelInfo, "datanode is live"},
+	actor.EventNodeStale:        {slog.LevelWarn, "datanode is stale"},
+	actor.EventNodeDead:         {slog.LevelWarn, "datanode is dead"},
+	actor.EventSafeModeEntered:  {slog.LevelInfo, "safe mode entered"},
+	actor.EventSafeModeLeft:     {slog.LevelInfo, "safe mode left"},
+	actor.EventLeaseExpired:     {slog.LevelWarn, "lease expired"},
+	actor.EventRecoveryStarted:  {slog.LevelInfo, "chunk recovery ordered"},
+	actor.EventRecoveryDone:     {slog.LevelInfo, "chunk recovered"},
+	actor.EventCopyOrdered:      {slog.LevelInfo, "replica copy ordered"},
+	actor.EventDeleteOrdered:    {slog.LevelDebug, "replica deletion ordered"},
+	actor.EventBadReplica:       {slog.LevelWarn, "bad replica"},
+	actor.EventReplicaAcquitted: {slog.LevelInfo, "the datanode verified a replica that a client had called bad: it is good"},
+	actor.EventReplicaCondemned: {slog.LevelWarn, "the datanode verified a replica that a client had called bad: it is bad"},
+	actor.EventReportDone:       {slog.LevelInfo, "full chunk report taken"},
 }
 
 // event writes one log line; zero fields are left out.

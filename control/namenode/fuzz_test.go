@@ -62,6 +62,11 @@ func FuzzDatanodeMessage(f *testing.F) {
 			if r, err = recoverResultFromProto("node", 1, body.RecoverResult); err == nil {
 				requireSound(t, []chunk.Replica{{ID: r.Chunk, Generation: r.Generation, Length: r.Length, State: chunk.Sealed}}, nil)
 			}
+		case *controlpb.DatanodeMessage_VerifyResult:
+			var r *actor.VerifyResult
+			if r, err = verifyResultFromProto("node", 1, body.VerifyResult); err == nil {
+				requireSound(t, []chunk.Replica{{ID: r.Chunk, Generation: r.Generation, State: chunk.Sealed}}, nil)
+			}
 		}
 		if err != nil {
 			require.ErrorIs(t, err, fault.Invalid)

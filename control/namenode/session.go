@@ -78,6 +78,8 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 	case *actor.CopyReplica:
 		m.Body = &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(b.Chunk),
 			Generation: uint64(b.Generation), Length: b.Length, Sources: replicasToProto(b.Sources)}}
+	case *actor.VerifyReplica:
+		m.Body = &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation)}}
 	case *actor.SendReport:
 		m.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
 	default:

@@ -220,3 +220,16 @@ func recoverResultFromProto(node string, session uint64, m *controlpb.RecoverRes
 	return &actor.RecoverResult{NodeID: node, Session: session, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
 		NodeIDs: m.NodeIds, Error: cutText(m.Error, reasonTextMax)}, nil
 }
+
+func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResult) (*actor.VerifyResult, error) {
+	const op = "verify result"
+	id, err := idFromProto(op, m.GetChunkId())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkGeneration(op, m.Generation); err != nil {
+		return nil, err
+	}
+	return &actor.VerifyResult{NodeID: node, Session: session, Chunk: id, Generation: chunk.Generation(m.Generation),
+		Bad: m.Bad, Error: cutText(m.Error, reasonTextMax)}, nil
+}

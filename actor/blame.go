@@ -1,0 +1,92 @@
+package actor
+
+import (
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// A reader that finds a replica bad may be right, or its own memory or network
+// may be. The replica is no location from then on, so that others need not meet
+// it, and its node is asked to compare it with its checksums. If it is good, it
+// is a location again. If it is corrupt, the node puts it in quarantine and
+// reports it so, and a copy may take its place. If the disk does not give its
+// bytes, it is condemned: it may be deleted for a copy to take its place. Until
+// the node answers it is neither deleted nor replaced on that node.
+
+func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
+	const op = "report bad replica"
+	if !s.active {
+		return nil, s.notActive(op)
+	}
+	n, slot := s.nodeIndex[r.NodeID], s.chunkSlot[r.Chunk]
+	if n == 0 || slot == 0 {
+		e := fault.New(fault.NotFound, op, "the chunk or the datanode is not known")
+		e.Chunk, e.Node = r.Chunk.String(), clip(r.NodeID, 64)
+		return nil, e
+	}
+	c := *s.chunks.at(slot)
+	if c.open() || uint64(r.Generation) != c.generation || !s.removeLocation(slot, n) {
+		// An older generation, or known already: nothing to do.
+		return &ReportBadReplicaResult{}, nil
+	}
+	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length(), blamed: true})
+	s.orderVerify(s.nodes[n], r.Chunk, c.generation)
+	s.event(Event{Kind: EventBadReplica, NodeID: r.NodeID, Chunk: r.Chunk, Text: clip(r.Reason, 1024)})
+	return &ReportBadReplicaResult{}, nil
+}
+
+func (s *State) orderVerify(n *node, id chunk.ID, generation uint64) {
+	if n.connected && n.liveness == nodeLive {
+		s.send(n, &VerifyReplica{Chunk: id, Generation: chunk.Generation(generation)})
+	}
+}
+
+// verifyAgain repeats the orders that were not answered, or could not be sent.
+func (s *State) verifyAgain() {
+	for i := 0; i < verifyOrdersPerTick && s.blamedQueue.len() > 0 && s.blamedQueue.peek().at <= s.mono; i++ {
+		check := s.blamedQueue.pop()
+		o := s.findOdd(check.id, check.node)
+		if o == nil || !o.blamed || o.since != check.since {
+			continue
+		}
+		n := s.nodes[check.node]
+		if slot := s.chunkSlot[check.id]; slot == 0 || s.chunks.at(slot).generation != o.generation {
+			s.acquit(n, check.id, o) // good or bad, it is of no use any more
+			continue
+		}
+		if !o.condemned {
+			s.orderVerify(n, check.id, o.generation)
+		} else if reason := s.deletable(n, check.id, o); reason != 0 {
+			s.orderDelete(n, check.id, o.generation, reason)
+		}
+		s.watchOdd(check.id, o)
+	}
+}
+
+func (s *State) verifyResult(r *VerifyResult) *fault.Error {
+	n, err := s.session("verify result", r.NodeID, r.Session)
+	if err != nil {
+		return err
+	}
+	s.heardOf(n)
+	o := s.findOdd(r.Chunk, n.index)
+	if !s.active || o == nil || !o.blamed || o.generation != uint64(r.Generation) {
+		return nil // it is something else meanwhile
+	}
+	switch {
+	case r.Bad:
+		o.condemned = true
+		s.event(Event{Kind: EventReplicaCondemned, NodeID: n.id, Chunk: r.Chunk, Text: clip(r.Error, 1024)})
+	case r.Error == "":
+		s.acquit(n, r.Chunk, o)
+		s.event(Event{Kind: EventReplicaAcquitted, NodeID: n.id, Chunk: r.Chunk})
+	}
+	return nil
+}
+
+// acquit takes the blame from a replica: it counts as what its node says.
+func (s *State) acquit(n *node, id chunk.ID, o *oddReplica) {
+	r := chunk.Replica{ID: id, Generation: chunk.Generation(o.generation), Length: o.length, State: o.state}
+	s.removeOdd(id, n.index)
+	s.observe(n, &r, false)
+}
