@@ -12,6 +12,13 @@ import (
 // reports it so, and a copy may take its place. If the disk does not give its
 // bytes, it is condemned: it may be deleted for a copy to take its place. Until
 // the node answers it is neither deleted nor replaced on that node.
+type blame uint8
+
+const (
+	innocent  blame = iota
+	accused         // a reader found its bytes bad; its node has not verified it yet
+	condemned       // its node could not read it either
+)
 
 func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
 	const op = "report bad replica"
@@ -29,24 +36,26 @@ func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
 		// An older generation, or known already: nothing to do.
 		return &ReportBadReplicaResult{}, nil
 	}
-	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length(), blamed: true})
+	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length(), blame: accused})
 	s.orderVerify(s.nodes[n], r.Chunk, c.generation)
 	s.event(Event{Kind: EventBadReplica, NodeID: r.NodeID, Chunk: r.Chunk, Text: clip(r.Reason, 1024)})
 	return &ReportBadReplicaResult{}, nil
 }
 
+// orderVerify asks a node that is there; verifyAgain asks the others later.
 func (s *State) orderVerify(n *node, id chunk.ID, generation uint64) {
 	if n.connected && n.liveness == nodeLive {
 		s.send(n, &VerifyReplica{Chunk: id, Generation: chunk.Generation(generation)})
 	}
 }
 
-// verifyAgain repeats the orders that were not answered, or could not be sent.
+// verifyAgain repeats the orders that were not answered, or could not be sent,
+// and has condemned replicas deleted as soon as that may be.
 func (s *State) verifyAgain() {
 	for i := 0; i < verifyOrdersPerTick && s.blamedQueue.len() > 0 && s.blamedQueue.peek().at <= s.mono; i++ {
 		check := s.blamedQueue.pop()
 		o := s.findOdd(check.id, check.node)
-		if o == nil || !o.blamed || o.since != check.since {
+		if o == nil || o.blame == innocent || o.since != check.since {
 			continue
 		}
 		n := s.nodes[check.node]
@@ -54,7 +63,7 @@ func (s *State) verifyAgain() {
 			s.acquit(n, check.id, o) // good or bad, it is of no use any more
 			continue
 		}
-		if !o.condemned {
+		if o.blame == accused {
 			s.orderVerify(n, check.id, o.generation)
 		} else if reason := s.deletable(n, check.id, o); reason != 0 {
 			s.orderDelete(n, check.id, o.generation, reason)
@@ -63,6 +72,8 @@ func (s *State) verifyAgain() {
 	}
 }
 
+// verifyResult takes a node's answer. A corrupt replica comes as a report too,
+// which ends the blame: it is in quarantine.
 func (s *State) verifyResult(r *VerifyResult) *fault.Error {
 	n, err := s.session("verify result", r.NodeID, r.Session)
 	if err != nil {
@@ -70,12 +81,12 @@ func (s *State) verifyResult(r *VerifyResult) *fault.Error {
 	}
 	s.heardOf(n)
 	o := s.findOdd(r.Chunk, n.index)
-	if !s.active || o == nil || !o.blamed || o.generation != uint64(r.Generation) {
+	if !s.active || o == nil || o.blame == innocent || o.generation != uint64(r.Generation) {
 		return nil // it is something else meanwhile
 	}
 	switch {
 	case r.Bad:
-		o.condemned = true
+		o.blame = condemned
 		s.event(Event{Kind: EventReplicaCondemned, NodeID: n.id, Chunk: r.Chunk, Text: clip(r.Error, 1024)})
 	case r.Error == "":
 		s.acquit(n, r.Chunk, o)

@@ -54,7 +54,7 @@ func (s *State) watchOdd(id chunk.ID, o *oddReplica) {
 		return // the sealing will do it
 	}
 	check := oddCheck{id: id, node: o.node, since: o.since}
-	if o.blamed {
+	if o.blame != innocent {
 		check.at = s.mono + s.config.ResendAfter
 		s.blamedQueue.push(check)
 		return
@@ -210,10 +210,10 @@ func (s *State) examineOdd() {
 
 // deletable decides over an odd replica; 0 means that it stays.
 func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
-	if s.safe.on || n.liveness != nodeLive || !n.reported || o.blamed && !o.condemned {
+	if s.safe.on || n.liveness != nodeLive || !n.reported || o.blame == accused {
 		return 0
 	}
-	if !o.blamed && (s.mono-n.since < s.config.DeleteGrace || s.mono-s.activeSince < s.config.DeleteGrace) {
+	if o.blame == innocent && (s.mono-n.since < s.config.DeleteGrace || s.mono-s.activeSince < s.config.DeleteGrace) {
 		return 0
 	}
 	slot := s.chunkSlot[id]
@@ -226,7 +226,7 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 		return 0
 	case o.state == chunk.Corrupt:
 		return 0 // in quarantine, where it stays
-	case !o.blamed && o.generation < c.generation:
+	case o.blame == innocent && o.generation < c.generation:
 		if s.staleAllowed(slot, n) {
 			return deleteStale
 		}
@@ -262,5 +262,5 @@ func (s *State) holds(n uint16, slot uint32) bool {
 		return true
 	}
 	o := s.findOdd(id, n)
-	return o != nil && (o.blamed || o.state != chunk.Corrupt)
+	return o != nil && (o.blame != innocent || o.state != chunk.Corrupt)
 }

@@ -44,16 +44,12 @@ type oddReplica struct {
 	length     int64
 	// since this State knows it, as it is.
 	since time.Duration
-	// blamed: a reader found its bytes bad, and its node has not verified it
-	// yet (see blame.go).
-	blamed bool
-	// condemned: blamed, and its node agrees.
-	condemned bool
+	blame blame
 	// report is the node's last full report that listed it.
 	report uint64
 }
 
-func (o *oddReplica) bad() bool { return o.blamed || o.state == chunk.Corrupt }
+func (o *oddReplica) bad() bool { return o.blame != innocent || o.state == chunk.Corrupt }
 
 func (s *State) locationPage(slot uint32) *locationPage {
 	at := int(slot / locationPageItems)
@@ -164,7 +160,7 @@ func (s *State) setOdd(id chunk.ID, o oddReplica) {
 		o.report = node.report.id
 	}
 	if old := s.findOdd(id, o.node); old != nil {
-		if old.state == o.state && old.generation == o.generation && old.blamed == o.blamed {
+		if old.state == o.state && old.generation == o.generation && (old.blame != innocent) == (o.blame != innocent) {
 			old.length, old.report = o.length, o.report
 			return
 		}
@@ -218,9 +214,8 @@ func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
 		return
 	}
 	c := s.chunks.at(slot)
-	if old := s.findOdd(r.ID, n.index); old != nil && old.blamed && old.generation == o.generation && r.State != chunk.Corrupt {
-		o.blamed, o.condemned = true, old.condemned
-		o.state = old.state
+	if old := s.findOdd(r.ID, n.index); old != nil && old.blame != innocent && old.generation == o.generation && r.State != chunk.Corrupt {
+		o.blame, o.state = old.blame, old.state
 		s.setOdd(r.ID, o)
 		return
 	}
@@ -250,7 +245,7 @@ func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
 
 // inPlace tells whether a replica is what a sealed chunk should be.
 func (s *State) inPlace(c *chunkRecord, o *oddReplica) bool {
-	return o.state == chunk.Sealed && !o.blamed && o.generation == c.generation && o.length == c.length()
+	return o.state == chunk.Sealed && o.blame == innocent && o.generation == c.generation && o.length == c.length()
 }
 
 // trustCommits notes what a client says of open chunks before the record that

@@ -128,28 +128,6 @@ func verifyMessage(epoch, txid uint64, r chunk.Replica) *controlpb.NamenodeMessa
 		ChunkId: r.ID[:], Generation: uint64(r.Generation)}}}
 }
 
-// What the store finds is the answer.
-func TestVerification(t *testing.T) {
-	store := newFakeStore(NewEvents())
-	store.put(sealed(1))
-	store.put(sealed(2))
-	store.mu.bad[testID(2)] = fault.New(fault.CorruptData, "verify replica", "block 3 is not what was written")
-	n := startNamenode(t, "127.0.0.1:0")
-	startAgent(t, store, nil, n.address)
-	s, _ := n.accept()
-	s.welcome(1, 1)
-	for id, want := range map[int]string{1: "", 2: "block 3", 3: "no such replica"} {
-		r := sealed(id)
-		s.send(verifyMessage(1, 2, r))
-		result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetVerifyResult() != nil }).GetVerifyResult()
-		require.Equal(t, r.ID[:], result.ChunkId)
-		require.EqualValues(t, r.Generation, result.Generation)
-		require.Contains(t, result.Error, want)
-		require.Equal(t, want == "", result.Error == "")
-		require.Equal(t, id == 2, result.Bad)
-	}
-}
-
 type fakeWork struct {
 	mu       sync.Mutex
 	recovers []RecoverRequest
@@ -228,6 +206,40 @@ func TestFailedOrdersAreAnswered(t *testing.T) {
 			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil }).GetCopyResult().Error, c.want)
 			s.send(recoverMessage(1, 2))
 			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult().Error, c.want)
+		})
+	}
+}
+
+// What the store finds is the answer.
+func TestVerification(t *testing.T) {
+	for name, c := range map[string]struct {
+		found error
+		bad   bool
+	}{
+		"good":       {nil, false},
+		"corrupt":    {fault.New(fault.CorruptData, "verify replica", "block 3 is not what was written"), true},
+		"unreadable": {fault.New(fault.Disk, "verify replica", "input/output error"), true},
+		"gone":       {fault.New(fault.NotFound, "verify replica", "no such replica"), false},
+		"busy":       {fault.New(fault.Busy, "verify replica", "it is cut again and again"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newFakeStore(NewEvents())
+			store.mu.verified = c.found
+			n := startNamenode(t, "127.0.0.1:0")
+			startAgent(t, store, nil, n.address)
+			s, _ := n.accept()
+			s.welcome(1, 1)
+			r := sealed(1)
+			s.send(verifyMessage(1, 2, r))
+			result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetVerifyResult() != nil }).GetVerifyResult()
+			require.Equal(t, r.ID[:], result.ChunkId)
+			require.EqualValues(t, r.Generation, result.Generation)
+			require.Equal(t, c.bad, result.Bad)
+			if c.found == nil {
+				require.Empty(t, result.Error)
+			} else {
+				require.Contains(t, result.Error, c.found.Error())
+			}
 		})
 	}
 }

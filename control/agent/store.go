@@ -43,7 +43,8 @@ type ChunkStore interface {
 	Delete(id chunk.ID, generation chunk.Generation) error
 	// VerifyReplica reads a whole replica and compares it with its checksums. A
 	// corrupt one it puts in quarantine, tells Events, and returns
-	// fault.CorruptData; fault.NotFound and others: nothing is known.
+	// fault.CorruptData. Other errors: fault.Disk if it cannot be read;
+	// fault.NotFound, fault.Busy.
 	VerifyReplica(id chunk.ID) error
 }
 

@@ -140,6 +140,14 @@ func TestUnfinishedWriteMayLookLikeTwo(t *testing.T) {
 		require.NotEmpty(t, scan.bad, "at %d", offset)
 		require.True(t, scan.certain, "at %d: %s", offset, scan.bad)
 	}
+	// The second write is unfinished, but begins where the first one ends: a bad
+	// byte inside an entry of the first one is damage all the same.
+	bad := bytes.Clone(whole[:all.end-frameHeaderBytes])
+	bad[firstEnd-3*frameHeaderBytes] ^= 0x40
+	scan, err := scanBytes(info, bad, drop)
+	require.NoError(t, err)
+	require.Contains(t, scan.bad, "checksum mismatch")
+	require.True(t, scan.certain)
 }
 
 // TestUnfinishedWriteOfGarbage replaces the last write by what a power failure

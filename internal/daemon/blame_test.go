@@ -20,33 +20,13 @@ import (
 // as their nodes have verified them; a corrupt one goes into quarantine and is
 // replaced, here on its own node, as there is no other.
 func TestCalledBadReplicasAreVerified(t *testing.T) {
-	defaults := config.Default()
-	l := defaults.Logserver
-	l.Dir, l.Listen, l.RaftListen = t.TempDir(), "127.0.0.1:0", ""
-	log, err := StartLogServer(t.Context(), l, nil)
-	require.NoError(t, err)
-	defer stop(t, log)
-	n := defaults.Namenode
-	n.Listen, n.LogServers = "127.0.0.1:0", []string{log.Address("grpc")}
-	n.RepairGrace = config.Duration(100 * time.Millisecond)
-	namenode, err := StartNamenode(t.Context(), n, nil)
-	require.NoError(t, err)
-	defer stop(t, namenode)
-	ready(t, namenode)
+	namenode := startNamespace(t, func(n *config.Namenode) { n.RepairGrace = config.Duration(100 * time.Millisecond) })
 	disks := make(map[string]string) // by data address
 	for range 3 {
-		c := defaults.Datanode
-		c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{namenode.Address("grpc")}
-		c.PackLimit = 0
-		d, err := StartDatanode(t.Context(), c, nil)
-		require.NoError(t, err)
-		defer stop(t, d)
-		ready(t, d)
-		disks[d.Address("data")] = c.Disks[0]
+		d, disk := startEmptyDatanode(t, namenode)
+		disks[d.Address("data")] = disk
 	}
-	c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{namenode.Address("grpc")}})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, c.Close()) }()
+	c := dialNamenode(t, namenode)
 	connection, err := rpc.Dial(namenode.Address("grpc"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, connection.Close()) }()

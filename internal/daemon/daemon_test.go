@@ -46,6 +46,47 @@ func stop(t *testing.T, d *Daemon) {
 	require.NoError(t, d.Close(ctx))
 }
 
+// startNamespace starts a log server and a namenode that keep no ports and end
+// with the test; change sets what the test needs.
+func startNamespace(t *testing.T, change func(*config.Namenode)) *Daemon {
+	t.Helper()
+	l := config.Default().Logserver
+	l.Dir, l.Listen, l.RaftListen = t.TempDir(), "127.0.0.1:0", ""
+	log, err := StartLogServer(t.Context(), l, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, log) })
+	n := config.Default().Namenode
+	n.Listen, n.LogServers = "127.0.0.1:0", []string{log.Address("grpc")}
+	change(&n)
+	namenode, err := StartNamenode(t.Context(), n, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, namenode) })
+	ready(t, namenode)
+	return namenode
+}
+
+// startEmptyDatanode starts a datanode on one new disk, which it returns.
+func startEmptyDatanode(t *testing.T, namenode *Daemon) (d *Daemon, disk string) {
+	t.Helper()
+	c := config.Default().Datanode
+	disk = t.TempDir()
+	c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{disk}, 0, []string{namenode.Address("grpc")}
+	d, err := StartDatanode(t.Context(), c, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, d) })
+	ready(t, d)
+	return d, disk
+}
+
+// dialNamenode gives a client that ends with the test.
+func dialNamenode(t *testing.T, namenode *Daemon) *client.Client {
+	t.Helper()
+	c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{namenode.Address("grpc")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
 // dial reads the client file, as a user would.
 func dial(t *testing.T, directory string) *client.Client {
 	t.Helper()

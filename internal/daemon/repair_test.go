@@ -15,33 +15,15 @@ import (
 // Of four datanodes one is lost: its chunks are copied from the others to the
 // one that did not have them, and only then another loss does no harm.
 func TestLostReplicasAreCopied(t *testing.T) {
-	defaults := config.Default()
-	l := defaults.Logserver
-	l.Dir, l.Listen, l.RaftListen = t.TempDir(), "127.0.0.1:0", ""
-	log, err := StartLogServer(t.Context(), l, nil)
-	require.NoError(t, err)
-	defer stop(t, log)
-	n := defaults.Namenode
-	n.Listen, n.LogServers, n.ChunkSize = "127.0.0.1:0", []string{log.Address("grpc")}, 64<<10
-	n.DeadAfter, n.RepairGrace = config.Duration(3*time.Second), config.Duration(100*time.Millisecond)
-	namenode, err := StartNamenode(t.Context(), n, nil)
-	require.NoError(t, err)
-	defer stop(t, namenode)
-	ready(t, namenode)
-
+	namenode := startNamespace(t, func(n *config.Namenode) {
+		n.ChunkSize, n.DeadAfter, n.RepairGrace = 64<<10, config.Duration(3*time.Second), config.Duration(100*time.Millisecond)
+	})
 	datanodes := make(map[string]*Daemon) // by data address
 	for range 4 {
-		c := defaults.Datanode
-		c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{namenode.Address("grpc")}
-		d, err := StartDatanode(t.Context(), c, nil)
-		require.NoError(t, err)
-		defer stop(t, d)
-		ready(t, d)
+		d, _ := startEmptyDatanode(t, namenode)
 		datanodes[d.Address("data")] = d
 	}
-	c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{namenode.Address("grpc")}})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, c.Close()) }()
+	c := dialNamenode(t, namenode)
 	content := bytes.Repeat([]byte("whispering woods "), 20_000) // six chunks, the last one partial
 	w, err := c.Create(t.Context(), "/f", client.CreateOptions{VisibleOnComplete: true, Replication: 3})
 	require.NoError(t, err)
