@@ -56,6 +56,10 @@ func (h *handler) OnShutdown(gnet.Engine) { h.gate.close() }
 // OnOpen takes a connection, or sends it away.
 func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 	s := h.server
+	if n, ok := raw.Context().(*neighbour); ok {
+		n.raw = raw
+		return nil, gnet.None
+	}
 	s.counters.accepted.Add(1)
 	if s.counters.connections.Add(1) > int64(s.limits.ConnectionsMax) {
 		s.counters.refused[reasonConnections].Add(1)
@@ -74,16 +78,22 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 
 // OnTraffic takes everything that was read: gnet's inbound buffer stays empty.
 func (h *handler) OnTraffic(raw gnet.Conn) gnet.Action {
-	c, ok := raw.Context().(*connection)
-	if !ok {
-		return gnet.Close
-	}
 	data, err := raw.Next(-1)
 	if err != nil {
 		return gnet.Close
 	}
-	c.received(data)
-	if c.closing || c.closed {
+	switch c := raw.Context().(type) {
+	case *connection:
+		c.received(data)
+		c.loop.linger()
+		if c.closing || c.closed {
+			return gnet.Close
+		}
+	case *neighbour:
+		if c.received(data); c.closing || c.closed {
+			return gnet.Close
+		}
+	default: // sent away
 		return gnet.Close
 	}
 	if left := raw.InboundBuffered(); left > 0 {
@@ -93,7 +103,11 @@ func (h *handler) OnTraffic(raw gnet.Conn) gnet.Action {
 }
 
 // OnClose ends the connection's machine; late results still reach it.
-func (h *handler) OnClose(raw gnet.Conn, _ error) gnet.Action {
+func (h *handler) OnClose(raw gnet.Conn, err error) gnet.Action {
+	if n, ok := raw.Context().(*neighbour); ok {
+		n.onClosed(err)
+		return gnet.None
+	}
 	h.server.counters.connections.Add(-1)
 	if c, ok := raw.Context().(*connection); ok {
 		delete(c.loop.connections, c)
@@ -106,8 +120,8 @@ func (h *handler) loopOf(events gnet.EventLoop) *loop {
 	if l, ok := h.loops.Load(events); ok {
 		return l.(*loop)
 	}
-	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
-	l.tickEvent.deliver = func() { l.tick(h.server.now()) }
+	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{}), neighbours: make(neighbours)}
+	l.tickEvent.deliver = func() { l.tick(h.server.now(), h.server.limits.PeerIdleTimeout) }
 	h.loops.Store(events, l)
 	return l
 }
@@ -141,7 +155,7 @@ func (h *handler) finish() {
 }
 
 // tick runs the timeouts of all connections of the loop.
-func (l *loop) tick(now time.Duration) {
+func (l *loop) tick(now, idleTimeout time.Duration) {
 	l.ticking.Store(false)
 	for r := range l.orphans {
 		r.release()
@@ -149,7 +163,8 @@ func (l *loop) tick(now time.Duration) {
 	for c := range l.connections { // a connection that closes leaves the map, which Go allows
 		c.tick(now)
 	}
-	if len(l.connections) == 0 && len(l.orphans) == 0 {
+	l.expireNeighbours(now - idleTimeout)
+	if len(l.connections) == 0 && len(l.orphans) == 0 && len(l.neighbours) == 0 {
 		l.busy.Store(false)
 	}
 }

@@ -106,6 +106,9 @@ func (c *connection) drive() {
 		for i := range effects {
 			c.perform(&effects[i])
 		}
+		if c.downstream != nil {
+			c.downstream.begin()
+		}
 		c.machine.repliesWritten()
 	}
 	c.driving = false
@@ -125,7 +128,7 @@ func (c *connection) perform(e *effect) {
 	case effectAppend:
 		c.replica.append(e.packet)
 	case effectForward:
-		c.downstream.forward(e.buffer, e.final, e.seqno)
+		c.downstream.forward(e.buffer)
 	case effectHangUp:
 		if c.downstream != nil {
 			c.downstream.hangUp(e.clean)

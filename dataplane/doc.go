@@ -11,7 +11,8 @@
 //     (adapter.go) is what gnet calls; loop and mailbox (mailbox.go) bring the
 //     results of disk workers, senders and neighbours back to the event loop.
 //   - replica (replica.go) is the disk side of a write session, downstream
-//     (downstream.go) its neighbour, readTask (sender.go) a running read.
+//     (downstream.go) the next hop, over a neighbour (neighbour.go): a connection
+//     that the same event loop watches. readTask (sender.go) is a running read.
 //   - recordsLink (records_adapter.go) ties a record session to the RecordSink
 //     (records.go), which others implement; copier and copyTask (copy.go,
 //     copytask.go) pull replicas from other datanodes.
@@ -20,8 +21,8 @@
 // # Goroutines
 //
 // Per server: the gnet loops and acceptor, one ticker, one supervisor. Per write
-// session with a downstream neighbour: one that dials and sends, one that reads
-// acks. Per running read: one. Per copy asked for: one. Per record session: one
+// session with a downstream neighbour: one while it dials, and one that sends if
+// there are packets that the loop does not write itself. Per running read: one. Per copy asked for: one. Per record session: one
 // while it opens. Disk work runs on the workers of package disk.
 // Server.Close ends them all and waits.
 //
@@ -31,10 +32,9 @@
 // beginning is copied there from the loop's read buffer (8 KiB); the rest is read
 // from the socket in place. The machine verifies it and gives one
 // reference to the replica (released on the disk worker when the write has
-// ended) and one to the downstream sender (released when the socket has taken
-// it). Bulk bytes never enter gnet's outbound buffer: writes are forwarded on
-// plain connections, reads leave by sendfile on a duplicate of the
-// connection's descriptor.
+// ended) and one to the downstream (released when the socket has taken it). Bulk
+// bytes never enter gnet's outbound buffer: they are forwarded, and leave by
+// sendfile, on duplicates of the connections' descriptors.
 //
 // The pieces of a record belong to the sink from Append until it calls done; a
 // piece of a copy to its task, then to the disk worker until the write has ended.

@@ -3,12 +3,9 @@ package dataplane
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,36 +13,39 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/invariants"
 )
 
-// downstream is the connection of a write session to its next hop: a sender
-// that dials, opens and writes packets, and a reader of acks. The window bounds
-// what waits for the sender.
+// downstream is the next hop of a write session. The loop opens the session
+// there, writes small packets itself, and takes the acks; larger packets, and
+// what the socket does not take at once, go to a sender goroutine, which a
+// session begins when it first needs one. The window bounds what waits for it.
 //
-// connectDownstream, forward and hangUp run on the loop. The goroutines end after
-// hangUp, or by themselves after the final ack.
+// All methods but send run on the loop.
 type downstream struct {
 	connection *connection
 	session    *session
 	hop        wire.Hop
 
-	queue chan *bufpool.Buffer // closed by hangUp; each comes with a reference
-	// undelivered counts what the sender has and the socket has not, the open
-	// included. While it is 0 the sender leaves the socket alone, and the loop may
-	// write to it. Only the loop raises it.
+	neighbour *neighbour         // nil until it is connected
+	reused    bool               // neighbour was idle: it may have gone meanwhile
+	cancel    context.CancelFunc // of the dial; nil without one
+	first     *bufpool.Buffer    // waits for the connection
+	opened    bool               // the open was written, or handed to the sender
+	answered  bool               // the OpenAck has come
+	broken    bool               // nothing more is sent
+	over      bool               // after hangUp
+
+	queue chan *bufpool.Buffer // to the sender, each with a reference; nil without one; closed by hangUp
+	out   *net.TCPConn         // the sender's handle on the socket
+	// undelivered counts what the sender has and the socket has not. While it is 0
+	// the sender leaves the socket alone, and the loop may write to it. Only the
+	// loop raises it.
 	undelivered atomic.Int32
-	raw         syscall.RawConn // set before undelivered gets 0 for the first time
-	begun       int             // bytes of the next buffer in queue that the loop has written
-	final       atomic.Uint64   // seqno of the session's last packet; 0 until it was forwarded
+	written     int // bytes of the next buffer in queue that the loop has written
 
-	context context.Context // ends with a broken hang-up
-	cancel  context.CancelFunc
-	failed  sync.Once
-	batch   net.Buffers // sender only, like rest and held
-	rest    net.Buffers
-	held    []*bufpool.Buffer
-
-	acks ackBox // from the reader to the loop
+	batch, rest net.Buffers // sender only, like held
+	held        []*bufpool.Buffer
 }
 
 // forwardBytesMax is the largest packet that a loop writes itself: more would keep
@@ -57,39 +57,134 @@ const sendBatchMax = 16
 
 func connectDownstream(c *connection, s *session) *downstream {
 	d := &downstream{connection: c, session: s, hop: s.open.Downstream[0]}
-	// The window bounds the packets that wait: each costs at least WindowCostMin.
-	d.queue = make(chan *bufpool.Buffer, s.window/wire.WindowCostMin+1)
-	d.undelivered.Store(1)
-	// Not the server's context: when it stops, its sessions end first, and nobody
-	// downstream gets the blame.
-	d.context, d.cancel = context.WithCancel(context.Background())
-	d.acks.event.connection, d.acks.event.deliver = c, d.deliverAck
+	if n := c.loop.takeNeighbour(d.hop.Address); n != nil {
+		n.session, d.neighbour, d.reused = d, n, true
+		return d // the open waits for what else the upstream has sent: see begin
+	}
+	d.dial()
+	return d
+}
+
+// dial connects on a goroutine of its own. Its context is not the server's: when
+// that stops, its sessions end first, and nobody downstream gets the blame.
+func (d *downstream) dial() {
+	c := d.connection
+	ctx, cancel := context.WithCancel(context.Background())
+	d.cancel = cancel
+	c.server.goroutines.Go(func() {
+		n, err := c.loop.dialNeighbour(ctx, d.hop.Address, c.server.limits.DialTimeout)
+		c.loop.post(&event{connection: c, deliver: func() { d.connected(n, err) }})
+	})
+}
+
+func (d *downstream) connected(n *neighbour, err error) {
+	d.cancel()
+	switch {
+	case d.over:
+		if n != nil {
+			d.connection.loop.keepNeighbour(n, &d.connection.server.limits, d.connection.server.now())
+		}
+	case err != nil:
+		d.failed(err)
+	case n.closed:
+		d.failed(fault.New(fault.Unavailable, "connect to datanode", "it closed the connection"))
+	default:
+		n.session, d.neighbour, d.reused = d, n, false
+		d.begin()
+	}
+}
+
+// begin opens the session downstream, unless that is done or has to wait. A
+// small file's open and only packet leave together.
+func (d *downstream) begin() {
+	if d.opened || d.over || d.broken || d.neighbour == nil {
+		return
+	}
+	s := d.session
 	request := s.open // the hops after it, and a window no wider than ours
 	request.BodyVersion = wire.BodyVersion
 	request.Downstream = s.open.Downstream[1:]
 	request.WindowBytes = s.window
-	c.server.goroutines.Go(func() { d.send(request) })
-	return d
+	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &request)
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	pieces := [][]byte{packet}
+	if d.first != nil && len(d.first.Bytes()) <= forwardBytesMax {
+		pieces = append(pieces, d.first.Bytes())
+	}
+	written, err := sendNow(d.neighbour.raw.Fd(), pieces)
+	if err != nil {
+		d.neighbour.session = nil
+		d.neighbour.close()
+		if d.neighbour = nil; d.reused { // the neighbour closed it while it was idle
+			d.dial()
+		} else {
+			d.fail(err)
+		}
+		return
+	}
+	d.opened = true
+	first := d.first
+	d.first = nil
+	if written < len(packet) {
+		open := d.connection.server.node.buffers.Get(len(packet) - written)
+		copy(open.Bytes(), packet[written:])
+		d.hand(open, 0)
+		written = len(packet)
+	}
+	switch written -= len(packet); {
+	case first == nil:
+	case written == len(first.Bytes()):
+		first.Release()
+	default:
+		d.hand(first, written)
+	}
 }
 
 // forward takes over a reference to a packet. A small one goes into the socket at
 // once if nothing is before it: to wake the sender takes longer than to write it.
 // All others go to the sender.
-func (d *downstream) forward(b *bufpool.Buffer, final bool, seqno uint64) {
-	if final {
-		d.final.Store(seqno)
-	}
-	if len(b.Bytes()) <= forwardBytesMax && d.undelivered.Load() == 0 {
-		written, err := d.tryWrite(b.Bytes())
-		if err != nil || written == len(b.Bytes()) {
-			b.Release()
-			if err != nil {
-				d.fail(err)
-				d.cancel() // wakes the reader
-			}
+func (d *downstream) forward(b *bufpool.Buffer) {
+	switch {
+	case d.broken || d.over:
+		b.Release()
+	case !d.opened: // one packet may come before the window was granted
+		invariants.Assert(d.first == nil, "two packets before the open ack")
+		d.first = b
+		d.begin()
+	case len(b.Bytes()) <= forwardBytesMax && d.undelivered.Load() == 0:
+		written, err := sendNow(d.neighbour.raw.Fd(), [][]byte{b.Bytes()})
+		if err == nil && written < len(b.Bytes()) {
+			d.hand(b, written)
 			return
 		}
-		d.begun = written
+		b.Release()
+		if err != nil {
+			d.fail(err)
+		}
+	default:
+		d.hand(b, 0)
+	}
+}
+
+// hand gives a buffer to the sender; its first written bytes are in the socket.
+func (d *downstream) hand(b *bufpool.Buffer, written int) {
+	if d.queue == nil {
+		out, err := duplicate(d.neighbour.raw)
+		if err != nil {
+			b.Release()
+			d.fail(&fault.Error{Kind: fault.Busy, Op: "forward", Err: err})
+			return
+		}
+		// The window bounds the packets that wait: each costs at least
+		// WindowCostMin. And the open.
+		d.out, d.queue = out, make(chan *bufpool.Buffer, d.session.window/wire.WindowCostMin+2)
+		d.connection.server.goroutines.Go(d.send)
+	}
+	if written > 0 {
+		d.written = written
 	}
 	d.undelivered.Add(1)
 	select {
@@ -100,97 +195,116 @@ func (d *downstream) forward(b *bufpool.Buffer, final bool, seqno uint64) {
 	}
 }
 
-// tryWrite writes what the socket takes without waiting.
-func (d *downstream) tryWrite(b []byte) (written int, err error) {
-	outer := d.raw.Control(func(descriptor uintptr) {
-		for {
-			written, err = unix.SendmsgN(int(descriptor), b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-			if !errors.Is(err, unix.EINTR) {
-				return
-			}
+// sendNow writes what the socket takes without waiting.
+func sendNow(descriptor int, pieces [][]byte) (written int, err error) {
+	for {
+		if len(pieces) == 1 {
+			written, err = unix.SendmsgN(descriptor, pieces[0], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		} else {
+			written, err = unix.SendmsgBuffers(descriptor, pieces, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		}
-	})
+		switch {
+		case err == nil:
+			return written, nil
+		case errors.Is(err, unix.EAGAIN):
+			return 0, nil
+		case !errors.Is(err, unix.EINTR):
+			return 0, os.NewSyscallError("sendmsg", err)
+		}
+	}
+}
+
+// take gives a packet of the neighbour to the machine. payload and ack are used
+// during the call only. Errors: fault.Protocol, or what the neighbour says.
+func (d *downstream) take(h wire.Header, payload []byte, ack *wire.Ack) error {
+	machine, now := d.connection.machine, d.connection.server.now()
 	switch {
-	case outer != nil:
-		return 0, outer
-	case errors.Is(err, unix.EAGAIN):
-		return 0, nil
-	case err != nil:
-		return 0, os.NewSyscallError("sendmsg", err)
+	case h.Op == wire.OpOpenAck && !d.answered:
+		d.answered = true
+		var opened wire.OpenAck
+		if err := wire.DecodeBody(payload, &opened); err != nil {
+			return err
+		}
+		machine.onDownOpened(d.session, opened, now)
+		return nil
+	case h.Op == wire.OpAck && d.answered:
+		if err := wire.DecodeAck(payload, ack); err != nil {
+			return err
+		}
+		machine.onDownAck(d.session, *ack, now)
+		return nil
+	case h.Op == wire.OpError:
+		var status wire.Status
+		if err := wire.DecodeBody(payload, &status); err != nil {
+			return err
+		}
+		if err := status.Err("peer refused", ""); err != nil {
+			return err
+		}
 	}
-	return written, nil
+	return fault.New(fault.Protocol, "forward", "it sent op %d in a write session", h.Op)
 }
 
-// hangUp ends the sending. After a clean end the connection goes back to the
-// pool, else it is closed.
-func (d *downstream) hangUp(clean bool) {
-	if !clean {
-		d.cancel()
-	}
-	close(d.queue)
-}
-
-// fail tells the machine once, unless this side hung up itself.
+// fail ends the sending and tells the machine from the mailbox: the caller may be
+// in the middle of its effects, or on the sender. Any goroutine.
 func (d *downstream) fail(err error) {
-	if d.context.Err() != nil {
+	c := d.connection
+	c.loop.post(&event{connection: c, deliver: func() { d.failed(err) }})
+}
+
+// failed tells the machine, unless this side hung up itself.
+func (d *downstream) failed(err error) {
+	if d.over || d.broken {
 		return
 	}
-	d.failed.Do(func() {
-		c, s := d.connection, d.session
-		if fault.KindOf(err) == 0 {
-			err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Err: err}
-		}
-		c.loop.post(&event{connection: c, deliver: func() { c.machine.onDownFailed(s, err, c.server.now()) }})
-	})
+	d.broken = true
+	if fault.KindOf(err) == 0 {
+		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Err: err}
+	}
+	d.connection.machine.onDownFailed(d.session, err, d.connection.server.now())
 }
 
-// send is the sender goroutine. It releases every buffer that it is given.
-func (d *downstream) send(request wire.OpenWrite) {
+// hangUp ends the sending. After a clean end the neighbour, which has acked
+// everything, keeps its connection for others; else it is closed.
+func (d *downstream) hangUp(clean bool) {
+	d.over = true
+	if d.cancel != nil {
+		d.cancel()
+	}
+	if d.first != nil {
+		d.first.Release()
+		d.first = nil
+	}
+	if d.queue != nil {
+		close(d.queue)
+		if !clean {
+			_ = d.out.Close() // under the sender
+		}
+	}
+	n := d.neighbour
+	if n == nil {
+		return
+	}
+	n.session = nil
+	if clean && !d.broken {
+		d.connection.loop.keepNeighbour(n, &d.connection.server.limits, d.connection.server.now())
+	} else {
+		n.close()
+	}
+}
+
+// send is the sender goroutine. It releases every buffer that it is given, and
+// ends after hangUp.
+func (d *downstream) send() {
 	defer func() {
 		for b := range d.queue {
 			b.Release()
 		}
+		_ = d.out.Close()
 	}()
-	server := d.connection.server
-	conn, err := server.peers.get(d.context, d.hop.Address)
-	if err != nil {
-		d.fail(err)
-		return
-	}
-	// A broken hang-up closes the connection under both goroutines. Whoever
-	// stops that first owns the connection's end.
-	stop := context.AfterFunc(d.context, func() { _ = conn.Close() })
-
-	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &request)
-	if err != nil {
-		d.fail(err)
-		d.cancel()
-		return
-	}
-	var first *bufpool.Buffer
-	select { // a small file: the open and its only packet leave together
-	case first = <-d.queue:
-	default:
-	}
-	d.batch = append(d.batch[:0], open)
-	if first != nil {
-		d.batch, d.held = append(d.batch, first.Bytes()), append(d.held, first)
-	}
-	delivered := int32(len(d.batch))
-	if err := d.write(conn); err != nil {
-		d.fail(err)
-		d.cancel()
-		return
-	}
-	if tcp, ok := conn.(syscall.Conn); ok {
-		if d.raw, err = tcp.SyscallConn(); err == nil {
-			d.undelivered.Add(-delivered)
-		}
-	}
-	server.goroutines.Go(func() { d.receive(conn, stop) })
 	for b := range d.queue {
-		d.batch, d.held = append(d.batch[:0], b.Bytes()[d.begun:]), append(d.held, b)
-		d.begun = 0
+		d.batch, d.held = append(d.batch[:0], b.Bytes()[d.written:]), append(d.held, b)
+		d.written = 0
 	gather:
 		for len(d.held) < sendBatchMax {
 			select {
@@ -204,9 +318,8 @@ func (d *downstream) send(request wire.OpenWrite) {
 			}
 		}
 		delivered := int32(len(d.batch))
-		if err := d.write(conn); err != nil {
+		if err := d.write(); err != nil {
 			d.fail(err)
-			d.cancel() // wakes the reader
 			return
 		}
 		d.undelivered.Add(-delivered)
@@ -214,7 +327,7 @@ func (d *downstream) send(request wire.OpenWrite) {
 }
 
 // write sends the batch and gives its buffers back when the socket has them.
-func (d *downstream) write(conn net.Conn) error {
+func (d *downstream) write() error {
 	defer func() {
 		for i, b := range d.held {
 			b.Release()
@@ -222,76 +335,15 @@ func (d *downstream) write(conn net.Conn) error {
 		}
 		d.held = d.held[:0]
 	}()
-	if err := conn.SetWriteDeadline(time.Now().Add(d.connection.server.limits.StepTimeout)); err != nil {
+	if err := d.out.SetWriteDeadline(time.Now().Add(d.connection.server.limits.StepTimeout)); err != nil {
 		return err
 	}
 	if len(d.batch) == 1 {
-		_, err := conn.Write(d.batch[0])
+		_, err := d.out.Write(d.batch[0])
 		return err
 	}
 	d.rest = d.batch // WriteTo consumes its receiver
-	_, err := d.rest.WriteTo(conn)
+	_, err := d.rest.WriteTo(d.out)
 	clear(d.batch)
 	return err
-}
-
-// receive is the reader goroutine: it tells the machine each ack, and keeps the
-// connection for others after the final one.
-func (d *downstream) receive(conn net.Conn, stop func() bool) {
-	c, s := d.connection, d.session
-	reader := wire.NewPacketReader(conn, 0)
-	var opened wire.OpenAck
-	if _, err := reader.Expect(wire.OpOpenAck, &opened); err != nil {
-		d.end(conn, stop, err)
-		return
-	}
-	accepted := firstBad(opened.Hops) < 0 // before the loop has it
-	c.loop.post(&event{connection: c, deliver: func() { c.machine.onDownOpened(s, opened, c.server.now()) }})
-	for accepted {
-		ack := d.acks.memory()
-		if _, err := reader.Expect(wire.OpAck, ack); err != nil {
-			d.end(conn, stop, err)
-			return
-		}
-		bad := firstBad(ack.Hops) >= 0
-		last := d.final.Load()
-		finished := !bad && last != 0 && ack.Seqno == last
-		if finished {
-			// The sender is done too: the neighbour has acked its last packet.
-			if stop() {
-				if reader.Buffered() == 0 {
-					c.server.peers.put(d.hop.Address, conn)
-				} else {
-					_ = conn.Close()
-				}
-			}
-			d.cancel()
-		}
-		if d.acks.put(ack) {
-			c.loop.post(&d.acks.event)
-		}
-		if finished || bad {
-			break
-		}
-	}
-	if stop() { // refused: nothing more comes on it
-		_ = conn.Close()
-	}
-}
-
-// deliverAck tells the machine the newest ack. Loop goroutine.
-func (d *downstream) deliverAck() {
-	c := d.connection
-	d.acks.deliver(func(ack *wire.Ack) { c.machine.onDownAck(d.session, *ack, c.server.now()) })
-}
-
-// end closes the connection after an error and tells the machine.
-func (d *downstream) end(conn net.Conn, stop func() bool, err error) {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Reason: "it closed the connection"}
-	}
-	d.fail(err)
-	if stop() {
-		_ = conn.Close()
-	}
 }

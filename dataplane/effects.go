@@ -36,8 +36,6 @@ type effect struct {
 	session *session
 	packet  *packet         // effectAppend: its buffer's reference goes with it
 	buffer  *bufpool.Buffer // effectForward: a reference goes with it
-	final   bool            // effectForward: the session's last packet
-	seqno   uint64          // effectForward
 	read    wire.OpenRead
 	query   query
 	records *recordSession
@@ -68,6 +66,7 @@ type packet struct {
 	done    func(length int64, err error) // bound once to storedOnWorker
 	err     error
 	event   event
+	soon    bool // it is counted in loop.soon
 }
 
 // payload is the packet's chunk bytes.

@@ -84,7 +84,11 @@ func (b *machineBench) drain() string {
 				b.owner[e.packet] = e.session
 				fmt.Fprintf(&out, "append %d+%d flags %d\n", e.packet.header.Offset, e.packet.header.Length, e.packet.header.Flags)
 			case effectForward:
-				fmt.Fprintf(&out, "forward packet %d final=%t\n", e.seqno, e.final)
+				h, err := wire.ParseHeader(e.buffer.Bytes())
+				if err != nil {
+					panic(err)
+				}
+				fmt.Fprintf(&out, "forward packet %d final=%t\n", h.Seqno, h.Flags&(wire.FlagSeal|wire.FlagClose) != 0)
 				e.buffer.Release()
 			case effectHangUp:
 				fmt.Fprintf(&out, "hang up clean=%t\n", e.clean)

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -62,11 +63,14 @@ type loop struct {
 	gate   *gate
 	box    mailbox
 	wakes  *atomic.Uint64
+	awake  atomic.Bool // the loop looks into the box before it waits: no need to wake it
 
 	// Loop goroutine only, or holders of ended.Mutex once the engine is gone.
 	connections map[*connection]struct{}
 	orphans     map[*replica]struct{} // writers that wait for a place in the disk queue to be closed
+	neighbours  neighbours            // idle ones
 	touched     []*connection
+	soon        int              // jobs that a disk has done as soon as its worker runs, see linger
 	ahead       [aheadBytes]byte // see connection.receiveInPlace
 
 	tickEvent event
@@ -83,6 +87,9 @@ type loop struct {
 func (l *loop) post(e *event) {
 	if !l.box.push(e) {
 		return // whoever filled the empty box wakes the loop
+	}
+	if l.awake.Load() {
+		return
 	}
 	l.wakes.Add(1)
 	if l.gate.enter() {
@@ -101,6 +108,27 @@ func (l *loop) post(e *event) {
 func (l *loop) Run(context.Context) error {
 	l.drain()
 	return nil
+}
+
+// lingerYields is how often a loop lets other goroutines run while it waits for
+// jobs that only write a few bytes to the page cache.
+const lingerYields = 2
+
+// linger waits a little for jobs that will be done at once. The disk worker,
+// which such a job has just made ready, runs on this very thread; to wait in
+// epoll would have another thread wake up for it, and a descriptor written to
+// bring the result back (tuning.md#linger). It blocks on nothing.
+func (l *loop) linger() {
+	if l.soon == 0 {
+		return
+	}
+	l.awake.Store(true)
+	for i := 0; i < lingerYields && l.soon > 0; i++ {
+		runtime.Gosched()
+		l.drain()
+	}
+	l.awake.Store(false)
+	l.drain() // what was posted before that, and woke nobody
 }
 
 func (l *loop) drain() {

@@ -26,6 +26,9 @@ type replica struct {
 	released bool      // the session is over; close the writer
 }
 
+// soonBytesMax is the largest write to the page cache that a loop waits for.
+const soonBytesMax = 16 << 10
+
 // openReplica starts opening; packets may be appended at once.
 func openReplica(c *connection, s *session) *replica {
 	r := &replica{connection: c, session: s, end: s.open.Offset}
@@ -117,6 +120,9 @@ func (r *replica) submitQueued() {
 			handed = len(r.queue)
 			break
 		}
+		if p.soon = flags == 0 && p.header.Length <= soonBytesMax; p.soon {
+			r.connection.loop.soon++
+		}
 		r.end = p.header.Offset + int64(p.header.Length)
 		r.ended = job.Seal || job.Close
 		handed++
@@ -147,6 +153,9 @@ func (r *replica) storedOnWorker(p *packet, err error) {
 
 // stored tells the machine.
 func (r *replica) stored(p *packet) {
+	if p.soon {
+		r.connection.loop.soon--
+	}
 	r.connection.machine.onStored(r.session, p, p.err, r.connection.server.now())
 	r.submitQueued()
 }

@@ -124,7 +124,7 @@ func (m *machine) dispatchData(p *packet) {
 	m.node.counters.bytesReceived.Add(uint64(p.header.Length))
 	if s.hopsAfter > 0 {
 		p.buffer.Retain()
-		m.emit(effect{kind: effectForward, session: s, buffer: p.buffer, final: s.ending, seqno: s.seqno})
+		m.emit(effect{kind: effectForward, session: s, buffer: p.buffer})
 	}
 	m.emit(effect{kind: effectAppend, session: s, packet: p})
 }

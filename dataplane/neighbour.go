@@ -1,0 +1,226 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// neighbour is a connection to another datanode that carries one write session
+// after another. It is enrolled in the event loop of the sessions that use it, so
+// that an ack is taken, and passed on upstream, by the thread that it wakes. Only
+// that loop touches it.
+type neighbour struct {
+	loop    *loop
+	address string
+	raw     gnet.Conn // set by OnOpen
+
+	session   *downstream // whose acks come; nil: none, the connection is idle
+	idleSince time.Duration
+	partial   []byte // the beginning of a packet; at most one packet and one read
+	ack       wire.Ack
+
+	inTraffic bool // gnet's OnTraffic is on the stack
+	closing   bool // it is of no use any more
+	closed    bool // gnet has closed the socket
+}
+
+// neighbours are the idle ones of a loop, by address, oldest first. Loop
+// goroutine only.
+type neighbours map[string][]*neighbour
+
+// dialNeighbour connects to another datanode and enrols the connection in the
+// loop. It blocks. Error: fault.Unavailable.
+func (l *loop) dialNeighbour(ctx context.Context, address string, timeout time.Duration) (*neighbour, error) {
+	failed := func(err error) (*neighbour, error) {
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: "connect to datanode", Address: address, Err: err}
+	}
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: keepAlivePeriod}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return failed(err)
+	}
+	n := &neighbour{loop: l, address: address}
+	// Inside the gate until the loop has it: gnet wakes the loop on the way.
+	if !l.gate.enter() {
+		_ = conn.Close()
+		return failed(errStopping)
+	}
+	defer l.gate.leave()
+	enrolled, err := l.events.Enroll(gnet.NewContext(ctx, n), conn) // has a duplicate, and closes conn
+	if err != nil {
+		_ = conn.Close()
+		return failed(err)
+	}
+	if result := <-enrolled; result.Err != nil {
+		return failed(result.Err)
+	}
+	if n.raw == nil {
+		return failed(errors.New("the event loop cannot watch the connection"))
+	}
+	return n, nil
+}
+
+// take returns an idle connection to address that is alive as far as this side
+// can see; nil: there is none.
+func (l *loop) takeNeighbour(address string) *neighbour {
+	for {
+		idle := l.neighbours[address]
+		if len(idle) == 0 {
+			return nil
+		}
+		n := idle[len(idle)-1]
+		l.neighbours[address] = idle[:len(idle)-1]
+		if n.silent() {
+			return n
+		}
+		n.close()
+	}
+}
+
+// keepNeighbour makes a connection idle on which nothing is under way, or closes
+// it.
+func (l *loop) keepNeighbour(n *neighbour, limits *Limits, now time.Duration) {
+	if n.closing || n.closed {
+		return
+	}
+	most := (limits.PeerConnectionsMax + limits.Loops - 1) / limits.Loops
+	if len(l.neighbours[n.address]) >= most {
+		n.close()
+		return
+	}
+	n.idleSince = now
+	l.neighbours[n.address] = append(l.neighbours[n.address], n)
+	l.busy.Store(true)
+}
+
+// expireNeighbours closes what has been idle for too long.
+func (l *loop) expireNeighbours(limit time.Duration) {
+	for address, idle := range l.neighbours {
+		count := 0
+		for count < len(idle) && idle[count].idleSince < limit {
+			count++
+		}
+		old := slices.Clone(idle[:count])
+		if count == len(idle) {
+			delete(l.neighbours, address)
+		} else {
+			l.neighbours[address] = slices.Delete(idle, 0, count)
+		}
+		for _, n := range old {
+			n.close()
+		}
+	}
+}
+
+// forgetNeighbour takes a connection out of the idle ones, if it is there.
+func (l *loop) forgetNeighbour(n *neighbour) {
+	idle := l.neighbours[n.address]
+	if i := slices.Index(idle, n); i >= 0 {
+		l.neighbours[n.address] = slices.Delete(idle, i, i+1)
+	}
+}
+
+// silent tells whether an idle connection is open and nothing has come on it.
+func (n *neighbour) silent() bool {
+	if n.closing || n.closed {
+		return false
+	}
+	var b [1]byte
+	_, _, err := unix.Recvfrom(n.raw.Fd(), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return errors.Is(err, unix.EAGAIN)
+}
+
+// received takes what the loop has read: acks.
+func (n *neighbour) received(data []byte) {
+	n.inTraffic = true
+	defer func() { n.inTraffic = false }()
+	if n.session == nil { // nothing was asked
+		n.close()
+		return
+	}
+	c := n.session.connection
+	if len(n.partial) > 0 {
+		n.partial = append(n.partial, data...)
+		data = n.partial
+	}
+	for !n.closing && n.session != nil {
+		h, size, err := wholePacket(data)
+		if err == nil && size == 0 {
+			break
+		}
+		if err == nil {
+			err = n.session.take(h, data[wire.HeaderBytes:size], &n.ack)
+		}
+		if err != nil {
+			n.session.failed(err)
+			break
+		}
+		data = data[size:]
+	}
+	n.partial = append(n.partial[:0], data...)
+	c.drive()
+	if n.session == nil && len(n.partial) > 0 {
+		n.close()
+	}
+}
+
+// wholePacket looks at the first packet in data, verified. size is 0 if it is
+// not whole yet. Errors: fault.Protocol, fault.Version, fault.CorruptData.
+func wholePacket(data []byte) (h wire.Header, size int, err error) {
+	if len(data) < wire.HeaderBytes {
+		return wire.Header{}, 0, nil
+	}
+	if h, err = wire.ParseHeader(data); err != nil {
+		return wire.Header{}, 0, err
+	}
+	if h.Length > wire.BodyBytesMax {
+		return wire.Header{}, 0, fault.New(fault.Protocol, "read ack", "payload of %d bytes, limit %d", h.Length, wire.BodyBytesMax)
+	}
+	size = wire.HeaderBytes + int(h.Length)
+	if len(data) < size {
+		return h, 0, nil
+	}
+	return h, size, wire.Verify(data[:size])
+}
+
+// close ends the connection, now or when the loop is done with what it has read.
+func (n *neighbour) close() {
+	if n.closing || n.closed {
+		return
+	}
+	n.closing = true
+	if !n.inTraffic {
+		_ = n.loop.events.Close(n.raw) // a failure is in the log of the engine
+	}
+}
+
+// onClosed: gnet has closed the socket, for whatever reason.
+func (n *neighbour) onClosed(err error) {
+	n.closed = true
+	n.loop.forgetNeighbour(n)
+	d := n.session
+	if d == nil {
+		return
+	}
+	// When the engine ends, it closes all connections in any order: that is no
+	// fault of the neighbour, and the sessions end with their own connections.
+	if !n.loop.gate.enter() {
+		return
+	}
+	n.loop.gate.leave()
+	if err == nil || errors.Is(err, io.EOF) {
+		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Reason: "it closed the connection"}
+	}
+	d.failed(err)
+	d.connection.drive()
+}

@@ -1,0 +1,271 @@
+package dataplane
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// oneLoop has all sessions on one loop, so that they share its neighbours.
+func oneLoop() Limits { return Limits{Loops: 1, TickInterval: 10 * time.Millisecond} }
+
+// onLoop runs f on the node's only loop.
+func (n *testNode) onLoop(f func(l *loop)) {
+	done := make(chan struct{})
+	n.server.handler.Load().loops.Range(func(_, value any) bool {
+		l := value.(*loop)
+		l.post(&event{deliver: func() { f(l); close(done) }})
+		return false
+	})
+	<-done
+}
+
+// idleNeighbours counts the connections that the node's loop keeps.
+func (n *testNode) idleNeighbours() (count int) {
+	n.onLoop(func(l *loop) {
+		for _, idle := range l.neighbours {
+			count += len(idle)
+		}
+	})
+	return count
+}
+
+func TestANeighbourCarriesOneSessionAfterAnother(t *testing.T) {
+	nodes := []*testNode{startNode(t, "a", oneLoop()), startNode(t, "b", oneLoop())}
+	for i, size := range []int{100, 0, 1 << 20, 300} { // by the loop, nothing, by the sender, by the loop again
+		content := pattern(newChunkID(), size)
+		id := storeChunk(t, nodes, content)
+		requireContent(t, nodes, id, content)
+		require.Equal(t, 1, nodes[0].idleNeighbours(), "after session %d", i)
+	}
+	before := nodes[1].server.Stats().ConnectionsAccepted
+	content := pattern(newChunkID(), 5000)
+	storeChunk(t, nodes, content)
+	require.Equal(t, before, nodes[1].server.Stats().ConnectionsAccepted, "no new connection from a")
+}
+
+// What the neighbour closed while it was idle is dialled again.
+func TestAReusedNeighbourWhoseWriteFailsIsReplaced(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var all sync.WaitGroup
+	t.Cleanup(func() { _ = listener.Close(); all.Wait() }) // when a has hung up
+	a := startNode(t, "a", oneLoop())
+	opens := make(chan struct{}, 4)
+	all.Go(func() { // takes connections, and closes none: only the write can tell
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				ackEverything(conn, opens)
+			})
+		}
+	})
+	hop := wire.Hop{NodeID: "fake", Address: listener.Addr().String()}
+	store := func() {
+		p := dial(t, a.server.Addr())
+		p.open(openWrite(newChunkID(), []wire.Hop{hop}))
+		require.NoError(t, p.data([]byte("abc"), wire.FlagSeal))
+		p.waitAcked(1)
+		<-opens
+	}
+	store()
+	eventually(t, "the connection is kept", func() bool { return a.idleNeighbours() == 1 })
+	var first *neighbour
+	a.onLoop(func(l *loop) {
+		first = l.neighbours[hop.Address][0]
+		require.NoError(t, unix.Shutdown(first.raw.Fd(), unix.SHUT_WR))
+		require.True(t, first.silent(), "nothing tells that it is of no use")
+	})
+	store()
+	a.onLoop(func(l *loop) {
+		require.True(t, first.closed)
+		require.NotContains(t, l.neighbours[hop.Address], first)
+	})
+}
+
+// ackEverything is a last hop that stores nothing. A peer that ends its half is
+// not hung up on.
+func ackEverything(conn net.Conn, opens chan<- struct{}) {
+	r := wire.NewPacketReader(conn, 1<<20)
+	hops := []wire.HopStatus{{NodeID: "fake"}}
+	for {
+		h, _, err := r.Next()
+		if err != nil {
+			_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+			var b [1]byte
+			for err == nil {
+				_, err = conn.Read(b[:])
+			}
+			return
+		}
+		var answer []byte
+		if h.Op == wire.OpOpenWrite {
+			opens <- struct{}{}
+			answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 1 << 20, Hops: hops})
+		} else {
+			answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: h.Seqno}, &wire.Ack{BodyVersion: wire.BodyVersion, Seqno: h.Seqno, Hops: hops})
+		}
+		if _, err := conn.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+func TestIdleNeighboursAreClosed(t *testing.T) {
+	limits := oneLoop()
+	limits.PeerIdleTimeout = 50 * time.Millisecond
+	nodes := []*testNode{startNode(t, "a", limits), startNode(t, "b", Limits{})}
+	storeChunk(t, nodes, pattern(newChunkID(), 100))
+	eventually(t, "a closes it", func() bool { return nodes[0].idleNeighbours() == 0 && nodes[1].server.Load().Connections == 0 })
+}
+
+func TestIdleNeighboursAreBounded(t *testing.T) {
+	limits := oneLoop()
+	limits.PeerConnectionsMax = 2
+	nodes := []*testNode{startNode(t, "a", limits), startNode(t, "b", Limits{})}
+	var writers []*peer
+	for range 5 {
+		p := dial(t, nodes[0].server.Addr())
+		p.open(openWrite(newChunkID(), hops(nodes[1:])))
+		writers = append(writers, p)
+	}
+	require.Equal(t, 5, nodes[1].server.Load().Connections)
+	for _, p := range writers {
+		require.NoError(t, p.data([]byte("x"), wire.FlagSeal))
+		p.waitAcked(1)
+	}
+	eventually(t, "two stay", func() bool { return nodes[0].idleNeighbours() == 2 && nodes[1].server.Load().Connections == 2 })
+}
+
+// What a neighbour sends that is no answer ends its connection, and the session
+// if it has one, which blames it.
+func TestANeighbourThatTalksNonsenseIsBlamed(t *testing.T) {
+	openAck := func() []byte {
+		b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 1 << 20, Hops: []wire.HopStatus{{NodeID: "fake"}}})
+		require.NoError(t, err)
+		return b
+	}()
+	damaged := append([]byte(nil), openAck...)
+	damaged[len(damaged)-1] ^= 1
+	status := wire.StatusOf("fake", "", fault.New(fault.NoSpace, "open write", "full"))
+	refusal, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpError}, &status)
+	require.NoError(t, err)
+	long := make([]byte, wire.HeaderBytes)
+	wire.PutHeader(long, wire.Header{Op: wire.OpAck, Length: wire.BodyBytesMax + 1})
+	for name, c := range map[string]struct {
+		bytes []byte
+		kind  fault.Kind
+	}{
+		"no packet":        {[]byte("HTTP/1.1 400 Bad Request and so on and so forth\r\n\r\n"), fault.Protocol},
+		"damaged":          {damaged, fault.CorruptData},
+		"a second open":    {append(append([]byte(nil), openAck...), openAck...), fault.Protocol},
+		"an ack at once":   {append([]byte(nil), ackBytes(t, 0)...), fault.Protocol},
+		"a refusal":        {refusal, fault.NoSpace},
+		"far too long":     {long, fault.Protocol},
+		"an ack too much":  {append(append([]byte(nil), openAck...), ackBytes(t, 7)...), fault.Protocol},
+		"an end in a half": {openAck[:len(openAck)/2], fault.Unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := startNode(t, "a", oneLoop())
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			var all sync.WaitGroup
+			all.Go(func() {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				_, _, _ = wire.NewPacketReader(conn, 1<<20).Next()
+				for i := range c.bytes { // in the smallest pieces
+					if _, err := conn.Write(c.bytes[i : i+1]); err != nil {
+						return
+					}
+				}
+				if name != "an end in a half" {
+					_, _ = conn.Read(make([]byte, 1)) // until it is hung up on
+				}
+			})
+			defer func() { _ = listener.Close(); all.Wait() }()
+			p := dial(t, a.server.Addr())
+			p.sendOpen(openWrite(newChunkID(), []wire.Hop{{NodeID: "fake", Address: listener.Addr().String()}}))
+			h, payload, err := p.reader.Next()
+			require.NoError(t, err)
+			statuses := func(op wire.Op, payload []byte) []wire.HopStatus {
+				if op == wire.OpOpenAck {
+					var ack wire.OpenAck
+					require.NoError(t, wire.DecodeBody(payload, &ack))
+					return ack.Hops
+				}
+				var ack wire.Ack
+				require.NoError(t, wire.DecodeBody(payload, &ack))
+				return ack.Hops
+			}
+			got := statuses(h.Op, payload)
+			if firstBad(got) < 0 { // it opened before the nonsense came
+				h, payload, err = p.reader.Next()
+				require.NoError(t, err)
+				got = statuses(h.Op, payload)
+			}
+			require.Equal(t, 1, firstBad(got), "%+v", got)
+			require.Equal(t, "fake", got[1].NodeID)
+			requireKind(t, c.kind, got[1].Code, got[1].Reason)
+			p.expectEnd()
+			require.Zero(t, a.idleNeighbours())
+		})
+	}
+}
+
+func ackBytes(t *testing.T, seqno uint64) []byte {
+	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: seqno}, &wire.Ack{BodyVersion: wire.BodyVersion, Seqno: seqno, Hops: []wire.HopStatus{{NodeID: "fake"}}})
+	require.NoError(t, err)
+	return b
+}
+
+// An idle connection on which something comes is of no use.
+func TestAnIdleNeighbourThatTalksIsClosed(t *testing.T) {
+	a := startNode(t, "a", oneLoop())
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	talk, closed := make(chan struct{}), make(chan error, 1)
+	var all sync.WaitGroup
+	all.Go(func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		served := make(chan struct{}, 1)
+		all.Go(func() {
+			<-talk
+			_, _ = conn.Write([]byte("more"))
+		})
+		ackEverything(conn, served)
+		closed <- nil
+	})
+	defer func() { _ = listener.Close(); all.Wait() }()
+	p := dial(t, a.server.Addr())
+	p.open(openWrite(newChunkID(), []wire.Hop{{NodeID: "fake", Address: listener.Addr().String()}}))
+	require.NoError(t, p.data([]byte("abc"), wire.FlagSeal))
+	p.waitAcked(1)
+	eventually(t, "the connection is kept", func() bool { return a.idleNeighbours() == 1 })
+	close(talk)
+	eventually(t, "and given up", func() bool { return a.idleNeighbours() == 0 })
+	select {
+	case <-closed:
+	case <-time.After(15 * time.Second):
+		require.NoError(t, errors.New("the connection is still open"))
+	}
+}
