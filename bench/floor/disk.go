@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -166,6 +167,50 @@ func diskSync(ctx context.Context, o Options) (Result, error) {
 		count++
 	}
 	return Result{Count: count, Duration: time.Since(start), How: "append 4 KiB + fdatasync, one loop"}, nil
+}
+
+// diskSyncHops makes 4 KiB durable in a file of each hop at once, again and again,
+// over zeros that were written before: what a synced record costs a disk that
+// holds all replicas.
+func diskSyncHops(ctx context.Context, o Options) (Result, error) {
+	const ahead = 1 << 20
+	zeros, buffer := make([]byte, ahead), pattern(4096)
+	var files []*os.File
+	for i := range o.Hops {
+		f, err := os.Create(filepath.Join(o.Directory, fmt.Sprintf("sync-%d", i)))
+		if err != nil {
+			return Result{}, err
+		}
+		defer removeFile(f)
+		files = append(files, f)
+	}
+	count := int64(0)
+	start := time.Now()
+	for time.Since(start) < o.CountDuration {
+		group, ctx := errgroup.WithContext(ctx)
+		offset := count * int64(len(buffer))
+		for _, f := range files {
+			group.Go(func() error {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if offset%ahead == 0 {
+					if _, err := f.WriteAt(zeros, offset); err != nil {
+						return err
+					}
+				}
+				if _, err := f.WriteAt(buffer, offset); err != nil {
+					return err
+				}
+				return unix.Fdatasync(int(f.Fd()))
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return Result{}, err
+		}
+		count++
+	}
+	return Result{Count: count, Duration: time.Since(start), How: fmt.Sprintf("4 KiB + fdatasync in %d files at once, over zeros written ahead", o.Hops)}, nil
 }
 
 // paced writes a file front to back and starts write-out of each finished step,

@@ -77,6 +77,7 @@ const (
 	DiskRead       = "disk-read-buffered"
 	DiskReadDirect = "disk-read-direct"
 	DiskSync       = "disk-fdatasync-4k"
+	DiskSyncHops   = "disk-fdatasync-4k-hops"
 	SmallSynced    = "small-files-synced"
 	SmallJournal   = "small-files-journal"
 	Loopback       = "loopback-tcp"
@@ -107,6 +108,7 @@ func measurements() []measurement {
 		{DiskRead, diskRead},
 		{DiskReadDirect, diskReadDirect},
 		{DiskSync, diskSync},
+		{DiskSyncHops, diskSyncHops},
 		{SmallSynced, smallSynced},
 		{SmallJournal, smallJournal},
 		{Loopback, loopback},
