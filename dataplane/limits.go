@@ -10,15 +10,24 @@ import (
 
 // Limits bound everything that a Server holds. A zero field means its default.
 //
-// Memory of the buffers that peers can make a server hold:
+// Memory that peers can make a server hold, with the defaults; memoryMax adds it
+// up, docs/operations.md#memory adds what else a datanode holds:
 //
-//	windows          WindowBudgetBytes                        128 MiB
-//	request parsing  ConnectionsMax * RequestBytesMax          32 MiB at worst
-//	queued requests  inside the line above: a queued request keeps its bytes
-//	loop buffers     Loops * (ReadBufferBytes + 4 KiB)         24 KiB on 2 cores
-//	copies           CopiesMax * 2 MiB                         8 MiB
-//	replies          ConnectionsMax * OutboundBytesMax, only towards peers that
-//	                 do not read their acks; they are cut off above it
+//	windows          WindowBudgetBytes, and 1/64 of it for headers  130 MiB
+//	requests         ConnectionsMax * RequestBytesMax                32 MiB at worst
+//	queued requests  inside the windows: a queued request takes from the budget
+//	connections      ConnectionsMax * connectionBytes                64 MiB at worst;
+//	                                    ≈ 1.5 KiB each that only ever asked something
+//	write sessions   SessionsMax * sessionBytes                      48 MiB
+//	reads            ReadsMax * readBytes                            96 MiB
+//	copies           CopiesMax * copyBytes                            8 MiB
+//	loop buffers     Loops * (ReadBufferBytes + 8 KiB)               32 KiB on 2 cores
+//
+// Not in the sum: replies that a peer does not read, OutboundBytesMax for each
+// connection, after which it is cut off.
+//
+// Descriptors: descriptorsPerConnection for each connection at worst, and
+// descriptorsReserved. ConnectionsMax is lowered to what the process may open.
 type Limits struct {
 	// Loops is the number of event loops; default NumCPU, at least 2.
 	Loops int
@@ -30,8 +39,8 @@ type Limits struct {
 	// connection; 0: the kernel adapts them (tuning.md#socketbuffers).
 	SocketReceiveBytes, SocketSendBytes int
 
-	// ConnectionsMax bounds open connections; default 4096. A further one is
-	// closed at once and counted.
+	// ConnectionsMax bounds open connections; default 4096. A further one is told
+	// so, closed and counted.
 	ConnectionsMax int
 	// SessionsMax bounds write sessions; default 1024.
 	SessionsMax int
@@ -112,8 +121,33 @@ const (
 	windowMin = wire.EarlyBytesMax
 	// lingerBytesMax bounds what is read and dropped on a refused connection.
 	lingerBytesMax = 64 << 20
-	// replyBytesKept bounds the memory for replies that an idle connection keeps.
+	// replyBytesKept, packetsKept and effectsKept bound the memory for replies,
+	// packets (≈ 256 B each without their buffers) and effects (168 B, two lists)
+	// that an idle connection keeps.
 	replyBytesKept = 8 << 10
+	packetsKept    = 32
+	effectsKept    = 16
+
+	// connectionBytes is a connection with all that it may keep: 8 KiB for replies,
+	// 8 KiB for packets and effects, its structs, gnet's.
+	connectionBytes = 16 << 10
+	// sessionBytes is a write session besides its window: the sender's and the
+	// reader's stacks, the reader's buffer, the queue of a window of 8 MiB (16 KiB),
+	// the replica's writer with its checksums.
+	sessionBytes = 48 << 10
+	// readBytes is a running read: a stack, and at most 32 KiB of sums, encoded,
+	// and the reply around them.
+	readBytes = 96 << 10
+	// copyBytes is a running copy: one packet that comes and one that is written.
+	copyBytes = 2 << 20
+
+	// A connection takes its socket and a second descriptor for reads, and a write
+	// session the next hop's socket and a file.
+	descriptorsPerConnection = 4
+	// descriptorsReserved are for all else: cached files (512), listeners, logs.
+	descriptorsReserved = 640
+	// connectionsLeast are left whatever the process may open.
+	connectionsLeast = 16
 	// A hop's texts as passed on upstream: 16 hops of them stay far below
 	// wire.BodyBytesMax.
 	hopNodeBytesMax   = 256
@@ -191,6 +225,32 @@ func (l Limits) withDefaults() (Limits, error) {
 		}
 	}
 	return l, nil
+}
+
+// memoryMax is the sum of what peers can make the server hold, in bytes: see Limits.
+func (l *Limits) memoryMax() int64 {
+	each := func(count, bytes int) int64 { return int64(count) * int64(bytes) }
+	return l.WindowBudgetBytes + l.WindowBudgetBytes/64 +
+		each(l.ConnectionsMax, l.RequestBytesMax+connectionBytes) +
+		each(l.SessionsMax, sessionBytes) +
+		each(l.ReadsMax, readBytes) +
+		each(l.CopiesMax, copyBytes) +
+		each(l.Loops, l.ReadBufferBytes+8<<10)
+}
+
+// fitDescriptors lowers ConnectionsMax to what a process that may open so many
+// descriptors can hold, and reports whether it had to. Without descriptors an
+// event engine cannot accept, and dies with all its connections.
+func (l *Limits) fitDescriptors(descriptors uint64) (lowered bool) {
+	fit := uint64(connectionsLeast)
+	if descriptors > descriptorsReserved {
+		fit = max(fit, (descriptors-descriptorsReserved)/descriptorsPerConnection)
+	}
+	if uint64(l.ConnectionsMax) <= fit {
+		return false
+	}
+	l.ConnectionsMax = int(fit)
+	return true
 }
 
 // recordsOpenTimeout is how long the sink may take to open a file.

@@ -100,12 +100,25 @@ func (m *machine) reply(h wire.Header, body any) {
 }
 
 // repliesWritten lets the memory of replies be used again: the adapter has
-// written or copied all of them.
+// written or copied all of them. An idle machine gives back what it held for a
+// session with many packets under way.
 func (m *machine) repliesWritten() {
 	if cap(m.out) > replyBytesKept {
 		m.out = nil
 	}
 	m.out = m.out[:0]
+	if m.phase != phaseIdle {
+		return
+	}
+	if len(m.free) > packetsKept {
+		m.free = append([]*packet(nil), m.free[:packetsKept]...)
+	}
+	if cap(m.effects) > effectsKept && len(m.effects) == 0 {
+		m.effects = nil
+	}
+	if cap(m.spare) > effectsKept { // they were carried out
+		m.spare = nil
+	}
 }
 
 // receive takes bytes from the peer, all of them, and keeps none of p.

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/clock"
@@ -72,12 +74,22 @@ func Start(o Options) (*Server, error) {
 	if o.Store == nil || o.NodeID == "" {
 		return nil, fault.New(fault.Invalid, "start data server", "it needs a store and a node id")
 	}
+	asked := limits.ConnectionsMax
+	var open unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &open); err != nil {
+		return nil, &fault.Error{Kind: fault.Internal, Op: "start data server", Reason: "the limit of open files is unknown", Err: err}
+	}
+	lowered := limits.fitDescriptors(open.Cur)
 	s := &Server{listen: o.Listen, limits: limits, store: o.Store, logger: o.Logger, clock: o.Clock, counters: &counters{}}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	if s.clock == nil {
 		s.clock = clock.Real{}
+	}
+	if lowered {
+		s.logger.Warn("fewer connections than configured: raise the limit of open files of this process", "configured", asked,
+			"connections", limits.ConnectionsMax, "open_files", open.Cur, "open_files_wanted", asked*descriptorsPerConnection+descriptorsReserved)
 	}
 	s.started = s.clock.Now()
 	s.node = &node{id: o.NodeID, limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: s.counters}
@@ -185,6 +197,10 @@ func (s *Server) Load() Load {
 		GrantedWindowBytes: s.node.budget.granted.Load(),
 	}
 }
+
+// MemoryMax is the most that peers can make the server hold, in bytes, besides
+// replies that they do not read; garbage is not in it.
+func (s *Server) MemoryMax() int64 { return s.limits.memoryMax() }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
