@@ -9,7 +9,13 @@ const (
 	holderBytesMax  = 256
 )
 
-// Bounds of the server.
+// Bounds of the server. Its memory, with the defaults (docs/operations.md#memory):
+//
+//	batches      inFlightBytesMax, as messages and as raft's entries   128 MiB
+//	connections  connectionsDefault · ≈ 19 KiB (control/rpc)            19 MiB
+//	readers      each tailMessageBytes + batchBytesMax                   5 MiB
+//	index        24 bytes per pointStride entries                        1 MB for 10 million
+//	start        one segment, while it is verified                      64 MiB
 const (
 	// entryBytesMax bounds one encoded entry: header, 12 bytes per record, the
 	// records, the sum. Below raft-wal's 64 MiB.

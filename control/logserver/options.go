@@ -28,6 +28,8 @@ type Options struct {
 	// alone. They count only for the first start of an empty directory; all
 	// servers must be given the same list.
 	Peers []Peer
+	// ConnectionsMax bounds the open gRPC connections; default 1,024.
+	ConnectionsMax int
 	// AdminAddress is the host:port of this process's admin address, told by
 	// LogStatus; "" if there is none.
 	AdminAddress string
@@ -64,6 +66,7 @@ const (
 	heartbeatMin           = 20 * time.Millisecond
 	applyTimeoutDefault    = 5 * time.Second
 	snapshotEntriesDefault = 64 << 10
+	connectionsDefault     = 1024
 )
 
 // withDefaults fills in and checks. NodeID stays empty if it is, for claim.
@@ -83,6 +86,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Clock == nil {
 		o.Clock = clock.Real{}
+	}
+	if o.ConnectionsMax == 0 {
+		o.ConnectionsMax = connectionsDefault
+	}
+	if o.ConnectionsMax < 1 {
+		return invalid("%d connections", o.ConnectionsMax)
 	}
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = segmentBytesDefault

@@ -106,7 +106,7 @@ func Start(o Options) (server *Server, err error) {
 		return nil, err
 	}
 	s.fsm = newFSM(s.fail)
-	s.grpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger})
+	s.grpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger, ConnectionsMax: o.ConnectionsMax})
 	controlpb.RegisterEditLogServer(s.grpc.Server, &service{server: s})
 	if err := s.startRaft(report); err != nil {
 		return nil, err

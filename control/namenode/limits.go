@@ -6,7 +6,15 @@ import (
 	"github.com/whispering-woods/ww/control/editlog"
 )
 
-// Bounds of a namenode's shell.
+// Bounds of a namenode's shell. Its memory, with the defaults, besides that of the
+// state machine (docs/operations.md#memory):
+//
+//	connections  8,192 · ≈ 19 KiB (control/rpc)                         152 MiB
+//	calls        mailboxDefault · (a goroutine's 8 KiB + the request)    80 MiB
+//	batches      (batchesInFlightDefault + batchesWaitingMax) ·
+//	             batchBytesDefault, and their encoding                   16 MiB
+//	streams      sessionQueueMax messages of ≈ 250 bytes, for each
+//	             datanode that does not read                             1 MiB each
 const (
 	// requestBytesMax bounds one message from a client or datanode. The largest
 	// ones are a page of a report (35 bytes * replicasPerMessageMax = 2.2 MiB)

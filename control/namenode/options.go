@@ -44,6 +44,8 @@ type Options struct {
 	BatchesInFlight int
 	BatchRecords    int
 	BatchBytes      int
+	// ConnectionsMax bounds the open gRPC connections (8192).
+	ConnectionsMax int
 	// AdminAddress is the host:port of this process's admin address, told to
 	// whoever asks for the cluster's status; "" if there is none.
 	AdminAddress string
@@ -112,6 +114,8 @@ func (o Options) withDefaults() (Options, error) {
 		return invalid("batches of %d records; 1 to %d", o.BatchRecords, batchRecordsMax)
 	case o.BatchBytes < batchBytesMin || o.BatchBytes > batchBytesMax:
 		return invalid("batches of %d bytes; %d to %d", o.BatchBytes, batchBytesMin, batchBytesMax)
+	case o.ConnectionsMax < 0:
+		return invalid("%d connections", o.ConnectionsMax)
 	case o.Log == nil && len(o.LogServers) == 0:
 		return invalid("no log server is named")
 	}

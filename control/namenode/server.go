@@ -88,7 +88,7 @@ func Start(o Options) (*Server, error) {
 		s.closeLog()
 		return nil, err
 	}
-	s.rpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger, Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax), grpc.NumStreamWorkers(streamWorkers)}})
+	s.rpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger, ConnectionsMax: o.ConnectionsMax, Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax), grpc.NumStreamWorkers(streamWorkers)}})
 	controlpb.RegisterNamenodeServer(s.rpc, &service{server: s, audit: newAudit(o)})
 	controlpb.RegisterDatanodeControlServer(s.rpc, &datanodes{server: s})
 	hard, cancelHard := context.WithCancel(context.Background())

@@ -2,7 +2,18 @@ package rpc
 
 import "time"
 
-// Bounds of every gRPC connection of the project.
+// Bounds of every gRPC connection of the project. What one costs a server, in
+// bytes of heap and stacks:
+//
+//	idle                    ≈ 21 KiB: three goroutines, HPACK tables, frames; read and
+//	                          write buffers are shared (see bounded)
+//	while it reads, writes  bufferBytes each way, for that moment
+//	a call                  its message, ≤ MessageBytesMax (requestBytesMax of the
+//	                          namenode), and a goroutine ≈ 8 KiB
+//
+// What a peer that means ill can make a server hold is bounded only by its
+// connections · streamsPerConnectionMax · windowBytes, more than any machine has:
+// the network is trusted (README.md).
 const (
 	// MessageBytesMax bounds one message in either direction. The largest ones
 	// are batches of the edit log (editlog.BatchBytesMax, 4 MiB, plus framing)
@@ -22,6 +33,15 @@ const (
 	// windowBytes is the flow-control window of a stream and of a connection:
 	// room for a burst of full edit-log batches.
 	windowBytes = 4 << 20
+	// connectionsDefault bounds the open connections of a server.
+	connectionsDefault = 8192
+	// farewellsMax connections at a time are told why they are refused; others
+	// are only closed. Each takes a goroutine for farewellTimeout at most, and
+	// farewellBytesMax of what it sends are read meanwhile.
+	farewellsMax     = 64
+	farewellBytesMax = 64 << 10
+	// sweepFirst: with fewer connections nobody looks which of them are closed.
+	sweepFirst = 64
 )
 
 // Times of every gRPC connection of the project.
@@ -38,4 +58,9 @@ const (
 	// server is found within about a second.
 	backoffFirst = 50 * time.Millisecond
 	backoffMax   = time.Second
+	// farewellTimeout: see farewellsMax. Stopping a server waits so long.
+	farewellTimeout = time.Second
+	// sweepPause spaces the looks for closed connections while all places are
+	// taken: 8,192 connections take about a millisecond.
+	sweepPause = 50 * time.Millisecond
 )

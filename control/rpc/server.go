@@ -23,6 +23,9 @@ type ServerOptions struct {
 	// of that handler then gets fault.Internal. nil = the panic goes on and
 	// ends the process, which is what production wants (package doc).
 	OnPanic func(value any)
+	// ConnectionsMax bounds the open connections; a further one is refused with
+	// the reason. 0 = connectionsDefault.
+	ConnectionsMax int
 	// Extra options, after the common ones.
 	Extra []grpc.ServerOption
 }
@@ -31,7 +34,9 @@ type ServerOptions struct {
 // Register services on it, then Serve.
 type Server struct {
 	*grpc.Server
-	health *health.Server
+	health         *health.Server
+	logger         *slog.Logger
+	connectionsMax int
 }
 
 // NewServer makes a server: errors of handlers pass through ToStatus, panics
@@ -58,10 +63,21 @@ func NewServer(o ServerOptions) *Server {
 		grpc.ChainUnaryInterceptor(i.unary),
 		grpc.ChainStreamInterceptor(i.stream),
 	}
-	s := &Server{Server: grpc.NewServer(append(options, o.Extra...)...), health: health.NewServer()}
+	if o.ConnectionsMax == 0 {
+		o.ConnectionsMax = connectionsDefault
+	}
+	s := &Server{Server: grpc.NewServer(append(options, o.Extra...)...), health: health.NewServer(), logger: o.Logger, connectionsMax: o.ConnectionsMax}
 	s.SetServing(false)
 	grpc_health_v1.RegisterHealthServer(s.Server, s.health)
 	return s
+}
+
+// Serve accepts connections on l, as many as ConnectionsMax at once, until the
+// server is stopped; it closes l.
+func (s *Server) Serve(l net.Listener) error {
+	b := newBounded(l, s.connectionsMax, s.logger)
+	defer b.group.Wait()
+	return s.Server.Serve(b)
 }
 
 // SetServing sets what the health service says of the whole process.

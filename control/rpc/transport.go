@@ -84,6 +84,7 @@ var connectReasons = []struct{ part, reason, hint string }{
 	{"no route to host", "no route to the host", hintUp},
 	{"network is unreachable", "the network is unreachable", hintUp},
 	{"i/o timeout", "the host does not answer", hintUp},
+	{"*http2.GoAwayFrame", "the server takes no more connections: as many as its setting connections allows are open", "close clients that are not used, or raise the setting"},
 	{"server preface", "the port speaks something else, or nothing at all", hintPort},
 	{"frame too large", "the port speaks something else", hintPort},
 	{"failed reading the frame payload", "the port speaks something else", hintPort},

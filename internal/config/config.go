@@ -36,6 +36,7 @@ type Logserver struct {
 	Listen      string   `koanf:"listen" usage:"host:port for namenodes (gRPC)"`
 	RaftListen  string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft); empty: none"`
 	Peers       []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone. Counts for the first start only"`
+	Connections int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`
 	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
 	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
 	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
@@ -57,6 +58,7 @@ type Namenode struct {
 	BatchRecords      int      `koanf:"batch_records" usage:"edit records that share one append to the log, at most"`
 	BatchBytes        Size     `koanf:"batch_bytes" usage:"bytes of edit records that share one append to the log, at most"`
 	BatchesInFlight   int      `koanf:"batches_in_flight" usage:"appends to the log that may wait for its disk at once"`
+	Connections       int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`
 	AdminListen       string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
 	GCPercent         int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
 	MemoryLimit       Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
@@ -73,6 +75,7 @@ type Datanode struct {
 	Rack        string   `koanf:"rack" usage:"place of the node, like /room1/rack7; copies are spread over racks"`
 	RecordIdle  Duration `koanf:"record_idle" usage:"time without a record after which a file that records are appended to is sealed, and its lease given up"`
 	Budget      Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
+	Connections int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`
 	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
 	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
 	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
@@ -122,18 +125,18 @@ const adminDefault = "127.0.0.1:0"
 func Default() Config {
 	return Config{
 		Log:       Log{Level: "info", Format: "auto"},
-		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711", AdminListen: adminDefault, GCPercent: 100},
+		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711", Connections: 1024, AdminListen: adminDefault, GCPercent: 100},
 		Namenode: Namenode{
 			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
 			Replication: 3, ChunkSize: 64 << 20,
 			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
 			DeadAfter: Duration(8 * time.Second), UnknownGrace: Duration(5 * time.Minute),
 			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
-			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2, AdminListen: adminDefault, GCPercent: 100,
+			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2, Connections: 8192, AdminListen: adminDefault, GCPercent: 100,
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
-			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", RecordIdle: Duration(30 * time.Second), Budget: 128 << 20,
+			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", RecordIdle: Duration(30 * time.Second), Budget: 128 << 20, Connections: 4096,
 			AdminListen: adminDefault, GCPercent: 100,
 			PackLimit: 64 << 10, PackSegment: 64 << 20,
 			ReadBuffer: 8 << 10, WindowMax: 8 << 20, Senders: 64, WriteoutStep: 8 << 20, DiskWorkers: 8,

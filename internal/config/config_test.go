@@ -113,7 +113,7 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	require.ErrorContains(t, Mini{Dir: "d", Listen: "a:0", Datanodes: 2, Replication: 3, ChunkSize: 64 << 10}.Validate(), "more than the 2 datanodes")
 	require.ErrorContains(t, Datanode{Listen: "a:1", Disks: []string{"x", "x"}, Namenodes: []string{"n"}}.Validate(), "named twice")
 	require.ErrorContains(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", RaftListen: "a:70000", Peers: []string{"b", "c=h:1"}}.Validate(), "id=RAFT/GRPC")
-	require.NoError(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", Peers: []string{"b=h:1/h:2"}, RaftListen: "a:2"}.Validate())
+	require.NoError(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", Peers: []string{"b=h:1/h:2"}, RaftListen: "a:2", Connections: 16}.Validate())
 	require.ErrorContains(t, Mini{Dir: "d", Listen: ":7700", Datanodes: 1, ChunkSize: 64 << 10}.Validate(), "mini.advertise")
 	require.ErrorContains(t, Datanode{Listen: "0.0.0.0:1", Disks: []string{"x"}, Namenodes: []string{"n:1"}}.Validate(), "datanode.advertise")
 	runtime := Default().Datanode
@@ -123,6 +123,17 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	}
 	runtime.AdminListen, runtime.GCPercent, runtime.MemoryLimit = "", 0, 0
 	require.NoError(t, runtime.Validate())
+	runtime.MemoryLimit = runtime.Budget + 64<<20 - 1
+	require.ErrorContains(t, runtime.Validate(), "datanode.memory_limit")
+	runtime.MemoryLimit++
+	require.NoError(t, runtime.Validate())
+	for _, count := range []int{0, 15, 65_537} {
+		c := Default()
+		c.Logserver.Connections, c.Namenode.Connections, c.Datanode.Connections = count, count, count
+		require.ErrorContains(t, c.Logserver.Validate(), "logserver.connections")
+		require.ErrorContains(t, c.Namenode.Validate(), "namenode.connections")
+		require.ErrorContains(t, c.Datanode.Validate(), "datanode.connections")
+	}
 	batches := Default().Namenode
 	require.NoError(t, batches.Validate())
 	batches.BatchRecords, batches.BatchBytes, batches.BatchesInFlight = 0, 1<<20, 65

@@ -31,6 +31,8 @@ const (
 	diskWorkersMax   = 256
 	socketBufferMin  = 4 << 10
 	socketBufferMax  = 64 << 20
+	connectionsMin   = 16
+	connectionsMax   = 65_536
 	// Bounds of control/namenode.
 	batchRecordsMax    = 16 << 10
 	batchBytesMin      = 2 << 20
@@ -89,6 +91,10 @@ func (c *checks) runtime(section, admin string, gcPercent int, limit Size) {
 	c.that(limit == 0 || limit >= memoryLimitMin, section+".memory_limit", "%s is less than %s, which a daemon needs to work", limit, Size(memoryLimitMin))
 }
 
+func (c *checks) connections(key string, count int) {
+	c.that(count >= connectionsMin && count <= connectionsMax, key, "%d is not within %d..%d", count, connectionsMin, connectionsMax)
+}
+
 func (c *checks) chunkSize(key string, size Size) {
 	c.that(size >= chunk.ChecksumBlockBytes && size <= chunk.SizeMax && size%chunk.ChecksumBlockBytes == 0,
 		key, "%s is not a multiple of 64KiB between 64KiB and 1GiB", size)
@@ -115,6 +121,7 @@ func (l Logserver) Validate() error {
 		_, _, _, ok := SplitPeer(p)
 		c.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)
 	}
+	c.connections("logserver.connections", l.Connections)
 	c.runtime("logserver", l.AdminListen, l.GCPercent, l.MemoryLimit)
 	return c.err()
 }
@@ -148,6 +155,7 @@ func (n Namenode) Validate() error {
 	c.that(n.BatchRecords >= 1 && n.BatchRecords <= batchRecordsMax, "namenode.batch_records", "%d is not within 1..%d", n.BatchRecords, batchRecordsMax)
 	c.that(n.BatchBytes >= batchBytesMin && n.BatchBytes <= batchBytesMax, "namenode.batch_bytes", "%s is not within %s..%s", n.BatchBytes, Size(batchBytesMin), Size(batchBytesMax))
 	c.that(n.BatchesInFlight >= 1 && n.BatchesInFlight <= batchesInFlightMax, "namenode.batches_in_flight", "%d is not within 1..%d", n.BatchesInFlight, batchesInFlightMax)
+	c.connections("namenode.connections", n.Connections)
 	c.runtime("namenode", n.AdminListen, n.GCPercent, n.MemoryLimit)
 	return c.err()
 }
@@ -172,6 +180,7 @@ func (d Datanode) Validate() error {
 	c.that(d.PackLimit >= 0 && d.PackLimit <= chunk.ChecksumBlockBytes, "datanode.pack_limit", "%s is not within 0..%s", d.PackLimit, Size(chunk.ChecksumBlockBytes))
 	c.that(d.PackSegment >= packSegmentMin && d.PackSegment <= packSegmentMax, "datanode.pack_segment", "%s is not within %s..%s", d.PackSegment, Size(packSegmentMin), Size(packSegmentMax))
 	c.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
+	c.connections("datanode.connections", d.Connections)
 	c.that(d.Loops >= 0 && d.Loops <= loopsMax, "datanode.loops", "%d is not 0 to %d", d.Loops, loopsMax)
 	c.that(d.ReadBuffer >= readBufferMin && d.ReadBuffer <= readBufferMax, "datanode.read_buffer", "%s is not between %s and %s",
 		d.ReadBuffer, Size(readBufferMin), Size(readBufferMax))
@@ -184,6 +193,8 @@ func (d Datanode) Validate() error {
 			size, Size(socketBufferMin), Size(socketBufferMax))
 	}
 	c.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
+	c.that(d.MemoryLimit == 0 || d.MemoryLimit >= d.Budget+memoryLimitMin, "datanode.memory_limit",
+		"%s is less than write_budget (%s) and %s for the rest: garbage would be collected without end", d.MemoryLimit, d.Budget, Size(memoryLimitMin))
 	return c.err()
 }
 

@@ -46,13 +46,14 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 		Listen: c.Listen, NodeID: store.Identity().NodeID, Store: store, Logger: logger,
 		Limits: dataplane.Limits{
 			WindowBudgetBytes: int64(c.Budget), WindowBytes: int64(c.WindowMax), Loops: c.Loops, ReadBufferBytes: int(c.ReadBuffer),
-			Senders: c.Senders, SocketReceiveBytes: int(c.SocketReceive), SocketSendBytes: int(c.SocketSend),
+			ConnectionsMax: c.Connections, Senders: c.Senders, SocketReceiveBytes: int(c.SocketReceive), SocketSendBytes: int(c.SocketSend),
 		},
 	})
 	if err != nil {
 		return nil, d.abandon(ctx, err)
 	}
 	d.add("data server", server.Close)
+	warnMemory(logger, memoryMost(datanodeBase, server.MemoryMax(), c.GCPercent, c.MemoryLimit), machineMemory())
 	d.addresses["data"] = server.Addr()
 	address := advertised(c.Advertise, server.Addr())
 	control, err := agent.Start(agent.Options{

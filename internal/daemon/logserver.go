@@ -25,7 +25,7 @@ func startLogServer(ctx context.Context, c config.Logserver, sharedAdmin string,
 		return nil, err
 	}
 	o := logserver.Options{
-		Directory: c.Dir, NodeID: c.ID, ListenGRPC: c.Listen, ListenRaft: c.RaftListen, AdminAddress: adminAddress, Logger: logger,
+		Directory: c.Dir, NodeID: c.ID, ListenGRPC: c.Listen, ListenRaft: c.RaftListen, AdminAddress: adminAddress, ConnectionsMax: c.Connections, Logger: logger,
 	}
 	for _, p := range c.Peers {
 		id, raft, grpc, _ := config.SplitPeer(p) // Validate has looked
