@@ -46,7 +46,7 @@ func machineMemory() int64 {
 	if unix.Sysinfo(&info) != nil {
 		return 0
 	}
-	total := int64(info.Totalram) * int64(info.Unit) //nolint:unconvert // its type differs between architectures
+	total := int64(info.Totalram) * int64(info.Unit)
 	text, err := os.ReadFile("/sys/fs/cgroup/memory.max")
 	if err != nil {
 		return total
