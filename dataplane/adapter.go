@@ -13,7 +13,6 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -61,11 +60,10 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 		return nil, gnet.None
 	}
 	s.counters.accepted.Add(1)
-	if s.counters.connections.Add(1) > int64(s.limits.ConnectionsMax) {
+	open, most := s.counters.connections.Add(1), int64(s.limits.ConnectionsMax)
+	if open > most+farewellsMax {
 		s.counters.refused[reasonConnections].Add(1)
-		status := wire.StatusOf(s.node.id, "", fault.New(fault.Busy, "connect", "%d connections are open, the limit of this datanode", s.limits.ConnectionsMax))
-		out, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpError}, &status)
-		return out, gnet.Close
+		return nil, gnet.Close
 	}
 	_ = raw.SetKeepAlivePeriod(keepAlivePeriod) // fails only for a peer that is gone
 	l := h.loopOf(raw.EventLoop())
@@ -73,6 +71,10 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 	raw.SetContext(c)
 	l.connections[c] = struct{}{}
 	l.busy.Store(true)
+	if open > most { // it stays until the peer has heard why, also if it sends already
+		c.machine.refuse(reasonConnections, fault.New(fault.Busy, "connect", "%d connections are open, the limit of this datanode", most))
+		c.drive()
+	}
 	return nil, gnet.None
 }
 

@@ -337,6 +337,23 @@ func TestConnectionAndSessionLimits(t *testing.T) {
 	require.ErrorIs(t, err, fault.Busy)
 	require.EqualValues(t, 1, nodes[0].server.Stats().ConnectionsRefused["connections"])
 	require.EqualValues(t, 1, nodes[0].server.Stats().ConnectionsRefused["busy"])
+
+	// Whoever sends before it has heard that it is refused can send, and hears it.
+	w := dial(t, nodes[0].server.Addr())
+	w.sendOpen(openWrite(newChunkID(), nil))
+	for seqno := range uint64(8) {
+		_, err = w.conn.Write(dataPacket(seqno+1, int64(seqno)<<20, 0, make([]byte, 1<<20)))
+		require.NoError(t, err)
+	}
+	_, err = w.reader.Expect(wire.OpOpenAck, &wire.OpenAck{})
+	require.ErrorIs(t, err, fault.Busy)
+
+	// They linger, but not many.
+	for range 3 * farewellsMax {
+		dial(t, nodes[0].server.Addr())
+	}
+	require.LessOrEqual(t, nodes[0].server.Load().Connections, 3+farewellsMax+nodes[0].server.limits.Loops)
+	eventually(t, "all refused are gone", func() bool { return nodes[0].server.Load().Connections <= 3 })
 	for _, p := range open {
 		require.NoError(t, p.data([]byte("still fine"), wire.FlagSeal))
 		p.waitAcked(1)

@@ -40,7 +40,7 @@ type Limits struct {
 	SocketReceiveBytes, SocketSendBytes int
 
 	// ConnectionsMax bounds open connections; default 4096. A further one is told
-	// so, closed and counted.
+	// so, closed and counted; farewellsMax are told at a time, others only closed.
 	ConnectionsMax int
 	// SessionsMax bounds write sessions; default 1024.
 	SessionsMax int
@@ -144,7 +144,10 @@ const (
 	// A connection takes its socket and a second descriptor for reads, and a write
 	// session the next hop's socket and a file.
 	descriptorsPerConnection = 4
-	// descriptorsReserved are for all else: cached files (512), listeners, logs.
+	// farewellsMax bounds the refused connections beyond ConnectionsMax that linger.
+	farewellsMax = 32
+	// descriptorsReserved are for all else: cached files (512), farewells, listeners,
+	// logs.
 	descriptorsReserved = 640
 	// connectionsLeast are left whatever the process may open.
 	connectionsLeast = 16
