@@ -87,7 +87,7 @@ func (h *handler) OnTraffic(raw gnet.Conn) gnet.Action {
 	switch c := raw.Context().(type) {
 	case *connection:
 		c.received(data)
-		c.loop.linger()
+		c.loop.letRun()
 		if c.closing || c.closed {
 			return gnet.Close
 		}

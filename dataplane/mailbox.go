@@ -70,7 +70,7 @@ type loop struct {
 	orphans     map[*replica]struct{} // writers that wait for a place in the disk queue to be closed
 	neighbours  neighbours            // idle ones
 	touched     []*connection
-	soon        int              // jobs that a disk has done as soon as its worker runs, see linger
+	soon        int              // jobs that a disk has done as soon as its worker runs, see letRun
 	ahead       [aheadBytes]byte // see connection.receiveInPlace
 
 	tickEvent event
@@ -110,20 +110,20 @@ func (l *loop) Run(context.Context) error {
 	return nil
 }
 
-// lingerYields is how often a loop lets other goroutines run while it waits for
+// yieldsMax is how often a loop lets other goroutines run while it waits for
 // jobs that only write a few bytes to the page cache.
-const lingerYields = 2
+const yieldsMax = 2
 
-// linger waits a little for jobs that will be done at once. The disk worker,
+// letRun waits a little for jobs that will be done at once. The disk worker,
 // which such a job has just made ready, runs on this very thread; to wait in
 // epoll would have another thread wake up for it, and a descriptor written to
-// bring the result back (tuning.md#linger). It blocks on nothing.
-func (l *loop) linger() {
+// bring the result back (tuning.md#yields). It blocks on nothing.
+func (l *loop) letRun() {
 	if l.soon == 0 {
 		return
 	}
 	l.awake.Store(true)
-	for i := 0; i < lingerYields && l.soon > 0; i++ {
+	for i := 0; i < yieldsMax && l.soon > 0; i++ {
 		runtime.Gosched()
 		l.drain()
 	}
