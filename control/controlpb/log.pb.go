@@ -390,7 +390,9 @@ type LogStatusResponse struct {
 	Ready         bool                   `protobuf:"varint,8,opt,name=ready,proto3" json:"ready,omitempty"`
 	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
 	// host:port of the server's admin address; empty if it has none.
-	AdminAddress  string `protobuf:"bytes,10,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	AdminAddress string `protobuf:"bytes,10,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	// Checkpoints that a namenode can begin with, the newest first.
+	Checkpoints   []*CheckpointInfo `protobuf:"bytes,11,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -495,6 +497,420 @@ func (x *LogStatusResponse) GetAdminAddress() string {
 	return ""
 }
 
+func (x *LogStatusResponse) GetCheckpoints() []*CheckpointInfo {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+type CheckpointInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It holds what the records up to this txid make.
+	Txid uint64 `protobuf:"varint,1,opt,name=txid,proto3" json:"txid,omitempty"`
+	// Epoch of the namenode that made it.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Unix milliseconds at its upload.
+	CreatedMs int64 `protobuf:"varint,3,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	// Bytes of the content, without the server's frame.
+	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// raft index of an entry at or before txid: a log that goes on behind it
+	// completes the checkpoint.
+	Index uint64 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	// Why it cannot be read, if that was noticed.
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// In an upload: checkpoints that the namenode could not read at its start.
+	// They count as damaged, however well their checksums fit.
+	UnreadableTxids []uint64 `protobuf:"varint,7,rep,packed,name=unreadable_txids,json=unreadableTxids,proto3" json:"unreadable_txids,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *CheckpointInfo) Reset() {
+	*x = CheckpointInfo{}
+	mi := &file_controlpb_log_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointInfo) ProtoMessage() {}
+
+func (x *CheckpointInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_log_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointInfo.ProtoReflect.Descriptor instead.
+func (*CheckpointInfo) Descriptor() ([]byte, []int) {
+	return file_controlpb_log_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CheckpointInfo) GetTxid() uint64 {
+	if x != nil {
+		return x.Txid
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *CheckpointInfo) GetUnreadableTxids() []uint64 {
+	if x != nil {
+		return x.UnreadableTxids
+	}
+	return nil
+}
+
+// CheckpointPiece is one message of an upload or download: begin first, then
+// data, then end.
+type CheckpointPiece struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Piece:
+	//
+	//	*CheckpointPiece_Begin
+	//	*CheckpointPiece_Data
+	//	*CheckpointPiece_End
+	Piece         isCheckpointPiece_Piece `protobuf_oneof:"piece"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointPiece) Reset() {
+	*x = CheckpointPiece{}
+	mi := &file_controlpb_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointPiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointPiece) ProtoMessage() {}
+
+func (x *CheckpointPiece) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointPiece.ProtoReflect.Descriptor instead.
+func (*CheckpointPiece) Descriptor() ([]byte, []int) {
+	return file_controlpb_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CheckpointPiece) GetPiece() isCheckpointPiece_Piece {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+func (x *CheckpointPiece) GetBegin() *CheckpointInfo {
+	if x != nil {
+		if x, ok := x.Piece.(*CheckpointPiece_Begin); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *CheckpointPiece) GetData() *CheckpointData {
+	if x != nil {
+		if x, ok := x.Piece.(*CheckpointPiece_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *CheckpointPiece) GetEnd() *CheckpointEnd {
+	if x != nil {
+		if x, ok := x.Piece.(*CheckpointPiece_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isCheckpointPiece_Piece interface {
+	isCheckpointPiece_Piece()
+}
+
+type CheckpointPiece_Begin struct {
+	Begin *CheckpointInfo `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type CheckpointPiece_Data struct {
+	Data *CheckpointData `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type CheckpointPiece_End struct {
+	End *CheckpointEnd `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
+func (*CheckpointPiece_Begin) isCheckpointPiece_Piece() {}
+
+func (*CheckpointPiece_Data) isCheckpointPiece_Piece() {}
+
+func (*CheckpointPiece_End) isCheckpointPiece_Piece() {}
+
+type CheckpointData struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,048,576 bytes.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// xxh3-64 of data with its offset in the content as seed.
+	Sum           uint64 `protobuf:"fixed64,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointData) Reset() {
+	*x = CheckpointData{}
+	mi := &file_controlpb_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointData) ProtoMessage() {}
+
+func (x *CheckpointData) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointData.ProtoReflect.Descriptor instead.
+func (*CheckpointData) Descriptor() ([]byte, []int) {
+	return file_controlpb_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CheckpointData) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CheckpointData) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+type CheckpointEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Bytes uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// xxh3-64 of the whole content.
+	Sum           uint64 `protobuf:"fixed64,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointEnd) Reset() {
+	*x = CheckpointEnd{}
+	mi := &file_controlpb_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointEnd) ProtoMessage() {}
+
+func (x *CheckpointEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointEnd.ProtoReflect.Descriptor instead.
+func (*CheckpointEnd) Descriptor() ([]byte, []int) {
+	return file_controlpb_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckpointEnd) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointEnd) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+type UploadCheckpointResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    *CheckpointInfo        `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadCheckpointResponse) Reset() {
+	*x = UploadCheckpointResponse{}
+	mi := &file_controlpb_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadCheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadCheckpointResponse) ProtoMessage() {}
+
+func (x *UploadCheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadCheckpointResponse.ProtoReflect.Descriptor instead.
+func (*UploadCheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UploadCheckpointResponse) GetCheckpoint() *CheckpointInfo {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+type DownloadCheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only a checkpoint of a lower txid; 0: any.
+	BeforeTxid uint64 `protobuf:"varint,1,opt,name=before_txid,json=beforeTxid,proto3" json:"before_txid,omitempty"`
+	// For the other log servers: the content is the file as it is stored, of
+	// exactly the checkpoint with this txid; 0: not.
+	RawTxid       uint64 `protobuf:"varint,2,opt,name=raw_txid,json=rawTxid,proto3" json:"raw_txid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadCheckpointRequest) Reset() {
+	*x = DownloadCheckpointRequest{}
+	mi := &file_controlpb_log_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadCheckpointRequest) ProtoMessage() {}
+
+func (x *DownloadCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_log_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*DownloadCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_log_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DownloadCheckpointRequest) GetBeforeTxid() uint64 {
+	if x != nil {
+		return x.BeforeTxid
+	}
+	return 0
+}
+
+func (x *DownloadCheckpointRequest) GetRawTxid() uint64 {
+	if x != nil {
+		return x.RawTxid
+	}
+	return 0
+}
+
 var File_controlpb_log_proto protoreflect.FileDescriptor
 
 const file_controlpb_log_proto_rawDesc = "" +
@@ -520,7 +936,7 @@ const file_controlpb_log_proto_rawDesc = "" +
 	"first_txid\x18\x01 \x01(\x04R\tfirstTxid\x12\x18\n" +
 	"\arecords\x18\x02 \x03(\fR\arecords\x12\x1b\n" +
 	"\tlast_txid\x18\x03 \x01(\x04R\blastTxid\"\x12\n" +
-	"\x10LogStatusRequest\"\xa6\x02\n" +
+	"\x10LogStatusRequest\"\xe7\x02\n" +
 	"\x11LogStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\bR\x06leader\x12%\n" +
@@ -533,12 +949,43 @@ const file_controlpb_log_proto_rawDesc = "" +
 	"\x05ready\x18\b \x01(\bR\x05ready\x12\x14\n" +
 	"\x05error\x18\t \x01(\tR\x05error\x12#\n" +
 	"\radmin_address\x18\n" +
-	" \x01(\tR\fadminAddress2\xb6\x02\n" +
+	" \x01(\tR\fadminAddress\x12?\n" +
+	"\vcheckpoints\x18\v \x03(\v2\x1d.ww.control.v1.CheckpointInfoR\vcheckpoints\"\xc6\x01\n" +
+	"\x0eCheckpointInfo\x12\x12\n" +
+	"\x04txid\x18\x01 \x01(\x04R\x04txid\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\x03 \x01(\x03R\tcreatedMs\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12)\n" +
+	"\x10unreadable_txids\x18\a \x03(\x04R\x0funreadableTxids\"\xb8\x01\n" +
+	"\x0fCheckpointPiece\x125\n" +
+	"\x05begin\x18\x01 \x01(\v2\x1d.ww.control.v1.CheckpointInfoH\x00R\x05begin\x123\n" +
+	"\x04data\x18\x02 \x01(\v2\x1d.ww.control.v1.CheckpointDataH\x00R\x04data\x120\n" +
+	"\x03end\x18\x03 \x01(\v2\x1c.ww.control.v1.CheckpointEndH\x00R\x03endB\a\n" +
+	"\x05piece\"6\n" +
+	"\x0eCheckpointData\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\x06R\x03sum\"7\n" +
+	"\rCheckpointEnd\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\x06R\x03sum\"Y\n" +
+	"\x18UploadCheckpointResponse\x12=\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2\x1d.ww.control.v1.CheckpointInfoR\n" +
+	"checkpoint\"W\n" +
+	"\x19DownloadCheckpointRequest\x12\x1f\n" +
+	"\vbefore_txid\x18\x01 \x01(\x04R\n" +
+	"beforeTxid\x12\x19\n" +
+	"\braw_txid\x18\x02 \x01(\x04R\arawTxid2\xf7\x03\n" +
 	"\aEditLog\x12W\n" +
 	"\fAcquireEpoch\x12\".ww.control.v1.AcquireEpochRequest\x1a#.ww.control.v1.AcquireEpochResponse\x12B\n" +
 	"\x06Append\x12\x1a.ww.control.v1.AppendBatch\x1a\x18.ww.control.v1.AppendAck(\x010\x01\x12>\n" +
 	"\x04Tail\x12\x1a.ww.control.v1.TailRequest\x1a\x18.ww.control.v1.TailBatch0\x01\x12N\n" +
-	"\tLogStatus\x12\x1f.ww.control.v1.LogStatusRequest\x1a .ww.control.v1.LogStatusResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
+	"\tLogStatus\x12\x1f.ww.control.v1.LogStatusRequest\x1a .ww.control.v1.LogStatusResponse\x12]\n" +
+	"\x10UploadCheckpoint\x12\x1e.ww.control.v1.CheckpointPiece\x1a'.ww.control.v1.UploadCheckpointResponse(\x01\x12`\n" +
+	"\x12DownloadCheckpoint\x12(.ww.control.v1.DownloadCheckpointRequest\x1a\x1e.ww.control.v1.CheckpointPiece0\x01B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
 var (
 	file_controlpb_log_proto_rawDescOnce sync.Once
@@ -552,31 +999,46 @@ func file_controlpb_log_proto_rawDescGZIP() []byte {
 	return file_controlpb_log_proto_rawDescData
 }
 
-var file_controlpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_controlpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_controlpb_log_proto_goTypes = []any{
-	(*AcquireEpochRequest)(nil),  // 0: ww.control.v1.AcquireEpochRequest
-	(*AcquireEpochResponse)(nil), // 1: ww.control.v1.AcquireEpochResponse
-	(*AppendBatch)(nil),          // 2: ww.control.v1.AppendBatch
-	(*AppendAck)(nil),            // 3: ww.control.v1.AppendAck
-	(*TailRequest)(nil),          // 4: ww.control.v1.TailRequest
-	(*TailBatch)(nil),            // 5: ww.control.v1.TailBatch
-	(*LogStatusRequest)(nil),     // 6: ww.control.v1.LogStatusRequest
-	(*LogStatusResponse)(nil),    // 7: ww.control.v1.LogStatusResponse
+	(*AcquireEpochRequest)(nil),       // 0: ww.control.v1.AcquireEpochRequest
+	(*AcquireEpochResponse)(nil),      // 1: ww.control.v1.AcquireEpochResponse
+	(*AppendBatch)(nil),               // 2: ww.control.v1.AppendBatch
+	(*AppendAck)(nil),                 // 3: ww.control.v1.AppendAck
+	(*TailRequest)(nil),               // 4: ww.control.v1.TailRequest
+	(*TailBatch)(nil),                 // 5: ww.control.v1.TailBatch
+	(*LogStatusRequest)(nil),          // 6: ww.control.v1.LogStatusRequest
+	(*LogStatusResponse)(nil),         // 7: ww.control.v1.LogStatusResponse
+	(*CheckpointInfo)(nil),            // 8: ww.control.v1.CheckpointInfo
+	(*CheckpointPiece)(nil),           // 9: ww.control.v1.CheckpointPiece
+	(*CheckpointData)(nil),            // 10: ww.control.v1.CheckpointData
+	(*CheckpointEnd)(nil),             // 11: ww.control.v1.CheckpointEnd
+	(*UploadCheckpointResponse)(nil),  // 12: ww.control.v1.UploadCheckpointResponse
+	(*DownloadCheckpointRequest)(nil), // 13: ww.control.v1.DownloadCheckpointRequest
 }
 var file_controlpb_log_proto_depIdxs = []int32{
-	0, // 0: ww.control.v1.EditLog.AcquireEpoch:input_type -> ww.control.v1.AcquireEpochRequest
-	2, // 1: ww.control.v1.EditLog.Append:input_type -> ww.control.v1.AppendBatch
-	4, // 2: ww.control.v1.EditLog.Tail:input_type -> ww.control.v1.TailRequest
-	6, // 3: ww.control.v1.EditLog.LogStatus:input_type -> ww.control.v1.LogStatusRequest
-	1, // 4: ww.control.v1.EditLog.AcquireEpoch:output_type -> ww.control.v1.AcquireEpochResponse
-	3, // 5: ww.control.v1.EditLog.Append:output_type -> ww.control.v1.AppendAck
-	5, // 6: ww.control.v1.EditLog.Tail:output_type -> ww.control.v1.TailBatch
-	7, // 7: ww.control.v1.EditLog.LogStatus:output_type -> ww.control.v1.LogStatusResponse
-	4, // [4:8] is the sub-list for method output_type
-	0, // [0:4] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	8,  // 0: ww.control.v1.LogStatusResponse.checkpoints:type_name -> ww.control.v1.CheckpointInfo
+	8,  // 1: ww.control.v1.CheckpointPiece.begin:type_name -> ww.control.v1.CheckpointInfo
+	10, // 2: ww.control.v1.CheckpointPiece.data:type_name -> ww.control.v1.CheckpointData
+	11, // 3: ww.control.v1.CheckpointPiece.end:type_name -> ww.control.v1.CheckpointEnd
+	8,  // 4: ww.control.v1.UploadCheckpointResponse.checkpoint:type_name -> ww.control.v1.CheckpointInfo
+	0,  // 5: ww.control.v1.EditLog.AcquireEpoch:input_type -> ww.control.v1.AcquireEpochRequest
+	2,  // 6: ww.control.v1.EditLog.Append:input_type -> ww.control.v1.AppendBatch
+	4,  // 7: ww.control.v1.EditLog.Tail:input_type -> ww.control.v1.TailRequest
+	6,  // 8: ww.control.v1.EditLog.LogStatus:input_type -> ww.control.v1.LogStatusRequest
+	9,  // 9: ww.control.v1.EditLog.UploadCheckpoint:input_type -> ww.control.v1.CheckpointPiece
+	13, // 10: ww.control.v1.EditLog.DownloadCheckpoint:input_type -> ww.control.v1.DownloadCheckpointRequest
+	1,  // 11: ww.control.v1.EditLog.AcquireEpoch:output_type -> ww.control.v1.AcquireEpochResponse
+	3,  // 12: ww.control.v1.EditLog.Append:output_type -> ww.control.v1.AppendAck
+	5,  // 13: ww.control.v1.EditLog.Tail:output_type -> ww.control.v1.TailBatch
+	7,  // 14: ww.control.v1.EditLog.LogStatus:output_type -> ww.control.v1.LogStatusResponse
+	12, // 15: ww.control.v1.EditLog.UploadCheckpoint:output_type -> ww.control.v1.UploadCheckpointResponse
+	9,  // 16: ww.control.v1.EditLog.DownloadCheckpoint:output_type -> ww.control.v1.CheckpointPiece
+	11, // [11:17] is the sub-list for method output_type
+	5,  // [5:11] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_log_proto_init() }
@@ -584,13 +1046,18 @@ func file_controlpb_log_proto_init() {
 	if File_controlpb_log_proto != nil {
 		return
 	}
+	file_controlpb_log_proto_msgTypes[9].OneofWrappers = []any{
+		(*CheckpointPiece_Begin)(nil),
+		(*CheckpointPiece_Data)(nil),
+		(*CheckpointPiece_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_log_proto_rawDesc), len(file_controlpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

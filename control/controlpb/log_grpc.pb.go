@@ -21,10 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EditLog_AcquireEpoch_FullMethodName = "/ww.control.v1.EditLog/AcquireEpoch"
-	EditLog_Append_FullMethodName       = "/ww.control.v1.EditLog/Append"
-	EditLog_Tail_FullMethodName         = "/ww.control.v1.EditLog/Tail"
-	EditLog_LogStatus_FullMethodName    = "/ww.control.v1.EditLog/LogStatus"
+	EditLog_AcquireEpoch_FullMethodName       = "/ww.control.v1.EditLog/AcquireEpoch"
+	EditLog_Append_FullMethodName             = "/ww.control.v1.EditLog/Append"
+	EditLog_Tail_FullMethodName               = "/ww.control.v1.EditLog/Tail"
+	EditLog_LogStatus_FullMethodName          = "/ww.control.v1.EditLog/LogStatus"
+	EditLog_UploadCheckpoint_FullMethodName   = "/ww.control.v1.EditLog/UploadCheckpoint"
+	EditLog_DownloadCheckpoint_FullMethodName = "/ww.control.v1.EditLog/DownloadCheckpoint"
 )
 
 // EditLogClient is the client API for EditLog service.
@@ -43,6 +45,11 @@ type EditLogClient interface {
 	// ones commit.
 	Tail(ctx context.Context, in *TailRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailBatch], error)
 	LogStatus(ctx context.Context, in *LogStatusRequest, opts ...grpc.CallOption) (*LogStatusResponse, error)
+	// UploadCheckpoint stores what the records up to a txid make; it answers once
+	// that is verified and durable. Only the writer of the current epoch may.
+	UploadCheckpoint(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CheckpointPiece, UploadCheckpointResponse], error)
+	// DownloadCheckpoint sends a checkpoint, the newest by default.
+	DownloadCheckpoint(ctx context.Context, in *DownloadCheckpointRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckpointPiece], error)
 }
 
 type editLogClient struct {
@@ -105,6 +112,38 @@ func (c *editLogClient) LogStatus(ctx context.Context, in *LogStatusRequest, opt
 	return out, nil
 }
 
+func (c *editLogClient) UploadCheckpoint(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CheckpointPiece, UploadCheckpointResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &EditLog_ServiceDesc.Streams[2], EditLog_UploadCheckpoint_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CheckpointPiece, UploadCheckpointResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EditLog_UploadCheckpointClient = grpc.ClientStreamingClient[CheckpointPiece, UploadCheckpointResponse]
+
+func (c *editLogClient) DownloadCheckpoint(ctx context.Context, in *DownloadCheckpointRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckpointPiece], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &EditLog_ServiceDesc.Streams[3], EditLog_DownloadCheckpoint_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DownloadCheckpointRequest, CheckpointPiece]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EditLog_DownloadCheckpointClient = grpc.ServerStreamingClient[CheckpointPiece]
+
 // EditLogServer is the server API for EditLog service.
 // All implementations must embed UnimplementedEditLogServer
 // for forward compatibility.
@@ -121,6 +160,11 @@ type EditLogServer interface {
 	// ones commit.
 	Tail(*TailRequest, grpc.ServerStreamingServer[TailBatch]) error
 	LogStatus(context.Context, *LogStatusRequest) (*LogStatusResponse, error)
+	// UploadCheckpoint stores what the records up to a txid make; it answers once
+	// that is verified and durable. Only the writer of the current epoch may.
+	UploadCheckpoint(grpc.ClientStreamingServer[CheckpointPiece, UploadCheckpointResponse]) error
+	// DownloadCheckpoint sends a checkpoint, the newest by default.
+	DownloadCheckpoint(*DownloadCheckpointRequest, grpc.ServerStreamingServer[CheckpointPiece]) error
 	mustEmbedUnimplementedEditLogServer()
 }
 
@@ -142,6 +186,12 @@ func (UnimplementedEditLogServer) Tail(*TailRequest, grpc.ServerStreamingServer[
 }
 func (UnimplementedEditLogServer) LogStatus(context.Context, *LogStatusRequest) (*LogStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LogStatus not implemented")
+}
+func (UnimplementedEditLogServer) UploadCheckpoint(grpc.ClientStreamingServer[CheckpointPiece, UploadCheckpointResponse]) error {
+	return status.Error(codes.Unimplemented, "method UploadCheckpoint not implemented")
+}
+func (UnimplementedEditLogServer) DownloadCheckpoint(*DownloadCheckpointRequest, grpc.ServerStreamingServer[CheckpointPiece]) error {
+	return status.Error(codes.Unimplemented, "method DownloadCheckpoint not implemented")
 }
 func (UnimplementedEditLogServer) mustEmbedUnimplementedEditLogServer() {}
 func (UnimplementedEditLogServer) testEmbeddedByValue()                 {}
@@ -218,6 +268,24 @@ func _EditLog_LogStatus_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EditLog_UploadCheckpoint_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(EditLogServer).UploadCheckpoint(&grpc.GenericServerStream[CheckpointPiece, UploadCheckpointResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EditLog_UploadCheckpointServer = grpc.ClientStreamingServer[CheckpointPiece, UploadCheckpointResponse]
+
+func _EditLog_DownloadCheckpoint_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DownloadCheckpointRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(EditLogServer).DownloadCheckpoint(m, &grpc.GenericServerStream[DownloadCheckpointRequest, CheckpointPiece]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EditLog_DownloadCheckpointServer = grpc.ServerStreamingServer[CheckpointPiece]
+
 // EditLog_ServiceDesc is the grpc.ServiceDesc for EditLog service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -244,6 +312,16 @@ var EditLog_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Tail",
 			Handler:       _EditLog_Tail_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "UploadCheckpoint",
+			Handler:       _EditLog_UploadCheckpoint_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "DownloadCheckpoint",
+			Handler:       _EditLog_DownloadCheckpoint_Handler,
 			ServerStreams: true,
 		},
 	},

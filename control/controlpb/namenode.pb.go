@@ -2722,6 +2722,7 @@ type ClusterStatusResponse struct {
 	// host:port of the namenode's admin address; empty if it has none.
 	AdminAddress  string             `protobuf:"bytes,17,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	LogServers    []*LogServerStatus `protobuf:"bytes,18,rep,name=log_servers,json=logServers,proto3" json:"log_servers,omitempty"`
+	Checkpoint    *CheckpointStatus  `protobuf:"bytes,19,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2880,6 +2881,225 @@ func (x *ClusterStatusResponse) GetLogServers() []*LogServerStatus {
 		return x.LogServers
 	}
 	return nil
+}
+
+func (x *ClusterStatusResponse) GetCheckpoint() *CheckpointStatus {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+// CheckpointStatus tells of the namenode's checkpoints.
+type CheckpointStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the newest one: what the records up to txid make; 0: there is none.
+	Txid  uint64 `protobuf:"varint,1,opt,name=txid,proto3" json:"txid,omitempty"`
+	Bytes uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Since it was taken.
+	AgeMs uint64 `protobuf:"varint,3,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	// Records since then, which a start would replay.
+	RecordsSince uint64 `protobuf:"varint,4,opt,name=records_since,json=recordsSince,proto3" json:"records_since,omitempty"`
+	// Why the last attempt failed; empty if it did not.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Running       bool   `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointStatus) Reset() {
+	*x = CheckpointStatus{}
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointStatus) ProtoMessage() {}
+
+func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
+func (*CheckpointStatus) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *CheckpointStatus) GetTxid() uint64 {
+	if x != nil {
+		return x.Txid
+	}
+	return 0
+}
+
+func (x *CheckpointStatus) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointStatus) GetAgeMs() uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *CheckpointStatus) GetRecordsSince() uint64 {
+	if x != nil {
+		return x.RecordsSince
+	}
+	return 0
+}
+
+func (x *CheckpointStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *CheckpointStatus) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+type CheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The checkpoint must hold at least this txid; 0: the last one now.
+	AtLeastTxid   uint64 `protobuf:"varint,1,opt,name=at_least_txid,json=atLeastTxid,proto3" json:"at_least_txid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
+	if x != nil {
+		return x.AtLeastTxid
+	}
+	return 0
+}
+
+type CheckpointResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Txid   uint64                 `protobuf:"varint,1,opt,name=txid,proto3" json:"txid,omitempty"`
+	Bytes  uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	TookMs uint64                 `protobuf:"varint,3,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	// It is not there yet.
+	Pending bool `protobuf:"varint,4,opt,name=pending,proto3" json:"pending,omitempty"`
+	// What the checkpoint will hold at least.
+	AtLeastTxid   uint64 `protobuf:"varint,5,opt,name=at_least_txid,json=atLeastTxid,proto3" json:"at_least_txid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointResponse) Reset() {
+	*x = CheckpointResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointResponse) ProtoMessage() {}
+
+func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
+func (*CheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *CheckpointResponse) GetTxid() uint64 {
+	if x != nil {
+		return x.Txid
+	}
+	return 0
+}
+
+func (x *CheckpointResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointResponse) GetTookMs() uint64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *CheckpointResponse) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
+}
+
+func (x *CheckpointResponse) GetAtLeastTxid() uint64 {
+	if x != nil {
+		return x.AtLeastTxid
+	}
+	return 0
 }
 
 var File_controlpb_namenode_proto protoreflect.FileDescriptor
@@ -3081,7 +3301,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12#\n" +
-	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"\xb0\x05\n" +
+	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"\xf1\x05\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
@@ -3104,12 +3324,30 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x12default_chunk_size\x18\x10 \x01(\x03R\x10defaultChunkSize\x12#\n" +
 	"\radmin_address\x18\x11 \x01(\tR\fadminAddress\x12?\n" +
 	"\vlog_servers\x18\x12 \x03(\v2\x1e.ww.control.v1.LogServerStatusR\n" +
-	"logServers*\x84\x01\n" +
+	"logServers\x12?\n" +
+	"\n" +
+	"checkpoint\x18\x13 \x01(\v2\x1f.ww.control.v1.CheckpointStatusR\n" +
+	"checkpoint\"\xa8\x01\n" +
+	"\x10CheckpointStatus\x12\x12\n" +
+	"\x04txid\x18\x01 \x01(\x04R\x04txid\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x15\n" +
+	"\x06age_ms\x18\x03 \x01(\x04R\x05ageMs\x12#\n" +
+	"\rrecords_since\x18\x04 \x01(\x04R\frecordsSince\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\x12\x18\n" +
+	"\arunning\x18\x06 \x01(\bR\arunning\"7\n" +
+	"\x11CheckpointRequest\x12\"\n" +
+	"\rat_least_txid\x18\x01 \x01(\x04R\vatLeastTxid\"\x95\x01\n" +
+	"\x12CheckpointResponse\x12\x12\n" +
+	"\x04txid\x18\x01 \x01(\x04R\x04txid\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x17\n" +
+	"\atook_ms\x18\x03 \x01(\x04R\x06tookMs\x12\x18\n" +
+	"\apending\x18\x04 \x01(\bR\apending\x12\"\n" +
+	"\rat_least_txid\x18\x05 \x01(\x04R\vatLeastTxid*\x84\x01\n" +
 	"\x0eSafeModeAction\x12 \n" +
 	"\x1cSAFE_MODE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SAFE_MODE_ACTION_GET\x10\x01\x12\x1a\n" +
 	"\x16SAFE_MODE_ACTION_ENTER\x10\x02\x12\x1a\n" +
-	"\x16SAFE_MODE_ACTION_LEAVE\x10\x032\xaf\f\n" +
+	"\x16SAFE_MODE_ACTION_LEAVE\x10\x032\x82\r\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -3130,7 +3368,9 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\vRenewLeases\x12!.ww.control.v1.RenewLeasesRequest\x1a\".ww.control.v1.RenewLeasesResponse\x12c\n" +
 	"\x10ReportBadReplica\x12&.ww.control.v1.ReportBadReplicaRequest\x1a'.ww.control.v1.ReportBadReplicaResponse\x12Z\n" +
 	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponse\x12K\n" +
-	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
+	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponse\x12Q\n" +
+	"\n" +
+	"Checkpoint\x12 .ww.control.v1.CheckpointRequest\x1a!.ww.control.v1.CheckpointResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
 var (
 	file_controlpb_namenode_proto_rawDescOnce sync.Once
@@ -3145,7 +3385,7 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
 	(*SafeModeRequest)(nil),          // 1: ww.control.v1.SafeModeRequest
@@ -3192,87 +3432,93 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(*NodeStatus)(nil),               // 42: ww.control.v1.NodeStatus
 	(*LogServerStatus)(nil),          // 43: ww.control.v1.LogServerStatus
 	(*ClusterStatusResponse)(nil),    // 44: ww.control.v1.ClusterStatusResponse
-	(*MutationHeader)(nil),           // 45: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 46: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 47: ww.control.v1.Replica
+	(*CheckpointStatus)(nil),         // 45: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 46: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 47: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 48: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 49: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 50: ww.control.v1.Replica
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	45, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	45, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	46, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	45, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	48, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
 	8,  // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	46, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	45, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	48, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
 	8,  // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
 	3,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	45, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	45, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	46, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	45, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	47, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	47, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	45, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	45, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	45, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	45, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	45, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	48, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	50, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	48, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	48, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
 	3,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
 	3,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
 	3,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	46, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	49, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
 	42, // 29: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
 	43, // 30: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	4,  // 31: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	6,  // 32: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	9,  // 33: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	11, // 34: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	13, // 35: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	15, // 36: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	17, // 37: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	19, // 38: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	21, // 39: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	23, // 40: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	25, // 41: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	27, // 42: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	29, // 43: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	31, // 44: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	33, // 45: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	35, // 46: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	37, // 47: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	39, // 48: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	41, // 49: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	1,  // 50: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	5,  // 51: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	7,  // 52: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	10, // 53: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	12, // 54: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	14, // 55: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	16, // 56: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	18, // 57: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	20, // 58: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	22, // 59: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	24, // 60: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	26, // 61: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	28, // 62: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	30, // 63: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	32, // 64: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	34, // 65: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	36, // 66: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	38, // 67: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	40, // 68: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	44, // 69: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	2,  // 70: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	51, // [51:71] is the sub-list for method output_type
-	31, // [31:51] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	45, // 31: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	4,  // 32: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	6,  // 33: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	9,  // 34: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	11, // 35: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	13, // 36: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	15, // 37: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	17, // 38: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	19, // 39: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	21, // 40: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	23, // 41: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	25, // 42: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	27, // 43: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	29, // 44: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	31, // 45: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	33, // 46: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	35, // 47: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	37, // 48: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	39, // 49: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	41, // 50: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	1,  // 51: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	46, // 52: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	5,  // 53: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	7,  // 54: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	10, // 55: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	12, // 56: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	14, // 57: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	16, // 58: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	18, // 59: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	20, // 60: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	22, // 61: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	24, // 62: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	26, // 63: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	28, // 64: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	30, // 65: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	32, // 66: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	34, // 67: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	36, // 68: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	38, // 69: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	40, // 70: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	44, // 71: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	2,  // 72: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	47, // 73: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	53, // [53:74] is the sub-list for method output_type
+	32, // [32:53] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -3287,7 +3533,7 @@ func file_controlpb_namenode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   44,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

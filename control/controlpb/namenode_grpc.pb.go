@@ -41,6 +41,7 @@ const (
 	Namenode_ReportBadReplica_FullMethodName = "/ww.control.v1.Namenode/ReportBadReplica"
 	Namenode_ClusterStatus_FullMethodName    = "/ww.control.v1.Namenode/ClusterStatus"
 	Namenode_SafeMode_FullMethodName         = "/ww.control.v1.Namenode/SafeMode"
+	Namenode_Checkpoint_FullMethodName       = "/ww.control.v1.Namenode/Checkpoint"
 )
 
 // NamenodeClient is the client API for Namenode service.
@@ -84,6 +85,10 @@ type NamenodeClient interface {
 	ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error)
 	// SafeMode asks for, or changes, the namenode's safe mode.
 	SafeMode(ctx context.Context, in *SafeModeRequest, opts ...grpc.CallOption) (*SafeModeResponse, error)
+	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
+	// answers once the log server has it on its disk, or after a few seconds that
+	// it is pending: ask again with the txid of the answer.
+	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
 }
 
 type namenodeClient struct {
@@ -294,6 +299,16 @@ func (c *namenodeClient) SafeMode(ctx context.Context, in *SafeModeRequest, opts
 	return out, nil
 }
 
+func (c *namenodeClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointResponse)
+	err := c.cc.Invoke(ctx, Namenode_Checkpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NamenodeServer is the server API for Namenode service.
 // All implementations must embed UnimplementedNamenodeServer
 // for forward compatibility.
@@ -335,6 +350,10 @@ type NamenodeServer interface {
 	ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error)
 	// SafeMode asks for, or changes, the namenode's safe mode.
 	SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error)
+	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
+	// answers once the log server has it on its disk, or after a few seconds that
+	// it is pending: ask again with the txid of the answer.
+	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
 	mustEmbedUnimplementedNamenodeServer()
 }
 
@@ -404,6 +423,9 @@ func (UnimplementedNamenodeServer) ClusterStatus(context.Context, *ClusterStatus
 }
 func (UnimplementedNamenodeServer) SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SafeMode not implemented")
+}
+func (UnimplementedNamenodeServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
 }
 func (UnimplementedNamenodeServer) mustEmbedUnimplementedNamenodeServer() {}
 func (UnimplementedNamenodeServer) testEmbeddedByValue()                  {}
@@ -786,6 +808,24 @@ func _Namenode_SafeMode_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).Checkpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_Checkpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).Checkpoint(ctx, req.(*CheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Namenode_ServiceDesc is the grpc.ServiceDesc for Namenode service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -872,6 +912,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SafeMode",
 			Handler:    _Namenode_SafeMode_Handler,
+		},
+		{
+			MethodName: "Checkpoint",
+			Handler:    _Namenode_Checkpoint_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
