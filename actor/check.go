@@ -73,7 +73,13 @@ func (s *State) checkInodes() error {
 	if uint64(s.inodeSlot.count) != inTree+hidden+1 || s.inodeSlot.count != s.inodes.count {
 		return fmt.Errorf("%d inodes, %d in the tree, %d hidden, %d in the slab", s.inodeSlot.count, inTree, hidden, s.inodes.count)
 	}
-	return s.checkTree()
+	var slots []uint32
+	for _, slot := range s.inodeSlot.all {
+		if s.inodes.at(slot).directory() {
+			slots = append(slots, slot)
+		}
+	}
+	return s.checkTree(slots)
 }
 
 func (s *State) checkChunks() error {

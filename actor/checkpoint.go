@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 
@@ -205,14 +206,17 @@ func (p *Snapshot) Encode(w io.Writer) error {
 func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 	page := checkpointFiles{Version: checkpointVersion}
 	bytesInPage := 0
+	var room []checkpointChunk // of the chunks in page
 	flush := func() {
 		if len(page.Inodes) > 0 {
 			c.frame(kindCheckpointFiles, &page)
-			page.Inodes, bytesInPage = page.Inodes[:0], 0
+			page.Inodes, bytesInPage, room = page.Inodes[:0], 0, room[:0]
 		}
 	}
 	put := func(slot uint32, name string) {
-		i, more := p.inode(slot, name)
+		var i checkpointInode
+		var more []checkpointChunk
+		i, more, room = p.inode(slot, name, room)
 		inodes++
 		chunks += uint64(len(i.Chunks) + len(more))
 		page.Inodes = append(page.Inodes, i)
@@ -248,25 +252,30 @@ func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 	return inodes, chunks
 }
 
-func (p *Snapshot) inode(slot uint32, name string) (i checkpointInode, more []checkpointChunk) {
+// inode describes one; its first chunks stand behind room, which is returned.
+func (p *Snapshot) inode(slot uint32, name string, room []checkpointChunk) (i checkpointInode, more, rest []checkpointChunk) {
 	n := p.inodes.at(slot)
 	i = checkpointInode{ID: n.id, Parent: n.parent, Name: name, Flags: n.flags, Created: n.created, Modified: n.modified,
 		Blocks: n.blocks, Replication: n.replication}
 	if n.directory() {
-		return i, nil
+		return i, nil, room
 	}
+	from := len(room)
 	for k := n.first; k != 0; {
 		r := p.chunks.at(k)
 		c := checkpointChunk{ID: r.id, Generation: r.generation, Promised: r.promised, Length: uint32(r.length()), Open: r.open()}
 		if w := p.openChunk[k]; w != nil {
 			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = w.minimum, w.strict, w.base, w.cut, w.members
 		}
-		if len(i.Chunks) < checkpointPageItems {
-			i.Chunks = append(i.Chunks, c)
+		if len(room)-from < checkpointPageItems {
+			room = append(room, c)
 		} else {
 			more = append(more, c)
 		}
 		k = r.next
+	}
+	if len(room) > from {
+		i.Chunks = room[from:len(room):len(room)]
 	}
 	if o := p.open[n.id]; o != nil {
 		l := checkpointLease{Holder: o.holder, Since: o.since, Path: o.path, Overwrite: o.overwrite, Leaf: o.leaf}
@@ -275,7 +284,7 @@ func (p *Snapshot) inode(slot uint32, name string) (i checkpointInode, more []ch
 		}
 		i.Lease = []checkpointLease{l}
 	}
-	return i, more
+	return i, more, room
 }
 
 // encodeRetry writes the retry cache, the client idle for longest first.
@@ -374,15 +383,21 @@ func (s *State) Checkpoint() []byte {
 }
 
 // LoadCheckpoint restores the state that data encodes into an empty State.
-func (s *State) LoadCheckpoint(data []byte) error { return s.ReadCheckpoint(bytes.NewReader(data)) }
+func (s *State) LoadCheckpoint(data []byte) error {
+	return s.ReadCheckpoint(bytes.NewReader(data), int64(len(data)))
+}
 
 // ReadCheckpoint restores the state that r gives, to its end, into an empty
-// State. After an error the State must be dropped.
-func (s *State) ReadCheckpoint(r io.Reader) error {
+// State. bytes is about how many they are, so that tables need not grow; 0: not
+// known. After an error the State must be dropped.
+func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 	if s.txid != 0 {
 		return fault.New(fault.Exists, "load checkpoint", "the state is at txid %d already", s.txid)
 	}
 	l := &checkpointLoader{s: s, reader: r}
+	if bytes > 0 {
+		s.chunkSlot = make(map[chunk.ID]uint32, min(bytes/checkpointBytesPerChunk, checkpointChunksInit))
+	}
 	if err := l.load(); err != nil {
 		return &fault.Error{Kind: fault.KindOf(err), Op: "load checkpoint", Reason: fmt.Sprintf("frame %d", l.frames), Err: err}
 	}
@@ -398,6 +413,13 @@ type checkpointLoader struct {
 	inodes uint64
 	chunks uint64
 	last   uint32 // inode whose chunks may go on
+	// directories are their inodes' slots.
+	directories []uint32
+	// page and chunkPage are filled again with each frame; keys holds the keys of
+	// some entries of a page.
+	page      checkpointFiles
+	chunkPage checkpointMore
+	keys      []byte
 }
 
 func corruptCheckpoint(format string, args ...any) error {
@@ -492,19 +514,32 @@ func (l *checkpointLoader) nodes(payload []byte) error {
 }
 
 func (l *checkpointLoader) files(payload []byte) error {
-	var page checkpointFiles
-	if err := l.s.decoder.decode(payload, &page); err != nil {
-		return err
-	}
-	for n := range page.Inodes {
-		if err := l.inode(&page.Inodes[n]); err != nil {
+	if !readFastShared(&l.page, payload) {
+		l.page = checkpointFiles{}
+		if err := l.s.decoder.decode(payload, &l.page); err != nil {
 			return err
+		}
+	}
+	for group := range slices.Chunk(l.page.Inodes, checkpointKeysShared) {
+		l.keys = l.keys[:0]
+		for n := range group {
+			l.keys = binary.BigEndian.AppendUint64(l.keys, group[n].Parent)
+			l.keys = append(l.keys, group[n].Name...)
+		}
+		keys := string(l.keys)
+		for n := range group {
+			size := 8 + len(group[n].Name)
+			if err := l.inode(&group[n], keys[:size]); err != nil {
+				return err
+			}
+			keys = keys[size:]
 		}
 	}
 	return nil
 }
 
-func (l *checkpointLoader) inode(i *checkpointInode) error {
+// inode adds one, and its entry under key if it has a name.
+func (l *checkpointLoader) inode(i *checkpointInode, key string) error {
 	s := l.s
 	directory, hidden := i.Flags&flagDirectory != 0, i.Flags&flagHidden != 0
 	fail := func(what string) error { return corruptCheckpoint("inode %d: %s", i.ID, what) }
@@ -533,13 +568,17 @@ func (l *checkpointLoader) inode(i *checkpointInode) error {
 	s.inodes.mut(slot).txid = 0
 	l.inodes++
 	l.last = slot
+	if directory {
+		l.directories = append(l.directories, slot)
+	}
 	if i.Name != "" {
-		if _, there := s.entries.Set(entryKey(i.Parent, i.Name), slot); there {
+		if _, there := s.entries.Load(key, slot); there { // they come in order
 			return fail("its name is there twice")
 		}
 	}
 	for _, lease := range i.Lease {
-		o := &openFile{holder: lease.Holder, since: lease.Since, path: lease.Path, overwrite: lease.Overwrite, leaf: lease.Leaf}
+		o := &openFile{holder: strings.Clone(lease.Holder), since: lease.Since, path: strings.Clone(lease.Path),
+			overwrite: lease.Overwrite, leaf: strings.Clone(lease.Leaf)}
 		if len(lease.Client) > 0 {
 			if len(lease.Client) != len(o.client) {
 				return fail("bad lease holder")
@@ -552,14 +591,16 @@ func (l *checkpointLoader) inode(i *checkpointInode) error {
 }
 
 func (l *checkpointLoader) more(payload []byte) error {
-	var page checkpointMore
-	if err := l.s.decoder.decode(payload, &page); err != nil {
-		return err
+	if !readFastShared(&l.chunkPage, payload) {
+		l.chunkPage = checkpointMore{}
+		if err := l.s.decoder.decode(payload, &l.chunkPage); err != nil {
+			return err
+		}
 	}
 	if l.last == 0 || l.s.inodes.at(l.last).directory() {
 		return corruptCheckpoint("chunks of no file")
 	}
-	return l.addChunks(l.last, page.Chunks)
+	return l.addChunks(l.last, l.chunkPage.Chunks)
 }
 
 func (l *checkpointLoader) addChunks(file uint32, chunks []checkpointChunk) error {
@@ -580,17 +621,14 @@ func (l *checkpointLoader) addChunks(file uint32, chunks []checkpointChunk) erro
 				return corruptCheckpoint("chunk %s: node index %d", c.ID, m)
 			}
 		}
-		s.addChunk(file, placement{ID: c.ID, Nodes: c.Members}, false, 0)
-		slot := s.chunkSlot[c.ID]
-		r := s.chunks.mut(slot)
-		r.generation, r.promised = c.Generation, c.Promised
+		r := chunkRecord{id: c.ID, generation: c.Generation, promised: c.Promised}
 		r.setLength(int64(c.Length))
+		r.setOpen(c.Open)
+		slot := s.appendChunk(file, r)
 		s.inodes.mut(file).length += int64(c.Length)
 		if c.Open {
 			s.openChunk[slot] = &openChunk{minimum: c.Minimum, strict: c.Strict, base: c.Base, cut: c.Cut, members: c.Members}
 		} else {
-			r.setOpen(false)
-			delete(s.openChunk, slot)
 			s.sealed++
 		}
 		l.chunks++
@@ -645,8 +683,11 @@ func (l *checkpointLoader) end(payload []byte) error {
 		return corruptCheckpoint("bytes follow the end")
 	}
 	var bad error
+	directory, parent := uint64(0), uint32(0)
 	s.entries.Scan(func(key string, slot uint32) bool {
-		parent := s.inodeSlot.get(entryDirectory(key))
+		if id := entryDirectory(key); id != directory {
+			directory, parent = id, s.inodeSlot.get(id)
+		}
 		if parent == 0 || !s.inodes.at(parent).directory() {
 			bad = corruptCheckpoint("inode %d is in no directory", s.inodes.at(slot).id)
 			return false
@@ -658,29 +699,38 @@ func (l *checkpointLoader) end(payload []byte) error {
 	if bad != nil {
 		return bad
 	}
-	return s.checkTree()
+	return s.checkTree(l.directories)
 }
 
 // checkTree finds directories that hang on themselves: everything must be below
-// the root.
-func (s *State) checkTree() error {
-	reached := uint64(0)
-	for stack := []uint64{rootID}; len(stack) > 0; {
-		id := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		s.entries.Ascend(entryKey(id, ""), func(key string, slot uint32) bool {
-			if entryDirectory(key) != id {
-				return false
+// the root. Every entry is in a directory that is there, so only the way up from
+// each directory is followed, as far as it is not known. directories are slots.
+func (s *State) checkTree(directories []uint32) error {
+	below := make(map[uint64]bool, len(directories)) // true: below the root
+	below[rootID] = true
+	var way []uint64
+	for _, slot := range directories {
+		way = way[:0]
+		id := s.inodes.at(slot).id
+		for {
+			known, seen := below[id]
+			if known {
+				break
 			}
-			reached++
-			if i := s.inodes.at(slot); i.directory() {
-				stack = append(stack, i.id)
+			if seen {
+				return corruptCheckpoint("directory %d is not below the root", id)
 			}
-			return true
-		})
-	}
-	if want := s.files + s.directories; reached != want {
-		return corruptCheckpoint("%d entries are below the root, there are %d", reached, want)
+			below[id] = false // until the way has reached the root
+			way = append(way, id)
+			slot := s.inodeSlot.get(id)
+			if slot == 0 {
+				return corruptCheckpoint("directory %d is missing", id)
+			}
+			id = s.inodes.at(slot).parent
+		}
+		for _, id := range way {
+			below[id] = true
+		}
 	}
 	return nil
 }

@@ -53,6 +53,14 @@ const (
 	// recordItemsInit is what a decoder allocates at most for a list before it
 	// has seen its elements.
 	recordItemsInit = 256
+	// checkpointKeysShared entries of a loaded checkpoint share the memory of
+	// their keys: a lone survivor among removed neighbours wastes little.
+	checkpointKeysShared = 32
+	// checkpointBytesPerChunk is about what a file with one chunk takes in a
+	// checkpoint; checkpointChunksInit bounds what is made for it before any was
+	// read.
+	checkpointBytesPerChunk = 72
+	checkpointChunksInit    = 16 << 20
 	// checkpointPageItems is the number of inodes, or chunks of one inode, in
 	// one checkpoint frame.
 	checkpointPageItems = 256

@@ -174,18 +174,37 @@ func (s *State) addChunk(file uint32, p placement, replace bool, index uint32) {
 		if index == i.chunks-1 {
 			i.last = slot
 		}
-	case index == 0:
-		i.first, i.last, i.chunks = slot, slot, 1
 	default:
-		list := s.lists[i.id]
-		if list == nil {
-			list = append(make([]uint32, 0, 4), i.first)
-		}
-		s.lists[i.id] = append(list, slot)
-		s.chunks.mut(i.last).next = slot
-		i.last, i.chunks = slot, i.chunks+1
+		s.linkChunk(i, slot)
 	}
 	s.chunkAdded(slot)
+}
+
+// appendChunk adds a loaded chunk at the end of a file; file and index are
+// filled in.
+func (s *State) appendChunk(file uint32, r chunkRecord) uint32 {
+	i := s.inodes.mut(file)
+	r.file, r.index = file, i.chunks
+	slot := s.chunks.add(r)
+	s.chunkSlot[r.id] = slot
+	s.linkChunk(i, slot)
+	s.chunkAdded(slot)
+	return slot
+}
+
+// linkChunk makes a chunk the last one of a file.
+func (s *State) linkChunk(i *inode, slot uint32) {
+	if i.chunks == 0 {
+		i.first, i.last, i.chunks = slot, slot, 1
+		return
+	}
+	list := s.lists[i.id]
+	if list == nil {
+		list = append(make([]uint32, 0, 4), i.first)
+	}
+	s.lists[i.id] = append(list, slot)
+	s.chunks.mut(i.last).next = slot
+	i.last, i.chunks = slot, i.chunks+1
 }
 
 // dropChunk forgets a chunk; the caller mends the file's list.

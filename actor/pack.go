@@ -193,12 +193,23 @@ func readFast(r fast, payload []byte) bool {
 	return !u.failed && len(u.rest) == 0
 }
 
+// readFastShared is readFast whose strings are cut from one: they keep the whole
+// payload's memory, so what outlives it must be cloned.
+func readFastShared(r fast, payload []byte) bool {
+	u := unpacker{rest: payload, text: string(payload)}
+	r.unpack(&u)
+	return !u.failed && len(u.rest) == 0
+}
+
 // unpacker reads the forms that the functions above write, and fails on all
 // others: nothing it reads is trusted, and it allocates no more than it has
 // seen bytes for.
 type unpacker struct {
 	rest   []byte
 	failed bool
+	// text is all of what is read, as one string from which strings are cut, or
+	// "": then each is made by itself.
+	text string
 }
 
 // take cuts n bytes off; nil after a failure.
@@ -281,7 +292,15 @@ func (u *unpacker) string() string {
 	default:
 		u.failed = true
 	}
-	return string(u.take(n))
+	if u.text == "" {
+		return string(u.take(n))
+	}
+	from := len(u.text) - len(u.rest)
+	u.take(n)
+	if u.failed {
+		return ""
+	}
+	return u.text[from : from+n]
 }
 
 func (u *unpacker) id() (id [16]byte) {

@@ -50,6 +50,67 @@ func TestPackedRecordsEqualTheCodecs(t *testing.T) {
 	require.Equal(t, 6, kinds)
 }
 
+// TestPackedCheckpointsEqualTheCodecs holds the same of a checkpoint's frames.
+// They are read into structs that held something else before.
+func TestPackedCheckpointsEqualTheCodecs(t *testing.T) {
+	seed := rand.Int64()
+	t.Logf("seed %d", seed)
+	random := mathrand.New(mathrand.NewSource(seed))
+	e, d := newFrameEncoder(), newFrameDecoder()
+	files, more := new(checkpointFiles), new(checkpointMore)
+	for range 300 {
+		for _, kind := range []uint8{kindCheckpointFiles, kindCheckpointMore} {
+			value, want, got := any(new(checkpointFiles)), any(new(checkpointFiles)), fast(files)
+			if kind == kindCheckpointMore {
+				value, want, got = any(new(checkpointMore)), any(new(checkpointMore)), fast(more)
+			}
+			made, ok := quick.Value(reflect.TypeOf(value).Elem(), random)
+			require.True(t, ok)
+			reflect.ValueOf(value).Elem().Set(made)
+			if f, is := value.(*checkpointFiles); is {
+				for i := range f.Inodes {
+					for k := range f.Inodes[i].Lease {
+						l := &f.Inodes[i].Lease[k]
+						l.Client = l.Client[:min(len(l.Client), 16)]
+					}
+					f.Inodes[i].Created >>= random.Intn(64)
+					f.Inodes[i].Parent >>= random.Intn(64)
+				}
+			}
+			own := value.(packed).pack(nil)
+			e.scratch = e.scratch[:0]
+			require.NoError(t, e.encodeStruct(value))
+			require.Equal(t, e.scratch, own)
+
+			require.NoError(t, d.decode(own, want))
+			require.True(t, readFastShared(got, own))
+			equalFilled(t, reflect.ValueOf(want), reflect.ValueOf(got))
+			require.False(t, readFastShared(got, own[:random.Intn(len(own))]))
+			require.False(t, readFastShared(got, append(own, 0)))
+		}
+	}
+}
+
+// equalFilled compares without telling a list that is missing from an empty one.
+func equalFilled(t *testing.T, want, got reflect.Value) {
+	t.Helper()
+	switch want.Kind() {
+	case reflect.Pointer:
+		equalFilled(t, want.Elem(), got.Elem())
+	case reflect.Struct:
+		for i := range want.NumField() {
+			equalFilled(t, want.Field(i), got.Field(i))
+		}
+	case reflect.Slice:
+		require.Equal(t, want.Len(), got.Len())
+		for i := range want.Len() {
+			equalFilled(t, want.Index(i), got.Index(i))
+		}
+	default:
+		require.Equal(t, want.Interface(), got.Interface())
+	}
+}
+
 // FuzzReadFast: what the fast way accepts, the codec reads alike.
 func FuzzReadFast(f *testing.F) {
 	for _, r := range samples() {

@@ -108,6 +108,9 @@ func New(c Config) (*State, error) {
 // Txid is the last txid applied, durable or not; 0 for an empty State.
 func (s *State) Txid() uint64 { return s.txid }
 
+// Items is the number of inodes and chunks: what a checkpoint holds.
+func (s *State) Items() uint64 { return uint64(s.inodes.count + s.chunks.count) }
+
 // Epoch is the last epoch in the log.
 func (s *State) Epoch() uint64 { return s.epoch }
 

@@ -76,7 +76,7 @@ func Measure(files int, directory string) (Size, error) {
 	if err != nil {
 		return s, err
 	}
-	if err := loaded.ReadCheckpoint(bufio.NewReaderSize(f, 1<<20)); err != nil {
+	if err := loaded.ReadCheckpoint(bufio.NewReaderSize(f, 1<<20), s.CheckpointBytes); err != nil {
 		return s, err
 	}
 	s.Load = time.Since(start)
