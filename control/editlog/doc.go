@@ -1,7 +1,7 @@
 // Package editlog is the namenode's side of the replicated edit log: it finds
 // the log server that leads, becomes the log's only writer (AcquireEpoch),
-// appends batches of framed edit records with many in flight (Writer), and
-// reads them back (Tail).
+// appends batches of framed edit records with many in flight (Writer), reads
+// them back (Tail), and stores and fetches checkpoints.
 //
 // A batch that was handed to a Writer ends in one of two ways: OnDurable covers
 // its last txid, or the Writer failed. A failed Writer is over: nothing is ever

@@ -33,6 +33,9 @@ type fake struct {
 	acquire func() (*controlpb.AcquireEpochResponse, error)
 	append  func(appendServer) error
 	tail    func(*controlpb.TailRequest, tailServer) error
+
+	upload   func(uploadServer) error
+	download func(*controlpb.DownloadCheckpointRequest, downloadServer) error
 }
 
 func (f *fake) LogStatus(context.Context, *controlpb.LogStatusRequest) (*controlpb.LogStatusResponse, error) {

@@ -10,6 +10,8 @@ const (
 	BatchBytesMax = 4 << 20
 	// BatchRecordsMax bounds the records of one batch.
 	BatchRecordsMax = 16 << 10
+	// CheckpointPieceBytes is the size of one piece of a checkpoint.
+	CheckpointPieceBytes = 1 << 20
 	// HolderBytesMax bounds the name of an epoch's holder.
 	HolderBytesMax = 256
 )

@@ -290,3 +290,107 @@ func asTimeout(err error, target *net.Error) bool {
 	*target = e
 	return ok && e.Timeout()
 }
+
+// TestAServerThatLacksWhatWasCutGetsACheckpoint: a follower that was away while
+// the others cut their logs is served the checkpoint in the place of the records,
+// keeps up from there, leads when the others are gone, and starts again.
+func TestAServerThatLacksWhatWasCutGetsACheckpoint(t *testing.T) {
+	c := newCluster(t, 3)
+	l := dial(t, c.addresses()...)
+	grant, err := l.AcquireEpoch(within(t), "nn")
+	require.NoError(t, err)
+	leader := c.at(grant.Address)
+	lagging := (leader + 1) % 3
+	third := (leader + 2) % 3
+	appendTo(t, l, grant, 1, 100)
+	c.await(third, 100)
+	c.stop(third)
+	early := copyTree(t, c.dirs[third])
+	c.start(third)
+	c.await(third, 100)
+	c.await(lagging, 100)
+	c.stop(lagging)
+
+	for txid := uint64(1000); txid <= 3000; txid += 1000 {
+		appendTo(t, l, grant, max(txid-999, 101), txid)
+		upload(t, l, grant, txid)
+	}
+	require.Greater(t, c.servers[leader].firstTxidOf(), uint64(1000))
+	appendTo(t, l, grant, 3001, 3100)
+
+	c.start(lagging)
+	c.await(lagging, 3100)
+	s := c.servers[lagging]
+	require.Greater(t, s.firstTxidOf(), uint64(1000), "what was cut does not come back")
+	got := s.checkpoints.all()
+	require.Len(t, got, 1)
+	require.EqualValues(t, 3000, got[0].head.txid)
+	require.True(t, got[0].received)
+
+	// It starts again with it, while it is new and alone in the directory.
+	c.stop(lagging)
+	report, err := Verify(c.dirs[lagging])
+	require.NoError(t, err)
+	require.EqualValues(t, 3100, report.LastTxid)
+	c.start(lagging)
+	c.await(lagging, 3100)
+	// A small snapshot of its own is what raft begins with the next time: the
+	// entry in front of its log is then known from the checkpoint only.
+	require.NoError(t, c.servers[lagging].raft.Snapshot().Error())
+	c.stop(lagging)
+	c.start(lagging)
+	c.await(lagging, 3100)
+
+	// It leads: the third server is so far behind that it needs the checkpoint, too.
+	c.stop(third)
+	appendTo(t, l, grant, 3101, 3200)
+	c.await(lagging, 3200)
+	c.crash(leader)
+	c.dirs[third] = early
+	c.start(third)
+	grant, err = l.AcquireEpoch(within(t), "nn2")
+	require.NoError(t, err)
+	require.EqualValues(t, 3200, grant.LastTxid)
+	require.Equal(t, c.peers[lagging].GRPC, grant.Address)
+	c.await(third, 3200)
+	require.Greater(t, c.servers[third].firstTxidOf(), uint64(1000))
+	found, err := download(t, l, grant, 0)
+	require.NoError(t, err)
+	require.EqualValues(t, 3000, found.Txid)
+	requireRecords(t, l, 3001, 3200)
+	appendTo(t, l, grant, 3201, 4000)
+	upload(t, l, grant, 4000)
+
+	// The one that led before follows.
+	c.start(leader)
+	c.await(leader, 4000)
+}
+
+// TestAFollowerFetchesCheckpointsAndCutsItsLog calls the fetch, which runs every
+// few seconds.
+func TestAFollowerFetchesCheckpointsAndCutsItsLog(t *testing.T) {
+	c := newCluster(t, 3)
+	l := dial(t, c.addresses()...)
+	grant, err := l.AcquireEpoch(within(t), "nn")
+	require.NoError(t, err)
+	follower := (c.at(grant.Address) + 1) % 3
+	s := c.servers[follower]
+	for txid := uint64(1000); txid <= 3000; txid += 1000 {
+		appendTo(t, l, grant, txid-999, txid)
+		upload(t, l, grant, txid)
+		c.await(follower, txid)
+		require.NoError(t, s.fetchCheckpoint(within(t)))
+		require.NoError(t, s.fetchCheckpoint(within(t)), "nothing new")
+	}
+	require.Len(t, s.checkpoints.all(), checkpointsKept)
+	require.Equal(t, c.servers[c.at(grant.Address)].firstTxidOf(), s.firstTxidOf())
+	require.Greater(t, s.firstTxidOf(), uint64(1000))
+	require.NoError(t, c.servers[c.at(grant.Address)].fetchCheckpoint(within(t)), "a leader fetches nothing")
+	c.stop(follower)
+	report, err := Verify(c.dirs[follower])
+	require.NoError(t, err)
+	require.Equal(t, report.FirstTxid, c.servers[c.at(grant.Address)].firstTxidOf())
+	c.start(follower)
+	appendTo(t, l, grant, 3001, 3100)
+	c.await(follower, 3100)
+}

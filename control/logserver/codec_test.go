@@ -33,6 +33,7 @@ func TestGoldenBytes(t *testing.T) {
 		"entry_batch_v1":   batch.encode(),
 		"entry_acquire_v1": acquire.encode(),
 		"snapshot_v1":      m.encode(),
+		"checkpoint_v1":    goldenCheckpoint(),
 		"mark_v1":          mark{counter: 9, index: 1234, clean: true}.encode(),
 	} {
 		path := filepath.Join("testdata", "golden", name+".hex")
@@ -145,7 +146,8 @@ func TestMachineAgainstModel(t *testing.T) {
 			return
 		}
 		want := rapid.Uint64Range(1, last).Draw(t, "txid")
-		p := m.before(want)
+		p, ok := m.before(want)
+		require.True(t, ok)
 		require.Less(t, p.lastTxid, want)
 		s := p.state()
 		steps := 0

@@ -8,7 +8,8 @@
 //
 // What it owns: its directory (guarded by a lock file), the log files in it,
 // the raft group's membership, and two ports. Goroutines: raft's own, the gRPC
-// server's, one that follows leadership, one that writes the mark file; Close
+// server's, one that follows leadership, one that writes the mark file, one that
+// settles and fetches checkpoints; Close
 // ends all of them.
 //
 // Failure: after the first error of a write or fsync the server never writes
@@ -18,6 +19,10 @@
 // every file is read and verified before raft-wal may touch it: an unfinished
 // last write is cut off, anything else that does not verify is refused.
 //
-// It does not look inside records, keeps no namenode state, and does not yet
-// cut the log: it grows until checkpoints exist.
+// It keeps the two newest good checkpoints that namenodes upload, each with the
+// state of its own state machine at a raft entry before it, and cuts the log in
+// front of the older one. To raft a checkpoint is a snapshot: it goes to a peer
+// that lacks what was cut.
+//
+// It does not look inside records and checkpoints, and keeps no namenode state.
 package logserver

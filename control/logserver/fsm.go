@@ -1,6 +1,8 @@
 package logserver
 
 import (
+	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"sync"
@@ -19,9 +21,8 @@ type fsm struct {
 	mu struct {
 		sync.RWMutex
 		machine
-		news    chan struct{} // closed and replaced when applied rises
-		broken  error         // set once by onDamage's cause
-		started bool          // NewRaft is done: no snapshot may be restored any more
+		news   chan struct{} // closed and replaced when applied rises
+		broken error         // set once by onDamage's cause
 	}
 }
 
@@ -88,10 +89,28 @@ func (f *fsm) view() view {
 }
 
 // before is machine.before.
-func (f *fsm) before(txid uint64) point {
+func (f *fsm) before(txid uint64) (point, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.mu.machine.before(txid)
+}
+
+// firstTxid is the first one whose record is in the log.
+func (f *fsm) firstTxid() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mu.firstTxid()
+}
+
+// rebase is machine.rebase with the points of checkpoints.
+func (f *fsm) rebase(first uint64, known []checkpointFile) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	points := make([]point, len(known))
+	for i := range known {
+		points[i] = known[i].head.point()
+	}
+	f.mu.rebase(first, points)
 }
 
 // Snapshot implements raft.FSM: it copies the small state. The points are
@@ -107,34 +126,38 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &fsmSnapshot{machine: m}, nil
 }
 
-// Restore implements raft.FSM. It serves the start only: the log itself is
-// kept on every server, so a snapshot that a leader sends means that records
-// were cut from its log which this server does not have. Taking it would leave
-// a hole in this server's log; it is refused.
+// Restore implements raft.FSM: from a small snapshot of this server at its
+// start, or from the head of a checkpoint, at the start or when the leader sent
+// it because its log no longer holds what this server lacks.
 func (f *fsm) Restore(source io.ReadCloser) error {
 	defer source.Close()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.mu.started {
-		return fault.New(fault.Gap, "install snapshot", "a snapshot holds no records: taking it would leave a hole in this server's log")
-	}
-	b, err := io.ReadAll(io.LimitReader(source, snapshotBytesMax))
+	buffered := bufio.NewReader(source)
+	magic, err := buffered.Peek(4)
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "read log snapshot", Err: err}
 	}
-	m, err := decodeMachine(b)
-	if err != nil {
-		return err
+	var m machine
+	if binary.LittleEndian.Uint32(magic) == checkpointMagic {
+		head, _, err := readCheckpointHead(buffered)
+		if err != nil {
+			return err
+		}
+		m = machine{state: head.state, applied: head.index, points: []point{head.point()}, cut: true}
+	} else {
+		b, err := io.ReadAll(io.LimitReader(buffered, snapshotBytesMax))
+		if err != nil {
+			return &fault.Error{Kind: fault.Disk, Op: "read log snapshot", Err: err}
+		}
+		if m, err = decodeMachine(b); err != nil {
+			return err
+		}
 	}
-	f.mu.machine = m
-	return nil
-}
-
-// begin ends the time in which a snapshot may be restored.
-func (f *fsm) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mu.started = true
+	f.mu.machine = m
+	close(f.mu.news)
+	f.mu.news = make(chan struct{})
+	return nil
 }
 
 // fsmSnapshot is a copy of the machine on its way to disk.

@@ -23,12 +23,24 @@ func (s *Server) startRaft(report *Report) error {
 	if err != nil {
 		return diskFault(op, err)
 	}
-	snapshots := ownSnapshots{SnapshotStore: files, store: s.store}
+	snapshots := &ownSnapshots{SnapshotStore: files, store: s.store, checkpoints: s.checkpoints}
+	last := uint64(0)
+	if report != nil {
+		last = report.LastIndex
+	}
+	if report != nil && report.begins() > last {
+		// A peer's checkpoint replaced this log, and a crash came before raft
+		// removed what it replaced. raft-wal takes no entry behind a gap.
+		last = report.begins()
+		if err := s.store.DeleteRange(1, report.LastIndex); err != nil {
+			return diskFault(op, err)
+		}
+	}
 	kept, err := snapshots.List()
 	if err != nil {
 		return diskFault(op, err)
 	}
-	if len(kept) > 0 && (report == nil || kept[0].Index > report.LastIndex) {
+	if len(kept) > 0 && kept[0].Index > last {
 		return &fault.Error{Kind: fault.CorruptData, Op: op, Path: s.o.Directory,
 			Reason: "a snapshot is newer than the log: log files are missing", Hint: "restore the directory from a copy or from a peer"}
 	}
@@ -44,9 +56,9 @@ func (s *Server) startRaft(report *Report) error {
 	config.BatchApplyCh = true
 	config.MaxAppendEntries = entriesPerAppend
 	config.SnapshotThreshold = s.o.SnapshotEntries
-	config.TrailingLogs = math.MaxUint64 // the log is the data: never cut
+	config.TrailingLogs = math.MaxUint64 // raft never cuts the log: settleCheckpoints does
 	config.NoLegacyTelemetry = true
-	if report == nil || report.LastIndex == 0 {
+	if last == 0 {
 		if err := s.bootstrap(config, snapshots); err != nil {
 			return diskFault(op, err)
 		}
@@ -54,6 +66,12 @@ func (s *Server) startRaft(report *Report) error {
 	if s.raft, err = raft.NewRaft(config, s.fsm, s.store, s.store, snapshots, s.transport.Transport); err != nil {
 		return diskFault(op, err)
 	}
+	snapshots.started.Store(true)
+	first, err := s.store.begins()
+	if err != nil {
+		return diskFault(op, err)
+	}
+	s.fsm.rebase(first, s.checkpoints.usable(first))
 	return nil
 }
 

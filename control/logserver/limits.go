@@ -47,6 +47,27 @@ const (
 	// segmentFileBytesMax bounds a log file: the last write, of up to
 	// entriesPerAppend entries, may exceed the segment's size by itself.
 	segmentFileBytesMax = segmentBytesMax + entriesPerAppend*entryBytesMax + 64<<20
+	// checkpointPieceBytesMax bounds one piece of a checkpoint on the wire and on
+	// disk, far below rpc.MessageBytesMax.
+	checkpointPieceBytesMax = 1 << 20
+	// checkpointBytesMax bounds the content of a checkpoint: 10 million files
+	// take about 1.5 GB.
+	checkpointBytesMax = 256 << 30
+	// checkpointHeadBytesMax bounds the head: the fixed fields, the holder's name
+	// and the group's members.
+	checkpointHeadBytesMax = 64 << 10
+	// checkpointWriteoutBytes of a checkpoint are written before the kernel is
+	// asked to begin writing them out.
+	checkpointWriteoutBytes = 8 << 20
+	// checkpointsKept good ones stay, and the log from the older one on.
+	checkpointsKept = 2
+	// checkpointUploadsMax run at once: one, and one of a namenode that was
+	// replaced and has not noticed.
+	checkpointUploadsMax = 2
+	// checkpointReserveSegments of free space are left for the log.
+	checkpointReserveSegments = 4
+	// checkpointSpaceEvery pieces the free space is looked at.
+	checkpointSpaceEvery = 64
 	// snapshotsKept is how many of raft's snapshots stay.
 	snapshotsKept = 2
 )
@@ -59,4 +80,7 @@ const (
 	handshakeTimeout = 5 * time.Second
 	barrierTimeout   = 10 * time.Second
 	transferTimeout  = 2 * time.Second
+	// checkpointFetchInterval: a server that follows asks the leader for a newer
+	// checkpoint.
+	checkpointFetchInterval = 5 * time.Second
 )

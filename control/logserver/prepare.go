@@ -28,7 +28,7 @@ import (
 // The result is what raft-wal must find; nil for a directory without a log.
 // Errors: fault.CorruptData with every damaged place, fault.Disk.
 func prepare(dir string, logger *slog.Logger) (*Report, error) {
-	report, err := scanDirectory(dir, nil)
+	report, err := scanDirectory(dir, glanceAtCheckpoint, nil)
 	if errors.Is(err, errMissing) {
 		return nil, nil
 	}
@@ -80,11 +80,28 @@ func (r *Report) refuse() error {
 			Reason: fmt.Sprintf("the log is damaged in %d place(s); everything up to txid %d can be read", len(errs), r.Damage[0].Txid-1),
 			Hint:   "look with `ww log verify` and `ww log dump`; restore the directory from a copy or from a peer"}
 	}
-	if r.FirstIndex > 1 {
-		return &fault.Error{Kind: fault.CorruptData, Op: op, Reason: fmt.Sprintf("the log begins with raft entry %d; entry 1 is missing", r.FirstIndex),
-			Hint: "restore the directory from a copy or from a peer"}
+	if r.base == nil && r.FirstIndex > 1 {
+		var errs []error
+		for _, f := range r.checkpoints {
+			errs = append(errs, inFile(f.name, f.damage))
+		}
+		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
+			Reason: fmt.Sprintf("the log begins with raft entry %d, and none of %d checkpoints can be read that hold what was in front of it", r.FirstIndex, len(r.checkpoints)),
+			Hint:   "restore the directory from a copy or from a peer; do not start a log server without its checkpoints"}
 	}
 	return nil
+}
+
+// begins is the raft index that a peer's checkpoint covers for this log: its
+// entries up to there may be missing. 0: they may not.
+func (r *Report) begins() uint64 {
+	most := uint64(0)
+	for _, f := range r.checkpoints {
+		if f.received && f.damage == nil {
+			most = max(most, f.head.index)
+		}
+	}
+	return most
 }
 
 // rewrite writes the first keep bytes of a file again, zeros from there to

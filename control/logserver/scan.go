@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Names inside a log server's directory.
@@ -39,10 +40,31 @@ type Report struct {
 	TornBytes  int64  // of an unfinished last write, which a start cuts off
 	MarkIndex  uint64 // every entry up to here was known to be committed
 	Damage     []Damage
+	// FirstTxid is the first one whose record is in the log; the records before
+	// it were cut off behind a checkpoint.
+	FirstTxid   uint64
+	Checkpoints []CheckpointReport // the oldest first
+
+	// cutIndex is the entry with which raft-wal begins; base is the checkpoint
+	// that tells the state before what can be judged, nil: the empty state.
+	cutIndex    uint64
+	base        *checkpointFile
+	checkpoints []checkpointFile
 
 	clean bool // the mark says that the server ended in order
 	meta  types.PersistentState
 	tail  *segmentScan // of the last, unsealed segment
+}
+
+// CheckpointReport describes one checkpoint.
+type CheckpointReport struct {
+	Name    string
+	Txid    uint64
+	Epoch   uint64
+	Created time.Time
+	Bytes   int64 // of the file
+	Usable  bool  // the log goes on behind it
+	Damage  error // it cannot be read
 }
 
 // SegmentReport describes one log file.
@@ -88,10 +110,10 @@ type DumpEntry struct {
 var errMissing = errors.New("no log")
 
 // scanDirectory reads and verifies a whole log directory without changing it.
-// each, if not nil, gets our entries in order. A missing log gives errMissing.
-// Damage is reported, not returned.
-func scanDirectory(dir string, each func(DumpEntry) error) (*Report, error) {
-	r := &Report{}
+// each, if not nil, gets our entries in order; look is how well checkpoints are
+// read. A missing log gives errMissing. Damage is reported, not returned.
+func scanDirectory(dir string, look func(vfs.FS, string) (checkpointFile, error), each func(DumpEntry) error) (*Report, error) {
+	r := &Report{FirstTxid: 1}
 	m, err := readMark(dir)
 	if err != nil {
 		return nil, diskFault("read mark", err)
@@ -102,28 +124,53 @@ func scanDirectory(dir string, each func(DumpEntry) error) (*Report, error) {
 	if err != nil {
 		return nil, diskFault("read log", err)
 	}
+	if r.checkpoints, err = listCheckpoints(vfs.OS{}, dir, look); err != nil {
+		return nil, err
+	}
 	r.meta, err = readMeta(walDir)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && len(files) == 0 && m.index == 0:
+	case errors.Is(err, fs.ErrNotExist) && len(files) == 0 && m.index == 0 && len(r.checkpoints) == 0:
 		return nil, errMissing
-	case errors.Is(err, fs.ErrNotExist) || err == nil && len(r.meta.Segments) == 0 && (len(files) > 1 || m.index > 0):
+	case errors.Is(err, fs.ErrNotExist) || err == nil && len(r.meta.Segments) == 0 && (len(files) > 1 || m.index > 0 || len(r.checkpoints) > 0):
 		return nil, &fault.Error{Kind: fault.CorruptData, Op: "read log",
-			Reason: fmt.Sprintf("%s lists no log file, but %d are there and entries up to %d were committed", metadb.FileName, len(files), m.index),
+			Reason: fmt.Sprintf("%s lists no log file, but %d and %d checkpoints are there and entries up to %d were committed", metadb.FileName, len(files), len(r.checkpoints), m.index),
 			Hint:   "restore the directory from a copy; do not start a log server on it"}
 	case err != nil:
 		return nil, err
 	}
+	r.findBase()
 	s := scanner{report: r, each: each}
+	if r.base != nil {
+		s.state = r.base.head.state
+		r.FirstTxid = s.state.lastTxid + 1
+		r.Epoch, r.Holder, r.LastTxid = s.state.epoch, s.state.holder, s.state.lastTxid
+	}
 	for i, info := range r.meta.Segments {
 		if err := s.segment(walDir, info, i == len(r.meta.Segments)-1); err != nil {
 			return nil, err
 		}
 	}
-	if len(r.Damage) == 0 && r.LastIndex < m.index {
+	if len(r.Damage) == 0 && max(r.LastIndex, r.begins()) < m.index {
 		r.damaged(Damage{Segment: s.lastName, Offset: s.lastEnd, Index: r.LastIndex + 1, Txid: r.LastTxid + 1,
 			Reason: fmt.Sprintf("entries up to %d were committed, but the log ends here", m.index)})
 	}
 	return r, nil
+}
+
+// findBase chooses the checkpoint that leaves the most of the log to judge, if
+// the log was cut, and describes all of them.
+func (r *Report) findBase() {
+	if len(r.meta.Segments) > 0 {
+		r.cutIndex = r.meta.Segments[0].MinIndex
+	}
+	usable := usableOf(r.checkpoints, r.cutIndex)
+	for _, f := range r.checkpoints {
+		r.Checkpoints = append(r.Checkpoints, CheckpointReport{Name: f.name, Txid: f.head.txid, Epoch: f.head.epoch, Created: time.UnixMilli(f.head.created),
+			Bytes: f.fileBytes, Usable: f.damage == nil && f.head.index+1 >= r.cutIndex, Damage: f.damage})
+	}
+	if len(usable) > 0 && (r.cutIndex > 1 || r.begins() > 0) {
+		r.base = &usable[len(usable)-1]
+	}
 }
 
 func (r *Report) damaged(d Damage) { r.Damage = append(r.Damage, d) }
@@ -200,7 +247,7 @@ func (s *scanner) entry(name string, info types.SegmentInfo, f frame) error {
 		r.FirstIndex = f.index
 	}
 	r.LastIndex = f.index
-	if f.log.Type != raft.LogCommand {
+	if f.log.Type != raft.LogCommand || r.base != nil && f.index <= r.base.head.index || r.base == nil && r.cutIndex > 1 {
 		return nil
 	}
 	e, err := decodeEntry(f.log.Data)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -15,6 +16,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Server is a running log server.
@@ -28,7 +30,10 @@ type Server struct {
 	grpc      *rpc.Server
 	listener  net.Listener
 	mark      *markFile
-	inFlight  *semaphore.Weighted // record bytes of all Append streams
+	// checkpoints are on this server's disk; uploads is how many are coming in.
+	checkpoints *checkpoints
+	uploads     atomic.Int32
+	inFlight    *semaphore.Weighted // record bytes of all Append streams
 
 	stopping chan struct{} // closed by Close: streams and watchers end
 	failed   chan struct{} // closed when failure is set
@@ -102,7 +107,10 @@ func Start(o Options) (server *Server, err error) {
 	if s.transport, err = newTransport(s.o, self.Raft); err != nil {
 		return nil, err
 	}
-	if s.store, err = openStore(s.o, report, s.fail); err != nil {
+	if s.checkpoints, err = openCheckpoints(vfs.OS{}, o.Directory, o.Logger); err != nil {
+		return nil, err
+	}
+	if s.store, err = openStore(s.o, report, s.checkpoints, s.fail); err != nil {
 		return nil, err
 	}
 	s.fsm = newFSM(s.fail)
@@ -111,8 +119,8 @@ func Start(o Options) (server *Server, err error) {
 	if err := s.startRaft(report); err != nil {
 		return nil, err
 	}
-	s.fsm.begin()
 	s.group.Go(s.watchLeadership)
+	s.group.Go(s.watchCheckpoints)
 	s.group.Go(s.watchMark)
 	s.serving.Go(func() {
 		if err := s.grpc.Serve(s.listener); err != nil {

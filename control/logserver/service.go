@@ -45,7 +45,10 @@ func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*cont
 	view := s.fsm.view()
 	response := &controlpb.LogStatusResponse{
 		NodeId: s.o.NodeID, Leader: s.leading(), LeaderAddress: s.leaderAddress(),
-		Epoch: view.epoch, Holder: view.holder, FirstTxid: 1, LastTxid: view.lastTxid, Ready: true, AdminAddress: s.o.AdminAddress,
+		Epoch: view.epoch, Holder: view.holder, FirstTxid: s.fsm.firstTxid(), LastTxid: view.lastTxid, Ready: true, AdminAddress: s.o.AdminAddress,
+	}
+	for _, f := range s.checkpoints.all() {
+		response.Checkpoints = append(response.Checkpoints, infoOf(f))
 	}
 	if err := s.Ready(); err != nil {
 		response.Ready, response.Error = false, err.Error()

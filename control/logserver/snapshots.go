@@ -1,27 +1,220 @@
 package logserver
 
 import (
+	"cmp"
+	"encoding/binary"
+	"io"
+	"os"
+	"slices"
+	"sync/atomic"
+
 	"github.com/hashicorp/raft"
 
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// ownSnapshots keeps out snapshots that go beyond this server's log, which
-// only a peer can send: they hold no records, so raft would begin behind a
-// hole (see fsm.Restore). They never occur while every log is kept whole.
+// ownSnapshots are what raft takes for snapshots. There are two sorts. Small
+// ones, in raft's own files, hold the state machine's state and let a restart
+// skip what was applied; they never travel, since they hold no records.
+// Checkpoints hold all records up to theirs: one goes to a peer that lacks what
+// was cut from this log, and this server begins with one if it came so.
 type ownSnapshots struct {
 	raft.SnapshotStore
-	store *store
+	store       *store
+	checkpoints *checkpoints
+	started     atomic.Bool // raft runs: what it asks for is for a peer
 }
 
-// Create implements raft.SnapshotStore.
-func (s ownSnapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
+// List implements raft.SnapshotStore: the newest first. For a peer only
+// checkpoints count, the newest of them since it leaves the least to send; at
+// the start all that this log goes on behind.
+func (s *ownSnapshots) List() ([]*raft.SnapshotMeta, error) {
+	first, err := s.store.begins()
+	if err != nil {
+		return nil, err
+	}
+	var out []*raft.SnapshotMeta
+	for _, f := range s.checkpoints.usable(first) {
+		meta, err := metaOf(f)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, meta)
+	}
+	if s.started.Load() {
+		return out, nil
+	}
+	small, err := s.SnapshotStore.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, meta := range small {
+		if meta.Index+1 >= first {
+			out = append(out, meta)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *raft.SnapshotMeta) int { return -cmp.Compare(a.Index, b.Index) })
+	return out, nil
+}
+
+// metaOf is a checkpoint as raft sees it.
+func metaOf(f checkpointFile) (*raft.SnapshotMeta, error) {
+	members, err := decodeMembers(f.head.members)
+	if err != nil {
+		return nil, err
+	}
+	return &raft.SnapshotMeta{Version: 1, ID: f.name, Index: f.head.index, Term: f.head.term, Configuration: members,
+		ConfigurationIndex: f.head.index, Size: f.fileBytes}, nil
+}
+
+// Open implements raft.SnapshotStore. A checkpoint is verified before any of it
+// is sent.
+func (s *ownSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	f, ok := s.checkpoints.find(id)
+	if !ok {
+		return s.SnapshotStore.Open(id)
+	}
+	meta, err := metaOf(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.started.Load() {
+		if _, err := verifyCheckpoint(s.checkpoints.fs, s.checkpoints.path(f)); err != nil {
+			s.checkpoints.damaged(f.name, err)
+			return nil, nil, err
+		}
+	}
+	file, err := s.checkpoints.fs.OpenFile(s.checkpoints.path(f), os.O_RDONLY, 0)
+	if err != nil {
+		return nil, nil, diskFault("read checkpoint", err)
+	}
+	return meta, &sentFile{SectionReader: io.NewSectionReader(file, 0, f.fileBytes), file: file}, nil
+}
+
+// sentFile is a checkpoint's file on its way to raft.
+type sentFile struct {
+	*io.SectionReader
+	file vfs.File
+}
+
+func (f *sentFile) Close() error { return f.file.Close() }
+
+// Create implements raft.SnapshotStore. What is written decides the sort.
+func (s *ownSnapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
 	last, err := s.store.LastIndex()
 	if err != nil {
 		return nil, err
 	}
-	if index > last {
-		return nil, fault.New(fault.Gap, "keep snapshot", "it goes up to raft entry %d, the log here up to %d: taking it would leave a hole", index, last)
+	return &snapshotSink{snapshots: s, index: index, term: term, last: last, small: func() (raft.SnapshotSink, error) {
+		if index > last {
+			return nil, fault.New(fault.Gap, "keep snapshot", "it goes up to raft entry %d, the log here up to %d: taking it would leave a hole", index, last)
+		}
+		return s.SnapshotStore.Create(version, index, term, members, membersIndex, transport)
+	}}, nil
+}
+
+// snapshotSink takes a snapshot of either sort.
+type snapshotSink struct {
+	snapshots         *ownSnapshots
+	index, term, last uint64
+	small             func() (raft.SnapshotSink, error)
+
+	begun      []byte // until the magic is known
+	own        raft.SnapshotSink
+	checkpoint *checkpointWriter
+	id         string
+	closed     bool
+}
+
+// Write implements io.Writer.
+func (k *snapshotSink) Write(b []byte) (int, error) {
+	if k.own == nil && k.checkpoint == nil {
+		k.begun = append(k.begun, b...)
+		if len(k.begun) < 4 {
+			return len(b), nil
+		}
+		if err := k.begin(); err != nil {
+			return 0, err
+		}
+		return len(b), k.pass(k.begun)
 	}
-	return s.SnapshotStore.Create(version, index, term, members, membersIndex, transport)
+	return len(b), k.pass(b)
+}
+
+// begin opens what the first bytes ask for.
+func (k *snapshotSink) begin() (err error) {
+	if binary.LittleEndian.Uint32(k.begun) != checkpointMagic {
+		k.own, err = k.small()
+		return err
+	}
+	if k.index <= k.last {
+		return fault.New(fault.Exists, "keep snapshot", "it goes up to raft entry %d, the log here up to %d", k.index, k.last)
+	}
+	k.checkpoint, err = k.snapshots.checkpoints.create()
+	return err
+}
+
+func (k *snapshotSink) pass(b []byte) error {
+	if k.own != nil {
+		_, err := k.own.Write(b)
+		return err
+	}
+	return k.checkpoint.raw(b)
+}
+
+// Close implements io.Closer: a checkpoint is verified and durable on return.
+func (k *snapshotSink) Close() error {
+	if k.closed {
+		return nil
+	}
+	k.closed = true
+	switch {
+	case k.own != nil:
+		k.id = k.own.ID()
+		return k.own.Close()
+	case k.checkpoint == nil:
+		return fault.New(fault.CorruptData, "keep snapshot", "%d bytes are none", len(k.begun))
+	}
+	defer k.checkpoint.discard()
+	c := k.snapshots.checkpoints
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	f, err := k.checkpoint.publish(func(f checkpointFile) (string, error) {
+		if f.head.index != k.index || f.head.term != k.term {
+			return "", fault.New(fault.Protocol, "keep snapshot", "raft entry %d of term %d was announced, %d of term %d came", k.index, k.term, f.head.index, f.head.term)
+		}
+		_, err := decodeMembers(f.head.members)
+		return checkpointName(f.head.txid, true), err
+	})
+	if err != nil {
+		return err
+	}
+	f.received, k.id = true, f.name
+	c.add(f)
+	c.logger.Info("checkpoint received from the leader: it replaces the log up to it", "txid", f.head.txid, "bytes", f.bytes, "index", f.head.index)
+	return nil
+}
+
+// Cancel implements raft.SnapshotSink.
+func (k *snapshotSink) Cancel() error {
+	if k.closed {
+		return nil
+	}
+	k.closed = true
+	if k.own != nil {
+		return k.own.Cancel()
+	}
+	if k.checkpoint != nil {
+		k.checkpoint.discard()
+	}
+	return nil
+}
+
+// ID implements raft.SnapshotSink; a checkpoint has one once it is closed.
+func (k *snapshotSink) ID() string {
+	if k.own != nil {
+		return k.own.ID()
+	}
+	return k.id
 }

@@ -21,8 +21,9 @@ import (
 // when it comes in and when it is read, and after the first failed write or
 // fsync nothing is ever written again.
 type store struct {
-	wal *wal.WAL
-	dir string
+	wal         *wal.WAL
+	dir         string
+	checkpoints *checkpoints
 	// onFailure is told of the first failed write, before raft is. It must cut
 	// the server off from its peers before it returns.
 	onFailure func(error)
@@ -85,6 +86,19 @@ func (s *store) FirstIndex() (uint64, error) { return s.wal.FirstIndex() }
 // LastIndex implements raft.LogStore.
 func (s *store) LastIndex() (uint64, error) { return s.wal.LastIndex() }
 
+// begins is the raft index with which this log begins, or will: behind the
+// checkpoint that a peer sent if it is empty.
+func (s *store) begins() (uint64, error) {
+	first, err := s.wal.FirstIndex()
+	if err != nil {
+		return 0, diskFault("read log", err)
+	}
+	if first == 0 {
+		first = s.checkpoints.received() + 1
+	}
+	return first, nil
+}
+
 // GetLog implements raft.LogStore. Errors: raft.ErrLogNotFound as it is (raft
 // compares it), fault.CorruptData, fault.Disk.
 func (s *store) GetLog(index uint64, log *raft.Log) error {
@@ -95,6 +109,22 @@ func (s *store) GetLog(index uint64, log *raft.Log) error {
 // read is GetLog that gives the decoded entry too; its kind is 0 for raft's
 // own entries.
 func (s *store) read(index uint64, log *raft.Log) (entry, error) {
+	// raft-wal still finds what was cut off in the file that it writes to
+	// (v0.4.2 state.go, getLog), and no longer after a restart.
+	first, err := s.wal.FirstIndex()
+	if err != nil {
+		return entry{}, diskFault("read log", err)
+	}
+	if index < first || first == 0 {
+		if term, ok := s.checkpoints.term(index); ok {
+			// The entry that a checkpoint stands for. raft asks for its term only, to
+			// append behind it; without an answer it would send the checkpoint again
+			// and again.
+			*log = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
+			return entry{}, nil
+		}
+		return entry{}, raft.ErrLogNotFound
+	}
 	if err := s.wal.GetLog(index, log); err != nil {
 		if errors.Is(err, raft.ErrLogNotFound) {
 			return entry{}, raft.ErrLogNotFound
@@ -192,8 +222,37 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
+// cutHead removes the entries in front of raft entry first, which must stay;
+// durable on return. It returns how many went. Whoever calls it holds two
+// checkpoints that replace them. A crash leaves the list of segments with or
+// without them; files that it does not list go at the next start.
+func (s *store) cutHead(first uint64) (uint64, error) {
+	if err := s.failed(); err != nil {
+		return 0, err
+	}
+	from, err := s.wal.FirstIndex()
+	if err != nil {
+		return 0, diskFault("cut log", err)
+	}
+	last, err := s.wal.LastIndex()
+	if err != nil {
+		return 0, diskFault("cut log", err)
+	}
+	if first <= from {
+		return 0, nil
+	}
+	if first > last {
+		return 0, fault.New(fault.Internal, "cut log", "entry %d should stay, the log ends at %d", first, last)
+	}
+	if err := s.wal.DeleteRange(from, first-1); err != nil {
+		return 0, s.fail("cut log", err)
+	}
+	return first - from, nil
+}
+
 // DeleteRange implements raft.LogStore: raft cuts off a tail that another
-// leader overruled. The head is never cut: records would be lost.
+// leader overruled, or everything when a peer's checkpoint replaced it. It
+// never cuts the head: cutHead does.
 func (s *store) DeleteRange(first, last uint64) error {
 	if err := s.failed(); err != nil {
 		return err
@@ -243,7 +302,7 @@ func (s *store) GetUint64(key []byte) (uint64, error) { return s.wal.GetUint64(k
 
 // openStore opens raft-wal on a prepared directory and checks that it found
 // what the verification found.
-func openStore(o Options, report *Report, onFailure func(error)) (*store, error) {
+func openStore(o Options, report *Report, kept *checkpoints, onFailure func(error)) (*store, error) {
 	const op = "open log"
 	dir := filepath.Join(o.Directory, walDirectory)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -268,5 +327,5 @@ func openStore(o Options, report *Report, onFailure func(error)) (*store, error)
 		_ = w.Close()
 		return nil, diskFault(op, err)
 	}
-	return &store{wal: w, dir: dir, onFailure: onFailure}, nil
+	return &store{wal: w, dir: dir, checkpoints: kept, onFailure: onFailure}, nil
 }

@@ -34,7 +34,11 @@ func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreami
 		}
 		return fault.New(fault.Gap, op, "the log ends at txid %d, txid %d was asked for", last, request.FromTxid)
 	}
-	r := newLogReader(s.store, s.fsm.before(request.FromTxid), request.FromTxid)
+	at, ok := s.fsm.before(request.FromTxid)
+	if !ok {
+		return cutOff(request.FromTxid, s.fsm.firstTxid())
+	}
+	r := newLogReader(s.store, at, request.FromTxid)
 	timer := s.o.Clock.NewTimer(tailHeartbeat)
 	defer timer.Stop()
 	for {
@@ -71,6 +75,13 @@ func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreami
 			return err
 		}
 	}
+}
+
+// cutOff is the answer to who wants a record that only a checkpoint holds.
+func cutOff(wanted, first uint64) error {
+	err := fault.New(fault.Gap, "tail log", "the log begins at txid %d, txid %d was asked for", first, wanted)
+	err.Hint = "begin with a checkpoint"
+	return err
 }
 
 // readFailed remembers damage and disk errors: they are this server's, not the
@@ -124,6 +135,9 @@ func (r *logReader) read(limit uint64) (*controlpb.TailBatch, error) {
 // lost adds the txid to an error of reading.
 func (r *logReader) lost(err error) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
+		if first, firstErr := r.store.begins(); firstErr == nil && r.index+1 < first {
+			return fault.New(fault.Gap, "read log", "txid %d was cut off while it was read; begin again with the newest checkpoint", r.next)
+		}
 		return &fault.Error{Kind: fault.CorruptData, Op: "read log", Err: err,
 			Reason: fmt.Sprintf("raft entry %d, txid %d or later, is missing", r.index+1, r.state.lastTxid+1)}
 	}

@@ -4,25 +4,34 @@ import (
 	"errors"
 
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Verify reads a log server's whole directory while no server uses it, checks
-// every byte of the log, and changes nothing. Damage is in the report, and is
-// returned as the error that Start would give. Errors: fault.CorruptData,
+// every byte of the log and of its checkpoints, and changes nothing. Damage is in
+// the report, and is returned as the error that Start would give; a damaged
+// checkpoint is an error here also when Start could do without it. Errors: fault.CorruptData,
 // fault.Busy (a server runs), fault.NotFound (no log), fault.Disk.
 func Verify(directory string) (*Report, error) {
-	report, err := scanUnused(directory, nil)
+	report, err := scanUnused(directory, verifyCheckpoint, nil)
 	if err != nil {
 		return nil, err
 	}
-	return report, report.refuse()
+	refused := report.refuse()
+	for _, c := range report.Checkpoints {
+		if c.Damage != nil && refused == nil {
+			refused = &fault.Error{Kind: fault.CorruptData, Op: "verify log", Path: c.Name, Err: c.Damage,
+				Reason: "a checkpoint is damaged; the log server and namenodes use the other one"}
+		}
+	}
+	return report, refused
 }
 
-// Dump gives every batch and epoch of a log, in order, to fn, while no server
-// uses the directory; it changes nothing. An error of fn ends it and is
+// Dump gives every batch and epoch of a log behind its oldest checkpoint, if it
+// was cut, in order, to fn, while no server uses the directory; it changes nothing. An error of fn ends it and is
 // returned. With damage it gives what can be read and then fails like Verify.
 func Dump(directory string, fn func(DumpEntry) error) error {
-	report, err := scanUnused(directory, fn)
+	report, err := scanUnused(directory, glanceAtCheckpoint, fn)
 	if err != nil {
 		return err
 	}
@@ -30,13 +39,13 @@ func Dump(directory string, fn func(DumpEntry) error) error {
 }
 
 // scanUnused scans a directory under a shared lock.
-func scanUnused(directory string, fn func(DumpEntry) error) (*Report, error) {
+func scanUnused(directory string, look func(vfs.FS, string) (checkpointFile, error), fn func(DumpEntry) error) (*Report, error) {
 	lock, err := lockDirectory(directory, false)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	report, err := scanDirectory(directory, fn)
+	report, err := scanDirectory(directory, look, fn)
 	if errors.Is(err, errMissing) {
 		return nil, &fault.Error{Kind: fault.NotFound, Op: "read log", Path: directory, Reason: "the directory holds no log"}
 	}

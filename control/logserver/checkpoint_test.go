@@ -1,0 +1,489 @@
+package logserver
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// contentOf is a checkpoint's content in every test; it takes several pieces.
+func contentOf(txid uint64) []byte {
+	random := rand.New(rand.NewPCG(txid, 1))
+	b := make([]byte, 2*checkpointPieceBytesMax+int(txid%1000)+1)
+	for i := range b {
+		b[i] = byte(random.Uint32())
+	}
+	return b
+}
+
+// upload stores the checkpoint of a txid.
+func upload(t *testing.T, l *editlog.Log, grant editlog.Grant, txid uint64) editlog.Checkpoint {
+	t.Helper()
+	c, err := l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: txid}, func(w io.Writer) error {
+		_, err := w.Write(contentOf(txid))
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, txid, c.Txid)
+	require.EqualValues(t, len(contentOf(txid)), c.Bytes)
+	return c
+}
+
+// download gets a checkpoint and compares it.
+func download(t *testing.T, l *editlog.Log, grant editlog.Grant, before uint64) (editlog.Checkpoint, error) {
+	t.Helper()
+	var got bytes.Buffer
+	c, err := l.DownloadCheckpoint(within(t), grant, before, func(_ editlog.Checkpoint, r io.Reader) error {
+		_, err := io.Copy(&got, r)
+		return err
+	})
+	if err == nil {
+		require.True(t, bytes.Equal(contentOf(c.Txid), got.Bytes()))
+	}
+	return c, err
+}
+
+// append puts records behind a grant's last txid and waits for them.
+func appendTo(t *testing.T, l *editlog.Log, grant editlog.Grant, from, to uint64) {
+	t.Helper()
+	grant.LastTxid = from - 1
+	w, watch := openAt(t, l, grant)
+	for next := from; next <= to; next++ {
+		require.NoError(t, w.Append(within(t), next, recordsOf(next, 1)))
+	}
+	watch.until(t, to)
+	w.Close()
+}
+
+// firstTxid asks a server where its log begins.
+func (s *Server) firstTxidOf() uint64 { return s.fsm.firstTxid() }
+
+func TestTheLogIsCutInFrontOfTheOlderOfTwoCheckpoints(t *testing.T) {
+	dir := t.TempDir()
+	o := options(t, dir)
+	s, stop := start(t, o)
+	l := dial(t, s.Addr())
+	grant, err := l.AcquireEpoch(within(t), "nn")
+	require.NoError(t, err)
+	_, err = download(t, l, grant, 0)
+	requireKind(t, fault.NotFound, err)
+
+	appendTo(t, l, grant, 1, 3000)
+	upload(t, l, grant, 2900)
+	require.EqualValues(t, 1, s.firstTxidOf(), "one checkpoint is not enough to cut anything")
+	requireRecords(t, l, 1, 3000)
+
+	appendTo(t, l, grant, 3001, 6000)
+	upload(t, l, grant, 6000)
+	first := s.firstTxidOf()
+	require.Greater(t, first, uint64(2900-pointStride))
+	require.LessOrEqual(t, first, uint64(2901), "every record behind the older checkpoint stays")
+	requireRecords(t, l, first, 6000)
+	requireKind(t, fault.Gap, l.Replay(within(t), first-1, 6000, func(editlog.Batch) error { return nil }))
+	requireKind(t, fault.Gap, l.Replay(within(t), 1, 6000, func(editlog.Batch) error { return nil }))
+
+	c, err := download(t, l, grant, 0)
+	require.NoError(t, err)
+	require.EqualValues(t, 6000, c.Txid)
+	c, err = download(t, l, grant, 6000)
+	require.NoError(t, err)
+	require.EqualValues(t, 2900, c.Txid)
+	_, err = download(t, l, grant, 2900)
+	requireKind(t, fault.NotFound, err)
+
+	// A third one: the first goes, and log files with it.
+	appendTo(t, l, grant, 6001, 9000)
+	upload(t, l, grant, 8000)
+	list, err := os.ReadDir(filepath.Join(dir, checkpointDirectory))
+	require.NoError(t, err)
+	require.Len(t, list, checkpointsKept)
+	first = s.firstTxidOf()
+	require.Greater(t, first, uint64(6000-pointStride))
+	status := l.Status(within(t))[0]
+	require.Equal(t, first, status.FirstTxid)
+	index, err := s.store.FirstIndex()
+	require.NoError(t, err)
+	require.Greater(t, index, uint64(5000))
+	require.ErrorIs(t, s.store.GetLog(index-1, new(raft.Log)), raft.ErrLogNotFound, "a peer must not get what the next start does not have")
+	require.NoError(t, s.store.GetLog(index, new(raft.Log)))
+	require.Len(t, status.Checkpoints, 2)
+	require.EqualValues(t, 8000, status.Checkpoints[0].Txid)
+
+	// The same is there after a restart, orderly or not, and for the tools.
+	crashed := copyTree(t, dir)
+	stop()
+	for _, dir := range []string{dir, crashed} {
+		report, err := Verify(dir)
+		require.NoError(t, err)
+		require.Equal(t, first, report.FirstTxid)
+		require.EqualValues(t, 9000, report.LastTxid)
+		require.Len(t, report.Checkpoints, 2)
+		require.True(t, report.Checkpoints[0].Usable)
+		next := first
+		require.NoError(t, Dump(dir, func(e DumpEntry) error {
+			for i, got := range e.Records {
+				require.Equal(t, record(e.FirstTxid+uint64(i)), got)
+				require.Equal(t, next, e.FirstTxid)
+				next++
+			}
+			return nil
+		}))
+		require.EqualValues(t, 9001, next)
+
+		o := options(t, dir)
+		s, stop := start(t, o)
+		l := dial(t, s.Addr())
+		require.Equal(t, first, s.firstTxidOf())
+		grant, err := l.AcquireEpoch(within(t), "nn")
+		require.NoError(t, err)
+		require.EqualValues(t, 9000, grant.LastTxid)
+		require.EqualValues(t, 2, grant.Epoch)
+		requireRecords(t, l, first, 9000)
+		requireRecords(t, l, first+777, 9000)
+		c, err := download(t, l, grant, 0)
+		require.NoError(t, err)
+		require.EqualValues(t, 8000, c.Txid)
+		appendTo(t, l, grant, 9001, 9100)
+		upload(t, l, grant, 9100)
+		requireRecords(t, l, s.firstTxidOf(), 9100)
+		stop()
+	}
+}
+
+func TestWhoMayNotUpload(t *testing.T) {
+	s, _ := start(t, options(t, t.TempDir()))
+	l := dial(t, s.Addr())
+	old, err := l.AcquireEpoch(within(t), "old")
+	require.NoError(t, err)
+	appendTo(t, l, old, 1, 10)
+	grant, err := l.AcquireEpoch(within(t), "new")
+	require.NoError(t, err)
+	nothing := func(w io.Writer) error { _, err := w.Write([]byte("x")); return err }
+
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: old, Txid: 5}, nothing)
+	requireKind(t, fault.Fenced, err)
+	never := grant
+	never.Epoch++
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: never, Txid: 5}, nothing)
+	requireKind(t, fault.Protocol, err)
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 11}, nothing)
+	requireKind(t, fault.Gap, err)
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 0}, nothing)
+	requireKind(t, fault.Gap, err)
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, func(io.Writer) error { return nil })
+	requireKind(t, fault.CorruptData, err)
+	broken := fmt.Errorf("broken on purpose")
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, func(io.Writer) error { return broken })
+	require.ErrorIs(t, err, broken)
+
+	// Fenced in the middle: it never counts.
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, func(w io.Writer) error {
+		if _, err := w.Write(contentOf(10)); err != nil {
+			return err
+		}
+		_, err := l.AcquireEpoch(within(t), "newer")
+		return err
+	})
+	requireKind(t, fault.Fenced, err)
+	require.Empty(t, s.checkpoints.all())
+	grant.Epoch++
+	upload(t, l, grant, 10)
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 9}, nothing)
+	requireKind(t, fault.Exists, err)
+	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, nothing)
+	requireKind(t, fault.Exists, err)
+	require.Eventually(t, func() bool {
+		list, err := os.ReadDir(s.checkpoints.dir)
+		return err == nil && len(list) == 1
+	}, patience, tick, "what failed leaves nothing")
+}
+
+func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
+	s, _ := start(t, options(t, t.TempDir()))
+	l := dial(t, s.Addr())
+	grant, err := l.AcquireEpoch(within(t), "nn")
+	require.NoError(t, err)
+	appendTo(t, l, grant, 1, 10)
+	begin := &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: &controlpb.CheckpointInfo{Txid: 10, Epoch: grant.Epoch}}}
+	good := dataPiece([]byte("content"), 0)
+	flipped := dataPiece([]byte("content"), 0)
+	flipped.GetData().Data[3] ^= 1
+	moved := dataPiece([]byte("content"), 1)
+	sum := func(pieces ...*controlpb.CheckpointPiece) *controlpb.CheckpointPiece {
+		w := &checkpointWriter{}
+		for _, p := range pieces {
+			_, _ = w.content.Write(p.GetData().Data)
+			w.end.bytes += uint64(len(p.GetData().Data))
+		}
+		return endPiece(w.end.bytes, w.content.Sum64())
+	}
+	wrongSum := sum(good)
+	wrongSum.GetEnd().Sum++
+	wrongBytes := sum(good)
+	wrongBytes.GetEnd().Bytes++
+	for name, c := range map[string]struct {
+		kind   fault.Kind
+		pieces []*controlpb.CheckpointPiece
+	}{
+		"no beginning":   {fault.Protocol, []*controlpb.CheckpointPiece{good}},
+		"begun twice":    {fault.Protocol, []*controlpb.CheckpointPiece{begin, begin}},
+		"flipped":        {fault.CorruptData, []*controlpb.CheckpointPiece{begin, flipped}},
+		"moved":          {fault.CorruptData, []*controlpb.CheckpointPiece{begin, moved}},
+		"wrong sum":      {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongSum}},
+		"wrong bytes":    {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongBytes}},
+		"nothing in it":  {fault.CorruptData, []*controlpb.CheckpointPiece{begin, sum()}},
+		"too large":      {fault.Protocol, []*controlpb.CheckpointPiece{begin, dataPiece(make([]byte, checkpointPieceBytesMax+1), 0)}},
+		"ends too early": {fault.Protocol, []*controlpb.CheckpointPiece{begin, good}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stream, err := clientOf(t, s).UploadCheckpoint(within(t))
+			require.NoError(t, err)
+			for _, p := range c.pieces {
+				if stream.Send(p) != nil {
+					break
+				}
+			}
+			_, err = stream.CloseAndRecv()
+			requireKind(t, c.kind, faultOf(err))
+			require.Empty(t, s.checkpoints.all())
+		})
+	}
+}
+
+// damage flips a bit of a file.
+func flip(t *testing.T, path string, offset int64) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer file.Close()
+	b := make([]byte, 1)
+	_, err = file.ReadAt(b, offset)
+	require.NoError(t, err)
+	b[0] ^= 0x40
+	_, err = file.WriteAt(b, offset)
+	require.NoError(t, err)
+}
+
+// withCheckpoints fills a directory: records to 3000, checkpoints of 1000, 2000
+// and 3000 of which two stay. The server has ended.
+func withCheckpoints(t *testing.T) (dir string, first uint64) {
+	t.Helper()
+	dir = t.TempDir()
+	s, stop := start(t, options(t, dir))
+	l := dial(t, s.Addr())
+	grant, err := l.AcquireEpoch(within(t), "nn")
+	require.NoError(t, err)
+	for txid := uint64(1000); txid <= 3000; txid += 1000 {
+		appendTo(t, l, grant, txid-999, txid)
+		upload(t, l, grant, txid)
+	}
+	first = s.firstTxidOf()
+	require.Greater(t, first, uint64(1000))
+	stop()
+	return dir, first
+}
+
+func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
+	dir, first := withCheckpoints(t)
+	path := func(dir string, txid uint64) string {
+		return filepath.Join(dir, checkpointDirectory, checkpointName(txid, false))
+	}
+	stat, err := os.Stat(path(dir, 3000))
+	require.NoError(t, err)
+	for name, offset := range map[string]int64{"head": 50, "content": stat.Size() / 2, "end": stat.Size() - 3} {
+		t.Run(name, func(t *testing.T) {
+			dir := copyTree(t, dir)
+			flip(t, path(dir, 3000), offset)
+			report, err := Verify(dir)
+			requireKind(t, fault.CorruptData, err)
+			require.NotNil(t, report)
+			require.Error(t, report.Checkpoints[1].Damage)
+			s, _ := start(t, options(t, dir))
+			l := dial(t, s.Addr())
+			grant, err := l.AcquireEpoch(within(t), "nn")
+			require.NoError(t, err)
+			c, err := download(t, l, grant, 0)
+			if name == "content" {
+				requireKind(t, fault.CorruptData, err)
+				require.EqualValues(t, 3000, c.Txid)
+				c, err = download(t, l, grant, c.Txid)
+			}
+			require.NoError(t, err)
+			require.EqualValues(t, 2000, c.Txid)
+			requireRecords(t, l, 2001, 3000)
+			require.NoError(t, s.Ready(), "the log itself is good")
+			require.NotEmpty(t, l.Status(within(t))[0].Checkpoints[0].Error)
+
+			// The next one makes two good ones again: nothing is cut before that, and
+			// the damaged one goes only with what is older than both.
+			appendTo(t, l, grant, 3001, 4000)
+			upload(t, l, grant, 4000)
+			require.Equal(t, first, s.firstTxidOf(), "2000 is still the older good one")
+			require.Len(t, s.checkpoints.all(), 3)
+			appendTo(t, l, grant, 4001, 5000)
+			upload(t, l, grant, 5000)
+			require.Len(t, s.checkpoints.all(), 2)
+			require.Greater(t, s.firstTxidOf(), uint64(3000))
+		})
+	}
+	t.Run("only the namenode sees it", func(t *testing.T) {
+		dir := copyTree(t, dir)
+		s, _ := start(t, options(t, dir))
+		l := dial(t, s.Addr())
+		grant, err := l.AcquireEpoch(within(t), "nn")
+		require.NoError(t, err)
+		appendTo(t, l, grant, 3001, 4000)
+		_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 4000, Unreadable: []uint64{3000}}, func(w io.Writer) error {
+			_, err := w.Write(contentOf(4000))
+			return err
+		})
+		require.NoError(t, err)
+		require.Equal(t, first, s.firstTxidOf(), "the log behind 2000 stays")
+		c, err := download(t, l, grant, 4000)
+		require.NoError(t, err)
+		require.EqualValues(t, 2000, c.Txid)
+	})
+	t.Run("both contents", func(t *testing.T) {
+		dir := copyTree(t, dir)
+		flip(t, path(dir, 3000), stat.Size()/2)
+		flip(t, path(dir, 2000), stat.Size()/2)
+		s, _ := start(t, options(t, dir))
+		l := dial(t, s.Addr())
+		grant, err := l.AcquireEpoch(within(t), "nn")
+		require.NoError(t, err)
+		_, err = download(t, l, grant, 0)
+		requireKind(t, fault.CorruptData, err)
+		_, err = download(t, l, grant, 3000)
+		requireKind(t, fault.CorruptData, err)
+		_, err = download(t, l, grant, 0)
+		requireKind(t, fault.NotFound, err)
+		requireKind(t, fault.Gap, l.Replay(within(t), 1, 3000, func(editlog.Batch) error { return nil }))
+	})
+	t.Run("both heads", func(t *testing.T) {
+		dir := copyTree(t, dir)
+		flip(t, path(dir, 3000), 50)
+		flip(t, path(dir, 2000), 50)
+		_, err := Start(options(t, dir))
+		requireKind(t, fault.CorruptData, err)
+		require.ErrorContains(t, err, "checkpoints")
+		_, err = Verify(dir)
+		requireKind(t, fault.CorruptData, err)
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, checkpointDirectory)))
+		_, err = Start(options(t, dir))
+		requireKind(t, fault.CorruptData, err)
+	})
+	t.Run("the log is gone", func(t *testing.T) {
+		dir := copyTree(t, dir)
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, walDirectory)))
+		require.NoError(t, os.Remove(filepath.Join(dir, markName)))
+		_, err := Start(options(t, dir))
+		requireKind(t, fault.CorruptData, err)
+	})
+}
+
+// TestACrashBetweenTheStepsLosesNothing takes the steps of a checkpoint apart:
+// published, cut, old ones removed. A copy after each of them starts, serves
+// every record behind the older good checkpoint, and finishes the rest.
+func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := start(t, options(t, dir))
+	l := dial(t, s.Addr())
+	grant, err := l.AcquireEpoch(within(t), "nn")
+	require.NoError(t, err)
+	for txid := uint64(1000); txid <= 2000; txid += 1000 {
+		appendTo(t, l, grant, txid-999, txid)
+		upload(t, l, grant, txid)
+	}
+	appendTo(t, l, grant, 2001, 3000)
+
+	var states []string
+	look := func() { states = append(states, copyTree(t, dir)) }
+	head, err := s.checkpointHead(&controlpb.CheckpointInfo{Txid: 3000, Epoch: grant.Epoch})
+	require.NoError(t, err)
+	w, err := s.checkpoints.create()
+	require.NoError(t, err)
+	look() // an empty temporary file
+	require.NoError(t, w.begin(head))
+	content := contentOf(3000)
+	for offset := 0; offset < len(content); offset += checkpointPieceBytesMax {
+		piece := dataPiece(content[offset:min(offset+checkpointPieceBytesMax, len(content))], uint64(offset))
+		require.NoError(t, w.take(piece.GetData()))
+		look()
+	}
+	require.NoError(t, w.finish())
+	look()
+	s.checkpoints.changing.Lock()
+	f, err := w.publish(func(f checkpointFile) (string, error) { return checkpointName(f.head.txid, false), nil })
+	require.NoError(t, err)
+	s.checkpoints.add(f)
+	look()
+	published := len(states)
+	first, err := s.store.FirstIndex()
+	require.NoError(t, err)
+	kept, ok := s.checkpoints.kept(first)
+	require.True(t, ok)
+	require.EqualValues(t, 2000, kept.head.txid)
+	_, err = s.store.cutHead(kept.head.index)
+	require.NoError(t, err)
+	look()
+	require.NoError(t, s.checkpoints.prune(kept))
+	look()
+	s.checkpoints.changing.Unlock()
+
+	for i, state := range states {
+		want := []uint64{2000, 1000}
+		if i+1 >= published {
+			want = []uint64{3000, 2000}
+		}
+		s, stop := start(t, options(t, state))
+		l := dial(t, s.Addr())
+		grant, err := l.AcquireEpoch(within(t), "nn")
+		require.NoError(t, err, "state %d", i)
+		require.EqualValues(t, 3000, grant.LastTxid)
+		before := uint64(0)
+		for _, txid := range want {
+			c, err := download(t, l, grant, before)
+			require.NoError(t, err, "state %d", i)
+			require.Equal(t, txid, c.Txid)
+			before = txid
+		}
+		requireRecords(t, l, want[1]+1, 3000)
+		require.Eventually(t, func() bool {
+			list, err := os.ReadDir(s.checkpoints.dir)
+			return err == nil && len(list) == checkpointsKept && s.firstTxidOf()+pointStride > want[1]
+		}, patience, tick, "state %d: the next start finishes it", i)
+		requireRecords(t, l, s.firstTxidOf(), 3000)
+		stop()
+		_, err = Verify(state)
+		require.NoError(t, err)
+	}
+}
+
+const (
+	patience = 20 * time.Second
+	tick     = 5 * time.Millisecond
+)
+
+// clientOf calls a server without editlog in between.
+func clientOf(t *testing.T, s *Server) controlpb.EditLogClient {
+	t.Helper()
+	conn, err := rpc.Dial(s.Addr())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return controlpb.NewEditLogClient(conn)
+}
+
+func faultOf(err error) error { return rpc.FromStatus(err, "test", "server") }

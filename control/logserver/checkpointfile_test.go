@@ -1,0 +1,253 @@
+package logserver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+func goldenHead() checkpointHead {
+	return checkpointHead{txid: 1003, epoch: 3, created: 1_700_000_000_123, index: 259, term: 4, state: state{epoch: 2, holder: "nn2", lastTxid: 900},
+		members: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "log1", Address: "10.0.0.1:7711"}}})}
+}
+
+// goldenCheckpoint is a whole file with two pieces.
+func goldenCheckpoint() []byte {
+	head := goldenHead()
+	m := vfs.NewMem()
+	file, err := m.OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		panic(err)
+	}
+	w := &checkpointWriter{fs: m, path: "/f", file: file}
+	err = w.begin(head)
+	for offset, data := range []string{0: "w", 1: "hispering woods"} {
+		err = errors.Join(err, w.take(dataPiece([]byte(data), uint64(offset)).GetData()))
+	}
+	if err = errors.Join(err, w.finish()); err != nil {
+		panic(err)
+	}
+	b := make([]byte, w.position)
+	if _, err := file.ReadAt(b, 0); err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// readCheckpoint reads a whole file.
+func readCheckpoint(b []byte) (head checkpointHead, content []byte, err error) {
+	c, err := newCheckpointReader(bytes.NewReader(b))
+	if err != nil {
+		return head, nil, err
+	}
+	for {
+		piece, err := c.next()
+		if errors.Is(err, io.EOF) {
+			return c.head, content, nil
+		}
+		if err != nil {
+			return head, nil, err
+		}
+		content = append(content, piece...)
+	}
+}
+
+func TestEveryDamagedByteOfACheckpointIsFound(t *testing.T) {
+	good := goldenCheckpoint()
+	head, content, err := readCheckpoint(good)
+	require.NoError(t, err)
+	require.Equal(t, goldenHead(), head)
+	require.Equal(t, "whispering woods", string(content))
+	for i := range good {
+		for _, bit := range []byte{1, 0x80} {
+			b := bytes.Clone(good)
+			b[i] ^= bit
+			_, _, err := readCheckpoint(b)
+			require.ErrorIs(t, err, fault.CorruptData, "byte %d", i)
+		}
+		_, _, err := readCheckpoint(good[:i])
+		require.ErrorIs(t, err, fault.CorruptData, "cut to %d bytes", i)
+	}
+	_, _, err = readCheckpoint(append(bytes.Clone(good), 0))
+	require.ErrorIs(t, err, fault.CorruptData)
+	newer := head.encode()
+	newer[4]++
+	_, _, err = readCheckpoint(resum(newer))
+	require.ErrorIs(t, err, fault.Version)
+	for name, change := range map[string]func(*checkpointHead){
+		"no txid":                func(h *checkpointHead) { h.txid = 0 },
+		"no epoch":               func(h *checkpointHead) { h.epoch = 0 },
+		"no index":               func(h *checkpointHead) { h.index = 0 },
+		"no term":                func(h *checkpointHead) { h.term = 0 },
+		"state behind its txid":  func(h *checkpointHead) { h.state.lastTxid = h.txid + 1 },
+		"state behind its epoch": func(h *checkpointHead) { h.state.epoch = h.epoch + 1 },
+	} {
+		h := goldenHead()
+		change(&h)
+		_, _, err = readCheckpoint(h.encode())
+		require.ErrorIs(t, err, fault.CorruptData, name)
+		require.ErrorContains(t, err, "contradicts", name)
+	}
+}
+
+func FuzzReadCheckpoint(f *testing.F) {
+	f.Add(goldenCheckpoint())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		head, content, err := readCheckpoint(b)
+		if err != nil {
+			require.Contains(t, []fault.Kind{fault.CorruptData, fault.Version}, fault.KindOf(err))
+		} else {
+			require.True(t, bytes.HasPrefix(b, head.encode()))
+			require.Less(t, len(content), len(b))
+		}
+		if len(b) < checkpointFixedBytes+8 {
+			return
+		}
+		// And behind the head's checksum.
+		if head, _, err := readCheckpointHead(bytes.NewReader(resum(b))); err == nil {
+			require.True(t, bytes.HasPrefix(resum(b), head.encode()))
+			_, _ = decodeMembers(head.members)
+		}
+	})
+}
+
+const logDirectory = "/log"
+
+// memCheckpoints are the checkpoints of a directory in memory.
+func memCheckpoints(t *testing.T, fsys vfs.FS) *checkpoints {
+	t.Helper()
+	require.NoError(t, fsys.MkdirAll(logDirectory, 0o755))
+	c, err := openCheckpoints(fsys, logDirectory, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return c
+}
+
+// store writes and publishes a checkpoint, as an upload does, and prunes.
+func storeIn(c *checkpoints, txid uint64) error {
+	w, err := c.create()
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	head := goldenHead()
+	head.txid, head.index = txid, txid
+	head.state.lastTxid = txid
+	if err := w.begin(head); err != nil {
+		return err
+	}
+	for offset, data := range [][]byte{0: {byte(txid)}, 1: bytes.Repeat([]byte{byte(txid)}, 9000)} {
+		if err := w.take(dataPiece(data, uint64(offset)).GetData()); err != nil {
+			return err
+		}
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	f, err := w.publish(func(f checkpointFile) (string, error) { return checkpointName(f.head.txid, false), nil })
+	if err != nil {
+		return err
+	}
+	c.add(f)
+	if kept, ok := c.kept(1); ok {
+		return c.prune(kept)
+	}
+	return nil
+}
+
+// intact gives the txids of the checkpoints that verify, the newest first.
+func intact(t *testing.T, fsys vfs.FS) []uint64 {
+	t.Helper()
+	files, err := listCheckpoints(fsys, logDirectory, verifyCheckpoint)
+	require.NoError(t, err)
+	var out []uint64
+	for _, f := range usableOf(files, 0) {
+		out = append(out, f.head.txid)
+	}
+	return out
+}
+
+// TestACheckpointSurvivesPowerFailures cuts the power at every call to the disk
+// while the third checkpoint is stored: two good ones are there at any time, the
+// acknowledged one for sure, and the next start goes on.
+func TestACheckpointSurvivesPowerFailures(t *testing.T) {
+	mem := vfs.NewMem()
+	c := memCheckpoints(t, mem)
+	require.NoError(t, mem.SyncDir("/"))
+	require.NoError(t, storeIn(c, 100))
+	require.NoError(t, storeIn(c, 200))
+	require.Equal(t, []uint64{200, 100}, intact(t, mem))
+	points := 0
+	check := func(acknowledged bool) {
+		points++
+		for _, policy := range []vfs.CrashPolicy{{Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashTornLast, Seed: 1},
+			{Mode: vfs.CrashSubset, Seed: 1}, {Mode: vfs.CrashSubset, Seed: 2}, {Mode: vfs.CrashSubset, Seed: 3}} {
+			after := mem.CrashClone(policy)
+			found := intact(t, after)
+			require.GreaterOrEqual(t, len(found), 2, "%v at point %d: %v", policy, points, found)
+			if acknowledged {
+				require.Equal(t, []uint64{300, 200}, found[:2])
+			}
+			again := memCheckpoints(t, after)
+			require.NoError(t, storeIn(again, 400))
+			require.EqualValues(t, 400, intact(t, after)[0])
+			list, err := after.ReadDir(filepath.Join(logDirectory, checkpointDirectory))
+			require.NoError(t, err)
+			for _, item := range list {
+				require.NotContains(t, item.Name(), temporaryEnding)
+			}
+		}
+	}
+	watched := vfs.NewFaulty(mem)
+	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRemove} {
+		watched.Inject(vfs.Rule{Op: op, Before: func() { check(false) }})
+	}
+	c.fs = watched
+	require.NoError(t, storeIn(c, 300))
+	check(true)
+	require.Greater(t, points, 8)
+}
+
+// TestADiskErrorLosesNoCheckpoint fails each call in turn: the upload is refused,
+// or done, and what was there stays.
+func TestADiskErrorLosesNoCheckpoint(t *testing.T) {
+	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRead, vfs.OpRemove} {
+		failed := 0
+		for nth := 1; nth < 30; nth++ {
+			mem := vfs.NewMem()
+			c := memCheckpoints(t, mem)
+			require.NoError(t, storeIn(c, 100))
+			require.NoError(t, storeIn(c, 200))
+			faulty := vfs.NewFaulty(mem)
+			faulty.Inject(vfs.Rule{Op: op, From: nth, Times: 1, Err: syscall.EIO})
+			c.fs = faulty
+			err := storeIn(c, 300)
+			name := fmt.Sprintf("%v %d: %v", op, nth, err)
+			if err != nil {
+				failed++
+				require.ErrorIs(t, err, fault.Disk, name)
+			} else {
+				require.EqualValues(t, 300, intact(t, mem)[0], name)
+			}
+			require.Subset(t, append(intact(t, mem), 300, 100), []uint64{200}, name)
+			require.GreaterOrEqual(t, len(intact(t, mem)), 2, name)
+			c.fs = mem
+			require.NoError(t, storeIn(c, 400), name)
+			require.EqualValues(t, 400, intact(t, mem)[0], name)
+		}
+		require.Positive(t, failed, "%v", op)
+	}
+}
