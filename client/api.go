@@ -176,6 +176,17 @@ type ClusterStatus struct {
 	Namenode              string // address that answered
 	AdminAddress          string // of that namenode; empty if it has none
 	LogServers            []LogServerStatus
+	Checkpoint            CheckpointStatus
+}
+
+// CheckpointStatus is the namenode's newest checkpoint.
+type CheckpointStatus struct {
+	Txid         uint64 // it holds what the records up to this one made; 0: there is none
+	Bytes        int64
+	Age          time.Duration
+	RecordsSince uint64 // that a start would replay
+	Running      bool   // one is being written
+	Error        string // why the last attempt failed; empty if it did not
 }
 
 // SafeModeAction is what to do with safe mode.

@@ -55,7 +55,27 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 		s.LogServers = append(s.LogServers, LogServerStatus{NodeID: l.GetNodeId(), Address: l.GetAddress(), Leader: l.GetLeader(),
 			Error: l.GetError(), AdminAddress: l.GetAdminAddress()})
 	}
+	s.Checkpoint = CheckpointStatus{Txid: a.GetCheckpoint().GetTxid(), Bytes: int64(a.GetCheckpoint().GetBytes()),
+		Age: time.Duration(a.GetCheckpoint().GetAgeMs()) * time.Millisecond, RecordsSince: a.GetCheckpoint().GetRecordsSince(),
+		Running: a.GetCheckpoint().GetRunning(), Error: a.GetCheckpoint().GetError()}
 	return s, nil
+}
+
+// Checkpoint has the namenode take a checkpoint of everything that was
+// acknowledged before, and returns once the log server has it on its disk. The
+// context bounds the wait.
+func (c *Client) Checkpoint(ctx context.Context) (CheckpointStatus, error) {
+	request := &controlpb.CheckpointRequest{}
+	for {
+		a, err := ask(ctx, c, call{op: "checkpoint"}, controlpb.NamenodeClient.Checkpoint, request)
+		if err != nil {
+			return CheckpointStatus{}, err
+		}
+		if !a.GetPending() {
+			return CheckpointStatus{Txid: a.GetTxid(), Bytes: int64(a.GetBytes())}, nil
+		}
+		request = &controlpb.CheckpointRequest{AtLeastTxid: a.GetAtLeastTxid()}
+	}
 }
 
 // SafeMode asks for, or changes, the namenode's safe mode.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ func newAdmin(a *app) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newReport(a), newSafeMode(a), newRecoverLease(a), newProfile(a))
+	cmd.AddCommand(newReport(a), newSafeMode(a), newRecoverLease(a), newCheckpoint(a), newProfile(a))
 	return cmd
 }
 
@@ -72,6 +73,8 @@ func (p *printer) report(s client.ClusterStatus) {
 		"files": s.Files, "directories": s.Directories, "chunks": s.Chunks, "open_files": s.OpenFiles,
 		"under_replicated_chunks": s.UnderReplicatedChunks, "missing_chunks": s.MissingChunks, "corrupt_replicas": s.CorruptReplicas,
 		"default_replication": s.DefaultReplication, "default_chunk_size": s.DefaultChunkSize, "admin_address": s.AdminAddress, "log_servers": logs, "nodes": nodes,
+		"checkpoint": record{"txid": s.Checkpoint.Txid, "bytes": s.Checkpoint.Bytes, "age_seconds": seconds(s.Checkpoint.Age),
+			"records_since": s.Checkpoint.RecordsSince, "running": s.Checkpoint.Running, "error": s.Checkpoint.Error},
 	})
 	p.text("cluster %s at %s, version %s, epoch %d, txid %d", s.ClusterID, s.Namenode, s.Version, s.Epoch, s.Txid)
 	if s.SafeMode {
@@ -82,6 +85,7 @@ func (p *printer) report(s client.ClusterStatus) {
 	p.text("files %d, directories %d, chunks %d, being written %d", s.Files, s.Directories, s.Chunks, s.OpenFiles)
 	p.text("chunks with too few replicas %d, without any %d, corrupt replicas %d", s.UnderReplicatedChunks, s.MissingChunks, s.CorruptReplicas)
 	p.text("new files: %d copies, chunks of %s", s.DefaultReplication, size(s.DefaultChunkSize, true))
+	p.text("%s", checkpointText(s.Checkpoint))
 	p.text("datanodes: %d live of %d", live, len(s.Nodes))
 	for _, n := range s.Nodes {
 		state := "live"
@@ -91,6 +95,50 @@ func (p *printer) report(s client.ClusterStatus) {
 		p.text("  %s  %-21s %s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads", n.NodeID, n.Address, state,
 			n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas, n.ActiveWrites, n.ActiveReads)
 	}
+}
+
+// checkpointText is the line about checkpoints.
+func checkpointText(c client.CheckpointStatus) string {
+	text := fmt.Sprintf("checkpoint: none, a start replays %s", count(int(c.RecordsSince), "record"))
+	if c.Txid > 0 {
+		text = fmt.Sprintf("checkpoint: txid %d, %s, %s ago, %s since", c.Txid, size(c.Bytes, true), c.Age.Round(time.Second), count(int(c.RecordsSince), "record"))
+	}
+	if c.Running {
+		text += "; one is being written"
+	}
+	if c.Error != "" {
+		text += "; the last attempt failed: " + c.Error
+	}
+	return text
+}
+
+func newCheckpoint(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "checkpoint",
+		Short: "store the namespace beside the log, so that a start replays less",
+		Long: `Have the namenode store everything that was acknowledged so far as a checkpoint,
+and wait until the log server has it on its disk. The namenode does this by itself
+(namenode.checkpoint_records, checkpoint_bytes, checkpoint_interval); files can be
+changed meanwhile. The log server keeps the two newest ones and cuts its log in
+front of the older.`,
+		Example: "  ww admin checkpoint",
+		Args:    arguments(0, 0),
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		taken, err := c.Checkpoint(cmd.Context())
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		out.object("checkpoint", record{"txid": taken.Txid, "bytes": taken.Bytes})
+		out.text("checkpoint of txid %d, %s", taken.Txid, size(taken.Bytes, true))
+		return out.flush()
+	}
+	return cmd
 }
 
 func newSafeMode(a *app) *cobra.Command {

@@ -378,6 +378,8 @@ func testQuestions(t *testing.T, w *woods, at string) {
 	require.Contains(t, w.must("stat", at+"/a"), "bytes:       131172")
 	require.Contains(t, w.must("admin", "report"), "datanodes: 3 live of 3")
 	require.Equal(t, "off\n", w.must("admin", "safemode", "get"))
+	require.Regexp(t, `^checkpoint of txid \d+, [\d.]+ \w+\n$`, w.must("admin", "checkpoint"))
+	require.Regexp(t, `(?m)^checkpoint: txid \d+, .* ago, \d+ records? since$`, w.must("admin", "report"))
 	for _, node := range []string{"namenode", "logserver", "log1"} {
 		file := filepath.Join(t.TempDir(), "p")
 		require.Contains(t, w.must("admin", "profile", node, "cpu", "1s", "-o", file), "go tool pprof")

@@ -1,8 +1,12 @@
 package namenode
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
@@ -21,7 +25,81 @@ type fakeLog struct {
 		held    bool // acknowledge nothing until release
 		writer  *fakeWriter
 		refuse  error // of AcquireEpoch
+		// first is the first txid that is not cut off; checkpoints by rising txid.
+		first       uint64
+		checkpoints []fakeCheckpoint
+		// uploads gates the uploads: each takes one; nil: none waits.
+		uploads chan error
+		running int // uploads at once
+		most    int
+		// unreadable is what the last upload said.
+		unreadable []uint64
 	}
+}
+
+// fakeCheckpoint is one that the fake keeps.
+type fakeCheckpoint struct {
+	editlog.Checkpoint
+	content []byte
+	damage  bool
+}
+
+func (f *fakeLog) UploadCheckpoint(ctx context.Context, o editlog.Upload, write func(io.Writer) error) (editlog.Checkpoint, error) {
+	grant, txid := o.Grant, o.Txid
+	f.mu.Lock()
+	f.mu.unreadable = o.Unreadable
+	gate, fenced, last := f.mu.uploads, grant.Epoch < f.mu.epoch, uint64(len(f.mu.records))
+	f.mu.running++
+	f.mu.most = max(f.mu.most, f.mu.running)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.mu.running--
+	}()
+	if gate != nil {
+		select {
+		case err := <-gate:
+			if err != nil {
+				return editlog.Checkpoint{}, err
+			}
+		case <-ctx.Done():
+			return editlog.Checkpoint{}, ctx.Err()
+		}
+	}
+	var content bytes.Buffer
+	if err := write(&content); err != nil {
+		return editlog.Checkpoint{}, err
+	}
+	switch {
+	case fenced:
+		return editlog.Checkpoint{}, fault.New(fault.Fenced, "upload", "epoch %d is over", grant.Epoch)
+	case txid > last:
+		return editlog.Checkpoint{}, fault.New(fault.Gap, "upload", "txid %d of %d", txid, last)
+	}
+	c := fakeCheckpoint{Checkpoint: editlog.Checkpoint{Txid: txid, Epoch: grant.Epoch, Bytes: uint64(content.Len()), Created: time.Now()}, content: content.Bytes()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.checkpoints = append(f.mu.checkpoints, c)
+	return c.Checkpoint, nil
+}
+
+func (f *fakeLog) DownloadCheckpoint(_ context.Context, _ editlog.Grant, before uint64, fn func(editlog.Checkpoint, io.Reader) error) (editlog.Checkpoint, error) {
+	f.mu.Lock()
+	kept := slices.Clone(f.mu.checkpoints)
+	f.mu.Unlock()
+	for _, c := range slices.Backward(kept) {
+		if before != 0 && c.Txid >= before {
+			continue
+		}
+		content := c.content
+		if c.damage {
+			content = bytes.Clone(content)
+			content[len(content)/2] ^= 1
+		}
+		return c.Checkpoint, fn(c.Checkpoint, bytes.NewReader(content))
+	}
+	return editlog.Checkpoint{}, fault.New(fault.NotFound, "download", "none")
 }
 
 func newFakeLog() *fakeLog { return &fakeLog{appended: make(chan struct{}, 1)} }
@@ -39,8 +117,11 @@ func (f *fakeLog) AcquireEpoch(ctx context.Context, holder string) (editlog.Gran
 
 func (f *fakeLog) Replay(ctx context.Context, from, to uint64, fn func(editlog.Batch) error) error {
 	f.mu.Lock()
-	records := f.mu.records[:to]
+	records, first := f.mu.records[:to], f.mu.first
 	f.mu.Unlock()
+	if from <= to && from < first {
+		return fault.New(fault.Gap, "replay", "the log begins at txid %d", first)
+	}
 	for next := from; next <= to; {
 		last := min(next+2, to) // small batches
 		if err := fn(editlog.Batch{FirstTxid: next, Records: records[next-1 : last], LastTxid: to}); err != nil {

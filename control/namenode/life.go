@@ -74,12 +74,13 @@ func (s *Server) begin(soft, hard context.Context, p *pulse) error {
 		return err
 	}
 	s.logger.Info("epoch acquired", keyEpoch, grant.Epoch, keyTxid, grant.LastTxid)
-	state, err := s.replay(soft, grant)
+	state, from, err := s.replay(soft, grant)
 	if err != nil {
 		return err
 	}
-	t := &tenure{epoch: grant.Epoch, mailbox: make(chan *call, s.o.Mailbox), stats: &s.stats, ended: make(chan struct{})}
-	l, err := newLoop(s, t, state, grant, p)
+	t := &tenure{epoch: grant.Epoch, mailbox: make(chan *call, s.o.Mailbox), stats: &s.stats, ended: make(chan struct{}),
+		checkpoints: make(chan checkpointRequest, checkpointsAskedMax)}
+	l, err := newLoop(s, t, state, grant, from, p)
 	if err != nil {
 		return err
 	}
@@ -98,14 +99,15 @@ func (s *Server) begin(soft, hard context.Context, p *pulse) error {
 	return err
 }
 
-// replay builds the state from the log, up to the grant's last txid. A stream
-// that breaks is resumed behind the last record applied.
-func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State, error) {
-	state, err := actor.New(s.o.Actor)
+// replay builds the state from the newest checkpoint and the records behind it,
+// up to the grant's last txid. A stream that breaks is resumed behind the last
+// record applied.
+func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State, loaded, error) {
+	state, from, damage, err := s.load(ctx, grant)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: "start namenode", Err: err}
+		return nil, from, err
 	}
-	began := s.o.Clock.Now()
+	began, base := s.o.Clock.Now(), state.Txid()
 	for attempt := 1; state.Txid() < grant.LastTxid; attempt++ {
 		applied := state.Txid()
 		s.phase.Store(&phase{doing: "it replays the log", applied: applied, target: grant.LastTxid})
@@ -115,6 +117,7 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 			}
 			for i, record := range b.Records {
 				txid := b.FirstTxid + uint64(i)
+				from.bytes += uint64(len(record))
 				if err := state.Replay(txid, record); err != nil {
 					return notReplayed(txid, err)
 				}
@@ -124,29 +127,39 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 		})
 		switch {
 		case err == nil && state.Txid() < grant.LastTxid:
-			return nil, fault.New(fault.Gap, "replay log", "the log ended at txid %d, %d was granted", state.Txid(), grant.LastTxid)
+			return nil, from, fault.New(fault.Gap, "replay log", "the log ended at txid %d, %d was granted", state.Txid(), grant.LastTxid)
 		case err == nil:
+		case errors.Is(err, fault.Gap) && state.Txid() == base:
+			return nil, from, notComplete(base, append(damage, err))
 		case fault.ClassOf(err) != fault.Retryable || ctx.Err() != nil:
-			return nil, err
+			return nil, from, err
 		case state.Txid() > applied:
 			attempt = 0
 		case attempt >= replayAttempts:
-			return nil, err
+			return nil, from, err
 		}
 		if err != nil {
 			s.logger.Warn("replay interrupted, going on", keyTxid, state.Txid(), keyError, err)
-			timer := s.o.Clock.NewTimer(replayPause)
-			select {
-			case <-timer.C():
-			case <-ctx.Done():
-				timer.Stop()
-				return nil, ctx.Err()
+			if err := s.pause(ctx, replayPause); err != nil {
+				return nil, from, err
 			}
 		}
 	}
 	s.phase.Store(&phase{doing: "it is becoming active"})
-	s.logger.Info("log replayed", keyTxid, state.Txid(), "took", s.o.Clock.Now().Sub(began).Round(time.Millisecond))
-	return state, nil
+	s.logger.Info("log replayed", keyTxid, state.Txid(), keyCount, state.Txid()-base, "took", s.o.Clock.Now().Sub(began).Round(time.Millisecond))
+	return state, from, nil
+}
+
+// notComplete keeps the namenode down when the log no longer holds the record
+// behind what could be loaded: a namespace that lacks something is never served.
+func notComplete(base uint64, causes []error) error {
+	err := &fault.Error{Kind: fault.CorruptData, Op: "replay log", Err: errors.Join(causes...),
+		Reason: "no checkpoint can be read that the log goes on behind",
+		Hint:   "look with `ww log verify` at the log server's directory; restore its checkpoints from a copy or from another log server"}
+	if base > 0 {
+		err.Reason = fmt.Sprintf("the log does not go on behind the checkpoint of txid %d", base)
+	}
+	return err
 }
 
 // notReplayed makes sure that a record which the state machine refuses keeps

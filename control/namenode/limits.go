@@ -65,6 +65,17 @@ const (
 	nodeTextMax   = 255
 	reasonTextMax = 4096
 
+	// checkpointRecordsDefault and checkpointBytesDefault: a checkpoint is taken
+	// when so many records, or so many bytes of them, came since the last one, or
+	// a checkpointShare-th of the state's inodes and chunks (of the last one's
+	// bytes) if that is more. A start then replays a tail of at most that and of
+	// what comes while the checkpoint is written (tuning.md#checkpoints).
+	checkpointRecordsDefault = 50_000
+	checkpointBytesDefault   = 64 << 20
+	checkpointShare          = 8
+	// checkpointsAskedMax callers may wait to ask for a checkpoint.
+	checkpointsAskedMax = 16
+
 	// auditPathBytes of a path are in its audit line.
 	auditPathBytes = 4096
 
@@ -76,6 +87,16 @@ const (
 const (
 	heartbeatDefault = time.Second
 	reportDefault    = 6 * time.Hour
+	// checkpointIntervalDefault: one is taken at least so often, if anything has
+	// changed.
+	checkpointIntervalDefault = time.Hour
+	checkpointIntervalMin     = time.Second
+	// checkpointAnswerWait: a request for a checkpoint is answered by then, and
+	// asked again; well below the time limit of a client's call.
+	checkpointAnswerWait = 3 * time.Second
+	// checkpointPauseFirst and checkpointPauseMax space attempts that fail.
+	checkpointPauseFirst = 10 * time.Second
+	checkpointPauseMax   = 5 * time.Minute
 	// registerTimeout: a datanode stream that does not register is cut.
 	registerTimeout = 10 * time.Second
 	// acquireTimeout: one attempt to find the leading log server.

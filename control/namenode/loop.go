@@ -31,14 +31,15 @@ type loop struct {
 	sessions map[string]*session
 	// after is the txid that the last message to a node waits for: the next one
 	// does not overtake it.
-	after map[string]uint64
+	after       map[string]uint64
+	checkpoints *checkpoints
 
 	// From the log writer's goroutine.
 	durable chan struct{} // capacity 1: tenure.durable rose
 	failed  chan error    // capacity 1
 }
 
-func newLoop(s *Server, t *tenure, state *actor.State, grant editlog.Grant, p *pulse) (*loop, error) {
+func newLoop(s *Server, t *tenure, state *actor.State, grant editlog.Grant, from loaded, p *pulse) (*loop, error) {
 	l := &loop{
 		server: s, tenure: t, state: state, grant: grant, pulse: p, last: grant.LastTxid,
 		logger:   s.logger.With(keyEpoch, grant.Epoch),
@@ -47,6 +48,7 @@ func newLoop(s *Server, t *tenure, state *actor.State, grant editlog.Grant, p *p
 	}
 	l.batches = batches{records: s.o.BatchRecords, bytes: s.o.BatchBytes}
 	l.waiting = waiting{durable: grant.LastTxid, release: l.leave}
+	l.checkpoints = newCheckpoints(s, grant, from, l.logger)
 	t.durable.Store(grant.LastTxid)
 	var err error
 	l.writer, err = s.log.OpenWriter(editlog.WriterOptions{
@@ -107,6 +109,7 @@ func (l *loop) run(soft, hard context.Context) error {
 				if err := l.step(ownCall(&actor.Tick{})); err != nil {
 					return err
 				}
+				l.checkpoint()
 			}
 			tick.Reset(interval)
 		case a := <-opening.answer:
@@ -116,6 +119,12 @@ func (l *loop) run(soft, hard context.Context) error {
 			mailbox = l.tenure.mailbox
 			l.server.serve(l.tenure)
 			l.logger.Info("namenode is active", keyCluster, l.state.ClusterID(), keyTxid, l.last)
+		case r := <-l.tenure.checkpoints: // nobody asks before it is active
+			l.checkpoints.ask(r, l.last)
+			l.checkpoint()
+		case a := <-l.checkpoints.finished:
+			l.checkpoints.done(a)
+			l.checkpoint()
 		case err := <-l.failed:
 			return err
 		case <-soft.Done():
@@ -187,6 +196,7 @@ func (l *loop) step(c *call) error {
 		"records begin at txid %d after %d", effects.FirstTxid, l.last)
 	for i, record := range effects.Records {
 		l.batches.add(effects.FirstTxid+uint64(i), record)
+		l.checkpoints.bytes += uint64(len(record))
 	}
 	l.last += uint64(len(effects.Records))
 	invariants.Assert(l.state.Txid() == l.last, "state is at txid %d, records end at %d", l.state.Txid(), l.last)
@@ -285,7 +295,16 @@ func (l *loop) flush() error {
 }
 
 // release lets go of what became durable.
-func (l *loop) release() { l.waiting.advance(l.tenure.durable.Load()) }
+func (l *loop) release() {
+	l.waiting.advance(l.tenure.durable.Load())
+	l.checkpoints.maybeUpload(l.waiting.durable)
+}
+
+// checkpoint takes one if it is due.
+func (l *loop) checkpoint() {
+	l.checkpoints.maybeTake(l.state, l.last)
+	l.checkpoints.maybeUpload(l.waiting.durable)
+}
 
 // settle ends a tenure in order: no more commands, but the answers of those
 // that were stepped, as far as the log still takes their records.
@@ -319,9 +338,10 @@ func (l *loop) close(reason error) {
 		l.server.phase.Store(&phase{doing: "it stopped: " + reason.Error()})
 	}
 	l.server.unserve(l.tenure)
-	l.release()
+	l.waiting.advance(l.tenure.durable.Load())
 	l.tenure.reason = reason
 	close(l.tenure.ended)
+	l.checkpoints.stop()
 	// Who puts a call into the mailbox from here on sees that it has ended, and
 	// empties it.
 	l.tenure.empty()

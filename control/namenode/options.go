@@ -46,6 +46,12 @@ type Options struct {
 	BatchBytes      int
 	// ConnectionsMax bounds the open gRPC connections (8192).
 	ConnectionsMax int
+	// CheckpointRecords (50,000) and CheckpointBytes (64 MiB) of edit records, or
+	// an eighth of the state if that is more, cause a checkpoint, as does
+	// CheckpointInterval (1 h) if anything changed.
+	CheckpointRecords  uint64
+	CheckpointBytes    uint64
+	CheckpointInterval time.Duration
 	// AdminAddress is the host:port of this process's admin address, told to
 	// whoever asks for the cluster's status; "" if there is none.
 	AdminAddress string
@@ -100,6 +106,15 @@ func (o Options) withDefaults() (Options, error) {
 	if o.BatchBytes == 0 {
 		o.BatchBytes = batchBytesDefault
 	}
+	if o.CheckpointRecords == 0 {
+		o.CheckpointRecords = checkpointRecordsDefault
+	}
+	if o.CheckpointBytes == 0 {
+		o.CheckpointBytes = checkpointBytesDefault
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = checkpointIntervalDefault
+	}
 	o.Actor = o.Actor.WithDefaults()
 	switch {
 	case o.HeartbeatInterval < 0 || o.ReportInterval < 0:
@@ -116,6 +131,8 @@ func (o Options) withDefaults() (Options, error) {
 		return invalid("batches of %d bytes; %d to %d", o.BatchBytes, batchBytesMin, batchBytesMax)
 	case o.ConnectionsMax < 0:
 		return invalid("%d connections", o.ConnectionsMax)
+	case o.CheckpointInterval < checkpointIntervalMin:
+		return invalid("a checkpoint every %v; at least %v", o.CheckpointInterval, checkpointIntervalMin)
 	case o.Log == nil && len(o.LogServers) == 0:
 		return invalid("no log server is named")
 	}
@@ -132,6 +149,12 @@ type EditLog interface {
 	// Replay hands the records from..to to fn, in order, without a gap.
 	Replay(ctx context.Context, from, to uint64, fn func(editlog.Batch) error) error
 	OpenWriter(o editlog.WriterOptions) (LogWriter, error)
+	// UploadCheckpoint stores what write writes as the checkpoint of a durable
+	// txid; durable on return.
+	UploadCheckpoint(ctx context.Context, o editlog.Upload, write func(io.Writer) error) (editlog.Checkpoint, error)
+	// DownloadCheckpoint hands the newest one of a txid below before (0: any) to
+	// fn; fault.NotFound if there is none.
+	DownloadCheckpoint(ctx context.Context, grant editlog.Grant, before uint64, fn func(editlog.Checkpoint, io.Reader) error) (editlog.Checkpoint, error)
 	// Status asks every log server.
 	Status(ctx context.Context) []*controlpb.LogStatusResponse
 }

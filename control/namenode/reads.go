@@ -104,6 +104,9 @@ func (s *service) ClusterStatus(ctx context.Context, _ *controlpb.ClusterStatusR
 	if known := s.server.logServers.Load(); known != nil {
 		response.LogServers = *known
 	}
+	if known := s.server.checkpoint.Load(); known != nil {
+		response.Checkpoint = known.toProto(s.server.o.Clock.Now(), response.Txid)
+	}
 	return response, nil
 }
 

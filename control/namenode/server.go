@@ -52,6 +52,8 @@ type Server struct {
 	phase   atomic.Pointer[phase]
 	// logServers is what the watch over the epoch last heard.
 	logServers atomic.Pointer[[]*controlpb.LogServerStatus]
+	// checkpoint is what the last tenure knows of its checkpoints.
+	checkpoint atomic.Pointer[checkpointStatus]
 	calls      atomic.Int64  // client calls that wait for the actor
 	sessions   atomic.Int64  // open datanode streams
 	number     atomic.Uint64 // of the last session

@@ -13,15 +13,20 @@ type Stats struct {
 	Streams   uint64 // datanode streams that registered
 	Cut       uint64 // datanode streams cut because their queue was full
 	Malformed uint64 // requests and datanode messages refused before a step
+
+	Checkpoints        uint64 // stored
+	CheckpointsFailed  uint64 // attempts that stored none
+	CheckpointsDamaged uint64 // that a start could not read
 }
 
 type counters struct {
-	commands, records, batches, busy, skipped, tenures, streams, cut, malformed atomic.Uint64
+	commands, records, batches, busy, skipped, tenures, streams, cut, malformed, checkpoints, checkpointsFailed, checkpointsDamaged atomic.Uint64
 }
 
 // Stats is a snapshot; each number only rises.
 func (s *Server) Stats() Stats {
 	c := &s.stats
 	return Stats{Commands: c.commands.Load(), Records: c.records.Load(), Batches: c.batches.Load(), Busy: c.busy.Load(),
-		Skipped: c.skipped.Load(), Tenures: c.tenures.Load(), Streams: c.streams.Load(), Cut: c.cut.Load(), Malformed: c.malformed.Load()}
+		Skipped: c.skipped.Load(), Tenures: c.tenures.Load(), Streams: c.streams.Load(), Cut: c.cut.Load(), Malformed: c.malformed.Load(),
+		Checkpoints: c.checkpoints.Load(), CheckpointsFailed: c.checkpointsFailed.Load(), CheckpointsDamaged: c.checkpointsDamaged.Load()}
 }

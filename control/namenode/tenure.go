@@ -12,8 +12,9 @@ import (
 // tenure is the time under one epoch in which this namenode serves. Other
 // goroutines reach the actor through its mailbox.
 type tenure struct {
-	epoch   uint64
-	mailbox chan *call
+	epoch       uint64
+	mailbox     chan *call
+	checkpoints chan checkpointRequest
 	// durable is the last txid known to be in the log for good; it only rises.
 	durable atomic.Uint64
 	stats   *counters

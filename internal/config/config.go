@@ -59,6 +59,9 @@ type Namenode struct {
 	BatchBytes        Size     `koanf:"batch_bytes" usage:"bytes of edit records that share one append to the log, at most"`
 	BatchesInFlight   int      `koanf:"batches_in_flight" usage:"appends to the log that may wait for its disk at once"`
 	Connections       int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`
+	CheckpointRecords int      `koanf:"checkpoint_records" usage:"edit records after which a checkpoint is taken; a large state waits for more, an eighth of its files and chunks"`
+	CheckpointBytes   Size     `koanf:"checkpoint_bytes" usage:"bytes of edit records after which a checkpoint is taken; at least an eighth of the last checkpoint's"`
+	CheckpointEvery   Duration `koanf:"checkpoint_interval" usage:"time after which a checkpoint is taken if anything has changed"`
 	AdminListen       string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
 	GCPercent         int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
 	MemoryLimit       Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
@@ -132,7 +135,8 @@ func Default() Config {
 			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
 			DeadAfter: Duration(8 * time.Second), UnknownGrace: Duration(5 * time.Minute),
 			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
-			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2, Connections: 8192, AdminListen: adminDefault, GCPercent: 100,
+			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2,
+			CheckpointRecords: 50_000, CheckpointBytes: 64 << 20, CheckpointEvery: Duration(time.Hour), Connections: 8192, AdminListen: adminDefault, GCPercent: 100,
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},

@@ -140,6 +140,11 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	for _, key := range []string{"namenode.batch_records", "namenode.batch_bytes", "namenode.batches_in_flight"} {
 		require.ErrorContains(t, batches.Validate(), key)
 	}
+	checkpoints := Default().Namenode
+	checkpoints.CheckpointRecords, checkpoints.CheckpointBytes, checkpoints.CheckpointEvery = 0, 0, 0
+	for _, key := range []string{"namenode.checkpoint_records", "namenode.checkpoint_bytes", "namenode.checkpoint_interval"} {
+		require.ErrorContains(t, checkpoints.Validate(), key)
+	}
 	require.ErrorContains(t, Log{Level: "loud", Format: "auto"}.Validate(), "loud")
 }
 

@@ -39,10 +39,11 @@ const (
 	batchBytesMax      = 4 << 20
 	batchesInFlightMax = 64
 	// Of the garbage collector.
-	gcPercentMin   = 10
-	gcPercentMax   = 10_000
-	memoryLimitMin = 64 << 20
-	staleAfter     = Duration(3 * time.Second) // actor.Config.StaleAfter
+	gcPercentMin       = 10
+	gcPercentMax       = 10_000
+	memoryLimitMin     = 64 << 20
+	checkpointEveryMin = Duration(time.Second)     // namenode.Options.CheckpointInterval
+	staleAfter         = Duration(3 * time.Second) // actor.Config.StaleAfter
 )
 
 // checks gathers what is wrong with a section, so that one start shows all.
@@ -156,6 +157,9 @@ func (n Namenode) Validate() error {
 	c.that(n.BatchBytes >= batchBytesMin && n.BatchBytes <= batchBytesMax, "namenode.batch_bytes", "%s is not within %s..%s", n.BatchBytes, Size(batchBytesMin), Size(batchBytesMax))
 	c.that(n.BatchesInFlight >= 1 && n.BatchesInFlight <= batchesInFlightMax, "namenode.batches_in_flight", "%d is not within 1..%d", n.BatchesInFlight, batchesInFlightMax)
 	c.connections("namenode.connections", n.Connections)
+	c.that(n.CheckpointRecords >= 1, "namenode.checkpoint_records", "%d is less than 1", n.CheckpointRecords)
+	c.that(n.CheckpointBytes >= 1, "namenode.checkpoint_bytes", "%s is less than 1", n.CheckpointBytes)
+	c.that(n.CheckpointEvery >= checkpointEveryMin, "namenode.checkpoint_interval", "%s is less than %s", n.CheckpointEvery, checkpointEveryMin)
 	c.runtime("namenode", n.AdminListen, n.GCPercent, n.MemoryLimit)
 	return c.err()
 }

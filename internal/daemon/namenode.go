@@ -29,6 +29,7 @@ func startNamenode(ctx context.Context, c config.Namenode, sharedAdmin string, l
 	server, err := namenode.Start(namenode.Options{
 		Listen: c.Listen, LogServers: c.LogServers, AdminAddress: adminAddress, Logger: logger,
 		BatchRecords: c.BatchRecords, BatchBytes: int(c.BatchBytes), BatchesInFlight: c.BatchesInFlight, ConnectionsMax: c.Connections,
+		CheckpointRecords: uint64(c.CheckpointRecords), CheckpointBytes: uint64(c.CheckpointBytes), CheckpointInterval: time.Duration(c.CheckpointEvery),
 		Actor: actor.Config{
 			DefaultReplication: uint32(c.Replication), DefaultChunkSize: int64(c.ChunkSize),
 			LeaseSoftLimit: time.Duration(c.LeaseSoftLimit), LeaseHardLimit: time.Duration(c.LeaseHardLimit),

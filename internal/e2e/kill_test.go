@@ -27,7 +27,8 @@ func TestKill(t *testing.T) {
 	seed := setting(t, "E2E_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("repeat with E2E_ROUNDS=%d E2E_SEED=%d", rounds, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	c := start(t, cluster.Options{})
+	// Checkpoints all the time: a kill meets every step of one sooner or later.
+	c := start(t, cluster.Options{CheckpointRecords: 50})
 	l := newLoad(c.Address(), seed, 3, 2)
 	for round := range rounds {
 		victims := victims(c, random, int(round))

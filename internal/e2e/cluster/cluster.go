@@ -28,6 +28,8 @@ type Options struct {
 	// LeaseHardLimit is after how long the namenode ends a lease; default 1 min.
 	LeaseHardLimit time.Duration
 	WriteBudget    int64 // bytes; 0: the datanode's default
+	// CheckpointRecords causes a checkpoint; 0: the namenode's default.
+	CheckpointRecords int
 	// LogLevel of all processes; default "debug".
 	LogLevel string
 }
@@ -110,6 +112,10 @@ logserver:
 	if err != nil {
 		return err
 	}
+	checkpoints := ""
+	if o.CheckpointRecords > 0 {
+		checkpoints = fmt.Sprintf("  checkpoint_records: %d\n", o.CheckpointRecords)
+	}
 	c.Namenode, err = c.process("namenode", "namenode", fmt.Sprintf(`
 namenode:
   listen: %s
@@ -118,7 +124,7 @@ namenode:
   chunk_size: %d
   lease_soft_limit: %s
   lease_hard_limit: %s
-`, c.Address(), c.LogPort, o.Replication, o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit))
+%s`, c.Address(), c.LogPort, o.Replication, o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit, checkpoints))
 	if err != nil {
 		return err
 	}
