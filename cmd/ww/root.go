@@ -77,7 +77,7 @@ WW_CONFIG names, then defaults.
 		newTouch(a), newTest(a), newChecksum(a), newLocate(a))
 	if !a.shell {
 		add(groupDaemons, newMini(a), newLogserver(a), newNamenode(a), newDatanode(a))
-		add(groupOther, newShell(a), newCompletion(a), newDemo(a))
+		add(groupOther, newShell(a), newCompletion(a), newDemo(a), newLog(a))
 	}
 	add(groupOther, newAdmin(a), newVersion(a))
 	root.SetHelpCommandGroupID(groupOther)
