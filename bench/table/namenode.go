@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/whispering-woods/ww/bench/floor"
 	"github.com/whispering-woods/ww/bench/statemachine"
+	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/control/editlog"
 	"github.com/whispering-woods/ww/internal/e2e/cluster"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -76,8 +79,14 @@ func memory(_ context.Context, r *runner) error {
 // goalOfFiles scales the target of 30 s for 10 M files.
 func goalOfFiles(files int) float64 { return 30 * float64(files) / 10e6 }
 
+// restartTailRecords is the longest tail that a namenode with default settings
+// leaves behind a checkpoint, for a state of files with a chunk each: an eighth
+// of its inodes and chunks, at least 50,000 records.
+func restartTailRecords(files int) int { return max(50_000, 2*files/8) }
+
 // restart fills a real log and measures how long a namenode process needs until
-// it serves what is in it.
+// it serves what is in it: from the log alone; after the checkpoint that the
+// namenode takes by itself then; and killed with the longest tail behind it.
 func restart(ctx context.Context, r *runner) (err error) {
 	r.say("restart of a namenode with %d files", r.scale.files)
 	p, err := r.start(ctx, "restart", 1)
@@ -93,7 +102,7 @@ func restart(ctx context.Context, r *runner) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"namenode restart, from the log", "namenode restart, again"} {
+	measure := func(name, how string) error {
 		begun := time.Now()
 		if err := p.Namenode.Start(); err != nil {
 			return err
@@ -103,15 +112,85 @@ func restart(ctx context.Context, r *runner) (err error) {
 		}
 		took := time.Since(begun)
 		r.add(Row{Part: "restart", Name: name, Unit: "s", Goal: goalOfFiles(r.scale.files), Less: true}, took.Seconds(),
-			"%d files with a chunk each, no datanode reports; the target for 10 M is 30 s", r.scale.files)
-		if err := p.Namenode.Stop(); err != nil {
+			"%d files with a chunk each, no datanode reports; %s; the target for 10 M is 30 s", r.scale.files, how)
+		return nil
+	}
+	if err := measure("namenode restart, from the log", "no checkpoint, as after the loss of both"); err != nil {
+		return err
+	}
+	tail := restartTailRecords(r.scale.files)
+	how := "SIGKILL after the checkpoint that it took by itself"
+	if 2*r.scale.files < tail { // too few records
+		how = "SIGKILL after a checkpoint that was asked for"
+		if _, err := p.clients[0].Checkpoint(ctx); err != nil {
 			return err
 		}
+	}
+	if err := cluster.Poll(ctx, func() error { return checkpointed(ctx, p) }); err != nil {
+		return err
+	}
+	if err := p.Namenode.Kill(); err != nil {
+		return err
+	}
+	if err := measure("namenode restart, again", how); err != nil {
+		return err
+	}
+	if r.options.Short {
+		tail = 1000
+	}
+	if _, err := p.clients[0].SafeMode(ctx, client.SafeModeLeave); err != nil { // no datanode will report
+		return err
+	}
+	if err := changes(ctx, p, tail-tail/100); err != nil {
+		return err
+	}
+	status, err := p.clients[0].ClusterStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.Namenode.Kill(); err != nil {
+		return err
+	}
+	return measure("namenode restart, long tail", fmt.Sprintf("SIGKILL with %d records behind the last checkpoint", status.Checkpoint.RecordsSince))
+}
+
+// checkpointed asks whether a checkpoint is stored.
+func checkpointed(ctx context.Context, p *processes) error {
+	status, err := p.clients[0].ClusterStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if status.Checkpoint.Txid == 0 || status.Checkpoint.Running {
+		return fault.New(fault.Busy, "restart", "no checkpoint is stored yet")
 	}
 	return nil
 }
 
-// serves asks for a file.
+// changes makes n folders, each new one in the place of one before it: the state
+// stays as large as it is, and the log grows by n records or a few less.
+func changes(ctx context.Context, p *processes, n int) error {
+	const workers = 64
+	group, ctx := errgroup.WithContext(ctx)
+	for w := range workers {
+		group.Go(func() error {
+			c := p.clients[w%len(p.clients)]
+			name := fmt.Sprintf("/change-%d", w)
+			for range n / workers / 2 {
+				if err := c.Mkdir(ctx, name, client.MkdirOptions{}); err != nil {
+					return err
+				}
+				if _, err := c.Remove(ctx, name, client.RemoveOptions{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// serves asks for a file, over a connection of its own: package client and gRPC
+// would wait for up to a second between attempts at a server that was gone.
 func serves(ctx context.Context, p *processes, path string) error {
 	ended, how := p.Namenode.Ended()
 	select {
@@ -121,7 +200,16 @@ func serves(ctx context.Context, p *processes, path string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := p.clients[0].Stat(ctx, path)
+	once, err := client.RetryByName(client.RetryNone, client.RetryLimits{})
+	if err != nil {
+		return err
+	}
+	c, err := client.Dial(ctx, client.Options{Namenodes: []string{p.Address()}, Name: "wwbench", Retry: once})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Stat(ctx, path)
 	return err
 }
 
