@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,19 +96,13 @@ func (s *smallFiles) folders(ctx context.Context) error {
 	})
 }
 
-// create is create, write, close: durable on all replicas when it returns.
+// create stores a file in one call: it is whole, and durable on all replicas,
+// when the call returns.
 func (s *smallFiles) create(ctx context.Context, worker int, file uint64) (int64, error) {
 	size := s.size(file)
 	b := grow(&s.buffers[worker].out, size)
 	s.content.fill(b, file, 0)
-	f, err := s.w.client(worker).Create(ctx, s.path(file), s.w.create())
-	if err != nil {
-		return 0, err
-	}
-	if _, err := f.Write(b); err != nil {
-		return 0, errors.Join(err, f.Abort())
-	}
-	if err := f.Close(); err != nil {
+	if _, err := s.w.client(worker).Store(ctx, s.path(file), bytes.NewReader(b), size, client.StoreOptions{CreateOptions: s.w.create()}); err != nil {
 		return 0, err
 	}
 	s.made.add(file)
