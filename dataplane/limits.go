@@ -116,6 +116,9 @@ const (
 	inPlaceBytesMin = 4 << 10
 	inPlaceBytesMax = 1 << 20
 	aheadBytes      = 4 << 10
+	// openAckHoldMax is how long an OpenAck waits for the ack of a session's only
+	// packet. Then the peer hears that all hops are open, and where it waits.
+	openAckHoldMax = 100 * time.Millisecond
 	// windowMin is the smallest window granted: one packet of a bulk transfer,
 	// which is also what a sender may send before its OpenAck.
 	windowMin = wire.EarlyBytesMax
