@@ -105,6 +105,29 @@ func TestTwoNamenodesHearTheSame(t *testing.T) {
 	}
 }
 
+// The first change is told at once, those that follow it together.
+func TestChangesGather(t *testing.T) {
+	fake := clock.NewFake(time.Unix(1, 0))
+	store := newFakeStore(NewEvents())
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, func(o *Options) { o.Clock = fake }, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	s.report()
+	delta := func() *controlpb.ChunkDelta {
+		return s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetDelta() != nil }).GetDelta()
+	}
+	store.put(sealed(1))
+	require.Len(t, delta().Stored, 1)
+	for range 2 {
+		store.put(sealed(2))
+		store.put(sealed(3))
+		store.put(sealed(4))
+		fake.Advance(changesInterval)
+		require.Len(t, delta().Stored, 3)
+	}
+}
+
 // A namenode that falls silent, with its connection up, is left.
 func TestSilentNamenodeIsLeft(t *testing.T) {
 	fake := clock.NewFake(time.Unix(1, 0))

@@ -52,6 +52,8 @@ const (
 	// at least silenceLeast, is cut.
 	silenceHeartbeats = 10
 	silenceLeast      = 10 * time.Second
+	// changesInterval: changes of replicas are sent no more often.
+	changesInterval = 20 * time.Millisecond
 	// observeInterval: how often a risen txid is written down without an order.
 	observeInterval = 10 * time.Second
 	// recoverTimeout and copyTimeout bound one order.

@@ -27,6 +27,8 @@ type session struct {
 	page      uint32          // next page of the running report
 	left      []chunk.Replica // replicas not yet reported; nil: no report runs
 	running   bool
+	// changesDue: the next changes are sent then, at the earliest.
+	changesDue time.Time
 }
 
 type settings struct{ heartbeat, report time.Duration }
@@ -116,6 +118,8 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 	lastHeard, due := now, now
 	silence := max(silenceLeast, silenceHeartbeats*chosen.heartbeat)
 	s.pending = true
+	gathered := s.agent.o.Clock.NewTimer(changesInterval)
+	defer gathered.Stop()
 	for {
 		now = s.agent.o.Clock.Now()
 		if !now.Before(due) {
@@ -133,7 +137,11 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 			due = now.Add(chosen.heartbeat)
 			beat.Reset(chosen.heartbeat)
 		}
-		sent, err := s.sendOne()
+		before := s.changesDue
+		sent, err := s.sendOne(now)
+		if s.changesDue != before {
+			gathered.Reset(changesInterval)
+		}
 		if err != nil {
 			return s.reason(err, received)
 		}
@@ -148,6 +156,7 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 		case <-s.arrived:
 			lastHeard = s.agent.o.Clock.Now()
 		case <-s.queue.wake:
+		case <-gathered.C():
 		case <-s.refresh:
 			s.pending = true
 		case <-periodic.C():
@@ -165,8 +174,10 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 	}
 }
 
-// sendOne sends one message of those that wait, other than heartbeats.
-func (s *session) sendOne() (bool, error) {
+// sendOne sends one message of those that wait, other than heartbeats. Changes
+// that follow others gather for changesInterval: of small files there are
+// hundreds a second, of which the namenode has heard from their writers.
+func (s *session) sendOne(now time.Time) (bool, error) {
 	select {
 	case m := <-s.outbox:
 		return true, s.stream.Send(m)
@@ -189,6 +200,9 @@ func (s *session) sendOne() (bool, error) {
 		s.left = s.agent.o.Store.Replicas()
 		return true, s.sendPage()
 	}
+	if now.Before(s.changesDue) {
+		return false, nil
+	}
 	changes, complete := s.queue.take(deltaReplicasMax)
 	if !complete {
 		s.logger.Warn("changes came faster than the stream takes them: full report follows")
@@ -198,6 +212,7 @@ func (s *session) sendOne() (bool, error) {
 	if len(changes) == 0 {
 		return false, nil
 	}
+	s.changesDue = now.Add(changesInterval)
 	return true, s.stream.Send(deltaToProto(changes))
 }
 
