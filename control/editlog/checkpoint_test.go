@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -108,19 +109,23 @@ func TestDownloadVerifiesEverything(t *testing.T) {
 	flipped.GetData().Data[0] ^= 1
 	wrongEnd := endPiece(content)
 	wrongEnd.GetEnd().Sum++
-	var pieces []*controlpb.CheckpointPiece
-	var fails error
+	type script struct {
+		pieces []*controlpb.CheckpointPiece
+		fails  error
+	}
+	var serves atomic.Pointer[script] // a call that was given up may still run when the next begins
 	f := leader()
 	f.download = func(request *controlpb.DownloadCheckpointRequest, stream downloadServer) error {
 		if request.BeforeTxid == 1 {
 			return fault.New(fault.NotFound, "download", "none")
 		}
-		for _, p := range pieces {
+		now := serves.Load()
+		for _, p := range now.pieces {
 			if err := stream.Send(p); err != nil {
 				return err
 			}
 		}
-		return fails
+		return now.fails
 	}
 	address, _ := serve(t, f)
 	l := dial(t, address)
@@ -134,7 +139,7 @@ func TestDownloadVerifiesEverything(t *testing.T) {
 		return c, got, err
 	}
 	begin, first, second := beginPiece(9), dataPiece(one, 0), dataPiece(two, uint64(len(one)))
-	pieces = []*controlpb.CheckpointPiece{begin, first, second, endPiece(content)}
+	serves.Store(&script{pieces: []*controlpb.CheckpointPiece{begin, first, second, endPiece(content)}})
 	c, got, err := get(0)
 	require.NoError(t, err)
 	require.Equal(t, uint64(9), c.Txid)
@@ -164,7 +169,7 @@ func TestDownloadVerifiesEverything(t *testing.T) {
 		"damaged there": {fault.CorruptData, []*controlpb.CheckpointPiece{begin, first},
 			fault.New(fault.CorruptData, "download", "damaged")},
 	} {
-		pieces, fails = bad.pieces, bad.fails
+		serves.Store(&script{bad.pieces, bad.fails})
 		c, _, err := get(0)
 		require.ErrorIs(t, err, bad.kind, name)
 		if name != "no begin" {
