@@ -54,7 +54,8 @@ type (
 	// is left alone. State and Length are not set.
 	DeleteReplicas struct{ Replicas []chunk.Replica }
 	// RecoverChunk makes its receiver bring all replicas to one length and seal
-	// them under Generation.
+	// them under Generation. If all Replicas answer that they hold none, the
+	// result names no node and has length 0.
 	RecoverChunk struct {
 		Chunk             chunk.ID
 		Generation        chunk.Generation

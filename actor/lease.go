@@ -17,6 +17,7 @@ type recovery struct {
 	chunk      uint32
 	generation uint64
 	primary    uint16 // node that leads it
+	everyone   bool   // it asks all members: nobody reported a replica
 	// next is when another attempt may start.
 	next     time.Duration
 	attempts int
@@ -139,7 +140,7 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	if !closed {
+	if attempt, ok := s.recoveries.Get(id); !closed && (!ok || attempt.chunk == 0) {
 		k := s.firstOpenChunk(slot)
 		if here, _ := s.reportedHolders(k); len(here) == 0 {
 			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.chunks.at(k).id.String(),
@@ -211,12 +212,13 @@ func (s *State) recoverFile(slot uint32) {
 	r.chunk = 0
 	c, w := *s.chunks.at(k), s.openChunk[k]
 	holders, away := s.reportedHolders(k)
-	if len(holders) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k) {
-		if len(holders) == 0 && w.base == 0 && s.nobodyHas(k) {
-			// Every member says that it has none: nothing was ever written.
-			_, _ = s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: c.index, Generation: c.promised})
-			s.recoverFile(s.inodeOf(id)) // the next open chunk, if there is one
-		}
+	r.everyone = len(holders) == 0 && w.base == 0 && s.nobodyReported(k)
+	switch {
+	case r.everyone:
+		// Perhaps nothing was ever written. But what the members have reported may
+		// be older than what a writer was told: only they know.
+		holders, away = slices.Clone(w.members), nil
+	case len(holders) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k):
 		return
 	}
 	slices.Sort(holders)
@@ -246,9 +248,9 @@ func (s *State) membersOut(slot uint32) bool {
 	})
 }
 
-// nobodyHas tells whether every member is live, has reported in full, and holds
-// no replica at all.
-func (s *State) nobodyHas(slot uint32) bool {
+// nobodyReported tells whether every member is live, has reported in full, and
+// has reported no replica at all.
+func (s *State) nobodyReported(slot uint32) bool {
 	id := s.chunks.at(slot).id
 	members := s.openChunk[slot].members
 	if len(members) == 0 || len(s.odd[id]) > 0 {
@@ -283,7 +285,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	problem := r.Error
 	switch {
 	case problem != "":
-	case len(r.NodeIDs) == 0 && r.Length > 0 || len(r.NodeIDs) > nodesPerCallMax:
+	case len(r.NodeIDs) == 0 && (r.Length > 0 || !attempt.everyone) || len(r.NodeIDs) > nodesPerCallMax:
 		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(r.NodeIDs))
 	case r.Length < w.base || w.cut >= 0 && r.Length != w.cut || r.Length > s.inodes.at(file).chunkSize():
 		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", r.Length, w.base, w.cut)

@@ -324,8 +324,10 @@ func (w *world) obey() {
 func (w *world) recover(primary string, d *RecoverChunk) {
 	length := int64(-1)
 	var holders []string
+	nobody := true
 	for _, h := range d.Replicas {
 		r, there := w.disks[h.NodeID][d.Chunk]
+		nobody = nobody && w.up[h.NodeID] && !there
 		if !w.up[h.NodeID] || !there || r.Generation < d.MinimumGeneration || r.Generation >= d.Generation {
 			continue
 		}
@@ -338,7 +340,10 @@ func (w *world) recover(primary string, d *RecoverChunk) {
 		length = d.Length
 	}
 	result := &RecoverResult{NodeID: primary, Session: w.sessions[primary], Chunk: d.Chunk, Generation: d.Generation, Length: max(length, 0), NodeIDs: holders}
-	if len(holders) == 0 || w.random.Intn(5) == 0 {
+	if nobody {
+		result.Length = 0
+	}
+	if len(holders) == 0 && !nobody || w.random.Intn(5) == 0 {
 		result.Error = "no"
 		w.do(w.own(result))
 		return

@@ -86,9 +86,7 @@ func (h *handler) OnTraffic(raw gnet.Conn) gnet.Action {
 	}
 	switch c := raw.Context().(type) {
 	case *connection:
-		c.received(data)
-		c.loop.letRun()
-		if c.closing || c.closed {
+		if c.received(data); c.closing || c.closed {
 			return gnet.Close
 		}
 	case *neighbour:

@@ -58,6 +58,7 @@ func (c *connection) received(data []byte) {
 	c.machine.receive(data, c.server.now())
 	c.drive()
 	c.receiveInPlace()
+	c.loop.letRun()
 	c.inTraffic = false
 }
 

@@ -134,9 +134,9 @@ const (
 	// connectionBytes is a connection with all that it may keep: 8 KiB for replies,
 	// 8 KiB for packets and effects, its structs, gnet's.
 	connectionBytes = 16 << 10
-	// sessionBytes is a write session besides its window: the sender's and the
-	// reader's stacks, the reader's buffer, the queue of a window of 8 MiB (16 KiB),
-	// the replica's writer with its checksums.
+	// sessionBytes is a write session besides its window: the sender's stack and its
+	// queue for a window of 8 MiB (16 KiB), the connection to the next hop and what it
+	// keeps of an ack, the replica's writer with its checksums.
 	sessionBytes = 48 << 10
 	// readBytes is a running read: a stack, and at most 32 KiB of sums, encoded,
 	// and the reply around them.
@@ -144,8 +144,8 @@ const (
 	// copyBytes is a running copy: one packet that comes and one that is written.
 	copyBytes = 2 << 20
 
-	// A connection takes its socket and a second descriptor for reads, and a write
-	// session the next hop's socket and a file.
+	// A connection takes its socket and a second descriptor for reads; or with a
+	// write session, a file, the next hop's socket and the sender's descriptor of it.
 	descriptorsPerConnection = 4
 	// farewellsMax bounds the refused connections beyond ConnectionsMax that linger.
 	farewellsMax = 32

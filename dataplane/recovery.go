@@ -21,7 +21,8 @@ type RecoverRequest struct {
 	Length            int64      // 0 or more: cut to it; -1: the length agreed on
 }
 
-// RecoverResult is what all listed nodes now hold, sealed.
+// RecoverResult is what all listed nodes now hold, sealed. No nodes and length 0:
+// every holder that was asked says that it has no replica at all.
 type RecoverResult struct {
 	Length  int64
 	NodeIDs []string
@@ -33,7 +34,7 @@ type RecoverResult struct {
 // return the listed nodes hold the same bytes durably; a holder that failed, or
 // has less than what was agreed, is left out.
 //
-// Errors: fault.NotFound when no holder has the chunk; fault.Unavailable
+// Errors: fault.NotFound when holders have replicas, but none that counts; fault.Unavailable
 // (retryable) when too few answered to be sure that nothing acknowledged is cut.
 // A retry needs a new generation.
 func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
@@ -42,6 +43,9 @@ func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, 
 	}
 	begin := wire.RecoverReplica{BodyVersion: wire.BodyVersion, Phase: wire.RecoverBegin, ChunkID: r.ChunkID[:], Generation: uint64(r.Generation)}
 	found := s.askAll(ctx, r.Replicas, begin)
+	if nobodyHasIt(found) {
+		return RecoverResult{}, nil
+	}
 	plan, err := planRecovery(r, found)
 	if err != nil {
 		return RecoverResult{}, err
@@ -62,6 +66,11 @@ func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, 
 		return RecoverResult{}, &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Chunk: r.ChunkID.String(), Reason: "no replica could be finished", Err: failed}
 	}
 	return result, nil
+}
+
+// nobodyHasIt tells whether all answered, and none has a replica.
+func nobodyHasIt(answers []recoverAnswer) bool {
+	return !slices.ContainsFunc(answers, func(a recoverAnswer) bool { return fault.KindOf(a.err) != fault.NotFound })
 }
 
 // recoverAnswer is what one holder said.

@@ -125,8 +125,12 @@ func TestRecoveryGoesOnWithoutAHolderThatIsGone(t *testing.T) {
 	require.Equal(t, []string{"node-0", "node-2"}, result.NodeIDs)
 	require.EqualValues(t, 100_000, result.Length)
 
-	_, err = nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
-	require.ErrorIs(t, err, fault.NotFound)
+	// Two that say that they have none are an answer; one that says nothing is not.
+	result, err = nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
+	require.NoError(t, err)
+	require.Equal(t, RecoverResult{}, result)
+	_, err = nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: all, Length: -1})
+	require.ErrorIs(t, err, fault.Unavailable)
 	_, err = nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: id, Generation: 2, MinimumGeneration: 1, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
 	require.ErrorIs(t, err, fault.StaleGeneration, "a generation recovers once")
 }

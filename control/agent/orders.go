@@ -204,7 +204,7 @@ func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
 	defer cancel()
 	result, err := w.o.Recoverer.Recover(ctx, request)
 	logger := order.from.logger.With(keyChunk, request.ChunkID, keyGeneration, uint64(request.Generation))
-	if err == nil && (result.Length < 0 || len(result.NodeIDs) == 0) {
+	if err == nil && (result.Length < 0 || len(result.NodeIDs) == 0 && result.Length > 0) {
 		err = fault.New(fault.Internal, "recover chunk", "recovery ended with length %d on %d nodes", result.Length, len(result.NodeIDs))
 	}
 	if err != nil {

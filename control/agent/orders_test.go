@@ -133,6 +133,7 @@ type fakeWork struct {
 	recovers []RecoverRequest
 	copies   []CopyRequest
 	hold     chan struct{}
+	result   *RecoverResult // nil: two nodes
 	err      error
 }
 
@@ -144,6 +145,9 @@ func (w *fakeWork) Recover(ctx context.Context, r RecoverRequest) (RecoverResult
 	case <-w.hold:
 	case <-ctx.Done():
 		return RecoverResult{}, ctx.Err()
+	}
+	if w.result != nil {
+		return *w.result, w.err
 	}
 	return RecoverResult{Length: 77, NodeIDs: []string{"node-1", "node-2"}}, w.err
 }
@@ -183,6 +187,27 @@ func TestRecoveryAndCopy(t *testing.T) {
 	require.Equal(t, RecoverRequest{ChunkID: testID(1), Generation: 4, MinimumGeneration: 2, Length: -1,
 		Replicas: []Peer{{"node-1", "a:1"}, {"node-2", "b:1"}}}, work.recovers[0])
 	require.Equal(t, CopyRequest{ChunkID: testID(1), Generation: 4, Length: 99, Sources: []Peer{{"node-2", "b:1"}}}, work.copies[0])
+}
+
+// That nobody holds a replica is an answer, but only with no length.
+func TestRecoveryThatFindsNobody(t *testing.T) {
+	for length, want := range map[int64]string{0: "", 5: "recovery ended with length 5 on 0 nodes"} {
+		work := &fakeWork{hold: make(chan struct{}), result: &RecoverResult{Length: length}}
+		close(work.hold)
+		n := startNamenode(t, "127.0.0.1:0")
+		startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Recoverer = work }, n.address)
+		s, _ := n.accept()
+		s.welcome(1, 1)
+		s.send(recoverMessage(1, 2))
+		result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult()
+		require.Empty(t, result.NodeIds)
+		require.Zero(t, result.Length)
+		if want == "" {
+			require.Empty(t, result.Error)
+		} else {
+			require.Contains(t, result.Error, want)
+		}
+	}
 }
 
 func TestFailedOrdersAreAnswered(t *testing.T) {

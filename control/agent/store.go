@@ -72,7 +72,8 @@ type RecoverRequest struct {
 }
 
 // RecoverResult is a recovery's outcome: all named nodes hold the chunk, sealed,
-// at Length bytes.
+// at Length bytes. No nodes and length 0: all that were asked say that they hold
+// no replica.
 type RecoverResult struct {
 	Length  int64
 	NodeIDs []string
