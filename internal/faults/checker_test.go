@@ -137,17 +137,21 @@ func (c *cluster) checkSettled(cl *client.Client, path string, content []byte) e
 }
 
 // checkDeletions: whatever disappeared was ordered away by the namenode, or had
-// to make room for a newer replica of the same chunk.
+// to make room for a newer replica of the same chunk: one of a later generation, or
+// the whole one, sealed, in place of one that was left open in the same generation.
 func (c *cluster) checkDeletions() error {
 	for _, n := range c.nodes {
-		present := map[chunk.ID]chunk.Generation{}
+		present := map[chunk.ID]chunk.Replica{}
 		for _, r := range n.store.Replicas() {
-			present[r.ID] = r.Generation
+			present[r.ID] = r
 		}
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, r := range n.mu.removed {
-			if n.mu.ordered[r.ID] < r.Generation && present[r.ID] <= r.Generation {
+			now := present[r.ID]
+			newer := now.Generation > r.Generation ||
+				now.Generation == r.Generation && now.State == chunk.Sealed && r.State != chunk.Sealed && now.Length >= r.Length
+			if n.mu.ordered[r.ID] < r.Generation && !newer {
 				return fmt.Errorf("%s lost %s, generation %d, without an order", n.name, r.ID, r.Generation)
 			}
 		}
