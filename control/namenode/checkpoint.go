@@ -147,10 +147,12 @@ func (c *checkpoints) maybeUpload(durable uint64) {
 	c.snapshot, c.running = nil, true
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
-	log, clock, started := c.server.log, c.server.o.Clock, c.started
+	log, clock, config, started := c.server.log, c.server.o.Clock, c.server.o.Actor, c.started
 	o := editlog.Upload{Grant: c.grant, Txid: snapshot.Txid(), Unreadable: c.unreadable}
 	go func() {
-		taken, err := log.UploadCheckpoint(ctx, o, func(w io.Writer) error { return snapshot.Encode(w) })
+		taken, err := log.UploadCheckpoint(ctx, o, func(w io.Writer) error {
+			return encodeProved(config, snapshot.Txid(), w, snapshot.Encode)
+		})
 		c.finished <- checkpointAnswer{checkpoint: taken, took: clock.Now().Sub(started), err: err}
 	}()
 	c.publish()
