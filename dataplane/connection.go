@@ -121,10 +121,15 @@ func (c *connection) drive() {
 	}
 }
 
-// joinReplies makes b both replies, if a is the one before b in memory too.
+// joinedBytesMax bounds what joinReplies makes: what waits for a peer that does not
+// read is looked at after each write.
+const joinedBytesMax = 1 << 10
+
+// joinReplies makes b both replies, if a is the one before b in memory too, and
+// they are short.
 func joinReplies(a, b *effect) bool {
 	n := len(a.reply)
-	if a.kind != effectReply || b.kind != effectReply || n == 0 || len(b.reply) == 0 || cap(a.reply) < n+len(b.reply) {
+	if a.kind != effectReply || b.kind != effectReply || n == 0 || len(b.reply) == 0 || n+len(b.reply) > min(joinedBytesMax, cap(a.reply)) {
 		return false
 	}
 	if joined := a.reply[:n+len(b.reply)]; &joined[n] == &b.reply[0] {
