@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -38,7 +39,7 @@ func (c *Client) allow(ctx context.Context, bytes int) error {
 	for bytes > 0 {
 		n := min(bytes, bandwidthBurst)
 		reservation := c.limiter.ReserveN(c.clock.Now(), n)
-		if err := sleep(ctx, c.clock, reservation.DelayFrom(c.clock.Now())); err != nil {
+		if err := clock.Sleep(ctx, c.clock, reservation.DelayFrom(c.clock.Now())); err != nil {
 			reservation.Cancel()
 			return err
 		}

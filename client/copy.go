@@ -10,6 +10,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -186,7 +187,7 @@ func (c *Client) copyPatiently(ctx context.Context, to wire.Hop, order *wire.Cop
 			return err
 		}
 		wait, again := c.options.Retry.Next(Attempt{Number: number, Elapsed: c.clock.Now().Sub(began), Err: err})
-		if !again || sleep(ctx, c.clock, wait) != nil {
+		if !again || clock.Sleep(ctx, c.clock, wait) != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -45,7 +46,7 @@ func (c *Client) Follow(ctx context.Context, path string, offset int64, o Follow
 		case err != nil && o.Trouble != nil:
 			o.Trouble(err)
 		}
-		if sleep(ctx, c.clock, o.Every) != nil {
+		if clock.Sleep(ctx, c.clock, o.Every) != nil {
 			return contextFault(ctx, op, path, nil)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -68,7 +69,7 @@ func (k *leaseKeeper) drop(file uint64) {
 // run renews until its context ends.
 func (k *leaseKeeper) run(ctx context.Context) {
 	c := k.client
-	for sleep(ctx, c.clock, c.options.LeaseRenewal) == nil {
+	for clock.Sleep(ctx, c.clock, c.options.LeaseRenewal) == nil {
 		k.mu.Lock()
 		k.mu.rounds++
 		round := k.mu.rounds
@@ -87,7 +88,7 @@ func (k *leaseKeeper) run(ctx context.Context) {
 // beat keeps idle write sessions alive until its context ends. It is not the
 // goroutine that renews: that one waits for a namenode that restarts.
 func (k *leaseKeeper) beat(ctx context.Context) {
-	for sleep(ctx, k.client.clock, k.client.options.KeepAlive) == nil {
+	for clock.Sleep(ctx, k.client.clock, k.client.options.KeepAlive) == nil {
 		k.mu.Lock()
 		var all []func()
 		for _, holder := range k.mu.holders {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -224,7 +225,7 @@ func (v *fileView) read(ctx context.Context, index int, offset int64, p []byte) 
 		if !again {
 			return withPath(err, v.path)
 		}
-		if sleep(ctx, c.clock, wait) != nil {
+		if clock.Sleep(ctx, c.clock, wait) != nil {
 			return contextFault(ctx, "read", v.path, err)
 		}
 		before, _ := v.known(index)

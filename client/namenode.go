@@ -14,6 +14,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -132,7 +133,7 @@ func (c *Client) attempt(ctx context.Context, what call, f func(context.Context,
 		if !again || elapsed+wait > c.patience(err) {
 			return describe(err, what)
 		}
-		if sleep(ctx, c.clock, wait) != nil {
+		if clock.Sleep(ctx, c.clock, wait) != nil {
 			return contextFault(ctx, what.op, what.path, err)
 		}
 	}

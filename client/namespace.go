@@ -8,6 +8,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -145,7 +146,7 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileI
 	}
 	info := fileInfo(path, a.GetInfo())
 	for wait := truncatePollFirst; !a.GetDone(); wait = min(2*wait, truncatePollMost) {
-		if sleep(ctx, c.clock, wait) != nil {
+		if clock.Sleep(ctx, c.clock, wait) != nil {
 			return FileInfo{}, contextFault(ctx, op, path, nil)
 		}
 		now, err := c.Stat(ctx, path)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
 )
@@ -101,7 +102,7 @@ func (s *recordSearch) failed(err error) error {
 		return err
 	}
 	c.logger.Warn("records go elsewhere", "path", a.path, "peer", at.Address, "attempt", s.number, "err", err)
-	if sleep(a.life, c.clock, wait) != nil {
+	if clock.Sleep(a.life, c.clock, wait) != nil {
 		return contextFault(a.life, opRecord, a.path, err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
 )
@@ -96,7 +97,7 @@ func (r *RecordReader) Next(ctx context.Context) (Record, error) {
 		case !r.options.Follow:
 			return Record{}, io.EOF
 		}
-		if err := sleep(ctx, r.client.clock, r.options.Every); err != nil {
+		if err := clock.Sleep(ctx, r.client.clock, r.options.Every); err != nil {
 			return Record{}, contextFault(ctx, "read records", r.path, nil)
 		}
 	}

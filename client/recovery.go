@@ -8,6 +8,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -70,7 +71,7 @@ func (s *stream) recover(ctx context.Context) error {
 	}
 	if r.attempts > 1 {
 		wait := retryInitialDefault << (r.attempts - 2)
-		if err := sleep(ctx, c.clock, min(wait, retryMaximumDefault)); err != nil {
+		if err := clock.Sleep(ctx, c.clock, min(wait, retryMaximumDefault)); err != nil {
 			return err
 		}
 	}

@@ -1,11 +1,9 @@
 package client
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -101,19 +99,4 @@ func (l RetryLimits) allow(failed Attempt, wait time.Duration) (time.Duration, b
 		return 0, false
 	}
 	return wait, true
-}
-
-// sleep waits for d or until ctx ends; then it returns the context's error.
-func sleep(ctx context.Context, clk clock.Clock, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := clk.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

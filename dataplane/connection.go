@@ -105,9 +105,6 @@ func (c *connection) drive() {
 			break
 		}
 		for i := range effects {
-			if i+1 < len(effects) && joinReplies(&effects[i], &effects[i+1]) {
-				continue // they leave in one write
-			}
 			c.perform(&effects[i])
 		}
 		if c.downstream != nil {
@@ -119,24 +116,6 @@ func (c *connection) drive() {
 	if c.closing && !c.closed && !c.inTraffic { // inside OnTraffic the handler returns gnet.Close instead
 		_ = c.loop.events.Close(c.raw)
 	}
-}
-
-// joinedBytesMax bounds what joinReplies makes: what waits for a peer that does not
-// read is looked at after each write.
-const joinedBytesMax = 1 << 10
-
-// joinReplies makes b both replies, if a is the one before b in memory too, and
-// they are short.
-func joinReplies(a, b *effect) bool {
-	n := len(a.reply)
-	if a.kind != effectReply || b.kind != effectReply || n == 0 || len(b.reply) == 0 || n+len(b.reply) > min(joinedBytesMax, cap(a.reply)) {
-		return false
-	}
-	if joined := a.reply[:n+len(b.reply)]; &joined[n] == &b.reply[0] {
-		b.reply = joined
-		return true
-	}
-	return false
 }
 
 func (c *connection) perform(e *effect) {

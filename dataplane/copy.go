@@ -6,11 +6,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -220,7 +220,7 @@ func (t *copyTask) onWorker(ctx context.Context, f func() error) error {
 		if !errors.Is(err, fault.Busy) {
 			return err
 		}
-		if err := pause(ctx, copyRetryDelay); err != nil {
+		if err := clock.Sleep(ctx, s.clock, copyRetryDelay); err != nil {
 			return err
 		}
 	}
@@ -252,16 +252,4 @@ func (t *copyTask) prepare(ctx context.Context, chunkSize int64) error {
 		t.writer, err = store.Create(t.id, t.generation, disk.CreateOptions{ChunkSize: chunkSize, SizeHint: t.o.Length, Hidden: true})
 		return err
 	})
-}
-
-// pause waits, or returns why it must not.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -220,7 +221,7 @@ func (t *copyTask) submit(ctx context.Context, job disk.Job) error {
 			t.ownErr = err
 			return err
 		}
-		if err := pause(ctx, copyRetryDelay); err != nil {
+		if err := clock.Sleep(ctx, s.clock, copyRetryDelay); err != nil {
 			return err
 		}
 	}

@@ -32,7 +32,6 @@ type downstream struct {
 	cancel    context.CancelFunc // of the dial; nil without one
 	first     *bufpool.Buffer    // waits for the connection
 	opened    bool               // the open was written, or handed to the sender
-	answered  bool               // the OpenAck has come
 	broken    bool               // nothing more is sent
 	over      bool               // after hangUp
 
@@ -219,15 +218,14 @@ func sendNow(descriptor int, pieces [][]byte) (written int, err error) {
 func (d *downstream) take(h wire.Header, payload []byte, ack *wire.Ack) error {
 	machine, now := d.connection.machine, d.connection.server.now()
 	switch {
-	case h.Op == wire.OpOpenAck && !d.answered:
-		d.answered = true
+	case h.Op == wire.OpOpenAck && !d.session.downOpened:
 		var opened wire.OpenAck
 		if err := wire.DecodeBody(payload, &opened); err != nil {
 			return err
 		}
 		machine.onDownOpened(d.session, opened, now)
 		return nil
-	case h.Op == wire.OpAck && d.answered:
+	case h.Op == wire.OpAck && d.session.downOpened:
 		if err := wire.DecodeAck(payload, ack); err != nil {
 			return err
 		}

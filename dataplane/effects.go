@@ -66,8 +66,10 @@ type packet struct {
 	done    func(length int64, err error) // bound once to storedOnWorker
 	err     error
 	event   event
-	soon    bool // it is counted in loop.soon
 }
+
+// soon tells that the disk only has to take a few bytes into the page cache.
+func (p *packet) soon() bool { return p.header.Flags == 0 && p.header.Length <= soonBytesMax }
 
 // payload is the packet's chunk bytes.
 func (p *packet) payload() []byte { return p.buffer.Bytes()[wire.HeaderBytes:] }

@@ -89,6 +89,22 @@ func TestADownstreamThatCannotBeReachedIsNamed(t *testing.T) {
 
 // hangingHop accepts and answers nothing, or answers the open only.
 func hangingHop(t *testing.T, answerOpen bool) wire.Hop {
+	return fakeHop(t, "hangs", func(conn net.Conn) {
+		r := wire.NewPacketReader(conn, 1<<20)
+		h, _, err := r.Next()
+		if err == nil && h.Op == wire.OpOpenWrite && answerOpen {
+			packet, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck},
+				&wire.OpenAck{WindowBytes: 1 << 20, Hops: []wire.HopStatus{{NodeID: "hangs"}}})
+			_, _ = conn.Write(packet)
+		}
+		_, _ = io.Copy(io.Discard, conn)
+	})
+}
+
+// fakeHop is a hop that does with each connection what the test says, and then
+// closes it. Make it before the nodes that connect to it: it waits until they have
+// hung up.
+func fakeHop(t *testing.T, id string, serve func(conn net.Conn)) wire.Hop {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	var all sync.WaitGroup
@@ -100,19 +116,12 @@ func hangingHop(t *testing.T, answerOpen bool) wire.Hop {
 			}
 			all.Go(func() {
 				defer conn.Close()
-				r := wire.NewPacketReader(conn, 1<<20)
-				h, _, err := r.Next()
-				if err == nil && h.Op == wire.OpOpenWrite && answerOpen {
-					packet, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck},
-						&wire.OpenAck{WindowBytes: 1 << 20, Hops: []wire.HopStatus{{NodeID: "hangs"}}})
-					_, _ = conn.Write(packet)
-				}
-				_, _ = io.Copy(io.Discard, conn)
+				serve(conn)
 			})
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); all.Wait() })
-	return wire.Hop{NodeID: "hangs", Address: l.Addr().String()}
+	return wire.Hop{NodeID: id, Address: l.Addr().String()}
 }
 
 func TestAHopThatHangsIsNamedByItsNeighbour(t *testing.T) {

@@ -128,6 +128,8 @@ const (
 	// packets (≈ 256 B each without their buffers) and effects (168 B, two lists)
 	// that an idle connection keeps.
 	replyBytesKept = 8 << 10
+	// joinedBytesMax bounds replies that leave in one write.
+	joinedBytesMax = 1 << 10
 	packetsKept    = 32
 	effectsKept    = 16
 

@@ -90,19 +90,30 @@ func (m *machine) take() ([]effect, bool) {
 
 func (m *machine) emit(e effect) { m.effects = append(m.effects, e) }
 
-// reply queues one packet for the peer.
+// reply queues one packet for the peer. It leaves in one write with the reply
+// before it, if nothing is to be done between them and both are short: what waits
+// for a peer that does not read is looked at after each write.
 func (m *machine) reply(h wire.Header, body any) {
 	start := len(m.out)
 	out, err := m.encoder.AppendPacket(m.out, h, body)
 	invariants.Assert(err == nil, "encode a reply: %v", err)
 	m.out = out
+	if n := len(m.effects); n > 0 && m.effects[n-1].kind == effectReply {
+		if first := start - len(m.effects[n-1].reply); len(out)-first <= joinedBytesMax {
+			m.effects[n-1].reply = out[first:]
+			return
+		}
+	}
 	m.emit(effect{kind: effectReply, reply: out[start:]})
 }
 
 // repliesWritten lets the memory of replies be used again: the adapter has
-// written or copied all of them. An idle machine gives back what it held for a
+// written or copied all that it has taken. An idle machine gives back what it held for a
 // session with many packets under way.
 func (m *machine) repliesWritten() {
+	if len(m.effects) > 0 { // there may be replies among them, made meanwhile
+		return
+	}
 	if cap(m.out) > replyBytesKept {
 		m.out = nil
 	}
@@ -113,7 +124,7 @@ func (m *machine) repliesWritten() {
 	if len(m.free) > packetsKept {
 		m.free = append([]*packet(nil), m.free[:packetsKept]...)
 	}
-	if cap(m.effects) > effectsKept && len(m.effects) == 0 {
+	if cap(m.effects) > effectsKept {
 		m.effects = nil
 	}
 	if cap(m.spare) > effectsKept { // they were carried out

@@ -73,7 +73,15 @@ func (b *machineBench) drain() string {
 			e := &effects[i]
 			switch e.kind {
 			case effectReply:
-				fmt.Fprintf(&out, "reply %s\n", describe(e.reply))
+				for rest := e.reply; len(rest) > 0; { // short ones leave together
+					h, err := wire.ParseHeader(rest)
+					if err != nil {
+						panic(err)
+					}
+					size := wire.HeaderBytes + int(h.Length)
+					fmt.Fprintf(&out, "reply %s\n", describe(rest[:size]))
+					rest = rest[size:]
+				}
 			case effectOpen:
 				b.session = e.session
 				fmt.Fprintf(&out, "open replica, mode %d, generation %d, offset %d\n", e.session.open.Mode, e.session.open.Generation, e.session.open.Offset)
@@ -547,4 +555,21 @@ func FuzzMachineReceive(f *testing.F) {
 		require.Zero(t, b.m.node.buffers.Outstanding())
 		require.Zero(t, b.m.node.budget.granted.Load())
 	})
+}
+
+// What a reply says stays as it was until it was written, also when it was made
+// while others were carried out, and more follow.
+func TestAReplyKeepsItsBytesUntilItIsWritten(t *testing.T) {
+	b := newMachineBench(Limits{})
+	o := openWrite(newChunkID(), nil)
+	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &o)
+	require.NoError(t, err)
+	b.m.receive(open, 0)
+	effects, some := b.m.take()
+	require.True(t, some)
+	require.Equal(t, effectOpen, effects[0].kind)
+	b.m.onOpened(effects[0].session, nil, 0) // as an adapter that opens at once
+	b.m.repliesWritten()
+	b.m.receive(make([]byte, wire.HeaderBytes), 0) // garbage: a second reply
+	require.Equal(t, "reply open ack window=4194304 [self ok]\n", strings.SplitAfter(b.drain(), "\n")[0])
 }

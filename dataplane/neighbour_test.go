@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -54,25 +53,9 @@ func TestANeighbourCarriesOneSessionAfterAnother(t *testing.T) {
 
 // What the neighbour closed while it was idle is dialled again.
 func TestAReusedNeighbourWhoseWriteFailsIsReplaced(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	var all sync.WaitGroup
-	t.Cleanup(func() { _ = listener.Close(); all.Wait() }) // when a has hung up
-	a := startNode(t, "a", oneLoop())
 	opens := make(chan struct{}, 4)
-	all.Go(func() { // takes connections, and closes none: only the write can tell
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer conn.Close()
-				ackEverything(conn, opens)
-			})
-		}
-	})
-	hop := wire.Hop{NodeID: "fake", Address: listener.Addr().String()}
+	hop := fakeHop(t, "fake", func(conn net.Conn) { ackEverything(conn, opens) }) // closes none: only the write can tell
+	a := startNode(t, "a", oneLoop())
 	store := func() {
 		p := dial(t, a.server.Addr())
 		p.open(openWrite(newChunkID(), []wire.Hop{hop}))
@@ -178,16 +161,7 @@ func TestANeighbourThatTalksNonsenseIsBlamed(t *testing.T) {
 		"an end in a half": {openAck[:len(openAck)/2], fault.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := startNode(t, "a", oneLoop())
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			var all sync.WaitGroup
-			all.Go(func() {
-				conn, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				defer conn.Close()
+			hop := fakeHop(t, "fake", func(conn net.Conn) {
 				_, _, _ = wire.NewPacketReader(conn, 1<<20).Next()
 				for i := range c.bytes { // in the smallest pieces
 					if _, err := conn.Write(c.bytes[i : i+1]); err != nil {
@@ -198,9 +172,9 @@ func TestANeighbourThatTalksNonsenseIsBlamed(t *testing.T) {
 					_, _ = conn.Read(make([]byte, 1)) // until it is hung up on
 				}
 			})
-			defer func() { _ = listener.Close(); all.Wait() }()
+			a := startNode(t, "a", oneLoop())
 			p := dial(t, a.server.Addr())
-			p.sendOpen(openWrite(newChunkID(), []wire.Hop{{NodeID: "fake", Address: listener.Addr().String()}}))
+			p.sendOpen(openWrite(newChunkID(), []wire.Hop{hop}))
 			h, payload, err := p.reader.Next()
 			require.NoError(t, err)
 			statuses := func(op wire.Op, payload []byte) []wire.HopStatus {
@@ -236,36 +210,80 @@ func ackBytes(t *testing.T, seqno uint64) []byte {
 
 // An idle connection on which something comes is of no use.
 func TestAnIdleNeighbourThatTalksIsClosed(t *testing.T) {
-	a := startNode(t, "a", oneLoop())
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	talk, closed := make(chan struct{}), make(chan error, 1)
-	var all sync.WaitGroup
-	all.Go(func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		served := make(chan struct{}, 1)
-		all.Go(func() {
+	talk, closed := make(chan struct{}), make(chan struct{})
+	hop := fakeHop(t, "fake", func(conn net.Conn) {
+		var talker sync.WaitGroup
+		talker.Go(func() {
 			<-talk
 			_, _ = conn.Write([]byte("more"))
 		})
-		ackEverything(conn, served)
-		closed <- nil
+		ackEverything(conn, make(chan struct{}, 1))
+		close(closed)
+		talker.Wait()
 	})
-	defer func() { _ = listener.Close(); all.Wait() }()
+	a := startNode(t, "a", oneLoop())
 	p := dial(t, a.server.Addr())
-	p.open(openWrite(newChunkID(), []wire.Hop{{NodeID: "fake", Address: listener.Addr().String()}}))
+	p.open(openWrite(newChunkID(), []wire.Hop{hop}))
 	require.NoError(t, p.data([]byte("abc"), wire.FlagSeal))
 	p.waitAcked(1)
 	eventually(t, "the connection is kept", func() bool { return a.idleNeighbours() == 1 })
 	close(talk)
 	eventually(t, "and given up", func() bool { return a.idleNeighbours() == 0 })
-	select {
-	case <-closed:
-	case <-time.After(15 * time.Second):
-		require.NoError(t, errors.New("the connection is still open"))
+	eventually(t, "the connection ends", func() bool {
+		select {
+		case <-closed:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// A small packet that the socket takes only in part goes on through the sender,
+// byte for byte and in order, and after it the loop writes again. A small receive
+// buffer makes it full in the middle of a packet, and the rest slow.
+func TestASmallPacketThatTheSocketTakesInPart(t *testing.T) {
+	const rounds, packets, payload = 2, 16, 12 << 10
+	read := make(chan struct{})
+	hop := fakeHop(t, "fake", func(conn net.Conn) {
+		_ = conn.(*net.TCPConn).SetReadBuffer(16 << 10)
+		hops := []wire.HopStatus{{NodeID: "fake"}}
+		r := wire.NewPacketReader(conn, 1<<20)
+		_, _, err := r.Next()
+		answer, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 8 << 20, Hops: hops})
+		for n := 0; err == nil; n++ {
+			if _, err = conn.Write(answer); err == nil && n%packets == 0 {
+				<-read
+			}
+			var h wire.Header
+			if h, _, err = r.Next(); err == nil { // it verifies header and payload
+				answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: h.Seqno}, &wire.Ack{BodyVersion: wire.BodyVersion, Seqno: h.Seqno, Hops: hops})
+			}
+		}
+	})
+	a := startNode(t, "a", oneLoop())
+	t.Cleanup(func() { close(read) }) // first, if something fails
+	id := newChunkID()
+	p := dial(t, a.server.Addr())
+	o := openWrite(id, []wire.Hop{hop})
+	o.WindowBytes, o.ChunkSize = 8<<20, 8<<20
+	p.open(o)
+	var d *downstream
+	a.onLoop(func(l *loop) {
+		for c := range l.connections {
+			d = c.downstream
+		}
+		require.NoError(t, unix.SetsockoptInt(d.neighbour.raw.Fd(), unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
+	})
+	content := pattern(id, payload*packets*rounds)
+	for round := range rounds {
+		for i := range packets {
+			at := (round*packets + i) * payload
+			require.NoError(t, p.data(content[at:at+payload], 0))
+		}
+		eventually(t, "the socket is full", func() bool { return d.undelivered.Load() > 0 })
+		read <- struct{}{}
+		p.waitAcked(uint64((round + 1) * packets))
+		require.Zero(t, d.undelivered.Load())
 	}
 }

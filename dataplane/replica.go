@@ -120,7 +120,7 @@ func (r *replica) submitQueued() {
 			handed = len(r.queue)
 			break
 		}
-		if p.soon = flags == 0 && p.header.Length <= soonBytesMax; p.soon {
+		if p.soon() {
 			r.connection.loop.soon++
 		}
 		r.end = p.header.Offset + int64(p.header.Length)
@@ -153,7 +153,7 @@ func (r *replica) storedOnWorker(p *packet, err error) {
 
 // stored tells the machine.
 func (r *replica) stored(p *packet) {
-	if p.soon {
+	if p.soon() {
 		r.connection.loop.soon--
 	}
 	r.connection.machine.onStored(r.session, p, p.err, r.connection.server.now())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/whispering-woods/ww/bench/workload"
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -121,7 +122,7 @@ func idle(ctx context.Context, r *runner) error {
 	span := time.Duration(r.scale.idle * float64(time.Second))
 	settle := span / 2 // deletions of the parts before go on for a moment
 	r.say("idle processes, %s", settle+span)
-	if err := pause(ctx, settle); err != nil {
+	if err := clock.Sleep(ctx, clock.Real{}, settle); err != nil {
 		return err
 	}
 	before := map[string]time.Duration{}
@@ -131,7 +132,7 @@ func idle(ctx context.Context, r *runner) error {
 		}
 	}
 	begun := time.Now()
-	if err := pause(ctx, span); err != nil {
+	if err := clock.Sleep(ctx, clock.Real{}, span); err != nil {
 		return err
 	}
 	took := time.Since(begun)
@@ -147,17 +148,6 @@ func idle(ctx context.Context, r *runner) error {
 	}
 	r.add(Row{Part: "idle", Name: "CPU of the busiest idle process", Unit: "ratio", Goal: 0.01, Less: true}, most, "%s, %.1f %% over %.0f s", name, 100*most, took.Seconds())
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // death stops a datanode without ending it, which closes no connection, and waits
@@ -194,7 +184,7 @@ func death(ctx context.Context, r *runner) error {
 		if time.Since(begun) > time.Minute {
 			return fault.New(fault.Internal, "death", "after a minute no replica is missed")
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := clock.Sleep(ctx, clock.Real{}, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -91,7 +92,7 @@ func (l *link) run(ctx context.Context) {
 			}
 			l.logger.Log(ctx, level, message, keyError, err, "retryIn", pause.Round(time.Millisecond))
 		}
-		if !l.sleep(ctx, pause) {
+		if clock.Sleep(ctx, l.agent.o.Clock, pause) != nil {
 			break
 		}
 	}
@@ -102,17 +103,6 @@ func (l *link) run(ctx context.Context) {
 // cluster, or has forgotten what the other one knows.
 func isRefusal(err error) bool {
 	return errors.Is(err, fault.Fenced) || errors.Is(err, fault.Invalid) || errors.Is(err, fault.Version) || errors.Is(err, fault.Protocol)
-}
-
-func (l *link) sleep(ctx context.Context, d time.Duration) bool {
-	timer := l.agent.o.Clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C():
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // answer queues the answer to an order. Without a stream, or when the outbox is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -124,7 +123,7 @@ func (l *Log) leader(ctx context.Context, op string) (server, error) {
 				return l.servers[i], nil
 			}
 		}
-		if err := l.sleep(ctx, pause); err != nil {
+		if err := clock.Sleep(ctx, l.clock, pause); err != nil {
 			return server{}, l.noLeader(op, statuses, err)
 		}
 		pause = min(2*pause, searchPauseMax)
@@ -150,18 +149,6 @@ func (l *Log) noLeader(op string, statuses []*controlpb.LogStatusResponse, cause
 	return &fault.Error{Kind: fault.Unavailable, Op: op, Reason: reason, Err: cause}
 }
 
-// sleep waits for d or the end of ctx.
-func (l *Log) sleep(ctx context.Context, d time.Duration) error {
-	timer := l.clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // AcquireEpoch makes the caller the log's only accepted writer: every batch of
 // a lower epoch is refused from then on. holder names the caller for people.
 // It looks for the leader until ctx ends. After an error the epoch may have
@@ -184,7 +171,7 @@ func (l *Log) AcquireEpoch(ctx context.Context, holder string) (Grant, error) {
 			return Grant{}, err // every server would say so
 		}
 		l.logger.Warn("acquire epoch failed, looking for the leader again", "err", err)
-		if l.sleep(ctx, searchPause) != nil {
+		if clock.Sleep(ctx, l.clock, searchPause) != nil {
 			return Grant{}, err
 		}
 	}

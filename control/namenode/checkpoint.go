@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -300,20 +301,8 @@ func (s *Server) load(ctx context.Context, grant editlog.Grant) (*actor.State, l
 			return nil, from, damage, err
 		}
 		s.logger.Warn("loading a checkpoint was interrupted, beginning again", keyError, err)
-		if err := s.pause(ctx, replayPause); err != nil {
+		if err := clock.Sleep(ctx, s.o.Clock, replayPause); err != nil {
 			return nil, from, damage, err
 		}
-	}
-}
-
-// pause waits.
-func (s *Server) pause(ctx context.Context, d time.Duration) error {
-	timer := s.o.Clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

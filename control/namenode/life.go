@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -140,7 +141,7 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 		}
 		if err != nil {
 			s.logger.Warn("replay interrupted, going on", keyTxid, state.Txid(), keyError, err)
-			if err := s.pause(ctx, replayPause); err != nil {
+			if err := clock.Sleep(ctx, s.o.Clock, replayPause); err != nil {
 				return nil, from, err
 			}
 		}

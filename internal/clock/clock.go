@@ -3,6 +3,7 @@
 package clock
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -22,6 +23,21 @@ type Timer interface {
 	Stop() bool
 	// Reset starts the timer again for d.
 	Reset(d time.Duration) bool
+}
+
+// Sleep waits for d, or until ctx ends: then it returns the context's error.
+func Sleep(ctx context.Context, c Clock, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := c.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Real is the system's clock.
