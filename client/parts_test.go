@@ -253,7 +253,7 @@ func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 	if size >= 1<<30 {
 		require.Less(t, took, 3*healthy)
 	}
-	require.NotEmpty(t, slow)
+	require.NotEmpty(t, slow, "%s", &logged)
 	for _, n := range slow {
 		require.Equal(t, victim.throttle.address(), n.Address)
 	}
