@@ -192,6 +192,19 @@ func TestRealCluster(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, w.Close(), fault.LeaseLost)
 		same(t, content, m.get("/left"))
+
+		// It has its first chunk, but nothing is there yet when the lease ends.
+		w, err = m.Create(ctx, "/hesitant", client.CreateOptions{})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			closed, err := m.dial(client.Options{}).RecoverLease(ctx, "/hesitant")
+			return err == nil && closed
+		}, 20*time.Second, 20*time.Millisecond)
+		_, err = w.Write([]byte("late"))
+		require.NoError(t, err)
+		require.ErrorIs(t, w.Flush(ctx), fault.LeaseLost)
+		require.ErrorIs(t, w.Close(), fault.LeaseLost)
+		require.Empty(t, m.get("/hesitant"))
 	})
 	t.Run("io/fs", func(t *testing.T) {
 		for i, name := range []string{"a", "b c", "d/e", "d/🌲"} {

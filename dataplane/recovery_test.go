@@ -111,6 +111,26 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 	}
 }
 
+// A writer that comes with his first bytes when the chunk was found empty, and
+// closed, is refused: he must not be told that they were flushed.
+func TestAWriterThatComesAfterTheRecoveryIsRefused(t *testing.T) {
+	nodes := startNodes(t, 3, Limits{})
+	id := newChunkID()
+	result, err := nodes[1].server.Recover(t.Context(), RecoverRequest{ChunkID: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
+	require.NoError(t, err)
+	require.Equal(t, RecoverResult{}, result)
+	p := dial(t, nodes[0].server.Addr())
+	p.sendOpen(openWrite(id, hops(nodes[1:])))
+	var ack wire.OpenAck
+	_, err = p.reader.Expect(wire.OpOpenAck, &ack)
+	require.NoError(t, err)
+	requireKind(t, fault.StaleGeneration, ack.Hops[0].Code, ack.Hops[0].Reason)
+	for _, n := range nodes {
+		_, err := n.store.Stat(id)
+		require.ErrorIs(t, err, fault.NotFound)
+	}
+}
+
 func TestRecoveryGoesOnWithoutAHolderThatIsGone(t *testing.T) {
 	nodes := startNodes(t, 3, Limits{})
 	id := newChunkID()

@@ -12,15 +12,25 @@ import (
 // restarted while it was open, so that bytes that were only flushed may be
 // missing. The same newGen may come again. Does file I/O.
 //
+// Without a replica it promises that none below newGen is created; see fences.
+//
 // Errors: fault.NotFound; fault.StaleGeneration if the replica is at newGen or
 // above, or promised a higher one; fault.CorruptData; fault.Disk.
 func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool, err error) {
 	const op = "begin chunk recovery"
 	r := s.lookup(id)
-	if r == nil {
-		return chunk.Replica{}, false, notFound(op, id)
+	for ; ; r = s.lookup(id) {
+		if r == nil {
+			if s.fence(id, newGen) {
+				return chunk.Replica{}, false, notFound(op, id)
+			}
+			continue // it has just been created
+		}
+		if r.io.Lock(); !r.gone {
+			break
+		}
+		r.io.Unlock() // it has left the index, too
 	}
-	r.io.Lock()
 	defer r.io.Unlock()
 	if err := r.usableLocked(op); err != nil {
 		return chunk.Replica{}, false, err

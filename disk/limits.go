@@ -30,6 +30,7 @@ const (
 	idleFilesMax        = 512       // cached open files without user
 	syncBatchMax        = 64        // jobs that one pass of a worker may gather behind a sync
 	volumeErrorsMax     = 3         // I/O errors that make a volume unhealthy
+	fencesMax           = 1 << 16   // chunks without a replica that recoveries have asked for; about 4 MB
 	rangeRetriesMax     = 3         // a Range or verification that raced with a cut starts again
 	verifyBufferBytes   = 1 << 20   // multiple of blockBytes
 	identityBytesMax    = 4096

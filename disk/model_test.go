@@ -32,6 +32,7 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 		require.NoError(rt, err)
 		defer func() { require.NoError(rt, s.Close()) }()
 		model := make(map[int]*modelReplica)
+		fences := make(map[int]chunk.Generation)
 		pick := func(rt *rapid.T) (int, chunk.ID, *modelReplica) {
 			n := rapid.IntRange(0, 3).Draw(rt, "chunk")
 			return n, testID(n), model[n]
@@ -39,13 +40,17 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"create": func(rt *rapid.T) {
 				n, id, m := pick(rt)
-				w, err := s.Create(id, 1, CreateOptions{ChunkSize: testChunkSize, SizeHint: int64(rapid.IntRange(0, testChunkSize).Draw(rt, "hint"))})
-				if m != nil {
+				gen := chunk.Generation(rapid.IntRange(1, 3).Draw(rt, "generation"))
+				w, err := s.Create(id, gen, CreateOptions{ChunkSize: testChunkSize, SizeHint: int64(rapid.IntRange(0, testChunkSize).Draw(rt, "hint"))})
+				switch {
+				case m != nil:
 					require.ErrorIs(rt, err, fault.Exists)
-					return
+				case gen < fences[n]:
+					require.ErrorIs(rt, err, fault.StaleGeneration)
+				default:
+					require.NoError(rt, err)
+					model[n] = &modelReplica{generation: gen, state: chunk.Open, writer: w}
 				}
-				require.NoError(rt, err)
-				model[n] = &modelReplica{generation: 1, state: chunk.Open, writer: w}
 			},
 			"append": func(rt *rapid.T) {
 				_, _, m := pick(rt)
@@ -131,6 +136,16 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				m.content = m.content[:length:length]
 				m.takeOver(rt, w, gen)
 			},
+			"recover what is not there": func(rt *rapid.T) {
+				n, id, m := pick(rt)
+				if m != nil {
+					rt.Skip()
+				}
+				gen := chunk.Generation(rapid.IntRange(1, 4).Draw(rt, "generation"))
+				_, _, err := s.BeginRecovery(id, gen)
+				require.ErrorIs(rt, err, fault.NotFound)
+				fences[n] = max(fences[n], gen)
+			},
 			"recover": func(rt *rapid.T) {
 				_, id, m := pick(rt)
 				if m == nil || m.generation > 50 {
@@ -169,6 +184,7 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				}
 				s, err = Open(o)
 				require.NoError(rt, err)
+				clear(fences)
 			},
 			"": func(rt *rapid.T) {
 				require.Len(rt, s.Replicas(), len(model))

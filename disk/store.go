@@ -31,6 +31,7 @@ type Store struct {
 		// Volumes that Do chose for chunks that may be created soon. Bounded by
 		// the workers' queues.
 		placing map[chunk.ID][]*volume
+		fences  fences
 	}
 	closing sync.RWMutex // read-held while a task is queued
 	closed  bool         // guarded by closing
@@ -197,7 +198,8 @@ func (s *Store) all() []*replica {
 	return list
 }
 
-// insert puts a new replica into the index; only a corrupt one may be there.
+// insert puts a new replica into the index; only a corrupt one may be there, and
+// no fence in its way.
 func (s *Store) insert(r *replica) error {
 	s.index.Lock()
 	defer s.index.Unlock()
@@ -206,6 +208,10 @@ func (s *Store) insert(r *replica) error {
 			return chunkError(fault.Exists, "create replica", r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.generation, v.length)
 		}
 		old.volume.replicas.Add(-1)
+	}
+	if generation := r.view.generation; !s.index.fences.allows(r.id, generation) {
+		return chunkError(fault.StaleGeneration, "create replica", r.id, "its generation is %d, a recovery that found nothing here was for %d",
+			generation, s.index.fences.generations[r.id])
 	}
 	s.index.replicas[r.id] = r
 	r.volume.replicas.Add(1)

@@ -202,9 +202,9 @@ func TestEventsTellEveryChange(t *testing.T) {
 func TestRecoveryOrdersAreChecked(t *testing.T) {
 	s := openStore(t, testOptions(vfs.NewMem()))
 	id := testID(1)
-	_, _, err := s.BeginRecovery(id, 2)
+	_, _, err := s.BeginRecovery(testID(2), 2)
 	require.ErrorIs(t, err, fault.NotFound)
-	require.ErrorIs(t, s.FinishRecovery(id, 2, 0), fault.NotFound)
+	require.ErrorIs(t, s.FinishRecovery(testID(2), 2, 0), fault.NotFound)
 	w := mustCreate(t, s, id)
 	mustAppend(t, w, []byte("abc"), false)
 	_, _, err = s.BeginRecovery(id, 1)
