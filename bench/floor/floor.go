@@ -31,6 +31,9 @@ type Options struct {
 	// Writers is how many small files, records or calls are under way at once;
 	// default 16, and four times as many for calls.
 	Writers int
+	// Settle is how long to wait, at most, for the disk to become quiet before each
+	// measurement that uses it, and in the end; 0: not at all. See Settle.
+	Settle time.Duration
 	// Only names the measurements to take, in any order; empty: all.
 	Only []string
 }
@@ -97,28 +100,29 @@ const (
 
 type measurement struct {
 	name string
+	disk bool // it waits for the disk
 	run  func(context.Context, Options) (Result, error)
 }
 
 // measurements in the order in which they are taken.
 func measurements() []measurement {
 	return []measurement{
-		{DiskBuffered, diskBuffered},
-		{DiskDirect, diskDirect},
-		{DiskRead, diskRead},
-		{DiskReadDirect, diskReadDirect},
-		{DiskSync, diskSync},
-		{DiskSyncHops, diskSyncHops},
-		{SmallSynced, smallSynced},
-		{SmallJournal, smallJournal},
-		{Loopback, loopback},
-		{Sendfile, sendfile},
-		{Copying, copying},
-		{Echo, echo},
-		{PipelineEcho, pipelineEcho},
-		{PipelineNoIO, pipelineNoDisk},
-		{Pipeline, pipeline},
-		{MapInsert, mapInsert},
+		{DiskBuffered, true, diskBuffered},
+		{DiskDirect, true, diskDirect},
+		{DiskRead, true, diskRead},
+		{DiskReadDirect, true, diskReadDirect},
+		{DiskSync, true, diskSync},
+		{DiskSyncHops, true, diskSyncHops},
+		{SmallSynced, true, smallSynced},
+		{SmallJournal, true, smallJournal},
+		{Loopback, false, loopback},
+		{Sendfile, false, sendfile},
+		{Copying, false, copying},
+		{Echo, false, echo},
+		{PipelineEcho, false, pipelineEcho},
+		{PipelineNoIO, false, pipelineNoDisk},
+		{Pipeline, true, pipeline},
+		{MapInsert, false, mapInsert},
 	}
 }
 
@@ -174,7 +178,13 @@ func Run(ctx context.Context, o Options, report func(Result) error) (err error) 
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "measure floors", Path: o.Directory, Reason: "no folder can be made", Err: err}
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
+	parent, onDisk := o.Directory, false
+	defer func() {
+		err = errors.Join(err, os.RemoveAll(directory))
+		if err == nil && onDisk {
+			err = Settle(ctx, parent, o.Settle)
+		}
+	}()
 	o.Directory = directory
 	for _, m := range measurements() {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, m.name) {
@@ -182,6 +192,12 @@ func Run(ctx context.Context, o Options, report func(Result) error) (err error) 
 		}
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if m.disk {
+			onDisk = true
+			if err := Settle(ctx, directory, o.Settle); err != nil {
+				return err
+			}
 		}
 		r, err := m.run(ctx, o)
 		if err != nil {

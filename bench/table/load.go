@@ -32,7 +32,7 @@ const (
 // floors takes some floors.
 func (r *runner) floors(ctx context.Context, names ...string) (map[string]floor.Result, error) {
 	out := map[string]floor.Result{}
-	o := floor.Options{Directory: r.directory, SizeBytes: r.scale.floorBytes, CountDuration: r.phase(), Only: names}
+	o := floor.Options{Directory: r.directory, SizeBytes: r.scale.floorBytes, CountDuration: r.phase(), Settle: r.scale.settle, Only: names}
 	err := floor.Run(ctx, o, func(f floor.Result) error {
 		out[f.Name] = f
 		return nil

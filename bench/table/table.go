@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/whispering-woods/ww/bench/report"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -128,7 +129,8 @@ type scale struct {
 	floorBytes int64
 	seconds    float64 // of one phase
 	files      int
-	idle       float64 // seconds
+	idle       float64       // seconds
+	settle     time.Duration // see floor.Settle
 }
 
 // Run measures. Errors: fault.Invalid for bad options, and what broke.
@@ -145,9 +147,9 @@ func Run(ctx context.Context, o Options) (_ []Row, err error) {
 	if o.Files < 1 || o.Files > filesMax {
 		return nil, fault.New(fault.Invalid, op, "%d files: want 1 to %d", o.Files, filesMax)
 	}
-	r := &runner{options: o, scale: scale{1 << 30, 1 << 30, 3, o.Files, 10}}
+	r := &runner{options: o, scale: scale{1 << 30, 1 << 30, 3, o.Files, 10, 20 * time.Second}}
 	if o.Short {
-		r.scale = scale{8 << 20, 8 << 20, 0.1, min(o.Files, 2000), 0.5}
+		r.scale = scale{8 << 20, 8 << 20, 0.1, min(o.Files, 2000), 0.5, 0}
 	}
 	if r.directory, err = os.MkdirTemp(o.Directory, "wwbench-table-"); err != nil {
 		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: o.Directory, Reason: "no folder can be made", Err: err}

@@ -54,6 +54,7 @@ while nothing else runs.`,
 	c.Flags().IntVar(&o.Hops, "hops", 3, "datanodes of the raw pipeline, directories of the small files")
 	c.Flags().IntVar(&o.Writers, "writers", 16, "small files or records under way at once; four times as many calls")
 	c.Flags().DurationVar(&o.CountDuration, "time", 2*time.Second, "length of each measurement that counts operations")
+	settleFlag(c, &o.Settle)
 	c.Flags().StringSliceVar(&o.Only, "only", nil, "take these measurements only, by name")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return c

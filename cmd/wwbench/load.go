@@ -32,6 +32,7 @@ type loadFlags struct {
 	rounds    int
 	floors    bool
 	floorSize sizeFlag
+	settle    time.Duration
 	asJSON    bool
 	allow     bool // failures do not make the run fail
 	against   string
@@ -54,8 +55,14 @@ func (l *loadFlags) register(c *cobra.Command) {
 	f.StringVar(&l.remote, "remote", "/wwbench", "remote `directory` to work below")
 	f.BoolVar(&l.floors, "floors", true, "measure the floors of the machine too, in each round")
 	f.Var(&l.floorSize, "floor-size", "bytes per bulk floor")
+	settleFlag(c, &l.settle)
 	f.BoolVar(&l.asJSON, "json", false, "print one JSON document")
 	f.BoolVar(&l.allow, "allow-failures", false, "exit 0 also when operations failed (never when bytes are wrong)")
+}
+
+// settleFlag is how long a floor may wait for a quiet disk.
+func settleFlag(c *cobra.Command, most *time.Duration) {
+	c.Flags().DurationVar(most, "settle", 10*time.Second, "before each floor that uses the disk, and after the last, wait for the disk to be quiet, at most so long")
 }
 
 // workloadCommands are the verbs that load a cluster.
@@ -389,7 +396,7 @@ func (l *loadFlags) takeFloors(ctx context.Context, names []string, r *report.Ro
 	if !l.floors {
 		return nil
 	}
-	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes, Only: names}
+	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes, Settle: l.settle, Only: names}
 	return floor.Run(ctx, o, func(f floor.Result) error {
 		r.Floors = append(r.Floors, report.FloorOf(f))
 		return nil

@@ -1,0 +1,105 @@
+package floor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+const (
+	settleStep       = 250 * time.Millisecond
+	settleSteps      = 2       // quiet ones in a row
+	settleSectorsMax = 2 << 10 // moved in a quiet step: 4 MiB/s is what idle daemons write
+)
+
+// Settle writes out what the directory's file system has in memory and waits
+// until its disk does nothing, at most so long. What was removed before a
+// measurement is otherwise done during it: a file system mounted with discard
+// frees the blocks of removed files after the commit, at the cost of the next one
+// (tuning.md#settle). A directory that is on no disk of this machine is settled at
+// once, and so is one whose disk does not become quiet in time. Errors: that of
+// the directory; ctx ended.
+func Settle(ctx context.Context, directory string, most time.Duration) error {
+	if most <= 0 {
+		return nil
+	}
+	failed := func(err error) error {
+		return &fault.Error{Kind: fault.Disk, Op: "wait for the disk to settle", Path: directory, Err: err}
+	}
+	d, err := os.Open(directory)
+	if err != nil {
+		return failed(err)
+	}
+	defer func() { _ = d.Close() }() // nothing was written to it
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return failed(err)
+	}
+	var info unix.Stat_t
+	if err := unix.Fstat(int(d.Fd()), &info); err != nil {
+		return failed(err)
+	}
+	path := fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(info.Dev), unix.Minor(info.Dev))
+	real := clock.Real{}
+	deadline, quiet := real.Now().Add(most), 0
+	before, err := readActivity(path)
+	for err == nil && quiet < settleSteps && real.Now().Before(deadline) {
+		if err := clock.Sleep(ctx, real, settleStep); err != nil {
+			return err
+		}
+		var now activity
+		if now, err = readActivity(path); now.quietSince(before) {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		before = now
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed(err)
+	}
+	return nil
+}
+
+// activity is what a disk has done, and does.
+type activity struct {
+	sectors  uint64 // read, written and discarded
+	discards uint64
+	inFlight uint64
+}
+
+func (a activity) quietSince(b activity) bool {
+	return a.inFlight == 0 && a.discards == b.discards && a.sectors-b.sectors <= settleSectorsMax
+}
+
+// readActivity reads a disk's statistics; the kernel's Documentation/block/stat.rst
+// names the fields.
+func readActivity(path string) (activity, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return activity{}, err
+	}
+	return parseActivity(string(text))
+}
+
+func parseActivity(text string) (activity, error) {
+	var n [15]uint64
+	fields := strings.Fields(text)
+	for i := range min(len(fields), len(n)) {
+		if _, err := fmt.Sscan(fields[i], &n[i]); err != nil {
+			return activity{}, fmt.Errorf("field %d of a disk's statistics: %w", i+1, err)
+		}
+	}
+	if len(fields) < 11 { // kernels before 4.18 tell of no discards
+		return activity{}, fmt.Errorf("a disk's statistics have %d fields, not 11 or more", len(fields))
+	}
+	return activity{sectors: n[2] + n[6] + n[13], discards: n[11], inFlight: n[8]}, nil
+}
