@@ -104,8 +104,8 @@ func (w *slowWatch) step(all []*session, now time.Time, late bool) {
 	}
 }
 
-// creeps tells whether a node moves bytes in one session or another, and still
-// did lately. What stands still all of a sudden may be a moment's hiccup, of a disk
+// creeps tells whether a node moved bytes, in one session or another, in at least
+// two of the last slowSteps steps, and in one of their latter half. What stands still all of a sudden may be a moment's hiccup, of a disk
 // that commits its journal or of a process that was stopped: it has longer to go on.
 func creeps(some []waiting, node string) bool {
 	var moved uint

@@ -35,6 +35,28 @@ func TestARecoveryThatFindsNothingFencesTheWriter(t *testing.T) {
 	}
 }
 
+// A refused writer does not take a corrupt replica out of the count.
+func TestAFenceBeforeACorruptReplica(t *testing.T) {
+	s, err := Open(testOptions(vfs.NewMem()))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	id := testID(1)
+	_, _, err = s.BeginRecovery(id, 3)
+	require.ErrorIs(t, err, fault.NotFound)
+	w, err := s.Create(id, 3, CreateOptions{ChunkSize: testChunkSize})
+	require.NoError(t, err)
+	_, err = run(w, Job{Data: []byte("abc"), Seal: true})
+	require.NoError(t, err)
+	require.NoError(t, s.Quarantine(id, 3, "a test"))
+	before := s.Volumes()[0].Replicas
+	_, err = s.Create(id, 2, CreateOptions{ChunkSize: testChunkSize})
+	require.ErrorIs(t, err, fault.StaleGeneration)
+	require.Equal(t, before, s.Volumes()[0].Replicas)
+	_, err = s.Create(id, 3, CreateOptions{ChunkSize: testChunkSize})
+	require.NoError(t, err)
+	require.Equal(t, before, s.Volumes()[0].Replicas)
+}
+
 // Either the writer is first and the recovery finds his replica, or he is fenced.
 func TestAWriterAndARecoveryAtOnce(t *testing.T) {
 	s, err := Open(testOptions(vfs.NewMem()))

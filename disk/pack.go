@@ -20,7 +20,7 @@ func (s *Store) packable(o CreateOptions) bool {
 // CreateSmall is a Create that does no I/O and does not wait, so that an event
 // loop may call it: for a replica that stays in memory until it is a record. ok is
 // false, and nothing has happened, if this one would not, or its volume has to
-// be looked for; then call Create. Error: fault.Exists.
+// be looked for; then call Create. Errors: fault.Exists, fault.StaleGeneration.
 func (s *Store) CreateSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) (w *Writer, ok bool, err error) {
 	if !s.packable(o) {
 		return nil, false, nil

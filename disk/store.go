@@ -203,15 +203,19 @@ func (s *Store) all() []*replica {
 func (s *Store) insert(r *replica) error {
 	s.index.Lock()
 	defer s.index.Unlock()
-	if old := s.index.replicas[r.id]; old != nil {
+	const op = "create replica"
+	old := s.index.replicas[r.id]
+	if old != nil {
 		if v := old.snapshot(); v.state != chunk.Corrupt {
-			return chunkError(fault.Exists, "create replica", r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.generation, v.length)
+			return chunkError(fault.Exists, op, r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.generation, v.length)
 		}
-		old.volume.replicas.Add(-1)
 	}
 	if generation := r.view.generation; !s.index.fences.allows(r.id, generation) {
-		return chunkError(fault.StaleGeneration, "create replica", r.id, "its generation is %d, a recovery that found nothing here was for %d",
+		return chunkError(fault.StaleGeneration, op, r.id, "its generation is %d, a recovery that found nothing here was for %d",
 			generation, s.index.fences.generations[r.id])
+	}
+	if old != nil {
+		old.volume.replicas.Add(-1)
 	}
 	s.index.replicas[r.id] = r
 	r.volume.replicas.Add(1)

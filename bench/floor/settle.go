@@ -18,7 +18,7 @@ import (
 const (
 	settleStep       = 250 * time.Millisecond
 	settleSteps      = 2       // quiet ones in a row
-	settleSectorsMax = 2 << 10 // moved in a quiet step: 4 MiB/s is what idle daemons write
+	settleSectorsMax = 2 << 10 // moved in a quiet step: 4 MiB/s, more than idle daemons write
 )
 
 // Settle writes out what the directory's file system has in memory and waits
@@ -48,11 +48,11 @@ func Settle(ctx context.Context, directory string, most time.Duration) error {
 		return failed(err)
 	}
 	path := fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(info.Dev), unix.Minor(info.Dev))
-	real := clock.Real{}
-	deadline, quiet := real.Now().Add(most), 0
+	var wall clock.Real
+	deadline, quiet := wall.Now().Add(most), 0
 	before, err := readActivity(path)
-	for err == nil && quiet < settleSteps && real.Now().Before(deadline) {
-		if err := clock.Sleep(ctx, real, settleStep); err != nil {
+	for err == nil && quiet < settleSteps && wall.Now().Before(deadline) {
+		if err := clock.Sleep(ctx, wall, settleStep); err != nil {
 			return err
 		}
 		var now activity

@@ -35,7 +35,9 @@ func (r Regression) String() string {
 // Rows that only one side has are not compared; nor are those whose floor was
 // more than floorsApart times faster or slower then, because a ratio to a disk that
 // is the bottleneck says nothing about one to a disk that is not: strangers.
-func Regressions(baseline, now []Row) (out []Regression, strangers []string) {
+//
+// compared counts those that were.
+func Regressions(baseline, now []Row) (out []Regression, strangers []string, compared int) {
 	for _, r := range now {
 		at := slices.IndexFunc(baseline, func(b Row) bool { return b.Part == r.Part && b.Name == r.Name })
 		if at < 0 || !r.Guarded || len(r.Values) == 0 || len(baseline[at].Values) == 0 {
@@ -45,6 +47,7 @@ func Regressions(baseline, now []Row) (out []Regression, strangers []string) {
 			strangers = append(strangers, r.Name)
 			continue
 		}
+		compared++
 		found := Regression{Name: r.Name, Before: baseline[at].Median(), Least: slices.Min(r.Values), Most: slices.Max(r.Values)}
 		found.Limit = found.Before * (1 - tolerance)
 		worse := found.Most < found.Limit
@@ -56,7 +59,7 @@ func Regressions(baseline, now []Row) (out []Regression, strangers []string) {
 			out = append(out, found)
 		}
 	}
-	return out, strangers
+	return out, strangers, compared
 }
 
 // Merge puts the rows of a run of some parts in the place of the old rows of

@@ -34,19 +34,20 @@ func TestRegressionsNeedEveryRoundBeyondTheLimit(t *testing.T) {
 		"nothing before":       {row(false), row(false, 0.1), false},
 		"nothing now":          {row(false, 1), row(false), false},
 	} {
-		found, strangers := Regressions([]Row{test.before}, []Row{test.now})
+		found, strangers, _ := Regressions([]Row{test.before}, []Row{test.now})
 		require.Equal(t, test.want, len(found) == 1, name)
 		require.Empty(t, strangers)
 	}
 	unguarded := row(false, 0.1)
 	unguarded.Guarded = false
-	found, _ := Regressions([]Row{row(false, 1)}, []Row{unguarded})
+	found, _, _ := Regressions([]Row{row(false, 1)}, []Row{unguarded})
 	require.Empty(t, found)
 	other := row(false, 0.1)
 	other.Name = "new"
-	found, _ = Regressions([]Row{row(false, 1)}, []Row{other})
+	found, _, compared := Regressions([]Row{row(false, 1)}, []Row{other})
+	require.Zero(t, compared)
 	require.Empty(t, found)
-	found, _ = Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
+	found, _, _ = Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
 	require.Contains(t, found[0].String(), "0.500 to 0.600 in all rounds, the baseline is 1.000, the limit 0.800")
 }
 
@@ -55,13 +56,15 @@ func TestRegressionsNeedEveryRoundBeyondTheLimit(t *testing.T) {
 func TestAnotherMachineIsNotARegression(t *testing.T) {
 	slow := Row{Name: "store", Guarded: true, Values: []float64{0.9}, Floors: []float64{150e6}}
 	fast := Row{Name: "store", Guarded: true, Values: []float64{0.6}, Floors: []float64{450e6}}
-	found, strangers := Regressions([]Row{slow}, []Row{fast})
+	found, strangers, compared := Regressions([]Row{slow}, []Row{fast})
 	require.Empty(t, found)
 	require.Equal(t, []string{"store"}, strangers)
+	require.Zero(t, compared)
 	fast.Floors[0] = 250e6
-	found, strangers = Regressions([]Row{slow}, []Row{fast})
+	found, strangers, compared = Regressions([]Row{slow}, []Row{fast})
 	require.Len(t, found, 1)
 	require.Empty(t, strangers)
+	require.Equal(t, 1, compared)
 }
 
 func TestRowsKnowWhetherTheyAreMet(t *testing.T) {

@@ -116,7 +116,7 @@ func held(w io.Writer, before, now *table.Table) error {
 	if before.Machine.CPUs != now.Machine.CPUs || before.Machine.CPUModel != now.Machine.CPUModel {
 		fmt.Fprintf(w, "wwbench: the baseline is of another machine (%s, %d CPUs): make one of this machine with --save\n", before.Machine.CPUModel, before.Machine.CPUs)
 	}
-	regressions, strangers := table.Regressions(before.Rows, now.Rows)
+	regressions, strangers, compared := table.Regressions(before.Rows, now.Rows)
 	for _, name := range strangers {
 		fmt.Fprintf(w, "wwbench: not compared, its floor is more than twice as fast or slow as in the baseline: %s\n", name)
 	}
@@ -126,6 +126,9 @@ func held(w io.Writer, before, now *table.Table) error {
 	if len(regressions) > 0 {
 		return fmt.Errorf("%w: %d ratios of the baseline of %s", errRegressed, len(regressions), before.Taken)
 	}
-	fmt.Fprintf(w, "no ratio is more than 20 %% worse than in the baseline of %s\n", before.Taken)
+	if compared == 0 {
+		return fmt.Errorf("%w: no ratio could be compared with the baseline of %s: make one of this machine with --save", errRegressed, before.Taken)
+	}
+	fmt.Fprintf(w, "no ratio of %d compared is more than 20 %% worse than in the baseline of %s\n", compared, before.Taken)
 	return nil
 }
