@@ -138,12 +138,10 @@ const (
 	// median of the others, at least slowShareLeast of each ack and half of the
 	// whole, over the last slowSteps steps of slowStep and slowSamples acks,
 	// reports or silent steps; and the node moves less than
-	// Options.SlowBytesPerSecond, by default slowRateDefault, in all sessions. A
-	// node that moves nothing at all is given stoppedSteps.
+	// Options.SlowBytesPerSecond, by default slowRateDefault, in all sessions.
 	slowFactor      = 5
 	slowStep        = 250 * time.Millisecond
-	slowSteps       = 4
-	stoppedSteps    = 12
+	slowSteps       = 12 // three seconds: a disk that commits its journal stands still for one
 	slowSamples     = 3
 	slowShareLeast  = 10 * time.Millisecond
 	slowRateDefault = 16 << 20

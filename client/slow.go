@@ -26,13 +26,13 @@ func addSlow(list []SlowNode, n SlowNode) []SlowNode {
 }
 
 // hopMeter measures where the time of a session goes while data always waits:
-// it keeps the last stoppedSteps steps of slowStep, and the one that is running.
+// it keeps the last slowSteps steps of slowStep, and the one that is running.
 // The share of hop i is the larger of its own disk's time and the time of the
 // link into it, which is what the hop before it (for the first hop: this client)
 // waited beyond what hop i took, and beyond its own disk.
 type hopMeter struct {
-	steps [stoppedSteps + 1]hopStep
-	full  int  // ended steps, 0..stoppedSteps: those before steps[full], which runs
+	steps [slowSteps + 1]hopStep
+	full  int  // ended steps, 0..slowSteps: those before steps[full], which runs
 	whole bool // the running step began when the one before it ended
 }
 
@@ -87,7 +87,7 @@ func (m *hopMeter) next() {
 	if step.acks == 0 {
 		step.trip, step.links, step.shares[0] = slowStep, slowStep, slowStep
 	}
-	if m.full == stoppedSteps {
+	if m.full == slowSteps {
 		copy(m.steps[:], m.steps[1:])
 	} else {
 		m.full++
@@ -100,30 +100,14 @@ type hopFinding struct {
 	hop    int     // that takes the most time; -1: nothing was heard
 	rate   float64 // bytes per second that were acknowledged
 	byLink bool    // it is the first hop, and the way to it takes the time
-	sure   bool    // it holds up the others by far, in so many steps
+	sure   bool    // it holds up the others by far, and long enough
 }
 
-// last returns the ended steps, at most so many.
-func (m *hopMeter) last(steps int) []hopStep { return m.steps[max(0, m.full-steps):m.full] }
-
-// moved tells of each of the last slowSteps steps whether bytes were acknowledged
-// in it, the latest in bit 0.
-func (m *hopMeter) moved() (steps uint) {
-	for _, step := range m.last(slowSteps) {
-		steps <<= 1
-		if step.bytes > 0 {
-			steps |= 1
-		}
-	}
-	return steps
-}
-
-// find looks at the last ended steps, of which there has to be one.
-func (m *hopMeter) find(hops, steps int) hopFinding {
+// find looks at the ended steps, of which there has to be one.
+func (m *hopMeter) find(hops int) hopFinding {
 	var sum hopStep
 	samples := 0
-	ended := m.last(steps)
-	for _, step := range ended {
+	for _, step := range m.steps[:m.full] {
 		sum.bytes += step.bytes
 		sum.trip += step.trip
 		sum.links += step.links
@@ -133,7 +117,7 @@ func (m *hopMeter) find(hops, steps int) hopFinding {
 			sum.shares[i] += step.shares[i]
 		}
 	}
-	f := hopFinding{hop: -1, rate: float64(sum.bytes) / (time.Duration(len(ended)) * slowStep).Seconds()}
+	f := hopFinding{hop: -1, rate: float64(sum.bytes) / (time.Duration(m.full) * slowStep).Seconds()}
 	if sum.acks == 0 {
 		return f // silence alone may be anything: a node that hangs is found by its time limits
 	}
@@ -152,7 +136,7 @@ func (m *hopMeter) find(hops, steps int) hopFinding {
 	}
 	slices.Sort(others)
 	median := others[(len(others)-1)/2]
-	f.sure = len(ended) == steps && samples >= slowSamples &&
+	f.sure = m.full == slowSteps && samples >= slowSamples &&
 		share >= slowFactor*median && share >= time.Duration(samples)*slowShareLeast && share >= sum.trip/2
 	return f
 }

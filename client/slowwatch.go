@@ -1,7 +1,6 @@
 package client
 
 import (
-	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -75,7 +74,7 @@ func (w *slowWatch) run() {
 // waiting is a session in which data waits, and what its meter says.
 type waiting struct {
 	*session
-	judgement
+	hopFinding
 	slow bool // it moves less than it has to, and has no excuse
 }
 
@@ -90,32 +89,18 @@ func (w *slowWatch) step(all []*session, now time.Time, late bool) {
 	limit := float64(w.client.options.SlowBytesPerSecond)
 	var some []waiting
 	for _, s := range all {
-		if j, ok := s.judge(now, late); ok {
-			some = append(some, waiting{s, j, j.rate < limit && !j.excused})
-			if j.rate >= limit {
+		if f, excused, ok := s.judge(now, late); ok {
+			some = append(some, waiting{s, f, f.rate < limit && !excused})
+			if f.rate >= limit {
 				w.client.nodes.fastHead(s.target.hops[0].NodeID)
 			}
 		}
 	}
 	for i := range some {
-		if j := &some[i]; j.slow && j.sure && (j.stopped || creeps(some, j.target.hops[j.hop].NodeID)) && w.blamed(some, j) {
+		if j := &some[i]; j.slow && j.sure && w.blamed(some, j) {
 			w.replace(some, j.target.hops[j.hop], j.rate)
 		}
 	}
-}
-
-// creeps tells whether a node moved bytes, in one session or another, in at least
-// two of the last slowSteps steps, and in one of their latter half. What stands still all of a sudden may be a moment's hiccup, of a disk
-// that commits its journal or of a process that was stopped: it has longer to go on.
-func creeps(some []waiting, node string) bool {
-	var moved uint
-	for i := range some {
-		if some[i].place(node) >= 0 {
-			moved |= some[i].moved
-		}
-	}
-	const lately = 1<<(slowSteps/2) - 1
-	return moved&lately != 0 && bits.OnesCount(moved) > 1
 }
 
 // blamed tells whether the hop that a session found is to be replaced. A node
@@ -165,48 +150,34 @@ func (w *slowWatch) replace(some []waiting, hop wire.Hop, rate float64) {
 	}
 }
 
-// judgement is what a session's meter says at the end of a step.
-type judgement struct {
-	hopFinding      // of the last second
-	moved      uint // see hopMeter.moved
-	stopped    bool // the finding holds for stoppedSteps
-	excused    bool // it waits for a sync that may take longer
-}
-
 // judge ends a step of the session's meter. ok: data waited all the time, and
-// the judgement says for what.
-func (s *session) judge(now time.Time, late bool) (j judgement, ok bool) {
+// the finding says for what. excused: it waits for a sync that may take longer.
+func (s *session) judge(now time.Time, late bool) (f hopFinding, excused, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed || s.mu.err != nil || !s.mu.opened {
-		return j, false
+		return f, false, false
 	}
 	if s.mu.meter == nil {
 		if len(s.mu.inflight) == 0 {
-			return j, false // most sessions are short: they need none
+			return f, false, false // most sessions are short: they need none
 		}
 		s.mu.meter = &hopMeter{}
 	}
 	m := s.mu.meter
 	if len(s.mu.inflight) == 0 || late {
 		m.interrupt()
-		return j, false
+		return f, false, false
 	}
 	if m.next(); m.full == 0 {
-		return j, false
+		return f, false, false
 	}
 	oldest := s.mu.inflight[0]
 	if oldest.flags&(wire.FlagSync|wire.FlagSeal) != 0 { // a disk may have to write everything since the last sync
 		patience := float64(oldest.end()-s.mu.synced) / float64(s.client.options.SlowBytesPerSecond)
-		j.excused = now.Sub(oldest.sent).Seconds() < patience
+		excused = now.Sub(oldest.sent).Seconds() < patience
 	}
-	hops := len(s.target.hops)
-	j.hopFinding, j.moved = m.find(hops, slowSteps), m.moved()
-	if j.sure {
-		lasting := m.find(hops, stoppedSteps)
-		j.stopped = lasting.sure && lasting.hop == j.hop
-	}
-	return j, true
+	return m.find(len(s.target.hops)), excused, true
 }
 
 // measureLocked takes an ack, or a report, into the meter.
