@@ -196,8 +196,9 @@ func TestRealCluster(t *testing.T) {
 		// It has its first chunk, but nothing is there yet when the lease ends.
 		w, err = m.Create(ctx, "/hesitant", client.CreateOptions{})
 		require.NoError(t, err)
+		operator := m.dial(client.Options{})
 		require.Eventually(t, func() bool {
-			closed, err := m.dial(client.Options{}).RecoverLease(ctx, "/hesitant")
+			closed, err := operator.RecoverLease(ctx, "/hesitant")
 			return err == nil && closed
 		}, 20*time.Second, 20*time.Millisecond)
 		_, err = w.Write([]byte("late"))

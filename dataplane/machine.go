@@ -108,8 +108,8 @@ func (m *machine) reply(h wire.Header, body any) {
 }
 
 // repliesWritten lets the memory of replies be used again: the adapter has
-// written or copied all that it has taken. An idle machine gives back what it held for a
-// session with many packets under way.
+// written or copied all that it has taken. An idle machine gives back what it
+// held for a session with many packets under way.
 func (m *machine) repliesWritten() {
 	if len(m.effects) > 0 { // there may be replies among them, made meanwhile
 		return

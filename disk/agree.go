@@ -18,9 +18,9 @@ import (
 // above, or promised a higher one; fault.CorruptData; fault.Disk.
 func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool, err error) {
 	const op = "begin chunk recovery"
-	r := s.lookup(id)
-	for ; ; r = s.lookup(id) {
-		if r == nil {
+	var r *replica
+	for {
+		if r = s.lookup(id); r == nil {
 			if s.fence(id, newGen) {
 				return chunk.Replica{}, false, notFound(op, id)
 			}

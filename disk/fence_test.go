@@ -14,9 +14,7 @@ import (
 // What a recovery was told is not there is not begun after that by a writer of
 // an older generation, as a file or as a record.
 func TestARecoveryThatFindsNothingFencesTheWriter(t *testing.T) {
-	s, err := Open(testOptions(vfs.NewMem()))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
+	s := openStore(t, testOptions(vfs.NewMem()))
 	for n, hint := range []int64{0, 100, testChunkSize} {
 		id := testID(n + 1)
 		create := func(generation chunk.Generation) error {
@@ -37,11 +35,9 @@ func TestARecoveryThatFindsNothingFencesTheWriter(t *testing.T) {
 
 // A refused writer does not take a corrupt replica out of the count.
 func TestAFenceBeforeACorruptReplica(t *testing.T) {
-	s, err := Open(testOptions(vfs.NewMem()))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
+	s := openStore(t, testOptions(vfs.NewMem()))
 	id := testID(1)
-	_, _, err = s.BeginRecovery(id, 3)
+	_, _, err := s.BeginRecovery(id, 3)
 	require.ErrorIs(t, err, fault.NotFound)
 	w, err := s.Create(id, 3, CreateOptions{ChunkSize: testChunkSize})
 	require.NoError(t, err)
@@ -59,9 +55,7 @@ func TestAFenceBeforeACorruptReplica(t *testing.T) {
 
 // Either the writer is first and the recovery finds his replica, or he is fenced.
 func TestAWriterAndARecoveryAtOnce(t *testing.T) {
-	s, err := Open(testOptions(vfs.NewMem()))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
+	s := openStore(t, testOptions(vfs.NewMem()))
 	for n := range 200 {
 		id := testID(n + 1)
 		var both sync.WaitGroup

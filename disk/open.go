@@ -15,7 +15,8 @@ import (
 // Create makes an empty open replica and its Writer. Nothing is durable before
 // the first sync. A corrupt replica in quarantine does not stand in the way.
 // Does file I/O: call it from Do. Errors: fault.Exists, fault.StaleGeneration (a
-// recovery above gen found no replica here), fault.Invalid, fault.NoSpace (also when only the reserve is left), fault.Disk.
+// recovery above gen found no replica here), fault.Invalid, fault.NoSpace (also
+// when only the reserve is left), fault.Disk.
 func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
 	if err := checkCreate(id, gen, o); err != nil {
 		return nil, err

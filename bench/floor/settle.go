@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -94,7 +95,8 @@ func parseActivity(text string) (activity, error) {
 	var n [15]uint64
 	fields := strings.Fields(text)
 	for i := range min(len(fields), len(n)) {
-		if _, err := fmt.Sscan(fields[i], &n[i]); err != nil {
+		var err error
+		if n[i], err = strconv.ParseUint(fields[i], 10, 64); err != nil {
 			return activity{}, fmt.Errorf("field %d of a disk's statistics: %w", i+1, err)
 		}
 	}
