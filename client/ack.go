@@ -145,6 +145,7 @@ func (s *session) take(ack *wire.Ack) (done bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.finished = done
+	s.mu.waiters.wake(s.mu.acked)
 	s.changedLocked()
 	return done, nil
 }

@@ -74,3 +74,17 @@ func (f FuzzStream) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Waiting is the number of callers of Flush and Sync that wait for acks without
+// holding the writer.
+func Waiting(w *FileWriter) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.current == nil || w.current.session == nil {
+		return 0
+	}
+	s := w.current.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.waiters.list)
+}

@@ -58,6 +58,7 @@ type session struct {
 		err      *pipelineError
 		closed   bool      // by the owner: the ack goroutine must not touch packets
 		spare    []*packet // empty, the memory that inflight begins in
+		waiters  waiters
 	}
 }
 
@@ -257,6 +258,7 @@ func (s *session) failLocked(err *pipelineError) error {
 	}
 	if s.mu.err == nil {
 		s.mu.err = err
+		s.mu.waiters.wakeAll()
 		for _, f := range err.failed {
 			s.client.nodes.failed(f.hop.Address)
 		}
@@ -282,6 +284,7 @@ func (s *session) close() []*packet {
 	s.client.slow.remove(s)
 	s.mu.Lock()
 	s.mu.closed = true
+	s.mu.waiters.wakeAll()
 	finished := s.mu.finished && s.mu.err == nil
 	s.mu.Unlock()
 	if !finished {
@@ -296,6 +299,13 @@ func (s *session) close() []*packet {
 	rest := s.mu.inflight
 	s.mu.inflight = nil
 	return rest
+}
+
+// lastSent is the seqno of the packet that was sent last.
+func (s *session) lastSent() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.sent
 }
 
 // length is the chunk's length that every hop acknowledged.

@@ -99,13 +99,15 @@ func (s *stream) send(ctx context.Context, p *packet) (taken bool, err error) {
 
 // sendInSession hands a packet to the session that stands, and does nothing
 // else: no chunk ends with it, no pipeline is opened or recovered. If the session
-// fails, ensure finds that out.
-func (s *stream) sendInSession(ctx context.Context, p *packet) (taken, ok bool) {
+// fails, ensure finds that out. seqno: the packet's in the session, which owns
+// it; 0: it was not taken.
+func (s *stream) sendInSession(ctx context.Context, p *packet) (seqno uint64, ok bool) {
 	taken, err := s.session.send(ctx, p)
-	if taken {
-		s.length, s.touched = p.end(), true
+	if !taken {
+		return 0, false
 	}
-	return taken, err == nil
+	s.length, s.touched = p.end(), true
+	return s.session.lastSent(), err == nil
 }
 
 // ensure brings a session up, if need be, and empties the backlog into it.

@@ -15,7 +15,8 @@ import (
 // FileWriter writes one file from its present end on. It buffers one packet,
 // sends full ones through the chunk's pipeline, and puts a broken pipeline up
 // again by itself. Its methods may be called from several goroutines; they take
-// turns, save that Abort interrupts the others.
+// turns, save that Flush and Sync wait for their acks beside each other and
+// beside Write, and that Abort interrupts the others.
 //
 // The context that it was made with ends the whole writer. Once an error other
 // than the end of a Flush's or Sync's own context was returned, every later call
@@ -232,26 +233,30 @@ func (w *FileWriter) settle(ctx context.Context, keep int) error {
 	return nil
 }
 
-// Flush returns when everything written is in the page cache of every datanode
-// of the pipeline and visible to new readers. If only ctx ended, the writer
-// stays usable.
+// Flush returns when everything written before the call is in the page cache of
+// every datanode of the pipeline and visible to new readers. If only ctx ended,
+// the writer stays usable.
 func (w *FileWriter) Flush(ctx context.Context) error { return w.push(ctx, "flush", 0) }
 
-// Sync returns when everything written is fdatasync'd on every datanode of the
-// pipeline. If only ctx ended, the writer stays usable.
+// Sync returns when everything written before the call is fdatasync'd on every
+// datanode of the pipeline. If only ctx ended, the writer stays usable.
 func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync", wire.FlagSync) }
 
 func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.usable(op); err != nil {
+	s, seqno, err := w.sendQuickly(ctx, op, flags)
+	if err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return contextFault(ctx, op, w.path, nil)
-	}
-	if w.pushQuickly(ctx, flags) {
+	if s != nil && s.acknowledged(ctx, seqno) {
 		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s != nil && w.closed && w.failed() == nil {
+		return nil // Close came meanwhile: every datanode has everything
+	}
+	if err := w.pushable(ctx, op); err != nil {
+		return err
 	}
 	ctx, cancel := w.within(ctx)
 	defer cancel()
@@ -271,23 +276,52 @@ func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) erro
 	}())
 }
 
-// pushQuickly is push for the common case, a record in a chunk whose pipeline
-// stands: one packet and the wait for its ack. false: it is not that case, or
-// something failed on the way, and push has to go on.
-func (w *FileWriter) pushQuickly(ctx context.Context, flags wire.Flags) bool {
-	s := w.current
-	if w.packet == nil || s == nil || s.session == nil || len(s.backlog) > 0 || len(w.behind) > 0 || w.packet.end() == w.info.ChunkSize {
-		return false
+// pushable tells whether a Flush or Sync can begin. Called with mu held.
+func (w *FileWriter) pushable(ctx context.Context, op string) error {
+	if err := w.usable(op); err != nil {
+		return err
 	}
-	p := w.packet
-	p.flags = flags
-	taken, ok := s.sendInSession(ctx, p)
-	if !taken {
-		return false
+	if ctx.Err() != nil {
+		return contextFault(ctx, op, w.path, nil)
+	}
+	return nil
+}
+
+// sendQuickly is the sending half of push for the common case, a record in a
+// chunk whose pipeline stands: one packet, or none if others took the bytes
+// along. Everything written is safe when the session has the ack of seqno, for
+// which the caller waits without holding mu. nil: it is not that case, or
+// something failed on the way, and push has to go on.
+func (w *FileWriter) sendQuickly(ctx context.Context, op string, flags wire.Flags) (of *session, seqno uint64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.pushable(ctx, op); err != nil {
+		return nil, 0, err
+	}
+	s := w.current
+	if s == nil || s.session == nil || len(s.backlog) > 0 || len(w.behind) > 0 {
+		return nil, 0, nil
+	}
+	if w.packet == nil && flags != 0 && w.unsynced {
+		w.packet = w.client.newPacket(s.length, 0)
+	}
+	if w.packet == nil {
+		return s.session, s.session.lastSent(), nil
+	}
+	if w.packet.end() == w.info.ChunkSize {
+		return nil, 0, nil
+	}
+	w.packet.flags = flags
+	seqno, ok := s.sendInSession(ctx, w.packet)
+	if seqno == 0 {
+		return nil, 0, nil
 	}
 	w.packet, w.unsynced = nil, flags == 0
 	w.allocateAhead(s)
-	return ok && s.session.await(ctx, isFlushed, 0) == nil
+	if !ok {
+		return nil, 0, nil
+	}
+	return s.session, seqno, nil
 }
 
 // Close sends what is buffered, seals the last chunk, and commits the file's

@@ -203,37 +203,54 @@ func small(ctx context.Context, r *runner) error {
 	})
 }
 
-// appends flushes and syncs records of one writer.
+// appends flushes and syncs records of one writer, with one caller, which waits
+// for each of its records, and with several. What the disk bounds comes first,
+// right after its floors.
 func appends(ctx context.Context, r *runner) error {
 	return r.rounds("appends", func(int) error {
 		f, err := r.floors(ctx, floor.DiskSync, floor.DiskSyncHops, floor.PipelineEcho)
 		if err != nil {
 			return err
 		}
-		got, err := r.run(ctx, "append", workload.Options{Workers: 1, SizeBytes: 100}, "append/append-flush")
+		fdatasync, inStep, echo := f[floor.DiskSync].Rate(), f[floor.DiskSyncHops].Rate(), f[floor.PipelineEcho].Rate()
+		result := func(name string, o workload.Options, kind string) (report.Result, error) {
+			got, err := r.run(ctx, name, o, name+"/"+kind)
+			return got[name+"/"+kind], err
+		}
+		synced, err := result("append", workload.Options{Workers: 1, SizeBytes: 4096, Sync: true}, "append-sync")
 		if err != nil {
 			return err
 		}
-		flush, echo := got["append/append-flush"].OpsRate, f[floor.PipelineEcho].Rate()
-		r.add(Row{Part: "append", Name: "100-byte records, flushed, one writer", Unit: "/s", Goal: 5000}, flush, "p99 %.2f ms", float64(got["append/append-flush"].Latency.P99Ns)/1e6)
-		r.add(Row{Part: "append", Name: "100-byte records, flushed, to a bare echo", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, flush/echo, "%.0f /s of 100 bytes through three hops, without files and protocol", echo)
-		if got, err = r.run(ctx, "append", workload.Options{Workers: 1, SizeBytes: 4096, Sync: true}, "append/append-sync"); err != nil {
-			return err
-		}
-		synced, fdatasync := got["append/append-sync"].OpsRate, f[floor.DiskSync].Rate()
-		r.add(Row{Part: "append", Name: "4 KiB records, synced, one writer", Unit: "ratio", Goal: 0.4, Guarded: true, Floors: []float64{fdatasync}}, synced/fdatasync,
-			"%.0f /s on three replicas of one disk, against %.0f /s of one fdatasync loop", synced, fdatasync)
-		inStep := f[floor.DiskSyncHops].Rate()
-		r.add(Row{Part: "append", Name: "4 KiB records, synced, to three files synced at once", Unit: "ratio", Guarded: true, Floors: []float64{inStep}}, synced/inStep,
+		r.add(Row{Part: "append", Name: "4 KiB records, synced, one writer", Unit: "ratio", Goal: 0.4, Guarded: true, Floors: []float64{fdatasync}}, synced.OpsRate/fdatasync,
+			"%.0f /s on three replicas of one disk, against %.0f /s of one fdatasync loop", synced.OpsRate, fdatasync)
+		r.add(Row{Part: "append", Name: "4 KiB records, synced, to three files synced at once", Unit: "ratio", Guarded: true, Floors: []float64{inStep}}, synced.OpsRate/inStep,
 			"%.0f /s in three files of that disk, without network and protocol", inStep)
-		if got, err = r.run(ctx, "records", workload.Options{Workers: 16, SizeBytes: 100}, "records/record-flush"); err != nil {
+		if synced, err = result("append", workload.Options{Workers: appendCallers, Files: 1, SizeBytes: 4096, Sync: true}, "append-sync"); err != nil {
 			return err
 		}
-		records := got["records/record-flush"].OpsRate
-		r.add(Row{Part: "append", Name: "100-byte records of 16 writers, to a bare echo", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, records/echo, "%.0f /s into one file, each flushed", records)
+		r.add(Row{Part: "append", Name: fmt.Sprintf("4 KiB records, synced, one writer of %d callers", appendCallers), Unit: "ratio", Goal: 0.4, Guarded: true, Floors: []float64{fdatasync}}, synced.OpsRate/fdatasync,
+			"%.0f /s", synced.OpsRate)
+		flushed, err := result("append", workload.Options{Workers: 1, SizeBytes: 100}, "append-flush")
+		if err != nil {
+			return err
+		}
+		r.add(Row{Part: "append", Name: "100-byte records, flushed, one writer", Unit: "/s", Goal: 5000}, flushed.OpsRate, "p99 %.2f ms", float64(flushed.Latency.P99Ns)/1e6)
+		r.add(Row{Part: "append", Name: "100-byte records, flushed, to a bare echo", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, flushed.OpsRate/echo, "%.0f /s of 100 bytes through three hops, without files and protocol", echo)
+		if flushed, err = result("append", workload.Options{Workers: appendCallers, Files: 1, SizeBytes: 100}, "append-flush"); err != nil {
+			return err
+		}
+		r.add(Row{Part: "append", Name: fmt.Sprintf("100-byte records, flushed, one writer of %d callers", appendCallers), Unit: "/s", Goal: 5000}, flushed.OpsRate, "p99 %.2f ms", float64(flushed.Latency.P99Ns)/1e6)
+		records, err := result("records", workload.Options{Workers: 16, SizeBytes: 100}, "record-flush")
+		if err != nil {
+			return err
+		}
+		r.add(Row{Part: "append", Name: "100-byte records of 16 writers, to a bare echo", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, records.OpsRate/echo, "%.0f /s into one file, each flushed", records.OpsRate)
 		return nil
 	})
 }
+
+// appendCallers is how many goroutines share a writer in the rows that say so.
+const appendCallers = 8
 
 // meta changes and reads the namespace through a namenode process.
 func meta(ctx context.Context, r *runner) error {

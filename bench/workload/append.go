@@ -1,25 +1,40 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/whispering-woods/ww/bench/floor"
 	"github.com/whispering-woods/ww/bench/load"
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// appended is one worker's file. Only that worker touches it.
+// appended is a file with the one writer that its workers share.
 type appended struct {
-	writer *client.FileWriter
-	length int64 // acknowledged
-	buffer []byte
+	sync.Mutex // so that the records are written in the order of their content
+	writer     *client.FileWriter
+	length     int64 // written; each worker has seen its records acknowledged
+	buffer     []byte
 }
 
-// makeAppend appends records to one file per worker, each record flushed or
-// synced before the next.
+// append writes the next record.
+func (f *appended) append(c *content, file int) error {
+	f.Lock()
+	defer f.Unlock()
+	c.fill(f.buffer, uint64(file), f.length)
+	n, err := f.writer.Write(f.buffer)
+	f.length += int64(n)
+	return err
+}
+
+// makeAppend appends records to Files files, by default one per worker. A worker
+// has each record flushed or synced before its next; workers that share a file
+// share its writer.
 func makeAppend(w *Workload) error {
 	o := &w.options
 	if o.SizeBytes == 0 {
@@ -30,8 +45,11 @@ func makeAppend(w *Workload) error {
 		kind, floors = "append-sync", []string{floor.DiskSync, floor.PipelineEcho}
 	}
 	c := newContent(o.Seed)
-	files := make([]appended, o.Workers)
-	path := func(worker int) string { return fmt.Sprintf("%s/%04d", o.Directory, worker) }
+	if o.Files < 0 || o.Files > o.Workers {
+		return fault.New(fault.Invalid, "make workload", "%d files for %d workers: there may be one for each at most", o.Files, o.Workers)
+	}
+	files := make([]appended, cmp.Or(o.Files, o.Workers))
+	path := func(file int) string { return fmt.Sprintf("%s/%04d", o.Directory, file) }
 	settle := func() error {
 		var errs []error
 		for i := range files {
@@ -53,14 +71,14 @@ func makeAppend(w *Workload) error {
 				if err != nil {
 					return err
 				}
-				files[i] = appended{writer: writer, buffer: make([]byte, o.SizeBytes)}
+				files[i].writer, files[i].length, files[i].buffer = writer, 0, make([]byte, o.SizeBytes)
 			}
 			return nil
 		},
 		op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
-			f := &files[worker]
-			c.fill(f.buffer, uint64(worker), f.length)
-			if _, err := f.writer.Write(f.buffer); err != nil {
+			file := worker % len(files)
+			f := &files[file]
+			if err := f.append(c, file); err != nil {
 				return load.Done{}, err
 			}
 			push := f.writer.Flush
@@ -70,7 +88,6 @@ func makeAppend(w *Workload) error {
 			if err := push(ctx); err != nil {
 				return load.Done{}, err
 			}
-			f.length += o.SizeBytes
 			return load.Done{Bytes: o.SizeBytes}, nil
 		},
 		verify: func(ctx context.Context) (int64, error) {

@@ -36,7 +36,7 @@ type Options struct {
 
 	SizeBytes     int64    // write, read: of one file. append, records: of one record
 	SizeBytesMost int64    // small: sizes are spread over SizeBytes..SizeBytesMost; 0: all SizeBytes
-	Files         int      // read, small/read, meta: how many files to prepare
+	Files         int      // read, small/read, meta: how many files to prepare. append: how many the workers share
 	RangeBytes    int64    // read: bytes of one random read; 0: whole files
 	Cold          []string // read: local directories whose pages are dropped before
 	Sync          bool     // append, records: wait for the disks of all replicas

@@ -65,6 +65,8 @@ func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
 		{"read", Options{SizeBytes: 300_000, Files: 3, RangeBytes: 10_000}, load.Plan{Count: 20}, "read-range"},
 		{"append", Options{SizeBytes: 100}, load.Plan{Count: 50}, "append-flush"},
 		{"append", Options{SizeBytes: 5000, Sync: true}, load.Plan{Count: 20}, "append-sync"},
+		{"append", Options{SizeBytes: 5000, Sync: true, Files: 1}, load.Plan{Count: 60}, "append-sync"},
+		{"append", Options{SizeBytes: 100, Files: 2}, load.Plan{Count: 60}, "append-flush"},
 		{"records", Options{SizeBytes: 100}, load.Plan{Count: 50}, "record-flush"},
 		{"records", Options{SizeBytes: 5000, Sync: true}, load.Plan{Count: 20}, "record-sync"},
 		{"small", Options{}, load.Plan{Count: 30}, "create read delete"},

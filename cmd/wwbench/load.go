@@ -121,10 +121,12 @@ directories. --range: each operation reads so many bytes at a random place.`,
 }
 
 func appendCommand() *cobra.Command {
-	c, l := newLoad("append", "Append records to one file per worker, flushed or synced", `Each operation writes one record of --record bytes and waits until it is in the
-page caches of all replicas (flush), or on their disks (--sync).`,
+	c, l := newLoad("append", "Append records, flushed or synced", `Each operation writes one record of --record bytes and waits until it is in the
+page caches of all replicas (flush), or on their disks (--sync). Each worker has
+a file of its own; with --files fewer, workers share files and their writers.`,
 		`  wwbench append --mini --dir /data --record 100
-  wwbench append --mini --dir /data --record 4KiB --sync`, 1)
+  wwbench append --mini --dir /data --record 4KiB --sync --workers 8 --files 1`, 1)
+	c.Flags().IntVar(&l.options.Files, "files", 0, "files to append to, at most --workers (default one per worker)")
 	bytesFlag(c, "record", "bytes of one record (default 100)", &l.options.SizeBytes)
 	c.Flags().BoolVar(&l.options.Sync, "sync", false, "wait for the disks of all replicas")
 	return c
