@@ -277,7 +277,7 @@ func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 	}
 	require.NotEmpty(t, slow, "%s", &logged)
 	for _, n := range slow {
-		require.Equal(t, victim.throttle.address(), n.Address)
+		require.Equal(t, victim.throttle.address(), n.Address, "a healthy node is named\n%s", &logged)
 	}
 	require.Contains(t, logged.String(), "slow datanode is replaced")
 	require.Contains(t, logged.String(), slow[0].NodeID)

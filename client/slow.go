@@ -13,9 +13,19 @@ type SlowNode struct {
 	NodeID         string
 	Address        string
 	BytesPerSecond float64 // of the pipeline that it held up
+	Link           bool    // bytes wait on the way to it; else for its disk
 }
 
-func (n SlowNode) reason() string { return fmt.Sprintf("slow: %.1f MB/s", n.BytesPerSecond/1e6) }
+func (n SlowNode) reason() string {
+	return fmt.Sprintf("slow: %.1f MB/s, bytes wait %s", n.BytesPerSecond/1e6, n.where())
+}
+
+func (n SlowNode) where() string {
+	if n.Link {
+		return "on the way to it"
+	}
+	return "for its disk"
+}
 
 // addSlow remembers a node once.
 func addSlow(list []SlowNode, n SlowNode) []SlowNode {
@@ -42,7 +52,7 @@ type hopStep struct {
 	acks   int           // acks and reports
 	trip   time.Duration // sum of the round trips, of acked packets and of those that wait
 	shares [wire.HopsMax]time.Duration
-	links  time.Duration // of the first hop: the part of its share that is its link's
+	links  [wire.HopsMax]time.Duration // the part of the share that is the link's
 }
 
 // interrupt forgets everything: nothing waits any more.
@@ -68,8 +78,8 @@ func (m *hopMeter) take(trip time.Duration, bytes int64, hops []wire.HopStatus) 
 		// own disk explains is not the link's.
 		link, disk := before-max(total, own), time.Duration(hop.Micros)*time.Microsecond
 		step.shares[i] += max(link, disk, 0)
-		if i == 0 && link > disk {
-			step.links += link
+		if link > disk {
+			step.links[i] += link
 		}
 		before, own = total, disk
 	}
@@ -85,7 +95,7 @@ func (m *hopMeter) next() {
 		return
 	}
 	if step.acks == 0 {
-		step.trip, step.links, step.shares[0] = slowStep, slowStep, slowStep
+		step.trip, step.links[0], step.shares[0] = slowStep, slowStep, slowStep
 	}
 	if m.full == slowSteps {
 		copy(m.steps[:], m.steps[1:])
@@ -99,7 +109,7 @@ func (m *hopMeter) next() {
 type hopFinding struct {
 	hop    int     // that takes the most time; -1: nothing was heard
 	rate   float64 // bytes per second that were acknowledged
-	byLink bool    // it is the first hop, and the way to it takes the time
+	byLink bool    // the way to it takes the time, not its disk
 	sure   bool    // it holds up the others by far, and long enough
 }
 
@@ -110,11 +120,11 @@ func (m *hopMeter) find(hops int) hopFinding {
 	for _, step := range m.steps[:m.full] {
 		sum.bytes += step.bytes
 		sum.trip += step.trip
-		sum.links += step.links
 		sum.acks += step.acks
 		samples += max(step.acks, 1)
 		for i := range hops {
 			sum.shares[i] += step.shares[i]
+			sum.links[i] += step.links[i]
 		}
 	}
 	f := hopFinding{hop: -1, rate: float64(sum.bytes) / (time.Duration(m.full) * slowStep).Seconds()}
@@ -129,7 +139,7 @@ func (m *hopMeter) find(hops int) hopFinding {
 		}
 	}
 	share := shares[f.hop]
-	f.byLink = f.hop == 0 && sum.links > share/2
+	f.byLink = sum.links[f.hop] > share/2
 	others := slices.Delete(slices.Clone(shares), f.hop, f.hop+1)
 	if len(others) == 0 {
 		return f

@@ -22,7 +22,7 @@ func TestWhichHopIsSlow(t *testing.T) {
 		byLink bool
 	}{
 		"the disk of the middle":  {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 490 * ms}, {Micros: 470 * ms, TotalMicros: 480 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 1, false},
-		"the link to the tail":    {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 490 * ms}, {Micros: 4 * ms, TotalMicros: 480 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 2, false},
+		"the link to the tail":    {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 490 * ms}, {Micros: 4 * ms, TotalMicros: 480 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 2, true},
 		"the disk of the head":    {500 * time.Millisecond, []wire.HopStatus{{Micros: 480 * ms, TotalMicros: 490 * ms}, {Micros: 4 * ms, TotalMicros: 9 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 0, false},
 		"the link to the head":    {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 12 * ms}, {Micros: 4 * ms, TotalMicros: 9 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 0, true},
 		"all disks":               {500 * time.Millisecond, []wire.HopStatus{{Micros: 400 * ms, TotalMicros: 490 * ms}, {Micros: 400 * ms, TotalMicros: 480 * ms}, {Micros: 400 * ms, TotalMicros: 420 * ms}}, -1, false},

@@ -98,7 +98,8 @@ func (w *slowWatch) step(all []*session, now time.Time, late bool) {
 	}
 	for i := range some {
 		if j := &some[i]; j.slow && j.sure && w.blamed(some, j) {
-			w.replace(some, j.target.hops[j.hop], j.rate)
+			hop := j.target.hops[j.hop]
+			w.replace(some, hop, SlowNode{NodeID: hop.NodeID, Address: hop.Address, BytesPerSecond: j.rate, Link: j.byLink})
 		}
 	}
 }
@@ -124,7 +125,7 @@ func (w *slowWatch) blamed(some []waiting, j *waiting) bool {
 	switch {
 	case total >= float64(w.client.options.SlowBytesPerSecond):
 		return false
-	case !j.byLink:
+	case !j.byLink || j.hop > 0:
 		return true
 	case alike && !fast:
 		w.client.nodes.ownLink()
@@ -135,8 +136,7 @@ func (w *slowWatch) blamed(some []waiting, j *waiting) bool {
 
 // replace fails all slow sessions that have the node in their pipelines, unless
 // they wait for another one.
-func (w *slowWatch) replace(some []waiting, hop wire.Hop, rate float64) {
-	slow := SlowNode{NodeID: hop.NodeID, Address: hop.Address, BytesPerSecond: rate}
+func (w *slowWatch) replace(some []waiting, hop wire.Hop, slow SlowNode) {
 	w.client.nodes.slow(slow)
 	for i := range some {
 		j := &some[i]

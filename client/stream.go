@@ -247,7 +247,7 @@ func (s *stream) noteSlow(p *pipelineError) {
 			continue
 		}
 		s.client.logger.Warn("slow datanode is replaced", "path", s.path, "chunk", s.id.String(), "node", f.hop.NodeID, "peer", f.hop.Address,
-			"mb_per_s", math.Round(f.slow.BytesPerSecond/1e5)/10)
+			"mb_per_s", math.Round(f.slow.BytesPerSecond/1e5)/10, "bytes_wait", f.slow.where())
 		if s.onSlow != nil {
 			s.onSlow(*f.slow)
 		}

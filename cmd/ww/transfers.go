@@ -123,9 +123,16 @@ func addSlow(to record, nodes []client.SlowNode) {
 	}
 	list := make([]record, 0, len(nodes))
 	for _, n := range nodes {
-		list = append(list, record{"node": n.NodeID, "address": n.Address, "bytes_per_second": int64(n.BytesPerSecond)})
+		list = append(list, record{"node": n.NodeID, "address": n.Address, "bytes_per_second": int64(n.BytesPerSecond), "waits_for": waitsFor(n)})
 	}
 	to["slow_nodes"] = list
+}
+
+func waitsFor(n client.SlowNode) string {
+	if n.Link {
+		return "link"
+	}
+	return "disk"
 }
 
 // named makes sure that a failure names its source.
