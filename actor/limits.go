@@ -80,8 +80,10 @@ const (
 	deleteAttemptsMax = 10
 	// sweepSlotsPerStep bounds the chunks assessed again in one step.
 	sweepSlotsPerStep = 1 << 20
-	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick.
+	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick,
+	// repairExaminedPerCopy that after a copy has arrived.
 	repairExaminedPerTick = 8192
+	repairExaminedPerCopy = 16
 	trimsPerTick          = 1024
 	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.
 	verifyOrdersPerTick = 1024

@@ -39,6 +39,7 @@ func (s *State) settle() {
 	s.maybeLeaveSafeMode()
 	s.sendDeletes()
 	s.assessDirty() // an order may have been given up
+	s.repairNext()
 }
 
 func (s *State) assessDirty() {
@@ -150,26 +151,48 @@ func (s *State) repairChunks() {
 	for _, slot := range late {
 		s.endCopy(slot)
 	}
-	examined, from := 0, s.repairFrom
-	s.repairFrom = 0
+	from := s.repairFrom
+	s.repairFrom = s.orderCopies(from, repairExaminedPerTick)
+}
+
+// repairNext orders a copy in the place of one that has arrived, so that many
+// small ones need not wait for a Tick each. It goes on behind the last order;
+// what has become more urgent since is the next Tick's.
+func (s *State) repairNext() {
+	if !s.copyArrived {
+		return
+	}
+	s.copyArrived = false
+	if !s.safe.on && s.mono-s.safe.left >= s.config.RepairGrace {
+		s.orderCopies(s.lastOrdered+1, repairExaminedPerCopy)
+	}
+}
+
+// orderCopies examines chunks with too few replicas from a key on, and returns
+// the one to go on with; 0: it has seen all, or the limit of copies is reached.
+func (s *State) orderCopies(from uint64, most int) (next uint64) {
+	examined := 0
 	s.repair.Ascend(from, func(key uint64, _ struct{}) bool {
 		if len(s.copies) >= s.config.CopiesTotal {
 			return false
 		}
-		if examined++; examined > repairExaminedPerTick {
-			s.repairFrom = key
+		if examined++; examined > most {
+			next = key
 			return false
 		}
-		s.maybeCopy(uint32(key & math.MaxUint32))
+		if s.maybeCopy(uint32(key & math.MaxUint32)) {
+			s.lastOrdered = key
+		}
 		return true
 	})
+	return next
 }
 
 // maybeCopy orders one more replica of a chunk if it is time and there is a
-// source and a target.
-func (s *State) maybeCopy(slot uint32) {
+// source and a target, and tells whether it did.
+func (s *State) maybeCopy(slot uint32) bool {
 	if s.copies[slot] != nil {
-		return
+		return false
 	}
 	c := s.chunks.at(slot)
 	var sources []uint16
@@ -177,27 +200,28 @@ func (s *State) maybeCopy(slot uint32) {
 		m := s.nodes[n]
 		if m.liveness == nodeDead {
 			if s.mono-m.died < s.config.RepairGrace {
-				return // it may come back
+				return false // it may come back
 			}
 			continue
 		}
 		sources = append(sources, n)
 	}
 	if len(sources) == 0 {
-		return
+		return false
 	}
 	s.shuffleByLoad(sources)
 	targets := s.chooseNodes(1, c.length(), func(n *node) bool {
 		return n.copies >= s.config.CopiesPerNode || s.holds(n.index, slot)
 	}, s.racksOf(sources))
 	if len(targets) == 0 {
-		return
+		return false
 	}
 	t := s.nodes[targets[0]]
 	t.copies++
 	s.copies[slot] = &copyOrder{target: t.index, deadline: s.mono + s.config.CopyTimeout}
 	s.send(t, &CopyReplica{Chunk: c.id, Generation: chunk.Generation(c.generation), Length: c.length(), Sources: s.replicasOf(sources)})
 	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.id, Count: len(sources)})
+	return true
 }
 
 // trimSurplus orders one replica too many deleted per chunk, from the fullest
