@@ -34,6 +34,8 @@ type Options struct {
 	// Settle is how long to wait, at most, for the disk to become quiet before each
 	// measurement that uses it, and in the end; 0: not at all. See Settle.
 	Settle time.Duration
+	// Restless is told when that was not enough; nil: nobody is.
+	Restless func(waited time.Duration)
 	// Only names the measurements to take, in any order; empty: all.
 	Only []string
 }
@@ -182,7 +184,7 @@ func Run(ctx context.Context, o Options, report func(Result) error) (err error) 
 	defer func() {
 		err = errors.Join(err, os.RemoveAll(directory))
 		if err == nil && onDisk {
-			err = Settle(ctx, parent, o.Settle)
+			err = o.settle(ctx, parent)
 		}
 	}()
 	o.Directory = directory
@@ -195,7 +197,7 @@ func Run(ctx context.Context, o Options, report func(Result) error) (err error) 
 		}
 		if m.disk {
 			onDisk = true
-			if err := Settle(ctx, directory, o.Settle); err != nil {
+			if err := o.settle(ctx, directory); err != nil {
 				return err
 			}
 		}

@@ -26,15 +26,15 @@ const (
 // until its disk does nothing, at most so long. What was removed before a
 // measurement is otherwise done during it: a file system mounted with discard
 // frees the blocks of removed files after the commit, at the cost of the next one
-// (tuning.md#settle). A directory that is on no disk of this machine is settled at
-// once, and so is one whose disk does not become quiet in time. Errors: that of
-// the directory; ctx ended.
-func Settle(ctx context.Context, directory string, most time.Duration) error {
+// (tuning.md#settle). quiet is false when the time was not enough. A directory that
+// is on no disk of this machine is quiet at once. Errors: that of the directory;
+// ctx ended.
+func Settle(ctx context.Context, directory string, most time.Duration) (quiet bool, err error) {
 	if most <= 0 {
-		return nil
+		return true, nil
 	}
-	failed := func(err error) error {
-		return &fault.Error{Kind: fault.Disk, Op: "wait for the disk to settle", Path: directory, Err: err}
+	failed := func(err error) (bool, error) {
+		return false, &fault.Error{Kind: fault.Disk, Op: "wait for the disk to settle", Path: directory, Err: err}
 	}
 	d, err := os.Open(directory)
 	if err != nil {
@@ -50,25 +50,45 @@ func Settle(ctx context.Context, directory string, most time.Duration) error {
 	}
 	path := fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(info.Dev), unix.Minor(info.Dev))
 	var wall clock.Real
-	deadline, quiet := wall.Now().Add(most), 0
+	deadline, steps := wall.Now().Add(most), 0
 	before, err := readActivity(path)
-	for err == nil && quiet < settleSteps && wall.Now().Before(deadline) {
+	for err == nil && steps < settleSteps {
+		if !wall.Now().Before(deadline) {
+			return false, nil
+		}
 		if err := clock.Sleep(ctx, wall, settleStep); err != nil {
-			return err
+			return false, err
 		}
 		var now activity
 		if now, err = readActivity(path); now.quietSince(before) {
-			quiet++
+			steps++
 		} else {
-			quiet = 0
+			steps = 0
 		}
 		before = now
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed(err)
 	}
-	return nil
+	return true, nil
 }
+
+// settle settles before or after a measurement. After a disk that did not become
+// quiet in time, the next wait is short: it may never be.
+func (o *Options) settle(ctx context.Context, directory string) error {
+	quiet, err := Settle(ctx, directory, o.Settle)
+	if err == nil && !quiet {
+		if o.Restless != nil {
+			o.Restless(o.Settle)
+		}
+		o.Settle = min(o.Settle, SettleAgain)
+	}
+	return err
+}
+
+// SettleAgain is how long to wait at most for a disk that was not quiet in time
+// before.
+const SettleAgain = 2 * time.Second
 
 // activity is what a disk has done, and does.
 type activity struct {

@@ -2,7 +2,6 @@ package floor
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -34,14 +33,32 @@ func TestActivityOfADisk(t *testing.T) {
 
 func TestSettle(t *testing.T) {
 	directory := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(directory, "f"), make([]byte, 1<<20), 0o600))
-	require.NoError(t, Settle(t.Context(), directory, 2*settleStep), "also if the disk is never quiet")
-	require.NoError(t, Settle(t.Context(), "/proc", time.Hour), "which is on no disk")
-	require.ErrorIs(t, Settle(t.Context(), filepath.Join(directory, "missing"), time.Second), fault.Disk)
-	require.NoError(t, Settle(t.Context(), filepath.Join(directory, "missing"), 0))
+	quiet, err := Settle(t.Context(), "/proc", time.Hour)
+	require.NoError(t, err)
+	require.True(t, quiet, "which is on no disk")
+	_, err = Settle(t.Context(), filepath.Join(directory, "missing"), time.Second)
+	require.ErrorIs(t, err, fault.Disk)
+	quiet, err = Settle(t.Context(), filepath.Join(directory, "missing"), 0)
+	require.NoError(t, err)
+	require.True(t, quiet)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if err := Settle(ended, directory, time.Hour); err != nil { // a tmpfs has nothing to wait for
+	if _, err := Settle(ended, directory, time.Hour); err != nil { // a tmpfs has nothing to wait for
 		require.ErrorIs(t, err, context.Canceled)
 	}
+}
+
+// A time that is too short for any disk to be seen quiet in.
+func TestADiskThatIsNotQuietIsTold(t *testing.T) {
+	directory := t.TempDir()
+	if quiet, err := Settle(t.Context(), directory, time.Nanosecond); err != nil || quiet {
+		require.NoError(t, err)
+		t.Skip("TMPDIR is on no disk of this machine: nothing to wait for")
+	}
+	var told []time.Duration
+	o := Options{Settle: time.Nanosecond, Restless: func(waited time.Duration) { told = append(told, waited) }}
+	require.NoError(t, o.settle(t.Context(), directory))
+	require.Equal(t, []time.Duration{time.Nanosecond}, told)
+	o.Settle, o.Restless = settleStep/2, nil
+	require.NoError(t, o.settle(t.Context(), directory))
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/perf/benchmath"
+
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -16,22 +18,30 @@ const tolerance = 0.2
 // floorsApart is how far two machines, or two days of one, may be apart.
 const floorsApart = 2
 
-// Regression is a guarded ratio that fell behind the baseline.
+// certain: a chance below this that rounds like those of both sides come from the
+// same system.
+const certain = 0.05
+
+// Regression is a guarded ratio whose median fell behind the baseline's by more
+// than the tolerance.
 type Regression struct {
-	Name          string
-	Before, Limit float64
-	Least, Most   float64 // of this run's rounds
+	Part, Name         string
+	Before, Now, Limit float64 // medians, and what Now had to reach
+	Rounds             int
+	P                  float64 // of the Mann-Whitney U test: how easily chance makes such a difference
 }
+
+// Certain tells whether chance does not explain it.
+func (r Regression) Certain() bool { return r.P < certain }
 
 // String tells it in one line.
 func (r Regression) String() string {
-	return fmt.Sprintf("%s: %.3f to %.3f in all rounds, the baseline is %.3f, the limit %.3f", r.Name, r.Least, r.Most, r.Before, r.Limit)
+	return fmt.Sprintf("%s: %.3f in the median of %d rounds, the baseline is %.3f, the limit %.3f (p=%.3f)", r.Name, r.Now, r.Rounds, r.Before, r.Limit, r.P)
 }
 
-// Regressions holds the guarded ratios against a baseline. One counts only when
-// every round of this run lies beyond the limit: the interval from the least to
-// the greatest of n rounds covers the true median with a chance of 1-2^(1-n) (75 %
-// of 3 rounds, 94 % of 5), and a machine's hiccup in one round is no regression.
+// Regressions holds the medians of guarded ratios against a baseline. Where a
+// ratio spreads from round to round, a median of few rounds says little: what is
+// not Certain deserves more rounds (see Append) and then is chance.
 // Rows that only one side has are not compared; nor are those whose floor was
 // more than floorsApart times faster or slower then, because a ratio to a disk that
 // is the bottleneck says nothing about one to a disk that is not: strangers.
@@ -39,27 +49,51 @@ func (r Regression) String() string {
 // compared counts those that were.
 func Regressions(baseline, now []Row) (out []Regression, strangers []string, compared int) {
 	for _, r := range now {
-		at := slices.IndexFunc(baseline, func(b Row) bool { return b.Part == r.Part && b.Name == r.Name })
+		at := slices.IndexFunc(baseline, r.same)
 		if at < 0 || !r.Guarded || len(r.Values) == 0 || len(baseline[at].Values) == 0 {
 			continue
 		}
-		if then, today := median(baseline[at].Floors), median(r.Floors); then > 0 && today > 0 && max(then/today, today/then) > floorsApart {
+		before := baseline[at]
+		if then, today := median(before.Floors), median(r.Floors); then > 0 && today > 0 && max(then/today, today/then) > floorsApart {
 			strangers = append(strangers, r.Name)
 			continue
 		}
 		compared++
-		found := Regression{Name: r.Name, Before: baseline[at].Median(), Least: slices.Min(r.Values), Most: slices.Max(r.Values)}
+		found := Regression{Part: r.Part, Name: r.Name, Before: before.Median(), Now: r.Median(), Rounds: len(r.Values)}
 		found.Limit = found.Before * (1 - tolerance)
-		worse := found.Most < found.Limit
+		worse := found.Now < found.Limit
 		if r.Less {
 			found.Limit = found.Before * (1 + tolerance)
-			worse = found.Least > found.Limit
+			worse = found.Now > found.Limit
 		}
 		if worse {
+			found.P = differ(before.Values, r.Values)
 			out = append(out, found)
 		}
 	}
 	return out, strangers, compared
+}
+
+func differ(before, now []float64) float64 {
+	thresholds := benchmath.DefaultThresholds
+	a := benchmath.NewSample(slices.Clone(before), &thresholds)
+	b := benchmath.NewSample(slices.Clone(now), &thresholds)
+	return benchmath.AssumeNothing.Compare(a, b).P
+}
+
+func (r Row) same(other Row) bool { return r.Part == other.Part && r.Name == other.Name }
+
+// Append adds the rounds of a second run of some parts to rows.
+func Append(rows, more []Row) []Row {
+	out := slices.Clone(rows)
+	for _, m := range more {
+		if at := slices.IndexFunc(out, m.same); at >= 0 {
+			out[at].Values = slices.Concat(out[at].Values, m.Values)
+			out[at].Floors = slices.Concat(out[at].Floors, m.Floors)
+			out[at].Detail = m.Detail
+		}
+	}
+	return out
 }
 
 // Merge puts the rows of a run of some parts in the place of the old rows of

@@ -31,8 +31,16 @@ const (
 
 // floors takes some floors.
 func (r *runner) floors(ctx context.Context, names ...string) (map[string]floor.Result, error) {
+	return r.floorsOf(ctx, floor.Options{SizeBytes: r.scale.floorBytes, Only: names})
+}
+
+func (r *runner) floorsOf(ctx context.Context, o floor.Options) (map[string]floor.Result, error) {
 	out := map[string]floor.Result{}
-	o := floor.Options{Directory: r.directory, SizeBytes: r.scale.floorBytes, CountDuration: r.phase(), Settle: r.scale.settle, Only: names}
+	o.Directory, o.CountDuration, o.Settle = r.directory, r.phase(), r.scale.settle
+	o.Restless = func(waited time.Duration) {
+		r.say("the disk is not quiet after %s: what is measured next may be too low", waited)
+		r.scale.settle = min(r.scale.settle, floor.SettleAgain)
+	}
 	err := floor.Run(ctx, o, func(f floor.Result) error {
 		out[f.Name] = f
 		return nil
@@ -139,13 +147,18 @@ func (d *dropper) WriteAt(p []byte, _ int64) (int, error) {
 
 var _ io.WriterAt = (*dropper)(nil)
 
-// run measures one phase after the other of a workload and returns the results
-// by name.
-func (r *runner) run(ctx context.Context, name string, o workload.Options, only ...string) (_ map[string]report.Result, err error) {
+// run measures a workload on the cluster that the parts share.
+func (r *runner) run(ctx context.Context, name string, o workload.Options, only ...string) (map[string]report.Result, error) {
 	p, err := r.processes(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return r.runOn(ctx, p, name, o, only...)
+}
+
+// runOn measures one phase after the other of a workload and returns the results
+// by name.
+func (r *runner) runOn(ctx context.Context, p *processes, name string, o workload.Options, only ...string) (_ map[string]report.Result, err error) {
 	o.Clients, o.Directory, o.Seed, o.Verify = p.clients, fmt.Sprintf("/%s-%d", name, time.Now().UnixNano()), 1, true
 	w, err := workload.New(ctx, name, o)
 	if err != nil {

@@ -89,7 +89,7 @@ func restartTailRecords(files int) int { return max(50_000, 2*files/8) }
 // namenode takes by itself then; and killed with the longest tail behind it.
 func restart(ctx context.Context, r *runner) (err error) {
 	r.say("restart of a namenode with %d files", r.scale.files)
-	p, err := r.start(ctx, "restart", 1)
+	p, err := r.start(ctx, "restart", cluster.Options{Datanodes: 1})
 	if err != nil {
 		return err
 	}

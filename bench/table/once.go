@@ -196,8 +196,6 @@ func death(ctx context.Context, r *runner) error {
 func later(_ context.Context, r *runner) error {
 	r.rows = append(r.rows,
 		Row{Part: "later", Name: "first mutation after the active namenode died", Unit: "s", Goal: 3, Less: true, Missing: "not built: standbys"},
-		Row{Part: "later", Name: "repair, to what disks and wires allow", Unit: "ratio", Goal: 0.7, Missing: "not measured yet"},
-		Row{Part: "later", Name: "p99 with one slow disk, times healthy", Unit: "factor", Goal: 2, Less: true, Missing: "not measured yet; a writer replaces a slow node: make slow"},
 	)
 	return nil
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
+// chunkBytes is the chunk size of the clusters, the default of a real one.
+const chunkBytes = 64 << 20
+
 // clients of one run, with connections of their own.
 const clients = 4
 
@@ -29,27 +32,23 @@ func (r *runner) processes(ctx context.Context) (*processes, error) {
 	if r.cluster != nil {
 		return r.cluster, nil
 	}
-	p, err := r.start(ctx, "cluster", 3)
+	p, err := r.start(ctx, "cluster", cluster.Options{Datanodes: 3})
 	if err != nil {
 		return nil, err
 	}
 	r.cluster = p
-	if err := p.Start(ctx); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p, p.Start(ctx)
 }
 
 // start configures a cluster in a folder of the run.
-func (r *runner) start(ctx context.Context, name string, datanodes int) (*processes, error) {
+func (r *runner) start(ctx context.Context, name string, o cluster.Options) (*processes, error) {
 	directory := r.directory + "/" + name
 	if err := os.Mkdir(directory, 0o755); err != nil {
 		return nil, &fault.Error{Kind: fault.Disk, Op: "start a cluster", Path: directory, Err: err}
 	}
-	c, err := cluster.New(cluster.Options{
-		Program: r.options.Program, Directory: directory, Datanodes: datanodes, ChunkSize: 64 << 20, LogLevel: "warn",
-		LeaseSoftLimit: time.Minute, LeaseHardLimit: 5 * time.Minute,
-	})
+	o.Program, o.Directory, o.LogLevel = r.options.Program, directory, "warn"
+	o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit = chunkBytes, time.Minute, 5*time.Minute
+	c, err := cluster.New(o)
 	if err != nil {
 		return nil, err
 	}

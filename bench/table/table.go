@@ -101,7 +101,7 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"data", data}, {"small", small}, {"append", appends}, {"meta", meta}, {"actor", actorAlone},
-		{"memory", memory}, {"restart", restart}, {"start", start}, {"idle", idle}, {"death", death}, {"later", later},
+		{"memory", memory}, {"restart", restart}, {"start", start}, {"idle", idle}, {"slow", slow}, {"repair", repair}, {"death", death}, {"later", later},
 	}
 }
 

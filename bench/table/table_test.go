@@ -16,27 +16,35 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func TestRegressionsNeedEveryRoundBeyondTheLimit(t *testing.T) {
+func TestRegressions(t *testing.T) {
 	row := func(less bool, values ...float64) Row {
 		return Row{Part: "p", Name: "n", Unit: "ratio", Less: less, Guarded: true, Values: values}
 	}
 	for name, test := range map[string]struct {
-		before, now Row
-		want        bool
+		before, now   Row
+		want, certain bool
 	}{
-		"as before":            {row(false, 0.8, 0.82, 0.78), row(false, 0.79, 0.81, 0.8), false},
-		"21 % worse":           {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79), true},
-		"19 % worse":           {row(false, 1, 1, 1), row(false, 0.81, 0.81, 0.81), false},
-		"one good round":       {row(false, 1, 1, 1), row(false, 0.5, 0.5, 0.85), false},
-		"better":               {row(false, 1, 1, 1), row(false, 2, 2, 2), false},
-		"less is better, more": {row(true, 1, 1, 1), row(true, 1.21, 1.3, 1.25), true},
-		"less is better, same": {row(true, 1, 1, 1), row(true, 1.19, 1.3, 1.25), false},
-		"nothing before":       {row(false), row(false, 0.1), false},
-		"nothing now":          {row(false, 1), row(false), false},
+		"as before":                       {row(false, 0.8, 0.82, 0.78), row(false, 0.79, 0.81, 0.8), false, false},
+		"21 % worse, three rounds":        {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79), true, false},
+		"21 % worse, six rounds":          {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79, 0.79, 0.78, 0.79), true, true},
+		"19 % worse":                      {row(false, 1, 1, 1), row(false, 0.81, 0.81, 0.81, 0.81, 0.81, 0.81), false, false},
+		"one good round of six":           {row(false, 1, 1, 1, 1, 1), row(false, 0.5, 0.5, 0.85, 0.5, 0.5, 0.5), true, true},
+		"spread, and 25 % worse":          {row(false, 0.57, 0.63, 0.78, 0.85, 0.97), row(false, 0.43, 0.47, 0.55, 0.56, 0.58, 0.62), true, true},
+		"spread, and a bad half":          {row(false, 0.57, 0.63, 0.78, 0.85, 0.97), row(false, 0.55, 0.58, 0.6, 0.9, 0.95, 1), true, false},
+		"better":                          {row(false, 1, 1, 1), row(false, 2, 2, 2), false, false},
+		"less is better, more":            {row(true, 1, 1, 1), row(true, 1.21, 1.3, 1.25, 1.3, 1.3, 1.3), true, true},
+		"less is better, same":            {row(true, 1, 1, 1), row(true, 1.19, 1.3, 1.15), false, false},
+		"less is better, and it is less":  {row(true, 1, 1, 1), row(true, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5), false, false},
+		"nothing before":                  {row(false), row(false, 0.1), false, false},
+		"nothing now":                     {row(false, 1), row(false), false, false},
+		"nothing moved but one in rounds": {row(false, 1, 1, 1), row(false, 1, 1, 0.1), false, false},
 	} {
 		found, strangers, _ := Regressions([]Row{test.before}, []Row{test.now})
 		require.Equal(t, test.want, len(found) == 1, name)
 		require.Empty(t, strangers)
+		if test.want {
+			require.Equal(t, test.certain, found[0].Certain(), "%s: %s", name, found[0])
+		}
 	}
 	unguarded := row(false, 0.1)
 	unguarded.Guarded = false
@@ -48,7 +56,14 @@ func TestRegressionsNeedEveryRoundBeyondTheLimit(t *testing.T) {
 	require.Zero(t, compared)
 	require.Empty(t, found)
 	found, _, _ = Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
-	require.Contains(t, found[0].String(), "0.500 to 0.600 in all rounds, the baseline is 1.000, the limit 0.800")
+	require.Contains(t, found[0].String(), "n: 0.500 in the median of 2 rounds, the baseline is 1.000, the limit 0.800 (p=")
+}
+
+func TestASecondRunAddsItsRounds(t *testing.T) {
+	rows := []Row{{Part: "a", Name: "x", Values: []float64{1}, Floors: []float64{5}}, {Part: "b", Name: "y", Values: []float64{2}}}
+	got := Append(rows, []Row{{Part: "a", Name: "x", Values: []float64{3}, Floors: []float64{6}, Detail: "d"}, {Part: "c", Name: "z"}})
+	require.Equal(t, []Row{{Part: "a", Name: "x", Values: []float64{1, 3}, Floors: []float64{5, 6}, Detail: "d"}, rows[1]}, got)
+	require.Equal(t, []float64{1}, rows[0].Values)
 }
 
 // A disk that is three times as fast today makes another bottleneck: the ratio to

@@ -30,6 +30,7 @@ while nothing else runs.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.SizeBytes = size.value
 			var all []report.Floor
+			o.Restless = restless(c)
 			err := floor.Run(c.Context(), o, func(r floor.Result) error {
 				all = append(all, report.FloorOf(r))
 				if asJSON {

@@ -60,6 +60,13 @@ func (l *loadFlags) register(c *cobra.Command) {
 	f.BoolVar(&l.allow, "allow-failures", false, "exit 0 also when operations failed (never when bytes are wrong)")
 }
 
+// restless tells people that the disk did not become quiet.
+func restless(c *cobra.Command) func(time.Duration) {
+	return func(waited time.Duration) {
+		fmt.Fprintf(c.ErrOrStderr(), "the disk is not quiet after %s: what is measured next may be too low\n", waited)
+	}
+}
+
 // settleFlag is how long a floor may wait for a quiet disk.
 func settleFlag(c *cobra.Command, most *time.Duration) {
 	c.Flags().DurationVar(most, "settle", 10*time.Second, "before each floor that uses the disk, and after the last, wait for the disk to be quiet, at most so long")
@@ -288,7 +295,7 @@ func (l *loadFlags) measure(c *cobra.Command, name string) (_ *report.Document, 
 	}
 	if l.against == "actor" {
 		d.Settings = l.settings("actor")
-		err = l.eachRound(c, d, l.actorRound)
+		err = l.eachRound(c, d, func(ctx context.Context, _ int, r *report.Round) error { return l.actorRound(ctx, c, r) })
 		return d, err
 	}
 	t, err := l.target.open(ctx, c)
@@ -340,7 +347,7 @@ func (l *loadFlags) clusterRound(ctx context.Context, c *cobra.Command, name str
 	for _, p := range w.Phases {
 		wanted = append(wanted, p.Floors...)
 	}
-	if err := l.takeFloors(ctx, wanted, r); err != nil {
+	if err := l.takeFloors(ctx, c, wanted, r); err != nil {
 		return err
 	}
 	for _, p := range w.Phases {
@@ -359,8 +366,8 @@ func (l *loadFlags) clusterRound(ctx context.Context, c *cobra.Command, name str
 }
 
 // actorRound is clusterRound for the state machine alone.
-func (l *loadFlags) actorRound(ctx context.Context, _ int, r *report.Round) error {
-	if err := l.takeFloors(ctx, []string{floor.MapInsert}, r); err != nil {
+func (l *loadFlags) actorRound(ctx context.Context, c *cobra.Command, r *report.Round) error {
+	if err := l.takeFloors(ctx, c, []string{floor.MapInsert}, r); err != nil {
 		return err
 	}
 	files := l.options.Files
@@ -394,11 +401,11 @@ func (l *loadFlags) actorRound(ctx context.Context, _ int, r *report.Round) erro
 	return nil
 }
 
-func (l *loadFlags) takeFloors(ctx context.Context, names []string, r *report.Round) error {
+func (l *loadFlags) takeFloors(ctx context.Context, c *cobra.Command, names []string, r *report.Round) error {
 	if !l.floors {
 		return nil
 	}
-	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes, Settle: l.settle, Only: names}
+	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes, Settle: l.settle, Restless: restless(c), Only: names}
 	return floor.Run(ctx, o, func(f floor.Result) error {
 		r.Floors = append(r.Floors, report.FloorOf(f))
 		return nil

@@ -28,6 +28,12 @@ type Options struct {
 	// LeaseHardLimit is after how long the namenode ends a lease; default 1 min.
 	LeaseHardLimit time.Duration
 	WriteBudget    int64 // bytes; 0: the datanode's default
+	// RepairGrace is how long a dead datanode may come back before its chunks are
+	// copied; 0: the namenode's default.
+	RepairGrace time.Duration
+	// DeadAfter is the silence after which a datanode counts as dead; 0: the
+	// namenode's default.
+	DeadAfter time.Duration
 	// CheckpointRecords causes a checkpoint; 0: the namenode's default.
 	CheckpointRecords int
 	// LogLevel of all processes; default "debug".
@@ -112,9 +118,15 @@ logserver:
 	if err != nil {
 		return err
 	}
-	checkpoints := ""
+	more := ""
 	if o.CheckpointRecords > 0 {
-		checkpoints = fmt.Sprintf("  checkpoint_records: %d\n", o.CheckpointRecords)
+		more += fmt.Sprintf("  checkpoint_records: %d\n", o.CheckpointRecords)
+	}
+	if o.DeadAfter > 0 {
+		more += fmt.Sprintf("  dead_after: %s\n", o.DeadAfter)
+	}
+	if o.RepairGrace > 0 {
+		more += fmt.Sprintf("  repair_grace: %s\n", o.RepairGrace)
 	}
 	c.Namenode, err = c.process("namenode", "namenode", fmt.Sprintf(`
 namenode:
@@ -124,7 +136,7 @@ namenode:
   chunk_size: %d
   lease_soft_limit: %s
   lease_hard_limit: %s
-%s`, c.Address(), c.LogPort, o.Replication, o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit, checkpoints))
+%s`, c.Address(), c.LogPort, o.Replication, o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit, more))
 	if err != nil {
 		return err
 	}

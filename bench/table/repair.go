@@ -1,0 +1,114 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/whispering-woods/ww/bench/floor"
+	"github.com/whispering-woods/ww/bench/workload"
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/e2e/cluster"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// repair kills one datanode of four, with two replicas of everything, and counts
+// what the others make good: large chunks against one raw copy of as many bytes,
+// and small ones.
+func repair(ctx context.Context, r *runner) (err error) {
+	p, err := r.start(ctx, "repair", cluster.Options{Datanodes: 4, Replication: 2, DeadAfter: 3 * time.Second, RepairGrace: 10 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.Start(ctx); err != nil {
+		return err
+	}
+	r.say("repair of large chunks")
+	c := p.clients[0]
+	chunkSize := r.scale.fileBytes / 16
+	o := client.StoreOptions{CreateOptions: client.CreateOptions{ChunkSize: chunkSize}}
+	for i := range 2 { // half of it was on the lost node
+		if _, err := c.Store(ctx, fmt.Sprintf("/large-%d", i), workload.Source(uint64(i), 0), r.scale.fileBytes, o); err != nil {
+			return err
+		}
+	}
+	f, err := r.floorsOf(ctx, floor.Options{SizeBytes: r.scale.floorBytes, Hops: 1, Only: []string{floor.Pipeline}})
+	if err != nil {
+		return err
+	}
+	chunks, took, err := p.repaired(ctx, 3)
+	if err != nil {
+		return err
+	}
+	bare, made := f[floor.Pipeline], floor.Result{Bytes: chunks * chunkSize, Duration: took}
+	r.add(Row{Part: "repair", Name: "repair, to what disk and wires allow", Unit: "ratio", Goal: 0.7}, made.Rate()/bare.Rate(),
+		"%s, %d chunks of %d MiB, from the first that is missed to the last that is whole, against %s of one raw copy", mbs(made), chunks, chunkSize>>20, mbs(bare))
+
+	r.say("repair of small chunks")
+	if err := p.Datanodes[3].Start(); err != nil {
+		return err
+	}
+	if err := p.WaitReady(ctx); err != nil {
+		return err
+	}
+	for i := range 2 {
+		if _, err := c.Remove(ctx, fmt.Sprintf("/large-%d", i), client.RemoveOptions{}); err != nil {
+			return err
+		}
+	}
+	var g errgroup.Group
+	for w := range 16 {
+		g.Go(func() error {
+			for i := range min(r.scale.files, 4000) / 16 {
+				_, err := p.clients[w%clients].Store(ctx, fmt.Sprintf("/small/%d-%d", w, i), workload.Source(uint64(w), uint64(i)), 4096,
+					client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if chunks, took, err = p.repaired(ctx, 3); err != nil {
+		return err
+	}
+	r.add(Row{Part: "repair", Name: "repair of 4 KiB chunks", Unit: "/s"}, float64(chunks)/took.Seconds(), "%d chunks in %.1f s", chunks, took.Seconds())
+	return nil
+}
+
+// repaired kills a datanode and counts the chunks that are missed for it, and the
+// time from then until none is.
+func (p *processes) repaired(ctx context.Context, datanode int) (chunks int64, took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	if err := p.Datanodes[datanode].Kill(); err != nil {
+		return 0, 0, err
+	}
+	var wall clock.Real
+	var begun time.Time
+	for {
+		status, err := p.clients[0].ClusterStatus(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		missed := status.UnderReplicatedChunks
+		switch {
+		case missed > 0 && chunks == 0:
+			begun = wall.Now()
+		case missed == 0 && chunks > 0:
+			return chunks, wall.Now().Sub(begun), nil
+		}
+		chunks = max(chunks, missed)
+		if err := clock.Sleep(ctx, wall, 10*time.Millisecond); err != nil {
+			return 0, 0, fault.New(fault.Internal, "repair", "%d of %d chunks are not made good: %v", missed, chunks, err)
+		}
+	}
+}
