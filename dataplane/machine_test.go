@@ -498,7 +498,12 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 			for range 100 {
 				one()
 			}
-			require.Less(t, testing.AllocsPerRun(1000, one), 0.05)
+			// A count per run is rounded down: many packets each make it a fine one.
+			require.Zero(t, testing.AllocsPerRun(20, func() {
+				for range 1000 {
+					one()
+				}
+			}))
 			require.Equal(t, seqno, b.session.ackedSeqno)
 			b.m.check()
 		})

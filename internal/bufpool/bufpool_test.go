@@ -91,7 +91,13 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	}
 	p := New()
 	p.Get(1000).Release()
-	require.Less(t, testing.AllocsPerRun(1000, func() { p.Get(1000).Release() }), 0.1)
+	// A count per run is rounded down, so many each. A collection in between empties
+	// the pool: a handful in 100,000.
+	require.LessOrEqual(t, testing.AllocsPerRun(1, func() {
+		for range 100_000 {
+			p.Get(1000).Release()
+		}
+	}), 100.0)
 }
 
 func TestConcurrentFanOut(t *testing.T) {
