@@ -44,7 +44,9 @@ func (c *Client) readReplica(ctx context.Context, at Replica, id chunk.ID, minim
 	if err != nil {
 		return n, visible, datanode(err, "read chunk", at, id.String())
 	}
-	c.times.add(c.clock.Now().Sub(began))
+	took := c.clock.Now().Sub(began)
+	c.times.add(took)
+	c.nodes.read(at.Address, len(p), took)
 	return n, visible, nil
 }
 

@@ -22,7 +22,7 @@ import (
 //	                 seen, about 200 bytes for acks, 8 per 64 KiB for reads)
 //	mutations:       mutationsMax · a request, ≤ 16 MiB in all for any use of
 //	                 this package (a commit is ≈ 200 bytes)
-//	node memory:     nodesMax · ≈ 100 B                          ≈ 100 KiB
+//	node memory:     nodesMax · ≈ 200 B                          ≈ 200 KiB
 //
 // A window that the datanodes grant may be smaller, never larger, than
 // WindowBytes.
@@ -118,6 +118,19 @@ const (
 	// hedgeBytesMax bounds a read that is asked of two replicas: it takes a buffer
 	// of its own size.
 	hedgeBytesMax = segmentBytes
+	// A node is slow to read from when the mean of its reads of at most readSmallMax,
+	// in which the newest counts 1/readWeight, is readSlowFactor times that of the
+	// median of the others, at least readSlowLeast, after readSamples reads. It is
+	// asked last for readSlowFor. Others count if they were read from readRecent ago
+	// or less.
+	readSmallMax   = 256 << 10
+	readWeight     = 4
+	readSlowFactor = 5
+	readSlowLeast  = 10 * time.Millisecond
+	readSamples    = 4
+	readSlowFor    = 10 * time.Second
+	readRecent     = time.Minute
+
 	// The p99 of reads is that of the last readTimesKept, found anew after every
 	// readTimesEvery.
 	readTimesKept  = 1024

@@ -8,14 +8,15 @@ import (
 	"github.com/whispering-woods/ww/internal/clock"
 )
 
-// nodeMemory remembers which datanodes failed this client lately, so that a
-// reader tries them last. Safe for concurrent use.
+// nodeMemory remembers which datanodes failed this client lately or are slow, so
+// that a reader tries them last and a writer avoids them. Safe for concurrent use.
 type nodeMemory struct {
 	clock clock.Clock
 	mu    struct {
 		sync.Mutex
 		badUntil map[string]time.Time // by address; at most nodesMax
 		slow     slowNodes
+		reads    slowReads
 	}
 }
 
@@ -50,20 +51,27 @@ func (m *nodeMemory) worked(address string) {
 	delete(m.mu.badUntil, address)
 }
 
-// order returns the replicas with those on failed nodes last; otherwise it
-// keeps the namenode's order.
+// order returns the replicas with those on failed nodes last, and before them
+// those on nodes that are slow to read from; otherwise it keeps the namenode's
+// order.
 func (m *nodeMemory) order(replicas []Replica) []Replica {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.mu.badUntil) == 0 {
+	if len(replicas) < 2 || len(m.mu.badUntil) == 0 && len(m.mu.reads) == 0 {
 		return replicas
 	}
 	now := m.clock.Now()
 	bad := func(r Replica) int {
 		if until, ok := m.mu.badUntil[r.Address]; ok && until.After(now) {
+			return 2
+		}
+		if m.mu.reads.slow(r.Address, now) {
 			return 1
 		}
 		return 0
+	}
+	if !slices.ContainsFunc(replicas, func(r Replica) bool { return bad(r) > 0 }) {
+		return replicas
 	}
 	ordered := slices.Clone(replicas)
 	slices.SortStableFunc(ordered, func(a, b Replica) int { return bad(a) - bad(b) })

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/clock"
+)
+
+func TestANodeThatIsSlowToReadFromIsAskedLast(t *testing.T) {
+	now := clock.NewFake(time.Unix(1000, 0))
+	replicas := []Replica{{Address: "a"}, {Address: "b"}, {Address: "c"}}
+	first := func(m *nodeMemory) string { return m.order(replicas)[0].Address }
+	reads := func(m *nodeMemory, address string, times int, took time.Duration) {
+		for range times {
+			m.read(address, 4096, took)
+		}
+	}
+	m := newNodeMemory(now)
+	reads(m, "a", 100, 50*time.Millisecond)
+	require.Equal(t, "a", first(m), "there is nobody to compare with")
+	reads(m, "b", readSamples, 2*time.Millisecond)
+	reads(m, "a", readSamples-1, 50*time.Millisecond)
+	require.Equal(t, "a", first(m))
+	reads(m, "a", 1, 50*time.Millisecond)
+	require.Equal(t, "b", first(m))
+	m.failed("c")
+	require.Equal(t, []Replica{{Address: "b"}, {Address: "a"}, {Address: "c"}}, m.order(replicas), "failed ones come last")
+	now.Advance(readSlowFor)
+	require.Equal(t, "a", first(m), "it gets another chance")
+	reads(m, "a", readSamples, 3*time.Millisecond)
+	require.Equal(t, "a", first(m), "and is well")
+
+	for name, well := range map[string]func(*nodeMemory){
+		"all are slow": func(m *nodeMemory) {
+			for _, address := range []string{"b", "a", "c"} {
+				reads(m, address, 40, 50*time.Millisecond)
+			}
+		},
+		"slower, but fast": func(m *nodeMemory) {
+			reads(m, "b", 40, 500*time.Microsecond)
+			reads(m, "a", 40, readSlowLeast-1)
+		},
+		"not by much": func(m *nodeMemory) {
+			reads(m, "b", 40, 20*time.Millisecond)
+			reads(m, "a", 40, 99*time.Millisecond)
+		},
+		"one hiccup": func(m *nodeMemory) {
+			reads(m, "b", 40, 2*time.Millisecond)
+			reads(m, "a", 40, 2*time.Millisecond)
+			reads(m, "a", 1, 30*time.Millisecond)
+			reads(m, "a", 7, 2*time.Millisecond)
+		},
+		"large reads": func(m *nodeMemory) {
+			reads(m, "b", 40, 2*time.Millisecond)
+			for range 40 {
+				m.read("a", readSmallMax+1, time.Second)
+			}
+		},
+		"the others were long ago": func(m *nodeMemory) {
+			reads(m, "b", 40, 2*time.Millisecond)
+			now.Advance(readRecent)
+			reads(m, "a", 40, 50*time.Millisecond)
+		},
+	} {
+		m := newNodeMemory(now)
+		well(m)
+		require.Equal(t, "a", first(m), name)
+	}
+	for i := range 3 * nodesMax {
+		reads(m, fmt.Sprint(i), 1, time.Millisecond)
+	}
+	require.LessOrEqual(t, len(m.mu.reads), nodesMax)
+}
