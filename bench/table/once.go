@@ -127,7 +127,7 @@ func idle(ctx context.Context, r *runner) error {
 	}
 	before := map[string]time.Duration{}
 	for _, process := range p.Processes() {
-		if before[process.Name], err = cpuTime(process.Pid()); err != nil {
+		if before[process.Name], err = process.CPU(); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func idle(ctx context.Context, r *runner) error {
 	took := time.Since(begun)
 	most, name := 0.0, ""
 	for _, process := range p.Processes() {
-		after, err := cpuTime(process.Pid())
+		after, err := process.CPU()
 		if err != nil {
 			return err
 		}

@@ -3,10 +3,7 @@ package table
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/whispering-woods/ww/client"
@@ -75,38 +72,11 @@ func (p *processes) close() error {
 func (p *processes) datanodesCPU() (time.Duration, error) {
 	total := time.Duration(0)
 	for _, d := range p.Datanodes {
-		used, err := cpuTime(d.Pid())
+		used, err := d.CPU()
 		if err != nil {
 			return 0, err
 		}
 		total += used
 	}
 	return total, nil
-}
-
-// ticksPerSecond of /proc: fixed in Linux's interface (USER_HZ).
-const ticksPerSecond = 100
-
-// cpuTime is the CPU time, user and system, of a process.
-func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, &fault.Error{Kind: fault.Unavailable, Op: "read CPU time", Reason: fmt.Sprintf("process %d", pid), Err: err}
-	}
-	// The name may hold spaces and brackets; what follows the last one does not.
-	rest := string(text[strings.LastIndexByte(string(text), ')')+1:])
-	fields := strings.Fields(rest)
-	const user, system = 11, 12 // fields 14 and 15 of the line, 3 is the first here
-	if len(fields) <= system {
-		return 0, fault.New(fault.Internal, "read CPU time", "process %d: %q", pid, text)
-	}
-	u, err := strconv.ParseInt(fields[user], 10, 64)
-	if err != nil {
-		return 0, fault.New(fault.Internal, "read CPU time", "process %d: %v", pid, err)
-	}
-	s, err := strconv.ParseInt(fields[system], 10, 64)
-	if err != nil {
-		return 0, fault.New(fault.Internal, "read CPU time", "process %d: %v", pid, err)
-	}
-	return time.Duration(u+s) * time.Second / ticksPerSecond, nil
 }

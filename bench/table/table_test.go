@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -138,14 +137,6 @@ func TestBadOptionsAreRefused(t *testing.T) {
 	}
 	_, err := Run(t.Context(), Options{Rounds: 1, Files: 1, Directory: filepath.Join(t.TempDir(), "missing")})
 	require.ErrorIs(t, err, fault.Disk)
-}
-
-func TestCPUTimeOfThisProcess(t *testing.T) {
-	used, err := cpuTime(os.Getpid())
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, used, time.Duration(0))
-	_, err = cpuTime(1 << 30)
-	require.ErrorIs(t, err, fault.Unavailable)
 }
 
 // The whole table, short, on real processes: every part measures its rows and

@@ -95,7 +95,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 bytes differ from those stored,
 		}
 		return err
 	}
-	root.AddCommand(floorCommand(), compareCommand(), reportCommand(), tableCommand())
+	root.AddCommand(floorCommand(), compareCommand(), reportCommand(), tableCommand(), knobCommand())
 	for _, c := range workloadCommands() {
 		root.AddCommand(c)
 	}

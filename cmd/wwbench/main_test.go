@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -75,43 +76,65 @@ func TestFloorsByName(t *testing.T) {
 func TestWrongUsageIsTold(t *testing.T) {
 	directory := t.TempDir()
 	for line, want := range map[string]string{
-		"speed":                                    `no command or argument "speed"`,
-		"small --sise 4KiB":                        "--sise",
-		"small --mini --config x":                  "leave --config and --namenode out",
-		"small --mini --workers 0":                 "workers",
-		"small --mini --rounds 0":                  "--rounds",
-		"small --mini --size 5-4":                  "LEAST-MOST",
-		"small --mini --size many":                 "many",
-		"small --mini --clients 0":                 "--clients",
-		"small --mini --datanodes 99":              "--datanodes",
-		"small --mini --rate -1":                   "rate",
-		"small --mini --parallel 99":               "99 parallel chunks",
-		"small --mini --packet-size 5":             "packets of 5 bytes",
-		"small extra":                              `"extra"`,
-		"write --size 4-5":                         "one size",
-		"read --cold":                              "--cold needs --mini",
-		"read --drop x":                            "without --cold",
-		"meta --against speed":                     "--against",
-		"meta --against actor --mini":              "starts what it measures",
-		"meta --against actor --workers 3":         "one caller",
-		"meta --against namenode --ops create":     "without datanodes",
-		"meta --against actor --ops chmod":         "chmod",
-		"mixed --mix write=1":                      "--mix",
-		"compare one.json":                         "two documents",
-		"compare missing.json missing.json":        "missing.json",
-		"report":                                   "at least one",
-		"floor --size 0":                           "size of 0 bytes",
-		"floor --only speed":                       "speed",
-		"table --json --markdown":                  "not both",
-		"table --baseline missing.json":            "missing.json",
-		"table --only speed --ww x":                "speed",
-		"small --profile speed":                    "speed",
-		"small --config " + directory + "/missing": "missing",
+		"speed":                                         `no command or argument "speed"`,
+		"small --sise 4KiB":                             "--sise",
+		"small --mini --config x":                       "leave --config and --namenode out",
+		"small --mini --workers 0":                      "workers",
+		"small --mini --rounds 0":                       "--rounds",
+		"small --mini --size 5-4":                       "LEAST-MOST",
+		"small --mini --size many":                      "many",
+		"small --mini --clients 0":                      "--clients",
+		"small --mini --datanodes 99":                   "--datanodes",
+		"small --mini --rate -1":                        "rate",
+		"small --mini --parallel 99":                    "99 parallel chunks",
+		"small --mini --packet-size 5":                  "packets of 5 bytes",
+		"small extra":                                   `"extra"`,
+		"write --size 4-5":                              "one size",
+		"read --cold":                                   "--cold needs --mini",
+		"read --drop x":                                 "without --cold",
+		"meta --against speed":                          "--against",
+		"meta --against actor --mini":                   "starts what it measures",
+		"meta --against actor --workers 3":              "one caller",
+		"meta --against namenode --ops create":          "without datanodes",
+		"meta --against actor --ops chmod":              "chmod",
+		"mixed --mix write=1":                           "--mix",
+		"compare one.json":                              "two documents",
+		"compare missing.json missing.json":             "missing.json",
+		"report":                                        "at least one",
+		"floor --size 0":                                "size of 0 bytes",
+		"floor --only speed":                            "speed",
+		"table --json --markdown":                       "not both",
+		"table --baseline missing.json":                 "missing.json",
+		"table --only speed --ww x":                     "speed",
+		"small --profile speed":                         "speed",
+		"knob datanode.window=1MiB":                     "then -- and a workload",
+		"knob datanode.window -- write":                 "then -- and a workload",
+		"knob datanode.windw=1MiB -- write":             "windw",
+		"knob datanode.window=much -- write":            "much",
+		"knob datanode.window=1MiB --rounds 0 -- write": "--rounds 0",
+		"small --config " + directory + "/missing":      "missing",
 	} {
 		code, _, stderr := wwbench(t, strings.Fields(line)...)
 		require.Equal(t, exitUsage, code, "%s: %s", line, stderr)
 		require.Contains(t, stderr, want, line)
 	}
+}
+
+// Two real clusters that differ in one setting.
+func TestAKnobIsMeasured(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and starts programs")
+	}
+	programs := t.TempDir()
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", programs, "../ww", ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	command := exec.Command(filepath.Join(programs, "wwbench"), "knob", "datanode.window=8MiB,1MiB", "--dir", t.TempDir(), "--datanodes", "1", "--rounds", "2",
+		"--", "append", "--count", "20", "--warmup", "0s")
+	out, err = command.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Regexp(t, `append/append-flush, medians of 2 rounds in turn\n  datanode.window .*\n  8MiB .* 1.00×.*\n  1MiB .*×`, string(out))
 }
 
 func TestNobodyThereIsNoUsageError(t *testing.T) {

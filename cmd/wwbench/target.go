@@ -121,6 +121,7 @@ func (t *targetFlags) configured(c *cobra.Command, o *client.Options) error {
 	if o.PacketBytes == 0 {
 		o.PacketBytes = int(loaded.Client.PacketSize)
 	}
+	o.WindowBytes = int64(loaded.Client.Window)
 	if loaded.Origin["client.namenodes"] == "" {
 		fmt.Fprintf(c.ErrOrStderr(), "wwbench: no --mini, --config or --namenode: trying %s\n", strings.Join(loaded.Client.Namenodes, ", "))
 	}

@@ -48,6 +48,7 @@ func layers() []layer {
 		{"bench/statemachine", append(leaves(), "actor", "bench/load"), "it loads the state machine alone: no network, no log"},
 		{"bench/table", append(leaves(), "bench", "client", "control/editlog", "internal/e2e/cluster"), "it measures real processes from outside, and fills a log for them to replay"},
 
+		{"bench/knob", append(leaves(), "bench/report", "internal/e2e/cluster"), "it starts real clusters that differ in one setting, and loads them with wwbench itself"},
 		{"internal/config", leaves(), "settings are plain data"},
 		{"internal/appender", append(leaves(), "client", "dataplane"), "it appends as a client for the clients of a data server"},
 		{"internal/daemon", []string{"internal", "actor", "disk", "dataplane", "control", "client"}, "it assembles processes; programs and load generators use it"},

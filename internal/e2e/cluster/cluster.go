@@ -36,6 +36,9 @@ type Options struct {
 	DeadAfter time.Duration
 	// CheckpointRecords causes a checkpoint; 0: the namenode's default.
 	CheckpointRecords int
+	// Settings are more lines of configuration, by section: "datanode" and then
+	// "window: 1MiB". A setting that is written already is an error of its process.
+	Settings map[string][]string
 	// LogLevel of all processes; default "debug".
 	LogLevel string
 }
@@ -168,6 +171,9 @@ datanode:
 func (c *Cluster) process(verb, name, config string) (*Process, error) {
 	file := c.Path(name + ".yaml")
 	config = "log:\n  level: " + c.options.LogLevel + "\n  format: text\n" + strings.TrimPrefix(config, "\n")
+	for _, line := range c.options.Settings[verb] {
+		config += "  " + line + "\n"
+	}
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, fmt.Errorf("configure %s: %w", name, err)
 	}

@@ -1,0 +1,216 @@
+// Package knob measures what one setting does: it starts a cluster of real
+// processes for each value, loads them in turn, round by round, and sets what
+// each reached beside the first. Two runs after each other compare two minutes of
+// a machine; runs in turn compare settings.
+package knob
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/whispering-woods/ww/bench/report"
+	"github.com/whispering-woods/ww/internal/e2e/cluster"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Options say what is measured.
+type Options struct {
+	Program   string   // ww
+	Bench     string   // wwbench
+	Directory string   // on the disk to measure
+	Key       string   // "datanode.window"; one of a client applies to the load
+	Values    []string // at least one, each valid for Key
+	Datanodes int
+	Rounds    int
+	Workload  []string // a verb of wwbench and its flags
+	Progress  io.Writer
+}
+
+const valuesMax = 8
+
+// Result is what one value gave for one kind of operation.
+type Result struct {
+	Value string
+	Name  string    // "write/store"
+	Unit  string    // of Rates
+	Rates []float64 // of the rounds
+	P99   []time.Duration
+	// CPU seconds of all processes, the load included, for 10^9 bytes, or for
+	// 1,000 operations where those are counted. It is that of the whole load, also
+	// of its other kinds.
+	CPU []float64
+}
+
+// Run measures; results are by name, then value. Errors: fault.Invalid, and what
+// broke.
+func Run(ctx context.Context, o Options) (_ []Result, err error) {
+	const op = "measure a setting"
+	section, setting, ok := strings.Cut(o.Key, ".")
+	switch {
+	case !ok || !slices.Contains([]string{"client", "datanode", "namenode", "logserver"}, section):
+		return nil, fault.New(fault.Invalid, op, "%q is no setting of a client, datanode, namenode or logserver, such as datanode.window", o.Key)
+	case len(o.Values) == 0 || len(o.Values) > valuesMax:
+		return nil, fault.New(fault.Invalid, op, "%d values of %s: want 1 to %d", len(o.Values), o.Key, valuesMax)
+	case len(o.Workload) == 0:
+		return nil, fault.New(fault.Invalid, op, "no workload is named")
+	}
+	directory, err := os.MkdirTemp(o.Directory, "wwbench-knob-")
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: o.Directory, Reason: "no folder can be made", Err: err}
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
+	var sides []*side
+	defer func() {
+		for _, s := range sides {
+			err = errors.Join(err, s.cluster.Close())
+		}
+	}()
+	for i, value := range o.Values {
+		s := &side{value: value}
+		settings := cluster.Options{Program: o.Program, Directory: filepath.Join(directory, fmt.Sprint(i)), Datanodes: o.Datanodes, ChunkSize: 64 << 20, LogLevel: "warn",
+			Replication: min(3, o.Datanodes), LeaseSoftLimit: time.Minute, LeaseHardLimit: 5 * time.Minute}
+		if section == "client" {
+			s.environment = []string{"WW_CLIENT_" + strings.ToUpper(setting) + "=" + value}
+		} else {
+			settings.Settings = map[string][]string{section: {setting + ": " + value}}
+		}
+		if err := os.Mkdir(settings.Directory, 0o755); err != nil {
+			return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: settings.Directory, Err: err}
+		}
+		if s.cluster, err = cluster.New(settings); err != nil {
+			return nil, err
+		}
+		sides = append(sides, s)
+		if err := s.cluster.Start(ctx); err != nil {
+			s.cluster.LogTail(o.Progress, 3)
+			return nil, fmt.Errorf("with %s = %s: %w", o.Key, value, err)
+		}
+	}
+	for round := range o.Rounds {
+		for _, s := range sides {
+			fmt.Fprintf(o.Progress, "round %d of %d, %s = %s\n", round+1, o.Rounds, o.Key, s.value)
+			if err := s.load(ctx, &o); err != nil {
+				return nil, fmt.Errorf("with %s = %s: %w", o.Key, s.value, err)
+			}
+		}
+	}
+	var out []Result
+	for i := range sides[0].results {
+		for _, s := range sides {
+			out = append(out, *s.results[i])
+		}
+	}
+	return out, nil
+}
+
+// side is the cluster of one value.
+type side struct {
+	value       string
+	environment []string
+	cluster     *cluster.Cluster
+	results     []*Result
+}
+
+// load runs the workload once.
+func (s *side) load(ctx context.Context, o *Options) error {
+	before, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	args := append(slices.Clone(o.Workload), "--namenode", s.cluster.Address(), "--floors=false", "--dir", o.Directory, "--json")
+	command := exec.CommandContext(ctx, o.Bench, args...)
+	command.Env = append(os.Environ(), s.environment...)
+	var out, remarks bytes.Buffer
+	command.Stdout, command.Stderr = &out, &remarks
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("wwbench %s: %w\n%s", strings.Join(args, " "), err, remarks.Bytes())
+	}
+	after, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	var d report.Document
+	if err := json.Unmarshal(out.Bytes(), &d); err != nil || len(d.Rounds) == 0 || len(d.Rounds[0].Results) == 0 {
+		return fault.New(fault.Internal, "measure a setting", "wwbench %s printed no result: %v", strings.Join(args, " "), err)
+	}
+	used := after - before + command.ProcessState.UserTime() + command.ProcessState.SystemTime()
+	s.take(d.Rounds, used)
+	return nil
+}
+
+// take adds the rounds of one load.
+func (s *side) take(rounds []report.Round, used time.Duration) {
+	operations, bytes := int64(0), int64(0)
+	for _, round := range rounds {
+		for _, r := range round.Results {
+			operations += r.Operations
+			bytes += r.Bytes
+		}
+	}
+	for _, round := range rounds {
+		for _, r := range round.Results {
+			at := slices.IndexFunc(s.results, func(known *Result) bool { return known.Name == r.Name })
+			if at < 0 {
+				at = len(s.results)
+				s.results = append(s.results, &Result{Value: s.value, Name: r.Name, Unit: r.Unit})
+			}
+			result := s.results[at]
+			result.Rates = append(result.Rates, r.Rate)
+			result.P99 = append(result.P99, time.Duration(r.Latency.P99Ns))
+			cost := used.Seconds() * 1e3 / float64(max(operations, 1))
+			if r.Unit == "bytes/s" {
+				cost = used.Seconds() * 1e9 / float64(max(bytes, 1))
+			}
+			result.CPU = append(result.CPU, cost)
+		}
+	}
+}
+
+func (s *side) cpu() (time.Duration, error) {
+	total := time.Duration(0)
+	for _, p := range s.cluster.Processes() {
+		used, err := p.CPU()
+		if err != nil {
+			return 0, err
+		}
+		total += used
+	}
+	return total, nil
+}
+
+// Write prints the results, each value beside the first one of its name.
+func Write(w io.Writer, key string, results []Result) error {
+	var b strings.Builder
+	name, first := "", 0.0
+	for _, r := range results {
+		if r.Name != name {
+			name, first = r.Name, median(r.Rates)
+			per := "1,000 operations"
+			if r.Unit == "bytes/s" {
+				per = "GB"
+			}
+			fmt.Fprintf(&b, "%s, medians of %d rounds in turn\n  %-24s %12s  %-26s %9s %10s  CPU s per %s\n", name, len(r.Rates), key, "rate", "", "", "p99", per)
+		}
+		fmt.Fprintf(&b, "  %-24s %12s  %-26s %8.2f× %10s  %.2f\n", r.Value, report.Rate(median(r.Rates), r.Unit),
+			"("+report.Rate(slices.Min(r.Rates), r.Unit)+" to "+report.Rate(slices.Max(r.Rates), r.Unit)+")", median(r.Rates)/first,
+			median(r.P99).Round(10*time.Microsecond), median(r.CPU))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// median is the lower of the two in the middle.
+func median[T time.Duration | float64](values []T) T {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[(len(sorted)-1)/2]
+}

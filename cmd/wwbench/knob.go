@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/whispering-woods/ww/bench/knob"
+	"github.com/whispering-woods/ww/internal/config"
+)
+
+func knobCommand() *cobra.Command {
+	var o knob.Options
+	c := &cobra.Command{
+		Use:   "knob SETTING=VALUE,VALUE... -- WORKLOAD [FLAGS]",
+		Short: "Measure what one setting does",
+		Long: `Starts a cluster of real processes for each value of a setting of the datanodes,
+the namenode, the log server or the client, loads them in turn, and prints what
+each reached beside the first. The workload is a command of wwbench with its
+flags; its floors are left out.`,
+		Example: `  wwbench knob datanode.window=8MiB,1MiB --dir /data -- write --size 256MiB --count 4 --verify=false
+  wwbench knob namenode.batches_in_flight=1,2,4 --dir /data -- meta --operations create --workers 64 --duration 2s
+  wwbench knob client.packet_size=64KiB,256KiB,1MiB --dir /dev/shm -- write --size 256MiB --count 4`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			key, values, ok := strings.Cut(args[0], "=")
+			if at := c.ArgsLenAtDash(); !ok || at != 1 || len(args) < 2 {
+				return usage(c, "want one SETTING=VALUE,VALUE..., then -- and a workload")
+			}
+			o.Key, o.Values, o.Workload = key, strings.Split(values, ","), args[1:]
+			if o.Rounds < 1 || o.Rounds > 100 || o.Datanodes < 1 || o.Datanodes > 16 {
+				return usage(c, "--rounds %d, --datanodes %d: want 1 to 100, and 1 to 16", o.Rounds, o.Datanodes)
+			}
+			section, _, _ := strings.Cut(key, ".")
+			if !slices.ContainsFunc(config.Fields(section), func(f config.Field) bool { return f.Key == key }) {
+				return usage(c, "there is no setting %q", key)
+			}
+			for _, value := range o.Values {
+				if _, err := config.Load(config.Source{Flags: map[string]string{key: value}}); err != nil {
+					return fmt.Errorf("%w: %w", errUsage, err)
+				}
+			}
+			var err error
+			if o.Bench, err = os.Executable(); err != nil {
+				return fmt.Errorf("find this program: %w", err)
+			}
+			if o.Program == "" {
+				if o.Program, err = beside(); err != nil {
+					return err
+				}
+			}
+			o.Progress = c.ErrOrStderr()
+			results, err := knob.Run(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			return knob.Write(c.OutOrStdout(), key, results)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Program, "ww", "", "the `program` to measure; default: ww beside wwbench")
+	f.StringVar(&o.Directory, "dir", ".", "`directory` on the disk to measure")
+	f.IntVar(&o.Datanodes, "datanodes", 3, "datanodes of each cluster")
+	f.IntVar(&o.Rounds, "rounds", 5, "how often the values are measured in turn")
+	return c
+}
