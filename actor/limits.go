@@ -83,7 +83,7 @@ const (
 	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick,
 	// repairExaminedPerCopy that after a copy has arrived.
 	repairExaminedPerTick = 8192
-	repairExaminedPerCopy = 16
+	repairExaminedPerCopy = 64
 	trimsPerTick          = 1024
 	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.
 	verifyOrdersPerTick = 1024

@@ -151,77 +151,76 @@ func (s *State) repairChunks() {
 	for _, slot := range late {
 		s.endCopy(slot)
 	}
-	from := s.repairFrom
-	s.repairFrom = s.orderCopies(from, repairExaminedPerTick)
+	s.repairFrom, s.refillFrom = s.orderCopies(s.repairFrom, repairExaminedPerTick), 0
 }
 
 // repairNext orders a copy in the place of one that has arrived, so that many
-// small ones need not wait for a Tick each. It goes on behind the last order;
-// what has become more urgent since is the next Tick's.
+// small ones need not wait for a Tick each. It begins with the fewest replicas, as
+// a Tick does; when chunks that cannot be copied now are in its way, the next
+// arrival goes on behind them, until a Tick.
 func (s *State) repairNext() {
 	if !s.copyArrived {
 		return
 	}
 	s.copyArrived = false
-	if !s.safe.on && s.mono-s.safe.left >= s.config.RepairGrace {
-		s.orderCopies(s.lastOrdered+1, repairExaminedPerCopy)
+	if s.active && !s.safe.on && s.mono-s.safe.left >= s.config.RepairGrace {
+		s.refillFrom = s.orderCopies(s.refillFrom, repairExaminedPerCopy)
 	}
 }
 
-// orderCopies examines chunks with too few replicas from a key on, and returns
-// the one to go on with; 0: it has seen all, or the limit of copies is reached.
+// orderCopies examines so many chunks with too few replicas, those that are
+// being copied not counted, from a key on, and returns the one to go on with; 0:
+// it has seen all, or the limit of copies is reached.
 func (s *State) orderCopies(from uint64, most int) (next uint64) {
 	examined := 0
 	s.repair.Ascend(from, func(key uint64, _ struct{}) bool {
+		slot := uint32(key & math.MaxUint32)
 		if len(s.copies) >= s.config.CopiesTotal {
 			return false
+		}
+		if s.copies[slot] != nil {
+			return true
 		}
 		if examined++; examined > most {
 			next = key
 			return false
 		}
-		if s.maybeCopy(uint32(key & math.MaxUint32)) {
-			s.lastOrdered = key
-		}
+		s.maybeCopy(slot)
 		return true
 	})
 	return next
 }
 
 // maybeCopy orders one more replica of a chunk if it is time and there is a
-// source and a target, and tells whether it did.
-func (s *State) maybeCopy(slot uint32) bool {
-	if s.copies[slot] != nil {
-		return false
-	}
+// source and a target. None is under way.
+func (s *State) maybeCopy(slot uint32) {
 	c := s.chunks.at(slot)
 	var sources []uint16
 	for _, n := range s.locationsOf(slot) {
 		m := s.nodes[n]
 		if m.liveness == nodeDead {
 			if s.mono-m.died < s.config.RepairGrace {
-				return false // it may come back
+				return // it may come back
 			}
 			continue
 		}
 		sources = append(sources, n)
 	}
 	if len(sources) == 0 {
-		return false
+		return
 	}
 	s.shuffleByLoad(sources)
 	targets := s.chooseNodes(1, c.length(), func(n *node) bool {
 		return n.copies >= s.config.CopiesPerNode || s.holds(n.index, slot)
 	}, s.racksOf(sources))
 	if len(targets) == 0 {
-		return false
+		return
 	}
 	t := s.nodes[targets[0]]
 	t.copies++
 	s.copies[slot] = &copyOrder{target: t.index, deadline: s.mono + s.config.CopyTimeout}
 	s.send(t, &CopyReplica{Chunk: c.id, Generation: chunk.Generation(c.generation), Length: c.length(), Sources: s.replicasOf(sources)})
 	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.id, Count: len(sources)})
-	return true
 }
 
 // trimSurplus orders one replica too many deleted per chunk, from the fullest

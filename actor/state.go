@@ -58,7 +58,7 @@ type State struct {
 	surplus       btree.Map[uint32, struct{}]
 	missing       uint64
 	repairFrom    uint64 // where the next Tick goes on in repair
-	lastOrdered   uint64 // the last copy's key in repair
+	refillFrom    uint64 // where the next arrival of a copy goes on in repair
 	copyArrived   bool   // in this step
 	copies        map[uint32]*copyOrder
 	sweep         sweep
