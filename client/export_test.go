@@ -88,3 +88,12 @@ func Waiting(w *FileWriter) int {
 	defer s.mu.Unlock()
 	return len(s.mu.waiters.list)
 }
+
+// Held tells whether a method holds the writer at this moment.
+func Held(w *FileWriter) bool {
+	if w.mu.TryLock() {
+		w.mu.Unlock()
+		return false
+	}
+	return true
+}

@@ -72,6 +72,7 @@ func (c *Client) readEither(ctx context.Context, replicas []Replica, id chunk.ID
 		go func() { done <- read(ctx, at, p) }()
 		return done, cancel
 	}
+	began := c.clock.Now()
 	first, cancelFirst := begin(replicas[0], p)
 	defer cancelFirst()
 	timer := c.clock.NewTimer(delay)
@@ -100,6 +101,7 @@ func (c *Client) readEither(ctx context.Context, replicas []Replica, id chunk.ID
 		a = <-first
 	}
 	if !a.full(p) && b.full(p) {
+		c.nodes.read(a.at.Address, len(p), c.clock.Now().Sub(began)) // it took longer than that
 		copy(p, buffer.Bytes())
 		return b
 	}

@@ -118,16 +118,14 @@ const (
 	// hedgeBytesMax bounds a read that is asked of two replicas: it takes a buffer
 	// of its own size.
 	hedgeBytesMax = segmentBytes
-	// A node is slow to read from when the mean of its reads of at most readSmallMax,
-	// in which the newest counts 1/readWeight, is readSlowFactor times that of the
-	// median of the others, at least readSlowLeast, after readSamples reads. It is
-	// asked last for readSlowFor. Others count if they were read from readRecent ago
-	// or less.
+	// A node is slow to read from when the median of its last readSamples reads of at
+	// most readSmallMax is readSlowFactor times what the others have in the median,
+	// and at least readSlowLeast. It is asked last for readSlowFor. Others count if
+	// they were read from readRecent ago or less.
 	readSmallMax   = 256 << 10
-	readWeight     = 4
 	readSlowFactor = 5
 	readSlowLeast  = 10 * time.Millisecond
-	readSamples    = 4
+	readSamples    = 5
 	readSlowFor    = 10 * time.Second
 	readRecent     = time.Minute
 

@@ -51,10 +51,15 @@ func (m *nodeMemory) worked(address string) {
 	delete(m.mu.badUntil, address)
 }
 
-// order returns the replicas with those on failed nodes last, and before them
-// those on nodes that are slow to read from; otherwise it keeps the namenode's
-// order.
-func (m *nodeMemory) order(replicas []Replica) []Replica {
+// orderByFailures returns the replicas with those on failed nodes last; otherwise
+// it keeps the namenode's order.
+func (m *nodeMemory) orderByFailures(replicas []Replica) []Replica { return m.sort(replicas, false) }
+
+// order is orderByFailures for a read: before the failed nodes come those that
+// are slow to read from.
+func (m *nodeMemory) order(replicas []Replica) []Replica { return m.sort(replicas, true) }
+
+func (m *nodeMemory) sort(replicas []Replica, slowLast bool) []Replica {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(replicas) < 2 || len(m.mu.badUntil) == 0 && len(m.mu.reads) == 0 {
@@ -65,7 +70,7 @@ func (m *nodeMemory) order(replicas []Replica) []Replica {
 		if until, ok := m.mu.badUntil[r.Address]; ok && until.After(now) {
 			return 2
 		}
-		if m.mu.reads.slow(r.Address, now) {
+		if slowLast && m.mu.reads.slow(r.Address, now) {
 			return 1
 		}
 		return 0

@@ -156,7 +156,7 @@ func (s *recordSearch) find() (Replica, error) {
 		return Replica{}, &fault.Error{Kind: fault.TooFewNodes, Op: opRecord, Path: a.path, Reason: "no datanode is live"}
 	}
 	// All may be marked as failed: then each gets its turn.
-	ordered := c.nodes.order(candidates)
+	ordered := c.nodes.orderByFailures(candidates)
 	if s.number >= len(ordered) {
 		return ordered[s.number%len(ordered)], nil
 	}

@@ -46,6 +46,26 @@ var pipelineFaults = map[string]error{
 
 // TestPipelineSurvivesAFault interferes at each step, at each hop, in each way,
 // with and without spare nodes, for each kind of writer.
+// A chunk that starts over is placed once, and its stream is not given up.
+func TestAStoreStartsOverOnce(t *testing.T) {
+	c := newCluster(t, 6)
+	var broken atomic.Bool
+	for _, d := range c.nodes {
+		d.hook = func(s step) error {
+			if s.op == wire.OpData && s.seqno == 2 && broken.CompareAndSwap(false, true) {
+				return errDrop
+			}
+			return nil
+		}
+	}
+	content := pattern(3, 2*blockBytes)
+	c.put("/f", content, chunk128)
+	require.True(t, broken.Load())
+	require.Equal(t, 1, c.namenode.count("AddChunks"))
+	require.Zero(t, c.namenode.count("RecoverPipeline"))
+	c.everywhere("/f", content)
+}
+
 func TestPipelineSurvivesAFault(t *testing.T) {
 	content := pattern(42, 9*blockBytes+777)
 	writers := map[string]func(c *cluster, t *testing.T){

@@ -172,6 +172,27 @@ func TestTheEndOfOneCallersContextIsItsOwn(t *testing.T) {
 	c.everywhere("/f", []byte("onetwo"))
 }
 
+// A Write that waits for the window holds the writer, but nobody's context.
+func TestTheEndOfAContextDoesNotWaitForAWrite(t *testing.T) {
+	w, open, c := gated(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	flush := begin(t, w, 1, func() error { return w.Flush(ctx) })
+	content := pattern(5, 1<<20) // more than the window
+	written := make(chan error, 1)
+	go func() {
+		_, err := w.Write(content)
+		written <- err
+	}()
+	require.Eventually(t, func() bool { return client.Held(w) }, 10*time.Second, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-flush, context.Canceled)
+	require.Empty(t, written)
+	open()
+	require.NoError(t, <-written)
+	require.NoError(t, w.Close())
+	c.everywhere("/f", append([]byte("onetwo"), content...))
+}
+
 func TestCloseTakesThoseAlongThatWait(t *testing.T) {
 	w, open, c := gated(t)
 	first := begin(t, w, 1, func() error { return w.Flush(t.Context()) })

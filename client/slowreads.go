@@ -12,10 +12,17 @@ type slowReads map[string]*readTime // by address; at most nodesMax
 
 // readTime is what is known of one node's small reads.
 type readTime struct {
-	mean      time.Duration // the newest read counts 1/readWeight
-	count     int           // since it was last found slow
-	at        time.Time     // of the newest read
+	last      [readSamples]time.Duration
+	count     int       // since it was last found slow
+	at        time.Time // of the newest read
 	slowUntil time.Time
+}
+
+// median of the last reads, of which there are enough.
+func (t *readTime) median() time.Duration {
+	sorted := t.last
+	slices.Sort(sorted[:])
+	return sorted[readSamples/2]
 }
 
 // read notes how long a read of so many bytes took. Only small ones tell about a
@@ -32,33 +39,34 @@ func (m *nodeMemory) read(address string, bytes int, took time.Duration) {
 		if m.mu.reads == nil || len(m.mu.reads) >= nodesMax {
 			m.mu.reads = make(slowReads)
 		}
-		t = &readTime{mean: took}
+		t = &readTime{}
 		m.mu.reads[address] = t
 	}
-	if t.count == 0 {
-		t.mean = took
-	}
-	t.mean += (took - t.mean) / readWeight
+	t.last[t.count%readSamples] = took
+	t.count++
 	t.at = now
-	if t.count++; t.count%readSamples == 0 && t.mean >= readSlowLeast && t.mean >= readSlowFactor*m.mu.reads.othersMedian(address, now) {
+	if took < readSlowLeast || t.count < readSamples {
+		return
+	}
+	if mine := t.median(); mine >= readSlowLeast && mine >= readSlowFactor*m.mu.reads.othersMedian(address, now) {
 		t.slowUntil, t.count = now.Add(readSlowFor), 0
 	}
 }
 
-// othersMedian is the median of the means of the other nodes that were read from
-// lately; very long if there are none to compare with.
+// othersMedian is the median of the medians of the other nodes that were read
+// from lately; very long if there are none to compare with.
 func (s slowReads) othersMedian(address string, now time.Time) time.Duration {
-	var means []time.Duration
+	var medians []time.Duration
 	for other, t := range s {
 		if other != address && t.count >= readSamples && now.Sub(t.at) < readRecent {
-			means = append(means, t.mean)
+			medians = append(medians, t.median())
 		}
 	}
-	if len(means) == 0 {
+	if len(medians) == 0 {
 		return time.Hour
 	}
-	slices.Sort(means)
-	return means[(len(means)-1)/2]
+	slices.Sort(medians)
+	return medians[(len(medians)-1)/2]
 }
 
 func (s slowReads) slow(address string, now time.Time) bool {

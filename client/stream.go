@@ -112,6 +112,9 @@ func (s *stream) sendInSession(ctx context.Context, p *packet) (seqno uint64, ok
 
 // ensure brings a session up, if need be, and empties the backlog into it.
 func (s *stream) ensure(ctx context.Context) error {
+	if s.dead() {
+		return &fault.Error{Kind: fault.Closed, Op: "write", Path: s.path, Chunk: s.id.String(), Reason: "the chunk was given up after an error"}
+	}
 	for s.state != streamSealed {
 		if s.session == nil {
 			if len(s.backlog) == 0 && s.state == streamPlaced {
@@ -227,6 +230,8 @@ func (s *stream) broke(ctx context.Context, err error) (again bool, final error)
 	s.detach()
 	var p *pipelineError
 	switch {
+	case errors.Is(err, errStartOver):
+		return false, err // it is placed anew, and holds nothing
 	case s.life.Err() != nil:
 		return false, s.kill(contextFault(s.life, "write", s.path, nil))
 	case ctx.Err() != nil:
@@ -270,6 +275,9 @@ func (s *stream) detach() {
 	s.session, s.state = nil, streamBroken
 	s.backlog = append(rest, s.backlog...)
 }
+
+// dead: kill gave everything up.
+func (s *stream) dead() bool { return s.state == streamDead }
 
 // kill gives everything up and returns err with the path.
 func (s *stream) kill(err error) error {

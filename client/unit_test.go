@@ -173,3 +173,25 @@ func TestMemoryArithmetic(t *testing.T) {
 	require.Zero(t, readaheadBytesDefault%segmentBytes)
 	require.LessOrEqual(t, packetBytesDefault, firstBytesMax)
 }
+
+// What a stream gave up is lost: that the caller's context ended at the same
+// moment does not make the writer usable again.
+func TestAGivenUpChunkEndsItsWriter(t *testing.T) {
+	life, cancel := context.WithCancel(t.Context())
+	w := &FileWriter{life: life, cancel: cancel, path: "/f", current: &stream{state: streamWriting}}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.ErrorIs(t, w.final(ended, context.Canceled), context.Canceled)
+	require.NoError(t, w.failed())
+	w.current.state = streamDead
+	require.Error(t, w.current.ensure(t.Context()))
+	require.ErrorIs(t, w.final(ended, fault.New(fault.TooFewNodes, "write", "none")), fault.TooFewNodes)
+	require.ErrorIs(t, w.failed(), fault.TooFewNodes)
+}
+
+func TestAbortAfterCloseDoesNothing(t *testing.T) {
+	w := &FileWriter{cancel: func() {}, closed: true}
+	w.failure.complete = true
+	require.NoError(t, w.Abort())
+	require.NoError(t, w.Close())
+}

@@ -16,7 +16,8 @@ import (
 // sends full ones through the chunk's pipeline, and puts a broken pipeline up
 // again by itself. Its methods may be called from several goroutines; they take
 // turns, save that Flush and Sync wait for their acks beside each other and
-// beside Write, and that Abort interrupts the others.
+// beside Write while the chunk's pipeline stands, and that Abort interrupts the
+// others.
 //
 // The context that it was made with ends the whole writer. Once an error other
 // than the end of a Flush's or Sync's own context was returned, every later call
@@ -44,8 +45,9 @@ type FileWriter struct {
 
 	failure struct {
 		sync.Mutex
-		err  error // the first final error
-		slow []SlowNode
+		err      error // the first final error
+		complete bool  // Close succeeded: nothing is an error any more
+		slow     []SlowNode
 	}
 }
 
@@ -105,15 +107,21 @@ func (w *FileWriter) usable(op string) error {
 }
 
 // final makes err the writer's error, unless only the caller's own context
-// ended.
+// ended. Called with mu held.
 func (w *FileWriter) final(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil && w.life.Err() == nil {
+	if ctx.Err() != nil && w.life.Err() == nil && !w.dead() {
 		return err
 	}
 	return w.fail(err)
+}
+
+// dead tells whether a chunk was given up, and its bytes with it. Called with mu
+// held.
+func (w *FileWriter) dead() bool {
+	return w.current != nil && w.current.dead() || slices.ContainsFunc(w.behind, (*stream).dead)
 }
 
 // within joins a call's context with the writer's.
@@ -250,10 +258,13 @@ func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) erro
 	if s != nil && s.acknowledged(ctx, seqno) {
 		return nil
 	}
+	if ctx.Err() != nil && w.life.Err() == nil {
+		return contextFault(ctx, op, w.path, nil) // another call may hold mu for long
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s != nil && w.closed && w.failed() == nil {
-		return nil // Close came meanwhile: every datanode has everything
+	if w.closed && w.failed() == nil {
+		return nil // Close came since: every datanode has everything
 	}
 	if err := w.pushable(ctx, op); err != nil {
 		return err
@@ -344,6 +355,9 @@ func (w *FileWriter) Close() error {
 		return err
 	}
 	w.closed = true
+	w.failure.Lock()
+	w.failure.complete = true
+	w.failure.Unlock()
 	w.cancel()
 	return nil
 }
@@ -397,7 +411,7 @@ func (c *Client) complete(ctx context.Context, file uint64, path string, commits
 // namenode. Aborting a closed writer does nothing.
 func (w *FileWriter) Abort() error {
 	w.failure.Lock()
-	if w.failure.err == nil {
+	if w.failure.err == nil && !w.failure.complete {
 		w.failure.err = &fault.Error{Kind: fault.Closed, Op: "write", Path: w.path, Reason: "the writer was aborted"}
 	}
 	w.failure.Unlock()
