@@ -97,20 +97,32 @@ func Run(ctx context.Context, o Options) (_ []Result, err error) {
 		}
 	}
 	for round := range o.Rounds {
-		for _, s := range sides {
+		order := slices.Clone(sides)
+		if round%2 == 1 { // so that no value is always the one after another
+			slices.Reverse(order)
+		}
+		for _, s := range order {
 			fmt.Fprintf(o.Progress, "round %d of %d, %s = %s\n", round+1, o.Rounds, o.Key, s.value)
 			if err := s.load(ctx, &o); err != nil {
 				return nil, fmt.Errorf("with %s = %s: %w", o.Key, s.value, err)
 			}
 		}
 	}
+	return collect(sides), nil
+}
+
+// collect puts the results of the sides by name; a load with few operations may
+// have none of some kind on some side.
+func collect(sides []*side) []Result {
 	var out []Result
-	for i := range sides[0].results {
+	for _, first := range sides[0].results {
 		for _, s := range sides {
-			out = append(out, *s.results[i])
+			if at := slices.IndexFunc(s.results, func(r *Result) bool { return r.Name == first.Name }); at >= 0 {
+				out = append(out, *s.results[at])
+			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // side is the cluster of one value.

@@ -44,7 +44,7 @@ func TestWhatIsPrinted(t *testing.T) {
 	}
 	a, b := load("8MiB", 300e6, 400e6, 350e6), load("1MiB", 700e6)
 	var out bytes.Buffer
-	require.NoError(t, Write(&out, "datanode.window", []Result{*a.results[0], *b.results[0]}))
+	require.NoError(t, Write(&out, "datanode.window", collect([]*side{a, b})))
 	require.Equal(t, `write/store, medians of 3 rounds in turn
   datanode.window                  rate                                              p99  CPU s per GB
   8MiB                         350 MB/s  (300 MB/s to 400 MB/s)         1.00×        3ms  2.50

@@ -29,10 +29,11 @@ type Regression struct {
 	Before, Now, Limit float64 // medians, and what Now had to reach
 	Rounds             int
 	P                  float64 // of the Mann-Whitney U test: how easily chance makes such a difference
+	apart              bool    // so few rounds that no P is small enough, and all of one side are beyond all of the other
 }
 
 // Certain tells whether chance does not explain it.
-func (r Regression) Certain() bool { return r.P < certain }
+func (r Regression) Certain() bool { return r.P < certain || r.apart }
 
 // String tells it in one line.
 func (r Regression) String() string {
@@ -40,8 +41,8 @@ func (r Regression) String() string {
 }
 
 // Regressions holds the medians of guarded ratios against a baseline. Where a
-// ratio spreads from round to round, a median of few rounds says little: what is
-// not Certain deserves more rounds (see Append) and then is chance.
+// ratio spreads from round to round, a median of few rounds says little, and what
+// was picked because it looks bad proves nothing: it has to be measured again.
 // Rows that only one side has are not compared; nor are those whose floor was
 // more than floorsApart times faster or slower then, because a ratio to a disk that
 // is the bottleneck says nothing about one to a disk that is not: strangers.
@@ -68,6 +69,12 @@ func Regressions(baseline, now []Row) (out []Regression, strangers []string, com
 		}
 		if worse {
 			found.P = differ(before.Values, r.Values)
+			if r.Less {
+				found.apart = slices.Min(r.Values) > slices.Max(before.Values)
+			} else {
+				found.apart = slices.Max(r.Values) < slices.Min(before.Values)
+			}
+			found.apart = found.apart && leastP(len(before.Values), len(r.Values)) >= certain
 			out = append(out, found)
 		}
 	}
@@ -81,20 +88,17 @@ func differ(before, now []float64) float64 {
 	return benchmath.AssumeNothing.Compare(a, b).P
 }
 
-func (r Row) same(other Row) bool { return r.Part == other.Part && r.Name == other.Name }
-
-// Append adds the rounds of a second run of some parts to rows.
-func Append(rows, more []Row) []Row {
-	out := slices.Clone(rows)
-	for _, m := range more {
-		if at := slices.IndexFunc(out, m.same); at >= 0 {
-			out[at].Values = slices.Concat(out[at].Values, m.Values)
-			out[at].Floors = slices.Concat(out[at].Floors, m.Floors)
-			out[at].Detail = m.Detail
-		}
+// leastP is the P of two samples that do not overlap: two-sided, one of all ways
+// to choose n of n+m.
+func leastP(n, m int) float64 {
+	p := 2.0
+	for i := range n {
+		p *= float64(i+1) / float64(m+i+1)
 	}
-	return out
+	return p
 }
+
+func (r Row) same(other Row) bool { return r.Part == other.Part && r.Name == other.Name }
 
 // Merge puts the rows of a run of some parts in the place of the old rows of
 // those parts, all in the order of the parts.

@@ -89,10 +89,22 @@ func repair(ctx context.Context, r *runner) (err error) {
 func (p *processes) repaired(ctx context.Context, datanode int) (chunks int64, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
+	var wall clock.Real
+	for { // what was under way has to be done
+		status, err := p.clients[0].ClusterStatus(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		if status.UnderReplicatedChunks == 0 {
+			break
+		}
+		if err := clock.Sleep(ctx, wall, 10*time.Millisecond); err != nil {
+			return 0, 0, fault.New(fault.Internal, "repair", "%d chunks are under-replicated although all datanodes run", status.UnderReplicatedChunks)
+		}
+	}
 	if err := p.Datanodes[datanode].Kill(); err != nil {
 		return 0, 0, err
 	}
-	var wall clock.Real
 	var begun time.Time
 	for {
 		status, err := p.clients[0].ClusterStatus(ctx)

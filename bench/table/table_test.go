@@ -24,7 +24,9 @@ func TestRegressions(t *testing.T) {
 		want, certain bool
 	}{
 		"as before":                       {row(false, 0.8, 0.82, 0.78), row(false, 0.79, 0.81, 0.8), false, false},
-		"21 % worse, three rounds":        {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79), true, false},
+		"21 % worse, few rounds, apart":   {row(false, 1, 1.01, 1.02), row(false, 0.79, 0.78, 0.77), true, true},
+		"few rounds, not apart":           {row(false, 1, 0.85, 1.02), row(false, 0.79, 0.78, 0.86), true, false},
+		"one round, a tenth":              {row(false, 1), row(false, 0.1), true, true},
 		"21 % worse, six rounds":          {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79, 0.79, 0.78, 0.79), true, true},
 		"19 % worse":                      {row(false, 1, 1, 1), row(false, 0.81, 0.81, 0.81, 0.81, 0.81, 0.81), false, false},
 		"one good round of six":           {row(false, 1, 1, 1, 1, 1), row(false, 0.5, 0.5, 0.85, 0.5, 0.5, 0.5), true, true},
@@ -58,11 +60,11 @@ func TestRegressions(t *testing.T) {
 	require.Contains(t, found[0].String(), "n: 0.500 in the median of 2 rounds, the baseline is 1.000, the limit 0.800 (p=")
 }
 
-func TestASecondRunAddsItsRounds(t *testing.T) {
-	rows := []Row{{Part: "a", Name: "x", Values: []float64{1}, Floors: []float64{5}}, {Part: "b", Name: "y", Values: []float64{2}}}
-	got := Append(rows, []Row{{Part: "a", Name: "x", Values: []float64{3}, Floors: []float64{6}, Detail: "d"}, {Part: "c", Name: "z"}})
-	require.Equal(t, []Row{{Part: "a", Name: "x", Values: []float64{1, 3}, Floors: []float64{5, 6}, Detail: "d"}, rows[1]}, got)
-	require.Equal(t, []float64{1}, rows[0].Values)
+func TestLeastP(t *testing.T) {
+	require.InDelta(t, 1.0, leastP(1, 1), 1e-9)
+	require.InDelta(t, 2.0/20, leastP(3, 3), 1e-9)
+	require.InDelta(t, 2.0/56, leastP(3, 5), 1e-9)
+	require.InDelta(t, 2.0/252, leastP(5, 5), 1e-9)
 }
 
 // A disk that is three times as fast today makes another bottleneck: the ratio to

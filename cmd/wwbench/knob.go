@@ -22,7 +22,7 @@ the namenode, the log server or the client, loads them in turn, and prints what
 each reached beside the first. The workload is a command of wwbench with its
 flags; its floors are left out.`,
 		Example: `  wwbench knob datanode.window=8MiB,1MiB --dir /data -- write --size 256MiB --count 4 --verify=false
-  wwbench knob namenode.batches_in_flight=1,2,4 --dir /data -- meta --operations create --workers 64 --duration 2s
+  wwbench knob namenode.batches_in_flight=1,2,4 --dir /data -- meta --ops create --workers 64 --duration 2s
   wwbench knob client.packet_size=64KiB,256KiB,1MiB --dir /dev/shm -- write --size 256MiB --count 4`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -35,6 +35,9 @@ flags; its floors are left out.`,
 				return usage(c, "--rounds %d, --datanodes %d: want 1 to 100, and 1 to 16", o.Rounds, o.Datanodes)
 			}
 			section, _, _ := strings.Cut(key, ".")
+			if section == "client" && !slices.Contains([]string{"client.window", "client.packet_size", "client.parallel_chunks"}, key) {
+				return usage(c, "%s has no effect on a workload", key)
+			}
 			if !slices.ContainsFunc(config.Fields(section), func(f config.Field) bool { return f.Key == key }) {
 				return usage(c, "there is no setting %q", key)
 			}

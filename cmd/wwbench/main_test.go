@@ -107,6 +107,7 @@ func TestWrongUsageIsTold(t *testing.T) {
 		"table --baseline missing.json":                 "missing.json",
 		"table --only speed --ww x":                     "speed",
 		"small --profile speed":                         "speed",
+		"knob client.timeout=1s -- write":               "no effect",
 		"knob datanode.window=1MiB":                     "then -- and a workload",
 		"knob datanode.window -- write":                 "then -- and a workload",
 		"knob datanode.windw=1MiB -- write":             "windw",
@@ -167,7 +168,7 @@ func TestAPlantedRegressionFails(t *testing.T) {
 	require.ErrorIs(t, err, errRegressed)
 	require.Contains(t, remarks.String(), "REGRESSION n")
 	require.NoError(t, held(&remarks, before, before))
-	now.Rows[0].Values = []float64{0.7, 0.71}
+	now.Rows[0].Values = []float64{0.7, 1.005}
 	require.NoError(t, held(&remarks, before, now))
 	require.Contains(t, remarks.String(), "not certain n")
 }

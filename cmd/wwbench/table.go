@@ -41,7 +41,7 @@ disk, so only the ratios to the floors of their day are used.`,
 				return usage(c, "--json or --markdown, not both")
 			}
 			var before *table.Table
-			var err error
+			var err, againErr error
 			if baseline != "" { // a bad one shows before minutes have passed
 				if before, err = table.ReadBaseline(baseline); err != nil {
 					return err
@@ -58,13 +58,14 @@ disk, so only the ratios to the floors of their day are used.`,
 				return err
 			}
 			if before != nil && !o.Short {
-				if rows, err = again(c.Context(), o, before, rows); err != nil {
-					return err
-				}
+				rows, againErr = again(c.Context(), o, before, rows)
 			}
 			t := &table.Table{Schema: table.Schema, Taken: time.Now().UTC().Format(time.DateOnly), Short: o.Short, Machine: report.ThisMachine(o.Directory), Rows: rows}
 			if err := writeTable(c.OutOrStdout(), t, asJSON, markdown); err != nil {
 				return err
+			}
+			if againErr != nil {
+				return fmt.Errorf("measure once more: %w", againErr)
 			}
 			if save != "" {
 				if len(o.Only) > 0 && save != "-" {
@@ -119,8 +120,12 @@ func writeTable(w io.Writer, t *table.Table, asJSON, markdown bool) error {
 	return t.WriteText(w)
 }
 
-// again measures the parts once more in which a ratio seems to have fallen behind
-// the baseline: a few rounds may have met a bad minute of the machine.
+// againRounds of each side can be certain.
+const againRounds = 5
+
+// again measures the parts anew in which a ratio seems to have fallen behind the
+// baseline: a few rounds may have met a bad minute of the machine, and rounds that
+// were picked because they look bad prove nothing, so only the new ones count.
 func again(ctx context.Context, o table.Options, before *table.Table, rows []table.Row) ([]table.Row, error) {
 	suspects, _, _ := table.Regressions(before.Rows, rows)
 	if len(suspects) == 0 {
@@ -133,8 +138,12 @@ func again(ctx context.Context, o table.Options, before *table.Table, rows []tab
 			o.Only = append(o.Only, r.Part)
 		}
 	}
+	o.Rounds = max(o.Rounds, againRounds)
 	more, err := table.Run(ctx, o)
-	return table.Append(rows, more), err
+	if err != nil {
+		return rows, err
+	}
+	return table.Merge(rows, more), nil
 }
 
 // held compares with the baseline and says what fell behind.
