@@ -1,14 +1,10 @@
 package table
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 
 	"golang.org/x/perf/benchmath"
-
-	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // tolerance: a ratio that is worse than the baseline's by more than this share
@@ -47,8 +43,8 @@ func (r Regression) String() string {
 // more than floorsApart times faster or slower then, because a ratio to a disk that
 // is the bottleneck says nothing about one to a disk that is not: strangers.
 //
-// compared counts those that were.
-func Regressions(baseline, now []Row) (out []Regression, strangers []string, compared int) {
+// compared names those that were.
+func Regressions(baseline, now []Row) (out []Regression, strangers, compared []string) {
 	for _, r := range now {
 		at := slices.IndexFunc(baseline, r.same)
 		if at < 0 || !r.Guarded || len(r.Values) == 0 || len(baseline[at].Values) == 0 {
@@ -59,7 +55,7 @@ func Regressions(baseline, now []Row) (out []Regression, strangers []string, com
 			strangers = append(strangers, r.Name)
 			continue
 		}
-		compared++
+		compared = append(compared, r.Name)
 		found := Regression{Part: r.Part, Name: r.Name, Before: before.Median(), Now: r.Median(), Rounds: len(r.Values)}
 		found.Limit = found.Before * (1 - tolerance)
 		worse := found.Now < found.Limit
@@ -116,21 +112,4 @@ func Merge(old, now []Row) []Row {
 		}
 	}
 	return out
-}
-
-// ReadBaseline reads a table. Errors: fault.Invalid, fault.Version.
-func ReadBaseline(path string) (*Table, error) {
-	const op = "read baseline"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "the file cannot be read", Err: err}
-	}
-	var t Table
-	if err := json.Unmarshal(text, &t); err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "no table", Err: err}
-	}
-	if t.Schema != Schema {
-		return nil, &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("schema %d, this program reads %d", t.Schema, Schema)}
-	}
-	return &t, nil
 }

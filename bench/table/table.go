@@ -22,7 +22,7 @@ import (
 )
 
 // Schema is the version of the table's JSON document and of the baseline.
-const Schema = 1
+const Schema = 2
 
 // Row is one target and what was reached.
 type Row struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/whispering-woods/ww/bench/report"
 	"github.com/whispering-woods/ww/internal/e2e/cluster"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -54,7 +55,7 @@ func TestRegressions(t *testing.T) {
 	other := row(false, 0.1)
 	other.Name = "new"
 	found, _, compared := Regressions([]Row{row(false, 1)}, []Row{other})
-	require.Zero(t, compared)
+	require.Empty(t, compared)
 	require.Empty(t, found)
 	found, _, _ = Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
 	require.Contains(t, found[0].String(), "n: 0.500 in the median of 2 rounds, the baseline is 1.000, the limit 0.800 (p=")
@@ -75,12 +76,12 @@ func TestAnotherMachineIsNotARegression(t *testing.T) {
 	found, strangers, compared := Regressions([]Row{slow}, []Row{fast})
 	require.Empty(t, found)
 	require.Equal(t, []string{"store"}, strangers)
-	require.Zero(t, compared)
+	require.Empty(t, compared)
 	fast.Floors[0] = 250e6
 	found, strangers, compared = Regressions([]Row{slow}, []Row{fast})
 	require.Len(t, found, 1)
 	require.Empty(t, strangers)
-	require.Equal(t, 1, compared)
+	require.Len(t, compared, 1)
 }
 
 func TestRowsKnowWhetherTheyAreMet(t *testing.T) {
@@ -117,19 +118,64 @@ func TestAPartIsMeasuredAnewWithoutTheOthers(t *testing.T) {
 	require.Equal(t, []Row{row("data", "c"), row("meta", "m"), row("idle", "i")}, merged)
 }
 
-func TestBaselinesAreRead(t *testing.T) {
+func TestBaselinesAreReadAndSaved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "b.json")
-	_, err := ReadBaseline(path)
+	_, err := ReadBaselines(path)
 	require.ErrorIs(t, err, fault.Invalid)
-	for text, kind := range map[string]fault.Kind{"x": fault.Invalid, `{"schema":99}`: fault.Version} {
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-		_, err = ReadBaseline(path)
-		require.ErrorIs(t, err, kind)
-	}
-	require.NoError(t, os.WriteFile(path, []byte(`{"schema":1,"rows":[{"name":"n","values":[1]}]}`), 0o600))
-	b, err := ReadBaseline(path)
+	machine := func(kernel string) report.Machine { return report.Machine{CPUs: 2, Kernel: kernel} }
+	row := func(part string, value float64) Row { return Row{Part: part, Name: part, Values: []float64{value}} }
+	require.NoError(t, Save(path, &Table{Machine: machine("a"), Rows: []Row{row("data", 1), row("idle", 2)}}))
+	require.NoError(t, Save(path, &Table{Machine: machine("b"), Rows: []Row{row("data", 3)}}))
+	require.NoError(t, Save(path, &Table{Machine: machine("a"), Rows: []Row{row("data", 4)}}))
+	b, err := ReadBaselines(path)
 	require.NoError(t, err)
-	require.Equal(t, "n", b.Rows[0].Name)
+	require.Equal(t, []Row{row("data", 4), row("idle", 2)}, b.Tables[0].Rows)
+	require.Equal(t, []Row{row("data", 3)}, b.Tables[1].Rows)
+	for text, kind := range map[string]fault.Kind{"x": fault.Invalid, `{"schema":99}`: fault.Version, `{"schema":2}`: fault.Invalid} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		_, err = ReadBaselines(path)
+		require.ErrorIs(t, err, kind)
+		require.ErrorIs(t, Save(path, &Table{}), kind, "what cannot be read is not overwritten")
+	}
+	require.NoError(t, os.WriteFile(path, []byte("{}"), 0o600))
+	_, err = ReadBaselines("../baseline.json")
+	require.NoError(t, err, "the committed one")
+}
+
+// A machine with a baseline is held against it; another one against all, and what
+// is as it should be on any of them is.
+func TestEachMachineHasItsBaseline(t *testing.T) {
+	table := func(kernel string, values ...float64) Table {
+		return Table{Machine: report.Machine{Kernel: kernel}, Rows: []Row{{Part: "p", Name: "n", Guarded: true, Values: values, Floors: []float64{100}}}}
+	}
+	b := &Baselines{Tables: []Table{table("a", 1, 1.01, 1.02, 1.03, 1.04), table("b", 2, 2.01, 2.02, 2.03, 2.04)}}
+	held := func(now Table) (count int, certain, known bool) {
+		found, strangers, compared, known := b.Held(&now)
+		require.Empty(t, strangers)
+		require.Equal(t, []string{"n"}, compared)
+		return len(found), len(found) > 0 && found[0].Certain(), known
+	}
+	for _, test := range []struct {
+		now            Table
+		count          int
+		certain, known bool
+	}{
+		{table("a", 1, 1.1, 1.2, 1.3, 1.4), 0, false, true},
+		{table("b", 1, 1.1, 1.2, 1.3, 1.4), 1, true, true},
+		{table("c", 1, 1.1, 1.2, 1.3, 1.4), 0, false, false},
+		{table("c", 0.5, 0.51, 0.52, 0.53, 0.54), 1, true, false},
+		{table("c", 0.5, 0.51, 0.52, 1.53, 1.54), 1, false, false},
+	} {
+		count, certain, known := held(test.now)
+		require.Equal(t, test.count, count, test.now)
+		require.Equal(t, test.certain, certain, test.now)
+		require.Equal(t, test.known, known, test.now)
+	}
+	far := table("c", 0.1)
+	far.Rows[0].Floors[0] = 1000
+	_, strangers, compared, _ := b.Held(&far)
+	require.Equal(t, []string{"n"}, strangers)
+	require.Empty(t, compared)
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {

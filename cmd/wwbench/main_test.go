@@ -161,14 +161,18 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 
 // A planted regression fails the run, with an exit code of its own.
 func TestAPlantedRegressionFails(t *testing.T) {
-	before := &table.Table{Schema: table.Schema, Taken: "2026-11-25", Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{1, 1.01, 1.02}}}}
+	before := &table.Table{Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{1, 1.01, 1.02}}}}
 	now := &table.Table{Schema: table.Schema, Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{0.7, 0.75, 0.7, 0.7, 0.7, 0.7}}}}
 	var remarks bytes.Buffer
-	err := held(&remarks, before, now)
+	all := &table.Baselines{Tables: []table.Table{*before}}
+	err := held(&remarks, all, now)
 	require.ErrorIs(t, err, errRegressed)
 	require.Contains(t, remarks.String(), "REGRESSION n")
-	require.NoError(t, held(&remarks, before, before))
+	require.NoError(t, held(&remarks, all, before))
+	require.ErrorIs(t, held(&remarks, all, &table.Table{}), errRegressed, "nothing to compare")
+	now.Machine.CPUs = 3
 	now.Rows[0].Values = []float64{0.7, 1.005}
-	require.NoError(t, held(&remarks, before, now))
+	require.NoError(t, held(&remarks, all, now))
+	require.Contains(t, remarks.String(), "no baseline of this machine")
 	require.Contains(t, remarks.String(), "not certain n")
 }

@@ -40,10 +40,10 @@ disk, so only the ratios to the floors of their day are used.`,
 			if asJSON && markdown {
 				return usage(c, "--json or --markdown, not both")
 			}
-			var before *table.Table
+			var before *table.Baselines
 			var err, againErr error
 			if baseline != "" { // a bad one shows before minutes have passed
-				if before, err = table.ReadBaseline(baseline); err != nil {
+				if before, err = table.ReadBaselines(baseline); err != nil {
 					return err
 				}
 			}
@@ -57,10 +57,10 @@ disk, so only the ratios to the floors of their day are used.`,
 			if err != nil {
 				return err
 			}
-			if before != nil && !o.Short {
-				rows, againErr = again(c.Context(), o, before, rows)
-			}
 			t := &table.Table{Schema: table.Schema, Taken: time.Now().UTC().Format(time.DateOnly), Short: o.Short, Machine: report.ThisMachine(o.Directory), Rows: rows}
+			if before != nil && !o.Short {
+				againErr = again(c.Context(), o, before, t)
+			}
 			if err := writeTable(c.OutOrStdout(), t, asJSON, markdown); err != nil {
 				return err
 			}
@@ -68,12 +68,7 @@ disk, so only the ratios to the floors of their day are used.`,
 				return fmt.Errorf("measure once more: %w", againErr)
 			}
 			if save != "" {
-				if len(o.Only) > 0 && save != "-" {
-					if old, err := table.ReadBaseline(save); err == nil { // else it is new
-						t.Rows = table.Merge(old.Rows, t.Rows)
-					}
-				}
-				return writeFile(save, c.OutOrStdout(), func(w io.Writer) error { return writeTable(w, t, true, false) })
+				return table.Save(save, t)
 			}
 			if before == nil || o.Short {
 				return nil
@@ -89,7 +84,7 @@ disk, so only the ratios to the floors of their day are used.`,
 	f.StringSliceVar(&o.Only, "only", nil, "parts to measure: "+strings.Join(table.Parts(), ","))
 	f.BoolVar(&o.Short, "short", false, "only check that everything works; the numbers mean nothing")
 	f.StringVar(&baseline, "baseline", "", "`file` of an earlier --save to hold the ratios against")
-	f.StringVar(&save, "save", "", "write the table to this `file`, as a new baseline; with --only, the other parts stay as they are there")
+	f.StringVar(&save, "save", "", "make the table this machine's baseline in this `file`; other machines' stay there, and with --only the other parts")
 	f.BoolVar(&asJSON, "json", false, "print one JSON document")
 	f.BoolVar(&markdown, "markdown", false, "print a Markdown table")
 	return c
@@ -126,10 +121,10 @@ const againRounds = 5
 // again measures the parts anew in which a ratio seems to have fallen behind the
 // baseline: a few rounds may have met a bad minute of the machine, and rounds that
 // were picked because they look bad prove nothing, so only the new ones count.
-func again(ctx context.Context, o table.Options, before *table.Table, rows []table.Row) ([]table.Row, error) {
-	suspects, _, _ := table.Regressions(before.Rows, rows)
+func again(ctx context.Context, o table.Options, before *table.Baselines, t *table.Table) error {
+	suspects, _, _, _ := before.Held(t)
 	if len(suspects) == 0 {
-		return rows, nil
+		return nil
 	}
 	o.Only = nil
 	for _, r := range suspects {
@@ -140,18 +135,19 @@ func again(ctx context.Context, o table.Options, before *table.Table, rows []tab
 	}
 	o.Rounds = max(o.Rounds, againRounds)
 	more, err := table.Run(ctx, o)
-	if err != nil {
-		return rows, err
+	if err == nil {
+		t.Rows = table.Merge(t.Rows, more)
 	}
-	return table.Merge(rows, more), nil
+	return err
 }
 
-// held compares with the baseline and says what fell behind.
-func held(w io.Writer, before, now *table.Table) error {
-	if before.Machine.CPUs != now.Machine.CPUs || before.Machine.CPUModel != now.Machine.CPUModel {
-		fmt.Fprintf(w, "wwbench: the baseline is of another machine (%s, %d CPUs): make one of this machine with --save\n", before.Machine.CPUModel, before.Machine.CPUs)
+// held compares with the baselines and says what fell behind.
+func held(w io.Writer, before *table.Baselines, now *table.Table) error {
+	suspects, strangers, compared, known := before.Held(now)
+	if !known {
+		fmt.Fprintf(w, "wwbench: there is no baseline of this machine (%s, %d CPUs, %s): held against those of others, the mildest counts; make one with --save\n",
+			now.Machine.CPUModel, now.Machine.CPUs, now.Machine.Kernel)
 	}
-	suspects, strangers, compared := table.Regressions(before.Rows, now.Rows)
 	for _, name := range strangers {
 		fmt.Fprintf(w, "wwbench: not compared, its floor is more than twice as fast or slow as in the baseline: %s\n", name)
 	}
@@ -165,11 +161,11 @@ func held(w io.Writer, before, now *table.Table) error {
 		}
 	}
 	if regressions > 0 {
-		return fmt.Errorf("%w: %d ratios of the baseline of %s", errRegressed, regressions, before.Taken)
+		return fmt.Errorf("%w: %d of %d ratios", errRegressed, regressions, len(compared))
 	}
-	if compared == 0 {
-		return fmt.Errorf("%w: no ratio could be compared with the baseline of %s: make one of this machine with --save", errRegressed, before.Taken)
+	if len(compared) == 0 {
+		return fmt.Errorf("%w: no ratio could be compared with a baseline: make one of this machine with --save", errRegressed)
 	}
-	fmt.Fprintf(w, "no ratio of %d compared is certainly more than 20 %% worse than in the baseline of %s\n", compared, before.Taken)
+	fmt.Fprintf(w, "no ratio of %d compared is certainly more than 20 %% worse than in the baseline\n", len(compared))
 	return nil
 }
