@@ -151,76 +151,82 @@ func (s *State) repairChunks() {
 	for _, slot := range late {
 		s.endCopy(slot)
 	}
-	s.repairFrom, s.refillFrom = s.orderCopies(s.repairFrom, repairExaminedPerTick), 0
+	_, s.repairFrom = s.orderCopies(s.repairFrom, repairExaminedPerTick, math.MaxInt)
+	s.refillFrom = 0
 }
 
-// repairNext orders a copy in the place of one that has arrived, so that many
+// repairNext orders a copy in the place of each that has arrived, so that many
 // small ones need not wait for a Tick each. It begins with the fewest replicas, as
-// a Tick does; when chunks that cannot be copied now are in its way, the next
-// arrival goes on behind them, until a Tick.
+// a Tick does; only when all that it looked at cannot be copied now does the next
+// arrival go on behind them, until a Tick.
 func (s *State) repairNext() {
-	if !s.copyArrived {
+	arrived := s.copiesArrived
+	s.copiesArrived = 0
+	if arrived == 0 || !s.active || s.safe.on || s.mono-s.safe.left < s.config.RepairGrace {
 		return
 	}
-	s.copyArrived = false
-	if s.active && !s.safe.on && s.mono-s.safe.left >= s.config.RepairGrace {
-		s.refillFrom = s.orderCopies(s.refillFrom, repairExaminedPerCopy)
+	ordered, next := s.orderCopies(s.refillFrom, repairExaminedPerCopy, arrived)
+	if s.refillFrom = next; ordered > 0 {
+		s.refillFrom = 0
 	}
 }
 
-// orderCopies examines so many chunks with too few replicas, those that are
-// being copied not counted, from a key on, and returns the one to go on with; 0:
-// it has seen all, or the limit of copies is reached.
-func (s *State) orderCopies(from uint64, most int) (next uint64) {
+// orderCopies examines chunks with too few replicas from a key on, those that are
+// being copied not counted, and orders copies, up to so many of both. next is the
+// key to go on with; 0: it has seen all, or a limit of copies is reached.
+func (s *State) orderCopies(from uint64, examinedMost, orderedMost int) (ordered int, next uint64) {
 	examined := 0
 	s.repair.Ascend(from, func(key uint64, _ struct{}) bool {
 		slot := uint32(key & math.MaxUint32)
-		if len(s.copies) >= s.config.CopiesTotal {
+		if len(s.copies) >= s.config.CopiesTotal || ordered >= orderedMost {
 			return false
 		}
 		if s.copies[slot] != nil {
 			return true
 		}
-		if examined++; examined > most {
+		if examined++; examined > examinedMost {
 			next = key
 			return false
 		}
-		s.maybeCopy(slot)
+		if s.maybeCopy(slot) {
+			ordered++
+		}
 		return true
 	})
-	return next
+	return ordered, next
 }
 
 // maybeCopy orders one more replica of a chunk if it is time and there is a
-// source and a target. None is under way.
-func (s *State) maybeCopy(slot uint32) {
+// source and a target, and tells whether it did. None is under way.
+func (s *State) maybeCopy(slot uint32) bool {
 	c := s.chunks.at(slot)
 	var sources []uint16
 	for _, n := range s.locationsOf(slot) {
 		m := s.nodes[n]
 		if m.liveness == nodeDead {
 			if s.mono-m.died < s.config.RepairGrace {
-				return // it may come back
+				return false // it may come back
 			}
 			continue
 		}
 		sources = append(sources, n)
 	}
 	if len(sources) == 0 {
-		return
+		return false
 	}
 	s.shuffleByLoad(sources)
 	targets := s.chooseNodes(1, c.length(), func(n *node) bool {
 		return n.copies >= s.config.CopiesPerNode || s.holds(n.index, slot)
 	}, s.racksOf(sources))
 	if len(targets) == 0 {
-		return
+		return false
 	}
 	t := s.nodes[targets[0]]
 	t.copies++
 	s.copies[slot] = &copyOrder{target: t.index, deadline: s.mono + s.config.CopyTimeout}
 	s.send(t, &CopyReplica{Chunk: c.id, Generation: chunk.Generation(c.generation), Length: c.length(), Sources: s.replicasOf(sources)})
 	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.id, Count: len(sources)})
+	return true
 }
 
 // trimSurplus orders one replica too many deleted per chunk, from the fullest

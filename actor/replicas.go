@@ -112,7 +112,7 @@ func (s *State) addLocation(slot uint32, n uint16) {
 	s.markDirty(slot)
 	if c := s.copies[slot]; c != nil && c.target == n {
 		s.endCopy(slot)
-		s.copyArrived = true
+		s.copiesArrived++
 	}
 }
 

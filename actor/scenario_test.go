@@ -31,6 +31,8 @@ func TestScenarios(t *testing.T) {
 					switch a.Key {
 					case "copies":
 						config.CopiesTotal = number(a.Vals[0])
+					case "copies-per-node":
+						config.CopiesPerNode = number(a.Vals[0])
 					case "replication":
 						config.DefaultReplication = uint32(number(a.Vals[0]))
 					case "placement":

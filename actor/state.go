@@ -59,7 +59,7 @@ type State struct {
 	missing       uint64
 	repairFrom    uint64 // where the next Tick goes on in repair
 	refillFrom    uint64 // where the next arrival of a copy goes on in repair
-	copyArrived   bool   // in this step
+	copiesArrived int    // in this step, of those that were ordered
 	copies        map[uint32]*copyOrder
 	sweep         sweep
 	recoveries    btree.Map[uint64, *recovery]

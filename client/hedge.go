@@ -95,13 +95,15 @@ func (c *Client) readEither(ctx context.Context, replicas []Replica, id chunk.ID
 		}
 		b = <-second
 	case b = <-second:
+		elapsed := c.clock.Now().Sub(began)
 		if b.full(p) {
 			cancelFirst()
 		}
-		a = <-first
+		if a = <-first; b.full(p) && a.err != nil {
+			c.nodes.read(a.at.Address, len(p), elapsed) // it would have taken longer
+		}
 	}
 	if !a.full(p) && b.full(p) {
-		c.nodes.read(a.at.Address, len(p), c.clock.Now().Sub(began)) // it took longer than that
 		copy(p, buffer.Bytes())
 		return b
 	}

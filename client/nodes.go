@@ -8,8 +8,9 @@ import (
 	"github.com/whispering-woods/ww/internal/clock"
 )
 
-// nodeMemory remembers which datanodes failed this client lately or are slow, so
-// that a reader tries them last and a writer avoids them. Safe for concurrent use.
+// nodeMemory remembers which datanodes failed this client lately or read slowly, so
+// that a reader tries them last, and which held up pipelines, so that a writer
+// avoids them. Safe for concurrent use.
 type nodeMemory struct {
 	clock clock.Clock
 	mu    struct {

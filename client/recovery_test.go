@@ -44,8 +44,6 @@ var pipelineFaults = map[string]error{
 	"dies after doing the work": errAfter,
 }
 
-// TestPipelineSurvivesAFault interferes at each step, at each hop, in each way,
-// with and without spare nodes, for each kind of writer.
 // A chunk that starts over is placed once, and its stream is not given up.
 func TestAStoreStartsOverOnce(t *testing.T) {
 	c := newCluster(t, 6)
@@ -66,6 +64,8 @@ func TestAStoreStartsOverOnce(t *testing.T) {
 	c.everywhere("/f", content)
 }
 
+// TestPipelineSurvivesAFault interferes at each step, at each hop, in each way,
+// with and without spare nodes, for each kind of writer.
 func TestPipelineSurvivesAFault(t *testing.T) {
 	content := pattern(42, 9*blockBytes+777)
 	writers := map[string]func(c *cluster, t *testing.T){

@@ -65,7 +65,7 @@ func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *Fil
 func (w *FileWriter) fail(err error) error {
 	w.failure.Lock()
 	defer w.failure.Unlock()
-	if w.failure.err == nil {
+	if w.failure.err == nil && !w.failure.complete {
 		w.failure.err = err
 		w.cancel()
 	}
@@ -243,11 +243,12 @@ func (w *FileWriter) settle(ctx context.Context, keep int) error {
 
 // Flush returns when everything written before the call is in the page cache of
 // every datanode of the pipeline and visible to new readers. If only ctx ended,
-// the writer stays usable.
+// the writer stays usable; ctx does not bound the wait for another call's turn.
 func (w *FileWriter) Flush(ctx context.Context) error { return w.push(ctx, "flush", 0) }
 
 // Sync returns when everything written before the call is fdatasync'd on every
-// datanode of the pipeline. If only ctx ended, the writer stays usable.
+// datanode of the pipeline. If only ctx ended, the writer stays usable; ctx does
+// not bound the wait for another call's turn.
 func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync", wire.FlagSync) }
 
 func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) error {
@@ -356,7 +357,7 @@ func (w *FileWriter) Close() error {
 	}
 	w.closed = true
 	w.failure.Lock()
-	w.failure.complete = true
+	w.failure.err, w.failure.complete = nil, true // an Abort or a lease's end came too late
 	w.failure.Unlock()
 	w.cancel()
 	return nil
