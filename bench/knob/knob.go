@@ -38,6 +38,15 @@ type Options struct {
 
 const valuesMax = 8
 
+// fixed are the settings that the cluster's own configuration needs.
+func fixed() []string {
+	return []string{
+		"logserver.id", "logserver.dir", "logserver.listen", "logserver.raft_listen",
+		"namenode.listen", "namenode.log_servers", "namenode.replication", "namenode.chunk_size", "namenode.lease_soft_limit", "namenode.lease_hard_limit",
+		"datanode.listen", "datanode.disks", "datanode.namenodes", "datanode.trash_delay", "datanode.reserve",
+	}
+}
+
 // Result is what one value gave for one kind of operation.
 type Result struct {
 	Value string
@@ -47,7 +56,8 @@ type Result struct {
 	P99   []time.Duration
 	// CPU seconds of all processes, the load included, for 10^9 bytes, or for
 	// 1,000 operations where those are counted. It is that of the whole load, also
-	// of its other kinds.
+	// of its other kinds, its warm-up, what it stores first and what it verifies: for
+	// comparing the values with each other.
 	CPU []float64
 }
 
@@ -59,6 +69,8 @@ func Run(ctx context.Context, o Options) (_ []Result, err error) {
 	switch {
 	case !ok || !slices.Contains([]string{"client", "datanode", "namenode", "logserver"}, section):
 		return nil, fault.New(fault.Invalid, op, "%q is no setting of a client, datanode, namenode or logserver, such as datanode.window", o.Key)
+	case slices.Contains(fixed(), o.Key):
+		return nil, fault.New(fault.Invalid, op, "%s is fixed for the clusters that are compared", o.Key)
 	case len(o.Values) == 0 || len(o.Values) > valuesMax:
 		return nil, fault.New(fault.Invalid, op, "%d values of %s: want 1 to %d", len(o.Values), o.Key, valuesMax)
 	case len(o.Workload) == 0:
@@ -115,9 +127,17 @@ func Run(ctx context.Context, o Options) (_ []Result, err error) {
 // have none of some kind on some side.
 func collect(sides []*side) []Result {
 	var out []Result
-	for _, first := range sides[0].results {
+	var names []string
+	for _, s := range sides {
+		for _, r := range s.results {
+			if !slices.Contains(names, r.Name) {
+				names = append(names, r.Name)
+			}
+		}
+	}
+	for _, name := range names {
 		for _, s := range sides {
-			if at := slices.IndexFunc(s.results, func(r *Result) bool { return r.Name == first.Name }); at >= 0 {
+			if at := slices.IndexFunc(s.results, func(r *Result) bool { return r.Name == name }); at >= 0 {
 				out = append(out, *s.results[at])
 			}
 		}

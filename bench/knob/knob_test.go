@@ -18,6 +18,7 @@ func TestBadOptionsAreRefused(t *testing.T) {
 	for name, spoil := range map[string]func(*Options){
 		"no section":  func(o *Options) { o.Key = "window" },
 		"no daemon":   func(o *Options) { o.Key = "mini.replication" },
+		"a fixed one": func(o *Options) { o.Key = "datanode.trash_delay" },
 		"no value":    func(o *Options) { o.Values = nil },
 		"many values": func(o *Options) { o.Values = make([]string, valuesMax+1) },
 		"no workload": func(o *Options) { o.Workload = nil },

@@ -23,6 +23,7 @@ const certain = 0.05
 type Regression struct {
 	Part, Name         string
 	Before, Now, Limit float64 // medians, and what Now had to reach
+	beyond             float64 // how many times Now is beyond Limit
 	Rounds             int
 	P                  float64 // of the Mann-Whitney U test: how easily chance makes such a difference
 	apart              bool    // so few rounds that no P is small enough, and all of one side are beyond all of the other
@@ -65,6 +66,7 @@ func Regressions(baseline, now []Row) (out []Regression, strangers, compared []s
 		}
 		if worse {
 			found.P = differ(before.Values, r.Values)
+			found.beyond = max(found.Now/found.Limit, found.Limit/found.Now)
 			if r.Less {
 				found.apart = slices.Min(r.Values) > slices.Max(before.Values)
 			} else {

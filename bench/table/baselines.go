@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +42,8 @@ func ReadBaselines(path string) (*Baselines, error) {
 	return &b, nil
 }
 
-// Save puts a table into the file: parts that it measured take the place of those
+// Save puts a table into the file, which is edited by hand to drop a machine that
+// is gone: parts that it measured take the place of those
 // of the same machine, which otherwise stay, as do other machines' tables.
 func Save(path string, t *Table) error {
 	b, err := ReadBaselines(path)
@@ -101,13 +103,10 @@ func (b *Baselines) Held(now *Table) (out []Regression, strangers, compared []st
 		compared = append(compared, r.Name)
 		if all := behind[r.Name]; len(all) == with[r.Name] { // the mildest word counts
 			out = append(out, slices.MaxFunc(all, func(a, b Regression) int {
-				switch {
-				case a.Certain() != b.Certain():
+				if a.Certain() != b.Certain() {
 					return map[bool]int{true: -1, false: 1}[a.Certain()]
-				case a.Limit > b.Limit:
-					return -1
 				}
-				return 1
+				return cmp.Compare(b.beyond, a.beyond)
 			}))
 		}
 	}

@@ -37,8 +37,13 @@ disk, so only the ratios to the floors of their day are used.`,
   wwbench table --dir /data --only data,small --rounds 5 --save bench/baseline.json`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if asJSON && markdown {
+			switch {
+			case asJSON && markdown:
 				return usage(c, "--json or --markdown, not both")
+			case o.Short && (save != "" || baseline != ""):
+				return usage(c, "the numbers of --short mean nothing: leave --save and --baseline out")
+			case save != "" && baseline != "":
+				return usage(c, "--save or --baseline, not both: a regression would become the baseline")
 			}
 			var before *table.Baselines
 			var err, againErr error
@@ -58,8 +63,9 @@ disk, so only the ratios to the floors of their day are used.`,
 				return err
 			}
 			t := &table.Table{Schema: table.Schema, Taken: time.Now().UTC().Format(time.DateOnly), Short: o.Short, Machine: report.ThisMachine(o.Directory), Rows: rows}
-			if before != nil && !o.Short {
-				againErr = again(c.Context(), o, before, t)
+			var suspects []string
+			if before != nil {
+				suspects, againErr = again(c.Context(), o, before, t)
 			}
 			if err := writeTable(c.OutOrStdout(), t, asJSON, markdown); err != nil {
 				return err
@@ -70,10 +76,10 @@ disk, so only the ratios to the floors of their day are used.`,
 			if save != "" {
 				return table.Save(save, t)
 			}
-			if before == nil || o.Short {
+			if before == nil {
 				return nil
 			}
-			return held(c.ErrOrStderr(), before, t)
+			return held(c.ErrOrStderr(), before, t, suspects)
 		},
 	}
 	f := c.Flags()
@@ -120,14 +126,16 @@ const againRounds = 5
 
 // again measures the parts anew in which a ratio seems to have fallen behind the
 // baseline: a few rounds may have met a bad minute of the machine, and rounds that
-// were picked because they look bad prove nothing, so only the new ones count.
-func again(ctx context.Context, o table.Options, before *table.Baselines, t *table.Table) error {
-	suspects, _, _, _ := before.Held(t)
-	if len(suspects) == 0 {
-		return nil
+// were picked because they look bad prove nothing, so only the new ones count. It
+// returns the names of those ratios.
+func again(ctx context.Context, o table.Options, before *table.Baselines, t *table.Table) (suspects []string, err error) {
+	found, _, _, _ := before.Held(t)
+	if len(found) == 0 {
+		return nil, nil
 	}
 	o.Only = nil
-	for _, r := range suspects {
+	for _, r := range found {
+		suspects = append(suspects, r.Name)
 		fmt.Fprintf(o.Progress, "measured once more: %s\n", r)
 		if !slices.Contains(o.Only, r.Part) {
 			o.Only = append(o.Only, r.Part)
@@ -138,12 +146,14 @@ func again(ctx context.Context, o table.Options, before *table.Baselines, t *tab
 	if err == nil {
 		t.Rows = table.Merge(t.Rows, more)
 	}
-	return err
+	return suspects, err
 }
 
-// held compares with the baselines and says what fell behind.
-func held(w io.Writer, before *table.Baselines, now *table.Table) error {
-	suspects, strangers, compared, known := before.Held(now)
+// held compares with the baselines and says what fell behind. Only those that did
+// twice count: a ratio that was well, and is measured again because another of its
+// part was not, has had no second look.
+func held(w io.Writer, before *table.Baselines, now *table.Table, twice []string) error {
+	found, strangers, compared, known := before.Held(now)
 	if !known {
 		fmt.Fprintf(w, "wwbench: there is no baseline of this machine (%s, %d CPUs, %s): held against those of others, the mildest counts; make one with --save\n",
 			now.Machine.CPUModel, now.Machine.CPUs, now.Machine.Kernel)
@@ -152,8 +162,8 @@ func held(w io.Writer, before *table.Baselines, now *table.Table) error {
 		fmt.Fprintf(w, "wwbench: not compared, its floor is more than twice as fast or slow as in the baseline: %s\n", name)
 	}
 	regressions := 0
-	for _, r := range suspects {
-		if r.Certain() {
+	for _, r := range found {
+		if r.Certain() && slices.Contains(twice, r.Name) {
 			regressions++
 			fmt.Fprintf(w, "wwbench: REGRESSION %s\n", r)
 		} else {
