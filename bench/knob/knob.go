@@ -38,6 +38,9 @@ type Options struct {
 
 const valuesMax = 8
 
+// Sections are those whose settings can be compared.
+func Sections() []string { return []string{"client", "datanode", "namenode", "logserver"} }
+
 // fixed are the settings that the cluster's own configuration needs.
 func fixed() []string {
 	return []string{
@@ -67,7 +70,7 @@ func Run(ctx context.Context, o Options) (_ []Result, err error) {
 	const op = "measure a setting"
 	section, setting, ok := strings.Cut(o.Key, ".")
 	switch {
-	case !ok || !slices.Contains([]string{"client", "datanode", "namenode", "logserver"}, section):
+	case !ok || !slices.Contains(Sections(), section):
 		return nil, fault.New(fault.Invalid, op, "%q is no setting of a client, datanode, namenode or logserver, such as datanode.window", o.Key)
 	case slices.Contains(fixed(), o.Key):
 		return nil, fault.New(fault.Invalid, op, "%s is fixed for the clusters that are compared", o.Key)

@@ -87,40 +87,35 @@ func repair(ctx context.Context, r *runner) (err error) {
 // repaired kills a datanode and counts the chunks that are missed for it, and the
 // time from then until none is.
 func (p *processes) repaired(ctx context.Context, datanode int) (chunks int64, took time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	var wall clock.Real
-	for { // what was under way has to be done
-		status, err := p.clients[0].ClusterStatus(ctx)
-		if err != nil {
-			return 0, 0, err
-		}
-		if status.UnderReplicatedChunks == 0 {
-			break
-		}
-		if err := clock.Sleep(ctx, wall, 10*time.Millisecond); err != nil {
-			return 0, 0, fault.New(fault.Internal, "repair", "%d chunks are under-replicated although all datanodes run", status.UnderReplicatedChunks)
-		}
+	err = p.watchMissed(ctx, func(missed int64) bool { return missed == 0 }) // what was under way has to be done
+	if err != nil {
+		return 0, 0, err
 	}
 	if err := p.Datanodes[datanode].Kill(); err != nil {
 		return 0, 0, err
 	}
 	var begun time.Time
-	for {
-		status, err := p.clients[0].ClusterStatus(ctx)
-		if err != nil {
-			return 0, 0, err
-		}
-		missed := status.UnderReplicatedChunks
-		switch {
-		case missed > 0 && chunks == 0:
-			begun = wall.Now()
-		case missed == 0 && chunks > 0:
-			return chunks, wall.Now().Sub(begun), nil
+	err = p.watchMissed(ctx, func(missed int64) bool {
+		if chunks == 0 {
+			begun = time.Now()
 		}
 		chunks = max(chunks, missed)
-		if err := clock.Sleep(ctx, wall, 10*time.Millisecond); err != nil {
-			return 0, 0, fault.New(fault.Internal, "repair", "%d of %d chunks are not made good: %v", missed, chunks, err)
+		return missed == 0 && chunks > 0
+	})
+	return chunks, time.Since(begun), err
+}
+
+// watchMissed tells how many chunks lack a replica, again and again, until done.
+func (p *processes) watchMissed(ctx context.Context, done func(missed int64) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	for {
+		status, err := p.clients[0].ClusterStatus(ctx)
+		if err != nil || done(status.UnderReplicatedChunks) {
+			return err
+		}
+		if clock.Sleep(ctx, clock.Real{}, 10*time.Millisecond) != nil {
+			return fault.New(fault.Internal, "repair", "%d chunks are not made good in time", status.UnderReplicatedChunks)
 		}
 	}
 }

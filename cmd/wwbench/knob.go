@@ -35,8 +35,8 @@ flags; its floors are left out.`,
 				return usage(c, "--rounds %d, --datanodes %d: want 1 to 100, and 1 to 16", o.Rounds, o.Datanodes)
 			}
 			section, _, _ := strings.Cut(key, ".")
-			if !slices.Contains([]string{"client", "datanode", "namenode", "logserver"}, section) {
-				return usage(c, "%s is no setting of a client, datanode, namenode or logserver", key)
+			if !slices.Contains(knob.Sections(), section) {
+				return usage(c, "%s is no setting of: %s", key, strings.Join(knob.Sections(), ", "))
 			}
 			if section == "client" && !slices.Contains([]string{"client.window", "client.packet_size", "client.parallel_chunks"}, key) {
 				return usage(c, "%s has no effect on a workload", key)

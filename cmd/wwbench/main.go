@@ -78,7 +78,8 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 bytes differ from those stored,
 		Example: `  wwbench floor --dir /data                         what disk, loopback and a bare pipeline can do
   wwbench small --mini --dir /data                  small files in a cluster of its own
   wwbench write --config client.yaml --bytes 10GiB  large files in a running cluster
-  wwbench compare old.json new.json                 is it faster?`,
+  wwbench compare old.json new.json                 is it faster?
+  wwbench knob datanode.loops=1,2 --dir /data -- write --count 8    what does a setting do?`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArguments,
