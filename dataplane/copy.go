@@ -48,14 +48,16 @@ func newCopier(s *Server) *copier {
 // one of a higher generation; fault.Exists if another session writes it at this
 // generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own
 // disk; fault.NotFound, if all sources say so; else fault.Unavailable with what
-// each source said; fault.Closed when ctx ended.
+// each source said; fault.Closed when ctx ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
 	if err := o.Validate(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.context, cancel)()
+	ctx, leave, err := s.enter(ctx, "copy replica")
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	id, _ := chunk.IDFrom(o.ChunkID)
 	release, err := s.copier.enter(ctx, id)
 	if err != nil {

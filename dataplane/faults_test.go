@@ -2,12 +2,14 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -478,6 +480,36 @@ func TestCloseIsBoundedByItsContext(t *testing.T) {
 	defer cancel()
 	require.ErrorIs(t, n.server.Close(ctx), fault.Unavailable)
 	close(hold)
+}
+
+// Orders of the namenode come from goroutines that the server does not own, and
+// may come while it closes.
+func TestCallsThatComeWhileTheServerCloses(t *testing.T) {
+	for range 8 {
+		n := startNode(t, "a", Limits{})
+		server, hop := n.server, n.hop()
+		var callers sync.WaitGroup
+		var recovered atomic.Int64
+		for range 4 {
+			callers.Go(func() {
+				for {
+					_, err := server.Recover(context.Background(), RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: []wire.Hop{hop}, Length: -1})
+					if errors.Is(err, fault.Closed) {
+						return
+					}
+					if err == nil {
+						recovered.Add(1)
+					}
+				}
+			})
+		}
+		eventually(t, "recoveries run", func() bool { return recovered.Load() >= 10 })
+		n.stop()
+		callers.Wait()
+		id := newChunkID()
+		_, err := server.Copy(t.Context(), wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: id[:], Generation: 2, Length: 1, SourceMinGeneration: 2, Sources: []wire.Hop{{NodeID: "b", Address: "127.0.0.1:1"}}, Seal: true})
+		require.ErrorIs(t, err, fault.Closed)
+	}
 }
 
 func chunkFile(t *testing.T, n *testNode, id chunk.ID) string {

@@ -35,12 +35,17 @@ type RecoverResult struct {
 // has less than what was agreed, is left out.
 //
 // Errors: fault.NotFound when holders have replicas, but none that counts; fault.Unavailable
-// (retryable) when too few answered to be sure that nothing acknowledged is cut.
-// A retry needs a new generation.
+// (retryable) when too few answered to be sure that nothing acknowledged is cut;
+// fault.Closed once Close began. A retry needs a new generation.
 func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
 	if r.Generation == 0 || len(r.Replicas) == 0 || len(r.Replicas) > wire.HopsMax {
 		return RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas", r.Generation, len(r.Replicas))
 	}
+	ctx, leave, err := s.enter(ctx, "recover chunk")
+	if err != nil {
+		return RecoverResult{}, err
+	}
+	defer leave()
 	begin := wire.RecoverReplica{BodyVersion: wire.BodyVersion, Phase: wire.RecoverBegin, ChunkID: r.ChunkID[:], Generation: uint64(r.Generation)}
 	found := s.askAll(ctx, r.Replicas, begin)
 	if nobodyHasIt(found) {

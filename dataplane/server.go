@@ -45,6 +45,7 @@ type Server struct {
 
 	context    context.Context // ends when Close begins
 	cancel     context.CancelFunc
+	calls      calls          // of Copy and Recover
 	goroutines sync.WaitGroup // senders of all kinds, ticker
 	work       sync.WaitGroup // what disk workers do for us
 	handler    atomic.Pointer[handler]
@@ -209,14 +210,16 @@ func (s *Server) Stats() Stats {
 	return stats
 }
 
-// Close breaks off all sessions and reads, leaves open replicas open, and waits
-// for every goroutine and disk job of the server; ctx bounds the wait. The store
-// stays open. Further calls wait too.
+// Close breaks off all sessions, reads and calls, leaves open replicas open, and
+// waits for every goroutine and disk job of the server; ctx bounds the wait. The
+// store stays open. Further calls wait too.
 func (s *Server) Close(ctx context.Context) error {
+	s.calls.refuse()
 	s.cancel()
 	done := make(chan struct{})
 	go func() {
 		<-s.supervised
+		s.calls.running.Wait()
 		s.peers.close()
 		s.goroutines.Wait()
 		s.work.Wait()
@@ -228,4 +231,39 @@ func (s *Server) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return &fault.Error{Kind: fault.Unavailable, Op: "stop data server", Reason: "work is still under way", Err: ctx.Err()}
 	}
+}
+
+// calls counts the calls from goroutines of others, so that none begins what
+// Close no longer waits for.
+type calls struct {
+	mu struct {
+		sync.Mutex
+		closed bool
+	}
+	running sync.WaitGroup // added to only while closed is false
+}
+
+func (c *calls) refuse() {
+	c.mu.Lock()
+	c.mu.closed = true
+	c.mu.Unlock()
+}
+
+// enter begins a call from outside, whose context ends with ctx and when Close
+// begins. The caller must call leave once its work is done. Error: fault.Closed
+// after Close began.
+func (s *Server) enter(ctx context.Context, op string) (_ context.Context, leave func(), _ error) {
+	s.calls.mu.Lock()
+	defer s.calls.mu.Unlock()
+	if s.calls.mu.closed {
+		return nil, nil, &fault.Error{Kind: fault.Closed, Op: op, Node: s.node.id, Reason: "this datanode is stopping"}
+	}
+	s.calls.running.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.context, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		s.calls.running.Done()
+	}, nil
 }
