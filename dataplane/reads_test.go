@@ -196,8 +196,13 @@ func TestAShortRangeIsCopiedBehindItsHeader(t *testing.T) {
 	require.Zero(t, nodes[0].server.Stats().BytesSendfile)
 }
 
+// socketBytesSmall is a send buffer that cannot take a test chunk whole. The
+// kernel grows one that is not set to as much as a chunk, and the read then ends
+// although nobody reads.
+const socketBytesSmall = 64 << 10
+
 func TestAStalledReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
-	nodes := startNodes(t, 1, Limits{Senders: 2, SendTimeout: 400 * time.Millisecond, TickInterval: 10 * time.Millisecond})
+	nodes := startNodes(t, 1, Limits{Senders: 2, SocketSendBytes: socketBytesSmall, SendTimeout: 400 * time.Millisecond, TickInterval: 10 * time.Millisecond})
 	content := pattern(newChunkID(), testChunkSize)
 	id := storeChunk(t, nodes, content)
 	var stalled []*peer
@@ -218,7 +223,7 @@ func TestAStalledReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
 }
 
 func TestAReaderThatGoesEndsItsSender(t *testing.T) {
-	nodes := startNodes(t, 1, Limits{})
+	nodes := startNodes(t, 1, Limits{SocketSendBytes: socketBytesSmall})
 	id := storeChunk(t, nodes, make([]byte, testChunkSize))
 	p := dial(t, nodes[0].server.Addr())
 	_ = p.conn.(*net.TCPConn).SetReadBuffer(4096)
@@ -229,7 +234,7 @@ func TestAReaderThatGoesEndsItsSender(t *testing.T) {
 }
 
 func TestReadsAboveTheLimitAreRefusedBusy(t *testing.T) {
-	nodes := startNodes(t, 1, Limits{ReadsMax: 1})
+	nodes := startNodes(t, 1, Limits{ReadsMax: 1, SocketSendBytes: socketBytesSmall})
 	id := storeChunk(t, nodes, make([]byte, testChunkSize))
 	p := dial(t, nodes[0].server.Addr())
 	_ = p.conn.(*net.TCPConn).SetReadBuffer(64 << 10)
