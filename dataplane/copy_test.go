@@ -276,6 +276,33 @@ func TestCopyAbandonedByItsCaller(t *testing.T) {
 	require.ErrorIs(t, err, fault.Invalid)
 }
 
+// Close ends copies, whoever asked for them, and waits for them: the store may
+// be closed after it.
+func TestCopiesEndWhenTheServerCloses(t *testing.T) {
+	nodes := startNodes(t, 2, Limits{})
+	id := storeChunk(t, nodes[:1], pattern(newChunkID(), 3<<20))
+	hanging := proxy(t, nodes[0].server.Addr(), 2<<20, true)
+	server := nodes[1].server
+	result := make(chan error, 1)
+	go func() {
+		_, err := server.Copy(context.Background(), copyRange(id, 1, 3<<20, hanging))
+		result <- err
+	}()
+	eventually(t, "half of the copy", func() bool { return server.Stats().BytesPulled > 1<<20 })
+	p := dial(t, server.Addr())
+	o := copyRange(id, 1, 3<<20, hanging)
+	p.send(wire.Header{Op: wire.OpCopy}, &o)
+	eventually(t, "the second request", func() bool { return server.copier.asked.Load() == 2 })
+	began := time.Now()
+	nodes[1].stop()
+	require.Zero(t, server.copier.asked.Load(), "copies that are not over")
+	require.Less(t, time.Since(began), 10*time.Second)
+	require.ErrorIs(t, <-result, fault.Closed)
+	_, err := server.Copy(t.Context(), o)
+	require.ErrorIs(t, err, fault.Closed)
+	require.ErrorContains(t, err, "is stopping")
+}
+
 // A stale replica makes room, but only for a copy that a source can give.
 func TestCopyReplacesAStaleReplica(t *testing.T) {
 	nodes := startNodes(t, 2, Limits{})

@@ -36,7 +36,8 @@ type RecoverResult struct {
 //
 // Errors: fault.NotFound when holders have replicas, but none that counts; fault.Unavailable
 // (retryable) when too few answered to be sure that nothing acknowledged is cut;
-// fault.Closed once Close began. A retry needs a new generation.
+// fault.Closed when ctx ended or Close began before the second round. A retry
+// needs a new generation.
 func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
 	if r.Generation == 0 || len(r.Replicas) == 0 || len(r.Replicas) > wire.HopsMax {
 		return RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas", r.Generation, len(r.Replicas))
@@ -52,6 +53,9 @@ func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, 
 		return RecoverResult{}, nil
 	}
 	plan, err := planRecovery(r, found)
+	if err == nil && ctx.Err() != nil { // nothing is cut when nobody waits for it
+		err = &fault.Error{Kind: fault.Closed, Op: "recover chunk", Chunk: r.ChunkID.String(), Reason: "given up after its first round", Err: ctx.Err()}
+	}
 	if err != nil {
 		return RecoverResult{}, err
 	}
@@ -203,7 +207,7 @@ func planRecovery(r RecoverRequest, answers []recoverAnswer) (recoveryPlan, erro
 				usable = append(usable, a)
 			}
 		case fault.KindOf(a.err) == fault.NotFound:
-		case fault.ClassOf(a.err) == fault.Retryable:
+		case fault.ClassOf(a.err) == fault.Retryable, fault.KindOf(a.err) == fault.Closed: // it stops: the next life will tell
 			unreachable = a.err
 		default:
 			refused = a.err

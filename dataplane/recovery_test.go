@@ -35,6 +35,7 @@ func TestPlanRecovery(t *testing.T) {
 		{name: "a restarted one that lost flushed bytes is left out", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 100, recovered)}, length: 300, members: "a"},
 		{name: "all restarted: the longest", answers: []recoverAnswer{has("a", 1, 100, recovered), has("b", 1, 300, recovered), has("c", 1, 300, recovered)}, length: 300, members: "bc"},
 		{name: "all restarted, one silent: not sure", answers: []recoverAnswer{has("a", 1, 100, recovered), says("b", fault.Unavailable)}, kind: fault.Unavailable},
+		{name: "all restarted, one stops: not sure", answers: []recoverAnswer{has("a", 1, 100, recovered), says("b", fault.Closed)}, kind: fault.Unavailable},
 		{name: "one lives, one silent: sure", answers: []recoverAnswer{has("a", 1, 100, open), says("b", fault.Unavailable)}, length: 100, members: "a"},
 		{name: "all restarted, one has lost it", answers: []recoverAnswer{has("a", 1, 100, recovered), says("b", fault.NotFound), says("c", fault.CorruptData)}, length: 100, members: "a"},
 		{name: "sealed wins", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 500, sealed), has("c", 1, 500, recovered)}, length: 500, members: "bc"},
