@@ -38,6 +38,8 @@ type Daemon struct {
 	done      chan struct{}
 	closing   chan struct{}
 	watchers  sync.WaitGroup
+	// sealFiles closes the record files of a datanode; its part does too.
+	sealFiles func(context.Context) error
 	once      sync.Once
 	mu        struct {
 		sync.Mutex
@@ -140,9 +142,22 @@ func (d *Daemon) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// abandonTimeout bounds the end of a daemon whose start failed.
+const abandonTimeout = 15 * time.Second
+
 // abandon closes a daemon whose start failed and returns the reason.
 func (d *Daemon) abandon(ctx context.Context, cause error) error {
-	return errors.Join(cause, d.Close(context.WithoutCancel(ctx)))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
+	defer cancel()
+	return errors.Join(cause, d.Close(ctx))
+}
+
+// started is the end of a start: the daemon, or none if ctx ended meanwhile.
+func (d *Daemon) started(ctx context.Context) (*Daemon, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, d.abandon(ctx, err)
+	}
+	return d, nil
 }
 
 // poll asks again and again until check returns nil or ctx ends.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -202,6 +203,51 @@ func TestAnInvalidSectionStartsNothing(t *testing.T) {
 	require.ErrorIs(t, err, fault.Invalid)
 }
 
+// A signal may come while a store is read or a log replayed.
+func TestAStartThatIsInterruptedLeavesNothingBehind(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	l := config.Default().Logserver
+	l.Dir, l.Listen, l.RaftListen = t.TempDir(), "127.0.0.1:0", ""
+	n := config.Default().Namenode
+	n.Listen, n.LogServers = "127.0.0.1:0", []string{"127.0.0.1:1"}
+	data := config.Default().Datanode
+	data.Listen, data.Disks, data.Reserve, data.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{"127.0.0.1:1"}
+	for range 2 { // nothing that the first try holds is in the way of the second
+		d, err := StartLogServer(ended, l, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Nil(t, d)
+		d, err = StartNamenode(ended, n, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Nil(t, d)
+		d, err = StartDatanode(ended, data, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Nil(t, d)
+	}
+}
+
+// Without a namenode a record file cannot be sealed. That must not take the time
+// that the datanode's other parts need to end in order.
+func TestADatanodeStopsInTimeWithoutANamenode(t *testing.T) {
+	namenode := startNamespace(t, func(n *config.Namenode) { n.Replication = 1 })
+	datanode, _ := startEmptyDatanode(t, namenode)
+	c := dialNamenode(t, namenode)
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	a, err := c.OpenRecords(t.Context(), "/f", client.RecordOptions{})
+	require.NoError(t, err)
+	_, err = a.Append(t.Context(), []byte("a record"))
+	require.NoError(t, err)
+	stop(t, namenode)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second) // of ww datanode
+	defer cancel()
+	require.NoError(t, datanode.Close(ctx))
+	t.Logf("it took %v", time.Since(began))
+	require.NoError(t, a.Close()) // the record was acknowledged
+}
+
 func TestWaitingForADaemonEnds(t *testing.T) {
 	c := config.Default().Datanode
 	c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{"127.0.0.1:1"}
@@ -214,6 +260,37 @@ func TestWaitingForADaemonEnds(t *testing.T) {
 	go func() { waited <- d.WaitReady(t.Context()) }()
 	stop(t, d)
 	require.ErrorIs(t, <-waited, fault.Closed)
+}
+
+// Record files are sealed while all datanodes still stand, on all replicas.
+func TestAStoppingMiniSealsRecordFilesWhole(t *testing.T) {
+	directory := t.TempDir()
+	d, err := StartMini(t.Context(), mini(directory, 3), nil)
+	require.NoError(t, err)
+	ready(t, d)
+	c := dial(t, directory)
+	const files = 12 // each datanode appends to some
+	for i := range files {
+		a, err := c.OpenRecords(t.Context(), fmt.Sprintf("/f%d", i), client.RecordOptions{Create: true})
+		require.NoError(t, err)
+		_, err = a.Append(t.Context(), []byte("a record"))
+		require.NoError(t, err)
+		require.NoError(t, a.Close())
+	}
+	require.NoError(t, c.Close())
+	stop(t, d)
+
+	d, err = StartMini(t.Context(), mini(directory, 3), nil)
+	require.NoError(t, err)
+	ready(t, d)
+	c = dial(t, directory)
+	status, err := c.ClusterStatus(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, files, status.Chunks)
+	require.Zero(t, status.UnderReplicatedChunks)
+	require.Zero(t, status.OpenFiles)
+	require.NoError(t, c.Close())
+	stop(t, d)
 }
 
 func TestAStoppingMiniIsQuiet(t *testing.T) {

@@ -14,6 +14,11 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
+// sealFilesTimeout bounds how long a datanode that stops waits for a namenode to
+// seal its record files. Without one they stay open for another appender, and the
+// time is better spent on ending sessions in order.
+const sealFilesTimeout = 5 * time.Second
+
 // StartDatanode opens the chunk store, serves its bytes and reports to the
 // namenodes; ctx bounds the start. It is ready when a namenode has registered
 // it.
@@ -80,7 +85,12 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 	if err != nil {
 		return nil, d.abandon(ctx, err)
 	}
-	d.add("appender", records.Close)
+	d.sealFiles = func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, sealFilesTimeout)
+		defer cancel()
+		return records.Close(ctx)
+	}
+	d.add("appender", d.sealFiles)
 	server.ServeRecords(records)
 	d.ready = func(ctx context.Context) error {
 		select {
@@ -103,7 +113,7 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 			return fault.New(fault.NotActive, "datanode", "no namenode has registered it yet")
 		}
 	})
-	return d, ctx.Err()
+	return d.started(ctx)
 }
 
 // advertised is the address that others are told: the one configured, with the

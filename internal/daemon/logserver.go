@@ -43,5 +43,5 @@ func startLogServer(ctx context.Context, c config.Logserver, sharedAdmin string,
 	d.ready = func(ctx context.Context) error { return poll(ctx, server.Ready) }
 	d.works(server.Ready)
 	d.watch("log server", server.Done(), server.Err)
-	return d, ctx.Err()
+	return d.started(ctx)
 }

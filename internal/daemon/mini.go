@@ -132,6 +132,14 @@ func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string,
 		d.addresses[fmt.Sprintf("data%d", i+1)] = datanode.Address("data")
 		datanodes = append(datanodes, datanode)
 	}
+	// Before any datanode closes, as the files have replicas on others too.
+	d.add("record files", func(ctx context.Context) error {
+		var group errgroup.Group
+		for _, p := range datanodes {
+			group.Go(func() error { return p.sealFiles(ctx) })
+		}
+		return group.Wait()
+	})
 	d.works(func() error {
 		for _, p := range append(datanodes, logServer, namenode) {
 			if err := p.working(); err != nil {

@@ -56,5 +56,5 @@ func startNamenode(ctx context.Context, c config.Namenode, sharedAdmin string, l
 	}
 	d.works(server.Active)
 	d.watch("namenode", server.Done(), server.Err)
-	return d, ctx.Err()
+	return d.started(ctx)
 }
