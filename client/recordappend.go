@@ -132,6 +132,7 @@ func (c *Client) OpenRecords(ctx context.Context, path string, o RecordOptions) 
 		return a, nil
 	case <-a.ended:
 	}
+	a.cancel()
 	return nil, a.failed()
 }
 

@@ -75,6 +75,9 @@ func work[T any](ctx context.Context, group *sync.WaitGroup, count int, orders <
 			for {
 				select {
 				case order := <-orders:
+					if ctx.Err() != nil { // both were ready
+						return
+					}
 					do(ctx, order)
 				case <-ctx.Done():
 					return

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"sync"
 
 	"github.com/hashicorp/raft"
 
@@ -66,6 +67,7 @@ func (s *Server) startRaft(report *Report) error {
 	if s.raft, err = raft.NewRaft(config, s.fsm, s.store, s.store, snapshots, s.transport.Transport); err != nil {
 		return diskFault(op, err)
 	}
+	s.endRaft = sync.OnceValue(s.raft.Shutdown)
 	snapshots.started.Store(true)
 	first, err := s.store.begins()
 	if err != nil {
@@ -114,7 +116,7 @@ func (s *Server) watchLeadership() {
 		case <-s.failed:
 			alone := s.alone()
 			s.drain()
-			s.raft.Shutdown() // Close waits for it
+			s.endRaft() // Close waits for it
 			if alone {
 				s.end()
 			}

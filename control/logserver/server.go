@@ -27,6 +27,7 @@ type Server struct {
 	fsm       *fsm
 	transport *transport
 	raft      *raft.Raft
+	endRaft   func() raft.Future // begins the end of raft; every call gives the one future that tells when it is over
 	grpc      *rpc.Server
 	listener  net.Listener
 	mark      *markFile
@@ -199,7 +200,7 @@ func (s *Server) release() error {
 	var errs []error
 	clean := false
 	if s.raft != nil {
-		err := s.raft.Shutdown().Error()
+		err := s.endRaft().Error()
 		clean = err == nil && s.store.failed() == nil
 		errs = append(errs, err)
 	}

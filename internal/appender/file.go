@@ -112,14 +112,17 @@ func (f *file) next() ([]join, event) {
 		}
 		select {
 		case <-f.wake:
+			continue
 		case <-expired:
-			return nil, idle
+			event = idle
 		case <-f.appender.stopping:
-			// Nothing is queued any more, and look found nothing.
-			if f.writer != nil {
-				return nil, stopped
-			}
+			event = stopped
 		}
+		// Something may have come since the last look, and be awake too.
+		if joining, event, any := f.look(); any {
+			return joining, event
+		}
+		return nil, event
 	}
 }
 
