@@ -243,8 +243,11 @@ func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 		require.NoError(t, err)
 		return time.Since(began), slow
 	}
+	long := size >= 1<<30 // alone on its machine; else a disk that others keep busy may be slow, too
 	healthy, none := put("/healthy", nil)
-	require.Empty(t, none, "%s", &logged)
+	if long {
+		require.Empty(t, none, "%s", &logged)
+	}
 	// The one that is slowed has to be in use: a node that the placement happens to
 	// avoid holds nobody up.
 	var victim *part
@@ -271,19 +274,21 @@ func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 	t.Logf("healthy %v, with a slow node %v (%.1f times), named %v", healthy, took, took.Seconds()/healthy.Seconds(), slow)
 	// Waiting for it would take at least size·7/16·3/4 at 1 MB/s: 88 s. To find
 	// it takes three seconds, however fast a machine is.
-	require.Less(t, took, max(3*healthy, healthy+5*time.Second))
-	if size >= 1<<30 {
-		require.Less(t, took, 3*healthy)
+	most := max(3*healthy, healthy+30*time.Second)
+	if long {
+		most = 3 * healthy
 	}
-	require.NotEmpty(t, slow, "%s", &logged)
-	for _, n := range slow {
-		require.Equal(t, victim.throttle.address(), n.Address, "a healthy node is named\n%s", &logged)
+	require.Less(t, took, most)
+	isVictim := func(n client.SlowNode) bool { return n.Address == victim.throttle.address() }
+	require.True(t, slices.ContainsFunc(slow, isVictim), "%s", &logged)
+	if long {
+		require.False(t, slices.ContainsFunc(slow, func(n client.SlowNode) bool { return !isVictim(n) }), "a healthy node is named\n%s", &logged)
 	}
 	require.Contains(t, logged.String(), "slow datanode is replaced")
-	require.Contains(t, logged.String(), slow[0].NodeID)
+	require.Contains(t, logged.String(), slow[slices.IndexFunc(slow, isVictim)].NodeID)
 	again, _ := put("/after", nil)
 	t.Logf("another put, which avoids the slow node: %v", again)
-	require.Less(t, again, max(3*healthy, healthy+5*time.Second))
+	require.Less(t, again, most)
 	victim.throttle.toward.SetLimit(rate.Inf)
 	var read comparison
 	_, err := p.Fetch(t.Context(), "/slow", &read, client.FetchOptions{})

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 func copyRange(id chunk.ID, generation uint64, length int, sources ...wire.Hop) wire.CopyRange {
@@ -155,7 +157,10 @@ func TestCopyReplacesAPipelineMember(t *testing.T) {
 }
 
 func TestCopyTriesAllSources(t *testing.T) {
-	nodes := startNodes(t, 4, Limits{StepTimeout: time.Second, StepSlack: 100 * time.Millisecond})
+	var nodes []*testNode // in memory: a disk that others keep busy would break the step's time
+	for i := range 4 {
+		nodes = append(nodes, startNodeOn(t, fmt.Sprintf("node-%d", i), vfs.NewMem(), Limits{StepTimeout: time.Second, StepSlack: 100 * time.Millisecond}))
+	}
 	content := pattern(newChunkID(), 3<<20)
 	id := storeChunk(t, nodes[:2], content)
 	dead := wire.Hop{NodeID: "dead", Address: "127.0.0.1:1"}

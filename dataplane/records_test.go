@@ -13,6 +13,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // memorySink keeps records in memory, in the order in which they came.
@@ -271,7 +272,8 @@ func TestRedirectErrors(t *testing.T) {
 // An empty packet now and then keeps a write session alive that has nothing to
 // write, on all hops; without one it ends.
 func TestKeepalive(t *testing.T) {
-	nodes := startNodes(t, 2, Limits{SessionIdleTimeout: 400 * time.Millisecond, TickInterval: 20 * time.Millisecond})
+	limits := Limits{SessionIdleTimeout: 2 * time.Second, TickInterval: 20 * time.Millisecond}
+	nodes := []*testNode{startNodeOn(t, "a", vfs.NewMem(), limits), startNodeOn(t, "b", vfs.NewMem(), limits)}
 	n := nodes[0]
 	id, silent := newChunkID(), newChunkID()
 	p, q := dial(t, n.server.Addr()), dial(t, n.server.Addr())
@@ -279,7 +281,7 @@ func TestKeepalive(t *testing.T) {
 	q.open(openWrite(silent, nil))
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	for range 10 {
+	for range 30 { // longer than a session may be idle
 		<-ticker.C
 		require.NoError(t, p.data(nil, 0))
 		p.waitAcked(p.seqno)

@@ -104,7 +104,7 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 		requireRecords(t, l, 1, grant.LastTxid)
 
 		var durable atomic.Uint64
-		killAt := grant.LastTxid + 200 + random.Uint64N(3000)
+		killAt := grant.LastTxid + 1000 + random.Uint64N(3000) // six times that fill more than a log file
 		w, err := l.OpenWriter(editlog.WriterOptions{Grant: grant, OnDurable: func(last uint64) {
 			durable.Store(last)
 			if last >= killAt {
