@@ -185,10 +185,13 @@ type recoveryPlan struct {
 //  2. Among replicas that were not restarted, those of the newest generation
 //     hold everything acknowledged. The shortest of them keeps the most
 //     replicas, and nothing acknowledged lies beyond it.
-//  3. Where all of the newest generation were restarted, the longest counts: it
-//     has everything synced, and if any of them kept what was flushed, it does.
-//     An older generation that was not restarted wins if it is longer, for it may
-//     have flushed bytes that the newer ones lost.
+//  3. Where all of the newest generation were restarted, the longest of all
+//     counts: it has everything synced, and if any kept what was flushed, it does.
+//     An older generation may have what the newer ones lost.
+//
+// Every replica that is long enough is kept, also one of an older generation:
+// none below the minimum is asked for, and since then there was one stream of
+// bytes, in which a writer repeats what was not acknowledged as it was.
 //
 // In case 3 a holder that did not answer might know more, so recovery waits for
 // it: the namenode asks again, without the holders that are gone for good.
@@ -222,7 +225,7 @@ func planRecovery(r RecoverRequest, answers []recoverAnswer) (recoveryPlan, erro
 		}
 		return fail(fault.NotFound, nil, "none of %d holders has a replica of generation %d or later", len(answers), r.MinimumGeneration)
 	}
-	length, generation, certain := chooseLength(usable)
+	length, certain := chooseLength(usable)
 	if !certain && unreachable != nil {
 		return fail(fault.Unavailable, unreachable, "all %d replicas that answered were restarted; another holder may have more", len(usable))
 	}
@@ -234,41 +237,34 @@ func planRecovery(r RecoverRequest, answers []recoverAnswer) (recoveryPlan, erro
 	}
 	plan := recoveryPlan{length: length}
 	for _, a := range usable {
-		if a.reply.Generation == generation && a.reply.Length >= length {
+		if a.reply.Length >= length {
 			plan.members = append(plan.members, a.hop)
 		}
 	}
 	return plan, nil
 }
 
-// chooseLength applies the rules above to at least one answer, and returns the
-// generation whose replicas are kept. certain: no other replica could hold more
-// that was acknowledged.
-func chooseLength(usable []recoverAnswer) (length int64, generation uint64, certain bool) {
+// chooseLength applies the rules above to at least one answer. certain: no other
+// replica could hold more that was acknowledged.
+func chooseLength(usable []recoverAnswer) (length int64, certain bool) {
 	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int { return compare(a.reply.Generation, b.reply.Generation) }).reply.Generation
 	shortest, longest := int64(-1), int64(0)
 	for _, a := range usable {
+		longest = max(longest, a.reply.Length)
 		if a.reply.Generation != newest {
 			continue
 		}
 		if chunk.State(a.reply.State) == chunk.Sealed {
-			return a.reply.Length, newest, true
+			return a.reply.Length, true
 		}
 		if !a.reply.Restarted && (shortest < 0 || a.reply.Length < shortest) {
 			shortest = a.reply.Length
 		}
-		longest = max(longest, a.reply.Length)
 	}
 	if shortest >= 0 {
-		return shortest, newest, true
+		return shortest, true
 	}
-	length, generation = longest, newest
-	for _, a := range usable {
-		if a.reply.Generation != newest && !a.reply.Restarted && a.reply.Length > length {
-			length, generation = a.reply.Length, a.reply.Generation
-		}
-	}
-	return length, generation, false
+	return longest, false
 }
 
 func compare(a, b uint64) int {
