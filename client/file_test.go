@@ -10,10 +10,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -189,6 +191,56 @@ func TestReaderSeesFlushedBytesAndNoOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(len(content)+11), size)
 	require.NoError(t, r.Close())
+}
+
+// A datanode whose machine lost power may have lost bytes that were flushed and
+// not synced. Readers do not take its word for the end of the file.
+func TestARestartedReplicaDoesNotEndAFile(t *testing.T) {
+	c := newCluster(t, 3)
+	content := pattern(4, 100_000)
+	w, err := c.Create(t.Context(), "/log", chunk128)
+	require.NoError(t, err)
+	_, err = w.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	c.namenode.set(func() { c.namenode.readOrder = []string{"dn0", "dn1", "dn2"} })
+	c.nodes[0].set(func() {
+		for _, r := range c.nodes[0].replicas {
+			r.data, r.state = r.data[:70_000], chunk.Recovered
+		}
+	})
+	same(t, content, c.get("/log"))
+
+	// The others might say more, and are away: that is no end either.
+	away := func(s step) error {
+		if s.op == wire.OpStat {
+			return fault.New(fault.Unavailable, "test", "away")
+		}
+		return nil
+	}
+	for _, n := range c.nodes[1:] {
+		n.set(func() { n.hook = away })
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	r, err := c.Open(ctx, "/log")
+	if err == nil {
+		_, err = r.Size(ctx)
+		_ = r.Close()
+	}
+	require.ErrorIs(t, err, fault.Unavailable)
+
+	// All of them were restarted: the longest has everything that is left.
+	for i, n := range c.nodes[1:] {
+		n.set(func() {
+			n.hook = nil
+			for _, r := range n.replicas {
+				r.data, r.state = r.data[:80_000+i], chunk.Recovered
+			}
+		})
+	}
+	same(t, content[:80_001], c.get("/log"))
+	require.NoError(t, w.Abort())
 }
 
 func TestReaderWhileAppendHasReopenedNothingYet(t *testing.T) {

@@ -168,14 +168,18 @@ func (v *fileView) extend(ctx context.Context, force bool) (int64, error) {
 }
 
 // visible asks the replicas of an open chunk, in order, how long they are. What
-// was flushed is on all of them, so one answer is enough; a node that should
-// have a replica and has none says that nothing was flushed yet.
+// was flushed is on all of them, so one answer is enough, but for that of a node
+// that was restarted: it may have lost what was not synced, and counts only if
+// all others say no more. A node that should have a replica and has none says that
+// nothing was flushed yet.
 func (v *fileView) visible(ctx context.Context, l ChunkLocation) (int64, error) {
 	var failures []*fault.Error
-	missing := false
+	missing, restarted := false, int64(-1)
 	for _, at := range v.client.nodes.order(l.Replicas) {
 		reply, err := v.client.statReplica(ctx, at, l.ID, false)
 		switch {
+		case err == nil && chunk.State(reply.State) == chunk.Recovered && chunk.Generation(reply.Generation) >= l.Generation:
+			restarted = max(restarted, reply.Length)
 		case err == nil && (chunk.Generation(reply.Generation) >= l.Generation || reply.Length <= l.Length):
 			return max(reply.Length, l.Length), nil
 		case err == nil:
@@ -191,7 +195,10 @@ func (v *fileView) visible(ctx context.Context, l ChunkLocation) (int64, error) 
 			failures = append(failures, datanode(err, "stat replica", at, l.ID.String()))
 		}
 	}
-	if missing || len(l.Replicas) == 0 {
+	if restarted >= 0 && len(failures) == 0 {
+		return max(restarted, l.Length), nil
+	}
+	if restarted < 0 && missing || len(l.Replicas) == 0 {
 		return l.Length, nil
 	}
 	return 0, noReplica(l, failures)
