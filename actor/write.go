@@ -302,11 +302,23 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 			}
 			return nil, e
 		}
+		// Replicas that are not members are stale from here on. Their nodes may only
+		// not have got to tell of them.
+		if len(record.Members) < int(i.replication) && s.mono-s.activeSince < s.config.RecoverWait && s.reportsOut() {
+			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: c.id.String(),
+				Reason: fmt.Sprintf("%d of %d replicas of the file's last chunk are known, and not all datanodes have reported yet", len(record.Members), i.replication)}
+		}
 		s.shuffleByLoad(record.Members)
 		record.Reopen = true
 		record.Generation = c.promised + 1
 	}
 	return s.log(record)
+}
+
+// reportsOut tells whether a live datanode has not yet reported in full to this
+// namenode.
+func (s *State) reportsOut() bool {
+	return slices.ContainsFunc(s.nodes, func(n *node) bool { return n != nil && n.liveness == nodeLive && !n.reported })
 }
 
 func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
