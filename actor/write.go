@@ -302,8 +302,8 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 			}
 			return nil, e
 		}
-		// Replicas that are not members are stale from here on. Their nodes may only
-		// not have got to tell of them.
+		// Replicas that are not members are stale from here on, also those on nodes
+		// that have not yet had time to report them.
 		if len(record.Members) < int(i.replication) && s.mono-s.activeSince < s.config.RecoverWait && s.reportsOut() {
 			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: c.id.String(),
 				Reason: fmt.Sprintf("%d of %d replicas of the file's last chunk are known, and not all datanodes have reported yet", len(record.Members), i.replication)}

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -247,7 +248,7 @@ func planRecovery(r RecoverRequest, answers []recoverAnswer) (recoveryPlan, erro
 // chooseLength applies the rules above to at least one answer. certain: no other
 // replica could hold more that was acknowledged.
 func chooseLength(usable []recoverAnswer) (length int64, certain bool) {
-	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int { return compare(a.reply.Generation, b.reply.Generation) }).reply.Generation
+	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int { return cmp.Compare(a.reply.Generation, b.reply.Generation) }).reply.Generation
 	shortest, longest := int64(-1), int64(0)
 	for _, a := range usable {
 		longest = max(longest, a.reply.Length)
@@ -265,14 +266,4 @@ func chooseLength(usable []recoverAnswer) (length int64, certain bool) {
 		return shortest, true
 	}
 	return longest, false
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

@@ -42,9 +42,9 @@ func ReadBaselines(path string) (*Baselines, error) {
 	return &b, nil
 }
 
-// Save puts a table into the file, which is edited by hand to drop a machine that
-// is gone: parts that it measured take the place of those
-// of the same machine, which otherwise stay, as do other machines' tables.
+// Save puts a table into the file: parts that it measured take the place of those
+// of the same machine, which otherwise stay, as do other machines' tables. To drop
+// a machine that is gone, edit the file.
 func Save(path string, t *Table) error {
 	b, err := ReadBaselines(path)
 	if err != nil {
@@ -104,7 +104,10 @@ func (b *Baselines) Held(now *Table) (out []Regression, strangers, compared []st
 		if all := behind[r.Name]; len(all) == with[r.Name] { // the mildest word counts
 			out = append(out, slices.MaxFunc(all, func(a, b Regression) int {
 				if a.Certain() != b.Certain() {
-					return map[bool]int{true: -1, false: 1}[a.Certain()]
+					if a.Certain() {
+						return -1
+					}
+					return 1
 				}
 				return cmp.Compare(b.beyond, a.beyond)
 			}))

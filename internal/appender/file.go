@@ -105,24 +105,22 @@ func (f *file) next() ([]join, event) {
 		defer timer.Stop()
 		expired = timer.C()
 	}
+	end := work // or why to end, if one more look finds nothing
 	for {
 		joining, event, any := f.look()
-		if any {
+		switch {
+		case any:
 			return joining, event
+		case end != work:
+			return nil, end
 		}
 		select {
 		case <-f.wake:
-			continue
 		case <-expired:
-			event = idle
+			end = idle
 		case <-f.appender.stopping:
-			event = stopped
+			end = stopped
 		}
-		// Something may have come since the last look, and be awake too.
-		if joining, event, any := f.look(); any {
-			return joining, event
-		}
-		return nil, event
 	}
 }
 

@@ -38,7 +38,8 @@ type Daemon struct {
 	done      chan struct{}
 	closing   chan struct{}
 	watchers  sync.WaitGroup
-	// sealFiles closes the record files of a datanode; its part does too.
+	// sealFiles closes the record files of a datanode. Close does it too; mini does it
+	// on all datanodes before it closes any.
 	sealFiles func(context.Context) error
 	once      sync.Once
 	mu        struct {
