@@ -15,9 +15,9 @@ import (
 // FileWriter writes one file from its present end on. It buffers one packet,
 // sends full ones through the chunk's pipeline, and puts a broken pipeline up
 // again by itself. Its methods may be called from several goroutines; they take
-// turns, save that Flush and Sync wait for their acks beside each other and
-// beside Write while the chunk's pipeline stands, and that Abort interrupts the
-// others.
+// turns, save that Flush, Sync and Pending.Wait wait for their acks beside each
+// other and beside Write while the chunk's pipeline stands, and that Abort
+// interrupts the others.
 //
 // The context that it was made with ends the whole writer. Once an error other
 // than the end of a Flush's or Sync's own context was returned, every later call
@@ -239,101 +239,6 @@ func (w *FileWriter) settle(ctx context.Context, keep int) error {
 		w.behind = w.behind[1:]
 	}
 	return nil
-}
-
-// Flush returns when everything written before the call is in the page cache of
-// every datanode of the pipeline and visible to new readers. If only ctx ended,
-// the writer stays usable; ctx does not bound the wait for another call's turn.
-func (w *FileWriter) Flush(ctx context.Context) error { return w.push(ctx, "flush", 0) }
-
-// Sync returns when everything written before the call is fdatasync'd on every
-// datanode of the pipeline. If only ctx ended, the writer stays usable; ctx does
-// not bound the wait for another call's turn.
-func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync", wire.FlagSync) }
-
-func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) error {
-	s, seqno, err := w.sendQuickly(ctx, op, flags)
-	if err != nil {
-		return err
-	}
-	if s != nil && s.acknowledged(ctx, seqno) {
-		return nil
-	}
-	if ctx.Err() != nil && w.life.Err() == nil {
-		return contextFault(ctx, op, w.path, nil) // another call may hold mu for long
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed && w.failed() == nil {
-		return nil // Close came since: every datanode has everything
-	}
-	if err := w.pushable(ctx, op); err != nil {
-		return err
-	}
-	ctx, cancel := w.within(ctx)
-	defer cancel()
-	return w.final(ctx, func() error {
-		if w.packet != nil || (flags != 0 && w.unsynced && w.current != nil) {
-			if err := w.sendPacket(ctx, flags); err != nil {
-				return err
-			}
-		}
-		if err := w.settle(ctx, 0); err != nil {
-			return err
-		}
-		if w.current == nil {
-			return nil
-		}
-		return w.current.flushed(ctx)
-	}())
-}
-
-// pushable tells whether a Flush or Sync can begin. Called with mu held.
-func (w *FileWriter) pushable(ctx context.Context, op string) error {
-	if err := w.usable(op); err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		return contextFault(ctx, op, w.path, nil)
-	}
-	return nil
-}
-
-// sendQuickly is the sending half of push for the common case, a record in a
-// chunk whose pipeline stands: one packet, or none if others took the bytes
-// along. Everything written is safe when the session has the ack of seqno, for
-// which the caller waits without holding mu. nil: it is not that case, or
-// something failed on the way, and push has to go on.
-func (w *FileWriter) sendQuickly(ctx context.Context, op string, flags wire.Flags) (of *session, seqno uint64, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.pushable(ctx, op); err != nil {
-		return nil, 0, err
-	}
-	s := w.current
-	if s == nil || s.session == nil || len(s.backlog) > 0 || len(w.behind) > 0 {
-		return nil, 0, nil
-	}
-	if w.packet == nil && flags != 0 && w.unsynced {
-		w.packet = w.client.newPacket(s.length, 0)
-	}
-	if w.packet == nil {
-		return s.session, s.session.lastSent(), nil
-	}
-	if w.packet.end() == w.info.ChunkSize {
-		return nil, 0, nil
-	}
-	w.packet.flags = flags
-	seqno, ok := s.sendInSession(ctx, w.packet)
-	if seqno == 0 {
-		return nil, 0, nil
-	}
-	w.packet, w.unsynced = nil, flags == 0
-	w.allocateAhead(s)
-	if !ok {
-		return nil, 0, nil
-	}
-	return s.session, seqno, nil
 }
 
 // Close sends what is buffered, seals the last chunk, and commits the file's

@@ -1,0 +1,172 @@
+package client_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// replicasHave tells whether every datanode has a replica of so many bytes, on
+// its disk if synced.
+func (c *cluster) replicasHave(end int, synced bool) bool {
+	all := true
+	for _, d := range c.nodes {
+		d.set(func() {
+			for _, r := range d.replicas {
+				all = all && len(r.data) >= end && (!synced || r.synced >= end)
+			}
+		})
+	}
+	return all
+}
+
+func TestOneCallerHasManyFlushesUnderWay(t *testing.T) {
+	w, open, c := gated(t)
+	first, err := w.BeginFlush(t.Context())
+	require.NoError(t, err)
+	_, err = w.Write([]byte("three"))
+	require.NoError(t, err)
+	second, err := w.BeginSync(t.Context())
+	require.NoError(t, err)
+	nothingNew, err := w.BeginFlush(t.Context())
+	require.NoError(t, err)
+	waiting := begin(t, w, 1, func() error { return first.Wait(t.Context()) })
+	require.Empty(t, waiting)
+	open()
+	require.NoError(t, nothingNew.Wait(t.Context()), "in any order")
+	require.True(t, c.replicasHave(len("onetwothree"), true))
+	require.NoError(t, second.Wait(t.Context()))
+	require.NoError(t, <-waiting)
+	require.NoError(t, w.Close())
+	require.NoError(t, second.Wait(t.Context()), "done is done")
+	require.NoError(t, client.Pending{}.Wait(t.Context()))
+	c.everywhere("/f", []byte("onetwothree"))
+	_, err = w.BeginFlush(t.Context())
+	require.ErrorIs(t, err, fault.Closed)
+}
+
+func TestTheEndOfAContextLeavesAPendingPending(t *testing.T) {
+	w, open, c := gated(t)
+	p, err := w.BeginFlush(t.Context())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := begin(t, w, 1, func() error { return p.Wait(ctx) })
+	cancel()
+	require.ErrorIs(t, <-waiting, context.Canceled)
+	_, err = w.BeginFlush(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	open()
+	require.NoError(t, p.Wait(t.Context()))
+	require.True(t, c.replicasHave(len("onetwo"), false))
+	require.NoError(t, w.Close())
+}
+
+func TestAbortEndsWhatIsPending(t *testing.T) {
+	w, open, _ := gated(t)
+	p, err := w.BeginFlush(t.Context())
+	require.NoError(t, err)
+	waiting := begin(t, w, 1, func() error { return p.Wait(t.Context()) })
+	aborted := make(chan error, 1)
+	go func() { aborted <- w.Abort() }()
+	require.ErrorIs(t, <-waiting, fault.Closed)
+	open()
+	require.NoError(t, <-aborted)
+	require.ErrorIs(t, p.Wait(t.Context()), fault.Closed)
+}
+
+// The pipeline breaks when nobody calls: Wait puts it up again.
+func TestAPendingSurvivesItsPipeline(t *testing.T) {
+	for _, name := range []string{"before the disk", "after the disk"} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 4)
+			w, err := c.Create(t.Context(), "/f", chunk128)
+			require.NoError(t, err)
+			_, err = w.Write([]byte("one"))
+			require.NoError(t, err)
+			require.NoError(t, w.Flush(t.Context()))
+			var broken atomic.Bool
+			for _, d := range c.nodes {
+				d.set(func() {
+					d.hook = func(s step) error {
+						if s.op != wire.OpData || !broken.CompareAndSwap(false, true) {
+							return nil
+						}
+						if name == "before the disk" {
+							return errDrop
+						}
+						return errAfter
+					}
+				})
+			}
+			_, err = w.Write([]byte("two"))
+			require.NoError(t, err)
+			p, err := w.BeginSync(t.Context())
+			require.NoError(t, err)
+			require.Eventually(t, broken.Load, 10*time.Second, time.Millisecond)
+			require.NoError(t, p.Wait(t.Context()))
+			require.NoError(t, w.Close())
+			c.everywhere("/f", []byte("onetwo"))
+		})
+	}
+}
+
+// One caller keeps 16 records under way, over many chunks, while datanodes break
+// connections.
+func TestManyPendingsOverChunksAndFailures(t *testing.T) {
+	c := newCluster(t, 4)
+	var packets atomic.Int64
+	for _, d := range c.nodes {
+		d.hook = func(s step) error {
+			if s.op != wire.OpData {
+				return nil
+			}
+			switch packets.Add(1) % 400 {
+			case 130:
+				return errDrop
+			case 270:
+				return errAfter
+			}
+			return nil
+		}
+	}
+	const record, most = 1000, 16
+	content := pattern(11, 7*blockBytes+333)
+	w, err := c.Create(t.Context(), "/f", chunk128)
+	require.NoError(t, err)
+	var pending []client.Pending
+	for at := 0; at < len(content); at += record {
+		_, err := w.Write(content[at:min(at+record, len(content))])
+		require.NoError(t, err)
+		begun := w.BeginFlush
+		if at/record%3 == 0 {
+			begun = w.BeginSync
+		}
+		p, err := begun(t.Context())
+		require.NoError(t, err)
+		if pending = append(pending, p); len(pending) == most {
+			require.NoError(t, pending[0].Wait(t.Context()))
+			pending = pending[1:]
+			if at/record%8 != 0 {
+				continue
+			}
+			// Everything before the 15 that are left is in the file for others.
+			flushed := c.get("/f")
+			least := at + record - (most-1)*record
+			require.GreaterOrEqual(t, len(flushed), least)
+			same(t, content[:len(flushed)], flushed)
+		}
+	}
+	for _, p := range pending {
+		require.NoError(t, p.Wait(t.Context()))
+	}
+	require.NoError(t, w.Close())
+	require.Greater(t, packets.Load(), int64(800), "several connections broke")
+	c.everywhere("/f", content)
+}
