@@ -14,7 +14,8 @@
 // Durability, by call: Write is buffered in the client; Flush is in the page
 // cache of every datanode of the pipeline and visible to new readers; Sync is
 // fdatasync'd on every one of them; Close is synced, sealed, and its length is
-// committed in the namenode's log.
+// committed in the namenode's log. BeginFlush and BeginSync return before that,
+// and the Pending's Wait when it is so.
 //
 // Errors are *fault.Error: branch with errors.Is(err, fault.NotFound). Only the
 // view that Client.FS gives wraps them in *fs.PathError, where they also match

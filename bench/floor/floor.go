@@ -90,6 +90,7 @@ const (
 	Copying        = "copying-verified"
 	Echo           = "grpc-echo"
 	PipelineEcho   = "pipeline-echo"
+	ThreadsEcho    = "pipeline-echo-threads"
 	PipelineNoIO   = "pipeline-no-disk"
 	Pipeline       = "pipeline"
 	MapInsert      = "map-insert"
@@ -122,6 +123,7 @@ func measurements() []measurement {
 		{Copying, false, copying},
 		{Echo, false, echo},
 		{PipelineEcho, false, pipelineEcho},
+		{ThreadsEcho, false, pipelineEchoThreads},
 		{PipelineNoIO, false, pipelineNoDisk},
 		{Pipeline, true, pipeline},
 		{MapInsert, false, mapInsert},

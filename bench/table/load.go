@@ -216,16 +216,17 @@ func small(ctx context.Context, r *runner) error {
 	})
 }
 
-// appends flushes and syncs records of one writer, with one caller, which waits
-// for each of its records, and with several. What the disk bounds comes first,
-// right after its floors.
+// appends flushes and syncs records of one writer: with a lone caller, which
+// waits for each record before its next, with one that has several under way, and
+// with several callers. What the disk bounds comes first, right after its floors.
 func appends(ctx context.Context, r *runner) error {
 	return r.rounds("appends", func(int) error {
-		f, err := r.floors(ctx, floor.DiskSync, floor.DiskSyncHops, floor.PipelineEcho)
+		f, err := r.floors(ctx, floor.DiskSync, floor.DiskSyncHops, floor.PipelineEcho, floor.ThreadsEcho)
 		if err != nil {
 			return err
 		}
 		fdatasync, inStep, echo := f[floor.DiskSync].Rate(), f[floor.DiskSyncHops].Rate(), f[floor.PipelineEcho].Rate()
+		threads := f[floor.ThreadsEcho].Rate()
 		result := func(name string, o workload.Options, kind string) (report.Result, error) {
 			got, err := r.run(ctx, name, o, name+"/"+kind)
 			return got[name+"/"+kind], err
@@ -243,12 +244,22 @@ func appends(ctx context.Context, r *runner) error {
 		}
 		r.add(Row{Part: "append", Name: fmt.Sprintf("4 KiB records, synced, one writer of %d callers", appendCallers), Unit: "ratio", Goal: 0.4, Guarded: true, Floors: []float64{fdatasync}}, synced.OpsRate/fdatasync,
 			"%.0f /s", synced.OpsRate)
+		if synced, err = result("append", workload.Options{Workers: 1, Ahead: appendAhead, SizeBytes: 4096, Sync: true}, "append-sync"); err != nil {
+			return err
+		}
+		r.add(Row{Part: "append", Name: fmt.Sprintf("4 KiB records, synced, one caller, %d under way", appendAhead), Unit: "ratio", Goal: 0.4, Guarded: true, Floors: []float64{fdatasync}}, synced.OpsRate/fdatasync,
+			"%.0f /s", synced.OpsRate)
 		flushed, err := result("append", workload.Options{Workers: 1, SizeBytes: 100}, "append-flush")
 		if err != nil {
 			return err
 		}
-		r.add(Row{Part: "append", Name: "100-byte records, flushed, one writer", Unit: "/s", Goal: 5000}, flushed.OpsRate, "p99 %.2f ms", float64(flushed.Latency.P99Ns)/1e6)
+		r.add(Row{Part: "append", Name: "100-byte records, flushed, a lone caller", Unit: "/s", Goal: 5000}, flushed.OpsRate, "p99 %.2f ms; each waits for the one before", float64(flushed.Latency.P99Ns)/1e6)
 		r.add(Row{Part: "append", Name: "100-byte records, flushed, to a bare echo", Unit: "ratio", Guarded: true, Floors: []float64{echo}}, flushed.OpsRate/echo, "%.0f /s of 100 bytes through three hops, without files and protocol", echo)
+		r.add(Row{Part: "append", Name: "100-byte records, flushed, to an echo by sleeping threads", Unit: "ratio", Floors: []float64{threads}}, flushed.OpsRate/threads, "%.0f /s, a thread for each hop", threads)
+		if flushed, err = result("append", workload.Options{Workers: 1, Ahead: appendAhead, SizeBytes: 100}, "append-flush"); err != nil {
+			return err
+		}
+		r.add(Row{Part: "append", Name: fmt.Sprintf("100-byte records, flushed, one caller, %d under way", appendAhead), Unit: "/s", Goal: 5000}, flushed.OpsRate, "a packet and an answer for each")
 		if flushed, err = result("append", workload.Options{Workers: appendCallers, Files: 1, SizeBytes: 100}, "append-flush"); err != nil {
 			return err
 		}
@@ -262,8 +273,10 @@ func appends(ctx context.Context, r *runner) error {
 	})
 }
 
-// appendCallers is how many goroutines share a writer in the rows that say so.
-const appendCallers = 8
+const (
+	appendCallers = 8  // goroutines that share a writer, in the rows that say so
+	appendAhead   = 16 // records that a caller has under way, likewise
+)
 
 // meta changes and reads the namespace through a namenode process.
 func meta(ctx context.Context, r *runner) error {

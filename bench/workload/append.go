@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/whispering-woods/ww/bench/floor"
@@ -18,7 +19,7 @@ import (
 type appended struct {
 	sync.Mutex // so that the records are written in the order of their content
 	writer     *client.FileWriter
-	length     int64 // written; each worker has seen its records acknowledged
+	length     int64 // written; acknowledged at the latest when the writer is closed
 	buffer     []byte
 }
 
@@ -33,8 +34,8 @@ func (f *appended) append(c *content, file int) error {
 }
 
 // makeAppend appends records to Files files, by default one per worker. A worker
-// has each record flushed or synced before its next; workers that share a file
-// share its writer.
+// has each record flushed or synced before its next, or before the one that is
+// Ahead records later; workers that share a file share its writer.
 func makeAppend(w *Workload) error {
 	o := &w.options
 	if o.SizeBytes == 0 {
@@ -49,6 +50,7 @@ func makeAppend(w *Workload) error {
 		return fault.New(fault.Invalid, "make workload", "%d files for %d workers: there may be one for each at most", o.Files, o.Workers)
 	}
 	files := make([]appended, cmp.Or(o.Files, o.Workers))
+	pending := make([][]client.Pending, o.Workers)
 	path := func(file int) string { return fmt.Sprintf("%s/%04d", o.Directory, file) }
 	settle := func() error {
 		var errs []error
@@ -73,6 +75,9 @@ func makeAppend(w *Workload) error {
 				}
 				files[i].writer, files[i].length, files[i].buffer = writer, 0, make([]byte, o.SizeBytes)
 			}
+			for i := range pending {
+				pending[i] = pending[i][:0]
+			}
 			return nil
 		},
 		op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
@@ -81,13 +86,22 @@ func makeAppend(w *Workload) error {
 			if err := f.append(c, file); err != nil {
 				return load.Done{}, err
 			}
-			push := f.writer.Flush
+			begin := f.writer.BeginFlush
 			if o.Sync {
-				push = f.writer.Sync
+				begin = f.writer.BeginSync
 			}
-			if err := push(ctx); err != nil {
+			begun, err := begin(ctx)
+			if err != nil {
 				return load.Done{}, err
 			}
+			mine := append(pending[worker], begun)
+			if len(mine) > o.Ahead {
+				if err := mine[0].Wait(ctx); err != nil {
+					return load.Done{}, err
+				}
+				mine = slices.Delete(mine, 0, 1)
+			}
+			pending[worker] = mine
 			return load.Done{Bytes: o.SizeBytes}, nil
 		},
 		verify: func(ctx context.Context) (int64, error) {

@@ -40,6 +40,7 @@ type Options struct {
 	RangeBytes    int64    // read: bytes of one random read; 0: whole files
 	Cold          []string // read: local directories whose pages are dropped before
 	Sync          bool     // append, records: wait for the disks of all replicas
+	Ahead         int      // append: records of a worker that may be under way when it writes its next; 0..aheadMax
 	Operations    []string // meta: which, in this order; empty: all
 	FoldersOnly   bool     // meta: folders instead of files, for a cluster without datanodes
 	Mix           Mix      // mixed: shares
@@ -116,6 +117,8 @@ func New(ctx context.Context, name string, o Options) (*Workload, error) {
 		return nil, fault.New(fault.Invalid, op, "%d workers: want 1 to %d", o.Workers, load.WorkersMax)
 	case o.SizeBytes < 0 || o.SizeBytesMost < 0 || o.SizeBytesMost > 0 && o.SizeBytesMost < o.SizeBytes:
 		return nil, fault.New(fault.Invalid, op, "sizes of %d to %d bytes", o.SizeBytes, o.SizeBytesMost)
+	case o.Ahead < 0 || o.Ahead > aheadMax:
+		return nil, fault.New(fault.Invalid, op, "%d records ahead: want up to %d", o.Ahead, aheadMax)
 	case o.Files < 0 || o.Files > filesMax:
 		return nil, fault.New(fault.Invalid, op, "%d files: want up to %d", o.Files, filesMax)
 	}
@@ -131,6 +134,7 @@ func New(ctx context.Context, name string, o Options) (*Workload, error) {
 
 const (
 	filesMax = 10_000_000
+	aheadMax = 10_000
 	// parallelPrepare is how many files are prepared, verified or removed at once.
 	parallelPrepare = 16
 )

@@ -67,6 +67,7 @@ func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
 		{"append", Options{SizeBytes: 5000, Sync: true}, load.Plan{Count: 20}, "append-sync"},
 		{"append", Options{SizeBytes: 5000, Sync: true, Files: 1}, load.Plan{Count: 60}, "append-sync"},
 		{"append", Options{SizeBytes: 100, Files: 2}, load.Plan{Count: 60}, "append-flush"},
+		{"append", Options{SizeBytes: 100, Ahead: 7}, load.Plan{Count: 60}, "append-flush"},
 		{"records", Options{SizeBytes: 100}, load.Plan{Count: 50}, "record-flush"},
 		{"records", Options{SizeBytes: 5000, Sync: true}, load.Plan{Count: 20}, "record-sync"},
 		{"small", Options{}, load.Plan{Count: 30}, "create read delete"},

@@ -130,10 +130,14 @@ directories. --range: each operation reads so many bytes at a random place.`,
 func appendCommand() *cobra.Command {
 	c, l := newLoad("append", "Append records, flushed or synced", `Each operation writes one record of --record bytes and waits until it is in the
 page caches of all replicas (flush), or on their disks (--sync). Each worker has
-a file of its own; with --files fewer, workers share files and their writers.`,
+a file of its own; with --files fewer, workers share files and their writers.
+--ahead: a worker waits for a record only when so many later ones are under way;
+an operation's latency is then what it costs its worker, not a record's way.`,
 		`  wwbench append --mini --dir /data --record 100
+  wwbench append --mini --dir /data --record 100 --ahead 16
   wwbench append --mini --dir /data --record 4KiB --sync --workers 8 --files 1`, 1)
 	c.Flags().IntVar(&l.options.Files, "files", 0, "files to append to, at most --workers (default one per worker)")
+	c.Flags().IntVar(&l.options.Ahead, "ahead", 0, "records of a worker that may be under way when it writes its next")
 	bytesFlag(c, "record", "bytes of one record (default 100)", &l.options.SizeBytes)
 	c.Flags().BoolVar(&l.options.Sync, "sync", false, "wait for the disks of all replicas")
 	return c

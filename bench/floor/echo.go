@@ -1,0 +1,185 @@
+package floor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// echoBytes is the size of the message that goes through the chain.
+const echoBytes = 100
+
+// pipelineEcho sends 100 bytes through the chain of hops and waits for the ack,
+// again and again: what one flushed append costs at least. The hops are
+// goroutines: the few threads of this process take turns and hardly ever sleep.
+func pipelineEcho(ctx context.Context, o Options) (Result, error) {
+	r, err := echoThrough(ctx, o, func(_ context.Context, c net.Conn) (io.ReadWriteCloser, error) { return c, nil })
+	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, no disk", o.Hops)
+	return r, err
+}
+
+// pipelineEchoThreads is pipelineEcho with a thread for each hop, which sleeps in
+// the kernel until its bytes are there, as hops in processes of their own do.
+// The rest is what waking a thread costs here.
+func pipelineEchoThreads(ctx context.Context, o Options) (Result, error) {
+	r, err := echoThrough(ctx, o, onThread)
+	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, a thread for each hop", o.Hops)
+	return r, err
+}
+
+// echoThrough runs the chain. take makes of a connection what its goroutine uses.
+func echoThrough(ctx context.Context, o Options, take func(context.Context, net.Conn) (io.ReadWriteCloser, error)) (Result, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	var next net.Conn
+	for range o.Hops {
+		downstream := next
+		upstream, err := serveOne(ctx, g, func(c net.Conn) error {
+			up, err := take(ctx, c)
+			if err != nil {
+				return err
+			}
+			defer up.Close()
+			if downstream == nil {
+				return passOn(up, nil)
+			}
+			down, err := take(ctx, downstream)
+			if err != nil {
+				return err
+			}
+			defer down.Close() // the end of one connection ends the chain
+			return passOn(up, down)
+		})
+		if err != nil {
+			return Result{}, err
+		}
+		next = upstream
+	}
+	message, ack := pattern(echoBytes), make([]byte, 1)
+	count, duration := int64(0), time.Duration(0)
+	g.Go(func() error {
+		c, err := take(ctx, next)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for start := time.Now(); duration < o.CountDuration; duration = time.Since(start) {
+			if _, err := c.Write(message); err != nil {
+				return err
+			}
+			if _, err := io.ReadFull(c, ack); err != nil {
+				return err
+			}
+			count++
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return Result{}, err
+	}
+	return Result{Count: count, Duration: duration}, nil
+}
+
+// passOn is one hop; it ends with its upstream connection. The last hop has no
+// downstream.
+func passOn(up, down io.ReadWriter) error {
+	message := make([]byte, echoBytes)
+	for {
+		if _, err := io.ReadFull(up, message); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if down != nil {
+			if _, err := down.Write(message); err != nil {
+				return err
+			}
+			if _, err := io.ReadFull(down, message[:1]); err != nil {
+				return err
+			}
+		}
+		if _, err := up.Write(message[:1]); err != nil {
+			return err
+		}
+	}
+}
+
+// blocking is a socket that Go's poller does not know: reading waits in the
+// kernel, with the thread.
+type blocking struct {
+	descriptor int
+	stop       func() bool   // the watch of the context
+	stopped    chan struct{} // closed when that has done its work
+}
+
+// onThread binds the calling goroutine to its thread, and takes c over from Go's
+// poller. The end of ctx ends what waits on it.
+func onThread(ctx context.Context, c net.Conn) (io.ReadWriteCloser, error) {
+	defer c.Close()
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil, errors.New("not a TCP connection")
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	b := &blocking{stopped: make(chan struct{})}
+	var failed error
+	if err := raw.Control(func(descriptor uintptr) {
+		if b.descriptor, failed = unix.FcntlInt(descriptor, unix.F_DUPFD_CLOEXEC, 0); failed == nil {
+			failed = unix.SetNonblock(b.descriptor, false)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	b.stop = context.AfterFunc(ctx, func() {
+		defer close(b.stopped)
+		_ = unix.Shutdown(b.descriptor, unix.SHUT_RDWR) // fails only for a peer that is gone
+	})
+	runtime.LockOSThread() // until the goroutine ends
+	return b, nil
+}
+
+func (b *blocking) Read(p []byte) (int, error) {
+	for {
+		n, err := unix.Read(b.descriptor, p)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+func (b *blocking) Write(p []byte) (int, error) {
+	for {
+		n, err := unix.Write(b.descriptor, p) // a blocking socket takes all of it
+		if !errors.Is(err, unix.EINTR) {
+			return max(n, 0), err
+		}
+	}
+}
+
+// Close waits for a shutdown by the context: later, the descriptor's number may
+// be somebody else's.
+func (b *blocking) Close() error {
+	if !b.stop() {
+		<-b.stopped
+	}
+	return unix.Close(b.descriptor)
+}
