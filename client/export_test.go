@@ -23,6 +23,9 @@ func OpenConnections(c *Client) int {
 // Hedged is the number of reads that asked a second replica.
 func Hedged(c *Client) int64 { return c.hedged.Load() }
 
+// RecoveriesMax is how many attempts without progress a writer makes.
+const RecoveriesMax = recoveriesMax
+
 // ReadReplica is readReplica.
 var ReadReplica = (*Client).readReplica
 

@@ -23,8 +23,8 @@ func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync"
 // window is full. It is a whole Flush where a chunk begins or ends and where the
 // pipeline has to be put up again.
 //
-// A pipeline that breaks meanwhile is put up again by the next call of the
-// writer or the next Wait, not before.
+// A pipeline that breaks meanwhile is put up again by the next call that has
+// something to send or to wait for, not before.
 func (w *FileWriter) BeginFlush(ctx context.Context) (Pending, error) {
 	return w.begin(ctx, "flush", 0)
 }
@@ -35,8 +35,8 @@ func (w *FileWriter) BeginSync(ctx context.Context) (Pending, error) {
 	return w.begin(ctx, "sync", wire.FlagSync)
 }
 
-// Pending is a Flush or Sync that was begun. It holds nothing: one that nobody
-// waits for is no leak. The zero Pending is done.
+// Pending is a Flush or Sync that was begun. It holds memory only, and nothing is
+// lost if nobody waits for it. The zero Pending is done.
 type Pending struct {
 	writer  *FileWriter
 	op      string
@@ -47,8 +47,9 @@ type Pending struct {
 
 // Wait returns when everything that was written before the Pending's begin is
 // where Flush or Sync promises. If only ctx ended, Wait can be called again; the
-// writer stays usable. Any goroutine may call it, and the Pendings of a writer in
-// any order.
+// writer stays usable. As with Flush, ctx does not bound the wait for another
+// call's turn. Any goroutine may call it, and the Pendings of a writer in any
+// order.
 func (p Pending) Wait(ctx context.Context) error {
 	if p.writer == nil || p.session.acknowledged(ctx, p.seqno) {
 		return nil

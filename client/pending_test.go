@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,34 +84,18 @@ func TestAbortEndsWhatIsPending(t *testing.T) {
 
 // The pipeline breaks when nobody calls: Wait puts it up again.
 func TestAPendingSurvivesItsPipeline(t *testing.T) {
-	for _, name := range []string{"before the disk", "after the disk"} {
+	for name, how := range map[string]error{"before the disk": errDrop, "after the disk": errAfter} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, 4)
-			w, err := c.Create(t.Context(), "/f", chunk128)
-			require.NoError(t, err)
-			_, err = w.Write([]byte("one"))
-			require.NoError(t, err)
-			require.NoError(t, w.Flush(t.Context()))
-			var broken atomic.Bool
-			for _, d := range c.nodes {
-				d.set(func() {
-					d.hook = func(s step) error {
-						if s.op != wire.OpData || !broken.CompareAndSwap(false, true) {
-							return nil
-						}
-						if name == "before the disk" {
-							return errDrop
-						}
-						return errAfter
-					}
-				})
-			}
-			_, err = w.Write([]byte("two"))
+			w := c.started("one")
+			broken := c.dropNextData(how)
+			_, err := w.Write([]byte("two"))
 			require.NoError(t, err)
 			p, err := w.BeginSync(t.Context())
 			require.NoError(t, err)
 			require.Eventually(t, broken.Load, 10*time.Second, time.Millisecond)
 			require.NoError(t, p.Wait(t.Context()))
+			require.True(t, c.replicasHave(len("onetwo"), true))
 			require.NoError(t, w.Close())
 			c.everywhere("/f", []byte("onetwo"))
 		})
@@ -169,4 +154,96 @@ func TestManyPendingsOverChunksAndFailures(t *testing.T) {
 	require.NoError(t, w.Close())
 	require.Greater(t, packets.Load(), int64(800), "several connections broke")
 	c.everywhere("/f", content)
+}
+
+// dropNextData has the first datanode that gets the next packet drop its
+// connection, with or without doing what it was told.
+func (c *cluster) dropNextData(how error) (dropped *atomic.Bool) {
+	dropped = new(atomic.Bool)
+	for _, d := range c.nodes {
+		d.set(func() {
+			d.hook = func(s step) error {
+				if s.op == wire.OpData && dropped.CompareAndSwap(false, true) {
+					return how
+				}
+				return nil
+			}
+		})
+	}
+	return dropped
+}
+
+// started is a writer with flushed bytes.
+func (c *cluster) started(content string) *client.FileWriter {
+	w, err := c.Create(c.t.Context(), "/f", chunk128)
+	require.NoError(c.t, err)
+	_, err = w.Write([]byte(content))
+	require.NoError(c.t, err)
+	require.NoError(c.t, w.Flush(c.t.Context()))
+	return w
+}
+
+// Nothing is new but the promise: the packet that carries it is lost.
+func TestASyncOfFlushedBytesSurvivesItsPipeline(t *testing.T) {
+	c := newCluster(t, 3)
+	w := c.started("one")
+	dropped := c.dropNextData(errDrop)
+	p, err := w.BeginSync(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, dropped.Load, 10*time.Second, time.Millisecond)
+	require.NoError(t, p.Wait(t.Context()))
+	require.True(t, c.replicasHave(len("one"), true))
+	require.NoError(t, w.Close())
+}
+
+func TestCloseDoesWhatIsPending(t *testing.T) {
+	c := newCluster(t, 3)
+	w := c.started("one")
+	_, err := w.Write([]byte("two"))
+	require.NoError(t, err)
+	dropped := c.dropNextData(errDrop)
+	p, err := w.BeginSync(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, dropped.Load, 10*time.Second, time.Millisecond)
+	require.NoError(t, w.Close())
+	require.NoError(t, p.Wait(t.Context()), "in another session than its own")
+	c.everywhere("/f", []byte("onetwo"))
+}
+
+// Contexts that end are no failures of the pipeline, however many.
+func TestShortWaitsDoNotWearAWriterOut(t *testing.T) {
+	c := newCluster(t, 3, func(o *client.Options) { o.DataTimeout = 30 * time.Second })
+	w := c.started("one")
+	_, err := w.Write([]byte("two"))
+	require.NoError(t, err)
+	var dropped atomic.Bool
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open)
+	for _, d := range c.nodes {
+		d.set(func() {
+			d.hook = func(s step) error {
+				switch {
+				case s.op == wire.OpData && dropped.CompareAndSwap(false, true):
+					return errDrop
+				case s.op == wire.OpOpenWrite:
+					<-gate
+				}
+				return nil
+			}
+		})
+	}
+	p, err := w.BeginFlush(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, dropped.Load, 10*time.Second, time.Millisecond)
+	for range 3 * client.RecoveriesMax {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		require.ErrorIs(t, p.Wait(ctx), context.DeadlineExceeded)
+		cancel()
+	}
+	open()
+	require.NoError(t, p.Wait(t.Context()))
+	require.True(t, c.replicasHave(len("onetwo"), false))
+	require.NoError(t, w.Close())
+	c.everywhere("/f", []byte("onetwo"))
 }

@@ -61,10 +61,16 @@ func (r *recovery) blame(f hopFailure) {
 //	                  nodes that copy those bytes in the places of the lost ones
 //
 // Then the caller sends what was not acknowledged. An error that is neither a
-// *pipelineError nor the context's is final.
-func (s *stream) recover(ctx context.Context) error {
+// *pipelineError nor the context's is final. An attempt that only its caller's
+// context ended does not count: nothing failed.
+func (s *stream) recover(ctx context.Context) (err error) {
 	r := &s.recovery
 	c := s.client
+	defer func() {
+		if err != nil && ctx.Err() != nil && s.life.Err() == nil && !s.dead() {
+			r.attempts, r.total = r.attempts-1, r.total-1
+		}
+	}()
 	r.attempts++
 	if r.total++; r.attempts > recoveriesMax || r.total > recoveriesTotalMax {
 		return s.giveUp("no pipeline stood up")

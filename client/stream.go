@@ -224,11 +224,14 @@ func (s *stream) commit() *controlpb.ChunkCommit {
 	return &controlpb.ChunkCommit{ChunkId: s.id[:], Generation: uint64(s.generation), Length: s.length, NodeIds: s.sealedBy}
 }
 
-// broke handles an error of the session or of making one. again: the pipeline
+// broke handles an error of a session or of making one. again: the pipeline
 // can be tried anew; else err is to be returned.
 func (s *stream) broke(ctx context.Context, err error) (again bool, final error) {
-	s.detach()
 	var p *pipelineError
+	if s.session != nil && !errors.As(err, &p) && ctx.Err() != nil && s.life.Err() == nil {
+		return false, contextFault(ctx, "write", s.path, err) // only the caller left: the session goes on
+	}
+	s.detach()
 	switch {
 	case errors.Is(err, errStartOver):
 		return false, err // it is placed anew, and holds nothing

@@ -20,8 +20,8 @@ import (
 // interrupts the others.
 //
 // The context that it was made with ends the whole writer. Once an error other
-// than the end of a Flush's or Sync's own context was returned, every later call
-// returns it.
+// than the end of the own context of a Flush, a Sync, their begin or a Wait was
+// returned, every later call returns it.
 type FileWriter struct {
 	client *Client
 	path   string
