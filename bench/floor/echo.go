@@ -26,8 +26,9 @@ func pipelineEcho(ctx context.Context, o Options) (Result, error) {
 }
 
 // pipelineEchoThreads is pipelineEcho with a thread for each hop, which sleeps in
-// the kernel until its bytes are there, as hops in processes of their own do.
-// The rest is what waking a thread costs here.
+// the kernel until its bytes are there, as hops in processes of their own do. The
+// difference is what waking threads costs here, with what Go's scheduler adds to
+// a system call that sleeps; the datanodes' loops pay both as well.
 func pipelineEchoThreads(ctx context.Context, o Options) (Result, error) {
 	r, err := echoThrough(ctx, o, onThread)
 	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, a thread for each hop", o.Hops)
@@ -36,6 +37,8 @@ func pipelineEchoThreads(ctx context.Context, o Options) (Result, error) {
 
 // echoThrough runs the chain. take makes of a connection what its goroutine uses.
 func echoThrough(ctx context.Context, o Options, take func(context.Context, net.Conn) (io.ReadWriteCloser, error)) (Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // also of the hops that stand when a later one cannot
 	g, ctx := errgroup.WithContext(ctx)
 	var next net.Conn
 	for range o.Hops {
@@ -134,14 +137,12 @@ func onThread(ctx context.Context, c net.Conn) (io.ReadWriteCloser, error) {
 	b := &blocking{stopped: make(chan struct{})}
 	var failed error
 	if err := raw.Control(func(descriptor uintptr) {
-		if b.descriptor, failed = unix.FcntlInt(descriptor, unix.F_DUPFD_CLOEXEC, 0); failed == nil {
-			failed = unix.SetNonblock(b.descriptor, false)
-		}
-	}); err != nil {
-		return nil, err
+		b.descriptor, failed = unix.FcntlInt(descriptor, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil || failed != nil {
+		return nil, errors.Join(err, failed)
 	}
-	if failed != nil {
-		return nil, failed
+	if err := unix.SetNonblock(b.descriptor, false); err != nil {
+		return nil, errors.Join(err, unix.Close(b.descriptor))
 	}
 	b.stop = context.AfterFunc(ctx, func() {
 		defer close(b.stopped)

@@ -94,14 +94,13 @@ func makeAppend(w *Workload) error {
 			if err != nil {
 				return load.Done{}, err
 			}
-			mine := append(pending[worker], begun)
-			if len(mine) > o.Ahead {
-				if err := mine[0].Wait(ctx); err != nil {
+			pending[worker] = append(pending[worker], begun)
+			if oldest := pending[worker][0]; len(pending[worker]) > o.Ahead {
+				pending[worker] = slices.Delete(pending[worker], 0, 1)
+				if err := oldest.Wait(ctx); err != nil {
 					return load.Done{}, err
 				}
-				mine = slices.Delete(mine, 0, 1)
 			}
-			pending[worker] = mine
 			return load.Done{Bytes: o.SizeBytes}, nil
 		},
 		verify: func(ctx context.Context) (int64, error) {

@@ -132,7 +132,8 @@ func appendCommand() *cobra.Command {
 page caches of all replicas (flush), or on their disks (--sync). Each worker has
 a file of its own; with --files fewer, workers share files and their writers.
 --ahead: a worker waits for a record only when so many later ones are under way;
-an operation's latency is then what it costs its worker, not a record's way.`,
+an operation's latency is then what it costs its worker, not a record's way, and
+as many records as are under way at the end count before their acks.`,
 		`  wwbench append --mini --dir /data --record 100
   wwbench append --mini --dir /data --record 100 --ahead 16
   wwbench append --mini --dir /data --record 4KiB --sync --workers 8 --files 1`, 1)
