@@ -106,21 +106,7 @@ func TestAPendingSurvivesItsPipeline(t *testing.T) {
 // connections.
 func TestManyPendingsOverChunksAndFailures(t *testing.T) {
 	c := newCluster(t, 4)
-	var packets atomic.Int64
-	for _, d := range c.nodes {
-		d.hook = func(s step) error {
-			if s.op != wire.OpData {
-				return nil
-			}
-			switch packets.Add(1) % 400 {
-			case 130:
-				return errDrop
-			case 270:
-				return errAfter
-			}
-			return nil
-		}
-	}
+	packets := c.breakNowAndThen()
 	const record, most = 1000, 16
 	content := pattern(11, 7*blockBytes+333)
 	w, err := c.Create(t.Context(), "/f", chunk128)
@@ -246,4 +232,38 @@ func TestShortWaitsDoNotWearAWriterOut(t *testing.T) {
 	require.True(t, c.replicasHave(len("onetwo"), false))
 	require.NoError(t, w.Close())
 	c.everywhere("/f", []byte("onetwo"))
+}
+
+// A session that is well goes on when a caller leaves that waited for its seal.
+func TestTheEndOfAContextLeavesTheSessionStanding(t *testing.T) {
+	c := newCluster(t, 3, func(o *client.Options) { o.DataTimeout = 30 * time.Second })
+	w := c.started("one")
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open)
+	var opens atomic.Int64
+	for _, d := range c.nodes {
+		d.set(func() {
+			d.hook = func(s step) error {
+				switch s.op {
+				case wire.OpData:
+					<-gate
+				case wire.OpOpenWrite:
+					opens.Add(1)
+				}
+				return nil
+			}
+		})
+	}
+	rest := pattern(3, 2*blockBytes-len("one"))
+	_, err := w.Write(rest) // the chunk is full
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, w.Flush(ctx), context.DeadlineExceeded)
+	open()
+	require.NoError(t, w.Flush(t.Context()))
+	require.Zero(t, opens.Load())
+	require.NoError(t, w.Close())
+	c.everywhere("/f", append([]byte("one"), rest...))
 }

@@ -74,10 +74,10 @@ func TestGoroutinesShareAWriter(t *testing.T) {
 	c.everywhere("/f", content)
 }
 
-// The same over many chunks, while datanodes break connections.
-func TestGoroutinesShareAWriterThatRecovers(t *testing.T) {
-	c := newCluster(t, 4)
-	var packets atomic.Int64
+// breakNowAndThen has datanodes break one connection in 200 packets, before or
+// after they did what they were told. packets counts.
+func (c *cluster) breakNowAndThen() (packets *atomic.Int64) {
+	packets = new(atomic.Int64)
 	for _, d := range c.nodes {
 		d.hook = func(s step) error {
 			if s.op != wire.OpData {
@@ -92,6 +92,13 @@ func TestGoroutinesShareAWriterThatRecovers(t *testing.T) {
 			return nil
 		}
 	}
+	return packets
+}
+
+// The same over many chunks, while datanodes break connections.
+func TestGoroutinesShareAWriterThatRecovers(t *testing.T) {
+	c := newCluster(t, 4)
+	packets := c.breakNowAndThen()
 	content := pattern(9, 7*blockBytes+333)
 	w, err := c.Create(t.Context(), "/f", chunk128)
 	require.NoError(t, err)

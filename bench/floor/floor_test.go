@@ -1,6 +1,7 @@
 package floor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,6 +46,17 @@ func TestRunTakesOnlyWhatIsAskedFor(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, []string{DiskSync, Loopback}, names)
+}
+
+// A chain that waits for its next message ends with the context.
+func TestEchoesEndWithTheirContext(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	for _, name := range []string{PipelineEcho, ThreadsEcho} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := Run(ctx, Options{Directory: t.TempDir(), SizeBytes: 1, CountDuration: time.Hour, Only: []string{name}}, func(Result) error { return nil })
+		cancel()
+		require.Error(t, err, name)
+	}
 }
 
 func TestRunRefusesWhatMakesNoSense(t *testing.T) {

@@ -33,6 +33,26 @@ func (f *appended) append(c *content, file int) error {
 	return err
 }
 
+// waiter is a client.Pending.
+type waiter interface {
+	Wait(ctx context.Context) error
+}
+
+// underWay are the records of one worker that were begun and not waited for,
+// oldest first.
+type underWay []waiter
+
+// add takes one more, and waits for the oldest when they are more than most.
+func (u *underWay) add(ctx context.Context, begun waiter, most int) error {
+	*u = append(*u, begun)
+	if len(*u) <= most {
+		return nil
+	}
+	oldest := (*u)[0]
+	*u = slices.Delete(*u, 0, 1)
+	return oldest.Wait(ctx)
+}
+
 // makeAppend appends records to Files files, by default one per worker. A worker
 // has each record flushed or synced before its next, or before the one that is
 // Ahead records later; workers that share a file share its writer.
@@ -50,7 +70,7 @@ func makeAppend(w *Workload) error {
 		return fault.New(fault.Invalid, "make workload", "%d files for %d workers: there may be one for each at most", o.Files, o.Workers)
 	}
 	files := make([]appended, cmp.Or(o.Files, o.Workers))
-	pending := make([][]client.Pending, o.Workers)
+	pending := make([]underWay, o.Workers)
 	path := func(file int) string { return fmt.Sprintf("%s/%04d", o.Directory, file) }
 	settle := func() error {
 		var errs []error
@@ -76,7 +96,7 @@ func makeAppend(w *Workload) error {
 				files[i].writer, files[i].length, files[i].buffer = writer, 0, make([]byte, o.SizeBytes)
 			}
 			for i := range pending {
-				pending[i] = pending[i][:0]
+				pending[i] = pending[i][:0] // Close did what was left
 			}
 			return nil
 		},
@@ -94,14 +114,7 @@ func makeAppend(w *Workload) error {
 			if err != nil {
 				return load.Done{}, err
 			}
-			pending[worker] = append(pending[worker], begun)
-			if oldest := pending[worker][0]; len(pending[worker]) > o.Ahead {
-				pending[worker] = slices.Delete(pending[worker], 0, 1)
-				if err := oldest.Wait(ctx); err != nil {
-					return load.Done{}, err
-				}
-			}
-			return load.Done{Bytes: o.SizeBytes}, nil
+			return load.Done{Bytes: o.SizeBytes}, pending[worker].add(ctx, begun, o.Ahead)
 		},
 		verify: func(ctx context.Context) (int64, error) {
 			if err := settle(); err != nil {

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -226,6 +227,12 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		_, err := New(t.Context(), name, o)
 		require.ErrorIs(t, err, fault.Invalid, name)
 	}
+	for _, ahead := range []int{-1, aheadMax + 1} {
+		o := good
+		o.Ahead = ahead
+		_, err := New(t.Context(), "append", o)
+		require.ErrorIs(t, err, fault.Invalid, "%d records ahead", ahead)
+	}
 }
 
 func TestDropPagesOfWhatIsNotThere(t *testing.T) {
@@ -233,4 +240,35 @@ func TestDropPagesOfWhatIsNotThere(t *testing.T) {
 	directory := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(directory, "file"), []byte("x"), 0o600))
 	require.NoError(t, dropPages([]string{directory}))
+}
+
+// waited counts how often it was waited for.
+type waited struct {
+	times int
+	err   error
+}
+
+func (w *waited) Wait(context.Context) error { w.times++; return w.err }
+
+func TestAWorkerWaitsForTheOldestRecordOnly(t *testing.T) {
+	broken := errors.New("broken")
+	records := []*waited{{}, {err: broken}, {}, {}}
+	var u underWay
+	times := func() (all []int) {
+		for _, r := range records {
+			all = append(all, r.times)
+		}
+		return all
+	}
+	require.NoError(t, u.add(t.Context(), records[0], 2))
+	require.NoError(t, u.add(t.Context(), records[1], 2))
+	require.Equal(t, []int{0, 0, 0, 0}, times())
+	require.NoError(t, u.add(t.Context(), records[2], 2))
+	require.Equal(t, []int{1, 0, 0, 0}, times())
+	require.ErrorIs(t, u.add(t.Context(), records[3], 2), broken)
+	require.Equal(t, []int{1, 1, 0, 0}, times())
+	require.Len(t, u, 2)
+	var alone underWay
+	require.ErrorIs(t, alone.add(t.Context(), records[1], 0), broken)
+	require.Empty(t, alone)
 }
