@@ -68,10 +68,10 @@ profile: build ## load a cluster, profile both sides, show the top; WORKLOAD='re
 check: lint generate-check ## what a reviewer's machine checks first: format, vet, lint, generated code
 	@test -z "$$(gofmt -l $$(find . -name '*.go' -not -path './.*'))" || { echo 'not gofmt-clean; run make fmt:'; gofmt -l $$(find . -name '*.go' -not -path './.*'); exit 1; }
 
-lint: $(STAMPS)/golangci-lint ## go vet, golangci-lint and the project's own rules (internal/lint)
+lint: $(STAMPS)/golangci-lint ## go vet, golangci-lint and the project's own rules (test/lint)
 	$(GO) vet ./...
 	$(TOOLS)/golangci-lint run ./...
-	$(GO) test ./internal/lint
+	$(GO) test ./test/lint
 
 fmt: ## format all Go files
 	gofmt -w $$(find . -name '*.go' -not -path './.*')
@@ -87,13 +87,13 @@ fuzz: ## run every fuzz target FUZZTIME times (default 100000x; 30s is for so lo
 	@FUZZTIME=$(FUZZTIME) FUZZCOUNT=$(FUZZCOUNT) GO=$(GO) sh .ci/fuzz
 
 faults: ## the write path under faults, every combination FAULTS_COUNT (default 20) times
-	$(GO) test -count=$(FAULTS_COUNT) -timeout 120m ./internal/faults
+	$(GO) test -count=$(FAULTS_COUNT) -timeout 120m ./test/faults
 
 slow: ## a 1 GiB put with one of four datanodes slowed to 1 MB/s in its middle: at most three times as long
 	SLOW_MIB=1024 $(GO) test -count=1 -v -timeout 20m -run 'TestASlowNodeIsNamedAndReplaced' ./client
 
 kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random moments
-	E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -v -timeout 120m -run 'TestKill' ./internal/e2e
+	E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -v -timeout 120m -run 'TestKill' ./test/e2e
 
 tools: $(STAMPS)/buf $(STAMPS)/protoc-gen-go $(STAMPS)/protoc-gen-go-grpc $(STAMPS)/golangci-lint ## build all tools into .tools/
 

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/internal/config"
-	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/daemon"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

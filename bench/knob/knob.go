@@ -18,8 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/report"
-	"github.com/whispering-woods/ww/internal/e2e/cluster"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

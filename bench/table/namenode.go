@@ -8,11 +8,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/floor"
 	"github.com/whispering-woods/ww/bench/statemachine"
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/control/editlog"
-	"github.com/whispering-woods/ww/internal/e2e/cluster"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

@@ -6,8 +6,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/internal/e2e/cluster"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

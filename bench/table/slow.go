@@ -5,10 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/report"
 	"github.com/whispering-woods/ww/bench/workload"
 	"github.com/whispering-woods/ww/internal/clock"
-	"github.com/whispering-woods/ww/internal/e2e/cluster"
 )
 
 // A slow datanode stands still for slowStopped, and then runs for slowRuns, again

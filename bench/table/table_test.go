@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/report"
-	"github.com/whispering-woods/ww/internal/e2e/cluster"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

@@ -16,8 +16,8 @@ import (
 
 	"github.com/whispering-woods/ww/bench/load"
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/internal/config"
-	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/daemon"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

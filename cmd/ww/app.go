@@ -17,7 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/daemon/config"
 )
 
 // bandwidth is the flag of verbs that move bytes.

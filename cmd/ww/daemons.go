@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whispering-woods/ww/internal/config"
-	"github.com/whispering-woods/ww/internal/daemon"
-	"github.com/whispering-woods/ww/internal/profiling"
+	"github.com/whispering-woods/ww/daemon"
+	"github.com/whispering-woods/ww/daemon/config"
+	"github.com/whispering-woods/ww/daemon/profiling"
 )
 
 // closeTimeout bounds the time from a signal to the end of a daemon; a second

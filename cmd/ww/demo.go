@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/cmd/ww/internal/demo"
-	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

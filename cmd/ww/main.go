@@ -5,7 +5,7 @@
 // The package holds flags, wiring and printing. Each run owns one client, made
 // when the first verb needs it. It runs no goroutine of its own but the signal
 // handler; what transfers trees is in cmd/ww/internal/transfer, what assembles
-// daemons in internal/daemon.
+// daemons in daemon.
 package main
 
 import (

@@ -8,7 +8,7 @@ import (
 
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
-	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

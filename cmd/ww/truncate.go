@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/daemon/config"
 )
 
 func newTruncate(a *app) *cobra.Command {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/daemon"
 )
 
 func newVersion(a *app) *cobra.Command {

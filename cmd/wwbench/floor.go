@@ -8,7 +8,7 @@ import (
 
 	"github.com/whispering-woods/ww/bench/floor"
 	"github.com/whispering-woods/ww/bench/report"
-	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/daemon/config"
 )
 
 func floorCommand() *cobra.Command {

@@ -15,7 +15,7 @@ import (
 	"github.com/whispering-woods/ww/bench/report"
 	"github.com/whispering-woods/ww/bench/statemachine"
 	"github.com/whispering-woods/ww/bench/workload"
-	"github.com/whispering-woods/ww/internal/config"
+	"github.com/whispering-woods/ww/daemon/config"
 )
 
 // durationDefault is the length of a phase when no end is asked for.

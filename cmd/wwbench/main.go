@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/daemon"
+	"github.com/whispering-woods/ww/daemon/profiling"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/profiling"
 )
 
 // Exit codes.

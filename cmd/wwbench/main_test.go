@@ -14,7 +14,7 @@ import (
 
 	"github.com/whispering-woods/ww/bench/report"
 	"github.com/whispering-woods/ww/bench/table"
-	"github.com/whispering-woods/ww/internal/profiling"
+	"github.com/whispering-woods/ww/daemon/profiling"
 )
 
 // wwbench runs one command line.

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/internal/config"
-	"github.com/whispering-woods/ww/internal/daemon"
+	"github.com/whispering-woods/ww/daemon"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 

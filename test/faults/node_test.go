@@ -1,0 +1,224 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/control/agent"
+	"github.com/whispering-woods/ww/dataplane"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// node is a datanode that faults act on. Its disk outlives its death.
+type node struct {
+	c       *cluster
+	name    string
+	memory  *vfs.Mem
+	disk    *vfs.Faulty
+	data    *proxy // before its data port
+	control *proxy // between it and the namenode
+
+	store  *disk.Store
+	server *dataplane.Server
+	agent  *agent.Agent
+	dying  sync.WaitGroup
+	rules  []func() // removes the rules of disk faults
+	dead   bool
+
+	mu struct {
+		sync.Mutex
+		ordered map[chunk.ID]chunk.Generation // deletions that came from the namenode
+		removed []chunk.Replica               // what disappeared
+	}
+}
+
+// limits are the datanodes' time limits: short, but longer than what a busy
+// machine takes for a step on a memory disk.
+func limits() dataplane.Limits {
+	return dataplane.Limits{
+		Loops: 2, StepTimeout: stepTimeout, StepSlack: stepTimeout / 4, DialTimeout: stepTimeout / 2, TickInterval: stepTimeout / 20,
+		LingerTimeout: stepTimeout / 4, SendTimeout: 2 * stepTimeout, ReceiveTimeout: 2 * stepTimeout,
+	}
+}
+
+func (c *cluster) newNode(name string) *node {
+	n := &node{c: c, name: name, memory: vfs.NewMem(), data: newProxy(c.t), control: newProxy(c.t)}
+	n.memory.SetCapacity(1 << 30)
+	n.disk = vfs.NewFaulty(n.memory)
+	n.data.node, n.data.watch = n, c.seen
+	n.mu.ordered = map[chunk.ID]chunk.Generation{}
+	return n
+}
+
+// start runs the datanode, as daemon does.
+func (n *node) start() {
+	t, logger := n.c.t, n.c.logger.With("node", n.name)
+	events := agent.NewEvents()
+	var fs vfs.FS = n.disk
+	if n.c.wrapDisk != nil {
+		fs = n.c.wrapDisk(n, fs)
+	}
+	store, err := disk.Open(disk.Options{Directories: []string{"/" + n.name}, FS: fs, Logger: logger, PackBytesMax: chunk.ChecksumBlockBytes, OnEvent: func(e disk.Event) {
+		if e.Kind == disk.Removed {
+			n.mu.Lock()
+			n.mu.removed = append(n.mu.removed, e.Replica)
+			n.mu.Unlock()
+			events.Removed(e.Replica)
+			return
+		}
+		events.Stored(e.Replica)
+	}})
+	require.NoError(t, err)
+	server, err := dataplane.Start(dataplane.Options{Listen: "127.0.0.1:0", NodeID: store.Identity().NodeID, Store: store, Logger: logger, Limits: limits()})
+	require.NoError(t, err)
+	n.data.aim(server.Addr())
+	control, err := agent.Start(agent.Options{
+		Namenodes: []string{n.control.address()}, Address: n.data.address(), Store: agentStore{store, n}, Events: events, Logger: logger,
+		Recoverer: recoverer{server}, Copier: copier{server},
+	})
+	require.NoError(t, err)
+	n.store, n.server, n.agent, n.dead = store, server, control, false
+}
+
+// id is the node's own.
+func (n *node) id() string { return n.store.Identity().NodeID }
+
+// stop ends the process orderly and checks that it left nothing behind.
+func (n *node) stop() {
+	n.dying.Wait()
+	if n.dead {
+		return
+	}
+	n.dead = true
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err := errors.Join(n.agent.Close(ctx), n.server.Close(ctx), n.store.Close())
+	if err != nil {
+		n.c.t.Errorf("%s: %v", n.name, err)
+	}
+	if buffers := n.server.Stats().Buffers; buffers != 0 {
+		n.c.t.Errorf("%s leaks %d buffers", n.name, buffers)
+	}
+}
+
+// kill ends the process without a word: nothing more reaches its peers or its
+// disk.
+func (n *node) kill() {
+	n.fail(vfs.OpOpen, vfs.OpRename, vfs.OpRemove, vfs.OpWrite, vfs.OpDatasync, vfs.OpSync, vfs.OpTruncate, vfs.OpSyncDir)(syscall.EIO)
+	n.control.cut(true)
+	n.data.cut(true)
+	n.dying.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = n.agent.Close(ctx) // it cannot do anything any more
+		if err := n.server.Close(ctx); err != nil {
+			n.c.t.Errorf("%s: %v", n.name, err)
+		}
+		_ = n.store.Close()
+		if buffers := n.server.Stats().Buffers; buffers != 0 {
+			n.c.t.Errorf("%s leaks %d buffers when killed", n.name, buffers)
+		}
+		n.c.mu.Lock()
+		defer n.c.mu.Unlock()
+		n.dead = true
+	})
+}
+
+// pause makes the node hang, as SIGSTOP does: connections stand, and are taken,
+// and nothing moves.
+func (n *node) pause() {
+	n.data.stall()
+	n.control.stall()
+}
+
+// fail makes operations of the node's disk fail from now on.
+func (n *node) fail(ops ...vfs.Op) func(error) {
+	return func(err error) {
+		n.c.mu.Lock()
+		defer n.c.mu.Unlock()
+		for _, op := range ops {
+			n.rules = append(n.rules, n.disk.Inject(vfs.Rule{Op: op, Err: err}))
+		}
+	}
+}
+
+// heal brings the node back. A disk that had errors was replaced by its
+// operator, who started the node again.
+func (n *node) heal() {
+	n.dying.Wait()
+	n.c.mu.Lock()
+	rules := n.rules
+	n.rules = nil
+	n.c.mu.Unlock()
+	if len(rules) > 0 {
+		n.stop()
+	}
+	for _, remove := range rules {
+		remove()
+	}
+	n.data.heal()
+	n.control.heal()
+	if n.dead {
+		n.start()
+	}
+}
+
+// agentStore notes the orders of the namenode.
+type agentStore struct {
+	*disk.Store
+	node *node
+}
+
+// Identity of the store.
+func (s agentStore) Identity() agent.Identity { return agent.Identity(s.Store.Identity()) }
+
+// Volumes of the store.
+func (s agentStore) Volumes() []agent.VolumeState {
+	var states []agent.VolumeState
+	for _, v := range s.Store.Volumes() {
+		states = append(states, agent.VolumeState(v))
+	}
+	return states
+}
+
+// Delete carries out an order.
+func (s agentStore) Delete(id chunk.ID, generation chunk.Generation) error {
+	s.node.mu.Lock()
+	s.node.mu.ordered[id] = max(generation, s.node.mu.ordered[id])
+	s.node.mu.Unlock()
+	return s.Store.Delete(id, generation)
+}
+
+type recoverer struct{ server *dataplane.Server }
+
+// Recover leads a recovery.
+func (r recoverer) Recover(ctx context.Context, o agent.RecoverRequest) (agent.RecoverResult, error) {
+	result, err := r.server.Recover(ctx, dataplane.RecoverRequest{ChunkID: o.ChunkID, Generation: o.Generation,
+		MinimumGeneration: o.MinimumGeneration, Replicas: hops(o.Replicas), Length: o.Length})
+	return agent.RecoverResult{Length: result.Length, NodeIDs: result.NodeIDs}, err
+}
+
+type copier struct{ server *dataplane.Server }
+
+// Copy repairs a chunk.
+func (c copier) Copy(ctx context.Context, o agent.CopyRequest) error {
+	_, err := c.server.Copy(ctx, wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: o.ChunkID[:], Generation: uint64(o.Generation), ChunkSize: chunkSize,
+		Length: o.Length, SourceChunkID: o.ChunkID[:], SourceMinGeneration: uint64(o.Generation), Sources: hops(o.Sources), Seal: true})
+	return err
+}
+
+func hops(peers []agent.Peer) []wire.Hop {
+	all := make([]wire.Hop, len(peers))
+	for i, p := range peers {
+		all[i] = wire.Hop{NodeID: p.NodeID, Address: p.Address}
+	}
+	return all
+}

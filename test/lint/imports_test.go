@@ -1,0 +1,178 @@
+package lint
+
+import (
+	"go/ast"
+	"strconv"
+	"strings"
+)
+
+// layer says what one package, or one subtree of packages, may import of this
+// module. Test files may import more: see importArrows.
+type layer struct {
+	prefix string   // directory from the root; the longest match wins
+	may    []string // directories, each with what lies below it
+	reason string   // why no more
+}
+
+// leaves know nothing of the system: one noun each.
+func leaves() []string {
+	return []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/clock", "internal/bufpool", "internal/record", "internal/vfs"}
+}
+
+func layers() []layer {
+	leaf := "a leaf is one noun that every layer shares: it knows no layer"
+	return []layer{
+		{"internal/invariants", nil, leaf},
+		{"internal/chunk", nil, leaf},
+		{"internal/fault", nil, leaf},
+		{"internal/clock", nil, leaf},
+		{"internal/record", []string{"internal/fault"}, leaf},
+		{"internal/bufpool", []string{"internal/invariants"}, leaf},
+		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
+
+		{"actor", []string{"internal/chunk", "internal/fault", "internal/invariants"},
+			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
+		{"disk", leaves(), "the chunk store knows neither network nor namenode"},
+		{"dataplane/wire", leaves(), "the packet codec is shared by clients and datanodes"},
+		{"dataplane", append(leaves(), "dataplane/wire", "disk"), "the data plane moves bytes between sockets and the chunk store; the control plane is told by others"},
+		{"control/controlpb", nil, "generated from the .proto files"},
+		{"control/rpc", append(leaves(), "control/controlpb"), "how every gRPC peer maps errors and dials"},
+		{"control/editlog", append(leaves(), "control/controlpb", "control/rpc"), "the log's client moves framed records and does not look inside"},
+		{"control/logserver", append(leaves(), "control/controlpb", "control/rpc"), "the log stores framed records and does not look inside"},
+		{"control/namenode", append(leaves(), "actor", "control/controlpb", "control/editlog", "control/rpc"), "the shell around the actor"},
+		{"control/agent", append(leaves(), "control/controlpb", "control/rpc"), "the agent reaches disk and data plane through interfaces that it defines"},
+		{"client", append(leaves(), "dataplane/wire", "control/controlpb", "control/rpc"), "the public API speaks to the cluster over its protocols only"},
+		{"daemon/config", leaves(), "settings are plain data"},
+		{"daemon/admin", []string{"internal/fault"}, "the admin address of a process knows nothing of what the process does"},
+		{"daemon/profiling", []string{"internal/fault"}, "a profile of a process knows nothing of what the process does"},
+		{"daemon/appender", append(leaves(), "client", "dataplane"), "it appends as a client for the clients of a data server"},
+		{"daemon", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"}, "it assembles processes; programs and load generators use it"},
+
+		{"bench", append(leaves(), "client"), "the load generator sees what a user sees"},
+		{"bench/cluster", append(leaves(), "client"), "it starts real processes and sees them from outside"},
+		{"bench/statemachine", append(leaves(), "actor", "bench/load"), "it loads the state machine alone: no network, no log"},
+		{"bench/table", append(leaves(), "bench", "client", "control/editlog"), "it measures real processes from outside, and fills a log for them to replay"},
+		{"bench/knob", append(leaves(), "bench/report", "bench/cluster"), "it starts real clusters that differ in one setting, and loads them with wwbench itself"},
+
+		{"test/lint", nil, "rules look at the tree from outside"},
+		{"test/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"}, "fault tests break every part from within one process"},
+		{"test/e2e", append(leaves(), "test/e2e", "bench/cluster", "client", "dataplane/wire", "control/controlpb", "control/rpc"), "end-to-end tests see the processes from outside"},
+		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "daemon"), "a program is flags, wiring and signals: the parts are assembled in daemon"},
+	}
+}
+
+// layerOf finds the rule of a package.
+func layerOf(directory string) (layer, bool) {
+	var best layer
+	found := false
+	for _, l := range layers() {
+		if within(directory, l.prefix) && (!found || len(l.prefix) > len(best.prefix)) {
+			best, found = l, true
+		}
+	}
+	return best, found
+}
+
+// within reports whether directory is prefix or lies below it.
+func within(directory, prefix string) bool {
+	return directory == prefix || strings.HasPrefix(directory, prefix+"/")
+}
+
+// importArrows holds the direction of imports. Tests may reach across the
+// layers (to check one against another), but nobody imports a program, and only
+// programs import bench.
+func importArrows(tree *tree, found *findings) {
+	tree.handWritten(func(p *goPackage, f *goFile) {
+		rule, ok := layerOf(p.path)
+		if !ok {
+			found.add("%s: package %s has no place among the layers: give it one in test/lint, with a reason", f.path, p.path)
+			return
+		}
+		for _, spec := range f.syntax.Imports {
+			target, own := ownImport(spec)
+			switch {
+			case !own || target == p.path:
+			case within(target, "cmd") && !within(p.path, "cmd"):
+				found.add("%s: imports %s: a program is nobody's library", tree.at(spec.Pos()), target)
+			case f.test:
+			case !allowed(rule, p.path, target):
+				found.add("%s: new arrow %s → %s. %s may import %s: %s", tree.at(spec.Pos()), p.path, target, rule.prefix, list(rule.may), rule.reason)
+			}
+		}
+	})
+}
+
+func allowed(rule layer, from, target string) bool {
+	for _, prefix := range rule.may {
+		if within(target, prefix) {
+			return true
+		}
+	}
+	// Packages below one layer (its internals) may use each other, unless a
+	// closer rule says otherwise.
+	other, ok := layerOf(target)
+	return ok && other.prefix == rule.prefix && within(from, rule.prefix)
+}
+
+func ownImport(spec *ast.ImportSpec) (string, bool) {
+	name, err := strconv.Unquote(spec.Path.Value)
+	if err != nil {
+		return "", false
+	}
+	return strings.CutPrefix(name, module+"/")
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "nothing of this module"
+	}
+	return strings.Join(names, ", ")
+}
+
+// actorIsPure: the same log gives the same state on every machine only if
+// time, chance and the outside world enter the actor through its commands.
+func actorIsPure(tree *tree, found *findings) {
+	foreign := []string{
+		"net", "os", "syscall", "math/rand", "crypto/rand", "log", "runtime", "context", "sync", "io/fs",
+		"google.golang.org/grpc", "golang.org/x/sys", "golang.org/x/sync", "github.com/panjf2000/gnet",
+	}
+	clockCalls := map[string]bool{
+		"Now": true, "Since": true, "Until": true, "After": true, "AfterFunc": true, "Sleep": true,
+		"NewTimer": true, "NewTicker": true, "Tick": true,
+	}
+	tree.handWritten(func(p *goPackage, f *goFile) {
+		if f.test || !within(p.path, "actor") {
+			return
+		}
+		for _, spec := range f.syntax.Imports {
+			name, _ := strconv.Unquote(spec.Path.Value)
+			for _, bad := range foreign {
+				if within(name, bad) {
+					found.add("%s: actor imports %s: what it needs from outside arrives inside a command", tree.at(spec.Pos()), name)
+				}
+			}
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			if pkg, name, ok := selector(n); ok && pkg == "time" && clockCalls[name] {
+				found.add("%s: actor calls time.%s: time arrives inside a command", tree.at(n.Pos()), name)
+			}
+			if g, ok := n.(*ast.GoStmt); ok {
+				found.add("%s: actor starts a goroutine: one goroutine owns all its state", tree.at(g.Pos()))
+			}
+			return true
+		})
+	})
+}
+
+// selector takes a package-qualified name apart.
+func selector(n ast.Node) (pkg, name string, ok bool) {
+	s, isSelector := n.(*ast.SelectorExpr)
+	if !isSelector {
+		return "", "", false
+	}
+	x, isIdent := s.X.(*ast.Ident)
+	if !isIdent {
+		return "", "", false
+	}
+	return x.Name, s.Sel.Name, true
+}
