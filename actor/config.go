@@ -47,7 +47,8 @@ type Config struct {
 	// SafeModeShare of the sealed chunks, in thousandths, must have a reported
 	// replica before safe mode ends. Default 999.
 	SafeModeShare int
-	// Placement names the placement policy (PolicyNames). Default "weighted".
+	// Placement names the placement policy (PolicyNames). Empty: weighted while
+	// all racks are equal, rack-spread as soon as racks differ.
 	Placement string
 	// TickInterval is how often the shell sends a Tick. Default 500 ms.
 	TickInterval time.Duration
@@ -72,9 +73,6 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.DefaultChunkSize == 0 {
 		c.DefaultChunkSize = chunk.SizeDefault
-	}
-	if c.Placement == "" {
-		c.Placement = "weighted"
 	}
 	span(&c.LeaseSoftLimit, time.Minute)
 	span(&c.LeaseHardLimit, 5*time.Minute)

@@ -26,12 +26,13 @@ type harness struct {
 	sequence map[ClientID]uint64
 	session  uint64
 	sessions map[string]uint64
+	racks    map[string]string // of nodes that registered with one
 	// slow skips the checks that cost time.
 	slow bool
 }
 
 func newHarness(t testing.TB, config Config) *harness {
-	h := &harness{t: t, config: config, now: 1_700_000_000_000, sequence: make(map[ClientID]uint64), sessions: make(map[string]uint64)}
+	h := &harness{t: t, config: config, now: 1_700_000_000_000, sequence: make(map[ClientID]uint64), sessions: make(map[string]uint64), racks: make(map[string]string)}
 	h.s = h.fresh()
 	h.follower = h.fresh()
 	return h
@@ -116,7 +117,7 @@ func (h *harness) register(id string) Effects {
 	h.t.Helper()
 	h.session++
 	h.sessions[id] = h.session
-	return h.own(&RegisterNode{Session: h.session, NodeID: id, Address: id + ":1", Volumes: volumes(), DurableTxid: h.s.Txid()})
+	return h.own(&RegisterNode{Session: h.session, NodeID: id, Address: id + ":1", Rack: h.racks[id], Volumes: volumes(), DurableTxid: h.s.Txid()})
 }
 
 func volumes() []VolumeState {

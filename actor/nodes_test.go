@@ -2,6 +2,7 @@ package actor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -264,6 +265,22 @@ func TestPolicies(t *testing.T) {
 		chosen := newPolicy("rack-spread").Choose(candidates, 2, []string{"r0"}, &random)
 		racks := []string{candidates[chosen[0]].Rack, candidates[chosen[1]].Rack}
 		require.ElementsMatch(t, []string{"r1", "r2"}, racks)
+	}
+
+	// Without a name: as weighted while racks are equal, else as rack spread.
+	same := slices.Clone(candidates)
+	for i := range same {
+		same[i].Rack = "/default"
+	}
+	for seed := range byte(50) {
+		for _, c := range []struct {
+			like       string
+			candidates []Candidate
+			present    []string
+		}{{"weighted", same, nil}, {"weighted", same[:1], []string{"r0"}}, {"rack-spread", candidates, []string{"r0"}}, {"weighted", nil, nil}} {
+			a, b := NewRandom([16]byte{seed}), NewRandom([16]byte{seed})
+			require.Equal(t, newPolicy(c.like).Choose(c.candidates, 3, c.present, &a), newPolicy("").Choose(c.candidates, 3, c.present, &b))
+		}
 	}
 
 	// Weighted: a full or a busy node gets clearly less.

@@ -30,9 +30,12 @@ type Policy interface {
 // PolicyNames lists the placement policies for configuration and messages.
 func PolicyNames() []string { return []string{"weighted", "round-robin", "rack-spread"} }
 
-// newPolicy makes a policy by name; nil if the name is not known.
+// newPolicy makes a policy by name; nil if the name is not known. Without a
+// name the racks of the candidates decide.
 func newPolicy(name string) Policy {
 	switch name {
+	case "":
+		return byRacks{}
 	case "weighted":
 		return weighted{}
 	case "round-robin":
@@ -41,6 +44,20 @@ func newPolicy(name string) Policy {
 		return rackSpread{}
 	}
 	return nil
+}
+
+// byRacks is rack-spread as soon as racks differ, and weighted while all are
+// equal. It looks at the candidates only: where these share one rack, both
+// policies give every one of them the same chance.
+type byRacks struct{}
+
+func (byRacks) Choose(candidates []Candidate, count int, present []string, random *Random) []int {
+	for i := range candidates {
+		if candidates[i].Rack != candidates[0].Rack {
+			return rackSpread{}.Choose(candidates, count, present, random)
+		}
+	}
+	return weighted{}.Choose(candidates, count, present, random)
 }
 
 // score ranks a node: its free share over its load. Integers keep it exact on

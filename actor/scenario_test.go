@@ -212,6 +212,7 @@ func (s *scenario) line(line string) string {
 		s.harness.restart(a.words...)
 		return s.records(before)
 	case "register":
+		s.racks[a.words[0]] = a.keyed["rack"]
 		return s.effects(s.register(a.words[0]))
 	case "gone":
 		return s.effects(s.own(&NodeGone{NodeID: a.words[0], Session: s.sessions[a.words[0]]}))
