@@ -221,7 +221,7 @@ func (t *Table) WriteText(w io.Writer) error {
 	return err
 }
 
-// WriteMarkdown prints the table as it stands in tuning.md.
+// WriteMarkdown prints the table in the form of docs/results/targets.md.
 func (t *Table) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| what | target | reached | met | rounds | |\n|---|---|---|---|---|---|\n")
