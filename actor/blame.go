@@ -52,8 +52,8 @@ func (s *State) orderVerify(n *node, id chunk.ID, generation uint64) {
 // verifyAgain repeats the orders that were not answered, or could not be sent,
 // and has condemned replicas deleted as soon as that may be.
 func (s *State) verifyAgain() {
-	for i := 0; i < verifyOrdersPerTick && s.blamedQueue.len() > 0 && s.blamedQueue.peek().at <= s.mono; i++ {
-		check := s.blamedQueue.pop()
+	for i := 0; i < verifyOrdersPerTick && s.blamedQueue.Len() > 0 && s.blamedQueue.At(0).at <= s.mono; i++ {
+		check := s.blamedQueue.Pop()
 		o := s.findOdd(check.id, check.node)
 		if o == nil || o.blame == innocent || o.since != check.since {
 			continue

@@ -56,11 +56,11 @@ func (s *State) watchOdd(id chunk.ID, o *oddReplica) {
 	check := oddCheck{id: id, node: o.node, since: o.since}
 	if o.blame != innocent {
 		check.at = s.mono + s.config.ResendAfter
-		s.blamedQueue.push(check)
+		s.blamedQueue.Push(check)
 		return
 	}
 	check.at = s.mono + s.config.DeleteGrace
-	s.oddQueue.push(check)
+	s.oddQueue.Push(check)
 }
 
 // orderDelete queues an order; settle sends it.
@@ -81,7 +81,7 @@ func (s *State) orderDelete(n *node, id chunk.ID, generation uint64, reason dele
 }
 
 func (s *State) queueDelete(n *node, id chunk.ID) {
-	n.toSend.push(id)
+	n.toSend.Push(id)
 	s.deletesQueued = true
 }
 
@@ -90,10 +90,10 @@ func (s *State) confirmDelete(n *node, id chunk.ID) { delete(n.deletes, id) }
 
 // resendAll has every order of a node sent again, to a new stream.
 func (s *State) resendAll(n *node) {
-	for n.toResend.len() > 0 {
-		s.queueDelete(n, n.toResend.pop().id)
+	for n.toResend.Len() > 0 {
+		s.queueDelete(n, n.toResend.Pop().id)
 	}
-	s.deletesQueued = s.deletesQueued || n.toSend.len() > 0
+	s.deletesQueued = s.deletesQueued || n.toSend.Len() > 0
 }
 
 // sendDeletes sends what is queued to nodes that are there, within the limits
@@ -108,10 +108,10 @@ func (s *State) sendDeletes() {
 		if !n.connected || n.liveness != nodeLive {
 			continue
 		}
-		for n.toSend.len() > 0 && messages < deleteMessagesPerStep {
+		for n.toSend.Len() > 0 && messages < deleteMessagesPerStep {
 			var replicas []chunk.Replica
-			for n.toSend.len() > 0 && len(replicas) < deletesPerMessage {
-				id := n.toSend.pop()
+			for n.toSend.Len() > 0 && len(replicas) < deletesPerMessage {
+				id := n.toSend.Pop()
 				order := n.deletes[id]
 				if order == nil {
 					continue
@@ -122,7 +122,7 @@ func (s *State) sendDeletes() {
 				}
 				order.attempts++
 				replicas = append(replicas, chunk.Replica{ID: id, Generation: chunk.Generation(order.generation)})
-				n.toResend.push(resend{id: id, at: s.mono + s.config.ResendAfter})
+				n.toResend.Push(resend{id: id, at: s.mono + s.config.ResendAfter})
 			}
 			if len(replicas) > 0 {
 				messages++
@@ -130,15 +130,15 @@ func (s *State) sendDeletes() {
 				s.event(Event{Kind: EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
 			}
 		}
-		s.deletesQueued = s.deletesQueued || n.toSend.len() > 0
+		s.deletesQueued = s.deletesQueued || n.toSend.Len() > 0
 	}
 }
 
 // resendDeletes queues the orders again that waited too long.
 func (s *State) resendDeletes() {
 	for _, n := range s.nodes[1:] {
-		for i := 0; i < deletesPerMessage && n.toResend.len() > 0 && n.toResend.peek().at <= s.mono; i++ {
-			s.queueDelete(n, n.toResend.pop().id)
+		for i := 0; i < deletesPerMessage && n.toResend.Len() > 0 && n.toResend.At(0).at <= s.mono; i++ {
+			s.queueDelete(n, n.toResend.Pop().id)
 		}
 	}
 }
@@ -193,9 +193,9 @@ func (s *State) confirmed(slot uint32, except uint16) int {
 
 // examineOdd looks at the odd replicas whose grace is over.
 func (s *State) examineOdd() {
-	queue := &s.oddQueue
-	for i := 0; i < oddExaminedPerTick && queue.len() > 0 && queue.peek().at <= s.mono; i++ {
-		check := queue.pop()
+	odd := &s.oddQueue
+	for i := 0; i < oddExaminedPerTick && odd.Len() > 0 && odd.At(0).at <= s.mono; i++ {
+		check := odd.Pop()
 		o := s.findOdd(check.id, check.node)
 		if o == nil || o.since != check.since {
 			continue // gone, or another check is under way for what it became

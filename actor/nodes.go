@@ -6,6 +6,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/queue"
 )
 
 // liveness of a node: a higher number is a better node.
@@ -52,8 +53,8 @@ type node struct {
 	report   *report
 	odd      int // replicas of it in State.odd
 	deletes  map[chunk.ID]*deleteOrder
-	toSend   fifo[chunk.ID]
-	toResend fifo[resend]
+	toSend   queue.FIFO[chunk.ID]
+	toResend queue.FIFO[resend]
 }
 
 func newNode(index uint16, id, address string) *node {
@@ -214,7 +215,7 @@ func (s *State) setLiveness(n *node, l liveness) {
 	case nodeStale:
 		s.event(Event{Kind: EventNodeStale, NodeID: n.id, Text: n.address})
 	case nodeLive: // what it was not sent while it was silent is due
-		s.deletesQueued = s.deletesQueued || n.toSend.len() > 0
+		s.deletesQueued = s.deletesQueued || n.toSend.Len() > 0
 	}
 	if old == nodeDead || l == nodeDead {
 		s.sweep.restart(s.chunks.limit)
@@ -242,26 +243,3 @@ func (s *State) send(n *node, body any) {
 }
 
 func (s *State) event(e Event) { s.effects.Events = append(s.effects.Events, e) }
-
-// fifo is a queue; its zero value is empty.
-type fifo[T any] struct {
-	items []T
-	first int
-}
-
-func (q *fifo[T]) push(v T) { q.items = append(q.items, v) }
-func (q *fifo[T]) len() int { return len(q.items) - q.first }
-func (q *fifo[T]) peek() *T { return &q.items[q.first] }
-func (q *fifo[T]) pop() T {
-	v := q.items[q.first]
-	var zero T
-	q.items[q.first] = zero
-	q.first++
-	if q.first == len(q.items) {
-		q.items, q.first = q.items[:0], 0
-	} else if q.first >= 1024 && q.first*2 >= len(q.items) {
-		q.items = q.items[:copy(q.items, q.items[q.first:])]
-		q.first = 0
-	}
-	return v
-}

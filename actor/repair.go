@@ -278,8 +278,8 @@ func (n *node) fuller(m *node) bool {
 // tick drives everything that waits for time.
 func (s *State) tick() {
 	s.checkNodesAlive()
-	for s.fresh.len() > 0 && s.mono-s.fresh.peek().at >= freshFor {
-		s.fresh.pop()
+	for s.fresh.Len() > 0 && s.mono-s.fresh.At(0).at >= freshFor {
+		s.fresh.Pop()
 	}
 	if !s.active {
 		return

@@ -308,10 +308,10 @@ func (s *State) locateSealed(slot uint32, nodeIDs []string) {
 		}
 		s.addLocation(slot, n)
 	}
-	if s.fresh.len() >= freshMax {
-		s.fresh.pop()
+	if s.fresh.Len() >= freshMax {
+		s.fresh.Pop()
 	}
-	s.fresh.push(freshChunk{slot: slot, at: s.mono})
+	s.fresh.Push(freshChunk{slot: slot, at: s.mono})
 }
 
 // freshChunk was sealed a moment ago: a report that began before does not list

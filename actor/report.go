@@ -35,8 +35,8 @@ func (s *State) reportPage(r *ReportPage) *fault.Error {
 	}
 	if r.Page == 0 {
 		n.report = &report{id: r.ReportID, touched: make(map[chunk.ID]struct{})}
-		for i := s.fresh.first; i < len(s.fresh.items); i++ {
-			n.report.listed.set(s.fresh.items[i].slot)
+		for i := range s.fresh.Len() {
+			n.report.listed.set(s.fresh.At(i).slot)
 		}
 	}
 	p := n.report

@@ -8,6 +8,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/queue"
 )
 
 // safeMode refuses mutations, deletions and repairs until enough chunks have a
@@ -117,7 +118,7 @@ func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
 // watchAllOdd begins every grace anew: what a standby saw may be older than the
 // log that it has replayed since.
 func (s *State) watchAllOdd() {
-	s.oddQueue, s.blamedQueue = fifo[oddCheck]{}, fifo[oddCheck]{}
+	s.oddQueue, s.blamedQueue = queue.FIFO[oddCheck]{}, queue.FIFO[oddCheck]{}
 	ids := make([]chunk.ID, 0, len(s.odd))
 	for id := range s.odd {
 		ids = append(ids, id)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/queue"
 )
 
 // State is the namenode's whole memory. See the package documentation.
@@ -46,14 +47,14 @@ type State struct {
 	policy      Policy
 	locations   []*locationPage
 	odd         map[chunk.ID][]oddReplica
-	oddQueue    fifo[oddCheck]
-	blamedQueue fifo[oddCheck]
+	oddQueue    queue.FIFO[oddCheck]
+	blamedQueue queue.FIFO[oddCheck]
 	// deletesQueued: some node has orders to be sent.
 	deletesQueued bool
 	corrupt       uint64 // odd replicas that are corrupt
 	located       uint64 // sealed chunks with a replica
 	dirty         []uint32
-	fresh         fifo[freshChunk]
+	fresh         queue.FIFO[freshChunk]
 	repair        btree.Map[uint64, struct{}]
 	surplus       btree.Map[uint32, struct{}]
 	missing       uint64

@@ -73,29 +73,3 @@ func (p *packet) soon() bool { return p.header.Flags == 0 && p.header.Length <= 
 
 // payload is the packet's chunk bytes.
 func (p *packet) payload() []byte { return p.buffer.Bytes()[wire.HeaderBytes:] }
-
-// packetQueue is a queue that reuses its memory.
-type packetQueue struct {
-	items []*packet
-	head  int
-}
-
-func (q *packetQueue) len() int         { return len(q.items) - q.head }
-func (q *packetQueue) front() *packet   { return q.items[q.head] }
-func (q *packetQueue) push(p *packet)   { q.items = append(q.items, p) }
-func (q *packetQueue) at(i int) *packet { return q.items[q.head+i] }
-
-func (q *packetQueue) pop() *packet {
-	p := q.items[q.head]
-	q.items[q.head] = nil
-	q.head++
-	switch {
-	case q.head == len(q.items):
-		q.items, q.head = q.items[:0], 0
-	case q.head >= 64 && q.head*2 >= len(q.items): // keep the memory from growing behind a queue that never empties
-		n := copy(q.items, q.items[q.head:])
-		clear(q.items[n:])
-		q.items, q.head = q.items[:n], 0
-	}
-	return p
-}

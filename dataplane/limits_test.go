@@ -61,7 +61,7 @@ func TestAnIdleConnectionKeepsLittle(t *testing.T) {
 	}
 	b.m.receive(all, 0)
 	b.drain()
-	require.Equal(t, packets, b.session.inflight.len(), "all are under way")
+	require.Equal(t, packets, b.session.inflight.Len(), "all are under way")
 	b.stored(packets, nil)
 	b.drain()
 	require.Equal(t, phaseIdle, b.m.phase)

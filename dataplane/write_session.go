@@ -7,6 +7,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/invariants"
+	"github.com/whispering-woods/ww/internal/queue"
 )
 
 // session is one write session: a replica being written on this node, and
@@ -34,9 +35,9 @@ type session struct {
 	ackedLength  int64
 	storedSeqno  uint64
 	downSeqno    uint64
-	jobs         int              // packets given to the disk whose result has not come
-	inflight     packetQueue      // received, not acked, in order
-	downstream   []wire.HopStatus // last heard, with the largest times since the last ack
+	jobs         int                 // packets given to the disk whose result has not come
+	inflight     queue.FIFO[*packet] // received, not acked, in order
+	downstream   []wire.HopStatus    // last heard, with the largest times since the last ack
 	lastStored   time.Duration
 	lastDownAck  time.Duration
 	lastDownSaid time.Duration // an ack or a report
@@ -118,10 +119,10 @@ func (m *machine) dispatchData(p *packet) {
 	s.seqno, s.next = p.header.Seqno, p.header.Offset+int64(p.header.Length)
 	s.inflightCost += p.cost
 	s.ending = p.header.Flags&(wire.FlagSeal|wire.FlagClose) != 0
-	if s.inflight.len() == 0 { // the clocks of progress start with the first packet that waits
+	if s.inflight.Len() == 0 { // the clocks of progress start with the first packet that waits
 		s.lastStored, s.lastDownAck = m.now, m.now
 	}
-	s.inflight.push(p)
+	s.inflight.Push(p)
 	s.jobs++
 	m.node.counters.bytesReceived.Add(uint64(p.header.Length))
 	if s.hopsAfter > 0 {
@@ -289,8 +290,8 @@ func (m *machine) advance(s *session) (slowest, total time.Duration, advanced bo
 	if s.hopsAfter > 0 {
 		target = min(target, s.downSeqno)
 	}
-	for s.inflight.len() > 0 && s.inflight.front().header.Seqno <= target {
-		p := s.inflight.pop()
+	for s.inflight.Len() > 0 && (*s.inflight.At(0)).header.Seqno <= target {
+		p := s.inflight.Pop()
 		slowest, total = max(slowest, p.storedAt-p.firstSeen), max(total, m.now-p.firstSeen)
 		s.inflightCost -= p.cost
 		s.ackedSeqno, s.ackedLength = p.header.Seqno, p.header.Offset+int64(p.header.Length)
@@ -361,8 +362,8 @@ func (m *machine) abortSession() {
 		m.emit(effect{kind: effectHangUp, session: s})
 	}
 	m.emit(effect{kind: effectReleaseFile, session: s})
-	for s.inflight.len() > 0 {
-		s.inflight.pop() // disk or downstream still use its buffer and release it
+	for s.inflight.Len() > 0 {
+		s.inflight.Pop() // disk or downstream still use its buffer and release it
 	}
 	m.maybeReleaseWindow(s)
 	m.session, m.phase = nil, phaseIdle
@@ -397,7 +398,7 @@ func (m *machine) tickSession() {
 		fail(0, fault.Disk, "the disk did not finish packet %d within %s", s.storedSeqno+1, l.StepTimeout)
 	case s.hopsAfter > 0 && s.downSeqno < s.seqno && m.now-s.lastDownAck > down:
 		fail(1, fault.Unavailable, "no ack of packet %d within %s", s.downSeqno+1, down)
-	case s.inflight.len() == 0 && m.now-m.lastReceived > l.SessionIdleTimeout:
+	case s.inflight.Len() == 0 && m.now-m.lastReceived > l.SessionIdleTimeout:
 		m.refuse(reasonIdle, fault.New(fault.Unavailable, "write", "nothing received for %s", l.SessionIdleTimeout))
 	default:
 		m.maybeReport(s)
@@ -408,10 +409,10 @@ func (m *machine) tickSession() {
 // and has heard nothing for a while.
 func (m *machine) maybeReport(s *session) {
 	every := time.Duration(s.open.ReportMicros) * time.Microsecond
-	if every == 0 || s.agreed == 0 || s.held || s.inflight.len() == 0 {
+	if every == 0 || s.agreed == 0 || s.held || s.inflight.Len() == 0 {
 		return
 	}
-	oldest := s.inflight.front()
+	oldest := *s.inflight.At(0)
 	if m.now-max(s.lastSaid, oldest.firstSeen) < every {
 		return
 	}
@@ -470,10 +471,10 @@ func (s *session) check() {
 		s.ackedSeqno, s.storedSeqno, s.downSeqno, s.seqno)
 	invariants.Assert(s.agreed <= s.window, "agreed window %d of %d", s.agreed, s.window)
 	var cost int64
-	for i := range s.inflight.len() {
-		cost += s.inflight.at(i).cost
+	for i := range s.inflight.Len() {
+		cost += (*s.inflight.At(i)).cost
 	}
 	invariants.Assert(cost == s.inflightCost, "in flight %d, counted %d", cost, s.inflightCost)
 	invariants.Assert(s.agreed == 0 || cost <= s.agreed, "in flight %d, granted %d", cost, s.agreed)
-	invariants.Assert(s.jobs >= 0 && s.jobs <= s.inflight.len(), "%d disk jobs for %d packets", s.jobs, s.inflight.len())
+	invariants.Assert(s.jobs >= 0 && s.jobs <= s.inflight.Len(), "%d disk jobs for %d packets", s.jobs, s.inflight.Len())
 }

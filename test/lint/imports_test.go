@@ -16,7 +16,7 @@ type layer struct {
 
 // leaves know nothing of the system: one noun each.
 func leaves() []string {
-	return []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/clock", "internal/bufpool", "internal/record", "internal/vfs"}
+	return []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/clock", "internal/bufpool", "internal/queue", "internal/record", "internal/vfs"}
 }
 
 func layers() []layer {
@@ -26,11 +26,12 @@ func layers() []layer {
 		{"internal/chunk", nil, leaf},
 		{"internal/fault", nil, leaf},
 		{"internal/clock", nil, leaf},
+		{"internal/queue", nil, leaf},
 		{"internal/record", []string{"internal/fault"}, leaf},
 		{"internal/bufpool", []string{"internal/invariants"}, leaf},
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
 
-		{"actor", []string{"internal/chunk", "internal/fault", "internal/invariants"},
+		{"actor", []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/queue"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", leaves(), "the chunk store knows neither network nor namenode"},
 		{"dataplane/wire", leaves(), "the packet codec is shared by clients and datanodes"},
