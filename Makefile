@@ -31,7 +31,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-short bench-baseline gobench profile lint fmt check generate generate-check fuzz faults slow kill tools clean
+.PHONY: help build demo test race bench bench-short bench-baseline compare gobench profile lint fmt check generate generate-check fuzz faults slow kill tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ bench-baseline: build ## measure the table and make it the new baseline (of this
 
 gobench: ## Go benchmarks of all packages; BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+compare: build ## is this tree slower than the commit BASE? ROUNDS (6) of each workload in turn; WORKLOADS='store small' selects
+	@GO='$(GO)' BENCH_DIR='$(BENCH_DIR)' BASE='$(BASE)' sh bench/compare.sh
 
 profile: build ## load a cluster, profile both sides, show the top; WORKLOAD='read --files 8' and the like
 	@GO='$(GO)' BENCH_DIR='$(BENCH_DIR)' WORKLOAD='$(WORKLOAD)' sh bench/profile.sh

@@ -5,6 +5,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -291,21 +292,40 @@ func (d *Document) WriteJSON(w io.Writer) error {
 	return encoder.Encode(d)
 }
 
-// Read reads a document. Errors: fault.Invalid for what is none, fault.Version
-// for one of another schema.
+// Read reads a document. A file may hold several, one behind the other, of the
+// same workload with the same settings: their rounds count together, so that two
+// programs can be measured in turn, a round at a time. Errors: fault.Invalid for
+// what is no document or does not belong to the first one, fault.Version for one
+// of another schema.
 func Read(path string) (*Document, error) {
-	const op = "read report"
+	refuse := func(kind fault.Kind, cause error, format string, args ...any) error {
+		return &fault.Error{Kind: kind, Op: "read report", Path: path, Reason: fmt.Sprintf(format, args...), Err: cause}
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "the file cannot be read", Err: err}
+		return nil, refuse(fault.Invalid, err, "the file cannot be read")
 	}
 	defer f.Close()
-	var d Document
-	if err := json.NewDecoder(io.LimitReader(f, documentBytesMax)).Decode(&d); err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "no document of wwbench", Err: err, Hint: "make one with --json"}
+	decoder := json.NewDecoder(io.LimitReader(f, documentBytesMax))
+	var joined *Document
+	for {
+		var d Document
+		err := decoder.Decode(&d)
+		switch {
+		case errors.Is(err, io.EOF) && joined != nil:
+			return joined, nil
+		case err != nil:
+			return nil, refuse(fault.Invalid, err, "no document of wwbench; make one with --json")
+		case d.Schema != Schema:
+			return nil, refuse(fault.Version, nil, "schema %d, this program reads %d", d.Schema, Schema)
+		case joined == nil:
+			joined = &d
+		case d.Workload != joined.Workload || d.Settings != joined.Settings:
+			return nil, refuse(fault.Invalid, nil, "a document of %q does not belong to those of %q before it: another workload or other settings",
+				d.Workload, joined.Workload)
+		default:
+			joined.Rounds = append(joined.Rounds, d.Rounds...)
+			joined.Summarize()
+		}
 	}
-	if d.Schema != Schema {
-		return nil, &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("schema %d, this program reads %d", d.Schema, Schema)}
-	}
-	return &d, nil
 }

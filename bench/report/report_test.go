@@ -89,6 +89,33 @@ func TestTheDocumentIsTheGoldenOne(t *testing.T) {
 	require.NoError(t, err, "histograms of this schema stay readable")
 }
 
+func TestDocumentsOfOneFileCountTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "turns.json")
+	write := func(documents ...*Document) {
+		var out bytes.Buffer
+		for _, d := range documents {
+			require.NoError(t, d.WriteJSON(&out))
+		}
+		require.NoError(t, os.WriteFile(path, out.Bytes(), 0o600))
+	}
+	first, second := document(t, 1), document(t, 2)
+	write(first, second)
+	joined, err := Read(path)
+	require.NoError(t, err)
+	require.Len(t, joined.Rounds, 12)
+	require.Equal(t, 12, joined.Summary[0].Samples)
+	require.Equal(t, append(first.Summary[0].Ratios, second.Summary[0].Ratios...), joined.Summary[0].Ratios)
+
+	second.Settings.Workers++
+	write(first, second)
+	_, err = Read(path)
+	require.ErrorIs(t, err, fault.Invalid)
+	require.ErrorContains(t, err, "other settings")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	_, err = Read(path)
+	require.ErrorIs(t, err, fault.Invalid, "an empty file holds no document")
+}
+
 func TestResultsAreRatiosToTheFloorsOfTheirRound(t *testing.T) {
 	d := document(t, 1)
 	r := d.Rounds[0].Results[0]

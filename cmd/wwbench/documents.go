@@ -16,10 +16,14 @@ func compareCommand() *cobra.Command {
 		Short: "Compare two measurements, with confidence",
 		Long: `Compares the results that two documents (from --json) have in common: medians of
 the rounds, of the ratios to the floor where there is one, and whether the
-difference is more than noise (Mann-Whitney U test, as benchstat does). Take each
-with --rounds 6 or so, in turn, on a machine that does nothing else; with fewer
-than 4 rounds each the test cannot tell anything from noise.`,
-		Example: `  wwbench small --mini --dir /data --rounds 6 --json > old.json
+difference is more than noise (Mann-Whitney U test, as benchstat does). Measure both
+in turn, a round at a time, on a machine that does nothing else: documents in one
+file count together. With fewer than 4 rounds each the test cannot tell anything
+from noise. ` + "`make compare BASE=COMMIT`" + ` does all of it for two commits.`,
+		Example: `  for round in 1 2 3 4 5 6; do
+    old/wwbench small --mini --dir /data --json >> old.json
+    new/wwbench small --mini --dir /data --json >> new.json
+  done
   wwbench compare old.json new.json`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
