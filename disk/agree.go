@@ -97,13 +97,11 @@ func (s *Store) promisedLocked(r *replica, op string, newGen chunk.Generation) e
 	if r.small != nil || r.view.segment != nil { // a promise would have given it a file
 		return chunkError(fault.StaleGeneration, op, r.id, "no recovery was begun, this one is for generation %d", newGen)
 	}
-	f, err := s.files.open(r, false)
+	f, err := r.openLocked(op, false)
 	if err != nil {
-		failure := diskError(op, r.path(), r.id, err)
-		r.volume.noteError(failure)
-		return failure
+		return err
 	}
-	defer s.files.release(f)
+	defer s.files.Release(f)
 	if err := s.loadOrQuarantineLocked(r, f); err != nil {
 		return err
 	}

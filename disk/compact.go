@@ -8,6 +8,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -133,7 +134,7 @@ func (s *Store) moveRecords(g *segment, size int64, pace func(int64) bool) error
 	if err != nil {
 		return diskError("compact segment", g.path(), chunk.ID{}, err)
 	}
-	defer s.files.release(f)
+	defer s.files.Release(f)
 	all, err := scanSegment(f, size, g.name)
 	if err != nil {
 		return diskError("compact segment", g.path(), chunk.ID{}, err)
@@ -162,7 +163,7 @@ func (s *Store) moveRecords(g *segment, size int64, pace func(int64) bool) error
 type move struct {
 	store   *Store
 	from    *segment
-	file    *openFile
+	file    *filecache.File
 	bytes   int64 // submitted in this batch
 	waiting sync.WaitGroup
 

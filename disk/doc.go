@@ -23,7 +23,7 @@
 //
 // Locks, in the order they are taken: replica.io (held through the file I/O
 // that changes the replica), then one of Store.index, replica.view,
-// fileCache.mu, pack.mu, volume.health, each held for a few instructions. io is a mutex
+// filecache.Cache.mu, pack.mu, volume.health, each held for a few instructions. io is a mutex
 // and not a queue because recovery orders, deletions and readers reach a
 // replica from other goroutines than its worker, possibly from that worker
 // itself; on the write path it is not contended. A replica that is about to

@@ -82,9 +82,7 @@ func (s *Store) createLocked(r *replica, l layout, hint int64) error {
 		return chunkError(fault.Exists, op, r.id, "the file %s is there already", name)
 	}
 	if err != nil {
-		failure := diskError(op, name, r.id, err)
-		r.volume.noteError(failure)
-		return failure
+		return r.blameLocked(op, err)
 	}
 	t := &tail{}
 	if hint >= preallocateMin {
@@ -98,15 +96,14 @@ func (s *Store) createLocked(r *replica, l layout, hint int64) error {
 		_, err = inner.WriteAt(b, 0)
 	}
 	if err != nil {
-		failure := diskError(op, name, r.id, err)
-		r.volume.noteError(failure)
+		failure := r.blameLocked(op, err)
 		// What cannot be removed is found by the next start, which drops a
 		// replica that was never synced.
 		return errors.Join(failure, inner.Close(), s.fs.Remove(name))
 	}
 	r.disk = diskState{layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1, settled: true}
 	r.tail = t
-	t.file = s.files.add(&r.fileOwner, inner, true)
+	t.file = s.files.Add(&r.Owner, inner, true)
 	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, l })
 	return nil
 }
@@ -205,18 +202,16 @@ func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, lengt
 	if err := s.unpackLocked(r); err != nil {
 		return err
 	}
-	f, err := s.files.open(r, true)
+	f, err := r.openLocked(op, true)
 	if err != nil {
-		failure := diskError(op, r.path(), r.id, err)
-		r.volume.noteError(failure)
-		return failure
+		return err
 	}
 	if err := s.loadOrQuarantineLocked(r, f); err != nil {
-		s.files.release(f)
+		s.files.Release(f)
 		return err
 	}
 	if gen < r.disk.promised {
-		s.files.release(f)
+		s.files.Release(f)
 		return chunkError(fault.StaleGeneration, op, r.id, "a recovery was promised generation %d, this is %d", r.disk.promised, gen)
 	}
 	s.endSessionLocked(r)

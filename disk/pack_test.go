@@ -650,7 +650,7 @@ func TestUnpackFails(t *testing.T) {
 			s := openStore(t, packOptions(f))
 			storeSmall(t, s, testID(1), pattern(1, 700))
 			s = reopenStore(t, s)
-			s.files.detach(&s.lookup(testID(1)).view.segment.fileOwner)
+			s.files.Detach(&s.lookup(testID(1)).view.segment.Owner)
 			remove := f.Inject(rule)
 			_, err := s.Reopen(testID(1), 1, 2, 700)
 			require.ErrorIs(t, err, fault.Disk)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -33,7 +34,7 @@ type packer struct {
 // growing is the segment that is appended to.
 type growing struct {
 	*segment
-	file   *openFile
+	file   *filecache.File
 	end    int64 // acknowledged records end here, durably
 	zeroed int64 // zeros were written up to here
 	named  bool  // its name is durable
@@ -196,7 +197,7 @@ func (p *packer) closeSegment(cut bool) {
 			p.volume.noteError(err)
 		}
 	}
-	p.store.files.release(o.file)
+	p.store.files.Release(o.file)
 	p.volume.pack.close(o.segment)
 }
 

@@ -203,7 +203,7 @@ func (s *Store) settleSegment(g *segment) ([]record, error) {
 	if err != nil {
 		return fail(err)
 	}
-	defer s.files.release(f)
+	defer s.files.Release(f)
 	info, err := f.Stat()
 	if err != nil {
 		return fail(err)
@@ -227,7 +227,7 @@ func (s *Store) settleSegment(g *segment) ([]record, error) {
 			if err := s.fs.Remove(g.path()); err != nil {
 				return fail(err)
 			}
-			s.files.detach(&g.fileOwner)
+			s.files.Detach(&g.Owner)
 		}
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -42,7 +43,7 @@ func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) err
 func (s *Store) quarantineLocked(r *replica, reason string) {
 	v := r.volume
 	s.endSessionLocked(r)
-	s.files.detach(&r.fileOwner)
+	s.files.Detach(&r.Owner)
 	name := parkedName{at: s.options.Clock.Now(), name: r.name(r.view.snapshot)}
 	var err error
 	if r.view.segment != nil {
@@ -72,7 +73,7 @@ func (s *Store) setFileAsideLocked(r *replica, name parkedName) error {
 
 // loadOrQuarantineLocked reads the prelude of a replica if that was not done
 // yet; a replica that turns out to be corrupt goes to quarantine.
-func (s *Store) loadOrQuarantineLocked(r *replica, f *openFile) error {
+func (s *Store) loadOrQuarantineLocked(r *replica, f *filecache.File) error {
 	err := r.loadLocked(f)
 	switch fault.KindOf(err) {
 	case fault.CorruptData:
@@ -130,7 +131,7 @@ func (s *Store) VerifyReplica(id chunk.ID) error {
 
 // verifyData compares a replica's bytes with their sums. Error:
 // fault.CorruptData, or that of a read.
-func verifyData(f *openFile, id chunk.ID, v snapshot) error {
+func verifyData(f *filecache.File, id chunk.ID, v snapshot) error {
 	sums, err := v.sums(f, 0, v.length)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -20,7 +21,7 @@ import (
 type Reader struct {
 	store   *Store
 	replica *replica
-	file    *openFile
+	file    *filecache.File
 	base    int64
 	packed  *snapshot // in file: a record, whose bytes never change; nil: the replica's own file
 	closed  atomic.Bool
@@ -81,7 +82,7 @@ func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error
 func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) (*Reader, error) {
 	const op = "read chunk"
 	if v.readable {
-		if f := s.files.get(&r.fileOwner, false); f != nil {
+		if f := s.files.Get(&r.Owner, false); f != nil {
 			return &Reader{store: s, replica: r, file: f, base: v.layout.dataOffset}, nil
 		}
 	}
@@ -99,15 +100,12 @@ func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) 
 	if err := s.materialiseLocked(r); err != nil {
 		return nil, err
 	}
-	name := r.path()
-	f, err := s.files.open(r, false)
+	f, err := r.openLocked(op, false)
 	if err != nil {
-		failure := diskError(op, name, r.id, err)
-		r.volume.noteError(failure)
-		return nil, failure
+		return nil, err
 	}
 	if err := s.loadOrQuarantineLocked(r, f); err != nil {
-		s.files.release(f)
+		s.files.Release(f)
 		return nil, err
 	}
 	return &Reader{store: s, replica: r, file: f, base: r.disk.dataOffset}, nil
@@ -218,7 +216,7 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 // Close gives the file back. A second Close does nothing.
 func (r *Reader) Close() error {
 	if !r.closed.Swap(true) {
-		r.store.files.release(r.file)
+		r.store.files.Release(r.file)
 	}
 	return nil
 }
@@ -246,7 +244,7 @@ func (s *Store) Digest(id chunk.ID) (uint64, error) {
 	return 0, chunkError(fault.Busy, "digest replica", id, "the replica was cut meanwhile, %d times", rangeRetriesMax)
 }
 
-func hashSums(h *xxh3.Hasher, f *openFile, v snapshot) error {
+func hashSums(h *xxh3.Hasher, f *filecache.File, v snapshot) error {
 	sums, err := v.sums(f, 0, v.length)
 	if err != nil {
 		return err

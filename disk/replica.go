@@ -8,15 +8,16 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // replica is one copy of a chunk: an entry of the index.
 type replica struct {
-	id        chunk.ID
-	volume    *volume
-	fileOwner // of the replica's own file, if it has one
+	id              chunk.ID
+	volume          *volume
+	filecache.Owner // of the replica's own file, if it has one
 
 	// io is held by everything that changes the file, its name, or what is
 	// below; see the package comment.
@@ -122,20 +123,40 @@ func (r *replica) directory() string {
 	return r.volume.path(chunksDirectory + "/" + shard(r.id[len(r.id)-1]))
 }
 
+// openLocked returns the cached file of the replica, or opens it under its
+// present name, with one more user. Errors: fault.Disk, fault.Busy.
+func (r *replica) openLocked(op string, writable bool) (*filecache.File, error) {
+	files := r.volume.files
+	if f := files.Get(&r.Owner, writable); f != nil {
+		return f, nil
+	}
+	f, err := files.Open(&r.Owner, r.volume.fs, r.path(), writable)
+	if err != nil {
+		return nil, r.blameLocked(op, err)
+	}
+	return f, nil
+}
+
+// blameLocked is an I/O error that leaves the replica as it was: it counts
+// against the volume.
+func (r *replica) blameLocked(op string, err error) error {
+	failure := diskError(op, r.path(), r.id, err)
+	r.volume.noteError(failure)
+	return failure
+}
+
 // failLocked records an I/O error that ends writing to this replica until the
 // next start, which verifies it from scratch: after a failed write or sync
 // nobody knows which bytes the disk has, and asking again may hide the answer.
 func (r *replica) failLocked(op string, err error) error {
-	failure := diskError(op, r.path(), r.id, err)
-	r.failed = failure
-	r.volume.noteError(failure)
-	return failure
+	r.failed = r.blameLocked(op, err)
+	return r.failed
 }
 
 // loadLocked reads header and slots of a sealed replica and learns the sum of
 // its last block. The error is fault.CorruptData if the file cannot be this
 // replica, fault.Disk if it cannot be read.
-func (r *replica) loadLocked(f *openFile) error {
+func (r *replica) loadLocked(f *filecache.File) error {
 	const op = "load replica"
 	if r.disk.loaded {
 		return nil
@@ -241,7 +262,7 @@ func (p *prelude) promised() (highest chunk.Generation) {
 
 // tail is what appending needs to know about the end of a replica.
 type tail struct {
-	file         *openFile
+	file         *filecache.File
 	hasher       xxh3.Hasher // over the bytes since the last block border
 	sums         [jobSumsMax * sumBytes]byte
 	slot         [sectorBytes]byte
@@ -252,7 +273,7 @@ type tail struct {
 }
 
 // writeSlotLocked writes a slot; it is not durable yet.
-func (r *replica) writeSlotLocked(f *openFile, buffer []byte, index int, length int64, partial uint64) error {
+func (r *replica) writeSlotLocked(f *filecache.File, buffer []byte, index int, length int64, partial uint64) error {
 	r.disk.counter++
 	putSlot(buffer, slot{
 		id: r.id, index: index, counter: r.disk.counter, generation: r.view.generation,

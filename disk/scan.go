@@ -204,13 +204,13 @@ func (s *Store) recoverReplica(r *replica) error {
 	const op = "recover replica"
 	r.io.Lock()
 	defer r.io.Unlock()
-	f, err := s.files.open(r, true)
+	f, err := r.openLocked(op, true)
 	if err != nil {
-		return diskError(op, r.path(), r.id, err)
+		return err
 	}
 	got, err := recoverFile(f, r.id)
 	if err != nil {
-		s.files.release(f)
+		s.files.Release(f)
 	}
 	switch {
 	case errors.Is(err, errNeverSynced):

@@ -7,13 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
 // segment is one file of records. Only the packer of its volume appends to it;
 // headers of records are overwritten in place when their replica goes.
 type segment struct {
-	fileOwner
+	filecache.Owner
 	volume *volume
 	name   segmentName
 
@@ -93,15 +94,15 @@ func (g *segment) wasteful() bool {
 
 // openSegment returns the cached file of a segment with one more user. Error:
 // fs.ErrNotExist once it was unlinked.
-func (s *Store) openSegment(g *segment, writable bool) (*openFile, error) {
-	if f := s.files.get(&g.fileOwner, writable); f != nil {
+func (s *Store) openSegment(g *segment, writable bool) (*filecache.File, error) {
+	if f := s.files.Get(&g.Owner, writable); f != nil {
 		return f, nil
 	}
-	return s.files.openPath(&g.fileOwner, g.volume.fs, g.path(), writable)
+	return s.files.Open(&g.Owner, g.volume.fs, g.path(), writable)
 }
 
 // readRecord reads and checks the header at an offset.
-func readRecord(f *openFile, n segmentName, offset int64) (record, error) {
+func readRecord(f *filecache.File, n segmentName, offset int64) (record, error) {
 	b := make([]byte, sectorBytes)
 	if err := readFull(f, b, offset); err != nil {
 		return record{}, err
@@ -116,7 +117,7 @@ func (s *Store) strike(g *segment, r record, at time.Time, sync bool) (err error
 	if err != nil {
 		return err
 	}
-	defer s.files.release(f)
+	defer s.files.Release(f)
 	// Its place in the order of syncs is worth keeping.
 	if old, err := readRecord(f, g.name, r.offset); err == nil && old.id == r.id {
 		r.durable = old.durable
@@ -140,7 +141,7 @@ func (r *replica) record(v snapshot) record {
 
 // createSegment makes an empty segment; its file is not durable yet. The caller
 // has one use of the file.
-func (s *Store) createSegment(v *volume, n segmentName) (*segment, *openFile, error) {
+func (s *Store) createSegment(v *volume, n segmentName) (*segment, *filecache.File, error) {
 	g := &segment{volume: v, name: n, bytes: sectorBytes}
 	inner, err := v.fs.OpenFile(g.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -152,7 +153,7 @@ func (s *Store) createSegment(v *volume, n segmentName) (*segment, *openFile, er
 		// What cannot be removed is found empty by the next start.
 		return nil, nil, errors.Join(err, inner.Close(), v.fs.Remove(g.path()))
 	}
-	return g, s.files.add(&g.fileOwner, inner, true), nil
+	return g, s.files.Add(&g.Owner, inner, true), nil
 }
 
 // unlinkSegment removes a segment without live records, durably.
@@ -165,7 +166,7 @@ func (s *Store) unlinkSegment(g *segment) error {
 	g.gone = true
 	delete(p.mu.segments, g.name.sequence)
 	p.mu.Unlock()
-	s.files.detach(&g.fileOwner)
+	s.files.Detach(&g.Owner)
 	if err := s.fs.SyncDir(g.volume.path(packsDirectory)); err != nil {
 		return diskError("remove segment", g.path(), chunk.ID{}, err)
 	}

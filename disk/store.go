@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -15,7 +16,7 @@ type Store struct {
 	fs        vfs.FS
 	volumes   []*volume
 	volumeIDs []string
-	files     *fileCache
+	files     *filecache.Cache
 	trash     *janitor
 	compactor *compactor
 	group     sync.WaitGroup // workers, janitor, compactor
@@ -50,17 +51,17 @@ func Open(o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{options: o, fs: o.FS, files: newFileCache()}
+	s := &Store{options: o, fs: o.FS, files: filecache.New(idleFilesMax)}
 	s.index.replicas = make(map[chunk.ID]*replica)
 	s.index.placing = make(map[chunk.ID][]*volume)
 	defer func() {
 		if err != nil {
-			s.files.close()
+			s.files.Close()
 			err = errors.Join(err, s.unlockVolumes())
 		}
 	}()
 	for _, directory := range o.Directories {
-		v, err := openVolume(o.FS, directory, o.Logger)
+		v, err := openVolume(o, directory, s.files)
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +169,7 @@ func (s *Store) Close() error {
 		s.endSessionLocked(r)
 		r.io.Unlock()
 	}
-	s.files.close()
+	s.files.Close()
 	return s.unlockVolumes()
 }
 

@@ -54,7 +54,7 @@ func (s *Store) removeLocked(r *replica) error {
 	var err error
 	if r.view.segment != nil {
 		if err := s.removeRecordLocked(r); err != nil {
-			return s.recordError(r, "delete replica", err)
+			return r.blameLocked("delete replica", err)
 		}
 		return s.forgetLocked(r)
 	}
@@ -78,7 +78,7 @@ func (s *Store) removeLocked(r *replica) error {
 // forgetLocked drops a replica from memory. It returns nil.
 func (s *Store) forgetLocked(r *replica) error {
 	s.endSessionLocked(r)
-	s.files.detach(&r.fileOwner)
+	s.files.Detach(&r.Owner)
 	r.small, r.gone = nil, true
 	s.drop(r)
 	return nil

@@ -30,7 +30,7 @@ func (s *Store) unpackLocked(r *replica) error {
 	v := r.view.snapshot
 	data, err := s.readRecordData(r, v)
 	if err != nil {
-		return s.recordError(r, op, err)
+		return r.blameLocked(op, err)
 	}
 	if got := xxh3.Hash(data); got != v.partial {
 		err := chunkError(fault.CorruptData, op, r.id, "the record has sum %016x, recorded is %016x", got, v.partial)
@@ -40,11 +40,11 @@ func (s *Store) unpackLocked(r *replica) error {
 	name := fileName{id: r.id, generation: v.generation, hidden: true}
 	f, err := s.writeFile(r, r.volume.path(name.relative()), data)
 	if err != nil {
-		return s.recordError(r, op, err)
+		return r.blameLocked(op, err)
 	}
 	sealed := r.volume.path(r.name(v).relative())
 	if err := s.fs.Rename(r.volume.path(name.relative()), sealed); err != nil {
-		return s.recordError(r, op, errors.Join(err, f.Close()))
+		return r.blameLocked(op, errors.Join(err, f.Close()))
 	}
 	if err := s.fs.SyncDir(r.directory()); err != nil { // both are there, the file counts at the next start
 		return errors.Join(r.failLocked(op, err), f.Close())
@@ -59,19 +59,12 @@ func (s *Store) unpackLocked(r *replica) error {
 			v.partial = 0
 		}
 	})
-	s.files.release(s.files.add(&r.fileOwner, f, true))
+	s.files.Release(s.files.Add(&r.Owner, f, true))
 	if err := s.strike(segment, rec, s.options.Clock.Now(), true); err != nil {
 		return r.failLocked(op, err)
 	}
 	r.volume.pack.shrink(segment, rec.bytes())
 	return nil
-}
-
-// recordError is an error of the disk that leaves the record as it was.
-func (s *Store) recordError(r *replica, op string, err error) error {
-	failure := diskError(op, r.path(), r.id, err)
-	r.volume.noteError(failure)
-	return failure
 }
 
 // readRecordData reads the bytes of a packed replica; they are not verified.
@@ -80,7 +73,7 @@ func (s *Store) readRecordData(r *replica, v snapshot) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.files.release(f)
+	defer s.files.Release(f)
 	data := make([]byte, v.length)
 	return data, readFull(f, data, v.dataAt())
 }

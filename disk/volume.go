@@ -13,6 +13,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -22,6 +23,7 @@ import (
 type volume struct {
 	fs        vfs.FS
 	directory string
+	files     *filecache.Cache // the store's
 	logger    *slog.Logger
 	identity  volumeIdentity // guarded by Store.identity after Open
 	lock      io.Closer
@@ -45,13 +47,13 @@ type volume struct {
 // openVolume makes the directories, takes the lock and reads the identity; a
 // volume without one is new and gets it later, from the store. The caller
 // closes the result's lock.
-func openVolume(fsys vfs.FS, directory string, logger *slog.Logger) (_ *volume, err error) {
+func openVolume(o Options, directory string, files *filecache.Cache) (_ *volume, err error) {
 	const op = "open volume"
-	v := &volume{fs: fsys, directory: directory, logger: logger.With("volume", directory)}
-	if err := makeDirectory(fsys, directory); err != nil {
+	v := &volume{fs: o.FS, directory: directory, files: files, logger: o.Logger.With("volume", directory)}
+	if err := makeDirectory(o.FS, directory); err != nil {
 		return nil, diskError(op, directory, chunk.ID{}, err)
 	}
-	v.lock, err = fsys.Lock(path.Join(directory, lockName))
+	v.lock, err = v.fs.Lock(path.Join(directory, lockName))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: directory, Reason: "another process uses this volume",
 			Hint: "stop it, or give this one its own directory"}

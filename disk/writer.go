@@ -394,7 +394,7 @@ func (s *Store) renameLocked(r *replica, op string, state chunk.State, generatio
 func (s *Store) endSessionLocked(r *replica) {
 	r.session++
 	if r.tail != nil {
-		s.files.release(r.tail.file)
+		s.files.Release(r.tail.file)
 		r.tail = nil
 	}
 }

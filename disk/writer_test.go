@@ -307,9 +307,9 @@ func TestIdleFilesAreBounded(t *testing.T) {
 	for n := range many {
 		mustSeal(t, mustCreate(t, s, testID(n)))
 	}
-	require.Equal(t, idleFilesMax, s.files.mu.idle.Len())
+	require.Equal(t, idleFilesMax, s.files.Idle())
 	for n := range many { // closed ones open again
 		requireContent(t, s, testID(n), []byte{})
 	}
-	require.Equal(t, idleFilesMax, s.files.mu.idle.Len())
+	require.Equal(t, idleFilesMax, s.files.Idle())
 }

@@ -33,7 +33,8 @@ func layers() []layer {
 
 		{"actor", []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/queue"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
-		{"disk", leaves(), "the chunk store knows neither network nor namenode"},
+		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},
+		{"disk/filecache", []string{"internal/vfs"}, "it counts the users of open files and does not know what they hold"},
 		{"dataplane/wire", leaves(), "the packet codec is shared by clients and datanodes"},
 		{"dataplane", append(leaves(), "dataplane/wire", "disk"), "the data plane moves bytes between sockets and the chunk store; the control plane is told by others"},
 		{"control/controlpb", nil, "generated from the .proto files"},
