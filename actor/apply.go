@@ -218,13 +218,13 @@ func (s *State) addChunks(file uint32, placements []placement, replace bool, ind
 }
 
 // replicasOf names nodes for a message or result.
-func (s *State) replicasOf(nodes []uint16) []Replica {
+func (s *State) replicasOf(nodes []uint16) []chunk.Location {
 	if len(nodes) == 0 {
 		return nil
 	}
-	replicas := make([]Replica, len(nodes))
+	replicas := make([]chunk.Location, len(nodes))
 	for i, n := range nodes {
-		replicas[i] = Replica{NodeID: s.nodes[n].id, Address: s.nodes[n].address}
+		replicas[i] = chunk.Location{NodeID: s.nodes[n].id, Address: s.nodes[n].address}
 	}
 	return replicas
 }

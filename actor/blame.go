@@ -2,6 +2,7 @@ package actor
 
 import (
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -45,7 +46,7 @@ func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
 // orderVerify asks a node that is there; verifyAgain asks the others later.
 func (s *State) orderVerify(n *node, id chunk.ID, generation uint64) {
 	if n.connected && n.liveness == nodeLive {
-		s.send(n, &VerifyReplica{Chunk: id, Generation: chunk.Generation(generation)})
+		s.send(n, &datanode.VerifyReplica{Chunk: id, Generation: chunk.Generation(generation)})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // ClientID is a UUID that one client process chose at start. The zero value
@@ -207,7 +208,7 @@ type (
 		AdminAddress string // host:port; "" if there is none
 		HighestEpoch uint64
 		HighestTxid  uint64
-		Volumes      []VolumeState
+		Volumes      []datanode.VolumeState
 		// DurableTxid is the last durable txid that the shell knows: a node that
 		// has seen a higher one refuses us, so we refuse it first, loudly.
 		// Filled by the shell.
@@ -217,8 +218,8 @@ type (
 	Heartbeat struct {
 		NodeID  string
 		Session uint64
-		Volumes []VolumeState
-		Load    Load
+		Volumes []datanode.VolumeState
+		Load    datanode.Load
 	}
 	// NodeGone says that a node's stream broke. No result.
 	NodeGone struct {
@@ -241,26 +242,17 @@ type (
 		Stored  []chunk.Replica // not retained
 		Removed []chunk.Replica // not retained
 	}
-	// RecoverResult answers a RecoverChunk message. No result.
+	// RecoverResult tells how a recovery ended that the node led. No result.
 	RecoverResult struct {
-		NodeID     string
-		Session    uint64
-		Chunk      chunk.ID
-		Generation chunk.Generation
-		Length     int64
-		NodeIDs    []string
-		Error      string
+		NodeID  string
+		Session uint64
+		datanode.RecoverResult
 	}
-	// VerifyResult answers a VerifyReplica message; no Error means that the
-	// replica is good, Bad that it is not, and an Error alone that its node
-	// could not tell. No result.
+	// VerifyResult tells what a node found that verified a replica. No result.
 	VerifyResult struct {
-		NodeID     string
-		Session    uint64
-		Chunk      chunk.ID
-		Generation chunk.Generation
-		Bad        bool
-		Error      string
+		NodeID  string
+		Session uint64
+		datanode.VerifyResult
 	}
 	// Tick drives everything that waits for time. The shell sends one about
 	// every Config.TickInterval. No result.
@@ -274,25 +266,6 @@ type ChunkCommit struct {
 	Generation chunk.Generation
 	Length     int64 // bytes
 	NodeIDs    []string
-}
-
-// VolumeState is one disk directory of a datanode.
-type VolumeState struct {
-	VolumeID      string
-	Directory     string
-	CapacityBytes int64
-	FreeBytes     int64
-	Replicas      uint64
-	Healthy       bool
-	Error         string
-}
-
-// Load is what a datanode is busy with.
-type Load struct {
-	ActiveWrites       uint32
-	ActiveReads        uint32
-	QueuedDiskOps      uint32
-	GrantedWindowBytes int64
 }
 
 func (*Mkdir) request()            {}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // Deleting is the one thing that loses data, so all of it is here. A replica is
@@ -126,7 +127,7 @@ func (s *State) sendDeletes() {
 			}
 			if len(replicas) > 0 {
 				messages++
-				s.send(n, &DeleteReplicas{Replicas: replicas})
+				s.send(n, &datanode.DeleteReplicas{Replicas: replicas})
 				s.event(Event{Kind: EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
 			}
 		}
@@ -171,7 +172,7 @@ func (s *State) cancelDelete(n *node, id chunk.ID) {
 		s.addLocation(slot, n.index)
 		return
 	}
-	s.send(n, &SendReport{})
+	s.send(n, &datanode.SendReport{})
 }
 
 // wanted is the replication of a chunk's file.

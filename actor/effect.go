@@ -43,48 +43,8 @@ type Reply struct {
 type Message struct {
 	NodeID    string
 	AfterTxid uint64
-	// Body is a pointer to one of DeleteReplicas, RecoverChunk, CopyReplica,
-	// VerifyReplica, SendReport.
+	// Body is a pointer to one of the orders of package datanode.
 	Body any
-}
-
-// Bodies of messages to datanodes.
-type (
-	// DeleteReplicas orders replicas deleted. A replica whose generation differs
-	// is left alone. State and Length are not set.
-	DeleteReplicas struct{ Replicas []chunk.Replica }
-	// RecoverChunk makes its receiver bring all replicas to one length and seal
-	// them under Generation. If all Replicas answer that they hold none, the
-	// result names no node and has length 0.
-	RecoverChunk struct {
-		Chunk             chunk.ID
-		Generation        chunk.Generation
-		MinimumGeneration chunk.Generation
-		// Replicas are the holders that count, the receiver among them.
-		Replicas []Replica
-		// Length to cut to; -1: what the holders agree on.
-		Length int64
-	}
-	// CopyReplica makes its receiver copy a sealed replica from a source.
-	CopyReplica struct {
-		Chunk      chunk.ID
-		Generation chunk.Generation
-		Length     int64
-		Sources    []Replica // best first
-	}
-	// VerifyReplica makes its receiver compare a replica with its checksums.
-	VerifyReplica struct {
-		Chunk      chunk.ID
-		Generation chunk.Generation
-	}
-	// SendReport asks for a full chunk report.
-	SendReport struct{}
-)
-
-// Replica says where one copy of a chunk is.
-type Replica struct {
-	NodeID  string
-	Address string
 }
 
 // LocatedChunk is a chunk of a file with its replicas: best first for a
@@ -97,7 +57,7 @@ type LocatedChunk struct {
 	// Length is committed, or what is known of an open chunk.
 	Length   int64
 	Open     bool
-	Replicas []Replica
+	Replicas []chunk.Location
 }
 
 // FileInfo describes a file or directory.
@@ -144,8 +104,8 @@ type (
 	// RecoverPipelineResult answers RecoverPipeline.
 	RecoverPipelineResult struct {
 		Generation   chunk.Generation
-		Survivors    []Replica
-		Replacements []Replica
+		Survivors    []chunk.Location
+		Replacements []chunk.Location
 	}
 	// UpdatePipelineResult answers UpdatePipeline.
 	UpdatePipelineResult struct{}

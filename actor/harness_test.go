@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // bench drives one State as a shell would, checks its invariants after every
@@ -120,8 +121,8 @@ func (h *harness) register(id string) Effects {
 	return h.own(&RegisterNode{Session: h.session, NodeID: id, Address: id + ":1", Rack: h.racks[id], Volumes: volumes(), DurableTxid: h.s.Txid()})
 }
 
-func volumes() []VolumeState {
-	return []VolumeState{{VolumeID: "v", Healthy: true, CapacityBytes: 1 << 40, FreeBytes: 1 << 39}}
+func volumes() []datanode.VolumeState {
+	return []datanode.VolumeState{{ID: "v", Healthy: true, CapacityBytes: 1 << 40, FreeBytes: 1 << 39}}
 }
 
 func (h *harness) report(id string, replicas ...chunk.Replica) Effects {
@@ -172,7 +173,7 @@ func sealedReplica(id chunk.ID, generation chunk.Generation, length int64) chunk
 	return chunk.Replica{ID: id, Generation: generation, Length: length, State: chunk.Sealed}
 }
 
-func nodeIDs(replicas []Replica) []string {
+func nodeIDs(replicas []chunk.Location) []string {
 	ids := make([]string, len(replicas))
 	for i, r := range replicas {
 		ids[i] = r.NodeID
@@ -217,7 +218,7 @@ func (h *harness) same() {
 // deletions lists the delete orders among messages: "node chunk@generation".
 func deletions(messages []Message) (orders []string) {
 	for _, m := range messages {
-		if d, is := m.Body.(*DeleteReplicas); is {
+		if d, is := m.Body.(*datanode.DeleteReplicas); is {
 			for _, r := range d.Replicas {
 				orders = append(orders, fmt.Sprintf("%s %s@%d", m.NodeID, r.ID, r.Generation))
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -234,7 +235,7 @@ func (s *State) recoverFile(slot uint32) {
 	}
 	r.chunk, r.generation, r.primary, r.next = k, generation, primary.index, s.mono+s.config.RecoverTimeout
 	r.attempts++
-	s.send(primary, &RecoverChunk{Chunk: c.id, Generation: chunk.Generation(generation), MinimumGeneration: chunk.Generation(w.minimum),
+	s.send(primary, &datanode.RecoverChunk{Chunk: c.id, Generation: chunk.Generation(generation), MinimumGeneration: chunk.Generation(w.minimum),
 		Replicas: s.replicasOf(holders), Length: w.cut})
 	s.event(Event{Kind: EventRecoveryStarted, NodeID: primary.id, Chunk: c.id, FileID: id, Count: len(holders)})
 }

@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/queue"
 )
@@ -36,8 +37,8 @@ type node struct {
 	version   string
 	admin     string // admin address
 	rack      string
-	volumes   []VolumeState
-	load      Load
+	volumes   []datanode.VolumeState
+	load      datanode.Load
 	free      int64 // bytes on healthy volumes
 	capacity  int64
 	largest   int64 // free bytes of the healthy volume with most
@@ -79,7 +80,7 @@ func (n *node) candidate() Candidate {
 	return Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity, Load: n.busy()}
 }
 
-func (n *node) setVolumes(volumes []VolumeState) {
+func (n *node) setVolumes(volumes []datanode.VolumeState) {
 	n.volumes = volumes
 	n.free, n.capacity, n.largest, n.replicas = 0, 0, 0, 0
 	for i := range volumes {
@@ -143,11 +144,11 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 		n.rack = "/default"
 	}
 	n.setVolumes(r.Volumes)
-	n.load, n.placed = Load{}, 0
+	n.load, n.placed = datanode.Load{}, 0
 	n.reported, n.report = false, nil
 	s.setLiveness(n, nodeLive)
 	s.resendAll(n)
-	s.send(n, &SendReport{})
+	s.send(n, &datanode.SendReport{})
 	s.event(Event{Kind: EventNodeRegistered, NodeID: n.id, Text: n.address})
 	s.effects.Reply.AfterTxid = s.txid
 	return &RegisterResult{ClusterID: s.clusterID}, nil

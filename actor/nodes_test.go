@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -59,7 +60,7 @@ func TestRegistrationIsRefused(t *testing.T) {
 		"long id":         {fault.Invalid, func(r *RegisterNode) { r.NodeID = strings.Repeat("x", 256) }},
 		"bad id":          {fault.Invalid, func(r *RegisterNode) { r.NodeID = "\xff" }},
 		"no address":      {fault.Invalid, func(r *RegisterNode) { r.Address = "" }},
-		"many volumes":    {fault.Invalid, func(r *RegisterNode) { r.Volumes = make([]VolumeState, volumesPerNodeMax+1) }},
+		"many volumes":    {fault.Invalid, func(r *RegisterNode) { r.Volumes = make([]datanode.VolumeState, volumesPerNodeMax+1) }},
 	} {
 		err := register(c.change)
 		require.NotNil(t, err, name)
@@ -135,7 +136,7 @@ func TestReportInPages(t *testing.T) {
 		}
 		e := page(bad.id, bad.page, true)
 		require.Equal(t, fault.Protocol, e.Reply.Err.Kind)
-		require.Len(t, bodies[SendReport](e.Messages), 1)
+		require.Len(t, bodies[datanode.SendReport](e.Messages), 1)
 	}
 	// A stream that breaks takes its report with it.
 	require.Nil(t, page(10, 0, false).Reply.Err)
@@ -303,7 +304,7 @@ func TestPolicies(t *testing.T) {
 func TestFullNodesGetNothing(t *testing.T) {
 	h := newHarness(t, Config{DefaultReplication: 2, DefaultChunkSize: 1 << 20})
 	h.start(3)
-	full := []VolumeState{{Healthy: true, CapacityBytes: 1 << 30, FreeBytes: 1<<20 - 1}, {Healthy: false, CapacityBytes: 1 << 40, FreeBytes: 1 << 40}}
+	full := []datanode.VolumeState{{Healthy: true, CapacityBytes: 1 << 30, FreeBytes: 1<<20 - 1}, {Healthy: false, CapacityBytes: 1 << 40, FreeBytes: 1 << 40}}
 	h.own(&Heartbeat{NodeID: "a", Session: h.sessions["a"], Volumes: full})
 	for i := range 10 {
 		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/%d", i), ChunkCount: 1})

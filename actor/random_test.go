@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // world is a small cluster that lives at random: clients write, append, crash;
@@ -283,9 +284,9 @@ func (w *world) obey() {
 			continue
 		}
 		switch d := m.Body.(type) {
-		case *SendReport:
+		case *datanode.SendReport:
 			w.do(w.report(m.NodeID, w.held(m.NodeID)...))
-		case *CopyReplica:
+		case *datanode.CopyReplica:
 			for _, source := range d.Sources {
 				r, there := w.disks[source.NodeID][d.Chunk]
 				if w.up[source.NodeID] && there && r.State == chunk.Sealed && r.Generation == d.Generation {
@@ -296,14 +297,14 @@ func (w *world) obey() {
 					break
 				}
 			}
-		case *RecoverChunk:
+		case *datanode.RecoverChunk:
 			w.recover(m.NodeID, d)
-		case *VerifyReplica:
+		case *datanode.VerifyReplica:
 			r, there := w.disks[m.NodeID][d.Chunk]
 			if !there || r.Generation != d.Generation {
 				continue
 			}
-			result := &VerifyResult{NodeID: m.NodeID, Session: w.sessions[m.NodeID], Chunk: d.Chunk, Generation: d.Generation}
+			result := &VerifyResult{NodeID: m.NodeID, Session: w.sessions[m.NodeID], VerifyResult: datanode.VerifyResult{Chunk: d.Chunk, Generation: d.Generation}}
 			if w.random.Intn(4) == 0 {
 				w.lost[d.Chunk] = true
 				result.Bad, result.Error = true, "checksum mismatch"
@@ -313,7 +314,7 @@ func (w *world) obey() {
 				}
 			}
 			w.do(w.own(result))
-		case *DeleteReplicas:
+		case *datanode.DeleteReplicas:
 			for _, r := range d.Replicas {
 				w.delete(m.NodeID, r)
 			}
@@ -321,7 +322,7 @@ func (w *world) obey() {
 	}
 }
 
-func (w *world) recover(primary string, d *RecoverChunk) {
+func (w *world) recover(primary string, d *datanode.RecoverChunk) {
 	length := int64(-1)
 	var holders []string
 	nobody := true
@@ -339,7 +340,7 @@ func (w *world) recover(primary string, d *RecoverChunk) {
 	if d.Length >= 0 {
 		length = d.Length
 	}
-	result := &RecoverResult{NodeID: primary, Session: w.sessions[primary], Chunk: d.Chunk, Generation: d.Generation, Length: max(length, 0), NodeIDs: holders}
+	result := &RecoverResult{NodeID: primary, Session: w.sessions[primary], RecoverResult: datanode.RecoverResult{Chunk: d.Chunk, Generation: d.Generation, Length: max(length, 0), NodeIDs: holders}}
 	if nobody {
 		result.Length = 0
 	}

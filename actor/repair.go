@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // sweep assesses all chunks again, a bounded number per step, after a node's
@@ -224,7 +225,7 @@ func (s *State) maybeCopy(slot uint32) bool {
 	t := s.nodes[targets[0]]
 	t.copies++
 	s.copies[slot] = &copyOrder{target: t.index, deadline: s.mono + s.config.CopyTimeout}
-	s.send(t, &CopyReplica{Chunk: c.id, Generation: chunk.Generation(c.generation), Length: c.length(), Sources: s.replicasOf(sources)})
+	s.send(t, &datanode.CopyReplica{Chunk: c.id, Generation: chunk.Generation(c.generation), Length: c.length(), Sources: s.replicasOf(sources)})
 	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.id, Count: len(sources)})
 	return true
 }

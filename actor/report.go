@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -42,7 +43,7 @@ func (s *State) reportPage(r *ReportPage) *fault.Error {
 	p := n.report
 	if p == nil || p.done || p.id != r.ReportID || p.next != r.Page {
 		n.report = nil
-		s.send(n, &SendReport{})
+		s.send(n, &datanode.SendReport{})
 		e := fault.New(fault.Protocol, op, "page %d of report %d is out of order", r.Page, r.ReportID)
 		e.Node = n.id
 		return e

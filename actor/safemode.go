@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/queue"
 )
@@ -102,7 +103,7 @@ func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
 	for _, n := range s.nodes[1:] {
 		n.reported, n.report = false, nil
 		if n.connected {
-			s.send(n, &SendReport{})
+			s.send(n, &datanode.SendReport{})
 		} else {
 			s.setLiveness(n, nodeDead)
 			n.died = s.mono

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -224,8 +225,8 @@ func (s *scenario) line(line string) string {
 		return s.effects(s.own(&Delta{NodeID: a.words[0], Session: s.sessions[a.words[0]], Removed: s.replicas(a.words[1:])}))
 	case "recovered":
 		c := s.commit(a.words[1])
-		return s.effects(s.own(&RecoverResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], Chunk: c.Chunk, Generation: c.Generation,
-			Length: c.Length, NodeIDs: c.NodeIDs, Error: a.keyed["error"]}))
+		return s.effects(s.own(&RecoverResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], RecoverResult: datanode.RecoverResult{Chunk: c.Chunk, Generation: c.Generation,
+			Length: c.Length, NodeIDs: c.NodeIDs, Error: a.keyed["error"]}}))
 	case "list":
 		return s.effects(s.own(&List{Path: a.words[0], After: a.keyed["after"], Limit: uint32(a.number("limit"))}))
 	case "stat":
@@ -241,7 +242,7 @@ func (s *scenario) line(line string) string {
 		return s.effects(s.own(&ReportBadReplica{Chunk: c.Chunk, Generation: c.Generation, NodeID: a.words[1], Reason: "checksum"}))
 	case "verified":
 		c := s.commit(a.words[1])
-		return s.effects(s.own(&VerifyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], Chunk: c.Chunk, Generation: c.Generation, Bad: a.keyed["bad"] != "", Error: a.keyed["error"]}))
+		return s.effects(s.own(&VerifyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], VerifyResult: datanode.VerifyResult{Chunk: c.Chunk, Generation: c.Generation, Bad: a.keyed["bad"] != "", Error: a.keyed["error"]}}))
 	case "status":
 		return s.effects(s.own(&ClusterStatus{}))
 	case "safe-mode":
@@ -349,7 +350,7 @@ func (s *scenario) chunk(c LocatedChunk) string {
 	return fmt.Sprintf("  %s@%d:%d %s at %d on %s\n", s.name(c.Chunk), c.Generation, c.Length, state, c.Offset, s.nodes(c.Replicas))
 }
 
-func (s *scenario) nodes(replicas []Replica) string {
+func (s *scenario) nodes(replicas []chunk.Location) string {
 	if len(replicas) == 0 {
 		return "nothing"
 	}
@@ -424,19 +425,19 @@ func (s *scenario) messages(messages []Message) string {
 	var b strings.Builder
 	for _, m := range messages {
 		switch d := m.Body.(type) {
-		case *DeleteReplicas:
+		case *datanode.DeleteReplicas:
 			fmt.Fprintf(&b, "  -> %s delete", m.NodeID)
 			for _, r := range d.Replicas {
 				fmt.Fprintf(&b, " %s@%d", s.name(r.ID), r.Generation)
 			}
 			b.WriteString("\n")
-		case *RecoverChunk:
+		case *datanode.RecoverChunk:
 			fmt.Fprintf(&b, "  -> %s recover %s to @%d from @%d on %s, length %d\n", m.NodeID, s.name(d.Chunk), d.Generation, d.MinimumGeneration, s.nodes(d.Replicas), d.Length)
-		case *CopyReplica:
+		case *datanode.CopyReplica:
 			fmt.Fprintf(&b, "  -> %s copy %s@%d:%d from %s\n", m.NodeID, s.name(d.Chunk), d.Generation, d.Length, s.nodes(d.Sources))
-		case *VerifyReplica:
+		case *datanode.VerifyReplica:
 			fmt.Fprintf(&b, "  -> %s verify %s@%d\n", m.NodeID, s.name(d.Chunk), d.Generation)
-		case *SendReport:
+		case *datanode.SendReport:
 			fmt.Fprintf(&b, "  -> %s send a report\n", m.NodeID)
 		}
 	}

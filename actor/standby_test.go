@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -49,7 +50,7 @@ func TestAStandbyTakesOver(t *testing.T) {
 	}
 	e := h.own(&BecomeActive{Epoch: 2})
 	require.Nil(t, e.Reply.Err)
-	require.Len(t, bodies[SendReport](e.Messages), 4)
+	require.Len(t, bodies[datanode.SendReport](e.Messages), 4)
 	require.Empty(t, deletions(e.Messages))
 	require.False(t, h.s.safe.on, "every chunk is located")
 	require.Nil(t, h.as(1, &Mkdir{Path: "/x"}).Reply.Err)

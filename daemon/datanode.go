@@ -63,15 +63,7 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 	address := advertised(c.Advertise, server.Addr())
 	control, err := agent.Start(agent.Options{
 		Namenodes: c.Namenodes, Address: address, Rack: c.Rack, Version: Version, AdminAddress: adminAddress,
-		Store: agentStore{store}, Events: events, Logger: logger,
-		Load: func() agent.Load {
-			l := server.Load()
-			return agent.Load{
-				ActiveWrites: l.ActiveWrites, ActiveReads: l.ActiveReads,
-				QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes,
-			}
-		},
-		Recoverer: recoverer{server}, Copier: copier{server},
+		Store: store, Events: events, Logger: logger, Load: server.Load, Recoverer: server, Copier: server,
 	})
 	if err != nil {
 		return nil, d.abandon(ctx, err)
@@ -114,6 +106,21 @@ func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, l
 		}
 	})
 	return d.started(ctx)
+}
+
+// forward passes the store's events to the agent. It never blocks.
+func forward(events *agent.Events, logger *slog.Logger) func(disk.Event) {
+	return func(e disk.Event) {
+		switch e.Kind {
+		case disk.Removed:
+			events.Removed(e.Replica)
+		case disk.Corrupt:
+			logger.Error("replica is corrupt", "chunk", e.Replica.ID, "gen", e.Replica.Generation, "reason", e.Reason)
+			events.Stored(e.Replica)
+		default:
+			events.Stored(e.Replica)
+		}
+	}
 }
 
 // advertised is the address that others are told: the one configured, with the

@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -71,6 +72,16 @@ func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err 
 		return 0, err
 	}
 	return task.end, nil
+}
+
+// CopyReplica carries out a namenode's order: it is Copy of a sealed replica,
+// from sources that are at its generation at least.
+func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) error {
+	_, err := s.Copy(ctx, wire.CopyRange{
+		BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Generation: uint64(order.Generation), Length: order.Length,
+		SourceMinGeneration: uint64(order.Generation), Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)], Seal: true,
+	})
+	return err
 }
 
 // enter waits for a slot and for the copy of the same chunk that runs.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -305,7 +306,7 @@ func TestARefusedPeerThatGoesOnSendingIsClosed(t *testing.T) {
 		_, err := p.conn.Write(junk)
 		return err != nil
 	})
-	eventually(t, "it is gone here", func() bool { return nodes[0].server.Load().Connections == 0 })
+	eventually(t, "it is gone here", func() bool { return nodes[0].server.Stats().Connections == 0 })
 }
 
 func TestIdleAndStalledConnectionsEnd(t *testing.T) {
@@ -364,8 +365,8 @@ func TestConnectionAndSessionLimits(t *testing.T) {
 	for range 3 * farewellsMax {
 		dial(t, nodes[0].server.Addr())
 	}
-	require.LessOrEqual(t, nodes[0].server.Load().Connections, 3+farewellsMax+nodes[0].server.limits.Loops)
-	eventually(t, "all refused are gone", func() bool { return nodes[0].server.Load().Connections <= 3 })
+	require.LessOrEqual(t, nodes[0].server.Stats().Connections, 3+farewellsMax+nodes[0].server.limits.Loops)
+	eventually(t, "all refused are gone", func() bool { return nodes[0].server.Stats().Connections <= 3 })
 	for _, p := range open {
 		require.NoError(t, p.data([]byte("still fine"), wire.FlagSeal))
 		p.waitAcked(1)
@@ -494,7 +495,7 @@ func TestCallsThatComeWhileTheServerCloses(t *testing.T) {
 		for range 4 {
 			callers.Go(func() {
 				for {
-					_, err := server.Recover(context.Background(), RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: []wire.Hop{hop}, Length: -1})
+					_, err := server.Recover(context.Background(), datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{hop}, Length: -1})
 					if errors.Is(err, fault.Closed) {
 						return
 					}

@@ -113,7 +113,7 @@ func TestIdleNeighboursAreClosed(t *testing.T) {
 	limits.PeerIdleTimeout = 50 * time.Millisecond
 	nodes := []*testNode{startNode(t, "a", limits), startNode(t, "b", Limits{})}
 	storeChunk(t, nodes, pattern(newChunkID(), 100))
-	eventually(t, "a closes it", func() bool { return nodes[0].idleNeighbours() == 0 && nodes[1].server.Load().Connections == 0 })
+	eventually(t, "a closes it", func() bool { return nodes[0].idleNeighbours() == 0 && nodes[1].server.Stats().Connections == 0 })
 }
 
 func TestIdleNeighboursAreBounded(t *testing.T) {
@@ -126,12 +126,12 @@ func TestIdleNeighboursAreBounded(t *testing.T) {
 		p.open(openWrite(newChunkID(), hops(nodes[1:])))
 		writers = append(writers, p)
 	}
-	require.Equal(t, 5, nodes[1].server.Load().Connections)
+	require.Equal(t, 5, nodes[1].server.Stats().Connections)
 	for _, p := range writers {
 		require.NoError(t, p.data([]byte("x"), wire.FlagSeal))
 		p.waitAcked(1)
 	}
-	eventually(t, "two stay", func() bool { return nodes[0].idleNeighbours() == 2 && nodes[1].server.Load().Connections == 2 })
+	eventually(t, "two stay", func() bool { return nodes[0].idleNeighbours() == 2 && nodes[1].server.Stats().Connections == 2 })
 }
 
 // What a neighbour sends that is no answer ends its connection, and the session

@@ -9,25 +9,9 @@ import (
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
-
-// RecoverRequest asks a server to lead the recovery of a chunk.
-type RecoverRequest struct {
-	ChunkID    chunk.ID
-	Generation chunk.Generation // that recovery writes; above any replica's
-	// A replica below it missed acknowledged bytes and does not count.
-	MinimumGeneration chunk.Generation
-	Replicas          []wire.Hop // every known holder
-	Length            int64      // 0 or more: cut to it; -1: the length agreed on
-}
-
-// RecoverResult is what all listed nodes now hold, sealed. No nodes and length 0:
-// every holder that was asked says that it has no replica at all.
-type RecoverResult struct {
-	Length  int64
-	NodeIDs []string
-}
 
 // Recover brings the replicas of an open chunk to one length under a new
 // generation and seals them; this node leads. It has two rounds: begin fences
@@ -39,41 +23,41 @@ type RecoverResult struct {
 // (retryable) when too few answered to be sure that nothing acknowledged is cut;
 // fault.Closed when ctx ended or Close began before the second round. A retry
 // needs a new generation.
-func (s *Server) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
+func (s *Server) Recover(ctx context.Context, r datanode.RecoverChunk) (datanode.RecoverResult, error) {
 	if r.Generation == 0 || len(r.Replicas) == 0 || len(r.Replicas) > wire.HopsMax {
-		return RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas", r.Generation, len(r.Replicas))
+		return datanode.RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas", r.Generation, len(r.Replicas))
 	}
 	ctx, leave, err := s.enter(ctx, "recover chunk")
 	if err != nil {
-		return RecoverResult{}, err
+		return datanode.RecoverResult{}, err
 	}
 	defer leave()
-	begin := wire.RecoverReplica{BodyVersion: wire.BodyVersion, Phase: wire.RecoverBegin, ChunkID: r.ChunkID[:], Generation: uint64(r.Generation)}
+	begin := wire.RecoverReplica{BodyVersion: wire.BodyVersion, Phase: wire.RecoverBegin, ChunkID: r.Chunk[:], Generation: uint64(r.Generation)}
 	found := s.askAll(ctx, r.Replicas, begin)
 	if nobodyHasIt(found) {
-		return RecoverResult{}, nil
+		return datanode.RecoverResult{}, nil
 	}
 	plan, err := planRecovery(r, found)
 	if err == nil && ctx.Err() != nil { // nothing is cut when nobody waits for it
-		err = &fault.Error{Kind: fault.Closed, Op: "recover chunk", Chunk: r.ChunkID.String(), Reason: "given up after its first round", Err: ctx.Err()}
+		err = &fault.Error{Kind: fault.Closed, Op: "recover chunk", Chunk: r.Chunk.String(), Reason: "given up after its first round", Err: ctx.Err()}
 	}
 	if err != nil {
-		return RecoverResult{}, err
+		return datanode.RecoverResult{}, err
 	}
 	finish := begin
 	finish.Phase, finish.Length = wire.RecoverFinish, plan.length
-	result := RecoverResult{Length: plan.length}
+	result := datanode.RecoverResult{Length: plan.length}
 	var failed error
 	for _, a := range s.askAll(ctx, plan.members, finish) {
 		if a.err != nil {
 			failed = a.err
-			s.logger.Warn("replica left out of recovery", "chunk", r.ChunkID, "gen", r.Generation, "node", a.hop.NodeID, "err", a.err)
+			s.logger.Warn("replica left out of recovery", "chunk", r.Chunk, "gen", r.Generation, "node", a.hop.NodeID, "err", a.err)
 			continue
 		}
 		result.NodeIDs = append(result.NodeIDs, a.hop.NodeID)
 	}
 	if len(result.NodeIDs) == 0 {
-		return RecoverResult{}, &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Chunk: r.ChunkID.String(), Reason: "no replica could be finished", Err: failed}
+		return datanode.RecoverResult{}, &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Chunk: r.Chunk.String(), Reason: "no replica could be finished", Err: failed}
 	}
 	return result, nil
 }
@@ -196,10 +180,10 @@ type recoveryPlan struct {
 //
 // In case 3 a holder that did not answer might know more, so recovery waits for
 // it: the namenode asks again, without the holders that are gone for good.
-func planRecovery(r RecoverRequest, answers []recoverAnswer) (recoveryPlan, error) {
+func planRecovery(r datanode.RecoverChunk, answers []recoverAnswer) (recoveryPlan, error) {
 	fail := func(kind fault.Kind, err error, format string, args ...any) (recoveryPlan, error) {
 		e := fault.New(kind, "recover chunk", format, args...)
-		e.Chunk, e.Err = r.ChunkID.String(), err
+		e.Chunk, e.Err = r.Chunk.String(), err
 		return recoveryPlan{}, e
 	}
 	var usable []recoverAnswer

@@ -10,6 +10,7 @@ import (
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -56,7 +57,7 @@ func TestPlanRecovery(t *testing.T) {
 		{name: "empty replicas", answers: []recoverAnswer{has("a", 1, 0, open), has("b", 1, 0, open)}, length: 0, members: "ab"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := RecoverRequest{Generation: 9, MinimumGeneration: c.minimum, Length: -1}
+			r := datanode.RecoverChunk{Generation: 9, MinimumGeneration: c.minimum, Length: -1}
 			if c.cut > 0 {
 				r.Length = c.cut
 			}
@@ -92,9 +93,9 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 			extra.open(o)
 			extra.write(content[200_000:330_000], 65_000, 0)
 
-			result, err := nodes[leader].server.Recover(context.Background(), RecoverRequest{ChunkID: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
+			result, err := nodes[leader].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
 			require.NoError(t, err)
-			require.Equal(t, RecoverResult{Length: 200_000, NodeIDs: []string{"node-0", "node-1", "node-2"}}, result)
+			require.Equal(t, datanode.RecoverResult{Length: 200_000, NodeIDs: []string{"node-0", "node-1", "node-2"}}, result)
 			requireContent(t, nodes, id, content[:200_000])
 			for _, n := range nodes {
 				r, err := n.store.Stat(id)
@@ -107,7 +108,7 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 			requireKind(t, fault.StaleGeneration, bad.Hops[firstBad(bad.Hops)].Code, "")
 
 			// A second recovery (truncation) of the sealed chunk.
-			result, err = nodes[leader].server.Recover(context.Background(), RecoverRequest{ChunkID: id, Generation: 5, MinimumGeneration: 4, Replicas: hops(nodes), Length: 77_777})
+			result, err = nodes[leader].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 5, MinimumGeneration: 4, Replicas: hops(nodes), Length: 77_777})
 			require.NoError(t, err)
 			require.EqualValues(t, 77_777, result.Length)
 			requireContent(t, nodes, id, content[:77_777])
@@ -120,9 +121,9 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 func TestAWriterThatComesAfterTheRecoveryIsRefused(t *testing.T) {
 	nodes := startNodes(t, 3, Limits{})
 	id := newChunkID()
-	result, err := nodes[1].server.Recover(t.Context(), RecoverRequest{ChunkID: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
+	result, err := nodes[1].server.Recover(t.Context(), datanode.RecoverChunk{Chunk: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
 	require.NoError(t, err)
-	require.Equal(t, RecoverResult{}, result)
+	require.Equal(t, datanode.RecoverResult{}, result)
 	p := dial(t, nodes[0].server.Addr())
 	p.sendOpen(openWrite(id, hops(nodes[1:])))
 	var ack wire.OpenAck
@@ -144,18 +145,18 @@ func TestRecoveryGoesOnWithoutAHolderThatIsGone(t *testing.T) {
 	p.open(openWrite(id, all[1:]))
 	p.write(content, 256<<10, wire.FlagSync)
 	nodes[1].stop()
-	result, err := nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: id, Generation: 2, MinimumGeneration: 1, Replicas: all, Length: -1})
+	result, err := nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: all, Length: -1})
 	require.NoError(t, err)
 	require.Equal(t, []string{"node-0", "node-2"}, result.NodeIDs)
 	require.EqualValues(t, 100_000, result.Length)
 
 	// Two that say that they have none are an answer; one that says nothing is not.
-	result, err = nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
+	result, err = nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
 	require.NoError(t, err)
-	require.Equal(t, RecoverResult{}, result)
-	_, err = nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: all, Length: -1})
+	require.Equal(t, datanode.RecoverResult{}, result)
+	_, err = nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: all, Length: -1})
 	require.ErrorIs(t, err, fault.Unavailable)
-	_, err = nodes[2].server.Recover(context.Background(), RecoverRequest{ChunkID: id, Generation: 2, MinimumGeneration: 1, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
+	_, err = nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
 	require.ErrorIs(t, err, fault.StaleGeneration, "a generation recovers once")
 }
 
@@ -171,9 +172,9 @@ func TestRecoveryAfterAllHoldersRestarted(t *testing.T) {
 		n.stop()
 		n.start(addresses[i].Address, Limits{})
 	}
-	result, err := nodes[0].server.Recover(context.Background(), RecoverRequest{ChunkID: id, Generation: 2, MinimumGeneration: 1, Replicas: addresses, Length: -1})
+	result, err := nodes[0].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: addresses, Length: -1})
 	require.NoError(t, err)
-	require.Equal(t, RecoverResult{Length: 150_000, NodeIDs: []string{"node-0", "node-1", "node-2"}}, result)
+	require.Equal(t, datanode.RecoverResult{Length: 150_000, NodeIDs: []string{"node-0", "node-1", "node-2"}}, result)
 	requireContent(t, nodes, id, content)
 }
 
@@ -184,6 +185,6 @@ func TestRecoveryIsBoundedByItsContext(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err = n.server.Recover(ctx, RecoverRequest{ChunkID: newChunkID(), Generation: 2, Replicas: []wire.Hop{{NodeID: "x", Address: l.Addr().String()}}, Length: -1})
+	_, err = n.server.Recover(ctx, datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{{NodeID: "x", Address: l.Addr().String()}}, Length: -1})
 	require.ErrorIs(t, err, fault.Unavailable)
 }

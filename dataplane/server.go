@@ -13,6 +13,7 @@ import (
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -50,15 +51,6 @@ type Server struct {
 	work       sync.WaitGroup // what disk workers do for us
 	handler    atomic.Pointer[handler]
 	supervised chan struct{} // closed when the last engine has ended
-}
-
-// Load is what a heartbeat says about a server.
-type Load struct {
-	ActiveWrites       int
-	ActiveReads        int
-	Connections        int
-	QueuedDiskOps      int // write jobs that the disk has not finished
-	GrantedWindowBytes int64
 }
 
 // engineRestartDelay spaces the restarts of an event engine that dies, which it
@@ -189,12 +181,11 @@ func (s *Server) ServeRecords(sink RecordSink) { s.records.Store(&sink) }
 func (s *Server) Addr() string { return s.listen }
 
 // Load is the present load.
-func (s *Server) Load() Load {
-	return Load{
-		ActiveWrites:       int(s.node.budget.sessions.Load()),
-		ActiveReads:        int(s.counters.activeReads.Load()),
-		Connections:        int(s.counters.connections.Load()),
-		QueuedDiskOps:      int(s.counters.diskJobs.Load()),
+func (s *Server) Load() datanode.Load {
+	return datanode.Load{
+		ActiveWrites:       uint32(s.node.budget.sessions.Load()),
+		ActiveReads:        uint32(s.counters.activeReads.Load()),
+		QueuedDiskOps:      uint32(s.counters.diskJobs.Load()),
 		GrantedWindowBytes: s.node.budget.granted.Load(),
 	}
 }

@@ -32,7 +32,7 @@ func TestStalledConnections(t *testing.T) {
 	setup.open(o)
 	setup.write(make([]byte, 32<<20), 1<<20, wire.FlagSeal)
 	require.NoError(t, setup.conn.Close())
-	eventually(t, "a quiet server", func() bool { return n.server.Load().Connections == 0 })
+	eventually(t, "a quiet server", func() bool { return n.server.Stats().Connections == 0 })
 	before := memoryInUse()
 
 	half := dataPacket(1, 0, 0, make([]byte, 256<<10))
@@ -82,7 +82,7 @@ func TestStalledConnections(t *testing.T) {
 	after := memoryInUse()
 	took := time.Since(began)
 	limits := n.server.limits
-	t.Logf("%d connections in %s: granted %d KiB, buffers %d KiB, memory +%d KiB", held.Connections, took.Round(time.Millisecond),
+	t.Logf("%d connections in %s: granted %d KiB, buffers %d KiB, memory +%d KiB", n.server.Stats().Connections, took.Round(time.Millisecond),
 		held.GrantedWindowBytes>>10, outstanding>>10, (after-before)>>10)
 	require.LessOrEqual(t, held.GrantedWindowBytes, limits.WindowBudgetBytes)
 	require.LessOrEqual(t, outstanding, limits.WindowBudgetBytes+int64(limits.ConnectionsMax*limits.RequestBytesMax))
@@ -114,7 +114,7 @@ func TestStalledConnections(t *testing.T) {
 	served := time.Now()
 
 	// And the stalled ones go, each for its reason.
-	eventually(t, "all are cut off", func() bool { return n.server.Load().Connections == 0 })
+	eventually(t, "all are cut off", func() bool { return n.server.Stats().Connections == 0 })
 	close(ended)
 	all.Wait()
 	refused := n.server.Stats().ConnectionsRefused

@@ -68,8 +68,11 @@ func (c *counters) raiseOutboundPeak(n int64) {
 	}
 }
 
-// Stats are counters since the start, except Buffers, which is now.
+// Stats are counters since the start, except Connections and Buffers, which are
+// now.
 type Stats struct {
+	// Connections is the number of open connections.
+	Connections int
 	// ConnectionsAccepted counts accepted connections.
 	ConnectionsAccepted uint64
 	// ConnectionsRefused counts connections that this side ended, by reason:
@@ -102,6 +105,7 @@ type Stats struct {
 
 func (c *counters) snapshot() Stats {
 	s := Stats{
+		Connections:         int(c.connections.Load()),
 		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: make(map[string]uint64),
 		WritesStarted: c.writesStarted.Load(), WritesEnded: c.writesEnded.Load(), WritesBroken: c.writesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),

@@ -13,6 +13,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -123,9 +124,9 @@ func writeIdentity(fsys vfs.FS, directory string, v volumeIdentity) error {
 // agree checks that all volumes belong to one node and one cluster, and takes
 // the highest of what they have seen: a crash may have kept an update from some
 // of them.
-func agree(volumes []*volume) (Identity, error) {
+func agree(volumes []*volume) (datanode.Identity, error) {
 	const op = "open chunk store"
-	var all Identity
+	var all datanode.Identity
 	var first, joined *volume
 	for _, v := range volumes {
 		if v.identity.NodeID == "" {
@@ -161,7 +162,7 @@ func newID(random io.Reader) (string, error) {
 }
 
 // Identity tells who the volumes belong to.
-func (s *Store) Identity() Identity {
+func (s *Store) Identity() datanode.Identity {
 	s.identity.Lock()
 	defer s.identity.Unlock()
 	return s.identity.Identity
@@ -214,7 +215,7 @@ func (s *Store) ObserveEpoch(epoch, txid uint64) error {
 // persistIdentityLocked writes next to all volumes. One success is enough: a
 // start takes the highest of all volumes. A failed one counts against its
 // volume.
-func (s *Store) persistIdentityLocked(next Identity) error {
+func (s *Store) persistIdentityLocked(next datanode.Identity) error {
 	var failures []error
 	for _, v := range s.volumes {
 		if err := writeIdentity(s.fs, v.directory, v.identity.with(next)); err != nil {
@@ -232,7 +233,7 @@ func (s *Store) persistIdentityLocked(next Identity) error {
 }
 
 // with returns v after the store's identity became all.
-func (v volumeIdentity) with(all Identity) volumeIdentity {
+func (v volumeIdentity) with(all datanode.Identity) volumeIdentity {
 	v.Version = identityVersion
 	v.NodeID, v.ClusterID = all.NodeID, all.ClusterID
 	v.HighestEpoch, v.HighestTxid = all.HighestEpoch, all.HighestTxid

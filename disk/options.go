@@ -117,26 +117,6 @@ type Event struct {
 	Reason  string
 }
 
-// Identity is who the store's volumes belong to.
-type Identity struct {
-	NodeID    string
-	ClusterID string // "" until Join
-	// Highest epoch, and highest txid, that ObserveEpoch was told.
-	HighestEpoch uint64
-	HighestTxid  uint64
-}
-
-// VolumeState describes one volume.
-type VolumeState struct {
-	ID            string
-	Directory     string
-	CapacityBytes int64
-	FreeBytes     int64 // what new replicas may use: the reserve is subtracted
-	Replicas      int   // all states
-	Healthy       bool
-	Error         string // last I/O error; "" if there was none
-}
-
 // CreateOptions describe a new replica.
 type CreateOptions struct {
 	// ChunkSize bounds the replica, in bytes: a multiple of 64 KiB, 64 KiB to

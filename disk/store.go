@@ -6,6 +6,7 @@ import (
 
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -24,7 +25,7 @@ type Store struct {
 
 	identity struct {
 		sync.Mutex
-		Identity
+		datanode.Identity
 	}
 	index struct {
 		sync.RWMutex

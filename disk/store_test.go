@@ -16,6 +16,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -379,7 +380,7 @@ func TestVolumesBelongTogether(t *testing.T) {
 	require.NoError(t, s.ObserveEpoch(4, 50))
 	require.ErrorIs(t, s.ObserveEpoch(3, 200), fault.Fenced)
 	want := s.Identity()
-	require.Equal(t, Identity{NodeID: want.NodeID, ClusterID: "c1", HighestEpoch: 4, HighestTxid: 100}, want)
+	require.Equal(t, datanode.Identity{NodeID: want.NodeID, ClusterID: "c1", HighestEpoch: 4, HighestTxid: 100}, want)
 	require.NoError(t, s.Close())
 
 	o.Directories = []string{"/d", "/e"} // a new disk joins

@@ -15,6 +15,7 @@ import (
 
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -217,10 +218,10 @@ func (v *volume) healthy() (ok bool, last string) {
 
 // Volumes describes the volumes, in the order of Options.Directories. It asks
 // the file systems for their free space.
-func (s *Store) Volumes() []VolumeState {
-	list := make([]VolumeState, len(s.volumes))
+func (s *Store) Volumes() []datanode.VolumeState {
+	list := make([]datanode.VolumeState, len(s.volumes))
 	for i, v := range s.volumes {
-		state := VolumeState{ID: s.volumeIDs[i], Directory: v.directory, Replicas: int(v.replicas.Load())}
+		state := datanode.VolumeState{ID: s.volumeIDs[i], Directory: v.directory, Replicas: uint64(max(0, v.replicas.Load()))}
 		state.Healthy, state.Error = v.healthy()
 		space, err := s.fs.StatFS(v.directory)
 		if err != nil {

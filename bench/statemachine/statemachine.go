@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -49,7 +50,7 @@ func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Ma
 
 // register makes a datanode known that has no replica yet.
 func (m *Machine) register(id string, session uint64) error {
-	volumes := []actor.VolumeState{{VolumeID: id, Healthy: true, CapacityBytes: 1 << 50, FreeBytes: 1 << 49}}
+	volumes := []datanode.VolumeState{{ID: id, Healthy: true, CapacityBytes: 1 << 50, FreeBytes: 1 << 49}}
 	if _, err := m.own(&actor.RegisterNode{Session: session, NodeID: id, Address: id + ":7720", Volumes: volumes}); err != nil {
 		return err
 	}

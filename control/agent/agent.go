@@ -11,6 +11,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -45,7 +46,7 @@ type Options struct {
 	// Events gets the store's changes.
 	Events *Events
 	// Load is asked at each heartbeat; nil means no load.
-	Load func() Load
+	Load func() datanode.Load
 	// Recoverer and Copier carry out orders; without one, its orders are
 	// answered with an error.
 	Recoverer Recoverer

@@ -9,6 +9,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -20,7 +21,7 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 	}
 	n := startNamenode(t, "127.0.0.1:0")
 	a := startAgent(t, store, func(o *Options) {
-		o.Load = func() Load { return Load{ActiveWrites: 3, QueuedDiskOps: 7, GrantedWindowBytes: 9} }
+		o.Load = func() datanode.Load { return datanode.Load{ActiveWrites: 3, QueuedDiskOps: 7, GrantedWindowBytes: 9} }
 	}, n.address)
 
 	s, register := n.accept()
@@ -33,7 +34,7 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 
 	require.Len(t, s.report(), count)
 	<-a.Registered()
-	require.Equal(t, Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 42}, store.Identity())
+	require.Equal(t, datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 42}, store.Identity())
 
 	beat := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
 	require.EqualValues(t, 3, beat.Load.ActiveWrites)

@@ -1,26 +1,26 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func volumesToProto(volumes []VolumeState) []*controlpb.VolumeState {
+func volumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
 	out := make([]*controlpb.VolumeState, 0, len(volumes))
 	for _, v := range volumes {
 		out = append(out, &controlpb.VolumeState{VolumeId: v.ID, Directory: v.Directory, CapacityBytes: v.CapacityBytes,
-			FreeBytes: v.FreeBytes, Replicas: uint64(max(0, v.Replicas)), Healthy: v.Healthy, Error: v.Error})
+			FreeBytes: v.FreeBytes, Replicas: v.Replicas, Healthy: v.Healthy, Error: v.Error})
 	}
 	return out
 }
 
-func loadToProto(l Load) *controlpb.Load {
-	return &controlpb.Load{ActiveWrites: uint32(max(0, l.ActiveWrites)), ActiveReads: uint32(max(0, l.ActiveReads)),
-		QueuedDiskOps: uint32(max(0, l.QueuedDiskOps)), GrantedWindowBytes: l.GrantedWindowBytes}
+func loadToProto(l datanode.Load) *controlpb.Load {
+	return &controlpb.Load{ActiveWrites: l.ActiveWrites, ActiveReads: l.ActiveReads,
+		QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes}
 }
 
 func replicaToProto(r chunk.Replica) *controlpb.ReplicaReport {
@@ -40,53 +40,41 @@ func deltaToProto(changes []change) *controlpb.DatanodeMessage {
 	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Delta{Delta: delta}}
 }
 
-func recoverResultToProto(id chunk.ID, generation chunk.Generation, result RecoverResult, err error) *controlpb.DatanodeMessage {
-	m := &controlpb.RecoverResult{ChunkId: append([]byte(nil), id[:]...), Generation: uint64(generation)}
-	if err != nil {
-		m.Error = err.Error()
-	} else {
-		m.Length, m.NodeIds = result.Length, result.NodeIDs
-	}
-	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_RecoverResult{RecoverResult: m}}
+func recoverResultToProto(r datanode.RecoverResult) *controlpb.DatanodeMessage {
+	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_RecoverResult{RecoverResult: &controlpb.RecoverResult{
+		ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Length: r.Length, NodeIds: r.NodeIDs, Error: r.Error}}}
 }
 
-func copyResultToProto(id chunk.ID, generation chunk.Generation, err error) *controlpb.DatanodeMessage {
-	m := &controlpb.CopyResult{ChunkId: append([]byte(nil), id[:]...), Generation: uint64(generation)}
-	if err != nil {
-		m.Error = err.Error()
-	}
-	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_CopyResult{CopyResult: m}}
+func copyResultToProto(r datanode.CopyResult) *controlpb.DatanodeMessage {
+	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_CopyResult{CopyResult: &controlpb.CopyResult{
+		ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Error: r.Error}}}
 }
 
-func verifyResultToProto(id chunk.ID, generation chunk.Generation, err error) *controlpb.DatanodeMessage {
-	m := &controlpb.VerifyResult{ChunkId: append([]byte(nil), id[:]...), Generation: uint64(generation)}
-	if err != nil {
-		m.Error = err.Error()
-		m.Bad = errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk)
-	}
-	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_VerifyResult{VerifyResult: m}}
+func verifyResultToProto(r datanode.VerifyResult) *controlpb.DatanodeMessage {
+	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_VerifyResult{VerifyResult: &controlpb.VerifyResult{
+		ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Bad: r.Bad, Error: r.Error}}}
 }
 
-// peersFromProto checks the replicas named in an order.
-func peersFromProto(replicas []*controlpb.Replica) ([]Peer, error) {
-	if len(replicas) == 0 || len(replicas) > peersMax {
-		return nil, fmt.Errorf("names %d replicas, want 1 to %d", len(replicas), peersMax)
+// locationsFromProto checks the replicas named in an order.
+func locationsFromProto(replicas []*controlpb.Replica) ([]chunk.Location, error) {
+	if len(replicas) == 0 || len(replicas) > locationsMax {
+		return nil, fmt.Errorf("names %d replicas, want 1 to %d", len(replicas), locationsMax)
 	}
-	out := make([]Peer, 0, len(replicas))
+	locations := make([]chunk.Location, 0, len(replicas))
 	for _, r := range replicas {
 		if r.GetNodeId() == "" || r.GetAddress() == "" {
 			return nil, fmt.Errorf("names a replica without node id or address")
 		}
-		out = append(out, Peer{NodeID: r.NodeId, Address: r.Address})
+		locations = append(locations, chunk.Location{NodeID: r.NodeId, Address: r.Address})
 	}
-	return out, nil
+	return locations, nil
 }
 
 func formatBehind(theirs, own uint64) string {
 	return fmt.Sprintf("the namenode's last txid is %d, this datanode has seen %d", theirs, own)
 }
 
-func (s *session) fenced(epoch uint64, own Identity) error {
+func (s *session) fenced(epoch uint64, own datanode.Identity) error {
 	return &fault.Error{Kind: fault.Fenced, Op: "check namenode", Node: own.NodeID, Address: s.address,
 		Reason: fmt.Sprintf("the namenode's epoch is %d, this datanode has seen %d", epoch, own.HighestEpoch)}
 }

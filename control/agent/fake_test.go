@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -26,7 +27,7 @@ type fakeStore struct {
 	events *Events
 	mu     struct {
 		sync.Mutex
-		identity Identity
+		identity datanode.Identity
 		replicas map[chunk.ID]chunk.Replica
 		deleted  []chunk.Replica
 		verified error // what VerifyReplica finds
@@ -35,12 +36,12 @@ type fakeStore struct {
 
 func newFakeStore(events *Events) *fakeStore {
 	s := &fakeStore{events: events}
-	s.mu.identity = Identity{NodeID: "node-1"}
+	s.mu.identity = datanode.Identity{NodeID: "node-1"}
 	s.mu.replicas = make(map[chunk.ID]chunk.Replica)
 	return s
 }
 
-func (s *fakeStore) Identity() Identity {
+func (s *fakeStore) Identity() datanode.Identity {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.identity
@@ -67,8 +68,8 @@ func (s *fakeStore) ObserveEpoch(epoch, txid uint64) error {
 	return nil
 }
 
-func (s *fakeStore) Volumes() []VolumeState {
-	return []VolumeState{{ID: "volume-1", Directory: "/disk", CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Replicas: len(s.Replicas()), Healthy: true}}
+func (s *fakeStore) Volumes() []datanode.VolumeState {
+	return []datanode.VolumeState{{ID: "volume-1", Directory: "/disk", CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Replicas: uint64(len(s.Replicas())), Healthy: true}}
 }
 
 func (s *fakeStore) Replicas() []chunk.Replica {

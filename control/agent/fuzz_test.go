@@ -11,6 +11,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -35,7 +36,7 @@ func FuzzNamenodeMessage(f *testing.F) {
 			return
 		}
 		store := newFakeStore(NewEvents())
-		store.mu.identity = Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
+		store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
 		o := Options{Store: store, Events: store.events, Clock: clock.Real{}, Logger: slog.New(slog.DiscardHandler)}
 		a := &Agent{o: o, first: make(chan struct{})}
 		ctx, cancel := context.WithCancel(context.Background())

@@ -7,6 +7,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -29,8 +30,8 @@ type workers struct {
 }
 
 type orderKey struct {
-	id         chunk.ID
-	generation chunk.Generation
+	Chunk      chunk.ID
+	Generation chunk.Generation
 }
 
 type deleteOrder struct {
@@ -40,18 +41,18 @@ type deleteOrder struct {
 }
 
 type recoverOrder struct {
-	from    *link
-	request RecoverRequest
+	from *link
+	datanode.RecoverChunk
 }
 
 type copyOrder struct {
-	from    *link
-	request CopyRequest
+	from *link
+	datanode.CopyReplica
 }
 
 type verifyOrder struct {
 	from *link
-	orderKey
+	datanode.VerifyReplica
 }
 
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
@@ -186,27 +187,26 @@ func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
 	if err != nil || id.IsZero() || m.Generation == 0 || m.Length < -1 {
 		return r.protocol("a recovery names a bad chunk id, generation or length")
 	}
-	peers, err := peersFromProto(m.Replicas)
+	locations, err := locationsFromProto(m.Replicas)
 	if err != nil {
 		return r.protocol("a recovery " + err.Error())
 	}
-	request := RecoverRequest{ChunkID: id, Generation: chunk.Generation(m.Generation),
-		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: peers, Length: m.Length}
+	order := datanode.RecoverChunk{Chunk: id, Generation: chunk.Generation(m.Generation),
+		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: locations, Length: m.Length}
 	w := r.agent.workers
-	submit(w, w.recover, recoverOrder{from: r.link, request: request}, submission{
-		possible: w.o.Recoverer != nil, running: w.mu.recovering, key: orderKey{id, request.Generation}, op: "recover chunk",
-		refuse: func(err error) { r.answer(recoverResultToProto(id, request.Generation, RecoverResult{}, err)) },
+	submit(w, w.recover, recoverOrder{r.link, order}, submission{
+		possible: w.o.Recoverer != nil, running: w.mu.recovering, key: orderKey{order.Chunk, order.Generation}, op: "recover chunk",
+		refuse: func(err error) { r.answerRecover(order, datanode.RecoverResult{}, err) },
 	})
 	return nil
 }
 
 func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
-	request := order.request
-	defer w.release(w.mu.recovering, orderKey{request.ChunkID, request.Generation})
+	defer w.release(w.mu.recovering, orderKey{order.Chunk, order.Generation})
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
-	result, err := w.o.Recoverer.Recover(ctx, request)
-	logger := order.from.logger.With(keyChunk, request.ChunkID, keyGeneration, uint64(request.Generation))
+	result, err := w.o.Recoverer.Recover(ctx, order.RecoverChunk)
+	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err == nil && (result.Length < 0 || len(result.NodeIDs) == 0 && result.Length > 0) {
 		err = fault.New(fault.Internal, "recover chunk", "recovery ended with length %d on %d nodes", result.Length, len(result.NodeIDs))
 	}
@@ -215,7 +215,16 @@ func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
 	} else {
 		logger.Info("chunk recovered", keyLength, result.Length, keyCount, len(result.NodeIDs))
 	}
-	order.from.answer(recoverResultToProto(request.ChunkID, request.Generation, result, err))
+	order.from.answerRecover(order.RecoverChunk, result, err)
+}
+
+// answerRecover reports a recovery's result; after an error, nothing but it.
+func (l *link) answerRecover(order datanode.RecoverChunk, result datanode.RecoverResult, err error) {
+	if err != nil {
+		result = datanode.RecoverResult{Error: err.Error()}
+	}
+	result.Chunk, result.Generation = order.Chunk, order.Generation
+	l.answer(recoverResultToProto(result))
 }
 
 func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
@@ -223,32 +232,39 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 	if err != nil || id.IsZero() || m.Generation == 0 || m.Length < 0 || m.Length > chunk.SizeMax {
 		return r.protocol("a copy names a bad chunk id, generation or length")
 	}
-	peers, err := peersFromProto(m.Sources)
+	sources, err := locationsFromProto(m.Sources)
 	if err != nil {
 		return r.protocol("a copy " + err.Error())
 	}
-	request := CopyRequest{ChunkID: id, Generation: chunk.Generation(m.Generation), Length: m.Length, Sources: peers}
+	order := datanode.CopyReplica{Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length, Sources: sources}
 	w := r.agent.workers
-	submit(w, w.copies, copyOrder{from: r.link, request: request}, submission{
-		possible: w.o.Copier != nil, running: w.mu.copying, key: orderKey{id, request.Generation}, op: "copy replica",
-		refuse: func(err error) { r.answer(copyResultToProto(id, request.Generation, err)) },
+	submit(w, w.copies, copyOrder{r.link, order}, submission{
+		possible: w.o.Copier != nil, running: w.mu.copying, key: orderKey{order.Chunk, order.Generation}, op: "copy replica",
+		refuse: func(err error) { r.answerCopy(order, err) },
 	})
 	return nil
 }
 
 func (w *workers) copyReplica(ctx context.Context, order copyOrder) {
-	request := order.request
-	defer w.release(w.mu.copying, orderKey{request.ChunkID, request.Generation})
+	defer w.release(w.mu.copying, orderKey{order.Chunk, order.Generation})
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
-	err := w.o.Copier.Copy(ctx, request)
-	logger := order.from.logger.With(keyChunk, request.ChunkID, keyGeneration, uint64(request.Generation))
+	err := w.o.Copier.CopyReplica(ctx, order.CopyReplica)
+	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err != nil {
 		logger.Warn("replica not copied", keyError, err)
 	} else {
-		logger.Info("replica copied", keyLength, request.Length)
+		logger.Info("replica copied", keyLength, order.Length)
 	}
-	order.from.answer(copyResultToProto(request.ChunkID, request.Generation, err))
+	order.from.answerCopy(order.CopyReplica, err)
+}
+
+func (l *link) answerCopy(order datanode.CopyReplica, err error) {
+	result := datanode.CopyResult{Chunk: order.Chunk, Generation: order.Generation}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	l.answer(copyResultToProto(result))
 }
 
 func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
@@ -256,23 +272,32 @@ func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
 	if err != nil || id.IsZero() || m.Generation == 0 {
 		return r.protocol("an order to verify names a bad chunk id or generation")
 	}
-	key := orderKey{id, chunk.Generation(m.Generation)}
+	order := datanode.VerifyReplica{Chunk: id, Generation: chunk.Generation(m.Generation)}
 	w := r.agent.workers
-	submit(w, w.verify, verifyOrder{r.link, key}, submission{
-		possible: true, running: w.mu.verifying, key: key, op: "verify replica",
-		refuse: func(err error) { r.answer(verifyResultToProto(id, key.generation, err)) },
+	submit(w, w.verify, verifyOrder{r.link, order}, submission{
+		possible: true, running: w.mu.verifying, key: orderKey(order), op: "verify replica",
+		refuse: func(err error) { r.answerVerify(order, err) },
 	})
 	return nil
 }
 
 func (w *workers) verifyReplica(_ context.Context, order verifyOrder) {
-	defer w.release(w.mu.verifying, order.orderKey)
-	err := w.o.Store.VerifyReplica(order.id)
-	logger := order.from.logger.With(keyChunk, order.id, keyGeneration, uint64(order.generation))
+	defer w.release(w.mu.verifying, orderKey(order.VerifyReplica))
+	err := w.o.Store.VerifyReplica(order.Chunk)
+	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err != nil {
 		logger.Warn("a replica that a client called bad is not good", keyError, err)
 	} else {
 		logger.Info("a replica that a client called bad is good")
 	}
-	order.from.answer(verifyResultToProto(order.id, order.generation, err))
+	order.from.answerVerify(order.VerifyReplica, err)
+}
+
+func (l *link) answerVerify(order datanode.VerifyReplica, err error) {
+	result := datanode.VerifyResult{Chunk: order.Chunk, Generation: order.Generation}
+	if err != nil {
+		result.Error = err.Error()
+		result.Bad = errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk)
+	}
+	l.answer(verifyResultToProto(result))
 }

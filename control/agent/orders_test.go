@@ -10,6 +10,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -78,7 +79,7 @@ func TestRefusedNamenodes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			store := newFakeStore(NewEvents())
 			store.put(replica)
-			store.mu.identity = Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
+			store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
 			n := startNamenode(t, "127.0.0.1:0")
 			a := startAgent(t, store, nil, n.address)
 			s, register := n.accept()
@@ -130,29 +131,29 @@ func verifyMessage(epoch, txid uint64, r chunk.Replica) *controlpb.NamenodeMessa
 
 type fakeWork struct {
 	mu       sync.Mutex
-	recovers []RecoverRequest
-	copies   []CopyRequest
+	recovers []datanode.RecoverChunk
+	copies   []datanode.CopyReplica
 	hold     chan struct{}
-	result   *RecoverResult // nil: two nodes
+	result   *datanode.RecoverResult // nil: two nodes
 	err      error
 }
 
-func (w *fakeWork) Recover(ctx context.Context, r RecoverRequest) (RecoverResult, error) {
+func (w *fakeWork) Recover(ctx context.Context, r datanode.RecoverChunk) (datanode.RecoverResult, error) {
 	w.mu.Lock()
 	w.recovers = append(w.recovers, r)
 	w.mu.Unlock()
 	select {
 	case <-w.hold:
 	case <-ctx.Done():
-		return RecoverResult{}, ctx.Err()
+		return datanode.RecoverResult{}, ctx.Err()
 	}
 	if w.result != nil {
 		return *w.result, w.err
 	}
-	return RecoverResult{Length: 77, NodeIDs: []string{"node-1", "node-2"}}, w.err
+	return datanode.RecoverResult{Length: 77, NodeIDs: []string{"node-1", "node-2"}}, w.err
 }
 
-func (w *fakeWork) Copy(ctx context.Context, r CopyRequest) error {
+func (w *fakeWork) CopyReplica(ctx context.Context, r datanode.CopyReplica) error {
 	w.mu.Lock()
 	w.copies = append(w.copies, r)
 	w.mu.Unlock()
@@ -184,15 +185,15 @@ func TestRecoveryAndCopy(t *testing.T) {
 	require.EqualValues(t, 4, result.Generation)
 	require.Equal(t, []string{"node-1", "node-2"}, result.NodeIds)
 	require.Empty(t, result.Error)
-	require.Equal(t, RecoverRequest{ChunkID: testID(1), Generation: 4, MinimumGeneration: 2, Length: -1,
-		Replicas: []Peer{{"node-1", "a:1"}, {"node-2", "b:1"}}}, work.recovers[0])
-	require.Equal(t, CopyRequest{ChunkID: testID(1), Generation: 4, Length: 99, Sources: []Peer{{"node-2", "b:1"}}}, work.copies[0])
+	require.Equal(t, datanode.RecoverChunk{Chunk: testID(1), Generation: 4, MinimumGeneration: 2, Length: -1,
+		Replicas: []chunk.Location{{NodeID: "node-1", Address: "a:1"}, {NodeID: "node-2", Address: "b:1"}}}, work.recovers[0])
+	require.Equal(t, datanode.CopyReplica{Chunk: testID(1), Generation: 4, Length: 99, Sources: []chunk.Location{{NodeID: "node-2", Address: "b:1"}}}, work.copies[0])
 }
 
 // That nobody holds a replica is an answer, but only with no length.
 func TestRecoveryThatFindsNobody(t *testing.T) {
 	for length, want := range map[int64]string{0: "", 5: "recovery ended with length 5 on 0 nodes"} {
-		work := &fakeWork{hold: make(chan struct{}), result: &RecoverResult{Length: length}}
+		work := &fakeWork{hold: make(chan struct{}), result: &datanode.RecoverResult{Length: length}}
 		close(work.hold)
 		n := startNamenode(t, "127.0.0.1:0")
 		startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Recoverer = work }, n.address)

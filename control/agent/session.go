@@ -9,6 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -235,7 +236,7 @@ func (s *session) sendPage() error {
 
 func (s *session) sendHeartbeat() error {
 	s.heartbeat++
-	var load Load
+	var load datanode.Load
 	if s.agent.o.Load != nil {
 		load = s.agent.o.Load()
 	}

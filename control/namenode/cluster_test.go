@@ -17,6 +17,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -144,7 +145,7 @@ type testNode struct {
 	agent  *agent.Agent
 	mu     struct {
 		sync.Mutex
-		identity agent.Identity
+		identity datanode.Identity
 		replicas map[chunk.ID]chunk.Replica
 	}
 }
@@ -173,7 +174,7 @@ func (n *testNode) close(t *testing.T) {
 	require.NoError(t, n.agent.Close(ctx))
 }
 
-func (n *testNode) Identity() agent.Identity {
+func (n *testNode) Identity() datanode.Identity {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.mu.identity
@@ -196,8 +197,8 @@ func (n *testNode) ObserveEpoch(epoch, txid uint64) error {
 	return nil
 }
 
-func (n *testNode) Volumes() []agent.VolumeState {
-	return []agent.VolumeState{{ID: n.id + "-volume", Directory: "/" + n.id, CapacityBytes: 1 << 40, FreeBytes: 1 << 39, Replicas: len(n.Replicas()), Healthy: true}}
+func (n *testNode) Volumes() []datanode.VolumeState {
+	return []datanode.VolumeState{{ID: n.id + "-volume", Directory: "/" + n.id, CapacityBytes: 1 << 40, FreeBytes: 1 << 39, Replicas: uint64(len(n.Replicas())), Healthy: true}}
 }
 
 func (n *testNode) Replicas() []chunk.Replica {

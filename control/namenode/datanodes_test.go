@@ -10,9 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -199,14 +199,14 @@ func TestSlowDatanodeIsCut(t *testing.T) {
 	var stats counters
 	s := newSession(1, "node-1", "peer", &stats)
 	for range sessionQueueMax {
-		s.send(&actor.SendReport{})
+		s.send(&datanode.SendReport{})
 	}
 	select {
 	case <-s.ended:
 		require.FailNow(t, "cut too early")
 	default:
 	}
-	s.send(&actor.SendReport{})
+	s.send(&datanode.SendReport{})
 	<-s.ended
 	require.ErrorIs(t, s.reason, fault.Busy)
 	require.EqualValues(t, 1, stats.cut.Load())

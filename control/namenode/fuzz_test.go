@@ -9,6 +9,7 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -42,7 +43,7 @@ func FuzzDatanodeMessage(f *testing.F) {
 				require.LessOrEqual(t, len(r.Volumes), volumesMax)
 			}
 		case *controlpb.DatanodeMessage_Heartbeat:
-			var volumes []actor.VolumeState
+			var volumes []datanode.VolumeState
 			volumes, err = volumesFromProto(body.Heartbeat.GetVolumes())
 			for _, v := range volumes {
 				require.GreaterOrEqual(t, v.FreeBytes, int64(0))

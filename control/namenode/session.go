@@ -3,9 +3,9 @@ package namenode
 import (
 	"sync"
 
-	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -66,21 +66,21 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 			HeartbeatIntervalMs: d.server.o.HeartbeatInterval.Milliseconds(), ReportIntervalMs: d.server.o.ReportInterval.Milliseconds()}}
 	case heartbeatReply:
 		m.Body = &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: b.sequence}}
-	case *actor.DeleteReplicas:
+	case *datanode.DeleteReplicas:
 		order := &controlpb.DeleteReplicas{Replicas: make([]*controlpb.ReplicaReport, 0, len(b.Replicas))}
 		for _, r := range b.Replicas {
 			order.Replicas = append(order.Replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
 		}
 		m.Body = &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}
-	case *actor.RecoverChunk:
+	case *datanode.RecoverChunk:
 		m.Body = &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(b.Chunk),
 			Generation: uint64(b.Generation), MinimumGeneration: uint64(b.MinimumGeneration), Replicas: replicasToProto(b.Replicas), Length: b.Length}}
-	case *actor.CopyReplica:
+	case *datanode.CopyReplica:
 		m.Body = &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(b.Chunk),
 			Generation: uint64(b.Generation), Length: b.Length, Sources: replicasToProto(b.Sources)}}
-	case *actor.VerifyReplica:
+	case *datanode.VerifyReplica:
 		m.Body = &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation)}}
-	case *actor.SendReport:
+	case *datanode.SendReport:
 		m.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
 	default:
 		return nil
@@ -90,7 +90,7 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 
 func idToProto(id chunk.ID) []byte { return append([]byte(nil), id[:]...) }
 
-func replicasToProto(replicas []actor.Replica) []*controlpb.Replica {
+func replicasToProto(replicas []chunk.Location) []*controlpb.Replica {
 	out := make([]*controlpb.Replica, 0, len(replicas))
 	for _, r := range replicas {
 		out = append(out, &controlpb.Replica{NodeId: r.NodeID, Address: r.Address})

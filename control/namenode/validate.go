@@ -6,6 +6,7 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -153,12 +154,12 @@ func registerFromProto(m *controlpb.Register) (*actor.RegisterNode, error) {
 		HighestEpoch: m.HighestEpoch, HighestTxid: m.HighestTxid, Volumes: volumes}, nil
 }
 
-func volumesFromProto(volumes []*controlpb.VolumeState) ([]actor.VolumeState, error) {
+func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState, error) {
 	const op = "datanode volumes"
 	if len(volumes) > volumesMax {
 		return nil, malformed(op, "%d volumes, at most %d", len(volumes), volumesMax)
 	}
-	out := make([]actor.VolumeState, 0, len(volumes))
+	out := make([]datanode.VolumeState, 0, len(volumes))
 	for _, v := range volumes {
 		if v.GetCapacityBytes() < 0 || v.GetFreeBytes() < 0 {
 			return nil, malformed(op, "a negative size")
@@ -166,14 +167,14 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]actor.VolumeState, er
 		if err := first(checkText(op, "the volume id", v.GetVolumeId(), nodeTextMax), checkText(op, "the directory", v.GetDirectory(), reasonTextMax)); err != nil {
 			return nil, err
 		}
-		out = append(out, actor.VolumeState{VolumeID: v.GetVolumeId(), Directory: v.GetDirectory(), CapacityBytes: v.GetCapacityBytes(),
+		out = append(out, datanode.VolumeState{ID: v.GetVolumeId(), Directory: v.GetDirectory(), CapacityBytes: v.GetCapacityBytes(),
 			FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(), Error: cutText(v.GetError(), reasonTextMax)})
 	}
 	return out, nil
 }
 
-func loadFromProto(l *controlpb.Load) actor.Load {
-	return actor.Load{ActiveWrites: l.GetActiveWrites(), ActiveReads: l.GetActiveReads(), QueuedDiskOps: l.GetQueuedDiskOps(),
+func loadFromProto(l *controlpb.Load) datanode.Load {
+	return datanode.Load{ActiveWrites: l.GetActiveWrites(), ActiveReads: l.GetActiveReads(), QueuedDiskOps: l.GetQueuedDiskOps(),
 		GrantedWindowBytes: l.GetGrantedWindowBytes()}
 }
 
@@ -217,8 +218,8 @@ func recoverResultFromProto(node string, session uint64, m *controlpb.RecoverRes
 	if err := first(checkGeneration(op, m.Generation), checkLength(op, m.Length), checkNodes(op, m.NodeIds)); err != nil {
 		return nil, err
 	}
-	return &actor.RecoverResult{NodeID: node, Session: session, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
-		NodeIDs: m.NodeIds, Error: cutText(m.Error, reasonTextMax)}, nil
+	return &actor.RecoverResult{NodeID: node, Session: session, RecoverResult: datanode.RecoverResult{Chunk: id,
+		Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds, Error: cutText(m.Error, reasonTextMax)}}, nil
 }
 
 func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResult) (*actor.VerifyResult, error) {
@@ -230,6 +231,6 @@ func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResul
 	if err := checkGeneration(op, m.Generation); err != nil {
 		return nil, err
 	}
-	return &actor.VerifyResult{NodeID: node, Session: session, Chunk: id, Generation: chunk.Generation(m.Generation),
-		Bad: m.Bad, Error: cutText(m.Error, reasonTextMax)}, nil
+	return &actor.VerifyResult{NodeID: node, Session: session, VerifyResult: datanode.VerifyResult{Chunk: id,
+		Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: cutText(m.Error, reasonTextMax)}}, nil
 }

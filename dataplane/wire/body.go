@@ -5,6 +5,7 @@ import (
 
 	"github.com/ugorji/go/codec"
 
+	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -12,12 +13,8 @@ import (
 // body's version, new fields are only ever appended, and a reader skips what
 // it does not know.
 
-// Hop is one datanode of a pipeline.
-type Hop struct {
-	_struct struct{} `codec:",toarray"`
-	NodeID  string
-	Address string // host:port
-}
+// Hop is one datanode of a pipeline, or a source of bytes.
+type Hop = chunk.Location
 
 // Mode says how a write session finds its replica.
 type Mode uint8

@@ -1,5 +1,5 @@
 // Package chunk holds the identities that every part of the system shares:
-// chunk ids, generations, and replica states. It owns no state, runs no
+// chunk ids, generations, replica states and locations. It owns no state, runs no
 // goroutine and does no I/O.
 package chunk
 
@@ -104,4 +104,13 @@ type Replica struct {
 	Generation Generation
 	Length     int64 // bytes, visible to readers
 	State      State
+}
+
+// Location says where one copy of a chunk is: on which datanode, and at which
+// host:port its data server listens. It is also the wire's hop of a pipeline,
+// and thus encoded there as an array.
+type Location struct {
+	_struct struct{} `codec:",toarray"`
+	NodeID  string
+	Address string
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/whispering-woods/ww/control/agent"
 	"github.com/whispering-woods/ww/dataplane"
-	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -82,7 +81,7 @@ func (n *node) start() {
 	n.data.aim(server.Addr())
 	control, err := agent.Start(agent.Options{
 		Namenodes: []string{n.control.address()}, Address: n.data.address(), Store: agentStore{store, n}, Events: events, Logger: logger,
-		Recoverer: recoverer{server}, Copier: copier{server},
+		Recoverer: server, Copier: server,
 	})
 	require.NoError(t, err)
 	n.store, n.server, n.agent, n.dead = store, server, control, false
@@ -177,48 +176,10 @@ type agentStore struct {
 	node *node
 }
 
-// Identity of the store.
-func (s agentStore) Identity() agent.Identity { return agent.Identity(s.Store.Identity()) }
-
-// Volumes of the store.
-func (s agentStore) Volumes() []agent.VolumeState {
-	var states []agent.VolumeState
-	for _, v := range s.Store.Volumes() {
-		states = append(states, agent.VolumeState(v))
-	}
-	return states
-}
-
 // Delete carries out an order.
 func (s agentStore) Delete(id chunk.ID, generation chunk.Generation) error {
 	s.node.mu.Lock()
 	s.node.mu.ordered[id] = max(generation, s.node.mu.ordered[id])
 	s.node.mu.Unlock()
 	return s.Store.Delete(id, generation)
-}
-
-type recoverer struct{ server *dataplane.Server }
-
-// Recover leads a recovery.
-func (r recoverer) Recover(ctx context.Context, o agent.RecoverRequest) (agent.RecoverResult, error) {
-	result, err := r.server.Recover(ctx, dataplane.RecoverRequest{ChunkID: o.ChunkID, Generation: o.Generation,
-		MinimumGeneration: o.MinimumGeneration, Replicas: hops(o.Replicas), Length: o.Length})
-	return agent.RecoverResult{Length: result.Length, NodeIDs: result.NodeIDs}, err
-}
-
-type copier struct{ server *dataplane.Server }
-
-// Copy repairs a chunk.
-func (c copier) Copy(ctx context.Context, o agent.CopyRequest) error {
-	_, err := c.server.Copy(ctx, wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: o.ChunkID[:], Generation: uint64(o.Generation), ChunkSize: chunkSize,
-		Length: o.Length, SourceChunkID: o.ChunkID[:], SourceMinGeneration: uint64(o.Generation), Sources: hops(o.Sources), Seal: true})
-	return err
-}
-
-func hops(peers []agent.Peer) []wire.Hop {
-	all := make([]wire.Hop, len(peers))
-	for i, p := range peers {
-		all[i] = wire.Hop{NodeID: p.NodeID, Address: p.Address}
-	}
-	return all
 }

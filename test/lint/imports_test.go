@@ -16,7 +16,7 @@ type layer struct {
 
 // leaves know nothing of the system: one noun each.
 func leaves() []string {
-	return []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/clock", "internal/bufpool", "internal/queue", "internal/record", "internal/vfs"}
+	return []string{"internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/clock", "internal/bufpool", "internal/queue", "internal/record", "internal/vfs"}
 }
 
 func layers() []layer {
@@ -24,6 +24,7 @@ func layers() []layer {
 	return []layer{
 		{"internal/invariants", nil, leaf},
 		{"internal/chunk", nil, leaf},
+		{"internal/datanode", []string{"internal/chunk"}, leaf},
 		{"internal/fault", nil, leaf},
 		{"internal/clock", nil, leaf},
 		{"internal/queue", nil, leaf},
@@ -31,7 +32,7 @@ func layers() []layer {
 		{"internal/bufpool", []string{"internal/invariants"}, leaf},
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
 
-		{"actor", []string{"internal/chunk", "internal/fault", "internal/invariants", "internal/queue"},
+		{"actor", []string{"internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/queue"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},
 		{"disk/filecache", []string{"internal/vfs"}, "it counts the users of open files and does not know what they hold"},

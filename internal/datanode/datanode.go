@@ -1,0 +1,36 @@
+// Package datanode holds what a datanode and the rest of the system say about
+// each other: who the datanode is, its volumes and load, the orders that a
+// namenode gives it, and their results. The state machine, the agent, the data
+// plane and the chunk store share these types; only the protobuf messages are a
+// second shape. They are apart from package chunk because the identities there
+// are for clients too, which know nothing of orders. It owns no state, runs no
+// goroutine and does no I/O.
+package datanode
+
+// Identity is what a datanode must never forget.
+type Identity struct {
+	NodeID    string
+	ClusterID string // "" until the node has joined a cluster
+	// HighestEpoch and HighestTxid are the highest that any namenode has shown it.
+	HighestEpoch uint64
+	HighestTxid  uint64
+}
+
+// VolumeState is one disk directory of a datanode.
+type VolumeState struct {
+	ID            string
+	Directory     string
+	CapacityBytes int64
+	FreeBytes     int64  // what new replicas may use: the reserve is subtracted
+	Replicas      uint64 // in all states
+	Healthy       bool
+	Error         string // last I/O error; "" if there was none
+}
+
+// Load is what a datanode is busy with at one moment.
+type Load struct {
+	ActiveWrites       uint32
+	ActiveReads        uint32
+	QueuedDiskOps      uint32 // write jobs that the disks have not finished
+	GrantedWindowBytes int64
+}
