@@ -182,7 +182,7 @@ const (
 	reasonBytesMax = 1024
 )
 
-var msgpack = newHandle()
+var handle = newHandle()
 
 func newHandle() *codec.MsgpackHandle {
 	h := &codec.MsgpackHandle{WriteExt: true}
@@ -206,7 +206,7 @@ type Encoder struct {
 
 // NewEncoder returns an encoder.
 func NewEncoder() *Encoder {
-	return &Encoder{codec: codec.NewEncoderBytes(nil, msgpack)}
+	return &Encoder{codec: codec.NewEncoderBytes(nil, handle)}
 }
 
 // AppendPacket is like the function of this name. Pass body as a pointer to
@@ -237,7 +237,7 @@ type Decoder struct {
 
 // NewDecoder returns a decoder.
 func NewDecoder() *Decoder {
-	return &Decoder{codec: codec.NewDecoderBytes(nil, msgpack)}
+	return &Decoder{codec: codec.NewDecoderBytes(nil, handle)}
 }
 
 // Decode is like DecodeBody. Elements that payload lacks keep what body has.
@@ -263,7 +263,7 @@ func DecodeBody(payload []byte, body any) (err error) {
 			err = &fault.Error{Kind: fault.Protocol, Op: "decode packet body", Err: fmt.Errorf("%v", r)}
 		}
 	}()
-	if err := codec.NewDecoderBytes(payload, msgpack).Decode(body); err != nil {
+	if err := codec.NewDecoderBytes(payload, handle).Decode(body); err != nil {
 		return &fault.Error{Kind: fault.Protocol, Op: "decode packet body", Err: err}
 	}
 	return nil

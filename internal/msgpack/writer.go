@@ -1,0 +1,111 @@
+package msgpack
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// Writer is the bytes that were written; like append, each method gives what is
+// to be used from then on. It is a slice, and no struct, so that a chain of values
+// stays in registers.
+type Writer []byte
+
+// Uint writes a number of an unsigned type.
+func (w Writer) Uint(v uint64) Writer {
+	switch {
+	case v <= math.MaxInt8:
+		return append(w, byte(v))
+	case v <= math.MaxUint8:
+		return append(w, codeUint8, byte(v))
+	case v <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(w, codeUint16), uint16(v))
+	case v <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(w, codeUint32), uint32(v))
+	}
+	return binary.BigEndian.AppendUint64(append(w, codeUint64), v)
+}
+
+// Int writes a number of a signed type. Like the codec it gives large numbers a
+// signed form, even if they are positive.
+func (w Writer) Int(v int64) Writer {
+	switch {
+	case v >= -32 && v <= math.MaxInt8:
+		return append(w, byte(v))
+	case v >= math.MinInt8 && v < -32:
+		return append(w, codeInt8, byte(v))
+	case v >= math.MinInt16 && v <= math.MaxInt16:
+		return binary.BigEndian.AppendUint16(append(w, codeInt16), uint16(v))
+	case v >= math.MinInt32 && v <= math.MaxInt32:
+		return binary.BigEndian.AppendUint32(append(w, codeInt32), uint32(v))
+	}
+	return binary.BigEndian.AppendUint64(append(w, codeInt64), uint64(v))
+}
+
+// Bool writes a bool.
+func (w Writer) Bool(v bool) Writer {
+	if v {
+		return append(w, codeTrue)
+	}
+	return append(w, codeFalse)
+}
+
+// Text writes a string.
+func (w Writer) Text(s string) Writer {
+	switch n := len(s); {
+	case n < 32:
+		w = append(w, codeFixStr|byte(n))
+	case n <= math.MaxUint8:
+		w = append(w, codeStr8, byte(n))
+	case n <= math.MaxUint16:
+		w = binary.BigEndian.AppendUint16(append(w, codeStr16), uint16(n))
+	default:
+		w = binary.BigEndian.AppendUint32(append(w, codeStr32), uint32(n))
+	}
+	return append(w, s...)
+}
+
+// ID writes the 16 bytes of an id as a byte string.
+func (w Writer) ID(id [16]byte) Writer { return append(append(w, codeBin8, 16), id[:]...) }
+
+// ShortBytes writes a byte string of less than 256 bytes; nil is a value of its
+// own.
+func (w Writer) ShortBytes(s []byte) Writer {
+	if s == nil {
+		return append(w, codeNil)
+	}
+	return append(append(w, codeBin8, byte(len(s))), s...)
+}
+
+// Array writes the head of an array, or struct, of n elements, which follow.
+func (w Writer) Array(n int) Writer {
+	switch {
+	case n < 16:
+		return append(w, codeFixArray|byte(n))
+	case n <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(w, codeArray16), uint16(n))
+	}
+	return binary.BigEndian.AppendUint32(append(w, codeArray32), uint32(n))
+}
+
+// WriteList writes a list; nil is a value of its own. item writes one element,
+// which is passed by pointer since it may be large.
+func WriteList[T any](w Writer, list []T, item func(Writer, *T) Writer) Writer {
+	if list == nil {
+		return append(w, codeNil)
+	}
+	w = w.Array(len(list))
+	for i := range list {
+		w = item(w, &list[i])
+	}
+	return w
+}
+
+// Texts writes a list of strings.
+func (w Writer) Texts(list []string) Writer {
+	return WriteList(w, list, func(w Writer, s *string) Writer { return w.Text(*s) })
+}
+
+// Uint16s writes a list of unsigned numbers.
+func (w Writer) Uint16s(list []uint16) Writer {
+	return WriteList(w, list, func(w Writer, n *uint16) Writer { return w.Uint(uint64(*n)) })
+}
