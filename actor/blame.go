@@ -26,27 +26,27 @@ func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
 	if !s.active {
 		return nil, s.notActive(op)
 	}
-	n, slot := s.nodeIndex[r.NodeID], s.chunkSlot[r.Chunk]
+	n, slot := s.nodeIndex[r.NodeID], s.files.Find(r.Chunk)
 	if n == 0 || slot == 0 {
 		e := fault.New(fault.NotFound, op, "the chunk or the datanode is not known")
 		e.Chunk, e.Node = r.Chunk.String(), clip(r.NodeID, 64)
 		return nil, e
 	}
-	c := *s.chunks.at(slot)
-	if c.open() || uint64(r.Generation) != c.generation || !s.removeLocation(slot, n) {
+	c := *s.files.Chunk(slot)
+	if c.Open() || r.Generation != c.Generation() || !s.removeLocation(slot, n) {
 		// An older generation, or known already: nothing to do.
 		return &ReportBadReplicaResult{}, nil
 	}
-	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length(), blame: accused})
-	s.orderVerify(s.nodes[n], r.Chunk, c.generation)
+	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.Generation(), length: c.Length(), blame: accused})
+	s.orderVerify(s.nodes[n], r.Chunk, c.Generation())
 	s.event(Event{Kind: EventBadReplica, NodeID: r.NodeID, Chunk: r.Chunk, Text: clip(r.Reason, 1024)})
 	return &ReportBadReplicaResult{}, nil
 }
 
 // orderVerify asks a node that is there; verifyAgain asks the others later.
-func (s *State) orderVerify(n *node, id chunk.ID, generation uint64) {
+func (s *State) orderVerify(n *node, id chunk.ID, generation chunk.Generation) {
 	if n.connected && n.liveness == nodeLive {
-		s.send(n, &datanode.VerifyReplica{Chunk: id, Generation: chunk.Generation(generation)})
+		s.send(n, &datanode.VerifyReplica{Chunk: id, Generation: generation})
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *State) verifyAgain() {
 			continue
 		}
 		n := s.nodes[check.node]
-		if slot := s.chunkSlot[check.id]; slot == 0 || s.chunks.at(slot).generation != o.generation {
+		if slot := s.files.Find(check.id); slot == 0 || s.files.Chunk(slot).Generation() != o.generation {
 			s.acquit(n, check.id, o) // good or bad, it is of no use any more
 			continue
 		}
@@ -82,7 +82,7 @@ func (s *State) verifyResult(r *VerifyResult) *fault.Error {
 	}
 	s.heardOf(n)
 	o := s.findOdd(r.Chunk, n.index)
-	if !s.active || o == nil || o.blame == innocent || o.generation != uint64(r.Generation) {
+	if !s.active || o == nil || o.blame == innocent || o.generation != r.Generation {
 		return nil // it is something else meanwhile
 	}
 	switch {
@@ -98,7 +98,7 @@ func (s *State) verifyResult(r *VerifyResult) *fault.Error {
 
 // acquit takes the blame from a replica: it counts as what its node says.
 func (s *State) acquit(n *node, id chunk.ID, o *oddReplica) {
-	r := chunk.Replica{ID: id, Generation: chunk.Generation(o.generation), Length: o.length, State: o.state}
+	r := chunk.Replica{ID: id, Generation: o.generation, Length: o.length, State: o.state}
 	s.removeOdd(id, n.index)
 	s.observe(n, &r, false)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -116,16 +117,12 @@ type checkpointEnd struct {
 // Snapshot is the durable state at one moment. Another goroutine may encode it
 // while the State runs on; it costs memory only for what changes meanwhile.
 type Snapshot struct {
-	head      checkpointHead
-	nodes     []checkpointNode
-	entries   *entries
-	inodes    slabView[inode]
-	chunks    slabView[chunkRecord]
-	root      uint32
-	open      map[uint64]*openFile
-	openSlot  map[uint64]uint32 // hidden files
-	openChunk map[uint32]*openChunk
-	retry     []checkpointRetryClient
+	head     checkpointHead
+	nodes    []checkpointNode
+	view     *namespace.View
+	open     map[uint64]*openFile
+	openSlot map[uint64]namespace.InodeSlot // hidden files
+	retry    []checkpointRetryClient
 }
 
 type checkpointRetryClient struct {
@@ -140,22 +137,17 @@ type checkpointRetryClient struct {
 func (s *State) Snapshot() *Snapshot {
 	p := &Snapshot{
 		head: checkpointHead{Version: checkpointVersion, ClusterID: s.clusterID, Created: s.created, Epoch: s.epoch,
-			Txid: s.txid, Time: s.time, NextInode: s.nextInode},
-		entries: s.entries.Copy(), inodes: s.inodes.view(), chunks: s.chunks.view(), root: s.inodeOf(rootID),
-		open: make(map[uint64]*openFile, len(s.open)), openSlot: make(map[uint64]uint32),
-		openChunk: make(map[uint32]*openChunk, len(s.openChunk)),
+			Txid: s.txid, Time: s.time, NextInode: s.tree.NextID()},
+		view: s.files.View(), open: make(map[uint64]*openFile, len(s.open)), openSlot: make(map[uint64]namespace.InodeSlot),
 	}
 	for _, n := range s.nodes[1:] {
 		p.nodes = append(p.nodes, checkpointNode{ID: n.id, Address: n.address})
 	}
 	for id, o := range s.open {
 		p.open[id] = o
-		if slot := s.inodeOf(id); s.inodes.at(slot).hidden() {
+		if slot := s.tree.Find(id); s.tree.Inode(slot).Hidden() {
 			p.openSlot[id] = slot
 		}
-	}
-	for slot, w := range s.openChunk {
-		p.openChunk[slot] = w
 	}
 	for c := s.retry.oldest; c != nil; c = c.newer {
 		p.retry = append(p.retry, checkpointRetryClient{id: c.id, last: c.last, floor: c.floor, entries: slices.Clone(c.entries)})
@@ -213,7 +205,7 @@ func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 			page.Inodes, bytesInPage, room = page.Inodes[:0], 0, room[:0]
 		}
 	}
-	put := func(slot uint32, name string) {
+	put := func(slot namespace.InodeSlot, name string) {
 		var i checkpointInode
 		var more []checkpointChunk
 		i, more, room = p.inode(slot, name, room)
@@ -232,12 +224,12 @@ func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 			c.frame(kindCheckpointMore, &checkpointMore{Version: checkpointVersion, Chunks: more[from:min(from+checkpointPageItems, len(more))]})
 		}
 	}
-	if p.root == 0 {
+	if p.view.Root() == 0 {
 		return 0, 0
 	}
-	put(p.root, "")
-	p.entries.Scan(func(key string, slot uint32) bool {
-		put(slot, key[8:])
+	put(p.view.Root(), "")
+	p.view.Entries(func(name string, slot namespace.InodeSlot) bool {
+		put(slot, name)
 		return c.err == nil
 	})
 	hidden := make([]uint64, 0, len(p.openSlot))
@@ -253,31 +245,32 @@ func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 }
 
 // inode describes one; its first chunks stand behind room, which is returned.
-func (p *Snapshot) inode(slot uint32, name string, room []checkpointChunk) (i checkpointInode, more, rest []checkpointChunk) {
-	n := p.inodes.at(slot)
-	i = checkpointInode{ID: n.id, Parent: n.parent, Name: name, Flags: n.flags, Created: n.created, Modified: n.modified,
-		Blocks: n.blocks, Replication: n.replication}
-	if n.directory() {
+func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []checkpointChunk) (i checkpointInode, more, rest []checkpointChunk) {
+	n := p.view.Inode(slot)
+	a := n.Attributes()
+	i = checkpointInode{ID: a.ID, Parent: a.Parent, Name: name, Flags: a.Flags, Created: a.Created, Modified: a.Modified,
+		Blocks: a.Blocks, Replication: a.Replication}
+	if n.Directory() {
 		return i, nil, room
 	}
 	from := len(room)
-	for k := n.first; k != 0; {
-		r := p.chunks.at(k)
-		c := checkpointChunk{ID: r.id, Generation: r.generation, Promised: r.promised, Length: uint32(r.length()), Open: r.open()}
-		if w := p.openChunk[k]; w != nil {
-			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = w.minimum, w.strict, w.base, w.cut, w.members
+	for k := n.First(); k != 0; {
+		r := p.view.Chunk(k)
+		c := checkpointChunk{ID: r.ID(), Generation: uint64(r.Generation()), Promised: uint64(r.Promised()), Length: uint32(r.Length()), Open: r.Open()}
+		if w := p.view.OpenChunk(k); w != nil {
+			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = uint64(w.Minimum), w.Strict, w.Base, w.Cut, w.Members
 		}
 		if len(room)-from < checkpointPageItems {
 			room = append(room, c)
 		} else {
 			more = append(more, c)
 		}
-		k = r.next
+		k = r.Next()
 	}
 	if len(room) > from {
 		i.Chunks = room[from:len(room):len(room)]
 	}
-	if o := p.open[n.id]; o != nil {
+	if o := p.open[a.ID]; o != nil {
 		l := checkpointLease{Holder: o.holder, Since: o.since, Path: o.path, Overwrite: o.overwrite, Leaf: o.leaf}
 		if !o.recovering() {
 			l.Client = o.client[:]
@@ -395,9 +388,7 @@ func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 		return fault.New(fault.Exists, "load checkpoint", "the state is at txid %d already", s.txid)
 	}
 	l := &checkpointLoader{s: s, reader: r}
-	if bytes > 0 {
-		s.chunkSlot = make(map[chunk.ID]uint32, min(bytes/checkpointBytesPerChunk, checkpointChunksInit))
-	}
+	l.sizeBytes = bytes
 	if err := l.load(); err != nil {
 		return &fault.Error{Kind: fault.KindOf(err), Op: "load checkpoint", Reason: fmt.Sprintf("frame %d", l.frames), Err: err}
 	}
@@ -405,16 +396,17 @@ func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 }
 
 type checkpointLoader struct {
-	s      *State
-	reader io.Reader
-	buffer []byte
-	sum    xxh3.Hasher
-	frames uint64
-	inodes uint64
-	chunks uint64
-	last   uint32 // inode whose chunks may go on
+	s         *State
+	reader    io.Reader
+	buffer    []byte
+	sum       xxh3.Hasher
+	frames    uint64
+	inodes    uint64
+	chunks    uint64
+	sizeBytes int64
+	last      namespace.InodeSlot // inode whose chunks may go on
 	// directories are their inodes' slots.
-	directories []uint32
+	directories []namespace.InodeSlot
 	// page and chunkPage are filled again with each frame; keys holds the keys of
 	// some entries of a page.
 	page      checkpointFiles
@@ -489,11 +481,12 @@ func (l *checkpointLoader) head(payload []byte) error {
 	if err := l.s.decoder.decode(payload, &h); err != nil {
 		return err
 	}
-	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > nodeNameBytesMax || h.NextInode <= rootID {
+	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > nodeNameBytesMax || h.NextInode <= namespace.RootID {
 		return corruptCheckpoint("head: cluster %q, txid %d, next inode %d", clip(h.ClusterID, 64), h.Txid, h.NextInode)
 	}
 	l.s.clusterID, l.s.created, l.s.epoch, l.s.txid = h.ClusterID, h.Created, h.Epoch, h.Txid
-	l.s.time, l.s.nextInode = h.Time, h.NextInode
+	l.s.time = h.Time
+	l.s.files.StartLoad(h.NextInode, min(l.sizeBytes/checkpointBytesPerChunk, checkpointChunksInit))
 	return nil
 }
 
@@ -541,40 +534,40 @@ func (l *checkpointLoader) files(payload []byte) error {
 // inode adds one, and its entry under key if it has a name.
 func (l *checkpointLoader) inode(i *checkpointInode, key string) error {
 	s := l.s
-	directory, hidden := i.Flags&flagDirectory != 0, i.Flags&flagHidden != 0
+	directory, hidden := i.Flags&namespace.FlagDirectory != 0, i.Flags&namespace.FlagHidden != 0
 	fail := func(what string) error { return corruptCheckpoint("inode %d: %s", i.ID, what) }
 	switch {
-	case i.ID == 0 || i.ID >= s.nextInode || s.inodeSlot.get(i.ID) != 0:
+	case i.ID == 0 || i.ID >= s.tree.NextID() || s.tree.Find(i.ID) != 0:
 		return fail("bad id")
-	case (i.ID == rootID) != (l.inodes == 0) || i.ID == rootID && (!directory || hidden):
+	case (i.ID == namespace.RootID) != (l.inodes == 0) || i.ID == namespace.RootID && (!directory || hidden):
 		return fail("the root is not first")
-	case (i.ID == rootID || hidden) != (i.Name == "") || i.Name != "" && checkName(i.Name) != "":
+	case (i.ID == namespace.RootID || hidden) != (i.Name == "") || i.Name != "" && namespace.CheckName(i.Name) != "":
 		return fail("bad name")
-	case (i.ID == rootID || hidden) != (i.Parent == 0):
+	case (i.ID == namespace.RootID || hidden) != (i.Parent == 0):
 		return fail("bad parent")
 	case directory && (hidden || len(i.Chunks) > 0 || len(i.Lease) > 0):
 		return fail("bad flags")
 	case !directory && (i.Replication == 0 || i.Replication > replicationMax || checkChunkSize(int64(i.Blocks)*chunk.ChecksumBlockBytes) != ""):
 		return fail("bad replication or chunk size")
-	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || checkPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
+	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || namespace.CheckPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
 		return fail("bad lease")
 	case !hidden && len(i.Lease) > 0 && i.Lease[0].Leaf != i.Name:
 		return fail("its lease has another name")
-	case !directory && len(i.Lease) == 0 && i.Flags&flagCompleted == 0:
+	case !directory && len(i.Lease) == 0 && i.Flags&namespace.FlagCompleted == 0:
 		return fail("closed but never completed")
 	}
-	slot := s.newInode(inode{id: i.ID, parent: i.Parent, created: i.Created, modified: i.Modified, blocks: i.Blocks,
-		replication: i.Replication, flags: i.Flags})
-	s.inodes.mut(slot).txid = 0
+	if i.Name == "" {
+		key = ""
+	}
+	slot, free := s.tree.Load(namespace.Attributes{ID: i.ID, Parent: i.Parent, Created: i.Created, Modified: i.Modified, Blocks: i.Blocks,
+		Replication: i.Replication, Flags: i.Flags}, key)
 	l.inodes++
 	l.last = slot
 	if directory {
 		l.directories = append(l.directories, slot)
 	}
-	if i.Name != "" {
-		if _, there := s.entries.Load(key, slot); there { // they come in order
-			return fail("its name is there twice")
-		}
+	if !free {
+		return fail("its name is there twice")
 	}
 	for _, lease := range i.Lease {
 		o := &openFile{holder: strings.Clone(lease.Holder), since: lease.Since, path: strings.Clone(lease.Path),
@@ -597,22 +590,22 @@ func (l *checkpointLoader) more(payload []byte) error {
 			return err
 		}
 	}
-	if l.last == 0 || l.s.inodes.at(l.last).directory() {
+	if l.last == 0 || l.s.tree.Inode(l.last).Directory() {
 		return corruptCheckpoint("chunks of no file")
 	}
 	return l.addChunks(l.last, l.chunkPage.Chunks)
 }
 
-func (l *checkpointLoader) addChunks(file uint32, chunks []checkpointChunk) error {
+func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []checkpointChunk) error {
 	s := l.s
-	size := s.inodes.at(file).chunkSize()
-	leased := s.open[s.inodes.at(file).id] != nil
+	size := s.tree.Inode(file).ChunkSize()
+	leased := s.open[s.tree.Inode(file).ID()] != nil
 	for n := range chunks {
 		c := &chunks[n]
-		if last := s.inodes.at(file).last; last != 0 && !leased && s.chunks.at(last).length() != size {
+		if last := s.tree.Inode(file).Last(); last != 0 && !leased && s.files.Chunk(last).Length() != size {
 			return corruptCheckpoint("chunk %s follows a short one", c.ID)
 		}
-		if c.ID.IsZero() || s.chunkSlot[c.ID] != 0 || c.Generation == 0 || c.Generation > c.Promised || int64(c.Length) > size ||
+		if c.ID.IsZero() || s.files.Find(c.ID) != 0 || c.Generation == 0 || c.Generation > c.Promised || int64(c.Length) > size ||
 			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut >= 0 && c.Cut != int64(c.Length) || len(c.Members) > nodesPerCallMax) {
 			return corruptCheckpoint("chunk %s", c.ID)
 		}
@@ -621,19 +614,14 @@ func (l *checkpointLoader) addChunks(file uint32, chunks []checkpointChunk) erro
 				return corruptCheckpoint("chunk %s: node index %d", c.ID, m)
 			}
 		}
-		r := chunkRecord{id: c.ID, generation: c.Generation, promised: c.Promised}
-		r.setLength(int64(c.Length))
-		r.setOpen(c.Open)
-		slot := s.appendChunk(file, r)
-		s.inodes.mut(file).length += int64(c.Length)
+		loaded := namespace.LoadedChunk{ID: c.ID, Generation: chunk.Generation(c.Generation), Promised: chunk.Generation(c.Promised),
+			Length: int64(c.Length)}
 		if c.Open {
-			s.openChunk[slot] = &openChunk{minimum: c.Minimum, strict: c.Strict, base: c.Base, cut: c.Cut, members: c.Members}
-		} else {
-			s.sealed++
+			loaded.Open = &namespace.OpenChunk{Minimum: chunk.Generation(c.Minimum), Strict: c.Strict, Base: c.Base, Cut: c.Cut, Members: c.Members}
 		}
+		s.files.Load(file, &loaded)
 		l.chunks++
 	}
-	s.inodes.mut(file).txid = 0
 	return nil
 }
 
@@ -675,62 +663,12 @@ func (l *checkpointLoader) end(payload []byte) error {
 	if err := s.decoder.decode(payload, &e); err != nil {
 		return err
 	}
-	if e.Frames != l.frames || e.Inodes != l.inodes || e.Chunks != l.chunks || e.Sum != l.sum.Sum64() || s.inodeSlot.get(rootID) == 0 {
+	if e.Frames != l.frames || e.Inodes != l.inodes || e.Chunks != l.chunks || e.Sum != l.sum.Sum64() || s.tree.Find(namespace.RootID) == 0 {
 		return corruptCheckpoint("the end counts %d frames, %d inodes, %d chunks, sum %016x; there are %d, %d, %d, %016x",
 			e.Frames, e.Inodes, e.Chunks, e.Sum, l.frames, l.inodes, l.chunks, l.sum.Sum64())
 	}
 	if n, err := io.ReadFull(l.reader, make([]byte, 1)); n != 0 || err != io.EOF {
 		return corruptCheckpoint("bytes follow the end")
 	}
-	var bad error
-	directory, parent := uint64(0), uint32(0)
-	s.entries.Scan(func(key string, slot uint32) bool {
-		if id := entryDirectory(key); id != directory {
-			directory, parent = id, s.inodeSlot.get(id)
-		}
-		if parent == 0 || !s.inodes.at(parent).directory() {
-			bad = corruptCheckpoint("inode %d is in no directory", s.inodes.at(slot).id)
-			return false
-		}
-		s.inodes.mut(parent).length++
-		s.count(s.inodes.at(slot), +1)
-		return true
-	})
-	if bad != nil {
-		return bad
-	}
-	return s.checkTree(l.directories)
-}
-
-// checkTree finds directories that hang on themselves: everything must be below
-// the root. Every entry is in a directory that is there, so only the way up from
-// each directory is followed, as far as it is not known. directories are slots.
-func (s *State) checkTree(directories []uint32) error {
-	below := make(map[uint64]bool, len(directories)) // true: below the root
-	below[rootID] = true
-	var way []uint64
-	for _, slot := range directories {
-		way = way[:0]
-		id := s.inodes.at(slot).id
-		for {
-			known, seen := below[id]
-			if known {
-				break
-			}
-			if seen {
-				return corruptCheckpoint("directory %d is not below the root", id)
-			}
-			below[id] = false // until the way has reached the root
-			way = append(way, id)
-			slot := s.inodeSlot.get(id)
-			if slot == 0 {
-				return corruptCheckpoint("directory %d is missing", id)
-			}
-			id = s.inodes.at(slot).parent
-		}
-		for _, id := range way {
-			below[id] = true
-		}
-	}
-	return nil
+	return s.tree.FinishLoad(l.directories)
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
@@ -31,7 +32,7 @@ const (
 
 // deleteOrder waits for the node's word that the replica is gone.
 type deleteOrder struct {
-	generation uint64
+	generation chunk.Generation
 	reason     deleteReason
 	attempts   int
 }
@@ -51,7 +52,7 @@ type oddCheck struct {
 
 // watchOdd has an odd replica examined after the grace.
 func (s *State) watchOdd(id chunk.ID, o *oddReplica) {
-	if slot := s.chunkSlot[id]; slot != 0 && s.chunks.at(slot).open() {
+	if slot := s.files.Find(id); slot != 0 && s.files.Chunk(slot).Open() {
 		return // the sealing will do it
 	}
 	check := oddCheck{id: id, node: o.node, since: o.since}
@@ -65,7 +66,7 @@ func (s *State) watchOdd(id chunk.ID, o *oddReplica) {
 }
 
 // orderDelete queues an order; settle sends it.
-func (s *State) orderDelete(n *node, id chunk.ID, generation uint64, reason deleteReason) {
+func (s *State) orderDelete(n *node, id chunk.ID, generation chunk.Generation, reason deleteReason) {
 	if old := n.deletes[id]; old != nil {
 		if old.reason == deleteRemoved || old.generation == generation {
 			return
@@ -122,7 +123,7 @@ func (s *State) sendDeletes() {
 					continue
 				}
 				order.attempts++
-				replicas = append(replicas, chunk.Replica{ID: id, Generation: chunk.Generation(order.generation)})
+				replicas = append(replicas, chunk.Replica{ID: id, Generation: order.generation})
 				n.toResend.Push(resend{id: id, at: s.mono + s.config.ResendAfter})
 			}
 			if len(replicas) > 0 {
@@ -146,11 +147,11 @@ func (s *State) resendDeletes() {
 
 // stillWanted checks an order again.
 func (s *State) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
-	slot := s.chunkSlot[id]
+	slot := s.files.Find(id)
 	if order.reason == deleteRemoved || order.reason == deleteUnknown {
 		return slot == 0
 	}
-	if slot == 0 || s.chunks.at(slot).open() {
+	if slot == 0 || s.files.Chunk(slot).Open() {
 		return false
 	}
 	if o := s.findOdd(id, n.index); o != nil {
@@ -164,8 +165,8 @@ func (s *State) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
 func (s *State) cancelDelete(n *node, id chunk.ID) {
 	order := n.deletes[id]
 	delete(n.deletes, id)
-	slot := s.chunkSlot[id]
-	if slot == 0 || s.chunks.at(slot).open() || s.chunks.at(slot).generation != order.generation || s.findOdd(id, n.index) != nil {
+	slot := s.files.Find(id)
+	if slot == 0 || s.files.Chunk(slot).Open() || s.files.Chunk(slot).Generation() != order.generation || s.findOdd(id, n.index) != nil {
 		return
 	}
 	if order.attempts == 0 {
@@ -176,13 +177,13 @@ func (s *State) cancelDelete(n *node, id chunk.ID) {
 }
 
 // wanted is the replication of a chunk's file.
-func (s *State) wanted(slot uint32) int {
-	return int(s.inodes.at(s.chunks.at(slot).file).replication)
+func (s *State) wanted(slot namespace.ChunkSlot) int {
+	return int(s.tree.Inode(s.files.Chunk(slot).File()).Replication())
 }
 
 // confirmed counts the replicas of a sealed chunk on live nodes that reported
 // in full, apart from one node.
-func (s *State) confirmed(slot uint32, except uint16) int {
+func (s *State) confirmed(slot namespace.ChunkSlot, except uint16) int {
 	count := 0
 	for _, n := range s.locationsOf(slot) {
 		if m := s.nodes[n]; n != except && m.liveness == nodeLive && m.reported {
@@ -217,17 +218,17 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 	if o.blame == innocent && (s.mono-n.since < s.config.DeleteGrace || s.mono-s.activeSince < s.config.DeleteGrace) {
 		return 0
 	}
-	slot := s.chunkSlot[id]
+	slot := s.files.Find(id)
 	if slot == 0 {
 		return deleteUnknown
 	}
-	c := s.chunks.at(slot)
+	c := s.files.Chunk(slot)
 	switch {
-	case c.open():
+	case c.Open():
 		return 0
 	case o.state == chunk.Corrupt:
 		return 0 // in quarantine, where it stays
-	case o.blame == innocent && o.generation < c.generation:
+	case o.blame == innocent && o.generation < c.Generation():
 		if s.staleAllowed(slot, n) {
 			return deleteStale
 		}
@@ -242,23 +243,23 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 
 // staleAllowed: a stale replica is the last resort while the chunk has but one
 // good one; it goes then only if it is in the way of the repair.
-func (s *State) staleAllowed(slot uint32, n *node) bool {
+func (s *State) staleAllowed(slot namespace.ChunkSlot, n *node) bool {
 	good := s.confirmed(slot, n.index)
 	return good >= min(2, s.wanted(slot)) || good > 0 && !s.canCopy(slot)
 }
 
 // canCopy tells whether some node could take another replica of a chunk.
-func (s *State) canCopy(slot uint32) bool {
-	c := s.chunks.at(slot)
+func (s *State) canCopy(slot namespace.ChunkSlot) bool {
+	c := s.files.Chunk(slot)
 	return slices.ContainsFunc(s.nodes[1:], func(n *node) bool {
-		return n.liveness == nodeLive && n.room(c.length()) && !s.holds(n.index, slot)
+		return n.liveness == nodeLive && n.room(c.Length()) && !s.holds(n.index, slot)
 	})
 }
 
 // holds tells whether a node has a file of this chunk that is in the way of
 // another replica. A quarantined one is not.
-func (s *State) holds(n uint16, slot uint32) bool {
-	id := s.chunks.at(slot).id
+func (s *State) holds(n uint16, slot namespace.ChunkSlot) bool {
+	id := s.files.Chunk(slot).ID()
 	if slices.Contains(s.locationsOf(slot), n) || s.nodes[n].deletes[id] != nil {
 		return true
 	}

@@ -7,16 +7,40 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
+// openFile is what is durable about a file with a lease. A value is never
+// changed once it is in the map.
+type openFile struct {
+	// client holds the lease; zero: the namenode recovers the file.
+	client ClientID
+	// holder is for people.
+	holder string
+	since  int64 // Unix ms
+	// path where a hidden file will appear; otherwise "".
+	path      string
+	overwrite bool
+	// leaf is the file's name.
+	leaf string
+}
+
+func (o *openFile) recovering() bool { return o.client == ClientID{} }
+
+// holder is a client with leases; ephemeral.
+type holder struct {
+	renewed time.Duration
+	files   map[uint64]struct{}
+}
+
 // recovery is the namenode's work on a file whose lease it took. Ephemeral.
 type recovery struct {
 	// chunk and generation of the attempt under way; chunk 0 if there is none.
-	chunk      uint32
-	generation uint64
+	chunk      namespace.ChunkSlot
+	generation chunk.Generation
 	primary    uint16 // node that leads it
 	everyone   bool   // it asks all members: nobody reported a replica
 	// next is when another attempt may start.
@@ -63,9 +87,9 @@ func (s *State) endLeases() {
 			if budget--; budget < 0 {
 				return
 			}
-			slot := s.inodeOf(file)
+			slot := s.tree.Find(file)
 			s.event(Event{Kind: EventLeaseExpired, FileID: file, Text: s.holderName(s.open[file])})
-			if s.inodes.at(slot).hidden() {
+			if s.tree.Inode(slot).Hidden() {
 				_, _ = s.log(&abandonRecord{Version: recordVersion, Head: s.ownHead(), File: file})
 				continue
 			}
@@ -111,8 +135,8 @@ func (s *State) holderGone(o *openFile, by string) bool {
 // head is the header of the record: the client's, so that its retry gets the
 // same answer, or the namenode's own if more records follow. by is the name of
 // the other client; empty if it is not told.
-func (s *State) takeOver(op, path string, slot uint32, head header, by string, force bool) (bool, *fault.Error) {
-	id := s.inodes.at(slot).id
+func (s *State) takeOver(op, path string, slot namespace.InodeSlot, head header, by string, force bool) (bool, *fault.Error) {
+	id := s.tree.Inode(slot).ID()
 	o := s.open[id]
 	if !o.recovering() {
 		h := s.holders[o.client]
@@ -133,7 +157,7 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	id := s.inodes.at(slot).id
+	id := s.tree.Inode(slot).ID()
 	if s.open[id] == nil {
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
@@ -142,9 +166,9 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 		return nil, err
 	}
 	if attempt, ok := s.recoveries.Get(id); !closed && (!ok || attempt.chunk == 0) {
-		k := s.firstOpenChunk(slot)
+		k := s.files.FirstOpen(slot)
 		if here, _ := s.reportedHolders(k); len(here) == 0 {
-			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.chunks.at(k).id.String(),
+			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.files.Chunk(k).ID().String(),
 				Reason: s.recoveryReason(slot), Hint: "start the nodes that hold it, then try again"}
 		}
 	}
@@ -152,24 +176,24 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 }
 
 // recoveryReason says what a recovery waits for.
-func (s *State) recoveryReason(slot uint32) string {
-	k := s.firstOpenChunk(slot)
+func (s *State) recoveryReason(slot namespace.InodeSlot) string {
+	k := s.files.FirstOpen(slot)
 	if k == 0 {
 		return "the file is about to be closed"
 	}
-	c := s.chunks.at(k)
+	c := s.files.Chunk(k)
 	here, away := s.reportedHolders(k)
 	switch {
 	case len(here) > 0:
-		return fmt.Sprintf("chunk %d is brought to one length on %s", c.index, joinSome(s.describeNodes(here)))
+		return fmt.Sprintf("chunk %d is brought to one length on %s", c.Index(), joinSome(s.describeNodes(here)))
 	case len(away) > 0:
-		return fmt.Sprintf("all holders of chunk %d are away: %s", c.index, joinSome(s.describeNodes(away)))
+		return fmt.Sprintf("all holders of chunk %d are away: %s", c.Index(), joinSome(s.describeNodes(away)))
 	}
-	members := s.openChunk[k].members
+	members := s.files.OpenChunk(k).Members
 	if len(members) == 0 {
-		return fmt.Sprintf("no datanode has reported a replica of chunk %d", c.index)
+		return fmt.Sprintf("no datanode has reported a replica of chunk %d", c.Index())
 	}
-	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", c.index, joinSome(s.describeNodes(members)))
+	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", c.Index(), joinSome(s.describeNodes(members)))
 }
 
 // giveUpRecoveries lets the attempts that a lost node led be made again, by
@@ -193,32 +217,32 @@ func (s *State) continueRecoveries() {
 		return len(files) < leasesPerTick
 	})
 	for _, id := range files {
-		s.recoverFile(s.inodeOf(id))
+		s.recoverFile(s.tree.Find(id))
 	}
 }
 
 // recoverFile starts the next attempt on a file in recovery, if none is under
 // way and what it needs is known.
-func (s *State) recoverFile(slot uint32) {
-	id := s.inodes.at(slot).id
+func (s *State) recoverFile(slot namespace.InodeSlot) {
+	id := s.tree.Inode(slot).ID()
 	r, ok := s.recoveries.Get(id)
 	if !ok || r.next > s.mono {
 		return
 	}
-	k := s.firstOpenChunk(slot)
+	k := s.files.FirstOpen(slot)
 	if k == 0 {
 		_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id})
 		return
 	}
 	r.chunk = 0
-	c, w := *s.chunks.at(k), s.openChunk[k]
+	c, w := *s.files.Chunk(k), s.files.OpenChunk(k)
 	holders, away := s.reportedHolders(k)
-	r.everyone = len(holders) == 0 && w.base == 0 && s.nobodyReported(k)
+	r.everyone = len(holders) == 0 && w.Base == 0 && s.nobodyReported(k)
 	switch {
 	case r.everyone:
 		// Perhaps nothing was ever written. But what the members have reported may
 		// be older than what a writer was told: only they know.
-		holders, away = slices.Clone(w.members), nil
+		holders, away = slices.Clone(w.Members), nil
 	case len(holders) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k):
 		return
 	}
@@ -229,31 +253,31 @@ func (s *State) recoverFile(slot uint32) {
 			holders = append(holders, n)
 		}
 	}
-	generation := c.promised + 1
-	if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id, Attempt: true, Index: c.index, Generation: generation}); err != nil {
+	generation := c.Promised() + 1
+	if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id, Attempt: true, Index: c.Index(), Generation: uint64(generation)}); err != nil {
 		return
 	}
 	r.chunk, r.generation, r.primary, r.next = k, generation, primary.index, s.mono+s.config.RecoverTimeout
 	r.attempts++
-	s.send(primary, &datanode.RecoverChunk{Chunk: c.id, Generation: chunk.Generation(generation), MinimumGeneration: chunk.Generation(w.minimum),
-		Replicas: s.replicasOf(holders), Length: w.cut})
-	s.event(Event{Kind: EventRecoveryStarted, NodeID: primary.id, Chunk: c.id, FileID: id, Count: len(holders)})
+	s.send(primary, &datanode.RecoverChunk{Chunk: c.ID(), Generation: generation, MinimumGeneration: w.Minimum,
+		Replicas: s.replicasOf(holders), Length: w.Cut})
+	s.event(Event{Kind: EventRecoveryStarted, NodeID: primary.id, Chunk: c.ID(), FileID: id, Count: len(holders)})
 }
 
 // membersOut tells whether a member of the pipeline has not yet said whether it
 // holds the chunk.
-func (s *State) membersOut(slot uint32) bool {
-	id := s.chunks.at(slot).id
-	return slices.ContainsFunc(s.openChunk[slot].members, func(n uint16) bool {
+func (s *State) membersOut(slot namespace.ChunkSlot) bool {
+	id := s.files.Chunk(slot).ID()
+	return slices.ContainsFunc(s.files.OpenChunk(slot).Members, func(n uint16) bool {
 		return !s.nodes[n].reported && s.findOdd(id, n) == nil
 	})
 }
 
 // nobodyReported tells whether every member is live, has reported in full, and
 // has reported no replica at all.
-func (s *State) nobodyReported(slot uint32) bool {
-	id := s.chunks.at(slot).id
-	members := s.openChunk[slot].members
+func (s *State) nobodyReported(slot namespace.ChunkSlot) bool {
+	id := s.files.Chunk(slot).ID()
+	members := s.files.OpenChunk(slot).Members
 	if len(members) == 0 || len(s.odd[id]) > 0 {
 		return false
 	}
@@ -272,24 +296,24 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	if !s.active {
 		return nil
 	}
-	k := s.chunkSlot[r.Chunk]
-	if k == 0 || !s.chunks.at(k).open() {
+	k := s.files.Find(r.Chunk)
+	if k == 0 || !s.files.Chunk(k).Open() {
 		return nil // removed or recovered meanwhile
 	}
-	file := s.chunks.at(k).file
-	id := s.inodes.at(file).id
+	file := s.files.Chunk(k).File()
+	id := s.tree.Inode(file).ID()
 	attempt, ok := s.recoveries.Get(id)
-	if !ok || attempt.chunk != k || attempt.generation != uint64(r.Generation) {
+	if !ok || attempt.chunk != k || attempt.generation != r.Generation {
 		return nil // an attempt that was given up
 	}
-	w := s.openChunk[k]
+	w := s.files.OpenChunk(k)
 	problem := r.Error
 	switch {
 	case problem != "":
 	case len(r.NodeIDs) == 0 && (r.Length > 0 || !attempt.everyone) || len(r.NodeIDs) > nodesPerCallMax:
 		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(r.NodeIDs))
-	case r.Length < w.base || w.cut >= 0 && r.Length != w.cut || r.Length > s.inodes.at(file).chunkSize():
-		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", r.Length, w.base, w.cut)
+	case r.Length < w.Base || w.Cut >= 0 && r.Length != w.Cut || r.Length > s.tree.Inode(file).ChunkSize():
+		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", r.Length, w.Base, w.Cut)
 	}
 	attempt.chunk, attempt.next = 0, 0
 	if problem != "" {
@@ -299,18 +323,18 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 		e.Chunk, e.Node = r.Chunk.String(), n.id
 		return e
 	}
-	index := s.chunks.at(k).index
-	s.trustReplicas(k, oddReplica{state: chunk.Sealed, generation: uint64(r.Generation), length: r.Length}, r.NodeIDs)
+	index := s.files.Chunk(k).Index()
+	s.trustReplicas(k, oddReplica{state: chunk.Sealed, generation: r.Generation, length: r.Length}, r.NodeIDs)
 	if _, err := s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: index,
 		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
 		return err
 	}
 	s.event(Event{Kind: EventRecoveryDone, Chunk: r.Chunk, FileID: id, Count: int(r.Length)})
-	if again := s.chunkSlot[r.Chunk]; again != 0 && !s.chunks.at(again).open() {
+	if again := s.files.Find(r.Chunk); again != 0 && !s.files.Chunk(again).Open() {
 		s.locateSealed(again, r.NodeIDs)
 	}
 	if s.open[id] != nil {
-		s.recoverFile(s.inodeOf(id))
+		s.recoverFile(s.tree.Find(id))
 	}
 	return nil
 }

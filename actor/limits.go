@@ -8,12 +8,6 @@ import (
 
 // Bounds of everything that peers can make grow.
 const (
-	// nameBytesMax bounds one path element.
-	nameBytesMax = 255
-	// pathElementsMax bounds the depth of a path.
-	pathElementsMax = 4096
-	// pathBytesMax bounds a path's text.
-	pathBytesMax = 256 << 10
 	// replicationMax bounds a file's replication.
 	replicationMax = 16
 	// chunksPerCallMax bounds the chunks that one call allocates.
@@ -48,7 +42,7 @@ const (
 	retryIdleMillis = 10 * 60 * 1000
 
 	// recordBytesMax bounds one edit record's payload. The largest is a Create
-	// with parents: two times pathBytesMax and chunksPerCallMax chunks.
+	// with parents: two long paths and chunksPerCallMax chunks.
 	recordBytesMax = 1 << 20
 	// recordItemsInit is what a decoder allocates at most for a list before it
 	// has seen its elements.

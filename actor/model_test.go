@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -23,7 +24,7 @@ type model map[string]modelEntry
 
 func (m model) below(path string) (paths []string) {
 	for p := range m {
-		if p != path && within(p, path) {
+		if p != path && namespace.Within(p, path) {
 			paths = append(paths, p)
 		}
 	}
@@ -162,7 +163,7 @@ func TestNamespaceAgainstModel(t *testing.T) {
 				case !there:
 					kind = fault.NotFound
 				case from == to:
-				case e.directory && within(to, from):
+				case e.directory && namespace.Within(to, from):
 					kind = fault.Invalid
 				default:
 					if kind = m.parent(to); kind != 0 {

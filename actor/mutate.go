@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/invariants"
@@ -151,67 +152,31 @@ func (s *State) format(r *Format) (any, *fault.Error) {
 	return s.log(&formatRecord{Version: recordVersion, Head: s.ownHead(), ClusterID: id})
 }
 
-// target is where a new entry goes.
-type target struct {
-	parent      uint32
-	directories []string // to be made between parent and name
-	name        string
-	existing    uint32 // inode at the path, 0 if free
-}
-
-// findTarget resolves the path of an entry to be made.
-func (s *State) findTarget(op, path string, parents bool) (target, *fault.Error) {
-	if err := checkPath(op, path); err != nil {
-		return target{}, err
-	}
-	if path == "/" {
-		return target{}, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path, Reason: "the root directory is always there"}
-	}
-	w := s.lookup(path)
-	_, name := splitPath(path)
-	if w.found {
-		parent, _ := splitPath(path)
-		return target{parent: s.lookup(parent).slot, name: name, existing: w.slot}, nil
-	}
-	if !s.inodes.at(w.slot).directory() {
-		return target{}, s.lookupError(op, path, w)
-	}
-	t := target{parent: w.slot, name: name}
-	if strings.Contains(w.rest, "/") {
-		if !parents {
-			return target{}, s.lookupError(op, path, w)
-		}
-		missing := strings.Split(w.rest, "/")
-		t.directories = missing[:len(missing)-1]
-	}
-	return t, nil
-}
-
 func (s *State) mkdir(r *Mkdir) (any, *fault.Error) {
 	const op = "mkdir"
 	if r.Path == "/" {
 		if r.Parents {
-			return &MkdirResult{Info: s.info(s.inodeOf(rootID), "")}, nil
+			return &MkdirResult{Info: s.info(s.tree.Find(namespace.RootID), "")}, nil
 		}
 		return nil, &fault.Error{Kind: fault.Exists, Op: op, Path: r.Path, Reason: "the root directory is always there"}
 	}
-	t, err := s.findTarget(op, r.Path, r.Parents)
+	t, err := s.tree.FindTarget(op, r.Path, r.Parents)
 	if err != nil {
 		return nil, err
 	}
-	if t.existing != 0 {
-		if r.Parents && s.inodes.at(t.existing).directory() {
-			return &MkdirResult{Info: s.info(t.existing, t.name)}, nil
+	if t.Existing != 0 {
+		if r.Parents && s.tree.Inode(t.Existing).Directory() {
+			return &MkdirResult{Info: s.info(t.Existing, t.Name)}, nil
 		}
-		return nil, s.exists(op, r.Path, t.existing)
+		return nil, s.exists(op, r.Path, t.Existing)
 	}
-	return s.log(&mkdirRecord{Version: recordVersion, Head: s.head(), Parent: s.inodes.at(t.parent).id,
-		FirstID: s.nextInode, Names: append(t.directories, t.name)})
+	return s.log(&mkdirRecord{Version: recordVersion, Head: s.head(), Parent: s.tree.Inode(t.Parent).ID(),
+		FirstID: s.tree.NextID(), Names: append(t.Directories, t.Name)})
 }
 
-func (s *State) exists(op, path string, slot uint32) *fault.Error {
+func (s *State) exists(op, path string, slot namespace.InodeSlot) *fault.Error {
 	what, hint := "a file", "ask for overwrite, or choose another name"
-	if s.inodes.at(slot).directory() {
+	if s.tree.Inode(slot).Directory() {
 		what, hint = "a directory", "choose another name"
 	}
 	return &fault.Error{Kind: fault.Exists, Op: op, Path: path, Reason: what + " of this name exists", Hint: hint}
@@ -250,21 +215,21 @@ func (s *State) holderName(o *openFile) string {
 
 // replaceable checks that the inode at a target may be overwritten by the
 // command's client, and gives its id; 0 if the target is free.
-func (s *State) replaceable(op, path string, existing uint32, overwrite bool) (uint64, *fault.Error) {
+func (s *State) replaceable(op, path string, existing namespace.InodeSlot, overwrite bool) (uint64, *fault.Error) {
 	if existing == 0 {
 		return 0, nil
 	}
-	i := s.inodes.at(existing)
-	if i.directory() {
+	i := s.tree.Inode(existing)
+	if i.Directory() {
 		return 0, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path, Reason: "a directory of this name exists", Hint: "choose another name"}
 	}
 	if !overwrite {
 		return 0, s.exists(op, path, existing)
 	}
-	if o := s.open[i.id]; o != nil && o.client != s.command.Client {
+	if o := s.open[i.ID()]; o != nil && o.client != s.command.Client {
 		return 0, s.leaseHeld(op, path, o)
 	}
-	return i.id, nil
+	return i.ID(), nil
 }
 
 func (s *State) create(r *Create) (any, *fault.Error) {
@@ -288,19 +253,19 @@ func (s *State) create(r *Create) (any, *fault.Error) {
 	case len(s.open) >= openFilesMax:
 		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", len(s.open))}
 	}
-	t, err := s.findTarget(op, r.Path, r.Parents)
+	t, err := s.tree.FindTarget(op, r.Path, r.Parents)
 	if err != nil {
 		return nil, err
 	}
-	replaced, err := s.replaceable(op, r.Path, t.existing, r.Overwrite)
+	replaced, err := s.replaceable(op, r.Path, t.Existing, r.Overwrite)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.enoughNodes(op, r.Path, replication); err != nil {
 		return nil, err
 	}
-	record := &createRecord{Version: recordVersion, Head: s.head(), Parent: s.inodes.at(t.parent).id, FirstID: s.nextInode,
-		Directories: t.directories, Name: t.name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
+	record := &createRecord{Version: recordVersion, Head: s.head(), Parent: s.tree.Inode(t.Parent).ID(), FirstID: s.tree.NextID(),
+		Directories: t.Directories, Name: t.Name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
 		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: clip(r.ClientName, clientNameBytesMax)}
 	if r.VisibleOnComplete {
 		// The old file stays until this one is whole.
@@ -324,10 +289,10 @@ func clip(text string, limit int) string {
 
 func (s *State) rename(r *Rename) (any, *fault.Error) {
 	const op = "rename"
-	if err := checkPath(op, r.Source); err != nil {
+	if err := namespace.CheckPath(op, r.Source); err != nil {
 		return nil, err
 	}
-	if err := checkPath(op, r.Target); err != nil {
+	if err := namespace.CheckPath(op, r.Target); err != nil {
 		return nil, err
 	}
 	if r.Source == "/" {
@@ -340,29 +305,29 @@ func (s *State) rename(r *Rename) (any, *fault.Error) {
 	if r.Source == r.Target {
 		return &RenameResult{}, nil
 	}
-	i := s.inodes.at(slot)
-	if i.directory() && within(r.Target, r.Source) {
+	i := s.tree.Inode(slot)
+	if i.Directory() && namespace.Within(r.Target, r.Source) {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Source, Reason: fmt.Sprintf("a directory cannot move below itself, to %q", r.Target)}
 	}
-	t, err := s.findTarget(op, r.Target, false)
+	t, err := s.tree.FindTarget(op, r.Target, false)
 	if err != nil {
 		return nil, err
 	}
 	var replaced uint64
-	if t.existing != 0 {
-		if i.directory() {
-			e := s.exists(op, r.Target, t.existing)
+	if t.Existing != 0 {
+		if i.Directory() {
+			e := s.exists(op, r.Target, t.Existing)
 			e.Hint = "a directory replaces nothing; choose another name"
 			return nil, e
 		}
-		if replaced, err = s.replaceable(op, r.Target, t.existing, r.Overwrite); err != nil {
+		if replaced, err = s.replaceable(op, r.Target, t.Existing, r.Overwrite); err != nil {
 			return nil, err
 		}
 	}
-	sourcePath, sourceName := splitPath(r.Source)
-	return s.log(&renameRecord{Version: recordVersion, Head: s.head(), Inode: i.id,
-		SourceParent: s.inodes.at(s.lookup(sourcePath).slot).id, SourceName: sourceName,
-		TargetParent: s.inodes.at(t.parent).id, TargetName: t.name, Replaced: replaced})
+	sourcePath, sourceName := namespace.SplitPath(r.Source)
+	return s.log(&renameRecord{Version: recordVersion, Head: s.head(), Inode: i.ID(),
+		SourceParent: s.tree.Inode(s.tree.Lookup(sourcePath).Slot).ID(), SourceName: sourceName,
+		TargetParent: s.tree.Inode(t.Parent).ID(), TargetName: t.Name, Replaced: replaced})
 }
 
 func (s *State) remove(r *Remove) (any, *fault.Error) {
@@ -374,11 +339,11 @@ func (s *State) remove(r *Remove) (any, *fault.Error) {
 	if r.Path == "/" {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: "the root directory cannot be removed", Hint: "remove its entries"}
 	}
-	i := s.inodes.at(slot)
-	if i.directory() && !r.Recursive && i.length > 0 {
-		return nil, &fault.Error{Kind: fault.NotEmpty, Op: op, Path: r.Path, Reason: fmt.Sprintf("the directory has %d entries", i.length),
+	i := s.tree.Inode(slot)
+	if i.Directory() && !r.Recursive && i.Length() > 0 {
+		return nil, &fault.Error{Kind: fault.NotEmpty, Op: op, Path: r.Path, Reason: fmt.Sprintf("the directory has %d entries", i.Length()),
 			Hint: "remove it recursively"}
 	}
-	parent, name := splitPath(r.Path)
-	return s.log(&removeRecord{Version: recordVersion, Head: s.head(), Inode: i.id, Parent: s.inodes.at(s.lookup(parent).slot).id, Name: name})
+	parent, name := namespace.SplitPath(r.Path)
+	return s.log(&removeRecord{Version: recordVersion, Head: s.head(), Inode: i.ID(), Parent: s.tree.Inode(s.tree.Lookup(parent).Slot).ID(), Name: name})
 }

@@ -219,7 +219,7 @@ func (s *State) setLiveness(n *node, l liveness) {
 		s.deletesQueued = s.deletesQueued || n.toSend.Len() > 0
 	}
 	if old == nodeDead || l == nodeDead {
-		s.sweep.restart(s.chunks.limit)
+		s.sweep.restart(s.files.Limit())
 	}
 }
 

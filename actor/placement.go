@@ -101,7 +101,7 @@ func (s *State) place(op, path string, count, replication int, size int64, exclu
 			return nil, s.tooFewNodes(op, path, "the writer excludes every live datanode")
 		}
 		id := s.random.chunkID(s.now)
-		for s.chunkSlot[id] != 0 {
+		for s.files.Find(id) != 0 {
 			id = s.random.chunkID(s.now)
 		}
 		placements = append(placements, placement{ID: id, Nodes: nodes})

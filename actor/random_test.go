@@ -365,13 +365,13 @@ func (w *world) delete(node string, order chunk.Replica) {
 	if !there || r.Generation != order.Generation {
 		return
 	}
-	slot := w.s.chunkSlot[order.ID]
+	slot := w.s.files.Find(order.ID)
 	if slot != 0 {
-		c := w.s.chunks.at(slot)
-		require.False(w.t, c.open(), "a replica of an open chunk is deleted")
+		c := w.s.files.Chunk(slot)
+		require.False(w.t, c.Open(), "a replica of an open chunk is deleted")
 		good := 0
 		for n, disk := range w.disks {
-			if q, has := disk[order.ID]; has && n != node && w.s.inPlace(c, &oddReplica{state: q.State, generation: uint64(q.Generation), length: q.Length}) {
+			if q, has := disk[order.ID]; has && n != node && w.s.inPlace(c, &oddReplica{state: q.State, generation: q.Generation, length: q.Length}) {
 				good++
 			}
 		}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -14,8 +14,8 @@ import (
 // counts as a change of the directory or file. Where that would be costly
 // (Summary, ClusterStatus) it carries the last txid.
 
-func (s *State) dependOn(slot uint32) {
-	s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, s.inodes.at(slot).txid)
+func (s *State) dependOn(slot namespace.InodeSlot) {
+	s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, s.tree.Inode(slot).Txid())
 }
 
 func (s *State) list(r *List) (any, *fault.Error) {
@@ -24,24 +24,20 @@ func (s *State) list(r *List) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	directory := *s.inodes.at(slot)
-	if !directory.directory() {
+	directory := *s.tree.Inode(slot)
+	if !directory.Directory() {
 		return nil, &fault.Error{Kind: fault.NotDirectory, Op: op, Path: r.Path, Reason: "a directory is wanted, this is a file"}
 	}
-	if len(r.After) > nameBytesMax {
-		return nil, fault.New(fault.Invalid, op, "the name to go on after has %d bytes, names have at most %d", len(r.After), nameBytesMax)
+	if len(r.After) > namespace.NameBytesMax {
+		return nil, fault.New(fault.Invalid, op, "the name to go on after has %d bytes, names have at most %d", len(r.After), namespace.NameBytesMax)
 	}
 	limit := int(min(r.Limit, listLimitMax))
 	if limit == 0 {
 		limit = listLimitMax
 	}
-	result := &ListResult{Entries: make([]FileInfo, 0, min(limit, int(directory.length)))}
-	start := entryKey(directory.id, r.After)
-	s.entries.Ascend(start, func(key string, child uint32) bool {
-		if entryDirectory(key) != directory.id {
-			return false
-		}
-		if r.After != "" && key == start {
+	result := &ListResult{Entries: make([]FileInfo, 0, min(limit, int(directory.Length())))}
+	s.tree.Children(directory.ID(), r.After, func(name string, child namespace.InodeSlot) bool {
+		if r.After != "" && name == r.After {
 			return true
 		}
 		if len(result.Entries) == limit {
@@ -49,7 +45,7 @@ func (s *State) list(r *List) (any, *fault.Error) {
 			return false
 		}
 		s.dependOn(child)
-		result.Entries = append(result.Entries, s.info(child, key[8:]))
+		result.Entries = append(result.Entries, s.info(child, name))
 		return true
 	})
 	return result, nil
@@ -60,7 +56,7 @@ func (s *State) stat(r *Stat) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	_, name := splitPath(r.Path)
+	_, name := namespace.SplitPath(r.Path)
 	result := &StatResult{Info: s.info(slot, name)}
 	if o := s.open[result.Info.FileID]; o != nil {
 		result.Holder, result.Since = s.holderName(o), o.since
@@ -70,7 +66,7 @@ func (s *State) stat(r *Stat) (any, *fault.Error) {
 
 func (s *State) locate(r *Locate) (any, *fault.Error) {
 	const op = "locate"
-	var slot uint32
+	var slot namespace.InodeSlot
 	var name string
 	switch {
 	case r.Path != "" && r.FileID != 0:
@@ -80,10 +76,10 @@ func (s *State) locate(r *Locate) (any, *fault.Error) {
 		if slot, err = s.findFile(op, r.Path); err != nil {
 			return nil, err
 		}
-		_, name = splitPath(r.Path)
+		_, name = namespace.SplitPath(r.Path)
 	default:
-		slot = s.inodeOf(r.FileID)
-		if slot == 0 || s.inodes.at(slot).directory() {
+		slot = s.tree.Find(r.FileID)
+		if slot == 0 || s.tree.Inode(slot).Directory() {
 			return nil, fault.New(fault.NotFound, op, "file %d does not exist", r.FileID)
 		}
 		s.dependOn(slot)
@@ -91,45 +87,45 @@ func (s *State) locate(r *Locate) (any, *fault.Error) {
 			name = o.leaf
 		}
 	}
-	i := *s.inodes.at(slot)
+	i := *s.tree.Inode(slot)
 	if r.Offset < 0 {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("offset %d is below 0", r.Offset)}
 	}
 	result := &LocateResult{Info: s.info(slot, name)}
-	size := i.chunkSize()
-	if r.Offset/size >= int64(i.chunks) {
+	size := i.ChunkSize()
+	if r.Offset/size >= int64(i.Chunks()) {
 		return result, nil
 	}
-	first, last := uint32(r.Offset/size), i.chunks-1
-	if r.Length > 0 && r.Length <= int64(i.chunks)*size-r.Offset {
+	first, last := uint32(r.Offset/size), i.Chunks()-1
+	if r.Length > 0 && r.Length <= int64(i.Chunks())*size-r.Offset {
 		last = min(last, uint32((r.Offset+r.Length-1)/size))
 	}
 	if last-first >= locateMax {
 		last = first + locateMax - 1
 	}
 	result.Chunks = make([]LocatedChunk, 0, last-first+1)
-	for k := s.chunkAt(slot, first); k != 0 && s.chunks.at(k).index <= last; k = s.chunks.at(k).next {
+	for k := s.files.At(slot, first); k != 0 && s.files.Chunk(k).Index() <= last; k = s.files.Chunk(k).Next() {
 		result.Chunks = append(result.Chunks, s.locateChunk(k))
 	}
 	return result, nil
 }
 
 // locateChunk describes a chunk to a reader, best replica first.
-func (s *State) locateChunk(slot uint32) LocatedChunk {
-	c := s.chunks.at(slot)
-	located := LocatedChunk{Chunk: c.id, Generation: chunk.Generation(c.generation), Index: c.index,
-		Offset: s.chunkOffset(c), Length: c.length(), Open: c.open()}
+func (s *State) locateChunk(slot namespace.ChunkSlot) LocatedChunk {
+	c := s.files.Chunk(slot)
+	located := LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(),
+		Offset: s.files.Offset(c), Length: c.Length(), Open: c.Open()}
 	var nodes []uint16
-	if c.open() {
+	if c.Open() {
 		// Until the pipeline stands, members still hold the generation before.
-		located.Generation = chunk.Generation(s.openChunk[slot].minimum)
+		located.Generation = s.files.OpenChunk(slot).Minimum
 		nodes = s.openHolders(slot)
 	} else {
 		nodes = slices.Clone(s.locationsOf(slot))
 	}
 	if len(nodes) == 0 { // a reader that finds them bad can say what is wrong, and where
-		for _, o := range s.odd[c.id] {
-			if o.bad() && o.generation == c.generation {
+		for _, o := range s.odd[c.ID()] {
+			if o.bad() && o.generation == c.Generation() {
 				nodes = append(nodes, o.node)
 			}
 		}
@@ -150,23 +146,19 @@ func (s *State) summary(r *Summary) (any, *fault.Error) {
 	}
 	s.effects.Reply.AfterTxid = s.txid
 	result := &SummaryResult{}
-	for stack := []uint32{slot}; len(stack) > 0; {
+	for stack := []namespace.InodeSlot{slot}; len(stack) > 0; {
 		slot := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		i := s.inodes.at(slot)
-		if !i.directory() {
+		i := s.tree.Inode(slot)
+		if !i.Directory() {
 			result.Files++
-			result.Bytes += i.length
-			result.StoredBytes += i.length * int64(i.replication)
-			result.Chunks += uint64(i.chunks)
+			result.Bytes += i.Length()
+			result.StoredBytes += i.Length() * int64(i.Replication())
+			result.Chunks += uint64(i.Chunks())
 			continue
 		}
 		result.Directories++
-		id := i.id
-		s.entries.Ascend(entryKey(id, ""), func(key string, child uint32) bool {
-			if entryDirectory(key) != id {
-				return false
-			}
+		s.tree.Children(i.ID(), "", func(_ string, child namespace.InodeSlot) bool {
 			stack = append(stack, child)
 			return true
 		})
@@ -176,8 +168,9 @@ func (s *State) summary(r *Summary) (any, *fault.Error) {
 
 func (s *State) clusterStatus() (any, *fault.Error) {
 	s.effects.Reply.AfterTxid = s.txid
+	totals := s.tree.Totals()
 	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),
-		Files: s.files, Directories: s.directories, Chunks: uint64(s.chunks.count),
+		Files: totals.Files, Directories: totals.Directories, Chunks: uint64(s.files.Chunks()),
 		UnderReplicated: uint64(s.repair.Len()), Missing: s.missing, CorruptReplicas: s.corrupt, OpenFiles: uint64(len(s.open)),
 		Version: s.config.Version, DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize,
 		Nodes: make([]NodeStatus, 0, len(s.nodes)-1)}

@@ -5,19 +5,19 @@ import (
 	"slices"
 	"time"
 
-	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // sweep assesses all chunks again, a bounded number per step, after a node's
 // liveness changed.
 type sweep struct {
-	next uint32 // slot
-	left uint32
+	next namespace.ChunkSlot
+	left namespace.ChunkSlot // how many
 }
 
 // restart makes the sweep go once around limit slots from where it is.
-func (w *sweep) restart(limit uint32) { w.left = limit }
+func (w *sweep) restart(limit namespace.ChunkSlot) { w.left = limit }
 
 // copyOrder is a repair copy under way.
 type copyOrder struct {
@@ -26,7 +26,7 @@ type copyOrder struct {
 }
 
 // markDirty has a chunk assessed at the end of the step.
-func (s *State) markDirty(slot uint32) {
+func (s *State) markDirty(slot namespace.ChunkSlot) {
 	l := s.location(slot)
 	if s.active && l.flags&flagDirty == 0 {
 		l.flags |= flagDirty
@@ -52,9 +52,9 @@ func (s *State) assessDirty() {
 }
 
 // assess counts a chunk's live replicas and files it for repair or trimming.
-func (s *State) assess(slot uint32) {
-	c := s.chunks.at(slot)
-	if c.id.IsZero() || c.open() {
+func (s *State) assess(slot namespace.ChunkSlot) {
+	c := s.files.Chunk(slot)
+	if c.ID().IsZero() || c.Open() {
 		s.setLevel(slot, 0)
 		return
 	}
@@ -78,10 +78,10 @@ func (s *State) assess(slot uint32) {
 	}
 }
 
-func repairKey(level uint8, slot uint32) uint64 { return uint64(level)<<32 | uint64(slot) }
+func repairKey(level uint8, slot namespace.ChunkSlot) uint64 { return uint64(level)<<32 | uint64(slot) }
 
 // setLevel files a chunk under its danger.
-func (s *State) setLevel(slot uint32, level uint8) {
+func (s *State) setLevel(slot namespace.ChunkSlot, level uint8) {
 	l := s.location(slot)
 	if l.level == level {
 		return
@@ -114,7 +114,7 @@ func (s *State) continueSweep() {
 			s.compareReport(n, sweepSlotsPerStep)
 		}
 	}
-	limit := s.chunks.limit
+	limit := s.files.Limit()
 	for done := 0; s.sweep.left > 0 && limit > 1 && done < sweepSlotsPerStep; done++ {
 		if s.sweep.next == 0 || s.sweep.next >= limit {
 			s.sweep.next = 1
@@ -129,7 +129,7 @@ func (s *State) continueSweep() {
 }
 
 // endCopy forgets the copy under way for a chunk.
-func (s *State) endCopy(slot uint32) {
+func (s *State) endCopy(slot namespace.ChunkSlot) {
 	if c := s.copies[slot]; c != nil {
 		s.nodes[c.target].copies--
 		delete(s.copies, slot)
@@ -142,7 +142,7 @@ func (s *State) repairChunks() {
 	if s.safe.on || s.mono-s.safe.left < s.config.RepairGrace {
 		return
 	}
-	var late []uint32
+	var late []namespace.ChunkSlot
 	for slot, c := range s.copies {
 		if c.deadline <= s.mono || s.nodes[c.target].liveness != nodeLive {
 			late = append(late, slot)
@@ -178,7 +178,7 @@ func (s *State) repairNext() {
 func (s *State) orderCopies(from uint64, examinedMost, orderedMost int) (ordered int, next uint64) {
 	examined := 0
 	s.repair.Ascend(from, func(key uint64, _ struct{}) bool {
-		slot := uint32(key & math.MaxUint32)
+		slot := namespace.ChunkSlot(key & math.MaxUint32)
 		if len(s.copies) >= s.config.CopiesTotal || ordered >= orderedMost {
 			return false
 		}
@@ -199,8 +199,8 @@ func (s *State) orderCopies(from uint64, examinedMost, orderedMost int) (ordered
 
 // maybeCopy orders one more replica of a chunk if it is time and there is a
 // source and a target, and tells whether it did. None is under way.
-func (s *State) maybeCopy(slot uint32) bool {
-	c := s.chunks.at(slot)
+func (s *State) maybeCopy(slot namespace.ChunkSlot) bool {
+	c := s.files.Chunk(slot)
 	var sources []uint16
 	for _, n := range s.locationsOf(slot) {
 		m := s.nodes[n]
@@ -216,7 +216,7 @@ func (s *State) maybeCopy(slot uint32) bool {
 		return false
 	}
 	s.shuffleByLoad(sources)
-	targets := s.chooseNodes(1, c.length(), func(n *node) bool {
+	targets := s.chooseNodes(1, c.Length(), func(n *node) bool {
 		return n.copies >= s.config.CopiesPerNode || s.holds(n.index, slot)
 	}, s.racksOf(sources))
 	if len(targets) == 0 {
@@ -225,8 +225,8 @@ func (s *State) maybeCopy(slot uint32) bool {
 	t := s.nodes[targets[0]]
 	t.copies++
 	s.copies[slot] = &copyOrder{target: t.index, deadline: s.mono + s.config.CopyTimeout}
-	s.send(t, &datanode.CopyReplica{Chunk: c.id, Generation: chunk.Generation(c.generation), Length: c.length(), Sources: s.replicasOf(sources)})
-	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.id, Count: len(sources)})
+	s.send(t, &datanode.CopyReplica{Chunk: c.ID(), Generation: c.Generation(), Length: c.Length(), Sources: s.replicasOf(sources)})
+	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.ID(), Count: len(sources)})
 	return true
 }
 
@@ -236,8 +236,8 @@ func (s *State) trimSurplus() {
 	if s.safe.on {
 		return
 	}
-	var slots []uint32
-	s.surplus.Scan(func(slot uint32, _ struct{}) bool {
+	var slots []namespace.ChunkSlot
+	s.surplus.Scan(func(slot namespace.ChunkSlot, _ struct{}) bool {
 		slots = append(slots, slot)
 		return len(slots) < trimsPerTick
 	})
@@ -258,9 +258,9 @@ func (s *State) trimSurplus() {
 		if fullest == 0 {
 			continue
 		}
-		c := s.chunks.at(slot)
-		s.orderDelete(s.nodes[fullest], c.id, c.generation, deleteSurplus)
-		if s.nodes[fullest].deletes[c.id] != nil {
+		c := s.files.Chunk(slot)
+		s.orderDelete(s.nodes[fullest], c.ID(), c.Generation(), deleteSurplus)
+		if s.nodes[fullest].deletes[c.ID()] != nil {
 			s.removeLocation(slot, fullest)
 		}
 	}

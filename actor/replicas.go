@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
@@ -33,14 +34,14 @@ const locationPageItems = 1024
 
 type locationPage struct {
 	items [locationPageItems]location
-	spill map[uint32][]uint16 // slots with more than three nodes: all of them
+	spill map[namespace.ChunkSlot][]uint16 // slots with more than three nodes: all of them
 }
 
 // oddReplica is a replica that is not in its place.
 type oddReplica struct {
 	node       uint16
 	state      chunk.State
-	generation uint64
+	generation chunk.Generation
 	length     int64
 	// since this State knows it, as it is.
 	since time.Duration
@@ -51,7 +52,7 @@ type oddReplica struct {
 
 func (o *oddReplica) bad() bool { return o.blame != innocent || o.state == chunk.Corrupt }
 
-func (s *State) locationPage(slot uint32) *locationPage {
+func (s *State) locationPage(slot namespace.ChunkSlot) *locationPage {
 	at := int(slot / locationPageItems)
 	for at >= len(s.locations) {
 		s.locations = append(s.locations, new(locationPage))
@@ -59,12 +60,12 @@ func (s *State) locationPage(slot uint32) *locationPage {
 	return s.locations[at]
 }
 
-func (s *State) location(slot uint32) *location {
+func (s *State) location(slot namespace.ChunkSlot) *location {
 	return &s.locationPage(slot).items[slot%locationPageItems]
 }
 
 // locationsOf gives the nodes of a sealed chunk; valid until the next change.
-func (s *State) locationsOf(slot uint32) []uint16 {
+func (s *State) locationsOf(slot namespace.ChunkSlot) []uint16 {
 	page := s.locationPage(slot)
 	if nodes, ok := page.spill[slot]; ok {
 		return nodes
@@ -78,12 +79,12 @@ func (s *State) locationsOf(slot uint32) []uint16 {
 }
 
 // setLocations stores the nodes of a chunk.
-func (s *State) setLocations(slot uint32, nodes []uint16) {
+func (s *State) setLocations(slot namespace.ChunkSlot, nodes []uint16) {
 	page := s.locationPage(slot)
 	l := &page.items[slot%locationPageItems]
 	if len(nodes) > len(l.nodes) {
 		if page.spill == nil {
-			page.spill = make(map[uint32][]uint16)
+			page.spill = make(map[namespace.ChunkSlot][]uint16)
 		}
 		page.spill[slot] = slices.Clone(nodes)
 		copy(l.nodes[:], nodes)
@@ -96,7 +97,7 @@ func (s *State) setLocations(slot uint32, nodes []uint16) {
 }
 
 // addLocation notes that a node holds a sealed chunk in its place.
-func (s *State) addLocation(slot uint32, n uint16) {
+func (s *State) addLocation(slot namespace.ChunkSlot, n uint16) {
 	if r := s.nodes[n].report; r != nil {
 		r.listed.set(slot)
 	}
@@ -117,7 +118,7 @@ func (s *State) addLocation(slot uint32, n uint16) {
 }
 
 // removeLocation forgets that a node holds a chunk.
-func (s *State) removeLocation(slot uint32, n uint16) bool {
+func (s *State) removeLocation(slot namespace.ChunkSlot, n uint16) bool {
 	nodes := s.locationsOf(slot)
 	i := slices.Index(nodes, n)
 	if i < 0 {
@@ -133,7 +134,7 @@ func (s *State) removeLocation(slot uint32, n uint16) bool {
 }
 
 // clearLocations forgets all nodes of a chunk that leaves the sealed state.
-func (s *State) clearLocations(slot uint32) {
+func (s *State) clearLocations(slot namespace.ChunkSlot) {
 	if len(s.locationsOf(slot)) > 0 {
 		s.located--
 		s.setLocations(slot, nil)
@@ -208,19 +209,19 @@ func (s *State) removeOdd(id chunk.ID, n uint16) bool {
 // observe takes in what a node says of one replica. delta tells that it is
 // news, in order, and not a page of a report.
 func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
-	o := oddReplica{node: n.index, state: r.State, generation: uint64(r.Generation), length: r.Length}
-	slot := s.chunkSlot[r.ID]
+	o := oddReplica{node: n.index, state: r.State, generation: r.Generation, length: r.Length}
+	slot := s.files.Find(r.ID)
 	if slot == 0 {
 		s.setOdd(r.ID, o)
 		return
 	}
-	c := s.chunks.at(slot)
+	c := s.files.Chunk(slot)
 	if old := s.findOdd(r.ID, n.index); old != nil && old.blame != innocent && old.generation == o.generation && r.State != chunk.Corrupt {
 		o.blame, o.state = old.blame, old.state
 		s.setOdd(r.ID, o)
 		return
 	}
-	if c.open() {
+	if c.Open() {
 		if old := s.findOdd(r.ID, n.index); delta && old != nil && !old.bad() && o.generation < old.generation {
 			return // older than what the writer said meanwhile
 		}
@@ -228,7 +229,7 @@ func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
 		return
 	}
 	if s.inPlace(c, &o) {
-		if order := n.deletes[r.ID]; order != nil && order.generation == c.generation {
+		if order := n.deletes[r.ID]; order != nil && order.generation == c.Generation() {
 			return // on its way out
 		}
 		s.removeOdd(r.ID, n.index)
@@ -245,30 +246,30 @@ func (s *State) observe(n *node, r *chunk.Replica, delta bool) {
 }
 
 // inPlace tells whether a replica is what a sealed chunk should be.
-func (s *State) inPlace(c *chunkRecord, o *oddReplica) bool {
-	return o.state == chunk.Sealed && o.blame == innocent && o.generation == c.generation && o.length == c.length()
+func (s *State) inPlace(c *namespace.Chunk, o *oddReplica) bool {
+	return o.state == chunk.Sealed && o.blame == innocent && o.generation == c.Generation() && o.length == c.Length()
 }
 
 // trustCommits notes what a client says of open chunks before the record that
 // seals them is applied, so that it finds the replicas at their generation.
 // That matters where nodes said something else before, and for the chunks from
 // index keep on, which the record drops; for the others locateCommits will do.
-func (s *State) trustCommits(file uint32, commits []ChunkCommit, keep uint32) {
+func (s *State) trustCommits(file namespace.InodeSlot, commits []ChunkCommit, keep uint32) {
 	for i := range commits {
-		slot := s.findChunk(file, commits[i].Chunk)
-		if slot == 0 || s.chunks.at(slot).index < keep && len(s.odd[commits[i].Chunk]) == 0 {
+		slot := s.files.Of(file, commits[i].Chunk)
+		if slot == 0 || s.files.Chunk(slot).Index() < keep && len(s.odd[commits[i].Chunk]) == 0 {
 			continue
 		}
-		if s.chunks.at(slot).open() {
-			s.trustReplicas(slot, oddReplica{state: chunk.Sealed, generation: uint64(commits[i].Generation), length: commits[i].Length}, commits[i].NodeIDs)
+		if s.files.Chunk(slot).Open() {
+			s.trustReplicas(slot, oddReplica{state: chunk.Sealed, generation: commits[i].Generation, length: commits[i].Length}, commits[i].NodeIDs)
 		}
 	}
 }
 
 // trustReplicas notes replicas of an open chunk that a client or a recovery
 // vouches for; the nodes' own deltas may come later.
-func (s *State) trustReplicas(slot uint32, o oddReplica, nodeIDs []string) {
-	id := s.chunks.at(slot).id
+func (s *State) trustReplicas(slot namespace.ChunkSlot, o oddReplica, nodeIDs []string) {
+	id := s.files.Chunk(slot).ID()
 	for _, name := range nodeIDs {
 		n := s.nodeIndex[name]
 		if n == 0 {
@@ -282,10 +283,10 @@ func (s *State) trustReplicas(slot uint32, o oddReplica, nodeIDs []string) {
 }
 
 // locateCommits takes a client's word on where its chunks are sealed.
-func (s *State) locateCommits(file uint32, commits []ChunkCommit) {
+func (s *State) locateCommits(file namespace.InodeSlot, commits []ChunkCommit) {
 	for i := range commits {
-		slot := s.findChunk(file, commits[i].Chunk)
-		if slot == 0 || s.chunks.at(slot).open() {
+		slot := s.files.Of(file, commits[i].Chunk)
+		if slot == 0 || s.files.Chunk(slot).Open() {
 			continue
 		}
 		s.locateSealed(slot, commits[i].NodeIDs)
@@ -293,8 +294,8 @@ func (s *State) locateCommits(file uint32, commits []ChunkCommit) {
 }
 
 // locateSealed notes the nodes that sealed a chunk a moment ago.
-func (s *State) locateSealed(slot uint32, nodeIDs []string) {
-	id := s.chunks.at(slot).id
+func (s *State) locateSealed(slot namespace.ChunkSlot, nodeIDs []string) {
+	id := s.files.Chunk(slot).ID()
 	for _, name := range nodeIDs {
 		n := s.nodeIndex[name]
 		if n == 0 {
@@ -317,92 +318,96 @@ func (s *State) locateSealed(slot uint32, nodeIDs []string) {
 // freshChunk was sealed a moment ago: a report that began before does not list
 // it, yet it is there.
 type freshChunk struct {
-	slot uint32
+	slot namespace.ChunkSlot
 	at   time.Duration
 }
 
 // freshFor is how long a sealed chunk counts as fresh.
 const freshFor = 10 * time.Second
 
-// The four functions below keep the ephemeral state in step with durable
-// changes. They are called by apply, live and in replay.
+// chunkObserver keeps what is known of replicas in step with durable changes.
+type chunkObserver struct{ s *State }
 
-// chunkAdded: a chunk was allocated.
-func (s *State) chunkAdded(slot uint32) { s.location(slot) }
+// ChunkAdded: a chunk was allocated.
+func (o chunkObserver) ChunkAdded(slot namespace.ChunkSlot) { o.s.location(slot) }
 
-// chunkSealed: a chunk was sealed, its record is up to date.
-func (s *State) chunkSealed(slot uint32) {
-	c := s.chunks.at(slot)
+// ChunkSealed: a chunk was sealed, its record is up to date.
+func (o chunkObserver) ChunkSealed(slot namespace.ChunkSlot) {
+	s := o.s
+	c := s.files.Chunk(slot)
 	for {
-		odd := s.odd[c.id]
+		odd := s.odd[c.ID()]
 		i := slices.IndexFunc(odd, func(o oddReplica) bool { return s.inPlace(c, &o) })
 		if i < 0 {
 			break
 		}
 		n := odd[i].node
-		s.removeOdd(c.id, n)
+		s.removeOdd(c.ID(), n)
 		s.addLocation(slot, n)
 	}
-	for i := range s.odd[c.id] {
+	for i := range s.odd[c.ID()] {
 		// What was part of a pipeline is out of its place from now on.
-		o := &s.odd[c.id][i]
+		o := &s.odd[c.ID()][i]
 		o.since = s.mono
-		s.watchOdd(c.id, o)
+		s.watchOdd(c.ID(), o)
 	}
 	s.markDirty(slot)
 }
 
-// chunkReopened: a sealed chunk is open again; its record still holds the
+// ChunkReopened: a sealed chunk is open again; its record still holds the
 // generation and length that it was sealed at.
-func (s *State) chunkReopened(slot uint32) {
-	c := s.chunks.at(slot)
+func (o chunkObserver) ChunkReopened(slot namespace.ChunkSlot) {
+	s := o.s
+	c := s.files.Chunk(slot)
 	nodes := slices.Clone(s.locationsOf(slot))
 	s.clearLocations(slot)
 	for _, n := range nodes {
-		s.setOdd(c.id, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length()})
+		s.setOdd(c.ID(), oddReplica{node: n, state: chunk.Sealed, generation: c.Generation(), length: c.Length()})
 	}
 }
 
-// chunkDropped: a chunk is about to be forgotten. The active namenode orders
+// ChunkDropped: a chunk is about to be forgotten. The active namenode orders
 // its replicas deleted; a standby remembers them as unknown.
-func (s *State) chunkDropped(slot uint32, c chunkRecord) {
+func (o chunkObserver) ChunkDropped(slot namespace.ChunkSlot) {
+	s := o.s
+	c := s.files.Chunk(slot)
 	nodes := slices.Clone(s.locationsOf(slot))
 	s.clearLocations(slot)
 	if !s.active {
 		for _, n := range nodes {
-			s.setOdd(c.id, oddReplica{node: n, state: chunk.Sealed, generation: c.generation, length: c.length()})
+			s.setOdd(c.ID(), oddReplica{node: n, state: chunk.Sealed, generation: c.Generation(), length: c.Length()})
 		}
 		return
 	}
 	for _, n := range nodes {
-		s.orderDelete(s.nodes[n], c.id, c.generation, deleteRemoved)
+		s.orderDelete(s.nodes[n], c.ID(), c.Generation(), deleteRemoved)
 	}
-	for _, o := range slices.Clone(s.odd[c.id]) {
-		s.removeOdd(c.id, o.node)
-		s.orderDelete(s.nodes[o.node], c.id, o.generation, deleteRemoved)
+	for _, o := range slices.Clone(s.odd[c.ID()]) {
+		s.removeOdd(c.ID(), o.node)
+		s.orderDelete(s.nodes[o.node], c.ID(), o.generation, deleteRemoved)
 	}
-	if w := s.openChunk[slot]; w != nil {
-		for _, n := range w.members {
+	if w := s.files.OpenChunk(slot); w != nil {
+		for _, n := range w.Members {
 			// A member may not have told of it yet; if it never had it, the
 			// order has no effect.
-			s.orderDelete(s.nodes[n], c.id, c.generation, deleteRemoved)
+			s.orderDelete(s.nodes[n], c.ID(), c.Generation(), deleteRemoved)
 		}
 	}
 }
 
 // openHolders gives the nodes that may hold a replica of an open chunk that
 // counts: the pipeline in order, then others that reported one.
-func (s *State) openHolders(slot uint32) []uint16 {
-	c := s.chunks.at(slot)
-	w := s.openChunk[slot]
-	holders := make([]uint16, 0, len(w.members)+2)
-	for _, n := range w.members {
-		if o := s.findOdd(c.id, n); o == nil || s.counts(w, o) {
+func (s *State) openHolders(slot namespace.ChunkSlot) []uint16 {
+	c := s.files.Chunk(slot)
+	w := s.files.OpenChunk(slot)
+	holders := make([]uint16, 0, len(w.Members)+2)
+	for _, n := range w.Members {
+		if o := s.findOdd(c.ID(), n); o == nil || s.counts(w, o) {
 			holders = append(holders, n)
 		}
 	}
-	for i := range s.odd[c.id] {
-		if o := &s.odd[c.id][i]; s.counts(w, o) && !slices.Contains(holders, o.node) {
+	for i := range s.odd[c.ID()] {
+		if o := &s.odd[c.ID()][i]; s.counts(w, o) && !slices.Contains(holders, o.node) {
 			holders = append(holders, o.node)
 		}
 	}
@@ -411,10 +416,10 @@ func (s *State) openHolders(slot uint32) []uint16 {
 
 // reportedHolders gives the nodes that said they hold a replica of an open
 // chunk that counts: those that can be asked now, and those that are away.
-func (s *State) reportedHolders(slot uint32) (here, away []uint16) {
-	w := s.openChunk[slot]
-	for i := range s.odd[s.chunks.at(slot).id] {
-		o := &s.odd[s.chunks.at(slot).id][i]
+func (s *State) reportedHolders(slot namespace.ChunkSlot) (here, away []uint16) {
+	w := s.files.OpenChunk(slot)
+	for i := range s.odd[s.files.Chunk(slot).ID()] {
+		o := &s.odd[s.files.Chunk(slot).ID()][i]
 		switch {
 		case !s.counts(w, o):
 		case s.nodes[o.node].liveness == nodeLive:
@@ -428,12 +433,12 @@ func (s *State) reportedHolders(slot uint32) (here, away []uint16) {
 
 // counts tells whether a replica of an open chunk may hold everything that was
 // acknowledged (see openChunk).
-func (s *State) counts(w *openChunk, o *oddReplica) bool {
+func (s *State) counts(w *namespace.OpenChunk, o *oddReplica) bool {
 	switch {
-	case o.bad() || o.generation < w.minimum:
+	case o.bad() || o.generation < w.Minimum:
 		return false
-	case w.strict && o.generation == w.minimum:
-		return slices.Contains(w.members, o.node)
+	case w.Strict && o.generation == w.Minimum:
+		return slices.Contains(w.Members, o.node)
 	}
 	return true
 }

@@ -3,6 +3,7 @@ package actor
 import (
 	"slices"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -21,7 +22,7 @@ type report struct {
 	touched map[chunk.ID]struct{}
 	// done: all pages are in. from is the first slot that must still be compared.
 	done bool
-	from uint32
+	from namespace.ChunkSlot
 }
 
 func (s *State) reportPage(r *ReportPage) *fault.Error {
@@ -54,7 +55,7 @@ func (s *State) reportPage(r *ReportPage) *fault.Error {
 		if _, newer := p.touched[replica.ID]; newer || !plausible(replica) {
 			continue
 		}
-		if slot := s.chunkSlot[replica.ID]; slot != 0 {
+		if slot := s.files.Find(replica.ID); slot != 0 {
 			p.listed.set(slot)
 		}
 		s.observe(n, replica, false)
@@ -88,7 +89,7 @@ func (s *State) forgetUnlistedOdd(n *node) {
 	for _, id := range gone {
 		s.removeOdd(id, n.index)
 		s.confirmDelete(n, id)
-		if slot := s.chunkSlot[id]; slot != 0 {
+		if slot := s.files.Find(id); slot != 0 {
 			s.markDirty(slot)
 		}
 	}
@@ -96,9 +97,9 @@ func (s *State) forgetUnlistedOdd(n *node) {
 
 // compareReport removes the locations that a complete report did not list, a
 // bounded number of slots at a time.
-func (s *State) compareReport(n *node, limit uint32) {
+func (s *State) compareReport(n *node, limit namespace.ChunkSlot) {
 	p := n.report
-	end := s.chunks.limit
+	end := s.files.Limit()
 	for ; p.from < end && limit > 0; p.from, limit = p.from+1, limit-1 {
 		if p.listed.has(p.from) || !slices.Contains(s.locationsOf(p.from), n.index) {
 			continue
@@ -111,7 +112,7 @@ func (s *State) compareReport(n *node, limit uint32) {
 	for id, order := range n.deletes {
 		// An order for what the node no longer has is done. Map order has no
 		// effect here.
-		slot := s.chunkSlot[id]
+		slot := s.files.Find(id)
 		if order.attempts > 0 && s.findOdd(id, n.index) == nil && (slot == 0 || !slices.Contains(s.locationsOf(slot), n.index)) {
 			delete(n.deletes, id)
 		}
@@ -136,7 +137,7 @@ func (s *State) delta(r *Delta) *fault.Error {
 			continue
 		}
 		s.touch(n, r.Stored[i].ID)
-		if slot := s.chunkSlot[r.Stored[i].ID]; slot != 0 && n.report != nil {
+		if slot := s.files.Find(r.Stored[i].ID); slot != 0 && n.report != nil {
 			n.report.listed.set(slot)
 		}
 		s.observe(n, &r.Stored[i], true)
@@ -156,17 +157,17 @@ func (s *State) touch(n *node, id chunk.ID) {
 // gone takes a node's word that a replica of a generation is no longer there.
 func (s *State) gone(n *node, r *chunk.Replica) {
 	s.touch(n, r.ID)
-	if order := n.deletes[r.ID]; order != nil && order.generation == uint64(r.Generation) {
+	if order := n.deletes[r.ID]; order != nil && order.generation == r.Generation {
 		s.confirmDelete(n, r.ID)
 	}
-	slot := s.chunkSlot[r.ID]
-	if o := s.findOdd(r.ID, n.index); o != nil && o.generation == uint64(r.Generation) {
+	slot := s.files.Find(r.ID)
+	if o := s.findOdd(r.ID, n.index); o != nil && o.generation == r.Generation {
 		s.removeOdd(r.ID, n.index)
 		if slot != 0 {
 			s.markDirty(slot)
 		}
 	}
-	if slot != 0 && s.chunks.at(slot).generation == uint64(r.Generation) {
+	if slot != 0 && s.files.Chunk(slot).Generation() == r.Generation {
 		s.removeLocation(slot, n.index)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -24,7 +25,7 @@ func TestRetryCacheForgetsWhatTheClientGaveUp(t *testing.T) {
 		e := h.send(1, i+1, 1, &Mkdir{Path: fmt.Sprintf("/%d", i)})
 		require.Nil(t, e.Reply.Err)
 		require.Empty(t, e.Records)
-		require.Equal(t, i+rootID+1, e.Reply.Result.(*MkdirResult).Info.FileID)
+		require.Equal(t, i+namespace.RootID+1, e.Reply.Result.(*MkdirResult).Info.FileID)
 		require.Equal(t, h.s.Txid(), e.Reply.AfterTxid, "the first answer may not be durable yet")
 	}
 	// Sequences may come out of order while they are pending.

@@ -24,7 +24,7 @@ type safeMode struct {
 
 // safeModeNeed is how many sealed chunks must be located.
 func (s *State) safeModeNeed() uint64 {
-	return (s.sealed*uint64(s.config.SafeModeShare) + 999) / 1000
+	return (s.files.Sealed()*uint64(s.config.SafeModeShare) + 999) / 1000
 }
 
 func (s *State) safeModeReason() string {
@@ -46,7 +46,7 @@ func (s *State) safeModeReason() string {
 		}
 	}
 	return fmt.Sprintf("%d of %d chunks have a reported replica, %d are needed; %d of %d datanodes are registered, %d have reported",
-		s.located, s.sealed, s.safeModeNeed(), registered, len(s.nodes)-1, reported)
+		s.located, s.files.Sealed(), s.safeModeNeed(), registered, len(s.nodes)-1, reported)
 }
 
 // maybeLeaveSafeMode ends safe mode when enough chunks are located.
@@ -110,7 +110,7 @@ func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
 		}
 	}
 	s.watchAllOdd()
-	s.sweep.restart(s.chunks.limit)
+	s.sweep.restart(s.files.Limit())
 	s.safe = safeMode{on: true}
 	s.event(Event{Kind: EventSafeModeEntered, Text: "the namenode became active"})
 	return result, nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/queue"
@@ -20,25 +21,15 @@ type State struct {
 	epoch     uint64
 	txid      uint64
 	time      int64 // of the last record, Unix ms
-	nextInode uint64
-	inodes    slab[inode]
-	inodeSlot idTable
-	entries   entries
-	chunks    slab[chunkRecord]
-	chunkSlot map[chunk.ID]uint32
+	tree      *namespace.Tree
+	files     *namespace.Files
 	open      map[uint64]*openFile
-	openChunk map[uint32]*openChunk
 	retry     retryCache
 	nodes     []*node // by index; [0] is nil; id and address are durable
 
 	// Derived from the durable state.
-	nodeIndex   map[string]uint16
-	lists       map[uint64][]uint32 // chunks of files with two or more
-	holders     map[ClientID]*holder
-	files       uint64 // in the namespace
-	directories uint64 // without the root
-	bytes       int64  // of files in the namespace
-	sealed      uint64 // chunks
+	nodeIndex map[string]uint16
+	holders   map[ClientID]*holder
 
 	// Ephemeral.
 	active      bool
@@ -53,20 +44,19 @@ type State struct {
 	deletesQueued bool
 	corrupt       uint64 // odd replicas that are corrupt
 	located       uint64 // sealed chunks with a replica
-	dirty         []uint32
+	dirty         []namespace.ChunkSlot
 	fresh         queue.FIFO[freshChunk]
 	repair        btree.Map[uint64, struct{}]
-	surplus       btree.Map[uint32, struct{}]
+	surplus       btree.Map[namespace.ChunkSlot, struct{}]
 	missing       uint64
 	repairFrom    uint64 // where the next Tick goes on in repair
 	refillFrom    uint64 // where the next arrival of a copy goes on in repair
 	copiesArrived int    // in this step, of those that were ordered
-	copies        map[uint32]*copyOrder
+	copies        map[namespace.ChunkSlot]*copyOrder
 	sweep         sweep
 	recoveries    btree.Map[uint64, *recovery]
 	candidates    []Candidate
 	spareHolder   *holder
-	key           [8 + nameBytesMax]byte // see lookupKey
 
 	encoder *frameEncoder
 	decoder *frameDecoder
@@ -89,22 +79,18 @@ func New(c Config) (*State, error) {
 	}
 	s := &State{
 		config:    c,
-		nextInode: rootID + 1,
-		inodeSlot: newIDTable(),
-		chunkSlot: make(map[chunk.ID]uint32),
 		open:      make(map[uint64]*openFile),
-		openChunk: make(map[uint32]*openChunk),
 		retry:     newRetryCache(),
 		nodes:     make([]*node, 1),
 		nodeIndex: make(map[string]uint16),
-		lists:     make(map[uint64][]uint32),
 		holders:   make(map[ClientID]*holder),
 		policy:    newPolicy(c.Placement),
 		odd:       make(map[chunk.ID][]oddReplica),
-		copies:    make(map[uint32]*copyOrder),
+		copies:    make(map[namespace.ChunkSlot]*copyOrder),
 		encoder:   newFrameEncoder(),
 		decoder:   newFrameDecoder(),
 	}
+	s.tree, s.files = namespace.New(chunkObserver{s})
 	return s, nil
 }
 
@@ -112,7 +98,7 @@ func New(c Config) (*State, error) {
 func (s *State) Txid() uint64 { return s.txid }
 
 // Items is the number of inodes and chunks: what a checkpoint holds.
-func (s *State) Items() uint64 { return uint64(s.inodes.count + s.chunks.count) }
+func (s *State) Items() uint64 { return uint64(s.tree.Inodes() + s.files.Chunks()) }
 
 // Epoch is the last epoch in the log.
 func (s *State) Epoch() uint64 { return s.epoch }
@@ -167,13 +153,14 @@ func (s *State) Replay(txid uint64, data []byte) error {
 func (s *State) applyRecord(r record) (any, error) {
 	head := r.head()
 	if k := r.kind(); (s.txid == 0) != (k == kindFormat) {
-		return nil, inconsistent(r, "record kind %d at txid %d", k, s.txid+1)
+		return nil, namespace.Inconsistent("record kind %d at txid %d", k, s.txid+1)
 	}
 	if head.Time < s.time {
-		return nil, inconsistent(r, "time %d is below that of the record before, %d", head.Time, s.time)
+		return nil, namespace.Inconsistent("time %d is below that of the record before, %d", head.Time, s.time)
 	}
 	s.txid++
 	s.time = head.Time
+	s.tree.Begin(s.txid, s.time)
 	result, err := r.apply(s)
 	if err != nil {
 		return nil, err
@@ -181,15 +168,9 @@ func (s *State) applyRecord(r record) (any, error) {
 	s.retry.forgetIdle(s.time - retryIdleMillis)
 	if head.Client != (ClientID{}) {
 		if resultKind(result) == 0 || head.Sequence == 0 {
-			return nil, inconsistent(r, "record kind %d, sequence %d is not a client's", r.kind(), head.Sequence)
+			return nil, namespace.Inconsistent("record kind %d, sequence %d is not a client's", r.kind(), head.Sequence)
 		}
 		s.retry.remember(head, result)
 	}
 	return result, nil
-}
-
-func inconsistent(r record, format string, args ...any) error {
-	e := fault.New(fault.CorruptData, "apply record", format, args...)
-	e.Hint = "the log does not fit the state that its earlier records made"
-	return e
 }

@@ -33,7 +33,8 @@ func layers() []layer {
 		{"internal/bufpool", []string{"internal/invariants"}, leaf},
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
 
-		{"actor", []string{"internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/queue"},
+		{"actor/namespace", []string{"internal/chunk", "internal/fault"}, "files and directories know neither leases nor datanodes"},
+		{"actor", []string{"actor", "internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/queue"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},
 		{"disk/filecache", []string{"internal/vfs"}, "it counts the users of open files and does not know what they hold"},

@@ -1,4 +1,4 @@
-package actor
+package namespace
 
 import (
 	"fmt"
@@ -8,13 +8,13 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// checkName says what is wrong with one path element; "" if nothing is.
-func checkName(name string) string {
+// CheckName says what is wrong with one path element; "" if nothing is.
+func CheckName(name string) string {
 	switch {
 	case name == "":
 		return "an element is empty; names have 1 to 255 bytes and a path has no \"//\" and no \"/\" at its end"
-	case len(name) > nameBytesMax:
-		return fmt.Sprintf("an element has %d bytes, names have at most %d", len(name), nameBytesMax)
+	case len(name) > NameBytesMax:
+		return fmt.Sprintf("an element has %d bytes, names have at most %d", len(name), NameBytesMax)
 	case name == "." || name == "..":
 		return fmt.Sprintf("an element is %q", name)
 	}
@@ -40,8 +40,8 @@ func checkName(name string) string {
 	return ""
 }
 
-// checkPath refuses a path that is not absolute, clean and within the limits.
-func checkPath(op, path string) *fault.Error {
+// CheckPath refuses a path that is not absolute, clean and within the limits.
+func CheckPath(op, path string) *fault.Error {
 	var reason string
 	switch {
 	case path == "" || path[0] != '/':
@@ -57,7 +57,7 @@ func checkPath(op, path string) *fault.Error {
 	default:
 		for rest := path[1:]; ; {
 			name, after, more := strings.Cut(rest, "/")
-			if reason = checkName(name); reason != "" || !more {
+			if reason = CheckName(name); reason != "" || !more {
 				break
 			}
 			rest = after
@@ -69,9 +69,9 @@ func checkPath(op, path string) *fault.Error {
 	return &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: reason}
 }
 
-// splitPath cuts a checked path in its parent ("/" at least) and last element
+// SplitPath cuts a checked path in its parent ("/" at least) and last element
 // ("" for the root).
-func splitPath(path string) (parent, name string) {
+func SplitPath(path string) (parent, name string) {
 	i := strings.LastIndexByte(path, '/')
 	if i == 0 {
 		return "/", path[1:]
@@ -79,17 +79,8 @@ func splitPath(path string) (parent, name string) {
 	return path[:i], path[i+1:]
 }
 
-// within tells whether path is directory or lies below it.
-func within(path, directory string) bool {
+// Within tells whether path is directory or lies below it.
+func Within(path, directory string) bool {
 	return path == directory || directory == "/" ||
 		len(path) > len(directory) && path[len(directory)] == '/' && path[:len(directory)] == directory
-}
-
-// CheckPath refuses a path that no request may name, before it costs a step:
-// one that is not absolute, clean and within the limits. Errors: fault.Invalid.
-func CheckPath(op, path string) error {
-	if err := checkPath(op, path); err != nil {
-		return err
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package actor
+package namespace
 
 // idPageItems is how many ids in a row share a page of an idTable: few enough
 // that a lone survivor among removed neighbours wastes little.
@@ -14,14 +14,14 @@ type idTable struct {
 }
 
 type idPage struct {
-	slots [idPageItems]uint32
+	slots [idPageItems]InodeSlot
 	used  int // slots that are not 0
 }
 
 func newIDTable() idTable { return idTable{pages: make(map[uint64]*idPage)} }
 
-// get gives an id's slot; 0 if it is not there.
-func (t *idTable) get(id uint64) uint32 {
+// get returns an id's slot; 0 if it is not there.
+func (t *idTable) get(id uint64) InodeSlot {
 	if p := t.pages[id/idPageItems]; p != nil {
 		return p.slots[id%idPageItems]
 	}
@@ -29,7 +29,7 @@ func (t *idTable) get(id uint64) uint32 {
 }
 
 // set adds an id that is not there; slot is not 0.
-func (t *idTable) set(id uint64, slot uint32) {
+func (t *idTable) set(id uint64, slot InodeSlot) {
 	p := t.pages[id/idPageItems]
 	if p == nil {
 		p = new(idPage)
@@ -52,10 +52,10 @@ func (t *idTable) remove(id uint64) {
 }
 
 // all yields every id and its slot, in no order.
-func (t *idTable) all(yield func(id uint64, slot uint32) bool) {
-	for page, p := range t.pages {
-		for i, slot := range p.slots {
-			if slot != 0 && !yield(page*idPageItems+uint64(i), slot) {
+func (t *idTable) all(yield func(id uint64, slot InodeSlot) bool) {
+	for number, page := range t.pages {
+		for i, slot := range page.slots {
+			if slot != 0 && !yield(number*idPageItems+uint64(i), slot) {
 				return
 			}
 		}

@@ -1,4 +1,4 @@
-package actor
+package namespace
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 
 func TestIDTableIsAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		table, model := newIDTable(), map[uint64]uint32{}
+		table, model := newIDTable(), map[uint64]InodeSlot{}
 		id := rapid.OneOf(rapid.Uint64Range(0, 300), rapid.Uint64())
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
 			key := id.Draw(t, "id")
@@ -17,7 +17,7 @@ func TestIDTableIsAMap(t *testing.T) {
 				table.remove(key)
 				delete(model, key)
 			case !there:
-				slot := rapid.Uint32Range(1, 1<<31).Draw(t, "slot")
+				slot := InodeSlot(rapid.Uint32Range(1, 1<<31).Draw(t, "slot"))
 				table.set(key, slot)
 				model[key] = slot
 			}
