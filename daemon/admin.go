@@ -10,11 +10,12 @@ import (
 // openAdmin opens the daemon's admin address and gives it; "" if the daemon is
 // to have none. shared is that of a mini cluster, whose parts open none of
 // their own. Open it before other parts: it is closed after them.
-func (d *Daemon) openAdmin(listen, shared string, logger *slog.Logger) (string, error) {
-	if shared != "" || listen == "" {
+func (d *Daemon) openAdmin(o admin.Options, shared string, logger *slog.Logger) (string, error) {
+	if shared != "" || o.Listen == "" {
 		return shared, nil
 	}
-	server, err := admin.Start(admin.Options{Listen: listen, Ready: d.working, Logger: logger})
+	o.Ready, o.Logger = d.working, logger
+	server, err := admin.Start(o)
 	if err != nil {
 		return "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/control/agent"
+	"github.com/whispering-woods/ww/daemon/admin"
 	"github.com/whispering-woods/ww/daemon/appender"
 	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/dataplane"
@@ -23,57 +24,85 @@ const sealFilesTimeout = 5 * time.Second
 // namenodes; ctx bounds the start. It is ready when a namenode has registered
 // it.
 func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) (*Daemon, error) {
-	return startDatanode(ctx, c, "", logger)
-}
-
-func startDatanode(ctx context.Context, c config.Datanode, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
-	if err := c.Validate(); err != nil {
+	o, err := newDatanodeOptions(c)
+	if err != nil {
 		return nil, err
 	}
+	o.runtime.apply()
+	return startDatanode(ctx, o, "", logger)
+}
+
+// datanodeOptions are those of the parts of a datanode, as far as its section says.
+type datanodeOptions struct {
+	runtime  runtimeOptions
+	admin    admin.Options
+	disk     disk.Options
+	data     dataplane.Options
+	agent    agent.Options    // its Address may have port 0, or be empty: see advertised
+	appender appender.Options // its Address is the agent's
+}
+
+func newDatanodeOptions(c config.Datanode) (datanodeOptions, error) {
+	if err := c.Validate(); err != nil {
+		return datanodeOptions{}, err
+	}
+	return datanodeOptions{
+		runtime: runtimeOptions{c.GCPercent, c.MemoryLimit},
+		admin:   admin.Options{Listen: c.AdminListen},
+		disk: disk.Options{
+			Directories: c.Disks, TrashDelay: time.Duration(c.TrashDelay), ReserveBytes: int64(c.Reserve),
+			PackBytesMax: int64(c.PackLimit), PackSegmentBytes: int64(c.PackSegment),
+			WriteoutStepBytes: int64(c.WriteoutStep), WorkersPerVolume: c.DiskWorkers,
+		},
+		data: dataplane.Options{
+			Listen: c.Listen,
+			Limits: dataplane.Limits{
+				WindowBudgetBytes: int64(c.Budget), WindowBytes: int64(c.WindowMax),
+				Loops: c.Loops, ReadBufferBytes: int(c.ReadBuffer),
+				ConnectionsMax: c.Connections, Senders: c.Senders,
+				SocketReceiveBytes: int(c.SocketReceive), SocketSendBytes: int(c.SocketSend),
+			},
+		},
+		agent: agent.Options{Namenodes: c.Namenodes, Address: c.Advertise, Rack: c.Rack, Version: Version},
+		appender: appender.Options{
+			Namenodes: c.Namenodes, Limits: appender.Limits{IdleAfter: time.Duration(c.RecordIdle)},
+		},
+	}, nil
+}
+
+func startDatanode(ctx context.Context, o datanodeOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
 	logger = orDiscard(logger)
 	d := newDaemon("datanode")
-	adminAddress, err := d.openAdmin(c.AdminListen, sharedAdmin, logger)
+	adminAddress, err := d.openAdmin(o.admin, sharedAdmin, logger)
 	if err != nil {
 		return nil, err
 	}
 	events := agent.NewEvents()
-	store, err := disk.Open(disk.Options{
-		Directories: c.Disks, TrashDelay: time.Duration(c.TrashDelay), ReserveBytes: int64(c.Reserve),
-		PackBytesMax: int64(c.PackLimit), PackSegmentBytes: int64(c.PackSegment),
-		WriteoutStepBytes: int64(c.WriteoutStep), WorkersPerVolume: c.DiskWorkers,
-		Logger: logger, OnEvent: forward(events, logger),
-	})
+	o.disk.Logger, o.disk.OnEvent = logger, forward(events, logger)
+	store, err := disk.Open(o.disk)
 	if err != nil {
 		return nil, d.abandon(ctx, err)
 	}
 	d.add("chunk store", func(context.Context) error { return store.Close() })
-	server, err := dataplane.Start(dataplane.Options{
-		Listen: c.Listen, NodeID: store.Identity().NodeID, Store: store, Logger: logger,
-		Limits: dataplane.Limits{
-			WindowBudgetBytes: int64(c.Budget), WindowBytes: int64(c.WindowMax), Loops: c.Loops, ReadBufferBytes: int(c.ReadBuffer),
-			ConnectionsMax: c.Connections, Senders: c.Senders, SocketReceiveBytes: int(c.SocketReceive), SocketSendBytes: int(c.SocketSend),
-		},
-	})
+	o.data.NodeID, o.data.Store, o.data.Logger = store.Identity().NodeID, store, logger
+	server, err := dataplane.Start(o.data)
 	if err != nil {
 		return nil, d.abandon(ctx, err)
 	}
 	d.add("data server", server.Close)
-	warnMemory(logger, memoryMost(datanodeBase, server.MemoryMax(), c.GCPercent, c.MemoryLimit), machineMemory())
+	warnMemory(logger, o.runtime.memoryMost(datanodeBase, server.MemoryMax()), machineMemory())
 	d.addresses["data"] = server.Addr()
-	address := advertised(c.Advertise, server.Addr())
-	control, err := agent.Start(agent.Options{
-		Namenodes: c.Namenodes, Address: address, Rack: c.Rack, Version: Version, AdminAddress: adminAddress,
-		Store: store, Events: events, Logger: logger, Load: server.Load, Recoverer: server, Copier: server,
-	})
+	o.agent.Address, o.agent.AdminAddress = advertised(o.agent.Address, server.Addr()), adminAddress
+	o.agent.Store, o.agent.Load, o.agent.Recoverer, o.agent.Copier = store, server.Load, server, server
+	o.agent.Events, o.agent.Logger = events, logger
+	control, err := agent.Start(o.agent)
 	if err != nil {
 		return nil, d.abandon(ctx, err)
 	}
 	d.add("agent", control.Close)
 	// It closes first: files are sealed while their bytes are still served.
-	records, err := appender.Start(appender.Options{
-		Namenodes: c.Namenodes, NodeID: store.Identity().NodeID, Address: address, Logger: logger,
-		Limits: appender.Limits{IdleAfter: time.Duration(c.RecordIdle)},
-	})
+	o.appender.NodeID, o.appender.Address, o.appender.Logger = store.Identity().NodeID, o.agent.Address, logger
+	records, err := appender.Start(o.appender)
 	if err != nil {
 		return nil, d.abandon(ctx, err)
 	}

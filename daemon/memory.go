@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/whispering-woods/ww/daemon/config"
 )
 
 // datanodeBase is what a datanode holds besides its data server's buffers: the
@@ -18,13 +16,14 @@ const datanodeBase = 64 << 20
 // memoryMost is the most memory of a daemon that holds base and at most held
 // beside it, in bytes. Garbage gathers up to gcPercent of what lives, unless a
 // limit has it collected before.
-func memoryMost(base, held int64, gcPercent int, limit config.Size) int64 {
+func (r runtimeOptions) memoryMost(base, held int64) int64 {
+	gcPercent := int64(r.gcPercent)
 	if gcPercent == 0 {
 		gcPercent = 100
 	}
-	most := base + held + held*int64(gcPercent)/100
-	if limit > 0 {
-		most = min(most, max(int64(limit), base+held))
+	most := base + held + held*gcPercent/100
+	if r.memoryLimit > 0 {
+		most = min(most, max(int64(r.memoryLimit), base+held))
 	}
 	return most
 }

@@ -24,7 +24,7 @@ func TestMemoryMost(t *testing.T) {
 		{10, 100, 100, 50, 110},  // but what lives, lives
 		{10, 100, 100, 900, 210},
 	} {
-		require.Equal(t, c.want, memoryMost(c.base, c.held, c.gcPercent, c.limit), "%+v", c)
+		require.Equal(t, c.want, runtimeOptions{c.gcPercent, c.limit}.memoryMost(c.base, c.held), "%+v", c)
 	}
 }
 

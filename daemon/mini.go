@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/daemon/admin"
 	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -58,6 +59,7 @@ func StartMini(ctx context.Context, c config.Mini, logger *slog.Logger) (*Daemon
 	if err != nil {
 		return nil, err
 	}
+	c.Dir = directory
 	d := newDaemon("mini")
 	logger = slog.New(quietAtEnd{logger.Handler(), d.closing})
 	d.add("lock", func(context.Context) error { return unlock() })
@@ -69,39 +71,93 @@ func StartMini(ctx context.Context, c config.Mini, logger *slog.Logger) (*Daemon
 		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", c.Datanodes, "present", n)
 		c.Datanodes = n
 	}
-	if err := d.startMini(ctx, c, directory, logger); err != nil {
+	o, err := newMiniOptions(c)
+	if err != nil {
+		return nil, d.abandon(ctx, err)
+	}
+	o.runtime.apply()
+	if err := d.startMini(ctx, o, logger); err != nil {
 		return nil, d.abandon(ctx, err)
 	}
 	return d, nil
 }
 
-// startMini starts the parts in the order of their need.
-func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string, logger *slog.Logger) error {
-	host, _, _ := net.SplitHostPort(c.Listen) // Validate has looked
-	advertised := c.Advertise
-	if advertised == "" {
-		advertised = host
+// miniOptions are those of the parts of a mini cluster, as far as its section
+// says. The addresses of the parts are known when these have started only.
+type miniOptions struct {
+	runtime   runtimeOptions
+	admin     admin.Options // it serves all parts
+	directory string
+	// advertised is the host that clients connect to, datanodesUse the one that
+	// this process does.
+	advertised, datanodesUse string
+	logServer                logServerOptions
+	namenode                 namenodeOptions
+	datanodes                []datanodeOptions
+}
+
+// newMiniOptions wants a valid section.
+func newMiniOptions(c config.Mini) (miniOptions, error) {
+	host, _, _ := net.SplitHostPort(c.Listen)
+	o := miniOptions{
+		runtime: runtimeOptions{c.GCPercent, c.MemoryLimit}, admin: admin.Options{Listen: c.AdminListen},
+		directory: c.Dir, advertised: c.Advertise,
 	}
-	adminAddress, err := d.openAdmin(c.AdminListen, "", logger)
+	if o.advertised == "" {
+		o.advertised = host
+	}
+	o.datanodesUse = o.advertised
+	if config.AllInterfaces(c.Listen) {
+		o.datanodesUse = "127.0.0.1"
+	}
+	settings := config.Default()
+	settings.Logserver.Dir = filepath.Join(c.Dir, "log")
+	settings.Logserver.Listen, settings.Logserver.RaftListen = "127.0.0.1:0", ""
+	settings.Namenode.Listen, settings.Namenode.ChunkSize = c.Listen, c.ChunkSize
+	if settings.Namenode.Replication = c.Replication; c.Replication == 0 {
+		settings.Namenode.Replication = min(miniReplicationMax, c.Datanodes)
+	}
+	settings.Datanode.Listen = net.JoinHostPort(host, "0")
+	settings.Datanode.TrashDelay, settings.Datanode.Reserve = c.TrashDelay, c.Reserve
+	if o.advertised != host {
+		settings.Datanode.Advertise = net.JoinHostPort(o.advertised, "0")
+	}
+	var err error
+	if o.logServer, err = newLogServerOptions(settings.Logserver); err != nil {
+		return o, err
+	}
+	if o.namenode, err = newNamenodeOptions(settings.Namenode); err != nil {
+		return o, err
+	}
+	for i := range c.Datanodes {
+		settings.Datanode.Disks = []string{filepath.Join(c.Dir, datanodeName(i))}
+		datanode, err := newDatanodeOptions(settings.Datanode)
+		if err != nil {
+			return o, err
+		}
+		o.datanodes = append(o.datanodes, datanode)
+	}
+	return o, nil
+}
+
+// datanodeName is the name of a mini cluster's datanode, and of its directory.
+func datanodeName(index int) string { return fmt.Sprintf("dn%d", index+1) }
+
+// startMini starts the parts in the order of their need.
+func (d *Daemon) startMini(ctx context.Context, o miniOptions, logger *slog.Logger) error {
+	adminAddress, err := d.openAdmin(o.admin, "", logger)
 	if err != nil {
 		return err
 	}
 	role := func(name string) *slog.Logger { return logger.With("role", name) }
-
-	l := config.Default().Logserver
-	l.AdminListen = "" // the cluster's serves all parts
-	l.Dir, l.Listen, l.RaftListen = filepath.Join(directory, "log"), "127.0.0.1:0", ""
-	logServer, err := d.part(startLogServer(ctx, l, adminAddress, role("logserver")))
+	// Without one for the cluster the parts have none either.
+	o.logServer.admin.Listen, o.namenode.admin.Listen = "", ""
+	logServer, err := d.part(startLogServer(ctx, o.logServer, adminAddress, role("logserver")))
 	if err != nil {
 		return err
 	}
-	n := config.Default().Namenode
-	n.AdminListen = ""
-	n.Listen, n.LogServers, n.ChunkSize = c.Listen, []string{logServer.Address("grpc")}, c.ChunkSize
-	if n.Replication = c.Replication; n.Replication == 0 {
-		n.Replication = min(miniReplicationMax, c.Datanodes)
-	}
-	namenode, err := d.part(startNamenode(ctx, n, adminAddress, role("namenode")))
+	o.namenode.namenode.LogServers = []string{logServer.Address("grpc")}
+	namenode, err := d.part(startNamenode(ctx, o.namenode, adminAddress, role("namenode")))
 	if err != nil {
 		return err
 	}
@@ -109,23 +165,14 @@ func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string,
 	if err != nil {
 		return fault.New(fault.Internal, "mini", "the namenode listens on %q", namenode.Address("grpc"))
 	}
-	d.addresses["grpc"] = net.JoinHostPort(advertised, port)
+	d.addresses["grpc"] = net.JoinHostPort(o.advertised, port)
 
+	namenodes := []string{net.JoinHostPort(o.datanodesUse, port)}
 	var datanodes []*Daemon
-	for i := range c.Datanodes {
-		name := fmt.Sprintf("dn%d", i+1)
-		dn := config.Default().Datanode
-		dn.AdminListen = ""
-		dn.Listen, dn.Disks = net.JoinHostPort(host, "0"), []string{filepath.Join(directory, name)}
-		dn.Namenodes = []string{d.addresses["grpc"]}
-		if config.AllInterfaces(c.Listen) {
-			dn.Namenodes = []string{net.JoinHostPort("127.0.0.1", port)}
-		}
-		dn.TrashDelay, dn.Reserve = c.TrashDelay, c.Reserve
-		if advertised != host {
-			dn.Advertise = net.JoinHostPort(advertised, "0")
-		}
-		datanode, err := d.part(startDatanode(ctx, dn, adminAddress, role(name)))
+	for i, part := range o.datanodes {
+		part.admin.Listen = ""
+		part.agent.Namenodes, part.appender.Namenodes = namenodes, namenodes
+		datanode, err := d.part(startDatanode(ctx, part, adminAddress, role(datanodeName(i))))
 		if err != nil {
 			return err
 		}
@@ -156,10 +203,10 @@ func (d *Daemon) startMini(ctx context.Context, c config.Mini, directory string,
 		if err := group.Wait(); err != nil {
 			return err
 		}
-		if err := waitOutOfSafeMode(ctx, d.addresses["grpc"], c.Datanodes, logger); err != nil {
+		if err := waitOutOfSafeMode(ctx, d.addresses["grpc"], len(o.datanodes), logger); err != nil {
 			return err
 		}
-		return writeClientFile(directory, d.addresses["grpc"])
+		return writeClientFile(o.directory, d.addresses["grpc"])
 	}
 	return nil
 }

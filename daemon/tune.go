@@ -7,14 +7,20 @@ import (
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
-// TuneRuntime sets the garbage collector of this process: a program calls it
-// once, before it starts a daemon. What the environment says (GOGC, GOMEMLIMIT)
-// stays in force; 0 changes nothing.
-func TuneRuntime(gcPercent int, limit config.Size) {
-	if gcPercent > 0 && os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// runtimeOptions are those of the garbage collector of this process; 0 leaves
+// what it has.
+type runtimeOptions struct {
+	gcPercent   int
+	memoryLimit config.Size
+}
+
+// apply sets the garbage collector. What the environment says (GOGC, GOMEMLIMIT)
+// stays in force.
+func (r runtimeOptions) apply() {
+	if r.gcPercent > 0 && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(r.gcPercent)
 	}
-	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(limit))
+	if r.memoryLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(r.memoryLimit))
 	}
 }

@@ -11,18 +11,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/daemon"
 	"github.com/whispering-woods/ww/daemon/config"
-	"github.com/whispering-woods/ww/internal/fault"
 )
-
-// firstContactMax bounds how long a verb looks for any namenode at all.
-const firstContactMax = 5 * time.Second
 
 // app is one run of ww, or one session of its prompt. It is used by one
 // goroutine.
@@ -121,7 +117,8 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := loaded.Client.Validate(); err != nil {
+	options, err := daemon.ClientOptions(loaded.Client)
+	if err != nil {
 		return nil, err
 	}
 	if loaded.Origin["log.level"] == "" {
@@ -133,37 +130,16 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 	if loaded.Log.Format == "auto" && !a.global.json {
 		loaded.Log.Format = "text" // it stands among messages for people
 	}
-	logger, err := a.logger(loaded.Log)
-	if err != nil {
+	if options.Logger, err = a.logger(loaded.Log); err != nil {
 		return nil, err
 	}
-	timeout := time.Duration(loaded.Client.Timeout)
-	retry, err := client.RetryByName(client.RetryExponential, client.RetryLimits{Elapsed: timeout})
-	if err != nil {
-		return nil, err
-	}
-	a.client, err = client.Dial(ctx, client.Options{
-		Namenodes: loaded.Client.Namenodes, Retry: retry, FirstContact: min(timeout, firstContactMax),
-		ParallelChunks: loaded.Client.ParallelChunks, PacketBytes: int(loaded.Client.PacketSize), WindowBytes: int64(loaded.Client.Window), Logger: logger,
-	})
+	a.client, err = client.Dial(ctx, options)
 	return a.client, err
 }
 
 // logger writes to stderr: text for a person, JSON for a collector.
 func (a *app) logger(l config.Log) (*slog.Logger, error) {
-	if err := l.Validate(); err != nil {
-		return nil, err
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
-		return nil, fault.New(fault.Invalid, "config", "log.level: %v", err)
-	}
-	options := &slog.HandlerOptions{Level: level}
-	asText := l.Format == "text" || l.Format == "auto" && isTerminal(a.stderr) && !a.global.json
-	if asText {
-		return slog.New(slog.NewTextHandler(a.stderr, options)), nil
-	}
-	return slog.New(slog.NewJSONHandler(a.stderr, options)), nil
+	return daemon.NewLogger(l, a.stderr, isTerminal(a.stderr) && !a.global.json)
 }
 
 // isTerminal reports whether a stream is a person's screen or keyboard.

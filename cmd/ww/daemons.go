@@ -86,7 +86,6 @@ func (a *app) daemon(name string, start func(context.Context, config.Loaded, *sl
 		for key, origin := range loaded.Origin {
 			logger.Debug("setting", "key", key, "from", origin)
 		}
-		tune(name, loaded.Config)
 		d, err := start(ctx, loaded, logger)
 		if err != nil {
 			return err
@@ -94,20 +93,6 @@ func (a *app) daemon(name string, start func(context.Context, config.Loaded, *sl
 		return a.serve(ctx, d, loaded, logger)
 	}
 	return cmd
-}
-
-// tune sets the garbage collector as a daemon's section says.
-func tune(name string, c config.Config) {
-	switch name {
-	case "logserver":
-		daemon.TuneRuntime(c.Logserver.GCPercent, c.Logserver.MemoryLimit)
-	case "namenode":
-		daemon.TuneRuntime(c.Namenode.GCPercent, c.Namenode.MemoryLimit)
-	case "datanode":
-		daemon.TuneRuntime(c.Datanode.GCPercent, c.Datanode.MemoryLimit)
-	case "mini":
-		daemon.TuneRuntime(c.Mini.GCPercent, c.Mini.MemoryLimit)
-	}
 }
 
 // serve lives as long as the daemon does: until it ends by itself or ctx ends.

@@ -72,18 +72,25 @@ func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, er
 		logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 	}
 	out := &target{stop: func(context.Context) error { return nil }}
-	options := client.Options{ParallelChunks: t.parallel, PacketBytes: int(t.packet.value), Name: "wwbench", Logger: logger}
+	var options client.Options
 	switch {
 	case t.alone:
 		options.Namenodes, err = out.startNamenode(ctx, t.directory, logger)
 	case t.mini:
 		options.Namenodes, err = out.startMini(ctx, t, logger)
 	default:
-		err = t.configured(c, &options)
+		options, err = t.configured(c)
 		out.name = strings.Join(options.Namenodes, ",")
 	}
 	if err != nil {
 		return nil, err
+	}
+	options.Name, options.Logger = "wwbench", logger
+	if t.parallel != 0 {
+		options.ParallelChunks = t.parallel
+	}
+	if t.packet.value != 0 {
+		options.PacketBytes = int(t.packet.value)
 	}
 	for range t.clients {
 		one, err := client.Dial(ctx, options)
@@ -98,9 +105,9 @@ func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, er
 	return out, nil
 }
 
-// configured fills the options for a cluster that runs already: flag,
+// configured gives the options for a cluster that runs already: flag,
 // environment, file, default.
-func (t *targetFlags) configured(c *cobra.Command, o *client.Options) error {
+func (t *targetFlags) configured(c *cobra.Command) (client.Options, error) {
 	source := config.Source{File: t.config, Environ: os.Environ(), Flags: map[string]string{}}
 	if source.File == "" {
 		source.File = os.Getenv("WW_CONFIG")
@@ -110,23 +117,12 @@ func (t *targetFlags) configured(c *cobra.Command, o *client.Options) error {
 	}
 	loaded, err := config.Load(source)
 	if err != nil {
-		return err
+		return client.Options{}, err
 	}
-	if err := loaded.Client.Validate(); err != nil {
-		return err
-	}
-	if o.ParallelChunks == 0 {
-		o.ParallelChunks = loaded.Client.ParallelChunks
-	}
-	if o.PacketBytes == 0 {
-		o.PacketBytes = int(loaded.Client.PacketSize)
-	}
-	o.WindowBytes = int64(loaded.Client.Window)
 	if loaded.Origin["client.namenodes"] == "" {
 		fmt.Fprintf(c.ErrOrStderr(), "wwbench: no --mini, --config or --namenode: trying %s\n", strings.Join(loaded.Client.Namenodes, ", "))
 	}
-	o.Namenodes = loaded.Client.Namenodes
-	return nil
+	return daemon.ClientOptions(loaded.Client)
 }
 
 // startMini starts a cluster in a folder of its own.
