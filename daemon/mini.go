@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/whispering-woods/ww/daemon/admin"
 	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 const (
@@ -55,17 +57,20 @@ func StartMini(ctx context.Context, c config.Mini, logger *slog.Logger) (*Daemon
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "mini", "%q: %v", c.Dir, err)
 	}
-	unlock, err := lockDirectory(directory)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return nil, miniFault(directory, err)
+	}
+	lock, err := vfs.LockDirectory(directory, "lock", true)
 	if err != nil {
-		return nil, err
+		return nil, miniFault(directory, err)
 	}
 	c.Dir = directory
 	d := newDaemon("mini")
 	logger = slog.New(quietAtEnd{logger.Handler(), d.closing})
-	d.add("lock", func(context.Context) error { return unlock() })
+	d.add("lock", func(context.Context) error { return lock.Close() })
 	// What an earlier run wrote may name a port of somebody else by now.
 	if err := os.Remove(filepath.Join(directory, ClientFile)); err != nil && !os.IsNotExist(err) {
-		return nil, d.abandon(ctx, &fault.Error{Kind: fault.Disk, Op: "mini", Path: directory, Err: err})
+		return nil, d.abandon(ctx, miniFault(directory, err))
 	}
 	if n := datanodesIn(directory); n > c.Datanodes {
 		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", c.Datanodes, "present", n)
@@ -80,6 +85,15 @@ func StartMini(ctx context.Context, c config.Mini, logger *slog.Logger) (*Daemon
 		return nil, d.abandon(ctx, err)
 	}
 	return d, nil
+}
+
+// miniFault makes an error of the cluster's directory a fault; a fault stays.
+func miniFault(directory string, err error) error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &fault.Error{Kind: fault.Disk, Op: "mini", Path: directory, Err: err}
 }
 
 // miniOptions are those of the parts of a mini cluster, as far as its section

@@ -19,10 +19,14 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
+// lockName is the file in a log server's directory whose lock keeps a second
+// process out.
+const lockName = "LOCK"
+
 // Server is a running log server.
 type Server struct {
 	o         Options
-	lock      *os.File
+	lock      io.Closer
 	store     *store
 	fsm       *fsm
 	transport *transport
@@ -80,8 +84,8 @@ func Start(o Options) (server *Server, err error) {
 			_ = s.release() // the reason of the start's failure is told, not this
 		}
 	}()
-	if s.lock, err = lockDirectory(o.Directory, true); err != nil {
-		return nil, err
+	if s.lock, err = vfs.LockDirectory(o.Directory, lockName, true); err != nil {
+		return nil, diskFault("lock log directory", err)
 	}
 	if s.o.NodeID, err = claim(o.Directory, o.NodeID); err != nil {
 		return nil, err
@@ -220,7 +224,7 @@ func (s *Server) release() error {
 		}
 	}
 	for _, c := range []io.Closer{s.listener, s.lock} {
-		if c != nil && c != (*os.File)(nil) {
+		if c != nil {
 			if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)
 			}

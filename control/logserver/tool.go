@@ -40,9 +40,9 @@ func Dump(directory string, fn func(DumpEntry) error) error {
 
 // scanUnused scans a directory under a shared lock.
 func scanUnused(directory string, look func(vfs.FS, string) (checkpointFile, error), fn func(DumpEntry) error) (*Report, error) {
-	lock, err := lockDirectory(directory, false)
+	lock, err := vfs.LockDirectory(directory, lockName, false)
 	if err != nil {
-		return nil, err
+		return nil, diskFault("lock log directory", err)
 	}
 	defer lock.Close()
 	report, err := scanDirectory(directory, look, fn)

@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -57,19 +56,6 @@ func (OS) StatFS(path string) (Space, error) {
 		return Space{}, &fs.PathError{Op: "statfs", Path: path, Err: err}
 	}
 	return Space{Capacity: int64(s.Blocks) * s.Bsize, Free: int64(s.Bavail) * s.Bsize}, nil
-}
-
-// Lock is flock(2), exclusive, without waiting.
-func (OS) Lock(path string) (io.Closer, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
-	if err != nil {
-		return nil, errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
-	}
-	return f, nil
 }
 
 // osFile adds to os.File the calls that package os lacks. fd stays valid until
