@@ -3,7 +3,6 @@ module github.com/whispering-woods/ww
 go 1.26.0
 
 require (
-	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/cockroachdb/datadriven v1.0.2
 	github.com/dustin/go-humanize v1.1.0
 	github.com/google/uuid v1.6.0

@@ -7,6 +7,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/backoff"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -76,8 +77,8 @@ func (s *stream) recover(ctx context.Context) (err error) {
 		return s.giveUp("no pipeline stood up")
 	}
 	if r.attempts > 1 {
-		wait := retryInitialDefault << (r.attempts - 2)
-		if err := clock.Sleep(ctx, c.clock, min(wait, retryMaximumDefault)); err != nil {
+		wait := backoff.Exponential{First: retryInitialDefault, Max: retryMaximumDefault}.After(r.attempts - 1)
+		if err := clock.Sleep(ctx, c.clock, wait); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/whispering-woods/ww/internal/backoff"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -70,11 +71,7 @@ var retryPolicies = map[string]func(RetryLimits) RetryPolicy{
 type exponential struct{ limits RetryLimits }
 
 func (p exponential) Next(failed Attempt) (time.Duration, bool) {
-	ceiling := p.limits.Initial
-	for n := 1; n < failed.Number && ceiling < p.limits.Maximum; n++ {
-		ceiling *= 2
-	}
-	ceiling = min(ceiling, p.limits.Maximum)
+	ceiling := backoff.Exponential{First: p.limits.Initial, Max: p.limits.Maximum}.After(failed.Number)
 	return p.limits.allow(failed, rand.N(ceiling)+time.Millisecond)
 }
 

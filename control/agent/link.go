@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/backoff"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -53,9 +53,7 @@ func (l *link) close() {
 
 // run lives until ctx ends.
 func (l *link) run(ctx context.Context) {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = backoffFirst, backoffMax
-	wait.Reset()
+	failures := 0 // in a row
 	var last string
 	for ctx.Err() == nil {
 		s := newSession(l)
@@ -66,9 +64,10 @@ func (l *link) run(ctx context.Context) {
 		}
 		wasRegistered := l.ended(err)
 		if wasRegistered {
-			wait.Reset()
+			failures = 0
 		}
-		pause := wait.NextBackOff()
+		failures++
+		pause := backoff.Spread(backoff.Exponential{First: backoffFirst, Max: backoffMax}.After(failures))
 		refused := isRefusal(err)
 		if refused {
 			pause = max(pause, backoffRefused)

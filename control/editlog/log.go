@@ -9,6 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/backoff"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -115,18 +116,16 @@ func (l *Log) Status(ctx context.Context) []*controlpb.LogStatusResponse {
 // leader finds the log server that leads and is ready, asking again and again
 // until ctx ends. Errors: fault.Unavailable with what each server said.
 func (l *Log) leader(ctx context.Context, op string) (server, error) {
-	pause := searchPause
-	for {
+	for failures := 1; ; failures++ {
 		statuses := l.Status(ctx)
 		for i, status := range statuses {
 			if status.Leader && status.Ready {
 				return l.servers[i], nil
 			}
 		}
-		if err := clock.Sleep(ctx, l.clock, pause); err != nil {
+		if err := clock.Sleep(ctx, l.clock, backoff.Exponential{First: searchPause, Max: searchPauseMax}.After(failures)); err != nil {
 			return server{}, l.noLeader(op, statuses, err)
 		}
-		pause = min(2*pause, searchPauseMax)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/backoff"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -28,7 +29,7 @@ type checkpoints struct {
 	bytes      uint64             // of records since the newest one, snapshot's excluded
 	unreadable []uint64           // txids of those that the start could not read
 	failure    error              // of the last attempt
-	pause      time.Duration      // after the next failure
+	failures   int                // in a row
 	not        time.Time          // before then no attempt but one that is asked for
 
 	// snapshot waits until all of its records are durable; upload runs.
@@ -66,7 +67,7 @@ type loaded struct {
 
 func newCheckpoints(s *Server, grant editlog.Grant, from loaded, logger *slog.Logger) *checkpoints {
 	c := &checkpoints{server: s, grant: grant, logger: logger, newest: from.newest, began: s.o.Clock.Now(), bytes: from.bytes,
-		pause: checkpointPauseFirst, finished: make(chan checkpointAnswer, 1)}
+		finished: make(chan checkpointAnswer, 1)}
 	c.unreadable = from.damaged
 	if len(from.damaged) > 0 {
 		c.bytes = max(c.bytes, s.o.CheckpointBytes) // two good ones are wanted soon
@@ -167,12 +168,13 @@ func (c *checkpoints) done(a checkpointAnswer) {
 	c.failure = a.err
 	if a.err != nil {
 		stats.checkpointsFailed.Add(1)
-		c.logger.Error("no checkpoint could be stored; the log grows until one is", keyError, a.err, "next_attempt_in", c.pause)
-		c.not = c.server.o.Clock.Now().Add(c.pause)
-		c.pause = min(2*c.pause, checkpointPauseMax)
+		c.failures++
+		pause := backoff.Exponential{First: checkpointPauseFirst, Max: checkpointPauseMax}.After(c.failures)
+		c.logger.Error("no checkpoint could be stored; the log grows until one is", keyError, a.err, "next_attempt_in", pause)
+		c.not = c.server.o.Clock.Now().Add(pause)
 	} else {
 		stats.checkpoints.Add(1)
-		c.newest, c.bytes, c.pause = a.checkpoint, c.bytes-c.before, checkpointPauseFirst
+		c.newest, c.bytes, c.failures = a.checkpoint, c.bytes-c.before, 0
 		c.logger.Info("checkpoint stored", keyTxid, a.checkpoint.Txid, "bytes", a.checkpoint.Bytes, "took", a.took.Round(time.Millisecond))
 	}
 	c.settle(a, c.holds)

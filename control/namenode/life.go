@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/backoff"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -19,9 +18,7 @@ import (
 // stay down.
 func (s *Server) live(soft, hard context.Context) {
 	defer close(s.done)
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = restartFirst, restartMax
-	wait.Reset()
+	failures := 0 // in a row
 	p := newPulse(s.o.Clock, s.o.Actor.TickInterval)
 	for {
 		before := s.stats.tenures.Load()
@@ -33,7 +30,7 @@ func (s *Server) live(soft, hard context.Context) {
 			return
 		}
 		if s.stats.tenures.Load() > before {
-			wait.Reset()
+			failures = 0
 		}
 		if final(err) {
 			s.err = err
@@ -41,7 +38,8 @@ func (s *Server) live(soft, hard context.Context) {
 			s.logger.Error("namenode stays down", keyError, err)
 			return
 		}
-		pause := wait.NextBackOff()
+		failures++
+		pause := backoff.Spread(backoff.Exponential{First: restartFirst, Max: restartMax}.After(failures))
 		s.phase.Store(&phase{doing: "it begins again after: " + err.Error()})
 		s.logger.Warn("namenode begins again", keyError, err, "in", pause.Round(time.Millisecond))
 		timer := s.o.Clock.NewTimer(pause)
