@@ -10,6 +10,7 @@ import (
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/idle"
 )
 
 // connection is one data connection to a datanode. One operation owns it at a
@@ -45,9 +46,7 @@ func (c *connection) alive() bool {
 	}
 	quiet := false
 	err = control.Read(func(descriptor uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(descriptor), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK)
+		quiet = idle.Silent(int(descriptor))
 		return true
 	})
 	return err == nil && quiet

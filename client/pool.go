@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/idle"
 )
 
 var errEOF, errUnexpectedEOF = io.EOF, io.ErrUnexpectedEOF
@@ -22,15 +23,13 @@ type connectionPool struct {
 	mu     struct {
 		sync.Mutex
 		closed bool
-		idle   map[string][]*connection // the youngest last
-		total  int                      // sum of the lists' lengths, <= idleTotalMax
-		out    map[*connection]struct{} // handed out
+		idle   idle.Connections[*connection] // at most idleTotalMax
+		out    map[*connection]struct{}      // handed out
 	}
 }
 
 func newConnectionPool(o Options) *connectionPool {
 	p := &connectionPool{dialer: net.Dialer{Timeout: o.DialTimeout}, clock: o.Clock}
-	p.mu.idle = make(map[string][]*connection)
 	p.mu.out = make(map[*connection]struct{})
 	return p
 }
@@ -70,23 +69,11 @@ func (p *connectionPool) dial(ctx context.Context, address string) (*connection,
 func (p *connectionPool) takeIdle(address string) *connection {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.mu.idle[address]
-	if len(list) == 0 {
-		return nil
+	c, ok := p.mu.idle.Take(address)
+	if ok {
+		p.mu.out[c] = struct{}{}
 	}
-	c := list[len(list)-1]
-	p.setIdleLocked(address, list[:len(list)-1])
-	p.mu.total--
-	p.mu.out[c] = struct{}{}
 	return c
-}
-
-func (p *connectionPool) setIdleLocked(address string, list []*connection) {
-	if len(list) == 0 {
-		delete(p.mu.idle, address)
-		return
-	}
-	p.mu.idle[address] = list
 }
 
 // put takes back a connection on which nothing is under way.
@@ -95,14 +82,12 @@ func (p *connectionPool) put(c *connection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.mu.out, c)
-	list := p.mu.idle[c.address]
-	if !keep || p.mu.closed || len(list) >= idlePerNodeMax || p.mu.total >= idleTotalMax {
+	if !keep || p.mu.closed || p.mu.idle.LenOf(c.address) >= idlePerNodeMax || p.mu.idle.Len() >= idleTotalMax {
 		_ = c.net.Close() // nothing is under way that could be lost
 		return
 	}
 	c.idleSince = p.clock.Now()
-	p.mu.idle[c.address] = append(list, c)
-	p.mu.total++
+	p.mu.idle.Put(c.address, c)
 }
 
 // discard closes a connection that may not be used again.
@@ -118,13 +103,9 @@ func (p *connectionPool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.closed = true
-	for _, list := range p.mu.idle {
-		for _, c := range list {
-			_ = c.net.Close()
-		}
+	for _, c := range p.mu.idle.Expire(func(*connection) bool { return true }) {
+		_ = c.net.Close()
 	}
-	clear(p.mu.idle)
-	p.mu.total = 0
 	for c := range p.mu.out {
 		_ = c.net.Close()
 	}

@@ -120,7 +120,7 @@ func (h *handler) loopOf(events gnet.EventLoop) *loop {
 	if l, ok := h.loops.Load(events); ok {
 		return l.(*loop)
 	}
-	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{}), neighbours: make(neighbours)}
+	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
 	l.tickEvent.deliver = func() { l.tick(h.server.now(), h.server.limits.PeerIdleTimeout) }
 	h.loops.Store(events, l)
 	return l
@@ -164,7 +164,7 @@ func (l *loop) tick(now, idleTimeout time.Duration) {
 		c.tick(now)
 	}
 	l.expireNeighbours(now - idleTimeout)
-	if len(l.connections) == 0 && len(l.orphans) == 0 && len(l.neighbours) == 0 {
+	if len(l.connections) == 0 && len(l.orphans) == 0 && l.neighbours.Len() == 0 {
 		l.busy.Store(false)
 	}
 }

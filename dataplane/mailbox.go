@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/panjf2000/gnet/v2"
+
+	"github.com/whispering-woods/ww/internal/idle"
 )
 
 // event is something that happened elsewhere and is told on the event loop. It
@@ -68,7 +70,7 @@ type loop struct {
 	// Loop goroutine only, or holders of ended.Mutex once the engine is gone.
 	connections map[*connection]struct{}
 	orphans     map[*replica]struct{} // writers that wait for a place in the disk queue to be closed
-	neighbours  neighbours            // idle ones
+	neighbours  idle.Connections[*neighbour]
 	touched     []*connection
 	soon        int              // jobs that a disk has done as soon as its worker runs, see letRun
 	ahead       [aheadBytes]byte // see connection.receiveInPlace

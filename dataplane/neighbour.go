@@ -5,14 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/idle"
 )
 
 // neighbour is a connection to another datanode that carries one write session
@@ -33,10 +32,6 @@ type neighbour struct {
 	closing   bool // it is of no use any more
 	closed    bool // gnet has closed the socket
 }
-
-// neighbours are the idle ones of a loop, by address, oldest first. Loop
-// goroutine only.
-type neighbours map[string][]*neighbour
 
 // dialNeighbour connects to another datanode and enrols the connection in the
 // loop. It blocks. Error: fault.Unavailable.
@@ -74,12 +69,10 @@ func (l *loop) dialNeighbour(ctx context.Context, address string, timeout time.D
 // can see; nil: there is none.
 func (l *loop) takeNeighbour(address string) *neighbour {
 	for {
-		idle := l.neighbours[address]
-		if len(idle) == 0 {
+		n, ok := l.neighbours.Take(address)
+		if !ok {
 			return nil
 		}
-		n := idle[len(idle)-1]
-		l.neighbours[address] = idle[:len(idle)-1]
 		if n.silent() {
 			return n
 		}
@@ -94,50 +87,25 @@ func (l *loop) keepNeighbour(n *neighbour, limits *Limits, now time.Duration) {
 		return
 	}
 	most := (limits.PeerConnectionsMax + limits.Loops - 1) / limits.Loops
-	if len(l.neighbours[n.address]) >= most {
+	if l.neighbours.LenOf(n.address) >= most {
 		n.close()
 		return
 	}
 	n.idleSince = now
-	l.neighbours[n.address] = append(l.neighbours[n.address], n)
+	l.neighbours.Put(n.address, n)
 	l.busy.Store(true)
 }
 
 // expireNeighbours closes what has been idle for too long.
 func (l *loop) expireNeighbours(limit time.Duration) {
-	for address, idle := range l.neighbours {
-		count := 0
-		for count < len(idle) && idle[count].idleSince < limit {
-			count++
-		}
-		old := slices.Clone(idle[:count])
-		if count == len(idle) {
-			delete(l.neighbours, address)
-		} else {
-			l.neighbours[address] = slices.Delete(idle, 0, count)
-		}
-		for _, n := range old {
-			n.close()
-		}
-	}
-}
-
-// forgetNeighbour takes a connection out of the idle ones, if it is there.
-func (l *loop) forgetNeighbour(n *neighbour) {
-	idle := l.neighbours[n.address]
-	if i := slices.Index(idle, n); i >= 0 {
-		l.neighbours[n.address] = slices.Delete(idle, i, i+1)
+	for _, n := range l.neighbours.Expire(func(n *neighbour) bool { return n.idleSince < limit }) {
+		n.close()
 	}
 }
 
 // silent tells whether an idle connection is open and nothing has come on it.
 func (n *neighbour) silent() bool {
-	if n.closing || n.closed {
-		return false
-	}
-	var b [1]byte
-	_, _, err := unix.Recvfrom(n.raw.Fd(), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return errors.Is(err, unix.EAGAIN)
+	return !n.closing && !n.closed && idle.Silent(n.raw.Fd())
 }
 
 // received takes what the loop has read: acks.
@@ -207,7 +175,7 @@ func (n *neighbour) close() {
 // onClosed: gnet has closed the socket, for whatever reason.
 func (n *neighbour) onClosed(err error) {
 	n.closed = true
-	n.loop.forgetNeighbour(n)
+	n.loop.neighbours.Remove(n.address, n)
 	d := n.session
 	if d == nil {
 		return

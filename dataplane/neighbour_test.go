@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"net"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,11 +30,7 @@ func (n *testNode) onLoop(f func(l *loop)) {
 
 // idleNeighbours counts the connections that the node's loop keeps.
 func (n *testNode) idleNeighbours() (count int) {
-	n.onLoop(func(l *loop) {
-		for _, idle := range l.neighbours {
-			count += len(idle)
-		}
-	})
+	n.onLoop(func(l *loop) { count = l.neighbours.Len() })
 	return count
 }
 
@@ -74,14 +69,18 @@ func TestAReusedNeighbourWhoseWriteFailsIsReplaced(t *testing.T) {
 	var silent, closed, kept bool
 	var err error
 	a.onLoop(func(l *loop) {
-		first = l.neighbours[hop.Address][0]
+		first, _ = l.neighbours.Take(hop.Address)
+		l.neighbours.Put(hop.Address, first)
 		err = unix.Shutdown(first.raw.Fd(), unix.SHUT_WR)
 		silent = first.silent()
 	})
 	require.NoError(t, err)
 	require.True(t, silent, "nothing tells that it is of no use")
 	store()
-	a.onLoop(func(l *loop) { closed, kept = first.closed, slices.Contains(l.neighbours[hop.Address], first) })
+	a.onLoop(func(l *loop) {
+		closed, kept = first.closed, false
+		l.neighbours.Expire(func(n *neighbour) bool { kept = kept || n == first; return false })
+	})
 	require.True(t, closed)
 	require.False(t, kept)
 }

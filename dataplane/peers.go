@@ -7,9 +7,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/idle"
 )
 
 // peers keeps idle connections to other datanodes for reuse. Safe for
@@ -21,7 +20,7 @@ type peers struct {
 	mu struct {
 		sync.Mutex
 		closed bool
-		idle   map[string][]idlePeer // by address, oldest first
+		idle   idle.Connections[idlePeer]
 	}
 }
 
@@ -31,9 +30,7 @@ type idlePeer struct {
 }
 
 func newPeers(l *Limits, now func() time.Duration) *peers {
-	p := &peers{limits: l, now: now}
-	p.mu.idle = make(map[string][]idlePeer)
-	return p
+	return &peers{limits: l, now: now}
 }
 
 // get returns a connection to address that is alive as far as this side can
@@ -61,12 +58,7 @@ func (p *peers) get(ctx context.Context, address string) (net.Conn, error) {
 func (p *peers) pop(address string) net.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.mu.idle[address]
-	if len(list) == 0 {
-		return nil
-	}
-	newest := list[len(list)-1]
-	p.mu.idle[address] = list[:len(list)-1]
+	newest, _ := p.mu.idle.Take(address)
 	return newest.conn
 }
 
@@ -74,11 +66,11 @@ func (p *peers) pop(address string) net.Conn {
 func (p *peers) put(address string, conn net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.closed || len(p.mu.idle[address]) >= p.limits.PeerConnectionsMax {
+	if p.mu.closed || p.mu.idle.LenOf(address) >= p.limits.PeerConnectionsMax {
 		_ = conn.Close()
 		return
 	}
-	p.mu.idle[address] = append(p.mu.idle[address], idlePeer{conn, p.now()})
+	p.mu.idle.Put(address, idlePeer{conn, p.now()})
 }
 
 // expire closes what has been idle for too long.
@@ -86,17 +78,8 @@ func (p *peers) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	limit := p.now() - p.limits.PeerIdleTimeout
-	for address, list := range p.mu.idle {
-		n := 0
-		for n < len(list) && list[n].since < limit {
-			_ = list[n].conn.Close()
-			n++
-		}
-		if n == len(list) {
-			delete(p.mu.idle, address)
-		} else {
-			p.mu.idle[address] = list[n:]
-		}
+	for _, old := range p.mu.idle.Expire(func(i idlePeer) bool { return i.since < limit }) {
+		_ = old.conn.Close()
 	}
 }
 
@@ -105,12 +88,9 @@ func (p *peers) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.closed = true
-	for _, list := range p.mu.idle {
-		for _, i := range list {
-			_ = i.conn.Close()
-		}
+	for _, all := range p.mu.idle.Expire(func(idlePeer) bool { return true }) {
+		_ = all.conn.Close()
 	}
-	clear(p.mu.idle)
 }
 
 // alive tells whether an idle connection is still open and silent: bytes or an
@@ -122,9 +102,7 @@ func alive(conn net.Conn) bool {
 	}
 	silent := false
 	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, e := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		silent = e == unix.EAGAIN
+		silent = idle.Silent(int(fd))
 		return true
 	})
 	return err == nil && silent

@@ -16,7 +16,7 @@ type layer struct {
 
 // leaves know nothing of the system: one noun each.
 func leaves() []string {
-	return []string{"internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/clock", "internal/backoff", "internal/bufpool", "internal/queue", "internal/msgpack", "internal/record", "internal/vfs"}
+	return []string{"internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/clock", "internal/backoff", "internal/idle", "internal/bufpool", "internal/queue", "internal/msgpack", "internal/record", "internal/vfs"}
 }
 
 func layers() []layer {
@@ -28,6 +28,7 @@ func layers() []layer {
 		{"internal/fault", nil, leaf},
 		{"internal/clock", nil, leaf},
 		{"internal/backoff", nil, leaf},
+		{"internal/idle", nil, leaf},
 		{"internal/queue", nil, leaf},
 		{"internal/msgpack", nil, leaf},
 		{"internal/record", []string{"internal/fault"}, leaf},
