@@ -16,7 +16,20 @@ type layer struct {
 
 // leaves know nothing of the system: one noun each.
 func leaves() []string {
-	return []string{"internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/clock", "internal/backoff", "internal/idle", "internal/bufpool", "internal/queue", "internal/msgpack", "internal/record", "internal/vfs"}
+	return []string{
+		"internal/backoff",
+		"internal/bufpool",
+		"internal/chunk",
+		"internal/clock",
+		"internal/datanode",
+		"internal/fault",
+		"internal/idle",
+		"internal/invariants",
+		"internal/msgpack",
+		"internal/queue",
+		"internal/record",
+		"internal/vfs",
+	}
 }
 
 func layers() []layer {
