@@ -16,7 +16,7 @@ func fileBytes(t *testing.T, s *Store, id chunk.ID) int64 {
 	r := s.lookup(id)
 	info, err := s.fs.Stat(r.path())
 	require.NoError(t, err)
-	return info.Size() - r.disk.dataOffset
+	return info.Size() - r.disk.DataOffset
 }
 
 func TestASyncedReplicaIsWrittenAhead(t *testing.T) {

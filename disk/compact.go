@@ -8,9 +8,11 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // compactor gives the room of dead records back: it moves what is left of a
@@ -235,7 +237,7 @@ func (m *move) enqueue(j *packJob) {
 // data reads and verifies the bytes of a record.
 func (m *move) data(r record) ([]byte, error) {
 	data := make([]byte, r.length)
-	if err := readFull(m.file, data, r.offset+sectorBytes); err != nil {
+	if err := vfs.ReadFull(m.file, data, r.offset+chunkfile.SectorBytes); err != nil {
 		return nil, diskError("compact segment", m.from.path(), r.id, err)
 	}
 	if got := xxh3.Hash(data); got != r.sum {

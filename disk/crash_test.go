@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -275,7 +276,7 @@ func (c *crashTest) step() error {
 		if e != nil {
 			delete(c.expected, n)
 			// The unsynced deletion would come back beside the new replica.
-			if err := c.mem.SyncDir("/d/chunks/" + shard(byte(n))); err != nil {
+			if err := c.mem.SyncDir("/d/chunks/" + chunkfile.Shard(byte(n))); err != nil {
 				return err
 			}
 			if err := c.mem.SyncDir("/d/trash"); err != nil {

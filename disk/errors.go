@@ -6,16 +6,11 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // errSpaceUnknown: the room of a volume would have to be asked for.
 var errSpaceUnknown = errors.New("the free space is not known")
-
-// isFull tells whether an error means that there is no room, which is no sign
-// of a bad disk.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
 
 // isShortage tells whether the process or the machine ran out of files or
 // memory: neither the disk nor the replica is to blame, and later it may work.
@@ -28,7 +23,7 @@ func isShortage(err error) bool {
 func diskError(op, path string, id chunk.ID, err error) error {
 	e := &fault.Error{Kind: fault.Disk, Op: op, Path: path, Err: err}
 	switch {
-	case isFull(err):
+	case vfs.IsFull(err):
 		e.Kind = fault.NoSpace
 		e.Hint = "free space on this volume, or lower its reserve"
 	case isShortage(err):

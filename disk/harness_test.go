@@ -12,6 +12,7 @@ import (
 	"github.com/zeebo/xxh3"
 	"go.uber.org/goleak"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -123,7 +124,7 @@ func readVerified(s *Store, id chunk.ID) ([]byte, error) {
 			return nil, fmt.Errorf("block %d of %s does not match its sum", i, id)
 		}
 	}
-	if want := (len(data) + blockBytes - 1) / blockBytes * sumBytes; len(got.Sums) != want {
+	if want := (len(data) + blockBytes - 1) / blockBytes * chunkfile.SumBytes; len(got.Sums) != want {
 		return nil, fmt.Errorf("%d bytes of sums, want %d", len(got.Sums), want)
 	}
 	return data, nil

@@ -3,6 +3,7 @@ package disk
 import (
 	"time"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
@@ -37,7 +38,7 @@ const (
 	spaceAgeMax         = time.Second // of an answer of StatFS that places a small replica
 
 	packSegmentDefault = 64 << 20
-	packSegmentMin     = sectorBytes + recordBytesMax // room for one record
+	packSegmentMin     = chunkfile.SectorBytes + recordBytesMax // room for one record
 	packSegmentMax     = 1 << 30
 	packQueueDepth     = 1024    // records that wait for a volume's packer; their data are counted in the data plane's windows
 	packBatchMax       = 256     // records of one batch; 16.8 MB at most

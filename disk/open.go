@@ -8,8 +8,10 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Create makes an empty open replica and its Writer. Nothing is durable before
@@ -36,7 +38,7 @@ func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Wri
 	if err := s.insert(r); err != nil {
 		return nil, err
 	}
-	if err := s.createLocked(r, layoutOf(o.ChunkSize), hint); err != nil {
+	if err := s.createLocked(r, chunkfile.LayoutOf(o.ChunkSize), hint); err != nil {
 		r.gone = true
 		s.drop(r)
 		return nil, err
@@ -45,7 +47,7 @@ func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Wri
 }
 
 func checkCreate(id chunk.ID, gen chunk.Generation, o CreateOptions) error {
-	if err := checkChunkSize(o.ChunkSize); err != nil {
+	if err := chunkfile.CheckSize(o.ChunkSize); err != nil {
 		return err
 	}
 	if gen == 0 || id.IsZero() || o.SizeHint < 0 {
@@ -74,7 +76,7 @@ func (s *Store) volumeFor(id chunk.ID, hint int64) (*volume, error) {
 }
 
 // createLocked makes the file: header and a first sync slot that says length 0.
-func (s *Store) createLocked(r *replica, l layout, hint int64) error {
+func (s *Store) createLocked(r *replica, l chunkfile.Layout, hint int64) error {
 	const op = "create replica"
 	name := r.path()
 	inner, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
@@ -86,13 +88,13 @@ func (s *Store) createLocked(r *replica, l layout, hint int64) error {
 	}
 	t := &tail{}
 	if hint >= preallocateMin {
-		t.preallocated = l.dataOffset + hint
+		t.preallocated = l.DataOffset + hint
 		err = inner.Preallocate(0, t.preallocated)
 	}
 	if err == nil {
-		b := make([]byte, preludeBytes)
-		putHeader(b, header{id: r.id, chunkSize: l.chunkSize})
-		putSlot(b[sectorBytes:], slot{id: r.id, counter: 1, generation: r.view.generation})
+		b := make([]byte, chunkfile.PreludeBytes)
+		chunkfile.PutHeader(b, chunkfile.Header{ID: r.id, ChunkSize: l.ChunkSize})
+		chunkfile.PutSlot(b[chunkfile.SectorBytes:], chunkfile.Slot{ID: r.id, Counter: 1, Generation: r.view.generation})
 		_, err = inner.WriteAt(b, 0)
 	}
 	if err != nil {
@@ -101,7 +103,7 @@ func (s *Store) createLocked(r *replica, l layout, hint int64) error {
 		// replica that was never synced.
 		return errors.Join(failure, inner.Close(), s.fs.Remove(name))
 	}
-	r.disk = diskState{layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1, settled: true}
+	r.disk = diskState{Layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1, settled: true}
 	r.tail = t
 	t.file = s.files.Add(&r.Owner, inner, true)
 	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, l })
@@ -228,12 +230,12 @@ func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, lengt
 		// A session that was cut off between an append and its sync may not
 		// have left a slot for this length.
 		if length%blockBytes != 0 {
-			if err := r.writeSlotLocked(f, r.tail.slot[:], flushSlot, length, partial); err != nil {
+			if err := r.writeSlotLocked(f, r.tail.slot[:], chunkfile.FlushSlot, length, partial); err != nil {
 				return r.failLocked(op, err)
 			}
 		}
 		// The session before may have left zeros behind the end.
-		r.tail.preallocated = r.disk.dataOffset + r.disk.chunkSize
+		r.tail.preallocated = r.disk.DataOffset + r.disk.ChunkSize
 		return nil
 	}
 	if r.view.state == chunk.Sealed {
@@ -268,7 +270,7 @@ func (r *replica) verifyTailLocked(length int64) (partial uint64, err error) {
 		want = sumIn(sum, 0)
 	}
 	b := make([]byte, end-block*blockBytes)
-	if err := readFull(t.file, b, r.disk.dataOffset+block*blockBytes); err != nil {
+	if err := vfs.ReadFull(t.file, b, r.disk.DataOffset+block*blockBytes); err != nil {
 		return 0, err
 	}
 	if got := xxh3.Hash(b); got != want {
@@ -307,7 +309,7 @@ func (r *replica) cutLocked(op string, length int64, partial uint64) error {
 	if err := r.clearSumsLocked(length); err != nil {
 		return r.failLocked(op, err)
 	}
-	if err := t.file.Truncate(r.disk.dataOffset + length); err != nil {
+	if err := t.file.Truncate(r.disk.DataOffset + length); err != nil {
 		return r.failLocked(op, err)
 	}
 	t.preallocated, t.ahead = 0, 0
@@ -320,9 +322,9 @@ func (r *replica) cutLocked(op string, length int64, partial uint64) error {
 // clearSumsLocked takes back the sums of all blocks that end behind length.
 func (r *replica) clearSumsLocked(length int64) error {
 	first := length / blockBytes
-	if first == r.disk.blocks() {
+	if first == r.disk.Blocks() {
 		return nil
 	}
-	_, err := r.tail.file.WriteAt(make([]byte, sumBytes*(r.disk.blocks()-first)), r.disk.sumAt(first))
+	_, err := r.tail.file.WriteAt(make([]byte, chunkfile.SumBytes*(r.disk.Blocks()-first)), r.disk.SumAt(first))
 	return err
 }

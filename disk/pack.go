@@ -1,6 +1,9 @@
 package disk
 
-import "github.com/whispering-woods/ww/internal/chunk"
+import (
+	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/internal/chunk"
+)
 
 // small is a new replica that is only in memory: it is expected to become a
 // record in one step. Whatever else happens to it first gives it a file
@@ -41,7 +44,7 @@ func (s *Store) createSmall(v *volume, id chunk.ID, gen chunk.Generation, o Crea
 	r.io.Lock()
 	defer r.io.Unlock()
 	r.view.generation, r.view.hidden = gen, o.Hidden
-	r.disk.layout = layoutOf(o.ChunkSize)
+	r.disk.Layout = chunkfile.LayoutOf(o.ChunkSize)
 	if err := s.insert(r); err != nil {
 		return nil, err
 	}
@@ -60,12 +63,12 @@ func (w *Writer) packs(job *Job, wait bool) bool {
 	}
 	if r.small == nil || !job.Seal || job.Close || w.readyLocked("seal chunk") != nil ||
 		job.Offset != int64(len(r.small.data)) || job.Offset+int64(len(job.Data)) > w.store.options.PackBytesMax ||
-		job.Offset+int64(len(job.Data)) > r.disk.chunkSize {
+		job.Offset+int64(len(job.Data)) > r.disk.ChunkSize {
 		r.io.Unlock()
 		return false
 	}
 	j := &packJob{
-		record:  record{id: r.id, generation: r.view.generation, chunkSize: r.disk.chunkSize},
+		record:  record{id: r.id, generation: r.view.generation, chunkSize: r.disk.ChunkSize},
 		replica: r, data: job.Data, done: w.store.packed, writer: w, told: job.Done,
 	}
 	if len(r.small.data) > 0 {
@@ -102,7 +105,7 @@ func (s *Store) packed(j *packJob, g *segment, err error) {
 		return
 	}
 	r.updateLocked(func(v *snapshot) {
-		v.state, v.hidden, v.readable, v.layout = chunk.Sealed, false, true, r.disk.layout
+		v.state, v.hidden, v.readable, v.layout = chunk.Sealed, false, true, r.disk.Layout
 		v.length, v.partial, v.segment, v.at = j.length, j.sum, g, j.offset
 	})
 	w.length.Store(j.length)
@@ -139,7 +142,7 @@ func (s *Store) materialiseLocked(r *replica) error {
 	data, hint := r.small.data, r.small.hint
 	r.small = nil
 	r.updateLocked(func(v *snapshot) { v.length = 0 })
-	err := s.createLocked(r, r.disk.layout, hint)
+	err := s.createLocked(r, r.disk.Layout, hint)
 	if err == nil && len(data) > 0 {
 		err = r.appendLocked(data, true, s.options.WriteoutStepBytes)
 	}
@@ -162,7 +165,7 @@ func (w *Writer) holdLocked(job *Job) (ok bool) {
 		return false
 	}
 	length := job.Offset + int64(len(job.Data))
-	if length > min(w.store.options.PackBytesMax, r.disk.chunkSize) {
+	if length > min(w.store.options.PackBytesMax, r.disk.ChunkSize) {
 		return false
 	}
 	r.small.data = append(r.small.data, job.Data...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -37,7 +38,7 @@ func storeSmall(t testing.TB, s *Store, id chunk.ID, data []byte) {
 
 func files(t testing.TB, s *Store, id chunk.ID) (names []string) {
 	t.Helper()
-	for _, directory := range []string{"chunks/" + shard(id[15]), quarantineDirectory} {
+	for _, directory := range []string{"chunks/" + chunkfile.Shard(id[15]), quarantineDirectory} {
 		entries, err := s.fs.ReadDir(path.Join("/d", directory))
 		require.NoError(t, err)
 		for _, e := range entries {
@@ -607,7 +608,7 @@ func TestFullDiskCutsTheSegmentToWhatWasAcknowledged(t *testing.T) {
 	require.ErrorIs(t, err, fault.NoSpace)
 	info, err := m.Stat(g.path())
 	require.NoError(t, err)
-	require.EqualValues(t, sectorBytes+recordBytes(700), info.Size())
+	require.EqualValues(t, chunkfile.SectorBytes+recordBytes(700), info.Size())
 	require.Empty(t, s.Volumes()[0].Error, "a full disk is not a bad disk")
 	requireContent(t, s, testID(1), pattern(1, 700))
 	remove()

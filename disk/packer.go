@@ -7,9 +7,11 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // packer appends the records of one volume: it gathers what waits, writes it in
@@ -106,7 +108,7 @@ func (p *packer) commit(jobs []*packJob) (n int, g *segment, err error) {
 	n = p.stage(jobs)
 	o := p.current
 	if op, err := p.write(o); err != nil {
-		p.closeSegment(isFull(err) && op != opSync)
+		p.closeSegment(vfs.IsFull(err) && op != opSync)
 		return n, nil, p.failed(op, o.path(), err)
 	}
 	o.end += int64(len(p.batch))
@@ -128,9 +130,9 @@ func (p *packer) stage(jobs []*packJob) (n int) {
 		}
 		j.sum = xxh3.Hash(j.data)
 		at := len(p.batch)
-		p.batch = append(p.batch, make([]byte, sectorBytes)...)
+		p.batch = append(p.batch, make([]byte, chunkfile.SectorBytes)...)
 		p.batch = append(p.batch, j.data...)
-		p.batch = append(p.batch, make([]byte, int(j.bytes())-sectorBytes-len(j.data))...)
+		p.batch = append(p.batch, make([]byte, int(j.bytes())-chunkfile.SectorBytes-len(j.data))...)
 		putRecord(p.batch[at:], o.name, j.record)
 		n++
 	}
@@ -145,7 +147,7 @@ const opSync = "sync segment"
 func (p *packer) write(o *growing) (op string, err error) {
 	if end := o.end + int64(len(p.batch)); end > o.zeroed {
 		zeros := p.zeros[:min(int64(len(p.zeros)), max(0, p.store.options.PackSegmentBytes-end))]
-		if _, err := o.file.WriteAt(zeros, end); err != nil && !isFull(err) {
+		if _, err := o.file.WriteAt(zeros, end); err != nil && !vfs.IsFull(err) {
 			return "write ahead in segment", err
 		}
 		o.zeroed = end + int64(len(zeros)) // also when the disk is full: it is tried once
@@ -177,7 +179,7 @@ func (p *packer) openNext() error {
 		return err
 	}
 	p.volume.pack.add(g)
-	p.current = &growing{segment: g, file: f, end: sectorBytes, zeroed: sectorBytes}
+	p.current = &growing{segment: g, file: f, end: chunkfile.SectorBytes, zeroed: chunkfile.SectorBytes}
 	if p.zeros == nil {
 		p.zeros = make([]byte, packZeroBytes)
 	}

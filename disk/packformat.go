@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -22,11 +23,12 @@ import (
 //	   …  record header …
 const (
 	packVersion = 1
+	packSuffix  = ".pack"
 	// packBytesLimit is the longest replica that a record may hold: one checksum
 	// block, so that one sum covers it.
 	packBytesLimit = blockBytes
 	// recordBytesMax is what a record takes at most.
-	recordBytesMax = sectorBytes + packBytesLimit
+	recordBytesMax = chunkfile.SectorBytes + packBytesLimit
 )
 
 var (
@@ -36,7 +38,7 @@ var (
 
 // recordBytes is the room of a record with length bytes of data.
 func recordBytes(length int64) int64 {
-	return sectorBytes + (length+sectorBytes-1)/sectorBytes*sectorBytes
+	return chunkfile.SectorBytes + (length+chunkfile.SectorBytes-1)/chunkfile.SectorBytes*chunkfile.SectorBytes
 }
 
 // segmentName identifies a segment.
@@ -73,14 +75,14 @@ func parseSegmentName(text string) (n segmentName, ok bool) {
 
 // putSegmentHeader writes the first sector of a segment into b[:sectorBytes].
 func putSegmentHeader(b []byte, n segmentName) {
-	b = b[:sectorBytes]
+	b = b[:chunkfile.SectorBytes]
 	clear(b)
 	copy(b, segmentMagic[:])
 	binary.LittleEndian.PutUint32(b[8:], packVersion)
-	binary.LittleEndian.PutUint32(b[12:], sectorBytes)
+	binary.LittleEndian.PutUint32(b[12:], chunkfile.SectorBytes)
 	binary.LittleEndian.PutUint64(b[16:], n.sequence)
 	binary.LittleEndian.PutUint64(b[24:], n.key)
-	sealSector(b)
+	chunkfile.SealSector(b)
 }
 
 // parseSegmentHeader checks the first sector of the segment named n. Errors:
@@ -88,12 +90,12 @@ func putSegmentHeader(b []byte, n segmentName) {
 // fault.Version.
 func parseSegmentHeader(b []byte, n segmentName) error {
 	const op = "parse segment header"
-	b = b[:sectorBytes]
-	if [8]byte(b) != segmentMagic || !sectorOK(b) {
+	b = b[:chunkfile.SectorBytes]
+	if [8]byte(b) != segmentMagic || !chunkfile.SectorOK(b) {
 		return fault.New(fault.CorruptData, op, "magic %x, or the sector does not match its checksum", b[:8])
 	}
-	if v, align := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:]); v != packVersion || align != sectorBytes {
-		return fault.New(fault.Version, op, "format version %d in sectors of %d bytes, this program knows %d and %d", v, align, packVersion, sectorBytes)
+	if v, align := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:]); v != packVersion || align != chunkfile.SectorBytes {
+		return fault.New(fault.Version, op, "format version %d in sectors of %d bytes, this program knows %d and %d", v, align, packVersion, chunkfile.SectorBytes)
 	}
 	if binary.LittleEndian.Uint64(b[16:]) != n.sequence || binary.LittleEndian.Uint64(b[24:]) != n.key {
 		return fault.New(fault.CorruptData, op, "it is that of another segment")
@@ -127,7 +129,7 @@ func (r record) end() int64 { return r.offset + r.bytes() }
 
 // putRecord writes the header of r, in segment n, into b[:sectorBytes].
 func putRecord(b []byte, n segmentName, r record) {
-	b = b[:sectorBytes]
+	b = b[:chunkfile.SectorBytes]
 	clear(b)
 	copy(b, recordMagic[:])
 	binary.LittleEndian.PutUint32(b[8:], packVersion)
@@ -142,7 +144,7 @@ func putRecord(b []byte, n segmentName, r record) {
 	if !r.removed.IsZero() {
 		binary.LittleEndian.PutUint64(b[80:], uint64(r.removed.UnixMilli()))
 	}
-	const body = sectorBytes - sumBytes
+	const body = chunkfile.SectorBytes - chunkfile.SumBytes
 	binary.LittleEndian.PutUint64(b[body:], xxh3.HashSeed(b[:body], n.key))
 }
 
@@ -151,11 +153,11 @@ func putRecord(b []byte, n segmentName, r record) {
 // fault.Version for what a later program wrote.
 func parseRecord(b []byte, n segmentName, offset int64) (record, error) {
 	const op = "parse record header"
-	b = b[:sectorBytes]
+	b = b[:chunkfile.SectorBytes]
 	if [8]byte(b) != recordMagic {
 		return record{}, errNoRecord
 	}
-	const body = sectorBytes - sumBytes
+	const body = chunkfile.SectorBytes - chunkfile.SumBytes
 	if binary.LittleEndian.Uint64(b[body:]) != xxh3.HashSeed(b[:body], n.key) {
 		return record{}, fault.New(fault.CorruptData, op, "the sector does not match its checksum")
 	}
@@ -175,7 +177,7 @@ func parseRecord(b []byte, n segmentName, offset int64) (record, error) {
 	switch {
 	case binary.LittleEndian.Uint64(b[56:]) != n.sequence || r.offset != offset:
 		return record{}, fault.New(fault.CorruptData, op, "it belongs to another place")
-	case r.id.IsZero() || r.generation == 0 || checkChunkSize(r.chunkSize) != nil || r.length > min(r.chunkSize, packBytesLimit) ||
+	case r.id.IsZero() || r.generation == 0 || chunkfile.CheckSize(r.chunkSize) != nil || r.length > min(r.chunkSize, packBytesLimit) ||
 		r.durable < 0 || r.durable > offset || at >= 1<<48:
 		return record{}, fault.New(fault.CorruptData, op, "chunk %s, generation %d, %d of %d bytes, durable to %d", r.id, r.generation, r.length, r.chunkSize, r.durable)
 	}

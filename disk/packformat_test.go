@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"encoding/hex"
 	"os"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -21,7 +23,7 @@ func goldenRecord() (record, []byte) {
 		id: testID(1), generation: 4, chunkSize: 64 << 20, length: 4096, sum: 0xaabbccddeeff0011, offset: 5120, durable: 512,
 		removed: time.UnixMilli(testTime.UnixMilli()),
 	}
-	b := make([]byte, sectorBytes)
+	b := make([]byte, chunkfile.SectorBytes)
 	putRecord(b, goldenSegment(), r)
 	return r, b
 }
@@ -31,8 +33,16 @@ const (
 	goldenRecordHex  = "57577265636f72640100000000100000019b7ca98c8970018304050607080901040000000000000000000004000000001100ffeeddccbbaa070000000000000000140000000000000002000000000000888ca97c9b010000 5ab1087c58940790"
 )
 
+// golden splits a sector into its used front and its sum; what is between must
+// be zero.
+func golden(t *testing.T, sector []byte, used int) string {
+	t.Helper()
+	require.True(t, chunkfile.IsZero(sector[used:chunkfile.SectorBytes-chunkfile.SumBytes]))
+	return hex.EncodeToString(sector[:used]) + " " + hex.EncodeToString(sector[chunkfile.SectorBytes-chunkfile.SumBytes:])
+}
+
 func TestGoldenPackBytes(t *testing.T) {
-	b := make([]byte, sectorBytes)
+	b := make([]byte, chunkfile.SectorBytes)
 	putSegmentHeader(b, goldenSegment())
 	require.Equal(t, goldenSegmentHex, golden(t, b, 32))
 	require.NoError(t, parseSegmentHeader(b, goldenSegment()))
@@ -48,7 +58,7 @@ func TestGoldenPackBytes(t *testing.T) {
 }
 
 func TestSegmentHeaderIsRefused(t *testing.T) {
-	good := make([]byte, sectorBytes)
+	good := make([]byte, chunkfile.SectorBytes)
 	putSegmentHeader(good, goldenSegment())
 	for at := range good {
 		bad := bytes.Clone(good)
@@ -59,7 +69,7 @@ func TestSegmentHeaderIsRefused(t *testing.T) {
 	for _, at := range []int{8, 13} {
 		bad := bytes.Clone(good)
 		bad[at]++
-		sealSector(bad)
+		chunkfile.SealSector(bad)
 		require.ErrorIs(t, parseSegmentHeader(bad, goldenSegment()), fault.Version, "byte %d", at)
 	}
 }
@@ -91,7 +101,7 @@ func TestRecordHeaderIsRefused(t *testing.T) {
 	} {
 		bad := r
 		change(&bad)
-		b := make([]byte, sectorBytes)
+		b := make([]byte, chunkfile.SectorBytes)
 		putRecord(b, goldenSegment(), bad)
 		_, err := parseRecord(b, goldenSegment(), r.offset)
 		require.ErrorIs(t, err, fault.CorruptData, name)
@@ -106,17 +116,17 @@ func TestRecordHeaderIsRefused(t *testing.T) {
 // reseal makes a changed record header pass its sum.
 func reseal(b []byte, n segmentName) {
 	var sum [8]byte
-	v := xxh3.HashSeed(b[:sectorBytes-sumBytes], n.key)
+	v := xxh3.HashSeed(b[:chunkfile.SectorBytes-chunkfile.SumBytes], n.key)
 	for i := range sum {
 		sum[i] = byte(v >> (8 * i))
 	}
-	copy(b[sectorBytes-sumBytes:sectorBytes], sum[:])
+	copy(b[chunkfile.SectorBytes-chunkfile.SumBytes:chunkfile.SectorBytes], sum[:])
 }
 
 // segmentOf builds the bytes of a segment: each batch is durable when the next
 // one is written.
 func segmentOf(batches ...[]int) (b []byte, all []record) {
-	b = append(b, make([]byte, sectorBytes)...)
+	b = append(b, make([]byte, chunkfile.SectorBytes)...)
 	putSegmentHeader(b, goldenSegment())
 	for _, batch := range batches {
 		durable := int64(len(b))
@@ -125,7 +135,7 @@ func segmentOf(batches ...[]int) (b []byte, all []record) {
 			r := record{id: testID(len(all)), generation: 1, chunkSize: testChunkSize, length: int64(size), sum: xxh3.Hash(data), offset: int64(len(b)), durable: durable}
 			b = append(b, make([]byte, r.bytes())...)
 			putRecord(b[r.offset:], goldenSegment(), r)
-			copy(b[r.offset+sectorBytes:], data)
+			copy(b[r.offset+chunkfile.SectorBytes:], data)
 			all = append(all, r)
 		}
 	}
@@ -211,8 +221,8 @@ func TestDamagedSegmentServesTheRest(t *testing.T) {
 	requireContent(t, s, testID(0), pattern(0, 700))
 	requireContent(t, s, testID(2), pattern(2, 700))
 	// A version that this program does not know is not touched.
-	b := make([]byte, sectorBytes)
-	require.NoError(t, readFull(f, b, 512))
+	b := make([]byte, chunkfile.SectorBytes)
+	require.NoError(t, vfs.ReadFull(f, b, 512))
 	b[8] = 2
 	parsed, ok := parseSegmentName(segments(t, s)[0])
 	require.True(t, ok)
@@ -226,7 +236,7 @@ func TestDamagedSegmentServesTheRest(t *testing.T) {
 	require.NoError(t, err)
 	putSegmentHeader(b, parsed)
 	b[8] = 2
-	sealSector(b)
+	chunkfile.SealSector(b)
 	_, err = f.WriteAt(b, 0)
 	require.NoError(t, err)
 	_, err = Open(o)
@@ -250,9 +260,9 @@ func FuzzRecord(f *testing.F) {
 	f.Add(b, int64(5120))
 	f.Add([]byte{}, int64(0))
 	f.Fuzz(func(t *testing.T, b []byte, offset int64) {
-		sector := make([]byte, sectorBytes)
+		sector := make([]byte, chunkfile.SectorBytes)
 		copy(sector, b)
-		if len(b) < sectorBytes {
+		if len(b) < chunkfile.SectorBytes {
 			reseal(sector, goldenSegment())
 		}
 		r, err := parseRecord(sector, goldenSegment(), offset)
@@ -261,7 +271,7 @@ func FuzzRecord(f *testing.F) {
 			return
 		}
 		require.True(t, r.offset == offset && r.length >= 0 && r.length <= packBytesLimit && r.durable <= offset && r.generation > 0)
-		back := make([]byte, sectorBytes)
+		back := make([]byte, chunkfile.SectorBytes)
 		putRecord(back, goldenSegment(), r)
 		again, err := parseRecord(back, goldenSegment(), offset)
 		require.NoError(t, err)
@@ -279,12 +289,12 @@ func FuzzScanSegment(f *testing.F) {
 			require.ErrorIs(t, err, fault.Version)
 			return
 		}
-		end := int64(sectorBytes)
+		end := int64(chunkfile.SectorBytes)
 		for _, r := range got.records {
 			require.GreaterOrEqual(t, r.offset, end)
 			end = r.end()
 		}
-		require.LessOrEqual(t, end, max(sectorBytes, int64(len(b))))
+		require.LessOrEqual(t, end, max(chunkfile.SectorBytes, int64(len(b))))
 	})
 }
 

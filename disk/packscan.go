@@ -7,6 +7,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -35,7 +36,7 @@ func scanSegment(f io.ReaderAt, size int64, n segmentName) (scanned, error) {
 	var gaps []gap
 	w := window{file: f, size: size}
 	durable, start := int64(0), int64(-1)
-	for at := int64(sectorBytes); at+sectorBytes <= size; {
+	for at := int64(chunkfile.SectorBytes); at+chunkfile.SectorBytes <= size; {
 		b, err := w.sector(at)
 		if err != nil {
 			return scanned{}, err
@@ -48,7 +49,7 @@ func scanSegment(f io.ReaderAt, size int64, n segmentName) (scanned, error) {
 			if start < 0 {
 				start = at
 			}
-			at += sectorBytes
+			at += chunkfile.SectorBytes
 			continue
 		}
 		if start >= 0 {
@@ -71,7 +72,7 @@ func scanSegment(f io.ReaderAt, size int64, n segmentName) (scanned, error) {
 	for _, r := range all.records {
 		if r.offset >= durable && r.removed.IsZero() {
 			data := make([]byte, r.length)
-			if err := readFull(f, data, r.offset+sectorBytes); err != nil {
+			if err := vfs.ReadFull(f, data, r.offset+chunkfile.SectorBytes); err != nil {
 				return scanned{}, err
 			}
 			if xxh3.Hash(data) != r.sum {
@@ -95,18 +96,18 @@ type window struct {
 
 // sector returns the 512 bytes at an offset, until the next call.
 func (w *window) sector(at int64) ([]byte, error) {
-	if at < w.start || at+sectorBytes > w.start+int64(len(w.buffer)) {
+	if at < w.start || at+chunkfile.SectorBytes > w.start+int64(len(w.buffer)) {
 		if w.buffer == nil {
 			w.buffer = make([]byte, scanWindowBytes)
 		}
 		w.buffer = w.buffer[:min(int64(cap(w.buffer)), w.size-at)]
-		if err := readFull(w.file, w.buffer, at); err != nil {
+		if err := vfs.ReadFull(w.file, w.buffer, at); err != nil {
 			w.buffer = w.buffer[:0]
 			return nil, err
 		}
 		w.start = at
 	}
-	return w.buffer[at-w.start:][:sectorBytes], nil
+	return w.buffer[at-w.start:][:chunkfile.SectorBytes], nil
 }
 
 // newestRecord is what a volume's segments say about a chunk.
@@ -260,14 +261,14 @@ func (s *Store) settleSegment(g *segment) ([]record, error) {
 
 // checkSegmentHeader reads the first sector. A file that is too short has none.
 func checkSegmentHeader(f vfs.File, size int64, n segmentName) error {
-	if size < sectorBytes {
+	if size < chunkfile.SectorBytes {
 		return nil
 	}
-	b := make([]byte, sectorBytes)
-	if err := readFull(f, b, 0); err != nil {
+	b := make([]byte, chunkfile.SectorBytes)
+	if err := vfs.ReadFull(f, b, 0); err != nil {
 		return err
 	}
-	if isZero(b) { // never synced
+	if chunkfile.IsZero(b) { // never synced
 		return nil
 	}
 	return parseSegmentHeader(b, n)

@@ -6,9 +6,11 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Quarantine takes a replica out of service for ever: it is reported as
@@ -44,7 +46,7 @@ func (s *Store) quarantineLocked(r *replica, reason string) {
 	v := r.volume
 	s.endSessionLocked(r)
 	s.files.Detach(&r.Owner)
-	name := parkedName{at: s.options.Clock.Now(), name: r.name(r.view.snapshot)}
+	name := chunkfile.ParkedName{At: s.options.Clock.Now(), Name: r.name(r.view.snapshot)}
 	var err error
 	if r.view.segment != nil {
 		r.parked, err = s.setRecordAsideLocked(r, name)
@@ -60,7 +62,7 @@ func (s *Store) quarantineLocked(r *replica, reason string) {
 }
 
 // setFileAsideLocked moves the replica's file into quarantine.
-func (s *Store) setFileAsideLocked(r *replica, name parkedName) error {
+func (s *Store) setFileAsideLocked(r *replica, name chunkfile.ParkedName) error {
 	v, source := r.volume, r.relativePath()
 	parked, err := v.park(quarantineDirectory, source, name)
 	if err != nil {
@@ -139,7 +141,7 @@ func verifyData(f *filecache.File, id chunk.ID, v snapshot) error {
 	buffer := make([]byte, min(verifyBufferBytes, max(v.length, 1)))
 	for at := int64(0); at < v.length; at += int64(len(buffer)) {
 		buffer = buffer[:min(int64(len(buffer)), v.length-at)]
-		if err := readFull(f, buffer, v.dataAt()+at); err != nil {
+		if err := vfs.ReadFull(f, buffer, v.dataAt()+at); err != nil {
 			return err
 		}
 		for start := 0; start < len(buffer); start += blockBytes {

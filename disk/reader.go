@@ -13,6 +13,7 @@ import (
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Reader reads one replica. It holds a counted open file: the bytes stay
@@ -83,7 +84,7 @@ func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) 
 	const op = "read chunk"
 	if v.readable {
 		if f := s.files.Get(&r.Owner, false); f != nil {
-			return &Reader{store: s, replica: r, file: f, base: v.layout.dataOffset}, nil
+			return &Reader{store: s, replica: r, file: f, base: v.layout.DataOffset}, nil
 		}
 	}
 	r.io.Lock() // the name must not change under the open
@@ -108,7 +109,7 @@ func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) 
 		s.files.Release(f)
 		return nil, err
 	}
-	return &Reader{store: s, replica: r, file: f, base: r.disk.dataOffset}, nil
+	return &Reader{store: s, replica: r, file: f, base: r.disk.DataOffset}, nil
 }
 
 // readableAt tells whether a replica in this state may be read.
@@ -169,7 +170,7 @@ func (r *Reader) seen(now snapshot) snapshot {
 
 // around rounds a range out to blocks, without its sums.
 func (v *snapshot) around(offset, length int64) Range {
-	got := Range{ReplicaLength: v.length, Generation: v.generation, State: v.state, ChunkSize: v.layout.chunkSize}
+	got := Range{ReplicaLength: v.length, Generation: v.generation, State: v.state, ChunkSize: v.layout.ChunkSize}
 	if offset >= v.length {
 		got.DataOffset = v.length / blockBytes * blockBytes
 		return got
@@ -205,7 +206,7 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 	if len(p) == 0 {
 		return 0, short
 	}
-	if err := readFull(r.file, p, r.base+offset); err != nil {
+	if err := vfs.ReadFull(r.file, p, r.base+offset); err != nil {
 		failure := diskError(op, r.replica.seenPath(), r.replica.id, err)
 		r.replica.volume.noteError(failure)
 		return 0, failure

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -34,7 +35,7 @@ type replica struct {
 
 // diskState mirrors the header and the slots.
 type diskState struct {
-	layout
+	chunkfile.Layout
 	loaded   bool
 	counter  uint64           // highest in any slot
 	nextSlot int              // sync slot to overwrite: not the newest good one
@@ -63,7 +64,7 @@ type snapshot struct {
 	// readable: the layout and partial are known, because the prelude was
 	// read or written. A sealed replica's is read by its first reader.
 	readable bool
-	layout   layout
+	layout   chunkfile.Layout
 	cuts     uint64 // how often the replica was cut: sums read across one are void
 	// segment holds the replica as a record at offset at, and partial is the sum
 	// of all of its bytes; nil: it has a file of its own.
@@ -89,8 +90,8 @@ func (r *replica) describe(v snapshot) chunk.Replica {
 }
 
 // name of the file that a state has.
-func (r *replica) name(v snapshot) fileName {
-	return fileName{id: r.id, generation: v.generation, sealed: v.state == chunk.Sealed, hidden: v.hidden, length: v.length}
+func (r *replica) name(v snapshot) chunkfile.Name {
+	return chunkfile.Name{ID: r.id, Generation: v.generation, Sealed: v.state == chunk.Sealed, Hidden: v.hidden, Length: v.length}
 }
 
 // relativePath of the file now; io is held, or the replica is not shared yet.
@@ -98,7 +99,7 @@ func (r *replica) relativePath() string {
 	if r.parked != "" {
 		return r.parked
 	}
-	return r.name(r.view.snapshot).relative()
+	return r.name(r.view.snapshot).Relative()
 }
 
 // seenPath is the path in the state that the caller saw, for its errors.
@@ -107,7 +108,7 @@ func (r *replica) seenPath() string {
 	if v.segment != nil {
 		return v.segment.path()
 	}
-	return r.volume.path(r.name(v).relative())
+	return r.volume.path(r.name(v).Relative())
 }
 
 // path of the file that the replica is in; io is held.
@@ -120,7 +121,7 @@ func (r *replica) path() string {
 
 // directory that holds the replica's file.
 func (r *replica) directory() string {
-	return r.volume.path(chunksDirectory + "/" + shard(r.id[len(r.id)-1]))
+	return r.volume.path(chunkfile.Directory + "/" + chunkfile.Shard(r.id[len(r.id)-1]))
 }
 
 // openLocked returns the cached file of the replica, or opens it under its
@@ -166,7 +167,7 @@ func (r *replica) loadLocked(f *filecache.File) error {
 		e.Path, e.Chunk = r.path(), r.id.String()
 		return e
 	}
-	p, err := readPrelude(f)
+	p, err := chunkfile.ReadPrelude(f)
 	switch {
 	case fault.KindOf(err) == fault.CorruptData:
 		return invalid("%v", err)
@@ -174,98 +175,35 @@ func (r *replica) loadLocked(f *filecache.File) error {
 		return err
 	case err != nil:
 		return diskError(op, r.path(), r.id, err)
-	case p.id != r.id:
-		return invalid("the file is that of chunk %s", p.id)
+	case p.ID != r.id:
+		return invalid("the file is that of chunk %s", p.ID)
 	}
 	v := r.view.snapshot
 	info, err := f.Stat()
 	if err != nil {
 		return diskError(op, r.path(), r.id, err)
 	}
-	if have := max(0, info.Size()-p.dataOffset); have < v.length || v.length > p.chunkSize {
-		return invalid("the file holds %d data bytes of a chunk of %d, its name says %d", have, p.chunkSize, v.length)
+	if have := max(0, info.Size()-p.DataOffset); have < v.length || v.length > p.ChunkSize {
+		return invalid("the file holds %d data bytes of a chunk of %d, its name says %d", have, p.ChunkSize, v.length)
 	}
-	at := p.newestSync(func(s slot) bool { return s.length == v.length })
+	at := p.NewestSync(func(s chunkfile.Slot) bool { return s.Length == v.length })
 	if at < 0 {
 		return invalid("no sync slot records the length %d", v.length)
 	}
 	r.disk = diskState{
-		layout: p.layout, loaded: true, counter: p.counter(), nextSlot: 1 - at,
-		synced: v.length, promised: p.promised(), named: true,
+		Layout: p.Layout, loaded: true, counter: p.Counter(), nextSlot: 1 - at,
+		synced: v.length, promised: p.Promised(), named: true,
 	}
-	r.updateLocked(func(v *snapshot) { v.partial, v.readable, v.layout = p.slots[at].partial, true, p.layout })
+	r.updateLocked(func(v *snapshot) { v.partial, v.readable, v.layout = p.Slots[at].Partial, true, p.Layout })
 	return nil
-}
-
-// prelude is the decoded front of a chunk file.
-type prelude struct {
-	id chunk.ID
-	layout
-	slots [slotCount]slot
-	ok    [slotCount]bool
-}
-
-// readPrelude reads header and slots. Errors: fault.CorruptData,
-// fault.Version, or that of the read.
-func readPrelude(f io.ReaderAt) (prelude, error) {
-	b := make([]byte, preludeBytes)
-	if n, err := f.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
-		if errors.Is(err, io.EOF) {
-			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude", "the file ends after %d of %d bytes", n, preludeBytes)
-		}
-		return prelude{}, err
-	}
-	return parsePrelude(b)
-}
-
-func parsePrelude(b []byte) (p prelude, err error) {
-	h, err := parseHeader(b)
-	if err != nil {
-		return prelude{}, err
-	}
-	p.id, p.layout = h.id, layoutOf(h.chunkSize)
-	for i := range slotCount {
-		p.slots[i], p.ok[i] = parseSlot(b[sectorBytes*(1+i):], i, h)
-	}
-	return p, nil
-}
-
-// newestSync is the index of the sync slot with the highest counter that
-// accept takes, or -1.
-func (p *prelude) newestSync(accept func(slot) bool) int {
-	best := -1
-	for i := range flushSlot {
-		if p.ok[i] && accept(p.slots[i]) && (best < 0 || p.slots[i].counter > p.slots[best].counter) {
-			best = i
-		}
-	}
-	return best
-}
-
-func (p *prelude) counter() (highest uint64) {
-	for i, s := range p.slots {
-		if p.ok[i] {
-			highest = max(highest, s.counter)
-		}
-	}
-	return highest
-}
-
-func (p *prelude) promised() (highest chunk.Generation) {
-	for i, s := range p.slots {
-		if p.ok[i] {
-			highest = max(highest, s.promised)
-		}
-	}
-	return highest
 }
 
 // tail is what appending needs to know about the end of a replica.
 type tail struct {
 	file         *filecache.File
 	hasher       xxh3.Hasher // over the bytes since the last block border
-	sums         [jobSumsMax * sumBytes]byte
-	slot         [sectorBytes]byte
+	sums         [jobSumsMax * chunkfile.SumBytes]byte
+	slot         [chunkfile.SectorBytes]byte
 	writtenOut   int64 // length up to which write-out was started
 	preallocated int64 // end of the file's bytes that were preallocated or written ahead
 	ahead        int64 // zeros reach from the end of the replica to here, an offset in the data
@@ -275,20 +213,20 @@ type tail struct {
 // writeSlotLocked writes a slot; it is not durable yet.
 func (r *replica) writeSlotLocked(f *filecache.File, buffer []byte, index int, length int64, partial uint64) error {
 	r.disk.counter++
-	putSlot(buffer, slot{
-		id: r.id, index: index, counter: r.disk.counter, generation: r.view.generation,
-		promised: r.disk.promised, length: length, partial: partial,
+	chunkfile.PutSlot(buffer, chunkfile.Slot{
+		ID: r.id, Index: index, Counter: r.disk.counter, Generation: r.view.generation,
+		Promised: r.disk.promised, Length: length, Partial: partial,
 	})
-	_, err := f.WriteAt(buffer[:sectorBytes], sectorBytes*int64(1+index))
+	_, err := f.WriteAt(buffer[:chunkfile.SectorBytes], chunkfile.SectorBytes*int64(1+index))
 	return err
 }
 
 // dataAt is where in its file byte 0 of the chunk is.
 func (v *snapshot) dataAt() int64 {
 	if v.segment != nil {
-		return v.at + sectorBytes
+		return v.at + chunkfile.SectorBytes
 	}
-	return v.layout.dataOffset
+	return v.layout.DataOffset
 }
 
 // sums returns the sums of the blocks that begin at or behind the block border
@@ -300,9 +238,9 @@ func (v *snapshot) sums(f io.ReaderAt, start, end int64) ([]byte, error) {
 	if v.segment != nil { // one block at most
 		full, inside = 0, end > start
 	}
-	b := make([]byte, sumBytes*full, sumBytes*(full+1))
+	b := make([]byte, chunkfile.SumBytes*full, chunkfile.SumBytes*(full+1))
 	if len(b) > 0 {
-		if _, err := f.ReadAt(b, v.layout.sumAt(start/blockBytes)); errors.Is(err, io.EOF) {
+		if _, err := f.ReadAt(b, v.layout.SumAt(start/blockBytes)); errors.Is(err, io.EOF) {
 			return nil, io.ErrUnexpectedEOF
 		} else if err != nil {
 			return nil, err
@@ -315,5 +253,5 @@ func (v *snapshot) sums(f io.ReaderAt, start, end int64) ([]byte, error) {
 }
 
 func sumIn(sums []byte, index int64) uint64 {
-	return binary.LittleEndian.Uint64(sums[index*sumBytes:])
+	return binary.LittleEndian.Uint64(sums[index*chunkfile.SumBytes:])
 }

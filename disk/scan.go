@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -14,7 +15,7 @@ import (
 // found is a replica's file that a scan met.
 type found struct {
 	volume *volume
-	name   fileName
+	name   chunkfile.Name
 	parked string       // relative path, if it is in quarantine
 	packed newestRecord // its segment is nil for a file
 }
@@ -33,15 +34,15 @@ func (s *Store) scan() error {
 	}
 	open := make(map[*volume][]*replica)
 	for _, f := range best {
-		r := &replica{id: f.name.id, volume: f.volume, parked: f.parked}
-		r.view.generation, r.view.length = f.name.generation, f.name.length
+		r := &replica{id: f.name.ID, volume: f.volume, parked: f.parked}
+		r.view.generation, r.view.length = f.name.Generation, f.name.Length
 		switch {
 		case f.packed.segment != nil:
-			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, layoutOf(f.packed.chunkSize)
+			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.LayoutOf(f.packed.chunkSize)
 			r.view.partial, r.view.segment, r.view.at = f.packed.sum, f.packed.segment, f.packed.offset
 		case f.parked != "":
 			r.view.state = chunk.Corrupt
-		case f.name.sealed:
+		case f.name.Sealed:
 			r.view.state = chunk.Sealed
 		default:
 			r.view.state = chunk.Recovered
@@ -61,33 +62,33 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 	best = make(map[chunk.ID]found)
 	for _, v := range s.volumes {
 		for last := range 256 {
-			directory := path.Join(chunksDirectory, shard(byte(last)))
+			directory := path.Join(chunkfile.Directory, chunkfile.Shard(byte(last)))
 			entries, err := v.fs.ReadDir(v.path(directory))
 			if err != nil {
 				return nil, nil, diskError("list replicas", v.path(directory), chunk.ID{}, err)
 			}
 			for _, entry := range entries {
-				name, ok := parseFileName(entry.Name())
-				if !ok || entry.IsDir() || name.relative() != path.Join(directory, entry.Name()) {
+				name, ok := chunkfile.ParseName(entry.Name())
+				if !ok || entry.IsDir() || name.Relative() != path.Join(directory, entry.Name()) {
 					v.logger.Warn("file is not a replica and is left alone", "path", v.path(path.Join(directory, entry.Name())))
 					continue
 				}
-				if name.hidden {
-					v.logger.Info("unfinished copy is dropped", "chunk", name.id, "gen", name.generation)
-					if err := v.fs.Remove(v.path(name.relative())); err != nil {
-						return nil, nil, diskError("drop unfinished copy", v.path(name.relative()), name.id, err)
+				if name.Hidden {
+					v.logger.Info("unfinished copy is dropped", "chunk", name.ID, "gen", name.Generation)
+					if err := v.fs.Remove(v.path(name.Relative())); err != nil {
+						return nil, nil, diskError("drop unfinished copy", v.path(name.Relative()), name.ID, err)
 					}
 					continue
 				}
 				f := found{volume: v, name: name}
-				old, twice := best[name.id]
+				old, twice := best[name.ID]
 				if twice && !f.betterThan(old) {
 					f, old = old, f
 				}
 				if twice {
 					surplus = append(surplus, old)
 				}
-				best[name.id] = f
+				best[name.ID] = f
 			}
 		}
 	}
@@ -96,7 +97,7 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 		return nil, nil, err
 	}
 	for _, n := range records {
-		f := found{volume: n.segment.volume, packed: n, name: fileName{id: n.id, generation: n.generation, sealed: true, length: n.length}}
+		f := found{volume: n.segment.volume, packed: n, name: chunkfile.Name{ID: n.id, Generation: n.generation, Sealed: true, Length: n.length}}
 		old, twice := best[n.id]
 		if twice && !f.betterThan(old) {
 			f, old = old, f
@@ -112,16 +113,16 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 			return nil, nil, diskError("list quarantine", v.path(quarantineDirectory), chunk.ID{}, err)
 		}
 		for _, entry := range entries {
-			parked, ok := parseParkedName(entry.Name())
+			parked, ok := chunkfile.ParseParkedName(entry.Name())
 			if !ok {
 				if !strings.HasSuffix(entry.Name(), forgottenSuffix) {
 					v.logger.Warn("file in quarantine is not a replica", "path", v.path(path.Join(quarantineDirectory, entry.Name())))
 				}
 				continue
 			}
-			f := found{volume: v, name: parked.name, parked: path.Join(quarantineDirectory, entry.Name())}
-			if old, twice := best[f.name.id]; !twice || f.betterThan(old) {
-				best[f.name.id] = f
+			f := found{volume: v, name: parked.Name, parked: path.Join(quarantineDirectory, entry.Name())}
+			if old, twice := best[f.name.ID]; !twice || f.betterThan(old) {
+				best[f.name.ID] = f
 			}
 		}
 	}
@@ -147,12 +148,12 @@ func (f found) betterThan(other found) bool {
 	switch {
 	case (f.parked == "") != (other.parked == ""):
 		return f.parked == ""
-	case f.name.generation != other.name.generation:
-		return f.name.generation > other.name.generation
+	case f.name.Generation != other.name.Generation:
+		return f.name.Generation > other.name.Generation
 	case (f.packed.segment == nil) != (other.packed.segment == nil):
 		return f.packed.segment == nil
 	}
-	return f.name.sealed && !other.name.sealed
+	return f.name.Sealed && !other.name.Sealed
 }
 
 // setAside moves a surplus file to quarantine, without an entry in the index, and
@@ -162,15 +163,15 @@ func (s *Store) setAside(f found) error {
 		return s.dropRecord(f.packed)
 	}
 	v := f.volume
-	source := f.name.relative()
-	parked, err := v.park(quarantineDirectory, source, parkedName{at: s.options.Clock.Now(), name: f.name})
+	source := f.name.Relative()
+	parked, err := v.park(quarantineDirectory, source, chunkfile.ParkedName{At: s.options.Clock.Now(), Name: f.name})
 	if err == nil {
 		err = v.fs.SyncDir(v.path(quarantineDirectory))
 	}
 	if err != nil {
-		return diskError("set surplus replica aside", v.path(source), f.name.id, err)
+		return diskError("set surplus replica aside", v.path(source), f.name.ID, err)
 	}
-	v.logger.Error("two files of one chunk, the lesser one was set aside", "chunk", f.name.id, "path", v.path(source), "now", v.path(parked))
+	v.logger.Error("two files of one chunk, the lesser one was set aside", "chunk", f.name.ID, "path", v.path(source), "now", v.path(parked))
 	return nil
 }
 
@@ -208,12 +209,12 @@ func (s *Store) recoverReplica(r *replica) error {
 	if err != nil {
 		return err
 	}
-	got, err := recoverFile(f, r.id)
+	got, err := chunkfile.Recover(f, r.id)
 	if err != nil {
 		s.files.Release(f)
 	}
 	switch {
-	case errors.Is(err, errNeverSynced):
+	case errors.Is(err, chunkfile.ErrNeverSynced):
 		r.volume.logger.Info("replica was never synced and is dropped", "chunk", r.id, "gen", r.view.generation)
 		return s.removeLocked(r)
 	case fault.KindOf(err) == fault.Version:
@@ -225,14 +226,14 @@ func (s *Store) recoverReplica(r *replica) error {
 		return nil
 	}
 	r.disk = diskState{
-		layout: got.layout, loaded: true, counter: got.counter(), nextSlot: 1 - got.floor,
-		synced: -1, promised: got.promised(), named: false,
+		Layout: got.Layout, loaded: true, counter: got.Counter(), nextSlot: 1 - got.Floor,
+		synced: -1, promised: got.Promised(), named: false,
 	}
 	r.updateLocked(func(v *snapshot) {
-		v.length, v.partial, v.readable, v.layout = got.length, got.partial, true, got.layout
+		v.length, v.partial, v.readable, v.layout = got.Length, got.Partial, true, got.Layout
 	})
 	r.tail = &tail{file: f}
-	err = r.cutLocked(op, got.length, got.partial)
+	err = r.cutLocked(op, got.Length, got.Partial)
 	s.endSessionLocked(r)
 	if err != nil {
 		return err
@@ -242,6 +243,6 @@ func (s *Store) recoverReplica(r *replica) error {
 		return diskError(op, r.directory(), r.id, err)
 	}
 	r.disk.named = true
-	r.volume.logger.Info("open replica recovered", "chunk", r.id, "gen", r.view.generation, "length", got.length)
+	r.volume.logger.Info("open replica recovered", "chunk", r.id, "gen", r.view.generation, "length", got.Length)
 	return nil
 }

@@ -7,8 +7,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // segment is one file of records. Only the packer of its volume appends to it;
@@ -89,7 +91,7 @@ func (p *pack) close(g *segment) {
 // wasteful tells whether so much of the segment is dead that moving the rest
 // pays; pack.mu is held.
 func (g *segment) wasteful() bool {
-	return g.closed && !g.busy && !g.gone && g.live <= (g.bytes-sectorBytes)/compactLiveDivisor
+	return g.closed && !g.busy && !g.gone && g.live <= (g.bytes-chunkfile.SectorBytes)/compactLiveDivisor
 }
 
 // openSegment returns the cached file of a segment with one more user. Error:
@@ -103,8 +105,8 @@ func (s *Store) openSegment(g *segment, writable bool) (*filecache.File, error) 
 
 // readRecord reads and checks the header at an offset.
 func readRecord(f *filecache.File, n segmentName, offset int64) (record, error) {
-	b := make([]byte, sectorBytes)
-	if err := readFull(f, b, offset); err != nil {
+	b := make([]byte, chunkfile.SectorBytes)
+	if err := vfs.ReadFull(f, b, offset); err != nil {
 		return record{}, err
 	}
 	return parseRecord(b, n, offset)
@@ -123,7 +125,7 @@ func (s *Store) strike(g *segment, r record, at time.Time, sync bool) (err error
 		r.durable = old.durable
 	}
 	r.removed = at
-	b := make([]byte, sectorBytes)
+	b := make([]byte, chunkfile.SectorBytes)
 	putRecord(b, g.name, r)
 	if _, err := f.WriteAt(b, r.offset); err != nil {
 		return err
@@ -136,18 +138,18 @@ func (s *Store) strike(g *segment, r record, at time.Time, sync bool) (err error
 
 // record is what the header of a packed replica says, but for record.durable.
 func (r *replica) record(v snapshot) record {
-	return record{id: r.id, generation: v.generation, chunkSize: v.layout.chunkSize, length: v.length, sum: v.partial, offset: v.at}
+	return record{id: r.id, generation: v.generation, chunkSize: v.layout.ChunkSize, length: v.length, sum: v.partial, offset: v.at}
 }
 
 // createSegment makes an empty segment; its file is not durable yet. The caller
 // has one use of the file.
 func (s *Store) createSegment(v *volume, n segmentName) (*segment, *filecache.File, error) {
-	g := &segment{volume: v, name: n, bytes: sectorBytes}
+	g := &segment{volume: v, name: n, bytes: chunkfile.SectorBytes}
 	inner, err := v.fs.OpenFile(g.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, nil, err
 	}
-	b := make([]byte, sectorBytes)
+	b := make([]byte, chunkfile.SectorBytes)
 	putSegmentHeader(b, n)
 	if _, err := inner.WriteAt(b, 0); err != nil {
 		// What cannot be removed is found empty by the next start.

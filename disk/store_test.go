@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
@@ -193,16 +194,16 @@ func flip(t *testing.T, s *Store, id chunk.ID, offset int64) {
 
 func TestBitRotEndsInQuarantine(t *testing.T) {
 	const length = 2*blockBytes + 100
-	base := layoutOf(testChunkSize).dataOffset
+	base := chunkfile.LayoutOf(testChunkSize).DataOffset
 	for name, c := range map[string]struct {
 		offset int64
 		find   func(s *Store) error
 	}{
 		"first block":   {base + 7, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
 		"partial block": {base + 2*blockBytes + 99, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
-		"sum":           {sumsOffset + 9, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
+		"sum":           {chunkfile.SumsOffset + 9, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
 		"header":        {3, func(s *Store) error { _, err := s.OpenReader(testID(1), 0); return err }},
-		"slot":          {sectorBytes*2 + 60, func(s *Store) error { _, err := s.Digest(testID(1)); return err }},
+		"slot":          {chunkfile.SectorBytes*2 + 60, func(s *Store) error { _, err := s.Digest(testID(1)); return err }},
 		"append to it":  {base + 2*blockBytes, func(s *Store) error { _, err := s.Reopen(testID(1), 1, 2, length); return err }},
 		"cut in it":     {base + blockBytes + 100, func(s *Store) error { _, err := s.Resume(testID(1), 1, 2, blockBytes+50); return err }},
 		"recover it": {base + 2*blockBytes, func(s *Store) error {
@@ -524,14 +525,14 @@ func TestFutureFormatIsRefusedAndKept(t *testing.T) {
 			}
 			at := s.lookup(testID(1)).path()
 			require.NoError(t, s.Close())
-			b := make([]byte, sectorBytes)
+			b := make([]byte, chunkfile.SectorBytes)
 			f, err := m.OpenFile(at, os.O_RDWR, 0)
 			require.NoError(t, err)
 			defer f.Close()
 			_, err = f.ReadAt(b, 0)
 			require.NoError(t, err)
 			b[8] = 2
-			sealSector(b)
+			chunkfile.SealSector(b)
 			_, err = f.WriteAt(b, 0)
 			require.NoError(t, err)
 			s, err = Open(testOptions(m))

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -61,7 +62,7 @@ func (s *Store) removeLocked(r *replica) error {
 	if r.view.state == chunk.Corrupt {
 		err = s.fs.Rename(v.path(source), v.path(source+forgottenSuffix))
 	} else {
-		name := parkedName{at: s.options.Clock.Now(), name: r.name(r.view.snapshot)}
+		name := chunkfile.ParkedName{At: s.options.Clock.Now(), Name: r.name(r.view.snapshot)}
 		parked, err = v.park(trashDirectory, source, name)
 	}
 	if err != nil {
@@ -117,12 +118,12 @@ func newJanitor(s *Store) (*janitor, error) {
 			return nil, diskError("list trash", directory, chunk.ID{}, err)
 		}
 		for _, entry := range entries {
-			parked, ok := parseParkedName(entry.Name())
+			parked, ok := chunkfile.ParseParkedName(entry.Name())
 			if !ok {
 				v.logger.Warn("file in the trash is not a replica and is left alone", "path", path.Join(directory, entry.Name()))
 				continue
 			}
-			at := parked.at
+			at := parked.At
 			if at.After(now) {
 				at = now
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -37,13 +38,13 @@ func (s *Store) unpackLocked(r *replica) error {
 		s.quarantineLocked(r, err.Error())
 		return err
 	}
-	name := fileName{id: r.id, generation: v.generation, hidden: true}
-	f, err := s.writeFile(r, r.volume.path(name.relative()), data)
+	name := chunkfile.Name{ID: r.id, Generation: v.generation, Hidden: true}
+	f, err := s.writeFile(r, r.volume.path(name.Relative()), data)
 	if err != nil {
 		return r.blameLocked(op, err)
 	}
-	sealed := r.volume.path(r.name(v).relative())
-	if err := s.fs.Rename(r.volume.path(name.relative()), sealed); err != nil {
+	sealed := r.volume.path(r.name(v).Relative())
+	if err := s.fs.Rename(r.volume.path(name.Relative()), sealed); err != nil {
 		return r.blameLocked(op, errors.Join(err, f.Close()))
 	}
 	if err := s.fs.SyncDir(r.directory()); err != nil { // both are there, the file counts at the next start
@@ -51,7 +52,7 @@ func (s *Store) unpackLocked(r *replica) error {
 	}
 	segment, rec := v.segment, r.record(v)
 	r.disk = diskState{
-		layout: v.layout, loaded: true, counter: 1, nextSlot: 1, synced: v.length, settled: true, named: true,
+		Layout: v.layout, loaded: true, counter: 1, nextSlot: 1, synced: v.length, settled: true, named: true,
 	}
 	r.updateLocked(func(v *snapshot) {
 		v.segment, v.at = nil, 0
@@ -75,7 +76,7 @@ func (s *Store) readRecordData(r *replica, v snapshot) ([]byte, error) {
 	}
 	defer s.files.Release(f)
 	data := make([]byte, v.length)
-	return data, readFull(f, data, v.dataAt())
+	return data, vfs.ReadFull(f, data, v.dataAt())
 }
 
 // writeFile writes a chunk file that holds data with the recorded sum of r's
@@ -91,16 +92,16 @@ func (s *Store) writeFile(r *replica, name string, data []byte) (_ vfs.File, err
 			err = errors.Join(err, f.Close(), s.fs.Remove(name))
 		}
 	}()
-	b := make([]byte, v.layout.dataOffset, v.layout.dataOffset+int64(len(data)))
-	putHeader(b, header{id: r.id, chunkSize: v.layout.chunkSize})
-	first := slot{id: r.id, counter: 1, generation: v.generation, length: int64(len(data)), partial: v.partial}
+	b := make([]byte, v.layout.DataOffset, v.layout.DataOffset+int64(len(data)))
+	chunkfile.PutHeader(b, chunkfile.Header{ID: r.id, ChunkSize: v.layout.ChunkSize})
+	first := chunkfile.Slot{ID: r.id, Counter: 1, Generation: v.generation, Length: int64(len(data)), Partial: v.partial}
 	if len(data)%blockBytes == 0 {
-		first.partial = 0
+		first.Partial = 0
 		if len(data) > 0 {
-			binary.LittleEndian.PutUint64(b[sumsOffset:], v.partial)
+			binary.LittleEndian.PutUint64(b[chunkfile.SumsOffset:], v.partial)
 		}
 	}
-	putSlot(b[sectorBytes:], first)
+	chunkfile.PutSlot(b[chunkfile.SectorBytes:], first)
 	if _, err := f.WriteAt(append(b, data...), 0); err != nil {
 		return nil, err
 	}
@@ -110,13 +111,13 @@ func (s *Store) writeFile(r *replica, name string, data []byte) (_ vfs.File, err
 // setRecordAsideLocked copies a corrupt record into quarantine, as a chunk file
 // with the recorded sum, and strikes it. Bytes that cannot be read are zeros
 // there.
-func (s *Store) setRecordAsideLocked(r *replica, parked parkedName) (relative string, err error) {
+func (s *Store) setRecordAsideLocked(r *replica, parked chunkfile.ParkedName) (relative string, err error) {
 	v := r.view.snapshot
 	data, err := s.readRecordData(r, v)
 	if err != nil {
 		data = make([]byte, v.length)
 	}
-	parked.serial = r.volume.serial.Add(1)
+	parked.Serial = r.volume.serial.Add(1)
 	relative = path.Join(quarantineDirectory, parked.String())
 	f, err := s.writeFile(r, r.volume.path(relative), data)
 	if err != nil {

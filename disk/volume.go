@@ -13,11 +13,23 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// Names inside a volume, beside chunksDirectory.
+const (
+	trashDirectory      = "trash"
+	quarantineDirectory = "quarantine"
+	packsDirectory      = "packs"
+	identityName        = "identity"
+	lockName            = "lock"
+
+	forgottenSuffix = ".forgotten" // in quarantine: kept for people, no longer reported
 )
 
 // volume is one directory, normally one disk.
@@ -96,7 +108,7 @@ func (v *volume) load() error {
 // makeTree makes the volume's directories, durably. A tree that is there costs
 // one listing.
 func (v *volume) makeTree() error {
-	chunks := path.Join(v.directory, chunksDirectory)
+	chunks := path.Join(v.directory, chunkfile.Directory)
 	if err := v.fs.MkdirAll(chunks, 0o755); err != nil {
 		return err
 	}
@@ -110,7 +122,7 @@ func (v *volume) makeTree() error {
 	}
 	complete := true
 	for last := range 256 {
-		if name := shard(byte(last)); !have[name] {
+		if name := chunkfile.Shard(byte(last)); !have[name] {
 			complete = false
 			if err := v.fs.MkdirAll(path.Join(chunks, name), 0o755); err != nil {
 				return err
@@ -139,7 +151,7 @@ func (v *volume) hasReplicas() (bool, error) {
 	if len(segments) > 0 || (err != nil && !errors.Is(err, fs.ErrNotExist)) {
 		return len(segments) > 0, err
 	}
-	chunks := path.Join(v.directory, chunksDirectory)
+	chunks := path.Join(v.directory, chunkfile.Directory)
 	shards, err := v.fs.ReadDir(chunks)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -183,8 +195,8 @@ func (v *volume) path(relative string) string { return path.Join(v.directory, re
 
 // park moves a file of the volume into its trash or quarantine and returns the
 // new name. The move is not durable yet.
-func (v *volume) park(directory, relative string, name parkedName) (string, error) {
-	name.serial = v.serial.Add(1)
+func (v *volume) park(directory, relative string, name chunkfile.ParkedName) (string, error) {
+	name.Serial = v.serial.Add(1)
 	parked := path.Join(directory, name.String())
 	return parked, v.fs.Rename(v.path(relative), v.path(parked))
 }
@@ -197,7 +209,7 @@ func (v *volume) workerOf(id chunk.ID) *worker {
 // noteError counts an I/O error against the volume. A read-only file system
 // condemns it at once, a full disk or a shortage of files does not count.
 func (v *volume) noteError(err error) {
-	if isFull(err) || isShortage(err) {
+	if vfs.IsFull(err) || isShortage(err) {
 		return
 	}
 	v.health.Lock()

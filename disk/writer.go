@@ -6,8 +6,10 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Writer appends to one open replica on behalf of one write session. Its jobs
@@ -144,8 +146,8 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 		return length, nil
 	case len(job.Data) > JobBytesMax:
 		return length, chunkError(fault.Invalid, op, r.id, "%d bytes in one job, limit %d", len(job.Data), JobBytesMax)
-	case length+int64(len(job.Data)) > r.disk.chunkSize:
-		return length, chunkError(fault.Invalid, op, r.id, "%d bytes at %d exceed the chunk size of %d", len(job.Data), length, r.disk.chunkSize)
+	case length+int64(len(job.Data)) > r.disk.ChunkSize:
+		return length, chunkError(fault.Invalid, op, r.id, "%d bytes at %d exceed the chunk size of %d", len(job.Data), length, r.disk.ChunkSize)
 	}
 	if err := r.appendLocked(job.Data, !job.Sync, s.options.WriteoutStepBytes); err != nil {
 		return length, err
@@ -170,10 +172,10 @@ func (r *replica) writeAheadLocked(zeros []byte) error {
 	if end <= t.ahead || t.noAhead {
 		return nil
 	}
-	target := min((end/aheadBytes+1)*aheadBytes, r.disk.chunkSize)
+	target := min((end/aheadBytes+1)*aheadBytes, r.disk.ChunkSize)
 	for at := end; at < target; {
 		n := min(target-at, int64(len(zeros)))
-		if _, err := t.file.WriteAt(zeros[:n], r.disk.dataOffset+at); isFull(err) {
+		if _, err := t.file.WriteAt(zeros[:n], r.disk.DataOffset+at); vfs.IsFull(err) {
 			t.noAhead = true // only an optimisation
 			break
 		} else if err != nil {
@@ -182,7 +184,7 @@ func (r *replica) writeAheadLocked(zeros []byte) error {
 		at += n
 	}
 	t.ahead = target
-	t.preallocated = max(t.preallocated, r.disk.dataOffset+target)
+	t.preallocated = max(t.preallocated, r.disk.DataOffset+target)
 	return nil
 }
 
@@ -193,12 +195,12 @@ func (r *replica) writeAheadLocked(zeros []byte) error {
 func (r *replica) appendLocked(data []byte, flush bool, writeoutStep int64) error {
 	const op = "append to chunk"
 	t, length := r.tail, r.view.length
-	if _, err := t.file.WriteAt(data, r.disk.dataOffset+length); err != nil {
+	if _, err := t.file.WriteAt(data, r.disk.DataOffset+length); err != nil {
 		return r.rollbackLocked(op, err)
 	}
 	end, count := t.hash(data, length)
 	if count > 0 {
-		if _, err := t.file.WriteAt(t.sums[:count*sumBytes], r.disk.sumAt(length/blockBytes)); err != nil {
+		if _, err := t.file.WriteAt(t.sums[:count*chunkfile.SumBytes], r.disk.SumAt(length/blockBytes)); err != nil {
 			return r.rollbackLocked(op, err)
 		}
 	}
@@ -206,7 +208,7 @@ func (r *replica) appendLocked(data []byte, flush bool, writeoutStep int64) erro
 	if end%blockBytes != 0 {
 		partial = t.hasher.Sum64()
 		if flush {
-			if err := r.writeSlotLocked(t.file, t.slot[:], flushSlot, end, partial); err != nil {
+			if err := r.writeSlotLocked(t.file, t.slot[:], chunkfile.FlushSlot, end, partial); err != nil {
 				return r.rollbackLocked(op, err)
 			}
 		}
@@ -215,7 +217,7 @@ func (r *replica) appendLocked(data []byte, flush bool, writeoutStep int64) erro
 	r.view.length, r.view.partial = end, partial
 	r.view.Unlock()
 	if step := end - t.writtenOut; step >= writeoutStep {
-		if err := t.file.SyncRange(r.disk.dataOffset+t.writtenOut, step); err != nil {
+		if err := t.file.SyncRange(r.disk.DataOffset+t.writtenOut, step); err != nil {
 			return r.failLocked("start write-out of chunk", err)
 		}
 		t.writtenOut = end
@@ -245,7 +247,7 @@ func (t *tail) hash(data []byte, length int64) (end int64, count int) {
 			sum = t.hasher.Sum64()
 			t.hasher.Reset()
 		}
-		binary.LittleEndian.PutUint64(t.sums[count*sumBytes:], sum)
+		binary.LittleEndian.PutUint64(t.sums[count*chunkfile.SumBytes:], sum)
 		count++
 	}
 	return end, count
@@ -255,11 +257,11 @@ func (t *tail) hash(data []byte, length int64) (end int64, count int) {
 // file is cut back to the acknowledged length and the Writer goes on; after
 // anything else, or if the cut fails, the replica takes no more writes.
 func (r *replica) rollbackLocked(op string, cause error) error {
-	if !isFull(cause) {
+	if !vfs.IsFull(cause) {
 		return r.failLocked(op, cause)
 	}
 	t, v := r.tail, r.view.snapshot
-	if err := t.file.Truncate(r.disk.dataOffset + v.length); err != nil {
+	if err := t.file.Truncate(r.disk.DataOffset + v.length); err != nil {
 		return r.failLocked("cut chunk back after "+op, err)
 	}
 	t.preallocated, t.ahead = 0, 0
@@ -270,7 +272,7 @@ func (r *replica) rollbackLocked(op string, cause error) error {
 		return r.failLocked("read chunk back after "+op, err)
 	}
 	if v.length%blockBytes != 0 { // the failed append may have torn it
-		if err := r.writeSlotLocked(t.file, t.slot[:], flushSlot, v.length, v.partial); err != nil {
+		if err := r.writeSlotLocked(t.file, t.slot[:], chunkfile.FlushSlot, v.length, v.partial); err != nil {
 			return r.failLocked("write flush slot after "+op, err)
 		}
 	}
@@ -351,7 +353,7 @@ func (w *Writer) finish(job Job) (int64, error) {
 func (s *Store) sealLocked(r *replica, generation chunk.Generation) error {
 	const op = "seal chunk"
 	v := r.view.snapshot
-	if size := r.disk.dataOffset + v.length; r.tail.preallocated > size {
+	if size := r.disk.DataOffset + v.length; r.tail.preallocated > size {
 		if err := r.tail.file.Truncate(size); err != nil { // gives back what is behind the end
 			return r.failLocked(op, err)
 		}
@@ -372,7 +374,7 @@ func (s *Store) sealLocked(r *replica, generation chunk.Generation) error {
 func (s *Store) renameLocked(r *replica, op string, state chunk.State, generation chunk.Generation) error {
 	next := r.view.snapshot
 	next.state, next.generation, next.hidden = state, generation, false
-	source, target := r.path(), r.volume.path(r.name(next).relative())
+	source, target := r.path(), r.volume.path(r.name(next).Relative())
 	if source != target {
 		if err := s.fs.Rename(source, target); err != nil {
 			return r.failLocked(op, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/zeebo/xxh3"
 	"pgregory.net/rapid"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -26,12 +27,12 @@ func TestRunningHashEqualsPlainHash(t *testing.T) {
 			piece := data[length:min(length+size, int64(len(data)))]
 			end, count := tail.hash(piece, length)
 			length = end
-			sums = append(sums, tail.sums[:count*sumBytes]...)
+			sums = append(sums, tail.sums[:count*chunkfile.SumBytes]...)
 			if border := length / blockBytes * blockBytes; border < length {
 				require.Equal(rt, xxh3.Hash(data[border:length]), tail.hasher.Sum64())
 			}
 		}
-		require.Len(rt, sums, 3*sumBytes)
+		require.Len(rt, sums, 3*chunkfile.SumBytes)
 		for i := range int64(3) {
 			require.Equal(rt, xxh3.Hash(data[i*blockBytes:(i+1)*blockBytes]), sumIn(sums, i))
 		}

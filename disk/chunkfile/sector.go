@@ -1,0 +1,28 @@
+package chunkfile
+
+import (
+	"encoding/binary"
+
+	"github.com/zeebo/xxh3"
+)
+
+// SealSector writes the checksum of a sector into its last 8 bytes.
+func SealSector(b []byte) {
+	const body = SectorBytes - SumBytes
+	binary.LittleEndian.PutUint64(b[body:], xxh3.Hash(b[:body]))
+}
+
+func SectorOK(b []byte) bool {
+	const body = SectorBytes - SumBytes
+	return binary.LittleEndian.Uint64(b[body:]) == xxh3.Hash(b[:body])
+}
+
+// IsZero tells whether nothing was written there.
+func IsZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
