@@ -36,15 +36,14 @@ func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (described c
 		return chunk.Replica{}, false, err
 	}
 	v := r.view.snapshot
-	if v.generation >= newGen {
-		return chunk.Replica{}, false, chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, the recovery is for %d", v.state, v.generation, newGen)
+	if v.Generation >= newGen {
+		return chunk.Replica{}, false, chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, the recovery is for %d", v.state, v.Generation, newGen)
 	}
-	if err := s.prepareLocked(r, op, newGen, v.length); err != nil {
+	if err := s.prepareLocked(r, op, newGen, v.Length); err != nil {
 		s.endSessionLocked(r)
 		return chunk.Replica{}, false, err
 	}
-	r.disk.promised = newGen
-	r.disk.synced = -1 // the slot has to be written even if the length is synced
+	r.disk.Promise(newGen)
 	err = r.syncLocked(true)
 	s.endSessionLocked(r)
 	if err != nil {
@@ -73,12 +72,12 @@ func (s *Store) FinishRecovery(id chunk.ID, newGen chunk.Generation, length int6
 	}
 	v := r.view.snapshot
 	switch {
-	case v.state == chunk.Sealed && v.generation == newGen && v.length == length:
+	case v.state == chunk.Sealed && v.Generation == newGen && v.Length == length:
 		return nil
-	case v.generation >= newGen:
-		return chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, the recovery is for %d", v.state, v.generation, newGen)
-	case length < 0 || length > v.length:
-		return chunkError(fault.Invalid, op, id, "length %d was agreed, the replica has %d verified bytes", length, v.length)
+	case v.Generation >= newGen:
+		return chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, the recovery is for %d", v.state, v.Generation, newGen)
+	case length < 0 || length > v.Length:
+		return chunkError(fault.Invalid, op, id, "length %d was agreed, the replica has %d verified bytes", length, v.Length)
 	}
 	if err := s.promisedLocked(r, op, newGen); err != nil {
 		return err
@@ -105,8 +104,8 @@ func (s *Store) promisedLocked(r *replica, op string, newGen chunk.Generation) e
 	if err := s.loadOrQuarantineLocked(r, f); err != nil {
 		return err
 	}
-	if r.disk.promised != newGen {
-		return chunkError(fault.StaleGeneration, op, r.id, "generation %d was promised to a recovery, this one is %d", r.disk.promised, newGen)
+	if r.disk.Promised() != newGen {
+		return chunkError(fault.StaleGeneration, op, r.id, "generation %d was promised to a recovery, this one is %d", r.disk.Promised(), newGen)
 	}
 	return nil
 }

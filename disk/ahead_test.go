@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -16,11 +17,11 @@ func fileBytes(t *testing.T, s *Store, id chunk.ID) int64 {
 	r := s.lookup(id)
 	info, err := s.fs.Stat(r.path())
 	require.NoError(t, err)
-	return info.Size() - r.disk.DataOffset
+	return info.Size() - r.disk.DataOffset()
 }
 
 func TestASyncedReplicaIsWrittenAhead(t *testing.T) {
-	const size = 4 * aheadBytes
+	const size = 4 * chunkfile.AheadBytes
 	s := openStore(t, testOptions(vfs.NewMem()))
 	w, err := s.Create(testID(1), 1, CreateOptions{ChunkSize: size})
 	require.NoError(t, err)
@@ -34,13 +35,13 @@ func TestASyncedReplicaIsWrittenAhead(t *testing.T) {
 	sync(100)
 	require.EqualValues(t, 100, fileBytes(t, s, testID(1)), "one sync alone gains nothing")
 	sync(4096)
-	require.EqualValues(t, aheadBytes, fileBytes(t, s, testID(1)))
-	for at < aheadBytes-4096 {
+	require.EqualValues(t, chunkfile.AheadBytes, fileBytes(t, s, testID(1)))
+	for at < chunkfile.AheadBytes-4096 {
 		sync(4096)
 	}
-	require.EqualValues(t, aheadBytes, fileBytes(t, s, testID(1)))
+	require.EqualValues(t, chunkfile.AheadBytes, fileBytes(t, s, testID(1)))
 	sync(8192)
-	require.EqualValues(t, 2*aheadBytes, fileBytes(t, s, testID(1)))
+	require.EqualValues(t, 2*chunkfile.AheadBytes, fileBytes(t, s, testID(1)))
 	for at < size-4096 {
 		sync(4096)
 	}

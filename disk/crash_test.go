@@ -417,7 +417,7 @@ func (c *crashTest) append(n int, sync bool) error {
 	e.flushed = len(e.content)
 	if sync {
 		e.synced = len(e.content)
-		if t := w.replica.tail; t != nil && t.ahead > int64(len(e.content)) {
+		if t := w.replica.tail; t != nil && t.Ahead() > int64(len(e.content)) {
 			c.ahead++
 		}
 	}

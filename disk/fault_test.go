@@ -41,7 +41,7 @@ func TestFullDiskCutsBackAndTheWriterGoesOn(t *testing.T) {
 			requireContent(t, s, testID(1), first)
 			info, err := m.Stat(s.lookup(testID(1)).path())
 			require.NoError(t, err)
-			require.EqualValues(t, chunkfile.LayoutOf(testChunkSize).DataOffset+int64(len(first)), info.Size())
+			require.EqualValues(t, chunkfile.Layout{ChunkSize: testChunkSize}.DataOffset()+int64(len(first)), info.Size())
 			// What was flushed survives the death of the process now, ...
 			crashed := openStore(t, testOptions(m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})))
 			requireContent(t, crashed, testID(1), first)

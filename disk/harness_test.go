@@ -120,7 +120,7 @@ func readVerified(s *Store, id chunk.ID) ([]byte, error) {
 	}
 	for i := 0; i*blockBytes < len(data); i++ {
 		block := data[i*blockBytes : min(len(data), (i+1)*blockBytes)]
-		if xxh3.Hash(block) != sumIn(got.Sums, int64(i)) {
+		if xxh3.Hash(block) != chunkfile.SumIn(got.Sums, int64(i)) {
 			return nil, fmt.Errorf("block %d of %s does not match its sum", i, id)
 		}
 	}

@@ -6,12 +6,9 @@ import (
 	"os"
 	"slices"
 
-	"github.com/zeebo/xxh3"
-
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Create makes an empty open replica and its Writer. Nothing is durable before
@@ -34,11 +31,11 @@ func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Wri
 	r := &replica{id: id, volume: v}
 	r.io.Lock()
 	defer r.io.Unlock()
-	r.view.generation, r.view.hidden = gen, o.Hidden
+	r.view.Generation, r.view.hidden = gen, o.Hidden
 	if err := s.insert(r); err != nil {
 		return nil, err
 	}
-	if err := s.createLocked(r, chunkfile.LayoutOf(o.ChunkSize), hint); err != nil {
+	if err := s.createLocked(r, chunkfile.Layout{ChunkSize: o.ChunkSize}, hint); err != nil {
 		r.gone = true
 		s.drop(r)
 		return nil, err
@@ -86,26 +83,17 @@ func (s *Store) createLocked(r *replica, l chunkfile.Layout, hint int64) error {
 	if err != nil {
 		return r.blameLocked(op, err)
 	}
-	t := &tail{}
-	if hint >= preallocateMin {
-		t.preallocated = l.DataOffset + hint
-		err = inner.Preallocate(0, t.preallocated)
+	if hint < preallocateMin {
+		hint = 0
 	}
-	if err == nil {
-		b := make([]byte, chunkfile.PreludeBytes)
-		chunkfile.PutHeader(b, chunkfile.Header{ID: r.id, ChunkSize: l.ChunkSize})
-		chunkfile.PutSlot(b[chunkfile.SectorBytes:], chunkfile.Slot{ID: r.id, Counter: 1, Generation: r.view.generation})
-		_, err = inner.WriteAt(b, 0)
-	}
+	t, err := chunkfile.Create(inner, chunkfile.Header{ID: r.id, Layout: l}, r.view.Generation, hint, &r.disk)
 	if err != nil {
 		failure := r.blameLocked(op, err)
 		// What cannot be removed is found by the next start, which drops a
 		// replica that was never synced.
 		return errors.Join(failure, inner.Close(), s.fs.Remove(name))
 	}
-	r.disk = diskState{Layout: l, loaded: true, counter: 1, nextSlot: 1, synced: -1, settled: true}
-	r.tail = t
-	t.file = s.files.Add(&r.Owner, inner, true)
+	r.tail, r.file, r.named = t, s.files.Add(&r.Owner, inner, true), false
 	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, l })
 	return nil
 }
@@ -146,12 +134,12 @@ func (s *Store) takeOver(op string, id chunk.ID, previous, gen chunk.Generation,
 	}
 	v := r.view.snapshot
 	switch {
-	case v.generation < previous || v.generation > gen || (v.generation == gen && (v.state == chunk.Sealed || length < v.length)):
+	case v.Generation < previous || v.Generation > gen || (v.Generation == gen && (v.state == chunk.Sealed || length < v.Length)):
 		// At its own generation a replica is never cut: the request may be a
 		// late copy of one that was served long ago.
-		return nil, chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, wanted one from %d and below %d", v.state, v.generation, previous, gen)
-	case length < 0 || length > v.length || (length < v.length && !cut):
-		return nil, chunkError(fault.Invalid, op, id, "wanted at length %d, the replica has %d verified bytes", length, v.length)
+		return nil, chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, wanted one from %d and below %d", v.state, v.Generation, previous, gen)
+	case length < 0 || length > v.Length || (length < v.Length && !cut):
+		return nil, chunkError(fault.Invalid, op, id, "wanted at length %d, the replica has %d verified bytes", length, v.Length)
 	}
 	if err := s.prepareLocked(r, op, gen, length); err != nil {
 		s.endSessionLocked(r)
@@ -180,10 +168,10 @@ func (r *replica) usableLocked(op string) error {
 func (s *Store) startLocked(r *replica) *Writer {
 	r.session++
 	if r.tail != nil {
-		r.tail.writtenOut = r.view.length
+		r.tail.SkipWriteOut(r.view.Length)
 	}
 	w := &Writer{store: s, replica: r, worker: r.volume.workerOf(r.id), session: r.session}
-	w.length.Store(r.view.length)
+	w.length.Store(r.view.Length)
 	if r.view.hidden {
 		return w
 	}
@@ -212,13 +200,13 @@ func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, lengt
 		s.files.Release(f)
 		return err
 	}
-	if gen < r.disk.promised {
+	if gen < r.disk.Promised() {
 		s.files.Release(f)
-		return chunkError(fault.StaleGeneration, op, r.id, "a recovery was promised generation %d, this is %d", r.disk.promised, gen)
+		return chunkError(fault.StaleGeneration, op, r.id, "a recovery was promised generation %d, this is %d", r.disk.Promised(), gen)
 	}
 	s.endSessionLocked(r)
-	r.tail = &tail{file: f}
-	partial, err := r.verifyTailLocked(length)
+	r.tail, r.file = chunkfile.NewAppender(f.File, r.id, &r.disk), f
+	partial, err := r.tail.VerifyEnd(length, r.view.End)
 	if fault.KindOf(err) == fault.CorruptData {
 		s.quarantineLocked(r, err.Error())
 		return err
@@ -226,67 +214,21 @@ func (s *Store) prepareLocked(r *replica, op string, gen chunk.Generation, lengt
 	if err != nil {
 		return r.failLocked(op, err)
 	}
-	if length == r.view.length {
+	if length == r.view.Length {
 		// A session that was cut off between an append and its sync may not
 		// have left a slot for this length.
-		if length%blockBytes != 0 {
-			if err := r.writeSlotLocked(f, r.tail.slot[:], chunkfile.FlushSlot, length, partial); err != nil {
-				return r.failLocked(op, err)
-			}
+		if err := r.tail.Flush(r.view.End); err != nil {
+			return r.failLocked(op, err)
 		}
-		// The session before may have left zeros behind the end.
-		r.tail.preallocated = r.disk.DataOffset + r.disk.ChunkSize
 		return nil
 	}
 	if r.view.state == chunk.Sealed {
 		// The name promises the old length: it goes first, durably.
-		if err := s.renameLocked(r, op, chunk.Recovered, r.view.generation); err != nil {
+		if err := s.renameLocked(r, op, chunk.Recovered, r.view.Generation); err != nil {
 			return err
 		}
 	}
 	return r.cutLocked(op, length, partial)
-}
-
-// verifyTailLocked checks the bytes of the block that length falls into, up to
-// the replica's end, against their sum, and returns the sum of those before
-// length; r.tail's hasher is left there. Error: fault.CorruptData, or that of
-// the read.
-func (r *replica) verifyTailLocked(length int64) (partial uint64, err error) {
-	t, v := r.tail, r.view.snapshot
-	t.hasher.Reset()
-	inside := length % blockBytes
-	if inside == 0 {
-		return 0, nil
-	}
-	block := length / blockBytes
-	want := v.partial
-	end := v.length
-	if border := (block + 1) * blockBytes; border <= v.length {
-		end = border
-		sum, err := v.sums(t.file, block*blockBytes, border)
-		if err != nil {
-			return 0, err
-		}
-		want = sumIn(sum, 0)
-	}
-	b := make([]byte, end-block*blockBytes)
-	if err := vfs.ReadFull(t.file, b, r.disk.DataOffset+block*blockBytes); err != nil {
-		return 0, err
-	}
-	if got := xxh3.Hash(b); got != want {
-		return 0, chunkError(fault.CorruptData, "verify last block", r.id, "block %d has sum %016x, recorded is %016x", block, got, want)
-	}
-	_, _ = t.hasher.Write(b[:inside]) // never fails
-	return t.hasher.Sum64(), nil
-}
-
-// rehashLocked reads the partial last block again and verifies it.
-func (r *replica) rehashLocked(length int64) error {
-	partial, err := r.verifyTailLocked(length)
-	if err == nil && partial != r.view.partial {
-		err = chunkError(fault.CorruptData, "read back", r.id, "partial block has sum %016x, expected %016x", partial, r.view.partial)
-	}
-	return err
 }
 
 // cutLocked shortens the replica's file to length, whose partial block has the
@@ -300,31 +242,13 @@ func (r *replica) rehashLocked(length int64) error {
 //
 // A crash in between leaves a replica of at least length verified bytes.
 func (r *replica) cutLocked(op string, length int64, partial uint64) error {
-	t := r.tail
-	r.updateLocked(func(v *snapshot) { v.length, v.partial, v.cuts = length, partial, v.cuts+1 })
-	r.disk.synced = -1
+	r.updateLocked(func(v *snapshot) { v.Length, v.Partial, v.cuts = length, partial, v.cuts+1 })
+	r.disk.Outdate()
 	if err := r.syncLocked(false); err != nil {
 		return err
 	}
-	if err := r.clearSumsLocked(length); err != nil {
-		return r.failLocked(op, err)
-	}
-	if err := t.file.Truncate(r.disk.DataOffset + length); err != nil {
-		return r.failLocked(op, err)
-	}
-	t.preallocated, t.ahead = 0, 0
-	if err := t.file.Datasync(); err != nil {
+	if err := r.tail.Cut(length); err != nil {
 		return r.failLocked(op, err)
 	}
 	return nil
-}
-
-// clearSumsLocked takes back the sums of all blocks that end behind length.
-func (r *replica) clearSumsLocked(length int64) error {
-	first := length / blockBytes
-	if first == r.disk.Blocks() {
-		return nil
-	}
-	_, err := r.tail.file.WriteAt(make([]byte, chunkfile.SumBytes*(r.disk.Blocks()-first)), r.disk.SumAt(first))
-	return err
 }

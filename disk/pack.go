@@ -43,8 +43,8 @@ func (s *Store) createSmall(v *volume, id chunk.ID, gen chunk.Generation, o Crea
 	r := &replica{id: id, volume: v, small: &small{hint: o.SizeHint}}
 	r.io.Lock()
 	defer r.io.Unlock()
-	r.view.generation, r.view.hidden = gen, o.Hidden
-	r.disk.Layout = chunkfile.LayoutOf(o.ChunkSize)
+	r.view.Generation, r.view.hidden = gen, o.Hidden
+	r.disk.Layout = chunkfile.Layout{ChunkSize: o.ChunkSize}
 	if err := s.insert(r); err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (w *Writer) packs(job *Job, wait bool) bool {
 		return false
 	}
 	j := &packJob{
-		record:  record{id: r.id, generation: r.view.generation, chunkSize: r.disk.ChunkSize},
+		record:  record{id: r.id, generation: r.view.Generation, chunkSize: r.disk.ChunkSize},
 		replica: r, data: job.Data, done: w.store.packed, writer: w, told: job.Done,
 	}
 	if len(r.small.data) > 0 {
@@ -106,7 +106,7 @@ func (s *Store) packed(j *packJob, g *segment, err error) {
 	}
 	r.updateLocked(func(v *snapshot) {
 		v.state, v.hidden, v.readable, v.layout = chunk.Sealed, false, true, r.disk.Layout
-		v.length, v.partial, v.segment, v.at = j.length, j.sum, g, j.offset
+		v.Length, v.Partial, v.segment, v.at = j.length, j.sum, g, j.offset
 	})
 	w.length.Store(j.length)
 	s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
@@ -141,7 +141,7 @@ func (s *Store) materialiseLocked(r *replica) error {
 	}
 	data, hint := r.small.data, r.small.hint
 	r.small = nil
-	r.updateLocked(func(v *snapshot) { v.length = 0 })
+	r.updateLocked(func(v *snapshot) { v.Length = 0 })
 	err := s.createLocked(r, r.disk.Layout, hint)
 	if err == nil && len(data) > 0 {
 		err = r.appendLocked(data, true, s.options.WriteoutStepBytes)
@@ -169,7 +169,7 @@ func (w *Writer) holdLocked(job *Job) (ok bool) {
 		return false
 	}
 	r.small.data = append(r.small.data, job.Data...)
-	r.updateLocked(func(v *snapshot) { v.length = length })
+	r.updateLocked(func(v *snapshot) { v.Length = length })
 	w.length.Store(length)
 	return true
 }

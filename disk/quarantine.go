@@ -28,8 +28,8 @@ func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) err
 	switch {
 	case r.gone || r.view.state == 0:
 		return notFound(op, id)
-	case r.view.generation != gen:
-		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, the order is for %d", r.view.generation, gen)
+	case r.view.Generation != gen:
+		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, the order is for %d", r.view.Generation, gen)
 	case r.view.state == chunk.Corrupt:
 		return nil
 	}
@@ -57,7 +57,7 @@ func (s *Store) quarantineLocked(r *replica, reason string) {
 		v.noteError(err)
 	}
 	r.updateLocked(func(v *snapshot) { v.state = chunk.Corrupt })
-	v.logger.Error("replica is corrupt and in quarantine", "chunk", r.id, "gen", r.view.generation, "path", r.path(), "reason", reason, "err", err)
+	v.logger.Error("replica is corrupt and in quarantine", "chunk", r.id, "gen", r.view.Generation, "path", r.path(), "reason", reason, "err", err)
 	s.options.OnEvent(Event{Kind: Corrupt, Replica: r.describe(r.view.snapshot), Reason: reason})
 }
 
@@ -134,20 +134,20 @@ func (s *Store) VerifyReplica(id chunk.ID) error {
 // verifyData compares a replica's bytes with their sums. Error:
 // fault.CorruptData, or that of a read.
 func verifyData(f *filecache.File, id chunk.ID, v snapshot) error {
-	sums, err := v.sums(f, 0, v.length)
+	sums, err := v.sums(f, 0, v.Length)
 	if err != nil {
 		return err
 	}
-	buffer := make([]byte, min(verifyBufferBytes, max(v.length, 1)))
-	for at := int64(0); at < v.length; at += int64(len(buffer)) {
-		buffer = buffer[:min(int64(len(buffer)), v.length-at)]
+	buffer := make([]byte, min(verifyBufferBytes, max(v.Length, 1)))
+	for at := int64(0); at < v.Length; at += int64(len(buffer)) {
+		buffer = buffer[:min(int64(len(buffer)), v.Length-at)]
 		if err := vfs.ReadFull(f, buffer, v.dataAt()+at); err != nil {
 			return err
 		}
 		for start := 0; start < len(buffer); start += blockBytes {
 			data := buffer[start:min(start+blockBytes, len(buffer))]
 			block := (at + int64(start)) / blockBytes
-			if got, want := xxh3.Hash(data), sumIn(sums, block); got != want {
+			if got, want := xxh3.Hash(data), chunkfile.SumIn(sums, block); got != want {
 				return chunkError(fault.CorruptData, "verify replica", id, "block %d (bytes %d to %d) has sum %016x, recorded is %016x",
 					block, block*blockBytes, block*blockBytes+int64(len(data)), got, want)
 			}

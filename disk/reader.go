@@ -84,7 +84,7 @@ func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) 
 	const op = "read chunk"
 	if v.readable {
 		if f := s.files.Get(&r.Owner, false); f != nil {
-			return &Reader{store: s, replica: r, file: f, base: v.layout.DataOffset}, nil
+			return &Reader{store: s, replica: r, file: f, base: v.layout.DataOffset()}, nil
 		}
 	}
 	r.io.Lock() // the name must not change under the open
@@ -109,7 +109,7 @@ func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) 
 		s.files.Release(f)
 		return nil, err
 	}
-	return &Reader{store: s, replica: r, file: f, base: r.disk.DataOffset}, nil
+	return &Reader{store: s, replica: r, file: f, base: r.disk.DataOffset()}, nil
 }
 
 // readableAt tells whether a replica in this state may be read.
@@ -119,8 +119,8 @@ func (v *snapshot) readableAt(op string, id chunk.ID, minGen chunk.Generation) e
 		return notFound(op, id)
 	case v.state == chunk.Corrupt:
 		return chunkError(fault.CorruptData, op, id, "the replica is in quarantine")
-	case v.generation < minGen:
-		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, wanted %d", v.generation, minGen)
+	case v.Generation < minGen:
+		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, wanted %d", v.Generation, minGen)
 	}
 	return nil
 }
@@ -170,19 +170,19 @@ func (r *Reader) seen(now snapshot) snapshot {
 
 // around rounds a range out to blocks, without its sums.
 func (v *snapshot) around(offset, length int64) Range {
-	got := Range{ReplicaLength: v.length, Generation: v.generation, State: v.state, ChunkSize: v.layout.ChunkSize}
-	if offset >= v.length {
-		got.DataOffset = v.length / blockBytes * blockBytes
+	got := Range{ReplicaLength: v.Length, Generation: v.Generation, State: v.state, ChunkSize: v.layout.ChunkSize}
+	if offset >= v.Length {
+		got.DataOffset = v.Length / blockBytes * blockBytes
 		return got
 	}
-	end := v.length
-	if length >= 0 && length < v.length-offset {
+	end := v.Length
+	if length >= 0 && length < v.Length-offset {
 		end = offset + length
 	}
 	first := offset / blockBytes
 	last := min((end+blockBytes-1)/blockBytes, first+RangeBlocksMax)
 	got.DataOffset = first * blockBytes
-	got.DataLength = min(last*blockBytes, v.length) - got.DataOffset
+	got.DataLength = min(last*blockBytes, v.Length) - got.DataOffset
 	return got
 }
 
@@ -200,7 +200,7 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 	}
 	v := r.seen(r.replica.snapshot())
 	var short error
-	if left := max(0, v.length-offset); int64(len(p)) > left {
+	if left := max(0, v.Length-offset); int64(len(p)) > left {
 		p, short = p[:left], io.EOF
 	}
 	if len(p) == 0 {
@@ -246,10 +246,10 @@ func (s *Store) Digest(id chunk.ID) (uint64, error) {
 }
 
 func hashSums(h *xxh3.Hasher, f *filecache.File, v snapshot) error {
-	sums, err := v.sums(f, 0, v.length)
+	sums, err := v.sums(f, 0, v.Length)
 	if err != nil {
 		return err
 	}
-	_, _ = h.Write(binary.LittleEndian.AppendUint64(sums, uint64(v.length))) // never fails
+	_, _ = h.Write(binary.LittleEndian.AppendUint64(sums, uint64(v.Length))) // never fails
 	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/zeebo/xxh3"
-
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -23,29 +21,16 @@ type replica struct {
 	// io is held by everything that changes the file, its name, or what is
 	// below; see the package comment.
 	io      sync.Mutex
-	gone    bool        // deleted, or its creation failed: not in the index
-	session uint64      // the Writer of this number may write; every fence adds 1
-	failed  error       // an I/O error that ended writing for good
-	parked  string      // Corrupt: relative path in quarantine
-	disk    diskState   // what the file's prelude says, once loaded
-	tail    *tail       // while a Writer is open
-	small   *small      // it has no file yet, see pack.go
-	view    replicaView // written with io held
-}
-
-// diskState mirrors the header and the slots.
-type diskState struct {
-	chunkfile.Layout
-	loaded   bool
-	counter  uint64           // highest in any slot
-	nextSlot int              // sync slot to overwrite: not the newest good one
-	synced   int64            // length of the newest durable sync slot; -1: none yet
-	promised chunk.Generation // lowest generation that may write
-	// settled: what the prelude said when it was loaded is durable. A process
-	// may have died between writing a slot and its sync: the slot counts, but
-	// the other one is still the durable one and must not be overwritten.
-	settled bool
-	named   bool // the present file name is durable
+	gone    bool                // deleted, or its creation failed: not in the index
+	session uint64              // the Writer of this number may write; every fence adds 1
+	failed  error               // an I/O error that ended writing for good
+	parked  string              // Corrupt: relative path in quarantine
+	named   bool                // the present file name is durable
+	disk    chunkfile.State     // what the file says, once loaded
+	tail    *chunkfile.Appender // while a Writer is open
+	file    *filecache.File     // the one that tail writes to
+	small   *small              // it has no file yet, see pack.go
+	view    replicaView         // written with io held
 }
 
 // replicaView is what readers and reports see of a replica.
@@ -56,12 +41,10 @@ type replicaView struct {
 
 // snapshot is one consistent state of a replica.
 type snapshot struct {
-	state      chunk.State // 0 while it is being created, or hidden
-	hidden     bool        // see CreateOptions.Hidden
-	generation chunk.Generation
-	length     int64
-	partial    uint64 // sum of the last, partial block at length; 0 on a border
-	// readable: the layout and partial are known, because the prelude was
+	state  chunk.State // 0 while it is being created, or hidden
+	hidden bool        // see CreateOptions.Hidden
+	chunkfile.End
+	// readable: the layout and Partial are known, because the file's front was
 	// read or written. A sealed replica's is read by its first reader.
 	readable bool
 	layout   chunkfile.Layout
@@ -86,12 +69,12 @@ func (r *replica) updateLocked(change func(v *snapshot)) {
 }
 
 func (r *replica) describe(v snapshot) chunk.Replica {
-	return chunk.Replica{ID: r.id, Generation: v.generation, Length: v.length, State: v.state}
+	return chunk.Replica{ID: r.id, Generation: v.Generation, Length: v.Length, State: v.state}
 }
 
 // name of the file that a state has.
 func (r *replica) name(v snapshot) chunkfile.Name {
-	return chunkfile.Name{ID: r.id, Generation: v.generation, Sealed: v.state == chunk.Sealed, Hidden: v.hidden, Length: v.length}
+	return chunkfile.Name{ID: r.id, Generation: v.Generation, Sealed: v.state == chunk.Sealed, Hidden: v.hidden, Length: v.Length}
 }
 
 // relativePath of the file now; io is held, or the replica is not shared yet.
@@ -158,67 +141,23 @@ func (r *replica) failLocked(op string, err error) error {
 // its last block. The error is fault.CorruptData if the file cannot be this
 // replica, fault.Disk if it cannot be read.
 func (r *replica) loadLocked(f *filecache.File) error {
-	const op = "load replica"
-	if r.disk.loaded {
+	if r.disk.Loaded() {
 		return nil
 	}
-	invalid := func(format string, args ...any) error {
-		e := fault.New(fault.CorruptData, op, format, args...)
-		e.Path, e.Chunk = r.path(), r.id.String()
-		return e
+	state, partial, err := chunkfile.Load(f, r.id, r.view.Length)
+	if fault.KindOf(err) == 0 && err != nil {
+		return diskError("load replica", r.path(), r.id, err)
 	}
-	p, err := chunkfile.ReadPrelude(f)
-	switch {
-	case fault.KindOf(err) == fault.CorruptData:
-		return invalid("%v", err)
-	case fault.KindOf(err) != 0:
-		return err
-	case err != nil:
-		return diskError(op, r.path(), r.id, err)
-	case p.ID != r.id:
-		return invalid("the file is that of chunk %s", p.ID)
+	var e *fault.Error
+	if errors.As(err, &e) && e.Kind == fault.CorruptData {
+		e.Path = r.path()
 	}
-	v := r.view.snapshot
-	info, err := f.Stat()
 	if err != nil {
-		return diskError(op, r.path(), r.id, err)
+		return err
 	}
-	if have := max(0, info.Size()-p.DataOffset); have < v.length || v.length > p.ChunkSize {
-		return invalid("the file holds %d data bytes of a chunk of %d, its name says %d", have, p.ChunkSize, v.length)
-	}
-	at := p.NewestSync(func(s chunkfile.Slot) bool { return s.Length == v.length })
-	if at < 0 {
-		return invalid("no sync slot records the length %d", v.length)
-	}
-	r.disk = diskState{
-		Layout: p.Layout, loaded: true, counter: p.Counter(), nextSlot: 1 - at,
-		synced: v.length, promised: p.Promised(), named: true,
-	}
-	r.updateLocked(func(v *snapshot) { v.partial, v.readable, v.layout = p.Slots[at].Partial, true, p.Layout })
+	r.disk, r.named = state, true
+	r.updateLocked(func(v *snapshot) { v.Partial, v.readable, v.layout = partial, true, state.Layout })
 	return nil
-}
-
-// tail is what appending needs to know about the end of a replica.
-type tail struct {
-	file         *filecache.File
-	hasher       xxh3.Hasher // over the bytes since the last block border
-	sums         [jobSumsMax * chunkfile.SumBytes]byte
-	slot         [chunkfile.SectorBytes]byte
-	writtenOut   int64 // length up to which write-out was started
-	preallocated int64 // end of the file's bytes that were preallocated or written ahead
-	ahead        int64 // zeros reach from the end of the replica to here, an offset in the data
-	noAhead      bool  // the disk is full
-}
-
-// writeSlotLocked writes a slot; it is not durable yet.
-func (r *replica) writeSlotLocked(f *filecache.File, buffer []byte, index int, length int64, partial uint64) error {
-	r.disk.counter++
-	chunkfile.PutSlot(buffer, chunkfile.Slot{
-		ID: r.id, Index: index, Counter: r.disk.counter, Generation: r.view.generation,
-		Promised: r.disk.promised, Length: length, Partial: partial,
-	})
-	_, err := f.WriteAt(buffer[:chunkfile.SectorBytes], chunkfile.SectorBytes*int64(1+index))
-	return err
 }
 
 // dataAt is where in its file byte 0 of the chunk is.
@@ -226,32 +165,25 @@ func (v *snapshot) dataAt() int64 {
 	if v.segment != nil {
 		return v.at + chunkfile.SectorBytes
 	}
-	return v.layout.DataOffset
+	return v.layout.DataOffset()
 }
 
 // sums returns the sums of the blocks that begin at or behind the block border
 // start and before end: a block border, or the length of the snapshot. f is the
 // file that holds the replica.
 func (v *snapshot) sums(f io.ReaderAt, start, end int64) ([]byte, error) {
-	full := (end - start) / blockBytes
-	inside := end%blockBytes != 0
-	if v.segment != nil { // one block at most
-		full, inside = 0, end > start
+	if v.segment == nil {
+		return v.layout.ReadSums(f, start, v.endAt(end))
 	}
-	b := make([]byte, chunkfile.SumBytes*full, chunkfile.SumBytes*(full+1))
-	if len(b) > 0 {
-		if _, err := f.ReadAt(b, v.layout.SumAt(start/blockBytes)); errors.Is(err, io.EOF) {
-			return nil, io.ErrUnexpectedEOF
-		} else if err != nil {
-			return nil, err
-		}
+	if end <= start { // one block at most
+		return nil, nil
 	}
-	if inside {
-		b = binary.LittleEndian.AppendUint64(b, v.partial)
-	}
-	return b, nil
+	return binary.LittleEndian.AppendUint64(nil, v.Partial), nil
 }
 
-func sumIn(sums []byte, index int64) uint64 {
-	return binary.LittleEndian.Uint64(sums[index*chunkfile.SumBytes:])
+// endAt is the end of the replica, or the block border before it.
+func (v *snapshot) endAt(length int64) chunkfile.End {
+	end := v.End
+	end.Length = length
+	return end
 }

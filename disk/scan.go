@@ -35,11 +35,11 @@ func (s *Store) scan() error {
 	open := make(map[*volume][]*replica)
 	for _, f := range best {
 		r := &replica{id: f.name.ID, volume: f.volume, parked: f.parked}
-		r.view.generation, r.view.length = f.name.Generation, f.name.Length
+		r.view.Generation, r.view.Length = f.name.Generation, f.name.Length
 		switch {
 		case f.packed.segment != nil:
-			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.LayoutOf(f.packed.chunkSize)
-			r.view.partial, r.view.segment, r.view.at = f.packed.sum, f.packed.segment, f.packed.offset
+			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: f.packed.chunkSize}
+			r.view.Partial, r.view.segment, r.view.at = f.packed.sum, f.packed.segment, f.packed.offset
 		case f.parked != "":
 			r.view.state = chunk.Corrupt
 		case f.name.Sealed:
@@ -215,7 +215,7 @@ func (s *Store) recoverReplica(r *replica) error {
 	}
 	switch {
 	case errors.Is(err, chunkfile.ErrNeverSynced):
-		r.volume.logger.Info("replica was never synced and is dropped", "chunk", r.id, "gen", r.view.generation)
+		r.volume.logger.Info("replica was never synced and is dropped", "chunk", r.id, "gen", r.view.Generation)
 		return s.removeLocked(r)
 	case fault.KindOf(err) == fault.Version:
 		return err
@@ -225,14 +225,11 @@ func (s *Store) recoverReplica(r *replica) error {
 		s.quarantineLocked(r, err.Error())
 		return nil
 	}
-	r.disk = diskState{
-		Layout: got.Layout, loaded: true, counter: got.Counter(), nextSlot: 1 - got.Floor,
-		synced: -1, promised: got.Promised(), named: false,
-	}
+	r.disk = got.State
 	r.updateLocked(func(v *snapshot) {
-		v.length, v.partial, v.readable, v.layout = got.Length, got.Partial, true, got.Layout
+		v.Length, v.Partial, v.readable, v.layout = got.Length, got.Partial, true, got.Layout
 	})
-	r.tail = &tail{file: f}
+	r.tail, r.file = chunkfile.NewAppender(f.File, r.id, &r.disk), f
 	err = r.cutLocked(op, got.Length, got.Partial)
 	s.endSessionLocked(r)
 	if err != nil {
@@ -242,7 +239,7 @@ func (s *Store) recoverReplica(r *replica) error {
 	if err := s.fs.SyncDir(r.directory()); err != nil {
 		return diskError(op, r.directory(), r.id, err)
 	}
-	r.disk.named = true
-	r.volume.logger.Info("open replica recovered", "chunk", r.id, "gen", r.view.generation, "length", got.Length)
+	r.named = true
+	r.volume.logger.Info("open replica recovered", "chunk", r.id, "gen", r.view.Generation, "length", got.Length)
 	return nil
 }

@@ -138,7 +138,7 @@ func (s *Store) strike(g *segment, r record, at time.Time, sync bool) (err error
 
 // record is what the header of a packed replica says, but for record.durable.
 func (r *replica) record(v snapshot) record {
-	return record{id: r.id, generation: v.generation, chunkSize: v.layout.ChunkSize, length: v.length, sum: v.partial, offset: v.at}
+	return record{id: r.id, generation: v.Generation, chunkSize: v.layout.ChunkSize, length: v.Length, sum: v.Partial, offset: v.at}
 }
 
 // createSegment makes an empty segment; its file is not durable yet. The caller

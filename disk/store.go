@@ -209,10 +209,10 @@ func (s *Store) insert(r *replica) error {
 	old := s.index.replicas[r.id]
 	if old != nil {
 		if v := old.snapshot(); v.state != chunk.Corrupt {
-			return chunkError(fault.Exists, op, r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.generation, v.length)
+			return chunkError(fault.Exists, op, r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.Generation, v.Length)
 		}
 	}
-	if generation := r.view.generation; !s.index.fences.allows(r.id, generation) {
+	if generation := r.view.Generation; !s.index.fences.allows(r.id, generation) {
 		return chunkError(fault.StaleGeneration, op, r.id, "its generation is %d, a recovery that found nothing here was for %d",
 			generation, s.index.fences.generations[r.id])
 	}

@@ -155,7 +155,7 @@ func TestRangeIsRoundedOutToBlocks(t *testing.T) {
 }
 
 func TestRangeIsBounded(t *testing.T) {
-	v := snapshot{length: chunk.SizeMax - 5}
+	v := snapshot{End: chunkfile.End{Length: chunk.SizeMax - 5}}
 	got := v.around(blockBytes+1, -1)
 	require.EqualValues(t, RangeBlocksMax*blockBytes, got.DataLength)
 	require.EqualValues(t, blockBytes, got.DataOffset)
@@ -194,14 +194,14 @@ func flip(t *testing.T, s *Store, id chunk.ID, offset int64) {
 
 func TestBitRotEndsInQuarantine(t *testing.T) {
 	const length = 2*blockBytes + 100
-	base := chunkfile.LayoutOf(testChunkSize).DataOffset
+	base := chunkfile.Layout{ChunkSize: testChunkSize}.DataOffset()
 	for name, c := range map[string]struct {
 		offset int64
 		find   func(s *Store) error
 	}{
 		"first block":   {base + 7, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
 		"partial block": {base + 2*blockBytes + 99, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
-		"sum":           {chunkfile.SumsOffset + 9, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
+		"sum":           {4*chunkfile.SectorBytes + 9, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
 		"header":        {3, func(s *Store) error { _, err := s.OpenReader(testID(1), 0); return err }},
 		"slot":          {chunkfile.SectorBytes*2 + 60, func(s *Store) error { _, err := s.Digest(testID(1)); return err }},
 		"append to it":  {base + 2*blockBytes, func(s *Store) error { _, err := s.Reopen(testID(1), 1, 2, length); return err }},

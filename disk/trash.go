@@ -31,8 +31,8 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	if r.gone {
 		return notFound(op, id)
 	}
-	if r.view.generation != gen {
-		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, the order is for %d", r.view.generation, gen)
+	if r.view.Generation != gen {
+		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, the order is for %d", r.view.Generation, gen)
 	}
 	if err := s.removeLocked(r); err != nil {
 		return err

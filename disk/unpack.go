@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"path"
@@ -33,13 +32,13 @@ func (s *Store) unpackLocked(r *replica) error {
 	if err != nil {
 		return r.blameLocked(op, err)
 	}
-	if got := xxh3.Hash(data); got != v.partial {
-		err := chunkError(fault.CorruptData, op, r.id, "the record has sum %016x, recorded is %016x", got, v.partial)
+	if got := xxh3.Hash(data); got != v.Partial {
+		err := chunkError(fault.CorruptData, op, r.id, "the record has sum %016x, recorded is %016x", got, v.Partial)
 		s.quarantineLocked(r, err.Error())
 		return err
 	}
-	name := chunkfile.Name{ID: r.id, Generation: v.generation, Hidden: true}
-	f, err := s.writeFile(r, r.volume.path(name.Relative()), data)
+	name := chunkfile.Name{ID: r.id, Generation: v.Generation, Hidden: true}
+	f, state, err := s.writeFile(r, r.volume.path(name.Relative()), data)
 	if err != nil {
 		return r.blameLocked(op, err)
 	}
@@ -51,13 +50,11 @@ func (s *Store) unpackLocked(r *replica) error {
 		return errors.Join(r.failLocked(op, err), f.Close())
 	}
 	segment, rec := v.segment, r.record(v)
-	r.disk = diskState{
-		Layout: v.layout, loaded: true, counter: 1, nextSlot: 1, synced: v.length, settled: true, named: true,
-	}
+	r.disk, r.named = state, true
 	r.updateLocked(func(v *snapshot) {
 		v.segment, v.at = nil, 0
-		if v.length%blockBytes == 0 {
-			v.partial = 0
+		if v.Length%blockBytes == 0 {
+			v.Partial = 0
 		}
 	})
 	s.files.Release(s.files.Add(&r.Owner, f, true))
@@ -75,37 +72,23 @@ func (s *Store) readRecordData(r *replica, v snapshot) ([]byte, error) {
 		return nil, err
 	}
 	defer s.files.Release(f)
-	data := make([]byte, v.length)
+	data := make([]byte, v.Length)
 	return data, vfs.ReadFull(f, data, v.dataAt())
 }
 
 // writeFile writes a chunk file that holds data with the recorded sum of r's
 // record, durably but for its name.
-func (s *Store) writeFile(r *replica, name string, data []byte) (_ vfs.File, err error) {
+func (s *Store) writeFile(r *replica, name string, data []byte) (vfs.File, chunkfile.State, error) {
 	v := r.view.snapshot
 	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
-		return nil, err
+		return nil, chunkfile.State{}, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), s.fs.Remove(name))
-		}
-	}()
-	b := make([]byte, v.layout.DataOffset, v.layout.DataOffset+int64(len(data)))
-	chunkfile.PutHeader(b, chunkfile.Header{ID: r.id, ChunkSize: v.layout.ChunkSize})
-	first := chunkfile.Slot{ID: r.id, Counter: 1, Generation: v.generation, Length: int64(len(data)), Partial: v.partial}
-	if len(data)%blockBytes == 0 {
-		first.Partial = 0
-		if len(data) > 0 {
-			binary.LittleEndian.PutUint64(b[chunkfile.SumsOffset:], v.partial)
-		}
+	state, err := chunkfile.WriteWhole(f, chunkfile.Header{ID: r.id, Layout: v.layout}, v.Generation, data, v.Partial)
+	if err != nil {
+		return nil, state, errors.Join(err, f.Close(), s.fs.Remove(name))
 	}
-	chunkfile.PutSlot(b[chunkfile.SectorBytes:], first)
-	if _, err := f.WriteAt(append(b, data...), 0); err != nil {
-		return nil, err
-	}
-	return f, f.Datasync()
+	return f, state, nil
 }
 
 // setRecordAsideLocked copies a corrupt record into quarantine, as a chunk file
@@ -115,11 +98,11 @@ func (s *Store) setRecordAsideLocked(r *replica, parked chunkfile.ParkedName) (r
 	v := r.view.snapshot
 	data, err := s.readRecordData(r, v)
 	if err != nil {
-		data = make([]byte, v.length)
+		data = make([]byte, v.Length)
 	}
 	parked.Serial = r.volume.serial.Add(1)
 	relative = path.Join(quarantineDirectory, parked.String())
-	f, err := s.writeFile(r, r.volume.path(relative), data)
+	f, _, err := s.writeFile(r, r.volume.path(relative), data)
 	if err != nil {
 		return "", err
 	}

@@ -1,12 +1,8 @@
 package disk
 
 import (
-	"encoding/binary"
 	"sync/atomic"
 
-	"github.com/zeebo/xxh3"
-
-	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -101,7 +97,7 @@ func (w *Writer) Publish() error {
 	if err := r.syncLocked(false); err != nil { // before the name that promises them
 		return err
 	}
-	if err := w.store.renameLocked(r, op, chunk.Open, r.view.generation); err != nil {
+	if err := w.store.renameLocked(r, op, chunk.Open, r.view.Generation); err != nil {
 		return err
 	}
 	w.store.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
@@ -118,7 +114,7 @@ func (w *Writer) readyLocked(op string) error {
 		return chunkError(fault.Closed, op, r.id, "the write session has ended")
 	case r.session != w.session:
 		return chunkError(fault.StaleGeneration, op, r.id, "another session, recovery or order took the replica over; it is %s at generation %d",
-			r.view.state, r.view.generation)
+			r.view.state, r.view.Generation)
 	}
 	return r.failed
 }
@@ -138,7 +134,7 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 	if err := s.materialiseLocked(r); err != nil {
 		return w.Length(), err
 	}
-	length := r.view.length
+	length := r.view.Length
 	switch {
 	case job.Offset != length:
 		return length, chunkError(fault.Invalid, op, r.id, "offset is %d, the replica has %d bytes", job.Offset, length)
@@ -153,104 +149,29 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 		return length, err
 	}
 	if job.Sync && !last && w.syncs > 0 && len(job.Data) <= aheadJobBytesMax {
-		if err := r.writeAheadLocked(w.worker.zeroBytes()); err != nil {
-			return length, err
+		if err := r.tail.WriteAhead(w.worker.zeroBytes(), r.view.Length); err != nil {
+			return length, r.failLocked("write ahead of chunk", err)
 		}
 	}
-	w.length.Store(r.view.length)
-	return r.view.length, nil
+	w.length.Store(r.view.Length)
+	return r.view.Length, nil
 }
 
-// writeAheadLocked makes room behind the end of a replica that is synced again
-// and again: zeros that are really written, so that the next syncs neither
-// change the file's size nor allocate, and the file system has no journal to
-// commit. Zeros behind the end prove nothing at a recovery: no slot covers them,
-// and the sums there are 0, which is not the sum of any zeros. Sealing cuts them
-// off.
-func (r *replica) writeAheadLocked(zeros []byte) error {
-	t, end := r.tail, r.view.length
-	if end <= t.ahead || t.noAhead {
-		return nil
-	}
-	target := min((end/aheadBytes+1)*aheadBytes, r.disk.ChunkSize)
-	for at := end; at < target; {
-		n := min(target-at, int64(len(zeros)))
-		if _, err := t.file.WriteAt(zeros[:n], r.disk.DataOffset+at); vfs.IsFull(err) {
-			t.noAhead = true // only an optimisation
-			break
-		} else if err != nil {
-			return r.failLocked("write ahead of chunk", err)
-		}
-		at += n
-	}
-	t.ahead = target
-	t.preallocated = max(t.preallocated, r.disk.DataOffset+target)
-	return nil
-}
-
-// appendLocked writes data, then the sums of the blocks that became full, then
-// the flush slot if the data end inside a block, and only then shows the new
-// length to readers. A sync slot that follows at once makes the flush slot
-// needless: flush is false.
+// appendLocked writes data and then shows the new length to readers. flush is
+// false if a sync follows at once.
 func (r *replica) appendLocked(data []byte, flush bool, writeoutStep int64) error {
 	const op = "append to chunk"
-	t, length := r.tail, r.view.length
-	if _, err := t.file.WriteAt(data, r.disk.DataOffset+length); err != nil {
+	end, err := r.tail.Append(data, r.view.End, flush)
+	if err != nil {
 		return r.rollbackLocked(op, err)
 	}
-	end, count := t.hash(data, length)
-	if count > 0 {
-		if _, err := t.file.WriteAt(t.sums[:count*chunkfile.SumBytes], r.disk.SumAt(length/blockBytes)); err != nil {
-			return r.rollbackLocked(op, err)
-		}
-	}
-	partial := uint64(0)
-	if end%blockBytes != 0 {
-		partial = t.hasher.Sum64()
-		if flush {
-			if err := r.writeSlotLocked(t.file, t.slot[:], chunkfile.FlushSlot, end, partial); err != nil {
-				return r.rollbackLocked(op, err)
-			}
-		}
-	}
 	r.view.Lock()
-	r.view.length, r.view.partial = end, partial
+	r.view.End = end
 	r.view.Unlock()
-	if step := end - t.writtenOut; step >= writeoutStep {
-		if err := t.file.SyncRange(r.disk.DataOffset+t.writtenOut, step); err != nil {
-			return r.failLocked("start write-out of chunk", err)
-		}
-		t.writtenOut = end
+	if err := r.tail.WriteOut(end.Length, writeoutStep); err != nil {
+		return r.failLocked("start write-out of chunk", err)
 	}
 	return nil
-}
-
-// hash goes over data that follow length, leaves the sums of the blocks that
-// became full in t.sums and tells their number and the new length.
-func (t *tail) hash(data []byte, length int64) (end int64, count int) {
-	end = length
-	for len(data) > 0 {
-		piece := min(blockBytes-end%blockBytes, int64(len(data)))
-		var sum uint64
-		whole := piece == blockBytes
-		if whole {
-			sum = xxh3.Hash(data[:piece])
-		} else {
-			_, _ = t.hasher.Write(data[:piece]) // never fails
-		}
-		end += piece
-		data = data[piece:]
-		if end%blockBytes != 0 {
-			break
-		}
-		if !whole {
-			sum = t.hasher.Sum64()
-			t.hasher.Reset()
-		}
-		binary.LittleEndian.PutUint64(t.sums[count*chunkfile.SumBytes:], sum)
-		count++
-	}
-	return end, count
 }
 
 // rollbackLocked undoes an append that failed half way. After a full disk the
@@ -260,50 +181,24 @@ func (r *replica) rollbackLocked(op string, cause error) error {
 	if !vfs.IsFull(cause) {
 		return r.failLocked(op, cause)
 	}
-	t, v := r.tail, r.view.snapshot
-	if err := t.file.Truncate(r.disk.DataOffset + v.length); err != nil {
-		return r.failLocked("cut chunk back after "+op, err)
-	}
-	t.preallocated, t.ahead = 0, 0
-	if err := r.clearSumsLocked(v.length); err != nil {
-		return r.failLocked("clear sums after "+op, err)
-	}
-	if err := r.rehashLocked(v.length); err != nil {
-		return r.failLocked("read chunk back after "+op, err)
-	}
-	if v.length%blockBytes != 0 { // the failed append may have torn it
-		if err := r.writeSlotLocked(t.file, t.slot[:], chunkfile.FlushSlot, v.length, v.partial); err != nil {
-			return r.failLocked("write flush slot after "+op, err)
-		}
+	if step, err := r.tail.CutBack(r.view.End); err != nil {
+		return r.failLocked(step+" after "+op, err)
 	}
 	return diskError(op, r.path(), r.id, cause)
 }
 
-// syncLocked makes everything up to the present length durable: the older sync
-// slot, fdatasync, and the directory if the name is new.
+// syncLocked makes everything up to the present length durable, and with name the
+// directory if the name is new.
 func (r *replica) syncLocked(name bool) error {
 	const op = "sync chunk"
-	if v := &r.view.snapshot; r.disk.synced != v.length {
-		if !r.disk.settled {
-			if err := r.tail.file.Datasync(); err != nil {
-				return r.failLocked(op, err)
-			}
-			r.disk.settled = true
-		}
-		index := r.disk.nextSlot
-		if err := r.writeSlotLocked(r.tail.file, r.tail.slot[:], index, v.length, v.partial); err != nil {
-			return r.failLocked(op, err)
-		}
-		if err := r.tail.file.Datasync(); err != nil {
-			return r.failLocked(op, err)
-		}
-		r.disk.nextSlot, r.disk.synced = 1-index, v.length
+	if err := r.tail.Sync(r.view.End); err != nil {
+		return r.failLocked(op, err)
 	}
-	if name && !r.disk.named {
+	if name && !r.named {
 		if err := r.volume.fs.SyncDir(r.directory()); err != nil {
 			return r.failLocked("sync directory of chunk", err)
 		}
-		r.disk.named = true
+		r.named = true
 	}
 	return nil
 }
@@ -337,7 +232,7 @@ func (w *Writer) finish(job Job) (int64, error) {
 	defer r.io.Unlock()
 	if err == nil && job.Seal {
 		if err = w.readyLocked("seal chunk"); err == nil {
-			err = w.store.sealLocked(r, r.view.generation)
+			err = w.store.sealLocked(r, r.view.Generation)
 		}
 	}
 	if r.session == w.session && !w.closed {
@@ -352,12 +247,8 @@ func (w *Writer) finish(job Job) (int64, error) {
 // return. It needs r.tail and leaves it.
 func (s *Store) sealLocked(r *replica, generation chunk.Generation) error {
 	const op = "seal chunk"
-	v := r.view.snapshot
-	if size := r.disk.DataOffset + v.length; r.tail.preallocated > size {
-		if err := r.tail.file.Truncate(size); err != nil { // gives back what is behind the end
-			return r.failLocked(op, err)
-		}
-		r.tail.preallocated = 0
+	if err := r.tail.Trim(r.view.Length); err != nil {
+		return r.failLocked(op, err)
 	}
 	if err := r.syncLocked(false); err != nil {
 		return err
@@ -373,20 +264,20 @@ func (s *Store) sealLocked(r *replica, generation chunk.Generation) error {
 // file, durably.
 func (s *Store) renameLocked(r *replica, op string, state chunk.State, generation chunk.Generation) error {
 	next := r.view.snapshot
-	next.state, next.generation, next.hidden = state, generation, false
+	next.state, next.Generation, next.hidden = state, generation, false
 	source, target := r.path(), r.volume.path(r.name(next).Relative())
 	if source != target {
 		if err := s.fs.Rename(source, target); err != nil {
 			return r.failLocked(op, err)
 		}
-		r.disk.named = false
+		r.named = false
 	}
-	r.updateLocked(func(v *snapshot) { v.state, v.generation, v.hidden = state, generation, false })
-	if !r.disk.named {
+	r.updateLocked(func(v *snapshot) { v.state, v.Generation, v.hidden = state, generation, false })
+	if !r.named {
 		if err := s.fs.SyncDir(r.directory()); err != nil {
 			return r.failLocked(op, err)
 		}
-		r.disk.named = true
+		r.named = true
 	}
 	return nil
 }
@@ -396,7 +287,7 @@ func (s *Store) renameLocked(r *replica, op string, state chunk.State, generatio
 func (s *Store) endSessionLocked(r *replica) {
 	r.session++
 	if r.tail != nil {
-		s.files.Release(r.tail.file)
-		r.tail = nil
+		s.files.Release(r.file)
+		r.tail, r.file = nil, nil
 	}
 }

@@ -7,37 +7,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/zeebo/xxh3"
-	"pgregory.net/rapid"
 
-	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
-
-func TestRunningHashEqualsPlainHash(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		data := pattern(rapid.Uint64().Draw(rt, "seed"), 3*blockBytes)
-		tail := &tail{}
-		var sums []byte
-		length := int64(0)
-		for length < int64(len(data)) {
-			size := rapid.OneOf(rapid.Int64Range(1, 300), rapid.Int64Range(1, 3*blockBytes)).Draw(rt, "size")
-			piece := data[length:min(length+size, int64(len(data)))]
-			end, count := tail.hash(piece, length)
-			length = end
-			sums = append(sums, tail.sums[:count*chunkfile.SumBytes]...)
-			if border := length / blockBytes * blockBytes; border < length {
-				require.Equal(rt, xxh3.Hash(data[border:length]), tail.hasher.Sum64())
-			}
-		}
-		require.Len(rt, sums, 3*chunkfile.SumBytes)
-		for i := range int64(3) {
-			require.Equal(rt, xxh3.Hash(data[i*blockBytes:(i+1)*blockBytes]), sumIn(sums, i))
-		}
-	})
-}
 
 func TestQueuedSyncsShareOneDatasync(t *testing.T) {
 	m := vfs.NewMem()

@@ -17,14 +17,17 @@ import (
 //	2048  block sums        8 B per 64 KiB block of the chunk size
 //	data offset             raw bytes of the chunk
 const (
+	// SectorBytes is what a disk writes whole or not at all.
+	SectorBytes = 512
+	// SumBytes is the room of one xxh3-64.
+	SumBytes = 8
+
 	blockBytes    = chunk.ChecksumBlockBytes
 	formatVersion = 1
-	SectorBytes   = 512
-	SumBytes      = 8
 	slotCount     = 3
-	FlushSlot     = 2 // index; 0 and 1 are the sync slots
-	PreludeBytes  = SectorBytes * (1 + slotCount)
-	SumsOffset    = PreludeBytes
+	flushSlot     = 2 // index; 0 and 1 are the sync slots
+	preludeBytes  = SectorBytes * (1 + slotCount)
+	sumsOffset    = preludeBytes
 	dataAlign     = 4096
 )
 
@@ -35,21 +38,21 @@ var (
 
 // Layout says where things are in the file of a chunk of some size.
 type Layout struct {
-	ChunkSize  int64
-	DataOffset int64
+	ChunkSize int64 // most bytes that the chunk may get
 }
 
-func LayoutOf(chunkSize int64) Layout {
-	end := SumsOffset + SumBytes*(chunkSize/blockBytes)
-	return Layout{ChunkSize: chunkSize, DataOffset: (end + dataAlign - 1) / dataAlign * dataAlign}
+// DataOffset is where in the file byte 0 of the chunk is.
+func (l Layout) DataOffset() int64 {
+	return (l.sumAt(l.blocks()) + dataAlign - 1) / dataAlign * dataAlign
 }
 
-// SumAt is the offset in the file of the sum of a block.
-func (l Layout) SumAt(block int64) int64 { return SumsOffset + SumBytes*block }
+// sumAt is the offset in the file of the sum of a block.
+func (l Layout) sumAt(block int64) int64 { return sumsOffset + SumBytes*block }
 
-// Blocks of the chunk when it is full.
-func (l Layout) Blocks() int64 { return l.ChunkSize / blockBytes }
+// blocks of the chunk when it is full.
+func (l Layout) blocks() int64 { return l.ChunkSize / blockBytes }
 
+// CheckSize refuses what is no chunk size. Error: fault.Invalid.
 func CheckSize(size int64) error {
 	if size < blockBytes || size > chunk.SizeMax || size%blockBytes != 0 {
 		return fault.New(fault.Invalid, "create replica", "chunk size is %d bytes, must be a multiple of %d up to %d", size, blockBytes, chunk.SizeMax)
@@ -59,12 +62,12 @@ func CheckSize(size int64) error {
 
 // Header is the first sector: what never changes.
 type Header struct {
-	ID        chunk.ID
-	ChunkSize int64
+	ID chunk.ID
+	Layout
 }
 
-// PutHeader writes h into b[:sectorBytes].
-func PutHeader(b []byte, h Header) {
+// putHeader writes h into b[:SectorBytes].
+func putHeader(b []byte, h Header) {
 	b = b[:SectorBytes]
 	clear(b)
 	copy(b, headerMagic[:])
@@ -72,11 +75,11 @@ func PutHeader(b []byte, h Header) {
 	binary.LittleEndian.PutUint32(b[12:], blockBytes)
 	copy(b[16:32], h.ID[:])
 	binary.LittleEndian.PutUint64(b[32:], uint64(h.ChunkSize))
-	binary.LittleEndian.PutUint64(b[40:], uint64(LayoutOf(h.ChunkSize).DataOffset))
+	binary.LittleEndian.PutUint64(b[40:], uint64(h.DataOffset()))
 	SealSector(b)
 }
 
-// parseHeader reads a header from b[:sectorBytes]. Errors: fault.CorruptData,
+// parseHeader reads a header from b[:SectorBytes]. Errors: fault.CorruptData,
 // fault.Version.
 func parseHeader(b []byte) (Header, error) {
 	const op = "parse chunk file header"
@@ -90,63 +93,62 @@ func parseHeader(b []byte) (Header, error) {
 	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
 		return Header{}, fault.New(fault.Version, op, "format version %d, this program knows %d", v, formatVersion)
 	}
-	h := Header{ID: chunk.ID(b[16:32]), ChunkSize: int64(binary.LittleEndian.Uint64(b[32:]))}
+	h := Header{ID: chunk.ID(b[16:32]), Layout: Layout{int64(binary.LittleEndian.Uint64(b[32:]))}}
 	if n := binary.LittleEndian.Uint32(b[12:]); n != blockBytes {
 		return Header{}, fault.New(fault.Version, op, "checksum blocks of %d bytes, this program knows %d", n, blockBytes)
 	}
 	if CheckSize(h.ChunkSize) != nil {
 		return Header{}, fault.New(fault.CorruptData, op, "chunk size %d", h.ChunkSize)
 	}
-	if at := int64(binary.LittleEndian.Uint64(b[40:])); at != LayoutOf(h.ChunkSize).DataOffset {
-		return Header{}, fault.New(fault.CorruptData, op, "data offset %d, want %d", at, LayoutOf(h.ChunkSize).DataOffset)
+	if at := int64(binary.LittleEndian.Uint64(b[40:])); at != h.DataOffset() {
+		return Header{}, fault.New(fault.CorruptData, op, "data offset %d, want %d", at, h.DataOffset())
 	}
 	return h, nil
 }
 
-// Slot records a length of the replica and the sum of the block that ends
-// there.
-type Slot struct {
-	ID         chunk.ID // of another chunk: the sector is not ours
-	Index      int      // 0..2: its place in the file
-	Counter    uint64   // order of all slots of a replica; from 1
-	Generation chunk.Generation
-	Promised   chunk.Generation // lowest generation that may write on; 0: any
-	Length     int64
-	Partial    uint64 // xxh3-64 of the bytes from the last block border to length; 0 on a border
+// slot records an end of the replica.
+type slot struct {
+	id       chunk.ID         // of another chunk: the sector is not ours
+	index    int              // 0..2: its place in the file
+	counter  uint64           // order of all slots of a replica; from 1
+	promised chunk.Generation // lowest generation that may write on; 0: any
+	End
 }
 
-// PutSlot writes s into b[:sectorBytes], whose unused bytes must be 0.
-func PutSlot(b []byte, s Slot) {
+// putSlot writes s into b[:SectorBytes], whose unused bytes must be 0.
+func putSlot(b []byte, s slot) {
 	b = b[:SectorBytes]
 	copy(b, slotMagic[:])
 	binary.LittleEndian.PutUint32(b[8:], formatVersion)
-	binary.LittleEndian.PutUint32(b[12:], uint32(s.Index))
-	copy(b[16:32], s.ID[:])
-	binary.LittleEndian.PutUint64(b[32:], s.Counter)
+	binary.LittleEndian.PutUint32(b[12:], uint32(s.index))
+	copy(b[16:32], s.id[:])
+	binary.LittleEndian.PutUint64(b[32:], s.counter)
 	binary.LittleEndian.PutUint64(b[40:], uint64(s.Generation))
-	binary.LittleEndian.PutUint64(b[48:], uint64(s.Promised))
+	binary.LittleEndian.PutUint64(b[48:], uint64(s.promised))
 	binary.LittleEndian.PutUint64(b[56:], uint64(s.Length))
 	binary.LittleEndian.PutUint64(b[64:], s.Partial)
 	SealSector(b)
 }
 
-// parseSlot reads the slot at an index from b[:sectorBytes]. ok is false for
+// parseSlot reads the slot at an index from b[:SectorBytes]. ok is false for
 // anything but a whole slot of this chunk, at its place, that fits the chunk
 // size; a torn or empty one is no error.
-func parseSlot(b []byte, index int, h Header) (s Slot, ok bool) {
+func parseSlot(b []byte, index int, h Header) (s slot, ok bool) {
 	b = b[:SectorBytes]
 	if [8]byte(b) != slotMagic || !SectorOK(b) || binary.LittleEndian.Uint32(b[8:]) != formatVersion {
-		return Slot{}, false
+		return slot{}, false
 	}
-	s = Slot{
-		ID: chunk.ID(b[16:32]), Index: index,
-		Counter:    binary.LittleEndian.Uint64(b[32:]),
-		Generation: chunk.Generation(binary.LittleEndian.Uint64(b[40:])),
-		Promised:   chunk.Generation(binary.LittleEndian.Uint64(b[48:])),
-		Length:     int64(binary.LittleEndian.Uint64(b[56:])),
-		Partial:    binary.LittleEndian.Uint64(b[64:]),
+	s = slot{
+		id: chunk.ID(b[16:32]), index: index,
+		counter:  binary.LittleEndian.Uint64(b[32:]),
+		promised: chunk.Generation(binary.LittleEndian.Uint64(b[48:])),
+		End: End{
+			Generation: chunk.Generation(binary.LittleEndian.Uint64(b[40:])),
+			Length:     int64(binary.LittleEndian.Uint64(b[56:])),
+			Partial:    binary.LittleEndian.Uint64(b[64:]),
+		},
 	}
-	ok = s.ID == h.ID && binary.LittleEndian.Uint32(b[12:]) == uint32(index) && s.Counter > 0 &&
+	ok = s.id == h.ID && binary.LittleEndian.Uint32(b[12:]) == uint32(index) && s.counter > 0 &&
 		s.Length >= 0 && s.Length <= h.ChunkSize
 	return s, ok
 }

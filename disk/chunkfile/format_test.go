@@ -11,16 +11,16 @@ import (
 )
 
 func goldenHeader() (Header, []byte) {
-	h := Header{ID: testID(1), ChunkSize: 64 << 20}
+	h := Header{ID: testID(1), Layout: Layout{64 << 20}}
 	b := make([]byte, SectorBytes)
-	PutHeader(b, h)
+	putHeader(b, h)
 	return h, b
 }
 
-func goldenSlot() (Slot, []byte) {
-	s := Slot{ID: testID(1), Index: 1, Counter: 3, Generation: 4, Promised: 5, Length: 70_000, Partial: 0x1122334455667788}
+func goldenSlot() (slot, []byte) {
+	s := slot{id: testID(1), index: 1, counter: 3, promised: 5, End: End{Generation: 4, Length: 70_000, Partial: 0x1122334455667788}}
 	b := make([]byte, SectorBytes)
-	PutSlot(b, s)
+	putSlot(b, s)
 	return s, b
 }
 
@@ -49,7 +49,7 @@ func TestLayout(t *testing.T) {
 	for size, offset := range map[int64]int64{
 		blockBytes: 4096, 256 * blockBytes: 4096, 257 * blockBytes: 8192, 64 << 20: 12288, chunk.SizeMax: 135168,
 	} {
-		require.Equal(t, offset, LayoutOf(size).DataOffset, "%d", size)
+		require.Equal(t, offset, Layout{size}.DataOffset(), "%d", size)
 		require.NoError(t, CheckSize(size))
 	}
 	for _, size := range []int64{0, 1, blockBytes - 1, blockBytes + 1, chunk.SizeMax + blockBytes, -blockBytes} {
@@ -104,18 +104,18 @@ func TestSlotIsRefused(t *testing.T) {
 	}
 	_, ok = parseSlot(good, 0, h)
 	require.False(t, ok, "at another place")
-	_, ok = parseSlot(good, 1, Header{ID: testID(2), ChunkSize: h.ChunkSize})
+	_, ok = parseSlot(good, 1, Header{ID: testID(2), Layout: h.Layout})
 	require.False(t, ok, "of another chunk")
-	_, ok = parseSlot(good, 1, Header{ID: h.ID, ChunkSize: blockBytes})
+	_, ok = parseSlot(good, 1, Header{ID: h.ID, Layout: Layout{blockBytes}})
 	require.False(t, ok, "longer than the chunk")
 	_, ok = parseSlot(make([]byte, SectorBytes), 1, h)
 	require.False(t, ok, "empty")
-	for name, s := range map[string]Slot{
-		"negative length": {ID: h.ID, Index: 1, Counter: 1, Length: -1},
-		"no counter":      {ID: h.ID, Index: 1},
+	for name, s := range map[string]slot{
+		"negative length": {id: h.ID, index: 1, counter: 1, End: End{Length: -1}},
+		"no counter":      {id: h.ID, index: 1},
 	} {
 		b := make([]byte, SectorBytes)
-		PutSlot(b, s)
+		putSlot(b, s)
 		_, ok = parseSlot(b, 1, h)
 		require.False(t, ok, name)
 	}
@@ -154,7 +154,7 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		again := make([]byte, SectorBytes)
-		PutHeader(again, h)
+		putHeader(again, h)
 		back, err := parseHeader(again)
 		require.NoError(t, err)
 		require.Equal(t, h, back)
@@ -176,7 +176,7 @@ func FuzzSlot(f *testing.F) {
 		if !ok {
 			return
 		}
-		require.True(t, s.Length >= 0 && s.Length <= h.ChunkSize && s.Counter > 0 && s.ID == h.ID)
+		require.True(t, s.Length >= 0 && s.Length <= h.ChunkSize && s.counter > 0 && s.id == h.ID)
 	})
 }
 

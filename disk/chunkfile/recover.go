@@ -8,7 +8,6 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -18,8 +17,7 @@ var ErrNeverSynced = errors.New("the replica was never synced")
 
 // Recovered is what the file of an open replica proves.
 type Recovered struct {
-	prelude
-	Floor   int   // sync slot that counts
+	State
 	Length  int64 // verified bytes
 	Partial uint64
 }
@@ -30,11 +28,11 @@ type Recovered struct {
 // A slot counts if the full blocks before its length match their sums and the
 // bytes behind the last block border match the slot's own sum. The sync slot
 // with the highest counter that counts is the floor: the replica is never
-// shorter. Slots with a lower counter are from before a cut, or outdated. From
+// shorter. slots with a lower counter are from before a cut, or outdated. From
 // the floor on, a flush slot that counts and full blocks that match may only
 // lengthen the replica.
 //
-// Errors: errNeverSynced; fault.CorruptData if no sync slot counts;
+// Errors: ErrNeverSynced; fault.CorruptData if no sync slot counts;
 // fault.Version; that of a read.
 func Recover(f vfs.File, id chunk.ID) (Recovered, error) {
 	const op = "recover replica"
@@ -42,10 +40,10 @@ func Recover(f vfs.File, id chunk.ID) (Recovered, error) {
 	if err != nil {
 		return Recovered{}, err
 	}
-	if info.Size() < PreludeBytes { // the first sync would have made it longer
+	if info.Size() < preludeBytes { // the first sync would have made it longer
 		return Recovered{}, ErrNeverSynced
 	}
-	b := make([]byte, PreludeBytes)
+	b := make([]byte, preludeBytes)
 	if err := vfs.ReadFull(f, b, 0); err != nil {
 		return Recovered{}, err
 	}
@@ -56,21 +54,20 @@ func Recover(f vfs.File, id chunk.ID) (Recovered, error) {
 	if err != nil {
 		return Recovered{}, err
 	}
-	if p.ID != id {
-		return Recovered{}, corrupt(op, id, "the file is that of chunk %s", p.ID)
+	if p.id != id {
+		return Recovered{}, corrupt(op, id, "the file is that of chunk %s", p.id)
 	}
-	full, counts, err := verifySlots(f, p, min(max(0, info.Size()-p.DataOffset), p.ChunkSize))
+	full, counts, err := verifySlots(f, p, min(max(0, info.Size()-p.DataOffset()), p.ChunkSize))
 	if err != nil {
 		return Recovered{}, err
 	}
-	got := Recovered{prelude: p}
-	got.Floor = p.NewestSync(func(s Slot) bool { return counts[s.Index] })
-	if got.Floor < 0 {
+	newest := p.newestSync(func(s slot) bool { return counts[s.index] })
+	if newest < 0 {
 		return Recovered{}, corrupt(op, id, "%d whole blocks match their sums, but no sync slot matches the data", full)
 	}
-	floor := p.Slots[got.Floor]
-	got.Length, got.Partial = floor.Length, floor.Partial
-	if s := p.Slots[FlushSlot]; counts[FlushSlot] && s.Counter > floor.Counter && s.Length > got.Length {
+	floor := p.slots[newest]
+	got := Recovered{State: p.state(newest, -1), Length: floor.Length, Partial: floor.Partial}
+	if s := p.slots[flushSlot]; counts[flushSlot] && s.counter > floor.counter && s.Length > got.Length {
 		got.Length, got.Partial = s.Length, s.Partial
 	}
 	if border := full * blockBytes; border > got.Length {
@@ -82,9 +79,9 @@ func Recover(f vfs.File, id chunk.ID) (Recovered, error) {
 // verifySlots reads the data from the start as long as whole blocks match their
 // sums. It returns the number of those, and which slots count.
 func verifySlots(f vfs.File, p prelude, dataBytes int64) (full int64, counts [slotCount]bool, err error) {
-	sums := make([]byte, SumBytes*p.Blocks())
+	sums := make([]byte, SumBytes*p.blocks())
 	// The table may end in a hole behind the end of a short file.
-	if n, err := f.ReadAt(sums, SumsOffset); err != nil && !errors.Is(err, io.EOF) {
+	if n, err := f.ReadAt(sums, sumsOffset); err != nil && !errors.Is(err, io.EOF) {
 		return 0, counts, err
 	} else if n < len(sums) {
 		clear(sums[n:])
@@ -96,10 +93,10 @@ func verifySlots(f vfs.File, p prelude, dataBytes int64) (full int64, counts [sl
 		if have < 0 {
 			return full, counts, nil
 		}
-		if err := vfs.ReadFull(f, block[:have], p.DataOffset+start); err != nil {
+		if err := vfs.ReadFull(f, block[:have], p.DataOffset()+start); err != nil {
 			return full, counts, err
 		}
-		for i, s := range p.Slots {
+		for i, s := range p.slots {
 			if inside := s.Length - start; p.ok[i] && inside >= 0 && inside <= have && inside < blockBytes {
 				counts[i] = inside == 0 || xxh3.Hash(block[:inside]) == s.Partial
 			}
@@ -108,11 +105,4 @@ func verifySlots(f vfs.File, p prelude, dataBytes int64) (full int64, counts [sl
 			return full, counts, nil
 		}
 	}
-}
-
-// corrupt is an error about one replica's file.
-func corrupt(op string, id chunk.ID, format string, args ...any) error {
-	e := fault.New(fault.CorruptData, op, format, args...)
-	e.Chunk = id.String()
-	return e
 }

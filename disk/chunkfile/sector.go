@@ -12,6 +12,7 @@ func SealSector(b []byte) {
 	binary.LittleEndian.PutUint64(b[body:], xxh3.Hash(b[:body]))
 }
 
+// SectorOK tells whether a sector matches its checksum.
 func SectorOK(b []byte) bool {
 	const body = SectorBytes - SumBytes
 	return binary.LittleEndian.Uint64(b[body:]) == xxh3.Hash(b[:body])

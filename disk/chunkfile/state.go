@@ -6,23 +6,82 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
+
+// State is what a replica remembers of the header and the slots of its file. The
+// zero State has not been read yet.
+type State struct {
+	Layout
+	counter  uint64           // highest in any slot
+	synced   int64            // length of the newest durable sync slot; -1: none yet
+	promised chunk.Generation // lowest generation that may write
+	nextSlot int              // sync slot to overwrite: not the newest good one
+	// settled: what the prelude said when it was loaded is durable. A process
+	// may have died between writing a slot and its sync: the slot counts, but
+	// the other one is still the durable one and must not be overwritten.
+	settled bool
+}
+
+// Loaded tells whether the header and the slots were read or written.
+func (s *State) Loaded() bool { return s.counter > 0 }
+
+// Promised is the lowest generation that may write.
+func (s *State) Promised() chunk.Generation { return s.promised }
+
+// Promise has the next Sync record that nobody below a generation may write.
+func (s *State) Promise(generation chunk.Generation) {
+	s.promised = generation
+	s.Outdate()
+}
+
+// Outdate has the next Sync write a slot even if the length was synced before.
+func (s *State) Outdate() { s.synced = -1 }
+
+// Load reads header and slots of a sealed file whose name says length. It returns
+// the sum of the last, partial block. Errors: fault.CorruptData if the file cannot
+// be this replica, fault.Version, or that of a read.
+func Load(f vfs.File, id chunk.ID, length int64) (_ State, partial uint64, err error) {
+	const op = "load replica"
+	p, err := readPrelude(f)
+	if fault.KindOf(err) == fault.CorruptData {
+		return State{}, 0, corrupt(op, id, "%v", err)
+	}
+	if err != nil {
+		return State{}, 0, err
+	}
+	if p.id != id {
+		return State{}, 0, corrupt(op, id, "the file is that of chunk %s", p.id)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return State{}, 0, err
+	}
+	if have := max(0, info.Size()-p.DataOffset()); have < length || length > p.ChunkSize {
+		return State{}, 0, corrupt(op, id, "the file holds %d data bytes of a chunk of %d, its name says %d", have, p.ChunkSize, length)
+	}
+	at := p.newestSync(func(s slot) bool { return s.Length == length })
+	if at < 0 {
+		return State{}, 0, corrupt(op, id, "no sync slot records the length %d", length)
+	}
+	return p.state(at, length), p.slots[at].Partial, nil
+}
 
 // prelude is the decoded front of a chunk file.
 type prelude struct {
-	ID chunk.ID
+	id chunk.ID
 	Layout
-	Slots [slotCount]Slot
+	slots [slotCount]slot
 	ok    [slotCount]bool
 }
 
-// ReadPrelude reads header and slots. Errors: fault.CorruptData,
+// readPrelude reads header and slots. Errors: fault.CorruptData,
 // fault.Version, or that of the read.
-func ReadPrelude(f io.ReaderAt) (prelude, error) {
-	b := make([]byte, PreludeBytes)
+func readPrelude(f io.ReaderAt) (prelude, error) {
+	b := make([]byte, preludeBytes)
 	if n, err := f.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
 		if errors.Is(err, io.EOF) {
-			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude", "the file ends after %d of %d bytes", n, PreludeBytes)
+			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude", "the file ends after %d of %d bytes", n, preludeBytes)
 		}
 		return prelude{}, err
 	}
@@ -34,39 +93,40 @@ func parsePrelude(b []byte) (p prelude, err error) {
 	if err != nil {
 		return prelude{}, err
 	}
-	p.ID, p.Layout = h.ID, LayoutOf(h.ChunkSize)
+	p.id, p.Layout = h.ID, h.Layout
 	for i := range slotCount {
-		p.Slots[i], p.ok[i] = parseSlot(b[SectorBytes*(1+i):], i, h)
+		p.slots[i], p.ok[i] = parseSlot(b[SectorBytes*(1+i):], i, h)
 	}
 	return p, nil
 }
 
-// NewestSync is the index of the sync slot with the highest counter that
+// state is what to remember if the sync slot at an index is the newest good one.
+// synced is the length that is durable, or -1.
+func (p *prelude) state(index int, synced int64) State {
+	s := State{Layout: p.Layout, nextSlot: 1 - index, synced: synced}
+	for i, slot := range p.slots {
+		if p.ok[i] {
+			s.counter, s.promised = max(s.counter, slot.counter), max(s.promised, slot.promised)
+		}
+	}
+	return s
+}
+
+// newestSync is the index of the sync slot with the highest counter that
 // accept takes, or -1.
-func (p *prelude) NewestSync(accept func(Slot) bool) int {
+func (p *prelude) newestSync(accept func(slot) bool) int {
 	best := -1
-	for i := range FlushSlot {
-		if p.ok[i] && accept(p.Slots[i]) && (best < 0 || p.Slots[i].Counter > p.Slots[best].Counter) {
+	for i := range flushSlot {
+		if p.ok[i] && accept(p.slots[i]) && (best < 0 || p.slots[i].counter > p.slots[best].counter) {
 			best = i
 		}
 	}
 	return best
 }
 
-func (p *prelude) Counter() (highest uint64) {
-	for i, s := range p.Slots {
-		if p.ok[i] {
-			highest = max(highest, s.Counter)
-		}
-	}
-	return highest
-}
-
-func (p *prelude) Promised() (highest chunk.Generation) {
-	for i, s := range p.Slots {
-		if p.ok[i] {
-			highest = max(highest, s.Promised)
-		}
-	}
-	return highest
+// corrupt is an error about one replica's file.
+func corrupt(op string, id chunk.ID, format string, args ...any) error {
+	e := fault.New(fault.CorruptData, op, format, args...)
+	e.Chunk = id.String()
+	return e
 }

@@ -1,4 +1,4 @@
-package disk
+package chunkfile
 
 import (
 	"errors"
@@ -8,20 +8,20 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 
-	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 func FuzzRecoverFile(f *testing.F) {
-	m := vfs.NewMem()
-	seed, err := Open(testOptions(m))
+	whole, err := vfs.NewMem().OpenFile("/a", os.O_RDWR|os.O_CREATE, 0o644)
 	require.NoError(f, err)
-	w := mustCreate(f, seed, testID(1))
-	mustAppend(f, w, pattern(1, blockBytes+300), true)
-	mustAppend(f, w, pattern(2, 10), false)
-	require.NoError(f, seed.Close())
-	whole, err := m.OpenFile(seed.lookup(testID(1)).path(), os.O_RDONLY, 0)
+	var state State
+	a, err := Create(whole, Header{ID: testID(1), Layout: Layout{3 * blockBytes}}, 1, 0, &state)
+	require.NoError(f, err)
+	end, err := a.Append(pattern(1, blockBytes+300), End{Generation: 1}, false)
+	require.NoError(f, err)
+	require.NoError(f, a.Sync(end))
+	_, err = a.Append(pattern(2, 10), end, true)
 	require.NoError(f, err)
 	info, err := whole.Stat()
 	require.NoError(f, err)
@@ -35,14 +35,14 @@ func FuzzRecoverFile(f *testing.F) {
 		require.NoError(t, err)
 		_, err = file.WriteAt(b, 0)
 		require.NoError(t, err)
-		got, err := chunkfile.Recover(file, testID(1))
+		got, err := Recover(file, testID(1))
 		if err != nil {
-			require.True(t, errors.Is(err, chunkfile.ErrNeverSynced) || fault.KindOf(err) != 0, "%v", err)
+			require.True(t, errors.Is(err, ErrNeverSynced) || fault.KindOf(err) != 0, "%v", err)
 			return
 		}
-		require.LessOrEqual(t, got.Length, min(got.ChunkSize, max(0, int64(len(b))-got.DataOffset)))
+		require.LessOrEqual(t, got.Length, min(got.ChunkSize, max(0, int64(len(b))-got.DataOffset())))
 		if border := got.Length / blockBytes * blockBytes; border < got.Length {
-			require.Equal(t, got.Partial, xxh3.Hash(b[got.DataOffset+border:got.DataOffset+got.Length]))
+			require.Equal(t, got.Partial, xxh3.Hash(b[got.DataOffset()+border:got.DataOffset()+got.Length]))
 		}
 	})
 }
