@@ -67,12 +67,16 @@ func startNamespace(t *testing.T, change func(*config.Namenode)) *Daemon {
 	return namenode
 }
 
-// startEmptyDatanode starts a datanode on one new disk, which it returns.
-func startEmptyDatanode(t *testing.T, namenode *Daemon) (d *Daemon, disk string) {
+// startEmptyDatanode starts a datanode on one new disk, which it returns; change
+// sets what the test needs.
+func startEmptyDatanode(t *testing.T, namenode *Daemon, change ...func(*config.Datanode)) (d *Daemon, disk string) {
 	t.Helper()
 	c := config.Default().Datanode
 	disk = t.TempDir()
 	c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{disk}, 0, []string{namenode.Address("grpc")}
+	for _, set := range change {
+		set(&c)
+	}
 	d, err := StartDatanode(t.Context(), c, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { stop(t, d) })

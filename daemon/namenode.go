@@ -37,7 +37,7 @@ func newNamenodeOptions(c config.Namenode) (namenodeOptions, error) {
 		runtime: runtimeOptions{c.GCPercent, c.MemoryLimit},
 		admin:   admin.Options{Listen: c.AdminListen},
 		namenode: namenode.Options{
-			Listen: c.Listen, LogServers: c.LogServers, ConnectionsMax: c.Connections,
+			ID: c.ID, Listen: c.Listen, LogServers: c.LogServers, ConnectionsMax: c.Connections,
 			BatchRecords: c.BatchRecords, BatchBytes: int(c.BatchBytes), BatchesInFlight: c.BatchesInFlight,
 			CheckpointRecords: uint64(c.CheckpointRecords), CheckpointBytes: uint64(c.CheckpointBytes),
 			CheckpointInterval: time.Duration(c.CheckpointEvery),
@@ -46,7 +46,7 @@ func newNamenodeOptions(c config.Namenode) (namenodeOptions, error) {
 				LeaseSoftLimit: time.Duration(c.LeaseSoftLimit), LeaseHardLimit: time.Duration(c.LeaseHardLimit),
 				DeadAfter: time.Duration(c.DeadAfter), DeleteGrace: time.Duration(c.UnknownGrace),
 				RepairGrace: time.Duration(c.RepairGrace), SafeModeShare: int(c.SafeModeThreshold*1000 + 0.5),
-				Version: Version,
+				Placement: c.Placement, Version: Version,
 			},
 		},
 	}, nil

@@ -1,6 +1,8 @@
 package namenode
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -119,6 +121,18 @@ func TestStartRefusesBadOptions(t *testing.T) {
 			_, err := Start(o)
 			require.ErrorIs(t, err, fault.Invalid)
 		})
+	}
+}
+
+// The log's epochs name the namenode as its operator does, and its process.
+func TestTheLogKnowsTheNameOfItsWriter(t *testing.T) {
+	for id, begins := range map[string]string{"nn7": "nn7 ", "": ""} {
+		log := newFakeLog()
+		s := ready(t, startServer(t, Options{Log: log, ID: id, Listen: "127.0.0.1:0"}))
+		host, err := os.Hostname()
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("%s%s:%d (127.0.0.1:0)", begins, host, os.Getpid()), log.Status(t.Context())[0].Holder)
+		require.NoError(t, s.Close(t.Context()))
 	}
 }
 

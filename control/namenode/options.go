@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/whispering-woods/ww/actor"
@@ -26,8 +27,10 @@ type Options struct {
 	LogServers []string
 	// Log replaces the connection to LogServers; Close does not close it.
 	Log EditLog
-	// Holder names this namenode at the log server, for people. Default
-	// host name, process id and Listen.
+	// ID is the name that an operator gave this namenode; "" if none.
+	ID string
+	// Holder names this namenode at the log server, for people. Default ID, host
+	// name, process id and Listen.
 	Holder string
 	// ClusterID is given to an empty log; empty: a new UUID.
 	ClusterID string
@@ -83,7 +86,7 @@ func (o Options) withDefaults() (Options, error) {
 		if err != nil {
 			host = "unknown"
 		}
-		o.Holder = fmt.Sprintf("%s:%d (%s)", host, os.Getpid(), o.Listen)
+		o.Holder = strings.TrimSpace(fmt.Sprintf("%s %s:%d (%s)", o.ID, host, os.Getpid(), o.Listen))
 	}
 	if len(o.Holder) > editlog.HolderBytesMax {
 		o.Holder = o.Holder[:editlog.HolderBytesMax]

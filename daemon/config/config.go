@@ -44,11 +44,12 @@ type Logserver struct {
 
 // Namenode is the section of ww namenode.
 type Namenode struct {
-	ID                string   `koanf:"id" usage:"name of this namenode in the log's epochs"`
+	ID                string   `koanf:"id" usage:"name of this namenode in the log's epochs, for people"`
 	Listen            string   `koanf:"listen" usage:"host:port for clients and datanodes (gRPC)"`
 	LogServers        []string `koanf:"log_servers" usage:"host:port of every log server"`
 	Replication       int      `koanf:"replication" usage:"copies of a file that asks for no number"`
 	ChunkSize         Size     `koanf:"chunk_size" usage:"chunk size of a file that asks for none"`
+	Placement         string   `koanf:"placement" usage:"how datanodes are chosen for copies: weighted (by load and free space), round-robin or rack-spread; empty: rack-spread as soon as racks differ, else weighted"`
 	LeaseSoftLimit    Duration `koanf:"lease_soft_limit" usage:"silence after which another client may take a writer's lease"`
 	LeaseHardLimit    Duration `koanf:"lease_hard_limit" usage:"silence after which the namenode ends a writer's lease"`
 	DeadAfter         Duration `koanf:"dead_after" usage:"silence after which a datanode counts as dead"`
@@ -75,7 +76,7 @@ type Datanode struct {
 	Namenodes   []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
 	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
 	Reserve     Size     `koanf:"reserve" usage:"space that is left free on every disk"`
-	Rack        string   `koanf:"rack" usage:"place of the node, like /room1/rack7; copies are spread over racks"`
+	Rack        string   `koanf:"rack" usage:"place of the node, like /room1/rack7; the copies of a chunk are spread over racks (see namenode.placement)"`
 	RecordIdle  Duration `koanf:"record_idle" usage:"time without a record after which a file that records are appended to is sealed, and its lease given up"`
 	Budget      Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
 	Connections int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,10 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	require.NoError(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", Peers: []string{"b=h:1/h:2"}, RaftListen: "a:2", Connections: 16}.Validate())
 	require.ErrorContains(t, Mini{Dir: "d", Listen: ":7700", Datanodes: 1, ChunkSize: 64 << 10}.Validate(), "mini.advertise")
 	require.ErrorContains(t, Datanode{Listen: "0.0.0.0:1", Disks: []string{"x"}, Namenodes: []string{"n:1"}}.Validate(), "datanode.advertise")
+	named := Default().Namenode
+	named.ID, named.Placement = strings.Repeat("n", 65), "anywhere"
+	require.ErrorContains(t, named.Validate(), "namenode.id: has 65 bytes")
+	require.ErrorContains(t, named.Validate(), `namenode.placement: "anywhere" is none of weighted, round-robin, rack-spread`)
 	runtime := Default().Datanode
 	runtime.Disks, runtime.AdminListen, runtime.GCPercent, runtime.MemoryLimit = []string{"x"}, "nowhere", 5, 1<<20
 	for _, key := range []string{"datanode.admin_listen", "datanode.gc_percent", "datanode.memory_limit"} {

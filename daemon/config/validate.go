@@ -3,9 +3,11 @@ package config
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -21,6 +23,7 @@ const (
 	packSegmentMin   = 1 << 20
 	packSegmentMax   = 1 << 30
 	namenodesMaximum = 16
+	nameBytesMax     = 64
 	loopsMax         = 256
 	readBufferMin    = 4 << 10
 	readBufferMax    = 16 << 20
@@ -45,6 +48,9 @@ const (
 	checkpointEveryMin = Duration(time.Second)     // namenode.Options.CheckpointInterval
 	staleAfter         = Duration(3 * time.Second) // actor.Config.StaleAfter
 )
+
+// placements are the names of the placement policies; those of package actor.
+func placements() []string { return []string{"weighted", "round-robin", "rack-spread"} }
 
 // checks gathers what is wrong with a section, so that one start shows all.
 type checks struct{ wrong []string }
@@ -146,10 +152,12 @@ func AllInterfaces(address string) bool {
 func (n Namenode) Validate() error {
 	var c checks
 	c.that(n.ID != "", "namenode.id", "is needed")
+	c.that(len(n.ID) <= nameBytesMax && utf8.ValidString(n.ID), "namenode.id", "has %d bytes or is not valid UTF-8, at most %d bytes are allowed", len(n.ID), nameBytesMax)
 	c.address("namenode.listen", n.Listen)
 	c.addresses("namenode.log_servers", n.LogServers)
 	c.that(n.Replication >= 1 && n.Replication <= replicationMax, "namenode.replication", "%d is not within 1..%d", n.Replication, replicationMax)
 	c.chunkSize("namenode.chunk_size", n.ChunkSize)
+	c.that(n.Placement == "" || slices.Contains(placements(), n.Placement), "namenode.placement", "%q is none of %s", n.Placement, strings.Join(placements(), ", "))
 	c.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit", "%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
 	c.that(n.DeadAfter >= staleAfter, "namenode.dead_after", "%s is less than %s, when a node counts as stale", n.DeadAfter, staleAfter)
 	c.that(n.SafeModeThreshold >= 0 && n.SafeModeThreshold <= 1, "namenode.safe_mode_threshold", "%v is not within 0..1", n.SafeModeThreshold)
