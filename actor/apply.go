@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
@@ -40,9 +41,9 @@ func (r *nodeRecord) apply(s *State) (any, error) {
 }
 
 // openFileOf finds a file with a lease that a record names.
-func (s *State) openFileOf(id uint64) (namespace.InodeSlot, *openFile, error) {
+func (s *State) openFileOf(id uint64) (namespace.InodeSlot, *leases.Lease, error) {
 	slot, err := s.tree.File(id)
-	o := s.open[id]
+	o := s.leases.Of(id)
 	if err == nil && o == nil {
 		err = namespace.Inconsistent("file %d is closed", id)
 	}
@@ -136,16 +137,16 @@ func (r *createRecord) apply(s *State) (any, error) {
 	parent = s.tree.MakeDirectories(parent, r.FirstID, r.Directories)
 	id := r.FirstID + uint64(len(r.Directories))
 	i := namespace.Attributes{ID: id, Created: s.time, Modified: s.time, Blocks: r.Blocks, Replication: r.Replication}
-	o := &openFile{client: r.Head.Client, holder: r.Holder, since: s.time, leaf: r.Name}
+	o := &leases.Lease{Client: r.Head.Client, Holder: r.Holder, Since: s.time, Leaf: r.Name}
 	if r.Hidden {
 		i.Flags |= namespace.FlagHidden
-		o.path, o.overwrite = r.Path, r.Overwrite
+		o.Path, o.Overwrite = r.Path, r.Overwrite
 	}
 	slot := s.tree.Add(i)
 	if !r.Hidden {
 		s.tree.Attach(parent, r.Name, slot)
 	}
-	s.setLease(id, o)
+	s.leases.Grant(id, o, s.mono)
 	chunks := s.addChunks(slot, r.Chunks)
 	return &CreateResult{Info: s.info(slot, r.Name), Chunks: chunks}, nil
 }
@@ -246,7 +247,7 @@ func (r *completeRecord) apply(s *State) (any, error) {
 		}
 		s.tree.Attach(parent, r.Name, slot)
 	}
-	leaf := o.leaf
+	leaf := o.Leaf
 	s.closeFile(slot)
 	return &CompleteResult{Info: s.info(slot, leaf)}, nil
 }
@@ -261,7 +262,7 @@ func (r *abandonRecord) apply(s *State) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.tree.Detach(parent, o.leaf, slot)
+		s.tree.Detach(parent, o.Leaf, slot)
 	}
 	s.dropFile(slot)
 	return &AbandonResult{}, nil
@@ -273,14 +274,14 @@ func (r *appendRecord) apply(s *State) (any, error) {
 		return nil, err
 	}
 	i := *s.tree.Inode(slot)
-	if s.open[r.File] != nil || i.Hidden() || r.Head.Client == (ClientID{}) {
+	if s.leases.Of(r.File) != nil || i.Hidden() || r.Head.Client == (ClientID{}) {
 		return nil, namespace.Inconsistent("file %d is open, or no client opens it", r.File)
 	}
 	if err := s.checkNodes(r.Members); err != nil {
 		return nil, err
 	}
 	leaf := r.Name
-	s.setLease(r.File, &openFile{client: r.Head.Client, holder: r.Holder, since: s.time, leaf: leaf})
+	s.leases.Grant(r.File, &leases.Lease{Client: r.Head.Client, Holder: r.Holder, Since: s.time, Leaf: leaf}, s.mono)
 	s.tree.Touch(slot)
 	result := &AppendResult{}
 	if r.Reopen {
@@ -376,11 +377,7 @@ func (r *renameRecord) apply(s *State) (any, error) {
 	}
 	s.tree.Detach(source, r.SourceName, slot)
 	s.tree.Attach(target, r.TargetName, slot)
-	if o := s.open[r.Inode]; o != nil {
-		renamed := *o
-		renamed.leaf = r.TargetName
-		s.open[r.Inode] = &renamed
-	}
+	s.leases.Rename(r.Inode, r.TargetName)
 	return &RenameResult{}, nil
 }
 
@@ -413,8 +410,8 @@ func (r *recoverLeaseRecord) apply(s *State) (any, error) {
 		}
 		s.files.Promise(c, chunk.Generation(r.Generation))
 	}
-	if !o.recovering() {
-		s.setLease(r.File, &openFile{holder: "lease recovery", since: s.time, leaf: o.leaf})
+	if !o.Recovering() {
+		s.leases.Grant(r.File, &leases.Lease{Holder: "lease recovery", Since: s.time, Leaf: o.Leaf}, s.mono)
 	}
 	s.tree.Touch(slot)
 	if s.files.FirstOpen(slot) == 0 {
@@ -437,7 +434,7 @@ func (r *recoveredRecord) apply(s *State) (any, error) {
 		return nil, err
 	}
 	k := s.files.At(slot, r.Index)
-	if k == 0 || !o.recovering() || !s.files.Chunk(k).Open() {
+	if k == 0 || !o.Recovering() || !s.files.Chunk(k).Open() {
 		return nil, namespace.Inconsistent("chunk %d of file %d is not in recovery", r.Index, r.File)
 	}
 	size := s.tree.Inode(slot).ChunkSize()
@@ -465,7 +462,7 @@ func (r *truncateRecord) apply(s *State) (any, error) {
 		return nil, err
 	}
 	i := s.tree.Inode(slot)
-	if s.open[r.File] != nil || i.Hidden() || r.Length < 0 || r.Length > i.Length() {
+	if s.leases.Of(r.File) != nil || i.Hidden() || r.Length < 0 || r.Length > i.Length() {
 		return nil, namespace.Inconsistent("file %d of %d bytes cannot be cut to %d", r.File, i.Length(), r.Length)
 	}
 	size := i.ChunkSize()
@@ -482,7 +479,7 @@ func (r *truncateRecord) apply(s *State) (any, error) {
 		if cut <= 0 || cut >= c.Length() {
 			return nil, namespace.Inconsistent("cut of a chunk of %d bytes to %d", c.Length(), cut)
 		}
-		s.setLease(r.File, &openFile{holder: "truncate", since: s.time, leaf: leaf})
+		s.leases.Grant(r.File, &leases.Lease{Holder: "truncate", Since: s.time, Leaf: leaf}, s.mono)
 		s.files.Cut(last, cut)
 	}
 	return &TruncateResult{Info: s.info(slot, leaf), Done: !r.Cut}, nil

@@ -15,7 +15,7 @@ func (s *State) check() error {
 	if s.txid == 0 {
 		return nil
 	}
-	if err := s.files.Check(func(file uint64) bool { return s.open[file] != nil }); err != nil {
+	if err := s.files.Check(func(file uint64) bool { return s.leases.Of(file) != nil }); err != nil {
 		return err
 	}
 	if err := s.checkLeases(); err != nil {
@@ -24,48 +24,30 @@ func (s *State) check() error {
 	if err := s.checkReplicas(); err != nil {
 		return err
 	}
-	return s.checkRetry()
+	return s.answers.Check()
 }
 
+// checkLeases compares the leases with the files.
 func (s *State) checkLeases() error {
-	held, hidden := 0, 0
-	for client, h := range s.holders {
-		if client == (ClientID{}) || len(h.files) == 0 {
-			return fmt.Errorf("holder %x has %d files", client, len(h.files))
-		}
-		for id := range h.files {
-			if o := s.open[id]; o == nil || o.client != client {
-				return fmt.Errorf("file %d is not held by %x", id, client)
-			}
-			held++
-		}
-	}
-	for id, o := range s.open {
+	hidden := 0
+	for id, o := range s.leases.Snapshot() {
 		slot := s.tree.Find(id)
 		if slot == 0 || s.tree.Inode(slot).Directory() {
 			return fmt.Errorf("lease of inode %d", id)
 		}
-		if _, listed := s.recoveries.Get(id); listed == (s.leaseState(id) == leaseHeld) {
-			return fmt.Errorf("lease of file %d is %s, listed for recovery: %v", id, s.leaseState(id), listed)
-		}
 		if s.tree.Inode(slot).Hidden() {
 			hidden++
-			if o.path == "" {
+			if o.Path == "" {
 				return fmt.Errorf("hidden file %d has no path", id)
 			}
-		} else {
-			if at, ok := s.tree.Entry(s.tree.Inode(slot).Parent(), o.leaf); !ok || at != slot {
-				return fmt.Errorf("file %d is not at its leaf %q", id, o.leaf)
-			}
+		} else if at, ok := s.tree.Entry(s.tree.Inode(slot).Parent(), o.Leaf); !ok || at != slot {
+			return fmt.Errorf("file %d is not at its leaf %q", id, o.Leaf)
 		}
 	}
 	if hidden != s.tree.Hidden() {
 		return fmt.Errorf("%d hidden files, %d with a lease", s.tree.Hidden(), hidden)
 	}
-	if held+s.recoveries.Len() != len(s.open) {
-		return fmt.Errorf("%d leases, %d held, %d in recovery", len(s.open), held, s.recoveries.Len())
-	}
-	return nil
+	return s.leases.Check()
 }
 
 func (s *State) checkReplicas() error {
@@ -153,28 +135,6 @@ func (s *State) checkOrder(n *node, id chunk.ID, order *deleteOrder) error {
 	}
 	if order.generation == c.Generation() && slices.Contains(s.locationsOf(slot), n.index) {
 		return fmt.Errorf("chunk %s on node %q counts, yet shall be deleted", id, n.id)
-	}
-	return nil
-}
-
-func (s *State) checkRetry() error {
-	results, clients := 0, 0
-	var last int64
-	for c := s.retry.oldest; c != nil; c = c.newer {
-		clients++
-		results += len(c.entries)
-		if c.last < last || len(c.entries) > retryResultsMax || s.retry.clients[c.id] != c {
-			return fmt.Errorf("retry client %x: last %d after %d, %d results", c.id, c.last, last, len(c.entries))
-		}
-		last = c.last
-		for i, e := range c.entries {
-			if e.sequence < c.floor || i > 0 && e.sequence <= c.entries[i-1].sequence {
-				return fmt.Errorf("retry client %x: sequence %d, floor %d", c.id, e.sequence, c.floor)
-			}
-		}
-	}
-	if clients != len(s.retry.clients) || results != s.retry.results {
-		return fmt.Errorf("retry cache: %d clients, %d results; counted %d, %d", len(s.retry.clients), s.retry.results, clients, results)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -120,16 +121,9 @@ type Snapshot struct {
 	head     checkpointHead
 	nodes    []checkpointNode
 	view     *namespace.View
-	open     map[uint64]*openFile
+	open     map[uint64]*leases.Lease
 	openSlot map[uint64]namespace.InodeSlot // hidden files
-	retry    []checkpointRetryClient
-}
-
-type checkpointRetryClient struct {
-	id      ClientID
-	last    int64
-	floor   uint64
-	entries []retryEntry
+	answers  []leases.RetryClient
 }
 
 // Snapshot freezes the durable state. It costs a copy of the tables of open
@@ -138,20 +132,17 @@ func (s *State) Snapshot() *Snapshot {
 	p := &Snapshot{
 		head: checkpointHead{Version: checkpointVersion, ClusterID: s.clusterID, Created: s.created, Epoch: s.epoch,
 			Txid: s.txid, Time: s.time, NextInode: s.tree.NextID()},
-		view: s.files.View(), open: make(map[uint64]*openFile, len(s.open)), openSlot: make(map[uint64]namespace.InodeSlot),
+		view: s.files.View(), open: s.leases.Snapshot(), openSlot: make(map[uint64]namespace.InodeSlot),
 	}
 	for _, n := range s.nodes[1:] {
 		p.nodes = append(p.nodes, checkpointNode{ID: n.id, Address: n.address})
 	}
-	for id, o := range s.open {
-		p.open[id] = o
+	for id := range p.open {
 		if slot := s.tree.Find(id); s.tree.Inode(slot).Hidden() {
 			p.openSlot[id] = slot
 		}
 	}
-	for c := s.retry.oldest; c != nil; c = c.newer {
-		p.retry = append(p.retry, checkpointRetryClient{id: c.id, last: c.last, floor: c.floor, entries: slices.Clone(c.entries)})
-	}
+	p.answers = s.answers.Snapshot()
 	return p
 }
 
@@ -271,9 +262,9 @@ func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []checkpoin
 		i.Chunks = room[from:len(room):len(room)]
 	}
 	if o := p.open[a.ID]; o != nil {
-		l := checkpointLease{Holder: o.holder, Since: o.since, Path: o.path, Overwrite: o.overwrite, Leaf: o.leaf}
-		if !o.recovering() {
-			l.Client = o.client[:]
+		l := checkpointLease{Holder: o.Holder, Since: o.Since, Path: o.Path, Overwrite: o.Overwrite, Leaf: o.Leaf}
+		if !o.Recovering() {
+			l.Client = o.Client[:]
 		}
 		i.Lease = []checkpointLease{l}
 	}
@@ -283,20 +274,20 @@ func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []checkpoin
 // encodeRetry writes the retry cache, the client idle for longest first.
 func (p *Snapshot) encodeRetry(c *checkpointWriter) {
 	results := newFrameEncoder()
-	for n := range p.retry {
-		client := &p.retry[n]
-		page := checkpointRetry{Version: checkpointVersion, Client: client.id, Last: client.last, Floor: client.floor}
+	for n := range p.answers {
+		client := &p.answers[n]
+		page := checkpointRetry{Version: checkpointVersion, Client: client.ID, Last: client.Last, Floor: client.Floor}
 		size := 0
-		for i, e := range client.entries {
-			frame, err := results.encode(0, e.result)
+		for i, e := range client.Answers {
+			frame, err := results.encode(0, e.Result)
 			if err != nil {
 				c.err = err
 				return
 			}
 			payload := frame[frameHeaderBytes:]
-			page.Answers = append(page.Answers, checkpointAnswer{Sequence: e.sequence, Kind: resultKind(e.result), Result: payload})
+			page.Answers = append(page.Answers, checkpointAnswer{Sequence: e.Sequence, Kind: resultKind(e.Result), Result: payload})
 			size += len(payload) + 32
-			if size > recordBytesMax/4 && i+1 < len(client.entries) {
+			if size > recordBytesMax/4 && i+1 < len(client.Answers) {
 				c.frame(kindCheckpointRetry, &page)
 				page.Answers, size = page.Answers[:0], 0
 			}
@@ -570,15 +561,15 @@ func (l *checkpointLoader) inode(i *checkpointInode, key string) error {
 		return fail("its name is there twice")
 	}
 	for _, lease := range i.Lease {
-		o := &openFile{holder: strings.Clone(lease.Holder), since: lease.Since, path: strings.Clone(lease.Path),
-			overwrite: lease.Overwrite, leaf: strings.Clone(lease.Leaf)}
+		o := &leases.Lease{Holder: strings.Clone(lease.Holder), Since: lease.Since, Path: strings.Clone(lease.Path),
+			Overwrite: lease.Overwrite, Leaf: strings.Clone(lease.Leaf)}
 		if len(lease.Client) > 0 {
-			if len(lease.Client) != len(o.client) {
+			if len(lease.Client) != len(o.Client) {
 				return fail("bad lease holder")
 			}
-			o.client = ClientID(lease.Client)
+			o.Client = ClientID(lease.Client)
 		}
-		s.setLease(i.ID, o)
+		s.leases.Grant(i.ID, o, s.mono)
 	}
 	return l.addChunks(slot, i.Chunks)
 }
@@ -599,7 +590,7 @@ func (l *checkpointLoader) more(payload []byte) error {
 func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []checkpointChunk) error {
 	s := l.s
 	size := s.tree.Inode(file).ChunkSize()
-	leased := s.open[s.tree.Inode(file).ID()] != nil
+	leased := s.leases.Of(s.tree.Inode(file).ID()) != nil
 	for n := range chunks {
 		c := &chunks[n]
 		if last := s.tree.Inode(file).Last(); last != 0 && !leased && s.files.Chunk(last).Length() != size {
@@ -631,27 +622,19 @@ func (l *checkpointLoader) retry(payload []byte) error {
 	if err := s.decoder.decode(payload, &page); err != nil {
 		return err
 	}
-	c := s.retry.newest
-	if c == nil || c.id != page.Client {
-		if page.Client == (ClientID{}) || s.retry.clients[page.Client] != nil || len(s.retry.clients) >= retryClientsMax ||
-			c != nil && page.Last < c.last {
-			return corruptCheckpoint("retry cache: client %x", page.Client)
-		}
-		c = &retryClient{id: page.Client, last: page.Last, floor: page.Floor}
-		s.retry.clients[c.id] = c
-		s.retry.link(c)
-	}
+	loaded := leases.RetryClient{ID: page.Client, Last: page.Last, Floor: page.Floor}
 	for _, a := range page.Answers {
-		n := len(c.entries)
 		result := newResult(a.Kind)
-		if result == nil || n >= retryResultsMax || a.Sequence < c.floor || n > 0 && c.entries[n-1].sequence >= a.Sequence {
+		if result == nil {
 			return corruptCheckpoint("retry cache: client %x, sequence %d, kind %d", page.Client, a.Sequence, a.Kind)
 		}
 		if err := s.decoder.decode(a.Result, result); err != nil {
 			return err
 		}
-		c.entries = append(c.entries, retryEntry{a.Sequence, result})
-		s.retry.results++
+		loaded.Answers = append(loaded.Answers, leases.Answer{Sequence: a.Sequence, Result: result})
+	}
+	if !s.answers.Load(loaded) {
+		return corruptCheckpoint("retry cache: client %x", page.Client)
 	}
 	return nil
 }

@@ -63,9 +63,9 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	require.True(t, bytes.Equal(h.s.Checkpoint(), loaded.Checkpoint()))
 	require.NoError(t, loaded.check())
 	for client := byte(3); client <= 9; client++ {
-		want, found, _ := h.s.retry.lookup(ClientID{client}, h.sequence[ClientID{client}])
+		want, found, _ := h.s.answers.Lookup(ClientID{client}, h.sequence[ClientID{client}])
 		require.True(t, found)
-		got, found, _ := loaded.retry.lookup(ClientID{client}, h.sequence[ClientID{client}])
+		got, found, _ := loaded.answers.Lookup(ClientID{client}, h.sequence[ClientID{client}])
 		require.True(t, found)
 		require.Equal(t, want, got)
 	}
@@ -228,5 +228,5 @@ func TestGoldenCheckpoint(t *testing.T) {
 	require.NoError(t, s.check())
 	require.Equal(t, golden, s.Checkpoint())
 	require.Equal(t, "cluster-1", s.ClusterID())
-	require.Len(t, s.open, 5)
+	require.Equal(t, 5, s.leases.Count())
 }

@@ -3,13 +3,14 @@ package actor
 import (
 	"time"
 
+	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // ClientID is a UUID that one client process chose at start. The zero value
 // means "no client" and is refused for mutations.
-type ClientID [16]byte
+type ClientID = leases.ClientID
 
 // Command is one input of the state machine. The shell fills every field that
 // is marked so; the state machine reads no clock and no random source.

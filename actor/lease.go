@@ -1,101 +1,42 @@
 package actor
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// openFile is what is durable about a file with a lease. A value is never
-// changed once it is in the map.
-type openFile struct {
-	// client holds the lease; zero: the namenode recovers the file.
-	client ClientID
-	// holder is for people.
-	holder string
-	since  int64 // Unix ms
-	// path where a hidden file will appear; otherwise "".
-	path      string
-	overwrite bool
-	// leaf is the file's name.
-	leaf string
-}
-
-func (o *openFile) recovering() bool { return o.client == ClientID{} }
-
-// holder is a client with leases; ephemeral.
-type holder struct {
-	renewed time.Duration
-	files   map[uint64]struct{}
-}
-
-// recovery is the namenode's work on a file whose lease it took. Ephemeral.
-type recovery struct {
-	// chunk and generation of the attempt under way; chunk 0 if there is none.
-	chunk      namespace.ChunkSlot
-	generation chunk.Generation
-	primary    uint16 // node that leads it
-	everyone   bool   // it asks all members: nobody reported a replica
-	// next is when another attempt may start.
-	next     time.Duration
-	attempts int
-}
-
 func (s *State) renewLeases(r *RenewLeases) (any, *fault.Error) {
 	if !s.active {
 		return nil, s.notActive("renew leases")
 	}
-	h := s.holders[r.Client]
-	if h == nil {
-		return &RenewLeasesResult{}, nil
+	files := s.leases.HeldBy(r.Client)
+	if files != nil {
+		s.leases.Renew(r.Client, s.mono)
+		s.effects.Reply.AfterTxid = s.txid
 	}
-	h.renewed = s.mono
-	result := &RenewLeasesResult{FileIDs: make([]uint64, 0, len(h.files))}
-	for id := range h.files {
-		result.FileIDs = append(result.FileIDs, id)
-	}
-	slices.Sort(result.FileIDs)
-	s.effects.Reply.AfterTxid = s.txid
-	return result, nil
+	return &RenewLeasesResult{FileIDs: files}, nil
 }
 
 // endLeases ends leases past the hard limit: hidden files are abandoned, the
 // others recovered.
 func (s *State) endLeases() {
-	var late []ClientID
-	for id, h := range s.holders {
-		if s.mono-h.renewed >= s.config.LeaseHardLimit {
-			late = append(late, id)
+	for _, file := range s.leases.Expired(s.config.LeaseHardLimit, s.mono, leasesPerTick) {
+		slot := s.tree.Find(file)
+		s.event(Event{Kind: EventLeaseExpired, FileID: file, Text: s.leases.Of(file).HolderName()})
+		if s.tree.Inode(slot).Hidden() {
+			_, _ = s.log(&abandonRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+			continue
 		}
-	}
-	slices.SortFunc(late, func(a, b ClientID) int { return bytes.Compare(a[:], b[:]) })
-	budget := leasesPerTick
-	for _, id := range late {
-		files := make([]uint64, 0, len(s.holders[id].files))
-		for file := range s.holders[id].files {
-			files = append(files, file)
-		}
-		slices.Sort(files)
-		for _, file := range files {
-			if budget--; budget < 0 {
-				return
-			}
-			slot := s.tree.Find(file)
-			s.event(Event{Kind: EventLeaseExpired, FileID: file, Text: s.holderName(s.open[file])})
-			if s.tree.Inode(slot).Hidden() {
-				_, _ = s.log(&abandonRecord{Version: recordVersion, Head: s.ownHead(), File: file})
-				continue
-			}
-			_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: file})
-			s.recoverFile(slot)
-		}
+		_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+		s.recoverFile(slot)
 	}
 }
 
@@ -113,8 +54,8 @@ func appenderNode(holder string) (string, bool) {
 // holderGone tells whether the holder is a datanode that appends for others and
 // appends no more: it was away for a while, or by, who asks, is the same
 // datanode after a restart. Then its lease ends at once.
-func (s *State) holderGone(o *openFile, by string) bool {
-	id, ok := appenderNode(o.holder)
+func (s *State) holderGone(o *leases.Lease, by string) bool {
+	id, ok := appenderNode(o.Holder)
 	if !ok {
 		return false
 	}
@@ -137,10 +78,10 @@ func (s *State) holderGone(o *openFile, by string) bool {
 // the other client; empty if it is not told.
 func (s *State) takeOver(op, path string, slot namespace.InodeSlot, head header, by string, force bool) (bool, *fault.Error) {
 	id := s.tree.Inode(slot).ID()
-	o := s.open[id]
-	if !o.recovering() {
-		h := s.holders[o.client]
-		if !force && o.client != s.command.Client && s.mono-h.renewed < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
+	o := s.leases.Of(id)
+	if !o.Recovering() {
+		idle := s.leases.Idle(o.Client, s.mono)
+		if !force && o.Client != s.command.Client && idle < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
 			return false, s.leaseHeld(op, path, o)
 		}
 		if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: head, File: id}); err != nil {
@@ -148,7 +89,7 @@ func (s *State) takeOver(op, path string, slot namespace.InodeSlot, head header,
 		}
 	}
 	s.recoverFile(slot)
-	return s.open[id] == nil, nil
+	return s.leases.Of(id) == nil, nil
 }
 
 func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
@@ -158,14 +99,14 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 		return nil, err
 	}
 	id := s.tree.Inode(slot).ID()
-	if s.open[id] == nil {
+	if s.leases.Of(id) == nil {
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
 	closed, err := s.takeOver(op, r.Path, slot, s.head(), "", true)
 	if err != nil {
 		return nil, err
 	}
-	if attempt, ok := s.recoveries.Get(id); !closed && (!ok || attempt.chunk == 0) {
+	if !closed && !s.leases.Recovery(id).UnderWay() {
 		k := s.files.FirstOpen(slot)
 		if here, _ := s.reportedHolders(k); len(here) == 0 {
 			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.files.Chunk(k).ID().String(),
@@ -196,27 +137,9 @@ func (s *State) recoveryReason(slot namespace.InodeSlot) string {
 	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", c.Index(), joinSome(s.describeNodes(members)))
 }
 
-// giveUpRecoveries lets the attempts that a lost node led be made again, by
-// another one, at the next Tick.
-func (s *State) giveUpRecoveries(n *node) {
-	s.recoveries.Scan(func(_ uint64, r *recovery) bool {
-		if r.chunk != 0 && r.primary == n.index {
-			r.next = s.mono
-		}
-		return true
-	})
-}
-
 // continueRecoveries goes on with the files whose lease the namenode took.
 func (s *State) continueRecoveries() {
-	var files []uint64
-	s.recoveries.Scan(func(id uint64, r *recovery) bool {
-		if r.next <= s.mono {
-			files = append(files, id)
-		}
-		return len(files) < leasesPerTick
-	})
-	for _, id := range files {
+	for _, id := range s.leases.DueRecoveries(s.mono, leasesPerTick) {
 		s.recoverFile(s.tree.Find(id))
 	}
 }
@@ -225,8 +148,8 @@ func (s *State) continueRecoveries() {
 // way and what it needs is known.
 func (s *State) recoverFile(slot namespace.InodeSlot) {
 	id := s.tree.Inode(slot).ID()
-	r, ok := s.recoveries.Get(id)
-	if !ok || r.next > s.mono {
+	r := s.leases.Recovery(id)
+	if r == nil || !r.Due(s.mono) {
 		return
 	}
 	k := s.files.FirstOpen(slot)
@@ -234,12 +157,12 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 		_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id})
 		return
 	}
-	r.chunk = 0
+	r.Stop(0)
 	c, w := *s.files.Chunk(k), s.files.OpenChunk(k)
 	holders, away := s.reportedHolders(k)
-	r.everyone = len(holders) == 0 && w.Base == 0 && s.nobodyReported(k)
+	everyone := len(holders) == 0 && w.Base == 0 && s.nobodyReported(k)
 	switch {
-	case r.everyone:
+	case everyone:
 		// Perhaps nothing was ever written. But what the members have reported may
 		// be older than what a writer was told: only they know.
 		holders, away = slices.Clone(w.Members), nil
@@ -247,7 +170,7 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 		return
 	}
 	slices.Sort(holders)
-	primary := s.nodes[holders[r.attempts%len(holders)]]
+	primary := s.nodes[holders[r.Started()%len(holders)]]
 	for _, n := range away {
 		if s.nodes[n].liveness == nodeStale {
 			holders = append(holders, n)
@@ -257,8 +180,7 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id, Attempt: true, Index: c.Index(), Generation: uint64(generation)}); err != nil {
 		return
 	}
-	r.chunk, r.generation, r.primary, r.next = k, generation, primary.index, s.mono+s.config.RecoverTimeout
-	r.attempts++
+	r.Start(leases.Attempt{Chunk: k, Generation: generation, Primary: primary.index, Everyone: everyone}, s.mono+s.config.RecoverTimeout)
 	s.send(primary, &datanode.RecoverChunk{Chunk: c.ID(), Generation: generation, MinimumGeneration: w.Minimum,
 		Replicas: s.replicasOf(holders), Length: w.Cut})
 	s.event(Event{Kind: EventRecoveryStarted, NodeID: primary.id, Chunk: c.ID(), FileID: id, Count: len(holders)})
@@ -302,23 +224,23 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	}
 	file := s.files.Chunk(k).File()
 	id := s.tree.Inode(file).ID()
-	attempt, ok := s.recoveries.Get(id)
-	if !ok || attempt.chunk != k || attempt.generation != r.Generation {
+	recovery := s.leases.Recovery(id)
+	if recovery == nil || recovery.Attempt().Chunk != k || recovery.Attempt().Generation != r.Generation {
 		return nil // an attempt that was given up
 	}
 	w := s.files.OpenChunk(k)
 	problem := r.Error
 	switch {
 	case problem != "":
-	case len(r.NodeIDs) == 0 && (r.Length > 0 || !attempt.everyone) || len(r.NodeIDs) > nodesPerCallMax:
+	case len(r.NodeIDs) == 0 && (r.Length > 0 || !recovery.Attempt().Everyone) || len(r.NodeIDs) > nodesPerCallMax:
 		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(r.NodeIDs))
 	case r.Length < w.Base || w.Cut >= 0 && r.Length != w.Cut || r.Length > s.tree.Inode(file).ChunkSize():
 		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", r.Length, w.Base, w.Cut)
 	}
-	attempt.chunk, attempt.next = 0, 0
+	recovery.Stop(0)
 	if problem != "" {
 		// A later Tick tries another primary.
-		attempt.next = s.mono + time.Duration(min(attempt.attempts, 20))*s.config.TickInterval
+		recovery.Stop(s.mono + time.Duration(min(recovery.Started(), 20))*s.config.TickInterval)
 		e := fault.New(fault.Unavailable, op, "recovery failed: %s", clip(problem, 1024))
 		e.Chunk, e.Node = r.Chunk.String(), n.id
 		return e
@@ -333,7 +255,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	if again := s.files.Find(r.Chunk); again != 0 && !s.files.Chunk(again).Open() {
 		s.locateSealed(again, r.NodeIDs)
 	}
-	if s.open[id] != nil {
+	if s.leases.Of(id) != nil {
 		s.recoverFile(s.tree.Find(id))
 	}
 	return nil

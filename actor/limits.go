@@ -34,13 +34,6 @@ const (
 	// openFilesMax bounds the files with a lease, over all clients.
 	openFilesMax = 1 << 20
 
-	// retryResultsMax bounds the retry cache of one client.
-	retryResultsMax = 1024
-	// retryClientsMax bounds the clients in the retry cache.
-	retryClientsMax = 65_536
-	// retryIdleMillis is when a client's results are forgotten, by record time.
-	retryIdleMillis = 10 * 60 * 1000
-
 	// recordBytesMax bounds one edit record's payload. The largest is a Create
 	// with parents: two long paths and chunksPerCallMax chunks.
 	recordBytesMax = 1 << 20

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -92,7 +93,7 @@ func mutate[R Request](s *State, op string, request R, handler func(*State, R) (
 	if c.Client == (ClientID{}) || c.Sequence == 0 {
 		return nil, fault.New(fault.Invalid, op, "the mutation header has no client id or sequence")
 	}
-	result, found, forgotten := s.retry.lookup(c.Client, c.Sequence)
+	result, found, forgotten := s.answers.Lookup(c.Client, c.Sequence)
 	if found {
 		s.effects.Reply.AfterTxid = s.txid
 		return result, nil
@@ -104,9 +105,7 @@ func mutate[R Request](s *State, op string, request R, handler func(*State, R) (
 		return nil, &fault.Error{Kind: fault.SafeMode, Op: op, Reason: "the namenode is in safe mode: " + s.safeModeReason(),
 			Hint: "try again when the datanodes have reported, or end safe mode by hand"}
 	}
-	if h := s.holders[c.Client]; h != nil {
-		h.renewed = s.mono
-	}
+	s.leases.Renew(c.Client, s.mono)
 	// What a mutation found, or left as it was, may not be durable yet.
 	s.effects.Reply.AfterTxid = s.txid
 	return handler(s, request)
@@ -183,34 +182,20 @@ func (s *State) exists(op, path string, slot namespace.InodeSlot) *fault.Error {
 }
 
 // leaseHeld tells who holds a file's lease.
-func (s *State) leaseHeld(op, path string, o *openFile) *fault.Error {
-	e := &fault.Error{Kind: fault.LeaseHeld, Op: op, Path: path, Holder: s.holderName(o), Since: time.UnixMilli(o.since)}
-	if o.recovering() {
-		e.Reason = "the file is being recovered (" + o.holder + ")"
+func (s *State) leaseHeld(op, path string, o *leases.Lease) *fault.Error {
+	e := &fault.Error{Kind: fault.LeaseHeld, Op: op, Path: path, Holder: o.HolderName(), Since: time.UnixMilli(o.Since)}
+	if o.Recovering() {
+		e.Reason = "the file is being recovered (" + o.Holder + ")"
 		e.Hint = "try again in a moment"
 		return e
 	}
 	e.Reason = "another client writes the file"
-	if o.client == s.command.Client {
+	if o.Client == s.command.Client {
 		e.Reason = "this client has the file open already"
 	}
-	idle := s.mono
-	if h := s.holders[o.client]; h != nil {
-		idle -= h.renewed
-	}
 	e.Hint = fmt.Sprintf("its lease was renewed %v ago; it can be taken over %v after its last renewal",
-		idle.Round(time.Second), s.config.LeaseSoftLimit)
+		s.leases.Idle(o.Client, s.mono).Round(time.Second), s.config.LeaseSoftLimit)
 	return e
-}
-
-func (s *State) holderName(o *openFile) string {
-	switch {
-	case o.recovering():
-		return "the namenode (" + o.holder + ")"
-	case o.holder != "":
-		return o.holder
-	}
-	return fmt.Sprintf("client %x", o.client[:])
 }
 
 // replaceable checks that the inode at a target may be overwritten by the
@@ -226,7 +211,7 @@ func (s *State) replaceable(op, path string, existing namespace.InodeSlot, overw
 	if !overwrite {
 		return 0, s.exists(op, path, existing)
 	}
-	if o := s.open[i.ID()]; o != nil && o.client != s.command.Client {
+	if o := s.leases.Of(i.ID()); o != nil && o.Client != s.command.Client {
 		return 0, s.leaseHeld(op, path, o)
 	}
 	return i.ID(), nil
@@ -250,8 +235,8 @@ func (s *State) create(r *Create) (any, *fault.Error) {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d chunks in one call, at most %d are allowed", r.ChunkCount, chunksPerCallMax)}
 	case len(r.ExcludeNodes) > nodesPerCallMax:
 		return nil, fault.New(fault.Invalid, op, "%d excluded nodes, at most %d are allowed", len(r.ExcludeNodes), nodesPerCallMax)
-	case len(s.open) >= openFilesMax:
-		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", len(s.open))}
+	case s.leases.Count() >= openFilesMax:
+		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", s.leases.Count())}
 	}
 	t, err := s.tree.FindTarget(op, r.Path, r.Parents)
 	if err != nil {

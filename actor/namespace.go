@@ -7,54 +7,14 @@ import (
 
 // dropFile removes a file that is in no directory, its chunks and its lease.
 func (s *State) dropFile(slot namespace.InodeSlot) {
-	s.endLease(s.tree.Inode(slot).ID())
+	s.leases.End(s.tree.Inode(slot).ID())
 	s.files.Remove(slot)
-}
-
-// setLease gives a file's lease to the client in o.
-func (s *State) setLease(id uint64, o *openFile) {
-	if old := s.open[id]; old != nil && old.client != o.client {
-		s.endLease(id)
-	}
-	s.open[id] = o
-	if o.recovering() {
-		s.recoveries.Set(id, &recovery{})
-		return
-	}
-	h := s.holders[o.client]
-	if h == nil {
-		if h, s.spareHolder = s.spareHolder, nil; h == nil {
-			h = &holder{files: make(map[uint64]struct{}, 1)}
-		}
-		h.renewed = s.mono
-		s.holders[o.client] = h
-	}
-	h.files[id] = struct{}{}
-}
-
-// endLease makes a file closed.
-func (s *State) endLease(id uint64) {
-	o := s.open[id]
-	if o == nil {
-		return
-	}
-	delete(s.open, id)
-	if o.recovering() {
-		s.recoveries.Delete(id)
-		return
-	}
-	h := s.holders[o.client]
-	delete(h.files, id)
-	if len(h.files) == 0 {
-		delete(s.holders, o.client)
-		s.spareHolder = h // a client that stores files needs one anew for each
-	}
 }
 
 // closeFile ends a file's lease after its last chunk was sealed.
 func (s *State) closeFile(slot namespace.InodeSlot) {
 	s.tree.Complete(slot)
-	s.endLease(s.tree.Inode(slot).ID())
+	s.leases.End(s.tree.Inode(slot).ID())
 }
 
 // info describes an inode under a name.
@@ -68,7 +28,7 @@ func (s *State) info(slot namespace.InodeSlot, name string) FileInfo {
 	f.Length = i.Length()
 	f.ChunkSize = i.ChunkSize()
 	f.Replication = uint32(i.Replication())
-	f.Open = s.open[i.ID()] != nil
+	f.Open = s.leases.Of(i.ID()) != nil
 	return f
 }
 

@@ -197,7 +197,7 @@ func (s *State) nodeGone(r *NodeGone) *fault.Error {
 	if n.liveness == nodeLive {
 		s.setLiveness(n, nodeStale)
 	}
-	s.giveUpRecoveries(n)
+	s.leases.PrimaryLost(n.index, s.mono)
 	return nil
 }
 

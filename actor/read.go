@@ -58,8 +58,8 @@ func (s *State) stat(r *Stat) (any, *fault.Error) {
 	}
 	_, name := namespace.SplitPath(r.Path)
 	result := &StatResult{Info: s.info(slot, name)}
-	if o := s.open[result.Info.FileID]; o != nil {
-		result.Holder, result.Since = s.holderName(o), o.since
+	if o := s.leases.Of(result.Info.FileID); o != nil {
+		result.Holder, result.Since = o.HolderName(), o.Since
 	}
 	return result, nil
 }
@@ -83,8 +83,8 @@ func (s *State) locate(r *Locate) (any, *fault.Error) {
 			return nil, fault.New(fault.NotFound, op, "file %d does not exist", r.FileID)
 		}
 		s.dependOn(slot)
-		if o := s.open[r.FileID]; o != nil {
-			name = o.leaf
+		if o := s.leases.Of(r.FileID); o != nil {
+			name = o.Leaf
 		}
 	}
 	i := *s.tree.Inode(slot)
@@ -171,7 +171,7 @@ func (s *State) clusterStatus() (any, *fault.Error) {
 	totals := s.tree.Totals()
 	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),
 		Files: totals.Files, Directories: totals.Directories, Chunks: uint64(s.files.Chunks()),
-		UnderReplicated: uint64(s.repair.Len()), Missing: s.missing, CorruptReplicas: s.corrupt, OpenFiles: uint64(len(s.open)),
+		UnderReplicated: uint64(s.repair.Len()), Missing: s.missing, CorruptReplicas: s.corrupt, OpenFiles: uint64(s.leases.Count()),
 		Version: s.config.Version, DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize,
 		Nodes: make([]NodeStatus, 0, len(s.nodes)-1)}
 	for _, n := range s.nodes[1:] {

@@ -42,13 +42,14 @@ func TestRetryCacheForgetsWhatTheClientGaveUp(t *testing.T) {
 }
 
 func TestRetryCacheIsBounded(t *testing.T) {
+	const retryResultsMax, retryIdleMillis = 1024, 10 * 60 * 1000 // of package leases
 	h := newHarness(t, Config{})
 	h.slow = true
 	h.start(3)
 	for i := range uint64(retryResultsMax + 10) {
 		require.Nil(t, h.send(1, i+1, 1, &Mkdir{Path: fmt.Sprintf("/%d", i)}).Reply.Err)
 	}
-	require.Equal(t, retryResultsMax, h.s.retry.results)
+	require.Len(t, h.s.answers.Snapshot()[0].Answers, retryResultsMax)
 	require.Equal(t, fault.Invalid, h.send(1, 10, 1, &Mkdir{Path: "/again"}).Reply.Err.Kind)
 	require.Nil(t, h.send(1, 11, 1, &Mkdir{Path: "/again"}).Reply.Err)
 	require.NoError(t, h.s.check())
@@ -58,21 +59,12 @@ func TestRetryCacheIsBounded(t *testing.T) {
 	ok[MkdirResult](h, 2, &Mkdir{Path: "/two"})
 	h.now += retryIdleMillis - 10
 	ok[MkdirResult](h, 3, &Mkdir{Path: "/three"})
-	require.Len(t, h.s.retry.clients, 3)
+	require.Len(t, h.s.answers.Snapshot(), 3)
 	h.now += 20
 	ok[MkdirResult](h, 3, &Mkdir{Path: "/three-more"})
-	require.Len(t, h.s.retry.clients, 1)
+	require.Len(t, h.s.answers.Snapshot(), 1)
 	require.NoError(t, h.s.check())
 	h.same()
-
-	c := newRetryCache()
-	for i := range retryClientsMax + 5 {
-		c.remember(&header{Client: ClientID{byte(i), byte(i >> 8), byte(i >> 16)}, Sequence: 1}, &MkdirResult{})
-	}
-	require.Len(t, c.clients, retryClientsMax)
-	require.Equal(t, retryClientsMax, c.results)
-	_, found, _ := c.lookup(ClientID{0, 0, 0}, 1)
-	require.False(t, found, "the client idle for longest goes first")
 }
 
 func TestMutationsNeedAHeader(t *testing.T) {

@@ -97,9 +97,7 @@ func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
 		return nil, err
 	}
 	s.active, s.activeSince = true, s.mono
-	for _, h := range s.holders {
-		h.renewed = s.mono
-	}
+	s.leases.RenewAll(s.mono)
 	for _, n := range s.nodes[1:] {
 		n.reported, n.report = false, nil
 		if n.connected {

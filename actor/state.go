@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -23,13 +24,12 @@ type State struct {
 	time      int64 // of the last record, Unix ms
 	tree      *namespace.Tree
 	files     *namespace.Files
-	open      map[uint64]*openFile
-	retry     retryCache
+	leases    *leases.Leases
+	answers   *leases.RetryCache
 	nodes     []*node // by index; [0] is nil; id and address are durable
 
 	// Derived from the durable state.
 	nodeIndex map[string]uint16
-	holders   map[ClientID]*holder
 
 	// Ephemeral.
 	active      bool
@@ -54,9 +54,7 @@ type State struct {
 	copiesArrived int    // in this step, of those that were ordered
 	copies        map[namespace.ChunkSlot]*copyOrder
 	sweep         sweep
-	recoveries    btree.Map[uint64, *recovery]
 	candidates    []Candidate
-	spareHolder   *holder
 
 	encoder *frameEncoder
 	decoder *frameDecoder
@@ -79,11 +77,10 @@ func New(c Config) (*State, error) {
 	}
 	s := &State{
 		config:    c,
-		open:      make(map[uint64]*openFile),
-		retry:     newRetryCache(),
+		leases:    leases.New(),
+		answers:   leases.NewRetryCache(),
 		nodes:     make([]*node, 1),
 		nodeIndex: make(map[string]uint16),
-		holders:   make(map[ClientID]*holder),
 		policy:    newPolicy(c.Placement),
 		odd:       make(map[chunk.ID][]oddReplica),
 		copies:    make(map[namespace.ChunkSlot]*copyOrder),
@@ -165,12 +162,12 @@ func (s *State) applyRecord(r record) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.retry.forgetIdle(s.time - retryIdleMillis)
+	s.answers.ForgetIdle(s.time)
 	if head.Client != (ClientID{}) {
 		if resultKind(result) == 0 || head.Sequence == 0 {
 			return nil, namespace.Inconsistent("record kind %d, sequence %d is not a client's", r.kind(), head.Sequence)
 		}
-		s.retry.remember(head, result)
+		s.answers.Remember(leases.Call{Client: head.Client, Time: head.Time, Sequence: head.Sequence, Oldest: head.Oldest}, result)
 	}
 	return result, nil
 }

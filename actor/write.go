@@ -5,42 +5,35 @@ import (
 	"math"
 	"slices"
 
+	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // held finds a file that the command's client must hold the lease of.
-func (s *State) held(op string, id uint64) (namespace.InodeSlot, *openFile, *fault.Error) {
+func (s *State) held(op string, id uint64) (namespace.InodeSlot, *leases.Lease, *fault.Error) {
 	slot := s.tree.Find(id)
 	if slot == 0 || s.tree.Inode(slot).Directory() {
 		return 0, nil, &fault.Error{Kind: fault.LeaseLost, Op: op, Reason: fmt.Sprintf("file %d does not exist (any more)", id),
 			Hint: "it was removed, replaced, or abandoned after its lease ran out; write it again"}
 	}
-	o := s.open[id]
+	o := s.leases.Of(id)
 	switch {
 	case o == nil:
 		return 0, nil, &fault.Error{Kind: fault.LeaseLost, Op: op, Reason: fmt.Sprintf("file %d is closed", id), Hint: "open it for append"}
-	case o.client != s.command.Client:
-		return 0, nil, &fault.Error{Kind: fault.LeaseLost, Op: op, Path: s.openPath(o), Reason: fmt.Sprintf("file %d has another lease holder now", id),
-			Holder: s.holderName(o), Hint: "the lease was not renewed in time"}
+	case o.Client != s.command.Client:
+		return 0, nil, &fault.Error{Kind: fault.LeaseLost, Op: op, Path: o.KnownPath(), Reason: fmt.Sprintf("file %d has another lease holder now", id),
+			Holder: o.HolderName(), Hint: "the lease was not renewed in time"}
 	}
 	return slot, o, nil
-}
-
-// openPath is what is known of an open file's path, for messages.
-func (s *State) openPath(o *openFile) string {
-	if o.path != "" {
-		return o.path
-	}
-	return o.leaf
 }
 
 // commits validates a writer's commits. It gives the seals to log, the nodes of
 // each, and the length of every chunk named (also of those sealed before).
 // limit is the number of chunks that the file has or will have: all but the
 // last must be full, unless only empty ones follow (Complete checks that).
-func (s *State) commits(op string, file namespace.InodeSlot, o *openFile, commits []ChunkCommit) (seals []sealing, err *fault.Error) {
+func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, commits []ChunkCommit) (seals []sealing, err *fault.Error) {
 	if len(commits) > commitsPerCallMax {
 		return nil, fault.New(fault.Invalid, op, "%d commits in one call, at most %d are allowed", len(commits), commitsPerCallMax)
 	}
@@ -49,7 +42,7 @@ func (s *State) commits(op string, file namespace.InodeSlot, o *openFile, commit
 		c := &commits[n]
 		fail := func(kind fault.Kind, format string, args ...any) ([]sealing, *fault.Error) {
 			e := fault.New(kind, op, format, args...)
-			e.Path, e.Chunk = s.openPath(o), c.Chunk.String()
+			e.Path, e.Chunk = o.KnownPath(), c.Chunk.String()
 			return nil, e
 		}
 		slot := s.files.Of(file, c.Chunk)
@@ -107,11 +100,11 @@ func (s *State) lengthAfter(slot namespace.ChunkSlot, seals []sealing) (length i
 
 // checkFull refuses seals that leave a short chunk before the chunk at index
 // last.
-func (s *State) checkFull(op string, file namespace.InodeSlot, o *openFile, seals []sealing, last uint32) *fault.Error {
+func (s *State) checkFull(op string, file namespace.InodeSlot, o *leases.Lease, seals []sealing, last uint32) *fault.Error {
 	size := s.tree.Inode(file).ChunkSize()
 	for _, q := range seals {
 		if q.Index < last && int64(q.Length) != size {
-			return &fault.Error{Kind: fault.Invalid, Op: op, Path: s.openPath(o),
+			return &fault.Error{Kind: fault.Invalid, Op: op, Path: o.KnownPath(),
 				Reason: fmt.Sprintf("chunk %d has %d bytes; only a file's last chunk may have fewer than %d", q.Index, q.Length, size)}
 		}
 	}
@@ -126,7 +119,7 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 	}
 	fail := func(kind fault.Kind, format string, args ...any) (any, *fault.Error) {
 		e := fault.New(kind, op, format, args...)
-		e.Path = s.openPath(o)
+		e.Path = o.KnownPath()
 		return nil, e
 	}
 	i := *s.tree.Inode(slot)
@@ -169,10 +162,10 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 	}
 	record := &addChunksRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Commits: seals, Replace: replace, Index: r.FirstIndex}
 	if r.Count > 0 {
-		if err := s.enoughNodes(op, s.openPath(o), uint32(i.Replication())); err != nil {
+		if err := s.enoughNodes(op, o.KnownPath(), uint32(i.Replication())); err != nil {
 			return nil, err
 		}
-		record.Chunks, err = s.place(op, s.openPath(o), int(r.Count), int(i.Replication()), i.ChunkSize(), r.ExcludeNodes)
+		record.Chunks, err = s.place(op, o.KnownPath(), int(r.Count), int(i.Replication()), i.ChunkSize(), r.ExcludeNodes)
 		if err != nil {
 			return nil, err
 		}
@@ -209,7 +202,7 @@ func (s *State) complete(r *Complete) (any, *fault.Error) {
 	for c := s.tree.Inode(slot).First(); c != 0; c = s.files.Chunk(c).Next() {
 		length, sealed := s.lengthAfter(c, seals)
 		if !sealed {
-			return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: s.openPath(o), Chunk: s.files.Chunk(c).ID().String(),
+			return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: o.KnownPath(), Chunk: s.files.Chunk(c).ID().String(),
 				Reason: fmt.Sprintf("chunk %d is not committed", s.files.Chunk(c).Index()), Hint: "commit every chunk, also one without bytes"}
 		}
 		if length > 0 {
@@ -219,20 +212,20 @@ func (s *State) complete(r *Complete) (any, *fault.Error) {
 	size := s.tree.Inode(slot).ChunkSize()
 	for c := s.tree.Inode(slot).First(); c != 0 && s.files.Chunk(c).Index()+1 < keep; c = s.files.Chunk(c).Next() {
 		if length, _ := s.lengthAfter(c, seals); length != size {
-			return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: s.openPath(o), Chunk: s.files.Chunk(c).ID().String(),
+			return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: o.KnownPath(), Chunk: s.files.Chunk(c).ID().String(),
 				Reason: fmt.Sprintf("chunk %d has %d bytes; only a file's last chunk may have fewer than %d", s.files.Chunk(c).Index(), length, size)}
 		}
 	}
 	seals = slices.DeleteFunc(seals, func(q sealing) bool { return q.Index >= keep })
 	record := &completeRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Commits: seals, Keep: keep}
 	if s.tree.Inode(slot).Hidden() {
-		t, err := s.tree.FindTarget(op, o.path, false)
+		t, err := s.tree.FindTarget(op, o.Path, false)
 		if err != nil {
 			err.Hint = "the directory was moved or removed while the file was written; make it again and complete once more, or abandon the file"
 			return nil, err
 		}
 		record.Parent, record.Name = s.tree.Inode(t.Parent).ID(), t.Name
-		if record.Replaced, err = s.replaceable(op, o.path, t.Existing, o.overwrite); err != nil {
+		if record.Replaced, err = s.replaceable(op, o.Path, t.Existing, o.Overwrite); err != nil {
 			if err.Kind == fault.LeaseHeld {
 				return nil, err
 			}
@@ -250,7 +243,7 @@ func (s *State) abandon(r *Abandon) (any, *fault.Error) {
 		return nil, err
 	}
 	if s.tree.Inode(slot).Completed() {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: s.openPath(o), Reason: "the file was completed before and is only open for append",
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: o.KnownPath(), Reason: "the file was completed before and is only open for append",
 			Hint: "complete it, or recover its lease"}
 	}
 	return s.log(&abandonRecord{Version: recordVersion, Head: s.head(), File: r.FileID})
@@ -263,7 +256,7 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 		return nil, err
 	}
 	id := s.tree.Inode(slot).ID()
-	if o := s.open[id]; o != nil {
+	if o := s.leases.Of(id); o != nil {
 		if !r.RecoverLease {
 			return nil, s.leaseHeld(op, r.Path, o)
 		}
@@ -277,8 +270,8 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 		}
 	}
 	i := *s.tree.Inode(slot)
-	if len(s.open) >= openFilesMax {
-		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", len(s.open))}
+	if s.leases.Count() >= openFilesMax {
+		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", s.leases.Count())}
 	}
 	if err := s.enoughNodes(op, r.Path, uint32(i.Replication())); err != nil {
 		return nil, err
@@ -337,7 +330,7 @@ func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
 	}
 	c := *s.files.Chunk(k)
 	if r.Generation < c.Generation() || r.Generation > c.Promised() {
-		return nil, &fault.Error{Kind: fault.StaleGeneration, Op: op, Path: s.openPath(o), Chunk: c.ID().String(),
+		return nil, &fault.Error{Kind: fault.StaleGeneration, Op: op, Path: o.KnownPath(), Chunk: c.ID().String(),
 			Reason: fmt.Sprintf("generation %d is not in %d..%d", r.Generation, c.Generation(), c.Promised())}
 	}
 	failed := func(n uint16) bool { return slices.Contains(r.FailedNodes, s.nodes[n].id) }
@@ -349,7 +342,7 @@ func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
 		}
 	}
 	if len(record.Survivors) == 0 {
-		return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: s.openPath(o), Chunk: c.ID().String(),
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: o.KnownPath(), Chunk: c.ID().String(),
 			Reason: fmt.Sprintf("no member of the pipeline is left: %s", joinSome(s.describeNodes(holders))),
 			Hint:   "if nothing of the chunk was acknowledged, replace it; otherwise wait for a member to return"}
 	}
@@ -363,14 +356,14 @@ func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
 }
 
 // heldChunk finds an open chunk of a file.
-func (s *State) heldChunk(op string, file namespace.InodeSlot, o *openFile, id chunk.ID) (namespace.ChunkSlot, *fault.Error) {
+func (s *State) heldChunk(op string, file namespace.InodeSlot, o *leases.Lease, id chunk.ID) (namespace.ChunkSlot, *fault.Error) {
 	k := s.files.Of(file, id)
 	if k == 0 || !s.files.Chunk(k).Open() {
 		reason := fmt.Sprintf("the chunk is not one of file %d", s.tree.Inode(file).ID())
 		if k != 0 {
 			reason = "the chunk is sealed"
 		}
-		return 0, &fault.Error{Kind: fault.Invalid, Op: op, Path: s.openPath(o), Chunk: id.String(), Reason: reason}
+		return 0, &fault.Error{Kind: fault.Invalid, Op: op, Path: o.KnownPath(), Chunk: id.String(), Reason: reason}
 	}
 	return k, nil
 }
@@ -388,7 +381,7 @@ func (s *State) updatePipeline(r *UpdatePipeline) (any, *fault.Error) {
 	c := *s.files.Chunk(k)
 	fail := func(kind fault.Kind, format string, args ...any) (any, *fault.Error) {
 		e := fault.New(kind, op, format, args...)
-		e.Path, e.Chunk = s.openPath(o), c.ID().String()
+		e.Path, e.Chunk = o.KnownPath(), c.ID().String()
 		return nil, e
 	}
 	var members []uint16
@@ -420,7 +413,7 @@ func (s *State) truncate(r *Truncate) (any, *fault.Error) {
 		return nil, err
 	}
 	i := *s.tree.Inode(slot)
-	if o := s.open[i.ID()]; o != nil {
+	if o := s.leases.Of(i.ID()); o != nil {
 		return nil, s.leaseHeld(op, r.Path, o)
 	}
 	_, name := namespace.SplitPath(r.Path)

@@ -29,7 +29,7 @@ func TestDiagramsNameTheStatesOfTheCode(t *testing.T) {
 	}
 	for _, d := range []struct{ heading, source, pattern string }{
 		{"### The writer's side", "client/streamstate.go", `stream\w+: +"(\w+)"`},
-		{"### The namenode's side", "actor/leasestate.go", `lease\w+: +"(\w+)"`},
+		{"### The namenode's side", "actor/leases/state.go", `lease\w+: +"(\w+)"`},
 		{"### The datanode's side", "internal/chunk/chunk.go", `case \w+:\s+return "(\w+)"`},
 	} {
 		_, section, found := strings.Cut(string(document), d.heading)

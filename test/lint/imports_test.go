@@ -49,6 +49,7 @@ func layers() []layer {
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
 
 		{"actor/namespace", []string{"internal/chunk", "internal/fault"}, "files and directories know neither leases nor datanodes"},
+		{"actor/leases", []string{"actor/namespace", "internal/chunk"}, "who writes what is known by ids and slots: a lease knows neither files nor datanodes"},
 		{"actor", []string{"actor", "internal/chunk", "internal/datanode", "internal/fault", "internal/invariants", "internal/queue"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},

@@ -1,12 +1,12 @@
-package actor
+package leases
 
-// leaseState is where a file is with its lease. docs/ARCHITECTURE.md (Recovery)
+// State is where a file is with its lease. docs/ARCHITECTURE.md (Recovery)
 // has the picture; a test holds it to these names.
-type leaseState uint8
+type State uint8
 
 const (
 	// leaseClosed: nobody writes the file.
-	leaseClosed leaseState = iota
+	leaseClosed State = iota
 	// leaseHeld: a client has the lease.
 	leaseHeld
 	// leaseWaiting: the namenode took the lease, and no attempt at the next open
@@ -20,19 +20,4 @@ const (
 var leaseStates = [...]string{leaseClosed: "closed", leaseHeld: "held", leaseWaiting: "waiting", leaseAgreeing: "agreeing"}
 
 // String is the name in documents.
-func (l leaseState) String() string { return leaseStates[l] }
-
-// leaseState of a file.
-func (s *State) leaseState(id uint64) leaseState {
-	o := s.open[id]
-	r, _ := s.recoveries.Get(id)
-	switch {
-	case o == nil:
-		return leaseClosed
-	case !o.recovering():
-		return leaseHeld
-	case r != nil && r.chunk != 0:
-		return leaseAgreeing
-	}
-	return leaseWaiting
-}
+func (s State) String() string { return leaseStates[s] }

@@ -1,0 +1,45 @@
+package leases
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/internal/chunk"
+)
+
+// Recovery is the namenode's work on a file whose lease it has. Ephemeral.
+type Recovery struct {
+	attempt Attempt       // zero if none is under way
+	next    time.Duration // when another attempt may start
+	started int
+}
+
+// Attempt is the order to bring an open chunk to one length.
+type Attempt struct {
+	Chunk      namespace.ChunkSlot
+	Generation chunk.Generation
+	Primary    uint16 // node that leads it
+	// Everyone: all members are asked, since nobody reported a replica.
+	Everyone bool
+}
+
+// Due tells whether another attempt may start.
+func (r *Recovery) Due(now time.Duration) bool { return r.next <= now }
+
+// UnderWay tells whether an attempt is.
+func (r *Recovery) UnderWay() bool { return r.attempt.Chunk != 0 }
+
+// Attempt is the one under way; zero if there is none.
+func (r *Recovery) Attempt() Attempt { return r.attempt }
+
+// Started counts the attempts.
+func (r *Recovery) Started() int { return r.started }
+
+// Start notes an attempt that may take until a time.
+func (r *Recovery) Start(a Attempt, deadline time.Duration) {
+	r.attempt, r.next = a, deadline
+	r.started++
+}
+
+// Stop ends the attempt under way; another may start at a time.
+func (r *Recovery) Stop(next time.Duration) { r.attempt, r.next = Attempt{}, next }
