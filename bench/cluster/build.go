@@ -15,16 +15,16 @@ type BuildOptions struct {
 }
 
 // Build builds ww and returns its path.
-func Build(o BuildOptions) (string, error) {
-	target := filepath.Join(o.Directory, "ww")
+func Build(options BuildOptions) (string, error) {
+	target := filepath.Join(options.Directory, "ww")
 	args := []string{"build", "-buildvcs=false", "-o", target}
 	environment := append(os.Environ(), "CGO_ENABLED=0")
-	if o.Race {
+	if options.Race {
 		args = append(args, "-race")
 		environment = append(os.Environ(), "CGO_ENABLED=1")
 	}
 	command := exec.Command("go", append(args, "./cmd/ww")...)
-	command.Dir, command.Env = o.Module, environment
+	command.Dir, command.Env = options.Module, environment
 	if out, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build ww: %w\n%s", err, out)
 	}

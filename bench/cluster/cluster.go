@@ -63,54 +63,54 @@ type Cluster struct {
 }
 
 // New writes the configuration of a cluster; Start starts it.
-func New(o Options) (*Cluster, error) {
-	if o.Datanodes == 0 {
-		o.Datanodes = 4
+func New(options Options) (*Cluster, error) {
+	if options.Datanodes == 0 {
+		options.Datanodes = 4
 	}
-	if o.Disks == 0 {
-		o.Disks = 1
+	if options.Disks == 0 {
+		options.Disks = 1
 	}
-	if o.Replication == 0 {
-		o.Replication = 3
+	if options.Replication == 0 {
+		options.Replication = 3
 	}
-	if o.ChunkSize == 0 {
-		o.ChunkSize = 1 << 20
+	if options.ChunkSize == 0 {
+		options.ChunkSize = 1 << 20
 	}
-	if o.TrashDelay == 0 {
-		o.TrashDelay = time.Second
+	if options.TrashDelay == 0 {
+		options.TrashDelay = time.Second
 	}
-	if o.LogLevel == "" {
-		o.LogLevel = "debug"
+	if options.LogLevel == "" {
+		options.LogLevel = "debug"
 	}
-	if o.LeaseSoftLimit == 0 {
-		o.LeaseSoftLimit = time.Second
+	if options.LeaseSoftLimit == 0 {
+		options.LeaseSoftLimit = time.Second
 	}
-	if o.LeaseHardLimit == 0 {
-		o.LeaseHardLimit = time.Minute
+	if options.LeaseHardLimit == 0 {
+		options.LeaseHardLimit = time.Minute
 	}
-	ports, err := freePorts(3 + o.Datanodes)
+	ports, err := freePorts(3 + options.Datanodes)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{
+	cluster := &Cluster{
 		LogPort: ports[0], RaftPort: ports[1], NamenodePort: ports[2], DataPorts: ports[3:],
-		options: o, launcher: newLauncher(),
+		options: options, launcher: newLauncher(),
 	}
-	if err := c.configure(); err != nil {
-		c.launcher.close()
+	if err := cluster.configure(); err != nil {
+		cluster.launcher.close()
 		return nil, err
 	}
-	c.client, err = client.Dial(context.Background(), client.Options{Namenodes: []string{c.Address()}, Name: "e2e"})
+	cluster.client, err = client.Dial(context.Background(), client.Options{Namenodes: []string{cluster.Address()}, Name: "e2e"})
 	if err != nil {
-		c.launcher.close()
+		cluster.launcher.close()
 		return nil, err
 	}
-	return c, nil
+	return cluster, nil
 }
 
 // configure writes one configuration file per process.
 func (c *Cluster) configure() (err error) {
-	o := c.options
+	options := c.options
 	c.LogServer, err = c.process("logserver", "logserver", fmt.Sprintf(`
 logserver:
   id: log1
@@ -122,14 +122,14 @@ logserver:
 		return err
 	}
 	more := ""
-	if o.CheckpointRecords > 0 {
-		more += fmt.Sprintf("  checkpoint_records: %d\n", o.CheckpointRecords)
+	if options.CheckpointRecords > 0 {
+		more += fmt.Sprintf("  checkpoint_records: %d\n", options.CheckpointRecords)
 	}
-	if o.DeadAfter > 0 {
-		more += fmt.Sprintf("  dead_after: %s\n", o.DeadAfter)
+	if options.DeadAfter > 0 {
+		more += fmt.Sprintf("  dead_after: %s\n", options.DeadAfter)
 	}
-	if o.RepairGrace > 0 {
-		more += fmt.Sprintf("  repair_grace: %s\n", o.RepairGrace)
+	if options.RepairGrace > 0 {
+		more += fmt.Sprintf("  repair_grace: %s\n", options.RepairGrace)
 	}
 	c.Namenode, err = c.process("namenode", "namenode", fmt.Sprintf(`
 namenode:
@@ -139,11 +139,11 @@ namenode:
   chunk_size: %d
   lease_soft_limit: %s
   lease_hard_limit: %s
-%s`, c.Address(), c.LogPort, o.Replication, o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit, more))
+%s`, c.Address(), c.LogPort, options.Replication, options.ChunkSize, options.LeaseSoftLimit, options.LeaseHardLimit, more))
 	if err != nil {
 		return err
 	}
-	for i := range o.Datanodes {
+	for i := range options.Datanodes {
 		var disks []string
 		for _, d := range c.Disks(i) {
 			disks = append(disks, fmt.Sprintf("%q", d))
@@ -155,9 +155,9 @@ datanode:
   namenodes: [%s]
   trash_delay: %s
   reserve: 1MiB
-`, c.DataPorts[i], strings.Join(disks, ", "), c.Address(), o.TrashDelay)
-		if o.WriteBudget != 0 {
-			text += fmt.Sprintf("  write_budget: %d\n", o.WriteBudget)
+`, c.DataPorts[i], strings.Join(disks, ", "), c.Address(), options.TrashDelay)
+		if options.WriteBudget != 0 {
+			text += fmt.Sprintf("  write_budget: %d\n", options.WriteBudget)
 		}
 		p, err := c.process("datanode", fmt.Sprintf("datanode-%d", i), text)
 		if err != nil {
@@ -300,11 +300,11 @@ func (c *Cluster) Close() error {
 
 // LogTail writes the last lines of every process's log to w, without those of
 // level debug.
-func (c *Cluster) LogTail(w io.Writer, count int) {
-	for _, p := range c.Processes() {
-		b, err := os.ReadFile(p.Log)
+func (c *Cluster) LogTail(out io.Writer, count int) {
+	for _, process := range c.Processes() {
+		b, err := os.ReadFile(process.Log)
 		if err != nil {
-			fmt.Fprintf(w, "==> %s: %v\n", p.Name, err)
+			fmt.Fprintf(out, "==> %s: %v\n", process.Name, err)
 			continue
 		}
 		var lines []string
@@ -313,7 +313,7 @@ func (c *Cluster) LogTail(w io.Writer, count int) {
 				lines = append(lines, line)
 			}
 		}
-		fmt.Fprintf(w, "==> %s <==\n%s", p.Log, strings.Join(lines[max(0, len(lines)-count):], ""))
+		fmt.Fprintf(out, "==> %s <==\n%s", process.Log, strings.Join(lines[max(0, len(lines)-count):], ""))
 	}
 }
 

@@ -90,22 +90,22 @@ func (p *Process) Kill() error {
 // Stop ends the process with SIGTERM and waits. It fails if the process does
 // not end in time (it is killed then), or ends with another exit code than 0.
 func (p *Process) Stop() error {
-	r := p.current()
-	if r == nil || r.over() {
+	run := p.current()
+	if run == nil || run.over() {
 		return nil
 	}
-	if err := r.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := run.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.Name, err)
 	}
 	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
 	select {
-	case <-r.ended:
+	case <-run.ended:
 	case <-timer.C:
 		return errors.Join(fmt.Errorf("stop %s: still running %s after SIGTERM", p.Name, stopTimeout), p.Kill())
 	}
-	if r.err != nil {
-		return fmt.Errorf("stop %s: %w", p.Name, r.err)
+	if run.err != nil {
+		return fmt.Errorf("stop %s: %w", p.Name, run.err)
 	}
 	return nil
 }

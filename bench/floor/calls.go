@@ -19,7 +19,7 @@ const echoConnections = 4
 
 // echo counts unary gRPC calls to a server that does nothing: four callers for
 // each writer, over four connections.
-func echo(ctx context.Context, o Options) (_ Result, err error) {
+func echo(ctx context.Context, options Options) (_ Result, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return Result{}, err
@@ -43,20 +43,20 @@ func echo(ctx context.Context, o Options) (_ Result, err error) {
 		defer connection.Close()
 		clients = append(clients, grpc_health_v1.NewHealthClient(connection))
 	}
-	o.Writers *= 4
+	options.Writers *= 4
 	var turn atomic.Int64
-	r, err := many(ctx, o, func(ctx context.Context, _ int64) error {
+	r, err := many(ctx, options, func(ctx context.Context, _ int64) error {
 		c := clients[turn.Add(1)%echoConnections]
 		_, err := c.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 		return err
 	})
-	r.How = fmt.Sprintf("empty unary call, server and callers in one process, %d callers over %d connections", o.Writers, echoConnections)
+	r.How = fmt.Sprintf("empty unary call, server and callers in one process, %d callers over %d connections", options.Writers, echoConnections)
 	return r, err
 }
 
 // mapInsert counts insertions of paths into a Go map by one goroutine: a measure
 // of one core with its caches and memory, for what is bound by those.
-func mapInsert(ctx context.Context, o Options) (Result, error) {
+func mapInsert(ctx context.Context, options Options) (Result, error) {
 	const paths = 1 << 16
 	names := make([]string, paths)
 	for i := range names {
@@ -64,7 +64,7 @@ func mapInsert(ctx context.Context, o Options) (Result, error) {
 	}
 	count := int64(0)
 	start := time.Now()
-	for time.Since(start) < o.CountDuration {
+	for time.Since(start) < options.CountDuration {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}

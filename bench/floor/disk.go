@@ -15,99 +15,99 @@ import (
 
 // diskBuffered writes a preallocated file through the page cache, pushes each
 // step out early, and ends with fdatasync.
-func diskBuffered(ctx context.Context, o Options) (Result, error) {
-	f, err := os.Create(filepath.Join(o.Directory, "buffered"))
+func diskBuffered(ctx context.Context, options Options) (Result, error) {
+	file, err := os.Create(filepath.Join(options.Directory, "buffered"))
 	if err != nil {
 		return Result{}, err
 	}
-	defer removeFile(f)
+	defer removeFile(file)
 	start := time.Now()
-	w := newPaced(f, o.SizeBytes)
+	w := newPaced(file, options.SizeBytes)
 	buffer := pattern(packetBytes)
-	for w.offset < o.SizeBytes {
+	for w.offset < options.SizeBytes {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
-		if err := w.write(buffer[:min(int64(len(buffer)), o.SizeBytes-w.offset)]); err != nil {
+		if err := w.write(buffer[:min(int64(len(buffer)), options.SizeBytes-w.offset)]); err != nil {
 			return Result{}, err
 		}
 	}
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+	if err := unix.Fdatasync(int(file.Fd())); err != nil {
 		return Result{}, err
 	}
-	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), How: "pwrite 256 KiB, sync_file_range each 8 MiB, fdatasync at the end"}, nil
+	return Result{Bytes: options.SizeBytes, Duration: time.Since(start), How: "pwrite 256 KiB, sync_file_range each 8 MiB, fdatasync at the end"}, nil
 }
 
 // diskDirect writes with O_DIRECT from one aligned 4 MiB buffer.
-func diskDirect(ctx context.Context, o Options) (Result, error) {
+func diskDirect(ctx context.Context, options Options) (Result, error) {
 	const step = 4 << 20
-	f, err := os.OpenFile(filepath.Join(o.Directory, "direct"), os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
+	file, err := os.OpenFile(filepath.Join(options.Directory, "direct"), os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
 	if errors.Is(err, unix.EINVAL) {
 		return Result{How: "this file system has no O_DIRECT"}, nil
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	defer removeFile(f)
+	defer removeFile(file)
 	buffer := aligned(step)
-	size := max(o.SizeBytes/step, 1) * step
+	size := max(options.SizeBytes/step, 1) * step
 	start := time.Now()
-	if err := preallocate(f, size); err != nil {
+	if err := preallocate(file, size); err != nil {
 		return Result{}, err
 	}
 	for offset := int64(0); offset < size; offset += step {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
-		if _, err := f.WriteAt(buffer, offset); err != nil {
+		if _, err := file.WriteAt(buffer, offset); err != nil {
 			return Result{}, err
 		}
 	}
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+	if err := unix.Fdatasync(int(file.Fd())); err != nil {
 		return Result{}, err
 	}
 	return Result{Bytes: size, Duration: time.Since(start), How: "O_DIRECT pwrite 4 MiB, fdatasync at the end"}, nil
 }
 
 // diskRead reads a file that is not in the page cache, front to back.
-func diskRead(ctx context.Context, o Options) (Result, error) {
-	f, err := cold(ctx, o, "read", 0)
+func diskRead(ctx context.Context, options Options) (Result, error) {
+	file, err := cold(ctx, options, "read", 0)
 	if err != nil {
 		return Result{}, err
 	}
-	defer removeFile(f)
-	r, err := readAll(ctx, f, o.SizeBytes, make([]byte, packetBytes))
+	defer removeFile(file)
+	r, err := readAll(ctx, file, options.SizeBytes, make([]byte, packetBytes))
 	r.How = "pread 256 KiB, page cache dropped before"
 	return r, err
 }
 
 // diskReadDirect is diskRead with O_DIRECT.
-func diskReadDirect(ctx context.Context, o Options) (Result, error) {
-	f, err := cold(ctx, o, "read-direct", unix.O_DIRECT)
+func diskReadDirect(ctx context.Context, options Options) (Result, error) {
+	file, err := cold(ctx, options, "read-direct", unix.O_DIRECT)
 	if errors.Is(err, unix.EINVAL) {
 		return Result{How: "this file system has no O_DIRECT"}, nil
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	defer removeFile(f)
+	defer removeFile(file)
 	const step = 4 << 20
-	r, err := readAll(ctx, f, max(o.SizeBytes/step, 1)*step, aligned(step))
+	r, err := readAll(ctx, file, max(options.SizeBytes/step, 1)*step, aligned(step))
 	r.How = "O_DIRECT pread 4 MiB"
 	return r, err
 }
 
 // cold writes a synced file, drops its pages and opens it for reading. It is
 // rounded up to steps of 4 MiB.
-func cold(ctx context.Context, o Options, name string, flags int) (*os.File, error) {
-	path := filepath.Join(o.Directory, name)
-	f, err := os.Create(path)
+func cold(ctx context.Context, options Options, name string, flags int) (*os.File, error) {
+	path := filepath.Join(options.Directory, name)
+	file, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
 	const step = 4 << 20
-	size := max((o.SizeBytes+step-1)/step, 1) * step
-	w := newPaced(f, size)
+	size := max((options.SizeBytes+step-1)/step, 1) * step
+	w := newPaced(file, size)
 	buffer := pattern(packetBytes)
 	for w.offset < size && err == nil {
 		if err = ctx.Err(); err == nil {
@@ -115,12 +115,12 @@ func cold(ctx context.Context, o Options, name string, flags int) (*os.File, err
 		}
 	}
 	if err == nil {
-		err = unix.Fdatasync(int(f.Fd()))
+		err = unix.Fdatasync(int(file.Fd()))
 	}
 	if err == nil {
-		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		err = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
 	}
-	if closeErr := f.Close(); err == nil {
+	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
@@ -129,13 +129,13 @@ func cold(ctx context.Context, o Options, name string, flags int) (*os.File, err
 	return os.OpenFile(path, os.O_RDONLY|flags, 0)
 }
 
-func readAll(ctx context.Context, f *os.File, size int64, buffer []byte) (Result, error) {
+func readAll(ctx context.Context, file *os.File, size int64, buffer []byte) (Result, error) {
 	start := time.Now()
 	for offset := int64(0); offset < size; {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
-		n, err := f.ReadAt(buffer[:min(int64(len(buffer)), size-offset)], offset)
+		n, err := file.ReadAt(buffer[:min(int64(len(buffer)), size-offset)], offset)
 		if err != nil {
 			return Result{}, err
 		}
@@ -145,23 +145,23 @@ func readAll(ctx context.Context, f *os.File, size int64, buffer []byte) (Result
 }
 
 // diskSync appends 4 KiB and makes it durable, again and again.
-func diskSync(ctx context.Context, o Options) (Result, error) {
-	f, err := os.Create(filepath.Join(o.Directory, "sync"))
+func diskSync(ctx context.Context, options Options) (Result, error) {
+	file, err := os.Create(filepath.Join(options.Directory, "sync"))
 	if err != nil {
 		return Result{}, err
 	}
-	defer removeFile(f)
+	defer removeFile(file)
 	buffer := pattern(4096)
 	count := int64(0)
 	start := time.Now()
-	for time.Since(start) < o.CountDuration {
+	for time.Since(start) < options.CountDuration {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
-		if _, err := f.WriteAt(buffer, count*int64(len(buffer))); err != nil {
+		if _, err := file.WriteAt(buffer, count*int64(len(buffer))); err != nil {
 			return Result{}, err
 		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		if err := unix.Fdatasync(int(file.Fd())); err != nil {
 			return Result{}, err
 		}
 		count++
@@ -172,37 +172,37 @@ func diskSync(ctx context.Context, o Options) (Result, error) {
 // diskSyncHops makes 4 KiB durable in a file of each hop at once, again and again,
 // over zeros that were written before: what a synced record costs a disk that
 // holds all replicas.
-func diskSyncHops(ctx context.Context, o Options) (Result, error) {
+func diskSyncHops(ctx context.Context, options Options) (Result, error) {
 	const ahead = 1 << 20
 	zeros, buffer := make([]byte, ahead), pattern(4096)
 	var files []*os.File
-	for i := range o.Hops {
-		f, err := os.Create(filepath.Join(o.Directory, fmt.Sprintf("sync-%d", i)))
+	for i := range options.Hops {
+		file, err := os.Create(filepath.Join(options.Directory, fmt.Sprintf("sync-%d", i)))
 		if err != nil {
 			return Result{}, err
 		}
-		defer removeFile(f)
-		files = append(files, f)
+		defer removeFile(file)
+		files = append(files, file)
 	}
 	count := int64(0)
 	start := time.Now()
-	for time.Since(start) < o.CountDuration {
+	for time.Since(start) < options.CountDuration {
 		group, ctx := errgroup.WithContext(ctx)
 		offset := count * int64(len(buffer))
-		for _, f := range files {
+		for _, file := range files {
 			group.Go(func() error {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
 				if offset%ahead == 0 {
-					if _, err := f.WriteAt(zeros, offset); err != nil {
+					if _, err := file.WriteAt(zeros, offset); err != nil {
 						return err
 					}
 				}
-				if _, err := f.WriteAt(buffer, offset); err != nil {
+				if _, err := file.WriteAt(buffer, offset); err != nil {
 					return err
 				}
-				return unix.Fdatasync(int(f.Fd()))
+				return unix.Fdatasync(int(file.Fd()))
 			})
 		}
 		if err := group.Wait(); err != nil {
@@ -210,7 +210,7 @@ func diskSyncHops(ctx context.Context, o Options) (Result, error) {
 		}
 		count++
 	}
-	return Result{Count: count, Duration: time.Since(start), How: fmt.Sprintf("4 KiB + fdatasync in %d files at once, over zeros written ahead", o.Hops)}, nil
+	return Result{Count: count, Duration: time.Since(start), How: fmt.Sprintf("4 KiB + fdatasync in %d files at once, over zeros written ahead", options.Hops)}, nil
 }
 
 // paced writes a file front to back and starts write-out of each finished step,
@@ -221,9 +221,9 @@ type paced struct {
 	pushed int64
 }
 
-func newPaced(f *os.File, sizeBytes int64) *paced {
-	_ = preallocate(f, sizeBytes) // an optimisation: a file system without it is fine
-	return &paced{file: f}
+func newPaced(file *os.File, sizeBytes int64) *paced {
+	_ = preallocate(file, sizeBytes) // an optimisation: a file system without it is fine
+	return &paced{file: file}
 }
 
 func (p *paced) write(b []byte) error {
@@ -241,8 +241,8 @@ func (p *paced) write(b []byte) error {
 	return nil
 }
 
-func preallocate(f *os.File, sizeBytes int64) error {
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, sizeBytes); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+func preallocate(file *os.File, sizeBytes int64) error {
+	if err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, sizeBytes); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("fallocate %d bytes: %w", sizeBytes, err)
 	}
 	return nil
@@ -250,9 +250,9 @@ func preallocate(f *os.File, sizeBytes int64) error {
 
 // removeFile drops a file of this package's own; what is left of it goes with
 // the folder that Run removes.
-func removeFile(f *os.File) {
-	f.Close()
-	_ = os.Remove(f.Name())
+func removeFile(file *os.File) {
+	file.Close()
+	_ = os.Remove(file.Name())
 }
 
 // pattern is n bytes that no file system stores as zeros.

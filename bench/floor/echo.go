@@ -19,9 +19,9 @@ const echoBytes = 100
 // pipelineEcho sends 100 bytes through the chain of hops and waits for the ack,
 // again and again: what one flushed append costs at least. The hops are
 // goroutines: the few threads of this process take turns and hardly ever sleep.
-func pipelineEcho(ctx context.Context, o Options) (Result, error) {
-	r, err := echoThrough(ctx, o, func(_ context.Context, c net.Conn) (io.ReadWriteCloser, error) { return c, nil })
-	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, no disk", o.Hops)
+func pipelineEcho(ctx context.Context, options Options) (Result, error) {
+	r, err := echoThrough(ctx, options, func(_ context.Context, c net.Conn) (io.ReadWriteCloser, error) { return c, nil })
+	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, no disk", options.Hops)
 	return r, err
 }
 
@@ -29,21 +29,21 @@ func pipelineEcho(ctx context.Context, o Options) (Result, error) {
 // the kernel until its bytes are there, as hops in processes of their own do. The
 // difference is what waking threads costs here, with what Go's scheduler adds to
 // a system call that sleeps; the datanodes' loops pay both as well.
-func pipelineEchoThreads(ctx context.Context, o Options) (Result, error) {
-	r, err := echoThrough(ctx, o, onThread)
-	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, a thread for each hop", o.Hops)
+func pipelineEchoThreads(ctx context.Context, options Options) (Result, error) {
+	r, err := echoThrough(ctx, options, onThread)
+	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, a thread for each hop", options.Hops)
 	return r, err
 }
 
 // echoThrough runs the chain. take makes of a connection what its goroutine uses.
-func echoThrough(ctx context.Context, o Options, take func(context.Context, net.Conn) (io.ReadWriteCloser, error)) (Result, error) {
+func echoThrough(ctx context.Context, options Options, take func(context.Context, net.Conn) (io.ReadWriteCloser, error)) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // also of the hops that stand when a later one cannot
-	g, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(ctx)
 	var next net.Conn
-	for range o.Hops {
+	for range options.Hops {
 		downstream := next
-		upstream, err := serveOne(ctx, g, func(c net.Conn) error {
+		upstream, err := serveOne(ctx, group, func(c net.Conn) error {
 			up, err := take(ctx, c)
 			if err != nil {
 				return err
@@ -66,24 +66,24 @@ func echoThrough(ctx context.Context, o Options, take func(context.Context, net.
 	}
 	message, ack := pattern(echoBytes), make([]byte, 1)
 	count, duration := int64(0), time.Duration(0)
-	g.Go(func() error {
-		c, err := take(ctx, next)
+	group.Go(func() error {
+		connection, err := take(ctx, next)
 		if err != nil {
 			return err
 		}
-		defer c.Close()
-		for start := time.Now(); duration < o.CountDuration; duration = time.Since(start) {
-			if _, err := c.Write(message); err != nil {
+		defer connection.Close()
+		for start := time.Now(); duration < options.CountDuration; duration = time.Since(start) {
+			if _, err := connection.Write(message); err != nil {
 				return err
 			}
-			if _, err := io.ReadFull(c, ack); err != nil {
+			if _, err := io.ReadFull(connection, ack); err != nil {
 				return err
 			}
 			count++
 		}
 		return nil
 	})
-	if err := g.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return Result{}, err
 	}
 	return Result{Count: count, Duration: duration}, nil
@@ -134,22 +134,22 @@ func onThread(ctx context.Context, c net.Conn) (io.ReadWriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &blocking{stopped: make(chan struct{})}
+	chain := &blocking{stopped: make(chan struct{})}
 	var failed error
 	if err := raw.Control(func(descriptor uintptr) {
-		b.descriptor, failed = unix.FcntlInt(descriptor, unix.F_DUPFD_CLOEXEC, 0)
+		chain.descriptor, failed = unix.FcntlInt(descriptor, unix.F_DUPFD_CLOEXEC, 0)
 	}); err != nil || failed != nil {
 		return nil, errors.Join(err, failed)
 	}
-	if err := unix.SetNonblock(b.descriptor, false); err != nil {
-		return nil, errors.Join(err, unix.Close(b.descriptor))
+	if err := unix.SetNonblock(chain.descriptor, false); err != nil {
+		return nil, errors.Join(err, unix.Close(chain.descriptor))
 	}
-	b.stop = context.AfterFunc(ctx, func() {
-		defer close(b.stopped)
-		_ = unix.Shutdown(b.descriptor, unix.SHUT_RDWR) // fails only for a peer that is gone
+	chain.stop = context.AfterFunc(ctx, func() {
+		defer close(chain.stopped)
+		_ = unix.Shutdown(chain.descriptor, unix.SHUT_RDWR) // fails only for a peer that is gone
 	})
 	runtime.LockOSThread() // until the goroutine ends
-	return b, nil
+	return chain, nil
 }
 
 func (b *blocking) Read(p []byte) (int, error) {

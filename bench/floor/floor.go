@@ -174,40 +174,40 @@ const (
 
 // Run takes the measurements, one after the other, and hands each result to
 // report as it ends; an error of report ends the run.
-func Run(ctx context.Context, o Options, report func(Result) error) (err error) {
-	if err := o.validate(); err != nil {
+func Run(ctx context.Context, options Options, report func(Result) error) (err error) {
+	if err := options.validate(); err != nil {
 		return err
 	}
-	directory, err := os.MkdirTemp(o.Directory, "wwbench-floor-")
+	directory, err := os.MkdirTemp(options.Directory, "wwbench-floor-")
 	if err != nil {
-		return &fault.Error{Kind: fault.Disk, Op: "measure floors", Path: o.Directory, Reason: "no folder can be made", Err: err}
+		return &fault.Error{Kind: fault.Disk, Op: "measure floors", Path: options.Directory, Reason: "no folder can be made", Err: err}
 	}
-	parent, onDisk := o.Directory, false
+	parent, onDisk := options.Directory, false
 	defer func() {
 		err = errors.Join(err, os.RemoveAll(directory))
 		if err == nil && onDisk {
-			err = o.settle(ctx, parent)
+			err = options.settle(ctx, parent)
 		}
 	}()
-	o.Directory = directory
-	for _, m := range measurements() {
-		if len(o.Only) > 0 && !slices.Contains(o.Only, m.name) {
+	options.Directory = directory
+	for _, measurement := range measurements() {
+		if len(options.Only) > 0 && !slices.Contains(options.Only, measurement.name) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if m.disk {
+		if measurement.disk {
 			onDisk = true
-			if err := o.settle(ctx, directory); err != nil {
+			if err := options.settle(ctx, directory); err != nil {
 				return err
 			}
 		}
-		r, err := m.run(ctx, o)
+		r, err := measurement.run(ctx, options)
 		if err != nil {
-			return fmt.Errorf("measure %s: %w", m.name, err)
+			return fmt.Errorf("measure %s: %w", measurement.name, err)
 		}
-		r.Name = m.name
+		r.Name = measurement.name
 		if err := report(r); err != nil {
 			return err
 		}

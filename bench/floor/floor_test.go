@@ -18,16 +18,16 @@ func TestRunMeasuresEveryLimitAndLeavesNothingBehind(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	directory := t.TempDir()
 	var names []string
-	err := Run(t.Context(), Options{Directory: directory, SizeBytes: 5<<20 + 17*checksumBlockBytes, CountDuration: 20 * time.Millisecond}, func(r Result) error {
-		names = append(names, r.Name)
-		if r.Bytes == 0 && r.Count == 0 {
-			require.Contains(t, []string{DiskDirect, DiskReadDirect}, r.Name, "only O_DIRECT may be missing")
+	err := Run(t.Context(), Options{Directory: directory, SizeBytes: 5<<20 + 17*checksumBlockBytes, CountDuration: 20 * time.Millisecond}, func(result Result) error {
+		names = append(names, result.Name)
+		if result.Bytes == 0 && result.Count == 0 {
+			require.Contains(t, []string{DiskDirect, DiskReadDirect}, result.Name, "only O_DIRECT may be missing")
 			return nil
 		}
-		require.Positive(t, r.Rate(), r.Name)
-		require.NotEmpty(t, r.How, r.Name)
-		if r.Name == Sendfile || r.Name == Copying {
-			require.Positive(t, r.CPUPerGB(), r.Name)
+		require.Positive(t, result.Rate(), result.Name)
+		require.NotEmpty(t, result.How, result.Name)
+		if result.Name == Sendfile || result.Name == Copying {
+			require.Positive(t, result.CPUPerGB(), result.Name)
 		}
 		return nil
 	})
@@ -60,9 +60,9 @@ func TestEchoesEndWithTheirContext(t *testing.T) {
 }
 
 func TestRunRefusesWhatMakesNoSense(t *testing.T) {
-	for _, o := range []Options{{}, {SizeBytes: 1, Hops: 99}, {SizeBytes: 1, Writers: -1}, {SizeBytes: 1, Only: []string{"speed"}}} {
-		o.Directory = t.TempDir()
-		require.ErrorIs(t, Run(t.Context(), o, func(Result) error { return nil }), fault.Invalid)
+	for _, options := range []Options{{}, {SizeBytes: 1, Hops: 99}, {SizeBytes: 1, Writers: -1}, {SizeBytes: 1, Only: []string{"speed"}}} {
+		options.Directory = t.TempDir()
+		require.ErrorIs(t, Run(t.Context(), options, func(Result) error { return nil }), fault.Invalid)
 	}
 	err := Run(t.Context(), Options{SizeBytes: 1, Directory: filepath.Join(t.TempDir(), "missing")}, func(Result) error { return nil })
 	require.ErrorIs(t, err, fault.Disk)

@@ -20,12 +20,12 @@ const checksumBlockBytes = 64 << 10
 
 // serveOne listens on loopback and hands the first connection to serve. The
 // group ends when both ends did.
-func serveOne(ctx context.Context, g *errgroup.Group, serve func(net.Conn) error) (net.Conn, error) {
+func serveOne(ctx context.Context, group *errgroup.Group, serve func(net.Conn) error) (net.Conn, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	g.Go(func() error {
+	group.Go(func() error {
 		defer listener.Close()
 		c, err := listener.Accept()
 		if err != nil {
@@ -46,46 +46,46 @@ func serveOne(ctx context.Context, g *errgroup.Group, serve func(net.Conn) error
 }
 
 // loopback sends the bytes over one TCP connection to a reader that drops them.
-func loopback(ctx context.Context, o Options) (Result, error) {
-	g, ctx := errgroup.WithContext(ctx)
-	c, err := serveOne(ctx, g, func(c net.Conn) error {
+func loopback(ctx context.Context, options Options) (Result, error) {
+	group, ctx := errgroup.WithContext(ctx)
+	connection, err := serveOne(ctx, group, func(connection net.Conn) error {
 		buffer := make([]byte, packetBytes)
-		for got := int64(0); got < o.SizeBytes; {
-			n, err := c.Read(buffer)
+		for got := int64(0); got < options.SizeBytes; {
+			n, err := connection.Read(buffer)
 			if err != nil {
 				return err
 			}
 			got += int64(n)
 		}
-		_, err := c.Write([]byte{1})
+		_, err := connection.Write([]byte{1})
 		return err
 	})
 	if err != nil {
 		return Result{}, err
 	}
-	defer c.Close()
+	defer connection.Close()
 	start := time.Now()
-	g.Go(func() error {
+	group.Go(func() error {
 		buffer := pattern(packetBytes)
-		for sent := int64(0); sent < o.SizeBytes; sent += int64(len(buffer)) {
-			if _, err := c.Write(buffer[:min(int64(len(buffer)), o.SizeBytes-sent)]); err != nil {
+		for sent := int64(0); sent < options.SizeBytes; sent += int64(len(buffer)) {
+			if _, err := connection.Write(buffer[:min(int64(len(buffer)), options.SizeBytes-sent)]); err != nil {
 				return err
 			}
 		}
-		_, err := io.ReadFull(c, make([]byte, 1))
+		_, err := io.ReadFull(connection, make([]byte, 1))
 		return err
 	})
-	if err := g.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return Result{}, err
 	}
-	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), How: "one connection, 256 KiB writes"}, nil
+	return Result{Bytes: options.SizeBytes, Duration: time.Since(start), How: "one connection, 256 KiB writes"}, nil
 }
 
 // sendfile serves a warm file straight from the page cache and verifies a
 // checksum per 64 KiB at the reader.
-func sendfile(ctx context.Context, o Options) (Result, error) {
-	r, err := serveFile(ctx, o, func(c *net.TCPConn, f *os.File) error {
-		_, err := c.ReadFrom(&io.LimitedReader{R: f, N: o.SizeBytes})
+func sendfile(ctx context.Context, options Options) (Result, error) {
+	r, err := serveFile(ctx, options, func(c *net.TCPConn, file *os.File) error {
+		_, err := c.ReadFrom(&io.LimitedReader{R: file, N: options.SizeBytes})
 		return err
 	})
 	r.How = "warm file, sendfile over one connection, xxh3 per 64 KiB at the reader"
@@ -93,11 +93,11 @@ func sendfile(ctx context.Context, o Options) (Result, error) {
 }
 
 // copying is sendfile by read and write through a user's buffer.
-func copying(ctx context.Context, o Options) (Result, error) {
-	r, err := serveFile(ctx, o, func(c *net.TCPConn, f *os.File) error {
+func copying(ctx context.Context, options Options) (Result, error) {
+	result, err := serveFile(ctx, options, func(c *net.TCPConn, file *os.File) error {
 		buffer := make([]byte, packetBytes)
-		for sent := int64(0); sent < o.SizeBytes; {
-			n, err := f.Read(buffer[:min(int64(len(buffer)), o.SizeBytes-sent)])
+		for sent := int64(0); sent < options.SizeBytes; {
+			n, err := file.Read(buffer[:min(int64(len(buffer)), options.SizeBytes-sent)])
 			if err != nil {
 				return err
 			}
@@ -108,44 +108,44 @@ func copying(ctx context.Context, o Options) (Result, error) {
 		}
 		return nil
 	})
-	r.How = "warm file, read and write of 256 KiB over one connection, xxh3 per 64 KiB at the reader"
-	return r, err
+	result.How = "warm file, read and write of 256 KiB over one connection, xxh3 per 64 KiB at the reader"
+	return result, err
 }
 
 // serveFile sends a warm file by send to a reader that verifies it. The CPU time
 // is that of the sending thread.
-func serveFile(ctx context.Context, o Options, send func(*net.TCPConn, *os.File) error) (Result, error) {
-	f, err := os.Create(filepath.Join(o.Directory, "served"))
+func serveFile(ctx context.Context, options Options, send func(*net.TCPConn, *os.File) error) (Result, error) {
+	file, err := os.Create(filepath.Join(options.Directory, "served"))
 	if err != nil {
 		return Result{}, err
 	}
-	defer removeFile(f)
-	w := newPaced(f, o.SizeBytes)
+	defer removeFile(file)
+	w := newPaced(file, options.SizeBytes)
 	block := pattern(checksumBlockBytes)
-	for w.offset < o.SizeBytes {
-		if err := w.write(block[:min(int64(len(block)), o.SizeBytes-w.offset)]); err != nil {
+	for w.offset < options.SizeBytes {
+		if err := w.write(block[:min(int64(len(block)), options.SizeBytes-w.offset)]); err != nil {
 			return Result{}, err
 		}
 	}
 	// What is still being written out would be measured too.
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+	if err := unix.Fdatasync(int(file.Fd())); err != nil {
 		return Result{}, err
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return Result{}, err
 	}
 	want := xxh3.Hash(block)
 
 	var used time.Duration
-	g, ctx := errgroup.WithContext(ctx)
-	c, err := serveOne(ctx, g, func(c net.Conn) error {
+	group, ctx := errgroup.WithContext(ctx)
+	connection, err := serveOne(ctx, group, func(c net.Conn) error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		before, err := threadCPU()
 		if err != nil {
 			return err
 		}
-		if err := send(c.(*net.TCPConn), f); err != nil {
+		if err := send(c.(*net.TCPConn), file); err != nil {
 			return err
 		}
 		after, err := threadCPU()
@@ -155,28 +155,28 @@ func serveFile(ctx context.Context, o Options, send func(*net.TCPConn, *os.File)
 	if err != nil {
 		return Result{}, err
 	}
-	defer c.Close()
+	defer connection.Close()
 	start := time.Now()
-	g.Go(func() error {
+	group.Go(func() error {
 		buffer := make([]byte, packetBytes)
-		for got := int64(0); got < o.SizeBytes; {
-			n, err := io.ReadFull(c, buffer[:min(int64(len(buffer)), o.SizeBytes-got)])
+		for got := int64(0); got < options.SizeBytes; {
+			count, err := io.ReadFull(connection, buffer[:min(int64(len(buffer)), options.SizeBytes-got)])
 			if err != nil {
 				return err
 			}
-			for b := buffer[:n]; len(b) >= checksumBlockBytes; b = b[checksumBlockBytes:] {
+			for b := buffer[:count]; len(b) >= checksumBlockBytes; b = b[checksumBlockBytes:] {
 				if xxh3.Hash(b[:checksumBlockBytes]) != want {
 					return errors.New("the bytes differ from those written")
 				}
 			}
-			got += int64(n)
+			got += int64(count)
 		}
 		return nil
 	})
-	if err := g.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return Result{}, err
 	}
-	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), ServerCPU: used}, nil
+	return Result{Bytes: options.SizeBytes, Duration: time.Since(start), ServerCPU: used}, nil
 }
 
 // threadCPU is the CPU time, user and system, of the calling thread.

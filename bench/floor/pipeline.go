@@ -16,30 +16,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func pipeline(ctx context.Context, o Options) (Result, error) { return runPipeline(ctx, o, true) }
-func pipelineNoDisk(ctx context.Context, o Options) (Result, error) {
-	return runPipeline(ctx, o, false)
+func pipeline(ctx context.Context, options Options) (Result, error) {
+	return runPipeline(ctx, options, true)
+}
+func pipelineNoDisk(ctx context.Context, options Options) (Result, error) {
+	return runPipeline(ctx, options, false)
 }
 
 // runPipeline sends packets {length, xxh3, bytes} through a chain of hops. Each
 // hop reads a packet into one buffer, verifies it, forwards it, writes it to its
 // own file, and acks once the next hop has. The last packet is acked after
 // fdatasync on every hop. 16 packets are in flight at most.
-func runPipeline(ctx context.Context, o Options, disk bool) (Result, error) {
+func runPipeline(ctx context.Context, options Options, disk bool) (Result, error) {
 	const window = 16
-	g, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(ctx)
 	var next net.Conn
-	for hop := o.Hops - 1; hop >= 0; hop-- {
-		var f *os.File
+	for hop := options.Hops - 1; hop >= 0; hop-- {
+		var file *os.File
 		if disk {
 			var err error
-			if f, err = os.Create(filepath.Join(o.Directory, fmt.Sprintf("hop%d", hop))); err != nil {
+			if file, err = os.Create(filepath.Join(options.Directory, fmt.Sprintf("hop%d", hop))); err != nil {
 				return Result{}, err
 			}
-			defer removeFile(f)
+			defer removeFile(file)
 		}
 		downstream := next
-		upstream, err := serveOne(ctx, g, func(c net.Conn) error { return runHop(c, downstream, f, o.SizeBytes) })
+		upstream, err := serveOne(ctx, group, func(c net.Conn) error { return runHop(c, downstream, file, options.SizeBytes) })
 		if err != nil {
 			return Result{}, err
 		}
@@ -48,13 +50,13 @@ func runPipeline(ctx context.Context, o Options, disk bool) (Result, error) {
 	}
 	start := time.Now()
 	slots := make(chan struct{}, window)
-	packets := (o.SizeBytes + packetBytes - 1) / packetBytes
-	g.Go(func() error {
+	packets := (options.SizeBytes + packetBytes - 1) / packetBytes
+	group.Go(func() error {
 		packet := append(make([]byte, frameBytes), pattern(packetBytes)...)
-		for sent := int64(0); sent < o.SizeBytes; {
-			n := min(packetBytes, o.SizeBytes-sent)
-			p := packet[:frameBytes+n]
-			binary.LittleEndian.PutUint64(p, uint64(n))
+		for sent := int64(0); sent < options.SizeBytes; {
+			size := min(packetBytes, options.SizeBytes-sent)
+			p := packet[:frameBytes+size]
+			binary.LittleEndian.PutUint64(p, uint64(size))
 			binary.LittleEndian.PutUint64(p[8:], xxh3.Hash(p[frameBytes:]))
 			select {
 			case slots <- struct{}{}:
@@ -64,11 +66,11 @@ func runPipeline(ctx context.Context, o Options, disk bool) (Result, error) {
 			if _, err := next.Write(p); err != nil {
 				return err
 			}
-			sent += n
+			sent += size
 		}
 		return nil
 	})
-	g.Go(func() error {
+	group.Go(func() error {
 		ack := make([]byte, 1)
 		for range packets {
 			if _, err := io.ReadFull(next, ack); err != nil {
@@ -78,29 +80,29 @@ func runPipeline(ctx context.Context, o Options, disk bool) (Result, error) {
 		}
 		return nil
 	})
-	if err := g.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return Result{}, err
 	}
-	how := fmt.Sprintf("%d hops, 256 KiB packets, xxh3 and ack at each hop", o.Hops)
+	how := fmt.Sprintf("%d hops, 256 KiB packets, xxh3 and ack at each hop", options.Hops)
 	if disk {
 		how += ", one file each, sync_file_range each 8 MiB, fdatasync on all before the last ack"
 	}
-	return Result{Bytes: o.SizeBytes, Duration: time.Since(start), How: how}, nil
+	return Result{Bytes: options.SizeBytes, Duration: time.Since(start), How: how}, nil
 }
 
 const frameBytes = 16
 
 // runHop is one datanode of the raw pipeline. f is nil without a disk,
 // downstream at the last hop.
-func runHop(c, downstream net.Conn, f *os.File, sizeBytes int64) error {
+func runHop(connection, downstream net.Conn, stored *os.File, sizeBytes int64) error {
 	var file *paced
-	if f != nil {
-		file = newPaced(f, sizeBytes)
+	if stored != nil {
+		file = newPaced(stored, sizeBytes)
 	}
 	packet := make([]byte, frameBytes+packetBytes)
 	acks := make(chan struct{}, 1024) // one for each packet that this hop has done
-	var g errgroup.Group
-	g.Go(func() error {
+	var group errgroup.Group
+	group.Go(func() error {
 		ack := make([]byte, 1)
 		for range acks {
 			if downstream != nil {
@@ -108,41 +110,41 @@ func runHop(c, downstream net.Conn, f *os.File, sizeBytes int64) error {
 					return err
 				}
 			}
-			if _, err := c.Write([]byte{1}); err != nil {
+			if _, err := connection.Write([]byte{1}); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	g.Go(func() error {
+	group.Go(func() error {
 		defer close(acks)
 		for got := int64(0); got < sizeBytes; {
-			if _, err := io.ReadFull(c, packet[:frameBytes]); err != nil {
+			if _, err := io.ReadFull(connection, packet[:frameBytes]); err != nil {
 				return err
 			}
-			n := int64(binary.LittleEndian.Uint64(packet))
-			if n > packetBytes {
-				return fmt.Errorf("packet of %d bytes", n)
+			size := int64(binary.LittleEndian.Uint64(packet))
+			if size > packetBytes {
+				return fmt.Errorf("packet of %d bytes", size)
 			}
-			p := packet[:frameBytes+n]
-			if _, err := io.ReadFull(c, p[frameBytes:]); err != nil {
+			frame := packet[:frameBytes+size]
+			if _, err := io.ReadFull(connection, frame[frameBytes:]); err != nil {
 				return err
 			}
-			if xxh3.Hash(p[frameBytes:]) != binary.LittleEndian.Uint64(p[8:]) {
+			if xxh3.Hash(frame[frameBytes:]) != binary.LittleEndian.Uint64(frame[8:]) {
 				return errors.New("packet checksum differs")
 			}
 			if downstream != nil {
-				if _, err := downstream.Write(p); err != nil {
+				if _, err := downstream.Write(frame); err != nil {
 					return err
 				}
 			}
-			got += n
+			got += size
 			if file != nil {
-				if err := file.write(p[frameBytes:]); err != nil {
+				if err := file.write(frame[frameBytes:]); err != nil {
 					return err
 				}
 				if got == sizeBytes {
-					if err := unix.Fdatasync(int(f.Fd())); err != nil {
+					if err := unix.Fdatasync(int(stored.Fd())); err != nil {
 						return err
 					}
 				}
@@ -151,5 +153,5 @@ func runHop(c, downstream net.Conn, f *os.File, sizeBytes int64) error {
 		}
 		return nil
 	})
-	return g.Wait()
+	return group.Wait()
 }

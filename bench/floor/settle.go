@@ -36,16 +36,16 @@ func Settle(ctx context.Context, directory string, most time.Duration) (quiet bo
 	failed := func(err error) (bool, error) {
 		return false, &fault.Error{Kind: fault.Disk, Op: "wait for the disk to settle", Path: directory, Err: err}
 	}
-	d, err := os.Open(directory)
+	folder, err := os.Open(directory)
 	if err != nil {
 		return failed(err)
 	}
-	defer func() { _ = d.Close() }() // nothing was written to it
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
+	defer func() { _ = folder.Close() }() // nothing was written to it
+	if err := unix.Syncfs(int(folder.Fd())); err != nil {
 		return failed(err)
 	}
 	var info unix.Stat_t
-	if err := unix.Fstat(int(d.Fd()), &info); err != nil {
+	if err := unix.Fstat(int(folder.Fd()), &info); err != nil {
 		return failed(err)
 	}
 	path := fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(info.Dev), unix.Minor(info.Dev))
@@ -112,16 +112,16 @@ func readActivity(path string) (activity, error) {
 }
 
 func parseActivity(text string) (activity, error) {
-	var n [15]uint64
+	var numbers [15]uint64
 	fields := strings.Fields(text)
-	for i := range min(len(fields), len(n)) {
+	for i := range min(len(fields), len(numbers)) {
 		var err error
-		if n[i], err = strconv.ParseUint(fields[i], 10, 64); err != nil {
+		if numbers[i], err = strconv.ParseUint(fields[i], 10, 64); err != nil {
 			return activity{}, fmt.Errorf("field %d of a disk's statistics: %w", i+1, err)
 		}
 	}
 	if len(fields) < 11 { // kernels before 4.18 tell of no discards
 		return activity{}, fmt.Errorf("a disk's statistics have %d fields, not 11 or more", len(fields))
 	}
-	return activity{sectors: n[2] + n[6] + n[13], discards: n[11], inFlight: n[8]}, nil
+	return activity{sectors: numbers[2] + numbers[6] + numbers[13], discards: numbers[11], inFlight: numbers[8]}, nil
 }

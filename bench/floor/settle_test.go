@@ -56,9 +56,9 @@ func TestADiskThatIsNotQuietIsTold(t *testing.T) {
 		t.Skip("TMPDIR is on no disk of this machine: nothing to wait for")
 	}
 	var told []time.Duration
-	o := Options{Settle: time.Nanosecond, Restless: func(waited time.Duration) { told = append(told, waited) }}
-	require.NoError(t, o.settle(t.Context(), directory))
+	options := Options{Settle: time.Nanosecond, Restless: func(waited time.Duration) { told = append(told, waited) }}
+	require.NoError(t, options.settle(t.Context(), directory))
 	require.Equal(t, []time.Duration{time.Nanosecond}, told)
-	o.Settle, o.Restless = settleStep/2, nil
-	require.NoError(t, o.settle(t.Context(), directory))
+	options.Settle, options.Restless = settleStep/2, nil
+	require.NoError(t, options.settle(t.Context(), directory))
 }

@@ -18,79 +18,79 @@ const smallBytes = 4096
 
 // smallSynced makes files of 4 KiB durable in each of the directories, the plain
 // way: create, write, fdatasync, rename, sync the directory.
-func smallSynced(ctx context.Context, o Options) (Result, error) {
-	directories, done, err := openDirectories(o, "small")
+func smallSynced(ctx context.Context, options Options) (Result, error) {
+	directories, done, err := openDirectories(options, "small")
 	if err != nil {
 		return Result{}, err
 	}
 	defer done()
-	r, err := many(ctx, o, func(_ context.Context, number int64) error {
-		return eachHop(directories, func(d *os.File) error {
-			name := filepath.Join(d.Name(), fmt.Sprintf("%09d", number))
-			f, err := os.Create(name + ".new")
+	result, err := many(ctx, options, func(_ context.Context, number int64) error {
+		return eachHop(directories, func(directory *os.File) error {
+			name := filepath.Join(directory.Name(), fmt.Sprintf("%09d", number))
+			file, err := os.Create(name + ".new")
 			if err != nil {
 				return err
 			}
-			defer f.Close()
-			if _, err := f.Write(pattern(smallBytes)); err != nil {
+			defer file.Close()
+			if _, err := file.Write(pattern(smallBytes)); err != nil {
 				return err
 			}
-			if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			if err := unix.Fdatasync(int(file.Fd())); err != nil {
 				return err
 			}
 			if err := os.Rename(name+".new", name); err != nil {
 				return err
 			}
-			return d.Sync()
+			return directory.Sync()
 		})
 	})
-	r.How = fmt.Sprintf("4 KiB: create, fdatasync, rename, sync the directory; in %d directories at once, %d writers", o.Hops, o.Writers)
-	return r, err
+	result.How = fmt.Sprintf("4 KiB: create, fdatasync, rename, sync the directory; in %d directories at once, %d writers", options.Hops, options.Writers)
+	return result, err
 }
 
 // smallJournal makes records of 4 KiB durable in one preallocated, recycled file
 // per directory; what waits while a sync runs shares the next one.
-func smallJournal(ctx context.Context, o Options) (Result, error) {
-	directories, done, err := openDirectories(o, "journal")
+func smallJournal(ctx context.Context, options Options) (Result, error) {
+	directories, done, err := openDirectories(options, "journal")
 	if err != nil {
 		return Result{}, err
 	}
 	defer done()
 	var journals []*journal
-	for _, d := range directories {
-		j, err := newJournal(filepath.Join(d.Name(), "journal"))
+	for _, directory := range directories {
+		j, err := newJournal(filepath.Join(directory.Name(), "journal"))
 		if err != nil {
 			return Result{}, err
 		}
 		defer j.close()
 		journals = append(journals, j)
 	}
-	r, err := many(ctx, o, func(context.Context, int64) error {
+	r, err := many(ctx, options, func(context.Context, int64) error {
 		return eachHop(journals, (*journal).append)
 	})
-	r.How = fmt.Sprintf("4 KiB records in a recycled journal with group-committed fdatasync, one in each of %d directories, %d writers", o.Hops, o.Writers)
+	r.How = fmt.Sprintf("4 KiB records in a recycled journal with group-committed fdatasync, one in each of %d directories, %d writers", options.Hops, options.Writers)
 	return r, err
 }
 
-func openDirectories(o Options, name string) (directories []*os.File, done func(), err error) {
+func openDirectories(options Options, name string) (directories []*os.File, done func(), err error) {
 	done = func() {
-		for _, d := range directories {
-			d.Close()
-			_ = os.RemoveAll(d.Name()) // what is left goes with the folder that Run removes
+		for _, directory := range directories {
+			directory.Close()
+			_ = os.RemoveAll(directory.Name()) // what is left goes with the folder that Run removes
 		}
 	}
-	for hop := range o.Hops {
-		path := filepath.Join(o.Directory, fmt.Sprintf("%s%d", name, hop))
+	for hop := range options.Hops {
+		path := filepath.Join(options.Directory, fmt.Sprintf("%s%d", name, hop))
 		if err := os.Mkdir(path, 0o755); err != nil {
 			done()
 			return nil, nil, err
 		}
-		d, err := os.Open(path)
+		directory, err := os.Open(path)
 		if err != nil {
 			done()
 			return nil, nil, err
 		}
-		directories = append(directories, d)
+		directories = append(directories, directory)
 	}
 	return directories, done, nil
 }
@@ -106,13 +106,13 @@ func eachHop[T any](hops []T, do func(T) error) error {
 }
 
 // many counts operations of o.Writers goroutines in o.CountDuration.
-func many(ctx context.Context, o Options, do func(ctx context.Context, number int64) error) (Result, error) {
+func many(ctx context.Context, options Options, do func(ctx context.Context, number int64) error) (Result, error) {
 	var number, count atomic.Int64
-	g, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(ctx)
 	start := time.Now()
-	for range o.Writers {
-		g.Go(func() error {
-			for time.Since(start) < o.CountDuration {
+	for range options.Writers {
+		group.Go(func() error {
+			for time.Since(start) < options.CountDuration {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
@@ -124,7 +124,7 @@ func many(ctx context.Context, o Options, do func(ctx context.Context, number in
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return Result{}, err
 	}
 	return Result{Count: count.Load(), Duration: time.Since(start)}, nil
@@ -153,21 +153,21 @@ type batch struct {
 const journalSlots = 4096 // 16 MiB
 
 func newJournal(path string) (*journal, error) {
-	f, err := os.Create(path)
+	file, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{file: f}
+	j := &journal{file: file}
 	j.mu.waiting = &batch{done: make(chan struct{})}
 	block := pattern(1 << 20)
 	for offset := int64(0); offset < journalSlots*smallBytes && err == nil; offset += int64(len(block)) {
-		_, err = f.WriteAt(block, offset)
+		_, err = file.WriteAt(block, offset)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = file.Sync()
 	}
 	if err != nil {
-		f.Close()
+		file.Close()
 		return nil, err
 	}
 	return j, nil

@@ -66,60 +66,60 @@ type Result struct {
 
 // Run measures; results are by name, then value. Errors: fault.Invalid, and what
 // broke.
-func Run(ctx context.Context, o Options) (_ []Result, err error) {
+func Run(ctx context.Context, options Options) (_ []Result, err error) {
 	const op = "measure a setting"
-	section, setting, ok := strings.Cut(o.Key, ".")
+	section, setting, ok := strings.Cut(options.Key, ".")
 	switch {
 	case !ok || !slices.Contains(Sections(), section):
-		return nil, fault.New(fault.Invalid, op, "%q is no setting of a client, datanode, namenode or logserver, such as datanode.window", o.Key)
-	case slices.Contains(fixed(), o.Key):
-		return nil, fault.New(fault.Invalid, op, "%s is fixed for the clusters that are compared", o.Key)
-	case len(o.Values) == 0 || len(o.Values) > valuesMax:
-		return nil, fault.New(fault.Invalid, op, "%d values of %s: want 1 to %d", len(o.Values), o.Key, valuesMax)
-	case len(o.Workload) == 0:
+		return nil, fault.New(fault.Invalid, op, "%q is no setting of a client, datanode, namenode or logserver, such as datanode.window", options.Key)
+	case slices.Contains(fixed(), options.Key):
+		return nil, fault.New(fault.Invalid, op, "%s is fixed for the clusters that are compared", options.Key)
+	case len(options.Values) == 0 || len(options.Values) > valuesMax:
+		return nil, fault.New(fault.Invalid, op, "%d values of %s: want 1 to %d", len(options.Values), options.Key, valuesMax)
+	case len(options.Workload) == 0:
 		return nil, fault.New(fault.Invalid, op, "no workload is named")
 	}
-	directory, err := os.MkdirTemp(o.Directory, "wwbench-knob-")
+	directory, err := os.MkdirTemp(options.Directory, "wwbench-knob-")
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: o.Directory, Reason: "no folder can be made", Err: err}
+		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: options.Directory, Reason: "no folder can be made", Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
 	var sides []*side
 	defer func() {
-		for _, s := range sides {
-			err = errors.Join(err, s.cluster.Close())
+		for _, one := range sides {
+			err = errors.Join(err, one.cluster.Close())
 		}
 	}()
-	for i, value := range o.Values {
-		s := &side{value: value}
-		settings := cluster.Options{Program: o.Program, Directory: filepath.Join(directory, fmt.Sprint(i)), Datanodes: o.Datanodes, ChunkSize: 64 << 20, LogLevel: "warn",
-			Replication: min(3, o.Datanodes), LeaseSoftLimit: time.Minute, LeaseHardLimit: 5 * time.Minute}
+	for i, value := range options.Values {
+		one := &side{value: value}
+		settings := cluster.Options{Program: options.Program, Directory: filepath.Join(directory, fmt.Sprint(i)), Datanodes: options.Datanodes, ChunkSize: 64 << 20, LogLevel: "warn",
+			Replication: min(3, options.Datanodes), LeaseSoftLimit: time.Minute, LeaseHardLimit: 5 * time.Minute}
 		if section == "client" {
-			s.environment = []string{"WW_CLIENT_" + strings.ToUpper(setting) + "=" + value}
+			one.environment = []string{"WW_CLIENT_" + strings.ToUpper(setting) + "=" + value}
 		} else {
 			settings.Settings = map[string][]string{section: {setting + ": " + value}}
 		}
 		if err := os.Mkdir(settings.Directory, 0o755); err != nil {
 			return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: settings.Directory, Err: err}
 		}
-		if s.cluster, err = cluster.New(settings); err != nil {
+		if one.cluster, err = cluster.New(settings); err != nil {
 			return nil, err
 		}
-		sides = append(sides, s)
-		if err := s.cluster.Start(ctx); err != nil {
-			s.cluster.LogTail(o.Progress, 3)
-			return nil, fmt.Errorf("with %s = %s: %w", o.Key, value, err)
+		sides = append(sides, one)
+		if err := one.cluster.Start(ctx); err != nil {
+			one.cluster.LogTail(options.Progress, 3)
+			return nil, fmt.Errorf("with %s = %s: %w", options.Key, value, err)
 		}
 	}
-	for round := range o.Rounds {
+	for round := range options.Rounds {
 		order := slices.Clone(sides)
 		if round%2 == 1 { // so that no value is always the one after another
 			slices.Reverse(order)
 		}
-		for _, s := range order {
-			fmt.Fprintf(o.Progress, "round %d of %d, %s = %s\n", round+1, o.Rounds, o.Key, s.value)
-			if err := s.load(ctx, &o); err != nil {
-				return nil, fmt.Errorf("with %s = %s: %w", o.Key, s.value, err)
+		for _, one := range order {
+			fmt.Fprintf(options.Progress, "round %d of %d, %s = %s\n", round+1, options.Rounds, options.Key, one.value)
+			if err := one.load(ctx, &options); err != nil {
+				return nil, fmt.Errorf("with %s = %s: %w", options.Key, one.value, err)
 			}
 		}
 	}
@@ -131,17 +131,17 @@ func Run(ctx context.Context, o Options) (_ []Result, err error) {
 func collect(sides []*side) []Result {
 	var out []Result
 	var names []string
-	for _, s := range sides {
-		for _, r := range s.results {
+	for _, one := range sides {
+		for _, r := range one.results {
 			if !slices.Contains(names, r.Name) {
 				names = append(names, r.Name)
 			}
 		}
 	}
 	for _, name := range names {
-		for _, s := range sides {
-			if at := slices.IndexFunc(s.results, func(r *Result) bool { return r.Name == name }); at >= 0 {
-				out = append(out, *s.results[at])
+		for _, one := range sides {
+			if at := slices.IndexFunc(one.results, func(r *Result) bool { return r.Name == name }); at >= 0 {
+				out = append(out, *one.results[at])
 			}
 		}
 	}
@@ -157,13 +157,13 @@ type side struct {
 }
 
 // load runs the workload once.
-func (s *side) load(ctx context.Context, o *Options) error {
+func (s *side) load(ctx context.Context, options *Options) error {
 	before, err := s.cpu()
 	if err != nil {
 		return err
 	}
-	args := append(slices.Clone(o.Workload), "--namenode", s.cluster.Address(), "--floors=false", "--dir", o.Directory, "--json")
-	command := exec.CommandContext(ctx, o.Bench, args...)
+	args := append(slices.Clone(options.Workload), "--namenode", s.cluster.Address(), "--floors=false", "--dir", options.Directory, "--json")
+	command := exec.CommandContext(ctx, options.Bench, args...)
 	command.Env = append(os.Environ(), s.environment...)
 	var out, remarks bytes.Buffer
 	command.Stdout, command.Stderr = &out, &remarks
@@ -193,17 +193,17 @@ func (s *side) take(rounds []report.Round, used time.Duration) {
 		}
 	}
 	for _, round := range rounds {
-		for _, r := range round.Results {
-			at := slices.IndexFunc(s.results, func(known *Result) bool { return known.Name == r.Name })
+		for _, measured := range round.Results {
+			at := slices.IndexFunc(s.results, func(known *Result) bool { return known.Name == measured.Name })
 			if at < 0 {
 				at = len(s.results)
-				s.results = append(s.results, &Result{Value: s.value, Name: r.Name, Unit: r.Unit})
+				s.results = append(s.results, &Result{Value: s.value, Name: measured.Name, Unit: measured.Unit})
 			}
 			result := s.results[at]
-			result.Rates = append(result.Rates, r.Rate)
-			result.P99 = append(result.P99, time.Duration(r.Latency.P99Ns))
+			result.Rates = append(result.Rates, measured.Rate)
+			result.P99 = append(result.P99, time.Duration(measured.Latency.P99Ns))
 			cost := used.Seconds() * 1e3 / float64(max(operations, 1))
-			if r.Unit == "bytes/s" {
+			if measured.Unit == "bytes/s" {
 				cost = used.Seconds() * 1e9 / float64(max(bytes, 1))
 			}
 			result.CPU = append(result.CPU, cost)
@@ -224,23 +224,23 @@ func (s *side) cpu() (time.Duration, error) {
 }
 
 // Write prints the results, each value beside the first one of its name.
-func Write(w io.Writer, key string, results []Result) error {
-	var b strings.Builder
+func Write(out io.Writer, key string, results []Result) error {
+	var text strings.Builder
 	name, first := "", 0.0
-	for _, r := range results {
-		if r.Name != name {
-			name, first = r.Name, median(r.Rates)
+	for _, result := range results {
+		if result.Name != name {
+			name, first = result.Name, median(result.Rates)
 			per := "1,000 operations"
-			if r.Unit == "bytes/s" {
+			if result.Unit == "bytes/s" {
 				per = "GB"
 			}
-			fmt.Fprintf(&b, "%s, medians of %d rounds in turn\n  %-24s %12s  %-26s %9s %10s  CPU s per %s\n", name, len(r.Rates), key, "rate", "", "", "p99", per)
+			fmt.Fprintf(&text, "%s, medians of %d rounds in turn\n  %-24s %12s  %-26s %9s %10s  CPU s per %s\n", name, len(result.Rates), key, "rate", "", "", "p99", per)
 		}
-		fmt.Fprintf(&b, "  %-24s %12s  %-26s %8.2f× %10s  %.2f\n", r.Value, report.Rate(median(r.Rates), r.Unit),
-			"("+report.Rate(slices.Min(r.Rates), r.Unit)+" to "+report.Rate(slices.Max(r.Rates), r.Unit)+")", median(r.Rates)/first,
-			median(r.P99).Round(10*time.Microsecond), median(r.CPU))
+		fmt.Fprintf(&text, "  %-24s %12s  %-26s %8.2f× %10s  %.2f\n", result.Value, report.Rate(median(result.Rates), result.Unit),
+			"("+report.Rate(slices.Min(result.Rates), result.Unit)+" to "+report.Rate(slices.Max(result.Rates), result.Unit)+")", median(result.Rates)/first,
+			median(result.P99).Round(10*time.Microsecond), median(result.CPU))
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(out, text.String())
 	return err
 }
 

@@ -16,16 +16,16 @@ import (
 func TestBadOptionsAreRefused(t *testing.T) {
 	good := Options{Key: "datanode.window", Values: []string{"1MiB"}, Datanodes: 1, Rounds: 1, Workload: []string{"write"}, Progress: io.Discard}
 	for name, spoil := range map[string]func(*Options){
-		"no section":  func(o *Options) { o.Key = "window" },
-		"no daemon":   func(o *Options) { o.Key = "mini.replication" },
-		"a fixed one": func(o *Options) { o.Key = "datanode.trash_delay" },
-		"no value":    func(o *Options) { o.Values = nil },
-		"many values": func(o *Options) { o.Values = make([]string, valuesMax+1) },
-		"no workload": func(o *Options) { o.Workload = nil },
+		"no section":  func(options *Options) { options.Key = "window" },
+		"no daemon":   func(options *Options) { options.Key = "mini.replication" },
+		"a fixed one": func(options *Options) { options.Key = "datanode.trash_delay" },
+		"no value":    func(options *Options) { options.Values = nil },
+		"many values": func(options *Options) { options.Values = make([]string, valuesMax+1) },
+		"no workload": func(options *Options) { options.Workload = nil },
 	} {
-		o := good
-		spoil(&o)
-		_, err := Run(t.Context(), o)
+		options := good
+		spoil(&options)
+		_, err := Run(t.Context(), options)
 		require.ErrorIs(t, err, fault.Invalid, name)
 	}
 	good.Directory = filepath.Join(t.TempDir(), "missing")
@@ -35,13 +35,13 @@ func TestBadOptionsAreRefused(t *testing.T) {
 
 func TestWhatIsPrinted(t *testing.T) {
 	load := func(value string, rates ...float64) *side {
-		s := &side{value: value}
+		one := &side{value: value}
 		for _, rate := range rates {
-			s.take([]report.Round{{Results: []report.Result{
+			one.take([]report.Round{{Results: []report.Result{
 				{Name: "write/store", Unit: "bytes/s", Operations: 2, Bytes: 2e9, Rate: rate, Latency: report.Latency{P99Ns: 3e6}},
 			}}}, 5*time.Second)
 		}
-		return s
+		return one
 	}
 	a, b := load("8MiB", 300e6, 400e6, 350e6), load("1MiB", 700e6)
 	var out bytes.Buffer

@@ -26,22 +26,22 @@ type Outcome struct {
 // Run issues operations by the plan until its end, or the end of ctx, which is
 // an error. Failed operations are counted and do not end the run, unless many
 // fail in a row (Outcome.Stopped).
-func Run(ctx context.Context, p Plan, kinds []string, op Operation) (Outcome, error) {
-	if err := p.Validate(); err != nil {
+func Run(ctx context.Context, plan Plan, kinds []string, op Operation) (Outcome, error) {
+	if err := plan.Validate(); err != nil {
 		return Outcome{}, err
 	}
-	r := &run{plan: p, op: op, start: time.Now()}
-	if p.Rate > 0 {
-		r.scheduled = r.horizon()
+	state := &run{plan: plan, op: op, start: time.Now()}
+	if plan.Rate > 0 {
+		state.scheduled = state.horizon()
 	}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r.cancel = cancel
-	recorders := make([]*recorder, p.Workers)
+	state.cancel = cancel
+	recorders := make([]*recorder, plan.Workers)
 	var workers sync.WaitGroup
 	for i := range recorders {
-		recorders[i] = newRecorder(p, kinds)
-		workers.Go(func() { r.work(working, i, recorders[i]) })
+		recorders[i] = newRecorder(plan, kinds)
+		workers.Go(func() { state.work(working, i, recorders[i]) })
 	}
 	workers.Wait()
 	if err := ctx.Err(); err != nil {
@@ -51,15 +51,15 @@ func Run(ctx context.Context, p Plan, kinds []string, op Operation) (Outcome, er
 	for _, o := range recorders[1:] {
 		total.merge(o)
 	}
-	out := Outcome{Series: total.series, Failures: total.failures, Elapsed: time.Duration(r.last.Load())}
+	out := Outcome{Series: total.series, Failures: total.failures, Elapsed: time.Duration(state.last.Load())}
 	for i := range out.Series {
 		out.Series[i].Timeline.Interval = total.interval
 	}
-	if stopped := r.stopped.Load(); stopped != nil {
+	if stopped := state.stopped.Load(); stopped != nil {
 		out.Stopped = *stopped
 	}
-	if p.Rate > 0 && !r.exhausted.Load() && out.Stopped == nil {
-		r.miss(&out)
+	if plan.Rate > 0 && !state.exhausted.Load() && out.Stopped == nil {
+		state.miss(&out)
 	}
 	return out, nil
 }
@@ -147,25 +147,25 @@ func (r *run) work(ctx context.Context, worker int, record *recorder) {
 // begin waits for the worker's next operation. began is when it begins (closed
 // loop) or was meant to begin (open loop), from the start of the run.
 func (r *run) begin(ctx context.Context, timer *time.Timer) (number int64, began time.Duration, ok bool) {
-	p := r.plan
-	if ctx.Err() != nil || r.exhausted.Load() || p.Bytes > 0 && r.bytes.Load() >= p.Bytes {
+	plan := r.plan
+	if ctx.Err() != nil || r.exhausted.Load() || plan.Bytes > 0 && r.bytes.Load() >= plan.Bytes {
 		return 0, 0, false
 	}
 	now := time.Since(r.start)
-	if p.Rate == 0 {
-		if p.Duration > 0 && now >= p.Warmup+p.Duration {
+	if plan.Rate == 0 {
+		if plan.Duration > 0 && now >= plan.Warmup+plan.Duration {
 			return 0, 0, false
 		}
 		return r.next.Add(1) - 1, now, true
 	}
-	if p.Duration > 0 && now >= p.Warmup+2*p.Duration+overtime {
+	if plan.Duration > 0 && now >= plan.Warmup+2*plan.Duration+overtime {
 		return 0, 0, false
 	}
 	number = r.next.Add(1) - 1
 	if number >= r.scheduled {
 		return 0, 0, false
 	}
-	began = p.intended(number)
+	began = plan.intended(number)
 	if now < began && !wait(ctx, timer, began-now) {
 		return 0, 0, false
 	}

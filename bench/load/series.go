@@ -84,21 +84,21 @@ func (t *Timeline) add(index int, operations, bytes int64) {
 
 // failed counts a failure.
 func (r *recorder) failed(err error) {
-	f := &r.failures
-	f.Count++
-	if f.First == "" {
-		f.First = err.Error()
+	failures := &r.failures
+	failures.Count++
+	if failures.First == "" {
+		failures.First = err.Error()
 	}
 	name := "other"
 	switch kind := fault.KindOf(err); {
 	case errors.Is(err, ErrWrongBytes):
-		f.WrongBytes++
+		failures.WrongBytes++
 		name = "verification"
 	case kind != 0:
 		name = kind.String()
 	}
-	if _, known := f.ByKind[name]; known || len(f.ByKind) < errorKindsMax {
-		f.ByKind[name]++
+	if _, known := failures.ByKind[name]; known || len(failures.ByKind) < errorKindsMax {
+		failures.ByKind[name]++
 	}
 }
 

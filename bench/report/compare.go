@@ -33,18 +33,18 @@ const confidence = 0.95
 // benchstat: medians, order-statistic intervals, and the Mann-Whitney U test,
 // none of which assumes a distribution. Errors: fault.Invalid when the documents
 // have nothing in common.
-func Compare(old, new *Document) ([]Change, error) {
+func Compare(before, after *Document) ([]Change, error) {
 	var out []Change
-	for _, o := range old.Summary {
-		at := slices.IndexFunc(new.Summary, func(s Summary) bool { return s.Name == o.Name })
+	for _, earlier := range before.Summary {
+		at := slices.IndexFunc(after.Summary, func(s Summary) bool { return s.Name == earlier.Name })
 		if at < 0 {
 			continue
 		}
-		n := new.Summary[at]
-		c := Change{Name: o.Name, Of: "ratio", oldP99: float64(o.P99Ns), newP: float64(n.P99Ns)}
-		a, b := o.Ratios, n.Ratios
-		if len(a) == 0 || len(b) == 0 || o.Floor != n.Floor {
-			c.Of, a, b = "rate", o.Rates, n.Rates
+		later := after.Summary[at]
+		c := Change{Name: earlier.Name, Of: "ratio", oldP99: float64(earlier.P99Ns), newP: float64(later.P99Ns)}
+		a, b := earlier.Ratios, later.Ratios
+		if len(a) == 0 || len(b) == 0 || earlier.Floor != later.Floor {
+			c.Of, a, b = "rate", earlier.Rates, later.Rates
 		}
 		c.fill(a, b)
 		out = append(out, c)
@@ -56,11 +56,11 @@ func Compare(old, new *Document) ([]Change, error) {
 }
 
 // fill computes the statistics of two samples.
-func (c *Change) fill(old, new []float64) {
+func (c *Change) fill(before, after []float64) {
 	thresholds := benchmath.DefaultThresholds
-	a := benchmath.NewSample(slices.Clone(old), &thresholds)
-	b := benchmath.NewSample(slices.Clone(new), &thresholds)
-	c.oldN, c.newN = len(old), len(new)
+	a := benchmath.NewSample(slices.Clone(before), &thresholds)
+	b := benchmath.NewSample(slices.Clone(after), &thresholds)
+	c.oldN, c.newN = len(before), len(after)
 	c.Old, c.New = benchmath.AssumeNothing.Summary(a, confidence), benchmath.AssumeNothing.Summary(b, confidence)
 	if c.Old.Center != 0 {
 		c.Factor = c.New.Center / c.Old.Center
@@ -75,17 +75,17 @@ func (c *Change) fill(old, new []float64) {
 
 // WriteChanges prints a comparison.
 func WriteChanges(w io.Writer, changes []Change) error {
-	p := printer{w: w}
-	p.line("%-24s %-6s %18s %18s %10s", "", "of", "old", "new", "change")
+	out := printer{w: w}
+	out.line("%-24s %-6s %18s %18s %10s", "", "of", "old", "new", "change")
 	for _, c := range changes {
 		verdict := "~"
 		if c.Significant {
 			verdict = fmt.Sprintf("%+.1f %%", 100*(c.Factor-1))
 		}
-		p.line("%-24s %-6s %18s %18s %10s  (p=%.3f n=%d+%d)%s", c.Name, c.Of, c.value(c.Old), c.value(c.New), verdict, c.P, c.oldN, c.newN, c.remark())
+		out.line("%-24s %-6s %18s %18s %10s  (p=%.3f n=%d+%d)%s", c.Name, c.Of, c.value(c.Old), c.value(c.New), verdict, c.P, c.oldN, c.newN, c.remark())
 	}
-	p.line("~: the difference may be noise (Mann-Whitney U, alpha 0.05); ratios are to the floor of the same round")
-	return p.err
+	out.line("~: the difference may be noise (Mann-Whitney U, alpha 0.05); ratios are to the floor of the same round")
+	return out.err
 }
 
 func (c Change) value(s benchmath.Summary) string {

@@ -38,16 +38,16 @@ type row struct {
 
 // WriteHTML writes one page without any reference to another file: a table and
 // two plots for each result, all documents in the same plot.
-func WriteHTML(w io.Writer, names []string, documents []*Document) error {
-	t, err := template.New("page").Parse(pageText)
+func WriteHTML(out io.Writer, names []string, documents []*Document) error {
+	layout, err := template.New("page").Parse(pageText)
 	if err != nil {
 		return fmt.Errorf("parse the page: %w", err)
 	}
-	var p page
+	var shown page
 	var results []string
-	for i, d := range documents {
-		p.Documents = append(p.Documents, pageDocument{filepath.Base(names[i]), d.Settings.shape(), d.Machine.short(), d.Started.UTC().Format(time.DateTime)})
-		for _, s := range d.Summary {
+	for i, measured := range documents {
+		shown.Documents = append(shown.Documents, pageDocument{filepath.Base(names[i]), measured.Settings.shape(), measured.Machine.short(), measured.Started.UTC().Format(time.DateTime)})
+		for _, s := range measured.Summary {
 			if !slices.Contains(results, s.Name) {
 				results = append(results, s.Name)
 			}
@@ -58,45 +58,45 @@ func WriteHTML(w io.Writer, names []string, documents []*Document) error {
 		if err != nil {
 			return err
 		}
-		p.Sections = append(p.Sections, s)
+		shown.Sections = append(shown.Sections, s)
 	}
-	return t.Execute(w, p)
+	return layout.Execute(out, shown)
 }
 
 // sectionOf gathers one result: a row for each document and round.
 func sectionOf(name string, names []string, documents []*Document) (section, error) {
-	s := section{Name: name}
+	part := section{Name: name}
 	var latencies, throughputs []line
 	unit := ""
-	for i, d := range documents {
-		for round, r := range d.results(name) {
+	for i, measured := range documents {
+		for round, result := range measured.results(name) {
 			label := filepath.Base(names[i])
-			if len(d.Rounds) > 1 {
+			if len(measured.Rounds) > 1 {
 				label = fmt.Sprintf("%s, round %d", label, round+1)
 			}
 			ratio := "no floor"
-			if len(r.Limits) > 0 {
-				ratio = fmt.Sprintf("%.0f %% of %s", 100*r.Limits[0].Ratio, r.Limits[0].Floor)
+			if len(result.Limits) > 0 {
+				ratio = fmt.Sprintf("%.0f %% of %s", 100*result.Limits[0].Ratio, result.Limits[0].Floor)
 			}
-			s.Rows = append(s.Rows, row{label, ratio, Rate(r.Rate, r.Unit), short(r.Latency.P50Ns), short(r.Latency.P99Ns), short(r.Latency.P999Ns), short(r.Latency.MaxNs), r.Failures})
-			l, err := latencyLine(label, r.Latency)
+			part.Rows = append(part.Rows, row{label, ratio, Rate(result.Rate, result.Unit), short(result.Latency.P50Ns), short(result.Latency.P99Ns), short(result.Latency.P999Ns), short(result.Latency.MaxNs), result.Failures})
+			l, err := latencyLine(label, result.Latency)
 			if err != nil {
-				return s, err
+				return part, err
 			}
-			latencies, throughputs = append(latencies, l), append(throughputs, throughputLine(label, r))
-			unit = r.Unit
+			latencies, throughputs = append(latencies, l), append(throughputs, throughputLine(label, result))
+			unit = result.Unit
 		}
 	}
 	latency, err := latencyPlot(name+": latency", latencies)
 	if err != nil {
-		return s, err
+		return part, err
 	}
 	throughput, err := throughputPlot(name+": throughput", unit, throughputs)
 	if err != nil {
-		return s, err
+		return part, err
 	}
-	s.Latency, s.Throughput = template.HTML(latency), template.HTML(throughput)
-	return s, nil
+	part.Latency, part.Throughput = template.HTML(latency), template.HTML(throughput)
+	return part, nil
 }
 
 // results are the rounds' results of one name.

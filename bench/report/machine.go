@@ -23,20 +23,20 @@ type Machine struct {
 // ThisMachine describes the machine and the file system of a directory. What
 // cannot be found out stays empty.
 func ThisMachine(directory string) Machine {
-	m := Machine{CPUs: runtime.NumCPU(), CPUModel: field("/proc/cpuinfo", "model name"), Go: runtime.Version()}
+	machine := Machine{CPUs: runtime.NumCPU(), CPUModel: field("/proc/cpuinfo", "model name"), Go: runtime.Version()}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
-		m.MemoryBytes = info.Totalram * uint64(info.Unit)
+		machine.MemoryBytes = info.Totalram * uint64(info.Unit)
 	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
-		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
+		machine.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(directory, &fs) == nil {
-		m.FileSystem = fileSystem(fs.Type)
+		machine.FileSystem = fileSystem(fs.Type)
 	}
-	return m
+	return machine
 }
 
 func fileSystem(magic int64) string {
@@ -57,12 +57,12 @@ func fileSystem(magic int64) string {
 
 // field is the value of the first line "name : value" of a file.
 func field(path, name string) string {
-	f, err := os.Open(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
+	defer file.Close()
+	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		if key, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(key) == name {
 			return strings.TrimSpace(value)

@@ -66,16 +66,16 @@ func throughputLine(label string, r Result) line {
 
 // latencyPlot draws latencies by percentile.
 func latencyPlot(title string, lines []line) (string, error) {
-	p := plot.New()
-	p.Title.Text = title
-	p.X.Label.Text, p.Y.Label.Text = "percentile", "latency, ms"
-	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-	p.X.Tick.Marker, p.Y.Tick.Marker = nines{}, plot.LogTicks{Prec: -1}
-	p.X.Min, p.X.Max = 1, 10
+	picture := plot.New()
+	picture.Title.Text = title
+	picture.X.Label.Text, picture.Y.Label.Text = "percentile", "latency, ms"
+	picture.X.Scale, picture.Y.Scale = plot.LogScale{}, plot.LogScale{}
+	picture.X.Tick.Marker, picture.Y.Tick.Marker = nines{}, plot.LogTicks{Prec: -1}
+	picture.X.Min, picture.X.Max = 1, 10
 	if len(lines) == 0 {
-		p.Y.Min, p.Y.Max = 1, 10 // a logarithmic axis has no 0
+		picture.Y.Min, picture.Y.Max = 1, 10 // a logarithmic axis has no 0
 	}
-	return render(p, lines)
+	return render(picture, lines)
 }
 
 // throughputPlot draws rates over time.
@@ -91,26 +91,26 @@ func throughputPlot(title, unit string, lines []line) (string, error) {
 }
 
 // render draws the lines and returns an <svg> element.
-func render(p *plot.Plot, lines []line) (string, error) {
-	p.Add(plotter.NewGrid())
-	p.Legend.Top = true
-	for i, l := range lines {
-		if i == linesMax || len(l.xys) == 0 {
+func render(picture *plot.Plot, lines []line) (string, error) {
+	picture.Add(plotter.NewGrid())
+	picture.Legend.Top = true
+	for i, drawn := range lines {
+		if i == linesMax || len(drawn.xys) == 0 {
 			continue
 		}
-		curve, err := plotter.NewLine(l.xys)
+		curve, err := plotter.NewLine(drawn.xys)
 		if err != nil {
-			return "", fmt.Errorf("plot %s: %w", l.label, err)
+			return "", fmt.Errorf("plot %s: %w", drawn.label, err)
 		}
 		curve.Color, curve.Width = hue(i), vg.Points(1.5)
-		p.Add(curve)
-		p.Legend.Add(l.label, curve)
+		picture.Add(curve)
+		picture.Legend.Add(drawn.label, curve)
 	}
-	if !(p.Y.Max > p.Y.Min) { // one value only
-		p.Y.Max = 2*p.Y.Min + 1
+	if !(picture.Y.Max > picture.Y.Min) { // one value only
+		picture.Y.Max = 2*picture.Y.Min + 1
 	}
 	canvas := vgsvg.New(plotWidth, plotHeight)
-	p.Draw(draw.New(canvas))
+	picture.Draw(draw.New(canvas))
 	var out bytes.Buffer
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return "", fmt.Errorf("write a plot: %w", err)

@@ -40,7 +40,7 @@ func outcome(t *testing.T, operations int64, bytes int64) load.Outcome {
 // document is one with two rounds.
 func document(t *testing.T, scale float64) *Document {
 	t.Helper()
-	d := &Document{
+	measured := &Document{
 		Schema: Schema, Tool: "wwbench", Workload: "small", Started: time.Date(2026, 11, 25, 3, 0, 0, 0, time.UTC),
 		Machine:  Machine{CPUs: 2, CPUModel: "some CPU", MemoryBytes: 24 << 30, Kernel: "Linux 6.18", FileSystem: "ext4", Go: "go1.26"},
 		Settings: Settings{Workers: 16, Clients: 4, WarmupNs: 1e9, DurationNs: 10e9, Seed: 1, Verify: true, Target: "mini", SizeBytes: 4096},
@@ -57,19 +57,19 @@ func document(t *testing.T, scale float64) *Document {
 		phase := workload.Phase{Name: "create", Kinds: []string{"create"}, Floors: []string{floor.SmallSynced, floor.DiskDirect, floor.Sendfile}}
 		results, err := Results("small", workload.Result{Phase: phase, Outcome: out, Verified: 1 << 20}, floors)
 		require.NoError(t, err)
-		d.Rounds = append(d.Rounds, Round{Floors: floors, Results: results})
+		measured.Rounds = append(measured.Rounds, Round{Floors: floors, Results: results})
 	}
-	d.Summarize()
-	return d
+	measured.Summarize()
+	return measured
 }
 
 // The schema is what other programs rely on: a change of it shows here.
 func TestTheDocumentIsTheGoldenOne(t *testing.T) {
-	d := document(t, 1)
-	d.Rounds = d.Rounds[:2]
-	d.Summarize()
+	measured := document(t, 1)
+	measured.Rounds = measured.Rounds[:2]
+	measured.Summarize()
 	var out bytes.Buffer
-	require.NoError(t, d.WriteJSON(&out))
+	require.NoError(t, measured.WriteJSON(&out))
 	golden := filepath.Join("testdata", "document.json")
 	if os.Getenv("WW_REWRITE") != "" {
 		require.NoError(t, os.WriteFile(golden, out.Bytes(), 0o644))
@@ -84,7 +84,7 @@ func TestTheDocumentIsTheGoldenOne(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, want, 0o600))
 	again, err := Read(path)
 	require.NoError(t, err)
-	require.Equal(t, d.Summary, again.Summary)
+	require.Equal(t, measured.Summary, again.Summary)
 	_, err = latencyLine("golden", again.Rounds[0].Results[0].Latency)
 	require.NoError(t, err, "histograms of this schema stay readable")
 }
@@ -117,8 +117,8 @@ func TestDocumentsOfOneFileCountTogether(t *testing.T) {
 }
 
 func TestResultsAreRatiosToTheFloorsOfTheirRound(t *testing.T) {
-	d := document(t, 1)
-	r := d.Rounds[0].Results[0]
+	measured := document(t, 1)
+	r := measured.Rounds[0].Results[0]
 	require.Equal(t, "small/create", r.Name)
 	require.Equal(t, "ops/s", r.Unit)
 	require.InDelta(t, 500, r.Rate, 1e-9)
@@ -126,10 +126,10 @@ func TestResultsAreRatiosToTheFloorsOfTheirRound(t *testing.T) {
 	require.InDelta(t, 0.5, r.Limits[0].Ratio, 1e-9)            // 500/s of 1000/s
 	require.InDelta(t, 500*4096/3e9, r.Limits[1].Ratio, 1e-9)   // bytes to bytes
 	require.InDelta(t, 599_500, float64(r.Latency.P50Ns), 2000) // 100..1099 µs
-	require.InDelta(t, 0.51, d.Summary[0].Ratio, 1e-9)          // the lower middle of six
-	require.Equal(t, 6, d.Summary[0].Samples)                   //
-	require.InDelta(t, 0.5, d.Summary[0].Ratios[0], 1e-9)       //
-	all, wrong, first := d.Failures()                           //
+	require.InDelta(t, 0.51, measured.Summary[0].Ratio, 1e-9)       // the lower middle of six
+	require.Equal(t, 6, measured.Summary[0].Samples)                //
+	require.InDelta(t, 0.5, measured.Summary[0].Ratios[0], 1e-9)    //
+	all, wrong, first := measured.Failures()                        //
 	require.Equal(t, []any{int64(2), int64(0), "write: full"}, []any{all, wrong, first})
 
 	big, err := Results("write", workload.Result{Phase: workload.Phase{Kinds: []string{"create"}}, Outcome: outcome(t, 10, 64<<20)}, nil)
@@ -235,9 +235,9 @@ func TestTheReportIsOnePageOfItsOwn(t *testing.T) {
 		require.True(t, strings.HasPrefix(m[1], "#"), "a reference to something outside: %s", m[0])
 	}
 
-	d := document(t, 1)
-	d.Rounds[0].Results[0].Latency.HDR = "nonsense"
-	require.ErrorIs(t, WriteHTML(&out, []string{"x"}, []*Document{d}), fault.Invalid)
+	measured := document(t, 1)
+	measured.Rounds[0].Results[0].Latency.HDR = "nonsense"
+	require.ErrorIs(t, WriteHTML(&out, []string{"x"}, []*Document{measured}), fault.Invalid)
 }
 
 func TestPlotsStandSmallAndStrangeData(t *testing.T) {

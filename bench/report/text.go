@@ -26,70 +26,70 @@ func (p *printer) line(format string, arguments ...any) {
 // WriteText prints a document for people: ratios first, then what they come
 // from.
 func (d *Document) WriteText(w io.Writer) error {
-	p := printer{w: w}
-	p.line("%s: %s, %s", d.Workload, d.Settings.shape(), d.Machine.short())
+	out := printer{w: w}
+	out.line("%s: %s, %s", d.Workload, d.Settings.shape(), d.Machine.short())
 	for _, s := range d.Summary {
 		ratio := "no floor"
 		if s.Floor != "" {
 			ratio = fmt.Sprintf("%5.0f %% of %s", 100*s.Ratio, s.Floor)
 		}
-		p.line("  %-22s %-30s %12s   p50 %8s  p99 %8s%s", s.Name, ratio, Rate(s.Rate, s.Unit), short(s.P50Ns), short(s.P99Ns), spread(s))
+		out.line("  %-22s %-30s %12s   p50 %8s  p99 %8s%s", s.Name, ratio, Rate(s.Rate, s.Unit), short(s.P50Ns), short(s.P99Ns), spread(s))
 	}
 	for i, round := range d.Rounds {
 		for _, r := range round.Results {
-			p.result(i, r)
+			out.result(i, r)
 		}
 	}
 	if len(d.Rounds) > 0 && len(d.Rounds[len(d.Rounds)-1].Floors) > 0 {
-		p.line("floors of the last round:")
+		out.line("floors of the last round:")
 		for _, f := range d.Rounds[len(d.Rounds)-1].Floors {
-			p.floor(f)
+			out.floor(f)
 		}
 	}
-	return p.err
+	return out.err
 }
 
 // result prints what the summary leaves out.
-func (p *printer) result(round int, r Result) {
-	if len(r.Limits) > 1 {
+func (p *printer) result(round int, result Result) {
+	if len(result.Limits) > 1 {
 		var others []string
-		for _, l := range r.Limits[1:] {
+		for _, l := range result.Limits[1:] {
 			others = append(others, fmt.Sprintf("%.0f %% of %s", 100*l.Ratio, l.Floor))
 		}
-		p.line("  round %d %-22s also %s", round+1, r.Name, strings.Join(others, ", "))
+		p.line("  round %d %-22s also %s", round+1, result.Name, strings.Join(others, ", "))
 	}
-	if r.VerifiedBytes > 0 {
-		p.line("  round %d %-22s %s read back and compared afterwards", round+1, r.Name, humanize.IBytes(uint64(r.VerifiedBytes)))
+	if result.VerifiedBytes > 0 {
+		p.line("  round %d %-22s %s read back and compared afterwards", round+1, result.Name, humanize.IBytes(uint64(result.VerifiedBytes)))
 	}
-	if r.Missed > 0 {
-		p.line("  round %d %-22s %d operations never began: the system cannot keep up with the rate", round+1, r.Name, r.Missed)
+	if result.Missed > 0 {
+		p.line("  round %d %-22s %d operations never began: the system cannot keep up with the rate", round+1, result.Name, result.Missed)
 	}
-	if r.Failures > 0 {
+	if result.Failures > 0 {
 		var kinds []string
-		for _, kind := range slices.Sorted(maps.Keys(r.FailuresBy)) {
-			kinds = append(kinds, fmt.Sprintf("%s %d", kind, r.FailuresBy[kind]))
+		for _, kind := range slices.Sorted(maps.Keys(result.FailuresBy)) {
+			kinds = append(kinds, fmt.Sprintf("%s %d", kind, result.FailuresBy[kind]))
 		}
-		p.line("  round %d %-22s FAILED %d (%s); the first: %s", round+1, r.Name, r.Failures, strings.Join(kinds, ", "), r.FirstFailure)
+		p.line("  round %d %-22s FAILED %d (%s); the first: %s", round+1, result.Name, result.Failures, strings.Join(kinds, ", "), result.FirstFailure)
 	}
-	if r.Stopped != "" {
-		p.line("  round %d %-22s STOPPED: %s", round+1, r.Name, r.Stopped)
+	if result.Stopped != "" {
+		p.line("  round %d %-22s STOPPED: %s", round+1, result.Name, result.Stopped)
 	}
 }
 
-func (p *printer) floor(f Floor) {
-	if f.Rate == 0 {
-		p.line("  %-20s %14s  %s", f.Name, "-", f.How)
+func (p *printer) floor(floor Floor) {
+	if floor.Rate == 0 {
+		p.line("  %-20s %14s  %s", floor.Name, "-", floor.How)
 		return
 	}
 	cpu := ""
-	if f.ServerCPU > 0 {
-		cpu = fmt.Sprintf(", %.2f s of the sender's CPU per GB", f.CPUPerGB())
+	if floor.ServerCPU > 0 {
+		cpu = fmt.Sprintf(", %.2f s of the sender's CPU per GB", floor.CPUPerGB())
 	}
 	unit := "bytes/s"
-	if f.Count > 0 {
+	if floor.Count > 0 {
 		unit = "ops/s"
 	}
-	p.line("  %-20s %14s  %s%s", f.Name, Rate(f.Rate, unit), f.How, cpu)
+	p.line("  %-20s %14s  %s%s", floor.Name, Rate(floor.Rate, unit), floor.How, cpu)
 }
 
 // WriteFloor prints one floor.

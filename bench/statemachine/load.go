@@ -28,18 +28,18 @@ func NewLoad(files int) (*Load, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Load{machine: m}
+	load := &Load{machine: m}
 	for i := range folders {
 		if err := m.Mkdir(fmt.Sprintf("/%03d", i)); err != nil {
 			return nil, err
 		}
 	}
 	for range files {
-		if err := l.create(); err != nil {
+		if err := load.create(); err != nil {
 			return nil, err
 		}
 	}
-	return l, nil
+	return load, nil
 }
 
 func (l *Load) path(file uint64) string { return fmt.Sprintf("/%03d/f%010d", file%folders, file) }

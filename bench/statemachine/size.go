@@ -29,61 +29,61 @@ const filesPerFolder = 1000
 // Measure builds a namespace of files with one chunk and three replicas each,
 // and takes it through a checkpoint in a file below directory.
 func Measure(files int, directory string) (Size, error) {
-	s := Size{Files: files}
-	m, err := New(10, 1, nil)
+	size := Size{Files: files}
+	machine, err := New(10, 1, nil)
 	if err != nil {
-		return s, err
+		return size, err
 	}
 	before := liveHeap()
 	start := time.Now()
-	if err := m.Fill(files); err != nil {
-		return s, err
+	if err := machine.Fill(files); err != nil {
+		return size, err
 	}
-	s.Stores = float64(files) / time.Since(start).Seconds()
-	if err := m.settle(); err != nil {
-		return s, err
+	size.Stores = float64(files) / time.Since(start).Seconds()
+	if err := machine.settle(); err != nil {
+		return size, err
 	}
-	s.HeapPerFile = (liveHeap() - before) / float64(files)
+	size.HeapPerFile = (liveHeap() - before) / float64(files)
 
 	path := filepath.Join(directory, "checkpoint")
-	f, err := os.Create(path)
+	file, err := os.Create(path)
 	if err != nil {
-		return s, &fault.Error{Kind: fault.Disk, Op: "write checkpoint", Path: path, Err: err}
+		return size, &fault.Error{Kind: fault.Disk, Op: "write checkpoint", Path: path, Err: err}
 	}
 	defer func() {
-		f.Close()
+		file.Close()
 		_ = os.Remove(path) // the directory is a temporary one
 	}()
 	start = time.Now()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := m.state.Snapshot().Encode(w); err != nil {
-		return s, err
+	w := bufio.NewWriterSize(file, 1<<20)
+	if err := machine.state.Snapshot().Encode(w); err != nil {
+		return size, err
 	}
 	if err := w.Flush(); err != nil {
-		return s, &fault.Error{Kind: fault.Disk, Op: "write checkpoint", Path: path, Err: err}
+		return size, &fault.Error{Kind: fault.Disk, Op: "write checkpoint", Path: path, Err: err}
 	}
-	s.Write = time.Since(start)
-	if s.CheckpointBytes, err = f.Seek(0, io.SeekCurrent); err == nil {
-		_, err = f.Seek(0, io.SeekStart)
+	size.Write = time.Since(start)
+	if size.CheckpointBytes, err = file.Seek(0, io.SeekCurrent); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return s, &fault.Error{Kind: fault.Disk, Op: "read checkpoint", Path: path, Err: err}
+		return size, &fault.Error{Kind: fault.Disk, Op: "read checkpoint", Path: path, Err: err}
 	}
-	want := m.Txid()
+	want := machine.Txid()
 	runtime.GC() // m is not used any more: what loads has the memory for itself, as after a restart
 	start = time.Now()
 	loaded, err := actor.New(actor.Config{})
 	if err != nil {
-		return s, err
+		return size, err
 	}
-	if err := loaded.ReadCheckpoint(bufio.NewReaderSize(f, 1<<20), s.CheckpointBytes); err != nil {
-		return s, err
+	if err := loaded.ReadCheckpoint(bufio.NewReaderSize(file, 1<<20), size.CheckpointBytes); err != nil {
+		return size, err
 	}
-	s.Load = time.Since(start)
+	size.Load = time.Since(start)
 	if loaded.Txid() != want {
-		return s, fault.New(fault.Internal, "read checkpoint", "txid %d came back as %d", want, loaded.Txid())
+		return size, fault.New(fault.Internal, "read checkpoint", "txid %d came back as %d", want, loaded.Txid())
 	}
-	return s, nil
+	return size, nil
 }
 
 // PathOf is the path of the i-th file of Fill.

@@ -32,20 +32,20 @@ func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Ma
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{state: s, records: records}
+	machine := &Machine{state: s, records: records}
 	for _, r := range []actor.Request{&actor.Format{ClusterID: "bench"}, &actor.BecomeActive{Epoch: epoch}} {
-		if _, err := m.own(r); err != nil {
+		if _, err := machine.own(r); err != nil {
 			return nil, err
 		}
 	}
 	for i := range nodes {
 		id := fmt.Sprintf("node-%03d", i)
-		m.nodes = append(m.nodes, id)
-		if err := m.register(id, uint64(i+1)); err != nil {
+		machine.nodes = append(machine.nodes, id)
+		if err := machine.register(id, uint64(i+1)); err != nil {
 			return nil, err
 		}
 	}
-	return m, nil
+	return machine, nil
 }
 
 // register makes a datanode known that has no replica yet.
@@ -73,16 +73,16 @@ func (m *Machine) change(r actor.Request) (any, error) {
 
 func (m *Machine) step(c actor.Command) (any, error) {
 	before := m.state.Txid()
-	e := m.state.Step(c)
+	effects := m.state.Step(c)
 	if m.records != nil {
-		for i, r := range e.Records {
+		for i, r := range effects.Records {
 			m.records(before+uint64(i)+1, r)
 		}
 	}
-	if e.Reply.Err != nil {
-		return nil, e.Reply.Err
+	if effects.Reply.Err != nil {
+		return nil, effects.Reply.Err
 	}
-	return e.Reply.Result, nil
+	return effects.Reply.Result, nil
 }
 
 // Txid is the last transaction.

@@ -10,10 +10,10 @@ import (
 )
 
 func TestEveryOperationOfALoadSucceeds(t *testing.T) {
-	l, err := NewLoad(600)
+	loaded, err := NewLoad(600)
 	require.NoError(t, err)
 	for _, name := range Operations() {
-		op, err := l.Operation(name)
+		op, err := loaded.Operation(name)
 		require.NoError(t, err)
 		out, err := load.Run(t.Context(), load.Plan{Workers: 1, Count: 500}, []string{name}, op)
 		require.NoError(t, err)
@@ -22,14 +22,14 @@ func TestEveryOperationOfALoadSucceeds(t *testing.T) {
 	}
 	// The rest is renamed, then everything deleted; then nothing is left.
 	for _, name := range []string{"rename", "delete"} {
-		op, err := l.Operation(name)
+		op, err := loaded.Operation(name)
 		require.NoError(t, err)
 		out, err := load.Run(t.Context(), load.Plan{Workers: 1, Count: 10_000}, []string{name}, op)
 		require.NoError(t, err)
 		require.Zero(t, out.Failures.Count, "%s: %s", name, out.Failures.First)
 	}
-	require.Equal(t, l.made, l.deleted)
-	_, err = l.Operation("chmod")
+	require.Equal(t, loaded.made, loaded.deleted)
+	_, err = loaded.Operation("chmod")
 	require.ErrorIs(t, err, fault.Invalid)
 }
 

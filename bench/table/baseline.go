@@ -46,33 +46,33 @@ func (r Regression) String() string {
 //
 // compared names those that were.
 func Regressions(baseline, now []Row) (out []Regression, strangers, compared []string) {
-	for _, r := range now {
-		at := slices.IndexFunc(baseline, r.same)
-		if at < 0 || !r.Guarded || len(r.Values) == 0 || len(baseline[at].Values) == 0 {
+	for _, row := range now {
+		at := slices.IndexFunc(baseline, row.same)
+		if at < 0 || !row.Guarded || len(row.Values) == 0 || len(baseline[at].Values) == 0 {
 			continue
 		}
 		before := baseline[at]
-		if then, today := median(before.Floors), median(r.Floors); then > 0 && today > 0 && max(then/today, today/then) > floorsApart {
-			strangers = append(strangers, r.Name)
+		if then, today := median(before.Floors), median(row.Floors); then > 0 && today > 0 && max(then/today, today/then) > floorsApart {
+			strangers = append(strangers, row.Name)
 			continue
 		}
-		compared = append(compared, r.Name)
-		found := Regression{Part: r.Part, Name: r.Name, Before: before.Median(), Now: r.Median(), Rounds: len(r.Values)}
+		compared = append(compared, row.Name)
+		found := Regression{Part: row.Part, Name: row.Name, Before: before.Median(), Now: row.Median(), Rounds: len(row.Values)}
 		found.Limit = found.Before * (1 - tolerance)
 		worse := found.Now < found.Limit
-		if r.Less {
+		if row.Less {
 			found.Limit = found.Before * (1 + tolerance)
 			worse = found.Now > found.Limit
 		}
 		if worse {
-			found.P = differ(before.Values, r.Values)
+			found.P = differ(before.Values, row.Values)
 			found.beyond = max(found.Now/found.Limit, found.Limit/found.Now)
-			if r.Less {
-				found.apart = slices.Min(r.Values) > slices.Max(before.Values)
+			if row.Less {
+				found.apart = slices.Min(row.Values) > slices.Max(before.Values)
 			} else {
-				found.apart = slices.Max(r.Values) < slices.Min(before.Values)
+				found.apart = slices.Max(row.Values) < slices.Min(before.Values)
 			}
-			found.apart = found.apart && leastP(len(before.Values), len(r.Values)) >= certain
+			found.apart = found.apart && leastP(len(before.Values), len(row.Values)) >= certain
 			out = append(out, found)
 		}
 	}

@@ -29,38 +29,38 @@ func ReadBaselines(path string) (*Baselines, error) {
 	if err != nil {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "the file cannot be read", Err: err}
 	}
-	var b Baselines
-	if err := json.Unmarshal(text, &b); err != nil {
+	var baselines Baselines
+	if err := json.Unmarshal(text, &baselines); err != nil {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "no tables", Err: err}
 	}
-	if b.Schema != Schema {
-		return nil, &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("schema %d, this program reads %d", b.Schema, Schema)}
+	if baselines.Schema != Schema {
+		return nil, &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("schema %d, this program reads %d", baselines.Schema, Schema)}
 	}
-	if len(b.Tables) == 0 {
+	if len(baselines.Tables) == 0 {
 		return nil, fault.New(fault.Invalid, op, "%s holds no table", path)
 	}
-	return &b, nil
+	return &baselines, nil
 }
 
 // Save puts a table into the file: parts that it measured take the place of those
 // of the same machine, which otherwise stay, as do other machines' tables. To drop
 // a machine that is gone, edit the file.
-func Save(path string, t *Table) error {
-	b, err := ReadBaselines(path)
+func Save(path string, table *Table) error {
+	baselines, err := ReadBaselines(path)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		b = &Baselines{Schema: Schema}
+		baselines = &Baselines{Schema: Schema}
 	}
-	if at := slices.IndexFunc(b.Tables, func(old Table) bool { return sameMachine(old.Machine, t.Machine) }); at >= 0 {
-		merged := *t
-		merged.Rows = Merge(b.Tables[at].Rows, t.Rows)
-		b.Tables[at] = merged
+	if at := slices.IndexFunc(baselines.Tables, func(old Table) bool { return sameMachine(old.Machine, table.Machine) }); at >= 0 {
+		merged := *table
+		merged.Rows = Merge(baselines.Tables[at].Rows, table.Rows)
+		baselines.Tables[at] = merged
 	} else {
-		b.Tables = append(b.Tables, *t)
+		baselines.Tables = append(baselines.Tables, *table)
 	}
-	text, err := json.MarshalIndent(b, "", " ")
+	text, err := json.MarshalIndent(baselines, "", " ")
 	if err != nil {
 		return &fault.Error{Kind: fault.Internal, Op: "save baseline", Path: path, Err: err}
 	}

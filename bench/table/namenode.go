@@ -17,33 +17,33 @@ import (
 )
 
 // actorAlone steps mutations through the state machine, without network and log.
-func actorAlone(ctx context.Context, r *runner) error {
-	return r.rounds("state machine alone", func(int) error {
-		f, err := r.floors(ctx, floor.MapInsert)
+func actorAlone(ctx context.Context, run *runner) error {
+	return run.rounds("state machine alone", func(int) error {
+		floors, err := run.floors(ctx, floor.MapInsert)
 		if err != nil {
 			return err
 		}
-		folders, err := r.repeat(ctx, func(m *statemachine.Machine, i int) error { return m.Mkdir(fmt.Sprintf("/%08d", i)) })
+		folders, err := run.repeat(ctx, func(m *statemachine.Machine, i int) error { return m.Mkdir(fmt.Sprintf("/%08d", i)) })
 		if err != nil {
 			return err
 		}
-		files, err := r.repeat(ctx, func(m *statemachine.Machine, i int) error { return m.FillFrom(i, 1) })
+		files, err := run.repeat(ctx, func(m *statemachine.Machine, i int) error { return m.FillFrom(i, 1) })
 		if err != nil {
 			return err
 		}
 		files *= 2 // create, complete
-		inserts := f[floor.MapInsert].Rate()
-		r.add(Row{Part: "actor", Name: "state machine alone, mkdir", Unit: "/s", Goal: 300_000}, folders, "mutations; one goroutine")
-		r.add(Row{Part: "actor", Name: "state machine alone, files", Unit: "/s", Goal: 300_000}, files, "mutations: create with a chunk on three nodes, complete")
-		r.add(Row{Part: "actor", Name: "state machine, mkdir, to a Go map", Unit: "ratio", Guarded: true, Floors: []float64{inserts}}, folders/inserts, "%.0f insertions /s", inserts)
-		r.add(Row{Part: "actor", Name: "state machine, files, to a Go map", Unit: "ratio", Guarded: true, Floors: []float64{inserts}}, files/inserts, "%.0f insertions /s", inserts)
+		inserts := floors[floor.MapInsert].Rate()
+		run.add(Row{Part: "actor", Name: "state machine alone, mkdir", Unit: "/s", Goal: 300_000}, folders, "mutations; one goroutine")
+		run.add(Row{Part: "actor", Name: "state machine alone, files", Unit: "/s", Goal: 300_000}, files, "mutations: create with a chunk on three nodes, complete")
+		run.add(Row{Part: "actor", Name: "state machine, mkdir, to a Go map", Unit: "ratio", Guarded: true, Floors: []float64{inserts}}, folders/inserts, "%.0f insertions /s", inserts)
+		run.add(Row{Part: "actor", Name: "state machine, files, to a Go map", Unit: "ratio", Guarded: true, Floors: []float64{inserts}}, files/inserts, "%.0f insertions /s", inserts)
 		return nil
 	})
 }
 
 // repeat is how often per second a new machine does something.
 func (r *runner) repeat(ctx context.Context, do func(m *statemachine.Machine, i int) error) (float64, error) {
-	m, err := statemachine.New(3, 1, nil)
+	machine, err := statemachine.New(3, 1, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -55,7 +55,7 @@ func (r *runner) repeat(ctx context.Context, do func(m *statemachine.Machine, i 
 			return 0, err
 		}
 		for i := range step {
-			if err := do(m, count+i); err != nil {
+			if err := do(machine, count+i); err != nil {
 				return 0, err
 			}
 		}
@@ -64,14 +64,14 @@ func (r *runner) repeat(ctx context.Context, do func(m *statemachine.Machine, i 
 }
 
 // memory counts the heap of a namespace, and takes it through a checkpoint.
-func memory(_ context.Context, r *runner) error {
-	r.say("memory of %d files", r.scale.files)
-	s, err := statemachine.Measure(r.scale.files, r.directory)
+func memory(_ context.Context, run *runner) error {
+	run.say("memory of %d files", run.scale.files)
+	s, err := statemachine.Measure(run.scale.files, run.directory)
 	if err != nil {
 		return err
 	}
-	r.add(Row{Part: "memory", Name: "heap per file, one chunk, three replicas", Unit: "bytes", Goal: 300, Less: true}, s.HeapPerFile, "%d files", s.Files)
-	r.add(Row{Part: "memory", Name: "a checkpoint of them, loaded", Unit: "s", Goal: goalOfFiles(s.Files), Less: true}, s.Load.Seconds(),
+	run.add(Row{Part: "memory", Name: "heap per file, one chunk, three replicas", Unit: "bytes", Goal: 300, Less: true}, s.HeapPerFile, "%d files", s.Files)
+	run.add(Row{Part: "memory", Name: "a checkpoint of them, loaded", Unit: "s", Goal: goalOfFiles(s.Files), Less: true}, s.Load.Seconds(),
 		"%.0f MB, written in %.2f s; the target for 10 M files is 30 s, %.1f s for these", float64(s.CheckpointBytes)/1e6, s.Write.Seconds(), goalOfFiles(s.Files))
 	return nil
 }
@@ -87,76 +87,76 @@ func restartTailRecords(files int) int { return max(50_000, 2*files/8) }
 // restart fills a real log and measures how long a namenode process needs until
 // it serves what is in it: from the log alone; after the checkpoint that the
 // namenode takes by itself then; and killed with the longest tail behind it.
-func restart(ctx context.Context, r *runner) (err error) {
-	r.say("restart of a namenode with %d files", r.scale.files)
-	p, err := r.start(ctx, "restart", cluster.Options{Datanodes: 1})
+func restart(ctx context.Context, run *runner) (err error) {
+	run.say("restart of a namenode with %d files", run.scale.files)
+	system, err := run.start(ctx, "restart", cluster.Options{Datanodes: 1})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	if err := p.LogServer.Start(); err != nil {
+	defer func() { err = errors.Join(err, system.close()) }()
+	if err := system.LogServer.Start(); err != nil {
 		return err
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", p.LogPort)
-	last, err := fillLog(ctx, address, r.scale.files)
+	address := fmt.Sprintf("127.0.0.1:%d", system.LogPort)
+	last, err := fillLog(ctx, address, run.scale.files)
 	if err != nil {
 		return err
 	}
 	measure := func(name, how string) error {
 		begun := time.Now()
-		if err := p.Namenode.Start(); err != nil {
+		if err := system.Namenode.Start(); err != nil {
 			return err
 		}
-		if err := cluster.Poll(ctx, func() error { return serves(ctx, p, last) }); err != nil {
+		if err := cluster.Poll(ctx, func() error { return serves(ctx, system, last) }); err != nil {
 			return err
 		}
 		took := time.Since(begun)
-		r.add(Row{Part: "restart", Name: name, Unit: "s", Goal: goalOfFiles(r.scale.files), Less: true}, took.Seconds(),
-			"%d files with a chunk each, no datanode reports; %s; the target for 10 M is 30 s", r.scale.files, how)
+		run.add(Row{Part: "restart", Name: name, Unit: "s", Goal: goalOfFiles(run.scale.files), Less: true}, took.Seconds(),
+			"%d files with a chunk each, no datanode reports; %s; the target for 10 M is 30 s", run.scale.files, how)
 		return nil
 	}
 	if err := measure("namenode restart, from the log", "no checkpoint, as after the loss of both"); err != nil {
 		return err
 	}
-	tail := restartTailRecords(r.scale.files)
+	tail := restartTailRecords(run.scale.files)
 	how := "SIGKILL after the checkpoint that it took by itself"
-	if 2*r.scale.files < tail { // too few records
+	if 2*run.scale.files < tail { // too few records
 		how = "SIGKILL after a checkpoint that was asked for"
-		if _, err := p.clients[0].Checkpoint(ctx); err != nil {
+		if _, err := system.clients[0].Checkpoint(ctx); err != nil {
 			return err
 		}
 	}
-	if err := cluster.Poll(ctx, func() error { return checkpointed(ctx, p) }); err != nil {
+	if err := cluster.Poll(ctx, func() error { return checkpointed(ctx, system) }); err != nil {
 		return err
 	}
-	if err := p.Namenode.Kill(); err != nil {
+	if err := system.Namenode.Kill(); err != nil {
 		return err
 	}
 	if err := measure("namenode restart, again", how); err != nil {
 		return err
 	}
-	if r.options.Short {
+	if run.options.Short {
 		tail = 1000
 	}
-	if _, err := p.clients[0].SafeMode(ctx, client.SafeModeLeave); err != nil { // no datanode will report
+	if _, err := system.clients[0].SafeMode(ctx, client.SafeModeLeave); err != nil { // no datanode will report
 		return err
 	}
-	if err := changes(ctx, p, tail-tail/100); err != nil {
+	if err := changes(ctx, system, tail-tail/100); err != nil {
 		return err
 	}
-	status, err := p.clients[0].ClusterStatus(ctx)
+	status, err := system.clients[0].ClusterStatus(ctx)
 	if err != nil {
 		return err
 	}
-	if err := p.Namenode.Kill(); err != nil {
+	if err := system.Namenode.Kill(); err != nil {
 		return err
 	}
 	return measure("namenode restart, long tail", fmt.Sprintf("SIGKILL with %d records behind the last checkpoint", status.Checkpoint.RecordsSince))
 }
 
 // checkpointed asks whether a checkpoint is stored.
-func checkpointed(ctx context.Context, p *processes) error {
-	status, err := p.clients[0].ClusterStatus(ctx)
+func checkpointed(ctx context.Context, system *processes) error {
+	status, err := system.clients[0].ClusterStatus(ctx)
 	if err != nil {
 		return err
 	}
@@ -168,18 +168,18 @@ func checkpointed(ctx context.Context, p *processes) error {
 
 // changes makes n folders, each new one in the place of one before it: the state
 // stays as large as it is, and the log grows by n records or a few less.
-func changes(ctx context.Context, p *processes, n int) error {
+func changes(ctx context.Context, system *processes, n int) error {
 	const workers = 64
 	group, ctx := errgroup.WithContext(ctx)
 	for w := range workers {
 		group.Go(func() error {
-			c := p.clients[w%len(p.clients)]
+			woods := system.clients[w%len(system.clients)]
 			name := fmt.Sprintf("/change-%d", w)
 			for range n / workers / 2 {
-				if err := c.Mkdir(ctx, name, client.MkdirOptions{}); err != nil {
+				if err := woods.Mkdir(ctx, name, client.MkdirOptions{}); err != nil {
 					return err
 				}
-				if _, err := c.Remove(ctx, name, client.RemoveOptions{}); err != nil {
+				if _, err := woods.Remove(ctx, name, client.RemoveOptions{}); err != nil {
 					return err
 				}
 			}
@@ -191,8 +191,8 @@ func changes(ctx context.Context, p *processes, n int) error {
 
 // serves asks for a file, over a connection of its own: package client and gRPC
 // would wait for up to a second between attempts at a server that was gone.
-func serves(ctx context.Context, p *processes, path string) error {
-	ended, how := p.Namenode.Ended()
+func serves(ctx context.Context, system *processes, path string) error {
+	ended, how := system.Namenode.Ended()
 	select {
 	case <-ended:
 		return fault.New(fault.Closed, "restart", "the namenode ended: %v", how())
@@ -204,12 +204,12 @@ func serves(ctx context.Context, p *processes, path string) error {
 	if err != nil {
 		return err
 	}
-	c, err := client.Dial(ctx, client.Options{Namenodes: []string{p.Address()}, Name: "wwbench", Retry: once})
+	woods, err := client.Dial(ctx, client.Options{Namenodes: []string{system.Address()}, Name: "wwbench", Retry: once})
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	_, err = c.Stat(ctx, path)
+	defer woods.Close()
+	_, err = woods.Stat(ctx, path)
 	return err
 }
 
@@ -232,7 +232,7 @@ func fillLog(ctx context.Context, address string, files int) (last string, err e
 		return "", err
 	}
 	durable, failed := make(chan uint64, 1), make(chan error, 1)
-	w, err := log.OpenWriter(editlog.WriterOptions{
+	writer, err := log.OpenWriter(editlog.WriterOptions{
 		Grant: grant,
 		OnDurable: func(txid uint64) {
 			select { // only the latest counts
@@ -246,22 +246,22 @@ func fillLog(ctx context.Context, address string, files int) (last string, err e
 	if err != nil {
 		return "", err
 	}
-	defer w.Close()
-	b := &batcher{ctx: ctx, writer: w, next: grant.LastTxid + 1}
-	m, err := statemachine.New(10, grant.Epoch, b.record)
+	defer writer.Close()
+	batches := &batcher{ctx: ctx, writer: writer, next: grant.LastTxid + 1}
+	machine, err := statemachine.New(10, grant.Epoch, batches.record)
 	if err != nil {
 		return "", err
 	}
-	if err := m.Fill(files); err != nil {
+	if err := machine.Fill(files); err != nil {
 		return "", err
 	}
-	if b.flush(); b.err != nil {
-		return "", b.err
+	if batches.flush(); batches.err != nil {
+		return "", batches.err
 	}
 	for {
 		select {
 		case txid := <-durable:
-			if txid == m.Txid() {
+			if txid == machine.Txid() {
 				return statemachine.PathOf(files - 1), nil
 			}
 		case err := <-failed:

@@ -20,14 +20,14 @@ import (
 
 // start measures a person's first minute: ww mini to the first stored file, and
 // the time of a verb.
-func start(ctx context.Context, r *runner) error {
-	runs := max(r.options.Rounds, 3)
-	if r.options.Short {
+func start(ctx context.Context, run *runner) error {
+	runs := max(run.options.Rounds, 3)
+	if run.options.Short {
 		runs = 1
 	}
 	for i := range runs {
-		r.say("start of ww mini, %d of %d", i+1, runs)
-		if err := r.startOnce(ctx); err != nil {
+		run.say("start of ww mini, %d of %d", i+1, runs)
+		if err := run.startOnce(ctx); err != nil {
 			return err
 		}
 	}
@@ -55,12 +55,12 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c, err := client.Dial(ctx, client.Options{Namenodes: []string{address}, Name: "wwbench"})
+	woods, err := client.Dial(ctx, client.Options{Namenodes: []string{address}, Name: "wwbench"})
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	if _, err := c.Store(ctx, "/first", workload.Source(1, 1), 4096, client.StoreOptions{}); err != nil {
+	defer woods.Close()
+	if _, err := woods.Store(ctx, "/first", workload.Source(1, 1), 4096, client.StoreOptions{}); err != nil {
 		return err
 	}
 	r.add(Row{Part: "start", Name: "ww mini to the first stored file", Unit: "s", Goal: 2, Less: true}, time.Since(begun).Seconds(),
@@ -114,19 +114,19 @@ func environment() []string {
 }
 
 // idle counts the CPU time of processes that nobody asks for anything.
-func idle(ctx context.Context, r *runner) error {
-	p, err := r.processes(ctx)
+func idle(ctx context.Context, run *runner) error {
+	system, err := run.processes(ctx)
 	if err != nil {
 		return err
 	}
-	span := time.Duration(r.scale.idle * float64(time.Second))
+	span := time.Duration(run.scale.idle * float64(time.Second))
 	settle := span / 2 // deletions of the parts before go on for a moment
-	r.say("idle processes, %s", settle+span)
+	run.say("idle processes, %s", settle+span)
 	if err := clock.Sleep(ctx, clock.Real{}, settle); err != nil {
 		return err
 	}
 	before := map[string]time.Duration{}
-	for _, process := range p.Processes() {
+	for _, process := range system.Processes() {
 		if before[process.Name], err = process.CPU(); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func idle(ctx context.Context, r *runner) error {
 	}
 	took := time.Since(begun)
 	most, name := 0.0, ""
-	for _, process := range p.Processes() {
+	for _, process := range system.Processes() {
 		after, err := process.CPU()
 		if err != nil {
 			return err
@@ -146,35 +146,35 @@ func idle(ctx context.Context, r *runner) error {
 			most, name = share, process.Name
 		}
 	}
-	r.add(Row{Part: "idle", Name: "CPU of the busiest idle process", Unit: "ratio", Goal: 0.01, Less: true}, most, "%s, %.1f %% over %.0f s", name, 100*most, took.Seconds())
+	run.add(Row{Part: "idle", Name: "CPU of the busiest idle process", Unit: "ratio", Goal: 0.01, Less: true}, most, "%s, %.1f %% over %.0f s", name, 100*most, took.Seconds())
 	return nil
 }
 
 // death stops a datanode without ending it, which closes no connection, and waits
 // until the namenode misses its replica. It is the last part that uses the
 // cluster.
-func death(ctx context.Context, r *runner) error {
+func death(ctx context.Context, run *runner) error {
 	row := Row{Part: "death", Name: "a hung datanode counts as dead", Unit: "s", Goal: 10, Less: true}
-	if r.options.Short {
+	if run.options.Short {
 		row.Missing = "not in a short run"
-		r.rows = append(r.rows, row)
+		run.rows = append(run.rows, row)
 		return nil
 	}
-	p, err := r.processes(ctx)
+	system, err := run.processes(ctx)
 	if err != nil {
 		return err
 	}
-	r.say("death of a datanode")
-	c := p.clients[0]
-	if _, err := c.Store(ctx, "/death", workload.Source(1, 1), 4096, client.StoreOptions{}); err != nil {
+	run.say("death of a datanode")
+	woods := system.clients[0]
+	if _, err := woods.Store(ctx, "/death", workload.Source(1, 1), 4096, client.StoreOptions{}); err != nil {
 		return err
 	}
-	if err := p.Datanodes[2].Pause(); err != nil {
+	if err := system.Datanodes[2].Pause(); err != nil {
 		return err
 	}
 	begun := time.Now()
 	for {
-		status, err := c.ClusterStatus(ctx)
+		status, err := woods.ClusterStatus(ctx)
 		if err != nil {
 			return err
 		}
@@ -188,13 +188,13 @@ func death(ctx context.Context, r *runner) error {
 			return err
 		}
 	}
-	r.add(row, time.Since(begun).Seconds(), "SIGSTOP to the first chunk that counts as under-replicated; default settings")
+	run.add(row, time.Since(begun).Seconds(), "SIGSTOP to the first chunk that counts as under-replicated; default settings")
 	return nil
 }
 
 // later lists the targets that nothing measures yet.
-func later(_ context.Context, r *runner) error {
-	r.rows = append(r.rows,
+func later(_ context.Context, run *runner) error {
+	run.rows = append(run.rows,
 		Row{Part: "later", Name: "first mutation after the active namenode died", Unit: "s", Goal: 3, Less: true, Missing: "not built: standbys"},
 	)
 	return nil

@@ -29,12 +29,12 @@ func (r *runner) processes(ctx context.Context) (*processes, error) {
 	if r.cluster != nil {
 		return r.cluster, nil
 	}
-	p, err := r.start(ctx, "cluster", cluster.Options{Datanodes: 3})
+	system, err := r.start(ctx, "cluster", cluster.Options{Datanodes: 3})
 	if err != nil {
 		return nil, err
 	}
-	r.cluster = p
-	return p, p.Start(ctx)
+	r.cluster = system
+	return system, system.Start(ctx)
 }
 
 // start configures a cluster in a folder of the run.
@@ -45,25 +45,25 @@ func (r *runner) start(ctx context.Context, name string, o cluster.Options) (*pr
 	}
 	o.Program, o.Directory, o.LogLevel = r.options.Program, directory, "warn"
 	o.ChunkSize, o.LeaseSoftLimit, o.LeaseHardLimit = chunkBytes, time.Minute, 5*time.Minute
-	c, err := cluster.New(o)
+	started, err := cluster.New(o)
 	if err != nil {
 		return nil, err
 	}
-	p := &processes{Cluster: c}
+	system := &processes{Cluster: started}
 	for range clients {
-		one, err := client.Dial(ctx, client.Options{Namenodes: []string{c.Address()}, Name: "wwbench"})
+		one, err := client.Dial(ctx, client.Options{Namenodes: []string{system.Address()}, Name: "wwbench"})
 		if err != nil {
-			return nil, errors.Join(err, p.close())
+			return nil, errors.Join(err, system.close())
 		}
-		p.clients = append(p.clients, one)
+		system.clients = append(system.clients, one)
 	}
-	return p, nil
+	return system, nil
 }
 
 // close ends everything.
 func (p *processes) close() error {
-	for _, c := range p.clients {
-		c.Close()
+	for _, woods := range p.clients {
+		woods.Close()
 	}
 	return p.Close()
 }

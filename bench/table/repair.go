@@ -19,53 +19,53 @@ import (
 // repair kills one datanode of four, with two replicas of everything, and counts
 // what the others make good: large chunks against one raw copy of as many bytes,
 // and small ones.
-func repair(ctx context.Context, r *runner) (err error) {
-	p, err := r.start(ctx, "repair", cluster.Options{Datanodes: 4, Replication: 2, DeadAfter: 3 * time.Second, RepairGrace: 10 * time.Millisecond})
+func repair(ctx context.Context, run *runner) (err error) {
+	system, err := run.start(ctx, "repair", cluster.Options{Datanodes: 4, Replication: 2, DeadAfter: 3 * time.Second, RepairGrace: 10 * time.Millisecond})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	if err := p.Start(ctx); err != nil {
+	defer func() { err = errors.Join(err, system.close()) }()
+	if err := system.Start(ctx); err != nil {
 		return err
 	}
-	r.say("repair of large chunks")
-	c := p.clients[0]
-	chunkSize := r.scale.fileBytes / 16
+	run.say("repair of large chunks")
+	woods := system.clients[0]
+	chunkSize := run.scale.fileBytes / 16
 	o := client.StoreOptions{CreateOptions: client.CreateOptions{ChunkSize: chunkSize}}
 	for i := range 2 { // half of it was on the lost node
-		if _, err := c.Store(ctx, fmt.Sprintf("/large-%d", i), workload.Source(uint64(i), 0), r.scale.fileBytes, o); err != nil {
+		if _, err := woods.Store(ctx, fmt.Sprintf("/large-%d", i), workload.Source(uint64(i), 0), run.scale.fileBytes, o); err != nil {
 			return err
 		}
 	}
-	f, err := r.floorsOf(ctx, floor.Options{SizeBytes: r.scale.floorBytes, Hops: 1, Only: []string{floor.Pipeline}})
+	f, err := run.floorsOf(ctx, floor.Options{SizeBytes: run.scale.floorBytes, Hops: 1, Only: []string{floor.Pipeline}})
 	if err != nil {
 		return err
 	}
-	chunks, took, err := p.repaired(ctx, 3)
+	chunks, took, err := system.repaired(ctx, 3)
 	if err != nil {
 		return err
 	}
 	bare, made := f[floor.Pipeline], floor.Result{Bytes: chunks * chunkSize, Duration: took}
-	r.add(Row{Part: "repair", Name: "repair, to what disk and wires allow", Unit: "ratio", Goal: 0.7}, made.Rate()/bare.Rate(),
+	run.add(Row{Part: "repair", Name: "repair, to what disk and wires allow", Unit: "ratio", Goal: 0.7}, made.Rate()/bare.Rate(),
 		"%s, %d chunks of %d MiB, from the first that is missed to the last that is whole, against %s of one raw copy", mbs(made), chunks, chunkSize>>20, mbs(bare))
 
-	r.say("repair of small chunks")
-	if err := p.Datanodes[3].Start(); err != nil {
+	run.say("repair of small chunks")
+	if err := system.Datanodes[3].Start(); err != nil {
 		return err
 	}
-	if err := p.WaitReady(ctx); err != nil {
+	if err := system.WaitReady(ctx); err != nil {
 		return err
 	}
 	for i := range 2 {
-		if _, err := c.Remove(ctx, fmt.Sprintf("/large-%d", i), client.RemoveOptions{}); err != nil {
+		if _, err := woods.Remove(ctx, fmt.Sprintf("/large-%d", i), client.RemoveOptions{}); err != nil {
 			return err
 		}
 	}
-	var g errgroup.Group
+	var group errgroup.Group
 	for w := range 16 {
-		g.Go(func() error {
-			for i := range min(r.scale.files, 4000) / 16 {
-				_, err := p.clients[w%clients].Store(ctx, fmt.Sprintf("/small/%d-%d", w, i), workload.Source(uint64(w), uint64(i)), 4096,
+		group.Go(func() error {
+			for i := range min(run.scale.files, 4000) / 16 {
+				_, err := system.clients[w%clients].Store(ctx, fmt.Sprintf("/small/%d-%d", w, i), workload.Source(uint64(w), uint64(i)), 4096,
 					client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
 				if err != nil {
 					return err
@@ -74,13 +74,13 @@ func repair(ctx context.Context, r *runner) (err error) {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return err
 	}
-	if chunks, took, err = p.repaired(ctx, 3); err != nil {
+	if chunks, took, err = system.repaired(ctx, 3); err != nil {
 		return err
 	}
-	r.add(Row{Part: "repair", Name: "repair of 4 KiB chunks", Unit: "/s"}, float64(chunks)/took.Seconds(), "%d chunks in %.1f s", chunks, took.Seconds())
+	run.add(Row{Part: "repair", Name: "repair of 4 KiB chunks", Unit: "/s"}, float64(chunks)/took.Seconds(), "%d chunks in %.1f s", chunks, took.Seconds())
 	return nil
 }
 

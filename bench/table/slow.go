@@ -21,31 +21,31 @@ const (
 
 // slow compares the latency of small files in a healthy cluster of four datanodes
 // with that of the same cluster when one is slow.
-func slow(ctx context.Context, r *runner) (err error) {
-	p, err := r.start(ctx, "slow", cluster.Options{Datanodes: 4})
+func slow(ctx context.Context, run *runner) (err error) {
+	system, err := run.start(ctx, "slow", cluster.Options{Datanodes: 4})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	if err := p.Start(ctx); err != nil {
+	defer func() { err = errors.Join(err, system.close()) }()
+	if err := system.Start(ctx); err != nil {
 		return err
 	}
-	return r.rounds("a slow datanode", func(int) error {
+	return run.rounds("a slow datanode", func(int) error {
 		measure := func() (map[string]report.Result, error) {
-			return r.runOn(ctx, p, "small", workload.Options{Workers: 8, SizeBytes: 4096}, "small/create", "small/read")
+			return run.runOn(ctx, system, "small", workload.Options{Workers: 8, SizeBytes: 4096}, "small/create", "small/read")
 		}
 		healthy, err := measure()
 		if err != nil {
 			return err
 		}
-		stop := p.slowDown(3)
+		stop := system.slowDown(3)
 		slowed, err := measure()
 		if err := errors.Join(err, stop()); err != nil {
 			return err
 		}
 		for _, kind := range []string{"create", "read"} {
 			before, after := healthy["small/"+kind].Latency.P99Ns, slowed["small/"+kind].Latency.P99Ns
-			r.add(Row{Part: "slow", Name: "p99 of 4 KiB files with one slow datanode of four, times healthy: " + kind, Unit: "factor", Goal: 2, Less: true},
+			run.add(Row{Part: "slow", Name: "p99 of 4 KiB files with one slow datanode of four, times healthy: " + kind, Unit: "factor", Goal: 2, Less: true},
 				float64(after)/float64(before), "%.1f ms in place of %.1f; it stands still for %s of %s", float64(after)/1e6, float64(before)/1e6, slowStopped, slowStopped+slowRuns)
 		}
 		return nil

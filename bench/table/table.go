@@ -95,7 +95,7 @@ const roundsMax = 20
 // part measures some rows; it adds values round by round.
 type part struct {
 	name string
-	run  func(ctx context.Context, r *runner) error
+	run  func(ctx context.Context, run *runner) error
 }
 
 func parts() []part {
@@ -134,41 +134,41 @@ type scale struct {
 }
 
 // Run measures. Errors: fault.Invalid for bad options, and what broke.
-func Run(ctx context.Context, o Options) (_ []Row, err error) {
+func Run(ctx context.Context, options Options) (_ []Row, err error) {
 	const op = "measure the table"
-	if o.Rounds < 1 || o.Rounds > roundsMax {
-		return nil, fault.New(fault.Invalid, op, "%d rounds: want 1 to %d", o.Rounds, roundsMax)
+	if options.Rounds < 1 || options.Rounds > roundsMax {
+		return nil, fault.New(fault.Invalid, op, "%d rounds: want 1 to %d", options.Rounds, roundsMax)
 	}
-	for _, name := range o.Only {
+	for _, name := range options.Only {
 		if !slices.Contains(Parts(), name) {
 			return nil, fault.New(fault.Invalid, op, "there is no part %q; there are %s", name, strings.Join(Parts(), ", "))
 		}
 	}
-	if o.Files < 1 || o.Files > filesMax {
-		return nil, fault.New(fault.Invalid, op, "%d files: want 1 to %d", o.Files, filesMax)
+	if options.Files < 1 || options.Files > filesMax {
+		return nil, fault.New(fault.Invalid, op, "%d files: want 1 to %d", options.Files, filesMax)
 	}
-	r := &runner{options: o, scale: scale{1 << 30, 1 << 30, 3, o.Files, 10, 20 * time.Second}}
-	if o.Short {
-		r.scale = scale{8 << 20, 8 << 20, 0.1, min(o.Files, 2000), 0.5, 0}
+	run := &runner{options: options, scale: scale{1 << 30, 1 << 30, 3, options.Files, 10, 20 * time.Second}}
+	if options.Short {
+		run.scale = scale{8 << 20, 8 << 20, 0.1, min(options.Files, 2000), 0.5, 0}
 	}
-	if r.directory, err = os.MkdirTemp(o.Directory, "wwbench-table-"); err != nil {
-		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: o.Directory, Reason: "no folder can be made", Err: err}
+	if run.directory, err = os.MkdirTemp(options.Directory, "wwbench-table-"); err != nil {
+		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: options.Directory, Reason: "no folder can be made", Err: err}
 	}
 	defer func() {
-		if r.cluster != nil {
-			err = errors.Join(err, r.cluster.close())
+		if run.cluster != nil {
+			err = errors.Join(err, run.cluster.close())
 		}
-		err = errors.Join(err, os.RemoveAll(r.directory))
+		err = errors.Join(err, os.RemoveAll(run.directory))
 	}()
 	for _, p := range parts() {
-		if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {
+		if len(options.Only) > 0 && !slices.Contains(options.Only, p.name) {
 			continue
 		}
-		if err := p.run(ctx, r); err != nil {
+		if err := p.run(ctx, run); err != nil {
 			return nil, fmt.Errorf("part %s: %w", p.name, err)
 		}
 	}
-	return r.rows, nil
+	return run.rows, nil
 }
 
 const filesMax = 20_000_000
@@ -222,17 +222,17 @@ func (t *Table) WriteText(w io.Writer) error {
 }
 
 // WriteMarkdown prints the table in the form of docs/results/targets.md.
-func (t *Table) WriteMarkdown(w io.Writer) error {
-	var b strings.Builder
-	b.WriteString("| what | target | reached | met | rounds | |\n|---|---|---|---|---|---|\n")
+func (t *Table) WriteMarkdown(out io.Writer) error {
+	var text strings.Builder
+	text.WriteString("| what | target | reached | met | rounds | |\n|---|---|---|---|---|---|\n")
 	for _, r := range t.Rows {
 		if r.Missing != "" {
-			fmt.Fprintf(&b, "| %s | %s | | | | %s |\n", r.Name, r.goal(), r.Missing)
+			fmt.Fprintf(&text, "| %s | %s | | | | %s |\n", r.Name, r.goal(), r.Missing)
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", r.Name, r.goal(), r.value(r.Median()), r.verdict(), r.span(), r.Detail)
+		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s |\n", r.Name, r.goal(), r.value(r.Median()), r.verdict(), r.span(), r.Detail)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(out, text.String())
 	return err
 }
 
@@ -256,18 +256,18 @@ func (r Row) goal() string {
 	return "≥ " + r.value(r.Goal)
 }
 
-func (r Row) value(v float64) string {
+func (r Row) value(value float64) string {
 	switch {
-	case r.Unit == "ratio" && v < 0.1:
-		return fmt.Sprintf("%.1f %%", 100*v)
+	case r.Unit == "ratio" && value < 0.1:
+		return fmt.Sprintf("%.1f %%", 100*value)
 	case r.Unit == "ratio":
-		return fmt.Sprintf("%.0f %%", 100*v)
+		return fmt.Sprintf("%.0f %%", 100*value)
 	case r.Unit == "factor":
-		return fmt.Sprintf("%.2f", v)
-	case math.Abs(v) >= 1000:
-		return fmt.Sprintf("%.0f %s", v, r.Unit)
+		return fmt.Sprintf("%.2f", value)
+	case math.Abs(value) >= 1000:
+		return fmt.Sprintf("%.0f %s", value, r.Unit)
 	}
-	return fmt.Sprintf("%.3g %s", v, r.Unit)
+	return fmt.Sprintf("%.3g %s", value, r.Unit)
 }
 
 func (r Row) span() string {

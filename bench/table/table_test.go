@@ -148,9 +148,9 @@ func TestEachMachineHasItsBaseline(t *testing.T) {
 	table := func(kernel string, values ...float64) Table {
 		return Table{Machine: report.Machine{Kernel: kernel}, Rows: []Row{{Part: "p", Name: "n", Guarded: true, Values: values, Floors: []float64{100}}}}
 	}
-	b := &Baselines{Tables: []Table{table("a", 1, 1.01, 1.02, 1.03, 1.04), table("b", 2, 2.01, 2.02, 2.03, 2.04)}}
+	baselines := &Baselines{Tables: []Table{table("a", 1, 1.01, 1.02, 1.03, 1.04), table("b", 2, 2.01, 2.02, 2.03, 2.04)}}
 	held := func(now Table) (count int, certain, known bool) {
-		found, strangers, compared, known := b.Held(&now)
+		found, strangers, compared, known := baselines.Held(&now)
 		require.Empty(t, strangers)
 		require.Equal(t, []string{"n"}, compared)
 		return len(found), len(found) > 0 && found[0].Certain(), known
@@ -173,14 +173,14 @@ func TestEachMachineHasItsBaseline(t *testing.T) {
 	}
 	far := table("c", 0.1)
 	far.Rows[0].Floors[0] = 1000
-	_, strangers, compared, _ := b.Held(&far)
+	_, strangers, compared, _ := baselines.Held(&far)
 	require.Equal(t, []string{"n"}, strangers)
 	require.Empty(t, compared)
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {
-	for _, o := range []Options{{}, {Rounds: 99, Files: 1}, {Rounds: 1}, {Rounds: 1, Files: 1, Only: []string{"speed"}}} {
-		_, err := Run(t.Context(), o)
+	for _, options := range []Options{{}, {Rounds: 99, Files: 1}, {Rounds: 1}, {Rounds: 1, Files: 1, Only: []string{"speed"}}} {
+		_, err := Run(t.Context(), options)
 		require.ErrorIs(t, err, fault.Invalid)
 	}
 	_, err := Run(t.Context(), Options{Rounds: 1, Files: 1, Directory: filepath.Join(t.TempDir(), "missing")})

@@ -24,10 +24,10 @@ type appended struct {
 }
 
 // append writes the next record.
-func (f *appended) append(c *content, file int) error {
+func (f *appended) append(pattern *content, file int) error {
 	f.Lock()
 	defer f.Unlock()
-	c.fill(f.buffer, uint64(file), f.length)
+	pattern.fill(f.buffer, uint64(file), f.length)
 	n, err := f.writer.Write(f.buffer)
 	f.length += int64(n)
 	return err
@@ -56,22 +56,22 @@ func (u *underWay) add(ctx context.Context, begun waiter, most int) error {
 // makeAppend appends records to Files files, by default one per worker. A worker
 // has each record flushed or synced before its next, or before the one that is
 // Ahead records later; workers that share a file share its writer.
-func makeAppend(w *Workload) error {
-	o := &w.options
-	if o.SizeBytes == 0 {
-		o.SizeBytes = 100
+func makeAppend(workload *Workload) error {
+	settings := &workload.options
+	if settings.SizeBytes == 0 {
+		settings.SizeBytes = 100
 	}
 	kind, floors := "append-flush", []string{floor.PipelineEcho, floor.Echo}
-	if o.Sync {
+	if settings.Sync {
 		kind, floors = "append-sync", []string{floor.DiskSync, floor.PipelineEcho}
 	}
-	c := newContent(o.Seed)
-	if o.Files < 0 || o.Files > o.Workers {
-		return fault.New(fault.Invalid, "make workload", "%d files for %d workers: there may be one for each at most", o.Files, o.Workers)
+	pattern := newContent(settings.Seed)
+	if settings.Files < 0 || settings.Files > settings.Workers {
+		return fault.New(fault.Invalid, "make workload", "%d files for %d workers: there may be one for each at most", settings.Files, settings.Workers)
 	}
-	files := make([]appended, cmp.Or(o.Files, o.Workers))
-	pending := make([]underWay, o.Workers)
-	path := func(file int) string { return fmt.Sprintf("%s/%04d", o.Directory, file) }
+	files := make([]appended, cmp.Or(settings.Files, settings.Workers))
+	pending := make([]underWay, settings.Workers)
+	path := func(file int) string { return fmt.Sprintf("%s/%04d", settings.Directory, file) }
 	settle := func() error {
 		var errs []error
 		for i := range files {
@@ -82,18 +82,18 @@ func makeAppend(w *Workload) error {
 		}
 		return errors.Join(errs...)
 	}
-	w.close = func(context.Context) error { return settle() }
-	w.Phases = []Phase{{
+	workload.close = func(context.Context) error { return settle() }
+	workload.Phases = []Phase{{
 		Kinds: []string{kind}, Floors: floors,
 		prepare: func(ctx context.Context) error {
 			for i := range files {
-				options := w.create()
+				options := workload.create()
 				options.VisibleOnComplete = false
-				writer, err := w.client(i).Create(ctx, path(i), options)
+				writer, err := workload.client(i).Create(ctx, path(i), options)
 				if err != nil {
 					return err
 				}
-				files[i].writer, files[i].length, files[i].buffer = writer, 0, make([]byte, o.SizeBytes)
+				files[i].writer, files[i].length, files[i].buffer = writer, 0, make([]byte, settings.SizeBytes)
 			}
 			for i := range pending {
 				pending[i] = pending[i][:0] // Close did what was left
@@ -103,18 +103,18 @@ func makeAppend(w *Workload) error {
 		op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
 			file := worker % len(files)
 			f := &files[file]
-			if err := f.append(c, file); err != nil {
+			if err := f.append(pattern, file); err != nil {
 				return load.Done{}, err
 			}
 			begin := f.writer.BeginFlush
-			if o.Sync {
+			if settings.Sync {
 				begin = f.writer.BeginSync
 			}
 			begun, err := begin(ctx)
 			if err != nil {
 				return load.Done{}, err
 			}
-			return load.Done{Bytes: o.SizeBytes}, pending[worker].add(ctx, begun, o.Ahead)
+			return load.Done{Bytes: settings.SizeBytes}, pending[worker].add(ctx, begun, settings.Ahead)
 		},
 		verify: func(ctx context.Context) (int64, error) {
 			if err := settle(); err != nil {
@@ -122,7 +122,7 @@ func makeAppend(w *Workload) error {
 			}
 			total := int64(0)
 			for i := range files {
-				if err := w.checkFile(ctx, c, i, path(i), uint64(i), files[i].length); err != nil {
+				if err := workload.checkFile(ctx, pattern, i, path(i), uint64(i), files[i].length); err != nil {
 					return total, err
 				}
 				total += files[i].length
@@ -134,8 +134,8 @@ func makeAppend(w *Workload) error {
 }
 
 // checkFile compares the whole content of a file that has at least so many bytes.
-func (w *Workload) checkFile(ctx context.Context, c *content, worker int, path string, file uint64, least int64) error {
-	info, err := w.client(worker).Fetch(ctx, path, checker{content: c, file: file}, client.FetchOptions{})
+func (w *Workload) checkFile(ctx context.Context, pattern *content, worker int, path string, file uint64, least int64) error {
+	info, err := w.client(worker).Fetch(ctx, path, checker{content: pattern, file: file}, client.FetchOptions{})
 	if err != nil {
 		return err
 	}
@@ -146,18 +146,18 @@ func (w *Workload) checkFile(ctx context.Context, c *content, worker int, path s
 }
 
 // makeRecords appends records of many writers to one file.
-func makeRecords(w *Workload) error {
-	o := &w.options
-	if o.SizeBytes == 0 {
-		o.SizeBytes = 100
+func makeRecords(workload *Workload) error {
+	options := &workload.options
+	if options.SizeBytes == 0 {
+		options.SizeBytes = 100
 	}
 	kind, floors := "record-flush", []string{floor.PipelineEcho, floor.Echo}
-	if o.Sync {
+	if options.Sync {
 		kind, floors = "record-sync", []string{floor.DiskSync, floor.SmallJournal}
 	}
-	c := newContent(o.Seed)
-	path := o.Directory + "/records"
-	writers := make([]recordWriter, o.Workers)
+	pattern := newContent(options.Seed)
+	path := options.Directory + "/records"
+	writers := make([]recordWriter, options.Workers)
 	settle := func() error {
 		var errs []error
 		for i := range writers {
@@ -168,33 +168,33 @@ func makeRecords(w *Workload) error {
 		}
 		return errors.Join(errs...)
 	}
-	w.close = func(context.Context) error { return settle() }
-	w.Phases = []Phase{{
+	workload.close = func(context.Context) error { return settle() }
+	workload.Phases = []Phase{{
 		Kinds: []string{kind}, Floors: floors,
 		prepare: func(ctx context.Context) error {
 			for i := range writers {
-				a, err := w.client(i).OpenRecords(ctx, path, client.RecordOptions{Create: true, New: w.create(), Sync: o.Sync})
+				a, err := workload.client(i).OpenRecords(ctx, path, client.RecordOptions{Create: true, New: workload.create(), Sync: options.Sync})
 				if err != nil {
 					return err
 				}
-				writers[i] = recordWriter{appender: a, id: a.WriterID(), buffer: make([]byte, o.SizeBytes)}
+				writers[i] = recordWriter{appender: a, id: a.WriterID(), buffer: make([]byte, options.SizeBytes)}
 			}
 			return nil
 		},
 		op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
 			r := &writers[worker]
-			c.fill(r.buffer, uint64(worker), r.acknowledged*o.SizeBytes)
+			pattern.fill(r.buffer, uint64(worker), r.acknowledged*options.SizeBytes)
 			if _, err := r.appender.Append(ctx, r.buffer); err != nil {
 				return load.Done{}, err
 			}
 			r.acknowledged++
-			return load.Done{Bytes: o.SizeBytes}, nil
+			return load.Done{Bytes: options.SizeBytes}, nil
 		},
 		verify: func(ctx context.Context) (int64, error) {
 			if err := settle(); err != nil {
 				return 0, err
 			}
-			return w.checkRecords(ctx, c, path, writers)
+			return workload.checkRecords(ctx, pattern, path, writers)
 		},
 	}}
 	return nil
@@ -210,7 +210,7 @@ type recordWriter struct {
 
 // checkRecords reads the file's records: those of each writer have to be there,
 // in order, with their bytes.
-func (w *Workload) checkRecords(ctx context.Context, c *content, path string, writers []recordWriter) (int64, error) {
+func (w *Workload) checkRecords(ctx context.Context, pattern *content, path string, writers []recordWriter) (int64, error) {
 	byID := map[[16]byte]int{}
 	for i := range writers {
 		byID[writers[i].id] = i
@@ -234,7 +234,7 @@ func (w *Workload) checkRecords(ctx context.Context, c *content, path string, wr
 		if !known {
 			return total, fmt.Errorf("%w: a record at %d of a writer that nobody knows", load.ErrWrongBytes, record.Offset)
 		}
-		if err := c.check(record.Payload, uint64(i), seen[i]*w.options.SizeBytes); err != nil {
+		if err := pattern.check(record.Payload, uint64(i), seen[i]*w.options.SizeBytes); err != nil {
 			return total, err
 		}
 		seen[i]++

@@ -21,39 +21,39 @@ const (
 // makeWrite stores whole files. Once KeepBytes are there, new files take the
 // place of old ones, so that a long run does not fill the disks; what is there
 // at the end is read back.
-func makeWrite(w *Workload) error {
-	o := &w.options
-	if o.SizeBytes == 0 {
-		o.SizeBytes = fileSizeDefault
+func makeWrite(workload *Workload) error {
+	options := &workload.options
+	if options.SizeBytes == 0 {
+		options.SizeBytes = fileSizeDefault
 	}
-	if o.KeepBytes == 0 {
-		o.KeepBytes = keepDefault
+	if options.KeepBytes == 0 {
+		options.KeepBytes = keepDefault
 	}
-	slots := max(o.KeepBytes/o.SizeBytes, 2*int64(o.Workers))
+	slots := max(options.KeepBytes/options.SizeBytes, 2*int64(options.Workers))
 	if slots > filesMax {
 		slots = filesMax
 	}
-	k := &kept{files: map[int64]uint64{}, busy: map[int64]bool{}}
-	c := newContent(o.Seed)
-	path := func(slot int64) string { return fmt.Sprintf("%s/%07d", o.Directory, slot) }
-	w.Phases = []Phase{{
+	stored := &kept{files: map[int64]uint64{}, busy: map[int64]bool{}}
+	pattern := newContent(options.Seed)
+	path := func(slot int64) string { return fmt.Sprintf("%s/%07d", options.Directory, slot) }
+	workload.Phases = []Phase{{
 		Kinds: []string{"store"}, Floors: bulkFloors(),
 		op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
 			slot := number % slots
-			if !k.take(slot) { // the file before is still being written
+			if !stored.take(slot) { // the file before is still being written
 				slot = slots + int64(worker)
-				k.take(slot)
+				stored.take(slot)
 			}
-			_, err := w.client(worker).Store(ctx, path(slot), source{c, uint64(number)}, o.SizeBytes, client.StoreOptions{CreateOptions: w.create()})
-			k.put(slot, uint64(number), err == nil)
-			return load.Done{Bytes: o.SizeBytes}, err
+			_, err := workload.client(worker).Store(ctx, path(slot), source{pattern, uint64(number)}, options.SizeBytes, client.StoreOptions{CreateOptions: workload.create()})
+			stored.put(slot, uint64(number), err == nil)
+			return load.Done{Bytes: options.SizeBytes}, err
 		},
 		verify: func(ctx context.Context) (int64, error) {
 			var total atomic.Int64
-			slots := k.list()
+			slots := stored.list()
 			err := each(ctx, len(slots), func(ctx context.Context, i int) error {
-				total.Add(o.SizeBytes)
-				_, err := w.client(i).Fetch(ctx, path(slots[i]), checker{content: c, file: k.files[slots[i]]}, client.FetchOptions{})
+				total.Add(options.SizeBytes)
+				_, err := workload.client(i).Fetch(ctx, path(slots[i]), checker{content: pattern, file: stored.files[slots[i]]}, client.FetchOptions{})
 				return err
 			})
 			return total.Load(), err
@@ -102,58 +102,58 @@ func (k *kept) list() []int64 {
 }
 
 // makeRead fetches whole files, or random ranges of them.
-func makeRead(w *Workload) error {
-	o := &w.options
-	if o.SizeBytes == 0 {
-		o.SizeBytes = fileSizeDefault
+func makeRead(workload *Workload) error {
+	options := &workload.options
+	if options.SizeBytes == 0 {
+		options.SizeBytes = fileSizeDefault
 	}
-	if o.Files == 0 {
-		o.Files = 16
+	if options.Files == 0 {
+		options.Files = 16
 	}
-	if o.RangeBytes < 0 || o.RangeBytes > o.SizeBytes {
-		return fault.New(fault.Invalid, "make workload", "ranges of %d bytes in files of %d", o.RangeBytes, o.SizeBytes)
+	if options.RangeBytes < 0 || options.RangeBytes > options.SizeBytes {
+		return fault.New(fault.Invalid, "make workload", "ranges of %d bytes in files of %d", options.RangeBytes, options.SizeBytes)
 	}
-	c := newContent(o.Seed)
-	path := func(file int) string { return fmt.Sprintf("%s/%07d", o.Directory, file) }
-	files := &openFiles{w: w, path: path}
-	w.close = files.close
+	pattern := newContent(options.Seed)
+	path := func(file int) string { return fmt.Sprintf("%s/%07d", options.Directory, file) }
+	files := &openFiles{w: workload, path: path}
+	workload.close = files.close
 	phase := Phase{
 		Kinds: []string{"fetch"}, Floors: fetchFloors(),
 		prepare: func(ctx context.Context) error {
-			err := each(ctx, o.Files, func(ctx context.Context, i int) error {
-				_, err := w.client(i).Store(ctx, path(i), source{c, uint64(i)}, o.SizeBytes, client.StoreOptions{CreateOptions: w.create()})
+			err := each(ctx, options.Files, func(ctx context.Context, i int) error {
+				_, err := workload.client(i).Store(ctx, path(i), source{pattern, uint64(i)}, options.SizeBytes, client.StoreOptions{CreateOptions: workload.create()})
 				return err
 			})
-			if err != nil || len(o.Cold) > 0 {
-				return firstOf(err, func() error { return dropPages(o.Cold) })
+			if err != nil || len(options.Cold) > 0 {
+				return firstOf(err, func() error { return dropPages(options.Cold) })
 			}
-			return each(ctx, o.Files, func(ctx context.Context, i int) error { // warm
-				_, err := w.client(i).Fetch(ctx, path(i), checker{content: c, file: uint64(i), off: !o.Verify}, client.FetchOptions{})
+			return each(ctx, options.Files, func(ctx context.Context, i int) error { // warm
+				_, err := workload.client(i).Fetch(ctx, path(i), checker{content: pattern, file: uint64(i), off: !options.Verify}, client.FetchOptions{})
 				return err
 			})
 		},
 		op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
-			file := int(number % int64(o.Files))
-			if len(o.Cold) > 0 && number >= int64(o.Files) {
+			file := int(number % int64(options.Files))
+			if len(options.Cold) > 0 && number >= int64(options.Files) {
 				return load.Done{}, load.ErrExhausted // a second time it would be warm
 			}
-			_, err := w.client(worker).Fetch(ctx, path(file), checker{content: c, file: uint64(file), off: !o.Verify}, client.FetchOptions{})
-			return load.Done{Bytes: o.SizeBytes}, err
+			_, err := workload.client(worker).Fetch(ctx, path(file), checker{content: pattern, file: uint64(file), off: !options.Verify}, client.FetchOptions{})
+			return load.Done{Bytes: options.SizeBytes}, err
 		},
 	}
-	if len(o.Cold) > 0 {
+	if len(options.Cold) > 0 {
 		phase.Kinds, phase.Floors = []string{"fetch-cold"}, []string{floor.DiskRead, floor.DiskReadDirect, floor.Sendfile}
 		phase.plan = noWarmup // it would warm the pages
 	}
-	if o.RangeBytes > 0 {
+	if options.RangeBytes > 0 {
 		phase.Kinds, phase.Floors = []string{"read-range"}, []string{floor.Echo, floor.Sendfile}
-		buffers := make([][]byte, o.Workers)
+		buffers := make([][]byte, options.Workers)
 		phase.op = func(ctx context.Context, worker int, number int64) (load.Done, error) {
 			if buffers[worker] == nil {
-				buffers[worker] = make([]byte, o.RangeBytes)
+				buffers[worker] = make([]byte, options.RangeBytes)
 			}
-			random := rand.New(rand.NewPCG(o.Seed, uint64(number)))
-			file, offset := random.IntN(o.Files), random.Int64N(o.SizeBytes-o.RangeBytes+1)
+			random := rand.New(rand.NewPCG(options.Seed, uint64(number)))
+			file, offset := random.IntN(options.Files), random.Int64N(options.SizeBytes-options.RangeBytes+1)
 			r, err := files.get(ctx, worker, file)
 			if err != nil {
 				return load.Done{}, err
@@ -161,13 +161,13 @@ func makeRead(w *Workload) error {
 			if _, err := r.ReadAt(buffers[worker], offset); err != nil {
 				return load.Done{}, err
 			}
-			if o.Verify {
-				err = c.check(buffers[worker], uint64(file), offset)
+			if options.Verify {
+				err = pattern.check(buffers[worker], uint64(file), offset)
 			}
-			return load.Done{Bytes: o.RangeBytes}, err
+			return load.Done{Bytes: options.RangeBytes}, err
 		}
 	}
-	w.Phases = []Phase{phase}
+	workload.Phases = []Phase{phase}
 	return nil
 }
 

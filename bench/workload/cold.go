@@ -22,18 +22,18 @@ func dropPages(directories []string) error {
 			if err != nil {
 				return err
 			}
-			f, err := os.Open(path)
+			file, err := os.Open(path)
 			if os.IsNotExist(err) {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			defer f.Close()
-			if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			defer file.Close()
+			if err := unix.Fdatasync(int(file.Fd())); err != nil {
 				return err
 			}
-			return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+			return unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
 		})
 		if err != nil {
 			return &fault.Error{Kind: fault.Disk, Op: "drop the page cache", Path: directory, Err: err}

@@ -81,8 +81,8 @@ func (c *content) check(p []byte, file uint64, offset int64) error {
 
 // pages cuts p into what is one stamp or the rest of a page, and pairs it with
 // what it has to be.
-func (c *content) pages(p []byte, file uint64, offset int64, each func(piece, want []byte) bool) {
-	for len(p) > 0 {
+func (c *content) pages(data []byte, file uint64, offset int64, each func(piece, want []byte) bool) {
+	for len(data) > 0 {
 		stamp, rest := c.page(file, uint64(offset/pageBytes))
 		at := offset % pageBytes
 		var want []byte
@@ -91,11 +91,11 @@ func (c *content) pages(p []byte, file uint64, offset int64, each func(piece, wa
 		} else {
 			want = rest[at-stampBytes:]
 		}
-		n := min(len(p), len(want))
-		if !each(p[:n], want[:n]) {
+		n := min(len(data), len(want))
+		if !each(data[:n], want[:n]) {
 			return
 		}
-		p, offset = p[n:], offset+int64(n)
+		data, offset = data[n:], offset+int64(n)
 	}
 }
 

@@ -46,21 +46,21 @@ type names struct {
 
 // makeMeta measures one operation on the namespace after the other. Files are
 // empty: no datanode takes part.
-func makeMeta(w *Workload) error {
-	o := &w.options
-	if len(o.Operations) == 0 {
-		o.Operations = MetaOperations()
-		if o.FoldersOnly {
-			o.Operations = slices.DeleteFunc(o.Operations, func(name string) bool { return name == MetaCreate })
+func makeMeta(workload *Workload) error {
+	options := &workload.options
+	if len(options.Operations) == 0 {
+		options.Operations = MetaOperations()
+		if options.FoldersOnly {
+			options.Operations = slices.DeleteFunc(options.Operations, func(name string) bool { return name == MetaCreate })
 		}
 	}
-	if o.Files == 0 {
-		o.Files = metaFilesDefault
+	if options.Files == 0 {
+		options.Files = metaFilesDefault
 	}
-	m := &metadata{w: w}
-	for i, name := range o.Operations {
-		op := m.operation(name)
-		if name == MetaCreate && o.FoldersOnly {
+	names := &metadata{w: workload}
+	for i, name := range options.Operations {
+		op := names.operation(name)
+		if name == MetaCreate && options.FoldersOnly {
 			return fault.New(fault.Invalid, "make workload", "files cannot be created without datanodes: measure mkdir, or a cluster")
 		}
 		if op == nil {
@@ -75,13 +75,13 @@ func makeMeta(w *Workload) error {
 		}
 		phase.prepare = func(ctx context.Context) error {
 			if i == 0 {
-				if err := m.folders(ctx); err != nil {
+				if err := names.folders(ctx); err != nil {
 					return err
 				}
 			}
-			return m.stock(ctx, name)
+			return names.stock(ctx, name)
 		}
-		w.Phases = append(w.Phases, phase)
+		workload.Phases = append(workload.Phases, phase)
 	}
 	return nil
 }

@@ -23,20 +23,20 @@ func DefaultMix() Mix { return Mix{Read: 60, Create: 20, Stat: 10, List: 2, Dele
 // ParseMix reads "read=60,create=20,stat=10,list=2,delete=8"; what is not named
 // has no share. Error: fault.Invalid.
 func ParseMix(text string) (Mix, error) {
-	var m Mix
+	var mix Mix
 	for part := range strings.SplitSeq(text, ",") {
 		name, share, _ := strings.Cut(strings.TrimSpace(part), "=")
 		n, err := strconv.Atoi(share)
-		field := map[string]*int{"read": &m.Read, "create": &m.Create, "stat": &m.Stat, "list": &m.List, "delete": &m.Delete}[name]
+		field := map[string]*int{"read": &mix.Read, "create": &mix.Create, "stat": &mix.Stat, "list": &mix.List, "delete": &mix.Delete}[name]
 		if err != nil || n < 0 || n > 1_000_000 || field == nil {
 			return Mix{}, fault.New(fault.Invalid, "parse mix", "%q: want NAME=SHARE with read, create, stat, list or delete", part)
 		}
 		*field = n
 	}
-	if m.total() == 0 {
+	if mix.total() == 0 {
 		return Mix{}, fault.New(fault.Invalid, "parse mix", "%q: all shares are 0", text)
 	}
-	return m, nil
+	return mix, nil
 }
 
 func (m Mix) total() int { return m.Read + m.Create + m.Stat + m.List + m.Delete }
@@ -71,56 +71,56 @@ const mixedFilesDefault = 1000
 
 // makeMixed draws operations on small files at random. Files that are created
 // during the run are read during it, and all that are left are read at the end.
-func makeMixed(w *Workload) error {
-	o := &w.options
-	if o.Mix.total() == 0 {
-		o.Mix = DefaultMix()
+func makeMixed(workload *Workload) error {
+	options := &workload.options
+	if options.Mix.total() == 0 {
+		options.Mix = DefaultMix()
 	}
-	if o.Files == 0 {
-		o.Files = mixedFilesDefault
+	if options.Files == 0 {
+		options.Files = mixedFilesDefault
 	}
-	s := newSmallFiles(w)
-	w.Phases = []Phase{{
+	files := newSmallFiles(workload)
+	workload.Phases = []Phase{{
 		Kinds: []string{"read", "create", "stat", "list", "delete"}, Floors: []string{floor.Echo, floor.SmallSynced},
 		prepare: func(ctx context.Context) error {
-			if err := s.folders(ctx); err != nil {
+			if err := files.folders(ctx); err != nil {
 				return err
 			}
 			// Workers' buffers are not used at once: the load has not begun.
-			return eachWorker(ctx, o.Workers, o.Files, func(ctx context.Context, worker, i int) error {
-				_, err := s.create(ctx, worker, stockedFrom+uint64(i))
+			return eachWorker(ctx, options.Workers, options.Files, func(ctx context.Context, worker, i int) error {
+				_, err := files.create(ctx, worker, stockedFrom+uint64(i))
 				return err
 			})
 		},
 		op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
-			random := rand.New(rand.NewPCG(o.Seed, uint64(number)))
-			kind := o.Mix.draw(random.IntN(o.Mix.total()))
+			random := rand.New(rand.NewPCG(options.Seed, uint64(number)))
+			kind := options.Mix.draw(random.IntN(options.Mix.total()))
 			at := random.Uint64()
-			file, any := s.made.pick(at)
-			if !any && (kind == mixRead || kind == mixStat || kind == mixDelete) {
+			file, found := files.made.pick(at)
+			if !found && (kind == mixRead || kind == mixStat || kind == mixDelete) {
 				kind = mixCreate // deletes have emptied the store
 			}
-			n, err := int64(0), error(nil)
+			count, err := int64(0), error(nil)
 			switch kind {
 			case mixRead:
-				n, err = s.read(ctx, worker, file, &s.buffers[worker].in)
+				count, err = files.read(ctx, worker, file, &files.buffers[worker].in)
 			case mixCreate:
-				n, err = s.create(ctx, worker, uint64(number))
+				count, err = files.create(ctx, worker, uint64(number))
 			case mixStat:
-				_, err = w.client(worker).Stat(ctx, s.path(file))
+				_, err = workload.client(worker).Stat(ctx, files.path(file))
 			case mixList:
-				_, err = w.client(worker).ReadDir(ctx, fmt.Sprintf("%s/%02d", o.Directory, at%foldersOfSmall))
+				_, err = workload.client(worker).ReadDir(ctx, fmt.Sprintf("%s/%02d", options.Directory, at%foldersOfSmall))
 			case mixDelete:
-				if file, any = s.made.take(); any {
-					_, err = w.client(worker).Remove(ctx, s.path(file), client.RemoveOptions{})
+				if file, found = files.made.take(); found {
+					_, err = workload.client(worker).Remove(ctx, files.path(file), client.RemoveOptions{})
 				}
 			}
 			if fault.KindOf(err) == fault.NotFound && (kind == mixRead || kind == mixStat) {
 				err = nil // another worker deleted it between pick and now
 			}
-			return load.Done{Kind: kind, Bytes: n}, err
+			return load.Done{Kind: kind, Bytes: count}, err
 		},
-		verify: w.verifySmall(s),
+		verify: workload.verifySmall(files),
 	}}
 	return nil
 }

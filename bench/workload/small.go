@@ -70,11 +70,11 @@ type smallBuffers struct{ out, in []byte }
 // foldersOfSmall: files are spread over so many folders.
 const foldersOfSmall = 64
 
-func newSmallFiles(w *Workload) *smallFiles {
-	if w.options.SizeBytes == 0 && w.options.SizeBytesMost == 0 {
-		w.options.SizeBytes = smallSizeDefault
+func newSmallFiles(workload *Workload) *smallFiles {
+	if workload.options.SizeBytes == 0 && workload.options.SizeBytesMost == 0 {
+		workload.options.SizeBytes = smallSizeDefault
 	}
-	return &smallFiles{w: w, content: newContent(w.options.Seed), buffers: make([]smallBuffers, w.options.Workers)}
+	return &smallFiles{w: workload, content: newContent(workload.options.Seed), buffers: make([]smallBuffers, workload.options.Workers)}
 }
 
 func (s *smallFiles) path(file uint64) string {
@@ -83,11 +83,11 @@ func (s *smallFiles) path(file uint64) string {
 
 // size of a file follows from its number.
 func (s *smallFiles) size(file uint64) int64 {
-	o := s.w.options
-	if o.SizeBytesMost <= o.SizeBytes {
-		return o.SizeBytes
+	options := s.w.options
+	if options.SizeBytesMost <= options.SizeBytes {
+		return options.SizeBytes
 	}
-	return o.SizeBytes + rand.New(rand.NewPCG(o.Seed, file)).Int64N(o.SizeBytesMost-o.SizeBytes+1)
+	return options.SizeBytes + rand.New(rand.NewPCG(options.Seed, file)).Int64N(options.SizeBytesMost-options.SizeBytes+1)
 }
 
 func (s *smallFiles) folders(ctx context.Context) error {
@@ -118,17 +118,17 @@ func (s *smallFiles) read(ctx context.Context, worker int, file uint64, b *[]byt
 	}
 	defer r.Close()
 	in := grow(b, size+1) // one more, to see a file that is too long
-	n, err := r.ReadAt(in, 0)
+	read, err := r.ReadAt(in, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
-	if int64(n) != size {
-		return 0, fmt.Errorf("%w: %s has %d bytes, not %d", load.ErrWrongBytes, s.path(file), n, size)
+	if int64(read) != size {
+		return 0, fmt.Errorf("%w: %s has %d bytes, not %d", load.ErrWrongBytes, s.path(file), read, size)
 	}
 	if !s.w.options.Verify {
 		return size, nil
 	}
-	return size, s.content.check(in[:n], file, 0)
+	return size, s.content.check(in[:read], file, 0)
 }
 
 func grow(b *[]byte, size int64) []byte {
@@ -139,38 +139,38 @@ func grow(b *[]byte, size int64) []byte {
 }
 
 // makeSmall creates small files, reads them in random order, and removes them.
-func makeSmall(w *Workload) error {
-	s := newSmallFiles(w)
-	o := &w.options
-	w.Phases = []Phase{
+func makeSmall(workload *Workload) error {
+	files := newSmallFiles(workload)
+	options := &workload.options
+	workload.Phases = []Phase{
 		{
 			Name: "create", Kinds: []string{"create"}, Floors: []string{floor.SmallSynced, floor.SmallJournal, floor.Echo},
-			prepare: s.folders,
+			prepare: files.folders,
 			op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
-				n, err := s.create(ctx, worker, uint64(number))
+				n, err := files.create(ctx, worker, uint64(number))
 				return load.Done{Bytes: n}, err
 			},
-			verify: w.verifySmall(s),
+			verify: workload.verifySmall(files),
 		},
 		{
 			Name: "read", Kinds: []string{"read"}, Floors: []string{floor.Echo},
 			op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
-				file, any := s.made.pick(rand.New(rand.NewPCG(o.Seed, uint64(number))).Uint64())
-				if !any {
+				file, found := files.made.pick(rand.New(rand.NewPCG(options.Seed, uint64(number))).Uint64())
+				if !found {
 					return load.Done{}, load.ErrExhausted
 				}
-				n, err := s.read(ctx, worker, file, &s.buffers[worker].in)
+				n, err := files.read(ctx, worker, file, &files.buffers[worker].in)
 				return load.Done{Bytes: n}, err
 			},
 		},
 		{
 			Name: "delete", Kinds: []string{"delete"}, Floors: []string{floor.Echo}, plan: noWarmup,
 			op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
-				file, any := s.made.take()
-				if !any {
+				file, found := files.made.take()
+				if !found {
 					return load.Done{}, load.ErrExhausted
 				}
-				_, err := w.client(worker).Remove(ctx, s.path(file), client.RemoveOptions{})
+				_, err := workload.client(worker).Remove(ctx, files.path(file), client.RemoveOptions{})
 				return load.Done{}, err
 			},
 		},

@@ -105,31 +105,31 @@ func Names() []string {
 }
 
 // New makes a workload. Errors: fault.Invalid, and those of making its folder.
-func New(ctx context.Context, name string, o Options) (*Workload, error) {
+func New(ctx context.Context, name string, options Options) (*Workload, error) {
 	const op = "make workload"
 	i := slices.IndexFunc(makers(), func(m maker) bool { return m.name == name })
 	switch {
 	case i < 0:
 		return nil, fault.New(fault.Invalid, op, "there is no workload %q; there are %s", name, strings.Join(Names(), ", "))
-	case len(o.Clients) == 0:
+	case len(options.Clients) == 0:
 		return nil, fault.New(fault.Invalid, op, "no client")
-	case o.Workers < 1 || o.Workers > load.WorkersMax:
-		return nil, fault.New(fault.Invalid, op, "%d workers: want 1 to %d", o.Workers, load.WorkersMax)
-	case o.SizeBytes < 0 || o.SizeBytesMost < 0 || o.SizeBytesMost > 0 && o.SizeBytesMost < o.SizeBytes:
-		return nil, fault.New(fault.Invalid, op, "sizes of %d to %d bytes", o.SizeBytes, o.SizeBytesMost)
-	case o.Ahead < 0 || o.Ahead > aheadMax:
-		return nil, fault.New(fault.Invalid, op, "%d records ahead: want up to %d", o.Ahead, aheadMax)
-	case o.Files < 0 || o.Files > filesMax:
-		return nil, fault.New(fault.Invalid, op, "%d files: want up to %d", o.Files, filesMax)
+	case options.Workers < 1 || options.Workers > load.WorkersMax:
+		return nil, fault.New(fault.Invalid, op, "%d workers: want 1 to %d", options.Workers, load.WorkersMax)
+	case options.SizeBytes < 0 || options.SizeBytesMost < 0 || options.SizeBytesMost > 0 && options.SizeBytesMost < options.SizeBytes:
+		return nil, fault.New(fault.Invalid, op, "sizes of %d to %d bytes", options.SizeBytes, options.SizeBytesMost)
+	case options.Ahead < 0 || options.Ahead > aheadMax:
+		return nil, fault.New(fault.Invalid, op, "%d records ahead: want up to %d", options.Ahead, aheadMax)
+	case options.Files < 0 || options.Files > filesMax:
+		return nil, fault.New(fault.Invalid, op, "%d files: want up to %d", options.Files, filesMax)
 	}
-	w := &Workload{Name: name, options: o}
-	if err := makers()[i].make(w); err != nil {
+	workload := &Workload{Name: name, options: options}
+	if err := makers()[i].make(workload); err != nil {
 		return nil, err
 	}
-	if err := o.Clients[0].Mkdir(ctx, o.Directory, client.MkdirOptions{Parents: true}); err != nil {
+	if err := options.Clients[0].Mkdir(ctx, options.Directory, client.MkdirOptions{Parents: true}); err != nil {
 		return nil, fmt.Errorf("make the workload's folder: %w", err)
 	}
-	return w, nil
+	return workload, nil
 }
 
 const (
@@ -154,23 +154,23 @@ func (w *Workload) Run(ctx context.Context, phase Phase, plan load.Plan) (Result
 	if err != nil {
 		return Result{}, fmt.Errorf("%s %s: %w", w.Name, phase.Name, err)
 	}
-	r := Result{Phase: phase, Outcome: out}
+	result := Result{Phase: phase, Outcome: out}
 	if w.options.Verify && phase.verify != nil {
-		r.Verified, err = phase.verify(ctx)
+		result.Verified, err = phase.verify(ctx)
 		if errors.Is(err, load.ErrWrongBytes) {
-			r.Outcome.Failures.Count++
-			r.Outcome.Failures.WrongBytes++
-			r.Outcome.Failures.ByKind["verification"]++
-			if r.Outcome.Failures.First == "" {
-				r.Outcome.Failures.First = err.Error()
+			result.Outcome.Failures.Count++
+			result.Outcome.Failures.WrongBytes++
+			result.Outcome.Failures.ByKind["verification"]++
+			if result.Outcome.Failures.First == "" {
+				result.Outcome.Failures.First = err.Error()
 			}
 			err = nil
 		}
 		if err != nil {
-			return r, fmt.Errorf("verify %s %s: %w", w.Name, phase.Name, err)
+			return result, fmt.Errorf("verify %s %s: %w", w.Name, phase.Name, err)
 		}
 	}
-	return r, nil
+	return result, nil
 }
 
 // Close ends what the workload holds and removes its folder.
@@ -198,15 +198,15 @@ func (w *Workload) create() client.CreateOptions {
 
 // each does something for 0..n-1, a few at once.
 func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallelPrepare)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelPrepare)
 	for i := range n {
 		if ctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return do(ctx, i) })
+		group.Go(func() error { return do(ctx, i) })
 	}
-	return g.Wait()
+	return group.Wait()
 }
 
 // bulkFloors and the like are what phases are held to.

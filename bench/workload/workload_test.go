@@ -31,8 +31,8 @@ func mini(t *testing.T) ([]*client.Client, string) {
 	require.NoError(t, err)
 	var clients []*client.Client
 	t.Cleanup(func() {
-		for _, c := range clients {
-			require.NoError(t, c.Close())
+		for _, woods := range clients {
+			require.NoError(t, woods.Close())
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -43,9 +43,9 @@ func mini(t *testing.T) ([]*client.Client, string) {
 	})
 	require.NoError(t, cluster.WaitReady(t.Context()))
 	for range 2 {
-		c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{cluster.Address("grpc")}, Name: "bench"})
+		woods, err := client.Dial(t.Context(), client.Options{Namenodes: []string{cluster.Address("grpc")}, Name: "bench"})
 		require.NoError(t, err)
-		clients = append(clients, c)
+		clients = append(clients, woods)
 	}
 	return clients, settings.Dir
 }
@@ -80,30 +80,30 @@ func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
 		{"mixed", Options{Files: 5, Mix: Mix{Delete: 1, Read: 1}}, load.Plan{Count: 40, Rate: 2000}, "read create stat list delete"},
 	} {
 		t.Run(fmt.Sprintf("%s %+v", test.name, test.kinds), func(t *testing.T) {
-			o := test.options
-			o.Clients, o.Directory, o.Workers, o.Seed, o.Verify = clients, "/load/"+test.name, 3, 7, true
-			test.plan.Workers = o.Workers
-			w, err := New(t.Context(), test.name, o)
+			options := test.options
+			options.Clients, options.Directory, options.Workers, options.Seed, options.Verify = clients, "/load/"+test.name, 3, 7, true
+			test.plan.Workers = options.Workers
+			workload, err := New(t.Context(), test.name, options)
 			require.NoError(t, err)
 			var kinds []string
-			for _, p := range w.Phases {
-				r, err := w.Run(t.Context(), p, test.plan)
-				require.NoError(t, err, p.Name)
-				require.Zero(t, r.Outcome.Failures.Count, r.Outcome.Failures.First)
-				require.NoError(t, r.Outcome.Stopped)
+			for _, phase := range workload.Phases {
+				result, err := workload.Run(t.Context(), phase, test.plan)
+				require.NoError(t, err, phase.Name)
+				require.Zero(t, result.Outcome.Failures.Count, result.Outcome.Failures.First)
+				require.NoError(t, result.Outcome.Stopped)
 				operations := int64(0)
-				for _, s := range r.Outcome.Series {
+				for _, s := range result.Outcome.Series {
 					operations += s.Operations
 				}
-				require.Positive(t, operations, p.Name)
-				kinds = append(kinds, p.Kinds...)
-				if p.verify != nil && test.options.Mix.Delete == 0 { // else all may be deleted at the end
-					require.Positive(t, r.Verified)
+				require.Positive(t, operations, phase.Name)
+				kinds = append(kinds, phase.Kinds...)
+				if phase.verify != nil && test.options.Mix.Delete == 0 { // else all may be deleted at the end
+					require.Positive(t, result.Verified)
 				}
 			}
 			require.Equal(t, test.kinds, strings.Join(kinds, " "))
-			require.NoError(t, w.Close(t.Context()))
-			_, err = clients[0].Stat(t.Context(), o.Directory)
+			require.NoError(t, workload.Close(t.Context()))
+			_, err = clients[0].Stat(t.Context(), options.Directory)
 			require.ErrorIs(t, err, fault.NotFound)
 		})
 	}
@@ -113,10 +113,10 @@ func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
 // A planted wrong byte has to be found, during the measurement and after it.
 func TestWrongBytesAreFound(t *testing.T) {
 	clients, _ := mini(t)
-	o := Options{Clients: clients, Directory: "/load", Workers: 1, Seed: 7, Verify: true, SizeBytes: 5000}
-	w, err := New(t.Context(), "small", o)
+	options := Options{Clients: clients, Directory: "/load", Workers: 1, Seed: 7, Verify: true, SizeBytes: 5000}
+	workload, err := New(t.Context(), "small", options)
 	require.NoError(t, err)
-	_, err = w.Run(t.Context(), w.Phases[0], load.Plan{Workers: 1, Count: 3})
+	_, err = workload.Run(t.Context(), workload.Phases[0], load.Plan{Workers: 1, Count: 3})
 	require.NoError(t, err)
 	f, err := clients[0].Create(t.Context(), "/load/01/000000001", client.CreateOptions{Overwrite: true, VisibleOnComplete: true})
 	require.NoError(t, err)
@@ -124,45 +124,45 @@ func TestWrongBytesAreFound(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 
-	r, err := w.Run(t.Context(), w.Phases[1], load.Plan{Workers: 1, Count: 50})
+	result, err := workload.Run(t.Context(), workload.Phases[1], load.Plan{Workers: 1, Count: 50})
 	require.NoError(t, err)
-	require.Positive(t, r.Outcome.Failures.WrongBytes)
-	require.Contains(t, r.Outcome.Failures.First, "file 1, byte 0")
+	require.Positive(t, result.Outcome.Failures.WrongBytes)
+	require.Contains(t, result.Outcome.Failures.First, "file 1, byte 0")
 
-	_, err = w.Phases[0].verify(t.Context())
+	_, err = workload.Phases[0].verify(t.Context())
 	require.ErrorIs(t, err, load.ErrWrongBytes)
-	again := w.Phases[0]
+	again := workload.Phases[0]
 	again.prepare = nil
-	r, err = w.Run(t.Context(), again, load.Plan{Workers: 1, Duration: time.Millisecond, Warmup: 0})
+	result, err = workload.Run(t.Context(), again, load.Plan{Workers: 1, Duration: time.Millisecond, Warmup: 0})
 	require.NoError(t, err, "a failed verification is a result, not the end")
-	require.NoError(t, w.Close(t.Context()))
-	_ = r
+	require.NoError(t, workload.Close(t.Context()))
+	_ = result
 }
 
 func TestContentDiffersFromPageToPageAndIsChecked(t *testing.T) {
-	c := newContent(1)
+	pattern := newContent(1)
 	seen := map[string]bool{}
 	for file := range uint64(3) {
-		b := make([]byte, 10*pageBytes+777)
-		c.fill(b, file, 0)
-		require.NoError(t, c.check(b, file, 0))
-		for at := 0; at+pageBytes <= len(b); at += pageBytes {
-			page := string(b[at : at+pageBytes])
+		text := make([]byte, 10*pageBytes+777)
+		pattern.fill(text, file, 0)
+		require.NoError(t, pattern.check(text, file, 0))
+		for at := 0; at+pageBytes <= len(text); at += pageBytes {
+			page := string(text[at : at+pageBytes])
 			require.False(t, seen[page])
 			seen[page] = true
 		}
 		// Any piece of it, from any offset, is the same.
 		for _, from := range []int{1, 15, 16, 17, 4095, 4096, 5000} {
 			piece := make([]byte, 9000)
-			c.fill(piece, file, int64(from))
-			require.Equal(t, b[from:from+9000], piece)
-			require.NoError(t, c.check(piece, file, int64(from)))
+			pattern.fill(piece, file, int64(from))
+			require.Equal(t, text[from:from+9000], piece)
+			require.NoError(t, pattern.check(piece, file, int64(from)))
 		}
-		b[20_001] ^= 1
-		require.ErrorContains(t, c.check(b, file, 0), "byte 20001")
-		require.ErrorIs(t, c.check(b, file, 0), load.ErrWrongBytes)
-		require.Error(t, c.check(b[:5000], file+1, 0))
-		require.Error(t, c.check(b[:5000], file, pageBytes))
+		text[20_001] ^= 1
+		require.ErrorContains(t, pattern.check(text, file, 0), "byte 20001")
+		require.ErrorIs(t, pattern.check(text, file, 0), load.ErrWrongBytes)
+		require.Error(t, pattern.check(text[:5000], file+1, 0))
+		require.Error(t, pattern.check(text[:5000], file, pageBytes))
 	}
 	require.Error(t, newContent(2).check(seenAny(seen), 0, 0))
 }
@@ -206,31 +206,31 @@ func TestMixesAreParsed(t *testing.T) {
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {
-	c, err := client.Dial(t.Context(), client.Options{Namenodes: []string{"127.0.0.1:1"}})
+	woods, err := client.Dial(t.Context(), client.Options{Namenodes: []string{"127.0.0.1:1"}})
 	require.NoError(t, err)
-	defer c.Close()
-	good := Options{Clients: []*client.Client{c}, Directory: "/x", Workers: 1}
+	defer woods.Close()
+	good := Options{Clients: []*client.Client{woods}, Directory: "/x", Workers: 1}
 	for name, change := range map[string]func(*Options){
-		"write":   func(o *Options) { o.Workers = 0 },
-		"small":   func(o *Options) { o.SizeBytes, o.SizeBytesMost = 5, 4 },
-		"read":    func(o *Options) { o.SizeBytes, o.RangeBytes = 10, 11 },
-		"meta":    func(o *Options) { o.Operations = []string{"chmod"} },
-		"mixed":   func(o *Options) { o.Files = -1 },
-		"records": func(o *Options) { o.Workers = load.WorkersMax + 1 },
+		"write":   func(options *Options) { options.Workers = 0 },
+		"small":   func(options *Options) { options.SizeBytes, options.SizeBytesMost = 5, 4 },
+		"read":    func(options *Options) { options.SizeBytes, options.RangeBytes = 10, 11 },
+		"meta":    func(options *Options) { options.Operations = []string{"chmod"} },
+		"mixed":   func(options *Options) { options.Files = -1 },
+		"records": func(options *Options) { options.Workers = load.WorkersMax + 1 },
 		"speed":   func(*Options) {},
-		"append": func(o *Options) {
-			o.Clients = nil
+		"append": func(options *Options) {
+			options.Clients = nil
 		},
 	} {
-		o := good
-		change(&o)
-		_, err := New(t.Context(), name, o)
+		options := good
+		change(&options)
+		_, err := New(t.Context(), name, options)
 		require.ErrorIs(t, err, fault.Invalid, name)
 	}
 	for _, ahead := range []int{-1, aheadMax + 1} {
-		o := good
-		o.Ahead = ahead
-		_, err := New(t.Context(), "append", o)
+		options := good
+		options.Ahead = ahead
+		_, err := New(t.Context(), "append", options)
 		require.ErrorIs(t, err, fault.Invalid, "%d records ahead", ahead)
 	}
 }
@@ -253,21 +253,21 @@ func (w *waited) Wait(context.Context) error { w.times++; return w.err }
 func TestAWorkerWaitsForTheOldestRecordOnly(t *testing.T) {
 	broken := errors.New("broken")
 	records := []*waited{{}, {err: broken}, {}, {}}
-	var u underWay
+	var counted underWay
 	times := func() (all []int) {
 		for _, r := range records {
 			all = append(all, r.times)
 		}
 		return all
 	}
-	require.NoError(t, u.add(t.Context(), records[0], 2))
-	require.NoError(t, u.add(t.Context(), records[1], 2))
+	require.NoError(t, counted.add(t.Context(), records[0], 2))
+	require.NoError(t, counted.add(t.Context(), records[1], 2))
 	require.Equal(t, []int{0, 0, 0, 0}, times())
-	require.NoError(t, u.add(t.Context(), records[2], 2))
+	require.NoError(t, counted.add(t.Context(), records[2], 2))
 	require.Equal(t, []int{1, 0, 0, 0}, times())
-	require.ErrorIs(t, u.add(t.Context(), records[3], 2), broken)
+	require.ErrorIs(t, counted.add(t.Context(), records[3], 2), broken)
 	require.Equal(t, []int{1, 1, 0, 0}, times())
-	require.Len(t, u, 2)
+	require.Len(t, counted, 2)
 	var alone underWay
 	require.ErrorIs(t, alone.add(t.Context(), records[1], 0), broken)
 	require.Empty(t, alone)

@@ -11,7 +11,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newAdmin(a *app) *cobra.Command {
+func newAdmin(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "admin",
 		Short: "look after a cluster",
@@ -23,11 +23,11 @@ func newAdmin(a *app) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newReport(a), newSafeMode(a), newRecoverLease(a), newCheckpoint(a), newProfile(a))
+	cmd.AddCommand(newReport(program), newSafeMode(program), newRecoverLease(program), newCheckpoint(program), newProfile(program))
 	return cmd
 }
 
-func newReport(a *app) *cobra.Command {
+func newReport(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "report",
 		Short:   "show the state of the cluster and of every datanode",
@@ -35,24 +35,24 @@ func newReport(a *app) *cobra.Command {
 		Args:    arguments(0, 0),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := a.connect(cmd.Context())
+		woods, err := program.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		s, err := c.ClusterStatus(cmd.Context())
+		s, err := woods.ClusterStatus(cmd.Context())
 		if err != nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		out.report(s)
 		return out.flush()
 	}
 	return cmd
 }
 
-func (p *printer) report(s client.ClusterStatus) {
+func (p *printer) report(status client.ClusterStatus) {
 	nodes, live := []record{}, 0
-	for _, n := range s.Nodes {
+	for _, n := range status.Nodes {
 		if n.Live {
 			live++
 		}
@@ -64,30 +64,30 @@ func (p *printer) report(s client.ClusterStatus) {
 		})
 	}
 	logs := []record{}
-	for _, l := range s.LogServers {
+	for _, l := range status.LogServers {
 		logs = append(logs, record{"node": l.NodeID, "address": l.Address, "leader": l.Leader, "error": l.Error, "admin_address": l.AdminAddress})
 	}
 	p.object("cluster", record{
-		"cluster_id": s.ClusterID, "namenode": s.Namenode, "server_version": s.Version, "epoch": s.Epoch, "txid": s.Txid,
-		"safe_mode": s.SafeMode, "safe_mode_reason": s.SafeModeReason,
-		"files": s.Files, "directories": s.Directories, "chunks": s.Chunks, "open_files": s.OpenFiles,
-		"under_replicated_chunks": s.UnderReplicatedChunks, "missing_chunks": s.MissingChunks, "corrupt_replicas": s.CorruptReplicas,
-		"default_replication": s.DefaultReplication, "default_chunk_size": s.DefaultChunkSize, "admin_address": s.AdminAddress, "log_servers": logs, "nodes": nodes,
-		"checkpoint": record{"txid": s.Checkpoint.Txid, "bytes": s.Checkpoint.Bytes, "age_seconds": seconds(s.Checkpoint.Age),
-			"records_since": s.Checkpoint.RecordsSince, "running": s.Checkpoint.Running, "error": s.Checkpoint.Error},
+		"cluster_id": status.ClusterID, "namenode": status.Namenode, "server_version": status.Version, "epoch": status.Epoch, "txid": status.Txid,
+		"safe_mode": status.SafeMode, "safe_mode_reason": status.SafeModeReason,
+		"files": status.Files, "directories": status.Directories, "chunks": status.Chunks, "open_files": status.OpenFiles,
+		"under_replicated_chunks": status.UnderReplicatedChunks, "missing_chunks": status.MissingChunks, "corrupt_replicas": status.CorruptReplicas,
+		"default_replication": status.DefaultReplication, "default_chunk_size": status.DefaultChunkSize, "admin_address": status.AdminAddress, "log_servers": logs, "nodes": nodes,
+		"checkpoint": record{"txid": status.Checkpoint.Txid, "bytes": status.Checkpoint.Bytes, "age_seconds": seconds(status.Checkpoint.Age),
+			"records_since": status.Checkpoint.RecordsSince, "running": status.Checkpoint.Running, "error": status.Checkpoint.Error},
 	})
-	p.text("cluster %s at %s, version %s, epoch %d, txid %d", s.ClusterID, s.Namenode, s.Version, s.Epoch, s.Txid)
-	if s.SafeMode {
-		p.text("safe mode: on, %s", s.SafeModeReason)
+	p.text("cluster %s at %s, version %s, epoch %d, txid %d", status.ClusterID, status.Namenode, status.Version, status.Epoch, status.Txid)
+	if status.SafeMode {
+		p.text("safe mode: on, %s", status.SafeModeReason)
 	} else {
 		p.text("safe mode: off")
 	}
-	p.text("files %d, directories %d, chunks %d, being written %d", s.Files, s.Directories, s.Chunks, s.OpenFiles)
-	p.text("chunks with too few replicas %d, without any %d, corrupt replicas %d", s.UnderReplicatedChunks, s.MissingChunks, s.CorruptReplicas)
-	p.text("new files: %d copies, chunks of %s", s.DefaultReplication, size(s.DefaultChunkSize, true))
-	p.text("%s", checkpointText(s.Checkpoint))
-	p.text("datanodes: %d live of %d", live, len(s.Nodes))
-	for _, n := range s.Nodes {
+	p.text("files %d, directories %d, chunks %d, being written %d", status.Files, status.Directories, status.Chunks, status.OpenFiles)
+	p.text("chunks with too few replicas %d, without any %d, corrupt replicas %d", status.UnderReplicatedChunks, status.MissingChunks, status.CorruptReplicas)
+	p.text("new files: %d copies, chunks of %s", status.DefaultReplication, size(status.DefaultChunkSize, true))
+	p.text("%s", checkpointText(status.Checkpoint))
+	p.text("datanodes: %d live of %d", live, len(status.Nodes))
+	for _, n := range status.Nodes {
 		state := "live"
 		if !n.Live {
 			state = "dead"
@@ -98,21 +98,21 @@ func (p *printer) report(s client.ClusterStatus) {
 }
 
 // checkpointText is the line about checkpoints.
-func checkpointText(c client.CheckpointStatus) string {
-	text := fmt.Sprintf("checkpoint: none, a start replays %s", count(int(c.RecordsSince), "record"))
-	if c.Txid > 0 {
-		text = fmt.Sprintf("checkpoint: txid %d, %s, %s ago, %s since", c.Txid, size(c.Bytes, true), c.Age.Round(time.Second), count(int(c.RecordsSince), "record"))
+func checkpointText(checkpoint client.CheckpointStatus) string {
+	text := fmt.Sprintf("checkpoint: none, a start replays %s", count(int(checkpoint.RecordsSince), "record"))
+	if checkpoint.Txid > 0 {
+		text = fmt.Sprintf("checkpoint: txid %d, %s, %s ago, %s since", checkpoint.Txid, size(checkpoint.Bytes, true), checkpoint.Age.Round(time.Second), count(int(checkpoint.RecordsSince), "record"))
 	}
-	if c.Running {
+	if checkpoint.Running {
 		text += "; one is being written"
 	}
-	if c.Error != "" {
-		text += "; the last attempt failed: " + c.Error
+	if checkpoint.Error != "" {
+		text += "; the last attempt failed: " + checkpoint.Error
 	}
 	return text
 }
 
-func newCheckpoint(a *app) *cobra.Command {
+func newCheckpoint(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint",
 		Short: "store the namespace beside the log, so that a start replays less",
@@ -125,15 +125,15 @@ front of the older.`,
 		Args:    arguments(0, 0),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := a.connect(cmd.Context())
+		woods, err := program.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		taken, err := c.Checkpoint(cmd.Context())
+		taken, err := woods.Checkpoint(cmd.Context())
 		if err != nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		out.object("checkpoint", record{"txid": taken.Txid, "bytes": taken.Bytes})
 		out.text("checkpoint of txid %d, %s", taken.Txid, size(taken.Bytes, true))
 		return out.flush()
@@ -141,7 +141,7 @@ front of the older.`,
 	return cmd
 }
 
-func newSafeMode(a *app) *cobra.Command {
+func newSafeMode(program *app) *cobra.Command {
 	actions := map[string]client.SafeModeAction{"get": client.SafeModeGet, "enter": client.SafeModeEnter, "leave": client.SafeModeLeave}
 	cmd := &cobra.Command{
 		Use:   "safemode [flags] get|enter|leave",
@@ -158,15 +158,15 @@ chunks.`,
 		if !known {
 			return usageOf(cmd, "%q is none of get, enter and leave", args[0])
 		}
-		c, err := a.connect(cmd.Context())
+		woods, err := program.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		state, err := c.SafeMode(cmd.Context(), action)
+		state, err := woods.SafeMode(cmd.Context(), action)
 		if err != nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		out.object("safe_mode", record{"safe_mode": state.On, "reason": state.Reason})
 		switch {
 		case state.On && state.Reason != "":
@@ -181,7 +181,7 @@ chunks.`,
 	return cmd
 }
 
-func newRecoverLease(a *app) *cobra.Command {
+func newRecoverLease(program *app) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "recover-lease [flags] PATH",
@@ -192,22 +192,22 @@ Waits until the file is closed, --wait at most. Exit code 0: it is closed; 5:
 recovery goes on, ask again.`,
 		Example:           "  ww admin recover-lease /logs/today",
 		Args:              arguments(1, 1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path, err := a.remote(args[0])
+		path, err := program.remote(args[0])
 		if err != nil {
 			return err
 		}
-		c, err := a.connect(cmd.Context())
+		woods, err := program.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		closed, err := awaitRecovery(cmd.Context(), c, path, wait)
+		closed, err := awaitRecovery(cmd.Context(), woods, path, wait)
 		if err != nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		out.object("lease", record{"path": path, "closed": closed})
 		if !closed {
 			return out.done(&fault.Error{Kind: fault.Busy, Path: path, Reason: "recovery has begun", Hint: "ask again in a moment"})
@@ -220,14 +220,14 @@ recovery goes on, ask again.`,
 }
 
 // awaitRecovery asks until the file is closed or the wait is over.
-func awaitRecovery(ctx context.Context, c *client.Client, path string, wait time.Duration) (closed bool, err error) {
+func awaitRecovery(ctx context.Context, woods *client.Client, path string, wait time.Duration) (closed bool, err error) {
 	const pause = 200 * time.Millisecond
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	again := time.NewTicker(pause)
 	defer again.Stop()
 	for {
-		if closed, err = c.RecoverLease(ctx, path); closed || err != nil {
+		if closed, err = woods.RecoverLease(ctx, path); closed || err != nil {
 			return closed, err
 		}
 		select {

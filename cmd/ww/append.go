@@ -13,7 +13,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newAppend(a *app) *cobra.Command {
+func newAppend(program *app) *cobra.Command {
 	var flags transferFlags
 	var create, recoverLease, lines bool
 	var records, sync bool
@@ -33,7 +33,7 @@ source. "ww records cat" reads them.`,
   dmesg -w | ww append --create - /logs/kernel
   tail -f access.log | ww append --records --create - /logs/all`,
 		Args:              arguments(2, -1),
-		ValidArgsFunction: a.completeTransfer(false),
+		ValidArgsFunction: program.completeTransfer(false),
 	}
 	cmd.Flags().BoolVar(&create, "create", false, "make the file if it does not exist")
 	cmd.Flags().BoolVar(&recoverLease, "recover-lease", false, "take over the lease of a writer that has been silent for long")
@@ -45,12 +45,12 @@ source. "ww records cat" reads them.`,
 	cmd.Flags().BoolVar(&lines, "flush-lines", false, "flush after every line of standard input; else a few times per second")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		o, err := flags.options()
+		options, err := flags.options()
 		if err != nil {
 			return err
 		}
 		sources := args[:len(args)-1]
-		target, err := a.remote(args[len(args)-1])
+		target, err := program.remote(args[len(args)-1])
 		if err != nil {
 			return err
 		}
@@ -63,20 +63,20 @@ source. "ww records cat" reads them.`,
 		// A source that cannot be read is found before the target is touched.
 		files := []*os.File{}
 		defer func() {
-			for _, f := range files {
-				_ = f.Close() // read only
+			for _, file := range files {
+				_ = file.Close() // read only
 			}
 		}()
 		for _, source := range sources {
 			if source == "-" {
 				continue
 			}
-			f, err := os.Open(source)
+			file, err := os.Open(source)
 			if err != nil {
 				return transfer.LocalError("read", source, err)
 			}
-			files = append(files, f)
-			if info, err := f.Stat(); err == nil && info.IsDir() {
+			files = append(files, file)
+			if info, err := file.Stat(); err == nil && info.IsDir() {
 				return &fault.Error{Kind: fault.IsDirectory, Path: source}
 			}
 		}
@@ -84,37 +84,37 @@ source. "ww records cat" reads them.`,
 			return usageOf(cmd, "--sync goes with --records; without it the verb syncs at its end")
 		}
 		if records {
-			return a.appendRecords(ctx, sources, files, target, client.RecordOptions{Create: create, Sync: sync,
-				New: client.CreateOptions{Replication: o.Replication, ChunkSize: o.ChunkSize}})
+			return program.appendRecords(ctx, sources, files, target, client.RecordOptions{Create: create, Sync: sync,
+				New: client.CreateOptions{Replication: options.Replication, ChunkSize: options.ChunkSize}})
 		}
-		c, err := a.connect(ctx)
+		woods, err := program.connect(ctx)
 		if err != nil {
 			return err
 		}
-		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
+		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		start := time.Now()
 		// A signal ends the copying; closing the file still needs the cluster.
 		writing, done := outlive(ctx, closeTimeout)
 		defer done()
-		w, err := c.Append(writing, target, client.AppendOptions{RecoverLease: recoverLease})
+		writer, err := woods.Append(writing, target, client.AppendOptions{RecoverLease: recoverLease})
 		if create && errors.Is(err, fault.NotFound) {
-			w, err = c.Create(writing, target, client.CreateOptions{Replication: o.Replication, ChunkSize: o.ChunkSize})
+			writer, err = woods.Create(writing, target, client.CreateOptions{Replication: options.Replication, ChunkSize: options.ChunkSize})
 		}
 		if err != nil {
 			return err
 		}
-		bar := a.progress("append")
+		bar := program.progress("append")
 		var total int64
 		copyAll := func() error {
 			if sources[0] == "-" {
-				n, err := a.appendStream(ctx, w, bar, lines)
+				n, err := program.appendStream(ctx, writer, bar, lines)
 				total += n
 				return err
 			}
-			for i, f := range files {
-				n, err := transfer.CopyStream(ctx, w, f, bar.moved)
+			for i, file := range files {
+				n, err := transfer.CopyStream(ctx, writer, file, bar.moved)
 				total += n
 				if err != nil {
 					return transfer.LocalError("append", sources[i], err)
@@ -124,16 +124,16 @@ source. "ww records cat" reads them.`,
 		}
 		err = copyAll()
 		// Also after an error: what was written stays, and the lease ends.
-		if closeErr := w.Close(); err == nil {
+		if closeErr := writer.Close(); err == nil {
 			err = closeErr
 		}
 		bar.end()
 		if err != nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		out.object("appended", record{
-			"path": target, "bytes": total, "length": w.Info().Length, "seconds": seconds(time.Since(start)),
+			"path": target, "bytes": total, "length": writer.Info().Length, "seconds": seconds(time.Since(start)),
 		})
 		return out.flush()
 	}

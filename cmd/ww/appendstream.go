@@ -41,27 +41,27 @@ type flusher struct {
 
 var _ io.Writer = (*flusher)(nil)
 
-func (f *flusher) Write(p []byte) (int, error) {
+func (f *flusher) Write(text []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mu.dirty = f.mu.dirty || len(p) > 0
+	f.mu.dirty = f.mu.dirty || len(text) > 0
 	if !f.lines {
-		return f.w.Write(p)
+		return f.w.Write(text)
 	}
-	end := bytes.LastIndexByte(p, '\n') + 1
+	end := bytes.LastIndexByte(text, '\n') + 1
 	if end == 0 {
-		return f.w.Write(p)
+		return f.w.Write(text)
 	}
-	n, err := f.w.Write(p[:end])
+	written, err := f.w.Write(text[:end])
 	if err == nil {
 		err = f.w.Flush(f.ctx)
 	}
-	if err != nil || end == len(p) {
+	if err != nil || end == len(text) {
 		f.mu.dirty = f.mu.dirty && err != nil
-		return n, err
+		return written, err
 	}
-	m, err := f.w.Write(p[end:])
-	return n + m, err
+	m, err := f.w.Write(text[end:])
+	return written + m, err
 }
 
 // run flushes what was written until ctx ends; an error shows at the next

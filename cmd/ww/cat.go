@@ -18,8 +18,8 @@ const dataBytesMax = 192 << 10
 // span is a part of a file: length < 0 means to its end.
 type span struct{ offset, length int64 }
 
-func newCat(a *app) *cobra.Command {
-	s := span{length: -1}
+func newCat(program *app) *cobra.Command {
+	part := span{length: -1}
 	var limit bandwidth
 	cmd := &cobra.Command{
 		Use:   "cat [flags] PATH…",
@@ -30,59 +30,59 @@ type "data", in base64.`,
 		Example: `  ww cat /logs/today
   ww cat --offset 1048576 --length 4096 /data/image.raw | xxd`,
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.Flags().Int64Var(&s.offset, "offset", 0, "begin at this byte")
-	cmd.Flags().Int64Var(&s.length, "length", -1, "at most so many bytes; -1: to the end")
+	cmd.Flags().Int64Var(&part.offset, "offset", 0, "begin at this byte")
+	cmd.Flags().Int64Var(&part.length, "length", -1, "at most so many bytes; -1: to the end")
 	limit.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if s.offset < 0 {
-			return usageOf(cmd, "--offset %d is negative", s.offset)
+		if part.offset < 0 {
+			return usageOf(cmd, "--offset %d is negative", part.offset)
 		}
-		paths, err := a.remotes(args)
+		paths, err := program.remotes(args)
 		if err != nil {
 			return err
 		}
 		if err := limit.check(); err != nil {
 			return err
 		}
-		c, err := a.connect(cmd.Context())
+		woods, err := program.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		if err := c.SetBandwidth(limit.rate); err != nil {
+		if err := woods.SetBandwidth(limit.rate); err != nil {
 			return err
 		}
-		return a.catAll(cmd.Context(), "cat", paths, s)
+		return program.catAll(cmd.Context(), "cat", paths, part)
 	}
 	return cmd
 }
 
 // copyOut writes a part of a file to standard output.
-func (a *app) copyOut(ctx context.Context, c *client.Client, path string, s span) error {
-	r, err := c.Open(ctx, path)
+func (a *app) copyOut(ctx context.Context, woods *client.Client, path string, part span) error {
+	reader, err := woods.Open(ctx, path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = r.Close() }() // read only
-	out := a.content(path, s.offset)
-	var source io.Reader = r
-	if s.offset > 0 {
-		length, err := r.Size(ctx)
+	defer func() { _ = reader.Close() }() // read only
+	out := a.content(path, part.offset)
+	var source io.Reader = reader
+	if part.offset > 0 {
+		length, err := reader.Size(ctx)
 		if err != nil {
 			return err
 		}
-		if s.offset > length {
-			e := fault.New(fault.Invalid, "", "begins at byte %d of %d", s.offset, length)
+		if part.offset > length {
+			e := fault.New(fault.Invalid, "", "begins at byte %d of %d", part.offset, length)
 			e.Path = path
 			return e
 		}
-		if _, err := r.Seek(s.offset, io.SeekStart); err != nil {
+		if _, err := reader.Seek(part.offset, io.SeekStart); err != nil {
 			return err
 		}
 	}
-	if s.length >= 0 {
-		source = io.LimitReader(r, s.length)
+	if part.length >= 0 {
+		source = io.LimitReader(reader, part.length)
 	}
 	_, err = io.Copy(out, source)
 	return transfer.LocalError("write", path, err)

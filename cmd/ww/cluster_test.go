@@ -42,10 +42,10 @@ type woods struct {
 // startWoods starts a cluster that ends with the test.
 func startWoods(t *testing.T, datanodes int) *woods {
 	t.Helper()
-	w := &woods{t: t, directory: t.TempDir()}
-	d := w.start(datanodes)
-	t.Cleanup(func() { w.stop(d) })
-	return w
+	system := &woods{t: t, directory: t.TempDir()}
+	d := system.start(datanodes)
+	t.Cleanup(func() { system.stop(d) })
+	return system
 }
 
 func (w *woods) start(datanodes int) *daemon.Daemon {
@@ -80,12 +80,12 @@ func (w *woods) run(input string, args ...string) ran {
 
 func runWW(ctx context.Context, stdin io.Reader, environ []string, args ...string) ran {
 	var stdout, stderr bytes.Buffer
-	a := &app{
+	program := &app{
 		stdin: stdin, stdout: &stdout, stderr: &stderr, environ: environ,
 		interrupt: func(context.Context) (context.Context, context.CancelFunc) { return context.WithCancel(ctx) },
 	}
-	defer a.close()
-	code := a.run(args)
+	defer program.close()
+	code := program.run(args)
 	return ran{code, stdout.String(), stderr.String()}
 }
 

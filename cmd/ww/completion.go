@@ -20,7 +20,7 @@ const (
 	completionTimeout = 2 * time.Second
 )
 
-func newCompletion(a *app) *cobra.Command {
+func newCompletion(program *app) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	cmd := &cobra.Command{
 		Use:   "completion [flags] bash|zsh|fish|powershell",
@@ -49,7 +49,7 @@ cluster.`,
 		if err := generate(&script); err != nil {
 			return fault.New(fault.Internal, "", "%v", err)
 		}
-		out := a.printer()
+		out := program.printer()
 		out.object("script", record{"shell": args[0], "script": script.String()})
 		out.text("%s", script.String())
 		return out.flush()
@@ -99,12 +99,12 @@ func (a *app) remotePaths(ctx context.Context, start string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
-	c, err := a.connect(ctx)
+	woods, err := a.connect(ctx)
 	if err != nil {
 		return nil
 	}
 	var found []string
-	for info, err := range c.List(ctx, path.Clean(directory)) {
+	for info, err := range woods.List(ctx, path.Clean(directory)) {
 		if err != nil || len(found) == completionsMax {
 			break
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newCp(a *app) *cobra.Command {
+func newCp(program *app) *cobra.Command {
 	var flags transferFlags
 	cmd := &cobra.Command{
 		Use:   "cp [flags] SOURCE… TARGET",
@@ -23,39 +23,39 @@ source unless flags say otherwise.`,
 		Example: `  ww cp /a/report.pdf /b/
   ww cp -r /photos /photos-copy`,
 		Args:              arguments(2, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	flags.register(cmd, true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		o, err := flags.options()
+		options, err := flags.options()
 		if err != nil {
 			return err
 		}
-		paths, err := a.remotes(args)
+		paths, err := program.remotes(args)
 		if err != nil {
 			return err
 		}
 		sources, target := paths[:len(paths)-1], paths[len(paths)-1]
-		c, err := a.connect(ctx)
+		woods, err := program.connect(ctx)
 		if err != nil {
 			return err
 		}
-		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
+		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		list, err := pairs(sources, target, remoteBase, path.Join, func() (bool, error) {
-			return remoteDirectory(ctx, c, target, args[len(args)-1], len(sources), flags.parents)
+			return remoteDirectory(ctx, woods, target, args[len(args)-1], len(sources), flags.parents)
 		})
 		if err != nil {
 			return err
 		}
-		return a.transfer(ctx, "cp", c, transfer.Copy, list, o)
+		return program.transfer(ctx, "cp", woods, transfer.Copy, list, options)
 	}
 	return cmd
 }
 
-func newMv(a *app) *cobra.Command {
+func newMv(program *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "mv [flags] SOURCE… TARGET",
@@ -66,37 +66,37 @@ sources, or a TARGET that is a directory, they keep their names below TARGET.`,
   ww mv -f /new.csv /data/current.csv
   ww mv /a /b /c /archive/`,
 		Args:              arguments(2, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "overwrite existing files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		paths, err := a.remotes(args)
+		paths, err := program.remotes(args)
 		if err != nil {
 			return err
 		}
 		sources, target := paths[:len(paths)-1], paths[len(paths)-1]
-		c, err := a.connect(ctx)
+		woods, err := program.connect(ctx)
 		if err != nil {
 			return err
 		}
 		list, err := pairs(sources, target, remoteBase, path.Join, func() (bool, error) {
-			return remoteDirectory(ctx, c, target, args[len(args)-1], len(sources), false)
+			return remoteDirectory(ctx, woods, target, args[len(args)-1], len(sources), false)
 		})
 		if err != nil {
 			return err
 		}
-		out, failed := a.printer(), failures{total: len(list)}
-		for _, p := range list {
-			err := c.Rename(ctx, p.Source, p.Target, client.RenameOptions{Overwrite: force})
+		out, failed := program.printer(), failures{total: len(list)}
+		for _, pair := range list {
+			err := woods.Rename(ctx, pair.Source, pair.Target, client.RenameOptions{Overwrite: force})
 			if err != nil {
 				if ctx.Err() != nil {
 					return out.done(err)
 				}
-				a.complain("mv", &failed, hintOverwrite(err, force))
+				program.complain("mv", &failed, hintOverwrite(err, force))
 				continue
 			}
-			out.object("moved", record{"source": p.Source, "target": p.Target})
+			out.object("moved", record{"source": pair.Source, "target": pair.Target})
 		}
 		return out.done(failed.err())
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newDemo(a *app) *cobra.Command {
+func newDemo(parent *app) *cobra.Command {
 	var tree, size, directory string
 	cmd := &cobra.Command{
 		Use:   "demo [flags]",
@@ -47,7 +47,7 @@ comes back is compared; any difference is an error. Nothing is left behind.`,
 			return fault.New(fault.Internal, "", "the path of this program is not known: %v", err)
 		}
 		return demo.Run(cmd.Context(), demo.Options{
-			Program: program, Tree: filepath.Clean(tree), FileBytes: int64(bytes), Directory: directory, Output: a.lines(),
+			Program: program, Tree: filepath.Clean(tree), FileBytes: int64(bytes), Directory: directory, Output: parent.lines(),
 		})
 	}
 	return cmd

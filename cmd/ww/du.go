@@ -9,7 +9,7 @@ import (
 	"github.com/whispering-woods/ww/client"
 )
 
-func newDu(a *app) *cobra.Command {
+func newDu(program *app) *cobra.Command {
 	var summary bool
 	cmd := &cobra.Command{
 		Use:   "du [flags] [PATH…]",
@@ -19,58 +19,58 @@ files: for each entry of a directory and then for the directory itself, or with 
 for the directory only.`,
 		Example:           "  ww du -h /photos\n  ww du -s -h /",
 		Args:              arguments(0, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	human := humanFlag(cmd)
 	cmd.Flags().BoolVarP(&summary, "summary", "s", false, "one line for each path")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			args = []string{"/"}
-			if a.shell {
-				args[0] = a.directory
+			if program.shell {
+				args[0] = program.directory
 			}
 		}
-		out := a.printer()
-		show := func(ctx context.Context, c *client.Client, p string) error {
-			sum, err := c.Summary(ctx, p)
+		out := program.printer()
+		show := func(ctx context.Context, woods *client.Client, root string) error {
+			sum, err := woods.Summary(ctx, root)
 			if err != nil {
 				return err
 			}
 			out.object("usage", record{
-				"path": p, "bytes": sum.Bytes, "stored_bytes": sum.StoredBytes,
+				"path": root, "bytes": sum.Bytes, "stored_bytes": sum.StoredBytes,
 				"files": sum.Files, "directories": sum.Directories, "chunks": sum.Chunks,
 			})
-			out.text("%14s %14s %9d  %s", size(sum.Bytes, *human), size(sum.StoredBytes, *human), sum.Files, shown(p))
+			out.text("%14s %14s %9d  %s", size(sum.Bytes, *human), size(sum.StoredBytes, *human), sum.Files, shown(root))
 			return nil
 		}
 		out.text("%14s %14s %9s  %s", "bytes", "with copies", "files", "path")
-		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, p string) error {
+		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, root string) error {
 			if summary {
-				return show(ctx, c, p)
+				return show(ctx, woods, root)
 			}
-			info, err := c.Stat(ctx, p)
+			info, err := woods.Stat(ctx, root)
 			if err != nil {
 				return err
 			}
 			if !info.Directory {
-				return show(ctx, c, p)
+				return show(ctx, woods, root)
 			}
-			for entry, err := range c.List(ctx, p) {
+			for entry, err := range woods.List(ctx, root) {
 				if err == nil {
-					err = show(ctx, c, path.Join(p, entry.Name))
+					err = show(ctx, woods, path.Join(root, entry.Name))
 				}
 				if err != nil {
 					return err
 				}
 			}
-			return show(ctx, c, p)
+			return show(ctx, woods, root)
 		})
 		return out.done(err)
 	}
 	return cmd
 }
 
-func newDf(a *app) *cobra.Command {
+func newDf(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "df [flags]",
 		Short:   "show the space of the cluster and its datanodes",
@@ -79,15 +79,15 @@ func newDf(a *app) *cobra.Command {
 	}
 	human := humanFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := a.connect(cmd.Context())
+		woods, err := program.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		status, err := c.ClusterStatus(cmd.Context())
+		status, err := woods.ClusterStatus(cmd.Context())
 		if err != nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		out.text("%-38s %-22s %14s %14s %14s %5s", "datanode", "address", "capacity", "used", "free", "use")
 		row := func(kind, id, address string, capacity, used, free int64) {
 			out.object(kind, record{

@@ -142,19 +142,19 @@ func (f *failures) err() error {
 // report writes the error that ended a verb to stderr and returns the exit
 // code.
 func (a *app) report(verb string, err error) int {
-	o := outcomeOf(err)
+	answer := outcomeOf(err)
 	var several *failures
 	var last lastExit
 	switch {
 	case err == nil || errors.Is(err, errNo) || errors.As(err, &last):
 	case errors.As(err, &several):
 		if several.total > 1 {
-			a.tell(verb, err, o)
+			a.tell(verb, err, answer)
 		}
 	default:
-		a.tell(verb, err, o)
+		a.tell(verb, err, answer)
 	}
-	return o.exit
+	return answer.exit
 }
 
 // complain reports one of several errors of a verb and counts it.
@@ -211,18 +211,18 @@ func describe(verb string, err error) string {
 	if errors.Is(err, context.Canceled) {
 		return prefix + "interrupted"
 	}
-	e, ok := err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
+	failure, ok := err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
 	if !ok {
 		return prefix + err.Error()
 	}
 	// The path leads; what the layers below tried comes after it.
-	rest := *e
+	rest := *failure
 	rest.Path = ""
-	if rest.Op == verb || rest.Op == "" && e.Path != "" {
+	if rest.Op == verb || rest.Op == "" && failure.Path != "" {
 		rest.Op = ""
 	}
-	if e.Path != "" {
-		prefix += fmt.Sprintf("%q: ", e.Path)
+	if failure.Path != "" {
+		prefix += fmt.Sprintf("%q: ", failure.Path)
 	}
 	return prefix + rest.Error()
 }

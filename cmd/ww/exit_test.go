@@ -80,8 +80,8 @@ func TestMessages(t *testing.T) {
 
 func TestErrorsAsJSON(t *testing.T) {
 	var stderr bytes.Buffer
-	a := &app{stderr: &stderr, global: globalFlags{json: true}}
-	code := a.report("get", &fault.Error{Kind: fault.CorruptData, Op: "read chunk", Path: "/a", Chunk: "c", Node: "n", Address: "h:1", Reason: "r", Hint: "h"})
+	program := &app{stderr: &stderr, global: globalFlags{json: true}}
+	code := program.report("get", &fault.Error{Kind: fault.CorruptData, Op: "read chunk", Path: "/a", Chunk: "c", Node: "n", Address: "h:1", Reason: "r", Hint: "h"})
 	require.Equal(t, exitCorrupt, code)
 	var got map[string]any
 	require.NoError(t, json.Unmarshal(stderr.Bytes(), &got))

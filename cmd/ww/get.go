@@ -12,7 +12,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newGet(a *app) *cobra.Command {
+func newGet(program *app) *cobra.Command {
 	var flags transferFlags
 	cmd := &cobra.Command{
 		Use:     "get [flags] SOURCE… [TARGET]",
@@ -29,12 +29,12 @@ left under that name, whatever happens.`,
   ww get -r /photos ~/restored
   ww get /backup/src.tar - | tar x`,
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeTransfer(true),
+		ValidArgsFunction: program.completeTransfer(true),
 	}
 	flags.register(cmd, false)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		o, err := flags.options()
+		options, err := flags.options()
 		if err != nil {
 			return err
 		}
@@ -45,19 +45,19 @@ left under that name, whatever happens.`,
 		if target == "" {
 			return usageOf(cmd, "the local target is empty")
 		}
-		paths, err := a.remotes(sources)
+		paths, err := program.remotes(sources)
 		if err != nil {
 			return err
 		}
-		c, err := a.connect(ctx)
+		woods, err := program.connect(ctx)
 		if err != nil {
 			return err
 		}
-		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
+		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		if target == "-" {
-			return a.catAll(ctx, "get", paths, span{length: -1})
+			return program.catAll(ctx, "get", paths, span{length: -1})
 		}
 		list, err := pairs(paths, target, remoteBase, filepath.Join, func() (bool, error) {
 			return localDirectory(target, len(paths), flags.parents)
@@ -72,14 +72,14 @@ left under that name, whatever happens.`,
 				}
 			}
 		}
-		return a.transfer(ctx, "get", c, transfer.Get, list, o)
+		return program.transfer(ctx, "get", woods, transfer.Get, list, options)
 	}
 	return cmd
 }
 
 // localDirectory asks whether a fetch goes into the target; see
 // remoteDirectory.
-func localDirectory(target string, sources int, make bool) (bool, error) {
+func localDirectory(target string, sources int, create bool) (bool, error) {
 	must := sources > 1 || strings.HasSuffix(target, "/")
 	info, err := os.Stat(target)
 	switch {
@@ -91,7 +91,7 @@ func localDirectory(target string, sources int, make bool) (bool, error) {
 		return false, e
 	case err == nil || !must && os.IsNotExist(err):
 		return false, nil
-	case os.IsNotExist(err) && make:
+	case os.IsNotExist(err) && create:
 		return true, transfer.LocalError("create", target, os.MkdirAll(target, 0o777))
 	}
 	return false, transfer.LocalError("write to", target, err)
@@ -99,13 +99,13 @@ func localDirectory(target string, sources int, make bool) (bool, error) {
 
 // catAll writes files to standard output one after the other.
 func (a *app) catAll(ctx context.Context, verb string, paths []string, s span) error {
-	c, err := a.connect(ctx)
+	woods, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	failed := failures{total: len(paths)}
 	for _, p := range paths {
-		if err := a.copyOut(ctx, c, p, s); err != nil {
+		if err := a.copyOut(ctx, woods, p, s); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -15,9 +15,9 @@ import (
 )
 
 // testJSON holds the keys of every verb's objects: they are an interface.
-func testJSON(t *testing.T, w *woods, at string) {
+func testJSON(t *testing.T, system *woods, at string) {
 	local := localFile(t, []byte("hello\n"))
-	w.must("mkdir", at+"/d")
+	system.must("mkdir", at+"/d")
 	for _, test := range []struct {
 		args []string
 		want []string // "type: keys"
@@ -52,7 +52,7 @@ func testJSON(t *testing.T, w *woods, at string) {
 		{[]string{"version", "--server"}, []string{"version: architecture datanodes go namenode os ww"}},
 		{[]string{"completion", "bash"}, []string{"script: script shell"}},
 	} {
-		r := w.run("", append([]string{"--json"}, test.args...)...)
+		r := system.run("", append([]string{"--json"}, test.args...)...)
 		require.Zero(t, r.code, "%q: %s", test.args, r.stderr)
 		require.Empty(t, r.stderr, "%q", test.args)
 		var got []string
@@ -70,40 +70,40 @@ func testJSON(t *testing.T, w *woods, at string) {
 		}
 		require.Equal(t, test.want, got, "%q", test.args)
 	}
-	r := w.run("", "--json", "cat", at+"/none")
+	r := system.run("", "--json", "cat", at+"/none")
 	require.Equal(t, exitNotFound, r.code)
 	require.Empty(t, r.stdout)
 	require.Equal(t, "error", objects(t, r.stderr)[0]["type"])
-	r = w.run("", "cat", "--no-such-flag", "--json")
+	r = system.run("", "cat", "--no-such-flag", "--json")
 	require.Equal(t, exitUsage, r.code)
 	require.Equal(t, "error", objects(t, r.stderr)[0]["type"], "also for an error in the flags")
 }
 
-func testShell(t *testing.T, w *woods, at string) {
+func testShell(t *testing.T, system *woods, at string) {
 	local := localFile(t, []byte("hello\n"))
 	script := strings.Join([]string{
 		"# a comment", "", "cd " + at, "pwd", "mkdir 'a b'", "put " + local + ` "a b/x y"`, "cat a\\ b/x\\ y", "cd a\\ b", "ls", "cd ..", "ls",
 		"cat none", "ls --json a\\ b", "nonsense", "cd none", "pwd",
 	}, "\n")
-	r := w.run(script, "shell")
+	r := system.run(script, "shell")
 	require.Zero(t, r.code, "the last verb went well: %s", r.stderr)
 	require.Contains(t, r.stdout, at+"\nhello\nx y\na b/\n{")
 	require.True(t, strings.HasSuffix(r.stdout, at+"\n"), r.stdout)
 	require.Contains(t, r.stderr, `ww cat: "`+at+`/none"`)
 	require.Contains(t, r.stderr, `no verb "nonsense"`)
 	require.Contains(t, r.stderr, `ww cd: "`+at+`/none"`)
-	require.Equal(t, exitNotFound, w.run("ls "+at+"\ncat "+at+"/none\n", "shell").code)
-	require.Equal(t, exitOK, w.run("exit\ncat "+at+"/none\n", "shell").code)
-	require.Equal(t, exitUsage, w.run("cat 'x", "shell").code)
-	require.Equal(t, exitUsage, w.run("mini --dir /x", "shell").code, "no daemons at the prompt")
-	require.NotEmpty(t, objects(t, w.run("pwd\nstat "+at+"\n", "shell", "--json").stdout), "flags of the shell hold for its verbs")
+	require.Equal(t, exitNotFound, system.run("ls "+at+"\ncat "+at+"/none\n", "shell").code)
+	require.Equal(t, exitOK, system.run("exit\ncat "+at+"/none\n", "shell").code)
+	require.Equal(t, exitUsage, system.run("cat 'x", "shell").code)
+	require.Equal(t, exitUsage, system.run("mini --dir /x", "shell").code, "no daemons at the prompt")
+	require.NotEmpty(t, objects(t, system.run("pwd\nstat "+at+"\n", "shell", "--json").stdout), "flags of the shell hold for its verbs")
 }
 
-func testCompletion(t *testing.T, w *woods, at string) {
-	w.must("mkdir", "-p", at+"/dir one", at+"/other")
-	w.must("touch", at+"/dir two")
+func testCompletion(t *testing.T, system *woods, at string) {
+	system.must("mkdir", "-p", at+"/dir one", at+"/other")
+	system.must("touch", at+"/dir two")
 	complete := func(args ...string) []string {
-		out := w.must(append([]string{"__complete"}, args...)...)
+		out := system.must(append([]string{"__complete"}, args...)...)
 		lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 		return lines[:len(lines)-1] // the last one is the directive
 	}
@@ -113,20 +113,20 @@ func testCompletion(t *testing.T, w *woods, at string) {
 	require.Equal(t, []string{at + "/other/"}, complete("put", "x", at+"/o"))
 	require.Contains(t, strings.Join(complete("m"), " "), "mkdir")
 
-	a := &app{environ: []string{"WW_CONFIG=" + filepath.Join(w.directory, "client.yaml")}, shell: true, directory: at}
-	defer a.close()
-	a.global.values = map[string]string{}
-	head, found, tail := a.completeLine("cat dir rest", 7)
+	program := &app{environ: []string{"WW_CONFIG=" + filepath.Join(system.directory, "client.yaml")}, shell: true, directory: at}
+	defer program.close()
+	program.global.values = map[string]string{}
+	head, found, tail := program.completeLine("cat dir rest", 7)
 	require.Equal(t, []any{"cat ", []string{`dir\ one/`, `dir\ two`}, " rest"}, []any{head, found, tail})
-	head, found, _ = a.completeLine(`cat dir\ o`, 10)
+	head, found, _ = program.completeLine(`cat dir\ o`, 10)
 	require.Equal(t, []any{"cat ", []string{`dir\ one/`}}, []any{head, found})
-	_, found, _ = a.completeLine("chec", 4)
+	_, found, _ = program.completeLine("chec", 4)
 	require.Equal(t, []string{"checksum "}, found)
 }
 
 // testBadInput: what people and scripts give by mistake gets a clear error and
 // the right code.
-func testBadInput(t *testing.T, w *woods, at string) {
+func testBadInput(t *testing.T, system *woods, at string) {
 	source := localFile(t, []byte("x"))
 	for _, test := range []struct {
 		what, path, word string
@@ -137,7 +137,7 @@ func testBadInput(t *testing.T, w *woods, at string) {
 		{"a deep path", strings.Repeat("/d", 4097), "4096"},
 	} {
 		for _, verb := range [][]string{{"put", source, test.path}, {"cat", test.path}, {"mkdir", "-p", test.path}, {"rm", test.path}, {"stat", test.path}, {"mv", test.path, at + "/y"}} {
-			r := w.run("", verb...)
+			r := system.run("", verb...)
 			require.Equal(t, exitUsage, r.code, "%s of %s: %s", verb[0], test.what, r.stderr)
 			require.Contains(t, r.stderr, test.word)
 			require.True(t, strings.HasPrefix(r.stderr, "ww "+verb[0]+": "), r.stderr)
@@ -176,10 +176,10 @@ func testBadInput(t *testing.T, w *woods, at string) {
 		{[]string{"mini"}, exitUsage, []string{"mini.dir", "--dir"}},
 		{[]string{"mini", "--dir", t.TempDir(), "--datanodes", "0"}, exitUsage, []string{"mini.datanodes"}},
 		{[]string{"datanode"}, exitUsage, []string{"--disk"}},
-		{[]string{"mini", "--dir", w.directory}, exitUnavailable, []string{"another process"}},
+		{[]string{"mini", "--dir", system.directory}, exitUnavailable, []string{"another process"}},
 		{[]string{"mini", "--dir", filepath.Join(source, "x")}, exitFailed, []string{source}},
 	} {
-		r := w.run("", test.args...)
+		r := system.run("", test.args...)
 		require.Equal(t, test.code, r.code, "%q: %s", test.args, r.stderr)
 		for _, word := range test.words {
 			require.Contains(t, r.stderr, word, "%q", test.args)

@@ -8,7 +8,7 @@ import (
 	"github.com/whispering-woods/ww/control/logserver"
 )
 
-func newLog(a *app) *cobra.Command {
+func newLog(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "log",
 		Short:   "look at a log server's directory while no log server uses it",
@@ -21,11 +21,11 @@ func newLog(a *app) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLogVerify(a), newLogDump(a))
+	cmd.AddCommand(newLogVerify(program), newLogDump(program))
 	return cmd
 }
 
-func newLogVerify(a *app) *cobra.Command {
+func newLogVerify(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify DIRECTORY",
 		Short: "read the whole log and its checkpoints and check every byte",
@@ -40,7 +40,7 @@ place is named; 5: a log server uses the directory.`,
 		if report == nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		out.logReport(args[0], report)
 		return out.done(err)
 	}
@@ -48,25 +48,25 @@ place is named; 5: a log server uses the directory.`,
 }
 
 // logReport prints what a check found.
-func (p *printer) logReport(directory string, r *logserver.Report) {
+func (p *printer) logReport(directory string, report *logserver.Report) {
 	checkpoints, damage := []record{}, []record{}
-	for _, c := range r.Checkpoints {
+	for _, c := range report.Checkpoints {
 		said := ""
 		if c.Damage != nil {
 			said = c.Damage.Error()
 		}
 		checkpoints = append(checkpoints, record{"name": c.Name, "txid": c.Txid, "epoch": c.Epoch, "bytes": c.Bytes, "usable": c.Usable, "error": said})
 	}
-	for _, d := range r.Damage {
+	for _, d := range report.Damage {
 		damage = append(damage, record{"segment": d.Segment, "offset": d.Offset, "index": d.Index, "txid": d.Txid, "reason": d.Reason})
 	}
-	p.object("log", record{"directory": directory, "first_txid": r.FirstTxid, "last_txid": r.LastTxid, "epoch": r.Epoch, "holder": r.Holder,
-		"segments": len(r.Segments), "records": r.Records, "torn_bytes": r.TornBytes, "checkpoints": checkpoints, "damage": damage})
-	p.text("log: txids %d to %d in %s, epoch %d", r.FirstTxid, r.LastTxid, count(len(r.Segments), "file"), r.Epoch)
-	if r.TornBytes > 0 {
-		p.text("its last write was unfinished and was never acknowledged: %d bytes, which a start cuts off", r.TornBytes)
+	p.object("log", record{"directory": directory, "first_txid": report.FirstTxid, "last_txid": report.LastTxid, "epoch": report.Epoch, "holder": report.Holder,
+		"segments": len(report.Segments), "records": report.Records, "torn_bytes": report.TornBytes, "checkpoints": checkpoints, "damage": damage})
+	p.text("log: txids %d to %d in %s, epoch %d", report.FirstTxid, report.LastTxid, count(len(report.Segments), "file"), report.Epoch)
+	if report.TornBytes > 0 {
+		p.text("its last write was unfinished and was never acknowledged: %d bytes, which a start cuts off", report.TornBytes)
 	}
-	for _, c := range r.Checkpoints {
+	for _, c := range report.Checkpoints {
 		state := "good"
 		switch {
 		case c.Damage != nil:
@@ -76,12 +76,12 @@ func (p *printer) logReport(directory string, r *logserver.Report) {
 		}
 		p.text("checkpoint %s: %s, %s", c.Name, size(c.Bytes, true), state)
 	}
-	for _, d := range r.Damage {
+	for _, d := range report.Damage {
 		p.text("damaged: %s", d.Error())
 	}
 }
 
-func newLogDump(a *app) *cobra.Command {
+func newLogDump(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dump DIRECTORY",
 		Short: "list the batches and epochs of a log",
@@ -92,7 +92,7 @@ list with exit code 6.`,
 		Args:    arguments(1, 1),
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		out := a.printer()
+		out := program.printer()
 		return out.done(logserver.Dump(args[0], func(e logserver.DumpEntry) error {
 			out.logEntry(e)
 			return out.err
@@ -102,20 +102,20 @@ list with exit code 6.`,
 }
 
 // logEntry prints one entry.
-func (p *printer) logEntry(e logserver.DumpEntry) {
+func (p *printer) logEntry(entry logserver.DumpEntry) {
 	refused := ""
-	if e.Refused != nil {
-		refused = e.Refused.Error()
+	if entry.Refused != nil {
+		refused = entry.Refused.Error()
 	}
 	bytes := 0
-	for _, r := range e.Records {
+	for _, r := range entry.Records {
 		bytes += len(r)
 	}
-	p.object("entry", record{"segment": e.Segment, "offset": e.Offset, "index": e.Index, "term": e.Term, "acquire": e.Acquire, "epoch": e.Epoch,
-		"holder": e.Holder, "first_txid": e.FirstTxid, "records": len(e.Records), "bytes": bytes, "refused": refused})
-	line := fmt.Sprintf("%d  epoch %d  txid %d  %s, %d bytes", e.Index, e.Epoch, e.FirstTxid, count(len(e.Records), "record"), bytes)
-	if e.Acquire {
-		line = fmt.Sprintf("%d  epoch %d  acquired by %s", e.Index, e.Epoch, shown(e.Holder))
+	p.object("entry", record{"segment": entry.Segment, "offset": entry.Offset, "index": entry.Index, "term": entry.Term, "acquire": entry.Acquire, "epoch": entry.Epoch,
+		"holder": entry.Holder, "first_txid": entry.FirstTxid, "records": len(entry.Records), "bytes": bytes, "refused": refused})
+	line := fmt.Sprintf("%d  epoch %d  txid %d  %s, %d bytes", entry.Index, entry.Epoch, entry.FirstTxid, count(len(entry.Records), "record"), bytes)
+	if entry.Acquire {
+		line = fmt.Sprintf("%d  epoch %d  acquired by %s", entry.Index, entry.Epoch, shown(entry.Holder))
 	}
 	if refused != "" {
 		line += "  refused: " + refused

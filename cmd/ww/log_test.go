@@ -11,21 +11,21 @@ import (
 // TestLogVerbs checks and lists the log of a cluster that has ended, with
 // checkpoints and with a damaged one.
 func TestLogVerbs(t *testing.T) {
-	w := &woods{t: t, directory: t.TempDir()}
-	d := w.start(1)
-	w.must("mkdir", "/a")
-	w.must("admin", "checkpoint")
-	log := logDirectory(t, w.directory)
-	require.Equal(t, exitUnavailable, w.run("", "log", "verify", log).code, "it is in use")
-	w.stop(d)
+	system := &woods{t: t, directory: t.TempDir()}
+	d := system.start(1)
+	system.must("mkdir", "/a")
+	system.must("admin", "checkpoint")
+	log := logDirectory(t, system.directory)
+	require.Equal(t, exitUnavailable, system.run("", "log", "verify", log).code, "it is in use")
+	system.stop(d)
 
-	require.Regexp(t, `(?s)^log: txids 1 to \d+ in 1 file, epoch 1\ncheckpoint \d{20}\.checkpoint: .*, good\n$`, w.must("log", "verify", log))
-	o := objects(t, w.must("--json", "log", "verify", log))
+	require.Regexp(t, `(?s)^log: txids 1 to \d+ in 1 file, epoch 1\ncheckpoint \d{20}\.checkpoint: .*, good\n$`, system.must("log", "verify", log))
+	o := objects(t, system.must("--json", "log", "verify", log))
 	require.Equal(t, "log", o[0]["type"])
 	require.Len(t, o[0]["checkpoints"], 1)
-	require.Regexp(t, `(?m)^\d+  epoch 1  acquired by `, w.must("log", "dump", log))
-	require.Regexp(t, `(?m)^\d+  epoch 1  txid 1  \d+ records?, \d+ bytes$`, w.must("log", "dump", log))
-	require.NotEmpty(t, objects(t, w.must("--json", "log", "dump", log)))
+	require.Regexp(t, `(?m)^\d+  epoch 1  acquired by `, system.must("log", "dump", log))
+	require.Regexp(t, `(?m)^\d+  epoch 1  txid 1  \d+ records?, \d+ bytes$`, system.must("log", "dump", log))
+	require.NotEmpty(t, objects(t, system.must("--json", "log", "dump", log)))
 
 	files, err := filepath.Glob(filepath.Join(log, "checkpoints", "*"))
 	require.NoError(t, err)
@@ -33,12 +33,12 @@ func TestLogVerbs(t *testing.T) {
 	require.NoError(t, err)
 	b[len(b)/2] ^= 1
 	require.NoError(t, os.WriteFile(files[0], b, 0o600))
-	r := w.run("", "log", "verify", log)
+	r := system.run("", "log", "verify", log)
 	require.Equal(t, exitCorrupt, r.code, r.stderr)
 	require.Contains(t, r.stdout, "damaged")
-	require.Equal(t, exitNotFound, w.run("", "log", "verify", t.TempDir()).code)
-	require.Equal(t, exitUsage, w.run("", "log", "verify").code)
-	require.Equal(t, exitUsage, w.run("", "log", "mend").code)
+	require.Equal(t, exitNotFound, system.run("", "log", "verify", t.TempDir()).code)
+	require.Equal(t, exitUsage, system.run("", "log", "verify").code)
+	require.Equal(t, exitUsage, system.run("", "log", "mend").code)
 }
 
 // logDirectory finds the log below a mini cluster's directory.

@@ -15,8 +15,8 @@ type listFlags struct {
 	human                      *bool
 }
 
-func newLs(a *app) *cobra.Command {
-	var f listFlags
+func newLs(program *app) *cobra.Command {
+	var flags listFlags
 	cmd := &cobra.Command{
 		Use:   "ls [flags] [PATH…]",
 		Short: "list directories",
@@ -28,33 +28,33 @@ change (UTC) and name; "w" marks a file that is being written.`,
   ww ls -l -h /photos
   ww ls -R --json / | jq -r .path`,
 		Args:              arguments(0, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
-	f.human = humanFlag(cmd)
-	cmd.Flags().BoolVarP(&f.long, "long", "l", false, "one line with details for each")
-	cmd.Flags().BoolVarP(&f.recursive, "recursive", "R", false, "go down into directories")
-	cmd.Flags().BoolVarP(&f.directory, "directory", "d", false, "the directory itself, not what is in it")
+	flags.human = humanFlag(cmd)
+	cmd.Flags().BoolVarP(&flags.long, "long", "l", false, "one line with details for each")
+	cmd.Flags().BoolVarP(&flags.recursive, "recursive", "R", false, "go down into directories")
+	cmd.Flags().BoolVarP(&flags.directory, "directory", "d", false, "the directory itself, not what is in it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			args = []string{"/"}
-			if a.shell {
-				args[0] = a.directory
+			if program.shell {
+				args[0] = program.directory
 			}
 		}
-		out := a.printer()
-		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, p string) error {
-			info, err := c.Stat(ctx, p)
+		out := program.printer()
+		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			info, err := woods.Stat(ctx, path)
 			if err != nil {
 				return err
 			}
-			if !info.Directory || f.directory {
-				out.entry(info, f, p)
+			if !info.Directory || flags.directory {
+				out.entry(info, flags, path)
 				return nil
 			}
-			if len(args) > 1 && !f.recursive {
-				out.text("%s:", shown(p))
+			if len(args) > 1 && !flags.recursive {
+				out.text("%s:", shown(path))
 			}
-			return out.list(ctx, c, p, f)
+			return out.list(ctx, woods, path, flags)
 		})
 		return out.done(err)
 	}
@@ -62,22 +62,22 @@ change (UTC) and name; "w" marks a file that is being written.`,
 }
 
 // list writes the entries of a directory.
-func (p *printer) list(ctx context.Context, c *client.Client, directory string, f listFlags) error {
-	for info, err := range c.List(ctx, directory) {
+func (p *printer) list(ctx context.Context, woods *client.Client, directory string, flags listFlags) error {
+	for info, err := range woods.List(ctx, directory) {
 		if err != nil {
 			return err
 		}
 		info.Path = path.Join(directory, info.Name)
 		name := info.Name
-		if f.recursive {
+		if flags.recursive {
 			name = info.Path
 		}
-		p.entry(info, f, name)
+		p.entry(info, flags, name)
 		if p.err != nil {
 			return nil // flush tells
 		}
-		if f.recursive && info.Directory {
-			if err := p.list(ctx, c, info.Path, f); err != nil {
+		if flags.recursive && info.Directory {
+			if err := p.list(ctx, woods, info.Path, flags); err != nil {
 				return err
 			}
 		}
@@ -86,17 +86,17 @@ func (p *printer) list(ctx context.Context, c *client.Client, directory string, 
 }
 
 // entry writes one line or object of a listing.
-func (p *printer) entry(info client.FileInfo, f listFlags, name string) {
+func (p *printer) entry(info client.FileInfo, flags listFlags, name string) {
 	p.object("entry", entryRecord(info))
 	name = shown(name)
 	if info.Directory && name != "/" {
 		name += "/"
 	}
-	if !f.long {
+	if !flags.long {
 		p.text("%s", name)
 		return
 	}
-	kind, copies, length := "-", "", size(info.Length, *f.human)
+	kind, copies, length := "-", "", size(info.Length, *flags.human)
 	switch {
 	case info.Directory:
 		kind, copies, length = "d", "-", "-"
@@ -111,17 +111,17 @@ func (p *printer) entry(info client.FileInfo, f listFlags, name string) {
 
 // entryRecord is a file or directory in JSON, the same in every verb.
 func entryRecord(info client.FileInfo) record {
-	r := record{
+	fields := record{
 		"path": info.Path, "name": info.Name, "directory": info.Directory, "file_id": info.FileID,
 		"created": stamp(info.Created), "modified": stamp(info.Modified),
 	}
 	if info.Directory {
-		r["children"] = info.Children
-		return r
+		fields["children"] = info.Children
+		return fields
 	}
-	r["bytes"], r["chunk_size"], r["replication"], r["open"] = info.Length, info.ChunkSize, info.Replication, info.Open
+	fields["bytes"], fields["chunk_size"], fields["replication"], fields["open"] = info.Length, info.ChunkSize, info.Replication, info.Open
 	if info.LeaseHolder != "" {
-		r["lease_holder"], r["lease_since"] = info.LeaseHolder, stamp(info.LeaseSince)
+		fields["lease_holder"], fields["lease_since"] = info.LeaseHolder, stamp(info.LeaseSince)
 	}
-	return r
+	return fields
 }

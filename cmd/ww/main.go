@@ -17,10 +17,10 @@ func main() {
 }
 
 func mainExit() int {
-	a := &app{
+	program := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		environ: os.Environ(), interrupt: notifySignals,
 	}
-	defer a.close()
-	return a.run(os.Args[1:])
+	defer program.close()
+	return program.run(os.Args[1:])
 }

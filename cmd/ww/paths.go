@@ -64,9 +64,9 @@ func pairs(sources []string, target string, baseOf func(string) string, join fun
 
 // remoteDirectory asks whether a transfer goes into the target: it exists as a
 // directory, or has to be one because it ends with "/" or takes several sources.
-func remoteDirectory(ctx context.Context, c *client.Client, target, argument string, sources int, make bool) (bool, error) {
+func remoteDirectory(ctx context.Context, woods *client.Client, target, argument string, sources int, create bool) (bool, error) {
 	must := sources > 1 || strings.HasSuffix(argument, "/")
-	info, err := c.Stat(ctx, target)
+	info, err := woods.Stat(ctx, target)
 	switch {
 	case err == nil && info.Directory:
 		return true, nil
@@ -78,8 +78,8 @@ func remoteDirectory(ctx context.Context, c *client.Client, target, argument str
 		return false, nil
 	case !errors.Is(err, fault.NotFound):
 		return false, err
-	case must && make:
-		return true, c.Mkdir(ctx, target, client.MkdirOptions{Parents: true})
+	case must && create:
+		return true, woods.Mkdir(ctx, target, client.MkdirOptions{Parents: true})
 	case must:
 		e := fault.New(fault.NotFound, "", "there is no such directory")
 		e.Path, e.Hint = target, "make it: ww mkdir -p"

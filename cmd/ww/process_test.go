@@ -85,20 +85,20 @@ func TestSignalsEndAMini(t *testing.T) {
 }
 
 func TestSIGINTEndsAVerbThatWaits(t *testing.T) {
-	w := startWoods(t, 1)
-	command, stdout, stdin := spawn(t, "ww", "--config", filepath.Join(w.directory, "client.yaml"), "--json", "cat", "/none")
+	system := startWoods(t, 1)
+	command, stdout, stdin := spawn(t, "ww", "--config", filepath.Join(system.directory, "client.yaml"), "--json", "cat", "/none")
 	require.Equal(t, exitNotFound, exitCode(t, command.Wait()))
 	_, _ = stdout, stdin
 
-	command, stdout, stdin = spawn(t, "ww", "--config", filepath.Join(w.directory, "client.yaml"), "append", "--create", "-", "/f")
+	command, stdout, stdin = spawn(t, "ww", "--config", filepath.Join(system.directory, "client.yaml"), "append", "--create", "-", "/f")
 	_, err := stdin.Write([]byte("half a line"))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return w.run("", "cat", "/f").stdout == "half a line" }, 20*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return system.run("", "cat", "/f").stdout == "half a line" }, 20*time.Second, 20*time.Millisecond)
 	require.NoError(t, command.Process.Signal(syscall.SIGINT))
 	require.Equal(t, exitInterrupted, exitCode(t, command.Wait()))
 	_ = stdout
-	require.Equal(t, "half a line", w.must("cat", "/f"), "what was written stays")
-	require.NotContains(t, w.must("stat", "/f"), "written by", "the lease was given back")
+	require.Equal(t, "half a line", system.must("cat", "/f"), "what was written stays")
+	require.NotContains(t, system.must("stat", "/f"), "written by", "the lease was given back")
 }
 
 func TestTheSecondSignalEndsAtOnce(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // profileSpan is how long a profile covers when nothing is said.
 const profileSpan = 10 * time.Second
 
-func newProfile(a *app) *cobra.Command {
+func newProfile(program *app) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "profile [flags] NODE [" + strings.Join(admin.Kinds(), "|") + "] [DURATION]",
@@ -54,7 +54,7 @@ admin_listen to reach them from elsewhere: there is no password.`,
 			}
 			span = time.Duration(d)
 		}
-		address, err := a.adminAddress(cmd.Context(), args[0])
+		address, err := program.adminAddress(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ admin_listen to reach them from elsewhere: there is no password.`,
 		if err != nil {
 			return err
 		}
-		out := a.printer()
+		out := program.printer()
 		read := "go tool pprof -http=: " + quoteForShell(file)
 		if kind == "trace" {
 			read = "go tool trace " + quoteForShell(file)
@@ -115,11 +115,11 @@ func (a *app) adminAddress(ctx context.Context, node string) (string, error) {
 	if _, _, err := net.SplitHostPort(node); err == nil {
 		return node, nil
 	}
-	c, err := a.connect(ctx)
+	woods, err := a.connect(ctx)
 	if err != nil {
 		return "", err
 	}
-	status, err := c.ClusterStatus(ctx)
+	status, err := woods.ClusterStatus(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -145,16 +145,16 @@ func (a *app) adminAddress(ctx context.Context, node string) (string, error) {
 }
 
 // adminOf looks a daemon up; beside is an address of its host.
-func adminOf(s client.ClusterStatus, node string) (address, beside string, known bool) {
+func adminOf(status client.ClusterStatus, node string) (address, beside string, known bool) {
 	if node == "namenode" {
-		return s.AdminAddress, s.Namenode, true
+		return status.AdminAddress, status.Namenode, true
 	}
-	for _, l := range s.LogServers {
+	for _, l := range status.LogServers {
 		if node == "logserver" && l.Leader || node == l.NodeID {
 			return l.AdminAddress, l.Address, true
 		}
 	}
-	for _, n := range s.Nodes {
+	for _, n := range status.Nodes {
 		if node == n.NodeID {
 			return n.AdminAddress, n.Address, true
 		}

@@ -16,16 +16,16 @@ type progress struct {
 
 // progress starts a bar for a verb.
 func (a *app) progress(title string) *progress {
-	p := &progress{}
+	shown := &progress{}
 	if a.global.json || a.global.quiet || !isTerminal(a.stderr) {
-		return p
+		return shown
 	}
-	p.bar = progressbar.NewOptions64(-1,
+	shown.bar = progressbar.NewOptions64(-1,
 		progressbar.OptionSetDescription(title), progressbar.OptionSetWriter(a.stderr),
 		progressbar.OptionShowBytes(true), progressbar.OptionShowCount(), progressbar.OptionUseIECUnits(true),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
-	return p
+	return shown
 }
 
 // plan adds bytes that are going to move.

@@ -12,7 +12,7 @@ import (
 	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
 )
 
-func newPut(a *app) *cobra.Command {
+func newPut(program *app) *cobra.Command {
 	var flags transferFlags
 	cmd := &cobra.Command{
 		Use:     "put [flags] SOURCE… TARGET",
@@ -29,57 +29,57 @@ After a file that failed the others go on; each failure is named.`,
   ww put -r ~/photos /photos
   tar c src | ww put - /backup/src.tar`,
 		Args:              arguments(2, -1),
-		ValidArgsFunction: a.completeTransfer(false),
+		ValidArgsFunction: program.completeTransfer(false),
 	}
 	flags.register(cmd, true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		o, err := flags.options()
+		options, err := flags.options()
 		if err != nil {
 			return err
 		}
 		sources, argument := args[:len(args)-1], args[len(args)-1]
-		target, err := a.remote(argument)
+		target, err := program.remote(argument)
 		if err != nil {
 			return err
 		}
 		if slices.Contains(sources, "-") && len(sources) > 1 {
 			return usageOf(cmd, `"-" cannot stand beside other sources`)
 		}
-		c, err := a.connect(ctx)
+		woods, err := program.connect(ctx)
 		if err != nil {
 			return err
 		}
-		if err := c.SetBandwidth(flags.bandwidth.rate); err != nil {
+		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		list, err := pairs(sources, target, localBase, path.Join, func() (bool, error) {
-			return remoteDirectory(ctx, c, target, argument, len(sources), flags.parents)
+			return remoteDirectory(ctx, woods, target, argument, len(sources), flags.parents)
 		})
 		if err != nil {
 			return err
 		}
 		if sources[0] == "-" {
-			return a.putStdin(ctx, c, list[0].Target, target, o)
+			return program.putStdin(ctx, woods, list[0].Target, target, options)
 		}
-		return a.transfer(ctx, "put", c, transfer.Put, list, o)
+		return program.transfer(ctx, "put", woods, transfer.Put, list, options)
 	}
 	return cmd
 }
 
 // putStdin stores standard input; named is where it would go, wanted what was
 // asked for.
-func (a *app) putStdin(ctx context.Context, c *client.Client, named, wanted string, o transfer.Options) error {
+func (a *app) putStdin(ctx context.Context, woods *client.Client, named, wanted string, options transfer.Options) error {
 	if named != wanted {
 		return usage("%q is a directory: standard input has no name to get there — add one", wanted)
 	}
 	bar := a.progress("put")
-	o.Progress = bar.moved
+	options.Progress = bar.moved
 	start := time.Now()
-	n, slow, err := transfer.PutStream(ctx, c, a.stdin, wanted, o)
+	n, slow, err := transfer.PutStream(ctx, woods, a.stdin, wanted, options)
 	bar.end()
 	if err != nil {
-		return hintOverwrite(err, o.Overwrite)
+		return hintOverwrite(err, options.Overwrite)
 	}
 	out := a.printer()
 	result := record{"verb": "put", "source": "-", "target": wanted, "bytes": n, "seconds": seconds(time.Since(start))}

@@ -22,12 +22,12 @@ const lineBufferBytes = 64 << 10
 // appendRecords appends each line of the sources as one record; "-" is the
 // standard input. It waits until all are acknowledged.
 func (a *app) appendRecords(ctx context.Context, sources []string, files []*os.File, target string, o client.RecordOptions) error {
-	c, err := a.connect(ctx)
+	woods, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	start := time.Now()
-	records, err := c.OpenRecords(ctx, target, o)
+	records, err := woods.OpenRecords(ctx, target, o)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func appendLines(ctx context.Context, records *client.RecordAppender, source io.
 	return count, bytes, lines.Err()
 }
 
-func newRecords(a *app) *cobra.Command {
+func newRecords(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "records",
 		Short: "read files of records",
@@ -90,11 +90,11 @@ up to 16 MiB that many clients append at once, each whole and at least once.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newRecordsCat(a))
+	cmd.AddCommand(newRecordsCat(program))
 	return cmd
 }
 
-func newRecordsCat(a *app) *cobra.Command {
+func newRecordsCat(program *app) *cobra.Command {
 	var follow bool
 	var offset int64
 	var every time.Duration
@@ -109,30 +109,30 @@ in the file, and its payload in base64.`,
   ww records cat --json --offset 4096 /logs/events
   ww records cat -f /logs/events`,
 		Args:              arguments(1, 1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is appended")
 	cmd.Flags().Int64Var(&offset, "offset", 0, "begin with the record at this offset")
 	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f looks")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		path, err := a.remote(args[0])
+		path, err := program.remote(args[0])
 		if err != nil {
 			return err
 		}
 		if offset < 0 {
 			return usageOf(cmd, "--offset cannot be negative")
 		}
-		c, err := a.connect(ctx)
+		woods, err := program.connect(ctx)
 		if err != nil {
 			return err
 		}
-		r, err := c.ReadRecords(ctx, path, offset, client.RecordReadOptions{Follow: follow, Every: max(every, followEveryLeast)})
+		r, err := woods.ReadRecords(ctx, path, offset, client.RecordReadOptions{Follow: follow, Every: max(every, followEveryLeast)})
 		if err != nil {
 			return err
 		}
 		defer func() { _ = r.Close() }() // read only
-		return a.showRecords(ctx, r, follow)
+		return program.showRecords(ctx, r, follow)
 	}
 	return cmd
 }

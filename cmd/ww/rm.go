@@ -10,7 +10,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newRm(a *app) *cobra.Command {
+func newRm(program *app) *cobra.Command {
 	var recursive, force bool
 	cmd := &cobra.Command{
 		Use:     "rm [flags] PATH…",
@@ -21,17 +21,17 @@ directory needs no -r. With -f a path that does not exist is no error.`,
 		Example: `  ww rm /old.log
   ww rm -r /photos-copy`,
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "directories with everything in them")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "no error for what does not exist")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := a.printer()
-		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
+		out := program.printer()
+		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
 			if path == "/" {
 				return &fault.Error{Kind: fault.Invalid, Path: path, Reason: "the root cannot be removed"}
 			}
-			removed, err := c.Remove(ctx, path, client.RemoveOptions{Recursive: recursive})
+			removed, err := woods.Remove(ctx, path, client.RemoveOptions{Recursive: recursive})
 			if force && errors.Is(err, fault.NotFound) {
 				err = nil
 			}
@@ -59,20 +59,20 @@ func hintRecursive(err error) error {
 	return err
 }
 
-func newMkdir(a *app) *cobra.Command {
+func newMkdir(program *app) *cobra.Command {
 	var parents bool
 	cmd := &cobra.Command{
 		Use:               "mkdir [flags] PATH…",
 		Short:             "make directories",
 		Example:           "  ww mkdir /photos\n  ww mkdir -p /logs/2026/11",
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parents too; an existing directory is no error")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := a.printer()
-		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			if err := c.Mkdir(ctx, path, client.MkdirOptions{Parents: parents}); err != nil {
+		out := program.printer()
+		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			if err := woods.Mkdir(ctx, path, client.MkdirOptions{Parents: parents}); err != nil {
 				return err
 			}
 			out.object("directory", record{"path": path})
@@ -83,7 +83,7 @@ func newMkdir(a *app) *cobra.Command {
 	return cmd
 }
 
-func newTouch(a *app) *cobra.Command {
+func newTouch(program *app) *cobra.Command {
 	var flags transferFlags
 	var parents bool
 	cmd := &cobra.Command{
@@ -92,20 +92,20 @@ func newTouch(a *app) *cobra.Command {
 		Long:              "Make an empty file at each path that does not exist. Existing files and\ndirectories stay as they are.",
 		Example:           "  ww touch /done",
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parent directories")
 	flags.parallel = 1
 	flags.registerCreate(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o, err := flags.options()
+		options, err := flags.options()
 		if err != nil {
 			return err
 		}
-		out := a.printer()
-		err = a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			w, err := c.Create(ctx, path, client.CreateOptions{
-				Parents: parents, Replication: o.Replication, ChunkSize: o.ChunkSize, VisibleOnComplete: true,
+		out := program.printer()
+		err = program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			w, err := woods.Create(ctx, path, client.CreateOptions{
+				Parents: parents, Replication: options.Replication, ChunkSize: options.ChunkSize, VisibleOnComplete: true,
 			})
 			made := err == nil
 			if made {

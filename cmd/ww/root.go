@@ -19,7 +19,7 @@ const (
 
 // newRoot builds the command tree for one command line. Cobra keeps the values
 // of flags in the tree, so the prompt builds one per line.
-func newRoot(a *app) *cobra.Command {
+func newRoot(program *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ww",
 		Short: "Whispering Woods: a distributed file system",
@@ -47,9 +47,9 @@ WW_CONFIG names, then defaults.
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
+	root.SetIn(program.stdin)
+	root.SetOut(program.stdout)
+	root.SetErr(program.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageOf(cmd, "%v", err)
 	})
@@ -59,30 +59,30 @@ WW_CONFIG names, then defaults.
 		&cobra.Group{ID: groupOther, Title: "More:"},
 	)
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.global.config, "config", a.global.config, "YAML `file` of settings; default WW_CONFIG")
-	flags.BoolVar(&a.global.json, "json", a.global.json, "results as JSON, one object per line; errors too, on standard error")
-	flags.BoolVarP(&a.global.quiet, "quiet", "q", a.global.quiet, "no progress and no remarks, only results and errors")
-	a.settings(root, "client", true, "namenodes", "timeout", "parallel_chunks")
-	a.settings(root, "log", true, "level", "format")
+	flags.StringVar(&program.global.config, "config", program.global.config, "YAML `file` of settings; default WW_CONFIG")
+	flags.BoolVar(&program.global.json, "json", program.global.json, "results as JSON, one object per line; errors too, on standard error")
+	flags.BoolVarP(&program.global.quiet, "quiet", "q", program.global.quiet, "no progress and no remarks, only results and errors")
+	program.settings(root, "client", true, "namenodes", "timeout", "parallel_chunks")
+	program.settings(root, "log", true, "level", "format")
 
 	add := func(group string, commands ...*cobra.Command) {
-		for _, c := range commands {
-			c.GroupID = group
-			root.AddCommand(c)
+		for _, cmd := range commands {
+			cmd.GroupID = group
+			root.AddCommand(cmd)
 		}
 	}
 	add(groupFiles,
-		newPut(a), newGet(a), newAppend(a), newCat(a), newHead(a), newTail(a), newRecords(a),
-		newLs(a), newStat(a), newRm(a), newMkdir(a), newMv(a), newCp(a), newTruncate(a), newDu(a), newDf(a),
-		newTouch(a), newTest(a), newChecksum(a), newLocate(a))
-	if !a.shell {
-		add(groupDaemons, newMini(a), newLogserver(a), newNamenode(a), newDatanode(a))
-		add(groupOther, newShell(a), newCompletion(a), newDemo(a), newLog(a))
+		newPut(program), newGet(program), newAppend(program), newCat(program), newHead(program), newTail(program), newRecords(program),
+		newLs(program), newStat(program), newRm(program), newMkdir(program), newMv(program), newCp(program), newTruncate(program), newDu(program), newDf(program),
+		newTouch(program), newTest(program), newChecksum(program), newLocate(program))
+	if !program.shell {
+		add(groupDaemons, newMini(program), newLogserver(program), newNamenode(program), newDatanode(program))
+		add(groupOther, newShell(program), newCompletion(program), newDemo(program), newLog(program))
 	}
-	add(groupOther, newAdmin(a), newVersion(a))
+	add(groupOther, newAdmin(program), newVersion(program))
 	root.SetHelpCommandGroupID(groupOther)
-	for _, c := range root.Commands() {
-		c.DisableFlagsInUseLine = true // Use says where they go
+	for _, cmd := range root.Commands() {
+		cmd.DisableFlagsInUseLine = true // Use says where they go
 	}
 	return root
 }
@@ -94,19 +94,19 @@ func (a *app) settings(cmd *cobra.Command, section string, persistent bool, name
 	if persistent {
 		flags = cmd.PersistentFlags()
 	}
-	for _, f := range config.Fields(section) {
+	for _, field := range config.Fields(section) {
 		wanted := len(names) == 0
 		for _, name := range names {
-			wanted = wanted || f.Key == section+"."+name
+			wanted = wanted || field.Key == section+"."+name
 		}
 		if !wanted {
 			continue
 		}
-		name := f.Flag
+		name := field.Flag
 		if section == "log" {
 			name = "log-" + name
 		}
-		flags.Var(&setting{field: f, values: a.global.values, text: f.Default}, name, f.Usage+" ("+f.Env+")")
+		flags.Var(&setting{field: field, values: a.global.values, text: field.Default}, name, field.Usage+" ("+field.Env+")")
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newShell(a *app) *cobra.Command {
+func newShell(program *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "shell",
 		Short: "a prompt for the same verbs",
@@ -28,15 +28,15 @@ the exit code is that of the last verb.`,
   printf 'mkdir -p /a\nput x.txt /a\nls /a\n' | ww shell`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := a.connect(cmd.Context()); err != nil {
+			if _, err := program.connect(cmd.Context()); err != nil {
 				return err
 			}
-			a.shell, a.directory, a.base = true, "/", a.global
-			if isTerminal(a.stdin) && isTerminal(a.stdout) {
-				a.release() // Ctrl-C ends the verb that runs, not the prompt
-				return a.prompt()
+			program.shell, program.directory, program.base = true, "/", program.global
+			if isTerminal(program.stdin) && isTerminal(program.stdout) {
+				program.release() // Ctrl-C ends the verb that runs, not the prompt
+				return program.prompt()
 			}
-			return a.script(cmd.Context())
+			return program.script(cmd.Context())
 		},
 	}
 }
@@ -75,9 +75,9 @@ func (a *app) prompt() error {
 	state.SetTabCompletionStyle(liner.TabPrints)
 	state.SetWordCompleter(a.completeLine)
 	history := a.historyFile()
-	if f, err := os.Open(history); err == nil {
-		_, _ = state.ReadHistory(f) // a history that cannot be read is no loss
-		_ = f.Close()
+	if file, err := os.Open(history); err == nil {
+		_, _ = state.ReadHistory(file) // a history that cannot be read is no loss
+		_ = file.Close()
 	}
 	a.note("Whispering Woods. help lists the verbs, exit leaves.")
 	for {
@@ -160,25 +160,25 @@ func splitWords(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder
 	inWord, quote, escaped := false, rune(0), false
-	for _, r := range line {
+	for _, char := range line {
 		switch {
 		case escaped:
-			word.WriteRune(r)
+			word.WriteRune(char)
 			escaped = false
-		case r == '\\' && quote != '\'':
+		case char == '\\' && quote != '\'':
 			escaped, inWord = true, true
-		case quote != 0 && r == quote:
+		case quote != 0 && char == quote:
 			quote = 0
-		case quote == 0 && (r == '\'' || r == '"'):
-			quote, inWord = r, true
-		case quote == 0 && (r == ' ' || r == '\t'):
+		case quote == 0 && (char == '\'' || char == '"'):
+			quote, inWord = char, true
+		case quote == 0 && (char == ' ' || char == '\t'):
 			if inWord {
 				words = append(words, word.String())
 				word.Reset()
 				inWord = false
 			}
 		default:
-			word.WriteRune(r)
+			word.WriteRune(char)
 			inWord = true
 		}
 	}
@@ -224,10 +224,10 @@ func (a *app) completeLine(line string, position int) (head string, completions 
 
 func (a *app) verbNames() []string {
 	names := []string{"cd", "pwd", "exit", "quit", "help"}
-	for _, c := range newRoot(a).Commands() {
-		if !c.Hidden {
-			names = append(names, c.Name())
-			names = append(names, c.Aliases...)
+	for _, cmd := range newRoot(a).Commands() {
+		if !cmd.Hidden {
+			names = append(names, cmd.Name())
+			names = append(names, cmd.Aliases...)
 		}
 	}
 	return names
@@ -266,10 +266,10 @@ func saveHistory(state *liner.State, path string) {
 	if path == "" || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
 		return
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return
 	}
-	_, _ = state.WriteHistory(f)
-	_ = f.Close()
+	_, _ = state.WriteHistory(file)
+	_ = file.Close()
 }

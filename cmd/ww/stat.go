@@ -11,18 +11,18 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-func newStat(a *app) *cobra.Command {
+func newStat(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "stat [flags] PATH…",
 		Short:             "show everything about files and directories",
 		Example:           "  ww stat /photos/fox.jpg\n  ww stat --json / | jq .children",
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := a.printer()
-		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			info, err := c.Stat(ctx, path)
+		out := program.printer()
+		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			info, err := woods.Stat(ctx, path)
 			if err != nil {
 				return err
 			}
@@ -45,7 +45,7 @@ func newStat(a *app) *cobra.Command {
 	return cmd
 }
 
-func newTest(a *app) *cobra.Command {
+func newTest(program *app) *cobra.Command {
 	var exists, file, directory bool
 	cmd := &cobra.Command{
 		Use:   "test -e|-f|-d PATH",
@@ -54,7 +54,7 @@ func newTest(a *app) *cobra.Command {
 namenode answers. Nothing is printed but with --json.`,
 		Example:           "  ww test -e /done && echo finished\n  ww test -d /photos || ww mkdir /photos",
 		Args:              arguments(1, 1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&exists, "exists", "e", false, "is there anything?")
 	cmd.Flags().BoolVarP(&file, "file", "f", false, "is it a file?")
@@ -69,20 +69,20 @@ namenode answers. Nothing is printed but with --json.`,
 		if asked != 1 {
 			return usageOf(cmd, "exactly one of -e, -f and -d is needed")
 		}
-		path, err := a.remote(args[0])
+		path, err := program.remote(args[0])
 		if err != nil {
 			return err
 		}
-		c, err := a.connect(cmd.Context())
+		woods, err := program.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		info, err := c.Stat(cmd.Context(), path)
+		info, err := woods.Stat(cmd.Context(), path)
 		if err != nil && !errors.Is(err, fault.NotFound) && !errors.Is(err, fault.NotDirectory) {
 			return err
 		}
 		yes := err == nil && (exists || file && !info.Directory || directory && info.Directory)
-		out := a.printer()
+		out := program.printer()
 		out.object("answer", record{"path": path, "answer": yes})
 		if !yes {
 			return out.done(errNo)
@@ -92,7 +92,7 @@ namenode answers. Nothing is printed but with --json.`,
 	return cmd
 }
 
-func newChecksum(a *app) *cobra.Command {
+func newChecksum(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checksum [flags] PATH…",
 		Short: "compare files without reading them",
@@ -101,12 +101,12 @@ checksums that they store. Files with the same content and chunk size have the
 same one.`,
 		Example:           "  ww checksum /a /b",
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := a.printer()
-		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			sum, err := c.Checksum(ctx, path)
+		out := program.printer()
+		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			sum, err := woods.Checksum(ctx, path)
 			if err != nil {
 				return err
 			}
@@ -119,25 +119,25 @@ same one.`,
 	return cmd
 }
 
-func newLocate(a *app) *cobra.Command {
-	s := span{length: -1}
+func newLocate(program *app) *cobra.Command {
+	part := span{length: -1}
 	cmd := &cobra.Command{
 		Use:   "locate [flags] PATH…",
 		Short: "show the chunks of files and where their replicas are",
 		Example: `  ww locate /photos/fox.jpg
   ww locate --offset 1000000 --length 1 --json /data/image.raw`,
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.Flags().Int64Var(&s.offset, "offset", 0, "chunks from this byte on")
-	cmd.Flags().Int64Var(&s.length, "length", -1, "chunks of so many bytes; -1: to the end")
+	cmd.Flags().Int64Var(&part.offset, "offset", 0, "chunks from this byte on")
+	cmd.Flags().Int64Var(&part.length, "length", -1, "chunks of so many bytes; -1: to the end")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if s.offset < 0 {
-			return usageOf(cmd, "--offset %d is negative", s.offset)
+		if part.offset < 0 {
+			return usageOf(cmd, "--offset %d is negative", part.offset)
 		}
-		out := a.printer()
-		err := a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			chunks, err := c.Locate(ctx, path, s.offset, s.length)
+		out := program.printer()
+		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			chunks, err := woods.Locate(ctx, path, part.offset, part.length)
 			if err != nil {
 				return err
 			}

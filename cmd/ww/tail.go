@@ -39,23 +39,23 @@ func (e *ends) check(cmd *cobra.Command) error {
 	return nil
 }
 
-func newHead(a *app) *cobra.Command {
-	var e ends
+func newHead(program *app) *cobra.Command {
+	var limits ends
 	cmd := &cobra.Command{
 		Use:   "head [flags] PATH…",
 		Short: "show the beginning of files",
 		Example: `  ww head /logs/today
   ww head -c 512 /data/image.raw | xxd`,
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
-	e.register(cmd)
+	limits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := e.check(cmd); err != nil {
+		if err := limits.check(cmd); err != nil {
 			return err
 		}
-		return a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			return a.head(ctx, c, path, e)
+		return program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			return program.head(ctx, woods, path, limits)
 		})
 	}
 	return cmd
@@ -68,13 +68,13 @@ func (a *app) eachFile(cmd *cobra.Command, args []string, body func(context.Cont
 	if err != nil {
 		return err
 	}
-	c, err := a.connect(ctx)
+	woods, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	failed := failures{total: len(paths)}
 	for _, p := range paths {
-		if err := body(ctx, c, p); err != nil {
+		if err := body(ctx, woods, p); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
@@ -84,18 +84,18 @@ func (a *app) eachFile(cmd *cobra.Command, args []string, body func(context.Cont
 	return failed.err()
 }
 
-func (a *app) head(ctx context.Context, c *client.Client, path string, e ends) error {
-	if e.bytes >= 0 {
-		return a.copyOut(ctx, c, path, span{length: e.bytes})
+func (a *app) head(ctx context.Context, woods *client.Client, path string, limits ends) error {
+	if limits.bytes >= 0 {
+		return a.copyOut(ctx, woods, path, span{length: limits.bytes})
 	}
-	r, err := c.Open(ctx, path)
+	r, err := woods.Open(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }() // read only
 	out := a.content(path, 0)
 	buffer := make([]byte, tailBlockBytes)
-	for left := e.lines; left > 0; {
+	for left := limits.lines; left > 0; {
 		n, err := r.Read(buffer)
 		piece := buffer[:n]
 		for at := 0; at < len(piece) && left > 0; {
@@ -121,8 +121,8 @@ func (a *app) head(ctx context.Context, c *client.Client, path string, e ends) e
 	return nil
 }
 
-func newTail(a *app) *cobra.Command {
-	var e ends
+func newTail(program *app) *cobra.Command {
+	var limits ends
 	var follow bool
 	var every time.Duration
 	cmd := &cobra.Command{
@@ -133,47 +133,47 @@ the writer has flushed it; it ends with Ctrl-C, or when the file is gone.`,
 		Example: `  ww tail -n 100 /logs/today
   ww tail -f /logs/today`,
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
-	e.register(cmd)
+	limits.register(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is appended")
 	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f looks")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := e.check(cmd); err != nil {
+		if err := limits.check(cmd); err != nil {
 			return err
 		}
 		if follow && len(args) > 1 {
 			return usageOf(cmd, "-f follows one file")
 		}
-		return a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			end, err := a.tail(ctx, c, path, e)
+		return program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			end, err := program.tail(ctx, woods, path, limits)
 			if err != nil || !follow {
 				return err
 			}
-			return a.follow(ctx, c, path, end, max(every, followEveryLeast))
+			return program.follow(ctx, woods, path, end, max(every, followEveryLeast))
 		})
 	}
 	return cmd
 }
 
 // tail writes the end of a file and returns the length that it saw.
-func (a *app) tail(ctx context.Context, c *client.Client, path string, e ends) (int64, error) {
-	r, err := c.Open(ctx, path)
+func (a *app) tail(ctx context.Context, woods *client.Client, path string, limits ends) (int64, error) {
+	reader, err := woods.Open(ctx, path)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = r.Close() }() // read only
-	length, err := r.Size(ctx)
+	defer func() { _ = reader.Close() }() // read only
+	length, err := reader.Size(ctx)
 	if err != nil {
 		return 0, err
 	}
-	begin := max(length-e.bytes, 0)
-	if e.bytes < 0 {
-		if begin, err = lastLines(r, length, e.lines); err != nil {
+	begin := max(length-limits.bytes, 0)
+	if limits.bytes < 0 {
+		if begin, err = lastLines(reader, length, limits.lines); err != nil {
 			return 0, err
 		}
 	}
-	_, err = io.Copy(a.content(path, begin), io.NewSectionReader(r, begin, length-begin))
+	_, err = io.Copy(a.content(path, begin), io.NewSectionReader(reader, begin, length-begin))
 	return length, transfer.LocalError("write", path, err)
 }
 
@@ -204,13 +204,13 @@ func lastLines(r io.ReaderAt, length, lines int64) (int64, error) {
 }
 
 // follow writes what is added to a file behind offset until ctx ends.
-func (a *app) follow(ctx context.Context, c *client.Client, path string, offset int64, every time.Duration) error {
+func (a *app) follow(ctx context.Context, woods *client.Client, path string, offset int64, every time.Duration) error {
 	o := client.FollowOptions{
 		Every:     every,
 		Restarted: func() { a.note("ww tail: %q: is shorter than before, or another file: begins again", path) },
 		Trouble:   func(err error) { a.note("%s", describe("tail", err)) },
 	}
-	return c.Follow(ctx, path, offset, o, func(offset int64, p []byte) error {
+	return woods.Follow(ctx, path, offset, o, func(offset int64, p []byte) error {
 		_, err := a.content(path, offset).Write(p)
 		return transfer.LocalError("write", path, err)
 	})

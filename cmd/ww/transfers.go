@@ -40,27 +40,27 @@ func (f *transferFlags) registerCreate(cmd *cobra.Command) {
 
 // options checks the flags.
 func (f *transferFlags) options() (transfer.Options, error) {
-	o := transfer.Options{
+	options := transfer.Options{
 		Parallel: f.parallel, Recursive: f.recursive, Overwrite: f.force, Parents: f.parents,
 		Replication: f.replication,
 	}
 	if f.parallel < 1 || f.parallel > transfer.ParallelMax {
-		return o, usage("--parallel %d is not within 1..%d", f.parallel, transfer.ParallelMax)
+		return options, usage("--parallel %d is not within 1..%d", f.parallel, transfer.ParallelMax)
 	}
 	if err := f.bandwidth.check(); err != nil {
-		return o, err
+		return options, err
 	}
 	if f.replication < 0 {
-		return o, usage("--replication %d is negative", f.replication)
+		return options, usage("--replication %d is negative", f.replication)
 	}
 	if f.chunkSize != "" {
 		size, err := config.ParseSize(f.chunkSize)
 		if err != nil {
-			return o, usage("--chunk-size: %v", err)
+			return options, usage("--chunk-size: %v", err)
 		}
-		o.ChunkSize = int64(size)
+		options.ChunkSize = int64(size)
 	}
-	return o, nil
+	return options, nil
 }
 
 // transferCall is transfer.Put, Get or Copy.
@@ -68,39 +68,39 @@ type transferCall func(context.Context, *client.Client, []transfer.Pair, transfe
 
 // transfer runs a call with progress, one JSON object per file, one message
 // per failure, and a line of summary.
-func (a *app) transfer(ctx context.Context, verb string, c *client.Client, call transferCall, list []transfer.Pair, o transfer.Options) error {
+func (a *app) transfer(ctx context.Context, verb string, woods *client.Client, call transferCall, list []transfer.Pair, options transfer.Options) error {
 	out, bar := a.printer(), a.progress(verb)
 	var failed failures
 	var files, directories, bytes int64
 	start := time.Now()
-	o.Planned, o.Progress = bar.plan, bar.moved
-	o.Done = func(r transfer.Result) {
+	options.Planned, options.Progress = bar.plan, bar.moved
+	options.Done = func(done transfer.Result) {
 		failed.total++
 		switch {
-		case r.Err != nil && ctx.Err() != nil:
+		case done.Err != nil && ctx.Err() != nil:
 			return // the signal ended it; that is said once
-		case r.Err != nil:
+		case done.Err != nil:
 			bar.end()
-			a.complain(verb, &failed, hintOverwrite(named(r), o.Overwrite))
+			a.complain(verb, &failed, hintOverwrite(named(done), options.Overwrite))
 			return
-		case r.Directory:
+		case done.Directory:
 			directories++
 		default:
 			files++
-			bytes += r.Bytes
+			bytes += done.Bytes
 		}
 		kind := "file"
-		if r.Directory {
+		if done.Directory {
 			kind = "directory"
 		}
 		result := record{
-			"verb": verb, "source": r.Source, "target": r.Target,
-			"bytes": r.Bytes, "seconds": seconds(r.Elapsed),
+			"verb": verb, "source": done.Source, "target": done.Target,
+			"bytes": done.Bytes, "seconds": seconds(done.Elapsed),
 		}
-		addSlow(result, r.SlowNodes)
+		addSlow(result, done.SlowNodes)
 		out.object(kind, result)
 	}
-	err := call(ctx, c, list, o)
+	err := call(ctx, woods, list, options)
 	bar.end()
 	if err != nil {
 		return out.done(err)
@@ -137,16 +137,16 @@ func waitsFor(n client.SlowNode) string {
 
 // named makes sure that a failure names its source.
 func named(r transfer.Result) error {
-	e, ok := r.Err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
+	failure, ok := r.Err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
 	if !ok {
 		return &fault.Error{Kind: kindOr(r.Err, fault.Internal), Path: r.Source, Reason: r.Err.Error(), Err: nil}
 	}
-	if e.Path == "" {
-		with := *e
+	if failure.Path == "" {
+		with := *failure
 		with.Path = r.Source
 		return &with
 	}
-	return e
+	return failure
 }
 
 // kindOr is the kind of an error, or another if it has none.

@@ -9,7 +9,7 @@ import (
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
-func newTruncate(a *app) *cobra.Command {
+func newTruncate(program *app) *cobra.Command {
 	var text string
 	cmd := &cobra.Command{
 		Use:   "truncate -s SIZE PATH…",
@@ -19,7 +19,7 @@ way, and one that is being written cannot be cut.`,
 		Example: `  ww truncate -s 0 /logs/today
   ww truncate -s 64MiB /data/image.raw`,
 		Args:              arguments(1, -1),
-		ValidArgsFunction: a.completeRemote,
+		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().StringVarP(&text, "size", "s", "", "the new `size`, bytes or with a unit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -30,9 +30,9 @@ way, and one that is being written cannot be cut.`,
 		if err != nil {
 			return usageOf(cmd, "-s: %v", err)
 		}
-		out := a.printer()
-		err = a.eachFile(cmd, args, func(ctx context.Context, c *client.Client, path string) error {
-			info, err := c.Truncate(ctx, path, int64(wanted))
+		out := program.printer()
+		err = program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			info, err := woods.Truncate(ctx, path, int64(wanted))
 			if err == nil {
 				out.object("truncated", record{"path": path, "length": info.Length})
 			}

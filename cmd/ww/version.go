@@ -9,7 +9,7 @@ import (
 	"github.com/whispering-woods/ww/daemon"
 )
 
-func newVersion(a *app) *cobra.Command {
+func newVersion(program *app) *cobra.Command {
 	var server bool
 	cmd := &cobra.Command{
 		Use:     "version",
@@ -19,24 +19,24 @@ func newVersion(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&server, "server", false, "also of the namenode and the datanodes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		out := a.printer()
-		r := record{"ww": daemon.Version, "go": runtime.Version(), "os": runtime.GOOS, "architecture": runtime.GOARCH}
+		out := program.printer()
+		fields := record{"ww": daemon.Version, "go": runtime.Version(), "os": runtime.GOOS, "architecture": runtime.GOARCH}
 		revision := ""
 		if info, ok := debug.ReadBuildInfo(); ok {
 			for _, s := range info.Settings {
 				if s.Key == "vcs.revision" {
 					revision = " (" + s.Value + ")"
-					r["revision"] = s.Value
+					fields["revision"] = s.Value
 				}
 			}
 		}
 		out.text("ww %s%s %s %s/%s", daemon.Version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		if server {
-			c, err := a.connect(cmd.Context())
+			woods, err := program.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
-			status, err := c.ClusterStatus(cmd.Context())
+			status, err := woods.ClusterStatus(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -46,9 +46,9 @@ func newVersion(a *app) *cobra.Command {
 				nodes[n.NodeID] = n.Version
 				out.text("datanode %s: %s", n.Address, n.Version)
 			}
-			r["namenode"], r["datanodes"] = status.Version, nodes
+			fields["namenode"], fields["datanodes"] = status.Version, nodes
 		}
-		out.object("version", r)
+		out.object("version", fields)
 		return out.flush()
 	}
 	return cmd

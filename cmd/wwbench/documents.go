@@ -25,13 +25,13 @@ from noise. ` + "`make compare BASE=COMMIT`" + ` does all of it for two commits.
     new/wwbench small --mini --dir /data --json >> new.json
   done
   wwbench compare old.json new.json`,
-		Args: func(c *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return usage(c, "want two documents, got %d", len(args))
+				return usage(cmd, "want two documents, got %d", len(args))
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			documents, err := readAll(args)
 			if err != nil {
 				return err
@@ -40,14 +40,14 @@ from noise. ` + "`make compare BASE=COMMIT`" + ` does all of it for two commits.
 			if err != nil {
 				return err
 			}
-			return report.WriteChanges(c.OutOrStdout(), changes)
+			return report.WriteChanges(cmd.OutOrStdout(), changes)
 		},
 	}
 }
 
 func reportCommand() *cobra.Command {
 	var out string
-	c := &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "report FILE.json...",
 		Short: "Make an HTML page with plots of measurements",
 		Long: `Writes one self-contained page: for each result a table, latency by percentile,
@@ -67,8 +67,8 @@ and throughput over time, with all documents (from --json) in the same plots.`,
 			return writeFile(out, c.OutOrStdout(), func(w io.Writer) error { return report.WriteHTML(w, args, documents) })
 		},
 	}
-	c.Flags().StringVarP(&out, "output", "o", "-", "`file` to write; -: standard output")
-	return c
+	cmd.Flags().StringVarP(&out, "output", "o", "-", "`file` to write; -: standard output")
+	return cmd
 }
 
 func readAll(paths []string) ([]*report.Document, error) {
@@ -88,15 +88,15 @@ func writeFile(path string, stdout io.Writer, write func(io.Writer) error) error
 	if path == "-" {
 		return write(stdout)
 	}
-	f, err := os.Create(path)
+	file, err := os.Create(path)
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "write", Path: path, Err: err}
 	}
-	if err := write(f); err != nil {
-		f.Close()
+	if err := write(file); err != nil {
+		file.Close()
 		return err
 	}
-	if err := f.Close(); err != nil {
+	if err := file.Close(); err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "write", Path: path, Err: err}
 	}
 	return nil

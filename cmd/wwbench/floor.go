@@ -12,10 +12,10 @@ import (
 )
 
 func floorCommand() *cobra.Command {
-	var o floor.Options
+	var options floor.Options
 	size := sizeFlag{value: 1 << 30}
 	var asJSON bool
-	c := &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "floor",
 		Short: "Measure disk, loopback and a raw pipeline: what the machine allows",
 		Long: `Measures, one after the other and with the least code: buffered and O_DIRECT
@@ -27,38 +27,38 @@ while nothing else runs.`,
 		Example: `  wwbench floor --dir /data --size 1GiB
   wwbench floor --only pipeline,sendfile-verified --json`,
 		Args: noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			o.SizeBytes = size.value
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options.SizeBytes = size.value
 			var all []report.Floor
-			o.Restless = restless(c)
-			err := floor.Run(c.Context(), o, func(r floor.Result) error {
+			options.Restless = restless(cmd)
+			err := floor.Run(cmd.Context(), options, func(r floor.Result) error {
 				all = append(all, report.FloorOf(r))
 				if asJSON {
 					return nil
 				}
-				return report.WriteFloor(c.OutOrStdout(), report.FloorOf(r))
+				return report.WriteFloor(cmd.OutOrStdout(), report.FloorOf(r))
 			})
 			if err != nil || !asJSON {
 				return err
 			}
-			encoder := json.NewEncoder(c.OutOrStdout())
+			encoder := json.NewEncoder(cmd.OutOrStdout())
 			encoder.SetIndent("", " ")
 			return encoder.Encode(struct {
 				Schema  int            `json:"schema"`
 				Machine report.Machine `json:"machine"`
 				Floors  []report.Floor `json:"floors"`
-			}{report.Schema, report.ThisMachine(o.Directory), all})
+			}{report.Schema, report.ThisMachine(options.Directory), all})
 		},
 	}
-	c.Flags().StringVar(&o.Directory, "dir", ".", "`directory` on the disk to measure")
-	c.Flags().Var(&size, "size", "bytes per bulk measurement")
-	c.Flags().IntVar(&o.Hops, "hops", 3, "datanodes of the raw pipeline, directories of the small files")
-	c.Flags().IntVar(&o.Writers, "writers", 16, "small files or records under way at once; four times as many calls")
-	c.Flags().DurationVar(&o.CountDuration, "time", 2*time.Second, "length of each measurement that counts operations")
-	settleFlag(c, &o.Settle)
-	c.Flags().StringSliceVar(&o.Only, "only", nil, "take these measurements only, by name")
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
-	return c
+	cmd.Flags().StringVar(&options.Directory, "dir", ".", "`directory` on the disk to measure")
+	cmd.Flags().Var(&size, "size", "bytes per bulk measurement")
+	cmd.Flags().IntVar(&options.Hops, "hops", 3, "datanodes of the raw pipeline, directories of the small files")
+	cmd.Flags().IntVar(&options.Writers, "writers", 16, "small files or records under way at once; four times as many calls")
+	cmd.Flags().DurationVar(&options.CountDuration, "time", 2*time.Second, "length of each measurement that counts operations")
+	settleFlag(cmd, &options.Settle)
+	cmd.Flags().StringSliceVar(&options.Only, "only", nil, "take these measurements only, by name")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return cmd
 }
 
 // sizeFlag is a number of bytes such as 64MiB.

@@ -13,8 +13,8 @@ import (
 )
 
 func knobCommand() *cobra.Command {
-	var o knob.Options
-	c := &cobra.Command{
+	var options knob.Options
+	cmd := &cobra.Command{
 		Use:   "knob SETTING=VALUE,VALUE... -- WORKLOAD [FLAGS]",
 		Short: "Measure what one setting does",
 		Long: `Starts a cluster of real processes for each value of a setting of the datanodes,
@@ -25,51 +25,51 @@ flags; its floors are left out.`,
   wwbench knob namenode.batches_in_flight=1,2,4 --dir /data -- meta --ops create --workers 64 --duration 2s
   wwbench knob client.packet_size=64KiB,256KiB,1MiB --dir /dev/shm -- write --size 256MiB --count 4`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			key, values, ok := strings.Cut(args[0], "=")
-			if at := c.ArgsLenAtDash(); !ok || at != 1 || len(args) < 2 {
-				return usage(c, "want one SETTING=VALUE,VALUE..., then -- and a workload")
+			if at := cmd.ArgsLenAtDash(); !ok || at != 1 || len(args) < 2 {
+				return usage(cmd, "want one SETTING=VALUE,VALUE..., then -- and a workload")
 			}
-			o.Key, o.Values, o.Workload = key, strings.Split(values, ","), args[1:]
-			if o.Rounds < 1 || o.Rounds > 100 || o.Datanodes < 1 || o.Datanodes > 16 {
-				return usage(c, "--rounds %d, --datanodes %d: want 1 to 100, and 1 to 16", o.Rounds, o.Datanodes)
+			options.Key, options.Values, options.Workload = key, strings.Split(values, ","), args[1:]
+			if options.Rounds < 1 || options.Rounds > 100 || options.Datanodes < 1 || options.Datanodes > 16 {
+				return usage(cmd, "--rounds %d, --datanodes %d: want 1 to 100, and 1 to 16", options.Rounds, options.Datanodes)
 			}
 			section, _, _ := strings.Cut(key, ".")
 			if !slices.Contains(knob.Sections(), section) {
-				return usage(c, "%s is no setting of: %s", key, strings.Join(knob.Sections(), ", "))
+				return usage(cmd, "%s is no setting of: %s", key, strings.Join(knob.Sections(), ", "))
 			}
 			if section == "client" && !slices.Contains([]string{"client.window", "client.packet_size", "client.parallel_chunks"}, key) {
-				return usage(c, "%s has no effect on a workload", key)
+				return usage(cmd, "%s has no effect on a workload", key)
 			}
 			if !slices.ContainsFunc(config.Fields(section), func(f config.Field) bool { return f.Key == key }) {
-				return usage(c, "there is no setting %q", key)
+				return usage(cmd, "there is no setting %q", key)
 			}
-			for _, value := range o.Values {
+			for _, value := range options.Values {
 				if _, err := config.Load(config.Source{Flags: map[string]string{key: value}}); err != nil {
 					return fmt.Errorf("%w: %w", errUsage, err)
 				}
 			}
 			var err error
-			if o.Bench, err = os.Executable(); err != nil {
+			if options.Bench, err = os.Executable(); err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			if o.Program == "" {
-				if o.Program, err = beside(); err != nil {
+			if options.Program == "" {
+				if options.Program, err = beside(); err != nil {
 					return err
 				}
 			}
-			o.Progress = c.ErrOrStderr()
-			results, err := knob.Run(c.Context(), o)
+			options.Progress = cmd.ErrOrStderr()
+			results, err := knob.Run(cmd.Context(), options)
 			if err != nil {
 				return err
 			}
-			return knob.Write(c.OutOrStdout(), key, results)
+			return knob.Write(cmd.OutOrStdout(), key, results)
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&o.Program, "ww", "", "the `program` to measure; default: ww beside wwbench")
-	f.StringVar(&o.Directory, "dir", ".", "`directory` on the disk to measure")
-	f.IntVar(&o.Datanodes, "datanodes", 3, "datanodes of each cluster")
-	f.IntVar(&o.Rounds, "rounds", 5, "how often the values are measured in turn")
-	return c
+	f := cmd.Flags()
+	f.StringVar(&options.Program, "ww", "", "the `program` to measure; default: ww beside wwbench")
+	f.StringVar(&options.Directory, "dir", ".", "`directory` on the disk to measure")
+	f.IntVar(&options.Datanodes, "datanodes", 3, "datanodes of each cluster")
+	f.IntVar(&options.Rounds, "rounds", 5, "how often the values are measured in turn")
+	return cmd
 }

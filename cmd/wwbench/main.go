@@ -83,9 +83,9 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 bytes differ from those stored,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArguments,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%v", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
 	root.CompletionOptions.DisableDefaultCmd = true
 	kind := root.PersistentFlags().String("profile", "", "write a pprof profile of this process: "+profiling.Modes())
 	directory := root.PersistentFlags().String("profile-dir", ".", "directory of the profile")
@@ -97,20 +97,20 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 bytes differ from those stored,
 		return err
 	}
 	root.AddCommand(floorCommand(), compareCommand(), reportCommand(), tableCommand(), knobCommand())
-	for _, c := range workloadCommands() {
-		root.AddCommand(c)
+	for _, cmd := range workloadCommands() {
+		root.AddCommand(cmd)
 	}
 	return root
 }
 
 // usage is an error that points to the command's help.
-func usage(c *cobra.Command, format string, arguments ...any) error {
-	return fmt.Errorf("%w: %s — see %s --help", errUsage, fmt.Sprintf(format, arguments...), c.CommandPath())
+func usage(cmd *cobra.Command, format string, arguments ...any) error {
+	return fmt.Errorf("%w: %s — see %s --help", errUsage, fmt.Sprintf(format, arguments...), cmd.CommandPath())
 }
 
-func noArguments(c *cobra.Command, args []string) error {
+func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage(c, "there is no command or argument %q", args[0])
+		return usage(cmd, "there is no command or argument %q", args[0])
 	}
 	return nil
 }

@@ -149,11 +149,11 @@ func TestNobodyThereIsNoUsageError(t *testing.T) {
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	stop := func() {}
-	for _, c := range newRoot(&stop).Commands() {
-		require.NotEmpty(t, c.Short, c.Name())
-		require.NotEmpty(t, c.Long, c.Name())
-		require.NotEmpty(t, c.Example, c.Name())
-		code, out, _ := wwbench(t, c.Name(), "--help")
+	for _, cmd := range newRoot(&stop).Commands() {
+		require.NotEmpty(t, cmd.Short, cmd.Name())
+		require.NotEmpty(t, cmd.Long, cmd.Name())
+		require.NotEmpty(t, cmd.Example, cmd.Name())
+		code, out, _ := wwbench(t, cmd.Name(), "--help")
 		require.Zero(t, code)
 		require.Contains(t, out, "Examples:")
 	}

@@ -53,32 +53,32 @@ type Server struct {
 
 // Start listens and serves. Errors: fault.Invalid for a bad address,
 // fault.Unavailable if the port is taken.
-func Start(o Options) (*Server, error) {
-	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: "open admin address", Address: o.Listen, Err: err, Hint: "write host:port, for example 127.0.0.1:7790"}
+func Start(options Options) (*Server, error) {
+	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "open admin address", Address: options.Listen, Err: err, Hint: "write host:port, for example 127.0.0.1:7790"}
 	}
-	listener, err := net.Listen("tcp", o.Listen)
+	listener, err := net.Listen("tcp", options.Listen)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Unavailable, Op: "open admin address", Address: o.Listen, Err: err, Hint: "is another process using the port?"}
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: "open admin address", Address: options.Listen, Err: err, Hint: "is another process using the port?"}
 	}
-	if o.Ready == nil {
-		o.Ready = func() error { return nil }
+	if options.Ready == nil {
+		options.Ready = func() error { return nil }
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{listener: &limited{Listener: listener, open: make(chan struct{}, connectionsMax)}, ready: o.Ready, busy: make(chan struct{}, requestsMax)}
-	s.http = &http.Server{
-		Handler: s.bounded(s.routes()), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	server := &Server{listener: &limited{Listener: listener, open: make(chan struct{}, connectionsMax)}, ready: options.Ready, busy: make(chan struct{}, requestsMax)}
+	server.http = &http.Server{
+		Handler: server.bounded(server.routes()), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax, ErrorLog: slog.NewLogLogger(options.Logger.Handler(), slog.LevelDebug),
 	}
-	s.serving.Go(func() {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			o.Logger.Error("admin address ended", "err", err)
+	server.serving.Go(func() {
+		if err := server.http.Serve(server.listener); !errors.Is(err, http.ErrServerClosed) {
+			options.Logger.Error("admin address ended", "err", err)
 		}
 	})
-	o.Logger.Info("admin address", "address", s.Addr())
-	return s, nil
+	options.Logger.Info("admin address", "address", server.Addr())
+	return server, nil
 }
 
 // Addr is the host:port, with the real port.
@@ -122,28 +122,28 @@ func (s *Server) routes() *http.ServeMux {
 
 // sampled serves a profile that the runtime collects only while it is told to.
 func (s *Server) sampled(name string, start func() (stop func())) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("seconds") == "" {
-			say(w, http.StatusBadRequest, name+" profiles are sampled while one is taken: add ?seconds=10")
+	return func(response http.ResponseWriter, request *http.Request) {
+		if request.FormValue("seconds") == "" {
+			say(response, http.StatusBadRequest, name+" profiles are sampled while one is taken: add ?seconds=10")
 			return
 		}
 		if !s.sampling.TryLock() {
-			say(w, http.StatusServiceUnavailable, "another mutex or block profile is being taken")
+			say(response, http.StatusServiceUnavailable, "another mutex or block profile is being taken")
 			return
 		}
 		defer s.sampling.Unlock()
 		defer start()()
-		pprof.Handler(name).ServeHTTP(w, r)
+		pprof.Handler(name).ServeHTTP(response, request)
 	}
 }
 
 // bounded refuses what is too much at once, or would take too long.
 func (s *Server) bounded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if text := r.URL.Query().Get("seconds"); text != "" {
+	return http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		if text := request.URL.Query().Get("seconds"); text != "" {
 			n, err := strconv.ParseFloat(text, 64)
 			if err != nil || !(n > 0 && n <= profileMax.Seconds()) {
-				say(w, http.StatusBadRequest, fmt.Sprintf("seconds=%.32s: a number above 0, at most %.0f, is wanted", text, profileMax.Seconds()))
+				say(response, http.StatusBadRequest, fmt.Sprintf("seconds=%.32s: a number above 0, at most %.0f, is wanted", text, profileMax.Seconds()))
 				return
 			}
 		}
@@ -151,10 +151,10 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 		case s.busy <- struct{}{}:
 			defer func() { <-s.busy }()
 		default:
-			say(w, http.StatusServiceUnavailable, fmt.Sprintf("%d requests are being answered already", requestsMax))
+			say(response, http.StatusServiceUnavailable, fmt.Sprintf("%d requests are being answered already", requestsMax))
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(response, request)
 	})
 }
 

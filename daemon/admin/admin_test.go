@@ -22,10 +22,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func start(t *testing.T, o Options) *Server {
+func start(t *testing.T, options Options) *Server {
 	t.Helper()
-	o.Listen = "127.0.0.1:0"
-	s, err := Start(o)
+	options.Listen = "127.0.0.1:0"
+	s, err := Start(options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close(t.Context())) })
 	return s
@@ -45,24 +45,24 @@ func get(t *testing.T, s *Server, path string) (int, string) {
 
 func TestHealthAndReadiness(t *testing.T) {
 	var ready atomic.Bool
-	s := start(t, Options{Ready: func() error {
+	server := start(t, Options{Ready: func() error {
 		if ready.Load() {
 			return nil
 		}
 		return errors.New("the log is being replayed")
 	}})
-	code, text := get(t, s, "/healthz")
+	code, text := get(t, server, "/healthz")
 	require.Equal(t, 200, code)
 	require.Equal(t, "ok\n", text)
-	code, text = get(t, s, "/readyz")
+	code, text = get(t, server, "/readyz")
 	require.Equal(t, 503, code)
 	require.Contains(t, text, "the log is being replayed")
 	ready.Store(true)
-	code, _ = get(t, s, "/readyz")
+	code, _ = get(t, server, "/readyz")
 	require.Equal(t, 200, code)
-	code, _ = get(t, s, "/elsewhere")
+	code, _ = get(t, server, "/elsewhere")
 	require.Equal(t, 404, code)
-	code, text = get(t, s, "/debug/pprof/")
+	code, text = get(t, server, "/debug/pprof/")
 	require.Equal(t, 200, code)
 	require.Contains(t, text, "goroutine")
 }
@@ -90,8 +90,8 @@ func TestEveryKindIsFetched(t *testing.T) {
 }
 
 func TestContentionIsSampledWhileItIsAskedFor(t *testing.T) {
-	s := start(t, Options{})
-	code, text := get(t, s, "/debug/pprof/mutex")
+	server := start(t, Options{})
+	code, text := get(t, server, "/debug/pprof/mutex")
 	require.Equal(t, 400, code)
 	require.Contains(t, text, "seconds")
 
@@ -115,7 +115,7 @@ func TestContentionIsSampledWhileItIsAskedFor(t *testing.T) {
 		})
 	}
 	var b bytes.Buffer
-	_, err := Fetch(t.Context(), s.Addr(), "mutex", time.Second, &b)
+	_, err := Fetch(t.Context(), server.Addr(), "mutex", time.Second, &b)
 	close(stop)
 	workers.Wait()
 	require.NoError(t, err)
@@ -125,32 +125,32 @@ func TestContentionIsSampledWhileItIsAskedFor(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(profile), "TestContentionIsSampledWhileItIsAskedFor")
 
-	s.sampling.Lock()
-	defer s.sampling.Unlock()
-	code, _ = get(t, s, "/debug/pprof/block?seconds=1")
+	server.sampling.Lock()
+	defer server.sampling.Unlock()
+	code, _ = get(t, server, "/debug/pprof/block?seconds=1")
 	require.Equal(t, 503, code)
 }
 
 func TestWhatIsTooMuchIsRefused(t *testing.T) {
-	s := start(t, Options{})
+	server := start(t, Options{})
 	for _, seconds := range []string{"121", "0", "-1", "NaN", "ten"} {
-		code, text := get(t, s, "/debug/pprof/profile?seconds="+seconds)
+		code, text := get(t, server, "/debug/pprof/profile?seconds="+seconds)
 		require.Equal(t, 400, code, seconds)
 		require.Contains(t, text, "at most 120")
 	}
 	for range requestsMax {
-		s.busy <- struct{}{}
+		server.busy <- struct{}{}
 	}
-	code, text := get(t, s, "/healthz")
+	code, text := get(t, server, "/healthz")
 	require.Equal(t, 503, code)
 	require.Contains(t, text, "being answered")
-	_, err := Fetch(t.Context(), s.Addr(), "heap", 0, io.Discard)
+	_, err := Fetch(t.Context(), server.Addr(), "heap", 0, io.Discard)
 	require.ErrorIs(t, err, fault.Unavailable)
 	require.ErrorContains(t, err, "being answered")
 	for range requestsMax {
-		<-s.busy
+		<-server.busy
 	}
-	code, _ = get(t, s, "/healthz")
+	code, _ = get(t, server, "/healthz")
 	require.Equal(t, 200, code)
 }
 

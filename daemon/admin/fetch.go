@@ -60,15 +60,15 @@ func Timed(name string) bool {
 // the kind is Timed, and writes it to w. It checks that what comes is a profile.
 // Errors: fault.Invalid for a kind or span that cannot be, fault.Unavailable
 // with what the server said.
-func Fetch(ctx context.Context, address, name string, span time.Duration, w io.Writer) (int64, error) {
+func Fetch(ctx context.Context, address, name string, span time.Duration, to io.Writer) (int64, error) {
 	const op = "fetch profile"
 	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
 	if i < 0 {
 		return 0, fault.New(fault.Invalid, op, "kind %q is not one of %s", name, strings.Join(Kinds(), ", "))
 	}
-	k := kinds[i]
-	url := "http://" + address + "/debug/pprof/" + k.path
-	if k.timed {
+	profile := kinds[i]
+	url := "http://" + address + "/debug/pprof/" + profile.path
+	if profile.timed {
 		seconds := int64(math.Ceil(span.Seconds())) // the server takes whole ones
 		if seconds < 1 || span > profileMax {
 			return 0, fault.New(fault.Invalid, op, "a span of %v; 1s to %v are possible", span, profileMax)
@@ -98,10 +98,10 @@ func Fetch(ctx context.Context, address, name string, span time.Duration, w io.W
 		text, _ := io.ReadAll(io.LimitReader(body, textBytesMax)) // an explanation, as far as it came
 		return 0, unavailable(fmt.Sprintf("the server says %q", response.Status+": "+strings.TrimSpace(string(text))), nil)
 	}
-	if start, err := body.Peek(len(k.magic)); err != nil || !bytes.Equal(start, k.magic) {
+	if start, err := body.Peek(len(profile.magic)); err != nil || !bytes.Equal(start, profile.magic) {
 		return 0, &fault.Error{Kind: fault.Protocol, Op: op, Address: address, Reason: "what came is no " + name + " profile", Err: err}
 	}
-	n, err := io.Copy(w, body)
+	n, err := io.Copy(to, body)
 	if err != nil {
 		return n, unavailable("the profile was cut off", err)
 	}

@@ -81,65 +81,65 @@ var _ dataplane.RecordSink = (*Appender)(nil)
 
 // Start makes an appender. It connects when the first client opens a file.
 // Error: fault.Invalid.
-func Start(o Options) (*Appender, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+func Start(options Options) (*Appender, error) {
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Clock == nil {
-		o.Clock = clock.Real{}
+	if options.Clock == nil {
+		options.Clock = clock.Real{}
 	}
-	limits, err := o.Limits.withDefaults()
+	limits, err := options.Limits.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if o.NodeID == "" || o.Address == "" {
-		return nil, fault.New(fault.Invalid, "start appender", "node id %q at address %q", o.NodeID, o.Address)
+	if options.NodeID == "" || options.Address == "" {
+		return nil, fault.New(fault.Invalid, "start appender", "node id %q at address %q", options.NodeID, options.Address)
 	}
-	c, err := client.Dial(context.Background(), client.Options{
-		Namenodes: o.Namenodes, Name: record.HolderName(o.NodeID, o.Address), Logger: o.Logger, Clock: o.Clock,
+	user, err := client.Dial(context.Background(), client.Options{
+		Namenodes: options.Namenodes, Name: record.HolderName(options.NodeID, options.Address), Logger: options.Logger, Clock: options.Clock,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return newAppender(realCluster{c}, o, limits), nil
+	return newAppender(realCluster{user}, options, limits), nil
 }
 
-func newAppender(c cluster, o Options, limits Limits) *Appender {
-	a := &Appender{cluster: c, nodeID: o.NodeID, limits: limits, logger: o.Logger, clock: o.Clock, stopping: make(chan struct{})}
-	a.life, a.kill = context.WithCancel(context.Background())
-	a.mu.files = make(map[string]*file)
-	a.mu.clean = make(map[string]cleanEnd)
-	return a
+func newAppender(c cluster, options Options, limits Limits) *Appender {
+	appender := &Appender{cluster: c, nodeID: options.NodeID, limits: limits, logger: options.Logger, clock: options.Clock, stopping: make(chan struct{})}
+	appender.life, appender.kill = context.WithCancel(context.Background())
+	appender.mu.files = make(map[string]*file)
+	appender.mu.clean = make(map[string]cleanEnd)
+	return appender
 }
 
 // Open joins a client to a file and returns once this node holds the file's
 // lease. Errors: *dataplane.RedirectError when another datanode appends to it,
 // fault.LeaseHeld when an ordinary writer does, fault.NotFound,
 // fault.IsDirectory, fault.Busy, and what the namenode says.
-func (a *Appender) Open(ctx context.Context, o dataplane.RecordsOpen) (dataplane.RecordStream, error) {
+func (a *Appender) Open(ctx context.Context, open dataplane.RecordsOpen) (dataplane.RecordStream, error) {
 	// The path may mean another file than the one that is being appended to.
-	info, err := a.cluster.stat(ctx, o.Path)
+	info, err := a.cluster.stat(ctx, open.Path)
 	if err != nil {
 		return nil, err
 	}
 	if info.Directory {
-		return nil, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: o.Path}
+		return nil, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: open.Path}
 	}
 	f, answer, err := a.join(info)
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{file: f, writer: o.Writer}
+	joined := &stream{file: f, writer: open.Writer}
 	select {
 	case err = <-answer:
 	case <-ctx.Done():
-		err = &fault.Error{Kind: fault.Unavailable, Op: op, Path: o.Path, Reason: "the file's lease is not there yet", Err: ctx.Err()}
+		err = &fault.Error{Kind: fault.Unavailable, Op: op, Path: open.Path, Reason: "the file's lease is not there yet", Err: ctx.Err()}
 	}
 	if err != nil {
-		s.Close()
+		joined.Close()
 		return nil, err
 	}
-	return s, nil
+	return joined, nil
 }
 
 // join finds or makes the file, counts one more stream, and asks for its lease.
@@ -149,20 +149,20 @@ func (a *Appender) join(info client.FileInfo) (*file, <-chan error, error) {
 	if a.mu.stopped {
 		return nil, nil, a.stoppingError(info.Path)
 	}
-	f := a.mu.files[info.Path]
-	if f == nil {
+	target := a.mu.files[info.Path]
+	if target == nil {
 		if len(a.mu.files) >= a.limits.FilesMax {
 			return nil, nil, &fault.Error{Kind: fault.Busy, Op: op, Path: info.Path, Reason: "this datanode appends to too many files"}
 		}
-		f = &file{appender: a, path: info.Path, wake: make(chan struct{}, 1)}
-		a.mu.files[info.Path] = f
-		a.running.Go(f.run)
+		target = &file{appender: a, path: info.Path, wake: make(chan struct{}, 1)}
+		a.mu.files[info.Path] = target
+		a.running.Go(target.run)
 	}
-	f.streams++
+	target.streams++
 	answer := make(chan error, 1)
-	f.joining = append(f.joining, join{info.FileID, answer})
-	f.wakeUp()
-	return f, answer, nil
+	target.joining = append(target.joining, join{info.FileID, answer})
+	target.wakeUp()
+	return target, answer, nil
 }
 
 func (a *Appender) stoppingError(path string) error {

@@ -35,34 +35,34 @@ type woods struct {
 }
 
 func startWoods(t *testing.T, datanodes int) *woods {
-	w := &woods{t: t}
+	system := &woods{t: t}
 	defaults := config.Default()
 	l := defaults.Logserver
 	l.Dir, l.Listen, l.RaftListen = t.TempDir(), "127.0.0.1:0", ""
 	var err error
-	w.log, err = daemon.StartLogServer(t.Context(), l, nil)
+	system.log, err = daemon.StartLogServer(t.Context(), l, nil)
 	require.NoError(t, err)
-	t.Cleanup(func() { w.stop(w.log, patience) })
-	w.name = defaults.Namenode
-	w.name.Listen, w.name.LogServers, w.name.ChunkSize = "127.0.0.1:0", []string{w.log.Address("grpc")}, 256<<10
-	w.startNamenode()
-	w.name.Listen = w.namenode.Address("grpc")
-	t.Cleanup(func() { w.stop(w.namenode, patience) })
+	t.Cleanup(func() { system.stop(system.log, patience) })
+	system.name = defaults.Namenode
+	system.name.Listen, system.name.LogServers, system.name.ChunkSize = "127.0.0.1:0", []string{system.log.Address("grpc")}, 256<<10
+	system.startNamenode()
+	system.name.Listen = system.namenode.Address("grpc")
+	t.Cleanup(func() { system.stop(system.namenode, patience) })
 	for range datanodes {
 		c := defaults.Datanode
-		c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{w.name.Listen}
-		w.data = append(w.data, c)
-		w.datanodes = append(w.datanodes, nil)
-		w.startDatanode(len(w.data) - 1)
+		c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{system.name.Listen}
+		system.data = append(system.data, c)
+		system.datanodes = append(system.datanodes, nil)
+		system.startDatanode(len(system.data) - 1)
 	}
 	t.Cleanup(func() {
-		for _, d := range w.datanodes {
+		for _, d := range system.datanodes {
 			if d != nil {
-				w.stop(d, patience)
+				system.stop(d, patience)
 			}
 		}
 	})
-	return w
+	return system
 }
 
 const patience = 30 * time.Second
@@ -89,19 +89,19 @@ func (w *woods) startNamenode() {
 }
 
 func (w *woods) startDatanode(i int) {
-	var d *daemon.Daemon
+	var running *daemon.Daemon
 	require.Eventually(w.t, func() (started bool) {
 		var err error
-		d, err = daemon.StartDatanode(w.t.Context(), w.data[i], nil)
+		running, err = daemon.StartDatanode(w.t.Context(), w.data[i], nil)
 		if err != nil {
 			require.ErrorIs(w.t, err, fault.Unavailable) // its port is not free yet
 			w.t.Log(err)
 		}
 		return err == nil
 	}, patience, 10*time.Millisecond)
-	w.datanodes[i] = d
-	w.data[i].Listen = d.Address("data")
-	w.wait(d)
+	w.datanodes[i] = running
+	w.data[i].Listen = running.Address("data")
+	w.wait(running)
 }
 
 // drop stops a datanode without giving it time for anything.
@@ -115,15 +115,15 @@ func (w *woods) dial(o client.Options) *client.Client {
 	if testing.Verbose() {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	c, err := client.Dial(w.t.Context(), o)
+	user, err := client.Dial(w.t.Context(), o)
 	require.NoError(w.t, err)
-	w.t.Cleanup(func() { require.NoError(w.t, c.Close()) })
-	return c
+	w.t.Cleanup(func() { require.NoError(w.t, user.Close()) })
+	return user
 }
 
 // appenderOf is the index of the datanode that appends to a file; -1: none.
-func (w *woods) appenderOf(c *client.Client, path string) int {
-	info, err := c.Stat(w.t.Context(), path)
+func (w *woods) appenderOf(user *client.Client, path string) int {
+	info, err := user.Stat(w.t.Context(), path)
 	require.NoError(w.t, err)
 	_, address, _ := record.ParseHolder(info.LeaseHolder)
 	for i := range w.data {
@@ -135,30 +135,30 @@ func (w *woods) appenderOf(c *client.Client, path string) int {
 }
 
 // payload of record n of a writer tells who it is and checks itself.
-func payload(writer, n int, source *rand.Rand) []byte {
+func payload(writer, number int, source *rand.Rand) []byte {
 	size := 16 + source.IntN(200)
 	if source.IntN(500) == 0 {
 		size = 100_000 + source.IntN(300_000) // across chunks
 	}
 	b := make([]byte, size)
 	binary.LittleEndian.PutUint64(b, uint64(writer))
-	binary.LittleEndian.PutUint64(b[8:], uint64(n))
+	binary.LittleEndian.PutUint64(b[8:], uint64(number))
 	for i := 16; i < size; i++ {
-		b[i] = byte(i * (writer + n + 1))
+		b[i] = byte(i * (writer + number + 1))
 	}
 	return b
 }
 
-func check(t *testing.T, b []byte) (writer, n int) {
+func check(t *testing.T, b []byte) (writer, number int) {
 	t.Helper()
 	require.GreaterOrEqual(t, len(b), 16)
-	writer, n = int(binary.LittleEndian.Uint64(b)), int(binary.LittleEndian.Uint64(b[8:]))
+	writer, number = int(binary.LittleEndian.Uint64(b)), int(binary.LittleEndian.Uint64(b[8:]))
 	for i := 16; i < len(b); i++ {
-		if b[i] != byte(i*(writer+n+1)) {
-			require.FailNow(t, "torn", "record %d of writer %d at byte %d", n, writer, i)
+		if b[i] != byte(i*(writer+number+1)) {
+			require.FailNow(t, "torn", "record %d of writer %d at byte %d", number, writer, i)
 		}
 	}
-	return writer, n
+	return writer, number
 }
 
 // TestRecordAppendSurvivesKills: 16 writers append records while datanodes, the
@@ -176,17 +176,17 @@ func TestRecordAppendSurvivesKills(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	each := total / writers
-	w := startWoods(t, 4)
-	c := w.dial(client.Options{})
+	system := startWoods(t, 4)
+	user := system.dial(client.Options{})
 	const path = "/logs/all"
 	var acked atomic.Int64
 	offsets := make([][]int64, writers)
 	var load sync.WaitGroup
 	for i := range writers {
-		own := w.dial(client.Options{})
+		own := system.dial(client.Options{})
 		load.Go(func() {
 			source := rand.New(rand.NewPCG(seed, uint64(i)))
-			a, err := own.OpenRecords(t.Context(), path, client.RecordOptions{Create: true, New: client.CreateOptions{Parents: true}, Sync: i%4 == 0, BufferBytes: 64 << 10})
+			appender, err := own.OpenRecords(t.Context(), path, client.RecordOptions{Create: true, New: client.CreateOptions{Parents: true}, Sync: i%4 == 0, BufferBytes: 64 << 10})
 			if err != nil {
 				t.Errorf("writer %d: %v", i, err)
 				return
@@ -206,7 +206,7 @@ func TestRecordAppendSurvivesKills(t *testing.T) {
 				return true
 			}
 			for n := range each {
-				p, err := a.AppendAsync(t.Context(), payload(i, n, source))
+				p, err := appender.AppendAsync(t.Context(), payload(i, n, source))
 				if err != nil {
 					t.Errorf("writer %d, record %d: %v", i, n, err)
 					return
@@ -217,7 +217,7 @@ func TestRecordAppendSurvivesKills(t *testing.T) {
 				}
 			}
 			if settle(0) {
-				if err := a.Close(); err != nil {
+				if err := appender.Close(); err != nil {
 					t.Errorf("writer %d: close: %v", i, err)
 				}
 			}
@@ -230,20 +230,20 @@ func TestRecordAppendSurvivesKills(t *testing.T) {
 	kills := 0
 	for share := int64(10); share < 90; share += 10 {
 		progress(share)
-		victim := source.IntN(len(w.data))
+		victim := source.IntN(len(system.data))
 		switch kills % 4 {
 		case 0, 2:
-			if at := w.appenderOf(c, path); at >= 0 {
+			if at := system.appenderOf(user, path); at >= 0 {
 				victim = at
 			}
 		case 3:
-			w.stop(w.namenode, time.Nanosecond)
-			w.startNamenode()
+			system.stop(system.namenode, time.Nanosecond)
+			system.startNamenode()
 			victim = -1
 		}
 		if victim >= 0 {
-			w.drop(victim)
-			w.startDatanode(victim)
+			system.drop(victim)
+			system.startDatanode(victim)
 		}
 		kills++
 	}
@@ -251,17 +251,17 @@ func TestRecordAppendSurvivesKills(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	verify(t, c, path, offsets, each)
+	verify(t, user, path, offsets, each)
 }
 
 // verify reads a file as users do.
-func verify(t *testing.T, c *client.Client, path string, offsets [][]int64, each int) {
-	r, err := c.ReadRecords(t.Context(), path, 0, client.RecordReadOptions{})
+func verify(t *testing.T, user *client.Client, path string, offsets [][]int64, each int) {
+	reader, err := user.ReadRecords(t.Context(), path, 0, client.RecordReadOptions{})
 	require.NoError(t, err)
 	next := make([]int, len(offsets))
 	firsts := map[[2]int]int64{}
 	for {
-		got, err := r.Next(t.Context())
+		got, err := reader.Next(t.Context())
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -274,14 +274,14 @@ func verify(t *testing.T, c *client.Client, path string, offsets [][]int64, each
 	for writer, n := range next {
 		require.Equal(t, each, n, "all records of writer %d", writer)
 	}
-	t.Logf("%d duplicates dropped, %d bytes skipped", r.Duplicates(), r.Skipped())
-	require.NoError(t, r.Close())
+	t.Logf("%d duplicates dropped, %d bytes skipped", reader.Duplicates(), reader.Skipped())
+	require.NoError(t, reader.Close())
 	// An offset may be that of a second copy: it has the record all the same.
-	file, err := c.Open(t.Context(), path)
+	file, err := user.Open(t.Context(), path)
 	require.NoError(t, err)
 	for writer, all := range offsets {
-		for n, offset := range all {
-			if firsts[[2]int{writer, n}] == offset {
+		for number, offset := range all {
+			if firsts[[2]int{writer, number}] == offset {
 				continue
 			}
 			header := make([]byte, record.HeaderBytes)
@@ -293,51 +293,51 @@ func verify(t *testing.T, c *client.Client, path string, offsets [][]int64, each
 			_, err = file.ReadAt(body, offset+record.HeaderBytes)
 			require.NoError(t, err)
 			gotWriter, gotN := check(t, body)
-			require.Equal(t, [2]int{writer, n}, [2]int{gotWriter, gotN})
-			require.Greater(t, offset, firsts[[2]int{writer, n}])
+			require.Equal(t, [2]int{writer, number}, [2]int{gotWriter, gotN})
+			require.Greater(t, offset, firsts[[2]int{writer, number}])
 		}
 	}
 	require.NoError(t, file.Close())
 }
 
 func TestRecordsOfOneWriter(t *testing.T) {
-	w := startWoods(t, 3)
-	c := w.dial(client.Options{})
-	_, err := c.OpenRecords(t.Context(), "/none", client.RecordOptions{})
+	system := startWoods(t, 3)
+	user := system.dial(client.Options{})
+	_, err := user.OpenRecords(t.Context(), "/none", client.RecordOptions{})
 	require.ErrorIs(t, err, fault.NotFound)
-	a, err := c.OpenRecords(t.Context(), "/f", client.RecordOptions{Create: true})
+	appender, err := user.OpenRecords(t.Context(), "/f", client.RecordOptions{Create: true})
 	require.NoError(t, err)
-	follower, err := w.dial(client.Options{}).ReadRecords(t.Context(), "/f", 0, client.RecordReadOptions{Follow: true, Every: 5 * time.Millisecond})
+	follower, err := system.dial(client.Options{}).ReadRecords(t.Context(), "/f", 0, client.RecordReadOptions{Follow: true, Every: 5 * time.Millisecond})
 	require.NoError(t, err)
 	large := make([]byte, client.RecordBytesMax)
 	large[len(large)-1] = 7
 	for i, b := range [][]byte{[]byte("one"), nil, large, []byte("two")} {
-		offset, err := a.Append(t.Context(), b)
+		offset, err := appender.Append(t.Context(), b)
 		require.NoError(t, err)
 		got, err := follower.Next(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, offset, got.Offset)
 		require.Equal(t, len(b), len(got.Payload), "record %d", i)
 	}
-	_, err = a.Append(t.Context(), make([]byte, client.RecordBytesMax+1))
+	_, err = appender.Append(t.Context(), make([]byte, client.RecordBytesMax+1))
 	require.ErrorIs(t, err, fault.Invalid)
-	offset, err := a.Append(t.Context(), []byte("three"))
+	offset, err := appender.Append(t.Context(), []byte("three"))
 	require.NoError(t, err, "a record that is too long harms nothing")
 
 	// Another way of writing is told who appends, and the other way round.
-	_, err = c.Append(t.Context(), "/f", client.AppendOptions{})
+	_, err = user.Append(t.Context(), "/f", client.AppendOptions{})
 	require.ErrorIs(t, err, fault.LeaseHeld)
 	require.ErrorContains(t, err, "appender:")
-	require.NoError(t, a.Close())
-	_, err = a.Append(t.Context(), nil)
+	require.NoError(t, appender.Close())
+	_, err = appender.Append(t.Context(), nil)
 	require.ErrorIs(t, err, fault.Closed)
-	writer, err := c.Create(t.Context(), "/written", client.CreateOptions{})
+	writer, err := user.Create(t.Context(), "/written", client.CreateOptions{})
 	require.NoError(t, err)
-	_, err = c.OpenRecords(t.Context(), "/written", client.RecordOptions{})
+	_, err = user.OpenRecords(t.Context(), "/written", client.RecordOptions{})
 	require.ErrorIs(t, err, fault.LeaseHeld)
 	require.NoError(t, writer.Close())
 
-	r, err := c.ReadRecords(t.Context(), "/f", offset, client.RecordReadOptions{})
+	r, err := user.ReadRecords(t.Context(), "/f", offset, client.RecordReadOptions{})
 	require.NoError(t, err)
 	got, err := r.Next(t.Context())
 	require.NoError(t, err)
@@ -352,37 +352,37 @@ func TestRecordsOfOneWriter(t *testing.T) {
 // TestAllAppendersOfAFileMeet: clients that begin at different datanodes are
 // sent to the one that appends.
 func TestAllAppendersOfAFileMeet(t *testing.T) {
-	w := startWoods(t, 3)
+	system := startWoods(t, 3)
 	var wait sync.WaitGroup
 	for i := range 6 {
-		c := w.dial(client.Options{})
+		user := system.dial(client.Options{})
 		wait.Go(func() {
-			a, err := c.OpenRecords(t.Context(), "/f", client.RecordOptions{Create: true})
+			appender, err := user.OpenRecords(t.Context(), "/f", client.RecordOptions{Create: true})
 			if err != nil {
 				t.Errorf("open: %v", err)
 				return
 			}
 			for n := range 50 {
-				if _, err := a.Append(t.Context(), fmt.Append(nil, i, n)); err != nil {
+				if _, err := appender.Append(t.Context(), fmt.Append(nil, i, n)); err != nil {
 					t.Errorf("append: %v", err)
 					return
 				}
 			}
-			if err := a.Close(); err != nil {
+			if err := appender.Close(); err != nil {
 				t.Errorf("close: %v", err)
 			}
 		})
 	}
 	wait.Wait()
-	r, err := w.dial(client.Options{}).ReadRecords(t.Context(), "/f", 0, client.RecordReadOptions{})
+	reader, err := system.dial(client.Options{}).ReadRecords(t.Context(), "/f", 0, client.RecordReadOptions{})
 	require.NoError(t, err)
 	count := 0
 	for ; ; count++ {
-		if _, err := r.Next(t.Context()); errors.Is(err, io.EOF) {
+		if _, err := reader.Next(t.Context()); errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)
 	}
 	require.Equal(t, 300, count)
-	require.NoError(t, r.Close())
+	require.NoError(t, reader.Close())
 }

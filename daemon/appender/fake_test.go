@@ -70,16 +70,16 @@ func newFakeCluster(paths ...string) *fakeCluster {
 func (c *fakeCluster) create(path string) *fakeFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := &fakeFile{cluster: c, info: client.FileInfo{Path: path, FileID: uint64(100 + len(c.files) + c.appends)}, entered: make(chan struct{}, 100)}
-	c.files[path] = f
-	return f
+	file := &fakeFile{cluster: c, info: client.FileInfo{Path: path, FileID: uint64(100 + len(c.files) + c.appends)}, entered: make(chan struct{}, 100)}
+	c.files[path] = file
+	return file
 }
 
 func (c *fakeCluster) stat(_ context.Context, path string) (client.FileInfo, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.files[path]; f != nil {
-		return f.info, nil
+	if file := c.files[path]; file != nil {
+		return file.info, nil
 	}
 	return client.FileInfo{}, fault.New(fault.NotFound, "stat", "none")
 }
@@ -88,15 +88,15 @@ func (c *fakeCluster) append(_ context.Context, path string) (writer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.appends++
-	f := c.files[path]
+	file := c.files[path]
 	switch {
 	case c.refuse != nil:
 		return nil, c.refuse
-	case f == nil:
+	case file == nil:
 		return nil, fault.New(fault.NotFound, "append", "none")
 	}
-	f.writer = &fakeWriter{file: f}
-	return f.writer, nil
+	file.writer = &fakeWriter{file: file}
+	return file.writer, nil
 }
 
 func (c *fakeCluster) close() error { c.closed = true; return nil }
@@ -112,27 +112,27 @@ func (w *fakeWriter) Write(p []byte) (int, error) {
 }
 
 func (w *fakeWriter) flush(sync bool) error {
-	f := w.file
-	f.cluster.mu.Lock()
-	hold := f.hold
-	f.cluster.mu.Unlock()
+	file := w.file
+	file.cluster.mu.Lock()
+	hold := file.hold
+	file.cluster.mu.Unlock()
 	if hold != nil {
-		f.entered <- struct{}{}
+		file.entered <- struct{}{}
 		<-hold
 	}
-	f.cluster.mu.Lock()
-	defer f.cluster.mu.Unlock()
-	if f.fail != nil && w.broken == nil {
-		w.broken, f.fail = f.fail, nil
-		f.content = append(f.content, w.buffer[:min(f.torn, len(w.buffer))]...)
+	file.cluster.mu.Lock()
+	defer file.cluster.mu.Unlock()
+	if file.fail != nil && w.broken == nil {
+		w.broken, file.fail = file.fail, nil
+		file.content = append(file.content, w.buffer[:min(file.torn, len(w.buffer))]...)
 	}
 	if w.broken != nil {
 		return w.broken
 	}
-	f.content, w.buffer = append(f.content, w.buffer...), nil
-	f.flushes++
+	file.content, w.buffer = append(file.content, w.buffer...), nil
+	file.flushes++
 	if sync {
-		f.syncs++
+		file.syncs++
 	}
 	return nil
 }
@@ -142,12 +142,12 @@ func (w *fakeWriter) Sync(context.Context) error  { return w.flush(true) }
 
 func (w *fakeWriter) Close() error {
 	err := w.flush(true)
-	f := w.file
-	f.cluster.mu.Lock()
-	defer f.cluster.mu.Unlock()
-	f.sealed++
-	f.info.Modified = f.info.Modified.Add(time.Second)
-	f.info.Length = int64(len(f.content))
+	file := w.file
+	file.cluster.mu.Lock()
+	defer file.cluster.mu.Unlock()
+	file.sealed++
+	file.info.Modified = file.info.Modified.Add(time.Second)
+	file.info.Length = int64(len(file.content))
 	return err
 }
 
@@ -254,20 +254,20 @@ func (s *session) send(payload string, sync bool) {
 }
 
 // wait returns the outcomes once there are n.
-func (s *session) wait(n int) []outcome {
+func (s *session) wait(count int) []outcome {
 	s.t.Helper()
 	for {
 		s.mu.Lock()
 		told := append([]outcome(nil), s.told...)
 		s.mu.Unlock()
-		if len(told) >= n {
-			require.Len(s.t, told, n)
+		if len(told) >= count {
+			require.Len(s.t, told, count)
 			return told
 		}
 		select {
 		case <-s.done:
 		case <-time.After(20 * time.Second):
-			require.FailNow(s.t, "no answer", "%d of %d", len(told), n)
+			require.FailNow(s.t, "no answer", "%d of %d", len(told), count)
 		}
 	}
 }

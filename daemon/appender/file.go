@@ -107,9 +107,9 @@ func (f *file) next() ([]join, event) {
 	}
 	end := work // or why to end, if one more look finds nothing
 	for {
-		joining, event, any := f.look()
+		joining, event, found := f.look()
 		switch {
-		case any:
+		case found:
 			return joining, event
 		case end != work:
 			return nil, end
@@ -125,17 +125,17 @@ func (f *file) next() ([]join, event) {
 }
 
 // look takes what there is to do.
-func (f *file) look() (joining []join, _ event, any bool) {
-	a := f.appender
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (f *file) look() (joining []join, _ event, found bool) {
+	appender := f.appender
+	appender.mu.Lock()
+	defer appender.mu.Unlock()
 	if len(f.joining) > 0 || len(f.queue) > 0 {
 		joining, f.joining = f.joining, nil
 		f.takeLocked()
 		return joining, work, true
 	}
-	if f.writer == nil && (f.streams == 0 || a.mu.stopped) {
-		delete(a.mu.files, f.path)
+	if f.writer == nil && (f.streams == 0 || appender.mu.stopped) {
+		delete(appender.mu.files, f.path)
 		return nil, forgotten, true
 	}
 	return nil, 0, false
@@ -176,25 +176,25 @@ func (f *file) ready(joining []join) error {
 
 // open takes the lease and finds where writing goes on.
 func (f *file) open() error {
-	a := f.appender
+	appender := f.appender
 	f.state = opening
-	w, err := a.cluster.append(a.life, f.path)
+	w, err := appender.cluster.append(appender.life, f.path)
 	if err != nil {
 		f.state = closed
-		return a.redirect(f.path, err)
+		return appender.redirect(f.path, err)
 	}
 	f.writer, f.state = w, appending
 	info, length := w.Info(), w.Offset()
-	a.mu.Lock()
-	known, ok := a.mu.clean[f.path]
-	delete(a.mu.clean, f.path)
-	a.mu.Unlock()
+	appender.mu.Lock()
+	known, ok := appender.mu.clean[f.path]
+	delete(appender.mu.clean, f.path)
+	appender.mu.Unlock()
 	f.end = length
 	if !ok || known != (cleanEnd{info.FileID, length, info.Modified}) {
 		f.end = begin(length)
 	}
 	f.gap = f.end - length
-	a.logger.Info("record file opened", "path", f.path, "length", length, "offset", f.end)
+	appender.logger.Info("record file opened", "path", f.path, "length", length, "offset", f.end)
 	return nil
 }
 
@@ -247,8 +247,8 @@ func (f *file) write() error {
 	}
 	sync := false
 	for i := range f.batch {
-		e := &f.batch[i]
-		frame, err := f.frame(e)
+		waiting := &f.batch[i]
+		frame, err := f.frame(waiting)
 		if err != nil {
 			return err
 		}
@@ -257,7 +257,7 @@ func (f *file) write() error {
 		}
 		f.offsets = append(f.offsets, f.end)
 		f.end += int64(len(frame))
-		sync = sync || e.record.Sync
+		sync = sync || waiting.record.Sync
 	}
 	if cap(f.scratch) > scratchBytesKept {
 		f.scratch = nil
@@ -289,17 +289,17 @@ func (f *file) answer(entries []entry, result func(i int) (int64, error)) {
 		entries[i].done(result(i))
 	}
 	clear(entries)
-	a := f.appender
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.mu.queuedBytes -= bytes
+	appender := f.appender
+	appender.mu.Lock()
+	defer appender.mu.Unlock()
+	appender.mu.queuedBytes -= bytes
 }
 
 // refuse fails the batch and everything queued: the first record of a stream
 // that fails takes all later ones of that stream with it.
 func (f *file) refuse(err error) {
-	a := f.appender
-	a.mu.Lock()
+	appender := f.appender
+	appender.mu.Lock()
 	all := append(f.batch, f.queue...)
 	f.batch, f.queue = nil, nil
 	for i := range all {
@@ -307,7 +307,7 @@ func (f *file) refuse(err error) {
 			all[i].stream.broken = err
 		}
 	}
-	a.mu.Unlock()
+	appender.mu.Unlock()
 	f.answer(all, func(int) (int64, error) { return 0, err })
 }
 
@@ -323,18 +323,18 @@ func retryable(path string, err error) error {
 // fail gives up the writer after an error. What it had not flushed may be in
 // the file, whole, torn or not at all.
 func (f *file) fail(err error) {
-	a := f.appender
+	appender := f.appender
 	f.state = failing
-	a.logger.Warn("record file failed", "path", f.path, "offset", f.end, "err", err)
+	appender.logger.Warn("record file failed", "path", f.path, "offset", f.end, "err", err)
 	if err := f.writer.Abort(); err != nil {
-		a.logger.Warn("lease of a record file not given up", "path", f.path, "err", err)
+		appender.logger.Warn("lease of a record file not given up", "path", f.path, "err", err)
 	}
 	f.writer, f.state = nil, closed
 }
 
 // seal closes the file, which gives its lease up.
 func (f *file) seal() {
-	a := f.appender
+	appender := f.appender
 	if f.writer == nil {
 		return
 	}
@@ -343,13 +343,13 @@ func (f *file) seal() {
 	err := w.Close()
 	f.writer, f.state = nil, closed
 	if err != nil {
-		a.logger.Warn("record file not sealed", "path", f.path, "err", err)
+		appender.logger.Warn("record file not sealed", "path", f.path, "err", err)
 		return
 	}
 	info := w.Info()
-	a.logger.Info("record file sealed", "path", f.path, "length", info.Length)
+	appender.logger.Info("record file sealed", "path", f.path, "length", info.Length)
 	if clean {
-		a.remember(f.path, info)
+		appender.remember(f.path, info)
 	}
 }
 

@@ -31,21 +31,21 @@ func (s *stream) Append(r dataplane.Record, done func(offset int64, err error)) 
 	}
 }
 
-func (s *stream) enqueue(r dataplane.Record, done func(offset int64, err error)) error {
-	a := s.file.appender
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (s *stream) enqueue(incoming dataplane.Record, done func(offset int64, err error)) error {
+	appender := s.file.appender
+	appender.mu.Lock()
+	defer appender.mu.Unlock()
 	switch {
 	case s.broken != nil:
-	case a.mu.stopped:
-		s.broken = a.stoppingError(s.file.path)
-	case r.Size < 0 || r.Size > record.PayloadBytesMax:
-		s.broken = fault.New(fault.Invalid, op, "record of %d bytes, the limit is %d", r.Size, record.PayloadBytesMax)
-	case a.mu.queuedBytes+int64(r.Size) > a.limits.QueueBytesMax:
+	case appender.mu.stopped:
+		s.broken = appender.stoppingError(s.file.path)
+	case incoming.Size < 0 || incoming.Size > record.PayloadBytesMax:
+		s.broken = fault.New(fault.Invalid, op, "record of %d bytes, the limit is %d", incoming.Size, record.PayloadBytesMax)
+	case appender.mu.queuedBytes+int64(incoming.Size) > appender.limits.QueueBytesMax:
 		s.broken = &fault.Error{Kind: fault.Busy, Op: op, Path: s.file.path, Reason: "too many records wait in this datanode"}
 	default:
-		a.mu.queuedBytes += int64(r.Size)
-		s.file.queue = append(s.file.queue, entry{s, r, done})
+		appender.mu.queuedBytes += int64(incoming.Size)
+		s.file.queue = append(s.file.queue, entry{s, incoming, done})
 		s.file.wakeUp()
 	}
 	return s.broken
@@ -53,9 +53,9 @@ func (s *stream) enqueue(r dataplane.Record, done func(offset int64, err error))
 
 // Close ends the session; what is queued is still written.
 func (s *stream) Close() {
-	a := s.file.appender
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	appender := s.file.appender
+	appender.mu.Lock()
+	defer appender.mu.Unlock()
 	s.file.streams--
 	s.file.wakeUp()
 }

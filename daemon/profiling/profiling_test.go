@@ -11,17 +11,17 @@ import (
 )
 
 func TestStartWritesAProfileOfEachKind(t *testing.T) {
-	for _, m := range modes {
+	for _, mode := range modes {
 		directory := filepath.Join(t.TempDir(), "made")
-		stop, err := Start(m.name, directory)
-		require.NoError(t, err, m.name)
+		stop, err := Start(mode.name, directory)
+		require.NoError(t, err, mode.name)
 		stop()
 		files, err := os.ReadDir(directory)
 		require.NoError(t, err)
-		require.Len(t, files, 1, m.name)
+		require.Len(t, files, 1, mode.name)
 		info, err := files[0].Info()
 		require.NoError(t, err)
-		require.Positive(t, info.Size(), m.name)
+		require.Positive(t, info.Size(), mode.name)
 	}
 }
 

@@ -52,26 +52,26 @@ func New() *Pool {
 // Get returns a buffer of n bytes with undefined content and one reference,
 // which the caller must Release. n above the largest class (1 MiB +
 // HeadroomBytes) works, but such memory is not pooled.
-func (p *Pool) Get(n int) *Buffer {
-	var b *Buffer
+func (p *Pool) Get(size int) *Buffer {
+	var buffer *Buffer
 	if invariants.Enabled {
-		b = new(Buffer) // never reused, so that a stale holder is caught for ever
+		buffer = new(Buffer) // never reused, so that a stale holder is caught for ever
 	} else {
-		b = p.wrappers.Get().(*Buffer)
+		buffer = p.wrappers.Get().(*Buffer)
 	}
-	b.pool = p
-	b.class = p.classFor(n)
-	if b.class == nil {
+	buffer.pool = p
+	buffer.class = p.classFor(size)
+	if buffer.class == nil {
 		p.oversize.Add(1)
-		b.memory = &bytebufferpool.ByteBuffer{B: make([]byte, n)}
+		buffer.memory = &bytebufferpool.ByteBuffer{B: make([]byte, size)}
 	} else {
-		b.memory = b.class.get()
+		buffer.memory = buffer.class.get()
 	}
-	b.memory.B = b.memory.B[:n]
-	b.references.Store(1)
+	buffer.memory.B = buffer.memory.B[:size]
+	buffer.references.Store(1)
 	p.outstanding.Add(1)
-	p.outstandingBytes.Add(int64(cap(b.memory.B)))
-	return b
+	p.outstandingBytes.Add(int64(cap(buffer.memory.B)))
+	return buffer
 }
 
 // Outstanding is the number of buffers handed out and not yet returned: 0 when
@@ -154,20 +154,20 @@ func (b *Buffer) Release() {
 		return
 	}
 	invariants.Assert(n == 0, "bufpool: buffer released twice")
-	p, m, c := b.pool, b.memory, b.class
-	p.outstanding.Add(-1)
-	p.outstandingBytes.Add(-int64(cap(m.B)))
+	pool, memory, class := b.pool, b.memory, b.class
+	pool.outstanding.Add(-1)
+	pool.outstandingBytes.Add(-int64(cap(memory.B)))
 	if invariants.Enabled {
-		whole := m.B[:cap(m.B)]
+		whole := memory.B[:cap(memory.B)]
 		for i := range whole {
 			whole[i] = poison
 		}
 	}
 	b.pool, b.memory, b.class = nil, nil, nil
-	if c != nil {
-		c.put(m)
+	if class != nil {
+		class.put(memory)
 	}
 	if !invariants.Enabled {
-		p.wrappers.Put(b)
+		pool.wrappers.Put(b)
 	}
 }

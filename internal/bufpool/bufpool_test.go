@@ -10,18 +10,18 @@ import (
 )
 
 func TestClassesFitAHeaderAndAPowerOfTwo(t *testing.T) {
-	p := New()
+	pool := New()
 	for _, c := range []struct{ n, capacity int }{
 		{0, 4<<10 + 64}, {1, 4<<10 + 64}, {4<<10 + 40, 4<<10 + 64}, {4<<10 + 65, 8<<10 + 64},
 		{256<<10 + 40, 256<<10 + 64}, {1<<20 + 64, 1<<20 + 64},
 	} {
-		b := p.Get(c.n)
+		b := pool.Get(c.n)
 		require.Len(t, b.Bytes(), c.n)
 		require.Equal(t, c.capacity, cap(b.Bytes()), "n=%d", c.n)
 		b.Release()
 	}
-	require.Zero(t, p.Outstanding())
-	require.Zero(t, p.OutstandingBytes())
+	require.Zero(t, pool.Outstanding())
+	require.Zero(t, pool.OutstandingBytes())
 }
 
 func TestClassBytes(t *testing.T) {
@@ -40,17 +40,17 @@ func TestAnOversizeBufferWorksAndIsNotPooled(t *testing.T) {
 }
 
 func TestTheLastReleaseReturnsTheBuffer(t *testing.T) {
-	p := New()
-	b := p.Get(100)
+	pool := New()
+	b := pool.Get(100)
 	b.Retain()
 	b.Retain()
-	require.EqualValues(t, 1, p.Outstanding())
+	require.EqualValues(t, 1, pool.Outstanding())
 	b.Release()
 	b.Release()
-	require.EqualValues(t, 1, p.Outstanding())
+	require.EqualValues(t, 1, pool.Outstanding())
 	require.Len(t, b.Bytes(), 100)
 	b.Release()
-	require.Zero(t, p.Outstanding())
+	require.Zero(t, pool.Outstanding())
 }
 
 func TestMisuseIsCaught(t *testing.T) {
@@ -101,28 +101,28 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 }
 
 func TestConcurrentFanOut(t *testing.T) {
-	p := New()
+	pool := New()
 	var holders sync.WaitGroup
 	for range 200 {
-		b := p.Get(8 << 10)
-		for i := range b.Bytes() {
-			b.Bytes()[i] = 7
+		buffer := pool.Get(8 << 10)
+		for i := range buffer.Bytes() {
+			buffer.Bytes()[i] = 7
 		}
 		for range 3 {
-			b.Retain()
+			buffer.Retain()
 			holders.Go(func() {
-				for _, v := range b.Bytes() {
+				for _, v := range buffer.Bytes() {
 					if v != 7 {
 						t.Error("a held buffer changed")
 						break
 					}
 				}
-				b.Release()
+				buffer.Release()
 			})
 		}
-		b.Release()
+		buffer.Release()
 	}
 	holders.Wait()
-	require.Zero(t, p.Outstanding())
-	require.Zero(t, p.OutstandingBytes())
+	require.Zero(t, pool.Outstanding())
+	require.Zero(t, pool.OutstandingBytes())
 }

@@ -116,7 +116,7 @@ func (t *fakeTimer) Stop() bool {
 	return running
 }
 
-func (t *fakeTimer) Reset(d time.Duration) bool {
+func (t *fakeTimer) Reset(after time.Duration) bool {
 	t.clock.mu.Lock()
 	defer t.clock.mu.Unlock()
 	_, running := t.clock.mu.timers[t]
@@ -124,8 +124,8 @@ func (t *fakeTimer) Reset(d time.Duration) bool {
 	case <-t.c:
 	default:
 	}
-	t.at = t.clock.mu.now.Add(d)
-	if d <= 0 {
+	t.at = t.clock.mu.now.Add(after)
+	if after <= 0 {
 		t.c <- t.clock.mu.now
 		return running
 	}

@@ -109,15 +109,15 @@ func New(kind Kind, op, format string, args ...any) *Error {
 
 // Error is "op: path: chunk: reason: cause (node, address) — hint".
 func (e *Error) Error() string {
-	var b strings.Builder
+	var text strings.Builder
 	part := func(s string) {
 		if s == "" {
 			return
 		}
-		if b.Len() > 0 {
-			b.WriteString(": ")
+		if text.Len() > 0 {
+			text.WriteString(": ")
 		}
-		b.WriteString(s)
+		text.WriteString(s)
 	}
 	part(e.Op)
 	if e.Path != "" {
@@ -134,7 +134,7 @@ func (e *Error) Error() string {
 	if e.Holder != "" {
 		part("held by " + e.Holder)
 		if !e.Since.IsZero() {
-			b.WriteString(" since " + e.Since.UTC().Format(time.RFC3339))
+			text.WriteString(" since " + e.Since.UTC().Format(time.RFC3339))
 		}
 	}
 	if e.Err != nil {
@@ -142,16 +142,16 @@ func (e *Error) Error() string {
 	}
 	switch {
 	case e.Node != "" && e.Address != "":
-		fmt.Fprintf(&b, " (node %s, %s)", e.Node, e.Address)
+		fmt.Fprintf(&text, " (node %s, %s)", e.Node, e.Address)
 	case e.Node != "":
-		fmt.Fprintf(&b, " (node %s)", e.Node)
+		fmt.Fprintf(&text, " (node %s)", e.Node)
 	case e.Address != "":
-		fmt.Fprintf(&b, " (%s)", e.Address)
+		fmt.Fprintf(&text, " (%s)", e.Address)
 	}
 	if e.Hint != "" {
-		b.WriteString(" — " + e.Hint)
+		text.WriteString(" — " + e.Hint)
 	}
-	return b.String()
+	return text.String()
 }
 
 // Unwrap returns the cause.

@@ -52,50 +52,50 @@ const kindRecord = 1
 
 // AppendFrame appends the frame of one record to b and returns it. Error:
 // fault.Invalid for a payload over PayloadBytesMax.
-func AppendFrame(b []byte, h Header, payload []byte) ([]byte, error) {
+func AppendFrame(data []byte, header Header, payload []byte) ([]byte, error) {
 	if len(payload) > PayloadBytesMax {
-		return b, fault.New(fault.Invalid, "append record", "record of %d bytes, the limit is %d", len(payload), PayloadBytesMax)
+		return data, fault.New(fault.Invalid, "append record", "record of %d bytes, the limit is %d", len(payload), PayloadBytesMax)
 	}
-	start := len(b)
-	b = append(b, make([]byte, HeaderBytes)...)
-	f := b[start:]
-	binary.LittleEndian.PutUint32(f[8:], Magic)
-	f[12], f[13] = Version, kindRecord
-	binary.LittleEndian.PutUint32(f[16:], uint32(len(payload)))
-	copy(f[24:40], h.Writer[:])
-	binary.LittleEndian.PutUint64(f[40:], h.Sequence)
-	binary.LittleEndian.PutUint64(f[48:], uint64(h.Offset))
-	b = append(b, payload...)
-	f = b[start:]
-	binary.LittleEndian.PutUint64(f, xxh3.Hash(f[8:]))
-	return b, nil
+	start := len(data)
+	data = append(data, make([]byte, HeaderBytes)...)
+	fields := data[start:]
+	binary.LittleEndian.PutUint32(fields[8:], Magic)
+	fields[12], fields[13] = Version, kindRecord
+	binary.LittleEndian.PutUint32(fields[16:], uint32(len(payload)))
+	copy(fields[24:40], header.Writer[:])
+	binary.LittleEndian.PutUint64(fields[40:], header.Sequence)
+	binary.LittleEndian.PutUint64(fields[48:], uint64(header.Offset))
+	data = append(data, payload...)
+	fields = data[start:]
+	binary.LittleEndian.PutUint64(fields, xxh3.Hash(fields[8:]))
+	return data, nil
 }
 
 // ParseHeader reads a frame's header from b[:HeaderBytes] that stands at
 // offset in its file. It does not verify the sum, which covers the payload
 // too. Error: fault.CorruptData when no frame begins here.
-func ParseHeader(b []byte, offset int64) (Header, error) {
+func ParseHeader(data []byte, offset int64) (Header, error) {
 	const op = "read record header"
-	_ = b[HeaderBytes-1]
-	h := Header{
-		Sequence: binary.LittleEndian.Uint64(b[40:]),
-		Offset:   int64(binary.LittleEndian.Uint64(b[48:])),
-		Length:   int(binary.LittleEndian.Uint32(b[16:])),
+	_ = data[HeaderBytes-1]
+	header := Header{
+		Sequence: binary.LittleEndian.Uint64(data[40:]),
+		Offset:   int64(binary.LittleEndian.Uint64(data[48:])),
+		Length:   int(binary.LittleEndian.Uint32(data[16:])),
 	}
-	copy(h.Writer[:], b[24:40])
+	copy(header.Writer[:], data[24:40])
 	switch {
-	case binary.LittleEndian.Uint32(b[8:]) != Magic:
+	case binary.LittleEndian.Uint32(data[8:]) != Magic:
 		return Header{}, fault.New(fault.CorruptData, op, "no record begins at offset %d", offset)
-	case b[12] != Version:
-		return Header{}, fault.New(fault.CorruptData, op, "record version %d at offset %d, this reader knows %d", b[12], offset, Version)
-	case b[13] != kindRecord || binary.LittleEndian.Uint16(b[14:]) != 0 || binary.LittleEndian.Uint32(b[20:]) != 0:
+	case data[12] != Version:
+		return Header{}, fault.New(fault.CorruptData, op, "record version %d at offset %d, this reader knows %d", data[12], offset, Version)
+	case data[13] != kindRecord || binary.LittleEndian.Uint16(data[14:]) != 0 || binary.LittleEndian.Uint32(data[20:]) != 0:
 		return Header{}, fault.New(fault.CorruptData, op, "impossible record header at offset %d", offset)
-	case h.Length > PayloadBytesMax:
-		return Header{}, fault.New(fault.CorruptData, op, "record of %d bytes at offset %d, the limit is %d", h.Length, offset, PayloadBytesMax)
-	case h.Offset != offset:
-		return Header{}, fault.New(fault.CorruptData, op, "a record of offset %d stands at offset %d", h.Offset, offset)
+	case header.Length > PayloadBytesMax:
+		return Header{}, fault.New(fault.CorruptData, op, "record of %d bytes at offset %d, the limit is %d", header.Length, offset, PayloadBytesMax)
+	case header.Offset != offset:
+		return Header{}, fault.New(fault.CorruptData, op, "a record of offset %d stands at offset %d", header.Offset, offset)
 	}
-	return h, nil
+	return header, nil
 }
 
 // Verify checks a whole frame (header and payload in one piece) against its

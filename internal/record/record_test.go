@@ -110,20 +110,20 @@ func TestScannerDoesNotTakeEmbeddedFramesForRecords(t *testing.T) {
 func TestScannerFindsEveryWholeRecordAfterAnyTear(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range 200 {
-		var f file
+		var contents file
 		var want []string
 		sequence := uint64(0)
 		for range 1 + random.IntN(6) {
 			sequence++
 			payload := make([]byte, random.IntN(150_000))
-			f.add(t, 1, sequence, payload)
+			contents.add(t, 1, sequence, payload)
 			if random.IntN(2) == 0 {
-				f.tear(1 + random.IntN(HeaderBytes+len(payload)-1))
-				f.add(t, 1, sequence, payload)
+				contents.tear(1 + random.IntN(HeaderBytes+len(payload)-1))
+				contents.add(t, 1, sequence, payload)
 			}
 			want = append(want, fmt.Sprintf("1/%d:%s", sequence, payload[:min(8, len(payload))]))
 		}
-		require.Equal(t, want, all(t, f.scan()), "round %d", round)
+		require.Equal(t, want, all(t, contents.scan()), "round %d", round)
 	}
 }
 
@@ -138,19 +138,19 @@ func FuzzScanner(f *testing.F) {
 	f.Add(seed.b)
 	f.Add(append(seed.b, make([]byte, 70_000)...))
 	f.Add(make([]byte, HeaderBytes))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s := NewScanner(bytes.NewReader(b), 0, func() (int64, error) { return int64(len(b)), nil })
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := NewScanner(bytes.NewReader(data), 0, func() (int64, error) { return int64(len(data)), nil })
 		for {
-			r, err := s.Next()
+			record, err := s.Next()
 			if errors.Is(err, io.EOF) {
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			again, err := AppendFrame(nil, r.Header, r.Payload)
-			if err != nil || !bytes.Equal(again, b[r.Offset:r.Offset+int64(len(again))]) {
-				t.Fatalf("record at %d does not encode to its own bytes: %v", r.Offset, err)
+			again, err := AppendFrame(nil, record.Header, record.Payload)
+			if err != nil || !bytes.Equal(again, data[record.Offset:record.Offset+int64(len(again))]) {
+				t.Fatalf("record at %d does not encode to its own bytes: %v", record.Offset, err)
 			}
 		}
 	})

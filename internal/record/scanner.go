@@ -61,7 +61,7 @@ func (s *Scanner) Next() (Record, error) {
 		if err != nil {
 			return Record{}, err
 		}
-		h, err := s.read(limit)
+		header, err := s.read(limit)
 		switch {
 		case errors.Is(err, fault.CorruptData):
 			next := NextStart(s.offset)
@@ -74,13 +74,13 @@ func (s *Scanner) Next() (Record, error) {
 		case err != nil:
 			return Record{}, err
 		}
-		s.offset += int64(HeaderBytes + h.Length)
-		if h.Sequence <= s.last[h.Writer] {
+		s.offset += int64(HeaderBytes + header.Length)
+		if header.Sequence <= s.last[header.Writer] {
 			s.duplicates++
 			continue
 		}
-		s.last[h.Writer] = h.Sequence
-		return Record{Header: h, Sum: binary.LittleEndian.Uint64(s.frame), Payload: s.frame[HeaderBytes:]}, nil
+		s.last[header.Writer] = header.Sequence
+		return Record{Header: header, Sum: binary.LittleEndian.Uint64(s.frame), Payload: s.frame[HeaderBytes:]}, nil
 	}
 }
 
@@ -94,18 +94,18 @@ func (s *Scanner) read(limit int64) (Header, error) {
 	if err := s.fill(0); err != nil {
 		return Header{}, err
 	}
-	h, err := ParseHeader(s.frame, s.offset)
+	header, err := ParseHeader(s.frame, s.offset)
 	if err != nil {
 		return Header{}, err
 	}
-	if limit-s.offset < int64(HeaderBytes+h.Length) {
+	if limit-s.offset < int64(HeaderBytes+header.Length) {
 		return Header{}, s.unlessPast(limit)
 	}
-	s.frame = grow(s.frame, HeaderBytes+h.Length)
+	s.frame = grow(s.frame, HeaderBytes+header.Length)
 	if err := s.fill(HeaderBytes); err != nil {
 		return Header{}, err
 	}
-	return h, Verify(s.frame)
+	return header, Verify(s.frame)
 }
 
 // unlessPast decides what an incomplete frame means: a writer that begins again

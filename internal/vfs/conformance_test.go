@@ -44,19 +44,19 @@ const create = os.O_RDWR | os.O_CREATE
 
 var conformance = map[string]func(t *testing.T, fsys vfs.FS, root string){
 	"write and read at offsets": func(t *testing.T, fsys vfs.FS, root string) {
-		f := open(t, fsys, path.Join(root, "a"), create)
-		write(t, f, "hello", 3)
-		require.Equal(t, "\x00\x00\x00hello", read(t, f))
-		write(t, f, "J", 3)
-		require.Equal(t, "\x00\x00\x00Jello", read(t, f))
-		n, err := f.ReadAt(make([]byte, 10), 6)
+		file := open(t, fsys, path.Join(root, "a"), create)
+		write(t, file, "hello", 3)
+		require.Equal(t, "\x00\x00\x00hello", read(t, file))
+		write(t, file, "J", 3)
+		require.Equal(t, "\x00\x00\x00Jello", read(t, file))
+		n, err := file.ReadAt(make([]byte, 10), 6)
 		require.Equal(t, 2, n)
 		require.ErrorIs(t, err, io.EOF)
-		_, err = f.ReadAt(make([]byte, 1), 100)
+		_, err = file.ReadAt(make([]byte, 1), 100)
 		require.ErrorIs(t, err, io.EOF)
-		_, err = f.ReadAt(make([]byte, 1), -1)
+		_, err = file.ReadAt(make([]byte, 1), -1)
 		require.Error(t, err)
-		_, err = f.WriteAt([]byte("x"), -1)
+		_, err = file.WriteAt([]byte("x"), -1)
 		require.Error(t, err)
 	},
 	"truncate shrinks and grows with zeros": func(t *testing.T, fsys vfs.FS, root string) {

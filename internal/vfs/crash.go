@@ -59,7 +59,7 @@ type CrashPolicy struct {
 func (m *Mem) CrashClone(policy CrashPolicy) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := crash{
+	place := crash{
 		policy: policy, random: rand.New(rand.NewPCG(policy.Seed, 0x77772d6372617368)),
 		torn: m.mu.lastWrite, nodes: make(map[*memNode]*memNode),
 		entries: make(map[*memNode]map[string]*memNode),
@@ -67,16 +67,16 @@ func (m *Mem) CrashClone(policy CrashPolicy) *Mem {
 	clone := NewMem()
 	clone.mu.capacity = m.mu.capacity
 	if policy.Mode == CrashKeepAll {
-		clone.mu.root = c.copyNode(m.mu.root)
+		clone.mu.root = place.copyNode(m.mu.root)
 		for _, p := range m.mu.pending {
-			clone.mu.pending = append(clone.mu.pending, c.copyEntryChange(p))
+			clone.mu.pending = append(clone.mu.pending, place.copyEntryChange(p))
 		}
 		clone.mu.lastWrite = m.mu.lastWrite // changes are never modified, so they are shared
 	} else {
-		c.chooseEntries(m.mu.pending)
-		clone.mu.root = c.node(m.mu.root)
+		place.chooseEntries(m.mu.pending)
+		clone.mu.root = place.node(m.mu.root)
 	}
-	for _, n := range c.nodes {
+	for _, n := range place.nodes {
 		if n.links > 0 {
 			clone.mu.used += int64(len(n.data))
 		}
@@ -108,16 +108,16 @@ func (c *crash) chooseEntries(pending []*entryChange) {
 		if !keep[p] {
 			continue
 		}
-		for _, e := range p.edits {
-			names := c.entries[e.directory]
+		for _, edit := range p.edits {
+			names := c.entries[edit.directory]
 			if names == nil {
-				names = make(map[string]*memNode, len(e.directory.durable))
-				for name, node := range e.directory.durable {
+				names = make(map[string]*memNode, len(edit.directory.durable))
+				for name, node := range edit.directory.durable {
 					names[name] = node
 				}
-				c.entries[e.directory] = names
+				c.entries[edit.directory] = names
 			}
-			e.applyTo(names)
+			edit.applyTo(names)
 		}
 	}
 }
@@ -182,23 +182,23 @@ func (c *crash) node(old *memNode) *memNode {
 	if n := c.nodes[old]; n != nil {
 		return n
 	}
-	n := &memNode{directory: old.directory, modified: old.modified, links: 1}
-	c.nodes[old] = n
+	node := &memNode{directory: old.directory, modified: old.modified, links: 1}
+	c.nodes[old] = node
 	if !old.directory {
-		n.data = c.content(old)
-		n.synced = append([]byte(nil), n.data...)
-		return n
+		node.data = c.content(old)
+		node.synced = append([]byte(nil), node.data...)
+		return node
 	}
 	names, chosen := c.entries[old]
 	if !chosen {
 		names = old.durable
 	}
-	n.entries, n.durable = make(map[string]*memNode), make(map[string]*memNode)
+	node.entries, node.durable = make(map[string]*memNode), make(map[string]*memNode)
 	for _, name := range sortedNames(names) {
 		child := c.node(names[name])
-		n.entries[name], n.durable[name] = child, child
+		node.entries[name], node.durable[name] = child, child
 	}
-	return n
+	return node
 }
 
 // copyNode copies a node as it is, with what is not durable.
@@ -209,22 +209,22 @@ func (c *crash) copyNode(old *memNode) *memNode {
 	if n := c.nodes[old]; n != nil {
 		return n
 	}
-	n := &memNode{directory: old.directory, modified: old.modified, links: old.links}
-	c.nodes[old] = n
+	node := &memNode{directory: old.directory, modified: old.modified, links: old.links}
+	c.nodes[old] = node
 	if !old.directory {
-		n.data = append([]byte(nil), old.data...)
-		n.synced = append([]byte(nil), old.synced...)
-		n.changes = append([]*fileChange(nil), old.changes...)
-		return n
+		node.data = append([]byte(nil), old.data...)
+		node.synced = append([]byte(nil), old.synced...)
+		node.changes = append([]*fileChange(nil), old.changes...)
+		return node
 	}
-	n.entries, n.durable = make(map[string]*memNode), make(map[string]*memNode)
+	node.entries, node.durable = make(map[string]*memNode), make(map[string]*memNode)
 	for name, child := range old.entries {
-		n.entries[name] = c.copyNode(child)
+		node.entries[name] = c.copyNode(child)
 	}
 	for name, child := range old.durable {
-		n.durable[name] = c.copyNode(child)
+		node.durable[name] = c.copyNode(child)
 	}
-	return n
+	return node
 }
 
 func (c *crash) copyEntryChange(old *entryChange) *entryChange {

@@ -26,43 +26,43 @@ func content(t *testing.T, m *vfs.Mem, name string, policy vfs.CrashPolicy) (tex
 var drop = vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced}
 
 func TestPowerFailureKeepsWhatWasSynced(t *testing.T) {
-	m := vfs.NewMem()
-	require.NoError(t, m.MkdirAll("/d", 0o755))
-	f := open(t, m, "/d/a", create)
-	write(t, f, "one", 0)
-	require.NoError(t, f.Datasync())
-	_, ok := content(t, m, "/d/a", drop)
+	memory := vfs.NewMem()
+	require.NoError(t, memory.MkdirAll("/d", 0o755))
+	file := open(t, memory, "/d/a", create)
+	write(t, file, "one", 0)
+	require.NoError(t, file.Datasync())
+	_, ok := content(t, memory, "/d/a", drop)
 	require.False(t, ok, "the name was not synced")
-	require.NoError(t, m.SyncDir("/d"))
-	_, ok = content(t, m, "/d/a", drop)
+	require.NoError(t, memory.SyncDir("/d"))
+	_, ok = content(t, memory, "/d/a", drop)
 	require.False(t, ok, "the directory's own name was not synced")
-	require.NoError(t, m.SyncDir("/"))
-	write(t, f, "TWO", 3)
-	text, _ := content(t, m, "/d/a", drop)
+	require.NoError(t, memory.SyncDir("/"))
+	write(t, file, "TWO", 3)
+	text, _ := content(t, memory, "/d/a", drop)
 	require.Equal(t, "one", text)
-	text, _ = content(t, m, "/d/a", vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+	text, _ = content(t, memory, "/d/a", vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
 	require.Equal(t, "oneTWO", text)
-	text, _ = content(t, m, "/d/a", vfs.CrashPolicy{Mode: vfs.CrashTornLast})
+	text, _ = content(t, memory, "/d/a", vfs.CrashPolicy{Mode: vfs.CrashTornLast})
 	require.Equal(t, "one", text, "a write inside one sector is kept whole or not at all")
-	require.NoError(t, f.Truncate(1))
-	text, _ = content(t, m, "/d/a", drop)
+	require.NoError(t, file.Truncate(1))
+	text, _ = content(t, memory, "/d/a", drop)
 	require.Equal(t, "one", text)
-	require.NoError(t, f.Sync())
-	text, _ = content(t, m, "/d/a", drop)
+	require.NoError(t, file.Sync())
+	text, _ = content(t, memory, "/d/a", drop)
 	require.Equal(t, "o", text)
 }
 
 func TestPowerFailureSeesARenameBeforeOrAfterItsSync(t *testing.T) {
-	m := vfs.NewMem()
-	require.NoError(t, m.MkdirAll("/d", 0o755))
-	require.NoError(t, m.MkdirAll("/e", 0o755))
-	require.NoError(t, m.SyncDir("/"))
-	open(t, m, "/d/a", create)
-	require.NoError(t, m.SyncDir("/d"))
-	require.NoError(t, m.Rename("/d/a", "/e/b"))
+	memory := vfs.NewMem()
+	require.NoError(t, memory.MkdirAll("/d", 0o755))
+	require.NoError(t, memory.MkdirAll("/e", 0o755))
+	require.NoError(t, memory.SyncDir("/"))
+	open(t, memory, "/d/a", create)
+	require.NoError(t, memory.SyncDir("/d"))
+	require.NoError(t, memory.Rename("/d/a", "/e/b"))
 	outcomes := map[string]int{}
 	for seed := range uint64(50) {
-		clone := m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashSubset, Seed: seed})
+		clone := memory.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashSubset, Seed: seed})
 		var names []string
 		for _, name := range []string{"/d/a", "/e/b"} {
 			if _, err := clone.Stat(name); err == nil {
@@ -72,17 +72,17 @@ func TestPowerFailureSeesARenameBeforeOrAfterItsSync(t *testing.T) {
 		outcomes[strings.Join(names, " ")]++
 	}
 	require.Len(t, outcomes, 2, "exactly one of the names: %v", outcomes)
-	require.NoError(t, m.SyncDir("/e"))
-	_, ok := content(t, m, "/e/b", drop)
+	require.NoError(t, memory.SyncDir("/e"))
+	_, ok := content(t, memory, "/e/b", drop)
 	require.True(t, ok)
-	_, ok = content(t, m, "/d/a", drop)
+	_, ok = content(t, memory, "/d/a", drop)
 	require.False(t, ok)
 }
 
 func TestSubsetTearsWritesAtSectorsAndPages(t *testing.T) {
-	m := vfs.NewMem()
-	f := open(t, m, "/a", create)
-	require.NoError(t, m.SyncDir("/"))
+	memory := vfs.NewMem()
+	f := open(t, memory, "/a", create)
+	require.NoError(t, memory.SyncDir("/"))
 	write(t, f, strings.Repeat("a", 16384), 0)
 	require.NoError(t, f.Sync())
 	write(t, f, strings.Repeat("b", 8192), 4096)
@@ -90,9 +90,9 @@ func TestSubsetTearsWritesAtSectorsAndPages(t *testing.T) {
 	outcomes := map[string]bool{}
 	for seed := range uint64(200) {
 		policy := vfs.CrashPolicy{Mode: vfs.CrashSubset, Seed: seed}
-		text, ok := content(t, m, "/a", policy)
+		text, ok := content(t, memory, "/a", policy)
 		require.True(t, ok)
-		again, _ := content(t, m, "/a", policy)
+		again, _ := content(t, memory, "/a", policy)
 		require.Equal(t, text, again, "the same policy gives the same outcome")
 		require.Len(t, text, 16384)
 		for at := 4096; at < 12288; at += 4096 {
@@ -119,14 +119,14 @@ func TestCrashCloneIsFreeOfTheOriginal(t *testing.T) {
 }
 
 func TestAProcessCrashMakesNothingDurable(t *testing.T) {
-	m := vfs.NewMem()
-	f := open(t, m, "/a", create)
-	require.NoError(t, m.SyncDir("/"))
+	memory := vfs.NewMem()
+	f := open(t, memory, "/a", create)
+	require.NoError(t, memory.SyncDir("/"))
 	write(t, f, "one", 0)
 	require.NoError(t, f.Sync())
 	write(t, f, "TWO", 0)
-	require.NoError(t, m.Rename("/a", "/b"))
-	clone := m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+	require.NoError(t, memory.Rename("/a", "/b"))
+	clone := memory.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
 	require.Equal(t, "TWO", read(t, open(t, clone, "/b", 0)))
 	text, _ := content(t, clone, "/a", drop)
 	require.Equal(t, "one", text)
@@ -134,7 +134,7 @@ func TestAProcessCrashMakesNothingDurable(t *testing.T) {
 	require.NoError(t, open(t, clone, "/b", 0).Sync())
 	text, _ = content(t, clone, "/b", drop)
 	require.Equal(t, "TWO", text)
-	text, _ = content(t, m, "/a", drop)
+	text, _ = content(t, memory, "/a", drop)
 	require.Equal(t, "one", text, "the original is not touched")
 }
 
@@ -151,15 +151,15 @@ func TestFullMemoryDiskWritesShort(t *testing.T) {
 }
 
 func TestOnChangeSeesEveryChange(t *testing.T) {
-	m := vfs.NewMem()
+	memory := vfs.NewMem()
 	var seen []string
-	m.OnChange(func(op vfs.Op, name string) { seen = append(seen, op.String()+" "+path.Base(name)) })
-	f := open(t, m, "/a", create)
+	memory.OnChange(func(op vfs.Op, name string) { seen = append(seen, op.String()+" "+path.Base(name)) })
+	f := open(t, memory, "/a", create)
 	write(t, f, "x", 0)
 	require.NoError(t, f.Datasync())
 	require.NoError(t, f.Truncate(0))
-	require.NoError(t, m.Rename("/a", "/b"))
-	require.NoError(t, m.SyncDir("/"))
-	require.NoError(t, m.Remove("/b"))
+	require.NoError(t, memory.Rename("/a", "/b"))
+	require.NoError(t, memory.SyncDir("/"))
+	require.NoError(t, memory.Remove("/b"))
 	require.Equal(t, []string{"open a", "write a", "datasync a", "truncate a", "rename b", "syncdir /", "remove b"}, seen)
 }

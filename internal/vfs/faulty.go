@@ -108,17 +108,17 @@ func (f *Faulty) Inject(r Rule) (remove func()) {
 func (f *Faulty) check(op Op, name string) (writeBytes int, err error) {
 	f.mu.Lock()
 	var rule *ruleState
-	for _, r := range f.mu.rules {
-		if r.Op != op {
+	for _, state := range f.mu.rules {
+		if state.Op != op {
 			continue
 		}
-		if matched, _ := path.Match(r.Path, path.Base(name)); r.Path != "" && !matched {
+		if matched, _ := path.Match(state.Path, path.Base(name)); state.Path != "" && !matched {
 			continue
 		}
-		r.seen++
-		from := max(1, r.From)
-		if r.seen >= from && (r.Times == 0 || r.seen < from+r.Times) {
-			rule = r
+		state.seen++
+		from := max(1, state.From)
+		if state.seen >= from && (state.Times == 0 || state.seen < from+state.Times) {
+			rule = state
 			break
 		}
 	}

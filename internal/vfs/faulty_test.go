@@ -13,35 +13,35 @@ func TestRulesActOnTheChosenCalls(t *testing.T) {
 	f := vfs.NewFaulty(vfs.NewMem())
 	calls := 0
 	remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "a*", From: 2, Times: 2, Err: syscall.EIO, WriteBytes: 1, Before: func() { calls++ }})
-	a, b := open(t, f, "/a1", create), open(t, f, "/b", create)
-	write(t, a, "111", 0)
+	file, b := open(t, f, "/a1", create), open(t, f, "/b", create)
+	write(t, file, "111", 0)
 	for range 2 {
-		n, err := a.WriteAt([]byte("222"), 0)
+		n, err := file.WriteAt([]byte("222"), 0)
 		require.Equal(t, 1, n)
 		require.ErrorIs(t, err, syscall.EIO)
 		write(t, b, "x", 0)
 	}
 	require.Equal(t, 2, calls)
-	require.Equal(t, "211", read(t, a))
-	write(t, a, "333", 0)
+	require.Equal(t, "211", read(t, file))
+	write(t, file, "333", 0)
 	remove()
-	require.Equal(t, "333", read(t, a))
+	require.Equal(t, "333", read(t, file))
 }
 
 func TestEveryOperationCanFail(t *testing.T) {
-	f := vfs.NewFaulty(vfs.NewMem())
-	file := open(t, f, "/a", create)
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	file := open(t, faulty, "/a", create)
 	one := make([]byte, 1)
 	for op, call := range map[vfs.Op]func() error{
-		vfs.OpOpen:        func() error { _, err := f.OpenFile("/a", 0, 0); return err },
-		vfs.OpMkdir:       func() error { return f.MkdirAll("/d", 0o755) },
-		vfs.OpRename:      func() error { return f.Rename("/a", "/b") },
-		vfs.OpRemove:      func() error { return f.Remove("/a") },
-		vfs.OpReadDir:     func() error { _, err := f.ReadDir("/"); return err },
+		vfs.OpOpen:        func() error { _, err := faulty.OpenFile("/a", 0, 0); return err },
+		vfs.OpMkdir:       func() error { return faulty.MkdirAll("/d", 0o755) },
+		vfs.OpRename:      func() error { return faulty.Rename("/a", "/b") },
+		vfs.OpRemove:      func() error { return faulty.Remove("/a") },
+		vfs.OpReadDir:     func() error { _, err := faulty.ReadDir("/"); return err },
 		vfs.OpStat:        func() error { _, err := file.Stat(); return err },
-		vfs.OpSyncDir:     func() error { return f.SyncDir("/") },
-		vfs.OpStatFS:      func() error { _, err := f.StatFS("/"); return err },
-		vfs.OpLock:        func() error { _, err := f.Lock("/l"); return err },
+		vfs.OpSyncDir:     func() error { return faulty.SyncDir("/") },
+		vfs.OpStatFS:      func() error { _, err := faulty.StatFS("/"); return err },
+		vfs.OpLock:        func() error { _, err := faulty.Lock("/l"); return err },
 		vfs.OpRead:        func() error { _, err := file.ReadAt(one, 0); return err },
 		vfs.OpWrite:       func() error { _, err := file.WriteAt(one, 0); return err },
 		vfs.OpSync:        func() error { return file.Sync() },
@@ -51,7 +51,7 @@ func TestEveryOperationCanFail(t *testing.T) {
 		vfs.OpSyncRange:   func() error { return file.SyncRange(0, 1) },
 	} {
 		t.Run(op.String(), func(t *testing.T) {
-			remove := f.Inject(vfs.Rule{Op: op, Err: syscall.EROFS})
+			remove := faulty.Inject(vfs.Rule{Op: op, Err: syscall.EROFS})
 			defer remove()
 			require.ErrorIs(t, call(), syscall.EROFS)
 		})

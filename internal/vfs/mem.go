@@ -153,18 +153,18 @@ func (m *Mem) parentLocked(name string) (*memNode, string, error) {
 
 // changeLocked applies a directory change and remembers that it is not durable.
 func (m *Mem) changeLocked(edits ...entryEdit) {
-	for _, e := range edits {
-		if old := e.directory.entries[e.name]; old != nil {
+	for _, edit := range edits {
+		if old := edit.directory.entries[edit.name]; old != nil {
 			m.unlinkLocked(old)
 		}
-		if e.node == nil {
-			delete(e.directory.entries, e.name)
+		if edit.node == nil {
+			delete(edit.directory.entries, edit.name)
 			continue
 		}
-		e.directory.entries[e.name] = e.node
-		e.node.links++
-		if e.node.links == 1 {
-			m.mu.used += int64(len(e.node.data))
+		edit.directory.entries[edit.name] = edit.node
+		edit.node.links++
+		if edit.node.links == 1 {
+			m.mu.used += int64(len(edit.node.data))
 		}
 	}
 	m.mu.pending = append(m.mu.pending, &entryChange{edits: edits})

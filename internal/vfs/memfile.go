@@ -29,7 +29,7 @@ func (f *memFile) checkLocked(access bool) error {
 	return nil
 }
 
-func (f *memFile) ReadAt(p []byte, offset int64) (int, error) {
+func (f *memFile) ReadAt(data []byte, offset int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	if err := f.checkLocked(f.readable); err != nil {
@@ -38,14 +38,14 @@ func (f *memFile) ReadAt(p []byte, offset int64) (int, error) {
 	if offset < 0 {
 		return 0, pathError("read", f.name, syscall.EINVAL)
 	}
-	if len(p) == 0 {
+	if len(data) == 0 {
 		return 0, nil
 	}
 	if offset >= int64(len(f.node.data)) {
 		return 0, io.EOF
 	}
-	n := copy(p, f.node.data[offset:])
-	if n < len(p) {
+	n := copy(data, f.node.data[offset:])
+	if n < len(data) {
 		return n, io.EOF
 	}
 	return n, nil
@@ -62,10 +62,10 @@ func (f *memFile) WriteAt(p []byte, offset int64) (int, error) {
 	return n, nil
 }
 
-func (f *memFile) write(p []byte, offset int64) (int, error) {
-	m := f.fs
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (f *memFile) write(data []byte, offset int64) (int, error) {
+	memory := f.fs
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
 	if err := f.checkLocked(f.writable); err != nil {
 		return 0, err
 	}
@@ -74,25 +74,25 @@ func (f *memFile) write(p []byte, offset int64) (int, error) {
 	}
 	var failure error
 	node := f.node
-	if growth := offset + int64(len(p)) - int64(len(node.data)); growth > 0 && node.links > 0 {
-		if over := growth - max(0, m.mu.capacity-m.mu.used); over > 0 {
+	if growth := offset + int64(len(data)) - int64(len(node.data)); growth > 0 && node.links > 0 {
+		if over := growth - max(0, memory.mu.capacity-memory.mu.used); over > 0 {
 			failure = syscall.ENOSPC
-			p = p[:max(0, int64(len(p))-over)]
+			data = data[:max(0, int64(len(data))-over)]
 		}
 	}
-	if len(p) == 0 {
+	if len(data) == 0 {
 		return 0, failure
 	}
-	change := &fileChange{offset: offset, data: append([]byte(nil), p...)}
+	change := &fileChange{offset: offset, data: append([]byte(nil), data...)}
 	before := len(node.data)
 	node.data = change.apply(node.data)
 	if node.links > 0 {
-		m.mu.used += int64(len(node.data) - before)
+		memory.mu.used += int64(len(node.data) - before)
 	}
 	node.modified = time.Now()
 	node.changes = append(node.changes, change)
-	m.mu.lastWrite = change
-	return len(p), failure
+	memory.mu.lastWrite = change
+	return len(data), failure
 }
 
 // apply returns content with the change made; it may reuse content's memory.
@@ -118,41 +118,41 @@ func (f *memFile) Sync() error { return f.sync(OpSync, "fsync") }
 func (f *memFile) Datasync() error { return f.sync(OpDatasync, "fdatasync") }
 
 func (f *memFile) sync(op Op, name string) error {
-	m := f.fs
-	m.mu.Lock()
+	memory := f.fs
+	memory.mu.Lock()
 	err := f.checkLocked(true)
 	if err == nil {
 		for _, c := range f.node.changes {
 			f.node.synced = c.apply(f.node.synced)
-			if c == m.mu.lastWrite {
-				m.mu.lastWrite = nil
+			if c == memory.mu.lastWrite {
+				memory.mu.lastWrite = nil
 			}
 		}
 		f.node.changes = nil
 	}
-	m.mu.Unlock()
+	memory.mu.Unlock()
 	if err != nil {
 		return pathError(name, f.name, err)
 	}
-	m.changed(op, f.name)
+	memory.changed(op, f.name)
 	return nil
 }
 
 func (f *memFile) Truncate(size int64) error {
-	m := f.fs
-	m.mu.Lock()
+	memory := f.fs
+	memory.mu.Lock()
 	err := f.checkLocked(f.writable)
 	if err == nil && size < 0 {
 		err = syscall.EINVAL
 	}
 	if err == nil {
-		m.truncateLocked(f.node, size)
+		memory.truncateLocked(f.node, size)
 	}
-	m.mu.Unlock()
+	memory.mu.Unlock()
 	if err != nil {
 		return pathError("truncate", f.name, err)
 	}
-	m.changed(OpTruncate, f.name)
+	memory.changed(OpTruncate, f.name)
 	return nil
 }
 

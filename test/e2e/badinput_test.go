@@ -20,13 +20,13 @@ import (
 // changes anything.
 func TestBadInput(t *testing.T) {
 	skipUnderRace(t)
-	c := start(t, cluster.Options{})
+	system := start(t, cluster.Options{})
 	content := bytesOf(1, 1000)
 	source := localFile(t, content)
-	mustWW(t, c, "put", source, "/file")
-	mustWW(t, c, "mkdir", "/directory")
-	mustWW(t, c, "put", source, "/directory/file")
-	before := mustWW(t, c, "ls", "-R", "/")
+	mustWW(t, system, "put", source, "/file")
+	mustWW(t, system, "mkdir", "/directory")
+	mustWW(t, system, "put", source, "/directory/file")
+	before := mustWW(t, system, "ls", "-R", "/")
 
 	deep := strings.Repeat("/d", 4097)
 	badPaths := map[string]struct{ path, word string }{
@@ -45,14 +45,14 @@ func TestBadInput(t *testing.T) {
 			{"mv", "/file", bad.path}, {"stat", bad.path}, {"ls", bad.path}, {"touch", bad.path}, {"append", source, bad.path},
 		} {
 			t.Run(what+" for "+verb[0], func(t *testing.T) {
-				refused(t, c, call{arguments: verb}, exitUsage, bad.word)
+				refused(t, system, call{arguments: verb}, exitUsage, bad.word)
 			})
 		}
 	}
 	// An argument cannot hold a NUL; a name from standard input or the Go API
 	// can, and the namenode refuses it itself.
 	t.Run("NUL", func(t *testing.T) {
-		_, err := c.Client().Stat(t.Context(), "/a\x00b")
+		_, err := system.Client().Stat(t.Context(), "/a\x00b")
 		require.ErrorContains(t, err, "NUL")
 	})
 
@@ -83,7 +83,7 @@ func TestBadInput(t *testing.T) {
 		"chunk size of 1":                {[]string{"put", "--chunk-size", "1", source, "/x"}, exitUsage, []string{"64"}},
 		"chunk size beyond the limit":    {[]string{"put", "--chunk-size", "2GiB", source, "/x"}, exitUsage, []string{"1"}},
 		"negative replication":           {[]string{"put", "--replication", "-1", source, "/x"}, exitUsage, []string{"replication"}},
-		"replication above the nodes":    {[]string{"put", "--replication", "5", source, "/x"}, exitUnavailable, []string{"5", "4", fmt.Sprintf("127.0.0.1:%d", c.DataPorts[0])}},
+		"replication above the nodes":    {[]string{"put", "--replication", "5", source, "/x"}, exitUnavailable, []string{"5", "4", fmt.Sprintf("127.0.0.1:%d", system.DataPorts[0])}},
 		"unknown verb":                   {[]string{"putt", source, "/x"}, exitUsage, []string{"putt", "put"}},
 		"unknown flag":                   {[]string{"put", "--forse", source, "/x"}, exitUsage, []string{"forse"}},
 		"too few arguments":              {[]string{"put", source}, exitUsage, nil},
@@ -92,33 +92,33 @@ func TestBadInput(t *testing.T) {
 		"configuration that is not YAML": {[]string{"--config", localFile(t, []byte("{{{")), "ls", "/"}, exitUsage, nil},
 	} {
 		t.Run(what, func(t *testing.T) {
-			refused(t, c, call{arguments: bad.arguments}, bad.code, bad.words...)
+			refused(t, system, call{arguments: bad.arguments}, bad.code, bad.words...)
 		})
 	}
 	t.Run("unwritable local file", func(t *testing.T) {
 		file := localFile(t, nil)
-		refused(t, c, call{arguments: []string{"get", "/file", filepath.Join(file, "x")}}, exitFailed, file)
+		refused(t, system, call{arguments: []string{"get", "/file", filepath.Join(file, "x")}}, exitFailed, file)
 	})
 	t.Run("existing local file", func(t *testing.T) {
 		file := localFile(t, []byte("mine"))
-		refused(t, c, call{arguments: []string{"get", "/file", file}}, exitExists, file)
+		refused(t, system, call{arguments: []string{"get", "/file", file}}, exitExists, file)
 		got, err := os.ReadFile(file)
 		require.NoError(t, err)
 		require.Equal(t, "mine", string(got))
 	})
 	t.Run("append keeps what it cannot extend", func(t *testing.T) {
-		r := do(t, c, call{arguments: []string{"append", "/no/such/file", "/file"}})
+		r := do(t, system, call{arguments: []string{"append", "/no/such/file", "/file"}})
 		require.NotZero(t, r.code)
-		sameBytes(t, content, []byte(mustWW(t, c, "cat", "/file")), "/file")
+		sameBytes(t, content, []byte(mustWW(t, system, "cat", "/file")), "/file")
 	})
-	require.Equal(t, before, mustWW(t, c, "ls", "-R", "/"), "nothing of this changed the tree")
+	require.Equal(t, before, mustWW(t, system, "ls", "-R", "/"), "nothing of this changed the tree")
 }
 
 // TestWrongAddress: nobody there, nobody at that port, somebody else at that
 // port, a port that accepts and says nothing.
 func TestWrongAddress(t *testing.T) {
 	skipUnderRace(t)
-	c := start(t, cluster.Options{Datanodes: 1, Replication: 1})
+	system := start(t, cluster.Options{Datanodes: 1, Replication: 1})
 	free, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	nobody := free.Addr().String()
@@ -147,32 +147,32 @@ func TestWrongAddress(t *testing.T) {
 		"nobody there":           nobody,
 		"another protocol":       talker.Addr().String(),
 		"a silent port":          silent.Addr().String(),
-		"the data port":          fmt.Sprintf("127.0.0.1:%d", c.DataPorts[0]),
-		"the log server's port":  fmt.Sprintf("127.0.0.1:%d", c.LogPort),
+		"the data port":          fmt.Sprintf("127.0.0.1:%d", system.DataPorts[0]),
+		"the log server's port":  fmt.Sprintf("127.0.0.1:%d", system.LogPort),
 		"a name without address": "no-such-host.invalid:7700",
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel() // each waits for its own deadline
 			begun := time.Now()
-			refused(t, c, call{namenode: address, arguments: []string{"ls", "/"}}, exitUnavailable, address)
+			refused(t, system, call{namenode: address, arguments: []string{"ls", "/"}}, exitUnavailable, address)
 			require.Less(t, time.Since(begun), time.Minute, "it gives up in a time that a person waits")
 		})
 	}
 	t.Run("no port", func(t *testing.T) {
-		refused(t, c, call{namenode: "127.0.0.1", arguments: []string{"ls", "/"}}, exitUsage, "127.0.0.1")
+		refused(t, system, call{namenode: "127.0.0.1", arguments: []string{"ls", "/"}}, exitUsage, "127.0.0.1")
 	})
 }
 
 // TestTooFewNodes kills datanodes until fewer live than a file wants copies.
 func TestTooFewNodes(t *testing.T) {
 	skipUnderRace(t)
-	c := start(t, cluster.Options{Datanodes: 2, Replication: 2})
+	system := start(t, cluster.Options{Datanodes: 2, Replication: 2})
 	source := localFile(t, bytesOf(1, 1000))
-	refused(t, c, call{arguments: []string{"put", "--replication", "3", source, "/x"}}, exitUnavailable,
-		"3", "2", fmt.Sprintf("127.0.0.1:%d", c.DataPorts[0]), fmt.Sprintf("127.0.0.1:%d", c.DataPorts[1]))
-	mustWW(t, c, "put", source, "/two")
-	mustWW(t, c, "put", "--replication", "1", source, "/one")
-	refused(t, c, call{arguments: []string{"stat", "/x"}}, exitNotFound, "/x")
+	refused(t, system, call{arguments: []string{"put", "--replication", "3", source, "/x"}}, exitUnavailable,
+		"3", "2", fmt.Sprintf("127.0.0.1:%d", system.DataPorts[0]), fmt.Sprintf("127.0.0.1:%d", system.DataPorts[1]))
+	mustWW(t, system, "put", source, "/two")
+	mustWW(t, system, "put", "--replication", "1", source, "/one")
+	refused(t, system, call{arguments: []string{"stat", "/x"}}, exitNotFound, "/x")
 }
 
 // TestFullLocalDisk fetches into a file system that is too small: the command
@@ -184,15 +184,15 @@ func TestFullLocalDisk(t *testing.T) {
 	mount := t.TempDir()
 	require.NoError(t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"))
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(mount, syscall.MNT_DETACH)) })
-	c := start(t, cluster.Options{Datanodes: 1, Replication: 1})
+	system := start(t, cluster.Options{Datanodes: 1, Replication: 1})
 	content := bytesOf(1, 5<<20)
-	mustWW(t, c, "put", localFile(t, content), "/big")
+	mustWW(t, system, "put", localFile(t, content), "/big")
 	target := filepath.Join(mount, "big")
-	refused(t, c, call{arguments: []string{"get", "/big", target}}, exitFailed, target, "space")
+	refused(t, system, call{arguments: []string{"get", "/big", target}}, exitFailed, target, "space")
 	left, err := os.ReadDir(mount)
 	require.NoError(t, err)
 	require.Empty(t, left, "no half file under any name")
-	r := do(t, c, call{arguments: []string{"get", "-f", "/big", target}})
+	r := do(t, system, call{arguments: []string{"get", "-f", "/big", target}})
 	require.Equal(t, exitFailed, r.code, r.stderr)
-	sameBytes(t, content, []byte(mustWW(t, c, "cat", "/big")), "the file is still whole in the cluster")
+	sameBytes(t, content, []byte(mustWW(t, system, "cat", "/big")), "the file is still whole in the cluster")
 }

@@ -17,12 +17,12 @@ import (
 )
 
 // namespace lists everything below the root, with lengths.
-func namespace(ctx context.Context, t *testing.T, c *client.Client) []string {
+func namespace(ctx context.Context, t *testing.T, user *client.Client) []string {
 	t.Helper()
 	var out []string
 	var walk func(dir string)
 	walk = func(dir string) {
-		for e, err := range c.List(ctx, dir) {
+		for e, err := range user.List(ctx, dir) {
 			require.NoError(t, err)
 			out = append(out, fmt.Sprintf("%s %d %d %v", e.Path, e.FileID, e.Length, e.Modified))
 			if e.Directory {
@@ -35,9 +35,9 @@ func namespace(ctx context.Context, t *testing.T, c *client.Client) []string {
 }
 
 // checkpointFiles are those in the log server's directory, the oldest first.
-func checkpointFiles(t *testing.T, c *cluster.Cluster) []string {
+func checkpointFiles(t *testing.T, system *cluster.Cluster) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(c.Path("logserver"), "checkpoints", "*.checkpoint"))
+	files, err := filepath.Glob(filepath.Join(system.Path("logserver"), "checkpoints", "*.checkpoint"))
 	require.NoError(t, err)
 	return files
 }
@@ -56,25 +56,25 @@ func damage(t *testing.T, file string) {
 // newest checkpoint. With both damaged and the log cut nothing is served: a clear
 // error is, and no empty namespace.
 func TestCheckpointsAndSIGKILL(t *testing.T) {
-	c := start(t, cluster.Options{})
+	system := start(t, cluster.Options{})
 	ctx := patient(t, 3*time.Minute)
-	cl := c.Client()
-	step := func(n int) {
+	cl := system.Client()
+	step := func(number int) {
 		t.Helper()
 		// More entries than the log server leaves between two places where it can cut.
-		require.NoError(t, cl.Mkdir(ctx, fmt.Sprintf("/many-%d", n), client.MkdirOptions{}))
+		require.NoError(t, cl.Mkdir(ctx, fmt.Sprintf("/many-%d", number), client.MkdirOptions{}))
 		for i := range 300 {
-			require.NoError(t, cl.Mkdir(ctx, fmt.Sprintf("/many-%d/%d", n, i), client.MkdirOptions{}))
+			require.NoError(t, cl.Mkdir(ctx, fmt.Sprintf("/many-%d/%d", number, i), client.MkdirOptions{}))
 		}
 		for i := range 40 {
-			name := fmt.Sprintf("/%d/%d/file", n, i)
+			name := fmt.Sprintf("/%d/%d/file", number, i)
 			_, err := cl.Store(ctx, name, strings.NewReader(name), int64(len(name)), client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
 			require.NoError(t, err)
 		}
-		if n > 0 {
-			_, err := cl.Remove(ctx, fmt.Sprintf("/%d/7", n-1), client.RemoveOptions{Recursive: true})
+		if number > 0 {
+			_, err := cl.Remove(ctx, fmt.Sprintf("/%d/7", number-1), client.RemoveOptions{Recursive: true})
 			require.NoError(t, err)
-			require.NoError(t, cl.Rename(ctx, fmt.Sprintf("/%d/8/file", n-1), fmt.Sprintf("/%d/moved", n), client.RenameOptions{}))
+			require.NoError(t, cl.Rename(ctx, fmt.Sprintf("/%d/8/file", number-1), fmt.Sprintf("/%d/moved", number), client.RenameOptions{}))
 		}
 	}
 	for n := range 4 {
@@ -89,14 +89,14 @@ func TestCheckpointsAndSIGKILL(t *testing.T) {
 		require.Equal(t, taken.Txid, status.Checkpoint.Txid)
 		require.LessOrEqual(t, taken.Txid, status.Txid)
 	}
-	require.Len(t, checkpointFiles(t, c), 2)
+	require.Len(t, checkpointFiles(t, system), 2)
 	before := namespace(ctx, t, cl)
 	require.Greater(t, len(before), 200)
 
 	restart := func() {
 		t.Helper()
-		require.NoError(t, c.Kill(c.Namenode, c.LogServer))
-		require.NoError(t, c.Start(ctx))
+		require.NoError(t, system.Kill(system.Namenode, system.LogServer))
+		require.NoError(t, system.Start(ctx))
 	}
 	restart()
 	require.Equal(t, before, namespace(ctx, t, cl))
@@ -108,31 +108,31 @@ func TestCheckpointsAndSIGKILL(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "/2/8/file", string(b))
 
-	require.NoError(t, c.Kill(c.Namenode, c.LogServer))
-	damage(t, checkpointFiles(t, c)[1])
-	require.NoError(t, c.Start(ctx))
+	require.NoError(t, system.Kill(system.Namenode, system.LogServer))
+	damage(t, checkpointFiles(t, system)[1])
+	require.NoError(t, system.Start(ctx))
 	require.Equal(t, before, namespace(ctx, t, cl))
-	log, err := os.ReadFile(c.Namenode.Log)
+	log, err := os.ReadFile(system.Namenode.Log)
 	require.NoError(t, err)
 	require.Contains(t, string(log), "a checkpoint is damaged; the one before it is taken")
 
-	require.NoError(t, c.Kill(c.Namenode, c.LogServer))
-	for _, file := range checkpointFiles(t, c) {
+	require.NoError(t, system.Kill(system.Namenode, system.LogServer))
+	for _, file := range checkpointFiles(t, system) {
 		b, err := os.ReadFile(file)
 		require.NoError(t, err)
 		b[len(b)-100] ^= 1
 		require.NoError(t, os.WriteFile(file, b, 0o644))
 	}
-	require.NoError(t, c.LogServer.Start())
-	require.NoError(t, c.Namenode.Start())
-	ended, how := c.Namenode.Ended()
+	require.NoError(t, system.LogServer.Start())
+	require.NoError(t, system.Namenode.Start())
+	ended, how := system.Namenode.Ended()
 	select {
 	case <-ended:
 	case <-ctx.Done():
 		require.FailNow(t, "the namenode should end")
 	}
 	require.Error(t, how())
-	log, err = os.ReadFile(c.Namenode.Log)
+	log, err = os.ReadFile(system.Namenode.Log)
 	require.NoError(t, err)
 	require.Contains(t, string(log), "no checkpoint can be read that the log goes on behind")
 	asked, cancel := context.WithTimeout(ctx, 2*time.Second)

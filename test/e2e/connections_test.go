@@ -31,61 +31,61 @@ const (
 // TestIdleConnections opens 1,000 connections to a datanode, to the namenode and
 // to the log server, each of which asks once and then says nothing.
 func TestIdleConnections(t *testing.T) {
-	c := start(t, cluster.Options{Datanodes: 3, LogLevel: "info"})
+	system := start(t, cluster.Options{Datanodes: 3, LogLevel: "info"})
 	ctx := patient(t, time.Minute)
 	content := bytesOf(1, 700_000)
-	mustWW(t, c, "put", localFile(t, content), "/file")
-	admin := adminAddresses(t, c)
-	for _, k := range []struct {
+	mustWW(t, system, "put", localFile(t, content), "/file")
+	admin := adminAddresses(t, system)
+	for _, kind := range []struct {
 		name       string
 		process    *cluster.Process
 		bytes      int64 // of each
 		goroutines int   // of each
-		connect    func(ctx context.Context) (close func() error, err error)
+		connect    func(ctx context.Context) (stop func() error, err error)
 	}{
-		{"datanode", c.Datanodes[0], dataConnectionBytes, 0, func(ctx context.Context) (func() error, error) { return idleData(ctx, c.DataPorts[0]) }},
-		{"namenode", c.Namenode, grpcConnectionBytes, 3, func(ctx context.Context) (func() error, error) {
-			return idleCall(c.NamenodePort, func(conn *grpc.ClientConn) error {
+		{"datanode", system.Datanodes[0], dataConnectionBytes, 0, func(ctx context.Context) (func() error, error) { return idleData(ctx, system.DataPorts[0]) }},
+		{"namenode", system.Namenode, grpcConnectionBytes, 3, func(ctx context.Context) (func() error, error) {
+			return idleCall(system.NamenodePort, func(conn *grpc.ClientConn) error {
 				_, err := controlpb.NewNamenodeClient(conn).Stat(ctx, &controlpb.StatRequest{Path: "/file"})
 				return err
 			})
 		}},
-		{"log-server", c.LogServer, grpcConnectionBytes, 3, func(ctx context.Context) (func() error, error) {
-			return idleCall(c.LogPort, func(conn *grpc.ClientConn) error {
+		{"log-server", system.LogServer, grpcConnectionBytes, 3, func(ctx context.Context) (func() error, error) {
+			return idleCall(system.LogPort, func(conn *grpc.ClientConn) error {
 				_, err := controlpb.NewEditLogClient(conn).LogStatus(ctx, &controlpb.LogStatusRequest{})
 				return err
 			})
 		}},
 	} {
-		t.Run(k.name, func(t *testing.T) {
-			before := heldBy(t, k.process, admin[k.process])
+		t.Run(kind.name, func(t *testing.T) {
+			before := heldBy(t, kind.process, admin[kind.process])
 			closers := make([]func() error, idleConnections-8) // others have connections too
 			var all errgroup.Group
 			all.SetLimit(32)
 			for i := range closers {
 				all.Go(func() (err error) {
-					closers[i], err = k.connect(ctx)
+					closers[i], err = kind.connect(ctx)
 					return err
 				})
 			}
 			require.NoError(t, all.Wait())
-			during := heldBy(t, k.process, admin[k.process])
+			during := heldBy(t, kind.process, admin[kind.process])
 			each := (during.live - before.live) / idleConnections
 			t.Logf("%+v before; %+v with %d connections, %d bytes each", before, during, len(closers), each)
 			if !underRace() { // the race detector keeps books of all memory
-				require.LessOrEqual(t, each, k.bytes, "bytes of an idle connection")
+				require.LessOrEqual(t, each, kind.bytes, "bytes of an idle connection")
 			}
-			require.LessOrEqual(t, during.goroutines, before.goroutines+k.goroutines*idleConnections+leftCount)
+			require.LessOrEqual(t, during.goroutines, before.goroutines+kind.goroutines*idleConnections+leftCount)
 			require.LessOrEqual(t, during.descriptors, before.descriptors+idleConnections+leftCount)
 
 			// Others are served as ever.
-			sameBytes(t, content, []byte(mustWW(t, c, "cat", "/file")), "/file")
-			mustWW(t, c, "put", localFile(t, content), "/"+k.name)
+			sameBytes(t, content, []byte(mustWW(t, system, "cat", "/file")), "/file")
+			mustWW(t, system, "put", localFile(t, content), "/"+kind.name)
 
 			for _, end := range closers {
 				require.NoError(t, end())
 			}
-			requireBack(t, k.process, admin[k.process], before, leftCount)
+			requireBack(t, kind.process, admin[kind.process], before, leftCount)
 		})
 	}
 }

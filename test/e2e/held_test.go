@@ -24,14 +24,14 @@ type held struct {
 }
 
 // adminAddresses are those of all processes of a cluster.
-func adminAddresses(t *testing.T, c *cluster.Cluster) map[*cluster.Process]string {
+func adminAddresses(t *testing.T, system *cluster.Cluster) map[*cluster.Process]string {
 	t.Helper()
-	status, err := c.Client().ClusterStatus(patient(t, 10*time.Second))
+	status, err := system.Client().ClusterStatus(patient(t, 10*time.Second))
 	require.NoError(t, err)
 	require.NotEmpty(t, status.LogServers)
-	out := map[*cluster.Process]string{c.Namenode: status.AdminAddress, c.LogServer: status.LogServers[0].AdminAddress}
+	out := map[*cluster.Process]string{system.Namenode: status.AdminAddress, system.LogServer: status.LogServers[0].AdminAddress}
 	for _, n := range status.Nodes {
-		out[c.Datanodes[c.DatanodeAt(n.Address)]] = n.AdminAddress
+		out[system.Datanodes[system.DatanodeAt(n.Address)]] = n.AdminAddress
 	}
 	return out
 }
@@ -54,16 +54,16 @@ func heldBy(t *testing.T, p *cluster.Process, admin string) held {
 
 // figures are the numbers that the patterns find, one line each, in an answer
 // of a process.
-func figures(t *testing.T, p *cluster.Process, admin, path string, patterns ...string) []int64 {
+func figures(t *testing.T, process *cluster.Process, admin, path string, patterns ...string) []int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+path, nil)
 	require.NoError(t, err)
 	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err, p.Name)
+	require.NoError(t, err, process.Name)
 	defer response.Body.Close()
-	require.Equal(t, http.StatusOK, response.StatusCode, "%s of %s", path, p.Name)
+	require.Equal(t, http.StatusOK, response.StatusCode, "%s of %s", path, process.Name)
 	out := make([]int64, len(patterns))
 	found := 0
 	lines := bufio.NewScanner(response.Body)
@@ -76,17 +76,17 @@ func figures(t *testing.T, p *cluster.Process, admin, path string, patterns ...s
 			}
 		}
 	}
-	require.Equal(t, len(patterns), found, "figures in %s of %s", path, p.Name)
+	require.Equal(t, len(patterns), found, "figures in %s of %s", path, process.Name)
 	return out
 }
 
 // requireBack waits until a process holds about what it held before; descriptors
 // is how many more it may have than then.
-func requireBack(t *testing.T, p *cluster.Process, admin string, before held, descriptors int) {
+func requireBack(t *testing.T, process *cluster.Process, admin string, before held, descriptors int) {
 	t.Helper()
 	var after held
 	err := cluster.Poll(patient(t, 20*time.Second), func() error {
-		after = heldBy(t, p, admin)
+		after = heldBy(t, process, admin)
 		switch {
 		case after.descriptors > before.descriptors+descriptors:
 		case after.goroutines > before.goroutines+leftCount:
@@ -94,8 +94,8 @@ func requireBack(t *testing.T, p *cluster.Process, admin string, before held, de
 		default:
 			return nil
 		}
-		return fmt.Errorf("%s holds %+v, before it was %+v", p.Name, after, before)
+		return fmt.Errorf("%s holds %+v, before it was %+v", process.Name, after, before)
 	})
 	require.NoError(t, err)
-	t.Logf("%s: %+v after", p.Name, after)
+	t.Logf("%s: %+v after", process.Name, after)
 }

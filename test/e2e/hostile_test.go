@@ -22,15 +22,15 @@ import (
 // TestHostileBytes sends what no honest peer sends to every port: the process
 // lives on, takes no memory for it, ends the connection, and serves others.
 func TestHostileBytes(t *testing.T) {
-	c := start(t, cluster.Options{})
+	system := start(t, cluster.Options{})
 	content := bytesOf(1, 700_000)
-	mustWW(t, c, "put", localFile(t, content), "/file")
+	mustWW(t, system, "put", localFile(t, content), "/file")
 	ports := map[string]int{
-		"log server": c.LogPort, "raft": c.RaftPort, "namenode": c.NamenodePort, "datanode": c.DataPorts[0],
+		"log server": system.LogPort, "raft": system.RaftPort, "namenode": system.NamenodePort, "datanode": system.DataPorts[0],
 	}
-	pids := pidsOf(c)
+	pids := pidsOf(system)
 	before := map[string]int64{}
-	for _, p := range c.Processes() {
+	for _, p := range system.Processes() {
 		before[p.Name] = residentBytes(t, p, "VmRSS")
 	}
 	for name, port := range ports {
@@ -53,22 +53,22 @@ func TestHostileBytes(t *testing.T) {
 			})
 		}
 	}
-	require.Equal(t, pids, pidsOf(c), "no process ended")
-	for _, p := range c.Processes() {
+	require.Equal(t, pids, pidsOf(system), "no process ended")
+	for _, p := range system.Processes() {
 		grown := residentBytes(t, p, "VmRSS") - before[p.Name]
 		require.Less(t, grown, int64(96<<20), "%s grew by %d MiB", p.Name, grown>>20)
 	}
-	sameBytes(t, content, []byte(mustWW(t, c, "cat", "/file")), "/file")
-	mustWW(t, c, "put", localFile(t, content), "/after")
+	sameBytes(t, content, []byte(mustWW(t, system, "cat", "/file")), "/file")
+	mustWW(t, system, "put", localFile(t, content), "/after")
 }
 
 // TestStalledPeers opens connections that say nothing, or half a packet, and
 // leaves them open: others are served meanwhile.
 func TestStalledPeers(t *testing.T) {
-	c := start(t, cluster.Options{})
+	system := start(t, cluster.Options{})
 	content := bytesOf(1, 700_000)
 	half := dataPacket(t, bytesOf(2, 1000))[:500]
-	for _, port := range append([]int{c.LogPort, c.RaftPort, c.NamenodePort}, c.DataPorts...) {
+	for _, port := range append([]int{system.LogPort, system.RaftPort, system.NamenodePort}, system.DataPorts...) {
 		for i := range 50 {
 			conn, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), 5*time.Second)
 			require.NoError(t, err)
@@ -81,8 +81,8 @@ func TestStalledPeers(t *testing.T) {
 	}
 	for i := range 5 {
 		name := fmt.Sprintf("/file-%d", i)
-		mustWW(t, c, "put", localFile(t, content), name)
-		sameBytes(t, content, []byte(mustWW(t, c, "cat", name)), name)
+		mustWW(t, system, "put", localFile(t, content), name)
+		sameBytes(t, content, []byte(mustWW(t, system, "cat", name)), name)
 	}
 }
 
@@ -152,9 +152,9 @@ func openRead(t *testing.T, body wire.OpenRead) []byte {
 	return b
 }
 
-func pidsOf(c *cluster.Cluster) map[string]int {
+func pidsOf(system *cluster.Cluster) map[string]int {
 	out := map[string]int{}
-	for _, p := range c.Processes() {
+	for _, p := range system.Processes() {
 		out[p.Name] = p.Pid()
 	}
 	return out
@@ -162,10 +162,10 @@ func pidsOf(c *cluster.Cluster) map[string]int {
 
 // residentBytes reads a memory figure of a process: VmRSS now, VmHWM at most so
 // far.
-func residentBytes(t *testing.T, p *cluster.Process, figure string) int64 {
+func residentBytes(t *testing.T, process *cluster.Process, figure string) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
-	require.NoError(t, err, p.Name)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", process.Pid()))
+	require.NoError(t, err, process.Name)
 	for line := range strings.Lines(string(b)) {
 		if rest, ok := strings.CutPrefix(line, figure+":"); ok {
 			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
@@ -173,6 +173,6 @@ func residentBytes(t *testing.T, p *cluster.Process, figure string) int64 {
 			return kib << 10
 		}
 	}
-	require.Fail(t, "no "+figure+" of "+p.Name)
+	require.Fail(t, "no "+figure+" of "+process.Name)
 	return 0
 }

@@ -28,60 +28,60 @@ func TestKill(t *testing.T) {
 	t.Logf("repeat with E2E_ROUNDS=%d E2E_SEED=%d", rounds, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	// Checkpoints all the time: a kill meets every step of one sooner or later.
-	c := start(t, cluster.Options{CheckpointRecords: 50})
-	l := newLoad(c.Address(), seed, 3, 2)
+	system := start(t, cluster.Options{CheckpointRecords: 50})
+	work := newLoad(system.Address(), seed, 3, 2)
 	for round := range rounds {
-		victims := victims(c, random, int(round))
+		victims := victims(system, random, int(round))
 		names := ""
 		for _, p := range victims {
 			names += " " + p.Name
 		}
 		// The round's name says what to look for when it fails.
 		ok := t.Run(fmt.Sprintf("round %d kills%s", round+1, names), func(t *testing.T) {
-			killRound(t, c, l, random, victims)
+			killRound(t, system, work, random, victims)
 		})
 		if !ok {
 			t.Fatalf("repeat with E2E_ROUNDS=%d E2E_SEED=%d", rounds, seed)
 		}
 	}
-	stores, syncs := l.acknowledged()
+	stores, syncs := work.acknowledged()
 	t.Logf("%d rounds, %d acknowledged stores and removals, %d acknowledged syncs and closes", rounds, stores, syncs)
 }
 
 // victims chooses whom a round kills.
-func victims(c *cluster.Cluster, random *rand.Rand, round int) []*cluster.Process {
-	all := c.Processes()
-	datanode := c.Datanodes[random.IntN(len(c.Datanodes))]
-	choices := [][]*cluster.Process{all, {c.Namenode}, {datanode}, {c.LogServer}, {c.LogServer, c.Namenode}, {c.Namenode, datanode}, c.Datanodes}
+func victims(system *cluster.Cluster, random *rand.Rand, round int) []*cluster.Process {
+	all := system.Processes()
+	datanode := system.Datanodes[random.IntN(len(system.Datanodes))]
+	choices := [][]*cluster.Process{all, {system.Namenode}, {datanode}, {system.LogServer}, {system.LogServer, system.Namenode}, {system.Namenode, datanode}, system.Datanodes}
 	if round < len(choices) {
 		return choices[round]
 	}
 	return choices[random.IntN(len(choices))]
 }
 
-func killRound(t *testing.T, c *cluster.Cluster, l *load, random *rand.Rand, victims []*cluster.Process) {
+func killRound(t *testing.T, system *cluster.Cluster, work *load, random *rand.Rand, victims []*cluster.Process) {
 	ctx := patient(t, 90*time.Second)
 	loadContext, endLoad := context.WithCancel(ctx)
 	defer endLoad()
-	wait := l.begin(loadContext, t)
-	progress(t, ctx, l, "before the kill")
+	wait := work.begin(loadContext, t)
+	progress(t, ctx, work, "before the kill")
 
 	// The randomness is the point of this wait: nothing depends on its length.
 	pause(ctx, time.Duration(random.IntN(500))*time.Millisecond)
-	require.NoError(t, c.Kill(victims...))
+	require.NoError(t, system.Kill(victims...))
 	pause(ctx, time.Duration(random.IntN(700))*time.Millisecond)
 	if random.IntN(3) == 0 { // kill them again, in the middle of their recovery
 		for _, p := range victims {
 			require.NoError(t, p.Start())
 		}
 		pause(ctx, time.Duration(random.IntN(300))*time.Millisecond)
-		require.NoError(t, c.Kill(victims...))
+		require.NoError(t, system.Kill(victims...))
 	}
-	require.NoError(t, c.Start(ctx))
-	progress(t, ctx, l, "after the restart")
+	require.NoError(t, system.Start(ctx))
+	progress(t, ctx, work, "after the restart")
 	endLoad()
 	wait()
-	l.verify(ctx, t, c.Client())
+	work.verify(ctx, t, system.Client())
 }
 
 // progress waits until stores and syncs have been acknowledged from now on.
@@ -109,8 +109,8 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // readAll reads a file of the cluster to its visible end.
-func readAll(ctx context.Context, c *client.Client, name string) ([]byte, error) {
-	r, err := c.Open(ctx, name)
+func readAll(ctx context.Context, user *client.Client, name string) ([]byte, error) {
+	r, err := user.Open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -121,9 +121,9 @@ func readAll(ctx context.Context, c *client.Client, name string) ([]byte, error)
 }
 
 // pollUntilClosed ends whatever lease there is on a file.
-func pollUntilClosed(ctx context.Context, c *client.Client, name string) error {
+func pollUntilClosed(ctx context.Context, user *client.Client, name string) error {
 	return cluster.Poll(ctx, func() error {
-		closed, err := c.RecoverLease(ctx, name)
+		closed, err := user.RecoverLease(ctx, name)
 		if err == nil && !closed {
 			err = fmt.Errorf("%s is still being recovered", name)
 		}

@@ -33,19 +33,19 @@ type load struct {
 }
 
 func newLoad(namenode string, seed uint64, storers, appenders int) *load {
-	l := &load{namenode: namenode}
+	work := &load{namenode: namenode}
 	for i := range storers {
-		l.storers = append(l.storers, &storer{
+		work.storers = append(work.storers, &storer{
 			directory: fmt.Sprintf("/load/store-%d", i), random: rand.New(rand.NewPCG(seed, uint64(i))),
 			possible: map[string][]version{},
 		})
 	}
 	for i := range appenders {
-		l.appenders = append(l.appenders, &appender{
+		work.appenders = append(work.appenders, &appender{
 			path: fmt.Sprintf("/load/append-%d", i), stream: seed + uint64(i), random: rand.New(rand.NewPCG(seed, uint64(1000+i))),
 		})
 	}
-	return l
+	return work
 }
 
 // begin lets the workers run until the context ends; the returned function
@@ -53,13 +53,13 @@ func newLoad(namenode string, seed uint64, storers, appenders int) *load {
 func (l *load) begin(ctx context.Context, t *testing.T) (wait func()) {
 	t.Helper()
 	var group sync.WaitGroup
-	work := func(name string, step func(ctx context.Context, c *client.Client) error) {
-		c, err := client.Dial(ctx, client.Options{Namenodes: []string{l.namenode}, Name: name})
+	work := func(name string, step func(ctx context.Context, user *client.Client) error) {
+		user, err := client.Dial(ctx, client.Options{Namenodes: []string{l.namenode}, Name: name})
 		require.NoError(t, err)
 		group.Go(func() {
-			defer c.Close()
+			defer user.Close()
 			for ctx.Err() == nil {
-				if err := step(ctx, c); err != nil && ctx.Err() == nil {
+				if err := step(ctx, user); err != nil && ctx.Err() == nil {
 					// A daemon is down. Try again, but not in a spin.
 					timer := time.NewTimer(20 * time.Millisecond)
 					select {
@@ -93,22 +93,22 @@ func (l *load) acknowledged() (stores, syncs int64) {
 }
 
 // verify checks the whole tree against what the workers know, while none runs.
-func (l *load) verify(ctx context.Context, t *testing.T, c *client.Client) {
+func (l *load) verify(ctx context.Context, t *testing.T, user *client.Client) {
 	t.Helper()
 	known := map[string]bool{}
 	for _, a := range l.appenders {
-		a.verify(ctx, t, c)
+		a.verify(ctx, t, user)
 		known[a.path] = true
 	}
 	for _, s := range l.storers {
-		s.verify(ctx, t, c)
+		s.verify(ctx, t, user)
 		for name := range s.possible {
 			known[name] = true
 		}
 	}
 	var walk func(directory string)
 	walk = func(directory string) {
-		for info, err := range c.List(ctx, directory) {
+		for info, err := range user.List(ctx, directory) {
 			require.NoError(t, err)
 			if info.Directory {
 				walk(info.Path)
@@ -137,7 +137,7 @@ type storer struct {
 	possible map[string][]version
 }
 
-func (s *storer) step(ctx context.Context, c *client.Client) error {
+func (s *storer) step(ctx context.Context, user *client.Client) error {
 	name := fmt.Sprintf("%s/%d", s.directory, s.random.IntN(20))
 	before, ok := s.possible[name]
 	if !ok {
@@ -153,7 +153,7 @@ func (s *storer) step(ctx context.Context, c *client.Client) error {
 	s.possible[name] = append(append([]version{}, before...), after)
 	var err error
 	if remove {
-		_, err = c.Remove(ctx, name, client.RemoveOptions{})
+		_, err = user.Remove(ctx, name, client.RemoveOptions{})
 		if errors.Is(err, fault.NotFound) {
 			// An earlier, unacknowledged step may have removed it; the name is
 			// absent either way.
@@ -161,7 +161,7 @@ func (s *storer) step(ctx context.Context, c *client.Client) error {
 		}
 	} else {
 		content := bytesOf(after.seed, after.size)
-		_, err = c.Store(ctx, name, bytes.NewReader(content), int64(len(content)), client.StoreOptions{
+		_, err = user.Store(ctx, name, bytes.NewReader(content), int64(len(content)), client.StoreOptions{
 			CreateOptions: client.CreateOptions{Overwrite: true, Parents: true, ChunkSize: 256 << 10},
 		})
 	}
@@ -188,10 +188,10 @@ func (s *storer) size() int {
 	return s.random.IntN(64 << 10)
 }
 
-func (s *storer) verify(ctx context.Context, t *testing.T, c *client.Client) {
+func (s *storer) verify(ctx context.Context, t *testing.T, user *client.Client) {
 	t.Helper()
 	for name, possible := range s.possible {
-		got, err := readAll(ctx, c, name)
+		got, err := readAll(ctx, user, name)
 		found := -1
 		for i, v := range possible {
 			switch {
@@ -220,34 +220,34 @@ type appender struct {
 }
 
 // step opens the file, appends a few pieces, and closes it most of the time.
-func (a *appender) step(ctx context.Context, c *client.Client) error {
-	w, err := a.open(ctx, c)
+func (a *appender) step(ctx context.Context, user *client.Client) error {
+	writer, err := a.open(ctx, user)
 	if err != nil {
 		return err
 	}
-	offset := w.Offset()
+	offset := writer.Offset()
 	for range 1 + a.random.IntN(6) {
 		piece := make([]byte, 1+a.random.IntN(40<<10))
 		a.fill(piece, offset)
 		a.written = max(a.written, offset+int64(len(piece)))
-		if _, err := w.Write(piece); err != nil {
-			return a.giveUp(w, err)
+		if _, err := writer.Write(piece); err != nil {
+			return a.giveUp(writer, err)
 		}
 		offset += int64(len(piece))
 		switch a.random.IntN(3) {
 		case 0:
-			err = w.Flush(ctx)
+			err = writer.Flush(ctx)
 		case 1:
-			if err = w.Sync(ctx); err == nil {
+			if err = writer.Sync(ctx); err == nil {
 				a.acknowledge(offset)
 			}
 		}
 		if err != nil {
-			return a.giveUp(w, err)
+			return a.giveUp(writer, err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		return a.giveUp(w, err)
+	if err := writer.Close(); err != nil {
+		return a.giveUp(writer, err)
 	}
 	a.acknowledge(offset)
 	return nil
@@ -264,9 +264,9 @@ func (a *appender) giveUp(w *client.FileWriter, err error) error {
 	return err
 }
 
-func (a *appender) open(ctx context.Context, c *client.Client) (*client.FileWriter, error) {
+func (a *appender) open(ctx context.Context, user *client.Client) (*client.FileWriter, error) {
 	if !a.created {
-		w, err := c.Create(ctx, a.path, client.CreateOptions{Parents: true, ChunkSize: 128 << 10})
+		w, err := user.Create(ctx, a.path, client.CreateOptions{Parents: true, ChunkSize: 128 << 10})
 		if err == nil {
 			a.created = true
 			return w, nil
@@ -276,9 +276,9 @@ func (a *appender) open(ctx context.Context, c *client.Client) (*client.FileWrit
 		}
 		a.created = true // by a call that was not acknowledged
 	}
-	w, err := c.Append(ctx, a.path, client.AppendOptions{})
+	w, err := user.Append(ctx, a.path, client.AppendOptions{})
 	if errors.Is(err, fault.LeaseHeld) {
-		if _, recoverErr := c.RecoverLease(ctx, a.path); recoverErr != nil {
+		if _, recoverErr := user.RecoverLease(ctx, a.path); recoverErr != nil {
 			return nil, recoverErr
 		}
 	}
@@ -286,9 +286,9 @@ func (a *appender) open(ctx context.Context, c *client.Client) (*client.FileWrit
 }
 
 // fill writes the stream's bytes from offset on.
-func (a *appender) fill(p []byte, offset int64) {
+func (a *appender) fill(data []byte, offset int64) {
 	var word [8]byte
-	for i := range p {
+	for i := range data {
 		at := uint64(offset) + uint64(i)
 		if i == 0 || at%8 == 0 {
 			x := (at/8 + 1) * 0x9e3779b97f4a7c15 // splitmix64 of stream and position
@@ -297,15 +297,15 @@ func (a *appender) fill(p []byte, offset int64) {
 			x = (x ^ x>>27) * 0x94d049bb133111eb
 			binary.LittleEndian.PutUint64(word[:], x^x>>31)
 		}
-		p[i] = word[at%8]
+		data[i] = word[at%8]
 	}
 }
 
 // verify reads the file as it was left, ends a lease that nobody holds any more,
 // and reads it again.
-func (a *appender) verify(ctx context.Context, t *testing.T, c *client.Client) {
+func (a *appender) verify(ctx context.Context, t *testing.T, user *client.Client) {
 	t.Helper()
-	got, err := readAll(ctx, c, a.path)
+	got, err := readAll(ctx, user, a.path)
 	if errors.Is(err, fault.NotFound) {
 		require.Zero(t, a.synced, "%s is gone, %d bytes of it were synced", a.path, a.synced)
 		a.created = false
@@ -314,9 +314,9 @@ func (a *appender) verify(ctx context.Context, t *testing.T, c *client.Client) {
 	require.NoError(t, err, "read %s, of which %d bytes were synced", a.path, a.synced)
 	a.check(t, got, "as it was left")
 
-	err = pollUntilClosed(ctx, c, a.path)
+	err = pollUntilClosed(ctx, user, a.path)
 	require.NoError(t, err, "recover the lease of %s", a.path)
-	got, err = readAll(ctx, c, a.path)
+	got, err = readAll(ctx, user, a.path)
 	require.NoError(t, err)
 	a.check(t, got, "after lease recovery")
 	a.synced, a.written, a.created = int64(len(got)), int64(len(got)), true

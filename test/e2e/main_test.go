@@ -24,7 +24,7 @@ var program string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
-func run(m *testing.M) int {
+func run(tests *testing.M) int {
 	program = os.Getenv("E2E_PROGRAM")
 	if program == "" {
 		directory, err := os.MkdirTemp("", "ww-e2e-")
@@ -39,7 +39,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	return m.Run()
+	return tests.Run()
 }
 
 // underRace reports whether ww is built with the race detector, which makes it
@@ -71,19 +71,19 @@ func start(t *testing.T, o cluster.Options) *cluster.Cluster {
 	t.Helper()
 	o.Program = program
 	o.Directory = scratch(t)
-	c, err := cluster.New(o)
+	system, err := cluster.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
 			var text strings.Builder
-			c.LogTail(&text, 15)
+			system.LogTail(&text, 15)
 			t.Log("last lines of the daemons' logs:\n" + text.String())
 		}
-		require.NoError(t, c.Close())
-		refusePanics(t, c)
+		require.NoError(t, system.Close())
+		refusePanics(t, system)
 	})
-	require.NoError(t, c.Start(patient(t, cluster.StartTimeout)))
-	return c
+	require.NoError(t, system.Start(patient(t, cluster.StartTimeout)))
+	return system
 }
 
 // scratch is a directory for one test, kept on failure if E2E_KEEP is set.
@@ -100,9 +100,9 @@ func scratch(t *testing.T) string {
 
 // refusePanics fails the test if a daemon panicked or raced, whatever else the
 // test saw.
-func refusePanics(t *testing.T, c *cluster.Cluster) {
+func refusePanics(t *testing.T, system *cluster.Cluster) {
 	t.Helper()
-	for _, p := range c.Processes() {
+	for _, p := range system.Processes() {
 		b, err := os.ReadFile(p.Log)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -132,33 +132,33 @@ type call struct {
 }
 
 // ww runs a client verb against the cluster.
-func ww(t *testing.T, c *cluster.Cluster, arguments ...string) result {
+func ww(t *testing.T, system *cluster.Cluster, arguments ...string) result {
 	t.Helper()
-	return do(t, c, call{arguments: arguments})
+	return do(t, system, call{arguments: arguments})
 }
 
 // mustWW is ww that has to succeed; it returns what was printed.
-func mustWW(t *testing.T, c *cluster.Cluster, arguments ...string) string {
+func mustWW(t *testing.T, system *cluster.Cluster, arguments ...string) string {
 	t.Helper()
-	r := ww(t, c, arguments...)
+	r := ww(t, system, arguments...)
 	require.Zero(t, r.code, "ww %s\nstdout: %s\nstderr: %s", strings.Join(arguments, " "), clip(r.stdout), r.stderr)
 	return r.stdout
 }
 
-func do(t *testing.T, c *cluster.Cluster, l call) result {
+func do(t *testing.T, system *cluster.Cluster, answer call) result {
 	t.Helper()
-	if l.namenode == "" {
-		l.namenode = c.Address()
+	if answer.namenode == "" {
+		answer.namenode = system.Address()
 	}
-	command := exec.CommandContext(patient(t, 3*time.Minute), program, append([]string{"--namenode", l.namenode}, l.arguments...)...)
+	command := exec.CommandContext(patient(t, 3*time.Minute), program, append([]string{"--namenode", answer.namenode}, answer.arguments...)...)
 	var stdout, stderr bytes.Buffer
-	command.Stdin, command.Stdout, command.Stderr, command.Dir = bytes.NewReader(l.stdin), &stdout, &stderr, l.directory
+	command.Stdin, command.Stdout, command.Stderr, command.Dir = bytes.NewReader(answer.stdin), &stdout, &stderr, answer.directory
 	// A program with the race detector otherwise takes a second to end.
-	command.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), l.setting...)
+	command.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), answer.setting...)
 	err := command.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		require.NoError(t, err, "run ww %v", l.arguments)
+		require.NoError(t, err, "run ww %v", answer.arguments)
 	}
 	return result{stdout: stdout.String(), stderr: stderr.String(), code: command.ProcessState.ExitCode()}
 }
@@ -176,9 +176,9 @@ const (
 
 // refused runs ww, which has to fail with code and a message that holds each of
 // the words; a stack trace is never an answer.
-func refused(t *testing.T, c *cluster.Cluster, l call, code int, words ...string) {
+func refused(t *testing.T, system *cluster.Cluster, l call, code int, words ...string) {
 	t.Helper()
-	r := do(t, c, l)
+	r := do(t, system, l)
 	text := fmt.Sprintf("ww %q\nstdout: %s\nstderr: %s", l.arguments, clip(r.stdout), r.stderr)
 	require.Equal(t, code, r.code, text)
 	require.NotContains(t, r.stderr, "goroutine ", text)

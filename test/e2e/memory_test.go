@@ -41,22 +41,22 @@ const keptDescriptors = 512 + 2*2*32
 const sessionBytes = 64 << 10
 
 // requirePeaks holds every process to the most that it may have resident.
-func requirePeaks(t *testing.T, c *cluster.Cluster) {
+func requirePeaks(t *testing.T, system *cluster.Cluster) {
 	t.Helper()
-	for _, p := range c.Processes() {
+	for _, process := range system.Processes() {
 		limit := int64(datanodeBytesMax)
-		switch p {
-		case c.LogServer:
+		switch process {
+		case system.LogServer:
 			limit = logServerBytesMax
-		case c.Namenode:
+		case system.Namenode:
 			limit = namenodeBytesMax
 		}
 		if underRace() {
 			limit *= raceFactor
 		}
-		peak := residentBytes(t, p, "VmHWM")
-		t.Logf("%s: at most %d MiB resident", p.Name, peak>>20)
-		require.LessOrEqual(t, peak, limit, "%s: %d MiB resident, limit %d MiB", p.Name, peak>>20, limit>>20)
+		peak := residentBytes(t, process, "VmHWM")
+		t.Logf("%s: at most %d MiB resident", process.Name, peak>>20)
+		require.LessOrEqual(t, peak, limit, "%s: %d MiB resident, limit %d MiB", process.Name, peak>>20, limit>>20)
 	}
 }
 
@@ -64,22 +64,22 @@ func requirePeaks(t *testing.T, c *cluster.Cluster) {
 // several chunks on their way, more than the datanodes have windows for, and
 // reads the peak of each daemon.
 func TestMemoryBound(t *testing.T) {
-	c := start(t, cluster.Options{Datanodes: 3, ChunkSize: 1 << 20, LogLevel: "info"})
+	system := start(t, cluster.Options{Datanodes: 3, ChunkSize: 1 << 20, LogLevel: "info"})
 	size := 2 << 20
 	if testing.Short() {
 		size = 1 << 20
 	}
 	ctx := patient(t, 2*time.Minute)
-	admin := adminAddresses(t, c)
+	admin := adminAddresses(t, system)
 	before := map[*cluster.Process]held{}
-	for _, p := range c.Processes() {
+	for _, p := range system.Processes() {
 		before[p] = heldBy(t, p, admin[p])
 	}
 	content := bytesOf(1, size)
 	var writers errgroup.Group
 	for i := range parallelWriters {
 		writers.Go(func() error {
-			writer, err := client.Dial(ctx, client.Options{Namenodes: []string{c.Address()}, Name: fmt.Sprintf("writer-%d", i)})
+			writer, err := client.Dial(ctx, client.Options{Namenodes: []string{system.Address()}, Name: fmt.Sprintf("writer-%d", i)})
 			if err != nil {
 				return err
 			}
@@ -89,10 +89,10 @@ func TestMemoryBound(t *testing.T) {
 		})
 	}
 	require.NoError(t, writers.Wait())
-	requirePeaks(t, c)
-	for _, p := range c.Processes() {
+	requirePeaks(t, system)
+	for _, p := range system.Processes() {
 		descriptors := leftCount
-		if p != c.LogServer && p != c.Namenode {
+		if p != system.LogServer && p != system.Namenode {
 			descriptors += keptDescriptors
 		}
 		requireBack(t, p, admin[p], before[p], descriptors)
@@ -105,17 +105,17 @@ func TestMemoryBound(t *testing.T) {
 // last datanode of all pipelines does nothing. Then everything goes on, and is
 // written.
 func TestMemoryBoundOfStalledWriters(t *testing.T) {
-	c := start(t, cluster.Options{Datanodes: 3, LogLevel: "info"})
+	system := start(t, cluster.Options{Datanodes: 3, LogLevel: "info"})
 	ctx := patient(t, time.Minute)
-	status, err := c.Client().ClusterStatus(ctx)
+	status, err := system.Client().ClusterStatus(ctx)
 	require.NoError(t, err)
-	hops := make([]wire.Hop, len(c.Datanodes))
+	hops := make([]wire.Hop, len(system.Datanodes))
 	for _, n := range status.Nodes {
-		hops[c.DatanodeAt(n.Address)] = wire.Hop{NodeID: n.NodeID, Address: n.Address}
+		hops[system.DatanodeAt(n.Address)] = wire.Hop{NodeID: n.NodeID, Address: n.Address}
 	}
-	admin := adminAddresses(t, c)
+	admin := adminAddresses(t, system)
 	before := map[*cluster.Process]held{}
-	for _, p := range c.Datanodes {
+	for _, p := range system.Datanodes {
 		before[p] = heldBy(t, p, admin[p])
 	}
 
@@ -135,7 +135,7 @@ func TestMemoryBoundOfStalledWriters(t *testing.T) {
 		all.Go(w.stall)
 	}
 	require.NoError(t, all.Wait())
-	first := c.Datanodes[0]
+	first := system.Datanodes[0]
 	var stuck held
 	require.NoError(t, cluster.Poll(ctx, func() error {
 		if stuck = heldBy(t, first, admin[first]); stuck.live < before[first].live+stalled {
@@ -165,22 +165,22 @@ func TestMemoryBoundOfStalledWriters(t *testing.T) {
 		require.NoError(t, w.conn.Close())
 	}
 
-	require.NoError(t, c.Datanodes[2].Pause())
+	require.NoError(t, system.Datanodes[2].Pause())
 	for _, w := range writers {
 		all.Go(w.fill)
 	}
 	filled := all.Wait()
-	require.NoError(t, c.Datanodes[2].Resume())
+	require.NoError(t, system.Datanodes[2].Resume())
 	require.NoError(t, filled)
 	for _, w := range writers {
 		all.Go(w.finish)
 	}
 	require.NoError(t, all.Wait())
-	requirePeaks(t, c)
+	requirePeaks(t, system)
 	for _, w := range writers {
 		require.NoError(t, w.conn.Close())
 	}
-	for _, p := range c.Datanodes {
+	for _, p := range system.Datanodes {
 		requireBack(t, p, admin[p], before[p], leftCount+keptDescriptors)
 	}
 }
@@ -201,7 +201,7 @@ func openRaw(number int, hops []wire.Hop) (*rawWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &rawWriter{conn: conn, packets: wire.NewPacketReader(conn, 0)}
+	writer := &rawWriter{conn: conn, packets: wire.NewPacketReader(conn, 0)}
 	id := chunk.NewID(uint64(time.Now().UnixMilli()), [10]byte{byte(number), byte(number >> 8), 1})
 	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &wire.OpenWrite{BodyVersion: wire.BodyVersion,
 		ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 64 << 20, Downstream: hops[1:]})
@@ -213,7 +213,7 @@ func openRaw(number int, hops []wire.Hop) (*rawWriter, error) {
 	}
 	var ack wire.OpenAck
 	if err == nil {
-		_, err = w.packets.Expect(wire.OpOpenAck, &ack)
+		_, err = writer.packets.Expect(wire.OpOpenAck, &ack)
 	}
 	if err == nil {
 		err = refusalOf(ack.Hops)
@@ -221,13 +221,13 @@ func openRaw(number int, hops []wire.Hop) (*rawWriter, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	w.window = ack.WindowBytes
-	size := min(w.window, wire.PayloadBytesMax)
+	writer.window = ack.WindowBytes
+	size := min(writer.window, wire.PayloadBytesMax)
 	for size&(size-1) != 0 { // a power of two costs what it is
 		size &= size - 1
 	}
-	w.first = w.packet(0, size)
-	return w, nil
+	writer.first = writer.packet(0, size)
+	return writer, nil
 }
 
 func refusalOf(hops []wire.HopStatus) error {

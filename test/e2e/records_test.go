@@ -29,7 +29,7 @@ func TestRecordsSurviveKills(t *testing.T) {
 	seed := setting(t, "E2E_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("repeat with E2E_RECORDS=%d E2E_SEED=%d", total, seed)
 	each := int(total) / writers
-	c := start(t, cluster.Options{ChunkSize: 256 << 10})
+	system := start(t, cluster.Options{ChunkSize: 256 << 10})
 	ctx := patient(t, 10*time.Minute)
 	const path = "/records"
 	var acked atomic.Int64
@@ -37,7 +37,7 @@ func TestRecordsSurviveKills(t *testing.T) {
 	var load sync.WaitGroup
 	for w := range writers {
 		load.Go(func() {
-			if err := appendRecords(ctx, c, path, w, each, rand.New(rand.NewPCG(seed, uint64(w))), &offsets[w], &acked); err != nil {
+			if err := appendRecords(ctx, system, path, w, each, rand.New(rand.NewPCG(seed, uint64(w))), &offsets[w], &acked); err != nil {
 				t.Errorf("writer %d: %v", w, err)
 			}
 		})
@@ -50,26 +50,26 @@ func TestRecordsSurviveKills(t *testing.T) {
 			}
 			return nil
 		}))
-		victim := c.Datanodes[random.IntN(len(c.Datanodes))]
+		victim := system.Datanodes[random.IntN(len(system.Datanodes))]
 		switch kill % 4 {
 		case 0, 2:
-			if info, err := c.Client().Stat(ctx, path); err == nil {
+			if info, err := system.Client().Stat(ctx, path); err == nil {
 				if _, address, ok := record.ParseHolder(info.LeaseHolder); ok {
-					victim = c.Datanodes[c.DatanodeAt(address)]
+					victim = system.Datanodes[system.DatanodeAt(address)]
 				}
 			}
 		case 3:
-			victim = c.Namenode
+			victim = system.Namenode
 		}
 		t.Logf("kill %s after %d records", victim.Name, acked.Load())
 		require.NoError(t, victim.Kill())
 		pause(ctx, time.Duration(random.IntN(4000))*time.Millisecond) // back before, or after, it counts as lost
 		require.NoError(t, victim.Start())
-		require.NoError(t, c.WaitReady(ctx))
+		require.NoError(t, system.WaitReady(ctx))
 	}
 	load.Wait()
 	require.False(t, t.Failed())
-	verifyRecords(t, ctx, c.Client(), path, offsets, each)
+	verifyRecords(t, ctx, system.Client(), path, offsets, each)
 }
 
 // recordPayload of record n of a writer says who it is and checks itself.
@@ -84,30 +84,30 @@ func recordPayload(writer, n, size int) []byte {
 }
 
 // appendRecords is one writer; it notes the offset of every record.
-func appendRecords(ctx context.Context, c *cluster.Cluster, path string, writer, count int, random *rand.Rand, offsets *[]int64, acked *atomic.Int64) (err error) {
-	own, err := client.Dial(ctx, client.Options{Namenodes: []string{c.Address()}, Name: fmt.Sprintf("writer %d", writer)})
+func appendRecords(ctx context.Context, system *cluster.Cluster, path string, writer, count int, random *rand.Rand, offsets *[]int64, acked *atomic.Int64) (err error) {
+	own, err := client.Dial(ctx, client.Options{Namenodes: []string{system.Address()}, Name: fmt.Sprintf("writer %d", writer)})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, own.Close()) }()
-	a, err := own.OpenRecords(ctx, path, client.RecordOptions{Create: true, Sync: writer%4 == 0})
+	appender, err := own.OpenRecords(ctx, path, client.RecordOptions{Create: true, Sync: writer%4 == 0})
 	if err != nil {
 		return err
 	}
 	var pending []*client.PendingRecord
-	for n := 0; n < count || len(pending) > 0; n++ {
-		if n < count {
+	for next := 0; next < count || len(pending) > 0; next++ {
+		if next < count {
 			size := 16 + random.IntN(200)
 			if random.IntN(500) == 0 {
 				size = 100_000 + random.IntN(300_000) // across chunks
 			}
-			p, err := a.AppendAsync(ctx, recordPayload(writer, n, size))
+			p, err := appender.AppendAsync(ctx, recordPayload(writer, next, size))
 			if err != nil {
 				return err
 			}
 			pending = append(pending, p)
 		}
-		for len(pending) > 0 && (n >= count || len(pending) > random.IntN(8)) {
+		for len(pending) > 0 && (next >= count || len(pending) > random.IntN(8)) {
 			offset, err := pending[0].Wait(ctx)
 			if err != nil {
 				return fmt.Errorf("record %d: %w", len(*offsets), err)
@@ -117,11 +117,11 @@ func appendRecords(ctx context.Context, c *cluster.Cluster, path string, writer,
 			pending = pending[1:]
 		}
 	}
-	return a.Close()
+	return appender.Close()
 }
 
 // verifyRecords reads the file as users do, and every record at its offset.
-func verifyRecords(t *testing.T, ctx context.Context, c *client.Client, path string, offsets [][]int64, each int) {
+func verifyRecords(t *testing.T, ctx context.Context, user *client.Client, path string, offsets [][]int64, each int) {
 	t.Helper()
 	whole := func(b []byte) (writer, n int) {
 		require.GreaterOrEqual(t, len(b), 16)
@@ -129,11 +129,11 @@ func verifyRecords(t *testing.T, ctx context.Context, c *client.Client, path str
 		require.Equal(t, recordPayload(writer, n, len(b)), b)
 		return writer, n
 	}
-	r, err := c.ReadRecords(ctx, path, 0, client.RecordReadOptions{})
+	reader, err := user.ReadRecords(ctx, path, 0, client.RecordReadOptions{})
 	require.NoError(t, err)
 	next := make([]int, len(offsets))
 	for {
-		got, err := r.Next(ctx)
+		got, err := reader.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -142,13 +142,13 @@ func verifyRecords(t *testing.T, ctx context.Context, c *client.Client, path str
 		require.Equal(t, next[writer], n, "the order of writer %d, at offset %d", writer, got.Offset)
 		next[writer]++
 	}
-	t.Logf("%d second copies, %d bytes of no record", r.Duplicates(), r.Skipped())
-	require.NoError(t, r.Close())
+	t.Logf("%d second copies, %d bytes of no record", reader.Duplicates(), reader.Skipped())
+	require.NoError(t, reader.Close())
 	for writer, all := range offsets {
 		require.Equal(t, each, next[writer], "records of writer %d", writer)
 		require.Len(t, all, each)
 		for n := 0; n < each; n += max(1, each/100) {
-			r, err := c.ReadRecords(ctx, path, all[n], client.RecordReadOptions{})
+			r, err := user.ReadRecords(ctx, path, all[n], client.RecordReadOptions{})
 			require.NoError(t, err)
 			got, err := r.Next(ctx)
 			require.NoError(t, err)

@@ -21,31 +21,31 @@ func TestTree(t *testing.T) {
 	if testing.Short() || underRace() {
 		count = 500
 	}
-	c := start(t, cluster.Options{})
+	system := start(t, cluster.Options{})
 	source := filepath.Join(t.TempDir(), "tree")
 	makeTree(t, source, count)
-	mustWW(t, c, "put", "-r", source, "/tree")
-	summary, err := c.Client().Summary(t.Context(), "/tree")
+	mustWW(t, system, "put", "-r", source, "/tree")
+	summary, err := system.Client().Summary(t.Context(), "/tree")
 	require.NoError(t, err)
 	require.EqualValues(t, count, summary.Files)
 
 	target := filepath.Join(t.TempDir(), "tree")
-	mustWW(t, c, "get", "-r", "/tree", target)
+	mustWW(t, system, "get", "-r", "/tree", target)
 	sameTree(t, source, target)
 
-	listed := strings.Count(mustWW(t, c, "ls", "-R", "/tree"), "file-")
+	listed := strings.Count(mustWW(t, system, "ls", "-R", "/tree"), "file-")
 	require.Equal(t, count, listed)
 
 	// What was stored is there after a restart of the processes that keep only
 	// memory, or rebuild from disk.
-	require.NoError(t, c.Kill(c.Processes()...))
-	require.NoError(t, c.Start(patient(t, cluster.StartTimeout)))
+	require.NoError(t, system.Kill(system.Processes()...))
+	require.NoError(t, system.Start(patient(t, cluster.StartTimeout)))
 	again := filepath.Join(t.TempDir(), "again")
-	mustWW(t, c, "get", "-r", "/tree", again)
+	mustWW(t, system, "get", "-r", "/tree", again)
 	sameTree(t, source, again)
 
-	mustWW(t, c, "rm", "-r", "/tree")
-	refused(t, c, call{arguments: []string{"stat", "/tree"}}, exitNotFound, "/tree")
+	mustWW(t, system, "rm", "-r", "/tree")
+	refused(t, system, call{arguments: []string{"stat", "/tree"}}, exitNotFound, "/tree")
 }
 
 // makeTree fills a directory: empty files, files of a few bytes, a few of

@@ -64,35 +64,35 @@ func (c *cluster) checkReplicas(cl *client.Client, path string, content []byte) 
 		return err
 	}
 	total := int64(0)
-	for _, l := range chunks {
-		total += l.Length
+	for _, location := range chunks {
+		total += location.Length
 		if total > int64(len(content)) {
 			break
 		}
-		want := content[l.Offset:total]
-		for _, n := range c.nodes {
-			counted := slices.ContainsFunc(l.Replicas, func(r client.Replica) bool { return r.NodeID == n.id() })
-			got, reply, err := readDirect(ctx, n.data.address(), l.ID, l.Generation)
+		want := content[location.Offset:total]
+		for _, peer := range c.nodes {
+			counted := slices.ContainsFunc(location.Replicas, func(r client.Replica) bool { return r.NodeID == peer.id() })
+			got, reply, err := readDirect(ctx, peer.data.address(), location.ID, location.Generation)
 			switch {
 			case counted && err != nil:
-				return fmt.Errorf("chunk %d: the namenode counts the replica of %s: %w", l.Index, n.name, err)
+				return fmt.Errorf("chunk %d: the namenode counts the replica of %s: %w", location.Index, peer.name, err)
 			case errors.Is(err, fault.StaleGeneration), errors.Is(err, fault.NotFound):
 				continue
 			case err != nil:
-				return fmt.Errorf("chunk %d on %s: %w", l.Index, n.name, err)
-			case reply.Generation < uint64(l.Generation):
-				return fmt.Errorf("%w: chunk %d: %s served generation %d, at least %d was asked for", errWrongBytes, l.Index, n.name, reply.Generation, l.Generation)
-			case counted && reply.Generation != uint64(l.Generation):
-				return fmt.Errorf("chunk %d on %s: generation %d, the namenode says %d", l.Index, n.name, reply.Generation, l.Generation)
+				return fmt.Errorf("chunk %d on %s: %w", location.Index, peer.name, err)
+			case reply.Generation < uint64(location.Generation):
+				return fmt.Errorf("%w: chunk %d: %s served generation %d, at least %d was asked for", errWrongBytes, location.Index, peer.name, reply.Generation, location.Generation)
+			case counted && reply.Generation != uint64(location.Generation):
+				return fmt.Errorf("chunk %d on %s: generation %d, the namenode says %d", location.Index, peer.name, reply.Generation, location.Generation)
 			case !counted && len(got) < len(want):
 				want := want[:len(got)]
 				if err := same(got, want); err != nil {
-					return fmt.Errorf("chunk %d on %s, not counted: %w", l.Index, n.name, err)
+					return fmt.Errorf("chunk %d on %s, not counted: %w", location.Index, peer.name, err)
 				}
 				continue
 			}
 			if err := same(got, want); err != nil {
-				return fmt.Errorf("chunk %d on %s (counted: %v): %w", l.Index, n.name, counted, err)
+				return fmt.Errorf("chunk %d on %s (counted: %v): %w", location.Index, peer.name, counted, err)
 			}
 		}
 	}
@@ -140,19 +140,19 @@ func (c *cluster) checkSettled(cl *client.Client, path string, content []byte) e
 // to make room for a newer replica of the same chunk: one of a later generation, or
 // the whole one, sealed, in place of one that was left open in the same generation.
 func (c *cluster) checkDeletions() error {
-	for _, n := range c.nodes {
+	for _, peer := range c.nodes {
 		present := map[chunk.ID]chunk.Replica{}
-		for _, r := range n.store.Replicas() {
+		for _, r := range peer.store.Replicas() {
 			present[r.ID] = r
 		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		for _, r := range n.mu.removed {
+		peer.mu.Lock()
+		defer peer.mu.Unlock()
+		for _, r := range peer.mu.removed {
 			now := present[r.ID]
 			newer := now.Generation > r.Generation ||
 				now.Generation == r.Generation && now.State == chunk.Sealed && r.State != chunk.Sealed && now.Length >= r.Length
-			if n.mu.ordered[r.ID] < r.Generation && !newer {
-				return fmt.Errorf("%s lost %s, generation %d, without an order", n.name, r.ID, r.Generation)
+			if peer.mu.ordered[r.ID] < r.Generation && !newer {
+				return fmt.Errorf("%s lost %s, generation %d, without an order", peer.name, r.ID, r.Generation)
 			}
 		}
 	}

@@ -72,23 +72,23 @@ type cluster struct {
 // startCluster runs a cluster; wrap, if not nil, is put between the stores and
 // their disks.
 func startCluster(t testing.TB, wrap func(*node, vfs.FS) vfs.FS) *cluster {
-	c := &cluster{t: t, wrapDisk: wrap}
-	c.logger = slog.New(slog.NewTextHandler(&c.errors, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	c.mu.order, c.mu.pipeline = map[chunk.ID]int{}, map[chunk.ID][]*node{}
+	system := &cluster{t: t, wrapDisk: wrap}
+	system.logger = slog.New(slog.NewTextHandler(&system.errors, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	system.mu.order, system.mu.pipeline = map[chunk.ID]int{}, map[chunk.ID][]*node{}
 	var err error
-	c.log, err = logserver.Start(logserver.Options{Directory: memoryDirectory(t), ListenGRPC: "127.0.0.1:0", SegmentBytes: 1 << 20, Logger: c.logger.With("role", "log")})
+	system.log, err = logserver.Start(logserver.Options{Directory: memoryDirectory(t), ListenGRPC: "127.0.0.1:0", SegmentBytes: 1 << 20, Logger: system.logger.With("role", "log")})
 	require.NoError(t, err)
-	c.front = newProxy(t)
+	system.front = newProxy(t)
 	for i := range nodeCount {
-		c.nodes = append(c.nodes, c.newNode(fmt.Sprintf("dn%d", i)))
+		system.nodes = append(system.nodes, system.newNode(fmt.Sprintf("dn%d", i)))
 	}
-	c.startNamenode()
-	for _, n := range c.nodes {
+	system.startNamenode()
+	for _, n := range system.nodes {
 		n.start()
 	}
-	t.Cleanup(c.stop)
-	c.waitLive(nodeCount)
-	return c
+	t.Cleanup(system.stop)
+	system.waitLive(nodeCount)
+	return system
 }
 
 // memoryDirectory spares the machine's disk, which other tests keep busy.
@@ -221,22 +221,22 @@ func (c *cluster) eventually(what string, check func() error) {
 }
 
 // seen is told of every packet of a write session.
-func (c *cluster) seen(e event) (cut bool) {
+func (c *cluster) seen(seen event) (cut bool) {
 	c.mu.Lock()
-	if _, known := c.mu.order[e.id]; !known {
-		c.mu.order[e.id] = len(c.mu.order)
+	if _, known := c.mu.order[seen.id]; !known {
+		c.mu.order[seen.id] = len(c.mu.order)
 	}
-	if e.kind == eventOpen {
-		p := c.mu.pipeline[e.id]
-		for len(p) <= e.after {
+	if seen.kind == eventOpen {
+		p := c.mu.pipeline[seen.id]
+		for len(p) <= seen.after {
 			p = append(p, nil)
 		}
-		p[e.after] = e.node
-		c.mu.pipeline[e.id] = p
+		p[seen.after] = seen.node
+		c.mu.pipeline[seen.id] = p
 	}
-	hook, place := c.mu.hook, c.mu.order[e.id]
+	hook, place := c.mu.hook, c.mu.order[seen.id]
 	c.mu.Unlock()
-	return hook != nil && hook(e, place)
+	return hook != nil && hook(seen, place)
 }
 
 // watch sets what is told of every packet of a write session, with the place of

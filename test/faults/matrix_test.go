@@ -88,17 +88,17 @@ func steps() []step {
 // TestMatrix: one node of a pipeline fails at one step; the writer goes on.
 func TestMatrix(t *testing.T) {
 	count := 0
-	for i, k := range kinds() {
-		for j, p := range positions {
+	for i, breakage := range kinds() {
+		for j, position := range positions {
 			for l, s := range steps() {
-				if len(k.steps) > 0 && !slices.Contains(k.steps, s.name) || testing.Short() && (i+l)%(2*len(positions)) != j {
+				if len(breakage.steps) > 0 && !slices.Contains(breakage.steps, s.name) || testing.Short() && (i+l)%(2*len(positions)) != j {
 					continue
 				}
 				count++
-				t.Run(fmt.Sprintf("%s/%s/%s", k.name, p.name, s.name), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%s/%s", breakage.name, position.name, s.name), func(t *testing.T) {
 					t.Parallel()
 					for range attempts {
-						if runCase(t, k, p.after, s) {
+						if runCase(t, breakage, position.after, s) {
 							return
 						}
 					}
@@ -115,62 +115,62 @@ func TestMatrix(t *testing.T) {
 const attempts = 3
 
 // runCase reports false if the step never came.
-func runCase(t *testing.T, k kind, after int, s step) bool {
-	c := startCluster(t, nil)
+func runCase(t *testing.T, breakage kind, after int, stage step) bool {
+	system := startCluster(t, nil)
 	var struck atomic.Pointer[node]
 	strike := func(n *node) (cut bool) {
 		if !struck.CompareAndSwap(nil, n) {
 			return false
 		}
-		c.logger.Info("STRIKE", "node", n.name, "id", n.id(), "fault", k.name)
-		if k.strike == nil {
+		system.logger.Info("STRIKE", "node", n.name, "id", n.id(), "fault", breakage.name)
+		if breakage.strike == nil {
 			return true
 		}
-		k.strike(n)
+		breakage.strike(n)
 		return false
 	}
-	if s.at != nil {
-		c.watch(func(e event, place int) bool { return e.after == after && s.at(e, place) && strike(e.node) })
+	if stage.at != nil {
+		system.watch(func(e event, place int) bool { return e.after == after && stage.at(e, place) && strike(e.node) })
 	}
-	cl := c.dial()
-	w := newScript(c, cl, "/file", fileBytes)
+	cl := system.dial()
+	writer := newScript(system, cl, "/file", fileBytes)
 	began := time.Now()
 	var restarted sync.WaitGroup
-	w.write(100_000)
-	w.flush()
-	w.write(180_000)
-	w.sync()
-	w.write(400_000)
-	w.flush()
-	if s.restart {
-		c.stopNamenode()
-		restarted.Go(c.startNamenode)
+	writer.write(100_000)
+	writer.flush()
+	writer.write(180_000)
+	writer.sync()
+	writer.write(400_000)
+	writer.flush()
+	if stage.restart {
+		system.stopNamenode()
+		restarted.Go(system.startNamenode)
 	}
-	if s.at == nil {
-		strike(c.member(after))
+	if stage.at == nil {
+		strike(system.member(after))
 	}
-	w.write(fileBytes)
-	w.close()
+	writer.write(fileBytes)
+	writer.close()
 	restarted.Wait()
 	took := time.Since(began)
-	require.NoError(t, w.err, "the writer must finish: one node of four failed")
+	require.NoError(t, writer.err, "the writer must finish: one node of four failed")
 	n := struck.Load()
 	if n == nil {
-		c.hangUp(cl)
+		system.hangUp(cl)
 		return false
 	}
-	c.logger.Info("WRITTEN", "took", took)
+	system.logger.Info("WRITTEN", "took", took)
 	require.Less(t, took, 30*time.Second)
-	require.NoError(t, c.checkReadable("/file", w.content, w.acked), "while the fault lasts")
+	require.NoError(t, system.checkReadable("/file", writer.content, writer.acked), "while the fault lasts")
 	n.heal()
-	c.waitLive(nodeCount)
+	system.waitLive(nodeCount)
 	// Replicas may be moved between the look at the namenode and the one at the
 	// nodes; wrong bytes fail at once.
-	c.eventually("after the node came back", func() error { return c.checkReplicas(cl, "/file", w.content) })
-	c.eventually("the cluster settles", func() error { return c.checkSettled(cl, "/file", w.content) })
-	require.NoError(t, c.checkDeletions())
-	require.NoError(t, c.checkReadable("/file", w.content, w.acked), "at the end")
-	c.hangUp(cl)
+	system.eventually("after the node came back", func() error { return system.checkReplicas(cl, "/file", writer.content) })
+	system.eventually("the cluster settles", func() error { return system.checkSettled(cl, "/file", writer.content) })
+	require.NoError(t, system.checkDeletions())
+	require.NoError(t, system.checkReadable("/file", writer.content, writer.acked), "at the end")
+	system.hangUp(cl)
 	t.Logf("written in %v, settled after %v", took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	return true
 }
@@ -186,11 +186,11 @@ type script struct {
 	err     error
 }
 
-func newScript(c *cluster, cl *client.Client, path string, size int) *script {
-	w := &script{c: c, content: pattern(uint64(time.Now().UnixNano()), size)}
-	w.writer, w.err = cl.Create(context.Background(), path, client.CreateOptions{Replication: replication, ChunkSize: chunkSize})
-	require.NoError(c.t, w.err)
-	return w
+func newScript(system *cluster, cl *client.Client, path string, size int) *script {
+	writer := &script{c: system, content: pattern(uint64(time.Now().UnixNano()), size)}
+	writer.writer, writer.err = cl.Create(context.Background(), path, client.CreateOptions{Replication: replication, ChunkSize: chunkSize})
+	require.NoError(system.t, writer.err)
+	return writer
 }
 
 func (w *script) do(f func() error) {

@@ -177,16 +177,16 @@ func (p *proxy) pump(source, target net.Conn, look func([]byte) bool) {
 	defer func() { abort(source); abort(target) }()
 	reader := &packets{source: source, framed: p.watch != nil, buffer: make([]byte, 64<<10)}
 	for {
-		b, whole, err := reader.next()
-		cut := whole && look(b)
-		if len(b) > 0 && !p.pass(len(b)) {
+		data, whole, err := reader.next()
+		cut := whole && look(data)
+		if len(data) > 0 && !p.pass(len(data)) {
 			return
 		}
 		if cut {
-			b = b[:len(b)/2]
+			data = data[:len(data)/2]
 		}
-		if len(b) > 0 {
-			if _, failed := target.Write(b); failed != nil {
+		if len(data) > 0 {
+			if _, failed := target.Write(data); failed != nil {
 				return
 			}
 		}
@@ -197,7 +197,7 @@ func (p *proxy) pump(source, target net.Conn, look func([]byte) bool) {
 }
 
 // pass waits until n bytes may pass; false: the proxy is closed.
-func (p *proxy) pass(n int) bool {
+func (p *proxy) pass(count int) bool {
 	for {
 		p.mu.Lock()
 		stalled, closed, changed, rate := p.mu.stalled, p.mu.closed, p.mu.changed, p.mu.rate
@@ -209,7 +209,7 @@ func (p *proxy) pass(n int) bool {
 			<-changed
 			continue
 		case rate > 0:
-			timer := time.NewTimer(time.Duration(n) * time.Second / time.Duration(rate))
+			timer := time.NewTimer(time.Duration(count) * time.Second / time.Duration(rate))
 			select {
 			case <-timer.C:
 			case <-changed:
@@ -243,11 +243,11 @@ func (r *packets) next() (b []byte, whole bool, err error) {
 	if n, err := io.ReadFull(r.source, r.buffer[:wire.HeaderBytes]); err != nil {
 		return r.buffer[:n], false, err
 	}
-	h, err := wire.ParseHeader(r.buffer)
+	header, err := wire.ParseHeader(r.buffer)
 	if err != nil {
 		return r.buffer[:wire.HeaderBytes], false, err
 	}
-	size := wire.HeaderBytes + int(h.Length)
+	size := wire.HeaderBytes + int(header.Length)
 	if size > len(r.buffer) {
 		r.buffer = append(make([]byte, 0, size), r.buffer[:wire.HeaderBytes]...)[:size]
 	}
@@ -255,7 +255,7 @@ func (r *packets) next() (b []byte, whole bool, err error) {
 	if err != nil {
 		return r.buffer[:wire.HeaderBytes+n], false, err
 	}
-	if h.Op == wire.OpReadReply {
+	if header.Op == wire.OpReadReply {
 		var reply wire.ReadReply
 		if wire.DecodeBody(r.buffer[wire.HeaderBytes:size], &reply) == nil {
 			r.raw = reply.DataLength
@@ -275,47 +275,47 @@ type session struct {
 }
 
 func (s *session) up(packet []byte) bool {
-	h, err := wire.ParseHeader(packet)
+	header, err := wire.ParseHeader(packet)
 	if err != nil {
 		return false
 	}
 	s.mu.Lock()
-	e := s.mu.open
-	switch h.Op {
+	seen := s.mu.open
+	switch header.Op {
 	case wire.OpOpenWrite:
 		var o wire.OpenWrite
-		if wire.DecodeBody(packet[wire.HeaderBytes:], &o) != nil || len(o.ChunkID) != len(e.id) {
+		if wire.DecodeBody(packet[wire.HeaderBytes:], &o) != nil || len(o.ChunkID) != len(seen.id) {
 			s.mu.Unlock()
 			return false
 		}
-		e = event{kind: eventOpen, node: s.proxy.node, after: len(o.Downstream), id: chunk.ID(o.ChunkID), mode: o.Mode}
-		s.mu.open, s.mu.flags = e, map[uint64]wire.Flags{}
+		seen = event{kind: eventOpen, node: s.proxy.node, after: len(o.Downstream), id: chunk.ID(o.ChunkID), mode: o.Mode}
+		s.mu.open, s.mu.flags = seen, map[uint64]wire.Flags{}
 	case wire.OpData:
-		e.kind, e.seqno, e.flags = eventData, h.Seqno, h.Flags
-		s.mu.flags[h.Seqno] = h.Flags
+		seen.kind, seen.seqno, seen.flags = eventData, header.Seqno, header.Flags
+		s.mu.flags[header.Seqno] = header.Flags
 	default:
 		s.mu.Unlock()
 		return false
 	}
 	s.mu.Unlock()
-	return s.proxy.watch(e)
+	return s.proxy.watch(seen)
 }
 
 func (s *session) down(packet []byte) bool {
-	h, err := wire.ParseHeader(packet)
+	header, err := wire.ParseHeader(packet)
 	if err != nil {
 		return false
 	}
 	s.mu.Lock()
-	e := s.mu.open
-	switch h.Op {
+	seen := s.mu.open
+	switch header.Op {
 	case wire.OpOpenAck:
-		e.kind = eventOpenAck
+		seen.kind = eventOpenAck
 	case wire.OpAck:
-		e.kind, e.seqno = eventAck, h.Seqno
+		seen.kind, seen.seqno = eventAck, header.Seqno
 		for seqno, flags := range s.mu.flags {
-			if seqno <= h.Seqno {
-				e.flags |= flags
+			if seqno <= header.Seqno {
+				seen.flags |= flags
 				delete(s.mu.flags, seqno)
 			}
 		}
@@ -324,7 +324,7 @@ func (s *session) down(packet []byte) bool {
 		return false
 	}
 	s.mu.Unlock()
-	return s.proxy.watch(e)
+	return s.proxy.watch(seen)
 }
 
 // readDirect reads a chunk from one address as a reader does who accepts no
@@ -332,13 +332,13 @@ func (s *session) down(packet []byte) bool {
 // tests; here the bytes themselves are compared.
 func readDirect(ctx context.Context, address string, id chunk.ID, minimum chunk.Generation) (content []byte, reply wire.ReadReply, err error) {
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", address)
+	connection, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, reply, err
 	}
-	defer c.Close()
+	defer connection.Close()
 	deadline, _ := ctx.Deadline()
-	if err := c.SetDeadline(deadline); err != nil {
+	if err := connection.SetDeadline(deadline); err != nil {
 		return nil, reply, err
 	}
 	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: id[:],
@@ -346,10 +346,10 @@ func readDirect(ctx context.Context, address string, id chunk.ID, minimum chunk.
 	if err != nil {
 		return nil, reply, err
 	}
-	if _, err := c.Write(b); err != nil {
+	if _, err := connection.Write(b); err != nil {
 		return nil, reply, err
 	}
-	r := wire.NewPacketReader(c, 0)
+	r := wire.NewPacketReader(connection, 0)
 	if _, err := r.Expect(wire.OpReadReply, &reply); err != nil {
 		return nil, reply, err
 	}

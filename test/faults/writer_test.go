@@ -19,74 +19,74 @@ import (
 // times while one writer goes on, over many chunk borders.
 func TestNamenodeRestartsUnderAWriter(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t, nil)
-	cl := c.dial()
-	w := newScript(c, cl, "/log", 12*chunkSize+777)
-	for to := 0; to < len(w.content) && w.err == nil; {
+	system := startCluster(t, nil)
+	cl := system.dial()
+	writer := newScript(system, cl, "/log", 12*chunkSize+777)
+	for to := 0; to < len(writer.content) && writer.err == nil; {
 		restart := to == 2*chunkSize || to == 5*chunkSize || to == 8*chunkSize
-		to = min(to+chunkSize/2, len(w.content))
-		w.write(to)
-		w.flush()
-		require.NoError(t, w.err)
+		to = min(to+chunkSize/2, len(writer.content))
+		writer.write(to)
+		writer.flush()
+		require.NoError(t, writer.err)
 		if restart {
-			c.stopNamenode()
-			require.NoError(t, w.err)
-			c.startNamenode()
+			system.stopNamenode()
+			require.NoError(t, writer.err)
+			system.startNamenode()
 		}
 	}
-	w.close()
-	require.NoError(t, w.err)
-	require.NoError(t, c.checkReadable("/log", w.content, w.acked))
-	c.waitLive(nodeCount)
-	c.eventually("the cluster settles", func() error { return c.checkSettled(cl, "/log", w.content) })
-	require.NoError(t, c.checkDeletions())
-	c.hangUp(cl)
+	writer.close()
+	require.NoError(t, writer.err)
+	require.NoError(t, system.checkReadable("/log", writer.content, writer.acked))
+	system.waitLive(nodeCount)
+	system.eventually("the cluster settles", func() error { return system.checkSettled(cl, "/log", writer.content) })
+	require.NoError(t, system.checkDeletions())
+	system.hangUp(cl)
 }
 
 // TestTooFewNodes: all nodes of the pipeline die and stay away. The writer gets
 // one error that names them; when they are back, what was acknowledged is there.
 func TestTooFewNodes(t *testing.T) {
-	for _, k := range kinds()[:2] { // kill, pause
-		t.Run(k.name, func(t *testing.T) {
+	for _, breakage := range kinds()[:2] { // kill, pause
+		t.Run(breakage.name, func(t *testing.T) {
 			t.Parallel()
-			c := startCluster(t, nil)
-			cl := c.dial()
-			w := newScript(c, cl, "/file", fileBytes)
-			w.write(100_000)
-			w.flush()
-			w.write(180_000)
-			w.sync()
-			require.NoError(t, w.err)
+			system := startCluster(t, nil)
+			cl := system.dial()
+			writer := newScript(system, cl, "/file", fileBytes)
+			writer.write(100_000)
+			writer.flush()
+			writer.write(180_000)
+			writer.sync()
+			require.NoError(t, writer.err)
 			var gone []*node
 			for _, p := range positions {
-				gone = append(gone, c.member(p.after))
+				gone = append(gone, system.member(p.after))
 			}
 			for _, n := range gone {
-				k.strike(n)
+				breakage.strike(n)
 			}
-			w.write(200_000)
-			w.flush()
-			require.Error(t, w.err)
-			require.NotZero(t, fault.KindOf(w.err), "%v", w.err)
-			require.Equal(t, 180_000, w.acked)
+			writer.write(200_000)
+			writer.flush()
+			require.Error(t, writer.err)
+			require.NotZero(t, fault.KindOf(writer.err), "%v", writer.err)
+			require.Equal(t, 180_000, writer.acked)
 			named := 0
 			for _, n := range gone {
-				if strings.Contains(w.err.Error(), n.id()) {
+				if strings.Contains(writer.err.Error(), n.id()) {
 					named++
 				}
 			}
-			require.NotZero(t, named, "the error names no node: %v", w.err)
-			require.Contains(t, w.err.Error(), "/file")
-			t.Log(w.err)
-			again := w.writer.Flush(context.Background())
-			require.Equal(t, w.err.Error(), again.Error(), "one error")
-			require.Error(t, w.writer.Close())
+			require.NotZero(t, named, "the error names no node: %v", writer.err)
+			require.Contains(t, writer.err.Error(), "/file")
+			t.Log(writer.err)
+			again := writer.writer.Flush(context.Background())
+			require.Equal(t, writer.err.Error(), again.Error(), "one error")
+			require.Error(t, writer.writer.Close())
 			for _, n := range gone {
 				n.heal()
 			}
-			c.waitLive(nodeCount)
-			c.eventually("acknowledged bytes are readable", func() error { return c.checkReadable("/file", w.content, w.acked) })
-			c.hangUp(cl)
+			system.waitLive(nodeCount)
+			system.eventually("acknowledged bytes are readable", func() error { return system.checkReadable("/file", writer.content, writer.acked) })
+			system.hangUp(cl)
 		})
 	}
 }
@@ -94,16 +94,16 @@ func TestTooFewNodes(t *testing.T) {
 // TestReopenedFile: a node fails while a closed file is opened for append in the
 // middle of a block.
 func TestReopenedFile(t *testing.T) {
-	for _, k := range kinds()[:2] { // kill, pause
+	for _, breakage := range kinds()[:2] { // kill, pause
 		for _, p := range positions {
 			for _, when := range []eventKind{eventOpen, eventOpenAck, eventData, eventAck} {
 				if testing.Short() && when != eventOpen {
 					continue
 				}
-				t.Run(k.name+"/"+p.name+"/"+[]string{"", "setup", "setup-ack", "first-packet", "first-ack"}[when], func(t *testing.T) {
+				t.Run(breakage.name+"/"+p.name+"/"+[]string{"", "setup", "setup-ack", "first-packet", "first-ack"}[when], func(t *testing.T) {
 					t.Parallel()
 					for range attempts {
-						if runReopened(t, k, p.after, when) {
+						if runReopened(t, breakage, p.after, when) {
 							return
 						}
 					}
@@ -115,37 +115,37 @@ func TestReopenedFile(t *testing.T) {
 }
 
 // runReopened reports false if the step never came.
-func runReopened(t *testing.T, k kind, after int, when eventKind) bool {
-	c := startCluster(t, nil)
-	cl := c.dial()
-	w := newScript(c, cl, "/file", fileBytes)
-	w.write(100_000)
-	w.close()
-	require.NoError(t, w.err)
+func runReopened(t *testing.T, breakage kind, after int, when eventKind) bool {
+	system := startCluster(t, nil)
+	cl := system.dial()
+	writer := newScript(system, cl, "/file", fileBytes)
+	writer.write(100_000)
+	writer.close()
+	require.NoError(t, writer.err)
 	var struck atomic.Pointer[node]
-	c.watch(func(e event, _ int) bool {
+	system.watch(func(e event, _ int) bool {
 		if e.kind == when && e.after == after && e.mode == wire.ModeAppend && struck.CompareAndSwap(nil, e.node) {
-			k.strike(e.node)
+			breakage.strike(e.node)
 		}
 		return false
 	})
-	w.writer, w.err = cl.Append(context.Background(), "/file", client.AppendOptions{})
-	w.write(150_000)
-	w.flush()
-	w.write(fileBytes)
-	w.close()
-	require.NoError(t, w.err)
-	require.NoError(t, c.checkReadable("/file", w.content, w.acked))
+	writer.writer, writer.err = cl.Append(context.Background(), "/file", client.AppendOptions{})
+	writer.write(150_000)
+	writer.flush()
+	writer.write(fileBytes)
+	writer.close()
+	require.NoError(t, writer.err)
+	require.NoError(t, system.checkReadable("/file", writer.content, writer.acked))
 	n := struck.Load()
 	if n == nil {
-		c.hangUp(cl)
+		system.hangUp(cl)
 		return false
 	}
 	n.heal()
-	c.waitLive(nodeCount)
-	c.eventually("the cluster settles", func() error { return c.checkSettled(cl, "/file", w.content) })
-	require.NoError(t, c.checkDeletions())
-	c.hangUp(cl)
+	system.waitLive(nodeCount)
+	system.eventually("the cluster settles", func() error { return system.checkSettled(cl, "/file", writer.content) })
+	require.NoError(t, system.checkDeletions())
+	system.hangUp(cl)
 	return true
 }
 
@@ -181,20 +181,20 @@ func TestCheckerFindsLostWrites(t *testing.T) {
 	t.Parallel()
 	var lies atomic.Int32
 	lies.Store(1)
-	c := startCluster(t, func(n *node, fs vfs.FS) vfs.FS {
+	system := startCluster(t, func(n *node, fs vfs.FS) vfs.FS {
 		if n.name == "dn1" || n.name == "dn2" { // every pipeline has one of them
 			return lyingDisk{fs, &lies}
 		}
 		return fs
 	})
-	cl := c.dial()
-	w := newScript(c, cl, "/file", fileBytes)
-	w.write(fileBytes)
-	w.close()
-	require.NoError(t, w.err)
+	cl := system.dial()
+	writer := newScript(system, cl, "/file", fileBytes)
+	writer.write(fileBytes)
+	writer.close()
+	require.NoError(t, writer.err)
 	require.Negative(t, lies.Load()+1, "the disk had no occasion to lie")
-	err := c.checkReplicas(cl, "/file", w.content)
+	err := system.checkReplicas(cl, "/file", writer.content)
 	require.Error(t, err, "the checker found nothing")
 	t.Log(err)
-	c.hangUp(cl)
+	system.hangUp(cl)
 }

@@ -27,20 +27,20 @@ func TestDiagramsNameTheStatesOfTheCode(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	for _, d := range []struct{ heading, source, pattern string }{
+	for _, side := range []struct{ heading, source, pattern string }{
 		{"### The writer's side", "client/streamstate.go", `stream\w+: +"(\w+)"`},
 		{"### The namenode's side", "actor/leases/state.go", `lease\w+: +"(\w+)"`},
 		{"### The datanode's side", "internal/chunk/chunk.go", `case \w+:\s+return "(\w+)"`},
 	} {
-		_, section, found := strings.Cut(string(document), d.heading)
-		require.True(t, found, "docs/ARCHITECTURE.md has no %q", d.heading)
+		_, section, found := strings.Cut(string(document), side.heading)
+		require.True(t, found, "docs/ARCHITECTURE.md has no %q", side.heading)
 		_, diagram, found := strings.Cut(section, "```\n")
-		require.True(t, found, "%s has no diagram", d.heading)
+		require.True(t, found, "%s has no diagram", side.heading)
 		diagram, _, _ = strings.Cut(diagram, "```")
-		code, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(d.source)))
+		code, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(side.source)))
 		require.NoError(t, err)
-		want := names(regexp.MustCompile(d.pattern), string(code))
-		require.NotEmpty(t, want, "%s: its states are not found", d.source)
-		require.Equal(t, want, names(bracketed, diagram), "the diagram under %q in docs/ARCHITECTURE.md, and the states in %s", d.heading, d.source)
+		want := names(regexp.MustCompile(side.pattern), string(code))
+		require.NotEmpty(t, want, "%s: its states are not found", side.source)
+		require.Equal(t, want, names(bracketed, diagram), "the diagram under %q in docs/ARCHITECTURE.md, and the states in %s", side.heading, side.source)
 	}
 }

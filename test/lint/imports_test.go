@@ -104,21 +104,21 @@ func within(directory, prefix string) bool {
 // layers (to check one against another), but nobody imports a program, and only
 // programs import bench.
 func importArrows(tree *tree, found *findings) {
-	tree.handWritten(func(p *goPackage, f *goFile) {
-		rule, ok := layerOf(p.path)
+	tree.handWritten(func(pkg *goPackage, file *goFile) {
+		rule, ok := layerOf(pkg.path)
 		if !ok {
-			found.add("%s: package %s has no place among the layers: give it one in test/lint, with a reason", f.path, p.path)
+			found.add("%s: package %s has no place among the layers: give it one in test/lint, with a reason", file.path, pkg.path)
 			return
 		}
-		for _, spec := range f.syntax.Imports {
+		for _, spec := range file.syntax.Imports {
 			target, own := ownImport(spec)
 			switch {
-			case !own || target == p.path:
-			case within(target, "cmd") && !within(p.path, "cmd"):
+			case !own || target == pkg.path:
+			case within(target, "cmd") && !within(pkg.path, "cmd"):
 				found.add("%s: imports %s: a program is nobody's library", tree.at(spec.Pos()), target)
-			case f.test:
-			case !allowed(rule, p.path, target):
-				found.add("%s: new arrow %s → %s. %s may import %s: %s", tree.at(spec.Pos()), p.path, target, rule.prefix, list(rule.may), rule.reason)
+			case file.test:
+			case !allowed(rule, pkg.path, target):
+				found.add("%s: new arrow %s → %s. %s may import %s: %s", tree.at(spec.Pos()), pkg.path, target, rule.prefix, list(rule.may), rule.reason)
 			}
 		}
 	})
@@ -162,11 +162,11 @@ func actorIsPure(tree *tree, found *findings) {
 		"Now": true, "Since": true, "Until": true, "After": true, "AfterFunc": true, "Sleep": true,
 		"NewTimer": true, "NewTicker": true, "Tick": true,
 	}
-	tree.handWritten(func(p *goPackage, f *goFile) {
-		if f.test || !within(p.path, "actor") {
+	tree.handWritten(func(p *goPackage, file *goFile) {
+		if file.test || !within(p.path, "actor") {
 			return
 		}
-		for _, spec := range f.syntax.Imports {
+		for _, spec := range file.syntax.Imports {
 			name, _ := strconv.Unquote(spec.Path.Value)
 			for _, bad := range foreign {
 				if within(name, bad) {
@@ -174,7 +174,7 @@ func actorIsPure(tree *tree, found *findings) {
 				}
 			}
 		}
-		ast.Inspect(f.syntax, func(n ast.Node) bool {
+		ast.Inspect(file.syntax, func(n ast.Node) bool {
 			if pkg, name, ok := selector(n); ok && pkg == "time" && clockCalls[name] {
 				found.add("%s: actor calls time.%s: time arrives inside a command", tree.at(n.Pos()), name)
 			}

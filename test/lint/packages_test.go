@@ -13,30 +13,30 @@ import (
 // packageDocs: each package says what it provides, what it owns and what it
 // does not do, in one place.
 func packageDocs(tree *tree, found *findings) {
-	for _, p := range tree.packages {
+	for _, pkg := range tree.packages {
 		var name string
 		var docs []string
 		onlyTests := true
-		for _, f := range p.files {
-			if f.test {
+		for _, file := range pkg.files {
+			if file.test {
 				continue
 			}
-			onlyTests, name = false, f.syntax.Name.Name
-			if f.syntax.Doc != nil && !f.generated {
-				docs = append(docs, f.path)
-				text := f.syntax.Doc.Text()
+			onlyTests, name = false, file.syntax.Name.Name
+			if file.syntax.Doc != nil && !file.generated {
+				docs = append(docs, file.path)
+				text := file.syntax.Doc.Text()
 				if !strings.HasPrefix(text, "Package "+name+" ") && !(name == "main" && strings.HasPrefix(text, "Command ")) {
-					found.add("%s: the package comment begins with %q, want \"Package %s …\" (or \"Command …\" for a program)", f.path, firstLine(text), name)
+					found.add("%s: the package comment begins with %q, want \"Package %s …\" (or \"Command …\" for a program)", file.path, firstLine(text), name)
 				}
 			}
 		}
 		switch {
 		case onlyTests:
-			found.add("%s: only tests: add a doc.go that says what they hold", p.path)
+			found.add("%s: only tests: add a doc.go that says what they hold", pkg.path)
 		case len(docs) == 0:
-			found.add("%s: package %s has no package comment", p.path, name)
+			found.add("%s: package %s has no package comment", pkg.path, name)
 		case len(docs) > 1:
-			found.add("%s: package %s has %d package comments (%s): keep one", p.path, name, len(docs), strings.Join(docs, ", "))
+			found.add("%s: package %s has %d package comments (%s): keep one", pkg.path, name, len(docs), strings.Join(docs, ", "))
 		}
 	}
 }
@@ -49,13 +49,13 @@ func packageNames(tree *tree, found *findings) {
 		"util": true, "utils": true, "common": true, "helper": true, "helpers": true, "misc": true,
 		"types": true, "base": true, "shared": true, "lib": true, "tools": true, "stuff": true,
 	}
-	for _, p := range tree.packages {
-		if empty[path.Base(p.path)] {
-			found.add("%s: the name says nothing about what the package gives", p.path)
+	for _, pkg := range tree.packages {
+		if empty[path.Base(pkg.path)] {
+			found.add("%s: the name says nothing about what the package gives", pkg.path)
 		}
-		for _, f := range p.files {
-			if name := strings.TrimSuffix(f.syntax.Name.Name, "_test"); empty[name] {
-				found.add("%s: package name %q says nothing about what the package gives", f.path, name)
+		for _, file := range pkg.files {
+			if name := strings.TrimSuffix(file.syntax.Name.Name, "_test"); empty[name] {
+				found.add("%s: package name %q says nothing about what the package gives", file.path, name)
 			}
 		}
 	}
@@ -83,13 +83,13 @@ func topLevel(tree *tree, found *findings) {
 // fuzzCorpus: every fuzz target has a committed corpus, so that plain
 // `go test` runs the inputs that once mattered.
 func fuzzCorpus(tree *tree, found *findings) {
-	tree.handWritten(func(p *goPackage, f *goFile) {
-		for _, d := range f.syntax.Decls {
+	tree.handWritten(func(pkg *goPackage, file *goFile) {
+		for _, d := range file.syntax.Decls {
 			fn, ok := d.(*ast.FuncDecl)
-			if !ok || !f.test || !strings.HasPrefix(fn.Name.Name, "Fuzz") {
+			if !ok || !file.test || !strings.HasPrefix(fn.Name.Name, "Fuzz") {
 				continue
 			}
-			directory := filepath.Join(tree.root, filepath.FromSlash(p.path), "testdata", "fuzz", fn.Name.Name)
+			directory := filepath.Join(tree.root, filepath.FromSlash(pkg.path), "testdata", "fuzz", fn.Name.Name)
 			if entries, _ := os.ReadDir(directory); len(entries) == 0 {
 				found.add("%s: %s has no corpus in testdata/fuzz/%s", tree.at(fn.Pos()), fn.Name.Name, fn.Name.Name)
 			}
@@ -100,25 +100,25 @@ func fuzzCorpus(tree *tree, found *findings) {
 // goroutinesAreWatched: a package that starts goroutines proves with goleak
 // that it also ends them.
 func goroutinesAreWatched(tree *tree, found *findings) {
-	for _, p := range tree.packages {
+	for _, pkg := range tree.packages {
 		var started string
 		watched := false
-		for _, f := range p.files {
-			for _, spec := range f.syntax.Imports {
-				watched = watched || f.test && spec.Path.Value == `"go.uber.org/goleak"`
+		for _, file := range pkg.files {
+			for _, spec := range file.syntax.Imports {
+				watched = watched || file.test && spec.Path.Value == `"go.uber.org/goleak"`
 			}
-			if f.test || f.generated || f.syntax.Name.Name == "main" {
+			if file.test || file.generated || file.syntax.Name.Name == "main" {
 				continue
 			}
-			ast.Inspect(f.syntax, func(n ast.Node) bool {
+			ast.Inspect(file.syntax, func(n ast.Node) bool {
 				if _, ok := n.(*ast.GoStmt); ok && started == "" {
-					started = f.path
+					started = file.path
 				}
 				return true
 			})
 		}
-		if started != "" && !watched && !within(p.path, "test/e2e") {
-			found.add("%s: starts goroutines (%s), but no test of the package uses goleak", p.path, started)
+		if started != "" && !watched && !within(pkg.path, "test/e2e") {
+			found.add("%s: starts goroutines (%s), but no test of the package uses goleak", pkg.path, started)
 		}
 	}
 }
@@ -141,10 +141,10 @@ func generatedCode(tree *tree, found *findings) {
 			found.add("%s is not in control/generated.sum: run make generate", name)
 		}
 	}
-	for _, p := range tree.packages {
-		for _, f := range p.files {
-			if strings.HasSuffix(f.path, ".pb.go") && !listed[f.path] {
-				found.add("%s is not in control/generated.sum: run make generate", f.path)
+	for _, pkg := range tree.packages {
+		for _, file := range pkg.files {
+			if strings.HasSuffix(file.path, ".pb.go") && !listed[file.path] {
+				found.add("%s is not in control/generated.sum: run make generate", file.path)
 			}
 		}
 	}

@@ -19,27 +19,27 @@ func mayBeGlobal() map[string]string {
 // values, tables and interface checks, and nobody assigns to them.
 func noHiddenState(tree *tree, found *findings) {
 	exceptions := mayBeGlobal()
-	for _, p := range tree.packages {
+	for _, pkg := range tree.packages {
 		globals, specs := map[string]bool{}, map[any]bool{}
-		for _, f := range p.files {
-			if f.generated || f.test {
+		for _, file := range pkg.files {
+			if file.generated || file.test {
 				continue
 			}
-			for _, d := range f.syntax.Decls {
-				switch d := d.(type) {
+			for _, d := range file.syntax.Decls {
+				switch declaration := d.(type) {
 				case *ast.FuncDecl:
-					if d.Recv == nil && d.Name.Name == "init" {
-						found.add("%s: init(): start from main, where order and errors are visible", tree.at(d.Pos()))
+					if declaration.Recv == nil && declaration.Name.Name == "init" {
+						found.add("%s: init(): start from main, where order and errors are visible", tree.at(declaration.Pos()))
 					}
 				case *ast.GenDecl:
-					if d.Tok != token.VAR {
+					if declaration.Tok != token.VAR {
 						continue
 					}
-					for _, spec := range d.Specs {
+					for _, spec := range declaration.Specs {
 						spec := spec.(*ast.ValueSpec)
 						specs[spec] = true
 						for i, name := range spec.Names {
-							if name.Name == "_" || exceptions[p.path+"."+name.Name] != "" {
+							if name.Name == "_" || exceptions[pkg.path+"."+name.Name] != "" {
 								continue
 							}
 							globals[name.Name] = true
@@ -47,7 +47,7 @@ func noHiddenState(tree *tree, found *findings) {
 							if i < len(spec.Values) {
 								value = spec.Values[i]
 							}
-							if why := suspicious(d, spec, value); why != "" {
+							if why := suspicious(declaration, spec, value); why != "" {
 								found.add("%s: package-level variable %s %s", tree.at(name.Pos()), name.Name, why)
 							}
 						}
@@ -55,11 +55,11 @@ func noHiddenState(tree *tree, found *findings) {
 				}
 			}
 		}
-		for _, f := range p.files {
-			if f.generated {
+		for _, file := range pkg.files {
+			if file.generated {
 				continue
 			}
-			ast.Inspect(f.syntax, func(n ast.Node) bool {
+			ast.Inspect(file.syntax, func(n ast.Node) bool {
 				for _, target := range assigned(n) {
 					// The parser resolves names within one file: no object means
 					// that the name is declared in another file of the package.
@@ -80,7 +80,7 @@ func suspicious(d *ast.GenDecl, spec *ast.ValueSpec, value ast.Expr) string {
 			return "is of type " + name + ": shared state needs an owner"
 		}
 	}
-	switch v := value.(type) {
+	switch initial := value.(type) {
 	case nil:
 		if embedded(d, spec) {
 			return ""
@@ -89,18 +89,18 @@ func suspicious(d *ast.GenDecl, spec *ast.ValueSpec, value ast.Expr) string {
 	case *ast.BasicLit:
 		return "should be a constant"
 	case *ast.UnaryExpr:
-		if lit, ok := v.X.(*ast.CompositeLit); ok && v.Op == token.AND {
+		if lit, ok := initial.X.(*ast.CompositeLit); ok && initial.Op == token.AND {
 			if strings.HasSuffix(typeName(lit.Type), "Error") {
 				return ""
 			}
 			return "is a pointer: shared state needs an owner"
 		}
 	case *ast.CompositeLit:
-		if name := typeName(v.Type); stateful(name) {
+		if name := typeName(initial.Type); stateful(name) {
 			return "is of type " + name + ": shared state needs an owner"
 		}
 	case *ast.CallExpr:
-		switch name := typeName(v.Fun); {
+		switch name := typeName(initial.Fun); {
 		case name == "make" || name == "new":
 			return "is made empty: it is there to be filled"
 		case stateful(name):
@@ -182,19 +182,19 @@ func assigned(n ast.Node) []*ast.Ident {
 // noSleepInTests: a test that sleeps is slow on a fast machine and fails on
 // a slow one. Wait for the condition, with a deadline.
 func noSleepInTests(tree *tree, found *findings) {
-	tree.handWritten(func(p *goPackage, f *goFile) {
-		if !f.test && !within(p.path, "test") && !within(p.path, "bench/cluster") {
+	tree.handWritten(func(p *goPackage, file *goFile) {
+		if !file.test && !within(p.path, "test") && !within(p.path, "bench/cluster") {
 			return
 		}
 		deadlines := map[ast.Stmt]bool{}
-		ast.Inspect(f.syntax, func(n ast.Node) bool {
-			if pkg, name, ok := selector(n); ok && pkg == "time" && name == "Sleep" {
-				found.add("%s: time.Sleep in a test: wait for the condition instead, with a deadline", tree.at(n.Pos()))
+		ast.Inspect(file.syntax, func(node ast.Node) bool {
+			if pkg, name, ok := selector(node); ok && pkg == "time" && name == "Sleep" {
+				found.add("%s: time.Sleep in a test: wait for the condition instead, with a deadline", tree.at(node.Pos()))
 			}
-			if clause, ok := n.(*ast.CommClause); ok {
+			if clause, ok := node.(*ast.CommClause); ok {
 				deadlines[clause.Comm] = true // case <-time.After(…): a deadline, not a sleep
 			}
-			statement, ok := n.(*ast.ExprStmt)
+			statement, ok := node.(*ast.ExprStmt)
 			if !ok || deadlines[statement] {
 				return true
 			}
@@ -204,7 +204,7 @@ func noSleepInTests(tree *tree, found *findings) {
 			}
 			if call, ok := receive.X.(*ast.CallExpr); ok {
 				if pkg, name, ok := selector(call.Fun); ok && pkg == "time" && name == "After" {
-					found.add("%s: <-time.After in a test is a sleep: wait for the condition instead, with a deadline", tree.at(n.Pos()))
+					found.add("%s: <-time.After in a test is a sleep: wait for the condition instead, with a deadline", tree.at(node.Pos()))
 				}
 			}
 			return true

@@ -42,8 +42,8 @@ func documentLinks(tree *tree, found *findings) {
 		}
 	}
 	mention := regexp.MustCompile(`\b(docs/[\w/.-]+\.md|tuning\.md)(#[\w-]+)?`)
-	tree.handWritten(func(_ *goPackage, f *goFile) {
-		for _, group := range f.syntax.Comments {
+	tree.handWritten(func(_ *goPackage, file *goFile) {
+		for _, group := range file.syntax.Comments {
 			for _, m := range mention.FindAllString(group.Text(), -1) {
 				check(tree.at(group.Pos()), "README.md", m)
 			}
@@ -112,9 +112,9 @@ func nothingOfOneMachine(tree *tree, found *findings) {
 	for _, name := range tree.texts {
 		check(name)
 	}
-	for _, p := range tree.packages {
-		for _, f := range p.files {
-			check(f.path)
+	for _, pkg := range tree.packages {
+		for _, file := range pkg.files {
+			check(file.path)
 		}
 	}
 }

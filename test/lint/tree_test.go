@@ -87,8 +87,8 @@ func load(t *testing.T, directory string) *tree {
 		return nil
 	})
 	require.NoError(t, err)
-	for _, p := range byDirectory {
-		out.packages = append(out.packages, p)
+	for _, pkg := range byDirectory {
+		out.packages = append(out.packages, pkg)
 	}
 	sort.Slice(out.packages, func(i, j int) bool { return out.packages[i].path < out.packages[j].path })
 	return out
@@ -133,11 +133,11 @@ func (t *tree) read(relative string) string {
 }
 
 // handWritten visits every file that is written by hand.
-func (t *tree) handWritten(visit func(p *goPackage, f *goFile)) {
-	for _, p := range t.packages {
-		for _, f := range p.files {
-			if !f.generated {
-				visit(p, f)
+func (t *tree) handWritten(visit func(pkg *goPackage, file *goFile)) {
+	for _, pkg := range t.packages {
+		for _, file := range pkg.files {
+			if !file.generated {
+				visit(pkg, file)
 			}
 		}
 	}

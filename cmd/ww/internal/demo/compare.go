@@ -31,8 +31,8 @@ type amount struct {
 // entries maps the paths below a tree to sizes; -1 for directories. The tree
 // itself is "".
 func entries(tree string) (map[string]int64, error) {
-	if real, err := filepath.EvalSymlinks(tree); err == nil {
-		tree = real
+	if resolved, err := filepath.EvalSymlinks(tree); err == nil {
+		tree = resolved
 	}
 	found := map[string]int64{}
 	err := filepath.WalkDir(tree, func(path string, entry fs.DirEntry, err error) error {
@@ -189,18 +189,18 @@ func newComparer() *comparer {
 
 // same compares two files byte for byte.
 func (c *comparer) same(want, got string) error {
-	a, err := os.Open(want)
+	left, err := os.Open(want)
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
 	}
-	defer a.Close() // read only
+	defer left.Close() // read only
 	b, err := os.Open(got)
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
 	}
 	defer b.Close() // read only
 	for offset := int64(0); ; offset += blockBytes {
-		n, errA := io.ReadFull(a, c.want)
+		n, errA := io.ReadFull(left, c.want)
 		m, errB := io.ReadFull(b, c.got)
 		switch {
 		case n != m || !bytes.Equal(c.want[:n], c.got[:m]):
@@ -220,12 +220,12 @@ func generate(path string, seed uint64, size int64) error {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	source := rand.NewChaCha8(key)
-	f, err := os.Create(path)
+	file, err := os.Create(path)
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Path: path, Err: err}
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{f}, io.LimitReader(source, size), make([]byte, blockBytes))
-	if err = errors.Join(err, f.Close()); err != nil {
+	_, err = io.CopyBuffer(struct{ io.Writer }{file}, io.LimitReader(source, size), make([]byte, blockBytes))
+	if err = errors.Join(err, file.Close()); err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Path: path, Err: err}
 	}
 	return nil
@@ -237,12 +237,12 @@ func join(path, more string) error {
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
 	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
+	_, err = file.Write(text)
+	if err = errors.Join(err, file.Close()); err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Path: path, Err: err}
 	}
 	return nil

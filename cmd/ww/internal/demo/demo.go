@@ -51,36 +51,36 @@ type show struct {
 
 // Run runs the demo. Any difference between what went in and what came out is
 // an error of kind fault.CorruptData.
-func Run(ctx context.Context, o Options) (err error) {
-	directory, err := os.MkdirTemp(o.Directory, "ww-demo-")
+func Run(ctx context.Context, options Options) (err error) {
+	directory, err := os.MkdirTemp(options.Directory, "ww-demo-")
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
 	}
-	s := &show{o: o, directory: directory}
+	scene := &show{o: options, directory: directory}
 	defer func() {
-		if s.cluster != nil {
-			s.cluster.kill()
+		if scene.cluster != nil {
+			scene.cluster.kill()
 		}
 		if e := os.RemoveAll(directory); err == nil && e != nil {
 			err = &fault.Error{Kind: fault.Disk, Op: "demo", Path: directory, Err: e}
 		}
 	}()
-	if err := s.checkSpace(); err != nil {
+	if err := scene.checkSpace(); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		s.start, s.storeTree, s.storeFile, s.list, s.fetchBack, s.append, s.restart, s.fetchAgain, s.remove, s.stop,
+		scene.start, scene.storeTree, scene.storeFile, scene.list, scene.fetchBack, scene.append, scene.restart, scene.fetchAgain, scene.remove, scene.stop,
 	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	s.say("")
-	s.say("Everything came back as it went in. To go on:")
-	s.say("  bin/ww mini --dir /tmp/woods                  a cluster of your own, until Ctrl-C")
-	s.say("  export WW_CONFIG=/tmp/woods/client.yaml       in another terminal")
-	s.say("  bin/ww put -r docs /docs && bin/ww ls -l /docs && bin/ww shell")
-	s.say("  bin/ww --help                                 all verbs; README.md tells more")
+	scene.say("")
+	scene.say("Everything came back as it went in. To go on:")
+	scene.say("  bin/ww mini --dir /tmp/woods                  a cluster of your own, until Ctrl-C")
+	scene.say("  export WW_CONFIG=/tmp/woods/client.yaml       in another terminal")
+	scene.say("  bin/ww put -r docs /docs && bin/ww ls -l /docs && bin/ww shell")
+	scene.say("  bin/ww --help                                 all verbs; README.md tells more")
 	return nil
 }
 

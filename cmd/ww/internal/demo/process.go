@@ -41,12 +41,12 @@ func (s *show) run(ctx context.Context) error {
 	if err := command.Start(); err != nil {
 		return &fault.Error{Kind: fault.Unavailable, Op: "demo", Path: s.o.Program, Err: err}
 	}
-	c := &cluster{command: command, log: log, ended: make(chan struct{})}
+	system := &cluster{command: command, log: log, ended: make(chan struct{})}
 	go func() {
-		c.err = command.Wait()
-		close(c.ended)
+		system.err = command.Wait()
+		close(system.ended)
 	}()
-	s.cluster = c
+	s.cluster = system
 	deadline := time.NewTimer(startTimeout)
 	defer deadline.Stop()
 	ticker := time.NewTicker(10 * time.Millisecond)
@@ -57,10 +57,10 @@ func (s *show) run(ctx context.Context) error {
 		}
 		select {
 		case <-ticker.C:
-		case <-c.ended:
-			return c.failed("ended at its start: %v", c.err)
+		case <-system.ended:
+			return system.failed("ended at its start: %v", system.err)
 		case <-deadline.C:
-			return c.failed("does not serve after %s", startTimeout)
+			return system.failed("does not serve after %s", startTimeout)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -14,53 +14,53 @@ import (
 
 // Get fetches files and trees of the cluster. It returns an error only if ctx
 // ended; what became of each file comes through o.Done.
-func Get(ctx context.Context, c *client.Client, pairs []Pair, o Options) error {
-	return run(ctx, c, o, func(ctx context.Context, m *mover) {
-		for _, p := range pairs {
-			info, err := c.Stat(ctx, p.Source)
+func Get(ctx context.Context, woods *client.Client, pairs []Pair, options Options) error {
+	return run(ctx, woods, options, func(ctx context.Context, transfer *mover) {
+		for _, pair := range pairs {
+			info, err := woods.Stat(ctx, pair.Source)
 			if err != nil {
-				m.finish(Result{Source: p.Source, Target: p.Target, Err: err})
+				transfer.finish(Result{Source: pair.Source, Target: pair.Target, Err: err})
 				continue
 			}
-			if info.Directory && !o.Recursive {
+			if info.Directory && !options.Recursive {
 				e := fault.New(fault.IsDirectory, "", "is a directory")
-				e.Path, e.Hint = p.Source, "use -r to fetch it with everything in it"
-				m.finish(Result{Source: p.Source, Target: p.Target, Err: e})
+				e.Path, e.Hint = pair.Source, "use -r to fetch it with everything in it"
+				transfer.finish(Result{Source: pair.Source, Target: pair.Target, Err: e})
 				continue
 			}
-			m.getAny(ctx, info, p)
+			transfer.getAny(ctx, info, pair)
 		}
 	})
 }
 
-func (m *mover) getAny(ctx context.Context, info client.FileInfo, p Pair) {
+func (m *mover) getAny(ctx context.Context, info client.FileInfo, pair Pair) {
 	if !info.Directory {
-		m.submit(ctx, info.Length, func(ctx context.Context) Result { return m.getFile(ctx, info, p) })
+		m.submit(ctx, info.Length, func(ctx context.Context) Result { return m.getFile(ctx, info, pair) })
 		return
 	}
-	make := os.Mkdir
+	mkdir := os.Mkdir
 	if m.o.Parents {
-		make = os.MkdirAll
+		mkdir = os.MkdirAll
 	}
-	err := make(p.Target, 0o777)
+	err := mkdir(pair.Target, 0o777)
 	if errors.Is(err, fs.ErrExist) {
-		if local, e := os.Stat(p.Target); e == nil && local.IsDir() {
+		if local, e := os.Stat(pair.Target); e == nil && local.IsDir() {
 			err = nil // fetching into what is there
 		}
 	}
-	m.finish(Result{Source: p.Source, Target: p.Target, Directory: true, Err: LocalError("create", p.Target, err)})
+	m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: LocalError("create", pair.Target, err)})
 	if err != nil {
 		return
 	}
-	for entry, err := range m.client.List(ctx, p.Source) {
+	for entry, err := range m.client.List(ctx, pair.Source) {
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			m.finish(Result{Source: p.Source, Target: p.Target, Directory: true, Err: err})
+			m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: err})
 			return
 		}
-		child := Pair{Source: path.Join(p.Source, entry.Name), Target: filepath.Join(p.Target, entry.Name)}
+		child := Pair{Source: path.Join(pair.Source, entry.Name), Target: filepath.Join(pair.Target, entry.Name)}
 		// A name that leads out of the target directory must never be written.
 		if !filepath.IsLocal(entry.Name) || filepath.Base(entry.Name) != entry.Name {
 			e := fault.New(fault.Invalid, "", "the name cannot be a local file's")
@@ -73,21 +73,21 @@ func (m *mover) getAny(ctx context.Context, info client.FileInfo, p Pair) {
 }
 
 // getFile fetches one file to a part file and renames it when it is whole.
-func (m *mover) getFile(ctx context.Context, info client.FileInfo, p Pair) Result {
-	result := Result{Source: p.Source, Target: p.Target}
-	if isSpecial(p.Target) {
-		result.Bytes, result.Err = m.getSpecial(ctx, p)
+func (m *mover) getFile(ctx context.Context, info client.FileInfo, pair Pair) Result {
+	result := Result{Source: pair.Source, Target: pair.Target}
+	if isSpecial(pair.Target) {
+		result.Bytes, result.Err = m.getSpecial(ctx, pair)
 		return result
 	}
-	part, err := createPart(p.Target, info.Length, m.o.Overwrite)
+	part, err := createPart(pair.Target, info.Length, m.o.Overwrite)
 	if err != nil {
 		result.Err = err
 		return result
 	}
 	defer part.discard()
-	fetched, err := m.client.Fetch(ctx, p.Source, part, client.FetchOptions{Progress: m.o.Progress})
+	fetched, err := m.client.Fetch(ctx, pair.Source, part, client.FetchOptions{Progress: m.o.Progress})
 	if err != nil {
-		result.Err = LocalError("write", p.Target, err)
+		result.Err = LocalError("write", pair.Target, err)
 		return result
 	}
 	result.Bytes, result.Err = fetched.Length, part.commit()
@@ -95,19 +95,19 @@ func (m *mover) getFile(ctx context.Context, info client.FileInfo, p Pair) Resul
 }
 
 // getSpecial writes a file into a device or a pipe.
-func (m *mover) getSpecial(ctx context.Context, p Pair) (int64, error) {
-	r, err := m.client.Open(ctx, p.Source)
+func (m *mover) getSpecial(ctx context.Context, pair Pair) (int64, error) {
+	reader, err := m.client.Open(ctx, pair.Source)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = r.Close() }() // read only
-	f, err := os.OpenFile(p.Target, os.O_WRONLY, 0)
+	defer func() { _ = reader.Close() }() // read only
+	file, err := os.OpenFile(pair.Target, os.O_WRONLY, 0)
 	if err != nil {
-		return 0, LocalError("write", p.Target, err)
+		return 0, LocalError("write", pair.Target, err)
 	}
-	n, err := CopyStream(ctx, f, r, m.o.Progress)
-	if e := f.Close(); err == nil {
+	n, err := CopyStream(ctx, file, reader, m.o.Progress)
+	if e := file.Close(); err == nil {
 		err = e
 	}
-	return n, LocalError("write", p.Target, err)
+	return n, LocalError("write", pair.Target, err)
 }

@@ -23,30 +23,30 @@ func LocalError(operation, path string, err error) error {
 	if err == nil || fault.KindOf(err) != 0 {
 		return err
 	}
-	e := &fault.Error{Kind: fault.Disk, Op: operation, Path: path, Reason: err.Error()}
+	failure := &fault.Error{Kind: fault.Disk, Op: operation, Path: path, Reason: err.Error()}
 	var pathError *fs.PathError
 	var linkError *os.LinkError
 	switch {
 	case errors.As(err, &pathError):
-		e.Reason = pathError.Err.Error()
+		failure.Reason = pathError.Err.Error()
 	case errors.As(err, &linkError):
-		e.Reason = linkError.Err.Error()
+		failure.Reason = linkError.Err.Error()
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.Kind = fault.NotFound
+		failure.Kind = fault.NotFound
 	case errors.Is(err, fs.ErrExist):
-		e.Kind, e.Hint = fault.Exists, "use -f to overwrite"
+		failure.Kind, failure.Hint = fault.Exists, "use -f to overwrite"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		e.Kind = fault.NoSpace
+		failure.Kind = fault.NoSpace
 	case errors.Is(err, syscall.ENOTDIR):
-		e.Kind = fault.NotDirectory
+		failure.Kind = fault.NotDirectory
 	case errors.Is(err, syscall.EISDIR):
-		e.Kind = fault.IsDirectory
+		failure.Kind = fault.IsDirectory
 	case errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.EINVAL):
-		e.Kind = fault.Invalid
+		failure.Kind = fault.Invalid
 	}
-	return e
+	return failure
 }
 
 // partFile is a local file that gets its name only when it is whole. After
@@ -71,24 +71,24 @@ func createPart(target string, size int64, overwrite bool) (*partFile, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, LocalError("create", target, err)
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
-		if real, err := filepath.EvalSymlinks(target); err == nil {
-			target = real // replace what the link names, as a plain write would
+		if resolved, err := filepath.EvalSymlinks(target); err == nil {
+			target = resolved // replace what the link names, as a plain write would
 		}
 	}
-	p := &partFile{target: target, overwrite: overwrite}
-	p.temporary = filepath.Join(filepath.Dir(target), ".ww-part-"+rand.Text())
-	p.File, err = os.OpenFile(p.temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	part := &partFile{target: target, overwrite: overwrite}
+	part.temporary = filepath.Join(filepath.Dir(target), ".ww-part-"+rand.Text())
+	part.File, err = os.OpenFile(part.temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, LocalError("create", target, err)
 	}
 	if size >= preallocateBytesMin {
-		err := unix.Fallocate(int(p.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		err := unix.Fallocate(int(part.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-			p.discard()
+			part.discard()
 			return nil, LocalError("create", target, err)
 		} // others: this file system cannot; the writes will tell
 	}
-	return p, nil
+	return part, nil
 }
 
 // commit gives the file its name.

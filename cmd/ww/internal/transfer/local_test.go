@@ -33,30 +33,30 @@ func names(t *testing.T, directory string) []string {
 func TestPartFileAppearsWholeOrNotAtAll(t *testing.T) {
 	directory := t.TempDir()
 	target := filepath.Join(directory, strings.Repeat("n", 255))
-	p, err := createPart(target, 2<<20, false)
+	part, err := createPart(target, 2<<20, false)
 	require.NoError(t, err)
-	_, err = p.WriteAt([]byte("content"), 0)
+	_, err = part.WriteAt([]byte("content"), 0)
 	require.NoError(t, err)
 	require.NoFileExists(t, target)
-	require.NoError(t, p.commit())
-	p.discard() // does nothing any more
+	require.NoError(t, part.commit())
+	part.discard() // does nothing any more
 	got, err := os.ReadFile(target)
 	require.NoError(t, err)
 	require.Equal(t, "content", string(got), "preallocated space is not content")
 
-	p, err = createPart(filepath.Join(directory, "other"), 0, false)
+	part, err = createPart(filepath.Join(directory, "other"), 0, false)
 	require.NoError(t, err)
-	p.discard()
+	part.discard()
 	require.Len(t, names(t, directory), 1)
 }
 
 func TestPartFileNeverReplacesUnasked(t *testing.T) {
 	directory := t.TempDir()
 	target := filepath.Join(directory, "f")
-	p, err := createPart(target, 0, false)
+	part, err := createPart(target, 0, false)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(target, []byte("meanwhile"), 0o644)) // somebody was faster
-	err = p.commit()
+	err = part.commit()
 	require.ErrorIs(t, err, fault.Exists)
 	require.ErrorContains(t, err, target)
 	got, err := os.ReadFile(target)
@@ -66,9 +66,9 @@ func TestPartFileNeverReplacesUnasked(t *testing.T) {
 
 	_, err = createPart(target, 0, false)
 	require.ErrorIs(t, err, fault.Exists)
-	p, err = createPart(target, 0, true)
+	part, err = createPart(target, 0, true)
 	require.NoError(t, err)
-	require.NoError(t, p.commit())
+	require.NoError(t, part.commit())
 	_, err = createPart(directory, 0, true)
 	require.ErrorIs(t, err, fault.IsDirectory)
 	_, err = createPart(filepath.Join(directory, "none", "x"), 0, false)
@@ -81,15 +81,15 @@ func TestPartFileNeverReplacesUnasked(t *testing.T) {
 
 func TestPartFileFollowsALink(t *testing.T) {
 	directory := t.TempDir()
-	real, link := filepath.Join(directory, "real"), filepath.Join(directory, "link")
-	require.NoError(t, os.WriteFile(real, []byte("old"), 0o644))
-	require.NoError(t, os.Symlink(real, link))
+	resolved, link := filepath.Join(directory, "real"), filepath.Join(directory, "link")
+	require.NoError(t, os.WriteFile(resolved, []byte("old"), 0o644))
+	require.NoError(t, os.Symlink(resolved, link))
 	p, err := createPart(link, 0, true)
 	require.NoError(t, err)
 	_, err = p.Write([]byte("new"))
 	require.NoError(t, err)
 	require.NoError(t, p.commit())
-	got, err := os.ReadFile(real)
+	got, err := os.ReadFile(resolved)
 	require.NoError(t, err)
 	require.Equal(t, "new", string(got))
 	require.Equal(t, []string{"link", "real"}, names(t, directory))

@@ -20,27 +20,27 @@ type Pair struct{ Source, Target string }
 
 // Put stores local files and trees. It returns an error only if ctx ended;
 // what became of each file comes through o.Done.
-func Put(ctx context.Context, c *client.Client, pairs []Pair, o Options) error {
-	return run(ctx, c, o, func(ctx context.Context, m *mover) {
-		for _, p := range pairs {
-			m.putAny(ctx, p)
+func Put(ctx context.Context, woods *client.Client, pairs []Pair, options Options) error {
+	return run(ctx, woods, options, func(ctx context.Context, transfer *mover) {
+		for _, pair := range pairs {
+			transfer.putAny(ctx, pair)
 		}
 	})
 }
 
-func (m *mover) putAny(ctx context.Context, p Pair) {
-	info, err := os.Stat(p.Source)
+func (m *mover) putAny(ctx context.Context, pair Pair) {
+	info, err := os.Stat(pair.Source)
 	switch {
 	case err != nil:
-		m.finish(Result{Source: p.Source, Target: p.Target, Err: LocalError("read", p.Source, err)})
+		m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", pair.Source, err)})
 	case info.IsDir() && !m.o.Recursive:
 		e := fault.New(fault.IsDirectory, "", "is a directory")
-		e.Path, e.Hint = p.Source, "use -r to store it with everything in it"
-		m.finish(Result{Source: p.Source, Target: p.Target, Err: e})
+		e.Path, e.Hint = pair.Source, "use -r to store it with everything in it"
+		m.finish(Result{Source: pair.Source, Target: pair.Target, Err: e})
 	case info.IsDir():
-		m.putTree(ctx, p)
+		m.putTree(ctx, pair)
 	default:
-		m.submit(ctx, sizeOf(info), func(ctx context.Context) Result { return m.putFile(ctx, p) })
+		m.submit(ctx, sizeOf(info), func(ctx context.Context) Result { return m.putFile(ctx, pair) })
 	}
 }
 
@@ -54,27 +54,27 @@ func sizeOf(info fs.FileInfo) int64 {
 // putTree walks a local directory. Links are followed to files; a link to a
 // directory is refused, since it could lead round in a circle.
 func (m *mover) putTree(ctx context.Context, root Pair) {
-	if real, err := filepath.EvalSymlinks(root.Source); err == nil {
-		root.Source = real // the walk does not follow a link, not even this one
+	if resolved, err := filepath.EvalSymlinks(root.Source); err == nil {
+		root.Source = resolved // the walk does not follow a link, not even this one
 	}
 	_ = filepath.WalkDir(root.Source, func(name string, entry fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return fs.SkipAll
 		}
-		p := Pair{Source: name, Target: root.Target}
+		pair := Pair{Source: name, Target: root.Target}
 		if relative, e := filepath.Rel(root.Source, name); e == nil && relative != "." {
-			p.Target = path.Join(root.Target, filepath.ToSlash(relative))
+			pair.Target = path.Join(root.Target, filepath.ToSlash(relative))
 		}
 		if err != nil {
-			m.finish(Result{Source: p.Source, Target: p.Target, Err: LocalError("read", name, err)})
+			m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", name, err)})
 			return fs.SkipDir
 		}
 		if entry.IsDir() {
-			err := m.client.Mkdir(ctx, p.Target, client.MkdirOptions{Parents: m.o.Parents || name != root.Source})
+			err := m.client.Mkdir(ctx, pair.Target, client.MkdirOptions{Parents: m.o.Parents || name != root.Source})
 			if name == root.Source && errors.Is(err, fault.Exists) {
-				err = m.isDirectory(ctx, p.Target, err) // storing into what is there
+				err = m.isDirectory(ctx, pair.Target, err) // storing into what is there
 			}
-			m.finish(Result{Source: p.Source, Target: p.Target, Directory: true, Err: err})
+			m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: err})
 			if err != nil {
 				return fs.SkipDir
 			}
@@ -92,10 +92,10 @@ func (m *mover) putTree(ctx context.Context, root Pair) {
 			err = e
 		}
 		if err != nil {
-			m.finish(Result{Source: p.Source, Target: p.Target, Err: LocalError("read", name, err)})
+			m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", name, err)})
 			return nil
 		}
-		m.submit(ctx, info.Size(), func(ctx context.Context) Result { return m.putFile(ctx, p) })
+		m.submit(ctx, info.Size(), func(ctx context.Context) Result { return m.putFile(ctx, pair) })
 		return nil
 	}) // every error was reported where it happened
 }
@@ -111,48 +111,48 @@ func (m *mover) isDirectory(ctx context.Context, path string, otherwise error) e
 
 // putFile stores one local file: in parallel chunks if its size is known, as a
 // stream if it is a pipe or a device.
-func (m *mover) putFile(ctx context.Context, p Pair) Result {
-	result := Result{Source: p.Source, Target: p.Target}
-	f, err := os.Open(p.Source)
+func (m *mover) putFile(ctx context.Context, pair Pair) Result {
+	result := Result{Source: pair.Source, Target: pair.Target}
+	file, err := os.Open(pair.Source)
 	if err != nil {
-		result.Err = LocalError("read", p.Source, err)
+		result.Err = LocalError("read", pair.Source, err)
 		return result
 	}
-	defer f.Close() // read only
-	info, err := f.Stat()
+	defer file.Close() // read only
+	info, err := file.Stat()
 	if err != nil {
-		result.Err = LocalError("read", p.Source, err)
+		result.Err = LocalError("read", pair.Source, err)
 		return result
 	}
 	if !info.Mode().IsRegular() {
-		result.Bytes, result.SlowNodes, result.Err = PutStream(ctx, m.client, f, p.Target, m.o)
+		result.Bytes, result.SlowNodes, result.Err = PutStream(ctx, m.client, file, pair.Target, m.o)
 		return result
 	}
 	var slow slowNodes
-	stored, err := m.client.Store(ctx, p.Target, f, info.Size(), client.StoreOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress, Slow: slow.add})
+	stored, err := m.client.Store(ctx, pair.Target, file, info.Size(), client.StoreOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress, Slow: slow.add})
 	result.SlowNodes = slow.list()
-	result.Bytes, result.Err = stored.Length, LocalError("read", p.Source, err)
+	result.Bytes, result.Err = stored.Length, LocalError("read", pair.Source, err)
 	return result
 }
 
 // PutStream stores what the source gives until its end, as one file that
 // appears when it is complete. It returns the bytes stored, and the nodes that
 // held it up and were replaced.
-func PutStream(ctx context.Context, c *client.Client, source io.Reader, target string, o Options) (int64, []client.SlowNode, error) {
-	m := &mover{o: o}
-	w, err := c.Create(ctx, target, m.createOptions())
+func PutStream(ctx context.Context, woods *client.Client, source io.Reader, target string, options Options) (int64, []client.SlowNode, error) {
+	transfer := &mover{o: options}
+	writer, err := woods.Create(ctx, target, transfer.createOptions())
 	if err != nil {
 		return 0, nil, err
 	}
-	n, err := CopyStream(ctx, w, source, o.Progress)
+	n, err := CopyStream(ctx, writer, source, options.Progress)
 	if err == nil {
-		err = w.Close()
+		err = writer.Close()
 	}
 	if err != nil {
-		_ = w.Abort() // the first error is the one to tell; the file was never visible
-		return n, w.SlowNodes(), err
+		_ = writer.Abort() // the first error is the one to tell; the file was never visible
+		return n, writer.SlowNodes(), err
 	}
-	return n, w.SlowNodes(), nil
+	return n, writer.SlowNodes(), nil
 }
 
 // slowNodes collects what several goroutines tell, each node once.

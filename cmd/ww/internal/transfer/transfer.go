@@ -69,36 +69,36 @@ type mover struct {
 
 // run walks the sources on the calling goroutine while workers do the jobs
 // that the walk submits. It returns the context's error, or nil.
-func run(ctx context.Context, c *client.Client, o Options, walk func(context.Context, *mover)) error {
-	if o.Parallel <= 0 {
-		o.Parallel = ParallelDefault
+func run(ctx context.Context, woods *client.Client, options Options, walk func(context.Context, *mover)) error {
+	if options.Parallel <= 0 {
+		options.Parallel = ParallelDefault
 	}
-	if o.Planned == nil {
-		o.Planned = func(int64) {}
+	if options.Planned == nil {
+		options.Planned = func(int64) {}
 	}
-	if o.Progress == nil {
-		o.Progress = func(int64) {}
+	if options.Progress == nil {
+		options.Progress = func(int64) {}
 	}
-	if o.Done == nil {
-		o.Done = func(Result) {}
+	if options.Done == nil {
+		options.Done = func(Result) {}
 	}
-	m := &mover{client: c, o: o, jobs: make(chan func(context.Context) Result)}
+	transfer := &mover{client: woods, o: options, jobs: make(chan func(context.Context) Result)}
 	var workers sync.WaitGroup
-	for range min(o.Parallel, ParallelMax) {
+	for range min(options.Parallel, ParallelMax) {
 		workers.Go(func() {
-			for job := range m.jobs {
+			for job := range transfer.jobs {
 				if ctx.Err() != nil {
 					continue
 				}
 				start := time.Now()
 				result := job(ctx)
 				result.Elapsed = time.Since(start)
-				m.finish(result)
+				transfer.finish(result)
 			}
 		})
 	}
-	walk(ctx, m)
-	close(m.jobs)
+	walk(ctx, transfer)
+	close(transfer.jobs)
 	workers.Wait()
 	return ctx.Err()
 }
