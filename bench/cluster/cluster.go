@@ -100,7 +100,8 @@ func New(options Options) (*Cluster, error) {
 		cluster.launcher.close()
 		return nil, err
 	}
-	cluster.client, err = client.Dial(context.Background(), client.Options{Namenodes: []string{cluster.Address()}, Name: "e2e"})
+	cluster.client, err = client.Dial(context.Background(),
+		client.Options{Namenodes: []string{cluster.Address()}, Name: "e2e"})
 	if err != nil {
 		cluster.launcher.close()
 		return nil, err
@@ -139,7 +140,8 @@ namenode:
   chunk_size: %d
   lease_soft_limit: %s
   lease_hard_limit: %s
-%s`, c.Address(), c.LogPort, options.Replication, options.ChunkSize, options.LeaseSoftLimit, options.LeaseHardLimit, more))
+%s`, c.Address(), c.LogPort, options.Replication, options.ChunkSize, options.LeaseSoftLimit,
+		options.LeaseHardLimit, more))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ func TestAProcessStartsPausesEndsAndStartsAgain(t *testing.T) {
 	require.FileExists(t, sleep)
 	l := newLauncher()
 	defer l.close()
-	process := &Process{Name: "sleeper", Log: filepath.Join(t.TempDir(), "log"), program: sleep, args: []string{"600"}, launcher: l}
+	process := &Process{Name: "sleeper", Log: filepath.Join(t.TempDir(), "log"), program: sleep,
+		args: []string{"600"}, launcher: l}
 	require.Error(t, process.Pause(), "nothing runs yet")
 	require.NoError(t, process.Start())
 	require.ErrorContains(t, process.Start(), "runs already")

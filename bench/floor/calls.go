@@ -36,7 +36,8 @@ func echo(ctx context.Context, options Options) (_ Result, err error) {
 	}()
 	var clients []grpc_health_v1.HealthClient
 	for range echoConnections {
-		connection, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		connection, err := grpc.NewClient(listener.Addr().String(),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			return Result{}, err
 		}
@@ -50,7 +51,8 @@ func echo(ctx context.Context, options Options) (_ Result, err error) {
 		_, err := c.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 		return err
 	})
-	r.How = fmt.Sprintf("empty unary call, server and callers in one process, %d callers over %d connections", options.Writers, echoConnections)
+	r.How = fmt.Sprintf("empty unary call, server and callers in one process, %d callers over %d connections",
+		options.Writers, echoConnections)
 	return r, err
 }
 
@@ -74,5 +76,6 @@ func mapInsert(ctx context.Context, options Options) (Result, error) {
 		}
 		count += int64(len(m))
 	}
-	return Result{Count: count, Duration: time.Since(start), How: "65,536 paths into a Go map, again and again, one goroutine"}, nil
+	return Result{Count: count, Duration: time.Since(start),
+		How: "65,536 paths into a Go map, again and again, one goroutine"}, nil
 }

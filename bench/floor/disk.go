@@ -35,7 +35,8 @@ func diskBuffered(ctx context.Context, options Options) (Result, error) {
 	if err := unix.Fdatasync(int(file.Fd())); err != nil {
 		return Result{}, err
 	}
-	return Result{Bytes: options.SizeBytes, Duration: time.Since(start), How: "pwrite 256 KiB, sync_file_range each 8 MiB, fdatasync at the end"}, nil
+	return Result{Bytes: options.SizeBytes, Duration: time.Since(start),
+		How: "pwrite 256 KiB, sync_file_range each 8 MiB, fdatasync at the end"}, nil
 }
 
 // diskDirect writes with O_DIRECT from one aligned 4 MiB buffer.
@@ -210,7 +211,8 @@ func diskSyncHops(ctx context.Context, options Options) (Result, error) {
 		}
 		count++
 	}
-	return Result{Count: count, Duration: time.Since(start), How: fmt.Sprintf("4 KiB + fdatasync in %d files at once, over zeros written ahead", options.Hops)}, nil
+	return Result{Count: count, Duration: time.Since(start),
+		How: fmt.Sprintf("4 KiB + fdatasync in %d files at once, over zeros written ahead", options.Hops)}, nil
 }
 
 // paced writes a file front to back and starts write-out of each finished step,
@@ -242,7 +244,8 @@ func (p *paced) write(b []byte) error {
 }
 
 func preallocate(file *os.File, sizeBytes int64) error {
-	if err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, sizeBytes); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, sizeBytes); err != nil &&
+		!errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("fallocate %d bytes: %w", sizeBytes, err)
 	}
 	return nil

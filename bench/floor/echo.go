@@ -20,7 +20,9 @@ const echoBytes = 100
 // again and again: what one flushed append costs at least. The hops are
 // goroutines: the few threads of this process take turns and hardly ever sleep.
 func pipelineEcho(ctx context.Context, options Options) (Result, error) {
-	r, err := echoThrough(ctx, options, func(_ context.Context, c net.Conn) (io.ReadWriteCloser, error) { return c, nil })
+	r, err := echoThrough(ctx, options, func(_ context.Context, c net.Conn) (io.ReadWriteCloser, error) {
+		return c, nil
+	})
 	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, no disk", options.Hops)
 	return r, err
 }
@@ -31,12 +33,16 @@ func pipelineEcho(ctx context.Context, options Options) (Result, error) {
 // a system call that sleeps; the datanodes' loops pay both as well.
 func pipelineEchoThreads(ctx context.Context, options Options) (Result, error) {
 	r, err := echoThrough(ctx, options, onThread)
-	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, a thread for each hop", options.Hops)
+	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, a thread for each hop",
+		options.Hops)
 	return r, err
 }
 
-// echoThrough runs the chain. take makes of a connection what its goroutine uses.
-func echoThrough(ctx context.Context, options Options, take func(context.Context, net.Conn) (io.ReadWriteCloser, error)) (Result, error) {
+// wrapper makes of a connection what the goroutine of a hop reads and writes.
+type wrapper func(context.Context, net.Conn) (io.ReadWriteCloser, error)
+
+// echoThrough runs the chain.
+func echoThrough(ctx context.Context, options Options, wrap wrapper) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // also of the hops that stand when a later one cannot
 	group, ctx := errgroup.WithContext(ctx)
@@ -44,7 +50,7 @@ func echoThrough(ctx context.Context, options Options, take func(context.Context
 	for range options.Hops {
 		downstream := next
 		upstream, err := serveOne(ctx, group, func(c net.Conn) error {
-			up, err := take(ctx, c)
+			up, err := wrap(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -52,7 +58,7 @@ func echoThrough(ctx context.Context, options Options, take func(context.Context
 			if downstream == nil {
 				return passOn(up, nil)
 			}
-			down, err := take(ctx, downstream)
+			down, err := wrap(ctx, downstream)
 			if err != nil {
 				return err
 			}
@@ -67,7 +73,7 @@ func echoThrough(ctx context.Context, options Options, take func(context.Context
 	message, ack := pattern(echoBytes), make([]byte, 1)
 	count, duration := int64(0), time.Duration(0)
 	group.Go(func() error {
-		connection, err := take(ctx, next)
+		connection, err := wrap(ctx, next)
 		if err != nil {
 			return err
 		}

@@ -161,7 +161,8 @@ func (o *Options) validate() error {
 	}
 	for _, name := range o.Only {
 		if !slices.Contains(Names(), name) {
-			return fault.New(fault.Invalid, op, "there is no measurement %q; there are %s", name, strings.Join(Names(), ", "))
+			return fault.New(fault.Invalid, op, "there is no measurement %q; there are %s", name,
+				strings.Join(Names(), ", "))
 		}
 	}
 	return nil
@@ -180,7 +181,8 @@ func Run(ctx context.Context, options Options, report func(Result) error) (err e
 	}
 	directory, err := os.MkdirTemp(options.Directory, "wwbench-floor-")
 	if err != nil {
-		return &fault.Error{Kind: fault.Disk, Op: "measure floors", Path: options.Directory, Reason: "no folder can be made", Err: err}
+		return &fault.Error{Kind: fault.Disk, Op: "measure floors", Path: options.Directory,
+			Reason: "no folder can be made", Err: err}
 	}
 	parent, onDisk := options.Directory, false
 	defer func() {

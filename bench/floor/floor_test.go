@@ -18,7 +18,8 @@ func TestRunMeasuresEveryLimitAndLeavesNothingBehind(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	directory := t.TempDir()
 	var names []string
-	err := Run(t.Context(), Options{Directory: directory, SizeBytes: 5<<20 + 17*checksumBlockBytes, CountDuration: 20 * time.Millisecond}, func(result Result) error {
+	err := Run(t.Context(), Options{Directory: directory, SizeBytes: 5<<20 + 17*checksumBlockBytes,
+		CountDuration: 20 * time.Millisecond}, func(result Result) error {
 		names = append(names, result.Name)
 		if result.Bytes == 0 && result.Count == 0 {
 			require.Contains(t, []string{DiskDirect, DiskReadDirect}, result.Name, "only O_DIRECT may be missing")
@@ -40,7 +41,8 @@ func TestRunMeasuresEveryLimitAndLeavesNothingBehind(t *testing.T) {
 
 func TestRunTakesOnlyWhatIsAskedFor(t *testing.T) {
 	var names []string
-	err := Run(t.Context(), Options{Directory: t.TempDir(), SizeBytes: 1 << 20, CountDuration: time.Millisecond, Only: []string{Loopback, DiskSync}}, func(r Result) error {
+	err := Run(t.Context(), Options{Directory: t.TempDir(), SizeBytes: 1 << 20, CountDuration: time.Millisecond,
+		Only: []string{Loopback, DiskSync}}, func(r Result) error {
 		names = append(names, r.Name)
 		return nil
 	})
@@ -53,18 +55,21 @@ func TestEchoesEndWithTheirContext(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	for _, name := range []string{PipelineEcho, ThreadsEcho} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		err := Run(ctx, Options{Directory: t.TempDir(), SizeBytes: 1, CountDuration: time.Hour, Only: []string{name}}, func(Result) error { return nil })
+		err := Run(ctx, Options{Directory: t.TempDir(), SizeBytes: 1, CountDuration: time.Hour, Only: []string{name}},
+			func(Result) error { return nil })
 		cancel()
 		require.Error(t, err, name)
 	}
 }
 
 func TestRunRefusesWhatMakesNoSense(t *testing.T) {
-	for _, options := range []Options{{}, {SizeBytes: 1, Hops: 99}, {SizeBytes: 1, Writers: -1}, {SizeBytes: 1, Only: []string{"speed"}}} {
+	for _, options := range []Options{{}, {SizeBytes: 1, Hops: 99}, {SizeBytes: 1, Writers: -1},
+		{SizeBytes: 1, Only: []string{"speed"}}} {
 		options.Directory = t.TempDir()
 		require.ErrorIs(t, Run(t.Context(), options, func(Result) error { return nil }), fault.Invalid)
 	}
-	err := Run(t.Context(), Options{SizeBytes: 1, Directory: filepath.Join(t.TempDir(), "missing")}, func(Result) error { return nil })
+	err := Run(t.Context(), Options{SizeBytes: 1, Directory: filepath.Join(t.TempDir(), "missing")},
+		func(Result) error { return nil })
 	require.ErrorIs(t, err, fault.Disk)
 }
 

@@ -41,7 +41,9 @@ func runPipeline(ctx context.Context, options Options, disk bool) (Result, error
 			defer removeFile(file)
 		}
 		downstream := next
-		upstream, err := serveOne(ctx, group, func(c net.Conn) error { return runHop(c, downstream, file, options.SizeBytes) })
+		upstream, err := serveOne(ctx, group, func(c net.Conn) error {
+			return runHop(c, downstream, file, options.SizeBytes)
+		})
 		if err != nil {
 			return Result{}, err
 		}

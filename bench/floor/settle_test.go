@@ -13,7 +13,9 @@ import (
 
 func TestActivityOfADisk(t *testing.T) {
 	// As a kernel 6.18 tells it, one of 4.17, and what is no statistics at all.
-	now, err := parseActivity(" 2023543 193876 55782730 2604265 15992988 1310024 2159836088 33901160 3 4591508 40898245 4117184 644 2369789248 2316769 4697149 2076049\n")
+	now, err := parseActivity(
+		" 2023543 193876 55782730 2604265 15992988 1310024 2159836088 " +
+			"33901160 3 4591508 40898245 4117184 644 2369789248 2316769 4697149 2076049\n")
 	require.NoError(t, err)
 	require.Equal(t, activity{sectors: 55782730 + 2159836088 + 2369789248, discards: 4117184, inFlight: 3}, now)
 	old, err := parseActivity("1 2 30 4 5 6 70 8 9 10 11")

@@ -44,7 +44,8 @@ func smallSynced(ctx context.Context, options Options) (Result, error) {
 			return directory.Sync()
 		})
 	})
-	result.How = fmt.Sprintf("4 KiB: create, fdatasync, rename, sync the directory; in %d directories at once, %d writers", options.Hops, options.Writers)
+	result.How = fmt.Sprintf("4 KiB: create, fdatasync, rename, sync the directory; "+
+		"in %d directories at once, %d writers", options.Hops, options.Writers)
 	return result, err
 }
 
@@ -68,7 +69,8 @@ func smallJournal(ctx context.Context, options Options) (Result, error) {
 	r, err := many(ctx, options, func(context.Context, int64) error {
 		return eachHop(journals, (*journal).append)
 	})
-	r.How = fmt.Sprintf("4 KiB records in a recycled journal with group-committed fdatasync, one in each of %d directories, %d writers", options.Hops, options.Writers)
+	r.How = fmt.Sprintf("4 KiB records in a recycled journal with group-committed fdatasync, "+
+		"one in each of %d directories, %d writers", options.Hops, options.Writers)
 	return r, err
 }
 

@@ -45,7 +45,8 @@ func Sections() []string { return []string{"client", "datanode", "namenode", "lo
 func fixed() []string {
 	return []string{
 		"logserver.id", "logserver.dir", "logserver.listen", "logserver.raft_listen",
-		"namenode.listen", "namenode.log_servers", "namenode.replication", "namenode.chunk_size", "namenode.lease_soft_limit", "namenode.lease_hard_limit",
+		"namenode.listen", "namenode.log_servers", "namenode.replication", "namenode.chunk_size",
+		"namenode.lease_soft_limit", "namenode.lease_hard_limit",
 		"datanode.listen", "datanode.disks", "datanode.namenodes", "datanode.trash_delay", "datanode.reserve",
 	}
 }
@@ -71,17 +72,20 @@ func Run(ctx context.Context, options Options) (_ []Result, err error) {
 	section, setting, ok := strings.Cut(options.Key, ".")
 	switch {
 	case !ok || !slices.Contains(Sections(), section):
-		return nil, fault.New(fault.Invalid, op, "%q is no setting of a client, datanode, namenode or logserver, such as datanode.window", options.Key)
+		return nil, fault.New(fault.Invalid, op,
+			"%q is no setting of a client, datanode, namenode or logserver, such as datanode.window", options.Key)
 	case slices.Contains(fixed(), options.Key):
 		return nil, fault.New(fault.Invalid, op, "%s is fixed for the clusters that are compared", options.Key)
 	case len(options.Values) == 0 || len(options.Values) > valuesMax:
-		return nil, fault.New(fault.Invalid, op, "%d values of %s: want 1 to %d", len(options.Values), options.Key, valuesMax)
+		return nil, fault.New(fault.Invalid, op, "%d values of %s: want 1 to %d", len(options.Values),
+			options.Key, valuesMax)
 	case len(options.Workload) == 0:
 		return nil, fault.New(fault.Invalid, op, "no workload is named")
 	}
 	directory, err := os.MkdirTemp(options.Directory, "wwbench-knob-")
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: options.Directory, Reason: "no folder can be made", Err: err}
+		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: options.Directory,
+			Reason: "no folder can be made", Err: err}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
 	var sides []*side
@@ -92,7 +96,8 @@ func Run(ctx context.Context, options Options) (_ []Result, err error) {
 	}()
 	for i, value := range options.Values {
 		one := &side{value: value}
-		settings := cluster.Options{Program: options.Program, Directory: filepath.Join(directory, fmt.Sprint(i)), Datanodes: options.Datanodes, ChunkSize: 64 << 20, LogLevel: "warn",
+		settings := cluster.Options{Program: options.Program, Directory: filepath.Join(directory, fmt.Sprint(i)),
+			Datanodes: options.Datanodes, ChunkSize: 64 << 20, LogLevel: "warn",
 			Replication: min(3, options.Datanodes), LeaseSoftLimit: time.Minute, LeaseHardLimit: 5 * time.Minute}
 		if section == "client" {
 			one.environment = []string{"WW_CLIENT_" + strings.ToUpper(setting) + "=" + value}
@@ -162,7 +167,8 @@ func (s *side) load(ctx context.Context, options *Options) error {
 	if err != nil {
 		return err
 	}
-	args := append(slices.Clone(options.Workload), "--namenode", s.cluster.Address(), "--floors=false", "--dir", options.Directory, "--json")
+	args := append(slices.Clone(options.Workload), "--namenode", s.cluster.Address(), "--floors=false", "--dir",
+		options.Directory, "--json")
 	command := exec.CommandContext(ctx, options.Bench, args...)
 	command.Env = append(os.Environ(), s.environment...)
 	var out, remarks bytes.Buffer
@@ -176,7 +182,8 @@ func (s *side) load(ctx context.Context, options *Options) error {
 	}
 	var d report.Document
 	if err := json.Unmarshal(out.Bytes(), &d); err != nil || len(d.Rounds) == 0 || len(d.Rounds[0].Results) == 0 {
-		return fault.New(fault.Internal, "measure a setting", "wwbench %s printed no result: %v", strings.Join(args, " "), err)
+		return fault.New(fault.Internal, "measure a setting", "wwbench %s printed no result: %v",
+			strings.Join(args, " "), err)
 	}
 	used := after - before + command.ProcessState.UserTime() + command.ProcessState.SystemTime()
 	s.take(d.Rounds, used)
@@ -234,10 +241,13 @@ func Write(out io.Writer, key string, results []Result) error {
 			if result.Unit == "bytes/s" {
 				per = "GB"
 			}
-			fmt.Fprintf(&text, "%s, medians of %d rounds in turn\n  %-24s %12s  %-26s %9s %10s  CPU s per %s\n", name, len(result.Rates), key, "rate", "", "", "p99", per)
+			fmt.Fprintf(&text, "%s, medians of %d rounds in turn\n  %-24s %12s  %-26s %9s %10s  CPU s per %s\n", name,
+				len(result.Rates), key, "rate", "", "", "p99", per)
 		}
-		fmt.Fprintf(&text, "  %-24s %12s  %-26s %8.2f× %10s  %.2f\n", result.Value, report.Rate(median(result.Rates), result.Unit),
-			"("+report.Rate(slices.Min(result.Rates), result.Unit)+" to "+report.Rate(slices.Max(result.Rates), result.Unit)+")", median(result.Rates)/first,
+		fmt.Fprintf(&text, "  %-24s %12s  %-26s %8.2f× %10s  %.2f\n", result.Value,
+			report.Rate(median(result.Rates), result.Unit),
+			"("+report.Rate(slices.Min(result.Rates), result.Unit)+" to "+
+				report.Rate(slices.Max(result.Rates), result.Unit)+")", median(result.Rates)/first,
 			median(result.P99).Round(10*time.Microsecond), median(result.CPU))
 	}
 	_, err := io.WriteString(out, text.String())

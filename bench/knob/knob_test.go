@@ -14,7 +14,8 @@ import (
 )
 
 func TestBadOptionsAreRefused(t *testing.T) {
-	good := Options{Key: "datanode.window", Values: []string{"1MiB"}, Datanodes: 1, Rounds: 1, Workload: []string{"write"}, Progress: io.Discard}
+	good := Options{Key: "datanode.window", Values: []string{"1MiB"}, Datanodes: 1, Rounds: 1,
+		Workload: []string{"write"}, Progress: io.Discard}
 	for name, spoil := range map[string]func(*Options){
 		"no section":  func(options *Options) { options.Key = "window" },
 		"no daemon":   func(options *Options) { options.Key = "mini.replication" },
@@ -38,7 +39,8 @@ func TestWhatIsPrinted(t *testing.T) {
 		one := &side{value: value}
 		for _, rate := range rates {
 			one.take([]report.Round{{Results: []report.Result{
-				{Name: "write/store", Unit: "bytes/s", Operations: 2, Bytes: 2e9, Rate: rate, Latency: report.Latency{P99Ns: 3e6}},
+				{Name: "write/store", Unit: "bytes/s", Operations: 2, Bytes: 2e9, Rate: rate,
+					Latency: report.Latency{P99Ns: 3e6}},
 			}}}, 5*time.Second)
 		}
 		return one

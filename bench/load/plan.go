@@ -62,7 +62,8 @@ func (p Plan) Validate() error {
 	case p.Workers < 1 || p.Workers > WorkersMax:
 		return fault.New(fault.Invalid, op, "%d workers: want 1 to %d", p.Workers, WorkersMax)
 	case p.Rate < 0 || p.Rate > rateMax:
-		return fault.New(fault.Invalid, op, "a rate of %g per second: want 0 (closed loop) to %d", p.Rate, int64(rateMax))
+		return fault.New(fault.Invalid, op, "a rate of %g per second: want 0 (closed loop) to %d",
+			p.Rate, int64(rateMax))
 	case p.Warmup < 0 || p.Duration < 0 || p.Count < 0 || p.Bytes < 0:
 		return fault.New(fault.Invalid, op, "a negative warm-up, duration, count or number of bytes")
 	case p.Duration == 0 && p.Count == 0 && p.Bytes == 0:

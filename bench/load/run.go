@@ -120,7 +120,8 @@ func (r *run) work(ctx context.Context, worker int, record *recorder) {
 		case err != nil:
 			record.failed(err)
 			if r.failures.Add(1) >= errorsMax {
-				stopped := error(fault.New(fault.Unavailable, "load", "%d operations failed in a row, the last: %v", errorsMax, err))
+				stopped := error(fault.New(fault.Unavailable, "load", "%d operations failed in a row, the last: %v",
+					errorsMax, err))
 				r.stopped.CompareAndSwap(nil, &stopped)
 				r.cancel()
 				return
@@ -177,7 +178,8 @@ func (r *run) begin(ctx context.Context, timer *time.Timer) (number int64, began
 // what it would have been.
 func (r *run) miss(out *Outcome) {
 	end := r.plan.Warmup + out.Elapsed
-	for number := r.next.Load(); number < r.scheduled && (r.plan.Bytes == 0 || r.bytes.Load() < r.plan.Bytes); number++ {
+	for number := r.next.Load(); number < r.scheduled &&
+		(r.plan.Bytes == 0 || r.bytes.Load() < r.plan.Bytes); number++ {
 		meant := r.plan.intended(number)
 		if meant > end {
 			break

@@ -36,7 +36,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 func TestClosedLoopBeginsTheNextWhenTheLastHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		out, err := Run(t.Context(), Plan{Workers: 4, Duration: time.Second}, []string{"op"}, takes(10*time.Millisecond))
+		out, err := Run(t.Context(), Plan{Workers: 4, Duration: time.Second}, []string{"op"},
+			takes(10*time.Millisecond))
 		require.NoError(t, err)
 		s := out.Series[0]
 		require.EqualValues(t, 400, s.Operations)
@@ -53,7 +54,8 @@ func TestClosedLoopBeginsTheNextWhenTheLastHasEnded(t *testing.T) {
 
 func TestClosedLoopEndsAtItsCountAndAtItsBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		out, err := Run(t.Context(), Plan{Workers: 3, Count: 50, Warmup: 100 * time.Millisecond}, []string{"op"}, takes(time.Millisecond))
+		out, err := Run(t.Context(), Plan{Workers: 3, Count: 50, Warmup: 100 * time.Millisecond}, []string{"op"},
+			takes(time.Millisecond))
 		require.NoError(t, err)
 		require.EqualValues(t, 50, out.Series[0].Operations)
 
@@ -89,7 +91,8 @@ func TestOpenLoopCountsFromTheIntendedStart(t *testing.T) {
 func TestOpenLoopThatCannotKeepUpEndsAndTellsWhatItMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		out, err := Run(t.Context(), Plan{Workers: 1, Rate: 100, Duration: 10 * time.Second}, []string{"op"}, takes(time.Second))
+		out, err := Run(t.Context(), Plan{Workers: 1, Rate: 100, Duration: 10 * time.Second},
+			[]string{"op"}, takes(time.Second))
 		require.NoError(t, err)
 		require.LessOrEqual(t, time.Since(began), 27*time.Second)
 		s := out.Series[0]
@@ -109,7 +112,8 @@ func TestWarmUpIsNotCounted(t *testing.T) {
 			return Done{}, pause(ctx, time.Millisecond)
 		}
 		for _, rate := range []float64{0, 500} {
-			out, err := Run(t.Context(), Plan{Workers: 1, Rate: rate, Warmup: time.Second, Duration: time.Second}, []string{"op"}, slowFirst)
+			out, err := Run(t.Context(), Plan{Workers: 1, Rate: rate, Warmup: time.Second, Duration: time.Second},
+				[]string{"op"}, slowFirst)
 			require.NoError(t, err)
 			s := out.Series[0]
 			require.LessOrEqual(t, s.Latency.Max(), int64(2000), "rate %g", rate)
@@ -123,15 +127,16 @@ func TestWarmUpIsNotCounted(t *testing.T) {
 
 func TestFailuresAreCountedByKindAndDoNotEndTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		out, err := Run(t.Context(), Plan{Workers: 2, Count: 90}, []string{"op"}, func(_ context.Context, _ int, number int64) (Done, error) {
-			switch number % 3 {
-			case 0:
-				return Done{}, fault.New(fault.Busy, "write", "full")
-			case 1:
-				return Done{}, errors.Join(ErrWrongBytes)
-			}
-			return Done{}, nil
-		})
+		out, err := Run(t.Context(), Plan{Workers: 2, Count: 90}, []string{"op"},
+			func(_ context.Context, _ int, number int64) (Done, error) {
+				switch number % 3 {
+				case 0:
+					return Done{}, fault.New(fault.Busy, "write", "full")
+				case 1:
+					return Done{}, errors.Join(ErrWrongBytes)
+				}
+				return Done{}, nil
+			})
 		require.NoError(t, err)
 		require.NoError(t, out.Stopped)
 		require.EqualValues(t, 60, out.Failures.Count)
@@ -144,9 +149,10 @@ func TestFailuresAreCountedByKindAndDoNotEndTheRun(t *testing.T) {
 
 func TestARunOfFailuresEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		out, err := Run(t.Context(), Plan{Workers: 2, Duration: time.Hour}, []string{"op"}, func(context.Context, int, int64) (Done, error) {
-			return Done{}, errors.New("down")
-		})
+		out, err := Run(t.Context(), Plan{Workers: 2, Duration: time.Hour}, []string{"op"},
+			func(context.Context, int, int64) (Done, error) {
+				return Done{}, errors.New("down")
+			})
 		require.NoError(t, err)
 		require.ErrorContains(t, out.Stopped, "down")
 		require.LessOrEqual(t, out.Failures.Count, int64(errorsMax+1))
@@ -159,12 +165,13 @@ func TestExhaustedEndsTheRunWithoutAFailure(t *testing.T) {
 		left.Store(25)
 		for _, rate := range []float64{0, 1000} {
 			left.Store(25)
-			out, err := Run(t.Context(), Plan{Workers: 4, Rate: rate, Duration: time.Hour}, []string{"op"}, func(ctx context.Context, _ int, _ int64) (Done, error) {
-				if left.Add(-1) < 0 {
-					return Done{}, ErrExhausted
-				}
-				return Done{}, pause(ctx, time.Millisecond)
-			})
+			out, err := Run(t.Context(), Plan{Workers: 4, Rate: rate, Duration: time.Hour}, []string{"op"},
+				func(ctx context.Context, _ int, _ int64) (Done, error) {
+					if left.Add(-1) < 0 {
+						return Done{}, ErrExhausted
+					}
+					return Done{}, pause(ctx, time.Millisecond)
+				})
 			require.NoError(t, err)
 			require.EqualValues(t, 25, out.Series[0].Operations)
 			require.Zero(t, out.Failures.Count)

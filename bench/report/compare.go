@@ -82,7 +82,8 @@ func WriteChanges(w io.Writer, changes []Change) error {
 		if c.Significant {
 			verdict = fmt.Sprintf("%+.1f %%", 100*(c.Factor-1))
 		}
-		out.line("%-24s %-6s %18s %18s %10s  (p=%.3f n=%d+%d)%s", c.Name, c.Of, c.value(c.Old), c.value(c.New), verdict, c.P, c.oldN, c.newN, c.remark())
+		out.line("%-24s %-6s %18s %18s %10s  (p=%.3f n=%d+%d)%s", c.Name, c.Of, c.value(c.Old), c.value(c.New), verdict,
+			c.P, c.oldN, c.newN, c.remark())
 	}
 	out.line("~: the difference may be noise (Mann-Whitney U, alpha 0.05); ratios are to the floor of the same round")
 	return out.err

@@ -46,7 +46,8 @@ func WriteHTML(out io.Writer, names []string, documents []*Document) error {
 	var shown page
 	var results []string
 	for i, measured := range documents {
-		shown.Documents = append(shown.Documents, pageDocument{filepath.Base(names[i]), measured.Settings.shape(), measured.Machine.short(), measured.Started.UTC().Format(time.DateTime)})
+		shown.Documents = append(shown.Documents, pageDocument{filepath.Base(names[i]), measured.Settings.shape(),
+			measured.Machine.short(), measured.Started.UTC().Format(time.DateTime)})
 		for _, s := range measured.Summary {
 			if !slices.Contains(results, s.Name) {
 				results = append(results, s.Name)
@@ -78,7 +79,9 @@ func sectionOf(name string, names []string, documents []*Document) (section, err
 			if len(result.Limits) > 0 {
 				ratio = fmt.Sprintf("%.0f %% of %s", 100*result.Limits[0].Ratio, result.Limits[0].Floor)
 			}
-			part.Rows = append(part.Rows, row{label, ratio, Rate(result.Rate, result.Unit), short(result.Latency.P50Ns), short(result.Latency.P99Ns), short(result.Latency.P999Ns), short(result.Latency.MaxNs), result.Failures})
+			part.Rows = append(part.Rows, row{label, ratio, Rate(result.Rate, result.Unit), short(result.Latency.P50Ns),
+				short(result.Latency.P99Ns), short(result.Latency.P999Ns),
+				short(result.Latency.MaxNs), result.Failures})
 			l, err := latencyLine(label, result.Latency)
 			if err != nil {
 				return part, err

@@ -36,7 +36,8 @@ type line struct {
 func latencyLine(label string, l Latency) (line, error) {
 	h, err := hdr.Decode([]byte(l.HDR))
 	if err != nil {
-		return line{}, &fault.Error{Kind: fault.Invalid, Op: "read report", Reason: "a histogram cannot be decoded", Err: err}
+		return line{}, &fault.Error{Kind: fault.Invalid, Op: "read report", Reason: "a histogram cannot be decoded",
+			Err: err}
 	}
 	out := line{label: label}
 	total := float64(h.TotalCount())

@@ -22,9 +22,10 @@ import (
 // outcome is what a run of known latencies gives.
 func outcome(t *testing.T, operations int64, bytes int64) load.Outcome {
 	t.Helper()
-	out, err := load.Run(t.Context(), load.Plan{Workers: 1, Count: operations}, []string{"create"}, func(context.Context, int, int64) (load.Done, error) {
-		return load.Done{Bytes: bytes}, nil
-	})
+	out, err := load.Run(t.Context(), load.Plan{Workers: 1, Count: operations}, []string{"create"},
+		func(context.Context, int, int64) (load.Done, error) {
+			return load.Done{Bytes: bytes}, nil
+		})
 	require.NoError(t, err)
 	// Real times differ from run to run.
 	s := &out.Series[0]
@@ -32,7 +33,8 @@ func outcome(t *testing.T, operations int64, bytes int64) load.Outcome {
 	for i := range operations {
 		require.NoError(t, s.Latency.RecordValue(100+i))
 	}
-	s.Timeline = load.Timeline{Interval: time.Second, Operations: []int64{operations / 2, operations - operations/2}, Bytes: []int64{0, operations * bytes}}
+	s.Timeline = load.Timeline{Interval: time.Second, Operations: []int64{operations / 2, operations - operations/2},
+		Bytes: []int64{0, operations * bytes}}
 	out.Elapsed = 2 * time.Second
 	return out
 }
@@ -42,19 +44,24 @@ func document(t *testing.T, scale float64) *Document {
 	t.Helper()
 	measured := &Document{
 		Schema: Schema, Tool: "wwbench", Workload: "small", Started: time.Date(2026, 11, 25, 3, 0, 0, 0, time.UTC),
-		Machine:  Machine{CPUs: 2, CPUModel: "some CPU", MemoryBytes: 24 << 30, Kernel: "Linux 6.18", FileSystem: "ext4", Go: "go1.26"},
-		Settings: Settings{Workers: 16, Clients: 4, WarmupNs: 1e9, DurationNs: 10e9, Seed: 1, Verify: true, Target: "mini", SizeBytes: 4096},
+		Machine: Machine{CPUs: 2, CPUModel: "some CPU", MemoryBytes: 24 << 30, Kernel: "Linux 6.18",
+			FileSystem: "ext4", Go: "go1.26"},
+		Settings: Settings{Workers: 16, Clients: 4, WarmupNs: 1e9, DurationNs: 10e9, Seed: 1, Verify: true,
+			Target: "mini", SizeBytes: 4096},
 	}
 	for i := range 6 {
-		floors := []Floor{FloorOf(floor.Result{Name: floor.SmallSynced, Count: 2000, Duration: 2 * time.Second, How: "files"}),
-			FloorOf(floor.Result{Name: floor.Sendfile, Bytes: 3e9, Duration: time.Second, ServerCPU: time.Second, How: "sendfile"}),
+		floors := []Floor{FloorOf(floor.Result{Name: floor.SmallSynced, Count: 2000,
+			Duration: 2 * time.Second, How: "files"}),
+			FloorOf(floor.Result{Name: floor.Sendfile, Bytes: 3e9, Duration: time.Second,
+				ServerCPU: time.Second, How: "sendfile"}),
 			FloorOf(floor.Result{Name: floor.DiskDirect, How: "no O_DIRECT"})}
 		out := outcome(t, int64(float64(1000+10*i)*scale), 4096)
 		if i == 1 {
 			out.Failures = load.Failures{Count: 2, ByKind: map[string]int64{"busy": 2}, First: "write: full"}
 			out.Missed = 3
 		}
-		phase := workload.Phase{Name: "create", Kinds: []string{"create"}, Floors: []string{floor.SmallSynced, floor.DiskDirect, floor.Sendfile}}
+		phase := workload.Phase{Name: "create", Kinds: []string{"create"},
+			Floors: []string{floor.SmallSynced, floor.DiskDirect, floor.Sendfile}}
 		results, err := Results("small", workload.Result{Phase: phase, Outcome: out, Verified: 1 << 20}, floors)
 		require.NoError(t, err)
 		measured.Rounds = append(measured.Rounds, Round{Floors: floors, Results: results})
@@ -126,22 +133,24 @@ func TestResultsAreRatiosToTheFloorsOfTheirRound(t *testing.T) {
 	require.InDelta(t, 0.5, r.Limits[0].Ratio, 1e-9)            // 500/s of 1000/s
 	require.InDelta(t, 500*4096/3e9, r.Limits[1].Ratio, 1e-9)   // bytes to bytes
 	require.InDelta(t, 599_500, float64(r.Latency.P50Ns), 2000) // 100..1099 µs
-	require.InDelta(t, 0.51, measured.Summary[0].Ratio, 1e-9)       // the lower middle of six
-	require.Equal(t, 6, measured.Summary[0].Samples)                //
-	require.InDelta(t, 0.5, measured.Summary[0].Ratios[0], 1e-9)    //
-	all, wrong, first := measured.Failures()                        //
+	require.InDelta(t, 0.51, measured.Summary[0].Ratio, 1e-9)   // the lower middle of six
+	require.Equal(t, 6, measured.Summary[0].Samples)
+	require.InDelta(t, 0.5, measured.Summary[0].Ratios[0], 1e-9)
+	all, wrong, first := measured.Failures()
 	require.Equal(t, []any{int64(2), int64(0), "write: full"}, []any{all, wrong, first})
 
-	big, err := Results("write", workload.Result{Phase: workload.Phase{Kinds: []string{"create"}}, Outcome: outcome(t, 10, 64<<20)}, nil)
+	big, err := Results("write", workload.Result{Phase: workload.Phase{Kinds: []string{"create"}},
+		Outcome: outcome(t, 10, 64<<20)}, nil)
 	require.NoError(t, err)
 	require.Equal(t, "bytes/s", big[0].Unit)
 	require.InDelta(t, 320<<20, big[0].Rate, 1)
 }
 
 func TestAPhaseWithoutASuccessStillTellsItsFailures(t *testing.T) {
-	out, err := load.Run(t.Context(), load.Plan{Workers: 1, Count: 5}, []string{"a", "b"}, func(context.Context, int, int64) (load.Done, error) {
-		return load.Done{}, errors.New("down")
-	})
+	out, err := load.Run(t.Context(), load.Plan{Workers: 1, Count: 5}, []string{"a", "b"},
+		func(context.Context, int, int64) (load.Done, error) {
+			return load.Done{}, errors.New("down")
+		})
 	require.NoError(t, err)
 	results, err := Results("mixed", workload.Result{Outcome: out}, nil)
 	require.NoError(t, err)
@@ -215,7 +224,8 @@ func TestReadRefusesWhatIsNoDocument(t *testing.T) {
 	directory := t.TempDir()
 	_, err := Read(filepath.Join(directory, "missing"))
 	require.ErrorIs(t, err, fault.Invalid)
-	for text, kind := range map[string]fault.Kind{"": fault.Invalid, "[1]": fault.Invalid, `{"schema":1}`: fault.Version, `{}`: fault.Version} {
+	for text, kind := range map[string]fault.Kind{"": fault.Invalid, "[1]": fault.Invalid,
+		`{"schema":1}`: fault.Version, `{}`: fault.Version} {
 		path := filepath.Join(directory, "d.json")
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		_, err := Read(path)
@@ -225,7 +235,8 @@ func TestReadRefusesWhatIsNoDocument(t *testing.T) {
 
 func TestTheReportIsOnePageOfItsOwn(t *testing.T) {
 	var out bytes.Buffer
-	require.NoError(t, WriteHTML(&out, []string{"old.json", "dir/new<.json"}, []*Document{document(t, 1), document(t, 0.7)}))
+	require.NoError(t, WriteHTML(&out, []string{"old.json", "dir/new<.json"},
+		[]*Document{document(t, 1), document(t, 0.7)}))
 	page := out.String()
 	require.Equal(t, 2, strings.Count(page, "<svg"))
 	require.Contains(t, page, "small/create: latency")
@@ -241,7 +252,8 @@ func TestTheReportIsOnePageOfItsOwn(t *testing.T) {
 }
 
 func TestPlotsStandSmallAndStrangeData(t *testing.T) {
-	svg, err := throughputPlot("x", "ops/s", []line{throughputLine("one", Result{Timeline: Timeline{IntervalNs: 1, Operations: []int64{0}}})})
+	svg, err := throughputPlot("x", "ops/s",
+		[]line{throughputLine("one", Result{Timeline: Timeline{IntervalNs: 1, Operations: []int64{0}}})})
 	require.NoError(t, err)
 	require.Contains(t, svg, "<svg")
 	_, err = latencyPlot("x", nil)

@@ -33,7 +33,8 @@ func (d *Document) WriteText(w io.Writer) error {
 		if s.Floor != "" {
 			ratio = fmt.Sprintf("%5.0f %% of %s", 100*s.Ratio, s.Floor)
 		}
-		out.line("  %-22s %-30s %12s   p50 %8s  p99 %8s%s", s.Name, ratio, Rate(s.Rate, s.Unit), short(s.P50Ns), short(s.P99Ns), spread(s))
+		out.line("  %-22s %-30s %12s   p50 %8s  p99 %8s%s", s.Name, ratio, Rate(s.Rate, s.Unit), short(s.P50Ns),
+			short(s.P99Ns), spread(s))
 	}
 	for i, round := range d.Rounds {
 		for _, r := range round.Results {
@@ -59,17 +60,20 @@ func (p *printer) result(round int, result Result) {
 		p.line("  round %d %-22s also %s", round+1, result.Name, strings.Join(others, ", "))
 	}
 	if result.VerifiedBytes > 0 {
-		p.line("  round %d %-22s %s read back and compared afterwards", round+1, result.Name, humanize.IBytes(uint64(result.VerifiedBytes)))
+		p.line("  round %d %-22s %s read back and compared afterwards", round+1, result.Name,
+			humanize.IBytes(uint64(result.VerifiedBytes)))
 	}
 	if result.Missed > 0 {
-		p.line("  round %d %-22s %d operations never began: the system cannot keep up with the rate", round+1, result.Name, result.Missed)
+		p.line("  round %d %-22s %d operations never began: the system cannot keep up with the rate", round+1,
+			result.Name, result.Missed)
 	}
 	if result.Failures > 0 {
 		var kinds []string
 		for _, kind := range slices.Sorted(maps.Keys(result.FailuresBy)) {
 			kinds = append(kinds, fmt.Sprintf("%s %d", kind, result.FailuresBy[kind]))
 		}
-		p.line("  round %d %-22s FAILED %d (%s); the first: %s", round+1, result.Name, result.Failures, strings.Join(kinds, ", "), result.FirstFailure)
+		p.line("  round %d %-22s FAILED %d (%s); the first: %s", round+1, result.Name, result.Failures,
+			strings.Join(kinds, ", "), result.FirstFailure)
 	}
 	if result.Stopped != "" {
 		p.line("  round %d %-22s STOPPED: %s", round+1, result.Name, result.Stopped)
@@ -104,7 +108,8 @@ func spread(s Summary) string {
 	if len(s.Ratios) < 2 {
 		return ""
 	}
-	return fmt.Sprintf("   (%d rounds: %.0f..%.0f %%)", len(s.Ratios), 100*slices.Min(s.Ratios), 100*slices.Max(s.Ratios))
+	return fmt.Sprintf("   (%d rounds: %.0f..%.0f %%)", len(s.Ratios), 100*slices.Min(s.Ratios),
+		100*slices.Max(s.Ratios))
 }
 
 // Rate is a rate with its unit, for people.

@@ -97,5 +97,6 @@ func (l *Load) Operation(name string) (load.Operation, error) {
 			return l.machine.Delete(l.path(l.deleted - 1))
 		}), nil
 	}
-	return nil, fault.New(fault.Invalid, "load the state machine", "there is no operation %q; there are %s", name, strings.Join(Operations(), ", "))
+	return nil, fault.New(fault.Invalid, "load the state machine", "there is no operation %q; there are %s", name,
+		strings.Join(Operations(), ", "))
 }

@@ -67,7 +67,8 @@ func makeAppend(workload *Workload) error {
 	}
 	pattern := newContent(settings.Seed)
 	if settings.Files < 0 || settings.Files > settings.Workers {
-		return fault.New(fault.Invalid, "make workload", "%d files for %d workers: there may be one for each at most", settings.Files, settings.Workers)
+		return fault.New(fault.Invalid, "make workload", "%d files for %d workers: there may be one for each at most",
+			settings.Files, settings.Workers)
 	}
 	files := make([]appended, cmp.Or(settings.Files, settings.Workers))
 	pending := make([]underWay, settings.Workers)
@@ -134,7 +135,8 @@ func makeAppend(workload *Workload) error {
 }
 
 // checkFile compares the whole content of a file that has at least so many bytes.
-func (w *Workload) checkFile(ctx context.Context, pattern *content, worker int, path string, file uint64, least int64) error {
+func (w *Workload) checkFile(ctx context.Context, pattern *content, worker int, path string, file uint64,
+	least int64) error {
 	info, err := w.client(worker).Fetch(ctx, path, checker{content: pattern, file: file}, client.FetchOptions{})
 	if err != nil {
 		return err
@@ -173,7 +175,8 @@ func makeRecords(workload *Workload) error {
 		Kinds: []string{kind}, Floors: floors,
 		prepare: func(ctx context.Context) error {
 			for i := range writers {
-				a, err := workload.client(i).OpenRecords(ctx, path, client.RecordOptions{Create: true, New: workload.create(), Sync: options.Sync})
+				a, err := workload.client(i).OpenRecords(ctx, path,
+					client.RecordOptions{Create: true, New: workload.create(), Sync: options.Sync})
 				if err != nil {
 					return err
 				}
@@ -210,7 +213,8 @@ type recordWriter struct {
 
 // checkRecords reads the file's records: those of each writer have to be there,
 // in order, with their bytes.
-func (w *Workload) checkRecords(ctx context.Context, pattern *content, path string, writers []recordWriter) (int64, error) {
+func (w *Workload) checkRecords(ctx context.Context, pattern *content, path string,
+	writers []recordWriter) (int64, error) {
 	byID := map[[16]byte]int{}
 	for i := range writers {
 		byID[writers[i].id] = i
@@ -232,7 +236,8 @@ func (w *Workload) checkRecords(ctx context.Context, pattern *content, path stri
 		}
 		i, known := byID[record.Writer]
 		if !known {
-			return total, fmt.Errorf("%w: a record at %d of a writer that nobody knows", load.ErrWrongBytes, record.Offset)
+			return total, fmt.Errorf("%w: a record at %d of a writer that nobody knows",
+				load.ErrWrongBytes, record.Offset)
 		}
 		if err := pattern.check(record.Payload, uint64(i), seen[i]*w.options.SizeBytes); err != nil {
 			return total, err
@@ -242,7 +247,8 @@ func (w *Workload) checkRecords(ctx context.Context, pattern *content, path stri
 	}
 	for i := range writers {
 		if seen[i] < writers[i].acknowledged {
-			return total, fmt.Errorf("%w: writer %d: %d records acknowledged, %d are there", load.ErrWrongBytes, i, writers[i].acknowledged, seen[i])
+			return total, fmt.Errorf("%w: writer %d: %d records acknowledged, %d are there", load.ErrWrongBytes, i,
+				writers[i].acknowledged, seen[i])
 		}
 	}
 	return total, nil

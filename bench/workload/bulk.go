@@ -44,7 +44,8 @@ func makeWrite(workload *Workload) error {
 				slot = slots + int64(worker)
 				stored.take(slot)
 			}
-			_, err := workload.client(worker).Store(ctx, path(slot), source{pattern, uint64(number)}, options.SizeBytes, client.StoreOptions{CreateOptions: workload.create()})
+			_, err := workload.client(worker).Store(ctx, path(slot), source{pattern, uint64(number)}, options.SizeBytes,
+				client.StoreOptions{CreateOptions: workload.create()})
 			stored.put(slot, uint64(number), err == nil)
 			return load.Done{Bytes: options.SizeBytes}, err
 		},
@@ -53,7 +54,8 @@ func makeWrite(workload *Workload) error {
 			slots := stored.list()
 			err := each(ctx, len(slots), func(ctx context.Context, i int) error {
 				total.Add(options.SizeBytes)
-				_, err := workload.client(i).Fetch(ctx, path(slots[i]), checker{content: pattern, file: stored.files[slots[i]]}, client.FetchOptions{})
+				_, err := workload.client(i).Fetch(ctx, path(slots[i]),
+					checker{content: pattern, file: stored.files[slots[i]]}, client.FetchOptions{})
 				return err
 			})
 			return total.Load(), err
@@ -111,7 +113,8 @@ func makeRead(workload *Workload) error {
 		options.Files = 16
 	}
 	if options.RangeBytes < 0 || options.RangeBytes > options.SizeBytes {
-		return fault.New(fault.Invalid, "make workload", "ranges of %d bytes in files of %d", options.RangeBytes, options.SizeBytes)
+		return fault.New(fault.Invalid, "make workload", "ranges of %d bytes in files of %d",
+			options.RangeBytes, options.SizeBytes)
 	}
 	pattern := newContent(options.Seed)
 	path := func(file int) string { return fmt.Sprintf("%s/%07d", options.Directory, file) }
@@ -121,14 +124,16 @@ func makeRead(workload *Workload) error {
 		Kinds: []string{"fetch"}, Floors: fetchFloors(),
 		prepare: func(ctx context.Context) error {
 			err := each(ctx, options.Files, func(ctx context.Context, i int) error {
-				_, err := workload.client(i).Store(ctx, path(i), source{pattern, uint64(i)}, options.SizeBytes, client.StoreOptions{CreateOptions: workload.create()})
+				_, err := workload.client(i).Store(ctx, path(i), source{pattern, uint64(i)}, options.SizeBytes,
+					client.StoreOptions{CreateOptions: workload.create()})
 				return err
 			})
 			if err != nil || len(options.Cold) > 0 {
 				return firstOf(err, func() error { return dropPages(options.Cold) })
 			}
 			return each(ctx, options.Files, func(ctx context.Context, i int) error { // warm
-				_, err := workload.client(i).Fetch(ctx, path(i), checker{content: pattern, file: uint64(i), off: !options.Verify}, client.FetchOptions{})
+				_, err := workload.client(i).Fetch(ctx, path(i),
+					checker{content: pattern, file: uint64(i), off: !options.Verify}, client.FetchOptions{})
 				return err
 			})
 		},
@@ -137,12 +142,14 @@ func makeRead(workload *Workload) error {
 			if len(options.Cold) > 0 && number >= int64(options.Files) {
 				return load.Done{}, load.ErrExhausted // a second time it would be warm
 			}
-			_, err := workload.client(worker).Fetch(ctx, path(file), checker{content: pattern, file: uint64(file), off: !options.Verify}, client.FetchOptions{})
+			_, err := workload.client(worker).Fetch(ctx, path(file),
+				checker{content: pattern, file: uint64(file), off: !options.Verify}, client.FetchOptions{})
 			return load.Done{Bytes: options.SizeBytes}, err
 		},
 	}
 	if len(options.Cold) > 0 {
-		phase.Kinds, phase.Floors = []string{"fetch-cold"}, []string{floor.DiskRead, floor.DiskReadDirect, floor.Sendfile}
+		phase.Kinds, phase.Floors = []string{"fetch-cold"},
+			[]string{floor.DiskRead, floor.DiskReadDirect, floor.Sendfile}
 		phase.plan = noWarmup // it would warm the pages
 	}
 	if options.RangeBytes > 0 {

@@ -73,7 +73,8 @@ func (c *content) check(p []byte, file uint64, offset int64) error {
 		for piece[i] == want[i] {
 			i++
 		}
-		err = fmt.Errorf("%w: file %d, byte %d: %#02x instead of %#02x", load.ErrWrongBytes, file, offset+done+int64(i), piece[i], want[i])
+		err = fmt.Errorf("%w: file %d, byte %d: %#02x instead of %#02x", load.ErrWrongBytes, file,
+			offset+done+int64(i), piece[i], want[i])
 		return false
 	})
 	return err

@@ -51,7 +51,9 @@ func makeMeta(workload *Workload) error {
 	if len(options.Operations) == 0 {
 		options.Operations = MetaOperations()
 		if options.FoldersOnly {
-			options.Operations = slices.DeleteFunc(options.Operations, func(name string) bool { return name == MetaCreate })
+			options.Operations = slices.DeleteFunc(options.Operations, func(name string) bool {
+				return name == MetaCreate
+			})
 		}
 	}
 	if options.Files == 0 {
@@ -61,10 +63,12 @@ func makeMeta(workload *Workload) error {
 	for i, name := range options.Operations {
 		op := names.operation(name)
 		if name == MetaCreate && options.FoldersOnly {
-			return fault.New(fault.Invalid, "make workload", "files cannot be created without datanodes: measure mkdir, or a cluster")
+			return fault.New(fault.Invalid, "make workload",
+				"files cannot be created without datanodes: measure mkdir, or a cluster")
 		}
 		if op == nil {
-			return fault.New(fault.Invalid, "make workload", "there is no operation %q; there are %s", name, strings.Join(MetaOperations(), ", "))
+			return fault.New(fault.Invalid, "make workload", "there is no operation %q; there are %s", name,
+				strings.Join(MetaOperations(), ", "))
 		}
 		phase := Phase{Name: name, Kinds: []string{name}, Floors: []string{floor.Echo}, op: op}
 		if name == MetaRename || name == MetaDelete {
@@ -143,7 +147,8 @@ func (m *metadata) create(ctx context.Context, worker int, file uint64) error {
 }
 
 func (m *metadata) store(ctx context.Context, worker int, file uint64) error {
-	_, err := m.w.client(worker).Store(ctx, m.path(file), bytes.NewReader(nil), 0, client.StoreOptions{CreateOptions: m.w.create()})
+	_, err := m.w.client(worker).Store(ctx, m.path(file), bytes.NewReader(nil), 0,
+		client.StoreOptions{CreateOptions: m.w.create()})
 	return err
 }
 
@@ -153,7 +158,8 @@ func (m *metadata) operation(name string) load.Operation {
 	case MetaMkdir:
 		return func(ctx context.Context, worker int, number int64) (load.Done, error) {
 			n := uint64(number)
-			return load.Done{}, m.w.client(worker).Mkdir(ctx, fmt.Sprintf("%s/d%010d", m.folder(n), n), client.MkdirOptions{})
+			return load.Done{}, m.w.client(worker).Mkdir(ctx, fmt.Sprintf("%s/d%010d", m.folder(n), n),
+				client.MkdirOptions{})
 		}
 	case MetaCreate:
 		return func(ctx context.Context, worker int, number int64) (load.Done, error) {

@@ -27,9 +27,11 @@ func ParseMix(text string) (Mix, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		name, share, _ := strings.Cut(strings.TrimSpace(part), "=")
 		n, err := strconv.Atoi(share)
-		field := map[string]*int{"read": &mix.Read, "create": &mix.Create, "stat": &mix.Stat, "list": &mix.List, "delete": &mix.Delete}[name]
+		field := map[string]*int{"read": &mix.Read, "create": &mix.Create, "stat": &mix.Stat, "list": &mix.List,
+			"delete": &mix.Delete}[name]
 		if err != nil || n < 0 || n > 1_000_000 || field == nil {
-			return Mix{}, fault.New(fault.Invalid, "parse mix", "%q: want NAME=SHARE with read, create, stat, list or delete", part)
+			return Mix{}, fault.New(fault.Invalid, "parse mix",
+				"%q: want NAME=SHARE with read, create, stat, list or delete", part)
 		}
 		*field = n
 	}
@@ -109,7 +111,8 @@ func makeMixed(workload *Workload) error {
 			case mixStat:
 				_, err = workload.client(worker).Stat(ctx, files.path(file))
 			case mixList:
-				_, err = workload.client(worker).ReadDir(ctx, fmt.Sprintf("%s/%02d", options.Directory, at%foldersOfSmall))
+				_, err = workload.client(worker).ReadDir(ctx,
+					fmt.Sprintf("%s/%02d", options.Directory, at%foldersOfSmall))
 			case mixDelete:
 				if file, found = files.made.take(); found {
 					_, err = workload.client(worker).Remove(ctx, files.path(file), client.RemoveOptions{})

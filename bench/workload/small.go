@@ -74,7 +74,8 @@ func newSmallFiles(workload *Workload) *smallFiles {
 	if workload.options.SizeBytes == 0 && workload.options.SizeBytesMost == 0 {
 		workload.options.SizeBytes = smallSizeDefault
 	}
-	return &smallFiles{w: workload, content: newContent(workload.options.Seed), buffers: make([]smallBuffers, workload.options.Workers)}
+	return &smallFiles{w: workload, content: newContent(workload.options.Seed),
+		buffers: make([]smallBuffers, workload.options.Workers)}
 }
 
 func (s *smallFiles) path(file uint64) string {
@@ -87,12 +88,14 @@ func (s *smallFiles) size(file uint64) int64 {
 	if options.SizeBytesMost <= options.SizeBytes {
 		return options.SizeBytes
 	}
-	return options.SizeBytes + rand.New(rand.NewPCG(options.Seed, file)).Int64N(options.SizeBytesMost-options.SizeBytes+1)
+	return options.SizeBytes + rand.New(rand.NewPCG(options.Seed,
+		file)).Int64N(options.SizeBytesMost-options.SizeBytes+1)
 }
 
 func (s *smallFiles) folders(ctx context.Context) error {
 	return each(ctx, foldersOfSmall, func(ctx context.Context, i int) error {
-		return s.w.client(i).Mkdir(ctx, fmt.Sprintf("%s/%02d", s.w.options.Directory, i), client.MkdirOptions{Parents: true})
+		return s.w.client(i).Mkdir(ctx, fmt.Sprintf("%s/%02d", s.w.options.Directory, i),
+			client.MkdirOptions{Parents: true})
 	})
 }
 
@@ -102,7 +105,8 @@ func (s *smallFiles) create(ctx context.Context, worker int, file uint64) (int64
 	size := s.size(file)
 	b := grow(&s.buffers[worker].out, size)
 	s.content.fill(b, file, 0)
-	if _, err := s.w.client(worker).Store(ctx, s.path(file), bytes.NewReader(b), size, client.StoreOptions{CreateOptions: s.w.create()}); err != nil {
+	if _, err := s.w.client(worker).Store(ctx, s.path(file), bytes.NewReader(b), size,
+		client.StoreOptions{CreateOptions: s.w.create()}); err != nil {
 		return 0, err
 	}
 	s.made.add(file)
@@ -144,7 +148,8 @@ func makeSmall(workload *Workload) error {
 	options := &workload.options
 	workload.Phases = []Phase{
 		{
-			Name: "create", Kinds: []string{"create"}, Floors: []string{floor.SmallSynced, floor.SmallJournal, floor.Echo},
+			Name: "create", Kinds: []string{"create"},
+			Floors:  []string{floor.SmallSynced, floor.SmallJournal, floor.Echo},
 			prepare: files.folders,
 			op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
 				n, err := files.create(ctx, worker, uint64(number))

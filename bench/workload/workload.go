@@ -110,12 +110,14 @@ func New(ctx context.Context, name string, options Options) (*Workload, error) {
 	i := slices.IndexFunc(makers(), func(m maker) bool { return m.name == name })
 	switch {
 	case i < 0:
-		return nil, fault.New(fault.Invalid, op, "there is no workload %q; there are %s", name, strings.Join(Names(), ", "))
+		return nil, fault.New(fault.Invalid, op, "there is no workload %q; there are %s", name,
+			strings.Join(Names(), ", "))
 	case len(options.Clients) == 0:
 		return nil, fault.New(fault.Invalid, op, "no client")
 	case options.Workers < 1 || options.Workers > load.WorkersMax:
 		return nil, fault.New(fault.Invalid, op, "%d workers: want 1 to %d", options.Workers, load.WorkersMax)
-	case options.SizeBytes < 0 || options.SizeBytesMost < 0 || options.SizeBytesMost > 0 && options.SizeBytesMost < options.SizeBytes:
+	case options.SizeBytes < 0 || options.SizeBytesMost < 0 || options.SizeBytesMost > 0 &&
+		options.SizeBytesMost < options.SizeBytes:
 		return nil, fault.New(fault.Invalid, op, "sizes of %d to %d bytes", options.SizeBytes, options.SizeBytesMost)
 	case options.Ahead < 0 || options.Ahead > aheadMax:
 		return nil, fault.New(fault.Invalid, op, "%d records ahead: want up to %d", options.Ahead, aheadMax)
@@ -193,7 +195,8 @@ func (w *Workload) client(worker int) *client.Client {
 
 // create is how the workload's files are made.
 func (w *Workload) create() client.CreateOptions {
-	return client.CreateOptions{Overwrite: true, Replication: w.options.Replication, ChunkSize: w.options.ChunkSize, VisibleOnComplete: true}
+	return client.CreateOptions{Overwrite: true, Replication: w.options.Replication, ChunkSize: w.options.ChunkSize,
+		VisibleOnComplete: true}
 }
 
 // each does something for 0..n-1, a few at once.

@@ -26,7 +26,8 @@ import (
 func mini(t *testing.T) ([]*client.Client, string) {
 	goleakOptions := goleak.IgnoreCurrent()
 	settings := config.Default().Mini
-	settings.Dir, settings.Listen, settings.TrashDelay, settings.Reserve = t.TempDir(), "127.0.0.1:0", config.Duration(time.Second), 1<<20
+	settings.Dir, settings.Listen, settings.TrashDelay, settings.Reserve = t.TempDir(), "127.0.0.1:0",
+		config.Duration(time.Second), 1<<20
 	cluster, err := daemon.StartMini(t.Context(), settings, nil)
 	require.NoError(t, err)
 	var clients []*client.Client
@@ -43,7 +44,8 @@ func mini(t *testing.T) ([]*client.Client, string) {
 	})
 	require.NoError(t, cluster.WaitReady(t.Context()))
 	for range 2 {
-		woods, err := client.Dial(t.Context(), client.Options{Namenodes: []string{cluster.Address("grpc")}, Name: "bench"})
+		woods, err := client.Dial(t.Context(),
+			client.Options{Namenodes: []string{cluster.Address("grpc")}, Name: "bench"})
 		require.NoError(t, err)
 		clients = append(clients, woods)
 	}
@@ -77,11 +79,13 @@ func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
 		{"meta", Options{Files: 20, Operations: []string{"delete", "rename"}}, load.Plan{Count: 30}, "delete rename"},
 		{"meta", Options{Files: 20, FoldersOnly: true}, load.Plan{Count: 30}, "mkdir stat list rename delete"},
 		{"mixed", Options{Files: 20}, load.Plan{Count: 100}, "read create stat list delete"},
-		{"mixed", Options{Files: 5, Mix: Mix{Delete: 1, Read: 1}}, load.Plan{Count: 40, Rate: 2000}, "read create stat list delete"},
+		{"mixed", Options{Files: 5, Mix: Mix{Delete: 1, Read: 1}}, load.Plan{Count: 40, Rate: 2000},
+			"read create stat list delete"},
 	} {
 		t.Run(fmt.Sprintf("%s %+v", test.name, test.kinds), func(t *testing.T) {
 			options := test.options
-			options.Clients, options.Directory, options.Workers, options.Seed, options.Verify = clients, "/load/"+test.name, 3, 7, true
+			options.Clients, options.Directory, options.Workers, options.Seed, options.Verify = clients, "/load/"+
+				test.name, 3, 7, true
 			test.plan.Workers = options.Workers
 			workload, err := New(t.Context(), test.name, options)
 			require.NoError(t, err)
@@ -118,7 +122,8 @@ func TestWrongBytesAreFound(t *testing.T) {
 	require.NoError(t, err)
 	_, err = workload.Run(t.Context(), workload.Phases[0], load.Plan{Workers: 1, Count: 3})
 	require.NoError(t, err)
-	f, err := clients[0].Create(t.Context(), "/load/01/000000001", client.CreateOptions{Overwrite: true, VisibleOnComplete: true})
+	f, err := clients[0].Create(t.Context(), "/load/01/000000001",
+		client.CreateOptions{Overwrite: true, VisibleOnComplete: true})
 	require.NoError(t, err)
 	_, err = f.Write(make([]byte, 5000))
 	require.NoError(t, err)

@@ -23,7 +23,8 @@ func newAdmin(program *app) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newReport(program), newSafeMode(program), newRecoverLease(program), newCheckpoint(program), newProfile(program))
+	cmd.AddCommand(newReport(program), newSafeMode(program), newRecoverLease(program), newCheckpoint(program),
+		newProfile(program))
 	return cmd
 }
 
@@ -59,31 +60,42 @@ func (p *printer) report(status client.ClusterStatus) {
 		nodes = append(nodes, record{
 			"node": n.NodeID, "address": n.Address, "live": n.Live, "server_version": n.Version,
 			"capacity_bytes": n.CapacityBytes, "used_bytes": n.UsedBytes, "free_bytes": n.FreeBytes,
-			"admin_address": n.AdminAddress, "replicas": n.Replicas, "active_writes": n.ActiveWrites, "active_reads": n.ActiveReads,
+			"admin_address": n.AdminAddress, "replicas": n.Replicas, "active_writes": n.ActiveWrites,
+			"active_reads":           n.ActiveReads,
 			"last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
 		})
 	}
 	logs := []record{}
 	for _, l := range status.LogServers {
-		logs = append(logs, record{"node": l.NodeID, "address": l.Address, "leader": l.Leader, "error": l.Error, "admin_address": l.AdminAddress})
+		logs = append(logs, record{"node": l.NodeID, "address": l.Address, "leader": l.Leader, "error": l.Error,
+			"admin_address": l.AdminAddress})
 	}
 	p.object("cluster", record{
-		"cluster_id": status.ClusterID, "namenode": status.Namenode, "server_version": status.Version, "epoch": status.Epoch, "txid": status.Txid,
+		"cluster_id": status.ClusterID, "namenode": status.Namenode, "server_version": status.Version,
+		"epoch": status.Epoch, "txid": status.Txid,
 		"safe_mode": status.SafeMode, "safe_mode_reason": status.SafeModeReason,
-		"files": status.Files, "directories": status.Directories, "chunks": status.Chunks, "open_files": status.OpenFiles,
-		"under_replicated_chunks": status.UnderReplicatedChunks, "missing_chunks": status.MissingChunks, "corrupt_replicas": status.CorruptReplicas,
-		"default_replication": status.DefaultReplication, "default_chunk_size": status.DefaultChunkSize, "admin_address": status.AdminAddress, "log_servers": logs, "nodes": nodes,
-		"checkpoint": record{"txid": status.Checkpoint.Txid, "bytes": status.Checkpoint.Bytes, "age_seconds": seconds(status.Checkpoint.Age),
-			"records_since": status.Checkpoint.RecordsSince, "running": status.Checkpoint.Running, "error": status.Checkpoint.Error},
+		"files": status.Files, "directories": status.Directories, "chunks": status.Chunks,
+		"open_files":              status.OpenFiles,
+		"under_replicated_chunks": status.UnderReplicatedChunks, "missing_chunks": status.MissingChunks,
+		"corrupt_replicas":    status.CorruptReplicas,
+		"default_replication": status.DefaultReplication, "default_chunk_size": status.DefaultChunkSize,
+		"admin_address": status.AdminAddress, "log_servers": logs, "nodes": nodes,
+		"checkpoint": record{"txid": status.Checkpoint.Txid, "bytes": status.Checkpoint.Bytes,
+			"age_seconds":   seconds(status.Checkpoint.Age),
+			"records_since": status.Checkpoint.RecordsSince, "running": status.Checkpoint.Running,
+			"error": status.Checkpoint.Error},
 	})
-	p.text("cluster %s at %s, version %s, epoch %d, txid %d", status.ClusterID, status.Namenode, status.Version, status.Epoch, status.Txid)
+	p.text("cluster %s at %s, version %s, epoch %d, txid %d", status.ClusterID, status.Namenode, status.Version,
+		status.Epoch, status.Txid)
 	if status.SafeMode {
 		p.text("safe mode: on, %s", status.SafeModeReason)
 	} else {
 		p.text("safe mode: off")
 	}
-	p.text("files %d, directories %d, chunks %d, being written %d", status.Files, status.Directories, status.Chunks, status.OpenFiles)
-	p.text("chunks with too few replicas %d, without any %d, corrupt replicas %d", status.UnderReplicatedChunks, status.MissingChunks, status.CorruptReplicas)
+	p.text("files %d, directories %d, chunks %d, being written %d", status.Files, status.Directories,
+		status.Chunks, status.OpenFiles)
+	p.text("chunks with too few replicas %d, without any %d, corrupt replicas %d", status.UnderReplicatedChunks,
+		status.MissingChunks, status.CorruptReplicas)
 	p.text("new files: %d copies, chunks of %s", status.DefaultReplication, size(status.DefaultChunkSize, true))
 	p.text("%s", checkpointText(status.Checkpoint))
 	p.text("datanodes: %d live of %d", live, len(status.Nodes))
@@ -92,8 +104,10 @@ func (p *printer) report(status client.ClusterStatus) {
 		if !n.Live {
 			state = "dead"
 		}
-		p.text("  %s  %-21s %s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads", n.NodeID, n.Address, state,
-			n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas, n.ActiveWrites, n.ActiveReads)
+		p.text("  %s  %-21s %s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads",
+			n.NodeID, n.Address, state,
+			n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas,
+			n.ActiveWrites, n.ActiveReads)
 	}
 }
 
@@ -101,7 +115,8 @@ func (p *printer) report(status client.ClusterStatus) {
 func checkpointText(checkpoint client.CheckpointStatus) string {
 	text := fmt.Sprintf("checkpoint: none, a start replays %s", count(int(checkpoint.RecordsSince), "record"))
 	if checkpoint.Txid > 0 {
-		text = fmt.Sprintf("checkpoint: txid %d, %s, %s ago, %s since", checkpoint.Txid, size(checkpoint.Bytes, true), checkpoint.Age.Round(time.Second), count(int(checkpoint.RecordsSince), "record"))
+		text = fmt.Sprintf("checkpoint: txid %d, %s, %s ago, %s since", checkpoint.Txid, size(checkpoint.Bytes, true),
+			checkpoint.Age.Round(time.Second), count(int(checkpoint.RecordsSince), "record"))
 	}
 	if checkpoint.Running {
 		text += "; one is being written"
@@ -142,7 +157,8 @@ front of the older.`,
 }
 
 func newSafeMode(program *app) *cobra.Command {
-	actions := map[string]client.SafeModeAction{"get": client.SafeModeGet, "enter": client.SafeModeEnter, "leave": client.SafeModeLeave}
+	actions := map[string]client.SafeModeAction{"get": client.SafeModeGet, "enter": client.SafeModeEnter,
+		"leave": client.SafeModeLeave}
 	cmd := &cobra.Command{
 		Use:   "safemode [flags] get|enter|leave",
 		Short: "show or change safe mode",
@@ -210,7 +226,8 @@ recovery goes on, ask again.`,
 		out := program.printer()
 		out.object("lease", record{"path": path, "closed": closed})
 		if !closed {
-			return out.done(&fault.Error{Kind: fault.Busy, Path: path, Reason: "recovery has begun", Hint: "ask again in a moment"})
+			return out.done(&fault.Error{Kind: fault.Busy, Path: path, Reason: "recovery has begun",
+				Hint: "ask again in a moment"})
 		}
 		out.text("%s is closed", shown(path))
 		return out.flush()
@@ -220,7 +237,8 @@ recovery goes on, ask again.`,
 }
 
 // awaitRecovery asks until the file is closed or the wait is over.
-func awaitRecovery(ctx context.Context, woods *client.Client, path string, wait time.Duration) (closed bool, err error) {
+func awaitRecovery(ctx context.Context, woods *client.Client, path string,
+	wait time.Duration) (closed bool, err error) {
 	const pause = 200 * time.Millisecond
 	over := time.NewTimer(wait)
 	defer over.Stop()

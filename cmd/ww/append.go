@@ -36,13 +36,15 @@ source. "ww records cat" reads them.`,
 		ValidArgsFunction: program.completeTransfer(false),
 	}
 	cmd.Flags().BoolVar(&create, "create", false, "make the file if it does not exist")
-	cmd.Flags().BoolVar(&recoverLease, "recover-lease", false, "take over the lease of a writer that has been silent for long")
+	cmd.Flags().BoolVar(&recoverLease, "recover-lease", false,
+		"take over the lease of a writer that has been silent for long")
 	cmd.Flags().BoolVar(&records, "records", false, "append each line as one record; many clients may do so at once")
 	cmd.Flags().BoolVar(&sync, "sync", false, "with --records: a record counts only when it is on every replica's disk")
 	flags.parallel = 1
 	flags.registerCreate(cmd)
 	flags.bandwidth.register(cmd)
-	cmd.Flags().BoolVar(&lines, "flush-lines", false, "flush after every line of standard input; else a few times per second")
+	cmd.Flags().BoolVar(&lines, "flush-lines", false,
+		"flush after every line of standard input; else a few times per second")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		options, err := flags.options()
@@ -100,7 +102,8 @@ source. "ww records cat" reads them.`,
 		defer done()
 		writer, err := woods.Append(writing, target, client.AppendOptions{RecoverLease: recoverLease})
 		if create && errors.Is(err, fault.NotFound) {
-			writer, err = woods.Create(writing, target, client.CreateOptions{Replication: options.Replication, ChunkSize: options.ChunkSize})
+			writer, err = woods.Create(writing, target,
+				client.CreateOptions{Replication: options.Replication, ChunkSize: options.ChunkSize})
 		}
 		if err != nil {
 			return err

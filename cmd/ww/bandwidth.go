@@ -14,7 +14,8 @@ type bandwidth struct {
 }
 
 func (b *bandwidth) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&b.text, "bandwidth", "", "at most this `size` per second, all files together: 100MiB; default: no limit")
+	cmd.Flags().StringVar(&b.text, "bandwidth", "",
+		"at most this `size` per second, all files together: 100MiB; default: no limit")
 }
 
 // check reads the flag.

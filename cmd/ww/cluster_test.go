@@ -75,7 +75,8 @@ type ran struct {
 // run runs ww with input on stdin.
 func (w *woods) run(input string, args ...string) ran {
 	w.t.Helper()
-	return runWW(w.t.Context(), strings.NewReader(input), []string{"WW_CONFIG=" + filepath.Join(w.directory, daemon.ClientFile)}, args...)
+	return runWW(w.t.Context(), strings.NewReader(input),
+		[]string{"WW_CONFIG=" + filepath.Join(w.directory, daemon.ClientFile)}, args...)
 }
 
 func runWW(ctx context.Context, stdin io.Reader, environ []string, args ...string) ran {

@@ -69,7 +69,8 @@ func (a *app) completeRemote(cmd *cobra.Command, _ []string, start string) ([]st
 
 // completeTransfer offers local files (the shell knows them) for the first
 // argument and paths of the cluster for the others, or the other way round.
-func (a *app) completeTransfer(remoteFirst bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeTransfer(remoteFirst bool) func(*cobra.Command, []string, string) ([]string,
+	cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
 		if (len(args) == 0) != remoteFirst {
 			return nil, cobra.ShellCompDirectiveDefault

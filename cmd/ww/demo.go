@@ -47,7 +47,8 @@ comes back is compared; any difference is an error. Nothing is left behind.`,
 			return fault.New(fault.Internal, "", "the path of this program is not known: %v", err)
 		}
 		return demo.Run(cmd.Context(), demo.Options{
-			Program: program, Tree: filepath.Clean(tree), FileBytes: int64(bytes), Directory: directory, Output: parent.lines(),
+			Program: program, Tree: filepath.Clean(tree), FileBytes: int64(bytes), Directory: directory,
+			Output: parent.lines(),
 		})
 	}
 	return cmd

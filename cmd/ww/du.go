@@ -40,7 +40,8 @@ for the directory only.`,
 				"path": root, "bytes": sum.Bytes, "stored_bytes": sum.StoredBytes,
 				"files": sum.Files, "directories": sum.Directories, "chunks": sum.Chunks,
 			})
-			out.text("%14s %14s %9d  %s", size(sum.Bytes, *human), size(sum.StoredBytes, *human), sum.Files, shown(root))
+			out.text("%14s %14s %9d  %s", size(sum.Bytes, *human), size(sum.StoredBytes, *human),
+				sum.Files, shown(root))
 			return nil
 		}
 		out.text("%14s %14s %9s  %s", "bytes", "with copies", "files", "path")
@@ -97,7 +98,8 @@ func newDf(program *app) *cobra.Command {
 			if capacity > 0 {
 				share = 100 * float64(capacity-free) / float64(capacity)
 			}
-			out.text("%-38s %-22s %14s %14s %14s %4.0f%%", id, address, size(capacity, *human), size(used, *human), size(free, *human), share)
+			out.text("%-38s %-22s %14s %14s %14s %4.0f%%", id, address, size(capacity, *human), size(used, *human),
+				size(free, *human), share)
 		}
 		var capacity, used, free int64
 		for _, n := range status.Nodes {

@@ -62,11 +62,14 @@ func TestMessages(t *testing.T) {
 		verb, want string
 		err        error
 	}{
-		{"put", `ww put: "/a/b": already exists — use -f to overwrite`, &fault.Error{Kind: fault.Exists, Op: "put", Path: "/a/b", Hint: "use -f to overwrite"}},
+		{"put", `ww put: "/a/b": already exists — use -f to overwrite`,
+			&fault.Error{Kind: fault.Exists, Op: "put", Path: "/a/b", Hint: "use -f to overwrite"}},
 		{"put", `ww put: "/a/b": create: 5 copies asked, 2 datanodes live (127.0.0.1:1) — start more`,
-			&fault.Error{Kind: fault.TooFewNodes, Op: "create", Path: "/a/b", Reason: "5 copies asked, 2 datanodes live", Address: "127.0.0.1:1", Hint: "start more"}},
+			&fault.Error{Kind: fault.TooFewNodes, Op: "create", Path: "/a/b",
+				Reason: "5 copies asked, 2 datanodes live", Address: "127.0.0.1:1", Hint: "start more"}},
 		{"get", `ww get: "/a": read chunk: chunk 1234: block 3 does not match (node n1, h:1)`,
-			&fault.Error{Kind: fault.CorruptData, Op: "read chunk", Path: "/a", Chunk: "1234", Reason: "block 3 does not match", Node: "n1", Address: "h:1"}},
+			&fault.Error{Kind: fault.CorruptData, Op: "read chunk", Path: "/a", Chunk: "1234",
+				Reason: "block 3 does not match", Node: "n1", Address: "h:1"}},
 		{"append", `ww append: "/a": lease held by another client: held by h:1 since 2026-11-23T01:02:03Z`,
 			&fault.Error{Kind: fault.LeaseHeld, Path: "/a", Holder: "h:1", Since: since}},
 		{"get", `ww get: "a\nb": not found`, &fault.Error{Kind: fault.NotFound, Path: "a\nb"}},
@@ -81,24 +84,28 @@ func TestMessages(t *testing.T) {
 func TestErrorsAsJSON(t *testing.T) {
 	var stderr bytes.Buffer
 	program := &app{stderr: &stderr, global: globalFlags{json: true}}
-	code := program.report("get", &fault.Error{Kind: fault.CorruptData, Op: "read chunk", Path: "/a", Chunk: "c", Node: "n", Address: "h:1", Reason: "r", Hint: "h"})
+	code := program.report("get", &fault.Error{Kind: fault.CorruptData, Op: "read chunk", Path: "/a", Chunk: "c",
+		Node: "n", Address: "h:1", Reason: "r", Hint: "h"})
 	require.Equal(t, exitCorrupt, code)
 	var got map[string]any
 	require.NoError(t, json.Unmarshal(stderr.Bytes(), &got))
 	require.Equal(t, map[string]any{"version": 1.0, "type": "error", "error": map[string]any{
 		"kind": "corrupt", "exit_code": 6.0, "verb": "get", "operation": "read chunk", "path": "/a", "chunk": "c",
-		"node": "n", "address": "h:1", "reason": "r", "hint": "h", "message": `ww get: "/a": read chunk: chunk c: r (node n, h:1) — h`,
+		"node": "n", "address": "h:1", "reason": "r", "hint": "h",
+		"message": `ww get: "/a": read chunk: chunk c: r (node n, h:1) — h`,
 	}}, got)
 }
 
 func TestShownNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"": "", "plain.txt": "plain.txt", "a b": "a b", "ünï 漢字": "ünï 漢字", "🌲": "🌲", "e\u0301": "e\u0301",
-		"new\nline": `"new\nline"`, "tab\t": `"tab\t"`, "\x1b[31m": `"\x1b[31m"`, `"quoted"`: `"\"quoted\""`, " edge": `" edge"`, "it's": "it's",
+		"new\nline": `"new\nline"`, "tab\t": `"tab\t"`, "\x1b[31m": `"\x1b[31m"`, `"quoted"`: `"\"quoted\""`,
+		" edge": `" edge"`, "it's": "it's",
 	} {
 		require.Equal(t, want, shown(name))
 	}
-	for path, want := range map[string]string{"/tmp/a.yaml": "/tmp/a.yaml", "/tmp/a b": "'/tmp/a b'", "/it's": `'/it'\''s'`} {
+	for path, want := range map[string]string{"/tmp/a.yaml": "/tmp/a.yaml", "/tmp/a b": "'/tmp/a b'",
+		"/it's": `'/it'\''s'`} {
 		require.Equal(t, want, quoteForShell(path))
 	}
 }

@@ -22,9 +22,12 @@ func testJSON(t *testing.T, system *woods, at string) {
 		args []string
 		want []string // "type: keys"
 	}{
-		{[]string{"put", local, at + "/f"}, []string{"file: bytes seconds source target verb", "summary: bytes directories failed files seconds verb"}},
-		{[]string{"get", at + "/f", filepath.Join(t.TempDir(), "x")}, []string{"file: bytes seconds source target verb", "summary: bytes directories failed files seconds verb"}},
-		{[]string{"cp", at + "/f", at + "/g"}, []string{"file: bytes seconds source target verb", "summary: bytes directories failed files seconds verb"}},
+		{[]string{"put", local, at + "/f"}, []string{"file: bytes seconds source target verb",
+			"summary: bytes directories failed files seconds verb"}},
+		{[]string{"get", at + "/f", filepath.Join(t.TempDir(), "x")}, []string{"file: bytes seconds source target verb",
+			"summary: bytes directories failed files seconds verb"}},
+		{[]string{"cp", at + "/f", at + "/g"}, []string{"file: bytes seconds source target verb",
+			"summary: bytes directories failed files seconds verb"}},
 		{[]string{"append", local, at + "/f"}, []string{"appended: bytes length path seconds"}},
 		{[]string{"cat", at + "/f"}, []string{"data: bytes data offset path"}},
 		{[]string{"head", at + "/f"}, []string{"data: bytes data offset path"}},
@@ -33,22 +36,29 @@ func testJSON(t *testing.T, system *woods, at string) {
 			"entry: children created directory file_id modified name path",
 			"entry: bytes chunk_size created directory file_id modified name open path replication",
 			"entry: bytes chunk_size created directory file_id modified name open path replication"}},
-		{[]string{"stat", at + "/f"}, []string{"entry: bytes chunk_size created directory file_id modified name open path replication"}},
+		{[]string{"stat", at + "/f"},
+			[]string{"entry: bytes chunk_size created directory file_id modified name open path replication"}},
 		{[]string{"mv", at + "/g", at + "/h"}, []string{"moved: source target"}},
 		{[]string{"touch", at + "/t"}, []string{"touched: created path"}},
 		{[]string{"mkdir", at + "/e"}, []string{"directory: path"}},
 		{[]string{"rm", at + "/t"}, []string{"removed: bytes directories files path"}},
 		{[]string{"du", "-s", at}, []string{"usage: bytes chunks directories files path stored_bytes"}},
 		{[]string{"df"}, []string{
-			"node_space: address capacity_bytes free_bytes node used_bytes", "node_space: address capacity_bytes free_bytes node used_bytes",
-			"node_space: address capacity_bytes free_bytes node used_bytes", "total_space: address capacity_bytes free_bytes node used_bytes"}},
+			"node_space: address capacity_bytes free_bytes node used_bytes",
+			"node_space: address capacity_bytes free_bytes node used_bytes",
+			"node_space: address capacity_bytes free_bytes node used_bytes",
+			"total_space: address capacity_bytes free_bytes node used_bytes"}},
 		{[]string{"test", "-e", at}, []string{"answer: answer path"}},
 		{[]string{"checksum", at + "/f"}, []string{"checksum: checksum path"}},
 		{[]string{"locate", at + "/f"}, []string{"chunk: bytes chunk generation index offset open path replicas"}},
 		{[]string{"admin", "safemode", "get"}, []string{"safe_mode: reason safe_mode"}},
-		{[]string{"admin", "report"}, []string{"cluster: admin_address checkpoint chunks cluster_id corrupt_replicas default_chunk_size default_replication directories epoch files log_servers missing_chunks namenode nodes open_files safe_mode safe_mode_reason server_version txid under_replicated_chunks"}},
+		{[]string{"admin", "report"},
+			[]string{"cluster: admin_address checkpoint chunks cluster_id corrupt_replicas default_chunk_size " +
+				"default_replication directories epoch files log_servers missing_chunks namenode nodes open_files " +
+				"safe_mode safe_mode_reason server_version txid under_replicated_chunks"}},
 		{[]string{"admin", "checkpoint"}, []string{"checkpoint: bytes txid"}},
-		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")}, []string{"profile: address bytes file kind node read_with"}},
+		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")},
+			[]string{"profile: address bytes file kind node read_with"}},
 		{[]string{"version", "--server"}, []string{"version: architecture datanodes go namenode os ww"}},
 		{[]string{"completion", "bash"}, []string{"script: script shell"}},
 	} {
@@ -82,7 +92,8 @@ func testJSON(t *testing.T, system *woods, at string) {
 func testShell(t *testing.T, system *woods, at string) {
 	local := localFile(t, []byte("hello\n"))
 	script := strings.Join([]string{
-		"# a comment", "", "cd " + at, "pwd", "mkdir 'a b'", "put " + local + ` "a b/x y"`, "cat a\\ b/x\\ y", "cd a\\ b", "ls", "cd ..", "ls",
+		"# a comment", "", "cd " + at, "pwd", "mkdir 'a b'", "put " + local + ` "a b/x y"`, "cat a\\ b/x\\ y",
+		"cd a\\ b", "ls", "cd ..", "ls",
 		"cat none", "ls --json a\\ b", "nonsense", "cd none", "pwd",
 	}, "\n")
 	r := system.run(script, "shell")
@@ -96,7 +107,8 @@ func testShell(t *testing.T, system *woods, at string) {
 	require.Equal(t, exitOK, system.run("exit\ncat "+at+"/none\n", "shell").code)
 	require.Equal(t, exitUsage, system.run("cat 'x", "shell").code)
 	require.Equal(t, exitUsage, system.run("mini --dir /x", "shell").code, "no daemons at the prompt")
-	require.NotEmpty(t, objects(t, system.run("pwd\nstat "+at+"\n", "shell", "--json").stdout), "flags of the shell hold for its verbs")
+	require.NotEmpty(t, objects(t, system.run("pwd\nstat "+at+"\n", "shell", "--json").stdout),
+		"flags of the shell hold for its verbs")
 }
 
 func testCompletion(t *testing.T, system *woods, at string) {
@@ -113,7 +125,8 @@ func testCompletion(t *testing.T, system *woods, at string) {
 	require.Equal(t, []string{at + "/other/"}, complete("put", "x", at+"/o"))
 	require.Contains(t, strings.Join(complete("m"), " "), "mkdir")
 
-	program := &app{environ: []string{"WW_CONFIG=" + filepath.Join(system.directory, "client.yaml")}, shell: true, directory: at}
+	program := &app{environ: []string{"WW_CONFIG=" + filepath.Join(system.directory, "client.yaml")},
+		shell: true, directory: at}
 	defer program.close()
 	program.global.values = map[string]string{}
 	head, found, tail := program.completeLine("cat dir rest", 7)
@@ -136,7 +149,8 @@ func testBadInput(t *testing.T, system *woods, at string) {
 		{"dot dot", at + "/../x", ".."}, {"dot", at + "/./x", "."}, {"NUL", at + "/a\x00b", "NUL"},
 		{"a deep path", strings.Repeat("/d", 4097), "4096"},
 	} {
-		for _, verb := range [][]string{{"put", source, test.path}, {"cat", test.path}, {"mkdir", "-p", test.path}, {"rm", test.path}, {"stat", test.path}, {"mv", test.path, at + "/y"}} {
+		for _, verb := range [][]string{{"put", source, test.path}, {"cat", test.path}, {"mkdir", "-p", test.path},
+			{"rm", test.path}, {"stat", test.path}, {"mv", test.path, at + "/y"}} {
 			r := system.run("", verb...)
 			require.Equal(t, exitUsage, r.code, "%s of %s: %s", verb[0], test.what, r.stderr)
 			require.Contains(t, r.stderr, test.word)
@@ -165,11 +179,14 @@ func testBadInput(t *testing.T, system *woods, at string) {
 		{[]string{"admin", "profile", "namenode", "speed"}, exitUsage, []string{"speed", "cpu"}},
 		{[]string{"admin", "profile", "namenode", "cpu", "10"}, exitUsage, []string{"10s"}},
 		{[]string{"admin", "profile", "namenode", "cpu", "3m"}, exitUsage, []string{"2m0s"}},
-		{[]string{"admin", "profile", "127.0.0.1:1", "heap", "-o", filepath.Join(source, "x")}, exitFailed, []string{source}},
-		{[]string{"admin", "profile", "127.0.0.1:1", "heap", "-o", filepath.Join(t.TempDir(), "x")}, exitUnavailable, []string{"admin_listen"}},
+		{[]string{"admin", "profile", "127.0.0.1:1", "heap", "-o", filepath.Join(source, "x")},
+			exitFailed, []string{source}},
+		{[]string{"admin", "profile", "127.0.0.1:1", "heap", "-o", filepath.Join(t.TempDir(), "x")}, exitUnavailable,
+			[]string{"admin_listen"}},
 		{[]string{"admin", "safemode", "maybe"}, exitUsage, []string{"maybe"}},
 		{[]string{"--config", "/no/such.yaml", "ls"}, exitUsage, []string{"/no/such.yaml"}},
-		{[]string{"--config", localFile(t, []byte("client: {namenode: x}\n")), "ls"}, exitUsage, []string{"client.namenodes"}},
+		{[]string{"--config", localFile(t, []byte("client: {namenode: x}\n")), "ls"}, exitUsage,
+			[]string{"client.namenodes"}},
 		{[]string{"--namenode", "nonsense", "ls"}, exitUsage, []string{"nonsense", "host:port"}},
 		{[]string{"--timeout", "5", "ls"}, exitUsage, []string{"--timeout", "10s"}},
 		{[]string{"--log-level", "loud", "ls"}, exitUsage, []string{"loud"}},
@@ -230,7 +247,8 @@ func TestHelp(t *testing.T) {
 			if cmd.Runnable() && cmd.Name() != "admin" {
 				require.NotEmpty(t, cmd.Example, cmd.CommandPath())
 			}
-			r := runWW(t.Context(), strings.NewReader(""), nil, append(strings.Fields(cmd.CommandPath())[1:], "--help")...)
+			r := runWW(t.Context(), strings.NewReader(""), nil,
+				append(strings.Fields(cmd.CommandPath())[1:], "--help")...)
 			require.Zero(t, r.code, cmd.CommandPath())
 			require.Contains(t, r.stdout, "Usage:", cmd.CommandPath())
 		}
@@ -243,5 +261,6 @@ func TestHelp(t *testing.T) {
 	require.Zero(t, r.code)
 	require.Contains(t, r.stdout, "Exit codes:")
 	var parsed map[string]any
-	require.NoError(t, json.Unmarshal([]byte(runWW(t.Context(), strings.NewReader(""), nil, "version", "--json").stdout), &parsed))
+	require.NoError(t, json.Unmarshal([]byte(runWW(t.Context(), strings.NewReader(""), nil, "version",
+		"--json").stdout), &parsed))
 }

@@ -55,16 +55,22 @@ func (p *printer) logReport(directory string, report *logserver.Report) {
 		if c.Damage != nil {
 			said = c.Damage.Error()
 		}
-		checkpoints = append(checkpoints, record{"name": c.Name, "txid": c.Txid, "epoch": c.Epoch, "bytes": c.Bytes, "usable": c.Usable, "error": said})
+		checkpoints = append(checkpoints, record{"name": c.Name, "txid": c.Txid, "epoch": c.Epoch, "bytes": c.Bytes,
+			"usable": c.Usable, "error": said})
 	}
 	for _, d := range report.Damage {
-		damage = append(damage, record{"segment": d.Segment, "offset": d.Offset, "index": d.Index, "txid": d.Txid, "reason": d.Reason})
+		damage = append(damage, record{"segment": d.Segment, "offset": d.Offset, "index": d.Index, "txid": d.Txid,
+			"reason": d.Reason})
 	}
-	p.object("log", record{"directory": directory, "first_txid": report.FirstTxid, "last_txid": report.LastTxid, "epoch": report.Epoch, "holder": report.Holder,
-		"segments": len(report.Segments), "records": report.Records, "torn_bytes": report.TornBytes, "checkpoints": checkpoints, "damage": damage})
-	p.text("log: txids %d to %d in %s, epoch %d", report.FirstTxid, report.LastTxid, count(len(report.Segments), "file"), report.Epoch)
+	p.object("log", record{"directory": directory, "first_txid": report.FirstTxid, "last_txid": report.LastTxid,
+		"epoch": report.Epoch, "holder": report.Holder,
+		"segments": len(report.Segments), "records": report.Records, "torn_bytes": report.TornBytes,
+		"checkpoints": checkpoints, "damage": damage})
+	p.text("log: txids %d to %d in %s, epoch %d", report.FirstTxid, report.LastTxid,
+		count(len(report.Segments), "file"), report.Epoch)
 	if report.TornBytes > 0 {
-		p.text("its last write was unfinished and was never acknowledged: %d bytes, which a start cuts off", report.TornBytes)
+		p.text("its last write was unfinished and was never acknowledged: %d bytes, which a start cuts off",
+			report.TornBytes)
 	}
 	for _, c := range report.Checkpoints {
 		state := "good"
@@ -111,9 +117,12 @@ func (p *printer) logEntry(entry logserver.DumpEntry) {
 	for _, r := range entry.Records {
 		bytes += len(r)
 	}
-	p.object("entry", record{"segment": entry.Segment, "offset": entry.Offset, "index": entry.Index, "term": entry.Term, "acquire": entry.Acquire, "epoch": entry.Epoch,
-		"holder": entry.Holder, "first_txid": entry.FirstTxid, "records": len(entry.Records), "bytes": bytes, "refused": refused})
-	line := fmt.Sprintf("%d  epoch %d  txid %d  %s, %d bytes", entry.Index, entry.Epoch, entry.FirstTxid, count(len(entry.Records), "record"), bytes)
+	p.object("entry", record{"segment": entry.Segment, "offset": entry.Offset, "index": entry.Index, "term": entry.Term,
+		"acquire": entry.Acquire, "epoch": entry.Epoch,
+		"holder": entry.Holder, "first_txid": entry.FirstTxid, "records": len(entry.Records), "bytes": bytes,
+		"refused": refused})
+	line := fmt.Sprintf("%d  epoch %d  txid %d  %s, %d bytes", entry.Index, entry.Epoch, entry.FirstTxid,
+		count(len(entry.Records), "record"), bytes)
 	if entry.Acquire {
 		line = fmt.Sprintf("%d  epoch %d  acquired by %s", entry.Index, entry.Epoch, shown(entry.Holder))
 	}

@@ -19,7 +19,8 @@ func TestLogVerbs(t *testing.T) {
 	require.Equal(t, exitUnavailable, system.run("", "log", "verify", log).code, "it is in use")
 	system.stop(d)
 
-	require.Regexp(t, `(?s)^log: txids 1 to \d+ in 1 file, epoch 1\ncheckpoint \d{20}\.checkpoint: .*, good\n$`, system.must("log", "verify", log))
+	require.Regexp(t, `(?s)^log: txids 1 to \d+ in 1 file, epoch 1\ncheckpoint \d{20}\.checkpoint: .*, good\n$`,
+		system.must("log", "verify", log))
 	o := objects(t, system.must("--json", "log", "verify", log))
 	require.Equal(t, "log", o[0]["type"])
 	require.Len(t, o[0]["checkpoints"], 1)

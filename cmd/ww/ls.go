@@ -119,7 +119,8 @@ func entryRecord(info client.FileInfo) record {
 		fields["children"] = info.Children
 		return fields
 	}
-	fields["bytes"], fields["chunk_size"], fields["replication"], fields["open"] = info.Length, info.ChunkSize, info.Replication, info.Open
+	fields["bytes"], fields["chunk_size"], fields["replication"], fields["open"] = info.Length, info.ChunkSize,
+		info.Replication, info.Open
 	if info.LeaseHolder != "" {
 		fields["lease_holder"], fields["lease_since"] = info.LeaseHolder, stamp(info.LeaseSince)
 	}

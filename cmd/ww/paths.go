@@ -45,7 +45,8 @@ func (a *app) remotes(arguments []string) ([]string, error) {
 // pair gives every source its target, as cp does: below the target if that is
 // a directory, else under the target's own name. isDirectory says what the
 // target is; it is asked once.
-func pairs(sources []string, target string, baseOf func(string) string, join func(...string) string, isDirectory func() (bool, error)) ([]transfer.Pair, error) {
+func pairs(sources []string, target string, baseOf func(string) string, join func(...string) string,
+	isDirectory func() (bool, error)) ([]transfer.Pair, error) {
 	into, err := isDirectory()
 	if err != nil {
 		return nil, err
@@ -64,7 +65,8 @@ func pairs(sources []string, target string, baseOf func(string) string, join fun
 
 // remoteDirectory asks whether a transfer goes into the target: it exists as a
 // directory, or has to be one because it ends with "/" or takes several sources.
-func remoteDirectory(ctx context.Context, woods *client.Client, target, argument string, sources int, create bool) (bool, error) {
+func remoteDirectory(ctx context.Context, woods *client.Client, target, argument string, sources int,
+	create bool) (bool, error) {
 	must := sources > 1 || strings.HasSuffix(argument, "/")
 	info, err := woods.Stat(ctx, target)
 	switch {

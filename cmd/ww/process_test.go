@@ -74,10 +74,12 @@ func line(t *testing.T, r *bufio.Reader) string {
 func TestSignalsEndAMini(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "with space")
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		command, stdout, _ := spawn(t, "ww", "mini", "--dir", directory, "--listen", "127.0.0.1:0", "--datanodes", "1", "--reserve", "0")
+		command, stdout, _ := spawn(t, "ww", "mini", "--dir", directory, "--listen", "127.0.0.1:0", "--datanodes",
+			"1", "--reserve", "0")
 		said := line(t, stdout)
 		require.Contains(t, said, "export WW_CONFIG='"+filepath.Join(directory, "client.yaml")+"'")
-		r := runWW(t.Context(), strings.NewReader("hello"), nil, "--config", filepath.Join(directory, "client.yaml"), "put", "-f", "-", "/f")
+		r := runWW(t.Context(), strings.NewReader("hello"), nil, "--config", filepath.Join(directory, "client.yaml"),
+			"put", "-f", "-", "/f")
 		require.Zero(t, r.code, r.stderr)
 		require.NoError(t, command.Process.Signal(signal))
 		require.Zero(t, exitCode(t, command.Wait()))
@@ -86,14 +88,18 @@ func TestSignalsEndAMini(t *testing.T) {
 
 func TestSIGINTEndsAVerbThatWaits(t *testing.T) {
 	system := startWoods(t, 1)
-	command, stdout, stdin := spawn(t, "ww", "--config", filepath.Join(system.directory, "client.yaml"), "--json", "cat", "/none")
+	command, stdout, stdin := spawn(t, "ww", "--config", filepath.Join(system.directory, "client.yaml"),
+		"--json", "cat", "/none")
 	require.Equal(t, exitNotFound, exitCode(t, command.Wait()))
 	_, _ = stdout, stdin
 
-	command, stdout, stdin = spawn(t, "ww", "--config", filepath.Join(system.directory, "client.yaml"), "append", "--create", "-", "/f")
+	command, stdout, stdin = spawn(t, "ww", "--config", filepath.Join(system.directory, "client.yaml"), "append",
+		"--create", "-", "/f")
 	_, err := stdin.Write([]byte("half a line"))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return system.run("", "cat", "/f").stdout == "half a line" }, 20*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return system.run("", "cat", "/f").stdout == "half a line"
+	}, 20*time.Second, 20*time.Millisecond)
 	require.NoError(t, command.Process.Signal(syscall.SIGINT))
 	require.Equal(t, exitInterrupted, exitCode(t, command.Wait()))
 	_ = stdout
@@ -122,7 +128,8 @@ func TestDemo(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, exitCode(t, command.Wait()), string(said))
 	require.LessOrEqual(t, strings.Count(string(said), "\n"), 25)
-	for _, word := range []string{"2 files", "3.0 MiB", "fetched", "appended", "started it again", "deleted", "To go on"} {
+	for _, word := range []string{"2 files", "3.0 MiB", "fetched", "appended", "started it again",
+		"deleted", "To go on"} {
 		require.Contains(t, string(said), word)
 	}
 	left, err := os.ReadDir(scratch)

@@ -33,8 +33,9 @@ and trace are measured, at most 2m.
 
 Daemons listen for this on the loopback interface of their host by default; set
 admin_listen to reach them from elsewhere: there is no password.`,
-		Example: "  ww admin profile namenode\n  ww admin profile dn1 mutex 30s -o dn1.pprof\n  ww admin profile 127.0.0.1:7790 trace 2s",
-		Args:    arguments(1, 3),
+		Example: "  ww admin profile namenode\n  ww admin profile dn1 mutex 30s -o dn1.pprof\n" +
+			"  ww admin profile 127.0.0.1:7790 trace 2s",
+		Args: arguments(1, 3),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {
 				return admin.Kinds(), cobra.ShellCompDirectiveNoFileComp
@@ -70,7 +71,8 @@ admin_listen to reach them from elsewhere: there is no password.`,
 		if kind == "trace" {
 			read = "go tool trace " + quoteForShell(file)
 		}
-		out.object("profile", record{"node": args[0], "address": address, "kind": kind, "file": file, "bytes": size, "read_with": read})
+		out.object("profile", record{"node": args[0], "address": address, "kind": kind, "file": file,
+			"bytes": size, "read_with": read})
 		out.text("%s profile of %s, %d bytes, in %s", kind, args[0], size, file)
 		out.text("read it with: %s", read)
 		return out.flush()
@@ -126,11 +128,14 @@ func (a *app) adminAddress(ctx context.Context, node string) (string, error) {
 	address, beside, known := adminOf(status, node)
 	switch {
 	case !known:
-		return "", &fault.Error{Kind: fault.NotFound, Op: "find daemon", Node: node, Reason: "the cluster has no daemon of this name",
-			Hint: "there are namenode, logserver and the nodes of `ww admin report`; or name the host:port of an admin address"}
+		return "", &fault.Error{Kind: fault.NotFound, Op: "find daemon", Node: node,
+			Reason: "the cluster has no daemon of this name",
+			Hint: "there are namenode, logserver and the nodes of `ww admin report`; " +
+				"or name the host:port of an admin address"}
 	case address == "":
-		return "", &fault.Error{Kind: fault.Unavailable, Op: "find daemon", Node: node, Reason: "it has no admin address, or has not told it yet",
-			Hint: "set admin_listen in its section and start it again"}
+		return "", &fault.Error{Kind: fault.Unavailable, Op: "find daemon", Node: node,
+			Reason: "it has no admin address, or has not told it yet",
+			Hint:   "set admin_listen in its section and start it again"}
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -17,15 +17,18 @@ func TestEveryDaemonWritesItsProfile(t *testing.T) {
 		kind, file string
 		args       []string
 	}{
-		{"cpu", "cpu.pprof", []string{"logserver", "--listen", "127.0.0.1:0", "--raft-listen", "", "--dir", t.TempDir()}},
+		{"cpu", "cpu.pprof", []string{"logserver", "--listen", "127.0.0.1:0", "--raft-listen", "",
+			"--dir", t.TempDir()}},
 		{"mem", "mem.pprof", []string{"namenode", "--listen", "127.0.0.1:0", "--log-servers", "127.0.0.1:1"}},
-		{"mutex", "mutex.pprof", []string{"datanode", "--listen", "127.0.0.1:0", "--namenode", "127.0.0.1:1", "--disk", t.TempDir()}},
+		{"mutex", "mutex.pprof", []string{"datanode", "--listen", "127.0.0.1:0", "--namenode", "127.0.0.1:1",
+			"--disk", t.TempDir()}},
 		{"block", "block.pprof", []string{"mini", "--listen", "127.0.0.1:0", "--dir", t.TempDir()}},
 		{"trace", "trace.out", []string{"mini", "--listen", "127.0.0.1:0", "--dir", t.TempDir()}},
 	} {
 		directory := t.TempDir()
 		file := filepath.Join(directory, test.file)
-		command, _, _ := spawn(t, "ww", append(test.args, "--profile", test.kind, "--profile-dir", directory, "--log-level", "error")...)
+		command, _, _ := spawn(t, "ww", append(test.args, "--profile", test.kind, "--profile-dir", directory,
+			"--log-level", "error")...)
 		require.Eventually(t, func() bool { // made when profiling begins
 			_, err := os.Stat(file)
 			return err == nil

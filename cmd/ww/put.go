@@ -69,7 +69,8 @@ After a file that failed the others go on; each failure is named.`,
 
 // putStdin stores standard input; named is where it would go, wanted what was
 // asked for.
-func (a *app) putStdin(ctx context.Context, woods *client.Client, named, wanted string, options transfer.Options) error {
+func (a *app) putStdin(ctx context.Context, woods *client.Client, named, wanted string,
+	options transfer.Options) error {
 	if named != wanted {
 		return usage("%q is a directory: standard input has no name to get there — add one", wanted)
 	}

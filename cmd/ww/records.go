@@ -21,7 +21,8 @@ const lineBufferBytes = 64 << 10
 
 // appendRecords appends each line of the sources as one record; "-" is the
 // standard input. It waits until all are acknowledged.
-func (a *app) appendRecords(ctx context.Context, sources []string, files []*os.File, target string, o client.RecordOptions) error {
+func (a *app) appendRecords(ctx context.Context, sources []string, files []*os.File, target string,
+	o client.RecordOptions) error {
 	woods, err := a.connect(ctx)
 	if err != nil {
 		return err
@@ -57,12 +58,14 @@ func (a *app) appendRecords(ctx context.Context, sources []string, files []*os.F
 	}
 	out := a.printer()
 	out.text("%d records", count)
-	out.object("records_appended", record{"path": target, "records": count, "bytes": total, "seconds": seconds(time.Since(start))})
+	out.object("records_appended", record{"path": target, "records": count, "bytes": total,
+		"seconds": seconds(time.Since(start))})
 	return out.flush()
 }
 
 // appendLines appends the lines of a source, without their ends.
-func appendLines(ctx context.Context, records *client.RecordAppender, source io.Reader) (count, bytes int64, err error) {
+func appendLines(ctx context.Context, records *client.RecordAppender, source io.Reader) (count,
+	bytes int64, err error) {
 	lines := bufio.NewScanner(source)
 	// One more byte than a record may have tells a line that is too long.
 	lines.Buffer(make([]byte, 0, lineBufferBytes), client.RecordBytesMax+2)
@@ -74,7 +77,8 @@ func appendLines(ctx context.Context, records *client.RecordAppender, source io.
 		bytes += int64(len(lines.Bytes()))
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return count, bytes, fault.New(fault.Invalid, "append record", "line %d has more than %d bytes", count+1, client.RecordBytesMax)
+		return count, bytes, fault.New(fault.Invalid, "append record", "line %d has more than %d bytes", count+1,
+			client.RecordBytesMax)
 	}
 	return count, bytes, lines.Err()
 }
@@ -127,7 +131,8 @@ in the file, and its payload in base64.`,
 		if err != nil {
 			return err
 		}
-		r, err := woods.ReadRecords(ctx, path, offset, client.RecordReadOptions{Follow: follow, Every: max(every, followEveryLeast)})
+		r, err := woods.ReadRecords(ctx, path, offset,
+			client.RecordReadOptions{Follow: follow, Every: max(every, followEveryLeast)})
 		if err != nil {
 			return err
 		}
@@ -150,7 +155,8 @@ func (a *app) showRecords(ctx context.Context, r *client.RecordReader, follow bo
 			return err
 		}
 		out.text("%s", got.Payload)
-		out.object("record", record{"offset": got.Offset, "writer": hex.EncodeToString(got.Writer[:]), "sequence": got.Sequence, "payload": got.Payload})
+		out.object("record", record{"offset": got.Offset, "writer": hex.EncodeToString(got.Writer[:]),
+			"sequence": got.Sequence, "payload": got.Payload})
 		if follow || out.err != nil {
 			if err := out.flush(); err != nil {
 				return err

@@ -87,9 +87,10 @@ func newTouch(program *app) *cobra.Command {
 	var flags transferFlags
 	var parents bool
 	cmd := &cobra.Command{
-		Use:               "touch [flags] PATH…",
-		Short:             "make empty files where there are none",
-		Long:              "Make an empty file at each path that does not exist. Existing files and\ndirectories stay as they are.",
+		Use:   "touch [flags] PATH…",
+		Short: "make empty files where there are none",
+		Long: "Make an empty file at each path that does not exist. Existing files and\n" +
+			"directories stay as they are.",
 		Example:           "  ww touch /done",
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
@@ -105,7 +106,8 @@ func newTouch(program *app) *cobra.Command {
 		out := program.printer()
 		err = program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
 			w, err := woods.Create(ctx, path, client.CreateOptions{
-				Parents: parents, Replication: options.Replication, ChunkSize: options.ChunkSize, VisibleOnComplete: true,
+				Parents: parents, Replication: options.Replication, ChunkSize: options.ChunkSize,
+				VisibleOnComplete: true,
 			})
 			made := err == nil
 			if made {

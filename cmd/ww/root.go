@@ -59,9 +59,12 @@ WW_CONFIG names, then defaults.
 		&cobra.Group{ID: groupOther, Title: "More:"},
 	)
 	flags := root.PersistentFlags()
-	flags.StringVar(&program.global.config, "config", program.global.config, "YAML `file` of settings; default WW_CONFIG")
-	flags.BoolVar(&program.global.json, "json", program.global.json, "results as JSON, one object per line; errors too, on standard error")
-	flags.BoolVarP(&program.global.quiet, "quiet", "q", program.global.quiet, "no progress and no remarks, only results and errors")
+	flags.StringVar(&program.global.config, "config", program.global.config,
+		"YAML `file` of settings; default WW_CONFIG")
+	flags.BoolVar(&program.global.json, "json", program.global.json,
+		"results as JSON, one object per line; errors too, on standard error")
+	flags.BoolVarP(&program.global.quiet, "quiet", "q", program.global.quiet,
+		"no progress and no remarks, only results and errors")
 	program.settings(root, "client", true, "namenodes", "timeout", "parallel_chunks")
 	program.settings(root, "log", true, "level", "format")
 
@@ -72,8 +75,10 @@ WW_CONFIG names, then defaults.
 		}
 	}
 	add(groupFiles,
-		newPut(program), newGet(program), newAppend(program), newCat(program), newHead(program), newTail(program), newRecords(program),
-		newLs(program), newStat(program), newRm(program), newMkdir(program), newMv(program), newCp(program), newTruncate(program), newDu(program), newDf(program),
+		newPut(program), newGet(program), newAppend(program), newCat(program), newHead(program), newTail(program),
+		newRecords(program),
+		newLs(program), newStat(program), newRm(program), newMkdir(program), newMv(program), newCp(program),
+		newTruncate(program), newDu(program), newDf(program),
 		newTouch(program), newTest(program), newChecksum(program), newLocate(program))
 	if !program.shell {
 		add(groupDaemons, newMini(program), newLogserver(program), newNamenode(program), newDatanode(program))
@@ -106,7 +111,8 @@ func (a *app) settings(cmd *cobra.Command, section string, persistent bool, name
 		if section == "log" {
 			name = "log-" + name
 		}
-		flags.Var(&setting{field: field, values: a.global.values, text: field.Default}, name, field.Usage+" ("+field.Env+")")
+		flags.Var(&setting{field: field, values: a.global.values, text: field.Default}, name,
+			field.Usage+" ("+field.Env+")")
 	}
 }
 

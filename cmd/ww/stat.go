@@ -34,7 +34,8 @@ func newStat(program *app) *cobra.Command {
 				out.text("kind:        file\nbytes:       %d (%s)\ncopies:      %d\nchunk size:  %s",
 					info.Length, size(info.Length, true), info.Replication, size(info.ChunkSize, true))
 			}
-			out.text("id:          %d\ncreated:     %s\nmodified:    %s", info.FileID, stamp(info.Created), stamp(info.Modified))
+			out.text("id:          %d\ncreated:     %s\nmodified:    %s", info.FileID, stamp(info.Created),
+				stamp(info.Modified))
 			if info.Open {
 				out.text("written by:  %s since %s", info.LeaseHolder, stamp(info.LeaseSince))
 			}
@@ -169,6 +170,7 @@ func (p *printer) chunk(path string, ch client.ChunkLocation) {
 	if len(places) == 0 {
 		places = []string{"no replica is known"}
 	}
-	p.text("%6d  %s  generation %d  %s  offset %d  bytes %d", ch.Index, ch.ID, ch.Generation, state, ch.Offset, ch.Length)
+	p.text("%6d  %s  generation %d  %s  offset %d  bytes %d", ch.Index, ch.ID, ch.Generation, state,
+		ch.Offset, ch.Length)
 	p.text("        %s", strings.Join(places, "\n        "))
 }

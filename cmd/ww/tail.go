@@ -62,7 +62,8 @@ func newHead(program *app) *cobra.Command {
 }
 
 // eachFile runs a body for every path and goes on after a failure.
-func (a *app) eachFile(cmd *cobra.Command, args []string, body func(context.Context, *client.Client, string) error) error {
+func (a *app) eachFile(cmd *cobra.Command, args []string,
+	body func(context.Context, *client.Client, string) error) error {
 	ctx := cmd.Context()
 	paths, err := a.remotes(args)
 	if err != nil {

@@ -35,7 +35,8 @@ func (f *transferFlags) register(cmd *cobra.Command, creates bool) {
 
 func (f *transferFlags) registerCreate(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.replication, "replication", 0, "copies of each file; 0: the cluster's default")
-	cmd.Flags().StringVar(&f.chunkSize, "chunk-size", "", "`size` of a chunk, a multiple of 64KiB; default: the cluster's")
+	cmd.Flags().StringVar(&f.chunkSize, "chunk-size", "",
+		"`size` of a chunk, a multiple of 64KiB; default: the cluster's")
 }
 
 // options checks the flags.
@@ -68,7 +69,8 @@ type transferCall func(context.Context, *client.Client, []transfer.Pair, transfe
 
 // transfer runs a call with progress, one JSON object per file, one message
 // per failure, and a line of summary.
-func (a *app) transfer(ctx context.Context, verb string, woods *client.Client, call transferCall, list []transfer.Pair, options transfer.Options) error {
+func (a *app) transfer(ctx context.Context, verb string, woods *client.Client, call transferCall, list []transfer.Pair,
+	options transfer.Options) error {
 	out, bar := a.printer(), a.progress(verb)
 	var failed failures
 	var files, directories, bytes int64
@@ -111,7 +113,8 @@ func (a *app) transfer(ctx context.Context, verb string, woods *client.Client, c
 		"failed": failed.failed, "seconds": seconds(elapsed),
 	})
 	if files > 0 && isTerminal(a.stderr) {
-		a.note("%s: %s, %s in %.2fs (%s)", verb, count(int(files), "file"), size(bytes, true), elapsed.Seconds(), rate(bytes, elapsed))
+		a.note("%s: %s, %s in %.2fs (%s)", verb, count(int(files), "file"), size(bytes, true), elapsed.Seconds(),
+			rate(bytes, elapsed))
 	}
 	return out.done(failed.err())
 }
@@ -123,7 +126,8 @@ func addSlow(to record, nodes []client.SlowNode) {
 	}
 	list := make([]record, 0, len(nodes))
 	for _, n := range nodes {
-		list = append(list, record{"node": n.NodeID, "address": n.Address, "bytes_per_second": int64(n.BytesPerSecond), "waits_for": waitsFor(n)})
+		list = append(list, record{"node": n.NodeID, "address": n.Address, "bytes_per_second": int64(n.BytesPerSecond),
+			"waits_for": waitsFor(n)})
 	}
 	to["slow_nodes"] = list
 }

@@ -59,13 +59,15 @@ func testSizes(t *testing.T, system *woods, at string) {
 		sameBytes(t, content, []byte(system.must("cat", name)))
 		for _, s := range [][2]int{{0, size}, {size / 3, size / 2}, {size, 10}, {max(0, size-1), 1}} {
 			end := min(size, s[0]+s[1])
-			sameBytes(t, content[s[0]:end], []byte(system.must("cat", "--offset", fmt.Sprint(s[0]), "--length", fmt.Sprint(s[1]), name)))
+			sameBytes(t, content[s[0]:end],
+				[]byte(system.must("cat", "--offset", fmt.Sprint(s[0]), "--length", fmt.Sprint(s[1]), name)))
 		}
 	}
 }
 
 func testNames(t *testing.T, system *woods, at string) {
-	names := []string{"with space", `it's "quoted"`, "🌲 forest", "new\nline", "tab\t", "-r", "--help", "*", "a\\b", "漢字", strings.Repeat("n", 255)}
+	names := []string{"with space", `it's "quoted"`, "🌲 forest", "new\nline", "tab\t", "-r", "--help", "*", "a\\b",
+		"漢字", strings.Repeat("n", 255)}
 	for i, name := range names {
 		system.must("put", localFile(t, []byte{byte(i)}), at+"/"+name)
 	}
@@ -256,7 +258,8 @@ func testAppend(t *testing.T, system *woods, at string) {
 	defer cancel()
 	interrupt := func(context.Context) (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	seen := &waitFor{text: "five\n", found: make(chan struct{})}
-	follower := &app{stdin: strings.NewReader(""), stdout: seen, stderr: io.Discard, environ: environ, interrupt: interrupt}
+	follower := &app{stdin: strings.NewReader(""), stdout: seen, stderr: io.Discard, environ: environ,
+		interrupt: interrupt}
 	followed := make(chan int, 1)
 	go func() {
 		defer follower.close()
@@ -353,7 +356,8 @@ func testQuestions(t *testing.T, system *woods, at string) {
 		flag, path string
 		code       int
 	}{
-		{"-e", at + "/f", 0}, {"-f", at + "/f", 0}, {"-d", at + "/f", 1}, {"-e", at + "/none", 1}, {"-d", at, 0}, {"-f", at, 1},
+		{"-e", at + "/f", 0}, {"-f", at + "/f", 0}, {"-d", at + "/f", 1}, {"-e", at + "/none", 1},
+		{"-d", at, 0}, {"-f", at, 1},
 		{"-e", at + "/f/below", 1}, {"-d", "/", 0},
 	} {
 		r := system.run("", "test", test.flag, test.path)
@@ -373,7 +377,8 @@ func testQuestions(t *testing.T, system *woods, at string) {
 	located := objects(t, system.must("locate", "--json", at+"/a"))
 	require.Len(t, located, 3)
 	require.Len(t, located[0]["replicas"], 3)
-	require.Len(t, objects(t, system.must("locate", "--json", "--offset", fmt.Sprint(chunkBytes), "--length", "1", at+"/a")), 1)
+	require.Len(t, objects(t, system.must("locate", "--json", "--offset", fmt.Sprint(chunkBytes),
+		"--length", "1", at+"/a")), 1)
 	require.Contains(t, system.must("locate", at+"/a"), "3 chunks")
 	require.Contains(t, system.must("stat", at+"/a"), "bytes:       131172")
 	require.Contains(t, system.must("admin", "report"), "datanodes: 3 live of 3")
@@ -400,12 +405,14 @@ func testListings(t *testing.T, system *woods, at string) {
 	require.Equal(t, at+"/g\n", system.must("ls", at+"/g"))
 	require.Equal(t, at+"/\n", system.must("ls", "-d", at))
 	require.Equal(t, at+"/d:\ne/\nf\n"+at+"/g\n", system.must("ls", at+"/d", at+"/g"))
-	require.Regexp(t, `^d  -              -  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  d/\n-  1        3145728  .*  g\n$`, system.must("ls", "-l", at))
+	require.Regexp(t, `^d  -              -  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  d/\n-  1        3145728  .*  g\n$`,
+		system.must("ls", "-l", at))
 	require.Regexp(t, `3\.0 MiB`, system.must("ls", "-l", "-h", at))
 	require.Equal(t, exitNotFound, system.run("", "ls", at+"/none").code)
 	require.Contains(t, system.must("ls"), strings.TrimPrefix(at, "/")+"/\n")
 
-	require.Regexp(t, `2000 +6000 +1  `+at+`/d\n +3145728 +3145728 +1  `+at+`/g\n +3147728 +3151728 +2  `+at+`\n$`, system.must("du", at))
+	require.Regexp(t, `2000 +6000 +1  `+at+`/d\n +3145728 +3145728 +1  `+at+`/g\n +3147728 +3151728 +2  `+at+`\n$`,
+		system.must("du", at))
 	require.Regexp(t, `3147728 +3151728 +2  `+at+`\n$`, system.must("du", "-s", at))
 	require.Contains(t, system.must("du", "-sh", at), "3.0 MiB")
 }

@@ -20,7 +20,8 @@ func newVersion(program *app) *cobra.Command {
 	cmd.Flags().BoolVar(&server, "server", false, "also of the namenode and the datanodes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		out := program.printer()
-		fields := record{"ww": daemon.Version, "go": runtime.Version(), "os": runtime.GOOS, "architecture": runtime.GOARCH}
+		fields := record{"ww": daemon.Version, "go": runtime.Version(), "os": runtime.GOOS,
+			"architecture": runtime.GOARCH}
 		revision := ""
 		if info, ok := debug.ReadBuildInfo(); ok {
 			for _, s := range info.Settings {

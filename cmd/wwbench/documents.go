@@ -64,7 +64,9 @@ and throughput over time, with all documents (from --json) in the same plots.`,
 			if err != nil {
 				return err
 			}
-			return writeFile(out, c.OutOrStdout(), func(w io.Writer) error { return report.WriteHTML(w, args, documents) })
+			return writeFile(out, c.OutOrStdout(), func(w io.Writer) error {
+				return report.WriteHTML(w, args, documents)
+			})
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "-", "`file` to write; -: standard output")

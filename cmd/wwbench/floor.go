@@ -53,8 +53,10 @@ while nothing else runs.`,
 	cmd.Flags().StringVar(&options.Directory, "dir", ".", "`directory` on the disk to measure")
 	cmd.Flags().Var(&size, "size", "bytes per bulk measurement")
 	cmd.Flags().IntVar(&options.Hops, "hops", 3, "datanodes of the raw pipeline, directories of the small files")
-	cmd.Flags().IntVar(&options.Writers, "writers", 16, "small files or records under way at once; four times as many calls")
-	cmd.Flags().DurationVar(&options.CountDuration, "time", 2*time.Second, "length of each measurement that counts operations")
+	cmd.Flags().IntVar(&options.Writers, "writers", 16,
+		"small files or records under way at once; four times as many calls")
+	cmd.Flags().DurationVar(&options.CountDuration, "time", 2*time.Second,
+		"length of each measurement that counts operations")
 	settleFlag(cmd, &options.Settle)
 	cmd.Flags().StringSliceVar(&options.Only, "only", nil, "take these measurements only, by name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")

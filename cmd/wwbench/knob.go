@@ -32,13 +32,15 @@ flags; its floors are left out.`,
 			}
 			options.Key, options.Values, options.Workload = key, strings.Split(values, ","), args[1:]
 			if options.Rounds < 1 || options.Rounds > 100 || options.Datanodes < 1 || options.Datanodes > 16 {
-				return usage(cmd, "--rounds %d, --datanodes %d: want 1 to 100, and 1 to 16", options.Rounds, options.Datanodes)
+				return usage(cmd, "--rounds %d, --datanodes %d: want 1 to 100, and 1 to 16",
+					options.Rounds, options.Datanodes)
 			}
 			section, _, _ := strings.Cut(key, ".")
 			if !slices.Contains(knob.Sections(), section) {
 				return usage(cmd, "%s is no setting of: %s", key, strings.Join(knob.Sections(), ", "))
 			}
-			if section == "client" && !slices.Contains([]string{"client.window", "client.packet_size", "client.parallel_chunks"}, key) {
+			if section == "client" &&
+				!slices.Contains([]string{"client.window", "client.packet_size", "client.parallel_chunks"}, key) {
 				return usage(cmd, "%s has no effect on a workload", key)
 			}
 			if !slices.ContainsFunc(config.Fields(section), func(f config.Field) bool { return f.Key == key }) {

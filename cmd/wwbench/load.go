@@ -42,9 +42,11 @@ func (l *loadFlags) register(cmd *cobra.Command) {
 	l.target.register(cmd)
 	flags := cmd.Flags()
 	flags.IntVar(&l.plan.Workers, "workers", l.plan.Workers, "operations under way at once, at most")
-	flags.Float64Var(&l.plan.Rate, "rate", 0, "open loop: operations that begin per `second`; latency counts from the intended begin. 0: closed loop")
+	flags.Float64Var(&l.plan.Rate, "rate", 0,
+		"open loop: operations that begin per `second`; latency counts from the intended begin. 0: closed loop")
 	flags.DurationVar(&l.plan.Warmup, "warmup", l.plan.Warmup, "operations that begin in it are done and not counted")
-	flags.DurationVar(&l.plan.Duration, "duration", 0, "length of each phase after the warm-up (default 10s, unless --count or --bytes ends it)")
+	flags.DurationVar(&l.plan.Duration, "duration", 0,
+		"length of each phase after the warm-up (default 10s, unless --count or --bytes ends it)")
 	flags.Int64Var(&l.plan.Count, "count", 0, "end of each phase: so many operations")
 	flags.Var(&l.bytes, "bytes", "end of each phase: so many bytes of payload")
 	flags.IntVar(&l.rounds, "rounds", 1, "how often floors and workload are measured in turn; compare wants 4 or more")
@@ -69,12 +71,14 @@ func restless(cmd *cobra.Command) func(time.Duration) {
 
 // settleFlag is how long a floor may wait for a quiet disk.
 func settleFlag(cmd *cobra.Command, most *time.Duration) {
-	cmd.Flags().DurationVar(most, "settle", 10*time.Second, "before each floor that uses the disk, and after the last, wait for the disk to be quiet, at most so long")
+	cmd.Flags().DurationVar(most, "settle", 10*time.Second,
+		"before each floor that uses the disk, and after the last, wait for the disk to be quiet, at most so long")
 }
 
 // workloadCommands are the verbs that load a cluster.
 func workloadCommands() []*cobra.Command {
-	return []*cobra.Command{writeCommand(), readCommand(), appendCommand(), recordsCommand(), smallCommand(), metaCommand(), mixedCommand()}
+	return []*cobra.Command{writeCommand(), readCommand(), appendCommand(), recordsCommand(), smallCommand(),
+		metaCommand(), mixedCommand()}
 }
 
 // newLoad makes a command around the common flags.
@@ -87,7 +91,8 @@ func newLoad(name, short, long, example string, workers int) (*cobra.Command, *l
 }
 
 func writeCommand() *cobra.Command {
-	cmd, l := newLoad("write", "Store large files", `Each operation stores one file of --size; it is synced on all replicas when it
+	cmd, l := newLoad("write", "Store large files",
+		`Each operation stores one file of --size; it is synced on all replicas when it
 returns. When --keep bytes are there, new files take the place of old ones.
 Afterwards, what is there is read back and compared.`,
 		`  wwbench write --mini --dir /data --bytes 4GiB
@@ -99,7 +104,8 @@ Afterwards, what is there is read back and compared.`,
 }
 
 func readCommand() *cobra.Command {
-	cmd, flags := newLoad("read", "Fetch large files, or random ranges of them", `Files are stored first. Warm (the default): all of them are fetched once before
+	cmd, flags := newLoad("read", "Fetch large files, or random ranges of them",
+		`Files are stored first. Warm (the default): all of them are fetched once before
 the measurement. --cold: the pages of the datanodes' files are dropped before, and
 each file is fetched once; it needs --mini, or --drop with the datanodes' local
 directories. --range: each operation reads so many bytes at a random place.`,
@@ -111,7 +117,8 @@ directories. --range: each operation reads so many bytes at a random place.`,
 	bytesFlag(cmd, "range", "bytes of one random read; 0: whole files", &flags.options.RangeBytes)
 	cmd.Flags().IntVar(&flags.options.Files, "files", 0, "files to store first (default 16)")
 	cold := cmd.Flags().Bool("cold", false, "drop the page cache first")
-	cmd.Flags().StringSliceVar(&flags.options.Cold, "drop", nil, "local data `directory` of a datanode whose pages --cold drops")
+	cmd.Flags().StringSliceVar(&flags.options.Cold, "drop", nil,
+		"local data `directory` of a datanode whose pages --cold drops")
 	cmd.PreRunE = func(c *cobra.Command, _ []string) error {
 		if *cold && !flags.target.mini && len(flags.options.Cold) == 0 {
 			return usage(c, "--cold needs --mini, or --drop with the datanodes' local directories")
@@ -128,7 +135,8 @@ directories. --range: each operation reads so many bytes at a random place.`,
 }
 
 func appendCommand() *cobra.Command {
-	cmd, flags := newLoad("append", "Append records, flushed or synced", `Each operation writes one record of --record bytes and waits until it is in the
+	cmd, flags := newLoad("append", "Append records, flushed or synced",
+		`Each operation writes one record of --record bytes and waits until it is in the
 page caches of all replicas (flush), or on their disks (--sync). Each worker has
 a file of its own; with --files fewer, workers share files and their writers.
 --ahead: a worker waits for a record only when so many later ones are under way;
@@ -137,15 +145,18 @@ as many records as are under way at the end count before their acks.`,
 		`  wwbench append --mini --dir /data --record 100
   wwbench append --mini --dir /data --record 100 --ahead 16
   wwbench append --mini --dir /data --record 4KiB --sync --workers 8 --files 1`, 1)
-	cmd.Flags().IntVar(&flags.options.Files, "files", 0, "files to append to, at most --workers (default one per worker)")
-	cmd.Flags().IntVar(&flags.options.Ahead, "ahead", 0, "records of a worker that may be under way when it writes its next")
+	cmd.Flags().IntVar(&flags.options.Files, "files", 0,
+		"files to append to, at most --workers (default one per worker)")
+	cmd.Flags().IntVar(&flags.options.Ahead, "ahead", 0,
+		"records of a worker that may be under way when it writes its next")
 	bytesFlag(cmd, "record", "bytes of one record (default 100)", &flags.options.SizeBytes)
 	cmd.Flags().BoolVar(&flags.options.Sync, "sync", false, "wait for the disks of all replicas")
 	return cmd
 }
 
 func recordsCommand() *cobra.Command {
-	cmd, l := newLoad("records", "Append records of many writers to one file", `Each worker is a writer of its own; all append to the same file. An operation
+	cmd, l := newLoad("records", "Append records of many writers to one file",
+		`Each worker is a writer of its own; all append to the same file. An operation
 ends when the record is acknowledged. Afterwards every acknowledged record has to
 be in the file, whole, once, in its writer's order.`,
 		`  wwbench records --mini --dir /data --workers 16
@@ -156,26 +167,32 @@ be in the file, whole, once, in its writer's order.`,
 }
 
 func smallCommand() *cobra.Command {
-	cmd, l := newLoad("small", "Create, read and delete small files", `Three phases: create (create, write, close: durable on all replicas), read in
+	cmd, l := newLoad("small", "Create, read and delete small files",
+		`Three phases: create (create, write, close: durable on all replicas), read in
 random order, delete. --size is one size or a range, from which each file has one
 at random.`,
 		`  wwbench small --mini --dir /data --size 4KiB
   wwbench small --mini --dir /data --size 0-64KiB --workers 16 --duration 20s`, 16)
-	cmd.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size", "bytes of one file, or LEAST-MOST (default 4KiB)")
+	cmd.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size",
+		"bytes of one file, or LEAST-MOST (default 4KiB)")
 	return cmd
 }
 
 func metaCommand() *cobra.Command {
-	cmd, flags := newLoad("meta", "Change and read the namespace", `One phase per operation: mkdir (one durable change), create (an empty file: two
+	cmd, flags := newLoad("meta", "Change and read the namespace",
+		`One phase per operation: mkdir (one durable change), create (an empty file: two
 durable changes), stat, list, rename, delete. --against says what is loaded: a
 cluster (as for all workloads), a namenode of its own with a log server and no
-datanode (folders take the place of files then, which need datanodes), or the namenode's state machine alone, without network and log (one
-worker; its files have a chunk and three replicas).`,
+datanode (with folders instead of files, which need datanodes), or the
+namenode's state machine alone, without network and log (one worker; its files
+have a chunk and three replicas).`,
 		`  wwbench meta --against actor
   wwbench meta --against namenode --dir /data --workers 64
   wwbench meta --config client.yaml --ops mkdir,stat --duration 30s`, 64)
-	cmd.Flags().StringSliceVar(&flags.options.Operations, "ops", nil, "operations to measure: "+strings.Join(workload.MetaOperations(), ",")+" (default: all)")
-	cmd.Flags().IntVar(&flags.options.Files, "files", 0, "files to make for operations that need some and find none (default 2000)")
+	cmd.Flags().StringSliceVar(&flags.options.Operations, "ops", nil, "operations to measure: "+
+		strings.Join(workload.MetaOperations(), ",")+" (default: all)")
+	cmd.Flags().IntVar(&flags.options.Files, "files", 0,
+		"files to make for operations that need some and find none (default 2000)")
 	cmd.Flags().StringVar(&flags.against, "against", "cluster", "cluster, namenode or actor")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch flags.against {
@@ -190,8 +207,10 @@ worker; its files have a chunk and three replicas).`,
 		default:
 			return usage(cmd, "--against %q: want cluster, namenode or actor", flags.against)
 		}
-		if flags.against != "cluster" && (flags.target.mini || flags.target.config != "" || len(flags.target.namenodes) > 0) {
-			return usage(cmd, "--against %s starts what it measures: leave --mini, --config and --namenode out", flags.against)
+		if flags.against != "cluster" &&
+			(flags.target.mini || flags.target.config != "" || len(flags.target.namenodes) > 0) {
+			return usage(cmd, "--against %s starts what it measures: leave --mini, --config and --namenode out",
+				flags.against)
 		}
 		return nil
 	}
@@ -199,11 +218,13 @@ worker; its files have a chunk and three replicas).`,
 }
 
 func mixedCommand() *cobra.Command {
-	cmd, l := newLoad("mixed", "Read, create, stat, list and delete small files at random", `Operations are drawn by --mix. Files that are made during the run are read during
+	cmd, l := newLoad("mixed", "Read, create, stat, list and delete small files at random",
+		`Operations are drawn by --mix. Files that are made during the run are read during
 it; all that are left are read at the end.`,
 		`  wwbench mixed --mini --dir /data --duration 30s
   wwbench mixed --config client.yaml --rate 500 --mix read=80,create=10,delete=10`, 16)
-	cmd.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size", "bytes of one file, or LEAST-MOST (default 4KiB)")
+	cmd.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size",
+		"bytes of one file, or LEAST-MOST (default 4KiB)")
 	cmd.Flags().IntVar(&l.options.Files, "files", 0, "files that are there before the mix begins (default 1000)")
 	mix := cmd.Flags().String("mix", workload.DefaultMix().String(), "shares of the operations")
 	cmd.PreRunE = func(c *cobra.Command, _ []string) (err error) {
@@ -300,7 +321,9 @@ func (l *loadFlags) measure(cmd *cobra.Command, name string) (_ *report.Document
 	}
 	if l.against == "actor" {
 		document.Settings = l.settings("actor")
-		err = l.eachRound(cmd, document, func(ctx context.Context, _ int, r *report.Round) error { return l.actorRound(ctx, cmd, r) })
+		err = l.eachRound(cmd, document, func(ctx context.Context, _ int, r *report.Round) error {
+			return l.actorRound(ctx, cmd, r)
+		})
 		return document, err
 	}
 	cluster, err := l.target.open(ctx, cmd)
@@ -319,7 +342,8 @@ func (l *loadFlags) measure(cmd *cobra.Command, name string) (_ *report.Document
 	return document, err
 }
 
-func (l *loadFlags) eachRound(cmd *cobra.Command, document *report.Document, one func(context.Context, int, *report.Round) error) error {
+func (l *loadFlags) eachRound(cmd *cobra.Command, document *report.Document,
+	one func(context.Context, int, *report.Round) error) error {
 	for i := range l.rounds {
 		if l.rounds > 1 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "round %d of %d\n", i+1, l.rounds)
@@ -335,7 +359,8 @@ func (l *loadFlags) eachRound(cmd *cobra.Command, document *report.Document, one
 }
 
 // clusterRound takes the floors and runs all phases once.
-func (l *loadFlags) clusterRound(ctx context.Context, cmd *cobra.Command, name string, number int, round *report.Round) (err error) {
+func (l *loadFlags) clusterRound(ctx context.Context, cmd *cobra.Command, name string, number int,
+	round *report.Round) (err error) {
 	o := l.options
 	o.Directory = fmt.Sprintf("%s/%s-%d-%d", strings.TrimSuffix(l.remote, "/"), name, os.Getpid(), number)
 	o.Seed += uint64(number)
@@ -410,7 +435,8 @@ func (l *loadFlags) takeFloors(ctx context.Context, cmd *cobra.Command, names []
 	if !l.floors {
 		return nil
 	}
-	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes, Settle: l.settle, Restless: restless(cmd), Only: names}
+	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes,
+		Settle: l.settle, Restless: restless(cmd), Only: names}
 	return floor.Run(ctx, o, func(f floor.Result) error {
 		r.Floors = append(r.Floors, report.FloorOf(f))
 		return nil
@@ -420,10 +446,12 @@ func (l *loadFlags) takeFloors(ctx context.Context, cmd *cobra.Command, names []
 // settings as the document tells them.
 func (l *loadFlags) settings(target string) report.Settings {
 	settings := report.Settings{
-		Workers: l.plan.Workers, Clients: l.target.clients, Rate: l.plan.Rate, WarmupNs: int64(l.plan.Warmup), DurationNs: int64(l.plan.Duration),
-		Count: l.plan.Count, Bytes: l.plan.Bytes, Seed: l.options.Seed, Verify: l.options.Verify, Target: target,
-		SizeBytes: l.options.SizeBytes, SizeMost: l.options.SizeBytesMost, RangeBytes: l.options.RangeBytes, Replication: l.options.Replication,
-		Sync: l.options.Sync, Cold: len(l.options.Cold) > 0,
+		Workers: l.plan.Workers, Clients: l.target.clients, Rate: l.plan.Rate, WarmupNs: int64(l.plan.Warmup),
+		DurationNs: int64(l.plan.Duration),
+		Count:      l.plan.Count, Bytes: l.plan.Bytes, Seed: l.options.Seed, Verify: l.options.Verify, Target: target,
+		SizeBytes: l.options.SizeBytes, SizeMost: l.options.SizeBytesMost, RangeBytes: l.options.RangeBytes,
+		Replication: l.options.Replication,
+		Sync:        l.options.Sync, Cold: len(l.options.Cold) > 0,
 	}
 	if l.options.Mix != (workload.Mix{}) {
 		settings.Mix = l.options.Mix.String()

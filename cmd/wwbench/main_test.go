@@ -29,7 +29,8 @@ func wwbench(t *testing.T, args ...string) (code int, stdout, stderr string) {
 // itself and the page: the way a person goes.
 func TestSmallInAMiniToAReport(t *testing.T) {
 	directory, files := t.TempDir(), t.TempDir()
-	code, out, remarks := wwbench(t, "small", "--mini", "--dir", directory, "--count", "10", "--warmup", "0s", "--workers", "2",
+	code, out, remarks := wwbench(t, "small", "--mini", "--dir", directory, "--count", "10", "--warmup",
+		"0s", "--workers", "2",
 		"--floor-size", "1MiB", "--json", "--rounds", "2", "--floors=false", "--profile", "mem", "--profile-dir", files)
 	require.Zero(t, code, remarks)
 	var d report.Document
@@ -57,7 +58,8 @@ func TestSmallInAMiniToAReport(t *testing.T) {
 
 func TestMetaAgainstEachTarget(t *testing.T) {
 	for _, against := range []string{"actor", "namenode"} {
-		code, out, remarks := wwbench(t, "meta", "--against", against, "--dir", t.TempDir(), "--count", "20", "--warmup", "0s", "--files", "30", "--floors=false")
+		code, out, remarks := wwbench(t, "meta", "--against", against, "--dir", t.TempDir(), "--count", "20",
+			"--warmup", "0s", "--files", "30", "--floors=false")
 		require.Zero(t, code, remarks)
 		require.Contains(t, out, "/rename")
 		require.Contains(t, out, "against "+against)
@@ -65,10 +67,12 @@ func TestMetaAgainstEachTarget(t *testing.T) {
 }
 
 func TestFloorsByName(t *testing.T) {
-	code, out, remarks := wwbench(t, "floor", "--dir", t.TempDir(), "--size", "1MiB", "--time", "1ms", "--only", "loopback-tcp,map-insert")
+	code, out, remarks := wwbench(t, "floor", "--dir", t.TempDir(), "--size", "1MiB", "--time", "1ms", "--only",
+		"loopback-tcp,map-insert")
 	require.Zero(t, code, remarks)
 	require.Equal(t, 2, strings.Count(out, "\n"))
-	code, out, _ = wwbench(t, "floor", "--dir", t.TempDir(), "--size", "1MiB", "--time", "1ms", "--only", "loopback-tcp", "--json")
+	code, out, _ = wwbench(t, "floor", "--dir", t.TempDir(), "--size", "1MiB", "--time", "1ms", "--only",
+		"loopback-tcp", "--json")
 	require.Zero(t, code)
 	require.True(t, json.Valid([]byte(out)))
 }
@@ -133,11 +137,13 @@ func TestAKnobIsMeasured(t *testing.T) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	command := exec.Command(filepath.Join(programs, "wwbench"), "knob", "datanode.window=8MiB,1MiB", "--dir", t.TempDir(), "--datanodes", "1", "--rounds", "2",
+	command := exec.Command(filepath.Join(programs, "wwbench"), "knob", "datanode.window=8MiB,1MiB", "--dir",
+		t.TempDir(), "--datanodes", "1", "--rounds", "2",
 		"--", "append", "--count", "20", "--warmup", "0s")
 	out, err = command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.Regexp(t, `append/append-flush, medians of 2 rounds in turn\n  datanode.window .*\n  8MiB .* 1.00×.*\n  1MiB .*×`, string(out))
+	require.Regexp(t, `append/append-flush, medians of 2 rounds in turn\n  datanode.window .*\n`+
+		`  8MiB .* 1.00×.*\n  1MiB .*×`, string(out))
 }
 
 func TestNobodyThereIsNoUsageError(t *testing.T) {
@@ -164,7 +170,8 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 // A planted regression fails the run, with an exit code of its own.
 func TestAPlantedRegressionFails(t *testing.T) {
 	before := &table.Table{Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{1, 1.01, 1.02}}}}
-	now := &table.Table{Schema: table.Schema, Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{0.7, 0.75, 0.7, 0.7, 0.7, 0.7}}}}
+	now := &table.Table{Schema: table.Schema,
+		Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{0.7, 0.75, 0.7, 0.7, 0.7, 0.7}}}}
 	var remarks bytes.Buffer
 	all := &table.Baselines{Tables: []table.Table{*before}}
 	err := held(&remarks, all, now, []string{"n"})

@@ -62,7 +62,8 @@ disk, so only the ratios to the floors of their day are used.`,
 			if err != nil {
 				return err
 			}
-			measured := &table.Table{Schema: table.Schema, Taken: time.Now().UTC().Format(time.DateOnly), Short: options.Short, Machine: report.ThisMachine(options.Directory), Rows: rows}
+			measured := &table.Table{Schema: table.Schema, Taken: time.Now().UTC().Format(time.DateOnly),
+				Short: options.Short, Machine: report.ThisMachine(options.Directory), Rows: rows}
 			var suspects []string
 			if before != nil {
 				suspects, againErr = again(cmd.Context(), options, before, measured)
@@ -90,7 +91,9 @@ disk, so only the ratios to the floors of their day are used.`,
 	flags.StringSliceVar(&options.Only, "only", nil, "parts to measure: "+strings.Join(table.Parts(), ","))
 	flags.BoolVar(&options.Short, "short", false, "only check that everything works; the numbers mean nothing")
 	flags.StringVar(&baseline, "baseline", "", "`file` of an earlier --save to hold the ratios against")
-	flags.StringVar(&save, "save", "", "make the table this machine's baseline in this `file`; other machines' stay there, and with --only the other parts")
+	flags.StringVar(&save, "save", "",
+		"make the table this machine's baseline in this `file`; "+
+			"other machines' tables stay, and with --only the other parts")
 	flags.BoolVar(&asJSON, "json", false, "print one JSON document")
 	flags.BoolVar(&markdown, "markdown", false, "print a Markdown table")
 	return cmd
@@ -128,7 +131,8 @@ const againRounds = 5
 // baseline: a few rounds may have met a bad minute of the machine, and rounds that
 // were picked because they look bad prove nothing, so only the new ones count. It
 // returns the names of those ratios.
-func again(ctx context.Context, options table.Options, before *table.Baselines, measured *table.Table) (suspects []string, err error) {
+func again(ctx context.Context, options table.Options, before *table.Baselines,
+	measured *table.Table) (suspects []string, err error) {
 	found, _, _, _ := before.Held(measured)
 	if len(found) == 0 {
 		return nil, nil
@@ -155,11 +159,13 @@ func again(ctx context.Context, options table.Options, before *table.Baselines, 
 func held(out io.Writer, before *table.Baselines, now *table.Table, twice []string) error {
 	found, strangers, compared, known := before.Held(now)
 	if !known {
-		fmt.Fprintf(out, "wwbench: there is no baseline of this machine (%s, %d CPUs, %s): held against those of others, the mildest counts; make one with --save\n",
+		fmt.Fprintf(out, "wwbench: there is no baseline of this machine (%s, %d CPUs, %s): "+
+			"compared with those of others, the mildest counts; make one with --save\n",
 			now.Machine.CPUModel, now.Machine.CPUs, now.Machine.Kernel)
 	}
 	for _, name := range strangers {
-		fmt.Fprintf(out, "wwbench: not compared, its floor is more than twice as fast or slow as in the baseline: %s\n", name)
+		fmt.Fprintf(out, "wwbench: not compared, its floor is more than twice as fast or slow as in the baseline: %s\n",
+			name)
 	}
 	regressions := 0
 	for _, r := range found {
@@ -174,7 +180,8 @@ func held(out io.Writer, before *table.Baselines, now *table.Table, twice []stri
 		return fmt.Errorf("%w: %d of %d ratios", errRegressed, regressions, len(compared))
 	}
 	if len(compared) == 0 {
-		return fmt.Errorf("%w: no ratio could be compared with a baseline: make one of this machine with --save", errRegressed)
+		return fmt.Errorf("%w: no ratio could be compared with a baseline: make one of this machine with --save",
+			errRegressed)
 	}
 	fmt.Fprintf(out, "no ratio of %d compared is certainly more than 20 %% worse than in the baseline\n", len(compared))
 	return nil

@@ -55,11 +55,13 @@ type Server struct {
 // fault.Unavailable if the port is taken.
 func Start(options Options) (*Server, error) {
 	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: "open admin address", Address: options.Listen, Err: err, Hint: "write host:port, for example 127.0.0.1:7790"}
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "open admin address", Address: options.Listen, Err: err,
+			Hint: "write host:port, for example 127.0.0.1:7790"}
 	}
 	listener, err := net.Listen("tcp", options.Listen)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Unavailable, Op: "open admin address", Address: options.Listen, Err: err, Hint: "is another process using the port?"}
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: "open admin address", Address: options.Listen, Err: err,
+			Hint: "is another process using the port?"}
 	}
 	if options.Ready == nil {
 		options.Ready = func() error { return nil }
@@ -67,10 +69,13 @@ func Start(options Options) (*Server, error) {
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	server := &Server{listener: &limited{Listener: listener, open: make(chan struct{}, connectionsMax)}, ready: options.Ready, busy: make(chan struct{}, requestsMax)}
+	server := &Server{listener: &limited{Listener: listener, open: make(chan struct{}, connectionsMax)},
+		ready: options.Ready, busy: make(chan struct{}, requestsMax)}
 	server.http = &http.Server{
-		Handler: server.bounded(server.routes()), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax, ErrorLog: slog.NewLogLogger(options.Logger.Handler(), slog.LevelDebug),
+		Handler: server.bounded(server.routes()), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout,
+		WriteTimeout: answerTimeout,
+		IdleTimeout:  idleTimeout, MaxHeaderBytes: headerBytesMax,
+		ErrorLog: slog.NewLogLogger(options.Logger.Handler(), slog.LevelDebug),
 	}
 	server.serving.Go(func() {
 		if err := server.http.Serve(server.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -143,7 +148,8 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 		if text := request.URL.Query().Get("seconds"); text != "" {
 			n, err := strconv.ParseFloat(text, 64)
 			if err != nil || !(n > 0 && n <= profileMax.Seconds()) {
-				say(response, http.StatusBadRequest, fmt.Sprintf("seconds=%.32s: a number above 0, at most %.0f, is wanted", text, profileMax.Seconds()))
+				say(response, http.StatusBadRequest,
+					fmt.Sprintf("seconds=%.32s: a number above 0, at most %.0f, is wanted", text, profileMax.Seconds()))
 				return
 			}
 		}
@@ -151,7 +157,8 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 		case s.busy <- struct{}{}:
 			defer func() { <-s.busy }()
 		default:
-			say(response, http.StatusServiceUnavailable, fmt.Sprintf("%d requests are being answered already", requestsMax))
+			say(response, http.StatusServiceUnavailable,
+				fmt.Sprintf("%d requests are being answered already", requestsMax))
 			return
 		}
 		next.ServeHTTP(response, request)

@@ -84,8 +84,9 @@ func TestEveryKindIsFetched(t *testing.T) {
 		require.NoError(t, err, name)
 		// A profile's string table begins with an empty string; its sample types
 		// name what is counted.
-		require.Contains(t, string(profile), map[string]string{"cpu": "cpu", "heap": "inuse_space", "allocs": "alloc_space",
-			"mutex": "contentions", "block": "contentions", "goroutine": "goroutine"}[name], name)
+		require.Contains(t, string(profile),
+			map[string]string{"cpu": "cpu", "heap": "inuse_space", "allocs": "alloc_space",
+				"mutex": "contentions", "block": "contentions", "goroutine": "goroutine"}[name], name)
 	}
 }
 
@@ -195,7 +196,9 @@ func TestStartAndFetchSayWhatIsWrong(t *testing.T) {
 	_, err = Fetch(t.Context(), "not an address", "heap", 0, io.Discard)
 	require.Error(t, err)
 
-	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello, I am a web server") }))
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello, I am a web server")
+	}))
 	defer other.Close()
 	_, err = Fetch(t.Context(), strings.TrimPrefix(other.URL, "http://"), "heap", 0, io.Discard)
 	require.ErrorIs(t, err, fault.Protocol)

@@ -79,7 +79,8 @@ func Fetch(ctx context.Context, address, name string, span time.Duration, to io.
 	}
 	unavailable := func(reason string, cause error) error {
 		return &fault.Error{Kind: fault.Unavailable, Op: op, Address: address, Reason: reason, Err: cause,
-			Hint: "admin addresses listen on the loopback interface of their host by default: run this there, or set admin_listen"}
+			Hint: "admin addresses listen on the loopback interface of their host by default: " +
+				"run this there, or set admin_listen"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, span+answerTimeout-profileMax)
 	defer cancel()
@@ -96,10 +97,12 @@ func Fetch(ctx context.Context, address, name string, span time.Duration, to io.
 	body := bufio.NewReader(response.Body)
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(body, textBytesMax)) // an explanation, as far as it came
-		return 0, unavailable(fmt.Sprintf("the server says %q", response.Status+": "+strings.TrimSpace(string(text))), nil)
+		return 0, unavailable(fmt.Sprintf("the server says %q", response.Status+": "+strings.TrimSpace(string(text))),
+			nil)
 	}
 	if start, err := body.Peek(len(profile.magic)); err != nil || !bytes.Equal(start, profile.magic) {
-		return 0, &fault.Error{Kind: fault.Protocol, Op: op, Address: address, Reason: "what came is no " + name + " profile", Err: err}
+		return 0, &fault.Error{Kind: fault.Protocol, Op: op, Address: address, Reason: "what came is no " + name +
+			" profile", Err: err}
 	}
 	n, err := io.Copy(to, body)
 	if err != nil {

@@ -93,10 +93,12 @@ func Start(options Options) (*Appender, error) {
 		return nil, err
 	}
 	if options.NodeID == "" || options.Address == "" {
-		return nil, fault.New(fault.Invalid, "start appender", "node id %q at address %q", options.NodeID, options.Address)
+		return nil, fault.New(fault.Invalid, "start appender", "node id %q at address %q",
+			options.NodeID, options.Address)
 	}
 	user, err := client.Dial(context.Background(), client.Options{
-		Namenodes: options.Namenodes, Name: record.HolderName(options.NodeID, options.Address), Logger: options.Logger, Clock: options.Clock,
+		Namenodes: options.Namenodes, Name: record.HolderName(options.NodeID, options.Address), Logger: options.Logger,
+		Clock: options.Clock,
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +107,8 @@ func Start(options Options) (*Appender, error) {
 }
 
 func newAppender(c cluster, options Options, limits Limits) *Appender {
-	appender := &Appender{cluster: c, nodeID: options.NodeID, limits: limits, logger: options.Logger, clock: options.Clock, stopping: make(chan struct{})}
+	appender := &Appender{cluster: c, nodeID: options.NodeID, limits: limits, logger: options.Logger,
+		clock: options.Clock, stopping: make(chan struct{})}
 	appender.life, appender.kill = context.WithCancel(context.Background())
 	appender.mu.files = make(map[string]*file)
 	appender.mu.clean = make(map[string]cleanEnd)
@@ -133,7 +136,8 @@ func (a *Appender) Open(ctx context.Context, open dataplane.RecordsOpen) (datapl
 	select {
 	case err = <-answer:
 	case <-ctx.Done():
-		err = &fault.Error{Kind: fault.Unavailable, Op: op, Path: open.Path, Reason: "the file's lease is not there yet", Err: ctx.Err()}
+		err = &fault.Error{Kind: fault.Unavailable, Op: op, Path: open.Path,
+			Reason: "the file's lease is not there yet", Err: ctx.Err()}
 	}
 	if err != nil {
 		joined.Close()
@@ -152,7 +156,8 @@ func (a *Appender) join(info client.FileInfo) (*file, <-chan error, error) {
 	target := a.mu.files[info.Path]
 	if target == nil {
 		if len(a.mu.files) >= a.limits.FilesMax {
-			return nil, nil, &fault.Error{Kind: fault.Busy, Op: op, Path: info.Path, Reason: "this datanode appends to too many files"}
+			return nil, nil, &fault.Error{Kind: fault.Busy, Op: op, Path: info.Path,
+				Reason: "this datanode appends to too many files"}
 		}
 		target = &file{appender: a, path: info.Path, wake: make(chan struct{}, 1)}
 		a.mu.files[info.Path] = target
@@ -166,7 +171,8 @@ func (a *Appender) join(info client.FileInfo) (*file, <-chan error, error) {
 }
 
 func (a *Appender) stoppingError(path string) error {
-	return &fault.Error{Kind: fault.Unavailable, Op: op, Path: path, Reason: "this datanode is stopping", Node: a.nodeID}
+	return &fault.Error{Kind: fault.Unavailable, Op: op, Path: path,
+		Reason: "this datanode is stopping", Node: a.nodeID}
 }
 
 // Close refuses new records, ends those under way, seals the files and gives

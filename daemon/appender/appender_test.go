@@ -48,7 +48,8 @@ func TestRecordsOfManyClientsAreSerialised(t *testing.T) {
 			h, err := record.ParseHeader(content()[o.offset:], o.offset)
 			require.NoError(t, err)
 			require.Equal(t, byte(writer+1), h.Writer[0])
-			require.Equal(t, fmt.Sprintf("%d-%d", writer, i), string(content()[o.offset+record.HeaderBytes:][:h.Length]))
+			require.Equal(t, fmt.Sprintf("%d-%d", writer, i),
+				string(content()[o.offset+record.HeaderBytes:][:h.Length]))
 		}
 		client.Close()
 	}
@@ -125,7 +126,8 @@ func TestAfterAFailureNothingOvertakes(t *testing.T) {
 	again.send("1", false)
 	require.NoError(t, again.wait(2)[1].err)
 	again.Close()
-	require.Equal(t, []string{"1/1:kept", "1/2:0", "2/1:other", "1/3:1"}, file.records(t), "one that failed is there, whole, and not twice")
+	require.Equal(t, []string{"1/1:kept", "1/2:0", "2/1:other", "1/3:1"}, file.records(t),
+		"one that failed is there, whole, and not twice")
 	require.Equal(t, 1, file.aborted)
 	b := file.bytes()
 	require.True(t, bytes.Equal(make([]byte, 100), b[record.ResyncBytes-100:record.ResyncBytes]), "zeros")

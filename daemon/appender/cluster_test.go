@@ -44,13 +44,15 @@ func startWoods(t *testing.T, datanodes int) *woods {
 	require.NoError(t, err)
 	t.Cleanup(func() { system.stop(system.log, patience) })
 	system.name = defaults.Namenode
-	system.name.Listen, system.name.LogServers, system.name.ChunkSize = "127.0.0.1:0", []string{system.log.Address("grpc")}, 256<<10
+	system.name.Listen, system.name.LogServers, system.name.ChunkSize = "127.0.0.1:0",
+		[]string{system.log.Address("grpc")}, 256<<10
 	system.startNamenode()
 	system.name.Listen = system.namenode.Address("grpc")
 	t.Cleanup(func() { system.stop(system.namenode, patience) })
 	for range datanodes {
 		c := defaults.Datanode
-		c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{system.name.Listen}
+		c.Listen, c.Disks, c.Reserve, c.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0,
+			[]string{system.name.Listen}
 		system.data = append(system.data, c)
 		system.datanodes = append(system.datanodes, nil)
 		system.startDatanode(len(system.data) - 1)
@@ -186,7 +188,9 @@ func TestRecordAppendSurvivesKills(t *testing.T) {
 		own := system.dial(client.Options{})
 		load.Go(func() {
 			source := rand.New(rand.NewPCG(seed, uint64(i)))
-			appender, err := own.OpenRecords(t.Context(), path, client.RecordOptions{Create: true, New: client.CreateOptions{Parents: true}, Sync: i%4 == 0, BufferBytes: 64 << 10})
+			appender, err := own.OpenRecords(t.Context(), path,
+				client.RecordOptions{Create: true, New: client.CreateOptions{Parents: true}, Sync: i%4 == 0,
+					BufferBytes: 64 << 10})
 			if err != nil {
 				t.Errorf("writer %d: %v", i, err)
 				return
@@ -224,7 +228,9 @@ func TestRecordAppendSurvivesKills(t *testing.T) {
 		})
 	}
 	progress := func(share int64) {
-		require.Eventually(t, func() bool { return acked.Load() >= share*int64(total)/100 || t.Failed() }, 5*time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool {
+			return acked.Load() >= share*int64(total)/100 || t.Failed()
+		}, 5*time.Minute, time.Millisecond)
 	}
 	source := rand.New(rand.NewPCG(seed, writers))
 	kills := 0
@@ -307,7 +313,8 @@ func TestRecordsOfOneWriter(t *testing.T) {
 	require.ErrorIs(t, err, fault.NotFound)
 	appender, err := user.OpenRecords(t.Context(), "/f", client.RecordOptions{Create: true})
 	require.NoError(t, err)
-	follower, err := system.dial(client.Options{}).ReadRecords(t.Context(), "/f", 0, client.RecordReadOptions{Follow: true, Every: 5 * time.Millisecond})
+	follower, err := system.dial(client.Options{}).ReadRecords(t.Context(), "/f", 0,
+		client.RecordReadOptions{Follow: true, Every: 5 * time.Millisecond})
 	require.NoError(t, err)
 	large := make([]byte, client.RecordBytesMax)
 	large[len(large)-1] = 7

@@ -70,7 +70,8 @@ func newFakeCluster(paths ...string) *fakeCluster {
 func (c *fakeCluster) create(path string) *fakeFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	file := &fakeFile{cluster: c, info: client.FileInfo{Path: path, FileID: uint64(100 + len(c.files) + c.appends)}, entered: make(chan struct{}, 100)}
+	file := &fakeFile{cluster: c, info: client.FileInfo{Path: path, FileID: uint64(100 + len(c.files) + c.appends)},
+		entered: make(chan struct{}, 100)}
 	c.files[path] = file
 	return file
 }
@@ -245,12 +246,13 @@ func (s *session) send(payload string, sync bool) {
 		n := min(len(rest), 1<<20)
 		pieces, rest = append(pieces, rest[:n]), rest[n:]
 	}
-	s.Append(dataplane.Record{Sequence: sequence, Sync: sync, Size: len(payload), Pieces: pieces}, func(offset int64, err error) {
-		s.mu.Lock()
-		s.told = append(s.told, outcome{sequence, offset, err})
-		s.mu.Unlock()
-		s.done <- struct{}{}
-	})
+	s.Append(dataplane.Record{Sequence: sequence, Sync: sync, Size: len(payload), Pieces: pieces},
+		func(offset int64, err error) {
+			s.mu.Lock()
+			s.told = append(s.told, outcome{sequence, offset, err})
+			s.mu.Unlock()
+			s.done <- struct{}{}
+		})
 }
 
 // wait returns the outcomes once there are n.

@@ -277,7 +277,8 @@ func (f *file) frame(e *entry) ([]byte, error) {
 		payload = e.record.AppendPayload(make([]byte, 0, e.record.Size))
 	}
 	var err error
-	f.scratch, err = record.AppendFrame(f.scratch[:0], record.Header{Writer: e.stream.writer, Sequence: e.record.Sequence, Offset: f.end}, payload)
+	f.scratch, err = record.AppendFrame(f.scratch[:0],
+		record.Header{Writer: e.stream.writer, Sequence: e.record.Sequence, Offset: f.end}, payload)
 	return f.scratch, err
 }
 

@@ -53,8 +53,10 @@ func (l Limits) withDefaults() (Limits, error) {
 	if l.IdleAfter == 0 {
 		l.IdleAfter = 30 * time.Second
 	}
-	if l.FilesMax < 1 || l.QueueBytesMax < record.PayloadBytesMax || l.BatchBytesMax < 1 || l.BatchRecordsMax < 1 || l.IdleAfter < 0 {
-		return l, fault.New(fault.Invalid, "appender limits", "%+v: the queue has to hold one record of %d bytes, the rest has to be positive", l, record.PayloadBytesMax)
+	if l.FilesMax < 1 || l.QueueBytesMax < record.PayloadBytesMax || l.BatchBytesMax < 1 ||
+		l.BatchRecordsMax < 1 || l.IdleAfter < 0 {
+		return l, fault.New(fault.Invalid, "appender limits",
+			"%+v: the queue has to hold one record of %d bytes, the rest has to be positive", l, record.PayloadBytesMax)
 	}
 	return l, nil
 }

@@ -40,9 +40,11 @@ func (s *stream) enqueue(incoming dataplane.Record, done func(offset int64, err 
 	case appender.mu.stopped:
 		s.broken = appender.stoppingError(s.file.path)
 	case incoming.Size < 0 || incoming.Size > record.PayloadBytesMax:
-		s.broken = fault.New(fault.Invalid, op, "record of %d bytes, the limit is %d", incoming.Size, record.PayloadBytesMax)
+		s.broken = fault.New(fault.Invalid, op, "record of %d bytes, the limit is %d", incoming.Size,
+			record.PayloadBytesMax)
 	case appender.mu.queuedBytes+int64(incoming.Size) > appender.limits.QueueBytesMax:
-		s.broken = &fault.Error{Kind: fault.Busy, Op: op, Path: s.file.path, Reason: "too many records wait in this datanode"}
+		s.broken = &fault.Error{Kind: fault.Busy, Op: op, Path: s.file.path,
+			Reason: "too many records wait in this datanode"}
 	default:
 		appender.mu.queuedBytes += int64(incoming.Size)
 		s.file.queue = append(s.file.queue, entry{s, incoming, done})

@@ -25,7 +25,8 @@ func TestClassesFitAHeaderAndAPowerOfTwo(t *testing.T) {
 }
 
 func TestClassBytes(t *testing.T) {
-	for n, want := range map[int]int{0: 4096, 1: 4096, 4096: 4096, 4097: 8192, 200_000: 262144, 262144: 262144, 1 << 20: 1 << 20} {
+	for n, want := range map[int]int{0: 4096, 1: 4096, 4096: 4096, 4097: 8192, 200_000: 262144,
+		262144: 262144, 1 << 20: 1 << 20} {
 		require.Equal(t, want, ClassBytes(n), "n=%d", n)
 	}
 }

@@ -54,7 +54,8 @@ const kindRecord = 1
 // fault.Invalid for a payload over PayloadBytesMax.
 func AppendFrame(data []byte, header Header, payload []byte) ([]byte, error) {
 	if len(payload) > PayloadBytesMax {
-		return data, fault.New(fault.Invalid, "append record", "record of %d bytes, the limit is %d", len(payload), PayloadBytesMax)
+		return data, fault.New(fault.Invalid, "append record", "record of %d bytes, the limit is %d",
+			len(payload), PayloadBytesMax)
 	}
 	start := len(data)
 	data = append(data, make([]byte, HeaderBytes)...)
@@ -87,13 +88,17 @@ func ParseHeader(data []byte, offset int64) (Header, error) {
 	case binary.LittleEndian.Uint32(data[8:]) != Magic:
 		return Header{}, fault.New(fault.CorruptData, op, "no record begins at offset %d", offset)
 	case data[12] != Version:
-		return Header{}, fault.New(fault.CorruptData, op, "record version %d at offset %d, this reader knows %d", data[12], offset, Version)
-	case data[13] != kindRecord || binary.LittleEndian.Uint16(data[14:]) != 0 || binary.LittleEndian.Uint32(data[20:]) != 0:
+		return Header{}, fault.New(fault.CorruptData, op, "record version %d at offset %d, this reader knows %d",
+			data[12], offset, Version)
+	case data[13] != kindRecord || binary.LittleEndian.Uint16(data[14:]) != 0 ||
+		binary.LittleEndian.Uint32(data[20:]) != 0:
 		return Header{}, fault.New(fault.CorruptData, op, "impossible record header at offset %d", offset)
 	case header.Length > PayloadBytesMax:
-		return Header{}, fault.New(fault.CorruptData, op, "record of %d bytes at offset %d, the limit is %d", header.Length, offset, PayloadBytesMax)
+		return Header{}, fault.New(fault.CorruptData, op, "record of %d bytes at offset %d, the limit is %d",
+			header.Length, offset, PayloadBytesMax)
 	case header.Offset != offset:
-		return Header{}, fault.New(fault.CorruptData, op, "a record of offset %d stands at offset %d", header.Offset, offset)
+		return Header{}, fault.New(fault.CorruptData, op, "a record of offset %d stands at offset %d",
+			header.Offset, offset)
 	}
 	return header, nil
 }

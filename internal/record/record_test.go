@@ -58,8 +58,8 @@ func all(t *testing.T, s *Scanner) []string {
 func TestFrameGolden(t *testing.T) {
 	b, err := AppendFrame(nil, Header{Writer: WriterID{1, 2, 3}, Sequence: 7, Offset: 65536}, []byte("woods"))
 	require.NoError(t, err)
-	require.Equal(t, "b057d581e2b4264b5777523101010000050000000000000001020300000000000000000000000000070000000000000000000100000000"+
-		"00"+"776f6f6473", hex.EncodeToString(b))
+	require.Equal(t, "b057d581e2b4264b57775231010100000500000000000000"+
+		"0102030000000000000000000000000007000000000000000000010000000000"+"776f6f6473", hex.EncodeToString(b))
 }
 
 func TestScannerSkipsTornRecordsAndDuplicates(t *testing.T) {

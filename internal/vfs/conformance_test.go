@@ -148,7 +148,9 @@ var conformance = map[string]func(t *testing.T, fsys vfs.FS, root string){
 	"stat": func(t *testing.T, fsys vfs.FS, root string) {
 		f := open(t, fsys, path.Join(root, "a"), create)
 		write(t, f, "hello", 0)
-		for _, stat := range []func() (fs.FileInfo, error){f.Stat, func() (fs.FileInfo, error) { return fsys.Stat(path.Join(root, "a")) }} {
+		for _, stat := range []func() (fs.FileInfo, error){f.Stat, func() (fs.FileInfo, error) {
+			return fsys.Stat(path.Join(root, "a"))
+		}} {
 			info, err := stat()
 			require.NoError(t, err)
 			require.Equal(t, "a", info.Name())

@@ -96,7 +96,8 @@ func TestSubsetTearsWritesAtSectorsAndPages(t *testing.T) {
 		require.Equal(t, text, again, "the same policy gives the same outcome")
 		require.Len(t, text, 16384)
 		for at := 4096; at < 12288; at += 4096 {
-			require.Equal(t, 4096, strings.Count(text[at:at+4096], text[at:at+1]), "pages of the first write are kept whole or not")
+			require.Equal(t, 4096, strings.Count(text[at:at+4096], text[at:at+1]),
+				"pages of the first write are kept whole or not")
 		}
 		outcomes[text] = true
 	}
@@ -161,5 +162,6 @@ func TestOnChangeSeesEveryChange(t *testing.T) {
 	require.NoError(t, memory.Rename("/a", "/b"))
 	require.NoError(t, memory.SyncDir("/"))
 	require.NoError(t, memory.Remove("/b"))
-	require.Equal(t, []string{"open a", "write a", "datasync a", "truncate a", "rename b", "syncdir /", "remove b"}, seen)
+	require.Equal(t, []string{"open a", "write a", "datasync a", "truncate a", "rename b", "syncdir /", "remove b"},
+		seen)
 }

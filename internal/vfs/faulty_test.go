@@ -12,7 +12,8 @@ import (
 func TestRulesActOnTheChosenCalls(t *testing.T) {
 	f := vfs.NewFaulty(vfs.NewMem())
 	calls := 0
-	remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "a*", From: 2, Times: 2, Err: syscall.EIO, WriteBytes: 1, Before: func() { calls++ }})
+	remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "a*", From: 2, Times: 2, Err: syscall.EIO, WriteBytes: 1,
+		Before: func() { calls++ }})
 	file, b := open(t, f, "/a1", create), open(t, f, "/b", create)
 	write(t, file, "111", 0)
 	for range 2 {

@@ -68,13 +68,15 @@ func TestCheckpointsAndSIGKILL(t *testing.T) {
 		}
 		for i := range 40 {
 			name := fmt.Sprintf("/%d/%d/file", number, i)
-			_, err := cl.Store(ctx, name, strings.NewReader(name), int64(len(name)), client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
+			_, err := cl.Store(ctx, name, strings.NewReader(name), int64(len(name)),
+				client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
 			require.NoError(t, err)
 		}
 		if number > 0 {
 			_, err := cl.Remove(ctx, fmt.Sprintf("/%d/7", number-1), client.RemoveOptions{Recursive: true})
 			require.NoError(t, err)
-			require.NoError(t, cl.Rename(ctx, fmt.Sprintf("/%d/8/file", number-1), fmt.Sprintf("/%d/moved", number), client.RenameOptions{}))
+			require.NoError(t, cl.Rename(ctx, fmt.Sprintf("/%d/8/file", number-1), fmt.Sprintf("/%d/moved", number),
+				client.RenameOptions{}))
 		}
 	}
 	for n := range 4 {

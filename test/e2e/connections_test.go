@@ -43,7 +43,9 @@ func TestIdleConnections(t *testing.T) {
 		goroutines int   // of each
 		connect    func(ctx context.Context) (stop func() error, err error)
 	}{
-		{"datanode", system.Datanodes[0], dataConnectionBytes, 0, func(ctx context.Context) (func() error, error) { return idleData(ctx, system.DataPorts[0]) }},
+		{"datanode", system.Datanodes[0], dataConnectionBytes, 0, func(ctx context.Context) (func() error, error) {
+			return idleData(ctx, system.DataPorts[0])
+		}},
 		{"namenode", system.Namenode, grpcConnectionBytes, 3, func(ctx context.Context) (func() error, error) {
 			return idleCall(system.NamenodePort, func(conn *grpc.ClientConn) error {
 				_, err := controlpb.NewNamenodeClient(conn).Stat(ctx, &controlpb.StatRequest{Path: "/file"})
@@ -98,7 +100,8 @@ func idleData(ctx context.Context, port int) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	request, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpStat}, &wire.StatReplica{BodyVersion: wire.BodyVersion, ChunkID: make([]byte, 16)})
+	request, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpStat},
+		&wire.StatReplica{BodyVersion: wire.BodyVersion, ChunkID: make([]byte, 16)})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +117,8 @@ func idleData(ctx context.Context, port int) (func() error, error) {
 
 // idleCall opens a gRPC connection of its own for one call.
 func idleCall(port int, call func(*grpc.ClientConn) error) (func() error, error) {
-	conn, err := rpc.Dial(fmt.Sprintf("127.0.0.1:%d", port), grpc.WithReadBufferSize(1<<10), grpc.WithWriteBufferSize(1<<10))
+	conn, err := rpc.Dial(fmt.Sprintf("127.0.0.1:%d", port), grpc.WithReadBufferSize(1<<10),
+		grpc.WithWriteBufferSize(1<<10))
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,8 @@ func TestCorruptReplicas(t *testing.T) {
 		// Readers choose among replicas: read until one has met the bad one.
 		// Corruption that nobody reads proves nothing.
 		err = cluster.Poll(patient(t, time.Minute), func() error {
-			sameBytes(t, content, []byte(mustWW(t, system, "get", "/file", "-")), fmt.Sprintf("with %d good replicas", good))
+			sameBytes(t, content, []byte(mustWW(t, system, "get", "/file", "-")),
+				fmt.Sprintf("with %d good replicas", good))
 			return logged(system.Namenode, "bad replica", id, bad.NodeID)
 		})
 		require.NoError(t, err, "the log names chunk and node")

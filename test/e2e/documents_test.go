@@ -49,7 +49,8 @@ func TestReadmeVerbs(t *testing.T) {
 		text, err := os.ReadFile(document)
 		require.NoError(t, err)
 		for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
-			for _, m := range regexp.MustCompile(`(?m)(?:^|\| )(?:bin/)?ww ([a-z]+)`).FindAllStringSubmatch(block[1], -1) {
+			for _, m := range regexp.MustCompile(`(?m)(?:^|\| )(?:bin/)?ww ([a-z]+)`).FindAllStringSubmatch(block[1],
+				-1) {
 				if !seen[m[1]] {
 					out, err := exec.Command(program, m[1], "--help").CombinedOutput()
 					require.NoError(t, err, "%s uses ww %s: %s", document, m[1], out)

@@ -79,7 +79,8 @@ func everyWay(t *testing.T, system *cluster.Cluster) {
 		sameBytes(t, content, []byte(mustWW(t, system, "cat", name)), "cat "+name)
 		sameBytes(t, content, []byte(mustWW(t, system, "get", name, "-")), "get - of "+name)
 		sameBytes(t, content[:1000], []byte(mustWW(t, system, "head", "-c", "1000", name)), "head of "+name)
-		sameBytes(t, content[len(content)-1000:], []byte(mustWW(t, system, "tail", "-c", "1000", name)), "tail of "+name)
+		sameBytes(t, content[len(content)-1000:], []byte(mustWW(t, system, "tail", "-c", "1000", name)), "tail of "+
+			name)
 	}
 	sums := map[string]bool{}
 	for _, name := range []string{"/ways/file", "/ways/stdin", "/ways/copy"} {
@@ -141,7 +142,8 @@ func appends(t *testing.T, system *cluster.Cluster) {
 	r := do(t, system, call{arguments: []string{"put", "--chunk-size", strconv.Itoa(chunkSize), "-", "/appends/file"}})
 	require.Zero(t, r.code, r.stderr)
 	var want []byte
-	for i, size := range []int{1, 10, 0, block - 12, 1, 1, block - 1, 1, chunkSize, 1, chunkSize - 1, 3*chunkSize + 17, 5} {
+	for i, size := range []int{1, 10, 0, block - 12, 1, 1, block - 1, 1, chunkSize, 1, chunkSize - 1,
+		3*chunkSize + 17, 5} {
 		piece := bytesOf(uint64(100+i), size)
 		if i%2 == 0 {
 			mustWW(t, system, "append", localFile(t, piece), "/appends/file")
@@ -150,7 +152,8 @@ func appends(t *testing.T, system *cluster.Cluster) {
 			require.Zero(t, r.code, r.stderr)
 		}
 		want = append(want, piece...)
-		sameBytes(t, want, []byte(mustWW(t, system, "cat", "/appends/file")), fmt.Sprintf("after piece %d of %d bytes", i, size))
+		sameBytes(t, want, []byte(mustWW(t, system, "cat", "/appends/file")),
+			fmt.Sprintf("after piece %d of %d bytes", i, size))
 	}
 }
 
@@ -182,9 +185,12 @@ func ranges(t *testing.T, system *cluster.Cluster) {
 		from := random.IntN(len(content))
 		check(from, from+random.IntN(len(content)-from))
 	}
-	for _, at := range [][2]int{{0, 1}, {block - 1, 2}, {chunkSize - 7, 14}, {len(content) - 3, 3}, {len(content) - 3, 300}, {len(content), 1}} {
-		got := mustWW(t, system, "cat", "--offset", strconv.Itoa(at[0]), "--length", strconv.Itoa(at[1]), "/ranges/file")
-		sameBytes(t, content[at[0]:min(at[0]+at[1], len(content))], []byte(got), fmt.Sprintf("cat of %d bytes at %d", at[1], at[0]))
+	for _, at := range [][2]int{{0, 1}, {block - 1, 2}, {chunkSize - 7, 14}, {len(content) - 3, 3},
+		{len(content) - 3, 300}, {len(content), 1}} {
+		got := mustWW(t, system, "cat", "--offset", strconv.Itoa(at[0]), "--length",
+			strconv.Itoa(at[1]), "/ranges/file")
+		sameBytes(t, content[at[0]:min(at[0]+at[1], len(content))], []byte(got),
+			fmt.Sprintf("cat of %d bytes at %d", at[1], at[0]))
 	}
 	_, err = reader.ReadAt(make([]byte, 1), int64(len(content)))
 	require.ErrorIs(t, err, io.EOF)
@@ -255,14 +261,16 @@ func TestOrderlyRestart(t *testing.T) {
 	for i := range 10 {
 		name := fmt.Sprintf("/restart/%d", i)
 		want[name] = bytesOf(uint64(i), i*300_000)
-		_, err := system.Client().Store(ctx, name, bytes.NewReader(want[name]), int64(len(want[name])), client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
+		_, err := system.Client().Store(ctx, name, bytes.NewReader(want[name]), int64(len(want[name])),
+			client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
 		require.NoError(t, err)
 	}
 	for round := range 2 {
 		require.NoError(t, system.Stop(), "every daemon ends cleanly on SIGTERM")
 		require.NoError(t, system.Start(ctx))
 		for name, content := range want {
-			sameBytes(t, content, []byte(mustWW(t, system, "cat", name)), fmt.Sprintf("%s after restart %d", name, round+1))
+			sameBytes(t, content, []byte(mustWW(t, system, "cat", name)),
+				fmt.Sprintf("%s after restart %d", name, round+1))
 		}
 	}
 }

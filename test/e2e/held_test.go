@@ -29,7 +29,8 @@ func adminAddresses(t *testing.T, system *cluster.Cluster) map[*cluster.Process]
 	status, err := system.Client().ClusterStatus(patient(t, 10*time.Second))
 	require.NoError(t, err)
 	require.NotEmpty(t, status.LogServers)
-	out := map[*cluster.Process]string{system.Namenode: status.AdminAddress, system.LogServer: status.LogServers[0].AdminAddress}
+	out := map[*cluster.Process]string{system.Namenode: status.AdminAddress,
+		system.LogServer: status.LogServers[0].AdminAddress}
 	for _, n := range status.Nodes {
 		out[system.Datanodes[system.DatanodeAt(n.Address)]] = n.AdminAddress
 	}
@@ -42,7 +43,8 @@ func heldBy(t *testing.T, p *cluster.Process, admin string) held {
 	t.Helper()
 	figures(t, p, admin, "/debug/pprof/heap?gc=1")
 	var h held
-	for _, n := range figures(t, p, admin, "/debug/pprof/heap?gc=1&debug=1", `^# HeapAlloc = (\d+)`, `^# Stack = (\d+)`) {
+	for _, n := range figures(t, p, admin, "/debug/pprof/heap?gc=1&debug=1", `^# HeapAlloc = (\d+)`,
+		`^# Stack = (\d+)`) {
 		h.live += n
 	}
 	h.goroutines = int(figures(t, p, admin, "/debug/pprof/goroutine?debug=1", `^goroutine profile: total (\d+)`)[0])

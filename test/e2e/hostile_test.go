@@ -26,7 +26,8 @@ func TestHostileBytes(t *testing.T) {
 	content := bytesOf(1, 700_000)
 	mustWW(t, system, "put", localFile(t, content), "/file")
 	ports := map[string]int{
-		"log server": system.LogPort, "raft": system.RaftPort, "namenode": system.NamenodePort, "datanode": system.DataPorts[0],
+		"log server": system.LogPort, "raft": system.RaftPort, "namenode": system.NamenodePort,
+		"datanode": system.DataPorts[0],
 	}
 	pids := pidsOf(system)
 	before := map[string]int64{}
@@ -107,26 +108,33 @@ func hostile(t *testing.T) map[string][]byte {
 		"an endless line":   bytes.Repeat([]byte("a"), 1<<20),
 		"an HTTP/2 preface": preface,
 		// Frame of 2^24-1 bytes on stream 0, of a kind that nobody knows.
-		"a huge HTTP/2 frame":           append(bytes.Clone(preface), append([]byte{0xff, 0xff, 0xff, 0xee, 0, 0, 0, 0, 0}, make([]byte, 1<<20)...)...),
-		"half a packet":                 good[:len(good)/2],
-		"half a header":                 good[:wire.HeaderBytes/2],
-		"a packet without a session":    good,
-		"a packet with a wrong sum":     header(func(b []byte) { b[len(b)-1] ^= 1 }),
-		"a packet of another version":   header(func(b []byte) { b[4] = 99 }),
-		"a packet of an unknown op":     header(func(b []byte) { b[5] = 250 }),
-		"a packet that claims 4 GiB":    header(func(b []byte) { binary.LittleEndian.PutUint32(b[16:], 1<<32-1) }),
-		"a packet one byte over limits": header(func(b []byte) { binary.LittleEndian.PutUint32(b[16:], wire.PayloadBytesMax+1) }),
-		"a body that is no msgpack":     sealed(wire.Header{Op: wire.OpOpenRead}, bytes.Repeat([]byte{0xc1}, 100)),
+		"a huge HTTP/2 frame": append(bytes.Clone(preface),
+			append([]byte{0xff, 0xff, 0xff, 0xee, 0, 0, 0, 0, 0}, make([]byte, 1<<20)...)...),
+		"half a packet":               good[:len(good)/2],
+		"half a header":               good[:wire.HeaderBytes/2],
+		"a packet without a session":  good,
+		"a packet with a wrong sum":   header(func(b []byte) { b[len(b)-1] ^= 1 }),
+		"a packet of another version": header(func(b []byte) { b[4] = 99 }),
+		"a packet of an unknown op":   header(func(b []byte) { b[5] = 250 }),
+		"a packet that claims 4 GiB":  header(func(b []byte) { binary.LittleEndian.PutUint32(b[16:], 1<<32-1) }),
+		"a packet one byte over limits": header(func(b []byte) {
+			binary.LittleEndian.PutUint32(b[16:], wire.PayloadBytesMax+1)
+		}),
+		"a body that is no msgpack": sealed(wire.Header{Op: wire.OpOpenRead}, bytes.Repeat([]byte{0xc1}, 100)),
 		"a body that claims a huge array": sealed(wire.Header{Op: wire.OpOpenWrite},
 			[]byte{0xdd, 0xff, 0xff, 0xff, 0xff, 0x01}),
 		"a body that claims huge bytes": sealed(wire.Header{Op: wire.OpOpenRead},
 			[]byte{0x95, 0x01, 0xc6, 0xff, 0xff, 0xff, 0xff}),
-		"an empty body":                      sealed(wire.Header{Op: wire.OpOpenWrite}, nil),
-		"an answer instead of a request":     sealed(wire.Header{Op: wire.OpReadReply}, []byte{0x90}),
-		"a read of a chunk with a short id":  openRead(t, wire.OpenRead{BodyVersion: 1, ChunkID: []byte{1, 2, 3}, Length: -1}),
-		"a read from a negative offset":      openRead(t, wire.OpenRead{BodyVersion: 1, ChunkID: make([]byte, 16), Offset: -5, Length: 10}),
-		"a read of 2^63-1 bytes":             openRead(t, wire.OpenRead{BodyVersion: 1, ChunkID: make([]byte, 16), Length: 1<<63 - 1}),
-		"a raft command with a huge payload": append([]byte{0x01}, bytes.Repeat([]byte{0xdf, 0xff, 0xff, 0xff, 0xff}, 1000)...),
+		"an empty body":                  sealed(wire.Header{Op: wire.OpOpenWrite}, nil),
+		"an answer instead of a request": sealed(wire.Header{Op: wire.OpReadReply}, []byte{0x90}),
+		"a read of a chunk with a short id": openRead(t,
+			wire.OpenRead{BodyVersion: 1, ChunkID: []byte{1, 2, 3}, Length: -1}),
+		"a read from a negative offset": openRead(t, wire.OpenRead{BodyVersion: 1, ChunkID: make([]byte, 16),
+			Offset: -5, Length: 10}),
+		"a read of 2^63-1 bytes": openRead(t, wire.OpenRead{BodyVersion: 1, ChunkID: make([]byte, 16),
+			Length: 1<<63 - 1}),
+		"a raft command with a huge payload": append([]byte{0x01},
+			bytes.Repeat([]byte{0xdf, 0xff, 0xff, 0xff, 0xff}, 1000)...),
 	}
 }
 

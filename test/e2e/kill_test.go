@@ -52,7 +52,8 @@ func TestKill(t *testing.T) {
 func victims(system *cluster.Cluster, random *rand.Rand, round int) []*cluster.Process {
 	all := system.Processes()
 	datanode := system.Datanodes[random.IntN(len(system.Datanodes))]
-	choices := [][]*cluster.Process{all, {system.Namenode}, {datanode}, {system.LogServer}, {system.LogServer, system.Namenode}, {system.Namenode, datanode}, system.Datanodes}
+	choices := [][]*cluster.Process{all, {system.Namenode}, {datanode}, {system.LogServer},
+		{system.LogServer, system.Namenode}, {system.Namenode, datanode}, system.Datanodes}
 	if round < len(choices) {
 		return choices[round]
 	}

@@ -42,7 +42,8 @@ func newLoad(namenode string, seed uint64, storers, appenders int) *load {
 	}
 	for i := range appenders {
 		work.appenders = append(work.appenders, &appender{
-			path: fmt.Sprintf("/load/append-%d", i), stream: seed + uint64(i), random: rand.New(rand.NewPCG(seed, uint64(1000+i))),
+			path: fmt.Sprintf("/load/append-%d", i), stream: seed + uint64(i),
+			random: rand.New(rand.NewPCG(seed, uint64(1000+i))),
 		})
 	}
 	return work
@@ -202,7 +203,8 @@ func (s *storer) verify(ctx context.Context, t *testing.T, user *client.Client) 
 			}
 		}
 		if found < 0 {
-			require.FailNow(t, "wrong content", "%s: read %d bytes and error %v; possible are %v (size -1: absent)", name, len(got), err, possible)
+			require.FailNow(t, "wrong content", "%s: read %d bytes and error %v; possible are %v (size -1: absent)",
+				name, len(got), err, possible)
 		}
 		s.possible[name] = []version{possible[found]}
 	}

@@ -150,9 +150,11 @@ func do(t *testing.T, system *cluster.Cluster, answer call) result {
 	if answer.namenode == "" {
 		answer.namenode = system.Address()
 	}
-	command := exec.CommandContext(patient(t, 3*time.Minute), program, append([]string{"--namenode", answer.namenode}, answer.arguments...)...)
+	command := exec.CommandContext(patient(t, 3*time.Minute), program,
+		append([]string{"--namenode", answer.namenode}, answer.arguments...)...)
 	var stdout, stderr bytes.Buffer
-	command.Stdin, command.Stdout, command.Stderr, command.Dir = bytes.NewReader(answer.stdin), &stdout, &stderr, answer.directory
+	command.Stdin, command.Stdout, command.Stderr, command.Dir = bytes.NewReader(answer.stdin), &stdout,
+		&stderr, answer.directory
 	// A program with the race detector otherwise takes a second to end.
 	command.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), answer.setting...)
 	err := command.Run()
@@ -214,7 +216,8 @@ func sameBytes(t *testing.T, want, got []byte, what string) {
 	for at < len(want) && at < len(got) && want[at] == got[at] {
 		at++
 	}
-	require.FailNow(t, "bytes differ", "%s: %d bytes wanted, %d got, first difference at %d", what, len(want), len(got), at)
+	require.FailNow(t, "bytes differ", "%s: %d bytes wanted, %d got, first difference at %d", what,
+		len(want), len(got), at)
 }
 
 // localFile writes a file for ww to read.

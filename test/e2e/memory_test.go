@@ -79,12 +79,14 @@ func TestMemoryBound(t *testing.T) {
 	var writers errgroup.Group
 	for i := range parallelWriters {
 		writers.Go(func() error {
-			writer, err := client.Dial(ctx, client.Options{Namenodes: []string{system.Address()}, Name: fmt.Sprintf("writer-%d", i)})
+			writer, err := client.Dial(ctx,
+				client.Options{Namenodes: []string{system.Address()}, Name: fmt.Sprintf("writer-%d", i)})
 			if err != nil {
 				return err
 			}
 			defer writer.Close()
-			_, err = writer.Store(ctx, fmt.Sprintf("/file-%d", i), bytes.NewReader(content), int64(size), client.StoreOptions{})
+			_, err = writer.Store(ctx, fmt.Sprintf("/file-%d", i), bytes.NewReader(content), int64(size),
+				client.StoreOptions{})
 			return err
 		})
 	}
@@ -128,7 +130,8 @@ func TestMemoryBoundOfStalledWriters(t *testing.T) {
 		granted += writers[i].window
 		stalled += int64(len(writers[i].first))
 	}
-	t.Logf("%d MiB granted to %d writers, the first %d KiB, the last %d KiB; %d MiB of packets stay halves", granted>>20, parallelWriters,
+	t.Logf("%d MiB granted to %d writers, the first %d KiB, the last %d KiB; %d MiB of packets stay halves",
+		granted>>20, parallelWriters,
 		writers[0].window>>10, writers[parallelWriters-1].window>>10, stalled>>20)
 	var all errgroup.Group
 	for _, w := range writers {
@@ -139,7 +142,8 @@ func TestMemoryBoundOfStalledWriters(t *testing.T) {
 	var stuck held
 	require.NoError(t, cluster.Poll(ctx, func() error {
 		if stuck = heldBy(t, first, admin[first]); stuck.live < before[first].live+stalled {
-			return fmt.Errorf("%s holds %d MiB of the %d MiB that were sent", first.Name, (stuck.live-before[first].live)>>20, stalled>>20)
+			return fmt.Errorf("%s holds %d MiB of the %d MiB that were sent", first.Name,
+				(stuck.live-before[first].live)>>20, stalled>>20)
 		}
 		return nil
 	}))
@@ -203,8 +207,9 @@ func openRaw(number int, hops []wire.Hop) (*rawWriter, error) {
 	}
 	writer := &rawWriter{conn: conn, packets: wire.NewPacketReader(conn, 0)}
 	id := chunk.NewID(uint64(time.Now().UnixMilli()), [10]byte{byte(number), byte(number >> 8), 1})
-	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &wire.OpenWrite{BodyVersion: wire.BodyVersion,
-		ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 64 << 20, Downstream: hops[1:]})
+	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite},
+		&wire.OpenWrite{BodyVersion: wire.BodyVersion,
+			ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 64 << 20, Downstream: hops[1:]})
 	if err == nil {
 		err = conn.SetDeadline(time.Now().Add(time.Minute))
 	}

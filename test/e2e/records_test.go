@@ -37,7 +37,8 @@ func TestRecordsSurviveKills(t *testing.T) {
 	var load sync.WaitGroup
 	for w := range writers {
 		load.Go(func() {
-			if err := appendRecords(ctx, system, path, w, each, rand.New(rand.NewPCG(seed, uint64(w))), &offsets[w], &acked); err != nil {
+			if err := appendRecords(ctx, system, path, w, each, rand.New(rand.NewPCG(seed, uint64(w))), &offsets[w],
+				&acked); err != nil {
 				t.Errorf("writer %d: %v", w, err)
 			}
 		})
@@ -84,8 +85,10 @@ func recordPayload(writer, n, size int) []byte {
 }
 
 // appendRecords is one writer; it notes the offset of every record.
-func appendRecords(ctx context.Context, system *cluster.Cluster, path string, writer, count int, random *rand.Rand, offsets *[]int64, acked *atomic.Int64) (err error) {
-	own, err := client.Dial(ctx, client.Options{Namenodes: []string{system.Address()}, Name: fmt.Sprintf("writer %d", writer)})
+func appendRecords(ctx context.Context, system *cluster.Cluster, path string, writer, count int, random *rand.Rand,
+	offsets *[]int64, acked *atomic.Int64) (err error) {
+	own, err := client.Dial(ctx,
+		client.Options{Namenodes: []string{system.Address()}, Name: fmt.Sprintf("writer %d", writer)})
 	if err != nil {
 		return err
 	}

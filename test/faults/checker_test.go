@@ -50,7 +50,8 @@ func same(got, want []byte) error {
 	for i < min(len(got), len(want)) && got[i] == want[i] {
 		i++
 	}
-	return fmt.Errorf("%w: %d bytes, want %d; the first difference is at byte %d", errWrongBytes, len(got), len(want), i)
+	return fmt.Errorf("%w: %d bytes, want %d; the first difference is at byte %d", errWrongBytes,
+		len(got), len(want), i)
 }
 
 // checkReplicas asks every node for every chunk of a closed file, accepting no
@@ -71,7 +72,9 @@ func (c *cluster) checkReplicas(cl *client.Client, path string, content []byte) 
 		}
 		want := content[location.Offset:total]
 		for _, peer := range c.nodes {
-			counted := slices.ContainsFunc(location.Replicas, func(r client.Replica) bool { return r.NodeID == peer.id() })
+			counted := slices.ContainsFunc(location.Replicas, func(r client.Replica) bool {
+				return r.NodeID == peer.id()
+			})
 			got, reply, err := readDirect(ctx, peer.data.address(), location.ID, location.Generation)
 			switch {
 			case counted && err != nil:
@@ -81,9 +84,11 @@ func (c *cluster) checkReplicas(cl *client.Client, path string, content []byte) 
 			case err != nil:
 				return fmt.Errorf("chunk %d on %s: %w", location.Index, peer.name, err)
 			case reply.Generation < uint64(location.Generation):
-				return fmt.Errorf("%w: chunk %d: %s served generation %d, at least %d was asked for", errWrongBytes, location.Index, peer.name, reply.Generation, location.Generation)
+				return fmt.Errorf("%w: chunk %d: %s served generation %d, at least %d was asked for", errWrongBytes,
+					location.Index, peer.name, reply.Generation, location.Generation)
 			case counted && reply.Generation != uint64(location.Generation):
-				return fmt.Errorf("chunk %d on %s: generation %d, the namenode says %d", location.Index, peer.name, reply.Generation, location.Generation)
+				return fmt.Errorf("chunk %d on %s: generation %d, the namenode says %d", location.Index, peer.name,
+					reply.Generation, location.Generation)
 			case !counted && len(got) < len(want):
 				want := want[:len(got)]
 				if err := same(got, want); err != nil {
@@ -124,7 +129,8 @@ func (c *cluster) checkSettled(cl *client.Client, path string, content []byte) e
 		for _, r := range n.store.Replicas() {
 			l, ok := known[r.ID]
 			if !ok || r.Generation != l.Generation || r.State != chunk.Sealed || r.Length != l.Length {
-				return fmt.Errorf("%s still has %s (%s, generation %d, %d bytes); the namenode knows %v, generation %d, %d bytes",
+				return fmt.Errorf(
+					"%s still has %s (%s, generation %d, %d bytes); the namenode knows %v, generation %d, %d bytes",
 					n.name, r.ID, r.State, r.Generation, r.Length, ok, l.Generation, l.Length)
 			}
 			held++
@@ -150,7 +156,8 @@ func (c *cluster) checkDeletions() error {
 		for _, r := range peer.mu.removed {
 			now := present[r.ID]
 			newer := now.Generation > r.Generation ||
-				now.Generation == r.Generation && now.State == chunk.Sealed && r.State != chunk.Sealed && now.Length >= r.Length
+				now.Generation == r.Generation && now.State == chunk.Sealed && r.State != chunk.Sealed &&
+					now.Length >= r.Length
 			if peer.mu.ordered[r.ID] < r.Generation && !newer {
 				return fmt.Errorf("%s lost %s, generation %d, without an order", peer.name, r.ID, r.Generation)
 			}

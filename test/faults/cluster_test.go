@@ -76,7 +76,8 @@ func startCluster(t testing.TB, wrap func(*node, vfs.FS) vfs.FS) *cluster {
 	system.logger = slog.New(slog.NewTextHandler(&system.errors, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	system.mu.order, system.mu.pipeline = map[chunk.ID]int{}, map[chunk.ID][]*node{}
 	var err error
-	system.log, err = logserver.Start(logserver.Options{Directory: memoryDirectory(t), ListenGRPC: "127.0.0.1:0", SegmentBytes: 1 << 20, Logger: system.logger.With("role", "log")})
+	system.log, err = logserver.Start(logserver.Options{Directory: memoryDirectory(t), ListenGRPC: "127.0.0.1:0",
+		SegmentBytes: 1 << 20, Logger: system.logger.With("role", "log")})
 	require.NoError(t, err)
 	system.front = newProxy(t)
 	for i := range nodeCount {
@@ -107,8 +108,10 @@ func (c *cluster) startNamenode() {
 		Listen: "127.0.0.1:0", LogServers: []string{c.log.Addr()}, Logger: c.logger.With("role", "namenode"),
 		HeartbeatInterval: 50 * time.Millisecond,
 		Actor: actor.Config{
-			DefaultReplication: replication, DefaultChunkSize: chunkSize, StaleAfter: 500 * time.Millisecond, DeadAfter: time.Second,
-			RepairGrace: 200 * time.Millisecond, DeleteGrace: 300 * time.Millisecond, ResendAfter: time.Second, TickInterval: 20 * time.Millisecond,
+			DefaultReplication: replication, DefaultChunkSize: chunkSize, StaleAfter: 500 * time.Millisecond,
+			DeadAfter:   time.Second,
+			RepairGrace: 200 * time.Millisecond, DeleteGrace: 300 * time.Millisecond, ResendAfter: time.Second,
+			TickInterval:   20 * time.Millisecond,
 			RecoverTimeout: 2 * time.Second, RecoverWait: time.Second, CopyTimeout: 2 * time.Second,
 		},
 	})
@@ -156,10 +159,12 @@ func (c *cluster) stop() {
 
 // dial makes a client with short limits.
 func (c *cluster) dial() *client.Client {
-	retry, err := client.RetryByName(client.RetryExponential, client.RetryLimits{Elapsed: 10 * time.Second, Initial: 10 * time.Millisecond, Maximum: 200 * time.Millisecond})
+	retry, err := client.RetryByName(client.RetryExponential,
+		client.RetryLimits{Elapsed: 10 * time.Second, Initial: 10 * time.Millisecond, Maximum: 200 * time.Millisecond})
 	require.NoError(c.t, err)
 	cl, err := client.Dial(context.Background(), client.Options{
-		Namenodes: []string{c.front.address()}, Retry: retry, Logger: c.logger.With("role", "client"), PacketBytes: packetBytes,
+		Namenodes: []string{c.front.address()}, Retry: retry, Logger: c.logger.With("role", "client"),
+		PacketBytes: packetBytes,
 		DataTimeout: 5 * stepTimeout / 2, DialTimeout: stepTimeout, CallTimeout: 4 * stepTimeout, ReadaheadBytes: -1,
 	})
 	require.NoError(c.t, err)

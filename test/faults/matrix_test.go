@@ -32,16 +32,22 @@ type kind struct {
 
 func kinds() []kind {
 	full := func(n *node) { n.fail(vfs.OpWrite, vfs.OpPreallocate, vfs.OpOpen)(syscall.ENOSPC) }
-	disk := []string{"setup", "first-packet", "middle", "sync", "before-seal", "roll-over", "between-flushes", "last-packet", "namenode-restart"}
+	disk := []string{"setup", "first-packet", "middle", "sync", "before-seal", "roll-over", "between-flushes",
+		"last-packet", "namenode-restart"}
 	return []kind{
 		{name: "kill", strike: (*node).kill},
 		{name: "pause", strike: (*node).pause},
-		{name: "torn-packet", steps: []string{"setup", "setup-ack", "first-packet", "middle", "sync", "before-seal", "after-seal", "roll-over", "last-packet"}},
+		{name: "torn-packet", steps: []string{"setup", "setup-ack", "first-packet", "middle", "sync", "before-seal",
+			"after-seal", "roll-over", "last-packet"}},
 		{name: "slow", strike: func(n *node) { n.data.throttle(slowBytes) }, steps: []string{"setup", "middle"}},
 		{name: "disk-full", strike: full, steps: disk},
 		{name: "write-error", strike: func(n *node) { n.fail(vfs.OpWrite)(syscall.EIO) }, steps: disk},
-		{name: "sync-error", strike: func(n *node) { n.fail(vfs.OpDatasync)(syscall.EIO) }, steps: []string{"setup", "sync", "before-seal", "last-packet"}},
-		{name: "rename-error", strike: func(n *node) { n.fail(vfs.OpRename)(syscall.EIO) }, steps: []string{"setup", "before-seal", "last-packet"}},
+		{name: "sync-error", strike: func(n *node) {
+			n.fail(vfs.OpDatasync)(syscall.EIO)
+		}, steps: []string{"setup", "sync", "before-seal", "last-packet"}},
+		{name: "rename-error", strike: func(n *node) {
+			n.fail(vfs.OpRename)(syscall.EIO)
+		}, steps: []string{"setup", "before-seal", "last-packet"}},
 	}
 }
 
@@ -73,15 +79,27 @@ func steps() []step {
 	return []step{
 		{name: "setup", at: func(e event, place int) bool { return e.kind == eventOpen && place == 0 }},
 		{name: "setup-ack", at: func(e event, place int) bool { return e.kind == eventOpenAck && place == 0 }},
-		{name: "first-packet", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.seqno == 1 }},
-		{name: "middle", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.seqno == 3 }},
-		{name: "sync", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.flags&wire.FlagSync != 0 }},
-		{name: "before-seal", at: func(e event, place int) bool { return e.kind == eventData && place == 0 && e.flags&wire.FlagSeal != 0 }},
-		{name: "after-seal", at: func(e event, place int) bool { return e.kind == eventAck && place == 0 && e.flags&wire.FlagSeal != 0 }},
+		{name: "first-packet", at: func(e event, place int) bool {
+			return e.kind == eventData && place == 0 && e.seqno == 1
+		}},
+		{name: "middle", at: func(e event, place int) bool {
+			return e.kind == eventData && place == 0 && e.seqno == 3
+		}},
+		{name: "sync", at: func(e event, place int) bool {
+			return e.kind == eventData && place == 0 && e.flags&wire.FlagSync != 0
+		}},
+		{name: "before-seal", at: func(e event, place int) bool {
+			return e.kind == eventData && place == 0 && e.flags&wire.FlagSeal != 0
+		}},
+		{name: "after-seal", at: func(e event, place int) bool {
+			return e.kind == eventAck && place == 0 && e.flags&wire.FlagSeal != 0
+		}},
 		{name: "roll-over", at: func(e event, place int) bool { return e.kind == eventOpen && place == 1 }},
 		{name: "between-flushes"},
 		{name: "namenode-restart", restart: true},
-		{name: "last-packet", at: func(e event, place int) bool { return e.kind == eventData && place == 2 && e.flags&wire.FlagSeal != 0 }},
+		{name: "last-packet", at: func(e event, place int) bool {
+			return e.kind == eventData && place == 2 && e.flags&wire.FlagSeal != 0
+		}},
 	}
 }
 
@@ -91,7 +109,8 @@ func TestMatrix(t *testing.T) {
 	for i, breakage := range kinds() {
 		for j, position := range positions {
 			for l, s := range steps() {
-				if len(breakage.steps) > 0 && !slices.Contains(breakage.steps, s.name) || testing.Short() && (i+l)%(2*len(positions)) != j {
+				if len(breakage.steps) > 0 && !slices.Contains(breakage.steps, s.name) || testing.Short() &&
+					(i+l)%(2*len(positions)) != j {
 					continue
 				}
 				count++
@@ -166,7 +185,9 @@ func runCase(t *testing.T, breakage kind, after int, stage step) bool {
 	system.waitLive(nodeCount)
 	// Replicas may be moved between the look at the namenode and the one at the
 	// nodes; wrong bytes fail at once.
-	system.eventually("after the node came back", func() error { return system.checkReplicas(cl, "/file", writer.content) })
+	system.eventually("after the node came back", func() error {
+		return system.checkReplicas(cl, "/file", writer.content)
+	})
 	system.eventually("the cluster settles", func() error { return system.checkSettled(cl, "/file", writer.content) })
 	require.NoError(t, system.checkDeletions())
 	require.NoError(t, system.checkReadable("/file", writer.content, writer.acked), "at the end")
@@ -188,7 +209,8 @@ type script struct {
 
 func newScript(system *cluster, cl *client.Client, path string, size int) *script {
 	writer := &script{c: system, content: pattern(uint64(time.Now().UnixNano()), size)}
-	writer.writer, writer.err = cl.Create(context.Background(), path, client.CreateOptions{Replication: replication, ChunkSize: chunkSize})
+	writer.writer, writer.err = cl.Create(context.Background(), path,
+		client.CreateOptions{Replication: replication, ChunkSize: chunkSize})
 	require.NoError(system.t, writer.err)
 	return writer
 }

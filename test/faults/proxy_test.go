@@ -288,7 +288,8 @@ func (s *session) up(packet []byte) bool {
 			s.mu.Unlock()
 			return false
 		}
-		seen = event{kind: eventOpen, node: s.proxy.node, after: len(o.Downstream), id: chunk.ID(o.ChunkID), mode: o.Mode}
+		seen = event{kind: eventOpen, node: s.proxy.node, after: len(o.Downstream),
+			id: chunk.ID(o.ChunkID), mode: o.Mode}
 		s.mu.open, s.mu.flags = seen, map[uint64]wire.Flags{}
 	case wire.OpData:
 		seen.kind, seen.seqno, seen.flags = eventData, header.Seqno, header.Flags
@@ -330,7 +331,8 @@ func (s *session) down(packet []byte) bool {
 // readDirect reads a chunk from one address as a reader does who accepts no
 // generation below minimum. The blocks' sums are verified by the datanode's own
 // tests; here the bytes themselves are compared.
-func readDirect(ctx context.Context, address string, id chunk.ID, minimum chunk.Generation) (content []byte, reply wire.ReadReply, err error) {
+func readDirect(ctx context.Context, address string, id chunk.ID, minimum chunk.Generation) (content []byte,
+	reply wire.ReadReply, err error) {
 	var d net.Dialer
 	connection, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -341,8 +343,9 @@ func readDirect(ctx context.Context, address string, id chunk.ID, minimum chunk.
 	if err := connection.SetDeadline(deadline); err != nil {
 		return nil, reply, err
 	}
-	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: id[:],
-		MinGeneration: uint64(minimum), Length: -1})
+	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead},
+		&wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: id[:],
+			MinGeneration: uint64(minimum), Length: -1})
 	if err != nil {
 		return nil, reply, err
 	}

@@ -85,7 +85,9 @@ func TestTooFewNodes(t *testing.T) {
 				n.heal()
 			}
 			system.waitLive(nodeCount)
-			system.eventually("acknowledged bytes are readable", func() error { return system.checkReadable("/file", writer.content, writer.acked) })
+			system.eventually("acknowledged bytes are readable", func() error {
+				return system.checkReadable("/file", writer.content, writer.acked)
+			})
 			system.hangUp(cl)
 		})
 	}
@@ -100,7 +102,8 @@ func TestReopenedFile(t *testing.T) {
 				if testing.Short() && when != eventOpen {
 					continue
 				}
-				t.Run(breakage.name+"/"+p.name+"/"+[]string{"", "setup", "setup-ack", "first-packet", "first-ack"}[when], func(t *testing.T) {
+				t.Run(breakage.name+"/"+p.name+"/"+
+					[]string{"", "setup", "setup-ack", "first-packet", "first-ack"}[when], func(t *testing.T) {
 					t.Parallel()
 					for range attempts {
 						if runReopened(t, breakage, p.after, when) {

@@ -41,6 +41,7 @@ func TestDiagramsNameTheStatesOfTheCode(t *testing.T) {
 		require.NoError(t, err)
 		want := names(regexp.MustCompile(side.pattern), string(code))
 		require.NotEmpty(t, want, "%s: its states are not found", side.source)
-		require.Equal(t, want, names(bracketed, diagram), "the diagram under %q in docs/ARCHITECTURE.md, and the states in %s", side.heading, side.source)
+		require.Equal(t, want, names(bracketed, diagram),
+			"the diagram under %q in docs/ARCHITECTURE.md, and the states in %s", side.heading, side.source)
 	}
 }

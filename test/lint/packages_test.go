@@ -25,8 +25,11 @@ func packageDocs(tree *tree, found *findings) {
 			if file.syntax.Doc != nil && !file.generated {
 				docs = append(docs, file.path)
 				text := file.syntax.Doc.Text()
-				if !strings.HasPrefix(text, "Package "+name+" ") && !(name == "main" && strings.HasPrefix(text, "Command ")) {
-					found.add("%s: the package comment begins with %q, want \"Package %s …\" (or \"Command …\" for a program)", file.path, firstLine(text), name)
+				if !strings.HasPrefix(text, "Package "+name+" ") &&
+					!(name == "main" && strings.HasPrefix(text, "Command ")) {
+					found.add(
+						"%s: the package comment begins with %q, want \"Package %s …\" "+
+							"(or \"Command …\" for a program)", file.path, firstLine(text), name)
 				}
 			}
 		}
@@ -36,7 +39,8 @@ func packageDocs(tree *tree, found *findings) {
 		case len(docs) == 0:
 			found.add("%s: package %s has no package comment", pkg.path, name)
 		case len(docs) > 1:
-			found.add("%s: package %s has %d package comments (%s): keep one", pkg.path, name, len(docs), strings.Join(docs, ", "))
+			found.add("%s: package %s has %d package comments (%s): keep one", pkg.path, name, len(docs),
+				strings.Join(docs, ", "))
 		}
 	}
 }
@@ -65,8 +69,10 @@ func packageNames(tree *tree, found *findings) {
 func topLevel(tree *tree, found *findings) {
 	allowed := map[string]bool{
 		".ci": true, ".git": true, ".gitignore": true, ".golangci.yml": true, ".tools": true,
-		"CHANGELOG.md": true, "LICENSE": true, "Makefile": true, "README.md": true, "go.mod": true, "go.sum": true, "tuning.md": true,
-		"actor": true, "bench": true, "bin": true, "client": true, "cmd": true, "control": true, "daemon": true, "dataplane": true,
+		"CHANGELOG.md": true, "LICENSE": true, "Makefile": true, "README.md": true, "go.mod": true,
+		"go.sum": true, "tuning.md": true,
+		"actor": true, "bench": true, "bin": true, "client": true, "cmd": true, "control": true,
+		"daemon": true, "dataplane": true,
 		"deploy": true, "disk": true, "docs": true, "internal": true, "test": true, "tmp": true,
 	}
 	entries, err := os.ReadDir(tree.root)
@@ -75,7 +81,8 @@ func topLevel(tree *tree, found *findings) {
 	}
 	for _, e := range entries {
 		if !allowed[e.Name()] && !ignoredFile(e.Name()) {
-			found.add("%s: new entry at the root of the repository: put it below an existing one, or list it here", e.Name())
+			found.add("%s: new entry at the root of the repository: put it below an existing one, or list it here",
+				e.Name())
 		}
 	}
 }

@@ -54,16 +54,19 @@ func TestRules(t *testing.T) {
 // broken: a rule that finds nothing there finds nothing anywhere.
 func TestRulesSeeViolations(t *testing.T) {
 	planted := map[string][]string{
-		"import arrows":          {"new arrow actor → disk", "new arrow disk → control/rpc", "imports cmd/ww", "unheard has no place"},
-		"actor is pure":          {"imports os", "imports math/rand", "time.Now", "starts a goroutine"},
-		"package docs":           {"package disk has no package comment", "begins with \"Not the usual words", "only tests"},
+		"import arrows": {"new arrow actor → disk", "new arrow disk → control/rpc", "imports cmd/ww",
+			"unheard has no place"},
+		"actor is pure": {"imports os", "imports math/rand", "time.Now", "starts a goroutine"},
+		"package docs": {"package disk has no package comment",
+			"begins with \"Not the usual words", "only tests"},
 		"package names":          {"disk/util"},
 		"top level":              {"unheard"},
 		"fuzz corpus":            {"FuzzNothing has no corpus"},
 		"goroutines are watched": {"actor: starts goroutines"},
 		"generated code":         {"control/controlpb/changed.proto changed", "control/controlpb/new.proto is not in"},
 		"no hidden state": {
-			"init()", "counter is of type sync.Mutex", "cache is made empty", "later has no value", "number should be a constant",
+			"init()", "counter is of type sync.Mutex", "cache is made empty", "later has no value",
+			"number should be a constant",
 			"assigns to package-level variable table",
 		},
 		"no sleep in tests":      {"time.Sleep", "<-time.After"},

@@ -29,7 +29,8 @@ func noHiddenState(tree *tree, found *findings) {
 				switch declaration := d.(type) {
 				case *ast.FuncDecl:
 					if declaration.Recv == nil && declaration.Name.Name == "init" {
-						found.add("%s: init(): start from main, where order and errors are visible", tree.at(declaration.Pos()))
+						found.add("%s: init(): start from main, where order and errors are visible",
+							tree.at(declaration.Pos()))
 					}
 				case *ast.GenDecl:
 					if declaration.Tok != token.VAR {
@@ -189,7 +190,8 @@ func noSleepInTests(tree *tree, found *findings) {
 		deadlines := map[ast.Stmt]bool{}
 		ast.Inspect(file.syntax, func(node ast.Node) bool {
 			if pkg, name, ok := selector(node); ok && pkg == "time" && name == "Sleep" {
-				found.add("%s: time.Sleep in a test: wait for the condition instead, with a deadline", tree.at(node.Pos()))
+				found.add("%s: time.Sleep in a test: wait for the condition instead, with a deadline",
+					tree.at(node.Pos()))
 			}
 			if clause, ok := node.(*ast.CommClause); ok {
 				deadlines[clause.Comm] = true // case <-time.After(…): a deadline, not a sleep
@@ -204,7 +206,8 @@ func noSleepInTests(tree *tree, found *findings) {
 			}
 			if call, ok := receive.X.(*ast.CallExpr); ok {
 				if pkg, name, ok := selector(call.Fun); ok && pkg == "time" && name == "After" {
-					found.add("%s: <-time.After in a test is a sleep: wait for the condition instead, with a deadline", tree.at(node.Pos()))
+					found.add("%s: <-time.After in a test is a sleep: wait for the condition instead, with a deadline",
+						tree.at(node.Pos()))
 				}
 			}
 			return true

@@ -88,7 +88,9 @@ func headings(text string) map[string]bool {
 func nothingOfOneMachine(tree *tree, found *findings) {
 	patterns := map[string]*regexp.Regexp{
 		"a path of one machine": regexp.MustCompile(`(^|[^\w.])/(work|root|Users|home/[a-z]\w*)/\w`),
-		"a package registry":    regexp.MustCompile(`(proxy\.golang\.org|sum\.golang\.org|goproxy\.|GOPROXY=|GONOSUMDB|GONOSUMCHECK|GOFLAGS=-insecure|registry\.npmjs)`),
+		"a package registry": regexp.MustCompile(
+			`(proxy\.golang\.org|sum\.golang\.org|goproxy\.|GOPROXY=|` +
+				`GONOSUMDB|GONOSUMCHECK|GOFLAGS=-insecure|registry\.npmjs)`),
 		"a shared scratch file": regexp.MustCompile(`/tmp/(contracts|wwcommit|infra-)`),
 	}
 	check := func(name string) {

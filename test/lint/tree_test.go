@@ -82,7 +82,8 @@ func load(t *testing.T, directory string) *tree {
 			byDirectory[directory] = &goPackage{path: directory}
 		}
 		byDirectory[directory].files = append(byDirectory[directory].files, &goFile{
-			path: relative, test: strings.HasSuffix(relative, "_test.go"), generated: ast.IsGenerated(syntax), syntax: syntax,
+			path: relative, test: strings.HasSuffix(relative, "_test.go"),
+			generated: ast.IsGenerated(syntax), syntax: syntax,
 		})
 		return nil
 	})

@@ -69,7 +69,8 @@ func Run(ctx context.Context, options Options) (err error) {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		scene.start, scene.storeTree, scene.storeFile, scene.list, scene.fetchBack, scene.append, scene.restart, scene.fetchAgain, scene.remove, scene.stop,
+		scene.start, scene.storeTree, scene.storeFile, scene.list, scene.fetchBack, scene.append, scene.restart,
+		scene.fetchAgain, scene.remove, scene.stop,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -111,7 +112,8 @@ func (s *show) checkSpace() error {
 	}
 	need := (datanodes+2)*(tree.bytes+s.o.FileBytes+appendBytes) + tree.files*datanodes*8192 + 512<<20
 	if free := int64(fs.Bavail) * fs.Bsize; free < need {
-		e := fault.New(fault.NoSpace, "demo", "needs %s, %s are free", humanize.IBytes(uint64(need)), humanize.IBytes(uint64(free)))
+		e := fault.New(fault.NoSpace, "demo", "needs %s, %s are free", humanize.IBytes(uint64(need)),
+			humanize.IBytes(uint64(free)))
 		e.Path, e.Hint = s.directory, "set TMPDIR to a larger disk"
 		return e
 	}
@@ -143,7 +145,8 @@ func (s *show) storeTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(took, tree.bytes, "stored %s: %s files, %s, %d copies each", s.o.Tree, humanize.Comma(tree.files), humanize.IBytes(uint64(tree.bytes)), datanodes)
+	s.told(took, tree.bytes, "stored %s: %s files, %s, %d copies each", s.o.Tree, humanize.Comma(tree.files),
+		humanize.IBytes(uint64(tree.bytes)), datanodes)
 	return nil
 }
 
@@ -155,7 +158,8 @@ func (s *show) storeFile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(took, s.o.FileBytes, "stored a file of %s, %d copies, synced to disk", humanize.IBytes(uint64(s.o.FileBytes)), datanodes)
+	s.told(took, s.o.FileBytes, "stored a file of %s, %d copies, synced to disk",
+		humanize.IBytes(uint64(s.o.FileBytes)), datanodes)
 	return nil
 }
 
@@ -174,7 +178,8 @@ func (s *show) fetchBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(tree.took, tree.bytes, "fetched the tree back: every byte of its %s files is the same", humanize.Comma(tree.files))
+	s.told(tree.took, tree.bytes, "fetched the tree back: every byte of its %s files is the same",
+		humanize.Comma(tree.files))
 	took, err := s.fetchFile(ctx, s.o.FileBytes)
 	if err != nil {
 		return err
@@ -206,7 +211,8 @@ func (s *show) restart(ctx context.Context) error {
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	s.told(stopped+time.Since(begin), 0, "stopped the cluster (%.2fs) and started it again (%.2fs)", stopped.Seconds(), time.Since(begin).Seconds())
+	s.told(stopped+time.Since(begin), 0, "stopped the cluster (%.2fs) and started it again (%.2fs)", stopped.Seconds(),
+		time.Since(begin).Seconds())
 	return nil
 }
 
@@ -219,7 +225,8 @@ func (s *show) fetchAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(tree.took+took, tree.bytes+s.o.FileBytes+appendBytes, "fetched all again: the same bytes, appended ones included")
+	s.told(tree.took+took, tree.bytes+s.o.FileBytes+appendBytes,
+		"fetched all again: the same bytes, appended ones included")
 	return nil
 }
 

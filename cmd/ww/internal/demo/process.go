@@ -35,7 +35,8 @@ func (s *show) run(ctx context.Context) error {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Path: log, Err: err}
 	}
 	defer output.Close() // the child has its own descriptor
-	command := exec.Command(s.o.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0", "--datanodes", fmt.Sprint(datanodes))
+	command := exec.Command(s.o.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0", "--datanodes",
+		fmt.Sprint(datanodes))
 	command.Stdout, command.Stderr, command.Env = output, output, environment()
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
 	if err := command.Start(); err != nil {
@@ -71,7 +72,8 @@ func (s *show) run(ctx context.Context) error {
 func (c *cluster) failed(format string, args ...any) error {
 	text, _ := os.ReadFile(c.log) // best effort: it only adds to the message
 	text = text[max(0, len(text)-2000):]
-	return fault.New(fault.Unavailable, "demo", "the cluster %s; its log ends with:\n%s", fmt.Sprintf(format, args...), text)
+	return fault.New(fault.Unavailable, "demo", "the cluster %s; its log ends with:\n%s",
+		fmt.Sprintf(format, args...), text)
 }
 
 // end stops the cluster in order.
@@ -100,7 +102,8 @@ func (c *cluster) kill() {
 func (s *show) ww(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	command := exec.CommandContext(ctx, s.o.Program, append([]string{"--config", filepath.Join(s.path("cluster"), "client.yaml")}, args...)...)
+	command := exec.CommandContext(ctx, s.o.Program,
+		append([]string{"--config", filepath.Join(s.path("cluster"), "client.yaml")}, args...)...)
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 5 * time.Second
 	var stdout, stderr bytes.Buffer

@@ -61,13 +61,15 @@ func (m *mover) copyAny(ctx context.Context, info client.FileInfo, pair Pair) {
 			m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: err})
 			return
 		}
-		m.copyAny(ctx, entry, Pair{Source: path.Join(pair.Source, entry.Name), Target: path.Join(pair.Target, entry.Name)})
+		m.copyAny(ctx, entry, Pair{Source: path.Join(pair.Source, entry.Name),
+			Target: path.Join(pair.Target, entry.Name)})
 	}
 }
 
 // copyFile has the datanodes copy a file. The copy keeps the source's
 // replication and chunk size unless the options say otherwise.
 func (m *mover) copyFile(ctx context.Context, pair Pair) Result {
-	copied, err := m.client.Copy(ctx, pair.Source, pair.Target, client.CopyOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress})
+	copied, err := m.client.Copy(ctx, pair.Source, pair.Target,
+		client.CopyOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress})
 	return Result{Source: pair.Source, Target: pair.Target, Bytes: copied.Length, Err: err}
 }

@@ -48,7 +48,8 @@ func (m *mover) getAny(ctx context.Context, info client.FileInfo, pair Pair) {
 			err = nil // fetching into what is there
 		}
 	}
-	m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: LocalError("create", pair.Target, err)})
+	m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true,
+		Err: LocalError("create", pair.Target, err)})
 	if err != nil {
 		return
 	}

@@ -113,7 +113,8 @@ func TestLocalErrorsHaveKinds(t *testing.T) {
 		&fs.PathError{Op: "open", Path: "p", Err: syscall.ENOENT}: fault.NotFound,
 		&os.LinkError{Op: "rename", Err: syscall.EEXIST}:          fault.Exists,
 		syscall.ENOSPC: fault.NoSpace, syscall.EDQUOT: fault.NoSpace, syscall.ENOTDIR: fault.NotDirectory,
-		syscall.EISDIR: fault.IsDirectory, syscall.ENAMETOOLONG: fault.Invalid, syscall.EACCES: fault.Disk, errors.New("x"): fault.Disk,
+		syscall.EISDIR: fault.IsDirectory, syscall.ENAMETOOLONG: fault.Invalid, syscall.EACCES: fault.Disk,
+		errors.New("x"): fault.Disk,
 	} {
 		err := LocalError("write", "/the/path", cause)
 		require.ErrorIs(t, err, kind)

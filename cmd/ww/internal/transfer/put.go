@@ -129,7 +129,8 @@ func (m *mover) putFile(ctx context.Context, pair Pair) Result {
 		return result
 	}
 	var slow slowNodes
-	stored, err := m.client.Store(ctx, pair.Target, file, info.Size(), client.StoreOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress, Slow: slow.add})
+	stored, err := m.client.Store(ctx, pair.Target, file, info.Size(),
+		client.StoreOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress, Slow: slow.add})
 	result.SlowNodes = slow.list()
 	result.Bytes, result.Err = stored.Length, LocalError("read", pair.Source, err)
 	return result
@@ -138,7 +139,9 @@ func (m *mover) putFile(ctx context.Context, pair Pair) Result {
 // PutStream stores what the source gives until its end, as one file that
 // appears when it is complete. It returns the bytes stored, and the nodes that
 // held it up and were replaced.
-func PutStream(ctx context.Context, woods *client.Client, source io.Reader, target string, options Options) (int64, []client.SlowNode, error) {
+func PutStream(
+	ctx context.Context, woods *client.Client, source io.Reader, target string, options Options,
+) (int64, []client.SlowNode, error) {
 	transfer := &mover{o: options}
 	writer, err := woods.Create(ctx, target, transfer.createOptions())
 	if err != nil {
