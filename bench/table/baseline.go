@@ -26,7 +26,8 @@ type Regression struct {
 	beyond             float64 // how many times Now is beyond Limit
 	Rounds             int
 	P                  float64 // of the Mann-Whitney U test: how easily chance makes such a difference
-	apart              bool    // so few rounds that no P is small enough, and all of one side are beyond all of the other
+	// so few rounds that no P is small enough, and all of one side are beyond all of the other
+	apart bool
 }
 
 // Certain tells whether chance does not explain it.
@@ -34,7 +35,8 @@ func (r Regression) Certain() bool { return r.P < certain || r.apart }
 
 // String tells it in one line.
 func (r Regression) String() string {
-	return fmt.Sprintf("%s: %.3f in the median of %d rounds, the baseline is %.3f, the limit %.3f (p=%.3f)", r.Name, r.Now, r.Rounds, r.Before, r.Limit, r.P)
+	return fmt.Sprintf("%s: %.3f in the median of %d rounds, the baseline is %.3f, the limit %.3f (p=%.3f)", r.Name,
+		r.Now, r.Rounds, r.Before, r.Limit, r.P)
 }
 
 // Regressions holds the medians of guarded ratios against a baseline. Where a
@@ -52,12 +54,14 @@ func Regressions(baseline, now []Row) (out []Regression, strangers, compared []s
 			continue
 		}
 		before := baseline[at]
-		if then, today := median(before.Floors), median(row.Floors); then > 0 && today > 0 && max(then/today, today/then) > floorsApart {
+		if then, today := median(before.Floors), median(row.Floors); then > 0 && today > 0 &&
+			max(then/today, today/then) > floorsApart {
 			strangers = append(strangers, row.Name)
 			continue
 		}
 		compared = append(compared, row.Name)
-		found := Regression{Part: row.Part, Name: row.Name, Before: before.Median(), Now: row.Median(), Rounds: len(row.Values)}
+		found := Regression{Part: row.Part, Name: row.Name, Before: before.Median(), Now: row.Median(),
+			Rounds: len(row.Values)}
 		found.Limit = found.Before * (1 - tolerance)
 		worse := found.Now < found.Limit
 		if row.Less {

@@ -34,7 +34,8 @@ func ReadBaselines(path string) (*Baselines, error) {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "no tables", Err: err}
 	}
 	if baselines.Schema != Schema {
-		return nil, &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("schema %d, this program reads %d", baselines.Schema, Schema)}
+		return nil, &fault.Error{Kind: fault.Version, Op: op, Path: path,
+			Reason: fmt.Sprintf("schema %d, this program reads %d", baselines.Schema, Schema)}
 	}
 	if len(baselines.Tables) == 0 {
 		return nil, fault.New(fault.Invalid, op, "%s holds no table", path)
@@ -53,7 +54,9 @@ func Save(path string, table *Table) error {
 		}
 		baselines = &Baselines{Schema: Schema}
 	}
-	if at := slices.IndexFunc(baselines.Tables, func(old Table) bool { return sameMachine(old.Machine, table.Machine) }); at >= 0 {
+	if at := slices.IndexFunc(baselines.Tables, func(old Table) bool {
+		return sameMachine(old.Machine, table.Machine)
+	}); at >= 0 {
 		merged := *table
 		merged.Rows = Merge(baselines.Tables[at].Rows, table.Rows)
 		baselines.Tables[at] = merged

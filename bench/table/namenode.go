@@ -23,7 +23,9 @@ func actorAlone(ctx context.Context, run *runner) error {
 		if err != nil {
 			return err
 		}
-		folders, err := run.repeat(ctx, func(m *statemachine.Machine, i int) error { return m.Mkdir(fmt.Sprintf("/%08d", i)) })
+		folders, err := run.repeat(ctx, func(m *statemachine.Machine, i int) error {
+			return m.Mkdir(fmt.Sprintf("/%08d", i))
+		})
 		if err != nil {
 			return err
 		}
@@ -33,10 +35,12 @@ func actorAlone(ctx context.Context, run *runner) error {
 		}
 		files *= 2 // create, complete
 		inserts := floors[floor.MapInsert].Rate()
-		run.add(Row{Part: "actor", Name: "state machine alone, mkdir", Unit: "/s", Goal: 300_000}, folders, "mutations; one goroutine")
-		run.add(Row{Part: "actor", Name: "state machine alone, files", Unit: "/s", Goal: 300_000}, files, "mutations: create with a chunk on three nodes, complete")
-		run.add(Row{Part: "actor", Name: "state machine, mkdir, to a Go map", Unit: "ratio", Guarded: true, Floors: []float64{inserts}}, folders/inserts, "%.0f insertions /s", inserts)
-		run.add(Row{Part: "actor", Name: "state machine, files, to a Go map", Unit: "ratio", Guarded: true, Floors: []float64{inserts}}, files/inserts, "%.0f insertions /s", inserts)
+		run.add(Row{Name: "state machine alone, mkdir", Unit: "/s", Goal: 300_000}, folders,
+			"mutations; one goroutine")
+		run.add(Row{Name: "state machine alone, files", Unit: "/s", Goal: 300_000}, files,
+			"mutations: create with a chunk on three nodes, complete")
+		run.ratio("state machine, mkdir, to a Go map", 0, folders, inserts, "%.0f insertions /s", inserts)
+		run.ratio("state machine, files, to a Go map", 0, files, inserts, "%.0f insertions /s", inserts)
 		return nil
 	})
 }
@@ -70,9 +74,12 @@ func memory(_ context.Context, run *runner) error {
 	if err != nil {
 		return err
 	}
-	run.add(Row{Part: "memory", Name: "heap per file, one chunk, three replicas", Unit: "bytes", Goal: 300, Less: true}, s.HeapPerFile, "%d files", s.Files)
-	run.add(Row{Part: "memory", Name: "a checkpoint of them, loaded", Unit: "s", Goal: goalOfFiles(s.Files), Less: true}, s.Load.Seconds(),
-		"%.0f MB, written in %.2f s; the target for 10 M files is 30 s, %.1f s for these", float64(s.CheckpointBytes)/1e6, s.Write.Seconds(), goalOfFiles(s.Files))
+	run.add(Row{Name: "heap per file, one chunk, three replicas", Unit: "bytes", Goal: 300, Less: true},
+		s.HeapPerFile, "%d files", s.Files)
+	run.add(Row{Name: "a checkpoint of them, loaded", Unit: "s", Goal: goalOfFiles(s.Files),
+		Less: true}, s.Load.Seconds(),
+		"%.0f MB, written in %.2f s; the target for 10 M files is 30 s, %.1f s for these",
+		float64(s.CheckpointBytes)/1e6, s.Write.Seconds(), goalOfFiles(s.Files))
 	return nil
 }
 
@@ -111,7 +118,8 @@ func restart(ctx context.Context, run *runner) (err error) {
 			return err
 		}
 		took := time.Since(begun)
-		run.add(Row{Part: "restart", Name: name, Unit: "s", Goal: goalOfFiles(run.scale.files), Less: true}, took.Seconds(),
+		run.add(Row{Name: name, Unit: "s", Goal: goalOfFiles(run.scale.files), Less: true},
+			took.Seconds(),
 			"%d files with a chunk each, no datanode reports; %s; the target for 10 M is 30 s", run.scale.files, how)
 		return nil
 	}
@@ -151,7 +159,8 @@ func restart(ctx context.Context, run *runner) (err error) {
 	if err := system.Namenode.Kill(); err != nil {
 		return err
 	}
-	return measure("namenode restart, long tail", fmt.Sprintf("SIGKILL with %d records behind the last checkpoint", status.Checkpoint.RecordsSince))
+	return measure("namenode restart, long tail", fmt.Sprintf("SIGKILL with %d records behind the last checkpoint",
+		status.Checkpoint.RecordsSince))
 }
 
 // checkpointed asks whether a checkpoint is stored.

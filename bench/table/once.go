@@ -41,7 +41,8 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 	}
 	file := filepath.Join(directory, "client.yaml")
 	begun := time.Now()
-	mini := exec.Command(r.options.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0", "--log-level", "error")
+	mini := exec.Command(r.options.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0",
+		"--log-level", "error")
 	mini.Env = environment()
 	mini.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
 	if err := mini.Start(); err != nil {
@@ -63,7 +64,8 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 	if _, err := woods.Store(ctx, "/first", workload.Source(1, 1), 4096, client.StoreOptions{}); err != nil {
 		return err
 	}
-	r.add(Row{Part: "start", Name: "ww mini to the first stored file", Unit: "s", Goal: 2, Less: true}, time.Since(begun).Seconds(),
+	r.add(Row{Name: "ww mini to the first stored file", Unit: "s", Goal: 2, Less: true},
+		time.Since(begun).Seconds(),
 		"empty directory, 3 datanodes, durable on all")
 	begun = time.Now()
 	list := exec.CommandContext(ctx, r.options.Program, "--config", file, "ls", "/")
@@ -72,7 +74,8 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 	if err != nil || !strings.Contains(string(out), "first") {
 		return fault.New(fault.Internal, "ww ls /", "%v: %q", err, out)
 	}
-	r.add(Row{Part: "start", Name: "ww ls /", Unit: "ms", Goal: 30, Less: true}, float64(time.Since(begun).Microseconds())/1e3, "from fork to exit")
+	r.add(Row{Name: "ww ls /", Unit: "ms", Goal: 30, Less: true},
+		float64(time.Since(begun).Microseconds())/1e3, "from fork to exit")
 	return nil
 }
 
@@ -146,7 +149,8 @@ func idle(ctx context.Context, run *runner) error {
 			most, name = share, process.Name
 		}
 	}
-	run.add(Row{Part: "idle", Name: "CPU of the busiest idle process", Unit: "ratio", Goal: 0.01, Less: true}, most, "%s, %.1f %% over %.0f s", name, 100*most, took.Seconds())
+	run.add(Row{Name: "CPU of the busiest idle process", Unit: "ratio", Goal: 0.01, Less: true}, most,
+		"%s, %.1f %% over %.0f s", name, 100*most, took.Seconds())
 	return nil
 }
 
@@ -154,10 +158,10 @@ func idle(ctx context.Context, run *runner) error {
 // until the namenode misses its replica. It is the last part that uses the
 // cluster.
 func death(ctx context.Context, run *runner) error {
-	row := Row{Part: "death", Name: "a hung datanode counts as dead", Unit: "s", Goal: 10, Less: true}
+	row := Row{Name: "a hung datanode counts as dead", Unit: "s", Goal: 10, Less: true}
 	if run.options.Short {
 		row.Missing = "not in a short run"
-		run.rows = append(run.rows, row)
+		run.missing(row)
 		return nil
 	}
 	system, err := run.processes(ctx)
@@ -188,14 +192,14 @@ func death(ctx context.Context, run *runner) error {
 			return err
 		}
 	}
-	run.add(row, time.Since(begun).Seconds(), "SIGSTOP to the first chunk that counts as under-replicated; default settings")
+	run.add(row, time.Since(begun).Seconds(),
+		"SIGSTOP to the first chunk that counts as under-replicated; default settings")
 	return nil
 }
 
 // later lists the targets that nothing measures yet.
 func later(_ context.Context, run *runner) error {
-	run.rows = append(run.rows,
-		Row{Part: "later", Name: "first mutation after the active namenode died", Unit: "s", Goal: 3, Less: true, Missing: "not built: standbys"},
-	)
+	run.missing(Row{Name: "first mutation after the active namenode died", Unit: "s", Goal: 3, Less: true,
+		Missing: "not built: standbys"})
 	return nil
 }

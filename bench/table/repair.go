@@ -20,7 +20,8 @@ import (
 // what the others make good: large chunks against one raw copy of as many bytes,
 // and small ones.
 func repair(ctx context.Context, run *runner) (err error) {
-	system, err := run.start(ctx, "repair", cluster.Options{Datanodes: 4, Replication: 2, DeadAfter: 3 * time.Second, RepairGrace: 10 * time.Millisecond})
+	system, err := run.start(ctx, "repair", cluster.Options{Datanodes: 4, Replication: 2, DeadAfter: 3 * time.Second,
+		RepairGrace: 10 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -33,7 +34,8 @@ func repair(ctx context.Context, run *runner) (err error) {
 	chunkSize := run.scale.fileBytes / 16
 	o := client.StoreOptions{CreateOptions: client.CreateOptions{ChunkSize: chunkSize}}
 	for i := range 2 { // half of it was on the lost node
-		if _, err := woods.Store(ctx, fmt.Sprintf("/large-%d", i), workload.Source(uint64(i), 0), run.scale.fileBytes, o); err != nil {
+		if _, err := woods.Store(ctx, fmt.Sprintf("/large-%d", i), workload.Source(uint64(i), 0),
+			run.scale.fileBytes, o); err != nil {
 			return err
 		}
 	}
@@ -46,8 +48,10 @@ func repair(ctx context.Context, run *runner) (err error) {
 		return err
 	}
 	bare, made := f[floor.Pipeline], floor.Result{Bytes: chunks * chunkSize, Duration: took}
-	run.add(Row{Part: "repair", Name: "repair, to what disk and wires allow", Unit: "ratio", Goal: 0.7}, made.Rate()/bare.Rate(),
-		"%s, %d chunks of %d MiB, from the first that is missed to the last that is whole, against %s of one raw copy", mbs(made), chunks, chunkSize>>20, mbs(bare))
+	run.add(Row{Name: "repair, to what disk and wires allow", Unit: "ratio", Goal: 0.7},
+		made.Rate()/bare.Rate(),
+		"%s, %d chunks of %d MiB, from the first that is missed to the last that is whole, against %s of one raw copy",
+		mbs(made), chunks, chunkSize>>20, mbs(bare))
 
 	run.say("repair of small chunks")
 	if err := system.Datanodes[3].Start(); err != nil {
@@ -65,7 +69,8 @@ func repair(ctx context.Context, run *runner) (err error) {
 	for w := range 16 {
 		group.Go(func() error {
 			for i := range min(run.scale.files, 4000) / 16 {
-				_, err := system.clients[w%clients].Store(ctx, fmt.Sprintf("/small/%d-%d", w, i), workload.Source(uint64(w), uint64(i)), 4096,
+				_, err := system.clients[w%clients].Store(ctx, fmt.Sprintf("/small/%d-%d", w, i),
+					workload.Source(uint64(w), uint64(i)), 4096,
 					client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
 				if err != nil {
 					return err
@@ -80,7 +85,8 @@ func repair(ctx context.Context, run *runner) (err error) {
 	if chunks, took, err = system.repaired(ctx, 3); err != nil {
 		return err
 	}
-	run.add(Row{Part: "repair", Name: "repair of 4 KiB chunks", Unit: "/s"}, float64(chunks)/took.Seconds(), "%d chunks in %.1f s", chunks, took.Seconds())
+	run.add(Row{Name: "repair of 4 KiB chunks", Unit: "/s"}, float64(chunks)/took.Seconds(),
+		"%d chunks in %.1f s", chunks, took.Seconds())
 	return nil
 }
 
@@ -115,7 +121,8 @@ func (p *processes) watchMissed(ctx context.Context, done func(missed int64) boo
 			return err
 		}
 		if clock.Sleep(ctx, clock.Real{}, 10*time.Millisecond) != nil {
-			return fault.New(fault.Internal, "repair", "%d chunks are not made good in time", status.UnderReplicatedChunks)
+			return fault.New(fault.Internal, "repair", "%d chunks are not made good in time",
+				status.UnderReplicatedChunks)
 		}
 	}
 }

@@ -32,7 +32,8 @@ func slow(ctx context.Context, run *runner) (err error) {
 	}
 	return run.rounds("a slow datanode", func(int) error {
 		measure := func() (map[string]report.Result, error) {
-			return run.runOn(ctx, system, "small", workload.Options{Workers: 8, SizeBytes: 4096}, "small/create", "small/read")
+			return run.runOn(ctx, system, "small", workload.Options{Workers: 8, SizeBytes: 4096},
+				"small/create", "small/read")
 		}
 		healthy, err := measure()
 		if err != nil {
@@ -45,8 +46,10 @@ func slow(ctx context.Context, run *runner) (err error) {
 		}
 		for _, kind := range []string{"create", "read"} {
 			before, after := healthy["small/"+kind].Latency.P99Ns, slowed["small/"+kind].Latency.P99Ns
-			run.add(Row{Part: "slow", Name: "p99 of 4 KiB files with one slow datanode of four, times healthy: " + kind, Unit: "factor", Goal: 2, Less: true},
-				float64(after)/float64(before), "%.1f ms in place of %.1f; it stands still for %s of %s", float64(after)/1e6, float64(before)/1e6, slowStopped, slowStopped+slowRuns)
+			run.add(Row{Name: "p99 of 4 KiB files with one slow datanode of four, times healthy: " + kind,
+				Unit: "factor", Goal: 2, Less: true},
+				float64(after)/float64(before), "%.1f ms in place of %.1f; it stands still for %s of %s",
+				float64(after)/1e6, float64(before)/1e6, slowStopped, slowStopped+slowRuns)
 		}
 		return nil
 	})

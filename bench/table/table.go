@@ -101,7 +101,8 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"data", data}, {"small", small}, {"append", appends}, {"meta", meta}, {"actor", actorAlone},
-		{"memory", memory}, {"restart", restart}, {"start", start}, {"idle", idle}, {"slow", slow}, {"repair", repair}, {"death", death}, {"later", later},
+		{"memory", memory}, {"restart", restart}, {"start", start}, {"idle", idle}, {"slow", slow}, {"repair", repair},
+		{"death", death}, {"later", later},
 	}
 }
 
@@ -118,6 +119,7 @@ func Parts() []string {
 type runner struct {
 	options   Options
 	directory string
+	part      string // that runs now
 	rows      []Row
 	cluster   *processes // of the parts that want one; started by the first
 	scale     scale
@@ -141,7 +143,8 @@ func Run(ctx context.Context, options Options) (_ []Row, err error) {
 	}
 	for _, name := range options.Only {
 		if !slices.Contains(Parts(), name) {
-			return nil, fault.New(fault.Invalid, op, "there is no part %q; there are %s", name, strings.Join(Parts(), ", "))
+			return nil, fault.New(fault.Invalid, op, "there is no part %q; there are %s", name,
+				strings.Join(Parts(), ", "))
 		}
 	}
 	if options.Files < 1 || options.Files > filesMax {
@@ -152,7 +155,8 @@ func Run(ctx context.Context, options Options) (_ []Row, err error) {
 		run.scale = scale{8 << 20, 8 << 20, 0.1, min(options.Files, 2000), 0.5, 0}
 	}
 	if run.directory, err = os.MkdirTemp(options.Directory, "wwbench-table-"); err != nil {
-		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: options.Directory, Reason: "no folder can be made", Err: err}
+		return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: options.Directory,
+			Reason: "no folder can be made", Err: err}
 	}
 	defer func() {
 		if run.cluster != nil {
@@ -164,6 +168,7 @@ func Run(ctx context.Context, options Options) (_ []Row, err error) {
 		if len(options.Only) > 0 && !slices.Contains(options.Only, p.name) {
 			continue
 		}
+		run.part = p.name
 		if err := p.run(ctx, run); err != nil {
 			return nil, fmt.Errorf("part %s: %w", p.name, err)
 		}
@@ -177,8 +182,22 @@ func (r *runner) say(format string, arguments ...any) {
 	fmt.Fprintf(r.options.Progress, format+"\n", arguments...)
 }
 
-// add notes a value of a row; the first one makes it.
+// ratio adds a value of a guarded row: what was reached, by a floor of the same
+// round. Goal 0: there is no target.
+func (r *runner) ratio(name string, goal, reached, floor float64, detail string, arguments ...any) {
+	row := Row{Name: name, Unit: "ratio", Goal: goal, Guarded: true, Floors: []float64{floor}}
+	r.add(row, reached/floor, detail, arguments...)
+}
+
+// missing adds a row that nothing measures.
+func (r *runner) missing(row Row) {
+	row.Part = r.part
+	r.rows = append(r.rows, row)
+}
+
+// add adds a value to a row of the part that runs; the first value makes the row.
 func (r *runner) add(row Row, value float64, detail string, arguments ...any) {
+	row.Part = r.part
 	at := slices.IndexFunc(r.rows, func(have Row) bool { return have.Part == row.Part && have.Name == row.Name })
 	if at < 0 {
 		at = len(r.rows)
@@ -230,7 +249,8 @@ func (t *Table) WriteMarkdown(out io.Writer) error {
 			fmt.Fprintf(&text, "| %s | %s | | | | %s |\n", r.Name, r.goal(), r.Missing)
 			continue
 		}
-		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s |\n", r.Name, r.goal(), r.value(r.Median()), r.verdict(), r.span(), r.Detail)
+		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s |\n", r.Name, r.goal(), r.value(r.Median()),
+			r.verdict(), r.span(), r.Detail)
 	}
 	_, err := io.WriteString(out, text.String())
 	return err

@@ -24,15 +24,20 @@ func TestRegressions(t *testing.T) {
 		before, now   Row
 		want, certain bool
 	}{
-		"as before":                       {row(false, 0.8, 0.82, 0.78), row(false, 0.79, 0.81, 0.8), false, false},
-		"21 % worse, few rounds, apart":   {row(false, 1, 1.01, 1.02), row(false, 0.79, 0.78, 0.77), true, true},
-		"few rounds, not apart":           {row(false, 1, 0.85, 1.02), row(false, 0.79, 0.78, 0.86), true, false},
-		"one round, a tenth":              {row(false, 1), row(false, 0.1), true, true},
-		"21 % worse, six rounds":          {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79, 0.79, 0.78, 0.79), true, true},
-		"19 % worse":                      {row(false, 1, 1, 1), row(false, 0.81, 0.81, 0.81, 0.81, 0.81, 0.81), false, false},
-		"one good round of six":           {row(false, 1, 1, 1, 1, 1), row(false, 0.5, 0.5, 0.85, 0.5, 0.5, 0.5), true, true},
-		"spread, and 25 % worse":          {row(false, 0.57, 0.63, 0.78, 0.85, 0.97), row(false, 0.43, 0.47, 0.55, 0.56, 0.58, 0.62), true, true},
-		"spread, and a bad half":          {row(false, 0.57, 0.63, 0.78, 0.85, 0.97), row(false, 0.55, 0.58, 0.6, 0.9, 0.95, 1), true, false},
+		"as before":                     {row(false, 0.8, 0.82, 0.78), row(false, 0.79, 0.81, 0.8), false, false},
+		"21 % worse, few rounds, apart": {row(false, 1, 1.01, 1.02), row(false, 0.79, 0.78, 0.77), true, true},
+		"few rounds, not apart":         {row(false, 1, 0.85, 1.02), row(false, 0.79, 0.78, 0.86), true, false},
+		"one round, a tenth":            {row(false, 1), row(false, 0.1), true, true},
+		"21 % worse, six rounds": {row(false, 1, 1, 1), row(false, 0.79, 0.78, 0.79, 0.79, 0.78, 0.79), true,
+			true},
+		"19 % worse": {row(false, 1, 1, 1), row(false, 0.81, 0.81, 0.81, 0.81, 0.81, 0.81), false,
+			false},
+		"one good round of six": {row(false, 1, 1, 1, 1, 1), row(false, 0.5, 0.5, 0.85, 0.5, 0.5, 0.5), true,
+			true},
+		"spread, and 25 % worse": {row(false, 0.57, 0.63, 0.78, 0.85, 0.97),
+			row(false, 0.43, 0.47, 0.55, 0.56, 0.58, 0.62), true, true},
+		"spread, and a bad half": {row(false, 0.57, 0.63, 0.78, 0.85, 0.97),
+			row(false, 0.55, 0.58, 0.6, 0.9, 0.95, 1), true, false},
 		"better":                          {row(false, 1, 1, 1), row(false, 2, 2, 2), false, false},
 		"less is better, more":            {row(true, 1, 1, 1), row(true, 1.21, 1.3, 1.25, 1.3, 1.3, 1.3), true, true},
 		"less is better, same":            {row(true, 1, 1, 1), row(true, 1.19, 1.3, 1.15), false, false},
@@ -58,7 +63,8 @@ func TestRegressions(t *testing.T) {
 	require.Empty(t, compared)
 	require.Empty(t, found)
 	found, _, _ = Regressions([]Row{row(false, 1)}, []Row{row(false, 0.5, 0.6)})
-	require.Contains(t, found[0].String(), "n: 0.500 in the median of 2 rounds, the baseline is 1.000, the limit 0.800 (p=")
+	require.Contains(t, found[0].String(),
+		"n: 0.500 in the median of 2 rounds, the baseline is 1.000, the limit 0.800 (p=")
 }
 
 func TestLeastP(t *testing.T) {
@@ -95,7 +101,8 @@ func TestRowsKnowWhetherTheyAreMet(t *testing.T) {
 func TestTheTableShowsRatiosFirst(t *testing.T) {
 	table := &Table{Schema: Schema, Rows: []Row{
 		{Part: "a", Name: "absolute", Unit: "/s", Goal: 20_000, Values: []float64{25_000}, Detail: "p99 3 ms"},
-		{Part: "a", Name: "guarded", Unit: "ratio", Goal: 0.85, Guarded: true, Values: []float64{0.5, 0.6, 0.7}, Detail: "x against y"},
+		{Part: "a", Name: "guarded", Unit: "ratio", Goal: 0.85, Guarded: true, Values: []float64{0.5, 0.6, 0.7},
+			Detail: "x against y"},
 		{Part: "a", Name: "less", Unit: "ms", Goal: 30, Less: true, Values: []float64{12.34}},
 		{Part: "b", Name: "future", Unit: "s", Goal: 3, Less: true, Missing: "not built"},
 		{Part: "b", Name: "read only", Unit: "factor", Values: []float64{1.5}},
@@ -114,7 +121,8 @@ func TestTheTableShowsRatiosFirst(t *testing.T) {
 
 func TestAPartIsMeasuredAnewWithoutTheOthers(t *testing.T) {
 	row := func(part, name string) Row { return Row{Part: part, Name: name} }
-	merged := Merge([]Row{row("idle", "i"), row("data", "a"), row("data", "b"), row("gone", "g")}, []Row{row("meta", "m"), row("data", "c")})
+	merged := Merge([]Row{row("idle", "i"), row("data", "a"), row("data", "b"), row("gone", "g")},
+		[]Row{row("meta", "m"), row("data", "c")})
 	require.Equal(t, []Row{row("data", "c"), row("meta", "m"), row("idle", "i")}, merged)
 }
 
@@ -131,7 +139,8 @@ func TestBaselinesAreReadAndSaved(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Row{row("data", 4), row("idle", 2)}, b.Tables[0].Rows)
 	require.Equal(t, []Row{row("data", 3)}, b.Tables[1].Rows)
-	for text, kind := range map[string]fault.Kind{"x": fault.Invalid, `{"schema":99}`: fault.Version, `{"schema":2}`: fault.Invalid} {
+	for text, kind := range map[string]fault.Kind{"x": fault.Invalid, `{"schema":99}`: fault.Version,
+		`{"schema":2}`: fault.Invalid} {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		_, err = ReadBaselines(path)
 		require.ErrorIs(t, err, kind)
@@ -146,9 +155,11 @@ func TestBaselinesAreReadAndSaved(t *testing.T) {
 // is as it should be on any of them is.
 func TestEachMachineHasItsBaseline(t *testing.T) {
 	table := func(kernel string, values ...float64) Table {
-		return Table{Machine: report.Machine{Kernel: kernel}, Rows: []Row{{Part: "p", Name: "n", Guarded: true, Values: values, Floors: []float64{100}}}}
+		return Table{Machine: report.Machine{Kernel: kernel},
+			Rows: []Row{{Part: "p", Name: "n", Guarded: true, Values: values, Floors: []float64{100}}}}
 	}
-	baselines := &Baselines{Tables: []Table{table("a", 1, 1.01, 1.02, 1.03, 1.04), table("b", 2, 2.01, 2.02, 2.03, 2.04)}}
+	baselines := &Baselines{Tables: []Table{table("a", 1, 1.01, 1.02, 1.03, 1.04),
+		table("b", 2, 2.01, 2.02, 2.03, 2.04)}}
 	held := func(now Table) (count int, certain, known bool) {
 		found, strangers, compared, known := baselines.Held(&now)
 		require.Empty(t, strangers)
@@ -179,7 +190,8 @@ func TestEachMachineHasItsBaseline(t *testing.T) {
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {
-	for _, options := range []Options{{}, {Rounds: 99, Files: 1}, {Rounds: 1}, {Rounds: 1, Files: 1, Only: []string{"speed"}}} {
+	for _, options := range []Options{{}, {Rounds: 99, Files: 1}, {Rounds: 1},
+		{Rounds: 1, Files: 1, Only: []string{"speed"}}} {
 		_, err := Run(t.Context(), options)
 		require.ErrorIs(t, err, fault.Invalid)
 	}
@@ -198,7 +210,8 @@ func TestAShortTable(t *testing.T) {
 	program, err := cluster.Build(cluster.BuildOptions{Module: "../..", Directory: t.TempDir()})
 	require.NoError(t, err)
 	var progress bytes.Buffer
-	rows, err := Run(t.Context(), Options{Program: program, Directory: directory, Rounds: 1, Files: 1000, Short: true, Progress: io.MultiWriter(&progress)})
+	rows, err := Run(t.Context(), Options{Program: program, Directory: directory, Rounds: 1, Files: 1000, Short: true,
+		Progress: io.MultiWriter(&progress)})
 	require.NoError(t, err, progress.String())
 	have := map[string]int{}
 	for _, r := range rows {
