@@ -140,72 +140,76 @@ func FloorOf(r floor.Result) Floor { return Floor{r, r.Rate()} }
 
 // Results turns one phase of a workload into the document's form, beside the
 // floors of the round. Kinds without an operation are left out, unless all are.
-func Results(w string, r workload.Result, floors []Floor) ([]Result, error) {
+func Results(workloadName string, measured workload.Result, floors []Floor) ([]Result, error) {
 	var out []Result
-	for i, s := range r.Outcome.Series {
-		if s.Operations == 0 && (i > 0 || len(r.Outcome.Series) > 1) {
+	for i, s := range measured.Outcome.Series {
+		if s.Operations == 0 && (i > 0 || len(measured.Outcome.Series) > 1) {
 			continue
 		}
-		result, err := resultOf(w+"/"+s.Kind, s, r.Outcome.Elapsed)
+		result, err := resultOf(workloadName+"/"+s.Kind, s, measured.Outcome.Elapsed)
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range r.Phase.Floors {
+		for _, name := range measured.Phase.Floors {
 			at := slices.IndexFunc(floors, func(f Floor) bool { return f.Name == name })
 			if at < 0 || floors[at].Rate == 0 {
 				continue
 			}
-			l := Limit{Floor: name, Rate: floors[at].Rate}
+			limit := Limit{Floor: name, Rate: floors[at].Rate}
 			if floors[at].Count > 0 {
-				l.Ratio = result.OpsRate / l.Rate
+				limit.Ratio = result.OpsRate / limit.Rate
 			} else {
-				l.Ratio = float64(result.Bytes) / time.Duration(result.ElapsedNs).Seconds() / l.Rate
+				limit.Ratio = float64(result.Bytes) / time.Duration(result.ElapsedNs).Seconds() / limit.Rate
 			}
 			if result.ElapsedNs == 0 {
-				l.Ratio = 0
+				limit.Ratio = 0
 			}
-			result.Limits = append(result.Limits, l)
+			result.Limits = append(result.Limits, limit)
 		}
 		out = append(out, result)
 	}
 	if len(out) == 0 { // nothing succeeded: the failures have to be somewhere
-		result, err := resultOf(w+"/"+r.Outcome.Series[0].Kind, r.Outcome.Series[0], r.Outcome.Elapsed)
+		result, err := resultOf(workloadName+"/"+measured.Outcome.Series[0].Kind, measured.Outcome.Series[0],
+			measured.Outcome.Elapsed)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, result)
 	}
-	f := r.Outcome.Failures
+	f := measured.Outcome.Failures
 	first := &out[0]
-	first.Missed, first.Failures, first.FirstFailure, first.WrongBytes = r.Outcome.Missed, f.Count, f.First, f.WrongBytes
-	first.VerifiedBytes = r.Verified
+	first.Missed, first.Failures, first.FirstFailure, first.WrongBytes = measured.Outcome.Missed, f.Count,
+		f.First, f.WrongBytes
+	first.VerifiedBytes = measured.Verified
 	if f.Count > 0 {
 		first.FailuresBy = f.ByKind
 	}
-	if r.Outcome.Stopped != nil {
-		first.Stopped = r.Outcome.Stopped.Error()
+	if measured.Outcome.Stopped != nil {
+		first.Stopped = measured.Outcome.Stopped.Error()
 	}
 	return out, nil
 }
 
-func resultOf(name string, s load.Series, elapsed time.Duration) (Result, error) {
-	r := Result{
-		Name: name, Unit: "ops/s", Operations: s.Operations, Bytes: s.Bytes, ElapsedNs: int64(elapsed), Limits: []Limit{},
-		Timeline: Timeline{IntervalNs: int64(s.Timeline.Interval), Operations: s.Timeline.Operations, Bytes: s.Timeline.Bytes},
+func resultOf(name string, series load.Series, elapsed time.Duration) (Result, error) {
+	result := Result{
+		Name: name, Unit: "ops/s", Operations: series.Operations, Bytes: series.Bytes,
+		ElapsedNs: int64(elapsed), Limits: []Limit{},
+		Timeline: Timeline{IntervalNs: int64(series.Timeline.Interval), Operations: series.Timeline.Operations,
+			Bytes: series.Timeline.Bytes},
 	}
-	if r.Timeline.Operations == nil {
-		r.Timeline.Operations = []int64{}
+	if result.Timeline.Operations == nil {
+		result.Timeline.Operations = []int64{}
 	}
 	if elapsed > 0 {
-		r.OpsRate = float64(s.Operations) / elapsed.Seconds()
+		result.OpsRate = float64(series.Operations) / elapsed.Seconds()
 	}
-	r.Rate = r.OpsRate
-	if s.Bytes >= bulkBytes*max(s.Operations, 1) {
-		r.Unit, r.Rate = "bytes/s", float64(s.Bytes)/elapsed.Seconds()
+	result.Rate = result.OpsRate
+	if series.Bytes >= bulkBytes*max(series.Operations, 1) {
+		result.Unit, result.Rate = "bytes/s", float64(series.Bytes)/elapsed.Seconds()
 	}
 	var err error
-	r.Latency, err = latencyOf(s)
-	return r, err
+	result.Latency, err = latencyOf(series)
+	return result, err
 }
 
 // bulkBytes: operations that move so many bytes on average are told in bytes per
@@ -240,11 +244,11 @@ func (d *Document) Summarize() {
 	}
 	for _, name := range names {
 		all := byName[name]
-		s := Summary{Name: name, Samples: len(all)}
+		summary := Summary{Name: name, Samples: len(all)}
 		for _, r := range all {
-			s.Rates = append(s.Rates, r.Rate)
+			summary.Rates = append(summary.Rates, r.Rate)
 			if len(r.Limits) > 0 {
-				s.Ratios = append(s.Ratios, r.Limits[0].Ratio)
+				summary.Ratios = append(summary.Ratios, r.Limits[0].Ratio)
 			}
 		}
 		key := func(r Result) float64 {
@@ -263,11 +267,12 @@ func (d *Document) Summarize() {
 			return 0
 		})
 		middle := all[(len(all)-1)/2]
-		s.Unit, s.Rate, s.P50Ns, s.P99Ns = middle.Unit, middle.Rate, middle.Latency.P50Ns, middle.Latency.P99Ns
+		summary.Unit, summary.Rate, summary.P50Ns, summary.P99Ns = middle.Unit, middle.Rate, middle.Latency.P50Ns,
+			middle.Latency.P99Ns
 		if len(middle.Limits) > 0 {
-			s.Floor, s.Ratio = middle.Limits[0].Floor, middle.Limits[0].Ratio
+			summary.Floor, summary.Ratio = middle.Limits[0].Floor, middle.Limits[0].Ratio
 		}
-		d.Summary = append(d.Summary, s)
+		d.Summary = append(d.Summary, summary)
 	}
 }
 
@@ -301,30 +306,31 @@ func Read(path string) (*Document, error) {
 	refuse := func(kind fault.Kind, cause error, format string, args ...any) error {
 		return &fault.Error{Kind: kind, Op: "read report", Path: path, Reason: fmt.Sprintf(format, args...), Err: cause}
 	}
-	f, err := os.Open(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, refuse(fault.Invalid, err, "the file cannot be read")
 	}
-	defer f.Close()
-	decoder := json.NewDecoder(io.LimitReader(f, documentBytesMax))
+	defer file.Close()
+	decoder := json.NewDecoder(io.LimitReader(file, documentBytesMax))
 	var joined *Document
 	for {
-		var d Document
-		err := decoder.Decode(&d)
+		var document Document
+		err := decoder.Decode(&document)
 		switch {
 		case errors.Is(err, io.EOF) && joined != nil:
 			return joined, nil
 		case err != nil:
 			return nil, refuse(fault.Invalid, err, "no document of wwbench; make one with --json")
-		case d.Schema != Schema:
-			return nil, refuse(fault.Version, nil, "schema %d, this program reads %d", d.Schema, Schema)
+		case document.Schema != Schema:
+			return nil, refuse(fault.Version, nil, "schema %d, this program reads %d", document.Schema, Schema)
 		case joined == nil:
-			joined = &d
-		case d.Workload != joined.Workload || d.Settings != joined.Settings:
-			return nil, refuse(fault.Invalid, nil, "a document of %q does not belong to those of %q before it: another workload or other settings",
-				d.Workload, joined.Workload)
+			joined = &document
+		case document.Workload != joined.Workload || document.Settings != joined.Settings:
+			return nil, refuse(fault.Invalid, nil,
+				"a document of %q does not belong to those of %q before it: another workload or other settings",
+				document.Workload, joined.Workload)
 		default:
-			joined.Rounds = append(joined.Rounds, d.Rounds...)
+			joined.Rounds = append(joined.Rounds, document.Rounds...)
 			joined.Summarize()
 		}
 	}

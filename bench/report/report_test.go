@@ -100,8 +100,8 @@ func TestDocumentsOfOneFileCountTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "turns.json")
 	write := func(documents ...*Document) {
 		var out bytes.Buffer
-		for _, d := range documents {
-			require.NoError(t, d.WriteJSON(&out))
+		for _, measured := range documents {
+			require.NoError(t, measured.WriteJSON(&out))
 		}
 		require.NoError(t, os.WriteFile(path, out.Bytes(), 0o600))
 	}

@@ -51,7 +51,8 @@ func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Ma
 // register makes a datanode known that has no replica yet.
 func (m *Machine) register(id string, session uint64) error {
 	volumes := []datanode.VolumeState{{ID: id, Healthy: true, CapacityBytes: 1 << 50, FreeBytes: 1 << 49}}
-	if _, err := m.own(&actor.RegisterNode{Session: session, NodeID: id, Address: id + ":7720", Volumes: volumes}); err != nil {
+	if _, err := m.own(&actor.RegisterNode{Session: session, NodeID: id, Address: id + ":7720",
+		Volumes: volumes}); err != nil {
 		return err
 	}
 	_, err := m.own(&actor.ReportPage{NodeID: id, Session: session, ReportID: 1, Last: true})
@@ -66,7 +67,8 @@ func (m *Machine) own(r actor.Request) (any, error) {
 // change steps a mutation of one client.
 func (m *Machine) change(r actor.Request) (any, error) {
 	m.sequence++
-	c := actor.Command{Now: int64(m.sequence), Mono: m.mono, Client: actor.ClientID{1}, Sequence: m.sequence, OldestPending: m.sequence, Request: r}
+	c := actor.Command{Now: int64(m.sequence), Mono: m.mono, Client: actor.ClientID{1}, Sequence: m.sequence,
+		OldestPending: m.sequence, Request: r}
 	binary.LittleEndian.PutUint64(c.Random[:], m.sequence)
 	return m.step(c)
 }

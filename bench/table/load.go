@@ -193,7 +193,7 @@ const (
 // meta changes and reads the namespace through a namenode process.
 func meta(ctx context.Context, run *runner) error {
 	return run.rounds("metadata", func(int) error {
-		f, err := run.floors(ctx, floor.Echo)
+		floors, err := run.floors(ctx, floor.Echo)
 		if err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func meta(ctx context.Context, run *runner) error {
 		if err != nil {
 			return err
 		}
-		echo := f[floor.Echo].Rate()
+		echo := floors[floor.Echo].Rate()
 		mkdir, create, stat := got["meta/mkdir"].OpsRate, got["meta/create"].OpsRate, got["meta/stat"].OpsRate
 		run.add(Row{Name: "durable creates (mkdir), 64 callers", Unit: "/s", Goal: 20_000}, mkdir,
 			"p99 %.1f ms", float64(got["meta/mkdir"].Latency.P99Ns)/1e6)

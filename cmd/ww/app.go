@@ -144,6 +144,6 @@ func (a *app) logger(l config.Log) (*slog.Logger, error) {
 
 // isTerminal reports whether a stream is a person's screen or keyboard.
 func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -17,36 +17,39 @@ import (
 // signal ends it at once.
 const closeTimeout = 15 * time.Second
 
-func newLogserver(a *app) *cobra.Command {
-	cmd := a.daemon("logserver", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
-		return daemon.StartLogServer(ctx, c.Logserver, l)
-	})
+func newLogserver(program *app) *cobra.Command {
+	cmd := program.daemon("logserver",
+		func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+			return daemon.StartLogServer(ctx, c.Logserver, l)
+		})
 	cmd.Short = "run a log server: the durable log of the namenode"
 	cmd.Example = "  ww logserver --dir /var/lib/ww/log"
 	return cmd
 }
 
-func newNamenode(a *app) *cobra.Command {
-	cmd := a.daemon("namenode", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
-		return daemon.StartNamenode(ctx, c.Namenode, l)
-	})
+func newNamenode(program *app) *cobra.Command {
+	cmd := program.daemon("namenode",
+		func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+			return daemon.StartNamenode(ctx, c.Namenode, l)
+		})
 	cmd.Short = "run a namenode: names, chunks and leases"
 	cmd.Example = "  ww namenode --listen 10.0.0.1:7700 --log-servers 10.0.0.1:7710"
 	return cmd
 }
 
-func newDatanode(a *app) *cobra.Command {
-	cmd := a.daemon("datanode", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
-		daemon.SpareProcessors()
-		return daemon.StartDatanode(ctx, c.Datanode, l)
-	})
+func newDatanode(program *app) *cobra.Command {
+	cmd := program.daemon("datanode",
+		func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+			daemon.SpareProcessors()
+			return daemon.StartDatanode(ctx, c.Datanode, l)
+		})
 	cmd.Short = "run a datanode: stores chunks on its disks"
 	cmd.Example = "  ww datanode --listen 10.0.0.2:7720 --disk /data1 --disk /data2 --namenode 10.0.0.1:7700"
 	return cmd
 }
 
-func newMini(a *app) *cobra.Command {
-	cmd := a.daemon("mini", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+func newMini(program *app) *cobra.Command {
+	cmd := program.daemon("mini", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
 		daemon.SpareProcessors()
 		return daemon.StartMini(ctx, c.Mini, l)
 	})
@@ -60,7 +63,8 @@ client.yaml there and prints a line that says how to use it.`
 }
 
 // daemon makes the verb that runs a daemon until a signal or its own end.
-func (a *app) daemon(name string, start func(context.Context, config.Loaded, *slog.Logger) (*daemon.Daemon, error)) *cobra.Command {
+func (a *app) daemon(name string, start func(context.Context, config.Loaded, *slog.Logger) (*daemon.Daemon,
+	error)) *cobra.Command {
 	cmd := &cobra.Command{Use: name + " [flags]", Args: arguments(0, 0)}
 	a.settings(cmd, name, false)
 	kind := cmd.Flags().String("profile", "", "write a pprof profile until the daemon ends: "+profiling.Modes())
@@ -96,15 +100,15 @@ func (a *app) daemon(name string, start func(context.Context, config.Loaded, *sl
 }
 
 // serve lives as long as the daemon does: until it ends by itself or ctx ends.
-func (a *app) serve(ctx context.Context, d *daemon.Daemon, loaded config.Loaded, logger *slog.Logger) error {
-	logger.Info("started", "daemon", d.Name, "version", daemon.Version, "addresses", d.Addresses())
+func (a *app) serve(ctx context.Context, process *daemon.Daemon, loaded config.Loaded, logger *slog.Logger) error {
+	logger.Info("started", "daemon", process.Name, "version", daemon.Version, "addresses", process.Addresses())
 	announced := make(chan error, 1)
 	waiting, stopWaiting := context.WithCancel(ctx)
 	go func() {
-		err := d.WaitReady(waiting)
+		err := process.WaitReady(waiting)
 		if err == nil {
-			err = a.announce(d, loaded)
-			logger.Info("ready", "daemon", d.Name)
+			err = a.announce(process, loaded)
+			logger.Info("ready", "daemon", process.Name)
 		}
 		announced <- err
 	}()
@@ -113,8 +117,8 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon, loaded config.Loaded,
 		select {
 		case <-ctx.Done():
 			running = false
-		case <-d.Done():
-			cause, running = d.Err(), false
+		case <-process.Done():
+			cause, running = process.Err(), false
 		case cause = <-announced:
 			announced = nil
 			running = cause == nil
@@ -124,11 +128,11 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon, loaded config.Loaded,
 	if announced != nil {
 		<-announced //nolint:errcheck // how the wait ended is no news
 	}
-	logger.Info("stopping", "daemon", d.Name)
+	logger.Info("stopping", "daemon", process.Name)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	err := errors.Join(cause, d.Close(closing))
-	logger.Info("stopped", "daemon", d.Name, "err", err)
+	err := errors.Join(cause, process.Close(closing))
+	logger.Info("stopped", "daemon", process.Name, "err", err)
 	return err
 }
 

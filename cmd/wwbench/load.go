@@ -218,17 +218,17 @@ have a chunk and three replicas).`,
 }
 
 func mixedCommand() *cobra.Command {
-	cmd, l := newLoad("mixed", "Read, create, stat, list and delete small files at random",
+	cmd, flags := newLoad("mixed", "Read, create, stat, list and delete small files at random",
 		`Operations are drawn by --mix. Files that are made during the run are read during
 it; all that are left are read at the end.`,
 		`  wwbench mixed --mini --dir /data --duration 30s
   wwbench mixed --config client.yaml --rate 500 --mix read=80,create=10,delete=10`, 16)
-	cmd.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size",
+	cmd.Flags().Var(&rangeFlag{&flags.options.SizeBytes, &flags.options.SizeBytesMost}, "size",
 		"bytes of one file, or LEAST-MOST (default 4KiB)")
-	cmd.Flags().IntVar(&l.options.Files, "files", 0, "files that are there before the mix begins (default 1000)")
+	cmd.Flags().IntVar(&flags.options.Files, "files", 0, "files that are there before the mix begins (default 1000)")
 	mix := cmd.Flags().String("mix", workload.DefaultMix().String(), "shares of the operations")
 	cmd.PreRunE = func(c *cobra.Command, _ []string) (err error) {
-		if l.options.Mix, err = workload.ParseMix(*mix); err != nil {
+		if flags.options.Mix, err = workload.ParseMix(*mix); err != nil {
 			return usage(c, "--mix: %v", err)
 		}
 		return nil

@@ -35,17 +35,19 @@ type targetFlags struct {
 	verbose   bool
 }
 
-func (t *targetFlags) register(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&t.config, "config", "", "YAML `file` that names the cluster, such as client.yaml of ww mini; default WW_CONFIG")
-	f.StringSliceVar(&t.namenodes, "namenode", nil, "`host:port` of every namenode (WW_NAMENODE)")
-	f.BoolVar(&t.mini, "mini", false, "start a cluster for this run: one process, loopback, real files below --dir")
-	f.StringVar(&t.directory, "dir", ".", "local `directory`: the floors are measured in it, and --mini keeps its files there")
-	f.IntVar(&t.datanodes, "datanodes", 3, "datanodes of --mini, hops of the raw pipeline")
-	f.IntVar(&t.clients, "clients", 4, "clients with connections of their own; workers take turns")
-	f.IntVar(&t.parallel, "parallel", 0, "chunks of one file on their way at once (default: the client's)")
-	f.Var(&t.packet, "packet-size", "bytes of one packet on the wire (0: the client's default)")
-	f.BoolVarP(&t.verbose, "verbose", "v", false, "show the log of the clients and of --mini")
+func (t *targetFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&t.config, "config", "",
+		"YAML `file` that names the cluster, such as client.yaml of ww mini; default WW_CONFIG")
+	flags.StringSliceVar(&t.namenodes, "namenode", nil, "`host:port` of every namenode (WW_NAMENODE)")
+	flags.BoolVar(&t.mini, "mini", false, "start a cluster for this run: one process, loopback, real files below --dir")
+	flags.StringVar(&t.directory, "dir", ".",
+		"local `directory`: the floors are measured in it, and --mini keeps its files there")
+	flags.IntVar(&t.datanodes, "datanodes", 3, "datanodes of --mini, hops of the raw pipeline")
+	flags.IntVar(&t.clients, "clients", 4, "clients with connections of their own; workers take turns")
+	flags.IntVar(&t.parallel, "parallel", 0, "chunks of one file on their way at once (default: the client's)")
+	flags.Var(&t.packet, "packet-size", "bytes of one packet on the wire (0: the client's default)")
+	flags.BoolVarP(&t.verbose, "verbose", "v", false, "show the log of the clients and of --mini")
 }
 
 // target is what is measured.
@@ -57,19 +59,19 @@ type target struct {
 }
 
 // open connects, and starts a cluster if one of our own is asked for.
-func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, err error) {
+func (t *targetFlags) open(ctx context.Context, cmd *cobra.Command) (_ *target, err error) {
 	if t.mini && (t.config != "" || len(t.namenodes) > 0) {
-		return nil, usage(c, "--mini is a cluster of its own: leave --config and --namenode out")
+		return nil, usage(cmd, "--mini is a cluster of its own: leave --config and --namenode out")
 	}
 	if t.clients < 1 || t.clients > 256 {
-		return nil, usage(c, "--clients %d: want 1 to 256", t.clients)
+		return nil, usage(cmd, "--clients %d: want 1 to 256", t.clients)
 	}
 	if t.datanodes < 1 || t.datanodes > 16 {
-		return nil, usage(c, "--datanodes %d: want 1 to 16", t.datanodes)
+		return nil, usage(cmd, "--datanodes %d: want 1 to 16", t.datanodes)
 	}
 	logger := slog.New(slog.DiscardHandler)
 	if t.verbose {
-		logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+		logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 	}
 	out := &target{stop: func(context.Context) error { return nil }}
 	var options client.Options
@@ -79,7 +81,7 @@ func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, er
 	case t.mini:
 		options.Namenodes, err = out.startMini(ctx, t, logger)
 	default:
-		options, err = t.configured(c)
+		options, err = t.configured(cmd)
 		out.name = strings.Join(options.Namenodes, ",")
 	}
 	if err != nil {
@@ -107,7 +109,7 @@ func (t *targetFlags) open(ctx context.Context, c *cobra.Command) (_ *target, er
 
 // configured gives the options for a cluster that runs already: flag,
 // environment, file, default.
-func (t *targetFlags) configured(c *cobra.Command) (client.Options, error) {
+func (t *targetFlags) configured(cmd *cobra.Command) (client.Options, error) {
 	source := config.Source{File: t.config, Environ: os.Environ(), Flags: map[string]string{}}
 	if source.File == "" {
 		source.File = os.Getenv("WW_CONFIG")
@@ -120,7 +122,8 @@ func (t *targetFlags) configured(c *cobra.Command) (client.Options, error) {
 		return client.Options{}, err
 	}
 	if loaded.Origin["client.namenodes"] == "" {
-		fmt.Fprintf(c.ErrOrStderr(), "wwbench: no --mini, --config or --namenode: trying %s\n", strings.Join(loaded.Client.Namenodes, ", "))
+		fmt.Fprintf(cmd.ErrOrStderr(), "wwbench: no --mini, --config or --namenode: trying %s\n",
+			strings.Join(loaded.Client.Namenodes, ", "))
 	}
 	return daemon.ClientOptions(loaded.Client)
 }
@@ -153,7 +156,8 @@ func (out *target) startNamenode(ctx context.Context, parent string, logger *slo
 		return nil, err
 	}
 	settings := config.Default()
-	settings.Logserver.Dir, settings.Logserver.Listen, settings.Logserver.RaftListen = filepath.Join(directory, "log"), "127.0.0.1:0", ""
+	settings.Logserver.Dir, settings.Logserver.Listen, settings.Logserver.RaftListen = filepath.Join(directory, "log"),
+		"127.0.0.1:0", ""
 	log, err := daemon.StartLogServer(ctx, settings.Logserver, logger)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(directory))
@@ -187,8 +191,8 @@ func makeFolder(parent string) (string, error) {
 func (out *target) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	for _, c := range out.clients {
-		c.Close()
+	for _, woods := range out.clients {
+		woods.Close()
 	}
 	out.clients = nil
 	return out.stop(ctx)

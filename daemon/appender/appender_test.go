@@ -40,16 +40,16 @@ func TestRecordsOfManyClientsAreSerialised(t *testing.T) {
 	content := func() []byte { return cluster.files["/f"].bytes() }
 	for writer, client := range all {
 		last := int64(-1)
-		for i, o := range client.wait(each) {
-			require.NoError(t, o.err)
-			require.EqualValues(t, i+1, o.sequence)
-			require.Greater(t, o.offset, last, "the order of a client's records is kept")
-			last = o.offset
-			h, err := record.ParseHeader(content()[o.offset:], o.offset)
+		for i, options := range client.wait(each) {
+			require.NoError(t, options.err)
+			require.EqualValues(t, i+1, options.sequence)
+			require.Greater(t, options.offset, last, "the order of a client's records is kept")
+			last = options.offset
+			h, err := record.ParseHeader(content()[options.offset:], options.offset)
 			require.NoError(t, err)
 			require.Equal(t, byte(writer+1), h.Writer[0])
 			require.Equal(t, fmt.Sprintf("%d-%d", writer, i),
-				string(content()[o.offset+record.HeaderBytes:][:h.Length]))
+				string(content()[options.offset+record.HeaderBytes:][:h.Length]))
 		}
 		client.Close()
 	}

@@ -269,16 +269,16 @@ func (f *file) write() error {
 }
 
 // frame encodes a record for f.end, into f.scratch.
-func (f *file) frame(e *entry) ([]byte, error) {
+func (f *file) frame(waiting *entry) ([]byte, error) {
 	var payload []byte
-	if pieces := e.record.Pieces; len(pieces) == 1 {
+	if pieces := waiting.record.Pieces; len(pieces) == 1 {
 		payload = pieces[0]
 	} else if len(pieces) > 1 {
-		payload = e.record.AppendPayload(make([]byte, 0, e.record.Size))
+		payload = waiting.record.AppendPayload(make([]byte, 0, waiting.record.Size))
 	}
 	var err error
 	f.scratch, err = record.AppendFrame(f.scratch[:0],
-		record.Header{Writer: e.stream.writer, Sequence: e.record.Sequence, Offset: f.end}, payload)
+		record.Header{Writer: waiting.stream.writer, Sequence: waiting.record.Sequence, Offset: f.end}, payload)
 	return f.scratch, err
 }
 

@@ -52,7 +52,8 @@ func randomValues() *values {
 	text := func() string { return strings.Repeat("ü", rand.IntN(1<<rand.IntN(17))/2) }
 	v := &values{
 		Uint64: rand.Uint64() >> rand.IntN(64), Uint32: rand.Uint32() >> rand.IntN(32), Uint16: uint16(rand.Uint32()),
-		Uint8: uint8(rand.Uint32()), Int64: int64(rand.Uint64()) >> rand.IntN(64), Bool: rand.IntN(2) == 0, String: text(),
+		Uint8: uint8(rand.Uint32()), Int64: int64(rand.Uint64()) >> rand.IntN(64),
+		Bool: rand.IntN(2) == 0, String: text(),
 	}
 	for i := range v.ID {
 		v.ID[i] = byte(rand.Uint32())
@@ -160,7 +161,8 @@ func TestExtendUsesSpareRoom(t *testing.T) {
 // FuzzReader: nothing panics, and what is accepted is what the codec reads.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte((&values{}).write(nil)))
-	f.Add([]byte((&values{Uint64: 1 << 40, Int64: -3, String: "a", Bytes: []byte{1}, List: []uint16{1, 999}, Texts: []string{"b"},
+	f.Add([]byte((&values{Uint64: 1 << 40, Int64: -3, String: "a", Bytes: []byte{1}, List: []uint16{1, 999},
+		Texts: []string{"b"},
 		Items: []item{{"c", 4}}}).write(nil)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r Reader

@@ -16,11 +16,11 @@ var _ FS = OS{}
 
 // OpenFile is os.OpenFile.
 func (OS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
-	f, err := os.OpenFile(path, flag, perm)
+	file, err := os.OpenFile(path, flag, perm)
 	if err != nil {
 		return nil, err
 	}
-	return &osFile{File: f, fd: int(f.Fd())}, nil
+	return &osFile{File: file, fd: int(file.Fd())}, nil
 }
 
 // MkdirAll is os.MkdirAll.
@@ -40,12 +40,12 @@ func (OS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
 // SyncDir is fsync(2) of the directory.
 func (OS) SyncDir(path string) error {
-	d, err := os.Open(path)
+	directory, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	err = d.Sync()
-	return errors.Join(err, d.Close())
+	err = directory.Sync()
+	return errors.Join(err, directory.Close())
 }
 
 // StatFS is statfs(2).

@@ -39,16 +39,17 @@ func adminAddresses(t *testing.T, system *cluster.Cluster) map[*cluster.Process]
 
 // heldBy looks at a process from outside and through its admin address. The two
 // collections empty its pools.
-func heldBy(t *testing.T, p *cluster.Process, admin string) held {
+func heldBy(t *testing.T, process *cluster.Process, admin string) held {
 	t.Helper()
-	figures(t, p, admin, "/debug/pprof/heap?gc=1")
+	figures(t, process, admin, "/debug/pprof/heap?gc=1")
 	var h held
-	for _, n := range figures(t, p, admin, "/debug/pprof/heap?gc=1&debug=1", `^# HeapAlloc = (\d+)`,
+	for _, n := range figures(t, process, admin, "/debug/pprof/heap?gc=1&debug=1", `^# HeapAlloc = (\d+)`,
 		`^# Stack = (\d+)`) {
 		h.live += n
 	}
-	h.goroutines = int(figures(t, p, admin, "/debug/pprof/goroutine?debug=1", `^goroutine profile: total (\d+)`)[0])
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
+	h.goroutines = int(figures(t, process, admin, "/debug/pprof/goroutine?debug=1",
+		`^goroutine profile: total (\d+)`)[0])
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", process.Pid()))
 	require.NoError(t, err)
 	h.descriptors = len(entries)
 	return h

@@ -108,16 +108,16 @@ func TestMatrix(t *testing.T) {
 	count := 0
 	for i, breakage := range kinds() {
 		for j, position := range positions {
-			for l, s := range steps() {
-				if len(breakage.steps) > 0 && !slices.Contains(breakage.steps, s.name) || testing.Short() &&
+			for l, stage := range steps() {
+				if len(breakage.steps) > 0 && !slices.Contains(breakage.steps, stage.name) || testing.Short() &&
 					(i+l)%(2*len(positions)) != j {
 					continue
 				}
 				count++
-				t.Run(fmt.Sprintf("%s/%s/%s", breakage.name, position.name, s.name), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%s/%s", breakage.name, position.name, stage.name), func(t *testing.T) {
 					t.Parallel()
 					for range attempts {
-						if runCase(t, breakage, position.after, s) {
+						if runCase(t, breakage, position.after, stage) {
 							return
 						}
 					}

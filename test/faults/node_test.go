@@ -43,7 +43,8 @@ type node struct {
 // machine takes for a step on a memory disk.
 func limits() dataplane.Limits {
 	return dataplane.Limits{
-		Loops: 2, StepTimeout: stepTimeout, StepSlack: stepTimeout / 4, DialTimeout: stepTimeout / 2, TickInterval: stepTimeout / 20,
+		Loops: 2, StepTimeout: stepTimeout, StepSlack: stepTimeout / 4, DialTimeout: stepTimeout / 2,
+		TickInterval:  stepTimeout / 20,
 		LingerTimeout: stepTimeout / 4, SendTimeout: 2 * stepTimeout, ReceiveTimeout: 2 * stepTimeout,
 	}
 }
@@ -65,22 +66,25 @@ func (n *node) start() {
 	if n.c.wrapDisk != nil {
 		fs = n.c.wrapDisk(n, fs)
 	}
-	store, err := disk.Open(disk.Options{Directories: []string{"/" + n.name}, FS: fs, Logger: logger, PackBytesMax: chunk.ChecksumBlockBytes, OnEvent: func(e disk.Event) {
-		if e.Kind == disk.Removed {
-			n.mu.Lock()
-			n.mu.removed = append(n.mu.removed, e.Replica)
-			n.mu.Unlock()
-			events.Removed(e.Replica)
-			return
-		}
-		events.Stored(e.Replica)
-	}})
+	store, err := disk.Open(disk.Options{Directories: []string{"/" + n.name}, FS: fs, Logger: logger,
+		PackBytesMax: chunk.ChecksumBlockBytes, OnEvent: func(e disk.Event) {
+			if e.Kind == disk.Removed {
+				n.mu.Lock()
+				n.mu.removed = append(n.mu.removed, e.Replica)
+				n.mu.Unlock()
+				events.Removed(e.Replica)
+				return
+			}
+			events.Stored(e.Replica)
+		}})
 	require.NoError(t, err)
-	server, err := dataplane.Start(dataplane.Options{Listen: "127.0.0.1:0", NodeID: store.Identity().NodeID, Store: store, Logger: logger, Limits: limits()})
+	server, err := dataplane.Start(dataplane.Options{Listen: "127.0.0.1:0", NodeID: store.Identity().NodeID,
+		Store: store, Logger: logger, Limits: limits()})
 	require.NoError(t, err)
 	n.data.aim(server.Addr())
 	control, err := agent.Start(agent.Options{
-		Namenodes: []string{n.control.address()}, Address: n.data.address(), Store: agentStore{store, n}, Events: events, Logger: logger,
+		Namenodes: []string{n.control.address()}, Address: n.data.address(), Store: agentStore{store, n},
+		Events: events, Logger: logger,
 		Recoverer: server, Copier: server,
 	})
 	require.NoError(t, err)
@@ -111,7 +115,8 @@ func (n *node) stop() {
 // kill ends the process without a word: nothing more reaches its peers or its
 // disk.
 func (n *node) kill() {
-	n.fail(vfs.OpOpen, vfs.OpRename, vfs.OpRemove, vfs.OpWrite, vfs.OpDatasync, vfs.OpSync, vfs.OpTruncate, vfs.OpSyncDir)(syscall.EIO)
+	n.fail(vfs.OpOpen, vfs.OpRename, vfs.OpRemove, vfs.OpWrite, vfs.OpDatasync, vfs.OpSync, vfs.OpTruncate,
+		vfs.OpSyncDir)(syscall.EIO)
 	n.control.cut(true)
 	n.data.cut(true)
 	n.dying.Go(func() {
