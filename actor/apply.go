@@ -4,6 +4,7 @@ import (
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 func (r *formatRecord) apply(s *State) (any, error) {
@@ -116,16 +117,16 @@ func (r *createRecord) apply(s *State) (any, error) {
 	switch {
 	case r.Head.Client == (ClientID{}):
 		return nil, namespace.Inconsistent("a lease for no client")
-	case r.Hidden && namespace.CheckPath("create", r.Path) != nil:
+	case r.Hidden && limits.CheckPath("create", r.Path) != nil:
 		return nil, namespace.Inconsistent("path of a hidden file")
-	case namespace.CheckName(r.Name) != "":
-		return nil, namespace.Inconsistent("name: %s", namespace.CheckName(r.Name))
+	case limits.CheckName(r.Name) != "":
+		return nil, namespace.Inconsistent("name: %s", limits.CheckName(r.Name))
 	case len(r.Directories) > 0 || !r.Hidden:
 		if err := s.tree.CheckFree(parent, first, r.Replaced); err != nil {
 			return nil, err
 		}
 	}
-	if r.Replication == 0 || r.Replication > replicationMax || checkChunkSize(int64(r.Blocks)*chunk.ChecksumBlockBytes) != "" {
+	if r.Replication == 0 || r.Replication > replicationMax || limits.CheckChunkSize(int64(r.Blocks)*chunk.ChecksumBlockBytes) != "" {
 		return nil, namespace.Inconsistent("replication %d, chunk size of %d blocks", r.Replication, r.Blocks)
 	}
 	if err := s.checkPlacements(r.Chunks); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // A checkpoint is a row of frames (docs/format/edit-record.md): a head, nodes,
@@ -532,15 +533,15 @@ func (l *checkpointLoader) inode(i *checkpointInode, key string) error {
 		return fail("bad id")
 	case (i.ID == namespace.RootID) != (l.inodes == 0) || i.ID == namespace.RootID && (!directory || hidden):
 		return fail("the root is not first")
-	case (i.ID == namespace.RootID || hidden) != (i.Name == "") || i.Name != "" && namespace.CheckName(i.Name) != "":
+	case (i.ID == namespace.RootID || hidden) != (i.Name == "") || i.Name != "" && limits.CheckName(i.Name) != "":
 		return fail("bad name")
 	case (i.ID == namespace.RootID || hidden) != (i.Parent == 0):
 		return fail("bad parent")
 	case directory && (hidden || len(i.Chunks) > 0 || len(i.Lease) > 0):
 		return fail("bad flags")
-	case !directory && (i.Replication == 0 || i.Replication > replicationMax || checkChunkSize(int64(i.Blocks)*chunk.ChecksumBlockBytes) != ""):
+	case !directory && (i.Replication == 0 || i.Replication > replicationMax || limits.CheckChunkSize(int64(i.Blocks)*chunk.ChecksumBlockBytes) != ""):
 		return fail("bad replication or chunk size")
-	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || namespace.CheckPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
+	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || limits.CheckPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
 		return fail("bad lease")
 	case !hidden && len(i.Lease) > 0 && i.Lease[0].Leaf != i.Name:
 		return fail("its lease has another name")

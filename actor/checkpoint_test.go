@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 
-	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // fullHarness holds something of everything that a checkpoint can hold.
@@ -88,7 +88,7 @@ func TestCheckpointOfLargeThings(t *testing.T) {
 		ok[MkdirResult](h, 2, &Mkdir{Path: fmt.Sprintf("/directory-%d", i)})
 	}
 	for i := range 9 {
-		deep := strings.Repeat("/"+strings.Repeat("x", namespace.NameBytesMax), 900) + fmt.Sprintf("/%d", i)
+		deep := strings.Repeat("/"+strings.Repeat("x", limits.NameBytesMax), 900) + fmt.Sprintf("/%d", i)
 		ok[CreateResult](h, 3, &Create{Path: deep, Parents: i == 0, VisibleOnComplete: true})
 	}
 	id := ClientID{4}

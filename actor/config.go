@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Config holds the state machine's settings. A zero field means its default.
@@ -96,8 +97,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.DefaultReplication > replicationMax:
 		return fmt.Errorf("default replication %d is above %d", c.DefaultReplication, replicationMax)
-	case checkChunkSize(c.DefaultChunkSize) != "":
-		return fmt.Errorf("default chunk size %d: %s", c.DefaultChunkSize, checkChunkSize(c.DefaultChunkSize))
+	case limits.CheckChunkSize(c.DefaultChunkSize) != "":
+		return fmt.Errorf("default %s", limits.CheckChunkSize(c.DefaultChunkSize))
 	case c.LeaseSoftLimit <= 0 || c.LeaseHardLimit < c.LeaseSoftLimit:
 		return fmt.Errorf("lease limits: soft %v must be above 0 and at most hard %v", c.LeaseSoftLimit, c.LeaseHardLimit)
 	case c.StaleAfter <= 0 || c.DeadAfter < c.StaleAfter:

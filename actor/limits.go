@@ -1,36 +1,32 @@
 package actor
 
-import (
-	"fmt"
-
-	"github.com/whispering-woods/ww/internal/chunk"
-)
+import "github.com/whispering-woods/ww/internal/limits"
 
 // Bounds of everything that peers can make grow.
 const (
 	// replicationMax bounds a file's replication.
-	replicationMax = 16
+	replicationMax = limits.ReplicationMax
 	// chunksPerCallMax bounds the chunks that one call allocates.
-	chunksPerCallMax = 256
+	chunksPerCallMax = limits.ChunksPerCallMax
 	// commitsPerCallMax bounds the commits in one call.
-	commitsPerCallMax = 4096
+	commitsPerCallMax = limits.CommitsPerCallMax
 	// nodesPerCallMax bounds a list of node ids in a request.
-	nodesPerCallMax = 256
+	nodesPerCallMax = limits.NodesPerCallMax
 	// chunksPerFileMax bounds a file: 2^20 chunks are 64 TiB at 64 MiB each.
 	chunksPerFileMax = 1 << 20
 	// listLimitMax bounds one page of a listing.
-	listLimitMax = 1000
+	listLimitMax = limits.EntriesPerListMax
 	// locateMax bounds the chunks of one Locate answer.
 	locateMax = 4096
 	// clientNameBytesMax and nodeNameBytesMax bound texts that are stored.
-	clientNameBytesMax = 255
-	nodeNameBytesMax   = 255
+	clientNameBytesMax = limits.TextBytesMax
+	nodeNameBytesMax   = limits.TextBytesMax
 	// nodesMax bounds the node table; indexes are 1..nodesMax.
 	nodesMax = 10_000
 	// volumesPerNodeMax bounds what a node may tell of its disks.
-	volumesPerNodeMax = 256
+	volumesPerNodeMax = limits.VolumesPerNodeMax
 	// reportPageMax bounds the replicas in one page or delta.
-	reportPageMax = 65_536
+	reportPageMax = limits.ReplicasPerMessageMax
 	// openFilesMax bounds the files with a lease, over all clients.
 	openFilesMax = 1 << 20
 
@@ -81,11 +77,3 @@ const (
 	// freshMax bounds the memory of chunks sealed a moment ago.
 	freshMax = 65_536
 )
-
-// checkChunkSize says what is wrong with a chunk size; "" if nothing is.
-func checkChunkSize(size int64) string {
-	if size < chunk.ChecksumBlockBytes || size > chunk.SizeMax || size%chunk.ChecksumBlockBytes != 0 {
-		return fmt.Sprintf("want a multiple of %d in %d..%d", chunk.ChecksumBlockBytes, chunk.ChecksumBlockBytes, chunk.SizeMax)
-	}
-	return ""
-}

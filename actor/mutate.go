@@ -10,6 +10,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/invariants"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // dispatch runs a command's handler. Mutations of clients pass through mutate.
@@ -229,8 +230,8 @@ func (s *State) create(r *Create) (any, *fault.Error) {
 	switch {
 	case replication > replicationMax:
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("replication %d is above the limit of %d", replication, replicationMax)}
-	case checkChunkSize(chunkSize) != "":
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("chunk size %d: %s", chunkSize, checkChunkSize(chunkSize))}
+	case limits.CheckChunkSize(chunkSize) != "":
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: limits.CheckChunkSize(chunkSize)}
 	case r.ChunkCount > chunksPerCallMax:
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d chunks in one call, at most %d are allowed", r.ChunkCount, chunksPerCallMax)}
 	case len(r.ExcludeNodes) > nodesPerCallMax:
@@ -274,10 +275,10 @@ func clip(text string, limit int) string {
 
 func (s *State) rename(r *Rename) (any, *fault.Error) {
 	const op = "rename"
-	if err := namespace.CheckPath(op, r.Source); err != nil {
+	if err := limits.CheckPath(op, r.Source); err != nil {
 		return nil, err
 	}
-	if err := namespace.CheckPath(op, r.Target); err != nil {
+	if err := limits.CheckPath(op, r.Target); err != nil {
 		return nil, err
 	}
 	if r.Source == "/" {

@@ -3,6 +3,7 @@ package actor
 import (
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // dropFile removes a file that is in no directory, its chunks and its lease.
@@ -34,7 +35,7 @@ func (s *State) info(slot namespace.InodeSlot, name string) FileInfo {
 
 // find walks a path that must exist, and notes what a reply depends on.
 func (s *State) find(op, path string) (namespace.InodeSlot, *fault.Error) {
-	if err := namespace.CheckPath(op, path); err != nil {
+	if err := limits.CheckPath(op, path); err != nil {
 		return 0, err
 	}
 	if s.clusterID == "" {
@@ -55,13 +56,4 @@ func (s *State) findFile(op, path string) (namespace.InodeSlot, *fault.Error) {
 		return 0, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path, Reason: "a file is wanted"}
 	}
 	return slot, err
-}
-
-// CheckPath refuses a path that no request may name, before it costs a step:
-// one that is not absolute, clean and within the limits. Errors: fault.Invalid.
-func CheckPath(op, path string) error {
-	if err := namespace.CheckPath(op, path); err != nil {
-		return err
-	}
-	return nil
 }

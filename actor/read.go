@@ -6,6 +6,7 @@ import (
 
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Reads answer from memory, which may be ahead of the log. Each reply carries
@@ -28,8 +29,8 @@ func (s *State) list(r *List) (any, *fault.Error) {
 	if !directory.Directory() {
 		return nil, &fault.Error{Kind: fault.NotDirectory, Op: op, Path: r.Path, Reason: "a directory is wanted, this is a file"}
 	}
-	if len(r.After) > namespace.NameBytesMax {
-		return nil, fault.New(fault.Invalid, op, "the name to go on after has %d bytes, names have at most %d", len(r.After), namespace.NameBytesMax)
+	if len(r.After) > limits.NameBytesMax {
+		return nil, fault.New(fault.Invalid, op, "the name to go on after has %d bytes, names have at most %d", len(r.After), limits.NameBytesMax)
 	}
 	limit := int(min(r.Limit, listLimitMax))
 	if limit == 0 {

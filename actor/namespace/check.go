@@ -1,6 +1,10 @@
 package namespace
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/whispering-woods/ww/internal/limits"
+)
 
 // Check compares all that is derived with what it is derived from. It costs time
 // in proportion to the namespace; tests call it after every step. leased tells
@@ -21,7 +25,7 @@ func (t *Tree) check() error {
 		i := t.inodes.at(slot)
 		inTree++
 		switch {
-		case i.parent != entryDirectory(key), i.Hidden(), t.slots.get(i.id) != slot, CheckName(key[nameAt:]) != "":
+		case i.parent != entryDirectory(key), i.Hidden(), t.slots.get(i.id) != slot, limits.CheckName(key[nameAt:]) != "":
 			bad = fmt.Errorf("entry %q of directory %d: inode %+v", key[nameAt:], entryDirectory(key), *i)
 		case i.Directory():
 			counted.Directories++

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Tree holds the inodes and the entries of all directories.
@@ -19,7 +20,7 @@ type Tree struct {
 	// txid and time (Unix ms) are those of the present record.
 	txid uint64
 	time int64
-	key  [nameAt + NameBytesMax]byte // see lookupKey
+	key  [nameAt + limits.NameBytesMax]byte // see lookupKey
 }
 
 // Totals count what is in the namespace; directories without the root.
@@ -56,7 +57,7 @@ func (t *Tree) Totals() Totals { return t.totals }
 // them: a key that is kept (btree.Set) breaks the order of the tree. Every model
 // test of the namespace would see it.
 func (t *Tree) lookupKey(directory uint64, name string) string {
-	if len(name) > NameBytesMax {
+	if len(name) > limits.NameBytesMax {
 		return entryKey(directory, name) // of a damaged log
 	}
 	binary.BigEndian.PutUint64(t.key[:], directory)
@@ -267,7 +268,7 @@ type Target struct {
 // FindTarget resolves the path of an entry to be made; parents allows that
 // directories on the way are missing.
 func (t *Tree) FindTarget(op, path string, parents bool) (Target, *fault.Error) {
-	if err := CheckPath(op, path); err != nil {
+	if err := limits.CheckPath(op, path); err != nil {
 		return Target{}, err
 	}
 	if path == "/" {
@@ -313,7 +314,7 @@ func (t *Tree) File(id uint64) (InodeSlot, error) {
 // CheckFree checks that a directory has no entry of a name, except the file that
 // a record replaces (0: none).
 func (t *Tree) CheckFree(directory InodeSlot, name string, replaced uint64) error {
-	if reason := CheckName(name); reason != "" {
+	if reason := limits.CheckName(name); reason != "" {
 		return Inconsistent("name: %s", reason)
 	}
 	slot, there := t.Entry(t.inodes.at(directory).id, name)
@@ -332,7 +333,7 @@ func (t *Tree) CheckNew(first uint64, names []string) error {
 		return Inconsistent("inode id %d, next is %d", first, t.nextID)
 	}
 	for _, name := range names {
-		if reason := CheckName(name); reason != "" {
+		if reason := limits.CheckName(name); reason != "" {
 			return Inconsistent("name: %s", reason)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Keys of log lines.
@@ -78,8 +79,8 @@ func Start(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("namenodes: %w", err)
 	}
-	if len(addresses) > namenodesMax {
-		return nil, fault.New(fault.Invalid, "start agent", "%d namenodes, at most %d", len(addresses), namenodesMax)
+	if len(addresses) > limits.NamenodesMax {
+		return nil, fault.New(fault.Invalid, "start agent", "%d namenodes, at most %d", len(addresses), limits.NamenodesMax)
 	}
 	if err := rpc.CheckAddress(o.Address); err != nil {
 		return nil, fmt.Errorf("data address: %w", err)

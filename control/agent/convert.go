@@ -7,6 +7,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 func volumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
@@ -57,8 +58,8 @@ func verifyResultToProto(r datanode.VerifyResult) *controlpb.DatanodeMessage {
 
 // locationsFromProto checks the replicas named in an order.
 func locationsFromProto(replicas []*controlpb.Replica) ([]chunk.Location, error) {
-	if len(replicas) == 0 || len(replicas) > locationsMax {
-		return nil, fmt.Errorf("names %d replicas, want 1 to %d", len(replicas), locationsMax)
+	if len(replicas) == 0 || len(replicas) > limits.NodesPerCallMax {
+		return nil, fmt.Errorf("names %d replicas, want 1 to %d", len(replicas), limits.NodesPerCallMax)
 	}
 	locations := make([]chunk.Location, 0, len(replicas))
 	for _, r := range replicas {

@@ -26,10 +26,6 @@ const (
 	copyQueueMax    = 256
 	// verifyQueueMax replicas wait to be verified; one at a time is.
 	verifyQueueMax = 1024
-	// locationsMax: replicas or sources named in one order.
-	locationsMax = 256
-	// namenodesMax: namenodes of one cluster.
-	namenodesMax = 16
 )
 
 // Times of an agent.

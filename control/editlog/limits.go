@@ -1,15 +1,18 @@
 package editlog
 
-import "time"
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/internal/limits"
+)
 
 // Bounds that the log server enforces on a batch; a Writer refuses a larger
 // one before it is sent.
 const (
-	// BatchBytesMax bounds the record bytes of one batch. With the frame of
-	// 12 bytes per record it stays far below rpc.MessageBytesMax (16 MiB).
-	BatchBytesMax = 4 << 20
+	// BatchBytesMax bounds the record bytes of one batch.
+	BatchBytesMax = limits.BatchBytesMax
 	// BatchRecordsMax bounds the records of one batch.
-	BatchRecordsMax = 16 << 10
+	BatchRecordsMax = limits.BatchRecordsMax
 	// CheckpointPieceBytes is the size of one piece of a checkpoint.
 	CheckpointPieceBytes = 1 << 20
 	// HolderBytesMax bounds the name of an epoch's holder.

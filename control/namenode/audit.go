@@ -8,6 +8,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // audit writes one line per mutation once its outcome is known: who asked for
@@ -52,7 +53,7 @@ func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationH
 	attributes = append(attributes, slog.String("client", hex.EncodeToString(client[:min(len(client), 16)])),
 		slog.Uint64("sequence", header.GetSequence()), slog.String(keyPeer, peerOf(ctx)))
 	if s.client != "" {
-		attributes = append(attributes, slog.String("name", cutText(s.client, nodeTextMax)))
+		attributes = append(attributes, slog.String("name", cutText(s.client, limits.TextBytesMax)))
 	}
 	if err == nil {
 		attributes = append(attributes, slog.String("result", "ok"), slog.Uint64(keyTxid, txid))

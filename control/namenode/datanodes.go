@@ -10,6 +10,7 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // datanodes serves DatanodeControl.
@@ -214,7 +215,7 @@ func (r *receiver) onCopyResult(m *controlpb.CopyResult) error {
 		return err
 	}
 	if m.Error != "" {
-		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, id, keyError, cutText(m.Error, reasonTextMax))
+		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, id, keyError, cutText(m.Error, limits.ReasonBytesMax))
 	}
 	return nil
 }

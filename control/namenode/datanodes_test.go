@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // rawStream is a datanode's stream without the agent, to say what the agent
@@ -128,7 +129,7 @@ func TestDatanodesThatAreRefused(t *testing.T) {
 		{"no node id", fault.Invalid, func(r *controlpb.Register) { r.NodeId = "" }},
 		{"no address", fault.Invalid, func(r *controlpb.Register) { r.Address = "" }},
 		{"long rack", fault.Invalid, func(r *controlpb.Register) { r.Rack = string(make([]byte, 256)) }},
-		{"too many volumes", fault.Invalid, func(r *controlpb.Register) { r.Volumes = make([]*controlpb.VolumeState, volumesMax+1) }},
+		{"too many volumes", fault.Invalid, func(r *controlpb.Register) { r.Volumes = make([]*controlpb.VolumeState, limits.VolumesPerNodeMax+1) }},
 		{"negative capacity", fault.Invalid, func(r *controlpb.Register) { r.Volumes[0].CapacityBytes = -1 }},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -156,7 +157,7 @@ func TestMalformedDatanodeMessagesCutTheStream(t *testing.T) {
 		change(r)
 		return report(r)
 	}
-	many := make([]*controlpb.ReplicaReport, replicasPerMessageMax+1)
+	many := make([]*controlpb.ReplicaReport, limits.ReplicasPerMessageMax+1)
 	for i := range many {
 		many[i] = good()
 	}

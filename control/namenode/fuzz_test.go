@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // FuzzDatanodeMessage: whatever a datanode sends, what passes the checks is
@@ -40,7 +41,7 @@ func FuzzDatanodeMessage(f *testing.F) {
 			var r *actor.RegisterNode
 			if r, err = registerFromProto(body.Register); err == nil {
 				require.NotEmpty(t, r.NodeID)
-				require.LessOrEqual(t, len(r.Volumes), volumesMax)
+				require.LessOrEqual(t, len(r.Volumes), limits.VolumesPerNodeMax)
 			}
 		case *controlpb.DatanodeMessage_Heartbeat:
 			var volumes []datanode.VolumeState

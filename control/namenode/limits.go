@@ -3,7 +3,7 @@ package namenode
 import (
 	"time"
 
-	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Bounds of a namenode's shell. Its memory, with the defaults, besides that of the
@@ -17,8 +17,8 @@ import (
 //	             datanode that does not read                             1 MiB each
 const (
 	// requestBytesMax bounds one message from a client or datanode. The largest
-	// ones are a page of a report (35 bytes * replicasPerMessageMax = 2.2 MiB)
-	// and a Complete of a whole file (100 bytes * commitsMax).
+	// ones are a page of a report (35 bytes * limits.ReplicasPerMessageMax = 2.2 MiB)
+	// and a Complete of a whole file (100 bytes * limits.CommitsPerCallMax).
 	requestBytesMax = 4 << 20
 	// streamWorkers of the gRPC server keep their grown stacks, so that a call
 	// need not grow one anew; calls beyond them get a goroutine each.
@@ -34,10 +34,10 @@ const (
 	// batchesWaitingMax batches wait while the log takes no more; then the
 	// mailbox is left alone.
 	batchRecordsDefault = 4096
-	batchRecordsMax     = editlog.BatchRecordsMax
-	batchBytesDefault   = editlog.BatchBytesMax / 2
+	batchRecordsMax     = limits.BatchRecordsMax
+	batchBytesDefault   = limits.BatchBytesMax / 2
 	batchBytesMin       = 2 << 20
-	batchBytesMax       = editlog.BatchBytesMax
+	batchBytesMax       = limits.BatchBytesMax
 	batchesWaitingMax   = 2
 	// batchesInFlightDefault: one that the log makes durable and one that is on
 	// its way there. More only make batches smaller, because the log groups what
@@ -51,19 +51,6 @@ const (
 	sessionQueueMax = 4096
 	// sessionsMax: datanode streams at once, registered or not.
 	sessionsMax = 20_000
-
-	// replicasPerMessageMax bounds a report page and a delta (each list).
-	replicasPerMessageMax = 65_536
-	volumesMax            = 256
-	// idsMax bounds lists of node ids in requests; commitsMax those of commits;
-	// chunksPerCallMax the chunks that one call allocates.
-	idsMax           = 256
-	commitsMax       = 4096
-	chunksPerCallMax = 256
-	replicationMax   = 16
-	// textMax bounds names and reasons for people.
-	nodeTextMax   = 255
-	reasonTextMax = 4096
 
 	// checkpointRecordsDefault and checkpointBytesDefault: a checkpoint is taken
 	// when so many records, or so many bytes of them, came since the last one, or

@@ -12,6 +12,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // badPaths no request may name; the part after "=" is in the reason.
@@ -126,22 +127,24 @@ func TestMalformedRequests(t *testing.T) {
 		}
 	}
 	for name, call := range map[string]func() error{
-		"no header":          func() error { return mkdir(nil) },
-		"short client id":    func() error { return mkdir(&controlpb.MutationHeader{ClientId: id[:8], Sequence: 1}) },
-		"zero client id":     func() error { return mkdir(&controlpb.MutationHeader{ClientId: make([]byte, 16), Sequence: 1}) },
-		"zero sequence":      func() error { return mkdir(&controlpb.MutationHeader{ClientId: id}) },
-		"oldest above":       func() error { return mkdir(&controlpb.MutationHeader{ClientId: id, Sequence: 1, OldestPending: 2}) },
-		"replication":        create(func(m *controlpb.CreateRequest) { m.Replication = 1 << 31 }),
-		"chunk count":        create(func(m *controlpb.CreateRequest) { m.ChunkCount = 1 << 31 }),
-		"odd chunk size":     create(func(m *controlpb.CreateRequest) { m.ChunkSize = 1000 }),
-		"negative size":      create(func(m *controlpb.CreateRequest) { m.ChunkSize = -65536 }),
-		"huge chunk size":    create(func(m *controlpb.CreateRequest) { m.ChunkSize = 1 << 40 }),
-		"long client name":   create(func(m *controlpb.CreateRequest) { m.ClientName = strings.Repeat("n", 256) }),
-		"many exclusions":    create(func(m *controlpb.CreateRequest) { m.ExcludeNodes = make([]string, idsMax+1) }),
-		"empty exclusion":    create(func(m *controlpb.CreateRequest) { m.ExcludeNodes = []string{""} }),
-		"zero file":          add(func(m *controlpb.AddChunksRequest) { m.FileId = 0 }),
-		"huge count":         add(func(m *controlpb.AddChunksRequest) { m.Count = 1<<32 - 1 }),
-		"many commits":       add(func(m *controlpb.AddChunksRequest) { m.Commits = make([]*controlpb.ChunkCommit, commitsMax+1) }),
+		"no header":        func() error { return mkdir(nil) },
+		"short client id":  func() error { return mkdir(&controlpb.MutationHeader{ClientId: id[:8], Sequence: 1}) },
+		"zero client id":   func() error { return mkdir(&controlpb.MutationHeader{ClientId: make([]byte, 16), Sequence: 1}) },
+		"zero sequence":    func() error { return mkdir(&controlpb.MutationHeader{ClientId: id}) },
+		"oldest above":     func() error { return mkdir(&controlpb.MutationHeader{ClientId: id, Sequence: 1, OldestPending: 2}) },
+		"replication":      create(func(m *controlpb.CreateRequest) { m.Replication = 1 << 31 }),
+		"chunk count":      create(func(m *controlpb.CreateRequest) { m.ChunkCount = 1 << 31 }),
+		"odd chunk size":   create(func(m *controlpb.CreateRequest) { m.ChunkSize = 1000 }),
+		"negative size":    create(func(m *controlpb.CreateRequest) { m.ChunkSize = -65536 }),
+		"huge chunk size":  create(func(m *controlpb.CreateRequest) { m.ChunkSize = 1 << 40 }),
+		"long client name": create(func(m *controlpb.CreateRequest) { m.ClientName = strings.Repeat("n", 256) }),
+		"many exclusions":  create(func(m *controlpb.CreateRequest) { m.ExcludeNodes = make([]string, limits.NodesPerCallMax+1) }),
+		"empty exclusion":  create(func(m *controlpb.CreateRequest) { m.ExcludeNodes = []string{""} }),
+		"zero file":        add(func(m *controlpb.AddChunksRequest) { m.FileId = 0 }),
+		"huge count":       add(func(m *controlpb.AddChunksRequest) { m.Count = 1<<32 - 1 }),
+		"many commits": add(func(m *controlpb.AddChunksRequest) {
+			m.Commits = make([]*controlpb.ChunkCommit, limits.CommitsPerCallMax+1)
+		}),
 		"bad replacement":    add(func(m *controlpb.AddChunksRequest) { m.ReplaceChunkId = id[:1] }),
 		"commit of no chunk": complete(&controlpb.ChunkCommit{Generation: 1}),
 		"commit at zero":     complete(&controlpb.ChunkCommit{ChunkId: id}),

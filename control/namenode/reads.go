@@ -6,13 +6,14 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // List gives one page of a directory.
 func (s *service) List(ctx context.Context, m *controlpb.ListRequest) (*controlpb.ListResponse, error) {
 	const op = "list"
 	r, err := read[actor.ListResult](ctx, s, op, &actor.List{Path: m.Path, After: m.After, Limit: m.Limit},
-		first(actor.CheckPath(op, m.Path), checkText(op, "the name to begin after", m.After, nodeTextMax)))
+		first(checkPath(op, m.Path), checkText(op, "the name to begin after", m.After, limits.TextBytesMax)))
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +27,7 @@ func (s *service) List(ctx context.Context, m *controlpb.ListRequest) (*controlp
 // Stat describes one path.
 func (s *service) Stat(ctx context.Context, m *controlpb.StatRequest) (*controlpb.StatResponse, error) {
 	const op = "stat"
-	r, err := read[actor.StatResult](ctx, s, op, &actor.Stat{Path: m.Path}, actor.CheckPath(op, m.Path))
+	r, err := read[actor.StatResult](ctx, s, op, &actor.Stat{Path: m.Path}, checkPath(op, m.Path))
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func (s *service) Locate(ctx context.Context, m *controlpb.LocateRequest) (*cont
 	case m.Path != "" && m.FileId != 0, m.Path == "" && m.FileId == 0:
 		invalid = malformed(op, "one of path and file id is wanted")
 	case m.Path != "":
-		invalid = actor.CheckPath(op, m.Path)
+		invalid = checkPath(op, m.Path)
 	}
 	if invalid == nil && m.Offset < 0 {
 		invalid = malformed(op, "offset %d", m.Offset)
@@ -56,7 +57,7 @@ func (s *service) Locate(ctx context.Context, m *controlpb.LocateRequest) (*cont
 // Summary counts a subtree.
 func (s *service) Summary(ctx context.Context, m *controlpb.SummaryRequest) (*controlpb.SummaryResponse, error) {
 	const op = "summary"
-	r, err := read[actor.SummaryResult](ctx, s, op, &actor.Summary{Path: m.Path}, actor.CheckPath(op, m.Path))
+	r, err := read[actor.SummaryResult](ctx, s, op, &actor.Summary{Path: m.Path}, checkPath(op, m.Path))
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func (s *service) RenewLeases(ctx context.Context, m *controlpb.RenewLeasesReque
 func (s *service) ReportBadReplica(ctx context.Context, m *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	const op = "report bad replica"
 	id, invalid := idFromProto(op, m.ChunkId)
-	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}), checkText(op, "the reason", m.Reason, reasonTextMax))
+	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}), checkText(op, "the reason", m.Reason, limits.ReasonBytesMax))
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
 		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(m.Generation), NodeID: m.NodeId, Reason: m.Reason}, invalid)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // service serves Namenode. Every call checks what came from the network, asks
@@ -66,7 +67,7 @@ func ask[R any](s *service, c *call, op string) (*R, uint64, error) {
 func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*controlpb.MkdirResponse, error) {
 	const op = "mkdir"
 	r, err := mutate[actor.MkdirResult](ctx, s, op, m.Header, &actor.Mkdir{Path: m.Path, Parents: m.Parents},
-		actor.CheckPath(op, m.Path), subject{path: m.Path})
+		checkPath(op, m.Path), subject{path: m.Path})
 	if err != nil {
 		return nil, err
 	}
@@ -76,15 +77,10 @@ func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*contro
 // Create starts a file.
 func (s *service) Create(ctx context.Context, m *controlpb.CreateRequest) (*controlpb.CreateResponse, error) {
 	const op = "create"
-	invalid := first(actor.CheckPath(op, m.Path), checkNodes(op, m.ExcludeNodes), checkText(op, "the client name", m.ClientName, nodeTextMax))
-	switch {
-	case invalid != nil:
-	case m.Replication > replicationMax:
-		invalid = malformed(op, "replication %d, at most %d", m.Replication, replicationMax)
-	case m.ChunkCount > chunksPerCallMax:
-		invalid = malformed(op, "%d chunks in one call, at most %d", m.ChunkCount, chunksPerCallMax)
-	case m.ChunkSize < 0 || m.ChunkSize > chunk.SizeMax || m.ChunkSize%chunk.ChecksumBlockBytes != 0:
-		invalid = malformed(op, "chunk size %d is not a multiple of %d up to %d", m.ChunkSize, chunk.ChecksumBlockBytes, int64(chunk.SizeMax))
+	invalid := first(checkPath(op, m.Path), checkNodes(op, m.ExcludeNodes), checkText(op, "the client name", m.ClientName, limits.TextBytesMax),
+		refusal(op, limits.CheckReplication(m.Replication)), checkChunkCount(op, m.ChunkCount))
+	if invalid == nil && m.ChunkSize != 0 { // 0 means the default
+		invalid = refusal(op, limits.CheckChunkSize(m.ChunkSize))
 	}
 	r, err := mutate[actor.CreateResult](ctx, s, op, m.Header, &actor.Create{Path: m.Path, Overwrite: m.Overwrite, Parents: m.Parents,
 		Replication: m.Replication, ChunkSize: m.ChunkSize, VisibleOnComplete: m.VisibleOnComplete, ChunkCount: m.ChunkCount,
@@ -99,11 +95,8 @@ func (s *service) Create(ctx context.Context, m *controlpb.CreateRequest) (*cont
 func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) (*controlpb.AddChunksResponse, error) {
 	const op = "add chunks"
 	commits, invalid := commitsFromProto(op, m.Commits)
-	invalid = first(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes))
+	invalid = first(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkChunkCount(op, m.Count))
 	request := &actor.AddChunks{FileID: m.FileId, FirstIndex: m.FirstIndex, Count: m.Count, Commits: commits, ExcludeNodes: m.ExcludeNodes}
-	if invalid == nil && m.Count > chunksPerCallMax {
-		invalid = malformed(op, "%d chunks in one call, at most %d", m.Count, chunksPerCallMax)
-	}
 	if invalid == nil && len(m.ReplaceChunkId) > 0 {
 		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
 	}
@@ -141,7 +134,7 @@ func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*cont
 	const op = "append"
 	r, err := mutate[actor.AppendResult](ctx, s, op, m.Header,
 		&actor.Append{Path: m.Path, RecoverLease: m.RecoverLease, ClientName: m.ClientName},
-		first(actor.CheckPath(op, m.Path), checkText(op, "the client name", m.ClientName, nodeTextMax)), subject{path: m.Path, client: m.ClientName})
+		first(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)), subject{path: m.Path, client: m.ClientName})
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +177,7 @@ func (s *service) UpdatePipeline(ctx context.Context, m *controlpb.UpdatePipelin
 func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*controlpb.RenameResponse, error) {
 	const op = "rename"
 	_, err := mutate[actor.RenameResult](ctx, s, op, m.Header, &actor.Rename{Source: m.Source, Target: m.Target, Overwrite: m.Overwrite},
-		first(actor.CheckPath(op, m.Source), actor.CheckPath(op, m.Target)), subject{path: m.Source, target: m.Target})
+		first(checkPath(op, m.Source), checkPath(op, m.Target)), subject{path: m.Source, target: m.Target})
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +188,7 @@ func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*cont
 func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*controlpb.RemoveResponse, error) {
 	const op = "remove"
 	r, err := mutate[actor.RemoveResult](ctx, s, op, m.Header, &actor.Remove{Path: m.Path, Recursive: m.Recursive},
-		actor.CheckPath(op, m.Path), subject{path: m.Path})
+		checkPath(op, m.Path), subject{path: m.Path})
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +199,7 @@ func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*cont
 func (s *service) RecoverLease(ctx context.Context, m *controlpb.RecoverLeaseRequest) (*controlpb.RecoverLeaseResponse, error) {
 	const op = "recover lease"
 	r, err := mutate[actor.RecoverLeaseResult](ctx, s, op, m.Header, &actor.RecoverLease{Path: m.Path},
-		actor.CheckPath(op, m.Path), subject{path: m.Path})
+		checkPath(op, m.Path), subject{path: m.Path})
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +209,7 @@ func (s *service) RecoverLease(ctx context.Context, m *controlpb.RecoverLeaseReq
 // Truncate cuts a closed file.
 func (s *service) Truncate(ctx context.Context, m *controlpb.TruncateRequest) (*controlpb.TruncateResponse, error) {
 	const op = "truncate"
-	invalid := actor.CheckPath(op, m.Path)
+	invalid := checkPath(op, m.Path)
 	if invalid == nil && m.Length < 0 {
 		invalid = malformed(op, "length %d", m.Length)
 	}

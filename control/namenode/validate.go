@@ -8,6 +8,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // What comes from a network is checked here, before it costs a command: ids,
@@ -17,6 +18,14 @@ import (
 // malformed is the error for a message that no correct peer sends.
 func malformed(op, format string, args ...any) error {
 	return fault.New(fault.Invalid, op, format, args...)
+}
+
+// refusal is the error for a reason of package limits, nil for none.
+func refusal(op, reason string) error {
+	if reason == "" {
+		return nil
+	}
+	return malformed(op, "%s", reason)
 }
 
 // headerFromProto fills a command's header.
@@ -51,6 +60,13 @@ func idFromProto(op string, b []byte) (chunk.ID, error) {
 	return id, nil
 }
 
+func checkPath(op, path string) error {
+	if err := limits.CheckPath(op, path); err != nil {
+		return err
+	}
+	return nil
+}
+
 func checkGeneration(op string, generation uint64) error {
 	if generation == 0 {
 		return malformed(op, "the generation is zero; it begins at 1")
@@ -59,10 +75,11 @@ func checkGeneration(op string, generation uint64) error {
 }
 
 func checkLength(op string, length int64) error {
-	if length < 0 || length > chunk.SizeMax {
-		return malformed(op, "a chunk of %d bytes; 0 to %d are possible", length, int64(chunk.SizeMax))
-	}
-	return nil
+	return refusal(op, limits.CheckLength(length))
+}
+
+func checkChunkCount(op string, count uint32) error {
+	return refusal(op, limits.CheckCount("chunks in one call", int(count), limits.ChunksPerCallMax))
 }
 
 func checkFile(op string, id uint64) error {
@@ -73,30 +90,24 @@ func checkFile(op string, id uint64) error {
 }
 
 func checkNodes(op string, ids []string) error {
-	if len(ids) > idsMax {
-		return malformed(op, "%d nodes are named, at most %d", len(ids), idsMax)
+	if err := refusal(op, limits.CheckCount("nodes", len(ids), limits.NodesPerCallMax)); err != nil {
+		return err
 	}
 	for _, id := range ids {
-		if id == "" || len(id) > nodeTextMax {
-			return malformed(op, "a node id has %d bytes; 1 to %d are possible", len(id), nodeTextMax)
+		if id == "" || len(id) > limits.TextBytesMax {
+			return malformed(op, "a node id has %d bytes; 1 to %d are possible", len(id), limits.TextBytesMax)
 		}
 	}
 	return nil
 }
 
 func checkText(op, what, text string, most int) error {
-	if len(text) > most {
-		return malformed(op, "%s has %d bytes, at most %d", what, len(text), most)
-	}
-	if !utf8.ValidString(text) {
-		return malformed(op, "%s is not valid UTF-8", what)
-	}
-	return nil
+	return refusal(op, limits.CheckText(what, text, most))
 }
 
 func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.ChunkCommit, error) {
-	if len(commits) > commitsMax {
-		return nil, malformed(op, "%d commits, at most %d", len(commits), commitsMax)
+	if err := refusal(op, limits.CheckCount("commits in one call", len(commits), limits.CommitsPerCallMax)); err != nil {
+		return nil, err
 	}
 	out := make([]actor.ChunkCommit, 0, len(commits))
 	for _, c := range commits {
@@ -141,34 +152,39 @@ func registerFromProto(m *controlpb.Register) (*actor.RegisterNode, error) {
 	if m.NodeId == "" || m.Address == "" {
 		return nil, malformed(op, "node id or address is empty")
 	}
-	if err := first(checkText(op, "the node id", m.NodeId, nodeTextMax), checkText(op, "the address", m.Address, nodeTextMax),
-		checkText(op, "the version", m.Version, nodeTextMax), checkText(op, "the rack", m.Rack, nodeTextMax), checkText(op, "the admin address", m.AdminAddress, nodeTextMax),
-		checkText(op, "the cluster id", m.ClusterId, nodeTextMax)); err != nil {
-		return nil, err
+	for _, field := range []struct{ what, text string }{
+		{"the node id", m.NodeId}, {"the address", m.Address}, {"the version", m.Version},
+		{"the rack", m.Rack}, {"the admin address", m.AdminAddress}, {"the cluster id", m.ClusterId},
+	} {
+		if err := checkText(op, field.what, field.text, limits.TextBytesMax); err != nil {
+			return nil, err
+		}
 	}
 	volumes, err := volumesFromProto(m.Volumes)
 	if err != nil {
 		return nil, err
 	}
-	return &actor.RegisterNode{ClusterID: m.ClusterId, NodeID: m.NodeId, Address: m.Address, Version: m.Version, Rack: m.Rack, AdminAddress: m.AdminAddress,
-		HighestEpoch: m.HighestEpoch, HighestTxid: m.HighestTxid, Volumes: volumes}, nil
+	return &actor.RegisterNode{ClusterID: m.ClusterId, NodeID: m.NodeId, Address: m.Address, Version: m.Version, Rack: m.Rack,
+		AdminAddress: m.AdminAddress, HighestEpoch: m.HighestEpoch, HighestTxid: m.HighestTxid, Volumes: volumes}, nil
 }
 
 func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState, error) {
 	const op = "datanode volumes"
-	if len(volumes) > volumesMax {
-		return nil, malformed(op, "%d volumes, at most %d", len(volumes), volumesMax)
+	if err := refusal(op, limits.CheckCount("volumes", len(volumes), limits.VolumesPerNodeMax)); err != nil {
+		return nil, err
 	}
 	out := make([]datanode.VolumeState, 0, len(volumes))
 	for _, v := range volumes {
 		if v.GetCapacityBytes() < 0 || v.GetFreeBytes() < 0 {
 			return nil, malformed(op, "a negative size")
 		}
-		if err := first(checkText(op, "the volume id", v.GetVolumeId(), nodeTextMax), checkText(op, "the directory", v.GetDirectory(), reasonTextMax)); err != nil {
+		err := first(checkText(op, "the volume id", v.GetVolumeId(), limits.TextBytesMax),
+			checkText(op, "the directory", v.GetDirectory(), limits.ReasonBytesMax))
+		if err != nil {
 			return nil, err
 		}
 		out = append(out, datanode.VolumeState{ID: v.GetVolumeId(), Directory: v.GetDirectory(), CapacityBytes: v.GetCapacityBytes(),
-			FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(), Error: cutText(v.GetError(), reasonTextMax)})
+			FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(), Error: cutText(v.GetError(), limits.ReasonBytesMax)})
 	}
 	return out, nil
 }
@@ -182,8 +198,8 @@ func loadFromProto(l *controlpb.Load) datanode.Load {
 // mean nothing.
 func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk.Replica, error) {
 	const op = "chunk report"
-	if len(replicas) > replicasPerMessageMax {
-		return nil, malformed(op, "%d replicas in one message, at most %d", len(replicas), replicasPerMessageMax)
+	if err := refusal(op, limits.CheckCount("replicas in one message", len(replicas), limits.ReplicasPerMessageMax)); err != nil {
+		return nil, err
 	}
 	out := make([]chunk.Replica, 0, len(replicas))
 	for _, r := range replicas {
@@ -219,7 +235,7 @@ func recoverResultFromProto(node string, session uint64, m *controlpb.RecoverRes
 		return nil, err
 	}
 	return &actor.RecoverResult{NodeID: node, Session: session, RecoverResult: datanode.RecoverResult{Chunk: id,
-		Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds, Error: cutText(m.Error, reasonTextMax)}}, nil
+		Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds, Error: cutText(m.Error, limits.ReasonBytesMax)}}, nil
 }
 
 func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResult) (*actor.VerifyResult, error) {
@@ -232,5 +248,5 @@ func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResul
 		return nil, err
 	}
 	return &actor.VerifyResult{NodeID: node, Session: session, VerifyResult: datanode.VerifyResult{Chunk: id,
-		Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: cutText(m.Error, reasonTextMax)}}, nil
+		Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: cutText(m.Error, limits.ReasonBytesMax)}}, nil
 }

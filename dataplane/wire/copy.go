@@ -3,6 +3,7 @@ package wire
 import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // CopyRange asks a datanode to make a replica by pulling the first Length
@@ -40,19 +41,14 @@ func (o *CopyRange) Validate() error {
 		return badBody(op, "source chunk id has %d bytes", len(o.SourceChunkID))
 	case o.Generation == 0:
 		return badBody(op, "generation 0")
-	case o.ChunkSize < 0 || o.ChunkSize > chunk.SizeMax || o.ChunkSize%chunk.ChecksumBlockBytes != 0:
-		return badBody(op, "chunk size %d, want 0 or a multiple of %d up to %d", o.ChunkSize, chunk.ChecksumBlockBytes, chunk.SizeMax)
+	case o.ChunkSize != 0 && limits.CheckChunkSize(o.ChunkSize) != "":
+		return badBody(op, "%s", limits.CheckChunkSize(o.ChunkSize))
 	case o.Length < 0 || o.Length > chunk.SizeMax || (o.ChunkSize > 0 && o.Length > o.ChunkSize):
 		return badBody(op, "%d bytes of a chunk of %d", o.Length, o.ChunkSize)
 	case len(o.Sources) == 0 || len(o.Sources) > HopsMax:
 		return badBody(op, "%d sources, want 1 to %d", len(o.Sources), HopsMax)
 	}
-	for i, h := range o.Sources {
-		if len(h.NodeID) > nameBytesMax || len(h.Address) > addressBytesMax || h.Address == "" {
-			return badBody(op, "source %d: node id of %d bytes, address of %d bytes", i+1, len(h.NodeID), len(h.Address))
-		}
-	}
-	return nil
+	return checkHops(op, "source", o.Sources)
 }
 
 // Validate checks an answer that came from the network. Error: fault.Protocol.

@@ -10,6 +10,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 const (
@@ -21,11 +22,11 @@ const (
 	HeaderBytes = 40
 	// PayloadBytesMax bounds the payload of one packet of any op: a header that
 	// claims more is refused before anything is allocated.
-	PayloadBytesMax = 1 << 20
+	PayloadBytesMax = limits.PacketBytesMax
 	// BodyBytesMax bounds a msgpack body (every op but Data and Record).
 	BodyBytesMax = 64 << 10
 	// HopsMax bounds the length of a pipeline.
-	HopsMax = 16
+	HopsMax = limits.ReplicationMax
 	// PacketBytesDefault is the payload of a Data packet in a bulk transfer
 	// (tuning.md#packet).
 	PacketBytesDefault = 256 << 10

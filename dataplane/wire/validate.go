@@ -3,6 +3,7 @@ package wire
 import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 const (
@@ -12,6 +13,15 @@ const (
 
 func badBody(op, format string, args ...any) error {
 	return fault.New(fault.Invalid, op, format, args...)
+}
+
+func checkHops(op, what string, hops []Hop) error {
+	for i, hop := range hops {
+		if len(hop.NodeID) > nameBytesMax || len(hop.Address) > addressBytesMax || hop.Address == "" {
+			return badBody(op, "%s %d: node id of %d bytes, address of %d bytes", what, i+1, len(hop.NodeID), len(hop.Address))
+		}
+	}
+	return nil
 }
 
 // Validate checks what a decoder cannot: ranges and lengths. Error:
@@ -27,8 +37,8 @@ func (o *OpenWrite) Validate() error {
 		return badBody(op, "mode %d", o.Mode)
 	case o.Mode != ModeCreate && (o.PreviousGeneration == 0 || o.PreviousGeneration > o.Generation):
 		return badBody(op, "previous generation %d before generation %d", o.PreviousGeneration, o.Generation)
-	case o.ChunkSize < chunk.ChecksumBlockBytes || o.ChunkSize > chunk.SizeMax || o.ChunkSize%chunk.ChecksumBlockBytes != 0:
-		return badBody(op, "chunk size %d, want a multiple of %d up to %d", o.ChunkSize, chunk.ChecksumBlockBytes, chunk.SizeMax)
+	case limits.CheckChunkSize(o.ChunkSize) != "":
+		return badBody(op, "%s", limits.CheckChunkSize(o.ChunkSize))
 	case o.Offset < 0 || o.Offset > o.ChunkSize:
 		return badBody(op, "offset %d in a chunk of %d bytes", o.Offset, o.ChunkSize)
 	case o.Mode == ModeCreate && o.Offset != 0:
@@ -42,12 +52,7 @@ func (o *OpenWrite) Validate() error {
 	case o.ReportMicros > 0 && o.ReportMicros < ReportMicrosLeast:
 		return badBody(op, "a report every %d microseconds, at least %d", o.ReportMicros, ReportMicrosLeast)
 	}
-	for i, h := range o.Downstream {
-		if len(h.NodeID) > nameBytesMax || len(h.Address) > addressBytesMax || h.Address == "" {
-			return badBody(op, "hop %d: node id of %d bytes, address of %d bytes", i+1, len(h.NodeID), len(h.Address))
-		}
-	}
-	return nil
+	return checkHops(op, "hop", o.Downstream)
 }
 
 // Validate checks ranges and lengths. Error: fault.Invalid.
