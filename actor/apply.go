@@ -1,43 +1,44 @@
 package actor
 
 import (
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-func (r *formatRecord) apply(s *State) (any, error) {
-	if r.ClusterID == "" || len(r.ClusterID) > nodeNameBytesMax {
-		return nil, namespace.Inconsistent("cluster id of %d bytes", len(r.ClusterID))
+func applyFormat(s *State, record *codec.FormatRecord) (any, error) {
+	if record.ClusterID == "" || len(record.ClusterID) > nodeNameBytesMax {
+		return nil, namespace.Inconsistent("cluster id of %d bytes", len(record.ClusterID))
 	}
-	s.clusterID = r.ClusterID
+	s.clusterID = record.ClusterID
 	s.created = s.time
 	s.tree.Add(namespace.Attributes{ID: namespace.RootID, Created: s.time, Modified: s.time, Flags: namespace.FlagDirectory})
-	return &FormatResult{ClusterID: r.ClusterID}, nil
+	return &FormatResult{ClusterID: record.ClusterID}, nil
 }
 
-func (r *epochRecord) apply(s *State) (any, error) {
-	if r.Epoch <= s.epoch {
-		return nil, namespace.Inconsistent("epoch %d follows %d", r.Epoch, s.epoch)
+func applyEpoch(s *State, record *codec.EpochRecord) (any, error) {
+	if record.Epoch <= s.epoch {
+		return nil, namespace.Inconsistent("epoch %d follows %d", record.Epoch, s.epoch)
 	}
-	s.epoch = r.Epoch
-	return &BecomeActiveResult{Epoch: r.Epoch}, nil
+	s.epoch = record.Epoch
+	return &BecomeActiveResult{Epoch: record.Epoch}, nil
 }
 
-func (r *nodeRecord) apply(s *State) (any, error) {
-	if known := s.nodeIndex[r.ID]; known != 0 {
-		if known != r.Index {
-			return nil, namespace.Inconsistent("node %q has index %d, not %d", r.ID, known, r.Index)
+func applyNode(s *State, record *codec.NodeRecord) (any, error) {
+	if known := s.nodeIndex[record.ID]; known != 0 {
+		if known != record.Index {
+			return nil, namespace.Inconsistent("node %q has index %d, not %d", record.ID, known, record.Index)
 		}
-		s.nodes[known].address = r.Address
+		s.nodes[known].address = record.Address
 		return &RegisterResult{ClusterID: s.clusterID}, nil
 	}
-	if int(r.Index) != len(s.nodes) || r.Index > nodesMax || r.ID == "" || len(r.ID) > nodeNameBytesMax {
-		return nil, namespace.Inconsistent("node %q gets index %d of %d", r.ID, r.Index, len(s.nodes))
+	if int(record.Index) != len(s.nodes) || record.Index > nodesMax || record.ID == "" || len(record.ID) > nodeNameBytesMax {
+		return nil, namespace.Inconsistent("node %q gets index %d of %d", record.ID, record.Index, len(s.nodes))
 	}
-	s.nodes = append(s.nodes, newNode(r.Index, r.ID, r.Address))
-	s.nodeIndex[r.ID] = r.Index
+	s.nodes = append(s.nodes, newNode(record.Index, record.ID, record.Address))
+	s.nodeIndex[record.ID] = record.Index
 	return &RegisterResult{ClusterID: s.clusterID}, nil
 }
 
@@ -51,26 +52,26 @@ func (s *State) openFileOf(id uint64) (namespace.InodeSlot, *leases.Lease, error
 	return slot, o, err
 }
 
-func (r *mkdirRecord) apply(s *State) (any, error) {
-	parent, err := s.tree.Directory(r.Parent)
+func applyMkdir(s *State, record *codec.MkdirRecord) (*MkdirResult, error) {
+	parent, err := s.tree.Directory(record.Parent)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.Names) == 0 {
+	if len(record.Names) == 0 {
 		return nil, namespace.Inconsistent("no name")
 	}
-	if err := s.tree.CheckNew(r.FirstID, r.Names); err != nil {
+	if err := s.tree.CheckNew(record.FirstID, record.Names); err != nil {
 		return nil, err
 	}
-	if err := s.tree.CheckFree(parent, r.Names[0], 0); err != nil {
+	if err := s.tree.CheckFree(parent, record.Names[0], 0); err != nil {
 		return nil, err
 	}
-	slot := s.tree.MakeDirectories(parent, r.FirstID, r.Names)
-	return &MkdirResult{Info: s.info(slot, r.Names[len(r.Names)-1])}, nil
+	slot := s.tree.MakeDirectories(parent, record.FirstID, record.Names)
+	return &MkdirResult{Info: s.info(slot, record.Names[len(record.Names)-1])}, nil
 }
 
 // checkPlacements checks new chunks of a record.
-func (s *State) checkPlacements(placements []placement) error {
+func (s *State) checkPlacements(placements []codec.Placement) error {
 	for n, p := range placements {
 		if p.ID.IsZero() || s.files.Find(p.ID) != 0 {
 			return namespace.Inconsistent("chunk id %s is not new", p.ID)
@@ -99,57 +100,57 @@ func (s *State) checkNodes(nodes []uint16) error {
 	return nil
 }
 
-func (r *createRecord) apply(s *State) (any, error) {
-	parent, err := s.tree.Directory(r.Parent)
+func applyCreate(s *State, record *codec.CreateRecord) (*CreateResult, error) {
+	parent, err := s.tree.Directory(record.Parent)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.tree.CheckNew(r.FirstID, r.Directories); err != nil {
+	if err := s.tree.CheckNew(record.FirstID, record.Directories); err != nil {
 		return nil, err
 	}
-	first := r.Name
-	if len(r.Directories) > 0 {
-		first = r.Directories[0]
-		if r.Replaced != 0 {
+	first := record.Name
+	if len(record.Directories) > 0 {
+		first = record.Directories[0]
+		if record.Replaced != 0 {
 			return nil, namespace.Inconsistent("replaces a file in a new directory")
 		}
 	}
 	switch {
-	case r.Head.Client == (ClientID{}):
+	case record.Head.Client == (ClientID{}):
 		return nil, namespace.Inconsistent("a lease for no client")
-	case r.Hidden && limits.CheckPath("create", r.Path) != nil:
+	case record.Hidden && limits.CheckPath("create", record.Path) != nil:
 		return nil, namespace.Inconsistent("path of a hidden file")
-	case limits.CheckName(r.Name) != "":
-		return nil, namespace.Inconsistent("name: %s", limits.CheckName(r.Name))
-	case len(r.Directories) > 0 || !r.Hidden:
-		if err := s.tree.CheckFree(parent, first, r.Replaced); err != nil {
+	case limits.CheckName(record.Name) != "":
+		return nil, namespace.Inconsistent("name: %s", limits.CheckName(record.Name))
+	case len(record.Directories) > 0 || !record.Hidden:
+		if err := s.tree.CheckFree(parent, first, record.Replaced); err != nil {
 			return nil, err
 		}
 	}
-	if r.Replication == 0 || r.Replication > replicationMax || limits.CheckChunkSize(int64(r.Blocks)*chunk.ChecksumBlockBytes) != "" {
-		return nil, namespace.Inconsistent("replication %d, chunk size of %d blocks", r.Replication, r.Blocks)
+	if record.Replication == 0 || record.Replication > replicationMax || limits.CheckChunkSize(int64(record.Blocks)*chunk.ChecksumBlockBytes) != "" {
+		return nil, namespace.Inconsistent("replication %d, chunk size of %d blocks", record.Replication, record.Blocks)
 	}
-	if err := s.checkPlacements(r.Chunks); err != nil {
+	if err := s.checkPlacements(record.Chunks); err != nil {
 		return nil, err
 	}
-	if r.Replaced != 0 {
-		s.replace(parent, r.Name)
+	if record.Replaced != 0 {
+		s.replace(parent, record.Name)
 	}
-	parent = s.tree.MakeDirectories(parent, r.FirstID, r.Directories)
-	id := r.FirstID + uint64(len(r.Directories))
-	i := namespace.Attributes{ID: id, Created: s.time, Modified: s.time, Blocks: r.Blocks, Replication: r.Replication}
-	o := &leases.Lease{Client: r.Head.Client, Holder: r.Holder, Since: s.time, Leaf: r.Name}
-	if r.Hidden {
+	parent = s.tree.MakeDirectories(parent, record.FirstID, record.Directories)
+	id := record.FirstID + uint64(len(record.Directories))
+	i := namespace.Attributes{ID: id, Created: s.time, Modified: s.time, Blocks: record.Blocks, Replication: record.Replication}
+	o := &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: s.time, Leaf: record.Name}
+	if record.Hidden {
 		i.Flags |= namespace.FlagHidden
-		o.Path, o.Overwrite = r.Path, r.Overwrite
+		o.Path, o.Overwrite = record.Path, record.Overwrite
 	}
 	slot := s.tree.Add(i)
-	if !r.Hidden {
-		s.tree.Attach(parent, r.Name, slot)
+	if !record.Hidden {
+		s.tree.Attach(parent, record.Name, slot)
 	}
 	s.leases.Grant(id, o, s.mono)
-	chunks := s.addChunks(slot, r.Chunks)
-	return &CreateResult{Info: s.info(slot, r.Name), Chunks: chunks}, nil
+	chunks := s.addChunks(slot, record.Chunks)
+	return &CreateResult{Info: s.info(slot, record.Name), Chunks: chunks}, nil
 }
 
 // replace removes the file at an entry, which CheckFree checked.
@@ -160,7 +161,7 @@ func (s *State) replace(directory namespace.InodeSlot, name string) {
 }
 
 // addChunks allocates chunks at a file's end and describes them to the writer.
-func (s *State) addChunks(file namespace.InodeSlot, placements []placement) []LocatedChunk {
+func (s *State) addChunks(file namespace.InodeSlot, placements []codec.Placement) []LocatedChunk {
 	if len(placements) == 0 {
 		return nil
 	}
@@ -191,7 +192,7 @@ func (s *State) replicasOf(nodes []uint16) []chunk.Location {
 }
 
 // applyCommits seals the chunks of a record.
-func (s *State) applyCommits(file namespace.InodeSlot, commits []sealing) error {
+func (s *State) applyCommits(file namespace.InodeSlot, commits []codec.Sealing) error {
 	for _, c := range commits {
 		if err := s.files.SealAt(file, c.Index, chunk.Generation(c.Generation), int64(c.Length)); err != nil {
 			return err
@@ -200,61 +201,61 @@ func (s *State) applyCommits(file namespace.InodeSlot, commits []sealing) error 
 	return nil
 }
 
-func (r *addChunksRecord) apply(s *State) (any, error) {
-	slot, _, err := s.openFileOf(r.File)
+func applyAddChunks(s *State, record *codec.AddChunksRecord) (*AddChunksResult, error) {
+	slot, _, err := s.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkPlacements(r.Chunks); err != nil {
+	if err := s.checkPlacements(record.Chunks); err != nil {
 		return nil, err
 	}
-	if err := s.applyCommits(slot, r.Commits); err != nil {
+	if err := s.applyCommits(slot, record.Commits); err != nil {
 		return nil, err
 	}
 	s.tree.Modify(slot)
-	if !r.Replace {
-		return &AddChunksResult{Chunks: s.addChunks(slot, r.Chunks)}, nil
+	if !record.Replace {
+		return &AddChunksResult{Chunks: s.addChunks(slot, record.Chunks)}, nil
 	}
-	old := s.files.At(slot, r.Index)
-	if old == 0 || !s.files.Chunk(old).Open() || len(r.Chunks) != 1 {
-		return nil, namespace.Inconsistent("chunk %d cannot be replaced", r.Index)
+	old := s.files.At(slot, record.Index)
+	if old == 0 || !s.files.Chunk(old).Open() || len(record.Chunks) != 1 {
+		return nil, namespace.Inconsistent("chunk %d cannot be replaced", record.Index)
 	}
-	replacement := s.files.Replace(slot, r.Index, r.Chunks[0].ID, r.Chunks[0].Nodes)
-	return &AddChunksResult{Chunks: []LocatedChunk{s.newChunk(replacement, r.Chunks[0].Nodes)}}, nil
+	replacement := s.files.Replace(slot, record.Index, record.Chunks[0].ID, record.Chunks[0].Nodes)
+	return &AddChunksResult{Chunks: []LocatedChunk{s.newChunk(replacement, record.Chunks[0].Nodes)}}, nil
 }
 
-func (r *completeRecord) apply(s *State) (any, error) {
-	slot, o, err := s.openFileOf(r.File)
+func applyComplete(s *State, record *codec.CompleteRecord) (*CompleteResult, error) {
+	slot, o, err := s.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	s.files.Keep(slot, r.Keep)
-	if err := s.applyCommits(slot, r.Commits); err != nil {
+	s.files.Keep(slot, record.Keep)
+	if err := s.applyCommits(slot, record.Commits); err != nil {
 		return nil, err
 	}
 	if s.files.FirstOpen(slot) != 0 {
-		return nil, namespace.Inconsistent("file %d has an open chunk", r.File)
+		return nil, namespace.Inconsistent("file %d has an open chunk", record.File)
 	}
 	if s.tree.Inode(slot).Hidden() {
-		parent, err := s.tree.Directory(r.Parent)
+		parent, err := s.tree.Directory(record.Parent)
 		if err != nil {
 			return nil, err
 		}
-		if err := s.tree.CheckFree(parent, r.Name, r.Replaced); err != nil {
+		if err := s.tree.CheckFree(parent, record.Name, record.Replaced); err != nil {
 			return nil, err
 		}
-		if r.Replaced != 0 {
-			s.replace(parent, r.Name)
+		if record.Replaced != 0 {
+			s.replace(parent, record.Name)
 		}
-		s.tree.Attach(parent, r.Name, slot)
+		s.tree.Attach(parent, record.Name, slot)
 	}
 	leaf := o.Leaf
 	s.closeFile(slot)
 	return &CompleteResult{Info: s.info(slot, leaf)}, nil
 }
 
-func (r *abandonRecord) apply(s *State) (any, error) {
-	slot, o, err := s.openFileOf(r.File)
+func applyAbandon(s *State, record *codec.AbandonRecord) (*AbandonResult, error) {
+	slot, o, err := s.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
@@ -269,50 +270,50 @@ func (r *abandonRecord) apply(s *State) (any, error) {
 	return &AbandonResult{}, nil
 }
 
-func (r *appendRecord) apply(s *State) (any, error) {
-	slot, err := s.tree.File(r.File)
+func applyAppend(s *State, record *codec.AppendRecord) (*AppendResult, error) {
+	slot, err := s.tree.File(record.File)
 	if err != nil {
 		return nil, err
 	}
 	i := *s.tree.Inode(slot)
-	if s.leases.Of(r.File) != nil || i.Hidden() || r.Head.Client == (ClientID{}) {
-		return nil, namespace.Inconsistent("file %d is open, or no client opens it", r.File)
+	if s.leases.Of(record.File) != nil || i.Hidden() || record.Head.Client == (ClientID{}) {
+		return nil, namespace.Inconsistent("file %d is open, or no client opens it", record.File)
 	}
-	if err := s.checkNodes(r.Members); err != nil {
+	if err := s.checkNodes(record.Members); err != nil {
 		return nil, err
 	}
-	leaf := r.Name
-	s.leases.Grant(r.File, &leases.Lease{Client: r.Head.Client, Holder: r.Holder, Since: s.time, Leaf: leaf}, s.mono)
+	leaf := record.Name
+	s.leases.Grant(record.File, &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: s.time, Leaf: leaf}, s.mono)
 	s.tree.Touch(slot)
 	result := &AppendResult{}
-	if r.Reopen {
-		last, generation := i.Last(), chunk.Generation(r.Generation)
+	if record.Reopen {
+		last, generation := i.Last(), chunk.Generation(record.Generation)
 		if last == 0 || s.files.Chunk(last).Open() || generation <= s.files.Chunk(last).Promised() {
-			return nil, namespace.Inconsistent("last chunk cannot be reopened under generation %d", r.Generation)
+			return nil, namespace.Inconsistent("last chunk cannot be reopened under generation %d", record.Generation)
 		}
 		result.HasLast = true
 		result.PreviousGeneration = s.files.Chunk(last).Generation()
-		s.files.Reopen(last, generation, r.Members)
-		result.Last = s.newChunk(last, r.Members)
+		s.files.Reopen(last, generation, record.Members)
+		result.Last = s.newChunk(last, record.Members)
 	}
 	result.Info = s.info(slot, leaf)
 	return result, nil
 }
 
-func (r *recoverPipelineRecord) apply(s *State) (any, error) {
-	slot, err := s.openChunkOf(r.File, r.Index, r.Generation)
+func applyRecoverPipeline(s *State, record *codec.RecoverPipelineRecord) (*RecoverPipelineResult, error) {
+	slot, err := s.openChunkOf(record.File, record.Index, record.Generation)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkNodes(r.Survivors); err != nil {
+	if err := s.checkNodes(record.Survivors); err != nil {
 		return nil, err
 	}
-	if err := s.checkNodes(r.Replacements); err != nil {
+	if err := s.checkNodes(record.Replacements); err != nil {
 		return nil, err
 	}
-	s.files.Promise(slot, chunk.Generation(r.Generation))
-	return &RecoverPipelineResult{Generation: chunk.Generation(r.Generation),
-		Survivors: s.replicasOf(r.Survivors), Replacements: s.replicasOf(r.Replacements)}, nil
+	s.files.Promise(slot, chunk.Generation(record.Generation))
+	return &RecoverPipelineResult{Generation: chunk.Generation(record.Generation),
+		Survivors: s.replicasOf(record.Survivors), Replacements: s.replicasOf(record.Replacements)}, nil
 }
 
 // openChunkOf finds an open chunk for which a record issues a new generation.
@@ -331,88 +332,88 @@ func (s *State) openChunkOf(file uint64, index uint32, generation uint64) (names
 	return c, nil
 }
 
-func (r *updatePipelineRecord) apply(s *State) (any, error) {
-	slot, _, err := s.openFileOf(r.File)
+func applyUpdatePipeline(s *State, record *codec.UpdatePipelineRecord) (*UpdatePipelineResult, error) {
+	slot, _, err := s.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkNodes(r.Members); err != nil {
+	if err := s.checkNodes(record.Members); err != nil {
 		return nil, err
 	}
-	k := s.files.At(slot, r.Index)
+	k := s.files.At(slot, record.Index)
 	if k == 0 {
-		return nil, namespace.Inconsistent("chunk %d of file %d does not exist", r.Index, r.File)
+		return nil, namespace.Inconsistent("chunk %d of file %d does not exist", record.Index, record.File)
 	}
 	c := s.files.Chunk(k)
-	if !c.Open() || chunk.Generation(r.Generation) != c.Promised() || int64(r.Length) < c.Length() || int64(r.Length) > s.tree.Inode(slot).ChunkSize() {
-		return nil, namespace.Inconsistent("chunk %d: generation %d of %d, length %d of %d", r.Index, r.Generation, c.Promised(), r.Length, c.Length())
+	if !c.Open() || chunk.Generation(record.Generation) != c.Promised() || int64(record.Length) < c.Length() || int64(record.Length) > s.tree.Inode(slot).ChunkSize() {
+		return nil, namespace.Inconsistent("chunk %d: generation %d of %d, length %d of %d", record.Index, record.Generation, c.Promised(), record.Length, c.Length())
 	}
-	s.files.SetPipeline(k, int64(r.Length), r.Members)
+	s.files.SetPipeline(k, int64(record.Length), record.Members)
 	return &UpdatePipelineResult{}, nil
 }
 
-func (r *renameRecord) apply(s *State) (any, error) {
-	slot := s.tree.Find(r.Inode)
-	source, err := s.tree.Directory(r.SourceParent)
+func applyRename(s *State, record *codec.RenameRecord) (*RenameResult, error) {
+	slot := s.tree.Find(record.Inode)
+	source, err := s.tree.Directory(record.SourceParent)
 	if err != nil {
 		return nil, err
 	}
-	target, err := s.tree.Directory(r.TargetParent)
+	target, err := s.tree.Directory(record.TargetParent)
 	if err != nil {
 		return nil, err
 	}
-	if at, ok := s.tree.Entry(r.SourceParent, r.SourceName); !ok || at != slot || slot == 0 {
-		return nil, namespace.Inconsistent("inode %d is not at %q", r.Inode, r.SourceName)
+	if at, ok := s.tree.Entry(record.SourceParent, record.SourceName); !ok || at != slot || slot == 0 {
+		return nil, namespace.Inconsistent("inode %d is not at %q", record.Inode, record.SourceName)
 	}
-	if err := s.tree.CheckFree(target, r.TargetName, r.Replaced); err != nil {
+	if err := s.tree.CheckFree(target, record.TargetName, record.Replaced); err != nil {
 		return nil, err
 	}
-	if err := s.tree.CheckMove(slot, r.TargetParent); err != nil {
+	if err := s.tree.CheckMove(slot, record.TargetParent); err != nil {
 		return nil, err
 	}
-	if r.Replaced != 0 {
-		if r.Replaced == r.Inode || s.tree.Inode(slot).Directory() {
-			return nil, namespace.Inconsistent("inode %d replaces %d", r.Inode, r.Replaced)
+	if record.Replaced != 0 {
+		if record.Replaced == record.Inode || s.tree.Inode(slot).Directory() {
+			return nil, namespace.Inconsistent("inode %d replaces %d", record.Inode, record.Replaced)
 		}
-		s.replace(target, r.TargetName)
+		s.replace(target, record.TargetName)
 	}
-	s.tree.Detach(source, r.SourceName, slot)
-	s.tree.Attach(target, r.TargetName, slot)
-	s.leases.Rename(r.Inode, r.TargetName)
+	s.tree.Detach(source, record.SourceName, slot)
+	s.tree.Attach(target, record.TargetName, slot)
+	s.leases.Rename(record.Inode, record.TargetName)
 	return &RenameResult{}, nil
 }
 
-func (r *removeRecord) apply(s *State) (any, error) {
-	parent, err := s.tree.Directory(r.Parent)
+func applyRemove(s *State, record *codec.RemoveRecord) (*RemoveResult, error) {
+	parent, err := s.tree.Directory(record.Parent)
 	if err != nil {
 		return nil, err
 	}
-	slot, ok := s.tree.Entry(r.Parent, r.Name)
-	if !ok || s.tree.Inode(slot).ID() != r.Inode {
-		return nil, namespace.Inconsistent("inode %d is not at %q", r.Inode, r.Name)
+	slot, ok := s.tree.Entry(record.Parent, record.Name)
+	if !ok || s.tree.Inode(slot).ID() != record.Inode {
+		return nil, namespace.Inconsistent("inode %d is not at %q", record.Inode, record.Name)
 	}
-	s.tree.Detach(parent, r.Name, slot)
+	s.tree.Detach(parent, record.Name, slot)
 	removed := s.tree.Remove(slot, s.dropFile)
 	return &RemoveResult{Files: removed.Files, Directories: removed.Directories, Bytes: removed.Bytes}, nil
 }
 
-func (r *recoverLeaseRecord) apply(s *State) (any, error) {
-	slot, o, err := s.openFileOf(r.File)
+func applyRecoverLease(s *State, record *codec.RecoverLeaseRecord) (*RecoverLeaseResult, error) {
+	slot, o, err := s.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
 	if s.tree.Inode(slot).Hidden() {
-		return nil, namespace.Inconsistent("file %d is hidden", r.File)
+		return nil, namespace.Inconsistent("file %d is hidden", record.File)
 	}
-	if r.Attempt {
-		c, err := s.openChunkOf(r.File, r.Index, r.Generation)
+	if record.Attempt {
+		c, err := s.openChunkOf(record.File, record.Index, record.Generation)
 		if err != nil {
 			return nil, err
 		}
-		s.files.Promise(c, chunk.Generation(r.Generation))
+		s.files.Promise(c, chunk.Generation(record.Generation))
 	}
 	if !o.Recovering() {
-		s.leases.Grant(r.File, &leases.Lease{Holder: "lease recovery", Since: s.time, Leaf: o.Leaf}, s.mono)
+		s.leases.Grant(record.File, &leases.Lease{Holder: "lease recovery", Since: s.time, Leaf: o.Leaf}, s.mono)
 	}
 	s.tree.Touch(slot)
 	if s.files.FirstOpen(slot) == 0 {
@@ -429,24 +430,24 @@ func (s *State) closeRecovered(slot namespace.InodeSlot) {
 	s.closeFile(slot)
 }
 
-func (r *recoveredRecord) apply(s *State) (any, error) {
-	slot, o, err := s.openFileOf(r.File)
+func applyRecovered(s *State, record *codec.RecoveredRecord) (any, error) {
+	slot, o, err := s.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	k := s.files.At(slot, r.Index)
+	k := s.files.At(slot, record.Index)
 	if k == 0 || !o.Recovering() || !s.files.Chunk(k).Open() {
-		return nil, namespace.Inconsistent("chunk %d of file %d is not in recovery", r.Index, r.File)
+		return nil, namespace.Inconsistent("chunk %d of file %d is not in recovery", record.Index, record.File)
 	}
 	size := s.tree.Inode(slot).ChunkSize()
-	generation := chunk.Generation(r.Generation)
-	if generation > s.files.Chunk(k).Promised() || int64(r.Length) > size {
-		return nil, namespace.Inconsistent("chunk %d: generation %d, length %d", r.Index, r.Generation, r.Length)
+	generation := chunk.Generation(record.Generation)
+	if generation > s.files.Chunk(k).Promised() || int64(record.Length) > size {
+		return nil, namespace.Inconsistent("chunk %d: generation %d, length %d", record.Index, record.Generation, record.Length)
 	}
-	s.files.Seal(k, generation, int64(r.Length))
-	if int64(r.Length) < size {
-		keep := r.Index
-		if r.Length > 0 {
+	s.files.Seal(k, generation, int64(record.Length))
+	if int64(record.Length) < size {
+		keep := record.Index
+		if record.Length > 0 {
 			keep++
 		}
 		s.files.Keep(slot, keep)
@@ -457,31 +458,31 @@ func (r *recoveredRecord) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-func (r *truncateRecord) apply(s *State) (any, error) {
-	slot, err := s.tree.File(r.File)
+func applyTruncate(s *State, record *codec.TruncateRecord) (*TruncateResult, error) {
+	slot, err := s.tree.File(record.File)
 	if err != nil {
 		return nil, err
 	}
 	i := s.tree.Inode(slot)
-	if s.leases.Of(r.File) != nil || i.Hidden() || r.Length < 0 || r.Length > i.Length() {
-		return nil, namespace.Inconsistent("file %d of %d bytes cannot be cut to %d", r.File, i.Length(), r.Length)
+	if s.leases.Of(record.File) != nil || i.Hidden() || record.Length < 0 || record.Length > i.Length() {
+		return nil, namespace.Inconsistent("file %d of %d bytes cannot be cut to %d", record.File, i.Length(), record.Length)
 	}
 	size := i.ChunkSize()
-	s.files.Keep(slot, uint32((r.Length+size-1)/size))
+	s.files.Keep(slot, uint32((record.Length+size-1)/size))
 	s.tree.Modify(slot)
-	leaf := r.Name
-	if r.Cut {
+	leaf := record.Name
+	if record.Cut {
 		last := s.tree.Inode(slot).Last()
 		if last == 0 {
 			return nil, namespace.Inconsistent("nothing to cut")
 		}
 		c := s.files.Chunk(last)
-		cut := r.Length - s.files.Offset(c)
+		cut := record.Length - s.files.Offset(c)
 		if cut <= 0 || cut >= c.Length() {
 			return nil, namespace.Inconsistent("cut of a chunk of %d bytes to %d", c.Length(), cut)
 		}
-		s.leases.Grant(r.File, &leases.Lease{Holder: "truncate", Since: s.time, Leaf: leaf}, s.mono)
+		s.leases.Grant(record.File, &leases.Lease{Holder: "truncate", Since: s.time, Leaf: leaf}, s.mono)
 		s.files.Cut(last, cut)
 	}
-	return &TruncateResult{Info: s.info(slot, leaf), Done: !r.Cut}, nil
+	return &TruncateResult{Info: s.info(slot, leaf), Done: !record.Cut}, nil
 }

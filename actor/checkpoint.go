@@ -8,8 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/zeebo/xxh3"
-
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -17,110 +16,11 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// A checkpoint is a row of frames (docs/format/edit-record.md): a head, nodes,
-// inodes, the retry cache, an end with totals and a sum over all frames before.
-// Its order is canonical (directory, then name), so equal states give equal
-// bytes whatever their history.
-
-// checkpointVersion is the version of every frame of a checkpoint.
-const checkpointVersion = recordVersion
-
-type checkpointHead struct {
-	Version   uint8
-	ClusterID string
-	Created   int64
-	Epoch     uint64
-	Txid      uint64
-	Time      int64
-	NextInode uint64
-}
-
-type checkpointNode struct {
-	ID      string
-	Address string
-}
-
-type checkpointNodes struct {
-	Version uint8
-	Nodes   []checkpointNode // in order of their indexes, 1 first
-}
-
-type checkpointChunk struct {
-	ID         chunk.ID
-	Generation uint64
-	Promised   uint64
-	Length     uint32
-	// Of an open chunk.
-	Open    bool
-	Minimum uint64
-	Strict  bool
-	Base    int64
-	Cut     int64
-	Members []uint16
-}
-
-type checkpointLease struct {
-	Client    []byte
-	Holder    string
-	Since     int64
-	Path      string
-	Overwrite bool
-	Leaf      string
-}
-
-type checkpointInode struct {
-	ID          uint64
-	Parent      uint64
-	Name        string
-	Flags       uint8
-	Created     int64
-	Modified    int64
-	Blocks      uint16
-	Replication uint8
-	Chunks      []checkpointChunk // the first ones; checkpointMore holds the rest
-	Lease       []checkpointLease // one or none
-}
-
-type checkpointFiles struct {
-	Version uint8
-	Inodes  []checkpointInode
-}
-
-// checkpointMore continues the chunks of the last inode before it.
-type checkpointMore struct {
-	Version uint8
-	Chunks  []checkpointChunk
-}
-
-type checkpointAnswer struct {
-	Sequence uint64
-	Kind     uint8
-	Result   []byte // msgpack
-}
-
-// checkpointRetry is one client of the retry cache, or more answers of the
-// client before.
-type checkpointRetry struct {
-	Version uint8
-	Client  ClientID
-	Last    int64
-	Floor   uint64
-	Answers []checkpointAnswer
-}
-
-type checkpointEnd struct {
-	Version uint8
-	Frames  uint64
-	Inodes  uint64
-	Chunks  uint64
-	Sum     uint64
-}
-
 // Snapshot is the durable state at one moment. Another goroutine may encode it
 // while the State runs on; it costs memory only for what changes meanwhile.
 type Snapshot struct {
-	head     checkpointHead
-	nodes    []checkpointNode
+	head     codec.CheckpointHead
+	nodes    []codec.CheckpointNode
 	view     *namespace.View
 	open     map[uint64]*leases.Lease
 	openSlot map[uint64]namespace.InodeSlot // hidden files
@@ -131,12 +31,12 @@ type Snapshot struct {
 // files and of the retry cache, and a pointer per 256 inodes and chunks.
 func (s *State) Snapshot() *Snapshot {
 	p := &Snapshot{
-		head: checkpointHead{Version: checkpointVersion, ClusterID: s.clusterID, Created: s.created, Epoch: s.epoch,
+		head: codec.CheckpointHead{Version: codec.Version, ClusterID: s.clusterID, Created: s.created, Epoch: s.epoch,
 			Txid: s.txid, Time: s.time, NextInode: s.tree.NextID()},
 		view: s.files.View(), open: s.leases.Snapshot(), openSlot: make(map[uint64]namespace.InodeSlot),
 	}
 	for _, n := range s.nodes[1:] {
-		p.nodes = append(p.nodes, checkpointNode{ID: n.id, Address: n.address})
+		p.nodes = append(p.nodes, codec.CheckpointNode{ID: n.id, Address: n.address})
 	}
 	for id := range p.open {
 		if slot := s.tree.Find(id); s.tree.Inode(slot).Hidden() {
@@ -150,56 +50,32 @@ func (s *State) Snapshot() *Snapshot {
 // Txid is the last txid that the snapshot holds.
 func (p *Snapshot) Txid() uint64 { return p.head.Txid }
 
-// checkpointWriter writes frames and sums them.
-type checkpointWriter struct {
-	w       io.Writer
-	encoder *frameEncoder
-	sum     xxh3.Hasher
-	frames  uint64
-	err     error
-}
-
-func (c *checkpointWriter) frame(kind uint8, value any) {
-	if c.err != nil {
-		return
-	}
-	frame, err := c.encoder.encode(kind, value)
-	if err != nil {
-		c.err = err
-		return
-	}
-	c.frames++
-	_, _ = c.sum.Write(frame[:frameHeaderBytes]) // holds the payload's sum
-	_, c.err = c.w.Write(frame)
-}
-
 // Encode writes the checkpoint. Any goroutine may call it, once at a time.
 func (p *Snapshot) Encode(w io.Writer) error {
-	c := &checkpointWriter{w: w, encoder: newFrameEncoder()}
-	c.frame(kindCheckpointHead, &p.head)
-	for from := 0; from < len(p.nodes); from += checkpointPageItems {
-		page := p.nodes[from:min(from+checkpointPageItems, len(p.nodes))]
-		c.frame(kindCheckpointNodes, &checkpointNodes{Version: checkpointVersion, Nodes: page})
+	c := codec.NewCheckpointWriter(w)
+	c.Frame(codec.KindCheckpointHead, &p.head)
+	for from := 0; from < len(p.nodes); from += codec.CheckpointPageItems {
+		page := p.nodes[from:min(from+codec.CheckpointPageItems, len(p.nodes))]
+		c.Frame(codec.KindCheckpointNodes, &codec.CheckpointNodes{Version: codec.Version, Nodes: page})
 	}
 	inodes, chunks := p.encodeInodes(c)
 	p.encodeRetry(c)
-	c.frame(kindCheckpointEnd, &checkpointEnd{Version: checkpointVersion, Frames: c.frames, Inodes: inodes, Chunks: chunks, Sum: c.sum.Sum64()})
-	return c.err
+	return c.End(inodes, chunks)
 }
 
-func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
-	page := checkpointFiles{Version: checkpointVersion}
+func (p *Snapshot) encodeInodes(c *codec.CheckpointWriter) (inodes, chunks uint64) {
+	page := codec.CheckpointFiles{Version: codec.Version}
 	bytesInPage := 0
-	var room []checkpointChunk // of the chunks in page
+	var room []codec.CheckpointChunk // of the chunks in page
 	flush := func() {
 		if len(page.Inodes) > 0 {
-			c.frame(kindCheckpointFiles, &page)
+			c.Frame(codec.KindCheckpointFiles, &page)
 			page.Inodes, bytesInPage, room = page.Inodes[:0], 0, room[:0]
 		}
 	}
 	put := func(slot namespace.InodeSlot, name string) {
-		var i checkpointInode
-		var more []checkpointChunk
+		var i codec.CheckpointInode
+		var more []codec.CheckpointChunk
 		i, more, room = p.inode(slot, name, room)
 		inodes++
 		chunks += uint64(len(i.Chunks) + len(more))
@@ -209,11 +85,11 @@ func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 		for _, l := range i.Lease {
 			bytesInPage += len(l.Path) + 600
 		}
-		if len(page.Inodes) == checkpointPageItems || bytesInPage > recordBytesMax/4 || len(more) > 0 {
+		if len(page.Inodes) == codec.CheckpointPageItems || bytesInPage > codec.CheckpointPageBytes || len(more) > 0 {
 			flush()
 		}
-		for from := 0; from < len(more); from += checkpointPageItems {
-			c.frame(kindCheckpointMore, &checkpointMore{Version: checkpointVersion, Chunks: more[from:min(from+checkpointPageItems, len(more))]})
+		for from := 0; from < len(more); from += codec.CheckpointPageItems {
+			c.Frame(codec.KindCheckpointMore, &codec.CheckpointMore{Version: codec.Version, Chunks: more[from:min(from+codec.CheckpointPageItems, len(more))]})
 		}
 	}
 	if p.view.Root() == 0 {
@@ -222,7 +98,7 @@ func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 	put(p.view.Root(), "")
 	p.view.Entries(func(name string, slot namespace.InodeSlot) bool {
 		put(slot, name)
-		return c.err == nil
+		return c.Err() == nil
 	})
 	hidden := make([]uint64, 0, len(p.openSlot))
 	for id := range p.openSlot {
@@ -237,10 +113,10 @@ func (p *Snapshot) encodeInodes(c *checkpointWriter) (inodes, chunks uint64) {
 }
 
 // inode describes one; its first chunks stand behind room, which is returned.
-func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []checkpointChunk) (i checkpointInode, more, rest []checkpointChunk) {
+func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []codec.CheckpointChunk) (i codec.CheckpointInode, more, rest []codec.CheckpointChunk) {
 	n := p.view.Inode(slot)
 	a := n.Attributes()
-	i = checkpointInode{ID: a.ID, Parent: a.Parent, Name: name, Flags: a.Flags, Created: a.Created, Modified: a.Modified,
+	i = codec.CheckpointInode{ID: a.ID, Parent: a.Parent, Name: name, Flags: a.Flags, Created: a.Created, Modified: a.Modified,
 		Blocks: a.Blocks, Replication: a.Replication}
 	if n.Directory() {
 		return i, nil, room
@@ -248,11 +124,11 @@ func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []checkpoin
 	from := len(room)
 	for k := n.First(); k != 0; {
 		r := p.view.Chunk(k)
-		c := checkpointChunk{ID: r.ID(), Generation: uint64(r.Generation()), Promised: uint64(r.Promised()), Length: uint32(r.Length()), Open: r.Open()}
+		c := codec.CheckpointChunk{ID: r.ID(), Generation: uint64(r.Generation()), Promised: uint64(r.Promised()), Length: uint32(r.Length()), Open: r.Open()}
 		if w := p.view.OpenChunk(k); w != nil {
 			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = uint64(w.Minimum), w.Strict, w.Base, w.Cut, w.Members
 		}
-		if len(room)-from < checkpointPageItems {
+		if len(room)-from < codec.CheckpointPageItems {
 			room = append(room, c)
 		} else {
 			more = append(more, c)
@@ -263,99 +139,32 @@ func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []checkpoin
 		i.Chunks = room[from:len(room):len(room)]
 	}
 	if o := p.open[a.ID]; o != nil {
-		l := checkpointLease{Holder: o.Holder, Since: o.Since, Path: o.Path, Overwrite: o.Overwrite, Leaf: o.Leaf}
+		l := codec.CheckpointLease{Holder: o.Holder, Since: o.Since, Path: o.Path, Overwrite: o.Overwrite, Leaf: o.Leaf}
 		if !o.Recovering() {
 			l.Client = o.Client[:]
 		}
-		i.Lease = []checkpointLease{l}
+		i.Lease = []codec.CheckpointLease{l}
 	}
 	return i, more, room
 }
 
 // encodeRetry writes the retry cache, the client idle for longest first.
-func (p *Snapshot) encodeRetry(c *checkpointWriter) {
-	results := newFrameEncoder()
+func (p *Snapshot) encodeRetry(c *codec.CheckpointWriter) {
 	for n := range p.answers {
 		client := &p.answers[n]
-		page := checkpointRetry{Version: checkpointVersion, Client: client.ID, Last: client.Last, Floor: client.Floor}
+		page := codec.CheckpointRetry{Version: codec.Version, Client: client.ID, Last: client.Last, Floor: client.Floor}
 		size := 0
 		for i, e := range client.Answers {
-			frame, err := results.encode(0, e.Result)
-			if err != nil {
-				c.err = err
-				return
-			}
-			payload := frame[frameHeaderBytes:]
-			page.Answers = append(page.Answers, checkpointAnswer{Sequence: e.Sequence, Kind: resultKind(e.Result), Result: payload})
-			size += len(payload) + 32
-			if size > recordBytesMax/4 && i+1 < len(client.Answers) {
-				c.frame(kindCheckpointRetry, &page)
+			result := c.Answer(e.Result)
+			page.Answers = append(page.Answers, codec.CheckpointAnswer{Sequence: e.Sequence, Kind: answerKind(e.Result), Result: result})
+			size += len(result) + 32
+			if size > codec.CheckpointPageBytes && i+1 < len(client.Answers) {
+				c.Frame(codec.KindCheckpointRetry, &page)
 				page.Answers, size = page.Answers[:0], 0
 			}
 		}
-		c.frame(kindCheckpointRetry, &page)
+		c.Frame(codec.KindCheckpointRetry, &page)
 	}
-}
-
-// Kinds of results are the kinds of the records that make them.
-func resultKind(result any) uint8 {
-	switch result.(type) {
-	case *MkdirResult:
-		return kindMkdir
-	case *CreateResult:
-		return kindCreate
-	case *AddChunksResult:
-		return kindAddChunks
-	case *CompleteResult:
-		return kindComplete
-	case *AbandonResult:
-		return kindAbandon
-	case *AppendResult:
-		return kindAppend
-	case *RecoverPipelineResult:
-		return kindRecoverPipeline
-	case *UpdatePipelineResult:
-		return kindUpdatePipeline
-	case *RenameResult:
-		return kindRename
-	case *RemoveResult:
-		return kindRemove
-	case *RecoverLeaseResult:
-		return kindRecoverLease
-	case *TruncateResult:
-		return kindTruncate
-	}
-	return 0
-}
-
-func newResult(kind uint8) any {
-	switch kind {
-	case kindMkdir:
-		return new(MkdirResult)
-	case kindCreate:
-		return new(CreateResult)
-	case kindAddChunks:
-		return new(AddChunksResult)
-	case kindComplete:
-		return new(CompleteResult)
-	case kindAbandon:
-		return new(AbandonResult)
-	case kindAppend:
-		return new(AppendResult)
-	case kindRecoverPipeline:
-		return new(RecoverPipelineResult)
-	case kindUpdatePipeline:
-		return new(UpdatePipelineResult)
-	case kindRename:
-		return new(RenameResult)
-	case kindRemove:
-		return new(RemoveResult)
-	case kindRecoverLease:
-		return new(RecoverLeaseResult)
-	case kindTruncate:
-		return new(TruncateResult)
-	}
-	return nil
 }
 
 // Checkpoint encodes all durable state; equal states give equal bytes.
@@ -379,102 +188,61 @@ func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 	if s.txid != 0 {
 		return fault.New(fault.Exists, "load checkpoint", "the state is at txid %d already", s.txid)
 	}
-	l := &checkpointLoader{s: s, reader: r}
-	l.sizeBytes = bytes
+	l := &checkpointLoader{s: s, reader: codec.NewCheckpointReader(r), sizeBytes: bytes}
 	if err := l.load(); err != nil {
-		return &fault.Error{Kind: fault.KindOf(err), Op: "load checkpoint", Reason: fmt.Sprintf("frame %d", l.frames), Err: err}
+		return &fault.Error{Kind: fault.KindOf(err), Op: "load checkpoint", Reason: fmt.Sprintf("frame %d", l.reader.Frames()), Err: err}
 	}
 	return nil
 }
 
 type checkpointLoader struct {
 	s         *State
-	reader    io.Reader
-	buffer    []byte
-	sum       xxh3.Hasher
-	frames    uint64
+	reader    *codec.CheckpointReader
 	inodes    uint64
 	chunks    uint64
 	sizeBytes int64
 	last      namespace.InodeSlot // inode whose chunks may go on
 	// directories are their inodes' slots.
 	directories []namespace.InodeSlot
-	// page and chunkPage are filled again with each frame; keys holds the keys of
-	// some entries of a page.
-	page      checkpointFiles
-	chunkPage checkpointMore
-	keys      []byte
-}
-
-func corruptCheckpoint(format string, args ...any) error {
-	return fault.New(fault.CorruptData, "decode", format, args...)
-}
-
-// next reads one frame; its payload is valid until the next call.
-func (l *checkpointLoader) next() (kind uint8, header [frameHeaderBytes]byte, payload []byte, err error) {
-	if _, err := io.ReadFull(l.reader, header[:]); err != nil {
-		return 0, header, nil, &fault.Error{Kind: fault.CorruptData, Op: "read", Reason: "the checkpoint ends early", Err: err}
-	}
-	length := binary.LittleEndian.Uint32(header[:])
-	if length > recordBytesMax {
-		return 0, header, nil, corruptCheckpoint("length %d is above the limit of %d", length, recordBytesMax)
-	}
-	size := frameHeaderBytes + int(length)
-	if cap(l.buffer) < size {
-		l.buffer = make([]byte, size)
-	}
-	frame := l.buffer[:size]
-	copy(frame, header[:])
-	if _, err := io.ReadFull(l.reader, frame[frameHeaderBytes:]); err != nil {
-		return 0, header, nil, &fault.Error{Kind: fault.CorruptData, Op: "read", Reason: "the checkpoint ends early", Err: err}
-	}
-	kind, version, payload, _, err := cutFrame(frame)
-	if err == nil && version > checkpointVersion {
-		err = fault.New(fault.Version, "read", "frame version %d is not known", version)
-	}
-	return kind, header, payload, err
+	// keys holds the keys of some entries of a page.
+	keys []byte
 }
 
 func (l *checkpointLoader) load() error {
 	for {
-		kind, header, payload, err := l.next()
+		kind, err := l.reader.Next()
 		if err != nil {
 			return err
 		}
-		if (l.frames == 0) != (kind == kindCheckpointHead) {
-			return corruptCheckpoint("frame kind %d is out of place", kind)
-		}
 		switch kind {
-		case kindCheckpointHead:
-			err = l.head(payload)
-		case kindCheckpointNodes:
-			err = l.nodes(payload)
-		case kindCheckpointFiles:
-			err = l.files(payload)
-		case kindCheckpointMore:
-			err = l.more(payload)
-		case kindCheckpointRetry:
-			err = l.retry(payload)
-		case kindCheckpointEnd:
-			return l.end(payload)
+		case codec.KindCheckpointHead:
+			err = l.head()
+		case codec.KindCheckpointNodes:
+			err = l.nodes()
+		case codec.KindCheckpointFiles:
+			err = l.files()
+		case codec.KindCheckpointMore:
+			err = l.more()
+		case codec.KindCheckpointRetry:
+			err = l.retry()
+		case codec.KindCheckpointEnd:
+			return l.end()
 		default:
 			err = fault.New(fault.Version, "read", "frame kind %d is not known", kind)
 		}
 		if err != nil {
 			return err
 		}
-		l.frames++
-		_, _ = l.sum.Write(header[:])
 	}
 }
 
-func (l *checkpointLoader) head(payload []byte) error {
-	var h checkpointHead
-	if err := l.s.decoder.decode(payload, &h); err != nil {
+func (l *checkpointLoader) head() error {
+	var h codec.CheckpointHead
+	if err := l.reader.Decode(&h); err != nil {
 		return err
 	}
 	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > nodeNameBytesMax || h.NextInode <= namespace.RootID {
-		return corruptCheckpoint("head: cluster %q, txid %d, next inode %d", clip(h.ClusterID, 64), h.Txid, h.NextInode)
+		return codec.CorruptCheckpoint("head: cluster %q, txid %d, next inode %d", clip(h.ClusterID, 64), h.Txid, h.NextInode)
 	}
 	l.s.clusterID, l.s.created, l.s.epoch, l.s.txid = h.ClusterID, h.Created, h.Epoch, h.Txid
 	l.s.time = h.Time
@@ -482,14 +250,14 @@ func (l *checkpointLoader) head(payload []byte) error {
 	return nil
 }
 
-func (l *checkpointLoader) nodes(payload []byte) error {
-	var page checkpointNodes
-	if err := l.s.decoder.decode(payload, &page); err != nil {
+func (l *checkpointLoader) nodes() error {
+	var page codec.CheckpointNodes
+	if err := l.reader.Decode(&page); err != nil {
 		return err
 	}
 	for _, n := range page.Nodes {
 		if len(l.s.nodes) > nodesMax || n.ID == "" || len(n.ID) > nodeNameBytesMax || l.s.nodeIndex[n.ID] != 0 {
-			return corruptCheckpoint("node %q", clip(n.ID, 64))
+			return codec.CorruptCheckpoint("node %q", clip(n.ID, 64))
 		}
 		index := uint16(len(l.s.nodes))
 		l.s.nodes = append(l.s.nodes, newNode(index, n.ID, n.Address))
@@ -498,14 +266,12 @@ func (l *checkpointLoader) nodes(payload []byte) error {
 	return nil
 }
 
-func (l *checkpointLoader) files(payload []byte) error {
-	if !readFastShared(&l.page, payload) {
-		l.page = checkpointFiles{}
-		if err := l.s.decoder.decode(payload, &l.page); err != nil {
-			return err
-		}
+func (l *checkpointLoader) files() error {
+	page, err := l.reader.Files()
+	if err != nil {
+		return err
 	}
-	for group := range slices.Chunk(l.page.Inodes, checkpointKeysShared) {
+	for group := range slices.Chunk(page.Inodes, checkpointKeysShared) {
 		l.keys = l.keys[:0]
 		for n := range group {
 			l.keys = binary.BigEndian.AppendUint64(l.keys, group[n].Parent)
@@ -524,10 +290,10 @@ func (l *checkpointLoader) files(payload []byte) error {
 }
 
 // inode adds one, and its entry under key if it has a name.
-func (l *checkpointLoader) inode(i *checkpointInode, key string) error {
+func (l *checkpointLoader) inode(i *codec.CheckpointInode, key string) error {
 	s := l.s
 	directory, hidden := i.Flags&namespace.FlagDirectory != 0, i.Flags&namespace.FlagHidden != 0
-	fail := func(what string) error { return corruptCheckpoint("inode %d: %s", i.ID, what) }
+	fail := func(what string) error { return codec.CorruptCheckpoint("inode %d: %s", i.ID, what) }
 	switch {
 	case i.ID == 0 || i.ID >= s.tree.NextID() || s.tree.Find(i.ID) != 0:
 		return fail("bad id")
@@ -575,35 +341,33 @@ func (l *checkpointLoader) inode(i *checkpointInode, key string) error {
 	return l.addChunks(slot, i.Chunks)
 }
 
-func (l *checkpointLoader) more(payload []byte) error {
-	if !readFastShared(&l.chunkPage, payload) {
-		l.chunkPage = checkpointMore{}
-		if err := l.s.decoder.decode(payload, &l.chunkPage); err != nil {
-			return err
-		}
+func (l *checkpointLoader) more() error {
+	page, err := l.reader.More()
+	if err != nil {
+		return err
 	}
 	if l.last == 0 || l.s.tree.Inode(l.last).Directory() {
-		return corruptCheckpoint("chunks of no file")
+		return codec.CorruptCheckpoint("chunks of no file")
 	}
-	return l.addChunks(l.last, l.chunkPage.Chunks)
+	return l.addChunks(l.last, page.Chunks)
 }
 
-func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []checkpointChunk) error {
+func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []codec.CheckpointChunk) error {
 	s := l.s
 	size := s.tree.Inode(file).ChunkSize()
 	leased := s.leases.Of(s.tree.Inode(file).ID()) != nil
 	for n := range chunks {
 		c := &chunks[n]
 		if last := s.tree.Inode(file).Last(); last != 0 && !leased && s.files.Chunk(last).Length() != size {
-			return corruptCheckpoint("chunk %s follows a short one", c.ID)
+			return codec.CorruptCheckpoint("chunk %s follows a short one", c.ID)
 		}
 		if c.ID.IsZero() || s.files.Find(c.ID) != 0 || c.Generation == 0 || c.Generation > c.Promised || int64(c.Length) > size ||
 			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut >= 0 && c.Cut != int64(c.Length) || len(c.Members) > nodesPerCallMax) {
-			return corruptCheckpoint("chunk %s", c.ID)
+			return codec.CorruptCheckpoint("chunk %s", c.ID)
 		}
 		for _, m := range c.Members {
 			if m == 0 || int(m) >= len(s.nodes) {
-				return corruptCheckpoint("chunk %s: node index %d", c.ID, m)
+				return codec.CorruptCheckpoint("chunk %s: node index %d", c.ID, m)
 			}
 		}
 		loaded := namespace.LoadedChunk{ID: c.ID, Generation: chunk.Generation(c.Generation), Promised: chunk.Generation(c.Promised),
@@ -617,42 +381,37 @@ func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []checkpoi
 	return nil
 }
 
-func (l *checkpointLoader) retry(payload []byte) error {
-	var page checkpointRetry
+func (l *checkpointLoader) retry() error {
+	var page codec.CheckpointRetry
 	s := l.s
-	if err := s.decoder.decode(payload, &page); err != nil {
+	if err := l.reader.Decode(&page); err != nil {
 		return err
 	}
 	loaded := leases.RetryClient{ID: page.Client, Last: page.Last, Floor: page.Floor}
-	for _, a := range page.Answers {
-		result := newResult(a.Kind)
+	for i := range page.Answers {
+		a := &page.Answers[i]
+		result := newAnswer(a.Kind)
 		if result == nil {
-			return corruptCheckpoint("retry cache: client %x, sequence %d, kind %d", page.Client, a.Sequence, a.Kind)
+			return codec.CorruptCheckpoint("retry cache: client %x, sequence %d, kind %d", page.Client, a.Sequence, a.Kind)
 		}
-		if err := s.decoder.decode(a.Result, result); err != nil {
+		if err := l.reader.Answer(a, result); err != nil {
 			return err
 		}
 		loaded.Answers = append(loaded.Answers, leases.Answer{Sequence: a.Sequence, Result: result})
 	}
 	if !s.answers.Load(loaded) {
-		return corruptCheckpoint("retry cache: client %x", page.Client)
+		return codec.CorruptCheckpoint("retry cache: client %x", page.Client)
 	}
 	return nil
 }
 
 // end checks the totals and builds what is derived.
-func (l *checkpointLoader) end(payload []byte) error {
-	var e checkpointEnd
-	s := l.s
-	if err := s.decoder.decode(payload, &e); err != nil {
+func (l *checkpointLoader) end() error {
+	if err := l.reader.End(l.inodes, l.chunks); err != nil {
 		return err
 	}
-	if e.Frames != l.frames || e.Inodes != l.inodes || e.Chunks != l.chunks || e.Sum != l.sum.Sum64() || s.tree.Find(namespace.RootID) == 0 {
-		return corruptCheckpoint("the end counts %d frames, %d inodes, %d chunks, sum %016x; there are %d, %d, %d, %016x",
-			e.Frames, e.Inodes, e.Chunks, e.Sum, l.frames, l.inodes, l.chunks, l.sum.Sum64())
+	if l.s.tree.Find(namespace.RootID) == 0 {
+		return codec.CorruptCheckpoint("there is no root directory")
 	}
-	if n, err := io.ReadFull(l.reader, make([]byte, 1)); n != 0 || err != io.EOF {
-		return corruptCheckpoint("bytes follow the end")
-	}
-	return s.tree.FinishLoad(l.directories)
+	return l.s.tree.FinishLoad(l.directories)
 }

@@ -2,7 +2,6 @@ package actor
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -14,8 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
+	"github.com/whispering-woods/ww/internal/msgpack"
 )
 
 // fullHarness holds something of everything that a checkpoint can hold.
@@ -78,13 +79,13 @@ func TestCheckpointOfLargeThings(t *testing.T) {
 	h := newHarness(t, Config{DefaultReplication: 1, DefaultChunkSize: 1 << 16})
 	h.slow = true
 	h.start(1)
-	for _, chunks := range []int{checkpointPageItems - 1, checkpointPageItems, checkpointPageItems + 1, 3*checkpointPageItems + 5} {
+	for _, chunks := range []int{codec.CheckpointPageItems - 1, codec.CheckpointPageItems, codec.CheckpointPageItems + 1, 3*codec.CheckpointPageItems + 5} {
 		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/chunks-%d", chunks)})
 		for at := 0; at < chunks; at += chunksPerCallMax {
 			ok[AddChunksResult](h, 1, &AddChunks{FileID: created.Info.FileID, FirstIndex: uint32(at), Count: uint32(min(chunksPerCallMax, chunks-at))})
 		}
 	}
-	for i := range 2*checkpointPageItems + 1 {
+	for i := range 2*codec.CheckpointPageItems + 1 {
 		ok[MkdirResult](h, 2, &Mkdir{Path: fmt.Sprintf("/directory-%d", i)})
 	}
 	for i := range 9 {
@@ -151,7 +152,9 @@ func TestLoadCheckpointRefusesDamage(t *testing.T) {
 	// A frame that is left out or doubled is found by the end's sum.
 	for _, twice := range []bool{false, true} {
 		for from := 0; from < len(good); {
-			size := frameHeaderBytes + int(binary.LittleEndian.Uint32(good[from:]))
+			_, rest, err := codec.CutFrame(good[from:])
+			require.NoError(t, err)
+			size := len(good) - from - len(rest)
 			bad := append(bytes.Clone(good[:from]), good[from+size:]...)
 			if twice {
 				bad = append(bytes.Clone(good[:from+size]), good[from:]...)
@@ -162,20 +165,28 @@ func TestLoadCheckpointRefusesDamage(t *testing.T) {
 	}
 }
 
+// withSum is the payload of an end with another sum.
+func withSum(end []byte, sum uint64) []byte {
+	var r msgpack.Reader
+	r.Reset(end)
+	r.Struct(5)
+	return msgpack.Writer(nil).Array(5).Uint(r.Uint64()).Uint(r.Uint64()).Uint(r.Uint64()).Uint(r.Uint64()).Uint(sum)
+}
+
 func FuzzLoadCheckpoint(f *testing.F) {
 	h := fullHarness(f)
 	good := h.s.Checkpoint()
-	kinds := []uint8{}
-	frames := [][]byte{}
-	for from := 0; from < len(good); {
-		size := frameHeaderBytes + int(binary.LittleEndian.Uint32(good[from:]))
-		kinds = append(kinds, good[from+4])
-		frames = append(frames, good[from+frameHeaderBytes:from+size])
-		f.Add(uint8(len(frames)-1), good[from+4], good[from+frameHeaderBytes:from+size])
-		from += size
+	var frames []codec.Frame
+	for rest := good; len(rest) > 0; {
+		var frame codec.Frame
+		var err error
+		frame, rest, err = codec.CutFrame(rest)
+		require.NoError(f, err)
+		f.Add(uint8(len(frames)), uint8(frame.Kind), frame.Payload)
+		frames = append(frames, frame)
 	}
 	f.Fuzz(func(t *testing.T, at, kind uint8, payload []byte) {
-		if len(payload) > recordBytesMax {
+		if len(payload) > codec.RecordBytesMax {
 			return
 		}
 		// One frame is replaced; sums are made right, so that the fuzzer gets
@@ -184,18 +195,13 @@ func FuzzLoadCheckpoint(f *testing.F) {
 		var data []byte
 		var sum xxh3.Hasher
 		for i := range frames {
-			frame := sealFrame(kinds[i], 1, 0, frames[i])
+			frame := codec.WriteFrame(nil, frames[i].Kind, 1, frames[i].Payload)
 			if i == n {
-				frame = sealFrame(kind, 1, 0, payload)
-			} else if kinds[i] == kindCheckpointEnd {
-				var end checkpointEnd
-				require.NoError(t, newFrameDecoder().decode(frames[i], &end))
-				end.Sum = sum.Sum64()
-				var err error
-				frame, err = newFrameEncoder().encode(kindCheckpointEnd, &end)
-				require.NoError(t, err)
+				frame = codec.WriteFrame(nil, codec.Kind(kind), 1, payload)
+			} else if frames[i].Kind == codec.KindCheckpointEnd {
+				frame = codec.WriteFrame(nil, frames[i].Kind, 1, withSum(frames[i].Payload, sum.Sum64()))
 			}
-			_, _ = sum.Write(frame[:frameHeaderBytes])
+			_, _ = sum.Write(frame[:16]) // the header
 			data = append(data, frame...)
 		}
 		s, err := New(h.config)

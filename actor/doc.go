@@ -1,6 +1,6 @@
 // Package actor is the namenode's state machine: the namespace, the chunk map,
-// leases, the retry cache, placement, repair and deletion, and the codec of the
-// edit records and checkpoints that make them durable.
+// leases, the retry cache, placement, repair and deletion. Package codec below
+// it holds the edit records and checkpoints that make them durable.
 //
 // A State is pure and deterministic. Time, randomness and everything that peers
 // say arrive inside a Command; Step answers with Effects: edit records to make

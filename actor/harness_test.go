@@ -236,3 +236,7 @@ func bodies[T any](messages []Message) (found []*T) {
 	}
 	return found
 }
+
+func testID(n byte) chunk.ID {
+	return chunk.NewID(1_700_000_000_000, [10]byte{n, 1, 2, 3, 4, 5, 6, 7, 8, n})
+}

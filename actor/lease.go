@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -32,10 +33,10 @@ func (s *State) endLeases() {
 		slot := s.tree.Find(file)
 		s.event(Event{Kind: EventLeaseExpired, FileID: file, Text: s.leases.Of(file).HolderName()})
 		if s.tree.Inode(slot).Hidden() {
-			_, _ = s.log(&abandonRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+			_, _ = s.log(&codec.AbandonRecord{Prefix: s.ownPrefix(), File: file})
 			continue
 		}
-		_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: file})
+		_, _ = s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: file})
 		s.recoverFile(slot)
 	}
 }
@@ -73,10 +74,10 @@ func (s *State) holderGone(o *leases.Lease, by string) bool {
 // takeOver begins the recovery of an open file for another client, if the
 // holder is past its soft limit or the other insists (force), and tells whether
 // the file is closed now.
-// head is the header of the record: the client's, so that its retry gets the
+// prefix begins the record: the client's, so that its retry gets the
 // same answer, or the namenode's own if more records follow. by is the name of
 // the other client; empty if it is not told.
-func (s *State) takeOver(op, path string, slot namespace.InodeSlot, head header, by string, force bool) (bool, *fault.Error) {
+func (s *State) takeOver(op, path string, slot namespace.InodeSlot, prefix codec.Prefix, by string, force bool) (bool, *fault.Error) {
 	id := s.tree.Inode(slot).ID()
 	o := s.leases.Of(id)
 	if !o.Recovering() {
@@ -84,7 +85,7 @@ func (s *State) takeOver(op, path string, slot namespace.InodeSlot, head header,
 		if !force && o.Client != s.command.Client && idle < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
 			return false, s.leaseHeld(op, path, o)
 		}
-		if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: head, File: id}); err != nil {
+		if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: prefix, File: id}); err != nil {
 			return false, err
 		}
 	}
@@ -102,7 +103,7 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 	if s.leases.Of(id) == nil {
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
-	closed, err := s.takeOver(op, r.Path, slot, s.head(), "", true)
+	closed, err := s.takeOver(op, r.Path, slot, s.prefix(), "", true)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	}
 	k := s.files.FirstOpen(slot)
 	if k == 0 {
-		_, _ = s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id})
+		_, _ = s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id})
 		return
 	}
 	r.Stop(0)
@@ -177,7 +178,7 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 		}
 	}
 	generation := c.Promised() + 1
-	if _, err := s.log(&recoverLeaseRecord{Version: recordVersion, Head: s.ownHead(), File: id, Attempt: true, Index: c.Index(), Generation: uint64(generation)}); err != nil {
+	if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id, Attempt: true, Index: c.Index(), Generation: uint64(generation)}); err != nil {
 		return
 	}
 	r.Start(leases.Attempt{Chunk: k, Generation: generation, Primary: primary.index, Everyone: everyone}, s.mono+s.config.RecoverTimeout)
@@ -247,7 +248,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	}
 	index := s.files.Chunk(k).Index()
 	s.trustReplicas(k, oddReplica{state: chunk.Sealed, generation: r.Generation, length: r.Length}, r.NodeIDs)
-	if _, err := s.log(&recoveredRecord{Version: recordVersion, Head: s.ownHead(), File: id, Index: index,
+	if _, err := s.log(&codec.RecoveredRecord{Prefix: s.ownPrefix(), File: id, Index: index,
 		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
 		return err
 	}

@@ -30,12 +30,6 @@ const (
 	// openFilesMax bounds the files with a lease, over all clients.
 	openFilesMax = 1 << 20
 
-	// recordBytesMax bounds one edit record's payload. The largest is a Create
-	// with parents: two long paths and chunksPerCallMax chunks.
-	recordBytesMax = 1 << 20
-	// recordItemsInit is what a decoder allocates at most for a list before it
-	// has seen its elements.
-	recordItemsInit = 256
 	// checkpointKeysShared entries of a loaded checkpoint share the memory of
 	// their keys: a lone survivor among removed neighbours wastes little.
 	checkpointKeysShared = 32
@@ -44,9 +38,6 @@ const (
 	// read.
 	checkpointBytesPerChunk = 72
 	checkpointChunksInit    = 16 << 20
-	// checkpointPageItems is the number of inodes, or chunks of one inode, in
-	// one checkpoint frame.
-	checkpointPageItems = 256
 
 	// oddPerNodeMax bounds the replicas remembered per node that are not in
 	// their place (unknown, stale, open, bad); the next full report finds the

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -116,23 +117,26 @@ func (s *State) notActive(op string) *fault.Error {
 	return &fault.Error{Kind: fault.NotActive, Op: op, Reason: "this namenode is not active", Hint: "ask another namenode"}
 }
 
-// head is the header of a record for the command's client.
-func (s *State) head() header {
-	return header{Time: s.now, Client: s.command.Client, Sequence: s.command.Sequence, Oldest: s.command.OldestPending}
+// prefix begins a record for the command's client.
+func (s *State) prefix() codec.Prefix {
+	return codec.Prefix{Version: codec.Version, Head: codec.Header{Time: s.now, Client: s.command.Client,
+		Sequence: s.command.Sequence, Oldest: s.command.OldestPending}}
 }
 
-// ownHead is the header of a record of the namenode's own.
-func (s *State) ownHead() header { return header{Time: s.now} }
+// ownPrefix begins a record of the namenode's own.
+func (s *State) ownPrefix() codec.Prefix {
+	return codec.Prefix{Version: codec.Version, Head: codec.Header{Time: s.now}}
+}
 
 // log makes a record durable (as an effect) and applies it. Handlers validate
 // first, so a record that does not apply is a bug.
-func (s *State) log(r record) (any, *fault.Error) {
-	frame, err := s.encoder.encode(r.kind(), r)
+func (s *State) log(r codec.Record) (any, *fault.Error) {
+	frame, err := s.encoder.Record(r)
 	if err != nil {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: "log", Reason: "the request makes too large a record", Err: err}
 	}
 	result, err := s.applyRecord(r)
-	invariants.Assert(err == nil, "record kind %d that was just validated does not apply: %v", r.kind(), err)
+	invariants.Assert(err == nil, "record kind %d that was just validated does not apply: %v", r.Kind(), err)
 	s.effects.Records = append(s.effects.Records, frame)
 	s.effects.Reply.AfterTxid = s.txid
 	return result, nil
@@ -149,7 +153,7 @@ func (s *State) format(r *Format) (any, *fault.Error) {
 	if len(id) > nodeNameBytesMax {
 		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id), nodeNameBytesMax)
 	}
-	return s.log(&formatRecord{Version: recordVersion, Head: s.ownHead(), ClusterID: id})
+	return s.log(&codec.FormatRecord{Prefix: s.ownPrefix(), ClusterID: id})
 }
 
 func (s *State) mkdir(r *Mkdir) (any, *fault.Error) {
@@ -170,7 +174,7 @@ func (s *State) mkdir(r *Mkdir) (any, *fault.Error) {
 		}
 		return nil, s.exists(op, r.Path, t.Existing)
 	}
-	return s.log(&mkdirRecord{Version: recordVersion, Head: s.head(), Parent: s.tree.Inode(t.Parent).ID(),
+	return s.log(&codec.MkdirRecord{Prefix: s.prefix(), Parent: s.tree.Inode(t.Parent).ID(),
 		FirstID: s.tree.NextID(), Names: append(t.Directories, t.Name)})
 }
 
@@ -250,7 +254,7 @@ func (s *State) create(r *Create) (any, *fault.Error) {
 	if err := s.enoughNodes(op, r.Path, replication); err != nil {
 		return nil, err
 	}
-	record := &createRecord{Version: recordVersion, Head: s.head(), Parent: s.tree.Inode(t.Parent).ID(), FirstID: s.tree.NextID(),
+	record := &codec.CreateRecord{Prefix: s.prefix(), Parent: s.tree.Inode(t.Parent).ID(), FirstID: s.tree.NextID(),
 		Directories: t.Directories, Name: t.Name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
 		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: clip(r.ClientName, clientNameBytesMax)}
 	if r.VisibleOnComplete {
@@ -311,7 +315,7 @@ func (s *State) rename(r *Rename) (any, *fault.Error) {
 		}
 	}
 	sourcePath, sourceName := namespace.SplitPath(r.Source)
-	return s.log(&renameRecord{Version: recordVersion, Head: s.head(), Inode: i.ID(),
+	return s.log(&codec.RenameRecord{Prefix: s.prefix(), Inode: i.ID(),
 		SourceParent: s.tree.Inode(s.tree.Lookup(sourcePath).Slot).ID(), SourceName: sourceName,
 		TargetParent: s.tree.Inode(t.Parent).ID(), TargetName: t.Name, Replaced: replaced})
 }
@@ -331,5 +335,5 @@ func (s *State) remove(r *Remove) (any, *fault.Error) {
 			Hint: "remove it recursively"}
 	}
 	parent, name := namespace.SplitPath(r.Path)
-	return s.log(&removeRecord{Version: recordVersion, Head: s.head(), Inode: i.ID(), Parent: s.tree.Inode(s.tree.Lookup(parent).Slot).ID(), Name: name})
+	return s.log(&codec.RemoveRecord{Prefix: s.prefix(), Inode: i.ID(), Parent: s.tree.Inode(s.tree.Lookup(parent).Slot).ID(), Name: name})
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -130,7 +131,7 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 		if index == 0 {
 			index = uint16(len(s.nodes))
 		}
-		record := &nodeRecord{Version: recordVersion, Head: s.ownHead(), Index: index, ID: r.NodeID, Address: r.Address}
+		record := &codec.NodeRecord{Prefix: s.ownPrefix(), Index: index, ID: r.NodeID, Address: r.Address}
 		if _, err := s.log(record); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -80,7 +81,7 @@ func (s *State) chooseNodes(count int, size int64, exclude func(*node) bool, pre
 // place allocates chunks. Nodes without room are an error if too few others are
 // left. Excluded nodes are a wish of the writer: without them a chunk may get
 // fewer replicas than the file wants (but one), and is repaired once sealed.
-func (s *State) place(op, path string, count, replication int, size int64, exclude []string) ([]placement, *fault.Error) {
+func (s *State) place(op, path string, count, replication int, size int64, exclude []string) ([]codec.Placement, *fault.Error) {
 	if count == 0 {
 		return nil, nil
 	}
@@ -94,7 +95,7 @@ func (s *State) place(op, path string, count, replication int, size int64, exclu
 		return nil, &fault.Error{Kind: fault.NoSpace, Op: op, Path: path, Hint: "add datanodes or disks, or remove files",
 			Reason: fmt.Sprintf("replication %d is asked for, %d live %s room for a chunk of %d bytes", replication, roomy, have(roomy), size)}
 	}
-	placements := make([]placement, 0, count)
+	placements := make([]codec.Placement, 0, count)
 	for range count {
 		nodes := s.chooseNodes(replication, size, func(n *node) bool { return len(exclude) > 0 && slices.Contains(exclude, n.id) }, nil)
 		if len(nodes) == 0 {
@@ -104,7 +105,7 @@ func (s *State) place(op, path string, count, replication int, size int64, exclu
 		for s.files.Find(id) != 0 {
 			id = s.random.chunkID(s.now)
 		}
-		placements = append(placements, placement{ID: id, Nodes: nodes})
+		placements = append(placements, codec.Placement{ID: id, Nodes: nodes})
 	}
 	return placements, nil
 }

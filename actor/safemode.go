@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -92,7 +93,7 @@ func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
 	if r.Epoch <= s.epoch {
 		return nil, fault.New(fault.Fenced, op, "epoch %d is not above the log's, %d", r.Epoch, s.epoch)
 	}
-	result, err := s.log(&epochRecord{Version: recordVersion, Head: s.ownHead(), Epoch: r.Epoch})
+	result, err := s.log(&codec.EpochRecord{Prefix: s.ownPrefix(), Epoch: r.Epoch})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -301,9 +302,10 @@ func (s *scenario) mutation(verb string, a args) Request {
 func (s *scenario) records(before int) string {
 	var b strings.Builder
 	for _, frame := range s.log[before:] {
-		r, err := newFrameDecoder().decodeRecord(frame)
+		r, err := codec.NewDecoder(newRecord).Record(frame)
 		require.NoError(s.t, err)
-		name := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%T", r), "*actor."), "Record")
+		name := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%T", r), "*codec."), "Record")
+		name = strings.ToLower(name[:1]) + name[1:]
 		fmt.Fprintf(&b, "  log %s\n", name)
 	}
 	return b.String()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -56,8 +57,8 @@ type State struct {
 	sweep         sweep
 	candidates    []Candidate
 
-	encoder *frameEncoder
-	decoder *frameDecoder
+	encoder *codec.Encoder
+	decoder *codec.Decoder
 
 	// Of the command that runs now.
 	now     int64
@@ -84,8 +85,8 @@ func New(c Config) (*State, error) {
 		policy:    newPolicy(c.Placement),
 		odd:       make(map[chunk.ID][]oddReplica),
 		copies:    make(map[namespace.ChunkSlot]*copyOrder),
-		encoder:   newFrameEncoder(),
-		decoder:   newFrameDecoder(),
+		encoder:   codec.NewEncoder(),
+		decoder:   codec.NewDecoder(newRecord),
 	}
 	s.tree, s.files = namespace.New(chunkObserver{s})
 	return s, nil
@@ -137,7 +138,7 @@ func (s *State) Replay(txid uint64, data []byte) error {
 	if txid != s.txid+1 {
 		return fault.New(fault.Gap, "replay", "got txid %d, want %d", txid, s.txid+1)
 	}
-	r, err := s.decoder.decodeRecord(data)
+	r, err := s.decoder.Record(data)
 	if err != nil {
 		return err
 	}
@@ -147,10 +148,10 @@ func (s *State) Replay(txid uint64, data []byte) error {
 
 // applyRecord gives the next txid to r and applies it: the one path by which
 // durable state changes, live and in replay.
-func (s *State) applyRecord(r record) (any, error) {
-	head := r.head()
-	if k := r.kind(); (s.txid == 0) != (k == kindFormat) {
-		return nil, namespace.Inconsistent("record kind %d at txid %d", k, s.txid+1)
+func (s *State) applyRecord(r codec.Record) (any, error) {
+	head, kind := r.Header(), r.Kind()
+	if (s.txid == 0) != (kind == codec.KindFormat) {
+		return nil, namespace.Inconsistent("record kind %d at txid %d", kind, s.txid+1)
 	}
 	if head.Time < s.time {
 		return nil, namespace.Inconsistent("time %d is below that of the record before, %d", head.Time, s.time)
@@ -158,14 +159,14 @@ func (s *State) applyRecord(r record) (any, error) {
 	s.txid++
 	s.time = head.Time
 	s.tree.Begin(s.txid, s.time)
-	result, err := r.apply(s)
+	result, err := recordTypes[kind].apply(s, r)
 	if err != nil {
 		return nil, err
 	}
 	s.answers.ForgetIdle(s.time)
 	if head.Client != (ClientID{}) {
-		if resultKind(result) == 0 || head.Sequence == 0 {
-			return nil, namespace.Inconsistent("record kind %d, sequence %d is not a client's", r.kind(), head.Sequence)
+		if recordTypes[kind].answer == nil || head.Sequence == 0 {
+			return nil, namespace.Inconsistent("record kind %d, sequence %d is not a client's", kind, head.Sequence)
 		}
 		s.answers.Remember(leases.Call{Client: head.Client, Time: head.Time, Sequence: head.Sequence, Oldest: head.Oldest}, result)
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -33,14 +34,14 @@ func (s *State) held(op string, id uint64) (namespace.InodeSlot, *leases.Lease, 
 // each, and the length of every chunk named (also of those sealed before).
 // limit is the number of chunks that the file has or will have: all but the
 // last must be full, unless only empty ones follow (Complete checks that).
-func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, commits []ChunkCommit) (seals []sealing, err *fault.Error) {
+func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, commits []ChunkCommit) (seals []codec.Sealing, err *fault.Error) {
 	if len(commits) > commitsPerCallMax {
 		return nil, fault.New(fault.Invalid, op, "%d commits in one call, at most %d are allowed", len(commits), commitsPerCallMax)
 	}
 	size := s.tree.Inode(file).ChunkSize()
 	for n := range commits {
 		c := &commits[n]
-		fail := func(kind fault.Kind, format string, args ...any) ([]sealing, *fault.Error) {
+		fail := func(kind fault.Kind, format string, args ...any) ([]codec.Sealing, *fault.Error) {
 			e := fault.New(kind, op, format, args...)
 			e.Path, e.Chunk = o.KnownPath(), c.Chunk.String()
 			return nil, e
@@ -63,7 +64,7 @@ func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, co
 			return fail(fault.Invalid, "%d nodes, at most %d are allowed", len(c.NodeIDs), nodesPerCallMax)
 		case known == 0 && c.Length > 0:
 			return fail(fault.Invalid, "no node that holds the chunk is named or known (%d names)", len(c.NodeIDs))
-		case slices.ContainsFunc(seals, func(q sealing) bool { return q.Index == k.Index() }):
+		case slices.ContainsFunc(seals, func(q codec.Sealing) bool { return q.Index == k.Index() }):
 			return fail(fault.Invalid, "the chunk is committed twice")
 		}
 		if !k.Open() {
@@ -81,14 +82,14 @@ func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, co
 		if c.Length < w.Base {
 			return fail(fault.Invalid, "length %d is below the %d bytes known", c.Length, w.Base)
 		}
-		seals = append(seals, sealing{Index: k.Index(), Generation: uint64(c.Generation), Length: uint32(c.Length)})
+		seals = append(seals, codec.Sealing{Index: k.Index(), Generation: uint64(c.Generation), Length: uint32(c.Length)})
 	}
 	return seals, nil
 }
 
 // lengthAfter is a chunk's length once seals are applied, and whether it is
 // sealed then.
-func (s *State) lengthAfter(slot namespace.ChunkSlot, seals []sealing) (length int64, sealed bool) {
+func (s *State) lengthAfter(slot namespace.ChunkSlot, seals []codec.Sealing) (length int64, sealed bool) {
 	c := s.files.Chunk(slot)
 	for _, q := range seals {
 		if q.Index == c.Index() {
@@ -100,7 +101,7 @@ func (s *State) lengthAfter(slot namespace.ChunkSlot, seals []sealing) (length i
 
 // checkFull refuses seals that leave a short chunk before the chunk at index
 // last.
-func (s *State) checkFull(op string, file namespace.InodeSlot, o *leases.Lease, seals []sealing, last uint32) *fault.Error {
+func (s *State) checkFull(op string, file namespace.InodeSlot, o *leases.Lease, seals []codec.Sealing, last uint32) *fault.Error {
 	size := s.tree.Inode(file).ChunkSize()
 	for _, q := range seals {
 		if q.Index < last && int64(q.Length) != size {
@@ -160,7 +161,7 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 	if err := s.checkFull(op, slot, o, seals, last-min(last, 1)); err != nil {
 		return nil, err
 	}
-	record := &addChunksRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Commits: seals, Replace: replace, Index: r.FirstIndex}
+	record := &codec.AddChunksRecord{Prefix: s.prefix(), File: r.FileID, Commits: seals, Replace: replace, Index: r.FirstIndex}
 	if r.Count > 0 {
 		if err := s.enoughNodes(op, o.KnownPath(), uint32(i.Replication())); err != nil {
 			return nil, err
@@ -179,7 +180,7 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 // logCommits logs the record that seals a writer's commits, of which the chunks
 // from index keep on are dropped, and takes the writer's word on where the
 // replicas are.
-func (s *State) logCommits(file namespace.InodeSlot, commits []ChunkCommit, keep uint32, r record) (any, *fault.Error) {
+func (s *State) logCommits(file namespace.InodeSlot, commits []ChunkCommit, keep uint32, r codec.Record) (any, *fault.Error) {
 	s.trustCommits(file, commits, keep)
 	result, err := s.log(r)
 	if err == nil {
@@ -216,8 +217,8 @@ func (s *State) complete(r *Complete) (any, *fault.Error) {
 				Reason: fmt.Sprintf("chunk %d has %d bytes; only a file's last chunk may have fewer than %d", s.files.Chunk(c).Index(), length, size)}
 		}
 	}
-	seals = slices.DeleteFunc(seals, func(q sealing) bool { return q.Index >= keep })
-	record := &completeRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Commits: seals, Keep: keep}
+	seals = slices.DeleteFunc(seals, func(q codec.Sealing) bool { return q.Index >= keep })
+	record := &codec.CompleteRecord{Prefix: s.prefix(), File: r.FileID, Commits: seals, Keep: keep}
 	if s.tree.Inode(slot).Hidden() {
 		t, err := s.tree.FindTarget(op, o.Path, false)
 		if err != nil {
@@ -246,7 +247,7 @@ func (s *State) abandon(r *Abandon) (any, *fault.Error) {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: o.KnownPath(), Reason: "the file was completed before and is only open for append",
 			Hint: "complete it, or recover its lease"}
 	}
-	return s.log(&abandonRecord{Version: recordVersion, Head: s.head(), File: r.FileID})
+	return s.log(&codec.AbandonRecord{Prefix: s.prefix(), File: r.FileID})
 }
 
 func (s *State) append(r *Append) (any, *fault.Error) {
@@ -260,7 +261,7 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 		if !r.RecoverLease {
 			return nil, s.leaseHeld(op, r.Path, o)
 		}
-		closed, err := s.takeOver(op, r.Path, slot, s.ownHead(), r.ClientName, false)
+		closed, err := s.takeOver(op, r.Path, slot, s.ownPrefix(), r.ClientName, false)
 		if err != nil {
 			return nil, err
 		}
@@ -277,7 +278,7 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 		return nil, err
 	}
 	_, name := namespace.SplitPath(r.Path)
-	record := &appendRecord{Version: recordVersion, Head: s.head(), File: id, Name: name, Holder: clip(r.ClientName, clientNameBytesMax)}
+	record := &codec.AppendRecord{Prefix: s.prefix(), File: id, Name: name, Holder: clip(r.ClientName, clientNameBytesMax)}
 	if i.Last() != 0 && s.files.Chunk(i.Last()).Length() < i.ChunkSize() {
 		c := s.files.Chunk(i.Last())
 		var away []string
@@ -334,7 +335,7 @@ func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
 			Reason: fmt.Sprintf("generation %d is not in %d..%d", r.Generation, c.Generation(), c.Promised())}
 	}
 	failed := func(n uint16) bool { return slices.Contains(r.FailedNodes, s.nodes[n].id) }
-	record := &recoverPipelineRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Index: c.Index(), Generation: uint64(c.Promised() + 1)}
+	record := &codec.RecoverPipelineRecord{Prefix: s.prefix(), File: r.FileID, Index: c.Index(), Generation: uint64(c.Promised() + 1)}
 	holders := s.openHolders(k)
 	for _, n := range holders {
 		if !failed(n) && s.nodes[n].liveness != nodeDead {
@@ -398,7 +399,7 @@ func (s *State) updatePipeline(r *UpdatePipeline) (any, *fault.Error) {
 	case len(members) == 0 || len(r.NodeIDs) > nodesPerCallMax:
 		return fail(fault.Invalid, "the pipeline has %d known members", len(members))
 	}
-	result, err := s.log(&updatePipelineRecord{Version: recordVersion, Head: s.head(), File: r.FileID, Index: c.Index(),
+	result, err := s.log(&codec.UpdatePipelineRecord{Prefix: s.prefix(), File: r.FileID, Index: c.Index(),
 		Generation: uint64(r.Generation), Length: uint32(r.Length), Members: members})
 	if err == nil {
 		s.trustReplicas(k, oddReplica{state: chunk.Open, generation: r.Generation, length: r.Length}, r.NodeIDs)
@@ -424,7 +425,7 @@ func (s *State) truncate(r *Truncate) (any, *fault.Error) {
 		return &TruncateResult{Info: s.info(slot, name), Done: true}, nil
 	}
 	cut := r.Length%i.ChunkSize() != 0
-	result, err := s.log(&truncateRecord{Version: recordVersion, Head: s.head(), File: i.ID(), Name: name, Length: r.Length, Cut: cut})
+	result, err := s.log(&codec.TruncateRecord{Prefix: s.prefix(), File: i.ID(), Name: name, Length: r.Length, Cut: cut})
 	if err == nil && cut {
 		s.recoverFile(slot)
 	}

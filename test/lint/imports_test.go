@@ -50,6 +50,7 @@ func layers() []layer {
 		{"internal/bufpool", []string{"internal/invariants"}, leaf},
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
 
+		{"actor/codec", []string{"internal/chunk", "internal/fault", "internal/msgpack"}, "what is durable knows its form, and not the state that it makes"},
 		{"actor/namespace", []string{"internal/chunk", "internal/fault", "internal/limits"}, "files and directories know neither leases nor datanodes"},
 		{"actor/leases", []string{"actor/namespace", "internal/chunk"}, "who writes what is known by ids and slots: a lease knows neither files nor datanodes"},
 		{"actor", []string{"actor", "internal/chunk", "internal/datanode", "internal/fault", "internal/limits", "internal/invariants", "internal/queue"},

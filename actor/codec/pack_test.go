@@ -1,4 +1,4 @@
-package actor
+package codec
 
 import (
 	"math/rand/v2"
@@ -9,6 +9,8 @@ import (
 	mathrand "math/rand"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/msgpack"
 )
 
 // TestPackedRecordsEqualTheCodecs holds that the records with their own code
@@ -17,7 +19,7 @@ func TestPackedRecordsEqualTheCodecs(t *testing.T) {
 	seed := rand.Int64()
 	t.Logf("seed %d", seed)
 	random := mathrand.New(mathrand.NewSource(seed))
-	e, d := newFrameEncoder(), newFrameDecoder()
+	e, d := NewEncoder(), NewDecoder(newRecord)
 	kinds := 0
 	for _, sample := range samples() {
 		if _, ok := sample.(packed); !ok {
@@ -29,22 +31,22 @@ func TestPackedRecordsEqualTheCodecs(t *testing.T) {
 			if i > 0 {
 				made, ok := quick.Value(reflect.TypeOf(sample).Elem(), random)
 				require.True(t, ok)
-				value = made.Addr().Interface().(record)
-				value.head().Time >>= random.Intn(64)
-				value.head().Sequence >>= random.Intn(64)
+				value = made.Addr().Interface().(Record)
+				value.Header().Time >>= random.Intn(64)
+				value.Header().Sequence >>= random.Intn(64)
 			}
-			own := value.(packed).pack(nil)
+			own := []byte(value.(packed).write(nil))
 			e.scratch = e.scratch[:0]
-			require.NoError(t, e.encodeStruct(value))
+			require.NoError(t, e.encodeByCodec(value))
 			require.Equal(t, e.scratch, own)
 
-			want, got := newRecord(sample.kind()), newRecord(sample.kind())
-			require.NoError(t, d.decode(own, want))
-			require.True(t, readFast(got.(fast), own))
+			want, got := newRecord(sample.Kind()), newRecord(sample.Kind())
+			require.NoError(t, d.decodeByCodec(own, want))
+			require.True(t, readPacked(got.(packed), own))
 			require.Equal(t, want, got)
 			// What is cut off, longer or of another form is left to the codec.
-			require.False(t, readFast(newRecord(sample.kind()).(fast), own[:random.Intn(len(own))]))
-			require.False(t, readFast(newRecord(sample.kind()).(fast), append(own, 0)))
+			require.False(t, readPacked(newRecord(sample.Kind()).(packed), own[:random.Intn(len(own))]))
+			require.False(t, readPacked(newRecord(sample.Kind()).(packed), append(own, 0)))
 		}
 	}
 	require.Equal(t, 6, kinds)
@@ -56,18 +58,18 @@ func TestPackedCheckpointsEqualTheCodecs(t *testing.T) {
 	seed := rand.Int64()
 	t.Logf("seed %d", seed)
 	random := mathrand.New(mathrand.NewSource(seed))
-	e, d := newFrameEncoder(), newFrameDecoder()
-	files, more := new(checkpointFiles), new(checkpointMore)
+	e, d := NewEncoder(), NewDecoder(newRecord)
+	files, more := new(CheckpointFiles), new(CheckpointMore)
 	for range 300 {
-		for _, kind := range []uint8{kindCheckpointFiles, kindCheckpointMore} {
-			value, want, got := any(new(checkpointFiles)), any(new(checkpointFiles)), fast(files)
-			if kind == kindCheckpointMore {
-				value, want, got = any(new(checkpointMore)), any(new(checkpointMore)), fast(more)
+		for _, kind := range []Kind{KindCheckpointFiles, KindCheckpointMore} {
+			value, want, got := any(new(CheckpointFiles)), any(new(CheckpointFiles)), packed(files)
+			if kind == KindCheckpointMore {
+				value, want, got = any(new(CheckpointMore)), any(new(CheckpointMore)), packed(more)
 			}
 			made, ok := quick.Value(reflect.TypeOf(value).Elem(), random)
 			require.True(t, ok)
 			reflect.ValueOf(value).Elem().Set(made)
-			if f, is := value.(*checkpointFiles); is {
+			if f, is := value.(*CheckpointFiles); is {
 				for i := range f.Inodes {
 					for k := range f.Inodes[i].Lease {
 						l := &f.Inodes[i].Lease[k]
@@ -77,18 +79,25 @@ func TestPackedCheckpointsEqualTheCodecs(t *testing.T) {
 					f.Inodes[i].Parent >>= random.Intn(64)
 				}
 			}
-			own := value.(packed).pack(nil)
+			own := []byte(value.(packed).write(nil))
 			e.scratch = e.scratch[:0]
-			require.NoError(t, e.encodeStruct(value))
+			require.NoError(t, e.encodeByCodec(value))
 			require.Equal(t, e.scratch, own)
 
-			require.NoError(t, d.decode(own, want))
-			require.True(t, readFastShared(got, own))
+			require.NoError(t, d.decodeByCodec(own, want))
+			require.True(t, d.decodePage(own, got))
 			equalFilled(t, reflect.ValueOf(want), reflect.ValueOf(got))
-			require.False(t, readFastShared(got, own[:random.Intn(len(own))]))
-			require.False(t, readFastShared(got, append(own, 0)))
+			require.False(t, d.decodePage(own[:random.Intn(len(own))], got))
+			require.False(t, d.decodePage(append(own, 0), got))
 		}
 	}
+}
+
+func readPacked(p packed, payload []byte) bool {
+	var r msgpack.Reader
+	r.Reset(payload)
+	p.read(&r)
+	return r.Done()
 }
 
 // equalFilled compares without telling a list that is missing from an empty one.
@@ -115,19 +124,19 @@ func equalFilled(t *testing.T, want, got reflect.Value) {
 func FuzzReadFast(f *testing.F) {
 	for _, r := range samples() {
 		if p, ok := r.(packed); ok {
-			f.Add(r.kind(), p.pack(nil))
+			f.Add(uint8(r.Kind()), []byte(p.write(nil)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, payload []byte) {
-		if len(payload) > recordBytesMax {
+		if len(payload) > RecordBytesMax {
 			return
 		}
-		got, ok := newRecord(kind).(fast)
-		if !ok || !readFast(got, payload) {
+		got, ok := newRecord(Kind(kind)).(packed)
+		if !ok || !readPacked(got, payload) {
 			return
 		}
-		want := newRecord(kind)
-		require.NoError(t, newFrameDecoder().decode(payload, want))
-		require.Equal(t, want, got.(record))
+		want := newRecord(Kind(kind))
+		require.NoError(t, NewDecoder(newRecord).decodeByCodec(payload, want))
+		require.Equal(t, want, got.(Record))
 	})
 }

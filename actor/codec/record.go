@@ -1,0 +1,291 @@
+package codec
+
+import "github.com/whispering-woods/ww/internal/chunk"
+
+// Version is the version of all records and checkpoint frames that this program
+// writes, and the highest that it reads.
+const Version = 1
+
+// Kind tells the frames of edit records and checkpoints apart.
+type Kind uint8
+
+// Kinds of edit records. The numbers are part of the log format; they are never
+// reused (docs/format/edit-record.md).
+const (
+	KindFormat          Kind = 1
+	KindEpoch           Kind = 2
+	KindNode            Kind = 3
+	KindMkdir           Kind = 4
+	KindCreate          Kind = 5
+	KindAddChunks       Kind = 6
+	KindComplete        Kind = 7
+	KindAbandon         Kind = 8
+	KindAppend          Kind = 9
+	KindRecoverPipeline Kind = 10
+	KindUpdatePipeline  Kind = 11
+	KindRename          Kind = 12
+	KindRemove          Kind = 13
+	KindRecoverLease    Kind = 14
+	KindRecovered       Kind = 15
+	KindTruncate        Kind = 16
+
+	// Frames of a checkpoint use the same framing.
+	KindCheckpointHead  Kind = 128
+	KindCheckpointNodes Kind = 129
+	KindCheckpointFiles Kind = 130
+	KindCheckpointRetry Kind = 131
+	KindCheckpointEnd   Kind = 132
+	KindCheckpointMore  Kind = 133
+)
+
+// Record is one edit record: a struct that is encoded as a msgpack array, its
+// Prefix first, then fields that are only ever added at the end.
+type Record interface {
+	Kind() Kind
+	// Header is the record's own; it may be changed before the record is encoded.
+	Header() *Header
+}
+
+// Prefix stands first in every record.
+type Prefix struct {
+	Version uint8
+	Head    Header
+}
+
+// Header gives the record's header.
+func (p *Prefix) Header() *Header { return &p.Head }
+
+// Header says when a change was made and who asked for it.
+type Header struct {
+	// Time in Unix milliseconds; never below that of the record before.
+	Time int64
+	// Client, Sequence and Oldest are zero for records of the namenode's own.
+	Client   [16]byte
+	Sequence uint64
+	Oldest   uint64
+}
+
+// FormatRecord begins every log: it makes the root directory.
+type FormatRecord struct {
+	Prefix
+	ClusterID string
+}
+
+// Kind is KindFormat.
+func (*FormatRecord) Kind() Kind { return KindFormat }
+
+// EpochRecord says that a namenode became active.
+type EpochRecord struct {
+	Prefix
+	Epoch uint64
+}
+
+// Kind is KindEpoch.
+func (*EpochRecord) Kind() Kind { return KindEpoch }
+
+// NodeRecord gives a datanode its index in later records, or a new address.
+type NodeRecord struct {
+	Prefix
+	Index   uint16
+	ID      string
+	Address string
+}
+
+// Kind is KindNode.
+func (*NodeRecord) Kind() Kind { return KindNode }
+
+// MkdirRecord makes a chain of directories: Names[0] in Parent, and so on. The
+// ids are FirstID, FirstID+1, …
+type MkdirRecord struct {
+	Prefix
+	Parent  uint64
+	FirstID uint64
+	Names   []string
+}
+
+// Kind is KindMkdir.
+func (*MkdirRecord) Kind() Kind { return KindMkdir }
+
+// Placement is a new chunk and the nodes of its pipeline, in order.
+type Placement struct {
+	ID    chunk.ID
+	Nodes []uint16
+}
+
+// CreateRecord makes missing directories (ids from FirstID on), then the file
+// (the id after theirs).
+type CreateRecord struct {
+	Prefix
+	Parent      uint64
+	FirstID     uint64
+	Directories []string
+	Name        string
+	Replication uint8
+	// Blocks is the chunk size in checksum blocks.
+	Blocks    uint16
+	Hidden    bool
+	Overwrite bool
+	// Replaced is the file that the new one replaces at once; 0 if none.
+	Replaced uint64
+	// Path is set for a hidden file: where it will appear.
+	Path   string
+	Holder string
+	Chunks []Placement
+}
+
+// Kind is KindCreate.
+func (*CreateRecord) Kind() Kind { return KindCreate }
+
+// Sealing is a committed chunk.
+type Sealing struct {
+	Index      uint32
+	Generation uint64
+	Length     uint32
+}
+
+// AddChunksRecord seals chunks, then allocates others at the end of a file.
+type AddChunksRecord struct {
+	Prefix
+	File    uint64
+	Commits []Sealing
+	// Replace: the open chunk Index is dropped and Chunks[0] takes its place.
+	Replace bool
+	Index   uint32
+	Chunks  []Placement
+}
+
+// Kind is KindAddChunks.
+func (*AddChunksRecord) Kind() Kind { return KindAddChunks }
+
+// CompleteRecord seals chunks and ends the lease of a file.
+type CompleteRecord struct {
+	Prefix
+	File    uint64
+	Commits []Sealing
+	// Keep is the number of chunks that stay; empty ones at the end go.
+	Keep uint32
+	// Parent and Name are set for a hidden file: where it appears now.
+	Parent   uint64
+	Name     string
+	Replaced uint64
+}
+
+// Kind is KindComplete.
+func (*CompleteRecord) Kind() Kind { return KindComplete }
+
+// AbandonRecord drops a file that was never completed.
+type AbandonRecord struct {
+	Prefix
+	File uint64
+}
+
+// Kind is KindAbandon.
+func (*AbandonRecord) Kind() Kind { return KindAbandon }
+
+// AppendRecord gives the lease of a closed file to a client.
+type AppendRecord struct {
+	Prefix
+	File   uint64
+	Name   string
+	Holder string
+	// Reopen: the last chunk is open again, under Generation, on Members.
+	Reopen     bool
+	Generation uint64
+	Members    []uint16
+}
+
+// Kind is KindAppend.
+func (*AppendRecord) Kind() Kind { return KindAppend }
+
+// RecoverPipelineRecord issues a generation for an open chunk.
+type RecoverPipelineRecord struct {
+	Prefix
+	File         uint64
+	Index        uint32
+	Generation   uint64
+	Survivors    []uint16
+	Replacements []uint16
+}
+
+// Kind is KindRecoverPipeline.
+func (*RecoverPipelineRecord) Kind() Kind { return KindRecoverPipeline }
+
+// UpdatePipelineRecord says that the pipeline of an open chunk stands under the last
+// generation that was issued.
+type UpdatePipelineRecord struct {
+	Prefix
+	File       uint64
+	Index      uint32
+	Generation uint64
+	Length     uint32
+	Members    []uint16
+}
+
+// Kind is KindUpdatePipeline.
+func (*UpdatePipelineRecord) Kind() Kind { return KindUpdatePipeline }
+
+// RenameRecord moves an inode.
+type RenameRecord struct {
+	Prefix
+	Inode        uint64
+	SourceParent uint64
+	SourceName   string
+	TargetParent uint64
+	TargetName   string
+	Replaced     uint64
+}
+
+// Kind is KindRename.
+func (*RenameRecord) Kind() Kind { return KindRename }
+
+// RemoveRecord removes an inode, with all that is below it.
+type RemoveRecord struct {
+	Prefix
+	Inode  uint64
+	Parent uint64
+	Name   string
+}
+
+// Kind is KindRemove.
+func (*RemoveRecord) Kind() Kind { return KindRemove }
+
+// RecoverLeaseRecord gives a file's lease to the namenode itself. With Attempt
+// it issues Generation for the recovery of the open chunk Index. A file without
+// an open chunk is closed at once.
+type RecoverLeaseRecord struct {
+	Prefix
+	File       uint64
+	Attempt    bool
+	Index      uint32
+	Generation uint64
+}
+
+// Kind is KindRecoverLease.
+func (*RecoverLeaseRecord) Kind() Kind { return KindRecoverLease }
+
+// RecoveredRecord seals a recovered chunk. If it is shorter than the chunk size
+// all later chunks go, if it is empty it goes too; a file without an open chunk
+// left is closed.
+type RecoveredRecord struct {
+	Prefix
+	File       uint64
+	Index      uint32
+	Generation uint64
+	Length     uint32
+}
+
+// Kind is KindRecovered.
+func (*RecoveredRecord) Kind() Kind { return KindRecovered }
+
+// TruncateRecord drops whole chunks past Length. With Cut the last chunk that
+// stays is open again until recovery has cut it.
+type TruncateRecord struct {
+	Prefix
+	File   uint64
+	Name   string
+	Length int64
+	Cut    bool
+}
+
+// Kind is KindTruncate.
+func (*TruncateRecord) Kind() Kind { return KindTruncate }
