@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -65,7 +66,7 @@ func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 // segments.
 func packOptions(fsys vfs.FS) Options {
 	o := testOptions(fsys)
-	o.PackBytesMax, o.PackSegmentBytes, o.noCompactor = packBytesLimit, packSegmentMin+20_000, true
+	o.PackBytesMax, o.PackSegmentBytes, o.noCompactor = pack.DataBytesMax, pack.SegmentBytesMin+20_000, true
 	return o
 }
 
@@ -382,22 +383,11 @@ func (c *crashTest) store1(n int) error {
 
 // compact compacts a closed segment, whatever is dead of it.
 func (c *crashTest) compact() error {
-	p := c.store.volumes[0].pack
-	p.mu.Lock()
-	var chosen *segment
-	for _, g := range p.mu.segments {
-		if g.closed && (chosen == nil || g.name.sequence < chosen.name.sequence) {
-			chosen = g
-		}
-	}
-	if chosen != nil {
-		chosen.busy = true
-	}
-	p.mu.Unlock()
-	if chosen == nil {
+	closed := c.store.volumes[0].packs.Closed()
+	if len(closed) == 0 {
 		return nil
 	}
-	return c.store.compact(chosen, func(int64) bool { return true })
+	return c.store.compactor.Compact(closed[0], func(int64) bool { return true })
 }
 
 func (c *crashTest) append(n int, sync bool) error {

@@ -34,14 +34,4 @@ const (
 	spaceAgeMax         = time.Second // of an answer of StatFS that places a small replica
 
 	packSegmentDefault = 64 << 20
-	packSegmentMin     = chunkfile.SectorBytes + recordBytesMax // room for one record
-	packSegmentMax     = 1 << 30
-	packQueueDepth     = 1024    // records that wait for a volume's packer; their data are counted in the data plane's windows
-	packBatchMax       = 256     // records of one batch; 16.8 MB at most
-	packZeroBytes      = 1 << 20 // zeros written ahead in a segment (tuning.md#pack)
-	scanWindowBytes    = 256 << 10
-	compactLiveDivisor = 2       // a closed segment is compacted when at most 1/2 of it is live
-	compactBatchMax    = 64      // records that a compactor has in the packer's queue
-	compactRateBytes   = 8 << 20 // per second and store
-	compactRetryDelay  = time.Minute
 )

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -39,7 +40,9 @@ type Options struct {
 	// only Stat, Replicas, Volumes and Identity. nil: nobody listens.
 	OnEvent func(Event)
 
-	noCompactor bool // tests compact by hand
+	// of tests
+	noCompactor   bool  // they compact by hand
+	packZeroBytes int64 // written ahead in a segment; 0: the pack's default
 }
 
 // withDefaults fills in zero values and refuses impossible ones.
@@ -84,11 +87,11 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be 1..%d", limit.name, limit.value, limit.most)
 		}
 	}
-	if o.PackBytesMax < 0 || o.PackBytesMax > packBytesLimit {
-		return o, fault.New(fault.Invalid, "open chunk store", "pack bytes is %d, must be 0..%d", o.PackBytesMax, packBytesLimit)
+	if o.PackBytesMax < 0 || o.PackBytesMax > pack.DataBytesMax {
+		return o, fault.New(fault.Invalid, "open chunk store", "pack bytes is %d, must be 0..%d", o.PackBytesMax, pack.DataBytesMax)
 	}
-	if o.PackSegmentBytes < packSegmentMin || o.PackSegmentBytes > packSegmentMax {
-		return o, fault.New(fault.Invalid, "open chunk store", "pack segment bytes is %d, must be %d..%d", o.PackSegmentBytes, packSegmentMin, packSegmentMax)
+	if o.PackSegmentBytes < pack.SegmentBytesMin || o.PackSegmentBytes > pack.SegmentBytesMax {
+		return o, fault.New(fault.Invalid, "open chunk store", "pack segment bytes is %d, must be %d..%d", o.PackSegmentBytes, pack.SegmentBytesMin, pack.SegmentBytesMax)
 	}
 	if o.ReserveBytes < 0 || o.TrashDelay < 0 {
 		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)", o.ReserveBytes, o.TrashDelay)

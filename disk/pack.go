@@ -2,6 +2,7 @@ package disk
 
 import (
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
@@ -67,52 +68,55 @@ func (w *Writer) packs(job *Job, wait bool) bool {
 		r.io.Unlock()
 		return false
 	}
-	j := &packJob{
-		record:  record{id: r.id, generation: r.view.Generation, chunkSize: r.disk.ChunkSize},
-		replica: r, data: job.Data, done: w.store.packed, writer: w, told: job.Done,
+	j := &sealJob{writer: w, answer: job.Done}
+	j.Job = pack.Job{
+		Record: pack.Record{ID: r.id, Generation: r.view.Generation, ChunkSize: r.disk.ChunkSize},
+		Data:   job.Data, Done: j.done,
 	}
 	if len(r.small.data) > 0 {
-		j.data = append(r.small.data, job.Data...)
-	}
-	queue := r.volume.pack.packer.queue
-	if wait {
-		w.closed = true
-		queue <- j
-		return true
+		j.Data = append(r.small.data, job.Data...)
 	}
 	w.closed = true
-	select {
-	case queue <- j:
+	if wait {
+		r.volume.packs.Submit(&j.Job)
 		return true
-	default:
-		w.closed = false
-		r.io.Unlock()
-		return false
 	}
+	if r.volume.packs.TrySubmit(&j.Job) {
+		return true
+	}
+	w.closed = false
+	r.io.Unlock()
+	return false
 }
 
-// packed ends the job of a seal.
-func (s *Store) packed(j *packJob, g *segment, err error) {
-	r, w := j.replica, j.writer
+// sealJob makes a small replica a record. It holds the replica's lock.
+type sealJob struct {
+	pack.Job
+	writer *Writer
+	answer func(int64, error) // of the Writer's job
+}
+
+// done ends the job: the replica is a record, or gone.
+func (j *sealJob) done(g *pack.Segment, err error) {
+	w := j.writer
+	r, s := w.replica, w.store
 	r.small = nil
 	s.endSessionLocked(r)
+	length := int64(0)
 	if err != nil {
 		s.lostLocked(r)
-		r.io.Unlock()
-		if j.told != nil {
-			j.told(0, err)
-		}
-		return
+	} else {
+		length = j.Length
+		r.updateLocked(func(v *snapshot) {
+			v.state, v.hidden, v.readable, v.layout = chunk.Sealed, false, true, r.disk.Layout
+			v.Length, v.Partial, v.segment, v.at = j.Length, j.Sum, g, j.Offset
+		})
+		w.length.Store(length)
+		s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
 	}
-	r.updateLocked(func(v *snapshot) {
-		v.state, v.hidden, v.readable, v.layout = chunk.Sealed, false, true, r.disk.Layout
-		v.Length, v.Partial, v.segment, v.at = j.length, j.sum, g, j.offset
-	})
-	w.length.Store(j.length)
-	s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
 	r.io.Unlock()
-	if j.told != nil {
-		j.told(j.length, nil)
+	if j.answer != nil {
+		j.answer(length, err)
 	}
 }
 
@@ -172,24 +176,6 @@ func (w *Writer) holdLocked(job *Job) (ok bool) {
 	r.updateLocked(func(v *snapshot) { v.Length = length })
 	w.length.Store(length)
 	return true
-}
-
-// strikeLocked ends a replica's record. With sync the record can not come back.
-// Without, it is in the page cache, and the room is free when the trash delay
-// is over.
-func (s *Store) strikeLocked(r *replica, sync bool) error {
-	v := r.view.snapshot
-	now := s.options.Clock.Now()
-	rec := r.record(v)
-	if err := s.strike(v.segment, rec, now, sync); err != nil {
-		return err
-	}
-	if sync {
-		r.volume.pack.shrink(v.segment, rec.bytes())
-		return nil
-	}
-	s.trash.addRecord(v.segment, rec, now)
-	return nil
 }
 
 // submitRecord hands a job that makes its replica a record straight to the

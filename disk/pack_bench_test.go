@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -37,7 +38,7 @@ func benchmarkSmall(b *testing.B, stores, writers int, packed bool) {
 	for i := range list {
 		o := Options{Directories: []string{filepath.Join(root, fmt.Sprint(i))}, FS: vfs.OS{}}
 		if packed {
-			o.PackBytesMax = packBytesLimit
+			o.PackBytesMax = pack.DataBytesMax
 		}
 		list[i] = openStore(b, o)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -388,17 +389,8 @@ func TestDeletedRecordIsGoneAndItsSegmentFollows(t *testing.T) {
 func compactAll(t testing.TB, s *Store) {
 	t.Helper()
 	for _, v := range s.volumes {
-		v.pack.mu.Lock()
-		var closed []*segment
-		for _, g := range v.pack.mu.segments {
-			if g.closed {
-				g.busy = true
-				closed = append(closed, g)
-			}
-		}
-		v.pack.mu.Unlock()
-		for _, g := range closed {
-			require.NoError(t, s.compact(g, func(int64) bool { return true }))
+		for _, g := range v.packs.Closed() {
+			require.NoError(t, s.compactor.Compact(g, func(int64) bool { return true }))
 		}
 	}
 }
@@ -448,8 +440,7 @@ func TestRottenRecordGoesToQuarantine(t *testing.T) {
 		"unpack": func(s *Store) error { _, err := s.Reopen(testID(1), 1, 2, 700); return err },
 		"compact": func(s *Store) error {
 			g := s.lookup(testID(1)).snapshot().segment
-			g.busy = true
-			if err := s.compact(g, func(int64) bool { return true }); err != nil {
+			if err := s.compactor.Compact(g, func(int64) bool { return true }); err != nil {
 				return err
 			}
 			_, err := s.OpenReader(testID(1), 0)
@@ -513,9 +504,9 @@ func TestMemoryOfAReplicaIsKnown(t *testing.T) {
 func TestPackOptionsAreChecked(t *testing.T) {
 	for name, change := range map[string]func(o *Options){
 		"negative limit": func(o *Options) { o.PackBytesMax = -1 },
-		"limit":          func(o *Options) { o.PackBytesMax = packBytesLimit + 1 },
-		"small segment":  func(o *Options) { o.PackSegmentBytes = packSegmentMin - 1 },
-		"large segment":  func(o *Options) { o.PackSegmentBytes = packSegmentMax + 1 },
+		"limit":          func(o *Options) { o.PackBytesMax = pack.DataBytesMax + 1 },
+		"small segment":  func(o *Options) { o.PackSegmentBytes = pack.SegmentBytesMin - 1 },
+		"large segment":  func(o *Options) { o.PackSegmentBytes = pack.SegmentBytesMax + 1 },
 	} {
 		o := packOptions(vfs.NewMem())
 		change(&o)
@@ -560,6 +551,7 @@ func TestPackFaults(t *testing.T) {
 			f := vfs.NewFaulty(m)
 			o := packOptions(f)
 			o.PackSegmentBytes = 1 << 20
+			o.packZeroBytes = chunkfile.SectorBytes // they are used up at the next record
 			var told []Event
 			o.OnEvent = func(e Event) { told = append(told, e) }
 			s := openStore(t, o)
@@ -567,8 +559,6 @@ func TestPackFaults(t *testing.T) {
 			next := strings.Contains(name, "segment") || strings.Contains(name, "files")
 			if next {
 				s = reopenStore(t, s)
-			} else { // the zeros that are there are used up
-				s.volumes[0].pack.packer.current.zeroed = 0
 			}
 			told = nil
 			remove := f.Inject(c.rule)
@@ -606,9 +596,9 @@ func TestFullDiskCutsTheSegmentToWhatWasAcknowledged(t *testing.T) {
 	remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Err: syscall.ENOSPC, WriteBytes: 300})
 	_, err := run(createSmall(t, s, testID(2), 900), Job{Data: pattern(2, 900), Seal: true})
 	require.ErrorIs(t, err, fault.NoSpace)
-	info, err := m.Stat(g.path())
+	info, err := m.Stat(g.Path())
 	require.NoError(t, err)
-	require.EqualValues(t, chunkfile.SectorBytes+recordBytes(700), info.Size())
+	require.EqualValues(t, chunkfile.SectorBytes+pack.RecordBytes(700), info.Size())
 	require.Empty(t, s.Volumes()[0].Error, "a full disk is not a bad disk")
 	requireContent(t, s, testID(1), pattern(1, 700))
 	remove()
@@ -689,8 +679,7 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 			s = reopenStore(t, s)
 			g := s.lookup(testID(1)).snapshot().segment
 			remove := f.Inject(rule)
-			g.busy = true
-			require.Error(t, s.compact(g, func(int64) bool { return true }))
+			require.Error(t, s.compactor.Compact(g, func(int64) bool { return true }))
 			remove()
 			check := func(s *Store) {
 				t.Helper()
@@ -703,10 +692,7 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashTornLast}} {
 				check(openStore(t, packOptions(m.CrashClone(crash))))
 			}
-			if !g.gone {
-				g.busy = true
-				require.NoError(t, s.compact(g, func(int64) bool { return true }))
-			}
+			require.NoError(t, s.compactor.Compact(g, func(int64) bool { return true }))
 			check(s)
 		})
 	}
@@ -714,7 +700,7 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	s = reopenStore(t, s)
 	g := s.lookup(testID(1)).snapshot().segment
-	require.ErrorIs(t, s.compact(g, func(int64) bool { return false }), errStopped)
+	require.ErrorIs(t, s.compactor.Compact(g, func(int64) bool { return false }), pack.ErrStopped)
 	requireContent(t, s, testID(1), pattern(1, 700))
 }
 
@@ -818,7 +804,7 @@ func TestCreateSmallDoesNoIO(t *testing.T) {
 	require.True(t, ok)
 	require.ErrorIs(t, err, fault.Exists)
 	for name, o := range map[string]CreateOptions{
-		"no hint": {ChunkSize: testChunkSize}, "large": {ChunkSize: testChunkSize, SizeHint: packBytesLimit + 1}, "invalid": {ChunkSize: 5, SizeHint: 1},
+		"no hint": {ChunkSize: testChunkSize}, "large": {ChunkSize: testChunkSize, SizeHint: pack.DataBytesMax + 1}, "invalid": {ChunkSize: 5, SizeHint: 1},
 	} {
 		_, ok, err := s.CreateSmall(testID(2), 1, o)
 		require.NoError(t, err, name)

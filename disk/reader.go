@@ -65,12 +65,12 @@ func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error
 			}
 			continue
 		}
-		f, err := s.openSegment(v.segment, false)
+		f, err := v.segment.Open(false)
 		if err == nil {
 			return &Reader{store: s, replica: r, file: f, base: v.dataAt(), packed: &v}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) { // else it has moved to another segment
-			failure := diskError(op, v.segment.path(), id, err)
+			failure := diskError(op, v.segment.Path(), id, err)
 			r.volume.noteError(failure)
 			return nil, failure
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -51,7 +52,7 @@ type snapshot struct {
 	cuts     uint64 // how often the replica was cut: sums read across one are void
 	// segment holds the replica as a record at offset at, and partial is the sum
 	// of all of its bytes; nil: it has a file of its own.
-	segment *segment
+	segment *pack.Segment
 	at      int64
 }
 
@@ -89,7 +90,7 @@ func (r *replica) relativePath() string {
 func (r *replica) seenPath() string {
 	v := r.snapshot()
 	if v.segment != nil {
-		return v.segment.path()
+		return v.segment.Path()
 	}
 	return r.volume.path(r.name(v).Relative())
 }
@@ -97,7 +98,7 @@ func (r *replica) seenPath() string {
 // path of the file that the replica is in; io is held.
 func (r *replica) path() string {
 	if v := &r.view.snapshot; v.segment != nil {
-		return v.segment.path()
+		return v.segment.Path()
 	}
 	return r.volume.path(r.relativePath())
 }
@@ -160,10 +161,18 @@ func (r *replica) loadLocked(f *filecache.File) error {
 	return nil
 }
 
+// record of a packed replica.
+func (r *replica) record(v snapshot) pack.Record {
+	return pack.Record{
+		ID: r.id, Generation: v.Generation, ChunkSize: v.layout.ChunkSize,
+		Length: v.Length, Sum: v.Partial, Offset: v.at,
+	}
+}
+
 // dataAt is where in its file byte 0 of the chunk is.
 func (v *snapshot) dataAt() int64 {
 	if v.segment != nil {
-		return v.at + chunkfile.SectorBytes
+		return pack.DataOffset(v.at)
 	}
 	return v.layout.DataOffset()
 }

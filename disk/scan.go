@@ -3,21 +3,22 @@ package disk
 import (
 	"errors"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // found is a replica's file that a scan met.
 type found struct {
 	volume *volume
 	name   chunkfile.Name
-	parked string       // relative path, if it is in quarantine
-	packed newestRecord // its segment is nil for a file
+	parked string     // relative path, if it is in quarantine
+	packed pack.Found // its segment is nil for a file
 }
 
 // scan builds the index: sealed replicas from their names, open ones by
@@ -37,9 +38,9 @@ func (s *Store) scan() error {
 		r := &replica{id: f.name.ID, volume: f.volume, parked: f.parked}
 		r.view.Generation, r.view.Length = f.name.Generation, f.name.Length
 		switch {
-		case f.packed.segment != nil:
-			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: f.packed.chunkSize}
-			r.view.Partial, r.view.segment, r.view.at = f.packed.sum, f.packed.segment, f.packed.offset
+		case f.packed.Segment != nil:
+			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: f.packed.ChunkSize}
+			r.view.Partial, r.view.segment, r.view.at = f.packed.Sum, f.packed.Segment, f.packed.Offset
 		case f.parked != "":
 			r.view.state = chunk.Corrupt
 		case f.name.Sealed:
@@ -60,6 +61,16 @@ func (s *Store) scan() error {
 // but people copy files.
 func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 	best = make(map[chunk.ID]found)
+	keep := func(f found) {
+		old, twice := best[f.name.ID]
+		if twice && !f.betterThan(old) {
+			f, old = old, f
+		}
+		if twice {
+			surplus = append(surplus, old)
+		}
+		best[f.name.ID] = f
+	}
 	for _, v := range s.volumes {
 		for last := range 256 {
 			directory := path.Join(chunkfile.Directory, chunkfile.Shard(byte(last)))
@@ -80,15 +91,7 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 					}
 					continue
 				}
-				f := found{volume: v, name: name}
-				old, twice := best[name.ID]
-				if twice && !f.betterThan(old) {
-					f, old = old, f
-				}
-				if twice {
-					surplus = append(surplus, old)
-				}
-				best[name.ID] = f
+				keep(found{volume: v, name: name})
 			}
 		}
 	}
@@ -96,16 +99,10 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, n := range records {
-		f := found{volume: n.segment.volume, packed: n, name: chunkfile.Name{ID: n.id, Generation: n.generation, Sealed: true, Length: n.length}}
-		old, twice := best[n.id]
-		if twice && !f.betterThan(old) {
-			f, old = old, f
+	for i, v := range s.volumes {
+		for _, n := range records[i] {
+			keep(found{volume: v, packed: n, name: chunkfile.Name{ID: n.ID, Generation: n.Generation, Sealed: true, Length: n.Length}})
 		}
-		if twice {
-			surplus = append(surplus, old)
-		}
-		best[n.id] = f
 	}
 	for _, v := range s.volumes {
 		entries, err := v.fs.ReadDir(v.path(quarantineDirectory))
@@ -130,15 +127,15 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 }
 
 // scanPacks reads the segments of all volumes, one volume beside the other.
-func (s *Store) scanPacks() ([]newestRecord, error) {
+func (s *Store) scanPacks() ([][]pack.Found, error) {
 	var wait sync.WaitGroup
-	living := make([][]newestRecord, len(s.volumes))
+	living := make([][]pack.Found, len(s.volumes))
 	failures := make([]error, len(s.volumes))
 	for i, v := range s.volumes {
-		wait.Go(func() { living[i], failures[i] = s.scanPack(v) })
+		wait.Go(func() { living[i], failures[i] = v.packs.Load() })
 	}
 	wait.Wait()
-	return slices.Concat(living...), errors.Join(failures...)
+	return living, errors.Join(failures...)
 }
 
 // betterThan orders two replicas of one chunk: any before a corrupt one, then
@@ -150,8 +147,8 @@ func (f found) betterThan(other found) bool {
 		return f.parked == ""
 	case f.name.Generation != other.name.Generation:
 		return f.name.Generation > other.name.Generation
-	case (f.packed.segment == nil) != (other.packed.segment == nil):
-		return f.packed.segment == nil
+	case (f.packed.Segment == nil) != (other.packed.Segment == nil):
+		return f.packed.Segment == nil
 	}
 	return f.name.Sealed && !other.name.Sealed
 }
@@ -159,8 +156,8 @@ func (f found) betterThan(other found) bool {
 // setAside moves a surplus file to quarantine, without an entry in the index, and
 // strikes a surplus record.
 func (s *Store) setAside(f found) error {
-	if f.packed.segment != nil {
-		return s.dropRecord(f.packed)
+	if f.packed.Segment != nil {
+		return f.packed.Drop()
 	}
 	v := f.volume
 	source := f.name.Relative()
@@ -219,7 +216,7 @@ func (s *Store) recoverReplica(r *replica) error {
 		return s.removeLocked(r)
 	case fault.KindOf(err) == fault.Version:
 		return err
-	case isShortage(err):
+	case vfs.IsShortage(err):
 		return diskError(op, r.path(), r.id, err)
 	case err != nil:
 		s.quarantineLocked(r, err.Error())

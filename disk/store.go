@@ -2,9 +2,12 @@ package disk
 
 import (
 	"errors"
+	"io"
 	"sync"
+	"time"
 
 	"github.com/whispering-woods/ww/disk/filecache"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -19,7 +22,7 @@ type Store struct {
 	volumeIDs []string
 	files     *filecache.Cache
 	trash     *janitor
-	compactor *compactor
+	compactor *pack.Compactor
 	group     sync.WaitGroup // workers, janitor, compactor
 	packers   sync.WaitGroup
 
@@ -71,9 +74,14 @@ func Open(o Options) (_ *Store, err error) {
 	if err := s.settleIdentity(); err != nil {
 		return nil, err
 	}
-	s.compactor = newCompactor(s)
+	s.compactor = pack.NewCompactor(s, o.Clock)
 	for _, v := range s.volumes {
-		v.pack = newPack(s, v)
+		v.packs = pack.New(pack.Options{
+			FS: v.fs, Directory: v.path(packsDirectory), Files: s.files, Logger: v.logger, Clock: o.Clock, Compactor: s.compactor,
+			SegmentBytes: o.PackSegmentBytes, ZeroBytes: o.packZeroBytes, TrashDelay: o.TrashDelay,
+			Random: s.random, OnError: v.noteError,
+			Expire: func(g *pack.Segment, bytes int64, at time.Time) { s.trash.addRecord(g, bytes, at) },
+		})
 	}
 	if s.trash, err = newJanitor(s); err != nil {
 		return nil, err
@@ -126,7 +134,7 @@ func (s *Store) settleIdentity() error {
 func (s *Store) start() {
 	for _, v := range s.volumes {
 		s.packers.Add(1)
-		go v.pack.packer.run(&s.packers)
+		go v.packs.Run(&s.packers)
 		for range s.options.WorkersPerVolume {
 			w := newWorker(s.options.QueueDepth, &s.group)
 			v.workers = append(v.workers, w)
@@ -138,7 +146,7 @@ func (s *Store) start() {
 	go s.trash.run(&s.group)
 	if !s.options.noCompactor {
 		s.group.Add(1)
-		go s.compactor.run(&s.group)
+		go s.compactor.Run(&s.group)
 	}
 }
 
@@ -159,10 +167,10 @@ func (s *Store) Close() error {
 	}
 	s.closing.Unlock()
 	s.trash.stop()
-	s.compactor.stop()
+	s.compactor.Stop()
 	s.group.Wait()
 	for _, v := range s.volumes {
-		close(v.pack.packer.queue)
+		v.packs.Close()
 	}
 	s.packers.Wait()
 	for _, r := range s.all() {
@@ -256,3 +264,49 @@ func (s *Store) Stat(id chunk.ID) (chunk.Replica, error) {
 	}
 	return chunk.Replica{}, notFound("stat replica", id)
 }
+
+// random fills b; the packers of several volumes share the source.
+func (s *Store) random(b []byte) error {
+	s.identity.Lock()
+	defer s.identity.Unlock()
+	if _, err := io.ReadFull(s.options.Random, b); err != nil {
+		return &fault.Error{Kind: fault.Internal, Op: "make segment key", Err: err}
+	}
+	return nil
+}
+
+// Claim locks the replica of a record for the compactor.
+func (s *Store) Claim(g *pack.Segment, rec pack.Record) pack.Claim {
+	r := s.lookup(rec.ID)
+	if r == nil {
+		return nil
+	}
+	r.io.Lock()
+	if r.gone || r.view.segment != g || r.view.at != rec.Offset {
+		r.io.Unlock()
+		return nil
+	}
+	return claim{s, r}
+}
+
+// claim is a packed replica, with its io lock, while its record is moved.
+type claim struct {
+	store   *Store
+	replica *replica
+}
+
+func (c claim) Moved(to *pack.Segment, offset int64) {
+	c.replica.updateLocked(func(v *snapshot) { v.segment, v.at = to, offset })
+}
+
+func (c claim) Corrupt(reason error) error {
+	if c.replica.view.state != chunk.Corrupt {
+		c.store.quarantineLocked(c.replica, reason.Error())
+	}
+	if c.replica.view.segment == nil {
+		return nil // it is out of the way
+	}
+	return reason
+}
+
+func (c claim) Release() { c.replica.io.Unlock() }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -54,7 +55,11 @@ func (s *Store) removeLocked(r *replica) error {
 	var parked string
 	var err error
 	if r.view.segment != nil {
-		if err := s.removeRecordLocked(r); err != nil {
+		strike := r.view.segment.Remove
+		if r.view.state == chunk.Corrupt { // it could not be set aside
+			strike = r.view.segment.RemoveDurably
+		}
+		if err := strike(r.record(r.view.snapshot)); err != nil {
 			return r.blameLocked("delete replica", err)
 		}
 		return s.forgetLocked(r)
@@ -101,8 +106,8 @@ type janitor struct {
 type trashItem struct {
 	volume  *volume
 	path    string
-	segment *segment // of the record; path is empty
-	bytes   int64    // of the record
+	segment *pack.Segment // of the record; path is empty
+	bytes   int64         // of the record
 	due     time.Time
 }
 
@@ -140,8 +145,8 @@ func (j *janitor) add(v *volume, relative string, now time.Time) {
 }
 
 // addRecord takes a record that was struck at a time.
-func (j *janitor) addRecord(g *segment, r record, at time.Time) {
-	j.wait(trashItem{volume: g.volume, segment: g, bytes: r.bytes(), due: at.Add(j.store.options.TrashDelay)})
+func (j *janitor) addRecord(g *pack.Segment, bytes int64, at time.Time) {
+	j.wait(trashItem{segment: g, bytes: bytes, due: at.Add(j.store.options.TrashDelay)})
 }
 
 // wait puts an item at its place.
@@ -214,7 +219,7 @@ func (j *janitor) next(now time.Time) (item trashItem, wait time.Duration, any b
 // unlink removes one file, or gives the room of a record up. What fails is tried again by the next start.
 func (j *janitor) unlink(item trashItem) {
 	if item.segment != nil {
-		item.volume.pack.shrink(item.segment, item.bytes)
+		item.segment.Free(item.bytes)
 		return
 	}
 	err := j.store.fs.Remove(item.path)

@@ -8,7 +8,6 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -28,7 +27,7 @@ func (s *Store) unpackLocked(r *replica) error {
 		return err
 	}
 	v := r.view.snapshot
-	data, err := s.readRecordData(r, v)
+	data, err := v.segment.ReadData(v.at, v.Length)
 	if err != nil {
 		return r.blameLocked(op, err)
 	}
@@ -58,22 +57,10 @@ func (s *Store) unpackLocked(r *replica) error {
 		}
 	})
 	s.files.Release(s.files.Add(&r.Owner, f, true))
-	if err := s.strike(segment, rec, s.options.Clock.Now(), true); err != nil {
+	if err := segment.RemoveDurably(rec); err != nil {
 		return r.failLocked(op, err)
 	}
-	r.volume.pack.shrink(segment, rec.bytes())
 	return nil
-}
-
-// readRecordData reads the bytes of a packed replica; they are not verified.
-func (s *Store) readRecordData(r *replica, v snapshot) ([]byte, error) {
-	f, err := s.openSegment(v.segment, false)
-	if err != nil {
-		return nil, err
-	}
-	defer s.files.Release(f)
-	data := make([]byte, v.Length)
-	return data, vfs.ReadFull(f, data, v.dataAt())
 }
 
 // writeFile writes a chunk file that holds data with the recorded sum of r's
@@ -96,7 +83,7 @@ func (s *Store) writeFile(r *replica, name string, data []byte) (vfs.File, chunk
 // there.
 func (s *Store) setRecordAsideLocked(r *replica, parked chunkfile.ParkedName) (relative string, err error) {
 	v := r.view.snapshot
-	data, err := s.readRecordData(r, v)
+	data, err := v.segment.ReadData(v.at, v.Length)
 	if err != nil {
 		data = make([]byte, v.Length)
 	}
@@ -109,17 +96,9 @@ func (s *Store) setRecordAsideLocked(r *replica, parked chunkfile.ParkedName) (r
 	if err := errors.Join(f.Close(), s.fs.SyncDir(r.volume.path(quarantineDirectory))); err != nil {
 		return "", err
 	}
-	if err := s.strikeLocked(r, true); err != nil {
+	if err := v.segment.RemoveDurably(r.record(v)); err != nil {
 		return "", err
 	}
 	r.updateLocked(func(v *snapshot) { v.segment, v.at = nil, 0 })
 	return relative, nil
-}
-
-// removeRecordLocked strikes the record of a replica that is deleted.
-func (s *Store) removeRecordLocked(r *replica) error {
-	if r.view.state == chunk.Corrupt { // it could not be set aside
-		return s.strikeLocked(r, true)
-	}
-	return s.strikeLocked(r, false)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -41,7 +42,7 @@ type volume struct {
 	identity  volumeIdentity // guarded by Store.identity after Open
 	lock      io.Closer
 	workers   []*worker
-	pack      *pack
+	packs     *pack.Set
 	replicas  atomic.Int64  // in the index, all states
 	serial    atomic.Uint32 // for parked names
 
@@ -209,7 +210,7 @@ func (v *volume) workerOf(id chunk.ID) *worker {
 // noteError counts an I/O error against the volume. A read-only file system
 // condemns it at once, a full disk or a shortage of files does not count.
 func (v *volume) noteError(err error) {
-	if vfs.IsFull(err) || isShortage(err) {
+	if vfs.IsFull(err) || vfs.IsShortage(err) {
 		return
 	}
 	v.health.Lock()

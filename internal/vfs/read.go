@@ -3,7 +3,6 @@ package vfs
 import (
 	"errors"
 	"io"
-	"syscall"
 )
 
 // ReadFull reads all of b; an early end is an error.
@@ -19,10 +18,4 @@ func ReadFull(f io.ReaderAt, b []byte, offset int64) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// IsFull tells whether an error means that there is no room, which is no sign
-// of a bad disk.
-func IsFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -57,6 +57,8 @@ func layers() []layer {
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},
 		{"disk/chunkfile", []string{"internal/chunk", "internal/fault", "internal/vfs"}, "the file of one chunk: whoever opens, renames and locks it is above"},
+		{"disk/pack", []string{"internal/chunk", "internal/clock", "internal/fault", "internal/vfs", "disk/chunkfile", "disk/filecache"},
+			"segments of records: which of them are replicas its owner knows"},
 		{"disk/filecache", []string{"internal/vfs"}, "it counts the users of open files and does not know what they hold"},
 		{"dataplane/wire", leaves(), "the packet codec is shared by clients and datanodes"},
 		{"dataplane", append(leaves(), "dataplane/wire", "disk"), "the data plane moves bytes between sockets and the chunk store; the control plane is told by others"},

@@ -1,4 +1,4 @@
-package disk
+package pack
 
 import (
 	"encoding/binary"
@@ -24,11 +24,6 @@ import (
 const (
 	packVersion = 1
 	packSuffix  = ".pack"
-	// packBytesLimit is the longest replica that a record may hold: one checksum
-	// block, so that one sum covers it.
-	packBytesLimit = blockBytes
-	// recordBytesMax is what a record takes at most.
-	recordBytesMax = chunkfile.SectorBytes + packBytesLimit
 )
 
 var (
@@ -36,8 +31,8 @@ var (
 	recordMagic  = [8]byte{'W', 'W', 'r', 'e', 'c', 'o', 'r', 'd'}
 )
 
-// recordBytes is the room of a record with length bytes of data.
-func recordBytes(length int64) int64 {
+// RecordBytes is the room of a record with length bytes of data.
+func RecordBytes(length int64) int64 {
 	return chunkfile.SectorBytes + (length+chunkfile.SectorBytes-1)/chunkfile.SectorBytes*chunkfile.SectorBytes
 }
 
@@ -103,14 +98,14 @@ func parseSegmentHeader(b []byte, n segmentName) error {
 	return nil
 }
 
-// record is one replica in a segment: what its header says.
-type record struct {
-	id         chunk.ID
-	generation chunk.Generation
-	chunkSize  int64
-	length     int64  // of the data: 0..packBytesLimit
-	sum        uint64 // xxh3-64 of the data
-	offset     int64  // of the header in the segment
+// Record is one replica in a segment: what its header says.
+type Record struct {
+	ID         chunk.ID
+	Generation chunk.Generation
+	ChunkSize  int64
+	Length     int64  // of the data: 0..DataBytesMax
+	Sum        uint64 // xxh3-64 of the data
+	Offset     int64  // of the header in the segment
 	// durable: everything before this offset was on the disk when the record was
 	// written. A gap there is damage; from there on it may be a batch that power
 	// failure tore.
@@ -122,24 +117,24 @@ type record struct {
 }
 
 // bytes is the room that the record takes.
-func (r record) bytes() int64 { return recordBytes(r.length) }
+func (r Record) bytes() int64 { return RecordBytes(r.Length) }
 
 // end is the offset behind the record.
-func (r record) end() int64 { return r.offset + r.bytes() }
+func (r Record) end() int64 { return r.Offset + r.bytes() }
 
 // putRecord writes the header of r, in segment n, into b[:sectorBytes].
-func putRecord(b []byte, n segmentName, r record) {
+func putRecord(b []byte, n segmentName, r Record) {
 	b = b[:chunkfile.SectorBytes]
 	clear(b)
 	copy(b, recordMagic[:])
 	binary.LittleEndian.PutUint32(b[8:], packVersion)
-	binary.LittleEndian.PutUint32(b[12:], uint32(r.length))
-	copy(b[16:32], r.id[:])
-	binary.LittleEndian.PutUint64(b[32:], uint64(r.generation))
-	binary.LittleEndian.PutUint64(b[40:], uint64(r.chunkSize))
-	binary.LittleEndian.PutUint64(b[48:], r.sum)
+	binary.LittleEndian.PutUint32(b[12:], uint32(r.Length))
+	copy(b[16:32], r.ID[:])
+	binary.LittleEndian.PutUint64(b[32:], uint64(r.Generation))
+	binary.LittleEndian.PutUint64(b[40:], uint64(r.ChunkSize))
+	binary.LittleEndian.PutUint64(b[48:], r.Sum)
 	binary.LittleEndian.PutUint64(b[56:], n.sequence)
-	binary.LittleEndian.PutUint64(b[64:], uint64(r.offset))
+	binary.LittleEndian.PutUint64(b[64:], uint64(r.Offset))
 	binary.LittleEndian.PutUint64(b[72:], uint64(r.durable))
 	if !r.removed.IsZero() {
 		binary.LittleEndian.PutUint64(b[80:], uint64(r.removed.UnixMilli()))
@@ -151,23 +146,23 @@ func putRecord(b []byte, n segmentName, r record) {
 // parseRecord reads the header at an offset of segment n from b[:sectorBytes].
 // Errors: fault.CorruptData for anything that putRecord does not write there,
 // fault.Version for what a later program wrote.
-func parseRecord(b []byte, n segmentName, offset int64) (record, error) {
+func parseRecord(b []byte, n segmentName, offset int64) (Record, error) {
 	const op = "parse record header"
 	b = b[:chunkfile.SectorBytes]
 	if [8]byte(b) != recordMagic {
-		return record{}, errNoRecord
+		return Record{}, errNoRecord
 	}
 	const body = chunkfile.SectorBytes - chunkfile.SumBytes
 	if binary.LittleEndian.Uint64(b[body:]) != xxh3.HashSeed(b[:body], n.key) {
-		return record{}, fault.New(fault.CorruptData, op, "the sector does not match its checksum")
+		return Record{}, fault.New(fault.CorruptData, op, "the sector does not match its checksum")
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != packVersion {
-		return record{}, fault.New(fault.Version, op, "format version %d, this program knows %d", v, packVersion)
+		return Record{}, fault.New(fault.Version, op, "format version %d, this program knows %d", v, packVersion)
 	}
-	r := record{
-		id: chunk.ID(b[16:32]), generation: chunk.Generation(binary.LittleEndian.Uint64(b[32:])),
-		chunkSize: int64(binary.LittleEndian.Uint64(b[40:])), length: int64(binary.LittleEndian.Uint32(b[12:])),
-		sum: binary.LittleEndian.Uint64(b[48:]), offset: int64(binary.LittleEndian.Uint64(b[64:])),
+	r := Record{
+		ID: chunk.ID(b[16:32]), Generation: chunk.Generation(binary.LittleEndian.Uint64(b[32:])),
+		ChunkSize: int64(binary.LittleEndian.Uint64(b[40:])), Length: int64(binary.LittleEndian.Uint32(b[12:])),
+		Sum: binary.LittleEndian.Uint64(b[48:]), Offset: int64(binary.LittleEndian.Uint64(b[64:])),
 		durable: int64(binary.LittleEndian.Uint64(b[72:])),
 	}
 	at := binary.LittleEndian.Uint64(b[80:])
@@ -175,11 +170,11 @@ func parseRecord(b []byte, n segmentName, offset int64) (record, error) {
 		r.removed = time.UnixMilli(int64(at))
 	}
 	switch {
-	case binary.LittleEndian.Uint64(b[56:]) != n.sequence || r.offset != offset:
-		return record{}, fault.New(fault.CorruptData, op, "it belongs to another place")
-	case r.id.IsZero() || r.generation == 0 || chunkfile.CheckSize(r.chunkSize) != nil || r.length > min(r.chunkSize, packBytesLimit) ||
+	case binary.LittleEndian.Uint64(b[56:]) != n.sequence || r.Offset != offset:
+		return Record{}, fault.New(fault.CorruptData, op, "it belongs to another place")
+	case r.ID.IsZero() || r.Generation == 0 || chunkfile.CheckSize(r.ChunkSize) != nil || r.Length > min(r.ChunkSize, DataBytesMax) ||
 		r.durable < 0 || r.durable > offset || at >= 1<<48:
-		return record{}, fault.New(fault.CorruptData, op, "chunk %s, generation %d, %d of %d bytes, durable to %d", r.id, r.generation, r.length, r.chunkSize, r.durable)
+		return Record{}, fault.New(fault.CorruptData, op, "chunk %s, generation %d, %d of %d bytes, durable to %d", r.ID, r.Generation, r.Length, r.ChunkSize, r.durable)
 	}
 	return r, nil
 }

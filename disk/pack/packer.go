@@ -1,16 +1,12 @@
-package disk
+package pack
 
 import (
 	"encoding/binary"
-	"io"
-	"sync"
 
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
-	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -21,55 +17,44 @@ import (
 // A segment in which a write or a sync failed is never appended to again: what
 // was acknowledged in it stays, what was not fails.
 type packer struct {
-	store  *Store
-	volume *volume
-	queue  chan *packJob
+	set   *Set
+	queue chan *Job
 
 	// owned by the packer's goroutine
 	sequence uint64 // of the last segment made
 	current  *growing
-	jobs     []*packJob
+	jobs     []*Job
 	batch    []byte
 	zeros    []byte
 }
 
 // growing is the segment that is appended to.
 type growing struct {
-	*segment
+	*Segment
 	file   *filecache.File
 	end    int64 // acknowledged records end here, durably
 	zeroed int64 // zeros were written up to here
 	named  bool  // its name is durable
 }
 
-// packJob is a record to be written. Whoever submits it holds the replica's io
-// lock, and the packer releases it when the job is done: until then the replica
-// belongs to the job.
-type packJob struct {
-	record
-	replica *replica
-	data    []byte
-	// done is called on the packer's goroutine with the segment that has the
-	// record, durably, or an error; it unlocks the replica. It must not block.
-	done func(j *packJob, g *segment, err error)
-	// of a seal
-	writer *Writer
-	told   func(int64, error)
-}
-
-func newPacker(s *Store, v *volume) *packer {
-	return &packer{store: s, volume: v, queue: make(chan *packJob, packQueueDepth)}
+// Job is a record to be written. Whoever submits it holds the lock of its replica,
+// and Done releases it: until then the replica belongs to the job.
+type Job struct {
+	Record // with ID, Generation and ChunkSize; Length, Sum and Offset are set before Done
+	Data   []byte
+	// Done is called on the packer's goroutine with the segment that has the
+	// record, durably, or an error. It must not block.
+	Done func(g *Segment, err error)
 }
 
 // run works until the queue is closed and empty.
-func (p *packer) run(group *sync.WaitGroup) {
-	defer group.Done()
+func (p *packer) run() {
 	for j := range p.queue {
 		p.gather(j)
 		for jobs := p.jobs; len(jobs) > 0; {
 			n, g, err := p.commit(jobs)
 			for _, j := range jobs[:n] {
-				j.done(j, g, err)
+				j.Done(g, err)
 			}
 			jobs = jobs[n:]
 		}
@@ -79,9 +64,9 @@ func (p *packer) run(group *sync.WaitGroup) {
 }
 
 // gather takes what waits behind j.
-func (p *packer) gather(j *packJob) {
+func (p *packer) gather(j *Job) {
 	p.jobs = append(p.jobs[:0], j)
-	for len(p.jobs) < packBatchMax {
+	for len(p.jobs) < batchMax {
 		select {
 		case more, open := <-p.queue:
 			if !open {
@@ -96,44 +81,42 @@ func (p *packer) gather(j *packJob) {
 
 // commit writes the first n jobs, as many as the segment has room for, and
 // makes them durable.
-func (p *packer) commit(jobs []*packJob) (n int, g *segment, err error) {
-	if p.current != nil && p.current.end+recordBytes(int64(len(jobs[0].data))) > p.store.options.PackSegmentBytes {
+func (p *packer) commit(jobs []*Job) (n int, g *Segment, err error) {
+	if p.current != nil && p.current.end+RecordBytes(int64(len(jobs[0].Data))) > p.set.options.SegmentBytes {
 		p.closeSegment(true)
 	}
 	if p.current == nil {
 		if err := p.openNext(); err != nil {
-			return len(jobs), nil, p.failed("create segment", p.volume.path(packsDirectory), err)
+			return len(jobs), nil, p.set.failure("create segment", p.set.options.Directory, err)
 		}
 	}
 	n = p.stage(jobs)
 	o := p.current
 	if op, err := p.write(o); err != nil {
 		p.closeSegment(vfs.IsFull(err) && op != opSync)
-		return n, nil, p.failed(op, o.path(), err)
+		return n, nil, p.set.failure(op, o.Path(), err)
 	}
 	o.end += int64(len(p.batch))
-	for _, j := range jobs[:n] {
-		p.volume.pack.grow(o.segment, j.end(), j.bytes())
-	}
-	return n, o.segment, nil
+	p.set.update(o.Segment, func() { o.bytes, o.live = o.end, o.live+int64(len(p.batch)) })
+	return n, o.Segment, nil
 }
 
 // stage lays records out in p.batch.
-func (p *packer) stage(jobs []*packJob) (n int) {
+func (p *packer) stage(jobs []*Job) (n int) {
 	o := p.current
 	p.batch = p.batch[:0]
 	for _, j := range jobs {
-		j.length = int64(len(j.data))
-		j.offset, j.durable = o.end+int64(len(p.batch)), o.end
-		if n > 0 && j.end() > p.store.options.PackSegmentBytes {
+		j.Length = int64(len(j.Data))
+		j.Offset, j.durable = o.end+int64(len(p.batch)), o.end
+		if n > 0 && j.end() > p.set.options.SegmentBytes {
 			break
 		}
-		j.sum = xxh3.Hash(j.data)
+		j.Sum = xxh3.Hash(j.Data)
 		at := len(p.batch)
 		p.batch = append(p.batch, make([]byte, chunkfile.SectorBytes)...)
-		p.batch = append(p.batch, j.data...)
-		p.batch = append(p.batch, make([]byte, int(j.bytes())-chunkfile.SectorBytes-len(j.data))...)
-		putRecord(p.batch[at:], o.name, j.record)
+		p.batch = append(p.batch, j.Data...)
+		p.batch = append(p.batch, make([]byte, int(j.bytes())-chunkfile.SectorBytes-len(j.Data))...)
+		putRecord(p.batch[at:], o.name, j.Record)
 		n++
 	}
 	return n
@@ -146,7 +129,7 @@ const opSync = "sync segment"
 // before does not wait for the file system's journal (tuning.md#pack).
 func (p *packer) write(o *growing) (op string, err error) {
 	if end := o.end + int64(len(p.batch)); end > o.zeroed {
-		zeros := p.zeros[:min(int64(len(p.zeros)), max(0, p.store.options.PackSegmentBytes-end))]
+		zeros := p.zeros[:min(int64(len(p.zeros)), max(0, p.set.options.SegmentBytes-end))]
 		if _, err := o.file.WriteAt(zeros, end); err != nil && !vfs.IsFull(err) {
 			return "write ahead in segment", err
 		}
@@ -159,7 +142,7 @@ func (p *packer) write(o *growing) (op string, err error) {
 		return opSync, err
 	}
 	if !o.named {
-		if err := p.volume.fs.SyncDir(p.volume.path(packsDirectory)); err != nil {
+		if err := p.set.options.FS.SyncDir(p.set.options.Directory); err != nil {
 			return opSync, err
 		}
 		o.named = true
@@ -170,18 +153,17 @@ func (p *packer) write(o *growing) (op string, err error) {
 // openNext begins a segment.
 func (p *packer) openNext() error {
 	var key [8]byte
-	if err := p.store.random(key[:]); err != nil {
+	if err := p.set.options.Random(key[:]); err != nil {
 		return err
 	}
 	p.sequence++
-	g, f, err := p.store.createSegment(p.volume, segmentName{sequence: p.sequence, key: binary.LittleEndian.Uint64(key[:])})
+	g, f, err := p.set.create(segmentName{sequence: p.sequence, key: binary.LittleEndian.Uint64(key[:])})
 	if err != nil {
 		return err
 	}
-	p.volume.pack.add(g)
-	p.current = &growing{segment: g, file: f, end: chunkfile.SectorBytes, zeroed: chunkfile.SectorBytes}
+	p.current = &growing{Segment: g, file: f, end: chunkfile.SectorBytes, zeroed: chunkfile.SectorBytes}
 	if p.zeros == nil {
-		p.zeros = make([]byte, packZeroBytes)
+		p.zeros = make([]byte, p.set.options.ZeroBytes)
 	}
 	return nil
 }
@@ -196,25 +178,9 @@ func (p *packer) closeSegment(cut bool) {
 	p.current = nil
 	if cut {
 		if err := o.file.Truncate(o.end); err != nil { // costs only room
-			p.volume.noteError(err)
+			p.set.options.OnError(err)
 		}
 	}
-	p.store.files.Release(o.file)
-	p.volume.pack.close(o.segment)
-}
-
-func (p *packer) failed(op, path string, err error) error {
-	failure := diskError(op, path, chunk.ID{}, err)
-	p.volume.noteError(failure)
-	return failure
-}
-
-// random fills b; packers of several volumes share the source.
-func (s *Store) random(b []byte) error {
-	s.identity.Lock()
-	defer s.identity.Unlock()
-	if _, err := io.ReadFull(s.options.Random, b); err != nil {
-		return &fault.Error{Kind: fault.Internal, Op: "make segment key", Err: err}
-	}
-	return nil
+	p.set.options.Files.Release(o.file)
+	p.set.update(o.Segment, func() { o.closed = true })
 }

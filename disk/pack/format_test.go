@@ -1,9 +1,8 @@
-package disk
+package pack
 
 import (
 	"bytes"
 	"encoding/hex"
-	"os"
 	"testing"
 	"time"
 
@@ -13,14 +12,18 @@ import (
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+const (
+	blockBytes = DataBytesMax
+	chunkSize  = 3 * blockBytes
 )
 
 func goldenSegment() segmentName { return segmentName{sequence: 7, key: 0x1122334455667788} }
 
-func goldenRecord() (record, []byte) {
-	r := record{
-		id: testID(1), generation: 4, chunkSize: 64 << 20, length: 4096, sum: 0xaabbccddeeff0011, offset: 5120, durable: 512,
+func goldenRecord() (Record, []byte) {
+	r := Record{
+		ID: testID(1), Generation: 4, ChunkSize: 64 << 20, Length: 4096, Sum: 0xaabbccddeeff0011, Offset: 5120, durable: 512,
 		removed: time.UnixMilli(testTime.UnixMilli()),
 	}
 	b := make([]byte, chunkfile.SectorBytes)
@@ -48,12 +51,12 @@ func TestGoldenPackBytes(t *testing.T) {
 	require.NoError(t, parseSegmentHeader(b, goldenSegment()))
 	want, b := goldenRecord()
 	require.Equal(t, goldenRecordHex, golden(t, b, 88))
-	got, err := parseRecord(b, goldenSegment(), want.offset)
+	got, err := parseRecord(b, goldenSegment(), want.Offset)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	require.Equal(t, "0000000000000007_1122334455667788.pack", goldenSegment().String())
 	for length, room := range map[int64]int64{0: 512, 1: 1024, 512: 1024, 513: 1536, 4096: 4608, blockBytes: recordBytesMax} {
-		require.Equal(t, room, recordBytes(length), "%d", length)
+		require.Equal(t, room, RecordBytes(length), "%d", length)
 	}
 }
 
@@ -79,37 +82,37 @@ func TestRecordHeaderIsRefused(t *testing.T) {
 	for at := range good {
 		bad := bytes.Clone(good)
 		bad[at] ^= 1
-		_, err := parseRecord(bad, goldenSegment(), r.offset)
+		_, err := parseRecord(bad, goldenSegment(), r.Offset)
 		require.ErrorIs(t, err, fault.CorruptData, "byte %d", at)
 	}
 	for name, n := range map[string]segmentName{
 		"of another segment": {sequence: 8, key: goldenSegment().key}, "with another key": {sequence: 7, key: 1},
 	} {
-		_, err := parseRecord(good, n, r.offset)
+		_, err := parseRecord(good, n, r.Offset)
 		require.ErrorIs(t, err, fault.CorruptData, name)
 	}
-	_, err := parseRecord(good, goldenSegment(), r.offset+512)
+	_, err := parseRecord(good, goldenSegment(), r.Offset+512)
 	require.ErrorIs(t, err, fault.CorruptData, "at another place")
-	for name, change := range map[string]func(r *record){
-		"no id":            func(r *record) { r.id = chunk.ID{} },
-		"no generation":    func(r *record) { r.generation = 0 },
-		"chunk size":       func(r *record) { r.chunkSize = 5 },
-		"too long":         func(r *record) { r.length = blockBytes + 1 },
-		"removed":          func(r *record) { r.removed = time.UnixMilli(1 << 48) },
-		"durable negative": func(r *record) { r.durable = -1 },
-		"durable beyond":   func(r *record) { r.durable = r.offset + 1 },
+	for name, change := range map[string]func(r *Record){
+		"no id":            func(r *Record) { r.ID = chunk.ID{} },
+		"no generation":    func(r *Record) { r.Generation = 0 },
+		"chunk size":       func(r *Record) { r.ChunkSize = 5 },
+		"too long":         func(r *Record) { r.Length = blockBytes + 1 },
+		"removed":          func(r *Record) { r.removed = time.UnixMilli(1 << 48) },
+		"durable negative": func(r *Record) { r.durable = -1 },
+		"durable beyond":   func(r *Record) { r.durable = r.Offset + 1 },
 	} {
 		bad := r
 		change(&bad)
 		b := make([]byte, chunkfile.SectorBytes)
 		putRecord(b, goldenSegment(), bad)
-		_, err := parseRecord(b, goldenSegment(), r.offset)
+		_, err := parseRecord(b, goldenSegment(), r.Offset)
 		require.ErrorIs(t, err, fault.CorruptData, name)
 	}
 	b := bytes.Clone(good)
 	b[8] = 2
 	reseal(b, goldenSegment())
-	_, err = parseRecord(b, goldenSegment(), r.offset)
+	_, err = parseRecord(b, goldenSegment(), r.Offset)
 	require.ErrorIs(t, err, fault.Version)
 }
 
@@ -125,17 +128,17 @@ func reseal(b []byte, n segmentName) {
 
 // segmentOf builds the bytes of a segment: each batch is durable when the next
 // one is written.
-func segmentOf(batches ...[]int) (b []byte, all []record) {
+func segmentOf(batches ...[]int) (b []byte, all []Record) {
 	b = append(b, make([]byte, chunkfile.SectorBytes)...)
 	putSegmentHeader(b, goldenSegment())
 	for _, batch := range batches {
 		durable := int64(len(b))
 		for _, size := range batch {
 			data := pattern(uint64(len(all)), size)
-			r := record{id: testID(len(all)), generation: 1, chunkSize: testChunkSize, length: int64(size), sum: xxh3.Hash(data), offset: int64(len(b)), durable: durable}
+			r := Record{ID: testID(len(all)), Generation: 1, ChunkSize: chunkSize, Length: int64(size), Sum: xxh3.Hash(data), Offset: int64(len(b)), durable: durable}
 			b = append(b, make([]byte, r.bytes())...)
-			putRecord(b[r.offset:], goldenSegment(), r)
-			copy(b[r.offset+chunkfile.SectorBytes:], data)
+			putRecord(b[r.Offset:], goldenSegment(), r)
+			copy(b[r.Offset+chunkfile.SectorBytes:], data)
 			all = append(all, r)
 		}
 	}
@@ -149,29 +152,29 @@ func TestScanSkipsDamageAndDropsATornTail(t *testing.T) {
 		change  func(b []byte) []byte
 		lost    []int
 		damaged []gap
-		end     int // record after which it ends; -1: the last
+		end     int // Record after which it ends; -1: the last
 	}{
 		"nothing":              {func(b []byte) []byte { return b }, nil, nil, 7},
 		"zeros behind":         {func(b []byte) []byte { return append(b, zeros...) }, nil, nil, 7},
 		"garbage behind":       {func(b []byte) []byte { return append(b, pattern(1, 5000)...) }, nil, nil, 7},
 		"cut in the last data": {func(b []byte) []byte { return b[:len(b)-512] }, []int{7}, nil, 6},
-		"torn last header":     {func(b []byte) []byte { clear(b[all[7].offset:][:512]); return b }, []int{7}, nil, 6},
-		"torn last data":       {func(b []byte) []byte { b[all[7].offset+512] ^= 1; return b }, []int{7}, nil, 6},
+		"torn last header":     {func(b []byte) []byte { clear(b[all[7].Offset:][:512]); return b }, []int{7}, nil, 6},
+		"torn last data":       {func(b []byte) []byte { b[all[7].Offset+512] ^= 1; return b }, []int{7}, nil, 6},
 		"hole in the last batch": {func(b []byte) []byte {
-			clear(b[all[6].offset:all[6].end()])
+			clear(b[all[6].Offset:all[6].end()])
 			return append(b, zeros...)
 		}, []int{6}, nil, 7},
-		"old header":          {func(b []byte) []byte { b[all[1].offset+20] ^= 1; return b }, []int{1}, []gap{{all[1].offset, all[2].offset}}, 7},
-		"old records zeroed":  {func(b []byte) []byte { clear(b[all[0].offset:all[2].end()]); return b }, []int{0, 1, 2}, []gap{{512, all[3].offset}}, 7},
-		"old data":            {func(b []byte) []byte { b[all[2].offset+600] ^= 1; return b }, nil, nil, 7}, // found by who reads it
-		"last durable header": {func(b []byte) []byte { clear(b[all[4].offset:][:512]); return b }, []int{4}, []gap{{all[4].offset, all[5].offset}}, 7},
+		"old header":          {func(b []byte) []byte { b[all[1].Offset+20] ^= 1; return b }, []int{1}, []gap{{all[1].Offset, all[2].Offset}}, 7},
+		"old records zeroed":  {func(b []byte) []byte { clear(b[all[0].Offset:all[2].end()]); return b }, []int{0, 1, 2}, []gap{{512, all[3].Offset}}, 7},
+		"old data":            {func(b []byte) []byte { b[all[2].Offset+600] ^= 1; return b }, nil, nil, 7}, // found by who reads it
+		"last durable header": {func(b []byte) []byte { clear(b[all[4].Offset:][:512]); return b }, []int{4}, []gap{{all[4].Offset, all[5].Offset}}, 7},
 		"segment header":      {func(b []byte) []byte { clear(b[:512]); return b }, nil, nil, 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := c.change(bytes.Clone(good))
 			got, err := scanSegment(bytes.NewReader(b), int64(len(b)), goldenSegment())
 			require.NoError(t, err)
-			var want []record
+			var want []Record
 			for i, r := range all {
 				lost := false
 				for _, l := range c.lost {
@@ -192,67 +195,13 @@ func TestScanSkipsDamageAndDropsATornTail(t *testing.T) {
 // for one.
 func TestStoredBytesAreNoRecord(t *testing.T) {
 	b, all := segmentOf([]int{4096}, []int{10})
-	forged := record{id: testID(99), generation: 9, chunkSize: testChunkSize, length: 100, offset: all[0].offset + 1024}
-	putRecord(b[forged.offset:], segmentName{sequence: goldenSegment().sequence}, forged) // it cannot know the key
-	b[all[0].offset] ^= 1
+	forged := Record{ID: testID(99), Generation: 9, ChunkSize: chunkSize, Length: 100, Offset: all[0].Offset + 1024}
+	putRecord(b[forged.Offset:], segmentName{sequence: goldenSegment().sequence}, forged) // it cannot know the key
+	b[all[0].Offset] ^= 1
 	got, err := scanSegment(bytes.NewReader(b), int64(len(b)), goldenSegment())
 	require.NoError(t, err)
 	require.Equal(t, all[1:], got.records)
 	require.Len(t, got.damaged, 1)
-}
-
-func TestDamagedSegmentServesTheRest(t *testing.T) {
-	m := vfs.NewMem()
-	o := packOptions(m)
-	o.PackSegmentBytes = 1 << 20
-	s := openStore(t, o)
-	for i := range 3 {
-		storeSmall(t, s, testID(i), pattern(uint64(i), 700))
-	}
-	require.NoError(t, s.Close())
-	name := "/d/packs/" + segments(t, s)[0]
-	f, err := m.OpenFile(name, os.O_RDWR, 0)
-	require.NoError(t, err)
-	_, err = f.WriteAt(make([]byte, 600), 512+1536)
-	require.NoError(t, err)
-	s = openStore(t, o)
-	require.Len(t, s.Replicas(), 2)
-	require.Contains(t, s.Volumes()[0].Error, "damaged")
-	requireContent(t, s, testID(0), pattern(0, 700))
-	requireContent(t, s, testID(2), pattern(2, 700))
-	// A version that this program does not know is not touched.
-	b := make([]byte, chunkfile.SectorBytes)
-	require.NoError(t, vfs.ReadFull(f, b, 512))
-	b[8] = 2
-	parsed, ok := parseSegmentName(segments(t, s)[0])
-	require.True(t, ok)
-	reseal(b, parsed)
-	_, err = f.WriteAt(b, 512)
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-	_, err = Open(o)
-	require.ErrorIs(t, err, fault.Version)
-	_, err = f.WriteAt(bytes.Repeat([]byte{1}, 512), 512)
-	require.NoError(t, err)
-	putSegmentHeader(b, parsed)
-	b[8] = 2
-	chunkfile.SealSector(b)
-	_, err = f.WriteAt(b, 0)
-	require.NoError(t, err)
-	_, err = Open(o)
-	require.ErrorIs(t, err, fault.Version)
-}
-
-func TestForeignFilesInPacksAreLeftAlone(t *testing.T) {
-	m := vfs.NewMem()
-	s := openStore(t, packOptions(m))
-	for _, name := range []string{"notes", "0000000000000000_0000000000000001.pack", "1_2.pack"} {
-		f, err := m.OpenFile("/d/packs/"+name, os.O_RDWR|os.O_CREATE, 0o644)
-		require.NoError(t, err)
-		require.NoError(t, f.Close())
-	}
-	s = reopenStore(t, s)
-	require.Len(t, segments(t, s), 3)
 }
 
 func FuzzRecord(f *testing.F) {
@@ -270,7 +219,7 @@ func FuzzRecord(f *testing.F) {
 			require.NotZero(t, fault.KindOf(err))
 			return
 		}
-		require.True(t, r.offset == offset && r.length >= 0 && r.length <= packBytesLimit && r.durable <= offset && r.generation > 0)
+		require.True(t, r.Offset == offset && r.Length >= 0 && r.Length <= DataBytesMax && r.durable <= offset && r.Generation > 0)
 		back := make([]byte, chunkfile.SectorBytes)
 		putRecord(back, goldenSegment(), r)
 		again, err := parseRecord(back, goldenSegment(), offset)
@@ -291,7 +240,7 @@ func FuzzScanSegment(f *testing.F) {
 		}
 		end := int64(chunkfile.SectorBytes)
 		for _, r := range got.records {
-			require.GreaterOrEqual(t, r.offset, end)
+			require.GreaterOrEqual(t, r.Offset, end)
 			end = r.end()
 		}
 		require.LessOrEqual(t, end, max(chunkfile.SectorBytes, int64(len(b))))

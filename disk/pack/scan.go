@@ -1,4 +1,4 @@
-package disk
+package pack
 
 import (
 	"io"
@@ -18,9 +18,9 @@ type gap struct{ start, end int64 }
 
 // scanned is what a segment's file holds.
 type scanned struct {
-	records []record // whole ones, by offset
+	records []Record // whole ones, by offset
 	damaged []gap    // where acknowledged records were
-	end     int64    // of the last record
+	end     int64    // of the last Record
 }
 
 // scanSegment reads the headers of a segment from the first to size bytes.
@@ -70,12 +70,12 @@ func scanSegment(f io.ReaderAt, size int64, n segmentName) (scanned, error) {
 	}
 	whole := all.records[:0]
 	for _, r := range all.records {
-		if r.offset >= durable && r.removed.IsZero() {
-			data := make([]byte, r.length)
-			if err := vfs.ReadFull(f, data, r.offset+chunkfile.SectorBytes); err != nil {
+		if r.Offset >= durable && r.removed.IsZero() {
+			data := make([]byte, r.Length)
+			if err := vfs.ReadFull(f, data, r.Offset+chunkfile.SectorBytes); err != nil {
 				return scanned{}, err
 			}
-			if xxh3.Hash(data) != r.sum {
+			if xxh3.Hash(data) != r.Sum {
 				continue
 			}
 		}
@@ -110,77 +110,77 @@ func (w *window) sector(at int64) ([]byte, error) {
 	return w.buffer[at-w.start:][:chunkfile.SectorBytes], nil
 }
 
-// newestRecord is what a volume's segments say about a chunk.
-type newestRecord struct {
-	segment *segment
-	record
+// Found is a record that a scan met.
+type Found struct {
+	Segment *Segment
+	Record
 }
 
 // newerThan orders the records of one chunk on one volume: the higher
 // generation, then what was written later. A record that was removed counts
 // too, so that none that it replaced comes back.
-func (n newestRecord) newerThan(other newestRecord) bool {
+func (n Found) newerThan(other Found) bool {
 	switch {
-	case n.generation != other.generation:
-		return n.generation > other.generation
-	case n.segment.name.sequence != other.segment.name.sequence:
-		return n.segment.name.sequence > other.segment.name.sequence
+	case n.Generation != other.Generation:
+		return n.Generation > other.Generation
+	case n.Segment.name.sequence != other.Segment.name.sequence:
+		return n.Segment.name.sequence > other.Segment.name.sequence
 	}
-	return n.offset > other.offset
+	return n.Offset > other.Offset
 }
 
-// scanPack reads all segments of a volume and makes what they hold durable:
-// another process may have died before its sync. It returns the living records,
-// one for each chunk.
-func (s *Store) scanPack(v *volume) ([]newestRecord, error) {
-	directory := v.path(packsDirectory)
-	entries, err := v.fs.ReadDir(directory)
+// Load reads all segments of a volume and makes what they hold durable: another
+// process may have died before its sync. It returns the living records, one for
+// each chunk. Call it once, before Run.
+func (s *Set) Load() ([]Found, error) {
+	o := &s.options
+	entries, err := o.FS.ReadDir(o.Directory)
 	if err != nil {
-		return nil, diskError("list segments", directory, chunk.ID{}, err)
+		return nil, vfs.Fault("list segments", o.Directory, err)
 	}
-	newest := make(map[chunk.ID]newestRecord)
-	var struck []newestRecord
+	newest := make(map[chunk.ID]Found)
+	var replaced []Found
 	for _, entry := range entries {
 		name, ok := parseSegmentName(entry.Name())
 		if !ok || entry.IsDir() {
-			v.logger.Warn("file is not a segment and is left alone", "path", path.Join(directory, entry.Name()))
+			o.Logger.Warn("file is not a segment and is left alone", "path", path.Join(o.Directory, entry.Name()))
 			continue
 		}
-		v.pack.packer.sequence = max(v.pack.packer.sequence, name.sequence)
-		g := &segment{volume: v, name: name, closed: true}
-		records, err := s.settleSegment(g)
+		s.packer.sequence = max(s.packer.sequence, name.sequence)
+		g := &Segment{set: s, name: name, closed: true}
+		records, err := s.settle(g)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range records {
-			n := newestRecord{g, r}
-			old, twice := newest[r.id]
+			n := Found{g, r}
+			old, twice := newest[r.ID]
 			if twice && !n.newerThan(old) {
 				n, old = old, n
 			}
 			if twice && old.removed.IsZero() {
-				struck = append(struck, old)
+				replaced = append(replaced, old)
 			}
-			newest[r.id] = n
+			newest[r.ID] = n
 		}
 	}
 	if len(entries) > 0 {
-		if err := v.fs.SyncDir(directory); err != nil {
-			return nil, diskError("sync segments", directory, chunk.ID{}, err)
+		if err := o.FS.SyncDir(o.Directory); err != nil {
+			return nil, vfs.Fault("sync segments", o.Directory, err)
 		}
 	}
-	for _, n := range struck {
-		if err := s.dropRecord(n); err != nil {
+	for _, n := range replaced {
+		if err := n.Drop(); err != nil {
 			return nil, err
 		}
 	}
-	living := make([]newestRecord, 0, len(newest))
+	living := make([]Found, 0, len(newest))
 	for _, n := range newest {
 		if n.removed.IsZero() {
 			living = append(living, n)
 		}
 	}
-	slices.SortFunc(living, func(a, b newestRecord) int {
+	slices.SortFunc(living, func(a, b Found) int {
 		if a.newerThan(b) {
 			return 1
 		}
@@ -189,73 +189,84 @@ func (s *Store) scanPack(v *volume) ([]newestRecord, error) {
 	return living, nil
 }
 
-// settleSegment reads a segment, cuts off what is behind its last record and
-// syncs it. Without records it is removed.
-func (s *Store) settleSegment(g *segment) ([]record, error) {
+// Drop strikes a record that lost against a newer replica of its chunk.
+func (n Found) Drop() error {
+	if err := n.Segment.replaced(n.Record); err != nil {
+		e := vfs.Fault("strike surplus record", n.Segment.Path(), err)
+		e.Chunk = n.ID.String()
+		return e
+	}
+	n.Segment.set.options.Logger.Info("record of a chunk gave way to a newer one",
+		"chunk", n.ID, "gen", n.Generation, "path", n.Segment.Path(), "offset", n.Offset)
+	return nil
+}
+
+// settle reads a segment, cuts off what is behind its last record and syncs it.
+// Without records it is removed.
+func (s *Set) settle(g *Segment) (records []Record, err error) {
 	const op = "scan segment"
-	v := g.volume
-	fail := func(err error) ([]record, error) {
-		if fault.KindOf(err) == fault.Version {
-			return nil, err
+	o := &s.options
+	defer func() {
+		if err != nil && fault.KindOf(err) != fault.Version {
+			err = vfs.Fault(op, g.Path(), err)
 		}
-		return nil, diskError(op, g.path(), chunk.ID{}, err)
-	}
-	f, err := s.openSegment(g, true)
+	}()
+	f, err := g.Open(true)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	defer s.files.Release(f)
+	defer o.Files.Release(f)
 	info, err := f.Stat()
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if err := checkSegmentHeader(f, info.Size(), g.name); fault.KindOf(err) == fault.CorruptData {
-		v.logger.Warn("header of a segment is damaged, its records do not need it", "path", g.path(), "err", err)
+		o.Logger.Warn("header of a segment is damaged, its records do not need it", "path", g.Path(), "err", err)
 	} else if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	all, err := scanSegment(f, info.Size(), g.name)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	for _, d := range all.damaged {
-		err := fault.New(fault.CorruptData, op, "bytes %d to %d of %s are damaged, the records there are lost", d.start, d.end, g.path())
-		v.noteError(err)
-		v.logger.Error("damage in a segment, its replicas have to be copied from other nodes", "path", g.path(), "from", d.start, "to", d.end)
+		o.OnError(fault.New(fault.CorruptData, op, "bytes %d to %d of %s are damaged, the records there are lost", d.start, d.end, g.Path()))
+		o.Logger.Error("damage in a segment, its replicas have to be copied from other nodes", "path", g.Path(), "from", d.start, "to", d.end)
 	}
 	if len(all.records) == 0 {
-		if len(all.damaged) == 0 {
-			if err := s.fs.Remove(g.path()); err != nil {
-				return fail(err)
-			}
-			s.files.Detach(&g.Owner)
+		if len(all.damaged) > 0 {
+			return nil, nil
 		}
+		if err := o.FS.Remove(g.Path()); err != nil {
+			return nil, err
+		}
+		o.Files.Detach(&g.Owner)
 		return nil, nil
 	}
 	if info.Size() > all.end {
 		if err := f.Truncate(all.end); err != nil {
-			return fail(err)
+			return nil, err
 		}
 	}
 	if err := f.Datasync(); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	g.bytes = all.end
-	now := s.options.Clock.Now()
+	now := o.Clock.Now()
 	for _, r := range all.records {
 		at := r.removed
 		if at.After(now) { // the clock was set back: it counts from now
 			at = now
 		}
-		if !at.IsZero() && !at.Add(s.options.TrashDelay).After(now) {
+		if !at.IsZero() && !at.Add(o.TrashDelay).After(now) {
 			continue
 		}
 		g.live += r.bytes()
 		if !at.IsZero() {
-			s.trash.addRecord(g, r, at)
+			o.Expire(g, r.bytes(), at)
 		}
 	}
-	v.pack.add(g)
+	s.add(g)
 	return all.records, nil
 }
 
@@ -272,15 +283,4 @@ func checkSegmentHeader(f vfs.File, size int64, n segmentName) error {
 		return nil
 	}
 	return parseSegmentHeader(b, n)
-}
-
-// dropRecord strikes a record that lost against another one of its chunk.
-func (s *Store) dropRecord(n newestRecord) error {
-	v := n.segment.volume
-	if err := s.strike(n.segment, n.record, s.options.Clock.Now(), false); err != nil {
-		return diskError("strike surplus record", n.segment.path(), n.id, err)
-	}
-	v.pack.shrink(n.segment, n.bytes())
-	v.logger.Info("record of a chunk gave way to a newer one", "chunk", n.id, "gen", n.generation, "path", n.segment.path(), "offset", n.offset)
-	return nil
 }

@@ -1,0 +1,263 @@
+package pack
+
+import (
+	"errors"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/disk/filecache"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// Owner knows which records are replicas.
+type Owner interface {
+	// Claim locks the replica of a record, so that it stays there until it is
+	// released; nil if the record is not, or no longer, that of a replica.
+	Claim(g *Segment, r Record) Claim
+}
+
+// Claim is a replica that its Owner has locked.
+type Claim interface {
+	// Moved notes that the replica is now the record at offset of another segment.
+	Moved(to *Segment, offset int64)
+	// Corrupt takes the replica out of service, and its bytes out of the segment. It
+	// returns nil, or reason if the record is still there.
+	Corrupt(reason error) error
+	// Release unlocks the replica.
+	Release()
+}
+
+// Compactor gives the room of dead records back: it moves what is left of a
+// segment to the one that is being written, and unlinks it. One goroutine per
+// store, at compactRateBytes per second.
+type Compactor struct {
+	owner Owner
+	clock clock.Clock
+	sets  []*Set        // all of them were made before Run
+	wake  chan struct{} // capacity 1
+	done  chan struct{} // closed by Stop
+}
+
+// NewCompactor makes a compactor for the sets that are made with it.
+func NewCompactor(owner Owner, clock clock.Clock) *Compactor {
+	return &Compactor{owner: owner, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// Wake makes the compactor look for work.
+func (c *Compactor) Wake() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stop ends Run.
+func (c *Compactor) Stop() { close(c.done) }
+
+// Run works until Stop.
+func (c *Compactor) Run(group *sync.WaitGroup) {
+	defer group.Done()
+	for {
+		g := c.next()
+		if g == nil {
+			select {
+			case <-c.wake:
+				continue
+			case <-c.done:
+				return
+			}
+		}
+		err := c.Compact(g, c.pace)
+		if errors.Is(err, ErrStopped) {
+			return
+		}
+		if err != nil {
+			g.set.options.Logger.Warn("segment could not be compacted, it is tried again later", "path", g.Path(), "err", err)
+			if !c.sleep(compactRetryDelay) {
+				return
+			}
+		}
+	}
+}
+
+// next is the segment that holds the least of those worth it, on the first volume
+// that has one.
+func (c *Compactor) next() (best *Segment) {
+	for _, s := range c.sets {
+		s.mu.Lock()
+		for _, g := range s.mu.segments {
+			if g.wasteful() && (best == nil || g.live < best.live) {
+				best = g
+			}
+		}
+		s.mu.Unlock()
+		if best != nil {
+			break
+		}
+	}
+	return best
+}
+
+// pace waits until so many bytes may have been moved. false: stop.
+func (c *Compactor) pace(bytes int64) bool {
+	return c.sleep(time.Duration(bytes) * time.Second / compactRateBytes)
+}
+
+func (c *Compactor) sleep(d time.Duration) bool {
+	timer := c.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return true
+	case <-c.done:
+		return false
+	}
+}
+
+// ErrStopped is why a compaction broke off.
+var ErrStopped = errors.New("the store is being closed")
+
+// Compact moves the living records of a closed segment and unlinks it. pace is
+// called between batches; false breaks it off. A segment that is gone is left
+// alone.
+//
+// Crash points: a record that was moved is on the disk twice; the later one
+// counts. It is struck at its old place before the replica can be deleted at the
+// new one.
+func (c *Compactor) Compact(g *Segment, pace func(int64) bool) (err error) {
+	s := g.set
+	s.mu.Lock()
+	size, live, gone := g.bytes, g.live, g.gone
+	g.busy = !gone
+	s.mu.Unlock()
+	if gone {
+		return nil
+	}
+	defer func() {
+		s.mu.Lock()
+		g.busy = false
+		s.mu.Unlock()
+	}()
+	if live > 0 {
+		if err := c.moveRecords(g, size, pace); err != nil {
+			return err
+		}
+	}
+	if err := s.unlink(g); err != nil {
+		s.options.OnError(err)
+		return err
+	}
+	s.options.Logger.Info("segment compacted", "path", g.Path(), "bytes", size, "moved", live)
+	return nil
+}
+
+const opCompact = "compact segment"
+
+// moveRecords moves every living replica to the segment that is being written.
+func (c *Compactor) moveRecords(g *Segment, size int64, pace func(int64) bool) error {
+	f, err := g.Open(true)
+	if err != nil {
+		return vfs.Fault(opCompact, g.Path(), err)
+	}
+	defer g.set.options.Files.Release(f)
+	all, err := scanSegment(f, size, g.name)
+	if err != nil {
+		return vfs.Fault(opCompact, g.Path(), err)
+	}
+	m := &move{owner: c.owner, from: g, file: f}
+	for records := all.records; len(records) > 0; {
+		n := min(len(records), compactBatchMax)
+		m.bytes = 0
+		for _, r := range records[:n] {
+			m.submit(r)
+		}
+		m.waiting.Wait()
+		if m.err != nil {
+			// What was moved must not come back here when its new place is gone.
+			return errors.Join(m.err, f.Datasync())
+		}
+		if m.bytes > 0 && !pace(m.bytes) {
+			return ErrStopped
+		}
+		records = records[n:]
+	}
+	return nil
+}
+
+// move is the compaction of one segment.
+type move struct {
+	owner   Owner
+	from    *Segment
+	file    *filecache.File
+	bytes   int64 // submitted in this batch
+	waiting sync.WaitGroup
+
+	mu  sync.Mutex
+	err error
+}
+
+func (m *move) failed(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = errors.Join(m.err, err)
+}
+
+// submit has the record of a living replica moved. A deleted one whose delay is
+// not over goes with the segment: written again it would be younger than a new
+// replica of the chunk.
+func (m *move) submit(r Record) {
+	if !r.removed.IsZero() {
+		return
+	}
+	claim := m.owner.Claim(m.from, r)
+	if claim == nil {
+		return
+	}
+	data, err := m.data(r)
+	if err != nil {
+		if fault.KindOf(err) == fault.CorruptData {
+			err = claim.Corrupt(err)
+		}
+		claim.Release()
+		if err != nil {
+			m.failed(err)
+		}
+		return
+	}
+	m.waiting.Add(1)
+	j := &Job{Record: r, Data: data}
+	j.Done = func(to *Segment, err error) {
+		defer m.waiting.Done()
+		defer claim.Release()
+		if err == nil {
+			claim.Moved(to, j.Offset)
+			err = m.from.replaced(r)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			m.failed(err)
+		}
+	}
+	m.bytes += r.bytes()
+	m.from.set.Submit(j)
+}
+
+// data reads and verifies the bytes of a record.
+func (m *move) data(r Record) ([]byte, error) {
+	data := make([]byte, r.Length)
+	if err := vfs.ReadFull(m.file, data, DataOffset(r.Offset)); err != nil {
+		e := vfs.Fault(opCompact, m.from.Path(), err)
+		e.Chunk = r.ID.String()
+		return nil, e
+	}
+	if got := xxh3.Hash(data); got != r.Sum {
+		e := fault.New(fault.CorruptData, opCompact, "the record at %d has sum %016x, recorded is %016x", r.Offset, got, r.Sum)
+		e.Chunk = r.ID.String()
+		return nil, e
+	}
+	return data, nil
+}

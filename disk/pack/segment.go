@@ -1,0 +1,119 @@
+package pack
+
+import (
+	"path"
+	"time"
+
+	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/filecache"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// Segment is one file of records. Only the packer of its set appends to it;
+// headers of records are overwritten in place when their replica goes.
+type Segment struct {
+	filecache.Owner
+	set  *Set
+	name segmentName
+
+	// guarded by Set.mu
+	bytes  int64 // up to the end of the last acknowledged record
+	live   int64 // of the records that are replicas, or deleted ones in their delay
+	closed bool  // nothing is appended any more
+	busy   bool  // the compactor works on it
+	gone   bool  // unlinked
+}
+
+// Path of the segment's file.
+func (g *Segment) Path() string { return path.Join(g.set.options.Directory, g.name.String()) }
+
+// Open returns the cached file of the segment with one more user, who releases
+// it. Error: fs.ErrNotExist once it was unlinked.
+func (g *Segment) Open(writable bool) (*filecache.File, error) {
+	o := &g.set.options
+	if f := o.Files.Get(&g.Owner, writable); f != nil {
+		return f, nil
+	}
+	return o.Files.Open(&g.Owner, o.FS, g.Path(), writable)
+}
+
+// ReadData reads the data of the record at an offset; they are not verified.
+func (g *Segment) ReadData(offset, length int64) ([]byte, error) {
+	f, err := g.Open(false)
+	if err != nil {
+		return nil, err
+	}
+	defer g.set.options.Files.Release(f)
+	data := make([]byte, length)
+	return data, vfs.ReadFull(f, data, DataOffset(offset))
+}
+
+// DataOffset is where in the segment the data of the record at an offset are.
+func DataOffset(offset int64) int64 { return offset + chunkfile.SectorBytes }
+
+// Remove strikes the record of a deleted replica. After a power failure it may be
+// back; its room is free when the trash delay is over.
+func (g *Segment) Remove(r Record) error {
+	now := g.set.options.Clock.Now()
+	err := g.strike(r, now, false)
+	if err == nil {
+		g.set.options.Expire(g, r.bytes(), now)
+	}
+	return err
+}
+
+// RemoveDurably strikes a record that must not come back.
+func (g *Segment) RemoveDurably(r Record) error {
+	err := g.strike(r, g.set.options.Clock.Now(), true)
+	if err == nil {
+		g.Free(r.bytes())
+	}
+	return err
+}
+
+// replaced strikes a record of which there is a newer one. It need not be durable:
+// the newer one counts.
+func (g *Segment) replaced(r Record) error {
+	err := g.strike(r, g.set.options.Clock.Now(), false)
+	if err == nil {
+		g.Free(r.bytes())
+	}
+	return err
+}
+
+// strike marks a record as removed, in place. Durable only with sync.
+func (g *Segment) strike(r Record, at time.Time, sync bool) error {
+	f, err := g.Open(true)
+	if err != nil {
+		return err
+	}
+	defer g.set.options.Files.Release(f)
+	b := make([]byte, chunkfile.SectorBytes)
+	if err := vfs.ReadFull(f, b, r.Offset); err == nil {
+		// Its place in the order of syncs is worth keeping.
+		if old, err := parseRecord(b, g.name, r.Offset); err == nil && old.ID == r.ID {
+			r.durable = old.durable
+		}
+	}
+	r.removed = at
+	putRecord(b, g.name, r)
+	if _, err := f.WriteAt(b, r.Offset); err != nil {
+		return err
+	}
+	if sync {
+		return f.Datasync()
+	}
+	return nil
+}
+
+// Free notes that so much room of removed records is free, and has the segment
+// unlinked or compacted if that pays now.
+func (g *Segment) Free(bytes int64) {
+	g.set.update(g, func() { g.live -= bytes })
+}
+
+// wasteful tells whether so much of the segment is dead that moving the rest
+// pays; Set.mu is held.
+func (g *Segment) wasteful() bool {
+	return g.closed && !g.busy && !g.gone && g.live <= (g.bytes-chunkfile.SectorBytes)/compactLiveDivisor
+}

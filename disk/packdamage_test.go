@@ -1,0 +1,71 @@
+package disk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+func TestDamagedSegmentServesTheRest(t *testing.T) {
+	m := vfs.NewMem()
+	o := packOptions(m)
+	o.PackSegmentBytes = 1 << 20
+	s := openStore(t, o)
+	for i := range 3 {
+		storeSmall(t, s, testID(i), pattern(uint64(i), 700))
+	}
+	require.NoError(t, s.Close())
+	name := "/d/packs/" + segments(t, s)[0]
+	f, err := m.OpenFile(name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(make([]byte, 600), 512+1536)
+	require.NoError(t, err)
+	s = openStore(t, o)
+	require.Len(t, s.Replicas(), 2)
+	require.Contains(t, s.Volumes()[0].Error, "damaged")
+	requireContent(t, s, testID(0), pattern(0, 700))
+	requireContent(t, s, testID(2), pattern(2, 700))
+	// A version that this program does not know is not touched.
+	b := make([]byte, chunkfile.SectorBytes)
+	require.NoError(t, vfs.ReadFull(f, b, 512))
+	b[8] = 2
+	key, err := strconv.ParseUint(segments(t, s)[0][17:33], 16, 64) // it seeds the sums of the records
+	require.NoError(t, err)
+	const body = chunkfile.SectorBytes - chunkfile.SumBytes
+	binary.LittleEndian.PutUint64(b[body:], xxh3.HashSeed(b[:body], key))
+	_, err = f.WriteAt(b, 512)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	_, err = Open(o)
+	require.ErrorIs(t, err, fault.Version)
+	_, err = f.WriteAt(bytes.Repeat([]byte{1}, 512), 512)
+	require.NoError(t, err)
+	require.NoError(t, vfs.ReadFull(f, b, 0))
+	b[8] = 2
+	chunkfile.SealSector(b)
+	_, err = f.WriteAt(b, 0)
+	require.NoError(t, err)
+	_, err = Open(o)
+	require.ErrorIs(t, err, fault.Version)
+}
+
+func TestForeignFilesInPacksAreLeftAlone(t *testing.T) {
+	m := vfs.NewMem()
+	s := openStore(t, packOptions(m))
+	for _, name := range []string{"notes", "0000000000000000_0000000000000001.pack", "1_2.pack"} {
+		f, err := m.OpenFile("/d/packs/"+name, os.O_RDWR|os.O_CREATE, 0o644)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	s = reopenStore(t, s)
+	require.Len(t, segments(t, s), 3)
+}

@@ -1,0 +1,35 @@
+package vfs
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// IsFull tells whether an error means that there is no room, which is no sign
+// of a bad disk.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// IsShortage tells whether the process or the machine ran out of files or
+// memory: neither the disk nor the file is to blame, and later it may work.
+func IsShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// Fault wraps an I/O error: fault.NoSpace for a full disk, fault.Busy for a
+// shortage of files or memory, else fault.Disk.
+func Fault(op, path string, err error) *fault.Error {
+	e := &fault.Error{Kind: fault.Disk, Op: op, Path: path, Err: err}
+	switch {
+	case IsFull(err):
+		e.Kind = fault.NoSpace
+		e.Hint = "free space on this volume, or lower its reserve"
+	case IsShortage(err):
+		e.Kind = fault.Busy
+		e.Hint = "raise the limit on open files (ulimit -n) or memory"
+	}
+	return e
+}
