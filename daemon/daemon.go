@@ -62,8 +62,8 @@ func newDaemon(name string) *Daemon {
 }
 
 // add notes a part that Close stops before those that were added earlier.
-func (d *Daemon) add(name string, close func(context.Context) error) {
-	d.parts = append(d.parts, part{name, close})
+func (d *Daemon) add(name string, stop func(context.Context) error) {
+	d.parts = append(d.parts, part{name, stop})
 }
 
 // watch ends the daemon's life (Done, Err) when a part ends by itself.

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"go/ast"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -85,6 +86,51 @@ func layers() []layer {
 		{"test/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"}, "fault tests break every part from within one process"},
 		{"test/e2e", append(leaves(), "test/e2e", "bench/cluster", "client", "dataplane/wire", "control/controlpb", "control/rpc"), "end-to-end tests see the processes from outside"},
 		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "daemon"), "a program is flags, wiring and signals: the parts are assembled in daemon"},
+	}
+}
+
+// order lists the storeys of the house from the top: an arrow leads to a lower
+// one, or stays within one folder. Tests of the whole system stand on the roof.
+func order() [][]string {
+	return [][]string{
+		{"cmd", "test"}, {"bench"}, {"daemon"}, {"client"}, {"control", "dataplane"}, {"actor", "disk"}, {"internal"},
+	}
+}
+
+// storey is the place of a folder in order, counted from the top; -1 if it has none.
+func storey(directory string) int {
+	top, _, _ := strings.Cut(directory, "/")
+	return slices.IndexFunc(order(), func(folders []string) bool { return slices.Contains(folders, top) })
+}
+
+// layerOrder holds the layers to the order of the storeys: no entry of layers
+// permits an arrow upward, nor a leaf anything but leaves.
+func layerOrder(tree *tree, found *findings) {
+	tree.handWritten(func(p *goPackage, f *goFile) {
+		for _, spec := range f.syntax.Imports {
+			target, own := ownImport(spec)
+			from, _, _ := strings.Cut(p.path, "/")
+			switch {
+			case !own || f.test || within(target, from):
+			case storey(p.path) < 0:
+				found.add("%s: %s stands on no storey: give it one in order", tree.at(spec.Pos()), p.path)
+			case storey(target) <= storey(p.path):
+				found.add("%s: %s → %s does not lead down", tree.at(spec.Pos()), p.path, target)
+			}
+		}
+	})
+	for _, l := range layers() {
+		for _, target := range l.may {
+			from, _, _ := strings.Cut(l.prefix, "/")
+			if storey(target) <= storey(l.prefix) && !within(target, from) {
+				found.add("layers: %s may import %s, which does not lead down", l.prefix, target)
+			}
+		}
+	}
+	for _, p := range tree.packages {
+		if within(p.path, "internal") && !slices.Contains(leaves(), p.path) {
+			found.add("%s is no leaf that leaves() lists: internal holds leaves, nothing else", p.path)
+		}
 	}
 }
 

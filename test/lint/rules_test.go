@@ -32,6 +32,10 @@ func rules() map[string]func(*tree, *findings) {
 		"document links":         documentLinks,
 		"nothing of one machine": nothingOfOneMachine,
 		"nothing large":          nothingLarge,
+		"no shadowed builtin":    noShadowedBuiltin,
+		"no long-lived letter":   noLongLivedLetter,
+		"line length":            lineLength,
+		"layer order":            layerOrder,
 	}
 }
 
@@ -73,6 +77,10 @@ func TestRulesSeeViolations(t *testing.T) {
 		"document links":         {"missing.md", "#no-such-heading"},
 		"nothing of one machine": {"a path of one machine", "a package registry"},
 		"nothing large":          {"too large"},
+		"no shadowed builtin":    {"close hides", "len hides", "any hides", "max hides"},
+		"no long-lived letter":   {"x lives for 17 lines", "i lives for 11 lines", "k lives for 11 lines"},
+		"line length":            {"names/names.go:8: 123 columns", "guide.md:5: 135 columns"},
+		"layer order":            {"disk → control/rpc does not lead down", "internal/helper is no leaf"},
 	}
 	tree := load(t, "testdata/planted")
 	tree.fileBytesMax = 100

@@ -123,6 +123,9 @@ func (t *tree) at(pos token.Pos) string {
 	return filepath.ToSlash(relative) + ":" + strconv.Itoa(p.Line)
 }
 
+// line is the number of the line of a position.
+func (t *tree) line(pos token.Pos) int { return t.set.Position(pos).Line }
+
 // read returns the text of a file of the repository, "" if it is gone: a test of
 // another package may have removed its scratch file.
 func (t *tree) read(relative string) string {

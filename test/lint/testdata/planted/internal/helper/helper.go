@@ -1,0 +1,2 @@
+// Package helper is no leaf.
+package helper
