@@ -148,7 +148,7 @@ func applyCreate(s *State, record *codec.CreateRecord) (*CreateResult, error) {
 	if !record.Hidden {
 		s.tree.Attach(parent, record.Name, slot)
 	}
-	s.leases.Grant(id, o, s.mono)
+	s.leases.Grant(id, o, s.step.Mono)
 	chunks := s.addChunks(slot, record.Chunks)
 	return &CreateResult{Info: s.info(slot, record.Name), Chunks: chunks}, nil
 }
@@ -283,7 +283,7 @@ func applyAppend(s *State, record *codec.AppendRecord) (*AppendResult, error) {
 		return nil, err
 	}
 	leaf := record.Name
-	s.leases.Grant(record.File, &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: s.time, Leaf: leaf}, s.mono)
+	s.leases.Grant(record.File, &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: s.time, Leaf: leaf}, s.step.Mono)
 	s.tree.Touch(slot)
 	result := &AppendResult{}
 	if record.Reopen {
@@ -413,7 +413,7 @@ func applyRecoverLease(s *State, record *codec.RecoverLeaseRecord) (*RecoverLeas
 		s.files.Promise(c, chunk.Generation(record.Generation))
 	}
 	if !o.Recovering() {
-		s.leases.Grant(record.File, &leases.Lease{Holder: "lease recovery", Since: s.time, Leaf: o.Leaf}, s.mono)
+		s.leases.Grant(record.File, &leases.Lease{Holder: "lease recovery", Since: s.time, Leaf: o.Leaf}, s.step.Mono)
 	}
 	s.tree.Touch(slot)
 	if s.files.FirstOpen(slot) == 0 {
@@ -481,7 +481,7 @@ func applyTruncate(s *State, record *codec.TruncateRecord) (*TruncateResult, err
 		if cut <= 0 || cut >= c.Length() {
 			return nil, namespace.Inconsistent("cut of a chunk of %d bytes to %d", c.Length(), cut)
 		}
-		s.leases.Grant(record.File, &leases.Lease{Holder: "truncate", Since: s.time, Leaf: leaf}, s.mono)
+		s.leases.Grant(record.File, &leases.Lease{Holder: "truncate", Since: s.time, Leaf: leaf}, s.step.Mono)
 		s.files.Cut(last, cut)
 	}
 	return &TruncateResult{Info: s.info(slot, leaf), Done: !record.Cut}, nil

@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -23,7 +24,7 @@ const (
 
 func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
 	const op = "report bad replica"
-	if !s.active {
+	if !s.step.Active {
 		return nil, s.notActive(op)
 	}
 	n, slot := s.nodeIndex[r.NodeID], s.files.Find(r.Chunk)
@@ -39,21 +40,21 @@ func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
 	}
 	s.setOdd(r.Chunk, oddReplica{node: n, state: chunk.Sealed, generation: c.Generation(), length: c.Length(), blame: accused})
 	s.orderVerify(s.nodes[n], r.Chunk, c.Generation())
-	s.event(Event{Kind: EventBadReplica, NodeID: r.NodeID, Chunk: r.Chunk, Text: clip(r.Reason, 1024)})
+	s.step.Tell(step.Event{Kind: step.EventReplicaSuspected, NodeID: r.NodeID, Chunk: r.Chunk, Text: clip(r.Reason, 1024)})
 	return &ReportBadReplicaResult{}, nil
 }
 
 // orderVerify asks a node that is there; verifyAgain asks the others later.
 func (s *State) orderVerify(n *node, id chunk.ID, generation chunk.Generation) {
 	if n.connected && n.liveness == nodeLive {
-		s.send(n, &datanode.VerifyReplica{Chunk: id, Generation: generation})
+		s.step.Send(n.id, &datanode.VerifyReplica{Chunk: id, Generation: generation})
 	}
 }
 
 // verifyAgain repeats the orders that were not answered, or could not be sent,
 // and has condemned replicas deleted as soon as that may be.
 func (s *State) verifyAgain() {
-	for i := 0; i < verifyOrdersPerTick && s.blamedQueue.Len() > 0 && s.blamedQueue.At(0).at <= s.mono; i++ {
+	for i := 0; i < verifyOrdersPerTick && s.blamedQueue.Len() > 0 && s.blamedQueue.At(0).at <= s.step.Mono; i++ {
 		check := s.blamedQueue.Pop()
 		o := s.findOdd(check.id, check.node)
 		if o == nil || o.blame == innocent || o.since != check.since {
@@ -82,16 +83,16 @@ func (s *State) verifyResult(r *VerifyResult) *fault.Error {
 	}
 	s.heardOf(n)
 	o := s.findOdd(r.Chunk, n.index)
-	if !s.active || o == nil || o.blame == innocent || o.generation != r.Generation {
+	if !s.step.Active || o == nil || o.blame == innocent || o.generation != r.Generation {
 		return nil // it is something else meanwhile
 	}
 	switch {
 	case r.Bad:
 		o.blame = condemned
-		s.event(Event{Kind: EventReplicaCondemned, NodeID: n.id, Chunk: r.Chunk, Text: clip(r.Error, 1024)})
+		s.step.Tell(step.Event{Kind: step.EventReplicaBad, NodeID: n.id, Chunk: r.Chunk, Text: clip(r.Error, 1024)})
 	case r.Error == "":
 		s.acquit(n, r.Chunk, o)
-		s.event(Event{Kind: EventReplicaAcquitted, NodeID: n.id, Chunk: r.Chunk})
+		s.step.Tell(step.Event{Kind: step.EventReplicaCleared, NodeID: n.id, Chunk: r.Chunk})
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 // numbers with their bounds. It costs time in proportion to the state; tests
 // call it after every step.
 func (s *State) check() error {
-	if s.txid == 0 {
+	if s.step.Txid == 0 {
 		return nil
 	}
 	if err := s.files.Check(func(file uint64) bool { return s.leases.Of(file) != nil }); err != nil {
@@ -72,7 +72,7 @@ func (s *State) checkReplicas() error {
 				return fmt.Errorf("chunk %s is in its place and odd on node %d: %+v", c.ID(), n, *o)
 			}
 		}
-		if !c.ID().IsZero() && !c.Open() && s.active && s.sweep.left == 0 {
+		if !c.ID().IsZero() && !c.Open() && s.step.Active && s.sweep.left == 0 {
 			had := l.level
 			s.assess(slot)
 			if l.level != had {

@@ -32,7 +32,7 @@ type Snapshot struct {
 func (s *State) Snapshot() *Snapshot {
 	p := &Snapshot{
 		head: codec.CheckpointHead{Version: codec.Version, ClusterID: s.clusterID, Created: s.created, Epoch: s.epoch,
-			Txid: s.txid, Time: s.time, NextInode: s.tree.NextID()},
+			Txid: s.step.Txid, Time: s.time, NextInode: s.tree.NextID()},
 		view: s.files.View(), open: s.leases.Snapshot(), openSlot: make(map[uint64]namespace.InodeSlot),
 	}
 	for _, n := range s.nodes[1:] {
@@ -185,8 +185,8 @@ func (s *State) LoadCheckpoint(data []byte) error {
 // State. bytes is about how many they are, so that tables need not grow; 0: not
 // known. After an error the State must be dropped.
 func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
-	if s.txid != 0 {
-		return fault.New(fault.Exists, "load checkpoint", "the state is at txid %d already", s.txid)
+	if s.step.Txid != 0 {
+		return fault.New(fault.Exists, "load checkpoint", "the state is at txid %d already", s.step.Txid)
 	}
 	l := &checkpointLoader{s: s, reader: codec.NewCheckpointReader(r), sizeBytes: bytes}
 	if err := l.load(); err != nil {
@@ -244,7 +244,7 @@ func (l *checkpointLoader) head() error {
 	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > nodeNameBytesMax || h.NextInode <= namespace.RootID {
 		return codec.CorruptCheckpoint("head: cluster %q, txid %d, next inode %d", clip(h.ClusterID, 64), h.Txid, h.NextInode)
 	}
-	l.s.clusterID, l.s.created, l.s.epoch, l.s.txid = h.ClusterID, h.Created, h.Epoch, h.Txid
+	l.s.clusterID, l.s.created, l.s.epoch, l.s.step.Txid = h.ClusterID, h.Created, h.Epoch, h.Txid
 	l.s.time = h.Time
 	l.s.files.StartLoad(h.NextInode, min(l.sizeBytes/checkpointBytesPerChunk, checkpointChunksInit))
 	return nil
@@ -336,7 +336,7 @@ func (l *checkpointLoader) inode(i *codec.CheckpointInode, key string) error {
 			}
 			o.Client = ClientID(lease.Client)
 		}
-		s.leases.Grant(i.ID, o, s.mono)
+		s.leases.Grant(i.ID, o, s.step.Mono)
 	}
 	return l.addChunks(slot, i.Chunks)
 }

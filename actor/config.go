@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	policies "github.com/whispering-woods/ww/actor/replicas/placement"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/limits"
 )
@@ -111,8 +112,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("repair limits must be at least 1")
 	case c.SafeModeShare < 1 || c.SafeModeShare > 1000:
 		return fmt.Errorf("safe mode share %d is not in 1..1000 thousandths", c.SafeModeShare)
-	case newPolicy(c.Placement) == nil:
-		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement, strings.Join(PolicyNames(), ", "))
+	case policies.New(c.Placement) == nil:
+		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement, strings.Join(policies.Names(), ", "))
 	}
 	return nil
 }

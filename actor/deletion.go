@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
@@ -57,11 +58,11 @@ func (s *State) watchOdd(id chunk.ID, o *oddReplica) {
 	}
 	check := oddCheck{id: id, node: o.node, since: o.since}
 	if o.blame != innocent {
-		check.at = s.mono + s.config.ResendAfter
+		check.at = s.step.Mono + s.config.ResendAfter
 		s.blamedQueue.Push(check)
 		return
 	}
-	check.at = s.mono + s.config.DeleteGrace
+	check.at = s.step.Mono + s.config.DeleteGrace
 	s.oddQueue.Push(check)
 }
 
@@ -101,7 +102,7 @@ func (s *State) resendAll(n *node) {
 // sendDeletes sends what is queued to nodes that are there, within the limits
 // of one step.
 func (s *State) sendDeletes() {
-	if !s.active || s.safe.on || !s.deletesQueued {
+	if !s.step.Active || s.safe.on || !s.deletesQueued {
 		return
 	}
 	s.deletesQueued = false
@@ -124,12 +125,12 @@ func (s *State) sendDeletes() {
 				}
 				order.attempts++
 				replicas = append(replicas, chunk.Replica{ID: id, Generation: order.generation})
-				n.toResend.Push(resend{id: id, at: s.mono + s.config.ResendAfter})
+				n.toResend.Push(resend{id: id, at: s.step.Mono + s.config.ResendAfter})
 			}
 			if len(replicas) > 0 {
 				messages++
-				s.send(n, &datanode.DeleteReplicas{Replicas: replicas})
-				s.event(Event{Kind: EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
+				s.step.Send(n.id, &datanode.DeleteReplicas{Replicas: replicas})
+				s.step.Tell(step.Event{Kind: step.EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
 			}
 		}
 		s.deletesQueued = s.deletesQueued || n.toSend.Len() > 0
@@ -139,7 +140,7 @@ func (s *State) sendDeletes() {
 // resendDeletes queues the orders again that waited too long.
 func (s *State) resendDeletes() {
 	for _, n := range s.nodes[1:] {
-		for i := 0; i < deletesPerMessage && n.toResend.Len() > 0 && n.toResend.At(0).at <= s.mono; i++ {
+		for i := 0; i < deletesPerMessage && n.toResend.Len() > 0 && n.toResend.At(0).at <= s.step.Mono; i++ {
 			s.queueDelete(n, n.toResend.Pop().id)
 		}
 	}
@@ -173,7 +174,7 @@ func (s *State) cancelDelete(n *node, id chunk.ID) {
 		s.addLocation(slot, n.index)
 		return
 	}
-	s.send(n, &datanode.SendReport{})
+	s.step.Send(n.id, &datanode.SendReport{})
 }
 
 // wanted is the replication of a chunk's file.
@@ -196,7 +197,7 @@ func (s *State) confirmed(slot namespace.ChunkSlot, except uint16) int {
 // examineOdd looks at the odd replicas whose grace is over.
 func (s *State) examineOdd() {
 	odd := &s.oddQueue
-	for i := 0; i < oddExaminedPerTick && odd.Len() > 0 && odd.At(0).at <= s.mono; i++ {
+	for i := 0; i < oddExaminedPerTick && odd.Len() > 0 && odd.At(0).at <= s.step.Mono; i++ {
 		check := odd.Pop()
 		o := s.findOdd(check.id, check.node)
 		if o == nil || o.since != check.since {
@@ -215,7 +216,7 @@ func (s *State) deletable(n *node, id chunk.ID, o *oddReplica) deleteReason {
 	if s.safe.on || n.liveness != nodeLive || !n.reported || o.blame == accused {
 		return 0
 	}
-	if o.blame == innocent && (s.mono-n.since < s.config.DeleteGrace || s.mono-s.activeSince < s.config.DeleteGrace) {
+	if o.blame == innocent && (s.step.Mono-n.since < s.config.DeleteGrace || s.step.Mono-s.step.ActiveSince < s.config.DeleteGrace) {
 		return 0
 	}
 	slot := s.files.Find(id)

@@ -3,6 +3,7 @@ package actor
 import (
 	"time"
 
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -20,9 +21,9 @@ type Effects struct {
 	// Reply answers the command.
 	Reply Reply
 	// Messages go to datanodes, in order per node.
-	Messages []Message
+	Messages []step.Message
 	// Events are for logs and counters; they carry no behaviour.
-	Events []Event
+	Events []step.Event
 }
 
 // Reply answers one command. Release it when every txid up to AfterTxid is
@@ -35,16 +36,6 @@ type Reply struct {
 	// Err is why the command was refused, nil on success.
 	Err       *fault.Error
 	AfterTxid uint64
-}
-
-// Message goes to a datanode once every txid up to AfterTxid is durable. The
-// shell stamps epoch and txid on it; if the node's stream is gone the message is
-// dropped, the state machine sends again what still matters.
-type Message struct {
-	NodeID    string
-	AfterTxid uint64
-	// Body is a pointer to one of the orders of package datanode.
-	Body any
 }
 
 // LocatedChunk is a chunk of a file with its replicas: best first for a
@@ -207,34 +198,3 @@ type (
 	// RegisterResult answers RegisterNode.
 	RegisterResult struct{ ClusterID string }
 )
-
-// EventKind names what an Event tells.
-type EventKind uint8
-
-// Event kinds.
-const (
-	EventNodeRegistered EventKind = iota + 1
-	EventNodeStale
-	EventNodeDead
-	EventSafeModeEntered
-	EventSafeModeLeft
-	EventLeaseExpired
-	EventRecoveryStarted
-	EventRecoveryDone
-	EventCopyOrdered
-	EventDeleteOrdered
-	EventBadReplica
-	EventReplicaAcquitted
-	EventReplicaCondemned
-	EventReportDone
-)
-
-// Event tells an operator of a change. Zero fields do not apply.
-type Event struct {
-	Kind   EventKind
-	NodeID string
-	Chunk  chunk.ID
-	FileID uint64
-	Count  int
-	Text   string
-}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
@@ -137,7 +138,7 @@ func (h *harness) stored(id string, replicas ...chunk.Replica) Effects {
 }
 
 // pass lets time go by in ticks, while the nodes named keep beating.
-func (h *harness) pass(d time.Duration, alive ...string) (messages []Message) {
+func (h *harness) pass(d time.Duration, alive ...string) (messages []step.Message) {
 	h.t.Helper()
 	tick := h.s.config.TickInterval
 	for end := h.mono + d; h.mono < end; {
@@ -216,7 +217,7 @@ func (h *harness) same() {
 }
 
 // deletions lists the delete orders among messages: "node chunk@generation".
-func deletions(messages []Message) (orders []string) {
+func deletions(messages []step.Message) (orders []string) {
 	for _, m := range messages {
 		if d, is := m.Body.(*datanode.DeleteReplicas); is {
 			for _, r := range d.Replicas {
@@ -228,7 +229,7 @@ func deletions(messages []Message) (orders []string) {
 }
 
 // bodies picks the messages of one type.
-func bodies[T any](messages []Message) (found []*T) {
+func bodies[T any](messages []step.Message) (found []*T) {
 	for _, m := range messages {
 		if b, is := m.Body.(*T); is {
 			found = append(found, b)

@@ -9,19 +9,20 @@ import (
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
 func (s *State) renewLeases(r *RenewLeases) (any, *fault.Error) {
-	if !s.active {
+	if !s.step.Active {
 		return nil, s.notActive("renew leases")
 	}
 	files := s.leases.HeldBy(r.Client)
 	if files != nil {
-		s.leases.Renew(r.Client, s.mono)
-		s.effects.Reply.AfterTxid = s.txid
+		s.leases.Renew(r.Client, s.step.Mono)
+		s.effects.Reply.AfterTxid = s.step.Txid
 	}
 	return &RenewLeasesResult{FileIDs: files}, nil
 }
@@ -29,9 +30,9 @@ func (s *State) renewLeases(r *RenewLeases) (any, *fault.Error) {
 // endLeases ends leases past the hard limit: hidden files are abandoned, the
 // others recovered.
 func (s *State) endLeases() {
-	for _, file := range s.leases.Expired(s.config.LeaseHardLimit, s.mono, leasesPerTick) {
+	for _, file := range s.leases.Expired(s.config.LeaseHardLimit, s.step.Mono, leasesPerTick) {
 		slot := s.tree.Find(file)
-		s.event(Event{Kind: EventLeaseExpired, FileID: file, Text: s.leases.Of(file).HolderName()})
+		s.step.Tell(step.Event{Kind: step.EventLeaseExpired, FileID: file, Text: s.leases.Of(file).HolderName()})
 		if s.tree.Inode(slot).Hidden() {
 			_, _ = s.log(&codec.AbandonRecord{Prefix: s.ownPrefix(), File: file})
 			continue
@@ -68,7 +69,7 @@ func (s *State) holderGone(o *leases.Lease, by string) bool {
 		return false
 	}
 	// A namenode that just took over gives the nodes time to register.
-	return s.mono-max(s.nodes[n].heard, s.activeSince) >= s.config.StaleAfter
+	return s.step.Mono-max(s.nodes[n].heard, s.step.ActiveSince) >= s.config.StaleAfter
 }
 
 // takeOver begins the recovery of an open file for another client, if the
@@ -81,7 +82,7 @@ func (s *State) takeOver(op, path string, slot namespace.InodeSlot, prefix codec
 	id := s.tree.Inode(slot).ID()
 	o := s.leases.Of(id)
 	if !o.Recovering() {
-		idle := s.leases.Idle(o.Client, s.mono)
+		idle := s.leases.Idle(o.Client, s.step.Mono)
 		if !force && o.Client != s.command.Client && idle < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
 			return false, s.leaseHeld(op, path, o)
 		}
@@ -140,7 +141,7 @@ func (s *State) recoveryReason(slot namespace.InodeSlot) string {
 
 // continueRecoveries goes on with the files whose lease the namenode took.
 func (s *State) continueRecoveries() {
-	for _, id := range s.leases.DueRecoveries(s.mono, leasesPerTick) {
+	for _, id := range s.leases.DueRecoveries(s.step.Mono, leasesPerTick) {
 		s.recoverFile(s.tree.Find(id))
 	}
 }
@@ -150,7 +151,7 @@ func (s *State) continueRecoveries() {
 func (s *State) recoverFile(slot namespace.InodeSlot) {
 	id := s.tree.Inode(slot).ID()
 	r := s.leases.Recovery(id)
-	if r == nil || !r.Due(s.mono) {
+	if r == nil || !r.Due(s.step.Mono) {
 		return
 	}
 	k := s.files.FirstOpen(slot)
@@ -167,7 +168,7 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 		// Perhaps nothing was ever written. But what the members have reported may
 		// be older than what a writer was told: only they know.
 		holders, away = slices.Clone(w.Members), nil
-	case len(holders) == 0 || s.mono-s.activeSince < s.config.RecoverWait && s.membersOut(k):
+	case len(holders) == 0 || s.step.Mono-s.step.ActiveSince < s.config.RecoverWait && s.membersOut(k):
 		return
 	}
 	slices.Sort(holders)
@@ -181,10 +182,10 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id, Attempt: true, Index: c.Index(), Generation: uint64(generation)}); err != nil {
 		return
 	}
-	r.Start(leases.Attempt{Chunk: k, Generation: generation, Primary: primary.index, Everyone: everyone}, s.mono+s.config.RecoverTimeout)
-	s.send(primary, &datanode.RecoverChunk{Chunk: c.ID(), Generation: generation, MinimumGeneration: w.Minimum,
+	r.Start(leases.Attempt{Chunk: k, Generation: generation, Primary: primary.index, Everyone: everyone}, s.step.Mono+s.config.RecoverTimeout)
+	s.step.Send(primary.id, &datanode.RecoverChunk{Chunk: c.ID(), Generation: generation, MinimumGeneration: w.Minimum,
 		Replicas: s.replicasOf(holders), Length: w.Cut})
-	s.event(Event{Kind: EventRecoveryStarted, NodeID: primary.id, Chunk: c.ID(), FileID: id, Count: len(holders)})
+	s.step.Tell(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary.id, Chunk: c.ID(), FileID: id, Count: len(holders)})
 }
 
 // membersOut tells whether a member of the pipeline has not yet said whether it
@@ -216,7 +217,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 		return err
 	}
 	s.heardOf(n)
-	if !s.active {
+	if !s.step.Active {
 		return nil
 	}
 	k := s.files.Find(r.Chunk)
@@ -241,7 +242,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	recovery.Stop(0)
 	if problem != "" {
 		// A later Tick tries another primary.
-		recovery.Stop(s.mono + time.Duration(min(recovery.Started(), 20))*s.config.TickInterval)
+		recovery.Stop(s.step.Mono + time.Duration(min(recovery.Started(), 20))*s.config.TickInterval)
 		e := fault.New(fault.Unavailable, op, "recovery failed: %s", clip(problem, 1024))
 		e.Chunk, e.Node = r.Chunk.String(), n.id
 		return e
@@ -252,7 +253,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
 		return err
 	}
-	s.event(Event{Kind: EventRecoveryDone, Chunk: r.Chunk, FileID: id, Count: int(r.Length)})
+	s.step.Tell(step.Event{Kind: step.EventRecoveryDone, Chunk: r.Chunk, FileID: id, Count: int(r.Length)})
 	if again := s.files.Find(r.Chunk); again != 0 && !s.files.Chunk(again).Open() {
 		s.locateSealed(again, r.NodeIDs)
 	}

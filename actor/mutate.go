@@ -62,7 +62,7 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 	case *BecomeActive:
 		return s.becomeActive(r)
 	case *StepDown:
-		s.active = false
+		s.step.Active = false
 		return nil, nil
 	case *RegisterNode:
 		return s.registerNode(r)
@@ -88,7 +88,7 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 // mutate holds what all mutations of clients share: only an active namenode
 // serves them, a retry gets the first answer, safe mode refuses the rest.
 func mutate[R Request](s *State, op string, request R, handler func(*State, R) (any, *fault.Error)) (any, *fault.Error) {
-	if !s.active {
+	if !s.step.Active {
 		return nil, s.notActive(op)
 	}
 	c := s.command
@@ -97,7 +97,7 @@ func mutate[R Request](s *State, op string, request R, handler func(*State, R) (
 	}
 	result, found, forgotten := s.answers.Lookup(c.Client, c.Sequence)
 	if found {
-		s.effects.Reply.AfterTxid = s.txid
+		s.effects.Reply.AfterTxid = s.step.Txid
 		return result, nil
 	}
 	if forgotten {
@@ -107,9 +107,9 @@ func mutate[R Request](s *State, op string, request R, handler func(*State, R) (
 		return nil, &fault.Error{Kind: fault.SafeMode, Op: op, Reason: "the namenode is in safe mode: " + s.safeModeReason(),
 			Hint: "try again when the datanodes have reported, or end safe mode by hand"}
 	}
-	s.leases.Renew(c.Client, s.mono)
+	s.leases.Renew(c.Client, s.step.Mono)
 	// What a mutation found, or left as it was, may not be durable yet.
-	s.effects.Reply.AfterTxid = s.txid
+	s.effects.Reply.AfterTxid = s.step.Txid
 	return handler(s, request)
 }
 
@@ -119,13 +119,13 @@ func (s *State) notActive(op string) *fault.Error {
 
 // prefix begins a record for the command's client.
 func (s *State) prefix() codec.Prefix {
-	return codec.Prefix{Version: codec.Version, Head: codec.Header{Time: s.now, Client: s.command.Client,
+	return codec.Prefix{Version: codec.Version, Head: codec.Header{Time: s.step.Now, Client: s.command.Client,
 		Sequence: s.command.Sequence, Oldest: s.command.OldestPending}}
 }
 
 // ownPrefix begins a record of the namenode's own.
 func (s *State) ownPrefix() codec.Prefix {
-	return codec.Prefix{Version: codec.Version, Head: codec.Header{Time: s.now}}
+	return codec.Prefix{Version: codec.Version, Head: codec.Header{Time: s.step.Now}}
 }
 
 // log makes a record durable (as an effect) and applies it. Handlers validate
@@ -138,17 +138,17 @@ func (s *State) log(r codec.Record) (any, *fault.Error) {
 	result, err := s.applyRecord(r)
 	invariants.Assert(err == nil, "record kind %d that was just validated does not apply: %v", r.Kind(), err)
 	s.effects.Records = append(s.effects.Records, frame)
-	s.effects.Reply.AfterTxid = s.txid
+	s.effects.Reply.AfterTxid = s.step.Txid
 	return result, nil
 }
 
 func (s *State) format(r *Format) (any, *fault.Error) {
-	if s.txid != 0 {
-		return nil, fault.New(fault.Exists, "format", "the log has %d records already", s.txid)
+	if s.step.Txid != 0 {
+		return nil, fault.New(fault.Exists, "format", "the log has %d records already", s.step.Txid)
 	}
 	id := r.ClusterID
 	if id == "" {
-		id = s.random.chunkID(s.now).String()
+		id = s.step.Random.ChunkID(s.step.Now).String()
 	}
 	if len(id) > nodeNameBytesMax {
 		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id), nodeNameBytesMax)
@@ -199,7 +199,7 @@ func (s *State) leaseHeld(op, path string, o *leases.Lease) *fault.Error {
 		e.Reason = "this client has the file open already"
 	}
 	e.Hint = fmt.Sprintf("its lease was renewed %v ago; it can be taken over %v after its last renewal",
-		s.leases.Idle(o.Client, s.mono).Round(time.Second), s.config.LeaseSoftLimit)
+		s.leases.Idle(o.Client, s.step.Mono).Round(time.Second), s.config.LeaseSoftLimit)
 	return e
 }
 

@@ -5,6 +5,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/whispering-woods/ww/actor/codec"
+	policies "github.com/whispering-woods/ww/actor/replicas/placement"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -77,8 +79,8 @@ func (n *node) busy() int64 {
 
 func (n *node) room(size int64) bool { return n.largest >= size }
 
-func (n *node) candidate() Candidate {
-	return Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity, Load: n.busy()}
+func (n *node) candidate() policies.Candidate {
+	return policies.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity, Load: n.busy()}
 }
 
 func (n *node) setVolumes(volumes []datanode.VolumeState) {
@@ -117,7 +119,7 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 			"the node is of cluster %q, this is cluster %q", clip(r.ClusterID, 64), s.clusterID)
 	case r.HighestEpoch > s.epoch:
 		return refuse(fault.Fenced, "a newer namenode is active; stop this one", "the node has seen epoch %d, this namenode has %d", r.HighestEpoch, s.epoch)
-	case s.active && r.HighestTxid > r.DurableTxid:
+	case s.step.Active && r.HighestTxid > r.DurableTxid:
 		return refuse(fault.Fenced, "this namenode's log lost its end; restore the log before any datanode may connect",
 			"the node has seen txid %d, the log ends at %d", r.HighestTxid, r.DurableTxid)
 	}
@@ -125,9 +127,9 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 	switch {
 	case index == 0 && len(s.nodes) > nodesMax:
 		return refuse(fault.Busy, "", "%d datanodes are known, the limit", len(s.nodes)-1)
-	case index == 0 && !s.active:
+	case index == 0 && !s.step.Active:
 		return refuse(fault.NotActive, "register with the active namenode first", "the node is not known to this standby yet")
-	case index == 0, s.active && s.nodes[index].address != r.Address:
+	case index == 0, s.step.Active && s.nodes[index].address != r.Address:
 		if index == 0 {
 			index = uint16(len(s.nodes))
 		}
@@ -138,7 +140,7 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 	}
 	n := s.nodes[index]
 	n.session, n.connected = r.Session, true
-	n.heard, n.since = s.mono, s.mono
+	n.heard, n.since = s.step.Mono, s.step.Mono
 	n.version, n.rack = clip(r.Version, nodeNameBytesMax), r.Rack
 	n.admin = clip(r.AdminAddress, nodeNameBytesMax)
 	if n.rack == "" {
@@ -149,9 +151,9 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 	n.reported, n.report = false, nil
 	s.setLiveness(n, nodeLive)
 	s.resendAll(n)
-	s.send(n, &datanode.SendReport{})
-	s.event(Event{Kind: EventNodeRegistered, NodeID: n.id, Text: n.address})
-	s.effects.Reply.AfterTxid = s.txid
+	s.step.Send(n.id, &datanode.SendReport{})
+	s.step.Tell(step.Event{Kind: step.EventNodeRegistered, NodeID: n.id, Text: n.address})
+	s.effects.Reply.AfterTxid = s.step.Txid
 	return &RegisterResult{ClusterID: s.clusterID}, nil
 }
 
@@ -168,7 +170,7 @@ func (s *State) session(op, id string, session uint64) (*node, *fault.Error) {
 
 // heardOf notes a sign of life.
 func (s *State) heardOf(n *node) {
-	n.heard = s.mono
+	n.heard = s.step.Mono
 	if n.connected {
 		s.setLiveness(n, nodeLive)
 	}
@@ -198,7 +200,7 @@ func (s *State) nodeGone(r *NodeGone) *fault.Error {
 	if n.liveness == nodeLive {
 		s.setLiveness(n, nodeStale)
 	}
-	s.leases.PrimaryLost(n.index, s.mono)
+	s.leases.PrimaryLost(n.index, s.step.Mono)
 	return nil
 }
 
@@ -211,11 +213,11 @@ func (s *State) setLiveness(n *node, l liveness) {
 	n.liveness = l
 	switch l {
 	case nodeDead:
-		n.died = s.mono
+		n.died = s.step.Mono
 		n.report = nil
-		s.event(Event{Kind: EventNodeDead, NodeID: n.id, Text: n.address})
+		s.step.Tell(step.Event{Kind: step.EventNodeDead, NodeID: n.id, Text: n.address})
 	case nodeStale:
-		s.event(Event{Kind: EventNodeStale, NodeID: n.id, Text: n.address})
+		s.step.Tell(step.Event{Kind: step.EventNodeStale, NodeID: n.id, Text: n.address})
 	case nodeLive: // what it was not sent while it was silent is due
 		s.deletesQueued = s.deletesQueued || n.toSend.Len() > 0
 	}
@@ -227,7 +229,7 @@ func (s *State) setLiveness(n *node, l liveness) {
 // checkNodesAlive moves silent nodes towards death.
 func (s *State) checkNodesAlive() {
 	for _, n := range s.nodes[1:] {
-		silent := s.mono - n.heard
+		silent := s.step.Mono - n.heard
 		switch {
 		case n.liveness == nodeDead:
 		case silent >= s.config.DeadAfter:
@@ -237,11 +239,3 @@ func (s *State) checkNodesAlive() {
 		}
 	}
 }
-
-// send queues a message to a node; it leaves when all that this State knows now
-// is durable.
-func (s *State) send(n *node, body any) {
-	s.effects.Messages = append(s.effects.Messages, Message{NodeID: n.id, AfterTxid: s.txid, Body: body})
-}
-
-func (s *State) event(e Event) { s.effects.Events = append(s.effects.Events, e) }

@@ -69,7 +69,7 @@ func (s *State) chooseNodes(count int, size int64, exclude func(*node) bool, pre
 	if len(s.candidates) == 0 {
 		return nil
 	}
-	chosen := s.policy.Choose(s.candidates, count, present, &s.random)
+	chosen := s.policy.Choose(s.candidates, count, present, &s.step.Random)
 	nodes := make([]uint16, len(chosen))
 	for i, at := range chosen {
 		nodes[i] = s.candidates[at].Index
@@ -101,9 +101,9 @@ func (s *State) place(op, path string, count, replication int, size int64, exclu
 		if len(nodes) == 0 {
 			return nil, s.tooFewNodes(op, path, "the writer excludes every live datanode")
 		}
-		id := s.random.chunkID(s.now)
+		id := s.step.Random.ChunkID(s.step.Now)
 		for s.files.Find(id) != 0 {
-			id = s.random.chunkID(s.now)
+			id = s.step.Random.ChunkID(s.step.Now)
 		}
 		placements = append(placements, codec.Placement{ID: id, Nodes: nodes})
 	}
@@ -137,7 +137,7 @@ func (s *State) describeNodes(nodes []uint16) []string {
 // stale before dead, less loaded first, chance among equals.
 func (s *State) shuffleByLoad(nodes []uint16) {
 	for i := len(nodes) - 1; i > 0; i-- {
-		j := s.random.Below(i + 1)
+		j := s.step.Random.Below(i + 1)
 		nodes[i], nodes[j] = nodes[j], nodes[i]
 	}
 	slices.SortStableFunc(nodes, func(a, b uint16) int {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
@@ -25,7 +26,7 @@ type world struct {
 	disks  map[string]map[chunk.ID]chunk.Replica
 	files  []writing
 	lost   map[chunk.ID]bool // the world itself destroyed a replica
-	orders []Message
+	orders []step.Message
 	trace  bytes.Buffer
 }
 

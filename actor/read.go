@@ -145,7 +145,7 @@ func (s *State) summary(r *Summary) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	s.effects.Reply.AfterTxid = s.txid
+	s.effects.Reply.AfterTxid = s.step.Txid
 	result := &SummaryResult{}
 	for stack := []namespace.InodeSlot{slot}; len(stack) > 0; {
 		slot := stack[len(stack)-1]
@@ -168,9 +168,9 @@ func (s *State) summary(r *Summary) (any, *fault.Error) {
 }
 
 func (s *State) clusterStatus() (any, *fault.Error) {
-	s.effects.Reply.AfterTxid = s.txid
+	s.effects.Reply.AfterTxid = s.step.Txid
 	totals := s.tree.Totals()
-	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),
+	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.step.Txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),
 		Files: totals.Files, Directories: totals.Directories, Chunks: uint64(s.files.Chunks()),
 		UnderReplicated: uint64(s.repair.Len()), Missing: s.missing, CorruptReplicas: s.corrupt, OpenFiles: uint64(s.leases.Count()),
 		Version: s.config.Version, DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize,
@@ -178,7 +178,7 @@ func (s *State) clusterStatus() (any, *fault.Error) {
 	for _, n := range s.nodes[1:] {
 		result.Nodes = append(result.Nodes, NodeStatus{NodeID: n.id, Address: n.address, Live: n.liveness == nodeLive,
 			CapacityBytes: n.capacity, FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas,
-			ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, LastHeartbeatAge: s.mono - n.heard, Version: n.version, AdminAddress: n.admin})
+			ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, LastHeartbeatAge: s.step.Mono - n.heard, Version: n.version, AdminAddress: n.admin})
 	}
 	return result, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
@@ -28,7 +29,7 @@ type copyOrder struct {
 // markDirty has a chunk assessed at the end of the step.
 func (s *State) markDirty(slot namespace.ChunkSlot) {
 	l := s.location(slot)
-	if s.active && l.flags&flagDirty == 0 {
+	if s.step.Active && l.flags&flagDirty == 0 {
 		l.flags |= flagDirty
 		s.dirty = append(s.dirty, slot)
 	}
@@ -139,12 +140,12 @@ func (s *State) endCopy(slot namespace.ChunkSlot) {
 // repairChunks orders copies of chunks with too few replicas, those with the
 // fewest first, within the limits.
 func (s *State) repairChunks() {
-	if s.safe.on || s.mono-s.safe.left < s.config.RepairGrace {
+	if s.safe.on || s.step.Mono-s.safe.left < s.config.RepairGrace {
 		return
 	}
 	var late []namespace.ChunkSlot
 	for slot, c := range s.copies {
-		if c.deadline <= s.mono || s.nodes[c.target].liveness != nodeLive {
+		if c.deadline <= s.step.Mono || s.nodes[c.target].liveness != nodeLive {
 			late = append(late, slot)
 		}
 	}
@@ -163,7 +164,7 @@ func (s *State) repairChunks() {
 func (s *State) repairNext() {
 	arrived := s.copiesArrived
 	s.copiesArrived = 0
-	if arrived == 0 || !s.active || s.safe.on || s.mono-s.safe.left < s.config.RepairGrace {
+	if arrived == 0 || !s.step.Active || s.safe.on || s.step.Mono-s.safe.left < s.config.RepairGrace {
 		return
 	}
 	ordered, next := s.orderCopies(s.refillFrom, repairExaminedPerCopy, arrived)
@@ -205,7 +206,7 @@ func (s *State) maybeCopy(slot namespace.ChunkSlot) bool {
 	for _, n := range s.locationsOf(slot) {
 		m := s.nodes[n]
 		if m.liveness == nodeDead {
-			if s.mono-m.died < s.config.RepairGrace {
+			if s.step.Mono-m.died < s.config.RepairGrace {
 				return false // it may come back
 			}
 			continue
@@ -224,9 +225,9 @@ func (s *State) maybeCopy(slot namespace.ChunkSlot) bool {
 	}
 	t := s.nodes[targets[0]]
 	t.copies++
-	s.copies[slot] = &copyOrder{target: t.index, deadline: s.mono + s.config.CopyTimeout}
-	s.send(t, &datanode.CopyReplica{Chunk: c.ID(), Generation: c.Generation(), Length: c.Length(), Sources: s.replicasOf(sources)})
-	s.event(Event{Kind: EventCopyOrdered, NodeID: t.id, Chunk: c.ID(), Count: len(sources)})
+	s.copies[slot] = &copyOrder{target: t.index, deadline: s.step.Mono + s.config.CopyTimeout}
+	s.step.Send(t.id, &datanode.CopyReplica{Chunk: c.ID(), Generation: c.Generation(), Length: c.Length(), Sources: s.replicasOf(sources)})
+	s.step.Tell(step.Event{Kind: step.EventCopyOrdered, NodeID: t.id, Chunk: c.ID(), Count: len(sources)})
 	return true
 }
 
@@ -279,10 +280,10 @@ func (n *node) fuller(m *node) bool {
 // tick drives everything that waits for time.
 func (s *State) tick() {
 	s.checkNodesAlive()
-	for s.fresh.Len() > 0 && s.mono-s.fresh.At(0).at >= freshFor {
+	for s.fresh.Len() > 0 && s.step.Mono-s.fresh.At(0).at >= freshFor {
 		s.fresh.Pop()
 	}
-	if !s.active {
+	if !s.step.Active {
 		return
 	}
 	s.continueSweep()

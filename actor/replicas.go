@@ -168,7 +168,7 @@ func (s *State) setOdd(id chunk.ID, o oddReplica) {
 		}
 		s.corrupt -= btoi(old.bad())
 		s.corrupt += btoi(o.bad())
-		o.since = s.mono
+		o.since = s.step.Mono
 		*old = o
 	} else {
 		if node.odd >= oddPerNodeMax {
@@ -176,7 +176,7 @@ func (s *State) setOdd(id chunk.ID, o oddReplica) {
 		}
 		node.odd++
 		s.corrupt += btoi(o.bad())
-		o.since = s.mono
+		o.since = s.step.Mono
 		s.odd[id] = append(s.odd[id], o)
 	}
 	s.watchOdd(id, &o)
@@ -312,7 +312,7 @@ func (s *State) locateSealed(slot namespace.ChunkSlot, nodeIDs []string) {
 	if s.fresh.Len() >= freshMax {
 		s.fresh.Pop()
 	}
-	s.fresh.Push(freshChunk{slot: slot, at: s.mono})
+	s.fresh.Push(freshChunk{slot: slot, at: s.step.Mono})
 }
 
 // freshChunk was sealed a moment ago: a report that began before does not list
@@ -348,7 +348,7 @@ func (o chunkObserver) ChunkSealed(slot namespace.ChunkSlot) {
 	for i := range s.odd[c.ID()] {
 		// What was part of a pipeline is out of its place from now on.
 		o := &s.odd[c.ID()][i]
-		o.since = s.mono
+		o.since = s.step.Mono
 		s.watchOdd(c.ID(), o)
 	}
 	s.markDirty(slot)
@@ -373,7 +373,7 @@ func (o chunkObserver) ChunkDropped(slot namespace.ChunkSlot) {
 	c := s.files.Chunk(slot)
 	nodes := slices.Clone(s.locationsOf(slot))
 	s.clearLocations(slot)
-	if !s.active {
+	if !s.step.Active {
 		for _, n := range nodes {
 			s.setOdd(c.ID(), oddReplica{node: n, state: chunk.Sealed, generation: c.Generation(), length: c.Length()})
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -44,7 +45,7 @@ func (s *State) reportPage(r *ReportPage) *fault.Error {
 	p := n.report
 	if p == nil || p.done || p.id != r.ReportID || p.next != r.Page {
 		n.report = nil
-		s.send(n, &datanode.SendReport{})
+		s.step.Send(n.id, &datanode.SendReport{})
 		e := fault.New(fault.Protocol, op, "page %d of report %d is out of order", r.Page, r.ReportID)
 		e.Node = n.id
 		return e
@@ -119,7 +120,7 @@ func (s *State) compareReport(n *node, limit namespace.ChunkSlot) {
 	}
 	n.report = nil
 	n.reported = true
-	s.event(Event{Kind: EventReportDone, NodeID: n.id})
+	s.step.Tell(step.Event{Kind: step.EventReportDone, NodeID: n.id})
 }
 
 func (s *State) delta(r *Delta) *fault.Error {

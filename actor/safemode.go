@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/actor/codec"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -30,7 +31,7 @@ func (s *State) safeModeNeed() uint64 {
 
 func (s *State) safeModeReason() string {
 	switch {
-	case !s.active:
+	case !s.step.Active:
 		return "the namenode is not active"
 	case !s.safe.on:
 		return ""
@@ -52,14 +53,14 @@ func (s *State) safeModeReason() string {
 
 // maybeLeaveSafeMode ends safe mode when enough chunks are located.
 func (s *State) maybeLeaveSafeMode() {
-	if s.active && s.safe.on && !s.safe.byHand && s.located >= s.safeModeNeed() {
+	if s.step.Active && s.safe.on && !s.safe.byHand && s.located >= s.safeModeNeed() {
 		s.leaveSafeMode("enough chunks are reported")
 	}
 }
 
 func (s *State) leaveSafeMode(why string) {
-	s.safe = safeMode{left: s.mono}
-	s.event(Event{Kind: EventSafeModeLeft, Count: int(s.located), Text: why})
+	s.safe = safeMode{left: s.step.Mono}
+	s.step.Tell(step.Event{Kind: step.EventSafeModeLeft, Count: int(s.located), Text: why})
 }
 
 func (s *State) changeSafeMode(r *SafeMode) (any, *fault.Error) {
@@ -67,7 +68,7 @@ func (s *State) changeSafeMode(r *SafeMode) (any, *fault.Error) {
 	switch r.Action {
 	case SafeModeGet:
 	case SafeModeEnter, SafeModeLeave:
-		if !s.active {
+		if !s.step.Active {
 			return nil, s.notActive(op)
 		}
 		if r.Action == SafeModeLeave {
@@ -76,7 +77,7 @@ func (s *State) changeSafeMode(r *SafeMode) (any, *fault.Error) {
 			}
 		} else {
 			s.safe = safeMode{on: true, byHand: true}
-			s.event(Event{Kind: EventSafeModeEntered, Text: "an operator asked for it"})
+			s.step.Tell(step.Event{Kind: step.EventSafeModeEntered, Text: "an operator asked for it"})
 		}
 	default:
 		return nil, fault.New(fault.Invalid, op, "action %d is not known", r.Action)
@@ -97,21 +98,21 @@ func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	s.active, s.activeSince = true, s.mono
-	s.leases.RenewAll(s.mono)
+	s.step.Active, s.step.ActiveSince = true, s.step.Mono
+	s.leases.RenewAll(s.step.Mono)
 	for _, n := range s.nodes[1:] {
 		n.reported, n.report = false, nil
 		if n.connected {
-			s.send(n, &datanode.SendReport{})
+			s.step.Send(n.id, &datanode.SendReport{})
 		} else {
 			s.setLiveness(n, nodeDead)
-			n.died = s.mono
+			n.died = s.step.Mono
 		}
 	}
 	s.watchAllOdd()
 	s.sweep.restart(s.files.Limit())
 	s.safe = safeMode{on: true}
-	s.event(Event{Kind: EventSafeModeEntered, Text: "the namenode became active"})
+	s.step.Tell(step.Event{Kind: step.EventSafeModeEntered, Text: "the namenode became active"})
 	return result, nil
 }
 
@@ -126,7 +127,7 @@ func (s *State) watchAllOdd() {
 	slices.SortFunc(ids, func(a, b chunk.ID) int { return bytes.Compare(a[:], b[:]) })
 	for _, id := range ids {
 		for i := range s.odd[id] {
-			s.odd[id][i].since = s.mono
+			s.odd[id][i].since = s.step.Mono
 			s.watchOdd(id, &s.odd[id][i])
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/actor/codec"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -423,7 +424,7 @@ func (s *scenario) result(result any) string {
 	return b.String()
 }
 
-func (s *scenario) messages(messages []Message) string {
+func (s *scenario) messages(messages []step.Message) string {
 	var b strings.Builder
 	for _, m := range messages {
 		switch d := m.Body.(type) {

@@ -1,13 +1,13 @@
 package actor
 
 import (
-	"time"
-
 	"github.com/tidwall/btree"
 
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
+	policies "github.com/whispering-woods/ww/actor/replicas/placement"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/queue"
@@ -21,7 +21,6 @@ type State struct {
 	clusterID string
 	created   int64 // Unix ms
 	epoch     uint64
-	txid      uint64
 	time      int64 // of the last record, Unix ms
 	tree      *namespace.Tree
 	files     *namespace.Files
@@ -33,10 +32,8 @@ type State struct {
 	nodeIndex map[string]uint16
 
 	// Ephemeral.
-	active      bool
-	activeSince time.Duration
 	safe        safeMode
-	policy      Policy
+	policy      policies.Policy
 	locations   []*locationPage
 	odd         map[chunk.ID][]oddReplica
 	oddQueue    queue.FIFO[oddCheck]
@@ -55,15 +52,13 @@ type State struct {
 	copiesArrived int    // in this step, of those that were ordered
 	copies        map[namespace.ChunkSlot]*copyOrder
 	sweep         sweep
-	candidates    []Candidate
+	candidates    []policies.Candidate
 
 	encoder *codec.Encoder
 	decoder *codec.Decoder
 
 	// Of the command that runs now.
-	now     int64
-	mono    time.Duration
-	random  Random
+	step    step.Context
 	running Command
 	command *Command // &running, or nil between steps
 	effects Effects
@@ -82,7 +77,7 @@ func New(c Config) (*State, error) {
 		answers:   leases.NewRetryCache(),
 		nodes:     make([]*node, 1),
 		nodeIndex: make(map[string]uint16),
-		policy:    newPolicy(c.Placement),
+		policy:    policies.New(c.Placement),
 		odd:       make(map[chunk.ID][]oddReplica),
 		copies:    make(map[namespace.ChunkSlot]*copyOrder),
 		encoder:   codec.NewEncoder(),
@@ -93,7 +88,7 @@ func New(c Config) (*State, error) {
 }
 
 // Txid is the last txid applied, durable or not; 0 for an empty State.
-func (s *State) Txid() uint64 { return s.txid }
+func (s *State) Txid() uint64 { return s.step.Txid }
 
 // Items is the number of inodes and chunks: what a checkpoint holds.
 func (s *State) Items() uint64 { return uint64(s.tree.Inodes() + s.files.Chunks()) }
@@ -102,7 +97,7 @@ func (s *State) Items() uint64 { return uint64(s.tree.Inodes() + s.files.Chunks(
 func (s *State) Epoch() uint64 { return s.epoch }
 
 // Active tells whether BecomeActive was stepped and StepDown was not.
-func (s *State) Active() bool { return s.active }
+func (s *State) Active() bool { return s.step.Active }
 
 // ClusterID is the cluster's id; "" before Format.
 func (s *State) ClusterID() string { return s.clusterID }
@@ -112,11 +107,11 @@ func (s *State) ClusterID() string { return s.clusterID }
 func (s *State) Step(c Command) Effects {
 	s.running = c
 	s.command = &s.running
-	s.now = max(c.Now, s.time)
-	s.mono = max(c.Mono, s.mono)
-	s.random = NewRandom(c.Random)
-	s.effects = Effects{FirstTxid: s.txid + 1, Records: s.effects.Records[:0],
-		Messages: s.effects.Messages[:0], Events: s.effects.Events[:0]}
+	s.step.Now = max(c.Now, s.time)
+	s.step.Mono = max(c.Mono, s.step.Mono)
+	s.step.Random = step.NewRandom(c.Random)
+	s.step.Messages, s.step.Events = s.step.Messages[:0], s.step.Events[:0]
+	s.effects = Effects{FirstTxid: s.step.Txid + 1, Records: s.effects.Records[:0]}
 	result, err := s.dispatch(c.Request)
 	if err != nil {
 		s.effects.Reply.Err = err
@@ -124,6 +119,7 @@ func (s *State) Step(c Command) Effects {
 		s.effects.Reply.Result = result
 	}
 	s.settle()
+	s.effects.Messages, s.effects.Events = s.step.Messages, s.step.Events
 	s.running, s.command = Command{}, nil
 	return s.effects
 }
@@ -132,11 +128,11 @@ func (s *State) Step(c Command) Effects {
 // means that the log is damaged or that this program cannot follow it: the
 // State must be dropped.
 func (s *State) Replay(txid uint64, data []byte) error {
-	if s.active {
+	if s.step.Active {
 		return fault.New(fault.Internal, "replay", "this state serves; only a standby replays")
 	}
-	if txid != s.txid+1 {
-		return fault.New(fault.Gap, "replay", "got txid %d, want %d", txid, s.txid+1)
+	if txid != s.step.Txid+1 {
+		return fault.New(fault.Gap, "replay", "got txid %d, want %d", txid, s.step.Txid+1)
 	}
 	r, err := s.decoder.Record(data)
 	if err != nil {
@@ -150,15 +146,15 @@ func (s *State) Replay(txid uint64, data []byte) error {
 // durable state changes, live and in replay.
 func (s *State) applyRecord(r codec.Record) (any, error) {
 	head, kind := r.Header(), r.Kind()
-	if (s.txid == 0) != (kind == codec.KindFormat) {
-		return nil, namespace.Inconsistent("record kind %d at txid %d", kind, s.txid+1)
+	if (s.step.Txid == 0) != (kind == codec.KindFormat) {
+		return nil, namespace.Inconsistent("record kind %d at txid %d", kind, s.step.Txid+1)
 	}
 	if head.Time < s.time {
 		return nil, namespace.Inconsistent("time %d is below that of the record before, %d", head.Time, s.time)
 	}
-	s.txid++
+	s.step.Txid++
 	s.time = head.Time
-	s.tree.Begin(s.txid, s.time)
+	s.tree.Begin(s.step.Txid, s.time)
 	result, err := recordTypes[kind].apply(s, r)
 	if err != nil {
 		return nil, err

@@ -299,7 +299,7 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 		}
 		// Replicas that are not members are stale from here on, also those on nodes
 		// that have not yet had time to report them.
-		if len(record.Members) < int(i.Replication()) && s.mono-s.activeSince < s.config.RecoverWait && s.reportsOut() {
+		if len(record.Members) < int(i.Replication()) && s.step.Mono-s.step.ActiveSince < s.config.RecoverWait && s.reportsOut() {
 			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: c.ID().String(),
 				Reason: fmt.Sprintf("%d of %d replicas of the file's last chunk are known, and not all datanodes have reported yet", len(record.Members), i.Replication())}
 		}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/actor/replicas/placement"
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
@@ -48,7 +48,7 @@ func TestCopiesAreSpreadOverRacks(t *testing.T) {
 // The configuration knows the policies that there are.
 func TestEveryPlacementPolicyCanBeChosen(t *testing.T) {
 	n := config.Default().Namenode
-	for _, name := range append(actor.PolicyNames(), "") {
+	for _, name := range append(placement.Names(), "") {
 		n.Placement = name
 		o, err := newNamenodeOptions(n)
 		require.NoError(t, err)
@@ -56,5 +56,5 @@ func TestEveryPlacementPolicyCanBeChosen(t *testing.T) {
 	}
 	n.Placement = "nowhere"
 	_, err := newNamenodeOptions(n)
-	require.ErrorContains(t, err, strings.Join(actor.PolicyNames(), ", "))
+	require.ErrorContains(t, err, strings.Join(placement.Names(), ", "))
 }

@@ -4,33 +4,33 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
 // eventTexts says how an actor's event is told in the log.
-var eventTexts = map[actor.EventKind]struct {
+var eventTexts = map[step.EventKind]struct {
 	level slog.Level
 	text  string
 }{
-	actor.EventNodeRegistered:   {slog.LevelInfo, "datanode is live"},
-	actor.EventNodeStale:        {slog.LevelWarn, "datanode is stale"},
-	actor.EventNodeDead:         {slog.LevelWarn, "datanode is dead"},
-	actor.EventSafeModeEntered:  {slog.LevelInfo, "safe mode entered"},
-	actor.EventSafeModeLeft:     {slog.LevelInfo, "safe mode left"},
-	actor.EventLeaseExpired:     {slog.LevelWarn, "lease expired"},
-	actor.EventRecoveryStarted:  {slog.LevelInfo, "chunk recovery ordered"},
-	actor.EventRecoveryDone:     {slog.LevelInfo, "chunk recovered"},
-	actor.EventCopyOrdered:      {slog.LevelInfo, "replica copy ordered"},
-	actor.EventDeleteOrdered:    {slog.LevelDebug, "replica deletion ordered"},
-	actor.EventBadReplica:       {slog.LevelWarn, "bad replica"},
-	actor.EventReplicaAcquitted: {slog.LevelInfo, "the datanode verified a replica that a client had called bad: it is good"},
-	actor.EventReplicaCondemned: {slog.LevelWarn, "the datanode verified a replica that a client had called bad: it is bad"},
-	actor.EventReportDone:       {slog.LevelInfo, "full chunk report taken"},
+	step.EventNodeRegistered:   {slog.LevelInfo, "datanode is live"},
+	step.EventNodeStale:        {slog.LevelWarn, "datanode is stale"},
+	step.EventNodeDead:         {slog.LevelWarn, "datanode is dead"},
+	step.EventSafeModeEntered:  {slog.LevelInfo, "safe mode entered"},
+	step.EventSafeModeLeft:     {slog.LevelInfo, "safe mode left"},
+	step.EventLeaseExpired:     {slog.LevelWarn, "lease expired"},
+	step.EventRecoveryStarted:  {slog.LevelInfo, "chunk recovery ordered"},
+	step.EventRecoveryDone:     {slog.LevelInfo, "chunk recovered"},
+	step.EventCopyOrdered:      {slog.LevelInfo, "replica copy ordered"},
+	step.EventDeleteOrdered:    {slog.LevelDebug, "replica deletion ordered"},
+	step.EventReplicaSuspected: {slog.LevelWarn, "bad replica"},
+	step.EventReplicaCleared:   {slog.LevelInfo, "the datanode verified a replica that a client had called bad: it is good"},
+	step.EventReplicaBad:       {slog.LevelWarn, "the datanode verified a replica that a client had called bad: it is bad"},
+	step.EventReportDone:       {slog.LevelInfo, "full chunk report taken"},
 }
 
 // event writes one log line; zero fields are left out.
-func (l *loop) event(e actor.Event) {
+func (l *loop) event(e step.Event) {
 	known, ok := eventTexts[e.Kind]
 	if !ok {
 		known.text = "event"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/control/editlog"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -234,7 +235,7 @@ func (l *loop) reply(c *call, r actor.Reply) {
 
 // send hands a message to its node's stream when its txid is durable, behind
 // those before it.
-func (l *loop) send(m actor.Message) {
+func (l *loop) send(m step.Message) {
 	txid := max(m.AfterTxid, l.after[m.NodeID])
 	if txid > l.waiting.durable {
 		l.after[m.NodeID] = txid

@@ -34,3 +34,7 @@ type Load struct {
 	QueuedDiskOps      uint32 // write jobs that the disks have not finished
 	GrantedWindowBytes int64
 }
+
+// Index is the number by which the records of a namenode name a datanode; 0
+// means none.
+type Index = uint16

@@ -54,6 +54,8 @@ func layers() []layer {
 		{"actor/codec", []string{"internal/chunk", "internal/fault", "internal/msgpack"}, "what is durable knows its form, and not the state that it makes"},
 		{"actor/namespace", []string{"internal/chunk", "internal/fault", "internal/limits"}, "files and directories know neither leases nor datanodes"},
 		{"actor/leases", []string{"actor/namespace", "internal/chunk"}, "who writes what is known by ids and slots: a lease knows neither files nor datanodes"},
+		{"actor/step", []string{"internal/chunk"}, "what all rooms of the state machine share while a command runs"},
+		{"actor/replicas/placement", []string{"actor/step", "internal/datanode"}, "a policy sees candidates, and nothing else of the cluster"},
 		{"actor", []string{"actor", "internal/chunk", "internal/datanode", "internal/fault", "internal/limits", "internal/invariants", "internal/queue"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},

@@ -1,4 +1,4 @@
-package actor
+package step
 
 import (
 	"encoding/binary"
@@ -9,25 +9,25 @@ import (
 // Random is a deterministic stream of numbers from a command's random bytes:
 // splitmix64 over both halves of the seed. Two commands with equal seeds draw
 // equal numbers, so the seed must be fresh for each.
-type Random struct{ a, b, n uint64 }
+type Random struct{ low, high, drawn uint64 }
 
 // NewRandom starts a stream.
 func NewRandom(seed [16]byte) Random {
-	return Random{a: binary.LittleEndian.Uint64(seed[:8]), b: binary.LittleEndian.Uint64(seed[8:])}
+	return Random{low: binary.LittleEndian.Uint64(seed[:8]), high: binary.LittleEndian.Uint64(seed[8:])}
 }
 
 // Uint64 draws 64 bits.
 func (r *Random) Uint64() uint64 {
-	r.n++
-	return mix64(mix64(r.a+r.n*0x9e3779b97f4a7c15) ^ (r.b + r.n*0xd1342543de82ef95))
+	r.drawn++
+	return mix64(mix64(r.low+r.drawn*0x9e3779b97f4a7c15) ^ (r.high + r.drawn*0xd1342543de82ef95))
 }
 
 // Below draws a number in 0..n-1; n is above 0. The bias of the modulo is below
 // n/2^64.
 func (r *Random) Below(n int) int { return int(r.Uint64() % uint64(n)) }
 
-// chunkID draws a UUIDv7.
-func (r *Random) chunkID(unixMillis int64) chunk.ID {
+// ChunkID draws a UUIDv7.
+func (r *Random) ChunkID(unixMillis int64) chunk.ID {
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:8], r.Uint64())
 	binary.LittleEndian.PutUint64(b[8:], r.Uint64())
