@@ -7,7 +7,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// openAdmin opens the daemon's admin address and gives it; "" if the daemon is
+// openAdmin opens the daemon's admin address and returns it; "" if the daemon is
 // to have none. shared is that of a mini cluster, whose parts open none of
 // their own. Open it before other parts: it is closed after them.
 func (d *Daemon) openAdmin(o admin.Options, shared string, logger *slog.Logger) (string, error) {
@@ -27,7 +27,7 @@ func (d *Daemon) openAdmin(o admin.Options, shared string, logger *slog.Logger) 
 // works sets what working asks.
 func (d *Daemon) works(check func() error) { d.check.Store(&check) }
 
-// working tells why the daemon does not do its work now; nil when it does.
+// working returns why the daemon does not do its work now; nil when it does.
 func (d *Daemon) working() error {
 	select {
 	case <-d.closing:

@@ -33,9 +33,9 @@ func readiness(t *testing.T, address string) (int, string) {
 // be fetched from every address that the namenode names.
 func TestEveryDaemonTellsItsAdminAddress(t *testing.T) {
 	directory := t.TempDir()
-	l := config.Default().Logserver
-	l.Dir, l.Listen, l.RaftListen = filepath.Join(directory, "log"), "127.0.0.1:0", ""
-	logServer, err := StartLogServer(t.Context(), l, nil)
+	section := config.Default().Logserver
+	section.Dir, section.Listen, section.RaftListen = filepath.Join(directory, "log"), "127.0.0.1:0", ""
+	logServer, err := StartLogServer(t.Context(), section, nil)
 	require.NoError(t, err)
 	defer stop(t, logServer)
 	n := config.Default().Namenode
@@ -66,7 +66,7 @@ func TestEveryDaemonTellsItsAdminAddress(t *testing.T) {
 	require.Equal(t, datanode.Address("admin"), status.Nodes[0].AdminAddress)
 	require.Equal(t, logServer.Address("admin"), status.LogServers[0].AdminAddress)
 	require.Equal(t, logServer.Address("grpc"), status.LogServers[0].Address)
-	require.Equal(t, l.ID, status.LogServers[0].NodeID)
+	require.Equal(t, section.ID, status.LogServers[0].NodeID)
 	for _, address := range []string{status.AdminAddress, status.Nodes[0].AdminAddress, status.LogServers[0].AdminAddress} {
 		_, err := admin.Fetch(t.Context(), address, "heap", 0, io.Discard)
 		require.NoError(t, err)
@@ -75,19 +75,19 @@ func TestEveryDaemonTellsItsAdminAddress(t *testing.T) {
 
 func TestAMiniHasOneAdminAddress(t *testing.T) {
 	directory := t.TempDir()
-	d, err := StartMini(t.Context(), mini(directory, 2), slog.New(slog.DiscardHandler))
+	daemon, err := StartMini(t.Context(), mini(directory, 2), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	defer stop(t, d)
-	ready(t, d)
-	code, text := readiness(t, d.Address("admin"))
+	defer stop(t, daemon)
+	ready(t, daemon)
+	code, text := readiness(t, daemon.Address("admin"))
 	require.Equal(t, 200, code, text)
 	c := dial(t, directory)
 	defer c.Close()
 	status, err := c.ClusterStatus(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, d.Address("admin"), status.AdminAddress)
+	require.Equal(t, daemon.Address("admin"), status.AdminAddress)
 	for _, n := range status.Nodes {
-		require.Equal(t, d.Address("admin"), n.AdminAddress)
+		require.Equal(t, daemon.Address("admin"), n.AdminAddress)
 	}
 	var b bytes.Buffer
 	_, err = admin.Fetch(t.Context(), status.AdminAddress, "goroutine", 0, &b)

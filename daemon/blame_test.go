@@ -26,20 +26,20 @@ func TestCalledBadReplicasAreVerified(t *testing.T) {
 		d, disk := startEmptyDatanode(t, namenode)
 		disks[d.Address("data")] = disk
 	}
-	c := dialNamenode(t, namenode)
+	user := dialNamenode(t, namenode)
 	connection, err := rpc.Dial(namenode.Address("grpc"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, connection.Close()) }()
 	stub := controlpb.NewNamenodeClient(connection)
 
 	content := bytes.Repeat([]byte("whispering woods "), 20_000)
-	w, err := c.Create(t.Context(), "/f", client.CreateOptions{VisibleOnComplete: true, Replication: 3})
+	w, err := user.Create(t.Context(), "/f", client.CreateOptions{VisibleOnComplete: true, Replication: 3})
 	require.NoError(t, err)
 	_, err = w.Write(content)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	located := func() client.ChunkLocation {
-		locations, err := c.Locate(t.Context(), "/f", 0, -1)
+		locations, err := user.Locate(t.Context(), "/f", 0, -1)
 		require.NoError(t, err)
 		require.Len(t, locations, 1)
 		return locations[0]
@@ -81,7 +81,7 @@ func TestCalledBadReplicasAreVerified(t *testing.T) {
 	call(at, corrupt)
 	require.Eventually(t, func() bool { return parked(corrupt) == 1 && whole() }, 20*time.Second, 5*time.Millisecond, "the corrupt one is in quarantine, and replaced")
 
-	r, err := c.Open(t.Context(), "/f")
+	r, err := user.Open(t.Context(), "/f")
 	require.NoError(t, err)
 	defer r.Close()
 	got, err := io.ReadAll(r)

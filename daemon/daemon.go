@@ -118,7 +118,7 @@ func (d *Daemon) WaitReady(ctx context.Context) error {
 	return err
 }
 
-// Done is closed when a part ended by itself, and Err tells why: the daemon
+// Done is closed when a part ended by itself, and Err says why: the daemon
 // can no longer do its work. Close it.
 func (d *Daemon) Done() <-chan struct{} { return d.done }
 
@@ -161,7 +161,7 @@ func (d *Daemon) started(ctx context.Context) (*Daemon, error) {
 	return d, nil
 }
 
-// poll asks again and again until check returns nil or ctx ends.
+// poll calls check every readyPoll until it returns nil or ctx ends.
 func poll(ctx context.Context, check func() error) error {
 	ticker := time.NewTicker(readyPoll)
 	defer ticker.Stop()
@@ -178,7 +178,7 @@ func poll(ctx context.Context, check func() error) error {
 	}
 }
 
-// orDiscard is the logger, or one that says nothing.
+// orDiscard is the logger, or one that discards everything.
 func orDiscard(logger *slog.Logger) *slog.Logger {
 	if logger == nil {
 		return slog.New(slog.DiscardHandler)

@@ -69,7 +69,7 @@ func startNamespace(t *testing.T, change func(*config.Namenode)) *Daemon {
 
 // startEmptyDatanode starts a datanode on one new disk, which it returns; change
 // sets what the test needs.
-func startEmptyDatanode(t *testing.T, namenode *Daemon, change ...func(*config.Datanode)) (d *Daemon, disk string) {
+func startEmptyDatanode(t *testing.T, namenode *Daemon, change ...func(*config.Datanode)) (daemon *Daemon, disk string) {
 	t.Helper()
 	c := config.Default().Datanode
 	disk = t.TempDir()
@@ -77,11 +77,11 @@ func startEmptyDatanode(t *testing.T, namenode *Daemon, change ...func(*config.D
 	for _, set := range change {
 		set(&c)
 	}
-	d, err := StartDatanode(t.Context(), c, nil)
+	daemon, err := StartDatanode(t.Context(), c, nil)
 	require.NoError(t, err)
-	t.Cleanup(func() { stop(t, d) })
-	ready(t, d)
-	return d, disk
+	t.Cleanup(func() { stop(t, daemon) })
+	ready(t, daemon)
+	return daemon, disk
 }
 
 // dialNamenode gives a client that ends with the test.
@@ -132,9 +132,9 @@ func readFile(ctx context.Context, c *client.Client, path string) (string, error
 func TestMiniSurvivesRestarts(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "made", "on demand")
 	for round, content := range []string{"first", "second", "third"} {
-		d, err := StartMini(t.Context(), mini(directory, 2), nil)
+		daemon, err := StartMini(t.Context(), mini(directory, 2), nil)
 		require.NoError(t, err)
-		ready(t, d)
+		ready(t, daemon)
 		c := dial(t, directory)
 		for before := range round {
 			require.NotEmpty(t, read(t, c, "/"+[]string{"first", "second", "third"}[before]))
@@ -145,35 +145,35 @@ func TestMiniSurvivesRestarts(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 2, info.Replication, "the smaller of 3 and the number of datanodes")
 		require.NoError(t, c.Close())
-		stop(t, d)
-		stop(t, d) // a second Close does nothing
+		stop(t, daemon)
+		stop(t, daemon) // a second Close does nothing
 	}
 }
 
 func TestMiniStartsAllDatanodesItEverHad(t *testing.T) {
 	directory := t.TempDir()
-	d, err := StartMini(t.Context(), mini(directory, 3), nil)
+	daemon, err := StartMini(t.Context(), mini(directory, 3), nil)
 	require.NoError(t, err)
-	ready(t, d)
-	stop(t, d)
+	ready(t, daemon)
+	stop(t, daemon)
 	require.NoError(t, os.MkdirAll(filepath.Join(directory, "dn-not-one"), 0o755))
-	d, err = StartMini(t.Context(), mini(directory, 1), nil)
+	daemon, err = StartMini(t.Context(), mini(directory, 1), nil)
 	require.NoError(t, err)
-	ready(t, d)
+	ready(t, daemon)
 	c := dial(t, directory)
 	status, err := c.ClusterStatus(t.Context())
 	require.NoError(t, err)
 	require.Len(t, status.Nodes, 3)
 	require.Equal(t, 3, status.DefaultReplication, "of those that run")
 	require.NoError(t, c.Close())
-	stop(t, d)
+	stop(t, daemon)
 }
 
 func TestMiniRefusesADirectoryInUse(t *testing.T) {
 	directory := t.TempDir()
-	d, err := StartMini(t.Context(), mini(directory, 1), nil)
+	daemon, err := StartMini(t.Context(), mini(directory, 1), nil)
 	require.NoError(t, err)
-	ready(t, d)
+	ready(t, daemon)
 	before, err := os.ReadFile(ClientFilePath(directory))
 	require.NoError(t, err)
 	_, err = StartMini(t.Context(), mini(directory, 1), nil)
@@ -182,7 +182,7 @@ func TestMiniRefusesADirectoryInUse(t *testing.T) {
 	after, err := os.ReadFile(ClientFilePath(directory))
 	require.NoError(t, err)
 	require.Equal(t, before, after, "the second one touches nothing")
-	stop(t, d)
+	stop(t, daemon)
 }
 
 func TestMiniRefusesAPortInUse(t *testing.T) {
@@ -269,32 +269,32 @@ func TestWaitingForADaemonEnds(t *testing.T) {
 // Record files are sealed while all datanodes still stand, on all replicas.
 func TestAStoppingMiniSealsRecordFilesWhole(t *testing.T) {
 	directory := t.TempDir()
-	d, err := StartMini(t.Context(), mini(directory, 3), nil)
+	daemon, err := StartMini(t.Context(), mini(directory, 3), nil)
 	require.NoError(t, err)
-	ready(t, d)
-	c := dial(t, directory)
+	ready(t, daemon)
+	user := dial(t, directory)
 	const files = 12 // each datanode appends to some
 	for i := range files {
-		a, err := c.OpenRecords(t.Context(), fmt.Sprintf("/f%d", i), client.RecordOptions{Create: true})
+		a, err := user.OpenRecords(t.Context(), fmt.Sprintf("/f%d", i), client.RecordOptions{Create: true})
 		require.NoError(t, err)
 		_, err = a.Append(t.Context(), []byte("a record"))
 		require.NoError(t, err)
 		require.NoError(t, a.Close())
 	}
-	require.NoError(t, c.Close())
-	stop(t, d)
+	require.NoError(t, user.Close())
+	stop(t, daemon)
 
-	d, err = StartMini(t.Context(), mini(directory, 3), nil)
+	daemon, err = StartMini(t.Context(), mini(directory, 3), nil)
 	require.NoError(t, err)
-	ready(t, d)
-	c = dial(t, directory)
-	status, err := c.ClusterStatus(t.Context())
+	ready(t, daemon)
+	user = dial(t, directory)
+	status, err := user.ClusterStatus(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, files, status.Chunks)
 	require.Zero(t, status.UnderReplicatedChunks)
 	require.Zero(t, status.OpenFiles)
-	require.NoError(t, c.Close())
-	stop(t, d)
+	require.NoError(t, user.Close())
+	stop(t, daemon)
 }
 
 func TestAStoppingMiniIsQuiet(t *testing.T) {

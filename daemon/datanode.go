@@ -42,78 +42,78 @@ type datanodeOptions struct {
 	appender appender.Options // its Address is the agent's
 }
 
-func newDatanodeOptions(c config.Datanode) (datanodeOptions, error) {
-	if err := c.Validate(); err != nil {
+func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
+	if err := section.Validate(); err != nil {
 		return datanodeOptions{}, err
 	}
 	return datanodeOptions{
-		runtime: runtimeOptions{c.GCPercent, c.MemoryLimit},
-		admin:   admin.Options{Listen: c.AdminListen},
+		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
+		admin:   admin.Options{Listen: section.AdminListen},
 		disk: disk.Options{
-			Directories: c.Disks, TrashDelay: time.Duration(c.TrashDelay), ReserveBytes: int64(c.Reserve),
-			PackBytesMax: int64(c.PackLimit), PackSegmentBytes: int64(c.PackSegment),
-			WriteoutStepBytes: int64(c.WriteoutStep), WorkersPerVolume: c.DiskWorkers,
+			Directories: section.Disks, TrashDelay: time.Duration(section.TrashDelay), ReserveBytes: int64(section.Reserve),
+			PackBytesMax: int64(section.PackLimit), PackSegmentBytes: int64(section.PackSegment),
+			WriteoutStepBytes: int64(section.WriteoutStep), WorkersPerVolume: section.DiskWorkers,
 		},
 		data: dataplane.Options{
-			Listen: c.Listen,
+			Listen: section.Listen,
 			Limits: dataplane.Limits{
-				WindowBudgetBytes: int64(c.Budget), WindowBytes: int64(c.WindowMax),
-				Loops: c.Loops, ReadBufferBytes: int(c.ReadBuffer),
-				ConnectionsMax: c.Connections, Senders: c.Senders,
-				SocketReceiveBytes: int(c.SocketReceive), SocketSendBytes: int(c.SocketSend),
+				WindowBudgetBytes: int64(section.Budget), WindowBytes: int64(section.WindowMax),
+				Loops: section.Loops, ReadBufferBytes: int(section.ReadBuffer),
+				ConnectionsMax: section.Connections, Senders: section.Senders,
+				SocketReceiveBytes: int(section.SocketReceive), SocketSendBytes: int(section.SocketSend),
 			},
 		},
-		agent: agent.Options{Namenodes: c.Namenodes, Address: c.Advertise, Rack: c.Rack, Version: Version},
+		agent: agent.Options{Namenodes: section.Namenodes, Address: section.Advertise, Rack: section.Rack, Version: Version},
 		appender: appender.Options{
-			Namenodes: c.Namenodes, Limits: appender.Limits{IdleAfter: time.Duration(c.RecordIdle)},
+			Namenodes: section.Namenodes, Limits: appender.Limits{IdleAfter: time.Duration(section.RecordIdle)},
 		},
 	}, nil
 }
 
-func startDatanode(ctx context.Context, o datanodeOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
+func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
 	logger = orDiscard(logger)
-	d := newDaemon("datanode")
-	adminAddress, err := d.openAdmin(o.admin, sharedAdmin, logger)
+	daemon := newDaemon("datanode")
+	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)
 	if err != nil {
 		return nil, err
 	}
 	events := agent.NewEvents()
-	o.disk.Logger, o.disk.OnEvent = logger, forward(events, logger)
-	store, err := disk.Open(o.disk)
+	options.disk.Logger, options.disk.OnEvent = logger, forward(events, logger)
+	store, err := disk.Open(options.disk)
 	if err != nil {
-		return nil, d.abandon(ctx, err)
+		return nil, daemon.abandon(ctx, err)
 	}
-	d.add("chunk store", func(context.Context) error { return store.Close() })
-	o.data.NodeID, o.data.Store, o.data.Logger = store.Identity().NodeID, store, logger
-	server, err := dataplane.Start(o.data)
+	daemon.add("chunk store", func(context.Context) error { return store.Close() })
+	options.data.NodeID, options.data.Store, options.data.Logger = store.Identity().NodeID, store, logger
+	server, err := dataplane.Start(options.data)
 	if err != nil {
-		return nil, d.abandon(ctx, err)
+		return nil, daemon.abandon(ctx, err)
 	}
-	d.add("data server", server.Close)
-	warnMemory(logger, o.runtime.memoryMost(datanodeBase, server.MemoryMax()), machineMemory())
-	d.addresses["data"] = server.Addr()
-	o.agent.Address, o.agent.AdminAddress = advertised(o.agent.Address, server.Addr()), adminAddress
-	o.agent.Store, o.agent.Load, o.agent.Recoverer, o.agent.Copier = store, server.Load, server, server
-	o.agent.Events, o.agent.Logger = events, logger
-	control, err := agent.Start(o.agent)
+	daemon.add("data server", server.Close)
+	warnMemory(logger, options.runtime.memoryMost(datanodeBase, server.MemoryMax()), machineMemory())
+	daemon.addresses["data"] = server.Addr()
+	options.agent.Address, options.agent.AdminAddress = advertised(options.agent.Address, server.Addr()), adminAddress
+	options.agent.Store, options.agent.Load, options.agent.Recoverer, options.agent.Copier = store, server.Load, server, server
+	options.agent.Events, options.agent.Logger = events, logger
+	control, err := agent.Start(options.agent)
 	if err != nil {
-		return nil, d.abandon(ctx, err)
+		return nil, daemon.abandon(ctx, err)
 	}
-	d.add("agent", control.Close)
+	daemon.add("agent", control.Close)
 	// It closes first: files are sealed while their bytes are still served.
-	o.appender.NodeID, o.appender.Address, o.appender.Logger = store.Identity().NodeID, o.agent.Address, logger
-	records, err := appender.Start(o.appender)
+	options.appender.NodeID, options.appender.Address, options.appender.Logger = store.Identity().NodeID, options.agent.Address, logger
+	records, err := appender.Start(options.appender)
 	if err != nil {
-		return nil, d.abandon(ctx, err)
+		return nil, daemon.abandon(ctx, err)
 	}
-	d.sealFiles = func(ctx context.Context) error {
+	daemon.sealFiles = func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, sealFilesTimeout)
 		defer cancel()
 		return records.Close(ctx)
 	}
-	d.add("appender", d.sealFiles)
+	daemon.add("appender", daemon.sealFiles)
 	server.ServeRecords(records)
-	d.ready = func(ctx context.Context) error {
+	daemon.ready = func(ctx context.Context) error {
 		select {
 		case <-control.Registered():
 			return nil
@@ -126,7 +126,7 @@ func startDatanode(ctx context.Context, o datanodeOptions, sharedAdmin string, l
 			return ctx.Err()
 		}
 	}
-	d.works(func() error {
+	daemon.works(func() error {
 		select {
 		case <-control.Registered():
 			return nil
@@ -134,7 +134,7 @@ func startDatanode(ctx context.Context, o datanodeOptions, sharedAdmin string, l
 			return fault.New(fault.NotActive, "datanode", "no namenode has registered it yet")
 		}
 	})
-	return d.started(ctx)
+	return daemon.started(ctx)
 }
 
 // forward passes the store's events to the agent. It never blocks.
@@ -152,7 +152,7 @@ func forward(events *agent.Events, logger *slog.Logger) func(disk.Event) {
 	}
 }
 
-// advertised is the address that others are told: the one configured, with the
+// advertised is the address that others are to use: the one configured, with the
 // real port in place of port 0, or the one that is listened on.
 func advertised(configured, listening string) string {
 	if configured == "" {

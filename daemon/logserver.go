@@ -27,43 +27,43 @@ type logServerOptions struct {
 	logserver logserver.Options
 }
 
-func newLogServerOptions(c config.Logserver) (logServerOptions, error) {
-	if err := c.Validate(); err != nil {
+func newLogServerOptions(section config.Logserver) (logServerOptions, error) {
+	if err := section.Validate(); err != nil {
 		return logServerOptions{}, err
 	}
-	o := logServerOptions{
-		runtime: runtimeOptions{c.GCPercent, c.MemoryLimit},
-		admin:   admin.Options{Listen: c.AdminListen},
+	options := logServerOptions{
+		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
+		admin:   admin.Options{Listen: section.AdminListen},
 		logserver: logserver.Options{
-			Directory: c.Dir, NodeID: c.ID, ListenGRPC: c.Listen, ListenRaft: c.RaftListen, ConnectionsMax: c.Connections,
+			Directory: section.Dir, NodeID: section.ID, ListenGRPC: section.Listen, ListenRaft: section.RaftListen, ConnectionsMax: section.Connections,
 		},
 	}
-	for _, p := range c.Peers {
+	for _, p := range section.Peers {
 		id, raft, grpc, _ := config.SplitPeer(p) // Validate has looked
-		o.logserver.Peers = append(o.logserver.Peers, logserver.Peer{NodeID: id, Raft: raft, GRPC: grpc})
+		options.logserver.Peers = append(options.logserver.Peers, logserver.Peer{NodeID: id, Raft: raft, GRPC: grpc})
 	}
-	return o, nil
+	return options, nil
 }
 
-func startLogServer(ctx context.Context, o logServerOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
+func startLogServer(ctx context.Context, options logServerOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
 	logger = orDiscard(logger)
-	d := newDaemon("logserver")
-	adminAddress, err := d.openAdmin(o.admin, sharedAdmin, logger)
+	daemon := newDaemon("logserver")
+	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)
 	if err != nil {
 		return nil, err
 	}
-	o.logserver.AdminAddress, o.logserver.Logger = adminAddress, logger
-	server, err := logserver.Start(o.logserver)
+	options.logserver.AdminAddress, options.logserver.Logger = adminAddress, logger
+	server, err := logserver.Start(options.logserver)
 	if err != nil {
-		return nil, d.abandon(ctx, err)
+		return nil, daemon.abandon(ctx, err)
 	}
-	d.add("log server", server.Close)
-	d.addresses["grpc"] = server.Addr()
+	daemon.add("log server", server.Close)
+	daemon.addresses["grpc"] = server.Addr()
 	if raft := server.RaftAddr(); raft != "" {
-		d.addresses["raft"] = raft
+		daemon.addresses["raft"] = raft
 	}
-	d.ready = func(ctx context.Context) error { return poll(ctx, server.Ready) }
-	d.works(server.Ready)
-	d.watch("log server", server.Done(), server.Err)
-	return d.started(ctx)
+	daemon.ready = func(ctx context.Context) error { return poll(ctx, server.Ready) }
+	daemon.works(server.Ready)
+	daemon.watch("log server", server.Done(), server.Err)
+	return daemon.started(ctx)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestMemoryMost(t *testing.T) {
-	for _, c := range []struct {
+	for _, test := range []struct {
 		base, held int64
 		gcPercent  int
 		limit      config.Size
@@ -24,7 +24,7 @@ func TestMemoryMost(t *testing.T) {
 		{10, 100, 100, 50, 110},  // but what lives, lives
 		{10, 100, 100, 900, 210},
 	} {
-		require.Equal(t, c.want, runtimeOptions{c.gcPercent, c.limit}.memoryMost(c.base, c.held), "%+v", c)
+		require.Equal(t, test.want, runtimeOptions{test.gcPercent, test.limit}.memoryMost(test.base, test.held), "%+v", test)
 	}
 }
 

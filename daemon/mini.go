@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// ClientFile is the file in a mini cluster's directory that tells clients
-	// how to reach it.
+	// ClientFile is the file in a mini cluster's directory that says how clients
+	// reach it.
 	ClientFile = "client.yaml"
 	// safeModeWait bounds how long a mini cluster waits for all its chunks
 	// before it says that it serves; reads work in safe mode too.
@@ -48,14 +48,14 @@ func ClientFilePath(directory string) string {
 // address. A directory that has more datanodes than asked for gets all of them,
 // because their chunks would be missing otherwise. One process at a time may
 // use a directory: fault.Busy.
-func StartMini(ctx context.Context, c config.Mini, logger *slog.Logger) (*Daemon, error) {
-	if err := c.Validate(); err != nil {
+func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*Daemon, error) {
+	if err := section.Validate(); err != nil {
 		return nil, err
 	}
 	logger = orDiscard(logger)
-	directory, err := filepath.Abs(c.Dir)
+	directory, err := filepath.Abs(section.Dir)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "mini", "%q: %v", c.Dir, err)
+		return nil, fault.New(fault.Invalid, "mini", "%q: %v", section.Dir, err)
 	}
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return nil, miniFault(directory, err)
@@ -64,27 +64,27 @@ func StartMini(ctx context.Context, c config.Mini, logger *slog.Logger) (*Daemon
 	if err != nil {
 		return nil, miniFault(directory, err)
 	}
-	c.Dir = directory
-	d := newDaemon("mini")
-	logger = slog.New(quietAtEnd{logger.Handler(), d.closing})
-	d.add("lock", func(context.Context) error { return lock.Close() })
+	section.Dir = directory
+	daemon := newDaemon("mini")
+	logger = slog.New(quietAtEnd{logger.Handler(), daemon.closing})
+	daemon.add("lock", func(context.Context) error { return lock.Close() })
 	// What an earlier run wrote may name a port of somebody else by now.
 	if err := os.Remove(filepath.Join(directory, ClientFile)); err != nil && !os.IsNotExist(err) {
-		return nil, d.abandon(ctx, miniFault(directory, err))
+		return nil, daemon.abandon(ctx, miniFault(directory, err))
 	}
-	if n := datanodesIn(directory); n > c.Datanodes {
-		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", c.Datanodes, "present", n)
-		c.Datanodes = n
+	if n := datanodesIn(directory); n > section.Datanodes {
+		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", section.Datanodes, "present", n)
+		section.Datanodes = n
 	}
-	o, err := newMiniOptions(c)
+	options, err := newMiniOptions(section)
 	if err != nil {
-		return nil, d.abandon(ctx, err)
+		return nil, daemon.abandon(ctx, err)
 	}
-	o.runtime.apply()
-	if err := d.startMini(ctx, o, logger); err != nil {
-		return nil, d.abandon(ctx, err)
+	options.runtime.apply()
+	if err := daemon.startMini(ctx, options, logger); err != nil {
+		return nil, daemon.abandon(ctx, err)
 	}
-	return d, nil
+	return daemon, nil
 }
 
 // miniFault makes an error of the cluster's directory a fault; a fault stays.
@@ -97,7 +97,7 @@ func miniFault(directory string, err error) error {
 }
 
 // miniOptions are those of the parts of a mini cluster, as far as its section
-// says. The addresses of the parts are known when these have started only.
+// says. The addresses of the parts are known only once these have started.
 type miniOptions struct {
 	runtime   runtimeOptions
 	admin     admin.Options // it serves all parts
@@ -111,67 +111,67 @@ type miniOptions struct {
 }
 
 // newMiniOptions wants a valid section.
-func newMiniOptions(c config.Mini) (miniOptions, error) {
-	host, _, _ := net.SplitHostPort(c.Listen)
-	o := miniOptions{
-		runtime: runtimeOptions{c.GCPercent, c.MemoryLimit}, admin: admin.Options{Listen: c.AdminListen},
-		directory: c.Dir, advertised: c.Advertise,
+func newMiniOptions(section config.Mini) (miniOptions, error) {
+	host, _, _ := net.SplitHostPort(section.Listen)
+	options := miniOptions{
+		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit}, admin: admin.Options{Listen: section.AdminListen},
+		directory: section.Dir, advertised: section.Advertise,
 	}
-	if o.advertised == "" {
-		o.advertised = host
+	if options.advertised == "" {
+		options.advertised = host
 	}
-	o.datanodesUse = o.advertised
-	if config.AllInterfaces(c.Listen) {
-		o.datanodesUse = "127.0.0.1"
+	options.datanodesUse = options.advertised
+	if config.AllInterfaces(section.Listen) {
+		options.datanodesUse = "127.0.0.1"
 	}
 	settings := config.Default()
-	settings.Logserver.Dir = filepath.Join(c.Dir, "log")
+	settings.Logserver.Dir = filepath.Join(section.Dir, "log")
 	settings.Logserver.Listen, settings.Logserver.RaftListen = "127.0.0.1:0", ""
-	settings.Namenode.Listen, settings.Namenode.ChunkSize = c.Listen, c.ChunkSize
-	if settings.Namenode.Replication = c.Replication; c.Replication == 0 {
-		settings.Namenode.Replication = min(miniReplicationMax, c.Datanodes)
+	settings.Namenode.Listen, settings.Namenode.ChunkSize = section.Listen, section.ChunkSize
+	if settings.Namenode.Replication = section.Replication; section.Replication == 0 {
+		settings.Namenode.Replication = min(miniReplicationMax, section.Datanodes)
 	}
 	settings.Datanode.Listen = net.JoinHostPort(host, "0")
-	settings.Datanode.TrashDelay, settings.Datanode.Reserve = c.TrashDelay, c.Reserve
-	if o.advertised != host {
-		settings.Datanode.Advertise = net.JoinHostPort(o.advertised, "0")
+	settings.Datanode.TrashDelay, settings.Datanode.Reserve = section.TrashDelay, section.Reserve
+	if options.advertised != host {
+		settings.Datanode.Advertise = net.JoinHostPort(options.advertised, "0")
 	}
 	var err error
-	if o.logServer, err = newLogServerOptions(settings.Logserver); err != nil {
-		return o, err
+	if options.logServer, err = newLogServerOptions(settings.Logserver); err != nil {
+		return options, err
 	}
-	if o.namenode, err = newNamenodeOptions(settings.Namenode); err != nil {
-		return o, err
+	if options.namenode, err = newNamenodeOptions(settings.Namenode); err != nil {
+		return options, err
 	}
-	for i := range c.Datanodes {
-		settings.Datanode.Disks = []string{filepath.Join(c.Dir, datanodeName(i))}
+	for i := range section.Datanodes {
+		settings.Datanode.Disks = []string{filepath.Join(section.Dir, datanodeName(i))}
 		datanode, err := newDatanodeOptions(settings.Datanode)
 		if err != nil {
-			return o, err
+			return options, err
 		}
-		o.datanodes = append(o.datanodes, datanode)
+		options.datanodes = append(options.datanodes, datanode)
 	}
-	return o, nil
+	return options, nil
 }
 
 // datanodeName is the name of a mini cluster's datanode, and of its directory.
 func datanodeName(index int) string { return fmt.Sprintf("dn%d", index+1) }
 
 // startMini starts the parts in the order of their need.
-func (d *Daemon) startMini(ctx context.Context, o miniOptions, logger *slog.Logger) error {
-	adminAddress, err := d.openAdmin(o.admin, "", logger)
+func (d *Daemon) startMini(ctx context.Context, options miniOptions, logger *slog.Logger) error {
+	adminAddress, err := d.openAdmin(options.admin, "", logger)
 	if err != nil {
 		return err
 	}
 	role := func(name string) *slog.Logger { return logger.With("role", name) }
 	// Without one for the cluster the parts have none either.
-	o.logServer.admin.Listen, o.namenode.admin.Listen = "", ""
-	logServer, err := d.part(startLogServer(ctx, o.logServer, adminAddress, role("logserver")))
+	options.logServer.admin.Listen, options.namenode.admin.Listen = "", ""
+	logServer, err := d.part(startLogServer(ctx, options.logServer, adminAddress, role("logserver")))
 	if err != nil {
 		return err
 	}
-	o.namenode.namenode.LogServers = []string{logServer.Address("grpc")}
-	namenode, err := d.part(startNamenode(ctx, o.namenode, adminAddress, role("namenode")))
+	options.namenode.namenode.LogServers = []string{logServer.Address("grpc")}
+	namenode, err := d.part(startNamenode(ctx, options.namenode, adminAddress, role("namenode")))
 	if err != nil {
 		return err
 	}
@@ -179,11 +179,11 @@ func (d *Daemon) startMini(ctx context.Context, o miniOptions, logger *slog.Logg
 	if err != nil {
 		return fault.New(fault.Internal, "mini", "the namenode listens on %q", namenode.Address("grpc"))
 	}
-	d.addresses["grpc"] = net.JoinHostPort(o.advertised, port)
+	d.addresses["grpc"] = net.JoinHostPort(options.advertised, port)
 
-	namenodes := []string{net.JoinHostPort(o.datanodesUse, port)}
+	namenodes := []string{net.JoinHostPort(options.datanodesUse, port)}
 	var datanodes []*Daemon
-	for i, part := range o.datanodes {
+	for i, part := range options.datanodes {
 		part.admin.Listen = ""
 		part.agent.Namenodes, part.appender.Namenodes = namenodes, namenodes
 		datanode, err := d.part(startDatanode(ctx, part, adminAddress, role(datanodeName(i))))
@@ -217,10 +217,10 @@ func (d *Daemon) startMini(ctx context.Context, o miniOptions, logger *slog.Logg
 		if err := group.Wait(); err != nil {
 			return err
 		}
-		if err := waitOutOfSafeMode(ctx, d.addresses["grpc"], len(o.datanodes), logger); err != nil {
+		if err := waitOutOfSafeMode(ctx, d.addresses["grpc"], len(options.datanodes), logger); err != nil {
 			return err
 		}
-		return writeClientFile(o.directory, d.addresses["grpc"])
+		return writeClientFile(options.directory, d.addresses["grpc"])
 	}
 	return nil
 }
@@ -270,7 +270,7 @@ func waitOutOfSafeMode(ctx context.Context, namenode string, datanodes int, logg
 	return err
 }
 
-// writeClientFile tells clients the address, in one step.
+// writeClientFile writes the address for clients, in one step.
 func writeClientFile(directory, address string) error {
 	text, err := yaml.Marshal(map[string]any{"client": map[string]any{"namenodes": []string{address}}})
 	if err != nil {
@@ -293,7 +293,7 @@ func datanodesIn(directory string) int {
 	highest := 0
 	entries, err := os.ReadDir(directory)
 	if err != nil {
-		return 0 // the datanodes will tell
+		return 0 // the datanodes will report it
 	}
 	for _, e := range entries {
 		var n int

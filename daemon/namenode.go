@@ -29,44 +29,44 @@ type namenodeOptions struct {
 	namenode namenode.Options
 }
 
-func newNamenodeOptions(c config.Namenode) (namenodeOptions, error) {
-	if err := c.Validate(); err != nil {
+func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
+	if err := section.Validate(); err != nil {
 		return namenodeOptions{}, err
 	}
 	return namenodeOptions{
-		runtime: runtimeOptions{c.GCPercent, c.MemoryLimit},
-		admin:   admin.Options{Listen: c.AdminListen},
+		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
+		admin:   admin.Options{Listen: section.AdminListen},
 		namenode: namenode.Options{
-			ID: c.ID, Listen: c.Listen, LogServers: c.LogServers, ConnectionsMax: c.Connections,
-			BatchRecords: c.BatchRecords, BatchBytes: int(c.BatchBytes), BatchesInFlight: c.BatchesInFlight,
-			CheckpointRecords: uint64(c.CheckpointRecords), CheckpointBytes: uint64(c.CheckpointBytes),
-			CheckpointInterval: time.Duration(c.CheckpointEvery),
+			ID: section.ID, Listen: section.Listen, LogServers: section.LogServers, ConnectionsMax: section.Connections,
+			BatchRecords: section.BatchRecords, BatchBytes: int(section.BatchBytes), BatchesInFlight: section.BatchesInFlight,
+			CheckpointRecords: uint64(section.CheckpointRecords), CheckpointBytes: uint64(section.CheckpointBytes),
+			CheckpointInterval: time.Duration(section.CheckpointEvery),
 			Actor: actor.Config{
-				DefaultReplication: uint32(c.Replication), DefaultChunkSize: int64(c.ChunkSize),
-				LeaseSoftLimit: time.Duration(c.LeaseSoftLimit), LeaseHardLimit: time.Duration(c.LeaseHardLimit),
-				DeadAfter: time.Duration(c.DeadAfter), DeleteGrace: time.Duration(c.UnknownGrace),
-				RepairGrace: time.Duration(c.RepairGrace), SafeModeShare: int(c.SafeModeThreshold*1000 + 0.5),
-				Placement: c.Placement, Version: Version,
+				DefaultReplication: uint32(section.Replication), DefaultChunkSize: int64(section.ChunkSize),
+				LeaseSoftLimit: time.Duration(section.LeaseSoftLimit), LeaseHardLimit: time.Duration(section.LeaseHardLimit),
+				DeadAfter: time.Duration(section.DeadAfter), DeleteGrace: time.Duration(section.UnknownGrace),
+				RepairGrace: time.Duration(section.RepairGrace), SafeModeShare: int(section.SafeModeThreshold*1000 + 0.5),
+				Placement: section.Placement, Version: Version,
 			},
 		},
 	}, nil
 }
 
-func startNamenode(ctx context.Context, o namenodeOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
+func startNamenode(ctx context.Context, options namenodeOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
 	logger = orDiscard(logger)
-	d := newDaemon("namenode")
-	adminAddress, err := d.openAdmin(o.admin, sharedAdmin, logger)
+	daemon := newDaemon("namenode")
+	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)
 	if err != nil {
 		return nil, err
 	}
-	o.namenode.AdminAddress, o.namenode.Logger = adminAddress, logger
-	server, err := namenode.Start(o.namenode)
+	options.namenode.AdminAddress, options.namenode.Logger = adminAddress, logger
+	server, err := namenode.Start(options.namenode)
 	if err != nil {
-		return nil, d.abandon(ctx, err)
+		return nil, daemon.abandon(ctx, err)
 	}
-	d.add("namenode", server.Close)
-	d.addresses["grpc"] = server.Addr()
-	d.ready = func(ctx context.Context) error {
+	daemon.add("namenode", server.Close)
+	daemon.addresses["grpc"] = server.Addr()
+	daemon.ready = func(ctx context.Context) error {
 		select {
 		case <-server.Ready():
 			return nil
@@ -77,7 +77,7 @@ func startNamenode(ctx context.Context, o namenodeOptions, sharedAdmin string, l
 			return ctx.Err()
 		}
 	}
-	d.works(server.Active)
-	d.watch("namenode", server.Done(), server.Err)
-	return d.started(ctx)
+	daemon.works(server.Active)
+	daemon.watch("namenode", server.Done(), server.Err)
+	return daemon.started(ctx)
 }

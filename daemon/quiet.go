@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// quietAtEnd is a log handler that lets only errors through once closing is
+// quietAtEnd is a log handler that passes only errors once closing is
 // closed: while a whole cluster stops, its parts miss each other, which is no
 // news.
 type quietAtEnd struct {

@@ -23,23 +23,23 @@ func TestLostReplicasAreCopied(t *testing.T) {
 		d, _ := startEmptyDatanode(t, namenode)
 		datanodes[d.Address("data")] = d
 	}
-	c := dialNamenode(t, namenode)
+	user := dialNamenode(t, namenode)
 	content := bytes.Repeat([]byte("whispering woods "), 20_000) // six chunks, the last one partial
-	w, err := c.Create(t.Context(), "/f", client.CreateOptions{VisibleOnComplete: true, Replication: 3})
+	w, err := user.Create(t.Context(), "/f", client.CreateOptions{VisibleOnComplete: true, Replication: 3})
 	require.NoError(t, err)
 	_, err = w.Write(content)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 
 	for range 2 { // one lost node after the other; with two left there is no place for a third copy
-		locations, err := c.Locate(t.Context(), "/f", 0, int64(len(content)))
+		locations, err := user.Locate(t.Context(), "/f", 0, int64(len(content)))
 		require.NoError(t, err)
 		require.Len(t, locations, 6)
 		lost := locations[0].Replicas[0].Address
 		stop(t, datanodes[lost])
 		delete(datanodes, lost)
 		require.Eventually(t, func() bool {
-			locations, err := c.Locate(t.Context(), "/f", 0, int64(len(content)))
+			locations, err := user.Locate(t.Context(), "/f", 0, int64(len(content)))
 			if err != nil {
 				return false
 			}
@@ -58,7 +58,7 @@ func TestLostReplicasAreCopied(t *testing.T) {
 		}, 30*time.Second, 20*time.Millisecond)
 	}
 	// Each of the two that are left has everything.
-	r, err := c.Open(t.Context(), "/f")
+	r, err := user.Open(t.Context(), "/f")
 	require.NoError(t, err)
 	got, err := io.ReadAll(r)
 	require.NoError(t, err)

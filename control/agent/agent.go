@@ -60,7 +60,7 @@ type Options struct {
 
 // Agent is a running control side of a datanode.
 type Agent struct {
-	o        Options
+	options  Options
 	cancel   context.CancelFunc
 	group    sync.WaitGroup
 	links    []*link
@@ -71,59 +71,59 @@ type Agent struct {
 	stopOnce sync.Once
 }
 
-// Start checks the options and begins to connect; it does not wait for any
+// Start checks the options and starts to connect; it does not wait for any
 // namenode. The caller must Close the agent, before it closes the store.
 // Errors: fault.Invalid.
-func Start(o Options) (*Agent, error) {
-	addresses, err := rpc.CheckAddresses(o.Namenodes)
+func Start(options Options) (*Agent, error) {
+	addresses, err := rpc.CheckAddresses(options.Namenodes)
 	if err != nil {
 		return nil, fmt.Errorf("namenodes: %w", err)
 	}
 	if len(addresses) > limits.NamenodesMax {
 		return nil, fault.New(fault.Invalid, "start agent", "%d namenodes, at most %d", len(addresses), limits.NamenodesMax)
 	}
-	if err := rpc.CheckAddress(o.Address); err != nil {
+	if err := rpc.CheckAddress(options.Address); err != nil {
 		return nil, fmt.Errorf("data address: %w", err)
 	}
-	if o.Store == nil || o.Events == nil {
+	if options.Store == nil || options.Events == nil {
 		return nil, fault.New(fault.Invalid, "start agent", "a store and its events are required")
 	}
-	if o.Clock == nil {
-		o.Clock = clock.Real{}
+	if options.Clock == nil {
+		options.Clock = clock.Real{}
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Rack == "" {
-		o.Rack = "/default"
+	if options.Rack == "" {
+		options.Rack = "/default"
 	}
-	o.Logger = o.Logger.With(keyNode, o.Store.Identity().NodeID)
+	options.Logger = options.Logger.With(keyNode, options.Store.Identity().NodeID)
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &Agent{o: o, cancel: cancel, first: make(chan struct{}), stopped: make(chan struct{})}
+	agent := &Agent{options: options, cancel: cancel, first: make(chan struct{}), stopped: make(chan struct{})}
 	for _, address := range addresses {
-		connection, err := rpc.Dial(address, o.DialOptions...)
+		connection, err := rpc.Dial(address, options.DialOptions...)
 		if err != nil {
-			a.cancel()
-			for _, l := range a.links {
+			agent.cancel()
+			for _, l := range agent.links {
 				l.close()
 			}
 			return nil, err
 		}
-		a.links = append(a.links, newLink(a, address, connection))
+		agent.links = append(agent.links, newLink(agent, address, connection))
 	}
-	a.workers = startWorkers(ctx, &a.group, o)
-	for _, l := range a.links {
-		a.group.Add(1)
+	agent.workers = startWorkers(ctx, &agent.group, options)
+	for _, l := range agent.links {
+		agent.group.Add(1)
 		go func() {
-			defer a.group.Done()
+			defer agent.group.Done()
 			l.run(ctx)
 		}()
 	}
 	go func() {
-		a.group.Wait()
-		close(a.stopped)
+		agent.group.Wait()
+		close(agent.stopped)
 	}()
-	return a, nil
+	return agent, nil
 }
 
 // Registered is closed once some namenode has registered this node.
@@ -146,7 +146,7 @@ type Status struct {
 	Err error
 }
 
-// Status tells the state of every namenode's stream, in the configured order.
+// Status is the state of every namenode's stream, in the configured order.
 func (a *Agent) Status() []Status {
 	out := make([]Status, 0, len(a.links))
 	for _, l := range a.links {

@@ -20,27 +20,27 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 		store.put(sealed(i))
 	}
 	n := startNamenode(t, "127.0.0.1:0")
-	a := startAgent(t, store, func(o *Options) {
+	agent := startAgent(t, store, func(o *Options) {
 		o.Load = func() datanode.Load { return datanode.Load{ActiveWrites: 3, QueuedDiskOps: 7, GrantedWindowBytes: 9} }
 	}, n.address)
 
-	s, register := n.accept()
+	stream, register := n.accept()
 	require.Equal(t, "node-1", register.NodeId)
 	require.Equal(t, "127.0.0.1:7720", register.Address)
 	require.Equal(t, "/default", register.Rack)
 	require.Empty(t, register.ClusterId)
 	require.Len(t, register.Volumes, 1)
-	s.welcome(5, 42)
+	stream.welcome(5, 42)
 
-	require.Len(t, s.report(), count)
-	<-a.Registered()
+	require.Len(t, stream.report(), count)
+	<-agent.Registered()
 	require.Equal(t, datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 42}, store.Identity())
 
-	beat := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
+	beat := stream.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
 	require.EqualValues(t, 3, beat.Load.ActiveWrites)
 	require.EqualValues(t, 7, beat.Load.QueuedDiskOps)
 	require.EqualValues(t, 9, beat.Load.GrantedWindowBytes)
-	next := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
+	next := stream.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
 	require.Equal(t, beat.Sequence+1, next.Sequence)
 
 	opened := chunk.Replica{ID: testID(count), Generation: 1, State: chunk.Open}
@@ -48,7 +48,7 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 	require.NoError(t, store.Delete(testID(1), 1))
 	var stored, removed []*controlpb.ReplicaReport
 	for len(stored) == 0 || len(removed) == 0 {
-		delta := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetDelta() != nil }).GetDelta()
+		delta := stream.await(func(m *controlpb.DatanodeMessage) bool { return m.GetDelta() != nil }).GetDelta()
 		stored, removed = append(stored, delta.Stored...), append(removed, delta.Removed...)
 	}
 	require.Equal(t, opened.ID[:], stored[0].ChunkId)
@@ -56,9 +56,9 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 	id := testID(1)
 	require.Equal(t, id[:], removed[0].ChunkId)
 
-	s.send(&controlpb.NamenodeMessage{Epoch: 5, Txid: 43, Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}})
-	require.Len(t, s.report(), count)
-	eventually(t, "two reports", func() bool { return a.Status()[0].Reports == 2 })
+	stream.send(&controlpb.NamenodeMessage{Epoch: 5, Txid: 43, Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}})
+	require.Len(t, stream.report(), count)
+	eventually(t, "two reports", func() bool { return agent.Status()[0].Reports == 2 })
 }
 
 func TestEmptyNodeReportsOnePage(t *testing.T) {
@@ -73,19 +73,19 @@ func TestReconnectsAndReportsAgain(t *testing.T) {
 	store := newFakeStore(NewEvents())
 	n := startNamenode(t, "127.0.0.1:0")
 	a := startAgent(t, store, nil, n.address)
-	s, _ := n.accept()
-	s.welcome(1, 1)
-	s.report()
+	stream, _ := n.accept()
+	stream.welcome(1, 1)
+	stream.report()
 	n.stop()
 	eventually(t, "the stream's end is seen", func() bool { return !a.Status()[0].Registered })
 	store.put(sealed(1)) // nobody hears of this one
 
 	n = startNamenode(t, n.address)
-	s, register := n.accept()
+	stream, register := n.accept()
 	require.Equal(t, "cluster-1", register.ClusterId)
 	require.EqualValues(t, 1, register.HighestEpoch)
-	s.welcome(2, 7)
-	require.Len(t, s.report(), 1)
+	stream.welcome(2, 7)
+	require.Len(t, stream.report(), 1)
 	require.EqualValues(t, 2, store.Identity().HighestEpoch)
 }
 

@@ -6,8 +6,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// Events takes the chunk store's changes and hands them to every namenode's
-// stream. It exists before store and agent do: the store's callback feeds it,
+// Events passes the chunk store's changes on to every namenode's stream. It exists before store and agent do: the store's callback feeds it,
 // the agent subscribes to it. Safe for concurrent use; no method blocks beyond
 // a short mutex.
 type Events struct {
@@ -20,18 +19,18 @@ type Events struct {
 // NewEvents makes an Events without subscribers.
 func NewEvents() *Events { return &Events{} }
 
-// Stored tells that a replica is there, or changed: opened, sealed, found
+// Stored notes that a replica exists or changed: opened, sealed, found
 // corrupt, or at another generation.
 func (e *Events) Stored(r chunk.Replica) { e.put(change{replica: r}) }
 
-// Removed tells that a replica is gone.
+// Removed notes that a replica is gone.
 func (e *Events) Removed(r chunk.Replica) { e.put(change{replica: r, removed: true}) }
 
-func (e *Events) put(c change) {
+func (e *Events) put(change change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, q := range e.mu.queues {
-		q.put(c)
+		q.put(change)
 	}
 }
 
@@ -54,7 +53,7 @@ func (e *Events) unsubscribe(q *changeQueue) {
 	}
 }
 
-// change is the latest word on one chunk.
+// change is the latest state of one chunk.
 type change struct {
 	replica chunk.Replica
 	removed bool
@@ -62,10 +61,10 @@ type change struct {
 
 // changeQueue holds the latest change per chunk since reset, in the order of
 // each chunk's first one. After an overflow or stop it is incomplete: it holds
-// nothing and takes nothing until the next reset.
+// nothing and accepts nothing until the next reset.
 type changeQueue struct {
 	capacity int
-	wake     chan struct{} // capacity 1: something to take, or incomplete
+	wake     chan struct{} // capacity 1: changes wait, or it is incomplete
 	mu       struct {
 		sync.Mutex
 		// len(order) == len(latest) <= capacity; both empty while incomplete.
@@ -82,28 +81,28 @@ func newChangeQueue(capacity int) *changeQueue {
 	return q
 }
 
-func (q *changeQueue) put(c change) {
+func (q *changeQueue) put(change change) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.mu.incomplete {
 		return
 	}
-	if _, known := q.mu.latest[c.replica.ID]; !known {
+	if _, known := q.mu.latest[change.replica.ID]; !known {
 		if len(q.mu.order) == q.capacity {
 			q.clearLocked()
 			q.mu.incomplete = true
 			q.signal()
 			return
 		}
-		q.mu.order = append(q.mu.order, c.replica.ID)
+		q.mu.order = append(q.mu.order, change.replica.ID)
 	}
-	q.mu.latest[c.replica.ID] = c
+	q.mu.latest[change.replica.ID] = change
 	q.signal()
 }
 
-// take moves up to most changes out; complete is false when changes were lost
+// drain removes and returns up to most changes; complete is false when changes were lost
 // and only a full report helps.
-func (q *changeQueue) take(most int) (changes []change, complete bool) {
+func (q *changeQueue) drain(most int) (changes []change, complete bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.mu.incomplete {
@@ -124,8 +123,8 @@ func (q *changeQueue) take(most int) (changes []change, complete bool) {
 	return changes, true
 }
 
-// reset empties the queue and takes changes from now on. What the store told
-// before is in a snapshot that is taken after reset.
+// reset empties the queue and accepts changes from now on. Earlier changes are in
+// any snapshot that is made after reset.
 func (q *changeQueue) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -133,7 +132,7 @@ func (q *changeQueue) reset() {
 	q.mu.incomplete = false
 }
 
-// stop empties the queue and lets changes pass by.
+// stop empties the queue and makes it ignore changes.
 func (q *changeQueue) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -14,13 +14,13 @@ import (
 func TestChangesConverge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := NewEvents()
-		q := events.subscribe(4)
+		queue := events.subscribe(4)
 		store, view := map[chunk.ID]chunk.Replica{}, map[chunk.ID]chunk.Replica{}
 		synchronize := func(most int) {
-			changes, complete := q.take(most)
+			changes, complete := queue.drain(most)
 			if !complete {
 				require.Empty(t, changes)
-				q.reset()
+				queue.reset()
 				view = map[chunk.ID]chunk.Replica{}
 				for id, r := range store {
 					view[id] = r
@@ -47,10 +47,10 @@ func TestChangesConverge(t *testing.T) {
 			case 4:
 				synchronize(rapid.IntRange(1, 3).Draw(t, "most"))
 			case 5:
-				q.stop()
+				queue.stop()
 			}
-			require.LessOrEqual(t, len(q.mu.order), 4)
-			require.Equal(t, len(q.mu.order), len(q.mu.latest))
+			require.LessOrEqual(t, len(queue.mu.order), 4)
+			require.Equal(t, len(queue.mu.order), len(queue.mu.latest))
 		}
 		for range 10 {
 			synchronize(2)
@@ -60,19 +60,19 @@ func TestChangesConverge(t *testing.T) {
 }
 
 func TestWakeAfterPartialTake(t *testing.T) {
-	q := newChangeQueue(8)
-	q.reset()
+	queue := newChangeQueue(8)
+	queue.reset()
 	for i := range 3 {
-		q.put(change{replica: sealed(i)})
+		queue.put(change{replica: sealed(i)})
 	}
-	<-q.wake
-	changes, complete := q.take(2)
+	<-queue.wake
+	changes, complete := queue.drain(2)
 	require.True(t, complete)
 	require.Len(t, changes, 2)
-	<-q.wake
-	changes, _ = q.take(2)
+	<-queue.wake
+	changes, _ = queue.drain(2)
 	require.Len(t, changes, 1)
-	require.Empty(t, q.wake)
+	require.Empty(t, queue.wake)
 }
 
 func TestUnsubscribedQueueHearsNothing(t *testing.T) {
@@ -81,7 +81,7 @@ func TestUnsubscribedQueueHearsNothing(t *testing.T) {
 	q.reset()
 	events.unsubscribe(q)
 	events.Stored(sealed(1))
-	changes, complete := q.take(8)
+	changes, complete := q.drain(8)
 	require.True(t, complete)
 	require.Empty(t, changes)
 }

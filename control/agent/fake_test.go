@@ -97,19 +97,19 @@ func (s *fakeStore) VerifyReplica(chunk.ID) error {
 
 func (s *fakeStore) Delete(id chunk.ID, generation chunk.Generation) error {
 	s.mu.Lock()
-	r, ok := s.mu.replicas[id]
+	replica, ok := s.mu.replicas[id]
 	switch {
 	case !ok:
 		s.mu.Unlock()
 		return fault.New(fault.NotFound, "delete", "no such replica")
-	case r.Generation != generation:
+	case replica.Generation != generation:
 		s.mu.Unlock()
-		return fault.New(fault.StaleGeneration, "delete", "at generation %d", r.Generation)
+		return fault.New(fault.StaleGeneration, "delete", "at generation %d", replica.Generation)
 	}
 	delete(s.mu.replicas, id)
-	s.mu.deleted = append(s.mu.deleted, r)
+	s.mu.deleted = append(s.mu.deleted, replica)
 	s.mu.Unlock()
-	s.events.Removed(r)
+	s.events.Removed(replica)
 	return nil
 }
 
@@ -169,20 +169,20 @@ func (n *fakeNamenode) stop() {
 }
 
 func (n *fakeNamenode) Connect(stream controlpb.DatanodeControl_ConnectServer) error {
-	s := &fakeStream{t: n.t, stream: stream, messages: make(chan *controlpb.DatanodeMessage, 1<<16), end: make(chan error, 1), over: make(chan struct{})}
+	fake := &fakeStream{t: n.t, stream: stream, messages: make(chan *controlpb.DatanodeMessage, 1<<16), end: make(chan error, 1), over: make(chan struct{})}
 	go func() {
-		defer close(s.over)
+		defer close(fake.over)
 		for {
 			m, err := stream.Recv()
 			if err != nil {
 				return
 			}
-			s.messages <- m
+			fake.messages <- m
 		}
 	}()
-	n.streams <- s
+	n.streams <- fake
 	select {
-	case err := <-s.end:
+	case err := <-fake.end:
 		return err
 	case <-stream.Context().Done():
 		return nil

@@ -19,37 +19,37 @@ import (
 // accepted, nothing is deleted under a wrong epoch, and every refusal has a
 // kind.
 func FuzzNamenodeMessage(f *testing.F) {
-	for _, m := range []*controlpb.NamenodeMessage{
+	for _, message := range []*controlpb.NamenodeMessage{
 		welcomeMessage("cluster-1", 5, 100), welcomeMessage("cluster-2", 5, 100), deleteMessage(5, 100, sealed(1)), deleteMessage(4, 100, sealed(1)),
 		recoverMessage(5, 101), copyMessage(5, 102), verifyMessage(5, 103, sealed(1)),
 		{Epoch: 5, Txid: 100, Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}},
 		{Epoch: 5, Txid: 100, Body: &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: 3}}},
 	} {
-		b, err := proto.Marshal(m)
+		b, err := proto.Marshal(message)
 		require.NoError(f, err)
 		f.Add(true, b)
 		f.Add(false, b)
 	}
 	f.Fuzz(func(t *testing.T, registered bool, b []byte) {
-		var m controlpb.NamenodeMessage
-		if proto.Unmarshal(b, &m) != nil {
+		var message controlpb.NamenodeMessage
+		if proto.Unmarshal(b, &message) != nil {
 			return
 		}
 		store := newFakeStore(NewEvents())
 		store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
 		o := Options{Store: store, Events: store.events, Clock: clock.Real{}, Logger: slog.New(slog.DiscardHandler)}
-		a := &Agent{o: o, first: make(chan struct{})}
+		agent := &Agent{options: o, first: make(chan struct{})}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // the workers end at once: orders stay in their queues
 		var group sync.WaitGroup
-		a.workers = startWorkers(ctx, &group, o)
+		agent.workers = startWorkers(ctx, &group, o)
 		group.Wait()
-		l := &link{agent: a, address: "fuzz:1", logger: o.Logger, queue: newChangeQueue(8), outbox: make(chan *controlpb.DatanodeMessage, outboxMax)}
+		l := &link{agent: agent, address: "fuzz:1", logger: o.Logger, queue: newChangeQueue(8), outbox: make(chan *controlpb.DatanodeMessage, outboxMax)}
 		r := receiver{session: newSession(l)}
 		if registered {
 			require.NoError(t, r.onMessage(ctx, welcomeMessage("cluster-1", 5, 100)))
 		}
-		err := r.onMessage(ctx, &m)
+		err := r.onMessage(ctx, &message)
 		if err != nil {
 			require.NotZero(t, fault.KindOf(err))
 		}
@@ -58,11 +58,11 @@ func FuzzNamenodeMessage(f *testing.F) {
 		require.GreaterOrEqual(t, identity.HighestEpoch, uint64(5))
 		require.GreaterOrEqual(t, identity.HighestTxid, uint64(100))
 		select {
-		case order := <-a.workers.deletes:
+		case order := <-agent.workers.deletes:
 			require.True(t, registered)
 			require.NoError(t, err)
 			require.EqualValues(t, 5, order.epoch)
-			require.GreaterOrEqual(t, m.Txid, uint64(100))
+			require.GreaterOrEqual(t, message.Txid, uint64(100))
 		default:
 		}
 	})

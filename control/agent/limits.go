@@ -13,7 +13,7 @@ const (
 	// 35 bytes * pageReplicas = 140 KiB and one command of the namenode.
 	pageReplicas = 4096
 	// outboxMax: answers waiting for the stream. More are dropped: the namenode
-	// asks again.
+	// repeats its orders.
 	outboxMax = 1024
 	// deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
 	deleteOrdersMax     = 256

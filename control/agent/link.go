@@ -16,8 +16,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// link keeps a stream to one namenode: it connects, lets a session run, and
-// connects again. Its goroutine is run.
+// link keeps a stream to one namenode: it connects, runs a session, and
+// reconnects. Its goroutine is run.
 type link struct {
 	agent      *Agent
 	address    string
@@ -37,16 +37,16 @@ type link struct {
 func newLink(a *Agent, address string, connection *grpc.ClientConn) *link {
 	l := &link{
 		agent: a, address: address, connection: connection,
-		logger: a.o.Logger.With(keyNamenode, address),
-		queue:  a.o.Events.subscribe(queueChangesMax),
+		logger: a.options.Logger.With(keyNamenode, address),
+		queue:  a.options.Events.subscribe(queueChangesMax),
 		outbox: make(chan *controlpb.DatanodeMessage, outboxMax),
 	}
-	l.mu.status = Status{Namenode: address, Since: a.o.Clock.Now()}
+	l.mu.status = Status{Namenode: address, Since: a.options.Clock.Now()}
 	return l
 }
 
 func (l *link) close() {
-	l.agent.o.Events.unsubscribe(l.queue)
+	l.agent.options.Events.unsubscribe(l.queue)
 	// The only error is that it was closed before.
 	_ = l.connection.Close()
 }
@@ -62,7 +62,7 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		wasRegistered := l.ended(err)
+		wasRegistered := l.noteEnded(err)
 		if wasRegistered {
 			failures = 0
 		}
@@ -77,7 +77,7 @@ func (l *link) run(ctx context.Context) {
 			// with it in a fast circle.
 			pause = max(pause, backoffMax)
 		}
-		// The same news again and again is told once.
+		// The same reason is logged once, however often it comes back.
 		if text := err.Error(); wasRegistered || text != last {
 			last = text
 			level, message := slog.LevelWarn, "no namenode"
@@ -91,21 +91,21 @@ func (l *link) run(ctx context.Context) {
 			}
 			l.logger.Log(ctx, level, message, keyError, err, "retryIn", pause.Round(time.Millisecond))
 		}
-		if clock.Sleep(ctx, l.agent.o.Clock, pause) != nil {
+		if clock.Sleep(ctx, l.agent.options.Clock, pause) != nil {
 			break
 		}
 	}
-	l.ended(&fault.Error{Kind: fault.Closed, Op: "agent"})
+	l.noteEnded(&fault.Error{Kind: fault.Closed, Op: "agent"})
 }
 
-// isRefusal tells that trying again soon is of no use: one side is of another
+// isRefusal reports whether an early retry is of no use: one side is of another
 // cluster, or has forgotten what the other one knows.
 func isRefusal(err error) bool {
 	return errors.Is(err, fault.Fenced) || errors.Is(err, fault.Invalid) || errors.Is(err, fault.Version) || errors.Is(err, fault.Protocol)
 }
 
 // answer queues the answer to an order. Without a stream, or when the outbox is
-// full, it is dropped: the namenode orders again what it does not hear of.
+// full, it is dropped: the namenode repeats an order that is not answered.
 func (l *link) answer(m *controlpb.DatanodeMessage) {
 	select {
 	case l.outbox <- m:
@@ -120,32 +120,32 @@ func (l *link) snapshot() Status {
 	return l.mu.status
 }
 
-func (l *link) began(clusterID string, epoch, txid uint64) {
+func (l *link) noteRegistered(clusterID string, epoch, txid uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.status = Status{Namenode: l.address, Registered: true, ClusterID: clusterID, Epoch: epoch, Txid: txid,
-		Since: l.agent.o.Clock.Now(), Reports: l.mu.status.Reports}
+		Since: l.agent.options.Clock.Now(), Reports: l.mu.status.Reports}
 }
 
-func (l *link) reported() {
+func (l *link) noteReport() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.status.Reports++
 }
 
-func (l *link) heard(txid uint64) {
+func (l *link) noteTxid(txid uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.status.Txid = txid
 }
 
-// ended notes why the stream is gone, and tells whether it was registered.
-func (l *link) ended(err error) bool {
+// noteEnded keeps why the stream is gone, and returns whether it was registered.
+func (l *link) noteEnded(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was := l.mu.status.Registered
 	if was {
-		l.mu.status.Since = l.agent.o.Clock.Now()
+		l.mu.status.Since = l.agent.options.Clock.Now()
 	}
 	l.mu.status.Registered, l.mu.status.Err = false, err
 	return was

@@ -14,7 +14,7 @@ import (
 // workers carry out orders away from the streams. Queues are bounded; who puts
 // into a full one answers the namenode instead of waiting.
 type workers struct {
-	o       Options
+	options Options
 	deletes chan deleteOrder
 	recover chan recoverOrder
 	copies  chan copyOrder
@@ -56,7 +56,7 @@ type verifyOrder struct {
 }
 
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
-	w := &workers{o: o, deletes: make(chan deleteOrder, deleteOrdersMax),
+	w := &workers{options: o, deletes: make(chan deleteOrder, deleteOrdersMax),
 		recover: make(chan recoverOrder, recoverQueueMax), copies: make(chan copyOrder, copyQueueMax),
 		verify: make(chan verifyOrder, verifyQueueMax)}
 	w.mu.recovering, w.mu.copying, w.mu.verifying = make(map[orderKey]bool), make(map[orderKey]bool), make(map[orderKey]bool)
@@ -67,7 +67,7 @@ func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *worker
 	return w
 }
 
-// work starts count goroutines that hand orders to do until ctx ends.
+// work starts count goroutines that call do with each order until ctx ends.
 func work[T any](ctx context.Context, group *sync.WaitGroup, count int, orders <-chan T, do func(context.Context, T)) {
 	for range count {
 		group.Add(1)
@@ -116,19 +116,19 @@ type submission struct {
 
 // submit queues an order, unless the same one waits or runs already; what
 // cannot be queued is refused at once.
-func submit[T any](w *workers, queue chan<- T, order T, s submission) {
-	if !s.possible {
-		s.refuse(fault.New(fault.Version, s.op, "this datanode cannot do that"))
+func submit[T any](workers *workers, queue chan<- T, order T, submission submission) {
+	if !submission.possible {
+		submission.refuse(fault.New(fault.Version, submission.op, "this datanode cannot do that"))
 		return
 	}
-	if !w.claim(s.running, s.key) {
+	if !workers.claim(submission.running, submission.key) {
 		return
 	}
 	select {
 	case queue <- order:
 	default:
-		w.release(s.running, s.key)
-		s.refuse(fault.New(fault.Busy, s.op, "too many such orders wait on this datanode"))
+		workers.release(submission.running, submission.key)
+		submission.refuse(fault.New(fault.Busy, submission.op, "too many such orders wait on this datanode"))
 	}
 }
 
@@ -163,11 +163,11 @@ func (w *workers) delete(ctx context.Context, order deleteOrder) {
 		if ctx.Err() != nil {
 			return
 		}
-		if highest := w.o.Store.Identity().HighestEpoch; order.epoch < highest {
+		if highest := w.options.Store.Identity().HighestEpoch; order.epoch < highest {
 			order.from.logger.Error("deletion order dropped: a higher epoch exists", keyEpoch, order.epoch, "highest", highest)
 			return
 		}
-		switch err := w.o.Store.Delete(replica.ID, replica.Generation); {
+		switch err := w.options.Store.Delete(replica.ID, replica.Generation); {
 		case err == nil:
 			deleted++
 			order.from.logger.Debug("replica deleted", keyChunk, replica.ID, keyGeneration, uint64(replica.Generation))
@@ -195,7 +195,7 @@ func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
 		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: locations, Length: m.Length}
 	w := r.agent.workers
 	submit(w, w.recover, recoverOrder{r.link, order}, submission{
-		possible: w.o.Recoverer != nil, running: w.mu.recovering, key: orderKey{order.Chunk, order.Generation}, op: "recover chunk",
+		possible: w.options.Recoverer != nil, running: w.mu.recovering, key: orderKey{order.Chunk, order.Generation}, op: "recover chunk",
 		refuse: func(err error) { r.answerRecover(order, datanode.RecoverResult{}, err) },
 	})
 	return nil
@@ -205,7 +205,7 @@ func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
 	defer w.release(w.mu.recovering, orderKey{order.Chunk, order.Generation})
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
-	result, err := w.o.Recoverer.Recover(ctx, order.RecoverChunk)
+	result, err := w.options.Recoverer.Recover(ctx, order.RecoverChunk)
 	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err == nil && (result.Length < 0 || len(result.NodeIDs) == 0 && result.Length > 0) {
 		err = fault.New(fault.Internal, "recover chunk", "recovery ended with length %d on %d nodes", result.Length, len(result.NodeIDs))
@@ -239,7 +239,7 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 	order := datanode.CopyReplica{Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length, Sources: sources}
 	w := r.agent.workers
 	submit(w, w.copies, copyOrder{r.link, order}, submission{
-		possible: w.o.Copier != nil, running: w.mu.copying, key: orderKey{order.Chunk, order.Generation}, op: "copy replica",
+		possible: w.options.Copier != nil, running: w.mu.copying, key: orderKey{order.Chunk, order.Generation}, op: "copy replica",
 		refuse: func(err error) { r.answerCopy(order, err) },
 	})
 	return nil
@@ -249,7 +249,7 @@ func (w *workers) copyReplica(ctx context.Context, order copyOrder) {
 	defer w.release(w.mu.copying, orderKey{order.Chunk, order.Generation})
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
-	err := w.o.Copier.CopyReplica(ctx, order.CopyReplica)
+	err := w.options.Copier.CopyReplica(ctx, order.CopyReplica)
 	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err != nil {
 		logger.Warn("replica not copied", keyError, err)
@@ -283,7 +283,7 @@ func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
 
 func (w *workers) verifyReplica(_ context.Context, order verifyOrder) {
 	defer w.release(w.mu.verifying, orderKey(order.VerifyReplica))
-	err := w.o.Store.VerifyReplica(order.Chunk)
+	err := w.options.Store.VerifyReplica(order.Chunk)
 	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err != nil {
 		logger.Warn("a replica that a client called bad is not good", keyError, err)

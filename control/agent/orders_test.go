@@ -37,7 +37,7 @@ func TestDeletesOnlyTheGenerationThatWasOrdered(t *testing.T) {
 // cluster, of the past, or breaks the protocol.
 func TestRefusedNamenodes(t *testing.T) {
 	replica := sealed(1)
-	for _, c := range []struct {
+	for _, test := range []struct {
 		name  string
 		kind  fault.Kind
 		speak func(*fakeStream)
@@ -76,7 +76,7 @@ func TestRefusedNamenodes(t *testing.T) {
 		}},
 		{"refuses us", fault.Invalid, func(s *fakeStream) { s.end <- fault.New(fault.Invalid, "register datanode", "not you") }},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			store := newFakeStore(NewEvents())
 			store.put(replica)
 			store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
@@ -85,10 +85,10 @@ func TestRefusedNamenodes(t *testing.T) {
 			s, register := n.accept()
 			require.EqualValues(t, 5, register.HighestEpoch)
 			require.EqualValues(t, 100, register.HighestTxid)
-			c.speak(s)
+			test.speak(s)
 			s.gone()
 			eventually(t, "the reason is kept", func() bool { return a.Status()[0].Err != nil })
-			require.Equal(t, c.kind, fault.KindOf(a.Status()[0].Err), "%v", a.Status()[0].Err)
+			require.Equal(t, test.kind, fault.KindOf(a.Status()[0].Err), "%v", a.Status()[0].Err)
 			require.True(t, store.has(replica.ID))
 		})
 	}
@@ -212,33 +212,33 @@ func TestRecoveryThatFindsNobody(t *testing.T) {
 }
 
 func TestFailedOrdersAreAnswered(t *testing.T) {
-	for _, c := range []struct {
+	for _, test := range []struct {
 		name string
 		work *fakeWork
 		want string
 	}{{"it fails", &fakeWork{err: errors.New("no source is good")}, "no source is good"}, {"nobody can", nil, "cannot"}} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			n := startNamenode(t, "127.0.0.1:0")
 			startAgent(t, newFakeStore(NewEvents()), func(o *Options) {
-				if c.work != nil {
-					c.work.hold = make(chan struct{})
-					close(c.work.hold)
-					o.Recoverer, o.Copier = c.work, c.work
+				if test.work != nil {
+					test.work.hold = make(chan struct{})
+					close(test.work.hold)
+					o.Recoverer, o.Copier = test.work, test.work
 				}
 			}, n.address)
 			s, _ := n.accept()
 			s.welcome(1, 1)
 			s.send(copyMessage(1, 2))
-			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil }).GetCopyResult().Error, c.want)
+			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil }).GetCopyResult().Error, test.want)
 			s.send(recoverMessage(1, 2))
-			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult().Error, c.want)
+			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult().Error, test.want)
 		})
 	}
 }
 
 // What the store finds is the answer.
 func TestVerification(t *testing.T) {
-	for name, c := range map[string]struct {
+	for name, test := range map[string]struct {
 		found error
 		bad   bool
 	}{
@@ -250,7 +250,7 @@ func TestVerification(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newFakeStore(NewEvents())
-			store.mu.verified = c.found
+			store.mu.verified = test.found
 			n := startNamenode(t, "127.0.0.1:0")
 			startAgent(t, store, nil, n.address)
 			s, _ := n.accept()
@@ -260,11 +260,11 @@ func TestVerification(t *testing.T) {
 			result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetVerifyResult() != nil }).GetVerifyResult()
 			require.Equal(t, r.ID[:], result.ChunkId)
 			require.EqualValues(t, r.Generation, result.Generation)
-			require.Equal(t, c.bad, result.Bad)
-			if c.found == nil {
+			require.Equal(t, test.bad, result.Bad)
+			if test.found == nil {
 				require.Empty(t, result.Error)
 			} else {
-				require.Contains(t, result.Error, c.found.Error())
+				require.Contains(t, result.Error, test.found.Error())
 			}
 		})
 	}

@@ -37,48 +37,48 @@ type receiver struct {
 
 // onMessage refuses, with an error that ends the stream, whatever comes from a
 // namenode of the past or of another cluster.
-func (r *receiver) onMessage(ctx context.Context, m *controlpb.NamenodeMessage) error {
-	if welcome := m.GetRegistered(); welcome != nil {
-		return r.onRegistered(m, welcome)
+func (r *receiver) onMessage(ctx context.Context, message *controlpb.NamenodeMessage) error {
+	if welcome := message.GetRegistered(); welcome != nil {
+		return r.onRegistered(message, welcome)
 	}
 	if !r.registered {
 		return r.protocol("an order before the registration")
 	}
-	if m.Epoch != r.epoch {
+	if message.Epoch != r.epoch {
 		return r.protocol("the epoch changed within a stream")
 	}
-	if highest := r.agent.o.Store.Identity(); m.Epoch < highest.HighestEpoch {
-		return r.fenced(m.Epoch, highest)
+	if highest := r.agent.options.Store.Identity(); message.Epoch < highest.HighestEpoch {
+		return r.fenced(message.Epoch, highest)
 	}
-	if m.Txid < r.txid {
+	if message.Txid < r.txid {
 		return r.protocol("txid went back within a stream")
 	}
-	r.txid = m.Txid
-	r.heard(m.Txid)
-	switch body := m.Body.(type) {
+	r.txid = message.Txid
+	r.noteTxid(message.Txid)
+	switch body := message.Body.(type) {
 	case nil:
 		return nil // a kind of message that this build does not know
 	case *controlpb.NamenodeMessage_HeartbeatReply:
-		if now := r.agent.o.Clock.Now(); now.Sub(r.observed) >= observeInterval {
+		if now := r.agent.options.Clock.Now(); now.Sub(r.observed) >= observeInterval {
 			r.observed = now
-			return r.observe(m)
+			return r.observe(message)
 		}
 		return nil
 	case *controlpb.NamenodeMessage_SendReport:
 		r.wantReport()
 		return nil
 	case *controlpb.NamenodeMessage_DeleteReplicas:
-		if err := r.observe(m); err != nil {
+		if err := r.observe(message); err != nil {
 			return err
 		}
 		return r.onDelete(body.DeleteReplicas)
 	case *controlpb.NamenodeMessage_RecoverChunk:
-		if err := r.observe(m); err != nil {
+		if err := r.observe(message); err != nil {
 			return err
 		}
 		return r.onRecover(body.RecoverChunk)
 	case *controlpb.NamenodeMessage_CopyReplica:
-		if err := r.observe(m); err != nil {
+		if err := r.observe(message); err != nil {
 			return err
 		}
 		return r.onCopy(body.CopyReplica)
@@ -91,40 +91,40 @@ func (r *receiver) onMessage(ctx context.Context, m *controlpb.NamenodeMessage) 
 // onRegistered accepts a namenode, or refuses it: one of another cluster, of a
 // lower epoch, or one whose log ends before what this node has seen (it was
 // set back to an old copy, and would order live replicas deleted).
-func (r *receiver) onRegistered(m *controlpb.NamenodeMessage, welcome *controlpb.Registered) error {
+func (r *receiver) onRegistered(message *controlpb.NamenodeMessage, welcome *controlpb.Registered) error {
 	if r.registered {
 		return r.protocol("registered twice")
 	}
-	own := r.agent.o.Store.Identity()
+	own := r.agent.options.Store.Identity()
 	switch {
 	case welcome.ClusterId == "":
 		return r.protocol("the namenode names no cluster")
-	case m.Epoch == 0:
+	case message.Epoch == 0:
 		return r.protocol("the namenode has no epoch")
 	case own.ClusterID != "" && own.ClusterID != welcome.ClusterId:
 		return &fault.Error{Kind: fault.Invalid, Op: "register with namenode", Node: own.NodeID, Address: r.address,
 			Reason: "this datanode belongs to cluster " + own.ClusterID + ", the namenode serves cluster " + welcome.ClusterId,
 			Hint:   "configure the address of this cluster's namenode, or give the datanode an empty directory"}
-	case m.Epoch < own.HighestEpoch:
-		return r.fenced(m.Epoch, own)
-	case m.Txid < own.HighestTxid:
+	case message.Epoch < own.HighestEpoch:
+		return r.fenced(message.Epoch, own)
+	case message.Txid < own.HighestTxid:
 		return &fault.Error{Kind: fault.Fenced, Op: "register with namenode", Node: own.NodeID, Address: r.address,
-			Reason: formatBehind(m.Txid, own.HighestTxid),
+			Reason: formatBehind(message.Txid, own.HighestTxid),
 			Hint:   "the namenode's log lost records or is an old copy: restore the newest log"}
 	}
 	if own.ClusterID == "" {
-		if err := r.agent.o.Store.Join(welcome.ClusterId); err != nil {
+		if err := r.agent.options.Store.Join(welcome.ClusterId); err != nil {
 			return err
 		}
 		r.logger.Info("joined cluster", keyCluster, welcome.ClusterId)
 	}
-	if err := r.observe(m); err != nil {
+	if err := r.observe(message); err != nil {
 		return err
 	}
-	r.registered, r.epoch, r.txid, r.observed = true, m.Epoch, m.Txid, r.agent.o.Clock.Now()
-	r.began(welcome.ClusterId, m.Epoch, m.Txid)
+	r.registered, r.epoch, r.txid, r.observed = true, message.Epoch, message.Txid, r.agent.options.Clock.Now()
+	r.noteRegistered(welcome.ClusterId, message.Epoch, message.Txid)
 	r.agent.registered()
-	r.logger.Info("registered", keyCluster, welcome.ClusterId, keyEpoch, m.Epoch, keyTxid, m.Txid)
+	r.logger.Info("registered", keyCluster, welcome.ClusterId, keyEpoch, message.Epoch, keyTxid, message.Txid)
 	r.settings <- settings{
 		heartbeat: clampInterval(welcome.HeartbeatIntervalMs, heartbeatLeast, heartbeatMost, heartbeatDefault),
 		report:    clampInterval(welcome.ReportIntervalMs, reportLeast, reportMost, reportDefault),
@@ -135,11 +135,11 @@ func (r *receiver) onRegistered(m *controlpb.NamenodeMessage, welcome *controlpb
 // observe makes the namenode's epoch and txid this node's highest, durably,
 // before the order that came with them is carried out.
 func (r *receiver) observe(m *controlpb.NamenodeMessage) error {
-	if own := r.agent.o.Store.Identity(); r.registered && m.Txid < own.HighestTxid {
+	if own := r.agent.options.Store.Identity(); r.registered && m.Txid < own.HighestTxid {
 		return &fault.Error{Kind: fault.Fenced, Op: "check order", Node: own.NodeID, Address: r.address,
 			Reason: formatBehind(m.Txid, own.HighestTxid)}
 	}
-	return r.agent.o.Store.ObserveEpoch(m.Epoch, m.Txid)
+	return r.agent.options.Store.ObserveEpoch(m.Epoch, m.Txid)
 }
 
 func (r *receiver) wantReport() {

@@ -23,11 +23,11 @@ type session struct {
 	refresh  chan struct{} // capacity 1: a full report is wanted
 	arrived  chan struct{} // capacity 1: something arrived since the last look
 	// Only the sender.
-	heartbeat uint64
-	pending   bool            // a full report is due
-	page      uint32          // next page of the running report
-	left      []chunk.Replica // replicas not yet reported; nil: no report runs
-	running   bool
+	heartbeat  uint64
+	pending    bool            // a full report is due
+	page       uint32          // next page of the running report
+	unreported []chunk.Replica // replicas not yet reported; nil: no report runs
+	running    bool
 	// changesDue: the next changes are sent then, at the earliest.
 	changesDue time.Time
 }
@@ -43,7 +43,7 @@ func (s *session) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	// An attempt that gets no answer is cut by its timer.
-	timer := s.agent.o.Clock.NewTimer(registerTimeout)
+	timer := s.agent.options.Clock.NewTimer(registerTimeout)
 	defer timer.Stop()
 	opened := make(chan struct{})
 	timedOut := make(chan bool, 1)
@@ -68,7 +68,7 @@ func (s *session) run(parent context.Context) error {
 		return err
 	}
 	if err == nil {
-		err = s.send(ctx, chosen, received)
+		err = s.sendLoop(ctx, chosen, received)
 	}
 	cancel()
 	for range received { // until the receiver has ended
@@ -77,7 +77,7 @@ func (s *session) run(parent context.Context) error {
 }
 
 // register sends Register and waits for the receiver to see the answer. The
-// receiver runs as soon as stream is set; it leaves one error and then closes
+// receiver runs as soon as stream is set; it sends one error and then closes
 // received.
 func (s *session) register(ctx context.Context, received chan error) (settings, error) {
 	stream, err := s.connect(ctx)
@@ -89,7 +89,7 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 		defer close(received)
 		received <- s.receive(ctx)
 	}()
-	o := s.agent.o
+	o := s.agent.options
 	identity := o.Store.Identity()
 	err = stream.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Register{Register: &controlpb.Register{
 		ClusterId: identity.ClusterID, NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
@@ -106,23 +106,23 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 	}
 }
 
-// send is the sender's loop. Heartbeats come first, then answers, then the
+// sendLoop is the sender's loop. Heartbeats come first, then answers, then the
 // pages of a report, then changes: a change is never sent inside a report.
-func (s *session) send(ctx context.Context, chosen settings, received <-chan error) error {
-	now := s.agent.o.Clock.Now()
-	beat := s.agent.o.Clock.NewTimer(0)
+func (s *session) sendLoop(ctx context.Context, chosen settings, received <-chan error) error {
+	now := s.agent.options.Clock.Now()
+	beat := s.agent.options.Clock.NewTimer(0)
 	defer beat.Stop()
 	// Datanodes that registered together do not report together for ever.
 	report := chosen.report - rand.N(chosen.report/10+1)
-	periodic := s.agent.o.Clock.NewTimer(report)
+	periodic := s.agent.options.Clock.NewTimer(report)
 	defer periodic.Stop()
 	lastHeard, due := now, now
 	silence := max(silenceLeast, silenceHeartbeats*chosen.heartbeat)
 	s.pending = true
-	gathered := s.agent.o.Clock.NewTimer(changesInterval)
+	gathered := s.agent.options.Clock.NewTimer(changesInterval)
 	defer gathered.Stop()
 	for {
-		now = s.agent.o.Clock.Now()
+		now = s.agent.options.Clock.Now()
 		if !now.Before(due) {
 			select {
 			case <-s.arrived:
@@ -139,7 +139,7 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 			beat.Reset(chosen.heartbeat)
 		}
 		before := s.changesDue
-		sent, err := s.sendOne(now)
+		sent, err := s.sendNext(now)
 		if s.changesDue != before {
 			gathered.Reset(changesInterval)
 		}
@@ -155,7 +155,7 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 		select {
 		case <-beat.C():
 		case <-s.arrived:
-			lastHeard = s.agent.o.Clock.Now()
+			lastHeard = s.agent.options.Clock.Now()
 		case <-s.queue.wake:
 		case <-gathered.C():
 		case <-s.refresh:
@@ -175,10 +175,10 @@ func (s *session) send(ctx context.Context, chosen settings, received <-chan err
 	}
 }
 
-// sendOne sends one message of those that wait, other than heartbeats. Changes
+// sendNext sends one message of those that wait, other than heartbeats. Changes
 // that follow others gather for changesInterval: of small files there are
 // hundreds a second, of which the namenode has heard from their writers.
-func (s *session) sendOne(now time.Time) (bool, error) {
+func (s *session) sendNext(now time.Time) (bool, error) {
 	select {
 	case m := <-s.outbox:
 		return true, s.stream.Send(m)
@@ -198,15 +198,15 @@ func (s *session) sendOne(now time.Time) (bool, error) {
 		s.pending, s.running, s.page = false, true, 0
 		s.report++
 		s.queue.reset()
-		s.left = s.agent.o.Store.Replicas()
+		s.unreported = s.agent.options.Store.Replicas()
 		return true, s.sendPage()
 	}
 	if now.Before(s.changesDue) {
 		return false, nil
 	}
-	changes, complete := s.queue.take(deltaReplicasMax)
+	changes, complete := s.queue.drain(deltaReplicasMax)
 	if !complete {
-		s.logger.Warn("changes came faster than the stream takes them: full report follows")
+		s.logger.Warn("changes came faster than the stream sends them: full report follows")
 		s.pending = true
 		return true, nil
 	}
@@ -218,17 +218,17 @@ func (s *session) sendOne(now time.Time) (bool, error) {
 }
 
 func (s *session) sendPage() error {
-	n := min(pageReplicas, len(s.left))
-	page := &controlpb.ChunkReport{ReportId: s.report, Page: s.page, Last: n == len(s.left), Replicas: make([]*controlpb.ReplicaReport, 0, n)}
-	for _, r := range s.left[:n] {
+	n := min(pageReplicas, len(s.unreported))
+	page := &controlpb.ChunkReport{ReportId: s.report, Page: s.page, Last: n == len(s.unreported), Replicas: make([]*controlpb.ReplicaReport, 0, n)}
+	for _, r := range s.unreported[:n] {
 		page.Replicas = append(page.Replicas, replicaToProto(r))
 	}
-	s.left, s.page = s.left[n:], s.page+1
+	s.unreported, s.page = s.unreported[n:], s.page+1
 	err := s.stream.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{Report: page}})
 	if page.Last {
-		s.running, s.left = false, nil
+		s.running, s.unreported = false, nil
 		if err == nil {
-			s.reported()
+			s.noteReport()
 		}
 	}
 	return err
@@ -237,11 +237,11 @@ func (s *session) sendPage() error {
 func (s *session) sendHeartbeat() error {
 	s.heartbeat++
 	var load datanode.Load
-	if s.agent.o.Load != nil {
-		load = s.agent.o.Load()
+	if s.agent.options.Load != nil {
+		load = s.agent.options.Load()
 	}
 	return s.stream.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{
-		Sequence: s.heartbeat, Volumes: volumesToProto(s.agent.o.Store.Volumes()), Load: loadToProto(load),
+		Sequence: s.heartbeat, Volumes: volumesToProto(s.agent.options.Store.Volumes()), Load: loadToProto(load),
 	}}})
 }
 

@@ -8,10 +8,10 @@ import (
 )
 
 // ChunkStore is what the agent needs of disk.Store. Methods are called from
-// several goroutines. The store applies a change before it tells Events of it.
+// several goroutines. The store applies a change before it calls Events.
 type ChunkStore interface {
 	Identity() datanode.Identity
-	// Join takes the cluster's id, once, durably.
+	// Join binds the store to a cluster, once, durably.
 	Join(clusterID string) error
 	// ObserveEpoch writes risen values down, durably, and refuses a lower
 	// epoch (fault.Fenced).
@@ -23,7 +23,7 @@ type ChunkStore interface {
 	// fault.StaleGeneration if the replica is at another generation.
 	Delete(id chunk.ID, generation chunk.Generation) error
 	// VerifyReplica reads a whole replica and compares it with its checksums. A
-	// corrupt one it puts in quarantine, tells Events, and returns
+	// corrupt one it puts in quarantine, reports to Events, and returns
 	// fault.CorruptData. Other errors: fault.Disk if it cannot be read;
 	// fault.NotFound, fault.Busy.
 	VerifyReplica(id chunk.ID) error

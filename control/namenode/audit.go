@@ -31,29 +31,29 @@ type subject struct {
 	client string // name, for people
 }
 
-func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationHeader, s subject, txid uint64, err error) {
+func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationHeader, about subject, txid uint64, err error) {
 	if a == nil || !a.logger.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
 	attributes := make([]slog.Attr, 0, 12)
 	attributes = append(attributes, slog.String("op", op))
-	if s.path != "" {
-		attributes = append(attributes, slog.String("path", cutText(s.path, auditPathBytes)))
+	if about.path != "" {
+		attributes = append(attributes, slog.String("path", cutText(about.path, auditPathBytes)))
 	}
-	if s.target != "" {
-		attributes = append(attributes, slog.String("target", cutText(s.target, auditPathBytes)))
+	if about.target != "" {
+		attributes = append(attributes, slog.String("target", cutText(about.target, auditPathBytes)))
 	}
-	if s.file != 0 {
-		attributes = append(attributes, slog.Uint64(keyFile, s.file))
+	if about.file != 0 {
+		attributes = append(attributes, slog.Uint64(keyFile, about.file))
 	}
-	if !s.chunk.IsZero() {
-		attributes = append(attributes, slog.String(keyChunk, s.chunk.String()))
+	if !about.chunk.IsZero() {
+		attributes = append(attributes, slog.String(keyChunk, about.chunk.String()))
 	}
 	client := header.GetClientId()
 	attributes = append(attributes, slog.String("client", hex.EncodeToString(client[:min(len(client), 16)])),
 		slog.Uint64("sequence", header.GetSequence()), slog.String(keyPeer, peerOf(ctx)))
-	if s.client != "" {
-		attributes = append(attributes, slog.String("name", cutText(s.client, limits.TextBytesMax)))
+	if about.client != "" {
+		attributes = append(attributes, slog.String("name", cutText(about.client, limits.TextBytesMax)))
 	}
 	if err == nil {
 		attributes = append(attributes, slog.String("result", "ok"), slog.Uint64(keyTxid, txid))

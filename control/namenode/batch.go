@@ -28,7 +28,7 @@ func (b *batches) add(txid uint64, record []byte) {
 	b.queue = append(b.queue, batch{first: txid, records: [][]byte{record}, bytes: len(record)})
 }
 
-// full tells that no more commands should be stepped.
+// full reports whether the loop should step no more commands.
 func (b *batches) full() bool { return len(b.queue) > batchesWaitingMax }
 
 func (b *batches) next() *batch {

@@ -31,40 +31,40 @@ func BenchmarkRPC(b *testing.B) {
 	for _, callers := range []int{16, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			b.Run("echo", func(b *testing.B) { benchmarkEcho(b, callers) })
-			c := startBench(b)
+			cluster := startBench(b)
 			b.Run("stat", func(b *testing.B) {
-				c.run(b, callers, func(ctx context.Context, _ *benchCaller) error {
-					_, err := c.stub.Stat(ctx, &controlpb.StatRequest{Path: "/directory"})
+				cluster.run(b, callers, func(ctx context.Context, _ *benchCaller) error {
+					_, err := cluster.stub.Stat(ctx, &controlpb.StatRequest{Path: "/directory"})
 					return err
 				})
 			})
 			b.Run("client-stat", func(b *testing.B) {
-				c.run(b, callers, func(ctx context.Context, _ *benchCaller) error {
-					_, err := c.client.Stat(ctx, "/directory")
+				cluster.run(b, callers, func(ctx context.Context, _ *benchCaller) error {
+					_, err := cluster.client.Stat(ctx, "/directory")
 					return err
 				})
 			})
 			b.Run("mkdir", func(b *testing.B) {
-				c.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					_, err := c.stub.Mkdir(ctx, &controlpb.MkdirRequest{Path: caller.path(), Header: caller.header()})
+				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
+					_, err := cluster.stub.Mkdir(ctx, &controlpb.MkdirRequest{Path: caller.path(), Header: caller.header()})
 					return err
 				})
 			})
 			b.Run("client-mkdir", func(b *testing.B) {
-				c.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					return c.client.Mkdir(ctx, caller.path(), client.MkdirOptions{})
+				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
+					return cluster.client.Mkdir(ctx, caller.path(), client.MkdirOptions{})
 				})
 			})
 			b.Run("create", func(b *testing.B) {
-				c.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					_, err := c.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
+				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
+					_, err := cluster.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
 						VisibleOnComplete: true, ClientName: "bench"})
 					return err
 				})
 			})
 			b.Run("file", func(b *testing.B) { // two mutations: create with a chunk, complete with its commit
-				c.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					created, err := c.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
+				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
+					created, err := cluster.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
 						VisibleOnComplete: true, ClientName: "bench"})
 					if err != nil {
 						return err
@@ -73,7 +73,7 @@ func BenchmarkRPC(b *testing.B) {
 					for _, r := range created.Chunks[0].Replicas {
 						commit.NodeIds = append(commit.NodeIds, r.NodeId)
 					}
-					_, err = c.stub.Complete(ctx, &controlpb.CompleteRequest{FileId: created.Info.FileId, Header: caller.header(),
+					_, err = cluster.stub.Complete(ctx, &controlpb.CompleteRequest{FileId: created.Info.FileId, Header: caller.header(),
 						Commits: []*controlpb.ChunkCommit{commit}})
 					return err
 				})
@@ -119,10 +119,10 @@ func startBench(b *testing.B) *benchCluster {
 	connection, err := rpc.Dial(s.Addr())
 	require.NoError(b, err)
 	b.Cleanup(func() { connection.Close() })
-	c := &benchCluster{server: s, stub: controlpb.NewNamenodeClient(connection)}
-	c.client, err = client.Dial(context.Background(), client.Options{Namenodes: []string{s.Addr()}})
+	cluster := &benchCluster{server: s, stub: controlpb.NewNamenodeClient(connection)}
+	cluster.client, err = client.Dial(context.Background(), client.Options{Namenodes: []string{s.Addr()}})
 	require.NoError(b, err)
-	b.Cleanup(func() { c.client.Close() })
+	b.Cleanup(func() { cluster.client.Close() })
 	for i := range 3 {
 		stream, err := controlpb.NewDatanodeControlClient(connection).Connect(context.Background())
 		require.NoError(b, err)
@@ -132,8 +132,8 @@ func startBench(b *testing.B) *benchCluster {
 		_, err = stream.Recv()
 		require.NoError(b, err)
 	}
-	require.NoError(b, c.client.Mkdir(context.Background(), "/directory", client.MkdirOptions{}))
-	return c
+	require.NoError(b, cluster.client.Mkdir(context.Background(), "/directory", client.MkdirOptions{}))
+	return cluster
 }
 
 // run has callers do b.N operations in all.

@@ -20,14 +20,14 @@ import (
 // Every mutation happens exactly once, and a restart shows the same.
 func TestEveryMutationHappensOnceThoughTheLogBreaks(t *testing.T) {
 	log := newFakeLog()
-	o := Options{Log: log, BatchesInFlight: 2}
-	c := startCluster(t, 0, o)
+	options := Options{Log: log, BatchesInFlight: 2}
+	cluster := startCluster(t, 0, options)
 	const workers, each = 8, 100
 	var group sync.WaitGroup
 	failures := make(chan error, workers)
 	for w := range workers {
 		group.Go(func() {
-			client := dial(t, c.server.Addr())
+			client := dial(t, cluster.server.Addr())
 			failures <- work(t, client, w, each)
 		})
 	}
@@ -38,7 +38,7 @@ func TestEveryMutationHappensOnceThoughTheLogBreaks(t *testing.T) {
 	}()
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 25 {
-		require.Eventually(t, func() bool { return c.server.Active() == nil }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return cluster.server.Active() == nil }, patience, time.Millisecond)
 		log.hold()
 		select {
 		case <-log.appended: // maybe an old signal: then nothing is in flight
@@ -50,15 +50,15 @@ func TestEveryMutationHappensOnceThoughTheLogBreaks(t *testing.T) {
 	for range workers {
 		require.NoError(t, <-failures)
 	}
-	require.Eventually(t, func() bool { return c.server.Active() == nil }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return cluster.server.Active() == nil }, patience, time.Millisecond)
 	var want []string
 	for w := range workers {
 		// Each was made, renamed and its predecessor removed: the last is left.
 		want = append(want, fmt.Sprintf("%d-%d-renamed", w, each-1))
 	}
 	slices.Sort(want)
-	require.Equal(t, want, c.client.names("/", 3))
-	closeServer(t, c.server)
+	require.Equal(t, want, cluster.client.names("/", 3))
+	closeServer(t, cluster.server)
 	log.mu.Lock()
 	records := log.mu.records
 	log.mu.Unlock()
@@ -67,7 +67,7 @@ func TestEveryMutationHappensOnceThoughTheLogBreaks(t *testing.T) {
 	for i, r := range records {
 		require.NoError(t, state.Replay(uint64(i+1), r))
 	}
-	s := ready(t, startServer(t, o))
+	s := ready(t, startServer(t, options))
 	require.Equal(t, want, dial(t, s.Addr()).names("/", 0))
 }
 
@@ -113,31 +113,31 @@ func work(t *testing.T, client *testClient, worker, each int) error {
 // durable, stamped with a txid that covers it.
 func TestDeletionIsOrderedAfterItsRecordIsDurable(t *testing.T) {
 	log := newFakeLog()
-	c := startCluster(t, 0, Options{Log: log})
-	s := connect(t, c.server.Addr()).register(someNode())
-	s.registered()
-	s.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{Report: &controlpb.ChunkReport{ReportId: 1, Last: true}}})
-	c.live(1)
+	cluster := startCluster(t, 0, Options{Log: log})
+	stream := connect(t, cluster.server.Addr()).register(someNode())
+	stream.registered()
+	stream.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{Report: &controlpb.ChunkReport{ReportId: 1, Last: true}}})
+	cluster.live(1)
 	ctx := contextOf(t)
-	created, err := c.client.Create(ctx, &controlpb.CreateRequest{Header: c.client.header(), Path: "/f", Replication: 1, ChunkCount: 1, VisibleOnComplete: true, ClientName: "test"})
+	created, err := cluster.client.Create(ctx, &controlpb.CreateRequest{Header: cluster.client.header(), Path: "/f", Replication: 1, ChunkCount: 1, VisibleOnComplete: true, ClientName: "test"})
 	require.NoError(t, faultOf(err))
 	located := created.Chunks[0]
-	_, err = c.client.Complete(ctx, &controlpb.CompleteRequest{Header: c.client.header(), FileId: created.Info.FileId, Commits: []*controlpb.ChunkCommit{
+	_, err = cluster.client.Complete(ctx, &controlpb.CompleteRequest{Header: cluster.client.header(), FileId: created.Info.FileId, Commits: []*controlpb.ChunkCommit{
 		{ChunkId: located.ChunkId, Generation: located.Generation, Length: 10, NodeIds: []string{"node-1"}}}})
 	require.NoError(t, faultOf(err))
-	s.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Delta{Delta: &controlpb.ChunkDelta{Stored: []*controlpb.ReplicaReport{
+	stream.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Delta{Delta: &controlpb.ChunkDelta{Stored: []*controlpb.ReplicaReport{
 		{ChunkId: located.ChunkId, Generation: located.Generation, Length: 10, State: controlpb.ReplicaState_REPLICA_STATE_SEALED}}}}})
 
 	log.hold()
 	before := uint64(log.length())
 	removal := async(func() error {
-		_, err := c.client.Remove(ctx, &controlpb.RemoveRequest{Header: c.client.header(), Path: "/f"})
+		_, err := cluster.client.Remove(ctx, &controlpb.RemoveRequest{Header: cluster.client.header(), Path: "/f"})
 		return faultOf(err)
 	})
 	require.Eventually(t, func() bool { return log.waits() > 0 }, patience, time.Millisecond)
-	s.beat()
+	stream.beat()
 	for {
-		m, err := s.Recv()
+		m, err := stream.Recv()
 		require.NoError(t, faultOf(err))
 		require.Nil(t, m.GetDeleteReplicas(), "ordered before it is durable")
 		require.LessOrEqual(t, m.Txid, before)
@@ -148,7 +148,7 @@ func TestDeletionIsOrderedAfterItsRecordIsDurable(t *testing.T) {
 	log.release()
 	require.NoError(t, result(t, removal))
 	for {
-		m, err := s.Recv()
+		m, err := stream.Recv()
 		require.NoError(t, faultOf(err))
 		if order := m.GetDeleteReplicas(); order != nil {
 			require.Len(t, order.Replicas, 1)

@@ -63,7 +63,7 @@ func TestACheckpointAndItsTailMakeWhatTheLogMakes(t *testing.T) {
 		log.mu.Unlock()
 		s, err := Options{Listen: "127.0.0.1:0", Log: log, Actor: testConfig()}.withDefaults()
 		require.NoError(t, err)
-		server := &Server{o: s, log: log, logger: s.Logger}
+		server := &Server{options: s, log: log, logger: s.Logger}
 		state, from, err := server.replay(t.Context(), editlog.Grant{Epoch: 1, LastTxid: uint64(log.length())})
 		require.NoError(t, err)
 		require.Equal(t, kept[i].Txid, from.newest.Txid)
@@ -75,44 +75,44 @@ func TestWhatCausesACheckpoint(t *testing.T) {
 	fake := clock.NewFake(time.Unix(1000, 0))
 	o, err := Options{Listen: "x", Log: newFakeLog(), Actor: testConfig(), Clock: fake, CheckpointRecords: 100, CheckpointBytes: 1000}.withDefaults()
 	require.NoError(t, err)
-	s := &Server{o: o, logger: o.Logger}
+	s := &Server{options: o, logger: o.Logger}
 	fresh := func(from loaded) *checkpoints { return newCheckpoints(s, editlog.Grant{}, from, o.Logger) }
 	now := fake.Now()
 
-	c := fresh(loaded{})
-	require.Empty(t, c.due(now, 99, 0))
-	require.Equal(t, "records", c.due(now, 100, 0))
-	require.Equal(t, "records", c.due(now, 100, 800))
-	require.Empty(t, c.due(now, 100, 808), "a large state may have a longer tail")
-	require.Equal(t, "records", c.due(now, 101, 808))
-	require.Equal(t, "time", c.due(now.Add(time.Hour), 1, 0))
-	require.Empty(t, c.due(now.Add(time.Hour), 0, 0), "nothing happened")
+	checkpoints := fresh(loaded{})
+	require.Empty(t, checkpoints.due(now, 99, 0))
+	require.Equal(t, "records", checkpoints.due(now, 100, 0))
+	require.Equal(t, "records", checkpoints.due(now, 100, 800))
+	require.Empty(t, checkpoints.due(now, 100, 808), "a large state may have a longer tail")
+	require.Equal(t, "records", checkpoints.due(now, 101, 808))
+	require.Equal(t, "time", checkpoints.due(now.Add(time.Hour), 1, 0))
+	require.Empty(t, checkpoints.due(now.Add(time.Hour), 0, 0), "nothing happened")
 	request := func(txid uint64) checkpointRequest {
 		return checkpointRequest{txid: txid, accepted: make(chan uint64, 1), answer: make(chan checkpointAnswer, 1)}
 	}
-	c.ask(request(0), 7)
-	require.Equal(t, "it was asked for", c.due(now, 7, 0))
-	c.running = true
-	require.Empty(t, c.due(now.Add(time.Hour), 1000, 0), "one at a time")
+	checkpoints.ask(request(0), 7)
+	require.Equal(t, "it was asked for", checkpoints.due(now, 7, 0))
+	checkpoints.running = true
+	require.Empty(t, checkpoints.due(now.Add(time.Hour), 1000, 0), "one at a time")
 
-	c = fresh(loaded{bytes: 1000})
-	require.Equal(t, "bytes", c.due(now, 1, 0), "the tail of a long replay")
-	c = fresh(loaded{bytes: 1000, newest: editlog.Checkpoint{Txid: 50, Bytes: 8008, Created: now}})
-	require.Empty(t, c.due(now, 51, 0))
-	c.bytes++
-	require.Equal(t, "bytes", c.due(now, 51, 0))
-	require.Empty(t, c.due(now, 50, 0))
-	c = fresh(loaded{damaged: []uint64{60}, newest: editlog.Checkpoint{Txid: 50, Bytes: 400_000, Created: now}})
-	require.Equal(t, "bytes", c.due(now, 51, 0), "two good ones are wanted soon")
-	c.not = now.Add(time.Minute)
-	require.Empty(t, c.due(now, 51, 0), "a pause after a failure")
-	require.NotEmpty(t, c.due(now.Add(time.Minute), 51, 0))
+	checkpoints = fresh(loaded{bytes: 1000})
+	require.Equal(t, "bytes", checkpoints.due(now, 1, 0), "the tail of a long replay")
+	checkpoints = fresh(loaded{bytes: 1000, newest: editlog.Checkpoint{Txid: 50, Bytes: 8008, Created: now}})
+	require.Empty(t, checkpoints.due(now, 51, 0))
+	checkpoints.bytes++
+	require.Equal(t, "bytes", checkpoints.due(now, 51, 0))
+	require.Empty(t, checkpoints.due(now, 50, 0))
+	checkpoints = fresh(loaded{damaged: []uint64{60}, newest: editlog.Checkpoint{Txid: 50, Bytes: 400_000, Created: now}})
+	require.Equal(t, "bytes", checkpoints.due(now, 51, 0), "two good ones are wanted soon")
+	checkpoints.notBefore = now.Add(time.Minute)
+	require.Empty(t, checkpoints.due(now, 51, 0), "a pause after a failure")
+	require.NotEmpty(t, checkpoints.due(now.Add(time.Minute), 51, 0))
 	r := request(50)
-	c.ask(r, 51)
+	checkpoints.ask(r, 51)
 	require.EqualValues(t, 50, (<-r.answer).checkpoint.Txid, "it is there")
-	require.Empty(t, c.due(now, 51, 0))
-	c.ask(request(51), 51)
-	require.NotEmpty(t, c.due(now, 51, 0))
+	require.Empty(t, checkpoints.due(now, 51, 0))
+	checkpoints.ask(request(51), 51)
+	require.NotEmpty(t, checkpoints.due(now, 51, 0))
 }
 
 // While an upload hangs everything else goes on, and it stays the only one; a
@@ -122,13 +122,13 @@ func TestAnUploadBlocksNobodyAndIsAlone(t *testing.T) {
 	log := newFakeLog()
 	gate := make(chan error)
 	log.mu.uploads = gate
-	c := startCluster(t, 0, Options{Log: log, CheckpointRecords: 1})
-	require.NoError(t, c.client.mkdir("/a"))
+	cluster := startCluster(t, 0, Options{Log: log, CheckpointRecords: 1})
+	require.NoError(t, cluster.client.mkdir("/a"))
 	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 1 }, patience, time.Millisecond)
 	for i := range 50 {
-		require.NoError(t, c.client.mkdir(fmt.Sprintf("/a/%d", i)))
+		require.NoError(t, cluster.client.mkdir(fmt.Sprintf("/a/%d", i)))
 	}
-	status, err := c.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
+	status, err := cluster.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
 	require.NoError(t, err)
 	require.True(t, status.Checkpoint.Running)
 	require.Zero(t, status.Checkpoint.Txid)
@@ -136,7 +136,7 @@ func TestAnUploadBlocksNobodyAndIsAlone(t *testing.T) {
 	require.Equal(t, last, status.Checkpoint.RecordsSince)
 	asked := make(chan uint64, 1)
 	go func() {
-		r, _ := c.client.take()
+		r, _ := cluster.client.take()
 		asked <- r.GetTxid()
 	}()
 	require.Never(t, func() bool { return len(asked) > 0 }, 50*time.Millisecond, 5*time.Millisecond)
@@ -152,7 +152,7 @@ func TestAnUploadBlocksNobodyAndIsAlone(t *testing.T) {
 	require.Equal(t, 1, log.mu.most)
 	require.Len(t, log.mu.checkpoints, 2)
 	log.mu.Unlock()
-	require.EqualValues(t, 2, c.server.Stats().Checkpoints)
+	require.EqualValues(t, 2, cluster.server.Stats().Checkpoints)
 }
 
 // What is not durable is in no checkpoint.
@@ -177,30 +177,30 @@ func TestAFailedUploadIsToldAndTriedAgain(t *testing.T) {
 	log := newFakeLog()
 	gate := make(chan error, 2)
 	log.mu.uploads = gate
-	c := startCluster(t, 0, Options{Log: log})
-	require.NoError(t, c.client.mkdir("/a"))
+	cluster := startCluster(t, 0, Options{Log: log})
+	require.NoError(t, cluster.client.mkdir("/a"))
 	gate <- fault.New(fault.NoSpace, "upload", "the disk is full")
-	_, err := c.client.take()
+	_, err := cluster.client.take()
 	require.ErrorIs(t, err, fault.NoSpace)
-	status, err := c.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
+	status, err := cluster.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
 	require.NoError(t, err)
 	require.Contains(t, status.Checkpoint.Error, "the disk is full")
-	require.EqualValues(t, 1, c.server.Stats().CheckpointsFailed)
-	require.NoError(t, c.client.mkdir("/b"))
+	require.EqualValues(t, 1, cluster.server.Stats().CheckpointsFailed)
+	require.NoError(t, cluster.client.mkdir("/b"))
 	gate <- nil
-	taken, err := c.client.take()
+	taken, err := cluster.client.take()
 	require.NoError(t, err)
-	status, err = c.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
+	status, err = cluster.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
 	require.NoError(t, err)
 	require.Empty(t, status.Checkpoint.Error)
 	require.Equal(t, taken.Txid, status.Checkpoint.Txid)
 	require.Equal(t, taken.Bytes, status.Checkpoint.Bytes)
-	again, err := c.client.take()
+	again, err := cluster.client.take()
 	require.NoError(t, err, "nothing changed: the same one answers")
 	require.Equal(t, taken.Txid, again.Txid)
 }
 
-// The end of a tenure ends its upload, and who waits for it is told.
+// The end of a term ends its upload, and who waits for it is told.
 func TestTheEndOfATenureEndsItsUpload(t *testing.T) {
 	log := newFakeLog()
 	log.mu.uploads = make(chan error)
@@ -234,30 +234,30 @@ func TestDamagedCheckpoints(t *testing.T) {
 	log.mu.checkpoints[1].damage = true
 	log.mu.Unlock()
 
-	s := ready(t, startServer(t, Options{Log: log}))
-	require.Equal(t, []string{"a", "b", "c"}, dial(t, s.Addr()).names("/", 0))
-	require.EqualValues(t, 1, s.Stats().CheckpointsDamaged)
-	require.Eventually(t, func() bool { return s.Stats().Checkpoints == 1 }, patience, time.Millisecond, "a good one is taken soon")
+	server := ready(t, startServer(t, Options{Log: log}))
+	require.Equal(t, []string{"a", "b", "c"}, dial(t, server.Addr()).names("/", 0))
+	require.EqualValues(t, 1, server.Stats().CheckpointsDamaged)
+	require.Eventually(t, func() bool { return server.Stats().Checkpoints == 1 }, patience, time.Millisecond, "a good one is taken soon")
 	log.mu.Lock()
 	require.Equal(t, []uint64{log.mu.checkpoints[1].Txid}, log.mu.unreadable, "the log server must not rely on it")
 	log.mu.Unlock()
-	closeServer(t, s)
+	closeServer(t, server)
 
 	log.mu.Lock()
 	for i := range log.mu.checkpoints {
 		log.mu.checkpoints[i].damage = true
 	}
 	log.mu.Unlock()
-	s = startServer(t, Options{Log: log})
+	server = startServer(t, Options{Log: log})
 	select {
-	case <-s.Done():
+	case <-server.Done():
 	case <-time.After(patience):
 		require.FailNow(t, "it should stay down")
 	}
-	require.ErrorIs(t, s.Err(), fault.CorruptData)
-	require.ErrorContains(t, s.Err(), "no checkpoint can be read that the log goes on behind")
-	require.ErrorContains(t, s.Err(), "load checkpoint")
-	require.ErrorIs(t, s.Active(), fault.NotActive)
+	require.ErrorIs(t, server.Err(), fault.CorruptData)
+	require.ErrorContains(t, server.Err(), "no checkpoint can be read that the log goes on behind")
+	require.ErrorContains(t, server.Err(), "load checkpoint")
+	require.ErrorIs(t, server.Active(), fault.NotActive)
 }
 
 // The same with a real log server and its files.
@@ -265,23 +265,23 @@ func TestCheckpointsOfARealLogServer(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "log")
 	log := startLog(t, directory, "127.0.0.1:0")
 	address := log.Addr()
-	c := startCluster(t, 3, Options{LogServers: []string{address}})
+	cluster := startCluster(t, 3, Options{LogServers: []string{address}})
 	for i := range 3 {
 		for j := range 300 { // more log entries than lie between two points
-			require.NoError(t, c.client.mkdir(fmt.Sprintf("/%d-%d", i, j)))
+			require.NoError(t, cluster.client.mkdir(fmt.Sprintf("/%d-%d", i, j)))
 		}
-		c.write(fmt.Sprintf("/file%d", i), 3, 1234)
-		_, err := c.client.take()
+		cluster.write(fmt.Sprintf("/file%d", i), 3, 1234)
+		_, err := cluster.client.take()
 		require.NoError(t, err)
 	}
-	require.NoError(t, c.client.mkdir("/tail"))
-	before := c.client.names("/", 0)
-	closeServer(t, c.server)
+	require.NoError(t, cluster.client.mkdir("/tail"))
+	before := cluster.client.names("/", 0)
+	closeServer(t, cluster.server)
 
 	restart := func() *Server { return startServer(t, Options{LogServers: []string{address}}) }
-	s := ready(t, restart())
-	require.Equal(t, before, dial(t, s.Addr()).names("/", 0))
-	closeServer(t, s)
+	server := ready(t, restart())
+	require.Equal(t, before, dial(t, server.Addr()).names("/", 0))
+	closeServer(t, server)
 	closeLog(t, log)
 
 	damage := func(which int) {
@@ -295,10 +295,10 @@ func TestCheckpointsOfARealLogServer(t *testing.T) {
 	}
 	damage(1)
 	log = startLog(t, directory, address)
-	s = ready(t, startServer(t, Options{LogServers: []string{address}, CheckpointBytes: 1 << 40, CheckpointRecords: 1 << 40}))
-	require.Equal(t, before, dial(t, s.Addr()).names("/", 0))
-	require.EqualValues(t, 1, s.Stats().CheckpointsDamaged)
-	closeServer(t, s)
+	server = ready(t, startServer(t, Options{LogServers: []string{address}, CheckpointBytes: 1 << 40, CheckpointRecords: 1 << 40}))
+	require.Equal(t, before, dial(t, server.Addr()).names("/", 0))
+	require.EqualValues(t, 1, server.Stats().CheckpointsDamaged)
+	closeServer(t, server)
 	closeLog(t, log)
 
 	// It took a new one at once? Then damage what is good now.
@@ -312,15 +312,15 @@ func TestCheckpointsOfARealLogServer(t *testing.T) {
 	}
 	log = startLog(t, directory, address)
 	defer func() { closeLog(t, log) }()
-	s = restart()
+	server = restart()
 	select {
-	case <-s.Done():
+	case <-server.Done():
 	case <-time.After(patience):
 		require.FailNow(t, "it should stay down")
 	}
-	require.ErrorIs(t, s.Err(), fault.CorruptData)
-	require.ErrorContains(t, s.Err(), "no checkpoint can be read that the log goes on behind")
-	require.False(t, strings.Contains(s.Err().Error(), "\n\n"))
-	_, err = dial(t, s.Addr()).List(context.Background(), &controlpb.ListRequest{Path: "/"})
+	require.ErrorIs(t, server.Err(), fault.CorruptData)
+	require.ErrorContains(t, server.Err(), "no checkpoint can be read that the log goes on behind")
+	require.False(t, strings.Contains(server.Err().Error(), "\n\n"))
+	_, err = dial(t, server.Addr()).List(context.Background(), &controlpb.ListRequest{Path: "/"})
 	require.ErrorIs(t, faultOf(err), fault.NotActive)
 }

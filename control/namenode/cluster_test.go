@@ -49,21 +49,21 @@ func contextOf(t *testing.T) context.Context {
 }
 
 // startServer starts a namenode that the test closes, at the latest at its end.
-func startServer(t *testing.T, o Options) *Server {
+func startServer(t *testing.T, options Options) *Server {
 	t.Helper()
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
+	if options.Listen == "" {
+		options.Listen = "127.0.0.1:0"
 	}
-	if o.Actor.TickInterval == 0 {
-		o.Actor = testConfig()
+	if options.Actor.TickInterval == 0 {
+		options.Actor = testConfig()
 	}
-	if o.HeartbeatInterval == 0 {
-		o.HeartbeatInterval = 50 * time.Millisecond
+	if options.HeartbeatInterval == 0 {
+		options.HeartbeatInterval = 50 * time.Millisecond
 	}
-	if o.Logger == nil {
-		o.Logger = testLogger(t)
+	if options.Logger == nil {
+		options.Logger = testLogger(t)
 	}
-	s, err := Start(o)
+	s, err := Start(options)
 	require.NoError(t, err)
 	t.Cleanup(func() { closeServer(t, s) })
 	return s

@@ -24,44 +24,44 @@ type datanodes struct {
 // never has more than one page of a report in the mailbox.
 func (d *datanodes) Connect(stream controlpb.DatanodeControl_ConnectServer) error {
 	const op = "datanode stream"
-	s := d.server
-	t, err := s.tenure(op)
+	server := d.server
+	term, err := server.activeTerm(op)
 	if err != nil {
 		return err
 	}
-	if s.sessions.Add(1) > sessionsMax {
-		s.sessions.Add(-1)
+	if server.sessions.Add(1) > sessionsMax {
+		server.sessions.Add(-1)
 		return fault.New(fault.Busy, op, "%d datanode streams are open", sessionsMax)
 	}
-	r := &receiver{datanodes: d, tenure: t, stream: stream, peer: peerOf(stream.Context()),
+	receiver := &receiver{datanodes: d, term: term, stream: stream, peer: peerOf(stream.Context()),
 		registered: make(chan *session, 1), result: make(chan error, 1)}
 	// Receive unblocks when this handler returns, which Close does not need to
 	// wait for: the receiver is counted instead.
-	s.streams.Add(1)
+	server.streams.Add(1)
 	go func() {
-		defer s.streams.Done()
-		defer s.sessions.Add(-1)
-		r.result <- r.run(stream.Context())
+		defer server.streams.Done()
+		defer server.sessions.Add(-1)
+		receiver.result <- receiver.run(stream.Context())
 	}()
-	timer := s.o.Clock.NewTimer(registerTimeout)
+	timer := server.options.Clock.NewTimer(registerTimeout)
 	defer timer.Stop()
 	select {
-	case own := <-r.registered:
-		return d.send(stream, t, own, r.result)
-	case err := <-r.result:
+	case own := <-receiver.registered:
+		return d.writeQueued(stream, term, own, receiver.result)
+	case err := <-receiver.result:
 		return err
 	case <-timer.C():
 		return fault.New(fault.Protocol, op, "no registration within %v", registerTimeout)
-	case <-t.ended:
-		return t.over(op)
-	case <-s.closing:
+	case <-term.ended:
+		return term.over(op)
+	case <-server.closing:
 		return fault.New(fault.NotActive, op, "this namenode is shutting down")
 	}
 }
 
-// send moves messages from the session's queue to the stream. Each is stamped
+// writeQueued moves messages from the session's queue to the stream. Each is stamped
 // with the epoch and the last durable txid, which never goes back.
-func (d *datanodes) send(stream controlpb.DatanodeControl_ConnectServer, t *tenure, own *session, received <-chan error) error {
+func (d *datanodes) writeQueued(stream controlpb.DatanodeControl_ConnectServer, term *term, own *session, received <-chan error) error {
 	for {
 		select {
 		case body := <-own.out:
@@ -70,7 +70,7 @@ func (d *datanodes) send(stream controlpb.DatanodeControl_ConnectServer, t *tenu
 				d.server.logger.Error("message of an unknown kind for a datanode", keyNode, own.nodeID)
 				continue
 			}
-			m.Epoch, m.Txid = t.epoch, t.durable.Load()
+			m.Epoch, m.Txid = term.epoch, term.durable.Load()
 			if err := stream.Send(m); err != nil {
 				return err
 			}
@@ -78,8 +78,8 @@ func (d *datanodes) send(stream controlpb.DatanodeControl_ConnectServer, t *tenu
 			return err
 		case <-own.ended:
 			return own.reason
-		case <-t.ended:
-			return t.over("datanode stream")
+		case <-term.ended:
+			return term.over("datanode stream")
 		case <-d.server.closing:
 			return fault.New(fault.NotActive, "datanode stream", "this namenode is shutting down")
 		}
@@ -89,7 +89,7 @@ func (d *datanodes) send(stream controlpb.DatanodeControl_ConnectServer, t *tenu
 // receiver turns a stream's messages into commands.
 type receiver struct {
 	*datanodes
-	tenure     *tenure
+	term       *term
 	stream     controlpb.DatanodeControl_ConnectServer
 	peer       string
 	registered chan *session // the session, once
@@ -106,7 +106,7 @@ func (r *receiver) run(ctx context.Context) error {
 	if err := r.register(ctx, first.GetRegister()); err != nil {
 		return err
 	}
-	defer r.leave()
+	defer r.reportGone()
 	logger := r.server.logger.With(keyNode, r.session.nodeID, keyPeer, r.peer)
 	for {
 		m, err := r.stream.Recv()
@@ -137,11 +137,11 @@ func (r *receiver) register(ctx context.Context, m *controlpb.Register) error {
 	c := newCall(ctx, request)
 	c.session = own
 	logger := r.server.logger.With(keyNode, request.NodeID, keyPeer, r.peer)
-	if a := r.tenure.tell(c, "register datanode"); a.err != nil {
+	if a := r.term.do(c, "register datanode"); a.err != nil {
 		// It may have been stepped all the same, when the caller's end was seen
 		// before the answer.
 		r.session = own
-		r.leave()
+		r.reportGone()
 		logger.Warn("datanode refused", keyError, a.err)
 		return a.err
 	}
@@ -152,20 +152,20 @@ func (r *receiver) register(ctx context.Context, m *controlpb.Register) error {
 	return nil
 }
 
-// leave tells the actor that the stream is gone; only the end of the tenure
-// makes that needless.
-func (r *receiver) leave() {
+// reportGone makes the actor note that the stream is gone, unless the term has
+// ended.
+func (r *receiver) reportGone() {
 	c := ownCall(&actor.NodeGone{NodeID: r.session.nodeID, Session: r.session.number})
 	c.session, c.atStep = r.session, true
-	r.tenure.tell(c, "datanode gone")
+	r.term.do(c, "datanode gone")
 }
 
 // onMessage steps one message; an error ends the stream.
-func (r *receiver) onMessage(ctx context.Context, m *controlpb.DatanodeMessage) error {
+func (r *receiver) onMessage(ctx context.Context, message *controlpb.DatanodeMessage) error {
 	var request actor.Request
 	var err error
 	node, number := r.session.nodeID, r.session.number
-	switch body := m.Body.(type) {
+	switch body := message.Body.(type) {
 	case *controlpb.DatanodeMessage_Heartbeat:
 		beat := &actor.Heartbeat{NodeID: node, Session: number, Load: loadFromProto(body.Heartbeat.GetLoad())}
 		beat.Volumes, err = volumesFromProto(body.Heartbeat.GetVolumes())
@@ -197,11 +197,11 @@ func (r *receiver) onMessage(ctx context.Context, m *controlpb.DatanodeMessage) 
 	}
 	c := newCall(ctx, request)
 	c.session, c.atStep = r.session, true
-	if a := r.tenure.tell(c, "datanode message"); a.err != nil {
+	if a := r.term.do(c, "datanode message"); a.err != nil {
 		return a.err
 	}
-	if beat := m.GetHeartbeat(); beat != nil {
-		r.session.send(heartbeatReply{beat.Sequence})
+	if beat := message.GetHeartbeat(); beat != nil {
+		r.session.enqueue(heartbeatReply{beat.Sequence})
 	}
 	return nil
 }

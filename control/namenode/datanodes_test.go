@@ -102,23 +102,23 @@ func TestRegistrationIsStampedAndComesFirst(t *testing.T) {
 }
 
 func TestSecondRegistrationReplacesTheFirst(t *testing.T) {
-	c := startCluster(t, 0, Options{Log: newFakeLog()})
-	first := connect(t, c.server.Addr()).register(someNode())
+	cluster := startCluster(t, 0, Options{Log: newFakeLog()})
+	first := connect(t, cluster.server.Addr()).register(someNode())
 	first.registered()
-	second := connect(t, c.server.Addr()).register(someNode())
+	second := connect(t, cluster.server.Addr()).register(someNode())
 	second.registered()
 	err := first.end()
 	require.ErrorIs(t, err, fault.Closed)
 	require.Contains(t, err.Error(), "registered again")
 	// The end of the first stream does not take the node away.
-	c.live(1)
+	cluster.live(1)
 	require.NoError(t, second.CloseSend())
 	require.NoError(t, second.end())
-	c.live(0)
+	cluster.live(0)
 }
 
 func TestDatanodesThatAreRefused(t *testing.T) {
-	for _, x := range []struct {
+	for _, test := range []struct {
 		name   string
 		kind   fault.Kind
 		change func(*controlpb.Register)
@@ -132,12 +132,12 @@ func TestDatanodesThatAreRefused(t *testing.T) {
 		{"too many volumes", fault.Invalid, func(r *controlpb.Register) { r.Volumes = make([]*controlpb.VolumeState, limits.VolumesPerNodeMax+1) }},
 		{"negative capacity", fault.Invalid, func(r *controlpb.Register) { r.Volumes[0].CapacityBytes = -1 }},
 	} {
-		t.Run(x.name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			c := startCluster(t, 0, Options{Log: newFakeLog()})
 			r := someNode()
-			x.change(r)
+			test.change(r)
 			err := connect(t, c.server.Addr()).register(r).end()
-			require.ErrorIs(t, err, x.kind)
+			require.ErrorIs(t, err, test.kind)
 			c.live(0)
 		})
 	}
@@ -161,7 +161,7 @@ func TestMalformedDatanodeMessagesCutTheStream(t *testing.T) {
 	for i := range many {
 		many[i] = good()
 	}
-	for name, m := range map[string]*controlpb.DatanodeMessage{
+	for name, message := range map[string]*controlpb.DatanodeMessage{
 		"short id":          bad(func(r *controlpb.ReplicaReport) { r.ChunkId = id[:15] }),
 		"zero id":           bad(func(r *controlpb.ReplicaReport) { r.ChunkId = make([]byte, 16) }),
 		"zero generation":   bad(func(r *controlpb.ReplicaReport) { r.Generation = 0 }),
@@ -179,7 +179,7 @@ func TestMalformedDatanodeMessagesCutTheStream(t *testing.T) {
 			c := startCluster(t, 0, Options{Log: newFakeLog()})
 			s := connect(t, c.server.Addr()).register(someNode())
 			s.registered()
-			require.ErrorIs(t, s.say(m).end(), fault.Invalid)
+			require.ErrorIs(t, s.say(message).end(), fault.Invalid)
 			require.EqualValues(t, 1, c.server.Stats().Malformed)
 			c.live(0)
 		})
@@ -198,27 +198,27 @@ func TestMalformedDatanodeMessagesCutTheStream(t *testing.T) {
 // never waits for it.
 func TestSlowDatanodeIsCut(t *testing.T) {
 	var stats counters
-	s := newSession(1, "node-1", "peer", &stats)
+	session := newSession(1, "node-1", "peer", &stats)
 	for range sessionQueueMax {
-		s.send(&datanode.SendReport{})
+		session.enqueue(&datanode.SendReport{})
 	}
 	select {
-	case <-s.ended:
+	case <-session.ended:
 		require.FailNow(t, "cut too early")
 	default:
 	}
-	s.send(&datanode.SendReport{})
-	<-s.ended
-	require.ErrorIs(t, s.reason, fault.Busy)
+	session.enqueue(&datanode.SendReport{})
+	<-session.ended
+	require.ErrorIs(t, session.reason, fault.Busy)
 	require.EqualValues(t, 1, stats.cut.Load())
-	s.cut(fault.New(fault.Closed, "later", "reason"))
-	require.ErrorIs(t, s.reason, fault.Busy, "the first reason counts")
+	session.cut(fault.New(fault.Closed, "later", "reason"))
+	require.ErrorIs(t, session.reason, fault.Busy, "the first reason counts")
 }
 
 // A large report does not keep clients out: they are served between its pages.
 func TestClientsAreServedBetweenPages(t *testing.T) {
-	c := startCluster(t, 0, Options{Log: newFakeLog(), Mailbox: 8})
-	s := connect(t, c.server.Addr()).register(someNode())
+	cluster := startCluster(t, 0, Options{Log: newFakeLog(), Mailbox: 8})
+	s := connect(t, cluster.server.Addr()).register(someNode())
 	s.registered()
 	done := async(func() error {
 		for page := range uint32(64) {
@@ -235,7 +235,7 @@ func TestClientsAreServedBetweenPages(t *testing.T) {
 		return nil
 	})
 	for i := range 200 {
-		require.NoError(t, c.client.mkdir(fmt.Sprintf("/%d", i)))
+		require.NoError(t, cluster.client.mkdir(fmt.Sprintf("/%d", i)))
 	}
 	require.NoError(t, result(t, done))
 }

@@ -33,24 +33,24 @@ func result(t *testing.T, done <-chan error) error {
 
 func TestReplyWaitsUntilItsRecordIsDurable(t *testing.T) {
 	log := newFakeLog()
-	c := startCluster(t, 0, Options{Log: log})
+	cluster := startCluster(t, 0, Options{Log: log})
 	for _, path := range []string{"/quiet", "/quiet/old", "/busy"} {
-		require.NoError(t, c.client.mkdir(path))
+		require.NoError(t, cluster.client.mkdir(path))
 	}
 	before := log.length()
 	log.hold()
-	mutation := async(func() error { return c.client.mkdir("/busy/new") })
+	mutation := async(func() error { return cluster.client.mkdir("/busy/new") })
 	require.Eventually(t, func() bool { return log.waits() == 1 }, patience, time.Millisecond)
 	// A read of durable state does not wait.
-	_, err := c.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/quiet/old"})
+	_, err := cluster.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/quiet/old"})
 	require.NoError(t, faultOf(err))
 	// One that saw the new directory does.
 	read := async(func() error {
-		_, err := c.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/busy/new"})
+		_, err := cluster.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/busy/new"})
 		return faultOf(err)
 	})
-	steps := c.server.Stats().Commands
-	require.Eventually(t, func() bool { return c.server.Stats().Commands > steps+1 }, patience, time.Millisecond)
+	steps := cluster.server.Stats().Commands
+	require.Eventually(t, func() bool { return cluster.server.Stats().Commands > steps+1 }, patience, time.Millisecond)
 	select {
 	case err := <-mutation:
 		require.FailNow(t, "the reply left before its record was durable", "%v", err)
@@ -71,85 +71,85 @@ func TestBrokenLogDropsTheState(t *testing.T) {
 	for _, keep := range []int{0, 1} {
 		t.Run(fmt.Sprintf("%d batches kept", keep), func(t *testing.T) {
 			log := newFakeLog()
-			c := startCluster(t, 0, Options{Log: log})
-			require.NoError(t, c.client.mkdir("/before"))
+			cluster := startCluster(t, 0, Options{Log: log})
+			require.NoError(t, cluster.client.mkdir("/before"))
 			log.hold()
-			request := &controlpb.MkdirRequest{Header: c.client.header(), Path: "/unsure"}
-			mutation := async(func() error { _, err := c.client.Mkdir(contextOf(t), request); return faultOf(err) })
+			request := &controlpb.MkdirRequest{Header: cluster.client.header(), Path: "/unsure"}
+			mutation := async(func() error { _, err := cluster.client.Mkdir(contextOf(t), request); return faultOf(err) })
 			require.Eventually(t, func() bool { return log.waits() == 1 }, patience, time.Millisecond)
 			log.fail(fault.New(fault.Unavailable, "append", "broken"), keep)
 			err := result(t, mutation)
 			require.ErrorIs(t, err, fault.NotActive)
 			require.Equal(t, fault.Retryable, fault.ClassOf(err))
 
-			require.Eventually(t, func() bool { return c.server.Active() == nil }, patience, time.Millisecond)
-			require.EqualValues(t, 2, c.server.Stats().Tenures)
-			c.live(0)
+			require.Eventually(t, func() bool { return cluster.server.Active() == nil }, patience, time.Millisecond)
+			require.EqualValues(t, 2, cluster.server.Stats().Terms)
+			cluster.live(0)
 			want := []string{"before"}
 			if keep == 1 {
 				want = []string{"before", "unsure"}
 			}
-			require.Equal(t, want, c.client.names("/", 0))
-			_, err = c.client.Mkdir(contextOf(t), request)
+			require.Equal(t, want, cluster.client.names("/", 0))
+			_, err = cluster.client.Mkdir(contextOf(t), request)
 			require.NoError(t, faultOf(err), "the retry")
-			require.Equal(t, []string{"before", "unsure"}, c.client.names("/", 0))
+			require.Equal(t, []string{"before", "unsure"}, cluster.client.names("/", 0))
 		})
 	}
 }
 
 func TestConcurrentMutationsShareBatches(t *testing.T) {
 	log := newFakeLog()
-	c := startCluster(t, 3, Options{Log: log})
-	require.NoError(t, c.client.mkdir("/d"))
-	before := c.server.Stats()
+	cluster := startCluster(t, 3, Options{Log: log})
+	require.NoError(t, cluster.client.mkdir("/d"))
+	before := cluster.server.Stats()
 	const count = 1000
 	log.hold()
 	var group sync.WaitGroup
 	errs := make(chan error, count)
 	for i := range count {
 		group.Go(func() {
-			_, err := c.client.Create(contextOf(t), &controlpb.CreateRequest{Header: c.client.header(), Path: fmt.Sprintf("/d/%04d", i), ClientName: "test"})
+			_, err := cluster.client.Create(contextOf(t), &controlpb.CreateRequest{Header: cluster.client.header(), Path: fmt.Sprintf("/d/%04d", i), ClientName: "test"})
 			errs <- faultOf(err)
 		})
 	}
 	// The commands are stepped while the first batches are in flight.
-	require.Eventually(t, func() bool { return c.server.Stats().Records >= before.Records+count }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return cluster.server.Stats().Records >= before.Records+count }, patience, time.Millisecond)
 	log.release()
 	group.Wait()
 	for range count {
 		require.NoError(t, <-errs)
 	}
-	after := c.server.Stats()
+	after := cluster.server.Stats()
 	require.GreaterOrEqual(t, after.Records-before.Records, uint64(count))
 	require.Less(t, after.Batches-before.Batches, uint64(count/10))
-	require.Len(t, c.client.names("/d", 300), count)
+	require.Len(t, cluster.client.names("/d", 300), count)
 }
 
 // While the log takes nothing, no more commands are stepped than two batches
 // hold; then the mailbox fills and callers are told at once.
 func TestFullMailboxIsBusy(t *testing.T) {
 	log := newFakeLog()
-	c := startCluster(t, 0, Options{Log: log, Mailbox: 4})
-	tenure := c.server.current.Load()
+	cluster := startCluster(t, 0, Options{Log: log, Mailbox: 4})
+	term := cluster.server.current.Load()
 	blocked := make(chan struct{})
 	entered := make(chan struct{})
 	stuck := newCall(blockingContext{entered: entered, release: blocked}, nil)
-	tenure.mailbox <- stuck
+	term.mailbox <- stuck
 	<-entered // the actor goroutine is held inside this call
 	var waiting []<-chan error
 	for i := range 4 {
-		waiting = append(waiting, async(func() error { return c.client.mkdir(fmt.Sprintf("/%d", i)) }))
+		waiting = append(waiting, async(func() error { return cluster.client.mkdir(fmt.Sprintf("/%d", i)) }))
 	}
-	require.Eventually(t, func() bool { return len(tenure.mailbox) == 4 }, patience, time.Millisecond)
-	err := c.client.mkdir("/refused")
+	require.Eventually(t, func() bool { return len(term.mailbox) == 4 }, patience, time.Millisecond)
+	err := cluster.client.mkdir("/refused")
 	require.ErrorIs(t, err, fault.Busy)
 	require.Equal(t, fault.Retryable, fault.ClassOf(err))
-	require.NotZero(t, c.server.Stats().Busy)
+	require.NotZero(t, cluster.server.Stats().Busy)
 	close(blocked)
 	for _, w := range waiting {
 		require.NoError(t, result(t, w))
 	}
-	require.Equal(t, []string{"0", "1", "2", "3"}, c.client.names("/", 0))
+	require.Equal(t, []string{"0", "1", "2", "3"}, cluster.client.names("/", 0))
 }
 
 // blockingContext holds whoever asks for its error, and then has ended.
@@ -171,41 +171,41 @@ func (b blockingContext) Err() error {
 
 func TestCallerThatLeftIsSkipped(t *testing.T) {
 	log := newFakeLog()
-	c := startCluster(t, 0, Options{Log: log})
+	cluster := startCluster(t, 0, Options{Log: log})
 	blocked, entered := make(chan struct{}), make(chan struct{})
-	c.server.current.Load().mailbox <- newCall(blockingContext{entered: entered, release: blocked}, nil)
+	cluster.server.current.Load().mailbox <- newCall(blockingContext{entered: entered, release: blocked}, nil)
 	<-entered
 	ctx, cancel := context.WithCancel(context.Background())
 	left := async(func() error {
-		_, err := c.client.Mkdir(ctx, &controlpb.MkdirRequest{Header: c.client.header(), Path: "/left"})
+		_, err := cluster.client.Mkdir(ctx, &controlpb.MkdirRequest{Header: cluster.client.header(), Path: "/left"})
 		return faultOf(err)
 	})
-	require.Eventually(t, func() bool { return len(c.server.current.Load().mailbox) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(cluster.server.current.Load().mailbox) == 1 }, patience, time.Millisecond)
 	cancel()
 	require.Error(t, result(t, left))
 	// The server sees the cancellation soon after the client does.
-	require.Eventually(t, func() bool { return c.server.calls.Load() == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return cluster.server.calls.Load() == 0 }, patience, time.Millisecond)
 	close(blocked)
-	require.NoError(t, c.client.mkdir("/stayed"))
-	require.Equal(t, []string{"stayed"}, c.client.names("/", 0))
-	require.EqualValues(t, 2, c.server.Stats().Skipped)
+	require.NoError(t, cluster.client.mkdir("/stayed"))
+	require.Equal(t, []string{"stayed"}, cluster.client.names("/", 0))
+	require.EqualValues(t, 2, cluster.server.Stats().Skipped)
 }
 
 // Close answers what is in flight to the log, refuses the rest, and is quick.
 func TestCloseAnswersWhatIsInFlight(t *testing.T) {
 	log := newFakeLog()
-	s := ready(t, startServer(t, Options{Log: log}))
-	client := dial(t, s.Addr())
+	server := ready(t, startServer(t, Options{Log: log}))
+	client := dial(t, server.Addr())
 	require.Eventually(t, func() bool { return client.mkdir("/a") == nil }, patience, time.Millisecond)
 	log.hold()
 	mutation := async(func() error { return client.mkdir("/b") })
 	require.Eventually(t, func() bool { return log.waits() == 1 }, patience, time.Millisecond)
-	closed := async(func() error { return s.Close(contextOf(t)) })
-	require.Eventually(t, func() bool { return s.Active() != nil }, patience, time.Millisecond)
-	require.ErrorIs(t, s.Active(), fault.NotActive)
+	closed := async(func() error { return server.Close(contextOf(t)) })
+	require.Eventually(t, func() bool { return server.Active() != nil }, patience, time.Millisecond)
+	require.ErrorIs(t, server.Active(), fault.NotActive)
 	log.release()
 	require.NoError(t, result(t, mutation))
 	require.NoError(t, result(t, closed))
-	<-s.Done()
-	require.NoError(t, s.Err())
+	<-server.Done()
+	require.NoError(t, server.Err())
 }

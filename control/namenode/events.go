@@ -8,7 +8,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// eventTexts says how an actor's event is told in the log.
+// eventTexts are the log lines of the actor's events.
 var eventTexts = map[step.EventKind]struct {
 	level slog.Level
 	text  string
@@ -30,8 +30,8 @@ var eventTexts = map[step.EventKind]struct {
 }
 
 // event writes one log line; zero fields are left out.
-func (l *loop) event(e step.Event) {
-	known, ok := eventTexts[e.Kind]
+func (l *loop) event(event step.Event) {
+	known, ok := eventTexts[event.Kind]
 	if !ok {
 		known.text = "event"
 	}
@@ -39,20 +39,20 @@ func (l *loop) event(e step.Event) {
 		return
 	}
 	attributes := make([]any, 0, 10)
-	if e.NodeID != "" {
-		attributes = append(attributes, keyNode, e.NodeID)
+	if event.NodeID != "" {
+		attributes = append(attributes, keyNode, event.NodeID)
 	}
-	if e.Chunk != (chunk.ID{}) {
-		attributes = append(attributes, keyChunk, e.Chunk)
+	if event.Chunk != (chunk.ID{}) {
+		attributes = append(attributes, keyChunk, event.Chunk)
 	}
-	if e.FileID != 0 {
-		attributes = append(attributes, keyFile, e.FileID)
+	if event.FileID != 0 {
+		attributes = append(attributes, keyFile, event.FileID)
 	}
-	if e.Count != 0 {
-		attributes = append(attributes, keyCount, e.Count)
+	if event.Count != 0 {
+		attributes = append(attributes, keyCount, event.Count)
 	}
-	if e.Text != "" {
-		attributes = append(attributes, "text", e.Text)
+	if event.Text != "" {
+		attributes = append(attributes, "text", event.Text)
 	}
 	l.logger.Log(context.Background(), known.level, known.text, attributes...)
 }

@@ -203,25 +203,25 @@ type fakeWriter struct {
 }
 
 func (w *fakeWriter) TryAppend(first uint64, records [][]byte) error {
-	f := w.log
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	log := w.log
+	log.mu.Lock()
+	defer log.mu.Unlock()
 	switch {
 	case w.err != nil:
 		return w.err
-	case w.o.Grant.Epoch < f.mu.epoch:
-		return fault.New(fault.Fenced, "append", "epoch %d is below %d", w.o.Grant.Epoch, f.mu.epoch)
+	case w.o.Grant.Epoch < log.mu.epoch:
+		return fault.New(fault.Fenced, "append", "epoch %d is below %d", w.o.Grant.Epoch, log.mu.epoch)
 	case first != w.next:
 		return fault.New(fault.Gap, "append", "txid %d, want %d", first, w.next)
 	case len(w.pending) >= w.o.InFlightBatches:
 		return fault.New(fault.Busy, "append", "full")
 	}
 	w.next += uint64(len(records))
-	f.mu.batches++
+	log.mu.batches++
 	w.pending = append(w.pending, batch{first: first, records: records})
 	w.wake()
 	select {
-	case f.appended <- struct{}{}:
+	case log.appended <- struct{}{}:
 	default:
 	}
 	return nil

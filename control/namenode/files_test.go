@@ -16,59 +16,59 @@ import (
 )
 
 func TestLifeOfAFile(t *testing.T) {
-	c := startCluster(t, 3, Options{Log: newFakeLog()})
+	cluster := startCluster(t, 3, Options{Log: newFakeLog()})
 	ctx := contextOf(t)
-	require.NoError(t, c.client.mkdir("/dir"))
-	info, id := c.write("/dir/file", 3, 1234)
+	require.NoError(t, cluster.client.mkdir("/dir"))
+	info, id := cluster.write("/dir/file", 3, 1234)
 	require.EqualValues(t, 1234, info.Length)
 	require.Equal(t, "file", info.Name)
 
-	located, err := c.client.Locate(ctx, &controlpb.LocateRequest{Path: "/dir/file"})
+	located, err := cluster.client.Locate(ctx, &controlpb.LocateRequest{Path: "/dir/file"})
 	require.NoError(t, faultOf(err))
 	require.Len(t, located.Chunks, 1)
 	require.Equal(t, id[:], located.Chunks[0].ChunkId)
 	require.Len(t, located.Chunks[0].Replicas, 3)
 	require.Contains(t, located.Chunks[0].Replicas[0].Address, "127.0.0.1:1")
 
-	summary, err := c.client.Summary(ctx, &controlpb.SummaryRequest{Path: "/"})
+	summary, err := cluster.client.Summary(ctx, &controlpb.SummaryRequest{Path: "/"})
 	require.NoError(t, faultOf(err))
 	require.EqualValues(t, 1, summary.Files)
 	require.EqualValues(t, 1234, summary.Bytes)
 	require.EqualValues(t, 3*1234, summary.StoredBytes)
 
-	_, err = c.client.Rename(ctx, &controlpb.RenameRequest{Header: c.client.header(), Source: "/dir/file", Target: "/moved"})
+	_, err = cluster.client.Rename(ctx, &controlpb.RenameRequest{Header: cluster.client.header(), Source: "/dir/file", Target: "/moved"})
 	require.NoError(t, faultOf(err))
-	require.Equal(t, []string{"dir", "moved"}, c.client.names("/", 0))
-	_, err = c.client.Stat(ctx, &controlpb.StatRequest{Path: "/dir/file"})
+	require.Equal(t, []string{"dir", "moved"}, cluster.client.names("/", 0))
+	_, err = cluster.client.Stat(ctx, &controlpb.StatRequest{Path: "/dir/file"})
 	require.ErrorIs(t, faultOf(err), fault.NotFound)
 
-	reopened, err := c.client.Append(ctx, &controlpb.AppendRequest{Header: c.client.header(), Path: "/moved", ClientName: "test"})
+	reopened, err := cluster.client.Append(ctx, &controlpb.AppendRequest{Header: cluster.client.header(), Path: "/moved", ClientName: "test"})
 	require.NoError(t, faultOf(err))
 	require.NotNil(t, reopened.Last)
 	require.Equal(t, reopened.PreviousGeneration+1, reopened.Last.Generation)
 	commit := &controlpb.ChunkCommit{ChunkId: id[:], Generation: reopened.Last.Generation, Length: 2000}
 	for _, r := range reopened.Last.Replicas {
-		c.nodes[r.NodeId].put(chunk.Replica{ID: id, Generation: chunk.Generation(reopened.Last.Generation), Length: 2000, State: chunk.Sealed})
+		cluster.nodes[r.NodeId].put(chunk.Replica{ID: id, Generation: chunk.Generation(reopened.Last.Generation), Length: 2000, State: chunk.Sealed})
 		commit.NodeIds = append(commit.NodeIds, r.NodeId)
 	}
-	_, err = c.client.AddChunks(ctx, &controlpb.AddChunksRequest{Header: c.client.header(), FileId: info.FileId, FirstIndex: 1, Commits: []*controlpb.ChunkCommit{commit}})
+	_, err = cluster.client.AddChunks(ctx, &controlpb.AddChunksRequest{Header: cluster.client.header(), FileId: info.FileId, FirstIndex: 1, Commits: []*controlpb.ChunkCommit{commit}})
 	require.NoError(t, faultOf(err))
-	done, err := c.client.Complete(ctx, &controlpb.CompleteRequest{Header: c.client.header(), FileId: info.FileId})
+	done, err := cluster.client.Complete(ctx, &controlpb.CompleteRequest{Header: cluster.client.header(), FileId: info.FileId})
 	require.NoError(t, faultOf(err))
 	require.EqualValues(t, 2000, done.Info.Length)
 
-	removed, err := c.client.Remove(ctx, &controlpb.RemoveRequest{Header: c.client.header(), Path: "/moved"})
+	removed, err := cluster.client.Remove(ctx, &controlpb.RemoveRequest{Header: cluster.client.header(), Path: "/moved"})
 	require.NoError(t, faultOf(err))
 	require.EqualValues(t, 1, removed.Files)
 	require.Eventually(t, func() bool {
-		for _, n := range c.nodes {
+		for _, n := range cluster.nodes {
 			if n.has(id) {
 				return false
 			}
 		}
 		return true
 	}, patience, 5*time.Millisecond, "the replicas are deleted")
-	require.Equal(t, []string{"dir"}, c.client.names("/", 0))
+	require.Equal(t, []string{"dir"}, cluster.client.names("/", 0))
 }
 
 func TestTooFewNodesAreNamed(t *testing.T) {
@@ -83,15 +83,15 @@ func TestTooFewNodesAreNamed(t *testing.T) {
 // reads work at once.
 func TestSafeModeEndsWithTheReports(t *testing.T) {
 	log := newFakeLog()
-	c := startCluster(t, 2, Options{Log: log})
-	_, id := c.write("/file", 2, 77)
-	for _, n := range c.nodes {
+	before := startCluster(t, 2, Options{Log: log})
+	_, id := before.write("/file", 2, 77)
+	for _, n := range before.nodes {
 		n.close(t)
 	}
-	closeServer(t, c.server)
+	closeServer(t, before.server)
 
-	s := ready(t, startServer(t, Options{Log: log}))
-	client := dial(t, s.Addr())
+	server := ready(t, startServer(t, Options{Log: log}))
+	client := dial(t, server.Addr())
 	err := client.mkdir("/d")
 	require.ErrorIs(t, err, fault.SafeMode)
 	stat, err := client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/file"})
@@ -102,17 +102,17 @@ func TestSafeModeEndsWithTheReports(t *testing.T) {
 	require.True(t, mode.On)
 	require.NotEmpty(t, mode.Reason)
 
-	for _, n := range c.nodes {
-		n.start(t, s.Addr())
+	for _, n := range before.nodes {
+		n.start(t, server.Addr())
 	}
-	after := &cluster{t: t, server: s, client: client, nodes: c.nodes}
+	after := &cluster{t: t, server: server, client: client, nodes: before.nodes}
 	after.live(2)
 	require.NoError(t, client.mkdir("/d"))
 	require.Eventually(t, func() bool {
 		located, err := client.Locate(contextOf(t), &controlpb.LocateRequest{Path: "/file"})
 		return err == nil && len(located.Chunks) == 1 && len(located.Chunks[0].Replicas) == 2
 	}, patience, time.Millisecond)
-	for _, n := range c.nodes {
+	for _, n := range before.nodes {
 		require.True(t, n.has(id))
 	}
 }

@@ -14,25 +14,24 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// live is the namenode's life: tenure after tenure, until Close or a reason to
-// stay down.
-func (s *Server) live(soft, hard context.Context) {
+// run serves term after term, until Close or a reason to stay down.
+func (s *Server) run(soft, hard context.Context) {
 	defer close(s.done)
 	failures := 0 // in a row
-	p := newPulse(s.o.Clock, s.o.Actor.TickInterval)
+	p := newPulse(s.options.Clock, s.options.Actor.TickInterval)
 	for {
-		before := s.stats.tenures.Load()
-		err := s.begin(soft, hard, p)
+		before := s.stats.terms.Load()
+		err := s.runTerm(soft, hard, p)
 		if soft.Err() != nil {
 			if err != nil && !errors.Is(err, context.Canceled) {
 				s.logger.Warn("namenode stops", keyError, err)
 			}
 			return
 		}
-		if s.stats.tenures.Load() > before {
+		if s.stats.terms.Load() > before {
 			failures = 0
 		}
-		if final(err) {
+		if isFinal(err) {
 			s.err = err
 			s.phase.Store(&phase{doing: "it stays down: " + err.Error()})
 			s.logger.Error("namenode stays down", keyError, err)
@@ -40,9 +39,9 @@ func (s *Server) live(soft, hard context.Context) {
 		}
 		failures++
 		pause := backoff.Spread(backoff.Exponential{First: restartFirst, Max: restartMax}.After(failures))
-		s.phase.Store(&phase{doing: "it begins again after: " + err.Error()})
-		s.logger.Warn("namenode begins again", keyError, err, "in", pause.Round(time.Millisecond))
-		timer := s.o.Clock.NewTimer(pause)
+		s.phase.Store(&phase{doing: "restarting after: " + err.Error()})
+		s.logger.Warn("namenode restarts", keyError, err, "in", pause.Round(time.Millisecond))
+		timer := s.options.Clock.NewTimer(pause)
 		select {
 		case <-timer.C():
 		case <-soft.Done():
@@ -52,18 +51,18 @@ func (s *Server) live(soft, hard context.Context) {
 	}
 }
 
-// final tells that beginning again is wrong: another namenode took over, or
+// isFinal reports whether a restart would be wrong: another namenode took over, or
 // what the log holds cannot be read by this program.
-func final(err error) bool {
+func isFinal(err error) bool {
 	return errors.Is(err, fault.Fenced) || errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Version)
 }
 
-// begin acquires an epoch, replays, and serves until that ends.
-func (s *Server) begin(soft, hard context.Context, p *pulse) error {
+// runTerm acquires an epoch, replays the log, and serves until the term ends.
+func (s *Server) runTerm(soft, hard context.Context, pulse *pulse) error {
 	s.phase.Store(&phase{doing: "it waits for the log server"})
-	s.logger.Info("asking the log servers for an epoch", "log_servers", s.o.LogServers)
+	s.logger.Info("asking the log servers for an epoch", "log_servers", s.options.LogServers)
 	attempt, cancel := context.WithTimeout(soft, acquireTimeout)
-	grant, err := s.log.AcquireEpoch(attempt, s.o.Holder)
+	grant, err := s.log.AcquireEpoch(attempt, s.options.Holder)
 	cancel()
 	if err != nil {
 		// Nobody took anything from us: we had nothing.
@@ -77,9 +76,9 @@ func (s *Server) begin(soft, hard context.Context, p *pulse) error {
 	if err != nil {
 		return err
 	}
-	t := &tenure{epoch: grant.Epoch, mailbox: make(chan *call, s.o.Mailbox), stats: &s.stats, ended: make(chan struct{}),
+	term := &term{epoch: grant.Epoch, mailbox: make(chan *call, s.options.Mailbox), stats: &s.stats, ended: make(chan struct{}),
 		checkpoints: make(chan checkpointRequest, checkpointsAskedMax)}
-	l, err := newLoop(s, t, state, grant, from, p)
+	loop, err := newLoop(s, term, state, grant, from, pulse)
 	if err != nil {
 		return err
 	}
@@ -87,12 +86,12 @@ func (s *Server) begin(soft, hard context.Context, p *pulse) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		s.watchEpoch(watching, grant.Epoch, l.fail)
+		s.watchEpoch(watching, grant.Epoch, loop.fail)
 	}()
 	// The writer closes its stream for good: nothing that is in the state but
 	// not in the log can get there any more.
-	err = l.run(soft, hard)
-	l.close(err)
+	err = loop.run(soft, hard)
+	loop.close(err)
 	stop()
 	<-watched
 	return err
@@ -106,7 +105,7 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 	if err != nil {
 		return nil, from, err
 	}
-	began, base := s.o.Clock.Now(), state.Txid()
+	began, base := s.options.Clock.Now(), state.Txid()
 	for attempt := 1; state.Txid() < grant.LastTxid; attempt++ {
 		applied := state.Txid()
 		s.phase.Store(&phase{doing: "it replays the log", applied: applied, target: grant.LastTxid})
@@ -139,13 +138,13 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 		}
 		if err != nil {
 			s.logger.Warn("replay interrupted, going on", keyTxid, state.Txid(), keyError, err)
-			if err := clock.Sleep(ctx, s.o.Clock, replayPause); err != nil {
+			if err := clock.Sleep(ctx, s.options.Clock, replayPause); err != nil {
 				return nil, from, err
 			}
 		}
 	}
 	s.phase.Store(&phase{doing: "it is becoming active"})
-	s.logger.Info("log replayed", keyTxid, state.Txid(), keyCount, state.Txid()-base, "took", s.o.Clock.Now().Sub(began).Round(time.Millisecond))
+	s.logger.Info("log replayed", keyTxid, state.Txid(), keyCount, state.Txid()-base, "took", s.options.Clock.Now().Sub(began).Round(time.Millisecond))
 	return state, from, nil
 }
 
@@ -171,12 +170,12 @@ func notReplayed(txid uint64, err error) error {
 	return &fault.Error{Kind: kind, Op: "replay log", Reason: fmt.Sprintf("record of txid %d", txid), Err: err}
 }
 
-// watchEpoch asks the log servers again and again whether somebody holds a
+// watchEpoch asks the log servers every epochInterval whether somebody holds a
 // higher epoch, so that a namenode without mutations stops serving reads too.
 func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
 	s.noteLogServers(s.log.Status(ctx))
 	for {
-		timer := s.o.Clock.NewTimer(epochInterval)
+		timer := s.options.Clock.NewTimer(epochInterval)
 		select {
 		case <-timer.C():
 		case <-ctx.Done():
@@ -194,30 +193,29 @@ func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
 	}
 }
 
-// noteLogServers keeps what the log servers say of themselves for those who ask
-// for the cluster's status.
+// noteLogServers keeps the status of the log servers for the cluster's status.
 func (s *Server) noteLogServers(statuses []*controlpb.LogStatusResponse) {
 	out := make([]*controlpb.LogServerStatus, len(statuses))
 	for i, status := range statuses {
 		out[i] = &controlpb.LogServerStatus{NodeId: status.NodeId, Leader: status.Leader, Error: status.Error, AdminAddress: status.AdminAddress}
-		if i < len(s.o.LogServers) {
-			out[i].Address = s.o.LogServers[i]
+		if i < len(s.options.LogServers) {
+			out[i].Address = s.options.LogServers[i]
 		}
 	}
 	s.logServers.Store(&out)
 }
 
-// serve lets callers in.
-func (s *Server) serve(t *tenure) {
-	s.stats.tenures.Add(1)
+// serve admits callers.
+func (s *Server) serve(t *term) {
+	s.stats.terms.Add(1)
 	s.current.Store(t)
 	s.rpc.SetServing(true)
 	s.readyOnce.Do(func() { close(s.ready) })
 }
 
-// unserve keeps callers out. Callers that are in already get an answer when
-// their records are durable, or when the tenure ends.
-func (s *Server) unserve(t *tenure) {
+// unserve refuses further callers. Those admitted already get an answer when
+// their records are durable, or when the term ends.
+func (s *Server) unserve(t *term) {
 	if s.current.CompareAndSwap(t, nil) {
 		s.rpc.SetServing(false)
 	}

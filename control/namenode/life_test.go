@@ -15,20 +15,20 @@ import (
 
 func TestRestartServesTheSame(t *testing.T) {
 	log := newFakeLog()
-	c := startCluster(t, 1, Options{Log: log})
+	cluster := startCluster(t, 1, Options{Log: log})
 	for _, name := range []string{"/c", "/a", "/b", "/a/x"} {
-		require.NoError(t, c.client.mkdir(name))
+		require.NoError(t, cluster.client.mkdir(name))
 	}
-	status, err := c.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
+	status, err := cluster.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
 	require.NoError(t, err)
-	request := &controlpb.CreateRequest{Header: c.client.header(), Path: "/a/file", Replication: 1, ClientName: "test"}
-	first, err := c.client.Create(contextOf(t), request)
+	request := &controlpb.CreateRequest{Header: cluster.client.header(), Path: "/a/file", Replication: 1, ClientName: "test"}
+	first, err := cluster.client.Create(contextOf(t), request)
 	require.NoError(t, faultOf(err))
-	again, err := c.client.Create(contextOf(t), request)
+	again, err := cluster.client.Create(contextOf(t), request)
 	require.NoError(t, faultOf(err), "a retry gets the first answer")
 	require.Equal(t, first.Info.FileId, again.Info.FileId)
-	require.Equal(t, []string{"a", "b", "c"}, c.client.names("/", 2))
-	closeServer(t, c.server)
+	require.Equal(t, []string{"a", "b", "c"}, cluster.client.names("/", 2))
+	closeServer(t, cluster.server)
 
 	s := ready(t, startServer(t, Options{Log: log}))
 	client := dial(t, s.Addr())
@@ -51,20 +51,20 @@ func TestNamenodeThatLostItsEpochStopsAtOnce(t *testing.T) {
 	for _, how := range []string{"at its next mutation", "idle"} {
 		t.Run(how, func(t *testing.T) {
 			log := newFakeLog()
-			c := startCluster(t, 0, Options{Log: log})
-			require.NoError(t, c.client.mkdir("/mine"))
+			cluster := startCluster(t, 0, Options{Log: log})
+			require.NoError(t, cluster.client.mkdir("/mine"))
 			other := ready(t, startServer(t, Options{Log: log}))
 			if how != "idle" {
-				err := c.client.mkdir("/late")
+				err := cluster.client.mkdir("/late")
 				require.ErrorIs(t, err, fault.NotActive)
 			}
 			select {
-			case <-c.server.Done():
+			case <-cluster.server.Done():
 			case <-time.After(patience):
 				require.FailNow(t, "the first namenode goes on")
 			}
-			require.ErrorIs(t, c.server.Err(), fault.Fenced)
-			_, err := c.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/mine"})
+			require.ErrorIs(t, cluster.server.Err(), fault.Fenced)
+			_, err := cluster.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/mine"})
 			require.ErrorIs(t, faultOf(err), fault.NotActive)
 			require.Equal(t, []string{"mine"}, dial(t, other.Addr()).names("/", 0))
 			require.NoError(t, other.Active())
@@ -145,70 +145,70 @@ func TestTakenPort(t *testing.T) {
 // A namenode that was stopped for a minute does not declare everybody dead.
 func TestPauseOfTheProcessDoesNotCount(t *testing.T) {
 	fake := clock.NewFake(time.Unix(100, 0))
-	p := newPulse(fake, 500*time.Millisecond)
+	pulse := newPulse(fake, 500*time.Millisecond)
 	fake.Advance(time.Second)
-	wall, mono := p.now()
+	wall, mono := pulse.now()
 	require.Equal(t, int64(101_000), wall)
 	require.Equal(t, time.Second, mono)
 	fake.Advance(time.Minute)
-	wall, mono = p.now()
+	wall, mono = pulse.now()
 	require.Equal(t, int64(161_000), wall)
 	require.Equal(t, 3*time.Second, mono, "one pause of 2 s at most")
 	fake.Advance(time.Second)
-	_, mono = p.now()
+	_, mono = pulse.now()
 	require.Equal(t, 4*time.Second, mono)
 	fake.Advance(-time.Hour) // a wall clock without a monotonic reading
-	_, mono = p.now()
+	_, mono = pulse.now()
 	require.Equal(t, 4*time.Second, mono)
 }
 
 func TestWaitingReleasesInOrder(t *testing.T) {
 	var got []int
-	w := waiting{durable: 10, release: func(d due) { got = append(got, d.body.(int)) }}
-	put := func(txid uint64, n int) { w.after(txid, due{body: n}) }
+	waiting := waiting{durable: 10, release: func(d due) { got = append(got, d.body.(int)) }}
+	put := func(txid uint64, n int) { waiting.after(txid, due{body: n}) }
 	put(13, 4)
 	put(11, 2)
 	put(10, 1)
 	put(11, 3)
 	put(0, 0)
 	require.Equal(t, []int{1, 0}, got)
-	w.advance(10)
-	w.advance(12)
+	waiting.advance(10)
+	waiting.advance(12)
 	require.Equal(t, []int{1, 0, 2, 3}, got)
 	put(12, 9)
-	w.advance(20)
+	waiting.advance(20)
 	require.Equal(t, []int{1, 0, 2, 3, 9, 4}, got)
-	require.Zero(t, w.count())
+	require.Zero(t, waiting.count())
 	put(21, 5)
-	w.advance(21)
+	waiting.advance(21)
 	require.Equal(t, []int{1, 0, 2, 3, 9, 4, 5}, got)
 	put(24, 8)
 	put(22, 6)
 	put(22, 7)
 	var abandoned []int
-	w.abandon(func(d due) { abandoned = append(abandoned, d.body.(int)) })
+	waiting.abandon(func(d due) { abandoned = append(abandoned, d.body.(int)) })
 	require.Equal(t, []int{6, 7, 8}, abandoned)
-	require.Zero(t, w.count())
+	require.Zero(t, waiting.count())
 }
 
 func TestBatchesAreBounded(t *testing.T) {
-	b := batches{records: 100, bytes: batchBytesMin}
-	require.Nil(t, b.next())
+	batches := batches{records: 100, bytes: batchBytesMin}
+	require.Nil(t, batches.next())
 	for i := range 100 + 1 {
-		b.add(uint64(i+1), []byte("x"))
+		batches.add(uint64(i+1), []byte("x"))
 	}
-	require.Len(t, b.queue, 2)
-	require.Len(t, b.next().records, 100)
-	require.EqualValues(t, 100+1, b.queue[1].first)
-	require.False(t, b.full())
+	require.Len(t, batches.queue, 2)
+	require.Len(t, batches.next().records, 100)
+	require.EqualValues(t, 100+1, batches.queue[1].first)
+	require.False(t, batches.full())
 	big := make([]byte, batchBytesMin-1)
-	b.add(100+2, big)
-	b.add(100+3, big)
-	b.add(100+4, big)
-	require.True(t, b.full())
-	for next := uint64(1); b.next() != nil; b.drop() {
-		require.Equal(t, next, b.next().first)
-		next += uint64(len(b.next().records))
+	batches.add(100+2, big)
+	batches.add(100+3, big)
+	batches.add(100+4, big)
+	require.True(t, batches.full())
+	for next := uint64(1); batches.next() != nil; batches.drop() {
+		require.Equal(t, next, batches.next().first)
+		next += uint64(len(batches.next().records))
 	}
-	require.False(t, b.full())
+	require.False(t, batches.full())
 }

@@ -30,8 +30,8 @@ const (
 	// drainCommands: commands stepped between looks at durability and time.
 	drainCommands = 512
 	// batchRecordsDefault and batchBytesDefault bound one batch, up to what the
-	// log takes; a record is below batchBytesMin and always fits in one.
-	// batchesWaitingMax batches wait while the log takes no more; then the
+	// log accepts; a record is below batchBytesMin and always fits in one.
+	// batchesWaitingMax batches wait while the log accepts no more; then the
 	// mailbox is left alone.
 	batchRecordsDefault = 4096
 	batchRecordsMax     = limits.BatchRecordsMax
@@ -47,7 +47,7 @@ const (
 	batchBytesInFlight     = 16 << 20
 
 	// sessionQueueMax: messages waiting for one datanode. More: its stream is
-	// cut, it registers again and reports.
+	// cut; it registers anew and reports.
 	sessionQueueMax = 4096
 	// sessionsMax: datanode streams at once, registered or not.
 	sessionsMax = 20_000
@@ -79,7 +79,7 @@ const (
 	checkpointIntervalDefault = time.Hour
 	checkpointIntervalMin     = time.Second
 	// checkpointAnswerWait: a request for a checkpoint is answered by then, and
-	// asked again; well below the time limit of a client's call.
+	// repeated by the client; well below the time limit of a client's call.
 	checkpointAnswerWait = 3 * time.Second
 	// checkpointPauseFirst and checkpointPauseMax space attempts that fail.
 	checkpointPauseFirst = 10 * time.Second
@@ -88,7 +88,7 @@ const (
 	registerTimeout = 10 * time.Second
 	// acquireTimeout: one attempt to find the leading log server.
 	acquireTimeout = 10 * time.Second
-	// restartFirst and restartMax space tenures.
+	// restartFirst and restartMax space terms.
 	restartFirst = 100 * time.Millisecond
 	restartMax   = 2 * time.Second
 	// epochInterval: how often the log is asked for a higher epoch.

@@ -36,47 +36,47 @@ func TestRealLogServer(t *testing.T) {
 	log := startLog(t, directory, "127.0.0.1:0")
 	address := log.Addr()
 	defer func() { closeLog(t, log) }()
-	c := startCluster(t, 3, Options{LogServers: []string{address}})
-	require.NoError(t, c.client.mkdir("/d"))
-	info, id := c.write("/d/file", 3, 4321)
+	cluster := startCluster(t, 3, Options{LogServers: []string{address}})
+	require.NoError(t, cluster.client.mkdir("/d"))
+	info, id := cluster.write("/d/file", 3, 4321)
 	var group sync.WaitGroup
 	errs := make(chan error, 200)
 	for i := range 200 {
-		group.Go(func() { errs <- c.client.mkdir(fmt.Sprintf("/d/%03d", i)) })
+		group.Go(func() { errs <- cluster.client.mkdir(fmt.Sprintf("/d/%03d", i)) })
 	}
 	group.Wait()
 	for range 200 {
 		require.NoError(t, <-errs)
 	}
-	before := c.client.names("/d", 30)
+	before := cluster.client.names("/d", 30)
 	require.Len(t, before, 201)
-	stats := c.server.Stats()
+	stats := cluster.server.Stats()
 	require.LessOrEqual(t, stats.Batches, stats.Records)
 
 	// The log server goes away and comes back; the namenode replays.
 	closeLog(t, log)
-	require.Eventually(t, func() bool { return c.server.Active() != nil }, patience, time.Millisecond)
-	_, err := c.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/d"})
+	require.Eventually(t, func() bool { return cluster.server.Active() != nil }, patience, time.Millisecond)
+	_, err := cluster.client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/d"})
 	require.ErrorIs(t, faultOf(err), fault.NotActive)
 	log = startLog(t, directory, address)
-	require.Eventually(t, func() bool { return c.server.Active() == nil }, patience, time.Millisecond)
-	c.live(3)
-	require.Equal(t, before, c.client.names("/d", 50))
-	located, err := c.client.Locate(contextOf(t), &controlpb.LocateRequest{Path: "/d/file"})
+	require.Eventually(t, func() bool { return cluster.server.Active() == nil }, patience, time.Millisecond)
+	cluster.live(3)
+	require.Equal(t, before, cluster.client.names("/d", 50))
+	located, err := cluster.client.Locate(contextOf(t), &controlpb.LocateRequest{Path: "/d/file"})
 	require.NoError(t, faultOf(err))
 	require.Equal(t, id[:], located.Chunks[0].ChunkId)
 	require.Equal(t, info.FileId, located.Info.FileId)
 
 	// A second namenode takes over.
 	other := ready(t, startServer(t, Options{LogServers: []string{address}}))
-	err = c.client.mkdir("/late")
+	err = cluster.client.mkdir("/late")
 	require.ErrorIs(t, err, fault.NotActive)
 	select {
-	case <-c.server.Done():
+	case <-cluster.server.Done():
 	case <-time.After(patience):
 		require.FailNow(t, "the first namenode goes on")
 	}
-	require.ErrorIs(t, c.server.Err(), fault.Fenced)
+	require.ErrorIs(t, cluster.server.Err(), fault.Fenced)
 	require.Equal(t, before, dial(t, other.Addr()).names("/d", 0))
 }
 

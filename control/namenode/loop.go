@@ -16,10 +16,10 @@ import (
 	"github.com/whispering-woods/ww/internal/invariants"
 )
 
-// loop is the actor goroutine of one tenure: nothing else touches the state.
+// loop is the actor goroutine of one term: nothing else touches the state.
 type loop struct {
 	server  *Server
-	tenure  *tenure
+	term    *term
 	state   *actor.State
 	grant   editlog.Grant
 	writer  LogWriter
@@ -36,37 +36,37 @@ type loop struct {
 	checkpoints *checkpoints
 
 	// From the log writer's goroutine.
-	durable chan struct{} // capacity 1: tenure.durable rose
+	durable chan struct{} // capacity 1: term.durable rose
 	failed  chan error    // capacity 1
 }
 
-func newLoop(s *Server, t *tenure, state *actor.State, grant editlog.Grant, from loaded, p *pulse) (*loop, error) {
-	l := &loop{
-		server: s, tenure: t, state: state, grant: grant, pulse: p, last: grant.LastTxid,
-		logger:   s.logger.With(keyEpoch, grant.Epoch),
+func newLoop(server *Server, term *term, state *actor.State, grant editlog.Grant, from loaded, pulse *pulse) (*loop, error) {
+	loop := &loop{
+		server: server, term: term, state: state, grant: grant, pulse: pulse, last: grant.LastTxid,
+		logger:   server.logger.With(keyEpoch, grant.Epoch),
 		sessions: make(map[string]*session), after: make(map[string]uint64),
 		durable: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
-	l.batches = batches{records: s.o.BatchRecords, bytes: s.o.BatchBytes}
-	l.waiting = waiting{durable: grant.LastTxid, release: l.leave}
-	l.checkpoints = newCheckpoints(s, grant, from, l.logger)
-	t.durable.Store(grant.LastTxid)
+	loop.batches = batches{records: server.options.BatchRecords, bytes: server.options.BatchBytes}
+	loop.waiting = waiting{durable: grant.LastTxid, release: loop.deliver}
+	loop.checkpoints = newCheckpoints(server, grant, from, loop.logger)
+	term.durable.Store(grant.LastTxid)
 	var err error
-	l.writer, err = s.log.OpenWriter(editlog.WriterOptions{
-		Grant: grant, InFlightBatches: s.o.BatchesInFlight, InFlightBytes: batchBytesInFlight,
+	loop.writer, err = server.log.OpenWriter(editlog.WriterOptions{
+		Grant: grant, InFlightBatches: server.options.BatchesInFlight, InFlightBytes: batchBytesInFlight,
 		OnDurable: func(txid uint64) {
-			t.durable.Store(txid)
+			term.durable.Store(txid)
 			select {
-			case l.durable <- struct{}{}:
+			case loop.durable <- struct{}{}:
 			default:
 			}
 		},
-		OnFailed: l.fail,
+		OnFailed: loop.fail,
 	})
-	return l, err
+	return loop, err
 }
 
-// fail ends the tenure from any goroutine; the first reason counts.
+// fail ends the term from any goroutine; the first reason counts.
 func (l *loop) fail(err error) {
 	select {
 	case l.failed <- err:
@@ -81,12 +81,12 @@ func (l *loop) run(soft, hard context.Context) error {
 	if err != nil {
 		return err
 	}
-	interval := l.server.o.Actor.TickInterval
-	tick := l.server.o.Clock.NewTimer(interval)
+	interval := l.server.options.Actor.TickInterval
+	tick := l.server.options.Clock.NewTimer(interval)
 	defer tick.Stop()
 	var mailbox chan *call // nil until active
 	for {
-		select { // before everything else: a tenure that is over serves nobody
+		select { // before everything else: a term that is over serves nobody
 		case err := <-l.failed:
 			return err
 		default:
@@ -117,10 +117,10 @@ func (l *loop) run(soft, hard context.Context) error {
 			if a.err != nil {
 				return a.err
 			}
-			mailbox = l.tenure.mailbox
-			l.server.serve(l.tenure)
+			mailbox = l.term.mailbox
+			l.server.serve(l.term)
 			l.logger.Info("namenode is active", keyCluster, l.state.ClusterID(), keyTxid, l.last)
-		case r := <-l.tenure.checkpoints: // nobody asks before it is active
+		case r := <-l.term.checkpoints: // nobody asks before it is active
 			l.checkpoints.ask(r, l.last)
 			l.checkpoint()
 		case a := <-l.checkpoints.finished:
@@ -129,17 +129,17 @@ func (l *loop) run(soft, hard context.Context) error {
 		case err := <-l.failed:
 			return err
 		case <-soft.Done():
-			l.server.unserve(l.tenure)
+			l.server.unserve(l.term)
 			return l.settle(hard)
 		}
 	}
 }
 
-// open steps what a new tenure begins with: Format on an empty log, then
+// open steps the first commands of a term: Format on an empty log, then
 // BecomeActive, whose call it returns. Serving begins when that is durable.
 func (l *loop) open() (*call, error) {
 	if l.last == 0 {
-		c := ownCall(&actor.Format{ClusterID: l.server.o.ClusterID})
+		c := ownCall(&actor.Format{ClusterID: l.server.options.ClusterID})
 		c.atStep = true
 		if err := l.step(c); err != nil {
 			return nil, err
@@ -162,7 +162,7 @@ func (l *loop) drain(first *call) error {
 			return nil
 		}
 		select {
-		case c := <-l.tenure.mailbox:
+		case c := <-l.term.mailbox:
 			if err := l.step(c); err != nil {
 				return err
 			}
@@ -174,23 +174,23 @@ func (l *loop) drain(first *call) error {
 }
 
 // step runs one command and arranges what follows from it. An error ends the
-// tenure.
-func (l *loop) step(c *call) error {
+// term.
+func (l *loop) step(call *call) error {
 	stats := &l.server.stats
-	if gone := c.left(); gone != nil {
+	if gone := call.abandoned(); gone != nil {
 		stats.skipped.Add(1)
-		c.answer <- answer{err: gone}
+		call.answer <- answer{err: gone}
 		return nil //nolint:nilerr // that the caller left is no reason to stop
 	}
-	c.command.Now, c.command.Mono = l.pulse.now()
-	if _, err := io.ReadFull(l.server.o.Rand, c.command.Random[:]); err != nil {
-		c.answer <- answer{err: fault.New(fault.Internal, "step", "no randomness: %v", err)}
+	call.command.Now, call.command.Mono = l.pulse.now()
+	if _, err := io.ReadFull(l.server.options.Rand, call.command.Random[:]); err != nil {
+		call.answer <- answer{err: fault.New(fault.Internal, "step", "no randomness: %v", err)}
 		return fmt.Errorf("read randomness: %w", err)
 	}
-	if register, ok := c.command.Request.(*actor.RegisterNode); ok {
+	if register, ok := call.command.Request.(*actor.RegisterNode); ok {
 		register.DurableTxid = l.waiting.durable
 	}
-	effects := l.state.Step(c.command)
+	effects := l.state.Step(call.command)
 	stats.commands.Add(1)
 	stats.records.Add(uint64(len(effects.Records)))
 	invariants.Assert(len(effects.Records) == 0 || effects.FirstTxid == l.last+1,
@@ -201,9 +201,9 @@ func (l *loop) step(c *call) error {
 	}
 	l.last += uint64(len(effects.Records))
 	invariants.Assert(l.state.Txid() == l.last, "state is at txid %d, records end at %d", l.state.Txid(), l.last)
-	l.reply(c, effects.Reply)
+	l.reply(call, effects.Reply)
 	for _, m := range effects.Messages {
-		l.send(m)
+		l.queueMessage(m)
 	}
 	for _, e := range effects.Events {
 		l.event(e)
@@ -212,30 +212,30 @@ func (l *loop) step(c *call) error {
 }
 
 // reply releases a call's answer when its txid is durable.
-func (l *loop) reply(c *call, r actor.Reply) {
-	c.held = answer{result: r.Result, txid: r.AfterTxid}
-	if r.Err != nil {
-		c.held.err = r.Err
+func (l *loop) reply(call *call, reply actor.Reply) {
+	call.held = answer{result: reply.Result, txid: reply.AfterTxid}
+	if reply.Err != nil {
+		call.held.err = reply.Err
 	}
-	invariants.Assert(r.AfterTxid <= l.last, "reply waits for txid %d, the last one is %d", r.AfterTxid, l.last)
-	switch request := c.command.Request.(type) {
+	invariants.Assert(reply.AfterTxid <= l.last, "reply waits for txid %d, the last one is %d", reply.AfterTxid, l.last)
+	switch request := call.command.Request.(type) {
 	case *actor.RegisterNode:
-		if r.Err == nil {
-			l.after[request.NodeID] = max(l.after[request.NodeID], r.AfterTxid)
+		if reply.Err == nil {
+			l.after[request.NodeID] = max(l.after[request.NodeID], reply.AfterTxid)
 		}
 	case *actor.NodeGone:
-		l.detach(c.session)
+		l.detach(call.session)
 	}
-	if c.atStep {
-		c.answer <- c.held
+	if call.atStep {
+		call.answer <- call.held
 		return
 	}
-	l.waiting.after(r.AfterTxid, due{call: c})
+	l.waiting.after(reply.AfterTxid, due{call: call})
 }
 
-// send hands a message to its node's stream when its txid is durable, behind
-// those before it.
-func (l *loop) send(m step.Message) {
+// queueMessage queues a message for its node's stream once its txid is durable,
+// behind those before it.
+func (l *loop) queueMessage(m step.Message) {
 	txid := max(m.AfterTxid, l.after[m.NodeID])
 	if txid > l.waiting.durable {
 		l.after[m.NodeID] = txid
@@ -245,11 +245,11 @@ func (l *loop) send(m step.Message) {
 	l.waiting.after(txid, due{node: m.NodeID, body: m.Body})
 }
 
-// leave lets out what waited.
-func (l *loop) leave(d due) {
+// deliver answers a call, or queues a message, that waited for its txid.
+func (l *loop) deliver(d due) {
 	if d.call == nil {
 		if s := l.sessions[d.node]; s != nil {
-			s.send(d.body)
+			s.enqueue(d.body)
 		}
 		return
 	}
@@ -268,7 +268,7 @@ func (l *loop) attach(s *session, cluster string) {
 		old.cut(fault.New(fault.Closed, "datanode stream", "the datanode registered again from %s", s.peer))
 	}
 	l.sessions[s.nodeID] = s
-	s.send(welcome{cluster})
+	s.enqueue(welcome{cluster})
 }
 
 // detach forgets a session whose stream broke.
@@ -279,7 +279,7 @@ func (l *loop) detach(s *session) {
 	}
 }
 
-// flush hands batches to the log as long as it takes them.
+// flush appends batches to the log as long as it accepts them.
 func (l *loop) flush() error {
 	for b := l.batches.next(); b != nil; b = l.batches.next() {
 		err := l.writer.TryAppend(b.first, b.records)
@@ -295,9 +295,9 @@ func (l *loop) flush() error {
 	return nil
 }
 
-// release lets go of what became durable.
+// release delivers what became durable.
 func (l *loop) release() {
-	l.waiting.advance(l.tenure.durable.Load())
+	l.waiting.advance(l.term.durable.Load())
 	l.checkpoints.maybeUpload(l.waiting.durable)
 }
 
@@ -307,10 +307,10 @@ func (l *loop) checkpoint() {
 	l.checkpoints.maybeUpload(l.waiting.durable)
 }
 
-// settle ends a tenure in order: no more commands, but the answers of those
-// that were stepped, as far as the log still takes their records.
+// settle ends a term in order: no more commands, but the answers of those
+// that were stepped, as far as the log still accepts their records.
 func (l *loop) settle(hard context.Context) error {
-	timer := l.server.o.Clock.NewTimer(drainTimeout)
+	timer := l.server.options.Clock.NewTimer(drainTimeout)
 	defer timer.Stop()
 	for {
 		if err := l.flush(); err != nil {
@@ -332,20 +332,20 @@ func (l *loop) settle(hard context.Context) error {
 	}
 }
 
-// close lets out what became durable, and then nothing more, and ends
-// everything of the tenure.
+// close delivers what became durable, and nothing after that, and ends everything
+// of the term.
 func (l *loop) close(reason error) {
 	if reason != nil {
 		l.server.phase.Store(&phase{doing: "it stopped: " + reason.Error()})
 	}
-	l.server.unserve(l.tenure)
-	l.waiting.advance(l.tenure.durable.Load())
-	l.tenure.reason = reason
-	close(l.tenure.ended)
+	l.server.unserve(l.term)
+	l.waiting.advance(l.term.durable.Load())
+	l.term.reason = reason
+	close(l.term.ended)
 	l.checkpoints.stop()
 	// Who puts a call into the mailbox from here on sees that it has ended, and
 	// empties it.
-	l.tenure.empty()
+	l.term.empty()
 	l.waiting.abandon(func(d due) {
 		if d.call != nil {
 			d.call.answer <- answer{err: errOver}
@@ -354,7 +354,7 @@ func (l *loop) close(reason error) {
 	l.writer.Close()
 }
 
-// pulse tells the actor's time. Its owner is the life's goroutine.
+// pulse is the actor's clock. Its owner is the actor goroutine.
 type pulse struct {
 	clock   clock.Clock
 	start   time.Time

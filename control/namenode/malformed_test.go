@@ -36,41 +36,41 @@ func badPaths() map[string]string {
 }
 
 func TestBadPaths(t *testing.T) {
-	c := startCluster(t, 0, Options{Log: newFakeLog()})
-	direct := &service{server: c.server}
+	cluster := startCluster(t, 0, Options{Log: newFakeLog()})
+	direct := &service{server: cluster.server}
 	ctx := context.Background()
 	for path, want := range badPaths() {
 		for name, call := range map[string]func() error{
 			"mkdir": func() error {
-				_, err := direct.Mkdir(ctx, &controlpb.MkdirRequest{Header: c.client.header(), Path: path})
+				_, err := direct.Mkdir(ctx, &controlpb.MkdirRequest{Header: cluster.client.header(), Path: path})
 				return err
 			},
 			"create": func() error {
-				_, err := direct.Create(ctx, &controlpb.CreateRequest{Header: c.client.header(), Path: path})
+				_, err := direct.Create(ctx, &controlpb.CreateRequest{Header: cluster.client.header(), Path: path})
 				return err
 			},
 			"append": func() error {
-				_, err := direct.Append(ctx, &controlpb.AppendRequest{Header: c.client.header(), Path: path})
+				_, err := direct.Append(ctx, &controlpb.AppendRequest{Header: cluster.client.header(), Path: path})
 				return err
 			},
 			"remove": func() error {
-				_, err := direct.Remove(ctx, &controlpb.RemoveRequest{Header: c.client.header(), Path: path})
+				_, err := direct.Remove(ctx, &controlpb.RemoveRequest{Header: cluster.client.header(), Path: path})
 				return err
 			},
 			"rename": func() error {
-				_, err := direct.Rename(ctx, &controlpb.RenameRequest{Header: c.client.header(), Source: path, Target: "/x"})
+				_, err := direct.Rename(ctx, &controlpb.RenameRequest{Header: cluster.client.header(), Source: path, Target: "/x"})
 				return err
 			},
 			"rename to": func() error {
-				_, err := direct.Rename(ctx, &controlpb.RenameRequest{Header: c.client.header(), Source: "/x", Target: path})
+				_, err := direct.Rename(ctx, &controlpb.RenameRequest{Header: cluster.client.header(), Source: "/x", Target: path})
 				return err
 			},
 			"truncate": func() error {
-				_, err := direct.Truncate(ctx, &controlpb.TruncateRequest{Header: c.client.header(), Path: path})
+				_, err := direct.Truncate(ctx, &controlpb.TruncateRequest{Header: cluster.client.header(), Path: path})
 				return err
 			},
 			"recover lease": func() error {
-				_, err := direct.RecoverLease(ctx, &controlpb.RecoverLeaseRequest{Header: c.client.header(), Path: path})
+				_, err := direct.RecoverLease(ctx, &controlpb.RecoverLeaseRequest{Header: cluster.client.header(), Path: path})
 				return err
 			},
 			"list":    func() error { _, err := direct.List(ctx, &controlpb.ListRequest{Path: path}); return err },
@@ -85,36 +85,36 @@ func TestBadPaths(t *testing.T) {
 			}
 		}
 		if strings.ToValidUTF8(path, "") == path { // else protobuf refuses it before it is sent
-			require.ErrorIs(t, c.client.mkdir(path), fault.Invalid, "%.20q over the wire", path)
+			require.ErrorIs(t, cluster.client.mkdir(path), fault.Invalid, "%.20q over the wire", path)
 		} else {
-			require.Error(t, c.client.mkdir(path))
+			require.Error(t, cluster.client.mkdir(path))
 		}
 	}
-	require.NoError(t, c.client.mkdir("/"+strings.Repeat("n", 255)))
-	require.Len(t, c.client.names("/", 0), 1)
+	require.NoError(t, cluster.client.mkdir("/"+strings.Repeat("n", 255)))
+	require.Len(t, cluster.client.names("/", 0), 1)
 }
 
 func TestMalformedRequests(t *testing.T) {
-	c := startCluster(t, 0, Options{Log: newFakeLog()})
+	cluster := startCluster(t, 0, Options{Log: newFakeLog()})
 	ctx := contextOf(t)
 	id := make([]byte, 16)
 	id[3] = 9
-	header := c.client.header
+	header := cluster.client.header
 	mkdir := func(h *controlpb.MutationHeader) error {
-		_, err := c.client.Mkdir(ctx, &controlpb.MkdirRequest{Header: h, Path: "/a"})
+		_, err := cluster.client.Mkdir(ctx, &controlpb.MkdirRequest{Header: h, Path: "/a"})
 		return err
 	}
 	create := func(change func(*controlpb.CreateRequest)) func() error {
 		return func() error {
 			m := &controlpb.CreateRequest{Header: header(), Path: "/a"}
 			change(m)
-			_, err := c.client.Create(ctx, m)
+			_, err := cluster.client.Create(ctx, m)
 			return err
 		}
 	}
 	complete := func(commit *controlpb.ChunkCommit) func() error {
 		return func() error {
-			_, err := c.client.Complete(ctx, &controlpb.CompleteRequest{Header: header(), FileId: 1, Commits: []*controlpb.ChunkCommit{commit}})
+			_, err := cluster.client.Complete(ctx, &controlpb.CompleteRequest{Header: header(), FileId: 1, Commits: []*controlpb.ChunkCommit{commit}})
 			return err
 		}
 	}
@@ -122,7 +122,7 @@ func TestMalformedRequests(t *testing.T) {
 		return func() error {
 			m := &controlpb.AddChunksRequest{Header: header(), FileId: 1, Count: 1}
 			change(m)
-			_, err := c.client.AddChunks(ctx, m)
+			_, err := cluster.client.AddChunks(ctx, m)
 			return err
 		}
 	}
@@ -151,59 +151,65 @@ func TestMalformedRequests(t *testing.T) {
 		"commit negative":    complete(&controlpb.ChunkCommit{ChunkId: id, Generation: 1, Length: -1}),
 		"commit on nobody":   complete(&controlpb.ChunkCommit{ChunkId: id, Generation: 1, NodeIds: []string{""}}),
 		"negative truncate": func() error {
-			_, err := c.client.Truncate(ctx, &controlpb.TruncateRequest{Header: header(), Path: "/a", Length: -1})
+			_, err := cluster.client.Truncate(ctx, &controlpb.TruncateRequest{Header: header(), Path: "/a", Length: -1})
 			return err
 		},
 		"recover without chunk": func() error {
-			_, err := c.client.RecoverPipeline(ctx, &controlpb.RecoverPipelineRequest{Header: header(), FileId: 1, Generation: 1})
+			_, err := cluster.client.RecoverPipeline(ctx, &controlpb.RecoverPipelineRequest{Header: header(), FileId: 1, Generation: 1})
 			return err
 		},
 		"update without generation": func() error {
-			_, err := c.client.UpdatePipeline(ctx, &controlpb.UpdatePipelineRequest{Header: header(), FileId: 1, ChunkId: id})
+			_, err := cluster.client.UpdatePipeline(ctx, &controlpb.UpdatePipelineRequest{Header: header(), FileId: 1, ChunkId: id})
 			return err
 		},
-		"abandon nothing": func() error { _, err := c.client.Abandon(ctx, &controlpb.AbandonRequest{Header: header()}); return err },
-		"locate nothing":  func() error { _, err := c.client.Locate(ctx, &controlpb.LocateRequest{}); return err },
+		"abandon nothing": func() error {
+			_, err := cluster.client.Abandon(ctx, &controlpb.AbandonRequest{Header: header()})
+			return err
+		},
+		"locate nothing": func() error { _, err := cluster.client.Locate(ctx, &controlpb.LocateRequest{}); return err },
 		"locate both": func() error {
-			_, err := c.client.Locate(ctx, &controlpb.LocateRequest{Path: "/", FileId: 1})
+			_, err := cluster.client.Locate(ctx, &controlpb.LocateRequest{Path: "/", FileId: 1})
 			return err
 		},
 		"locate before": func() error {
-			_, err := c.client.Locate(ctx, &controlpb.LocateRequest{FileId: 1, Offset: -1})
+			_, err := cluster.client.Locate(ctx, &controlpb.LocateRequest{FileId: 1, Offset: -1})
 			return err
 		},
 		"list after long": func() error {
-			_, err := c.client.List(ctx, &controlpb.ListRequest{Path: "/", After: strings.Repeat("n", 256)})
+			_, err := cluster.client.List(ctx, &controlpb.ListRequest{Path: "/", After: strings.Repeat("n", 256)})
 			return err
 		},
 		"renew for nobody": func() error {
-			_, err := c.client.RenewLeases(ctx, &controlpb.RenewLeasesRequest{ClientId: id[:3]})
+			_, err := cluster.client.RenewLeases(ctx, &controlpb.RenewLeasesRequest{ClientId: id[:3]})
 			return err
 		},
-		"safe mode nothing": func() error { _, err := c.client.SafeMode(ctx, &controlpb.SafeModeRequest{}); return err },
-		"safe mode unknown": func() error { _, err := c.client.SafeMode(ctx, &controlpb.SafeModeRequest{Action: 77}); return err },
+		"safe mode nothing": func() error { _, err := cluster.client.SafeMode(ctx, &controlpb.SafeModeRequest{}); return err },
+		"safe mode unknown": func() error {
+			_, err := cluster.client.SafeMode(ctx, &controlpb.SafeModeRequest{Action: 77})
+			return err
+		},
 		"bad replica nowhere": func() error {
-			_, err := c.client.ReportBadReplica(ctx, &controlpb.ReportBadReplicaRequest{ChunkId: id, Generation: 1})
+			_, err := cluster.client.ReportBadReplica(ctx, &controlpb.ReportBadReplicaRequest{ChunkId: id, Generation: 1})
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := c.server.Stats()
+			before := cluster.server.Stats()
 			err := faultOf(call())
 			require.ErrorIs(t, err, fault.Invalid)
 			var e *fault.Error
 			require.ErrorAs(t, err, &e)
 			require.NotEmpty(t, e.Reason)
 			require.NotEmpty(t, e.Op)
-			require.Equal(t, before.Malformed+1, c.server.Stats().Malformed, "it was refused before it cost a command")
+			require.Equal(t, before.Malformed+1, cluster.server.Stats().Malformed, "it was refused before it cost a command")
 		})
 	}
-	require.Empty(t, c.client.names("/", 0))
+	require.Empty(t, cluster.client.names("/", 0))
 }
 
 // Bytes that are no HTTP/2 end their connection and nothing else.
 func TestGarbageOnThePort(t *testing.T) {
-	c := startCluster(t, 0, Options{Log: newFakeLog()})
+	cluster := startCluster(t, 0, Options{Log: newFakeLog()})
 	preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	for name, bytes := range map[string]string{
 		"text":            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -214,7 +220,7 @@ func TestGarbageOnThePort(t *testing.T) {
 		"bad settings":    preface + "\x00\x00\x01\x04\x00\x00\x00\x00\x00x",
 	} {
 		t.Run(name, func(t *testing.T) {
-			connection, err := net.Dial("tcp", c.server.Addr())
+			connection, err := net.Dial("tcp", cluster.server.Addr())
 			require.NoError(t, err)
 			defer connection.Close()
 			// The server may have closed the connection before all is written.
@@ -225,7 +231,7 @@ func TestGarbageOnThePort(t *testing.T) {
 				_, err = connection.Read(buffer)
 			}
 			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
-			require.Empty(t, c.client.names("/", 0))
+			require.Empty(t, cluster.client.names("/", 0))
 		})
 	}
 }

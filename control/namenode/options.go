@@ -36,8 +36,8 @@ type Options struct {
 	ClusterID string
 	// Actor holds the state machine's settings.
 	Actor actor.Config
-	// HeartbeatInterval (1 s) and ReportInterval (6 h) are what datanodes are
-	// told at registration.
+	// HeartbeatInterval (1 s) and ReportInterval (6 h) are sent to
+	// datanodes when they register.
 	HeartbeatInterval time.Duration
 	ReportInterval    time.Duration
 	// Mailbox is the number of commands that may wait (8192).
@@ -55,8 +55,8 @@ type Options struct {
 	CheckpointRecords  uint64
 	CheckpointBytes    uint64
 	CheckpointInterval time.Duration
-	// AdminAddress is the host:port of this process's admin address, told to
-	// whoever asks for the cluster's status; "" if there is none.
+	// AdminAddress is the host:port of this process's admin address, which the
+	// cluster's status shows; "" if there is none.
 	AdminAddress string
 	// Audit writes one log line per mutation.
 	Audit  bool
@@ -149,14 +149,14 @@ func (o Options) withDefaults() (Options, error) {
 type EditLog interface {
 	// AcquireEpoch makes the caller the only accepted writer.
 	AcquireEpoch(ctx context.Context, holder string) (editlog.Grant, error)
-	// Replay hands the records from..to to fn, in order, without a gap.
+	// Replay calls fn with the records from..to, in order, without a gap.
 	Replay(ctx context.Context, from, to uint64, fn func(editlog.Batch) error) error
 	OpenWriter(o editlog.WriterOptions) (LogWriter, error)
 	// UploadCheckpoint stores what write writes as the checkpoint of a durable
 	// txid; durable on return.
 	UploadCheckpoint(ctx context.Context, o editlog.Upload, write func(io.Writer) error) (editlog.Checkpoint, error)
-	// DownloadCheckpoint hands the newest one of a txid below before (0: any) to
-	// fn; fault.NotFound if there is none.
+	// DownloadCheckpoint calls fn with the newest one of a txid below before (0:
+	// any); fault.NotFound if there is none.
 	DownloadCheckpoint(ctx context.Context, grant editlog.Grant, before uint64, fn func(editlog.Checkpoint, io.Reader) error) (editlog.Checkpoint, error)
 	// Status asks every log server.
 	Status(ctx context.Context) []*controlpb.LogStatusResponse

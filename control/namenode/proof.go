@@ -14,7 +14,7 @@ import (
 // be seen before they count. It costs the memory of a second state while it runs.
 // Errors: encode's, or fault.CorruptData if what it wrote cannot be loaded or is
 // of another txid; then the caller must not let the checkpoint count.
-func encodeProved(config actor.Config, txid uint64, w io.Writer, encode func(io.Writer) error) error {
+func encodeProved(config actor.Config, txid uint64, target io.Writer, encode func(io.Writer) error) error {
 	const op = "prove checkpoint"
 	scratch, err := actor.New(config)
 	if err != nil {
@@ -27,7 +27,7 @@ func encodeProved(config actor.Config, txid uint64, w io.Writer, encode func(io.
 		_ = reader.CloseWithError(errors.Join(errNotLoadable, err)) // a writer that goes on learns it; it never fails
 		loaded <- err
 	}()
-	err = encode(io.MultiWriter(w, writer))
+	err = encode(io.MultiWriter(target, writer))
 	_ = writer.CloseWithError(err) // nil is the end; it never fails
 	unloadable := <-loaded
 	switch {

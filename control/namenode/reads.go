@@ -9,7 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// List gives one page of a directory.
+// List returns one page of a directory.
 func (s *service) List(ctx context.Context, m *controlpb.ListRequest) (*controlpb.ListResponse, error) {
 	const op = "list"
 	r, err := read[actor.ListResult](ctx, s, op, &actor.List{Path: m.Path, After: m.After, Limit: m.Limit},
@@ -34,20 +34,20 @@ func (s *service) Stat(ctx context.Context, m *controlpb.StatRequest) (*controlp
 	return &controlpb.StatResponse{Info: infoToProto(r.Info), LeaseHolder: r.Holder, LeaseSinceUnixMs: r.Since}, nil
 }
 
-// Locate gives the chunks of a byte range.
-func (s *service) Locate(ctx context.Context, m *controlpb.LocateRequest) (*controlpb.LocateResponse, error) {
+// Locate returns the chunks of a byte range.
+func (s *service) Locate(ctx context.Context, request *controlpb.LocateRequest) (*controlpb.LocateResponse, error) {
 	const op = "locate"
 	var invalid error
 	switch {
-	case m.Path != "" && m.FileId != 0, m.Path == "" && m.FileId == 0:
+	case request.Path != "" && request.FileId != 0, request.Path == "" && request.FileId == 0:
 		invalid = malformed(op, "one of path and file id is wanted")
-	case m.Path != "":
-		invalid = checkPath(op, m.Path)
+	case request.Path != "":
+		invalid = checkPath(op, request.Path)
 	}
-	if invalid == nil && m.Offset < 0 {
-		invalid = malformed(op, "offset %d", m.Offset)
+	if invalid == nil && request.Offset < 0 {
+		invalid = malformed(op, "offset %d", request.Offset)
 	}
-	r, err := read[actor.LocateResult](ctx, s, op, &actor.Locate{Path: m.Path, FileID: m.FileId, Offset: m.Offset, Length: m.Length}, invalid)
+	r, err := read[actor.LocateResult](ctx, s, op, &actor.Locate{Path: request.Path, FileID: request.FileId, Offset: request.Offset, Length: request.Length}, invalid)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (s *service) RenewLeases(ctx context.Context, m *controlpb.RenewLeasesReque
 	return &controlpb.RenewLeasesResponse{FileIds: r.FileIDs}, nil
 }
 
-// ReportBadReplica takes a client's word that a replica failed its checksum.
+// ReportBadReplica records a client's report that a replica failed its checksum.
 func (s *service) ReportBadReplica(ctx context.Context, m *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	const op = "report bad replica"
 	id, invalid := idFromProto(op, m.ChunkId)
@@ -101,12 +101,12 @@ func (s *service) ClusterStatus(ctx context.Context, _ *controlpb.ClusterStatusR
 		return nil, err
 	}
 	response := statusToProto(r)
-	response.AdminAddress = s.server.o.AdminAddress
+	response.AdminAddress = s.server.options.AdminAddress
 	if known := s.server.logServers.Load(); known != nil {
 		response.LogServers = *known
 	}
 	if known := s.server.checkpoint.Load(); known != nil {
-		response.Checkpoint = known.toProto(s.server.o.Clock.Now(), response.Txid)
+		response.Checkpoint = known.toProto(s.server.options.Clock.Now(), response.Txid)
 	}
 	return response, nil
 }

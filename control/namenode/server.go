@@ -31,7 +31,7 @@ const (
 
 // Server is a running namenode.
 type Server struct {
-	o        Options
+	options  Options
 	log      EditLog
 	dialed   *editlog.Log // nil if Options.Log was given
 	logger   *slog.Logger
@@ -47,12 +47,12 @@ type Server struct {
 	streams sync.WaitGroup // receivers of datanode streams
 	once    sync.Once
 
-	// current is the tenure that serves; nil: not active, phase says why.
-	current atomic.Pointer[tenure]
+	// current is the term that serves; nil: not active, phase says why.
+	current atomic.Pointer[term]
 	phase   atomic.Pointer[phase]
 	// logServers is what the watch over the epoch last heard.
 	logServers atomic.Pointer[[]*controlpb.LogServerStatus]
-	// checkpoint is what the last tenure knows of its checkpoints.
+	// checkpoint is what the last term knows of its checkpoints.
 	checkpoint atomic.Pointer[checkpointStatus]
 	calls      atomic.Int64  // client calls that wait for the actor
 	sessions   atomic.Int64  // open datanode streams
@@ -71,39 +71,39 @@ type phase struct {
 	applied, target uint64
 }
 
-// Start listens and begins the namenode's life; it does not wait until it is
+// Start listens and starts the first term; it does not wait until the namenode is
 // active (Ready). Errors: fault.Invalid, fault.Unavailable if the port is taken.
-func Start(o Options) (*Server, error) {
-	o, err := o.withDefaults()
+func Start(options Options) (*Server, error) {
+	options, err := options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, log: o.Log, logger: o.Logger, closing: make(chan struct{}), ready: make(chan struct{}), done: make(chan struct{})}
-	s.phase.Store(&phase{doing: "starting"})
-	if s.log == nil {
-		if s.dialed, err = editlog.Dial(editlog.Options{Addresses: o.LogServers, Logger: o.Logger, Clock: o.Clock}); err != nil {
+	server := &Server{options: options, log: options.Log, logger: options.Logger, closing: make(chan struct{}), ready: make(chan struct{}), done: make(chan struct{})}
+	server.phase.Store(&phase{doing: "starting"})
+	if server.log == nil {
+		if server.dialed, err = editlog.Dial(editlog.Options{Addresses: options.LogServers, Logger: options.Logger, Clock: options.Clock}); err != nil {
 			return nil, err
 		}
-		s.log = dialedLog{s.dialed}
+		server.log = dialedLog{server.dialed}
 	}
-	if s.listener, err = rpc.Listen(o.Listen); err != nil {
-		s.closeLog()
+	if server.listener, err = rpc.Listen(options.Listen); err != nil {
+		server.closeLog()
 		return nil, err
 	}
-	s.rpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger, ConnectionsMax: o.ConnectionsMax, Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax), grpc.NumStreamWorkers(streamWorkers)}})
-	controlpb.RegisterNamenodeServer(s.rpc, &service{server: s, audit: newAudit(o)})
-	controlpb.RegisterDatanodeControlServer(s.rpc, &datanodes{server: s})
+	server.rpc = rpc.NewServer(rpc.ServerOptions{Logger: options.Logger, ConnectionsMax: options.ConnectionsMax, Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax), grpc.NumStreamWorkers(streamWorkers)}})
+	controlpb.RegisterNamenodeServer(server.rpc, &service{server: server, audit: newAudit(options)})
+	controlpb.RegisterDatanodeControlServer(server.rpc, &datanodes{server: server})
 	hard, cancelHard := context.WithCancel(context.Background())
 	soft, cancelSoft := context.WithCancel(hard)
-	s.cancelSoft, s.cancelHard = cancelSoft, cancelHard
-	s.life.Go(func() {
-		if err := s.rpc.Serve(s.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			s.logger.Error("gRPC server ended", keyError, err)
+	server.cancelSoft, server.cancelHard = cancelSoft, cancelHard
+	server.life.Go(func() {
+		if err := server.rpc.Serve(server.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			server.logger.Error("gRPC server ended", keyError, err)
 		}
 	})
-	s.life.Go(func() { s.live(soft, hard) })
-	s.logger.Info("namenode listens", "address", s.Addr())
-	return s, nil
+	server.life.Go(func() { server.run(soft, hard) })
+	server.logger.Info("namenode listens", "address", server.Addr())
+	return server, nil
 }
 
 // Addr is the gRPC server's host:port, with the real port.
@@ -114,7 +114,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Active is nil while the namenode serves, else the error that callers get.
 func (s *Server) Active() error {
-	_, err := s.tenure("check")
+	_, err := s.activeTerm("check")
 	return err
 }
 
@@ -134,8 +134,8 @@ func (s *Server) Err() error {
 	}
 }
 
-// tenure is the one that serves, or fault.NotActive with what is going on.
-func (s *Server) tenure(op string) (*tenure, error) {
+// activeTerm is the term that serves, or fault.NotActive with what is going on.
+func (s *Server) activeTerm(op string) (*term, error) {
 	if t := s.current.Load(); t != nil {
 		return t, nil
 	}

@@ -20,18 +20,18 @@ type service struct {
 }
 
 // mutate asks for a change and writes its audit line. paths are for that line.
-func mutate[R any](ctx context.Context, s *service, op string, header *controlpb.MutationHeader, request actor.Request, invalid error, subject subject) (*R, error) {
+func mutate[R any](ctx context.Context, service *service, op string, header *controlpb.MutationHeader, request actor.Request, invalid error, subject subject) (*R, error) {
 	c := newCall(ctx, request)
 	if invalid == nil {
 		invalid = headerFromProto(op, header, &c.command)
 	}
 	if invalid != nil {
-		s.server.stats.malformed.Add(1)
-		s.audit.line(ctx, op, header, subject, 0, invalid)
+		service.server.stats.malformed.Add(1)
+		service.audit.line(ctx, op, header, subject, 0, invalid)
 		return nil, invalid
 	}
-	result, txid, err := ask[R](s, c, op)
-	s.audit.line(ctx, op, header, subject, txid, err)
+	result, txid, err := ask[R](service, c, op)
+	service.audit.line(ctx, op, header, subject, txid, err)
 	return result, err
 }
 
@@ -46,13 +46,13 @@ func read[R any](ctx context.Context, s *service, op string, request actor.Reque
 }
 
 func ask[R any](s *service, c *call, op string) (*R, uint64, error) {
-	t, err := s.server.tenure(op)
+	t, err := s.server.activeTerm(op)
 	if err != nil {
 		return nil, 0, err
 	}
 	s.server.calls.Add(1)
 	defer s.server.calls.Add(-1)
-	a := t.ask(c, op)
+	a := t.tryDo(c, op)
 	if a.err != nil {
 		return nil, a.txid, a.err
 	}

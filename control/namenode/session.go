@@ -37,9 +37,9 @@ func newSession(number uint64, nodeID, peer string, stats *counters) *session {
 		out: make(chan any, sessionQueueMax), ended: make(chan struct{})}
 }
 
-// send queues a message; it never blocks. A node that takes none is cut: it
-// registers again and reports, so nothing is lost.
-func (s *session) send(body any) {
+// enqueue queues a message; it never blocks. The stream of a node that does not
+// read is cut: the node registers anew and reports, so nothing is lost.
+func (s *session) enqueue(body any) {
 	select {
 	case s.out <- body:
 	default:
@@ -59,33 +59,33 @@ func (s *session) cut(reason error) {
 // toNamenodeMessage makes the message of a body; epoch and txid are stamped by
 // the caller.
 func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
-	m := &controlpb.NamenodeMessage{}
+	message := &controlpb.NamenodeMessage{}
 	switch b := body.(type) {
 	case welcome:
-		m.Body = &controlpb.NamenodeMessage_Registered{Registered: &controlpb.Registered{ClusterId: b.cluster,
-			HeartbeatIntervalMs: d.server.o.HeartbeatInterval.Milliseconds(), ReportIntervalMs: d.server.o.ReportInterval.Milliseconds()}}
+		message.Body = &controlpb.NamenodeMessage_Registered{Registered: &controlpb.Registered{ClusterId: b.cluster,
+			HeartbeatIntervalMs: d.server.options.HeartbeatInterval.Milliseconds(), ReportIntervalMs: d.server.options.ReportInterval.Milliseconds()}}
 	case heartbeatReply:
-		m.Body = &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: b.sequence}}
+		message.Body = &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: b.sequence}}
 	case *datanode.DeleteReplicas:
 		order := &controlpb.DeleteReplicas{Replicas: make([]*controlpb.ReplicaReport, 0, len(b.Replicas))}
 		for _, r := range b.Replicas {
 			order.Replicas = append(order.Replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
 		}
-		m.Body = &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}
+		message.Body = &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}
 	case *datanode.RecoverChunk:
-		m.Body = &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(b.Chunk),
+		message.Body = &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(b.Chunk),
 			Generation: uint64(b.Generation), MinimumGeneration: uint64(b.MinimumGeneration), Replicas: replicasToProto(b.Replicas), Length: b.Length}}
 	case *datanode.CopyReplica:
-		m.Body = &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(b.Chunk),
+		message.Body = &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(b.Chunk),
 			Generation: uint64(b.Generation), Length: b.Length, Sources: replicasToProto(b.Sources)}}
 	case *datanode.VerifyReplica:
-		m.Body = &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation)}}
+		message.Body = &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation)}}
 	case *datanode.SendReport:
-		m.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
+		message.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
 	default:
 		return nil
 	}
-	return m
+	return message
 }
 
 func idToProto(id chunk.ID) []byte { return append([]byte(nil), id[:]...) }

@@ -29,23 +29,23 @@ func refusal(op, reason string) error {
 }
 
 // headerFromProto fills a command's header.
-func headerFromProto(op string, h *controlpb.MutationHeader, c *actor.Command) error {
-	if h == nil {
+func headerFromProto(op string, header *controlpb.MutationHeader, command *actor.Command) error {
+	if header == nil {
 		return malformed(op, "the request has no mutation header")
 	}
-	if len(h.ClientId) != len(c.Client) {
-		return malformed(op, "the client id has %d bytes, want %d", len(h.ClientId), len(c.Client))
+	if len(header.ClientId) != len(command.Client) {
+		return malformed(op, "the client id has %d bytes, want %d", len(header.ClientId), len(command.Client))
 	}
-	copy(c.Client[:], h.ClientId)
+	copy(command.Client[:], header.ClientId)
 	switch {
-	case c.Client == actor.ClientID{}:
+	case command.Client == actor.ClientID{}:
 		return malformed(op, "the client id is zero")
-	case h.Sequence == 0:
+	case header.Sequence == 0:
 		return malformed(op, "the sequence is zero; it begins at 1")
-	case h.OldestPending > h.Sequence:
-		return malformed(op, "oldest_pending %d is above the sequence %d", h.OldestPending, h.Sequence)
+	case header.OldestPending > header.Sequence:
+		return malformed(op, "oldest_pending %d is above the sequence %d", header.OldestPending, header.Sequence)
 	}
-	c.Sequence, c.OldestPending = h.Sequence, h.OldestPending
+	command.Sequence, command.OldestPending = header.Sequence, header.OldestPending
 	return nil
 }
 
@@ -144,28 +144,28 @@ func cutText(text string, most int) string {
 	return text[:most]
 }
 
-func registerFromProto(m *controlpb.Register) (*actor.RegisterNode, error) {
+func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error) {
 	const op = "register datanode"
-	if m == nil {
+	if message == nil {
 		return nil, malformed(op, "the first message of a datanode's stream registers it")
 	}
-	if m.NodeId == "" || m.Address == "" {
+	if message.NodeId == "" || message.Address == "" {
 		return nil, malformed(op, "node id or address is empty")
 	}
 	for _, field := range []struct{ what, text string }{
-		{"the node id", m.NodeId}, {"the address", m.Address}, {"the version", m.Version},
-		{"the rack", m.Rack}, {"the admin address", m.AdminAddress}, {"the cluster id", m.ClusterId},
+		{"the node id", message.NodeId}, {"the address", message.Address}, {"the version", message.Version},
+		{"the rack", message.Rack}, {"the admin address", message.AdminAddress}, {"the cluster id", message.ClusterId},
 	} {
 		if err := checkText(op, field.what, field.text, limits.TextBytesMax); err != nil {
 			return nil, err
 		}
 	}
-	volumes, err := volumesFromProto(m.Volumes)
+	volumes, err := volumesFromProto(message.Volumes)
 	if err != nil {
 		return nil, err
 	}
-	return &actor.RegisterNode{ClusterID: m.ClusterId, NodeID: m.NodeId, Address: m.Address, Version: m.Version, Rack: m.Rack,
-		AdminAddress: m.AdminAddress, HighestEpoch: m.HighestEpoch, HighestTxid: m.HighestTxid, Volumes: volumes}, nil
+	return &actor.RegisterNode{ClusterID: message.ClusterId, NodeID: message.NodeId, Address: message.Address, Version: message.Version, Rack: message.Rack,
+		AdminAddress: message.AdminAddress, HighestEpoch: message.HighestEpoch, HighestTxid: message.HighestTxid, Volumes: volumes}, nil
 }
 
 func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState, error) {
@@ -202,25 +202,25 @@ func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk
 		return nil, err
 	}
 	out := make([]chunk.Replica, 0, len(replicas))
-	for _, r := range replicas {
-		id, err := idFromProto(op, r.GetChunkId())
+	for _, replica := range replicas {
+		id, err := idFromProto(op, replica.GetChunkId())
 		if err != nil {
 			return nil, err
 		}
-		if err := checkGeneration(op, r.Generation); err != nil {
+		if err := checkGeneration(op, replica.Generation); err != nil {
 			return nil, err
 		}
 		if removed {
-			out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(r.Generation)})
+			out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation)})
 			continue
 		}
-		if err := checkLength(op, r.Length); err != nil {
+		if err := checkLength(op, replica.Length); err != nil {
 			return nil, err
 		}
-		if r.State < controlpb.ReplicaState_REPLICA_STATE_OPEN || r.State > controlpb.ReplicaState_REPLICA_STATE_RECOVERED {
-			return nil, malformed(op, "replica state %d", r.State)
+		if replica.State < controlpb.ReplicaState_REPLICA_STATE_OPEN || replica.State > controlpb.ReplicaState_REPLICA_STATE_RECOVERED {
+			return nil, malformed(op, "replica state %d", replica.State)
 		}
-		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(r.Generation), Length: r.Length, State: chunk.State(r.State)})
+		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation), Length: replica.Length, State: chunk.State(replica.State)})
 	}
 	return out, nil
 }

@@ -2,13 +2,13 @@ package namenode
 
 import "github.com/whispering-woods/ww/internal/invariants"
 
-// waiting holds what may leave only when a txid is durable, in order per txid.
+// waiting holds what may be released only when a txid is durable, in order per txid.
 // Its owner is the actor goroutine.
 type waiting struct {
 	// slots[i] waits for txid durable+1+i.
 	slots   []slot
 	durable uint64
-	// release lets something go.
+	// release answers a call or queues a message.
 	release func(due)
 }
 
@@ -28,9 +28,9 @@ type due struct {
 }
 
 // after releases d once txid is durable, at once if it is already.
-func (w *waiting) after(txid uint64, d due) {
+func (w *waiting) after(txid uint64, item due) {
 	if txid <= w.durable {
-		w.release(d)
+		w.release(item)
 		return
 	}
 	i := int(txid - w.durable - 1)
@@ -39,10 +39,10 @@ func (w *waiting) after(txid uint64, d due) {
 	}
 	s := &w.slots[i]
 	if s.first == (due{}) {
-		s.first = d
+		s.first = item
 		return
 	}
-	s.more = append(s.more, d)
+	s.more = append(s.more, item)
 }
 
 // advance releases everything up to txid, oldest first.
@@ -60,7 +60,7 @@ func (w *waiting) advance(txid uint64) {
 	}
 }
 
-// abandon hands everything that still waits to f, oldest first, and forgets it.
+// abandon calls f with everything that still waits, oldest first, and forgets it.
 func (w *waiting) abandon(f func(due)) {
 	for i := range w.slots {
 		w.slots[i].each(f)

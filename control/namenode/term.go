@@ -9,16 +9,16 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// tenure is the time under one epoch in which this namenode serves. Other
+// term is the time under one epoch in which this namenode serves. Other
 // goroutines reach the actor through its mailbox.
-type tenure struct {
+type term struct {
 	epoch       uint64
 	mailbox     chan *call
 	checkpoints chan checkpointRequest
 	// durable is the last txid known to be in the log for good; it only rises.
 	durable atomic.Uint64
 	stats   *counters
-	ended   chan struct{} // closed when the tenure is over
+	ended   chan struct{} // closed when the term is over
 	reason  error         // why; set before ended is closed
 }
 
@@ -44,31 +44,31 @@ type answer struct {
 	txid   uint64 // that the answer waited for
 }
 
-// errOver is the answer that the end of a tenure gives; callers get it as what
-// over says.
-var errOver = errors.New("the tenure is over")
+// errOver answers the calls that wait when a term ends; wait replaces it with
+// what over returns.
+var errOver = errors.New("the term is over")
 
 func newCall(ctx context.Context, request actor.Request) *call {
 	return &call{ctx: ctx, command: actor.Command{Request: request}, answer: make(chan answer, 1)}
 }
 
-// ownCall is a call of the shell itself: it has no caller that could leave.
+// ownCall is a call of the shell itself: no caller can abandon it.
 func ownCall(request actor.Request) *call {
 	return &call{command: actor.Command{Request: request}, answer: make(chan answer, 1)}
 }
 
-// left tells that the caller has gone.
-func (c *call) left() error {
+// abandoned is the error of a caller that has gone; nil while it waits.
+func (c *call) abandoned() error {
 	if c.ctx == nil {
 		return nil
 	}
 	return c.ctx.Err()
 }
 
-// ask hands a client's call to the actor and waits for the answer. Errors:
-// fault.Busy when the mailbox is full, fault.NotActive when the tenure ended
+// tryDo puts a client's call into the mailbox and waits for the answer. Errors:
+// fault.Busy when the mailbox is full, fault.NotActive when the term ended
 // meanwhile, and the context's.
-func (t *tenure) ask(c *call, op string) answer {
+func (t *term) tryDo(c *call, op string) answer {
 	select {
 	case t.mailbox <- c:
 	default:
@@ -78,50 +78,50 @@ func (t *tenure) ask(c *call, op string) answer {
 	return t.wait(c, op)
 }
 
-// tell hands a datanode's call to the actor; it waits for a place in the
-// mailbox, so a busy namenode slows its datanodes' streams down.
-func (t *tenure) tell(c *call, op string) answer {
+// do is tryDo for a datanode's call: it waits for a place in the mailbox, so a
+// busy namenode slows its datanodes' streams down.
+func (t *term) do(call *call, op string) answer {
 	var ended <-chan struct{}
-	if c.ctx != nil {
-		ended = c.ctx.Done()
+	if call.ctx != nil {
+		ended = call.ctx.Done()
 	}
 	select {
-	case t.mailbox <- c:
+	case t.mailbox <- call:
 	case <-ended:
-		return answer{err: c.ctx.Err()}
+		return answer{err: call.ctx.Err()}
 	case <-t.ended:
 		return answer{err: t.over(op)}
 	}
-	return t.wait(c, op)
+	return t.wait(call, op)
 }
 
-// wait takes the answer of a call that is in the mailbox. It does not look at
+// wait receives the answer of a call that is in the mailbox. It does not look at
 // t.ended while it waits: hundreds of callers would queue for that one
-// channel's lock. The tenure's end answers all that it holds instead.
-func (t *tenure) wait(c *call, op string) answer {
+// channel's lock. The end of the term answers every call in the mailbox instead.
+func (t *term) wait(call *call, op string) answer {
 	select {
 	case <-t.ended: // after the loop emptied the mailbox, perhaps
 		t.empty()
 	default:
 	}
-	var a answer
-	if c.ctx == nil {
-		a = <-c.answer
+	var result answer
+	if call.ctx == nil {
+		result = <-call.answer
 	} else {
 		select {
-		case a = <-c.answer:
-		case <-c.ctx.Done():
-			return answer{err: c.ctx.Err()}
+		case result = <-call.answer:
+		case <-call.ctx.Done():
+			return answer{err: call.ctx.Err()}
 		}
 	}
-	if a.err == errOver { //nolint:errorlint // a mark, never wrapped
-		a.err = t.over(op)
+	if result.err == errOver { //nolint:errorlint // a mark, never wrapped
+		result.err = t.over(op)
 	}
-	return a
+	return result
 }
 
 // empty answers the calls that nobody will step any more. t.ended is closed.
-func (t *tenure) empty() {
+func (t *term) empty() {
 	for {
 		select {
 		case c := <-t.mailbox:
@@ -132,9 +132,10 @@ func (t *tenure) empty() {
 	}
 }
 
-// over is what calls get that the end of the tenure caught. Whether a mutation
-// reached the log is not known; its retry, with the same sequence, will tell.
-func (t *tenure) over(op string) error {
+// over is the error of calls that were waiting when the term ended. Whether a
+// mutation reached the log is not known; its retry, with the same sequence, finds
+// out.
+func (t *term) over(op string) error {
 	return &fault.Error{Kind: fault.NotActive, Op: op, Reason: "this namenode stopped serving", Err: t.reason,
 		Hint: "the same request can be sent again"}
 }
