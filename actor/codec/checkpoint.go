@@ -161,7 +161,8 @@ func (c *CheckpointWriter) Answer(result any) []byte {
 
 // End writes the last frame.
 func (c *CheckpointWriter) End(inodes, chunks uint64) error {
-	c.Frame(KindCheckpointEnd, &CheckpointEnd{Version: Version, Frames: c.frames, Inodes: inodes, Chunks: chunks, Sum: c.sum.Sum64()})
+	end := CheckpointEnd{Version: Version, Frames: c.frames, Inodes: inodes, Chunks: chunks, Sum: c.sum.Sum64()}
+	c.Frame(KindCheckpointEnd, &end)
 	return c.err
 }
 

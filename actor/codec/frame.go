@@ -129,7 +129,8 @@ func CutFrame(data []byte) (f Frame, rest []byte, err error) {
 	}
 	f = Frame{Kind: Kind(frame[4]), Version: frame[5], Payload: frame[frameHeaderBytes:]}
 	if flags := binary.LittleEndian.Uint16(frame[6:]); flags != 0 {
-		return Frame{}, nil, fault.New(fault.Version, "read record", "record kind %d has flags %#x, this program knows none", f.Kind, flags)
+		return Frame{}, nil, fault.New(fault.Version, "read record",
+			"record kind %d has flags %#x, this program knows none", f.Kind, flags)
 	}
 	if f.Version == 0 {
 		return corrupt("record kind %d has version 0", f.Kind)
