@@ -76,7 +76,7 @@ func proxy(t *testing.T, target string, limit int64, stall bool) wire.Hop {
 
 func TestCopySealed(t *testing.T) {
 	nodes := startNodes(t, 2, Limits{})
-	for _, size := range []int{0, 1, 65_535, 65_536, 65_537, copyPieceBytes + 1, 1<<20 + 777, testChunkSize} {
+	for _, size := range []int{0, 1, 65_535, 65_536, 65_537, (256 << 10) + 1, 1<<20 + 777, testChunkSize} {
 		content := pattern(newChunkID(), size)
 		id := storeChunk(t, nodes[:1], content)
 		p := dial(t, nodes[1].server.Addr())
@@ -244,7 +244,7 @@ func TestCopyIsGivenUpWithItsRequester(t *testing.T) {
 	other := dial(t, nodes[1].server.Addr())
 	again := copyRange(id, 5, len(content), nodes[0].hop())
 	other.send(wire.Header{Op: wire.OpCopy}, &again)
-	eventually(t, "the second request", func() bool { return nodes[1].server.copier.asked.Load() == 2 })
+	eventually(t, "the second request", func() bool { return nodes[1].server.copier.Stats().Pending == 2 })
 	require.NoError(t, p.conn.Close())
 	var r wire.CopyReply
 	_, err = other.reader.Expect(wire.OpCopyReply, &r)
@@ -269,7 +269,7 @@ func TestCopyAbandonedByItsCaller(t *testing.T) {
 	start(id)
 	eventually(t, "half of the copy", func() bool { return nodes[1].server.Stats().BytesPulled > 1<<20 })
 	start(newChunkID()) // waits for the slot
-	eventually(t, "the second copy", func() bool { return nodes[1].server.copier.asked.Load() == 2 })
+	eventually(t, "the second copy", func() bool { return nodes[1].server.copier.Stats().Pending == 2 })
 	_, err := nodes[1].server.Copy(ctx, copyRange(newChunkID(), 1, 1, hanging))
 	require.ErrorIs(t, err, fault.Busy)
 	cancel()
@@ -297,10 +297,10 @@ func TestCopiesEndWhenTheServerCloses(t *testing.T) {
 	p := dial(t, server.Addr())
 	o := copyRange(id, 1, 3<<20, hanging)
 	p.send(wire.Header{Op: wire.OpCopy}, &o)
-	eventually(t, "the second request", func() bool { return server.copier.asked.Load() == 2 })
+	eventually(t, "the second request", func() bool { return server.copier.Stats().Pending == 2 })
 	began := time.Now()
 	nodes[1].stop()
-	require.Zero(t, server.copier.asked.Load(), "copies that are not over")
+	require.Zero(t, server.copier.Stats().Pending, "copies that are not over")
 	require.Less(t, time.Since(began), 10*time.Second)
 	require.ErrorIs(t, <-result, fault.Closed)
 	_, err := server.Copy(t.Context(), o)

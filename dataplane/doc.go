@@ -14,8 +14,9 @@
 //     (downstream.go) the next hop, over a neighbour (neighbour.go): a connection
 //     that the same event loop watches. readTask (sender.go) is a running read.
 //   - recordsLink (records_adapter.go) ties a record session to the RecordSink
-//     (records.go), which others implement; copier and copyTask (copy.go,
-//     copytask.go) pull replicas from other datanodes.
+//     (records.go), which others implement; package copier pulls replicas from
+//     other datanodes, over connections of package peers, which recovery
+//     (recovery.go) uses as well.
 //   - budget (budget.go) grants windows, limits.go has every bound.
 //
 // # Goroutines

@@ -3,9 +3,9 @@ package dataplane
 import (
 	"cmp"
 	"context"
+	"net"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -131,24 +131,16 @@ func (s *Server) askStore(ctx context.Context, q wire.RecoverReplica) (wire.Reco
 
 func (s *Server) askPeer(ctx context.Context, address string, q wire.RecoverReplica) (wire.RecoverReply, error) {
 	var reply wire.RecoverReply
-	conn, err := s.peers.get(ctx, address)
-	if err != nil {
-		return reply, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	reader := wire.NewPacketReader(conn, 0)
-	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpRecover}, &q)
-	if err == nil {
-		_, err = conn.Write(packet)
-	}
-	if err == nil {
-		_, err = reader.Expect(wire.OpRecovered, &reply)
-	}
-	if stop() && err == nil && reader.Buffered() == 0 {
-		s.peers.put(address, conn)
-	} else {
-		_ = conn.Close()
-	}
+	err := s.peers.Converse(ctx, address, func(conn net.Conn, reader *wire.PacketReader) error {
+		packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpRecover}, &q)
+		if err == nil {
+			_, err = conn.Write(packet)
+		}
+		if err == nil {
+			_, err = reader.Expect(wire.OpRecovered, &reply)
+		}
+		return err
+	})
 	return reply, err
 }
 

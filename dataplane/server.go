@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/dataplane/copier"
+	"github.com/whispering-woods/ww/dataplane/peers"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/clock"
@@ -39,9 +41,9 @@ type Server struct {
 	started  time.Time
 	node     *node
 	counters *counters
-	peers    *peers
+	peers    *peers.Pool
 	senders  *senders
-	copier   *copier
+	copier   *copier.Copier
 	records  atomic.Pointer[RecordSink]
 
 	context    context.Context // ends when Close begins
@@ -86,9 +88,11 @@ func Start(o Options) (*Server, error) {
 	}
 	s.started = s.clock.Now()
 	s.node = &node{id: o.NodeID, limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: s.counters}
-	s.peers = newPeers(&s.limits, s.now)
+	s.peers = peers.New(peers.Options{DialTimeout: limits.DialTimeout, KeepAlive: keepAlivePeriod,
+		IdleMax: limits.PeerConnectionsMax, IdleTimeout: limits.PeerIdleTimeout, Now: s.now})
 	s.senders = &senders{server: s, slots: make(chan struct{}, limits.Senders)}
-	s.copier = newCopier(s)
+	s.copier = copier.New(copier.Options{Store: s.store, Peers: s.peers, Buffers: s.node.buffers, Clock: s.clock, Logger: s.logger,
+		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout})
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.supervised = make(chan struct{})
 	if o.Records != nil {
@@ -166,7 +170,7 @@ func (s *Server) tick() {
 			return
 		}
 		s.handler.Load().tick()
-		s.peers.expire()
+		s.peers.Expire()
 		timer.Reset(s.limits.TickInterval)
 	}
 }
@@ -185,7 +189,7 @@ func (s *Server) Load() datanode.Load {
 	return datanode.Load{
 		ActiveWrites:       uint32(s.node.budget.sessions.Load()),
 		ActiveReads:        uint32(s.counters.activeReads.Load()),
-		QueuedDiskOps:      uint32(s.counters.diskJobs.Load()),
+		QueuedDiskOps:      uint32(s.counters.diskJobs.Load() + s.copier.Stats().DiskJobs),
 		GrantedWindowBytes: s.node.budget.granted.Load(),
 	}
 }
@@ -198,6 +202,8 @@ func (s *Server) MemoryMax() int64 { return s.limits.memoryMax() }
 func (s *Server) Stats() Stats {
 	stats := s.counters.snapshot()
 	stats.Buffers = s.node.buffers.Outstanding()
+	copies := s.copier.Stats()
+	stats.Copies, stats.CopiesFailed, stats.BytesPulled = copies.Copies, copies.Failed, copies.BytesPulled
 	return stats
 }
 
@@ -211,9 +217,10 @@ func (s *Server) Close(ctx context.Context) error {
 	go func() {
 		<-s.supervised
 		s.calls.running.Wait()
-		s.peers.close()
+		s.peers.Close()
 		s.goroutines.Wait()
 		s.work.Wait()
+		s.copier.Wait()
 		close(done)
 	}()
 	select {

@@ -46,9 +46,6 @@ type counters struct {
 	bytesInPlace  atomic.Uint64
 	bytesSendfile atomic.Uint64
 	bytesCopied   atomic.Uint64
-	copies        atomic.Uint64
-	copiesFailed  atomic.Uint64
-	bytesPulled   atomic.Uint64
 	records       atomic.Uint64
 	// wakes counts how often an event loop was woken from elsewhere.
 	wakes atomic.Uint64
@@ -110,7 +107,7 @@ func (c *counters) snapshot() Stats {
 		WritesStarted: c.writesStarted.Load(), WritesEnded: c.writesEnded.Load(), WritesBroken: c.writesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
 		BytesReceived: c.bytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
-		Copies: c.copies.Load(), CopiesFailed: c.copiesFailed.Load(), BytesPulled: c.bytesPulled.Load(), Records: c.records.Load(),
+		Records:           c.records.Load(),
 		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
 	}
 	for r := reasonNone + 1; r < reasonCount; r++ {

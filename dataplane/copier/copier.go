@@ -1,0 +1,150 @@
+// Package copier makes replicas by pulling them from other datanodes, every block
+// verified before it is written.
+//
+// A Copier bounds how many copies run and wait. A copy runs on the goroutine of
+// its caller; disk workers carry out its writes. A task (task.go) is one copy: it
+// alone owns the hidden replica that it writes, until that is whole.
+//
+// The package does not choose what is copied, nor from where. It does not know
+// gnet, and nothing of sessions.
+package copier
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/peers"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Options configure a Copier; all are wanted.
+type Options struct {
+	Store   *disk.Store
+	Peers   *peers.Pool
+	Buffers *bufpool.Pool
+	Clock   clock.Clock
+	Logger  *slog.Logger
+	// RunningMax and WaitingMax bound the copies that run at once, and those that
+	// wait for them.
+	RunningMax, WaitingMax int
+	// StepTimeout is how long a source may send nothing.
+	StepTimeout time.Duration
+}
+
+// Copier copies replicas. Two copies of one chunk run one after the other. Safe
+// for concurrent use.
+type Copier struct {
+	Options
+	slots chan struct{}
+	asked atomic.Int64   // running and waiting
+	work  sync.WaitGroup // what disk workers do for copies
+
+	copies, failed, bytesPulled atomic.Uint64
+	diskJobs                    atomic.Int64 // submitted and not done
+
+	mu struct {
+		sync.Mutex
+		running map[chunk.ID]chan struct{} // closed at the copy's end
+	}
+}
+
+// New returns a copier.
+func New(o Options) *Copier {
+	c := &Copier{Options: o, slots: make(chan struct{}, o.RunningMax)}
+	c.mu.running = make(map[chunk.ID]chan struct{})
+	return c
+}
+
+// Stats are counters since the start, except Pending and DiskJobs, which are now.
+type Stats struct {
+	Copies, Failed uint64
+	BytesPulled    uint64 // verified
+	Pending        int64  // copies that run or wait
+	DiskJobs       int64  // submitted and not done
+}
+
+// Stats returns the counters.
+func (c *Copier) Stats() Stats {
+	return Stats{Copies: c.copies.Load(), Failed: c.failed.Load(), BytesPulled: c.bytesPulled.Load(),
+		Pending: c.asked.Load(), DiskJobs: c.diskJobs.Load()}
+}
+
+// Wait returns when no disk worker works for a copy any more. No Copy may run.
+func (c *Copier) Wait() { c.work.Wait() }
+
+// Copy makes the replica that o, which is valid, describes, and returns its
+// length. What it promises and its errors are those of Server.Copy.
+func (c *Copier) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
+	id, _ := chunk.IDFrom(o.ChunkID)
+	release, err := c.enter(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	c.copies.Add(1)
+	t := newTask(c, id, o)
+	if err := t.run(ctx); err != nil {
+		c.failed.Add(1)
+		return 0, err
+	}
+	return t.end, nil
+}
+
+// enter waits for a slot and for the copy of the same chunk that runs.
+func (c *Copier) enter(ctx context.Context, id chunk.ID) (release func(), err error) {
+	const op = "copy replica"
+	ended := func() error {
+		return &fault.Error{Kind: fault.Closed, Op: op, Chunk: id.String(), Reason: "given up before it began",
+			Err: ctx.Err()}
+	}
+	limit := int64(c.RunningMax + c.WaitingMax)
+	if c.asked.Add(1) > limit {
+		c.asked.Add(-1)
+		e := fault.New(fault.Busy, op, "%d copies run or wait, the limit of this datanode", limit)
+		e.Chunk = id.String()
+		return nil, e
+	}
+	leave := func() { c.asked.Add(-1) }
+	for {
+		c.mu.Lock()
+		other := c.mu.running[id]
+		if other == nil {
+			break
+		}
+		c.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			leave()
+			return nil, ended()
+		}
+	}
+	done := make(chan struct{})
+	c.mu.running[id] = done
+	c.mu.Unlock()
+	finish := func() {
+		c.mu.Lock()
+		delete(c.mu.running, id)
+		c.mu.Unlock()
+		close(done)
+		leave()
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		finish()
+		return nil, ended()
+	}
+	return func() {
+		<-c.slots
+		finish()
+	}, nil
+}

@@ -1,0 +1,389 @@
+package copier
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// task is one copy. One goroutine owns it; disk workers only call wrote.
+type task struct {
+	copier     *Copier
+	order      wire.CopyRange
+	id, source chunk.ID
+	generation chunk.Generation
+
+	writer  *disk.Writer     // of the hidden replica; nil before the first answer of a source
+	from    chunk.Generation // of the source's replica that was copied so far
+	end     int64            // bytes handed to the disk: verified
+	ownErr  error            // this node failed: another source would not help
+	pieces  chan struct{}    // one element for each piece that the disk has
+	diskErr atomic.Pointer[error]
+}
+
+// errOtherGeneration: what the source has now may be other bytes than those that
+// were copied so far.
+var errOtherGeneration = fault.New(fault.StaleGeneration, "copy replica",
+	"its generation is not the one that the copy began with")
+
+func newTask(c *Copier, id chunk.ID, o wire.CopyRange) *task {
+	t := &task{copier: c, order: o, id: id, source: id, generation: chunk.Generation(o.Generation),
+		pieces: make(chan struct{}, piecesMax)}
+	if len(o.SourceChunkID) > 0 {
+		t.source, _ = chunk.IDFrom(o.SourceChunkID)
+	}
+	return t
+}
+
+// ready tells whether the replica wanted is there already.
+func (t *task) ready() bool {
+	found, err := t.copier.Store.Stat(t.id)
+	if err != nil || found.Generation != t.generation {
+		return false
+	}
+	switch found.State {
+	case chunk.Sealed:
+		return t.order.Seal && found.Length == t.order.Length
+	case chunk.Open, chunk.Recovered:
+		// Published whole by an earlier call, and perhaps written to since.
+		return !t.order.Seal && found.Length >= t.order.Length
+	}
+	return false
+}
+
+// run tries the sources in order.
+func (t *task) run(ctx context.Context) error {
+	const op = "copy replica"
+	if t.ready() {
+		t.end = t.order.Length
+		return nil
+	}
+	var failures []string
+	absent := true
+	for _, source := range t.order.Sources {
+		err := t.pull(ctx, source)
+		if errors.Is(err, errOtherGeneration) && ctx.Err() == nil {
+			t.settle()
+			t.discard()
+			err = t.pull(ctx, source)
+		}
+		if err == nil {
+			return nil
+		}
+		t.settle()
+		switch {
+		case ctx.Err() != nil:
+			t.discard()
+			return &fault.Error{Kind: fault.Closed, Op: op, Chunk: t.id.String(), Reason: "given up half way", Err: ctx.Err()}
+		case t.ownErr != nil:
+			t.discard()
+			return t.ownErr
+		}
+		absent = absent && errors.Is(err, fault.NotFound)
+		failures = append(failures, source.NodeID+" at "+source.Address+": "+err.Error())
+	}
+	t.discard()
+	e := fault.New(fault.Unavailable, op, "no source gave a good copy: %s", strings.Join(failures, "; "))
+	if absent {
+		e.Kind = fault.NotFound
+	}
+	e.Chunk = t.id.String()
+	return e
+}
+
+// pull copies from one source, going on where the one before ended if it has
+// the same generation, and finishes the replica.
+func (t *task) pull(ctx context.Context, source wire.Hop) error {
+	err := t.copier.Peers.Converse(ctx, source.Address, func(conn net.Conn, reader *wire.PacketReader) error {
+		for { // an empty replica takes one range too
+			if err := t.pullRange(ctx, conn, reader); err != nil || t.end == t.order.Length {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return t.finish(ctx)
+}
+
+// arm gives the source another while to send something.
+func (t *task) arm(ctx context.Context, conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(t.copier.StepTimeout)); err != nil {
+		return err
+	}
+	return ctx.Err() // after: a deadline set by the cancellation must not be pushed on
+}
+
+// pullRange asks for the next range and takes it.
+func (t *task) pullRange(ctx context.Context, conn net.Conn, reader *wire.PacketReader) error {
+	if err := t.arm(ctx, conn); err != nil {
+		return err
+	}
+	request, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{
+		BodyVersion: wire.BodyVersion, ChunkID: t.source[:], MinGeneration: t.order.SourceMinGeneration,
+		Offset: t.end, Length: min(t.order.Length-t.end, rangeBytes),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	var reply wire.ReadReply
+	if _, err := reader.Expect(wire.OpReadReply, &reply); err != nil {
+		return err
+	}
+	if err := reply.Status.Err("copy replica", ""); err != nil {
+		return err
+	}
+	if err := t.check(&reply); err != nil {
+		return err
+	}
+	if t.writer != nil && chunk.Generation(reply.Generation) != t.from {
+		return errOtherGeneration
+	}
+	if t.writer == nil {
+		if t.ownErr = t.prepare(ctx, reply.ChunkSize); t.ownErr != nil {
+			return t.ownErr
+		}
+		t.from = chunk.Generation(reply.Generation)
+	}
+	for done := int64(0); done < reply.DataLength; {
+		n := min(pieceBytes, reply.DataLength-done)
+		if err := t.arm(ctx, conn); err != nil {
+			return err
+		}
+		if err := t.piece(ctx, reader, n, reply.Sums[done/chunk.ChecksumBlockBytes*8:]); err != nil {
+			return err
+		}
+		done += n
+	}
+	return nil
+}
+
+// prepare makes room for the replica and begins it. It runs once per attempt,
+// after a source has shown that it can give the bytes.
+func (t *task) prepare(ctx context.Context, chunkSize int64) error {
+	if t.order.ChunkSize > 0 {
+		chunkSize = t.order.ChunkSize
+	}
+	occupied := func(kind fault.Kind, format string, args ...any) error {
+		e := fault.New(kind, "copy replica", format, args...)
+		e.Chunk = t.id.String()
+		return e
+	}
+	return t.onWorker(ctx, func() error {
+		store := t.copier.Store
+		found, err := store.Stat(t.id)
+		switch {
+		case err != nil && !errors.Is(err, fault.NotFound):
+			return err
+		case err != nil || found.State == chunk.Corrupt:
+		case found.Generation > t.generation:
+			return occupied(fault.StaleGeneration, "there is a replica of a higher generation, %s", found.State)
+		case found.Generation == t.generation && (found.State != chunk.Recovered || !t.order.Seal):
+			return occupied(fault.Exists, "there is another replica of this generation, %s", found.State)
+		default:
+			t.copier.Logger.Info("replica makes room for a newer copy", "chunk", t.id,
+				"gen", found.Generation, "length", found.Length, "newgen", t.generation)
+			if err := store.Delete(t.id, found.Generation); err != nil {
+				return err
+			}
+		}
+		t.writer, err = store.Create(t.id, t.generation, disk.CreateOptions{
+			ChunkSize: chunkSize, SizeHint: t.order.Length, Hidden: true,
+		})
+		return err
+	})
+}
+
+// check refuses an answer that is not the range asked for.
+func (t *task) check(r *wire.ReadReply) error {
+	const op = "copy replica"
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	want := min(t.order.Length-t.end, rangeBytes)
+	switch {
+	case r.BlockBytes != chunk.ChecksumBlockBytes:
+		return fault.New(fault.Version, op, "it has checksum blocks of %d bytes", r.BlockBytes)
+	case r.ReplicaLength < t.order.Length:
+		return fault.New(fault.NotFound, op, "its replica has %d bytes, %d are wanted", r.ReplicaLength, t.order.Length)
+	case want > 0 && (r.DataOffset != t.end || r.DataLength == 0 || r.DataLength >= want+chunk.ChecksumBlockBytes),
+		r.DataLength < want && r.DataLength%chunk.ChecksumBlockBytes != 0:
+		return fault.New(fault.Protocol, op, "asked for %d+%d, got %d+%d", t.end, want, r.DataOffset, r.DataLength)
+	case t.order.ChunkSize == 0 && // also if it tells none
+		(r.ChunkSize == 0 || r.ChunkSize < t.order.Length || r.ChunkSize > chunk.SizeMax || r.ChunkSize%chunk.ChecksumBlockBytes != 0):
+		return fault.New(fault.Version, op, "it tells a chunk size of %d", r.ChunkSize)
+	}
+	return nil
+}
+
+// piece takes n bytes from the source, verifies them and hands them to the disk.
+func (t *task) piece(ctx context.Context, reader *wire.PacketReader, n int64, sums []byte) error {
+	select {
+	case t.pieces <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	buffer := t.copier.Buffers.Get(int(n))
+	drop := func(err error) error {
+		buffer.Release()
+		<-t.pieces
+		return err
+	}
+	b := buffer.Bytes()
+	if _, err := io.ReadFull(reader, b); err != nil {
+		return drop(err)
+	}
+	for i := 0; i*chunk.ChecksumBlockBytes < len(b); i++ {
+		block := b[i*chunk.ChecksumBlockBytes : min(len(b), (i+1)*chunk.ChecksumBlockBytes)]
+		if got, want := xxh3.Hash(block), binary.LittleEndian.Uint64(sums[8*i:]); got != want {
+			return drop(fault.New(fault.CorruptData, "copy replica", "the block at %d does not match its checksum",
+				t.end+int64(i)*chunk.ChecksumBlockBytes))
+		}
+	}
+	b = b[:min(int64(len(b)), t.order.Length-t.end)] // the last block may go on behind what is wanted
+	size := int64(len(b))
+	err := t.submit(ctx, disk.Job{Offset: t.end, Data: b, Done: func(_ int64, err error) {
+		buffer.Release()
+		t.wrote(err)
+		<-t.pieces
+	}})
+	if err != nil {
+		return drop(err)
+	}
+	t.end += size
+	t.copier.bytesPulled.Add(uint64(size))
+	if err := t.diskErr.Load(); err != nil {
+		t.ownErr = *err
+		return t.ownErr
+	}
+	return nil
+}
+
+// submit hands a job to the disk when its queue has room.
+func (t *task) submit(ctx context.Context, job disk.Job) error {
+	c, done := t.copier, job.Done
+	job.Done = func(length int64, err error) {
+		done(length, err)
+		c.diskJobs.Add(-1)
+		c.work.Done()
+	}
+	for {
+		c.work.Add(1)
+		c.diskJobs.Add(1)
+		err := t.writer.Submit(job)
+		if err == nil {
+			return nil
+		}
+		c.diskJobs.Add(-1)
+		c.work.Done()
+		if !errors.Is(err, fault.Busy) {
+			t.ownErr = err
+			return err
+		}
+		if err := clock.Sleep(ctx, c.Clock, retryDelay); err != nil {
+			return err
+		}
+	}
+}
+
+// onWorker runs f on the chunk's disk worker and waits for it.
+func (t *task) onWorker(ctx context.Context, f func() error) error {
+	c := t.copier
+	for {
+		done := make(chan error, 1)
+		c.work.Add(1)
+		err := c.Store.Do(t.id, func() {
+			defer c.work.Done()
+			done <- f()
+		})
+		if err == nil {
+			return <-done
+		}
+		c.work.Done()
+		if !errors.Is(err, fault.Busy) {
+			return err
+		}
+		if err := clock.Sleep(ctx, c.Clock, retryDelay); err != nil {
+			return err
+		}
+	}
+}
+
+// wrote runs on the disk worker.
+func (t *task) wrote(err error) {
+	if err != nil {
+		t.diskErr.CompareAndSwap(nil, &err)
+	}
+}
+
+// settle waits until the disk has let go of all pieces.
+func (t *task) settle() {
+	for range piecesMax {
+		t.pieces <- struct{}{}
+	}
+	for range piecesMax {
+		<-t.pieces
+	}
+	if err := t.diskErr.Load(); err != nil && t.ownErr == nil {
+		t.ownErr = *err
+	}
+}
+
+// finish seals or publishes the whole replica. From here on it is not given up.
+func (t *task) finish(ctx context.Context) error {
+	t.settle()
+	if t.ownErr != nil {
+		return t.ownErr
+	}
+	done := make(chan error, 1)
+	report := func(_ int64, err error) { done <- err }
+	job := disk.Job{Offset: t.end, Seal: t.order.Seal, Close: !t.order.Seal, Done: report}
+	if t.order.Seal {
+		if err := t.submit(ctx, job); err != nil {
+			return err
+		}
+		if t.ownErr = <-done; t.ownErr == nil {
+			t.writer = nil
+		}
+		return t.ownErr
+	}
+	if t.ownErr = t.onWorker(ctx, t.writer.Publish); t.ownErr != nil {
+		return t.ownErr
+	}
+	// It is whole and shown; only its file is left to be closed.
+	if t.submit(context.WithoutCancel(ctx), job) == nil {
+		<-done //nolint:errcheck // the replica is whole and shown, however its file closes
+	}
+	t.writer, t.ownErr = nil, nil
+	return nil
+}
+
+// discard throws the unfinished replica away. Nobody has seen it.
+func (t *task) discard() {
+	t.end = 0
+	if t.writer == nil {
+		return
+	}
+	t.writer = nil
+	if err := t.copier.Store.Delete(t.id, t.generation); err != nil && !errors.Is(err, fault.NotFound) {
+		t.copier.Logger.Warn("unfinished copy not removed; the next start does", "chunk", t.id,
+			"gen", t.generation, "err", err)
+	}
+}
