@@ -44,7 +44,8 @@ func TestEveryDaemonTellsItsAdminAddress(t *testing.T) {
 	require.NoError(t, err)
 	defer stop(t, namenode)
 	dn := config.Default().Datanode
-	dn.Listen, dn.Disks, dn.Namenodes, dn.Reserve = "127.0.0.1:0", []string{filepath.Join(directory, "dn")}, []string{namenode.Address("grpc")}, 0
+	dn.Listen, dn.Disks, dn.Namenodes, dn.Reserve = "127.0.0.1:0", []string{filepath.Join(directory, "dn")},
+		[]string{namenode.Address("grpc")}, 0
 	datanode, err := StartDatanode(t.Context(), dn, nil)
 	require.NoError(t, err)
 	defer stop(t, datanode)
@@ -67,7 +68,8 @@ func TestEveryDaemonTellsItsAdminAddress(t *testing.T) {
 	require.Equal(t, logServer.Address("admin"), status.LogServers[0].AdminAddress)
 	require.Equal(t, logServer.Address("grpc"), status.LogServers[0].Address)
 	require.Equal(t, section.ID, status.LogServers[0].NodeID)
-	for _, address := range []string{status.AdminAddress, status.Nodes[0].AdminAddress, status.LogServers[0].AdminAddress} {
+	for _, address := range []string{status.AdminAddress, status.Nodes[0].AdminAddress,
+		status.LogServers[0].AdminAddress} {
 		_, err := admin.Fetch(t.Context(), address, "heap", 0, io.Discard)
 		require.NoError(t, err)
 	}

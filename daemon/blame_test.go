@@ -45,7 +45,8 @@ func TestCalledBadReplicasAreVerified(t *testing.T) {
 		return locations[0]
 	}
 	call := func(at client.ChunkLocation, bad client.Replica) {
-		_, err := stub.ReportBadReplica(t.Context(), &controlpb.ReportBadReplicaRequest{ChunkId: at.ID[:], Generation: uint64(at.Generation), NodeId: bad.NodeID, Reason: "the test says so"})
+		_, err := stub.ReportBadReplica(t.Context(), &controlpb.ReportBadReplicaRequest{ChunkId: at.ID[:],
+			Generation: uint64(at.Generation), NodeId: bad.NodeID, Reason: "the test says so"})
 		require.NoError(t, err)
 	}
 	whole := func() bool { return len(located().Replicas) == 3 }
@@ -79,7 +80,8 @@ func TestCalledBadReplicasAreVerified(t *testing.T) {
 	require.NoError(t, f.Close())
 	require.Zero(t, parked(corrupt))
 	call(at, corrupt)
-	require.Eventually(t, func() bool { return parked(corrupt) == 1 && whole() }, 20*time.Second, 5*time.Millisecond, "the corrupt one is in quarantine, and replaced")
+	require.Eventually(t, func() bool { return parked(corrupt) == 1 && whole() }, 20*time.Second, 5*time.Millisecond,
+		"the corrupt one is in quarantine, and replaced")
 
 	r, err := user.Open(t.Context(), "/f")
 	require.NoError(t, err)

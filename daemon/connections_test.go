@@ -21,12 +21,14 @@ func TestConnectionsAreBounded(t *testing.T) {
 	t.Cleanup(func() { stop(t, log) })
 	namenode := startNamespace(t, func(n *config.Namenode) { n.Connections = limit })
 	c := config.Default().Datanode
-	c.Listen, c.Disks, c.Reserve, c.Namenodes, c.Connections = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{namenode.Address("grpc")}, limit
+	c.Listen, c.Disks, c.Reserve, c.Namenodes, c.Connections = "127.0.0.1:0", []string{t.TempDir()}, 0,
+		[]string{namenode.Address("grpc")}, limit
 	datanode, err := StartDatanode(t.Context(), c, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { stop(t, datanode) })
 	ready(t, datanode)
-	for name, address := range map[string]string{"log server": log.Address("grpc"), "namenode": namenode.Address("grpc"), "datanode": datanode.Address("data")} {
+	for name, address := range map[string]string{"log server": log.Address("grpc"), "namenode": namenode.Address("grpc"),
+		"datanode": datanode.Address("data")} {
 		t.Run(name, func(t *testing.T) {
 			// One is too many, which others of the cluster may only make more. Which
 			// one is left to the server: a datanode's loops open theirs side by side.

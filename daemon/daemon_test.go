@@ -69,7 +69,8 @@ func startNamespace(t *testing.T, change func(*config.Namenode)) *Daemon {
 
 // startEmptyDatanode starts a datanode on one new disk, which it returns; change
 // sets what the test needs.
-func startEmptyDatanode(t *testing.T, namenode *Daemon, change ...func(*config.Datanode)) (daemon *Daemon, disk string) {
+func startEmptyDatanode(t *testing.T, namenode *Daemon,
+	change ...func(*config.Datanode)) (daemon *Daemon, disk string) {
 	t.Helper()
 	c := config.Default().Datanode
 	disk = t.TempDir()
@@ -216,7 +217,8 @@ func TestAStartThatIsInterruptedLeavesNothingBehind(t *testing.T) {
 	n := config.Default().Namenode
 	n.Listen, n.LogServers = "127.0.0.1:0", []string{"127.0.0.1:1"}
 	data := config.Default().Datanode
-	data.Listen, data.Disks, data.Reserve, data.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0, []string{"127.0.0.1:1"}
+	data.Listen, data.Disks, data.Reserve, data.Namenodes = "127.0.0.1:0", []string{t.TempDir()}, 0,
+		[]string{"127.0.0.1:1"}
 	for range 2 { // nothing that the first try holds is in the way of the second
 		d, err := StartLogServer(ended, l, nil)
 		require.ErrorIs(t, err, context.Canceled)

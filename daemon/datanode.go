@@ -70,7 +70,8 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 	}, nil
 }
 
-func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
+func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin string,
+	logger *slog.Logger) (*Daemon, error) {
 	logger = orDiscard(logger)
 	daemon := newDaemon("datanode")
 	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)
@@ -93,7 +94,8 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 	warnMemory(logger, options.runtime.memoryMost(datanodeBase, server.MemoryMax()), machineMemory())
 	daemon.addresses["data"] = server.Addr()
 	options.agent.Address, options.agent.AdminAddress = advertised(options.agent.Address, server.Addr()), adminAddress
-	options.agent.Store, options.agent.Load, options.agent.Recoverer, options.agent.Copier = store, server.Load, server, server
+	options.agent.Store, options.agent.Load, options.agent.Recoverer, options.agent.Copier = store, server.Load, server,
+		server
 	options.agent.Events, options.agent.Logger = events, logger
 	control, err := agent.Start(options.agent)
 	if err != nil {
@@ -101,7 +103,8 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 	}
 	daemon.add("agent", control.Close)
 	// It closes first: files are sealed while their bytes are still served.
-	options.appender.NodeID, options.appender.Address, options.appender.Logger = store.Identity().NodeID, options.agent.Address, logger
+	options.appender.NodeID, options.appender.Address, options.appender.Logger = store.Identity().NodeID,
+		options.agent.Address, logger
 	records, err := appender.Start(options.appender)
 	if err != nil {
 		return nil, daemon.abandon(ctx, err)

@@ -35,7 +35,8 @@ func newLogServerOptions(section config.Logserver) (logServerOptions, error) {
 		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
 		admin:   admin.Options{Listen: section.AdminListen},
 		logserver: logserver.Options{
-			Directory: section.Dir, NodeID: section.ID, ListenGRPC: section.Listen, ListenRaft: section.RaftListen, ConnectionsMax: section.Connections,
+			Directory: section.Dir, NodeID: section.ID, ListenGRPC: section.Listen, ListenRaft: section.RaftListen,
+			ConnectionsMax: section.Connections,
 		},
 	}
 	for _, p := range section.Peers {
@@ -45,7 +46,8 @@ func newLogServerOptions(section config.Logserver) (logServerOptions, error) {
 	return options, nil
 }
 
-func startLogServer(ctx context.Context, options logServerOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
+func startLogServer(ctx context.Context, options logServerOptions, sharedAdmin string,
+	logger *slog.Logger) (*Daemon, error) {
 	logger = orDiscard(logger)
 	daemon := newDaemon("logserver")
 	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)

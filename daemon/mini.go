@@ -73,7 +73,8 @@ func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*
 		return nil, daemon.abandon(ctx, miniFault(directory, err))
 	}
 	if n := datanodesIn(directory); n > section.Datanodes {
-		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", section.Datanodes, "present", n)
+		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", section.Datanodes,
+			"present", n)
 		section.Datanodes = n
 	}
 	options, err := newMiniOptions(section)
@@ -278,7 +279,8 @@ func writeClientFile(directory, address string) error {
 	}
 	path := filepath.Join(directory, ClientFile)
 	temporary := path + ".new"
-	text = append([]byte("# How to reach this cluster: ww --config "+path+" ls /\n# Written at every start of ww mini.\n"), text...)
+	text = append([]byte("# How to reach this cluster: ww --config "+path+" ls /\n# Written at every start of ww mini.\n"),
+		text...)
 	if err := os.WriteFile(temporary, text, 0o644); err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "mini", Path: temporary, Err: err}
 	}

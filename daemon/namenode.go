@@ -52,7 +52,8 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 	}, nil
 }
 
-func startNamenode(ctx context.Context, options namenodeOptions, sharedAdmin string, logger *slog.Logger) (*Daemon, error) {
+func startNamenode(ctx context.Context, options namenodeOptions, sharedAdmin string,
+	logger *slog.Logger) (*Daemon, error) {
 	logger = orDiscard(logger)
 	daemon := newDaemon("namenode")
 	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)

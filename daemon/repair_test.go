@@ -16,7 +16,8 @@ import (
 // one that did not have them, and only then another loss does no harm.
 func TestLostReplicasAreCopied(t *testing.T) {
 	namenode := startNamespace(t, func(n *config.Namenode) {
-		n.ChunkSize, n.DeadAfter, n.RepairGrace = 64<<10, config.Duration(3*time.Second), config.Duration(100*time.Millisecond)
+		n.ChunkSize, n.DeadAfter, n.RepairGrace = 64<<10, config.Duration(3*time.Second),
+			config.Duration(100*time.Millisecond)
 	})
 	datanodes := make(map[string]*Daemon) // by data address
 	for range 4 {

@@ -34,7 +34,8 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 
 	require.Len(t, stream.report(), count)
 	<-agent.Registered()
-	require.Equal(t, datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 42}, store.Identity())
+	require.Equal(t, datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 42},
+		store.Identity())
 
 	beat := stream.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
 	require.EqualValues(t, 3, beat.Load.ActiveWrites)
@@ -56,7 +57,8 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 	id := testID(1)
 	require.Equal(t, id[:], removed[0].ChunkId)
 
-	stream.send(&controlpb.NamenodeMessage{Epoch: 5, Txid: 43, Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}})
+	stream.send(&controlpb.NamenodeMessage{Epoch: 5, Txid: 43,
+		Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}})
 	require.Len(t, stream.report(), count)
 	eventually(t, "two reports", func() bool { return agent.Status()[0].Reports == 2 })
 }

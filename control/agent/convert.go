@@ -25,8 +25,8 @@ func loadToProto(l datanode.Load) *controlpb.Load {
 }
 
 func replicaToProto(r chunk.Replica) *controlpb.ReplicaReport {
-	return &controlpb.ReplicaReport{ChunkId: append([]byte(nil), r.ID[:]...), Generation: uint64(r.Generation), Length: r.Length,
-		State: controlpb.ReplicaState(r.State)}
+	return &controlpb.ReplicaReport{ChunkId: append([]byte(nil), r.ID[:]...), Generation: uint64(r.Generation),
+		Length: r.Length, State: controlpb.ReplicaState(r.State)}
 }
 
 func deltaToProto(changes []change) *controlpb.DatanodeMessage {
@@ -42,8 +42,9 @@ func deltaToProto(changes []change) *controlpb.DatanodeMessage {
 }
 
 func recoverResultToProto(r datanode.RecoverResult) *controlpb.DatanodeMessage {
-	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_RecoverResult{RecoverResult: &controlpb.RecoverResult{
-		ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Length: r.Length, NodeIds: r.NodeIDs, Error: r.Error}}}
+	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_RecoverResult{
+		RecoverResult: &controlpb.RecoverResult{
+			ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Length: r.Length, NodeIds: r.NodeIDs, Error: r.Error}}}
 }
 
 func copyResultToProto(r datanode.CopyResult) *controlpb.DatanodeMessage {

@@ -6,9 +6,9 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// Events passes the chunk store's changes on to every namenode's stream. It exists before store and agent do: the store's callback feeds it,
-// the agent subscribes to it. Safe for concurrent use; no method blocks beyond
-// a short mutex.
+// Events passes the chunk store's changes on to every namenode's stream. It
+// exists before store and agent do: the store's callback feeds it, the agent
+// subscribes to it. Safe for concurrent use; no method blocks beyond a short mutex.
 type Events struct {
 	mu struct {
 		sync.Mutex

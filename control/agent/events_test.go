@@ -36,7 +36,8 @@ func TestChangesConverge(t *testing.T) {
 			}
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			r := chunk.Replica{ID: testID(rapid.IntRange(0, 7).Draw(t, "chunk")), Generation: chunk.Generation(rapid.IntRange(1, 3).Draw(t, "generation"))}
+			r := chunk.Replica{ID: testID(rapid.IntRange(0, 7).Draw(t, "chunk")),
+				Generation: chunk.Generation(rapid.IntRange(1, 3).Draw(t, "generation"))}
 			switch rapid.IntRange(0, 5).Draw(t, "action") {
 			case 0, 1, 2:
 				store[r.ID] = r

@@ -69,7 +69,8 @@ func (s *fakeStore) ObserveEpoch(epoch, txid uint64) error {
 }
 
 func (s *fakeStore) Volumes() []datanode.VolumeState {
-	return []datanode.VolumeState{{ID: "volume-1", Directory: "/disk", CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Replicas: uint64(len(s.Replicas())), Healthy: true}}
+	return []datanode.VolumeState{{ID: "volume-1", Directory: "/disk", CapacityBytes: 1 << 30, FreeBytes: 1 << 29,
+		Replicas: uint64(len(s.Replicas())), Healthy: true}}
 }
 
 func (s *fakeStore) Replicas() []chunk.Replica {
@@ -169,7 +170,8 @@ func (n *fakeNamenode) stop() {
 }
 
 func (n *fakeNamenode) Connect(stream controlpb.DatanodeControl_ConnectServer) error {
-	fake := &fakeStream{t: n.t, stream: stream, messages: make(chan *controlpb.DatanodeMessage, 1<<16), end: make(chan error, 1), over: make(chan struct{})}
+	fake := &fakeStream{t: n.t, stream: stream, messages: make(chan *controlpb.DatanodeMessage, 1<<16),
+		end: make(chan error, 1), over: make(chan struct{})}
 	go func() {
 		defer close(fake.over)
 		for {
@@ -253,7 +255,8 @@ func deleteMessage(epoch, txid uint64, replicas ...chunk.Replica) *controlpb.Nam
 	for _, r := range replicas {
 		order.Replicas = append(order.Replicas, replicaToProto(r))
 	}
-	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}}
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid,
+		Body: &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}}
 }
 
 // report collects the pages of the next full report, in order.

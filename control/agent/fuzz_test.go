@@ -20,10 +20,12 @@ import (
 // kind.
 func FuzzNamenodeMessage(f *testing.F) {
 	for _, message := range []*controlpb.NamenodeMessage{
-		welcomeMessage("cluster-1", 5, 100), welcomeMessage("cluster-2", 5, 100), deleteMessage(5, 100, sealed(1)), deleteMessage(4, 100, sealed(1)),
+		welcomeMessage("cluster-1", 5, 100), welcomeMessage("cluster-2", 5, 100), deleteMessage(5, 100, sealed(1)),
+		deleteMessage(4, 100, sealed(1)),
 		recoverMessage(5, 101), copyMessage(5, 102), verifyMessage(5, 103, sealed(1)),
 		{Epoch: 5, Txid: 100, Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}},
-		{Epoch: 5, Txid: 100, Body: &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: 3}}},
+		{Epoch: 5, Txid: 100, Body: &controlpb.NamenodeMessage_HeartbeatReply{
+			HeartbeatReply: &controlpb.HeartbeatReply{Sequence: 3}}},
 	} {
 		b, err := proto.Marshal(message)
 		require.NoError(f, err)
@@ -44,7 +46,8 @@ func FuzzNamenodeMessage(f *testing.F) {
 		var group sync.WaitGroup
 		agent.workers = startWorkers(ctx, &group, o)
 		group.Wait()
-		l := &link{agent: agent, address: "fuzz:1", logger: o.Logger, queue: newChangeQueue(8), outbox: make(chan *controlpb.DatanodeMessage, outboxMax)}
+		l := &link{agent: agent, address: "fuzz:1", logger: o.Logger, queue: newChangeQueue(8),
+			outbox: make(chan *controlpb.DatanodeMessage, outboxMax)}
 		r := receiver{session: newSession(l)}
 		if registered {
 			require.NoError(t, r.onMessage(ctx, welcomeMessage("cluster-1", 5, 100)))

@@ -101,7 +101,8 @@ func (l *link) run(ctx context.Context) {
 // isRefusal reports whether an early retry is of no use: one side is of another
 // cluster, or has forgotten what the other one knows.
 func isRefusal(err error) bool {
-	return errors.Is(err, fault.Fenced) || errors.Is(err, fault.Invalid) || errors.Is(err, fault.Version) || errors.Is(err, fault.Protocol)
+	return errors.Is(err, fault.Fenced) || errors.Is(err, fault.Invalid) || errors.Is(err, fault.Version) ||
+		errors.Is(err, fault.Protocol)
 }
 
 // answer queues the answer to an order. Without a stream, or when the outbox is

@@ -59,7 +59,8 @@ func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *worker
 	w := &workers{options: o, deletes: make(chan deleteOrder, deleteOrdersMax),
 		recover: make(chan recoverOrder, recoverQueueMax), copies: make(chan copyOrder, copyQueueMax),
 		verify: make(chan verifyOrder, verifyQueueMax)}
-	w.mu.recovering, w.mu.copying, w.mu.verifying = make(map[orderKey]bool), make(map[orderKey]bool), make(map[orderKey]bool)
+	w.mu.recovering, w.mu.copying, w.mu.verifying = make(map[orderKey]bool), make(map[orderKey]bool),
+		make(map[orderKey]bool)
 	work(ctx, group, 1, w.deletes, w.delete)
 	work(ctx, group, recoverWorkers, w.recover, w.recoverChunk)
 	work(ctx, group, copyWorkers, w.copies, w.copyReplica)
@@ -174,7 +175,8 @@ func (w *workers) delete(ctx context.Context, order deleteOrder) {
 		case errors.Is(err, fault.NotFound):
 			// Gone already: an order that was repeated.
 		default:
-			order.from.logger.Warn("replica not deleted", keyChunk, replica.ID, keyGeneration, uint64(replica.Generation), keyError, err)
+			order.from.logger.Warn("replica not deleted", keyChunk, replica.ID, keyGeneration, uint64(replica.Generation),
+				keyError, err)
 		}
 	}
 	if deleted > 0 {
@@ -195,7 +197,8 @@ func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
 		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: locations, Length: m.Length}
 	w := r.agent.workers
 	submit(w, w.recover, recoverOrder{r.link, order}, submission{
-		possible: w.options.Recoverer != nil, running: w.mu.recovering, key: orderKey{order.Chunk, order.Generation}, op: "recover chunk",
+		possible: w.options.Recoverer != nil, running: w.mu.recovering, key: orderKey{order.Chunk, order.Generation},
+		op:     "recover chunk",
 		refuse: func(err error) { r.answerRecover(order, datanode.RecoverResult{}, err) },
 	})
 	return nil
@@ -208,7 +211,8 @@ func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
 	result, err := w.options.Recoverer.Recover(ctx, order.RecoverChunk)
 	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err == nil && (result.Length < 0 || len(result.NodeIDs) == 0 && result.Length > 0) {
-		err = fault.New(fault.Internal, "recover chunk", "recovery ended with length %d on %d nodes", result.Length, len(result.NodeIDs))
+		err = fault.New(fault.Internal, "recover chunk", "recovery ended with length %d on %d nodes", result.Length,
+			len(result.NodeIDs))
 	}
 	if err != nil {
 		logger.Warn("chunk not recovered", keyError, err)
@@ -236,10 +240,12 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 	if err != nil {
 		return r.protocol("a copy " + err.Error())
 	}
-	order := datanode.CopyReplica{Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length, Sources: sources}
+	order := datanode.CopyReplica{Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
+		Sources: sources}
 	w := r.agent.workers
 	submit(w, w.copies, copyOrder{r.link, order}, submission{
-		possible: w.options.Copier != nil, running: w.mu.copying, key: orderKey{order.Chunk, order.Generation}, op: "copy replica",
+		possible: w.options.Copier != nil, running: w.mu.copying, key: orderKey{order.Chunk, order.Generation},
+		op:     "copy replica",
 		refuse: func(err error) { r.answerCopy(order, err) },
 	})
 	return nil

@@ -49,7 +49,11 @@ func TestRefusedNamenodes(t *testing.T) {
 		{"no epoch", fault.Protocol, func(s *fakeStream) { s.welcome(0, 100) }},
 		{"an order before the registration", fault.Protocol, func(s *fakeStream) { s.send(deleteMessage(9, 100, replica)) }},
 		{"registered twice", fault.Protocol, func(s *fakeStream) { s.welcome(9, 100); s.welcome(9, 100) }},
-		{"the epoch changes", fault.Protocol, func(s *fakeStream) { s.welcome(9, 100); s.send(deleteMessage(10, 100, replica)) }},
+		{"the epoch changes", fault.Protocol, func(s *fakeStream) {
+			s.welcome(9,
+				100)
+			s.send(deleteMessage(10, 100, replica))
+		}},
 		{"txid goes back", fault.Protocol, func(s *fakeStream) { s.welcome(9, 101); s.send(deleteMessage(9, 100, replica)) }},
 		{"a bad chunk id", fault.Protocol, func(s *fakeStream) {
 			s.welcome(9, 100)
@@ -57,7 +61,11 @@ func TestRefusedNamenodes(t *testing.T) {
 			m.GetDeleteReplicas().Replicas[0].ChunkId = []byte("short")
 			s.send(m)
 		}},
-		{"no generation", fault.Protocol, func(s *fakeStream) { s.welcome(9, 100); s.send(deleteMessage(9, 100, chunk.Replica{ID: replica.ID})) }},
+		{"no generation", fault.Protocol, func(s *fakeStream) {
+			s.welcome(9,
+				100)
+			s.send(deleteMessage(9, 100, chunk.Replica{ID: replica.ID}))
+		}},
 		{"a recovery without replicas", fault.Protocol, func(s *fakeStream) {
 			s.welcome(9, 100)
 			m := recoverMessage(9, 100)
@@ -74,7 +82,10 @@ func TestRefusedNamenodes(t *testing.T) {
 			s.welcome(9, 100)
 			s.send(verifyMessage(9, 100, chunk.Replica{ID: replica.ID}))
 		}},
-		{"refuses us", fault.Invalid, func(s *fakeStream) { s.end <- fault.New(fault.Invalid, "register datanode", "not you") }},
+		{"refuses us", fault.Invalid, func(s *fakeStream) {
+			s.end <- fault.New(fault.Invalid, "register datanode",
+				"not you")
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := newFakeStore(NewEvents())
@@ -114,19 +125,23 @@ func TestOldNamenodeIsFencedByTheNewOne(t *testing.T) {
 
 func recoverMessage(epoch, txid uint64) *controlpb.NamenodeMessage {
 	id := testID(1)
-	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{
-		ChunkId: id[:], Generation: 4, MinimumGeneration: 2, Length: -1, Replicas: []*controlpb.Replica{{NodeId: "node-1", Address: "a:1"}, {NodeId: "node-2", Address: "b:1"}}}}}
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid,
+		Body: &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{
+			ChunkId: id[:], Generation: 4, MinimumGeneration: 2, Length: -1,
+			Replicas: []*controlpb.Replica{{NodeId: "node-1", Address: "a:1"}, {NodeId: "node-2", Address: "b:1"}}}}}
 }
 
 func copyMessage(epoch, txid uint64) *controlpb.NamenodeMessage {
 	id := testID(1)
-	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{
-		ChunkId: id[:], Generation: 4, Length: 99, Sources: []*controlpb.Replica{{NodeId: "node-2", Address: "b:1"}}}}}
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid,
+		Body: &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{
+			ChunkId: id[:], Generation: 4, Length: 99, Sources: []*controlpb.Replica{{NodeId: "node-2", Address: "b:1"}}}}}
 }
 
 func verifyMessage(epoch, txid uint64, r chunk.Replica) *controlpb.NamenodeMessage {
-	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid, Body: &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{
-		ChunkId: r.ID[:], Generation: uint64(r.Generation)}}}
+	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid,
+		Body: &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{
+			ChunkId: r.ID[:], Generation: uint64(r.Generation)}}}
 }
 
 type fakeWork struct {
@@ -187,7 +202,8 @@ func TestRecoveryAndCopy(t *testing.T) {
 	require.Empty(t, result.Error)
 	require.Equal(t, datanode.RecoverChunk{Chunk: testID(1), Generation: 4, MinimumGeneration: 2, Length: -1,
 		Replicas: []chunk.Location{{NodeID: "node-1", Address: "a:1"}, {NodeID: "node-2", Address: "b:1"}}}, work.recovers[0])
-	require.Equal(t, datanode.CopyReplica{Chunk: testID(1), Generation: 4, Length: 99, Sources: []chunk.Location{{NodeID: "node-2", Address: "b:1"}}}, work.copies[0])
+	require.Equal(t, datanode.CopyReplica{Chunk: testID(1), Generation: 4, Length: 99,
+		Sources: []chunk.Location{{NodeID: "node-2", Address: "b:1"}}}, work.copies[0])
 }
 
 // That nobody holds a replica is an answer, but only with no length.
@@ -229,9 +245,11 @@ func TestFailedOrdersAreAnswered(t *testing.T) {
 			s, _ := n.accept()
 			s.welcome(1, 1)
 			s.send(copyMessage(1, 2))
-			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil }).GetCopyResult().Error, test.want)
+			copied := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil })
+			require.Contains(t, copied.GetCopyResult().Error, test.want)
 			s.send(recoverMessage(1, 2))
-			require.Contains(t, s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult().Error, test.want)
+			recovered := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil })
+			require.Contains(t, recovered.GetRecoverResult().Error, test.want)
 		})
 	}
 }

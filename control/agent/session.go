@@ -35,7 +35,8 @@ type session struct {
 type settings struct{ heartbeat, report time.Duration }
 
 func newSession(l *link) *session {
-	return &session{link: l, settings: make(chan settings, 1), refresh: make(chan struct{}, 1), arrived: make(chan struct{}, 1)}
+	return &session{link: l, settings: make(chan settings, 1), refresh: make(chan struct{}, 1),
+		arrived: make(chan struct{}, 1)}
 }
 
 // run returns why the stream ended, never nil.
@@ -62,7 +63,8 @@ func (s *session) run(parent context.Context) error {
 	chosen, err := s.register(ctx, received)
 	close(opened)
 	if <-timedOut {
-		err = &fault.Error{Kind: fault.Unavailable, Op: "register with namenode", Address: s.address, Reason: "no answer in time"}
+		err = &fault.Error{Kind: fault.Unavailable, Op: "register with namenode", Address: s.address,
+			Reason: "no answer in time"}
 	}
 	if s.stream == nil {
 		return err
@@ -93,7 +95,8 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 	identity := o.Store.Identity()
 	err = stream.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Register{Register: &controlpb.Register{
 		ClusterId: identity.ClusterID, NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
-		Volumes: volumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch, HighestTxid: identity.HighestTxid, Rack: o.Rack, AdminAddress: o.AdminAddress,
+		Volumes: volumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch, HighestTxid: identity.HighestTxid,
+		Rack: o.Rack, AdminAddress: o.AdminAddress,
 	}}})
 	if err != nil && !errors.Is(err, io.EOF) { // after EOF the receiver knows the reason
 		return settings{}, s.explain(err)
@@ -130,7 +133,8 @@ func (s *session) sendLoop(ctx context.Context, chosen settings, received <-chan
 			default:
 			}
 			if now.Sub(lastHeard) > silence {
-				return &fault.Error{Kind: fault.Unavailable, Op: "heartbeat", Address: s.address, Reason: "the namenode is silent: stream cut"}
+				return &fault.Error{Kind: fault.Unavailable, Op: "heartbeat", Address: s.address,
+					Reason: "the namenode is silent: stream cut"}
 			}
 			if err := s.sendHeartbeat(); err != nil {
 				return s.reason(err, received)
@@ -219,7 +223,8 @@ func (s *session) sendNext(now time.Time) (bool, error) {
 
 func (s *session) sendPage() error {
 	n := min(pageReplicas, len(s.unreported))
-	page := &controlpb.ChunkReport{ReportId: s.report, Page: s.page, Last: n == len(s.unreported), Replicas: make([]*controlpb.ReplicaReport, 0, n)}
+	page := &controlpb.ChunkReport{ReportId: s.report, Page: s.page, Last: n == len(s.unreported),
+		Replicas: make([]*controlpb.ReplicaReport, 0, n)}
 	for _, r := range s.unreported[:n] {
 		page.Replicas = append(page.Replicas, replicaToProto(r))
 	}
@@ -240,9 +245,10 @@ func (s *session) sendHeartbeat() error {
 	if s.agent.options.Load != nil {
 		load = s.agent.options.Load()
 	}
-	return s.stream.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{
-		Sequence: s.heartbeat, Volumes: volumesToProto(s.agent.options.Store.Volumes()), Load: loadToProto(load),
-	}}})
+	return s.stream.Send(&controlpb.DatanodeMessage{
+		Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{
+			Sequence: s.heartbeat, Volumes: volumesToProto(s.agent.options.Store.Volumes()), Load: loadToProto(load),
+		}}})
 }
 
 // reason prefers what the receiver knows: Send only says io.EOF when the

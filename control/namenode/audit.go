@@ -31,7 +31,8 @@ type subject struct {
 	client string // name, for people
 }
 
-func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationHeader, about subject, txid uint64, err error) {
+func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationHeader, about subject, txid uint64,
+	err error) {
 	if a == nil || !a.logger.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
@@ -62,7 +63,8 @@ func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationH
 		if kind := fault.KindOf(err); kind != 0 {
 			result = kind.String()
 		}
-		attributes = append(attributes, slog.String("result", result), slog.String(keyError, cutText(err.Error(), auditPathBytes)))
+		attributes = append(attributes, slog.String("result", result),
+			slog.String(keyError, cutText(err.Error(), auditPathBytes)))
 	}
 	a.logger.LogAttrs(ctx, slog.LevelInfo, op, attributes...)
 }

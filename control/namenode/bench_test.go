@@ -57,15 +57,16 @@ func BenchmarkRPC(b *testing.B) {
 			})
 			b.Run("create", func(b *testing.B) {
 				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					_, err := cluster.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
-						VisibleOnComplete: true, ClientName: "bench"})
+					_, err := cluster.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(),
+						ChunkCount: 1, VisibleOnComplete: true, ClientName: "bench"})
 					return err
 				})
 			})
 			b.Run("file", func(b *testing.B) { // two mutations: create with a chunk, complete with its commit
 				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					created, err := cluster.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
-						VisibleOnComplete: true, ClientName: "bench"})
+					created, err := cluster.stub.Create(ctx,
+						&controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1, VisibleOnComplete: true,
+							ClientName: "bench"})
 					if err != nil {
 						return err
 					}
@@ -73,8 +74,9 @@ func BenchmarkRPC(b *testing.B) {
 					for _, r := range created.Chunks[0].Replicas {
 						commit.NodeIds = append(commit.NodeIds, r.NodeId)
 					}
-					_, err = cluster.stub.Complete(ctx, &controlpb.CompleteRequest{FileId: created.Info.FileId, Header: caller.header(),
-						Commits: []*controlpb.ChunkCommit{commit}})
+					_, err = cluster.stub.Complete(ctx,
+						&controlpb.CompleteRequest{FileId: created.Info.FileId, Header: caller.header(),
+							Commits: []*controlpb.ChunkCommit{commit}})
 					return err
 				})
 			})
@@ -126,9 +128,11 @@ func startBench(b *testing.B) *benchCluster {
 	for i := range 3 {
 		stream, err := controlpb.NewDatanodeControlClient(connection).Connect(context.Background())
 		require.NoError(b, err)
-		register := &controlpb.Register{NodeId: fmt.Sprintf("node-%d", i), Address: fmt.Sprintf("127.0.0.1:%d", 9000+i), Volumes: []*controlpb.VolumeState{
-			{VolumeId: "v", Healthy: true, CapacityBytes: 1 << 50, FreeBytes: 1 << 49}}}
-		require.NoError(b, stream.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Register{Register: register}}))
+		register := &controlpb.Register{NodeId: fmt.Sprintf("node-%d", i), Address: fmt.Sprintf("127.0.0.1:%d", 9000+i),
+			Volumes: []*controlpb.VolumeState{
+				{VolumeId: "v", Healthy: true, CapacityBytes: 1 << 50, FreeBytes: 1 << 49}}}
+		require.NoError(b, stream.Send(&controlpb.DatanodeMessage{
+			Body: &controlpb.DatanodeMessage_Register{Register: register}}))
 		_, err = stream.Recv()
 		require.NoError(b, err)
 	}

@@ -116,17 +116,22 @@ func TestDeletionIsOrderedAfterItsRecordIsDurable(t *testing.T) {
 	cluster := startCluster(t, 0, Options{Log: log})
 	stream := connect(t, cluster.server.Addr()).register(someNode())
 	stream.registered()
-	stream.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{Report: &controlpb.ChunkReport{ReportId: 1, Last: true}}})
+	stream.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{
+		Report: &controlpb.ChunkReport{ReportId: 1, Last: true}}})
 	cluster.live(1)
 	ctx := contextOf(t)
-	created, err := cluster.client.Create(ctx, &controlpb.CreateRequest{Header: cluster.client.header(), Path: "/f", Replication: 1, ChunkCount: 1, VisibleOnComplete: true, ClientName: "test"})
+	created, err := cluster.client.Create(ctx, &controlpb.CreateRequest{Header: cluster.client.header(), Path: "/f",
+		Replication: 1, ChunkCount: 1, VisibleOnComplete: true, ClientName: "test"})
 	require.NoError(t, faultOf(err))
 	located := created.Chunks[0]
-	_, err = cluster.client.Complete(ctx, &controlpb.CompleteRequest{Header: cluster.client.header(), FileId: created.Info.FileId, Commits: []*controlpb.ChunkCommit{
-		{ChunkId: located.ChunkId, Generation: located.Generation, Length: 10, NodeIds: []string{"node-1"}}}})
+	_, err = cluster.client.Complete(ctx, &controlpb.CompleteRequest{Header: cluster.client.header(),
+		FileId: created.Info.FileId, Commits: []*controlpb.ChunkCommit{
+			{ChunkId: located.ChunkId, Generation: located.Generation, Length: 10, NodeIds: []string{"node-1"}}}})
 	require.NoError(t, faultOf(err))
-	stream.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Delta{Delta: &controlpb.ChunkDelta{Stored: []*controlpb.ReplicaReport{
-		{ChunkId: located.ChunkId, Generation: located.Generation, Length: 10, State: controlpb.ReplicaState_REPLICA_STATE_SEALED}}}}})
+	stream.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Delta{
+		Delta: &controlpb.ChunkDelta{Stored: []*controlpb.ReplicaReport{
+			{ChunkId: located.ChunkId, Generation: located.Generation, Length: 10,
+				State: controlpb.ReplicaState_REPLICA_STATE_SEALED}}}}})
 
 	log.hold()
 	before := uint64(log.length())

@@ -66,8 +66,8 @@ type loaded struct {
 }
 
 func newCheckpoints(s *Server, grant editlog.Grant, from loaded, logger *slog.Logger) *checkpoints {
-	c := &checkpoints{server: s, grant: grant, logger: logger, newest: from.newest, began: s.options.Clock.Now(), bytes: from.bytes,
-		finished: make(chan checkpointAnswer, 1)}
+	c := &checkpoints{server: s, grant: grant, logger: logger, newest: from.newest, began: s.options.Clock.Now(),
+		bytes: from.bytes, finished: make(chan checkpointAnswer, 1)}
 	c.unreadable = from.damaged
 	if len(from.damaged) > 0 {
 		c.bytes = max(c.bytes, s.options.CheckpointBytes) // two good ones are wanted soon
@@ -170,12 +170,14 @@ func (c *checkpoints) done(result checkpointAnswer) {
 		stats.checkpointsFailed.Add(1)
 		c.failures++
 		pause := backoff.Exponential{First: checkpointPauseFirst, Max: checkpointPauseMax}.After(c.failures)
-		c.logger.Error("no checkpoint could be stored; the log grows until one is", keyError, result.err, "next_attempt_in", pause)
+		c.logger.Error("no checkpoint could be stored; the log grows until one is", keyError, result.err, "next_attempt_in",
+			pause)
 		c.notBefore = c.server.options.Clock.Now().Add(pause)
 	} else {
 		stats.checkpoints.Add(1)
 		c.newest, c.bytes, c.failures = result.checkpoint, c.bytes-c.snapshotBytes, 0
-		c.logger.Info("checkpoint stored", keyTxid, result.checkpoint.Txid, "bytes", result.checkpoint.Bytes, "took", result.took.Round(time.Millisecond))
+		c.logger.Info("checkpoint stored", keyTxid, result.checkpoint.Txid, "bytes", result.checkpoint.Bytes, "took",
+			result.took.Round(time.Millisecond))
 	}
 	c.settle(result, c.snapshotTxid)
 	c.publish()
@@ -221,7 +223,8 @@ func (s *checkpointStatus) toProto(now time.Time, txid uint64) *controlpb.Checkp
 }
 
 // Checkpoint takes a checkpoint of all that was acknowledged before.
-func (s *service) Checkpoint(ctx context.Context, m *controlpb.CheckpointRequest) (*controlpb.CheckpointResponse, error) {
+func (s *service) Checkpoint(ctx context.Context,
+	m *controlpb.CheckpointRequest) (*controlpb.CheckpointResponse, error) {
 	const op = "checkpoint"
 	term, err := s.server.activeTerm(op)
 	if err != nil {
@@ -230,7 +233,8 @@ func (s *service) Checkpoint(ctx context.Context, m *controlpb.CheckpointRequest
 	if m.AtLeastTxid == 0 {
 		s.server.logger.Info("checkpoint asked for by hand", keyPeer, peerOf(ctx))
 	}
-	request := checkpointRequest{txid: m.AtLeastTxid, accepted: make(chan uint64, 1), answer: make(chan checkpointAnswer, 1)}
+	request := checkpointRequest{txid: m.AtLeastTxid, accepted: make(chan uint64, 1),
+		answer: make(chan checkpointAnswer, 1)}
 	select {
 	case term.checkpoints <- request:
 	case <-ctx.Done():
@@ -245,7 +249,8 @@ func (s *service) Checkpoint(ctx context.Context, m *controlpb.CheckpointRequest
 		if result.err != nil {
 			return nil, result.err
 		}
-		return &controlpb.CheckpointResponse{Txid: result.checkpoint.Txid, Bytes: result.checkpoint.Bytes, TookMs: uint64(result.took.Milliseconds()), AtLeastTxid: <-request.accepted}, nil
+		return &controlpb.CheckpointResponse{Txid: result.checkpoint.Txid, Bytes: result.checkpoint.Bytes,
+			TookMs: uint64(result.took.Milliseconds()), AtLeastTxid: <-request.accepted}, nil
 	case <-timer.C():
 		select {
 		case txid := <-request.accepted:
@@ -274,19 +279,22 @@ func (s *Server) load(ctx context.Context, grant editlog.Grant) (*actor.State, l
 		}
 		s.phase.Store(&phase{doing: "it loads a checkpoint", target: grant.LastTxid})
 		began := s.options.Clock.Now()
-		checkpoint, err := s.log.DownloadCheckpoint(ctx, grant, before, func(checkpoint editlog.Checkpoint, r io.Reader) error {
-			if err := state.ReadCheckpoint(r, int64(checkpoint.Bytes)); err != nil {
-				return err
-			}
-			if state.Txid() != checkpoint.Txid || checkpoint.Txid > grant.LastTxid {
-				return fault.New(fault.CorruptData, "load checkpoint", "it is of txid %d, the log server said %d, and the log ends at %d", state.Txid(), checkpoint.Txid, grant.LastTxid)
-			}
-			return nil
-		})
+		checkpoint, err := s.log.DownloadCheckpoint(ctx, grant, before,
+			func(checkpoint editlog.Checkpoint, r io.Reader) error {
+				if err := state.ReadCheckpoint(r, int64(checkpoint.Bytes)); err != nil {
+					return err
+				}
+				if state.Txid() != checkpoint.Txid || checkpoint.Txid > grant.LastTxid {
+					return fault.New(fault.CorruptData, "load checkpoint",
+						"it is of txid %d, the log server said %d, and the log ends at %d", state.Txid(), checkpoint.Txid, grant.LastTxid)
+				}
+				return nil
+			})
 		switch {
 		case err == nil:
 			from.newest = checkpoint
-			s.logger.Info("checkpoint loaded", keyTxid, checkpoint.Txid, "bytes", checkpoint.Bytes, "took", s.options.Clock.Now().Sub(began).Round(time.Millisecond))
+			s.logger.Info("checkpoint loaded", keyTxid, checkpoint.Txid, "bytes", checkpoint.Bytes, "took",
+				s.options.Clock.Now().Sub(began).Round(time.Millisecond))
 			return state, from, damage, nil
 		case ctx.Err() != nil:
 			return nil, from, damage, ctx.Err()

@@ -73,7 +73,8 @@ func TestACheckpointAndItsTailMakeWhatTheLogMakes(t *testing.T) {
 
 func TestWhatCausesACheckpoint(t *testing.T) {
 	fake := clock.NewFake(time.Unix(1000, 0))
-	o, err := Options{Listen: "x", Log: newFakeLog(), Actor: testConfig(), Clock: fake, CheckpointRecords: 100, CheckpointBytes: 1000}.withDefaults()
+	o, err := Options{Listen: "x", Log: newFakeLog(), Actor: testConfig(), Clock: fake, CheckpointRecords: 100,
+		CheckpointBytes: 1000}.withDefaults()
 	require.NoError(t, err)
 	s := &Server{options: o, logger: o.Logger}
 	fresh := func(from loaded) *checkpoints { return newCheckpoints(s, editlog.Grant{}, from, o.Logger) }
@@ -124,7 +125,8 @@ func TestAnUploadBlocksNobodyAndIsAlone(t *testing.T) {
 	log.mu.uploads = gate
 	cluster := startCluster(t, 0, Options{Log: log, CheckpointRecords: 1})
 	require.NoError(t, cluster.client.mkdir("/a"))
-	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 1 }, patience,
+		time.Millisecond)
 	for i := range 50 {
 		require.NoError(t, cluster.client.mkdir(fmt.Sprintf("/a/%d", i)))
 	}
@@ -164,7 +166,8 @@ func TestACheckpointWaitsForItsRecords(t *testing.T) {
 	mutation := async(func() error { return c.client.mkdir("/b") })
 	require.Eventually(t, func() bool { return log.waits() == 1 }, patience, time.Millisecond)
 	asked := async(func() error { _, err := c.client.take(); return err })
-	require.Never(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running > 0 }, 50*time.Millisecond, time.Millisecond)
+	require.Never(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running > 0 }, 50*time.Millisecond,
+		time.Millisecond)
 	log.release()
 	require.NoError(t, result(t, mutation))
 	require.NoError(t, result(t, asked))
@@ -206,13 +209,16 @@ func TestTheEndOfATenureEndsItsUpload(t *testing.T) {
 	log.mu.uploads = make(chan error)
 	c := startCluster(t, 0, Options{Log: log})
 	asked := async(func() error { _, err := c.client.take(); return err })
-	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 1 }, patience,
+		time.Millisecond)
 	log.fail(fault.New(fault.Unavailable, "append", "broken"), 0)
 	require.ErrorIs(t, result(t, asked), fault.NotActive)
-	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 0 }, patience,
+		time.Millisecond)
 	require.Eventually(t, func() bool { return c.server.Active() == nil }, patience, time.Millisecond)
 	asked = async(func() error { _, err := c.client.take(); return err })
-	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running == 1 }, patience,
+		time.Millisecond)
 	closeServer(t, c.server)
 	require.Error(t, result(t, asked))
 }
@@ -237,7 +243,8 @@ func TestDamagedCheckpoints(t *testing.T) {
 	server := ready(t, startServer(t, Options{Log: log}))
 	require.Equal(t, []string{"a", "b", "c"}, dial(t, server.Addr()).names("/", 0))
 	require.EqualValues(t, 1, server.Stats().CheckpointsDamaged)
-	require.Eventually(t, func() bool { return server.Stats().Checkpoints == 1 }, patience, time.Millisecond, "a good one is taken soon")
+	require.Eventually(t, func() bool { return server.Stats().Checkpoints == 1 }, patience, time.Millisecond,
+		"a good one is taken soon")
 	log.mu.Lock()
 	require.Equal(t, []uint64{log.mu.checkpoints[1].Txid}, log.mu.unreadable, "the log server must not rely on it")
 	log.mu.Unlock()
@@ -295,7 +302,8 @@ func TestCheckpointsOfARealLogServer(t *testing.T) {
 	}
 	damage(1)
 	log = startLog(t, directory, address)
-	server = ready(t, startServer(t, Options{LogServers: []string{address}, CheckpointBytes: 1 << 40, CheckpointRecords: 1 << 40}))
+	server = ready(t, startServer(t, Options{LogServers: []string{address}, CheckpointBytes: 1 << 40,
+		CheckpointRecords: 1 << 40}))
 	require.Equal(t, before, dial(t, server.Addr()).names("/", 0))
 	require.EqualValues(t, 1, server.Stats().CheckpointsDamaged)
 	closeServer(t, server)

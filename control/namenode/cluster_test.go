@@ -27,8 +27,8 @@ const patience = 30 * time.Second
 
 // testConfig makes nodes die late: a starved test machine is not a dead node.
 func testConfig() actor.Config {
-	return actor.Config{DefaultChunkSize: chunk.ChecksumBlockBytes, StaleAfter: 10 * time.Second, DeadAfter: 20 * time.Second,
-		TickInterval: 20 * time.Millisecond, Version: "test"}
+	return actor.Config{DefaultChunkSize: chunk.ChecksumBlockBytes, StaleAfter: 10 * time.Second,
+		DeadAfter: 20 * time.Second, TickInterval: 20 * time.Millisecond, Version: "test"}
 }
 
 type testLog struct{ t *testing.T }
@@ -160,8 +160,8 @@ func newNode(id string) *testNode {
 // start connects the node; the test closes it at its end.
 func (n *testNode) start(t *testing.T, namenodes ...string) *testNode {
 	t.Helper()
-	a, err := agent.Start(agent.Options{Namenodes: namenodes, Address: "127.0.0.1:1" + n.id[len(n.id)-1:], Store: n, Events: n.events,
-		Version: "test", Logger: testLogger(t)})
+	a, err := agent.Start(agent.Options{Namenodes: namenodes, Address: "127.0.0.1:1" + n.id[len(n.id)-1:], Store: n,
+		Events: n.events, Version: "test", Logger: testLogger(t)})
 	require.NoError(t, err)
 	n.agent = a
 	t.Cleanup(func() { n.close(t) })
@@ -198,7 +198,8 @@ func (n *testNode) ObserveEpoch(epoch, txid uint64) error {
 }
 
 func (n *testNode) Volumes() []datanode.VolumeState {
-	return []datanode.VolumeState{{ID: n.id + "-volume", Directory: "/" + n.id, CapacityBytes: 1 << 40, FreeBytes: 1 << 39, Replicas: uint64(len(n.Replicas())), Healthy: true}}
+	return []datanode.VolumeState{{ID: n.id + "-volume", Directory: "/" + n.id, CapacityBytes: 1 << 40, FreeBytes: 1 << 39,
+		Replicas: uint64(len(n.Replicas())), Healthy: true}}
 }
 
 func (n *testNode) Replicas() []chunk.Replica {
@@ -283,8 +284,8 @@ func (c *cluster) live(nodes int) {
 func (c *cluster) write(path string, replication uint32, length int64) (*controlpb.FileInfo, chunk.ID) {
 	c.t.Helper()
 	ctx := contextOf(c.t)
-	created, err := c.client.Create(ctx, &controlpb.CreateRequest{Header: c.client.header(), Path: path, Replication: replication,
-		VisibleOnComplete: true, ChunkCount: 1, ClientName: "test"})
+	created, err := c.client.Create(ctx, &controlpb.CreateRequest{Header: c.client.header(), Path: path,
+		Replication: replication, VisibleOnComplete: true, ChunkCount: 1, ClientName: "test"})
 	require.NoError(c.t, faultOf(err))
 	require.Len(c.t, created.Chunks, 1)
 	located := created.Chunks[0]
@@ -293,10 +294,12 @@ func (c *cluster) write(path string, replication uint32, length int64) (*control
 	require.NoError(c.t, err)
 	commit := &controlpb.ChunkCommit{ChunkId: located.ChunkId, Generation: located.Generation, Length: length}
 	for _, r := range located.Replicas {
-		c.nodes[r.NodeId].put(chunk.Replica{ID: id, Generation: chunk.Generation(located.Generation), Length: length, State: chunk.Sealed})
+		c.nodes[r.NodeId].put(chunk.Replica{ID: id, Generation: chunk.Generation(located.Generation), Length: length,
+			State: chunk.Sealed})
 		commit.NodeIds = append(commit.NodeIds, r.NodeId)
 	}
-	done, err := c.client.Complete(ctx, &controlpb.CompleteRequest{Header: c.client.header(), FileId: created.Info.FileId, Commits: []*controlpb.ChunkCommit{commit}})
+	done, err := c.client.Complete(ctx, &controlpb.CompleteRequest{Header: c.client.header(), FileId: created.Info.FileId,
+		Commits: []*controlpb.ChunkCommit{commit}})
 	require.NoError(c.t, faultOf(err))
 	return done.Info, id
 }

@@ -6,13 +6,14 @@ import (
 )
 
 func infoToProto(i actor.FileInfo) *controlpb.FileInfo {
-	return &controlpb.FileInfo{Name: i.Name, FileId: i.FileID, Directory: i.Directory, Length: i.Length, ChunkSize: i.ChunkSize,
-		Replication: i.Replication, CreatedUnixMs: i.Created, ModifiedUnixMs: i.Modified, Open: i.Open, Children: i.Children}
+	return &controlpb.FileInfo{Name: i.Name, FileId: i.FileID, Directory: i.Directory, Length: i.Length,
+		ChunkSize: i.ChunkSize, Replication: i.Replication, CreatedUnixMs: i.Created, ModifiedUnixMs: i.Modified,
+		Open: i.Open, Children: i.Children}
 }
 
 func chunkToProto(c actor.LocatedChunk) *controlpb.LocatedChunk {
-	return &controlpb.LocatedChunk{ChunkId: idToProto(c.Chunk), Generation: uint64(c.Generation), Index: c.Index, Offset: c.Offset,
-		Length: c.Length, Open: c.Open, Replicas: replicasToProto(c.Replicas)}
+	return &controlpb.LocatedChunk{ChunkId: idToProto(c.Chunk), Generation: uint64(c.Generation), Index: c.Index,
+		Offset: c.Offset, Length: c.Length, Open: c.Open, Replicas: replicasToProto(c.Replicas)}
 }
 
 func chunksToProto(chunks []actor.LocatedChunk) []*controlpb.LocatedChunk {
@@ -27,10 +28,12 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 	out := &controlpb.ClusterStatusResponse{ClusterId: r.ClusterID, Epoch: r.Epoch, Txid: r.Txid, SafeMode: r.SafeMode,
 		SafeModeReason: r.SafeModeReason, Files: r.Files, Directories: r.Directories, Chunks: r.Chunks,
 		UnderReplicatedChunks: r.UnderReplicated, MissingChunks: r.Missing, CorruptReplicas: r.CorruptReplicas,
-		OpenFiles: r.OpenFiles, Version: r.Version, DefaultReplication: r.DefaultReplication, DefaultChunkSize: r.DefaultChunkSize}
+		OpenFiles: r.OpenFiles, Version: r.Version, DefaultReplication: r.DefaultReplication,
+		DefaultChunkSize: r.DefaultChunkSize}
 	for _, n := range r.Nodes {
-		out.Nodes = append(out.Nodes, &controlpb.NodeStatus{NodeId: n.NodeID, Address: n.Address, Live: n.Live, CapacityBytes: n.CapacityBytes,
-			FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas, ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads,
+		out.Nodes = append(out.Nodes, &controlpb.NodeStatus{NodeId: n.NodeID, Address: n.Address, Live: n.Live,
+			CapacityBytes: n.CapacityBytes, FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas,
+			ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads,
 			LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress})
 	}
 	return out

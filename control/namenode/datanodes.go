@@ -61,7 +61,8 @@ func (d *datanodes) Connect(stream controlpb.DatanodeControl_ConnectServer) erro
 
 // writeQueued moves messages from the session's queue to the stream. Each is stamped
 // with the epoch and the last durable txid, which never goes back.
-func (d *datanodes) writeQueued(stream controlpb.DatanodeControl_ConnectServer, term *term, own *session, received <-chan error) error {
+func (d *datanodes) writeQueued(stream controlpb.DatanodeControl_ConnectServer, term *term, own *session,
+	received <-chan error) error {
 	for {
 		select {
 		case body := <-own.out:
@@ -171,7 +172,8 @@ func (r *receiver) onMessage(ctx context.Context, message *controlpb.DatanodeMes
 		beat.Volumes, err = volumesFromProto(body.Heartbeat.GetVolumes())
 		request = beat
 	case *controlpb.DatanodeMessage_Report:
-		page := &actor.ReportPage{NodeID: node, Session: number, ReportID: body.Report.GetReportId(), Page: body.Report.GetPage(), Last: body.Report.GetLast()}
+		page := &actor.ReportPage{NodeID: node, Session: number, ReportID: body.Report.GetReportId(),
+			Page: body.Report.GetPage(), Last: body.Report.GetLast()}
 		page.Replicas, err = reportFromProto(body.Report.GetReplicas(), false)
 		request = page
 	case *controlpb.DatanodeMessage_Delta:
@@ -215,7 +217,8 @@ func (r *receiver) onCopyResult(m *controlpb.CopyResult) error {
 		return err
 	}
 	if m.Error != "" {
-		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, id, keyError, cutText(m.Error, limits.ReasonBytesMax))
+		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, id, keyError,
+			cutText(m.Error, limits.ReasonBytesMax))
 	}
 	return nil
 }

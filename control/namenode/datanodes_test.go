@@ -49,7 +49,8 @@ func (s rawStream) register(m *controlpb.Register) rawStream {
 }
 
 func (s rawStream) beat() rawStream {
-	return s.say(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{Sequence: 7}}})
+	return s.say(&controlpb.DatanodeMessage{
+		Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{Sequence: 7}}})
 }
 
 // registered waits for the welcome.
@@ -75,11 +76,13 @@ func (s rawStream) end() error {
 }
 
 func someNode() *controlpb.Register {
-	return &controlpb.Register{NodeId: "node-1", Address: "127.0.0.1:1", Volumes: []*controlpb.VolumeState{{VolumeId: "v", CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Healthy: true}}}
+	return &controlpb.Register{NodeId: "node-1", Address: "127.0.0.1:1",
+		Volumes: []*controlpb.VolumeState{{VolumeId: "v", CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Healthy: true}}}
 }
 
 func TestRegistrationIsStampedAndComesFirst(t *testing.T) {
-	c := startCluster(t, 0, Options{Log: newFakeLog(), HeartbeatInterval: 123 * time.Millisecond, ReportInterval: time.Hour})
+	c := startCluster(t, 0, Options{Log: newFakeLog(), HeartbeatInterval: 123 * time.Millisecond,
+		ReportInterval: time.Hour})
 	s := connect(t, c.server.Addr()).register(someNode())
 	m := s.registered()
 	require.NotEmpty(t, m.GetRegistered().ClusterId)
@@ -129,7 +132,10 @@ func TestDatanodesThatAreRefused(t *testing.T) {
 		{"no node id", fault.Invalid, func(r *controlpb.Register) { r.NodeId = "" }},
 		{"no address", fault.Invalid, func(r *controlpb.Register) { r.Address = "" }},
 		{"long rack", fault.Invalid, func(r *controlpb.Register) { r.Rack = string(make([]byte, 256)) }},
-		{"too many volumes", fault.Invalid, func(r *controlpb.Register) { r.Volumes = make([]*controlpb.VolumeState, limits.VolumesPerNodeMax+1) }},
+		{"too many volumes", fault.Invalid, func(r *controlpb.Register) {
+			r.Volumes = make([]*controlpb.VolumeState,
+				limits.VolumesPerNodeMax+1)
+		}},
 		{"negative capacity", fault.Invalid, func(r *controlpb.Register) { r.Volumes[0].CapacityBytes = -1 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -145,12 +151,14 @@ func TestDatanodesThatAreRefused(t *testing.T) {
 
 func TestMalformedDatanodeMessagesCutTheStream(t *testing.T) {
 	report := func(r *controlpb.ReplicaReport) *controlpb.DatanodeMessage {
-		return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{Report: &controlpb.ChunkReport{ReportId: 1, Last: true, Replicas: []*controlpb.ReplicaReport{r}}}}
+		return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{
+			Report: &controlpb.ChunkReport{ReportId: 1, Last: true, Replicas: []*controlpb.ReplicaReport{r}}}}
 	}
 	id := make([]byte, 16)
 	id[0] = 1
 	good := func() *controlpb.ReplicaReport {
-		return &controlpb.ReplicaReport{ChunkId: id, Generation: 1, Length: 5, State: controlpb.ReplicaState_REPLICA_STATE_SEALED}
+		return &controlpb.ReplicaReport{ChunkId: id, Generation: 1, Length: 5,
+			State: controlpb.ReplicaState_REPLICA_STATE_SEALED}
 	}
 	bad := func(change func(*controlpb.ReplicaReport)) *controlpb.DatanodeMessage {
 		r := good()
@@ -171,9 +179,11 @@ func TestMalformedDatanodeMessagesCutTheStream(t *testing.T) {
 		"unknown state":     bad(func(r *controlpb.ReplicaReport) { r.State = 9 }),
 		"too many replicas": {Body: &controlpb.DatanodeMessage_Delta{Delta: &controlpb.ChunkDelta{Stored: many}}},
 		"register again":    {Body: &controlpb.DatanodeMessage_Register{Register: someNode()}},
-		"bad result":        {Body: &controlpb.DatanodeMessage_RecoverResult{RecoverResult: &controlpb.RecoverResult{ChunkId: id}}},
-		"bad verify result": {Body: &controlpb.DatanodeMessage_VerifyResult{VerifyResult: &controlpb.VerifyResult{ChunkId: id}}},
-		"bad copy result":   {Body: &controlpb.DatanodeMessage_CopyResult{CopyResult: &controlpb.CopyResult{}}},
+		"bad result": {Body: &controlpb.DatanodeMessage_RecoverResult{
+			RecoverResult: &controlpb.RecoverResult{ChunkId: id}}},
+		"bad verify result": {Body: &controlpb.DatanodeMessage_VerifyResult{
+			VerifyResult: &controlpb.VerifyResult{ChunkId: id}}},
+		"bad copy result": {Body: &controlpb.DatanodeMessage_CopyResult{CopyResult: &controlpb.CopyResult{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startCluster(t, 0, Options{Log: newFakeLog()})
@@ -226,7 +236,8 @@ func TestClientsAreServedBetweenPages(t *testing.T) {
 			for i := range 2000 {
 				id := make([]byte, 16)
 				copy(id, fmt.Sprintf("%08d%08d", page, i))
-				m.Replicas = append(m.Replicas, &controlpb.ReplicaReport{ChunkId: id, Generation: 1, Length: 1, State: controlpb.ReplicaState_REPLICA_STATE_SEALED})
+				m.Replicas = append(m.Replicas, &controlpb.ReplicaReport{ChunkId: id, Generation: 1, Length: 1,
+					State: controlpb.ReplicaState_REPLICA_STATE_SEALED})
 			}
 			if err := s.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{Report: m}}); err != nil {
 				return err

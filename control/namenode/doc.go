@@ -8,11 +8,13 @@
 // that can be read, replays the log behind it up to the last txid of that grant,
 // writes a Format record if the log is empty, and becomes active with a record of
 // its epoch. From then on it serves; before, its port answers fault.NotActive
-// with how far it has come. A term ends when the log refuses or loses an append: nothing is served any more at once, calls
-// that wait get fault.NotActive (their outcome is unknown; a retry with the same
-// sequence finds it out), datanode streams are cut, and the state, which may be
-// ahead of the log, is dropped. Then the namenode starts over with a new epoch,
-// after a pause. It does not when somebody else holds a higher epoch, or
+// with how far it has come.
+//
+// A term ends when the log refuses or loses an append: nothing is served any more
+// at once, calls that wait get fault.NotActive (their outcome is unknown; a retry
+// with the same sequence finds it out), datanode streams are cut, and the state,
+// which may be ahead of the log, is dropped. Then the namenode starts over with a
+// new epoch, after a pause. It does not when somebody else holds a higher epoch, or
 // when the log is damaged or lacks what no checkpoint holds: then it stays down
 // (Done, Err), and a person, or a supervisor that starts processes, decides.
 //

@@ -108,12 +108,14 @@ func TestConcurrentMutationsShareBatches(t *testing.T) {
 	errs := make(chan error, count)
 	for i := range count {
 		group.Go(func() {
-			_, err := cluster.client.Create(contextOf(t), &controlpb.CreateRequest{Header: cluster.client.header(), Path: fmt.Sprintf("/d/%04d", i), ClientName: "test"})
+			_, err := cluster.client.Create(contextOf(t),
+				&controlpb.CreateRequest{Header: cluster.client.header(), Path: fmt.Sprintf("/d/%04d", i), ClientName: "test"})
 			errs <- faultOf(err)
 		})
 	}
 	// The commands are stepped while the first batches are in flight.
-	require.Eventually(t, func() bool { return cluster.server.Stats().Records >= before.Records+count }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return cluster.server.Stats().Records >= before.Records+count }, patience,
+		time.Millisecond)
 	log.release()
 	group.Wait()
 	for range count {
@@ -180,7 +182,8 @@ func TestCallerThatLeftIsSkipped(t *testing.T) {
 		_, err := cluster.client.Mkdir(ctx, &controlpb.MkdirRequest{Header: cluster.client.header(), Path: "/left"})
 		return faultOf(err)
 	})
-	require.Eventually(t, func() bool { return len(cluster.server.current.Load().mailbox) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(cluster.server.current.Load().mailbox) == 1 }, patience,
+		time.Millisecond)
 	cancel()
 	require.Error(t, result(t, left))
 	// The server sees the cancellation soon after the client does.

@@ -24,9 +24,11 @@ var eventTexts = map[step.EventKind]struct {
 	step.EventCopyOrdered:      {slog.LevelInfo, "replica copy ordered"},
 	step.EventDeleteOrdered:    {slog.LevelDebug, "replica deletion ordered"},
 	step.EventReplicaSuspected: {slog.LevelWarn, "bad replica"},
-	step.EventReplicaCleared:   {slog.LevelInfo, "the datanode verified a replica that a client had called bad: it is good"},
-	step.EventReplicaBad:       {slog.LevelWarn, "the datanode verified a replica that a client had called bad: it is bad"},
-	step.EventReportDone:       {slog.LevelInfo, "full chunk report taken"},
+	step.EventReplicaCleared: {slog.LevelInfo,
+		"the datanode verified a replica that a client had called bad: it is good"},
+	step.EventReplicaBad: {slog.LevelWarn,
+		"the datanode verified a replica that a client had called bad: it is bad"},
+	step.EventReportDone: {slog.LevelInfo, "full chunk report taken"},
 }
 
 // event writes one log line; zero fields are left out.

@@ -44,7 +44,8 @@ type fakeCheckpoint struct {
 	damage  bool
 }
 
-func (f *fakeLog) UploadCheckpoint(ctx context.Context, o editlog.Upload, write func(io.Writer) error) (editlog.Checkpoint, error) {
+func (f *fakeLog) UploadCheckpoint(ctx context.Context, o editlog.Upload,
+	write func(io.Writer) error) (editlog.Checkpoint, error) {
 	grant, txid := o.Grant, o.Txid
 	f.mu.Lock()
 	f.mu.unreadable = o.Unreadable
@@ -77,14 +78,16 @@ func (f *fakeLog) UploadCheckpoint(ctx context.Context, o editlog.Upload, write 
 	case txid > last:
 		return editlog.Checkpoint{}, fault.New(fault.Gap, "upload", "txid %d of %d", txid, last)
 	}
-	c := fakeCheckpoint{Checkpoint: editlog.Checkpoint{Txid: txid, Epoch: grant.Epoch, Bytes: uint64(content.Len()), Created: time.Now()}, content: content.Bytes()}
+	c := fakeCheckpoint{Checkpoint: editlog.Checkpoint{Txid: txid, Epoch: grant.Epoch, Bytes: uint64(content.Len()),
+		Created: time.Now()}, content: content.Bytes()}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.mu.checkpoints = append(f.mu.checkpoints, c)
 	return c.Checkpoint, nil
 }
 
-func (f *fakeLog) DownloadCheckpoint(_ context.Context, _ editlog.Grant, before uint64, fn func(editlog.Checkpoint, io.Reader) error) (editlog.Checkpoint, error) {
+func (f *fakeLog) DownloadCheckpoint(_ context.Context, _ editlog.Grant, before uint64,
+	fn func(editlog.Checkpoint, io.Reader) error) (editlog.Checkpoint, error) {
 	f.mu.Lock()
 	kept := slices.Clone(f.mu.checkpoints)
 	f.mu.Unlock()
@@ -139,7 +142,8 @@ func (f *fakeLog) Status(context.Context) []*controlpb.LogStatusResponse {
 }
 
 func (f *fakeLog) OpenWriter(o editlog.WriterOptions) (LogWriter, error) {
-	w := &fakeWriter{log: f, o: o, next: o.Grant.LastTxid + 1, work: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	w := &fakeWriter{log: f, o: o, next: o.Grant.LastTxid + 1, work: make(chan struct{}, 1), stop: make(chan struct{}),
+		done: make(chan struct{})}
 	f.mu.Lock()
 	f.mu.writer = w
 	f.mu.Unlock()

@@ -36,24 +36,29 @@ func TestLifeOfAFile(t *testing.T) {
 	require.EqualValues(t, 1234, summary.Bytes)
 	require.EqualValues(t, 3*1234, summary.StoredBytes)
 
-	_, err = cluster.client.Rename(ctx, &controlpb.RenameRequest{Header: cluster.client.header(), Source: "/dir/file", Target: "/moved"})
+	_, err = cluster.client.Rename(ctx, &controlpb.RenameRequest{Header: cluster.client.header(), Source: "/dir/file",
+		Target: "/moved"})
 	require.NoError(t, faultOf(err))
 	require.Equal(t, []string{"dir", "moved"}, cluster.client.names("/", 0))
 	_, err = cluster.client.Stat(ctx, &controlpb.StatRequest{Path: "/dir/file"})
 	require.ErrorIs(t, faultOf(err), fault.NotFound)
 
-	reopened, err := cluster.client.Append(ctx, &controlpb.AppendRequest{Header: cluster.client.header(), Path: "/moved", ClientName: "test"})
+	reopened, err := cluster.client.Append(ctx,
+		&controlpb.AppendRequest{Header: cluster.client.header(), Path: "/moved", ClientName: "test"})
 	require.NoError(t, faultOf(err))
 	require.NotNil(t, reopened.Last)
 	require.Equal(t, reopened.PreviousGeneration+1, reopened.Last.Generation)
 	commit := &controlpb.ChunkCommit{ChunkId: id[:], Generation: reopened.Last.Generation, Length: 2000}
 	for _, r := range reopened.Last.Replicas {
-		cluster.nodes[r.NodeId].put(chunk.Replica{ID: id, Generation: chunk.Generation(reopened.Last.Generation), Length: 2000, State: chunk.Sealed})
+		cluster.nodes[r.NodeId].put(chunk.Replica{ID: id, Generation: chunk.Generation(reopened.Last.Generation),
+			Length: 2000, State: chunk.Sealed})
 		commit.NodeIds = append(commit.NodeIds, r.NodeId)
 	}
-	_, err = cluster.client.AddChunks(ctx, &controlpb.AddChunksRequest{Header: cluster.client.header(), FileId: info.FileId, FirstIndex: 1, Commits: []*controlpb.ChunkCommit{commit}})
+	_, err = cluster.client.AddChunks(ctx, &controlpb.AddChunksRequest{Header: cluster.client.header(),
+		FileId: info.FileId, FirstIndex: 1, Commits: []*controlpb.ChunkCommit{commit}})
 	require.NoError(t, faultOf(err))
-	done, err := cluster.client.Complete(ctx, &controlpb.CompleteRequest{Header: cluster.client.header(), FileId: info.FileId})
+	done, err := cluster.client.Complete(ctx,
+		&controlpb.CompleteRequest{Header: cluster.client.header(), FileId: info.FileId})
 	require.NoError(t, faultOf(err))
 	require.EqualValues(t, 2000, done.Info.Length)
 
@@ -73,7 +78,8 @@ func TestLifeOfAFile(t *testing.T) {
 
 func TestTooFewNodesAreNamed(t *testing.T) {
 	c := startCluster(t, 2, Options{Log: newFakeLog()})
-	_, err := c.client.Create(contextOf(t), &controlpb.CreateRequest{Header: c.client.header(), Path: "/f", Replication: 3, ChunkCount: 1, ClientName: "test"})
+	_, err := c.client.Create(contextOf(t),
+		&controlpb.CreateRequest{Header: c.client.header(), Path: "/f", Replication: 3, ChunkCount: 1, ClientName: "test"})
 	err = faultOf(err)
 	require.ErrorIs(t, err, fault.TooFewNodes)
 	require.Contains(t, err.Error(), "2")
@@ -97,7 +103,8 @@ func TestSafeModeEndsWithTheReports(t *testing.T) {
 	stat, err := client.Stat(contextOf(t), &controlpb.StatRequest{Path: "/file"})
 	require.NoError(t, faultOf(err))
 	require.EqualValues(t, 77, stat.Info.Length)
-	mode, err := client.SafeMode(contextOf(t), &controlpb.SafeModeRequest{Action: controlpb.SafeModeAction_SAFE_MODE_ACTION_GET})
+	mode, err := client.SafeMode(contextOf(t),
+		&controlpb.SafeModeRequest{Action: controlpb.SafeModeAction_SAFE_MODE_ACTION_GET})
 	require.NoError(t, faultOf(err))
 	require.True(t, mode.On)
 	require.NotEmpty(t, mode.Reason)
@@ -125,7 +132,8 @@ func TestAuditLine(t *testing.T) {
 	require.ErrorIs(t, c.client.mkdir("bad"), fault.Invalid)
 	require.Eventually(t, func() bool { return strings.Count(out.String(), "log=audit") == 3 }, patience, time.Millisecond)
 	text := out.String()
-	for _, want := range []string{`op=mkdir path="/dir with blank"`, "sequence=1 peer=127.0.0.1:", "result=ok txid=", `result="already exists"`, `result="invalid request"`} {
+	for _, want := range []string{`op=mkdir path="/dir with blank"`, "sequence=1 peer=127.0.0.1:", "result=ok txid=",
+		`result="already exists"`, `result="invalid request"`} {
 		require.Contains(t, text, want)
 	}
 }

@@ -76,8 +76,8 @@ func (s *Server) runTerm(soft, hard context.Context, pulse *pulse) error {
 	if err != nil {
 		return err
 	}
-	term := &term{epoch: grant.Epoch, mailbox: make(chan *call, s.options.Mailbox), stats: &s.stats, ended: make(chan struct{}),
-		checkpoints: make(chan checkpointRequest, checkpointsAskedMax)}
+	term := &term{epoch: grant.Epoch, mailbox: make(chan *call, s.options.Mailbox), stats: &s.stats,
+		ended: make(chan struct{}), checkpoints: make(chan checkpointRequest, checkpointsAskedMax)}
 	loop, err := newLoop(s, term, state, grant, from, pulse)
 	if err != nil {
 		return err
@@ -111,7 +111,8 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 		s.phase.Store(&phase{doing: "it replays the log", applied: applied, target: grant.LastTxid})
 		err := s.log.Replay(ctx, applied+1, grant.LastTxid, func(b editlog.Batch) error {
 			if b.FirstTxid != state.Txid()+1 {
-				return fault.New(fault.CorruptData, "replay log", "batch starts at txid %d, expected %d", b.FirstTxid, state.Txid()+1)
+				return fault.New(fault.CorruptData, "replay log", "batch starts at txid %d, expected %d", b.FirstTxid,
+					state.Txid()+1)
 			}
 			for i, record := range b.Records {
 				txid := b.FirstTxid + uint64(i)
@@ -125,7 +126,8 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 		})
 		switch {
 		case err == nil && state.Txid() < grant.LastTxid:
-			return nil, from, fault.New(fault.Gap, "replay log", "the log ended at txid %d, %d was granted", state.Txid(), grant.LastTxid)
+			return nil, from, fault.New(fault.Gap, "replay log", "the log ended at txid %d, %d was granted", state.Txid(),
+				grant.LastTxid)
 		case err == nil:
 		case errors.Is(err, fault.Gap) && state.Txid() == base:
 			return nil, from, notComplete(base, append(damage, err))
@@ -144,7 +146,8 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 		}
 	}
 	s.phase.Store(&phase{doing: "it is becoming active"})
-	s.logger.Info("log replayed", keyTxid, state.Txid(), keyCount, state.Txid()-base, "took", s.options.Clock.Now().Sub(began).Round(time.Millisecond))
+	s.logger.Info("log replayed", keyTxid, state.Txid(), keyCount, state.Txid()-base, "took",
+		s.options.Clock.Now().Sub(began).Round(time.Millisecond))
 	return state, from, nil
 }
 
@@ -153,7 +156,8 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 func notComplete(base uint64, causes []error) error {
 	err := &fault.Error{Kind: fault.CorruptData, Op: "replay log", Err: errors.Join(causes...),
 		Reason: "no checkpoint can be read that the log goes on behind",
-		Hint:   "look with `ww log verify` at the log server's directory; restore its checkpoints from a copy or from another log server"}
+		Hint: "look with `ww log verify` at the log server's directory; " +
+			"restore its checkpoints from a copy or from another log server"}
 	if base > 0 {
 		err.Reason = fmt.Sprintf("the log does not go on behind the checkpoint of txid %d", base)
 	}
@@ -186,7 +190,8 @@ func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
 		s.noteLogServers(statuses)
 		for _, status := range statuses {
 			if status.GetEpoch() > own {
-				fail(fault.New(fault.Fenced, "hold epoch", "epoch %d is held by %s, this namenode's is %d", status.Epoch, status.Holder, own))
+				fail(fault.New(fault.Fenced, "hold epoch", "epoch %d is held by %s, this namenode's is %d", status.Epoch,
+					status.Holder, own))
 				return
 			}
 		}
@@ -197,7 +202,8 @@ func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
 func (s *Server) noteLogServers(statuses []*controlpb.LogStatusResponse) {
 	out := make([]*controlpb.LogServerStatus, len(statuses))
 	for i, status := range statuses {
-		out[i] = &controlpb.LogServerStatus{NodeId: status.NodeId, Leader: status.Leader, Error: status.Error, AdminAddress: status.AdminAddress}
+		out[i] = &controlpb.LogServerStatus{NodeId: status.NodeId, Leader: status.Leader, Error: status.Error,
+			AdminAddress: status.AdminAddress}
 		if i < len(s.options.LogServers) {
 			out[i].Address = s.options.LogServers[i]
 		}

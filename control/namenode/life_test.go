@@ -21,7 +21,8 @@ func TestRestartServesTheSame(t *testing.T) {
 	}
 	status, err := cluster.client.ClusterStatus(contextOf(t), &controlpb.ClusterStatusRequest{})
 	require.NoError(t, err)
-	request := &controlpb.CreateRequest{Header: cluster.client.header(), Path: "/a/file", Replication: 1, ClientName: "test"}
+	request := &controlpb.CreateRequest{Header: cluster.client.header(), Path: "/a/file", Replication: 1,
+		ClientName: "test"}
 	first, err := cluster.client.Create(contextOf(t), request)
 	require.NoError(t, faultOf(err))
 	again, err := cluster.client.Create(contextOf(t), request)

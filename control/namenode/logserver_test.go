@@ -17,7 +17,8 @@ import (
 
 func startLog(t *testing.T, directory, listen string) *logserver.Server {
 	t.Helper()
-	s, err := logserver.Start(logserver.Options{Directory: directory, ListenGRPC: listen, SegmentBytes: 1 << 20, Logger: testLogger(t)})
+	s, err := logserver.Start(logserver.Options{Directory: directory, ListenGRPC: listen, SegmentBytes: 1 << 20,
+		Logger: testLogger(t)})
 	require.NoError(t, err)
 	return s
 }

@@ -40,7 +40,8 @@ type loop struct {
 	failed  chan error    // capacity 1
 }
 
-func newLoop(server *Server, term *term, state *actor.State, grant editlog.Grant, from loaded, pulse *pulse) (*loop, error) {
+func newLoop(server *Server, term *term, state *actor.State, grant editlog.Grant, from loaded,
+	pulse *pulse) (*loop, error) {
 	loop := &loop{
 		server: server, term: term, state: state, grant: grant, pulse: pulse, last: grant.LastTxid,
 		logger:   server.logger.With(keyEpoch, grant.Epoch),
@@ -325,7 +326,8 @@ func (l *loop) settle(hard context.Context) error {
 		case err := <-l.failed:
 			return err
 		case <-timer.C():
-			return fault.New(fault.Unavailable, "close namenode", "%d records were not acknowledged in time", l.last-l.waiting.durable)
+			return fault.New(fault.Unavailable, "close namenode", "%d records were not acknowledged in time",
+				l.last-l.waiting.durable)
 		case <-hard.Done():
 			return hard.Err()
 		}

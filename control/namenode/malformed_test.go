@@ -114,7 +114,8 @@ func TestMalformedRequests(t *testing.T) {
 	}
 	complete := func(commit *controlpb.ChunkCommit) func() error {
 		return func() error {
-			_, err := cluster.client.Complete(ctx, &controlpb.CompleteRequest{Header: header(), FileId: 1, Commits: []*controlpb.ChunkCommit{commit}})
+			_, err := cluster.client.Complete(ctx,
+				&controlpb.CompleteRequest{Header: header(), FileId: 1, Commits: []*controlpb.ChunkCommit{commit}})
 			return err
 		}
 	}
@@ -127,21 +128,27 @@ func TestMalformedRequests(t *testing.T) {
 		}
 	}
 	for name, call := range map[string]func() error{
-		"no header":        func() error { return mkdir(nil) },
-		"short client id":  func() error { return mkdir(&controlpb.MutationHeader{ClientId: id[:8], Sequence: 1}) },
-		"zero client id":   func() error { return mkdir(&controlpb.MutationHeader{ClientId: make([]byte, 16), Sequence: 1}) },
-		"zero sequence":    func() error { return mkdir(&controlpb.MutationHeader{ClientId: id}) },
-		"oldest above":     func() error { return mkdir(&controlpb.MutationHeader{ClientId: id, Sequence: 1, OldestPending: 2}) },
+		"no header":       func() error { return mkdir(nil) },
+		"short client id": func() error { return mkdir(&controlpb.MutationHeader{ClientId: id[:8], Sequence: 1}) },
+		"zero client id":  func() error { return mkdir(&controlpb.MutationHeader{ClientId: make([]byte, 16), Sequence: 1}) },
+		"zero sequence":   func() error { return mkdir(&controlpb.MutationHeader{ClientId: id}) },
+		"oldest above": func() error {
+			return mkdir(
+				&controlpb.MutationHeader{ClientId: id, Sequence: 1, OldestPending: 2})
+		},
 		"replication":      create(func(m *controlpb.CreateRequest) { m.Replication = 1 << 31 }),
 		"chunk count":      create(func(m *controlpb.CreateRequest) { m.ChunkCount = 1 << 31 }),
 		"odd chunk size":   create(func(m *controlpb.CreateRequest) { m.ChunkSize = 1000 }),
 		"negative size":    create(func(m *controlpb.CreateRequest) { m.ChunkSize = -65536 }),
 		"huge chunk size":  create(func(m *controlpb.CreateRequest) { m.ChunkSize = 1 << 40 }),
 		"long client name": create(func(m *controlpb.CreateRequest) { m.ClientName = strings.Repeat("n", 256) }),
-		"many exclusions":  create(func(m *controlpb.CreateRequest) { m.ExcludeNodes = make([]string, limits.NodesPerCallMax+1) }),
-		"empty exclusion":  create(func(m *controlpb.CreateRequest) { m.ExcludeNodes = []string{""} }),
-		"zero file":        add(func(m *controlpb.AddChunksRequest) { m.FileId = 0 }),
-		"huge count":       add(func(m *controlpb.AddChunksRequest) { m.Count = 1<<32 - 1 }),
+		"many exclusions": create(func(m *controlpb.CreateRequest) {
+			m.ExcludeNodes = make([]string,
+				limits.NodesPerCallMax+1)
+		}),
+		"empty exclusion": create(func(m *controlpb.CreateRequest) { m.ExcludeNodes = []string{""} }),
+		"zero file":       add(func(m *controlpb.AddChunksRequest) { m.FileId = 0 }),
+		"huge count":      add(func(m *controlpb.AddChunksRequest) { m.Count = 1<<32 - 1 }),
 		"many commits": add(func(m *controlpb.AddChunksRequest) {
 			m.Commits = make([]*controlpb.ChunkCommit, limits.CommitsPerCallMax+1)
 		}),
@@ -155,11 +162,13 @@ func TestMalformedRequests(t *testing.T) {
 			return err
 		},
 		"recover without chunk": func() error {
-			_, err := cluster.client.RecoverPipeline(ctx, &controlpb.RecoverPipelineRequest{Header: header(), FileId: 1, Generation: 1})
+			_, err := cluster.client.RecoverPipeline(ctx,
+				&controlpb.RecoverPipelineRequest{Header: header(), FileId: 1, Generation: 1})
 			return err
 		},
 		"update without generation": func() error {
-			_, err := cluster.client.UpdatePipeline(ctx, &controlpb.UpdatePipelineRequest{Header: header(), FileId: 1, ChunkId: id})
+			_, err := cluster.client.UpdatePipeline(ctx,
+				&controlpb.UpdatePipelineRequest{Header: header(), FileId: 1, ChunkId: id})
 			return err
 		},
 		"abandon nothing": func() error {
@@ -183,7 +192,11 @@ func TestMalformedRequests(t *testing.T) {
 			_, err := cluster.client.RenewLeases(ctx, &controlpb.RenewLeasesRequest{ClientId: id[:3]})
 			return err
 		},
-		"safe mode nothing": func() error { _, err := cluster.client.SafeMode(ctx, &controlpb.SafeModeRequest{}); return err },
+		"safe mode nothing": func() error {
+			_,
+				err := cluster.client.SafeMode(ctx, &controlpb.SafeModeRequest{})
+			return err
+		},
 		"safe mode unknown": func() error {
 			_, err := cluster.client.SafeMode(ctx, &controlpb.SafeModeRequest{Action: 77})
 			return err

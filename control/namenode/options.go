@@ -123,7 +123,8 @@ func (o Options) withDefaults() (Options, error) {
 	case o.HeartbeatInterval < 0 || o.ReportInterval < 0:
 		return invalid("intervals must not be negative")
 	case o.HeartbeatInterval >= o.Actor.StaleAfter:
-		return invalid("a heartbeat every %v makes every node stale: nodes are stale after %v", o.HeartbeatInterval, o.Actor.StaleAfter)
+		return invalid("a heartbeat every %v makes every node stale: nodes are stale after %v", o.HeartbeatInterval,
+			o.Actor.StaleAfter)
 	case o.Mailbox < 1 || o.Mailbox > mailboxMax:
 		return invalid("mailbox of %d commands; 1 to %d", o.Mailbox, mailboxMax)
 	case o.BatchesInFlight < 1 || o.BatchesInFlight > batchesInFlightMax:
@@ -157,7 +158,8 @@ type EditLog interface {
 	UploadCheckpoint(ctx context.Context, o editlog.Upload, write func(io.Writer) error) (editlog.Checkpoint, error)
 	// DownloadCheckpoint calls fn with the newest one of a txid below before (0:
 	// any); fault.NotFound if there is none.
-	DownloadCheckpoint(ctx context.Context, grant editlog.Grant, before uint64, fn func(editlog.Checkpoint, io.Reader) error) (editlog.Checkpoint, error)
+	DownloadCheckpoint(ctx context.Context, grant editlog.Grant, before uint64,
+		fn func(editlog.Checkpoint, io.Reader) error) (editlog.Checkpoint, error)
 	// Status asks every log server.
 	Status(ctx context.Context) []*controlpb.LogStatusResponse
 }

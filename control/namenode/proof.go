@@ -34,9 +34,11 @@ func encodeProved(config actor.Config, txid uint64, target io.Writer, encode fun
 	case err != nil && !errors.Is(err, errNotLoadable):
 		return err
 	case unloadable != nil:
-		return &fault.Error{Kind: fault.CorruptData, Op: op, Reason: "what was encoded cannot be loaded again; it is not kept, and the log stays whole", Err: unloadable}
+		return &fault.Error{Kind: fault.CorruptData, Op: op,
+			Reason: "what was encoded cannot be loaded again; it is not kept, and the log stays whole", Err: unloadable}
 	case scratch.Txid() != txid:
-		return fault.New(fault.CorruptData, op, "it loads as txid %d, not %d; it is not kept, and the log stays whole", scratch.Txid(), txid)
+		return fault.New(fault.CorruptData, op, "it loads as txid %d, not %d; it is not kept, and the log stays whole",
+			scratch.Txid(), txid)
 	}
 	return err
 }

@@ -51,7 +51,8 @@ func TestACheckpointIsLoadedBeforeItCounts(t *testing.T) {
 	require.Error(t, encodeProved(testConfig(), state.Txid(), io.Discard, pieces(append(bytes.Clone(good), 0))))
 
 	broken := errors.New("broken on purpose")
-	require.ErrorIs(t, encodeProved(testConfig(), state.Txid(), io.Discard, func(io.Writer) error { return broken }), broken)
+	require.ErrorIs(t, encodeProved(testConfig(), state.Txid(), io.Discard, func(io.Writer) error { return broken }),
+		broken)
 	require.ErrorIs(t, encodeProved(actor.Config{}, state.Txid(), failingWriter{broken}, pieces(good)), broken)
 }
 

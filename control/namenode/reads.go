@@ -47,7 +47,8 @@ func (s *service) Locate(ctx context.Context, request *controlpb.LocateRequest) 
 	if invalid == nil && request.Offset < 0 {
 		invalid = malformed(op, "offset %d", request.Offset)
 	}
-	r, err := read[actor.LocateResult](ctx, s, op, &actor.Locate{Path: request.Path, FileID: request.FileId, Offset: request.Offset, Length: request.Length}, invalid)
+	r, err := read[actor.LocateResult](ctx, s, op,
+		&actor.Locate{Path: request.Path, FileID: request.FileId, Offset: request.Offset, Length: request.Length}, invalid)
 	if err != nil {
 		return nil, err
 	}
@@ -61,11 +62,13 @@ func (s *service) Summary(ctx context.Context, m *controlpb.SummaryRequest) (*co
 	if err != nil {
 		return nil, err
 	}
-	return &controlpb.SummaryResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes, StoredBytes: r.StoredBytes, Chunks: r.Chunks}, nil
+	return &controlpb.SummaryResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes,
+		StoredBytes: r.StoredBytes, Chunks: r.Chunks}, nil
 }
 
 // RenewLeases keeps all leases of one client.
-func (s *service) RenewLeases(ctx context.Context, m *controlpb.RenewLeasesRequest) (*controlpb.RenewLeasesResponse, error) {
+func (s *service) RenewLeases(ctx context.Context,
+	m *controlpb.RenewLeasesRequest) (*controlpb.RenewLeasesResponse, error) {
 	const op = "renew leases"
 	var request actor.RenewLeases
 	var invalid error
@@ -81,21 +84,26 @@ func (s *service) RenewLeases(ctx context.Context, m *controlpb.RenewLeasesReque
 }
 
 // ReportBadReplica records a client's report that a replica failed its checksum.
-func (s *service) ReportBadReplica(ctx context.Context, m *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
+func (s *service) ReportBadReplica(ctx context.Context,
+	m *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	const op = "report bad replica"
 	id, invalid := idFromProto(op, m.ChunkId)
-	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}), checkText(op, "the reason", m.Reason, limits.ReasonBytesMax))
+	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}),
+		checkText(op, "the reason", m.Reason, limits.ReasonBytesMax))
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
-		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(m.Generation), NodeID: m.NodeId, Reason: m.Reason}, invalid)
+		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(m.Generation), NodeID: m.NodeId, Reason: m.Reason},
+		invalid)
 	if err != nil {
 		return nil, err
 	}
-	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason", m.Reason)
+	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason",
+		m.Reason)
 	return &controlpb.ReportBadReplicaResponse{}, nil
 }
 
 // ClusterStatus describes the cluster.
-func (s *service) ClusterStatus(ctx context.Context, _ *controlpb.ClusterStatusRequest) (*controlpb.ClusterStatusResponse, error) {
+func (s *service) ClusterStatus(ctx context.Context,
+	_ *controlpb.ClusterStatusRequest) (*controlpb.ClusterStatusResponse, error) {
 	r, err := read[actor.ClusterStatusResult](ctx, s, "cluster status", &actor.ClusterStatus{}, nil)
 	if err != nil {
 		return nil, err
@@ -115,7 +123,8 @@ func (s *service) ClusterStatus(ctx context.Context, _ *controlpb.ClusterStatusR
 func (s *service) SafeMode(ctx context.Context, m *controlpb.SafeModeRequest) (*controlpb.SafeModeResponse, error) {
 	const op = "safe mode"
 	var invalid error
-	if m.Action < controlpb.SafeModeAction_SAFE_MODE_ACTION_GET || m.Action > controlpb.SafeModeAction_SAFE_MODE_ACTION_LEAVE {
+	if m.Action < controlpb.SafeModeAction_SAFE_MODE_ACTION_GET ||
+		m.Action > controlpb.SafeModeAction_SAFE_MODE_ACTION_LEAVE {
 		invalid = malformed(op, "action %d", m.Action)
 	}
 	if invalid == nil && m.Action != controlpb.SafeModeAction_SAFE_MODE_ACTION_GET {

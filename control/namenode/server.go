@@ -78,10 +78,12 @@ func Start(options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &Server{options: options, log: options.Log, logger: options.Logger, closing: make(chan struct{}), ready: make(chan struct{}), done: make(chan struct{})}
+	server := &Server{options: options, log: options.Log, logger: options.Logger, closing: make(chan struct{}),
+		ready: make(chan struct{}), done: make(chan struct{})}
 	server.phase.Store(&phase{doing: "starting"})
 	if server.log == nil {
-		if server.dialed, err = editlog.Dial(editlog.Options{Addresses: options.LogServers, Logger: options.Logger, Clock: options.Clock}); err != nil {
+		if server.dialed, err = editlog.Dial(editlog.Options{Addresses: options.LogServers, Logger: options.Logger,
+			Clock: options.Clock}); err != nil {
 			return nil, err
 		}
 		server.log = dialedLog{server.dialed}
@@ -90,7 +92,8 @@ func Start(options Options) (*Server, error) {
 		server.closeLog()
 		return nil, err
 	}
-	server.rpc = rpc.NewServer(rpc.ServerOptions{Logger: options.Logger, ConnectionsMax: options.ConnectionsMax, Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax), grpc.NumStreamWorkers(streamWorkers)}})
+	server.rpc = rpc.NewServer(rpc.ServerOptions{Logger: options.Logger, ConnectionsMax: options.ConnectionsMax,
+		Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax), grpc.NumStreamWorkers(streamWorkers)}})
 	controlpb.RegisterNamenodeServer(server.rpc, &service{server: server, audit: newAudit(options)})
 	controlpb.RegisterDatanodeControlServer(server.rpc, &datanodes{server: server})
 	hard, cancelHard := context.WithCancel(context.Background())

@@ -20,7 +20,8 @@ type service struct {
 }
 
 // mutate asks for a change and writes its audit line. paths are for that line.
-func mutate[R any](ctx context.Context, service *service, op string, header *controlpb.MutationHeader, request actor.Request, invalid error, subject subject) (*R, error) {
+func mutate[R any](ctx context.Context, service *service, op string, header *controlpb.MutationHeader,
+	request actor.Request, invalid error, subject subject) (*R, error) {
 	c := newCall(ctx, request)
 	if invalid == nil {
 		invalid = headerFromProto(op, header, &c.command)
@@ -77,14 +78,16 @@ func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*contro
 // Create starts a file.
 func (s *service) Create(ctx context.Context, m *controlpb.CreateRequest) (*controlpb.CreateResponse, error) {
 	const op = "create"
-	invalid := first(checkPath(op, m.Path), checkNodes(op, m.ExcludeNodes), checkText(op, "the client name", m.ClientName, limits.TextBytesMax),
+	invalid := first(checkPath(op, m.Path), checkNodes(op, m.ExcludeNodes),
+		checkText(op, "the client name", m.ClientName, limits.TextBytesMax),
 		refusal(op, limits.CheckReplication(m.Replication)), checkChunkCount(op, m.ChunkCount))
 	if invalid == nil && m.ChunkSize != 0 { // 0 means the default
 		invalid = refusal(op, limits.CheckChunkSize(m.ChunkSize))
 	}
-	r, err := mutate[actor.CreateResult](ctx, s, op, m.Header, &actor.Create{Path: m.Path, Overwrite: m.Overwrite, Parents: m.Parents,
-		Replication: m.Replication, ChunkSize: m.ChunkSize, VisibleOnComplete: m.VisibleOnComplete, ChunkCount: m.ChunkCount,
-		ExcludeNodes: m.ExcludeNodes, ClientName: m.ClientName}, invalid, subject{path: m.Path, client: m.ClientName})
+	r, err := mutate[actor.CreateResult](ctx, s, op, m.Header,
+		&actor.Create{Path: m.Path, Overwrite: m.Overwrite, Parents: m.Parents, Replication: m.Replication,
+			ChunkSize: m.ChunkSize, VisibleOnComplete: m.VisibleOnComplete, ChunkCount: m.ChunkCount,
+			ExcludeNodes: m.ExcludeNodes, ClientName: m.ClientName}, invalid, subject{path: m.Path, client: m.ClientName})
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +99,8 @@ func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) 
 	const op = "add chunks"
 	commits, invalid := commitsFromProto(op, m.Commits)
 	invalid = first(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkChunkCount(op, m.Count))
-	request := &actor.AddChunks{FileID: m.FileId, FirstIndex: m.FirstIndex, Count: m.Count, Commits: commits, ExcludeNodes: m.ExcludeNodes}
+	request := &actor.AddChunks{FileID: m.FileId, FirstIndex: m.FirstIndex, Count: m.Count, Commits: commits,
+		ExcludeNodes: m.ExcludeNodes}
 	if invalid == nil && len(m.ReplaceChunkId) > 0 {
 		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
 	}
@@ -122,7 +126,8 @@ func (s *service) Complete(ctx context.Context, m *controlpb.CompleteRequest) (*
 // Abandon drops a file that was never completed.
 func (s *service) Abandon(ctx context.Context, m *controlpb.AbandonRequest) (*controlpb.AbandonResponse, error) {
 	const op = "abandon"
-	_, err := mutate[actor.AbandonResult](ctx, s, op, m.Header, &actor.Abandon{FileID: m.FileId}, checkFile(op, m.FileId), subject{file: m.FileId})
+	_, err := mutate[actor.AbandonResult](ctx, s, op, m.Header, &actor.Abandon{FileID: m.FileId}, checkFile(op, m.FileId),
+		subject{file: m.FileId})
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +139,8 @@ func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*cont
 	const op = "append"
 	r, err := mutate[actor.AppendResult](ctx, s, op, m.Header,
 		&actor.Append{Path: m.Path, RecoverLease: m.RecoverLease, ClientName: m.ClientName},
-		first(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)), subject{path: m.Path, client: m.ClientName})
+		first(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)),
+		subject{path: m.Path, client: m.ClientName})
 	if err != nil {
 		return nil, err
 	}
@@ -146,12 +152,15 @@ func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*cont
 }
 
 // RecoverPipeline issues a new generation for a broken pipeline.
-func (s *service) RecoverPipeline(ctx context.Context, m *controlpb.RecoverPipelineRequest) (*controlpb.RecoverPipelineResponse, error) {
+func (s *service) RecoverPipeline(ctx context.Context,
+	m *controlpb.RecoverPipelineRequest) (*controlpb.RecoverPipelineResponse, error) {
 	const op = "recover pipeline"
 	id, invalid := idFromProto(op, m.ChunkId)
 	r, err := mutate[actor.RecoverPipelineResult](ctx, s, op, m.Header,
-		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), FailedNodes: m.FailedNodes},
-		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkNodes(op, m.FailedNodes)), subject{file: m.FileId, chunk: id})
+		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation),
+			FailedNodes: m.FailedNodes},
+		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkNodes(op, m.FailedNodes)),
+		subject{file: m.FileId, chunk: id})
 	if err != nil {
 		return nil, err
 	}
@@ -160,12 +169,15 @@ func (s *service) RecoverPipeline(ctx context.Context, m *controlpb.RecoverPipel
 }
 
 // UpdatePipeline commits a new generation.
-func (s *service) UpdatePipeline(ctx context.Context, m *controlpb.UpdatePipelineRequest) (*controlpb.UpdatePipelineResponse, error) {
+func (s *service) UpdatePipeline(ctx context.Context,
+	m *controlpb.UpdatePipelineRequest) (*controlpb.UpdatePipelineResponse, error) {
 	const op = "update pipeline"
 	id, invalid := idFromProto(op, m.ChunkId)
 	_, err := mutate[actor.UpdatePipelineResult](ctx, s, op, m.Header,
-		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds},
-		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkLength(op, m.Length), checkNodes(op, m.NodeIds)),
+		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
+			NodeIDs: m.NodeIds},
+		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkLength(op, m.Length),
+			checkNodes(op, m.NodeIds)),
 		subject{file: m.FileId, chunk: id})
 	if err != nil {
 		return nil, err
@@ -176,7 +188,8 @@ func (s *service) UpdatePipeline(ctx context.Context, m *controlpb.UpdatePipelin
 // Rename moves a file or directory.
 func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*controlpb.RenameResponse, error) {
 	const op = "rename"
-	_, err := mutate[actor.RenameResult](ctx, s, op, m.Header, &actor.Rename{Source: m.Source, Target: m.Target, Overwrite: m.Overwrite},
+	_, err := mutate[actor.RenameResult](ctx, s, op, m.Header,
+		&actor.Rename{Source: m.Source, Target: m.Target, Overwrite: m.Overwrite},
 		first(checkPath(op, m.Source), checkPath(op, m.Target)), subject{path: m.Source, target: m.Target})
 	if err != nil {
 		return nil, err
@@ -196,7 +209,8 @@ func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*cont
 }
 
 // RecoverLease ends another client's lease.
-func (s *service) RecoverLease(ctx context.Context, m *controlpb.RecoverLeaseRequest) (*controlpb.RecoverLeaseResponse, error) {
+func (s *service) RecoverLease(ctx context.Context,
+	m *controlpb.RecoverLeaseRequest) (*controlpb.RecoverLeaseResponse, error) {
 	const op = "recover lease"
 	r, err := mutate[actor.RecoverLeaseResult](ctx, s, op, m.Header, &actor.RecoverLease{Path: m.Path},
 		checkPath(op, m.Path), subject{path: m.Path})
@@ -213,7 +227,8 @@ func (s *service) Truncate(ctx context.Context, m *controlpb.TruncateRequest) (*
 	if invalid == nil && m.Length < 0 {
 		invalid = malformed(op, "length %d", m.Length)
 	}
-	r, err := mutate[actor.TruncateResult](ctx, s, op, m.Header, &actor.Truncate{Path: m.Path, Length: m.Length}, invalid, subject{path: m.Path})
+	r, err := mutate[actor.TruncateResult](ctx, s, op, m.Header, &actor.Truncate{Path: m.Path, Length: m.Length}, invalid,
+		subject{path: m.Path})
 	if err != nil {
 		return nil, err
 	}

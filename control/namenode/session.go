@@ -44,7 +44,8 @@ func (s *session) enqueue(body any) {
 	case s.out <- body:
 	default:
 		s.stats.cut.Add(1)
-		s.cut(fault.New(fault.Busy, "datanode stream", "%d messages wait for datanode %s: stream cut", sessionQueueMax, s.nodeID))
+		s.cut(fault.New(fault.Busy, "datanode stream", "%d messages wait for datanode %s: stream cut", sessionQueueMax,
+			s.nodeID))
 	}
 }
 
@@ -63,23 +64,28 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 	switch b := body.(type) {
 	case welcome:
 		message.Body = &controlpb.NamenodeMessage_Registered{Registered: &controlpb.Registered{ClusterId: b.cluster,
-			HeartbeatIntervalMs: d.server.options.HeartbeatInterval.Milliseconds(), ReportIntervalMs: d.server.options.ReportInterval.Milliseconds()}}
+			HeartbeatIntervalMs: d.server.options.HeartbeatInterval.Milliseconds(),
+			ReportIntervalMs:    d.server.options.ReportInterval.Milliseconds()}}
 	case heartbeatReply:
-		message.Body = &controlpb.NamenodeMessage_HeartbeatReply{HeartbeatReply: &controlpb.HeartbeatReply{Sequence: b.sequence}}
+		message.Body = &controlpb.NamenodeMessage_HeartbeatReply{
+			HeartbeatReply: &controlpb.HeartbeatReply{Sequence: b.sequence}}
 	case *datanode.DeleteReplicas:
 		order := &controlpb.DeleteReplicas{Replicas: make([]*controlpb.ReplicaReport, 0, len(b.Replicas))}
 		for _, r := range b.Replicas {
-			order.Replicas = append(order.Replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
+			order.Replicas = append(order.Replicas,
+				&controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
 		}
 		message.Body = &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}
 	case *datanode.RecoverChunk:
-		message.Body = &controlpb.NamenodeMessage_RecoverChunk{RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(b.Chunk),
-			Generation: uint64(b.Generation), MinimumGeneration: uint64(b.MinimumGeneration), Replicas: replicasToProto(b.Replicas), Length: b.Length}}
+		message.Body = &controlpb.NamenodeMessage_RecoverChunk{
+			RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation),
+				MinimumGeneration: uint64(b.MinimumGeneration), Replicas: replicasToProto(b.Replicas), Length: b.Length}}
 	case *datanode.CopyReplica:
 		message.Body = &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(b.Chunk),
 			Generation: uint64(b.Generation), Length: b.Length, Sources: replicasToProto(b.Sources)}}
 	case *datanode.VerifyReplica:
-		message.Body = &controlpb.NamenodeMessage_VerifyReplica{VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation)}}
+		message.Body = &controlpb.NamenodeMessage_VerifyReplica{
+			VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation)}}
 	case *datanode.SendReport:
 		message.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
 	default:

@@ -20,13 +20,16 @@ type Stats struct {
 }
 
 type counters struct {
-	commands, records, batches, busy, skipped, terms, streams, cut, malformed, checkpoints, checkpointsFailed, checkpointsDamaged atomic.Uint64
+	commands, records, batches, busy, skipped, terms, streams, cut, malformed, checkpoints, checkpointsFailed,
+	checkpointsDamaged atomic.Uint64
 }
 
 // Stats is a snapshot; each number only rises.
 func (s *Server) Stats() Stats {
 	c := &s.stats
 	return Stats{Commands: c.commands.Load(), Records: c.records.Load(), Batches: c.batches.Load(), Busy: c.busy.Load(),
-		Skipped: c.skipped.Load(), Terms: c.terms.Load(), Streams: c.streams.Load(), Cut: c.cut.Load(), Malformed: c.malformed.Load(),
-		Checkpoints: c.checkpoints.Load(), CheckpointsFailed: c.checkpointsFailed.Load(), CheckpointsDamaged: c.checkpointsDamaged.Load()}
+		Skipped: c.skipped.Load(), Terms: c.terms.Load(), Streams: c.streams.Load(), Cut: c.cut.Load(),
+		Malformed:   c.malformed.Load(),
+		Checkpoints: c.checkpoints.Load(), CheckpointsFailed: c.checkpointsFailed.Load(),
+		CheckpointsDamaged: c.checkpointsDamaged.Load()}
 }

@@ -118,7 +118,8 @@ func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.Chun
 		if err := first(checkGeneration(op, c.Generation), checkLength(op, c.Length), checkNodes(op, c.NodeIds)); err != nil {
 			return nil, err
 		}
-		out = append(out, actor.ChunkCommit{Chunk: id, Generation: chunk.Generation(c.Generation), Length: c.Length, NodeIDs: c.NodeIds})
+		out = append(out, actor.ChunkCommit{Chunk: id, Generation: chunk.Generation(c.Generation), Length: c.Length,
+			NodeIDs: c.NodeIds})
 	}
 	return out, nil
 }
@@ -164,8 +165,9 @@ func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error)
 	if err != nil {
 		return nil, err
 	}
-	return &actor.RegisterNode{ClusterID: message.ClusterId, NodeID: message.NodeId, Address: message.Address, Version: message.Version, Rack: message.Rack,
-		AdminAddress: message.AdminAddress, HighestEpoch: message.HighestEpoch, HighestTxid: message.HighestTxid, Volumes: volumes}, nil
+	return &actor.RegisterNode{ClusterID: message.ClusterId, NodeID: message.NodeId, Address: message.Address,
+		Version: message.Version, Rack: message.Rack, AdminAddress: message.AdminAddress, HighestEpoch: message.HighestEpoch,
+		HighestTxid: message.HighestTxid, Volumes: volumes}, nil
 }
 
 func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState, error) {
@@ -183,22 +185,24 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, datanode.VolumeState{ID: v.GetVolumeId(), Directory: v.GetDirectory(), CapacityBytes: v.GetCapacityBytes(),
-			FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(), Error: cutText(v.GetError(), limits.ReasonBytesMax)})
+		out = append(out, datanode.VolumeState{ID: v.GetVolumeId(), Directory: v.GetDirectory(),
+			CapacityBytes: v.GetCapacityBytes(), FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(),
+			Error: cutText(v.GetError(), limits.ReasonBytesMax)})
 	}
 	return out, nil
 }
 
 func loadFromProto(l *controlpb.Load) datanode.Load {
-	return datanode.Load{ActiveWrites: l.GetActiveWrites(), ActiveReads: l.GetActiveReads(), QueuedDiskOps: l.GetQueuedDiskOps(),
-		GrantedWindowBytes: l.GetGrantedWindowBytes()}
+	return datanode.Load{ActiveWrites: l.GetActiveWrites(), ActiveReads: l.GetActiveReads(),
+		QueuedDiskOps: l.GetQueuedDiskOps(), GrantedWindowBytes: l.GetGrantedWindowBytes()}
 }
 
 // reportFromProto reads a list of replicas; of removed ones state and length
 // mean nothing.
 func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk.Replica, error) {
 	const op = "chunk report"
-	if err := refusal(op, limits.CheckCount("replicas in one message", len(replicas), limits.ReplicasPerMessageMax)); err != nil {
+	if err := refusal(op, limits.CheckCount("replicas in one message", len(replicas),
+		limits.ReplicasPerMessageMax)); err != nil {
 		return nil, err
 	}
 	out := make([]chunk.Replica, 0, len(replicas))
@@ -217,10 +221,12 @@ func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk
 		if err := checkLength(op, replica.Length); err != nil {
 			return nil, err
 		}
-		if replica.State < controlpb.ReplicaState_REPLICA_STATE_OPEN || replica.State > controlpb.ReplicaState_REPLICA_STATE_RECOVERED {
+		if replica.State < controlpb.ReplicaState_REPLICA_STATE_OPEN ||
+			replica.State > controlpb.ReplicaState_REPLICA_STATE_RECOVERED {
 			return nil, malformed(op, "replica state %d", replica.State)
 		}
-		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation), Length: replica.Length, State: chunk.State(replica.State)})
+		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation), Length: replica.Length,
+			State: chunk.State(replica.State)})
 	}
 	return out, nil
 }
@@ -235,7 +241,8 @@ func recoverResultFromProto(node string, session uint64, m *controlpb.RecoverRes
 		return nil, err
 	}
 	return &actor.RecoverResult{NodeID: node, Session: session, RecoverResult: datanode.RecoverResult{Chunk: id,
-		Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds, Error: cutText(m.Error, limits.ReasonBytesMax)}}, nil
+		Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds,
+		Error: cutText(m.Error, limits.ReasonBytesMax)}}, nil
 }
 
 func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResult) (*actor.VerifyResult, error) {
