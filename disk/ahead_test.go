@@ -14,7 +14,7 @@ import (
 
 // fileBytes is how many bytes the file of a replica has for data.
 func fileBytes(t *testing.T, s *Store, id chunk.ID) int64 {
-	r := s.lookup(id)
+	r := s.index.lookup(id)
 	info, err := s.fs.Stat(r.path())
 	require.NoError(t, err)
 	return info.Size() - r.disk.DataOffset()

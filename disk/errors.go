@@ -1,15 +1,10 @@
 package disk
 
 import (
-	"errors"
-
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
-
-// errSpaceUnknown: the room of a volume would have to be asked for.
-var errSpaceUnknown = errors.New("the free space is not known")
 
 // diskError wraps an I/O error on a replica.
 func diskError(op, path string, id chunk.ID, err error) error {

@@ -39,7 +39,7 @@ func TestFullDiskCutsBackAndTheWriterGoesOn(t *testing.T) {
 			require.EqualValues(t, len(first), length)
 			remove()
 			requireContent(t, s, testID(1), first)
-			info, err := m.Stat(s.lookup(testID(1)).path())
+			info, err := m.Stat(s.index.lookup(testID(1)).path())
 			require.NoError(t, err)
 			require.EqualValues(t, chunkfile.Layout{ChunkSize: testChunkSize}.DataOffset()+int64(len(first)), info.Size())
 			// What was flushed survives the death of the process now, ...

@@ -4,7 +4,7 @@ import "github.com/whispering-woods/ww/internal/chunk"
 
 // fences are the promises of BeginRecovery for chunks without a replica here: a
 // writer of an older generation, who comes late with his first packet, must not
-// begin what has been closed as never written. Called with the index locked.
+// begin what has been closed as never written. Called with index.mu held.
 //
 // They live in memory: a writer is held off as long as one member of his
 // pipeline has not restarted since.
@@ -36,16 +36,4 @@ func (f *fences) raise(id chunk.ID, generation chunk.Generation) {
 // allows tells whether a replica of a generation may be created.
 func (f *fences) allows(id chunk.ID, generation chunk.Generation) bool {
 	return generation >= f.generations[id]
-}
-
-// fence promises a recovery that nothing below its generation is created, unless
-// there is a replica.
-func (s *Store) fence(id chunk.ID, generation chunk.Generation) (done bool) {
-	s.index.Lock()
-	defer s.index.Unlock()
-	if s.index.replicas[id] != nil {
-		return false
-	}
-	s.index.fences.raise(id, generation)
-	return true
 }

@@ -121,35 +121,12 @@ func writeIdentity(fsys vfs.FS, directory string, v volumeIdentity) error {
 	return nil
 }
 
-// agree checks that all volumes belong to one node and one cluster, and takes
-// the highest of what they have seen: a crash may have kept an update from some
-// of them.
-func agree(volumes []*volume) (datanode.Identity, error) {
-	const op = "open chunk store"
-	var all datanode.Identity
-	var first, joined *volume
-	for _, v := range volumes {
-		if v.identity.NodeID == "" {
-			continue // new
-		}
-		if first == nil {
-			first, all.NodeID = v, v.identity.NodeID
-		}
-		if v.identity.NodeID != all.NodeID {
-			return all, fault.New(fault.Invalid, op, "volume %s belongs to node %s, volume %s to node %s: they cannot serve together",
-				first.directory, all.NodeID, v.directory, v.identity.NodeID)
-		}
-		if c := v.identity.ClusterID; c != "" {
-			if joined != nil && c != all.ClusterID {
-				return all, fault.New(fault.Invalid, op, "volume %s belongs to cluster %s, volume %s to cluster %s: they cannot serve together",
-					joined.directory, all.ClusterID, v.directory, c)
-			}
-			joined, all.ClusterID = v, c
-		}
-		all.HighestEpoch = max(all.HighestEpoch, v.identity.HighestEpoch)
-		all.HighestTxid = max(all.HighestTxid, v.identity.HighestTxid)
-	}
-	return all, nil
+// with returns v after the store's identity became all.
+func (v volumeIdentity) with(all datanode.Identity) volumeIdentity {
+	v.Version = identityVersion
+	v.NodeID, v.ClusterID = all.NodeID, all.ClusterID
+	v.HighestEpoch, v.HighestTxid = all.HighestEpoch, all.HighestTxid
+	return v
 }
 
 // newID makes a random id (UUIDv4).
@@ -159,83 +136,4 @@ func newID(random io.Reader) (string, error) {
 		return "", &fault.Error{Kind: fault.Internal, Op: "make id", Err: err}
 	}
 	return id.String(), nil
-}
-
-// Identity tells who the volumes belong to.
-func (s *Store) Identity() datanode.Identity {
-	s.identity.Lock()
-	defer s.identity.Unlock()
-	return s.identity.Identity
-}
-
-// Join binds the store to a cluster for ever, durably. Joining the same cluster
-// again does nothing; another one is refused with fault.Invalid.
-func (s *Store) Join(clusterID string) error {
-	const op = "join cluster"
-	if clusterID == "" {
-		return fault.New(fault.Invalid, op, "the cluster id is empty")
-	}
-	s.identity.Lock()
-	defer s.identity.Unlock()
-	switch s.identity.ClusterID {
-	case clusterID:
-		return nil
-	case "":
-	default:
-		e := fault.New(fault.Invalid, op, "this datanode belongs to cluster %s, not to %s", s.identity.ClusterID, clusterID)
-		e.Node = s.identity.NodeID
-		e.Hint = "start it with empty directories, or point it at its own namenode"
-		return e
-	}
-	next := s.identity.Identity
-	next.ClusterID = clusterID
-	return s.persistIdentityLocked(next)
-}
-
-// ObserveEpoch notes the epoch and txid of a namenode, durably when either is
-// new, which costs two file syncs per volume. A lower epoch than the highest
-// seen is refused with fault.Fenced.
-func (s *Store) ObserveEpoch(epoch, txid uint64) error {
-	s.identity.Lock()
-	defer s.identity.Unlock()
-	if epoch < s.identity.HighestEpoch {
-		e := fault.New(fault.Fenced, "observe epoch", "epoch %d is over, epoch %d was seen", epoch, s.identity.HighestEpoch)
-		e.Node = s.identity.NodeID
-		return e
-	}
-	next := s.identity.Identity
-	next.HighestEpoch = epoch
-	next.HighestTxid = max(next.HighestTxid, txid)
-	if next == s.identity.Identity {
-		return nil
-	}
-	return s.persistIdentityLocked(next)
-}
-
-// persistIdentityLocked writes next to all volumes. One success is enough: a
-// start takes the highest of all volumes. A failed one counts against its
-// volume.
-func (s *Store) persistIdentityLocked(next datanode.Identity) error {
-	var failures []error
-	for _, v := range s.volumes {
-		if err := writeIdentity(s.fs, v.directory, v.identity.with(next)); err != nil {
-			v.noteError(err)
-			failures = append(failures, err)
-			continue
-		}
-		v.identity = v.identity.with(next)
-	}
-	if len(failures) == len(s.volumes) {
-		return errors.Join(failures...)
-	}
-	s.identity.Identity = next
-	return nil
-}
-
-// with returns v after the store's identity became all.
-func (v volumeIdentity) with(all datanode.Identity) volumeIdentity {
-	v.Version = identityVersion
-	v.NodeID, v.ClusterID = all.NodeID, all.ClusterID
-	v.HighestEpoch, v.HighestTxid = all.HighestEpoch, all.HighestTxid
-	return v
 }

@@ -59,7 +59,9 @@ func segments(t testing.TB, s *Store) (names []string) {
 	return names
 }
 
-func isPacked(s *Store, id chunk.ID) bool { return s.lookup(id).snapshot().segment != nil }
+func isPacked(s *Store, id chunk.ID) bool {
+	return s.index.lookup(id).snapshot().place.kind == inRecord
+}
 
 func TestSmallReplicasBecomeRecords(t *testing.T) {
 	o := packOptions(vfs.NewMem())
@@ -388,7 +390,7 @@ func TestDeletedRecordIsGoneAndItsSegmentFollows(t *testing.T) {
 // compactAll compacts every closed segment.
 func compactAll(t testing.TB, s *Store) {
 	t.Helper()
-	for _, v := range s.volumes {
+	for _, v := range s.volumes.list {
 		for _, g := range v.packs.Closed() {
 			require.NoError(t, s.compactor.Compact(g, func(int64) bool { return true }))
 		}
@@ -439,7 +441,7 @@ func TestRottenRecordGoesToQuarantine(t *testing.T) {
 		"verify": func(s *Store) error { return s.VerifyReplica(testID(1)) },
 		"unpack": func(s *Store) error { _, err := s.Reopen(testID(1), 1, 2, 700); return err },
 		"compact": func(s *Store) error {
-			g := s.lookup(testID(1)).snapshot().segment
+			g := s.index.lookup(testID(1)).snapshot().place.segment
 			if err := s.compactor.Compact(g, func(int64) bool { return true }); err != nil {
 				return err
 			}
@@ -574,7 +576,7 @@ func TestPackFaults(t *testing.T) {
 			// What follows goes to another segment, and to another replica.
 			storeSmall(t, s, testID(3), pattern(3, 900))
 			require.Len(t, segments(t, s), c.left)
-			require.NotEqual(t, s.lookup(testID(1)).snapshot().segment, s.lookup(testID(3)).snapshot().segment)
+			require.NotEqual(t, s.index.lookup(testID(1)).snapshot().place.segment, s.index.lookup(testID(3)).snapshot().place.segment)
 			storeSmall(t, s, testID(2), pattern(4, 800))
 			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashTornLast}} {
 				again := openStore(t, packOptions(m.CrashClone(crash)))
@@ -592,7 +594,7 @@ func TestFullDiskCutsTheSegmentToWhatWasAcknowledged(t *testing.T) {
 	o := packOptions(f)
 	s := openStore(t, o)
 	storeSmall(t, s, testID(1), pattern(1, 700))
-	g := s.lookup(testID(1)).snapshot().segment
+	g := s.index.lookup(testID(1)).snapshot().place.segment
 	remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Err: syscall.ENOSPC, WriteBytes: 300})
 	_, err := run(createSmall(t, s, testID(2), 900), Job{Data: pattern(2, 900), Seal: true})
 	require.ErrorIs(t, err, fault.NoSpace)
@@ -641,7 +643,7 @@ func TestUnpackFails(t *testing.T) {
 			s := openStore(t, packOptions(f))
 			storeSmall(t, s, testID(1), pattern(1, 700))
 			s = reopenStore(t, s)
-			s.files.Detach(&s.lookup(testID(1)).view.segment.Owner)
+			s.files.Detach(&s.index.lookup(testID(1)).view.place.segment.Owner)
 			remove := f.Inject(rule)
 			_, err := s.Reopen(testID(1), 1, 2, 700)
 			require.ErrorIs(t, err, fault.Disk)
@@ -677,7 +679,7 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 				storeSmall(t, s, testID(i), pattern(uint64(i), 700))
 			}
 			s = reopenStore(t, s)
-			g := s.lookup(testID(1)).snapshot().segment
+			g := s.index.lookup(testID(1)).snapshot().place.segment
 			remove := f.Inject(rule)
 			require.Error(t, s.compactor.Compact(g, func(int64) bool { return true }))
 			remove()
@@ -699,7 +701,7 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 	s := openStore(t, packOptions(vfs.NewMem()))
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	s = reopenStore(t, s)
-	g := s.lookup(testID(1)).snapshot().segment
+	g := s.index.lookup(testID(1)).snapshot().place.segment
 	require.ErrorIs(t, s.compactor.Compact(g, func(int64) bool { return false }), pack.ErrStopped)
 	requireContent(t, s, testID(1), pattern(1, 700))
 }

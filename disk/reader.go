@@ -20,7 +20,7 @@ import (
 // readable when the replica is deleted. Safe for concurrent use, but for Close.
 // It verifies nothing: who uses the bytes compares them with Range's sums.
 type Reader struct {
-	store   *Store
+	files   *filecache.Cache
 	replica *replica
 	file    *filecache.File
 	base    int64
@@ -43,13 +43,18 @@ type Range struct {
 	ChunkSize     int64 // most bytes that the replica may get
 }
 
-// OpenReader opens a replica of generation minGen or higher. The first reader
-// of a replica since the start reads and checks its header. Does file I/O.
-// Errors: fault.NotFound, fault.StaleGeneration, fault.CorruptData (the replica
-// is in quarantine), fault.Disk.
-func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
+// readers opens replicas for reading.
+type readers struct {
+	*env
+	index      *index
+	quarantine *quarantine
+	unpacker   *unpacker
+}
+
+// open is Store.OpenReader.
+func (rs *readers) open(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
 	const op = "read chunk"
-	r := s.lookup(id)
+	r := rs.index.lookup(id)
 	if r == nil {
 		return nil, notFound(op, id)
 	}
@@ -58,33 +63,31 @@ func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error
 		if err := v.readableAt(op, id, minGen); err != nil {
 			return nil, err
 		}
-		if v.segment == nil {
-			reader, err := s.openFileReader(r, v, minGen)
+		if v.place.kind != inRecord {
+			reader, err := rs.openFile(r, v, minGen)
 			if err != nil || reader != nil {
 				return reader, err
 			}
 			continue
 		}
-		f, err := v.segment.Open(false)
+		f, err := v.place.segment.Open(false)
 		if err == nil {
-			return &Reader{store: s, replica: r, file: f, base: v.dataAt(), packed: &v}, nil
+			return &Reader{files: rs.files, replica: r, file: f, base: v.dataAt(), packed: &v}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) { // else it has moved to another segment
-			failure := diskError(op, v.segment.Path(), id, err)
-			r.volume.noteError(failure)
-			return nil, failure
+			return nil, r.blame(v, op, err)
 		}
 	}
 	return nil, chunkError(fault.Busy, op, id, "the replica moved while it was opened, %d times", rangeRetriesMax)
 }
 
-// openFileReader opens a replica that has a file of its own; v is what the
-// caller saw of it. nil without an error: it became a record meanwhile.
-func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) (*Reader, error) {
+// openFile opens a replica that has a file of its own; v is what the caller saw of
+// it. nil without an error: it became a record meanwhile.
+func (rs *readers) openFile(r *replica, v snapshot, minGen chunk.Generation) (*Reader, error) {
 	const op = "read chunk"
 	if v.readable {
-		if f := s.files.Get(&r.Owner, false); f != nil {
-			return &Reader{store: s, replica: r, file: f, base: v.layout.DataOffset()}, nil
+		if f := rs.files.Get(&r.Owner, false); f != nil {
+			return &Reader{files: rs.files, replica: r, file: f, base: v.dataAt()}, nil
 		}
 	}
 	r.io.Lock() // the name must not change under the open
@@ -95,21 +98,21 @@ func (s *Store) openFileReader(r *replica, v snapshot, minGen chunk.Generation) 
 	if err := r.view.readableAt(op, r.id, minGen); err != nil {
 		return nil, err
 	}
-	if r.view.segment != nil {
+	if r.view.place.kind == inRecord {
 		return nil, nil
 	}
-	if err := s.materialiseLocked(r); err != nil {
+	if err := rs.unpacker.materialiseLocked(r); err != nil {
 		return nil, err
 	}
 	f, err := r.openLocked(op, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.loadOrQuarantineLocked(r, f); err != nil {
-		s.files.Release(f)
+	if err := rs.quarantine.loadLocked(r, f); err != nil {
+		rs.files.Release(f)
 		return nil, err
 	}
-	return &Reader{store: s, replica: r, file: f, base: r.disk.DataOffset()}, nil
+	return &Reader{files: rs.files, replica: r, file: f, base: r.disk.DataOffset()}, nil
 }
 
 // readableAt tells whether a replica in this state may be read.
@@ -146,9 +149,7 @@ func (r *Reader) Range(offset, length int64) (Range, error) {
 		if got.DataLength > 0 {
 			var err error
 			if got.Sums, err = v.sums(r.file, got.DataOffset, got.DataOffset+got.DataLength); err != nil {
-				failure := diskError(op, r.replica.seenPath(), r.replica.id, err)
-				r.replica.volume.noteError(failure)
-				return Range{}, failure
+				return Range{}, r.replica.blame(v, op, err)
 			}
 		}
 		if r.packed != nil || r.replica.snapshot().cuts == v.cuts {
@@ -188,7 +189,7 @@ func (v *snapshot) around(offset, length int64) Range {
 
 // File returns the operating system's file, and where in it byte 0 of the chunk
 // is, for sendfile; nil on a file system without one. It is valid until Close.
-// Only ranges that Range told may be read from it.
+// Only ranges that Range returned may be read from it.
 func (r *Reader) File() (f *os.File, base int64) { return r.file.OSFile(), r.base }
 
 // ReadAt reads visible bytes of the chunk at an offset in the chunk
@@ -207,9 +208,7 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 		return 0, short
 	}
 	if err := vfs.ReadFull(r.file, p, r.base+offset); err != nil {
-		failure := diskError(op, r.replica.seenPath(), r.replica.id, err)
-		r.replica.volume.noteError(failure)
-		return 0, failure
+		return 0, r.replica.blame(v, op, err)
 	}
 	return len(p), short
 }
@@ -217,39 +216,28 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 // Close gives the file back. A second Close does nothing.
 func (r *Reader) Close() error {
 	if !r.closed.Swap(true) {
-		r.store.files.Release(r.file)
+		r.files.Release(r.file)
 	}
 	return nil
 }
 
-// Digest is one xxh3-64 over the replica's stored block sums, the sum of its
-// partial last block if there is one, and its length (8 bytes, little endian):
-// equal bytes give equal digests. It does not read the data. Errors: as
-// OpenReader and Range.
-func (s *Store) Digest(id chunk.ID) (uint64, error) {
-	r, err := s.OpenReader(id, 0)
+// digest is Store.Digest.
+func (rs *readers) digest(id chunk.ID) (uint64, error) {
+	const op = "digest replica"
+	r, err := rs.open(id, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close() // cannot fail the first time
 	for range rangeRetriesMax {
 		v := r.seen(r.replica.snapshot())
-		var h xxh3.Hasher
-		if err := hashSums(&h, r.file, v); err != nil {
-			return 0, diskError("digest replica", r.replica.seenPath(), id, err)
+		sums, err := v.sums(r.file, 0, v.Length)
+		if err != nil {
+			return 0, diskError(op, r.replica.pathOf(v), id, err)
 		}
 		if r.packed != nil || r.replica.snapshot().cuts == v.cuts {
-			return h.Sum64(), nil
+			return xxh3.Hash(binary.LittleEndian.AppendUint64(sums, uint64(v.Length))), nil
 		}
 	}
-	return 0, chunkError(fault.Busy, "digest replica", id, "the replica was cut meanwhile, %d times", rangeRetriesMax)
-}
-
-func hashSums(h *xxh3.Hasher, f *filecache.File, v snapshot) error {
-	sums, err := v.sums(f, 0, v.Length)
-	if err != nil {
-		return err
-	}
-	_, _ = h.Write(binary.LittleEndian.AppendUint64(sums, uint64(v.Length))) // never fails
-	return nil
+	return 0, chunkError(fault.Busy, op, id, "the replica was cut meanwhile, %d times", rangeRetriesMax)
 }

@@ -21,35 +21,49 @@ type found struct {
 	packed pack.Found // its segment is nil for a file
 }
 
-// scan builds the index: sealed replicas from their names, open ones by
-// recovery, corrupt ones from the quarantine.
-func (s *Store) scan() error {
+// scan builds the index of a store that starts.
+type scan struct {
+	*env
+	index      *index
+	volumes    []*volume
+	quarantine *quarantine
+	trash      *trash
+}
+
+// run takes sealed replicas from their names, open ones by recovery, corrupt ones
+// from the quarantine.
+func (s *scan) run() error {
 	best, surplus, err := s.list()
 	if err != nil {
 		return err
 	}
 	for _, f := range surplus {
-		if err := s.setAside(f); err != nil {
+		if f.packed.Segment == nil {
+			err = s.quarantine.keep(f)
+		} else {
+			err = f.packed.Drop()
+		}
+		if err != nil {
 			return err
 		}
 	}
 	open := make(map[*volume][]*replica)
 	for _, f := range best {
-		r := &replica{id: f.name.ID, volume: f.volume, parked: f.parked}
+		r := &replica{id: f.name.ID, volume: f.volume}
 		r.view.Generation, r.view.Length = f.name.Generation, f.name.Length
 		switch {
 		case f.packed.Segment != nil:
 			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: f.packed.ChunkSize}
-			r.view.Partial, r.view.segment, r.view.at = f.packed.Sum, f.packed.Segment, f.packed.Offset
+			r.view.Partial, r.view.place = f.packed.Sum, recordAt(f.packed.Segment, f.packed.Offset)
 		case f.parked != "":
-			r.view.state = chunk.Corrupt
+			r.view.state, r.view.place = chunk.Corrupt, place{kind: aside, path: f.parked}
 		case f.name.Sealed:
 			r.view.state = chunk.Sealed
 		default:
 			r.view.state = chunk.Recovered
 			open[f.volume] = append(open[f.volume], r)
 		}
-		if err := s.insert(r); err != nil {
+		if err := s.index.insert(r); err != nil {
 			return err
 		}
 	}
@@ -59,7 +73,7 @@ func (s *Store) scan() error {
 // list reads the directories of all volumes. best holds one file per chunk,
 // surplus the others: two files of one chunk are not what this package leaves,
 // but people copy files.
-func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
+func (s *scan) list() (best map[chunk.ID]found, surplus []found, err error) {
 	best = make(map[chunk.ID]found)
 	keep := func(f found) {
 		old, twice := best[f.name.ID]
@@ -127,7 +141,7 @@ func (s *Store) list() (best map[chunk.ID]found, surplus []found, err error) {
 }
 
 // scanPacks reads the segments of all volumes, one volume beside the other.
-func (s *Store) scanPacks() ([][]pack.Found, error) {
+func (s *scan) scanPacks() ([][]pack.Found, error) {
 	var wait sync.WaitGroup
 	living := make([][]pack.Found, len(s.volumes))
 	failures := make([]error, len(s.volumes))
@@ -153,27 +167,8 @@ func (f found) betterThan(other found) bool {
 	return f.name.Sealed && !other.name.Sealed
 }
 
-// setAside moves a surplus file to quarantine, without an entry in the index, and
-// strikes a surplus record.
-func (s *Store) setAside(f found) error {
-	if f.packed.Segment != nil {
-		return f.packed.Drop()
-	}
-	v := f.volume
-	source := f.name.Relative()
-	parked, err := v.park(quarantineDirectory, source, chunkfile.ParkedName{At: s.options.Clock.Now(), Name: f.name})
-	if err == nil {
-		err = v.fs.SyncDir(v.path(quarantineDirectory))
-	}
-	if err != nil {
-		return diskError("set surplus replica aside", v.path(source), f.name.ID, err)
-	}
-	v.logger.Error("two files of one chunk, the lesser one was set aside", "chunk", f.name.ID, "path", v.path(source), "now", v.path(parked))
-	return nil
-}
-
 // recoverAll recovers the open replicas, one volume beside the other.
-func (s *Store) recoverAll(open map[*volume][]*replica) error {
+func (s *scan) recoverAll(open map[*volume][]*replica) error {
 	var wait sync.WaitGroup
 	failures := make([]error, len(s.volumes))
 	for i, v := range s.volumes {
@@ -195,10 +190,9 @@ func (s *Store) recoverAll(open map[*volume][]*replica) error {
 
 // recoverReplica finds the verified prefix of a replica that was open when the
 // store stopped, and cuts the file to it, durably, so that the next start finds
-// the same. A replica that was never synced and is not there in earnest goes to
-// the trash; one that lost synced bytes to quarantine. Error: one that
-// concerns more than this replica.
-func (s *Store) recoverReplica(r *replica) error {
+// the same. A replica that was never synced goes to the trash; one that lost
+// synced bytes to quarantine. Error: one that concerns more than this replica.
+func (s *scan) recoverReplica(r *replica) error {
 	const op = "recover replica"
 	r.io.Lock()
 	defer r.io.Unlock()
@@ -213,13 +207,13 @@ func (s *Store) recoverReplica(r *replica) error {
 	switch {
 	case errors.Is(err, chunkfile.ErrNeverSynced):
 		r.volume.logger.Info("replica was never synced and is dropped", "chunk", r.id, "gen", r.view.Generation)
-		return s.removeLocked(r)
+		return s.trash.takeLocked(r)
 	case fault.KindOf(err) == fault.Version:
 		return err
 	case vfs.IsShortage(err):
 		return diskError(op, r.path(), r.id, err)
 	case err != nil:
-		s.quarantineLocked(r, err.Error())
+		s.quarantine.putLocked(r, err.Error())
 		return nil
 	}
 	r.disk = got.State
@@ -228,15 +222,14 @@ func (s *Store) recoverReplica(r *replica) error {
 	})
 	r.tail, r.file = chunkfile.NewAppender(f.File, r.id, &r.disk), f
 	err = r.cutLocked(op, got.Length, got.Partial)
-	s.endSessionLocked(r)
+	r.endSessionLocked()
 	if err != nil {
 		return err
 	}
 	// The name may be there only because the machine did not stop.
-	if err := s.fs.SyncDir(r.directory()); err != nil {
-		return diskError(op, r.directory(), r.id, err)
+	if err := r.syncNameLocked(op); err != nil {
+		return err
 	}
-	r.named = true
 	r.volume.logger.Info("open replica recovered", "chunk", r.id, "gen", r.view.Generation, "length", got.Length)
 	return nil
 }

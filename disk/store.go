@@ -2,44 +2,39 @@ package disk
 
 import (
 	"errors"
-	"io"
 	"sync"
-	"time"
 
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
-	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Store is the chunk store of one datanode. Safe for concurrent use.
+// Store is the chunk store of one datanode. Safe for concurrent use. Its methods
+// are in this file; its parts do the work.
 type Store struct {
-	options   Options
-	fs        vfs.FS
-	volumes   []*volume
-	volumeIDs []string
-	files     *filecache.Cache
-	trash     *janitor
-	compactor *pack.Compactor
-	group     sync.WaitGroup // workers, janitor, compactor
-	packers   sync.WaitGroup
+	*env
+	gate       *gate
+	index      *index
+	volumes    *volumes
+	membership *membership
+	quarantine *quarantine
+	trash      *trash
+	sessions   *sessions
+	recovery   *recovery
+	readers    *readers
+	verifier   *verifier
+	compactor  *pack.Compactor
+	group      sync.WaitGroup // workers, trash, compactor
+	packers    sync.WaitGroup
+}
 
-	identity struct {
-		sync.Mutex
-		datanode.Identity
-	}
-	index struct {
-		sync.RWMutex
-		replicas map[chunk.ID]*replica
-		// Volumes that Do chose for chunks that may be created soon. Bounded by
-		// the workers' queues.
-		placing map[chunk.ID][]*volume
-		fences  fences
-	}
-	closing sync.RWMutex // read-held while a task is queued
-	closed  bool         // guarded by closing
+// env is what all parts of a store share.
+type env struct {
+	options Options
+	fs      vfs.FS
+	files   *filecache.Cache
 }
 
 // Open opens the volumes, creating what is new, builds the index from the file
@@ -55,84 +50,61 @@ func Open(o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{options: o, fs: o.FS, files: filecache.New(idleFilesMax)}
-	s.index.replicas = make(map[chunk.ID]*replica)
-	s.index.placing = make(map[chunk.ID][]*volume)
+	s := newStore(o)
 	defer func() {
 		if err != nil {
 			s.files.Close()
-			err = errors.Join(err, s.unlockVolumes())
+			err = errors.Join(err, s.volumes.unlock())
 		}
 	}()
 	for _, directory := range o.Directories {
-		v, err := openVolume(o, directory, s.files)
+		v, err := openVolume(s.env, directory)
 		if err != nil {
 			return nil, err
 		}
-		s.volumes = append(s.volumes, v)
+		s.volumes.list = append(s.volumes.list, v)
 	}
-	if err := s.settleIdentity(); err != nil {
+	s.membership = &membership{env: s.env, volumes: s.volumes.list}
+	if err := s.membership.settle(); err != nil {
 		return nil, err
 	}
-	s.compactor = pack.NewCompactor(s, o.Clock)
-	for _, v := range s.volumes {
+	for _, v := range s.volumes.list {
 		v.packs = pack.New(pack.Options{
-			FS: v.fs, Directory: v.path(packsDirectory), Files: s.files, Logger: v.logger, Clock: o.Clock, Compactor: s.compactor,
+			FS: s.fs, Directory: v.path(packsDirectory), Files: s.files, Logger: v.logger, Clock: o.Clock, Compactor: s.compactor,
 			SegmentBytes: o.PackSegmentBytes, ZeroBytes: o.packZeroBytes, TrashDelay: o.TrashDelay,
-			Random: s.random, OnError: v.noteError,
-			Expire: func(g *pack.Segment, bytes int64, at time.Time) { s.trash.addRecord(g, bytes, at) },
+			Random: s.membership.random, OnError: v.noteError, Expire: s.trash.expire,
 		})
 	}
-	if s.trash, err = newJanitor(s); err != nil {
+	if err := s.trash.load(s.volumes.list); err != nil {
 		return nil, err
 	}
-	if err := s.scan(); err != nil {
+	start := &scan{env: s.env, index: s.index, volumes: s.volumes.list, quarantine: s.quarantine, trash: s.trash}
+	if err := start.run(); err != nil {
 		return nil, err
 	}
 	s.start()
 	return s, nil
 }
 
-// settleIdentity makes all volumes agree, gives new ones their ids, and writes
-// what changed.
-func (s *Store) settleIdentity() error {
-	all, err := agree(s.volumes)
-	if err != nil {
-		return err
+// newStore connects the parts of a store.
+func newStore(o Options) *Store {
+	e := &env{options: o, fs: o.FS, files: filecache.New(idleFilesMax)}
+	s := &Store{env: e, gate: &gate{}, index: newIndex(), volumes: &volumes{env: e}, quarantine: &quarantine{e}}
+	unpacker := &unpacker{env: e, index: s.index, quarantine: s.quarantine}
+	s.trash = newTrash(e, s.index)
+	s.sessions = &sessions{
+		env: e, gate: s.gate, index: s.index, volumes: s.volumes, quarantine: s.quarantine, unpacker: unpacker,
 	}
-	if all.NodeID == "" {
-		if all.NodeID, err = newID(s.options.Random); err != nil {
-			return err
-		}
-	}
-	seen := make(map[string]string)
-	for _, v := range s.volumes {
-		next := v.identity.with(all)
-		if next.VolumeID == "" {
-			if next.VolumeID, err = newID(s.options.Random); err != nil {
-				return err
-			}
-		}
-		if other, twice := seen[next.VolumeID]; twice {
-			return fault.New(fault.Invalid, "open chunk store", "%s and %s have the same volume id %s: one is a copy of the other", other, v.directory, next.VolumeID)
-		}
-		seen[next.VolumeID] = v.directory
-		next.Sum = v.identity.Sum
-		if next != v.identity {
-			if err := writeIdentity(s.fs, v.directory, next); err != nil {
-				return err
-			}
-			v.identity = next
-		}
-		s.volumeIDs = append(s.volumeIDs, next.VolumeID)
-	}
-	s.identity.Identity = all
-	return nil
+	s.recovery = &recovery{s.sessions}
+	s.readers = &readers{env: e, index: s.index, quarantine: s.quarantine, unpacker: unpacker}
+	s.verifier = &verifier{readers: s.readers, quarantine: s.quarantine}
+	s.compactor = pack.NewCompactor(&claims{index: s.index, quarantine: s.quarantine}, o.Clock)
+	return s
 }
 
 // start starts the goroutines.
 func (s *Store) start() {
-	for _, v := range s.volumes {
+	for _, v := range s.volumes.list {
 		s.packers.Add(1)
 		go v.packs.Run(&s.packers)
 		for range s.options.WorkersPerVolume {
@@ -154,99 +126,209 @@ func (s *Store) start() {
 // releases the volumes. Open replicas stay open on the disk, unsynced. Readers
 // keep their files until they are closed. A second Close does nothing.
 func (s *Store) Close() error {
-	s.closing.Lock()
-	if s.closed {
-		s.closing.Unlock()
+	s.gate.Lock()
+	if s.gate.closed {
+		s.gate.Unlock()
 		return nil
 	}
-	s.closed = true
-	for _, v := range s.volumes {
+	s.gate.closed = true
+	for _, v := range s.volumes.list {
 		for _, w := range v.workers {
 			close(w.queue)
 		}
 	}
-	s.closing.Unlock()
+	s.gate.Unlock()
 	s.trash.stop()
 	s.compactor.Stop()
 	s.group.Wait()
-	for _, v := range s.volumes {
+	for _, v := range s.volumes.list {
 		v.packs.Close()
 	}
 	s.packers.Wait()
-	for _, r := range s.all() {
+	for _, r := range s.index.all() {
 		r.io.Lock()
-		s.endSessionLocked(r)
+		r.endSessionLocked()
 		r.io.Unlock()
 	}
 	s.files.Close()
-	return s.unlockVolumes()
+	return s.volumes.unlock()
 }
 
-func (s *Store) unlockVolumes() error {
-	var failures []error
-	for _, v := range s.volumes {
-		if err := v.lock.Close(); err != nil {
-			failures = append(failures, diskError("unlock volume", v.directory, chunk.ID{}, err))
-		}
-	}
-	return errors.Join(failures...)
+// Create makes an empty open replica and its Writer. Nothing is durable before
+// the first sync. A corrupt replica in quarantine does not stand in the way.
+// Does file I/O: call it from Do. Errors: fault.Exists, fault.StaleGeneration (a
+// recovery above gen found no replica here), fault.Invalid, fault.NoSpace (also
+// when only the reserve is left), fault.Disk.
+func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
+	return s.sessions.create(id, gen, o)
 }
 
-func (s *Store) lookup(id chunk.ID) *replica {
-	s.index.RLock()
-	defer s.index.RUnlock()
-	return s.index.replicas[id]
+// CreateSmall is a Create that does no I/O and does not wait, so that an event
+// loop may call it: for a replica that stays in memory until it is a record. ok is
+// false, and nothing has happened, if this one would not, or its volume has to
+// be looked for; then call Create. Errors: fault.Exists, fault.StaleGeneration.
+func (s *Store) CreateSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) (w *Writer, ok bool, err error) {
+	return s.sessions.createSmall(id, gen, o)
 }
 
-func (s *Store) all() []*replica {
-	s.index.RLock()
-	defer s.index.RUnlock()
-	list := make([]*replica, 0, len(s.index.replicas))
-	for _, r := range s.index.replicas {
-		list = append(list, r)
-	}
-	return list
+// Reopen makes a sealed or recovered replica open again, at generation gen, to
+// append at length, which must be its length. previous is the lowest generation
+// that the caller accepts; a replica that an earlier attempt opened under a
+// generation up to gen is taken over. The bytes of the last block are verified
+// before anything is built on them. The new state is durable on return.
+//
+// Does file I/O: call it from Do. Errors: fault.NotFound, fault.StaleGeneration,
+// fault.Invalid (length), fault.CorruptData (quarantined), fault.Disk.
+func (s *Store) Reopen(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
+	return s.sessions.takeOver("reopen replica", id, takeOver{previous: previous, generation: gen, length: length})
 }
 
-// insert puts a new replica into the index; only a corrupt one may be there, and
-// no fence in its way.
-func (s *Store) insert(r *replica) error {
-	s.index.Lock()
-	defer s.index.Unlock()
-	const op = "create replica"
-	old := s.index.replicas[r.id]
-	if old != nil {
-		if v := old.snapshot(); v.state != chunk.Corrupt {
-			return chunkError(fault.Exists, op, r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.Generation, v.Length)
-		}
+// Resume goes on writing a replica after its pipeline broke: the bytes beyond
+// length are cut, the generation becomes gen, and the Writer before, if any, is
+// fenced. previous is the lowest generation that the caller accepts. A replica
+// that was sealed when the pipeline broke is opened again. The new state and
+// the cut are durable on return; bytes that were not synced stay unsynced.
+//
+// Does file I/O: call it from Do. Errors: as Reopen; fault.Invalid if the
+// replica is shorter than length.
+func (s *Store) Resume(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
+	return s.sessions.takeOver("resume replica", id, takeOver{previous: previous, generation: gen, length: length, cut: true})
+}
+
+// Do runs f on the worker of a chunk, behind the jobs queued there, and does
+// not wait for it. A chunk that is not here yet gets its volume now, and a
+// Create inside f keeps to it. Errors: fault.Busy when the queue is full,
+// fault.Closed; then f never runs.
+func (s *Store) Do(id chunk.ID, f func()) error {
+	return s.sessions.do(id, f)
+}
+
+// BeginRecovery is the first half of bringing the replicas of a chunk to one
+// length: it fences the writer, syncs what there is, and promises, durably,
+// that nobody below newGen writes the replica any more. It returns the replica
+// as it is, with its verified length; wasRestarted tells that its node
+// restarted while it was open, so that bytes that were only flushed may be
+// missing. The same newGen may come again. Does file I/O.
+//
+// Without a replica it promises that none below newGen is created; see fences.
+//
+// Errors: fault.NotFound; fault.StaleGeneration if the replica is at newGen or
+// above, or promised a higher one; fault.CorruptData; fault.Disk.
+func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool, err error) {
+	return s.recovery.begin(id, newGen)
+}
+
+// FinishRecovery is the second half: it cuts the replica to the length that was
+// agreed, at most its own, and seals it at newGen, durably. BeginRecovery must
+// have promised newGen, possibly before a restart. The same call again does
+// nothing. Does file I/O.
+//
+// Errors: fault.NotFound, fault.StaleGeneration, fault.Invalid (length),
+// fault.CorruptData, fault.Disk.
+func (s *Store) FinishRecovery(id chunk.ID, newGen chunk.Generation, length int64) error {
+	return s.recovery.finish(id, newGen, length)
+}
+
+// OpenReader opens a replica of generation minGen or higher. The first reader
+// of a replica since the start reads and checks its header. Does file I/O.
+// Errors: fault.NotFound, fault.StaleGeneration, fault.CorruptData (the replica
+// is in quarantine), fault.Disk.
+func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
+	return s.readers.open(id, minGen)
+}
+
+// Digest is one xxh3-64 over the replica's stored block sums, the sum of its
+// partial last block if there is one, and its length (8 bytes, little endian):
+// equal bytes give equal digests. It does not read the data. Errors: as
+// OpenReader and Range.
+func (s *Store) Digest(id chunk.ID) (uint64, error) {
+	return s.readers.digest(id)
+}
+
+// VerifyReplica reads a replica and compares it with its sums: what to do when
+// a reader reports it. A mismatch puts the replica in quarantine and returns
+// fault.CorruptData. An open replica is verified as far as it is visible, and
+// may be written meanwhile. Other errors: fault.NotFound; fault.Disk if it
+// cannot be read; fault.Busy if it is cut again and again.
+//
+// Reads the whole replica on the caller's goroutine.
+func (s *Store) VerifyReplica(id chunk.ID) error {
+	return s.verifier.verify(id)
+}
+
+// Quarantine takes a replica out of service for ever: it is reported as
+// corrupt, its file is moved to the volume's quarantine and never deleted. A
+// writer is fenced. Errors: fault.NotFound; fault.StaleGeneration if the
+// replica has another generation than gen. A corrupt one again: no error.
+func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) error {
+	const op = "quarantine replica"
+	r, err := s.index.lock(op, id)
+	if err != nil {
+		return err
 	}
-	if generation := r.view.Generation; !s.index.fences.allows(r.id, generation) {
-		return chunkError(fault.StaleGeneration, op, r.id, "its generation is %d, a recovery that found nothing here was for %d",
-			generation, s.index.fences.generations[r.id])
+	defer r.io.Unlock()
+	switch {
+	case r.view.state == 0:
+		return notFound(op, id)
+	case r.view.Generation != gen:
+		return r.anotherGeneration(op, gen)
+	case r.view.state == chunk.Corrupt:
+		return nil
 	}
-	if old != nil {
-		old.volume.replicas.Add(-1)
+	if err := s.sessions.unpacker.materialiseLocked(r); err != nil {
+		return err
 	}
-	s.index.replicas[r.id] = r
-	r.volume.replicas.Add(1)
+	s.quarantine.putLocked(r, reason)
 	return nil
 }
 
-// drop takes a replica out of the index, if it is the one there.
-func (s *Store) drop(r *replica) {
-	s.index.Lock()
-	defer s.index.Unlock()
-	if s.index.replicas[r.id] == r {
-		delete(s.index.replicas, r.id)
-		r.volume.replicas.Add(-1)
+// Delete takes a replica out of service: from now on it is not found, and its
+// file waits in the trash for Options.TrashDelay. A writer is fenced; readers
+// finish. The move is not synced: after a power failure the replica may be
+// back. A corrupt replica is forgotten, its file stays in quarantine.
+//
+// Errors: fault.NotFound; fault.StaleGeneration if the replica has another
+// generation than gen; fault.Disk, and the replica stays.
+func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
+	const op = "delete replica"
+	r, err := s.index.lock(op, id)
+	if err != nil {
+		return err
 	}
+	defer r.io.Unlock()
+	if r.view.Generation != gen {
+		return r.anotherGeneration(op, gen)
+	}
+	if err := s.trash.takeLocked(r); err != nil {
+		return err
+	}
+	if !r.view.hidden { // else nobody knows that it was there
+		r.reportLocked(Removed, "")
+	}
+	return nil
 }
+
+// Volumes describes the volumes, in the order of Options.Directories. It asks
+// the file systems for their free space.
+func (s *Store) Volumes() []datanode.VolumeState { return s.volumes.describe() }
+
+// Identity tells who the volumes belong to.
+func (s *Store) Identity() datanode.Identity { return s.membership.identity() }
+
+// Join binds the store to a cluster for ever, durably. Joining the same cluster
+// again does nothing; another one is refused with fault.Invalid.
+func (s *Store) Join(clusterID string) error { return s.membership.join(clusterID) }
+
+// ObserveEpoch notes the epoch and txid of a namenode, durably when either is
+// new, which costs two file syncs per volume. A lower epoch than the highest
+// seen is refused with fault.Fenced.
+func (s *Store) ObserveEpoch(epoch, txid uint64) error { return s.membership.observe(epoch, txid) }
 
 // Replicas lists all replicas, corrupt ones too, in no order: a snapshot for a
 // full report.
 func (s *Store) Replicas() []chunk.Replica {
-	list := make([]chunk.Replica, 0, len(s.volumes))
-	for _, r := range s.all() {
+	list := make([]chunk.Replica, 0, len(s.volumes.list))
+	for _, r := range s.index.all() {
 		if v := r.snapshot(); v.state != 0 {
 			list = append(list, r.describe(v))
 		}
@@ -257,56 +339,10 @@ func (s *Store) Replicas() []chunk.Replica {
 // Stat describes a replica; of an open one, what readers see. Error:
 // fault.NotFound.
 func (s *Store) Stat(id chunk.ID) (chunk.Replica, error) {
-	if r := s.lookup(id); r != nil {
+	if r := s.index.lookup(id); r != nil {
 		if v := r.snapshot(); v.state != 0 {
 			return r.describe(v), nil
 		}
 	}
 	return chunk.Replica{}, notFound("stat replica", id)
 }
-
-// random fills b; the packers of several volumes share the source.
-func (s *Store) random(b []byte) error {
-	s.identity.Lock()
-	defer s.identity.Unlock()
-	if _, err := io.ReadFull(s.options.Random, b); err != nil {
-		return &fault.Error{Kind: fault.Internal, Op: "make segment key", Err: err}
-	}
-	return nil
-}
-
-// Claim locks the replica of a record for the compactor.
-func (s *Store) Claim(g *pack.Segment, rec pack.Record) pack.Claim {
-	r := s.lookup(rec.ID)
-	if r == nil {
-		return nil
-	}
-	r.io.Lock()
-	if r.gone || r.view.segment != g || r.view.at != rec.Offset {
-		r.io.Unlock()
-		return nil
-	}
-	return claim{s, r}
-}
-
-// claim is a packed replica, with its io lock, while its record is moved.
-type claim struct {
-	store   *Store
-	replica *replica
-}
-
-func (c claim) Moved(to *pack.Segment, offset int64) {
-	c.replica.updateLocked(func(v *snapshot) { v.segment, v.at = to, offset })
-}
-
-func (c claim) Corrupt(reason error) error {
-	if c.replica.view.state != chunk.Corrupt {
-		c.store.quarantineLocked(c.replica, reason.Error())
-	}
-	if c.replica.view.segment == nil {
-		return nil // it is out of the way
-	}
-	return reason
-}
-
-func (c claim) Release() { c.replica.io.Unlock() }

@@ -181,7 +181,7 @@ func TestReaderIsRefused(t *testing.T) {
 // flip changes one byte of a replica's file.
 func flip(t *testing.T, s *Store, id chunk.ID, offset int64) {
 	t.Helper()
-	f, err := s.fs.OpenFile(s.lookup(id).path(), os.O_RDWR, 0)
+	f, err := s.fs.OpenFile(s.index.lookup(id).path(), os.O_RDWR, 0)
 	require.NoError(t, err)
 	b := make([]byte, 1)
 	_, err = f.ReadAt(b, offset)
@@ -453,24 +453,24 @@ func TestPlacementFollowsRoomHealthAndReserve(t *testing.T) {
 	s := openStore(t, o)
 	count := map[string]int{}
 	for n := range 1000 {
-		v, err := s.place(testID(n), 1<<20, s.space)
+		v, err := s.volumes.choose(testID(n), 1<<20, s.volumes.space)
 		require.NoError(t, err)
 		count[v.directory]++
-		again, err := s.place(testID(n), 1<<20, s.space)
+		again, err := s.volumes.choose(testID(n), 1<<20, s.volumes.space)
 		require.NoError(t, err)
 		require.Same(t, v, again)
 	}
 	require.Zero(t, count["/c"], "only its reserve is left")
 	require.InDelta(t, 1000*9/38, count["/a"], 60)
-	v, err := s.place(testID(1), 20<<30, s.space)
+	v, err := s.volumes.choose(testID(1), 20<<30, s.volumes.space)
 	require.NoError(t, err)
 	require.Equal(t, "/b", v.directory)
 	_, err = s.Create(testID(1), 1, CreateOptions{ChunkSize: chunk.SizeMax, SizeHint: 1 << 30})
 	require.NoError(t, err)
-	_, err = s.place(testID(1), 40<<30, s.space)
+	_, err = s.volumes.choose(testID(1), 40<<30, s.volumes.space)
 	require.ErrorIs(t, err, fault.NoSpace)
-	s.volumes[1].noteError(syscall.EROFS)
-	v, err = s.place(testID(1), 0, s.space)
+	s.volumes.list[1].noteError(syscall.EROFS)
+	v, err = s.volumes.choose(testID(1), 0, s.volumes.space)
 	require.NoError(t, err)
 	require.Equal(t, "/a", v.directory)
 	require.EqualValues(t, 9<<30, s.Volumes()[0].FreeBytes)
@@ -523,7 +523,7 @@ func TestFutureFormatIsRefusedAndKept(t *testing.T) {
 			if sealed {
 				mustSeal(t, w)
 			}
-			at := s.lookup(testID(1)).path()
+			at := s.index.lookup(testID(1)).path()
 			require.NoError(t, s.Close())
 			b := make([]byte, chunkfile.SectorBytes)
 			f, err := m.OpenFile(at, os.O_RDWR, 0)

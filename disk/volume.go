@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -14,15 +13,13 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
-	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Names inside a volume, beside chunksDirectory.
+// Names inside a volume, beside chunkfile.Directory.
 const (
 	trashDirectory      = "trash"
 	quarantineDirectory = "quarantine"
@@ -35,11 +32,11 @@ const (
 
 // volume is one directory, normally one disk.
 type volume struct {
-	fs        vfs.FS
+	*env
 	directory string
-	files     *filecache.Cache // the store's
+	id        string
 	logger    *slog.Logger
-	identity  volumeIdentity // guarded by Store.identity after Open
+	identity  volumeIdentity // guarded by membership.mu after Open
 	lock      io.Closer
 	workers   []*worker
 	packs     *pack.Set
@@ -61,10 +58,10 @@ type volume struct {
 // openVolume makes the directories, takes the lock and reads the identity; a
 // volume without one is new and gets it later, from the store. The caller
 // closes the result's lock.
-func openVolume(o Options, directory string, files *filecache.Cache) (_ *volume, err error) {
+func openVolume(e *env, directory string) (_ *volume, err error) {
 	const op = "open volume"
-	v := &volume{fs: o.FS, directory: directory, files: files, logger: o.Logger.With("volume", directory)}
-	if err := makeDirectory(o.FS, directory); err != nil {
+	v := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
+	if err := makeDirectory(v.fs, directory); err != nil {
 		return nil, diskError(op, directory, chunk.ID{}, err)
 	}
 	v.lock, err = v.fs.Lock(path.Join(directory, lockName))
@@ -202,13 +199,13 @@ func (v *volume) park(directory, relative string, name chunkfile.ParkedName) (st
 	return parked, v.fs.Rename(v.path(relative), v.path(parked))
 }
 
-// worker that all jobs of a chunk run on.
+// workerOf is the worker that all jobs of a chunk run on.
 func (v *volume) workerOf(id chunk.ID) *worker {
 	return v.workers[xxh3.Hash(id[:])%uint64(len(v.workers))]
 }
 
-// noteError counts an I/O error against the volume. A read-only file system
-// condemns it at once, a full disk or a shortage of files does not count.
+// noteError counts an I/O error against the volume. A read-only file system makes
+// it unhealthy at once, a full disk or a shortage of files does not count.
 func (v *volume) noteError(err error) {
 	if vfs.IsFull(err) || vfs.IsShortage(err) {
 		return
@@ -227,88 +224,4 @@ func (v *volume) healthy() (ok bool, last string) {
 	v.health.Lock()
 	defer v.health.Unlock()
 	return !v.health.unhealthy, v.health.last
-}
-
-// Volumes describes the volumes, in the order of Options.Directories. It asks
-// the file systems for their free space.
-func (s *Store) Volumes() []datanode.VolumeState {
-	list := make([]datanode.VolumeState, len(s.volumes))
-	for i, v := range s.volumes {
-		state := datanode.VolumeState{ID: s.volumeIDs[i], Directory: v.directory, Replicas: uint64(max(0, v.replicas.Load()))}
-		state.Healthy, state.Error = v.healthy()
-		space, err := s.fs.StatFS(v.directory)
-		if err != nil {
-			v.noteError(err)
-			state.Healthy, state.Error = false, err.Error()
-		}
-		state.CapacityBytes = space.Capacity
-		state.FreeBytes = max(0, space.Free-s.options.ReserveBytes)
-		list[i] = state
-	}
-	return list
-}
-
-// space asks the file system of a volume for its free bytes.
-func (s *Store) space(v *volume) (free int64, err error) {
-	space, err := s.fs.StatFS(v.directory)
-	if err != nil {
-		v.noteError(err)
-		return 0, err
-	}
-	v.free.Store(space.Free)
-	v.freeAt.Store(s.options.Clock.Now().UnixNano())
-	return space.Free, nil
-}
-
-// rememberedSpace is the last answer of space, if it is not too old.
-func (s *Store) rememberedSpace(v *volume) (free int64, err error) {
-	if s.options.Clock.Now().UnixNano()-v.freeAt.Load() > int64(spaceAgeMax) {
-		return 0, errSpaceUnknown
-	}
-	return v.free.Load(), nil
-}
-
-// place chooses a volume for a new replica: healthy, with room for sizeHint
-// above the reserve, and in proportion to the room. The choice follows from the
-// id, so it repeats as long as the room does.
-func (s *Store) place(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
-	const op = "place replica"
-	room := make([]int64, len(s.volumes))
-	var total, most int64
-	healthy := 0
-	for i, v := range s.volumes {
-		if ok, _ := v.healthy(); !ok {
-			continue
-		}
-		free, err := space(v)
-		if errors.Is(err, errSpaceUnknown) {
-			return nil, err
-		}
-		if err != nil {
-			continue
-		}
-		healthy++
-		free -= s.options.ReserveBytes
-		most = max(most, free)
-		if free > 0 && free >= sizeHint {
-			room[i] = free >> 12 // pages, so that the sum cannot overflow
-			total += room[i]
-		}
-	}
-	if healthy == 0 {
-		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy", len(s.volumes))
-	}
-	if total == 0 {
-		return nil, chunkError(fault.NoSpace, op, id, "needs %d bytes; of %d healthy volumes the emptiest has %d above its reserve of %d",
-			sizeHint, healthy, max(0, most), s.options.ReserveBytes)
-	}
-	sum := xxh3.HashSeed(id[:], 1) // not the hash that chooses the worker
-	point := int64(sum % uint64(total))
-	for i, pages := range room {
-		if point < pages {
-			return s.volumes[i], nil
-		}
-		point -= pages
-	}
-	return nil, chunkError(fault.Internal, op, id, "no volume chosen for %x", binary.LittleEndian.AppendUint64(nil, sum))
 }

@@ -84,7 +84,7 @@ func (w *worker) process(t task) {
 	}
 	if t.job.Seal || t.job.Close {
 		w.settle()
-		if t.writer.packs(&t.job, true) {
+		if t.writer.sealAsRecord(&t.job, true) {
 			return
 		}
 		length, err := t.writer.finish(t.job)
@@ -125,12 +125,19 @@ func (w *worker) settle() {
 	w.syncing, w.waiting = w.syncing[:0], w.waiting[:0]
 }
 
-// enqueue hands a task to a worker without waiting. Errors: fault.Busy,
+// gate stands before the queues of the workers and packers. It is closed with the
+// store.
+type gate struct {
+	sync.RWMutex // read-held while something is queued
+	closed       bool
+}
+
+// enqueue gives a task to a worker without waiting. Errors: fault.Busy,
 // fault.Closed.
-func (s *Store) enqueue(w *worker, t task, op string, id chunk.ID) error {
-	s.closing.RLock()
-	defer s.closing.RUnlock()
-	if s.closed {
+func (g *gate) enqueue(w *worker, t task, op string, id chunk.ID) error {
+	g.RLock()
+	defer g.RUnlock()
+	if g.closed {
 		return closedError(op)
 	}
 	select {
@@ -139,49 +146,4 @@ func (s *Store) enqueue(w *worker, t task, op string, id chunk.ID) error {
 	default:
 		return chunkError(fault.Busy, op, id, "%d jobs are queued on its disk worker", cap(w.queue))
 	}
-}
-
-// Do runs f on the worker of a chunk, behind the jobs queued there, and does
-// not wait for it. A chunk that is not here yet gets its volume now, and a
-// Create inside f keeps to it. Errors: fault.Busy when the queue is full,
-// fault.Closed; then f never runs.
-func (s *Store) Do(id chunk.ID, f func()) error {
-	const op = "queue disk work"
-	if r := s.lookup(id); r != nil {
-		return s.enqueue(r.volume.workerOf(id), task{f: f}, op, id)
-	}
-	v, err := s.place(id, 0, s.space)
-	if err != nil { // f may only want to read; a Create in it gets the error
-		v = s.volumes[0]
-	}
-	s.index.Lock()
-	s.index.placing[id] = append(s.index.placing[id], v)
-	s.index.Unlock()
-	run := func() {
-		defer s.unplace(id, v)
-		f()
-	}
-	if err := s.enqueue(v.workerOf(id), task{f: run}, op, id); err != nil {
-		s.unplace(id, v)
-		return err
-	}
-	return nil
-}
-
-// unplace takes one intention to place a chunk back.
-func (s *Store) unplace(id chunk.ID, v *volume) {
-	s.index.Lock()
-	defer s.index.Unlock()
-	intended := s.index.placing[id]
-	for i := range intended {
-		if intended[i] == v {
-			intended = append(intended[:i], intended[i+1:]...)
-			break
-		}
-	}
-	if len(intended) == 0 {
-		delete(s.index.placing, id)
-		return
-	}
-	s.index.placing[id] = intended
 }

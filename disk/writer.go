@@ -3,9 +3,9 @@ package disk
 import (
 	"sync/atomic"
 
+	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Writer appends to one open replica on behalf of one write session. Its jobs
@@ -14,13 +14,13 @@ import (
 // BeginRecovery, Delete or Quarantine of the same replica. A Writer that does
 // not end keeps a file open, so an owner that gives up submits a Close job.
 type Writer struct {
-	store   *Store
-	replica *replica
-	worker  *worker
-	session uint64
-	length  atomic.Int64
-	queued  atomic.Bool // a job went to the worker: later ones follow it
-	closed  bool        // guarded by replica.io
+	sessions *sessions
+	replica  *replica
+	worker   *worker
+	session  uint64
+	length   atomic.Int64
+	queued   atomic.Bool // a job went to the worker: later ones follow it
+	closed   bool        // guarded by replica.io
 
 	// owned by the worker's goroutine
 	syncDue bool
@@ -55,7 +55,7 @@ type Job struct {
 	//
 	// Without an error the data are in the page cache and visible to readers;
 	// with Sync or Seal they also survive a power failure. Must not block. nil:
-	// nobody wants to know.
+	// the result is of no interest.
 	Done func(length int64, err error)
 }
 
@@ -72,7 +72,7 @@ func (w *Writer) Submit(job Job) error {
 	if done, err := w.submitRecord(&job); done || err != nil {
 		return err
 	}
-	return w.store.enqueue(w.worker, task{writer: w, job: job}, "write chunk", w.replica.id)
+	return w.sessions.gate.enqueue(w.worker, task{writer: w, job: job}, "write chunk", w.replica.id)
 }
 
 // Length of the replica after the last finished job, in bytes.
@@ -91,20 +91,20 @@ func (w *Writer) Publish() error {
 	if !r.view.hidden {
 		return nil
 	}
-	if err := w.store.materialiseLocked(r); err != nil {
+	if err := w.sessions.unpacker.materialiseLocked(r); err != nil {
 		return err
 	}
 	if err := r.syncLocked(false); err != nil { // before the name that promises them
 		return err
 	}
-	if err := w.store.renameLocked(r, op, chunk.Open, r.view.Generation); err != nil {
+	if err := r.renameLocked(op, chunk.Open, r.view.Generation); err != nil {
 		return err
 	}
-	w.store.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
+	r.reportLocked(Stored, "")
 	return nil
 }
 
-// ready tells whether the Writer may still write; replica.io is held.
+// readyLocked tells whether the Writer may still write; replica.io is held.
 func (w *Writer) readyLocked(op string) error {
 	r := w.replica
 	switch {
@@ -122,7 +122,7 @@ func (w *Writer) readyLocked(op string) error {
 // write appends a job's data. last: the session ends with it.
 func (w *Writer) write(job *Job, last bool) (int64, error) {
 	const op = "append to chunk"
-	r, s := w.replica, w.store
+	r := w.replica
 	r.io.Lock()
 	defer r.io.Unlock()
 	if err := w.readyLocked(op); err != nil {
@@ -131,7 +131,7 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 	if w.holdLocked(job) {
 		return w.Length(), nil
 	}
-	if err := s.materialiseLocked(r); err != nil {
+	if err := w.sessions.unpacker.materialiseLocked(r); err != nil {
 		return w.Length(), err
 	}
 	length := r.view.Length
@@ -145,7 +145,7 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 	case length+int64(len(job.Data)) > r.disk.ChunkSize:
 		return length, chunkError(fault.Invalid, op, r.id, "%d bytes at %d exceed the chunk size of %d", len(job.Data), length, r.disk.ChunkSize)
 	}
-	if err := r.appendLocked(job.Data, !job.Sync, s.options.WriteoutStepBytes); err != nil {
+	if err := r.appendLocked(job.Data, !job.Sync); err != nil {
 		return length, err
 	}
 	if job.Sync && !last && w.syncs > 0 && len(job.Data) <= aheadJobBytesMax {
@@ -155,52 +155,6 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 	}
 	w.length.Store(r.view.Length)
 	return r.view.Length, nil
-}
-
-// appendLocked writes data and then shows the new length to readers. flush is
-// false if a sync follows at once.
-func (r *replica) appendLocked(data []byte, flush bool, writeoutStep int64) error {
-	const op = "append to chunk"
-	end, err := r.tail.Append(data, r.view.End, flush)
-	if err != nil {
-		return r.rollbackLocked(op, err)
-	}
-	r.view.Lock()
-	r.view.End = end
-	r.view.Unlock()
-	if err := r.tail.WriteOut(end.Length, writeoutStep); err != nil {
-		return r.failLocked("start write-out of chunk", err)
-	}
-	return nil
-}
-
-// rollbackLocked undoes an append that failed half way. After a full disk the
-// file is cut back to the acknowledged length and the Writer goes on; after
-// anything else, or if the cut fails, the replica takes no more writes.
-func (r *replica) rollbackLocked(op string, cause error) error {
-	if !vfs.IsFull(cause) {
-		return r.failLocked(op, cause)
-	}
-	if step, err := r.tail.CutBack(r.view.End); err != nil {
-		return r.failLocked(step+" after "+op, err)
-	}
-	return diskError(op, r.path(), r.id, cause)
-}
-
-// syncLocked makes everything up to the present length durable, and with name the
-// directory if the name is new.
-func (r *replica) syncLocked(name bool) error {
-	const op = "sync chunk"
-	if err := r.tail.Sync(r.view.End); err != nil {
-		return r.failLocked(op, err)
-	}
-	if name && !r.named {
-		if err := r.volume.fs.SyncDir(r.directory()); err != nil {
-			return r.failLocked("sync directory of chunk", err)
-		}
-		r.named = true
-	}
-	return nil
 }
 
 // sync is the Sync of the jobs that were written.
@@ -232,62 +186,88 @@ func (w *Writer) finish(job Job) (int64, error) {
 	defer r.io.Unlock()
 	if err == nil && job.Seal {
 		if err = w.readyLocked("seal chunk"); err == nil {
-			err = w.store.sealLocked(r, r.view.Generation)
+			err = r.sealLocked(r.view.Generation)
 		}
 	}
 	if r.session == w.session && !w.closed {
-		w.store.endSessionLocked(r)
-		w.store.leftLocked(r)
+		r.endSessionLocked()
+		if r.view.place.kind == inMemory && !r.view.hidden && !r.gone {
+			// It has not been reported yet: somebody has to order its deletion.
+			r.reportLocked(Stored, "")
+		}
 	}
 	w.closed = true
 	return length, err
 }
 
-// sealLocked syncs the replica and gives the file its final name: durable on
-// return. It needs r.tail and leaves it.
-func (s *Store) sealLocked(r *replica, generation chunk.Generation) error {
-	const op = "seal chunk"
-	if err := r.tail.Trim(r.view.Length); err != nil {
-		return r.failLocked(op, err)
+// sealAsRecord makes a job of a small replica its record, if the job is all of it:
+// the replica's lock then belongs to the packer. Else the lock is released and
+// the job has to be done another way. wait: for a place in the packer's queue.
+func (w *Writer) sealAsRecord(job *Job, wait bool) bool {
+	r := w.replica
+	if wait {
+		r.io.Lock()
+	} else if !r.io.TryLock() {
+		return false
 	}
-	if err := r.syncLocked(false); err != nil {
-		return err
+	m := r.view.place.memory
+	if m == nil || !job.Seal || job.Close || w.readyLocked("seal chunk") != nil ||
+		job.Offset != int64(len(m.data)) || job.Offset+int64(len(job.Data)) > w.recordBytesMax() {
+		r.io.Unlock()
+		return false
 	}
-	if err := s.renameLocked(r, op, chunk.Sealed, generation); err != nil {
-		return err
+	j := &sealJob{writer: w, answer: job.Done}
+	j.Job = pack.Job{
+		Record: pack.Record{ID: r.id, Generation: r.view.Generation, ChunkSize: r.disk.ChunkSize},
+		Data:   job.Data, Done: j.done,
 	}
-	s.options.OnEvent(Event{Kind: Stored, Replica: r.describe(r.view.snapshot)})
-	return nil
+	if len(m.data) > 0 {
+		j.Data = append(m.data, job.Data...)
+	}
+	w.closed = true
+	if wait {
+		r.volume.packs.Submit(&j.Job)
+		return true
+	}
+	if r.volume.packs.TrySubmit(&j.Job) {
+		return true
+	}
+	w.closed = false
+	r.io.Unlock()
+	return false
 }
 
-// renameLocked gives the replica a new state and generation by renaming its
-// file, durably.
-func (s *Store) renameLocked(r *replica, op string, state chunk.State, generation chunk.Generation) error {
-	next := r.view.snapshot
-	next.state, next.Generation, next.hidden = state, generation, false
-	source, target := r.path(), r.volume.path(r.name(next).Relative())
-	if source != target {
-		if err := s.fs.Rename(source, target); err != nil {
-			return r.failLocked(op, err)
-		}
-		r.named = false
+// holdLocked keeps the data of a hidden small replica until its seal. ok is
+// false if that is not what the job wants.
+func (w *Writer) holdLocked(job *Job) (ok bool) {
+	r := w.replica
+	m, length := r.view.place.memory, job.Offset+int64(len(job.Data))
+	if m == nil || !r.view.hidden || job.Sync || job.Offset != int64(len(m.data)) || length > w.recordBytesMax() {
+		return false
 	}
-	r.updateLocked(func(v *snapshot) { v.state, v.Generation, v.hidden = state, generation, false })
-	if !r.named {
-		if err := s.fs.SyncDir(r.directory()); err != nil {
-			return r.failLocked(op, err)
-		}
-		r.named = true
-	}
-	return nil
+	m.data = append(m.data, job.Data...)
+	r.updateLocked(func(v *snapshot) { v.Length = length })
+	w.length.Store(length)
+	return true
 }
 
-// endSessionLocked fences the Writer, if there is one, and gives its file back
-// to the cache.
-func (s *Store) endSessionLocked(r *replica) {
-	r.session++
-	if r.tail != nil {
-		s.files.Release(r.file)
-		r.tail, r.file = nil, nil
+// recordBytesMax is how long the replica may be as a record.
+func (w *Writer) recordBytesMax() int64 {
+	return min(w.sessions.options.PackBytesMax, w.replica.disk.ChunkSize)
+}
+
+// submitRecord hands a job that makes its replica a record straight to the
+// packer, if nothing else is under way on the replica. It never waits.
+func (w *Writer) submitRecord(job *Job) (done bool, err error) {
+	if !job.Seal || w.queued.Load() {
+		w.queued.Store(true)
+		return false, nil
 	}
+	g := w.sessions.gate
+	g.RLock()
+	defer g.RUnlock()
+	if g.closed {
+		return false, closedError("write chunk")
+	}
+	return w.sealAsRecord(job, false), nil
 }

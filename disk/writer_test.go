@@ -64,7 +64,7 @@ func TestFullQueueIsBusy(t *testing.T) {
 	}
 	require.ErrorIs(t, w.Submit(Job{Offset: 2, Data: []byte("x")}), fault.Busy)
 	require.ErrorIs(t, s.Do(testID(7), func() {}), fault.Busy)
-	require.Empty(t, s.index.placing)
+	require.Empty(t, s.index.mu.intended)
 	close(hold)
 	require.NoError(t, <-done)
 	require.NoError(t, <-done)
@@ -96,9 +96,9 @@ func TestDoKeepsANewChunkOnItsWorker(t *testing.T) {
 		id := testID(n)
 		created := make(chan *Writer, 1)
 		require.NoError(t, s.Do(id, func() {
-			s.index.RLock()
-			intended := s.index.placing[id]
-			s.index.RUnlock()
+			s.index.mu.RLock()
+			intended := s.index.mu.intended[id]
+			s.index.mu.RUnlock()
 			w, err := s.Create(id, 1, CreateOptions{ChunkSize: testChunkSize})
 			if err != nil || len(intended) != 1 || w.replica.volume != intended[0] {
 				t.Errorf("created with %v on %v", err, intended)
@@ -110,7 +110,7 @@ func TestDoKeepsANewChunkOnItsWorker(t *testing.T) {
 		mustAppend(t, w, []byte("x"), false)
 	}
 	require.NoError(t, s.Close())
-	require.Empty(t, s.index.placing)
+	require.Empty(t, s.index.mu.intended)
 }
 
 func TestPreallocationBeyondTheEndIsGivenBack(t *testing.T) {

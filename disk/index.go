@@ -1,0 +1,142 @@
+package disk
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// index knows the replicas of a store by their chunk, and what a new one has to
+// heed: the volume that was intended for it, and fences.
+type index struct {
+	mu struct {
+		sync.RWMutex
+		replicas map[chunk.ID]*replica
+		// Volumes that Do chose for chunks that may be created soon. Bounded by
+		// the workers' queues.
+		intended map[chunk.ID][]*volume
+		fences   fences
+	}
+}
+
+func newIndex() *index {
+	x := &index{}
+	x.mu.replicas = make(map[chunk.ID]*replica)
+	x.mu.intended = make(map[chunk.ID][]*volume)
+	return x
+}
+
+func (x *index) lookup(id chunk.ID) *replica {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.mu.replicas[id]
+}
+
+// lock finds a replica and locks it; the caller unlocks r.io. Error: fault.NotFound.
+func (x *index) lock(op string, id chunk.ID) (*replica, error) {
+	r := x.lookup(id)
+	if r == nil {
+		return nil, notFound(op, id)
+	}
+	if r.io.Lock(); r.gone {
+		r.io.Unlock()
+		return nil, notFound(op, id)
+	}
+	return r, nil
+}
+
+func (x *index) all() []*replica {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	list := make([]*replica, 0, len(x.mu.replicas))
+	for _, r := range x.mu.replicas {
+		list = append(list, r)
+	}
+	return list
+}
+
+// insert puts a new replica into the index; only a corrupt one may be there, and
+// no fence in its way.
+func (x *index) insert(r *replica) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	const op = "create replica"
+	old := x.mu.replicas[r.id]
+	if old != nil {
+		if v := old.snapshot(); v.state != chunk.Corrupt {
+			return chunkError(fault.Exists, op, r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.Generation, v.Length)
+		}
+	}
+	if generation := r.view.Generation; !x.mu.fences.allows(r.id, generation) {
+		return chunkError(fault.StaleGeneration, op, r.id, "its generation is %d, a recovery that found nothing here was for %d",
+			generation, x.mu.fences.generations[r.id])
+	}
+	if old != nil {
+		old.volume.replicas.Add(-1)
+	}
+	x.mu.replicas[r.id] = r
+	r.volume.replicas.Add(1)
+	return nil
+}
+
+// removeLocked takes a replica out of the index, if it is the one there; r.io is
+// held.
+func (x *index) removeLocked(r *replica) {
+	r.gone = true
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.mu.replicas[r.id] == r {
+		delete(x.mu.replicas, r.id)
+		r.volume.replicas.Add(-1)
+	}
+}
+
+// loseLocked drops a replica that nothing was acknowledged of.
+func (x *index) loseLocked(r *replica) {
+	x.removeLocked(r)
+	if !r.view.hidden {
+		r.reportLocked(Removed, "")
+	}
+}
+
+// fence promises a recovery that nothing below its generation is created, unless
+// there is a replica.
+func (x *index) fence(id chunk.ID, generation chunk.Generation) (done bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.mu.replicas[id] != nil {
+		return false
+	}
+	x.mu.fences.raise(id, generation)
+	return true
+}
+
+// intend notes that a chunk shall be created on a volume.
+func (x *index) intend(id chunk.ID, v *volume) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.mu.intended[id] = append(x.mu.intended[id], v)
+}
+
+// intendedFor lists the volumes that were intended for a chunk.
+func (x *index) intendedFor(id chunk.ID) []*volume {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Clone(x.mu.intended[id])
+}
+
+// intendNoMore takes one intention back.
+func (x *index) intendNoMore(id chunk.ID, v *volume) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	list := x.mu.intended[id]
+	if i := slices.Index(list, v); i >= 0 {
+		list = slices.Delete(list, i, i+1)
+	}
+	x.mu.intended[id] = list
+	if len(list) == 0 {
+		delete(x.mu.intended, id)
+	}
+}

@@ -1,0 +1,95 @@
+package disk
+
+import (
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// recovery brings the replicas of a chunk to one length, in two halves.
+type recovery struct {
+	sessions *sessions
+}
+
+// begin is Store.BeginRecovery.
+func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool, err error) {
+	const op = "begin chunk recovery"
+	s := c.sessions
+	r, err := s.index.lock(op, id)
+	for ; err != nil; r, err = s.index.lock(op, id) {
+		if s.index.fence(id, newGen) {
+			return chunk.Replica{}, false, err
+		} // else it has just been created, or is leaving the index
+	}
+	defer r.io.Unlock()
+	if err := r.usableLocked(op); err != nil {
+		return chunk.Replica{}, false, err
+	}
+	seen := r.view.snapshot
+	if seen.Generation >= newGen {
+		return chunk.Replica{}, false, recoveryIsStale(op, r, newGen)
+	}
+	if err = s.prepareLocked(r, op, newGen, seen.Length); err == nil {
+		r.disk.Promise(newGen)
+		err = r.syncLocked(true)
+	}
+	r.endSessionLocked()
+	if err != nil {
+		return chunk.Replica{}, false, err
+	}
+	return r.describe(seen), seen.state == chunk.Recovered, nil
+}
+
+// finish is Store.FinishRecovery.
+func (c *recovery) finish(id chunk.ID, newGen chunk.Generation, length int64) error {
+	const op = "finish chunk recovery"
+	r, err := c.sessions.index.lock(op, id)
+	if err != nil {
+		return err
+	}
+	defer r.io.Unlock()
+	if err := r.usableLocked(op); err != nil {
+		return err
+	}
+	seen := r.view.snapshot
+	switch {
+	case seen.state == chunk.Sealed && seen.Generation == newGen && seen.Length == length:
+		return nil
+	case seen.Generation >= newGen:
+		return recoveryIsStale(op, r, newGen)
+	case length < 0 || length > seen.Length:
+		return chunkError(fault.Invalid, op, id, "length %d was agreed, the replica has %d verified bytes", length, seen.Length)
+	}
+	if err := c.promisedLocked(r, op, newGen); err != nil {
+		return err
+	}
+	if err = c.sessions.prepareLocked(r, op, newGen, length); err == nil {
+		err = r.sealLocked(newGen)
+	}
+	r.endSessionLocked()
+	return err
+}
+
+func recoveryIsStale(op string, r *replica, newGen chunk.Generation) error {
+	return chunkError(fault.StaleGeneration, op, r.id, "the replica is %s at generation %d, the recovery is for %d",
+		r.view.state, r.view.Generation, newGen)
+}
+
+// promisedLocked checks that exactly newGen was promised last, before anything
+// is changed.
+func (c *recovery) promisedLocked(r *replica, op string, newGen chunk.Generation) error {
+	if r.view.place.kind != inFile { // a promise would have given it a file
+		return chunkError(fault.StaleGeneration, op, r.id, "no recovery was begun, this one is for generation %d", newGen)
+	}
+	f, err := r.openLocked(op, false)
+	if err != nil {
+		return err
+	}
+	defer c.sessions.files.Release(f)
+	if err := c.sessions.quarantine.loadLocked(r, f); err != nil {
+		return err
+	}
+	if promised := r.disk.Promised(); promised != newGen {
+		return chunkError(fault.StaleGeneration, op, r.id, "generation %d was promised to a recovery, this one is %d", promised, newGen)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// errSpaceUnknown: the room of a volume would have to be asked for.
+var errSpaceUnknown = errors.New("the free space is not known")
+
+// volumes are those of a store, in the order of Options.Directories. It chooses
+// where a new replica goes.
+type volumes struct {
+	*env
+	list []*volume
+}
+
+// describe asks the file systems for their free space.
+func (vs *volumes) describe() []datanode.VolumeState {
+	list := make([]datanode.VolumeState, len(vs.list))
+	for i, v := range vs.list {
+		state := datanode.VolumeState{ID: v.id, Directory: v.directory, Replicas: uint64(max(0, v.replicas.Load()))}
+		state.Healthy, state.Error = v.healthy()
+		space, err := vs.fs.StatFS(v.directory)
+		if err != nil {
+			v.noteError(err)
+			state.Healthy, state.Error = false, err.Error()
+		}
+		state.CapacityBytes = space.Capacity
+		state.FreeBytes = max(0, space.Free-vs.options.ReserveBytes)
+		list[i] = state
+	}
+	return list
+}
+
+// space asks the file system of a volume for its free bytes.
+func (vs *volumes) space(v *volume) (free int64, err error) {
+	space, err := vs.fs.StatFS(v.directory)
+	if err != nil {
+		v.noteError(err)
+		return 0, err
+	}
+	v.free.Store(space.Free)
+	v.freeAt.Store(vs.options.Clock.Now().UnixNano())
+	return space.Free, nil
+}
+
+// rememberedSpace is the last answer of space, if it is not too old.
+func (vs *volumes) rememberedSpace(v *volume) (free int64, err error) {
+	if vs.options.Clock.Now().UnixNano()-v.freeAt.Load() > int64(spaceAgeMax) {
+		return 0, errSpaceUnknown
+	}
+	return v.free.Load(), nil
+}
+
+// choose chooses a volume for a new replica: healthy, with room for sizeHint
+// above the reserve, and in proportion to the room. The choice follows from the
+// id, so it repeats as long as the room does.
+func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
+	const op = "place replica"
+	room := make([]int64, len(vs.list))
+	var total, most int64
+	healthy := 0
+	for i, v := range vs.list {
+		if ok, _ := v.healthy(); !ok {
+			continue
+		}
+		free, err := space(v)
+		if errors.Is(err, errSpaceUnknown) {
+			return nil, err
+		}
+		if err != nil {
+			continue
+		}
+		healthy++
+		free -= vs.options.ReserveBytes
+		most = max(most, free)
+		if free > 0 && free >= sizeHint {
+			room[i] = free >> 12 // pages, so that the sum cannot overflow
+			total += room[i]
+		}
+	}
+	if healthy == 0 {
+		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy", len(vs.list))
+	}
+	if total == 0 {
+		return nil, chunkError(fault.NoSpace, op, id, "needs %d bytes; of %d healthy volumes the emptiest has %d above its reserve of %d",
+			sizeHint, healthy, max(0, most), vs.options.ReserveBytes)
+	}
+	sum := xxh3.HashSeed(id[:], 1) // not the hash that chooses the worker
+	point := int64(sum % uint64(total))
+	for i, pages := range room {
+		if point < pages {
+			return vs.list[i], nil
+		}
+		point -= pages
+	}
+	return nil, chunkError(fault.Internal, op, id, "no volume chosen for %x", binary.LittleEndian.AppendUint64(nil, sum))
+}
+
+// unlock releases the volumes to other processes.
+func (vs *volumes) unlock() error {
+	var failures []error
+	for _, v := range vs.list {
+		if err := v.lock.Close(); err != nil {
+			failures = append(failures, diskError("unlock volume", v.directory, chunk.ID{}, err))
+		}
+	}
+	return errors.Join(failures...)
+}
