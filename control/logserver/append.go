@@ -11,60 +11,63 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 )
 
-// appendStream is the server's end of an Append call.
-type appendStream = grpc.BidiStreamingServer[controlpb.AppendBatch, controlpb.AppendAck]
-
 // flight is a batch between its arrival and its acknowledgement, or the end of
 // the stream.
 type flight struct {
 	future raft.ApplyFuture // nil: the stream ends here
 	err    error            // with no future: why; nil for the client's orderly end
-	last   uint64
-	bytes  int64
+	last   uint64           // txid
+	bytes  int64            // of records
 }
 
-// Append implements controlpb.EditLogServer. One goroutine takes batches in
-// and hands them to raft in the order of their arrival; this one waits for
-// each in the same order and acknowledges it. The first refusal ends the
-// stream; batches behind it fail too, since they do not fit without it.
-func (v *service) Append(stream appendStream) error {
-	s := v.server
-	if err := s.refusal(); err != nil {
+// appendCall is the server's end of an Append stream. Two goroutines run in it:
+// receive takes batches in and gives them to raft in the order of their arrival;
+// run waits for each in the same order and acknowledges it.
+type appendCall struct {
+	server  *Server
+	stream  grpc.BidiStreamingServer[controlpb.AppendBatch, controlpb.AppendAck]
+	flights chan flight
+}
+
+// run lives until the stream ends. The first refusal ends it; batches behind it
+// fail too, since they do not fit without it.
+func (c *appendCall) run() error {
+	health := c.server.health
+	if err := health.refusal(); err != nil {
 		return err
 	}
-	flights := make(chan flight, inFlightPerStream)
-	s.group.Go(func() { s.takeBatches(stream, flights) })
+	c.server.watchers.Go(c.receive)
 	for {
 		select {
-		case <-s.stopping:
-			return s.refusal()
-		case <-stream.Context().Done():
-			return stream.Context().Err()
-		case f := <-flights:
+		case <-health.stopping:
+			return health.refusal()
+		case <-c.stream.Context().Done():
+			return c.stream.Context().Err()
+		case f := <-c.flights:
 			if f.future == nil {
 				return f.err
 			}
-			if err := s.settle(f); err != nil {
+			if err := c.settle(f); err != nil {
 				return err
 			}
-			if err := stream.Send(&controlpb.AppendAck{LastTxid: f.last}); err != nil {
+			if err := c.stream.Send(&controlpb.AppendAck{LastTxid: f.last}); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// takeBatches reads the stream until it ends or a batch is bad. It lives until
-// the handler has returned, and then settles what the handler left behind.
-func (s *Server) takeBatches(stream appendStream, flights chan flight) {
-	ctx := stream.Context()
+// receive reads the stream until it ends or a batch is bad. It lives until the
+// handler has returned, and then settles what the handler left behind.
+func (c *appendCall) receive() {
+	ctx := c.stream.Context()
 	for ctx.Err() == nil {
-		f := s.takeBatch(ctx, stream)
+		f := c.start(ctx)
 		select {
-		case flights <- f:
+		case c.flights <- f:
 		case <-ctx.Done():
 			if f.future != nil {
-				_ = s.settle(f)
+				_ = c.settle(f)
 			}
 		}
 		if f.future == nil {
@@ -74,9 +77,9 @@ func (s *Server) takeBatches(stream appendStream, flights chan flight) {
 	<-ctx.Done()
 	for {
 		select {
-		case f := <-flights:
+		case f := <-c.flights:
 			if f.future != nil {
-				_ = s.settle(f)
+				_ = c.settle(f)
 			}
 		default:
 			return
@@ -84,9 +87,10 @@ func (s *Server) takeBatches(stream appendStream, flights chan flight) {
 	}
 }
 
-// takeBatch reads one batch and starts it.
-func (s *Server) takeBatch(ctx context.Context, stream appendStream) flight {
-	batch, err := stream.Recv()
+// start reads one batch and gives it to raft.
+func (c *appendCall) start(ctx context.Context) flight {
+	s := c.server
+	batch, err := c.stream.Recv()
 	if errors.Is(err, io.EOF) {
 		return flight{}
 	}
@@ -109,60 +113,21 @@ func (s *Server) takeBatch(ctx context.Context, stream appendStream) flight {
 	if err := s.inFlight.Acquire(ctx, f.bytes); err != nil {
 		return flight{err: err}
 	}
-	if err := s.enter(); err != nil {
+	if err := s.gate.enter(s.health.refusal); err != nil {
 		s.inFlight.Release(f.bytes)
 		return flight{err: err}
 	}
-	f.future = s.raft.Apply(e.encode(), s.o.ApplyTimeout)
+	f.future = s.group.raft.Apply(e.encode(), s.o.ApplyTimeout)
 	return f
 }
 
-// settle waits until a batch is durable or refused and gives its room back.
-func (s *Server) settle(f flight) error {
-	defer s.leave()
-	defer s.inFlight.Release(f.bytes)
+// settle waits until a batch is durable or refused, and releases what start took
+// for it.
+func (c *appendCall) settle(f flight) error {
+	defer c.server.gate.leave()
+	defer c.server.inFlight.Release(f.bytes)
 	if err := f.future.Error(); err != nil {
-		return s.explain(raftFault("append to log", err))
+		return c.server.explain(raftFault("append to log", err))
 	}
 	return f.future.Response().(outcome).err
-}
-
-// enter lets a caller hand something to raft; leave must follow once raft has
-// answered. raft may lose what is in its queue when it shuts down, and would
-// leave the caller waiting for ever: so it is shut down only when nobody is
-// inside (drain).
-func (s *Server) enter() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.refusalLocked(); err != nil {
-		return err
-	}
-	s.mu.inside++
-	return nil
-}
-
-func (s *Server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.inside--
-	if s.mu.inside == 0 && s.mu.outside != nil {
-		close(s.mu.outside)
-		s.mu.outside = nil
-	}
-}
-
-// drain waits until nobody is inside. Only after closing or failure is set:
-// then nobody enters, and raft, which still runs, answers everybody.
-func (s *Server) drain() {
-	s.mu.Lock()
-	if s.mu.inside == 0 {
-		s.mu.Unlock()
-		return
-	}
-	if s.mu.outside == nil {
-		s.mu.outside = make(chan struct{})
-	}
-	outside := s.mu.outside
-	s.mu.Unlock()
-	<-outside
 }

@@ -198,7 +198,7 @@ func TestWhoMayNotUpload(t *testing.T) {
 		return err
 	})
 	requireKind(t, fault.Fenced, err)
-	require.Empty(t, s.checkpoints.all())
+	require.Empty(t, s.keeper.files.all())
 	grant.Epoch++
 	upload(t, l, grant, 10)
 	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 9}, nothing)
@@ -206,7 +206,7 @@ func TestWhoMayNotUpload(t *testing.T) {
 	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, nothing)
 	requireKind(t, fault.Exists, err)
 	require.Eventually(t, func() bool {
-		list, err := os.ReadDir(s.checkpoints.dir)
+		list, err := os.ReadDir(s.keeper.files.dir)
 		return err == nil && len(list) == 1
 	}, patience, tick, "what failed leaves nothing")
 }
@@ -258,7 +258,7 @@ func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
 			}
 			_, err = stream.CloseAndRecv()
 			requireKind(t, c.kind, faultOf(err))
-			require.Empty(t, s.checkpoints.all())
+			require.Empty(t, s.keeper.files.all())
 		})
 	}
 }
@@ -332,10 +332,10 @@ func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 			appendTo(t, l, grant, 3001, 4000)
 			upload(t, l, grant, 4000)
 			require.Equal(t, first, s.firstTxidOf(), "2000 is still the older good one")
-			require.Len(t, s.checkpoints.all(), 3)
+			require.Len(t, s.keeper.files.all(), 3)
 			appendTo(t, l, grant, 4001, 5000)
 			upload(t, l, grant, 5000)
-			require.Len(t, s.checkpoints.all(), 2)
+			require.Len(t, s.keeper.files.all(), 2)
 			require.Greater(t, s.firstTxidOf(), uint64(3000))
 		})
 	}
@@ -411,37 +411,33 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 
 	var states []string
 	look := func() { states = append(states, copyTree(t, dir)) }
-	head, err := s.checkpointHead(&controlpb.CheckpointInfo{Txid: 3000, Epoch: grant.Epoch})
+	head, err := s.keeper.head(&controlpb.CheckpointInfo{Txid: 3000, Epoch: grant.Epoch})
 	require.NoError(t, err)
-	w, err := s.checkpoints.create()
+	w, err := s.keeper.files.create()
 	require.NoError(t, err)
 	look() // an empty temporary file
-	require.NoError(t, w.begin(head))
+	require.NoError(t, w.begin(&head))
 	content := contentOf(3000)
 	for offset := 0; offset < len(content); offset += checkpointPieceBytesMax {
 		piece := dataPiece(content[offset:min(offset+checkpointPieceBytesMax, len(content))], uint64(offset))
-		require.NoError(t, w.take(piece.GetData()))
+		require.NoError(t, w.receivePiece(piece.GetData()))
 		look()
 	}
 	require.NoError(t, w.finish())
 	look()
-	s.checkpoints.changing.Lock()
-	f, err := w.publish(func(f checkpointFile) (string, error) { return checkpointName(f.head.txid, false), nil })
+	_, err = s.keeper.files.publish(w, false, func(*checkpointHead) error { return nil })
 	require.NoError(t, err)
-	s.checkpoints.add(f)
 	look()
 	published := len(states)
 	first, err := s.store.FirstIndex()
 	require.NoError(t, err)
-	kept, ok := s.checkpoints.kept(first)
-	require.True(t, ok)
-	require.EqualValues(t, 2000, kept.head.txid)
-	_, err = s.store.cutHead(kept.head.index)
-	require.NoError(t, err)
+	require.NoError(t, s.keeper.files.retire(first, func(kept checkpointFile) error {
+		require.EqualValues(t, 2000, kept.head.txid)
+		_, err := s.store.cutHead(kept.head.index)
+		look()
+		return err
+	}))
 	look()
-	require.NoError(t, s.checkpoints.prune(kept))
-	look()
-	s.checkpoints.changing.Unlock()
 
 	for i, state := range states {
 		want := []uint64{2000, 1000}
@@ -462,7 +458,7 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 		}
 		requireRecords(t, l, want[1]+1, 3000)
 		require.Eventually(t, func() bool {
-			list, err := os.ReadDir(s.checkpoints.dir)
+			list, err := os.ReadDir(s.keeper.files.dir)
 			return err == nil && len(list) == checkpointsKept && s.firstTxidOf()+pointStride > want[1]
 		}, patience, tick, "state %d: the next start finishes it", i)
 		requireRecords(t, l, s.firstTxidOf(), 3000)

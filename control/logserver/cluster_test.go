@@ -335,7 +335,7 @@ func TestAServerThatLacksWhatWasCutGetsACheckpoint(t *testing.T) {
 	c.await(lagging, 3100)
 	s := c.servers[lagging]
 	require.Greater(t, s.firstTxidOf(), uint64(1000), "what was cut does not come back")
-	got := s.checkpoints.all()
+	got := s.keeper.files.all()
 	require.Len(t, got, 1)
 	require.EqualValues(t, 3000, got[0].head.txid)
 	require.True(t, got[0].received)
@@ -349,7 +349,7 @@ func TestAServerThatLacksWhatWasCutGetsACheckpoint(t *testing.T) {
 	c.await(lagging, 3100)
 	// A small snapshot of its own is what raft begins with the next time: the
 	// entry in front of its log is then known from the checkpoint only.
-	require.NoError(t, c.servers[lagging].raft.Snapshot().Error())
+	require.NoError(t, c.servers[lagging].group.raft.Snapshot().Error())
 	c.stop(lagging)
 	c.start(lagging)
 	c.await(lagging, 3100)
@@ -392,13 +392,13 @@ func TestAFollowerFetchesCheckpointsAndCutsItsLog(t *testing.T) {
 		appendTo(t, l, grant, txid-999, txid)
 		upload(t, l, grant, txid)
 		c.await(follower, txid)
-		require.NoError(t, s.fetchCheckpoint(within(t)))
-		require.NoError(t, s.fetchCheckpoint(within(t)), "nothing new")
+		require.NoError(t, s.keeper.fetch(within(t)))
+		require.NoError(t, s.keeper.fetch(within(t)), "nothing new")
 	}
-	require.Len(t, s.checkpoints.all(), checkpointsKept)
+	require.Len(t, s.keeper.files.all(), checkpointsKept)
 	require.Equal(t, c.servers[c.at(grant.Address)].firstTxidOf(), s.firstTxidOf())
 	require.Greater(t, s.firstTxidOf(), uint64(1000))
-	require.NoError(t, c.servers[c.at(grant.Address)].fetchCheckpoint(within(t)), "a leader fetches nothing")
+	require.NoError(t, c.servers[c.at(grant.Address)].keeper.fetch(within(t)), "a leader fetches nothing")
 	c.stop(follower)
 	report, err := Verify(c.dirs[follower])
 	require.NoError(t, err)

@@ -2,7 +2,6 @@ package logserver
 
 import (
 	"bufio"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"sync"
@@ -137,7 +136,7 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		return &fault.Error{Kind: fault.Disk, Op: "read log snapshot", Err: err}
 	}
 	var m machine
-	if binary.LittleEndian.Uint32(magic) == checkpointMagic {
+	if beginsCheckpoint(magic) {
 		head, _, err := readCheckpointHead(buffered)
 		if err != nil {
 			return err

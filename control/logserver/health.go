@@ -1,111 +1,118 @@
 package logserver
 
 import (
+	"sync"
+
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// fail ends this server's service for good. It returns only after nothing can
-// leave for the peers any more; it may run on any goroutine of raft, also while
-// Start is still busy. watchLeadership does the rest.
-func (s *Server) fail(err error) {
-	s.mu.Lock()
-	if s.mu.failure != nil || s.mu.closing {
-		s.mu.Unlock()
-		return
+// health is what a server knows of itself: whether it leads, has failed, has met
+// damage, or is closing. Safe for concurrent use.
+type health struct {
+	stopping chan struct{} // closed by Close: streams and watchers end
+	failed   chan struct{} // closed when failure is set
+	done     chan struct{} // closed when the server ended, by itself or by Close
+
+	mu struct {
+		sync.Mutex
+		leads bool // raft leads, and everything committed before is applied
+		// failure is why this server must never serve again: a failed write, a
+		// committed entry that cannot be read.
+		failure error
+		damage  error // a read met damage; the server goes on but is not ready
+		ended   bool  // done is closed
+		closing bool  // stopping is closed
 	}
-	s.mu.failure = err
-	s.mu.leading = false
-	close(s.failed)
-	s.mu.Unlock()
-	s.o.Logger.Error("log server failed and serves no more; it must be started again", "node", s.o.NodeID, "err", err)
-	s.transport.cut()
-	s.grpc.SetServing(false)
 }
 
-// damaged remembers that a read met damage.
-func (s *Server) damaged(err error) {
-	s.mu.Lock()
-	first := s.mu.damage == nil
-	if first {
-		s.mu.damage = err
+func newHealth() *health {
+	return &health{stopping: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{})}
+}
+
+// fail notes the first failure; false if there is one already, or the server is
+// closing.
+func (h *health) fail(err error) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.failure != nil || h.mu.closing {
+		return false
 	}
-	s.mu.Unlock()
-	if first {
-		s.o.Logger.Error("the log is damaged", "node", s.o.NodeID, "err", err)
-		s.grpc.SetServing(false)
+	h.mu.failure, h.mu.leads = err, false
+	close(h.failed)
+	return true
+}
+
+// damaged notes that a read met damage; false if one did before.
+func (h *health) damaged(err error) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.damage != nil {
+		return false
 	}
+	h.mu.damage = err
+	return true
+}
+
+// leadsNow notes whether this server leads; a failed one never does.
+func (h *health) leadsNow(leads bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.leads = leads && h.mu.failure == nil
+}
+
+// close notes that the server is stopping, and tells whether it leads until then.
+func (h *health) close() (led bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.closing = true
+	close(h.stopping)
+	return h.mu.leads
 }
 
 // end closes done once.
-func (s *Server) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.mu.ended {
-		s.mu.ended = true
-		close(s.done)
+func (h *health) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.mu.ended {
+		h.mu.ended = true
+		close(h.done)
 	}
-}
-
-// Ready is nil while this server serves: it leads, or follows a leader, its
-// disk took every write, and no read met damage. Else it says why not.
-func (s *Server) Ready() error {
-	s.mu.Lock()
-	leading, failure, damage, closing := s.mu.leading, s.mu.failure, s.mu.damage, s.mu.closing
-	s.mu.Unlock()
-	switch {
-	case closing:
-		return fault.New(fault.Closed, "log server", "stopping")
-	case failure != nil:
-		return failure
-	case damage != nil:
-		return damage
-	case leading:
-		return nil
-	}
-	_, leader := s.raft.LeaderWithID()
-	if leader == "" || string(leader) == s.o.NodeID {
-		return fault.New(fault.NotActive, "log server", "no leader is elected yet")
-	}
-	return nil
-}
-
-// Done is closed when the server ended: by Close, or by itself (see Err).
-func (s *Server) Done() <-chan struct{} { return s.done }
-
-// Err is why the server ended by itself: a disk error on a server without
-// peers. nil while it runs and after an orderly Close. The caller still calls
-// Close, and exits non-zero.
-func (s *Server) Err() error {
-	select {
-	case <-s.done:
-	default:
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.failure
 }
 
 // leading tells whether this server leads and knows all that is committed.
-func (s *Server) leading() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.leading && s.mu.failure == nil
+func (h *health) leading() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.leads
+}
+
+// failure is why this server must never serve again; nil if nothing is.
+func (h *health) failure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.failure
 }
 
 // refusal is why no call can be served; nil if calls can be.
-func (s *Server) refusal() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refusalLocked()
-}
-
-func (s *Server) refusalLocked() error {
-	if s.mu.failure != nil {
-		return s.mu.failure
-	}
-	if s.mu.closing {
+func (h *health) refusal() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.failure == nil && h.mu.closing {
 		return fault.New(fault.Closed, "log server", "the log server is stopping")
 	}
-	return nil
+	return h.mu.failure
+}
+
+// unready is why the server is not ready although it may know a leader; nil if
+// only that counts.
+func (h *health) unready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.mu.closing:
+		return fault.New(fault.Closed, "log server", "stopping")
+	case h.mu.failure != nil:
+		return h.mu.failure
+	}
+	return h.mu.damage
 }

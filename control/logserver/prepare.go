@@ -1,9 +1,7 @@
 package logserver
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -13,7 +11,7 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
 
-	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // prepare verifies the log in dir and makes it fit for raft-wal:
@@ -68,42 +66,6 @@ func prepare(dir string, logger *slog.Logger) (*Report, error) {
 	return report, nil
 }
 
-// refuse is the error for a log that must not be started; nil if it is good.
-func (r *Report) refuse() error {
-	const op = "open log"
-	if len(r.Damage) > 0 {
-		errs := make([]error, len(r.Damage))
-		for i, d := range r.Damage {
-			errs[i] = d
-		}
-		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
-			Reason: fmt.Sprintf("the log is damaged in %d place(s); everything up to txid %d can be read", len(errs), r.Damage[0].Txid-1),
-			Hint:   "look with `ww log verify` and `ww log dump`; restore the directory from a copy or from a peer"}
-	}
-	if r.base == nil && r.FirstIndex > 1 {
-		var errs []error
-		for _, f := range r.checkpoints {
-			errs = append(errs, inFile(f.name, f.damage))
-		}
-		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
-			Reason: fmt.Sprintf("the log begins with raft entry %d, and none of %d checkpoints can be read that hold what was in front of it", r.FirstIndex, len(r.checkpoints)),
-			Hint:   "restore the directory from a copy or from a peer; do not start a log server without its checkpoints"}
-	}
-	return nil
-}
-
-// begins is the raft index that a peer's checkpoint covers for this log: its
-// entries up to there may be missing. 0: they may not.
-func (r *Report) begins() uint64 {
-	most := uint64(0)
-	for _, f := range r.checkpoints {
-		if f.received && f.damage == nil {
-			most = max(most, f.head.index)
-		}
-	}
-	return most
-}
-
 // rewrite writes the first keep bytes of a file again, zeros from there to
 // end, and syncs it. The bytes stay the same, so a crash at any point leaves
 // the file as good as it was; but pages that the kernel gave up after a failed
@@ -132,7 +94,7 @@ func rewrite(path string, keep, end int64) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	return syncDirectory(filepath.Dir(path))
+	return vfs.OS{}.SyncDir(filepath.Dir(path))
 }
 
 // seal does what raft-wal leaves undone when the process dies between the
@@ -163,85 +125,4 @@ func seal(walDir string, report *Report) error {
 		return diskFault("write the log's list", err)
 	}
 	return diskFault("close the log's list", db.Close())
-}
-
-// syncDirectory makes the names in dir durable.
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-// identityName is the file that says whose directory this is.
-const identityName = "node.json"
-
-// identity is its content.
-type identity struct {
-	Format int    `json:"format"`
-	NodeID string `json:"node_id"`
-}
-
-// claim checks that dir belongs to nodeID, or makes it so, durably, if it
-// belongs to nobody yet. An empty nodeID takes what is there, or "log1".
-// Errors: fault.Invalid for another server's directory.
-func claim(dir, nodeID string) (string, error) {
-	const op = "open log directory"
-	path := filepath.Join(dir, identityName)
-	raw, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		var id identity
-		if err := json.Unmarshal(raw, &id); err != nil || id.NodeID == "" {
-			return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is damaged", Err: err}
-		}
-		if id.Format != 1 {
-			return "", &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("format %d; this build knows format 1", id.Format)}
-		}
-		if nodeID != "" && nodeID != id.NodeID {
-			return "", &fault.Error{Kind: fault.Invalid, Op: op, Path: dir, Reason: fmt.Sprintf("the directory belongs to log server %q, not to %q", id.NodeID, nodeID)}
-		}
-		return id.NodeID, nil
-	case !errors.Is(err, os.ErrNotExist):
-		return "", diskFault(op, err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, walDirectory)); err == nil {
-		return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is missing, but the directory holds a log"}
-	}
-	if nodeID == "" {
-		nodeID = nodeIDDefault
-	}
-	raw, err = json.Marshal(identity{Format: 1, NodeID: nodeID})
-	if err != nil {
-		return "", &fault.Error{Kind: fault.Internal, Op: op, Err: err}
-	}
-	if err := writeDurably(path, append(raw, '\n')); err != nil {
-		return "", diskFault(op, err)
-	}
-	return nodeID, nil
-}
-
-// writeDurably makes a small file in one step: it is there whole or not at all.
-func writeDurably(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(file.Name()) }() // fails after the rename, as it should
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err == nil {
-		err = syncDirectory(filepath.Dir(path))
-	}
-	return err
 }

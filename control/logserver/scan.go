@@ -1,20 +1,16 @@
 package logserver
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
-	"go.etcd.io/bbolt"
 
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -25,71 +21,6 @@ const (
 	walDirectory      = "wal"
 	snapshotDirectory = "snapshots" // raft's name
 )
-
-// Report is what a check of a log directory found.
-type Report struct {
-	Segments   []SegmentReport
-	FirstIndex uint64 // of the first raft entry; 0 if there is none
-	LastIndex  uint64 // of the last one
-	Epoch      uint64
-	Holder     string
-	LastTxid   uint64 // with peers, the last entries may not be committed
-	Batches    uint64 // accepted ones
-	Records    uint64 // in them
-	Refused    uint64 // batches that were fenced or did not fit
-	TornBytes  int64  // of an unfinished last write, which a start cuts off
-	MarkIndex  uint64 // every entry up to here was known to be committed
-	Damage     []Damage
-	// FirstTxid is the first one whose record is in the log; the records before
-	// it were cut off behind a checkpoint.
-	FirstTxid   uint64
-	Checkpoints []CheckpointReport // the oldest first
-
-	// cutIndex is the entry with which raft-wal begins; base is the checkpoint
-	// that tells the state before what can be judged, nil: the empty state.
-	cutIndex    uint64
-	base        *checkpointFile
-	checkpoints []checkpointFile
-
-	clean bool // the mark says that the server ended in order
-	meta  types.PersistentState
-	tail  *segmentScan // of the last, unsealed segment
-}
-
-// CheckpointReport describes one checkpoint.
-type CheckpointReport struct {
-	Name    string
-	Txid    uint64
-	Epoch   uint64
-	Created time.Time
-	Bytes   int64 // of the file
-	Usable  bool  // the log goes on behind it
-	Damage  error // it cannot be read
-}
-
-// SegmentReport describes one log file.
-type SegmentReport struct {
-	Name       string
-	FirstIndex uint64
-	Entries    uint64
-	Bytes      int64
-	Sealed     bool
-}
-
-// Damage is a place in the log that cannot be read. Everything in front of it
-// is good.
-type Damage struct {
-	Segment string
-	Offset  int64
-	Index   uint64 // raft index of the first entry that is lost
-	Txid    uint64 // first txid that is lost
-	Reason  string
-}
-
-// Error implements error.
-func (d Damage) Error() string {
-	return fmt.Sprintf("%s, offset %d: raft entry %d, txid %d: %s", d.Segment, d.Offset, d.Index, d.Txid, d.Reason)
-}
 
 // DumpEntry is one raft entry of ours.
 type DumpEntry struct {
@@ -156,24 +87,6 @@ func scanDirectory(dir string, look func(vfs.FS, string) (checkpointFile, error)
 	}
 	return r, nil
 }
-
-// findBase chooses the checkpoint that leaves the most of the log to judge, if
-// the log was cut, and describes all of them.
-func (r *Report) findBase() {
-	if len(r.meta.Segments) > 0 {
-		r.cutIndex = r.meta.Segments[0].MinIndex
-	}
-	usable := usableOf(r.checkpoints, r.cutIndex)
-	for _, f := range r.checkpoints {
-		r.Checkpoints = append(r.Checkpoints, CheckpointReport{Name: f.name, Txid: f.head.txid, Epoch: f.head.epoch, Created: time.UnixMilli(f.head.created),
-			Bytes: f.fileBytes, Usable: f.damage == nil && f.head.index+1 >= r.cutIndex, Damage: f.damage})
-	}
-	if len(usable) > 0 && (r.cutIndex > 1 || r.begins() > 0) {
-		r.base = &usable[len(usable)-1]
-	}
-}
-
-func (r *Report) damaged(d Damage) { r.Damage = append(r.Damage, d) }
 
 // scanner carries the state from one segment to the next.
 type scanner struct {
@@ -272,63 +185,4 @@ func (s *scanner) entry(name string, info types.SegmentInfo, f frame) error {
 		d.Epoch = s.state.epoch
 	}
 	return s.each(d)
-}
-
-// segmentFiles names the log files in dir; none if there is no dir.
-func segmentFiles(dir string) ([]string, error) {
-	list, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var names []string
-	for _, item := range list {
-		if strings.HasSuffix(item.Name(), ".wal") {
-			names = append(names, item.Name())
-		}
-	}
-	return names, err
-}
-
-// readMeta reads raft-wal's list of segments without changing it. The
-// database panics on some damage; that becomes an error.
-func readMeta(dir string) (state types.PersistentState, err error) {
-	path := filepath.Join(dir, metadb.FileName)
-	if _, err := os.Stat(path); err != nil {
-		return state, err
-	}
-	damaged := func(cause any) error {
-		return &fault.Error{Kind: fault.CorruptData, Op: "read log", Reason: fmt.Sprintf("%s is damaged: %v", path, cause),
-			Hint: "restore the directory from a copy or from a peer"}
-	}
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = damaged(cause)
-		}
-	}()
-	db, err := bbolt.Open(path, 0o644, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
-	if errors.Is(err, bbolt.ErrTimeout) {
-		return state, &fault.Error{Kind: fault.Busy, Op: "read log", Reason: path + " is in use", Hint: "stop the log server first"}
-	}
-	if err != nil {
-		return state, damaged(err)
-	}
-	defer func() { _ = db.Close() }() // opened for reading
-	err = db.View(func(tx *bbolt.Tx) error {
-		bucket, stable := tx.Bucket([]byte(metadb.MetaBucket)), tx.Bucket([]byte(metadb.StableBucket))
-		if bucket == nil || stable == nil {
-			return errors.New("a bucket is missing")
-		}
-		// Touch every page that raft-wal and raft will.
-		if err := stable.ForEach(func(_, _ []byte) error { return nil }); err != nil {
-			return err
-		}
-		if raw := bucket.Get([]byte(metadb.MetaKey)); raw != nil {
-			return json.Unmarshal(raw, &state)
-		}
-		return nil
-	})
-	if err != nil {
-		return state, damaged(err)
-	}
-	return state, nil
 }

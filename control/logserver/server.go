@@ -7,10 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/hashicorp/raft"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -27,39 +24,22 @@ const lockName = "LOCK"
 type Server struct {
 	o         Options
 	lock      io.Closer
+	health    *health
+	gate      gate
+	mark      *markFile
 	store     *store
 	fsm       *fsm
 	transport *transport
-	raft      *raft.Raft
-	endRaft   func() raft.Future // begins the end of raft; every call gives the one future that tells when it is over
+	group     *group
+	keeper    *checkpointKeeper
 	grpc      *rpc.Server
 	listener  net.Listener
-	mark      *markFile
-	// checkpoints are on this server's disk; uploads is how many are coming in.
-	checkpoints *checkpoints
-	uploads     atomic.Int32
-	inFlight    *semaphore.Weighted // record bytes of all Append streams
+	inFlight  *semaphore.Weighted // record bytes of all Append streams
 
-	stopping chan struct{} // closed by Close: streams and watchers end
-	failed   chan struct{} // closed when failure is set
-	done     chan struct{} // closed when the server ended, by itself or by Close
-	serving  sync.WaitGroup
-	group    sync.WaitGroup // watchers and stream receivers
+	serving  sync.WaitGroup // the gRPC server
+	watchers sync.WaitGroup // and stream receivers
 	closing  sync.Once
 	closed   error // of Close
-
-	mu struct {
-		sync.Mutex
-		leading bool // raft leads, and everything committed before is applied
-		// failure is why this server must never serve again: a failed write, a
-		// committed entry that cannot be read.
-		failure error
-		damage  error // a read met damage; the server goes on but is not ready
-		ended   bool  // done is closed
-		closing bool
-		inside  int           // callers that wait for raft (enter, leave)
-		outside chan struct{} // closed when nobody is inside; nil if nobody waits for that
-	}
 }
 
 // Start opens the log in o.Directory, verifies all of it, and serves. It
@@ -76,12 +56,11 @@ func Start(o Options) (server *Server, err error) {
 		return nil, diskFault("start log server", err)
 	}
 	s := &Server{
-		o: o, inFlight: semaphore.NewWeighted(inFlightBytesMax),
-		stopping: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{}),
+		o: o, health: newHealth(), inFlight: semaphore.NewWeighted(inFlightBytesMax),
 	}
 	defer func() {
 		if err != nil {
-			_ = s.release() // the reason of the start's failure is told, not this
+			_ = s.release() // the start's failure is returned, not this one
 		}
 	}()
 	if s.lock, err = vfs.LockDirectory(o.Directory, lockName, true); err != nil {
@@ -112,21 +91,28 @@ func Start(o Options) (server *Server, err error) {
 	if s.transport, err = newTransport(s.o, self.Raft); err != nil {
 		return nil, err
 	}
-	if s.checkpoints, err = openCheckpoints(vfs.OS{}, o.Directory, o.Logger); err != nil {
+	files, err := openCheckpoints(vfs.OS{}, o.Directory, o.Logger)
+	if err != nil {
 		return nil, err
 	}
-	if s.store, err = openStore(s.o, report, s.checkpoints, s.fail); err != nil {
+	if s.store, err = openStore(s.o, report, files, s.fail); err != nil {
 		return nil, err
 	}
+	s.keeper = &checkpointKeeper{server: s, files: files}
 	s.fsm = newFSM(s.fail)
 	s.grpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger, ConnectionsMax: o.ConnectionsMax})
 	controlpb.RegisterEditLogServer(s.grpc.Server, &service{server: s})
-	if err := s.startRaft(report); err != nil {
+	if s.group, err = startGroup(s.o, s.fsm, s.store, s.transport, report); err != nil {
 		return nil, err
 	}
-	s.group.Go(s.watchLeadership)
-	s.group.Go(s.watchCheckpoints)
-	s.group.Go(s.watchMark)
+	first, err := s.store.begins()
+	if err != nil {
+		return nil, err
+	}
+	s.fsm.rebase(first, files.usable(first))
+	s.watchers.Go(s.watchLeadership)
+	s.watchers.Go(s.keeper.watch)
+	s.watchers.Go(s.watchMark)
 	s.serving.Go(func() {
 		if err := s.grpc.Serve(s.listener); err != nil {
 			s.fail(&fault.Error{Kind: fault.Unavailable, Op: "serve log", Address: s.Addr(), Err: err})
@@ -170,41 +156,22 @@ func (s *Server) Close(ctx context.Context) error {
 }
 
 func (s *Server) close(ctx context.Context) error {
-	s.mu.Lock()
-	s.mu.closing = true
-	leading, failure := s.mu.leading, s.mu.failure
-	s.mu.Unlock()
-	close(s.stopping)
-	if leading && failure == nil && !s.alone() {
-		s.handOn()
+	if s.health.close() && !s.group.alone() {
+		s.group.resign()
 	}
 	err := s.grpc.StopWithin(ctx)
-	s.drain()
+	s.gate.drain()
 	s.serving.Wait()
-	s.group.Wait()
+	s.watchers.Wait()
 	return errors.Join(err, s.release())
-}
-
-// handOn gives the lead to a peer, so that the group need not wait for an
-// election; if that takes too long, it waits for one.
-func (s *Server) handOn() {
-	handed := make(chan error, 1)
-	go func() { handed <- s.raft.LeadershipTransfer().Error() }()
-	select {
-	case err := <-handed:
-		if err != nil {
-			s.o.Logger.Debug("the lead was not handed on", "err", err)
-		}
-	case <-time.After(transferTimeout):
-	}
 }
 
 // release ends raft and closes what Start opened, as far as it got.
 func (s *Server) release() error {
 	var errs []error
 	clean := false
-	if s.raft != nil {
-		err := s.endRaft().Error()
+	if s.group != nil {
+		err := s.group.shutdown().Error()
 		clean = err == nil && s.store.failed() == nil
 		errs = append(errs, err)
 	}
@@ -233,6 +200,126 @@ func (s *Server) release() error {
 	if s.mark != nil {
 		errs = append(errs, s.mark.close())
 	}
-	s.end()
+	s.health.end()
 	return errors.Join(errs...)
+}
+
+// fail ends this server's service for good. It returns only after nothing can
+// leave for the peers any more; it may run on any goroutine of raft, also while
+// Start is still busy. watchLeadership does the rest.
+func (s *Server) fail(err error) {
+	if !s.health.fail(err) {
+		return
+	}
+	s.o.Logger.Error("log server failed and must be restarted", "node", s.o.NodeID, "err", err)
+	s.transport.cut()
+	s.grpc.SetServing(false)
+}
+
+// readFailed remembers damage and disk errors: they are this server's, not the
+// caller's.
+func (s *Server) readFailed(err error) error {
+	if (errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version)) && s.health.damaged(err) {
+		s.o.Logger.Error("the log is damaged", "node", s.o.NodeID, "err", err)
+		s.grpc.SetServing(false)
+	}
+	return err
+}
+
+// Ready is nil while this server serves: it leads, or follows a leader, its
+// disk took every write, and no read met damage. Else it says why not.
+func (s *Server) Ready() error {
+	if err := s.health.unready(); err != nil || s.health.leading() {
+		return err
+	}
+	_, leader := s.group.raft.LeaderWithID()
+	if leader == "" || string(leader) == s.o.NodeID {
+		return fault.New(fault.NotActive, "log server", "no leader is elected yet")
+	}
+	return nil
+}
+
+// Done is closed when the server ended: by Close, or by itself (see Err).
+func (s *Server) Done() <-chan struct{} { return s.health.done }
+
+// Err is why the server ended by itself: a disk error on a server without
+// peers. nil while it runs and after an orderly Close. The caller still calls
+// Close, and exits non-zero.
+func (s *Server) Err() error {
+	select {
+	case <-s.health.done:
+		return s.health.failure()
+	default:
+		return nil
+	}
+}
+
+// leaderAddress is the leader's gRPC address; "" if it is not known.
+func (s *Server) leaderAddress() string {
+	if s.health.leading() {
+		return s.Addr()
+	}
+	peer, _ := s.group.leader()
+	return peer.GRPC
+}
+
+// explain returns the server's own failure instead of what raft made of it.
+func (s *Server) explain(err error) error {
+	if refusal := s.health.refusal(); refusal != nil {
+		return refusal
+	}
+	return err
+}
+
+// watchLeadership keeps health informed whether this server leads and has
+// applied everything that was committed before. After a failure it shuts raft
+// down.
+func (s *Server) watchLeadership() {
+	for {
+		select {
+		case <-s.health.stopping:
+			return
+		case <-s.health.failed:
+			alone := s.group.alone()
+			s.gate.drain()
+			s.group.shutdown() // Close waits for it
+			if alone {
+				s.health.end()
+			}
+			return
+		case leads := <-s.group.raft.LeaderCh():
+			leads = leads && s.lead()
+			s.health.leadsNow(leads)
+			s.grpc.SetServing(s.Ready() == nil)
+			s.o.Logger.Info("log leadership", "node", s.o.NodeID, "leads", leads)
+		}
+	}
+}
+
+// lead prepares this server to serve as the leader; false if it cannot.
+func (s *Server) lead() bool {
+	if s.gate.enter(s.health.refusal) != nil {
+		return false
+	}
+	defer s.gate.leave()
+	return s.group.catchUp()
+}
+
+// watchMark writes the mark while the log grows.
+func (s *Server) watchMark() {
+	timer := s.o.Clock.NewTimer(markInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.health.stopping:
+			return
+		case <-timer.C():
+			if applied := s.fsm.view().applied; applied > s.mark.last.index && s.store.failed() == nil {
+				if err := s.mark.write(applied, false, false); err != nil {
+					_ = s.store.fail("write mark", err)
+				}
+			}
+			timer.Reset(markInterval)
+		}
+	}
 }

@@ -75,7 +75,7 @@ func TestManyRestartsWithRaftPortThatChanges(t *testing.T) {
 		l := dial(t, s.Addr())
 		fill(t, l, (i+1)*300)
 		requireRecords(t, l, 1, (i+1)*300)
-		require.NoError(t, s.raft.Snapshot().Error()) // the next start begins with it
+		require.NoError(t, s.group.raft.Snapshot().Error()) // the next start begins with it
 		stop()
 	}
 }

@@ -3,12 +3,13 @@ package logserver
 import (
 	"context"
 
-	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
 
 	"github.com/whispering-woods/ww/control/controlpb"
 )
 
-// service is the gRPC face of a Server.
+// service serves the calls of the gRPC service for a Server. Every server of a
+// group answers Tail and LogStatus, the others only while it leads.
 type service struct {
 	controlpb.UnimplementedEditLogServer
 	server *Server
@@ -22,11 +23,11 @@ func (v *service) AcquireEpoch(ctx context.Context, request *controlpb.AcquireEp
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	if err := s.enter(); err != nil {
+	if err := s.gate.enter(s.health.refusal); err != nil {
 		return nil, err
 	}
-	defer s.leave()
-	future := s.raft.Apply(e.encode(), s.o.ApplyTimeout)
+	defer s.gate.leave()
+	future := s.group.raft.Apply(e.encode(), s.o.ApplyTimeout)
 	if err := future.Error(); err != nil {
 		return nil, s.explain(raftFault(op, err))
 	}
@@ -44,11 +45,11 @@ func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*cont
 	s := v.server
 	view := s.fsm.view()
 	response := &controlpb.LogStatusResponse{
-		NodeId: s.o.NodeID, Leader: s.leading(), LeaderAddress: s.leaderAddress(),
+		NodeId: s.o.NodeID, Leader: s.health.leading(), LeaderAddress: s.leaderAddress(),
 		Epoch: view.epoch, Holder: view.holder, FirstTxid: s.fsm.firstTxid(), LastTxid: view.lastTxid, Ready: true, AdminAddress: s.o.AdminAddress,
 	}
-	for _, f := range s.checkpoints.all() {
-		response.Checkpoints = append(response.Checkpoints, infoOf(f))
+	for _, f := range s.keeper.files.all() {
+		response.Checkpoints = append(response.Checkpoints, f.info())
 	}
 	if err := s.Ready(); err != nil {
 		response.Ready, response.Error = false, err.Error()
@@ -56,24 +57,23 @@ func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*cont
 	return response, nil
 }
 
-// leaderAddress is the leader's gRPC address; "" if it is not known.
-func (s *Server) leaderAddress() string {
-	if s.leading() {
-		return s.Addr()
-	}
-	_, id := s.raft.LeaderWithID()
-	for _, peer := range s.o.Peers {
-		if raft.ServerID(peer.NodeID) == id {
-			return peer.GRPC
-		}
-	}
-	return ""
+// Append implements controlpb.EditLogServer.
+func (v *service) Append(stream grpc.BidiStreamingServer[controlpb.AppendBatch, controlpb.AppendAck]) error {
+	call := &appendCall{server: v.server, stream: stream, flights: make(chan flight, inFlightPerStream)}
+	return call.run()
 }
 
-// explain gives the server's own failure instead of what raft made of it.
-func (s *Server) explain(err error) error {
-	if refusal := s.refusal(); refusal != nil {
-		return refusal
-	}
-	return err
+// Tail implements controlpb.EditLogServer.
+func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreamingServer[controlpb.TailBatch]) error {
+	return serveTail(v.server, request, stream)
+}
+
+// UploadCheckpoint implements controlpb.EditLogServer.
+func (v *service) UploadCheckpoint(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece, controlpb.UploadCheckpointResponse]) error {
+	return v.server.keeper.upload(stream)
+}
+
+// DownloadCheckpoint implements controlpb.EditLogServer.
+func (v *service) DownloadCheckpoint(request *controlpb.DownloadCheckpointRequest, stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
+	return v.server.keeper.download(request, stream)
 }

@@ -2,9 +2,8 @@ package logserver
 
 import (
 	"cmp"
-	"encoding/binary"
 	"io"
-	"os"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 
@@ -14,22 +13,23 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// ownSnapshots are what raft takes for snapshots. There are two sorts. Small
+// snapshots are what raft takes for snapshots. There are two sorts. Small
 // ones, in raft's own files, hold the state machine's state and let a restart
 // skip what was applied; they never travel, since they hold no records.
 // Checkpoints hold all records up to theirs: one goes to a peer that lacks what
 // was cut from this log, and this server begins with one if it came so.
-type ownSnapshots struct {
+type snapshots struct {
 	raft.SnapshotStore
 	store       *store
 	checkpoints *checkpoints
+	logger      *slog.Logger
 	started     atomic.Bool // raft runs: what it asks for is for a peer
 }
 
 // List implements raft.SnapshotStore: the newest first. For a peer only
 // checkpoints count, the newest of them since it leaves the least to send; at
 // the start all that this log goes on behind.
-func (s *ownSnapshots) List() ([]*raft.SnapshotMeta, error) {
+func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	first, err := s.store.begins()
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (s *ownSnapshots) List() ([]*raft.SnapshotMeta, error) {
 
 // metaOf is a checkpoint as raft sees it.
 func metaOf(f checkpointFile) (*raft.SnapshotMeta, error) {
-	members, err := decodeMembers(f.head.members)
+	members, err := f.head.configuration()
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func metaOf(f checkpointFile) (*raft.SnapshotMeta, error) {
 
 // Open implements raft.SnapshotStore. A checkpoint is verified before any of it
 // is sent.
-func (s *ownSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	f, ok := s.checkpoints.find(id)
 	if !ok {
 		return s.SnapshotStore.Open(id)
@@ -79,15 +79,9 @@ func (s *ownSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if s.started.Load() {
-		if _, err := verifyCheckpoint(s.checkpoints.fs, s.checkpoints.path(f)); err != nil {
-			s.checkpoints.damaged(f.name, err)
-			return nil, nil, err
-		}
-	}
-	file, err := s.checkpoints.fs.OpenFile(s.checkpoints.path(f), os.O_RDONLY, 0)
+	file, err := s.checkpoints.open(f, s.started.Load())
 	if err != nil {
-		return nil, nil, diskFault("read checkpoint", err)
+		return nil, nil, err
 	}
 	return meta, &sentFile{SectionReader: io.NewSectionReader(file, 0, f.fileBytes), file: file}, nil
 }
@@ -101,7 +95,7 @@ type sentFile struct {
 func (f *sentFile) Close() error { return f.file.Close() }
 
 // Create implements raft.SnapshotStore. What is written decides the sort.
-func (s *ownSnapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
+func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
 	last, err := s.store.LastIndex()
 	if err != nil {
 		return nil, err
@@ -116,7 +110,7 @@ func (s *ownSnapshots) Create(version raft.SnapshotVersion, index, term uint64, 
 
 // snapshotSink takes a snapshot of either sort.
 type snapshotSink struct {
-	snapshots         *ownSnapshots
+	snapshots         *snapshots
 	index, term, last uint64
 	small             func() (raft.SnapshotSink, error)
 
@@ -144,7 +138,7 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 
 // begin opens what the first bytes ask for.
 func (k *snapshotSink) begin() (err error) {
-	if binary.LittleEndian.Uint32(k.begun) != checkpointMagic {
+	if !beginsCheckpoint(k.begun) {
 		k.own, err = k.small()
 		return err
 	}
@@ -177,22 +171,18 @@ func (k *snapshotSink) Close() error {
 		return fault.New(fault.CorruptData, "keep snapshot", "%d bytes are none", len(k.begun))
 	}
 	defer k.checkpoint.discard()
-	c := k.snapshots.checkpoints
-	c.changing.Lock()
-	defer c.changing.Unlock()
-	f, err := k.checkpoint.publish(func(f checkpointFile) (string, error) {
-		if f.head.index != k.index || f.head.term != k.term {
-			return "", fault.New(fault.Protocol, "keep snapshot", "raft entry %d of term %d was announced, %d of term %d came", k.index, k.term, f.head.index, f.head.term)
+	f, err := k.snapshots.checkpoints.publish(k.checkpoint, true, func(h *checkpointHead) error {
+		if h.index != k.index || h.term != k.term {
+			return fault.New(fault.Protocol, "keep snapshot", "raft entry %d of term %d was announced, %d of term %d came", k.index, k.term, h.index, h.term)
 		}
-		_, err := decodeMembers(f.head.members)
-		return checkpointName(f.head.txid, true), err
+		_, err := h.configuration()
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	f.received, k.id = true, f.name
-	c.add(f)
-	c.logger.Info("checkpoint received from the leader: it replaces the log up to it", "txid", f.head.txid, "bytes", f.bytes, "index", f.head.index)
+	k.id = f.name
+	k.snapshots.logger.Info("checkpoint received from the leader: it replaces the log up to it", "txid", f.head.txid, "bytes", f.bytes, "index", f.head.index)
 	return nil
 }
 

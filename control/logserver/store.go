@@ -10,11 +10,11 @@ import (
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // store is raft-wal with our rules around it: every entry of ours is verified
@@ -159,46 +159,6 @@ func (s *store) damage(index uint64, cause error) error {
 		Hint:   "stop the log server and look with `ww log verify`"}
 }
 
-// locate finds the file and offset of an entry as well as a damaged log
-// allows; offset is -1 if the way to the entry is damaged.
-func locate(dir string, index uint64) (name string, offset int64) {
-	files, err := segmentFiles(dir)
-	if err != nil {
-		return "", -1
-	}
-	var info types.SegmentInfo
-	for _, file := range files {
-		var base, id uint64
-		if _, err := fmt.Sscanf(file, "%020d-%016x.wal", &base, &id); err != nil || base > index || base < info.BaseIndex {
-			continue
-		}
-		info = types.SegmentInfo{BaseIndex: base, ID: id}
-	}
-	name = segment.FileName(info)
-	buf, err := readFile(filepath.Join(dir, name), nil)
-	if err != nil {
-		return name, -1
-	}
-	at := info.BaseIndex
-	for position := int64(segmentHeaderBytes); position+frameHeaderBytes <= int64(len(buf)); {
-		kind, value, ok := readFrameHeader(buf[position:])
-		if !ok || kind == frameZero {
-			return name, position
-		}
-		if kind == frameEntry {
-			if at == index {
-				return name, position
-			}
-			at++
-		}
-		position += frameHeaderBytes
-		if kind != frameCommit {
-			position += int64(value) + padding(int64(value))
-		}
-	}
-	return name, -1
-}
-
 // StoreLog implements raft.LogStore.
 func (s *store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
 
@@ -308,7 +268,7 @@ func openStore(o Options, report *Report, kept *checkpoints, onFailure func(erro
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, diskFault(op, err)
 	}
-	if err := syncDirectory(o.Directory); err != nil {
+	if err := (vfs.OS{}).SyncDir(o.Directory); err != nil {
 		return nil, diskFault(op, err)
 	}
 	w, err := wal.Open(dir, wal.WithSegmentSize(o.SegmentBytes), wal.WithLogger(hclogTo(o.Logger, "wal", slog.LevelWarn)))

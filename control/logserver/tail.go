@@ -11,20 +11,18 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Tail implements controlpb.EditLogServer. Every server serves it, up to what
-// it knows to be committed and has applied. Without follow it ends there, and
-// then only the leader may answer, since only it knows that nothing newer is
-// committed.
-func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreamingServer[controlpb.TailBatch]) error {
+// serveTail sends a server's records, up to what it knows to be committed and has
+// applied. Without follow it ends there, and then only the leader may answer,
+// since only it knows that nothing newer is committed.
+func serveTail(s *Server, request *controlpb.TailRequest, stream grpc.ServerStreamingServer[controlpb.TailBatch]) error {
 	const op = "tail log"
-	s := v.server
-	if err := s.refusal(); err != nil {
+	if err := s.health.refusal(); err != nil {
 		return err
 	}
 	if request.FromTxid == 0 {
 		return fault.New(fault.Invalid, op, "txids begin with 1")
 	}
-	leads := s.leading()
+	leads := s.health.leading()
 	if !request.Follow && !leads {
 		return raftFault(op, raft.ErrNotLeader)
 	}
@@ -68,10 +66,10 @@ func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreami
 			}
 		case <-stream.Context().Done():
 			return stream.Context().Err()
-		case <-s.stopping:
-			return s.refusal()
+		case <-s.health.stopping:
+			return s.health.refusal()
 		}
-		if err := s.refusal(); err != nil {
+		if err := s.health.refusal(); err != nil {
 			return err
 		}
 	}
@@ -81,15 +79,6 @@ func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreami
 func cutOff(wanted, first uint64) error {
 	err := fault.New(fault.Gap, "tail log", "the log begins at txid %d, txid %d was asked for", first, wanted)
 	err.Hint = "begin with a checkpoint"
-	return err
-}
-
-// readFailed remembers damage and disk errors: they are this server's, not the
-// caller's.
-func (s *Server) readFailed(err error) error {
-	if errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version) {
-		s.damaged(err)
-	}
 	return err
 }
 

@@ -12,8 +12,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/hashicorp/raft"
-
+	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -107,7 +106,7 @@ func listCheckpoints(fsys vfs.FS, directory string, look func(vfs.FS, string) (c
 		case err == nil && f.head.txid != txid:
 			err = badCheckpoint("%s: its head is that of txid %d", item.Name(), f.head.txid)
 		case err == nil:
-			_, err = decodeMembers(f.head.members)
+			_, err = f.head.configuration()
 		}
 		f.name, f.head.txid, f.received, f.damage = item.Name(), txid, received, err
 		files = append(files, f)
@@ -118,17 +117,6 @@ func listCheckpoints(fsys vfs.FS, directory string, look func(vfs.FS, string) (c
 
 func byTxid(a, b checkpointFile) int {
 	return cmp.Or(cmp.Compare(a.head.txid, b.head.txid), strings.Compare(a.name, b.name))
-}
-
-// decodeMembers decodes raft's group; the library's decoder panics on what it
-// cannot read.
-func decodeMembers(b []byte) (c raft.Configuration, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = badCheckpoint("the group's members cannot be decoded: %v", cause)
-		}
-	}()
-	return raft.DecodeConfiguration(b), nil
 }
 
 // usable gives the good ones that a log beginning with raft entry first goes on
@@ -211,13 +199,69 @@ func (c *checkpoints) create() (*checkpointWriter, error) {
 	return &checkpointWriter{fs: c.fs, path: path, file: file}, nil
 }
 
-// add counts a published file. changing is held.
-func (c *checkpoints) add(f checkpointFile) {
+// publish makes a written file count, durably, unless check refuses what is in
+// it. received: a peer sent it, in the place of this log's beginning.
+func (c *checkpoints) publish(w *checkpointWriter, received bool, check func(*checkpointHead) error) (checkpointFile, error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	f, err := w.publish(received, check)
+	if err != nil {
+		return f, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.files = slices.DeleteFunc(c.mu.files, func(old checkpointFile) bool { return old.name == f.name })
 	c.mu.files = append(c.mu.files, f)
 	slices.SortFunc(c.mu.files, byTxid)
+	return f, nil
+}
+
+// retire removes the checkpoints before the older of the two newest good ones,
+// after cut has removed the log in front of that one's index: first is the raft
+// entry with which the log begins. It does nothing while there are not two.
+func (c *checkpoints) retire(first uint64, cut func(kept checkpointFile) error) error {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	kept, ok := c.kept(first)
+	if !ok {
+		return nil
+	}
+	if err := cut(kept); err != nil {
+		return err
+	}
+	return c.prune(kept)
+}
+
+// roomFor refuses a checkpoint that would leave less than reserve free bytes on
+// the disk.
+func (c *checkpoints) roomFor(reserve int64) error {
+	space, err := c.fs.StatFS(c.dir)
+	if err != nil {
+		return diskFault("write checkpoint", err)
+	}
+	if space.Free < reserve {
+		return fault.New(fault.NoSpace, "write checkpoint", "%d bytes are free, %d are kept for the log", space.Free, reserve)
+	}
+	return nil
+}
+
+// open opens a file for reading; verified: having read all of it.
+func (c *checkpoints) open(f checkpointFile, verified bool) (vfs.File, error) {
+	if verified {
+		if _, err := verifyCheckpoint(c.fs, c.path(f)); err != nil {
+			c.damaged(f.name, err)
+			return nil, err
+		}
+	}
+	file, err := c.fs.OpenFile(c.path(f), os.O_RDONLY, 0)
+	return file, diskFault("read checkpoint", err)
+}
+
+// unreadable remembers that a namenode cannot read the checkpoint of a txid.
+func (c *checkpoints) unreadable(txid uint64) {
+	for _, received := range []bool{false, true} {
+		c.damaged(checkpointName(txid, received), badCheckpoint("the namenode cannot read it"))
+	}
 }
 
 // damaged remembers that a file cannot be read.

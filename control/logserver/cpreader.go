@@ -1,0 +1,112 @@
+package logserver
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/zeebo/xxh3"
+)
+
+// checkpointReader reads a checkpoint's file and verifies every byte.
+type checkpointReader struct {
+	r       *bufio.Reader
+	head    checkpointHead
+	headSum uint64
+	content xxh3.Hasher
+	pieces  uint32
+	bytes   uint64
+	buf     []byte
+	sum     uint64 // of the content, known at its end
+}
+
+// newCheckpointReader reads the head.
+func newCheckpointReader(r io.Reader) (*checkpointReader, error) {
+	c := &checkpointReader{r: bufio.NewReaderSize(r, 64<<10)}
+	var err error
+	c.head, c.headSum, err = readCheckpointHead(c.r)
+	return c, err
+}
+
+// next gives the next piece, valid until the call after it, and io.EOF behind
+// the last one, when the whole file is verified. Errors: fault.CorruptData,
+// fault.Disk.
+func (c *checkpointReader) next() ([]byte, error) {
+	header := make([]byte, pieceHeaderBytes, checkpointEndBytes)
+	if _, err := io.ReadFull(c.r, header); err != nil {
+		return nil, endsEarly(err, fmt.Sprintf("behind %d bytes of content", c.bytes))
+	}
+	length, second, sum := binary.LittleEndian.Uint32(header), binary.LittleEndian.Uint32(header[4:]), binary.LittleEndian.Uint64(header[8:])
+	if length == 0 {
+		return nil, c.end(header)
+	}
+	if length > checkpointPieceBytesMax || second != 0 {
+		return nil, badCheckpoint("a piece of %d bytes at %d bytes of content", length, c.bytes)
+	}
+	if cap(c.buf) < int(length) {
+		c.buf = make([]byte, max(int(length), 64<<10))
+	}
+	piece := c.buf[:length]
+	if _, err := io.ReadFull(c.r, piece); err != nil {
+		return nil, endsEarly(err, fmt.Sprintf("inside the piece at %d bytes of content", c.bytes))
+	}
+	if xxh3.HashSeed(piece, c.bytes) != sum {
+		return nil, badCheckpoint("checksum mismatch in the piece at %d bytes of content", c.bytes)
+	}
+	_, _ = c.content.Write(piece)
+	c.pieces++
+	c.bytes += uint64(length)
+	return piece, nil
+}
+
+// end verifies what stands behind the last piece.
+func (c *checkpointReader) end(header []byte) error {
+	b := header[:checkpointEndBytes]
+	if _, err := io.ReadFull(c.r, b[pieceHeaderBytes:]); err != nil {
+		return endsEarly(err, "inside its end")
+	}
+	e, err := decodeCheckpointEnd(b, c.headSum)
+	if err != nil {
+		return err
+	}
+	if e.pieces != c.pieces || e.bytes != c.bytes || e.sum != c.content.Sum64() {
+		return badCheckpoint("the end counts %d pieces, %d bytes, sum %016x; there are %d, %d, %016x",
+			e.pieces, e.bytes, e.sum, c.pieces, c.bytes, c.content.Sum64())
+	}
+	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
+		if err != nil {
+			return diskFault("read checkpoint", err)
+		}
+		return badCheckpoint("bytes follow the end")
+	}
+	c.sum = e.sum
+	return io.EOF
+}
+
+// checkpointEnd ends a checkpoint's file.
+type checkpointEnd struct {
+	pieces uint32
+	bytes  uint64 // of content
+	sum    uint64 // of the content
+}
+
+// encode gives the end of the file whose head has headSum.
+func (e checkpointEnd) encode(headSum uint64) []byte {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, checkpointEndBytes), 0)
+	b = binary.LittleEndian.AppendUint32(b, e.pieces)
+	b = binary.LittleEndian.AppendUint64(b, e.bytes)
+	b = binary.LittleEndian.AppendUint64(b, e.sum)
+	return binary.LittleEndian.AppendUint64(b, xxh3.HashSeed(b, headSum))
+}
+
+// decodeCheckpointEnd verifies the last bytes of a file. Errors:
+// fault.CorruptData.
+func decodeCheckpointEnd(b []byte, headSum uint64) (checkpointEnd, error) {
+	if len(b) != checkpointEndBytes || binary.LittleEndian.Uint32(b) != 0 ||
+		xxh3.HashSeed(b[:checkpointEndBytes-8], headSum) != binary.LittleEndian.Uint64(b[checkpointEndBytes-8:]) {
+		return checkpointEnd{}, badCheckpoint("the end of the file is none of this checkpoint")
+	}
+	return checkpointEnd{pieces: binary.LittleEndian.Uint32(b[4:]), bytes: binary.LittleEndian.Uint64(b[8:]), sum: binary.LittleEndian.Uint64(b[16:])}, nil
+}

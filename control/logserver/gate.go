@@ -1,0 +1,52 @@
+package logserver
+
+import "sync"
+
+// gate counts the callers that wait for an answer of raft. raft may lose what is
+// in its queue when it shuts down, and would leave such a caller waiting for
+// ever: so it is shut down only when nobody is inside.
+type gate struct {
+	mu struct {
+		sync.Mutex
+		inside int
+		empty  chan struct{} // closed when nobody is inside; nil if nobody waits for that
+	}
+}
+
+// enter lets a caller in, unless refusal has a reason against it; leave must
+// follow once raft has answered.
+func (g *gate) enter(refusal func() error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := refusal(); err != nil {
+		return err
+	}
+	g.mu.inside++
+	return nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.inside--
+	if g.mu.inside == 0 && g.mu.empty != nil {
+		close(g.mu.empty)
+		g.mu.empty = nil
+	}
+}
+
+// drain waits until nobody is inside. The caller has made sure that refusal has a
+// reason from now on, so nobody enters; raft still runs and answers everybody.
+func (g *gate) drain() {
+	g.mu.Lock()
+	if g.mu.inside == 0 {
+		g.mu.Unlock()
+		return
+	}
+	if g.mu.empty == nil {
+		g.mu.empty = make(chan struct{})
+	}
+	empty := g.mu.empty
+	g.mu.Unlock()
+	<-empty
+}

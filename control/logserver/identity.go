@@ -1,0 +1,83 @@
+package logserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// identityName is the file that says whose directory this is.
+const identityName = "node.json"
+
+// identity is its content.
+type identity struct {
+	Format int    `json:"format"`
+	NodeID string `json:"node_id"`
+}
+
+// claim checks that dir belongs to nodeID, or makes it so, durably, if it
+// belongs to nobody yet. An empty nodeID takes what is there, or "log1".
+// Errors: fault.Invalid for another server's directory.
+func claim(dir, nodeID string) (string, error) {
+	const op = "open log directory"
+	path := filepath.Join(dir, identityName)
+	raw, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		var id identity
+		if err := json.Unmarshal(raw, &id); err != nil || id.NodeID == "" {
+			return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is damaged", Err: err}
+		}
+		if id.Format != 1 {
+			return "", &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("format %d; this build knows format 1", id.Format)}
+		}
+		if nodeID != "" && nodeID != id.NodeID {
+			return "", &fault.Error{Kind: fault.Invalid, Op: op, Path: dir, Reason: fmt.Sprintf("the directory belongs to log server %q, not to %q", id.NodeID, nodeID)}
+		}
+		return id.NodeID, nil
+	case !errors.Is(err, os.ErrNotExist):
+		return "", diskFault(op, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, walDirectory)); err == nil {
+		return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is missing, but the directory holds a log"}
+	}
+	if nodeID == "" {
+		nodeID = nodeIDDefault
+	}
+	raw, err = json.Marshal(identity{Format: 1, NodeID: nodeID})
+	if err != nil {
+		return "", &fault.Error{Kind: fault.Internal, Op: op, Err: err}
+	}
+	if err := writeDurably(path, append(raw, '\n')); err != nil {
+		return "", diskFault(op, err)
+	}
+	return nodeID, nil
+}
+
+// writeDurably makes a small file in one step: it is there whole or not at all.
+func writeDurably(path string, content []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file.Name()) }() // fails after the rename, as it should
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err == nil {
+		err = vfs.OS{}.SyncDir(filepath.Dir(path))
+	}
+	return err
+}

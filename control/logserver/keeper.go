@@ -1,0 +1,298 @@
+package logserver
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// checkpointKeeper decides which checkpoints come in and go out, and cuts the
+// log behind them.
+type checkpointKeeper struct {
+	server  *Server
+	files   *checkpoints
+	uploads atomic.Int32 // that run
+}
+
+// upload stores what a namenode sends. Only the leader takes one, from the writer
+// of the current epoch, of a txid that is committed: so the content is what the
+// committed records make. It answers once the file is durable and verified; the
+// log in front of the older of the two newest ones is cut behind that, and a
+// failure there is not the caller's.
+func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece, controlpb.UploadCheckpointResponse]) error {
+	const op = "upload checkpoint"
+	if k.uploads.Add(1) > checkpointUploadsMax {
+		k.uploads.Add(-1)
+		return fault.New(fault.Busy, op, "%d uploads run already", checkpointUploadsMax)
+	}
+	defer k.uploads.Add(-1)
+	message, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	begin := message.GetBegin()
+	if begin == nil {
+		return fault.New(fault.Protocol, op, "the first message does not begin a checkpoint")
+	}
+	head, err := k.head(begin)
+	if err != nil {
+		return err
+	}
+	for _, txid := range begin.UnreadableTxids {
+		k.files.unreadable(txid)
+	}
+	w, err := k.files.create()
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	if err := w.begin(&head); err != nil {
+		return err
+	}
+	pieces := 0
+	err = w.receiveContent(func() (*controlpb.CheckpointPiece, error) {
+		if err := k.mayUpload(head.epoch); err != nil {
+			return nil, err
+		}
+		if pieces%checkpointSpaceEvery == 0 {
+			if err := k.files.roomFor(k.reserve()); err != nil {
+				return nil, err
+			}
+		}
+		pieces++
+		return stream.Recv()
+	})
+	if err != nil {
+		return err
+	}
+	f, err := k.files.publish(w, false, func(h *checkpointHead) error { return k.mayUpload(h.epoch) })
+	if err != nil {
+		return err
+	}
+	k.server.o.Logger.Info("checkpoint stored", "txid", f.head.txid, "epoch", f.head.epoch, "bytes", f.bytes)
+	if err := k.settle(); err != nil {
+		k.server.o.Logger.Warn("the log was not cut behind a new checkpoint", "err", err)
+	}
+	return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: f.info()})
+}
+
+// mayUpload refuses all but the writer of the current epoch.
+func (k *checkpointKeeper) mayUpload(epoch uint64) error {
+	const op = "upload checkpoint"
+	if err := k.server.health.refusal(); err != nil {
+		return err
+	}
+	if !k.server.health.leading() {
+		return raftFault(op, raft.ErrNotLeader)
+	}
+	switch now := k.server.fsm.view(); {
+	case epoch < now.epoch:
+		return now.fenced(epoch)
+	case epoch > now.epoch || epoch == 0:
+		return fault.New(fault.Protocol, op, "epoch %d was never acquired, the highest is %d", epoch, now.epoch)
+	}
+	return nil
+}
+
+// head checks what an upload says of itself and finds the entry behind which the
+// log completes it: the last known point at or before its txid.
+func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpointHead, error) {
+	const op = "upload checkpoint"
+	if err := k.mayUpload(begin.Epoch); err != nil {
+		return checkpointHead{}, err
+	}
+	s := k.server
+	view := s.fsm.view()
+	if begin.Txid == 0 || begin.Txid > view.lastTxid {
+		return checkpointHead{}, fault.New(fault.Gap, op, "it is of txid %d, the log ends at txid %d", begin.Txid, view.lastTxid)
+	}
+	usable, err := k.usable()
+	if err != nil {
+		return checkpointHead{}, err
+	}
+	if len(usable) > 0 && usable[0].head.txid >= begin.Txid {
+		return checkpointHead{}, fault.New(fault.Exists, op, "there is one of txid %d already", usable[0].head.txid)
+	}
+	at, ok := s.fsm.before(begin.Txid + 1)
+	if !ok || at.index == 0 {
+		return checkpointHead{}, fault.New(fault.Gap, op, "the log in front of txid %d is cut off already", begin.Txid)
+	}
+	var log raft.Log
+	if _, err := s.store.read(at.index, &log); err != nil {
+		return checkpointHead{}, s.readFailed(err)
+	}
+	members := s.group.raft.GetConfiguration()
+	if err := members.Error(); err != nil {
+		return checkpointHead{}, raftFault(op, err)
+	}
+	h := checkpointHead{txid: begin.Txid, epoch: begin.Epoch, created: s.o.Clock.Now().UnixMilli(), index: at.index, term: log.Term, state: at.state(),
+		members: raft.EncodeConfiguration(members.Configuration())}
+	if h.state.epoch == view.epoch {
+		h.state.holder = view.holder
+	}
+	return h, nil
+}
+
+// reserve is the free space that is left for the log on the same disk: a full
+// disk ends the log server.
+func (k *checkpointKeeper) reserve() int64 {
+	return int64(checkpointReserveSegments * k.server.o.SegmentBytes)
+}
+
+// usable are the checkpoints that the log goes on behind, the newest first.
+func (k *checkpointKeeper) usable() ([]checkpointFile, error) {
+	first, err := k.server.store.begins()
+	return k.files.usable(first), err
+}
+
+// settle cuts the log in front of the older of the two newest good checkpoints
+// and removes what is older still. A crash at any point leaves more than is
+// needed, and the next call finishes it.
+func (k *checkpointKeeper) settle() error {
+	s := k.server
+	first, err := s.store.begins()
+	if err != nil {
+		return err
+	}
+	return k.files.retire(first, func(kept checkpointFile) error {
+		// Who begins to read from now on begins behind the cut.
+		s.fsm.rebase(kept.head.index, k.files.usable(first))
+		cut, err := s.store.cutHead(kept.head.index)
+		if err == nil && cut > 0 {
+			s.o.Logger.Info("the log was cut in front of the older checkpoint", "checkpoint", kept.name, "entries", cut, "first_index", kept.head.index)
+		}
+		return err
+	})
+}
+
+// download sends a checkpoint: its content to a namenode, the file to a peer.
+func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest, stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
+	const op = "download checkpoint"
+	if err := k.server.health.refusal(); err != nil {
+		return err
+	}
+	usable, err := k.usable()
+	if err != nil {
+		return err
+	}
+	for _, f := range usable {
+		switch {
+		case request.RawTxid != 0 && f.head.txid == request.RawTxid:
+			return k.files.sendFile(f, stream.Send)
+		case request.RawTxid == 0 && (request.BeforeTxid == 0 || f.head.txid < request.BeforeTxid):
+			return k.files.sendContent(f, func(piece *controlpb.CheckpointPiece) error {
+				if err := k.server.health.refusal(); err != nil {
+					return err
+				}
+				return stream.Send(piece)
+			})
+		}
+	}
+	damaged := 0
+	for _, f := range k.files.all() {
+		if f.damage != nil {
+			damaged++
+		}
+	}
+	return fault.New(fault.NotFound, op, "there is no such checkpoint that can be read; %d are damaged", damaged)
+}
+
+// watch finishes what a crash left, and then fetches what the leader has: a
+// server that follows cuts its log too, and can lead with it.
+func (k *checkpointKeeper) watch() {
+	s := k.server
+	if err := k.settle(); err != nil {
+		s.o.Logger.Warn("the log was not cut in front of its checkpoints", "err", err)
+	}
+	if len(s.o.Peers) < 2 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.watchers.Go(func() {
+		defer cancel()
+		<-s.health.stopping
+	})
+	timer := s.o.Clock.NewTimer(checkpointFetchInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.health.stopping:
+			return
+		case <-s.health.failed:
+			return
+		case <-timer.C():
+			if err := k.fetch(ctx); err != nil && ctx.Err() == nil {
+				s.o.Logger.Warn("the leader's checkpoint was not fetched", "err", err)
+			}
+			timer.Reset(checkpointFetchInterval)
+		}
+	}
+}
+
+// fetch copies the leader's newest checkpoint, if this server follows, lacks it,
+// and has applied the log up to its txid.
+func (k *checkpointKeeper) fetch(ctx context.Context) error {
+	const op = "fetch checkpoint"
+	s := k.server
+	address := s.leaderAddress()
+	if s.health.leading() || address == "" || s.health.refusal() != nil {
+		return nil
+	}
+	conn, err := rpc.Dial(address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // nothing is sent any more
+	client := controlpb.NewEditLogClient(conn)
+	status, err := client.LogStatus(ctx, &controlpb.LogStatusRequest{})
+	if err != nil {
+		return rpc.FromStatus(err, op, address)
+	}
+	if len(status.Checkpoints) == 0 {
+		return nil
+	}
+	newest := status.Checkpoints[0]
+	own, err := k.usable()
+	if err != nil {
+		return err
+	}
+	if newest.Error != "" || s.fsm.view().lastTxid < newest.Txid || len(own) > 0 && own[0].head.txid >= newest.Txid {
+		return nil
+	}
+	if err := k.files.roomFor(k.reserve()); err != nil {
+		return err
+	}
+	stream, err := client.DownloadCheckpoint(ctx, &controlpb.DownloadCheckpointRequest{RawTxid: newest.Txid})
+	if err != nil {
+		return rpc.FromStatus(err, op, address)
+	}
+	w, err := k.files.create()
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	err = w.receiveFile(func() (*controlpb.CheckpointPiece, error) {
+		piece, err := stream.Recv()
+		return piece, rpc.FromStatus(err, op, address)
+	})
+	if err != nil {
+		return err
+	}
+	f, err := k.files.publish(w, false, func(h *checkpointHead) error {
+		if h.txid != newest.Txid || s.fsm.view().lastTxid < h.txid {
+			return fault.New(fault.Protocol, op, "txid %d was asked for, %d came", newest.Txid, h.txid)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.o.Logger.Info("checkpoint fetched from the leader", "txid", f.head.txid, "bytes", f.bytes, "leader", address)
+	return k.settle()
+}
