@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/whispering-woods/ww/control/logserver"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 )
 
 func newLog(program *app) *cobra.Command {
@@ -36,7 +36,7 @@ place is named; 5: a log server uses the directory.`,
 		Args:    arguments(1, 1),
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		report, err := logserver.Verify(args[0])
+		report, err := walcheck.Verify(args[0])
 		if report == nil {
 			return err
 		}
@@ -48,7 +48,7 @@ place is named; 5: a log server uses the directory.`,
 }
 
 // logReport prints what a check found.
-func (p *printer) logReport(directory string, report *logserver.Report) {
+func (p *printer) logReport(directory string, report *walcheck.Report) {
 	checkpoints, damage := []record{}, []record{}
 	for _, c := range report.Checkpoints {
 		said := ""
@@ -99,7 +99,7 @@ list with exit code 6.`,
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		out := program.printer()
-		return out.done(logserver.Dump(args[0], func(e logserver.DumpEntry) error {
+		return out.done(walcheck.Dump(args[0], func(e walcheck.DumpEntry) error {
 			out.logEntry(e)
 			return out.err
 		}))
@@ -108,7 +108,7 @@ list with exit code 6.`,
 }
 
 // logEntry prints one entry.
-func (p *printer) logEntry(entry logserver.DumpEntry) {
+func (p *printer) logEntry(entry walcheck.DumpEntry) {
 	refused := ""
 	if entry.Refused != nil {
 		refused = entry.Refused.Error()

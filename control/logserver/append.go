@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/logserver/entry"
 )
 
 // flight is a batch between its arrival and its acknowledgement, or the end of
@@ -97,17 +98,17 @@ func (c *appendCall) start(ctx context.Context) flight {
 	if err != nil {
 		return flight{err: err}
 	}
-	e := entry{kind: entryBatch, epoch: batch.Epoch, firstTxid: batch.FirstTxid, records: batch.Records}
-	if err := e.check(); err != nil {
+	e := entry.Entry{Kind: entry.Batch, Epoch: batch.Epoch, FirstTxid: batch.FirstTxid, Records: batch.Records}
+	if err := e.Check(); err != nil {
 		return flight{err: err}
 	}
 	// The state machine decides; but what is refused now will be refused then,
 	// and need not fill the log.
-	if now := s.fsm.view(); e.epoch < now.epoch {
-		return flight{err: now.fenced(e.epoch)}
+	if now := s.fsm.view(); e.Epoch < now.Epoch {
+		return flight{err: now.Fenced(e.Epoch)}
 	}
-	f := flight{last: e.lastTxid()}
-	for _, record := range e.records {
+	f := flight{last: e.LastTxid()}
+	for _, record := range e.Records {
 		f.bytes += int64(len(record))
 	}
 	if err := s.inFlight.Acquire(ctx, f.bytes); err != nil {
@@ -117,7 +118,7 @@ func (c *appendCall) start(ctx context.Context) flight {
 		s.inFlight.Release(f.bytes)
 		return flight{err: err}
 	}
-	f.future = s.group.raft.Apply(e.encode(), s.o.ApplyTimeout)
+	f.future = s.group.raft.Apply(e.Encode(), s.o.ApplyTimeout)
 	return f
 }
 

@@ -12,9 +12,12 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -22,7 +25,7 @@ import (
 // contentOf is a checkpoint's content in every test; it takes several pieces.
 func contentOf(txid uint64) []byte {
 	random := rand.New(rand.NewPCG(txid, 1))
-	b := make([]byte, 2*checkpointPieceBytesMax+int(txid%1000)+1)
+	b := make([]byte, 2*checkpoint.PieceBytesMax+int(txid%1000)+1)
 	for i := range b {
 		b[i] = byte(random.Uint32())
 	}
@@ -107,9 +110,9 @@ func TestTheLogIsCutInFrontOfTheOlderOfTwoCheckpoints(t *testing.T) {
 	// A third one: the first goes, and log files with it.
 	appendTo(t, l, grant, 6001, 9000)
 	upload(t, l, grant, 8000)
-	list, err := os.ReadDir(filepath.Join(dir, checkpointDirectory))
+	list, err := os.ReadDir(filepath.Join(dir, checkpoint.Directory))
 	require.NoError(t, err)
-	require.Len(t, list, checkpointsKept)
+	require.Len(t, list, checkpoint.KeptCount)
 	first = s.firstTxidOf()
 	require.Greater(t, first, uint64(6000-pointStride))
 	status := l.Status(within(t))[0]
@@ -126,14 +129,14 @@ func TestTheLogIsCutInFrontOfTheOlderOfTwoCheckpoints(t *testing.T) {
 	crashed := copyTree(t, dir)
 	stop()
 	for _, dir := range []string{dir, crashed} {
-		report, err := Verify(dir)
+		report, err := walcheck.Verify(dir)
 		require.NoError(t, err)
 		require.Equal(t, first, report.FirstTxid)
 		require.EqualValues(t, 9000, report.LastTxid)
 		require.Len(t, report.Checkpoints, 2)
 		require.True(t, report.Checkpoints[0].Usable)
 		next := first
-		require.NoError(t, Dump(dir, func(e DumpEntry) error {
+		require.NoError(t, walcheck.Dump(dir, func(e walcheck.DumpEntry) error {
 			for i, got := range e.Records {
 				require.Equal(t, record(e.FirstTxid+uint64(i)), got)
 				require.Equal(t, next, e.FirstTxid)
@@ -198,7 +201,7 @@ func TestWhoMayNotUpload(t *testing.T) {
 		return err
 	})
 	requireKind(t, fault.Fenced, err)
-	require.Empty(t, s.keeper.files.all())
+	require.Empty(t, s.keeper.files.All())
 	grant.Epoch++
 	upload(t, l, grant, 10)
 	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 9}, nothing)
@@ -206,7 +209,7 @@ func TestWhoMayNotUpload(t *testing.T) {
 	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, nothing)
 	requireKind(t, fault.Exists, err)
 	require.Eventually(t, func() bool {
-		list, err := os.ReadDir(s.keeper.files.dir)
+		list, err := os.ReadDir(filepath.Join(s.o.Directory, checkpoint.Directory))
 		return err == nil && len(list) == 1
 	}, patience, tick, "what failed leaves nothing")
 }
@@ -218,17 +221,16 @@ func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	appendTo(t, l, grant, 1, 10)
 	begin := &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: &controlpb.CheckpointInfo{Txid: 10, Epoch: grant.Epoch}}}
-	good := dataPiece([]byte("content"), 0)
-	flipped := dataPiece([]byte("content"), 0)
+	good := checkpoint.DataPiece([]byte("content"), 0)
+	flipped := checkpoint.DataPiece([]byte("content"), 0)
 	flipped.GetData().Data[3] ^= 1
-	moved := dataPiece([]byte("content"), 1)
+	moved := checkpoint.DataPiece([]byte("content"), 1)
 	sum := func(pieces ...*controlpb.CheckpointPiece) *controlpb.CheckpointPiece {
-		w := &checkpointWriter{}
+		var content []byte
 		for _, p := range pieces {
-			_, _ = w.content.Write(p.GetData().Data)
-			w.end.bytes += uint64(len(p.GetData().Data))
+			content = append(content, p.GetData().Data...)
 		}
-		return endPiece(w.end.bytes, w.content.Sum64())
+		return checkpoint.EndPiece(uint64(len(content)), xxh3.Hash(content))
 	}
 	wrongSum := sum(good)
 	wrongSum.GetEnd().Sum++
@@ -245,7 +247,7 @@ func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
 		"wrong sum":      {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongSum}},
 		"wrong bytes":    {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongBytes}},
 		"nothing in it":  {fault.CorruptData, []*controlpb.CheckpointPiece{begin, sum()}},
-		"too large":      {fault.Protocol, []*controlpb.CheckpointPiece{begin, dataPiece(make([]byte, checkpointPieceBytesMax+1), 0)}},
+		"too large":      {fault.Protocol, []*controlpb.CheckpointPiece{begin, checkpoint.DataPiece(make([]byte, checkpoint.PieceBytesMax+1), 0)}},
 		"ends too early": {fault.Protocol, []*controlpb.CheckpointPiece{begin, good}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -258,7 +260,7 @@ func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
 			}
 			_, err = stream.CloseAndRecv()
 			requireKind(t, c.kind, faultOf(err))
-			require.Empty(t, s.keeper.files.all())
+			require.Empty(t, s.keeper.files.All())
 		})
 	}
 }
@@ -299,7 +301,7 @@ func withCheckpoints(t *testing.T) (dir string, first uint64) {
 func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 	dir, first := withCheckpoints(t)
 	path := func(dir string, txid uint64) string {
-		return filepath.Join(dir, checkpointDirectory, checkpointName(txid, false))
+		return filepath.Join(dir, checkpoint.Directory, checkpoint.Name(txid, false))
 	}
 	stat, err := os.Stat(path(dir, 3000))
 	require.NoError(t, err)
@@ -307,7 +309,7 @@ func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := copyTree(t, dir)
 			flip(t, path(dir, 3000), offset)
-			report, err := Verify(dir)
+			report, err := walcheck.Verify(dir)
 			requireKind(t, fault.CorruptData, err)
 			require.NotNil(t, report)
 			require.Error(t, report.Checkpoints[1].Damage)
@@ -332,10 +334,10 @@ func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 			appendTo(t, l, grant, 3001, 4000)
 			upload(t, l, grant, 4000)
 			require.Equal(t, first, s.firstTxidOf(), "2000 is still the older good one")
-			require.Len(t, s.keeper.files.all(), 3)
+			require.Len(t, s.keeper.files.All(), 3)
 			appendTo(t, l, grant, 4001, 5000)
 			upload(t, l, grant, 5000)
-			require.Len(t, s.keeper.files.all(), 2)
+			require.Len(t, s.keeper.files.All(), 2)
 			require.Greater(t, s.firstTxidOf(), uint64(3000))
 		})
 	}
@@ -379,16 +381,16 @@ func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 		_, err := Start(options(t, dir))
 		requireKind(t, fault.CorruptData, err)
 		require.ErrorContains(t, err, "checkpoints")
-		_, err = Verify(dir)
+		_, err = walcheck.Verify(dir)
 		requireKind(t, fault.CorruptData, err)
-		require.NoError(t, os.RemoveAll(filepath.Join(dir, checkpointDirectory)))
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, checkpoint.Directory)))
 		_, err = Start(options(t, dir))
 		requireKind(t, fault.CorruptData, err)
 	})
 	t.Run("the log is gone", func(t *testing.T) {
 		dir := copyTree(t, dir)
-		require.NoError(t, os.RemoveAll(filepath.Join(dir, walDirectory)))
-		require.NoError(t, os.Remove(filepath.Join(dir, markName)))
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, walcheck.Directory)))
+		require.NoError(t, os.Remove(filepath.Join(dir, "mark")))
 		_, err := Start(options(t, dir))
 		requireKind(t, fault.CorruptData, err)
 	})
@@ -413,27 +415,30 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 	look := func() { states = append(states, copyTree(t, dir)) }
 	head, err := s.keeper.head(&controlpb.CheckpointInfo{Txid: 3000, Epoch: grant.Epoch})
 	require.NoError(t, err)
-	w, err := s.keeper.files.create()
+	w, err := s.keeper.files.Create()
 	require.NoError(t, err)
 	look() // an empty temporary file
-	require.NoError(t, w.begin(&head))
-	content := contentOf(3000)
-	for offset := 0; offset < len(content); offset += checkpointPieceBytesMax {
-		piece := dataPiece(content[offset:min(offset+checkpointPieceBytesMax, len(content))], uint64(offset))
-		require.NoError(t, w.receivePiece(piece.GetData()))
+	require.NoError(t, w.Begin(&head))
+	content, offset := contentOf(3000), 0
+	require.NoError(t, w.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
 		look()
-	}
-	require.NoError(t, w.finish())
+		if offset == len(content) {
+			return checkpoint.EndPiece(uint64(len(content)), xxh3.Hash(content)), nil
+		}
+		from := offset
+		offset = min(offset+checkpoint.PieceBytesMax, len(content))
+		return checkpoint.DataPiece(content[from:offset], uint64(from)), nil
+	}))
 	look()
-	_, err = s.keeper.files.publish(w, false, func(*checkpointHead) error { return nil })
+	_, err = s.keeper.files.Publish(w, false, func(*checkpoint.Head) error { return nil })
 	require.NoError(t, err)
 	look()
 	published := len(states)
 	first, err := s.store.FirstIndex()
 	require.NoError(t, err)
-	require.NoError(t, s.keeper.files.retire(first, func(kept checkpointFile) error {
-		require.EqualValues(t, 2000, kept.head.txid)
-		_, err := s.store.cutHead(kept.head.index)
+	require.NoError(t, s.keeper.files.Retire(first, func(kept checkpoint.File) error {
+		require.EqualValues(t, 2000, kept.Head.Txid)
+		_, err := s.store.cutHead(kept.Head.Index)
 		look()
 		return err
 	}))
@@ -458,12 +463,12 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 		}
 		requireRecords(t, l, want[1]+1, 3000)
 		require.Eventually(t, func() bool {
-			list, err := os.ReadDir(s.keeper.files.dir)
-			return err == nil && len(list) == checkpointsKept && s.firstTxidOf()+pointStride > want[1]
+			list, err := os.ReadDir(filepath.Join(s.o.Directory, checkpoint.Directory))
+			return err == nil && len(list) == checkpoint.KeptCount && s.firstTxidOf()+pointStride > want[1]
 		}, patience, tick, "state %d: the next start finishes it", i)
 		requireRecords(t, l, s.firstTxidOf(), 3000)
 		stop()
-		_, err = Verify(state)
+		_, err = walcheck.Verify(state)
 		require.NoError(t, err)
 	}
 }

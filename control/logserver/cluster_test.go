@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -111,13 +113,13 @@ func (c *cluster) await(i int, txid uint64) {
 	deadline := time.After(20 * time.Second)
 	for {
 		view := c.servers[i].fsm.view()
-		if view.lastTxid >= txid {
+		if view.LastTxid >= txid {
 			return
 		}
 		select {
 		case <-view.news:
 		case <-deadline:
-			c.t.Fatalf("server %d knows only of txid %d, not of %d", i, view.lastTxid, txid)
+			c.t.Fatalf("server %d knows only of txid %d, not of %d", i, view.LastTxid, txid)
 		}
 	}
 }
@@ -179,7 +181,7 @@ func TestLeaderDiesAndNothingAcknowledgedIsLost(t *testing.T) {
 	for i := range c.servers {
 		c.stop(i)
 		next := uint64(1)
-		require.NoError(t, Dump(c.dirs[i], func(d DumpEntry) error {
+		require.NoError(t, walcheck.Dump(c.dirs[i], func(d walcheck.DumpEntry) error {
 			if d.Refused != nil || d.Acquire {
 				return nil
 			}
@@ -218,9 +220,9 @@ func TestOverruledTailIsCutOff(t *testing.T) {
 	}
 	require.Equal(t, fault.Retryable, fault.ClassOf(err), "%v", err)
 	w.Close()
-	report := func() *Report {
+	report := func() *walcheck.Report {
 		c.stop(lonely)
-		report, err := Verify(c.dirs[lonely])
+		report, err := walcheck.Verify(c.dirs[lonely])
 		require.NoError(t, err)
 		return report
 	}
@@ -239,7 +241,7 @@ func TestOverruledTailIsCutOff(t *testing.T) {
 	c.await(lonely, 80)
 	require.EqualValues(t, 80, report().LastTxid)
 	c.start(lonely)
-	require.NoError(t, Dump(copyTree(t, c.dirs[lonely]), func(d DumpEntry) error {
+	require.NoError(t, walcheck.Dump(copyTree(t, c.dirs[lonely]), func(d walcheck.DumpEntry) error {
 		for _, got := range d.Records {
 			require.NotEqual(t, lie, got)
 		}
@@ -335,14 +337,14 @@ func TestAServerThatLacksWhatWasCutGetsACheckpoint(t *testing.T) {
 	c.await(lagging, 3100)
 	s := c.servers[lagging]
 	require.Greater(t, s.firstTxidOf(), uint64(1000), "what was cut does not come back")
-	got := s.keeper.files.all()
+	got := s.keeper.files.All()
 	require.Len(t, got, 1)
-	require.EqualValues(t, 3000, got[0].head.txid)
-	require.True(t, got[0].received)
+	require.EqualValues(t, 3000, got[0].Head.Txid)
+	require.True(t, got[0].Received)
 
 	// It starts again with it, while it is new and alone in the directory.
 	c.stop(lagging)
-	report, err := Verify(c.dirs[lagging])
+	report, err := walcheck.Verify(c.dirs[lagging])
 	require.NoError(t, err)
 	require.EqualValues(t, 3100, report.LastTxid)
 	c.start(lagging)
@@ -395,12 +397,12 @@ func TestAFollowerFetchesCheckpointsAndCutsItsLog(t *testing.T) {
 		require.NoError(t, s.keeper.fetch(within(t)))
 		require.NoError(t, s.keeper.fetch(within(t)), "nothing new")
 	}
-	require.Len(t, s.keeper.files.all(), checkpointsKept)
+	require.Len(t, s.keeper.files.All(), checkpoint.KeptCount)
 	require.Equal(t, c.servers[c.at(grant.Address)].firstTxidOf(), s.firstTxidOf())
 	require.Greater(t, s.firstTxidOf(), uint64(1000))
 	require.NoError(t, c.servers[c.at(grant.Address)].keeper.fetch(within(t)), "a leader fetches nothing")
 	c.stop(follower)
-	report, err := Verify(c.dirs[follower])
+	report, err := walcheck.Verify(c.dirs[follower])
 	require.NoError(t, err)
 	require.Equal(t, report.FirstTxid, c.servers[c.at(grant.Address)].firstTxidOf())
 	c.start(follower)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 )
 
 // childDirectory tells the test binary to be a log server on a directory.
@@ -26,7 +27,7 @@ const childDirectory = "WW_LOGSERVER_TEST_DIR"
 // input, or by itself with 3 after a failure.
 func childMain() int {
 	s, err := Start(Options{
-		Directory: os.Getenv(childDirectory), ListenGRPC: "127.0.0.1:0", SegmentBytes: segmentBytesMin,
+		Directory: os.Getenv(childDirectory), ListenGRPC: "127.0.0.1:0", SegmentBytes: walcheck.SegmentBytesMin,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -125,7 +126,7 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 		acked = max(durable.Load(), grant.LastTxid)
 		require.GreaterOrEqual(t, acked, killAt)
 	}
-	report, err := Verify(dir)
+	report, err := walcheck.Verify(dir)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, report.LastTxid, acked)
 	require.Greater(t, len(report.Segments), 1, "the load should fill several log files")

@@ -1,7 +1,6 @@
 package logserver
 
 import (
-	"bytes"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -12,10 +11,10 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
-	walsegment "github.com/hashicorp/raft-wal/segment"
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -38,16 +37,17 @@ func crashImage(t *testing.T, last uint64) (crashed, ended string) {
 // within a second after the last append does too.
 func withoutMark(t *testing.T, dir string) {
 	t.Helper()
-	require.NoError(t, os.Remove(filepath.Join(dir, markName)))
+	require.NoError(t, os.Remove(filepath.Join(dir, "mark")))
 }
 
 // tailOf is the path of the last log file and the length of what is in it.
 func tailOf(t *testing.T, dir string) (path string, used int64) {
 	t.Helper()
-	report, err := Verify(dir)
+	report, err := walcheck.Verify(dir)
 	require.NoError(t, err)
-	require.NotNil(t, report.tail)
-	return filepath.Join(dir, walDirectory, report.tail.name), report.tail.used
+	last := report.Segments[len(report.Segments)-1]
+	require.False(t, last.Sealed)
+	return filepath.Join(dir, walcheck.Directory, last.Name), last.Bytes + report.TornBytes
 }
 
 func TestTornTailIsACleanPrefix(t *testing.T) {
@@ -59,7 +59,7 @@ func TestTornTailIsACleanPrefix(t *testing.T) {
 	reached := uint64(0)
 	for cut := int64(0); cut <= used; cut += 1 + cut%37 {
 		require.NoError(t, os.WriteFile(path, whole[:cut], 0o644))
-		report, err := Verify(crashed)
+		report, err := walcheck.Verify(crashed)
 		require.NoError(t, err, "cut at %d", cut)
 		require.GreaterOrEqual(t, report.LastTxid, reached, "cut at %d", cut)
 		reached = report.LastTxid
@@ -69,7 +69,7 @@ func TestTornTailIsACleanPrefix(t *testing.T) {
 	// Some of them are started for real, go on, and are started again.
 	for _, cut := range []int64{0, 10, 32, 100, used / 3, used / 2, used - 300, used - 9, used - 1} {
 		dir := copyTree(t, crashed)
-		require.NoError(t, os.Truncate(filepath.Join(dir, walDirectory, filepath.Base(path)), cut))
+		require.NoError(t, os.Truncate(filepath.Join(dir, walcheck.Directory, filepath.Base(path)), cut))
 		s, stop := start(t, options(t, dir))
 		l := dial(t, s.Addr())
 		grant, err := l.AcquireEpoch(within(t), "after")
@@ -82,74 +82,6 @@ func TestTornTailIsACleanPrefix(t *testing.T) {
 	}
 }
 
-// TestUnfinishedWriteMayLookLikeTwo: in a write of several entries the end of
-// one entry (a time, and padding) can have the bytes of a commit frame, and the
-// next entry follows it. Unfinished, it is still one write, and nothing that
-// was acknowledged is lost with it.
-func TestUnfinishedWriteMayLookLikeTwo(t *testing.T) {
-	dir := t.TempDir()
-	w, err := wal.Open(dir, wal.WithLogger(hclogTo(testLogger(t), "wal", slog.LevelWarn)))
-	require.NoError(t, err)
-	// The last byte of the nanoseconds is 3, and two zeros follow.
-	at := time.Date(2026, 1, 2, 3, 4, 5, 3, time.FixedZone("zero", 0))
-	for _, first := range []uint64{1, 4} {
-		var logs []*raft.Log
-		for index := first; index < first+3; index++ {
-			for fill := range 8 { // until the entry ends three bytes into a word
-				e := entry{kind: entryBatch, epoch: 1, firstTxid: index, records: [][]byte{make([]byte, 40+fill)}}
-				log := &raft.Log{Index: index, Term: 1, Data: e.encode(), AppendedAt: at}
-				var b bytes.Buffer
-				require.NoError(t, (&wal.BinaryCodec{}).Encode(log, &b))
-				if b.Len()%8 == 3 {
-					logs = append(logs, log)
-					break
-				}
-			}
-		}
-		require.Len(t, logs, 3)
-		require.NoError(t, w.StoreLogs(logs))
-	}
-	require.NoError(t, w.Close())
-	state, err := readMeta(dir)
-	require.NoError(t, err)
-	info := state.Segments[0]
-	whole, err := os.ReadFile(filepath.Join(dir, walsegment.FileName(info)))
-	require.NoError(t, err)
-	drop := func(frame) error { return nil }
-	all, err := scanBytes(info, whole, drop)
-	require.NoError(t, err)
-	require.EqualValues(t, 6, all.entries)
-	whole = whole[:all.end+64]
-	firstEnd := int64(0)
-	for cut := all.end - 1; cut > segmentHeaderBytes; cut-- {
-		scan, err := scanBytes(info, whole[:cut], drop)
-		require.NoError(t, err)
-		require.False(t, scan.certain, "cut at %d: %s", cut, scan.bad)
-		if scan.entries == 3 && scan.bad == "" {
-			firstEnd = cut
-		}
-	}
-	require.NotZero(t, firstEnd)
-	// Damage in the first write is damage, as long as a whole write, or the
-	// beginning of one behind the first one's end, follows it.
-	for offset := int64(segmentHeaderBytes); offset < firstEnd; offset++ {
-		bad := bytes.Clone(whole)
-		bad[offset] ^= 0x40
-		scan, err := scanBytes(info, bad, drop)
-		require.NoError(t, err)
-		require.NotEmpty(t, scan.bad, "at %d", offset)
-		require.True(t, scan.certain, "at %d: %s", offset, scan.bad)
-	}
-	// The second write is unfinished, but begins where the first one ends: a bad
-	// byte inside an entry of the first one is damage all the same.
-	bad := bytes.Clone(whole[:all.end-frameHeaderBytes])
-	bad[firstEnd-3*frameHeaderBytes] ^= 0x40
-	scan, err := scanBytes(info, bad, drop)
-	require.NoError(t, err)
-	require.Contains(t, scan.bad, "checksum mismatch")
-	require.True(t, scan.certain)
-}
-
 // TestUnfinishedWriteOfGarbage replaces the last write by what a power failure
 // may leave of it: some sectors new, some zero, some old.
 func TestUnfinishedWriteOfGarbage(t *testing.T) {
@@ -159,7 +91,7 @@ func TestUnfinishedWriteOfGarbage(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		dir := copyTree(t, crashed)
-		file, err := os.OpenFile(filepath.Join(dir, walDirectory, filepath.Base(path)), os.O_RDWR, 0)
+		file, err := os.OpenFile(filepath.Join(dir, walcheck.Directory, filepath.Base(path)), os.O_RDWR, 0)
 		require.NoError(t, err)
 		garbage := make([]byte, 8+random.IntN(2000))
 		for i := range garbage {
@@ -171,13 +103,13 @@ func TestUnfinishedWriteOfGarbage(t *testing.T) {
 		_, err = file.WriteAt(garbage, used)
 		require.NoError(t, err)
 		require.NoError(t, file.Close())
-		report, err := prepare(dir, testLogger(t))
+		report, err := walcheck.Prepare(dir, testLogger(t))
 		require.NoError(t, err)
 		require.EqualValues(t, 60, report.LastTxid)
-		again, err := Verify(dir)
+		again, err := walcheck.Verify(dir)
 		require.NoError(t, err)
 		require.Zero(t, again.TornBytes, "the unfinished write must be gone")
-		require.EqualValues(t, used, again.tail.used)
+		require.EqualValues(t, used, again.Segments[len(again.Segments)-1].Bytes)
 	}
 }
 
@@ -186,7 +118,7 @@ func TestLossOfCommittedEntriesIsRefused(t *testing.T) {
 	path, used := tailOf(t, ended)
 	for _, cut := range []int64{0, 40, used / 2, used - 1} {
 		dir := copyTree(t, ended)
-		require.NoError(t, os.Truncate(filepath.Join(dir, walDirectory, filepath.Base(path)), cut))
+		require.NoError(t, os.Truncate(filepath.Join(dir, walcheck.Directory, filepath.Base(path)), cut))
 		_, err := Start(options(t, dir))
 		requireKind(t, fault.CorruptData, err)
 	}
@@ -194,12 +126,12 @@ func TestLossOfCommittedEntriesIsRefused(t *testing.T) {
 
 func TestEveryFlippedBitIsRefused(t *testing.T) {
 	_, ended := crashImage(t, 16000) // several log files
-	report, err := Verify(ended)
+	report, err := walcheck.Verify(ended)
 	require.NoError(t, err)
 	require.Greater(t, len(report.Segments), 1)
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, segment := range report.Segments {
-		path := filepath.Join(ended, walDirectory, segment.Name)
+		path := filepath.Join(ended, walcheck.Directory, segment.Name)
 		file, err := os.OpenFile(path, os.O_RDWR, 0)
 		require.NoError(t, err)
 		for range 12 {
@@ -209,7 +141,7 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 			require.NoError(t, err)
 			_, err = file.WriteAt([]byte{b[0] ^ 1<<random.IntN(8)}, offset)
 			require.NoError(t, err)
-			_, err = prepare(ended, testLogger(t))
+			_, err = walcheck.Prepare(ended, testLogger(t))
 			require.ErrorIs(t, err, fault.CorruptData, "%s at %d", segment.Name, offset)
 			require.Contains(t, err.Error(), segment.Name)
 			_, err = file.WriteAt(b[:], offset)
@@ -217,7 +149,7 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 		}
 		require.NoError(t, file.Close())
 	}
-	_, err = Verify(ended)
+	_, err = walcheck.Verify(ended)
 	require.NoError(t, err)
 }
 
@@ -233,7 +165,7 @@ func TestDamageInTheMiddleOfTheOpenFileIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
 	dump := uint64(0)
-	err = Dump(crashed, func(d DumpEntry) error {
+	err = walcheck.Dump(crashed, func(d walcheck.DumpEntry) error {
 		dump += uint64(len(d.Records))
 		return nil
 	})
@@ -247,24 +179,24 @@ func TestDamageInTheMiddleOfTheOpenFileIsRefused(t *testing.T) {
 
 func TestMissingFilesAreRefused(t *testing.T) {
 	_, ended := crashImage(t, 16000)
-	report, err := Verify(ended)
+	report, err := walcheck.Verify(ended)
 	require.NoError(t, err)
 	require.Greater(t, len(report.Segments), 2)
 	for _, name := range []string{
-		filepath.Join(walDirectory, report.Segments[0].Name),
-		filepath.Join(walDirectory, report.Segments[1].Name),
-		filepath.Join(walDirectory, report.Segments[len(report.Segments)-1].Name),
-		filepath.Join(walDirectory, metadb.FileName),
+		filepath.Join(walcheck.Directory, report.Segments[0].Name),
+		filepath.Join(walcheck.Directory, report.Segments[1].Name),
+		filepath.Join(walcheck.Directory, report.Segments[len(report.Segments)-1].Name),
+		filepath.Join(walcheck.Directory, metadb.FileName),
 		identityName,
 	} {
 		dir := copyTree(t, ended)
 		require.NoError(t, os.Remove(filepath.Join(dir, name)))
 		_, err := Start(options(t, dir))
 		requireKind(t, fault.CorruptData, err)
-		require.FileExists(t, filepath.Join(dir, walDirectory, report.Segments[2].Name), "nothing may be deleted")
+		require.FileExists(t, filepath.Join(dir, walcheck.Directory, report.Segments[2].Name), "nothing may be deleted")
 	}
 	dir := copyTree(t, ended)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, walDirectory, metadb.FileName), []byte("not a database at all"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, walcheck.Directory, metadb.FileName), []byte("not a database at all"), 0o644))
 	_, err = Start(options(t, dir))
 	requireKind(t, fault.CorruptData, err)
 }
@@ -273,11 +205,11 @@ func TestMissingFilesAreRefused(t *testing.T) {
 // append after such a crash.
 func TestCrashBetweenFillingAFileAndListingIt(t *testing.T) {
 	_, dir := crashImage(t, 16000)
-	report, err := Verify(dir)
+	report, err := walcheck.Verify(dir)
 	require.NoError(t, err)
 	n := len(report.Segments)
 	require.Greater(t, n, 2)
-	walDir := filepath.Join(dir, walDirectory)
+	walDir := filepath.Join(dir, walcheck.Directory)
 	// Undo the last listing, and the file that followed it.
 	require.NoError(t, os.Remove(filepath.Join(walDir, report.Segments[n-1].Name)))
 	withoutMark(t, dir)
@@ -287,18 +219,17 @@ func TestCrashBetweenFillingAFileAndListingIt(t *testing.T) {
 	state.Segments = state.Segments[:n-1]
 	last := &state.Segments[n-2]
 	ends := last.MaxIndex
-	last.SealTime, last.IndexStart, last.MaxIndex = last.SealTime.AddDate(-9999, 0, 0), 0, 0
-	last.SealTime = report.meta.Segments[n-1].SealTime // zero
+	last.SealTime, last.IndexStart, last.MaxIndex = time.Time{}, 0, 0
 	require.NoError(t, db.CommitState(state))
 	require.NoError(t, db.Close())
 
 	alone := copyTree(t, dir)
-	w, err := wal.Open(filepath.Join(alone, walDirectory), wal.WithLogger(hclogTo(testLogger(t), "wal", slog.LevelWarn)))
+	w, err := wal.Open(filepath.Join(alone, walcheck.Directory), wal.WithLogger(hclogTo(testLogger(t), "wal", slog.LevelWarn)))
 	require.NoError(t, err)
 	require.ErrorIs(t, w.StoreLog(&raft.Log{Index: ends + 1, Term: 1}), wal.ErrSealed, "raft-wal has learned it: prepare need not do it any more")
 	require.NoError(t, w.Close())
 
-	report, err = Verify(dir)
+	report, err = walcheck.Verify(dir)
 	require.NoError(t, err)
 	require.Equal(t, ends, report.LastIndex)
 	s, stop := start(t, options(t, dir))
@@ -317,10 +248,10 @@ func TestDamageUnderARunningServer(t *testing.T) {
 	s, _ := start(t, options(t, dir))
 	l := dial(t, s.Addr())
 	fill(t, l, 200)
-	name, offset := locate(filepath.Join(dir, walDirectory), 20)
-	file, err := os.OpenFile(filepath.Join(dir, walDirectory, name), os.O_RDWR, 0)
+	name, offset := walcheck.Locate(filepath.Join(dir, walcheck.Directory), 20)
+	file, err := os.OpenFile(filepath.Join(dir, walcheck.Directory, name), os.O_RDWR, 0)
 	require.NoError(t, err)
-	_, err = file.WriteAt([]byte{0xff, 0xff}, offset+frameHeaderBytes+80)
+	_, err = file.WriteAt([]byte{0xff, 0xff}, offset+88)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
 	w, grant, watch := open(t, l, "nn")

@@ -6,10 +6,17 @@
 // servers, a batch of a lower epoch or with a gap is refused identically by
 // every server, and no reader ever gets a record whose checksum does not match.
 //
+// Its rooms: entry (what an entry holds, and which count), walcheck (the check of
+// the log before it is opened), checkpoint (their files and store), and here the
+// service on top: Server starts and closes the rest, group is raft, store the log
+// with our rules around raft-wal, fsm and machine the replicated state,
+// checkpointKeeper decides which checkpoints come and go, health and gate say
+// whether calls are served, service has the gRPC calls.
+//
 // What it owns: its directory (guarded by a lock file), the log files in it,
 // the raft group's membership, and two ports. Goroutines: raft's own, the gRPC
 // server's, one that follows leadership, one that writes the mark file, one that
-// settles and fetches checkpoints; Close
+// settles and fetches checkpoints, one per Append stream that receives it; Close
 // ends all of them.
 //
 // Failure: after the first error of a write or fsync the server never writes

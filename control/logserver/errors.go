@@ -2,33 +2,11 @@ package logserver
 
 import (
 	"errors"
-	"os"
-	"syscall"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/whispering-woods/ww/internal/fault"
 )
-
-// diskFault makes an I/O error a fault: NoSpace for a full disk, Disk for the
-// rest. A fault stays as it is.
-func diskFault(op string, err error) error {
-	var e *fault.Error
-	if err == nil || errors.As(err, &e) {
-		return err
-	}
-	kind := fault.Disk
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		kind = fault.NoSpace
-	}
-	f := &fault.Error{Kind: kind, Op: op, Err: err}
-	var path *os.PathError
-	if errors.As(err, &path) {
-		f.Path, f.Reason = path.Path, path.Op
-		f.Err = path.Err
-	}
-	return f
-}
 
 // raftFault makes an error of raft a fault.
 func raftFault(op string, err error) error {

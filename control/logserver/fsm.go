@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
+	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -53,10 +55,10 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			continue
 		}
 		if f.mu.broken == nil {
-			e, err := decodeEntry(log.Data)
+			e, err := entry.Decode(log.Data)
 			if err == nil {
 				err = f.mu.apply(log.Index, &e)
-				out[i] = outcome{err: err, epoch: f.mu.epoch, lastTxid: f.mu.lastTxid}
+				out[i] = outcome{err: err, epoch: f.mu.Epoch, lastTxid: f.mu.LastTxid}
 				continue
 			}
 			damage = &fault.Error{Kind: fault.KindOf(err), Op: "apply log", Err: err,
@@ -76,7 +78,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 
 // view is what a reader may see.
 type view struct {
-	state
+	entry.State
 	applied uint64
 	news    <-chan struct{} // closed when there is more
 }
@@ -84,11 +86,11 @@ type view struct {
 func (f *fsm) view() view {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return view{state: f.mu.state, applied: f.mu.applied, news: f.mu.news}
+	return view{State: f.mu.State, applied: f.mu.applied, news: f.mu.news}
 }
 
 // before is machine.before.
-func (f *fsm) before(txid uint64) (point, bool) {
+func (f *fsm) before(txid uint64) (entry.Point, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.mu.machine.before(txid)
@@ -101,13 +103,13 @@ func (f *fsm) firstTxid() uint64 {
 	return f.mu.firstTxid()
 }
 
-// rebase is machine.rebase with the points of checkpoints.
-func (f *fsm) rebase(first uint64, known []checkpointFile) {
+// rebase is machine.rebase with the points of Store.
+func (f *fsm) rebase(first uint64, known []checkpoint.File) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	points := make([]point, len(known))
+	points := make([]entry.Point, len(known))
 	for i := range known {
-		points[i] = known[i].head.point()
+		points[i] = known[i].Head.Point()
 	}
 	f.mu.rebase(first, points)
 }
@@ -136,12 +138,12 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		return &fault.Error{Kind: fault.Disk, Op: "read log snapshot", Err: err}
 	}
 	var m machine
-	if beginsCheckpoint(magic) {
-		head, _, err := readCheckpointHead(buffered)
+	if checkpoint.BeginsFile(magic) {
+		head, _, err := checkpoint.ReadHead(buffered)
 		if err != nil {
 			return err
 		}
-		m = machine{state: head.state, applied: head.index, points: []point{head.point()}, cut: true}
+		m = machine{State: head.State, applied: head.Index, points: []entry.Point{head.Point()}, cut: true}
 	} else {
 		b, err := io.ReadAll(io.LimitReader(buffered, snapshotBytesMax))
 		if err != nil {

@@ -1,6 +1,8 @@
 package logserver
 
-import "sync"
+import (
+	"sync"
+)
 
 // gate counts the callers that wait for an answer of raft. raft may lose what is
 // in its queue when it shuts down, and would leave such a caller waiting for

@@ -9,7 +9,9 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // group is this server's part in raft: the library itself and the way to its
@@ -24,7 +26,7 @@ type group struct {
 
 // startGroup opens the group: a new one if the directory is empty, the old one
 // if not.
-func startGroup(o Options, machine *fsm, store *store, transport *transport, report *Report) (*group, error) {
+func startGroup(o Options, machine *fsm, store *store, transport *transport, report *walcheck.Report) (*group, error) {
 	const op = "start raft"
 	g := &group{o: o, store: store, transport: transport}
 	warnAs := slog.LevelWarn
@@ -34,24 +36,24 @@ func startGroup(o Options, machine *fsm, store *store, transport *transport, rep
 	logger := hclogTo(o.Logger, "raft", warnAs)
 	files, err := raft.NewFileSnapshotStoreWithLogger(o.Directory, snapshotsKept, logger)
 	if err != nil {
-		return nil, diskFault(op, err)
+		return nil, vfs.FaultOf(op, err)
 	}
 	snapshots := &snapshots{SnapshotStore: files, store: store, checkpoints: store.checkpoints, logger: o.Logger}
 	last := uint64(0)
 	if report != nil {
 		last = report.LastIndex
 	}
-	if report != nil && report.begins() > last {
+	if report != nil && report.Begins() > last {
 		// A peer's checkpoint replaced this log, and a crash came before raft
 		// removed what it replaced. raft-wal takes no entry behind a gap.
-		last = report.begins()
+		last = report.Begins()
 		if err := store.DeleteRange(1, report.LastIndex); err != nil {
-			return nil, diskFault(op, err)
+			return nil, vfs.FaultOf(op, err)
 		}
 	}
 	kept, err := snapshots.List()
 	if err != nil {
-		return nil, diskFault(op, err)
+		return nil, vfs.FaultOf(op, err)
 	}
 	if len(kept) > 0 && kept[0].Index > last {
 		return nil, &fault.Error{Kind: fault.CorruptData, Op: op, Path: o.Directory,
@@ -61,11 +63,11 @@ func startGroup(o Options, machine *fsm, store *store, transport *transport, rep
 	config.Logger = logger
 	if last == 0 {
 		if err := g.bootstrap(config, snapshots); err != nil {
-			return nil, diskFault(op, err)
+			return nil, vfs.FaultOf(op, err)
 		}
 	}
 	if g.raft, err = raft.NewRaft(config, machine, store, store, snapshots, transport.Transport); err != nil {
-		return nil, diskFault(op, err)
+		return nil, vfs.FaultOf(op, err)
 	}
 	g.shutdown = sync.OnceValue(g.raft.Shutdown)
 	snapshots.started.Store(true)
@@ -83,7 +85,7 @@ func raftConfig(o Options) *raft.Config {
 		config.LeaderLeaseTimeout = o.HeartbeatTimeout // nobody to lose: look less often
 	}
 	config.BatchApplyCh = true
-	config.MaxAppendEntries = entriesPerAppend
+	config.MaxAppendEntries = walcheck.EntriesPerWriteMax
 	config.SnapshotThreshold = o.SnapshotEntries
 	config.TrailingLogs = math.MaxUint64 // raft never cuts the log: checkpointKeeper.settle does
 	config.NoLegacyTelemetry = true

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -34,7 +35,7 @@ func testLogger(t *testing.T) *slog.Logger {
 
 // options are those of a small server on free ports.
 func options(t *testing.T, dir string) Options {
-	return Options{Directory: dir, ListenGRPC: "127.0.0.1:0", SegmentBytes: segmentBytesMin, Logger: testLogger(t)}
+	return Options{Directory: dir, ListenGRPC: "127.0.0.1:0", SegmentBytes: walcheck.SegmentBytesMin, Logger: testLogger(t)}
 }
 
 // start runs a server until the test ends or stop is called.

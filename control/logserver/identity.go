@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -41,9 +42,9 @@ func claim(dir, nodeID string) (string, error) {
 		}
 		return id.NodeID, nil
 	case !errors.Is(err, os.ErrNotExist):
-		return "", diskFault(op, err)
+		return "", vfs.FaultOf(op, err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, walDirectory)); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, walcheck.Directory)); err == nil {
 		return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is missing, but the directory holds a log"}
 	}
 	if nodeID == "" {
@@ -54,7 +55,7 @@ func claim(dir, nodeID string) (string, error) {
 		return "", &fault.Error{Kind: fault.Internal, Op: op, Err: err}
 	}
 	if err := writeDurably(path, append(raw, '\n')); err != nil {
-		return "", diskFault(op, err)
+		return "", vfs.FaultOf(op, err)
 	}
 	return nodeID, nil
 }

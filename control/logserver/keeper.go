@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -16,7 +17,7 @@ import (
 // log behind them.
 type checkpointKeeper struct {
 	server  *Server
-	files   *checkpoints
+	files   *checkpoint.Store
 	uploads atomic.Int32 // that run
 }
 
@@ -45,23 +46,23 @@ func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.Ch
 		return err
 	}
 	for _, txid := range begin.UnreadableTxids {
-		k.files.unreadable(txid)
+		k.files.Unreadable(txid)
 	}
-	w, err := k.files.create()
+	w, err := k.files.Create()
 	if err != nil {
 		return err
 	}
-	defer w.discard()
-	if err := w.begin(&head); err != nil {
+	defer w.Discard()
+	if err := w.Begin(&head); err != nil {
 		return err
 	}
 	pieces := 0
-	err = w.receiveContent(func() (*controlpb.CheckpointPiece, error) {
-		if err := k.mayUpload(head.epoch); err != nil {
+	err = w.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
+		if err := k.mayUpload(head.Epoch); err != nil {
 			return nil, err
 		}
 		if pieces%checkpointSpaceEvery == 0 {
-			if err := k.files.roomFor(k.reserve()); err != nil {
+			if err := k.files.RoomFor(k.reserve()); err != nil {
 				return nil, err
 			}
 		}
@@ -71,15 +72,15 @@ func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.Ch
 	if err != nil {
 		return err
 	}
-	f, err := k.files.publish(w, false, func(h *checkpointHead) error { return k.mayUpload(h.epoch) })
+	f, err := k.files.Publish(w, false, func(h *checkpoint.Head) error { return k.mayUpload(h.Epoch) })
 	if err != nil {
 		return err
 	}
-	k.server.o.Logger.Info("checkpoint stored", "txid", f.head.txid, "epoch", f.head.epoch, "bytes", f.bytes)
+	k.server.o.Logger.Info("checkpoint stored", "txid", f.Head.Txid, "epoch", f.Head.Epoch, "bytes", f.Bytes)
 	if err := k.settle(); err != nil {
 		k.server.o.Logger.Warn("the log was not cut behind a new checkpoint", "err", err)
 	}
-	return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: f.info()})
+	return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: f.Info()})
 }
 
 // mayUpload refuses all but the writer of the current epoch.
@@ -92,49 +93,49 @@ func (k *checkpointKeeper) mayUpload(epoch uint64) error {
 		return raftFault(op, raft.ErrNotLeader)
 	}
 	switch now := k.server.fsm.view(); {
-	case epoch < now.epoch:
-		return now.fenced(epoch)
-	case epoch > now.epoch || epoch == 0:
-		return fault.New(fault.Protocol, op, "epoch %d was never acquired, the highest is %d", epoch, now.epoch)
+	case epoch < now.Epoch:
+		return now.Fenced(epoch)
+	case epoch > now.Epoch || epoch == 0:
+		return fault.New(fault.Protocol, op, "epoch %d was never acquired, the highest is %d", epoch, now.Epoch)
 	}
 	return nil
 }
 
 // head checks what an upload says of itself and finds the entry behind which the
 // log completes it: the last known point at or before its txid.
-func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpointHead, error) {
+func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpoint.Head, error) {
 	const op = "upload checkpoint"
 	if err := k.mayUpload(begin.Epoch); err != nil {
-		return checkpointHead{}, err
+		return checkpoint.Head{}, err
 	}
 	s := k.server
 	view := s.fsm.view()
-	if begin.Txid == 0 || begin.Txid > view.lastTxid {
-		return checkpointHead{}, fault.New(fault.Gap, op, "it is of txid %d, the log ends at txid %d", begin.Txid, view.lastTxid)
+	if begin.Txid == 0 || begin.Txid > view.LastTxid {
+		return checkpoint.Head{}, fault.New(fault.Gap, op, "it is of txid %d, the log ends at txid %d", begin.Txid, view.LastTxid)
 	}
 	usable, err := k.usable()
 	if err != nil {
-		return checkpointHead{}, err
+		return checkpoint.Head{}, err
 	}
-	if len(usable) > 0 && usable[0].head.txid >= begin.Txid {
-		return checkpointHead{}, fault.New(fault.Exists, op, "there is one of txid %d already", usable[0].head.txid)
+	if len(usable) > 0 && usable[0].Head.Txid >= begin.Txid {
+		return checkpoint.Head{}, fault.New(fault.Exists, op, "there is one of txid %d already", usable[0].Head.Txid)
 	}
 	at, ok := s.fsm.before(begin.Txid + 1)
-	if !ok || at.index == 0 {
-		return checkpointHead{}, fault.New(fault.Gap, op, "the log in front of txid %d is cut off already", begin.Txid)
+	if !ok || at.Index == 0 {
+		return checkpoint.Head{}, fault.New(fault.Gap, op, "the log in front of txid %d is cut off already", begin.Txid)
 	}
 	var log raft.Log
-	if _, err := s.store.read(at.index, &log); err != nil {
-		return checkpointHead{}, s.readFailed(err)
+	if _, err := s.store.read(at.Index, &log); err != nil {
+		return checkpoint.Head{}, s.readFailed(err)
 	}
 	members := s.group.raft.GetConfiguration()
 	if err := members.Error(); err != nil {
-		return checkpointHead{}, raftFault(op, err)
+		return checkpoint.Head{}, raftFault(op, err)
 	}
-	h := checkpointHead{txid: begin.Txid, epoch: begin.Epoch, created: s.o.Clock.Now().UnixMilli(), index: at.index, term: log.Term, state: at.state(),
-		members: raft.EncodeConfiguration(members.Configuration())}
-	if h.state.epoch == view.epoch {
-		h.state.holder = view.holder
+	h := checkpoint.Head{Txid: begin.Txid, Epoch: begin.Epoch, Created: s.o.Clock.Now().UnixMilli(), Index: at.Index, Term: log.Term, State: at.State(),
+		Members: raft.EncodeConfiguration(members.Configuration())}
+	if h.State.Epoch == view.Epoch {
+		h.State.Holder = view.Holder
 	}
 	return h, nil
 }
@@ -146,9 +147,9 @@ func (k *checkpointKeeper) reserve() int64 {
 }
 
 // usable are the checkpoints that the log goes on behind, the newest first.
-func (k *checkpointKeeper) usable() ([]checkpointFile, error) {
+func (k *checkpointKeeper) usable() ([]checkpoint.File, error) {
 	first, err := k.server.store.begins()
-	return k.files.usable(first), err
+	return k.files.Usable(first), err
 }
 
 // settle cuts the log in front of the older of the two newest good checkpoints
@@ -160,12 +161,12 @@ func (k *checkpointKeeper) settle() error {
 	if err != nil {
 		return err
 	}
-	return k.files.retire(first, func(kept checkpointFile) error {
+	return k.files.Retire(first, func(kept checkpoint.File) error {
 		// Who begins to read from now on begins behind the cut.
-		s.fsm.rebase(kept.head.index, k.files.usable(first))
-		cut, err := s.store.cutHead(kept.head.index)
+		s.fsm.rebase(kept.Head.Index, k.files.Usable(first))
+		cut, err := s.store.cutHead(kept.Head.Index)
 		if err == nil && cut > 0 {
-			s.o.Logger.Info("the log was cut in front of the older checkpoint", "checkpoint", kept.name, "entries", cut, "first_index", kept.head.index)
+			s.o.Logger.Info("the log was cut in front of the older checkpoint", "checkpoint", kept.Name, "entries", cut, "first_index", kept.Head.Index)
 		}
 		return err
 	})
@@ -183,10 +184,10 @@ func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest
 	}
 	for _, f := range usable {
 		switch {
-		case request.RawTxid != 0 && f.head.txid == request.RawTxid:
-			return k.files.sendFile(f, stream.Send)
-		case request.RawTxid == 0 && (request.BeforeTxid == 0 || f.head.txid < request.BeforeTxid):
-			return k.files.sendContent(f, func(piece *controlpb.CheckpointPiece) error {
+		case request.RawTxid != 0 && f.Head.Txid == request.RawTxid:
+			return k.files.SendFile(f, stream.Send)
+		case request.RawTxid == 0 && (request.BeforeTxid == 0 || f.Head.Txid < request.BeforeTxid):
+			return k.files.SendContent(f, func(piece *controlpb.CheckpointPiece) error {
 				if err := k.server.health.refusal(); err != nil {
 					return err
 				}
@@ -195,8 +196,8 @@ func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest
 		}
 	}
 	damaged := 0
-	for _, f := range k.files.all() {
-		if f.damage != nil {
+	for _, f := range k.files.All() {
+		if f.Damage != nil {
 			damaged++
 		}
 	}
@@ -262,37 +263,37 @@ func (k *checkpointKeeper) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if newest.Error != "" || s.fsm.view().lastTxid < newest.Txid || len(own) > 0 && own[0].head.txid >= newest.Txid {
+	if newest.Error != "" || s.fsm.view().LastTxid < newest.Txid || len(own) > 0 && own[0].Head.Txid >= newest.Txid {
 		return nil
 	}
-	if err := k.files.roomFor(k.reserve()); err != nil {
+	if err := k.files.RoomFor(k.reserve()); err != nil {
 		return err
 	}
 	stream, err := client.DownloadCheckpoint(ctx, &controlpb.DownloadCheckpointRequest{RawTxid: newest.Txid})
 	if err != nil {
 		return rpc.FromStatus(err, op, address)
 	}
-	w, err := k.files.create()
+	w, err := k.files.Create()
 	if err != nil {
 		return err
 	}
-	defer w.discard()
-	err = w.receiveFile(func() (*controlpb.CheckpointPiece, error) {
+	defer w.Discard()
+	err = w.ReceiveFile(func() (*controlpb.CheckpointPiece, error) {
 		piece, err := stream.Recv()
 		return piece, rpc.FromStatus(err, op, address)
 	})
 	if err != nil {
 		return err
 	}
-	f, err := k.files.publish(w, false, func(h *checkpointHead) error {
-		if h.txid != newest.Txid || s.fsm.view().lastTxid < h.txid {
-			return fault.New(fault.Protocol, op, "txid %d was asked for, %d came", newest.Txid, h.txid)
+	f, err := k.files.Publish(w, false, func(h *checkpoint.Head) error {
+		if h.Txid != newest.Txid || s.fsm.view().LastTxid < h.Txid {
+			return fault.New(fault.Protocol, op, "txid %d was asked for, %d came", newest.Txid, h.Txid)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	s.o.Logger.Info("checkpoint fetched from the leader", "txid", f.head.txid, "bytes", f.bytes, "leader", address)
+	s.o.Logger.Info("checkpoint fetched from the leader", "txid", f.Head.Txid, "bytes", f.Bytes, "leader", address)
 	return k.settle()
 }

@@ -1,12 +1,7 @@
 package logserver
 
-import "time"
-
-// Bounds of one batch. They equal editlog's; a test holds that.
-const (
-	batchRecordsMax = 16 << 10
-	batchBytesMax   = 4 << 20
-	holderBytesMax  = 256
+import (
+	"time"
 )
 
 // Bounds of the server. Its memory, with the defaults (docs/operations.md#memory):
@@ -17,18 +12,12 @@ const (
 //	index        24 bytes per pointStride entries                        1 MB for 10 million
 //	start        one segment, while it is verified                      64 MiB
 const (
-	// entryBytesMax bounds one encoded entry: header, 12 bytes per record, the
-	// records, the sum. Below raft-wal's 64 MiB.
-	entryBytesMax = entryHeaderBytes + batchRecordsMax*recordHeaderBytes + batchBytesMax + entrySumBytes
 	// inFlightPerStream bounds the batches of one Append stream that wait for
 	// their fsync; the next one waits in the client's flow-control window.
 	inFlightPerStream = 256
 	// inFlightBytesMax bounds the record bytes of all streams together that
 	// wait for their fsync: what raft keeps in memory for us.
 	inFlightBytesMax = 64 << 20
-	// entriesPerAppend is raft's MaxAppendEntries: how many entries share one
-	// fsync or one message to a follower.
-	entriesPerAppend = 256
 	// tailMessageBytes is the size at which a message of Tail is sent; it may be
 	// exceeded by one batch: 1 MiB + 4 MiB < rpc.MessageBytesMax.
 	tailMessageBytes   = 1 << 20
@@ -40,27 +29,6 @@ const (
 	// handshakesMax bounds connections to the raft port that have not said the
 	// preamble yet; more are closed at once.
 	handshakesMax = 64
-	// segmentBytesMin and segmentBytesMax bound Options.SegmentBytes; a segment
-	// is read into memory when it is verified.
-	segmentBytesMin = 1 << 20
-	segmentBytesMax = 256 << 20
-	// segmentFileBytesMax bounds a log file: the last write, of up to
-	// entriesPerAppend entries, may exceed the segment's size by itself.
-	segmentFileBytesMax = segmentBytesMax + entriesPerAppend*entryBytesMax + 64<<20
-	// checkpointPieceBytesMax bounds one piece of a checkpoint on the wire and on
-	// disk, far below rpc.MessageBytesMax.
-	checkpointPieceBytesMax = 1 << 20
-	// checkpointBytesMax bounds the content of a checkpoint: 10 million files
-	// take about 1.5 GB.
-	checkpointBytesMax = 256 << 30
-	// checkpointHeadBytesMax bounds the head: the fixed fields, the holder's name
-	// and the group's members.
-	checkpointHeadBytesMax = 64 << 10
-	// checkpointWriteoutBytes of a checkpoint are written before the kernel is
-	// asked to begin writing them out.
-	checkpointWriteoutBytes = 8 << 20
-	// checkpointsKept good ones stay, and the log from the older one on.
-	checkpointsKept = 2
 	// checkpointUploadsMax run at once: one, and one of a namenode that was
 	// replaced and has not noticed.
 	checkpointUploadsMax = 2

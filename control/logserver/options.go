@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -96,8 +97,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = segmentBytesDefault
 	}
-	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax {
-		return invalid("log files of %d bytes; %d to %d are allowed", o.SegmentBytes, segmentBytesMin, segmentBytesMax)
+	if o.SegmentBytes < walcheck.SegmentBytesMin || o.SegmentBytes > walcheck.SegmentBytesMax {
+		return invalid("log files of %d bytes; %d to %d are allowed", o.SegmentBytes, walcheck.SegmentBytesMin, walcheck.SegmentBytesMax)
 	}
 	if len(o.Peers) > 0 && o.NodeID == "" {
 		return invalid("a server with peers needs a node id")

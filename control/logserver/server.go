@@ -11,14 +11,12 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
-
-// lockName is the file in a log server's directory whose lock keeps a second
-// process out.
-const lockName = "LOCK"
 
 // Server is a running log server.
 type Server struct {
@@ -26,7 +24,7 @@ type Server struct {
 	lock      io.Closer
 	health    *health
 	gate      gate
-	mark      *markFile
+	mark      *walcheck.Mark
 	store     *store
 	fsm       *fsm
 	transport *transport
@@ -53,7 +51,7 @@ func Start(o Options) (server *Server, err error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Directory, 0o755); err != nil {
-		return nil, diskFault("start log server", err)
+		return nil, vfs.FaultOf("start log server", err)
 	}
 	s := &Server{
 		o: o, health: newHealth(), inFlight: semaphore.NewWeighted(inFlightBytesMax),
@@ -63,26 +61,22 @@ func Start(o Options) (server *Server, err error) {
 			_ = s.release() // the start's failure is returned, not this one
 		}
 	}()
-	if s.lock, err = vfs.LockDirectory(o.Directory, lockName, true); err != nil {
-		return nil, diskFault("lock log directory", err)
+	if s.lock, err = vfs.LockDirectory(o.Directory, walcheck.LockName, true); err != nil {
+		return nil, vfs.FaultOf("lock log directory", err)
 	}
 	if s.o.NodeID, err = claim(o.Directory, o.NodeID); err != nil {
 		return nil, err
 	}
-	report, err := prepare(o.Directory, o.Logger)
+	report, err := walcheck.Prepare(o.Directory, o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	last, err := readMark(o.Directory)
-	if err != nil {
-		return nil, diskFault("read mark", err)
-	}
-	if s.mark, err = openMark(o.Directory, last); err != nil {
-		return nil, diskFault("open mark", err)
+	if s.mark, err = walcheck.OpenMark(o.Directory); err != nil {
+		return nil, vfs.FaultOf("open mark", err)
 	}
 	// From here on the end is no longer the orderly one that the mark may tell.
-	if err := s.mark.write(0, false, true); err != nil {
-		return nil, diskFault("write mark", err)
+	if err := s.mark.Write(0, false, true); err != nil {
+		return nil, vfs.FaultOf("write mark", err)
 	}
 	if s.listener, err = rpc.Listen(o.ListenGRPC); err != nil {
 		return nil, err
@@ -91,7 +85,7 @@ func Start(o Options) (server *Server, err error) {
 	if s.transport, err = newTransport(s.o, self.Raft); err != nil {
 		return nil, err
 	}
-	files, err := openCheckpoints(vfs.OS{}, o.Directory, o.Logger)
+	files, err := checkpoint.OpenStore(vfs.OS{}, o.Directory, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +103,7 @@ func Start(o Options) (server *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.fsm.rebase(first, files.usable(first))
+	s.fsm.rebase(first, files.Usable(first))
 	s.watchers.Go(s.watchLeadership)
 	s.watchers.Go(s.keeper.watch)
 	s.watchers.Go(s.watchMark)
@@ -124,7 +118,7 @@ func Start(o Options) (server *Server, err error) {
 }
 
 // lastTxid is what the verified log ends with.
-func (s *Server) lastTxid(report *Report) uint64 {
+func (s *Server) lastTxid(report *walcheck.Report) uint64 {
 	if report == nil {
 		return 0
 	}
@@ -187,7 +181,7 @@ func (s *Server) release() error {
 		}
 		errs = append(errs, s.store.wal.Close())
 		if clean {
-			errs = append(errs, s.mark.write(applied, true, true))
+			errs = append(errs, s.mark.Write(applied, true, true))
 		}
 	}
 	for _, c := range []io.Closer{s.listener, s.lock} {
@@ -198,7 +192,7 @@ func (s *Server) release() error {
 		}
 	}
 	if s.mark != nil {
-		errs = append(errs, s.mark.close())
+		errs = append(errs, s.mark.Close())
 	}
 	s.health.end()
 	return errors.Join(errs...)
@@ -314,8 +308,8 @@ func (s *Server) watchMark() {
 		case <-s.health.stopping:
 			return
 		case <-timer.C():
-			if applied := s.fsm.view().applied; applied > s.mark.last.index && s.store.failed() == nil {
-				if err := s.mark.write(applied, false, false); err != nil {
+			if applied := s.fsm.view().applied; applied > s.mark.Index() && s.store.failed() == nil {
+				if err := s.mark.Write(applied, false, false); err != nil {
 					_ = s.store.fail("write mark", err)
 				}
 			}

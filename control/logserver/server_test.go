@@ -9,16 +9,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/control/editlog"
+	"github.com/whispering-woods/ww/control/logserver/entry"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
 func TestBoundsEqualTheClients(t *testing.T) {
-	require.Equal(t, editlog.BatchRecordsMax, batchRecordsMax)
-	require.Equal(t, editlog.BatchBytesMax, batchBytesMax)
-	require.Equal(t, editlog.HolderBytesMax, holderBytesMax)
-	require.Less(t, entryBytesMax, rpc.MessageBytesMax)
-	require.Less(t, tailMessageBytes+batchBytesMax+batchRecordsMax*16, rpc.MessageBytesMax)
+	require.Equal(t, editlog.BatchRecordsMax, entry.BatchRecordsMax)
+	require.Equal(t, editlog.BatchBytesMax, entry.BatchBytesMax)
+	require.Equal(t, editlog.HolderBytesMax, entry.HolderBytesMax)
+	require.Less(t, entry.BytesMax, rpc.MessageBytesMax)
+	require.Less(t, tailMessageBytes+entry.BatchBytesMax+entry.BatchRecordsMax*16, rpc.MessageBytesMax)
 }
 
 func TestAppendAckTailRestart(t *testing.T) {
@@ -46,7 +48,7 @@ func TestAppendAckTailRestart(t *testing.T) {
 	stop()
 	require.NoError(t, s.Err())
 
-	report, err := Verify(dir)
+	report, err := walcheck.Verify(dir)
 	require.NoError(t, err)
 	require.EqualValues(t, 5000, report.LastTxid)
 	require.EqualValues(t, 5000, report.Records)
@@ -132,10 +134,10 @@ func TestBadBatchesAreRefused(t *testing.T) {
 	l := dial(t, s.Addr())
 	w, _, watch := open(t, l, "nn")
 	requireKind(t, fault.Invalid, w.TryAppend(1, nil))
-	requireKind(t, fault.Invalid, w.TryAppend(1, make([][]byte, batchRecordsMax+1)))
-	requireKind(t, fault.Invalid, w.TryAppend(1, [][]byte{make([]byte, batchBytesMax+1)}))
+	requireKind(t, fault.Invalid, w.TryAppend(1, make([][]byte, entry.BatchRecordsMax+1)))
+	requireKind(t, fault.Invalid, w.TryAppend(1, [][]byte{make([]byte, entry.BatchBytesMax+1)}))
 	requireKind(t, fault.Gap, w.TryAppend(2, recordsOf(2, 1)))
-	large := bytes.Repeat([]byte{7}, batchBytesMax) // the largest one passes
+	large := bytes.Repeat([]byte{7}, entry.BatchBytesMax) // the largest one passes
 	require.NoError(t, w.TryAppend(1, [][]byte{large}))
 	watch.until(t, 1)
 	require.NoError(t, w.TryAppend(2, [][]byte{{1}, {}}))
@@ -144,7 +146,7 @@ func TestBadBatchesAreRefused(t *testing.T) {
 		require.Equal(t, large, b.Records[0])
 		return nil
 	}))
-	_, err := l.AcquireEpoch(within(t), string(bytes.Repeat([]byte("x"), holderBytesMax+1)))
+	_, err := l.AcquireEpoch(within(t), string(bytes.Repeat([]byte("x"), entry.HolderBytesMax+1)))
 	requireKind(t, fault.Invalid, err)
 }
 
@@ -199,7 +201,7 @@ func TestStartRefusals(t *testing.T) {
 	s, stop := start(t, options(t, dir))
 	_, err := Start(options(t, dir))
 	requireKind(t, fault.Busy, err)
-	_, err = Verify(dir)
+	_, err = walcheck.Verify(dir)
 	requireKind(t, fault.Busy, err)
 	o := options(t, t.TempDir())
 	o.ListenGRPC = s.Addr()
@@ -226,7 +228,7 @@ func TestStartRefusals(t *testing.T) {
 		_, err := Start(o)
 		require.ErrorIs(t, err, fault.Invalid, name)
 	}
-	_, err = Verify(t.TempDir())
+	_, err = walcheck.Verify(t.TempDir())
 	requireKind(t, fault.NotFound, err)
 }
 
@@ -241,7 +243,7 @@ func TestDumpGivesEveryEntry(t *testing.T) {
 	requireKind(t, fault.Gap, watch.failure(t))
 	stop()
 	next, acquired, refused := uint64(1), 0, 0
-	require.NoError(t, Dump(dir, func(d DumpEntry) error {
+	require.NoError(t, walcheck.Dump(dir, func(d walcheck.DumpEntry) error {
 		switch {
 		case d.Refused != nil:
 			require.ErrorIs(t, d.Refused, fault.Gap)

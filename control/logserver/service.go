@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/logserver/entry"
 )
 
 // service serves the calls of the gRPC service for a Server. Every server of a
@@ -19,15 +20,15 @@ type service struct {
 func (v *service) AcquireEpoch(ctx context.Context, request *controlpb.AcquireEpochRequest) (*controlpb.AcquireEpochResponse, error) {
 	const op = "acquire epoch"
 	s := v.server
-	e := entry{kind: entryAcquire, holder: request.Holder}
-	if err := e.check(); err != nil {
+	e := entry.Entry{Kind: entry.Acquire, Holder: request.Holder}
+	if err := e.Check(); err != nil {
 		return nil, err
 	}
 	if err := s.gate.enter(s.health.refusal); err != nil {
 		return nil, err
 	}
 	defer s.gate.leave()
-	future := s.group.raft.Apply(e.encode(), s.o.ApplyTimeout)
+	future := s.group.raft.Apply(e.Encode(), s.o.ApplyTimeout)
 	if err := future.Error(); err != nil {
 		return nil, s.explain(raftFault(op, err))
 	}
@@ -46,10 +47,10 @@ func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*cont
 	view := s.fsm.view()
 	response := &controlpb.LogStatusResponse{
 		NodeId: s.o.NodeID, Leader: s.health.leading(), LeaderAddress: s.leaderAddress(),
-		Epoch: view.epoch, Holder: view.holder, FirstTxid: s.fsm.firstTxid(), LastTxid: view.lastTxid, Ready: true, AdminAddress: s.o.AdminAddress,
+		Epoch: view.Epoch, Holder: view.Holder, FirstTxid: s.fsm.firstTxid(), LastTxid: view.LastTxid, Ready: true, AdminAddress: s.o.AdminAddress,
 	}
-	for _, f := range s.keeper.files.all() {
-		response.Checkpoints = append(response.Checkpoints, f.info())
+	for _, f := range s.keeper.files.All() {
+		response.Checkpoints = append(response.Checkpoints, f.Info())
 	}
 	if err := s.Ready(); err != nil {
 		response.Ready, response.Error = false, err.Error()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -21,19 +22,19 @@ const (
 // encode gives the bytes of a snapshot of m: the small state and the index
 // into the log. The records stay in the log.
 func (m *machine) encode() []byte {
-	b := make([]byte, 0, snapshotHeaderBytes+len(m.holder)+len(m.points)*snapshotPointBytes+8)
+	b := make([]byte, 0, snapshotHeaderBytes+len(m.Holder)+len(m.points)*snapshotPointBytes+8)
 	b = binary.LittleEndian.AppendUint32(b, snapshotMagic)
 	b = append(b, snapshotVersion, 0)
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(m.holder)))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(m.Holder)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(m.points)))
-	b = binary.LittleEndian.AppendUint64(b, m.epoch)
-	b = binary.LittleEndian.AppendUint64(b, m.lastTxid)
+	b = binary.LittleEndian.AppendUint64(b, m.Epoch)
+	b = binary.LittleEndian.AppendUint64(b, m.LastTxid)
 	b = binary.LittleEndian.AppendUint64(b, m.applied)
-	b = append(b, m.holder...)
+	b = append(b, m.Holder...)
 	for _, p := range m.points {
-		b = binary.LittleEndian.AppendUint64(b, p.index)
-		b = binary.LittleEndian.AppendUint64(b, p.epoch)
-		b = binary.LittleEndian.AppendUint64(b, p.lastTxid)
+		b = binary.LittleEndian.AppendUint64(b, p.Index)
+		b = binary.LittleEndian.AppendUint64(b, p.Epoch)
+		b = binary.LittleEndian.AppendUint64(b, p.LastTxid)
 	}
 	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b))
 }
@@ -59,30 +60,30 @@ func decodeMachine(b []byte) (machine, error) {
 	}
 	holder, count := uint64(binary.LittleEndian.Uint16(b[6:])), binary.LittleEndian.Uint64(b[8:])
 	rest := body[snapshotHeaderBytes:]
-	if b[5] != 0 || holder > holderBytesMax || holder > uint64(len(rest)) ||
+	if b[5] != 0 || holder > entry.HolderBytesMax || holder > uint64(len(rest)) ||
 		(uint64(len(rest))-holder)%snapshotPointBytes != 0 || (uint64(len(rest))-holder)/snapshotPointBytes != count {
 		return corrupt("lengths do not fit")
 	}
 	var m machine
-	m.epoch = binary.LittleEndian.Uint64(b[16:])
-	m.lastTxid = binary.LittleEndian.Uint64(b[24:])
+	m.Epoch = binary.LittleEndian.Uint64(b[16:])
+	m.LastTxid = binary.LittleEndian.Uint64(b[24:])
 	m.applied = binary.LittleEndian.Uint64(b[32:])
-	m.holder = string(rest[:holder])
+	m.Holder = string(rest[:holder])
 	rest = rest[holder:]
-	last := point{}
+	last := entry.Point{}
 	for range count {
-		p := point{
-			index:    binary.LittleEndian.Uint64(rest),
-			epoch:    binary.LittleEndian.Uint64(rest[8:]),
-			lastTxid: binary.LittleEndian.Uint64(rest[16:]),
+		p := entry.Point{
+			Index:    binary.LittleEndian.Uint64(rest),
+			Epoch:    binary.LittleEndian.Uint64(rest[8:]),
+			LastTxid: binary.LittleEndian.Uint64(rest[16:]),
 		}
-		if p.index <= last.index || p.epoch < last.epoch || p.lastTxid < last.lastTxid {
+		if p.Index <= last.Index || p.Epoch < last.Epoch || p.LastTxid < last.LastTxid {
 			return corrupt("the index is not in order")
 		}
 		m.points = append(m.points, p)
 		last, rest = p, rest[snapshotPointBytes:]
 	}
-	if last.index > m.applied || last.epoch > m.epoch || last.lastTxid > m.lastTxid {
+	if last.Index > m.applied || last.Epoch > m.Epoch || last.LastTxid > m.LastTxid {
 		return corrupt("the index goes beyond the state")
 	}
 	return m, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -21,7 +22,7 @@ import (
 type snapshots struct {
 	raft.SnapshotStore
 	store       *store
-	checkpoints *checkpoints
+	checkpoints *checkpoint.Store
 	logger      *slog.Logger
 	started     atomic.Bool // raft runs: what it asks for is for a peer
 }
@@ -35,7 +36,7 @@ func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 		return nil, err
 	}
 	var out []*raft.SnapshotMeta
-	for _, f := range s.checkpoints.usable(first) {
+	for _, f := range s.checkpoints.Usable(first) {
 		meta, err := metaOf(f)
 		if err != nil {
 			return nil, err
@@ -59,19 +60,19 @@ func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 }
 
 // metaOf is a checkpoint as raft sees it.
-func metaOf(f checkpointFile) (*raft.SnapshotMeta, error) {
-	members, err := f.head.configuration()
+func metaOf(f checkpoint.File) (*raft.SnapshotMeta, error) {
+	members, err := f.Head.Configuration()
 	if err != nil {
 		return nil, err
 	}
-	return &raft.SnapshotMeta{Version: 1, ID: f.name, Index: f.head.index, Term: f.head.term, Configuration: members,
-		ConfigurationIndex: f.head.index, Size: f.fileBytes}, nil
+	return &raft.SnapshotMeta{Version: 1, ID: f.Name, Index: f.Head.Index, Term: f.Head.Term, Configuration: members,
+		ConfigurationIndex: f.Head.Index, Size: f.FileBytes}, nil
 }
 
 // Open implements raft.SnapshotStore. A checkpoint is verified before any of it
 // is sent.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	f, ok := s.checkpoints.find(id)
+	f, ok := s.checkpoints.Find(id)
 	if !ok {
 		return s.SnapshotStore.Open(id)
 	}
@@ -79,11 +80,11 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	file, err := s.checkpoints.open(f, s.started.Load())
+	file, err := s.checkpoints.Open(f, s.started.Load())
 	if err != nil {
 		return nil, nil, err
 	}
-	return meta, &sentFile{SectionReader: io.NewSectionReader(file, 0, f.fileBytes), file: file}, nil
+	return meta, &sentFile{SectionReader: io.NewSectionReader(file, 0, f.FileBytes), file: file}, nil
 }
 
 // sentFile is a checkpoint's file on its way to raft.
@@ -116,7 +117,7 @@ type snapshotSink struct {
 
 	begun      []byte // until the magic is known
 	own        raft.SnapshotSink
-	checkpoint *checkpointWriter
+	checkpoint *checkpoint.Writer
 	id         string
 	closed     bool
 }
@@ -138,14 +139,14 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 
 // begin opens what the first bytes ask for.
 func (k *snapshotSink) begin() (err error) {
-	if !beginsCheckpoint(k.begun) {
+	if !checkpoint.BeginsFile(k.begun) {
 		k.own, err = k.small()
 		return err
 	}
 	if k.index <= k.last {
 		return fault.New(fault.Exists, "keep snapshot", "it goes up to raft entry %d, the log here up to %d", k.index, k.last)
 	}
-	k.checkpoint, err = k.snapshots.checkpoints.create()
+	k.checkpoint, err = k.snapshots.checkpoints.Create()
 	return err
 }
 
@@ -154,7 +155,7 @@ func (k *snapshotSink) pass(b []byte) error {
 		_, err := k.own.Write(b)
 		return err
 	}
-	return k.checkpoint.raw(b)
+	return k.checkpoint.Raw(b)
 }
 
 // Close implements io.Closer: a checkpoint is verified and durable on return.
@@ -170,19 +171,19 @@ func (k *snapshotSink) Close() error {
 	case k.checkpoint == nil:
 		return fault.New(fault.CorruptData, "keep snapshot", "%d bytes are none", len(k.begun))
 	}
-	defer k.checkpoint.discard()
-	f, err := k.snapshots.checkpoints.publish(k.checkpoint, true, func(h *checkpointHead) error {
-		if h.index != k.index || h.term != k.term {
-			return fault.New(fault.Protocol, "keep snapshot", "raft entry %d of term %d was announced, %d of term %d came", k.index, k.term, h.index, h.term)
+	defer k.checkpoint.Discard()
+	f, err := k.snapshots.checkpoints.Publish(k.checkpoint, true, func(h *checkpoint.Head) error {
+		if h.Index != k.index || h.Term != k.term {
+			return fault.New(fault.Protocol, "keep snapshot", "raft entry %d of term %d was announced, %d of term %d came", k.index, k.term, h.Index, h.Term)
 		}
-		_, err := h.configuration()
+		_, err := h.Configuration()
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	k.id = f.name
-	k.snapshots.logger.Info("checkpoint received from the leader: it replaces the log up to it", "txid", f.head.txid, "bytes", f.bytes, "index", f.head.index)
+	k.id = f.Name
+	k.snapshots.logger.Info("checkpoint received from the leader: it replaces the log up to it", "txid", f.Head.Txid, "bytes", f.Bytes, "index", f.Head.Index)
 	return nil
 }
 
@@ -196,7 +197,7 @@ func (k *snapshotSink) Cancel() error {
 		return k.own.Cancel()
 	}
 	if k.checkpoint != nil {
-		k.checkpoint.discard()
+		k.checkpoint.Discard()
 	}
 	return nil
 }

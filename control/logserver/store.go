@@ -13,6 +13,9 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
+	"github.com/whispering-woods/ww/control/logserver/entry"
+	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -23,7 +26,7 @@ import (
 type store struct {
 	wal         *wal.WAL
 	dir         string
-	checkpoints *checkpoints
+	checkpoints *checkpoint.Store
 	// onFailure is told of the first failed write, before raft is. It must cut
 	// the server off from its peers before it returns.
 	onFailure func(error)
@@ -57,7 +60,7 @@ func (s *store) fail(op string, err error) error {
 			err = &fault.Error{Kind: fault.NoSpace, Op: op, Reason: "no room for a new log file in " + s.dir}
 		}
 	}
-	err = diskFault(op, err)
+	err = vfs.FaultOf(op, err)
 	s.mu.Lock()
 	first := s.mu.failure == nil
 	if first {
@@ -74,7 +77,7 @@ func (s *store) fail(op string, err error) error {
 // full tells whether the disk has no room for another log file.
 func (s *store) full() bool {
 	var st unix.Statfs_t
-	return unix.Statfs(s.dir, &st) == nil && st.Bavail*uint64(st.Bsize) < segmentBytesMin
+	return unix.Statfs(s.dir, &st) == nil && st.Bavail*uint64(st.Bsize) < walcheck.SegmentBytesMin
 }
 
 // IsMonotonic implements raft.MonotonicLogStore.
@@ -91,10 +94,10 @@ func (s *store) LastIndex() (uint64, error) { return s.wal.LastIndex() }
 func (s *store) begins() (uint64, error) {
 	first, err := s.wal.FirstIndex()
 	if err != nil {
-		return 0, diskFault("read log", err)
+		return 0, vfs.FaultOf("read log", err)
 	}
 	if first == 0 {
-		first = s.checkpoints.received() + 1
+		first = s.checkpoints.Received() + 1
 	}
 	return first, nil
 }
@@ -108,41 +111,41 @@ func (s *store) GetLog(index uint64, log *raft.Log) error {
 
 // read is GetLog that gives the decoded entry too; its kind is 0 for raft's
 // own entries.
-func (s *store) read(index uint64, log *raft.Log) (entry, error) {
+func (s *store) read(index uint64, log *raft.Log) (entry.Entry, error) {
 	// raft-wal still finds what was cut off in the file that it writes to
 	// (v0.4.2 state.go, getLog), and no longer after a restart.
 	first, err := s.wal.FirstIndex()
 	if err != nil {
-		return entry{}, diskFault("read log", err)
+		return entry.Entry{}, vfs.FaultOf("read log", err)
 	}
 	if index < first || first == 0 {
-		if term, ok := s.checkpoints.term(index); ok {
+		if term, ok := s.checkpoints.Term(index); ok {
 			// The entry that a checkpoint stands for. raft asks for its term only, to
 			// append behind it; without an answer it would send the checkpoint again
 			// and again.
 			*log = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
-			return entry{}, nil
+			return entry.Entry{}, nil
 		}
-		return entry{}, raft.ErrLogNotFound
+		return entry.Entry{}, raft.ErrLogNotFound
 	}
 	if err := s.wal.GetLog(index, log); err != nil {
 		if errors.Is(err, raft.ErrLogNotFound) {
-			return entry{}, raft.ErrLogNotFound
+			return entry.Entry{}, raft.ErrLogNotFound
 		}
 		if errors.Is(err, types.ErrCorrupt) {
-			return entry{}, s.damage(index, err)
+			return entry.Entry{}, s.damage(index, err)
 		}
-		return entry{}, diskFault("read log", err)
+		return entry.Entry{}, vfs.FaultOf("read log", err)
 	}
 	if log.Index != index {
-		return entry{}, s.damage(index, fmt.Errorf("raft entry %d is in its place", log.Index))
+		return entry.Entry{}, s.damage(index, fmt.Errorf("raft entry %d is in its place", log.Index))
 	}
 	if log.Type != raft.LogCommand {
-		return entry{}, nil
+		return entry.Entry{}, nil
 	}
-	e, err := decodeEntry(log.Data)
+	e, err := entry.Decode(log.Data)
 	if err != nil {
-		return entry{}, s.damage(index, err)
+		return entry.Entry{}, s.damage(index, err)
 	}
 	return e, nil
 }
@@ -153,7 +156,7 @@ func (s *store) damage(index uint64, cause error) error {
 	if fault.KindOf(cause) == fault.Version {
 		kind = fault.Version
 	}
-	name, offset := locate(s.dir, index)
+	name, offset := walcheck.Locate(s.dir, index)
 	return &fault.Error{Kind: kind, Op: "read log", Path: filepath.Join(s.dir, name), Err: cause,
 		Reason: fmt.Sprintf("raft entry %d at offset %d is damaged", index, offset),
 		Hint:   "stop the log server and look with `ww log verify`"}
@@ -172,7 +175,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		if log.Type != raft.LogCommand {
 			continue
 		}
-		if _, err := decodeEntry(log.Data); err != nil {
+		if _, err := entry.Decode(log.Data); err != nil {
 			return &fault.Error{Kind: fault.KindOf(err), Op: "store log", Reason: fmt.Sprintf("raft entry %d came in damaged", log.Index), Err: err}
 		}
 	}
@@ -192,11 +195,11 @@ func (s *store) cutHead(first uint64) (uint64, error) {
 	}
 	from, err := s.wal.FirstIndex()
 	if err != nil {
-		return 0, diskFault("cut log", err)
+		return 0, vfs.FaultOf("cut log", err)
 	}
 	last, err := s.wal.LastIndex()
 	if err != nil {
-		return 0, diskFault("cut log", err)
+		return 0, vfs.FaultOf("cut log", err)
 	}
 	if first <= from {
 		return 0, nil
@@ -262,18 +265,18 @@ func (s *store) GetUint64(key []byte) (uint64, error) { return s.wal.GetUint64(k
 
 // openStore opens raft-wal on a prepared directory and checks that it found
 // what the verification found.
-func openStore(o Options, report *Report, kept *checkpoints, onFailure func(error)) (*store, error) {
+func openStore(o Options, report *walcheck.Report, kept *checkpoint.Store, onFailure func(error)) (*store, error) {
 	const op = "open log"
-	dir := filepath.Join(o.Directory, walDirectory)
+	dir := filepath.Join(o.Directory, walcheck.Directory)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, diskFault(op, err)
+		return nil, vfs.FaultOf(op, err)
 	}
 	if err := (vfs.OS{}).SyncDir(o.Directory); err != nil {
-		return nil, diskFault(op, err)
+		return nil, vfs.FaultOf(op, err)
 	}
 	w, err := wal.Open(dir, wal.WithSegmentSize(o.SegmentBytes), wal.WithLogger(hclogTo(o.Logger, "wal", slog.LevelWarn)))
 	if err != nil {
-		return nil, diskFault(op, err)
+		return nil, vfs.FaultOf(op, err)
 	}
 	var want uint64
 	if report != nil {
@@ -285,7 +288,7 @@ func openStore(o Options, report *Report, kept *checkpoints, onFailure func(erro
 	}
 	if err != nil {
 		_ = w.Close()
-		return nil, diskFault(op, err)
+		return nil, vfs.FaultOf(op, err)
 	}
 	return &store{wal: w, dir: dir, checkpoints: kept, onFailure: onFailure}, nil
 }

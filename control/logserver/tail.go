@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -26,7 +27,7 @@ func serveTail(s *Server, request *controlpb.TailRequest, stream grpc.ServerStre
 	if !request.Follow && !leads {
 		return raftFault(op, raft.ErrNotLeader)
 	}
-	if last := s.fsm.view().lastTxid; request.FromTxid > last+1 {
+	if last := s.fsm.view().LastTxid; request.FromTxid > last+1 {
 		if !leads {
 			return fault.New(fault.NotActive, op, "this log server knows only of txid %d, txid %d was asked for", last, request.FromTxid)
 		}
@@ -49,7 +50,7 @@ func serveTail(s *Server, request *controlpb.TailRequest, stream grpc.ServerStre
 			if len(batch.Records) == 0 {
 				continue
 			}
-			batch.LastTxid = view.lastTxid
+			batch.LastTxid = view.LastTxid
 			if err := stream.Send(batch); err != nil {
 				return err
 			}
@@ -61,7 +62,7 @@ func serveTail(s *Server, request *controlpb.TailRequest, stream grpc.ServerStre
 		case <-view.news:
 		case <-timer.C():
 			timer.Reset(tailHeartbeat)
-			if err := stream.Send(&controlpb.TailBatch{FirstTxid: r.next, LastTxid: s.fsm.view().lastTxid}); err != nil {
+			if err := stream.Send(&controlpb.TailBatch{FirstTxid: r.next, LastTxid: s.fsm.view().LastTxid}); err != nil {
 				return err
 			}
 		case <-stream.Context().Done():
@@ -86,14 +87,14 @@ func cutOff(wanted, first uint64) error {
 // accepted ones, from a txid on. One goroutine at a time may use it.
 type logReader struct {
 	store *store
-	state state
+	state entry.State
 	index uint64 // raft index of the last entry that was read
 	next  uint64 // txid of the next record to give
 }
 
 // newLogReader begins behind a point in front of the record with txid from.
-func newLogReader(s *store, at point, from uint64) *logReader {
-	return &logReader{store: s, state: at.state(), index: at.index, next: from}
+func newLogReader(s *store, at entry.Point, from uint64) *logReader {
+	return &logReader{store: s, state: at.State(), index: at.Index, next: from}
 }
 
 // read gives the next records, about tailMessageBytes of them, of entries up
@@ -108,10 +109,10 @@ func (r *logReader) read(limit uint64) (*controlpb.TailBatch, error) {
 			return nil, r.lost(err)
 		}
 		r.index++
-		if e.kind == 0 || r.state.step(&e) != nil || e.kind != entryBatch || e.lastTxid() < r.next {
+		if e.Kind == 0 || r.state.Step(&e) != nil || e.Kind != entry.Batch || e.LastTxid() < r.next {
 			continue
 		}
-		records := e.records[r.next-e.firstTxid:]
+		records := e.Records[r.next-e.FirstTxid:]
 		for _, record := range records {
 			bytes += len(record)
 		}
@@ -128,12 +129,12 @@ func (r *logReader) lost(err error) error {
 			return fault.New(fault.Gap, "read log", "txid %d was cut off while it was read; begin again with the newest checkpoint", r.next)
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: "read log", Err: err,
-			Reason: fmt.Sprintf("raft entry %d, txid %d or later, is missing", r.index+1, r.state.lastTxid+1)}
+			Reason: fmt.Sprintf("raft entry %d, txid %d or later, is missing", r.index+1, r.state.LastTxid+1)}
 	}
 	var e *fault.Error
 	if errors.As(err, &e) {
 		named := *e
-		named.Reason = fmt.Sprintf("%s, txid %d is lost", e.Reason, max(r.state.lastTxid+1, 1))
+		named.Reason = fmt.Sprintf("%s, txid %d is lost", e.Reason, max(r.state.LastTxid+1, 1))
 		return &named
 	}
 	return err

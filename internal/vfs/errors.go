@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"io/fs"
 	"syscall"
 
 	"github.com/whispering-woods/ww/internal/fault"
@@ -30,6 +31,24 @@ func Fault(op, path string, err error) *fault.Error {
 	case IsShortage(err):
 		e.Kind = fault.Busy
 		e.Hint = "raise the limit on open files (ulimit -n) or memory"
+	}
+	return e
+}
+
+// FaultOf makes an I/O error a fault of the file that it names: fault.NoSpace for
+// a full disk, else fault.Disk. nil and a fault stay as they are.
+func FaultOf(op string, err error) error {
+	var known *fault.Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	e := &fault.Error{Kind: fault.Disk, Op: op, Err: err}
+	if IsFull(err) {
+		e.Kind = fault.NoSpace
+	}
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		e.Path, e.Reason, e.Err = at.Path, at.Op, at.Err
 	}
 	return e
 }

@@ -1,4 +1,4 @@
-package logserver
+package walcheck
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// locate finds the file and offset of an entry as well as a damaged log
+// Locate finds the file and offset of an entry as well as a damaged log
 // allows; offset is -1 if the way to the entry is damaged.
-func locate(dir string, index uint64) (name string, offset int64) {
+func Locate(dir string, index uint64) (name string, offset int64) {
 	files, err := segmentFiles(dir)
 	if err != nil {
 		return "", -1

@@ -1,4 +1,4 @@
-package logserver
+package walcheck
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/whispering-woods/ww/control/logserver/entry"
 )
 
 // Layout of raft-wal's segment files, version 0 (raft-wal segment/format.go).
@@ -194,7 +196,7 @@ func (f *frame) check() string {
 		return fmt.Sprintf("raft entry %d where entry %d belongs", f.log.Index, f.index)
 	}
 	if f.log.Type == raft.LogCommand {
-		if _, err := decodeEntry(f.log.Data); err != nil {
+		if _, err := entry.Decode(f.log.Data); err != nil {
 			return err.Error()
 		}
 	}

@@ -1,4 +1,4 @@
-package logserver
+package walcheck
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package logserver
+package walcheck
 
 import (
 	"encoding/binary"
@@ -75,23 +75,30 @@ func readMark(dir string) (mark, error) {
 	return best, nil
 }
 
-// markFile writes marks.
-type markFile struct {
+// Mark writes marks.
+type Mark struct {
 	file *os.File
 	last mark
 }
 
-// openMark opens the mark file behind the newest mark last.
-func openMark(dir string, last mark) (*markFile, error) {
+// OpenMark opens the mark file of a log server's directory.
+func OpenMark(dir string) (*Mark, error) {
+	last, err := readMark(dir)
+	if err != nil {
+		return nil, err
+	}
 	file, err := os.OpenFile(filepath.Join(dir, markName), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	return &markFile{file: file, last: last}, nil
+	return &Mark{file: file, last: last}, nil
 }
 
-// write replaces the older slot; with sync it is durable on return.
-func (m *markFile) write(index uint64, clean, sync bool) error {
+// Index is the raft entry up to which the newest mark goes.
+func (m *Mark) Index() uint64 { return m.last.index }
+
+// Write replaces the older slot; with sync it is durable on return.
+func (m *Mark) Write(index uint64, clean, sync bool) error {
 	next := mark{counter: m.last.counter + 1, index: max(index, m.last.index), clean: clean}
 	if _, err := m.file.WriteAt(next.encode(), int64(next.counter%2)*markSlotBytes); err != nil {
 		return err
@@ -105,4 +112,4 @@ func (m *markFile) write(index uint64, clean, sync bool) error {
 	return nil
 }
 
-func (m *markFile) close() error { return m.file.Close() }
+func (m *Mark) Close() error { return m.file.Close() }

@@ -1,4 +1,4 @@
-package logserver
+package walcheck
 
 import (
 	"errors"
@@ -11,10 +11,11 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// prepare verifies the log in dir and makes it fit for raft-wal:
+// Prepare verifies the log in dir and makes it fit for raft-wal:
 //
 //   - damage, a missing beginning, or the loss of committed entries is refused;
 //   - an unfinished last write is overwritten with zeros, so that nothing of it
@@ -25,8 +26,8 @@ import (
 //
 // The result is what raft-wal must find; nil for a directory without a log.
 // Errors: fault.CorruptData with every damaged place, fault.Disk.
-func prepare(dir string, logger *slog.Logger) (*Report, error) {
-	report, err := scanDirectory(dir, glanceAtCheckpoint, nil)
+func Prepare(dir string, logger *slog.Logger) (*Report, error) {
+	report, err := scanDirectory(dir, checkpoint.Glance, nil)
 	if errors.Is(err, errMissing) {
 		return nil, nil
 	}
@@ -39,14 +40,14 @@ func prepare(dir string, logger *slog.Logger) (*Report, error) {
 	if report.tail == nil {
 		return report, nil
 	}
-	walDir := filepath.Join(dir, walDirectory)
+	walDir := filepath.Join(dir, Directory)
 	if report.TornBytes > 0 {
 		logger.Warn("the last write of the log was unfinished and is cut off: it was never acknowledged",
 			"segment", report.tail.name, "offset", report.tail.end, "bytes", report.TornBytes, "why", report.tail.bad)
 	}
 	if report.TornBytes > 0 || !report.clean {
 		if err := rewrite(filepath.Join(walDir, report.tail.name), report.tail.end, report.tail.used); err != nil {
-			return nil, diskFault("write the log's tail again", err)
+			return nil, vfs.FaultOf("write the log's tail again", err)
 		}
 		meta := filepath.Join(walDir, metadb.FileName)
 		stat, err := os.Stat(meta)
@@ -54,7 +55,7 @@ func prepare(dir string, logger *slog.Logger) (*Report, error) {
 			err = rewrite(meta, stat.Size(), stat.Size())
 		}
 		if err != nil {
-			return nil, diskFault("write the log's list again", err)
+			return nil, vfs.FaultOf("write the log's list again", err)
 		}
 	}
 	if report.tail.sealed {
@@ -105,7 +106,7 @@ func seal(walDir string, report *Report) error {
 	var db metadb.BoltMetaDB
 	state, err := db.Load(walDir)
 	if err != nil {
-		return diskFault("open the log's list", err)
+		return vfs.FaultOf("open the log's list", err)
 	}
 	tail := &state.Segments[len(state.Segments)-1]
 	tail.SealTime = time.Now()
@@ -122,7 +123,7 @@ func seal(walDir string, report *Report) error {
 	state.NextSegmentID++
 	if err := db.CommitState(state); err != nil {
 		_ = db.Close()
-		return diskFault("write the log's list", err)
+		return vfs.FaultOf("write the log's list", err)
 	}
-	return diskFault("close the log's list", db.Close())
+	return vfs.FaultOf("close the log's list", db.Close())
 }

@@ -1,11 +1,16 @@
-package logserver
+package walcheck
 
 import (
 	"errors"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
+
+// LockName is the file in a log server's directory whose lock keeps a second
+// process out.
+const LockName = "LOCK"
 
 // Verify reads a log server's whole directory while no server uses it, checks
 // every byte of the log and of its checkpoints, and changes nothing. Damage is in
@@ -13,7 +18,7 @@ import (
 // checkpoint is an error here also when Start could do without it. Errors: fault.CorruptData,
 // fault.Busy (a server runs), fault.NotFound (no log), fault.Disk.
 func Verify(directory string) (*Report, error) {
-	report, err := scanUnused(directory, verifyCheckpoint, nil)
+	report, err := scanUnused(directory, checkpoint.Verify, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +36,7 @@ func Verify(directory string) (*Report, error) {
 // was cut, in order, to fn, while no server uses the directory; it changes nothing. An error of fn ends it and is
 // returned. With damage it gives what can be read and then fails like Verify.
 func Dump(directory string, fn func(DumpEntry) error) error {
-	report, err := scanUnused(directory, glanceAtCheckpoint, fn)
+	report, err := scanUnused(directory, checkpoint.Glance, fn)
 	if err != nil {
 		return err
 	}
@@ -39,10 +44,10 @@ func Dump(directory string, fn func(DumpEntry) error) error {
 }
 
 // scanUnused scans a directory under a shared lock.
-func scanUnused(directory string, look func(vfs.FS, string) (checkpointFile, error), fn func(DumpEntry) error) (*Report, error) {
-	lock, err := vfs.LockDirectory(directory, lockName, false)
+func scanUnused(directory string, look func(vfs.FS, string) (checkpoint.File, error), fn func(DumpEntry) error) (*Report, error) {
+	lock, err := vfs.LockDirectory(directory, LockName, false)
 	if err != nil {
-		return nil, diskFault("lock log directory", err)
+		return nil, vfs.FaultOf("lock log directory", err)
 	}
 	defer lock.Close()
 	report, err := scanDirectory(directory, look, fn)

@@ -1,4 +1,4 @@
-package logserver
+package checkpoint
 
 import (
 	"errors"
@@ -9,54 +9,55 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // infoOf describes a checkpoint to a client.
-func (f *checkpointFile) info() *controlpb.CheckpointInfo {
-	info := &controlpb.CheckpointInfo{Txid: f.head.txid, Epoch: f.head.epoch, CreatedMs: f.head.created, Bytes: f.bytes, Index: f.head.index}
-	if f.damage != nil {
-		info.Error = f.damage.Error()
+func (f *File) Info() *controlpb.CheckpointInfo {
+	info := &controlpb.CheckpointInfo{Txid: f.Head.Txid, Epoch: f.Head.Epoch, CreatedMs: f.Head.Created, Bytes: f.Bytes, Index: f.Head.Index}
+	if f.Damage != nil {
+		info.Error = f.Damage.Error()
 	}
 	return info
 }
 
-// pieceSender sends one piece of a checkpoint; it may keep nothing of it.
-type pieceSender func(*controlpb.CheckpointPiece) error
+// Send sends one piece of a checkpoint; it may keep nothing of it.
+type Send func(*controlpb.CheckpointPiece) error
 
-// pieceReceiver gives the next piece of a checkpoint that comes in.
-type pieceReceiver func() (*controlpb.CheckpointPiece, error)
+// Receive gives the next piece of a checkpoint that comes in.
+type Receive func() (*controlpb.CheckpointPiece, error)
 
-func beginPiece(f checkpointFile) *controlpb.CheckpointPiece {
-	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: f.info()}}
+func beginPiece(f File) *controlpb.CheckpointPiece {
+	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: f.Info()}}
 }
 
-func dataPiece(data []byte, offset uint64) *controlpb.CheckpointPiece {
+func DataPiece(data []byte, offset uint64) *controlpb.CheckpointPiece {
 	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Data{
 		Data: &controlpb.CheckpointData{Data: data, Sum: xxh3.HashSeed(data, offset)},
 	}}
 }
 
-func endPiece(bytes, sum uint64) *controlpb.CheckpointPiece {
+func EndPiece(bytes, sum uint64) *controlpb.CheckpointPiece {
 	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{End: &controlpb.CheckpointEnd{Bytes: bytes, Sum: sum}}}
 }
 
-// sendContent sends what a namenode wants of a checkpoint, verified. Damage
+// SendContent sends what a namenode wants of a checkpoint, verified. Damage
 // ends it with fault.CorruptData, and the checkpoint does not count any more.
-func (c *checkpoints) sendContent(f checkpointFile, send pieceSender) error {
+func (c *Store) SendContent(f File, send Send) error {
 	if err := send(beginPiece(f)); err != nil {
 		return err
 	}
-	_, err := openCheckpointFile(c.fs, c.path(f), func(r *checkpointReader) error {
+	_, err := read(c.fs, c.path(f), func(r *reader) error {
 		for {
 			offset := r.bytes
 			piece, err := r.next()
 			if errors.Is(err, io.EOF) {
-				return send(endPiece(r.bytes, r.sum))
+				return send(EndPiece(r.bytes, r.sum))
 			}
 			if err != nil {
 				return err
 			}
-			if err := send(dataPiece(piece, offset)); err != nil {
+			if err := send(DataPiece(piece, offset)); err != nil {
 				return err
 			}
 		}
@@ -64,50 +65,50 @@ func (c *checkpoints) sendContent(f checkpointFile, send pieceSender) error {
 	return c.readFailed(f, err)
 }
 
-// sendFile sends a file as it is, for a peer, which verifies it.
-func (c *checkpoints) sendFile(f checkpointFile, send pieceSender) error {
+// SendFile sends a file as it is, for a peer, which verifies it.
+func (c *Store) SendFile(f File, send Send) error {
 	if err := send(beginPiece(f)); err != nil {
 		return err
 	}
-	file, err := c.open(f, false)
+	file, err := c.Open(f, false)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	var whole xxh3.Hasher
-	reader := io.NewSectionReader(file, 0, f.fileBytes)
-	buf := make([]byte, checkpointPieceBytesMax)
+	bytes := io.NewSectionReader(file, 0, f.FileBytes)
+	buf := make([]byte, PieceBytesMax)
 	for offset := uint64(0); ; {
-		n, err := io.ReadFull(reader, buf)
+		n, err := io.ReadFull(bytes, buf)
 		if n > 0 {
 			_, _ = whole.Write(buf[:n])
-			if err := send(dataPiece(buf[:n], offset)); err != nil {
+			if err := send(DataPiece(buf[:n], offset)); err != nil {
 				return err
 			}
 			offset += uint64(n)
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return send(endPiece(offset, whole.Sum64()))
+			return send(EndPiece(offset, whole.Sum64()))
 		}
 		if err != nil {
-			return c.readFailed(f, diskFault("read checkpoint", err))
+			return c.readFailed(f, vfs.FaultOf("read checkpoint", err))
 		}
 	}
 }
 
 // readFailed remembers damage that was met while a checkpoint was sent.
-func (c *checkpoints) readFailed(f checkpointFile, err error) error {
+func (c *Store) readFailed(f File, err error) error {
 	if errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version) {
-		c.damaged(f.name, err)
+		c.damaged(f.Name, err)
 		return &fault.Error{Kind: fault.CorruptData, Op: "download checkpoint", Err: err,
-			Reason: fmt.Sprintf("the checkpoint of txid %d cannot be read", f.head.txid)}
+			Reason: fmt.Sprintf("the checkpoint of txid %d cannot be read", f.Head.Txid)}
 	}
 	return err
 }
 
-// receiveContent writes what a namenode sends behind the beginning, up to the
+// ReceiveContent writes what a namenode sends behind the beginning, up to the
 // end, verified. The head is written already.
-func (w *checkpointWriter) receiveContent(receive pieceReceiver) error {
+func (w *Writer) ReceiveContent(receive Receive) error {
 	const op = "upload checkpoint"
 	for {
 		message, err := receive()
@@ -130,9 +131,9 @@ func (w *checkpointWriter) receiveContent(receive pieceReceiver) error {
 }
 
 // receivePiece verifies and writes a piece of an upload.
-func (w *checkpointWriter) receivePiece(piece *controlpb.CheckpointData) error {
+func (w *Writer) receivePiece(piece *controlpb.CheckpointData) error {
 	data := piece.GetData()
-	if len(data) == 0 || len(data) > checkpointPieceBytesMax || w.end.bytes+uint64(len(data)) > checkpointBytesMax {
+	if len(data) == 0 || len(data) > PieceBytesMax || w.end.bytes+uint64(len(data)) > bytesMax {
 		return fault.New(fault.Protocol, "upload checkpoint", "a piece of %d bytes at offset %d", len(data), w.end.bytes)
 	}
 	if xxh3.HashSeed(data, w.end.bytes) != piece.Sum {
@@ -141,8 +142,8 @@ func (w *checkpointWriter) receivePiece(piece *controlpb.CheckpointData) error {
 	return w.piece(data, piece.Sum)
 }
 
-// receiveFile writes a file that a peer sends as it is, up to its end.
-func (w *checkpointWriter) receiveFile(receive pieceReceiver) error {
+// ReceiveFile writes a file that a peer sends as it is, up to its end.
+func (w *Writer) ReceiveFile(receive Receive) error {
 	var whole xxh3.Hasher
 	for {
 		message, err := receive()
@@ -151,7 +152,7 @@ func (w *checkpointWriter) receiveFile(receive pieceReceiver) error {
 		}
 		data := message.GetData().GetData()
 		_, _ = whole.Write(data)
-		if err := w.raw(data); err != nil {
+		if err := w.Raw(data); err != nil {
 			return err
 		}
 		if end := message.GetEnd(); end != nil {

@@ -1,4 +1,4 @@
-package logserver
+package walcheck
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -32,8 +33,8 @@ type Report struct {
 	// cutIndex is the entry with which raft-wal begins; base is the checkpoint
 	// that tells the state before what can be judged, nil: the empty state.
 	cutIndex    uint64
-	base        *checkpointFile
-	checkpoints []checkpointFile
+	base        *checkpoint.File
+	checkpoints []checkpoint.File
 
 	clean bool // the mark says that the server ended in order
 	meta  types.PersistentState
@@ -90,7 +91,7 @@ func (r *Report) refuse() error {
 	if r.base == nil && r.FirstIndex > 1 {
 		var errs []error
 		for _, f := range r.checkpoints {
-			errs = append(errs, inFile(f.name, f.damage))
+			errs = append(errs, checkpoint.InFile(f.Name, f.Damage))
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
 			Reason: fmt.Sprintf("the log begins with raft entry %d, and none of %d checkpoints can be read that hold what was in front of it", r.FirstIndex, len(r.checkpoints)),
@@ -99,13 +100,13 @@ func (r *Report) refuse() error {
 	return nil
 }
 
-// begins is the raft index that a peer's checkpoint covers for this log: its
+// Begins is the raft index that a peer's checkpoint covers for this log: its
 // entries up to there may be missing. 0: they may not.
-func (r *Report) begins() uint64 {
+func (r *Report) Begins() uint64 {
 	most := uint64(0)
 	for _, f := range r.checkpoints {
-		if f.received && f.damage == nil {
-			most = max(most, f.head.index)
+		if f.Received && f.Damage == nil {
+			most = max(most, f.Head.Index)
 		}
 	}
 	return most
@@ -117,12 +118,12 @@ func (r *Report) findBase() {
 	if len(r.meta.Segments) > 0 {
 		r.cutIndex = r.meta.Segments[0].MinIndex
 	}
-	usable := usableOf(r.checkpoints, r.cutIndex)
+	usable := checkpoint.Usable(r.checkpoints, r.cutIndex)
 	for _, f := range r.checkpoints {
-		r.Checkpoints = append(r.Checkpoints, CheckpointReport{Name: f.name, Txid: f.head.txid, Epoch: f.head.epoch, Created: time.UnixMilli(f.head.created),
-			Bytes: f.fileBytes, Usable: f.damage == nil && f.head.index+1 >= r.cutIndex, Damage: f.damage})
+		r.Checkpoints = append(r.Checkpoints, CheckpointReport{Name: f.Name, Txid: f.Head.Txid, Epoch: f.Head.Epoch, Created: time.UnixMilli(f.Head.Created),
+			Bytes: f.FileBytes, Usable: f.Damage == nil && f.Head.Index+1 >= r.cutIndex, Damage: f.Damage})
 	}
-	if len(usable) > 0 && (r.cutIndex > 1 || r.begins() > 0) {
+	if len(usable) > 0 && (r.cutIndex > 1 || r.Begins() > 0) {
 		r.base = &usable[len(usable)-1]
 	}
 }

@@ -1,7 +1,9 @@
-package logserver
+package checkpoint
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,14 +15,16 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-func goldenHead() checkpointHead {
-	return checkpointHead{txid: 1003, epoch: 3, created: 1_700_000_000_123, index: 259, term: 4, state: state{epoch: 2, holder: "nn2", lastTxid: 900},
-		members: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "log1", Address: "10.0.0.1:7711"}}})}
+func goldenHead() Head {
+	return Head{Txid: 1003, Epoch: 3, Created: 1_700_000_000_123, Index: 259, Term: 4, State: entry.State{Epoch: 2, Holder: "nn2", LastTxid: 900},
+		Members: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "log1", Address: "10.0.0.1:7711"}}})}
 }
 
 // goldenCheckpoint is a whole file with two pieces.
@@ -31,10 +35,10 @@ func goldenCheckpoint() []byte {
 	if err != nil {
 		panic(err)
 	}
-	w := &checkpointWriter{fs: m, path: "/f", file: file}
-	err = w.begin(&head)
+	w := &Writer{fs: m, path: "/f", file: file}
+	err = w.Begin(&head)
 	for offset, data := range []string{0: "w", 1: "hispering woods"} {
-		err = errors.Join(err, w.receivePiece(dataPiece([]byte(data), uint64(offset)).GetData()))
+		err = errors.Join(err, w.receivePiece(DataPiece([]byte(data), uint64(offset)).GetData()))
 	}
 	if err = errors.Join(err, w.finish()); err != nil {
 		panic(err)
@@ -47,8 +51,8 @@ func goldenCheckpoint() []byte {
 }
 
 // readCheckpoint reads a whole file.
-func readCheckpoint(b []byte) (head checkpointHead, content []byte, err error) {
-	c, err := newCheckpointReader(bytes.NewReader(b))
+func readCheckpoint(b []byte) (head Head, content []byte, err error) {
+	c, err := newReader(bytes.NewReader(b))
 	if err != nil {
 		return head, nil, err
 	}
@@ -62,6 +66,26 @@ func readCheckpoint(b []byte) (head checkpointHead, content []byte, err error) {
 		}
 		content = append(content, piece...)
 	}
+}
+
+func TestGoldenCheckpoint(t *testing.T) {
+	requireGolden(t, "checkpoint_v1", goldenCheckpoint())
+}
+
+// requireGolden compares bytes with the golden ones of a format.
+func requireGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	want, err := os.ReadFile(filepath.Join("testdata", "golden", name+".hex"))
+	require.NoError(t, err)
+	raw, err := hex.DecodeString(string(bytes.Join(bytes.Fields(want), nil)))
+	require.NoError(t, err)
+	require.Equal(t, raw, got, "%s: the format on disk has changed; got %x", name, got)
+}
+
+// resum makes a changed body valid again, to reach the checks behind the sum.
+func resum(b []byte) []byte {
+	body := b[:len(b)-8]
+	return binary.LittleEndian.AppendUint64(bytes.Clone(body), xxh3.Hash(body))
 }
 
 func TestEveryDamagedByteOfACheckpointIsFound(t *testing.T) {
@@ -86,13 +110,13 @@ func TestEveryDamagedByteOfACheckpointIsFound(t *testing.T) {
 	newer[4]++
 	_, _, err = readCheckpoint(resum(newer))
 	require.ErrorIs(t, err, fault.Version)
-	for name, change := range map[string]func(*checkpointHead){
-		"no txid":                func(h *checkpointHead) { h.txid = 0 },
-		"no epoch":               func(h *checkpointHead) { h.epoch = 0 },
-		"no index":               func(h *checkpointHead) { h.index = 0 },
-		"no term":                func(h *checkpointHead) { h.term = 0 },
-		"state behind its txid":  func(h *checkpointHead) { h.state.lastTxid = h.txid + 1 },
-		"state behind its epoch": func(h *checkpointHead) { h.state.epoch = h.epoch + 1 },
+	for name, change := range map[string]func(*Head){
+		"no txid":                func(h *Head) { h.Txid = 0 },
+		"no epoch":               func(h *Head) { h.Epoch = 0 },
+		"no index":               func(h *Head) { h.Index = 0 },
+		"no term":                func(h *Head) { h.Term = 0 },
+		"state behind its txid":  func(h *Head) { h.State.LastTxid = h.Txid + 1 },
+		"state behind its epoch": func(h *Head) { h.State.Epoch = h.Epoch + 1 },
 	} {
 		h := goldenHead()
 		change(&h)
@@ -112,63 +136,63 @@ func FuzzReadCheckpoint(f *testing.F) {
 			require.True(t, bytes.HasPrefix(b, head.encode()))
 			require.Less(t, len(content), len(b))
 		}
-		if len(b) < checkpointFixedBytes+8 {
+		if len(b) < fixedBytes+8 {
 			return
 		}
 		// And behind the head's checksum.
-		if head, _, err := readCheckpointHead(bytes.NewReader(resum(b))); err == nil {
+		if head, _, err := ReadHead(bytes.NewReader(resum(b))); err == nil {
 			require.True(t, bytes.HasPrefix(resum(b), head.encode()))
-			_, _ = head.configuration()
+			_, _ = head.Configuration()
 		}
 	})
 }
 
 const logDirectory = "/log"
 
-// memCheckpoints are the checkpoints of a directory in memory.
-func memCheckpoints(t *testing.T, fsys vfs.FS) *checkpoints {
+// openMem are the checkpoints of a directory in memory.
+func openMem(t *testing.T, fsys vfs.FS) *Store {
 	t.Helper()
 	require.NoError(t, fsys.MkdirAll(logDirectory, 0o755))
-	c, err := openCheckpoints(fsys, logDirectory, slog.New(slog.DiscardHandler))
+	c, err := OpenStore(fsys, logDirectory, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return c
 }
 
 // store writes and publishes a checkpoint, as an upload does, and prunes.
-func storeIn(c *checkpoints, txid uint64) error {
-	w, err := c.create()
+func storeIn(c *Store, txid uint64) error {
+	w, err := c.Create()
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	head := goldenHead()
-	head.txid, head.index = txid, txid
-	head.state.lastTxid = txid
-	if err := w.begin(&head); err != nil {
+	head.Txid, head.Index = txid, txid
+	head.State.LastTxid = txid
+	if err := w.Begin(&head); err != nil {
 		return err
 	}
 	for offset, data := range [][]byte{0: {byte(txid)}, 1: bytes.Repeat([]byte{byte(txid)}, 9000)} {
-		if err := w.receivePiece(dataPiece(data, uint64(offset)).GetData()); err != nil {
+		if err := w.receivePiece(DataPiece(data, uint64(offset)).GetData()); err != nil {
 			return err
 		}
 	}
 	if err := w.finish(); err != nil {
 		return err
 	}
-	if _, err := c.publish(w, false, func(*checkpointHead) error { return nil }); err != nil {
+	if _, err := c.Publish(w, false, func(*Head) error { return nil }); err != nil {
 		return err
 	}
-	return c.retire(1, func(checkpointFile) error { return nil })
+	return c.Retire(1, func(File) error { return nil })
 }
 
 // intact gives the txids of the checkpoints that verify, the newest first.
 func intact(t *testing.T, fsys vfs.FS) []uint64 {
 	t.Helper()
-	files, err := listCheckpoints(fsys, logDirectory, verifyCheckpoint)
+	files, err := List(fsys, logDirectory, Verify)
 	require.NoError(t, err)
 	var out []uint64
-	for _, f := range usableOf(files, 0) {
-		out = append(out, f.head.txid)
+	for _, f := range Usable(files, 0) {
+		out = append(out, f.Head.Txid)
 	}
 	return out
 }
@@ -178,7 +202,7 @@ func intact(t *testing.T, fsys vfs.FS) []uint64 {
 // acknowledged one for sure, and the next start goes on.
 func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 	mem := vfs.NewMem()
-	c := memCheckpoints(t, mem)
+	c := openMem(t, mem)
 	require.NoError(t, mem.SyncDir("/"))
 	require.NoError(t, storeIn(c, 100))
 	require.NoError(t, storeIn(c, 200))
@@ -194,13 +218,13 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 			if acknowledged {
 				require.Equal(t, []uint64{300, 200}, found[:2])
 			}
-			again := memCheckpoints(t, after)
+			again := openMem(t, after)
 			require.NoError(t, storeIn(again, 400))
 			require.EqualValues(t, 400, intact(t, after)[0])
-			list, err := after.ReadDir(filepath.Join(logDirectory, checkpointDirectory))
+			list, err := after.ReadDir(filepath.Join(logDirectory, Directory))
 			require.NoError(t, err)
 			for _, item := range list {
-				require.NotContains(t, item.Name(), temporaryEnding)
+				require.NotContains(t, item.Name(), temporarySuffix)
 			}
 		}
 	}
@@ -221,7 +245,7 @@ func TestADiskErrorLosesNoCheckpoint(t *testing.T) {
 		failed := 0
 		for nth := 1; nth < 30; nth++ {
 			mem := vfs.NewMem()
-			c := memCheckpoints(t, mem)
+			c := openMem(t, mem)
 			require.NoError(t, storeIn(c, 100))
 			require.NoError(t, storeIn(c, 200))
 			faulty := vfs.NewFaulty(mem)

@@ -1,4 +1,4 @@
-package logserver
+package walcheck
 
 import (
 	"errors"
@@ -12,13 +12,15 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
+	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
 // Names inside a log server's directory.
 const (
-	walDirectory      = "wal"
+	Directory         = "wal"
 	snapshotDirectory = "snapshots" // raft's name
 )
 
@@ -43,19 +45,19 @@ var errMissing = errors.New("no log")
 // scanDirectory reads and verifies a whole log directory without changing it.
 // each, if not nil, gets our entries in order; look is how well checkpoints are
 // read. A missing log gives errMissing. Damage is reported, not returned.
-func scanDirectory(dir string, look func(vfs.FS, string) (checkpointFile, error), each func(DumpEntry) error) (*Report, error) {
+func scanDirectory(dir string, look func(vfs.FS, string) (checkpoint.File, error), each func(DumpEntry) error) (*Report, error) {
 	r := &Report{FirstTxid: 1}
 	m, err := readMark(dir)
 	if err != nil {
-		return nil, diskFault("read mark", err)
+		return nil, vfs.FaultOf("read mark", err)
 	}
 	r.MarkIndex, r.clean = m.index, m.clean
-	walDir := filepath.Join(dir, walDirectory)
+	walDir := filepath.Join(dir, Directory)
 	files, err := segmentFiles(walDir)
 	if err != nil {
-		return nil, diskFault("read log", err)
+		return nil, vfs.FaultOf("read log", err)
 	}
-	if r.checkpoints, err = listCheckpoints(vfs.OS{}, dir, look); err != nil {
+	if r.checkpoints, err = checkpoint.List(vfs.OS{}, dir, look); err != nil {
 		return nil, err
 	}
 	r.meta, err = readMeta(walDir)
@@ -72,16 +74,16 @@ func scanDirectory(dir string, look func(vfs.FS, string) (checkpointFile, error)
 	r.findBase()
 	s := scanner{report: r, each: each}
 	if r.base != nil {
-		s.state = r.base.head.state
-		r.FirstTxid = s.state.lastTxid + 1
-		r.Epoch, r.Holder, r.LastTxid = s.state.epoch, s.state.holder, s.state.lastTxid
+		s.state = r.base.Head.State
+		r.FirstTxid = s.state.LastTxid + 1
+		r.Epoch, r.Holder, r.LastTxid = s.state.Epoch, s.state.Holder, s.state.LastTxid
 	}
 	for i, info := range r.meta.Segments {
 		if err := s.segment(walDir, info, i == len(r.meta.Segments)-1); err != nil {
 			return nil, err
 		}
 	}
-	if len(r.Damage) == 0 && max(r.LastIndex, r.begins()) < m.index {
+	if len(r.Damage) == 0 && max(r.LastIndex, r.Begins()) < m.index {
 		r.damaged(Damage{Segment: s.lastName, Offset: s.lastEnd, Index: r.LastIndex + 1, Txid: r.LastTxid + 1,
 			Reason: fmt.Sprintf("entries up to %d were committed, but the log ends here", m.index)})
 	}
@@ -92,7 +94,7 @@ func scanDirectory(dir string, look func(vfs.FS, string) (checkpointFile, error)
 type scanner struct {
 	report   *Report
 	each     func(DumpEntry) error
-	state    state
+	state    entry.State
 	buf      []byte
 	lastName string
 	lastEnd  int64
@@ -103,7 +105,7 @@ func (s *scanner) segment(dir string, info types.SegmentInfo, last bool) error {
 	r := s.report
 	name := segment.FileName(info)
 	damaged := func(offset int64, index uint64, reason string) {
-		r.damaged(Damage{Segment: name, Offset: offset, Index: index, Txid: s.state.lastTxid + 1, Reason: reason})
+		r.damaged(Damage{Segment: name, Offset: offset, Index: index, Txid: s.state.LastTxid + 1, Reason: reason})
 	}
 	if r.LastIndex > 0 && info.MinIndex != r.LastIndex+1 || r.LastIndex == 0 && len(r.Segments) > 0 && len(r.Damage) == 0 {
 		damaged(0, r.LastIndex+1, fmt.Sprintf("the file begins with entry %d", info.MinIndex))
@@ -121,7 +123,7 @@ func (s *scanner) segment(dir string, info types.SegmentInfo, last bool) error {
 		return nil
 	}
 	if err != nil {
-		return diskFault("read log", err)
+		return vfs.FaultOf("read log", err)
 	}
 	s.lastName, s.lastEnd = scan.name, scan.end
 	r.Segments = append(r.Segments, SegmentReport{Name: scan.name, FirstIndex: info.BaseIndex, Entries: scan.entries, Bytes: scan.end, Sealed: !unsealed})
@@ -160,29 +162,29 @@ func (s *scanner) entry(name string, info types.SegmentInfo, f frame) error {
 		r.FirstIndex = f.index
 	}
 	r.LastIndex = f.index
-	if f.log.Type != raft.LogCommand || r.base != nil && f.index <= r.base.head.index || r.base == nil && r.cutIndex > 1 {
+	if f.log.Type != raft.LogCommand || r.base != nil && f.index <= r.base.Head.Index || r.base == nil && r.cutIndex > 1 {
 		return nil
 	}
-	e, err := decodeEntry(f.log.Data)
+	e, err := entry.Decode(f.log.Data)
 	if err != nil {
 		return err // frame.check has decoded it before
 	}
-	refused := s.state.step(&e)
+	refused := s.state.Step(&e)
 	switch {
 	case refused != nil:
 		r.Refused++
-	case e.kind == entryBatch:
+	case e.Kind == entry.Batch:
 		r.Batches++
-		r.Records += uint64(len(e.records))
+		r.Records += uint64(len(e.Records))
 	}
-	r.Epoch, r.Holder, r.LastTxid = s.state.epoch, s.state.holder, s.state.lastTxid
+	r.Epoch, r.Holder, r.LastTxid = s.state.Epoch, s.state.Holder, s.state.LastTxid
 	if s.each == nil {
 		return nil
 	}
 	d := DumpEntry{Segment: name, Offset: f.offset, Index: f.index, Term: f.log.Term, Appended: f.log.AppendedAt,
-		Acquire: e.kind == entryAcquire, Epoch: e.epoch, Holder: e.holder, FirstTxid: e.firstTxid, Records: e.records, Refused: refused}
+		Acquire: e.Kind == entry.Acquire, Epoch: e.Epoch, Holder: e.Holder, FirstTxid: e.FirstTxid, Records: e.Records, Refused: refused}
 	if d.Acquire {
-		d.Epoch = s.state.epoch
+		d.Epoch = s.state.Epoch
 	}
 	return s.each(d)
 }

@@ -1,4 +1,4 @@
-package logserver
+package checkpoint
 
 import (
 	"bufio"
@@ -8,12 +8,14 @@ import (
 	"io"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// checkpointReader reads a checkpoint's file and verifies every byte.
-type checkpointReader struct {
+// reader reads a checkpoint's file and verifies every byte.
+type reader struct {
 	r       *bufio.Reader
-	head    checkpointHead
+	head    Head
 	headSum uint64
 	content xxh3.Hasher
 	pieces  uint32
@@ -22,19 +24,19 @@ type checkpointReader struct {
 	sum     uint64 // of the content, known at its end
 }
 
-// newCheckpointReader reads the head.
-func newCheckpointReader(r io.Reader) (*checkpointReader, error) {
-	c := &checkpointReader{r: bufio.NewReaderSize(r, 64<<10)}
+// newReader reads the head.
+func newReader(r io.Reader) (*reader, error) {
+	c := &reader{r: bufio.NewReaderSize(r, 64<<10)}
 	var err error
-	c.head, c.headSum, err = readCheckpointHead(c.r)
+	c.head, c.headSum, err = ReadHead(c.r)
 	return c, err
 }
 
 // next gives the next piece, valid until the call after it, and io.EOF behind
 // the last one, when the whole file is verified. Errors: fault.CorruptData,
 // fault.Disk.
-func (c *checkpointReader) next() ([]byte, error) {
-	header := make([]byte, pieceHeaderBytes, checkpointEndBytes)
+func (c *reader) next() ([]byte, error) {
+	header := make([]byte, pieceHeaderBytes, endBytes)
 	if _, err := io.ReadFull(c.r, header); err != nil {
 		return nil, endsEarly(err, fmt.Sprintf("behind %d bytes of content", c.bytes))
 	}
@@ -42,8 +44,8 @@ func (c *checkpointReader) next() ([]byte, error) {
 	if length == 0 {
 		return nil, c.end(header)
 	}
-	if length > checkpointPieceBytesMax || second != 0 {
-		return nil, badCheckpoint("a piece of %d bytes at %d bytes of content", length, c.bytes)
+	if length > PieceBytesMax || second != 0 {
+		return nil, corrupt("a piece of %d bytes at %d bytes of content", length, c.bytes)
 	}
 	if cap(c.buf) < int(length) {
 		c.buf = make([]byte, max(int(length), 64<<10))
@@ -53,7 +55,7 @@ func (c *checkpointReader) next() ([]byte, error) {
 		return nil, endsEarly(err, fmt.Sprintf("inside the piece at %d bytes of content", c.bytes))
 	}
 	if xxh3.HashSeed(piece, c.bytes) != sum {
-		return nil, badCheckpoint("checksum mismatch in the piece at %d bytes of content", c.bytes)
+		return nil, corrupt("checksum mismatch in the piece at %d bytes of content", c.bytes)
 	}
 	_, _ = c.content.Write(piece)
 	c.pieces++
@@ -62,51 +64,51 @@ func (c *checkpointReader) next() ([]byte, error) {
 }
 
 // end verifies what stands behind the last piece.
-func (c *checkpointReader) end(header []byte) error {
-	b := header[:checkpointEndBytes]
+func (c *reader) end(header []byte) error {
+	b := header[:endBytes]
 	if _, err := io.ReadFull(c.r, b[pieceHeaderBytes:]); err != nil {
 		return endsEarly(err, "inside its end")
 	}
-	e, err := decodeCheckpointEnd(b, c.headSum)
+	e, err := decodeEnding(b, c.headSum)
 	if err != nil {
 		return err
 	}
 	if e.pieces != c.pieces || e.bytes != c.bytes || e.sum != c.content.Sum64() {
-		return badCheckpoint("the end counts %d pieces, %d bytes, sum %016x; there are %d, %d, %016x",
+		return corrupt("the end counts %d pieces, %d bytes, sum %016x; there are %d, %d, %016x",
 			e.pieces, e.bytes, e.sum, c.pieces, c.bytes, c.content.Sum64())
 	}
 	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
 		if err != nil {
-			return diskFault("read checkpoint", err)
+			return vfs.FaultOf("read checkpoint", err)
 		}
-		return badCheckpoint("bytes follow the end")
+		return corrupt("bytes follow the end")
 	}
 	c.sum = e.sum
 	return io.EOF
 }
 
-// checkpointEnd ends a checkpoint's file.
-type checkpointEnd struct {
+// ending ends a checkpoint's file.
+type ending struct {
 	pieces uint32
 	bytes  uint64 // of content
 	sum    uint64 // of the content
 }
 
 // encode gives the end of the file whose head has headSum.
-func (e checkpointEnd) encode(headSum uint64) []byte {
-	b := binary.LittleEndian.AppendUint32(make([]byte, 0, checkpointEndBytes), 0)
+func (e ending) encode(headSum uint64) []byte {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, endBytes), 0)
 	b = binary.LittleEndian.AppendUint32(b, e.pieces)
 	b = binary.LittleEndian.AppendUint64(b, e.bytes)
 	b = binary.LittleEndian.AppendUint64(b, e.sum)
 	return binary.LittleEndian.AppendUint64(b, xxh3.HashSeed(b, headSum))
 }
 
-// decodeCheckpointEnd verifies the last bytes of a file. Errors:
+// decodeEnding verifies the last bytes of a file. Errors:
 // fault.CorruptData.
-func decodeCheckpointEnd(b []byte, headSum uint64) (checkpointEnd, error) {
-	if len(b) != checkpointEndBytes || binary.LittleEndian.Uint32(b) != 0 ||
-		xxh3.HashSeed(b[:checkpointEndBytes-8], headSum) != binary.LittleEndian.Uint64(b[checkpointEndBytes-8:]) {
-		return checkpointEnd{}, badCheckpoint("the end of the file is none of this checkpoint")
+func decodeEnding(b []byte, headSum uint64) (ending, error) {
+	if len(b) != endBytes || binary.LittleEndian.Uint32(b) != 0 ||
+		xxh3.HashSeed(b[:endBytes-8], headSum) != binary.LittleEndian.Uint64(b[endBytes-8:]) {
+		return ending{}, corrupt("the end of the file is none of this checkpoint")
 	}
-	return checkpointEnd{pieces: binary.LittleEndian.Uint32(b[4:]), bytes: binary.LittleEndian.Uint64(b[8:]), sum: binary.LittleEndian.Uint64(b[16:])}, nil
+	return ending{pieces: binary.LittleEndian.Uint32(b[4:]), bytes: binary.LittleEndian.Uint64(b[8:]), sum: binary.LittleEndian.Uint64(b[16:])}, nil
 }
