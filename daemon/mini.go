@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -58,11 +57,11 @@ func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*
 		return nil, fault.New(fault.Invalid, "mini", "%q: %v", section.Dir, err)
 	}
 	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return nil, miniFault(directory, err)
+		return nil, vfs.FaultOf("mini", err)
 	}
 	lock, err := vfs.LockDirectory(directory, "lock", true)
 	if err != nil {
-		return nil, miniFault(directory, err)
+		return nil, vfs.FaultOf("mini", err)
 	}
 	section.Dir = directory
 	daemon := newDaemon("mini")
@@ -70,7 +69,7 @@ func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*
 	daemon.add("lock", func(context.Context) error { return lock.Close() })
 	// What an earlier run wrote may name a port of somebody else by now.
 	if err := os.Remove(filepath.Join(directory, ClientFile)); err != nil && !os.IsNotExist(err) {
-		return nil, daemon.abandon(ctx, miniFault(directory, err))
+		return nil, daemon.abandon(ctx, vfs.FaultOf("mini", err))
 	}
 	if n := datanodesIn(directory); n > section.Datanodes {
 		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", section.Datanodes,
@@ -86,15 +85,6 @@ func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*
 		return nil, daemon.abandon(ctx, err)
 	}
 	return daemon, nil
-}
-
-// miniFault makes an error of the cluster's directory a fault; a fault stays.
-func miniFault(directory string, err error) error {
-	var known *fault.Error
-	if errors.As(err, &known) {
-		return err
-	}
-	return &fault.Error{Kind: fault.Disk, Op: "mini", Path: directory, Err: err}
 }
 
 // miniOptions are those of the parts of a mini cluster, as far as its section
