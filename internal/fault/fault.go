@@ -176,3 +176,21 @@ func KindOf(err error) Kind {
 	}
 	return 0
 }
+
+// Outermost returns err as an Error if err itself is one, and not only something that it wraps, so that whoever changes
+// a field loses nothing that was said around it.
+func Outermost(err error) (*Error, bool) {
+	e, ok := err.(*Error) //nolint:errorlint // what wraps a fault must not be lost
+	return e, ok
+}
+
+// WithPath adds to err, which may be about a file id or a chunk, which file it concerns. An error that names a path, or
+// is no Error itself, stays as it is.
+func WithPath(err error, path string) error {
+	if e, ok := Outermost(err); ok && e.Path == "" {
+		copied := *e
+		copied.Path = path
+		return &copied
+	}
+	return err
+}
