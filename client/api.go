@@ -25,8 +25,7 @@ type FileInfo struct {
 	LeaseSince  time.Time // Stat of an open file: since when
 }
 
-// FS is the file's io/fs view: mode 0444 for files and 0555 for directories.
-// Its Sys is the FileInfo.
+// FS is the file's io/fs view: mode 0444 for files and 0555 for directories. Its Sys is the FileInfo.
 func (i FileInfo) FS() fs.FileInfo { return ioInfo{i} }
 
 // CreateOptions says how a new file is made.
@@ -37,45 +36,42 @@ type CreateOptions struct {
 	Parents bool
 	// Replication is the number of copies; 0: the cluster's default.
 	Replication int
-	// ChunkSize in bytes, a multiple of 64 KiB up to 1 GiB; 0: the cluster's
-	// default.
+	// ChunkSize in bytes, a multiple of 64 KiB up to 1 GiB; 0: the cluster's default.
 	ChunkSize int64
-	// VisibleOnComplete hides the file until Close succeeds; then it appears
-	// whole, in one step. Without it the file is visible at once and grows.
+	// VisibleOnComplete hides the file until Close succeeds; then it appears whole, in one step. Without it the file is
+	// visible at once and grows.
 	VisibleOnComplete bool
 }
 
 // AppendOptions says how a file is reopened at its end.
 type AppendOptions struct {
-	// RecoverLease takes the lease over from a holder that is past its soft
-	// limit.
+	// RecoverLease takes the lease over from a holder that is past its soft limit.
 	RecoverLease bool
 }
 
 // StoreOptions says how Store makes its file. VisibleOnComplete is implied.
 type StoreOptions struct {
 	CreateOptions
-	// Progress hears, from several goroutines, how many more bytes all replicas
-	// of a pipeline acknowledged; negative when a chunk has to be sent again.
+	// Progress hears, from several goroutines, how many more bytes all replicas of a pipeline acknowledged; negative
+	// when a chunk has to be sent again.
 	Progress func(bytes int64)
-	// Slow hears, from several goroutines and perhaps more than once, which
-	// datanodes held up the writing and were replaced.
+	// Slow hears, from several goroutines and perhaps more than once, which datanodes held up the writing and were
+	// replaced.
 	Slow func(SlowNode)
 }
 
-// CopyOptions says how Copy makes its file. VisibleOnComplete is implied;
-// Replication and ChunkSize 0 mean those of the source.
+// CopyOptions says how Copy makes its file. VisibleOnComplete is implied; Replication and ChunkSize 0 mean those of the
+// source.
 type CopyOptions struct {
 	CreateOptions
-	// Progress hears, from several goroutines, how many more bytes are copied;
-	// negative when some have to be copied again.
+	// Progress hears, from several goroutines, how many more bytes are copied; negative when some have to be copied
+	// again.
 	Progress func(bytes int64)
 }
 
 // FetchOptions says how Fetch reads.
 type FetchOptions struct {
-	// Progress hears, from several goroutines, how many more verified bytes
-	// reached the target.
+	// Progress hears, from several goroutines, how many more verified bytes reached the target.
 	Progress func(bytes int64)
 }
 
@@ -102,6 +98,14 @@ type Removed struct {
 	Files       int64
 	Directories int64
 	Bytes       int64
+}
+
+// SlowNode is a datanode that held up a pipeline and was replaced for it.
+type SlowNode struct {
+	NodeID         string
+	Address        string
+	BytesPerSecond float64 // of the pipeline that it held up
+	Link           bool    // bytes wait on the way to it; else for its disk
 }
 
 // Replica says where one copy of a chunk is.

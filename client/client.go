@@ -1,18 +1,22 @@
 package client
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
-	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"golang.org/x/time/rate"
 
+	"github.com/whispering-woods/ww/client/internal/datanode"
+	"github.com/whispering-woods/ww/client/internal/health"
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/namenode"
+	"github.com/whispering-woods/ww/client/internal/pipeline"
+	"github.com/whispering-woods/ww/client/internal/view"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
@@ -21,65 +25,60 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Client is a connection to one cluster. Safe for concurrent use; Close it when
-// done.
+// Client is a connection to one cluster. Safe for concurrent use; Close it when done.
+//
+// It only puts its parts together; a method that begins something stands at the head of the file of what it begins.
 type Client struct {
 	options   Options
-	id        uuid.UUID
 	logger    *slog.Logger
 	clock     clock.Clock
-	namenodes *namenodes
-	sequences *sequences
-	pool      *connectionPool
-	nodes     *nodeMemory
-	leases    *leaseKeeper
+	life      *lifetime.Lifetime
 	buffers   *bufpool.Pool
-	reports   badReports
-	slow      slowWatch
-	limiter   *rate.Limiter
-	times     readTimes
-	hedged    atomic.Int64 // reads that asked a second replica
-
-	// ctx ends when the client closes; every operation's context ends with it.
-	ctx    context.Context
-	cancel context.CancelFunc
-	mu     struct {
-		sync.Mutex
-		closed bool
-	}
-	// running counts goroutines; none is added once closed is set.
-	running sync.WaitGroup
+	nodes     *health.Nodes
+	namenode  *namenode.Client
+	leases    *namenode.Leases
+	datanodes *datanode.Client
+	pipelines *pipeline.Pipelines
+	views     *view.Views
 }
 
-// Dial makes a client. It checks the options but connects only when the first
-// call needs it. ctx covers Dial alone. Errors: fault.Invalid.
+// Dial makes a client. It checks the options but connects only when the first call needs it. ctx covers Dial alone.
+// Errors: fault.Invalid.
 func Dial(ctx context.Context, o Options) (*Client, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, contextFault(ctx, "dial", "", nil)
+		return nil, lifetime.Ended(ctx, "dial", "", nil)
 	}
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	c := &Client{options: o, logger: o.Logger, clock: o.Clock, buffers: bufpool.New()}
-	var err error
-	if c.id, err = uuid.NewRandom(); err != nil {
+	id, err := uuid.NewRandom()
+	if err != nil {
 		return nil, &fault.Error{Kind: fault.Internal, Op: "choose client id", Err: err}
 	}
-	if c.namenodes, err = newNamenodes(o); err != nil {
+	bandwidth := datanode.NewBandwidth(o.Clock)
+	if err := bandwidth.Set(o.BandwidthBytes); err != nil {
 		return nil, err
 	}
-	c.limiter = rate.NewLimiter(rate.Inf, bandwidthBurst)
-	if err := c.SetBandwidth(o.BandwidthBytes); err != nil {
+	c := &Client{options: o, logger: o.Logger, clock: o.Clock, life: lifetime.New(), buffers: bufpool.New(), nodes: health.NewNodes(o.Clock)}
+	if c.namenode, err = namenode.New(namenode.Options{Addresses: o.Namenodes, ID: id, Retry: c.retry, FirstContact: o.FirstContact,
+		CallTimeout: o.CallTimeout, Life: c.life, Clock: o.Clock, Logger: o.Logger}); err != nil {
 		return nil, err
 	}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.sequences = newSequences(c.id)
-	c.nodes = newNodeMemory(o.Clock)
-	c.slow.client = c
-	c.pool = newConnectionPool(o)
-	c.leases = newLeaseKeeper(c)
-	c.reports.running = make(map[badReplica]struct{})
+	c.leases = namenode.NewLeases(c.namenode, o.LeaseRenewal, o.KeepAlive)
+	times := &health.ReadTimes{}
+	c.datanodes = datanode.New(datanode.Options{DialTimeout: o.DialTimeout, DataTimeout: o.DataTimeout, Bandwidth: bandwidth,
+		Buffers: c.buffers, Nodes: c.nodes, Times: times, Clock: o.Clock})
+	c.pipelines = pipeline.New(pipeline.Options{Namenode: c.namenode, Datanodes: c.datanodes, Nodes: c.nodes, Life: c.life,
+		Buffers: c.buffers, Clock: o.Clock, Logger: o.Logger, ClientName: o.Name, WindowBytes: o.WindowBytes,
+		NodesLeast: o.PipelineNodesLeast, SlowBytesPerSecond: o.SlowBytesPerSecond})
+	c.views = view.New(view.Options{Namenode: c.namenode, Reports: namenode.NewReports(c.namenode), Datanodes: c.datanodes,
+		Nodes: c.nodes, Times: times, Buffers: c.buffers, Retry: c.retry, Clock: o.Clock, Logger: o.Logger, HedgeAfter: o.HedgeAfter})
 	return c, nil
+}
+
+// retry asks the policy of the options.
+func (c *Client) retry(number int, elapsed time.Duration, err error) (wait time.Duration, again bool) {
+	return c.options.Retry.Next(Attempt{Number: number, Elapsed: elapsed, Err: err})
 }
 
 // fill puts the defaults in and checks the rest.
@@ -103,20 +102,18 @@ func (o *Options) fill() error {
 		host, _ := os.Hostname() // only for people; an empty host still tells the pid
 		o.Name = fmt.Sprintf("%s:%d", host, os.Getpid())
 	}
-	setDefault(&o.FirstContact, firstContactDefault)
-	setDefault(&o.CallTimeout, callTimeoutDefault)
-	setDefault(&o.DataTimeout, dataTimeoutDefault)
-	setDefault(&o.DialTimeout, dialTimeoutDefault)
-	setDefault(&o.LeaseRenewal, leaseRenewalDefault)
-	setDefault(&o.KeepAlive, keepAliveDefault)
-	setDefault(&o.PipelineNodesLeast, 1)
-	setDefault(&o.SlowBytesPerSecond, slowRateDefault)
-	setDefault(&o.ParallelChunks, parallelChunksDefault)
-	setDefault(&o.PacketBytes, packetBytesDefault)
-	setDefault(&o.WindowBytes, windowBytesDefault)
-	if o.ReadaheadBytes == 0 {
-		o.ReadaheadBytes = readaheadBytesDefault
-	}
+	o.FirstContact = cmp.Or(o.FirstContact, firstContactDefault)
+	o.CallTimeout = cmp.Or(o.CallTimeout, callTimeoutDefault)
+	o.DataTimeout = cmp.Or(o.DataTimeout, dataTimeoutDefault)
+	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeoutDefault)
+	o.LeaseRenewal = cmp.Or(o.LeaseRenewal, leaseRenewalDefault)
+	o.KeepAlive = cmp.Or(o.KeepAlive, keepAliveDefault)
+	o.PipelineNodesLeast = cmp.Or(o.PipelineNodesLeast, 1)
+	o.SlowBytesPerSecond = cmp.Or(o.SlowBytesPerSecond, slowRateDefault)
+	o.ParallelChunks = cmp.Or(o.ParallelChunks, parallelChunksDefault)
+	o.PacketBytes = cmp.Or(o.PacketBytes, packetBytesDefault)
+	o.WindowBytes = cmp.Or(o.WindowBytes, windowBytesDefault)
+	o.ReadaheadBytes = cmp.Or(o.ReadaheadBytes, readaheadBytesDefault)
 	const op = "check client options"
 	switch {
 	case len(o.Name) > nameBytesMax || !utf8.ValidString(o.Name):
@@ -139,73 +136,18 @@ func (o *Options) fill() error {
 	return nil
 }
 
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-// Close ends all background work, makes running operations fail with
-// fault.Closed, closes all connections, and waits. Files still open for writing
-// stay open in the namenode until their lease ends: Close or Abort them first.
+// Close ends all background work, makes running operations fail with fault.Closed, closes all connections, and waits.
+// Files still open for writing stay open in the namenode until their lease ends: Close or Abort them first.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	already := c.mu.closed
-	c.mu.closed = true
-	c.mu.Unlock()
-	if already {
-		return nil
+	if !c.life.Close() {
+		return nil // it was closed before
 	}
-	c.cancel()
-	c.running.Wait()
-	c.pool.close()
-	return c.namenodes.close()
+	c.datanodes.Pool.Close()
+	return c.namenode.Close()
 }
 
-// start runs f on a goroutine that Close waits for; false if the client is
-// closed.
-func (c *Client) start(f func()) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.closed {
-		return false
-	}
-	c.running.Add(1)
-	go func() {
-		defer c.running.Done()
-		f()
-	}()
-	return true
-}
-
-// scope derives the context of one operation: it also ends when the client
-// closes. The caller must call the returned function.
-func (c *Client) scope(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.ctx, func() { cancel(errClientClosed) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-	}
-}
-
-var errClientClosed = fault.New(fault.Closed, "client", "the client was closed")
-
-// contextFault is the error of an operation whose context ended: fault.Closed
-// when cancelled, fault.Unavailable when out of time. last is the failure that
-// was being retried, if any.
-func contextFault(ctx context.Context, op, path string, last error) error {
-	cause := ctx.Err()
-	e := &fault.Error{Kind: fault.Closed, Op: op, Path: path, Reason: "cancelled by the caller", Err: cause}
-	switch {
-	case errors.Is(context.Cause(ctx), errClientClosed):
-		e.Reason, e.Err = errClientClosed.Reason, nil
-	case cause == context.DeadlineExceeded:
-		e.Kind, e.Reason = fault.Unavailable, "out of time"
-	}
-	if last != nil {
-		e.Reason += ", after: " + last.Error()
-	}
-	return e
+// SetBandwidth limits the bytes per second that the client sends to and reads from datanodes, all its files together;
+// 0: no limit. Bytes that datanodes copy among themselves do not count. Error: fault.Invalid below BandwidthLeast.
+func (c *Client) SetBandwidth(bytesPerSecond int64) error {
+	return c.datanodes.Bandwidth.Set(bytesPerSecond)
 }

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -17,7 +18,7 @@ func (c *Client) Summary(ctx context.Context, path string) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
-	a, err := ask(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Summary, &controlpb.SummaryRequest{Path: path})
+	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Summary, &controlpb.SummaryRequest{Path: path})
 	if err != nil {
 		return Summary{}, err
 	}
@@ -28,8 +29,8 @@ func (c *Client) Summary(ctx context.Context, path string) (Summary, error) {
 // ClusterStatus tells the state of the cluster as the active namenode sees it.
 func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 	var from string
-	a, err := ask(ctx, c, call{op: "cluster status"}, func(stub controlpb.NamenodeClient, ctx context.Context, q *controlpb.ClusterStatusRequest, o ...grpc.CallOption) (*controlpb.ClusterStatusResponse, error) {
-		from = c.namenodes.addressOf(stub)
+	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "cluster status"}, func(stub controlpb.NamenodeClient, ctx context.Context, q *controlpb.ClusterStatusRequest, o ...grpc.CallOption) (*controlpb.ClusterStatusResponse, error) {
+		from = c.namenode.AddressOf(stub)
 		return stub.ClusterStatus(ctx, q, o...)
 	}, &controlpb.ClusterStatusRequest{})
 	if err != nil {
@@ -61,13 +62,12 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 	return s, nil
 }
 
-// Checkpoint has the namenode take a checkpoint of everything that was
-// acknowledged before, and returns once the log server has it on its disk. The
-// context bounds the wait.
+// Checkpoint has the namenode take a checkpoint of everything that was acknowledged before, and returns once the log
+// server has it on its disk. The context bounds the wait.
 func (c *Client) Checkpoint(ctx context.Context) (CheckpointStatus, error) {
 	request := &controlpb.CheckpointRequest{}
 	for {
-		a, err := ask(ctx, c, call{op: "checkpoint"}, controlpb.NamenodeClient.Checkpoint, request)
+		a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "checkpoint"}, controlpb.NamenodeClient.Checkpoint, request)
 		if err != nil {
 			return CheckpointStatus{}, err
 		}
@@ -91,19 +91,9 @@ func (c *Client) SafeMode(ctx context.Context, action SafeModeAction) (SafeModeS
 	default:
 		return SafeModeState{}, fault.New(fault.Invalid, "safe mode", "there is no action %d", action)
 	}
-	a, err := ask(ctx, c, call{op: "safe mode"}, controlpb.NamenodeClient.SafeMode, &controlpb.SafeModeRequest{Action: wanted})
+	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "safe mode"}, controlpb.NamenodeClient.SafeMode, &controlpb.SafeModeRequest{Action: wanted})
 	if err != nil {
 		return SafeModeState{}, err
 	}
 	return SafeModeState{On: a.GetOn(), Reason: a.GetReason()}, nil
-}
-
-// addressOf finds the address behind a stub of ours.
-func (n *namenodes) addressOf(stub controlpb.NamenodeClient) string {
-	for _, e := range n.endpoints {
-		if e.stub == stub {
-			return e.address
-		}
-	}
-	return ""
 }

@@ -8,19 +8,21 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/whispering-woods/ww/client/internal/datanode"
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/namenode"
+	"github.com/whispering-woods/ww/client/internal/pipeline"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Copy copies a file of the cluster: each datanode of the new file pulls its
-// replicas from those of the source, verified; the bytes do not pass through
-// this process. The new file appears whole when Copy returns, or not at all.
+// Copy copies a file of the cluster: each datanode of the new file pulls its replicas from those of the source,
+// verified; the bytes do not pass through this process. The new file appears whole when Copy returns, or not at all.
 //
-// Where datanodes cannot do it (the source is being written, the chunk size is
-// another one, they refuse), the bytes go through this process as with Store.
-// Errors: those of Open for the source and of Store for the target.
+// Where datanodes cannot do it (the source is being written, the chunk size is another one, they refuse), the bytes go
+// through this process as with Store. Errors: those of Open for the source and of Store for the target.
 func (c *Client) Copy(ctx context.Context, source, target string, o CopyOptions) (FileInfo, error) {
 	const op = "copy"
 	source, err := cleanPath(op, source)
@@ -86,107 +88,110 @@ var errNotInside = errors.New("not copied by the datanodes")
 
 // copyInside has the datanodes copy a closed file.
 func (c *Client) copyInside(ctx context.Context, info FileInfo, target string, o CopyOptions) (FileInfo, error) {
-	sources, err := c.Locate(ctx, info.Path, 0, 0)
+	sources, err := c.locateAll(ctx, "locate", info.Path, 0, 0)
 	if err != nil {
 		return FileInfo{}, err
 	}
 	var size int64
-	for i, l := range sources {
-		size += l.Length
-		if l.Open || l.Index != i || len(l.Replicas) == 0 || i > 0 && sources[i-1].Length != info.ChunkSize {
+	for i, source := range sources {
+		size += source.Length
+		if source.Open || source.Index != i || len(source.Replicas) == 0 || i > 0 && sources[i-1].Length != info.ChunkSize {
 			return FileInfo{}, errNotInside // reopened, cut or replaced meanwhile, or nobody is there: a reader finds out
 		}
 	}
 	t := &transfer{client: c, path: target, size: size, progress: o.Progress}
-	t.each = func(ctx context.Context, l ChunkLocation) error { return t.copyChunk(ctx, sources[l.Index], l) }
+	t.fill = (&replicaCopy{t, sources}).copyChunk
 	return t.do(ctx, "copy", o.CreateOptions)
 }
 
-// copyChunk brings a chunk to all nodes that it is placed on. It is placed anew
-// without those that failed; if there are no others, it stays with fewer.
-func (t *transfer) copyChunk(ctx context.Context, source, l ChunkLocation) error {
-	c := t.client
-	var failures []hopFailure
+// replicaCopy fills the chunks of a transfer by copies from datanode to datanode.
+type replicaCopy struct {
+	*transfer
+	sources []namenode.Chunk // of the same index each
+}
+
+// copyChunk brings a chunk to all nodes that it is placed on. It is placed anew without those that failed; if there are
+// no others, it stays with fewer.
+func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) error {
+	source := r.sources[placed.Index]
+	var failures []pipeline.HopFailure
 	for attempt := 1; ; attempt++ {
-		good, bad := t.copyToAll(ctx, source, l)
+		good, bad := r.copyToAll(ctx, source, placed)
 		if ctx.Err() != nil {
-			return contextFault(ctx, "copy", t.path, nil)
+			return lifetime.Ended(ctx, "copy", r.path, nil)
 		}
 		failures = append(failures, bad...)
 		if len(bad) > 0 && attempt < copyAttempts {
-			again, err := t.placeAnew(ctx, l, failures)
+			other, err := r.placeAnew(ctx, placed, failures)
 			if err == nil {
-				l = again
+				placed = other
 				continue
 			}
 			if !errors.Is(err, fault.TooFewNodes) {
 				return err
 			}
 		}
-		if len(good) < c.options.PipelineNodesLeast {
-			return errors.Join(errNotInside, &fault.Error{Kind: fault.Unavailable, Op: "copy", Path: t.path, Chunk: l.ID.String(), Reason: reasons(failures)})
+		if len(good) < r.client.options.PipelineNodesLeast {
+			return errors.Join(errNotInside, &fault.Error{Kind: fault.Unavailable, Op: "copy", Path: r.path, Chunk: placed.ID.String(),
+				Reason: pipeline.Reasons(failures)})
 		}
-		t.commit(&controlpb.ChunkCommit{ChunkId: l.ID[:], Generation: uint64(l.Generation), Length: source.Length, NodeIds: nodeIDs(good)})
-		t.progress(source.Length)
+		r.commit(&controlpb.ChunkCommit{ChunkId: placed.ID[:], Generation: uint64(placed.Generation), Length: source.Length,
+			NodeIds: namenode.NodeIDs(good)})
+		r.progress(source.Length)
 		return nil
 	}
 }
 
 // placeAnew replaces a chunk by one on other nodes.
-func (t *transfer) placeAnew(ctx context.Context, l ChunkLocation, failures []hopFailure) (ChunkLocation, error) {
+func (r *replicaCopy) placeAnew(ctx context.Context, c namenode.Chunk, failures []pipeline.HopFailure) (namenode.Chunk, error) {
 	var exclude []string
 	for _, f := range failures {
-		exclude = union(exclude, []string{f.hop.NodeID})
+		exclude = pipeline.Union(exclude, []string{f.Hop.NodeID})
 	}
 	var refused bool
-	what := call{op: "replace chunk", path: t.path, impatient: []fault.Kind{fault.TooFewNodes}, refused: &refused}
-	a, err := mutate(ctx, t.client, what, controlpb.NamenodeClient.AddChunks, func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
-		return &controlpb.AddChunksRequest{Header: h, FileId: t.info.FileID, FirstIndex: uint32(l.Index), Count: 1, ExcludeNodes: exclude, ReplaceChunkId: l.ID[:]}
-	})
+	what := namenode.Call{Op: "replace chunk", Path: r.path, Impatient: []fault.Kind{fault.TooFewNodes}, Refused: &refused}
+	placed, err := r.client.namenode.AddChunks(ctx, what, namenode.Allocation{File: r.info.FileID, First: c.Index, Count: 1,
+		Exclude: func() []string { return exclude }, Replace: c.ID[:]})
 	if err != nil {
-		return ChunkLocation{}, err
-	}
-	placed, err := allocated(what, a.GetChunks(), l.Index, 1)
-	if err != nil {
-		return ChunkLocation{}, err
+		return namenode.Chunk{}, err
 	}
 	return placed[0], nil
 }
 
-// copyToAll has every node of a placement pull the chunk; each begins with
-// another source. It returns those that have it, and the others with reasons.
-func (t *transfer) copyToAll(ctx context.Context, source, l ChunkLocation) (good []wire.Hop, bad []hopFailure) {
-	hops := hopsOf(l.Replicas)
-	errs := make([]error, len(hops))
+// copyToAll has every node of a placement pull the chunk; each begins with another source. It returns those that have
+// it, and the others with reasons.
+func (r *replicaCopy) copyToAll(ctx context.Context, source, placed namenode.Chunk) (good []wire.Hop, bad []pipeline.HopFailure) {
+	errs := make([]error, len(placed.Replicas))
 	var copies sync.WaitGroup
-	for i, hop := range hops {
-		from := hopsOf(source.Replicas)
-		turn := i % len(from)
-		from = slices.Concat(from[turn:], from[:turn])
-		order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: l.ID[:], Generation: uint64(l.Generation), ChunkSize: t.info.ChunkSize,
-			Length: source.Length, SourceChunkID: source.ID[:], SourceMinGeneration: uint64(source.Generation), Sources: from[:min(len(from), wire.HopsMax)], Seal: true}
-		copies.Go(func() { errs[i] = t.client.copyPatiently(ctx, hop, order) })
+	for i, hop := range placed.Replicas {
+		turn := i % len(source.Replicas)
+		from := slices.Concat(source.Replicas[turn:], source.Replicas[:turn])
+		order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: placed.ID[:], Generation: uint64(placed.Generation),
+			ChunkSize: r.info.ChunkSize, Length: source.Length, SourceChunkID: source.ID[:], SourceMinGeneration: uint64(source.Generation),
+			Sources: from[:min(len(from), wire.HopsMax)], Seal: true}
+		copies.Go(func() { errs[i] = r.copyPatiently(ctx, hop, order) })
 	}
 	copies.Wait()
-	for i, hop := range hops {
+	for i, hop := range placed.Replicas {
 		if errs[i] == nil {
 			good = append(good, hop)
 			continue
 		}
-		bad = append(bad, hopFailure{hop: hop, err: datanode(errs[i], "copy chunk", Replica{NodeID: hop.NodeID, Address: hop.Address}, l.ID.String())})
+		bad = append(bad, pipeline.HopFailure{Hop: hop, Err: datanode.Fault(errs[i], "copy chunk", hop, placed.ID.String())})
 	}
 	return good, bad
 }
 
 // copyPatiently waits for a datanode that has enough copies under way.
-func (c *Client) copyPatiently(ctx context.Context, to wire.Hop, order *wire.CopyRange) error {
+func (r *replicaCopy) copyPatiently(ctx context.Context, to wire.Hop, order *wire.CopyRange) error {
+	c := r.client
 	began := c.clock.Now()
 	for number := 1; ; number++ {
-		err := c.copyReplica(ctx, to, order)
+		err := c.datanodes.Copy(ctx, to, order)
 		if !errors.Is(err, fault.Busy) {
 			return err
 		}
-		wait, again := c.options.Retry.Next(Attempt{Number: number, Elapsed: c.clock.Now().Sub(began), Err: err})
+		wait, again := c.retry(number, c.clock.Now().Sub(began), err)
 		if !again || clock.Sleep(ctx, c.clock, wait) != nil {
 			return err
 		}

@@ -1,11 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"time"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -14,25 +16,24 @@ import (
 type FollowOptions struct {
 	// Every is the time between two looks. Default 500 ms.
 	Every time.Duration
-	// Restarted hears that the name is another file's by now, or that the file was
-	// cut: following begins again at its first byte.
+	// Restarted hears that the name is another file's by now, or that the file was cut: following begins again at its
+	// first byte.
 	Restarted func()
 	// Trouble hears of a look that failed and will be repeated.
 	Trouble func(error)
 }
 
-// Follow hands what is added to a file behind offset to sink, each byte once and
-// in order, as soon as its writer has flushed it: across chunks, appends, lost
-// datanodes and restarts of the namenode. sink's offset is that of p's first
-// byte; p is good only during the call. Follow ends with ctx, with the first
-// error of sink, or when the file is gone (fault.NotFound).
+// Follow hands what is added to a file behind offset to sink, each byte once and in order, as soon as its writer has
+// flushed it: across chunks, appends, lost datanodes and restarts of the namenode. sink's offset is that of p's first
+// byte; p is good only during the call. Follow ends with ctx, with the first error of sink, or when the file is gone
+// (fault.NotFound).
 func (c *Client) Follow(ctx context.Context, path string, offset int64, o FollowOptions, sink func(offset int64, p []byte) error) error {
 	const op = "follow"
 	path, err := cleanPath(op, path)
 	if err != nil {
 		return err
 	}
-	setDefault(&o.Every, followEveryDefault)
+	o.Every = cmp.Or(o.Every, followEveryDefault)
 	f := &follower{client: c, path: path, offset: offset, o: o, sink: sink}
 	for {
 		err := f.look(ctx)
@@ -40,14 +41,14 @@ func (c *Client) Follow(ctx context.Context, path string, offset int64, o Follow
 		case f.sinkErr != nil:
 			return f.sinkErr
 		case ctx.Err() != nil:
-			return contextFault(ctx, op, path, nil)
+			return lifetime.Ended(ctx, op, path, nil)
 		case err != nil && fault.ClassOf(err) != fault.Retryable:
 			return err
 		case err != nil && o.Trouble != nil:
 			o.Trouble(err)
 		}
 		if clock.Sleep(ctx, c.clock, o.Every) != nil {
-			return contextFault(ctx, op, path, nil)
+			return lifetime.Ended(ctx, op, path, nil)
 		}
 	}
 }
@@ -63,8 +64,7 @@ type follower struct {
 	sinkErr error
 }
 
-// look hands over what is new. The file is opened by its name each time, so that
-// a file put in its place is seen.
+// look hands over what is new. The file is opened by its name each time, so that a file put in its place is seen.
 func (f *follower) look(ctx context.Context) error {
 	r, err := f.client.Open(ctx, f.path)
 	if err != nil {
@@ -76,8 +76,8 @@ func (f *follower) look(ctx context.Context) error {
 		return err
 	}
 	info := r.Info()
-	// Of an open file the length known may be too low for a while: a namenode that
-	// restarted has not heard of all replicas. What was flushed is not lost.
+	// Of an open file the length known may be too low for a while: a namenode that restarted has not heard of all
+	// replicas. What was flushed is not lost.
 	cut := length < f.offset && !info.Open
 	if f.file != 0 && info.FileID != f.file || cut {
 		f.offset = 0

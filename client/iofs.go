@@ -10,9 +10,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// FS is a read-only io/fs view of the cluster's tree. It also implements
-// fs.ReadDirFS, fs.StatFS, fs.ReadFileFS and fs.SubFS. ctx ends every operation
-// of it and of the files it opens. Its errors are *fs.PathError that match
+// FS is a read-only io/fs view of the cluster's tree. It also implements fs.ReadDirFS, fs.StatFS, fs.ReadFileFS and
+// fs.SubFS. ctx ends every operation of it and of the files it opens. Its errors are *fs.PathError that match
 // fs.ErrNotExist and its like, and the fault's kind.
 func (c *Client) FS(ctx context.Context) fs.FS { return tree{c, ctx, "/"} }
 
@@ -101,7 +100,7 @@ func (t tree) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, pathError("readfile", name, err)
 	}
-	content := make([]byte, r.view.length())
+	content := make([]byte, r.view.Length())
 	n, err := r.ReadAt(content, 0)
 	// The file was cut meanwhile, or is empty.
 	if err == io.EOF { //nolint:errorlint // only the bare io.EOF is an end; a wrapped one is a failure
@@ -122,8 +121,7 @@ func (t tree) Sub(name string) (fs.FS, error) {
 	return tree{t.client, t.ctx, p}, nil
 }
 
-// namedInfo is the io/fs view under the name that the caller used: the root of
-// a view is ".".
+// namedInfo is the io/fs view under the name that the caller used: the root of a view is ".".
 func namedInfo(info FileInfo, name string) fs.FileInfo {
 	if name == "." {
 		info.Name = ""

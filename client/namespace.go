@@ -6,8 +6,9 @@ import (
 	"math"
 	"time"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/control/controlpb"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -19,7 +20,7 @@ func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
 	if err != nil {
 		return FileInfo{}, err
 	}
-	a, err := ask(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Stat, &controlpb.StatRequest{Path: path})
+	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Stat, &controlpb.StatRequest{Path: path})
 	if err != nil {
 		return FileInfo{}, err
 	}
@@ -31,8 +32,7 @@ func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
 	return info, nil
 }
 
-// ReadDir returns all entries of a directory in the order of their names.
-// Errors: fault.NotFound, fault.NotDirectory.
+// ReadDir returns all entries of a directory in the order of their names. Errors: fault.NotFound, fault.NotDirectory.
 func (c *Client) ReadDir(ctx context.Context, path string) ([]FileInfo, error) {
 	var all []FileInfo
 	for info, err := range c.List(ctx, path) {
@@ -44,9 +44,8 @@ func (c *Client) ReadDir(ctx context.Context, path string) ([]FileInfo, error) {
 	return all, nil
 }
 
-// List yields the entries of a directory in the order of their names, asking
-// for page after page: each page is consistent, the whole listing is not. An
-// error ends it and comes with a zero FileInfo. Errors: fault.NotFound,
+// List yields the entries of a directory in the order of their names, asking for page after page: each page is
+// consistent, the whole listing is not. An error ends it and comes with a zero FileInfo. Errors: fault.NotFound,
 // fault.NotDirectory.
 func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, error] {
 	return func(yield func(FileInfo, error) bool) {
@@ -57,7 +56,7 @@ func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, erro
 			return
 		}
 		for after := ""; ; {
-			page, err := ask(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.List,
+			page, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.List,
 				&controlpb.ListRequest{Path: path, After: after, Limit: listPage})
 			if err != nil {
 				yield(FileInfo{}, err)
@@ -80,22 +79,21 @@ func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, erro
 	}
 }
 
-// Mkdir makes a directory. Errors: fault.Exists, fault.NotFound for a missing
-// parent, fault.NotDirectory.
+// Mkdir makes a directory. Errors: fault.Exists, fault.NotFound for a missing parent, fault.NotDirectory.
 func (c *Client) Mkdir(ctx context.Context, path string, o MkdirOptions) error {
 	const op = "mkdir"
 	path, err := cleanPath(op, path)
 	if err != nil {
 		return err
 	}
-	_, err = mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Mkdir, func(h *controlpb.MutationHeader) *controlpb.MkdirRequest {
+	_, err = namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Mkdir, func(h *controlpb.MutationHeader) *controlpb.MkdirRequest {
 		return &controlpb.MkdirRequest{Header: h, Path: path, Parents: o.Parents}
 	})
 	return err
 }
 
-// Rename moves a file or directory in one step. Errors: fault.NotFound,
-// fault.Exists, fault.Invalid for a move into itself.
+// Rename moves a file or directory in one step. Errors: fault.NotFound, fault.Exists, fault.Invalid for a move into
+// itself.
 func (c *Client) Rename(ctx context.Context, source, target string, o RenameOptions) error {
 	const op = "rename"
 	source, err := cleanPath(op, source)
@@ -105,21 +103,20 @@ func (c *Client) Rename(ctx context.Context, source, target string, o RenameOpti
 	if target, err = cleanPath(op, target); err != nil {
 		return err
 	}
-	_, err = mutate(ctx, c, call{op: op, path: source}, controlpb.NamenodeClient.Rename, func(h *controlpb.MutationHeader) *controlpb.RenameRequest {
+	_, err = namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: source}, controlpb.NamenodeClient.Rename, func(h *controlpb.MutationHeader) *controlpb.RenameRequest {
 		return &controlpb.RenameRequest{Header: h, Source: source, Target: target, Overwrite: o.Overwrite}
 	})
 	return err
 }
 
-// Remove deletes a file, an empty directory, or a whole tree. Errors:
-// fault.NotFound, fault.NotEmpty.
+// Remove deletes a file, an empty directory, or a whole tree. Errors: fault.NotFound, fault.NotEmpty.
 func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Removed, error) {
 	const op = "remove"
 	path, err := cleanPath(op, path)
 	if err != nil {
 		return Removed{}, err
 	}
-	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Remove, func(h *controlpb.MutationHeader) *controlpb.RemoveRequest {
+	a, err := namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Remove, func(h *controlpb.MutationHeader) *controlpb.RemoveRequest {
 		return &controlpb.RemoveRequest{Header: h, Path: path, Recursive: o.Recursive}
 	})
 	if err != nil {
@@ -128,9 +125,8 @@ func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Remo
 	return Removed{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes()}, nil
 }
 
-// Truncate cuts a closed file to length and returns when its last chunk is cut
-// on the datanodes too. If ctx ends earlier, the file is cut all the same.
-// Errors: fault.NotFound, fault.IsDirectory, fault.Invalid for a length above
+// Truncate cuts a closed file to length and returns when its last chunk is cut on the datanodes too. If ctx ends
+// earlier, the file is cut all the same. Errors: fault.NotFound, fault.IsDirectory, fault.Invalid for a length above
 // the file's, fault.LeaseHeld.
 func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileInfo, error) {
 	const op = "truncate"
@@ -138,7 +134,7 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileI
 	if err != nil {
 		return FileInfo{}, err
 	}
-	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.Truncate, func(h *controlpb.MutationHeader) *controlpb.TruncateRequest {
+	a, err := namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Truncate, func(h *controlpb.MutationHeader) *controlpb.TruncateRequest {
 		return &controlpb.TruncateRequest{Header: h, Path: path, Length: length}
 	})
 	if err != nil {
@@ -147,7 +143,7 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileI
 	info := fileInfo(path, a.GetInfo())
 	for wait := truncatePollFirst; !a.GetDone(); wait = min(2*wait, truncatePollMost) {
 		if clock.Sleep(ctx, c.clock, wait) != nil {
-			return FileInfo{}, contextFault(ctx, op, path, nil)
+			return FileInfo{}, lifetime.Ended(ctx, op, path, nil)
 		}
 		now, err := c.Stat(ctx, path)
 		if err != nil {
@@ -160,50 +156,59 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileI
 	return info, nil
 }
 
-// RecoverLease ends another client's lease on path at once, renewed or not, and
-// closes the file at what its replicas hold, which is all that was flushed; its
-// writer gets fault.LeaseLost. closed is false while that still runs: ask again. Errors:
-// fault.NotFound, fault.IsDirectory.
+// RecoverLease ends another client's lease on path at once, renewed or not, and closes the file at what its replicas
+// hold, which is all that was flushed; its writer gets fault.LeaseLost. closed is false while that still runs: ask
+// again. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, err error) {
-	const op = "recover lease"
-	if path, err = cleanPath(op, path); err != nil {
+	if path, err = cleanPath("recover lease", path); err != nil {
 		return false, err
 	}
-	a, err := mutate(ctx, c, call{op: op, path: path}, controlpb.NamenodeClient.RecoverLease, func(h *controlpb.MutationHeader) *controlpb.RecoverLeaseRequest {
-		return &controlpb.RecoverLeaseRequest{Header: h, Path: path}
-	})
-	return a.GetClosed(), err
+	return c.namenode.RecoverLease(ctx, path)
 }
 
-// Locate returns the chunks that hold [offset, offset+length) of a file, with
-// their replicas, nearest first; length 0 or less reaches to the end. It asks
-// for page after page. Errors: fault.NotFound, fault.IsDirectory.
+// Locate returns the chunks that hold [offset, offset+length) of a file, with their replicas, nearest first; length 0
+// or less reaches to the end. It asks for page after page. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) Locate(ctx context.Context, path string, offset, length int64) ([]ChunkLocation, error) {
 	const op = "locate"
 	path, err := cleanPath(op, path)
 	if err != nil {
 		return nil, err
 	}
-	what := call{op: op, path: path}
+	chunks, err := c.locateAll(ctx, op, path, offset, length)
+	var all []ChunkLocation
+	for _, located := range chunks {
+		location := ChunkLocation{ID: located.ID, Generation: located.Generation, Index: located.Index, Offset: located.Offset,
+			Length: located.Length, Open: located.Open}
+		for _, r := range located.Replicas {
+			location.Replicas = append(location.Replicas, Replica{NodeID: r.NodeID, Address: r.Address})
+		}
+		all = append(all, location)
+	}
+	return all, err
+}
+
+// locateAll is Locate for a clean path.
+func (c *Client) locateAll(ctx context.Context, op, path string, offset, length int64) ([]namenode.Chunk, error) {
 	request := &controlpb.LocateRequest{Path: path, Offset: max(offset, 0)}
 	end := int64(math.MaxInt64)
 	if length > 0 && length < end-request.Offset {
 		end = request.Offset + length
 		request.Length = length
 	}
-	var all []ChunkLocation
+	var all []namenode.Chunk
 	for {
-		info, page, err := c.locate(ctx, what, request)
+		info, page, err := c.namenode.Locate(ctx, namenode.Call{Op: op, Path: path}, request)
 		if err != nil || len(page) == 0 {
 			return all, err
 		}
 		// By id from here on: a file put in this one's place must not be mixed in.
-		request.Path, request.FileId = "", info.FileID
-		if all = append(all, page...); info.ChunkSize <= 0 {
-			return nil, fault.New(fault.Protocol, op, "the namenode tells of chunks of %d bytes", info.ChunkSize)
+		request.Path, request.FileId = "", info.GetFileId()
+		size := info.GetChunkSize()
+		if all = append(all, page...); size <= 0 {
+			return nil, fault.New(fault.Protocol, op, "the namenode answers with chunks of %d bytes", size)
 		}
-		next := page[len(page)-1].Offset + info.ChunkSize
-		if next <= request.Offset || next >= end || (!info.Open && next >= info.Length) {
+		next := page[len(page)-1].Offset + size
+		if next <= request.Offset || next >= end || (!info.GetOpen() && next >= info.GetLength()) {
 			return all, nil
 		}
 		request.Offset = next
@@ -211,35 +216,4 @@ func (c *Client) Locate(ctx context.Context, path string, offset, length int64) 
 			request.Length = end - next
 		}
 	}
-}
-
-// locate asks for chunk locations by path or by file id.
-func (c *Client) locate(ctx context.Context, what call, request *controlpb.LocateRequest) (FileInfo, []ChunkLocation, error) {
-	a, err := ask(ctx, c, what, controlpb.NamenodeClient.Locate, request)
-	if err != nil {
-		return FileInfo{}, nil, err
-	}
-	chunks := make([]ChunkLocation, 0, len(a.GetChunks()))
-	for _, located := range a.GetChunks() {
-		location, err := chunkLocation(located)
-		if err != nil {
-			return FileInfo{}, nil, &fault.Error{Kind: fault.Protocol, Op: what.op, Path: what.path, Err: err}
-		}
-		chunks = append(chunks, location)
-	}
-	return fileInfo(what.path, a.GetInfo()), chunks, nil
-}
-
-// chunkLocation checks and turns a chunk of the proto into ours.
-func chunkLocation(in *controlpb.LocatedChunk) (ChunkLocation, error) {
-	id, err := chunk.IDFrom(in.GetChunkId())
-	if err != nil {
-		return ChunkLocation{}, err
-	}
-	l := ChunkLocation{ID: id, Generation: chunk.Generation(in.GetGeneration()), Index: int(in.GetIndex()),
-		Offset: in.GetOffset(), Length: in.GetLength(), Open: in.GetOpen()}
-	for _, r := range in.GetReplicas() {
-		l.Replicas = append(l.Replicas, Replica{NodeID: r.GetNodeId(), Address: r.GetAddress()})
-	}
-	return l, nil
 }

@@ -12,9 +12,8 @@ const (
 	pathElementsMax = 4096
 )
 
-// CleanPath checks an absolute path and gives it its one form: "//" becomes "/"
-// and a trailing "/" goes. "." and ".." are refused, not resolved. Error:
-// fault.Invalid, saying which element is bad and why.
+// CleanPath checks an absolute path and gives it its one form: "//" becomes "/" and a trailing "/" goes. "." and ".."
+// are refused, not resolved. Error: fault.Invalid, saying which element is bad and why.
 func CleanPath(path string) (string, error) { return cleanPath("check path", path) }
 
 func cleanPath(op, path string) (string, error) {
@@ -66,21 +65,4 @@ func childPath(directory, name string) string {
 		return "/" + name
 	}
 	return directory + "/" + name
-}
-
-// withPath tells err, which may be about a file id or a chunk, which file it
-// concerns.
-func withPath(err error, path string) error {
-	if e, ok := asFault(err); ok && e.Path == "" {
-		copied := *e
-		copied.Path = path
-		return &copied
-	}
-	return err
-}
-
-// asFault tells whether err itself, not something that it wraps, is a fault.
-func asFault(err error) (*fault.Error, bool) {
-	e, ok := err.(*fault.Error) //nolint:errorlint // what wraps a fault must not be lost
-	return e, ok
 }

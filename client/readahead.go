@@ -4,15 +4,15 @@ import (
 	"context"
 	"io"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/internal/bufpool"
 )
 
-// readahead fetches segments of a file before they are asked for. It belongs
-// to one FileReader, whose lock guards it; each running segment has a
-// goroutine, at most depth of them.
+// readahead fetches segments of a file before they are asked for. It belongs to one FileReader, whose lock guards it;
+// each running segment has a goroutine, at most depth of them.
 //
-// Random reads cost little: a segment after a jump is one checksum block, and
-// only reading on from it makes the next ones larger and fetches ahead.
+// Random reads cost little: a segment after a jump is one checksum block, and only reading on from it makes the next
+// ones larger and fetches ahead.
 type readahead struct {
 	reader   *FileReader
 	depth    int        // segments at once
@@ -32,8 +32,7 @@ type segment struct {
 	err    error
 }
 
-// newReadahead bounds the segments by a sum of bytes; a negative one means only
-// what is wanted, in checksum blocks.
+// newReadahead bounds the segments by a sum of bytes; a negative one means only what is wanted, in checksum blocks.
 func newReadahead(r *FileReader, bytes int64) *readahead {
 	a := &readahead{reader: r, depth: 1, largest: segmentFirstBytes, grown: segmentFirstBytes}
 	if bytes > 0 {
@@ -66,8 +65,7 @@ func (a *readahead) holds(position int64) bool {
 	return false
 }
 
-// next returns verified bytes at position, valid until the next call; none
-// only with an error.
+// next returns verified bytes at position, valid until the next call; none only with an error.
 func (a *readahead) next(position int64) ([]byte, error) {
 	if !a.holds(position) {
 		a.drop()
@@ -79,7 +77,7 @@ func (a *readahead) next(position int64) ([]byte, error) {
 		a.run++
 	}
 	if len(a.segments) == 0 && !a.fetch(position) {
-		if _, err := a.reader.view.extend(a.reader.life, false); err != nil {
+		if _, err := a.reader.view.Extend(a.reader.life, false); err != nil {
 			return nil, err
 		}
 		if !a.fetch(position) {
@@ -103,23 +101,23 @@ func (a *readahead) next(position int64) ([]byte, error) {
 	return nil, err
 }
 
-// fetch starts a segment at offset, aligned to its own size so that later ones
-// hold whole blocks; false at the end of what is visible.
+// fetch starts a segment at offset, aligned to its own size so that later ones hold whole blocks; false at the end of
+// what is visible.
 func (a *readahead) fetch(offset int64) bool {
-	length := a.reader.view.length()
+	length := a.reader.view.Length()
 	if offset >= length {
 		return false
 	}
 	end := min((offset/a.grown+1)*a.grown, length)
 	a.grown = min(a.grown*4, a.largest)
 	ctx, cancel := context.WithCancel(a.reader.life)
-	client := a.reader.view.client
+	client := a.reader.client
 	s := &segment{offset: offset, buffer: client.buffers.Get(int(end - offset)), cancel: cancel, done: make(chan struct{})}
-	if !client.start(func() {
+	if !client.life.Start(func() {
 		defer close(s.done)
 		s.n, s.err = a.reader.readAt(ctx, s.buffer.Bytes(), offset)
 	}) {
-		s.err = errClientClosed
+		s.err = lifetime.ErrClosed
 		close(s.done)
 	}
 	a.segments = append(a.segments, s)

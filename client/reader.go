@@ -6,17 +6,19 @@ import (
 	"io"
 	"sync"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/view"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// FileReader reads one file, as it was named when it was opened: a file that is
-// put in its place later is not seen. Of a file that is being written it sees
-// every byte flushed. It never returns a byte that did not match its checksum.
+// FileReader reads one file, as it was named when it was opened: a file that is put in its place later is not seen. Of
+// a file that is being written it sees every byte flushed. It never returns a byte that did not match its checksum.
 //
-// ReadAt may be called from many goroutines; Read, Seek and WriteTo share one
-// position and take turns. The context that it was opened with ends all calls.
+// ReadAt may be called from many goroutines; Read, Seek and WriteTo share one position and take turns. The context that
+// it was opened with ends all calls.
 type FileReader struct {
-	view   *fileView
+	client *Client
+	view   *view.View
 	life   context.Context
 	cancel context.CancelFunc
 
@@ -39,38 +41,36 @@ func (c *Client) Open(ctx context.Context, path string) (*FileReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	life, cancel := c.scope(ctx)
-	view, err := c.view(life, op, path)
-	if err == nil && view.info().Open {
-		_, err = view.extend(life, false)
+	life, cancel := c.life.Scope(ctx)
+	v, err := c.views.Open(life, op, path)
+	if err == nil {
+		_, err = v.Extend(life, false)
 	}
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	return &FileReader{view: view, life: life, cancel: cancel}, nil
+	return &FileReader{client: c, view: v, life: life, cancel: cancel}, nil
 }
 
-// Info describes the file as the namenode told last; of a file being written,
-// Length is what was committed.
-func (r *FileReader) Info() FileInfo { return r.view.info() }
+// Info describes the file as the namenode described it last; of a file being written, Length is what was committed.
+func (r *FileReader) Info() FileInfo { return fileInfo(r.view.Path(), r.view.Info()) }
 
-// Size asks for the visible length at this moment: the namenode, and a datanode
-// if the file is being written. Later reads see that much at least.
+// Size asks for the visible length at this moment: the namenode, and a datanode if the file is being written. Later
+// reads see that much at least.
 func (r *FileReader) Size(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.life, cancel)()
-	return r.view.extend(ctx, true)
+	return r.view.Extend(ctx, true)
 }
 
-// ReadAt reads len(p) bytes from offset on, or up to the end of the file, and
-// then n < len(p) with io.EOF. Other errors: fault.CorruptData when every
-// replica of a chunk failed and one of them was corrupt, else
-// fault.Unavailable; fault.NotFound when the file was removed meanwhile.
+// ReadAt reads len(p) bytes from offset on, or up to the end of the file, and then n < len(p) with io.EOF. Other
+// errors: fault.CorruptData when every replica of a chunk failed and one of them was corrupt, else fault.Unavailable;
+// fault.NotFound when the file was removed meanwhile.
 func (r *FileReader) ReadAt(p []byte, offset int64) (n int, err error) {
 	if offset < 0 {
-		return 0, &fault.Error{Kind: fault.Invalid, Op: "read", Path: r.view.path, Reason: "negative offset"}
+		return 0, &fault.Error{Kind: fault.Invalid, Op: "read", Path: r.view.Path(), Reason: "negative offset"}
 	}
 	if err := r.usable(); err != nil {
 		return 0, err
@@ -93,18 +93,18 @@ func (r *FileReader) usable() error {
 func (r *FileReader) usableLocked() error {
 	switch {
 	case r.closed:
-		return &fault.Error{Kind: fault.Closed, Op: "read", Path: r.view.path, Reason: "the file is closed"}
+		return &fault.Error{Kind: fault.Closed, Op: "read", Path: r.view.Path(), Reason: "the file is closed"}
 	case r.life.Err() != nil:
-		return contextFault(r.life, "read", r.view.path, nil)
+		return lifetime.Ended(r.life, "read", r.view.Path(), nil)
 	}
 	return nil
 }
 
 // readAt reads within the visible length, chunk after chunk.
 func (r *FileReader) readAt(ctx context.Context, p []byte, offset int64) (n int, err error) {
-	length := r.view.length()
-	if offset+int64(len(p)) > length && r.view.info().Open {
-		if length, err = r.view.extend(ctx, false); err != nil {
+	length := r.view.Length()
+	if offset+int64(len(p)) > length && r.view.Info().GetOpen() {
+		if length, err = r.view.Extend(ctx, false); err != nil {
 			return 0, err
 		}
 	}
@@ -112,13 +112,13 @@ func (r *FileReader) readAt(ctx context.Context, p []byte, offset int64) (n int,
 		return 0, io.EOF
 	}
 	end := min(offset+int64(len(p)), length)
-	size := r.view.info().ChunkSize
+	size := r.view.Info().GetChunkSize()
 	for at := offset; at < end; {
 		index := at / size
 		piece := p[at-offset : min(end, (index+1)*size)-offset]
-		err := r.view.read(ctx, int(index), at-index*size, piece)
-		if errors.Is(err, errShrunk) {
-			if end = min(end, r.view.length()); end <= at {
+		err := r.view.Read(ctx, int(index), at-index*size, piece)
+		if errors.Is(err, view.ErrShrunk) {
+			if end = min(end, r.view.Length()); end <= at {
 				return int(at - offset), io.EOF
 			}
 			continue
@@ -134,8 +134,7 @@ func (r *FileReader) readAt(ctx context.Context, p []byte, offset int64) (n int,
 	return n, nil
 }
 
-// Read reads from the present position on. Sequential reads are served from
-// what was fetched ahead.
+// Read reads from the present position on. Sequential reads are served from what was fetched ahead.
 func (r *FileReader) Read(p []byte) (n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,15 +145,14 @@ func (r *FileReader) Read(p []byte) (n int, err error) {
 		return 0, nil
 	}
 	if r.ahead == nil {
-		r.ahead = newReadahead(r, r.view.client.options.ReadaheadBytes)
+		r.ahead = newReadahead(r, r.client.options.ReadaheadBytes)
 	}
 	n, err = r.ahead.read(p, r.position)
 	r.position += int64(n)
 	return n, err
 }
 
-// WriteTo writes everything from the present position on to w, fetching ahead
-// all the time.
+// WriteTo writes everything from the present position on to w, fetching ahead all the time.
 func (r *FileReader) WriteTo(w io.Writer) (written int64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,7 +160,7 @@ func (r *FileReader) WriteTo(w io.Writer) (written int64, err error) {
 		return 0, err
 	}
 	if r.ahead == nil {
-		r.ahead = newReadahead(r, r.view.client.options.ReadaheadBytes)
+		r.ahead = newReadahead(r, r.client.options.ReadaheadBytes)
 	}
 	for {
 		piece, err := r.ahead.next(r.position)
@@ -186,8 +184,7 @@ func (r *FileReader) WriteTo(w io.Writer) (written int64, err error) {
 	}
 }
 
-// Seek sets the position of the next Read. io.SeekEnd means the visible length
-// at this moment.
+// Seek sets the position of the next Read. io.SeekEnd means the visible length at this moment.
 func (r *FileReader) Seek(offset int64, whence int) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,7 +196,7 @@ func (r *FileReader) Seek(offset int64, whence int) (int64, error) {
 	case io.SeekCurrent:
 		offset += r.position
 	case io.SeekEnd:
-		length, err := r.view.extend(r.life, true)
+		length, err := r.view.Extend(r.life, true)
 		if err != nil {
 			return 0, err
 		}
@@ -208,7 +205,7 @@ func (r *FileReader) Seek(offset int64, whence int) (int64, error) {
 		return 0, fault.New(fault.Invalid, "seek", "whence %d", whence)
 	}
 	if offset < 0 {
-		return 0, &fault.Error{Kind: fault.Invalid, Op: "seek", Path: r.view.path, Reason: "negative position"}
+		return 0, &fault.Error{Kind: fault.Invalid, Op: "seek", Path: r.view.Path(), Reason: "negative position"}
 	}
 	r.position = offset
 	return offset, nil

@@ -8,18 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -314,138 +310,6 @@ func TestCloseInterruptsEverything(t *testing.T) {
 	require.NoError(t, r.Close())
 	_, err = cl.Stat(t.Context(), "/f")
 	require.ErrorIs(t, err, fault.Closed)
-}
-
-// hostile serves one fixed answer to every request.
-func hostile(t testing.TB, answer []byte) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	var group sync.WaitGroup
-	group.Go(func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			group.Go(func() {
-				defer c.Close()
-				b := make([]byte, 4096)
-				if _, err := c.Read(b); err == nil {
-					_, _ = c.Write(answer)
-				}
-			})
-		}
-	})
-	t.Cleanup(func() { _ = listener.Close(); group.Wait() })
-	return listener.Addr().String()
-}
-
-func readAnswer(t testing.TB, reply *wire.ReadReply, data []byte) []byte {
-	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpReadReply}, reply)
-	require.NoError(t, err)
-	return append(b, data...)
-}
-
-func sumsOf(data []byte) (sums []byte) {
-	for i := 0; i < len(data); i += blockBytes {
-		sums = binary.LittleEndian.AppendUint64(sums, xxh3.Hash(data[i:min(i+blockBytes, len(data))]))
-	}
-	return sums
-}
-
-func TestRepliesThatDoNotAnswerTheRequestAreRefused(t *testing.T) {
-	cl, err := client.Dial(t.Context(), client.Options{Namenodes: []string{"127.0.0.1:1"}, DataTimeout: 2 * time.Second})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, cl.Close()) }()
-	data := pattern(1, 2*blockBytes)
-	good := wire.ReadReply{BodyVersion: 1, ReplicaLength: 2 * blockBytes, DataOffset: 0, DataLength: 2 * blockBytes, BlockBytes: blockBytes, Sums: sumsOf(data)}
-	for name, change := range map[string]func(*wire.ReadReply){
-		"another offset": func(r *wire.ReadReply) { r.DataOffset = blockBytes },
-		"too much": func(r *wire.ReadReply) {
-			r.DataLength, r.ReplicaLength, r.Sums = 3*blockBytes, 3*blockBytes, make([]byte, 24)
-		},
-		"too few sums":     func(r *wire.ReadReply) { r.Sums = r.Sums[:8] },
-		"nothing":          func(r *wire.ReadReply) { r.DataLength, r.Sums = 0, nil },
-		"half a block":     func(r *wire.ReadReply) { r.DataLength = blockBytes + 100 },
-		"other blocks":     func(r *wire.ReadReply) { r.BlockBytes = 4096; r.Sums = make([]byte, 8*32) },
-		"negative":         func(r *wire.ReadReply) { r.DataLength = -1 },
-		"beyond the end":   func(r *wire.ReadReply) { r.ReplicaLength = blockBytes },
-		"a sum is wrong":   func(r *wire.ReadReply) { r.Sums = append([]byte{1, 2, 3, 4, 5, 6, 7, 8}, r.Sums[8:]...) },
-		"no block size":    func(r *wire.ReadReply) { r.BlockBytes = 0 },
-		"replica too long": func(r *wire.ReadReply) { r.ReplicaLength = 1 << 50 },
-	} {
-		t.Run(name, func(t *testing.T) {
-			reply := good
-			reply.Sums = bytes.Clone(good.Sums)
-			change(&reply)
-			at := client.Replica{NodeID: "dn", Address: hostile(t, readAnswer(t, &reply, data))}
-			n, _, err := client.ReadReplica(cl, t.Context(), at, chunk.ID{1}, 1, 0, make([]byte, 2*blockBytes))
-			require.Error(t, err)
-			require.Zero(t, n)
-			var e *fault.Error
-			require.ErrorAs(t, err, &e)
-			require.Equal(t, "dn", e.Node)
-			require.Equal(t, at.Address, e.Address)
-		})
-	}
-	at := client.Replica{NodeID: "dn", Address: hostile(t, readAnswer(t, &good, data))}
-	p := make([]byte, 1000)
-	n, visible, err := client.ReadReplica(cl, t.Context(), at, chunk.ID{1}, 1, blockBytes-500, p)
-	require.NoError(t, err)
-	require.Equal(t, int64(2*blockBytes), visible)
-	same(t, data[blockBytes-500:blockBytes+500], p[:n])
-}
-
-// FuzzReadReply: whatever a datanode sends, no byte comes out that does not
-// match the checksum that came with it, and nothing panics.
-func FuzzReadReply(f *testing.F) {
-	data := pattern(1, blockBytes+100)
-	whole := readAnswer(f, &wire.ReadReply{BodyVersion: 1, ReplicaLength: int64(len(data)), DataLength: int64(len(data)), BlockBytes: blockBytes, Sums: sumsOf(data)}, data)
-	f.Add(whole, int64(0), 200)
-	f.Add(whole, int64(blockBytes-50), 100)
-	f.Add(whole[:len(whole)-1], int64(0), blockBytes)
-	f.Add(whole[:60], int64(3), 9)
-	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"+strings.Repeat(" ", 40)), int64(0), 1)
-	f.Fuzz(func(t *testing.T, answer []byte, offset int64, length int) {
-		if offset < 0 || offset > chunk.SizeMax || length <= 0 || length > 1<<20 {
-			return
-		}
-		cl, err := client.Dial(t.Context(), client.Options{Namenodes: []string{"127.0.0.1:1"}, DataTimeout: 2 * time.Second})
-		require.NoError(t, err)
-		defer func() { require.NoError(t, cl.Close()) }()
-		at := client.Replica{NodeID: "dn", Address: hostile(t, answer)}
-		p := make([]byte, length)
-		n, _, err := client.ReadReplica(cl, t.Context(), at, chunk.ID{1}, 1, offset, p)
-		require.True(t, n >= 0 && n <= length)
-		if err != nil {
-			require.NotZero(t, fault.KindOf(err))
-		}
-		require.Zero(t, client.OutstandingBuffers(cl))
-		require.Zero(t, client.OpenConnections(cl))
-	})
-}
-
-// FuzzAck: whatever a datanode answers in a write session, the writer ends with
-// an error or with the file written, and no buffer is lost.
-func FuzzAck(f *testing.F) {
-	packet := func(op wire.Op, body any) []byte {
-		b, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
-		require.NoError(f, err)
-		return b
-	}
-	ok := []wire.HopStatus{{NodeID: "dn0"}}
-	open := packet(wire.OpOpenAck, &wire.OpenAck{BodyVersion: 1, WindowBytes: 1 << 20, Hops: ok})
-	f.Add(open)
-	f.Add(append(bytes.Clone(open), packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 1, Length: 4, Hops: ok})...))
-	f.Add(append(bytes.Clone(open), packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 900, Length: 4, Hops: ok})...))
-	f.Add(packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 1, Length: 4, Hops: ok}))
-	f.Add(packet(wire.OpError, &wire.Status{Code: 15, NodeID: "dn7", Reason: "no"}))
-	f.Add(append(bytes.Clone(open), open...))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		s := client.NewFuzzStream(hostile(t, answer))
-		require.NoError(t, s.Run(t.Context()))
-	})
 }
 
 func ExampleClient() {

@@ -1,11 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"sync"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
@@ -18,25 +20,21 @@ const RecordBytesMax = record.PayloadBytesMax
 type RecordOptions struct {
 	// Create makes the file, with the options of New, if it does not exist.
 	Create bool
-	// New is what a file is created with; Overwrite and VisibleOnComplete do
-	// not apply.
+	// New is what a file is created with; Overwrite and VisibleOnComplete do not apply.
 	New CreateOptions
-	// Sync acknowledges a record only when it is fdatasync'd on every datanode
-	// of the pipeline; else it is in their page caches.
+	// Sync acknowledges a record only when it is fdatasync'd on every datanode of the pipeline; else it is in their
+	// page caches.
 	Sync bool
-	// BufferBytes bounds the payload that is not acknowledged yet. Default
-	// 8 MiB. One record may exceed it.
+	// BufferBytes bounds the payload that is not acknowledged yet. Default 8 MiB. One record may exceed it.
 	BufferBytes int64
 }
 
-// RecordAppender appends records to one file that many clients append to at
-// once (GFS §3.3). None of them holds the file's lease: a datanode does, and
-// the appender finds it, and its successor when it fails.
+// RecordAppender appends records to one file that many clients append to at once (GFS §3.3). None of them holds the
+// file's lease: a datanode does, and the appender finds it, and its successor when it fails.
 //
-// A record lands whole, in one piece, and at least once: it may be in the file
-// twice when an acknowledgement got lost, and RecordReader drops the second
-// one. The acknowledged records of one RecordAppender are in the file in the
-// order of the calls that appended them. Safe for concurrent use.
+// A record lands whole, in one piece, and at least once: it may be in the file twice when an acknowledgement got lost,
+// and RecordReader drops the second one. The acknowledged records of one RecordAppender are in the file in the order of
+// the calls that appended them. Safe for concurrent use.
 type RecordAppender struct {
 	client *Client
 	path   string
@@ -76,8 +74,8 @@ type PendingRecord struct {
 // Done is closed when the record is acknowledged, or failed for good.
 func (p *PendingRecord) Done() <-chan struct{} { return p.done }
 
-// Wait returns the offset of the record's frame in the file, for
-// Client.ReadRecords. If ctx ends first the record may still be appended.
+// Wait returns the offset of the record's frame in the file, for Client.ReadRecords. If ctx ends first the record may
+// still be appended.
 func (p *PendingRecord) Wait(ctx context.Context) (int64, error) {
 	select {
 	case <-p.done:
@@ -88,17 +86,16 @@ func (p *PendingRecord) Wait(ctx context.Context) (int64, error) {
 	case <-p.done:
 		return p.offset, p.err
 	case <-ctx.Done():
-		return 0, contextFault(ctx, opRecord, "", nil)
+		return 0, lifetime.Ended(ctx, opRecord, "", nil)
 	}
 }
 
 // opRecord is the operation in errors.
 const opRecord = "append record"
 
-// OpenRecords begins to append records to a file; ctx ends the appender's whole
-// life. It returns once a datanode has taken the file over. Errors:
-// fault.NotFound without Create, fault.IsDirectory, fault.LeaseHeld when a
-// FileWriter has the file open, fault.TooFewNodes.
+// OpenRecords begins to append records to a file; ctx ends the appender's whole life. It returns once a datanode has
+// taken the file over. Errors: fault.NotFound without Create, fault.IsDirectory, fault.LeaseHeld when a FileWriter has
+// the file open, fault.TooFewNodes.
 func (c *Client) OpenRecords(ctx context.Context, path string, o RecordOptions) (*RecordAppender, error) {
 	path, err := cleanPath(opRecord, path)
 	if err != nil {
@@ -107,7 +104,7 @@ func (c *Client) OpenRecords(ctx context.Context, path string, o RecordOptions) 
 	if o.BufferBytes < 0 {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: opRecord, Path: path, Reason: "negative buffer"}
 	}
-	setDefault(&o.BufferBytes, recordBufferDefault)
+	o.BufferBytes = cmp.Or(o.BufferBytes, recordBufferDefault)
 	if o.Create {
 		if err := c.touch(ctx, path, o.New); err != nil {
 			return nil, err
@@ -121,11 +118,11 @@ func (c *Client) OpenRecords(ctx context.Context, path string, o RecordOptions) 
 		a.flags = wire.FlagSync
 	}
 	a.mu.room = make(chan struct{})
-	a.life, a.cancel = c.scope(ctx)
+	a.life, a.cancel = c.life.Scope(ctx)
 	opened := make(chan struct{})
-	if !c.start(func() { a.run(opened) }) {
+	if !c.life.Start(func() { a.run(opened) }) {
 		a.cancel()
-		return nil, errClientClosed
+		return nil, lifetime.ErrClosed
 	}
 	select {
 	case <-opened:
@@ -153,11 +150,9 @@ func (c *Client) touch(ctx context.Context, path string, o CreateOptions) error 
 	return w.Close()
 }
 
-// Append appends one record and waits until it is acknowledged; it returns the
-// offset of the record's frame in the file. Failures of datanodes and namenodes
-// only delay it, as long as the client's retry policy goes on. After any error
-// but the end of ctx the appender is of no more use, and what was not
-// acknowledged may or may not be in the file.
+// Append appends one record and waits until it is acknowledged; it returns the offset of the record's frame in the
+// file. Failures of datanodes and namenodes only delay it, as long as the client's retry policy goes on. After any
+// error but the end of ctx the appender is of no more use, and what was not acknowledged may or may not be in the file.
 func (a *RecordAppender) Append(ctx context.Context, payload []byte) (offset int64, err error) {
 	p, err := a.AppendAsync(ctx, payload)
 	if err != nil {
@@ -166,10 +161,9 @@ func (a *RecordAppender) Append(ctx context.Context, payload []byte) (offset int
 	return p.Wait(ctx)
 }
 
-// AppendAsync copies a record and sends it behind those that were appended
-// before. It blocks only while more than RecordOptions.BufferBytes are
-// unacknowledged. Errors: fault.Invalid for a record above RecordBytesMax,
-// which harms nothing; else as of Append.
+// AppendAsync copies a record and sends it behind those that were appended before. It blocks only while more than
+// RecordOptions.BufferBytes are unacknowledged. Errors: fault.Invalid for a record above RecordBytesMax, which harms
+// nothing; else as of Append.
 func (a *RecordAppender) AppendAsync(ctx context.Context, payload []byte) (*PendingRecord, error) {
 	if len(payload) > RecordBytesMax {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: opRecord, Path: a.path, Reason: "the record is too long",
@@ -183,7 +177,7 @@ func (a *RecordAppender) AppendAsync(ctx context.Context, payload []byte) (*Pend
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return nil, contextFault(ctx, opRecord, a.path, nil)
+			return nil, lifetime.Ended(ctx, opRecord, a.path, nil)
 		}
 	}
 }
@@ -203,7 +197,7 @@ func (a *RecordAppender) enqueue(payload []byte) (_ *PendingRecord, room <-chan 
 	p := &PendingRecord{sequence: a.mu.sequence + 1, size: len(payload), done: make(chan struct{})}
 	var err error
 	if p.packets, err = wire.AppendRecord(nil, p.sequence, a.flags, payload); err != nil {
-		return nil, nil, withPath(err, a.path)
+		return nil, nil, fault.WithPath(err, a.path)
 	}
 	a.mu.sequence++
 	a.mu.pending = append(a.mu.pending, p)
@@ -219,8 +213,8 @@ func (a *RecordAppender) wakeUp() {
 	}
 }
 
-// Close waits until every record is acknowledged and ends the appender. It
-// returns why that was not possible, if so. Closing again returns the same.
+// Close waits until every record is acknowledged and ends the appender. It returns why that was not possible, if so.
+// Closing again returns the same.
 func (a *RecordAppender) Close() error {
 	a.mu.Lock()
 	a.mu.closing = true
@@ -244,7 +238,7 @@ func (a *RecordAppender) WriterID() [16]byte { return a.writer }
 func (a *RecordAppender) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.mu.err = withPath(err, a.path)
+	a.mu.err = fault.WithPath(err, a.path)
 	for _, p := range a.mu.pending {
 		p.err, p.packets = a.mu.err, nil
 		close(p.done)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
@@ -13,9 +15,9 @@ import (
 // recordSearch is how a RecordAppender looks for the datanode that appends.
 type recordSearch struct {
 	appender  *RecordAppender
-	at        Replica // where to go next; Address "" if not known
-	redirects int     // followed in a row
-	number    int     // failed attempts since the last progress
+	at        wire.Hop // where to go next; Address "" if not known
+	redirects int      // followed in a row
+	number    int      // failed attempts since the last progress
 	since     time.Time
 	progress  uint64
 }
@@ -42,7 +44,7 @@ func (a *RecordAppender) run(opened chan<- struct{}) {
 			}
 		}
 		if a.life.Err() != nil {
-			a.fail(contextFault(a.life, opRecord, a.path, nil))
+			a.fail(lifetime.Ended(a.life, opRecord, a.path, nil))
 			return
 		}
 		if err := search.failed(err); err != nil {
@@ -63,13 +65,12 @@ func (s *recordSearch) connect() (*recordSession, error) {
 	}
 	session, err := s.appender.openSession(s.at)
 	if err == nil {
-		s.appender.client.nodes.worked(s.at.Address)
+		s.appender.client.nodes.Failures.Worked(s.at.Address)
 	}
 	return session, err
 }
 
-// failed decides what follows a failure; it waits as long as the retry policy
-// wants. An error is final.
+// failed decides what follows a failure; it waits as long as the retry policy wants. An error is final.
 func (s *recordSearch) failed(err error) error {
 	a := s.appender
 	c := a.client
@@ -79,7 +80,7 @@ func (s *recordSearch) failed(err error) error {
 	}
 	s.number++
 	at := s.at
-	s.at = Replica{}
+	s.at = wire.Hop{}
 	var f *recordFailure
 	if errors.As(err, &f) && f.redirect.Address != "" {
 		s.at = f.redirect
@@ -87,7 +88,7 @@ func (s *recordSearch) failed(err error) error {
 			return nil
 		}
 	} else if at.Address != "" && !errors.As(err, &f) {
-		c.nodes.failed(at.Address) // it did not answer
+		c.nodes.Failures.Failed(at.Address) // it did not answer
 	}
 	s.redirects = 0
 	if f != nil {
@@ -97,13 +98,13 @@ func (s *recordSearch) failed(err error) error {
 		return err
 	}
 	elapsed := now.Sub(s.since)
-	wait, again := c.options.Retry.Next(Attempt{Number: s.number, Elapsed: elapsed, Err: err})
+	wait, again := c.retry(s.number, elapsed, err)
 	if !again || errors.Is(err, fault.LeaseHeld) && s.at.Address == "" && elapsed+wait > leaseHeldPatience {
 		return err
 	}
 	c.logger.Warn("records go elsewhere", "path", a.path, "peer", at.Address, "attempt", s.number, "err", err)
 	if clock.Sleep(a.life, c.clock, wait) != nil {
-		return contextFault(a.life, opRecord, a.path, err)
+		return lifetime.Ended(a.life, opRecord, a.path, err)
 	}
 	return nil
 }
@@ -120,43 +121,43 @@ func recordRetryable(err error, redirected bool) bool {
 	return true
 }
 
-// find chooses a datanode: the one that holds the file's lease, else one with
-// the last chunk, else any live one; those that failed lately come last.
-func (s *recordSearch) find() (Replica, error) {
+// find chooses a datanode: the one that holds the file's lease, else one with the last chunk, else any live one; those
+// that failed lately come last.
+func (s *recordSearch) find() (wire.Hop, error) {
 	a := s.appender
 	c := a.client
 	info, err := c.Stat(a.life, a.path)
 	if err != nil {
-		return Replica{}, err
+		return wire.Hop{}, err
 	}
 	if info.Directory {
-		return Replica{}, &fault.Error{Kind: fault.IsDirectory, Op: opRecord, Path: a.path}
+		return wire.Hop{}, &fault.Error{Kind: fault.IsDirectory, Op: opRecord, Path: a.path}
 	}
-	var candidates []Replica
+	var candidates []wire.Hop
 	if node, address, ok := record.ParseHolder(info.LeaseHolder); ok {
-		candidates = append(candidates, Replica{NodeID: node, Address: address})
+		candidates = append(candidates, wire.Hop{NodeID: node, Address: address})
 	}
-	locations, err := c.Locate(a.life, a.path, max(info.Length-1, 0), 1)
+	locations, err := c.locateAll(a.life, "locate", a.path, max(info.Length-1, 0), 1)
 	if err != nil {
-		return Replica{}, err
+		return wire.Hop{}, err
 	}
 	if len(locations) > 0 {
 		candidates = append(candidates, locations[len(locations)-1].Replicas...)
 	}
 	status, err := c.ClusterStatus(a.life)
 	if err != nil {
-		return Replica{}, err
+		return wire.Hop{}, err
 	}
 	for _, n := range status.Nodes {
-		if at := (Replica{NodeID: n.NodeID, Address: n.Address}); n.Live && !slices.Contains(candidates, at) {
+		if at := (wire.Hop{NodeID: n.NodeID, Address: n.Address}); n.Live && !slices.Contains(candidates, at) {
 			candidates = append(candidates, at)
 		}
 	}
 	if len(candidates) == 0 {
-		return Replica{}, &fault.Error{Kind: fault.TooFewNodes, Op: opRecord, Path: a.path, Reason: "no datanode is live"}
+		return wire.Hop{}, &fault.Error{Kind: fault.TooFewNodes, Op: opRecord, Path: a.path, Reason: "no datanode is live"}
 	}
 	// All may be marked as failed: then each gets its turn.
-	ordered := c.nodes.orderByFailures(candidates)
+	ordered := c.nodes.OrderByFailures(candidates)
 	if s.number >= len(ordered) {
 		return ordered[s.number%len(ordered)], nil
 	}

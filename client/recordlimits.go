@@ -2,11 +2,9 @@ package client
 
 import "time"
 
-// Bounds of record append. Memory of one RecordAppender: BufferBytes of payload
-// in packets of 40 bytes more each, at most recordsPendingMax of them, and one
-// connection. Of one RecordReader: a window of recordWindowBytes, one record,
-// and recentFramesMax frames of 24 bytes; the sequences of the writers that it
-// saw, about 100 bytes each.
+// Bounds of record append. Memory of one RecordAppender: BufferBytes of payload in packets of 40 bytes more each, at
+// most recordsPendingMax of them, and one connection. Of one RecordReader: a window of recordWindowBytes, one record,
+// and recentFramesMax frames of 24 bytes; the sequences of the writers that it saw, about 100 bytes each.
 const (
 	recordBufferDefault = 8 << 20
 	recordsPendingMax   = 64 << 10
@@ -14,13 +12,13 @@ const (
 	recordWriteBytes = 256 << 10
 	// redirectsMax bounds redirects that are followed at once, in a row.
 	redirectsMax = 3
-	// leaseHeldPatience is how long a file that somebody else writes is asked for
-	// again: a writer that just closes is gone by then.
+	// leaseHeldPatience is how long a file that somebody else writes is asked for again: a writer that just closes is
+	// gone by then.
 	leaseHeldPatience = 3 * time.Second
 
 	recordWindowBytes = 1 << 20
-	// recentFramesMax: more frames than a datanode can have written and not
-	// acknowledged when it fails (appender.Limits.BatchRecordsMax).
+	// recentFramesMax: more frames than a datanode can have written and not acknowledged when it fails
+	// (appender.Limits.BatchRecordsMax).
 	recentFramesMax    = 8192
 	recordEveryDefault = 500 * time.Millisecond
 )

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"time"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
@@ -28,13 +30,11 @@ type Record struct {
 	Payload  []byte   // valid until the reader's next call
 }
 
-// RecordReader reads the records of a file in their order. It skips what failed
-// attempts left behind, and drops the second copy of a record that was appended
-// twice. One goroutine at a time.
+// RecordReader reads the records of a file in their order. It skips what failed attempts left behind, and drops the
+// second copy of a record that was appended twice. One goroutine at a time.
 //
-// A reader that follows a file may deliver a record that was visible for a
-// moment, never acknowledged, and lost with its datanode; the writer appends it
-// again, if it lives, and that copy is dropped.
+// A reader that follows a file may deliver a record that was visible for a moment, never acknowledged, and lost with
+// its datanode; the writer appends it again, if it lives, and that copy is dropped.
 type RecordReader struct {
 	client  *Client
 	life    context.Context
@@ -42,8 +42,8 @@ type RecordReader struct {
 	options RecordReadOptions
 	scanner *record.Scanner
 	window  recordWindow
-	// recent are the frames delivered last, in order: at least recentFramesMax of
-	// them, if there were so many, and at most twice as many.
+	// recent are the frames delivered last, in order: at least recentFramesMax of them, if there were so many, and at
+	// most twice as many.
 	recent []recentFrame
 }
 
@@ -54,15 +54,14 @@ type recentFrame struct {
 	sum    uint64 // as the frame says
 }
 
-// ReadRecords opens a file to read its records, from a record's offset (or 0)
-// on; ctx ends the reader's whole life. Errors: fault.NotFound,
-// fault.IsDirectory, fault.Invalid.
+// ReadRecords opens a file to read its records, from a record's offset (or 0) on; ctx ends the reader's whole life.
+// Errors: fault.NotFound, fault.IsDirectory, fault.Invalid.
 func (c *Client) ReadRecords(ctx context.Context, path string, offset int64, o RecordReadOptions) (*RecordReader, error) {
 	const op = "read records"
 	if offset < 0 || o.Every < 0 {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "negative offset or time"}
 	}
-	setDefault(&o.Every, recordEveryDefault)
+	o.Every = cmp.Or(o.Every, recordEveryDefault)
 	file, err := c.Open(ctx, path)
 	if err != nil {
 		return nil, err
@@ -76,8 +75,8 @@ func (c *Client) ReadRecords(ctx context.Context, path string, offset int64, o R
 	return r, nil
 }
 
-// Next returns the next record. At the end of the file: io.EOF, or with Follow
-// it waits. io.EOF is not final: what is appended later comes with a later call.
+// Next returns the next record. At the end of the file: io.EOF, or with Follow it waits. io.EOF is not final: what is
+// appended later comes with a later call.
 func (r *RecordReader) Next(ctx context.Context) (Record, error) {
 	for {
 		found, err := r.scanner.Next()
@@ -98,7 +97,7 @@ func (r *RecordReader) Next(ctx context.Context) (Record, error) {
 			return Record{}, io.EOF
 		}
 		if err := clock.Sleep(ctx, r.client.clock, r.options.Every); err != nil {
-			return Record{}, contextFault(ctx, "read records", r.path, nil)
+			return Record{}, lifetime.Ended(ctx, "read records", r.path, nil)
 		}
 	}
 }
@@ -134,9 +133,8 @@ func (r *RecordReader) remember(found record.Record) {
 	r.recent = append(r.recent, recentFrame{found.Offset, r.scanner.Offset(), found.Sum})
 }
 
-// rewind goes back behind the last delivered frame that is still in the file.
-// Frames that were visible and not acknowledged can be cut off when a datanode
-// fails, and other frames take their place.
+// rewind goes back behind the last delivered frame that is still in the file. Frames that were visible and not
+// acknowledged can be cut off when a datanode fails, and other frames take their place.
 func (r *RecordReader) rewind() error {
 	for n := len(r.recent); n > 0; n-- {
 		f := r.recent[n-1]
@@ -159,8 +157,7 @@ func (r *RecordReader) rewind() error {
 	return nil
 }
 
-// Offset is where the next record is looked for; a later reader can start
-// there.
+// Offset is where the next record is looked for; a later reader can start there.
 func (r *RecordReader) Offset() int64 { return r.scanner.Offset() }
 
 // Skipped counts the bytes that belonged to no record.
@@ -172,8 +169,7 @@ func (r *RecordReader) Duplicates() int64 { return r.scanner.Duplicates() }
 // Close ends the reader.
 func (r *RecordReader) Close() error { return r.window.file.Close() }
 
-// recordWindow reads a file in large pieces for a scanner that asks for small
-// ones.
+// recordWindow reads a file in large pieces for a scanner that asks for small ones.
 type recordWindow struct {
 	file   *FileReader
 	limit  int64 // visible bytes
@@ -206,8 +202,8 @@ func (w *recordWindow) ReadAt(p []byte, offset int64) (int, error) {
 	return copy(p, w.buffer), nil
 }
 
-// sourceError hides the kind of a failed read from the scanner, which takes
-// fault.CorruptData for bytes that are no record.
+// sourceError hides the kind of a failed read from the scanner, which takes fault.CorruptData for bytes that are no
+// record.
 type sourceError struct{ err error }
 
 func (e sourceError) Error() string { return e.err.Error() }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whispering-woods/ww/client/internal/datanode"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -14,7 +15,7 @@ import (
 // recordFailure is why a record session ended, and who appends instead.
 type recordFailure struct {
 	err      error
-	redirect Replica // Address "" if nobody is named
+	redirect wire.Hop // Address "" if nobody is named
 }
 
 func (f *recordFailure) Error() string { return f.err.Error() }
@@ -23,59 +24,59 @@ func (f *recordFailure) Unwrap() error { return f.err }
 // recordSession is one connection to the datanode that appends.
 type recordSession struct {
 	appender *RecordAppender
-	conn     *connection
-	at       Replica
+	conn     *datanode.Connection
+	at       wire.Hop
 	window   int64
 }
 
 // openRecords asks a datanode to append to the file.
-func (a *RecordAppender) openSession(at Replica) (*recordSession, error) {
+func (a *RecordAppender) openSession(at wire.Hop) (*recordSession, error) {
 	c := a.client
-	conn, err := c.pool.dial(a.life, at.Address)
+	conn, err := c.datanodes.Pool.Dial(a.life, at.Address)
 	if err != nil {
-		return nil, datanode(err, opRecord, at, "")
+		return nil, datanode.Fault(err, opRecord, at, "")
 	}
-	stop := conn.watch(a.life)
+	stop := conn.Watch(a.life)
 	deadline := time.Now().Add(c.options.DataTimeout)
 	open := &wire.OpenRecords{BodyVersion: wire.BodyVersion, Path: a.path, WriterID: a.writer[:], WindowBytes: a.limit, ClientName: c.options.Name}
 	var opened wire.RecordsOpened
-	if err = conn.request(wire.OpOpenRecords, open, deadline, nil); err == nil {
-		err = conn.expect(wire.OpRecordsOpened, &opened, deadline)
+	if err = conn.Request(wire.OpOpenRecords, open, deadline, nil); err == nil {
+		err = conn.Expect(wire.OpRecordsOpened, &opened, deadline)
 	}
 	if err == nil {
 		err = opened.Validate()
 	}
 	if err == nil && opened.Status.Code != 0 {
-		err = &recordFailure{opened.Status.Err(opRecord, at.Address), Replica{NodeID: opened.Redirect.NodeID, Address: opened.Redirect.Address}}
+		err = &recordFailure{opened.Status.Err(opRecord, at.Address), opened.Redirect}
 	}
 	if !stop() && err == nil {
 		err = a.life.Err()
 	}
 	if err == nil {
-		err = conn.fault(conn.net.SetDeadline(time.Time{}))
+		err = conn.Fault(conn.Net.SetDeadline(time.Time{}))
 	}
 	if err != nil {
-		c.pool.discard(conn)
+		c.datanodes.Pool.Discard(conn)
 		var f *recordFailure
 		if errors.As(err, &f) {
 			return nil, err
 		}
-		return nil, datanode(err, opRecord, at, "")
+		return nil, datanode.Fault(err, opRecord, at, "")
 	}
 	return &recordSession{appender: a, conn: conn, at: at, window: opened.WindowBytes}, nil
 }
 
-// serve sends what is pending, in order, until the session fails or, with nil,
-// the appender closes and everything is acknowledged.
+// serve sends what is pending, in order, until the session fails or, with nil, the appender closes and everything is
+// acknowledged.
 func (s *recordSession) serve() error {
 	a := s.appender
-	stop := s.conn.watch(a.life)
+	stop := s.conn.Watch(a.life)
 	failed := make(chan error, 1)
 	var reader sync.WaitGroup
 	reader.Go(func() { failed <- s.readAcks() })
 	defer func() {
 		stop()
-		a.client.pool.discard(s.conn) // wakes the reader
+		a.client.datanodes.Pool.Discard(s.conn) // wakes the reader
 		reader.Wait()
 		a.unsend()
 	}()
@@ -85,14 +86,14 @@ func (s *recordSession) serve() error {
 		case finished:
 			return nil
 		case len(packets) > 0:
-			if _, err := packets.WriteTo(s.conn.net); err != nil {
+			if _, err := packets.WriteTo(s.conn.Net); err != nil {
 				// The datanode may have said why.
 				select {
 				case reason := <-failed:
 					return reason
 				case <-time.After(recordLastWords):
 				}
-				return datanode(s.conn.fault(err), opRecord, s.at, "")
+				return datanode.Fault(s.conn.Fault(err), opRecord, s.at, "")
 			}
 			continue
 		}
@@ -133,7 +134,7 @@ func (s *recordSession) take() (packets net.Buffers, finished bool) {
 		bytes += len(p.packets)
 	}
 	if len(packets) > 0 {
-		_ = s.conn.net.SetWriteDeadline(s.deadline()) // a dead socket shows at the write
+		_ = s.conn.Net.SetWriteDeadline(s.deadline()) // a dead socket shows at the write
 	}
 	return packets, false
 }
@@ -141,7 +142,7 @@ func (s *recordSession) take() (packets net.Buffers, finished bool) {
 // deadline is when the datanode is given up; at once when the appender ended.
 func (s *recordSession) deadline() time.Time {
 	if s.appender.life.Err() != nil {
-		return longAgo
+		return datanode.LongAgo
 	}
 	return time.Now().Add(s.appender.client.options.DataTimeout)
 }
@@ -152,14 +153,14 @@ func (s *recordSession) oweLocked(owed bool) {
 	if owed || s.appender.life.Err() != nil {
 		until = s.deadline()
 	}
-	_ = s.conn.net.SetReadDeadline(until) // a dead socket shows at the read
+	_ = s.conn.Net.SetReadDeadline(until) // a dead socket shows at the read
 }
 
 // readAcks reads until the session fails.
 func (s *recordSession) readAcks() error {
 	for {
 		var ack wire.RecordAck
-		_, err := s.conn.packets.Expect(wire.OpRecordAck, &ack)
+		_, err := s.conn.Packets.Expect(wire.OpRecordAck, &ack)
 		if err == nil {
 			err = ack.Validate()
 		}
@@ -167,10 +168,10 @@ func (s *recordSession) readAcks() error {
 			err = s.acked(&ack)
 		}
 		if err == nil && ack.Status.Code != 0 {
-			return &recordFailure{ack.Status.Err(opRecord, s.at.Address), Replica{NodeID: ack.Redirect.NodeID, Address: ack.Redirect.Address}}
+			return &recordFailure{ack.Status.Err(opRecord, s.at.Address), ack.Redirect}
 		}
 		if err != nil {
-			return datanode(s.conn.fault(err), opRecord, s.at, "")
+			return datanode.Fault(s.conn.Fault(err), opRecord, s.at, "")
 		}
 	}
 }

@@ -15,12 +15,10 @@ type Attempt struct {
 	Err     error
 }
 
-// RetryPolicy decides whether and when a failed operation is tried again. It
-// holds no state about an operation, so one policy serves many goroutines. It
-// is asked only about errors that fault.ClassOf calls retryable.
+// RetryPolicy decides whether and when a failed operation is tried again. It holds no state about an operation, so one
+// policy serves many goroutines. It is asked only about errors that fault.ClassOf calls retryable.
 type RetryPolicy interface {
-	// Next returns how long to wait before the next attempt, or false to give
-	// up.
+	// Next returns how long to wait before the next attempt, or false to give up.
 	Next(failed Attempt) (wait time.Duration, again bool)
 }
 
@@ -39,8 +37,7 @@ type RetryLimits struct {
 	Maximum  time.Duration // longest wait; default 2 s
 }
 
-// RetryByName makes the policy of that name; "" is exponential. Error:
-// fault.Invalid for an unknown name.
+// RetryByName makes the policy of that name; "" is exponential. Error: fault.Invalid for an unknown name.
 func RetryByName(name string, limits RetryLimits) (RetryPolicy, error) {
 	if limits.Elapsed <= 0 {
 		limits.Elapsed = retryElapsedDefault
@@ -66,8 +63,8 @@ var retryPolicies = map[string]func(RetryLimits) RetryPolicy{
 	RetryNone:        func(RetryLimits) RetryPolicy { return never{} },
 }
 
-// exponential waits a random time between 0 and initial·2ⁿ, capped ("full
-// jitter": AWS Architecture Blog, Exponential Backoff and Jitter).
+// exponential waits a random time between 0 and initial·2ⁿ, capped ("full jitter": AWS Architecture Blog, Exponential
+// Backoff and Jitter).
 type exponential struct{ limits RetryLimits }
 
 func (p exponential) Next(failed Attempt) (time.Duration, bool) {

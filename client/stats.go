@@ -10,7 +10,5 @@ type Stats struct {
 
 // Stats counts what the client holds.
 func (c *Client) Stats() Stats {
-	c.pool.mu.Lock()
-	defer c.pool.mu.Unlock()
-	return Stats{Buffers: c.buffers.Outstanding(), Connections: len(c.pool.mu.out)}
+	return Stats{Buffers: c.buffers.Outstanding(), Connections: c.datanodes.Pool.InUse()}
 }

@@ -8,18 +8,20 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/namenode"
+	"github.com/whispering-woods/ww/client/internal/pipeline"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Store writes size bytes of source to a new file. Several chunks travel at
-// once, each read from the source as it goes; a chunk whose pipeline breaks is
-// sent again to other nodes. The file appears whole when Store returns, or not
-// at all; what Store returns without error is synced on every node that holds it.
+// Store writes size bytes of source to a new file. Several chunks travel at once, each read from the source as it goes;
+// a chunk whose pipeline breaks is sent again to other nodes. The file appears whole when Store returns, or not at all;
+// what Store returns without error is synced on every node that holds it.
 //
-// source is read from several goroutines. Errors: those of Create, those of the
-// source (as the cause), fault.Invalid when the source ends early.
+// source is read from several goroutines. Errors: those of Create, those of the source (as the cause), fault.Invalid
+// when the source ends early.
 func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, size int64, o StoreOptions) (FileInfo, error) {
 	const op = "store"
 	path, err := cleanPath(op, path)
@@ -30,12 +32,11 @@ func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, siz
 		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "negative size"}
 	}
 	t := &transfer{client: c, path: path, source: source, size: size, progress: o.Progress, onSlow: o.Slow}
-	t.each = t.chunk
+	t.fill = t.storeChunk
 	return t.do(ctx, op, o.CreateOptions)
 }
 
-// do makes the hidden file, fills its chunks and completes it, or leaves
-// nothing.
+// do makes the hidden file, fills its chunks and completes it, or leaves nothing.
 func (t *transfer) do(ctx context.Context, op string, o CreateOptions) (FileInfo, error) {
 	c, path, size := t.client, t.path, t.size
 	o.VisibleOnComplete = true
@@ -46,25 +47,25 @@ func (t *transfer) do(ctx context.Context, op string, o CreateOptions) (FileInfo
 			first = int(min((size+o.ChunkSize-1)/o.ChunkSize, allocateMax))
 		}
 	}
-	life, cancel := c.scope(ctx)
+	life, cancel := c.life.Scope(ctx)
 	defer cancel()
-	info, ready, err := c.create(life, call{op: op, path: path}, o, first)
+	info, ready, err := c.create(life, namenode.Call{Op: op, Path: path}, o, first)
 	if err != nil {
 		return FileInfo{}, err
 	}
 	t.info = info
-	c.leases.add(info.FileID, func(err error) { t.lost(err, cancel) }, nil)
-	defer c.leases.drop(info.FileID)
+	c.leases.Add(info.FileID, func(err error) { t.lost(err, cancel) }, nil)
+	defer c.leases.Drop(info.FileID)
 	err = t.run(life, ready)
 	if err == nil {
-		c.leases.drop(info.FileID)
-		info, err = c.complete(life, info.FileID, path, t.commits)
+		c.leases.Drop(info.FileID)
+		var completed *controlpb.FileInfo
+		if completed, err = c.namenode.Complete(life, info.FileID, path, t.commits); err == nil {
+			return fileInfo(path, completed), nil
+		}
 	}
-	if err != nil {
-		_ = c.abandon(life, t.info.FileID, path) // logged there
-		return FileInfo{}, t.cause(withPath(err, path))
-	}
-	return info, nil
+	_ = c.namenode.Abandon(life, info.FileID, path) // logged there
+	return FileInfo{}, t.cause(fault.WithPath(err, path))
 }
 
 // transfer is one running Store or Copy.
@@ -72,20 +73,20 @@ type transfer struct {
 	client   *Client
 	path     string
 	info     FileInfo
-	each     func(context.Context, ChunkLocation) error // fills one chunk, from several goroutines
+	fill     func(context.Context, namenode.Chunk) error // fills one chunk, from several goroutines
 	source   io.ReaderAt
 	size     int64
 	progress func(int64)
 	onSlow   func(SlowNode)
 
 	mu       sync.Mutex
-	commits  []*controlpb.ChunkCommit // sealed, not yet told to the namenode
+	commits  []*controlpb.ChunkCommit // sealed, that the namenode does not know of
 	leaseErr error
 }
 
 func (t *transfer) lost(err error, cancel context.CancelFunc) {
 	t.mu.Lock()
-	t.leaseErr = withPath(err, t.path)
+	t.leaseErr = fault.WithPath(err, t.path)
 	t.mu.Unlock()
 	cancel()
 }
@@ -100,9 +101,9 @@ func (t *transfer) cause(err error) error {
 	return err
 }
 
-// run sends all chunks. At most ParallelChunks are under way; the next batch is
-// allocated when the last of the batch before has found a worker.
-func (t *transfer) run(ctx context.Context, ready []ChunkLocation) error {
+// run sends all chunks. At most ParallelChunks are under way; the next batch is allocated when the last of the batch
+// before has found a worker.
+func (t *transfer) run(ctx context.Context, ready []namenode.Chunk) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(t.client.options.ParallelChunks + 1) // the one below feeds the others
 	group.Go(func() error {
@@ -115,58 +116,54 @@ func (t *transfer) run(ctx context.Context, ready []ChunkLocation) error {
 				}
 				known += len(ready)
 			}
-			l := ready[0]
+			next := ready[0]
 			ready = ready[1:]
 			if ctx.Err() != nil {
-				return contextFault(ctx, "store", t.path, nil)
+				return lifetime.Ended(ctx, "store", t.path, nil)
 			}
-			group.Go(func() error { return t.each(ctx, l) })
+			group.Go(func() error { return t.fill(ctx, next) })
 		}
 		return nil
 	})
 	return group.Wait()
 }
 
-// allocate asks for more chunks and tells what is sealed.
-func (t *transfer) allocate(ctx context.Context, first, count int) ([]ChunkLocation, error) {
+// allocate asks for more chunks and commits what is sealed.
+func (t *transfer) allocate(ctx context.Context, first, count int) ([]namenode.Chunk, error) {
 	t.mu.Lock()
 	commits := t.commits[:min(len(t.commits), commitsMax)]
 	t.commits = t.commits[len(commits):]
 	t.mu.Unlock()
-	what := call{op: "add chunks", path: t.path}
-	a, err := mutate(ctx, t.client, what, controlpb.NamenodeClient.AddChunks, func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
-		return &controlpb.AddChunksRequest{Header: h, FileId: t.info.FileID, FirstIndex: uint32(first), Count: uint32(count), Commits: commits,
-			ExcludeNodes: t.client.nodes.avoid(t.info.Replication)}
-	})
-	if err != nil {
-		return nil, err
+	chunks, err := t.client.namenode.AddChunks(ctx, namenode.Call{Op: "add chunks", Path: t.path}, namenode.Allocation{
+		File: t.info.FileID, First: first, Count: count, Commits: commits,
+		Exclude: func() []string { return t.client.nodes.SlowWrites.Avoid(t.info.Replication) }})
+	for _, allocated := range chunks {
+		t.client.nodes.SlowWrites.Placed(allocated.Replicas)
 	}
-	locations, err := allocated(what, a.GetChunks(), first, count)
-	t.client.nodes.placed(locations)
-	return locations, err
+	return chunks, err
 }
 
-// chunk sends one chunk, from its first byte again whenever it was placed anew.
-func (t *transfer) chunk(ctx context.Context, l ChunkLocation) error {
-	c := t.client
-	s := c.newStream(ctx, t.info.FileID, t.path, t.info.ChunkSize, l)
-	s.startOver, s.onAcked, s.onSlow = true, t.progress, t.onSlow
-	begin := int64(l.Index) * t.info.ChunkSize
+// storeChunk writes one chunk, from its first byte again whenever it was placed anew.
+func (t *transfer) storeChunk(ctx context.Context, c namenode.Chunk) error {
+	begin := int64(c.Index) * t.info.ChunkSize
 	length := min(t.info.ChunkSize, t.size-begin)
-	s.sizeHint = length
+	stream := t.client.pipelines.NewStream(ctx, c, pipeline.StreamOptions{File: t.info.FileID, Path: t.path,
+		ChunkSize: t.info.ChunkSize, SizeHint: length, StartOver: true, OnAcked: t.progress, OnSlow: t.noteSlow})
 	for {
-		err := t.send(ctx, s, begin, length)
-		if errors.Is(err, errStartOver) {
-			if reported := s.reported.Swap(0); t.progress != nil && reported > 0 {
-				t.progress(-reported)
-			}
-			continue
+		err := t.streamChunk(ctx, stream, begin, length)
+		switch {
+		case err == nil:
+			t.commit(stream.Commit())
+			return nil
+		case !errors.Is(err, pipeline.ErrStartOver):
+			return stream.Kill(err)
 		}
-		if err != nil {
-			return s.kill(err)
-		}
-		t.commit(s.commit())
-		return nil
+	}
+}
+
+func (t *transfer) noteSlow(n pipeline.SlowNode) {
+	if t.onSlow != nil {
+		t.onSlow(SlowNode(n))
 	}
 }
 
@@ -177,13 +174,13 @@ func (t *transfer) commit(done *controlpb.ChunkCommit) {
 	t.commits = append(t.commits, done)
 }
 
-// send reads a chunk from the source and sends it to its seal.
-func (t *transfer) send(ctx context.Context, s *stream, begin, length int64) error {
+// streamChunk reads the chunk that begins at an offset of the source, and appends it to its stream up to the seal.
+func (t *transfer) streamChunk(ctx context.Context, stream *pipeline.Stream, begin, length int64) error {
 	for offset := int64(0); offset < length; {
-		p := t.client.newPacket(offset, int(min(int64(t.client.options.PacketBytes), length-offset)))
-		n, err := t.source.ReadAt(p.room(), begin+offset)
-		if p.size = n; len(p.room()) > 0 {
-			p.release()
+		p := t.client.pipelines.NewPacket(offset, int(min(int64(t.client.options.PacketBytes), length-offset)))
+		n, err := t.source.ReadAt(p.Room(), begin+offset)
+		if p.Size = n; len(p.Room()) > 0 {
+			p.Release()
 			if err == nil || errors.Is(err, io.EOF) {
 				return fault.New(fault.Invalid, "read source", "it ended after %d bytes, %d were announced", begin+offset+int64(n), t.size)
 			}
@@ -193,17 +190,17 @@ func (t *transfer) send(ctx context.Context, s *stream, begin, length int64) err
 			}
 			return &fault.Error{Kind: kind, Op: "read source", Path: t.path, Reason: "the source cannot be read", Err: err}
 		}
-		if p.end() == length {
-			p.flags = wire.FlagSeal
+		if p.End() == length {
+			p.Flags = wire.FlagSeal
 		}
-		offset = p.end()
-		taken, err := s.send(ctx, p)
+		offset = p.End()
+		taken, err := stream.Append(ctx, p)
 		if !taken {
-			p.release()
+			p.Release()
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return s.sealed(ctx)
+	return stream.AwaitSeal(ctx)
 }

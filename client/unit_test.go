@@ -2,15 +2,13 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/client/internal/pipeline"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -91,100 +89,25 @@ func TestRetryPolicies(t *testing.T) {
 	require.ErrorIs(t, err, fault.Invalid)
 }
 
-func TestOldestPendingIsTheOldestThatCanStillBeRetried(t *testing.T) {
-	s := newSequences(uuid.New())
-	ctx := t.Context()
-	begin := func() uint64 {
-		n, err := s.begin(ctx)
-		require.NoError(t, err)
-		return n
-	}
-	a, b, c := begin(), begin(), begin()
-	require.Equal(t, []uint64{1, 2, 3}, []uint64{a, b, c})
-	require.Equal(t, uint64(1), s.header(c).OldestPending)
-	s.end(b)
-	require.Equal(t, uint64(1), s.header(c).OldestPending)
-	s.end(a)
-	require.Equal(t, uint64(3), s.header(c).OldestPending)
-	s.end(c)
-	d := begin()
-	require.Equal(t, uint64(4), s.header(d).OldestPending)
-	for range mutationsMax - 1 {
-		begin()
-	}
-	short, cancel := context.WithCancel(ctx)
-	cancel()
-	_, err := s.begin(short)
-	require.ErrorIs(t, err, context.Canceled)
-	s.end(d)
-	require.Equal(t, uint64(5), s.header(begin()).OldestPending)
-}
-
-func TestFailedNodesAreForgotten(t *testing.T) {
-	now := clock.NewFake(time.Unix(1, 0))
-	m := newNodeMemory(now)
-	replicas := []Replica{{"a", "a:1"}, {"b", "b:1"}, {"c", "c:1"}}
-	m.failed("a:1")
-	require.Equal(t, []Replica{{"b", "b:1"}, {"c", "c:1"}, {"a", "a:1"}}, m.order(replicas))
-	require.Equal(t, "a", replicas[0].NodeID, "the caller's list stays")
-	m.worked("a:1")
-	require.Equal(t, replicas, m.order(replicas))
-	m.failed("b:1")
-	now.Advance(nodeBadFor + 1)
-	require.Equal(t, replicas, m.order(replicas))
-	for i := range 3 * nodesMax {
-		m.failed(fmt.Sprint(i))
-	}
-	require.LessOrEqual(t, len(m.mu.badUntil), nodesMax)
-}
-
-func TestLeaseRenewalRunsOnlyWhileAFileIsOpen(t *testing.T) {
-	c, err := Dial(t.Context(), Options{Namenodes: []string{"127.0.0.1:1"}})
-	require.NoError(t, err)
-	running := func() bool { c.leases.mu.Lock(); defer c.leases.mu.Unlock(); return c.leases.mu.stop != nil }
-	require.False(t, running())
-	c.leases.add(1, func(error) {}, nil)
-	c.leases.add(2, func(error) {}, nil)
-	require.True(t, running())
-	c.leases.drop(1)
-	require.True(t, running())
-	c.leases.drop(2)
-	require.False(t, running())
-
-	// A file added after the renewal began is not yet known to be held.
-	told := map[uint64]bool{}
-	c.leases.add(3, func(error) { told[3] = true }, nil)
-	c.leases.mu.Lock()
-	c.leases.mu.rounds++
-	round := c.leases.mu.rounds
-	c.leases.mu.Unlock()
-	c.leases.add(4, func(error) { told[4] = true }, nil)
-	c.leases.compare(nil, round)
-	require.Equal(t, map[uint64]bool{3: true}, told)
-	c.leases.compare([]uint64{4}, round+1)
-	require.Len(t, told, 1)
-	require.NoError(t, c.Close())
-}
-
 // TestMemoryArithmetic holds limits.go to its own sums.
 func TestMemoryArithmetic(t *testing.T) {
 	require.Equal(t, 3*windowBytesDefault+packetBytesDefault, 24<<20+256<<10)
-	require.Less(t, 2*mutationsMax, 1024+1)
 	require.Zero(t, readaheadBytesDefault%segmentBytes)
-	require.LessOrEqual(t, packetBytesDefault, firstBytesMax)
+	require.LessOrEqual(t, packetBytesDefault, pipeline.FirstBytesMax)
 }
 
 // What a stream gave up is lost: that the caller's context ended at the same
 // moment does not make the writer usable again.
 func TestAGivenUpChunkEndsItsWriter(t *testing.T) {
 	life, cancel := context.WithCancel(t.Context())
-	w := &FileWriter{life: life, cancel: cancel, path: "/f", current: &stream{state: streamWriting}}
+	w := &FileWriter{life: life, cancel: cancel, path: "/f", current: &pipeline.Stream{}}
 	ended, end := context.WithCancel(t.Context())
 	end()
 	require.ErrorIs(t, w.final(ended, context.Canceled), context.Canceled)
 	require.NoError(t, w.failed())
-	w.current.state = streamDead
-	require.Error(t, w.current.ensure(t.Context()))
+	require.NoError(t, w.current.Kill(nil))
+	_, err := w.current.Append(t.Context(), nil)
+	require.Error(t, err)
 	require.ErrorIs(t, w.final(ended, fault.New(fault.TooFewNodes, "write", "none")), fault.TooFewNodes)
 	require.ErrorIs(t, w.failed(), fault.TooFewNodes)
 }

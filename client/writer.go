@@ -6,22 +6,20 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/pipeline"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// FileWriter writes one file from its present end on. It buffers one packet,
-// sends full ones through the chunk's pipeline, and puts a broken pipeline up
-// again by itself. Its methods may be called from several goroutines; they take
-// turns, save that Flush, Sync and Pending.Wait wait for their acks beside each
-// other and beside Write while the chunk's pipeline stands, and that Abort
-// interrupts the others.
+// FileWriter writes one file from its present end on. It buffers one packet, sends full ones through the chunk's
+// pipeline, and puts a broken pipeline up again by itself. Its methods may be called from several goroutines; one runs
+// after the other, save that Flush, Sync and Pending.Wait wait for their acks beside each other and beside Write while
+// the chunk's pipeline stands, and that Abort interrupts the others.
 //
-// The context that it was made with ends the whole writer. Once an error other
-// than the end of the own context of a Flush, a Sync, their begin or a Wait was
-// returned, every later call returns it.
+// The context that it was made with ends the whole writer. Once an error other than the end of the own context of a
+// Flush, a Sync, their begin or a Wait was returned, every later call returns it.
 type FileWriter struct {
 	client *Client
 	path   string
@@ -32,14 +30,10 @@ type FileWriter struct {
 	mu       sync.Mutex // one method at a time; guards what follows
 	info     FileInfo
 	offset   int64 // file length with everything written
-	packet   *packet
-	current  *stream   // of the chunk that offset is in; nil: none yet
-	behind   []*stream // full chunks whose seal is awaited; at most sealingMax
-	chunks   int       // allocated in the namenode, with those in ready
-	ready    []ChunkLocation
-	ahead    *allocation // of the next chunk, under way
-	commits  []*controlpb.ChunkCommit
-	beaten   beaten
+	packet   *pipeline.Packet
+	current  *pipeline.Stream   // of the chunk that offset is in; nil: none yet
+	behind   []*pipeline.Stream // full chunks whose seal is awaited; at most sealingMax
+	chunks   allocator
 	unsynced bool // bytes were sent since the last packet with FlagSync
 	closed   bool
 
@@ -56,9 +50,15 @@ var _ io.WriteCloser = (*FileWriter)(nil)
 // newWriter makes a writer whose lease is kept.
 func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *FileWriter {
 	w := &FileWriter{client: c, info: info, path: path}
-	w.life, w.cancel = c.scope(ctx)
-	c.leases.add(info.FileID, func(err error) { _ = w.fail(withPath(err, path)) }, w.beat)
+	w.life, w.cancel = c.life.Scope(ctx)
+	w.chunks = allocator{client: c, life: w.life, info: info, path: path}
+	c.leases.Add(info.FileID, func(err error) { _ = w.fail(fault.WithPath(err, path)) }, w.keepAlive)
 	return w
+}
+
+// streamOptions is what the streams of this writer's chunks have in common.
+func (w *FileWriter) streamOptions() pipeline.StreamOptions {
+	return pipeline.StreamOptions{File: w.info.FileID, Path: w.path, ChunkSize: w.info.ChunkSize, OnSlow: w.noteSlow}
 }
 
 // fail makes err the writer's error, unless it has one, and wakes everything.
@@ -78,11 +78,14 @@ func (w *FileWriter) failed() error {
 	return w.failure.err
 }
 
-// slow notes a node that was replaced because it is slow.
-func (w *FileWriter) slow(n SlowNode) {
+// noteSlow notes, once, a node that was replaced because it is slow.
+func (w *FileWriter) noteSlow(n pipeline.SlowNode) {
 	w.failure.Lock()
 	defer w.failure.Unlock()
-	w.failure.slow = addSlow(w.failure.slow, n)
+	known := slices.ContainsFunc(w.failure.slow, func(m SlowNode) bool { return m.NodeID == n.NodeID })
+	if !known && len(w.failure.slow) < slowNodesMax {
+		w.failure.slow = append(w.failure.slow, SlowNode(n))
+	}
 }
 
 // SlowNodes lists the datanodes that held up this writer and were replaced.
@@ -101,13 +104,12 @@ func (w *FileWriter) usable(op string) error {
 		return &fault.Error{Kind: fault.Closed, Op: op, Path: w.path, Reason: "the file is closed"}
 	}
 	if w.life.Err() != nil {
-		return w.fail(contextFault(w.life, op, w.path, nil))
+		return w.fail(lifetime.Ended(w.life, op, w.path, nil))
 	}
 	return nil
 }
 
-// final makes err the writer's error, unless only the caller's own context
-// ended. Called with mu held.
+// final makes err the writer's error, unless only the caller's own context ended. Called with mu held.
 func (w *FileWriter) final(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -118,21 +120,13 @@ func (w *FileWriter) final(ctx context.Context, err error) error {
 	return w.fail(err)
 }
 
-// dead tells whether a chunk was given up, and its bytes with it. Called with mu
-// held.
+// dead tells whether a chunk was given up, and its bytes with it. Called with mu held.
 func (w *FileWriter) dead() bool {
-	return w.current != nil && w.current.dead() || slices.ContainsFunc(w.behind, (*stream).dead)
+	return w.current != nil && w.current.Dead() || slices.ContainsFunc(w.behind, (*pipeline.Stream).Dead)
 }
 
-// within joins a call's context with the writer's.
-func (w *FileWriter) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(w.life, func() { cancel(context.Cause(w.life)) })
-	return ctx, func() { stop(); cancel(nil) }
-}
-
-// Write buffers p, and sends every packet that gets full. It blocks while the
-// pipeline's window is full. n < len(p) only with an error.
+// Write buffers p, and sends every packet that gets full. It blocks while the pipeline's window is full. n < len(p)
+// only with an error.
 func (w *FileWriter) Write(p []byte) (n int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,12 +135,12 @@ func (w *FileWriter) Write(p []byte) (n int, err error) {
 	}
 	for n < len(p) {
 		room := w.room(len(p) - n)
-		m := copy(room, p[n:])
-		w.packet.size += m
-		w.offset += int64(m)
-		n += m
+		copied := copy(room, p[n:])
+		w.packet.Size += copied
+		w.offset += int64(copied)
+		n += copied
 		if w.packetFull() {
-			if err := w.sendPacket(w.life, 0); err != nil {
+			if err := w.queuePacket(w.life, 0); err != nil {
 				return n, w.final(w.life, err)
 			}
 		}
@@ -154,25 +148,25 @@ func (w *FileWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// room makes place in the packet for some of wanted bytes. A packet ends where
-// the chunk ends or at a multiple of PacketBytes in it, so that it holds whole
-// checksum blocks. Its buffer begins small and grows: a small file or record
+// room makes place in the packet for some of wanted bytes. A packet ends where the chunk ends or at a multiple of
+// PacketBytes in it, so that it holds whole checksum blocks. Its buffer begins small and grows: a small file or record
 // takes a small buffer.
 func (w *FileWriter) room(wanted int) []byte {
 	inChunk := w.offset % w.info.ChunkSize
 	if w.packet == nil {
-		w.packet = w.client.newPacket(inChunk, min(bufpool.ClassBytes(wanted), w.packetCapacity(inChunk)))
+		w.packet = w.client.pipelines.NewPacket(inChunk, min(bufpool.ClassBytes(wanted), w.packetCapacity(inChunk)))
 	}
-	if room := w.packet.room(); len(room) > 0 {
+	if room := w.packet.Room(); len(room) > 0 {
 		return room
 	}
 	old := w.packet
-	grown := w.client.newPacket(old.offset, min(bufpool.ClassBytes(max(8*old.size, old.size+wanted)), w.packetCapacity(old.offset)))
-	copy(grown.room(), old.payload())
-	grown.size = old.size
-	old.release()
+	capacity := min(bufpool.ClassBytes(max(8*old.Size, old.Size+wanted)), w.packetCapacity(old.Offset))
+	grown := w.client.pipelines.NewPacket(old.Offset, capacity)
+	copy(grown.Room(), old.Payload())
+	grown.Size = old.Size
+	old.Release()
 	w.packet = grown
-	return grown.room()
+	return grown.Room()
 }
 
 func (w *FileWriter) packetCapacity(offset int64) int {
@@ -181,33 +175,30 @@ func (w *FileWriter) packetCapacity(offset int64) int {
 }
 
 func (w *FileWriter) packetFull() bool {
-	return w.packet.size == w.packetCapacity(w.packet.offset)
+	return w.packet.Size == w.packetCapacity(w.packet.Offset)
 }
 
-// sendPacket hands the buffered packet, or an empty one, to the chunk's stream.
-// It keeps the packet if the stream did not take it.
-func (w *FileWriter) sendPacket(ctx context.Context, flags wire.Flags) error {
+// queuePacket appends the buffered packet, or an empty one, to the chunk's stream. It keeps the packet if the stream
+// did not take it.
+func (w *FileWriter) queuePacket(ctx context.Context, flags wire.Flags) error {
 	if w.packet == nil {
-		w.packet = w.client.newPacket(w.current.length, 0)
+		w.packet = w.client.pipelines.NewPacket(w.current.Length(), 0)
 	}
 	if w.current == nil {
 		if err := w.nextChunk(ctx); err != nil {
 			return err
 		}
 	}
-	p, s := w.packet, w.current
-	if p.end() == w.info.ChunkSize {
+	p, stream := w.packet, w.current
+	if p.End() == w.info.ChunkSize {
 		flags |= wire.FlagSeal
 	}
-	p.flags = flags
+	p.Flags = flags
 	seals := flags&wire.FlagSeal != 0
-	if p.size > 0 {
+	if p.Size > 0 {
 		w.unsynced = true
 	}
-	if seals && p.end() == int64(p.size) { // the whole chunk: datanodes put small ones into packs
-		s.sizeHint = int64(p.size)
-	}
-	taken, err := s.send(ctx, p)
+	taken, err := stream.Append(ctx, p)
 	if taken {
 		w.packet = nil
 		if flags != 0 {
@@ -215,35 +206,134 @@ func (w *FileWriter) sendPacket(ctx context.Context, flags wire.Flags) error {
 		}
 		if seals {
 			w.current = nil
-			w.behind = append(w.behind, s)
+			w.behind = append(w.behind, stream)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	if !seals {
-		w.allocateAhead(s)
+		w.chunks.prepare(stream.Length())
 	}
 	return nil
+}
+
+// nextChunk makes the stream of the next chunk.
+func (w *FileWriter) nextChunk(ctx context.Context) error {
+	if err := w.settle(ctx, sealingMax-1); err != nil {
+		return err
+	}
+	c, err := w.chunks.next(ctx)
+	if err == nil {
+		w.current = w.client.pipelines.NewStream(w.life, c, w.streamOptions())
+	}
+	return err
 }
 
 // settle waits until at most keep full chunks wait for their seal.
 func (w *FileWriter) settle(ctx context.Context, keep int) error {
 	for len(w.behind) > keep {
-		s := w.behind[0]
-		if err := s.sealed(ctx); err != nil {
+		stream := w.behind[0]
+		if err := stream.AwaitSeal(ctx); err != nil {
 			return err
 		}
-		w.commits = append(w.commits, s.commit())
+		w.chunks.commits = append(w.chunks.commits, stream.Commit())
 		w.behind[0] = nil
 		w.behind = w.behind[1:]
 	}
 	return nil
 }
 
-// Close sends what is buffered, seals the last chunk, and commits the file's
-// length. On error the file is not complete: a hidden one is abandoned, a
-// visible one keeps what was flushed. Closing again returns the same.
+// Flush returns when everything written before the call is in the page cache of every datanode of the pipeline and
+// visible to new readers. If only ctx ended, the writer stays usable; ctx does not bound the wait for another call's turn.
+func (w *FileWriter) Flush(ctx context.Context) error { return w.push(ctx, "flush", 0) }
+
+// Sync returns when everything written before the call is fdatasync'd on every datanode of the pipeline. If only ctx
+// ended, the writer stays usable; ctx does not bound the wait for another call's turn.
+func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync", wire.FlagSync) }
+
+// BeginFlush sends everything written before the call and does not wait for the acks: Pending.Wait does, with the
+// promise of Flush. So one goroutine can have many records under way, each with an answer of its own; a record's way
+// through the pipeline then costs it no time. BeginFlush blocks while the pipeline's window is full, until a chunk that
+// it ends is sealed, and while the pipeline has to be put up again.
+//
+// A pipeline that breaks meanwhile is put up again by the next call that has something to send or to wait for, not before.
+func (w *FileWriter) BeginFlush(ctx context.Context) (Pending, error) {
+	return w.begin(ctx, "flush", 0)
+}
+
+// BeginSync is to Sync what BeginFlush is to Flush. Datanodes sync once for what is under way together.
+func (w *FileWriter) BeginSync(ctx context.Context) (Pending, error) {
+	return w.begin(ctx, "sync", wire.FlagSync)
+}
+
+func (w *FileWriter) push(ctx context.Context, op string, flags wire.Flags) error {
+	p, err := w.begin(ctx, op, flags)
+	if err != nil {
+		return err
+	}
+	return p.Wait(ctx)
+}
+
+func (w *FileWriter) begin(ctx context.Context, op string, flags wire.Flags) (Pending, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.beginLocked(ctx, Pending{writer: w, op: op, flags: flags})
+}
+
+// beginAgain begins anew what was begun in a session that ended before the ack.
+func (w *FileWriter) beginAgain(ctx context.Context, missed Pending) (Pending, error) {
+	if ctx.Err() != nil && w.life.Err() == nil {
+		return Pending{}, lifetime.Ended(ctx, missed.op, w.path, nil) // before the lock: another call may hold it for long
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed && w.failed() == nil {
+		return Pending{}, nil // Close came since: every datanode has everything
+	}
+	return w.beginLocked(ctx, missed)
+}
+
+// beginLocked is the way of every Flush and Sync: it gives the chunk's stream what is buffered, waits for full chunks
+// to be sealed, and returns p with the point behind everything, for which nobody has to hold the lock.
+func (w *FileWriter) beginLocked(ctx context.Context, p Pending) (Pending, error) {
+	if err := w.usable(p.op); err != nil {
+		return Pending{}, err
+	}
+	if ctx.Err() != nil {
+		return Pending{}, lifetime.Ended(ctx, p.op, w.path, nil)
+	}
+	if w.packet != nil || p.flags != 0 && w.unsynced && w.current != nil {
+		if err := w.queuePacket(ctx, p.flags); err != nil {
+			return Pending{}, w.final(ctx, err)
+		}
+	}
+	if err := w.settle(ctx, 0); err != nil {
+		return Pending{}, w.final(ctx, err)
+	}
+	if w.current == nil {
+		return Pending{}, nil
+	}
+	var err error
+	if p.point, err = w.current.Point(ctx, p.point); err != nil {
+		return Pending{}, w.final(ctx, err)
+	}
+	return p, nil
+}
+
+// keepAlive shows the datanodes that an idle writer lives.
+func (w *FileWriter) keepAlive() {
+	if !w.mu.TryLock() {
+		return // it is in use
+	}
+	defer w.mu.Unlock()
+	if !w.closed && w.failed() == nil && w.current != nil {
+		w.current.KeepAlive()
+	}
+}
+
+// Close sends what is buffered, seals the last chunk, and commits the file's length. On error the file is not complete:
+// a hidden one is abandoned, a visible one keeps what was flushed. Closing again returns the same.
 func (w *FileWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -257,7 +347,7 @@ func (w *FileWriter) Close() error {
 	if err != nil {
 		err = w.fail(err)
 		w.closed = true
-		_ = w.giveUp() // err is what counts; a failure to clean up is logged there
+		_ = w.abandon() // err is what counts; a failure to clean up is logged there
 		return err
 	}
 	w.closed = true
@@ -271,90 +361,68 @@ func (w *FileWriter) Close() error {
 // complete ends all chunks and the file.
 func (w *FileWriter) complete() error {
 	ctx := w.life
-	if w.packet != nil || (w.current != nil && w.current.touched) {
-		if err := w.sendPacket(ctx, wire.FlagSeal); err != nil {
+	if w.packet != nil || (w.current != nil && w.current.Touched()) {
+		if err := w.queuePacket(ctx, wire.FlagSeal); err != nil {
 			return err
 		}
 	}
-	if s := w.current; s != nil { // opened for append, and nothing was written
-		w.commits = append(w.commits, &controlpb.ChunkCommit{ChunkId: s.id[:], Generation: uint64(s.previous), Length: s.length, NodeIds: nodeIDs(s.hops)})
+	if w.current != nil { // reopened for append, and nothing was written
+		w.chunks.commits = append(w.chunks.commits, w.current.Commit())
 		w.current = nil
 	}
 	if err := w.settle(ctx, 0); err != nil {
 		return err
 	}
-	if a := w.ahead; a != nil {
-		<-a.done // it ends with the writer's life
-		w.ahead = nil
-		w.collect(a)
-	}
-	for _, unused := range w.ready {
-		w.commits = append(w.commits, &controlpb.ChunkCommit{ChunkId: unused.ID[:], Generation: uint64(unused.Generation)})
-	}
+	commits := w.chunks.finish()
 	// From here on the namenode may say that we hold no lease because we are done.
-	w.client.leases.drop(w.info.FileID)
-	info, err := w.client.complete(ctx, w.info.FileID, w.path, w.commits)
+	w.client.leases.Drop(w.info.FileID)
+	info, err := w.client.namenode.Complete(ctx, w.info.FileID, w.path, commits)
 	if err != nil {
 		return err
 	}
-	w.info, w.ready, w.commits = info, nil, nil
+	w.info, w.chunks.commits = fileInfo(w.path, info), nil
 	return nil
 }
 
-// complete commits the last chunks and closes a file.
-func (c *Client) complete(ctx context.Context, file uint64, path string, commits []*controlpb.ChunkCommit) (FileInfo, error) {
-	a, err := mutate(ctx, c, call{op: "complete", path: path}, controlpb.NamenodeClient.Complete, func(h *controlpb.MutationHeader) *controlpb.CompleteRequest {
-		return &controlpb.CompleteRequest{Header: h, FileId: file, Commits: commits}
-	})
-	if err != nil {
-		return FileInfo{}, err
-	}
-	return fileInfo(path, a.GetInfo()), nil
-}
-
-// Abort ends the writer without completing the file. A hidden file is
-// abandoned; a visible one keeps what was flushed, and is closed by the
-// namenode. Aborting a closed writer does nothing.
+// Abort ends the writer without completing the file. A hidden file is abandoned; a visible one keeps what was flushed,
+// and is closed by the namenode. Aborting a closed writer does nothing.
 func (w *FileWriter) Abort() error {
 	w.failure.Lock()
 	if w.failure.err == nil && !w.failure.complete {
 		w.failure.err = &fault.Error{Kind: fault.Closed, Op: "write", Path: w.path, Reason: "the writer was aborted"}
 	}
 	w.failure.Unlock()
-	w.cancel() // lets a running method go
+	w.cancel() // ends a running method
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		return nil
 	}
 	w.closed = true
-	return w.giveUp()
+	return w.abandon()
 }
 
-// giveUp releases everything and tells the namenode. Called with mu held.
-func (w *FileWriter) giveUp() error {
+// abandon releases everything and has the namenode drop or close the file. Called with mu held.
+func (w *FileWriter) abandon() error {
 	w.cancel()
-	w.client.leases.drop(w.info.FileID)
+	w.client.leases.Drop(w.info.FileID)
 	if w.packet != nil {
-		w.packet.release()
+		w.packet.Release()
 		w.packet = nil
 	}
 	if w.current != nil {
 		w.behind = append(w.behind, w.current)
 		w.current = nil
 	}
-	for _, s := range w.behind {
-		_ = s.kill(nil)
+	for _, stream := range w.behind {
+		_ = stream.Kill(nil)
 	}
 	w.behind = nil
-	if w.ahead != nil {
-		<-w.ahead.done
-		w.ahead = nil
-	}
+	w.chunks.await()
 	if w.hidden {
-		return w.client.abandon(w.life, w.info.FileID, w.path)
+		return w.client.namenode.Abandon(w.life, w.info.FileID, w.path)
 	}
-	return w.client.letGo(w.life, w.info.FileID, w.path)
+	return w.client.namenode.CloseUnfinished(w.life, w.info.FileID, w.path)
 }
 
 // Info describes the file as Create, Append or (after it) Close left it.

@@ -28,7 +28,7 @@ func TestDiagramsNameTheStatesOfTheCode(t *testing.T) {
 		return all
 	}
 	for _, side := range []struct{ heading, source, pattern string }{
-		{"### The writer's side", "client/streamstate.go", `stream\w+: +"(\w+)"`},
+		{"### The writer's side", "client/internal/pipeline/streamstate.go", `stream\w+: +"(\w+)"`},
 		{"### The namenode's side", "actor/leases/state.go", `lease\w+: +"(\w+)"`},
 		{"### The datanode's side", "internal/chunk/chunk.go", `case \w+:\s+return "(\w+)"`},
 	} {

@@ -1,0 +1,140 @@
+package datanode
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/whispering-woods/ww/client/internal/health"
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Options configures a Client. All fields are needed.
+type Options struct {
+	DialTimeout time.Duration
+	DataTimeout time.Duration // bounds the silence of a datanode that owes an answer
+	Bandwidth   *Bandwidth
+	Buffers     *bufpool.Pool
+	Nodes       *health.Nodes
+	Times       *health.ReadTimes
+	Clock       clock.Clock
+}
+
+// Client asks datanodes. Safe for concurrent use.
+type Client struct {
+	Options
+	Pool *Pool
+}
+
+// New makes a client without connections.
+func New(o Options) *Client {
+	return &Client{Options: o, Pool: newPool(net.Dialer{Timeout: o.DialTimeout}, o.Clock)}
+}
+
+// Begin sends the first packet of a session, with perhaps more bytes behind it, and does not wait for the answer. ctx
+// and deadline bound this call alone. The caller has to give the connection back to Pool.
+//
+// A connection that was idle may have been closed by the datanode at any moment, which only sending can show: then
+// another one is tried, until a new one fails. Nothing is sent twice to the datanode for it, because it reads nothing
+// from a connection that it has closed.
+func (c *Client) Begin(ctx context.Context, address string, deadline time.Time, op wire.Op, body any, more []byte) (*Connection, error) {
+	for {
+		conn, err := c.Pool.Get(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		stop := conn.Watch(ctx)
+		err = conn.Request(op, body, deadline, more)
+		if stop() && err == nil {
+			return conn, nil
+		}
+		c.Pool.Discard(conn)
+		switch {
+		case conn.reused && ctx.Err() == nil:
+			continue
+		case err == nil:
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+}
+
+// exchange sends a request to a datanode and lets answer read what comes back. A pooled connection that turns out to be
+// closed is replaced, for as long as DialTimeout. answer says whether the connection is in order afterwards; it may run
+// twice.
+func (c *Client) exchange(ctx context.Context, address string, op wire.Op, body any, answer func(*Connection) (reusable bool, err error)) error {
+	for began := time.Now(); ; {
+		conn, err := c.Pool.Get(ctx, address)
+		if err != nil {
+			return err
+		}
+		stop := conn.Watch(ctx)
+		var reusable bool
+		if err = conn.Request(op, body, time.Now().Add(c.DataTimeout), nil); err == nil {
+			reusable, err = answer(conn)
+		}
+		inTime := stop()
+		if reusable && inTime {
+			c.Pool.Put(conn)
+			return err
+		}
+		c.Pool.Discard(conn)
+		switch {
+		case ctx.Err() != nil:
+			return lifetime.Ended(ctx, "ask datanode", "", nil)
+		case err != nil && conn.reused && errors.Is(err, fault.Unavailable) && time.Since(began) < c.DialTimeout:
+			continue
+		}
+		return err
+	}
+}
+
+// answerDeadline is when a datanode that owes a reader something is given up for the next one. It is shorter than a
+// writer's, which has to wait for the hops to find out among themselves who hangs.
+func (c *Client) answerDeadline() time.Time { return time.Now().Add(c.DataTimeout / 3) }
+
+// Stat asks one datanode about its replica.
+func (c *Client) Stat(ctx context.Context, at wire.Hop, id chunk.ID, digest bool) (wire.StatReply, error) {
+	const op = "stat replica"
+	var reply wire.StatReply
+	request := &wire.StatReplica{BodyVersion: wire.BodyVersion, ChunkID: id[:], WithDigest: digest}
+	err := c.exchange(ctx, at.Address, wire.OpStat, request, func(conn *Connection) (reusable bool, err error) {
+		reply = wire.StatReply{}
+		if err := conn.Expect(wire.OpStatReply, &reply, c.answerDeadline()); err != nil {
+			return false, err
+		}
+		return true, reply.Status.Err(op, at.Address)
+	})
+	if err != nil {
+		return wire.StatReply{}, Fault(err, op, at, id.String())
+	}
+	return reply, nil
+}
+
+// Copy has the datanode at to pull a replica. It returns when the replica is whole there.
+func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange) error {
+	const op = "copy replica"
+	return c.exchange(ctx, to.Address, wire.OpCopy, order, func(conn *Connection) (reusable bool, err error) {
+		var reply wire.CopyReply
+		patience := c.DataTimeout + time.Duration(order.Length/copyRateLeast)*time.Second
+		if err := conn.Expect(wire.OpCopyReply, &reply, time.Now().Add(patience)); err != nil {
+			return false, err
+		}
+		if err := reply.Validate(); err != nil {
+			return false, err
+		}
+		if err := reply.Status.Err(op, to.Address); err != nil {
+			return true, err
+		}
+		if reply.Length < order.Length {
+			return true, fault.New(fault.Protocol, op, "%d bytes were copied, %d are wanted", reply.Length, order.Length)
+		}
+		return true, nil
+	})
+}

@@ -1,0 +1,25 @@
+package datanode
+
+import "time"
+
+// Bounds of one client's connections. Memory of idle ones: idleTotalMax · a packet reader's buffer = 256 · 8 KiB ≈ 2 MiB
+// (at worst 256 · 64 KiB: a buffer grows to the largest body seen, about 200 bytes for acks, 8 per 64 KiB for reads).
+const (
+	// idlePerNodeMax and idleTotalMax bound idle data connections.
+	idlePerNodeMax = 8
+	idleTotalMax   = 256
+	// idleAge: an older idle connection is not trusted any more. Datanodes keep idle connections longer than this.
+	idleAge = 20 * time.Second
+
+	// readRunBytes is the most that is read under one deadline.
+	readRunBytes = 1 << 20
+
+	// copyRateLeast: a datanode that copies fewer bytes per second is not waited for.
+	copyRateLeast = 8 << 20
+
+	// BandwidthLeast is the lowest limit of a client's bandwidth, bytes per second: with less, packets would take
+	// longer than datanodes wait for them.
+	BandwidthLeast = 4 << 10
+	// bandwidthBurst passes at once: the largest piece that is asked for or sent.
+	bandwidthBurst = 1 << 20
+)

@@ -1,0 +1,60 @@
+package health
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/clock"
+)
+
+func TestFailedNodesAreForgotten(t *testing.T) {
+	now := clock.NewFake(time.Unix(1, 0))
+	m := NewNodes(now)
+	replicas := []wire.Hop{{NodeID: "a", Address: "a:1"}, {NodeID: "b", Address: "b:1"}, {NodeID: "c", Address: "c:1"}}
+	m.Failures.Failed("a:1")
+	require.Equal(t, []wire.Hop{{NodeID: "b", Address: "b:1"}, {NodeID: "c", Address: "c:1"}, {NodeID: "a", Address: "a:1"}}, m.OrderForRead(replicas))
+	require.Equal(t, "a", replicas[0].NodeID, "the caller's list stays")
+	m.Failures.Worked("a:1")
+	require.Equal(t, replicas, m.OrderForRead(replicas))
+	m.Failures.Failed("b:1")
+	now.Advance(nodeBadFor + 1)
+	require.Equal(t, replicas, m.OrderForRead(replicas))
+	for i := range 3 * nodesMax {
+		m.Failures.Failed(fmt.Sprint(i))
+	}
+	require.LessOrEqual(t, len(m.Failures.mu.badUntil), nodesMax)
+}
+
+func TestMemoryOfSlowNodes(t *testing.T) {
+	now := clock.NewFake(time.Unix(1000, 0))
+	m := &NewNodes(now).SlowWrites
+	require.Empty(t, m.Avoid(3))
+	m.Slow("a")
+	m.Slow("b")
+	require.Len(t, m.Avoid(3), 1, "two of too few nodes are not avoided at once")
+	m.Placed([]wire.Hop{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}, {NodeID: "d"}, {NodeID: "e"}})
+	require.Equal(t, []string{"a", "b"}, m.Avoid(3))
+	now.Advance(slowFor)
+	require.Empty(t, m.Avoid(3))
+	// Two first hops that are slow to reach: it is the client's own way.
+	require.True(t, m.SlowHead("a"))
+	m.Slow("a")
+	require.False(t, m.SlowHead("c"))
+	require.Empty(t, m.Avoid(3), "the first one was wrongly suspected")
+	require.False(t, m.SlowHead("a"))
+	now.Advance(ownLinkFor)
+	require.True(t, m.SlowHead("c"))
+	// One that is fast shows that the link is well, for a while.
+	m.FastHead("c")
+	require.True(t, m.SlowHead("a"))
+	require.True(t, m.SlowHead("b"))
+	m.FastHead("b")
+	require.True(t, m.SlowHead("b"), "c was fast, too")
+	now.Advance(fastFor)
+	require.True(t, m.SlowHead("a"))
+	require.False(t, m.SlowHead("d"))
+}

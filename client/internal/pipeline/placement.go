@@ -1,0 +1,172 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/whispering-woods/ww/client/internal/datanode"
+	"github.com/whispering-woods/ww/client/internal/namenode"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// placement is where a chunk is, as agreed with the namenode, and what is known of its replicas. It belongs to one
+// Stream.
+type placement struct {
+	pipelines *Pipelines
+	file      uint64
+	path      string
+	index     int // of the chunk in the file
+
+	id         chunk.ID
+	generation chunk.Generation // of the pipeline that stands, or stood last
+	previous   chunk.Generation // ModeAppend: that of the sealed replica
+	mode       wire.Mode        // how the next session opens
+	hops       []wire.Hop
+	width      int // hops of the chunk as it was placed
+
+	opened   bool // some session at this chunk id was accepted by all hops
+	existing bool // a hop said that it has the replica already
+	alone    bool // the namenode has no other nodes to place the chunk on
+	avoided  bool // slow nodes of the placement were looked at
+}
+
+// put is called with an allocated chunk.
+func (p *placement) put(c namenode.Chunk) {
+	p.id, p.generation, p.previous, p.mode = c.ID, c.Generation, 0, wire.ModeCreate
+	p.hops = c.Replicas
+	p.width = max(p.width, len(p.hops))
+	p.opened = false
+}
+
+// replace drops the chunk and allocates another one in its stead, without the excluded nodes. Error: fault.TooFewNodes
+// at once if there are no others.
+func (p *placement) replace(ctx context.Context, excluded []string) error {
+	var refused bool
+	old := p.id
+	what := namenode.Call{Op: "replace chunk", Path: p.path, Impatient: []fault.Kind{fault.TooFewNodes}, Refused: &refused}
+	chunks, err := p.pipelines.Namenode.AddChunks(ctx, what, namenode.Allocation{File: p.file, First: p.index, Count: 1,
+		Exclude: func() []string { return Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)) }, Replace: old[:]})
+	if err != nil {
+		return err
+	}
+	p.put(chunks[0])
+	p.existing = false
+	return nil
+}
+
+// hasSlowNode tells, once, whether a node of a chunk that nothing was sent of was found slow since it was placed.
+func (p *placement) hasSlowNode() bool {
+	if p.avoided || p.mode != wire.ModeCreate {
+		return false
+	}
+	avoid := p.pipelines.Nodes.SlowWrites.Avoid(len(p.hops))
+	p.avoided = slices.ContainsFunc(p.hops, func(h wire.Hop) bool { return slices.Contains(avoid, h.NodeID) })
+	return p.avoided
+}
+
+// resumption is how a chunk is opened anew under a new generation.
+type resumption struct {
+	generation chunk.Generation
+	mode       wire.Mode        // of the session
+	previous   chunk.Generation // of the survivors' replicas
+	survivors  []wire.Hop
+	wanted     []wire.Hop // replacements, which have no replica yet
+}
+
+// recover asks the namenode for a new generation, without the nodes that failed. refused: no member is left.
+func (p *placement) recover(ctx context.Context, failed []string, acked int64) (r resumption, refused bool, err error) {
+	what := namenode.Call{Op: "recover pipeline", Path: p.path, Impatient: []fault.Kind{fault.Unavailable}, Refused: &refused}
+	answer, err := namenode.Mutate(ctx, p.pipelines.Namenode, what, controlpb.NamenodeClient.RecoverPipeline,
+		func(h *controlpb.MutationHeader) *controlpb.RecoverPipelineRequest {
+			return &controlpb.RecoverPipelineRequest{Header: h, FileId: p.file, ChunkId: p.id[:], Generation: uint64(p.generation), FailedNodes: failed}
+		})
+	if err != nil {
+		return resumption{}, refused, err
+	}
+	r.generation = chunk.Generation(answer.GetGeneration())
+	r.mode, r.previous = p.resumeMode(acked)
+	r.survivors, r.wanted = namenode.HopsFrom(answer.GetSurvivors()), namenode.HopsFrom(answer.GetReplacements())
+	return r, false, nil
+}
+
+// resumeMode is how the survivors' replicas are opened, and from which generation on. If no session was ever accepted,
+// a new chunk may not exist at all on some of them, and one opened for append may still be sealed.
+func (p *placement) resumeMode(acked int64) (mode wire.Mode, previous chunk.Generation) {
+	switch {
+	case p.mode == wire.ModeAppend && !p.opened:
+		return wire.ModeResume, p.previous
+	case p.mode == wire.ModeCreate && !p.opened && !p.existing && acked == 0:
+		return wire.ModeCreate, 0
+	}
+	return wire.ModeResume, p.generation
+}
+
+// copyToReplacements has the replacements copy the acknowledged bytes. It returns the hops of the recovered pipeline,
+// the survivors first, and the replacements that failed, which are left out. Error: that of ctx.
+func (p *placement) copyToReplacements(ctx context.Context, r resumption, chunkSize, acked int64) (hops []wire.Hop, failed []HopFailure, err error) {
+	if len(r.survivors) == 0 || len(r.wanted) == 0 || r.mode == wire.ModeCreate { // nothing is acknowledged: all begin empty
+		return append(r.survivors, r.wanted...), nil, nil
+	}
+	order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: p.id[:], Generation: uint64(r.generation), ChunkSize: chunkSize,
+		Length: acked, SourceMinGeneration: uint64(r.previous), Sources: r.survivors[:min(len(r.survivors), wire.HopsMax)]}
+	errs := make([]error, len(r.wanted))
+	var copies sync.WaitGroup
+	for i, hop := range r.wanted {
+		copies.Go(func() { errs[i] = p.pipelines.Datanodes.Copy(ctx, hop, order) })
+	}
+	copies.Wait()
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	hops = r.survivors
+	for i, hop := range r.wanted {
+		if errs[i] == nil {
+			hops = append(hops, hop)
+			continue
+		}
+		e := datanode.Fault(errs[i], "copy replica", hop, p.id.String())
+		failed = append(failed, HopFailure{Hop: hop, Err: e})
+		p.pipelines.Nodes.Failures.Failed(hop.Address)
+		p.pipelines.Logger.Warn("replacement left out of the pipeline", "path", p.path, "chunk", p.id.String(),
+			"node", hop.NodeID, "peer", hop.Address, "err", e)
+	}
+	return hops, failed, nil
+}
+
+// update makes a new generation the chunk's in the namenode. It comes before anything written under it is acknowledged;
+// else a namenode that restarts would know only the old one.
+func (p *placement) update(ctx context.Context, generation chunk.Generation, length int64, hops []wire.Hop) error {
+	what := namenode.Call{Op: "recover pipeline", Path: p.path}
+	_, err := namenode.Mutate(ctx, p.pipelines.Namenode, what, controlpb.NamenodeClient.UpdatePipeline,
+		func(h *controlpb.MutationHeader) *controlpb.UpdatePipelineRequest {
+			return &controlpb.UpdatePipelineRequest{Header: h, FileId: p.file, ChunkId: p.id[:], Generation: uint64(generation),
+				Length: length, NodeIds: namenode.NodeIDs(hops)}
+		})
+	if err != nil {
+		return err
+	}
+	p.generation, p.hops, p.mode = generation, hops, wire.ModeResume
+	return nil
+}
+
+// sealedEverywhere asks the nodes of a pipeline that broke after FlagSeal was sent which of them sealed the whole
+// chunk. It names them if all did that are not excluded; else none.
+func (p *placement) sealedEverywhere(ctx context.Context, excluded []string, length int64) (sealed []string) {
+	for _, hop := range p.hops {
+		if slices.Contains(excluded, hop.NodeID) {
+			continue
+		}
+		short, cancel := context.WithTimeout(ctx, p.pipelines.Datanodes.DialTimeout)
+		reply, err := p.pipelines.Datanodes.Stat(short, hop, p.id, false)
+		cancel()
+		if err != nil || chunk.State(reply.State) != chunk.Sealed || reply.Generation != uint64(p.generation) || reply.Length != length {
+			return nil
+		}
+		sealed = append(sealed, hop.NodeID)
+	}
+	return sealed
+}

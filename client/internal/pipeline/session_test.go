@@ -1,0 +1,106 @@
+package pipeline
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/whispering-woods/ww/client/internal/datanode"
+	"github.com/whispering-woods/ww/client/internal/health"
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// hostile serves one fixed answer to every request.
+func hostile(t testing.TB, answer []byte) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() {
+				defer c.Close()
+				b := make([]byte, 4096)
+				if _, err := c.Read(b); err == nil {
+					_, _ = c.Write(answer)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close(); group.Wait() })
+	return listener.Addr().String()
+}
+
+// writeTwoPackets opens a session with a datanode, sends two packets and waits. No buffer and no connection may be left.
+func writeTwoPackets(t *testing.T, address string) {
+	ctx, life, buffers, nodes := t.Context(), lifetime.New(), bufpool.New(), health.NewNodes(clock.Real{})
+	datanodes := datanode.New(datanode.Options{DialTimeout: 3 * time.Second, DataTimeout: time.Second,
+		Bandwidth: datanode.NewBandwidth(clock.Real{}), Buffers: buffers, Nodes: nodes, Times: &health.ReadTimes{}, Clock: clock.Real{}})
+	p := New(Options{Datanodes: datanodes, Nodes: nodes, Life: life, Buffers: buffers, Clock: clock.Real{},
+		Logger: slog.New(slog.DiscardHandler), WindowBytes: 8 << 20, NodesLeast: 1, SlowBytesPerSecond: 16 << 20})
+	defer func() {
+		require.True(t, life.Close())
+		datanodes.Pool.Close()
+	}()
+	first := p.NewPacket(0, 4)
+	first.Size = 4
+	s, err := p.openSession(ctx, ctx, sessionTarget{id: chunk.ID{1}, generation: 1, mode: wire.ModeCreate,
+		chunkSize: chunk.ChecksumBlockBytes, hops: []wire.Hop{{NodeID: "dn0", Address: address}}}, first, nil)
+	if err != nil {
+		first.Release()
+	} else {
+		second := p.NewPacket(4, 4)
+		second.Size, second.Flags = 4, wire.FlagSeal
+		taken, err := s.transmit(ctx, second)
+		if !taken {
+			second.Release()
+		}
+		if err == nil {
+			err = s.await(ctx, isFinished, 0)
+		}
+		if err != nil {
+			require.NotZero(t, fault.KindOf(err), "an error without a kind: %v", err)
+		}
+		releaseAll(s.close())
+	}
+	require.Zero(t, buffers.Outstanding())
+	require.Zero(t, datanodes.Pool.InUse())
+}
+
+// FuzzAck: whatever a datanode answers in a write session, the writer ends with an error or with the file written, and
+// no buffer is lost.
+func FuzzAck(f *testing.F) {
+	packet := func(op wire.Op, body any) []byte {
+		b, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
+		require.NoError(f, err)
+		return b
+	}
+	ok := []wire.HopStatus{{NodeID: "dn0"}}
+	open := packet(wire.OpOpenAck, &wire.OpenAck{BodyVersion: 1, WindowBytes: 1 << 20, Hops: ok})
+	f.Add(open)
+	f.Add(append(bytes.Clone(open), packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 1, Length: 4, Hops: ok})...))
+	f.Add(append(bytes.Clone(open), packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 900, Length: 4, Hops: ok})...))
+	f.Add(packet(wire.OpAck, &wire.Ack{BodyVersion: 1, Seqno: 1, Length: 4, Hops: ok}))
+	f.Add(packet(wire.OpError, &wire.Status{Code: 15, NodeID: "dn7", Reason: "no"}))
+	f.Add(append(bytes.Clone(open), open...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		writeTwoPackets(t, hostile(t, answer))
+	})
+}

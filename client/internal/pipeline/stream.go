@@ -1,0 +1,476 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/namenode"
+	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/dataplane/wire"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// StreamOptions says what chunk a Stream writes, and for whom.
+type StreamOptions struct {
+	File      uint64
+	Path      string // for errors and the log
+	ChunkSize int64
+	SizeHint  int64 // the chunk's length if it is known; 0: it is not
+	// StartOver: the writer can send the chunk again from its first byte, so a broken pipeline is always replaced as a
+	// whole, and the writer gets ErrStartOver.
+	StartOver bool
+	// OnAcked hears of acknowledged bytes, from several goroutines; negative when they have to be sent again. nil:
+	// nobody listens.
+	OnAcked func(bytes int64)
+	// OnSlow hears which nodes held up the writing and are replaced. nil: nobody listens.
+	OnSlow func(SlowNode)
+}
+
+// ErrStartOver: the chunk has a new pipeline, and its bytes are wanted again from the first one.
+var ErrStartOver = errors.New("chunk starts over on new nodes")
+
+// Stream writes one chunk, through as many sessions as it needs. It owns every packet that was appended to it until the
+// packet is acknowledged by all hops of the session that carried it. Its methods are for one goroutine at a time.
+//
+// After a method returned an error other than its context's, the stream is dead: it holds no packets and no connection.
+type Stream struct {
+	pipelines *Pipelines
+	options   StreamOptions
+	life      context.Context // of the writer: ends all sessions
+	state     streamState
+	place     placement
+	recovery  recovery
+
+	// acked <= length: acknowledged by all hops of the pipeline that stands; appended so far, in this session or an
+	// earlier one.
+	acked    int64
+	length   int64
+	reported int64 // acknowledged bytes that OnAcked heard of; of the ack goroutine while there is a session
+	// backlog holds packets that no session has, in order; they begin at acked.
+	backlog []*Packet
+	session *session
+	// lastCheck is the session and what it had sent at the previous KeepAlive.
+	lastCheck struct {
+		session *session
+		sent    uint64
+	}
+
+	touched  bool     // a packet was appended
+	sealing  bool     // the packet with FlagSeal was appended
+	sealedBy []string // node ids, when it is sealed
+}
+
+// NewStream begins a new chunk that the namenode placed.
+func (p *Pipelines) NewStream(life context.Context, c namenode.Chunk, o StreamOptions) *Stream {
+	s := &Stream{pipelines: p, options: o, life: life, state: streamPlaced}
+	s.place = placement{pipelines: p, file: o.File, path: o.Path, index: c.Index}
+	s.place.put(c)
+	return s
+}
+
+// ReopenStream goes on at the end of a sealed chunk, whose replicas have the previous generation.
+func (p *Pipelines) ReopenStream(life context.Context, c namenode.Chunk, previous chunk.Generation, o StreamOptions) *Stream {
+	s := p.NewStream(life, c, o)
+	s.place.mode, s.place.previous = wire.ModeAppend, previous
+	s.acked, s.length = c.Length, c.Length
+	return s
+}
+
+// Length is the chunk's length with everything that was appended.
+func (s *Stream) Length() int64 { return s.length }
+
+// Touched tells whether anything was ever appended. A reopened chunk that nothing was appended to is as it was.
+func (s *Stream) Touched() bool { return s.touched }
+
+// Dead tells whether the chunk was given up.
+func (s *Stream) Dead() bool { return s.state == streamDead }
+
+// Commit is what the namenode is told of a chunk that is sealed, or that nothing was appended to after it was reopened.
+func (s *Stream) Commit() *controlpb.ChunkCommit {
+	generation, nodes := s.place.generation, s.sealedBy
+	if !s.touched {
+		generation, nodes = s.place.previous, namenode.NodeIDs(s.place.hops)
+	}
+	id := s.place.id
+	return &controlpb.ChunkCommit{ChunkId: id[:], Generation: uint64(generation), Length: s.length, NodeIds: nodes}
+}
+
+// Append adds a packet that begins at the stream's length, and writes it as soon as the window allows. taken: the
+// stream owns it now, whatever the error.
+func (s *Stream) Append(ctx context.Context, p *Packet) (taken bool, err error) {
+	if err := s.drain(ctx); err != nil {
+		return false, err
+	}
+	s.backlog = append(s.backlog, p)
+	s.length, s.touched = p.End(), true
+	if p.Flags&wire.FlagSeal != 0 {
+		s.sealing = true
+		if p.End() == int64(p.Size) { // the whole chunk: datanodes put small ones into packs
+			s.options.SizeHint = int64(p.Size)
+		}
+	}
+	return true, s.drain(ctx)
+}
+
+// drain brings a session up, if need be, and empties the backlog into it.
+func (s *Stream) drain(ctx context.Context) error {
+	if s.Dead() {
+		return s.fault(fault.Closed, "the chunk was given up after an error")
+	}
+	for s.state != streamSealed {
+		var err error
+		switch {
+		case s.session == nil && len(s.backlog) == 0 && s.state == streamPlaced:
+			return nil // nothing to send yet
+		case s.session == nil:
+			err = s.open(ctx)
+		case len(s.backlog) == 0:
+			return nil
+		default:
+			var taken bool
+			if taken, err = s.session.transmit(ctx, s.backlog[0]); taken {
+				s.popBacklog()
+			}
+		}
+		if err != nil {
+			if retry, err := s.onFailure(ctx, err); !retry {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// popBacklog removes the first packet. An empty backlog keeps its memory, so that appending packet after packet
+// allocates nothing.
+func (s *Stream) popBacklog() {
+	s.backlog[0] = nil
+	if len(s.backlog) == 1 {
+		s.backlog = s.backlog[:0]
+		return
+	}
+	s.backlog = s.backlog[1:]
+}
+
+// open makes the first session of a placed chunk, or recovers. Both may take long, so the end of the writer ends them
+// too; a session that stands sees that end by itself.
+func (s *Stream) open(ctx context.Context) error {
+	ctx, cancel := lifetime.Join(ctx, s.life)
+	defer cancel()
+	if s.state != streamPlaced {
+		return s.recover(ctx)
+	}
+	if s.place.hasSlowNode() {
+		if err := s.replace(ctx); err != nil && !errors.Is(err, fault.TooFewNodes) {
+			return err
+		}
+	}
+	if len(s.place.hops) == 0 {
+		return s.Kill(s.fault(fault.Protocol, "the namenode placed the chunk on no node"))
+	}
+	var first *Packet
+	if s.place.mode == wire.ModeCreate && wire.WindowCost(s.backlog[0].Size) <= FirstBytesMax {
+		first = s.backlog[0]
+	}
+	opened, err := s.pipelines.openSession(ctx, s.life, s.target(s.place.mode, s.place.generation, s.place.previous, s.place.hops), first, s.onAcked)
+	if err != nil {
+		return err
+	}
+	s.session, s.state = opened, streamWriting
+	if first != nil {
+		s.popBacklog()
+	}
+	return nil
+}
+
+func (s *Stream) target(mode wire.Mode, generation, previous chunk.Generation, hops []wire.Hop) sessionTarget {
+	return sessionTarget{id: s.place.id, generation: generation, previous: previous, mode: mode, chunkSize: s.options.ChunkSize,
+		offset: s.acked, sizeHint: s.options.SizeHint, hops: hops, judged: len(hops) >= s.place.width}
+}
+
+// onAcked runs on the session's ack goroutine.
+func (s *Stream) onAcked(bytes int64) {
+	s.reported += bytes
+	if s.options.OnAcked != nil {
+		s.options.OnAcked(bytes)
+	}
+}
+
+// Point is a place in what a Stream sent. The zero Point is reached.
+type Point struct {
+	session *session
+	seqno   uint64 // whose ack covers everything before
+}
+
+// Reached waits until all hops have acknowledged everything before the point, and tells whether they have. They may
+// have not, or in another session, if the session failed or is closed, or ctx ended. Any goroutine may call it.
+func (p Point) Reached(ctx context.Context) bool {
+	return p.session == nil || p.session.acknowledged(ctx, p.seqno)
+}
+
+// Point is the one behind everything that was appended, in the session that carries it. missed is a point that was not
+// reached: if its session failed, another one is opened first. Else a session that failed is left for the next call, so
+// that whoever only begins to wait does not wait for a recovery.
+func (s *Stream) Point(ctx context.Context, missed Point) (Point, error) {
+	for {
+		if err := s.drain(ctx); err != nil || s.session == nil {
+			return Point{}, err
+		}
+		err := s.session.failure()
+		if err == nil || missed.session != s.session {
+			return Point{s.session, s.session.lastSent()}, nil
+		}
+		if retry, err := s.onFailure(ctx, err); !retry {
+			return Point{}, err
+		}
+	}
+}
+
+// Waiting counts those who wait for a point of the session that stands.
+func (s *Stream) Waiting() int {
+	if s.session == nil {
+		return 0
+	}
+	s.session.mu.Lock()
+	defer s.session.mu.Unlock()
+	return len(s.session.mu.waiters.list)
+}
+
+// AwaitSeal waits for the ack of the packet with FlagSeal, which was appended.
+func (s *Stream) AwaitSeal(ctx context.Context) error {
+	for {
+		if err := s.drain(ctx); err != nil || s.state == streamSealed {
+			return err
+		}
+		err := s.session.await(ctx, isFinished, 0)
+		if err == nil {
+			break
+		}
+		if retry, err := s.onFailure(ctx, err); !retry {
+			return err
+		}
+	}
+	s.sealed(s.session.sealedBy())
+	s.session.close()
+	s.session = nil
+	return nil
+}
+
+// sealed notes that all of these nodes have the whole chunk, durably.
+func (s *Stream) sealed(by []string) {
+	s.sealedBy, s.acked, s.state = by, s.length, streamSealed
+}
+
+// KeepAlive sends an empty packet if the session was idle since the last call, so that the datanodes do not take it for
+// dead. A session that is broken is left for the next Append, which recovers it: until then nothing is lost that a
+// recovery now would save.
+func (s *Stream) KeepAlive() {
+	last := &s.lastCheck
+	if s.session == nil || len(s.backlog) > 0 {
+		last.session = nil
+		return
+	}
+	sent, idle := s.session.idle()
+	if idle && last.session == s.session && last.sent == sent {
+		p := s.pipelines.NewPacket(s.length, 0)
+		if taken, _ := s.session.transmit(s.life, p); !taken { // an error stays in the session, where the next Append finds it
+			p.Release()
+		}
+		sent++
+	}
+	last.session, last.sent = s.session, sent
+}
+
+// onFailure handles an error of a session or of making one. retry: another pipeline can be tried; else final is to be
+// returned.
+func (s *Stream) onFailure(ctx context.Context, err error) (retry bool, final error) {
+	var e *sessionError
+	if s.session != nil && !errors.As(err, &e) && ctx.Err() != nil && s.life.Err() == nil {
+		return false, lifetime.Ended(ctx, "write", s.options.Path, err) // only the caller left: the session goes on
+	}
+	s.detach()
+	switch {
+	case errors.Is(err, ErrStartOver):
+		return false, err // it is placed anew, and holds nothing
+	case s.life.Err() != nil:
+		return false, s.Kill(lifetime.Ended(s.life, "write", s.options.Path, nil))
+	case ctx.Err() != nil:
+		return false, lifetime.Ended(ctx, "write", s.options.Path, err) // the stream lives on: packets are in the backlog
+	case errors.As(err, &e):
+		s.reportSlow(e)
+		s.place.existing = s.recovery.note(e) || s.place.existing
+		s.state = streamBroken
+		return true, nil
+	}
+	return false, s.Kill(err)
+}
+
+// reportSlow says to people, and to the writer, which nodes are slow.
+func (s *Stream) reportSlow(e *sessionError) {
+	for _, f := range e.failed {
+		if f.Slow == nil {
+			continue
+		}
+		s.pipelines.Logger.Warn("slow datanode is replaced", "path", s.options.Path, "chunk", s.place.id.String(), "node", f.Hop.NodeID,
+			"peer", f.Hop.Address, "mb_per_s", math.Round(f.Slow.BytesPerSecond/1e5)/10, "bytes_wait", f.Slow.where())
+		if s.options.OnSlow != nil {
+			s.options.OnSlow(*f.Slow)
+		}
+	}
+}
+
+// detach ends the session, if there is one; packets that it had not got acknowledged are the backlog's again.
+func (s *Stream) detach() {
+	if s.session == nil {
+		return
+	}
+	rest := s.session.close()
+	opened, length := s.session.outcome()
+	s.place.opened = s.place.opened || opened
+	if length > s.acked {
+		s.acked = length
+		s.recovery.attempts = 0 // progress
+	}
+	s.session, s.state = nil, streamBroken
+	s.backlog = append(rest, s.backlog...)
+}
+
+// Kill gives everything up and returns err with the path.
+func (s *Stream) Kill(err error) error {
+	s.detach()
+	s.state = streamDead
+	s.dropBacklog()
+	return fault.WithPath(err, s.options.Path)
+}
+
+func (s *Stream) dropBacklog() {
+	releaseAll(s.backlog)
+	s.backlog = nil
+}
+
+func (s *Stream) fault(kind fault.Kind, reason string) *fault.Error {
+	return &fault.Error{Kind: kind, Op: "write", Path: s.options.Path, Chunk: s.place.id.String(), Reason: reason}
+}
+
+// recover puts the pipeline up again:
+//
+//	seal lost:        if all nodes that still answer did seal, the chunk is done
+//	nothing acked:    the chunk is replaced by one on other nodes
+//	else:             the namenode gives a new generation; the survivors cut their replicas to the acknowledged length
+//	                  and go on, with nodes that copy those bytes in the places of the lost ones
+//
+// Then drain sends what was not acknowledged. An error that is neither a *sessionError nor the context's is final. An
+// attempt that only its caller's context ended does not count: nothing failed.
+func (s *Stream) recover(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil && s.life.Err() == nil && !s.Dead() {
+			s.recovery.uncount()
+		}
+	}()
+	wait, allowed := s.recovery.begin()
+	if !allowed {
+		e := s.recovery.exhausted()
+		e.Path, e.Chunk = s.options.Path, s.place.id.String()
+		return e
+	}
+	if err := clock.Sleep(ctx, s.pipelines.Clock, wait); err != nil {
+		return err
+	}
+	s.pipelines.Logger.Warn("write pipeline broken", "path", s.options.Path, "chunk", s.place.id.String(), "gen", uint64(s.place.generation),
+		"state", s.state.String(), "acked", s.acked, "failed_nodes", s.recovery.excluded, "attempt", s.recovery.attempts, "err", s.recovery.last)
+	if s.sealing {
+		// What a node sealed is durable there. If a node that lives did not seal, the chunk is sealed anew, so that it
+		// does not end with fewer replicas than nodes that live.
+		if nodes := s.place.sealedEverywhere(ctx, s.recovery.excluded, s.length); nodes != nil {
+			s.dropBacklog()
+			s.sealed(nodes)
+			return nil
+		}
+	}
+	if s.canReplace() {
+		switch err := s.replace(ctx); {
+		case err == nil:
+			return nil
+		case errors.Is(err, fault.TooFewNodes):
+			s.place.alone = true // no others to place it on: go on with the survivors
+		default:
+			return err
+		}
+	}
+	return s.resume(ctx)
+}
+
+// canReplace: no reader can have seen a byte of the chunk, or the writer can send it again, and there may be nodes for it.
+func (s *Stream) canReplace() bool {
+	return !s.place.alone && s.place.previous == 0 && (s.options.StartOver || s.acked == 0)
+}
+
+// replace puts the chunk on other nodes. Unless the writer has to start over, the new chunk's first session is opened
+// next.
+func (s *Stream) replace(ctx context.Context) error {
+	before := s.state
+	s.state = streamReplacing
+	if err := s.place.replace(ctx, s.recovery.excluded); err != nil {
+		s.state = before
+		return err
+	}
+	over := s.options.StartOver && s.acked > 0
+	s.state, s.acked = streamPlaced, 0
+	if over {
+		s.length, s.sealing = 0, false
+		s.dropBacklog()
+		if s.reported > 0 {
+			s.onAcked(-s.reported)
+		}
+		return ErrStartOver
+	}
+	return nil
+}
+
+// resume goes on with the survivors of the pipeline, and replacements of the others, under a new generation.
+func (s *Stream) resume(ctx context.Context) error {
+	s.state = streamResuming
+	r, refused, err := s.place.recover(ctx, s.recovery.excluded, s.acked)
+	if refused {
+		// No member is left. One that only restarted may come back.
+		s.recovery.excluded = nil
+		return &sessionError{err: err}
+	}
+	if err != nil {
+		return err
+	}
+	hops, failed, err := s.place.copyToReplacements(ctx, r, s.options.ChunkSize, s.acked)
+	for _, f := range failed {
+		s.recovery.blame(f) // it is not asked for again
+	}
+	if err != nil {
+		return err
+	}
+	if len(hops) < s.pipelines.NodesLeast {
+		// Some may come back, so it is tried again for a while.
+		s.recovery.excluded = nil
+		e := fault.New(fault.Unavailable, "write chunk", "%d nodes of the pipeline are left, %d are required", len(hops), s.pipelines.NodesLeast)
+		e.Chunk = s.place.id.String()
+		return &sessionError{err: e}
+	}
+	opened, err := s.pipelines.openSession(ctx, s.life, s.target(r.mode, r.generation, r.previous, hops), nil, s.onAcked)
+	if err != nil {
+		return err
+	}
+	if err = opened.await(ctx, isOpened, 0); err == nil {
+		s.place.opened = true
+		err = s.place.update(ctx, r.generation, s.acked, hops)
+	}
+	if err != nil {
+		opened.close() // it has no packets
+		return err
+	}
+	s.session, s.state = opened, streamWriting
+	s.pipelines.Logger.Info("write pipeline recovered", "path", s.options.Path, "chunk", s.place.id.String(), "gen", uint64(r.generation),
+		"length", s.acked, "nodes", namenode.NodeIDs(hops))
+	return nil
+}
