@@ -4,6 +4,7 @@ import (
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/limits"
 )
@@ -27,18 +28,18 @@ func applyEpoch(s *State, record *codec.EpochRecord) (any, error) {
 }
 
 func applyNode(s *State, record *codec.NodeRecord) (any, error) {
-	if known := s.nodeIndex[record.ID]; known != 0 {
+	nodes := &s.replicas.Nodes
+	if known := nodes.Find(record.ID); known != 0 {
 		if known != record.Index {
 			return nil, namespace.Inconsistent("node %q has index %d, not %d", record.ID, known, record.Index)
 		}
-		s.nodes[known].address = record.Address
+		nodes.Put(known, record.ID, record.Address)
 		return &RegisterResult{ClusterID: s.clusterID}, nil
 	}
-	if int(record.Index) != len(s.nodes) || record.Index > nodesMax || record.ID == "" || len(record.ID) > nodeNameBytesMax {
-		return nil, namespace.Inconsistent("node %q gets index %d of %d", record.ID, record.Index, len(s.nodes))
+	if record.Index != nodes.Next() || record.Index > replicas.NodesMax || record.ID == "" || len(record.ID) > nodeNameBytesMax {
+		return nil, namespace.Inconsistent("node %q gets index %d of %d", record.ID, record.Index, nodes.Next())
 	}
-	s.nodes = append(s.nodes, newNode(record.Index, record.ID, record.Address))
-	s.nodeIndex[record.ID] = record.Index
+	nodes.Put(record.Index, record.ID, record.Address)
 	return &RegisterResult{ClusterID: s.clusterID}, nil
 }
 
@@ -93,7 +94,7 @@ func (s *State) checkNodes(nodes []uint16) error {
 		return namespace.Inconsistent("%d nodes", len(nodes))
 	}
 	for _, n := range nodes {
-		if n == 0 || int(n) >= len(s.nodes) {
+		if !s.replicas.Nodes.Knows(n) {
 			return namespace.Inconsistent("node index %d is not known", n)
 		}
 	}
@@ -176,19 +177,7 @@ func (s *State) addChunks(file namespace.InodeSlot, placements []codec.Placement
 func (s *State) newChunk(slot namespace.ChunkSlot, members []uint16) LocatedChunk {
 	c := s.files.Chunk(slot)
 	return LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(), Offset: s.files.Offset(c), Length: c.Length(), Open: true,
-		Replicas: s.replicasOf(members)}
-}
-
-// replicasOf names nodes for a message or result.
-func (s *State) replicasOf(nodes []uint16) []chunk.Location {
-	if len(nodes) == 0 {
-		return nil
-	}
-	replicas := make([]chunk.Location, len(nodes))
-	for i, n := range nodes {
-		replicas[i] = chunk.Location{NodeID: s.nodes[n].id, Address: s.nodes[n].address}
-	}
-	return replicas
+		Replicas: s.replicas.Nodes.Locations(members)}
 }
 
 // applyCommits seals the chunks of a record.
@@ -313,7 +302,7 @@ func applyRecoverPipeline(s *State, record *codec.RecoverPipelineRecord) (*Recov
 	}
 	s.files.Promise(slot, chunk.Generation(record.Generation))
 	return &RecoverPipelineResult{Generation: chunk.Generation(record.Generation),
-		Survivors: s.replicasOf(record.Survivors), Replacements: s.replicasOf(record.Replacements)}, nil
+		Survivors: s.replicas.Nodes.Locations(record.Survivors), Replacements: s.replicas.Nodes.Locations(record.Replacements)}, nil
 }
 
 // openChunkOf finds an open chunk for which a record issues a new generation.

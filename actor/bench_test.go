@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/actor/replicas"
 )
 
 // benchState is an active State with nodes and no checks around it.
@@ -241,7 +243,7 @@ func TestMemoryPerFile(t *testing.T) {
 	for i := range files {
 		store(t, c, fmt.Sprintf("/d%03d/file-%08d", i%200, i))
 	}
-	s.Step(Command{Mono: freshFor * 2, Request: &Tick{}})
+	s.Step(Command{Mono: replicas.FreshFor * 2, Request: &Tick{}})
 	s.effects = Effects{}
 	runtime.GC()
 	runtime.ReadMemStats(&after)

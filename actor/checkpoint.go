@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
@@ -35,8 +36,8 @@ func (s *State) Snapshot() *Snapshot {
 			Txid: s.step.Txid, Time: s.time, NextInode: s.tree.NextID()},
 		view: s.files.View(), open: s.leases.Snapshot(), openSlot: make(map[uint64]namespace.InodeSlot),
 	}
-	for _, n := range s.nodes[1:] {
-		p.nodes = append(p.nodes, codec.CheckpointNode{ID: n.id, Address: n.address})
+	for id, address := range s.replicas.Nodes.All {
+		p.nodes = append(p.nodes, codec.CheckpointNode{ID: id, Address: address})
 	}
 	for id := range p.open {
 		if slot := s.tree.Find(id); s.tree.Inode(slot).Hidden() {
@@ -242,7 +243,7 @@ func (l *checkpointLoader) head() error {
 		return err
 	}
 	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > nodeNameBytesMax || h.NextInode <= namespace.RootID {
-		return codec.CorruptCheckpoint("head: cluster %q, txid %d, next inode %d", clip(h.ClusterID, 64), h.Txid, h.NextInode)
+		return codec.CorruptCheckpoint("head: cluster %q, txid %d, next inode %d", limits.Clip(h.ClusterID, 64), h.Txid, h.NextInode)
 	}
 	l.s.clusterID, l.s.created, l.s.epoch, l.s.step.Txid = h.ClusterID, h.Created, h.Epoch, h.Txid
 	l.s.time = h.Time
@@ -256,12 +257,11 @@ func (l *checkpointLoader) nodes() error {
 		return err
 	}
 	for _, n := range page.Nodes {
-		if len(l.s.nodes) > nodesMax || n.ID == "" || len(n.ID) > nodeNameBytesMax || l.s.nodeIndex[n.ID] != 0 {
-			return codec.CorruptCheckpoint("node %q", clip(n.ID, 64))
+		known := &l.s.replicas.Nodes
+		if known.Next() > replicas.NodesMax || n.ID == "" || len(n.ID) > nodeNameBytesMax || known.Find(n.ID) != 0 {
+			return codec.CorruptCheckpoint("node %q", limits.Clip(n.ID, 64))
 		}
-		index := uint16(len(l.s.nodes))
-		l.s.nodes = append(l.s.nodes, newNode(index, n.ID, n.Address))
-		l.s.nodeIndex[n.ID] = index
+		known.Put(known.Next(), n.ID, n.Address)
 	}
 	return nil
 }
@@ -366,7 +366,7 @@ func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []codec.Ch
 			return codec.CorruptCheckpoint("chunk %s", c.ID)
 		}
 		for _, m := range c.Members {
-			if m == 0 || int(m) >= len(s.nodes) {
+			if !s.replicas.Nodes.Knows(m) {
 				return codec.CorruptCheckpoint("chunk %s: node index %d", c.ID, m)
 			}
 		}

@@ -5,7 +5,8 @@ import (
 	"strings"
 	"time"
 
-	policies "github.com/whispering-woods/ww/actor/replicas/placement"
+	"github.com/whispering-woods/ww/actor/replicas"
+	"github.com/whispering-woods/ww/actor/replicas/placement"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/limits"
 )
@@ -49,7 +50,7 @@ type Config struct {
 	// SafeModeShare of the sealed chunks, in thousandths, must have a reported
 	// replica before safe mode ends. Default 999.
 	SafeModeShare int
-	// Placement names the placement policy (PolicyNames). Empty: weighted while
+	// Placement names the placement policy (placement.Names). Empty: weighted while
 	// all racks are equal, rack-spread as soon as racks differ.
 	Placement string
 	// TickInterval is how often the shell sends a Tick. Default 500 ms.
@@ -112,8 +113,15 @@ func (c Config) Validate() error {
 		return fmt.Errorf("repair limits must be at least 1")
 	case c.SafeModeShare < 1 || c.SafeModeShare > 1000:
 		return fmt.Errorf("safe mode share %d is not in 1..1000 thousandths", c.SafeModeShare)
-	case policies.New(c.Placement) == nil:
-		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement, strings.Join(policies.Names(), ", "))
+	case placement.New(c.Placement) == nil:
+		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement, strings.Join(placement.Names(), ", "))
 	}
 	return nil
+}
+
+// replicas are the settings of that room.
+func (c Config) replicas() replicas.Config {
+	return replicas.Config{StaleAfter: c.StaleAfter, DeadAfter: c.DeadAfter, RepairGrace: c.RepairGrace, DeleteGrace: c.DeleteGrace,
+		RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter, CopiesPerNode: c.CopiesPerNode,
+		CopiesTotal: c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement)}
 }

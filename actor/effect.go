@@ -1,8 +1,7 @@
 package actor
 
 import (
-	"time"
-
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -156,22 +155,8 @@ type (
 		On     bool
 		Reason string
 	}
-	// NodeStatus is one datanode in ClusterStatusResult. The bytes are those of
-	// healthy volumes.
-	NodeStatus struct {
-		NodeID           string
-		Address          string
-		Live             bool
-		CapacityBytes    int64
-		FreeBytes        int64
-		UsedBytes        int64
-		Replicas         uint64
-		ActiveWrites     uint32
-		ActiveReads      uint32
-		LastHeartbeatAge time.Duration
-		Version          string
-		AdminAddress     string
-	}
+	// NodeStatus is one datanode in ClusterStatusResult.
+	NodeStatus = replicas.NodeStatus
 	// ClusterStatusResult answers ClusterStatus.
 	ClusterStatusResult struct {
 		ClusterID          string

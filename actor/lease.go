@@ -2,7 +2,6 @@ package actor
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -11,8 +10,8 @@ import (
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 func (s *State) renewLeases(r *RenewLeases) (any, *fault.Error) {
@@ -64,12 +63,8 @@ func (s *State) holderGone(o *leases.Lease, by string) bool {
 	if again, ok := appenderNode(by); ok && again == id {
 		return true
 	}
-	n := s.nodeIndex[id]
-	if n == 0 || s.nodes[n].liveness == nodeLive {
-		return false
-	}
-	// A namenode that just took over gives the nodes time to register.
-	return s.step.Mono-max(s.nodes[n].heard, s.step.ActiveSince) >= s.config.StaleAfter
+	silent, away := s.replicas.Nodes.Away(id)
+	return away && silent >= s.config.StaleAfter
 }
 
 // takeOver begins the recovery of an open file for another client, if the
@@ -110,7 +105,7 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 	}
 	if !closed && !s.leases.Recovery(id).UnderWay() {
 		k := s.files.FirstOpen(slot)
-		if here, _ := s.reportedHolders(k); len(here) == 0 {
+		if !s.replicas.OpenChunks.Recoverable(k) {
 			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.files.Chunk(k).ID().String(),
 				Reason: s.recoveryReason(slot), Hint: "start the nodes that hold it, then try again"}
 		}
@@ -124,19 +119,7 @@ func (s *State) recoveryReason(slot namespace.InodeSlot) string {
 	if k == 0 {
 		return "the file is about to be closed"
 	}
-	c := s.files.Chunk(k)
-	here, away := s.reportedHolders(k)
-	switch {
-	case len(here) > 0:
-		return fmt.Sprintf("chunk %d is brought to one length on %s", c.Index(), joinSome(s.describeNodes(here)))
-	case len(away) > 0:
-		return fmt.Sprintf("all holders of chunk %d are away: %s", c.Index(), joinSome(s.describeNodes(away)))
-	}
-	members := s.files.OpenChunk(k).Members
-	if len(members) == 0 {
-		return fmt.Sprintf("no datanode has reported a replica of chunk %d", c.Index())
-	}
-	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", c.Index(), joinSome(s.describeNodes(members)))
+	return s.replicas.OpenChunks.Waiting(k)
 }
 
 // continueRecoveries goes on with the files whose lease the namenode took.
@@ -160,63 +143,25 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 		return
 	}
 	r.Stop(0)
-	c, w := *s.files.Chunk(k), s.files.OpenChunk(k)
-	holders, away := s.reportedHolders(k)
-	everyone := len(holders) == 0 && w.Base == 0 && s.nobodyReported(k)
-	switch {
-	case everyone:
-		// Perhaps nothing was ever written. But what the members have reported may
-		// be older than what a writer was told: only they know.
-		holders, away = slices.Clone(w.Members), nil
-	case len(holders) == 0 || s.step.Mono-s.step.ActiveSince < s.config.RecoverWait && s.membersOut(k):
+	attempt, holders, ok := s.replicas.OpenChunks.PlanRecovery(k, r.Started())
+	if !ok {
 		return
 	}
-	slices.Sort(holders)
-	primary := s.nodes[holders[r.Started()%len(holders)]]
-	for _, n := range away {
-		if s.nodes[n].liveness == nodeStale {
-			holders = append(holders, n)
-		}
-	}
-	generation := c.Promised() + 1
-	if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id, Attempt: true, Index: c.Index(), Generation: uint64(generation)}); err != nil {
+	c := s.files.Chunk(k)
+	if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id, Attempt: true, Index: c.Index(),
+		Generation: uint64(attempt.Generation)}); err != nil {
 		return
 	}
-	r.Start(leases.Attempt{Chunk: k, Generation: generation, Primary: primary.index, Everyone: everyone}, s.step.Mono+s.config.RecoverTimeout)
-	s.step.Send(primary.id, &datanode.RecoverChunk{Chunk: c.ID(), Generation: generation, MinimumGeneration: w.Minimum,
-		Replicas: s.replicasOf(holders), Length: w.Cut})
-	s.step.Tell(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary.id, Chunk: c.ID(), FileID: id, Count: len(holders)})
-}
-
-// membersOut tells whether a member of the pipeline has not yet said whether it
-// holds the chunk.
-func (s *State) membersOut(slot namespace.ChunkSlot) bool {
-	id := s.files.Chunk(slot).ID()
-	return slices.ContainsFunc(s.files.OpenChunk(slot).Members, func(n uint16) bool {
-		return !s.nodes[n].reported && s.findOdd(id, n) == nil
-	})
-}
-
-// nobodyReported tells whether every member is live, has reported in full, and
-// has reported no replica at all.
-func (s *State) nobodyReported(slot namespace.ChunkSlot) bool {
-	id := s.files.Chunk(slot).ID()
-	members := s.files.OpenChunk(slot).Members
-	if len(members) == 0 || len(s.odd[id]) > 0 {
-		return false
-	}
-	return !slices.ContainsFunc(members, func(n uint16) bool {
-		return s.nodes[n].liveness != nodeLive || !s.nodes[n].reported
-	})
+	r.Start(attempt, s.step.Mono+s.config.RecoverTimeout)
+	primary := s.replicas.OpenChunks.OrderRecovery(attempt, holders)
+	s.step.Tell(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary, Chunk: c.ID(), FileID: id, Count: len(holders)})
 }
 
 func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	const op = "recover result"
-	n, err := s.session(op, r.NodeID, r.Session)
-	if err != nil {
+	if _, err := s.replicas.Nodes.Heard(op, session(r.NodeID, r.Session)); err != nil {
 		return err
 	}
-	s.heardOf(n)
 	if !s.step.Active {
 		return nil
 	}
@@ -243,19 +188,19 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	if problem != "" {
 		// A later Tick tries another primary.
 		recovery.Stop(s.step.Mono + time.Duration(min(recovery.Started(), 20))*s.config.TickInterval)
-		e := fault.New(fault.Unavailable, op, "recovery failed: %s", clip(problem, 1024))
-		e.Chunk, e.Node = r.Chunk.String(), n.id
+		e := fault.New(fault.Unavailable, op, "recovery failed: %s", limits.Clip(problem, 1024))
+		e.Chunk, e.Node = r.Chunk.String(), r.NodeID
 		return e
 	}
 	index := s.files.Chunk(k).Index()
-	s.trustReplicas(k, oddReplica{state: chunk.Sealed, generation: r.Generation, length: r.Length}, r.NodeIDs)
+	s.replicas.OpenChunks.Trust(k, chunk.Replica{State: chunk.Sealed, Generation: r.Generation, Length: r.Length}, r.NodeIDs)
 	if _, err := s.log(&codec.RecoveredRecord{Prefix: s.ownPrefix(), File: id, Index: index,
 		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
 		return err
 	}
 	s.step.Tell(step.Event{Kind: step.EventRecoveryDone, Chunk: r.Chunk, FileID: id, Count: int(r.Length)})
-	if again := s.files.Find(r.Chunk); again != 0 && !s.files.Chunk(again).Open() {
-		s.locateSealed(again, r.NodeIDs)
+	if sealed := s.files.Find(r.Chunk); sealed != 0 && !s.files.Chunk(sealed).Open() {
+		s.replicas.OpenChunks.Sealed(sealed, r.NodeIDs)
 	}
 	if s.leases.Of(id) != nil {
 		s.recoverFile(s.tree.Find(id))

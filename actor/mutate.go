@@ -2,12 +2,12 @@ package actor
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/invariants"
@@ -67,17 +67,17 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 	case *RegisterNode:
 		return s.registerNode(r)
 	case *Heartbeat:
-		return nil, s.heartbeat(r)
+		return nil, s.replicas.Nodes.Heartbeat(session(r.NodeID, r.Session), r.Volumes, r.Load)
 	case *NodeGone:
 		return nil, s.nodeGone(r)
 	case *ReportPage:
-		return nil, s.reportPage(r)
+		return nil, s.replicas.Reports.Page(session(r.NodeID, r.Session), replicas.Page{ReportID: r.ReportID, Number: r.Page, Last: r.Last, Replicas: r.Replicas})
 	case *Delta:
-		return nil, s.delta(r)
+		return nil, s.replicas.Reports.Delta(session(r.NodeID, r.Session), r.Stored, r.Removed)
 	case *RecoverResult:
 		return nil, s.recoverResult(r)
 	case *VerifyResult:
-		return nil, s.verifyResult(r)
+		return nil, s.replicas.Suspects.Verified(session(r.NodeID, r.Session), &r.VerifyResult)
 	case *Tick:
 		s.tick()
 		return nil, nil
@@ -103,8 +103,8 @@ func mutate[R Request](s *State, op string, request R, handler func(*State, R) (
 	if forgotten {
 		return nil, fault.New(fault.Invalid, op, "sequence %d was given up by the client (oldest pending), its answer is forgotten", c.Sequence)
 	}
-	if s.safe.on {
-		return nil, &fault.Error{Kind: fault.SafeMode, Op: op, Reason: "the namenode is in safe mode: " + s.safeModeReason(),
+	if s.replicas.SafeMode.On() {
+		return nil, &fault.Error{Kind: fault.SafeMode, Op: op, Reason: "the namenode is in safe mode: " + s.replicas.SafeMode.Reason(),
 			Hint: "try again when the datanodes have reported, or end safe mode by hand"}
 	}
 	s.leases.Renew(c.Client, s.step.Mono)
@@ -251,30 +251,23 @@ func (s *State) create(r *Create) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.enoughNodes(op, r.Path, replication); err != nil {
+	if err := s.replicas.Chooser.EnoughNodes(op, r.Path, int(replication)); err != nil {
 		return nil, err
 	}
 	record := &codec.CreateRecord{Prefix: s.prefix(), Parent: s.tree.Inode(t.Parent).ID(), FirstID: s.tree.NextID(),
 		Directories: t.Directories, Name: t.Name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
-		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: clip(r.ClientName, clientNameBytesMax)}
+		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: limits.Clip(r.ClientName, clientNameBytesMax)}
 	if r.VisibleOnComplete {
 		// The old file stays until this one is whole.
 		record.Replaced = 0
 		record.Path = r.Path
 	}
-	record.Chunks, err = s.place(op, r.Path, int(r.ChunkCount), int(replication), chunkSize, r.ExcludeNodes)
+	record.Chunks, err = s.replicas.Chooser.Place(op, r.Path, replicas.Wish{Count: int(r.ChunkCount), Replication: int(replication),
+		Size: chunkSize, Exclude: r.ExcludeNodes})
 	if err != nil {
 		return nil, err
 	}
 	return s.log(record)
-}
-
-// clip shortens a text for people.
-func clip(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	return strings.ToValidUTF8(text[:limit], "")
 }
 
 func (s *State) rename(r *Rename) (any, *fault.Error) {

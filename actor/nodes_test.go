@@ -9,9 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 func TestNothingIsServedBeforeActive(t *testing.T) {
@@ -147,28 +149,28 @@ func TestReportInPages(t *testing.T) {
 
 	// Nonsense in a report has no effect; too much of it is refused.
 	require.Nil(t, page(11, 0, true, all[1], all[3], chunk.Replica{}, chunk.Replica{ID: testID(1), Length: -1, State: 1}, chunk.Replica{ID: testID(1), State: 9}).Reply.Err)
-	require.Empty(t, h.s.odd)
-	require.Equal(t, fault.Invalid, page(12, 0, true, make([]chunk.Replica, reportPageMax+1)...).Reply.Err.Kind)
-	require.Equal(t, fault.Invalid, h.own(&Delta{NodeID: "a", Session: h.sessions["a"], Stored: make([]chunk.Replica, reportPageMax+1)}).Reply.Err.Kind)
+	require.Zero(t, h.s.replicas.Counts().Misplaced)
+	require.Equal(t, fault.Invalid, page(12, 0, true, make([]chunk.Replica, limits.ReplicasPerMessageMax+1)...).Reply.Err.Kind)
+	require.Equal(t, fault.Invalid, h.own(&Delta{NodeID: "a", Session: h.sessions["a"], Stored: make([]chunk.Replica, limits.ReplicasPerMessageMax+1)}).Reply.Err.Kind)
 }
 
 func TestNodesGoStaleThenDead(t *testing.T) {
 	h := newHarness(t, Config{})
 	h.start(2)
-	of := func(id string) liveness { return h.s.nodes[h.s.nodeIndex[id]].liveness }
+	of := func(id string) replicas.Liveness { return h.s.replicas.Nodes.Liveness(id) }
 	h.pass(2900*time.Millisecond, "a")
-	require.Equal(t, nodeLive, of("b"))
+	require.Equal(t, replicas.NodeLive, of("b"))
 	h.pass(100*time.Millisecond, "a")
-	require.Equal(t, nodeStale, of("b"))
+	require.Equal(t, replicas.NodeStale, of("b"))
 	h.own(&Heartbeat{NodeID: "b", Session: h.sessions["b"], Volumes: volumes()})
-	require.Equal(t, nodeLive, of("b"))
+	require.Equal(t, replicas.NodeLive, of("b"))
 	h.own(&NodeGone{NodeID: "b", Session: h.sessions["b"]})
-	require.Equal(t, nodeStale, of("b"), "at once when the stream breaks")
+	require.Equal(t, replicas.NodeStale, of("b"), "at once when the stream breaks")
 	h.pass(10*time.Second, "a")
-	require.Equal(t, nodeDead, of("b"))
-	require.Equal(t, nodeLive, of("a"))
+	require.Equal(t, replicas.NodeDead, of("b"))
+	require.Equal(t, replicas.NodeLive, of("a"))
 	h.register("b")
-	require.Equal(t, nodeLive, of("b"))
+	require.Equal(t, replicas.NodeLive, of("b"))
 }
 
 // TestReadsWaitForWhatTheySaw: a reply depends on the last change of what it

@@ -372,7 +372,7 @@ func (w *world) delete(node string, order chunk.Replica) {
 		require.False(w.t, c.Open(), "a replica of an open chunk is deleted")
 		good := 0
 		for n, disk := range w.disks {
-			if q, has := disk[order.ID]; has && n != node && w.s.inPlace(c, &oddReplica{state: q.State, generation: q.Generation, length: q.Length}) {
+			if q, has := disk[order.ID]; has && n != node && q.State == chunk.Sealed && q.Generation == c.Generation() && q.Length == c.Length() {
 				good++
 			}
 		}

@@ -2,7 +2,6 @@ package actor
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -115,28 +114,11 @@ func (s *State) locate(r *Locate) (any, *fault.Error) {
 func (s *State) locateChunk(slot namespace.ChunkSlot) LocatedChunk {
 	c := s.files.Chunk(slot)
 	located := LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(),
-		Offset: s.files.Offset(c), Length: c.Length(), Open: c.Open()}
-	var nodes []uint16
+		Offset: s.files.Offset(c), Length: c.Length(), Open: c.Open(), Replicas: s.replicas.OpenChunks.Readable(slot)}
 	if c.Open() {
 		// Until the pipeline stands, members still hold the generation before.
 		located.Generation = s.files.OpenChunk(slot).Minimum
-		nodes = s.openHolders(slot)
-	} else {
-		nodes = slices.Clone(s.locationsOf(slot))
 	}
-	if len(nodes) == 0 { // a reader that finds them bad can say what is wrong, and where
-		for _, o := range s.odd[c.ID()] {
-			if o.bad() && o.generation == c.Generation() {
-				nodes = append(nodes, o.node)
-			}
-		}
-	}
-	s.shuffleByLoad(nodes)
-	alive := slices.IndexFunc(nodes, func(n uint16) bool { return s.nodes[n].liveness == nodeDead })
-	if alive > 0 {
-		nodes = nodes[:alive]
-	}
-	located.Replicas = s.replicasOf(nodes)
 	return located
 }
 
@@ -169,16 +151,11 @@ func (s *State) summary(r *Summary) (any, *fault.Error) {
 
 func (s *State) clusterStatus() (any, *fault.Error) {
 	s.effects.Reply.AfterTxid = s.step.Txid
-	totals := s.tree.Totals()
-	result := &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.step.Txid, SafeMode: s.safe.on, SafeModeReason: s.safeModeReason(),
+	totals, counts := s.tree.Totals(), s.replicas.Counts()
+	return &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.step.Txid,
+		SafeMode: s.replicas.SafeMode.On(), SafeModeReason: s.replicas.SafeMode.Reason(), Nodes: s.replicas.Nodes.Status(),
 		Files: totals.Files, Directories: totals.Directories, Chunks: uint64(s.files.Chunks()),
-		UnderReplicated: uint64(s.repair.Len()), Missing: s.missing, CorruptReplicas: s.corrupt, OpenFiles: uint64(s.leases.Count()),
-		Version: s.config.Version, DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize,
-		Nodes: make([]NodeStatus, 0, len(s.nodes)-1)}
-	for _, n := range s.nodes[1:] {
-		result.Nodes = append(result.Nodes, NodeStatus{NodeID: n.id, Address: n.address, Live: n.liveness == nodeLive,
-			CapacityBytes: n.capacity, FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas,
-			ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, LastHeartbeatAge: s.step.Mono - n.heard, Version: n.version, AdminAddress: n.admin})
-	}
-	return result, nil
+		UnderReplicated: counts.UnderReplicated, Missing: counts.Missing, CorruptReplicas: counts.Unusable,
+		OpenFiles: uint64(s.leases.Count()), Version: s.config.Version,
+		DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize}, nil
 }

@@ -52,7 +52,7 @@ func TestAStandbyTakesOver(t *testing.T) {
 	require.Nil(t, e.Reply.Err)
 	require.Len(t, bodies[datanode.SendReport](e.Messages), 4)
 	require.Empty(t, deletions(e.Messages))
-	require.False(t, h.s.safe.on, "every chunk is located")
+	require.False(t, h.s.replicas.SafeMode.On(), "every chunk is located")
 	require.Nil(t, h.as(1, &Mkdir{Path: "/x"}).Reply.Err)
 	require.Empty(t, deletions(h.pass(10*time.Minute, nodes...)))
 

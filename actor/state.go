@@ -1,16 +1,12 @@
 package actor
 
 import (
-	"github.com/tidwall/btree"
-
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
-	policies "github.com/whispering-woods/ww/actor/replicas/placement"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/actor/step"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/queue"
 )
 
 // State is the namenode's whole memory. See the package documentation.
@@ -26,33 +22,7 @@ type State struct {
 	files     *namespace.Files
 	leases    *leases.Leases
 	answers   *leases.RetryCache
-	nodes     []*node // by index; [0] is nil; id and address are durable
-
-	// Derived from the durable state.
-	nodeIndex map[string]uint16
-
-	// Ephemeral.
-	safe        safeMode
-	policy      policies.Policy
-	locations   []*locationPage
-	odd         map[chunk.ID][]oddReplica
-	oddQueue    queue.FIFO[oddCheck]
-	blamedQueue queue.FIFO[oddCheck]
-	// deletesQueued: some node has orders to be sent.
-	deletesQueued bool
-	corrupt       uint64 // odd replicas that are corrupt
-	located       uint64 // sealed chunks with a replica
-	dirty         []namespace.ChunkSlot
-	fresh         queue.FIFO[freshChunk]
-	repair        btree.Map[uint64, struct{}]
-	surplus       btree.Map[namespace.ChunkSlot, struct{}]
-	missing       uint64
-	repairFrom    uint64 // where the next Tick goes on in repair
-	refillFrom    uint64 // where the next arrival of a copy goes on in repair
-	copiesArrived int    // in this step, of those that were ordered
-	copies        map[namespace.ChunkSlot]*copyOrder
-	sweep         sweep
-	candidates    []policies.Candidate
+	replicas  *replicas.Replicas
 
 	encoder *codec.Encoder
 	decoder *codec.Decoder
@@ -72,18 +42,15 @@ func New(c Config) (*State, error) {
 		return nil, err
 	}
 	s := &State{
-		config:    c,
-		leases:    leases.New(),
-		answers:   leases.NewRetryCache(),
-		nodes:     make([]*node, 1),
-		nodeIndex: make(map[string]uint16),
-		policy:    policies.New(c.Placement),
-		odd:       make(map[chunk.ID][]oddReplica),
-		copies:    make(map[namespace.ChunkSlot]*copyOrder),
-		encoder:   codec.NewEncoder(),
-		decoder:   codec.NewDecoder(newRecord),
+		config:  c,
+		leases:  leases.New(),
+		answers: leases.NewRetryCache(),
+		encoder: codec.NewEncoder(),
+		decoder: codec.NewDecoder(newRecord),
 	}
-	s.tree, s.files = namespace.New(chunkObserver{s})
+	s.replicas = replicas.New(c.replicas(), &s.step)
+	s.tree, s.files = namespace.New(s.replicas)
+	s.replicas.Observe(s.files)
 	return s, nil
 }
 
@@ -118,7 +85,7 @@ func (s *State) Step(c Command) Effects {
 	} else {
 		s.effects.Reply.Result = result
 	}
-	s.settle()
+	s.replicas.Settle()
 	s.effects.Messages, s.effects.Events = s.step.Messages, s.step.Events
 	s.running, s.command = Command{}, nil
 	return s.effects

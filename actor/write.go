@@ -8,8 +8,10 @@ import (
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // held finds a file that the command's client must hold the lease of.
@@ -53,7 +55,7 @@ func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, co
 		k := s.files.Chunk(slot)
 		known := 0
 		for _, id := range c.NodeIDs {
-			if s.nodeIndex[id] != 0 {
+			if s.replicas.Nodes.Find(id) != 0 {
 				known++
 			}
 		}
@@ -163,10 +165,11 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 	}
 	record := &codec.AddChunksRecord{Prefix: s.prefix(), File: r.FileID, Commits: seals, Replace: replace, Index: r.FirstIndex}
 	if r.Count > 0 {
-		if err := s.enoughNodes(op, o.KnownPath(), uint32(i.Replication())); err != nil {
+		if err := s.replicas.Chooser.EnoughNodes(op, o.KnownPath(), i.Replication()); err != nil {
 			return nil, err
 		}
-		record.Chunks, err = s.place(op, o.KnownPath(), int(r.Count), int(i.Replication()), i.ChunkSize(), r.ExcludeNodes)
+		record.Chunks, err = s.replicas.Chooser.Place(op, o.KnownPath(), replicas.Wish{Count: int(r.Count), Replication: i.Replication(),
+			Size: i.ChunkSize(), Exclude: r.ExcludeNodes})
 		if err != nil {
 			return nil, err
 		}
@@ -178,15 +181,35 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 }
 
 // logCommits logs the record that seals a writer's commits, of which the chunks
-// from index keep on are dropped, and takes the writer's word on where the
-// replicas are.
+// from index keep on are dropped, and believes the writer where the replicas are.
+//
+// Before the record is applied, it must find replicas at their generation if nodes
+// said something else before, and those of the chunks that it drops, so that they
+// are ordered deleted; for the others it is enough afterwards.
 func (s *State) logCommits(file namespace.InodeSlot, commits []ChunkCommit, keep uint32, r codec.Record) (any, *fault.Error) {
-	s.trustCommits(file, commits, keep)
+	open := &s.replicas.OpenChunks
+	for i := range commits {
+		c := &commits[i]
+		slot := s.files.Of(file, c.Chunk)
+		if slot != 0 && s.files.Chunk(slot).Open() && (s.files.Chunk(slot).Index() >= keep || open.Reported(c.Chunk)) {
+			open.Trust(slot, chunk.Replica{State: chunk.Sealed, Generation: c.Generation, Length: c.Length}, c.NodeIDs)
+		}
+	}
 	result, err := s.log(r)
 	if err == nil {
 		s.locateCommits(file, commits)
 	}
 	return result, err
+}
+
+// locateCommits notes where a client says that its chunks are sealed.
+func (s *State) locateCommits(file namespace.InodeSlot, commits []ChunkCommit) {
+	for i := range commits {
+		slot := s.files.Of(file, commits[i].Chunk)
+		if slot != 0 && !s.files.Chunk(slot).Open() {
+			s.replicas.OpenChunks.Sealed(slot, commits[i].NodeIDs)
+		}
+	}
 }
 
 func (s *State) complete(r *Complete) (any, *fault.Error) {
@@ -274,46 +297,34 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 	if s.leases.Count() >= openFilesMax {
 		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", s.leases.Count())}
 	}
-	if err := s.enoughNodes(op, r.Path, uint32(i.Replication())); err != nil {
+	if err := s.replicas.Chooser.EnoughNodes(op, r.Path, i.Replication()); err != nil {
 		return nil, err
 	}
 	_, name := namespace.SplitPath(r.Path)
-	record := &codec.AppendRecord{Prefix: s.prefix(), File: id, Name: name, Holder: clip(r.ClientName, clientNameBytesMax)}
+	record := &codec.AppendRecord{Prefix: s.prefix(), File: id, Name: name, Holder: limits.Clip(r.ClientName, clientNameBytesMax)}
 	if i.Last() != 0 && s.files.Chunk(i.Last()).Length() < i.ChunkSize() {
 		c := s.files.Chunk(i.Last())
-		var away []string
-		for _, n := range s.locationsOf(i.Last()) {
-			if s.nodes[n].liveness == nodeLive {
-				record.Members = append(record.Members, n)
-			} else {
-				away = append(away, s.nodes[n].describe())
-			}
-		}
+		var away string
+		record.Members, away = s.replicas.OpenChunks.Located(i.Last())
 		if len(record.Members) == 0 {
 			e := &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: c.ID().String(), Hint: "start the nodes that hold it"}
 			e.Reason = "no datanode has reported the file's last chunk"
-			if len(away) > 0 {
-				e.Reason = fmt.Sprintf("all holders of the file's last chunk are away: %s", joinSome(away))
+			if away != "" {
+				e.Reason = fmt.Sprintf("all holders of the file's last chunk are away: %s", away)
 			}
 			return nil, e
 		}
 		// Replicas that are not members are stale from here on, also those on nodes
 		// that have not yet had time to report them.
-		if len(record.Members) < int(i.Replication()) && s.step.Mono-s.step.ActiveSince < s.config.RecoverWait && s.reportsOut() {
+		if len(record.Members) < int(i.Replication()) && s.step.Mono-s.step.ActiveSince < s.config.RecoverWait && s.replicas.Nodes.ReportsMissing() {
 			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: c.ID().String(),
 				Reason: fmt.Sprintf("%d of %d replicas of the file's last chunk are known, and not all datanodes have reported yet", len(record.Members), i.Replication())}
 		}
-		s.shuffleByLoad(record.Members)
+		s.replicas.OpenChunks.Order(record.Members)
 		record.Reopen = true
 		record.Generation = uint64(c.Promised() + 1)
 	}
 	return s.log(record)
-}
-
-// reportsOut tells whether a live datanode has not yet reported in full to this
-// namenode.
-func (s *State) reportsOut() bool {
-	return slices.ContainsFunc(s.nodes, func(n *node) bool { return n != nil && n.liveness == nodeLive && !n.reported })
 }
 
 func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
@@ -334,25 +345,14 @@ func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
 		return nil, &fault.Error{Kind: fault.StaleGeneration, Op: op, Path: o.KnownPath(), Chunk: c.ID().String(),
 			Reason: fmt.Sprintf("generation %d is not in %d..%d", r.Generation, c.Generation(), c.Promised())}
 	}
-	failed := func(n uint16) bool { return slices.Contains(r.FailedNodes, s.nodes[n].id) }
 	record := &codec.RecoverPipelineRecord{Prefix: s.prefix(), File: r.FileID, Index: c.Index(), Generation: uint64(c.Promised() + 1)}
-	holders := s.openHolders(k)
-	for _, n := range holders {
-		if !failed(n) && s.nodes[n].liveness != nodeDead {
-			record.Survivors = append(record.Survivors, n)
-		}
-	}
-	if len(record.Survivors) == 0 {
+	survivors, holders := s.replicas.OpenChunks.Survivors(k, r.FailedNodes)
+	if len(survivors) == 0 {
 		return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: o.KnownPath(), Chunk: c.ID().String(),
-			Reason: fmt.Sprintf("no member of the pipeline is left: %s", joinSome(s.describeNodes(holders))),
+			Reason: fmt.Sprintf("no member of the pipeline is left: %s", holders),
 			Hint:   "if nothing of the chunk was acknowledged, replace it; otherwise wait for a member to return"}
 	}
-	i := s.tree.Inode(slot)
-	if missing := int(i.Replication()) - len(record.Survivors); missing > 0 {
-		record.Replacements = s.chooseNodes(missing, i.ChunkSize(), func(n *node) bool {
-			return failed(n.index) || slices.Contains(holders, n.index) || s.holds(n.index, k)
-		}, s.racksOf(record.Survivors))
-	}
+	record.Survivors, record.Replacements = survivors, s.replicas.Chooser.Replace(k, survivors, r.FailedNodes)
 	return s.log(record)
 }
 
@@ -387,7 +387,7 @@ func (s *State) updatePipeline(r *UpdatePipeline) (any, *fault.Error) {
 	}
 	var members []uint16
 	for _, id := range r.NodeIDs {
-		if n := s.nodeIndex[id]; n != 0 && !slices.Contains(members, n) {
+		if n := s.replicas.Nodes.Find(id); n != 0 && !slices.Contains(members, n) {
 			members = append(members, n)
 		}
 	}
@@ -402,7 +402,7 @@ func (s *State) updatePipeline(r *UpdatePipeline) (any, *fault.Error) {
 	result, err := s.log(&codec.UpdatePipelineRecord{Prefix: s.prefix(), File: r.FileID, Index: c.Index(),
 		Generation: uint64(r.Generation), Length: uint32(r.Length), Members: members})
 	if err == nil {
-		s.trustReplicas(k, oddReplica{state: chunk.Open, generation: r.Generation, length: r.Length}, r.NodeIDs)
+		s.replicas.OpenChunks.Trust(k, chunk.Replica{State: chunk.Open, Generation: r.Generation, Length: r.Length}, r.NodeIDs)
 	}
 	return result, err
 }

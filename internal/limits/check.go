@@ -118,3 +118,11 @@ func CheckPath(op, path string) *fault.Error {
 	}
 	return &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: reason}
 }
+
+// Clip shortens a text for people to most bytes.
+func Clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "")
+}

@@ -1,0 +1,134 @@
+package replicas
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
+
+// Check compares all that is derived with what it is derived from, and the numbers
+// with their bounds. It costs time in proportion to the state; tests call it after
+// every step.
+func (r *Replicas) Check() error {
+	for slot := namespace.ChunkSlot(1); slot < r.files.Limit(); slot++ {
+		if err := r.checkLocations(slot); err != nil {
+			return err
+		}
+	}
+	if err := r.misplaced.check(r); err != nil {
+		return err
+	}
+	if err := r.repair.check(); err != nil {
+		return err
+	}
+	return r.deletion.check()
+}
+
+// checkLocations compares the locations of one chunk with the chunk, and with its
+// misplaced replicas.
+func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
+	c := r.files.Chunk(slot)
+	nodes, level := r.locations.of(slot), r.locations.level(slot)
+	sealed := !c.ID().IsZero() && !c.Open()
+	if !sealed && (len(nodes) > 0 || level != levelWanted) {
+		return fmt.Errorf("slot %d has no sealed chunk, but nodes %v, level %d", slot, nodes, level)
+	}
+	for i, node := range nodes {
+		if !r.Nodes.Knows(node) || slices.Contains(nodes[:i], node) {
+			return fmt.Errorf("slot %d: nodes %v", slot, nodes)
+		}
+		if m := r.misplaced.find(c.ID(), node); m != nil {
+			return fmt.Errorf("chunk %s is in its place and misplaced on node %d: %+v", c.ID(), node, *m)
+		}
+	}
+	return nil
+}
+
+func (t *misplacedTable) check(r *Replicas) error {
+	unusable := uint64(0)
+	counted := make([]int, len(t.byNode))
+	for id, replicas := range t.byChunk {
+		for i := range replicas {
+			m := &replicas[i]
+			counted[m.node]++
+			unusable += count(m.unusable())
+			slot := r.files.Find(id)
+			if slot == 0 || r.files.Chunk(slot).Open() || !inPlace(r.files.Chunk(slot), m) {
+				continue
+			}
+			if _, ordered := r.deletion.ordered(m.node, id); !ordered {
+				return fmt.Errorf("chunk %s is in its place on node %d but misplaced", id, m.node)
+			}
+		}
+	}
+	if !slices.Equal(counted, t.byNode) || unusable != t.unusable {
+		return fmt.Errorf("misplaced on each node %v, counted %v; unusable %d, counted %d", t.byNode, counted, t.unusable, unusable)
+	}
+	return nil
+}
+
+func (r *repair) check() error {
+	var located, missing uint64
+	few, surplus := 0, 0
+	for slot := namespace.ChunkSlot(1); slot < r.room.files.Limit(); slot++ {
+		nodes, level := r.room.locations.of(slot), r.room.locations.level(slot)
+		located += count(len(nodes) > 0)
+		if want := r.levelOf(slot); r.room.step.Active && r.sweep.left == 0 && level != want {
+			return fmt.Errorf("chunk %s on %v has level %d, want %d", r.room.files.Chunk(slot).ID(), nodes, level, want)
+		}
+		switch level {
+		case levelWanted:
+		case levelMissing:
+			missing++
+		case levelSurplus:
+			surplus++
+		default:
+			few++
+		}
+	}
+	if located != r.room.locations.count() || missing != r.missing || few != r.few.Len() || surplus != r.surplus.Len() {
+		return fmt.Errorf("located %d, missing %d, too few %d, surplus %d; counted %d, %d, %d, %d",
+			r.room.locations.count(), r.missing, r.few.Len(), r.surplus.Len(), located, missing, few, surplus)
+	}
+	copies := make([]int, len(r.copiesTo))
+	for _, c := range r.copies {
+		copies[c.target]++
+	}
+	if !slices.Equal(copies, r.copiesTo) || len(r.copies) > r.room.config.CopiesTotal || len(r.dirty) > 0 {
+		return fmt.Errorf("copies to each node %v, counted %v; %d copies of %d, %d dirty",
+			r.copiesTo, copies, len(r.copies), r.room.config.CopiesTotal, len(r.dirty))
+	}
+	return nil
+}
+
+func (d *deletion) check() error {
+	for _, n := range d.room.Nodes.all() {
+		if d.room.Nodes.Find(n.id) != n.index {
+			return fmt.Errorf("node %q has index %d, found %d", n.id, n.index, d.room.Nodes.Find(n.id))
+		}
+		for id, order := range d.byNode[n.index].orders {
+			if err := d.checkOrder(n.index, id, order); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkOrder: no order may name a replica that counts as in its place.
+func (d *deletion) checkOrder(node datanode.Index, id chunk.ID, order *deleteOrder) error {
+	slot := d.room.files.Find(id)
+	if slot == 0 {
+		return nil
+	}
+	if order.reason == deleteRemoved || order.reason == deleteUnknown {
+		return fmt.Errorf("chunk %s exists, yet node %d shall delete it", id, node)
+	}
+	if order.generation == d.room.files.Chunk(slot).Generation() && d.room.locations.has(slot, node) {
+		return fmt.Errorf("chunk %s on node %d counts, yet shall be deleted", id, node)
+	}
+	return nil
+}

@@ -1,0 +1,320 @@
+package replicas
+
+import (
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/step"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/queue"
+)
+
+// Deleting is the one thing that loses data, so all of it is here. A replica is
+// ordered deleted only by the active namenode, out of safe mode, and because:
+//   - its chunk was removed by a durable record (at once), or
+//   - its chunk is unknown, or it is stale: of a lower generation than the
+//     sealed chunk, which has live replicas in their place (after a grace), or
+//   - it is surplus, misplaced or unreadable, and enough other replicas are in
+//     their place on live nodes that reported in full to this namenode; or it is
+//     the one that is in the way of the repair.
+// A corrupt replica is never deleted: its node puts it in quarantine.
+// An order names the replica's generation, and is checked once more before it is
+// sent once more.
+
+type deleteReason uint8
+
+const (
+	deleteRemoved deleteReason = iota + 1
+	deleteUnknown
+	deleteStale
+	deleteSurplus
+)
+
+// deleteOrder waits for the node's word that the replica is gone.
+type deleteOrder struct {
+	generation chunk.Generation
+	reason     deleteReason
+	attempts   int
+}
+
+// deletion holds the orders of all nodes, and the misplaced replicas that may get
+// one.
+type deletion struct {
+	room *Replicas
+	// byNode are the orders by node index. Queued: some node has orders to be sent.
+	byNode []*nodeOrders
+	queued bool
+	grace  queue.FIFO[check] // of misplaced replicas
+}
+
+// nodeOrders are those of one node.
+type nodeOrders struct {
+	orders   map[chunk.ID]*deleteOrder
+	toSend   queue.FIFO[chunk.ID]
+	toResend queue.FIFO[resend]
+}
+
+type resend struct {
+	id chunk.ID
+	at time.Duration
+}
+
+// check makes a misplaced replica come up for examination.
+type check struct {
+	id    chunk.ID
+	node  datanode.Index
+	since time.Duration
+	at    time.Duration
+}
+
+// addNode makes room for the next node.
+func (d *deletion) addNode() {
+	d.byNode = append(d.byNode, &nodeOrders{orders: make(map[chunk.ID]*deleteOrder)})
+}
+
+// watch has a misplaced replica examined after the grace.
+func (d *deletion) watch(c check) {
+	c.at = d.room.step.Mono + d.room.config.DeleteGrace
+	d.grace.Push(c)
+}
+
+// order queues an order; send sends it.
+func (d *deletion) order(node datanode.Index, id chunk.ID, generation chunk.Generation, reason deleteReason) {
+	n := d.byNode[node]
+	if old := n.orders[id]; old != nil {
+		if old.reason == deleteRemoved || old.generation == generation {
+			return
+		}
+		old.generation, old.reason, old.attempts = generation, reason, 0
+		d.queue(n, id)
+		return
+	}
+	if len(n.orders) >= deletesPerNodeMax {
+		return // the next full report finds it
+	}
+	n.orders[id] = &deleteOrder{generation: generation, reason: reason}
+	d.queue(n, id)
+}
+
+func (d *deletion) queue(n *nodeOrders, id chunk.ID) {
+	n.toSend.Push(id)
+	d.queued = true
+}
+
+// ordered tells whether a node shall delete its replica of a chunk, and of which
+// generation.
+func (d *deletion) ordered(node datanode.Index, id chunk.ID) (chunk.Generation, bool) {
+	if order := d.byNode[node].orders[id]; order != nil {
+		return order.generation, true
+	}
+	return 0, false
+}
+
+// confirm ends an order: the replica is gone.
+func (d *deletion) confirm(node datanode.Index, id chunk.ID) { delete(d.byNode[node].orders, id) }
+
+// compare ends the orders for what a node no longer has after its full report.
+// Map order has no effect here.
+func (d *deletion) compare(node datanode.Index) {
+	for id, order := range d.byNode[node].orders {
+		slot := d.room.files.Find(id)
+		if order.attempts > 0 && d.room.misplaced.find(id, node) == nil && (slot == 0 || !d.room.locations.has(slot, node)) {
+			d.confirm(node, id)
+		}
+	}
+}
+
+// resendAll has every order of a node sent again, to a new stream.
+func (d *deletion) resendAll(node datanode.Index) {
+	for n := d.byNode[node]; n.toResend.Len() > 0; {
+		d.queue(n, n.toResend.Pop().id)
+	}
+	d.wake(node)
+}
+
+// wake has the orders of a node sent that could not be sent before.
+func (d *deletion) wake(node datanode.Index) { d.queued = d.queued || d.byNode[node].toSend.Len() > 0 }
+
+// send sends what is queued to nodes that are there, within the limits of one
+// step.
+func (d *deletion) send() {
+	if !d.room.step.Active || d.room.SafeMode.On() || !d.queued {
+		return
+	}
+	d.queued = false
+	messages := 0
+	for _, n := range d.room.Nodes.all() {
+		if !n.reachable() {
+			continue
+		}
+		orders := d.byNode[n.index]
+		for orders.toSend.Len() > 0 && messages < deleteMessagesPerStep {
+			var replicas []chunk.Replica
+			for orders.toSend.Len() > 0 && len(replicas) < deletesPerMessage {
+				id := orders.toSend.Pop()
+				order := orders.orders[id]
+				if order == nil {
+					continue
+				}
+				if order.attempts >= deleteAttemptsMax || !d.stillWanted(n, id, order) {
+					d.cancel(n, id)
+					continue
+				}
+				order.attempts++
+				replicas = append(replicas, chunk.Replica{ID: id, Generation: order.generation})
+				orders.toResend.Push(resend{id: id, at: d.room.step.Mono + d.room.config.ResendAfter})
+			}
+			if len(replicas) > 0 {
+				messages++
+				d.room.step.Send(n.id, &datanode.DeleteReplicas{Replicas: replicas})
+				d.room.step.Tell(step.Event{Kind: step.EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
+			}
+		}
+		d.wake(n.index)
+	}
+}
+
+// resendLate queues the orders again that waited too long.
+func (d *deletion) resendLate() {
+	for _, n := range d.byNode[1:] {
+		for i := 0; i < deletesPerMessage && n.toResend.Len() > 0 && n.toResend.At(0).at <= d.room.step.Mono; i++ {
+			d.queue(n, n.toResend.Pop().id)
+		}
+	}
+}
+
+// stillWanted checks an order once more.
+func (d *deletion) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
+	slot := d.room.files.Find(id)
+	if order.reason == deleteRemoved || order.reason == deleteUnknown {
+		return slot == 0
+	}
+	if slot == 0 || d.room.files.Chunk(slot).Open() {
+		return false
+	}
+	if m := d.room.misplaced.find(id, n.index); m != nil {
+		return m.generation == order.generation && d.deletable(n, id, m) != 0
+	}
+	return order.reason == deleteSurplus && d.confirmed(slot, n.index) >= d.room.wanted(slot)
+}
+
+// cancel ends an order that is not wanted. If the replica may still be there and
+// be good, the node is asked what it has.
+func (d *deletion) cancel(n *node, id chunk.ID) {
+	order := d.byNode[n.index].orders[id]
+	d.confirm(n.index, id)
+	slot := d.room.files.Find(id)
+	if slot == 0 || d.room.files.Chunk(slot).Open() || d.room.files.Chunk(slot).Generation() != order.generation ||
+		d.room.misplaced.find(id, n.index) != nil {
+		return
+	}
+	if order.attempts == 0 {
+		d.room.addLocation(slot, n.index)
+		return
+	}
+	d.room.step.Send(n.id, &datanode.SendReport{})
+}
+
+// confirmed counts the replicas of a sealed chunk on live nodes that reported in
+// full, apart from one node.
+func (d *deletion) confirmed(slot namespace.ChunkSlot, except datanode.Index) int {
+	confirmed := 0
+	for _, node := range d.room.locations.of(slot) {
+		if node != except && d.room.Nodes.at(node).trusted() {
+			confirmed++
+		}
+	}
+	return confirmed
+}
+
+// examineMisplaced looks at the misplaced replicas whose grace is over.
+func (d *deletion) examineMisplaced() {
+	for i := 0; i < misplacedExaminedPerTick && d.grace.Len() > 0 && d.grace.At(0).at <= d.room.step.Mono; i++ {
+		c := d.grace.Pop()
+		m := d.room.misplaced.find(c.id, c.node)
+		if m == nil || m.since != c.since {
+			continue // gone, or another check is under way for what it became
+		}
+		if reason := d.deletable(d.room.Nodes.at(c.node), c.id, m); reason != 0 {
+			d.order(c.node, c.id, m.generation, reason)
+		}
+		d.room.watch(c.id, m)
+	}
+}
+
+// deletable decides over a misplaced replica; 0 means that it stays.
+func (d *deletion) deletable(n *node, id chunk.ID, m *misplaced) deleteReason {
+	if d.room.SafeMode.On() || !n.trusted() || m.verdict == suspect {
+		return 0
+	}
+	known := min(d.room.Nodes.registeredFor(n), d.room.step.Mono-d.room.step.ActiveSince)
+	if m.verdict == unverified && known < d.room.config.DeleteGrace {
+		return 0
+	}
+	slot := d.room.files.Find(id)
+	if slot == 0 {
+		return deleteUnknown
+	}
+	c := d.room.files.Chunk(slot)
+	switch {
+	case c.Open():
+		return 0
+	case m.state == chunk.Corrupt:
+		return 0 // in quarantine, where it stays
+	case m.verdict == unverified && m.generation < c.Generation():
+		if d.staleAllowed(slot, n) {
+			return deleteStale
+		}
+	default: // unreadable, not sealed, or of another length
+		good, wanted := d.confirmed(slot, n.index), d.room.wanted(slot)
+		if good >= wanted || good > 0 && good+1 >= wanted && !d.canCopy(slot) {
+			return deleteSurplus
+		}
+	}
+	return 0
+}
+
+// staleAllowed: a stale replica is the last resort while the chunk has but one
+// good one; it goes then only if it is in the way of the repair.
+func (d *deletion) staleAllowed(slot namespace.ChunkSlot, n *node) bool {
+	good := d.confirmed(slot, n.index)
+	return good >= min(2, d.room.wanted(slot)) || good > 0 && !d.canCopy(slot)
+}
+
+// canCopy tells whether some node could take another replica of a chunk.
+func (d *deletion) canCopy(slot namespace.ChunkSlot) bool {
+	length := d.room.files.Chunk(slot).Length()
+	return slices.ContainsFunc(d.room.Nodes.all(), func(n *node) bool {
+		return n.takes(length) && !d.room.holds(n.index, slot)
+	})
+}
+
+// trimSurplus orders one replica too many deleted per chunk, from the fullest
+// node, and only when the wanted number of others is confirmed.
+func (d *deletion) trimSurplus() {
+	for _, slot := range d.room.repair.surplusChunks(trimsPerTick) {
+		var fullest *node
+		for _, node := range d.room.locations.of(slot) {
+			n := d.room.Nodes.at(node)
+			if !n.trusted() || d.confirmed(slot, node) < d.room.wanted(slot) {
+				continue
+			}
+			if fullest == nil || n.fuller(fullest) {
+				fullest = n
+			}
+		}
+		if fullest == nil {
+			continue
+		}
+		c := d.room.files.Chunk(slot)
+		d.order(fullest.index, c.ID(), c.Generation(), deleteSurplus)
+		if _, ordered := d.ordered(fullest.index, c.ID()); ordered {
+			d.room.removeLocation(slot, fullest.index)
+		}
+	}
+}
+
+// forgetGrace begins every grace anew.
+func (d *deletion) forgetGrace() { d.grace = queue.FIFO[check]{} }

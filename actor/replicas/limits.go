@@ -1,0 +1,43 @@
+package replicas
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/internal/limits"
+)
+
+// Bounds of what datanodes can make grow, and of the work of one step.
+const (
+	// NodesMax bounds the node table; indexes are 1..NodesMax.
+	NodesMax = 10_000
+	// misplacedPerNodeMax bounds the replicas remembered per node that are not in
+	// their place (unknown, stale, open, bad); the next full report finds the
+	// rest.
+	misplacedPerNodeMax = 1 << 20
+	// deletesPerNodeMax bounds delete orders waiting for confirmation.
+	deletesPerNodeMax = 100_000
+	// deletesPerMessage bounds one DeleteReplicas.
+	deletesPerMessage = 1000
+	// deleteMessagesPerStep bounds DeleteReplicas messages per step.
+	deleteMessagesPerStep = 64
+	// deleteAttemptsMax is how often an order is sent; the next full report
+	// finds the replica again.
+	deleteAttemptsMax = 10
+	// sweepSlotsPerStep bounds the chunks assessed again in one step.
+	sweepSlotsPerStep = 1 << 20
+	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick,
+	// repairExaminedPerCopy that after a copy has arrived.
+	repairExaminedPerTick = 8192
+	repairExaminedPerCopy = 64
+	trimsPerTick          = 1024
+	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.
+	verifyOrdersPerTick = 1024
+	// misplacedExaminedPerTick bounds the misplaced replicas looked at in one Tick.
+	misplacedExaminedPerTick = 16_384
+	// freshMax bounds the memory of chunks sealed a moment ago, FreshFor is how
+	// long they count as such.
+	freshMax = 65_536
+	FreshFor = 10 * time.Second
+	// holdersInit is room for the nodes of nearly every chunk.
+	holdersInit = limits.ReplicationMax + 4
+)

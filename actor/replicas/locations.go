@@ -1,0 +1,145 @@
+package replicas
+
+import (
+	"slices"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
+
+// location holds the nodes of one sealed chunk: 8 bytes.
+type location struct {
+	// nodes in no order; 0 means none. More than three spill over.
+	nodes [3]datanode.Index
+	level level
+	flags uint8
+}
+
+// level says how many replicas a chunk has, by what must be done: 1+n for n too
+// few of them.
+type level uint8
+
+const (
+	levelWanted  level = 0
+	levelMissing level = 1
+	levelSurplus level = 255
+)
+
+const flagDirty = 1 << 0
+
+const locationPageItems = 1024
+
+type locationPage struct {
+	items [locationPageItems]location
+	spill map[namespace.ChunkSlot][]datanode.Index // chunks with more than three nodes: all of them
+}
+
+// locations says which nodes have a replica of a sealed chunk that is in its
+// place: at the chunk's generation and length.
+type locations struct {
+	pages   []*locationPage
+	located uint64 // chunks with a replica
+}
+
+func (l *locations) page(slot namespace.ChunkSlot) *locationPage {
+	at := int(slot / locationPageItems)
+	for at >= len(l.pages) {
+		l.pages = append(l.pages, new(locationPage))
+	}
+	return l.pages[at]
+}
+
+func (l *locations) at(slot namespace.ChunkSlot) *location {
+	return &l.page(slot).items[slot%locationPageItems]
+}
+
+// of returns the nodes of a sealed chunk; valid until the next change.
+func (l *locations) of(slot namespace.ChunkSlot) []datanode.Index {
+	page := l.page(slot)
+	if nodes, ok := page.spill[slot]; ok {
+		return nodes
+	}
+	item := &page.items[slot%locationPageItems]
+	count := 0
+	for count < len(item.nodes) && item.nodes[count] != 0 {
+		count++
+	}
+	return item.nodes[:count]
+}
+
+// set stores the nodes of a chunk.
+func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index) {
+	page := l.page(slot)
+	item := &page.items[slot%locationPageItems]
+	if len(nodes) > len(item.nodes) {
+		if page.spill == nil {
+			page.spill = make(map[namespace.ChunkSlot][]datanode.Index)
+		}
+		page.spill[slot] = slices.Clone(nodes)
+		copy(item.nodes[:], nodes)
+		return
+	}
+	delete(page.spill, slot)
+	var few [3]datanode.Index
+	copy(few[:], nodes)
+	item.nodes = few
+}
+
+// has tells whether a node has the chunk in its place.
+func (l *locations) has(slot namespace.ChunkSlot, node datanode.Index) bool {
+	return slices.Contains(l.of(slot), node)
+}
+
+// add notes that a node has a chunk; false: that was known.
+func (l *locations) add(slot namespace.ChunkSlot, node datanode.Index) bool {
+	nodes := l.of(slot)
+	if slices.Contains(nodes, node) {
+		return false
+	}
+	if len(nodes) == 0 {
+		l.located++
+	}
+	var buffer [holdersInit]datanode.Index
+	l.set(slot, append(append(buffer[:0], nodes...), node))
+	return true
+}
+
+// remove forgets that a node has a chunk; false: that was not known.
+func (l *locations) remove(slot namespace.ChunkSlot, node datanode.Index) bool {
+	nodes := l.of(slot)
+	i := slices.Index(nodes, node)
+	if i < 0 {
+		return false
+	}
+	if len(nodes) == 1 {
+		l.located--
+	}
+	var buffer [holdersInit]datanode.Index
+	l.set(slot, append(append(buffer[:0], nodes[:i]...), nodes[i+1:]...))
+	return true
+}
+
+// removeAll forgets all nodes of a chunk.
+func (l *locations) removeAll(slot namespace.ChunkSlot) {
+	if len(l.of(slot)) > 0 {
+		l.located--
+		l.set(slot, nil)
+	}
+}
+
+// count is the number of chunks with a replica.
+func (l *locations) count() uint64 { return l.located }
+
+func (l *locations) level(slot namespace.ChunkSlot) level { return l.at(slot).level }
+
+func (l *locations) setLevel(slot namespace.ChunkSlot, to level) { l.at(slot).level = to }
+
+// markDirty notes that a chunk must be assessed; false: it is marked already.
+func (l *locations) markDirty(slot namespace.ChunkSlot) bool {
+	item := l.at(slot)
+	marked := item.flags&flagDirty != 0
+	item.flags |= flagDirty
+	return !marked
+}
+
+func (l *locations) unmark(slot namespace.ChunkSlot) { l.at(slot).flags &^= flagDirty }

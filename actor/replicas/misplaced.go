@@ -1,0 +1,141 @@
+package replicas
+
+import (
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
+
+// misplaced is a replica that is not in its place: unknown, open, stale or bad.
+type misplaced struct {
+	node       datanode.Index
+	state      chunk.State
+	generation chunk.Generation
+	length     int64
+	// since when it is known as it is.
+	since   time.Duration
+	verdict verdict
+	// report is the node's last full report that listed it.
+	report uint64
+}
+
+// unusable tells whether it is corrupt, or may be.
+func (m *misplaced) unusable() bool { return m.verdict != unverified || m.state == chunk.Corrupt }
+
+// misplacedTable holds the misplaced replicas of all nodes.
+type misplacedTable struct {
+	byChunk  map[chunk.ID][]misplaced
+	byNode   []int // how many, by node index
+	unusable uint64
+}
+
+// addNode makes room for the next node.
+func (t *misplacedTable) addNode() { t.byNode = append(t.byNode, 0) }
+
+// of returns the misplaced replicas of a chunk; valid until the next change, and
+// not to be changed.
+func (t *misplacedTable) of(id chunk.ID) []misplaced { return t.byChunk[id] }
+
+// find returns a node's misplaced replica of a chunk, nil if there is none; valid
+// until the next change of the chunk's misplaced replicas.
+func (t *misplacedTable) find(id chunk.ID, node datanode.Index) *misplaced {
+	replicas := t.byChunk[id]
+	for i := range replicas {
+		if replicas[i].node == node {
+			return &replicas[i]
+		}
+	}
+	return nil
+}
+
+// set notes a misplaced replica and tells whether that is news. If it is known as
+// it is, its age stays.
+func (t *misplacedTable) set(id chunk.ID, m misplaced) bool {
+	old := t.find(id, m.node)
+	switch {
+	case old == nil && t.byNode[m.node] >= misplacedPerNodeMax:
+		return false
+	case old == nil:
+		t.byNode[m.node]++
+		t.byChunk[id] = append(t.byChunk[id], m)
+	case old.state == m.state && old.generation == m.generation && (old.verdict != unverified) == (m.verdict != unverified):
+		old.length, old.report = m.length, m.report
+		return false
+	default:
+		t.unusable -= count(old.unusable())
+		*old = m
+	}
+	t.unusable += count(m.unusable())
+	return true
+}
+
+func count(yes bool) uint64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// unusableCount is the number of unusable replicas, count that of all.
+func (t *misplacedTable) unusableCount() uint64 { return t.unusable }
+
+func (t *misplacedTable) count() (all uint64) {
+	for _, of := range t.byNode {
+		all += uint64(of)
+	}
+	return all
+}
+
+// remove forgets a node's misplaced replica.
+func (t *misplacedTable) remove(id chunk.ID, node datanode.Index) {
+	replicas := t.byChunk[id]
+	i := slices.IndexFunc(replicas, func(m misplaced) bool { return m.node == node })
+	if i < 0 {
+		return
+	}
+	t.unusable -= count(replicas[i].unusable())
+	t.byNode[node]--
+	if len(replicas) == 1 {
+		delete(t.byChunk, id)
+		return
+	}
+	t.byChunk[id] = slices.Delete(replicas, i, i+1)
+}
+
+// restart begins the age of a replica anew.
+func (t *misplacedTable) restart(id chunk.ID, node datanode.Index, now time.Duration) *misplaced {
+	m := t.find(id, node)
+	m.since = now
+	return m
+}
+
+// judge changes the verdict on a suspect replica.
+func (t *misplacedTable) judge(id chunk.ID, node datanode.Index, v verdict) {
+	t.find(id, node).verdict = v
+}
+
+// unlisted lists the chunks of which a node has a misplaced replica that a report
+// did not list, by id.
+func (t *misplacedTable) unlisted(node datanode.Index, report uint64) (gone []chunk.ID) {
+	for id, replicas := range t.byChunk {
+		for i := range replicas {
+			if replicas[i].node == node && replicas[i].report != report {
+				gone = append(gone, id)
+			}
+		}
+	}
+	slices.SortFunc(gone, func(a, b chunk.ID) int { return slices.Compare(a[:], b[:]) })
+	return gone
+}
+
+// chunks lists the chunks with misplaced replicas, by id.
+func (t *misplacedTable) chunks() []chunk.ID {
+	ids := make([]chunk.ID, 0, len(t.byChunk))
+	for id := range t.byChunk {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b chunk.ID) int { return slices.Compare(a[:], b[:]) })
+	return ids
+}

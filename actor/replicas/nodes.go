@@ -1,0 +1,430 @@
+package replicas
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/whispering-woods/ww/actor/replicas/placement"
+	"github.com/whispering-woods/ww/actor/step"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
+)
+
+// Liveness of a node: a higher number is a better node.
+type Liveness uint8
+
+const (
+	// NodeDead: silent for DeadAfter; its replicas do not count.
+	NodeDead Liveness = iota
+	// NodeStale: its stream broke or it is silent for StaleAfter; its replicas
+	// count, are read last, and nothing new is placed on it.
+	NodeStale
+	NodeLive
+)
+
+const rackDefault = "/default"
+
+// identity of a node is durable.
+type identity struct {
+	index   datanode.Index
+	id      string
+	address string
+}
+
+// node is a datanode.
+type node struct {
+	identity
+
+	session   uint64
+	connected bool
+	liveness  Liveness
+	heard     time.Duration // last sign of life
+	since     time.Duration // of the registration
+	died      time.Duration // since when it is dead
+	version   string
+	admin     string // admin address
+	rack      string
+	load      datanode.Load
+	free      int64 // bytes on healthy volumes
+	capacity  int64
+	largest   int64 // free bytes of the healthy volume with most
+	replicas  uint64
+	placed    int64 // replicas placed since the last heartbeat
+	// complete: a full report was taken in since registration, and since this
+	// namenode is active.
+	complete bool
+}
+
+func (n *node) live() bool { return n.liveness == NodeLive }
+func (n *node) dead() bool { return n.liveness == NodeDead }
+
+// reachable tells whether orders reach it now.
+func (n *node) reachable() bool { return n.connected && n.live() }
+
+// reported tells whether a full report of it was taken in.
+func (n *node) reported() bool { return n.complete }
+
+// trusted tells whether what it has reported is all that it has.
+func (n *node) trusted() bool { return n.live() && n.complete }
+
+func (n *node) describe() string {
+	if n.address == "" {
+		return n.id
+	}
+	return n.id + " (" + n.address + ")"
+}
+
+// busy is the node's load as placement and read order see it.
+func (n *node) busy() int64 {
+	return int64(n.load.ActiveWrites) + int64(n.load.ActiveReads) + int64(n.load.QueuedDiskOps) + n.placed
+}
+
+// takes tells whether a replica of a size may be placed on it.
+func (n *node) takes(size int64) bool { return n.live() && n.largest >= size }
+
+// candidate describes the node to a placement policy.
+func (n *node) candidate() placement.Candidate {
+	return placement.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity, Load: n.busy()}
+}
+
+// fuller tells whether it has the lower free share; the higher index among
+// equals.
+func (n *node) fuller(than *node) bool {
+	a, b := float64(n.free)/float64(max(n.capacity, 1)), float64(than.free)/float64(max(than.capacity, 1))
+	if a != b {
+		return a < b
+	}
+	return n.index > than.index
+}
+
+func (n *node) setVolumes(volumes []datanode.VolumeState) {
+	n.free, n.capacity, n.largest, n.replicas = 0, 0, 0, 0
+	for i := range volumes {
+		v := &volumes[i]
+		n.replicas += v.Replicas
+		if !v.Healthy {
+			continue
+		}
+		n.free += max(v.FreeBytes, 0)
+		n.capacity += max(v.CapacityBytes, 0)
+		n.largest = max(n.largest, v.FreeBytes)
+	}
+}
+
+// Nodes is the table of all datanodes that ever registered.
+type Nodes struct {
+	room  *Replicas
+	list  []*node // by index; [0] is nil
+	index map[string]datanode.Index
+}
+
+// Find returns the index of a node; 0 if it is not known.
+func (t *Nodes) Find(id string) datanode.Index { return t.index[id] }
+
+// Next is the index that the next new node gets.
+func (t *Nodes) Next() datanode.Index { return datanode.Index(len(t.list)) }
+
+// Knows tells whether an index is that of a node.
+func (t *Nodes) Knows(index datanode.Index) bool { return index != 0 && int(index) < len(t.list) }
+
+// Address of a node.
+func (t *Nodes) Address(index datanode.Index) string { return t.list[index].address }
+
+// ID of a node.
+func (t *Nodes) ID(index datanode.Index) string { return t.list[index].id }
+
+// Put adds the node with the next index, or changes the address of one.
+func (t *Nodes) Put(index datanode.Index, id, address string) {
+	if t.Knows(index) {
+		t.list[index].address = address
+		return
+	}
+	t.list = append(t.list, &node{identity: identity{index: index, id: id, address: address}, rack: rackDefault})
+	t.index[id] = index
+	t.room.misplaced.addNode()
+	t.room.deletion.addNode()
+	t.room.repair.addNode()
+}
+
+func (t *Nodes) at(index datanode.Index) *node { return t.list[index] }
+
+// all lists the nodes in the order of their indexes.
+func (t *Nodes) all() []*node { return t.list[1:] }
+
+// Registration is a datanode's first message on a stream. Its id and address are
+// known already.
+type Registration struct {
+	Session                     uint64
+	Version, Rack, AdminAddress string
+	Volumes                     []datanode.VolumeState
+}
+
+// Register begins a session, and asks for a full report.
+func (t *Nodes) Register(index datanode.Index, r *Registration) {
+	n, now := t.list[index], t.room.step.Mono
+	n.session, n.connected = r.Session, true
+	n.heard, n.since = now, now
+	n.version, n.admin = limits.Clip(r.Version, limits.TextBytesMax), limits.Clip(r.AdminAddress, limits.TextBytesMax)
+	n.rack = r.Rack
+	if n.rack == "" {
+		n.rack = rackDefault
+	}
+	n.setVolumes(r.Volumes)
+	n.load, n.placed = datanode.Load{}, 0
+	t.setComplete(n, false)
+	t.setLiveness(n, NodeLive)
+	t.room.deletion.resendAll(index)
+	t.room.step.Send(n.id, &datanode.SendReport{})
+	t.room.step.Tell(step.Event{Kind: step.EventNodeRegistered, NodeID: n.id, Text: n.address})
+}
+
+// Session names a datanode's stream.
+type Session struct {
+	NodeID string
+	Number uint64
+}
+
+// Heard notes a sign of life, and refuses what comes from an older stream.
+func (t *Nodes) Heard(op string, s Session) (datanode.Index, *fault.Error) {
+	n, err := t.session(op, s)
+	if err != nil {
+		return 0, err
+	}
+	t.heard(n)
+	return n.index, nil
+}
+
+func (t *Nodes) session(op string, s Session) (*node, *fault.Error) {
+	index := t.index[s.NodeID]
+	if index == 0 || t.list[index].session != s.Number || s.Number == 0 {
+		e := fault.New(fault.Closed, op, "this stream is not the node's latest registration")
+		e.Node = limits.Clip(s.NodeID, 64)
+		return nil, e
+	}
+	return t.list[index], nil
+}
+
+func (t *Nodes) heard(n *node) {
+	n.heard = t.room.step.Mono
+	if n.connected {
+		t.setLiveness(n, NodeLive)
+	}
+}
+
+// Heartbeat notes a node's disks and load.
+func (t *Nodes) Heartbeat(s Session, volumes []datanode.VolumeState, load datanode.Load) *fault.Error {
+	n, err := t.session("heartbeat", s)
+	if err != nil {
+		return err
+	}
+	if len(volumes) > limits.VolumesPerNodeMax {
+		return fault.New(fault.Invalid, "heartbeat", "%d volumes, at most %d are allowed", len(volumes), limits.VolumesPerNodeMax)
+	}
+	n.setVolumes(volumes)
+	n.load, n.placed = load, 0
+	t.heard(n)
+	return nil
+}
+
+// Disconnected notes that a node's stream broke.
+func (t *Nodes) Disconnected(s Session) (datanode.Index, *fault.Error) {
+	n, err := t.session("stream end", s)
+	if err != nil {
+		return 0, err
+	}
+	n.connected = false
+	t.room.Reports.forget(n.index)
+	if n.live() {
+		t.setLiveness(n, NodeStale)
+	}
+	return n.index, nil
+}
+
+// setLiveness changes a node's liveness and has its chunks counted again.
+func (t *Nodes) setLiveness(n *node, to Liveness) {
+	if n.liveness == to {
+		return
+	}
+	if n.dead() || to == NodeDead {
+		t.room.repair.sweepAll()
+	}
+	n.liveness = to
+	switch to {
+	case NodeDead:
+		n.died = t.room.step.Mono
+		t.room.Reports.forget(n.index)
+		t.room.step.Tell(step.Event{Kind: step.EventNodeDead, NodeID: n.id, Text: n.address})
+	case NodeStale:
+		t.room.step.Tell(step.Event{Kind: step.EventNodeStale, NodeID: n.id, Text: n.address})
+	case NodeLive: // what it was not sent while it was silent is due
+		t.room.deletion.wake(n.index)
+	}
+}
+
+// setComplete notes whether a full report of the node was taken in.
+func (t *Nodes) setComplete(n *node, complete bool) {
+	n.complete = complete
+	t.room.Reports.forget(n.index)
+}
+
+// checkAlive moves silent nodes towards death.
+func (t *Nodes) checkAlive() {
+	for _, n := range t.all() {
+		silent := t.room.step.Mono - n.heard
+		switch {
+		case n.dead():
+		case silent >= t.room.config.DeadAfter:
+			t.setLiveness(n, NodeDead)
+		case n.live() && silent >= t.room.config.StaleAfter:
+			t.setLiveness(n, NodeStale)
+		}
+	}
+}
+
+// activate makes every node prove anew that it lives and what it has.
+func (t *Nodes) activate() {
+	for _, n := range t.all() {
+		t.setComplete(n, false)
+		if n.connected {
+			t.room.step.Send(n.id, &datanode.SendReport{})
+		} else {
+			t.setLiveness(n, NodeDead)
+			n.died = t.room.step.Mono
+		}
+	}
+}
+
+// Away is how long a node that is not live was silent; a namenode that became
+// active since gives it time to register. False: it is live, or not known.
+func (t *Nodes) Away(id string) (time.Duration, bool) {
+	index := t.index[id]
+	if index == 0 || t.list[index].live() {
+		return 0, false
+	}
+	return t.room.step.Mono - max(t.list[index].heard, t.room.step.ActiveSince), true
+}
+
+// Liveness of a node that is known.
+func (t *Nodes) Liveness(id string) Liveness { return t.list[t.index[id]].liveness }
+
+// ReportsMissing tells whether a live node has not yet reported in full to this
+// namenode.
+func (t *Nodes) ReportsMissing() bool {
+	for _, n := range t.all() {
+		if n.live() && !n.complete {
+			return true
+		}
+	}
+	return false
+}
+
+// counts says how many nodes have a stream, and how many have reported in full.
+func (t *Nodes) counts() (connected, complete int) {
+	for _, n := range t.all() {
+		connected += int(count(n.connected))
+		complete += int(count(n.complete))
+	}
+	return connected, complete
+}
+
+// deadFor is how long a dead node has been dead.
+func (t *Nodes) deadFor(n *node) time.Duration { return t.room.step.Mono - n.died }
+
+// registeredFor is how long a node has been registered.
+func (t *Nodes) registeredFor(n *node) time.Duration { return t.room.step.Mono - n.since }
+
+// place counts a replica that is placed on a node.
+func (t *Nodes) place(index datanode.Index) { t.list[index].placed++ }
+
+// Locations names nodes for a message or result.
+func (t *Nodes) Locations(indexes []datanode.Index) []chunk.Location {
+	if len(indexes) == 0 {
+		return nil
+	}
+	places := make([]chunk.Location, len(indexes))
+	for i, index := range indexes {
+		places[i] = chunk.Location{NodeID: t.list[index].id, Address: t.list[index].address}
+	}
+	return places
+}
+
+// order puts nodes in order for a reader or a pipeline: live before stale before
+// dead, less loaded first, chance among equals.
+func (t *Nodes) order(indexes []datanode.Index) {
+	for i := len(indexes) - 1; i > 0; i-- {
+		j := t.room.step.Random.Below(i + 1)
+		indexes[i], indexes[j] = indexes[j], indexes[i]
+	}
+	slices.SortStableFunc(indexes, func(a, b datanode.Index) int {
+		first, second := t.list[a], t.list[b]
+		if first.liveness != second.liveness {
+			return int(second.liveness) - int(first.liveness)
+		}
+		return int(min(first.busy(), 1<<30) - min(second.busy(), 1<<30))
+	})
+}
+
+func (t *Nodes) racks(indexes []datanode.Index) []string {
+	racks := make([]string, len(indexes))
+	for i, index := range indexes {
+		racks[i] = t.list[index].rack
+	}
+	return racks
+}
+
+// describe lists nodes for people.
+func (t *Nodes) describe(indexes []datanode.Index) string {
+	texts := make([]string, len(indexes))
+	for i, index := range indexes {
+		texts[i] = t.list[index].describe()
+	}
+	return joinSome(texts)
+}
+
+// joinSome lists texts, at most ten of them.
+func joinSome(texts []string) string {
+	if len(texts) > 10 {
+		return strings.Join(texts[:10], ", ") + fmt.Sprintf(" and %d more", len(texts)-10)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// All yields the id and address of every node, in the order of their indexes.
+func (t *Nodes) All(yield func(id, address string) bool) {
+	for _, n := range t.all() {
+		if !yield(n.id, n.address) {
+			return
+		}
+	}
+}
+
+// NodeStatus is one datanode for people. The bytes are those of healthy volumes.
+type NodeStatus struct {
+	NodeID           string
+	Address          string
+	Live             bool
+	CapacityBytes    int64
+	FreeBytes        int64
+	UsedBytes        int64
+	Replicas         uint64
+	ActiveWrites     uint32
+	ActiveReads      uint32
+	LastHeartbeatAge time.Duration
+	Version          string
+	AdminAddress     string
+}
+
+// Status describes all nodes.
+func (t *Nodes) Status() []NodeStatus {
+	all := make([]NodeStatus, 0, len(t.list)-1)
+	for _, n := range t.all() {
+		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity, FreeBytes: n.free,
+			UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads,
+			LastHeartbeatAge: t.room.step.Mono - n.heard, Version: n.version, AdminAddress: n.admin})
+	}
+	return all
+}

@@ -1,0 +1,234 @@
+package replicas
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/whispering-woods/ww/actor/leases"
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
+
+// OpenChunks says who holds the replicas of chunks that are being written,
+// reopened or recovered. Those stand among the misplaced ones until the chunk is
+// sealed.
+type OpenChunks struct{ room *Replicas }
+
+// Reported tells whether nodes said anything of a chunk that is not in its place.
+func (o *OpenChunks) Reported(id chunk.ID) bool { return len(o.room.misplaced.of(id)) > 0 }
+
+// Trust notes replicas of an open chunk that a client or a recovery vouches for;
+// the nodes' own deltas may come later.
+func (o *OpenChunks) Trust(slot namespace.ChunkSlot, r chunk.Replica, nodeIDs []string) {
+	id := o.room.files.Chunk(slot).ID()
+	for _, name := range nodeIDs {
+		node := o.room.Nodes.Find(name)
+		if node == 0 {
+			continue
+		}
+		if old := o.room.misplaced.find(id, node); old == nil || !old.unusable() {
+			o.room.misplace(id, misplaced{node: node, state: r.State, generation: r.Generation, length: r.Length})
+		}
+	}
+}
+
+// Sealed notes the nodes that sealed a chunk a moment ago.
+func (o *OpenChunks) Sealed(slot namespace.ChunkSlot, nodeIDs []string) {
+	id := o.room.files.Chunk(slot).ID()
+	for _, name := range nodeIDs {
+		node := o.room.Nodes.Find(name)
+		if node == 0 {
+			continue
+		}
+		if m := o.room.misplaced.find(id, node); m != nil {
+			if m.unusable() {
+				continue
+			}
+			o.room.misplaced.remove(id, node)
+		}
+		o.room.addLocation(slot, node)
+	}
+	o.room.Reports.sealed(slot)
+}
+
+// Holders returns the nodes that may hold a replica of an open chunk that counts:
+// the pipeline in order, then others that reported one.
+func (o *OpenChunks) Holders(slot namespace.ChunkSlot) []datanode.Index {
+	reported := o.room.misplaced.of(o.room.files.Chunk(slot).ID())
+	open := o.room.files.OpenChunk(slot)
+	holders := make([]datanode.Index, 0, len(open.Members)+2)
+	for _, node := range open.Members {
+		i := slices.IndexFunc(reported, func(m misplaced) bool { return m.node == node })
+		if i < 0 || counts(open, &reported[i]) {
+			holders = append(holders, node)
+		}
+	}
+	for i := range reported {
+		if m := &reported[i]; counts(open, m) && !slices.Contains(holders, m.node) {
+			holders = append(holders, m.node)
+		}
+	}
+	return holders
+}
+
+// counts tells whether a replica of an open chunk may hold everything that was
+// acknowledged (see namespace.OpenChunk).
+func counts(open *namespace.OpenChunk, m *misplaced) bool {
+	switch {
+	case m.unusable() || m.generation < open.Minimum:
+		return false
+	case open.Strict && m.generation == open.Minimum:
+		return slices.Contains(open.Members, m.node)
+	}
+	return true
+}
+
+// reported returns the nodes that said they hold a replica of an open chunk that
+// counts: those that can be asked now, and those that are away.
+func (o *OpenChunks) reported(slot namespace.ChunkSlot) (here, away []datanode.Index) {
+	open := o.room.files.OpenChunk(slot)
+	replicas := o.room.misplaced.of(o.room.files.Chunk(slot).ID())
+	for i := range replicas {
+		m := &replicas[i]
+		switch {
+		case !counts(open, m):
+		case o.room.Nodes.at(m.node).live():
+			here = append(here, m.node)
+		default:
+			away = append(away, m.node)
+		}
+	}
+	return here, away
+}
+
+// Survivors returns the nodes of a broken pipeline that go on, and a text with all
+// that were asked for.
+func (o *OpenChunks) Survivors(slot namespace.ChunkSlot, failed []string) (survivors []datanode.Index, of string) {
+	holders := o.Holders(slot)
+	for _, node := range holders {
+		if n := o.room.Nodes.at(node); !slices.Contains(failed, n.id) && !n.dead() {
+			survivors = append(survivors, node)
+		}
+	}
+	if len(survivors) == 0 {
+		of = o.room.Nodes.describe(holders)
+	}
+	return survivors, of
+}
+
+// Recoverable tells whether a live node has reported a replica of an open chunk
+// that counts.
+func (o *OpenChunks) Recoverable(slot namespace.ChunkSlot) bool {
+	here, _ := o.reported(slot)
+	return len(here) > 0
+}
+
+// Waiting says what the recovery of an open chunk waits for.
+func (o *OpenChunks) Waiting(slot namespace.ChunkSlot) string {
+	index := o.room.files.Chunk(slot).Index()
+	here, away := o.reported(slot)
+	members := o.room.files.OpenChunk(slot).Members
+	switch {
+	case len(here) > 0:
+		return fmt.Sprintf("chunk %d is brought to one length on %s", index, o.room.Nodes.describe(here))
+	case len(away) > 0:
+		return fmt.Sprintf("all holders of chunk %d are away: %s", index, o.room.Nodes.describe(away))
+	case len(members) == 0:
+		return fmt.Sprintf("no datanode has reported a replica of chunk %d", index)
+	}
+	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", index, o.room.Nodes.describe(members))
+}
+
+// PlanRecovery chooses who brings an open chunk to one length with whom; started
+// counts the attempts before. False: what it needs is not known yet.
+func (o *OpenChunks) PlanRecovery(slot namespace.ChunkSlot, started int) (a leases.Attempt, holders []datanode.Index, ok bool) {
+	open := o.room.files.OpenChunk(slot)
+	holders, away := o.reported(slot)
+	a.Everyone = len(holders) == 0 && open.Base == 0 && o.nobodyReported(slot)
+	switch {
+	case a.Everyone:
+		// Perhaps nothing was ever written. But what the members have reported may
+		// be older than what a writer was told: only they know.
+		holders, away = slices.Clone(open.Members), nil
+	case len(holders) == 0 || o.room.step.Mono-o.room.step.ActiveSince < o.room.config.RecoverWait && o.membersMissing(slot):
+		return a, nil, false
+	}
+	slices.Sort(holders)
+	a.Chunk, a.Generation, a.Primary = slot, o.room.files.Chunk(slot).Promised()+1, holders[started%len(holders)]
+	for _, node := range away {
+		if !o.room.Nodes.at(node).dead() {
+			holders = append(holders, node)
+		}
+	}
+	return a, holders, true
+}
+
+// OrderRecovery sends an attempt to the node that leads it.
+func (o *OpenChunks) OrderRecovery(a leases.Attempt, holders []datanode.Index) (primary string) {
+	open := o.room.files.OpenChunk(a.Chunk)
+	primary = o.room.Nodes.ID(a.Primary)
+	o.room.step.Send(primary, &datanode.RecoverChunk{Chunk: o.room.files.Chunk(a.Chunk).ID(), Generation: a.Generation,
+		MinimumGeneration: open.Minimum, Replicas: o.room.Nodes.Locations(holders), Length: open.Cut})
+	return primary
+}
+
+// membersMissing tells whether a member of the pipeline has not yet said whether it
+// holds the chunk.
+func (o *OpenChunks) membersMissing(slot namespace.ChunkSlot) bool {
+	id := o.room.files.Chunk(slot).ID()
+	return slices.ContainsFunc(o.room.files.OpenChunk(slot).Members, func(node datanode.Index) bool {
+		return !o.room.Nodes.at(node).reported() && o.room.misplaced.find(id, node) == nil
+	})
+}
+
+// nobodyReported tells whether every member is live, has reported in full, and
+// has reported no replica at all.
+func (o *OpenChunks) nobodyReported(slot namespace.ChunkSlot) bool {
+	members := o.room.files.OpenChunk(slot).Members
+	if len(members) == 0 || o.Reported(o.room.files.Chunk(slot).ID()) {
+		return false
+	}
+	return !slices.ContainsFunc(members, func(node datanode.Index) bool { return !o.room.Nodes.at(node).trusted() })
+}
+
+// Located returns the live nodes that have a sealed chunk in its place, in
+// pipeline order, and says which others have it.
+func (o *OpenChunks) Located(slot namespace.ChunkSlot) (live []datanode.Index, away string) {
+	var others []datanode.Index
+	for _, node := range o.room.locations.of(slot) {
+		if o.room.Nodes.at(node).live() {
+			live = append(live, node)
+		} else {
+			others = append(others, node)
+		}
+	}
+	return live, o.room.Nodes.describe(others)
+}
+
+// Order puts the nodes of a new pipeline in order.
+func (o *OpenChunks) Order(nodes []datanode.Index) { o.room.Nodes.order(nodes) }
+
+// Readable returns where a reader finds a chunk, best replica first.
+func (o *OpenChunks) Readable(slot namespace.ChunkSlot) []chunk.Location {
+	c := o.room.files.Chunk(slot)
+	var nodes []datanode.Index
+	if c.Open() {
+		nodes = o.Holders(slot)
+	} else {
+		nodes = slices.Clone(o.room.locations.of(slot))
+	}
+	if len(nodes) == 0 { // a reader that finds them bad can say what is wrong, and where
+		for _, m := range o.room.misplaced.of(c.ID()) {
+			if m.unusable() && m.generation == c.Generation() {
+				nodes = append(nodes, m.node)
+			}
+		}
+	}
+	o.room.Nodes.order(nodes)
+	alive := slices.IndexFunc(nodes, func(node datanode.Index) bool { return o.room.Nodes.at(node).dead() })
+	if alive > 0 {
+		nodes = nodes[:alive]
+	}
+	return o.room.Nodes.Locations(nodes)
+}

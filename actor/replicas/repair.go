@@ -1,0 +1,268 @@
+package replicas
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/tidwall/btree"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/step"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
+
+// repair knows which sealed chunks have too few or too many live replicas, and
+// orders copies.
+type repair struct {
+	room    *Replicas
+	dirty   []namespace.ChunkSlot // to be assessed at the end of the step
+	few     btree.Map[uint64, struct{}]
+	surplus btree.Map[namespace.ChunkSlot, struct{}]
+	missing uint64
+	sweep   sweep
+
+	copies   map[namespace.ChunkSlot]*copyOrder
+	copiesTo []int  // by node index
+	arrived  int    // in this step, of the copies that were ordered
+	tickFrom uint64 // key where the next Tick goes on
+	nextFrom uint64 // key where the next arrival of a copy goes on
+}
+
+// sweep assesses all chunks again, a bounded number per step, after a node's
+// liveness changed.
+type sweep struct {
+	next namespace.ChunkSlot
+	left namespace.ChunkSlot // how many
+}
+
+// copyOrder is a repair copy under way.
+type copyOrder struct {
+	target   datanode.Index
+	deadline time.Duration
+}
+
+// addNode makes room for the next node.
+func (r *repair) addNode() { r.copiesTo = append(r.copiesTo, 0) }
+
+// markDirty has a chunk assessed at the end of the step.
+func (r *repair) markDirty(slot namespace.ChunkSlot) {
+	if r.room.step.Active && r.room.locations.markDirty(slot) {
+		r.dirty = append(r.dirty, slot)
+	}
+}
+
+func (r *repair) assessDirty() {
+	for _, slot := range r.dirty {
+		r.room.locations.unmark(slot)
+		r.assess(slot)
+	}
+	r.dirty = r.dirty[:0]
+}
+
+// assess counts a chunk's live replicas and files it for repair or trimming.
+func (r *repair) assess(slot namespace.ChunkSlot) {
+	r.setLevel(slot, r.levelOf(slot))
+}
+
+func (r *repair) levelOf(slot namespace.ChunkSlot) level {
+	c := r.room.files.Chunk(slot)
+	if c.ID().IsZero() || c.Open() {
+		return levelWanted
+	}
+	nodes := r.room.locations.of(slot)
+	live := 0
+	for _, node := range nodes {
+		if !r.room.Nodes.at(node).dead() {
+			live++
+		}
+	}
+	wanted := r.room.wanted(slot)
+	switch {
+	case live == 0:
+		return levelMissing
+	case live < wanted:
+		return levelMissing + level(live)
+	case len(nodes) > wanted && live > wanted:
+		return levelSurplus
+	}
+	return levelWanted
+}
+
+// repairKey orders chunks by the number of their replicas.
+func repairKey(l level, slot namespace.ChunkSlot) uint64 { return uint64(l)<<32 | uint64(slot) }
+
+// setLevel files a chunk under its danger.
+func (r *repair) setLevel(slot namespace.ChunkSlot, to level) {
+	old := r.room.locations.level(slot)
+	if old == to {
+		return
+	}
+	switch old {
+	case levelWanted:
+	case levelMissing:
+		r.missing--
+	case levelSurplus:
+		r.surplus.Delete(slot)
+	default:
+		r.few.Delete(repairKey(old, slot))
+	}
+	r.room.locations.setLevel(slot, to)
+	switch to {
+	case levelWanted:
+	case levelMissing:
+		r.missing++
+	case levelSurplus:
+		r.surplus.Set(slot, struct{}{})
+	default:
+		r.few.Set(repairKey(to, slot), struct{}{})
+	}
+}
+
+// counts says of how many chunks there are too few replicas, and of how many none.
+func (r *repair) counts() (few, missing uint64) { return uint64(r.few.Len()), r.missing }
+
+// sweepAll has all chunks assessed again, once around from where the sweep is.
+func (r *repair) sweepAll() { r.sweep.left = r.room.files.Limit() }
+
+// continueSweep assesses the next chunks of a sweep.
+func (r *repair) continueSweep() {
+	limit := r.room.files.Limit()
+	for done := 0; r.sweep.left > 0 && limit > 1 && done < sweepSlotsPerStep; done++ {
+		if r.sweep.next == 0 || r.sweep.next >= limit {
+			r.sweep.next = 1
+		}
+		r.assess(r.sweep.next)
+		r.sweep.next++
+		r.sweep.left--
+	}
+	if limit <= 1 {
+		r.sweep.left = 0
+	}
+}
+
+// located notes that a node has a chunk in its place now.
+func (r *repair) located(slot namespace.ChunkSlot, node datanode.Index) {
+	r.markDirty(slot)
+	if c := r.copies[slot]; c != nil && c.target == node {
+		r.endCopy(slot)
+		r.arrived++
+	}
+}
+
+// unsealed forgets what a sealed chunk needed.
+func (r *repair) unsealed(slot namespace.ChunkSlot) {
+	r.setLevel(slot, levelWanted)
+	r.endCopy(slot)
+}
+
+// endCopy forgets the copy under way for a chunk.
+func (r *repair) endCopy(slot namespace.ChunkSlot) {
+	if c := r.copies[slot]; c != nil {
+		r.copiesTo[c.target]--
+		delete(r.copies, slot)
+	}
+}
+
+// tick orders copies of chunks with too few replicas, those with the fewest
+// first, within the limits.
+func (r *repair) tick() {
+	if !r.room.SafeMode.repairs() {
+		return
+	}
+	var late []namespace.ChunkSlot
+	for slot, c := range r.copies {
+		if c.deadline <= r.room.step.Mono || !r.room.Nodes.at(c.target).live() {
+			late = append(late, slot)
+		}
+	}
+	slices.Sort(late)
+	for _, slot := range late {
+		r.endCopy(slot)
+	}
+	_, r.tickFrom = r.orderCopies(r.tickFrom, budget{examined: repairExaminedPerTick, ordered: math.MaxInt})
+	r.nextFrom = 0
+}
+
+// refill orders a copy in the place of each that has arrived, so that many small
+// ones need not wait for a Tick each. It begins with the fewest replicas, as a
+// Tick does; only when all that it looked at cannot be copied now does the next
+// arrival go on behind them, until a Tick.
+func (r *repair) refill() {
+	arrived := r.arrived
+	r.arrived = 0
+	if arrived == 0 || !r.room.step.Active || !r.room.SafeMode.repairs() {
+		return
+	}
+	ordered, next := r.orderCopies(r.nextFrom, budget{examined: repairExaminedPerCopy, ordered: arrived})
+	if r.nextFrom = next; ordered > 0 {
+		r.nextFrom = 0
+	}
+}
+
+// budget bounds the chunks that are examined, and the copies that are ordered.
+type budget struct{ examined, ordered int }
+
+// orderCopies examines chunks with too few replicas from a key on, those that are
+// being copied not counted, and orders copies, up to so many of both. next is the
+// key to go on with; 0: it has seen all, or a limit of copies is reached.
+func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64) {
+	examined := 0
+	r.few.Ascend(from, func(key uint64, _ struct{}) bool {
+		slot := namespace.ChunkSlot(key & math.MaxUint32)
+		if len(r.copies) >= r.room.config.CopiesTotal || ordered >= most.ordered {
+			return false
+		}
+		if r.copies[slot] != nil {
+			return true
+		}
+		if examined++; examined > most.examined {
+			next = key
+			return false
+		}
+		ordered += int(count(r.maybeCopy(slot)))
+		return true
+	})
+	return ordered, next
+}
+
+// maybeCopy orders one more replica of a chunk if it is time and there is a
+// source and a target, and tells whether it did. None is under way.
+func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
+	var sources []datanode.Index
+	for _, node := range r.room.locations.of(slot) {
+		if n := r.room.Nodes.at(node); !n.dead() {
+			sources = append(sources, node)
+		} else if r.room.Nodes.deadFor(n) < r.room.config.RepairGrace {
+			return false // it may come back
+		}
+	}
+	if len(sources) == 0 {
+		return false
+	}
+	c := r.room.files.Chunk(slot)
+	r.room.Nodes.order(sources)
+	targets := r.room.Chooser.choose(1, c.Length(), func(n *node) bool {
+		return r.copiesTo[n.index] >= r.room.config.CopiesPerNode || r.room.holds(n.index, slot)
+	}, r.room.Nodes.racks(sources))
+	if len(targets) == 0 {
+		return false
+	}
+	target := targets[0]
+	r.copiesTo[target]++
+	r.copies[slot] = &copyOrder{target: target, deadline: r.room.step.Mono + r.room.config.CopyTimeout}
+	id := r.room.Nodes.ID(target)
+	r.room.step.Send(id, &datanode.CopyReplica{Chunk: c.ID(), Generation: c.Generation(), Length: c.Length(), Sources: r.room.Nodes.Locations(sources)})
+	r.room.step.Tell(step.Event{Kind: step.EventCopyOrdered, NodeID: id, Chunk: c.ID(), Count: len(sources)})
+	return true
+}
+
+// surplusChunks lists chunks with too many replicas of which no copy is under
+// way, at most so many.
+func (r *repair) surplusChunks(most int) (slots []namespace.ChunkSlot) {
+	r.surplus.Scan(func(slot namespace.ChunkSlot, _ struct{}) bool {
+		slots = append(slots, slot)
+		return len(slots) < most
+	})
+	return slices.DeleteFunc(slots, func(slot namespace.ChunkSlot) bool { return r.copies[slot] != nil })
+}

@@ -1,0 +1,295 @@
+package replicas
+
+import (
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/replicas/placement"
+	"github.com/whispering-woods/ww/actor/step"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
+
+// Config holds the settings of this room; actor.Config says what each means.
+type Config struct {
+	StaleAfter, DeadAfter                 time.Duration
+	RepairGrace, DeleteGrace, RecoverWait time.Duration
+	CopyTimeout, ResendAfter              time.Duration
+	CopiesPerNode, CopiesTotal            int
+	SafeModeShare                         int
+	Placement                             placement.Policy
+}
+
+// Replicas is what is known of all replicas. Its parts reach each other through
+// it, by methods; a part's fields are its own.
+type Replicas struct {
+	config Config
+	step   *step.Context
+	files  *namespace.Files
+
+	Nodes      Nodes
+	Reports    Reports
+	OpenChunks OpenChunks
+	Suspects   Suspects
+	Chooser    Chooser
+	SafeMode   SafeMode
+
+	locations locations
+	misplaced misplacedTable
+	repair    repair
+	deletion  deletion
+}
+
+// New makes an empty Replicas; Observe must follow.
+func New(c Config, s *step.Context) *Replicas {
+	r := &Replicas{config: c, step: s}
+	r.Nodes = Nodes{room: r, list: make([]*node, 1), index: make(map[string]datanode.Index)}
+	r.Reports = Reports{room: r, running: make(map[datanode.Index]*report)}
+	r.OpenChunks, r.Suspects = OpenChunks{r}, Suspects{room: r}
+	r.Chooser, r.SafeMode = Chooser{room: r, policy: c.Placement}, SafeMode{room: r}
+	r.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1)}
+	r.repair = repair{room: r, copies: make(map[namespace.ChunkSlot]*copyOrder), copiesTo: make([]int, 1)}
+	r.deletion = deletion{room: r, byNode: make([]*nodeOrders, 1)}
+	return r
+}
+
+// Observe sets the files whose chunks these replicas are of.
+func (r *Replicas) Observe(files *namespace.Files) { r.files = files }
+
+// addLocation notes that a node has a sealed chunk in its place.
+func (r *Replicas) addLocation(slot namespace.ChunkSlot, node datanode.Index) {
+	r.Reports.list(node, slot)
+	if r.locations.add(slot, node) {
+		r.repair.located(slot, node)
+	}
+}
+
+// removeLocation forgets that a node has a chunk; false: that was not known.
+func (r *Replicas) removeLocation(slot namespace.ChunkSlot, node datanode.Index) bool {
+	known := r.locations.remove(slot, node)
+	if known {
+		r.repair.markDirty(slot)
+	}
+	return known
+}
+
+// clearLocations forgets all nodes of a chunk that leaves the sealed state.
+func (r *Replicas) clearLocations(slot namespace.ChunkSlot) {
+	r.locations.removeAll(slot)
+	r.repair.unsealed(slot)
+}
+
+// misplace notes a replica that is not in its place.
+func (r *Replicas) misplace(id chunk.ID, m misplaced) {
+	m.report, m.since = r.Reports.id(m.node), r.step.Mono
+	if r.misplaced.set(id, m) {
+		r.watch(id, &m)
+	}
+}
+
+// watch has a misplaced replica come up again.
+func (r *Replicas) watch(id chunk.ID, m *misplaced) {
+	if slot := r.files.Find(id); slot != 0 && r.files.Chunk(slot).Open() {
+		return // the sealing will do it
+	}
+	c := check{id: id, node: m.node, since: m.since}
+	if m.verdict != unverified {
+		r.Suspects.watch(c)
+		return
+	}
+	r.deletion.watch(c)
+}
+
+// observe notes what a node says of one replica. delta tells that it is news, in
+// order, and not a page of a report.
+func (r *Replicas) observe(node datanode.Index, replica *chunk.Replica, delta bool) {
+	id := replica.ID
+	m := misplaced{node: node, state: replica.State, generation: replica.Generation, length: replica.Length}
+	slot := r.files.Find(id)
+	if slot == 0 {
+		r.misplace(id, m)
+		return
+	}
+	c := r.files.Chunk(slot)
+	old := r.misplaced.find(id, node)
+	switch {
+	case old != nil && old.verdict != unverified && old.generation == m.generation && m.state != chunk.Corrupt:
+		m.verdict, m.state = old.verdict, old.state
+		r.misplace(id, m)
+	case c.Open():
+		if delta && old != nil && !old.unusable() && m.generation < old.generation {
+			return // older than what the writer said meanwhile
+		}
+		r.misplace(id, m)
+	case inPlace(c, &m):
+		if generation, ordered := r.deletion.ordered(node, id); ordered && generation == c.Generation() {
+			return // on its way out
+		}
+		r.misplaced.remove(id, node)
+		r.addLocation(slot, node)
+	case delta && m.state == chunk.Open && r.locations.has(slot, node):
+		// Older than the client's word that the chunk is sealed there.
+	default:
+		r.removeLocation(slot, node)
+		r.misplace(id, m)
+		r.repair.markDirty(slot)
+	}
+}
+
+// gone notes that a node no longer has a replica of a generation.
+func (r *Replicas) gone(node datanode.Index, replica *chunk.Replica) {
+	if generation, ordered := r.deletion.ordered(node, replica.ID); ordered && generation == replica.Generation {
+		r.deletion.confirm(node, replica.ID)
+	}
+	slot := r.files.Find(replica.ID)
+	if m := r.misplaced.find(replica.ID, node); m != nil && m.generation == replica.Generation {
+		r.misplaced.remove(replica.ID, node)
+		if slot != 0 {
+			r.repair.markDirty(slot)
+		}
+	}
+	if slot != 0 && r.files.Chunk(slot).Generation() == replica.Generation {
+		r.removeLocation(slot, node)
+	}
+}
+
+// inPlace tells whether a replica is what a sealed chunk should be.
+func inPlace(c *namespace.Chunk, m *misplaced) bool {
+	return m.state == chunk.Sealed && m.verdict == unverified && m.generation == c.Generation() && m.length == c.Length()
+}
+
+// wanted is the replication of a chunk's file.
+func (r *Replicas) wanted(slot namespace.ChunkSlot) int {
+	return r.files.Inode(r.files.Chunk(slot)).Replication()
+}
+
+// holds tells whether a node has a file of this chunk that is in the way of
+// another replica. A quarantined one is not.
+func (r *Replicas) holds(node datanode.Index, slot namespace.ChunkSlot) bool {
+	id := r.files.Chunk(slot).ID()
+	if _, ordered := r.deletion.ordered(node, id); ordered || r.locations.has(slot, node) {
+		return true
+	}
+	m := r.misplaced.find(id, node)
+	return m != nil && (m.verdict != unverified || m.state != chunk.Corrupt)
+}
+
+// ChunkAdded makes room for the locations of a chunk.
+func (r *Replicas) ChunkAdded(slot namespace.ChunkSlot) { r.locations.page(slot) }
+
+// ChunkSealed puts the replicas that are in their place now among the locations;
+// what else was part of a pipeline is misplaced from now on.
+func (r *Replicas) ChunkSealed(slot namespace.ChunkSlot) {
+	c := r.files.Chunk(slot)
+	for {
+		reported := r.misplaced.of(c.ID())
+		i := slices.IndexFunc(reported, func(m misplaced) bool { return inPlace(c, &m) })
+		if i < 0 {
+			break
+		}
+		node := reported[i].node
+		r.misplaced.remove(c.ID(), node)
+		r.addLocation(slot, node)
+	}
+	r.watchAgain(c.ID())
+	r.repair.markDirty(slot)
+}
+
+// watchAgain begins the age of a chunk's misplaced replicas anew.
+func (r *Replicas) watchAgain(id chunk.ID) {
+	for _, m := range r.misplaced.of(id) {
+		r.watch(id, r.misplaced.restart(id, m.node, r.step.Mono))
+	}
+}
+
+// ChunkReopened notes that the replicas of a chunk are no locations any more.
+func (r *Replicas) ChunkReopened(slot namespace.ChunkSlot) { r.displaceAll(slot) }
+
+// displaceAll makes the locations of a chunk misplaced replicas.
+func (r *Replicas) displaceAll(slot namespace.ChunkSlot) {
+	c := r.files.Chunk(slot)
+	nodes := slices.Clone(r.locations.of(slot))
+	r.clearLocations(slot)
+	for _, node := range nodes {
+		r.misplace(c.ID(), misplaced{node: node, state: chunk.Sealed, generation: c.Generation(), length: c.Length()})
+	}
+}
+
+// ChunkDropped orders the replicas of a chunk deleted; a standby remembers them
+// as unknown.
+func (r *Replicas) ChunkDropped(slot namespace.ChunkSlot) {
+	if !r.step.Active {
+		r.displaceAll(slot)
+		return
+	}
+	c := r.files.Chunk(slot)
+	nodes := slices.Clone(r.locations.of(slot))
+	r.clearLocations(slot)
+	for _, node := range nodes {
+		r.deletion.order(node, c.ID(), c.Generation(), deleteRemoved)
+	}
+	for _, m := range slices.Clone(r.misplaced.of(c.ID())) {
+		r.misplaced.remove(c.ID(), m.node)
+		r.deletion.order(m.node, c.ID(), m.generation, deleteRemoved)
+	}
+	if open := r.files.OpenChunk(slot); open != nil {
+		for _, node := range open.Members {
+			// A member may not have told of it yet; if it never had it, the
+			// order has no effect.
+			r.deletion.order(node, c.ID(), c.Generation(), deleteRemoved)
+		}
+	}
+}
+
+// Activate begins to serve: every node must report to this namenode, and every
+// grace begins anew, since what a standby saw may be older than the log that it has
+// replayed since.
+func (r *Replicas) Activate() {
+	r.Nodes.activate()
+	r.deletion.forgetGrace()
+	r.Suspects.forgetAll()
+	for _, id := range r.misplaced.chunks() {
+		r.watchAgain(id)
+	}
+	r.repair.sweepAll()
+	r.SafeMode.Enter(false, "the namenode became active")
+}
+
+// CheckNodes drives what waits for time on a standby too: silent nodes move towards
+// death. An active namenode compares reports and assesses chunks again.
+func (r *Replicas) CheckNodes() {
+	r.Nodes.checkAlive()
+	r.Reports.expire()
+	if r.step.Active {
+		r.Reports.continueAll()
+		r.repair.continueSweep()
+	}
+}
+
+// Repair drives the orders of an active namenode that is out of safe mode.
+func (r *Replicas) Repair() {
+	r.Suspects.verifyAgain()
+	r.deletion.examineMisplaced()
+	r.deletion.resendLate()
+	r.repair.tick()
+	r.deletion.trimSurplus()
+}
+
+// Settle ends a step: what it touched is assessed, orders are sent.
+func (r *Replicas) Settle() {
+	r.repair.assessDirty()
+	r.SafeMode.maybeLeave()
+	r.deletion.send()
+	r.repair.assessDirty() // an order may have been cancelled
+	r.repair.refill()
+}
+
+// Counts are numbers of chunks and replicas for people.
+type Counts struct{ UnderReplicated, Missing, Misplaced, Unusable uint64 }
+
+// Counts of what must be repaired.
+func (r *Replicas) Counts() Counts {
+	few, missing := r.repair.counts()
+	return Counts{UnderReplicated: few, Missing: missing, Misplaced: r.misplaced.count(), Unusable: r.misplaced.unusableCount()}
+}

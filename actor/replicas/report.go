@@ -1,0 +1,221 @@
+package replicas
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/step"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
+	"github.com/whispering-woods/ww/internal/queue"
+)
+
+// Reports compares what datanodes report with what is known.
+type Reports struct {
+	room    *Replicas
+	running map[datanode.Index]*report
+	fresh   queue.FIFO[freshChunk]
+}
+
+// report is a full chunk report that comes in. What the node did not list, and
+// did not tell of meanwhile, is gone from it.
+type report struct {
+	id   uint64
+	next uint32 // page wanted
+	// listed are the slots of chunks that the report, a delta or a commit put on
+	// the node since the report began.
+	listed bitset
+	// touched are chunks that a delta told of since the report began: what the
+	// report says of them is older.
+	touched map[chunk.ID]struct{}
+	// done: all pages are in. from is the first slot that must still be compared.
+	done bool
+	from namespace.ChunkSlot
+}
+
+// freshChunk was sealed a moment ago: a report that began before does not list
+// it, yet it is there.
+type freshChunk struct {
+	slot namespace.ChunkSlot
+	at   time.Duration
+}
+
+// bitset is a set of slots.
+type bitset []uint64
+
+func (b *bitset) set(slot namespace.ChunkSlot) {
+	word := int(slot / 64)
+	for word >= len(*b) {
+		*b = append(*b, make([]uint64, max(64, len(*b)))...)
+	}
+	(*b)[word] |= 1 << (slot % 64)
+}
+
+func (b bitset) has(slot namespace.ChunkSlot) bool {
+	word := int(slot / 64)
+	return word < len(b) && b[word]&(1<<(slot%64)) != 0
+}
+
+// forget gives a node's report up.
+func (r *Reports) forget(node datanode.Index) { delete(r.running, node) }
+
+// id of the report of a node that comes in; 0 if there is none.
+func (r *Reports) id(node datanode.Index) uint64 {
+	if p := r.running[node]; p != nil {
+		return p.id
+	}
+	return 0
+}
+
+// list notes that a node has a chunk, whether its report lists it or not.
+func (r *Reports) list(node datanode.Index, slot namespace.ChunkSlot) {
+	if p := r.running[node]; p != nil {
+		p.listed.set(slot)
+	}
+}
+
+// sealed notes that a chunk was sealed a moment ago.
+func (r *Reports) sealed(slot namespace.ChunkSlot) {
+	if r.fresh.Len() >= freshMax {
+		r.fresh.Pop()
+	}
+	r.fresh.Push(freshChunk{slot: slot, at: r.room.step.Mono})
+}
+
+// expire forgets the chunks that are no longer fresh.
+func (r *Reports) expire() {
+	for r.fresh.Len() > 0 && r.room.step.Mono-r.fresh.At(0).at >= FreshFor {
+		r.fresh.Pop()
+	}
+}
+
+// Page is one of a full report.
+type Page struct {
+	ReportID uint64
+	Number   uint32
+	Last     bool
+	Replicas []chunk.Replica // not retained
+}
+
+// Page takes a page in.
+func (r *Reports) Page(s Session, page Page) *fault.Error {
+	const op = "chunk report"
+	node, err := r.room.Nodes.Heard(op, s)
+	if err != nil {
+		return err
+	}
+	if len(page.Replicas) > limits.ReplicasPerMessageMax {
+		return fault.New(fault.Invalid, op, "%d replicas in one page, at most %d are allowed", len(page.Replicas), limits.ReplicasPerMessageMax)
+	}
+	if page.Number == 0 {
+		begun := &report{id: page.ReportID, touched: make(map[chunk.ID]struct{})}
+		for i := range r.fresh.Len() {
+			begun.listed.set(r.fresh.At(i).slot)
+		}
+		r.running[node] = begun
+	}
+	p := r.running[node]
+	if p == nil || p.done || p.id != page.ReportID || p.next != page.Number {
+		r.forget(node)
+		r.room.step.Send(s.NodeID, &datanode.SendReport{})
+		e := fault.New(fault.Protocol, op, "page %d of report %d is out of order", page.Number, page.ReportID)
+		e.Node = s.NodeID
+		return e
+	}
+	p.next++
+	for i := range page.Replicas {
+		replica := &page.Replicas[i]
+		if _, newer := p.touched[replica.ID]; newer || !plausible(replica) {
+			continue
+		}
+		if slot := r.room.files.Find(replica.ID); slot != 0 {
+			p.listed.set(slot)
+		}
+		r.room.observe(node, replica, false)
+	}
+	if !page.Last {
+		return nil
+	}
+	p.done = true
+	p.touched = nil
+	r.forgetUnlisted(node, p.id)
+	r.compare(node, p)
+	return nil
+}
+
+// plausible refuses what no chunk store can say.
+func plausible(r *chunk.Replica) bool {
+	return !r.ID.IsZero() && r.Length >= 0 && r.Length <= chunk.SizeMax && r.State >= chunk.Open && r.State <= chunk.Recovered
+}
+
+// forgetUnlisted drops the node's misplaced replicas that its report did not list.
+func (r *Reports) forgetUnlisted(node datanode.Index, report uint64) {
+	for _, id := range r.room.misplaced.unlisted(node, report) {
+		r.room.misplaced.remove(id, node)
+		r.room.deletion.confirm(node, id)
+		if slot := r.room.files.Find(id); slot != 0 {
+			r.room.repair.markDirty(slot)
+		}
+	}
+}
+
+// compare removes the locations that a complete report did not list, a bounded
+// number of slots at a time.
+func (r *Reports) compare(node datanode.Index, p *report) {
+	end := r.room.files.Limit()
+	for budget := sweepSlotsPerStep; p.from < end && budget > 0; p.from, budget = p.from+1, budget-1 {
+		if !p.listed.has(p.from) {
+			r.room.removeLocation(p.from, node)
+		}
+	}
+	if p.from < end {
+		return
+	}
+	r.room.deletion.compare(node)
+	r.room.Nodes.setComplete(r.room.Nodes.at(node), true)
+	r.room.step.Tell(step.Event{Kind: step.EventReportDone, NodeID: r.room.Nodes.ID(node)})
+}
+
+// continueAll goes on comparing the reports that are all in.
+func (r *Reports) continueAll() {
+	for _, n := range r.room.Nodes.all() {
+		if p := r.running[n.index]; p != nil && p.done {
+			r.compare(n.index, p)
+		}
+	}
+}
+
+// Delta tells changes of a node's replicas, in order.
+func (r *Reports) Delta(s Session, stored, removed []chunk.Replica) *fault.Error {
+	const op = "chunk delta"
+	node, err := r.room.Nodes.Heard(op, s)
+	if err != nil {
+		return err
+	}
+	if changes := len(stored) + len(removed); changes > limits.ReplicasPerMessageMax {
+		return fault.New(fault.Invalid, op, "%d replicas in one delta, at most %d are allowed", changes, limits.ReplicasPerMessageMax)
+	}
+	for i := range stored {
+		if !plausible(&stored[i]) {
+			continue
+		}
+		r.touch(node, stored[i].ID)
+		if slot := r.room.files.Find(stored[i].ID); slot != 0 {
+			r.list(node, slot)
+		}
+		r.room.observe(node, &stored[i], true)
+	}
+	for i := range removed {
+		r.touch(node, removed[i].ID)
+		r.room.gone(node, &removed[i])
+	}
+	return nil
+}
+
+func (r *Reports) touch(node datanode.Index, id chunk.ID) {
+	if p := r.running[node]; p != nil && !p.done {
+		p.touched[id] = struct{}{}
+	}
+}
