@@ -100,7 +100,8 @@ func crashAtEveryStep(t *testing.T, options func(vfs.FS) Options) {
 				for i, policy := range crashPolicies {
 					policy.Seed = uint64(c.changes)*16 + uint64(i)
 					if err := c.check(policy); err != nil {
-						c.failure = fmt.Errorf("change %d (%s %s), crash %q seed %d: %w", c.changes, op, path, policy.Mode, policy.Seed, err)
+						c.failure = fmt.Errorf("change %d (%s %s), crash %q seed %d: %w",
+							c.changes, op, path, policy.Mode, policy.Seed, err)
 						return
 					}
 				}
@@ -156,7 +157,8 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 	for n, e := range c.expected {
 		replica, err := again.Stat(testID(n))
 		if (e.synced >= 0 || recovered[n]) && !e.deleted && (err != nil || replica.Length != lengths[n]) {
-			return errors.Join(fmt.Errorf("chunk %d: recovered to %d, after a second crash to %+v, %w", n, lengths[n], replica, err), again.Close())
+			return errors.Join(fmt.Errorf("chunk %d: recovered to %d, after a second crash to %+v, %w",
+				n, lengths[n], replica, err), again.Close())
 		}
 	}
 	if err := c.goOn(again); err != nil {
@@ -175,7 +177,8 @@ func (c *crashTest) checkAgain(clone *vfs.Mem, op vfs.Op, path string) error {
 		}
 		for n, e := range c.expected {
 			if _, err := c.checkChunk(s, n, e, false); err != nil {
-				return errors.Join(fmt.Errorf("crash %q in a recovery after %s %s, chunk %d (%s): %w", policy.Mode, op, path, n, e.summary(), err), s.Close())
+				return errors.Join(fmt.Errorf("crash %q in a recovery after %s %s, chunk %d (%s): %w",
+					policy.Mode, op, path, n, e.summary(), err), s.Close())
 			}
 		}
 		if err := s.Close(); err != nil {
@@ -186,7 +189,8 @@ func (c *crashTest) checkAgain(clone *vfs.Mem, op vfs.Op, path string) error {
 }
 
 func (e *expectation) summary() string {
-	return fmt.Sprintf("%d bytes, flushed %d, synced %d, generation %d..%d, %v, exact %v", len(e.content), e.flushed, e.synced, e.least, e.most, e.states, e.exact)
+	return fmt.Sprintf("%d bytes, flushed %d, synced %d, generation %d..%d, %v, exact %v",
+		len(e.content), e.flushed, e.synced, e.least, e.most, e.states, e.exact)
 }
 
 func (c *crashTest) checkChunk(s *Store, n int, e *expectation, lives bool) (chunk.Replica, error) {
@@ -260,7 +264,8 @@ func (c *crashTest) goOn(s *Store) error {
 	for id, content := range want {
 		got, err := readVerified(crashed, id)
 		if err != nil || !bytes.Equal(got, content) {
-			return errors.Join(fmt.Errorf("going on after a crash: got %d bytes, want %d, %w", len(got), len(content), err), crashed.Close())
+			return errors.Join(fmt.Errorf("going on after a crash: got %d bytes, want %d, %w",
+				len(got), len(content), err), crashed.Close())
 		}
 	}
 	return crashed.Close()
@@ -360,10 +365,12 @@ func (c *crashTest) create(n int) (err error) {
 func (c *crashTest) store1(n int) error {
 	sizes := []int{0, 1, 100, 511, 512, 513, 4096, blockBytes - 1, blockBytes}
 	data := pattern(c.random.Uint64(), sizes[c.random.IntN(len(sizes))])
-	e := &expectation{content: data, flushed: -1, synced: -1, least: 1, most: 1, states: []chunk.State{chunk.Sealed}, exact: true}
+	e := &expectation{content: data, flushed: -1, synced: -1, least: 1, most: 1, states: []chunk.State{chunk.Sealed},
+		exact: true}
 	c.expected[n] = e
 	hidden := c.random.IntN(3) == 0
-	w, err := c.store.Create(testID(n), 1, CreateOptions{ChunkSize: testChunkSize, SizeHint: int64(max(1, len(data))), Hidden: hidden})
+	w, err := c.store.Create(testID(n), 1, CreateOptions{ChunkSize: testChunkSize, SizeHint: int64(max(1, len(data))),
+		Hidden: hidden})
 	if err != nil {
 		return err
 	}

@@ -104,14 +104,17 @@ func TestIOErrorEndsTheWriterForGood(t *testing.T) {
 		"write data":       {vfs.Rule{Op: vfs.OpWrite, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
 		"write sums":       {vfs.Rule{Op: vfs.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, blockBytes)}, 100},
 		"write flush slot": {vfs.Rule{Op: vfs.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
-		"write sync slot":  {vfs.Rule{Op: vfs.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10), Sync: true}, 110},
-		"fdatasync":        {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Data: pattern(2, 10), Sync: true}, 110},
-		"fdatasync, full":  {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.ENOSPC}, Job{Data: pattern(2, 10), Sync: true}, 110},
-		"sync directory":   {vfs.Rule{Op: vfs.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Sync: true}, 100},
-		"write-out":        {vfs.Rule{Op: vfs.OpSyncRange, Err: syscall.EIO}, Job{Data: pattern(2, 100_000)}, 100_100},
-		"seal rename":      {vfs.Rule{Op: vfs.OpRename, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
-		"seal directory":   {vfs.Rule{Op: vfs.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
-		"close with sync":  {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Sync: true, Close: true}, 100},
+		"write sync slot": {vfs.Rule{Op: vfs.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10), Sync: true},
+			110},
+		"fdatasync": {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Data: pattern(2, 10),
+			Sync: true}, 110},
+		"fdatasync, full": {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.ENOSPC}, Job{Data: pattern(2, 10),
+			Sync: true}, 110},
+		"sync directory":  {vfs.Rule{Op: vfs.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Sync: true}, 100},
+		"write-out":       {vfs.Rule{Op: vfs.OpSyncRange, Err: syscall.EIO}, Job{Data: pattern(2, 100_000)}, 100_100},
+		"seal rename":     {vfs.Rule{Op: vfs.OpRename, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
+		"seal directory":  {vfs.Rule{Op: vfs.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
+		"close with sync": {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Sync: true, Close: true}, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, m := faultyStore(t)
@@ -149,7 +152,10 @@ func TestFailedSyncFailsEveryJobBehindIt(t *testing.T) {
 	require.NoError(t, s.Do(testID(1), func() { <-hold }))
 	results := make(chan error, 3)
 	for i := range 3 {
-		require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i == 0, Done: func(_ int64, err error) { results <- err }}))
+		require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i == 0, Done: func(_ int64,
+			err error) {
+			results <- err
+		}}))
 	}
 	close(hold)
 	for range 3 {

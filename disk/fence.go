@@ -33,7 +33,7 @@ func (f *fences) raise(id chunk.ID, generation chunk.Generation) {
 	f.generations[id] = generation
 }
 
-// allows tells whether a replica of a generation may be created.
+// allows reports whether a replica of a generation may be created.
 func (f *fences) allows(id chunk.ID, generation chunk.Generation) bool {
 	return generation >= f.generations[id]
 }

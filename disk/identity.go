@@ -55,43 +55,44 @@ func (v volumeIdentity) sum() string {
 // fault.Version.
 func parseIdentity(b []byte) (volumeIdentity, error) {
 	const op = "parse volume identity"
-	var v volumeIdentity
-	if err := json.Unmarshal(b, &v); err != nil {
-		return v, &fault.Error{Kind: fault.CorruptData, Op: op, Err: err}
+	var identity volumeIdentity
+	if err := json.Unmarshal(b, &identity); err != nil {
+		return identity, &fault.Error{Kind: fault.CorruptData, Op: op, Err: err}
 	}
 	switch {
-	case v.Version != identityVersion:
-		return v, fault.New(fault.Version, op, "identity version %d, this program knows %d", v.Version, identityVersion)
-	case v.Sum != v.sum():
-		return v, fault.New(fault.CorruptData, op, "the file does not match its checksum %s", v.Sum)
-	case v.NodeID == "" || v.VolumeID == "":
-		return v, fault.New(fault.CorruptData, op, "no node or volume id")
+	case identity.Version != identityVersion:
+		return identity, fault.New(fault.Version, op, "identity version %d, this program knows %d",
+			identity.Version, identityVersion)
+	case identity.Sum != identity.sum():
+		return identity, fault.New(fault.CorruptData, op, "the file does not match its checksum %s", identity.Sum)
+	case identity.NodeID == "" || identity.VolumeID == "":
+		return identity, fault.New(fault.CorruptData, op, "no node or volume id")
 	}
-	return v, nil
+	return identity, nil
 }
 
 // readIdentity reads a volume's identity file; ok is false if there is none.
-func readIdentity(fsys vfs.FS, directory string) (v volumeIdentity, ok bool, err error) {
+func readIdentity(fsys vfs.FS, directory string) (identity volumeIdentity, ok bool, err error) {
 	const op = "read volume identity"
 	name := path.Join(directory, identityName)
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return v, false, nil
+		return identity, false, nil
 	}
 	if err != nil {
-		return v, false, diskError(op, name, chunk.ID{}, err)
+		return identity, false, diskError(op, name, chunk.ID{}, err)
 	}
 	defer f.Close() // opened for reading
 	b := make([]byte, identityBytesMax)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return v, false, diskError(op, name, chunk.ID{}, err)
+		return identity, false, diskError(op, name, chunk.ID{}, err)
 	}
-	if v, err = parseIdentity(b[:n]); err != nil {
-		return v, false, &fault.Error{Kind: fault.KindOf(err), Op: op, Path: name, Err: err,
+	if identity, err = parseIdentity(b[:n]); err != nil {
+		return identity, false, &fault.Error{Kind: fault.KindOf(err), Op: op, Path: name, Err: err,
 			Hint: "restore the file from another volume of this node, with this volume's id"}
 	}
-	return v, true, nil
+	return identity, true, nil
 }
 
 // writeIdentity replaces a volume's identity file. On return it is durable; on

@@ -59,29 +59,31 @@ func (x *index) all() []*replica {
 
 // insert puts a new replica into the index; only a corrupt one may be there, and
 // no fence in its way.
-func (x *index) insert(r *replica) error {
+func (x *index) insert(replica *replica) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	const op = "create replica"
-	old := x.mu.replicas[r.id]
+	old := x.mu.replicas[replica.id]
 	if old != nil {
 		if v := old.snapshot(); v.state != chunk.Corrupt {
-			return chunkError(fault.Exists, op, r.id, "there is a replica, %s at generation %d, %d bytes", v.state, v.Generation, v.Length)
+			return chunkError(fault.Exists, op, replica.id, "there is a replica, %s at generation %d, %d bytes",
+				v.state, v.Generation, v.Length)
 		}
 	}
-	if generation := r.view.Generation; !x.mu.fences.allows(r.id, generation) {
-		return chunkError(fault.StaleGeneration, op, r.id, "its generation is %d, a recovery that found nothing here was for %d",
-			generation, x.mu.fences.generations[r.id])
+	if generation := replica.view.Generation; !x.mu.fences.allows(replica.id, generation) {
+		return chunkError(fault.StaleGeneration, op, replica.id,
+			"its generation is %d, a recovery that found nothing here was for %d",
+			generation, x.mu.fences.generations[replica.id])
 	}
 	if old != nil {
 		old.volume.replicas.Add(-1)
 	}
-	x.mu.replicas[r.id] = r
-	r.volume.replicas.Add(1)
+	x.mu.replicas[replica.id] = replica
+	replica.volume.replicas.Add(1)
 	return nil
 }
 
-// removeLocked takes a replica out of the index, if it is the one there; r.io is
+// removeLocked removes a replica from the index, if it is the one there; r.io is
 // held.
 func (x *index) removeLocked(r *replica) {
 	r.gone = true
@@ -127,7 +129,7 @@ func (x *index) intendedFor(id chunk.ID) []*volume {
 	return slices.Clone(x.mu.intended[id])
 }
 
-// intendNoMore takes one intention back.
+// intendNoMore withdraws one intention.
 func (x *index) intendNoMore(id chunk.ID, v *volume) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

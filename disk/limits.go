@@ -28,7 +28,7 @@ const (
 	syncBatchMax        = 64        // jobs that one pass of a worker may gather behind a sync
 	volumeErrorsMax     = 3         // I/O errors that make a volume unhealthy
 	fencesMax           = 1 << 16   // chunks without a replica that recoveries have asked for; about 4 MB
-	rangeRetriesMax     = 3         // a Range or verification that raced with a cut starts again
+	rangeRetriesMax     = 3         // a Range or verification that raced with a cut restarts
 	verifyBufferBytes   = 1 << 20   // multiple of blockBytes
 	identityBytesMax    = 4096
 	spaceAgeMax         = time.Second // of an answer of StatFS that places a small replica

@@ -33,25 +33,26 @@ func (m *membership) settle() error {
 		}
 	}
 	seen := make(map[string]string)
-	for _, v := range m.volumes {
-		next := v.identity.with(all)
+	for _, volume := range m.volumes {
+		next := volume.identity.with(all)
 		if next.VolumeID == "" {
 			if next.VolumeID, err = newID(m.options.Random); err != nil {
 				return err
 			}
 		}
 		if other, twice := seen[next.VolumeID]; twice {
-			return fault.New(fault.Invalid, "open chunk store", "%s and %s have the same volume id %s: one is a copy of the other", other, v.directory, next.VolumeID)
+			return fault.New(fault.Invalid, "open chunk store",
+				"%s and %s have the same volume id %s: one is a copy of the other", other, volume.directory, next.VolumeID)
 		}
-		seen[next.VolumeID] = v.directory
-		next.Sum = v.identity.Sum
-		if next != v.identity {
-			if err := writeIdentity(m.fs, v.directory, next); err != nil {
+		seen[next.VolumeID] = volume.directory
+		next.Sum = volume.identity.Sum
+		if next != volume.identity {
+			if err := writeIdentity(m.fs, volume.directory, next); err != nil {
 				return err
 			}
-			v.identity = next
+			volume.identity = next
 		}
-		v.id = next.VolumeID
+		volume.id = next.VolumeID
 	}
 	m.mu.Identity = all
 	return nil
@@ -64,26 +65,28 @@ func commonIdentity(volumes []*volume) (datanode.Identity, error) {
 	const op = "open chunk store"
 	var all datanode.Identity
 	var first, joined *volume
-	for _, v := range volumes {
-		if v.identity.NodeID == "" {
+	for _, volume := range volumes {
+		if volume.identity.NodeID == "" {
 			continue // new
 		}
 		if first == nil {
-			first, all.NodeID = v, v.identity.NodeID
+			first, all.NodeID = volume, volume.identity.NodeID
 		}
-		if v.identity.NodeID != all.NodeID {
-			return all, fault.New(fault.Invalid, op, "volume %s belongs to node %s, volume %s to node %s: they cannot serve together",
-				first.directory, all.NodeID, v.directory, v.identity.NodeID)
+		if volume.identity.NodeID != all.NodeID {
+			return all, fault.New(fault.Invalid, op,
+				"volume %s belongs to node %s, volume %s to node %s: they cannot serve together",
+				first.directory, all.NodeID, volume.directory, volume.identity.NodeID)
 		}
-		if c := v.identity.ClusterID; c != "" {
+		if c := volume.identity.ClusterID; c != "" {
 			if joined != nil && c != all.ClusterID {
-				return all, fault.New(fault.Invalid, op, "volume %s belongs to cluster %s, volume %s to cluster %s: they cannot serve together",
-					joined.directory, all.ClusterID, v.directory, c)
+				return all, fault.New(fault.Invalid, op,
+					"volume %s belongs to cluster %s, volume %s to cluster %s: they cannot serve together",
+					joined.directory, all.ClusterID, volume.directory, c)
 			}
-			joined, all.ClusterID = v, c
+			joined, all.ClusterID = volume, c
 		}
-		all.HighestEpoch = max(all.HighestEpoch, v.identity.HighestEpoch)
-		all.HighestTxid = max(all.HighestTxid, v.identity.HighestTxid)
+		all.HighestEpoch = max(all.HighestEpoch, volume.identity.HighestEpoch)
+		all.HighestTxid = max(all.HighestTxid, volume.identity.HighestTxid)
 	}
 	return all, nil
 }

@@ -41,7 +41,8 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 			"create": func(rt *rapid.T) {
 				n, id, m := pick(rt)
 				gen := chunk.Generation(rapid.IntRange(1, 3).Draw(rt, "generation"))
-				w, err := s.Create(id, gen, CreateOptions{ChunkSize: testChunkSize, SizeHint: int64(rapid.IntRange(0, testChunkSize).Draw(rt, "hint"))})
+				w, err := s.Create(id, gen, CreateOptions{ChunkSize: testChunkSize, SizeHint: int64(rapid.IntRange(0,
+					testChunkSize).Draw(rt, "hint"))})
 				switch {
 				case m != nil:
 					require.ErrorIs(rt, err, fault.Exists)
@@ -57,7 +58,8 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				if m == nil || m.writer == nil {
 					rt.Skip()
 				}
-				size := rapid.OneOf(rapid.IntRange(0, 2000), rapid.SampledFrom([]int{blockBytes - 1, blockBytes, blockBytes + 1, testChunkSize})).Draw(rt, "size")
+				size := rapid.OneOf(rapid.IntRange(0, 2000), rapid.SampledFrom([]int{blockBytes - 1, blockBytes, blockBytes + 1,
+					testChunkSize})).Draw(rt, "size")
 				data := pattern(rapid.Uint64().Draw(rt, "seed"), size)
 				length, err := run(m.writer, Job{Offset: int64(len(m.content)), Data: data, Sync: rapid.Bool().Draw(rt, "sync")})
 				if len(m.content)+size > testChunkSize {
@@ -154,7 +156,8 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				gen := m.generation + 1
 				got, restarted, err := s.BeginRecovery(id, gen)
 				require.NoError(rt, err)
-				require.Equal(rt, chunk.Replica{ID: id, Generation: m.generation, Length: int64(len(m.content)), State: m.state}, got)
+				require.Equal(rt, chunk.Replica{ID: id, Generation: m.generation, Length: int64(len(m.content)), State: m.state},
+					got)
 				require.Equal(rt, m.state == chunk.Recovered, restarted)
 				require.ErrorIs(rt, s.FinishRecovery(id, gen+1, 0), fault.StaleGeneration)
 				require.ErrorIs(rt, s.FinishRecovery(id, gen, int64(len(m.content))+1), fault.Invalid)
@@ -191,7 +194,8 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				for n, m := range model {
 					got, err := s.Stat(testID(n))
 					require.NoError(rt, err)
-					require.Equal(rt, chunk.Replica{ID: testID(n), Generation: m.generation, Length: int64(len(m.content)), State: m.state}, got)
+					require.Equal(rt, chunk.Replica{ID: testID(n), Generation: m.generation, Length: int64(len(m.content)),
+						State: m.state}, got)
 					data, err := readVerified(s, testID(n))
 					require.NoError(rt, err)
 					require.Equal(rt, len(m.content), len(data))

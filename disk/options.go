@@ -35,7 +35,7 @@ type Options struct {
 	// instead of a file, if its length is known before: up to 64 KiB; 0: none.
 	PackBytesMax     int64
 	PackSegmentBytes int64 // size of a segment; 0: 64 MiB
-	// OnEvent is told of every change after Open. It is called in order for
+	// OnEvent is called for every change after Open. It is called in order for
 	// each chunk, with that chunk's lock held: it must not block and may call
 	// only Stat, Replicas, Volumes and Identity. nil: nobody listens.
 	OnEvent func(Event)
@@ -84,17 +84,21 @@ func (o Options) withDefaults() (Options, error) {
 		{"write-out step bytes", o.WriteoutStepBytes, chunk.SizeMax},
 	} {
 		if limit.value < 1 || limit.value > limit.most {
-			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be 1..%d", limit.name, limit.value, limit.most)
+			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be 1..%d",
+				limit.name, limit.value, limit.most)
 		}
 	}
 	if o.PackBytesMax < 0 || o.PackBytesMax > pack.DataBytesMax {
-		return o, fault.New(fault.Invalid, "open chunk store", "pack bytes is %d, must be 0..%d", o.PackBytesMax, pack.DataBytesMax)
+		return o, fault.New(fault.Invalid, "open chunk store", "pack bytes is %d, must be 0..%d",
+			o.PackBytesMax, pack.DataBytesMax)
 	}
 	if o.PackSegmentBytes < pack.SegmentBytesMin || o.PackSegmentBytes > pack.SegmentBytesMax {
-		return o, fault.New(fault.Invalid, "open chunk store", "pack segment bytes is %d, must be %d..%d", o.PackSegmentBytes, pack.SegmentBytesMin, pack.SegmentBytesMax)
+		return o, fault.New(fault.Invalid, "open chunk store", "pack segment bytes is %d, must be %d..%d",
+			o.PackSegmentBytes, pack.SegmentBytesMin, pack.SegmentBytesMax)
 	}
 	if o.ReserveBytes < 0 || o.TrashDelay < 0 {
-		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)", o.ReserveBytes, o.TrashDelay)
+		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)",
+			o.ReserveBytes, o.TrashDelay)
 	}
 	return o, nil
 }

@@ -152,7 +152,8 @@ func TestWaitingRecordsShareOneSync(t *testing.T) {
 	const count = 50
 	results := make(chan error, count)
 	store := func(i int) {
-		require.NoError(t, createSmall(t, s, testID(i), 100).Submit(Job{Data: pattern(uint64(i), 100), Seal: true, Done: func(_ int64, err error) { results <- err }}))
+		require.NoError(t, createSmall(t, s, testID(i), 100).Submit(Job{Data: pattern(uint64(i), 100), Seal: true,
+			Done: func(_ int64, err error) { results <- err }}))
 	}
 	store(0)
 	<-entered
@@ -538,14 +539,18 @@ func TestPackFaults(t *testing.T) {
 		kind fault.Kind
 		left int // segments
 	}{
-		"append":                  {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", From: 2, Times: 1, Err: syscall.EIO, WriteBytes: 700}, fault.Disk, 2},
-		"append, full":            {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 2, From: 1, Err: syscall.ENOSPC, WriteBytes: 700}, fault.NoSpace, 2},
-		"zeros":                   {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"sync":                    {vfs.Rule{Op: vfs.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"sync, full":              {vfs.Rule{Op: vfs.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.ENOSPC}, fault.NoSpace, 2},
-		"next segment":            {vfs.Rule{Op: vfs.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"next segment's header":   {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"name of a new segment":   {vfs.Rule{Op: vfs.OpSyncDir, Path: packsDirectory, Times: 1, Err: syscall.EIO}, fault.Disk, 3},
+		"append": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", From: 2, Times: 1, Err: syscall.EIO,
+			WriteBytes: 700}, fault.Disk, 2},
+		"append, full": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 2, From: 1, Err: syscall.ENOSPC,
+			WriteBytes: 700}, fault.NoSpace, 2},
+		"zeros": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"sync":  {vfs.Rule{Op: vfs.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"sync, full": {vfs.Rule{Op: vfs.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.ENOSPC},
+			fault.NoSpace, 2},
+		"next segment":          {vfs.Rule{Op: vfs.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"next segment's header": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"name of a new segment": {vfs.Rule{Op: vfs.OpSyncDir, Path: packsDirectory, Times: 1, Err: syscall.EIO},
+			fault.Disk, 3},
 		"too many files are open": {vfs.Rule{Op: vfs.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EMFILE}, fault.Busy, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -576,9 +581,11 @@ func TestPackFaults(t *testing.T) {
 			// What follows goes to another segment, and to another replica.
 			storeSmall(t, s, testID(3), pattern(3, 900))
 			require.Len(t, segments(t, s), c.left)
-			require.NotEqual(t, s.index.lookup(testID(1)).snapshot().place.segment, s.index.lookup(testID(3)).snapshot().place.segment)
+			require.NotEqual(t, s.index.lookup(testID(1)).snapshot().place.segment,
+				s.index.lookup(testID(3)).snapshot().place.segment)
 			storeSmall(t, s, testID(2), pattern(4, 800))
-			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashTornLast}} {
+			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced},
+				{Mode: vfs.CrashTornLast}} {
 				again := openStore(t, packOptions(m.CrashClone(crash)))
 				requireContent(t, again, testID(1), pattern(1, 700))
 				requireContent(t, again, testID(2), pattern(4, 800))
@@ -650,7 +657,8 @@ func TestUnpackFails(t *testing.T) {
 			remove()
 			requireContent(t, s, testID(1), pattern(1, 700))
 			requireState(t, s, testID(1), chunk.Replica{Generation: 1, Length: 700, State: chunk.Sealed})
-			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashSubset, Seed: 3}} {
+			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced},
+				{Mode: vfs.CrashSubset, Seed: 3}} {
 				again := openStore(t, packOptions(m.CrashClone(crash)))
 				requireContent(t, again, testID(1), pattern(1, 700))
 				w, err := again.Reopen(testID(1), 1, 2, 700)
@@ -691,7 +699,8 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 				}
 			}
 			check(s)
-			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashTornLast}} {
+			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced},
+				{Mode: vfs.CrashTornLast}} {
 				check(openStore(t, packOptions(m.CrashClone(crash))))
 			}
 			require.NoError(t, s.compactor.Compact(g, func(int64) bool { return true }))
@@ -806,7 +815,8 @@ func TestCreateSmallDoesNoIO(t *testing.T) {
 	require.True(t, ok)
 	require.ErrorIs(t, err, fault.Exists)
 	for name, o := range map[string]CreateOptions{
-		"no hint": {ChunkSize: testChunkSize}, "large": {ChunkSize: testChunkSize, SizeHint: pack.DataBytesMax + 1}, "invalid": {ChunkSize: 5, SizeHint: 1},
+		"no hint": {ChunkSize: testChunkSize}, "large": {ChunkSize: testChunkSize, SizeHint: pack.DataBytesMax + 1},
+		"invalid": {ChunkSize: 5, SizeHint: 1},
 	} {
 		_, ok, err := s.CreateSmall(testID(2), 1, o)
 		require.NoError(t, err, name)

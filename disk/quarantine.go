@@ -15,23 +15,24 @@ import (
 type quarantine struct{ *env }
 
 // putLocked cannot fail: if the file cannot be moved, the replica is out of
-// service until the next start, and the volume is blamed.
-func (q *quarantine) putLocked(r *replica, reason string) {
-	v := r.volume
-	r.endSessionLocked()
-	q.files.Detach(&r.Owner)
-	name := chunkfile.ParkedName{At: q.options.Clock.Now(), Name: r.name(r.view.snapshot)}
+// service until the next start, and the error counts against the volume.
+func (q *quarantine) putLocked(replica *replica, reason string) {
+	volume := replica.volume
+	replica.endSessionLocked()
+	q.files.Detach(&replica.Owner)
+	name := chunkfile.ParkedName{At: q.options.Clock.Now(), Name: replica.name(replica.view.snapshot)}
 	move := q.moveFileLocked
-	if r.view.place.kind == inRecord {
+	if replica.view.place.kind == inRecord {
 		move = q.copyRecordLocked
 	}
-	to, err := move(r, name)
+	to, err := move(replica, name)
 	if err != nil {
-		v.noteError(err)
+		volume.noteError(err)
 	}
-	r.updateLocked(func(v *snapshot) { v.state, v.place = chunk.Corrupt, to })
-	v.logger.Error("replica is corrupt and in quarantine", "chunk", r.id, "gen", r.view.Generation, "path", r.path(), "reason", reason, "err", err)
-	r.reportLocked(Corrupt, reason)
+	replica.updateLocked(func(v *snapshot) { v.state, v.place = chunk.Corrupt, to })
+	volume.logger.Error("replica is corrupt and in quarantine", "chunk", replica.id, "gen", replica.view.Generation,
+		"path", replica.path(), "reason", reason, "err", err)
+	replica.reportLocked(Corrupt, reason)
 }
 
 // moveFileLocked moves the replica's file into quarantine.
@@ -41,29 +42,30 @@ func (q *quarantine) moveFileLocked(r *replica, name chunkfile.ParkedName) (plac
 	if err != nil {
 		return place{kind: aside, path: source}, err
 	}
-	return place{kind: aside, path: parked}, errors.Join(q.fs.SyncDir(v.path(quarantineDirectory)), q.fs.SyncDir(r.directory()))
+	return place{kind: aside, path: parked}, errors.Join(q.fs.SyncDir(v.path(quarantineDirectory)),
+		q.fs.SyncDir(r.directory()))
 }
 
 // copyRecordLocked copies a corrupt record into quarantine, as a chunk file with
 // the recorded sum, and strikes it. Bytes that cannot be read are zeros there.
 // After an error the record is still the replica's place.
-func (q *quarantine) copyRecordLocked(r *replica, name chunkfile.ParkedName) (place, error) {
-	v := r.view.snapshot
-	data, err := v.place.segment.ReadData(v.place.offset, v.Length)
+func (q *quarantine) copyRecordLocked(replica *replica, name chunkfile.ParkedName) (place, error) {
+	seen := replica.view.snapshot
+	data, err := seen.place.segment.ReadData(seen.place.offset, seen.Length)
 	if err != nil {
-		data = make([]byte, v.Length)
+		data = make([]byte, seen.Length)
 	}
-	name.Serial = r.volume.serial.Add(1)
+	name.Serial = replica.volume.serial.Add(1)
 	parked := path.Join(quarantineDirectory, name.String())
-	f, _, err := r.writeWhole(r.volume.path(parked), data)
+	f, _, err := replica.writeWhole(replica.volume.path(parked), data)
 	if err != nil {
-		return v.place, err
+		return seen.place, err
 	}
-	if err := errors.Join(f.Close(), q.fs.SyncDir(r.volume.path(quarantineDirectory))); err != nil {
-		return v.place, err
+	if err := errors.Join(f.Close(), q.fs.SyncDir(replica.volume.path(quarantineDirectory))); err != nil {
+		return seen.place, err
 	}
-	if err := v.place.segment.RemoveDurably(r.record(v)); err != nil {
-		return v.place, err
+	if err := seen.place.segment.RemoveDurably(replica.record(seen)); err != nil {
+		return seen.place, err
 	}
 	return place{kind: aside, path: parked}, nil
 }
@@ -89,6 +91,7 @@ func (q *quarantine) keep(f found) error {
 	if err != nil {
 		return diskError("set surplus replica aside", v.path(source), f.name.ID, err)
 	}
-	v.logger.Error("two files of one chunk, the lesser one was set aside", "chunk", f.name.ID, "path", v.path(source), "now", v.path(parked))
+	v.logger.Error("two files of one chunk, the lesser one was set aside", "chunk", f.name.ID, "path", v.path(source),
+		"now", v.path(parked))
 	return nil
 }

@@ -54,28 +54,28 @@ type readers struct {
 // open is Store.OpenReader.
 func (rs *readers) open(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
 	const op = "read chunk"
-	r := rs.index.lookup(id)
-	if r == nil {
+	replica := rs.index.lookup(id)
+	if replica == nil {
 		return nil, notFound(op, id)
 	}
 	for range rangeRetriesMax {
-		v := r.snapshot()
-		if err := v.readableAt(op, id, minGen); err != nil {
+		seen := replica.snapshot()
+		if err := seen.readableAt(op, id, minGen); err != nil {
 			return nil, err
 		}
-		if v.place.kind != inRecord {
-			reader, err := rs.openFile(r, v, minGen)
+		if seen.place.kind != inRecord {
+			reader, err := rs.openFile(replica, seen, minGen)
 			if err != nil || reader != nil {
 				return reader, err
 			}
 			continue
 		}
-		f, err := v.place.segment.Open(false)
+		f, err := seen.place.segment.Open(false)
 		if err == nil {
-			return &Reader{files: rs.files, replica: r, file: f, base: v.dataAt(), packed: &v}, nil
+			return &Reader{files: rs.files, replica: replica, file: f, base: seen.dataAt(), packed: &seen}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) { // else it has moved to another segment
-			return nil, r.blame(v, op, err)
+			return nil, replica.ioError(seen, op, err)
 		}
 	}
 	return nil, chunkError(fault.Busy, op, id, "the replica moved while it was opened, %d times", rangeRetriesMax)
@@ -83,39 +83,39 @@ func (rs *readers) open(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
 
 // openFile opens a replica that has a file of its own; v is what the caller saw of
 // it. nil without an error: it became a record meanwhile.
-func (rs *readers) openFile(r *replica, v snapshot, minGen chunk.Generation) (*Reader, error) {
+func (rs *readers) openFile(replica *replica, v snapshot, minGen chunk.Generation) (*Reader, error) {
 	const op = "read chunk"
 	if v.readable {
-		if f := rs.files.Get(&r.Owner, false); f != nil {
-			return &Reader{files: rs.files, replica: r, file: f, base: v.dataAt()}, nil
+		if f := rs.files.Get(&replica.Owner, false); f != nil {
+			return &Reader{files: rs.files, replica: replica, file: f, base: v.dataAt()}, nil
 		}
 	}
-	r.io.Lock() // the name must not change under the open
-	defer r.io.Unlock()
-	if r.gone {
-		return nil, notFound(op, r.id)
+	replica.io.Lock() // the name must not change under the open
+	defer replica.io.Unlock()
+	if replica.gone {
+		return nil, notFound(op, replica.id)
 	}
-	if err := r.view.readableAt(op, r.id, minGen); err != nil {
+	if err := replica.view.readableAt(op, replica.id, minGen); err != nil {
 		return nil, err
 	}
-	if r.view.place.kind == inRecord {
+	if replica.view.place.kind == inRecord {
 		return nil, nil
 	}
-	if err := rs.unpacker.materialiseLocked(r); err != nil {
+	if err := rs.unpacker.materialiseLocked(replica); err != nil {
 		return nil, err
 	}
-	f, err := r.openLocked(op, false)
+	f, err := replica.openLocked(op, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := rs.quarantine.loadLocked(r, f); err != nil {
+	if err := rs.quarantine.loadLocked(replica, f); err != nil {
 		rs.files.Release(f)
 		return nil, err
 	}
-	return &Reader{files: rs.files, replica: r, file: f, base: r.disk.DataOffset()}, nil
+	return &Reader{files: rs.files, replica: replica, file: f, base: replica.disk.DataOffset()}, nil
 }
 
-// readableAt tells whether a replica in this state may be read.
+// readableAt reports whether a replica in this state may be read.
 func (v *snapshot) readableAt(op string, id chunk.ID, minGen chunk.Generation) error {
 	switch {
 	case v.state == 0:
@@ -133,30 +133,31 @@ func (v *snapshot) readableAt(op string, id chunk.ID, minGen chunk.Generation) e
 // empty range and no error. Length, state and the sum of a partial block are of
 // one moment. Does file I/O. Errors: fault.Invalid (negative numbers),
 // fault.CorruptData (quarantined meanwhile), fault.Disk; fault.Busy if the
-// replica is cut again and again.
+// replica is cut repeatedly.
 func (r *Reader) Range(offset, length int64) (Range, error) {
 	const op = "read chunk"
 	if offset < 0 || length < -1 {
 		return Range{}, chunkError(fault.Invalid, op, r.replica.id, "range of %d bytes at %d", length, offset)
 	}
 	for range rangeRetriesMax {
-		v := r.replica.snapshot()
-		if v.state == chunk.Corrupt {
+		seen := r.replica.snapshot()
+		if seen.state == chunk.Corrupt {
 			return Range{}, chunkError(fault.CorruptData, op, r.replica.id, "the replica is in quarantine")
 		}
-		v = r.seen(v)
-		got := v.around(offset, length)
+		seen = r.seen(seen)
+		got := seen.around(offset, length)
 		if got.DataLength > 0 {
 			var err error
-			if got.Sums, err = v.sums(r.file, got.DataOffset, got.DataOffset+got.DataLength); err != nil {
-				return Range{}, r.replica.blame(v, op, err)
+			if got.Sums, err = seen.sums(r.file, got.DataOffset, got.DataOffset+got.DataLength); err != nil {
+				return Range{}, r.replica.ioError(seen, op, err)
 			}
 		}
-		if r.packed != nil || r.replica.snapshot().cuts == v.cuts {
+		if r.packed != nil || r.replica.snapshot().cuts == seen.cuts {
 			return got, nil
 		}
 	}
-	return Range{}, chunkError(fault.Busy, op, r.replica.id, "the replica was cut while it was read, %d times", rangeRetriesMax)
+	return Range{}, chunkError(fault.Busy, op, r.replica.id, "the replica was cut while it was read, %d times",
+		rangeRetriesMax)
 }
 
 // seen is what this reader can see of the replica: now is its present state. The
@@ -208,12 +209,12 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 		return 0, short
 	}
 	if err := vfs.ReadFull(r.file, p, r.base+offset); err != nil {
-		return 0, r.replica.blame(v, op, err)
+		return 0, r.replica.ioError(v, op, err)
 	}
 	return len(p), short
 }
 
-// Close gives the file back. A second Close does nothing.
+// Close releases the file. A second Close does nothing.
 func (r *Reader) Close() error {
 	if !r.closed.Swap(true) {
 		r.files.Release(r.file)
@@ -224,18 +225,18 @@ func (r *Reader) Close() error {
 // digest is Store.Digest.
 func (rs *readers) digest(id chunk.ID) (uint64, error) {
 	const op = "digest replica"
-	r, err := rs.open(id, 0)
+	reader, err := rs.open(id, 0)
 	if err != nil {
 		return 0, err
 	}
-	defer r.Close() // cannot fail the first time
+	defer reader.Close() // cannot fail the first time
 	for range rangeRetriesMax {
-		v := r.seen(r.replica.snapshot())
-		sums, err := v.sums(r.file, 0, v.Length)
+		v := reader.seen(reader.replica.snapshot())
+		sums, err := v.sums(reader.file, 0, v.Length)
 		if err != nil {
-			return 0, diskError(op, r.replica.pathOf(v), id, err)
+			return 0, diskError(op, reader.replica.pathOf(v), id, err)
 		}
-		if r.packed != nil || r.replica.snapshot().cuts == v.cuts {
+		if reader.packed != nil || reader.replica.snapshot().cuts == v.cuts {
 			return xxh3.Hash(binary.LittleEndian.AppendUint64(sums, uint64(v.Length))), nil
 		}
 	}

@@ -13,23 +13,23 @@ type sealJob struct {
 }
 
 // done ends the job: the replica is a record, or gone.
-func (j *sealJob) done(g *pack.Segment, err error) {
-	w := j.writer
-	r := w.replica
-	r.endSessionLocked()
+func (j *sealJob) done(segment *pack.Segment, err error) {
+	writer := j.writer
+	replica := writer.replica
+	replica.endSessionLocked()
 	length := int64(0)
 	if err != nil {
-		w.sessions.index.loseLocked(r)
+		writer.sessions.index.loseLocked(replica)
 	} else {
 		length = j.Length
-		r.updateLocked(func(v *snapshot) {
-			v.state, v.hidden, v.readable, v.layout = chunk.Sealed, false, true, r.disk.Layout
-			v.Length, v.Partial, v.place = j.Length, j.Sum, recordAt(g, j.Offset)
+		replica.updateLocked(func(v *snapshot) {
+			v.state, v.hidden, v.readable, v.layout = chunk.Sealed, false, true, replica.disk.Layout
+			v.Length, v.Partial, v.place = j.Length, j.Sum, recordAt(segment, j.Offset)
 		})
-		w.length.Store(length)
-		r.reportLocked(Stored, "")
+		writer.length.Store(length)
+		replica.reportLocked(Stored, "")
 	}
-	r.io.Unlock()
+	replica.io.Unlock()
 	if j.answer != nil {
 		j.answer(length, err)
 	}

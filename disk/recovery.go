@@ -13,59 +13,60 @@ type recovery struct {
 // begin is Store.BeginRecovery.
 func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool, err error) {
 	const op = "begin chunk recovery"
-	s := c.sessions
-	r, err := s.index.lock(op, id)
-	for ; err != nil; r, err = s.index.lock(op, id) {
-		if s.index.fence(id, newGen) {
+	sessions := c.sessions
+	replica, err := sessions.index.lock(op, id)
+	for ; err != nil; replica, err = sessions.index.lock(op, id) {
+		if sessions.index.fence(id, newGen) {
 			return chunk.Replica{}, false, err
 		} // else it has just been created, or is leaving the index
 	}
-	defer r.io.Unlock()
-	if err := r.usableLocked(op); err != nil {
+	defer replica.io.Unlock()
+	if err := replica.usableLocked(op); err != nil {
 		return chunk.Replica{}, false, err
 	}
-	seen := r.view.snapshot
+	seen := replica.view.snapshot
 	if seen.Generation >= newGen {
-		return chunk.Replica{}, false, recoveryIsStale(op, r, newGen)
+		return chunk.Replica{}, false, recoveryIsStale(op, replica, newGen)
 	}
-	if err = s.prepareLocked(r, op, newGen, seen.Length); err == nil {
-		r.disk.Promise(newGen)
-		err = r.syncLocked(true)
+	if err = sessions.prepareLocked(replica, op, newGen, seen.Length); err == nil {
+		replica.disk.Promise(newGen)
+		err = replica.syncLocked(true)
 	}
-	r.endSessionLocked()
+	replica.endSessionLocked()
 	if err != nil {
 		return chunk.Replica{}, false, err
 	}
-	return r.describe(seen), seen.state == chunk.Recovered, nil
+	return replica.describe(seen), seen.state == chunk.Recovered, nil
 }
 
 // finish is Store.FinishRecovery.
 func (c *recovery) finish(id chunk.ID, newGen chunk.Generation, length int64) error {
 	const op = "finish chunk recovery"
-	r, err := c.sessions.index.lock(op, id)
+	replica, err := c.sessions.index.lock(op, id)
 	if err != nil {
 		return err
 	}
-	defer r.io.Unlock()
-	if err := r.usableLocked(op); err != nil {
+	defer replica.io.Unlock()
+	if err := replica.usableLocked(op); err != nil {
 		return err
 	}
-	seen := r.view.snapshot
+	seen := replica.view.snapshot
 	switch {
 	case seen.state == chunk.Sealed && seen.Generation == newGen && seen.Length == length:
 		return nil
 	case seen.Generation >= newGen:
-		return recoveryIsStale(op, r, newGen)
+		return recoveryIsStale(op, replica, newGen)
 	case length < 0 || length > seen.Length:
-		return chunkError(fault.Invalid, op, id, "length %d was agreed, the replica has %d verified bytes", length, seen.Length)
+		return chunkError(fault.Invalid, op, id, "length %d was agreed, the replica has %d verified bytes",
+			length, seen.Length)
 	}
-	if err := c.promisedLocked(r, op, newGen); err != nil {
+	if err := c.promisedLocked(replica, op, newGen); err != nil {
 		return err
 	}
-	if err = c.sessions.prepareLocked(r, op, newGen, length); err == nil {
-		err = r.sealLocked(newGen)
+	if err = c.sessions.prepareLocked(replica, op, newGen, length); err == nil {
+		err = replica.sealLocked(newGen)
 	}
-	r.endSessionLocked()
+	replica.endSessionLocked()
 	return err
 }
 
@@ -76,20 +77,22 @@ func recoveryIsStale(op string, r *replica, newGen chunk.Generation) error {
 
 // promisedLocked checks that exactly newGen was promised last, before anything
 // is changed.
-func (c *recovery) promisedLocked(r *replica, op string, newGen chunk.Generation) error {
-	if r.view.place.kind != inFile { // a promise would have given it a file
-		return chunkError(fault.StaleGeneration, op, r.id, "no recovery was begun, this one is for generation %d", newGen)
+func (c *recovery) promisedLocked(replica *replica, op string, newGen chunk.Generation) error {
+	if replica.view.place.kind != inFile { // a promise would have given it a file
+		return chunkError(fault.StaleGeneration, op, replica.id, "no recovery was begun, this one is for generation %d",
+			newGen)
 	}
-	f, err := r.openLocked(op, false)
+	f, err := replica.openLocked(op, false)
 	if err != nil {
 		return err
 	}
 	defer c.sessions.files.Release(f)
-	if err := c.sessions.quarantine.loadLocked(r, f); err != nil {
+	if err := c.sessions.quarantine.loadLocked(replica, f); err != nil {
 		return err
 	}
-	if promised := r.disk.Promised(); promised != newGen {
-		return chunkError(fault.StaleGeneration, op, r.id, "generation %d was promised to a recovery, this one is %d", promised, newGen)
+	if promised := replica.disk.Promised(); promised != newGen {
+		return chunkError(fault.StaleGeneration, op, replica.id, "generation %d was promised to a recovery, this one is %d",
+			promised, newGen)
 	}
 	return nil
 }

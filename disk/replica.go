@@ -71,7 +71,7 @@ func (r *replica) describe(v snapshot) chunk.Replica {
 	return chunk.Replica{ID: r.id, Generation: v.Generation, Length: v.Length, State: v.state}
 }
 
-// reportLocked tells the store's owner of the replica's present state.
+// reportLocked reports the replica's present state to the store's user.
 func (r *replica) reportLocked(kind EventKind, reason string) {
 	r.volume.options.OnEvent(Event{Kind: kind, Replica: r.describe(r.view.snapshot), Reason: reason})
 }
@@ -84,7 +84,7 @@ func (r *replica) directory() string {
 	return r.volume.path(chunkfile.Directory + "/" + chunkfile.Shard(r.id[len(r.id)-1]))
 }
 
-// usableLocked tells whether the replica can be worked on at all.
+// usableLocked reports whether the replica can be worked on at all.
 func (r *replica) usableLocked(op string) error {
 	switch {
 	case r.gone || r.view.hidden:
@@ -97,31 +97,34 @@ func (r *replica) usableLocked(op string) error {
 
 // anotherGeneration refuses an order for a generation that the replica has not.
 func (r *replica) anotherGeneration(op string, gen chunk.Generation) error {
-	return chunkError(fault.StaleGeneration, op, r.id, "the replica has generation %d, the order is for %d", r.view.Generation, gen)
+	return chunkError(fault.StaleGeneration, op, r.id, "the replica has generation %d, the order is for %d",
+		r.view.Generation, gen)
 }
 
-// blame makes an I/O error that leaves the replica as it was; it counts against
+// ioError makes an I/O error that leaves the replica as it was; it counts against
 // the volume. v is the state that the caller saw.
-func (r *replica) blame(v snapshot, op string, err error) error {
+func (r *replica) ioError(v snapshot, op string, err error) error {
 	failure := diskError(op, r.pathOf(v), r.id, err)
 	r.volume.noteError(failure)
 	return failure
 }
 
-// blameLocked is blame in the present state.
-func (r *replica) blameLocked(op string, err error) error { return r.blame(r.view.snapshot, op, err) }
+// ioErrorLocked is ioError in the present state.
+func (r *replica) ioErrorLocked(op string, err error) error {
+	return r.ioError(r.view.snapshot, op, err)
+}
 
 // failLocked records an I/O error that ends writing to this replica until the
 // next start, which verifies it from scratch: after a failed write or sync
-// nobody knows which bytes the disk has, and asking again may hide the answer.
+// nobody knows which bytes the disk has, and a second sync may hide the error.
 func (r *replica) failLocked(op string, err error) error {
-	r.failed = r.blameLocked(op, err)
+	r.failed = r.ioErrorLocked(op, err)
 	return r.failed
 }
 
 // createFileLocked makes a chunk file: header and a first sync slot that says
 // length 0. A hint of what will come is preallocated.
-func (r *replica) createFileLocked(l chunkfile.Layout, hint int64) error {
+func (r *replica) createFileLocked(layout chunkfile.Layout, hint int64) error {
 	const op = "create replica"
 	name, fsys := r.path(), r.volume.fs
 	inner, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
@@ -129,21 +132,21 @@ func (r *replica) createFileLocked(l chunkfile.Layout, hint int64) error {
 		return chunkError(fault.Exists, op, r.id, "the file %s is there already", name)
 	}
 	if err != nil {
-		return r.blameLocked(op, err)
+		return r.ioErrorLocked(op, err)
 	}
 	if hint < preallocateMin {
 		hint = 0
 	}
-	r.tail, err = chunkfile.Create(inner, chunkfile.Header{ID: r.id, Layout: l}, r.view.Generation, hint, &r.disk)
+	r.tail, err = chunkfile.Create(inner, chunkfile.Header{ID: r.id, Layout: layout}, r.view.Generation, hint, &r.disk)
 	if err != nil {
 		r.tail = nil
-		failure := r.blameLocked(op, err)
+		failure := r.ioErrorLocked(op, err)
 		// What cannot be removed is found by the next start, which drops a
 		// replica that was never synced.
 		return errors.Join(failure, inner.Close(), fsys.Remove(name))
 	}
 	r.file, r.named = r.volume.files.Add(&r.Owner, inner, true), false
-	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, l })
+	r.updateLocked(func(v *snapshot) { v.readable, v.layout = true, layout })
 	return nil
 }
 
@@ -171,7 +174,7 @@ func (r *replica) openLocked(op string, writable bool) (*filecache.File, error) 
 	}
 	f, err := files.Open(&r.Owner, r.volume.fs, r.path(), writable)
 	if err != nil {
-		return nil, r.blameLocked(op, err)
+		return nil, r.ioErrorLocked(op, err)
 	}
 	return f, nil
 }
@@ -185,7 +188,7 @@ func (r *replica) loadLocked(f *filecache.File) error {
 	}
 	state, partial, err := chunkfile.Load(f, r.id, r.view.Length)
 	if fault.KindOf(err) == 0 && err != nil {
-		return r.blameLocked("load replica", err)
+		return r.ioErrorLocked("load replica", err)
 	}
 	var e *fault.Error
 	if errors.As(err, &e) && e.Kind == fault.CorruptData {
@@ -307,8 +310,8 @@ func (r *replica) renameLocked(op string, state chunk.State, generation chunk.Ge
 	return r.syncNameLocked(op)
 }
 
-// endSessionLocked fences the Writer, if there is one, and gives its file back
-// to the cache.
+// endSessionLocked fences the Writer, if there is one, and releases its
+// file.
 func (r *replica) endSessionLocked() {
 	r.session++
 	if r.tail != nil {

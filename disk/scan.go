@@ -48,22 +48,23 @@ func (s *scan) run() error {
 		}
 	}
 	open := make(map[*volume][]*replica)
-	for _, f := range best {
-		r := &replica{id: f.name.ID, volume: f.volume}
-		r.view.Generation, r.view.Length = f.name.Generation, f.name.Length
+	for _, file := range best {
+		replica := &replica{id: file.name.ID, volume: file.volume}
+		replica.view.Generation, replica.view.Length = file.name.Generation, file.name.Length
 		switch {
-		case f.packed.Segment != nil:
-			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: f.packed.ChunkSize}
-			r.view.Partial, r.view.place = f.packed.Sum, recordAt(f.packed.Segment, f.packed.Offset)
-		case f.parked != "":
-			r.view.state, r.view.place = chunk.Corrupt, place{kind: aside, path: f.parked}
-		case f.name.Sealed:
-			r.view.state = chunk.Sealed
+		case file.packed.Segment != nil:
+			replica.view.state, replica.view.readable, replica.view.layout = chunk.Sealed, true,
+				chunkfile.Layout{ChunkSize: file.packed.ChunkSize}
+			replica.view.Partial, replica.view.place = file.packed.Sum, recordAt(file.packed.Segment, file.packed.Offset)
+		case file.parked != "":
+			replica.view.state, replica.view.place = chunk.Corrupt, place{kind: aside, path: file.parked}
+		case file.name.Sealed:
+			replica.view.state = chunk.Sealed
 		default:
-			r.view.state = chunk.Recovered
-			open[f.volume] = append(open[f.volume], r)
+			replica.view.state = chunk.Recovered
+			open[file.volume] = append(open[file.volume], replica)
 		}
-		if err := s.index.insert(r); err != nil {
+		if err := s.index.insert(replica); err != nil {
 			return err
 		}
 	}
@@ -85,27 +86,28 @@ func (s *scan) list() (best map[chunk.ID]found, surplus []found, err error) {
 		}
 		best[f.name.ID] = f
 	}
-	for _, v := range s.volumes {
+	for _, volume := range s.volumes {
 		for last := range 256 {
 			directory := path.Join(chunkfile.Directory, chunkfile.Shard(byte(last)))
-			entries, err := v.fs.ReadDir(v.path(directory))
+			entries, err := volume.fs.ReadDir(volume.path(directory))
 			if err != nil {
-				return nil, nil, diskError("list replicas", v.path(directory), chunk.ID{}, err)
+				return nil, nil, diskError("list replicas", volume.path(directory), chunk.ID{}, err)
 			}
 			for _, entry := range entries {
 				name, ok := chunkfile.ParseName(entry.Name())
 				if !ok || entry.IsDir() || name.Relative() != path.Join(directory, entry.Name()) {
-					v.logger.Warn("file is not a replica and is left alone", "path", v.path(path.Join(directory, entry.Name())))
+					volume.logger.Warn("file is not a replica and is left alone", "path", volume.path(path.Join(directory,
+						entry.Name())))
 					continue
 				}
 				if name.Hidden {
-					v.logger.Info("unfinished copy is dropped", "chunk", name.ID, "gen", name.Generation)
-					if err := v.fs.Remove(v.path(name.Relative())); err != nil {
-						return nil, nil, diskError("drop unfinished copy", v.path(name.Relative()), name.ID, err)
+					volume.logger.Info("unfinished copy is dropped", "chunk", name.ID, "gen", name.Generation)
+					if err := volume.fs.Remove(volume.path(name.Relative())); err != nil {
+						return nil, nil, diskError("drop unfinished copy", volume.path(name.Relative()), name.ID, err)
 					}
 					continue
 				}
-				keep(found{volume: v, name: name})
+				keep(found{volume: volume, name: name})
 			}
 		}
 	}
@@ -115,7 +117,8 @@ func (s *scan) list() (best map[chunk.ID]found, surplus []found, err error) {
 	}
 	for i, v := range s.volumes {
 		for _, n := range records[i] {
-			keep(found{volume: v, packed: n, name: chunkfile.Name{ID: n.ID, Generation: n.Generation, Sealed: true, Length: n.Length}})
+			keep(found{volume: v, packed: n, name: chunkfile.Name{ID: n.ID, Generation: n.Generation, Sealed: true,
+				Length: n.Length}})
 		}
 	}
 	for _, v := range s.volumes {
@@ -192,44 +195,46 @@ func (s *scan) recoverAll(open map[*volume][]*replica) error {
 // store stopped, and cuts the file to it, durably, so that the next start finds
 // the same. A replica that was never synced goes to the trash; one that lost
 // synced bytes to quarantine. Error: one that concerns more than this replica.
-func (s *scan) recoverReplica(r *replica) error {
+func (s *scan) recoverReplica(replica *replica) error {
 	const op = "recover replica"
-	r.io.Lock()
-	defer r.io.Unlock()
-	f, err := r.openLocked(op, true)
+	replica.io.Lock()
+	defer replica.io.Unlock()
+	file, err := replica.openLocked(op, true)
 	if err != nil {
 		return err
 	}
-	got, err := chunkfile.Recover(f, r.id)
+	got, err := chunkfile.Recover(file, replica.id)
 	if err != nil {
-		s.files.Release(f)
+		s.files.Release(file)
 	}
 	switch {
 	case errors.Is(err, chunkfile.ErrNeverSynced):
-		r.volume.logger.Info("replica was never synced and is dropped", "chunk", r.id, "gen", r.view.Generation)
-		return s.trash.takeLocked(r)
+		replica.volume.logger.Info("replica was never synced and is dropped", "chunk", replica.id, "gen",
+			replica.view.Generation)
+		return s.trash.takeLocked(replica)
 	case fault.KindOf(err) == fault.Version:
 		return err
 	case vfs.IsShortage(err):
-		return diskError(op, r.path(), r.id, err)
+		return diskError(op, replica.path(), replica.id, err)
 	case err != nil:
-		s.quarantine.putLocked(r, err.Error())
+		s.quarantine.putLocked(replica, err.Error())
 		return nil
 	}
-	r.disk = got.State
-	r.updateLocked(func(v *snapshot) {
+	replica.disk = got.State
+	replica.updateLocked(func(v *snapshot) {
 		v.Length, v.Partial, v.readable, v.layout = got.Length, got.Partial, true, got.Layout
 	})
-	r.tail, r.file = chunkfile.NewAppender(f.File, r.id, &r.disk), f
-	err = r.cutLocked(op, got.Length, got.Partial)
-	r.endSessionLocked()
+	replica.tail, replica.file = chunkfile.NewAppender(file.File, replica.id, &replica.disk), file
+	err = replica.cutLocked(op, got.Length, got.Partial)
+	replica.endSessionLocked()
 	if err != nil {
 		return err
 	}
 	// The name may be there only because the machine did not stop.
-	if err := r.syncNameLocked(op); err != nil {
+	if err := replica.syncNameLocked(op); err != nil {
 		return err
 	}
-	r.volume.logger.Info("open replica recovered", "chunk", r.id, "gen", r.view.Generation, "length", got.Length)
+	replica.volume.logger.Info("open replica recovered", "chunk", replica.id, "gen", replica.view.Generation, "length",
+		got.Length)
 	return nil
 }

@@ -17,30 +17,30 @@ type sessions struct {
 }
 
 // create is Store.Create.
-func (s *sessions) create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
-	if err := checkCreate(id, gen, o); err != nil {
+func (s *sessions) create(id chunk.ID, gen chunk.Generation, options CreateOptions) (*Writer, error) {
+	if err := checkCreate(id, gen, options); err != nil {
 		return nil, err
 	}
-	hint := min(o.SizeHint, o.ChunkSize)
+	hint := min(options.SizeHint, options.ChunkSize)
 	v, err := s.volumeFor(id, hint)
 	if err != nil {
 		return nil, err
 	}
-	if s.packable(o) {
-		return s.createInMemory(v, id, gen, o)
+	if s.packable(options) {
+		return s.createInMemory(v, id, gen, options)
 	}
-	r := &replica{id: id, volume: v}
-	r.io.Lock()
-	defer r.io.Unlock()
-	r.view.Generation, r.view.hidden = gen, o.Hidden
-	if err := s.index.insert(r); err != nil {
+	replica := &replica{id: id, volume: v}
+	replica.io.Lock()
+	defer replica.io.Unlock()
+	replica.view.Generation, replica.view.hidden = gen, options.Hidden
+	if err := s.index.insert(replica); err != nil {
 		return nil, err
 	}
-	if err := r.createFileLocked(chunkfile.Layout{ChunkSize: o.ChunkSize}, hint); err != nil {
-		s.index.removeLocked(r)
+	if err := replica.createFileLocked(chunkfile.Layout{ChunkSize: options.ChunkSize}, hint); err != nil {
+		s.index.removeLocked(replica)
 		return nil, err
 	}
-	return s.startLocked(r), nil
+	return s.startLocked(replica), nil
 }
 
 func checkCreate(id chunk.ID, gen chunk.Generation, o CreateOptions) error {
@@ -69,17 +69,17 @@ func (s *sessions) volumeFor(id chunk.ID, hint int64) (*volume, error) {
 	return chosen, nil
 }
 
-// packable tells whether a new replica may become a record.
+// packable reports whether a new replica may become a record.
 func (s *sessions) packable(o CreateOptions) bool {
 	return o.SizeHint > 0 && o.SizeHint <= s.options.PackBytesMax
 }
 
 // createSmall is Store.CreateSmall.
 func (s *sessions) createSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) (w *Writer, ok bool, err error) {
-	if !s.packable(o) || checkCreate(id, gen, o) != nil { // Create tells what is wrong
+	if !s.packable(o) || checkCreate(id, gen, o) != nil { // Create returns the error
 		return nil, false, nil
 	}
-	v, _ := s.volumes.choose(id, o.SizeHint, s.volumes.rememberedSpace) // Create tells the error, if it finds no better
+	v, _ := s.volumes.choose(id, o.SizeHint, s.volumes.rememberedSpace) // Create returns the error
 	if v == nil {
 		return nil, false, nil
 	}
@@ -110,50 +110,52 @@ type takeOver struct {
 
 // takeOver is Store.Reopen and Store.Resume.
 func (s *sessions) takeOver(op string, id chunk.ID, want takeOver) (*Writer, error) {
-	r, err := s.index.lock(op, id)
+	replica, err := s.index.lock(op, id)
 	if err != nil {
 		return nil, err
 	}
-	defer r.io.Unlock()
-	if err := r.usableLocked(op); err != nil {
+	defer replica.io.Unlock()
+	if err := replica.usableLocked(op); err != nil {
 		return nil, err
 	}
-	v, gen := r.view.snapshot, want.generation
+	v, gen := replica.view.snapshot, want.generation
 	switch {
 	case v.Generation < want.previous || v.Generation > gen ||
 		(v.Generation == gen && (v.state == chunk.Sealed || want.length < v.Length)):
 		// At its own generation a replica is never cut: the request may be a
 		// late copy of one that was served long ago.
-		return nil, chunkError(fault.StaleGeneration, op, id, "the replica is %s at generation %d, wanted one from %d and below %d",
+		return nil, chunkError(fault.StaleGeneration, op, id,
+			"the replica is %s at generation %d, wanted one from %d and below %d",
 			v.state, v.Generation, want.previous, gen)
 	case want.length < 0 || want.length > v.Length || (want.length < v.Length && !want.cut):
-		return nil, chunkError(fault.Invalid, op, id, "wanted at length %d, the replica has %d verified bytes", want.length, v.Length)
+		return nil, chunkError(fault.Invalid, op, id, "wanted at length %d, the replica has %d verified bytes",
+			want.length, v.Length)
 	}
-	if err = s.prepareLocked(r, op, gen, want.length); err == nil {
-		err = r.renameLocked(op, chunk.Open, gen)
+	if err = s.prepareLocked(replica, op, gen, want.length); err == nil {
+		err = replica.renameLocked(op, chunk.Open, gen)
 	}
 	if err != nil {
-		r.endSessionLocked()
+		replica.endSessionLocked()
 		return nil, err
 	}
-	return s.startLocked(r), nil
+	return s.startLocked(replica), nil
 }
 
 // startLocked begins the session of a new Writer on a replica whose tail is
 // ready.
-func (s *sessions) startLocked(r *replica) *Writer {
-	r.session++
-	if r.tail != nil {
-		r.tail.SkipWriteOut(r.view.Length)
+func (s *sessions) startLocked(replica *replica) *Writer {
+	replica.session++
+	if replica.tail != nil {
+		replica.tail.SkipWriteOut(replica.view.Length)
 	}
-	w := &Writer{sessions: s, replica: r, worker: r.volume.workerOf(r.id), session: r.session}
-	w.length.Store(r.view.Length)
-	if r.view.hidden {
+	w := &Writer{sessions: s, replica: replica, worker: replica.volume.workerOf(replica.id), session: replica.session}
+	w.length.Store(replica.view.Length)
+	if replica.view.hidden {
 		return w
 	}
-	r.updateLocked(func(v *snapshot) { v.state = chunk.Open })
-	if r.view.place.kind != inMemory { // else it is reported when it is sealed, or gets a file
-		r.reportLocked(Stored, "")
+	replica.updateLocked(func(v *snapshot) { v.state = chunk.Open })
+	if replica.view.place.kind != inMemory { // else it is reported when it is sealed, or gets a file
+		replica.reportLocked(Stored, "")
 	}
 	return w
 }
@@ -163,67 +165,68 @@ func (s *sessions) startLocked(r *replica) *Writer {
 // r.tail ready to append. gen is who asks; a promise to a higher generation
 // (BeginRecovery) stands in its way. A record, or a replica in memory, gets a
 // file first. After an error the caller ends the session.
-func (s *sessions) prepareLocked(r *replica, op string, gen chunk.Generation, length int64) error {
-	if err := s.unpacker.unpackLocked(r); err != nil {
+func (s *sessions) prepareLocked(replica *replica, op string, gen chunk.Generation, length int64) error {
+	if err := s.unpacker.unpackLocked(replica); err != nil {
 		return err
 	}
-	f, err := r.openLocked(op, true)
+	file, err := replica.openLocked(op, true)
 	if err != nil {
 		return err
 	}
-	if err := s.quarantine.loadLocked(r, f); err != nil {
-		s.files.Release(f)
+	if err := s.quarantine.loadLocked(replica, file); err != nil {
+		s.files.Release(file)
 		return err
 	}
-	if promised := r.disk.Promised(); gen < promised {
-		s.files.Release(f)
-		return chunkError(fault.StaleGeneration, op, r.id, "a recovery was promised generation %d, this is %d", promised, gen)
+	if promised := replica.disk.Promised(); gen < promised {
+		s.files.Release(file)
+		return chunkError(fault.StaleGeneration, op, replica.id, "a recovery was promised generation %d, this is %d",
+			promised, gen)
 	}
-	r.endSessionLocked()
-	r.tail, r.file = chunkfile.NewAppender(f.File, r.id, &r.disk), f
-	partial, err := r.tail.VerifyEnd(length, r.view.End)
+	replica.endSessionLocked()
+	replica.tail, replica.file = chunkfile.NewAppender(file.File, replica.id, &replica.disk), file
+	partial, err := replica.tail.VerifyEnd(length, replica.view.End)
 	if fault.KindOf(err) == fault.CorruptData {
-		s.quarantine.putLocked(r, err.Error())
+		s.quarantine.putLocked(replica, err.Error())
 		return err
 	}
 	if err != nil {
-		return r.failLocked(op, err)
+		return replica.failLocked(op, err)
 	}
-	if length == r.view.Length {
+	if length == replica.view.Length {
 		// A session that was cut off between an append and its sync may not
 		// have left a slot for this length.
-		if err := r.tail.Flush(r.view.End); err != nil {
-			return r.failLocked(op, err)
+		if err := replica.tail.Flush(replica.view.End); err != nil {
+			return replica.failLocked(op, err)
 		}
 		return nil
 	}
-	if r.view.state == chunk.Sealed {
+	if replica.view.state == chunk.Sealed {
 		// The name promises the old length: it goes first, durably.
-		if err := r.renameLocked(op, chunk.Recovered, r.view.Generation); err != nil {
+		if err := replica.renameLocked(op, chunk.Recovered, replica.view.Generation); err != nil {
 			return err
 		}
 	}
-	return r.cutLocked(op, length, partial)
+	return replica.cutLocked(op, length, partial)
 }
 
 // do is Store.Do.
-func (s *sessions) do(id chunk.ID, f func()) error {
+func (s *sessions) do(id chunk.ID, work func()) error {
 	const op = "queue disk work"
 	if r := s.index.lookup(id); r != nil {
-		return s.gate.enqueue(r.volume.workerOf(id), task{f: f}, op, id)
+		return s.gate.enqueue(r.volume.workerOf(id), task{f: work}, op, id)
 	}
-	v, err := s.volumes.choose(id, 0, s.volumes.space)
+	volume, err := s.volumes.choose(id, 0, s.volumes.space)
 	if err != nil { // f may only want to read; a Create in it gets the error
-		v = s.volumes.list[0]
+		volume = s.volumes.list[0]
 	}
-	s.index.intend(id, v)
+	s.index.intend(id, volume)
 	run := func() {
-		defer s.index.intendNoMore(id, v)
-		f()
+		defer s.index.intendNoMore(id, volume)
+		work()
 	}
-	err = s.gate.enqueue(v.workerOf(id), task{f: run}, op, id)
+	err = s.gate.enqueue(volume.workerOf(id), task{f: run}, op, id)
 	if err != nil {
-		s.index.intendNoMore(id, v)
+		s.index.intendNoMore(id, volume)
 	}
 	return err
 }

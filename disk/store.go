@@ -45,50 +45,52 @@ type env struct {
 // Errors: fault.Invalid (options; a volume of another node or cluster),
 // fault.Busy (another process has a volume), fault.CorruptData,
 // fault.Version, fault.Disk.
-func Open(o Options) (_ *Store, err error) {
-	o, err = o.withDefaults()
+func Open(options Options) (_ *Store, err error) {
+	options, err = options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := newStore(o)
+	store := newStore(options)
 	defer func() {
 		if err != nil {
-			s.files.Close()
-			err = errors.Join(err, s.volumes.unlock())
+			store.files.Close()
+			err = errors.Join(err, store.volumes.unlock())
 		}
 	}()
-	for _, directory := range o.Directories {
-		v, err := openVolume(s.env, directory)
+	for _, directory := range options.Directories {
+		v, err := openVolume(store.env, directory)
 		if err != nil {
 			return nil, err
 		}
-		s.volumes.list = append(s.volumes.list, v)
+		store.volumes.list = append(store.volumes.list, v)
 	}
-	s.membership = &membership{env: s.env, volumes: s.volumes.list}
-	if err := s.membership.settle(); err != nil {
+	store.membership = &membership{env: store.env, volumes: store.volumes.list}
+	if err := store.membership.settle(); err != nil {
 		return nil, err
 	}
-	for _, v := range s.volumes.list {
+	for _, v := range store.volumes.list {
 		v.packs = pack.New(pack.Options{
-			FS: s.fs, Directory: v.path(packsDirectory), Files: s.files, Logger: v.logger, Clock: o.Clock, Compactor: s.compactor,
-			SegmentBytes: o.PackSegmentBytes, ZeroBytes: o.packZeroBytes, TrashDelay: o.TrashDelay,
-			Random: s.membership.random, OnError: v.noteError, Expire: s.trash.expire,
+			FS: store.fs, Directory: v.path(packsDirectory), Files: store.files, Logger: v.logger, Clock: options.Clock,
+			Compactor:    store.compactor,
+			SegmentBytes: options.PackSegmentBytes, ZeroBytes: options.packZeroBytes, TrashDelay: options.TrashDelay,
+			Random: store.membership.random, OnError: v.noteError, Expire: store.trash.expire,
 		})
 	}
-	if err := s.trash.load(s.volumes.list); err != nil {
+	if err := store.trash.load(store.volumes.list); err != nil {
 		return nil, err
 	}
-	start := &scan{env: s.env, index: s.index, volumes: s.volumes.list, quarantine: s.quarantine, trash: s.trash}
+	start := &scan{env: store.env, index: store.index, volumes: store.volumes.list, quarantine: store.quarantine,
+		trash: store.trash}
 	if err := start.run(); err != nil {
 		return nil, err
 	}
-	s.start()
-	return s, nil
+	store.start()
+	return store, nil
 }
 
 // newStore connects the parts of a store.
-func newStore(o Options) *Store {
-	e := &env{options: o, fs: o.FS, files: filecache.New(idleFilesMax)}
+func newStore(options Options) *Store {
+	e := &env{options: options, fs: options.FS, files: filecache.New(idleFilesMax)}
 	s := &Store{env: e, gate: &gate{}, index: newIndex(), volumes: &volumes{env: e}, quarantine: &quarantine{e}}
 	unpacker := &unpacker{env: e, index: s.index, quarantine: s.quarantine}
 	s.trash = newTrash(e, s.index)
@@ -98,7 +100,7 @@ func newStore(o Options) *Store {
 	s.recovery = &recovery{s.sessions}
 	s.readers = &readers{env: e, index: s.index, quarantine: s.quarantine, unpacker: unpacker}
 	s.verifier = &verifier{readers: s.readers, quarantine: s.quarantine}
-	s.compactor = pack.NewCompactor(&claims{index: s.index, quarantine: s.quarantine}, o.Clock)
+	s.compactor = pack.NewCompactor(&claims{index: s.index, quarantine: s.quarantine}, options.Clock)
 	return s
 }
 
@@ -192,7 +194,8 @@ func (s *Store) Reopen(id chunk.ID, previous, gen chunk.Generation, length int64
 // Does file I/O: call it from Do. Errors: as Reopen; fault.Invalid if the
 // replica is shorter than length.
 func (s *Store) Resume(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
-	return s.sessions.takeOver("resume replica", id, takeOver{previous: previous, generation: gen, length: length, cut: true})
+	return s.sessions.takeOver("resume replica", id, takeOver{previous: previous, generation: gen, length: length,
+		cut: true})
 }
 
 // Do runs f on the worker of a chunk, behind the jobs queued there, and does
@@ -206,7 +209,7 @@ func (s *Store) Do(id chunk.ID, f func()) error {
 // BeginRecovery is the first half of bringing the replicas of a chunk to one
 // length: it fences the writer, syncs what there is, and promises, durably,
 // that nobody below newGen writes the replica any more. It returns the replica
-// as it is, with its verified length; wasRestarted tells that its node
+// as it is, with its verified length; wasRestarted says that its node
 // restarted while it was open, so that bytes that were only flushed may be
 // missing. The same newGen may come again. Does file I/O.
 //
@@ -214,7 +217,8 @@ func (s *Store) Do(id chunk.ID, f func()) error {
 //
 // Errors: fault.NotFound; fault.StaleGeneration if the replica is at newGen or
 // above, or promised a higher one; fault.CorruptData; fault.Disk.
-func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool, err error) {
+func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool,
+	err error) {
 	return s.recovery.begin(id, newGen)
 }
 
@@ -249,7 +253,7 @@ func (s *Store) Digest(id chunk.ID) (uint64, error) {
 // a reader reports it. A mismatch puts the replica in quarantine and returns
 // fault.CorruptData. An open replica is verified as far as it is visible, and
 // may be written meanwhile. Other errors: fault.NotFound; fault.Disk if it
-// cannot be read; fault.Busy if it is cut again and again.
+// cannot be read; fault.Busy if it is cut repeatedly.
 //
 // Reads the whole replica on the caller's goroutine.
 func (s *Store) VerifyReplica(id chunk.ID) error {
@@ -262,23 +266,23 @@ func (s *Store) VerifyReplica(id chunk.ID) error {
 // replica has another generation than gen. A corrupt one again: no error.
 func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) error {
 	const op = "quarantine replica"
-	r, err := s.index.lock(op, id)
+	replica, err := s.index.lock(op, id)
 	if err != nil {
 		return err
 	}
-	defer r.io.Unlock()
+	defer replica.io.Unlock()
 	switch {
-	case r.view.state == 0:
+	case replica.view.state == 0:
 		return notFound(op, id)
-	case r.view.Generation != gen:
-		return r.anotherGeneration(op, gen)
-	case r.view.state == chunk.Corrupt:
+	case replica.view.Generation != gen:
+		return replica.anotherGeneration(op, gen)
+	case replica.view.state == chunk.Corrupt:
 		return nil
 	}
-	if err := s.sessions.unpacker.materialiseLocked(r); err != nil {
+	if err := s.sessions.unpacker.materialiseLocked(replica); err != nil {
 		return err
 	}
-	s.quarantine.putLocked(r, reason)
+	s.quarantine.putLocked(replica, reason)
 	return nil
 }
 
@@ -291,19 +295,19 @@ func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) err
 // generation than gen; fault.Disk, and the replica stays.
 func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	const op = "delete replica"
-	r, err := s.index.lock(op, id)
+	replica, err := s.index.lock(op, id)
 	if err != nil {
 		return err
 	}
-	defer r.io.Unlock()
-	if r.view.Generation != gen {
-		return r.anotherGeneration(op, gen)
+	defer replica.io.Unlock()
+	if replica.view.Generation != gen {
+		return replica.anotherGeneration(op, gen)
 	}
-	if err := s.trash.takeLocked(r); err != nil {
+	if err := s.trash.takeLocked(replica); err != nil {
 		return err
 	}
-	if !r.view.hidden { // else nobody knows that it was there
-		r.reportLocked(Removed, "")
+	if !replica.view.hidden { // else nobody knows that it was there
+		replica.reportLocked(Removed, "")
 	}
 	return nil
 }
@@ -312,7 +316,7 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 // the file systems for their free space.
 func (s *Store) Volumes() []datanode.VolumeState { return s.volumes.describe() }
 
-// Identity tells who the volumes belong to.
+// Identity is who the volumes belong to.
 func (s *Store) Identity() datanode.Identity { return s.membership.identity() }
 
 // Join binds the store to a cluster for ever, durably. Joining the same cluster

@@ -204,8 +204,16 @@ func TestBitRotEndsInQuarantine(t *testing.T) {
 		"sum":           {4*chunkfile.SectorBytes + 9, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
 		"header":        {3, func(s *Store) error { _, err := s.OpenReader(testID(1), 0); return err }},
 		"slot":          {chunkfile.SectorBytes*2 + 60, func(s *Store) error { _, err := s.Digest(testID(1)); return err }},
-		"append to it":  {base + 2*blockBytes, func(s *Store) error { _, err := s.Reopen(testID(1), 1, 2, length); return err }},
-		"cut in it":     {base + blockBytes + 100, func(s *Store) error { _, err := s.Resume(testID(1), 1, 2, blockBytes+50); return err }},
+		"append to it": {base + 2*blockBytes, func(s *Store) error {
+			_, err := s.Reopen(testID(1), 1, 2,
+				length)
+			return err
+		}},
+		"cut in it": {base + blockBytes + 100, func(s *Store) error {
+			_, err := s.Resume(testID(1), 1, 2,
+				blockBytes+50)
+			return err
+		}},
 		"recover it": {base + 2*blockBytes, func(s *Store) error {
 			_, _, err := s.BeginRecovery(testID(1), 2)
 			return err
@@ -445,7 +453,8 @@ func TestVolumeWithoutOrWithBadIdentityIsRefused(t *testing.T) {
 
 func TestPlacementFollowsRoomHealthAndReserve(t *testing.T) {
 	spaces := map[string]vfs.Space{
-		"/a": {Capacity: 100 << 30, Free: 10 << 30}, "/b": {Capacity: 100 << 30, Free: 30 << 30}, "/c": {Capacity: 100 << 30, Free: 1 << 30},
+		"/a": {Capacity: 100 << 30, Free: 10 << 30}, "/b": {Capacity: 100 << 30, Free: 30 << 30},
+		"/c": {Capacity: 100 << 30, Free: 1 << 30},
 	}
 	o := testOptions(spacedFS{vfs.NewMem(), spaces})
 	o.Directories = []string{"/a", "/b", "/c"}
@@ -504,7 +513,8 @@ func TestForeignAndSurplusFilesAreLeftAlone(t *testing.T) {
 	s = openStore(t, testOptions(m))
 	requireContent(t, s, testID(1), []byte("abc"))
 	require.Len(t, s.Replicas(), 1)
-	for _, name := range []string{"/d/chunks/01/notes.txt", "/d/chunks/02/" + testID(1).String() + "_9.open", "/d/trash/notes.txt"} {
+	for _, name := range []string{"/d/chunks/01/notes.txt", "/d/chunks/02/" + testID(1).String() + "_9.open",
+		"/d/trash/notes.txt"} {
 		_, err := m.Stat(name)
 		require.NoError(t, err)
 	}

@@ -44,23 +44,24 @@ func newTrash(e *env, x *index) *trash {
 // that was set back: it counts from now.
 func (t *trash) load(volumes []*volume) error {
 	now := t.options.Clock.Now()
-	for _, v := range volumes {
-		directory := v.path(trashDirectory)
-		entries, err := v.fs.ReadDir(directory)
+	for _, volume := range volumes {
+		directory := volume.path(trashDirectory)
+		entries, err := volume.fs.ReadDir(directory)
 		if err != nil {
 			return diskError("list trash", directory, chunk.ID{}, err)
 		}
 		for _, entry := range entries {
 			parked, ok := chunkfile.ParseParkedName(entry.Name())
 			if !ok {
-				v.logger.Warn("file in the trash is not a replica and is left alone", "path", path.Join(directory, entry.Name()))
+				volume.logger.Warn("file in the trash is not a replica and is left alone", "path", path.Join(directory,
+					entry.Name()))
 				continue
 			}
 			at := parked.At
 			if at.After(now) {
 				at = now
 			}
-			item := trashItem{volume: v, path: path.Join(directory, entry.Name()), due: at.Add(t.options.TrashDelay)}
+			item := trashItem{volume: volume, path: path.Join(directory, entry.Name()), due: at.Add(t.options.TrashDelay)}
 			t.mu.items = append(t.mu.items, item)
 		}
 	}
@@ -70,9 +71,9 @@ func (t *trash) load(volumes []*volume) error {
 
 // takeLocked moves the replica's file to the trash, strikes its record, or marks a
 // corrupt one as forgotten, and drops it from the index. The move is not durable.
-func (t *trash) takeLocked(r *replica) error {
+func (t *trash) takeLocked(replica *replica) error {
 	const op = "delete replica"
-	v, seen := r.volume, r.view.snapshot
+	volume, seen := replica.volume, replica.view.snapshot
 	now := t.options.Clock.Now()
 	var err error
 	switch seen.place.kind {
@@ -82,23 +83,23 @@ func (t *trash) takeLocked(r *replica) error {
 		if seen.state == chunk.Corrupt { // it could not be set aside
 			strike = seen.place.segment.RemoveDurably
 		}
-		err = strike(r.record(seen))
+		err = strike(replica.record(seen))
 	case aside:
-		err = t.fs.Rename(r.path(), r.path()+forgottenSuffix)
+		err = t.fs.Rename(replica.path(), replica.path()+forgottenSuffix)
 	default:
 		var parked string
-		name := r.name(seen)
-		parked, err = v.park(trashDirectory, name.Relative(), chunkfile.ParkedName{At: now, Name: name})
+		name := replica.name(seen)
+		parked, err = volume.park(trashDirectory, name.Relative(), chunkfile.ParkedName{At: now, Name: name})
 		if err == nil {
-			t.wait(trashItem{volume: v, path: v.path(parked), due: now.Add(t.options.TrashDelay)})
+			t.wait(trashItem{volume: volume, path: volume.path(parked), due: now.Add(t.options.TrashDelay)})
 		}
 	}
 	if err != nil {
-		return r.blameLocked(op, err)
+		return replica.ioErrorLocked(op, err)
 	}
-	r.endSessionLocked()
-	t.files.Detach(&r.Owner)
-	t.index.removeLocked(r)
+	replica.endSessionLocked()
+	t.files.Detach(&replica.Owner)
+	t.index.removeLocked(replica)
 	return nil
 }
 
@@ -157,7 +158,7 @@ func (t *trash) run(group *sync.WaitGroup) {
 	}
 }
 
-// next takes the first item if it is due, else tells how long until it is.
+// next removes the first item if it is due, else returns how long until it is.
 func (t *trash) next(now time.Time) (item trashItem, wait time.Duration, waiting bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -19,23 +19,23 @@ type unpacker struct {
 
 // materialiseLocked gives a replica that is only in memory a file of its own,
 // an open one, with the same promises as if it had had it from the start.
-func (u *unpacker) materialiseLocked(r *replica) error {
-	if r.view.place.kind != inMemory {
+func (u *unpacker) materialiseLocked(replica *replica) error {
+	if replica.view.place.kind != inMemory {
 		return nil
 	}
-	m := r.view.place.memory
-	r.updateLocked(func(v *snapshot) { v.Length, v.place = 0, place{kind: inFile} })
-	err := r.createFileLocked(r.disk.Layout, m.hint)
+	m := replica.view.place.memory
+	replica.updateLocked(func(v *snapshot) { v.Length, v.place = 0, place{kind: inFile} })
+	err := replica.createFileLocked(replica.disk.Layout, m.hint)
 	if err == nil && len(m.data) > 0 {
-		err = r.appendLocked(m.data, true)
+		err = replica.appendLocked(m.data, true)
 	}
 	if err != nil {
-		r.endSessionLocked()
-		u.index.loseLocked(r)
+		replica.endSessionLocked()
+		u.index.loseLocked(replica)
 		return err
 	}
-	if !r.view.hidden {
-		r.reportLocked(Stored, "")
+	if !replica.view.hidden {
+		replica.reportLocked(Stored, "")
 	}
 	return nil
 }
@@ -48,42 +48,43 @@ func (u *unpacker) materialiseLocked(r *replica) error {
 //     and record takes the file);
 //  3. the record is struck, fdatasync: it cannot come back under this generation
 //     when the file has gone on to the next.
-func (u *unpacker) unpackLocked(r *replica) error {
+func (u *unpacker) unpackLocked(replica *replica) error {
 	const op = "unpack replica"
-	if err := u.materialiseLocked(r); err != nil || r.view.place.kind != inRecord {
+	if err := u.materialiseLocked(replica); err != nil || replica.view.place.kind != inRecord {
 		return err
 	}
-	v := r.view.snapshot
-	data, err := v.place.segment.ReadData(v.place.offset, v.Length)
+	seen := replica.view.snapshot
+	data, err := seen.place.segment.ReadData(seen.place.offset, seen.Length)
 	if err != nil {
-		return r.blameLocked(op, err)
+		return replica.ioErrorLocked(op, err)
 	}
-	if got := xxh3.Hash(data); got != v.Partial {
-		err := chunkError(fault.CorruptData, op, r.id, "the record has sum %016x, recorded is %016x", got, v.Partial)
-		u.quarantine.putLocked(r, err.Error())
+	if got := xxh3.Hash(data); got != seen.Partial {
+		err := chunkError(fault.CorruptData, op, replica.id, "the record has sum %016x, recorded is %016x", got, seen.Partial)
+		u.quarantine.putLocked(replica, err.Error())
 		return err
 	}
-	name := chunkfile.Name{ID: r.id, Generation: v.Generation, Hidden: true}
-	f, state, err := r.writeWhole(r.volume.path(name.Relative()), data)
+	name := chunkfile.Name{ID: replica.id, Generation: seen.Generation, Hidden: true}
+	file, state, err := replica.writeWhole(replica.volume.path(name.Relative()), data)
 	if err != nil {
-		return r.blameLocked(op, err)
+		return replica.ioErrorLocked(op, err)
 	}
-	if err := u.fs.Rename(r.volume.path(name.Relative()), r.volume.path(r.name(v).Relative())); err != nil {
-		return r.blameLocked(op, errors.Join(err, f.Close()))
+	if err := u.fs.Rename(replica.volume.path(name.Relative()),
+		replica.volume.path(replica.name(seen).Relative())); err != nil {
+		return replica.ioErrorLocked(op, errors.Join(err, file.Close()))
 	}
-	if err := u.fs.SyncDir(r.directory()); err != nil { // both are there, the file counts at the next start
-		return errors.Join(r.failLocked(op, err), f.Close())
+	if err := u.fs.SyncDir(replica.directory()); err != nil { // both are there, the file counts at the next start
+		return errors.Join(replica.failLocked(op, err), file.Close())
 	}
-	r.disk, r.named = state, true
-	r.updateLocked(func(v *snapshot) {
+	replica.disk, replica.named = state, true
+	replica.updateLocked(func(v *snapshot) {
 		v.place = place{kind: inFile}
 		if v.Length%blockBytes == 0 {
 			v.Partial = 0
 		}
 	})
-	u.files.Release(u.files.Add(&r.Owner, f, true))
-	if err := v.place.segment.RemoveDurably(r.record(v)); err != nil {
-		return r.failLocked(op, err)
+	u.files.Release(u.files.Add(&replica.Owner, file, true))
+	if err := seen.place.segment.RemoveDurably(replica.record(seen)); err != nil {
+		return replica.failLocked(op, err)
 	}
 	return nil
 }

@@ -25,31 +25,31 @@ func (c *verifier) verify(id chunk.ID) error {
 		return err
 	}
 	defer reader.Close() // cannot fail the first time
-	r := reader.replica
+	replica := reader.replica
 	for range rangeRetriesMax {
-		v := reader.seen(r.snapshot())
-		err := verifyData(reader.file, r.id, v)
+		seen := reader.seen(replica.snapshot())
+		err := verifyData(reader.file, replica.id, seen)
 		if err == nil {
 			return nil
 		}
 		if fault.KindOf(err) != fault.CorruptData {
-			return r.blame(v, op, err)
+			return replica.ioError(seen, op, err)
 		}
-		r.io.Lock()
-		now := r.view.snapshot
+		replica.io.Lock()
+		now := replica.view.snapshot
 		switch {
-		case r.gone:
-			r.io.Unlock()
+		case replica.gone:
+			replica.io.Unlock()
 			return notFound(op, id)
 		case now.state == chunk.Corrupt:
-			r.io.Unlock()
+			replica.io.Unlock()
 			return err
-		case now.cuts == v.cuts && now.place == v.place: // the bytes that were compared have not changed since
-			c.quarantine.putLocked(r, err.Error())
-			r.io.Unlock()
+		case now.cuts == seen.cuts && now.place == seen.place: // the bytes that were compared have not changed since
+			c.quarantine.putLocked(replica, err.Error())
+			replica.io.Unlock()
 			return err
 		}
-		r.io.Unlock()
+		replica.io.Unlock()
 	}
 	return chunkError(fault.Busy, op, id, "the replica was cut while it was verified, %d times", rangeRetriesMax)
 }
@@ -71,7 +71,8 @@ func verifyData(f *filecache.File, id chunk.ID, v snapshot) error {
 			data := buffer[start:min(start+blockBytes, len(buffer))]
 			block := (at + int64(start)) / blockBytes
 			if got, want := xxh3.Hash(data), chunkfile.SumIn(sums, block); got != want {
-				return chunkError(fault.CorruptData, "verify replica", id, "block %d (bytes %d to %d) has sum %016x, recorded is %016x",
+				return chunkError(fault.CorruptData, "verify replica", id,
+					"block %d (bytes %d to %d) has sum %016x, recorded is %016x",
 					block, block*blockBytes, block*blockBytes+int64(len(data)), got, want)
 			}
 		}

@@ -60,11 +60,11 @@ type volume struct {
 // closes the result's lock.
 func openVolume(e *env, directory string) (_ *volume, err error) {
 	const op = "open volume"
-	v := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
-	if err := makeDirectory(v.fs, directory); err != nil {
+	volume := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
+	if err := makeDirectory(volume.fs, directory); err != nil {
 		return nil, diskError(op, directory, chunk.ID{}, err)
 	}
-	v.lock, err = v.fs.Lock(path.Join(directory, lockName))
+	volume.lock, err = volume.fs.Lock(path.Join(directory, lockName))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: directory, Reason: "another process uses this volume",
 			Hint: "stop it, or give this one its own directory"}
@@ -72,10 +72,10 @@ func openVolume(e *env, directory string) (_ *volume, err error) {
 	if err != nil {
 		return nil, diskError(op, directory, chunk.ID{}, err)
 	}
-	if err := v.load(); err != nil {
-		return nil, errors.Join(err, v.lock.Close())
+	if err := volume.load(); err != nil {
+		return nil, errors.Join(err, volume.lock.Close())
 	}
-	return v, nil
+	return volume, nil
 }
 
 // load reads the identity and completes the tree of directories.
@@ -94,7 +94,8 @@ func (v *volume) load() error {
 		if used {
 			return &fault.Error{Kind: fault.Invalid, Op: op, Path: v.directory,
 				Reason: "the directory holds chunks but no identity file, so nobody knows whose they are",
-				Hint:   "restore " + identityName + " from another volume of this node, with this volume's id, or move the directory away"}
+				Hint: "restore " + identityName + " from another volume of this node, with this volume's id, " +
+					"or move the directory away"}
 		}
 	}
 	if err := v.makeTree(); err != nil {
@@ -143,7 +144,7 @@ func (v *volume) makeTree() error {
 	return v.fs.SyncDir(v.directory)
 }
 
-// hasReplicas tells whether there is any file below packs or chunks.
+// hasReplicas reports whether there is any file below packs or chunks.
 func (v *volume) hasReplicas() (bool, error) {
 	segments, err := v.fs.ReadDir(path.Join(v.directory, packsDirectory))
 	if len(segments) > 0 || (err != nil && !errors.Is(err, fs.ErrNotExist)) {

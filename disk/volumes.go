@@ -90,7 +90,8 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy", len(vs.list))
 	}
 	if total == 0 {
-		return nil, chunkError(fault.NoSpace, op, id, "needs %d bytes; of %d healthy volumes the emptiest has %d above its reserve of %d",
+		return nil, chunkError(fault.NoSpace, op, id,
+			"needs %d bytes; of %d healthy volumes the emptiest has %d above its reserve of %d",
 			sizeHint, healthy, max(0, most), vs.options.ReserveBytes)
 	}
 	sum := xxh3.HashSeed(id[:], 1) // not the hash that chooses the worker

@@ -132,7 +132,7 @@ type gate struct {
 	closed       bool
 }
 
-// enqueue gives a task to a worker without waiting. Errors: fault.Busy,
+// enqueue queues a task for a worker without waiting. Errors: fault.Busy,
 // fault.Closed.
 func (g *gate) enqueue(w *worker, t task, op string, id chunk.ID) error {
 	g.RLock()

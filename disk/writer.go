@@ -82,29 +82,29 @@ func (w *Writer) Length() int64 { return w.length.Load() }
 // Writer goes on. Does file I/O: call it from Do. Errors: as for jobs.
 func (w *Writer) Publish() error {
 	const op = "publish chunk"
-	r := w.replica
-	r.io.Lock()
-	defer r.io.Unlock()
+	replica := w.replica
+	replica.io.Lock()
+	defer replica.io.Unlock()
 	if err := w.readyLocked(op); err != nil {
 		return err
 	}
-	if !r.view.hidden {
+	if !replica.view.hidden {
 		return nil
 	}
-	if err := w.sessions.unpacker.materialiseLocked(r); err != nil {
+	if err := w.sessions.unpacker.materialiseLocked(replica); err != nil {
 		return err
 	}
-	if err := r.syncLocked(false); err != nil { // before the name that promises them
+	if err := replica.syncLocked(false); err != nil { // before the name that promises them
 		return err
 	}
-	if err := r.renameLocked(op, chunk.Open, r.view.Generation); err != nil {
+	if err := replica.renameLocked(op, chunk.Open, replica.view.Generation); err != nil {
 		return err
 	}
-	r.reportLocked(Stored, "")
+	replica.reportLocked(Stored, "")
 	return nil
 }
 
-// readyLocked tells whether the Writer may still write; replica.io is held.
+// readyLocked reports whether the Writer may still write; replica.io is held.
 func (w *Writer) readyLocked(op string) error {
 	r := w.replica
 	switch {
@@ -113,7 +113,8 @@ func (w *Writer) readyLocked(op string) error {
 	case w.closed:
 		return chunkError(fault.Closed, op, r.id, "the write session has ended")
 	case r.session != w.session:
-		return chunkError(fault.StaleGeneration, op, r.id, "another session, recovery or order took the replica over; it is %s at generation %d",
+		return chunkError(fault.StaleGeneration, op, r.id,
+			"another session, recovery or order took the replica over; it is %s at generation %d",
 			r.view.state, r.view.Generation)
 	}
 	return r.failed
@@ -122,39 +123,40 @@ func (w *Writer) readyLocked(op string) error {
 // write appends a job's data. last: the session ends with it.
 func (w *Writer) write(job *Job, last bool) (int64, error) {
 	const op = "append to chunk"
-	r := w.replica
-	r.io.Lock()
-	defer r.io.Unlock()
+	replica := w.replica
+	replica.io.Lock()
+	defer replica.io.Unlock()
 	if err := w.readyLocked(op); err != nil {
 		return w.Length(), err
 	}
 	if w.holdLocked(job) {
 		return w.Length(), nil
 	}
-	if err := w.sessions.unpacker.materialiseLocked(r); err != nil {
+	if err := w.sessions.unpacker.materialiseLocked(replica); err != nil {
 		return w.Length(), err
 	}
-	length := r.view.Length
+	length := replica.view.Length
 	switch {
 	case job.Offset != length:
-		return length, chunkError(fault.Invalid, op, r.id, "offset is %d, the replica has %d bytes", job.Offset, length)
+		return length, chunkError(fault.Invalid, op, replica.id, "offset is %d, the replica has %d bytes", job.Offset, length)
 	case len(job.Data) == 0:
 		return length, nil
 	case len(job.Data) > JobBytesMax:
-		return length, chunkError(fault.Invalid, op, r.id, "%d bytes in one job, limit %d", len(job.Data), JobBytesMax)
-	case length+int64(len(job.Data)) > r.disk.ChunkSize:
-		return length, chunkError(fault.Invalid, op, r.id, "%d bytes at %d exceed the chunk size of %d", len(job.Data), length, r.disk.ChunkSize)
+		return length, chunkError(fault.Invalid, op, replica.id, "%d bytes in one job, limit %d", len(job.Data), JobBytesMax)
+	case length+int64(len(job.Data)) > replica.disk.ChunkSize:
+		return length, chunkError(fault.Invalid, op, replica.id, "%d bytes at %d exceed the chunk size of %d",
+			len(job.Data), length, replica.disk.ChunkSize)
 	}
-	if err := r.appendLocked(job.Data, !job.Sync); err != nil {
+	if err := replica.appendLocked(job.Data, !job.Sync); err != nil {
 		return length, err
 	}
 	if job.Sync && !last && w.syncs > 0 && len(job.Data) <= aheadJobBytesMax {
-		if err := r.tail.WriteAhead(w.worker.zeroBytes(), r.view.Length); err != nil {
-			return length, r.failLocked("write ahead of chunk", err)
+		if err := replica.tail.WriteAhead(w.worker.zeroBytes(), replica.view.Length); err != nil {
+			return length, replica.failLocked("write ahead of chunk", err)
 		}
 	}
-	w.length.Store(r.view.Length)
-	return r.view.Length, nil
+	w.length.Store(replica.view.Length)
+	return replica.view.Length, nil
 }
 
 // sync is the Sync of the jobs that were written.
@@ -171,29 +173,29 @@ func (w *Writer) sync() error {
 
 // finish runs a job that ends the session.
 func (w *Writer) finish(job Job) (int64, error) {
-	r := w.replica
-	r.io.Lock()
-	mine := !w.closed && r.session == w.session
-	r.io.Unlock()
+	replica := w.replica
+	replica.io.Lock()
+	current := !w.closed && replica.session == w.session
+	replica.io.Unlock()
 	length, err := w.Length(), error(nil)
-	if len(job.Data) > 0 || job.Seal || job.Sync || !mine {
+	if len(job.Data) > 0 || job.Seal || job.Sync || !current {
 		plain := Job{Offset: job.Offset, Data: job.Data, Sync: job.Sync || job.Seal}
 		if length, err = w.write(&plain, true); err == nil && job.Sync && !job.Seal {
 			err = w.sync()
 		}
 	}
-	r.io.Lock()
-	defer r.io.Unlock()
+	replica.io.Lock()
+	defer replica.io.Unlock()
 	if err == nil && job.Seal {
 		if err = w.readyLocked("seal chunk"); err == nil {
-			err = r.sealLocked(r.view.Generation)
+			err = replica.sealLocked(replica.view.Generation)
 		}
 	}
-	if r.session == w.session && !w.closed {
-		r.endSessionLocked()
-		if r.view.place.kind == inMemory && !r.view.hidden && !r.gone {
+	if replica.session == w.session && !w.closed {
+		replica.endSessionLocked()
+		if replica.view.place.kind == inMemory && !replica.view.hidden && !replica.gone {
 			// It has not been reported yet: somebody has to order its deletion.
-			r.reportLocked(Stored, "")
+			replica.reportLocked(Stored, "")
 		}
 	}
 	w.closed = true
@@ -204,36 +206,36 @@ func (w *Writer) finish(job Job) (int64, error) {
 // the replica's lock then belongs to the packer. Else the lock is released and
 // the job has to be done another way. wait: for a place in the packer's queue.
 func (w *Writer) sealAsRecord(job *Job, wait bool) bool {
-	r := w.replica
+	replica := w.replica
 	if wait {
-		r.io.Lock()
-	} else if !r.io.TryLock() {
+		replica.io.Lock()
+	} else if !replica.io.TryLock() {
 		return false
 	}
-	m := r.view.place.memory
-	if m == nil || !job.Seal || job.Close || w.readyLocked("seal chunk") != nil ||
-		job.Offset != int64(len(m.data)) || job.Offset+int64(len(job.Data)) > w.recordBytesMax() {
-		r.io.Unlock()
+	waiting := replica.view.place.memory
+	if waiting == nil || !job.Seal || job.Close || w.readyLocked("seal chunk") != nil ||
+		job.Offset != int64(len(waiting.data)) || job.Offset+int64(len(job.Data)) > w.recordBytesMax() {
+		replica.io.Unlock()
 		return false
 	}
 	j := &sealJob{writer: w, answer: job.Done}
 	j.Job = pack.Job{
-		Record: pack.Record{ID: r.id, Generation: r.view.Generation, ChunkSize: r.disk.ChunkSize},
+		Record: pack.Record{ID: replica.id, Generation: replica.view.Generation, ChunkSize: replica.disk.ChunkSize},
 		Data:   job.Data, Done: j.done,
 	}
-	if len(m.data) > 0 {
-		j.Data = append(m.data, job.Data...)
+	if len(waiting.data) > 0 {
+		j.Data = append(waiting.data, job.Data...)
 	}
 	w.closed = true
 	if wait {
-		r.volume.packs.Submit(&j.Job)
+		replica.volume.packs.Submit(&j.Job)
 		return true
 	}
-	if r.volume.packs.TrySubmit(&j.Job) {
+	if replica.volume.packs.TrySubmit(&j.Job) {
 		return true
 	}
 	w.closed = false
-	r.io.Unlock()
+	replica.io.Unlock()
 	return false
 }
 
@@ -256,7 +258,7 @@ func (w *Writer) recordBytesMax() int64 {
 	return min(w.sessions.options.PackBytesMax, w.replica.disk.ChunkSize)
 }
 
-// submitRecord hands a job that makes its replica a record straight to the
+// submitRecord passes a job that makes its replica a record straight to the
 // packer, if nothing else is under way on the replica. It never waits.
 func (w *Writer) submitRecord(job *Job) (done bool, err error) {
 	if !job.Seal || w.queued.Load() {

@@ -30,7 +30,8 @@ func TestQueuedSyncsShareOneDatasync(t *testing.T) {
 	for i := range 10 {
 		for name, w := range map[string]*Writer{"one": one, "other": other} {
 			wait.Add(1)
-			require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i%3 == 0, Done: func(length int64, err error) {
+			require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i%3 == 0, Done: func(length int64,
+				err error) {
 				if err != nil || length != int64(i+1) {
 					t.Errorf("job %d of %s: length %d, %v", i, name, length, err)
 				}
@@ -80,7 +81,10 @@ func TestCloseFinishesWhatIsQueued(t *testing.T) {
 	require.NoError(t, s.Do(testID(1), func() { <-hold }))
 	var done atomic.Int32
 	for i := range 20 {
-		require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i == 10, Done: func(int64, error) { done.Add(1) }}))
+		require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i == 10, Done: func(int64,
+			error) {
+			done.Add(1)
+		}}))
 	}
 	close(hold)
 	require.NoError(t, s.Close())

@@ -17,8 +17,8 @@ const (
 	// appendSumsMax: an append of 1 MiB at an odd offset completes at most 16
 	// blocks and one that was begun earlier.
 	appendSumsMax = AppendBytesMax/blockBytes + 1
-	// AheadBytes of zeros are written ahead of a replica that is synced again and
-	// again.
+	// AheadBytes of zeros are written ahead of a replica that is synced
+	// repeatedly.
 	AheadBytes = 256 << 10
 )
 
@@ -53,27 +53,28 @@ func NewAppender(f vfs.File, id chunk.ID, state *State) *Appender {
 
 // Create begins an empty file: header and a first sync slot that says length 0.
 // If preallocate is not 0, room for so much data is reserved. Nothing is durable.
-func Create(f vfs.File, h Header, generation chunk.Generation, preallocate int64, state *State) (*Appender, error) {
-	a := &Appender{file: f, id: h.ID, state: state}
-	*state = State{Layout: h.Layout, counter: 1, nextSlot: 1, synced: -1, settled: true}
+func Create(file vfs.File, header Header, generation chunk.Generation, preallocate int64, state *State) (*Appender,
+	error) {
+	appender := &Appender{file: file, id: header.ID, state: state}
+	*state = State{Layout: header.Layout, counter: 1, nextSlot: 1, synced: -1, settled: true}
 	if preallocate > 0 {
-		a.allocated = state.DataOffset() + preallocate
-		if err := f.Preallocate(0, a.allocated); err != nil {
+		appender.allocated = state.DataOffset() + preallocate
+		if err := file.Preallocate(0, appender.allocated); err != nil {
 			return nil, err
 		}
 	}
 	b := make([]byte, preludeBytes)
-	putHeader(b, h)
-	putSlot(b[SectorBytes:], slot{id: h.ID, counter: 1, End: End{Generation: generation}})
-	_, err := f.WriteAt(b, 0)
-	return a, err
+	putHeader(b, header)
+	putSlot(b[SectorBytes:], slot{id: header.ID, counter: 1, End: End{Generation: generation}})
+	_, err := file.WriteAt(b, 0)
+	return appender, err
 }
 
 // WriteWhole writes a sealed file that holds data of at most one block, whose sum
 // is given, and makes it durable but for its name.
-func WriteWhole(f vfs.File, h Header, generation chunk.Generation, data []byte, sum uint64) (State, error) {
-	b := make([]byte, h.DataOffset(), h.DataOffset()+int64(len(data)))
-	putHeader(b, h)
+func WriteWhole(file vfs.File, header Header, generation chunk.Generation, data []byte, sum uint64) (State, error) {
+	b := make([]byte, header.DataOffset(), header.DataOffset()+int64(len(data)))
+	putHeader(b, header)
 	end := End{Generation: generation, Length: int64(len(data)), Partial: sum}
 	if len(data)%blockBytes == 0 {
 		end.Partial = 0
@@ -81,11 +82,11 @@ func WriteWhole(f vfs.File, h Header, generation chunk.Generation, data []byte, 
 			binary.LittleEndian.PutUint64(b[sumsOffset:], sum)
 		}
 	}
-	putSlot(b[SectorBytes:], slot{id: h.ID, counter: 1, End: end})
-	if _, err := f.WriteAt(append(b, data...), 0); err != nil {
+	putSlot(b[SectorBytes:], slot{id: header.ID, counter: 1, End: end})
+	if _, err := file.WriteAt(append(b, data...), 0); err != nil {
 		return State{}, err
 	}
-	return State{Layout: h.Layout, counter: 1, nextSlot: 1, synced: end.Length, settled: true}, f.Datasync()
+	return State{Layout: header.Layout, counter: 1, nextSlot: 1, synced: end.Length, settled: true}, file.Datasync()
 }
 
 // Append writes data behind an end, then the sums of the blocks that became full,
@@ -158,8 +159,8 @@ func (a *Appender) WriteOut(length, step int64) error {
 	return nil
 }
 
-// WriteAhead makes room behind the end of a replica that is synced again and
-// again: zeros that are really written, so that the next syncs neither change the
+// WriteAhead makes room behind the end of a replica that is synced
+// repeatedly: zeros that are really written, so that the next syncs neither change the
 // file's size nor allocate, and the file system has no journal to commit. Zeros
 // behind the end prove nothing at a recovery: no slot covers them, and the sums
 // there are 0, which is not the sum of any zeros. Trim cuts them off. A full disk

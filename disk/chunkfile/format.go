@@ -55,7 +55,8 @@ func (l Layout) blocks() int64 { return l.ChunkSize / blockBytes }
 // CheckSize refuses what is no chunk size. Error: fault.Invalid.
 func CheckSize(size int64) error {
 	if size < blockBytes || size > chunk.SizeMax || size%blockBytes != 0 {
-		return fault.New(fault.Invalid, "create replica", "chunk size is %d bytes, must be a multiple of %d up to %d", size, blockBytes, chunk.SizeMax)
+		return fault.New(fault.Invalid, "create replica", "chunk size is %d bytes, must be a multiple of %d up to %d",
+			size, blockBytes, chunk.SizeMax)
 	}
 	return nil
 }
@@ -133,12 +134,12 @@ func putSlot(b []byte, s slot) {
 // parseSlot reads the slot at an index from b[:SectorBytes]. ok is false for
 // anything but a whole slot of this chunk, at its place, that fits the chunk
 // size; a torn or empty one is no error.
-func parseSlot(b []byte, index int, h Header) (s slot, ok bool) {
+func parseSlot(b []byte, index int, header Header) (found slot, ok bool) {
 	b = b[:SectorBytes]
 	if [8]byte(b) != slotMagic || !SectorOK(b) || binary.LittleEndian.Uint32(b[8:]) != formatVersion {
 		return slot{}, false
 	}
-	s = slot{
+	found = slot{
 		id: chunk.ID(b[16:32]), index: index,
 		counter:  binary.LittleEndian.Uint64(b[32:]),
 		promised: chunk.Generation(binary.LittleEndian.Uint64(b[48:])),
@@ -148,7 +149,7 @@ func parseSlot(b []byte, index int, h Header) (s slot, ok bool) {
 			Partial:    binary.LittleEndian.Uint64(b[64:]),
 		},
 	}
-	ok = s.id == h.ID && binary.LittleEndian.Uint32(b[12:]) == uint32(index) && s.counter > 0 &&
-		s.Length >= 0 && s.Length <= h.ChunkSize
-	return s, ok
+	ok = found.id == header.ID && binary.LittleEndian.Uint32(b[12:]) == uint32(index) && found.counter > 0 &&
+		found.Length >= 0 && found.Length <= header.ChunkSize
+	return found, ok
 }

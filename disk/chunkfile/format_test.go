@@ -18,7 +18,8 @@ func goldenHeader() (Header, []byte) {
 }
 
 func goldenSlot() (slot, []byte) {
-	s := slot{id: testID(1), index: 1, counter: 3, promised: 5, End: End{Generation: 4, Length: 70_000, Partial: 0x1122334455667788}}
+	s := slot{id: testID(1), index: 1, counter: 3, promised: 5, End: End{Generation: 4, Length: 70_000,
+		Partial: 0x1122334455667788}}
 	b := make([]byte, SectorBytes)
 	putSlot(b, s)
 	return s, b
@@ -124,7 +125,8 @@ func TestSlotIsRefused(t *testing.T) {
 func TestFileNamesAreRefused(t *testing.T) {
 	id := testID(1).String()
 	for _, text := range []string{
-		"", ".open", ".chunk", id + ".open", id + "_0.open", id + "_01.open", id + "_A.open", id + "_1_5.open", id + "_1.chunk",
+		"", ".open", ".chunk", id + ".open", id + "_0.open", id + "_01.open", id + "_A.open", id + "_1_5.open",
+		id + "_1.chunk",
 		id + "_1_.chunk", id + "_1_-5.chunk", id + "_1_05.chunk", id + "_1_5.chunk.tmp", id + "_1_9999999999999.chunk",
 		"{" + id + "}_1.open", "x" + id + "_1.open", id + "_11111111111111111.open",
 	} {

@@ -43,13 +43,13 @@ func (n Name) String() string {
 
 // ParseName reads a replica's file name; ok only if it is exactly what
 // String makes of the result.
-func ParseName(text string) (n Name, ok bool) {
+func ParseName(text string) (name Name, ok bool) {
 	stem, isOpen := strings.CutSuffix(text, openSuffix)
 	if !isOpen {
-		stem, n.Hidden = strings.CutSuffix(text, hiddenSuffix)
+		stem, name.Hidden = strings.CutSuffix(text, hiddenSuffix)
 	}
-	if !isOpen && !n.Hidden {
-		if stem, n.Sealed = strings.CutSuffix(text, sealedSuffix); !n.Sealed {
+	if !isOpen && !name.Hidden {
+		if stem, name.Sealed = strings.CutSuffix(text, sealedSuffix); !name.Sealed {
 			return Name{}, false
 		}
 	}
@@ -63,16 +63,17 @@ func ParseName(text string) (n Name, ok bool) {
 	if err != nil {
 		return Name{}, false
 	}
-	n.ID, n.Generation = id, chunk.Generation(generation)
-	if n.Sealed {
-		if n.Length, err = strconv.ParseInt(lengthText, 10, 64); err != nil || n.Length < 0 || n.Length > chunk.SizeMax {
+	name.ID, name.Generation = id, chunk.Generation(generation)
+	if name.Sealed {
+		if name.Length, err = strconv.ParseInt(lengthText, 10,
+			64); err != nil || name.Length < 0 || name.Length > chunk.SizeMax {
 			return Name{}, false
 		}
 	}
-	if n.Generation == 0 || n.String() != text {
+	if name.Generation == 0 || name.String() != text {
 		return Name{}, false
 	}
-	return n, true
+	return name, true
 }
 
 // Relative is the path of the file below the volume.
@@ -97,7 +98,7 @@ func (p ParkedName) String() string {
 }
 
 // ParseParkedName reads a name that String made.
-func ParseParkedName(text string) (p ParkedName, ok bool) {
+func ParseParkedName(text string) (parked ParkedName, ok bool) {
 	atText, rest, _ := strings.Cut(text, "_")
 	serialText, nameText, _ := strings.Cut(rest, "_")
 	at, err := strconv.ParseInt(atText, 16, 64)
@@ -108,9 +109,9 @@ func ParseParkedName(text string) (p ParkedName, ok bool) {
 	if err != nil {
 		return ParkedName{}, false
 	}
-	if p.Name, ok = ParseName(nameText); !ok {
+	if parked.Name, ok = ParseName(nameText); !ok {
 		return ParkedName{}, false
 	}
-	p.At, p.Serial = time.UnixMilli(at), uint32(serial)
-	return p, p.String() == text
+	parked.At, parked.Serial = time.UnixMilli(at), uint32(serial)
+	return parked, parked.String() == text
 }

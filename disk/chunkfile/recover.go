@@ -34,9 +34,9 @@ type Recovered struct {
 //
 // Errors: ErrNeverSynced; fault.CorruptData if no sync slot counts;
 // fault.Version; that of a read.
-func Recover(f vfs.File, id chunk.ID) (Recovered, error) {
+func Recover(file vfs.File, id chunk.ID) (Recovered, error) {
 	const op = "recover replica"
-	info, err := f.Stat()
+	info, err := file.Stat()
 	if err != nil {
 		return Recovered{}, err
 	}
@@ -44,30 +44,30 @@ func Recover(f vfs.File, id chunk.ID) (Recovered, error) {
 		return Recovered{}, ErrNeverSynced
 	}
 	b := make([]byte, preludeBytes)
-	if err := vfs.ReadFull(f, b, 0); err != nil {
+	if err := vfs.ReadFull(file, b, 0); err != nil {
 		return Recovered{}, err
 	}
 	if IsZero(b) {
 		return Recovered{}, ErrNeverSynced
 	}
-	p, err := parsePrelude(b)
+	front, err := parsePrelude(b)
 	if err != nil {
 		return Recovered{}, err
 	}
-	if p.id != id {
-		return Recovered{}, corrupt(op, id, "the file is that of chunk %s", p.id)
+	if front.id != id {
+		return Recovered{}, corrupt(op, id, "the file is that of chunk %s", front.id)
 	}
-	full, counts, err := verifySlots(f, p, min(max(0, info.Size()-p.DataOffset()), p.ChunkSize))
+	full, counts, err := verifySlots(file, front, min(max(0, info.Size()-front.DataOffset()), front.ChunkSize))
 	if err != nil {
 		return Recovered{}, err
 	}
-	newest := p.newestSync(func(s slot) bool { return counts[s.index] })
+	newest := front.newestSync(func(s slot) bool { return counts[s.index] })
 	if newest < 0 {
 		return Recovered{}, corrupt(op, id, "%d whole blocks match their sums, but no sync slot matches the data", full)
 	}
-	floor := p.slots[newest]
-	got := Recovered{State: p.state(newest, -1), Length: floor.Length, Partial: floor.Partial}
-	if s := p.slots[flushSlot]; counts[flushSlot] && s.counter > floor.counter && s.Length > got.Length {
+	floor := front.slots[newest]
+	got := Recovered{State: front.state(newest, -1), Length: floor.Length, Partial: floor.Partial}
+	if s := front.slots[flushSlot]; counts[flushSlot] && s.counter > floor.counter && s.Length > got.Length {
 		got.Length, got.Partial = s.Length, s.Partial
 	}
 	if border := full * blockBytes; border > got.Length {
@@ -78,10 +78,10 @@ func Recover(f vfs.File, id chunk.ID) (Recovered, error) {
 
 // verifySlots reads the data from the start as long as whole blocks match their
 // sums. It returns the number of those, and which slots count.
-func verifySlots(f vfs.File, p prelude, dataBytes int64) (full int64, counts [slotCount]bool, err error) {
-	sums := make([]byte, SumBytes*p.blocks())
+func verifySlots(file vfs.File, front prelude, dataBytes int64) (full int64, counts [slotCount]bool, err error) {
+	sums := make([]byte, SumBytes*front.blocks())
 	// The table may end in a hole behind the end of a short file.
-	if n, err := f.ReadAt(sums, sumsOffset); err != nil && !errors.Is(err, io.EOF) {
+	if n, err := file.ReadAt(sums, sumsOffset); err != nil && !errors.Is(err, io.EOF) {
 		return 0, counts, err
 	} else if n < len(sums) {
 		clear(sums[n:])
@@ -93,11 +93,11 @@ func verifySlots(f vfs.File, p prelude, dataBytes int64) (full int64, counts [sl
 		if have < 0 {
 			return full, counts, nil
 		}
-		if err := vfs.ReadFull(f, block[:have], p.DataOffset()+start); err != nil {
+		if err := vfs.ReadFull(file, block[:have], front.DataOffset()+start); err != nil {
 			return full, counts, err
 		}
-		for i, s := range p.slots {
-			if inside := s.Length - start; p.ok[i] && inside >= 0 && inside <= have && inside < blockBytes {
+		for i, s := range front.slots {
+			if inside := s.Length - start; front.ok[i] && inside >= 0 && inside <= have && inside < blockBytes {
 				counts[i] = inside == 0 || xxh3.Hash(block[:inside]) == s.Partial
 			}
 		}

@@ -12,13 +12,13 @@ func SealSector(b []byte) {
 	binary.LittleEndian.PutUint64(b[body:], xxh3.Hash(b[:body]))
 }
 
-// SectorOK tells whether a sector matches its checksum.
+// SectorOK reports whether a sector matches its checksum.
 func SectorOK(b []byte) bool {
 	const body = SectorBytes - SumBytes
 	return binary.LittleEndian.Uint64(b[body:]) == xxh3.Hash(b[:body])
 }
 
-// IsZero tells whether nothing was written there.
+// IsZero reports whether nothing was written there.
 func IsZero(b []byte) bool {
 	for _, c := range b {
 		if c != 0 {

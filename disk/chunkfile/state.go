@@ -23,7 +23,7 @@ type State struct {
 	settled bool
 }
 
-// Loaded tells whether the header and the slots were read or written.
+// Loaded reports whether the header and the slots were read or written.
 func (s *State) Loaded() bool { return s.counter > 0 }
 
 // Promised is the lowest generation that may write.
@@ -41,30 +41,31 @@ func (s *State) Outdate() { s.synced = -1 }
 // Load reads header and slots of a sealed file whose name says length. It returns
 // the sum of the last, partial block. Errors: fault.CorruptData if the file cannot
 // be this replica, fault.Version, or that of a read.
-func Load(f vfs.File, id chunk.ID, length int64) (_ State, partial uint64, err error) {
+func Load(file vfs.File, id chunk.ID, length int64) (_ State, partial uint64, err error) {
 	const op = "load replica"
-	p, err := readPrelude(f)
+	front, err := readPrelude(file)
 	if fault.KindOf(err) == fault.CorruptData {
 		return State{}, 0, corrupt(op, id, "%v", err)
 	}
 	if err != nil {
 		return State{}, 0, err
 	}
-	if p.id != id {
-		return State{}, 0, corrupt(op, id, "the file is that of chunk %s", p.id)
+	if front.id != id {
+		return State{}, 0, corrupt(op, id, "the file is that of chunk %s", front.id)
 	}
-	info, err := f.Stat()
+	info, err := file.Stat()
 	if err != nil {
 		return State{}, 0, err
 	}
-	if have := max(0, info.Size()-p.DataOffset()); have < length || length > p.ChunkSize {
-		return State{}, 0, corrupt(op, id, "the file holds %d data bytes of a chunk of %d, its name says %d", have, p.ChunkSize, length)
+	if have := max(0, info.Size()-front.DataOffset()); have < length || length > front.ChunkSize {
+		return State{}, 0, corrupt(op, id, "the file holds %d data bytes of a chunk of %d, its name says %d",
+			have, front.ChunkSize, length)
 	}
-	at := p.newestSync(func(s slot) bool { return s.Length == length })
+	at := front.newestSync(func(s slot) bool { return s.Length == length })
 	if at < 0 {
 		return State{}, 0, corrupt(op, id, "no sync slot records the length %d", length)
 	}
-	return p.state(at, length), p.slots[at].Partial, nil
+	return front.state(at, length), front.slots[at].Partial, nil
 }
 
 // prelude is the decoded front of a chunk file.
@@ -81,7 +82,8 @@ func readPrelude(f io.ReaderAt) (prelude, error) {
 	b := make([]byte, preludeBytes)
 	if n, err := f.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
 		if errors.Is(err, io.EOF) {
-			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude", "the file ends after %d of %d bytes", n, preludeBytes)
+			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude", "the file ends after %d of %d bytes",
+				n, preludeBytes)
 		}
 		return prelude{}, err
 	}
@@ -113,7 +115,7 @@ func (p *prelude) state(index int, synced int64) State {
 }
 
 // newestSync is the index of the sync slot with the highest counter that
-// accept takes, or -1.
+// accept returns true for, or -1.
 func (p *prelude) newestSync(accept func(slot) bool) int {
 	best := -1
 	for i := range flushSlot {

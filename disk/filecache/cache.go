@@ -1,8 +1,7 @@
 // Package filecache keeps files open between their uses, so that a popular one is
-// not opened again and again. Each file has an Owner, to which it is opened, and
-// counts its users. A rename does not hurt an open file; whoever removes one
-// calls Detach. The cache runs no goroutine, and knows nothing of what the files
-// hold.
+// not reopened for each use. Each file belongs to an Owner and counts its users. A
+// rename does not hurt an open file; whoever removes one calls Detach. The cache
+// runs no goroutine, and knows nothing of what the files hold.
 package filecache
 
 import (
@@ -19,7 +18,7 @@ type Owner struct {
 }
 
 // File is a counted open file. It is closed when nobody uses it and the
-// cache gives it up.
+// cache drops it.
 type File struct {
 	vfs.File
 	owner    *Owner
@@ -99,7 +98,7 @@ func (c *Cache) Add(o *Owner, inner vfs.File, writable bool) *File {
 	return f
 }
 
-// Release gives one use back.
+// Release ends one use.
 func (c *Cache) Release(f *File) {
 	c.mu.Lock()
 	var unused *File
@@ -128,19 +127,19 @@ func (c *Cache) Detach(o *Owner) {
 
 // detachLocked returns the file for the caller to close, if it has no user.
 func (c *Cache) detachLocked(o *Owner) *File {
-	f := o.file
-	if f == nil {
+	file := o.file
+	if file == nil {
 		return nil
 	}
-	o.file, f.cached = nil, false
-	if f.users > 0 {
+	o.file, file.cached = nil, false
+	if file.users > 0 {
 		return nil
 	}
-	if f.waiting != nil {
-		c.mu.idle.Remove(f.waiting)
-		f.waiting = nil
+	if file.waiting != nil {
+		c.mu.idle.Remove(file.waiting)
+		file.waiting = nil
 	}
-	return f
+	return file
 }
 
 // Close closes all idle files; one in use is closed by its last user.

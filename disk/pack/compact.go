@@ -32,7 +32,7 @@ type Claim interface {
 	Release()
 }
 
-// Compactor gives the room of dead records back: it moves what is left of a
+// Compactor frees the room of dead records: it moves what is left of a
 // segment to the one that is being written, and unlinks it. One goroutine per
 // store, at compactRateBytes per second.
 type Compactor struct {
@@ -63,8 +63,8 @@ func (c *Compactor) Stop() { close(c.done) }
 func (c *Compactor) Run(group *sync.WaitGroup) {
 	defer group.Done()
 	for {
-		g := c.next()
-		if g == nil {
+		segment := c.next()
+		if segment == nil {
 			select {
 			case <-c.wake:
 				continue
@@ -72,12 +72,13 @@ func (c *Compactor) Run(group *sync.WaitGroup) {
 				return
 			}
 		}
-		err := c.Compact(g, c.pace)
+		err := c.Compact(segment, c.pace)
 		if errors.Is(err, ErrStopped) {
 			return
 		}
 		if err != nil {
-			g.set.options.Logger.Warn("segment could not be compacted, it is tried again later", "path", g.Path(), "err", err)
+			segment.set.options.Logger.Warn("segment could not be compacted, it is tried again later", "path", segment.Path(),
+				"err", err)
 			if !c.sleep(compactRetryDelay) {
 				return
 			}
@@ -129,30 +130,30 @@ var ErrStopped = errors.New("the store is being closed")
 // Crash points: a record that was moved is on the disk twice; the later one
 // counts. It is struck at its old place before the replica can be deleted at the
 // new one.
-func (c *Compactor) Compact(g *Segment, pace func(int64) bool) (err error) {
-	s := g.set
-	s.mu.Lock()
-	size, live, gone := g.bytes, g.live, g.gone
-	g.busy = !gone
-	s.mu.Unlock()
+func (c *Compactor) Compact(segment *Segment, pace func(int64) bool) (err error) {
+	set := segment.set
+	set.mu.Lock()
+	size, live, gone := segment.bytes, segment.live, segment.gone
+	segment.busy = !gone
+	set.mu.Unlock()
 	if gone {
 		return nil
 	}
 	defer func() {
-		s.mu.Lock()
-		g.busy = false
-		s.mu.Unlock()
+		set.mu.Lock()
+		segment.busy = false
+		set.mu.Unlock()
 	}()
 	if live > 0 {
-		if err := c.moveRecords(g, size, pace); err != nil {
+		if err := c.moveRecords(segment, size, pace); err != nil {
 			return err
 		}
 	}
-	if err := s.unlink(g); err != nil {
-		s.options.OnError(err)
+	if err := set.unlink(segment); err != nil {
+		set.options.OnError(err)
 		return err
 	}
-	s.options.Logger.Info("segment compacted", "path", g.Path(), "bytes", size, "moved", live)
+	set.options.Logger.Info("segment compacted", "path", segment.Path(), "bytes", size, "moved", live)
 	return nil
 }
 
@@ -160,31 +161,31 @@ const opCompact = "compact segment"
 
 // moveRecords moves every living replica to the segment that is being written.
 func (c *Compactor) moveRecords(g *Segment, size int64, pace func(int64) bool) error {
-	f, err := g.Open(true)
+	file, err := g.Open(true)
 	if err != nil {
 		return vfs.Fault(opCompact, g.Path(), err)
 	}
-	defer g.set.options.Files.Release(f)
-	all, err := scanSegment(f, size, g.name)
+	defer g.set.options.Files.Release(file)
+	all, err := scanSegment(file, size, g.name)
 	if err != nil {
 		return vfs.Fault(opCompact, g.Path(), err)
 	}
-	m := &move{owner: c.owner, from: g, file: f}
+	moving := &move{owner: c.owner, from: g, file: file}
 	for records := all.records; len(records) > 0; {
-		n := min(len(records), compactBatchMax)
-		m.bytes = 0
-		for _, r := range records[:n] {
-			m.submit(r)
+		count := min(len(records), compactBatchMax)
+		moving.bytes = 0
+		for _, r := range records[:count] {
+			moving.submit(r)
 		}
-		m.waiting.Wait()
-		if m.err != nil {
+		moving.waiting.Wait()
+		if moving.err != nil {
 			// What was moved must not come back here when its new place is gone.
-			return errors.Join(m.err, f.Datasync())
+			return errors.Join(moving.err, file.Datasync())
 		}
-		if m.bytes > 0 && !pace(m.bytes) {
+		if moving.bytes > 0 && !pace(moving.bytes) {
 			return ErrStopped
 		}
-		records = records[n:]
+		records = records[count:]
 	}
 	return nil
 }
@@ -210,15 +211,15 @@ func (m *move) failed(err error) {
 // submit has the record of a living replica moved. A deleted one whose delay is
 // not over goes with the segment: written again it would be younger than a new
 // replica of the chunk.
-func (m *move) submit(r Record) {
-	if !r.removed.IsZero() {
+func (m *move) submit(record Record) {
+	if !record.removed.IsZero() {
 		return
 	}
-	claim := m.owner.Claim(m.from, r)
+	claim := m.owner.Claim(m.from, record)
 	if claim == nil {
 		return
 	}
-	data, err := m.data(r)
+	data, err := m.data(record)
 	if err != nil {
 		if fault.KindOf(err) == fault.CorruptData {
 			err = claim.Corrupt(err)
@@ -230,19 +231,19 @@ func (m *move) submit(r Record) {
 		return
 	}
 	m.waiting.Add(1)
-	j := &Job{Record: r, Data: data}
+	j := &Job{Record: record, Data: data}
 	j.Done = func(to *Segment, err error) {
 		defer m.waiting.Done()
 		defer claim.Release()
 		if err == nil {
 			claim.Moved(to, j.Offset)
-			err = m.from.replaced(r)
+			err = m.from.replaced(record)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			m.failed(err)
 		}
 	}
-	m.bytes += r.bytes()
+	m.bytes += record.bytes()
 	m.from.set.Submit(j)
 }
 
@@ -255,7 +256,8 @@ func (m *move) data(r Record) ([]byte, error) {
 		return nil, e
 	}
 	if got := xxh3.Hash(data); got != r.Sum {
-		e := fault.New(fault.CorruptData, opCompact, "the record at %d has sum %016x, recorded is %016x", r.Offset, got, r.Sum)
+		e := fault.New(fault.CorruptData, opCompact, "the record at %d has sum %016x, recorded is %016x",
+			r.Offset, got, r.Sum)
 		e.Chunk = r.ID.String()
 		return nil, e
 	}

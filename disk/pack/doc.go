@@ -6,7 +6,7 @@
 //	segment.go  Segment: one file; striking a record
 //	set.go      Set: the segments of one volume
 //	packer.go   the packer of a set, which appends records in batches
-//	compact.go  Compactor: gives the room of dead records back
+//	compact.go  Compactor: frees the room of dead records
 //
 // It owns the files in its directory. Goroutines, which the caller starts and
 // waits for: one packer per Set (Run), and one Compactor for all sets. Whoever

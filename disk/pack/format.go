@@ -50,7 +50,7 @@ func (n segmentName) String() string {
 }
 
 // parseSegmentName reads a name that String made.
-func parseSegmentName(text string) (n segmentName, ok bool) {
+func parseSegmentName(text string) (name segmentName, ok bool) {
 	stem, ok := strings.CutSuffix(text, packSuffix)
 	if !ok {
 		return segmentName{}, false
@@ -64,8 +64,8 @@ func parseSegmentName(text string) (n segmentName, ok bool) {
 	if err != nil {
 		return segmentName{}, false
 	}
-	n = segmentName{sequence: sequence, key: key}
-	return n, n.sequence > 0 && n.String() == text
+	name = segmentName{sequence: sequence, key: key}
+	return name, name.sequence > 0 && name.String() == text
 }
 
 // putSegmentHeader writes the first sector of a segment into b[:sectorBytes].
@@ -89,8 +89,10 @@ func parseSegmentHeader(b []byte, n segmentName) error {
 	if [8]byte(b) != segmentMagic || !chunkfile.SectorOK(b) {
 		return fault.New(fault.CorruptData, op, "magic %x, or the sector does not match its checksum", b[:8])
 	}
-	if v, align := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:]); v != packVersion || align != chunkfile.SectorBytes {
-		return fault.New(fault.Version, op, "format version %d in sectors of %d bytes, this program knows %d and %d", v, align, packVersion, chunkfile.SectorBytes)
+	if v, align := binary.LittleEndian.Uint32(b[8:]),
+		binary.LittleEndian.Uint32(b[12:]); v != packVersion || align != chunkfile.SectorBytes {
+		return fault.New(fault.Version, op, "format version %d in sectors of %d bytes, this program knows %d and %d",
+			v, align, packVersion, chunkfile.SectorBytes)
 	}
 	if binary.LittleEndian.Uint64(b[16:]) != n.sequence || binary.LittleEndian.Uint64(b[24:]) != n.key {
 		return fault.New(fault.CorruptData, op, "it is that of another segment")
@@ -123,43 +125,43 @@ func (r Record) bytes() int64 { return RecordBytes(r.Length) }
 func (r Record) end() int64 { return r.Offset + r.bytes() }
 
 // putRecord writes the header of r, in segment n, into b[:sectorBytes].
-func putRecord(b []byte, n segmentName, r Record) {
+func putRecord(b []byte, name segmentName, record Record) {
 	b = b[:chunkfile.SectorBytes]
 	clear(b)
 	copy(b, recordMagic[:])
 	binary.LittleEndian.PutUint32(b[8:], packVersion)
-	binary.LittleEndian.PutUint32(b[12:], uint32(r.Length))
-	copy(b[16:32], r.ID[:])
-	binary.LittleEndian.PutUint64(b[32:], uint64(r.Generation))
-	binary.LittleEndian.PutUint64(b[40:], uint64(r.ChunkSize))
-	binary.LittleEndian.PutUint64(b[48:], r.Sum)
-	binary.LittleEndian.PutUint64(b[56:], n.sequence)
-	binary.LittleEndian.PutUint64(b[64:], uint64(r.Offset))
-	binary.LittleEndian.PutUint64(b[72:], uint64(r.durable))
-	if !r.removed.IsZero() {
-		binary.LittleEndian.PutUint64(b[80:], uint64(r.removed.UnixMilli()))
+	binary.LittleEndian.PutUint32(b[12:], uint32(record.Length))
+	copy(b[16:32], record.ID[:])
+	binary.LittleEndian.PutUint64(b[32:], uint64(record.Generation))
+	binary.LittleEndian.PutUint64(b[40:], uint64(record.ChunkSize))
+	binary.LittleEndian.PutUint64(b[48:], record.Sum)
+	binary.LittleEndian.PutUint64(b[56:], name.sequence)
+	binary.LittleEndian.PutUint64(b[64:], uint64(record.Offset))
+	binary.LittleEndian.PutUint64(b[72:], uint64(record.durable))
+	if !record.removed.IsZero() {
+		binary.LittleEndian.PutUint64(b[80:], uint64(record.removed.UnixMilli()))
 	}
 	const body = chunkfile.SectorBytes - chunkfile.SumBytes
-	binary.LittleEndian.PutUint64(b[body:], xxh3.HashSeed(b[:body], n.key))
+	binary.LittleEndian.PutUint64(b[body:], xxh3.HashSeed(b[:body], name.key))
 }
 
 // parseRecord reads the header at an offset of segment n from b[:sectorBytes].
 // Errors: fault.CorruptData for anything that putRecord does not write there,
 // fault.Version for what a later program wrote.
-func parseRecord(b []byte, n segmentName, offset int64) (Record, error) {
+func parseRecord(b []byte, name segmentName, offset int64) (Record, error) {
 	const op = "parse record header"
 	b = b[:chunkfile.SectorBytes]
 	if [8]byte(b) != recordMagic {
 		return Record{}, errNoRecord
 	}
 	const body = chunkfile.SectorBytes - chunkfile.SumBytes
-	if binary.LittleEndian.Uint64(b[body:]) != xxh3.HashSeed(b[:body], n.key) {
+	if binary.LittleEndian.Uint64(b[body:]) != xxh3.HashSeed(b[:body], name.key) {
 		return Record{}, fault.New(fault.CorruptData, op, "the sector does not match its checksum")
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != packVersion {
 		return Record{}, fault.New(fault.Version, op, "format version %d, this program knows %d", v, packVersion)
 	}
-	r := Record{
+	record := Record{
 		ID: chunk.ID(b[16:32]), Generation: chunk.Generation(binary.LittleEndian.Uint64(b[32:])),
 		ChunkSize: int64(binary.LittleEndian.Uint64(b[40:])), Length: int64(binary.LittleEndian.Uint32(b[12:])),
 		Sum: binary.LittleEndian.Uint64(b[48:]), Offset: int64(binary.LittleEndian.Uint64(b[64:])),
@@ -167,16 +169,18 @@ func parseRecord(b []byte, n segmentName, offset int64) (Record, error) {
 	}
 	at := binary.LittleEndian.Uint64(b[80:])
 	if at != 0 {
-		r.removed = time.UnixMilli(int64(at))
+		record.removed = time.UnixMilli(int64(at))
 	}
 	switch {
-	case binary.LittleEndian.Uint64(b[56:]) != n.sequence || r.Offset != offset:
+	case binary.LittleEndian.Uint64(b[56:]) != name.sequence || record.Offset != offset:
 		return Record{}, fault.New(fault.CorruptData, op, "it belongs to another place")
-	case r.ID.IsZero() || r.Generation == 0 || chunkfile.CheckSize(r.ChunkSize) != nil || r.Length > min(r.ChunkSize, DataBytesMax) ||
-		r.durable < 0 || r.durable > offset || at >= 1<<48:
-		return Record{}, fault.New(fault.CorruptData, op, "chunk %s, generation %d, %d of %d bytes, durable to %d", r.ID, r.Generation, r.Length, r.ChunkSize, r.durable)
+	case record.ID.IsZero() || record.Generation == 0 || chunkfile.CheckSize(record.ChunkSize) != nil ||
+		record.Length > min(record.ChunkSize, DataBytesMax) ||
+		record.durable < 0 || record.durable > offset || at >= 1<<48:
+		return Record{}, fault.New(fault.CorruptData, op, "chunk %s, generation %d, %d of %d bytes, durable to %d",
+			record.ID, record.Generation, record.Length, record.ChunkSize, record.durable)
 	}
-	return r, nil
+	return record, nil
 }
 
 // errNoRecord: there is no header at all, which is ordinary behind the last one.

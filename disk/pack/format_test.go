@@ -55,7 +55,8 @@ func TestGoldenPackBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	require.Equal(t, "0000000000000007_1122334455667788.pack", goldenSegment().String())
-	for length, room := range map[int64]int64{0: 512, 1: 1024, 512: 1024, 513: 1536, 4096: 4608, blockBytes: recordBytesMax} {
+	for length, room := range map[int64]int64{0: 512, 1: 1024, 512: 1024, 513: 1536, 4096: 4608,
+		blockBytes: recordBytesMax} {
 		require.Equal(t, room, RecordBytes(length), "%d", length)
 	}
 }
@@ -135,7 +136,8 @@ func segmentOf(batches ...[]int) (b []byte, all []Record) {
 		durable := int64(len(b))
 		for _, size := range batch {
 			data := pattern(uint64(len(all)), size)
-			r := Record{ID: testID(len(all)), Generation: 1, ChunkSize: chunkSize, Length: int64(size), Sum: xxh3.Hash(data), Offset: int64(len(b)), durable: durable}
+			r := Record{ID: testID(len(all)), Generation: 1, ChunkSize: chunkSize, Length: int64(size), Sum: xxh3.Hash(data),
+				Offset: int64(len(b)), durable: durable}
 			b = append(b, make([]byte, r.bytes())...)
 			putRecord(b[r.Offset:], goldenSegment(), r)
 			copy(b[r.Offset+chunkfile.SectorBytes:], data)
@@ -164,11 +166,14 @@ func TestScanSkipsDamageAndDropsATornTail(t *testing.T) {
 			clear(b[all[6].Offset:all[6].end()])
 			return append(b, zeros...)
 		}, []int{6}, nil, 7},
-		"old header":          {func(b []byte) []byte { b[all[1].Offset+20] ^= 1; return b }, []int{1}, []gap{{all[1].Offset, all[2].Offset}}, 7},
-		"old records zeroed":  {func(b []byte) []byte { clear(b[all[0].Offset:all[2].end()]); return b }, []int{0, 1, 2}, []gap{{512, all[3].Offset}}, 7},
-		"old data":            {func(b []byte) []byte { b[all[2].Offset+600] ^= 1; return b }, nil, nil, 7}, // found by who reads it
-		"last durable header": {func(b []byte) []byte { clear(b[all[4].Offset:][:512]); return b }, []int{4}, []gap{{all[4].Offset, all[5].Offset}}, 7},
-		"segment header":      {func(b []byte) []byte { clear(b[:512]); return b }, nil, nil, 7},
+		"old header": {func(b []byte) []byte { b[all[1].Offset+20] ^= 1; return b }, []int{1},
+			[]gap{{all[1].Offset, all[2].Offset}}, 7},
+		"old records zeroed": {func(b []byte) []byte { clear(b[all[0].Offset:all[2].end()]); return b }, []int{0, 1, 2},
+			[]gap{{512, all[3].Offset}}, 7},
+		"old data": {func(b []byte) []byte { b[all[2].Offset+600] ^= 1; return b }, nil, nil, 7}, // found by who reads it
+		"last durable header": {func(b []byte) []byte { clear(b[all[4].Offset:][:512]); return b }, []int{4},
+			[]gap{{all[4].Offset, all[5].Offset}}, 7},
+		"segment header": {func(b []byte) []byte { clear(b[:512]); return b }, nil, nil, 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := c.change(bytes.Clone(good))
@@ -219,7 +224,8 @@ func FuzzRecord(f *testing.F) {
 			require.NotZero(t, fault.KindOf(err))
 			return
 		}
-		require.True(t, r.Offset == offset && r.Length >= 0 && r.Length <= DataBytesMax && r.durable <= offset && r.Generation > 0)
+		require.True(t,
+			r.Offset == offset && r.Length >= 0 && r.Length <= DataBytesMax && r.durable <= offset && r.Generation > 0)
 		back := make([]byte, chunkfile.SectorBytes)
 		putRecord(back, goldenSegment(), r)
 		again, err := parseRecord(back, goldenSegment(), offset)

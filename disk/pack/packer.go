@@ -63,7 +63,7 @@ func (p *packer) run() {
 	p.closeSegment(true)
 }
 
-// gather takes what waits behind j.
+// gather collects the jobs that wait behind j.
 func (p *packer) gather(j *Job) {
 	p.jobs = append(p.jobs[:0], j)
 	for len(p.jobs) < batchMax {
@@ -81,7 +81,7 @@ func (p *packer) gather(j *Job) {
 
 // commit writes the first n jobs, as many as the segment has room for, and
 // makes them durable.
-func (p *packer) commit(jobs []*Job) (n int, g *Segment, err error) {
+func (p *packer) commit(jobs []*Job) (count int, g *Segment, err error) {
 	if p.current != nil && p.current.end+RecordBytes(int64(len(jobs[0].Data))) > p.set.options.SegmentBytes {
 		p.closeSegment(true)
 	}
@@ -90,25 +90,25 @@ func (p *packer) commit(jobs []*Job) (n int, g *Segment, err error) {
 			return len(jobs), nil, p.set.failure("create segment", p.set.options.Directory, err)
 		}
 	}
-	n = p.stage(jobs)
+	count = p.stage(jobs)
 	o := p.current
 	if op, err := p.write(o); err != nil {
 		p.closeSegment(vfs.IsFull(err) && op != opSync)
-		return n, nil, p.set.failure(op, o.Path(), err)
+		return count, nil, p.set.failure(op, o.Path(), err)
 	}
 	o.end += int64(len(p.batch))
 	p.set.update(o.Segment, func() { o.bytes, o.live = o.end, o.live+int64(len(p.batch)) })
-	return n, o.Segment, nil
+	return count, o.Segment, nil
 }
 
 // stage lays records out in p.batch.
-func (p *packer) stage(jobs []*Job) (n int) {
-	o := p.current
+func (p *packer) stage(jobs []*Job) (count int) {
+	current := p.current
 	p.batch = p.batch[:0]
 	for _, j := range jobs {
 		j.Length = int64(len(j.Data))
-		j.Offset, j.durable = o.end+int64(len(p.batch)), o.end
-		if n > 0 && j.end() > p.set.options.SegmentBytes {
+		j.Offset, j.durable = current.end+int64(len(p.batch)), current.end
+		if count > 0 && j.end() > p.set.options.SegmentBytes {
 			break
 		}
 		j.Sum = xxh3.Hash(j.Data)
@@ -116,10 +116,10 @@ func (p *packer) stage(jobs []*Job) (n int) {
 		p.batch = append(p.batch, make([]byte, chunkfile.SectorBytes)...)
 		p.batch = append(p.batch, j.Data...)
 		p.batch = append(p.batch, make([]byte, int(j.bytes())-chunkfile.SectorBytes-len(j.Data))...)
-		putRecord(p.batch[at:], o.name, j.Record)
-		n++
+		putRecord(p.batch[at:], current.name, j.Record)
+		count++
 	}
-	return n
+	return count
 }
 
 const opSync = "sync segment"
@@ -127,25 +127,25 @@ const opSync = "sync segment"
 // write makes the batch durable. Before the records come to where no zeros were
 // written yet it writes some ahead: a sync of blocks that the file has had
 // before does not wait for the file system's journal (tuning.md#pack).
-func (p *packer) write(o *growing) (op string, err error) {
-	if end := o.end + int64(len(p.batch)); end > o.zeroed {
+func (p *packer) write(current *growing) (op string, err error) {
+	if end := current.end + int64(len(p.batch)); end > current.zeroed {
 		zeros := p.zeros[:min(int64(len(p.zeros)), max(0, p.set.options.SegmentBytes-end))]
-		if _, err := o.file.WriteAt(zeros, end); err != nil && !vfs.IsFull(err) {
+		if _, err := current.file.WriteAt(zeros, end); err != nil && !vfs.IsFull(err) {
 			return "write ahead in segment", err
 		}
-		o.zeroed = end + int64(len(zeros)) // also when the disk is full: it is tried once
+		current.zeroed = end + int64(len(zeros)) // also when the disk is full: it is tried once
 	}
-	if _, err := o.file.WriteAt(p.batch, o.end); err != nil {
+	if _, err := current.file.WriteAt(p.batch, current.end); err != nil {
 		return "append to segment", err
 	}
-	if err := o.file.Datasync(); err != nil {
+	if err := current.file.Datasync(); err != nil {
 		return opSync, err
 	}
-	if !o.named {
+	if !current.named {
 		if err := p.set.options.FS.SyncDir(p.set.options.Directory); err != nil {
 			return opSync, err
 		}
-		o.named = true
+		current.named = true
 	}
 	return "", nil
 }
@@ -171,16 +171,16 @@ func (p *packer) openNext() error {
 // closeSegment ends the segment. With cut, what is behind the acknowledged
 // records is given back; after a failed write or sync the file is left as it is.
 func (p *packer) closeSegment(cut bool) {
-	o := p.current
-	if o == nil {
+	current := p.current
+	if current == nil {
 		return
 	}
 	p.current = nil
 	if cut {
-		if err := o.file.Truncate(o.end); err != nil { // costs only room
+		if err := current.file.Truncate(current.end); err != nil { // costs only room
 			p.set.options.OnError(err)
 		}
 	}
-	p.set.options.Files.Release(o.file)
-	p.set.update(o.Segment, func() { o.closed = true })
+	p.set.options.Files.Release(current.file)
+	p.set.update(current.Segment, func() { current.closed = true })
 }

@@ -26,26 +26,26 @@ type scanned struct {
 // scanSegment reads the headers of a segment from the first to size bytes.
 //
 // Where no record is it tries every following sector, so that damage costs only
-// what was there. A gap below the highest record.durable that any header tells
+// what was there. A gap below the highest Record.durable of any header
 // held acknowledged records. Behind it the last batch may be torn: its records
 // count only if their data match too.
 //
 // Errors: fault.Version; that of a read.
-func scanSegment(f io.ReaderAt, size int64, n segmentName) (scanned, error) {
+func scanSegment(file io.ReaderAt, size int64, n segmentName) (scanned, error) {
 	var all scanned
 	var gaps []gap
-	w := window{file: f, size: size}
+	w := window{file: file, size: size}
 	durable, start := int64(0), int64(-1)
 	for at := int64(chunkfile.SectorBytes); at+chunkfile.SectorBytes <= size; {
 		b, err := w.sector(at)
 		if err != nil {
 			return scanned{}, err
 		}
-		r, err := parseRecord(b, n, at)
+		record, err := parseRecord(b, n, at)
 		if fault.KindOf(err) == fault.Version {
 			return scanned{}, err
 		}
-		if err != nil || r.end() > size {
+		if err != nil || record.end() > size {
 			if start < 0 {
 				start = at
 			}
@@ -55,9 +55,9 @@ func scanSegment(f io.ReaderAt, size int64, n segmentName) (scanned, error) {
 		if start >= 0 {
 			gaps, start = append(gaps, gap{start, at}), -1
 		}
-		durable = max(durable, r.durable)
-		all.records = append(all.records, r)
-		at = r.end()
+		durable = max(durable, record.durable)
+		all.records = append(all.records, record)
+		at = record.end()
 	}
 	if start >= 0 {
 		gaps = append(gaps, gap{start, size})
@@ -72,7 +72,7 @@ func scanSegment(f io.ReaderAt, size int64, n segmentName) (scanned, error) {
 	for _, r := range all.records {
 		if r.Offset >= durable && r.removed.IsZero() {
 			data := make([]byte, r.Length)
-			if err := vfs.ReadFull(f, data, r.Offset+chunkfile.SectorBytes); err != nil {
+			if err := vfs.ReadFull(file, data, r.Offset+chunkfile.SectorBytes); err != nil {
 				return scanned{}, err
 			}
 			if xxh3.Hash(data) != r.Sum {
@@ -133,17 +133,17 @@ func (n Found) newerThan(other Found) bool {
 // process may have died before its sync. It returns the living records, one for
 // each chunk. Call it once, before Run.
 func (s *Set) Load() ([]Found, error) {
-	o := &s.options
-	entries, err := o.FS.ReadDir(o.Directory)
+	options := &s.options
+	entries, err := options.FS.ReadDir(options.Directory)
 	if err != nil {
-		return nil, vfs.Fault("list segments", o.Directory, err)
+		return nil, vfs.Fault("list segments", options.Directory, err)
 	}
 	newest := make(map[chunk.ID]Found)
 	var replaced []Found
 	for _, entry := range entries {
 		name, ok := parseSegmentName(entry.Name())
 		if !ok || entry.IsDir() {
-			o.Logger.Warn("file is not a segment and is left alone", "path", path.Join(o.Directory, entry.Name()))
+			options.Logger.Warn("file is not a segment and is left alone", "path", path.Join(options.Directory, entry.Name()))
 			continue
 		}
 		s.packer.sequence = max(s.packer.sequence, name.sequence)
@@ -165,8 +165,8 @@ func (s *Set) Load() ([]Found, error) {
 		}
 	}
 	if len(entries) > 0 {
-		if err := o.FS.SyncDir(o.Directory); err != nil {
-			return nil, vfs.Fault("sync segments", o.Directory, err)
+		if err := options.FS.SyncDir(options.Directory); err != nil {
+			return nil, vfs.Fault("sync segments", options.Directory, err)
 		}
 	}
 	for _, n := range replaced {
@@ -203,75 +203,77 @@ func (n Found) Drop() error {
 
 // settle reads a segment, cuts off what is behind its last record and syncs it.
 // Without records it is removed.
-func (s *Set) settle(g *Segment) (records []Record, err error) {
+func (s *Set) settle(segment *Segment) (records []Record, err error) {
 	const op = "scan segment"
-	o := &s.options
+	options := &s.options
 	defer func() {
 		if err != nil && fault.KindOf(err) != fault.Version {
-			err = vfs.Fault(op, g.Path(), err)
+			err = vfs.Fault(op, segment.Path(), err)
 		}
 	}()
-	f, err := g.Open(true)
+	file, err := segment.Open(true)
 	if err != nil {
 		return nil, err
 	}
-	defer o.Files.Release(f)
-	info, err := f.Stat()
+	defer options.Files.Release(file)
+	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSegmentHeader(f, info.Size(), g.name); fault.KindOf(err) == fault.CorruptData {
-		o.Logger.Warn("header of a segment is damaged, its records do not need it", "path", g.Path(), "err", err)
+	if err := checkSegmentHeader(file, info.Size(), segment.name); fault.KindOf(err) == fault.CorruptData {
+		options.Logger.Warn("header of a segment is damaged, its records do not need it", "path", segment.Path(), "err", err)
 	} else if err != nil {
 		return nil, err
 	}
-	all, err := scanSegment(f, info.Size(), g.name)
+	all, err := scanSegment(file, info.Size(), segment.name)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range all.damaged {
-		o.OnError(fault.New(fault.CorruptData, op, "bytes %d to %d of %s are damaged, the records there are lost", d.start, d.end, g.Path()))
-		o.Logger.Error("damage in a segment, its replicas have to be copied from other nodes", "path", g.Path(), "from", d.start, "to", d.end)
+		options.OnError(fault.New(fault.CorruptData, op, "bytes %d to %d of %s are damaged, the records there are lost",
+			d.start, d.end, segment.Path()))
+		options.Logger.Error("damage in a segment, its replicas have to be copied from other nodes", "path", segment.Path(),
+			"from", d.start, "to", d.end)
 	}
 	if len(all.records) == 0 {
 		if len(all.damaged) > 0 {
 			return nil, nil
 		}
-		if err := o.FS.Remove(g.Path()); err != nil {
+		if err := options.FS.Remove(segment.Path()); err != nil {
 			return nil, err
 		}
-		o.Files.Detach(&g.Owner)
+		options.Files.Detach(&segment.Owner)
 		return nil, nil
 	}
 	if info.Size() > all.end {
-		if err := f.Truncate(all.end); err != nil {
+		if err := file.Truncate(all.end); err != nil {
 			return nil, err
 		}
 	}
-	if err := f.Datasync(); err != nil {
+	if err := file.Datasync(); err != nil {
 		return nil, err
 	}
-	g.bytes = all.end
-	now := o.Clock.Now()
+	segment.bytes = all.end
+	now := options.Clock.Now()
 	for _, r := range all.records {
 		at := r.removed
 		if at.After(now) { // the clock was set back: it counts from now
 			at = now
 		}
-		if !at.IsZero() && !at.Add(o.TrashDelay).After(now) {
+		if !at.IsZero() && !at.Add(options.TrashDelay).After(now) {
 			continue
 		}
-		g.live += r.bytes()
+		segment.live += r.bytes()
 		if !at.IsZero() {
-			o.Expire(g, r.bytes(), at)
+			options.Expire(segment, r.bytes(), at)
 		}
 	}
-	s.add(g)
+	s.add(segment)
 	return all.records, nil
 }
 
 // checkSegmentHeader reads the first sector. A file that is too short has none.
-func checkSegmentHeader(f vfs.File, size int64, n segmentName) error {
+func checkSegmentHeader(f vfs.File, size int64, name segmentName) error {
 	if size < chunkfile.SectorBytes {
 		return nil
 	}
@@ -282,5 +284,5 @@ func checkSegmentHeader(f vfs.File, size int64, n segmentName) error {
 	if chunkfile.IsZero(b) { // never synced
 		return nil
 	}
-	return parseSegmentHeader(b, n)
+	return parseSegmentHeader(b, name)
 }

@@ -82,26 +82,26 @@ func (g *Segment) replaced(r Record) error {
 }
 
 // strike marks a record as removed, in place. Durable only with sync.
-func (g *Segment) strike(r Record, at time.Time, sync bool) error {
-	f, err := g.Open(true)
+func (g *Segment) strike(record Record, at time.Time, sync bool) error {
+	file, err := g.Open(true)
 	if err != nil {
 		return err
 	}
-	defer g.set.options.Files.Release(f)
+	defer g.set.options.Files.Release(file)
 	b := make([]byte, chunkfile.SectorBytes)
-	if err := vfs.ReadFull(f, b, r.Offset); err == nil {
+	if err := vfs.ReadFull(file, b, record.Offset); err == nil {
 		// Its place in the order of syncs is worth keeping.
-		if old, err := parseRecord(b, g.name, r.Offset); err == nil && old.ID == r.ID {
-			r.durable = old.durable
+		if old, err := parseRecord(b, g.name, record.Offset); err == nil && old.ID == record.ID {
+			record.durable = old.durable
 		}
 	}
-	r.removed = at
-	putRecord(b, g.name, r)
-	if _, err := f.WriteAt(b, r.Offset); err != nil {
+	record.removed = at
+	putRecord(b, g.name, record)
+	if _, err := file.WriteAt(b, record.Offset); err != nil {
 		return err
 	}
 	if sync {
-		return f.Datasync()
+		return file.Datasync()
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func (g *Segment) Free(bytes int64) {
 	g.set.update(g, func() { g.live -= bytes })
 }
 
-// wasteful tells whether so much of the segment is dead that moving the rest
+// wasteful reports whether so much of the segment is dead that moving the rest
 // pays; Set.mu is held.
 func (g *Segment) wasteful() bool {
 	return g.closed && !g.busy && !g.gone && g.live <= (g.bytes-chunkfile.SectorBytes)/compactLiveDivisor

@@ -117,8 +117,8 @@ func (s *Set) add(g *Segment) {
 // create makes an empty segment; its file is not durable yet. The caller has one
 // use of the file.
 func (s *Set) create(n segmentName) (*Segment, *filecache.File, error) {
-	g := &Segment{set: s, name: n, bytes: chunkfile.SectorBytes}
-	inner, err := s.options.FS.OpenFile(g.Path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	segment := &Segment{set: s, name: n, bytes: chunkfile.SectorBytes}
+	inner, err := s.options.FS.OpenFile(segment.Path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -126,25 +126,25 @@ func (s *Set) create(n segmentName) (*Segment, *filecache.File, error) {
 	putSegmentHeader(b, n)
 	if _, err := inner.WriteAt(b, 0); err != nil {
 		// What cannot be removed is found empty by the next start.
-		return nil, nil, errors.Join(err, inner.Close(), s.options.FS.Remove(g.Path()))
+		return nil, nil, errors.Join(err, inner.Close(), s.options.FS.Remove(segment.Path()))
 	}
-	s.add(g)
-	return g, s.options.Files.Add(&g.Owner, inner, true), nil
+	s.add(segment)
+	return segment, s.options.Files.Add(&segment.Owner, inner, true), nil
 }
 
 // unlink removes a segment without live records, durably.
-func (s *Set) unlink(g *Segment) error {
+func (s *Set) unlink(segment *Segment) error {
 	const op = "remove segment"
-	if err := s.options.FS.Remove(g.Path()); err != nil {
-		return vfs.Fault(op, g.Path(), err)
+	if err := s.options.FS.Remove(segment.Path()); err != nil {
+		return vfs.Fault(op, segment.Path(), err)
 	}
 	s.mu.Lock()
-	g.gone = true
-	delete(s.mu.segments, g.name.sequence)
+	segment.gone = true
+	delete(s.mu.segments, segment.name.sequence)
 	s.mu.Unlock()
-	s.options.Files.Detach(&g.Owner)
+	s.options.Files.Detach(&segment.Owner)
 	if err := s.options.FS.SyncDir(s.options.Directory); err != nil {
-		return vfs.Fault(op, g.Path(), err)
+		return vfs.Fault(op, segment.Path(), err)
 	}
 	return nil
 }
