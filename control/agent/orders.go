@@ -9,6 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // workers carry out orders away from the streams. Queues are bounded; who puts
@@ -29,9 +30,16 @@ type workers struct {
 	}
 }
 
+// orderKey is the chunk and the generation that an order is about.
 type orderKey struct {
 	Chunk      chunk.ID
 	Generation chunk.Generation
+}
+
+// keyFromProto reads the key of an order; not ok if either part is missing.
+func keyFromProto(chunkID []byte, generation uint64) (key orderKey, ok bool) {
+	id, err := chunk.IDFrom(chunkID)
+	return orderKey{id, chunk.Generation(generation)}, err == nil && !id.IsZero() && generation > 0
 }
 
 type deleteOrder struct {
@@ -141,11 +149,11 @@ func (r *receiver) onDelete(m *controlpb.DeleteReplicas) error {
 	}
 	order := deleteOrder{from: r.session, epoch: r.epoch, replicas: make([]chunk.Replica, 0, len(m.Replicas))}
 	for _, replica := range m.Replicas {
-		id, err := chunk.IDFrom(replica.GetChunkId())
-		if err != nil || id.IsZero() || replica.GetGeneration() == 0 {
+		key, ok := keyFromProto(replica.GetChunkId(), replica.GetGeneration())
+		if !ok {
 			return r.protocol("a deletion names a bad chunk id or generation")
 		}
-		order.replicas = append(order.replicas, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation)})
+		order.replicas = append(order.replicas, chunk.Replica{ID: key.Chunk, Generation: key.Generation})
 	}
 	select {
 	case r.agent.workers.deletes <- order:
@@ -185,20 +193,19 @@ func (w *workers) delete(ctx context.Context, order deleteOrder) {
 }
 
 func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
-	id, err := chunk.IDFrom(m.ChunkId)
-	if err != nil || id.IsZero() || m.Generation == 0 || m.Length < -1 {
+	key, ok := keyFromProto(m.ChunkId, m.Generation)
+	if !ok || m.Length < -1 {
 		return r.protocol("a recovery names a bad chunk id, generation or length")
 	}
 	locations, err := locationsFromProto(m.Replicas)
 	if err != nil {
 		return r.protocol("a recovery " + err.Error())
 	}
-	order := datanode.RecoverChunk{Chunk: id, Generation: chunk.Generation(m.Generation),
+	order := datanode.RecoverChunk{Chunk: key.Chunk, Generation: key.Generation,
 		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: locations, Length: m.Length}
 	w := r.agent.workers
 	submit(w, w.recover, recoverOrder{r.link, order}, submission{
-		possible: w.options.Recoverer != nil, running: w.mu.recovering, key: orderKey{order.Chunk, order.Generation},
-		op:     "recover chunk",
+		possible: w.options.Recoverer != nil, running: w.mu.recovering, key: key, op: "recover chunk",
 		refuse: func(err error) { r.answerRecover(order, datanode.RecoverResult{}, err) },
 	})
 	return nil
@@ -232,20 +239,18 @@ func (l *link) answerRecover(order datanode.RecoverChunk, result datanode.Recove
 }
 
 func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
-	id, err := chunk.IDFrom(m.ChunkId)
-	if err != nil || id.IsZero() || m.Generation == 0 || m.Length < 0 || m.Length > chunk.SizeMax {
+	key, ok := keyFromProto(m.ChunkId, m.Generation)
+	if !ok || limits.CheckLength(m.Length) != "" {
 		return r.protocol("a copy names a bad chunk id, generation or length")
 	}
 	sources, err := locationsFromProto(m.Sources)
 	if err != nil {
 		return r.protocol("a copy " + err.Error())
 	}
-	order := datanode.CopyReplica{Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
-		Sources: sources}
+	order := datanode.CopyReplica{Chunk: key.Chunk, Generation: key.Generation, Length: m.Length, Sources: sources}
 	w := r.agent.workers
 	submit(w, w.copies, copyOrder{r.link, order}, submission{
-		possible: w.options.Copier != nil, running: w.mu.copying, key: orderKey{order.Chunk, order.Generation},
-		op:     "copy replica",
+		possible: w.options.Copier != nil, running: w.mu.copying, key: key, op: "copy replica",
 		refuse: func(err error) { r.answerCopy(order, err) },
 	})
 	return nil
@@ -274,14 +279,14 @@ func (l *link) answerCopy(order datanode.CopyReplica, err error) {
 }
 
 func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
-	id, err := chunk.IDFrom(m.ChunkId)
-	if err != nil || id.IsZero() || m.Generation == 0 {
+	key, ok := keyFromProto(m.ChunkId, m.Generation)
+	if !ok {
 		return r.protocol("an order to verify names a bad chunk id or generation")
 	}
-	order := datanode.VerifyReplica{Chunk: id, Generation: chunk.Generation(m.Generation)}
+	order := datanode.VerifyReplica(key)
 	w := r.agent.workers
 	submit(w, w.verify, verifyOrder{r.link, order}, submission{
-		possible: true, running: w.mu.verifying, key: orderKey(order), op: "verify replica",
+		possible: true, running: w.mu.verifying, key: key, op: "verify replica",
 		refuse: func(err error) { r.answerVerify(order, err) },
 	})
 	return nil

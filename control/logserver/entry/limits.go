@@ -1,9 +1,11 @@
 package entry
 
-// Bounds of one batch. They equal editlog's; a test holds that.
+import "github.com/whispering-woods/ww/internal/limits"
+
+// Bounds of one batch.
 const (
-	BatchRecordsMax = 16 << 10
-	BatchBytesMax   = 4 << 20
+	BatchRecordsMax = limits.BatchRecordsMax
+	BatchBytesMax   = limits.BatchBytesMax
 	HolderBytesMax  = 256
 	// BytesMax bounds one encoded entry: header, 12 bytes per record, the
 	// records, the sum. Below raft-wal's 64 MiB.
