@@ -14,7 +14,7 @@ import (
 func newAdmin(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "admin",
-		Short: "look after a cluster",
+		Short: "administer a cluster",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownVerb(cmd, args[0])
@@ -134,8 +134,8 @@ func newCheckpoint(program *app) *cobra.Command {
 		Long: `Have the namenode store everything that was acknowledged so far as a checkpoint,
 and wait until the log server has it on its disk. The namenode does this by itself
 (namenode.checkpoint_records, checkpoint_bytes, checkpoint_interval); files can be
-changed meanwhile. The log server keeps the two newest ones and cuts its log in
-front of the older.`,
+changed meanwhile. The log server keeps the two newest ones and cuts its log before
+the older one.`,
 		Example: "  ww admin checkpoint",
 		Args:    arguments(0, 0),
 	}
@@ -162,9 +162,8 @@ func newSafeMode(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "safemode [flags] get|enter|leave",
 		Short: "show or change safe mode",
-		Long: `In safe mode files can be read and not changed, and no replica is deleted.
-The namenode is in it after a start until the datanodes have reported their
-chunks.`,
+		Long: `In safe mode, files can be read but not changed, and no replica is deleted. After a
+start the namenode stays in it until the datanodes have reported their chunks.`,
 		Example:   "  ww admin safemode get\n  ww admin safemode leave",
 		Args:      arguments(1, 1),
 		ValidArgs: []string{"get", "enter", "leave"},
@@ -204,8 +203,8 @@ func newRecoverLease(program *app) *cobra.Command {
 		Short: "take a file from its writer and close it",
 		Long: `End the lease of another client at once, whether it is alive or not, and close
 its file at the length that all replicas agree on: everything flushed is kept.
-Waits until the file is closed, --wait at most. Exit code 0: it is closed; 5:
-recovery goes on, ask again.`,
+The command waits until the file is closed, at most for --wait. Exit code 0: it is
+closed; 5: the recovery still runs, try again.`,
 		Example:           "  ww admin recover-lease /logs/today",
 		Args:              arguments(1, 1),
 		ValidArgsFunction: program.completeRemote,
@@ -232,7 +231,7 @@ recovery goes on, ask again.`,
 		out.text("%s is closed", shown(path))
 		return out.flush()
 	}
-	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "wait so long for the file to be closed")
+	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the file to be closed")
 	return cmd
 }
 

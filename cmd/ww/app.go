@@ -32,7 +32,7 @@ type app struct {
 	shell     bool        // inside the prompt: remote paths may be relative
 	directory string      // the prompt's remote directory
 	base      globalFlags // those that the prompt was started with
-	release   func()      // gives the signals back early; may be called again
+	release   func()      // restores the default handling of signals early; may be called twice
 
 	client *client.Client // nil until a verb needs it
 	global globalFlags    // of the command that runs
@@ -81,7 +81,7 @@ func verbName(cmd *cobra.Command) string {
 	return verb
 }
 
-// close gives the client back. Call it once, at the end.
+// close closes the client. Call it once, at the end.
 func (a *app) close() {
 	if a.client != nil {
 		_ = a.client.Close() // nothing was left to be written

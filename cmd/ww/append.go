@@ -21,13 +21,13 @@ func newAppend(program *app) *cobra.Command {
 		Use:   "append [flags] SOURCE… PATH",
 		Short: "add local files to the end of a file",
 		Long: `Add the bytes of local files, or of standard input ("-"), to the end of a
-file of the cluster. They are on every replica's disk when the verb ends well.
-While it runs, readers see what has been flushed. One client writes a file at a
-time; if the last one died, its lease can be taken over after a minute with
---recover-lease.
+file of the cluster. When the command succeeds, they are on the
+disk of every replica; while it runs, readers see what has been flushed. Only one
+client writes a file at a time; if the last one died, --recover-lease takes its
+lease over after a minute.
 
 With --records each line is appended as one record, by any number of clients at
-once: every record is in the file whole, at least once, and in the order of its
+once: every record is in the file as a whole, at least once, and in the order of its
 source. "ww records cat" reads them.`,
 		Example: `  ww append today.log /logs/2026
   dmesg -w | ww append --create - /logs/kernel
@@ -37,14 +37,14 @@ source. "ww records cat" reads them.`,
 	}
 	cmd.Flags().BoolVar(&create, "create", false, "make the file if it does not exist")
 	cmd.Flags().BoolVar(&recoverLease, "recover-lease", false,
-		"take over the lease of a writer that has been silent for long")
+		"take over the lease of a writer that has been silent for a long time")
 	cmd.Flags().BoolVar(&records, "records", false, "append each line as one record; many clients may do so at once")
 	cmd.Flags().BoolVar(&sync, "sync", false, "with --records: a record counts only when it is on every replica's disk")
 	flags.parallel = 1
 	flags.registerCreate(cmd)
 	flags.bandwidth.register(cmd)
 	cmd.Flags().BoolVar(&lines, "flush-lines", false,
-		"flush after every line of standard input; else a few times per second")
+		"flush after every line of standard input, instead of a few times per second")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		options, err := flags.options()

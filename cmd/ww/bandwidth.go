@@ -15,7 +15,7 @@ type bandwidth struct {
 
 func (b *bandwidth) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&b.text, "bandwidth", "",
-		"at most this `size` per second, all files together: 100MiB; default: no limit")
+		"at most this `size` per second, over all files, such as 100MiB; default: no limit")
 }
 
 // check reads the flag.

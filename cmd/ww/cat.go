@@ -24,16 +24,16 @@ func newCat(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cat [flags] PATH…",
 		Short: "write files to standard output",
-		Long: `Write files to standard output, one after the other. Of a file that is being
-written it shows what has been flushed. With --json the bytes come in objects of
+		Long: `Write files to standard output, one after the other. For a file that is
+being written that is what has been flushed. With --json the bytes come in objects of
 type "data", in base64.`,
 		Example: `  ww cat /logs/today
   ww cat --offset 1048576 --length 4096 /data/image.raw | xxd`,
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.Flags().Int64Var(&part.offset, "offset", 0, "begin at this byte")
-	cmd.Flags().Int64Var(&part.length, "length", -1, "at most so many bytes; -1: to the end")
+	cmd.Flags().Int64Var(&part.offset, "offset", 0, "start at this byte")
+	cmd.Flags().Int64Var(&part.length, "length", -1, "at most this many bytes; -1: to the end")
 	limit.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if part.offset < 0 {

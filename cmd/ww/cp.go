@@ -18,8 +18,8 @@ func newCp(program *app) *cobra.Command {
 		Short: "copy files within the cluster",
 		Long: `Copy files within the cluster. The datanodes copy the bytes among themselves,
 unless the source is being written or the copy gets another chunk size: then
-they pass through this process. A copy appears when it is complete and keeps the replication and chunk size of its
-source unless flags say otherwise.`,
+the bytes pass through this process. A copy appears when it is complete, and has
+the replication and chunk size of its source unless flags say otherwise.`,
 		Example: `  ww cp /a/report.pdf /b/
   ww cp -r /photos /photos-copy`,
 		Args:              arguments(2, -1),

@@ -126,7 +126,7 @@ func (a *app) serve(ctx context.Context, process *daemon.Daemon, loaded config.L
 	}
 	stopWaiting()
 	if announced != nil {
-		<-announced //nolint:errcheck // how the wait ended is no news
+		<-announced //nolint:errcheck // the result of the wait does not matter
 	}
 	logger.Info("stopping", "daemon", process.Name)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)

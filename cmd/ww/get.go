@@ -18,12 +18,12 @@ func newGet(program *app) *cobra.Command {
 		Use:     "get [flags] SOURCE… [TARGET]",
 		Aliases: []string{"fetch"},
 		Short:   "fetch files",
-		Long: `Fetch files of the cluster. Without a TARGET they come to the current
+		Long: `Fetch files of the cluster. Without a TARGET they go to the current
 directory; "-" is standard output.
 
 Every byte is checked against its checksum; a bad or missing copy is read from
-another replica. A file gets its local name when it is whole: nothing half is
-left under that name, whatever happens.`,
+another replica. A file gets its local name only when it is complete, so a
+partial file never has that name, whatever happens.`,
 		Example: `  ww get /reports/2026.pdf
   ww get /reports/2026.pdf /tmp/r.pdf
   ww get -r /photos ~/restored

@@ -11,7 +11,7 @@ import (
 func newLog(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "log",
-		Short:   "look at a log server's directory while no log server uses it",
+		Short:   "check or list the directory of a log server that does not run",
 		Example: "  ww log verify /srv/ww/log",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -30,7 +30,7 @@ func newLogVerify(program *app) *cobra.Command {
 		Use:   "verify DIRECTORY",
 		Short: "read the whole log and its checkpoints and check every byte",
 		Long: `Read a log server's directory, check every byte of the log and of its checkpoints,
-and change nothing. Exit code 0: all of it is good; 6: something is damaged, and each
+and change nothing. Exit code 0: everything is good; 6: something is damaged, and each
 place is named; 5: a log server uses the directory.`,
 		Example: "  ww log verify /srv/ww/log",
 		Args:    arguments(1, 1),
@@ -92,8 +92,8 @@ func newLogDump(program *app) *cobra.Command {
 		Use:   "dump DIRECTORY",
 		Short: "list the batches and epochs of a log",
 		Long: `List every batch and epoch of a log in a log server's directory, oldest first, and
-change nothing. What a checkpoint replaced is not there any more. Damage ends the
-list with exit code 6.`,
+change nothing. What a checkpoint replaced is no longer in the log. The list
+ends at the first damage, with exit code 6.`,
 		Example: "  ww log dump /srv/ww/log\n  ww log dump --json /srv/ww/log | jq 'select(.epoch == 7)'",
 		Args:    arguments(1, 1),
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // childRole is the variable that turns the test binary into another program. It
-// has no prefix WW_, so that the demo hands it on to its own children.
+// has no prefix WW_, so that the demo passes it to its own children.
 const childRole = "TEST_CHILD_OF_WW"
 
 // child is what the test binary does in a role; false: run the tests.

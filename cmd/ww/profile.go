@@ -108,7 +108,7 @@ func fetchProfile(ctx context.Context, address, kind string, span time.Duration,
 		}
 		err = &fault.Error{Kind: fault.Disk, Op: op, Path: file, Err: err}
 	}
-	_ = os.Remove(temporary) // the reason why it is of no use is told
+	_ = os.Remove(temporary) // err says why it is useless
 	return 0, err
 }
 

@@ -10,7 +10,7 @@ import (
 // progress shows how far a transfer is: a bar on a terminal, nothing
 // elsewhere. Its methods may be called from several goroutines.
 type progress struct {
-	bar     *progressbar.ProgressBar // nil: nobody looks
+	bar     *progressbar.ProgressBar // nil: nothing is shown
 	planned atomic.Int64
 }
 

@@ -20,10 +20,10 @@ func newPut(program *app) *cobra.Command {
 		Short:   "store local files",
 		Long: `Store local files in the cluster.
 
-A file appears under its name when all of it is on every replica's disk, and
-not before. With several sources, or a TARGET that is a directory or ends with
+A file appears under its name only when all of it is on the disk of every
+replica. With several sources, or a TARGET that is a directory or ends with
 "/", files keep their names below TARGET. "-" stores standard input.
-After a file that failed the others go on; each failure is named.`,
+When a file fails, the others continue; each failure is reported.`,
 		Example: `  ww put report.pdf /reports/2026.pdf
   ww put -f *.log /logs/
   ww put -r ~/photos /photos

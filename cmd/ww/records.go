@@ -107,17 +107,17 @@ func newRecordsCat(program *app) *cobra.Command {
 		Short: "show the records of a file, one per line",
 		Long: `Show the records of a file in their order, one per line. Remains of failed
 attempts are skipped, and a record that was appended twice is shown once. With
---json each record comes with its writer, its sequence number there, its offset
-in the file, and its payload in base64.`,
+--json, each record has its writer, its sequence number from that writer, its
+offset in the file, and its payload in base64.`,
 		Example: `  ww records cat /logs/events
   ww records cat --json --offset 4096 /logs/events
   ww records cat -f /logs/events`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is appended")
-	cmd.Flags().Int64Var(&offset, "offset", 0, "begin with the record at this offset")
-	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f looks")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep showing what is appended")
+	cmd.Flags().Int64Var(&offset, "offset", 0, "start with the record at this offset")
+	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f checks for more")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		path, err := program.remote(args[0])

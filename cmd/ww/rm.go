@@ -17,14 +17,14 @@ func newRm(program *app) *cobra.Command {
 		Aliases: []string{"delete"},
 		Short:   "remove files and directories",
 		Long: `Remove files, and with -r directories with everything in them. An empty
-directory needs no -r. With -f a path that does not exist is no error.`,
+directory needs no -r. With -f, a path that does not exist is not an error.`,
 		Example: `  ww rm /old.log
   ww rm -r /photos-copy`,
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "directories with everything in them")
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "no error for what does not exist")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "ignore paths that do not exist")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		out := program.printer()
 		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {

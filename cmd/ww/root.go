@@ -23,7 +23,7 @@ func newRoot(program *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ww",
 		Short: "Whispering Woods: a distributed file system",
-		Long: `ww stores files in a Whispering Woods cluster, and is the cluster.
+		Long: `ww is the client of a Whispering Woods cluster, and runs its servers too.
 
 Remote paths are absolute: /logs/today. "-" is standard input or output.
 Data goes to standard output, everything else to standard error.
@@ -64,7 +64,7 @@ WW_CONFIG names, then defaults.
 	flags.BoolVar(&program.global.json, "json", program.global.json,
 		"results as JSON, one object per line; errors too, on standard error")
 	flags.BoolVarP(&program.global.quiet, "quiet", "q", program.global.quiet,
-		"no progress and no remarks, only results and errors")
+		"print only results and errors, no progress and no remarks")
 	program.settings(root, "client", true, "namenodes", "timeout", "parallel_chunks")
 	program.settings(root, "log", true, "level", "format")
 

@@ -19,10 +19,10 @@ func newShell(program *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "shell",
 		Short: "a prompt for the same verbs",
-		Long: `A prompt for the same verbs, over one connection, with history and completion
-of verbs and paths. There, remote paths may be relative: cd and pwd change and
-show the directory. Words with spaces are quoted: 'a b', "a b" or a\ b.
-exit, quit or Ctrl-D leave. Lines of a pipe or file are run without a prompt;
+		Long: `Open a prompt for the same verbs, over one connection, with history and
+completion of verbs and paths. Remote paths may be relative there: cd and pwd
+change and show the directory. Words with spaces are quoted: 'a b', "a b" or
+a\ b. exit, quit or Ctrl-D end it. Lines of a pipe or file run without a prompt;
 the exit code is that of the last verb.`,
 		Example: `  ww shell
   printf 'mkdir -p /a\nput x.txt /a\nls /a\n' | ww shell`,
@@ -41,8 +41,8 @@ the exit code is that of the last verb.`,
 	}
 }
 
-// lastExit carries the exit code of the prompt's last verb; its error has been
-// told.
+// lastExit carries the exit code of the prompt's last verb, whose error has been
+// reported.
 type lastExit struct{ outcome outcome }
 
 func (lastExit) Error() string { return "the last verb failed" }
@@ -70,7 +70,7 @@ func (a *app) script(ctx context.Context) error {
 // prompt reads lines from a terminal until its user leaves.
 func (a *app) prompt() error {
 	state := liner.NewLiner()
-	defer func() { _ = state.Close() }() // gives the terminal its mode back
+	defer func() { _ = state.Close() }() // restores the mode of the terminal
 	state.SetCtrlCAborts(true)
 	state.SetTabCompletionStyle(liner.TabPrints)
 	state.SetWordCompleter(a.completeLine)
@@ -106,7 +106,7 @@ func (a *app) prompt() error {
 	}
 }
 
-// line runs one line; leave tells that it was the last.
+// line runs one line; leave: it was the last one.
 func (a *app) line(ctx context.Context, text string) (code int, leave bool) {
 	words, err := splitWords(text)
 	if err != nil {

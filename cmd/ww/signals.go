@@ -9,8 +9,8 @@ import (
 )
 
 // notifySignals returns a context that ends at the first SIGINT or SIGTERM;
-// the second one ends the process at once. The returned function gives the
-// signals back and waits for the goroutine that listens.
+// the second one ends the process at once. The returned function restores
+// the default handling and waits for the goroutine that listens.
 func notifySignals(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)

@@ -50,14 +50,14 @@ func newTest(program *app) *cobra.Command {
 	var exists, file, directory bool
 	cmd := &cobra.Command{
 		Use:   "test -e|-f|-d PATH",
-		Short: "ask whether a path exists, as a file or directory",
-		Long: `Exit code 0 is yes, 1 is no; any other code is an error, for example 5 when no
-namenode answers. Nothing is printed but with --json.`,
+		Short: "check whether a path exists, as a file or directory",
+		Long: `Exit code 0 means yes, 1 means no; any other code is an error, for example 5 when
+no namenode answers. Nothing is printed without --json.`,
 		Example:           "  ww test -e /done && echo finished\n  ww test -d /photos || ww mkdir /photos",
 		Args:              arguments(1, 1),
 		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.Flags().BoolVarP(&exists, "exists", "e", false, "is there anything?")
+	cmd.Flags().BoolVarP(&exists, "exists", "e", false, "does it exist?")
 	cmd.Flags().BoolVarP(&file, "file", "f", false, "is it a file?")
 	cmd.Flags().BoolVarP(&directory, "directory", "d", false, "is it a directory?")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -131,7 +131,7 @@ func newLocate(program *app) *cobra.Command {
 		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().Int64Var(&part.offset, "offset", 0, "chunks from this byte on")
-	cmd.Flags().Int64Var(&part.length, "length", -1, "chunks of so many bytes; -1: to the end")
+	cmd.Flags().Int64Var(&part.length, "length", -1, "only the chunks of this many bytes; -1: to the end")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if part.offset < 0 {
 			return usageOf(cmd, "--offset %d is negative", part.offset)

@@ -129,16 +129,16 @@ func newTail(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail [flags] PATH…",
 		Short: "show the end of files",
-		Long: `Show the end of files. With -f it stays and shows what is appended, as soon as
-the writer has flushed it; it ends with Ctrl-C, or when the file is gone.`,
+		Long: `Show the end of files. With -f, keep showing what is appended, as soon as the
+writer has flushed it, until Ctrl-C or until the file is removed.`,
 		Example: `  ww tail -n 100 /logs/today
   ww tail -f /logs/today`,
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
 	}
 	limits.register(cmd)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is appended")
-	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f looks")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep showing what is appended")
+	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f checks for more")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := limits.check(cmd); err != nil {
 			return err

@@ -23,10 +23,10 @@ type transferFlags struct {
 
 func (f *transferFlags) register(cmd *cobra.Command, creates bool) {
 	flags := cmd.Flags()
-	flags.BoolVarP(&f.recursive, "recursive", "r", false, "take directories with everything in them")
+	flags.BoolVarP(&f.recursive, "recursive", "r", false, "include directories with everything in them")
 	flags.BoolVarP(&f.force, "force", "f", false, "overwrite existing files")
 	flags.BoolVarP(&f.parents, "parents", "p", false, "make missing parent directories of the target")
-	flags.IntVar(&f.parallel, "parallel", transfer.ParallelDefault, "files that travel at the same time")
+	flags.IntVar(&f.parallel, "parallel", transfer.ParallelDefault, "files that are transferred at the same time")
 	f.bandwidth.register(cmd)
 	if creates {
 		f.registerCreate(cmd)
@@ -80,7 +80,7 @@ func (a *app) transfer(ctx context.Context, verb string, woods *client.Client, c
 		failed.total++
 		switch {
 		case done.Err != nil && ctx.Err() != nil:
-			return // the signal ended it; that is said once
+			return // the signal ended it; that is reported once
 		case done.Err != nil:
 			bar.end()
 			a.complain(verb, &failed, hintOverwrite(named(done), options.Overwrite))

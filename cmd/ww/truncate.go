@@ -14,8 +14,8 @@ func newTruncate(program *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "truncate -s SIZE PATH…",
 		Short: "cut files to a size",
-		Long: `Cut files to a size: the bytes behind it are gone. A file cannot grow this
-way, and one that is being written cannot be cut.`,
+		Long: `Cut files to a size; the bytes after it are lost. A file cannot grow this way,
+and one that is being written cannot be cut.`,
 		Example: `  ww truncate -s 0 /logs/today
   ww truncate -s 64MiB /data/image.raw`,
 		Args:              arguments(1, -1),

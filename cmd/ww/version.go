@@ -17,7 +17,7 @@ func newVersion(program *app) *cobra.Command {
 		Example: "  ww version\n  ww version --server --json",
 		Args:    arguments(0, 0),
 	}
-	cmd.Flags().BoolVar(&server, "server", false, "also of the namenode and the datanodes")
+	cmd.Flags().BoolVar(&server, "server", false, "also print those of the namenode and the datanodes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		out := program.printer()
 		fields := record{"ww": daemon.Version, "go": runtime.Version(), "os": runtime.GOOS,

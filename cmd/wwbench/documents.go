@@ -14,7 +14,7 @@ func compareCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "compare OLD.json NEW.json",
 		Short: "Compare two measurements, with confidence",
-		Long: `Compares the results that two documents (from --json) have in common: medians of
+		Long: `Compare the results that two documents (from --json) have in common: medians of
 the rounds, of the ratios to the floor where there is one, and whether the
 difference is more than noise (Mann-Whitney U test, as benchstat does). Measure both
 in turn, a round at a time, on a machine that does nothing else: documents in one
@@ -50,7 +50,7 @@ func reportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report FILE.json...",
 		Short: "Make an HTML page with plots of measurements",
-		Long: `Writes one self-contained page: for each result a table, latency by percentile,
+		Long: `Write one self-contained page: for each result a table, latency by percentile,
 and throughput over time, with all documents (from --json) in the same plots.`,
 		Example: "  wwbench report old.json new.json -o report.html",
 		Args: func(c *cobra.Command, args []string) error {

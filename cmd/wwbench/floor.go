@@ -18,7 +18,7 @@ func floorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "floor",
 		Short: "Measure disk, loopback and a raw pipeline: what the machine allows",
-		Long: `Measures, one after the other and with the least code: buffered and O_DIRECT
+		Long: `Measure, one after the other and with the least code: buffered and O_DIRECT
 disk writes and reads, the rates of fdatasync, of small durable files and of
 records in a group-committed journal, loopback TCP, a server that uses sendfile
 and one that copies (with the CPU time of the sending side), a gRPC echo, and a
@@ -30,7 +30,7 @@ while nothing else runs.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options.SizeBytes = size.value
 			var all []report.Floor
-			options.Restless = restless(cmd)
+			options.OnRestless = restless(cmd)
 			err := floor.Run(cmd.Context(), options, func(r floor.Result) error {
 				all = append(all, report.FloorOf(r))
 				if asJSON {

@@ -17,9 +17,9 @@ func knobCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "knob SETTING=VALUE,VALUE... -- WORKLOAD [FLAGS]",
 		Short: "Measure what one setting does",
-		Long: `Starts a cluster of real processes for each value of a setting of the datanodes,
-the namenode, the log server or the client, loads them in turn, and prints what
-each reached beside the first. The workload is a command of wwbench with its
+		Long: `Start a cluster of real processes for each value of a setting of the datanodes,
+the namenode, the log server or the client, load them in turn, and print what each
+reached beside the first. The workload is a command of wwbench with its
 flags; its floors are left out.`,
 		Example: `  wwbench knob datanode.window=8MiB,1MiB --dir /data -- write --size 256MiB --count 4 --verify=false
   wwbench knob namenode.batches_in_flight=1,2,4 --dir /data -- meta --ops create --workers 64 --duration 2s

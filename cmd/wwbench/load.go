@@ -43,12 +43,12 @@ func (l *loadFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.IntVar(&l.plan.Workers, "workers", l.plan.Workers, "operations under way at once, at most")
 	flags.Float64Var(&l.plan.Rate, "rate", 0,
-		"open loop: operations that begin per `second`; latency counts from the intended begin. 0: closed loop")
+		"open loop: this `number` of operations per second; latency counts from the intended start. 0: closed loop")
 	flags.DurationVar(&l.plan.Warmup, "warmup", l.plan.Warmup, "operations that begin in it are done and not counted")
 	flags.DurationVar(&l.plan.Duration, "duration", 0,
 		"length of each phase after the warm-up (default 10s, unless --count or --bytes ends it)")
-	flags.Int64Var(&l.plan.Count, "count", 0, "end of each phase: so many operations")
-	flags.Var(&l.bytes, "bytes", "end of each phase: so many bytes of payload")
+	flags.Int64Var(&l.plan.Count, "count", 0, "end each phase after this `number` of operations")
+	flags.Var(&l.bytes, "bytes", "end each phase after this many bytes of payload")
 	flags.IntVar(&l.rounds, "rounds", 1, "how often floors and workload are measured in turn; compare wants 4 or more")
 	flags.Uint64Var(&l.options.Seed, "seed", 1, "seed of contents and of random choices")
 	flags.BoolVar(&l.options.Verify, "verify", true, "compare every byte")
@@ -72,7 +72,7 @@ func restless(cmd *cobra.Command) func(time.Duration) {
 // settleFlag is how long a floor may wait for a quiet disk.
 func settleFlag(cmd *cobra.Command, most *time.Duration) {
 	cmd.Flags().DurationVar(most, "settle", 10*time.Second,
-		"before each floor that uses the disk, and after the last, wait for the disk to be quiet, at most so long")
+		"before each floor that uses the disk, and after the last, wait at most this long for the disk to be quiet")
 }
 
 // workloadCommands are the verbs that load a cluster.
@@ -93,8 +93,8 @@ func newLoad(name, short, long, example string, workers int) (*cobra.Command, *l
 func writeCommand() *cobra.Command {
 	cmd, l := newLoad("write", "Store large files",
 		`Each operation stores one file of --size; it is synced on all replicas when it
-returns. When --keep bytes are there, new files take the place of old ones.
-Afterwards, what is there is read back and compared.`,
+returns. When --keep bytes are there, new files replace old ones.
+Afterwards the files are read back and compared.`,
 		`  wwbench write --mini --dir /data --bytes 4GiB
   wwbench write --config client.yaml --size 1GiB --workers 1 --duration 1m --json > write.json`, 1)
 	l.plan.Warmup = 0
@@ -108,7 +108,7 @@ func readCommand() *cobra.Command {
 		`Files are stored first. Warm (the default): all of them are fetched once before
 the measurement. --cold: the pages of the datanodes' files are dropped before, and
 each file is fetched once; it needs --mini, or --drop with the datanodes' local
-directories. --range: each operation reads so many bytes at a random place.`,
+directories. --range: each operation reads this many bytes at a random place.`,
 		`  wwbench read --mini --dir /data
   wwbench read --mini --dir /data --cold --files 32
   wwbench read --config client.yaml --range 64KiB --workers 16 --duration 30s`, 1)
@@ -139,9 +139,9 @@ func appendCommand() *cobra.Command {
 		`Each operation writes one record of --record bytes and waits until it is in the
 page caches of all replicas (flush), or on their disks (--sync). Each worker has
 a file of its own; with --files fewer, workers share files and their writers.
---ahead: a worker waits for a record only when so many later ones are under way;
-an operation's latency is then what it costs its worker, not a record's way, and
-as many records as are under way at the end count before their acks.`,
+--ahead: a worker waits for a record only when this many later ones are under way;
+the latency of an operation is then its cost to the worker, not the time until the
+ack, and the records that are under way at the end count before their acks.`,
 		`  wwbench append --mini --dir /data --record 100
   wwbench append --mini --dir /data --record 100 --ahead 16
   wwbench append --mini --dir /data --record 4KiB --sync --workers 8 --files 1`, 1)
@@ -157,8 +157,8 @@ as many records as are under way at the end count before their acks.`,
 func recordsCommand() *cobra.Command {
 	cmd, l := newLoad("records", "Append records of many writers to one file",
 		`Each worker is a writer of its own; all append to the same file. An operation
-ends when the record is acknowledged. Afterwards every acknowledged record has to
-be in the file, whole, once, in its writer's order.`,
+ends when the record is acknowledged. Afterwards every acknowledged record must be
+in the file, complete, once, in the order of its writer.`,
 		`  wwbench records --mini --dir /data --workers 16
   wwbench records --mini --dir /data --record 4KiB --sync --rate 2000`, 16)
 	bytesFlag(cmd, "record", "bytes of one record (default 100)", &l.options.SizeBytes)
@@ -169,8 +169,8 @@ be in the file, whole, once, in its writer's order.`,
 func smallCommand() *cobra.Command {
 	cmd, l := newLoad("small", "Create, read and delete small files",
 		`Three phases: create (create, write, close: durable on all replicas), read in
-random order, delete. --size is one size or a range, from which each file has one
-at random.`,
+random order, delete. --size is one size, or a range from which each file draws its
+size.`,
 		`  wwbench small --mini --dir /data --size 4KiB
   wwbench small --mini --dir /data --size 0-64KiB --workers 16 --duration 20s`, 16)
 	cmd.Flags().Var(&rangeFlag{&l.options.SizeBytes, &l.options.SizeBytesMost}, "size",
@@ -219,8 +219,8 @@ have a chunk and three replicas).`,
 
 func mixedCommand() *cobra.Command {
 	cmd, flags := newLoad("mixed", "Read, create, stat, list and delete small files at random",
-		`Operations are drawn by --mix. Files that are made during the run are read during
-it; all that are left are read at the end.`,
+		`Operations are drawn by the shares of --mix. Files made during the run are read
+during it; those that are left are read at the end.`,
 		`  wwbench mixed --mini --dir /data --duration 30s
   wwbench mixed --config client.yaml --rate 500 --mix read=80,create=10,delete=10`, 16)
 	cmd.Flags().Var(&rangeFlag{&flags.options.SizeBytes, &flags.options.SizeBytesMost}, "size",
@@ -436,7 +436,7 @@ func (l *loadFlags) takeFloors(ctx context.Context, cmd *cobra.Command, names []
 		return nil
 	}
 	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes,
-		Settle: l.settle, Restless: restless(cmd), Only: names}
+		Settle: l.settle, OnRestless: restless(cmd), Only: names}
 	return floor.Run(ctx, o, func(f floor.Result) error {
 		r.Floors = append(r.Floors, report.FloorOf(f))
 		return nil

@@ -69,9 +69,9 @@ func newRoot(stopProfile *func()) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "wwbench",
 		Short: "Measure Whispering Woods beside the limits of the machine",
-		Long: `wwbench loads a cluster and sets what it reaches beside what the machine allows:
-every workload takes the floors of the machine in the same run and prints the
-ratio first. Leave the machine alone meanwhile.
+		Long: `wwbench loads a cluster and compares what it reaches with what the machine allows:
+every workload measures the floors of the machine in the same run and prints the
+ratio first. Run nothing else on the machine meanwhile.
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 bytes differ from those stored,
 4 slower than the baseline.`,

@@ -174,15 +174,15 @@ func TestAPlantedRegressionFails(t *testing.T) {
 		Rows: []table.Row{{Part: "p", Name: "n", Guarded: true, Values: []float64{0.7, 0.75, 0.7, 0.7, 0.7, 0.7}}}}
 	var remarks bytes.Buffer
 	all := &table.Baselines{Tables: []table.Table{*before}}
-	err := held(&remarks, all, now, []string{"n"})
+	err := compare(&remarks, all, now, []string{"n"})
 	require.ErrorIs(t, err, errRegressed)
 	require.Contains(t, remarks.String(), "REGRESSION n")
-	require.NoError(t, held(&remarks, all, now, nil), "it had no second look")
-	require.NoError(t, held(&remarks, all, before, []string{"n"}))
-	require.ErrorIs(t, held(&remarks, all, &table.Table{}, nil), errRegressed, "nothing to compare")
+	require.NoError(t, compare(&remarks, all, now, nil), "it had no second look")
+	require.NoError(t, compare(&remarks, all, before, []string{"n"}))
+	require.ErrorIs(t, compare(&remarks, all, &table.Table{}, nil), errRegressed, "nothing to compare")
 	now.Machine.CPUs = 3
 	now.Rows[0].Values = []float64{0.7, 1.005}
-	require.NoError(t, held(&remarks, all, now, []string{"n"}))
+	require.NoError(t, compare(&remarks, all, now, []string{"n"}))
 	require.Contains(t, remarks.String(), "no baseline of this machine")
 	require.Contains(t, remarks.String(), "not certain n")
 }

@@ -24,11 +24,11 @@ func tableCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "Measure the list of this project's targets beside what is reached",
-		Long: `Starts real processes, measures floors and system in turn, and prints each target
+		Long: `Start real processes, measure floors and system in turn, and print each target
 beside what was reached, ratios first. With --baseline it fails (exit code 4) if
 the median of a ratio is worse than the baseline's by more than 20 % and chance
-does not explain it; what looks like that is measured once more. Leave the machine
-alone meanwhile: it takes some minutes.
+does not explain it; such a ratio is measured once more first. Run nothing
+else meanwhile; it takes some minutes.
 
 The peers' numbers that some targets name were taken on another day and a faster
 disk, so only the ratios to the floors of their day are used.`,
@@ -66,7 +66,7 @@ disk, so only the ratios to the floors of their day are used.`,
 				Short: options.Short, Machine: report.ThisMachine(options.Directory), Rows: rows}
 			var suspects []string
 			if before != nil {
-				suspects, againErr = again(cmd.Context(), options, before, measured)
+				suspects, againErr = measureAgain(cmd.Context(), options, before, measured)
 			}
 			if err := writeTable(cmd.OutOrStdout(), measured, asJSON, markdown); err != nil {
 				return err
@@ -80,7 +80,7 @@ disk, so only the ratios to the floors of their day are used.`,
 			if before == nil {
 				return nil
 			}
-			return held(cmd.ErrOrStderr(), before, measured, suspects)
+			return compare(cmd.ErrOrStderr(), before, measured, suspects)
 		},
 	}
 	flags := cmd.Flags()
@@ -90,7 +90,7 @@ disk, so only the ratios to the floors of their day are used.`,
 	flags.IntVar(&options.Files, "files", 1_000_000, "files of the parts memory and restart")
 	flags.StringSliceVar(&options.Only, "only", nil, "parts to measure: "+strings.Join(table.Parts(), ","))
 	flags.BoolVar(&options.Short, "short", false, "only check that everything works; the numbers mean nothing")
-	flags.StringVar(&baseline, "baseline", "", "`file` of an earlier --save to hold the ratios against")
+	flags.StringVar(&baseline, "baseline", "", "`file` of an earlier --save to compare the ratios with")
 	flags.StringVar(&save, "save", "",
 		"make the table this machine's baseline in this `file`; "+
 			"other machines' tables stay, and with --only the other parts")
@@ -127,13 +127,13 @@ func writeTable(out io.Writer, measured *table.Table, asJSON, markdown bool) err
 // againRounds of each side can be certain.
 const againRounds = 5
 
-// again measures the parts anew in which a ratio seems to have fallen behind the
-// baseline: a few rounds may have met a bad minute of the machine, and rounds that
-// were picked because they look bad prove nothing, so only the new ones count. It
+// measureAgain measures the parts anew in which a ratio seems to have regressed.
+// A few rounds may have met a bad minute of the machine, and rounds that were
+// picked because they look bad prove nothing, so only the new ones count. It
 // returns the names of those ratios.
-func again(ctx context.Context, options table.Options, before *table.Baselines,
+func measureAgain(ctx context.Context, options table.Options, before *table.Baselines,
 	measured *table.Table) (suspects []string, err error) {
-	found, _, _, _ := before.Held(measured)
+	found, _, _, _ := before.Compare(measured)
 	if len(found) == 0 {
 		return nil, nil
 	}
@@ -153,11 +153,11 @@ func again(ctx context.Context, options table.Options, before *table.Baselines,
 	return suspects, err
 }
 
-// held compares with the baselines and says what fell behind. Only those that did
-// twice count: a ratio that was well, and is measured again because another of its
-// part was not, has had no second look.
-func held(out io.Writer, before *table.Baselines, now *table.Table, twice []string) error {
-	found, strangers, compared, known := before.Held(now)
+// compare compares with the baselines and prints the regressions. Only ratios that
+// regressed twice count: a ratio that was good, and is measured again because
+// another one of its part was not, has been looked at once.
+func compare(out io.Writer, before *table.Baselines, now *table.Table, twice []string) error {
+	found, strangers, compared, known := before.Compare(now)
 	if !known {
 		fmt.Fprintf(out, "wwbench: there is no baseline of this machine (%s, %d CPUs, %s): "+
 			"compared with those of others, the mildest counts; make one with --save\n",

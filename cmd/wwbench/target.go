@@ -45,7 +45,7 @@ func (t *targetFlags) register(cmd *cobra.Command) {
 		"local `directory`: the floors are measured in it, and --mini keeps its files there")
 	flags.IntVar(&t.datanodes, "datanodes", 3, "datanodes of --mini, hops of the raw pipeline")
 	flags.IntVar(&t.clients, "clients", 4, "clients with connections of their own; workers take turns")
-	flags.IntVar(&t.parallel, "parallel", 0, "chunks of one file on their way at once (default: the client's)")
+	flags.IntVar(&t.parallel, "parallel", 0, "chunks of one file that are transferred at once (default: the client's)")
 	flags.Var(&t.packet, "packet-size", "bytes of one packet on the wire (0: the client's default)")
 	flags.BoolVarP(&t.verbose, "verbose", "v", false, "show the log of the clients and of --mini")
 }

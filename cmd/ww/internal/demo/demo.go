@@ -87,8 +87,8 @@ func Run(ctx context.Context, options Options) (err error) {
 
 func (s *show) say(format string, args ...any) { fmt.Fprintf(s.o.Output, format+"\n", args...) }
 
-// told is one line of the story with a time and, for bytes, a speed.
-func (s *show) told(took time.Duration, bytes int64, format string, args ...any) {
+// report prints one line with a time and, for bytes, a speed.
+func (s *show) report(took time.Duration, bytes int64, format string, args ...any) {
 	speed := ""
 	if bytes > 0 {
 		speed = fmt.Sprintf("  %s/s", humanize.IBytes(uint64(float64(bytes)/took.Seconds())))
@@ -132,7 +132,8 @@ func (s *show) start(ctx context.Context) error {
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	s.told(time.Since(begin), 0, "started a cluster: 1 log server, 1 namenode, %d datanodes in one process", datanodes)
+	s.report(time.Since(begin), 0, "started a cluster: 1 log server, 1 namenode, %d datanodes in one process",
+		datanodes)
 	return nil
 }
 
@@ -145,7 +146,7 @@ func (s *show) storeTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(took, tree.bytes, "stored %s: %s files, %s, %d copies each", s.o.Tree, humanize.Comma(tree.files),
+	s.report(took, tree.bytes, "stored %s: %s files, %s, %d copies each", s.o.Tree, humanize.Comma(tree.files),
 		humanize.IBytes(uint64(tree.bytes)), datanodes)
 	return nil
 }
@@ -158,7 +159,7 @@ func (s *show) storeFile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(took, s.o.FileBytes, "stored a file of %s, %d copies, synced to disk",
+	s.report(took, s.o.FileBytes, "stored a file of %s, %d copies, synced to disk",
 		humanize.IBytes(uint64(s.o.FileBytes)), datanodes)
 	return nil
 }
@@ -168,7 +169,7 @@ func (s *show) list(ctx context.Context) error {
 	if err := s.sameNames(ctx, "/tree"); err != nil {
 		return err
 	}
-	s.told(time.Since(begin), 0, "listed the tree: the same names, kinds and sizes")
+	s.report(time.Since(begin), 0, "listed the tree: the same names, kinds and sizes")
 	return nil
 }
 
@@ -178,13 +179,13 @@ func (s *show) fetchBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(tree.took, tree.bytes, "fetched the tree back: every byte of its %s files is the same",
+	s.report(tree.took, tree.bytes, "fetched the tree back: every byte of its %s files is the same",
 		humanize.Comma(tree.files))
 	took, err := s.fetchFile(ctx, s.o.FileBytes)
 	if err != nil {
 		return err
 	}
-	s.told(took, s.o.FileBytes, "fetched the file back: the same bytes")
+	s.report(took, s.o.FileBytes, "fetched the file back: the same bytes")
 	return nil
 }
 
@@ -197,7 +198,7 @@ func (s *show) append(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(took, 0, "appended %s to it", humanize.IBytes(appendBytes))
+	s.report(took, 0, "appended %s to it", humanize.IBytes(appendBytes))
 	return join(s.path("big"), more)
 }
 
@@ -211,7 +212,8 @@ func (s *show) restart(ctx context.Context) error {
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	s.told(stopped+time.Since(begin), 0, "stopped the cluster (%.2fs) and started it again (%.2fs)", stopped.Seconds(),
+	s.report(stopped+time.Since(begin), 0, "stopped the cluster (%.2fs) and started it again (%.2fs)",
+		stopped.Seconds(),
 		time.Since(begin).Seconds())
 	return nil
 }
@@ -225,7 +227,7 @@ func (s *show) fetchAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.told(tree.took+took, tree.bytes+s.o.FileBytes+appendBytes,
+	s.report(tree.took+took, tree.bytes+s.o.FileBytes+appendBytes,
 		"fetched all again: the same bytes, appended ones included")
 	return nil
 }
@@ -242,7 +244,7 @@ func (s *show) remove(ctx context.Context) error {
 	if left != "" {
 		return fault.New(fault.CorruptData, "demo", "after deleting everything ls still shows %q", left)
 	}
-	s.told(took, 0, "deleted all of it")
+	s.report(took, 0, "deleted all of it")
 	return nil
 }
 
@@ -251,6 +253,6 @@ func (s *show) stop(ctx context.Context) error {
 	if err := s.cluster.end(ctx); err != nil {
 		return err
 	}
-	s.told(time.Since(begin), 0, "stopped the cluster")
+	s.report(time.Since(begin), 0, "stopped the cluster")
 	return nil
 }

@@ -37,12 +37,12 @@ type Options struct {
 	Replication int   // of files that are made in the cluster; 0: its default
 	ChunkSize   int64 // of files that are made in the cluster, bytes; 0: its default
 
-	// Planned hears how many more bytes are going to move. One goroutine.
+	// Planned is called with how many more bytes will move, by one goroutine.
 	Planned func(bytes int64)
-	// Progress hears how many more bytes have moved; negative when some have to
-	// move again. Several goroutines.
+	// Progress is called with how many more bytes have moved, negative when some
+	// have to move again, by several goroutines.
 	Progress func(bytes int64)
-	// Done hears the end of every file and directory. Never two at once.
+	// Done is called at the end of every file and directory, never twice at once.
 	Done func(Result)
 }
 
@@ -103,7 +103,7 @@ func run(ctx context.Context, woods *client.Client, options Options, walk func(c
 	return ctx.Err()
 }
 
-// submit hands a job to the workers; it waits for a free one.
+// submit passes a job to the workers; it waits until one is free.
 func (m *mover) submit(ctx context.Context, bytes int64, job func(context.Context) Result) {
 	m.o.Planned(bytes)
 	select {
