@@ -7,13 +7,13 @@ import (
 )
 
 // Ports are taken below the range that Linux gives to outgoing connections
-// (32768 and up), so that nobody takes a daemon's port while it is down.
+// (32768 and up), so that no connection takes a daemon's port while it is down.
 const (
 	portFirst = 20000
 	portLast  = 32000
 )
 
-// freePorts finds distinct ports of 127.0.0.1 on which nobody listens.
+// freePorts finds distinct ports of 127.0.0.1 on which nothing listens.
 func freePorts(count int) ([]int, error) {
 	var ports []int
 	taken := map[int]bool{}

@@ -77,5 +77,5 @@ func mapInsert(ctx context.Context, options Options) (Result, error) {
 		count += int64(len(m))
 	}
 	return Result{Count: count, Duration: time.Since(start),
-		How: "65,536 paths into a Go map, again and again, one goroutine"}, nil
+		How: "65,536 paths into a Go map, repeatedly, one goroutine"}, nil
 }

@@ -145,7 +145,7 @@ func readAll(ctx context.Context, file *os.File, size int64, buffer []byte) (Res
 	return Result{Bytes: size, Duration: time.Since(start)}, nil
 }
 
-// diskSync appends 4 KiB and makes it durable, again and again.
+// diskSync appends 4 KiB and makes it durable, repeatedly.
 func diskSync(ctx context.Context, options Options) (Result, error) {
 	file, err := os.Create(filepath.Join(options.Directory, "sync"))
 	if err != nil {
@@ -170,7 +170,7 @@ func diskSync(ctx context.Context, options Options) (Result, error) {
 	return Result{Count: count, Duration: time.Since(start), How: "append 4 KiB + fdatasync, one loop"}, nil
 }
 
-// diskSyncHops makes 4 KiB durable in a file of each hop at once, again and again,
+// diskSyncHops makes 4 KiB durable in a file of each hop at once, repeatedly,
 // over zeros that were written before: what a synced record costs a disk that
 // holds all replicas.
 func diskSyncHops(ctx context.Context, options Options) (Result, error) {

@@ -17,7 +17,7 @@ import (
 const echoBytes = 100
 
 // pipelineEcho sends 100 bytes through the chain of hops and waits for the ack,
-// again and again: what one flushed append costs at least. The hops are
+// repeatedly: what one flushed append costs at least. The hops are
 // goroutines: the few threads of this process take turns and hardly ever sleep.
 func pipelineEcho(ctx context.Context, options Options) (Result, error) {
 	r, err := echoThrough(ctx, options, func(_ context.Context, c net.Conn) (io.ReadWriteCloser, error) {

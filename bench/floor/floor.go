@@ -34,8 +34,8 @@ type Options struct {
 	// Settle is how long to wait, at most, for the disk to become quiet before each
 	// measurement that uses it, and in the end; 0: not at all. See Settle.
 	Settle time.Duration
-	// Restless is told when that was not enough; nil: nobody is.
-	Restless func(waited time.Duration)
+	// OnRestless is called when the disk was not quiet within Settle; may be nil.
+	OnRestless func(waited time.Duration)
 	// Only names the measurements to take, in any order; empty: all.
 	Only []string
 }
@@ -173,7 +173,7 @@ const (
 	writersMax = 1024
 )
 
-// Run takes the measurements, one after the other, and hands each result to
+// Run takes the measurements, one after the other, and passes each result to
 // report as it ends; an error of report ends the run.
 func Run(ctx context.Context, options Options, report func(Result) error) (err error) {
 	if err := options.validate(); err != nil {

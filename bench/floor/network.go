@@ -18,8 +18,8 @@ import (
 
 const checksumBlockBytes = 64 << 10
 
-// serveOne listens on loopback and hands the first connection to serve. The
-// group ends when both ends did.
+// serveOne listens on loopback and passes the first connection to serve. The
+// group ends when both ends have ended.
 func serveOne(ctx context.Context, group *errgroup.Group, serve func(net.Conn) error) (net.Conn, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -23,9 +23,9 @@ const (
 )
 
 // Settle writes out what the directory's file system has in memory and waits
-// until its disk does nothing, at most so long. What was removed before a
-// measurement is otherwise done during it: a file system mounted with discard
-// frees the blocks of removed files after the commit, at the cost of the next one
+// until its disk does nothing, for at most the given time. Otherwise the removal of earlier files would be
+// charged to the next measurement: a file system mounted with discard frees the
+// blocks of removed files only after its commit
 // (tuning.md#settle). quiet is false when the time was not enough. A directory that
 // is on no disk of this machine is quiet at once. Errors: that of the directory;
 // ctx ended.
@@ -78,8 +78,8 @@ func Settle(ctx context.Context, directory string, most time.Duration) (quiet bo
 func (o *Options) settle(ctx context.Context, directory string) error {
 	quiet, err := Settle(ctx, directory, o.Settle)
 	if err == nil && !quiet {
-		if o.Restless != nil {
-			o.Restless(o.Settle)
+		if o.OnRestless != nil {
+			o.OnRestless(o.Settle)
 		}
 		o.Settle = min(o.Settle, SettleAgain)
 	}
@@ -120,7 +120,7 @@ func parseActivity(text string) (activity, error) {
 			return activity{}, fmt.Errorf("field %d of a disk's statistics: %w", i+1, err)
 		}
 	}
-	if len(fields) < 11 { // kernels before 4.18 tell of no discards
+	if len(fields) < 11 { // kernels before 4.18 do not report discards
 		return activity{}, fmt.Errorf("a disk's statistics have %d fields, not 11 or more", len(fields))
 	}
 	return activity{sectors: numbers[2] + numbers[6] + numbers[13], discards: numbers[11], inFlight: numbers[8]}, nil

@@ -58,9 +58,9 @@ func TestADiskThatIsNotQuietIsTold(t *testing.T) {
 		t.Skip("TMPDIR is on no disk of this machine: nothing to wait for")
 	}
 	var told []time.Duration
-	options := Options{Settle: time.Nanosecond, Restless: func(waited time.Duration) { told = append(told, waited) }}
+	options := Options{Settle: time.Nanosecond, OnRestless: func(waited time.Duration) { told = append(told, waited) }}
 	require.NoError(t, options.settle(t.Context(), directory))
 	require.Equal(t, []time.Duration{time.Nanosecond}, told)
-	options.Settle, options.Restless = settleStep/2, nil
+	options.Settle, options.OnRestless = settleStep/2, nil
 	require.NoError(t, options.settle(t.Context(), directory))
 }

@@ -186,12 +186,12 @@ func (s *side) load(ctx context.Context, options *Options) error {
 			strings.Join(args, " "), err)
 	}
 	used := after - before + command.ProcessState.UserTime() + command.ProcessState.SystemTime()
-	s.take(d.Rounds, used)
+	s.add(d.Rounds, used)
 	return nil
 }
 
-// take adds the rounds of one load.
-func (s *side) take(rounds []report.Round, used time.Duration) {
+// add adds the rounds of one load.
+func (s *side) add(rounds []report.Round, used time.Duration) {
 	operations, bytes := int64(0), int64(0)
 	for _, round := range rounds {
 		for _, r := range round.Results {

@@ -38,7 +38,7 @@ func TestWhatIsPrinted(t *testing.T) {
 	load := func(value string, rates ...float64) *side {
 		one := &side{value: value}
 		for _, rate := range rates {
-			one.take([]report.Round{{Results: []report.Result{
+			one.add([]report.Round{{Results: []report.Result{
 				{Name: "write/store", Unit: "bytes/s", Operations: 2, Bytes: 2e9, Rate: rate,
 					Latency: report.Latency{P99Ns: 3e6}},
 			}}}, 5*time.Second)

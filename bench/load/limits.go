@@ -34,6 +34,6 @@ const (
 	// ends.
 	errorPause = 10 * time.Millisecond
 	errorsMax  = 100
-	// errorKindsMax bounds the kinds of error that are told apart.
+	// errorKindsMax bounds the kinds of error that are counted apart.
 	errorKindsMax = 64
 )

@@ -174,8 +174,8 @@ func (r *run) begin(ctx context.Context, timer *time.Timer) (number int64, began
 }
 
 // miss counts what was meant to begin and did not: each such operation waited
-// until the end of the run at least. It goes to the first kind, as nobody knows
-// what it would have been.
+// until the end of the run at least. It counts for the first kind, because it is
+// unknown what it would have been.
 func (r *run) miss(out *Outcome) {
 	end := r.plan.Warmup + out.Elapsed
 	for number := r.next.Load(); number < r.scheduled &&

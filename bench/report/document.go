@@ -212,8 +212,8 @@ func resultOf(name string, series load.Series, elapsed time.Duration) (Result, e
 	return result, err
 }
 
-// bulkBytes: operations that move so many bytes on average are told in bytes per
-// second, smaller ones in operations.
+// bulkBytes: the rate of operations that move at least this many bytes on average
+// is given in bytes per second, that of smaller ones in operations per second.
 const bulkBytes = 1 << 20
 
 func latencyOf(s load.Series) (Latency, error) {
@@ -297,7 +297,7 @@ func (d *Document) WriteJSON(w io.Writer) error {
 	return encoder.Encode(d)
 }
 
-// Read reads a document. A file may hold several, one behind the other, of the
+// Read reads a document. A file may hold several, one after the other, of the
 // same workload with the same settings: their rounds count together, so that two
 // programs can be measured in turn, a round at a time. Errors: fault.Invalid for
 // what is no document or does not belong to the first one, fault.Version for one

@@ -1,6 +1,6 @@
 // Package statemachine loads the namenode's state machine alone: no network, no
-// log, no goroutine but the caller's. What it reaches is what the rest of a
-// namenode can be held to.
+// log, no goroutine but the caller's. What it reaches bounds what a namenode
+// can reach.
 package statemachine
 
 import (
@@ -20,12 +20,12 @@ type Machine struct {
 	sequence uint64
 	mono     time.Duration
 	nodes    []string
-	// records, if set, hears each edit record. The bytes are valid during the
+	// records, if set, is called with each edit record. The bytes are valid during the
 	// call only.
 	records func(txid uint64, record []byte)
 }
 
-// New makes a machine with so many datanodes, under an epoch. records may be
+// New makes a machine with a number of datanodes, under an epoch. records may be
 // nil.
 func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Machine, error) {
 	s, err := actor.New(actor.Config{})

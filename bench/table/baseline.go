@@ -30,16 +30,16 @@ type Regression struct {
 	apart bool
 }
 
-// Certain tells whether chance does not explain it.
+// Certain reports whether chance does not explain it.
 func (r Regression) Certain() bool { return r.P < certain || r.apart }
 
-// String tells it in one line.
+// String is the regression in one line.
 func (r Regression) String() string {
 	return fmt.Sprintf("%s: %.3f in the median of %d rounds, the baseline is %.3f, the limit %.3f (p=%.3f)", r.Name,
 		r.Now, r.Rounds, r.Before, r.Limit, r.P)
 }
 
-// Regressions holds the medians of guarded ratios against a baseline. Where a
+// Regressions compares the medians of guarded ratios with a baseline. Where a
 // ratio spreads from round to round, a median of few rounds says little, and what
 // was picked because it looks bad proves nothing: it has to be measured again.
 // Rows that only one side has are not compared; nor are those whose floor was
@@ -102,7 +102,7 @@ func leastP(n, m int) float64 {
 
 func (r Row) same(other Row) bool { return r.Part == other.Part && r.Name == other.Name }
 
-// Merge puts the rows of a run of some parts in the place of the old rows of
+// Merge replaces, by the rows of a run of some parts, the old rows of
 // those parts, all in the order of the parts.
 func Merge(old, now []Row) []Row {
 	var out []Row

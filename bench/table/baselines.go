@@ -43,9 +43,9 @@ func ReadBaselines(path string) (*Baselines, error) {
 	return &baselines, nil
 }
 
-// Save puts a table into the file: parts that it measured take the place of those
-// of the same machine, which otherwise stay, as do other machines' tables. To drop
-// a machine that is gone, edit the file.
+// Save puts a table into the file: its parts replace those of the same machine; all
+// other parts and the tables of other machines stay. To drop a machine that is
+// gone, edit the file.
 func Save(path string, table *Table) error {
 	baselines, err := ReadBaselines(path)
 	if err != nil {
@@ -73,16 +73,16 @@ func Save(path string, table *Table) error {
 	return nil
 }
 
-// sameMachine: what a machine can tell of itself is the same. Memory and Go may
+// sameMachine reports whether two descriptions are of one kind of machine. Memory and Go may
 // differ.
 func sameMachine(a, b report.Machine) bool {
 	return a.CPUs == b.CPUs && a.CPUModel == b.CPUModel && a.Kernel == b.Kernel && a.FileSystem == b.FileSystem
 }
 
-// Held holds a table against the baseline of its machine, or, if there is none,
-// against all: then what fell behind did so on each machine that it can be
-// compared with. known: there is one of this machine.
-func (b *Baselines) Held(now *Table) (out []Regression, strangers, compared []string, known bool) {
+// Compare compares a table with the baseline of its machine, or, if there is none,
+// with all of them: then a ratio has regressed only if it did so against each
+// machine that it can be compared with. known: there is one of this machine.
+func (b *Baselines) Compare(now *Table) (out []Regression, strangers, compared []string, known bool) {
 	tables := b.Tables
 	if at := slices.IndexFunc(tables, func(t Table) bool { return sameMachine(t.Machine, now.Machine) }); at >= 0 {
 		tables, known = tables[at:at+1], true
@@ -104,7 +104,7 @@ func (b *Baselines) Held(now *Table) (out []Regression, strangers, compared []st
 			continue
 		}
 		compared = append(compared, r.Name)
-		if all := behind[r.Name]; len(all) == with[r.Name] { // the mildest word counts
+		if all := behind[r.Name]; len(all) == with[r.Name] { // the mildest result counts
 			out = append(out, slices.MaxFunc(all, func(a, b Regression) int {
 				if a.Certain() != b.Certain() {
 					if a.Certain() {

@@ -21,7 +21,7 @@ func (r *runner) floors(ctx context.Context, names ...string) (map[string]floor.
 func (r *runner) floorsOf(ctx context.Context, o floor.Options) (map[string]floor.Result, error) {
 	out := map[string]floor.Result{}
 	o.Directory, o.CountDuration, o.Settle = r.directory, r.phase(), r.scale.settle
-	o.Restless = func(waited time.Duration) {
+	o.OnRestless = func(waited time.Duration) {
 		r.say("the disk is not quiet after %s: what is measured next may be too low", waited)
 		r.scale.settle = min(r.scale.settle, floor.SettleAgain)
 	}

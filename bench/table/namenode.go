@@ -52,9 +52,9 @@ func (r *runner) repeat(ctx context.Context, do func(m *statemachine.Machine, i 
 		return 0, err
 	}
 	const step = 1000 // between two looks at the clock
-	begun := time.Now()
+	started := time.Now()
 	count := 0
-	for ; time.Since(begun) < r.phase(); count += step {
+	for ; time.Since(started) < r.phase(); count += step {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
@@ -64,7 +64,7 @@ func (r *runner) repeat(ctx context.Context, do func(m *statemachine.Machine, i 
 			}
 		}
 	}
-	return float64(count) / time.Since(begun).Seconds(), nil
+	return float64(count) / time.Since(started).Seconds(), nil
 }
 
 // memory counts the heap of a namespace, and takes it through a checkpoint.
@@ -110,14 +110,14 @@ func restart(ctx context.Context, run *runner) (err error) {
 		return err
 	}
 	measure := func(name, how string) error {
-		begun := time.Now()
+		started := time.Now()
 		if err := system.Namenode.Start(); err != nil {
 			return err
 		}
 		if err := cluster.Poll(ctx, func() error { return serves(ctx, system, last) }); err != nil {
 			return err
 		}
-		took := time.Since(begun)
+		took := time.Since(started)
 		run.add(Row{Name: name, Unit: "s", Goal: goalOfFiles(run.scale.files), Less: true},
 			took.Seconds(),
 			"%d files with a chunk each, no datanode reports; %s; the target for 10 M is 30 s", run.scale.files, how)
@@ -175,7 +175,7 @@ func checkpointed(ctx context.Context, system *processes) error {
 	return nil
 }
 
-// changes makes n folders, each new one in the place of one before it: the state
+// changes makes n folders, each new one replaces an earlier one: the state
 // stays as large as it is, and the log grows by n records or a few less.
 func changes(ctx context.Context, system *processes, n int) error {
 	const workers = 64

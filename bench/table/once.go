@@ -40,7 +40,7 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 		return &fault.Error{Kind: fault.Disk, Op: "start ww mini", Path: r.directory, Err: err}
 	}
 	file := filepath.Join(directory, "client.yaml")
-	begun := time.Now()
+	started := time.Now()
 	mini := exec.Command(r.options.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0",
 		"--log-level", "error")
 	mini.Env = environment()
@@ -65,9 +65,9 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 		return err
 	}
 	r.add(Row{Name: "ww mini to the first stored file", Unit: "s", Goal: 2, Less: true},
-		time.Since(begun).Seconds(),
+		time.Since(started).Seconds(),
 		"empty directory, 3 datanodes, durable on all")
-	begun = time.Now()
+	started = time.Now()
 	list := exec.CommandContext(ctx, r.options.Program, "--config", file, "ls", "/")
 	list.Env = environment()
 	out, err := list.Output()
@@ -75,7 +75,7 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 		return fault.New(fault.Internal, "ww ls /", "%v: %q", err, out)
 	}
 	r.add(Row{Name: "ww ls /", Unit: "ms", Goal: 30, Less: true},
-		float64(time.Since(begun).Microseconds())/1e3, "from fork to exit")
+		float64(time.Since(started).Microseconds())/1e3, "from fork to exit")
 	return nil
 }
 
@@ -116,7 +116,7 @@ func environment() []string {
 	return out
 }
 
-// idle counts the CPU time of processes that nobody asks for anything.
+// idle counts the CPU time of processes without requests.
 func idle(ctx context.Context, run *runner) error {
 	system, err := run.processes(ctx)
 	if err != nil {
@@ -134,11 +134,11 @@ func idle(ctx context.Context, run *runner) error {
 			return err
 		}
 	}
-	begun := time.Now()
+	started := time.Now()
 	if err := clock.Sleep(ctx, clock.Real{}, span); err != nil {
 		return err
 	}
-	took := time.Since(begun)
+	took := time.Since(started)
 	most, name := 0.0, ""
 	for _, process := range system.Processes() {
 		after, err := process.CPU()
@@ -176,7 +176,7 @@ func death(ctx context.Context, run *runner) error {
 	if err := system.Datanodes[2].Pause(); err != nil {
 		return err
 	}
-	begun := time.Now()
+	started := time.Now()
 	for {
 		status, err := woods.ClusterStatus(ctx)
 		if err != nil {
@@ -185,14 +185,14 @@ func death(ctx context.Context, run *runner) error {
 		if status.UnderReplicatedChunks > 0 {
 			break
 		}
-		if time.Since(begun) > time.Minute {
+		if time.Since(started) > time.Minute {
 			return fault.New(fault.Internal, "death", "after a minute no replica is missed")
 		}
 		if err := clock.Sleep(ctx, clock.Real{}, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	run.add(row, time.Since(begun).Seconds(),
+	run.add(row, time.Since(started).Seconds(),
 		"SIGSTOP to the first chunk that counts as under-replicated; default settings")
 	return nil
 }

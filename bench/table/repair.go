@@ -100,18 +100,18 @@ func (p *processes) repaired(ctx context.Context, datanode int) (chunks int64, t
 	if err := p.Datanodes[datanode].Kill(); err != nil {
 		return 0, 0, err
 	}
-	var begun time.Time
+	var started time.Time
 	err = p.watchMissed(ctx, func(missed int64) bool {
 		if chunks == 0 {
-			begun = time.Now()
+			started = time.Now()
 		}
 		chunks = max(chunks, missed)
 		return missed == 0 && chunks > 0
 	})
-	return chunks, time.Since(begun), err
+	return chunks, time.Since(started), err
 }
 
-// watchMissed tells how many chunks lack a replica, again and again, until done.
+// watchMissed polls how many chunks lack a replica until done returns true.
 func (p *processes) watchMissed(ctx context.Context, done func(missed int64) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()

@@ -12,8 +12,8 @@ import (
 )
 
 // A slow datanode stands still for slowStopped, and then runs for slowRuns, again
-// and again: everything takes it some ten times as long. That needs no rights,
-// as slowing a disk would.
+// and again: everything takes it some ten times as long. Unlike slowing a
+// disk, that needs no privileges.
 const (
 	slowStopped = 45 * time.Millisecond
 	slowRuns    = 5 * time.Millisecond
@@ -48,7 +48,7 @@ func slow(ctx context.Context, run *runner) (err error) {
 			before, after := healthy["small/"+kind].Latency.P99Ns, slowed["small/"+kind].Latency.P99Ns
 			run.add(Row{Name: "p99 of 4 KiB files with one slow datanode of four, times healthy: " + kind,
 				Unit: "factor", Goal: 2, Less: true},
-				float64(after)/float64(before), "%.1f ms in place of %.1f; it stands still for %s of %s",
+				float64(after)/float64(before), "%.1f ms instead of %.1f; it stands still for %s of %s",
 				float64(after)/1e6, float64(before)/1e6, slowStopped, slowStopped+slowRuns)
 		}
 		return nil
@@ -63,7 +63,7 @@ func (p *processes) slowDown(datanode int) (stop func() error) {
 		node := p.Datanodes[datanode]
 		for {
 			err := node.Pause()
-			_ = clock.Sleep(ctx, clock.Real{}, slowStopped) // it goes on in any case
+			_ = clock.Sleep(ctx, clock.Real{}, slowStopped) // it resumes in any case
 			if err = errors.Join(err, node.Resume()); err != nil || clock.Sleep(ctx, clock.Real{}, slowRuns) != nil {
 				done <- err
 				return

@@ -1,7 +1,7 @@
 // Package table measures the whole list of this project's targets in one run:
 // each beside what was reached, as a ratio to a floor of the same run wherever
 // there is one. It starts real processes of ww, alternates floors and system in
-// rounds, and holds the ratios against a committed baseline.
+// rounds, and compares the ratios with a committed baseline.
 //
 // It owns the processes that it starts and one temporary folder, and ends both.
 package table
@@ -36,10 +36,10 @@ type Row struct {
 	Less bool    `json:"less,omitempty"` // a good value is at most the goal
 	// Values of the rounds, in their order.
 	Values []float64 `json:"values"`
-	// Guarded rows are held against the baseline.
+	// Guarded rows are compared with the baseline.
 	Guarded bool `json:"guarded,omitempty"`
 	// Floors are the rates of the floor in the same rounds, or what else a ratio
-	// divides by: they tell whether two runs met the same machine.
+	// divides by: they show whether two runs had the same machine.
 	Floors []float64 `json:"floors,omitempty"`
 	Detail string    `json:"detail"` // of the last round, for people
 	// Missing says why nothing was measured; Values is empty then.
@@ -57,7 +57,7 @@ func median(values []float64) float64 {
 	return sorted[(len(sorted)-1)/2]
 }
 
-// Met tells whether the median reaches the goal.
+// Met reports whether the median reaches the goal.
 func (r Row) Met() bool {
 	switch {
 	case len(r.Values) == 0:

@@ -151,8 +151,8 @@ func TestBaselinesAreReadAndSaved(t *testing.T) {
 	require.NoError(t, err, "the committed one")
 }
 
-// A machine with a baseline is held against it; another one against all, and what
-// is as it should be on any of them is.
+// A machine with a baseline is compared with it, another one with all of them: a
+// ratio is good if it is good against any.
 func TestEachMachineHasItsBaseline(t *testing.T) {
 	table := func(kernel string, values ...float64) Table {
 		return Table{Machine: report.Machine{Kernel: kernel},
@@ -161,7 +161,7 @@ func TestEachMachineHasItsBaseline(t *testing.T) {
 	baselines := &Baselines{Tables: []Table{table("a", 1, 1.01, 1.02, 1.03, 1.04),
 		table("b", 2, 2.01, 2.02, 2.03, 2.04)}}
 	held := func(now Table) (count int, certain, known bool) {
-		found, strangers, compared, known := baselines.Held(&now)
+		found, strangers, compared, known := baselines.Compare(&now)
 		require.Empty(t, strangers)
 		require.Equal(t, []string{"n"}, compared)
 		return len(found), len(found) > 0 && found[0].Certain(), known
@@ -184,7 +184,7 @@ func TestEachMachineHasItsBaseline(t *testing.T) {
 	}
 	far := table("c", 0.1)
 	far.Rows[0].Floors[0] = 1000
-	_, strangers, compared, _ := baselines.Held(&far)
+	_, strangers, compared, _ := baselines.Compare(&far)
 	require.Equal(t, []string{"n"}, strangers)
 	require.Empty(t, compared)
 }

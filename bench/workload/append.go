@@ -38,13 +38,13 @@ type waiter interface {
 	Wait(ctx context.Context) error
 }
 
-// underWay are the records of one worker that were begun and not waited for,
+// underWay are the records of one worker that were started and not waited for,
 // oldest first.
 type underWay []waiter
 
 // add takes one more, and waits for the oldest when they are more than most.
-func (u *underWay) add(ctx context.Context, begun waiter, most int) error {
-	*u = append(*u, begun)
+func (u *underWay) add(ctx context.Context, started waiter, most int) error {
+	*u = append(*u, started)
 	if len(*u) <= most {
 		return nil
 	}
@@ -111,11 +111,11 @@ func makeAppend(workload *Workload) error {
 			if settings.Sync {
 				begin = f.writer.BeginSync
 			}
-			begun, err := begin(ctx)
+			started, err := begin(ctx)
 			if err != nil {
 				return load.Done{}, err
 			}
-			return load.Done{Bytes: settings.SizeBytes}, pending[worker].add(ctx, begun, settings.Ahead)
+			return load.Done{Bytes: settings.SizeBytes}, pending[worker].add(ctx, started, settings.Ahead)
 		},
 		verify: func(ctx context.Context) (int64, error) {
 			if err := settle(); err != nil {
@@ -134,7 +134,8 @@ func makeAppend(workload *Workload) error {
 	return nil
 }
 
-// checkFile compares the whole content of a file that has at least so many bytes.
+// checkFile compares the whole content of a file, which has at least the given
+// number of bytes.
 func (w *Workload) checkFile(ctx context.Context, pattern *content, worker int, path string, file uint64,
 	least int64) error {
 	info, err := w.client(worker).Fetch(ctx, path, checker{content: pattern, file: file}, client.FetchOptions{})
@@ -236,7 +237,7 @@ func (w *Workload) checkRecords(ctx context.Context, pattern *content, path stri
 		}
 		i, known := byID[record.Writer]
 		if !known {
-			return total, fmt.Errorf("%w: a record at %d of a writer that nobody knows",
+			return total, fmt.Errorf("%w: a record at %d of an unknown writer",
 				load.ErrWrongBytes, record.Offset)
 		}
 		if err := pattern.check(record.Payload, uint64(i), seen[i]*w.options.SizeBytes); err != nil {

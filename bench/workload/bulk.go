@@ -40,9 +40,9 @@ func makeWrite(workload *Workload) error {
 		Kinds: []string{"store"}, Floors: bulkFloors(),
 		op: func(ctx context.Context, worker int, number int64) (load.Done, error) {
 			slot := number % slots
-			if !stored.take(slot) { // the file before is still being written
+			if !stored.claim(slot) { // the file before is still being written
 				slot = slots + int64(worker)
-				stored.take(slot)
+				stored.claim(slot)
 			}
 			_, err := workload.client(worker).Store(ctx, path(slot), source{pattern, uint64(number)}, options.SizeBytes,
 				client.StoreOptions{CreateOptions: workload.create()})
@@ -71,7 +71,7 @@ type kept struct {
 	busy  map[int64]bool
 }
 
-func (k *kept) take(slot int64) bool {
+func (k *kept) claim(slot int64) bool {
 	k.Lock()
 	defer k.Unlock()
 	if k.busy[slot] {

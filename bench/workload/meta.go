@@ -29,7 +29,7 @@ func MetaOperations() []string {
 	return []string{MetaMkdir, MetaCreate, MetaStat, MetaList, MetaRename, MetaDelete}
 }
 
-// metaFolders: files are spread over so many folders; a listing shows one.
+// metaFolders is the number of folders that the files are spread over; a listing shows one.
 const metaFolders = 256
 
 // metaFilesDefault are there before operations that need files begin, when no
@@ -180,7 +180,7 @@ func (m *metadata) operation(name string) load.Operation {
 		}
 	case MetaRename:
 		return func(ctx context.Context, worker int, _ int64) (load.Done, error) {
-			file, ok := m.take(&m.names.plain)
+			file, ok := m.pop(&m.names.plain)
 			if !ok {
 				return load.Done{}, load.ErrExhausted
 			}
@@ -194,10 +194,10 @@ func (m *metadata) operation(name string) load.Operation {
 		}
 	case MetaDelete:
 		return func(ctx context.Context, worker int, _ int64) (load.Done, error) {
-			file, ok := m.take(&m.names.plain)
+			file, ok := m.pop(&m.names.plain)
 			path := m.path(file)
 			if !ok {
-				if file, ok = m.take(&m.names.renamed); !ok {
+				if file, ok = m.pop(&m.names.renamed); !ok {
 					return load.Done{}, load.ErrExhausted
 				}
 				path = m.renamedPath(file)
@@ -209,7 +209,7 @@ func (m *metadata) operation(name string) load.Operation {
 	return nil
 }
 
-func (m *metadata) take(list *[]uint64) (uint64, bool) {
+func (m *metadata) pop(list *[]uint64) (uint64, bool) {
 	m.names.Lock()
 	defer m.names.Unlock()
 	if len(*list) == 0 {

@@ -114,7 +114,7 @@ func makeMixed(workload *Workload) error {
 				_, err = workload.client(worker).ReadDir(ctx,
 					fmt.Sprintf("%s/%02d", options.Directory, at%foldersOfSmall))
 			case mixDelete:
-				if file, found = files.made.take(); found {
+				if file, found = files.made.pop(); found {
 					_, err = workload.client(worker).Remove(ctx, files.path(file), client.RemoveOptions{})
 				}
 			}

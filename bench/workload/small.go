@@ -29,8 +29,8 @@ func (m *made) add(file uint64) {
 	m.files = append(m.files, file)
 }
 
-// take removes one file from the list; false: none is left.
-func (m *made) take() (uint64, bool) {
+// pop removes one file from the list; false: none is left.
+func (m *made) pop() (uint64, bool) {
 	m.Lock()
 	defer m.Unlock()
 	if len(m.files) == 0 {
@@ -67,7 +67,7 @@ type smallFiles struct {
 
 type smallBuffers struct{ out, in []byte }
 
-// foldersOfSmall: files are spread over so many folders.
+// foldersOfSmall is the number of folders that the files are spread over.
 const foldersOfSmall = 64
 
 func newSmallFiles(workload *Workload) *smallFiles {
@@ -171,7 +171,7 @@ func makeSmall(workload *Workload) error {
 		{
 			Name: "delete", Kinds: []string{"delete"}, Floors: []string{floor.Echo}, plan: noWarmup,
 			op: func(ctx context.Context, worker int, _ int64) (load.Done, error) {
-				file, found := files.made.take()
+				file, found := files.made.pop()
 				if !found {
 					return load.Done{}, load.ErrExhausted
 				}

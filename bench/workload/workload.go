@@ -51,7 +51,7 @@ type Options struct {
 type Phase struct {
 	Name  string   // "create"; "" if it is the only one
 	Kinds []string // what its operations are: the names of the results
-	// Floors are the limits that the results are held to, the first above all.
+	// Floors are the limits that the results are compared with; the first one counts.
 	Floors  []string
 	prepare func(ctx context.Context) error // not measured
 	op      load.Operation
@@ -212,6 +212,6 @@ func each(ctx context.Context, n int, do func(ctx context.Context, i int) error)
 	return group.Wait()
 }
 
-// bulkFloors and the like are what phases are held to.
+// bulkFloors and the like are what phases are compared with.
 func bulkFloors() []string  { return []string{floor.Pipeline, floor.PipelineNoIO, floor.DiskBuffered} }
 func fetchFloors() []string { return []string{floor.Sendfile, floor.Loopback} }

@@ -34,7 +34,7 @@ import (
 type Options struct {
 	// Listen is the host:port; port 0 picks one.
 	Listen string
-	// Ready tells why the daemon does not do its work; nil when it does. Asked
+	// Ready returns why the daemon does not do its work; nil when it does. Called
 	// by each /readyz, from any goroutine. nil: always ready.
 	Ready  func() error
 	Logger *slog.Logger // nil = none
@@ -125,7 +125,7 @@ func (s *Server) routes() *http.ServeMux {
 	return mux
 }
 
-// sampled serves a profile that the runtime collects only while it is told to.
+// sampled serves a profile that the runtime collects only on request.
 func (s *Server) sampled(name string, start func() (stop func())) http.HandlerFunc {
 	return func(response http.ResponseWriter, request *http.Request) {
 		if request.FormValue("seconds") == "" {
@@ -193,7 +193,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	}
 }
 
-// counted gives its place back when it is closed.
+// counted frees its place when it is closed.
 type counted struct {
 	net.Conn
 	done func()

@@ -50,7 +50,7 @@ func Kinds() []string {
 	return names
 }
 
-// Timed tells whether a kind of profile covers a span of time.
+// Timed reports whether a kind of profile covers a span of time.
 func Timed(name string) bool {
 	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
 	return i >= 0 && kinds[i].timed

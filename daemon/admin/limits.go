@@ -26,8 +26,8 @@ const (
 
 // Sampling while a profile is taken that costs too much to be on always.
 const (
-	// mutexFraction: one of so many contended unlocks is sampled.
+	// mutexFraction: one in this many contended unlocks is sampled.
 	mutexFraction = 5
-	// blockRate: one event per so many nanoseconds that were waited.
+	// blockRate: one event per this many nanoseconds of waiting.
 	blockRate = 10_000
 )

@@ -9,7 +9,7 @@
 // after the other, framed (internal/record), and flushed in groups: one Flush,
 // or one Sync, for all records that wait.
 //
-// Goroutines: one per file, from the first client's Open until nobody has the
+// Goroutines: one per file, from the first client's Open until no client has the
 // file open and its lease is given up; and those of the client. Close waits for
 // all of them.
 //

@@ -331,7 +331,7 @@ func TestRecordsOfOneWriter(t *testing.T) {
 	offset, err := appender.Append(t.Context(), []byte("three"))
 	require.NoError(t, err, "a record that is too long harms nothing")
 
-	// Another way of writing is told who appends, and the other way round.
+	// An ordinary writer is told who appends, and the other way round.
 	_, err = user.Append(t.Context(), "/f", client.AppendOptions{})
 	require.ErrorIs(t, err, fault.LeaseHeld)
 	require.ErrorContains(t, err, "appender:")

@@ -93,7 +93,7 @@ const (
 	work      event = iota // a batch to write, or clients to join
 	idle                   // nothing came for long
 	stopped                // the appender closes, and the file is open
-	forgotten              // nobody has the file open, it is out of the map
+	forgotten              // no client has the file open, it is out of the map
 )
 
 // next waits for something to do; it fills f.batch.

@@ -7,7 +7,7 @@
 // returns the memory. Under internal/invariants a released buffer is scribbled
 // over, and releasing or using it again panics.
 //
-// The package runs no goroutine. It does not bound how much is handed out: its
+// The package runs no goroutine. It does not bound how much is in use: its
 // users do, by a window, a budget or a count.
 package bufpool
 
@@ -20,7 +20,7 @@ import (
 	"github.com/whispering-woods/ww/internal/invariants"
 )
 
-// Pool hands out buffers and counts them. Safe for concurrent use.
+// Pool provides buffers and counts them. Safe for concurrent use.
 type Pool struct {
 	classes  [classCount]class
 	wrappers sync.Pool // *Buffer, empty
@@ -55,7 +55,7 @@ func New() *Pool {
 func (p *Pool) Get(size int) *Buffer {
 	var buffer *Buffer
 	if invariants.Enabled {
-		buffer = new(Buffer) // never reused, so that a stale holder is caught for ever
+		buffer = new(Buffer) // never reused, so that a stale holder is caught forever
 	} else {
 		buffer = p.wrappers.Get().(*Buffer)
 	}
@@ -74,7 +74,7 @@ func (p *Pool) Get(size int) *Buffer {
 	return buffer
 }
 
-// Outstanding is the number of buffers handed out and not yet returned: 0 when
+// Outstanding is the number of buffers in use: 0 when
 // nothing leaks and nothing runs.
 func (p *Pool) Outstanding() int64 { return p.outstanding.Load() }
 

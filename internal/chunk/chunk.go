@@ -21,7 +21,7 @@ const (
 	ChecksumBlockBytes = 64 << 10
 )
 
-// ID names a chunk for ever; ids are UUIDv7, so they sort by creation time,
+// ID names a chunk forever; ids are UUIDv7, so they sort by creation time,
 // and are never reused.
 type ID [16]byte
 

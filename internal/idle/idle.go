@@ -75,7 +75,7 @@ func (c *Connections[C]) cut(address string, from, to int) {
 	c.count -= to - from
 }
 
-// Silent tells whether a socket is open and nothing has come on it: bytes or an
+// Silent reports whether a socket is open and nothing has come on it: bytes or an
 // end that wait make an idle connection useless. It does not block.
 func Silent(descriptor int) bool {
 	var b [1]byte

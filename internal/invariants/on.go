@@ -2,5 +2,5 @@
 
 package invariants
 
-// Enabled tells whether costly assertions and buffer poisoning are compiled in.
+// Enabled reports whether costly assertions and buffer poisoning are compiled in.
 const Enabled = true

@@ -24,7 +24,8 @@ func CheckReplication[T int | uint32](replication T) string {
 // CheckChunkSize checks the chunk size of a file, in bytes.
 func CheckChunkSize(size int64) string {
 	if size < chunk.ChecksumBlockBytes || size > chunk.SizeMax || size%chunk.ChecksumBlockBytes != 0 {
-		return fmt.Sprintf("chunk size %d: want a multiple of %d in %d..%d", size, chunk.ChecksumBlockBytes, chunk.ChecksumBlockBytes, chunk.SizeMax)
+		return fmt.Sprintf("chunk size %d: want a multiple of %d in %d..%d", size, chunk.ChecksumBlockBytes,
+			chunk.ChecksumBlockBytes, chunk.SizeMax)
 	}
 	return ""
 }
@@ -102,7 +103,8 @@ func CheckPath(op, path string) *fault.Error {
 	case path == "/":
 		return nil
 	case strings.Count(path, "/") > PathElementsMax:
-		reason = fmt.Sprintf("the path has %d elements, at most %d are allowed", strings.Count(path, "/"), PathElementsMax)
+		reason = fmt.Sprintf("the path has %d elements, at most %d are allowed",
+			strings.Count(path, "/"), PathElementsMax)
 		path = path[:64] + "…"
 	default:
 		for rest := path[1:]; ; {

@@ -32,7 +32,7 @@ type Scanner struct {
 }
 
 // NewScanner reads from source, starting at a frame's offset (or 0). limit
-// tells how many bytes of source may be read now; it is asked again whenever
+// returns how many bytes of source may be read now; it is called again whenever
 // the scanner reaches it, so a growing file can be followed.
 func NewScanner(source io.ReaderAt, offset int64, limit func() (int64, error)) *Scanner {
 	return &Scanner{source: source, offset: offset, limit: limit, last: make(map[WriterID]uint64)}

@@ -23,16 +23,16 @@ func IsShortage(err error) bool {
 // Fault wraps an I/O error: fault.NoSpace for a full disk, fault.Busy for a
 // shortage of files or memory, else fault.Disk.
 func Fault(op, path string, err error) *fault.Error {
-	e := &fault.Error{Kind: fault.Disk, Op: op, Path: path, Err: err}
+	failure := &fault.Error{Kind: fault.Disk, Op: op, Path: path, Err: err}
 	switch {
 	case IsFull(err):
-		e.Kind = fault.NoSpace
-		e.Hint = "free space on this volume, or lower its reserve"
+		failure.Kind = fault.NoSpace
+		failure.Hint = "free space on this volume, or lower its reserve"
 	case IsShortage(err):
-		e.Kind = fault.Busy
-		e.Hint = "raise the limit on open files (ulimit -n) or memory"
+		failure.Kind = fault.Busy
+		failure.Hint = "raise the limit on open files (ulimit -n) or memory"
 	}
-	return e
+	return failure
 }
 
 // FaultOf makes an I/O error a fault of the file that it names: fault.NoSpace for

@@ -38,7 +38,7 @@ func flock(file *os.File, how int) error {
 
 // LockDirectory takes the lock of a directory on this machine, which is a file
 // in it, for a whole process: exclusive to change what is there, shared to look
-// at it. Closing the result gives the lock back. The file names an exclusive
+// at it. Closing the result releases the lock. The file names an exclusive
 // holder, for people. Errors: fault.Busy naming the process that holds it, and
 // the operating system's.
 func LockDirectory(directory, name string, exclusive bool) (io.Closer, error) {

@@ -167,9 +167,9 @@ func TestWrongAddress(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel() // each waits for its own deadline
-			begun := time.Now()
+			started := time.Now()
 			refused(t, system, call{namenode: address, arguments: []string{"ls", "/"}}, exitUnavailable, address)
-			require.Less(t, time.Since(begun), time.Minute, "it gives up in a time that a person waits")
+			require.Less(t, time.Since(started), time.Minute, "it gives up in a time that a person waits")
 		})
 	}
 	t.Run("no port", func(t *testing.T) {

@@ -218,7 +218,7 @@ type appender struct {
 	acknowledged atomic.Int64
 	created      bool  // the file is known to exist
 	synced       int64 // bytes that a returned Sync or Close covers
-	written      int64 // bytes ever handed to a Write that may have left the client
+	written      int64 // bytes ever passed to a Write that may have left the client
 }
 
 // step opens the file, appends a few pieces, and closes it most of the time.

@@ -107,7 +107,7 @@ func (c *cluster) checkReplicas(cl *client.Client, path string, content []byte) 
 	return nil
 }
 
-// checkSettled tells whether the cluster has nothing left to do about a closed
+// checkSettled reports whether the cluster has nothing left to do about a closed
 // file: every chunk has all its replicas, sealed, at one generation and length,
 // and no disk has anything else.
 func (c *cluster) checkSettled(cl *client.Client, path string, content []byte) error {
@@ -144,7 +144,7 @@ func (c *cluster) checkSettled(cl *client.Client, path string, content []byte) e
 
 // checkDeletions: whatever disappeared was ordered away by the namenode, or had
 // to make room for a newer replica of the same chunk: one of a later generation, or
-// the whole one, sealed, in place of one that was left open in the same generation.
+// the whole one, sealed, instead of one that was left open in the same generation.
 func (c *cluster) checkDeletions() error {
 	for _, peer := range c.nodes {
 		present := map[chunk.ID]chunk.Replica{}

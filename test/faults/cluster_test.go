@@ -179,7 +179,7 @@ func (c *cluster) hangUp(cl *client.Client) {
 	require.NoError(c.t, cl.Close())
 }
 
-// waitLive waits until the namenode counts on so many nodes.
+// waitLive waits until that many nodes are live.
 func (c *cluster) waitLive(want int) {
 	c.t.Helper()
 	cl := c.dial()
@@ -225,7 +225,7 @@ func (c *cluster) eventually(what string, check func() error) {
 	}
 }
 
-// seen is told of every packet of a write session.
+// seen is called with every packet of a write session.
 func (c *cluster) seen(seen event) (cut bool) {
 	c.mu.Lock()
 	if _, known := c.mu.order[seen.id]; !known {
@@ -244,7 +244,7 @@ func (c *cluster) seen(seen event) (cut bool) {
 	return hook != nil && hook(seen, place)
 }
 
-// watch sets what is told of every packet of a write session, with the place of
+// watch sets the function that is called with every packet of a write session and the place of
 // its chunk among all chunks, before it is forwarded.
 func (c *cluster) watch(hook func(e event, place int) (cut bool)) {
 	c.mu.Lock()
@@ -252,7 +252,7 @@ func (c *cluster) watch(hook func(e event, place int) (cut bool)) {
 	c.mu.hook = hook
 }
 
-// member is the node of the newest chunk's pipeline with so many hops behind it.
+// member is the node of the newest chunk's pipeline with that many hops behind it.
 func (c *cluster) member(after int) *node {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // slowBytes is what a slow node moves per second.
 const slowBytes = 1 << 20
 
-// kind is what befalls a node.
+// kind is a fault of a node.
 type kind struct {
 	name string
 	// strike makes the fault; nil: the connection breaks in the middle of the
@@ -68,7 +68,7 @@ const fileBytes = 600_000
 // step is a moment of the protocol.
 type step struct {
 	name string
-	// at tells whether a packet is the one; place is that of its chunk. nil: the
+	// at reports whether a packet is the one; place is that of its chunk. nil: the
 	// writer is idle.
 	at func(e event, place int) bool
 	// restart: the namenode is away meanwhile, and comes back.
