@@ -62,7 +62,7 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 	s.counters.accepted.Add(1)
 	open, most := s.counters.connections.Add(1), int64(s.limits.ConnectionsMax)
 	if open > most+farewellsMax {
-		s.counters.refused[reasonConnections].Add(1)
+		s.counters.protocol.refuse(reasonConnections)
 		return nil, gnet.Close
 	}
 	_ = raw.SetKeepAlivePeriod(keepAlivePeriod) // fails only for a peer that is gone

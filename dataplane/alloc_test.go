@@ -123,46 +123,6 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
-// BenchmarkMachine is the protocol alone: a packet comes, is stored and acked.
-func BenchmarkMachine(b *testing.B) {
-	const payload = 64 << 10
-	m := newMachineBench(Limits{})
-	id := newChunkID()
-	o := openWrite(id, nil)
-	o.ChunkSize = 1 << 30
-	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &o)
-	require.NoError(b, err)
-	m.m.receive(open, 0)
-	m.drain()
-	m.m.onOpened(m.session, nil, 0)
-	m.drain()
-	packet := make([]byte, wire.HeaderBytes+payload)
-	b.SetBytes(payload)
-	b.ReportAllocs()
-	seqno, offset := uint64(0), int64(0)
-	for b.Loop() {
-		seqno++
-		if m.session.open.ChunkSize-offset < payload { // as if the chunk had no end
-			m.session.open.ChunkSize += 1 << 30
-		}
-		wire.PutHeader(packet, wire.Header{Op: wire.OpData, Length: payload, Seqno: seqno, Offset: offset})
-		wire.Seal(packet)
-		offset += payload
-		m.m.receive(packet, 0)
-		for effects, some := m.m.take(); some; effects, some = m.m.take() {
-			for i := range effects {
-				if e := &effects[i]; e.kind == effectAppend {
-					p := e.packet
-					p.buffer.Release()
-					m.m.onStored(m.session, p, nil, 0)
-				}
-			}
-			m.m.repliesWritten()
-			m.m.flush(0)
-		}
-	}
-}
-
 func sizeName(bytes int) string {
 	if bytes >= 1<<20 {
 		return "1MiB"

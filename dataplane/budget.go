@@ -21,7 +21,7 @@ type budget struct {
 	sessions         atomic.Int64
 }
 
-func newBudget(l *Limits) *budget {
+func newBudget(l *machineLimits) *budget {
 	return &budget{total: l.WindowBudgetBytes, windowMax: l.WindowBytes, sessionsMax: int64(l.SessionsMax)}
 }
 
@@ -54,6 +54,9 @@ func (b *budget) grant(want int64) (window int64, ok bool) {
 
 // shrink gives back what a session does not use of its window.
 func (b *budget) shrink(by int64) { b.granted.Add(-by) }
+
+// load is what is taken now.
+func (b *budget) load() (sessions, bytes int64) { return b.sessions.Load(), b.granted.Load() }
 
 // release ends a session that holds window.
 func (b *budget) release(window int64) {

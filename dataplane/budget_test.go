@@ -9,8 +9,7 @@ import (
 )
 
 func TestWindowsNarrowAndNeverExceedTheBudget(t *testing.T) {
-	limits, err := Limits{}.withDefaults()
-	require.NoError(t, err)
+	limits := machineLimits{WindowBytes: 8 << 20, WindowBudgetBytes: 128 << 20, SessionsMax: 1024}
 	b := newBudget(&limits)
 	var windows []int64
 	var sum int64

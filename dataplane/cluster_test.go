@@ -231,7 +231,7 @@ func (p *peer) write(content []byte, packetBytes int, last wire.Flags) {
 		c := wire.WindowCost(n)
 		for cost+c > p.ack.WindowBytes {
 			a := p.expectAck()
-			require.Equal(p.t, -1, firstBad(a.Hops), "%+v", a.Hops)
+			require.Equal(p.t, -1, wire.FirstBad(a.Hops), "%+v", a.Hops)
 			for ; acked < a.Seqno; acked++ {
 				cost -= inflight[0]
 				inflight = inflight[1:]

@@ -41,15 +41,18 @@ type connection struct {
 
 func newConnection(s *Server, l *loop, raw gnet.Conn) *connection {
 	c := &connection{server: s, loop: l, raw: raw, peer: raw.RemoteAddr().String(), machine: newMachine(s.node, s.now())}
-	c.machine.bound = c.bind
+	c.machine.bind = c.bindPacket
 	return c
 }
 
-// bind prepares a packet to report back without allocating.
-func (c *connection) bind(p *packet) {
-	p.done = func(_ int64, err error) { p.replica.storedOnWorker(p, err) }
-	p.event.connection = c
-	p.event.deliver = func() { p.replica.stored(p) }
+// bindPacket gives a packet what brings it to the disk and back without
+// allocating: packets are used again.
+func (c *connection) bindPacket(p *packet) {
+	w := &diskWrite{packet: p}
+	w.done = func(_ int64, err error) { w.replica.storedOnWorker(w, err) }
+	w.event.connection = c
+	w.event.deliver = func() { w.replica.stored(w) }
+	p.carrier = w
 }
 
 // received takes what the loop has read.

@@ -40,7 +40,7 @@ func TestADiskThatFailsIsNamedAtEveryHop(t *testing.T) {
 				id := newChunkID()
 				p := dial(t, nodes[0].server.Addr())
 				broken := func(statuses []wire.HopStatus) {
-					require.Equal(t, at, firstBad(statuses), "%+v", statuses)
+					require.Equal(t, at, wire.FirstBad(statuses), "%+v", statuses)
 					require.Equal(t, nodes[at].id, statuses[at].NodeID)
 					requireKind(t, fault.Disk, statuses[at].Code, statuses[at].Reason)
 				}
@@ -80,7 +80,7 @@ func TestAFullDiskIsNamed(t *testing.T) {
 	memory.SetCapacity(1)
 	require.NoError(t, p.data(pattern(id, 100_000), 0))
 	a := p.waitBroken()
-	require.Equal(t, 1, firstBad(a.Hops))
+	require.Equal(t, 1, wire.FirstBad(a.Hops))
 	requireKind(t, fault.NoSpace, a.Hops[1].Code, a.Hops[1].Reason)
 	// What was acked stays readable.
 	r, _ := dial(t, nodes[1].server.Addr()).read(id, 0, -1)
@@ -101,7 +101,7 @@ func TestADiskThatHangsIsNamedAndKeepsItsBuffers(t *testing.T) {
 	require.NoError(t, p.data(pattern(id, 100_000), 0))
 	require.NoError(t, p.data(pattern(id, 100_000), 0))
 	a := p.waitBroken()
-	require.Equal(t, 1, firstBad(a.Hops), "%+v", a.Hops)
+	require.Equal(t, 1, wire.FirstBad(a.Hops), "%+v", a.Hops)
 	requireKind(t, fault.Disk, a.Hops[1].Code, a.Hops[1].Reason)
 	p.expectEnd()
 	require.EqualValues(t, 2, nodes[1].server.Stats().Buffers)
@@ -146,7 +146,7 @@ func TestStalledPipelinesStayWithinTheBudget(t *testing.T) {
 		p := dial(t, n.server.Addr())
 		p.sendOpen(openWrite(newChunkID(), []wire.Hop{{NodeID: "stuck", Address: l.Addr().String()}}))
 		ack := p.expectOpenAck()
-		if firstBad(ack.Hops) >= 0 {
+		if wire.FirstBad(ack.Hops) >= 0 {
 			requireKind(t, fault.Busy, ack.Hops[0].Code, ack.Hops[0].Reason)
 			busy++
 			continue

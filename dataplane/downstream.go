@@ -216,20 +216,20 @@ func sendNow(descriptor int, pieces [][]byte) (written int, err error) {
 // take gives a packet of the neighbour to the machine. payload and ack are used
 // during the call only. Errors: fault.Protocol, or what the neighbour says.
 func (d *downstream) take(h wire.Header, payload []byte, ack *wire.Ack) error {
-	machine, now := d.connection.machine, d.connection.server.now()
+	protocol, now := d.connection.machine, d.connection.server.now()
 	switch {
 	case h.Op == wire.OpOpenAck && !d.session.downOpened:
 		var opened wire.OpenAck
 		if err := wire.DecodeBody(payload, &opened); err != nil {
 			return err
 		}
-		machine.onDownOpened(d.session, opened, now)
+		protocol.onDownOpened(d.session, opened, now)
 		return nil
 	case h.Op == wire.OpAck && d.session.downOpened:
 		if err := wire.DecodeAck(payload, ack); err != nil {
 			return err
 		}
-		machine.onDownAck(d.session, *ack, now)
+		protocol.onDownAck(d.session, *ack, now)
 		return nil
 	case h.Op == wire.OpError:
 		var status wire.Status

@@ -61,15 +61,9 @@ type packet struct {
 	storedAt   time.Duration
 	stored     bool // the disk is done with it
 
-	// The adapter's part: which replica it goes to, and the disk's answer.
-	replica *replica
-	done    func(length int64, err error) // bound once to storedOnWorker
-	err     error
-	event   event
+	// carrier is the adapter's part, which bind gave to the packet once and for all.
+	carrier any
 }
-
-// soon tells that the disk only has to take a few bytes into the page cache.
-func (p *packet) soon() bool { return p.header.Flags == 0 && p.header.Length <= soonBytesMax }
 
 // payload is the packet's chunk bytes.
 func (p *packet) payload() []byte { return p.buffer.Bytes()[wire.HeaderBytes:] }

@@ -27,7 +27,7 @@ import (
 func (p *peer) waitBroken() wire.Ack {
 	for {
 		a := p.expectAck()
-		if firstBad(a.Hops) >= 0 {
+		if wire.FirstBad(a.Hops) >= 0 {
 			return a
 		}
 	}
@@ -56,7 +56,7 @@ func TestAHopThatStopsIsNamed(t *testing.T) {
 			nodes[at].stop()
 			_ = p.data(content[200_000:300_000], 0)
 			a := p.waitBroken()
-			require.Equal(t, at, firstBad(a.Hops), "%+v", a.Hops)
+			require.Equal(t, at, wire.FirstBad(a.Hops), "%+v", a.Hops)
 			require.Equal(t, nodes[at].id, a.Hops[at].NodeID)
 			requireKind(t, fault.Unavailable, a.Hops[at].Code, a.Hops[at].Reason)
 			p.expectEnd()
@@ -84,7 +84,7 @@ func TestADownstreamThatCannotBeReachedIsNamed(t *testing.T) {
 	p := dial(t, nodes[0].server.Addr())
 	p.sendOpen(openWrite(newChunkID(), []wire.Hop{nodes[1].hop(), nobody}))
 	ack := p.expectOpenAck()
-	require.Equal(t, 2, firstBad(ack.Hops), "%+v", ack.Hops)
+	require.Equal(t, 2, wire.FirstBad(ack.Hops), "%+v", ack.Hops)
 	require.Equal(t, "gone", ack.Hops[2].NodeID)
 	requireKind(t, fault.Unavailable, ack.Hops[2].Code, ack.Hops[2].Reason)
 	p.expectEnd()
@@ -138,13 +138,13 @@ func TestAHopThatHangsIsNamedByItsNeighbour(t *testing.T) {
 			p.sendOpen(openWrite(newChunkID(), []wire.Hop{nodes[1].hop(), hung}))
 			var statuses []wire.HopStatus
 			if answersOpen {
-				require.Equal(t, -1, firstBad(p.expectOpenAck().Hops))
+				require.Equal(t, -1, wire.FirstBad(p.expectOpenAck().Hops))
 				require.NoError(t, p.data([]byte("never acked"), 0))
 				statuses = p.waitBroken().Hops
 			} else {
 				statuses = p.expectOpenAck().Hops
 			}
-			require.Equal(t, 2, firstBad(statuses), "%+v", statuses)
+			require.Equal(t, 2, wire.FirstBad(statuses), "%+v", statuses)
 			require.Equal(t, "hangs", statuses[2].NodeID)
 			requireKind(t, fault.Unavailable, statuses[2].Code, statuses[2].Reason)
 			p.expectEnd()
@@ -194,7 +194,7 @@ func TestACorruptPacketIsRefusedAndNamed(t *testing.T) {
 	_, err := p.conn.Write(bad)
 	require.NoError(t, err)
 	a := p.waitBroken()
-	require.Zero(t, firstBad(a.Hops))
+	require.Zero(t, wire.FirstBad(a.Hops))
 	requireKind(t, fault.CorruptData, a.Hops[0].Code, a.Hops[0].Reason)
 	require.EqualValues(t, 1, a.Seqno)
 	p.expectEnd()
@@ -217,7 +217,7 @@ func TestAWindowOverrunIsCutOff(t *testing.T) {
 		_ = p.data(payload, 0)
 	}
 	a := p.waitBroken()
-	require.Zero(t, firstBad(a.Hops))
+	require.Zero(t, wire.FirstBad(a.Hops))
 	requireKind(t, fault.Protocol, a.Hops[0].Code, a.Hops[0].Reason)
 	require.Contains(t, a.Hops[0].Reason, "exceeds the window")
 	require.EqualValues(t, 1, nodes[0].server.Stats().ConnectionsRefused["window"])
@@ -391,7 +391,7 @@ func TestManyWritersShareTheBudget(t *testing.T) {
 		require.Less(t, i, 33)
 		p := dial(t, nodes[0].server.Addr())
 		p.sendOpen(openWrite(newChunkID(), nil))
-		if bad := p.expectOpenAck(); firstBad(bad.Hops) == 0 {
+		if bad := p.expectOpenAck(); wire.FirstBad(bad.Hops) == 0 {
 			requireKind(t, fault.Busy, bad.Hops[0].Code, bad.Hops[0].Reason)
 			break
 		}
@@ -409,7 +409,7 @@ func TestTheDiskRefusesAndIsNamed(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.data([]byte("two"), 0))
 	a := p.waitBroken()
-	require.Equal(t, 1, firstBad(a.Hops), "%+v", a.Hops)
+	require.Equal(t, 1, wire.FirstBad(a.Hops), "%+v", a.Hops)
 	requireKind(t, fault.StaleGeneration, a.Hops[1].Code, a.Hops[1].Reason)
 	require.EqualValues(t, 1, a.Seqno)
 }

@@ -116,23 +116,6 @@ const (
 	inPlaceBytesMin = 4 << 10
 	inPlaceBytesMax = 1 << 20
 	aheadBytes      = 4 << 10
-	// openAckHoldMax is how long an OpenAck waits for the ack of a session's only
-	// packet. Then the peer hears that all hops are open, and where it waits.
-	openAckHoldMax = 100 * time.Millisecond
-	// windowMin is the smallest window granted: one packet of a bulk transfer,
-	// which is also what a sender may send before its OpenAck.
-	windowMin = wire.EarlyBytesMax
-	// lingerBytesMax bounds what is read and dropped on a refused connection.
-	lingerBytesMax = 64 << 20
-	// replyBytesKept, packetsKept and effectsKept bound the memory for replies,
-	// packets (≈ 256 B each without their buffers) and effects (168 B, two lists)
-	// that an idle connection keeps.
-	replyBytesKept = 8 << 10
-	// joinedBytesMax bounds replies that leave in one write.
-	joinedBytesMax = 1 << 10
-	packetsKept    = 32
-	effectsKept    = 16
-
 	// connectionBytes is a connection with all that it may keep: 8 KiB for replies,
 	// 8 KiB for packets and effects, its structs, gnet's.
 	connectionBytes = 16 << 10
@@ -156,10 +139,6 @@ const (
 	descriptorsReserved = 640
 	// connectionsLeast are left whatever the process may open.
 	connectionsLeast = 16
-	// A hop's texts as passed on upstream: 16 hops of them stay far below
-	// wire.BodyBytesMax.
-	hopNodeBytesMax   = 256
-	hopReasonBytesMax = 1024
 )
 
 func defaultTo[T int | int64 | time.Duration](field *T, value T) {
@@ -261,10 +240,12 @@ func (l *Limits) fitDescriptors(descriptors uint64) (lowered bool) {
 	return true
 }
 
-// recordsOpenTimeout is how long the sink may take to open a file.
-func (l *Limits) recordsOpenTimeout() time.Duration { return 2 * l.StepTimeout }
-
-// stepTimeout is how long a hop with so many hops after it may take to answer.
-func (l *Limits) stepTimeout(hopsAfter int) time.Duration {
-	return l.StepTimeout + time.Duration(hopsAfter)*l.StepSlack
+// machine is what the protocol of a connection has to know of the limits.
+func (l *Limits) machine() machineLimits {
+	return machineLimits{
+		WindowBytes: l.WindowBytes, RecordWindowBytes: l.RecordWindowBytes, WindowBudgetBytes: l.WindowBudgetBytes,
+		SessionsMax: l.SessionsMax, RequestBytesMax: l.RequestBytesMax, PendingRequestsMax: l.PendingRequestsMax,
+		IdleTimeout: l.IdleTimeout, SessionIdleTimeout: l.SessionIdleTimeout, ReceiveTimeout: l.ReceiveTimeout,
+		StepTimeout: l.StepTimeout, StepSlack: l.StepSlack, LingerTimeout: l.LingerTimeout,
+	}
 }

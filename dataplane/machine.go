@@ -13,10 +13,14 @@ import (
 // node is what all machines of a server share. Safe for concurrent use.
 type node struct {
 	id       string
-	limits   Limits
+	limits   machineLimits
 	buffers  *bufpool.Pool
 	budget   *budget
-	counters *counters
+	counters *machineCounters
+}
+
+func newNode(id string, limits machineLimits, counters *machineCounters) *node {
+	return &node{id: id, limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: counters}
 }
 
 // phase is what a connection is doing.
@@ -69,7 +73,7 @@ type machine struct {
 	free           []*packet
 	ack            wire.Ack       // reused
 	recordAck      wire.RecordAck // reused
-	bound          func(*packet)  // prepares a new packet for the adapter; may be nil
+	bind           func(*packet)  // gives a new packet its carrier; nil: none
 }
 
 func newMachine(n *node, now time.Duration) *machine {
@@ -325,7 +329,7 @@ func (m *machine) linger() {
 func (m *machine) count(r reason) {
 	if m.reason == reasonNone {
 		m.reason = r
-		m.node.counters.refused[r].Add(1)
+		m.node.counters.refuse(r)
 	}
 }
 
@@ -397,8 +401,8 @@ func (m *machine) newPacket() *packet {
 		return p
 	}
 	p := &packet{}
-	if m.bound != nil {
-		m.bound(p)
+	if m.bind != nil {
+		m.bind(p)
 	}
 	return p
 }
@@ -408,7 +412,7 @@ func (m *machine) recycle(p *packet) {
 	if p.buffer != nil {
 		p.buffer.Release()
 	}
-	p.buffer, p.replica, p.err = nil, nil, nil
+	p.buffer = nil
 	p.header, p.cost, p.stored = wire.Header{}, 0, false
 	m.free = append(m.free, p)
 }

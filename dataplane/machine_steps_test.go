@@ -42,7 +42,7 @@ func TestRandomMachineSteps(t *testing.T) {
 }
 
 func playSteps(t *testing.T, steps []byte) {
-	b := newMachineBench(Limits{WindowBytes: 512 << 10, WindowBudgetBytes: 2 << 20, PendingRequestsMax: 3})
+	b := newMachineBench(machineLimits{WindowBytes: 512 << 10, WindowBudgetBytes: 2 << 20, PendingRequestsMax: 3})
 	id := chunk.NewID(1, [10]byte{7})
 	feed := func(op wire.Op, body any) {
 		packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/invariants"
@@ -51,12 +50,20 @@ func (b *machineBench) deliver(p []byte) {
 	}
 }
 
-func newMachineBench(l Limits) *machineBench {
-	limits, err := l.withDefaults()
-	if err != nil {
-		panic(err)
-	}
-	n := &node{id: "self", limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: &counters{}}
+func newMachineBench(l machineLimits) *machineBench {
+	defaultTo(&l.WindowBytes, 8<<20)
+	defaultTo(&l.RecordWindowBytes, 1<<20)
+	defaultTo(&l.WindowBudgetBytes, 128<<20)
+	defaultTo(&l.SessionsMax, 1024)
+	defaultTo(&l.RequestBytesMax, 8<<10)
+	defaultTo(&l.PendingRequestsMax, 16)
+	defaultTo(&l.IdleTimeout, 2*time.Minute)
+	defaultTo(&l.SessionIdleTimeout, 10*time.Minute)
+	defaultTo(&l.ReceiveTimeout, 30*time.Second)
+	defaultTo(&l.StepTimeout, 15*time.Second)
+	defaultTo(&l.StepSlack, 2*time.Second)
+	defaultTo(&l.LingerTimeout, time.Second)
+	n := newNode("self", l, &machineCounters{})
 	return &machineBench{m: newMachine(n, 0), owner: make(map[*packet]*session)}
 }
 
@@ -241,7 +248,7 @@ func TestMachineScenariosInPlace(t *testing.T) {
 }
 
 func playScenario(t *testing.T, path string, inPlace bool) {
-	b := newMachineBench(Limits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
+	b := newMachineBench(machineLimits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
 	b.inPlace = inPlace
 	var split int
 	var rest []byte
@@ -437,7 +444,7 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 	}
 	for _, hopsAfter := range []int{0, 2} {
 		t.Run(strconv.Itoa(hopsAfter), func(t *testing.T) {
-			b := newMachineBench(Limits{})
+			b := newMachineBench(machineLimits{})
 			id := chunk.NewID(1, [10]byte{1})
 			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 1 << 30}
 			statuses := make([]wire.HopStatus, hopsAfter)
@@ -527,7 +534,7 @@ func FuzzMachineReceive(f *testing.F) {
 	f.Add(append(append([]byte{}, copied...), stat...), uint8(40))
 	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"), uint8(1))
 	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
-		b := newMachineBench(Limits{WindowBudgetBytes: 1 << 20})
+		b := newMachineBench(machineLimits{WindowBudgetBytes: 1 << 20})
 		pump := func() {
 			b.drain()
 			if s := b.session; s != nil && !s.over && !s.opened {
@@ -565,7 +572,7 @@ func FuzzMachineReceive(f *testing.F) {
 // What a reply says stays as it was until it was written, also when it was made
 // while others were carried out, and more follow.
 func TestAReplyKeepsItsBytesUntilItIsWritten(t *testing.T) {
-	b := newMachineBench(Limits{})
+	b := newMachineBench(machineLimits{})
 	o := openWrite(newChunkID(), nil)
 	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &o)
 	require.NoError(t, err)
@@ -577,4 +584,78 @@ func TestAReplyKeepsItsBytesUntilItIsWritten(t *testing.T) {
 	b.m.repliesWritten()
 	b.m.receive(make([]byte, wire.HeaderBytes), 0) // garbage: a second reply
 	require.Equal(t, "reply open ack window=4194304 [self ok]\n", strings.SplitAfter(b.drain(), "\n")[0])
+}
+
+// BenchmarkMachine is the protocol alone: a packet comes, is stored and acked.
+func BenchmarkMachine(b *testing.B) {
+	const payload = 64 << 10
+	m := newMachineBench(machineLimits{})
+	id := newChunkID()
+	o := openWrite(id, nil)
+	o.ChunkSize = 1 << 30
+	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &o)
+	require.NoError(b, err)
+	m.m.receive(open, 0)
+	m.drain()
+	m.m.onOpened(m.session, nil, 0)
+	m.drain()
+	packet := make([]byte, wire.HeaderBytes+payload)
+	b.SetBytes(payload)
+	b.ReportAllocs()
+	seqno, offset := uint64(0), int64(0)
+	for b.Loop() {
+		seqno++
+		if m.session.open.ChunkSize-offset < payload { // as if the chunk had no end
+			m.session.open.ChunkSize += 1 << 30
+		}
+		wire.PutHeader(packet, wire.Header{Op: wire.OpData, Length: payload, Seqno: seqno, Offset: offset})
+		wire.Seal(packet)
+		offset += payload
+		m.m.receive(packet, 0)
+		for effects, some := m.m.take(); some; effects, some = m.m.take() {
+			for i := range effects {
+				if e := &effects[i]; e.kind == effectAppend {
+					p := e.packet
+					p.buffer.Release()
+					m.m.onStored(m.session, p, nil, 0)
+				}
+			}
+			m.m.repliesWritten()
+			m.m.flush(0)
+		}
+	}
+}
+
+// A connection that once had thousands of packets under way is as small as any
+// other when it is idle.
+func TestAnIdleConnectionKeepsLittle(t *testing.T) {
+	const packets = 2000
+	b := newMachineBench(machineLimits{})
+	id := chunk.NewID(1, [10]byte{1})
+	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite},
+		&wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 64 << 20})
+	require.NoError(t, err)
+	b.m.receive(open, 0)
+	b.drain()
+	b.m.onOpened(b.session, nil, 0)
+	b.drain()
+	var all []byte
+	for i := range packets {
+		var flags wire.Flags
+		if i == packets-1 {
+			flags = wire.FlagSeal
+		}
+		all = append(all, dataPacket(uint64(i+1), int64(i)*4096, flags, make([]byte, 4096))...)
+	}
+	b.m.receive(all, 0)
+	b.drain()
+	require.Equal(t, packets, b.session.inflight.Len(), "all are under way")
+	b.stored(packets, nil)
+	b.drain()
+	require.Equal(t, phaseIdle, b.m.phase)
+	require.LessOrEqual(t, cap(b.m.free), packetsKept)
+	require.LessOrEqual(t, cap(b.m.effects), effectsKept)
+	require.LessOrEqual(t, cap(b.m.spare), effectsKept)
+	require.LessOrEqual(t, cap(b.m.out), replyBytesKept)
+	require.Zero(t, b.m.node.buffers.Outstanding())
 }

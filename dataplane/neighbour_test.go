@@ -189,12 +189,12 @@ func TestANeighbourThatTalksNonsenseIsBlamed(t *testing.T) {
 				return ack.Hops
 			}
 			got := statuses(h.Op, payload)
-			if firstBad(got) < 0 { // it opened before the nonsense came
+			if wire.FirstBad(got) < 0 { // it opened before the nonsense came
 				h, payload, err = p.reader.Next()
 				require.NoError(t, err)
 				got = statuses(h.Op, payload)
 			}
-			require.Equal(t, 1, firstBad(got), "%+v", got)
+			require.Equal(t, 1, wire.FirstBad(got), "%+v", got)
 			require.Equal(t, "fake", got[1].NodeID)
 			requireKind(t, c.kind, got[1].Code, got[1].Reason)
 			p.expectEnd()

@@ -92,7 +92,7 @@ func TestASmallFileTakesOneRoundTrip(t *testing.T) {
 	p := dial(t, nodes[0].server.Addr())
 	p.sendOpen(openWrite(id, hops(nodes[1:])))
 	require.NoError(t, p.data(content, wire.FlagSeal)) // before any answer
-	require.Equal(t, -1, firstBad(p.expectOpenAck().Hops))
+	require.Equal(t, -1, wire.FirstBad(p.expectOpenAck().Hops))
 	p.waitAcked(1)
 	requireContent(t, nodes, id, content)
 }
@@ -145,7 +145,7 @@ func TestAnOpenThatFailsNamesTheHop(t *testing.T) {
 			p := dial(t, nodes[0].server.Addr())
 			p.sendOpen(openWrite(id, hops(nodes[1:])))
 			ack := p.expectOpenAck()
-			require.Equal(t, at, firstBad(ack.Hops), "%+v", ack.Hops)
+			require.Equal(t, at, wire.FirstBad(ack.Hops), "%+v", ack.Hops)
 			requireKind(t, fault.Exists, ack.Hops[at].Code, ack.Hops[at].Reason)
 			require.Equal(t, nodes[at].id, ack.Hops[at].NodeID)
 			_, _, err := p.reader.Next()

@@ -44,7 +44,6 @@ type recordTask struct {
 	finished bool // the sink's answer has come
 	offset   int64
 	err      error
-	event    event
 }
 
 // serveOpenRecords begins a session.
@@ -78,10 +77,11 @@ func (m *machine) serveOpenRecords(payload []byte) error {
 	return nil
 }
 
+// redirectOf is where an error of the sink sends the client.
 func redirectOf(err error) wire.Hop {
-	var r *RedirectError
-	if errors.As(err, &r) {
-		return wire.Hop{NodeID: r.NodeID, Address: r.Address}
+	var redirect interface{ Redirect() wire.Hop }
+	if errors.As(err, &redirect) {
+		return redirect.Redirect()
 	}
 	return wire.Hop{}
 }

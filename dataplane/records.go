@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 
+	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
 )
@@ -74,6 +75,9 @@ type RedirectError struct {
 func (e *RedirectError) Error() string {
 	return "append record: node " + e.NodeID + " at " + e.Address + " appends to this file"
 }
+
+// Redirect is the datanode to go to.
+func (e *RedirectError) Redirect() wire.Hop { return wire.Hop{NodeID: e.NodeID, Address: e.Address} }
 
 // Unwrap is Err, or an error of kind fault.LeaseHeld.
 func (e *RedirectError) Unwrap() error {

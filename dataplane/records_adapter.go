@@ -19,10 +19,16 @@ type recordsLink struct {
 	closed     bool
 }
 
+// recordCall waits for the sink's answer to one record.
+type recordCall struct {
+	event    event
+	answered atomic.Bool
+}
+
 // openRecords asks the sink on a goroutine of its own.
 func openRecords(c *connection, s *recordSession) *recordsLink {
 	server := c.server
-	ctx, cancel := context.WithTimeout(server.context, server.limits.recordsOpenTimeout())
+	ctx, cancel := context.WithTimeout(server.context, server.node.limits.recordsOpenTimeout())
 	l := &recordsLink{connection: c, session: s, cancel: cancel}
 	sink := server.records.Load()
 	if sink == nil || *sink == nil {
@@ -56,23 +62,21 @@ func (l *recordsLink) opened(stream RecordStream, err error) {
 // append hands a record to the sink.
 func (l *recordsLink) append(t *recordTask) {
 	c := l.connection
-	t.event.connection = c
-	t.event.deliver = func() { c.machine.onRecordDone(t, c.server.now()) }
+	call := &recordCall{event: event{connection: c, deliver: func() { c.machine.onRecordDone(t, c.server.now()) }}}
 	r := Record{Sequence: t.sequence, Sync: t.flags&wire.FlagSync != 0, Size: t.size, Pieces: make([][]byte, len(t.pieces))}
 	for i, b := range t.pieces {
 		r.Pieces[i] = b.Bytes()[wire.HeaderBytes:]
 	}
 	c.server.work.Add(1)
-	var called atomic.Bool
 	l.stream.Append(r, func(offset int64, err error) {
-		if called.Swap(true) {
+		if call.answered.Swap(true) {
 			return // a bug of the sink's must not become a buffer that two own
 		}
 		for _, b := range t.pieces {
 			b.Release()
 		}
 		t.offset, t.err = offset, err
-		c.loop.post(&t.event)
+		c.loop.post(&call.event)
 		c.server.work.Done()
 	})
 }

@@ -105,7 +105,7 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 			// The old writers are fenced.
 			require.NoError(t, p.data([]byte("late"), 0))
 			bad := p.waitBroken()
-			requireKind(t, fault.StaleGeneration, bad.Hops[firstBad(bad.Hops)].Code, "")
+			requireKind(t, fault.StaleGeneration, bad.Hops[wire.FirstBad(bad.Hops)].Code, "")
 
 			// A second recovery (truncation) of the sealed chunk.
 			result, err = nodes[leader].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 5, MinimumGeneration: 4, Replicas: hops(nodes), Length: 77_777})

@@ -19,15 +19,30 @@ type replica struct {
 	openErr    error
 	openEvent  event
 
-	ready    bool      // opened has been delivered
-	queue    []*packet // wait for the open, or for a place in the disk's queue
-	end      int64     // where the jobs handed over end
-	ended    bool      // the job that seals or closes was handed over
-	released bool      // the session is over; close the writer
+	ready    bool         // opened has been delivered
+	queue    []*diskWrite // wait for the open, or for a place in the disk's queue
+	end      int64        // where the jobs handed over end
+	ended    bool         // the job that seals or closes was handed over
+	released bool         // the session is over; close the writer
 }
 
 // soonBytesMax is the largest write to the page cache that a loop waits for.
 const soonBytesMax = 16 << 10
+
+// diskWrite is a packet on its way to the disk and back. It is made once for each
+// packet and used again with it.
+type diskWrite struct {
+	packet  *packet
+	replica *replica                      // that it goes to; nil between two uses
+	done    func(length int64, err error) // calls storedOnWorker
+	err     error                         // the disk's answer
+	event   event                         // calls stored
+}
+
+// soon tells that the disk only has to take a few bytes into the page cache.
+func (w *diskWrite) soon() bool {
+	return w.packet.header.Flags == 0 && w.packet.header.Length <= soonBytesMax
+}
 
 // openReplica starts opening; packets may be appended at once.
 func openReplica(c *connection, s *session) *replica {
@@ -90,8 +105,9 @@ func (r *replica) opened() {
 
 // append takes over the packet and a reference to its buffer.
 func (r *replica) append(p *packet) {
-	p.replica = r
-	r.queue = append(r.queue, p)
+	w := p.carrier.(*diskWrite)
+	w.replica = r
+	r.queue = append(r.queue, w)
 	r.submitQueued()
 }
 
@@ -102,10 +118,11 @@ func (r *replica) submitQueued() {
 		return
 	}
 	server, handed := r.connection.server, 0
-	for _, p := range r.queue {
-		flags := p.header.Flags
+	for _, w := range r.queue {
+		header := &w.packet.header
+		flags := header.Flags
 		job := disk.Job{
-			Offset: p.header.Offset, Data: p.payload(), Done: p.done,
+			Offset: header.Offset, Data: w.packet.payload(), Done: w.done,
 			Sync: flags&wire.FlagSync != 0, Seal: flags&wire.FlagSeal != 0, Close: flags&wire.FlagClose != 0,
 		}
 		server.counters.diskJobs.Add(1)
@@ -120,10 +137,10 @@ func (r *replica) submitQueued() {
 			handed = len(r.queue)
 			break
 		}
-		if p.soon() {
+		if w.soon() {
 			r.connection.loop.soon++
 		}
-		r.end = p.header.Offset + int64(p.header.Length)
+		r.end = header.Offset + int64(header.Length)
 		r.ended = job.Seal || job.Close
 		handed++
 	}
@@ -133,30 +150,33 @@ func (r *replica) submitQueued() {
 }
 
 // drop reports packets that the disk never got.
-func (r *replica) drop(packets []*packet, err error) {
-	for _, p := range packets {
-		p.buffer.Release()
-		r.connection.machine.onStored(r.session, p, err, r.connection.server.now())
+func (r *replica) drop(writes []*diskWrite, err error) {
+	for _, w := range writes {
+		w.replica = nil
+		w.packet.buffer.Release()
+		r.connection.machine.onStored(r.session, w.packet, err, r.connection.server.now())
 	}
 }
 
 // storedOnWorker runs on the disk worker when a job has ended: the disk's
 // reference goes back here, where the last I/O on it ended.
-func (r *replica) storedOnWorker(p *packet, err error) {
+func (r *replica) storedOnWorker(w *diskWrite, err error) {
 	server := r.connection.server
-	p.err = err
-	p.buffer.Release()
+	w.err = err
+	w.packet.buffer.Release()
 	server.counters.diskJobs.Add(-1)
-	r.connection.loop.post(&p.event)
+	r.connection.loop.post(&w.event)
 	server.work.Done()
 }
 
 // stored tells the machine.
-func (r *replica) stored(p *packet) {
-	if p.soon() {
+func (r *replica) stored(w *diskWrite) {
+	if w.soon() {
 		r.connection.loop.soon--
 	}
-	r.connection.machine.onStored(r.session, p, p.err, r.connection.server.now())
+	err := w.err
+	w.replica, w.err = nil, nil
+	r.connection.machine.onStored(r.session, w.packet, err, r.connection.server.now())
 	r.submitQueued()
 }
 

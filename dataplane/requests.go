@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // request is one kind of request that opens a conversation.
@@ -157,5 +156,3 @@ func (m *machine) refuseNotReading(now time.Duration) {
 	m.lingerUntil = now
 	m.emit(effect{kind: effectClose})
 }
-
-var errStopping = fault.New(fault.Closed, "data server", "this datanode is stopping")

@@ -13,7 +13,6 @@ import (
 	"github.com/whispering-woods/ww/dataplane/copier"
 	"github.com/whispering-woods/ww/dataplane/peers"
 	"github.com/whispering-woods/ww/disk"
-	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -55,6 +54,8 @@ type Server struct {
 	supervised chan struct{} // closed when the last engine has ended
 }
 
+var errStopping = fault.New(fault.Closed, "data server", "this datanode is stopping")
+
 // engineRestartDelay spaces the restarts of an event engine that dies, which it
 // does when it cannot accept (no file descriptors left).
 const engineRestartDelay = 500 * time.Millisecond
@@ -87,7 +88,7 @@ func Start(o Options) (*Server, error) {
 			"connections", limits.ConnectionsMax, "open_files", open.Cur, "open_files_wanted", asked*descriptorsPerConnection+descriptorsReserved)
 	}
 	s.started = s.clock.Now()
-	s.node = &node{id: o.NodeID, limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: s.counters}
+	s.node = newNode(o.NodeID, limits.machine(), &s.counters.protocol)
 	s.peers = peers.New(peers.Options{DialTimeout: limits.DialTimeout, KeepAlive: keepAlivePeriod,
 		IdleMax: limits.PeerConnectionsMax, IdleTimeout: limits.PeerIdleTimeout, Now: s.now})
 	s.senders = &senders{server: s, slots: make(chan struct{}, limits.Senders)}
@@ -186,11 +187,12 @@ func (s *Server) Addr() string { return s.listen }
 
 // Load is the present load.
 func (s *Server) Load() datanode.Load {
+	sessions, windowBytes := s.node.budget.load()
 	return datanode.Load{
-		ActiveWrites:       uint32(s.node.budget.sessions.Load()),
+		ActiveWrites:       uint32(sessions),
 		ActiveReads:        uint32(s.counters.activeReads.Load()),
 		QueuedDiskOps:      uint32(s.counters.diskJobs.Load() + s.copier.Stats().DiskJobs),
-		GrantedWindowBytes: s.node.budget.granted.Load(),
+		GrantedWindowBytes: windowBytes,
 	}
 }
 

@@ -2,51 +2,18 @@ package dataplane
 
 import "sync/atomic"
 
-// reason is why a connection was refused or cut off.
-type reason uint8
-
-const (
-	reasonNone        reason = iota
-	reasonConnections        // too many connections
-	reasonGarbage            // not this protocol
-	reasonVersion            // another protocol version
-	reasonOversized          // a length above its limit
-	reasonTruncated          // ended inside a packet
-	reasonCorrupt            // a packet does not match its checksum
-	reasonProtocol           // a packet that does not belong here
-	reasonWindow             // more sent than granted
-	reasonBusy               // no window, session or queue place left
-	reasonRecords            // the record sink refused the file or a record
-	reasonPipeline           // the session's disk or a hop after it failed
-	reasonIdle               // nothing said for too long
-	reasonStalled            // half a packet for too long
-	reasonNotReading         // the peer does not take its replies
-	reasonCount
-)
-
-// String is the key in Stats.ConnectionsRefused.
-func (r reason) String() string {
-	return [...]string{"", "connections", "garbage", "version", "oversized", "truncated", "corrupt", "protocol", "window", "busy",
-		"records", "pipeline", "idle", "stalled", "not reading"}[r]
-}
-
 // counters of a server. Updated on any goroutine.
 type counters struct {
+	protocol      machineCounters // of all connections
 	accepted      atomic.Uint64
-	refused       [reasonCount]atomic.Uint64
 	connections   atomic.Int64
-	writesStarted atomic.Uint64
-	writesEnded   atomic.Uint64 // with a seal or close that was acked
-	writesBroken  atomic.Uint64
 	reads         atomic.Uint64
 	readErrors    atomic.Uint64
 	activeReads   atomic.Int64
 	diskJobs      atomic.Int64 // submitted and not done
-	bytesReceived atomic.Uint64
 	bytesInPlace  atomic.Uint64
 	bytesSendfile atomic.Uint64
 	bytesCopied   atomic.Uint64
-	records       atomic.Uint64
 	// wakes counts how often an event loop was woken from elsewhere.
 	wakes atomic.Uint64
 	// outboundPeak is the most that ever waited in a gnet outbound buffer.
@@ -101,19 +68,13 @@ type Stats struct {
 }
 
 func (c *counters) snapshot() Stats {
-	s := Stats{
+	return Stats{
 		Connections:         int(c.connections.Load()),
-		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: make(map[string]uint64),
-		WritesStarted: c.writesStarted.Load(), WritesEnded: c.writesEnded.Load(), WritesBroken: c.writesBroken.Load(),
+		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: c.protocol.refusals(),
+		WritesStarted: c.protocol.writesStarted.Load(), WritesEnded: c.protocol.writesEnded.Load(), WritesBroken: c.protocol.writesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
-		BytesReceived: c.bytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
-		Records:           c.records.Load(),
+		BytesReceived: c.protocol.bytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
+		Records:           c.protocol.records.Load(),
 		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
 	}
-	for r := reasonNone + 1; r < reasonCount; r++ {
-		if n := c.refused[r].Load(); n > 0 {
-			s.ConnectionsRefused[r.String()] = n
-		}
-	}
-	return s
 }

@@ -156,7 +156,7 @@ func (m *machine) onDownOpened(s *session, ack wire.OpenAck, now time.Duration) 
 	}
 	ack.Hops = s.bounded(ack.Hops)
 	s.downstream = append(s.downstream[:0], ack.Hops...)
-	if bad := firstBad(ack.Hops); bad >= 0 || len(ack.Hops) != s.hopsAfter || ack.WindowBytes < windowMin {
+	if bad := wire.FirstBad(ack.Hops); bad >= 0 || len(ack.Hops) != s.hopsAfter || ack.WindowBytes < windowMin {
 		m.count(reasonPipeline)
 		if bad < 0 {
 			m.failSession(1, fault.New(fault.Protocol, "open write", "its open ack has %d hops and a window of %d bytes", len(ack.Hops), ack.WindowBytes))
@@ -224,7 +224,7 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 	}
 	ack.Hops = s.bounded(ack.Hops)
 	switch {
-	case firstBad(ack.Hops) >= 0:
+	case wire.FirstBad(ack.Hops) >= 0:
 		s.downSeqno = max(s.downSeqno, min(ack.Seqno, s.seqno))
 		s.downstream = append(s.downstream[:0], ack.Hops...)
 		m.count(reasonPipeline)
@@ -445,16 +445,6 @@ func (s *session) bounded(hops []wire.HopStatus) []wire.HopStatus {
 		h.NodeID, h.Reason = h.NodeID[:min(len(h.NodeID), hopNodeBytesMax)], h.Reason[:min(len(h.Reason), hopReasonBytesMax)]
 	}
 	return hops
-}
-
-// firstBad is the position of the first hop that is not ok; -1 if all are.
-func firstBad(hops []wire.HopStatus) int {
-	for i := range hops {
-		if hops[i].Code != 0 {
-			return i
-		}
-	}
-	return -1
 }
 
 func micros(d time.Duration) uint32 {

@@ -70,6 +70,16 @@ type HopStatus struct {
 	TotalMicros uint32
 }
 
+// FirstBad is the position of the first hop that is not ok; -1 if all are.
+func FirstBad(hops []HopStatus) int {
+	for i := range hops {
+		if hops[i].Code != 0 {
+			return i
+		}
+	}
+	return -1
+}
+
 // OpenAck answers OpenWrite: the receiver's status first, then downstream's.
 type OpenAck struct {
 	_struct     struct{} `codec:",toarray"`
