@@ -13,6 +13,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -62,7 +63,7 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 	s.counters.accepted.Add(1)
 	open, most := s.counters.connections.Add(1), int64(s.limits.ConnectionsMax)
 	if open > most+farewellsMax {
-		s.counters.protocol.refuse(reasonConnections)
+		s.counters.protocol.Refuse(machine.ReasonConnections)
 		return nil, gnet.Close
 	}
 	_ = raw.SetKeepAlivePeriod(keepAlivePeriod) // fails only for a peer that is gone
@@ -72,7 +73,7 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 	l.connections[c] = struct{}{}
 	l.busy.Store(true)
 	if open > most { // it stays until the peer has heard why, also if it sends already
-		c.machine.refuse(reasonConnections, fault.New(fault.Busy, "connect", "%d connections are open, the limit of this datanode", most))
+		c.machine.Refuse(machine.ReasonConnections, fault.New(fault.Busy, "connect", "%d connections are open, the limit of this datanode", most))
 		c.drive()
 	}
 	return nil, gnet.None

@@ -9,6 +9,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -20,7 +21,7 @@ type connection struct {
 	loop    *loop
 	raw     gnet.Conn
 	peer    string
-	machine *machine
+	machine *machine.Machine
 
 	replica    *replica     // of the present session
 	downstream *downstream  // of the present session; nil without one
@@ -40,25 +41,25 @@ type connection struct {
 }
 
 func newConnection(s *Server, l *loop, raw gnet.Conn) *connection {
-	c := &connection{server: s, loop: l, raw: raw, peer: raw.RemoteAddr().String(), machine: newMachine(s.node, s.now())}
-	c.machine.bind = c.bindPacket
+	c := &connection{server: s, loop: l, raw: raw, peer: raw.RemoteAddr().String(), machine: machine.New(s.node, s.now())}
+	c.machine.BindPacket = c.bindPacket
 	return c
 }
 
 // bindPacket gives a packet what brings it to the disk and back without
 // allocating: packets are used again.
-func (c *connection) bindPacket(p *packet) {
+func (c *connection) bindPacket(p *machine.Packet) {
 	w := &diskWrite{packet: p}
 	w.done = func(_ int64, err error) { w.replica.storedOnWorker(w, err) }
 	w.event.connection = c
 	w.event.deliver = func() { w.replica.stored(w) }
-	p.carrier = w
+	p.Carrier = w
 }
 
 // received takes what the loop has read.
 func (c *connection) received(data []byte) {
 	c.inTraffic = true
-	c.machine.receive(data, c.server.now())
+	c.machine.Receive(data, c.server.now())
 	c.drive()
 	c.receiveInPlace()
 	c.loop.letRun()
@@ -71,7 +72,7 @@ func (c *connection) received(data []byte) {
 // finds: its poll is level-triggered.
 func (c *connection) receiveInPlace() {
 	for left := inPlaceBytesMax; left > 0 && !c.closing && !c.closed; {
-		space := c.machine.space()
+		space := c.machine.Space()
 		if len(space) < inPlaceBytesMin {
 			return
 		}
@@ -82,10 +83,10 @@ func (c *connection) receiveInPlace() {
 		}
 		now := c.server.now()
 		whole := n >= len(space)
-		c.machine.filled(min(n, len(space)), now)
+		c.machine.Filled(min(n, len(space)), now)
 		c.server.counters.bytesInPlace.Add(uint64(min(n, len(space))))
 		if whole {
-			c.machine.receive(ahead[:n-len(space)], now)
+			c.machine.Receive(ahead[:n-len(space)], now)
 			c.drive() // the next hop need not wait for the rest
 		}
 		if n < len(space)+len(ahead) {
@@ -102,8 +103,8 @@ func (c *connection) drive() {
 	}
 	c.driving = true
 	for {
-		c.machine.flush(c.server.now())
-		effects, some := c.machine.take()
+		c.machine.Flush(c.server.now())
+		effects, some := c.machine.TakeEffects()
 		if !some {
 			break
 		}
@@ -113,7 +114,7 @@ func (c *connection) drive() {
 		if c.downstream != nil {
 			c.downstream.begin()
 		}
-		c.machine.repliesWritten()
+		c.machine.RepliesWritten()
 	}
 	c.driving = false
 	if c.closing && !c.closed && !c.inTraffic { // inside OnTraffic the handler returns gnet.Close instead
@@ -121,42 +122,42 @@ func (c *connection) drive() {
 	}
 }
 
-func (c *connection) perform(e *effect) {
-	switch e.kind {
-	case effectReply:
-		c.write(e.reply)
-	case effectOpen:
-		c.replica = openReplica(c, e.session)
-	case effectDial:
-		c.downstream = connectDownstream(c, e.session)
-	case effectAppend:
-		c.replica.append(e.packet)
-	case effectForward:
-		c.downstream.forward(e.buffer)
-	case effectHangUp:
+func (c *connection) perform(e *machine.Effect) {
+	switch e.Kind {
+	case machine.EffectReply:
+		c.write(e.Reply)
+	case machine.EffectOpen:
+		c.replica = openReplica(c, e.Session)
+	case machine.EffectDial:
+		c.downstream = connectDownstream(c, e.Session)
+	case machine.EffectAppend:
+		c.replica.append(e.Packet)
+	case machine.EffectForward:
+		c.downstream.forward(e.Buffer)
+	case machine.EffectHangUp:
 		if c.downstream != nil {
-			c.downstream.hangUp(e.clean)
+			c.downstream.hangUp(e.Clean)
 			c.downstream = nil
 		}
-	case effectReleaseFile:
+	case machine.EffectReleaseFile:
 		c.replica.release()
 		c.replica = nil
-	case effectRead:
-		c.startRead(e.read)
-	case effectCancelRead:
+	case machine.EffectRead:
+		c.startRead(e.Read)
+	case machine.EffectCancelRead:
 		c.cancelRead()
-	case effectQuery:
-		c.startQuery(e.query)
-	case effectOpenRecords:
-		c.records = openRecords(c, e.records)
-	case effectRecord:
-		c.records.append(e.record)
-	case effectCloseRecords:
+	case machine.EffectQuery:
+		c.startQuery(e.Query)
+	case machine.EffectOpenRecords:
+		c.records = openRecords(c, e.Records)
+	case machine.EffectRecord:
+		c.records.append(e.Record)
+	case machine.EffectCloseRecords:
 		c.records.close()
 		c.records = nil
-	case effectLinger:
+	case machine.EffectLinger:
 		c.shutdownWrite()
-	case effectClose:
+	case machine.EffectClose:
 		c.closing = true
 	}
 }
@@ -175,7 +176,7 @@ func (c *connection) write(reply []byte) {
 	c.server.counters.raiseOutboundPeak(int64(waiting))
 	if waiting > c.server.limits.OutboundBytesMax {
 		c.closing = true
-		c.machine.refuseNotReading(c.server.now())
+		c.machine.RefuseNotReading(c.server.now())
 	}
 }
 
@@ -196,20 +197,20 @@ func (c *connection) tick(now time.Duration) {
 		c.replica.submitQueued()
 	}
 	if c.waitRead != nil {
-		if now-c.machine.lastReceived > c.server.limits.SendTimeout {
-			c.machine.refuseNotReading(now)
+		if now-c.machine.LastReceived > c.server.limits.SendTimeout {
+			c.machine.RefuseNotReading(now)
 		} else {
 			c.startRead(*c.waitRead)
 		}
 	}
-	c.machine.tick(now)
+	c.machine.Tick(now)
 	c.drive()
 }
 
 // onClosed: gnet has closed the socket, for whatever reason.
 func (c *connection) onClosed() {
 	c.closed = true
-	c.machine.onDisconnected(c.server.now())
+	c.machine.OnDisconnected(c.server.now())
 	c.drive()
 	if c.cancelQuery != nil {
 		c.cancelQuery()
@@ -238,14 +239,14 @@ func (c *connection) startRead(o wire.OpenRead) {
 	if c.out == nil {
 		out, err := duplicate(c.raw)
 		if err != nil {
-			c.machine.onReadRefused(&fault.Error{Kind: fault.Busy, Op: "open read", Err: err}, c.server.now())
+			c.machine.OnReadRefused(&fault.Error{Kind: fault.Busy, Op: "open read", Err: err}, c.server.now())
 			return
 		}
 		c.out = out
 	}
 	task, err := c.server.senders.start(c, c.out, o)
 	if err != nil {
-		c.machine.onReadRefused(err, c.server.now())
+		c.machine.OnReadRefused(err, c.server.now())
 		return
 	}
 	c.read = task
@@ -257,11 +258,11 @@ func (c *connection) readDone(t *readTask) {
 		return
 	}
 	c.read = nil
-	why := reasonNotReading
+	why := machine.ReasonNotReading
 	if errors.Is(t.err, fault.Disk) || errors.Is(t.err, fault.CorruptData) {
-		why = reasonPipeline
+		why = machine.ReasonPipeline
 	}
-	c.machine.onReadDone(t.broken, why, c.server.now())
+	c.machine.OnReadDone(t.broken, why, c.server.now())
 }
 
 // cancelRead makes a running sender end soon; it still reports back.

@@ -55,11 +55,11 @@ func (c *connection) startCopy(o *wire.CopyRange) {
 		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion}
 		var err error
 		reply.Length, err = s.Copy(ctx, *o)
-		reply.Status = wire.StatusOf(s.node.id, idText(o.ChunkID), err)
+		reply.Status = wire.StatusOf(s.node.ID, idText(o.ChunkID), err)
 		if err != nil {
 			s.logger.Warn("copy failed", "chunk", idText(o.ChunkID), "gen", o.Generation, "err", err)
 		}
-		c.loop.post(&event{connection: c, deliver: func() { c.machine.onQueryDone(wire.OpCopyReply, reply, s.now()) }})
+		c.loop.post(&event{connection: c, deliver: func() { c.machine.OnQueryDone(wire.OpCopyReply, reply, s.now()) }})
 	})
 }
 

@@ -159,7 +159,7 @@ func TestStalledPipelinesStayWithinTheBudget(t *testing.T) {
 	require.NotZero(t, busy)
 	require.Greater(t, opened, 20)
 	eventually(t, "everything has arrived", func() bool { return n.server.Stats().BytesReceived >= budget })
-	require.LessOrEqual(t, n.server.node.buffers.OutstandingBytes(), int64(budget+budget/wire.WindowCostMin*64))
+	require.LessOrEqual(t, n.server.node.Buffers.OutstandingBytes(), int64(budget+budget/wire.WindowCostMin*64))
 	require.LessOrEqual(t, n.server.Load().GrantedWindowBytes, int64(budget))
 }
 

@@ -4,9 +4,9 @@
 //
 // # Parts
 //
-//   - machine (machine.go, write_session.go, record_session.go, requests.go) is the protocol of one
-//     connection: bytes and events in, effects out. It has no socket, file,
-//     goroutine or clock. Only its event loop touches it.
+//   - package machine is the protocol of one connection: bytes and events in,
+//     effects out. It has no socket, file, goroutine or clock. Only its event loop
+//     touches it.
 //   - connection (connection.go) carries out a machine's effects; handler
 //     (adapter.go) is what gnet calls; loop and mailbox (mailbox.go) bring the
 //     results of disk workers, senders and neighbours back to the event loop.
@@ -17,7 +17,7 @@
 //     (records.go), which others implement; package copier pulls replicas from
 //     other datanodes, over connections of package peers, which recovery
 //     (recovery.go) uses as well.
-//   - budget (budget.go) grants windows, limits.go has every bound.
+//   - limits.go has every bound that can be set.
 //
 // # Goroutines
 //

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -24,7 +25,7 @@ import (
 // All methods but send run on the loop.
 type downstream struct {
 	connection *connection
-	session    *session
+	session    *machine.WriteSession
 	hop        wire.Hop
 
 	neighbour *neighbour         // nil until it is connected
@@ -54,8 +55,8 @@ const forwardBytesMax = 16 << 10
 // sendBatchMax bounds the packets of one writev.
 const sendBatchMax = 16
 
-func connectDownstream(c *connection, s *session) *downstream {
-	d := &downstream{connection: c, session: s, hop: s.open.Downstream[0]}
+func connectDownstream(c *connection, s *machine.WriteSession) *downstream {
+	d := &downstream{connection: c, session: s, hop: s.Open.Downstream[0]}
 	if n := c.loop.takeNeighbour(d.hop.Address); n != nil {
 		n.session, d.neighbour, d.reused = d, n, true
 		return d // the open waits for what else the upstream has sent: see begin
@@ -100,10 +101,10 @@ func (d *downstream) begin() {
 		return
 	}
 	s := d.session
-	request := s.open // the hops after it, and a window no wider than ours
+	request := s.Open // the hops after it, and a window no wider than ours
 	request.BodyVersion = wire.BodyVersion
-	request.Downstream = s.open.Downstream[1:]
-	request.WindowBytes = s.window
+	request.Downstream = s.Open.Downstream[1:]
+	request.WindowBytes = s.Window
 	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &request)
 	if err != nil {
 		d.fail(err)
@@ -128,7 +129,7 @@ func (d *downstream) begin() {
 	first := d.first
 	d.first = nil
 	if written < len(packet) {
-		open := d.connection.server.node.buffers.Get(len(packet) - written)
+		open := d.connection.server.node.Buffers.Get(len(packet) - written)
 		copy(open.Bytes(), packet[written:])
 		d.hand(open, 0)
 		written = len(packet)
@@ -179,7 +180,7 @@ func (d *downstream) hand(b *bufpool.Buffer, written int) {
 		}
 		// The window bounds the packets that wait: each costs at least
 		// WindowCostMin. And the open.
-		d.out, d.queue = out, make(chan *bufpool.Buffer, d.session.window/wire.WindowCostMin+2)
+		d.out, d.queue = out, make(chan *bufpool.Buffer, d.session.Window/wire.WindowCostMin+2)
 		d.connection.server.goroutines.Go(d.send)
 	}
 	if written > 0 {
@@ -218,18 +219,18 @@ func sendNow(descriptor int, pieces [][]byte) (written int, err error) {
 func (d *downstream) take(h wire.Header, payload []byte, ack *wire.Ack) error {
 	protocol, now := d.connection.machine, d.connection.server.now()
 	switch {
-	case h.Op == wire.OpOpenAck && !d.session.downOpened:
+	case h.Op == wire.OpOpenAck && !d.session.DownOpened:
 		var opened wire.OpenAck
 		if err := wire.DecodeBody(payload, &opened); err != nil {
 			return err
 		}
-		protocol.onDownOpened(d.session, opened, now)
+		protocol.OnDownOpened(d.session, opened, now)
 		return nil
-	case h.Op == wire.OpAck && d.session.downOpened:
+	case h.Op == wire.OpAck && d.session.DownOpened:
 		if err := wire.DecodeAck(payload, ack); err != nil {
 			return err
 		}
-		protocol.onDownAck(d.session, *ack, now)
+		protocol.OnDownAck(d.session, *ack, now)
 		return nil
 	case h.Op == wire.OpError:
 		var status wire.Status
@@ -259,7 +260,7 @@ func (d *downstream) failed(err error) {
 	if fault.KindOf(err) == 0 {
 		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Err: err}
 	}
-	d.connection.machine.onDownFailed(d.session, err, d.connection.server.now())
+	d.connection.machine.OnDownFailed(d.session, err, d.connection.server.now())
 }
 
 // hangUp ends the sending. After a clean end the neighbour, which has acked

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
@@ -380,7 +381,7 @@ func TestManyWritersShareTheBudget(t *testing.T) {
 	for range 16 {
 		p := dial(t, nodes[0].server.Addr())
 		p.open(openWrite(newChunkID(), nil))
-		require.GreaterOrEqual(t, p.ack.WindowBytes, int64(windowMin))
+		require.GreaterOrEqual(t, p.ack.WindowBytes, int64(machine.WindowMin))
 		sum += p.ack.WindowBytes
 		all = append(all, p)
 	}

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -192,12 +193,12 @@ func (l Limits) withDefaults() (Limits, error) {
 		return bad("request limit of %d bytes, want 1 KiB to %d", l.RequestBytesMax, wire.BodyBytesMax)
 	case l.OutboundBytesMax < wire.HeaderBytes+wire.BodyBytesMax:
 		return bad("outbound limit of %d bytes is below one reply", l.OutboundBytesMax)
-	case l.WindowBytes < windowMin:
-		return bad("window of %d bytes, at least %d", l.WindowBytes, windowMin)
-	case l.RecordWindowBytes < windowMin:
-		return bad("record window of %d bytes, at least %d", l.RecordWindowBytes, windowMin)
-	case l.WindowBudgetBytes < windowMin:
-		return bad("window budget of %d bytes, at least %d", l.WindowBudgetBytes, windowMin)
+	case l.WindowBytes < machine.WindowMin:
+		return bad("window of %d bytes, at least %d", l.WindowBytes, machine.WindowMin)
+	case l.RecordWindowBytes < machine.WindowMin:
+		return bad("record window of %d bytes, at least %d", l.RecordWindowBytes, machine.WindowMin)
+	case l.WindowBudgetBytes < machine.WindowMin:
+		return bad("window budget of %d bytes, at least %d", l.WindowBudgetBytes, machine.WindowMin)
 	case l.SocketReceiveBytes < 0 || l.SocketSendBytes < 0:
 		return bad("socket buffers of %d and %d bytes", l.SocketReceiveBytes, l.SocketSendBytes)
 	case l.SendPieceBytes < 4<<10:
@@ -241,8 +242,8 @@ func (l *Limits) fitDescriptors(descriptors uint64) (lowered bool) {
 }
 
 // machine is what the protocol of a connection has to know of the limits.
-func (l *Limits) machine() machineLimits {
-	return machineLimits{
+func (l *Limits) machine() machine.Limits {
+	return machine.Limits{
 		WindowBytes: l.WindowBytes, RecordWindowBytes: l.RecordWindowBytes, WindowBudgetBytes: l.WindowBudgetBytes,
 		SessionsMax: l.SessionsMax, RequestBytesMax: l.RequestBytesMax, PendingRequestsMax: l.PendingRequestsMax,
 		IdleTimeout: l.IdleTimeout, SessionIdleTimeout: l.SessionIdleTimeout, ReceiveTimeout: l.ReceiveTimeout,

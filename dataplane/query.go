@@ -1,41 +1,42 @@
 package dataplane
 
 import (
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
 // startQuery has a disk worker answer a stat or a recovery step, or a copier a copy.
-func (c *connection) startQuery(q query) {
+func (c *connection) startQuery(q machine.Query) {
 	s := c.server
-	if q.copy != nil {
-		c.startCopy(q.copy)
+	if q.Copy != nil {
+		c.startCopy(q.Copy)
 		return
 	}
 	var id chunk.ID
 	var op wire.Op
 	var answer func() any
-	if q.stat != nil {
-		id, _ = chunk.IDFrom(q.stat.ChunkID)
-		op, answer = wire.OpStatReply, func() any { return answerStat(s.store, s.node.id, id, q.stat.WithDigest) }
+	if q.Stat != nil {
+		id, _ = chunk.IDFrom(q.Stat.ChunkID)
+		op, answer = wire.OpStatReply, func() any { return answerStat(s.store, s.node.ID, id, q.Stat.WithDigest) }
 	} else {
-		id, _ = chunk.IDFrom(q.recover.ChunkID)
-		op, answer = wire.OpRecovered, func() any { return answerRecover(s.store, s.node.id, id, q.recover) }
+		id, _ = chunk.IDFrom(q.Recover.ChunkID)
+		op, answer = wire.OpRecovered, func() any { return answerRecover(s.store, s.node.ID, id, q.Recover) }
 	}
 	s.work.Add(1)
 	err := s.store.Do(id, func() {
 		defer s.work.Done()
 		body := answer()
-		c.loop.post(&event{connection: c, deliver: func() { c.machine.onQueryDone(op, body, s.now()) }})
+		c.loop.post(&event{connection: c, deliver: func() { c.machine.OnQueryDone(op, body, s.now()) }})
 	})
 	if err != nil {
 		s.work.Done()
-		status := wire.StatusOf(s.node.id, id.String(), err)
-		if q.stat != nil {
-			c.machine.onQueryDone(op, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
+		status := wire.StatusOf(s.node.ID, id.String(), err)
+		if q.Stat != nil {
+			c.machine.OnQueryDone(op, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
 		} else {
-			c.machine.onQueryDone(op, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
+			c.machine.OnQueryDone(op, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
@@ -13,7 +14,7 @@ import (
 // connection's loop touches it, but for the goroutine that opens.
 type recordsLink struct {
 	connection *connection
-	session    *recordSession
+	session    *machine.RecordSession
 	stream     RecordStream       // nil until it is open
 	cancel     context.CancelFunc // ends the open
 	closed     bool
@@ -26,17 +27,17 @@ type recordCall struct {
 }
 
 // openRecords asks the sink on a goroutine of its own.
-func openRecords(c *connection, s *recordSession) *recordsLink {
+func openRecords(c *connection, s *machine.RecordSession) *recordsLink {
 	server := c.server
-	ctx, cancel := context.WithTimeout(server.context, server.node.limits.recordsOpenTimeout())
+	ctx, cancel := context.WithTimeout(server.context, server.node.Limits.RecordsOpenTimeout())
 	l := &recordsLink{connection: c, session: s, cancel: cancel}
 	sink := server.records.Load()
 	if sink == nil || *sink == nil {
 		cancel()
-		c.machine.onRecordsOpened(s, fault.New(fault.Unavailable, "open records", "this datanode does not append records"), server.now())
+		c.machine.OnRecordsOpened(s, fault.New(fault.Unavailable, "open records", "this datanode does not append records"), server.now())
 		return l
 	}
-	o := RecordsOpen{Path: s.open.Path, Writer: record.WriterID(s.open.WriterID), ClientName: s.open.ClientName, Peer: c.peer}
+	o := RecordsOpen{Path: s.Open.Path, Writer: record.WriterID(s.Open.WriterID), ClientName: s.Open.ClientName, Peer: c.peer}
 	server.goroutines.Go(func() {
 		defer cancel()
 		stream, err := (*sink).Open(ctx, o)
@@ -56,15 +57,15 @@ func (l *recordsLink) opened(stream RecordStream, err error) {
 			return
 		}
 	}
-	l.connection.machine.onRecordsOpened(l.session, err, l.connection.server.now())
+	l.connection.machine.OnRecordsOpened(l.session, err, l.connection.server.now())
 }
 
 // append hands a record to the sink.
-func (l *recordsLink) append(t *recordTask) {
+func (l *recordsLink) append(t *machine.RecordTask) {
 	c := l.connection
-	call := &recordCall{event: event{connection: c, deliver: func() { c.machine.onRecordDone(t, c.server.now()) }}}
-	r := Record{Sequence: t.sequence, Sync: t.flags&wire.FlagSync != 0, Size: t.size, Pieces: make([][]byte, len(t.pieces))}
-	for i, b := range t.pieces {
+	call := &recordCall{event: event{connection: c, deliver: func() { c.machine.OnRecordDone(t, c.server.now()) }}}
+	r := Record{Sequence: t.Sequence, Sync: t.Flags&wire.FlagSync != 0, Size: t.Size, Pieces: make([][]byte, len(t.Pieces))}
+	for i, b := range t.Pieces {
 		r.Pieces[i] = b.Bytes()[wire.HeaderBytes:]
 	}
 	c.server.work.Add(1)
@@ -72,10 +73,10 @@ func (l *recordsLink) append(t *recordTask) {
 		if call.answered.Swap(true) {
 			return // a bug of the sink's must not become a buffer that two own
 		}
-		for _, b := range t.pieces {
+		for _, b := range t.Pieces {
 			b.Release()
 		}
-		t.offset, t.err = offset, err
+		t.Offset, t.Err = offset, err
 		c.loop.post(&call.event)
 		c.server.work.Done()
 	})

@@ -92,7 +92,7 @@ func (s *Server) ask(ctx context.Context, hop wire.Hop, q wire.RecoverReplica) (
 	defer cancel()
 	var reply wire.RecoverReply
 	var err error
-	if hop.NodeID == s.node.id {
+	if hop.NodeID == s.node.ID {
 		reply, err = s.askStore(ctx, q)
 	} else {
 		reply, err = s.askPeer(ctx, hop.Address, q)
@@ -115,7 +115,7 @@ func (s *Server) askStore(ctx context.Context, q wire.RecoverReplica) (wire.Reco
 	s.work.Add(1)
 	err = s.store.Do(id, func() {
 		defer s.work.Done()
-		answer <- answerRecover(s.store, s.node.id, id, &q)
+		answer <- answerRecover(s.store, s.node.ID, id, &q)
 	})
 	if err != nil {
 		s.work.Done()

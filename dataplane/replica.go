@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -14,7 +15,7 @@ import (
 // methods but storedOnWorker run on the connection's loop.
 type replica struct {
 	connection *connection
-	session    *session
+	session    *machine.WriteSession
 	writer     *disk.Writer // set by the worker before opened is posted, or at once
 	openErr    error
 	openEvent  event
@@ -32,7 +33,7 @@ const soonBytesMax = 16 << 10
 // diskWrite is a packet on its way to the disk and back. It is made once for each
 // packet and used again with it.
 type diskWrite struct {
-	packet  *packet
+	packet  *machine.Packet
 	replica *replica                      // that it goes to; nil between two uses
 	done    func(length int64, err error) // calls storedOnWorker
 	err     error                         // the disk's answer
@@ -41,22 +42,22 @@ type diskWrite struct {
 
 // soon tells that the disk only has to take a few bytes into the page cache.
 func (w *diskWrite) soon() bool {
-	return w.packet.header.Flags == 0 && w.packet.header.Length <= soonBytesMax
+	return w.packet.Header.Flags == 0 && w.packet.Header.Length <= soonBytesMax
 }
 
 // openReplica starts opening; packets may be appended at once.
-func openReplica(c *connection, s *session) *replica {
-	r := &replica{connection: c, session: s, end: s.open.Offset}
+func openReplica(c *connection, s *machine.WriteSession) *replica {
+	r := &replica{connection: c, session: s, end: s.Open.Offset}
 	r.openEvent.connection = c
 	r.openEvent.deliver = r.opened
 	server := c.server
 	if r.openSmall(server.store) {
 		r.ready = true
-		c.machine.onOpened(s, r.openErr, server.now())
+		c.machine.OnOpened(s, r.openErr, server.now())
 		return r
 	}
 	server.work.Add(1)
-	err := server.store.Do(s.chunk, func() {
+	err := server.store.Do(s.Chunk, func() {
 		defer server.work.Done()
 		r.writer, r.openErr = r.open(server.store)
 		c.loop.post(&r.openEvent)
@@ -64,32 +65,32 @@ func openReplica(c *connection, s *session) *replica {
 	if err != nil {
 		server.work.Done()
 		r.ready, r.openErr = true, err
-		c.machine.onOpened(s, err, c.server.now())
+		c.machine.OnOpened(s, err, c.server.now())
 	}
 	return r
 }
 
 // openSmall opens a small new replica on the spot, if that takes no I/O.
 func (r *replica) openSmall(store *disk.Store) (done bool) {
-	o := &r.session.open
+	o := &r.session.Open
 	if o.Mode != wire.ModeCreate {
 		return false
 	}
-	r.writer, done, r.openErr = store.CreateSmall(r.session.chunk, chunk.Generation(o.Generation), disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
+	r.writer, done, r.openErr = store.CreateSmall(r.session.Chunk, chunk.Generation(o.Generation), disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
 	return done
 }
 
 // open runs on a disk worker.
 func (r *replica) open(store *disk.Store) (*disk.Writer, error) {
-	o := &r.session.open
+	o := &r.session.Open
 	generation, previous := chunk.Generation(o.Generation), chunk.Generation(o.PreviousGeneration)
 	switch o.Mode {
 	case wire.ModeAppend:
-		return store.Reopen(r.session.chunk, previous, generation, o.Offset)
+		return store.Reopen(r.session.Chunk, previous, generation, o.Offset)
 	case wire.ModeResume:
-		return store.Resume(r.session.chunk, previous, generation, o.Offset)
+		return store.Resume(r.session.Chunk, previous, generation, o.Offset)
 	}
-	return store.Create(r.session.chunk, generation, disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
+	return store.Create(r.session.Chunk, generation, disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
 }
 
 func (r *replica) opened() {
@@ -99,13 +100,13 @@ func (r *replica) opened() {
 		r.release()
 		return
 	}
-	c.machine.onOpened(r.session, r.openErr, c.server.now())
+	c.machine.OnOpened(r.session, r.openErr, c.server.now())
 	r.submitQueued()
 }
 
 // append takes over the packet and a reference to its buffer.
-func (r *replica) append(p *packet) {
-	w := p.carrier.(*diskWrite)
+func (r *replica) append(p *machine.Packet) {
+	w := p.Carrier.(*diskWrite)
 	w.replica = r
 	r.queue = append(r.queue, w)
 	r.submitQueued()
@@ -119,10 +120,10 @@ func (r *replica) submitQueued() {
 	}
 	server, handed := r.connection.server, 0
 	for _, w := range r.queue {
-		header := &w.packet.header
+		header := &w.packet.Header
 		flags := header.Flags
 		job := disk.Job{
-			Offset: header.Offset, Data: w.packet.payload(), Done: w.done,
+			Offset: header.Offset, Data: w.packet.Payload(), Done: w.done,
 			Sync: flags&wire.FlagSync != 0, Seal: flags&wire.FlagSeal != 0, Close: flags&wire.FlagClose != 0,
 		}
 		server.counters.diskJobs.Add(1)
@@ -153,8 +154,8 @@ func (r *replica) submitQueued() {
 func (r *replica) drop(writes []*diskWrite, err error) {
 	for _, w := range writes {
 		w.replica = nil
-		w.packet.buffer.Release()
-		r.connection.machine.onStored(r.session, w.packet, err, r.connection.server.now())
+		w.packet.Buffer.Release()
+		r.connection.machine.OnStored(r.session, w.packet, err, r.connection.server.now())
 	}
 }
 
@@ -163,7 +164,7 @@ func (r *replica) drop(writes []*diskWrite, err error) {
 func (r *replica) storedOnWorker(w *diskWrite, err error) {
 	server := r.connection.server
 	w.err = err
-	w.packet.buffer.Release()
+	w.packet.Buffer.Release()
 	server.counters.diskJobs.Add(-1)
 	r.connection.loop.post(&w.event)
 	server.work.Done()
@@ -176,7 +177,7 @@ func (r *replica) stored(w *diskWrite) {
 	}
 	err := w.err
 	w.replica, w.err = nil, nil
-	r.connection.machine.onStored(r.session, w.packet, err, r.connection.server.now())
+	r.connection.machine.OnStored(r.session, w.packet, err, r.connection.server.now())
 	r.submitQueued()
 }
 

@@ -100,7 +100,7 @@ func (t *readTask) run() {
 	reply := &wire.ReadReply{BodyVersion: wire.BodyVersion}
 	if err != nil {
 		t.err = err
-		reply.Status = wire.StatusOf(t.senders.server.node.id, id.String(), err)
+		reply.Status = wire.StatusOf(t.senders.server.node.ID, id.String(), err)
 		t.broken = t.write(t.encode(reply)) != nil
 		return
 	}
@@ -126,7 +126,7 @@ func (t *readTask) encode(reply *wire.ReadReply) []byte {
 	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpReadReply}, reply)
 	if err != nil { // cannot be: the sums are bounded by ReadBlocksMax
 		packet, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpReadReply},
-			&wire.ReadReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(t.senders.server.node.id, "", err)})
+			&wire.ReadReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(t.senders.server.node.ID, "", err)})
 	}
 	return packet
 }
@@ -149,7 +149,7 @@ func (t *readTask) sendRange(reader *disk.Reader, span disk.Range, header []byte
 func (t *readTask) sendCopied(reader *disk.Reader, span disk.Range, header []byte) error {
 	server := t.senders.server
 	piece := min(int64(256<<10), span.DataLength)
-	buffer := server.node.buffers.Get(len(header) + int(piece))
+	buffer := server.node.Buffers.Get(len(header) + int(piece))
 	defer buffer.Release()
 	filled := copy(buffer.Bytes(), header)
 	for done := int64(0); ; {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/whispering-woods/ww/dataplane/copier"
+	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/peers"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/clock"
@@ -38,7 +39,7 @@ type Server struct {
 	logger   *slog.Logger
 	clock    clock.Clock
 	started  time.Time
-	node     *node
+	node     *machine.Node
 	counters *counters
 	peers    *peers.Pool
 	senders  *senders
@@ -88,11 +89,11 @@ func Start(o Options) (*Server, error) {
 			"connections", limits.ConnectionsMax, "open_files", open.Cur, "open_files_wanted", asked*descriptorsPerConnection+descriptorsReserved)
 	}
 	s.started = s.clock.Now()
-	s.node = newNode(o.NodeID, limits.machine(), &s.counters.protocol)
+	s.node = machine.NewNode(o.NodeID, limits.machine(), &s.counters.protocol)
 	s.peers = peers.New(peers.Options{DialTimeout: limits.DialTimeout, KeepAlive: keepAlivePeriod,
 		IdleMax: limits.PeerConnectionsMax, IdleTimeout: limits.PeerIdleTimeout, Now: s.now})
 	s.senders = &senders{server: s, slots: make(chan struct{}, limits.Senders)}
-	s.copier = copier.New(copier.Options{Store: s.store, Peers: s.peers, Buffers: s.node.buffers, Clock: s.clock, Logger: s.logger,
+	s.copier = copier.New(copier.Options{Store: s.store, Peers: s.peers, Buffers: s.node.Buffers, Clock: s.clock, Logger: s.logger,
 		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout})
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.supervised = make(chan struct{})
@@ -187,7 +188,7 @@ func (s *Server) Addr() string { return s.listen }
 
 // Load is the present load.
 func (s *Server) Load() datanode.Load {
-	sessions, windowBytes := s.node.budget.load()
+	sessions, windowBytes := s.node.Budget.Load()
 	return datanode.Load{
 		ActiveWrites:       uint32(sessions),
 		ActiveReads:        uint32(s.counters.activeReads.Load()),
@@ -203,7 +204,7 @@ func (s *Server) MemoryMax() int64 { return s.limits.memoryMax() }
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	stats := s.counters.snapshot()
-	stats.Buffers = s.node.buffers.Outstanding()
+	stats.Buffers = s.node.Buffers.Outstanding()
 	copies := s.copier.Stats()
 	stats.Copies, stats.CopiesFailed, stats.BytesPulled = copies.Copies, copies.Failed, copies.BytesPulled
 	return stats
@@ -256,7 +257,7 @@ func (s *Server) enter(ctx context.Context, op string) (_ context.Context, leave
 	s.calls.mu.Lock()
 	defer s.calls.mu.Unlock()
 	if s.calls.mu.closed {
-		return nil, nil, &fault.Error{Kind: fault.Closed, Op: op, Node: s.node.id, Reason: "this datanode is stopping"}
+		return nil, nil, &fault.Error{Kind: fault.Closed, Op: op, Node: s.node.ID, Reason: "this datanode is stopping"}
 	}
 	s.calls.running.Add(1)
 	ctx, cancel := context.WithCancel(ctx)

@@ -78,7 +78,7 @@ func TestStalledConnections(t *testing.T) {
 		require.NoError(t, err)
 	})
 	held := n.server.Load()
-	outstanding := n.server.node.buffers.OutstandingBytes()
+	outstanding := n.server.node.Buffers.OutstandingBytes()
 	after := memoryInUse()
 	took := time.Since(began)
 	limits := n.server.limits
@@ -124,7 +124,7 @@ func TestStalledConnections(t *testing.T) {
 	require.Less(t, time.Since(served), 20*time.Second)
 	eventually(t, "nothing is held", func() bool {
 		l := n.server.Load()
-		return l.GrantedWindowBytes == 0 && l.ActiveReads == 0 && l.ActiveWrites == 0 && n.server.node.buffers.Outstanding() == 0
+		return l.GrantedWindowBytes == 0 && l.ActiveReads == 0 && l.ActiveWrites == 0 && n.server.node.Buffers.Outstanding() == 0
 	})
 }
 

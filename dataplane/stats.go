@@ -1,10 +1,14 @@
 package dataplane
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/whispering-woods/ww/dataplane/machine"
+)
 
 // counters of a server. Updated on any goroutine.
 type counters struct {
-	protocol      machineCounters // of all connections
+	protocol      machine.Counters // of all connections
 	accepted      atomic.Uint64
 	connections   atomic.Int64
 	reads         atomic.Uint64
@@ -70,11 +74,11 @@ type Stats struct {
 func (c *counters) snapshot() Stats {
 	return Stats{
 		Connections:         int(c.connections.Load()),
-		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: c.protocol.refusals(),
-		WritesStarted: c.protocol.writesStarted.Load(), WritesEnded: c.protocol.writesEnded.Load(), WritesBroken: c.protocol.writesBroken.Load(),
+		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: c.protocol.Refusals(),
+		WritesStarted: c.protocol.WritesStarted.Load(), WritesEnded: c.protocol.WritesEnded.Load(), WritesBroken: c.protocol.WritesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
-		BytesReceived: c.protocol.bytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
-		Records:           c.protocol.records.Load(),
+		BytesReceived: c.protocol.BytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
+		Records:           c.protocol.Records.Load(),
 		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
 	}
 }

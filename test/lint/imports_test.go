@@ -67,6 +67,8 @@ func layers() []layer {
 			"segments of records: which of them are replicas its owner knows"},
 		{"disk/filecache", []string{"internal/vfs"}, "it counts the users of open files and does not know what they hold"},
 		{"dataplane/wire", leaves(), "the packet codec is shared by clients and datanodes"},
+		{"dataplane/machine", []string{"dataplane/wire", "internal/bufpool", "internal/chunk", "internal/fault", "internal/invariants", "internal/queue", "internal/record"},
+			"the protocol of a connection is pure: sockets, disks and clocks are around it"},
 		{"dataplane/peers", append(leaves(), "dataplane/wire"), "it keeps connections, whatever is said on them"},
 		{"dataplane/copier", append(leaves(), "dataplane/wire", "dataplane/peers", "disk"), "a copy is made without sessions and event loops"},
 		{"dataplane", append(leaves(), "dataplane", "disk"), "the data plane moves bytes between sockets and the chunk store; the control plane is told by others"},
@@ -222,11 +224,12 @@ func list(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// actorIsPure: the same log gives the same state on every machine only if
-// time, chance and the outside world enter the actor through its commands.
-func actorIsPure(tree *tree, found *findings) {
+// pureCode: the same log gives the same state on every node only if time, chance
+// and the outside world enter the actor through its commands. And a test plays any
+// order of events to the protocol of the data plane only if they enter by calls.
+func pureCode(tree *tree, found *findings) {
 	foreign := []string{
-		"net", "os", "syscall", "math/rand", "crypto/rand", "log", "runtime", "context", "sync", "io/fs",
+		"net", "os", "syscall", "math/rand", "crypto/rand", "log", "runtime", "context", "io/fs",
 		"google.golang.org/grpc", "golang.org/x/sys", "golang.org/x/sync", "github.com/panjf2000/gnet",
 	}
 	clockCalls := map[string]bool{
@@ -234,23 +237,27 @@ func actorIsPure(tree *tree, found *findings) {
 		"NewTimer": true, "NewTicker": true, "Tick": true,
 	}
 	tree.handWritten(func(p *goPackage, file *goFile) {
-		if file.test || !within(p.path, "actor") {
+		actor := within(p.path, "actor")
+		if file.test || !actor && p.path != "dataplane/machine" {
 			return
 		}
 		for _, spec := range file.syntax.Imports {
 			name, _ := strconv.Unquote(spec.Path.Value)
 			for _, bad := range foreign {
 				if within(name, bad) {
-					found.add("%s: actor imports %s: what it needs from outside arrives inside a command", tree.at(spec.Pos()), name)
+					found.add("%s: %s imports %s: what it needs from outside comes in by calls", tree.at(spec.Pos()), p.path, name)
 				}
+			}
+			if actor && within(name, "sync") { // machines share a budget and counters
+				found.add("%s: actor imports %s: one goroutine owns all its state", tree.at(spec.Pos()), name)
 			}
 		}
 		ast.Inspect(file.syntax, func(n ast.Node) bool {
 			if pkg, name, ok := selector(n); ok && pkg == "time" && clockCalls[name] {
-				found.add("%s: actor calls time.%s: time arrives inside a command", tree.at(n.Pos()), name)
+				found.add("%s: %s calls time.%s: time comes in by calls", tree.at(n.Pos()), p.path, name)
 			}
 			if g, ok := n.(*ast.GoStmt); ok {
-				found.add("%s: actor starts a goroutine: one goroutine owns all its state", tree.at(g.Pos()))
+				found.add("%s: %s starts a goroutine: one goroutine owns all its state", tree.at(g.Pos()), p.path)
 			}
 			return true
 		})

@@ -20,7 +20,7 @@ func (f *findings) add(format string, arguments ...any) {
 func rules() map[string]func(*tree, *findings) {
 	return map[string]func(*tree, *findings){
 		"import arrows":          importArrows,
-		"actor is pure":          actorIsPure,
+		"pure code":              pureCode,
 		"package docs":           packageDocs,
 		"package names":          packageNames,
 		"top level":              topLevel,
@@ -60,7 +60,8 @@ func TestRulesSeeViolations(t *testing.T) {
 	planted := map[string][]string{
 		"import arrows": {"new arrow actor → disk", "new arrow disk → control/rpc", "imports cmd/ww",
 			"unheard has no place"},
-		"actor is pure": {"imports os", "imports math/rand", "time.Now", "starts a goroutine"},
+		"pure code": {"actor imports os", "actor imports math/rand", "actor calls time.Now", "actor starts a goroutine",
+			"dataplane/machine imports net", "dataplane/machine calls time.Now"},
 		"package docs": {"package disk has no package comment",
 			"begins with \"Not the usual words", "only tests"},
 		"package names":          {"disk/util"},

@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"time"
@@ -10,17 +10,17 @@ import (
 	"github.com/whispering-woods/ww/internal/queue"
 )
 
-// session is one write session: a replica being written on this node, and
+// WriteSession is one write session: a replica being written on this node, and
 // perhaps a neighbour that gets the same bytes.
 //
 //	opening ──own open ok, downstream ok──▶ streaming ──seal or close──▶ ending ──acked──▶ over
 //	   └───────────────── any failure, the peer goes ──────────────────────────────────────▶ over
-type session struct {
-	chunk        chunk.ID
-	open         wire.OpenWrite
+type WriteSession struct {
+	Chunk        chunk.ID
+	Open         wire.OpenWrite
 	hopsAfter    int
 	began        time.Duration
-	window       int64  // granted by the budget, held until the last disk job has ended
+	Window       int64  // granted by the budget, held until the last disk job has ended
 	agreed       int64  // smallest window of all hops, told upstream; 0 before OpenAck
 	inflightCost int64  // costs of the packets in inflight
 	next         int64  // offset of the next byte; received bytes end here
@@ -28,7 +28,7 @@ type session struct {
 	ending       bool   // the packet with FlagSeal or FlagClose has been received
 	over         bool   // ended or aborted
 	opened       bool   // own replica
-	downOpened   bool   // downstream; true from the start without one
+	DownOpened   bool   // downstream; true from the start without one
 	held         bool   // the OpenAck is due since openedAt, and waits for the last packet's ack
 	openedAt     time.Duration
 	ackedSeqno   uint64 // ackedSeqno <= min(storedSeqno, downSeqno) <= seqno
@@ -36,7 +36,7 @@ type session struct {
 	storedSeqno  uint64
 	downSeqno    uint64
 	jobs         int                 // packets given to the disk whose result has not come
-	inflight     queue.FIFO[*packet] // received, not acked, in order
+	inflight     queue.FIFO[*Packet] // received, not acked, in order
 	downstream   []wire.HopStatus    // last heard, with the largest times since the last ack
 	lastStored   time.Duration
 	lastDownAck  time.Duration
@@ -46,45 +46,45 @@ type session struct {
 }
 
 // serveOpenWrite begins a session: own open and downstream's go on at once.
-func (m *machine) serveOpenWrite(payload []byte) error {
-	s := &session{began: m.now}
-	if err := wire.DecodeBody(payload, &s.open); err != nil {
+func (m *Machine) serveOpenWrite(payload []byte) error {
+	s := &WriteSession{began: m.now}
+	if err := wire.DecodeBody(payload, &s.Open); err != nil {
 		return err
 	}
-	refused := func(r reason, err error) {
+	refused := func(r Reason, err error) {
 		m.count(r)
 		m.reply(wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, Hops: []wire.HopStatus{m.ownStatus(err)}})
 		m.linger()
 	}
-	if err := s.open.Validate(); err != nil {
+	if err := s.Open.Validate(); err != nil {
 		refused(reasonProtocol, err)
 		return nil
 	}
-	window, ok := m.node.budget.grant(windowWish(&s.open))
+	window, ok := m.node.Budget.grant(windowWish(&s.Open))
 	if !ok {
 		refused(reasonBusy, fault.New(fault.Busy, "open write", "all %d bytes of windows or %d write sessions of this datanode are taken",
-			m.node.limits.WindowBudgetBytes, m.node.limits.SessionsMax))
+			m.node.Limits.WindowBudgetBytes, m.node.Limits.SessionsMax))
 		return nil
 	}
-	m.node.counters.writesStarted.Add(1)
-	s.chunk, _ = chunk.IDFrom(s.open.ChunkID)
-	s.window, s.next, s.ackedLength = window, s.open.Offset, s.open.Offset
-	s.hopsAfter = len(s.open.Downstream)
-	s.downOpened = s.hopsAfter == 0
+	m.node.counters.WritesStarted.Add(1)
+	s.Chunk, _ = chunk.IDFrom(s.Open.ChunkID)
+	s.Window, s.next, s.ackedLength = window, s.Open.Offset, s.Open.Offset
+	s.hopsAfter = len(s.Open.Downstream)
+	s.DownOpened = s.hopsAfter == 0
 	s.lastStored, s.lastDownAck, s.lastAppended = m.now, m.now, m.now
 	m.session, m.phase = s, phaseWriting
-	m.emit(effect{kind: effectOpen, session: s})
+	m.emit(Effect{Kind: EffectOpen, Session: s})
 	if s.hopsAfter > 0 {
-		m.emit(effect{kind: effectDial, session: s})
+		m.emit(Effect{Kind: EffectDial, Session: s})
 	}
 	return nil
 }
 
 // acceptData checks the header of a Data packet and returns its cost; -1 when
 // it was refused.
-func (m *machine) acceptData(h wire.Header) int64 {
-	refuse := func(r reason, format string, args ...any) int64 {
-		m.refuse(r, fault.New(fault.Protocol, "write", format, args...))
+func (m *Machine) acceptData(h wire.Header) int64 {
+	refuse := func(r Reason, format string, args ...any) int64 {
+		m.Refuse(r, fault.New(fault.Protocol, "write", format, args...))
 		return -1
 	}
 	const flags = wire.FlagSync | wire.FlagSeal | wire.FlagClose
@@ -98,8 +98,8 @@ func (m *machine) acceptData(h wire.Header) int64 {
 		return refuse(reasonProtocol, "packet %d after packet %d", h.Seqno, s.seqno)
 	case h.Offset != s.next:
 		return refuse(reasonProtocol, "packet %d at offset %d, want %d", h.Seqno, h.Offset, s.next)
-	case h.Offset+int64(h.Length) > s.open.ChunkSize:
-		return refuse(reasonProtocol, "packet %d ends at %d, the chunk at %d", h.Seqno, h.Offset+int64(h.Length), s.open.ChunkSize)
+	case h.Offset+int64(h.Length) > s.Open.ChunkSize:
+		return refuse(reasonProtocol, "packet %d ends at %d, the chunk at %d", h.Seqno, h.Offset+int64(h.Length), s.Open.ChunkSize)
 	case h.Flags&^flags != 0:
 		return refuse(reasonProtocol, "packet %d has unknown flags %x", h.Seqno, h.Flags)
 	case h.Flags&wire.FlagSeal != 0 && h.Flags&wire.FlagClose != 0:
@@ -114,50 +114,50 @@ func (m *machine) acceptData(h wire.Header) int64 {
 }
 
 // dispatchData hands a verified packet to disk and downstream.
-func (m *machine) dispatchData(p *packet) {
+func (m *Machine) dispatchData(p *Packet) {
 	s := m.session
-	s.seqno, s.next = p.header.Seqno, p.header.Offset+int64(p.header.Length)
+	s.seqno, s.next = p.Header.Seqno, p.Header.Offset+int64(p.Header.Length)
 	s.inflightCost += p.cost
-	s.ending = p.header.Flags&(wire.FlagSeal|wire.FlagClose) != 0
+	s.ending = p.Header.Flags&(wire.FlagSeal|wire.FlagClose) != 0
 	if s.inflight.Len() == 0 { // the clocks of progress start with the first packet that waits
 		s.lastStored, s.lastDownAck = m.now, m.now
 	}
 	s.inflight.Push(p)
 	s.jobs++
-	m.node.counters.bytesReceived.Add(uint64(p.header.Length))
+	m.node.counters.BytesReceived.Add(uint64(p.Header.Length))
 	if s.hopsAfter > 0 {
-		p.buffer.Retain()
-		m.emit(effect{kind: effectForward, session: s, buffer: p.buffer})
+		p.Buffer.Retain()
+		m.emit(Effect{Kind: EffectForward, Session: s, Buffer: p.Buffer})
 	}
-	m.emit(effect{kind: effectAppend, session: s, packet: p})
+	m.emit(Effect{Kind: EffectAppend, Session: s, Packet: p})
 }
 
-// onOpened tells that the own replica is open, or why not.
-func (m *machine) onOpened(s *session, err error, now time.Duration) {
+// OnOpened tells that the own replica is open, or why not.
+func (m *Machine) OnOpened(s *WriteSession, err error, now time.Duration) {
 	m.now = now
 	if s.over {
 		return
 	}
 	if err != nil {
-		m.count(reasonPipeline)
+		m.count(ReasonPipeline)
 		m.failSession(0, err)
 		return
 	}
 	s.opened = true
 	s.lastStored = now
-	m.maybeOpenAck(s.window)
+	m.maybeOpenAck(s.Window)
 }
 
-// onDownOpened brings the downstream neighbour's OpenAck.
-func (m *machine) onDownOpened(s *session, ack wire.OpenAck, now time.Duration) {
+// OnDownOpened brings the downstream neighbour's OpenAck.
+func (m *Machine) OnDownOpened(s *WriteSession, ack wire.OpenAck, now time.Duration) {
 	m.now = now
-	if s.over || s.downOpened {
+	if s.over || s.DownOpened {
 		return
 	}
 	ack.Hops = s.bounded(ack.Hops)
 	s.downstream = append(s.downstream[:0], ack.Hops...)
-	if bad := wire.FirstBad(ack.Hops); bad >= 0 || len(ack.Hops) != s.hopsAfter || ack.WindowBytes < windowMin {
-		m.count(reasonPipeline)
+	if bad := wire.FirstBad(ack.Hops); bad >= 0 || len(ack.Hops) != s.hopsAfter || ack.WindowBytes < WindowMin {
+		m.count(ReasonPipeline)
 		if bad < 0 {
 			m.failSession(1, fault.New(fault.Protocol, "open write", "its open ack has %d hops and a window of %d bytes", len(ack.Hops), ack.WindowBytes))
 			return
@@ -165,7 +165,7 @@ func (m *machine) onDownOpened(s *session, ack wire.OpenAck, now time.Duration) 
 		m.failSession(-1, nil)
 		return
 	}
-	s.downOpened = true
+	s.DownOpened = true
 	s.lastDownAck = now
 	m.maybeOpenAck(ack.WindowBytes)
 }
@@ -174,22 +174,22 @@ func (m *machine) onDownOpened(s *session, ack wire.OpenAck, now time.Duration) 
 // packet is here already, nobody waits for the window: the answer leaves together
 // with that packet's ack, which saves every hop a write and two wake-ups. It does
 // not wait for longer than openAckHoldMax.
-func (m *machine) maybeOpenAck(window int64) {
+func (m *Machine) maybeOpenAck(window int64) {
 	s := m.session
-	if unused := s.window - window; unused > 0 { // a narrower hop follows: keep only what can be used
-		m.node.budget.shrink(unused)
-		s.window = window
+	if unused := s.Window - window; unused > 0 { // a narrower hop follows: keep only what can be used
+		m.node.Budget.shrink(unused)
+		s.Window = window
 	}
-	if !s.opened || !s.downOpened {
+	if !s.opened || !s.DownOpened {
 		return
 	}
-	s.agreed, s.openedAt = s.window, m.now
+	s.agreed, s.openedAt = s.Window, m.now
 	if s.held = s.ending && s.ackedSeqno < s.seqno; !s.held {
 		m.openAck(s)
 	}
 }
 
-func (m *machine) openAck(s *session) {
+func (m *Machine) openAck(s *WriteSession) {
 	s.held = false
 	hops := append(m.ack.Hops[:0], m.ownStatus(nil))
 	hops = append(hops, s.downstream...)
@@ -197,27 +197,27 @@ func (m *machine) openAck(s *session) {
 	m.reply(wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: s.agreed, Hops: hops})
 }
 
-// onStored tells that the disk is done with a packet. It is called once for
+// OnStored tells that the disk is done with a packet. It is called once for
 // every effectAppend, also after the session is over.
-func (m *machine) onStored(s *session, p *packet, err error, now time.Duration) {
+func (m *Machine) OnStored(s *WriteSession, p *Packet, err error, now time.Duration) {
 	m.now = now
 	s.jobs--
-	p.buffer = nil // the adapter released it when the write ended
+	p.Buffer = nil // the adapter released it when the write ended
 	if s.over {
 		m.maybeReleaseWindow(s)
 		return
 	}
 	if err != nil {
-		m.count(reasonPipeline)
+		m.count(ReasonPipeline)
 		m.failSession(0, err)
 		return
 	}
 	p.stored, p.storedAt = true, now
-	s.storedSeqno, s.lastStored = p.header.Seqno, now
+	s.storedSeqno, s.lastStored = p.Header.Seqno, now
 }
 
-// onDownAck brings an ack from downstream; ack.Hops is used during the call only.
-func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
+// OnDownAck brings an ack from downstream; ack.Hops is used during the call only.
+func (m *Machine) OnDownAck(s *WriteSession, ack wire.Ack, now time.Duration) {
 	m.now = now
 	if s.over {
 		return
@@ -227,11 +227,11 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 	case wire.FirstBad(ack.Hops) >= 0:
 		s.downSeqno = max(s.downSeqno, min(ack.Seqno, s.seqno))
 		s.downstream = append(s.downstream[:0], ack.Hops...)
-		m.count(reasonPipeline)
+		m.count(ReasonPipeline)
 		m.failSession(-1, nil)
 		return
-	case !s.downOpened || ack.Seqno > s.seqno || ack.Seqno < s.downSeqno || ack.Seqno == s.downSeqno && s.open.ReportMicros == 0 || len(ack.Hops) != s.hopsAfter:
-		m.count(reasonPipeline)
+	case !s.DownOpened || ack.Seqno > s.seqno || ack.Seqno < s.downSeqno || ack.Seqno == s.downSeqno && s.Open.ReportMicros == 0 || len(ack.Hops) != s.hopsAfter:
+		m.count(ReasonPipeline)
 		m.failSession(1, fault.New(fault.Protocol, "write", "it acked packet %d with %d hops; %d packets were sent, %d acked before",
 			ack.Seqno, len(ack.Hops), s.seqno, s.downSeqno))
 		return
@@ -248,19 +248,19 @@ func (m *machine) onDownAck(s *session, ack wire.Ack, now time.Duration) {
 	}
 }
 
-// onDownFailed tells that the neighbour cannot be reached or broke off.
-func (m *machine) onDownFailed(s *session, err error, now time.Duration) {
+// OnDownFailed tells that the neighbour cannot be reached or broke off.
+func (m *Machine) OnDownFailed(s *WriteSession, err error, now time.Duration) {
 	m.now = now
 	if s.over {
 		return
 	}
-	m.count(reasonPipeline)
+	m.count(ReasonPipeline)
 	m.failSession(1, err)
 }
 
-// flush acks what has become ackable since the last call: one cumulative ack.
+// Flush acks what has become ackable since the last call: one cumulative ack.
 // The adapter calls it after each batch of events.
-func (m *machine) flush(now time.Duration) {
+func (m *Machine) Flush(now time.Duration) {
 	m.now = now
 	if m.phase == phaseRecording {
 		m.flushRecords()
@@ -285,23 +285,23 @@ func (m *machine) flush(now time.Duration) {
 // advance takes the ackable packets out of the window. slowest is the longest
 // time that one of them took on the own disk, total the longest from its arrival
 // until now.
-func (m *machine) advance(s *session) (slowest, total time.Duration, advanced bool) {
+func (m *Machine) advance(s *WriteSession) (slowest, total time.Duration, advanced bool) {
 	target := s.storedSeqno
 	if s.hopsAfter > 0 {
 		target = min(target, s.downSeqno)
 	}
-	for s.inflight.Len() > 0 && (*s.inflight.At(0)).header.Seqno <= target {
+	for s.inflight.Len() > 0 && (*s.inflight.At(0)).Header.Seqno <= target {
 		p := s.inflight.Pop()
 		slowest, total = max(slowest, p.storedAt-p.firstSeen), max(total, m.now-p.firstSeen)
 		s.inflightCost -= p.cost
-		s.ackedSeqno, s.ackedLength = p.header.Seqno, p.header.Offset+int64(p.header.Length)
+		s.ackedSeqno, s.ackedLength = p.Header.Seqno, p.Header.Offset+int64(p.Header.Length)
 		advanced = true
 		m.recycle(p)
 	}
 	return slowest, total, advanced
 }
 
-func (m *machine) sendAck(s *session, own wire.HopStatus) {
+func (m *Machine) sendAck(s *WriteSession, own wire.HopStatus) {
 	if s.held {
 		m.openAck(s)
 	}
@@ -312,12 +312,12 @@ func (m *machine) sendAck(s *session, own wire.HopStatus) {
 }
 
 // endSession: everything is acked, the connection is idle again.
-func (m *machine) endSession() {
+func (m *Machine) endSession() {
 	s := m.session
 	if s.hopsAfter > 0 {
-		m.emit(effect{kind: effectHangUp, session: s, clean: true})
+		m.emit(Effect{Kind: EffectHangUp, Session: s, Clean: true})
 	}
-	m.node.counters.writesEnded.Add(1)
+	m.node.counters.WritesEnded.Add(1)
 	s.over = true
 	m.maybeReleaseWindow(s)
 	m.session, m.phase = nil, phaseIdle
@@ -327,7 +327,7 @@ func (m *machine) endSession() {
 // failSession tells upstream which hop failed (0: this one, 1: its neighbour,
 // -1: as downstream's last statuses say) after acking what can be acked, and
 // ends the session and the connection.
-func (m *machine) failSession(hop int, err error) {
+func (m *Machine) failSession(hop int, err error) {
 	s := m.session
 	m.advance(s)
 	own := m.ownStatus(nil)
@@ -338,7 +338,7 @@ func (m *machine) failSession(hop int, err error) {
 			s.downstream[i].Micros, s.downstream[i].TotalMicros = 0, 0
 		}
 	case 1:
-		failed := hopStatus(s.open.Downstream[0].NodeID, err)
+		failed := hopStatus(s.Open.Downstream[0].NodeID, err)
 		rest := s.downstream
 		s.downstream = append([]wire.HopStatus{failed}, rest[min(1, len(rest)):]...)
 	}
@@ -354,14 +354,14 @@ func (m *machine) failSession(hop int, err error) {
 }
 
 // abortSession leaves the session where it is: the replica stays open.
-func (m *machine) abortSession() {
+func (m *Machine) abortSession() {
 	s := m.session
 	s.over = true
-	m.node.counters.writesBroken.Add(1)
+	m.node.counters.WritesBroken.Add(1)
 	if s.hopsAfter > 0 {
-		m.emit(effect{kind: effectHangUp, session: s})
+		m.emit(Effect{Kind: EffectHangUp, Session: s})
 	}
-	m.emit(effect{kind: effectReleaseFile, session: s})
+	m.emit(Effect{Kind: EffectReleaseFile, Session: s})
 	for s.inflight.Len() > 0 {
 		s.inflight.Pop() // disk or downstream still use its buffer and release it
 	}
@@ -371,25 +371,25 @@ func (m *machine) abortSession() {
 
 // maybeReleaseWindow gives the window back once the disk holds none of its
 // buffers any more.
-func (m *machine) maybeReleaseWindow(s *session) {
-	if s.over && s.jobs == 0 && s.window > 0 {
-		m.node.budget.release(s.window)
-		s.window = 0
+func (m *Machine) maybeReleaseWindow(s *WriteSession) {
+	if s.over && s.jobs == 0 && s.Window > 0 {
+		m.node.Budget.release(s.Window)
+		s.Window = 0
 	}
 }
 
 // tickSession names whoever keeps the session waiting for too long.
-func (m *machine) tickSession() {
-	s, l := m.session, &m.node.limits
+func (m *Machine) tickSession() {
+	s, l := m.session, &m.node.Limits
 	fail := func(hop int, kind fault.Kind, format string, args ...any) {
-		m.count(reasonPipeline)
+		m.count(ReasonPipeline)
 		m.failSession(hop, fault.New(kind, "write", format, args...))
 	}
 	down := l.stepTimeout(s.hopsAfter)
 	switch {
 	case !s.opened && m.now-s.began > l.StepTimeout:
 		fail(0, fault.Disk, "the disk did not open the replica within %s", l.StepTimeout)
-	case !s.downOpened && m.now-s.began > down:
+	case !s.DownOpened && m.now-s.began > down:
 		fail(1, fault.Unavailable, "no answer to open within %s", down)
 	case s.agreed == 0:
 	case s.held && m.now-s.openedAt >= openAckHoldMax:
@@ -398,8 +398,8 @@ func (m *machine) tickSession() {
 		fail(0, fault.Disk, "the disk did not finish packet %d within %s", s.storedSeqno+1, l.StepTimeout)
 	case s.hopsAfter > 0 && s.downSeqno < s.seqno && m.now-s.lastDownAck > down:
 		fail(1, fault.Unavailable, "no ack of packet %d within %s", s.downSeqno+1, down)
-	case s.inflight.Len() == 0 && m.now-m.lastReceived > l.SessionIdleTimeout:
-		m.refuse(reasonIdle, fault.New(fault.Unavailable, "write", "nothing received for %s", l.SessionIdleTimeout))
+	case s.inflight.Len() == 0 && m.now-m.LastReceived > l.SessionIdleTimeout:
+		m.Refuse(reasonIdle, fault.New(fault.Unavailable, "write", "nothing received for %s", l.SessionIdleTimeout))
 	default:
 		m.maybeReport(s)
 	}
@@ -407,8 +407,8 @@ func (m *machine) tickSession() {
 
 // maybeReport tells upstream where the oldest packet waits, if it asked for that
 // and has heard nothing for a while.
-func (m *machine) maybeReport(s *session) {
-	every := time.Duration(s.open.ReportMicros) * time.Microsecond
+func (m *Machine) maybeReport(s *WriteSession) {
+	every := time.Duration(s.Open.ReportMicros) * time.Microsecond
 	if every == 0 || s.agreed == 0 || s.held || s.inflight.Len() == 0 {
 		return
 	}
@@ -430,7 +430,7 @@ func (m *machine) maybeReport(s *session) {
 	m.sendAck(s, own)
 }
 
-func (m *machine) ownStatus(err error) wire.HopStatus { return hopStatus(m.node.id, err) }
+func (m *Machine) ownStatus(err error) wire.HopStatus { return hopStatus(m.node.ID, err) }
 
 func hopStatus(nodeID string, err error) wire.HopStatus {
 	s := wire.StatusOf(nodeID, "", err)
@@ -438,7 +438,7 @@ func hopStatus(nodeID string, err error) wire.HopStatus {
 }
 
 // bounded cuts what downstream says to what fits our own ack.
-func (s *session) bounded(hops []wire.HopStatus) []wire.HopStatus {
+func (s *WriteSession) bounded(hops []wire.HopStatus) []wire.HopStatus {
 	hops = hops[:min(len(hops), s.hopsAfter)]
 	for i := range hops {
 		h := &hops[i]
@@ -452,14 +452,14 @@ func micros(d time.Duration) uint32 {
 }
 
 // check panics when the session contradicts itself.
-func (s *session) check() {
+func (s *WriteSession) check() {
 	target := s.storedSeqno
 	if s.hopsAfter > 0 {
 		target = min(target, s.downSeqno)
 	}
 	invariants.Assert(s.ackedSeqno <= target && target <= s.seqno, "acked %d, stored %d, downstream %d, received %d",
 		s.ackedSeqno, s.storedSeqno, s.downSeqno, s.seqno)
-	invariants.Assert(s.agreed <= s.window, "agreed window %d of %d", s.agreed, s.window)
+	invariants.Assert(s.agreed <= s.Window, "agreed window %d of %d", s.agreed, s.Window)
 	var cost int64
 	for i := range s.inflight.Len() {
 		cost += (*s.inflight.At(i)).cost

@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"math/rand/v2"
@@ -42,14 +42,14 @@ func TestRandomMachineSteps(t *testing.T) {
 }
 
 func playSteps(t *testing.T, steps []byte) {
-	b := newMachineBench(machineLimits{WindowBytes: 512 << 10, WindowBudgetBytes: 2 << 20, PendingRequestsMax: 3})
+	b := newMachineBench(Limits{WindowBytes: 512 << 10, WindowBudgetBytes: 2 << 20, PendingRequestsMax: 3})
 	id := chunk.NewID(1, [10]byte{7})
 	feed := func(op wire.Op, body any) {
 		packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
 		require.NoError(t, err)
 		half := len(packet) / 2
-		b.m.receive(packet[:half], b.now)
-		b.m.receive(packet[half:], b.now)
+		b.m.Receive(packet[:half], b.now)
+		b.m.Receive(packet[half:], b.now)
 	}
 	statuses := func(count, bad int) []wire.HopStatus {
 		all := make([]wire.HopStatus, count)
@@ -70,7 +70,7 @@ func playSteps(t *testing.T, steps []byte) {
 				feed(wire.OpOpenRecords, &wire.OpenRecords{Path: "/f", WriterID: id[:]})
 			case 7:
 				if open && !r.opened {
-					b.m.onRecordsOpened(r, nil, b.now)
+					b.m.OnRecordsOpened(r, nil, b.now)
 				}
 			case 8, 9, 10, 11: // the next record, perhaps in two pieces, perhaps cut
 				next := uint64(1)
@@ -79,9 +79,9 @@ func playSteps(t *testing.T, steps []byte) {
 				}
 				stream, err := wire.AppendRecord(nil, next, 0, make([]byte, []int{0, 100, 300_000, 1<<20 + 5}[argument-8]))
 				require.NoError(t, err)
-				b.m.receive(stream[:len(stream)/2], b.now)
+				b.m.Receive(stream[:len(stream)/2], b.now)
 				if argument < 11 || i%3 > 0 {
-					b.m.receive(stream[len(stream)/2:], b.now)
+					b.m.Receive(stream[len(stream)/2:], b.now)
 				}
 			case 12, 13:
 				if len(b.records) > 0 {
@@ -106,7 +106,7 @@ func playSteps(t *testing.T, steps []byte) {
 			feed(wire.OpOpenWrite, &o)
 		case 1:
 			if live && !s.opened {
-				b.m.onOpened(s, nil, b.now)
+				b.m.OnOpened(s, nil, b.now)
 			}
 		case 2, 3, 4: // the next packet, of some size, with some flags
 			seqno, offset := uint64(1), int64(0)
@@ -118,77 +118,77 @@ func playSteps(t *testing.T, steps []byte) {
 			if step&15 == 4 && argument > 12 {
 				packet[len(packet)-1] ^= 1
 			}
-			b.m.receive(packet[:min(17, len(packet))], b.now)
+			b.m.Receive(packet[:min(17, len(packet))], b.now)
 			if b.inPlace = i%2 == 0; b.inPlace {
 				b.deliver(packet[min(17, len(packet)):])
 			} else {
-				b.m.receive(packet[min(17, len(packet)):], b.now)
+				b.m.Receive(packet[min(17, len(packet)):], b.now)
 			}
 		case 5, 6:
 			if len(b.appends) > 0 && (!live || s.opened) {
 				p := b.appends[0]
 				b.appends = append(b.appends[:0:0], b.appends[1:]...)
-				p.buffer.Release()
+				p.Buffer.Release()
 				var err error
 				if argument == 15 {
 					err = fault.New(fault.Disk, "x", "EIO")
 				}
-				b.m.onStored(b.owner[p], p, err, b.now)
+				b.m.OnStored(b.owner[p], p, err, b.now)
 			}
 		case 7:
 			if s != nil && s.hopsAfter > 0 {
-				b.m.onDownOpened(s, wire.OpenAck{WindowBytes: int64(argument) << 16, Hops: statuses(s.hopsAfter, argument-13)}, b.now)
+				b.m.OnDownOpened(s, wire.OpenAck{WindowBytes: int64(argument) << 16, Hops: statuses(s.hopsAfter, argument-13)}, b.now)
 			}
 		case 8, 9:
 			if s != nil && s.hopsAfter > 0 {
-				b.m.onDownAck(s, wire.Ack{Seqno: s.downSeqno + uint64(argument%4), Hops: statuses(s.hopsAfter, argument-14)}, b.now)
+				b.m.OnDownAck(s, wire.Ack{Seqno: s.downSeqno + uint64(argument%4), Hops: statuses(s.hopsAfter, argument-14)}, b.now)
 			}
 		case 10:
 			if s != nil && s.hopsAfter > 0 && argument > 10 {
-				b.m.onDownFailed(s, fault.New(fault.Unavailable, "x", "gone"), b.now)
+				b.m.OnDownFailed(s, fault.New(fault.Unavailable, "x", "gone"), b.now)
 			}
 		case 11:
 			feed(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Length: int64(argument - 3)})
 		case 12:
-			b.m.onReadDone(argument == 15, reasonNotReading, b.now)
+			b.m.OnReadDone(argument == 15, ReasonNotReading, b.now)
 		case 13:
 			if argument%2 == 0 {
 				feed(wire.OpStat, &wire.StatReplica{ChunkID: id[:]})
 			} else {
-				b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{}, b.now)
+				b.m.OnQueryDone(wire.OpStatReply, &wire.StatReply{}, b.now)
 			}
 		case 14:
 			b.now += time.Duration(argument*argument) * 100 * time.Millisecond
-			b.m.tick(b.now)
+			b.m.Tick(b.now)
 		case 15:
 			switch {
 			case argument > 13:
-				b.m.onDisconnected(b.now)
+				b.m.OnDisconnected(b.now)
 			case argument > 12:
-				b.m.receive([]byte("garbage"), b.now)
+				b.m.Receive([]byte("garbage"), b.now)
 			case argument > 11:
-				b.m.refuseNotReading(b.now)
+				b.m.RefuseNotReading(b.now)
 			}
 		}
 		b.drain()
-		granted := b.m.node.budget.granted.Load()
+		granted := b.m.node.Budget.granted.Load()
 		require.GreaterOrEqual(t, granted, int64(0))
 		require.LessOrEqual(t, granted, int64(2<<20))
-		require.LessOrEqual(t, b.m.node.buffers.OutstandingBytes(), granted+5*(wire.PayloadBytesMax+64))
+		require.LessOrEqual(t, b.m.node.Buffers.OutstandingBytes(), granted+5*(wire.PayloadBytesMax+64))
 	}
-	b.m.onDisconnected(b.now)
+	b.m.OnDisconnected(b.now)
 	b.drain()
 	for _, p := range b.appends {
-		p.buffer.Release()
-		b.m.onStored(b.owner[p], p, fault.Closed, b.now)
+		p.Buffer.Release()
+		b.m.OnStored(b.owner[p], p, fault.Closed, b.now)
 	}
 	for len(b.records) > 0 {
 		b.recordDone(0, 0, fault.Closed)
 	}
 	b.drain()
-	require.Zero(t, b.m.node.buffers.Outstanding())
-	require.Zero(t, b.m.node.budget.granted.Load())
-	require.Zero(t, b.m.node.budget.sessions.Load())
+	require.Zero(t, b.m.node.Buffers.Outstanding())
+	require.Zero(t, b.m.node.Budget.granted.Load())
+	require.Zero(t, b.m.node.Budget.sessions.Load())
 	c := b.m.node.counters
-	require.Equal(t, c.writesStarted.Load(), c.writesEnded.Load()+c.writesBroken.Load())
+	require.Equal(t, c.WritesStarted.Load(), c.WritesEnded.Load()+c.WritesBroken.Load())
 }

@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"encoding/binary"
@@ -10,17 +10,18 @@ import (
 	"github.com/whispering-woods/ww/internal/invariants"
 )
 
-// node is what all machines of a server share. Safe for concurrent use.
-type node struct {
-	id       string
-	limits   machineLimits
-	buffers  *bufpool.Pool
-	budget   *budget
-	counters *machineCounters
+// Node is what all machines of a server share. Safe for concurrent use.
+type Node struct {
+	ID       string
+	Limits   Limits
+	Buffers  *bufpool.Pool
+	Budget   *budget
+	counters *Counters
 }
 
-func newNode(id string, limits machineLimits, counters *machineCounters) *node {
-	return &node{id: id, limits: limits, buffers: bufpool.New(), budget: newBudget(&limits), counters: counters}
+// NewNode returns what the machines of one server share.
+func NewNode(id string, limits Limits, counters *Counters) *Node {
+	return &Node{ID: id, Limits: limits, Buffers: bufpool.New(), Budget: newBudget(&limits), counters: counters}
 }
 
 // phase is what a connection is doing.
@@ -40,49 +41,50 @@ func (p phase) String() string {
 	return [...]string{"idle", "writing", "reading", "querying", "recording", "lingering", "dead"}[p]
 }
 
-// machine is the protocol of one connection. Bytes go in by receive, results by
+// Machine is the protocol of one connection. Bytes go in by receive, results by
 // the on… methods, time by tick; what is to be done comes out of take. It is
 // owned by one event loop.
 //
 // Every byte is taken at once: a packet is put together in its one pooled
 // buffer while it arrives.
-type machine struct {
-	node    *node
+type Machine struct {
+	node    *Node
 	encoder *wire.Encoder
 	now     time.Duration // of the present call, since the server's start
 
 	phase   phase
-	session *session       // phaseWriting
-	records *recordSession // phaseRecording
-	pending []*packet      // whole requests that wait for phaseIdle
-	reason  reason         // why the connection was refused
+	session *WriteSession  // phaseWriting
+	records *RecordSession // phaseRecording
+	pending []*Packet      // whole requests that wait for phaseIdle
+	reason  Reason         // why the connection was refused
 
 	// The packet being received: head fills first, then current's buffer.
 	head     [wire.HeaderBytes]byte
 	headFill int
 	headSeen time.Duration // when the first byte in head came
-	current  *packet
+	current  *Packet
 	fill     int // bytes in current's buffer
 
-	lastReceived time.Duration
+	LastReceived time.Duration
 	lingerUntil  time.Duration
 	lingered     int // bytes dropped
 
-	effects, spare []effect
+	effects, spare []Effect
 	out            []byte // memory behind the replies of one round
-	free           []*packet
+	free           []*Packet
 	ack            wire.Ack       // reused
 	recordAck      wire.RecordAck // reused
-	bind           func(*packet)  // gives a new packet its carrier; nil: none
+	BindPacket     func(*Packet)  // gives a new packet its carrier; nil: none
 }
 
-func newMachine(n *node, now time.Duration) *machine {
-	return &machine{node: n, encoder: wire.NewEncoder(), now: now, lastReceived: now}
+// New returns the machine of a new connection.
+func New(n *Node, now time.Duration) *Machine {
+	return &Machine{node: n, encoder: wire.NewEncoder(), now: now, LastReceived: now}
 }
 
-// take returns the effects so far, valid until the call after the next one, and
+// TakeEffects returns the effects so far, valid until the call after the next one, and
 // false when there are none.
-func (m *machine) take() ([]effect, bool) {
+func (m *Machine) TakeEffects() ([]Effect, bool) {
 	if len(m.effects) == 0 {
 		return nil, false
 	}
@@ -92,29 +94,29 @@ func (m *machine) take() ([]effect, bool) {
 	return taken, true
 }
 
-func (m *machine) emit(e effect) { m.effects = append(m.effects, e) }
+func (m *Machine) emit(e Effect) { m.effects = append(m.effects, e) }
 
 // reply queues one packet for the peer. It leaves in one write with the reply
 // before it, if nothing is to be done between them and both are short: what waits
 // for a peer that does not read is looked at after each write.
-func (m *machine) reply(h wire.Header, body any) {
+func (m *Machine) reply(h wire.Header, body any) {
 	start := len(m.out)
 	out, err := m.encoder.AppendPacket(m.out, h, body)
 	invariants.Assert(err == nil, "encode a reply: %v", err)
 	m.out = out
-	if n := len(m.effects); n > 0 && m.effects[n-1].kind == effectReply {
-		if first := start - len(m.effects[n-1].reply); len(out)-first <= joinedBytesMax {
-			m.effects[n-1].reply = out[first:]
+	if n := len(m.effects); n > 0 && m.effects[n-1].Kind == EffectReply {
+		if first := start - len(m.effects[n-1].Reply); len(out)-first <= joinedBytesMax {
+			m.effects[n-1].Reply = out[first:]
 			return
 		}
 	}
-	m.emit(effect{kind: effectReply, reply: out[start:]})
+	m.emit(Effect{Kind: EffectReply, Reply: out[start:]})
 }
 
-// repliesWritten lets the memory of replies be used again: the adapter has
+// RepliesWritten lets the memory of replies be used again: the adapter has
 // written or copied all that it has taken. An idle machine gives back what it
 // held for a session with many packets under way.
-func (m *machine) repliesWritten() {
+func (m *Machine) RepliesWritten() {
 	if len(m.effects) > 0 { // there may be replies among them, made meanwhile
 		return
 	}
@@ -126,7 +128,7 @@ func (m *machine) repliesWritten() {
 		return
 	}
 	if len(m.free) > packetsKept {
-		m.free = append([]*packet(nil), m.free[:packetsKept]...)
+		m.free = append([]*Packet(nil), m.free[:packetsKept]...)
 	}
 	if cap(m.effects) > effectsKept {
 		m.effects = nil
@@ -136,9 +138,9 @@ func (m *machine) repliesWritten() {
 	}
 }
 
-// receive takes bytes from the peer, all of them, and keeps none of p.
-func (m *machine) receive(p []byte, now time.Duration) {
-	m.now, m.lastReceived = now, now
+// Receive takes bytes from the peer, all of them, and keeps none of p.
+func (m *Machine) Receive(p []byte, now time.Duration) {
+	m.now, m.LastReceived = now, now
 	for len(p) > 0 {
 		switch {
 		case m.phase == phaseDead:
@@ -146,7 +148,7 @@ func (m *machine) receive(p []byte, now time.Duration) {
 		case m.phase == phaseLingering:
 			m.lingered += len(p)
 			if m.lingered > lingerBytesMax {
-				m.emit(effect{kind: effectClose})
+				m.emit(Effect{Kind: EffectClose})
 			}
 			return
 		case m.current == nil:
@@ -157,47 +159,47 @@ func (m *machine) receive(p []byte, now time.Duration) {
 			m.headFill += n
 			p = p[n:]
 			if m.headFill >= 4 && binary.LittleEndian.Uint32(m.head[:]) != wire.Magic {
-				m.refuse(reasonGarbage, fault.New(fault.Protocol, "data server", "the peer does not speak the data protocol"))
+				m.Refuse(reasonGarbage, fault.New(fault.Protocol, "data server", "the peer does not speak the data protocol"))
 				continue
 			}
 			if m.headFill == wire.HeaderBytes {
 				m.beginPacket()
 			}
 		default:
-			n := copy(m.current.buffer.Bytes()[m.fill:], p)
+			n := copy(m.current.Buffer.Bytes()[m.fill:], p)
 			m.fill += n
 			p = p[n:]
 		}
-		if m.current != nil && m.fill == len(m.current.buffer.Bytes()) {
+		if m.current != nil && m.fill == len(m.current.Buffer.Bytes()) {
 			m.finishPacket()
 		}
 	}
 }
 
-// space is the memory that the next bytes of the packet being received go to,
+// Space is the memory that the next bytes of the packet being received go to,
 // for an adapter that puts them there itself and then calls filled; empty when
 // a header is due.
-func (m *machine) space() []byte {
+func (m *Machine) Space() []byte {
 	if m.current == nil {
 		return nil
 	}
-	return m.current.buffer.Bytes()[m.fill:]
+	return m.current.Buffer.Bytes()[m.fill:]
 }
 
-// filled tells that the first n bytes of space have come, 1 or more.
-func (m *machine) filled(n int, now time.Duration) {
-	m.now, m.lastReceived = now, now
+// Filled tells that the first n bytes of space have come, 1 or more.
+func (m *Machine) Filled(n int, now time.Duration) {
+	m.now, m.LastReceived = now, now
 	m.fill += n
-	if m.fill == len(m.current.buffer.Bytes()) {
+	if m.fill == len(m.current.Buffer.Bytes()) {
 		m.finishPacket()
 	}
 }
 
 // beginPacket looks at a whole header before anything is allocated for it.
-func (m *machine) beginPacket() {
+func (m *Machine) beginPacket() {
 	h, err := wire.ParseHeader(m.head[:])
 	if err != nil {
-		m.refuse(headerReason(m.head[:], err), err)
+		m.Refuse(headerReason(m.head[:], err), err)
 		return
 	}
 	var cost int64
@@ -216,14 +218,14 @@ func (m *machine) beginPacket() {
 		}
 	}
 	p := m.newPacket()
-	p.header, p.cost, p.firstSeen = h, cost, m.headSeen
-	p.buffer = m.node.buffers.Get(wire.HeaderBytes + int(h.Length))
-	m.fill = copy(p.buffer.Bytes(), m.head[:])
+	p.Header, p.cost, p.firstSeen = h, cost, m.headSeen
+	p.Buffer = m.node.Buffers.Get(wire.HeaderBytes + int(h.Length))
+	m.fill = copy(p.Buffer.Bytes(), m.head[:])
 	m.headFill, m.current = 0, p
 }
 
 // headerReason tells the refusals of ParseHeader apart for the counters.
-func headerReason(head []byte, err error) reason {
+func headerReason(head []byte, err error) Reason {
 	switch {
 	case fault.KindOf(err) == fault.Version:
 		return reasonVersion
@@ -234,66 +236,66 @@ func headerReason(head []byte, err error) reason {
 }
 
 // acceptRequest checks the header of a packet that is not Data.
-func (m *machine) acceptRequest(h wire.Header) bool {
-	refuse := func(r reason, format string, args ...any) bool {
-		m.refuse(r, fault.New(fault.Protocol, "data server", format, args...))
+func (m *Machine) acceptRequest(h wire.Header) bool {
+	refuse := func(r Reason, format string, args ...any) bool {
+		m.Refuse(r, fault.New(fault.Protocol, "data server", format, args...))
 		return false
 	}
 	operation, known := requests[h.Op]
 	switch {
 	case !known:
 		return refuse(reasonProtocol, "op %d is not a request", h.Op)
-	case int(h.Length) > m.node.limits.RequestBytesMax:
-		return refuse(reasonOversized, "%s of %d bytes, limit %d", operation.name, h.Length, m.node.limits.RequestBytesMax)
+	case int(h.Length) > m.node.Limits.RequestBytesMax:
+		return refuse(reasonOversized, "%s of %d bytes, limit %d", operation.name, h.Length, m.node.Limits.RequestBytesMax)
 	case m.phase == phaseWriting && !m.session.ending:
 		return refuse(reasonProtocol, "%s inside a write session", operation.name)
 	case m.phase == phaseRecording:
 		return refuse(reasonProtocol, "%s inside a record session", operation.name)
-	case m.phase != phaseIdle && len(m.pending) >= m.node.limits.PendingRequestsMax:
-		return refuse(reasonProtocol, "more than %d requests wait", m.node.limits.PendingRequestsMax)
+	case m.phase != phaseIdle && len(m.pending) >= m.node.Limits.PendingRequestsMax:
+		return refuse(reasonProtocol, "more than %d requests wait", m.node.Limits.PendingRequestsMax)
 	}
 	return true
 }
 
 // finishPacket verifies the packet that just became whole and acts on it.
-func (m *machine) finishPacket() {
+func (m *Machine) finishPacket() {
 	p := m.current
 	m.current, m.fill = nil, 0
-	if err := wire.Verify(p.buffer.Bytes()); err != nil {
+	if err := wire.Verify(p.Buffer.Bytes()); err != nil {
 		m.recycle(p)
-		m.refuse(reasonCorrupt, err)
+		m.Refuse(reasonCorrupt, err)
 		return
 	}
 	p.dispatched = m.now
 	switch {
-	case p.header.Op == wire.OpData:
+	case p.Header.Op == wire.OpData:
 		m.dispatchData(p)
-	case p.header.Op == wire.OpRecord:
+	case p.Header.Op == wire.OpRecord:
 		m.dispatchRecord(p)
 	case m.phase == phaseIdle:
 		m.serve(p)
-	case m.node.budget.take(p.bufferBytes()):
+	case m.node.Budget.take(p.bufferBytes()):
 		m.pending = append(m.pending, p)
 	default:
 		m.recycle(p)
-		m.refuse(reasonBusy, fault.New(fault.Busy, "data server", "no memory for a waiting request"))
+		m.Refuse(reasonBusy, fault.New(fault.Busy, "data server", "no memory for a waiting request"))
 	}
 }
 
 // servePending goes on with the next waiting request.
-func (m *machine) servePending() {
+func (m *Machine) servePending() {
 	for m.phase == phaseIdle && len(m.pending) > 0 {
 		p := m.pending[0]
 		m.pending = m.pending[:copy(m.pending, m.pending[1:])]
-		m.node.budget.shrink(p.bufferBytes())
+		m.node.Budget.shrink(p.bufferBytes())
 		m.serve(p)
 	}
 }
 
-// refuse ends the conversation: the peer is told why, if the write side is
+// Refuse ends the conversation: the peer is told why, if the write side is
 // free, and what it still sends is dropped until it goes or the linger time is
 // over.
-func (m *machine) refuse(r reason, err error) {
+func (m *Machine) Refuse(r Reason, err error) {
 	if m.phase == phaseLingering || m.phase == phaseDead {
 		return
 	}
@@ -306,51 +308,51 @@ func (m *machine) refuse(r reason, err error) {
 		m.failRecords(err)
 		return
 	case phaseReading: // the reply that a sender is writing cannot be interrupted in good order
-		m.emit(effect{kind: effectCancelRead})
-		m.emit(effect{kind: effectClose})
+		m.emit(Effect{Kind: EffectCancelRead})
+		m.emit(Effect{Kind: EffectClose})
 		m.dropReceived()
 		m.phase = phaseLingering
 		m.lingerUntil = m.now
 		return
 	}
-	status := wire.StatusOf(m.node.id, "", err)
+	status := wire.StatusOf(m.node.ID, "", err)
 	m.reply(wire.Header{Op: wire.OpError}, &status)
 	m.linger()
 }
 
 // linger stops the conversation after what has been replied so far.
-func (m *machine) linger() {
+func (m *Machine) linger() {
 	m.dropReceived()
 	m.phase = phaseLingering
-	m.lingerUntil = m.now + m.node.limits.LingerTimeout
-	m.emit(effect{kind: effectLinger})
+	m.lingerUntil = m.now + m.node.Limits.LingerTimeout
+	m.emit(Effect{Kind: EffectLinger})
 }
 
-func (m *machine) count(r reason) {
+func (m *Machine) count(r Reason) {
 	if m.reason == reasonNone {
 		m.reason = r
-		m.node.counters.refuse(r)
+		m.node.counters.Refuse(r)
 	}
 }
 
 // dropReceived gives back what has been received and will not be acted on.
-func (m *machine) dropReceived() {
+func (m *Machine) dropReceived() {
 	if m.current != nil {
 		m.recycle(m.current)
 		m.current = nil
 	}
 	m.headFill, m.fill = 0, 0
 	for _, p := range m.pending {
-		m.node.budget.shrink(p.bufferBytes())
+		m.node.Budget.shrink(p.bufferBytes())
 		m.recycle(p)
 	}
 	clear(m.pending)
 	m.pending = m.pending[:0]
 }
 
-// onDisconnected ends the machine: the connection is gone. Replicas of a write
+// OnDisconnected ends the machine: the connection is gone. Replicas of a write
 // session stay open, for pipeline or lease recovery.
-func (m *machine) onDisconnected(now time.Duration) {
+func (m *Machine) OnDisconnected(now time.Duration) {
 	m.now = now
 	if m.phase == phaseDead {
 		return
@@ -364,65 +366,65 @@ func (m *machine) onDisconnected(now time.Duration) {
 	case phaseRecording:
 		m.abortRecords()
 	case phaseReading:
-		m.emit(effect{kind: effectCancelRead})
+		m.emit(Effect{Kind: EffectCancelRead})
 	}
 	m.dropReceived()
 	m.phase = phaseDead
 }
 
-// tick looks at every timeout that may be due.
-func (m *machine) tick(now time.Duration) {
+// Tick looks at every timeout that may be due.
+func (m *Machine) Tick(now time.Duration) {
 	m.now = now
-	l := &m.node.limits
+	l := &m.node.Limits
 	switch {
 	case m.phase == phaseDead:
 	case m.phase == phaseLingering:
 		if now >= m.lingerUntil {
-			m.emit(effect{kind: effectClose})
+			m.emit(Effect{Kind: EffectClose})
 		}
-	case (m.current != nil || m.headFill > 0) && now-m.lastReceived > l.ReceiveTimeout:
-		m.refuse(reasonStalled, fault.New(fault.Unavailable, "data server", "half a packet, and nothing more for %s", l.ReceiveTimeout))
+	case (m.current != nil || m.headFill > 0) && now-m.LastReceived > l.ReceiveTimeout:
+		m.Refuse(reasonStalled, fault.New(fault.Unavailable, "data server", "half a packet, and nothing more for %s", l.ReceiveTimeout))
 	case m.phase == phaseWriting:
 		m.tickSession()
 	case m.phase == phaseRecording:
 		m.tickRecords()
-	case m.phase == phaseIdle && now-m.lastReceived > l.IdleTimeout:
+	case m.phase == phaseIdle && now-m.LastReceived > l.IdleTimeout:
 		m.count(reasonIdle)
 		m.phase = phaseLingering
-		m.emit(effect{kind: effectClose})
+		m.emit(Effect{Kind: EffectClose})
 	}
 }
 
 // newPacket returns a packet struct, used or new, with no buffer.
-func (m *machine) newPacket() *packet {
+func (m *Machine) newPacket() *Packet {
 	if n := len(m.free); n > 0 {
 		p := m.free[n-1]
 		m.free = m.free[:n-1]
 		return p
 	}
-	p := &packet{}
-	if m.bind != nil {
-		m.bind(p)
+	p := &Packet{}
+	if m.BindPacket != nil {
+		m.BindPacket(p)
 	}
 	return p
 }
 
 // recycle takes a packet back, and its buffer if it still has it.
-func (m *machine) recycle(p *packet) {
-	if p.buffer != nil {
-		p.buffer.Release()
+func (m *Machine) recycle(p *Packet) {
+	if p.Buffer != nil {
+		p.Buffer.Release()
 	}
-	p.buffer = nil
-	p.header, p.cost, p.stored = wire.Header{}, 0, false
+	p.Buffer = nil
+	p.Header, p.cost, p.stored = wire.Header{}, 0, false
 	m.free = append(m.free, p)
 }
 
 // bufferBytes is the memory that the packet occupies.
-func (p *packet) bufferBytes() int64 { return wire.WindowCost(int(p.header.Length)) }
+func (p *Packet) bufferBytes() int64 { return wire.WindowCost(int(p.Header.Length)) }
 
 // check panics when the machine contradicts itself; tests call it after every
 // step.
-func (m *machine) check() {
+func (m *Machine) check() {
 	invariants.Assert((m.phase == phaseWriting) == (m.session != nil && !m.session.over), "phase %s, session %v", m.phase, m.session)
 	invariants.Assert(m.headFill < wire.HeaderBytes, "a whole header waits")
 	invariants.Assert(m.current == nil || m.headFill == 0, "header and packet at once")

@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 )
 
 func TestWindowsNarrowAndNeverExceedTheBudget(t *testing.T) {
-	limits := machineLimits{WindowBytes: 8 << 20, WindowBudgetBytes: 128 << 20, SessionsMax: 1024}
+	limits := Limits{WindowBytes: 8 << 20, WindowBudgetBytes: 128 << 20, SessionsMax: 1024}
 	b := newBudget(&limits)
 	var windows []int64
 	var sum int64
@@ -18,8 +18,8 @@ func TestWindowsNarrowAndNeverExceedTheBudget(t *testing.T) {
 		if !ok {
 			break
 		}
-		require.GreaterOrEqual(t, w, int64(windowMin))
-		require.Zero(t, w%windowMin)
+		require.GreaterOrEqual(t, w, int64(WindowMin))
+		require.Zero(t, w%WindowMin)
 		if n := len(windows); n > 0 {
 			require.LessOrEqual(t, w, windows[n-1])
 		}

@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 )
 
-// machineLimits bound what the machines of a server hold. All are set; the
+// Limits bound what the machines of a server hold. All are set; the
 // Limits of package dataplane say what they mean.
-type machineLimits struct {
+type Limits struct {
 	WindowBytes, RecordWindowBytes, WindowBudgetBytes int64
 	SessionsMax, RequestBytesMax, PendingRequestsMax  int
 
@@ -21,7 +21,7 @@ const (
 	openAckHoldMax = 100 * time.Millisecond
 	// windowMin is the smallest window granted: one packet of a bulk transfer,
 	// which is also what a sender may send before its OpenAck.
-	windowMin = wire.EarlyBytesMax
+	WindowMin = wire.EarlyBytesMax
 	// lingerBytesMax bounds what is read and dropped on a refused connection.
 	lingerBytesMax = 64 << 20
 	// replyBytesKept, packetsKept and effectsKept bound the memory for replies,
@@ -38,10 +38,10 @@ const (
 	hopReasonBytesMax = 1024
 )
 
-// recordsOpenTimeout is how long the sink may take to open a file.
-func (l *machineLimits) recordsOpenTimeout() time.Duration { return 2 * l.StepTimeout }
+// RecordsOpenTimeout is how long the sink may take to open a file.
+func (l *Limits) RecordsOpenTimeout() time.Duration { return 2 * l.StepTimeout }
 
 // stepTimeout is how long a hop with so many hops after it may take to answer.
-func (l *machineLimits) stepTimeout(hopsAfter int) time.Duration {
+func (l *Limits) stepTimeout(hopsAfter int) time.Duration {
 	return l.StepTimeout + time.Duration(hopsAfter)*l.StepSlack
 }

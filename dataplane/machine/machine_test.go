@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"encoding/binary"
@@ -21,13 +21,13 @@ import (
 
 // bench drives one machine by hand: no socket, file, goroutine or clock.
 type machineBench struct {
-	m       *machine
-	session *session // the last one opened
-	appends []*packet
+	m       *Machine
+	session *WriteSession // the last one opened
+	appends []*Packet
 
-	recordSession *recordSession // the last one opened
-	records       []*recordTask  // that the sink has
-	owner         map[*packet]*session
+	recordSession *RecordSession // the last one opened
+	records       []*RecordTask  // that the sink has
+	owner         map[*Packet]*WriteSession
 	now           time.Duration
 
 	inPlace bool // see deliver
@@ -39,18 +39,18 @@ func (b *machineBench) deliver(p []byte) {
 	const piece = 64
 	for len(p) > 0 {
 		var n int
-		if space := b.m.space(); b.inPlace && len(space) > 0 {
+		if space := b.m.Space(); b.inPlace && len(space) > 0 {
 			n = copy(space, p)
-			b.m.filled(n, b.now)
+			b.m.Filled(n, b.now)
 		} else {
 			n = min(piece, len(p))
-			b.m.receive(p[:n], b.now)
+			b.m.Receive(p[:n], b.now)
 		}
 		p = p[n:]
 	}
 }
 
-func newMachineBench(l machineLimits) *machineBench {
+func newMachineBench(l Limits) *machineBench {
 	defaultTo(&l.WindowBytes, 8<<20)
 	defaultTo(&l.RecordWindowBytes, 1<<20)
 	defaultTo(&l.WindowBudgetBytes, 128<<20)
@@ -63,24 +63,24 @@ func newMachineBench(l machineLimits) *machineBench {
 	defaultTo(&l.StepTimeout, 15*time.Second)
 	defaultTo(&l.StepSlack, 2*time.Second)
 	defaultTo(&l.LingerTimeout, time.Second)
-	n := newNode("self", l, &machineCounters{})
-	return &machineBench{m: newMachine(n, 0), owner: make(map[*packet]*session)}
+	n := NewNode("self", l, &Counters{})
+	return &machineBench{m: New(n, 0), owner: make(map[*Packet]*WriteSession)}
 }
 
 // drain carries out the effects on paper and describes them.
 func (b *machineBench) drain() string {
 	var out strings.Builder
 	for {
-		b.m.flush(b.now)
-		effects, some := b.m.take()
+		b.m.Flush(b.now)
+		effects, some := b.m.TakeEffects()
 		if !some {
 			break
 		}
 		for i := range effects {
 			e := &effects[i]
-			switch e.kind {
-			case effectReply:
-				for rest := e.reply; len(rest) > 0; { // short ones leave together
+			switch e.Kind {
+			case EffectReply:
+				for rest := e.Reply; len(rest) > 0; { // short ones leave together
 					h, err := wire.ParseHeader(rest)
 					if err != nil {
 						panic(err)
@@ -89,51 +89,51 @@ func (b *machineBench) drain() string {
 					fmt.Fprintf(&out, "reply %s\n", describe(rest[:size]))
 					rest = rest[size:]
 				}
-			case effectOpen:
-				b.session = e.session
-				fmt.Fprintf(&out, "open replica, mode %d, generation %d, offset %d\n", e.session.open.Mode, e.session.open.Generation, e.session.open.Offset)
-			case effectDial:
-				fmt.Fprintf(&out, "dial %s\n", e.session.open.Downstream[0].NodeID)
-			case effectAppend:
-				b.appends = append(b.appends, e.packet)
-				b.owner[e.packet] = e.session
-				fmt.Fprintf(&out, "append %d+%d flags %d\n", e.packet.header.Offset, e.packet.header.Length, e.packet.header.Flags)
-			case effectForward:
-				h, err := wire.ParseHeader(e.buffer.Bytes())
+			case EffectOpen:
+				b.session = e.Session
+				fmt.Fprintf(&out, "open replica, mode %d, generation %d, offset %d\n", e.Session.Open.Mode, e.Session.Open.Generation, e.Session.Open.Offset)
+			case EffectDial:
+				fmt.Fprintf(&out, "dial %s\n", e.Session.Open.Downstream[0].NodeID)
+			case EffectAppend:
+				b.appends = append(b.appends, e.Packet)
+				b.owner[e.Packet] = e.Session
+				fmt.Fprintf(&out, "append %d+%d flags %d\n", e.Packet.Header.Offset, e.Packet.Header.Length, e.Packet.Header.Flags)
+			case EffectForward:
+				h, err := wire.ParseHeader(e.Buffer.Bytes())
 				if err != nil {
 					panic(err)
 				}
 				fmt.Fprintf(&out, "forward packet %d final=%t\n", h.Seqno, h.Flags&(wire.FlagSeal|wire.FlagClose) != 0)
-				e.buffer.Release()
-			case effectHangUp:
-				fmt.Fprintf(&out, "hang up clean=%t\n", e.clean)
-			case effectReleaseFile:
+				e.Buffer.Release()
+			case EffectHangUp:
+				fmt.Fprintf(&out, "hang up clean=%t\n", e.Clean)
+			case EffectReleaseFile:
 				out.WriteString("release replica\n")
-			case effectRead:
-				fmt.Fprintf(&out, "read %d+%d\n", e.read.Offset, e.read.Length)
-			case effectCancelRead:
+			case EffectRead:
+				fmt.Fprintf(&out, "read %d+%d\n", e.Read.Offset, e.Read.Length)
+			case EffectCancelRead:
 				out.WriteString("cancel read\n")
-			case effectQuery:
-				if e.query.copy != nil {
-					fmt.Fprintf(&out, "query copy of %d\n", e.query.copy.Length)
+			case EffectQuery:
+				if e.Query.Copy != nil {
+					fmt.Fprintf(&out, "query copy of %d\n", e.Query.Copy.Length)
 				} else {
-					fmt.Fprintf(&out, "query stat=%t recover=%t\n", e.query.stat != nil, e.query.recover != nil)
+					fmt.Fprintf(&out, "query stat=%t recover=%t\n", e.Query.Stat != nil, e.Query.Recover != nil)
 				}
-			case effectOpenRecords:
-				b.recordSession = e.records
-				fmt.Fprintf(&out, "open records of %s\n", e.records.open.Path)
-			case effectRecord:
-				b.records = append(b.records, e.record)
-				fmt.Fprintf(&out, "record %d of %d bytes in %d pieces, sync=%t\n", e.record.sequence, e.record.size, len(e.record.pieces), e.record.flags == wire.FlagSync)
-			case effectCloseRecords:
+			case EffectOpenRecords:
+				b.recordSession = e.Records
+				fmt.Fprintf(&out, "open records of %s\n", e.Records.Open.Path)
+			case EffectRecord:
+				b.records = append(b.records, e.Record)
+				fmt.Fprintf(&out, "record %d of %d bytes in %d pieces, sync=%t\n", e.Record.Sequence, e.Record.Size, len(e.Record.Pieces), e.Record.Flags == wire.FlagSync)
+			case EffectCloseRecords:
 				out.WriteString("close records\n")
-			case effectLinger:
+			case EffectLinger:
 				out.WriteString("linger\n")
-			case effectClose:
+			case EffectClose:
 				out.WriteString("close\n")
 			}
 		}
-		b.m.repliesWritten()
+		b.m.RepliesWritten()
 	}
 	b.m.check()
 	return out.String()
@@ -144,8 +144,8 @@ func (b *machineBench) stored(n int, err error) {
 	for range n {
 		p := b.appends[0]
 		b.appends = b.appends[:copy(b.appends, b.appends[1:])]
-		p.buffer.Release()
-		b.m.onStored(b.session, p, err, b.now)
+		p.Buffer.Release()
+		b.m.OnStored(b.session, p, err, b.now)
 	}
 }
 
@@ -153,11 +153,11 @@ func (b *machineBench) stored(n int, err error) {
 func (b *machineBench) recordDone(i int, offset int64, err error) {
 	t := b.records[i]
 	b.records = append(b.records[:i:i], b.records[i+1:]...)
-	for _, p := range t.pieces {
+	for _, p := range t.Pieces {
 		p.Release()
 	}
-	t.offset, t.err = offset, err
-	b.m.onRecordDone(t, b.now)
+	t.Offset, t.Err = offset, err
+	b.m.OnRecordDone(t, b.now)
 }
 
 // describe decodes a reply.
@@ -239,16 +239,16 @@ func describe(packet []byte) string {
 // Scenario files: each command is one thing that happens to the machine; the
 // output is what it wants done.
 func TestMachineScenarios(t *testing.T) {
-	datadriven.Walk(t, filepath.Join("testdata", "machine"), func(t *testing.T, path string) { playScenario(t, path, false) })
+	datadriven.Walk(t, filepath.Join("testdata", "scenarios"), func(t *testing.T, path string) { playScenario(t, path, false) })
 }
 
 // The same, with payloads that the adapter puts in place.
 func TestMachineScenariosInPlace(t *testing.T) {
-	datadriven.Walk(t, filepath.Join("testdata", "machine"), func(t *testing.T, path string) { playScenario(t, path, true) })
+	datadriven.Walk(t, filepath.Join("testdata", "scenarios"), func(t *testing.T, path string) { playScenario(t, path, true) })
 }
 
 func playScenario(t *testing.T, path string, inPlace bool) {
-	b := newMachineBench(machineLimits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
+	b := newMachineBench(Limits{WindowBytes: 1 << 20, WindowBudgetBytes: 16 << 20})
 	b.inPlace = inPlace
 	var split int
 	var rest []byte
@@ -263,7 +263,7 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			if inPlace {
 				b.deliver(packet[:n])
 			} else {
-				b.m.receive(packet[:n], b.now)
+				b.m.Receive(packet[:n], b.now)
 			}
 			packet = packet[n:]
 		}
@@ -344,7 +344,7 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			if has("error") {
 				err = fault.New(fault.NoSpace, "create", "%s", text("error"))
 			}
-			b.m.onOpened(b.session, err, b.now)
+			b.m.OnOpened(b.session, err, b.now)
 		case "stored":
 			var err error
 			if has("error") {
@@ -352,11 +352,11 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			}
 			b.stored(int(number("packets", 1)), err)
 		case "down-opened":
-			b.m.onDownOpened(b.session, wire.OpenAck{WindowBytes: number("window", 1<<20), Hops: statuses()}, b.now)
+			b.m.OnDownOpened(b.session, wire.OpenAck{WindowBytes: number("window", 1<<20), Hops: statuses()}, b.now)
 		case "down-ack":
-			b.m.onDownAck(b.session, wire.Ack{Seqno: uint64(number("seqno", 1)), Hops: statuses()}, b.now)
+			b.m.OnDownAck(b.session, wire.Ack{Seqno: uint64(number("seqno", 1)), Hops: statuses()}, b.now)
 		case "down-failed":
-			b.m.onDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
+			b.m.OnDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
 		case "read":
 			encode(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Offset: number("offset", 0), Length: number("length", -1)})
 		case "stat":
@@ -370,9 +370,9 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		case "records-opened":
 			var err error
 			if has("redirect") {
-				err = &RedirectError{NodeID: "b", Address: "host:1"}
+				err = &redirectError{wire.Hop{NodeID: "b", Address: "host:1"}}
 			}
-			b.m.onRecordsOpened(b.recordSession, err, b.now)
+			b.m.OnRecordsOpened(b.recordSession, err, b.now)
 		case "record":
 			packets, err := wire.AppendRecord(nil, uint64(number("sequence", 1)), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
 			require.NoError(t, err)
@@ -389,35 +389,35 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		case "record-done":
 			var err error
 			if has("redirect") {
-				err = &RedirectError{NodeID: "b", Address: "host:1"}
+				err = &redirectError{wire.Hop{NodeID: "b", Address: "host:1"}}
 			}
 			b.recordDone(int(number("nth", 0)), number("offset", 0), err)
 		case "copied":
-			b.m.onQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
+			b.m.OnQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
 		case "read-refused":
-			b.m.onReadRefused(fault.New(fault.Busy, "open read", "all senders are busy"), b.now)
+			b.m.OnReadRefused(fault.New(fault.Busy, "open read", "all senders are busy"), b.now)
 		case "read-done":
-			b.m.onReadDone(has("broken"), reasonNotReading, b.now)
+			b.m.OnReadDone(has("broken"), ReasonNotReading, b.now)
 		case "query-done":
 			if has("stat") {
-				b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{Length: 7}, b.now)
+				b.m.OnQueryDone(wire.OpStatReply, &wire.StatReply{Length: 7}, b.now)
 			} else {
-				b.m.onQueryDone(wire.OpRecovered, &wire.RecoverReply{Length: 7}, b.now)
+				b.m.OnQueryDone(wire.OpRecovered, &wire.RecoverReply{Length: 7}, b.now)
 			}
 		case "after": // time passes
 			d, err := time.ParseDuration(d.CmdArgs[0].Key)
 			require.NoError(t, err)
 			b.now += d
-			b.m.tick(b.now)
+			b.m.Tick(b.now)
 		case "elapse": // time passes, but no tick
 			d, err := time.ParseDuration(d.CmdArgs[0].Key)
 			require.NoError(t, err)
 			b.now += d
 		case "gone":
-			b.m.onDisconnected(b.now)
+			b.m.OnDisconnected(b.now)
 		case "state":
 			n := b.m.node
-			out := fmt.Sprintf("%s; buffers %d, windows %d, sessions %d", b.m.phase, n.buffers.Outstanding(), n.budget.granted.Load(), n.budget.sessions.Load())
+			out := fmt.Sprintf("%s; buffers %d, windows %d, sessions %d", b.m.phase, n.Buffers.Outstanding(), n.Budget.granted.Load(), n.Budget.sessions.Load())
 			if b.m.reason != reasonNone {
 				out += "; refused: " + b.m.reason.String()
 			}
@@ -427,15 +427,15 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		}
 		return b.drain()
 	})
-	b.m.onDisconnected(b.now)
+	b.m.OnDisconnected(b.now)
 	b.drain()
 	b.stored(len(b.appends), fault.Closed)
 	for len(b.records) > 0 {
 		b.recordDone(0, 0, fault.Closed)
 	}
-	require.Zero(t, b.m.node.buffers.Outstanding(), "buffers leak")
-	require.Zero(t, b.m.node.budget.granted.Load(), "window leaks")
-	require.Zero(t, b.m.node.budget.sessions.Load(), "sessions leak")
+	require.Zero(t, b.m.node.Buffers.Outstanding(), "buffers leak")
+	require.Zero(t, b.m.node.Budget.granted.Load(), "window leaks")
+	require.Zero(t, b.m.node.Budget.sessions.Load(), "sessions leak")
 }
 
 func TestAPacketAllocatesNothing(t *testing.T) {
@@ -444,7 +444,7 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 	}
 	for _, hopsAfter := range []int{0, 2} {
 		t.Run(strconv.Itoa(hopsAfter), func(t *testing.T) {
-			b := newMachineBench(machineLimits{})
+			b := newMachineBench(Limits{})
 			id := chunk.NewID(1, [10]byte{1})
 			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 1 << 30}
 			statuses := make([]wire.HopStatus, hopsAfter)
@@ -457,32 +457,32 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 			var discarded int
 			pump := func() {
 				for {
-					b.m.flush(b.now)
-					effects, some := b.m.take()
+					b.m.Flush(b.now)
+					effects, some := b.m.TakeEffects()
 					if !some {
 						return
 					}
 					for i := range effects {
-						switch e := &effects[i]; e.kind {
-						case effectOpen:
-							b.session = e.session
-						case effectAppend:
-							b.appends = append(b.appends, e.packet)
-						case effectForward:
-							e.buffer.Release()
-						case effectReply:
-							n, _ := io.Discard.Write(e.reply)
+						switch e := &effects[i]; e.Kind {
+						case EffectOpen:
+							b.session = e.Session
+						case EffectAppend:
+							b.appends = append(b.appends, e.Packet)
+						case EffectForward:
+							e.Buffer.Release()
+						case EffectReply:
+							n, _ := io.Discard.Write(e.Reply)
 							discarded += n
 						}
 					}
-					b.m.repliesWritten()
+					b.m.RepliesWritten()
 				}
 			}
-			b.m.receive(open, 0)
+			b.m.Receive(open, 0)
 			pump()
-			b.m.onOpened(b.session, nil, 0)
+			b.m.OnOpened(b.session, nil, 0)
 			if hopsAfter > 0 {
-				b.m.onDownOpened(b.session, wire.OpenAck{WindowBytes: 1 << 20, Hops: statuses}, 0)
+				b.m.OnDownOpened(b.session, wire.OpenAck{WindowBytes: 1 << 20, Hops: statuses}, 0)
 			}
 			pump()
 			packet := dataPacket(1, 0, 0, make([]byte, 4096))
@@ -493,12 +493,12 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 				wire.Seal(packet)
 				offset += 4096
 				b.now += time.Millisecond
-				b.m.receive(packet[:1000], b.now)
-				b.m.receive(packet[1000:], b.now)
+				b.m.Receive(packet[:1000], b.now)
+				b.m.Receive(packet[1000:], b.now)
 				pump()
 				b.stored(1, nil)
 				if hopsAfter > 0 {
-					b.m.onDownAck(b.session, wire.Ack{Seqno: seqno, Hops: statuses}, b.now)
+					b.m.OnDownAck(b.session, wire.Ack{Seqno: seqno, Hops: statuses}, b.now)
 				}
 				pump()
 			}
@@ -534,21 +534,21 @@ func FuzzMachineReceive(f *testing.F) {
 	f.Add(append(append([]byte{}, copied...), stat...), uint8(40))
 	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"), uint8(1))
 	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
-		b := newMachineBench(machineLimits{WindowBudgetBytes: 1 << 20})
+		b := newMachineBench(Limits{WindowBudgetBytes: 1 << 20})
 		pump := func() {
 			b.drain()
 			if s := b.session; s != nil && !s.over && !s.opened {
-				b.m.onOpened(s, nil, b.now)
+				b.m.OnOpened(s, nil, b.now)
 			}
 			b.stored(len(b.appends), nil)
 			if s := b.recordSession; s != nil && !s.over && !s.opened {
-				b.m.onRecordsOpened(s, nil, b.now)
+				b.m.OnRecordsOpened(s, nil, b.now)
 			}
 			for len(b.records) > 0 {
 				b.recordDone(len(b.records)-1, 7, nil)
 			}
-			b.m.onReadDone(false, reasonNone, b.now)
-			b.m.onQueryDone(wire.OpStatReply, &wire.StatReply{}, b.now)
+			b.m.OnReadDone(false, reasonNone, b.now)
+			b.m.OnQueryDone(wire.OpStatReply, &wire.StatReply{}, b.now)
 			b.drain()
 		}
 		for len(data) > 0 {
@@ -556,48 +556,48 @@ func FuzzMachineReceive(f *testing.F) {
 			if b.inPlace = step%2 == 0; b.inPlace {
 				b.deliver(data[:n])
 			} else {
-				b.m.receive(data[:n], b.now)
+				b.m.Receive(data[:n], b.now)
 			}
 			data = data[n:]
 			pump()
-			require.LessOrEqual(t, b.m.node.buffers.OutstandingBytes(), int64(2<<20))
+			require.LessOrEqual(t, b.m.node.Buffers.OutstandingBytes(), int64(2<<20))
 		}
-		b.m.onDisconnected(b.now)
+		b.m.OnDisconnected(b.now)
 		pump()
-		require.Zero(t, b.m.node.buffers.Outstanding())
-		require.Zero(t, b.m.node.budget.granted.Load())
+		require.Zero(t, b.m.node.Buffers.Outstanding())
+		require.Zero(t, b.m.node.Budget.granted.Load())
 	})
 }
 
 // What a reply says stays as it was until it was written, also when it was made
 // while others were carried out, and more follow.
 func TestAReplyKeepsItsBytesUntilItIsWritten(t *testing.T) {
-	b := newMachineBench(machineLimits{})
-	o := openWrite(newChunkID(), nil)
+	b := newMachineBench(Limits{})
+	o := openWrite(chunk.NewID(1, [10]byte{1}))
 	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &o)
 	require.NoError(t, err)
-	b.m.receive(open, 0)
-	effects, some := b.m.take()
+	b.m.Receive(open, 0)
+	effects, some := b.m.TakeEffects()
 	require.True(t, some)
-	require.Equal(t, effectOpen, effects[0].kind)
-	b.m.onOpened(effects[0].session, nil, 0) // as an adapter that opens at once
-	b.m.repliesWritten()
-	b.m.receive(make([]byte, wire.HeaderBytes), 0) // garbage: a second reply
+	require.Equal(t, EffectOpen, effects[0].Kind)
+	b.m.OnOpened(effects[0].Session, nil, 0) // as an adapter that opens at once
+	b.m.RepliesWritten()
+	b.m.Receive(make([]byte, wire.HeaderBytes), 0) // garbage: a second reply
 	require.Equal(t, "reply open ack window=4194304 [self ok]\n", strings.SplitAfter(b.drain(), "\n")[0])
 }
 
 // BenchmarkMachine is the protocol alone: a packet comes, is stored and acked.
 func BenchmarkMachine(b *testing.B) {
 	const payload = 64 << 10
-	m := newMachineBench(machineLimits{})
-	id := newChunkID()
-	o := openWrite(id, nil)
+	m := newMachineBench(Limits{})
+	id := chunk.NewID(1, [10]byte{1})
+	o := openWrite(id)
 	o.ChunkSize = 1 << 30
 	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &o)
 	require.NoError(b, err)
-	m.m.receive(open, 0)
+	m.m.Receive(open, 0)
 	m.drain()
-	m.m.onOpened(m.session, nil, 0)
+	m.m.OnOpened(m.session, nil, 0)
 	m.drain()
 	packet := make([]byte, wire.HeaderBytes+payload)
 	b.SetBytes(payload)
@@ -605,23 +605,23 @@ func BenchmarkMachine(b *testing.B) {
 	seqno, offset := uint64(0), int64(0)
 	for b.Loop() {
 		seqno++
-		if m.session.open.ChunkSize-offset < payload { // as if the chunk had no end
-			m.session.open.ChunkSize += 1 << 30
+		if m.session.Open.ChunkSize-offset < payload { // as if the chunk had no end
+			m.session.Open.ChunkSize += 1 << 30
 		}
 		wire.PutHeader(packet, wire.Header{Op: wire.OpData, Length: payload, Seqno: seqno, Offset: offset})
 		wire.Seal(packet)
 		offset += payload
-		m.m.receive(packet, 0)
-		for effects, some := m.m.take(); some; effects, some = m.m.take() {
+		m.m.Receive(packet, 0)
+		for effects, some := m.m.TakeEffects(); some; effects, some = m.m.TakeEffects() {
 			for i := range effects {
-				if e := &effects[i]; e.kind == effectAppend {
-					p := e.packet
-					p.buffer.Release()
-					m.m.onStored(m.session, p, nil, 0)
+				if e := &effects[i]; e.Kind == EffectAppend {
+					p := e.Packet
+					p.Buffer.Release()
+					m.m.OnStored(m.session, p, nil, 0)
 				}
 			}
-			m.m.repliesWritten()
-			m.m.flush(0)
+			m.m.RepliesWritten()
+			m.m.Flush(0)
 		}
 	}
 }
@@ -630,14 +630,14 @@ func BenchmarkMachine(b *testing.B) {
 // other when it is idle.
 func TestAnIdleConnectionKeepsLittle(t *testing.T) {
 	const packets = 2000
-	b := newMachineBench(machineLimits{})
+	b := newMachineBench(Limits{})
 	id := chunk.NewID(1, [10]byte{1})
 	open, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite},
 		&wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 64 << 20})
 	require.NoError(t, err)
-	b.m.receive(open, 0)
+	b.m.Receive(open, 0)
 	b.drain()
-	b.m.onOpened(b.session, nil, 0)
+	b.m.OnOpened(b.session, nil, 0)
 	b.drain()
 	var all []byte
 	for i := range packets {
@@ -647,7 +647,7 @@ func TestAnIdleConnectionKeepsLittle(t *testing.T) {
 		}
 		all = append(all, dataPacket(uint64(i+1), int64(i)*4096, flags, make([]byte, 4096))...)
 	}
-	b.m.receive(all, 0)
+	b.m.Receive(all, 0)
 	b.drain()
 	require.Equal(t, packets, b.session.inflight.Len(), "all are under way")
 	b.stored(packets, nil)
@@ -657,5 +657,36 @@ func TestAnIdleConnectionKeepsLittle(t *testing.T) {
 	require.LessOrEqual(t, cap(b.m.effects), effectsKept)
 	require.LessOrEqual(t, cap(b.m.spare), effectsKept)
 	require.LessOrEqual(t, cap(b.m.out), replyBytesKept)
-	require.Zero(t, b.m.node.buffers.Outstanding())
+	require.Zero(t, b.m.node.Buffers.Outstanding())
 }
+
+const testChunkSize = 4 << 20
+
+func defaultTo[T int | int64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+func openWrite(id chunk.ID) wire.OpenWrite {
+	return wire.OpenWrite{BodyVersion: wire.BodyVersion, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate,
+		ChunkSize: testChunkSize, ClientName: "test"}
+}
+
+func dataPacket(seqno uint64, offset int64, flags wire.Flags, payload []byte) []byte {
+	packet := make([]byte, wire.HeaderBytes+len(payload))
+	wire.PutHeader(packet, wire.Header{Op: wire.OpData, Flags: flags, Length: uint32(len(payload)), Seqno: seqno, Offset: offset})
+	copy(packet[wire.HeaderBytes:], payload)
+	wire.Seal(packet)
+	return packet
+}
+
+// redirectError is an error of the sink that names another datanode, like
+// dataplane.RedirectError.
+type redirectError struct{ hop wire.Hop }
+
+func (e *redirectError) Error() string {
+	return "append record: node " + e.hop.NodeID + " at " + e.hop.Address + " appends to this file"
+}
+func (e *redirectError) Redirect() wire.Hop { return e.hop }
+func (e *redirectError) Unwrap() error      { return fault.New(fault.LeaseHeld, "append record", "") }

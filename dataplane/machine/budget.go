@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"sync/atomic"
@@ -21,7 +21,7 @@ type budget struct {
 	sessions         atomic.Int64
 }
 
-func newBudget(l *machineLimits) *budget {
+func newBudget(l *Limits) *budget {
 	return &budget{total: l.WindowBudgetBytes, windowMax: l.WindowBytes, sessionsMax: int64(l.SessionsMax)}
 }
 
@@ -41,7 +41,7 @@ func (b *budget) grant(want int64) (window int64, ok bool) {
 		if want > 0 && window > want {
 			window = want
 		}
-		window = max(window/windowMin*windowMin, windowMin) // whole packets of a bulk transfer
+		window = max(window/WindowMin*WindowMin, WindowMin) // whole packets of a bulk transfer
 		if granted+window > b.total {
 			b.sessions.Add(-1)
 			return 0, false
@@ -55,8 +55,8 @@ func (b *budget) grant(want int64) (window int64, ok bool) {
 // shrink gives back what a session does not use of its window.
 func (b *budget) shrink(by int64) { b.granted.Add(-by) }
 
-// load is what is taken now.
-func (b *budget) load() (sessions, bytes int64) { return b.sessions.Load(), b.granted.Load() }
+// Load is what is taken now.
+func (b *budget) Load() (sessions, bytes int64) { return b.sessions.Load(), b.granted.Load() }
 
 // release ends a session that holds window.
 func (b *budget) release(window int64) {

@@ -1,4 +1,4 @@
-package dataplane
+package machine
 
 import (
 	"errors"
@@ -11,12 +11,12 @@ import (
 	"github.com/whispering-woods/ww/internal/record"
 )
 
-// recordSession is one record session: a client's records on their way to the
+// RecordSession is one record session: a client's records on their way to the
 // sink.
 //
 //	opening ──sink has the file──▶ appending ──a record fails, the peer goes──▶ over
-type recordSession struct {
-	open       wire.OpenRecords
+type RecordSession struct {
+	Open       wire.OpenRecords
 	began      time.Duration
 	window     int64 // granted by the budget, held until the sink is done with every record
 	loan       int64 // taken from the budget for one record that is larger than the window
@@ -25,55 +25,55 @@ type recordSession struct {
 	over       bool
 	acked      uint64      // sequence; 0 before the first record
 	next       uint64      // sequence wanted; 0: the first one may be any
-	assembling *recordTask // its pieces are coming
-	inflight   []*recordTask
+	assembling *RecordTask // its pieces are coming
+	inflight   []*RecordTask
 	pending    int // records that the sink has
 	lastAck    time.Duration
 }
 
-// recordTask is one record.
-type recordTask struct {
-	session  *recordSession
-	sequence uint64
-	flags    wire.Flags
-	size     int   // payload bytes
+// RecordTask is one record.
+type RecordTask struct {
+	session  *RecordSession
+	Sequence uint64
+	Flags    wire.Flags
+	Size     int   // payload bytes
 	rest     int64 // payload bytes still to come
 	cost     int64
-	pieces   []*bufpool.Buffer // whole packets; released when the sink is done
+	Pieces   []*bufpool.Buffer // whole packets; released when the sink is done
 
 	finished bool // the sink's answer has come
-	offset   int64
-	err      error
+	Offset   int64
+	Err      error
 }
 
 // serveOpenRecords begins a session.
-func (m *machine) serveOpenRecords(payload []byte) error {
-	s := &recordSession{began: m.now}
-	if err := wire.DecodeBody(payload, &s.open); err != nil {
+func (m *Machine) serveOpenRecords(payload []byte) error {
+	s := &RecordSession{began: m.now}
+	if err := wire.DecodeBody(payload, &s.Open); err != nil {
 		return err
 	}
-	refused := func(r reason, err error) {
+	refused := func(r Reason, err error) {
 		m.count(r)
 		m.replyRecordsOpened(err)
 		m.linger()
 	}
-	if err := s.open.Validate(); err != nil {
+	if err := s.Open.Validate(); err != nil {
 		refused(reasonProtocol, err)
 		return nil
 	}
-	wish := m.node.limits.RecordWindowBytes
-	if s.open.WindowBytes > 0 {
-		wish = min(wish, s.open.WindowBytes)
+	wish := m.node.Limits.RecordWindowBytes
+	if s.Open.WindowBytes > 0 {
+		wish = min(wish, s.Open.WindowBytes)
 	}
-	window, ok := m.node.budget.grant(wish)
+	window, ok := m.node.Budget.grant(wish)
 	if !ok {
 		refused(reasonBusy, fault.New(fault.Busy, "open records", "all %d bytes of windows or %d sessions of this datanode are taken",
-			m.node.limits.WindowBudgetBytes, m.node.limits.SessionsMax))
+			m.node.Limits.WindowBudgetBytes, m.node.Limits.SessionsMax))
 		return nil
 	}
 	s.window = window
 	m.records, m.phase = s, phaseRecording
-	m.emit(effect{kind: effectOpenRecords, records: s})
+	m.emit(Effect{Kind: EffectOpenRecords, Records: s})
 	return nil
 }
 
@@ -86,16 +86,16 @@ func redirectOf(err error) wire.Hop {
 	return wire.Hop{}
 }
 
-func (m *machine) replyRecordsOpened(err error) {
-	body := wire.RecordsOpened{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.id, "", err), Redirect: redirectOf(err)}
+func (m *Machine) replyRecordsOpened(err error) {
+	body := wire.RecordsOpened{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err), Redirect: redirectOf(err)}
 	if err == nil {
 		body.WindowBytes = m.records.window
 	}
 	m.reply(wire.Header{Op: wire.OpRecordsOpened}, &body)
 }
 
-// onRecordsOpened tells that the sink took the session, or why not.
-func (m *machine) onRecordsOpened(s *recordSession, err error, now time.Duration) {
+// OnRecordsOpened tells that the sink took the session, or why not.
+func (m *Machine) OnRecordsOpened(s *RecordSession, err error, now time.Duration) {
 	m.now = now
 	if s.over {
 		return
@@ -106,15 +106,15 @@ func (m *machine) onRecordsOpened(s *recordSession, err error, now time.Duration
 		return
 	}
 	s.opened = true
-	m.lastReceived = now // the idle time begins
+	m.LastReceived = now // the idle time begins
 	m.replyRecordsOpened(nil)
 }
 
 // acceptRecord checks the header of a piece of a record, and takes room for the
 // whole record with the first one.
-func (m *machine) acceptRecord(h wire.Header) bool {
-	refuse := func(r reason, kind fault.Kind, format string, args ...any) bool {
-		m.refuse(r, fault.New(kind, "append record", format, args...))
+func (m *Machine) acceptRecord(h wire.Header) bool {
+	refuse := func(r Reason, kind fault.Kind, format string, args ...any) bool {
+		m.Refuse(r, fault.New(kind, "append record", format, args...))
 		return false
 	}
 	s := m.records
@@ -131,8 +131,8 @@ func (m *machine) acceptRecord(h wire.Header) bool {
 		return refuse(reasonProtocol, fault.Protocol, "a piece of record %d has %d bytes, want %d", h.Seqno, h.Length, wire.RecordPieceBytes)
 	}
 	if t := s.assembling; t != nil {
-		if h.Seqno != t.sequence || h.Flags != t.flags || total != t.rest || h.Length == 0 {
-			return refuse(reasonProtocol, fault.Protocol, "record %d with %d bytes to come, inside record %d with %d to come", h.Seqno, total, t.sequence, t.rest)
+		if h.Seqno != t.Sequence || h.Flags != t.Flags || total != t.rest || h.Length == 0 {
+			return refuse(reasonProtocol, fault.Protocol, "record %d with %d bytes to come, inside record %d with %d to come", h.Seqno, total, t.Sequence, t.rest)
 		}
 		return true
 	}
@@ -144,7 +144,7 @@ func (m *machine) acceptRecord(h wire.Header) bool {
 		if s.cost > 0 {
 			return refuse(reasonWindow, fault.Protocol, "record %d exceeds the window: %d bytes of it are taken, %d wanted, %d granted", h.Seqno, s.cost, cost, s.window)
 		}
-		if !m.node.budget.lend(over) {
+		if !m.node.Budget.lend(over) {
 			return refuse(reasonBusy, fault.Busy, "no memory for record %d of %d bytes now", h.Seqno, total)
 		}
 		s.loan = over
@@ -154,18 +154,18 @@ func (m *machine) acceptRecord(h wire.Header) bool {
 	}
 	s.cost += cost
 	s.next = h.Seqno + 1
-	s.assembling = &recordTask{session: s, sequence: h.Seqno, flags: h.Flags, size: int(total), rest: total, cost: cost}
+	s.assembling = &RecordTask{session: s, Sequence: h.Seqno, Flags: h.Flags, Size: int(total), rest: total, cost: cost}
 	return true
 }
 
 // dispatchRecord takes a verified piece, and hands the record over when it is
 // whole.
-func (m *machine) dispatchRecord(p *packet) {
+func (m *Machine) dispatchRecord(p *Packet) {
 	s := m.records
 	t := s.assembling
-	t.pieces = append(t.pieces, p.buffer)
-	t.rest -= int64(p.header.Length)
-	p.buffer = nil
+	t.Pieces = append(t.Pieces, p.Buffer)
+	t.rest -= int64(p.Header.Length)
+	p.Buffer = nil
 	m.recycle(p)
 	if t.rest > 0 {
 		return
@@ -173,13 +173,13 @@ func (m *machine) dispatchRecord(p *packet) {
 	s.assembling = nil
 	s.inflight = append(s.inflight, t)
 	s.pending++
-	m.node.counters.records.Add(1)
-	m.emit(effect{kind: effectRecord, records: s, record: t})
+	m.node.counters.Records.Add(1)
+	m.emit(Effect{Kind: EffectRecord, Records: s, Record: t})
 }
 
-// onRecordDone brings the sink's answer. It is called once for every
+// OnRecordDone brings the sink's answer. It is called once for every
 // effectRecord, also after the session is over.
-func (m *machine) onRecordDone(t *recordTask, now time.Duration) {
+func (m *Machine) OnRecordDone(t *RecordTask, now time.Duration) {
 	m.now = now
 	s := t.session
 	s.pending--
@@ -190,15 +190,15 @@ func (m *machine) onRecordDone(t *recordTask, now time.Duration) {
 }
 
 // flushRecords acks what has become ackable: the finished records at the front.
-func (m *machine) flushRecords() {
+func (m *Machine) flushRecords() {
 	s := m.records
 	for !s.over {
 		count := 0
 		offsets := m.recordAck.Offsets[:0]
-		for count < len(s.inflight) && count < wire.RecordOffsetsMax && s.inflight[count].finished && s.inflight[count].err == nil {
+		for count < len(s.inflight) && count < wire.RecordOffsetsMax && s.inflight[count].finished && s.inflight[count].Err == nil {
 			t := s.inflight[count]
-			offsets = append(offsets, t.offset)
-			s.acked = t.sequence
+			offsets = append(offsets, t.Offset)
+			s.acked = t.Sequence
 			s.cost -= t.cost
 			count++
 		}
@@ -210,7 +210,7 @@ func (m *machine) flushRecords() {
 		s.inflight = s.inflight[:n]
 		s.lastAck = m.now
 		if s.loan > 0 && s.cost <= s.window {
-			m.node.budget.shrink(s.loan)
+			m.node.Budget.shrink(s.loan)
 			s.loan = 0
 		}
 		m.recordAck = wire.RecordAck{BodyVersion: wire.BodyVersion, Sequence: s.acked, Offsets: offsets}
@@ -218,17 +218,17 @@ func (m *machine) flushRecords() {
 	}
 	if !s.over && len(s.inflight) > 0 && s.inflight[0].finished {
 		m.count(reasonRecords)
-		m.failRecords(s.inflight[0].err)
+		m.failRecords(s.inflight[0].Err)
 	}
 }
 
 // failRecords tells the client what failed and ends the session and the
 // connection.
-func (m *machine) failRecords(err error) {
+func (m *Machine) failRecords(err error) {
 	s := m.records
 	if s.opened {
 		m.reply(wire.Header{Op: wire.OpRecordAck, Seqno: s.acked}, &wire.RecordAck{BodyVersion: wire.BodyVersion, Sequence: s.acked,
-			Status: wire.StatusOf(m.node.id, "", err), Redirect: redirectOf(err)})
+			Status: wire.StatusOf(m.node.ID, "", err), Redirect: redirectOf(err)})
 	} else {
 		m.replyRecordsOpened(err)
 	}
@@ -238,46 +238,46 @@ func (m *machine) failRecords(err error) {
 
 // abortRecords leaves the session where it is: what the sink has it may still
 // append.
-func (m *machine) abortRecords() {
+func (m *Machine) abortRecords() {
 	s := m.records
 	s.over = true
 	if t := s.assembling; t != nil {
-		for _, b := range t.pieces {
+		for _, b := range t.Pieces {
 			b.Release()
 		}
 		s.assembling = nil
 	}
 	s.inflight = nil
-	m.emit(effect{kind: effectCloseRecords, records: s})
+	m.emit(Effect{Kind: EffectCloseRecords, Records: s})
 	m.maybeReleaseRecords(s)
 	m.records, m.phase = nil, phaseIdle
 }
 
 // maybeReleaseRecords gives the window back once the sink holds no buffer.
-func (m *machine) maybeReleaseRecords(s *recordSession) {
+func (m *Machine) maybeReleaseRecords(s *RecordSession) {
 	if s.over && s.pending == 0 && s.window > 0 {
-		m.node.budget.shrink(s.loan)
-		m.node.budget.release(s.window)
+		m.node.Budget.shrink(s.loan)
+		m.node.Budget.release(s.window)
 		s.window, s.loan = 0, 0
 	}
 }
 
 // tickRecords ends sessions that take too long to open, stop in the middle of a
 // record, or say nothing.
-func (m *machine) tickRecords() {
-	s, l := m.records, &m.node.limits
+func (m *Machine) tickRecords() {
+	s, l := m.records, &m.node.Limits
 	switch {
-	case !s.opened && m.now-s.began > l.recordsOpenTimeout():
-		m.refuse(reasonRecords, fault.New(fault.Unavailable, "open records", "the file could not be opened within %s", l.recordsOpenTimeout()))
-	case s.assembling != nil && m.now-m.lastReceived > l.ReceiveTimeout:
-		m.refuse(reasonStalled, fault.New(fault.Unavailable, "append record", "half a record, and nothing more for %s", l.ReceiveTimeout))
-	case s.opened && s.assembling == nil && len(s.inflight) == 0 && m.now-max(m.lastReceived, s.lastAck) > l.SessionIdleTimeout:
-		m.refuse(reasonIdle, fault.New(fault.Unavailable, "append record", "nothing received for %s", l.SessionIdleTimeout))
+	case !s.opened && m.now-s.began > l.RecordsOpenTimeout():
+		m.Refuse(reasonRecords, fault.New(fault.Unavailable, "open records", "the file could not be opened within %s", l.RecordsOpenTimeout()))
+	case s.assembling != nil && m.now-m.LastReceived > l.ReceiveTimeout:
+		m.Refuse(reasonStalled, fault.New(fault.Unavailable, "append record", "half a record, and nothing more for %s", l.ReceiveTimeout))
+	case s.opened && s.assembling == nil && len(s.inflight) == 0 && m.now-max(m.LastReceived, s.lastAck) > l.SessionIdleTimeout:
+		m.Refuse(reasonIdle, fault.New(fault.Unavailable, "append record", "nothing received for %s", l.SessionIdleTimeout))
 	}
 }
 
 // check panics when the session contradicts itself.
-func (s *recordSession) check() {
+func (s *RecordSession) check() {
 	var cost int64
 	pending := 0
 	for _, t := range s.inflight {

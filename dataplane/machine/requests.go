@@ -1,0 +1,158 @@
+package machine
+
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/dataplane/wire"
+)
+
+// request is one kind of request that opens a conversation.
+type request struct {
+	name  string
+	serve func(m *Machine, payload []byte) error // a returned error refuses the connection
+}
+
+// requests maps an op to what serves it.
+var requests = map[wire.Op]request{
+	wire.OpOpenWrite: {"open write", (*Machine).serveOpenWrite},
+	wire.OpOpenRead:  {"open read", (*Machine).serveOpenRead},
+	wire.OpStat:      {"stat", (*Machine).serveStat},
+	wire.OpRecover:   {"recover", (*Machine).serveRecover},
+	wire.OpCopy:      {"copy", (*Machine).serveCopy},
+
+	wire.OpOpenRecords: {"open records", (*Machine).serveOpenRecords},
+}
+
+// serve acts on a whole request. The machine is idle.
+func (m *Machine) serve(p *Packet) {
+	err := requests[p.Header.Op].serve(m, p.Payload())
+	m.recycle(p)
+	if err != nil {
+		m.Refuse(reasonProtocol, err)
+	}
+}
+
+// serveOpenRead lets a sender answer. A range that makes no sense is answered
+// like an unknown chunk: the connection stays usable.
+func (m *Machine) serveOpenRead(payload []byte) error {
+	var o wire.OpenRead
+	if err := wire.DecodeBody(payload, &o); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		m.replyRead(err)
+		return nil
+	}
+	m.phase = phaseReading
+	m.emit(Effect{Kind: EffectRead, Read: o})
+	return nil
+}
+
+// replyRead answers a read that sends no bytes.
+func (m *Machine) replyRead(err error) {
+	m.reply(wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+}
+
+// OnReadRefused tells that no sender took the read.
+func (m *Machine) OnReadRefused(err error, now time.Duration) {
+	m.now = now
+	if m.phase != phaseReading {
+		return
+	}
+	m.phase = phaseIdle
+	m.replyRead(err)
+	m.servePending()
+}
+
+// OnReadDone tells that the sender gave the write side back. broken: the peer
+// got less than it was promised, so the connection is of no more use.
+func (m *Machine) OnReadDone(broken bool, why Reason, now time.Duration) {
+	m.now, m.LastReceived = now, now
+	if m.phase != phaseReading {
+		return
+	}
+	if broken {
+		m.count(why)
+		m.dropReceived()
+		m.phase = phaseLingering
+		m.lingerUntil = now
+		m.emit(Effect{Kind: EffectClose})
+		return
+	}
+	m.phase = phaseIdle
+	m.servePending()
+}
+
+func (m *Machine) serveStat(payload []byte) error {
+	o := new(wire.StatReplica)
+	if err := wire.DecodeBody(payload, o); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		m.reply(wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+		return nil
+	}
+	m.phase = phaseQuerying
+	m.emit(Effect{Kind: EffectQuery, Query: Query{Stat: o}})
+	return nil
+}
+
+func (m *Machine) serveRecover(payload []byte) error {
+	o := new(wire.RecoverReplica)
+	if err := wire.DecodeBody(payload, o); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		m.reply(wire.Header{Op: wire.OpRecovered}, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+		return nil
+	}
+	m.phase = phaseQuerying
+	m.emit(Effect{Kind: EffectQuery, Query: Query{Recover: o}})
+	return nil
+}
+
+func (m *Machine) serveCopy(payload []byte) error {
+	o := new(wire.CopyRange)
+	if err := wire.DecodeBody(payload, o); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		m.reply(wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+		return nil
+	}
+	m.phase = phaseQuerying
+	m.emit(Effect{Kind: EffectQuery, Query: Query{Copy: o}})
+	return nil
+}
+
+// OnQueryDone brings the body that answers a stat, recovery or copy.
+func (m *Machine) OnQueryDone(op wire.Op, body any, now time.Duration) {
+	m.now, m.LastReceived = now, now
+	if m.phase != phaseQuerying {
+		return
+	}
+	m.phase = phaseIdle
+	m.reply(wire.Header{Op: op}, body)
+	m.servePending()
+}
+
+// RefuseNotReading ends a connection whose peer takes no replies.
+func (m *Machine) RefuseNotReading(now time.Duration) {
+	m.now = now
+	if m.phase == phaseDead {
+		return
+	}
+	m.count(ReasonNotReading)
+	switch m.phase {
+	case phaseWriting:
+		m.abortSession()
+	case phaseRecording:
+		m.abortRecords()
+	case phaseReading:
+		m.emit(Effect{Kind: EffectCancelRead})
+	}
+	m.dropReceived()
+	m.phase = phaseLingering
+	m.lingerUntil = now
+	m.emit(Effect{Kind: EffectClose})
+}
