@@ -23,7 +23,8 @@ type Checkpoint struct {
 }
 
 func checkpointOf(info *controlpb.CheckpointInfo) Checkpoint {
-	return Checkpoint{Txid: info.GetTxid(), Epoch: info.GetEpoch(), Bytes: info.GetBytes(), Created: time.UnixMilli(info.GetCreatedMs())}
+	return Checkpoint{Txid: info.GetTxid(), Epoch: info.GetEpoch(), Bytes: info.GetBytes(),
+		Created: time.UnixMilli(info.GetCreatedMs())}
 }
 
 // Upload is what UploadCheckpoint stores.
@@ -36,25 +37,26 @@ type Upload struct {
 	Unreadable []uint64
 }
 
-// UploadCheckpoint stores what the records up to o.Txid make, which write writes. On return without an error
-// the log server has verified it and has it on its disk. It blocks write while
-// the server is slow. Errors: fault.Fenced, fault.Gap (the log does not reach
+// UploadCheckpoint stores what the records up to upload.Txid make, which write
+// writes. On return without an error the log server has verified it and has it on
+// its disk. It blocks write while the server is slow. Errors: fault.Fenced, fault.Gap (the log does not reach
 // txid), fault.Exists (there is one as new), fault.Busy, fault.NoSpace, those of
 // write, and fault.Unavailable, after which it may be there or not.
-func (l *Log) UploadCheckpoint(ctx context.Context, o Upload, write func(io.Writer) error) (Checkpoint, error) {
+func (l *Log) UploadCheckpoint(ctx context.Context, upload Upload, write func(io.Writer) error) (Checkpoint, error) {
 	const op = "upload checkpoint"
-	s, err := l.granting(op, o.Grant)
+	leader, err := l.granting(op, upload.Grant)
 	if err != nil {
 		return Checkpoint{}, err
 	}
 	ctx, cancel := context.WithCancel(ctx) // ends the stream when write fails
 	defer cancel()
-	stream, err := s.client.UploadCheckpoint(ctx)
+	stream, err := leader.client.UploadCheckpoint(ctx)
 	if err != nil {
-		return Checkpoint{}, rpc.FromStatus(err, op, s.address)
+		return Checkpoint{}, rpc.FromStatus(err, op, leader.address)
 	}
 	u := &uploader{stream: stream, pending: make([]byte, 0, CheckpointPieceBytes)}
-	err = u.send(&controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: &controlpb.CheckpointInfo{Txid: o.Txid, Epoch: o.Grant.Epoch, UnreadableTxids: o.Unreadable}}})
+	begin := &controlpb.CheckpointInfo{Txid: upload.Txid, Epoch: upload.Grant.Epoch, UnreadableTxids: upload.Unreadable}
+	err = stream.Send(&controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: begin}})
 	if err == nil {
 		err = write(u)
 	}
@@ -62,14 +64,15 @@ func (l *Log) UploadCheckpoint(ctx context.Context, o Upload, write func(io.Writ
 		err = u.flush()
 	}
 	if err == nil {
-		err = u.send(&controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{End: &controlpb.CheckpointEnd{Bytes: u.offset, Sum: u.whole.Sum64()}}})
+		end := &controlpb.CheckpointEnd{Bytes: u.offset, Sum: u.whole.Sum64()}
+		err = stream.Send(&controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{End: end}})
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return Checkpoint{}, err
 	}
 	response, err := stream.CloseAndRecv() // after io.EOF: why the server ended it
 	if err != nil {
-		return Checkpoint{}, rpc.FromStatus(err, op, s.address)
+		return Checkpoint{}, rpc.FromStatus(err, op, leader.address)
 	}
 	return checkpointOf(response.Checkpoint), nil
 }
@@ -107,59 +110,59 @@ func (u *uploader) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// flush sends what is pending.
+// flush sends what is pending; io.EOF if the server has ended the stream.
 func (u *uploader) flush() error {
 	if len(u.pending) == 0 {
 		return nil
 	}
 	_, _ = u.whole.Write(u.pending)
-	err := u.send(&controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Data{Data: &controlpb.CheckpointData{Data: u.pending, Sum: xxh3.HashSeed(u.pending, u.offset)}}})
+	data := &controlpb.CheckpointData{Data: u.pending, Sum: xxh3.HashSeed(u.pending, u.offset)}
+	err := u.stream.Send(&controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Data{Data: data}})
 	u.offset += uint64(len(u.pending))
 	u.pending = u.pending[:0]
 	return err
 }
 
-// send gives io.EOF if the server has ended the stream.
-func (u *uploader) send(piece *controlpb.CheckpointPiece) error { return u.stream.Send(piece) }
-
-// DownloadCheckpoint hands the newest checkpoint of a txid below before to fn, or
+// DownloadCheckpoint passes the newest checkpoint of a txid below before to fn, or
 // the newest of all with before 0. Every piece that fn reads is verified; the
-// whole is once fn's reader has given io.EOF, and an error says that it is not.
+// whole is verified once fn's reader has returned io.EOF.
 // An error of fn ends it and is returned. Errors: fault.NotFound if there is
 // none, fault.CorruptData for a damaged one: ask for one before it, its txid is
 // in the result also with an error; fault.Unavailable.
-func (l *Log) DownloadCheckpoint(ctx context.Context, grant Grant, before uint64, fn func(Checkpoint, io.Reader) error) (Checkpoint, error) {
+func (l *Log) DownloadCheckpoint(ctx context.Context, grant Grant, before uint64,
+	fn func(Checkpoint, io.Reader) error) (Checkpoint, error) {
 	const op = "download checkpoint"
-	s, err := l.granting(op, grant)
+	leader, err := l.granting(op, grant)
 	if err != nil {
 		return Checkpoint{}, err
 	}
 	ctx, cancel := context.WithCancel(ctx) // ends the stream when fn fails
 	defer cancel()
-	stream, err := s.client.DownloadCheckpoint(ctx, &controlpb.DownloadCheckpointRequest{BeforeTxid: before})
+	stream, err := leader.client.DownloadCheckpoint(ctx, &controlpb.DownloadCheckpointRequest{BeforeTxid: before})
 	if err != nil {
-		return Checkpoint{}, rpc.FromStatus(err, op, s.address)
+		return Checkpoint{}, rpc.FromStatus(err, op, leader.address)
 	}
 	first, err := stream.Recv()
 	if err != nil {
-		return Checkpoint{}, rpc.FromStatus(err, op, s.address)
+		return Checkpoint{}, rpc.FromStatus(err, op, leader.address)
 	}
 	if first.GetBegin().GetTxid() == 0 {
-		return Checkpoint{}, &fault.Error{Kind: fault.Protocol, Op: op, Address: s.address, Reason: "the first message does not begin a checkpoint"}
+		return Checkpoint{}, &fault.Error{Kind: fault.Protocol, Op: op, Address: leader.address,
+			Reason: "the first message does not begin a checkpoint"}
 	}
-	c := checkpointOf(first.GetBegin())
-	d := &downloader{stream: stream, address: s.address}
-	err = fn(c, d)
+	checkpoint := checkpointOf(first.GetBegin())
+	d := &downloader{stream: stream, address: leader.address}
+	err = fn(checkpoint, d)
 	if d.err != nil && !errors.Is(d.err, io.EOF) {
-		return c, d.err // why fn failed
+		return checkpoint, d.err // why fn failed
 	}
 	if err != nil {
-		return c, err
+		return checkpoint, err
 	}
 	if d.err == nil {
 		_, err = io.Copy(io.Discard, d)
 	}
-	return c, err
+	return checkpoint, err
 }
 
 // downloader reads and verifies pieces.

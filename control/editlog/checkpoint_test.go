@@ -27,23 +27,27 @@ func (f *fake) DownloadCheckpoint(request *controlpb.DownloadCheckpointRequest, 
 }
 
 func beginPiece(txid uint64) *controlpb.CheckpointPiece {
-	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: &controlpb.CheckpointInfo{Txid: txid, Epoch: 1}}}
+	begin := &controlpb.CheckpointInfo{Txid: txid, Epoch: 1}
+	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: begin}}
 }
 
 func dataPiece(data []byte, offset uint64) *controlpb.CheckpointPiece {
-	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Data{Data: &controlpb.CheckpointData{Data: data, Sum: xxh3.HashSeed(data, offset)}}}
+	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Data{Data: &controlpb.CheckpointData{Data: data,
+		Sum: xxh3.HashSeed(data, offset)}}}
 }
 
 func endPiece(content []byte) *controlpb.CheckpointPiece {
-	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{End: &controlpb.CheckpointEnd{Bytes: uint64(len(content)), Sum: xxh3.Hash(content)}}}
+	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{
+		End: &controlpb.CheckpointEnd{Bytes: uint64(len(content)), Sum: xxh3.Hash(content)},
+	}}
 }
 
 func TestUploadSendsBoundedPiecesWithSums(t *testing.T) {
 	content := bytes.Repeat([]byte("whispering woods "), 200_000) // more than three pieces
 	var got []byte
 	var refusal error
-	f := leader()
-	f.upload = func(stream uploadServer) error {
+	faked := leader()
+	faked.upload = func(stream uploadServer) error {
 		first, err := stream.Recv()
 		if err != nil {
 			return err
@@ -70,8 +74,8 @@ func TestUploadSendsBoundedPiecesWithSums(t *testing.T) {
 			got = append(got, data.Data...)
 		}
 	}
-	address, _ := serve(t, f)
-	l := dial(t, address)
+	address, _ := serve(t, faked)
+	log := dial(t, address)
 	grant := Grant{Epoch: 7, Address: address}
 	write := func(w io.Writer) error {
 		for rest := content; len(rest) > 0; { // in odd sizes
@@ -83,14 +87,14 @@ func TestUploadSendsBoundedPiecesWithSums(t *testing.T) {
 		}
 		return nil
 	}
-	c, err := l.UploadCheckpoint(within(t), Upload{Grant: grant, Txid: 42}, write)
+	c, err := log.UploadCheckpoint(within(t), Upload{Grant: grant, Txid: 42}, write)
 	require.NoError(t, err)
 	require.Equal(t, uint64(42), c.Txid)
 	require.Equal(t, uint64(7), c.Epoch)
 	require.True(t, bytes.Equal(content, got))
 
 	refusal = fault.New(fault.NoSpace, "upload", "the disk is full")
-	_, err = l.UploadCheckpoint(within(t), Upload{Grant: grant, Txid: 42}, func(w io.Writer) error {
+	_, err = log.UploadCheckpoint(within(t), Upload{Grant: grant, Txid: 42}, func(w io.Writer) error {
 		for {
 			if err := write(w); err != nil {
 				return err
@@ -98,7 +102,7 @@ func TestUploadSendsBoundedPiecesWithSums(t *testing.T) {
 		}
 	})
 	require.ErrorIs(t, err, fault.NoSpace, "the server's reason, not that the stream is over")
-	_, err = l.UploadCheckpoint(within(t), Upload{Grant: Grant{Epoch: 7, Address: "else:1"}, Txid: 42}, write)
+	_, err = log.UploadCheckpoint(within(t), Upload{Grant: Grant{Epoch: 7, Address: "else:1"}, Txid: 42}, write)
 	require.ErrorIs(t, err, fault.Invalid)
 }
 
@@ -114,8 +118,8 @@ func TestDownloadVerifiesEverything(t *testing.T) {
 		fails  error
 	}
 	var serves atomic.Pointer[script] // a call that was given up may still run when the next begins
-	f := leader()
-	f.download = func(request *controlpb.DownloadCheckpointRequest, stream downloadServer) error {
+	faked := leader()
+	faked.download = func(request *controlpb.DownloadCheckpointRequest, stream downloadServer) error {
 		if request.BeforeTxid == 1 {
 			return fault.New(fault.NotFound, "download", "none")
 		}
@@ -127,12 +131,12 @@ func TestDownloadVerifiesEverything(t *testing.T) {
 		}
 		return now.fails
 	}
-	address, _ := serve(t, f)
-	l := dial(t, address)
+	address, _ := serve(t, faked)
+	log := dial(t, address)
 	grant := Grant{Epoch: 7, Address: address}
 	get := func(before uint64) (Checkpoint, []byte, error) {
 		var got []byte
-		c, err := l.DownloadCheckpoint(within(t), grant, before, func(_ Checkpoint, r io.Reader) (err error) {
+		c, err := log.DownloadCheckpoint(within(t), grant, before, func(_ Checkpoint, r io.Reader) (err error) {
 			got, err = io.ReadAll(r)
 			return err
 		})
@@ -147,11 +151,11 @@ func TestDownloadVerifiesEverything(t *testing.T) {
 	_, _, err = get(1)
 	require.ErrorIs(t, err, fault.NotFound)
 	// A reader that stops early still learns whether the rest is good.
-	c, err = l.DownloadCheckpoint(within(t), grant, 0, func(_ Checkpoint, r io.Reader) error { return nil })
+	c, err = log.DownloadCheckpoint(within(t), grant, 0, func(_ Checkpoint, r io.Reader) error { return nil })
 	require.NoError(t, err)
 	require.Equal(t, uint64(9), c.Txid)
 	broken := errors.New("broken on purpose")
-	_, err = l.DownloadCheckpoint(within(t), grant, 0, func(Checkpoint, io.Reader) error { return broken })
+	_, err = log.DownloadCheckpoint(within(t), grant, 0, func(Checkpoint, io.Reader) error { return broken })
 	require.ErrorIs(t, err, broken)
 
 	for name, bad := range map[string]struct {
@@ -175,7 +179,7 @@ func TestDownloadVerifiesEverything(t *testing.T) {
 		if name != "no begin" {
 			require.Equal(t, uint64(9), c.Txid, "%s: one before it can be asked for", name)
 		}
-		_, err = l.DownloadCheckpoint(within(t), grant, 0, func(_ Checkpoint, r io.Reader) error { return nil })
+		_, err = log.DownloadCheckpoint(within(t), grant, 0, func(_ Checkpoint, r io.Reader) error { return nil })
 		require.ErrorIs(t, err, bad.kind, name)
 	}
 }

@@ -3,9 +3,9 @@
 // appends batches of framed edit records with many in flight (Writer), reads
 // them back (Tail), and stores and fetches checkpoints.
 //
-// A batch that was handed to a Writer ends in one of two ways: OnDurable covers
-// its last txid, or the Writer failed. A failed Writer is over: nothing is ever
-// sent again, because nobody knows which of the batches in flight are in the
+// A batch that was passed to a Writer ends in one of two ways: OnDurable covers
+// its last txid, or the Writer failed. A failed Writer never sends
+// anything more, because it is unknown which of the batches in flight are in the
 // log. Its owner drops its state, acquires a new epoch, learns the last txid
 // and replays.
 //

@@ -39,7 +39,8 @@ type fake struct {
 }
 
 func (f *fake) LogStatus(context.Context, *controlpb.LogStatusRequest) (*controlpb.LogStatusResponse, error) {
-	return &controlpb.LogStatusResponse{Leader: f.status.Leader, Ready: f.status.Ready, LeaderAddress: f.status.LeaderAddress, Error: f.status.Error}, nil
+	return &controlpb.LogStatusResponse{Leader: f.status.Leader, Ready: f.status.Ready,
+		LeaderAddress: f.status.LeaderAddress, Error: f.status.Error}, nil
 }
 
 func (f *fake) AcquireEpoch(context.Context, *controlpb.AcquireEpochRequest) (*controlpb.AcquireEpochResponse, error) {
@@ -55,8 +56,11 @@ func (f *fake) Tail(request *controlpb.TailRequest, stream tailServer) error {
 // leader is a fake that leads.
 func leader() *fake {
 	return &fake{
-		status:  controlpb.LogStatusResponse{Leader: true, Ready: true},
-		acquire: func() (*controlpb.AcquireEpochResponse, error) { return &controlpb.AcquireEpochResponse{Epoch: 1}, nil },
+		status: controlpb.LogStatusResponse{Leader: true, Ready: true},
+		acquire: func() (*controlpb.AcquireEpochResponse, error) {
+			return &controlpb.AcquireEpochResponse{Epoch: 1},
+				nil
+		},
 	}
 }
 
@@ -96,19 +100,19 @@ type calls struct {
 
 func open(t *testing.T, l *Log, o WriterOptions) (*Writer, calls) {
 	t.Helper()
-	c := calls{durable: make(chan uint64, 1000), failed: make(chan error, 10)}
-	o.OnDurable = func(last uint64) { c.durable <- last }
-	o.OnFailed = func(err error) { c.failed <- err }
+	reported := calls{durable: make(chan uint64, 1000), failed: make(chan error, 10)}
+	o.OnDurable = func(last uint64) { reported.durable <- last }
+	o.OnFailed = func(err error) { reported.failed <- err }
 	var err error
 	if o.Grant, err = l.AcquireEpoch(within(t), "nn"); err == nil {
 		var w *Writer
 		if w, err = l.OpenWriter(o); err == nil {
 			t.Cleanup(w.Close)
-			return w, c
+			return w, reported
 		}
 	}
 	require.NoError(t, err)
-	return nil, c
+	return nil, reported
 }
 
 func records(n int) [][]byte {
@@ -122,8 +126,8 @@ func records(n int) [][]byte {
 func TestABrokenStreamIsTheEndAndNothingIsSentAgain(t *testing.T) {
 	var mu sync.Mutex
 	var got []uint64
-	f := leader()
-	f.append = func(stream appendServer) error {
+	faked := leader()
+	faked.append = func(stream appendServer) error {
 		for {
 			batch, err := stream.Recv()
 			if err != nil {
@@ -142,24 +146,24 @@ func TestABrokenStreamIsTheEndAndNothingIsSentAgain(t *testing.T) {
 			}
 		}
 	}
-	address, _ := serve(t, f)
+	address, _ := serve(t, faked)
 	l := dial(t, address)
-	w, c := open(t, l, WriterOptions{})
-	require.NoError(t, w.TryAppend(1, records(3)))
-	require.EqualValues(t, 3, <-c.durable)
-	require.NoError(t, w.TryAppend(4, records(1)))
-	err := <-c.failed
+	writer, reported := open(t, l, WriterOptions{})
+	require.NoError(t, writer.TryAppend(1, records(3)))
+	require.EqualValues(t, 3, <-reported.durable)
+	require.NoError(t, writer.TryAppend(4, records(1)))
+	err := <-reported.failed
 	require.ErrorIs(t, err, fault.Unavailable)
 	require.ErrorContains(t, err, "broken on purpose")
-	require.Equal(t, err, w.Err())
-	require.Equal(t, err, w.TryAppend(5, records(1)))
-	require.Equal(t, err, w.Append(within(t), 5, records(1)))
-	require.Equal(t, 1, w.InFlight(), "nobody knows what became of it")
-	w.Close()
+	require.Equal(t, err, writer.Err())
+	require.Equal(t, err, writer.TryAppend(5, records(1)))
+	require.Equal(t, err, writer.Append(within(t), 5, records(1)))
+	require.Equal(t, 1, writer.InFlight(), "nobody knows what became of it")
+	writer.Close()
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, []uint64{1, 4}, got)
-	require.Empty(t, c.failed, "reported once")
+	require.Empty(t, reported.failed, "reported once")
 }
 
 func TestAServerThatDiesFailsTheWriter(t *testing.T) {
@@ -201,8 +205,8 @@ func TestAcknowledgementsThatFitNoBatchAreRefused(t *testing.T) {
 
 func TestInFlightIsBounded(t *testing.T) {
 	release := make(chan struct{})
-	f := leader()
-	f.append = func(stream appendServer) error {
+	faked := leader()
+	faked.append = func(stream appendServer) error {
 		for {
 			batch, err := stream.Recv()
 			if err != nil {
@@ -213,38 +217,39 @@ func TestInFlightIsBounded(t *testing.T) {
 			case <-stream.Context().Done():
 				return nil
 			}
-			if err := stream.Send(&controlpb.AppendAck{LastTxid: batch.FirstTxid + uint64(len(batch.Records)) - 1}); err != nil {
+			last := batch.FirstTxid + uint64(len(batch.Records)) - 1
+			if err := stream.Send(&controlpb.AppendAck{LastTxid: last}); err != nil {
 				return err
 			}
 		}
 	}
-	address, _ := serve(t, f)
-	l := dial(t, address)
-	w, c := open(t, l, WriterOptions{InFlightBatches: 2})
-	require.NoError(t, w.TryAppend(1, records(1)))
-	require.NoError(t, w.TryAppend(2, records(1)))
-	require.ErrorIs(t, w.TryAppend(3, records(1)), fault.Busy)
+	address, _ := serve(t, faked)
+	log := dial(t, address)
+	writer, reported := open(t, log, WriterOptions{InFlightBatches: 2})
+	require.NoError(t, writer.TryAppend(1, records(1)))
+	require.NoError(t, writer.TryAppend(2, records(1)))
+	require.ErrorIs(t, writer.TryAppend(3, records(1)), fault.Busy)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(t, w.Append(ctx, 3, records(1)), fault.Busy)
+	require.ErrorIs(t, writer.Append(ctx, 3, records(1)), fault.Busy)
 	appended := make(chan error, 1)
-	go func() { appended <- w.Append(within(t), 3, records(1)) }()
+	go func() { appended <- writer.Append(within(t), 3, records(1)) }()
 	release <- struct{}{}
 	require.NoError(t, <-appended)
-	require.EqualValues(t, 1, <-c.durable)
-	w.Close()
-	require.Empty(t, c.failed, "Close is no failure")
-	require.ErrorIs(t, w.Err(), fault.Closed)
-	w.Close() // again
+	require.EqualValues(t, 1, <-reported.durable)
+	writer.Close()
+	require.Empty(t, reported.failed, "Close is no failure")
+	require.ErrorIs(t, writer.Err(), fault.Closed)
+	writer.Close() // again
 
-	w, _ = open(t, l, WriterOptions{InFlightBytes: 10})
-	require.NoError(t, w.TryAppend(1, records(5)), "one batch always fits")
-	require.ErrorIs(t, w.TryAppend(6, records(1)), fault.Busy)
-	_, err := l.OpenWriter(WriterOptions{Grant: Grant{Epoch: 1, Address: address}, InFlightBatches: 100_000})
+	writer, _ = open(t, log, WriterOptions{InFlightBytes: 10})
+	require.NoError(t, writer.TryAppend(1, records(5)), "one batch always fits")
+	require.ErrorIs(t, writer.TryAppend(6, records(1)), fault.Busy)
+	_, err := log.OpenWriter(WriterOptions{Grant: Grant{Epoch: 1, Address: address}, InFlightBatches: 100_000})
 	require.ErrorIs(t, err, fault.Invalid)
-	_, err = l.OpenWriter(WriterOptions{Grant: Grant{Epoch: 1, Address: "else:1"}})
+	_, err = log.OpenWriter(WriterOptions{Grant: Grant{Epoch: 1, Address: "else:1"}})
 	require.ErrorIs(t, err, fault.Invalid)
-	_, err = l.OpenWriter(WriterOptions{Grant: Grant{Address: address}})
+	_, err = log.OpenWriter(WriterOptions{Grant: Grant{Address: address}})
 	require.ErrorIs(t, err, fault.Invalid)
 }
 
@@ -263,28 +268,30 @@ func TestTheLeaderIsFoundAmongMany(t *testing.T) {
 		}
 		return &controlpb.AcquireEpochResponse{Epoch: 5, LastTxid: 77}, nil
 	}
-	a, _ := serve(t, follower)
-	b, _ := serve(t, sick)
-	c, stop := serve(t, good)
-	l := dial(t, dead.Addr().String(), a, b, c)
-	grant, err := l.AcquireEpoch(within(t), "nn")
+	first, _ := serve(t, follower)
+	second, _ := serve(t, sick)
+	third, stop := serve(t, good)
+	log := dial(t, dead.Addr().String(), first, second, third)
+	grant, err := log.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
-	require.Equal(t, Grant{Epoch: 5, LastTxid: 77, Address: c}, grant)
+	require.Equal(t, Grant{Epoch: 5, LastTxid: 77, Address: third}, grant)
 	require.Equal(t, 2, refusals)
 
 	good.acquire = func() (*controlpb.AcquireEpochResponse, error) {
 		return nil, fault.New(fault.Invalid, "acquire epoch", "bad holder")
 	}
-	_, err = l.AcquireEpoch(within(t), "nn")
+	_, err = log.AcquireEpoch(within(t), "nn")
 	require.ErrorIs(t, err, fault.Invalid)
 
 	stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	_, err = l.AcquireEpoch(ctx, "nn")
+	_, err = log.AcquireEpoch(ctx, "nn")
 	require.ErrorIs(t, err, fault.Unavailable)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	for _, says := range []string{"connection refused", "follows 10.9.9.9:7710", "the disk is full", dead.Addr().String(), a, b, c} {
+	for _, says := range []string{"connection refused", "follows 10.9.9.9:7710", "the disk is full",
+		dead.Addr().String(),
+		first, second, third} {
 		require.ErrorContains(t, err, says)
 	}
 	_, err = Dial(Options{})
@@ -294,9 +301,9 @@ func TestTheLeaderIsFoundAmongMany(t *testing.T) {
 }
 
 func TestReplayTakesNoGapAndNoMoreThanAsked(t *testing.T) {
-	f := leader()
+	faked := leader()
 	var batches []*controlpb.TailBatch
-	f.tail = func(_ *controlpb.TailRequest, stream tailServer) error {
+	faked.tail = func(_ *controlpb.TailRequest, stream tailServer) error {
 		for _, b := range batches {
 			if err := stream.Send(b); err != nil {
 				return err
@@ -304,26 +311,26 @@ func TestReplayTakesNoGapAndNoMoreThanAsked(t *testing.T) {
 		}
 		return nil
 	}
-	address, _ := serve(t, f)
-	l := dial(t, address)
+	address, _ := serve(t, faked)
+	log := dial(t, address)
 	count := 0
 	take := func(b Batch) error { count += len(b.Records); return nil }
 
 	batches = []*controlpb.TailBatch{{FirstTxid: 1, Records: records(3)}, {FirstTxid: 4, Records: records(7)}}
-	require.NoError(t, l.Replay(within(t), 1, 8, take))
+	require.NoError(t, log.Replay(within(t), 1, 8, take))
 	require.Equal(t, 8, count)
-	require.ErrorIs(t, l.Replay(within(t), 1, 11, take), fault.Gap)
+	require.ErrorIs(t, log.Replay(within(t), 1, 11, take), fault.Gap)
 	stop := errors.New("stop")
-	require.ErrorIs(t, l.Replay(within(t), 1, 8, func(Batch) error { return stop }), stop)
-	require.ErrorIs(t, l.Tail(within(t), 1, take), fault.Unavailable)
+	require.ErrorIs(t, log.Replay(within(t), 1, 8, func(Batch) error { return stop }), stop)
+	require.ErrorIs(t, log.Tail(within(t), 1, take), fault.Unavailable)
 
 	for _, bad := range []uint64{3, 5} {
 		batches[1].FirstTxid = bad
-		require.ErrorIs(t, l.Replay(within(t), 1, 8, take), fault.Protocol)
+		require.ErrorIs(t, log.Replay(within(t), 1, 8, take), fault.Protocol)
 	}
-	f.tail = func(*controlpb.TailRequest, tailServer) error {
+	faked.tail = func(*controlpb.TailRequest, tailServer) error {
 		return fault.New(fault.CorruptData, "read log", "damaged")
 	}
-	require.ErrorIs(t, l.Replay(within(t), 1, 8, take), fault.CorruptData)
-	require.NotErrorIs(t, l.Replay(within(t), 1, 8, take), io.EOF)
+	require.ErrorIs(t, log.Replay(within(t), 1, 8, take), fault.CorruptData)
+	require.NotErrorIs(t, log.Replay(within(t), 1, 8, take), io.EOF)
 }

@@ -36,7 +36,7 @@ type server struct {
 	client  controlpb.EditLogClient
 }
 
-// Grant is what AcquireEpoch gave.
+// Grant is what AcquireEpoch returned.
 type Grant struct {
 	// Epoch makes the caller the only accepted writer until a higher one is
 	// acquired.
@@ -64,22 +64,23 @@ func Dial(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{logger: o.Logger, clock: o.Clock}
-	if l.logger == nil {
-		l.logger = slog.New(slog.DiscardHandler)
+	log := &Log{logger: o.Logger, clock: o.Clock}
+	if log.logger == nil {
+		log.logger = slog.New(slog.DiscardHandler)
 	}
-	if l.clock == nil {
-		l.clock = clock.Real{}
+	if log.clock == nil {
+		log.clock = clock.Real{}
 	}
 	for _, address := range addresses {
 		conn, err := rpc.Dial(address)
 		if err != nil {
-			_ = l.Close()
+			_ = log.Close()
 			return nil, err
 		}
-		l.servers = append(l.servers, server{address: address, conn: conn, client: controlpb.NewEditLogClient(conn)})
+		log.servers = append(log.servers,
+			server{address: address, conn: conn, client: controlpb.NewEditLogClient(conn)})
 	}
-	return l, nil
+	return log, nil
 }
 
 // Close ends every connection; running calls and Writers fail.
@@ -94,7 +95,7 @@ func (l *Log) Close() error {
 }
 
 // Status asks every log server and returns the answers in the order of the
-// addresses; an error stands in LogStatusResponse.error.
+// addresses; errors are in LogStatusResponse.error.
 func (l *Log) Status(ctx context.Context) []*controlpb.LogStatusResponse {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
@@ -113,8 +114,8 @@ func (l *Log) Status(ctx context.Context) []*controlpb.LogStatusResponse {
 	return out
 }
 
-// leader finds the log server that leads and is ready, asking again and again
-// until ctx ends. Errors: fault.Unavailable with what each server said.
+// leader finds the log server that leads and is ready, asking repeatedly
+// until ctx ends. Errors: fault.Unavailable with what each server answered.
 func (l *Log) leader(ctx context.Context, op string) (server, error) {
 	for failures := 1; ; failures++ {
 		statuses := l.Status(ctx)
@@ -123,7 +124,8 @@ func (l *Log) leader(ctx context.Context, op string) (server, error) {
 				return l.servers[i], nil
 			}
 		}
-		if err := clock.Sleep(ctx, l.clock, backoff.Exponential{First: searchPause, Max: searchPauseMax}.After(failures)); err != nil {
+		if err := clock.Sleep(ctx, l.clock, backoff.Exponential{First: searchPause,
+			Max: searchPauseMax}.After(failures)); err != nil {
 			return server{}, l.noLeader(op, statuses, err)
 		}
 	}
@@ -151,8 +153,8 @@ func (l *Log) noLeader(op string, statuses []*controlpb.LogStatusResponse, cause
 // AcquireEpoch makes the caller the log's only accepted writer: every batch of
 // a lower epoch is refused from then on. holder names the caller for people.
 // It looks for the leader until ctx ends. After an error the epoch may have
-// been taken all the same; asking again takes a higher one. Errors:
-// fault.Unavailable with what each server said, fault.Invalid.
+// been acquired all the same; the next call acquires a higher one. Errors:
+// fault.Unavailable with what each server answered, fault.Invalid.
 func (l *Log) AcquireEpoch(ctx context.Context, holder string) (Grant, error) {
 	const op = "acquire epoch"
 	for {

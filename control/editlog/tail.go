@@ -12,7 +12,7 @@ import (
 )
 
 // Replay reads the committed records from txid from to txid to, both included,
-// in order and without a gap, and hands them to fn. to is usually a Grant's
+// in order and without a gap, and passes them to fn. to is usually a Grant's
 // LastTxid; from > to reads nothing. An error of fn ends it and is returned.
 // It does not resume by itself: after fault.Unavailable or fault.NotActive
 // start again behind the last txid that fn saw. Errors: fault.CorruptData for
@@ -49,7 +49,7 @@ var errEnough = errors.New("all read")
 
 // Tail reads committed records from txid from on and goes on as new ones
 // commit, until ctx ends or something fails; it never returns nil. Batches
-// without records are heartbeats that tell the log's last txid.
+// without records are heartbeats with the log's last txid.
 func (l *Log) Tail(ctx context.Context, from uint64, fn func(Batch) error) error {
 	err := l.tail(ctx, &controlpb.TailRequest{FromTxid: from, Follow: true}, fn)
 	if err == nil {
@@ -61,15 +61,15 @@ func (l *Log) Tail(ctx context.Context, from uint64, fn func(Batch) error) error
 // tail runs one stream against the leader and checks that txids have no gap.
 func (l *Log) tail(ctx context.Context, request *controlpb.TailRequest, fn func(Batch) error) error {
 	const op = "tail log"
-	s, err := l.leader(ctx, op)
+	leader, err := l.leader(ctx, op)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx) // ends the stream when fn fails
 	defer cancel()
-	stream, err := s.client.Tail(ctx, request)
+	stream, err := leader.client.Tail(ctx, request)
 	if err != nil {
-		return rpc.FromStatus(err, op, s.address)
+		return rpc.FromStatus(err, op, leader.address)
 	}
 	next := request.FromTxid
 	for {
@@ -78,17 +78,18 @@ func (l *Log) tail(ctx context.Context, request *controlpb.TailRequest, fn func(
 			return nil
 		}
 		if err != nil {
-			return rpc.FromStatus(err, op, s.address)
+			return rpc.FromStatus(err, op, leader.address)
 		}
 		if len(message.Records) > 0 && message.FirstTxid != next {
-			return &fault.Error{Kind: fault.Protocol, Op: op, Address: s.address,
+			return &fault.Error{Kind: fault.Protocol, Op: op, Address: leader.address,
 				Reason: fmt.Sprintf("the batch starts at txid %d, txid %d was expected", message.FirstTxid, next)}
 		}
 		next += uint64(len(message.Records))
 		if len(message.Records) == 0 && !request.Follow {
 			continue
 		}
-		if err := fn(Batch{FirstTxid: message.FirstTxid, Records: message.Records, LastTxid: message.LastTxid}); err != nil {
+		if err := fn(Batch{FirstTxid: message.FirstTxid, Records: message.Records,
+			LastTxid: message.LastTxid}); err != nil {
 			return err
 		}
 	}

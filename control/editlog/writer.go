@@ -62,55 +62,51 @@ type pending struct {
 // OpenWriter opens the append stream to the server that granted the epoch.
 // Nothing is sent yet, so a server that is gone shows at the first Append. The
 // caller closes the Writer. Errors: fault.Invalid.
-func (l *Log) OpenWriter(o WriterOptions) (*Writer, error) {
+func (l *Log) OpenWriter(options WriterOptions) (*Writer, error) {
 	const op = "open log writer"
-	var s *server
-	for i := range l.servers {
-		if l.servers[i].address == o.Grant.Address {
-			s = &l.servers[i]
-		}
-	}
+	leader, err := l.granting(op, options.Grant)
 	switch {
-	case s == nil:
-		return nil, fault.New(fault.Invalid, op, "the grant names no log server of this connection: %q", o.Grant.Address)
-	case o.Grant.Epoch == 0:
+	case err != nil:
+		return nil, err
+	case options.Grant.Epoch == 0:
 		return nil, fault.New(fault.Invalid, op, "no epoch was acquired")
-	case o.InFlightBatches < 0 || o.InFlightBatches > inFlightBatchesMax:
-		return nil, fault.New(fault.Invalid, op, "%d batches in flight; at most %d", o.InFlightBatches, inFlightBatchesMax)
+	case options.InFlightBatches < 0 || options.InFlightBatches > inFlightBatchesMax:
+		return nil, fault.New(fault.Invalid, op, "%d batches in flight; at most %d", options.InFlightBatches,
+			inFlightBatchesMax)
 	}
-	if o.InFlightBatches == 0 {
-		o.InFlightBatches = inFlightBatchesDefault
+	if options.InFlightBatches == 0 {
+		options.InFlightBatches = inFlightBatchesDefault
 	}
-	if o.InFlightBytes <= 0 {
-		o.InFlightBytes = inFlightBytesDefault
+	if options.InFlightBytes <= 0 {
+		options.InFlightBytes = inFlightBytesDefault
 	}
-	if o.OnDurable == nil {
-		o.OnDurable = func(uint64) {}
+	if options.OnDurable == nil {
+		options.OnDurable = func(uint64) {}
 	}
-	if o.OnFailed == nil {
-		o.OnFailed = func(error) {}
+	if options.OnFailed == nil {
+		options.OnFailed = func(error) {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := s.client.Append(ctx)
+	stream, err := leader.client.Append(ctx)
 	if err != nil {
 		cancel()
-		return nil, rpc.FromStatus(err, op, s.address)
+		return nil, rpc.FromStatus(err, op, leader.address)
 	}
-	w := &Writer{
-		options: o, address: s.address, stream: stream, cancel: cancel,
-		queue: make(chan *controlpb.AppendBatch, o.InFlightBatches),
+	writer := &Writer{
+		options: options, address: leader.address, stream: stream, cancel: cancel,
+		queue: make(chan *controlpb.AppendBatch, options.InFlightBatches),
 		done:  make(chan struct{}), ended: make(chan struct{}),
 	}
-	w.mu.next = o.Grant.LastTxid + 1
-	w.mu.room = make(chan struct{})
+	writer.mu.next = options.Grant.LastTxid + 1
+	writer.mu.room = make(chan struct{})
 	var group sync.WaitGroup
-	group.Go(w.send)
-	group.Go(w.receive)
+	group.Go(writer.send)
+	group.Go(writer.receive)
 	go func() {
-		defer close(w.done)
+		defer close(writer.done)
 		group.Wait()
 	}()
-	return w, nil
+	return writer, nil
 }
 
 // TryAppend queues a batch of framed records with the txids firstTxid,
@@ -212,7 +208,7 @@ func (w *Writer) send() {
 	for {
 		select {
 		case batch := <-w.queue:
-			// A failed Send says io.EOF; receive gets the reason.
+			// A failed Send returns io.EOF; receive gets the reason.
 			if err := w.stream.Send(batch); err != nil {
 				if !errors.Is(err, io.EOF) {
 					w.fail(rpc.FromStatus(err, "append to log", w.address))
@@ -226,7 +222,7 @@ func (w *Writer) send() {
 	}
 }
 
-// receive takes the acknowledgements, in order, and reports the end.
+// receive reads the acknowledgements, in order, and reports the end.
 func (w *Writer) receive() {
 	for {
 		ack, err := w.stream.Recv()
@@ -248,7 +244,7 @@ func (w *Writer) receive() {
 	}
 }
 
-// acknowledge takes batches up to last off the pending list.
+// acknowledge removes batches up to last from the pending list.
 func (w *Writer) acknowledge(last uint64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

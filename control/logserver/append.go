@@ -22,7 +22,7 @@ type flight struct {
 }
 
 // appendCall is the server's end of an Append stream. Two goroutines run in it:
-// receive takes batches in and gives them to raft in the order of their arrival;
+// receive reads batches and submits them to raft in the order of their arrival;
 // run waits for each in the same order and acknowledges it.
 type appendCall struct {
 	server  *Server
@@ -88,9 +88,9 @@ func (c *appendCall) receive() {
 	}
 }
 
-// start reads one batch and gives it to raft.
+// start reads one batch and submits it to raft.
 func (c *appendCall) start(ctx context.Context) flight {
-	s := c.server
+	server := c.server
 	batch, err := c.stream.Recv()
 	if errors.Is(err, io.EOF) {
 		return flight{}
@@ -98,32 +98,32 @@ func (c *appendCall) start(ctx context.Context) flight {
 	if err != nil {
 		return flight{err: err}
 	}
-	e := entry.Entry{Kind: entry.Batch, Epoch: batch.Epoch, FirstTxid: batch.FirstTxid, Records: batch.Records}
-	if err := e.Check(); err != nil {
+	ours := entry.Entry{Kind: entry.Batch, Epoch: batch.Epoch, FirstTxid: batch.FirstTxid, Records: batch.Records}
+	if err := ours.Check(); err != nil {
 		return flight{err: err}
 	}
 	// The state machine decides; but what is refused now will be refused then,
 	// and need not fill the log.
-	if now := s.fsm.view(); e.Epoch < now.Epoch {
-		return flight{err: now.Fenced(e.Epoch)}
+	if now := server.fsm.view(); ours.Epoch < now.Epoch {
+		return flight{err: now.Fenced(ours.Epoch)}
 	}
-	f := flight{last: e.LastTxid()}
-	for _, record := range e.Records {
-		f.bytes += int64(len(record))
+	batched := flight{last: ours.LastTxid()}
+	for _, record := range ours.Records {
+		batched.bytes += int64(len(record))
 	}
-	if err := s.inFlight.Acquire(ctx, f.bytes); err != nil {
+	if err := server.inFlight.Acquire(ctx, batched.bytes); err != nil {
 		return flight{err: err}
 	}
-	if err := s.gate.enter(s.health.refusal); err != nil {
-		s.inFlight.Release(f.bytes)
+	if err := server.gate.enter(server.health.refusal); err != nil {
+		server.inFlight.Release(batched.bytes)
 		return flight{err: err}
 	}
-	f.future = s.group.raft.Apply(e.Encode(), s.o.ApplyTimeout)
-	return f
+	batched.future = server.group.raft.Apply(ours.Encode(), server.options.ApplyTimeout)
+	return batched
 }
 
-// settle waits until a batch is durable or refused, and releases what start took
-// for it.
+// settle waits until a batch is durable or refused, and releases what start
+// acquired for it.
 func (c *appendCall) settle(f flight) error {
 	defer c.server.gate.leave()
 	defer c.server.inFlight.Release(f.bytes)

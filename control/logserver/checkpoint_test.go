@@ -77,51 +77,52 @@ func (s *Server) firstTxidOf() uint64 { return s.fsm.firstTxid() }
 func TestTheLogIsCutInFrontOfTheOlderOfTwoCheckpoints(t *testing.T) {
 	dir := t.TempDir()
 	o := options(t, dir)
-	s, stop := start(t, o)
-	l := dial(t, s.Addr())
-	grant, err := l.AcquireEpoch(within(t), "nn")
+	server, stop := start(t, o)
+	log := dial(t, server.Addr())
+	grant, err := log.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
-	_, err = download(t, l, grant, 0)
+	_, err = download(t, log, grant, 0)
 	requireKind(t, fault.NotFound, err)
 
-	appendTo(t, l, grant, 1, 3000)
-	upload(t, l, grant, 2900)
-	require.EqualValues(t, 1, s.firstTxidOf(), "one checkpoint is not enough to cut anything")
-	requireRecords(t, l, 1, 3000)
+	appendTo(t, log, grant, 1, 3000)
+	upload(t, log, grant, 2900)
+	require.EqualValues(t, 1, server.firstTxidOf(), "one checkpoint is not enough to cut anything")
+	requireRecords(t, log, 1, 3000)
 
-	appendTo(t, l, grant, 3001, 6000)
-	upload(t, l, grant, 6000)
-	first := s.firstTxidOf()
+	appendTo(t, log, grant, 3001, 6000)
+	upload(t, log, grant, 6000)
+	first := server.firstTxidOf()
 	require.Greater(t, first, uint64(2900-pointStride))
 	require.LessOrEqual(t, first, uint64(2901), "every record behind the older checkpoint stays")
-	requireRecords(t, l, first, 6000)
-	requireKind(t, fault.Gap, l.Replay(within(t), first-1, 6000, func(editlog.Batch) error { return nil }))
-	requireKind(t, fault.Gap, l.Replay(within(t), 1, 6000, func(editlog.Batch) error { return nil }))
+	requireRecords(t, log, first, 6000)
+	requireKind(t, fault.Gap, log.Replay(within(t), first-1, 6000, func(editlog.Batch) error { return nil }))
+	requireKind(t, fault.Gap, log.Replay(within(t), 1, 6000, func(editlog.Batch) error { return nil }))
 
-	c, err := download(t, l, grant, 0)
+	c, err := download(t, log, grant, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 6000, c.Txid)
-	c, err = download(t, l, grant, 6000)
+	c, err = download(t, log, grant, 6000)
 	require.NoError(t, err)
 	require.EqualValues(t, 2900, c.Txid)
-	_, err = download(t, l, grant, 2900)
+	_, err = download(t, log, grant, 2900)
 	requireKind(t, fault.NotFound, err)
 
 	// A third one: the first goes, and log files with it.
-	appendTo(t, l, grant, 6001, 9000)
-	upload(t, l, grant, 8000)
+	appendTo(t, log, grant, 6001, 9000)
+	upload(t, log, grant, 8000)
 	list, err := os.ReadDir(filepath.Join(dir, checkpoint.Directory))
 	require.NoError(t, err)
 	require.Len(t, list, checkpoint.KeptCount)
-	first = s.firstTxidOf()
+	first = server.firstTxidOf()
 	require.Greater(t, first, uint64(6000-pointStride))
-	status := l.Status(within(t))[0]
+	status := log.Status(within(t))[0]
 	require.Equal(t, first, status.FirstTxid)
-	index, err := s.store.FirstIndex()
+	index, err := server.store.FirstIndex()
 	require.NoError(t, err)
 	require.Greater(t, index, uint64(5000))
-	require.ErrorIs(t, s.store.GetLog(index-1, new(raft.Log)), raft.ErrLogNotFound, "a peer must not get what the next start does not have")
-	require.NoError(t, s.store.GetLog(index, new(raft.Log)))
+	require.ErrorIs(t, server.store.GetLog(index-1, new(raft.Log)), raft.ErrLogNotFound,
+		"a peer must not get what the next start does not have")
+	require.NoError(t, server.store.GetLog(index, new(raft.Log)))
 	require.Len(t, status.Checkpoints, 2)
 	require.EqualValues(t, 8000, status.Checkpoints[0].Txid)
 
@@ -147,80 +148,84 @@ func TestTheLogIsCutInFrontOfTheOlderOfTwoCheckpoints(t *testing.T) {
 		require.EqualValues(t, 9001, next)
 
 		o := options(t, dir)
-		s, stop := start(t, o)
-		l := dial(t, s.Addr())
-		require.Equal(t, first, s.firstTxidOf())
-		grant, err := l.AcquireEpoch(within(t), "nn")
+		server, stop := start(t, o)
+		log := dial(t, server.Addr())
+		require.Equal(t, first, server.firstTxidOf())
+		grant, err := log.AcquireEpoch(within(t), "nn")
 		require.NoError(t, err)
 		require.EqualValues(t, 9000, grant.LastTxid)
 		require.EqualValues(t, 2, grant.Epoch)
-		requireRecords(t, l, first, 9000)
-		requireRecords(t, l, first+777, 9000)
-		c, err := download(t, l, grant, 0)
+		requireRecords(t, log, first, 9000)
+		requireRecords(t, log, first+777, 9000)
+		c, err := download(t, log, grant, 0)
 		require.NoError(t, err)
 		require.EqualValues(t, 8000, c.Txid)
-		appendTo(t, l, grant, 9001, 9100)
-		upload(t, l, grant, 9100)
-		requireRecords(t, l, s.firstTxidOf(), 9100)
+		appendTo(t, log, grant, 9001, 9100)
+		upload(t, log, grant, 9100)
+		requireRecords(t, log, server.firstTxidOf(), 9100)
 		stop()
 	}
 }
 
 func TestWhoMayNotUpload(t *testing.T) {
-	s, _ := start(t, options(t, t.TempDir()))
-	l := dial(t, s.Addr())
-	old, err := l.AcquireEpoch(within(t), "old")
+	server, _ := start(t, options(t, t.TempDir()))
+	log := dial(t, server.Addr())
+	old, err := log.AcquireEpoch(within(t), "old")
 	require.NoError(t, err)
-	appendTo(t, l, old, 1, 10)
-	grant, err := l.AcquireEpoch(within(t), "new")
+	appendTo(t, log, old, 1, 10)
+	grant, err := log.AcquireEpoch(within(t), "new")
 	require.NoError(t, err)
 	nothing := func(w io.Writer) error { _, err := w.Write([]byte("x")); return err }
 
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: old, Txid: 5}, nothing)
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: old, Txid: 5}, nothing)
 	requireKind(t, fault.Fenced, err)
 	never := grant
 	never.Epoch++
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: never, Txid: 5}, nothing)
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: never, Txid: 5}, nothing)
 	requireKind(t, fault.Protocol, err)
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 11}, nothing)
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 11}, nothing)
 	requireKind(t, fault.Gap, err)
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 0}, nothing)
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 0}, nothing)
 	requireKind(t, fault.Gap, err)
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, func(io.Writer) error { return nil })
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10},
+		func(io.Writer) error { return nil })
 	requireKind(t, fault.CorruptData, err)
 	broken := fmt.Errorf("broken on purpose")
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, func(io.Writer) error { return broken })
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10},
+		func(io.Writer) error { return broken })
 	require.ErrorIs(t, err, broken)
 
 	// Fenced in the middle: it never counts.
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, func(w io.Writer) error {
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, func(w io.Writer) error {
 		if _, err := w.Write(contentOf(10)); err != nil {
 			return err
 		}
-		_, err := l.AcquireEpoch(within(t), "newer")
+		_, err := log.AcquireEpoch(within(t), "newer")
 		return err
 	})
 	requireKind(t, fault.Fenced, err)
-	require.Empty(t, s.keeper.files.All())
+	require.Empty(t, server.keeper.files.All())
 	grant.Epoch++
-	upload(t, l, grant, 10)
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 9}, nothing)
+	upload(t, log, grant, 10)
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 9}, nothing)
 	requireKind(t, fault.Exists, err)
-	_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, nothing)
+	_, err = log.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 10}, nothing)
 	requireKind(t, fault.Exists, err)
 	require.Eventually(t, func() bool {
-		list, err := os.ReadDir(filepath.Join(s.o.Directory, checkpoint.Directory))
+		list, err := os.ReadDir(filepath.Join(server.options.Directory, checkpoint.Directory))
 		return err == nil && len(list) == 1
 	}, patience, tick, "what failed leaves nothing")
 }
 
 func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
-	s, _ := start(t, options(t, t.TempDir()))
-	l := dial(t, s.Addr())
+	server, _ := start(t, options(t, t.TempDir()))
+	l := dial(t, server.Addr())
 	grant, err := l.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
 	appendTo(t, l, grant, 1, 10)
-	begin := &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: &controlpb.CheckpointInfo{Txid: 10, Epoch: grant.Epoch}}}
+	begin := &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{
+		Begin: &controlpb.CheckpointInfo{Txid: 10, Epoch: grant.Epoch},
+	}}
 	good := checkpoint.DataPiece([]byte("content"), 0)
 	flipped := checkpoint.DataPiece([]byte("content"), 0)
 	flipped.GetData().Data[3] ^= 1
@@ -236,31 +241,32 @@ func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
 	wrongSum.GetEnd().Sum++
 	wrongBytes := sum(good)
 	wrongBytes.GetEnd().Bytes++
-	for name, c := range map[string]struct {
+	for name, test := range map[string]struct {
 		kind   fault.Kind
 		pieces []*controlpb.CheckpointPiece
 	}{
-		"no beginning":   {fault.Protocol, []*controlpb.CheckpointPiece{good}},
-		"begun twice":    {fault.Protocol, []*controlpb.CheckpointPiece{begin, begin}},
-		"flipped":        {fault.CorruptData, []*controlpb.CheckpointPiece{begin, flipped}},
-		"moved":          {fault.CorruptData, []*controlpb.CheckpointPiece{begin, moved}},
-		"wrong sum":      {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongSum}},
-		"wrong bytes":    {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongBytes}},
-		"nothing in it":  {fault.CorruptData, []*controlpb.CheckpointPiece{begin, sum()}},
-		"too large":      {fault.Protocol, []*controlpb.CheckpointPiece{begin, checkpoint.DataPiece(make([]byte, checkpoint.PieceBytesMax+1), 0)}},
+		"no beginning":  {fault.Protocol, []*controlpb.CheckpointPiece{good}},
+		"begun twice":   {fault.Protocol, []*controlpb.CheckpointPiece{begin, begin}},
+		"flipped":       {fault.CorruptData, []*controlpb.CheckpointPiece{begin, flipped}},
+		"moved":         {fault.CorruptData, []*controlpb.CheckpointPiece{begin, moved}},
+		"wrong sum":     {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongSum}},
+		"wrong bytes":   {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongBytes}},
+		"nothing in it": {fault.CorruptData, []*controlpb.CheckpointPiece{begin, sum()}},
+		"too large": {fault.Protocol, []*controlpb.CheckpointPiece{begin,
+			checkpoint.DataPiece(make([]byte, checkpoint.PieceBytesMax+1), 0)}},
 		"ends too early": {fault.Protocol, []*controlpb.CheckpointPiece{begin, good}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stream, err := clientOf(t, s).UploadCheckpoint(within(t))
+			stream, err := clientOf(t, server).UploadCheckpoint(within(t))
 			require.NoError(t, err)
-			for _, p := range c.pieces {
+			for _, p := range test.pieces {
 				if stream.Send(p) != nil {
 					break
 				}
 			}
 			_, err = stream.CloseAndRecv()
-			requireKind(t, c.kind, faultOf(err))
-			require.Empty(t, s.keeper.files.All())
+			requireKind(t, test.kind, faultOf(err))
+			require.Empty(t, server.keeper.files.All())
 		})
 	}
 }
@@ -313,32 +319,32 @@ func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 			requireKind(t, fault.CorruptData, err)
 			require.NotNil(t, report)
 			require.Error(t, report.Checkpoints[1].Damage)
-			s, _ := start(t, options(t, dir))
-			l := dial(t, s.Addr())
-			grant, err := l.AcquireEpoch(within(t), "nn")
+			server, _ := start(t, options(t, dir))
+			log := dial(t, server.Addr())
+			grant, err := log.AcquireEpoch(within(t), "nn")
 			require.NoError(t, err)
-			c, err := download(t, l, grant, 0)
+			c, err := download(t, log, grant, 0)
 			if name == "content" {
 				requireKind(t, fault.CorruptData, err)
 				require.EqualValues(t, 3000, c.Txid)
-				c, err = download(t, l, grant, c.Txid)
+				c, err = download(t, log, grant, c.Txid)
 			}
 			require.NoError(t, err)
 			require.EqualValues(t, 2000, c.Txid)
-			requireRecords(t, l, 2001, 3000)
-			require.NoError(t, s.Ready(), "the log itself is good")
-			require.NotEmpty(t, l.Status(within(t))[0].Checkpoints[0].Error)
+			requireRecords(t, log, 2001, 3000)
+			require.NoError(t, server.Ready(), "the log itself is good")
+			require.NotEmpty(t, log.Status(within(t))[0].Checkpoints[0].Error)
 
 			// The next one makes two good ones again: nothing is cut before that, and
 			// the damaged one goes only with what is older than both.
-			appendTo(t, l, grant, 3001, 4000)
-			upload(t, l, grant, 4000)
-			require.Equal(t, first, s.firstTxidOf(), "2000 is still the older good one")
-			require.Len(t, s.keeper.files.All(), 3)
-			appendTo(t, l, grant, 4001, 5000)
-			upload(t, l, grant, 5000)
-			require.Len(t, s.keeper.files.All(), 2)
-			require.Greater(t, s.firstTxidOf(), uint64(3000))
+			appendTo(t, log, grant, 3001, 4000)
+			upload(t, log, grant, 4000)
+			require.Equal(t, first, server.firstTxidOf(), "2000 is still the older good one")
+			require.Len(t, server.keeper.files.All(), 3)
+			appendTo(t, log, grant, 4001, 5000)
+			upload(t, log, grant, 5000)
+			require.Len(t, server.keeper.files.All(), 2)
+			require.Greater(t, server.firstTxidOf(), uint64(3000))
 		})
 	}
 	t.Run("only the namenode sees it", func(t *testing.T) {
@@ -348,10 +354,11 @@ func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 		grant, err := l.AcquireEpoch(within(t), "nn")
 		require.NoError(t, err)
 		appendTo(t, l, grant, 3001, 4000)
-		_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 4000, Unreadable: []uint64{3000}}, func(w io.Writer) error {
-			_, err := w.Write(contentOf(4000))
-			return err
-		})
+		_, err = l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: 4000, Unreadable: []uint64{3000}},
+			func(w io.Writer) error {
+				_, err := w.Write(contentOf(4000))
+				return err
+			})
 		require.NoError(t, err)
 		require.Equal(t, first, s.firstTxidOf(), "the log behind 2000 stays")
 		c, err := download(t, l, grant, 4000)
@@ -401,8 +408,8 @@ func TestADamagedCheckpointIsFoundAndTheOlderOneServes(t *testing.T) {
 // every record behind the older good checkpoint, and finishes the rest.
 func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 	dir := t.TempDir()
-	s, _ := start(t, options(t, dir))
-	l := dial(t, s.Addr())
+	server, _ := start(t, options(t, dir))
+	l := dial(t, server.Addr())
 	grant, err := l.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
 	for txid := uint64(1000); txid <= 2000; txid += 1000 {
@@ -413,14 +420,14 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 
 	var states []string
 	look := func() { states = append(states, copyTree(t, dir)) }
-	head, err := s.keeper.head(&controlpb.CheckpointInfo{Txid: 3000, Epoch: grant.Epoch})
+	head, err := server.keeper.head(&controlpb.CheckpointInfo{Txid: 3000, Epoch: grant.Epoch})
 	require.NoError(t, err)
-	w, err := s.keeper.files.Create()
+	writer, err := server.keeper.files.Create()
 	require.NoError(t, err)
 	look() // an empty temporary file
-	require.NoError(t, w.Begin(&head))
+	require.NoError(t, writer.Begin(&head))
 	content, offset := contentOf(3000), 0
-	require.NoError(t, w.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
+	require.NoError(t, writer.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
 		look()
 		if offset == len(content) {
 			return checkpoint.EndPiece(uint64(len(content)), xxh3.Hash(content)), nil
@@ -430,15 +437,15 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 		return checkpoint.DataPiece(content[from:offset], uint64(from)), nil
 	}))
 	look()
-	_, err = s.keeper.files.Publish(w, false, func(*checkpoint.Head) error { return nil })
+	_, err = server.keeper.files.Publish(writer, false, func(*checkpoint.Head) error { return nil })
 	require.NoError(t, err)
 	look()
 	published := len(states)
-	first, err := s.store.FirstIndex()
+	first, err := server.store.FirstIndex()
 	require.NoError(t, err)
-	require.NoError(t, s.keeper.files.Retire(first, func(kept checkpoint.File) error {
+	require.NoError(t, server.keeper.files.Retire(first, func(kept checkpoint.File) error {
 		require.EqualValues(t, 2000, kept.Head.Txid)
-		_, err := s.store.cutHead(kept.Head.Index)
+		_, err := server.store.cutHead(kept.Head.Index)
 		look()
 		return err
 	}))
@@ -449,24 +456,24 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 		if i+1 >= published {
 			want = []uint64{3000, 2000}
 		}
-		s, stop := start(t, options(t, state))
-		l := dial(t, s.Addr())
-		grant, err := l.AcquireEpoch(within(t), "nn")
+		server, stop := start(t, options(t, state))
+		log := dial(t, server.Addr())
+		grant, err := log.AcquireEpoch(within(t), "nn")
 		require.NoError(t, err, "state %d", i)
 		require.EqualValues(t, 3000, grant.LastTxid)
 		before := uint64(0)
 		for _, txid := range want {
-			c, err := download(t, l, grant, before)
+			c, err := download(t, log, grant, before)
 			require.NoError(t, err, "state %d", i)
 			require.Equal(t, txid, c.Txid)
 			before = txid
 		}
-		requireRecords(t, l, want[1]+1, 3000)
+		requireRecords(t, log, want[1]+1, 3000)
 		require.Eventually(t, func() bool {
-			list, err := os.ReadDir(filepath.Join(s.o.Directory, checkpoint.Directory))
-			return err == nil && len(list) == checkpoint.KeptCount && s.firstTxidOf()+pointStride > want[1]
+			list, err := os.ReadDir(filepath.Join(server.options.Directory, checkpoint.Directory))
+			return err == nil && len(list) == checkpoint.KeptCount && server.firstTxidOf()+pointStride > want[1]
 		}, patience, tick, "state %d: the next start finishes it", i)
-		requireRecords(t, l, s.firstTxidOf(), 3000)
+		requireRecords(t, log, server.firstTxidOf(), 3000)
 		stop()
 		_, err = walcheck.Verify(state)
 		require.NoError(t, err)

@@ -43,23 +43,24 @@ func freeAddresses(t *testing.T, n int) []string {
 	return out
 }
 
-func newCluster(t *testing.T, n int) *cluster {
+func newCluster(t *testing.T, count int) *cluster {
 	t.Helper()
-	c := &cluster{t: t, servers: make([]*Server, n)}
-	addresses := freeAddresses(t, 2*n)
-	for i := range n {
-		c.peers = append(c.peers, Peer{NodeID: fmt.Sprintf("log%d", i+1), Raft: addresses[2*i], GRPC: addresses[2*i+1]})
-		c.dirs = append(c.dirs, t.TempDir())
+	group := &cluster{t: t, servers: make([]*Server, count)}
+	addresses := freeAddresses(t, 2*count)
+	for i := range count {
+		group.peers = append(group.peers, Peer{NodeID: fmt.Sprintf("log%d", i+1), Raft: addresses[2*i],
+			GRPC: addresses[2*i+1]})
+		group.dirs = append(group.dirs, t.TempDir())
 	}
-	for i := range n {
-		c.start(i)
+	for i := range count {
+		group.start(i)
 	}
 	t.Cleanup(func() {
-		for i := range n {
-			c.stop(i)
+		for i := range count {
+			group.stop(i)
 		}
 	})
-	return c
+	return group
 }
 
 func (c *cluster) start(i int) {
@@ -125,14 +126,14 @@ func (c *cluster) await(i int, txid uint64) {
 }
 
 func TestLeaderDiesAndNothingAcknowledgedIsLost(t *testing.T) {
-	c := newCluster(t, 3)
-	l := dial(t, c.addresses()...)
+	group := newCluster(t, 3)
+	log := dial(t, group.addresses()...)
 	acked := uint64(0)
 	for range 3 {
-		w, grant, watch := open(t, l, "nn")
+		w, grant, watch := open(t, log, "nn")
 		require.GreaterOrEqual(t, grant.LastTxid, acked)
-		requireRecords(t, l, 1, grant.LastTxid)
-		leader := c.at(grant.Address)
+		requireRecords(t, log, 1, grant.LastTxid)
+		leader := group.at(grant.Address)
 		next := grant.LastTxid + 1
 		crashAt := next + 500
 		for {
@@ -141,7 +142,7 @@ func TestLeaderDiesAndNothingAcknowledgedIsLost(t *testing.T) {
 			}
 			next += 5
 			if next == crashAt {
-				c.crash(leader)
+				group.crash(leader)
 			}
 		}
 		t.Logf("as it should: %v", watch.failure(t))
@@ -156,7 +157,7 @@ func TestLeaderDiesAndNothingAcknowledgedIsLost(t *testing.T) {
 		}
 		require.GreaterOrEqual(t, acked, grant.LastTxid)
 		began := time.Now()
-		fresh, err := l.AcquireEpoch(within(t), "after")
+		fresh, err := log.AcquireEpoch(within(t), "after")
 		require.NoError(t, err)
 		t.Logf("a new leader granted an epoch after %s", time.Since(began))
 		require.NotEqual(t, grant.Address, fresh.Address)
@@ -165,23 +166,23 @@ func TestLeaderDiesAndNothingAcknowledgedIsLost(t *testing.T) {
 		// The old epoch is dead at the new leader too.
 		stale := grant
 		stale.Address, stale.LastTxid = fresh.Address, fresh.LastTxid
-		late, lateWatch := openAt(t, l, stale)
+		late, lateWatch := openAt(t, log, stale)
 		require.NoError(t, late.TryAppend(fresh.LastTxid+1, recordsOf(fresh.LastTxid+1, 1)))
 		requireKind(t, fault.Fenced, lateWatch.failure(t))
 
-		fill(t, l, fresh.LastTxid+100)
+		fill(t, log, fresh.LastTxid+100)
 		acked = fresh.LastTxid + 100
-		c.start(leader)
-		c.await(leader, acked)
+		group.start(leader)
+		group.await(leader, acked)
 	}
 	// Every server has every record, and a follower may be tailed.
-	for i := range c.servers {
-		c.await(i, acked)
+	for i := range group.servers {
+		group.await(i, acked)
 	}
-	for i := range c.servers {
-		c.stop(i)
+	for i := range group.servers {
+		group.stop(i)
 		next := uint64(1)
-		require.NoError(t, walcheck.Dump(c.dirs[i], func(d walcheck.DumpEntry) error {
+		require.NoError(t, walcheck.Dump(group.dirs[i], func(d walcheck.DumpEntry) error {
 			if d.Refused != nil || d.Acquire {
 				return nil
 			}
@@ -199,49 +200,49 @@ func TestLeaderDiesAndNothingAcknowledgedIsLost(t *testing.T) {
 // TestOverruledTailIsCutOff: what a lonely leader wrote and nobody
 // acknowledged gives way to what the others agreed on meanwhile.
 func TestOverruledTailIsCutOff(t *testing.T) {
-	c := newCluster(t, 3)
-	l := dial(t, c.addresses()...)
-	fill(t, l, 50)
-	w, grant, watch := open(t, l, "lonely")
-	lonely := c.at(grant.Address)
+	group := newCluster(t, 3)
+	log := dial(t, group.addresses()...)
+	fill(t, log, 50)
+	writer, grant, watch := open(t, log, "lonely")
+	lonely := group.at(grant.Address)
 	// At once: a leader that misses the others for long steps down.
-	for i, s := range c.servers {
+	for i, s := range group.servers {
 		if i != lonely {
 			s.transport.cut()
 		}
 	}
 	lie := []byte("this must never be read")
-	require.NoError(t, w.TryAppend(51, [][]byte{lie, lie, lie}))
+	require.NoError(t, writer.TryAppend(51, [][]byte{lie, lie, lie}))
 	err := watch.failure(t)
-	for i := range c.servers {
+	for i := range group.servers {
 		if i != lonely {
-			c.stop(i)
+			group.stop(i)
 		}
 	}
 	require.Equal(t, fault.Retryable, fault.ClassOf(err), "%v", err)
-	w.Close()
+	writer.Close()
 	report := func() *walcheck.Report {
-		c.stop(lonely)
-		report, err := walcheck.Verify(c.dirs[lonely])
+		group.stop(lonely)
+		report, err := walcheck.Verify(group.dirs[lonely])
 		require.NoError(t, err)
 		return report
 	}
 	require.EqualValues(t, 53, report().LastTxid, "the lonely leader has them on its disk")
-	for i := range c.servers {
+	for i := range group.servers {
 		if i != lonely {
-			c.start(i)
+			group.start(i)
 		}
 	}
-	fill(t, l, 80)
-	c.start(lonely)
-	c.await(lonely, 80)
-	requireRecords(t, l, 1, 80)
-	c.stop(lonely)
-	c.start(lonely)
-	c.await(lonely, 80)
+	fill(t, log, 80)
+	group.start(lonely)
+	group.await(lonely, 80)
+	requireRecords(t, log, 1, 80)
+	group.stop(lonely)
+	group.start(lonely)
+	group.await(lonely, 80)
 	require.EqualValues(t, 80, report().LastTxid)
-	c.start(lonely)
-	require.NoError(t, walcheck.Dump(copyTree(t, c.dirs[lonely]), func(d walcheck.DumpEntry) error {
+	group.start(lonely)
+	require.NoError(t, walcheck.Dump(copyTree(t, group.dirs[lonely]), func(d walcheck.DumpEntry) error {
 		for _, got := range d.Records {
 			require.NotEqual(t, lie, got)
 		}
@@ -250,14 +251,14 @@ func TestOverruledTailIsCutOff(t *testing.T) {
 }
 
 func TestFollowersTellWhoLeads(t *testing.T) {
-	c := newCluster(t, 3)
-	l := dial(t, c.addresses()...)
+	group := newCluster(t, 3)
+	l := dial(t, group.addresses()...)
 	grant, err := l.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
 	fill(t, l, 10)
-	leader := c.at(grant.Address)
-	for i := range c.servers {
-		c.await(i, 10)
+	leader := group.at(grant.Address)
+	for i := range group.servers {
+		group.await(i, 10)
 		status := l.Status(within(t))[i]
 		require.True(t, status.Ready, status.Error)
 		require.Equal(t, i == leader, status.Leader)
@@ -266,7 +267,7 @@ func TestFollowersTellWhoLeads(t *testing.T) {
 			continue
 		}
 		// A follower serves a following Tail, but no appends and no replay.
-		follower, err := editlog.Dial(editlog.Options{Addresses: []string{c.peers[i].GRPC}})
+		follower, err := editlog.Dial(editlog.Options{Addresses: []string{group.peers[i].GRPC}})
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		_, err = follower.AcquireEpoch(ctx, "nn")
@@ -280,9 +281,10 @@ func TestFollowersTellWhoLeads(t *testing.T) {
 // raft's decoder.
 func TestRaftPortMeetsStrangers(t *testing.T) {
 	c := newCluster(t, 3)
-	l := dial(t, c.addresses()...)
-	fill(t, l, 10)
-	for _, hello := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff", preamble + "\x00\xdf\xff\xff\xff\xff\xff"} {
+	log := dial(t, c.addresses()...)
+	fill(t, log, 10)
+	for _, hello := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff",
+		preamble + "\x00\xdf\xff\xff\xff\xff\xff"} {
 		conn, err := net.Dial("tcp", c.peers[0].Raft)
 		require.NoError(t, err)
 		_, err = conn.Write([]byte(hello))
@@ -296,8 +298,8 @@ func TestRaftPortMeetsStrangers(t *testing.T) {
 		}
 		require.NoError(t, conn.Close())
 	}
-	fill(t, l, 20)
-	requireRecords(t, l, 1, 20)
+	fill(t, log, 20)
+	requireRecords(t, log, 1, 20)
 }
 
 func asTimeout(err error, target *net.Error) bool {
@@ -310,32 +312,32 @@ func asTimeout(err error, target *net.Error) bool {
 // the others cut their logs is served the checkpoint in the place of the records,
 // keeps up from there, leads when the others are gone, and starts again.
 func TestAServerThatLacksWhatWasCutGetsACheckpoint(t *testing.T) {
-	c := newCluster(t, 3)
-	l := dial(t, c.addresses()...)
-	grant, err := l.AcquireEpoch(within(t), "nn")
+	group := newCluster(t, 3)
+	log := dial(t, group.addresses()...)
+	grant, err := log.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
-	leader := c.at(grant.Address)
+	leader := group.at(grant.Address)
 	lagging := (leader + 1) % 3
 	third := (leader + 2) % 3
-	appendTo(t, l, grant, 1, 100)
-	c.await(third, 100)
-	c.stop(third)
-	early := copyTree(t, c.dirs[third])
-	c.start(third)
-	c.await(third, 100)
-	c.await(lagging, 100)
-	c.stop(lagging)
+	appendTo(t, log, grant, 1, 100)
+	group.await(third, 100)
+	group.stop(third)
+	early := copyTree(t, group.dirs[third])
+	group.start(third)
+	group.await(third, 100)
+	group.await(lagging, 100)
+	group.stop(lagging)
 
 	for txid := uint64(1000); txid <= 3000; txid += 1000 {
-		appendTo(t, l, grant, max(txid-999, 101), txid)
-		upload(t, l, grant, txid)
+		appendTo(t, log, grant, max(txid-999, 101), txid)
+		upload(t, log, grant, txid)
 	}
-	require.Greater(t, c.servers[leader].firstTxidOf(), uint64(1000))
-	appendTo(t, l, grant, 3001, 3100)
+	require.Greater(t, group.servers[leader].firstTxidOf(), uint64(1000))
+	appendTo(t, log, grant, 3001, 3100)
 
-	c.start(lagging)
-	c.await(lagging, 3100)
-	s := c.servers[lagging]
+	group.start(lagging)
+	group.await(lagging, 3100)
+	s := group.servers[lagging]
 	require.Greater(t, s.firstTxidOf(), uint64(1000), "what was cut does not come back")
 	got := s.keeper.files.All()
 	require.Len(t, got, 1)
@@ -343,69 +345,69 @@ func TestAServerThatLacksWhatWasCutGetsACheckpoint(t *testing.T) {
 	require.True(t, got[0].Received)
 
 	// It starts again with it, while it is new and alone in the directory.
-	c.stop(lagging)
-	report, err := walcheck.Verify(c.dirs[lagging])
+	group.stop(lagging)
+	report, err := walcheck.Verify(group.dirs[lagging])
 	require.NoError(t, err)
 	require.EqualValues(t, 3100, report.LastTxid)
-	c.start(lagging)
-	c.await(lagging, 3100)
+	group.start(lagging)
+	group.await(lagging, 3100)
 	// A small snapshot of its own is what raft begins with the next time: the
 	// entry in front of its log is then known from the checkpoint only.
-	require.NoError(t, c.servers[lagging].group.raft.Snapshot().Error())
-	c.stop(lagging)
-	c.start(lagging)
-	c.await(lagging, 3100)
+	require.NoError(t, group.servers[lagging].group.raft.Snapshot().Error())
+	group.stop(lagging)
+	group.start(lagging)
+	group.await(lagging, 3100)
 
 	// It leads: the third server is so far behind that it needs the checkpoint, too.
-	c.stop(third)
-	appendTo(t, l, grant, 3101, 3200)
-	c.await(lagging, 3200)
-	c.crash(leader)
-	c.dirs[third] = early
-	c.start(third)
-	grant, err = l.AcquireEpoch(within(t), "nn2")
+	group.stop(third)
+	appendTo(t, log, grant, 3101, 3200)
+	group.await(lagging, 3200)
+	group.crash(leader)
+	group.dirs[third] = early
+	group.start(third)
+	grant, err = log.AcquireEpoch(within(t), "nn2")
 	require.NoError(t, err)
 	require.EqualValues(t, 3200, grant.LastTxid)
-	require.Equal(t, c.peers[lagging].GRPC, grant.Address)
-	c.await(third, 3200)
-	require.Greater(t, c.servers[third].firstTxidOf(), uint64(1000))
-	found, err := download(t, l, grant, 0)
+	require.Equal(t, group.peers[lagging].GRPC, grant.Address)
+	group.await(third, 3200)
+	require.Greater(t, group.servers[third].firstTxidOf(), uint64(1000))
+	found, err := download(t, log, grant, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 3000, found.Txid)
-	requireRecords(t, l, 3001, 3200)
-	appendTo(t, l, grant, 3201, 4000)
-	upload(t, l, grant, 4000)
+	requireRecords(t, log, 3001, 3200)
+	appendTo(t, log, grant, 3201, 4000)
+	upload(t, log, grant, 4000)
 
 	// The one that led before follows.
-	c.start(leader)
-	c.await(leader, 4000)
+	group.start(leader)
+	group.await(leader, 4000)
 }
 
 // TestAFollowerFetchesCheckpointsAndCutsItsLog calls the fetch, which runs every
 // few seconds.
 func TestAFollowerFetchesCheckpointsAndCutsItsLog(t *testing.T) {
-	c := newCluster(t, 3)
-	l := dial(t, c.addresses()...)
-	grant, err := l.AcquireEpoch(within(t), "nn")
+	group := newCluster(t, 3)
+	log := dial(t, group.addresses()...)
+	grant, err := log.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
-	follower := (c.at(grant.Address) + 1) % 3
-	s := c.servers[follower]
+	follower := (group.at(grant.Address) + 1) % 3
+	s := group.servers[follower]
 	for txid := uint64(1000); txid <= 3000; txid += 1000 {
-		appendTo(t, l, grant, txid-999, txid)
-		upload(t, l, grant, txid)
-		c.await(follower, txid)
+		appendTo(t, log, grant, txid-999, txid)
+		upload(t, log, grant, txid)
+		group.await(follower, txid)
 		require.NoError(t, s.keeper.fetch(within(t)))
 		require.NoError(t, s.keeper.fetch(within(t)), "nothing new")
 	}
 	require.Len(t, s.keeper.files.All(), checkpoint.KeptCount)
-	require.Equal(t, c.servers[c.at(grant.Address)].firstTxidOf(), s.firstTxidOf())
+	require.Equal(t, group.servers[group.at(grant.Address)].firstTxidOf(), s.firstTxidOf())
 	require.Greater(t, s.firstTxidOf(), uint64(1000))
-	require.NoError(t, c.servers[c.at(grant.Address)].keeper.fetch(within(t)), "a leader fetches nothing")
-	c.stop(follower)
-	report, err := walcheck.Verify(c.dirs[follower])
+	require.NoError(t, group.servers[group.at(grant.Address)].keeper.fetch(within(t)), "a leader fetches nothing")
+	group.stop(follower)
+	report, err := walcheck.Verify(group.dirs[follower])
 	require.NoError(t, err)
-	require.Equal(t, report.FirstTxid, c.servers[c.at(grant.Address)].firstTxidOf())
-	c.start(follower)
-	appendTo(t, l, grant, 3001, 3100)
-	c.await(follower, 3100)
+	require.Equal(t, report.FirstTxid, group.servers[group.at(grant.Address)].firstTxidOf())
+	group.start(follower)
+	appendTo(t, log, grant, 3001, 3100)
+	group.await(follower, 3100)
 }

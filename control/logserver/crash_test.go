@@ -26,7 +26,7 @@ const childDirectory = "WW_LOGSERVER_TEST_DIR"
 // childMain runs a log server, prints its address, and ends with its standard
 // input, or by itself with 3 after a failure.
 func childMain() int {
-	s, err := Start(Options{
+	server, err := Start(Options{
 		Directory: os.Getenv(childDirectory), ListenGRPC: "127.0.0.1:0", SegmentBytes: walcheck.SegmentBytesMin,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
@@ -34,7 +34,7 @@ func childMain() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println(s.Addr())
+	fmt.Println(server.Addr())
 	orphaned := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -43,12 +43,12 @@ func childMain() int {
 	code := 0
 	select {
 	case <-orphaned:
-	case <-s.Done():
+	case <-server.Done():
 		code = 3
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = s.Close(ctx)
+	_ = server.Close(ctx)
 	return code
 }
 
@@ -96,33 +96,33 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	acked := uint64(0)
 	for round := range 6 {
-		c := startChild(t, dir)
-		l, err := editlog.Dial(editlog.Options{Addresses: []string{c.address}})
+		process := startChild(t, dir)
+		log, err := editlog.Dial(editlog.Options{Addresses: []string{process.address}})
 		require.NoError(t, err)
-		grant, err := l.AcquireEpoch(within(t), fmt.Sprintf("round %d", round))
+		grant, err := log.AcquireEpoch(within(t), fmt.Sprintf("round %d", round))
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, grant.LastTxid, acked, "acknowledged records are lost")
-		requireRecords(t, l, 1, grant.LastTxid)
+		requireRecords(t, log, 1, grant.LastTxid)
 
 		var durable atomic.Uint64
 		killAt := grant.LastTxid + 1000 + random.Uint64N(3000) // six times that fill more than a log file
-		w, err := l.OpenWriter(editlog.WriterOptions{Grant: grant, OnDurable: func(last uint64) {
+		writer, err := log.OpenWriter(editlog.WriterOptions{Grant: grant, OnDurable: func(last uint64) {
 			durable.Store(last)
 			if last >= killAt {
-				_ = c.command.Process.Kill()
+				_ = process.command.Process.Kill()
 			}
 		}})
 		require.NoError(t, err)
 		for next := grant.LastTxid + 1; ; {
 			count := 1 + random.IntN(20)
-			if err := w.Append(within(t), next, recordsOf(next, count)); err != nil {
+			if err := writer.Append(within(t), next, recordsOf(next, count)); err != nil {
 				break
 			}
 			next += uint64(count)
 		}
-		w.Close()
-		require.NoError(t, l.Close())
-		c.kill()
+		writer.Close()
+		require.NoError(t, log.Close())
+		process.kill()
 		acked = max(durable.Load(), grant.LastTxid)
 		require.GreaterOrEqual(t, acked, killAt)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// crashImage gives a directory as it is while the server runs, right after the
+// crashImage returns a directory as it is while the server runs, right after the
 // record with txid last was acknowledged, and the directory after an orderly
 // end.
 func crashImage(t *testing.T, last uint64) (crashed, ended string) {
@@ -196,7 +196,8 @@ func TestMissingFilesAreRefused(t *testing.T) {
 		require.FileExists(t, filepath.Join(dir, walcheck.Directory, report.Segments[2].Name), "nothing may be deleted")
 	}
 	dir := copyTree(t, ended)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, walcheck.Directory, metadb.FileName), []byte("not a database at all"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, walcheck.Directory, metadb.FileName),
+		[]byte("not a database at all"), 0o644))
 	_, err = Start(options(t, dir))
 	requireKind(t, fault.CorruptData, err)
 }
@@ -224,9 +225,11 @@ func TestCrashBetweenFillingAFileAndListingIt(t *testing.T) {
 	require.NoError(t, db.Close())
 
 	alone := copyTree(t, dir)
-	w, err := wal.Open(filepath.Join(alone, walcheck.Directory), wal.WithLogger(hclogTo(testLogger(t), "wal", slog.LevelWarn)))
+	w, err := wal.Open(filepath.Join(alone, walcheck.Directory),
+		wal.WithLogger(hclogTo(testLogger(t), "wal", slog.LevelWarn)))
 	require.NoError(t, err)
-	require.ErrorIs(t, w.StoreLog(&raft.Log{Index: ends + 1, Term: 1}), wal.ErrSealed, "raft-wal has learned it: prepare need not do it any more")
+	require.ErrorIs(t, w.StoreLog(&raft.Log{Index: ends + 1, Term: 1}), wal.ErrSealed,
+		"raft-wal has learned it: prepare need not do it any more")
 	require.NoError(t, w.Close())
 
 	report, err = walcheck.Verify(dir)
@@ -245,8 +248,8 @@ func TestCrashBetweenFillingAFileAndListingIt(t *testing.T) {
 // any more, appends go on.
 func TestDamageUnderARunningServer(t *testing.T) {
 	dir := t.TempDir()
-	s, _ := start(t, options(t, dir))
-	l := dial(t, s.Addr())
+	server, _ := start(t, options(t, dir))
+	l := dial(t, server.Addr())
 	fill(t, l, 200)
 	name, offset := walcheck.Locate(filepath.Join(dir, walcheck.Directory), 20)
 	file, err := os.OpenFile(filepath.Join(dir, walcheck.Directory, name), os.O_RDWR, 0)
@@ -254,7 +257,7 @@ func TestDamageUnderARunningServer(t *testing.T) {
 	_, err = file.WriteAt([]byte{0xff, 0xff}, offset+88)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
-	w, grant, watch := open(t, l, "nn")
+	writer, grant, watch := open(t, l, "nn")
 	good := uint64(0)
 	err = l.Replay(within(t), 1, 200, func(b editlog.Batch) error {
 		for _, got := range b.Records {
@@ -265,7 +268,7 @@ func TestDamageUnderARunningServer(t *testing.T) {
 	})
 	requireKind(t, fault.CorruptData, err)
 	require.Contains(t, err.Error(), name)
-	requireKind(t, fault.CorruptData, s.Ready())
-	require.NoError(t, w.TryAppend(grant.LastTxid+1, recordsOf(grant.LastTxid+1, 3)))
+	requireKind(t, fault.CorruptData, server.Ready())
+	require.NoError(t, writer.TryAppend(grant.LastTxid+1, recordsOf(grant.LastTxid+1, 3)))
 	watch.until(t, grant.LastTxid+3)
 }

@@ -51,70 +51,70 @@ func appendUntilFailure(t *testing.T, l *editlog.Log) (acked uint64, failure err
 
 // requireEnds waits for a lone server to end by itself, and for every call to
 // be refused with the reason.
-func requireEnds(t *testing.T, s *Server, l *editlog.Log, kind fault.Kind) {
+func requireEnds(t *testing.T, server *Server, log *editlog.Log, kind fault.Kind) {
 	t.Helper()
 	select {
-	case <-s.Done():
+	case <-server.Done():
 	case <-time.After(10 * time.Second):
 		t.Fatal("a server without peers must end after a disk error")
 	}
-	requireKind(t, kind, s.Err())
-	requireKind(t, kind, s.Ready())
-	status := l.Status(within(t))[0]
+	requireKind(t, kind, server.Err())
+	requireKind(t, kind, server.Ready())
+	status := log.Status(within(t))[0]
 	require.False(t, status.Ready)
 	require.False(t, status.Leader)
-	require.Contains(t, status.Error, s.Err().Error())
+	require.Contains(t, status.Error, server.Err().Error())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := l.AcquireEpoch(ctx, "nn")
+	_, err := log.AcquireEpoch(ctx, "nn")
 	require.Error(t, err)
-	require.Contains(t, err.Error(), s.Err().Error())
+	require.Contains(t, err.Error(), server.Err().Error())
 }
 
 func TestFullDisk(t *testing.T) {
 	dir := mountTmpfs(t, "5m")
-	s, stop := start(t, options(t, dir))
-	l := dial(t, s.Addr())
-	acked, failure := appendUntilFailure(t, l)
+	server, stop := start(t, options(t, dir))
+	log := dial(t, server.Addr())
+	acked, failure := appendUntilFailure(t, log)
 	require.NotZero(t, acked)
 	requireKind(t, fault.NoSpace, failure)
-	requireEnds(t, s, l, fault.NoSpace)
+	requireEnds(t, server, log, fault.NoSpace)
 	stop()
 
 	// With more room the same directory serves again, and all is there.
 	require.NoError(t, unix.Mount("none", dir, "tmpfs", unix.MS_REMOUNT, "size=20m"))
-	s, _ = start(t, options(t, dir))
-	l = dial(t, s.Addr())
-	grant, err := l.AcquireEpoch(within(t), "nn")
+	server, _ = start(t, options(t, dir))
+	log = dial(t, server.Addr())
+	grant, err := log.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, grant.LastTxid, acked)
-	requireRecords(t, l, 1, grant.LastTxid)
-	fill(t, l, grant.LastTxid+1000)
+	requireRecords(t, log, 1, grant.LastTxid)
+	fill(t, log, grant.LastTxid+1000)
 }
 
 // TestDiskThatFails makes an ext4 file system on a loop device and shuts it
 // down under the server: every write and fsync fails from then on.
 func TestDiskThatFails(t *testing.T) {
 	dir, remount := mountLoop(t)
-	s, _ := start(t, options(t, dir))
-	l := dial(t, s.Addr())
-	w, grant, watch := open(t, l, "nn")
+	server, _ := start(t, options(t, dir))
+	log := dial(t, server.Addr())
+	w, grant, watch := open(t, log, "nn")
 	require.NoError(t, w.Append(within(t), grant.LastTxid+1, recordsOf(grant.LastTxid+1, 100)))
 	watch.until(t, 100)
 	shutdownExt4(t, dir)
 	require.NoError(t, w.Append(within(t), 101, recordsOf(101, 10)))
 	requireKind(t, fault.Disk, watch.failure(t))
-	requireEnds(t, s, l, fault.Disk)
+	requireEnds(t, server, log, fault.Disk)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	_ = s.Close(ctx)
+	_ = server.Close(ctx)
 	remount()
-	s, stop := start(t, options(t, dir))
-	l = dial(t, s.Addr())
-	grant, err := l.AcquireEpoch(within(t), "nn")
+	server, stop := start(t, options(t, dir))
+	log = dial(t, server.Addr())
+	grant, err := log.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, grant.LastTxid, uint64(100))
-	requireRecords(t, l, 1, grant.LastTxid)
+	requireRecords(t, log, 1, grant.LastTxid)
 	stop() // in front of the unmount
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// fsm runs the machine under raft and tells waiting Tails of news.
+// fsm runs the machine under raft and wakes waiting Tails.
 type fsm struct {
-	// onDamage is told of a committed entry that cannot be read: this server
-	// must stop, since what follows would be judged by a wrong state.
+	// onDamage gets a committed entry that cannot be read: this server must stop,
+	// since the entries behind it would be judged by a wrong state.
 	onDamage func(error)
 
 	mu struct {
@@ -35,7 +35,7 @@ func newFSM(onDamage func(error)) *fsm {
 	return f
 }
 
-// outcome is what Apply gives to the future of an entry.
+// outcome is the response in the future of an applied entry.
 type outcome struct {
 	err      error // why it was refused
 	epoch    uint64
@@ -137,25 +137,25 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "read log snapshot", Err: err}
 	}
-	var m machine
+	var restored machine
 	if checkpoint.BeginsFile(magic) {
 		head, _, err := checkpoint.ReadHead(buffered)
 		if err != nil {
 			return err
 		}
-		m = machine{State: head.State, applied: head.Index, points: []entry.Point{head.Point()}, cut: true}
+		restored = machine{State: head.State, applied: head.Index, points: []entry.Point{head.Point()}, cut: true}
 	} else {
 		b, err := io.ReadAll(io.LimitReader(buffered, snapshotBytesMax))
 		if err != nil {
 			return &fault.Error{Kind: fault.Disk, Op: "read log snapshot", Err: err}
 		}
-		if m, err = decodeMachine(b); err != nil {
+		if restored, err = decodeMachine(b); err != nil {
 			return err
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mu.machine = m
+	f.mu.machine = restored
 	close(f.mu.news)
 	f.mu.news = make(chan struct{})
 	return nil

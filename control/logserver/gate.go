@@ -6,17 +6,17 @@ import (
 
 // gate counts the callers that wait for an answer of raft. raft may lose what is
 // in its queue when it shuts down, and would leave such a caller waiting for
-// ever: so it is shut down only when nobody is inside.
+// ever: so it is shut down only when no caller is inside.
 type gate struct {
 	mu struct {
 		sync.Mutex
 		inside int
-		empty  chan struct{} // closed when nobody is inside; nil if nobody waits for that
+		empty  chan struct{} // closed when no caller is inside; nil unless drain waits
 	}
 }
 
-// enter lets a caller in, unless refusal has a reason against it; leave must
-// follow once raft has answered.
+// enter admits a caller unless refusal returns an error; leave must follow once
+// raft has answered.
 func (g *gate) enter(refusal func() error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -37,8 +37,8 @@ func (g *gate) leave() {
 	}
 }
 
-// drain waits until nobody is inside. The caller has made sure that refusal has a
-// reason from now on, so nobody enters; raft still runs and answers everybody.
+// drain waits until no caller is inside. From now on refusal returns an error, so
+// no further one enters; raft still runs and answers those that are inside.
 func (g *gate) drain() {
 	g.mu.Lock()
 	if g.mu.inside == 0 {

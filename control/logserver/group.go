@@ -18,7 +18,7 @@ import (
 // peers.
 type group struct {
 	raft      *raft.Raft
-	o         Options
+	options   Options
 	store     *store
 	transport *transport
 	shutdown  func() raft.Future // starts raft's shutdown; every call returns the same future
@@ -26,19 +26,20 @@ type group struct {
 
 // startGroup opens the group: a new one if the directory is empty, the old one
 // if not.
-func startGroup(o Options, machine *fsm, store *store, transport *transport, report *walcheck.Report) (*group, error) {
+func startGroup(options Options, machine *fsm, store *store, transport *transport, report *walcheck.Report) (*group,
+	error) {
 	const op = "start raft"
-	g := &group{o: o, store: store, transport: transport}
+	joined := &group{options: options, store: store, transport: transport}
 	warnAs := slog.LevelWarn
-	if o.ListenRaft == "" {
+	if options.ListenRaft == "" {
 		warnAs = slog.LevelDebug
 	}
-	logger := hclogTo(o.Logger, "raft", warnAs)
-	files, err := raft.NewFileSnapshotStoreWithLogger(o.Directory, snapshotsKept, logger)
+	logger := hclogTo(options.Logger, "raft", warnAs)
+	files, err := raft.NewFileSnapshotStoreWithLogger(options.Directory, snapshotsKept, logger)
 	if err != nil {
 		return nil, vfs.FaultOf(op, err)
 	}
-	snapshots := &snapshots{SnapshotStore: files, store: store, checkpoints: store.checkpoints, logger: o.Logger}
+	snapshots := &snapshots{SnapshotStore: files, store: store, checkpoints: store.checkpoints, logger: options.Logger}
 	last := uint64(0)
 	if report != nil {
 		last = report.LastIndex
@@ -56,37 +57,38 @@ func startGroup(o Options, machine *fsm, store *store, transport *transport, rep
 		return nil, vfs.FaultOf(op, err)
 	}
 	if len(kept) > 0 && kept[0].Index > last {
-		return nil, &fault.Error{Kind: fault.CorruptData, Op: op, Path: o.Directory,
-			Reason: "a snapshot is newer than the log: log files are missing", Hint: "restore the directory from a copy or from a peer"}
+		return nil, &fault.Error{Kind: fault.CorruptData, Op: op, Path: options.Directory,
+			Reason: "a snapshot is newer than the log: log files are missing",
+			Hint:   "restore the directory from a copy or from a peer"}
 	}
-	config := raftConfig(o)
+	config := raftConfig(options)
 	config.Logger = logger
 	if last == 0 {
-		if err := g.bootstrap(config, snapshots); err != nil {
+		if err := joined.bootstrap(config, snapshots); err != nil {
 			return nil, vfs.FaultOf(op, err)
 		}
 	}
-	if g.raft, err = raft.NewRaft(config, machine, store, store, snapshots, transport.Transport); err != nil {
+	if joined.raft, err = raft.NewRaft(config, machine, store, store, snapshots, transport.Transport); err != nil {
 		return nil, vfs.FaultOf(op, err)
 	}
-	g.shutdown = sync.OnceValue(g.raft.Shutdown)
+	joined.shutdown = sync.OnceValue(joined.raft.Shutdown)
 	snapshots.started.Store(true)
-	return g, nil
+	return joined, nil
 }
 
 // raftConfig is raft's configuration without its logger.
-func raftConfig(o Options) *raft.Config {
+func raftConfig(options Options) *raft.Config {
 	config := raft.DefaultConfig()
-	config.LocalID = raft.ServerID(o.NodeID)
-	config.HeartbeatTimeout = o.HeartbeatTimeout
-	config.ElectionTimeout = o.HeartbeatTimeout
-	config.LeaderLeaseTimeout = o.HeartbeatTimeout / 2
-	if o.ListenRaft == "" {
-		config.LeaderLeaseTimeout = o.HeartbeatTimeout // nobody to lose: look less often
+	config.LocalID = raft.ServerID(options.NodeID)
+	config.HeartbeatTimeout = options.HeartbeatTimeout
+	config.ElectionTimeout = options.HeartbeatTimeout
+	config.LeaderLeaseTimeout = options.HeartbeatTimeout / 2
+	if options.ListenRaft == "" {
+		config.LeaderLeaseTimeout = options.HeartbeatTimeout // no peer can take over: check less often
 	}
 	config.BatchApplyCh = true
 	config.MaxAppendEntries = walcheck.EntriesPerWriteMax
-	config.SnapshotThreshold = o.SnapshotEntries
+	config.SnapshotThreshold = options.SnapshotEntries
 	config.TrailingLogs = math.MaxUint64 // raft never cuts the log: checkpointKeeper.settle does
 	config.NoLegacyTelemetry = true
 	return config
@@ -98,7 +100,8 @@ func raftConfig(o Options) *raft.Config {
 func (g *group) bootstrap(config *raft.Config, snapshots raft.SnapshotStore) error {
 	err := raft.BootstrapCluster(config, g.store, g.store, snapshots, g.transport.Transport, g.members())
 	if errors.Is(err, raft.ErrCantBootstrap) {
-		err = g.store.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(g.members())})
+		err = g.store.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration,
+			Data: raft.EncodeConfiguration(g.members())})
 	}
 	return errors.Join(err, g.store.failed())
 }
@@ -106,27 +109,28 @@ func (g *group) bootstrap(config *raft.Config, snapshots raft.SnapshotStore) err
 // members is the group that a first start makes.
 func (g *group) members() raft.Configuration {
 	var c raft.Configuration
-	for _, peer := range g.o.Peers {
-		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(peer.NodeID), Address: raft.ServerAddress(peer.Raft)})
+	for _, peer := range g.options.Peers {
+		c.Servers = append(c.Servers,
+			raft.Server{ID: raft.ServerID(peer.NodeID), Address: raft.ServerAddress(peer.Raft)})
 	}
 	if len(c.Servers) == 0 {
-		c.Servers = []raft.Server{{ID: raft.ServerID(g.o.NodeID), Address: g.transport.LocalAddr()}}
+		c.Servers = []raft.Server{{ID: raft.ServerID(g.options.NodeID), Address: g.transport.LocalAddr()}}
 	}
 	return c
 }
 
-// alone tells whether the group has no other server.
+// alone reports whether the group has no other server.
 func (g *group) alone() bool {
 	future := g.raft.GetConfiguration()
 	return future.Error() == nil && len(future.Configuration().Servers) == 1
 }
 
 // catchUp waits until everything committed is applied, and records this server's
-// address in the group if it has changed and nobody else needs to agree. False if
+// address in the group if it has changed and no other server has to agree. False if
 // the lead is lost meanwhile.
 func (g *group) catchUp() bool {
 	if err := g.raft.Barrier(barrierTimeout).Error(); err != nil {
-		g.o.Logger.Warn("log leadership was lost before it began", "err", err)
+		g.options.Logger.Warn("log leadership was lost before it began", "err", err)
 		return false
 	}
 	future := g.raft.GetConfiguration()
@@ -136,7 +140,7 @@ func (g *group) catchUp() bool {
 	servers := future.Configuration().Servers
 	if len(servers) == 1 && servers[0].Address != g.transport.LocalAddr() {
 		if err := g.raft.AddVoter(servers[0].ID, g.transport.LocalAddr(), 0, barrierTimeout).Error(); err != nil {
-			g.o.Logger.Warn("the new raft address was not recorded", "err", err)
+			g.options.Logger.Warn("the new raft address was not recorded", "err", err)
 		}
 	}
 	return true
@@ -150,7 +154,7 @@ func (g *group) resign() {
 	select {
 	case err := <-transferred:
 		if err != nil {
-			g.o.Logger.Debug("the lead was not transferred", "err", err)
+			g.options.Logger.Debug("the lead was not transferred", "err", err)
 		}
 	case <-time.After(transferTimeout):
 	}
@@ -160,7 +164,7 @@ func (g *group) resign() {
 // the peers.
 func (g *group) leader() (Peer, bool) {
 	_, id := g.raft.LeaderWithID()
-	for _, peer := range g.o.Peers {
+	for _, peer := range g.options.Peers {
 		if raft.ServerID(peer.NodeID) == id {
 			return peer, true
 		}

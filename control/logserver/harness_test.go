@@ -35,26 +35,27 @@ func testLogger(t *testing.T) *slog.Logger {
 
 // options are those of a small server on free ports.
 func options(t *testing.T, dir string) Options {
-	return Options{Directory: dir, ListenGRPC: "127.0.0.1:0", SegmentBytes: walcheck.SegmentBytesMin, Logger: testLogger(t)}
+	return Options{Directory: dir, ListenGRPC: "127.0.0.1:0", SegmentBytes: walcheck.SegmentBytesMin,
+		Logger: testLogger(t)}
 }
 
 // start runs a server until the test ends or stop is called.
-func start(t *testing.T, o Options) (s *Server, stop func()) {
+func start(t *testing.T, o Options) (server *Server, stop func()) {
 	t.Helper()
-	s, err := Start(o)
+	server, err := Start(o)
 	require.NoError(t, err)
 	stop = func() {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		require.NoError(t, s.Close(ctx))
+		require.NoError(t, server.Close(ctx))
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_ = s.Close(ctx)
+		_ = server.Close(ctx)
 	})
-	return s, stop
+	return server, stop
 }
 
 // dial connects a client to servers.

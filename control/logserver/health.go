@@ -6,8 +6,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// health is what a server knows of itself: whether it leads, has failed, has met
-// damage, or is closing. Safe for concurrent use.
+// health is the state of a server: whether it leads, has failed, has read damaged
+// data, or is closing. Safe for concurrent use.
 type health struct {
 	stopping chan struct{} // closed by Close: streams and watchers end
 	failed   chan struct{} // closed when failure is set
@@ -19,7 +19,7 @@ type health struct {
 		// failure is why this server must never serve again: a failed write, a
 		// committed entry that cannot be read.
 		failure error
-		damage  error // a read met damage; the server goes on but is not ready
+		damage  error // a read found damage; the server goes on but is not ready
 		ended   bool  // done is closed
 		closing bool  // stopping is closed
 	}
@@ -42,7 +42,7 @@ func (h *health) fail(err error) bool {
 	return true
 }
 
-// damaged notes that a read met damage; false if one did before.
+// damaged notes that a read found damage; false if one did before.
 func (h *health) damaged(err error) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -60,7 +60,7 @@ func (h *health) leadsNow(leads bool) {
 	h.mu.leads = leads && h.mu.failure == nil
 }
 
-// close notes that the server is stopping, and tells whether it leads until then.
+// close notes that the server is stopping, and reports whether it led until then.
 func (h *health) close() (led bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,7 +79,7 @@ func (h *health) end() {
 	}
 }
 
-// leading tells whether this server leads and knows all that is committed.
+// leading reports whether this server leads and has applied all that is committed.
 func (h *health) leading() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

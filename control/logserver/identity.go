@@ -22,7 +22,7 @@ type identity struct {
 }
 
 // claim checks that dir belongs to nodeID, or makes it so, durably, if it
-// belongs to nobody yet. An empty nodeID takes what is there, or "log1".
+// has no owner yet. An empty nodeID means what is there, or "log1".
 // Errors: fault.Invalid for another server's directory.
 func claim(dir, nodeID string) (string, error) {
 	const op = "open log directory"
@@ -32,20 +32,24 @@ func claim(dir, nodeID string) (string, error) {
 	case err == nil:
 		var id identity
 		if err := json.Unmarshal(raw, &id); err != nil || id.NodeID == "" {
-			return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is damaged", Err: err}
+			return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is damaged",
+				Err: err}
 		}
 		if id.Format != 1 {
-			return "", &fault.Error{Kind: fault.Version, Op: op, Path: path, Reason: fmt.Sprintf("format %d; this build knows format 1", id.Format)}
+			return "", &fault.Error{Kind: fault.Version, Op: op, Path: path,
+				Reason: fmt.Sprintf("format %d; this build knows format 1", id.Format)}
 		}
 		if nodeID != "" && nodeID != id.NodeID {
-			return "", &fault.Error{Kind: fault.Invalid, Op: op, Path: dir, Reason: fmt.Sprintf("the directory belongs to log server %q, not to %q", id.NodeID, nodeID)}
+			return "", &fault.Error{Kind: fault.Invalid, Op: op, Path: dir,
+				Reason: fmt.Sprintf("the directory belongs to log server %q, not to %q", id.NodeID, nodeID)}
 		}
 		return id.NodeID, nil
 	case !errors.Is(err, os.ErrNotExist):
 		return "", vfs.FaultOf(op, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, walcheck.Directory)); err == nil {
-		return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path, Reason: "the file is missing, but the directory holds a log"}
+		return "", &fault.Error{Kind: fault.CorruptData, Op: op, Path: path,
+			Reason: "the file is missing, but the directory holds a log"}
 	}
 	if nodeID == "" {
 		nodeID = nodeIDDefault

@@ -21,12 +21,13 @@ type checkpointKeeper struct {
 	uploads atomic.Int32 // that run
 }
 
-// upload stores what a namenode sends. Only the leader takes one, from the writer
+// upload stores what a namenode sends. Only the leader accepts one, from the writer
 // of the current epoch, of a txid that is committed: so the content is what the
 // committed records make. It answers once the file is durable and verified; the
 // log in front of the older of the two newest ones is cut behind that, and a
 // failure there is not the caller's.
-func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece, controlpb.UploadCheckpointResponse]) error {
+func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece,
+	controlpb.UploadCheckpointResponse]) error {
 	const op = "upload checkpoint"
 	if k.uploads.Add(1) > checkpointUploadsMax {
 		k.uploads.Add(-1)
@@ -48,16 +49,16 @@ func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.Ch
 	for _, txid := range begin.UnreadableTxids {
 		k.files.Unreadable(txid)
 	}
-	w, err := k.files.Create()
+	writer, err := k.files.Create()
 	if err != nil {
 		return err
 	}
-	defer w.Discard()
-	if err := w.Begin(&head); err != nil {
+	defer writer.Discard()
+	if err := writer.Begin(&head); err != nil {
 		return err
 	}
 	pieces := 0
-	err = w.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
+	err = writer.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
 		if err := k.mayUpload(head.Epoch); err != nil {
 			return nil, err
 		}
@@ -72,13 +73,13 @@ func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.Ch
 	if err != nil {
 		return err
 	}
-	f, err := k.files.Publish(w, false, func(h *checkpoint.Head) error { return k.mayUpload(h.Epoch) })
+	f, err := k.files.Publish(writer, false, func(h *checkpoint.Head) error { return k.mayUpload(h.Epoch) })
 	if err != nil {
 		return err
 	}
-	k.server.o.Logger.Info("checkpoint stored", "txid", f.Head.Txid, "epoch", f.Head.Epoch, "bytes", f.Bytes)
+	k.server.options.Logger.Info("checkpoint stored", "txid", f.Head.Txid, "epoch", f.Head.Epoch, "bytes", f.Bytes)
 	if err := k.settle(); err != nil {
-		k.server.o.Logger.Warn("the log was not cut behind a new checkpoint", "err", err)
+		k.server.options.Logger.Warn("the log was not cut behind a new checkpoint", "err", err)
 	}
 	return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: f.Info()})
 }
@@ -101,17 +102,18 @@ func (k *checkpointKeeper) mayUpload(epoch uint64) error {
 	return nil
 }
 
-// head checks what an upload says of itself and finds the entry behind which the
+// head checks the description of an upload and finds the entry behind which the
 // log completes it: the last known point at or before its txid.
 func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpoint.Head, error) {
 	const op = "upload checkpoint"
 	if err := k.mayUpload(begin.Epoch); err != nil {
 		return checkpoint.Head{}, err
 	}
-	s := k.server
-	view := s.fsm.view()
+	server := k.server
+	view := server.fsm.view()
 	if begin.Txid == 0 || begin.Txid > view.LastTxid {
-		return checkpoint.Head{}, fault.New(fault.Gap, op, "it is of txid %d, the log ends at txid %d", begin.Txid, view.LastTxid)
+		return checkpoint.Head{}, fault.New(fault.Gap, op, "it is of txid %d, the log ends at txid %d", begin.Txid,
+			view.LastTxid)
 	}
 	usable, err := k.usable()
 	if err != nil {
@@ -120,19 +122,20 @@ func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpoint.Hea
 	if len(usable) > 0 && usable[0].Head.Txid >= begin.Txid {
 		return checkpoint.Head{}, fault.New(fault.Exists, op, "there is one of txid %d already", usable[0].Head.Txid)
 	}
-	at, ok := s.fsm.before(begin.Txid + 1)
+	at, ok := server.fsm.before(begin.Txid + 1)
 	if !ok || at.Index == 0 {
 		return checkpoint.Head{}, fault.New(fault.Gap, op, "the log in front of txid %d is cut off already", begin.Txid)
 	}
 	var log raft.Log
-	if _, err := s.store.read(at.Index, &log); err != nil {
-		return checkpoint.Head{}, s.readFailed(err)
+	if _, err := server.store.read(at.Index, &log); err != nil {
+		return checkpoint.Head{}, server.readFailed(err)
 	}
-	members := s.group.raft.GetConfiguration()
+	members := server.group.raft.GetConfiguration()
 	if err := members.Error(); err != nil {
 		return checkpoint.Head{}, raftFault(op, err)
 	}
-	h := checkpoint.Head{Txid: begin.Txid, Epoch: begin.Epoch, Created: s.o.Clock.Now().UnixMilli(), Index: at.Index, Term: log.Term, State: at.State(),
+	h := checkpoint.Head{Txid: begin.Txid, Epoch: begin.Epoch, Created: server.options.Clock.Now().UnixMilli(),
+		Index: at.Index, Term: log.Term, State: at.State(),
 		Members: raft.EncodeConfiguration(members.Configuration())}
 	if h.State.Epoch == view.Epoch {
 		h.State.Holder = view.Holder
@@ -143,7 +146,7 @@ func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpoint.Hea
 // reserve is the free space that is left for the log on the same disk: a full
 // disk ends the log server.
 func (k *checkpointKeeper) reserve() int64 {
-	return int64(checkpointReserveSegments * k.server.o.SegmentBytes)
+	return int64(checkpointReserveSegments * k.server.options.SegmentBytes)
 }
 
 // usable are the checkpoints that the log goes on behind, the newest first.
@@ -162,18 +165,21 @@ func (k *checkpointKeeper) settle() error {
 		return err
 	}
 	return k.files.Retire(first, func(kept checkpoint.File) error {
-		// Who begins to read from now on begins behind the cut.
+		// Tails that start from now on begin behind the cut.
 		s.fsm.rebase(kept.Head.Index, k.files.Usable(first))
 		cut, err := s.store.cutHead(kept.Head.Index)
 		if err == nil && cut > 0 {
-			s.o.Logger.Info("the log was cut in front of the older checkpoint", "checkpoint", kept.Name, "entries", cut, "first_index", kept.Head.Index)
+			s.options.Logger.Info("the log was cut in front of the older checkpoint", "checkpoint", kept.Name,
+				"entries", cut,
+				"first_index", kept.Head.Index)
 		}
 		return err
 	})
 }
 
 // download sends a checkpoint: its content to a namenode, the file to a peer.
-func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest, stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
+func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest,
+	stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
 	const op = "download checkpoint"
 	if err := k.server.health.refusal(); err != nil {
 		return err
@@ -207,29 +213,29 @@ func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest
 // watch finishes what a crash left, and then fetches what the leader has: a
 // server that follows cuts its log too, and can lead with it.
 func (k *checkpointKeeper) watch() {
-	s := k.server
+	server := k.server
 	if err := k.settle(); err != nil {
-		s.o.Logger.Warn("the log was not cut in front of its checkpoints", "err", err)
+		server.options.Logger.Warn("the log was not cut in front of its checkpoints", "err", err)
 	}
-	if len(s.o.Peers) < 2 {
+	if len(server.options.Peers) < 2 {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.watchers.Go(func() {
+	server.watchers.Go(func() {
 		defer cancel()
-		<-s.health.stopping
+		<-server.health.stopping
 	})
-	timer := s.o.Clock.NewTimer(checkpointFetchInterval)
+	timer := server.options.Clock.NewTimer(checkpointFetchInterval)
 	defer timer.Stop()
 	for {
 		select {
-		case <-s.health.stopping:
+		case <-server.health.stopping:
 			return
-		case <-s.health.failed:
+		case <-server.health.failed:
 			return
 		case <-timer.C():
 			if err := k.fetch(ctx); err != nil && ctx.Err() == nil {
-				s.o.Logger.Warn("the leader's checkpoint was not fetched", "err", err)
+				server.options.Logger.Warn("the leader's checkpoint was not fetched", "err", err)
 			}
 			timer.Reset(checkpointFetchInterval)
 		}
@@ -240,9 +246,9 @@ func (k *checkpointKeeper) watch() {
 // and has applied the log up to its txid.
 func (k *checkpointKeeper) fetch(ctx context.Context) error {
 	const op = "fetch checkpoint"
-	s := k.server
-	address := s.leaderAddress()
-	if s.health.leading() || address == "" || s.health.refusal() != nil {
+	server := k.server
+	address := server.leaderAddress()
+	if server.health.leading() || address == "" || server.health.refusal() != nil {
 		return nil
 	}
 	conn, err := rpc.Dial(address)
@@ -263,7 +269,8 @@ func (k *checkpointKeeper) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if newest.Error != "" || s.fsm.view().LastTxid < newest.Txid || len(own) > 0 && own[0].Head.Txid >= newest.Txid {
+	if newest.Error != "" || server.fsm.view().LastTxid < newest.Txid || len(own) > 0 &&
+		own[0].Head.Txid >= newest.Txid {
 		return nil
 	}
 	if err := k.files.RoomFor(k.reserve()); err != nil {
@@ -273,20 +280,20 @@ func (k *checkpointKeeper) fetch(ctx context.Context) error {
 	if err != nil {
 		return rpc.FromStatus(err, op, address)
 	}
-	w, err := k.files.Create()
+	writer, err := k.files.Create()
 	if err != nil {
 		return err
 	}
-	defer w.Discard()
-	err = w.ReceiveFile(func() (*controlpb.CheckpointPiece, error) {
+	defer writer.Discard()
+	err = writer.ReceiveFile(func() (*controlpb.CheckpointPiece, error) {
 		piece, err := stream.Recv()
 		return piece, rpc.FromStatus(err, op, address)
 	})
 	if err != nil {
 		return err
 	}
-	f, err := k.files.Publish(w, false, func(h *checkpoint.Head) error {
-		if h.Txid != newest.Txid || s.fsm.view().LastTxid < h.Txid {
+	f, err := k.files.Publish(writer, false, func(h *checkpoint.Head) error {
+		if h.Txid != newest.Txid || server.fsm.view().LastTxid < h.Txid {
 			return fault.New(fault.Protocol, op, "txid %d was asked for, %d came", newest.Txid, h.Txid)
 		}
 		return nil
@@ -294,6 +301,7 @@ func (k *checkpointKeeper) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.o.Logger.Info("checkpoint fetched from the leader", "txid", f.Head.Txid, "bytes", f.Bytes, "leader", address)
+	server.options.Logger.Info("checkpoint fetched from the leader", "txid", f.Head.Txid, "bytes", f.Bytes, "leader",
+		address)
 	return k.settle()
 }

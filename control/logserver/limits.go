@@ -26,7 +26,7 @@ const (
 	// txid to log position; a Tail reads at most so many entries to find its
 	// first one. 24 bytes each: 1 MB for 10 million batches.
 	pointStride = 256
-	// handshakesMax bounds connections to the raft port that have not said the
+	// handshakesMax bounds connections to the raft port that have not sent the
 	// preamble yet; more are closed at once.
 	handshakesMax = 64
 	// checkpointUploadsMax run at once: one, and one of a namenode that was

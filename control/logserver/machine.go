@@ -28,7 +28,7 @@ func (m *machine) apply(index uint64, e *entry.Entry) error {
 }
 
 // before is the last known point in front of the record with a txid: reading
-// on from there meets the record. The zero point is the empty log; false if the
+// on from there finds the record. The zero point is the empty log; false if the
 // record is cut off.
 func (m *machine) before(txid uint64) (entry.Point, bool) {
 	n := sort.Search(len(m.points), func(i int) bool { return m.points[i].LastTxid >= txid })

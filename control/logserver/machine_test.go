@@ -17,7 +17,8 @@ import (
 )
 
 func goldenMachine() machine {
-	m := machine{points: []entry.Point{{Index: 3, Epoch: 1, LastTxid: 10}, {Index: 259, Epoch: 2, LastTxid: 900}}, applied: 300}
+	m := machine{points: []entry.Point{{Index: 3, Epoch: 1, LastTxid: 10}, {Index: 259, Epoch: 2, LastTxid: 900}},
+		applied: 300}
 	m.State = entry.State{Epoch: 3, Holder: "nn2", LastTxid: 1003}
 	return m
 }
@@ -51,56 +52,58 @@ func resum(b []byte) []byte {
 // leads to the record.
 func TestMachineAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var m machine
+		var tested machine
 		var epoch, last uint64
 		var log []entry.Entry
 		for i := range rapid.IntRange(1, 700).Draw(t, "entries") {
-			var e entry.Entry
+			var stepped entry.Entry
 			if rapid.IntRange(0, 20).Draw(t, "acquire") == 0 {
-				e = entry.Entry{Kind: entry.Acquire, Holder: "h"}
+				stepped = entry.Entry{Kind: entry.Acquire, Holder: "h"}
 				epoch++
-				require.NoError(t, m.apply(uint64(i+1), &e))
+				require.NoError(t, tested.apply(uint64(i+1), &stepped))
 			} else {
-				e = entry.Entry{Kind: entry.Batch, Epoch: epoch + 1 - uint64(rapid.SampledFrom([]int{0, 1, 1, 1, 1, 2}).Draw(t, "epoch")),
+				stepped = entry.Entry{Kind: entry.Batch,
+					Epoch: epoch + 1 - uint64(rapid.SampledFrom([]int{0, 1, 1, 1, 1,
+						2}).Draw(t, "epoch")),
 					FirstTxid: last + uint64(rapid.SampledFrom([]int{0, 1, 1, 1, 1, 2}).Draw(t, "gap")),
 					Records:   make([][]byte, rapid.IntRange(1, 3).Draw(t, "count"))}
-				err := m.apply(uint64(i+1), &e)
+				err := tested.apply(uint64(i+1), &stepped)
 				switch {
-				case e.Epoch < epoch:
+				case stepped.Epoch < epoch:
 					require.ErrorIs(t, err, fault.Fenced)
-				case e.Epoch > epoch:
+				case stepped.Epoch > epoch:
 					require.ErrorIs(t, err, fault.Protocol)
-				case e.FirstTxid != last+1:
+				case stepped.FirstTxid != last+1:
 					require.ErrorIs(t, err, fault.Gap)
 				default:
 					require.NoError(t, err)
-					last += uint64(len(e.Records))
+					last += uint64(len(stepped.Records))
 				}
 			}
-			log = append(log, e)
-			require.Equal(t, epoch, m.Epoch)
-			require.Equal(t, last, m.LastTxid)
+			log = append(log, stepped)
+			require.Equal(t, epoch, tested.Epoch)
+			require.Equal(t, last, tested.LastTxid)
 		}
-		back, err := decodeMachine(m.encode())
+		back, err := decodeMachine(tested.encode())
 		require.NoError(t, err)
-		require.Equal(t, m, back)
+		require.Equal(t, tested, back)
 		if last == 0 {
 			return
 		}
 		want := rapid.Uint64Range(1, last).Draw(t, "txid")
-		p, ok := m.before(want)
+		point, ok := tested.before(want)
 		require.True(t, ok)
-		require.Less(t, p.LastTxid, want)
-		s := p.State()
+		require.Less(t, point.LastTxid, want)
+		s := point.State()
 		steps := 0
-		for _, e := range log[p.Index:] {
+		for _, e := range log[point.Index:] {
 			steps++
 			if s.Step(&e) == nil && e.Kind == entry.Batch && s.LastTxid >= want {
 				require.LessOrEqual(t, e.FirstTxid, want)
 				return
 			}
 		}
-		t.Fatalf("txid %d is not behind %+v", want, p)
+		t.Fatalf("txid %d is not behind %+v", want, point)
 	})
 }
 

@@ -31,16 +31,16 @@ type Options struct {
 	Peers []Peer
 	// ConnectionsMax bounds the open gRPC connections; default 1,024.
 	ConnectionsMax int
-	// AdminAddress is the host:port of this process's admin address, told by
+	// AdminAddress is the host:port of this process's admin address, reported by
 	// LogStatus; "" if there is none.
 	AdminAddress string
 	Logger       *slog.Logger // nil = none
 	Clock        clock.Clock  // nil = the system's
 	// SegmentBytes is the size of a log file, 1 MiB to 256 MiB; default 64 MiB.
 	SegmentBytes int
-	// HeartbeatTimeout: a follower that hears nothing of its leader for so long
-	// asks for an election; a leader that hears nothing of a majority for half
-	// of it stops leading. Default 500 ms with a raft port, 50 ms without.
+	// HeartbeatTimeout is how long a follower waits for its leader before it
+	// starts an election; a leader that does not reach a majority for half of it
+	// stops leading. Default 500 ms with a raft port, 50 ms without.
 	HeartbeatTimeout time.Duration
 	// ApplyTimeout bounds the wait for a place in raft's queue. Default 5 s.
 	ApplyTimeout time.Duration
@@ -98,7 +98,8 @@ func (o Options) withDefaults() (Options, error) {
 		o.SegmentBytes = segmentBytesDefault
 	}
 	if o.SegmentBytes < walcheck.SegmentBytesMin || o.SegmentBytes > walcheck.SegmentBytesMax {
-		return invalid("log files of %d bytes; %d to %d are allowed", o.SegmentBytes, walcheck.SegmentBytesMin, walcheck.SegmentBytesMax)
+		return invalid("log files of %d bytes; %d to %d are allowed", o.SegmentBytes, walcheck.SegmentBytesMin,
+			walcheck.SegmentBytesMax)
 	}
 	if len(o.Peers) > 0 && o.NodeID == "" {
 		return invalid("a server with peers needs a node id")

@@ -20,7 +20,7 @@ import (
 
 // Server is a running log server.
 type Server struct {
-	o         Options
+	options   Options
 	lock      io.Closer
 	health    *health
 	gate      gate
@@ -40,68 +40,71 @@ type Server struct {
 	closed   error // of Close
 }
 
-// Start opens the log in o.Directory, verifies all of it, and serves. It
+// Start opens the log in options.Directory, verifies all of it, and serves. It
 // returns before a leader is elected: see Ready. Errors: fault.Invalid,
 // fault.Busy (another process has the directory), fault.CorruptData (names
 // every damaged place), fault.Disk, fault.NoSpace, fault.Unavailable (a port is
 // taken).
-func Start(o Options) (server *Server, err error) {
-	o, err = o.withDefaults()
+func Start(options Options) (*Server, error) {
+	options, err := options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Directory, 0o755); err != nil {
-		return nil, vfs.FaultOf("start log server", err)
-	}
-	s := &Server{
-		o: o, health: newHealth(), inFlight: semaphore.NewWeighted(inFlightBytesMax),
-	}
-	defer func() {
-		if err != nil {
-			_ = s.release() // the start's failure is returned, not this one
-		}
-	}()
-	if s.lock, err = vfs.LockDirectory(o.Directory, walcheck.LockName, true); err != nil {
-		return nil, vfs.FaultOf("lock log directory", err)
-	}
-	if s.o.NodeID, err = claim(o.Directory, o.NodeID); err != nil {
+	s := &Server{options: options, health: newHealth(), inFlight: semaphore.NewWeighted(inFlightBytesMax)}
+	if err := s.start(); err != nil {
+		_ = s.release() // the start's failure is returned, not this one
 		return nil, err
 	}
-	report, err := walcheck.Prepare(o.Directory, o.Logger)
+	return s, nil
+}
+
+// start does the work of Start; release follows if it fails.
+func (s *Server) start() (err error) {
+	options := &s.options
+	if err := os.MkdirAll(options.Directory, 0o755); err != nil {
+		return vfs.FaultOf("start log server", err)
+	}
+	if s.lock, err = vfs.LockDirectory(options.Directory, walcheck.LockName, true); err != nil {
+		return vfs.FaultOf("lock log directory", err)
+	}
+	if options.NodeID, err = claim(options.Directory, options.NodeID); err != nil {
+		return err
+	}
+	report, err := walcheck.Prepare(options.Directory, options.Logger)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if s.mark, err = walcheck.OpenMark(o.Directory); err != nil {
-		return nil, vfs.FaultOf("open mark", err)
+	if s.mark, err = walcheck.OpenMark(options.Directory); err != nil {
+		return vfs.FaultOf("open mark", err)
 	}
-	// From here on the end is no longer the orderly one that the mark may tell.
+	// From here on the log no longer ends where an orderly mark says.
 	if err := s.mark.Write(0, false, true); err != nil {
-		return nil, vfs.FaultOf("write mark", err)
+		return vfs.FaultOf("write mark", err)
 	}
-	if s.listener, err = rpc.Listen(o.ListenGRPC); err != nil {
-		return nil, err
+	if s.listener, err = rpc.Listen(options.ListenGRPC); err != nil {
+		return err
 	}
-	self, _ := s.o.self()
-	if s.transport, err = newTransport(s.o, self.Raft); err != nil {
-		return nil, err
+	self, _ := options.self()
+	if s.transport, err = newTransport(*options, self.Raft); err != nil {
+		return err
 	}
-	files, err := checkpoint.OpenStore(vfs.OS{}, o.Directory, o.Logger)
+	files, err := checkpoint.OpenStore(vfs.OS{}, options.Directory, options.Logger)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if s.store, err = openStore(s.o, report, files, s.fail); err != nil {
-		return nil, err
+	if s.store, err = openStore(*options, report, files, s.fail); err != nil {
+		return err
 	}
 	s.keeper = &checkpointKeeper{server: s, files: files}
 	s.fsm = newFSM(s.fail)
-	s.grpc = rpc.NewServer(rpc.ServerOptions{Logger: o.Logger, ConnectionsMax: o.ConnectionsMax})
+	s.grpc = rpc.NewServer(rpc.ServerOptions{Logger: options.Logger, ConnectionsMax: options.ConnectionsMax})
 	controlpb.RegisterEditLogServer(s.grpc.Server, &service{server: s})
-	if s.group, err = startGroup(s.o, s.fsm, s.store, s.transport, report); err != nil {
-		return nil, err
+	if s.group, err = startGroup(*options, s.fsm, s.store, s.transport, report); err != nil {
+		return err
 	}
 	first, err := s.store.begins()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.fsm.rebase(first, files.Usable(first))
 	s.watchers.Go(s.watchLeadership)
@@ -112,17 +115,14 @@ func Start(o Options) (server *Server, err error) {
 			s.fail(&fault.Error{Kind: fault.Unavailable, Op: "serve log", Address: s.Addr(), Err: err})
 		}
 	})
-	o.Logger.Info("log server started", "node", s.o.NodeID, "grpc", s.Addr(), "raft", s.RaftAddr(), "dir", o.Directory,
-		"peers", len(o.Peers), "last_txid", s.lastTxid(report))
-	return s, nil
-}
-
-// lastTxid is what the verified log ends with.
-func (s *Server) lastTxid(report *walcheck.Report) uint64 {
-	if report == nil {
-		return 0
+	last := uint64(0)
+	if report != nil {
+		last = report.LastTxid
 	}
-	return report.LastTxid
+	options.Logger.Info("log server started", "node", options.NodeID, "grpc", s.Addr(), "raft", s.RaftAddr(), "dir",
+		options.Directory,
+		"peers", len(options.Peers), "last_txid", last)
+	return nil
 }
 
 // Addr is the address of the gRPC server, with the real port.
@@ -131,19 +131,19 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // RaftAddr is the address of the raft port as peers use it; empty if there is
 // none.
 func (s *Server) RaftAddr() string {
-	if s.o.ListenRaft == "" {
+	if s.options.ListenRaft == "" {
 		return ""
 	}
 	return string(s.transport.LocalAddr())
 }
 
 // NodeID is this server's name among its peers.
-func (s *Server) NodeID() string { return s.o.NodeID }
+func (s *Server) NodeID() string { return s.options.NodeID }
 
-// Close stops the server in order: streams end, the lead is handed on, calls
+// Close stops the server in order: streams end, the lead is transferred, calls
 // may finish until ctx ends, the log is closed. Batches that were acknowledged
-// are durable; the others may or may not be. Calling it again gives the same
-// error.
+// are durable; the others may or may not be. Further calls return the
+// same error.
 func (s *Server) Close(ctx context.Context) error {
 	s.closing.Do(func() { s.closed = s.close(ctx) })
 	return s.closed
@@ -205,7 +205,7 @@ func (s *Server) fail(err error) {
 	if !s.health.fail(err) {
 		return
 	}
-	s.o.Logger.Error("log server failed and must be restarted", "node", s.o.NodeID, "err", err)
+	s.options.Logger.Error("log server failed and must be restarted", "node", s.options.NodeID, "err", err)
 	s.transport.cut()
 	s.grpc.SetServing(false)
 }
@@ -213,21 +213,22 @@ func (s *Server) fail(err error) {
 // readFailed remembers damage and disk errors: they are this server's, not the
 // caller's.
 func (s *Server) readFailed(err error) error {
-	if (errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version)) && s.health.damaged(err) {
-		s.o.Logger.Error("the log is damaged", "node", s.o.NodeID, "err", err)
+	if (errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version)) &&
+		s.health.damaged(err) {
+		s.options.Logger.Error("the log is damaged", "node", s.options.NodeID, "err", err)
 		s.grpc.SetServing(false)
 	}
 	return err
 }
 
 // Ready is nil while this server serves: it leads, or follows a leader, its
-// disk took every write, and no read met damage. Else it says why not.
+// disk kept every write, and no read found damage. Otherwise the error says why not.
 func (s *Server) Ready() error {
 	if err := s.health.unready(); err != nil || s.health.leading() {
 		return err
 	}
 	_, leader := s.group.raft.LeaderWithID()
-	if leader == "" || string(leader) == s.o.NodeID {
+	if leader == "" || string(leader) == s.options.NodeID {
 		return fault.New(fault.NotActive, "log server", "no leader is elected yet")
 	}
 	return nil
@@ -285,7 +286,7 @@ func (s *Server) watchLeadership() {
 			leads = leads && s.lead()
 			s.health.leadsNow(leads)
 			s.grpc.SetServing(s.Ready() == nil)
-			s.o.Logger.Info("log leadership", "node", s.o.NodeID, "leads", leads)
+			s.options.Logger.Info("log leadership", "node", s.options.NodeID, "leads", leads)
 		}
 	}
 }
@@ -301,7 +302,7 @@ func (s *Server) lead() bool {
 
 // watchMark writes the mark while the log grows.
 func (s *Server) watchMark() {
-	timer := s.o.Clock.NewTimer(markInterval)
+	timer := s.options.Clock.NewTimer(markInterval)
 	defer timer.Stop()
 	for {
 		select {

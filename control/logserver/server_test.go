@@ -25,28 +25,28 @@ func TestBoundsEqualTheClients(t *testing.T) {
 
 func TestAppendAckTailRestart(t *testing.T) {
 	dir := t.TempDir()
-	s, stop := start(t, options(t, dir))
-	l := dial(t, s.Addr())
+	server, stop := start(t, options(t, dir))
+	log := dial(t, server.Addr())
 	began := time.Now()
-	grant, err := l.AcquireEpoch(within(t), "nn1")
+	grant, err := log.AcquireEpoch(within(t), "nn1")
 	require.NoError(t, err)
 	t.Logf("first epoch after %s", time.Since(began))
-	require.Equal(t, editlog.Grant{Epoch: 1, Address: s.Addr()}, grant)
-	fill(t, l, 5000)
-	requireRecords(t, l, 1, 5000)
-	requireRecords(t, l, 3333, 4444)
-	requireRecords(t, l, 5000, 5000)
-	require.NoError(t, l.Replay(within(t), 5001, 5000, nil))
-	requireKind(t, fault.Gap, l.Replay(within(t), 4999, 5001, func(editlog.Batch) error { return nil }))
-	requireKind(t, fault.Gap, l.Replay(within(t), 5002, 5003, func(editlog.Batch) error { return nil }))
-	status := l.Status(within(t))[0]
+	require.Equal(t, editlog.Grant{Epoch: 1, Address: server.Addr()}, grant)
+	fill(t, log, 5000)
+	requireRecords(t, log, 1, 5000)
+	requireRecords(t, log, 3333, 4444)
+	requireRecords(t, log, 5000, 5000)
+	require.NoError(t, log.Replay(within(t), 5001, 5000, nil))
+	requireKind(t, fault.Gap, log.Replay(within(t), 4999, 5001, func(editlog.Batch) error { return nil }))
+	requireKind(t, fault.Gap, log.Replay(within(t), 5002, 5003, func(editlog.Batch) error { return nil }))
+	status := log.Status(within(t))[0]
 	require.True(t, status.Leader && status.Ready)
 	require.EqualValues(t, 5000, status.LastTxid)
 	require.EqualValues(t, 2, status.Epoch)
 	require.Equal(t, "fill", status.Holder)
-	require.NoError(t, s.Ready())
+	require.NoError(t, server.Ready())
 	stop()
-	require.NoError(t, s.Err())
+	require.NoError(t, server.Err())
 
 	report, err := walcheck.Verify(dir)
 	require.NoError(t, err)
@@ -55,14 +55,14 @@ func TestAppendAckTailRestart(t *testing.T) {
 	require.EqualValues(t, report.MarkIndex, report.LastIndex)
 	require.Zero(t, report.TornBytes)
 
-	s, _ = start(t, options(t, dir))
-	l = dial(t, s.Addr())
-	grant, err = l.AcquireEpoch(within(t), "nn2")
+	server, _ = start(t, options(t, dir))
+	log = dial(t, server.Addr())
+	grant, err = log.AcquireEpoch(within(t), "nn2")
 	require.NoError(t, err)
-	require.Equal(t, editlog.Grant{Epoch: 3, LastTxid: 5000, Address: s.Addr()}, grant)
-	requireRecords(t, l, 1, 5000)
-	fill(t, l, 6000)
-	requireRecords(t, l, 1, 6000)
+	require.Equal(t, editlog.Grant{Epoch: 3, LastTxid: 5000, Address: server.Addr()}, grant)
+	requireRecords(t, log, 1, 5000)
+	fill(t, log, 6000)
+	requireRecords(t, log, 1, 6000)
 }
 
 func TestManyRestartsWithRaftPortThatChanges(t *testing.T) {
@@ -83,12 +83,12 @@ func TestManyRestartsWithRaftPortThatChanges(t *testing.T) {
 }
 
 func TestALowerEpochIsFenced(t *testing.T) {
-	s, _ := start(t, options(t, t.TempDir()))
-	l := dial(t, s.Addr())
-	old, oldGrant, oldWatch := open(t, l, "old")
+	server, _ := start(t, options(t, t.TempDir()))
+	log := dial(t, server.Addr())
+	old, oldGrant, oldWatch := open(t, log, "old")
 	require.NoError(t, old.TryAppend(1, recordsOf(1, 10)))
 	oldWatch.until(t, 10)
-	next, grant, nextWatch := open(t, l, "new")
+	next, grant, nextWatch := open(t, log, "new")
 	require.Equal(t, oldGrant.Epoch+1, grant.Epoch)
 	require.EqualValues(t, 10, grant.LastTxid)
 	require.NoError(t, old.TryAppend(11, recordsOf(11, 5)))
@@ -98,41 +98,41 @@ func TestALowerEpochIsFenced(t *testing.T) {
 	requireKind(t, fault.Fenced, old.TryAppend(16, recordsOf(16, 1)))
 	require.NoError(t, next.TryAppend(11, recordsOf(11, 5)))
 	nextWatch.until(t, 15)
-	requireRecords(t, l, 1, 15)
+	requireRecords(t, log, 1, 15)
 
 	// An epoch that nobody acquired.
-	_, watch := openAt(t, l, editlog.Grant{Epoch: grant.Epoch, LastTxid: 15, Address: s.Addr()})
+	_, watch := openAt(t, log, editlog.Grant{Epoch: grant.Epoch, LastTxid: 15, Address: server.Addr()})
 	_ = watch
-	strange, strangeWatch := openAt(t, l, editlog.Grant{Epoch: 99, LastTxid: 15, Address: s.Addr()})
+	strange, strangeWatch := openAt(t, log, editlog.Grant{Epoch: 99, LastTxid: 15, Address: server.Addr()})
 	require.NoError(t, strange.TryAppend(16, recordsOf(16, 1)))
 	requireKind(t, fault.Protocol, strangeWatch.failure(t))
 }
 
 func TestGapAndDuplicateAreRefused(t *testing.T) {
 	s, _ := start(t, options(t, t.TempDir()))
-	l := dial(t, s.Addr())
-	fill(t, l, 20)
-	grant, err := l.AcquireEpoch(within(t), "nn")
+	log := dial(t, s.Addr())
+	fill(t, log, 20)
+	grant, err := log.AcquireEpoch(within(t), "nn")
 	require.NoError(t, err)
 	for _, wrong := range []uint64{1, 19, 20, 22, 1000} {
 		lie := grant
 		lie.LastTxid = wrong - 1
-		w, watch := openAt(t, l, lie)
+		w, watch := openAt(t, log, lie)
 		require.NoError(t, w.TryAppend(wrong, recordsOf(wrong, 2)))
 		err := watch.failure(t)
 		requireKind(t, fault.Gap, err)
 		require.Contains(t, err.Error(), "expects txid 21")
 	}
-	w, watch := openAt(t, l, grant)
+	w, watch := openAt(t, log, grant)
 	require.NoError(t, w.TryAppend(21, recordsOf(21, 2)))
 	watch.until(t, 22)
-	requireRecords(t, l, 1, 22)
+	requireRecords(t, log, 1, 22)
 }
 
 func TestBadBatchesAreRefused(t *testing.T) {
 	s, _ := start(t, options(t, t.TempDir()))
-	l := dial(t, s.Addr())
-	w, _, watch := open(t, l, "nn")
+	log := dial(t, s.Addr())
+	w, _, watch := open(t, log, "nn")
 	requireKind(t, fault.Invalid, w.TryAppend(1, nil))
 	requireKind(t, fault.Invalid, w.TryAppend(1, make([][]byte, entry.BatchRecordsMax+1)))
 	requireKind(t, fault.Invalid, w.TryAppend(1, [][]byte{make([]byte, entry.BatchBytesMax+1)}))
@@ -142,24 +142,24 @@ func TestBadBatchesAreRefused(t *testing.T) {
 	watch.until(t, 1)
 	require.NoError(t, w.TryAppend(2, [][]byte{{1}, {}}))
 	requireKind(t, fault.Invalid, watch.failure(t))
-	require.NoError(t, l.Replay(within(t), 1, 1, func(b editlog.Batch) error {
+	require.NoError(t, log.Replay(within(t), 1, 1, func(b editlog.Batch) error {
 		require.Equal(t, large, b.Records[0])
 		return nil
 	}))
-	_, err := l.AcquireEpoch(within(t), string(bytes.Repeat([]byte("x"), entry.HolderBytesMax+1)))
+	_, err := log.AcquireEpoch(within(t), string(bytes.Repeat([]byte("x"), entry.HolderBytesMax+1)))
 	requireKind(t, fault.Invalid, err)
 }
 
 func TestTailFollowsNewBatches(t *testing.T) {
 	s, stop := start(t, options(t, t.TempDir()))
-	l := dial(t, s.Addr())
-	fill(t, l, 100)
+	log := dial(t, s.Addr())
+	fill(t, log, 100)
 	ctx, cancel := context.WithCancel(within(t))
 	seen := make(chan uint64, 10_000)
 	ended := make(chan error, 1)
 	go func() {
 		next := uint64(50)
-		ended <- l.Tail(ctx, next, func(b editlog.Batch) error {
+		ended <- log.Tail(ctx, next, func(b editlog.Batch) error {
 			for _, got := range b.Records {
 				if !bytes.Equal(got, record(next)) {
 					t.Errorf("txid %d differs", next)
@@ -184,14 +184,14 @@ func TestTailFollowsNewBatches(t *testing.T) {
 		}
 	}
 	await(100)
-	fill(t, l, 2000)
+	fill(t, log, 2000)
 	await(2000)
 	cancel()
 	requireKind(t, fault.Closed, <-ended)
 
 	// A follower is told when the server stops.
-	go func() { ended <- l.Tail(within(t), 1, func(editlog.Batch) error { return nil }) }()
-	fill(t, l, 2001)
+	go func() { ended <- log.Tail(within(t), 1, func(editlog.Batch) error { return nil }) }()
+	fill(t, log, 2001)
 	stop()
 	require.Error(t, <-ended)
 }
@@ -219,9 +219,13 @@ func TestStartRefusals(t *testing.T) {
 			o.NodeID, o.Peers = "a", []Peer{{NodeID: "b", Raft: "127.0.0.1:1", GRPC: "127.0.0.1:2"}}
 		},
 		"twice": func(o *Options) {
-			o.NodeID, o.Peers = "b", []Peer{{NodeID: "b", Raft: "127.0.0.1:1", GRPC: "127.0.0.1:2"}, {NodeID: "b", Raft: "127.0.0.1:3", GRPC: "127.0.0.1:4"}}
+			o.NodeID, o.Peers = "b", []Peer{{NodeID: "b", Raft: "127.0.0.1:1", GRPC: "127.0.0.1:2"},
+				{NodeID: "b", Raft: "127.0.0.1:3", GRPC: "127.0.0.1:4"}}
 		},
-		"bad address": func(o *Options) { o.NodeID, o.Peers = "b", []Peer{{NodeID: "b", Raft: "x", GRPC: "127.0.0.1:2"}} },
+		"bad address": func(o *Options) {
+			o.NodeID, o.Peers = "b",
+				[]Peer{{NodeID: "b", Raft: "x", GRPC: "127.0.0.1:2"}}
+		},
 	} {
 		o := options(t, t.TempDir())
 		bad(&o)
@@ -243,18 +247,18 @@ func TestDumpGivesEveryEntry(t *testing.T) {
 	requireKind(t, fault.Gap, watch.failure(t))
 	stop()
 	next, acquired, refused := uint64(1), 0, 0
-	require.NoError(t, walcheck.Dump(dir, func(d walcheck.DumpEntry) error {
+	require.NoError(t, walcheck.Dump(dir, func(dumped walcheck.DumpEntry) error {
 		switch {
-		case d.Refused != nil:
-			require.ErrorIs(t, d.Refused, fault.Gap)
+		case dumped.Refused != nil:
+			require.ErrorIs(t, dumped.Refused, fault.Gap)
 			refused++
-		case d.Acquire:
+		case dumped.Acquire:
 			acquired++
-			require.Equal(t, "fill", d.Holder)
-			require.EqualValues(t, 1, d.Epoch)
+			require.Equal(t, "fill", dumped.Holder)
+			require.EqualValues(t, 1, dumped.Epoch)
 		default:
-			require.Equal(t, next, d.FirstTxid)
-			next += uint64(len(d.Records))
+			require.Equal(t, next, dumped.FirstTxid)
+			next += uint64(len(dumped.Records))
 		}
 		return nil
 	}))

@@ -17,26 +17,28 @@ type service struct {
 }
 
 // AcquireEpoch implements controlpb.EditLogServer.
-func (v *service) AcquireEpoch(ctx context.Context, request *controlpb.AcquireEpochRequest) (*controlpb.AcquireEpochResponse, error) {
+func (v *service) AcquireEpoch(ctx context.Context,
+	request *controlpb.AcquireEpochRequest) (*controlpb.AcquireEpochResponse, error) {
 	const op = "acquire epoch"
-	s := v.server
+	server := v.server
 	e := entry.Entry{Kind: entry.Acquire, Holder: request.Holder}
 	if err := e.Check(); err != nil {
 		return nil, err
 	}
-	if err := s.gate.enter(s.health.refusal); err != nil {
+	if err := server.gate.enter(server.health.refusal); err != nil {
 		return nil, err
 	}
-	defer s.gate.leave()
-	future := s.group.raft.Apply(e.Encode(), s.o.ApplyTimeout)
+	defer server.gate.leave()
+	future := server.group.raft.Apply(e.Encode(), server.options.ApplyTimeout)
 	if err := future.Error(); err != nil {
-		return nil, s.explain(raftFault(op, err))
+		return nil, server.explain(raftFault(op, err))
 	}
 	result := future.Response().(outcome)
 	if result.err != nil {
 		return nil, result.err
 	}
-	s.o.Logger.Info("log epoch acquired", "epoch", result.epoch, "holder", request.Holder, "last_txid", result.lastTxid)
+	server.options.Logger.Info("log epoch acquired", "epoch", result.epoch, "holder", request.Holder, "last_txid",
+		result.lastTxid)
 	return &controlpb.AcquireEpochResponse{Epoch: result.epoch, LastTxid: result.lastTxid}, nil
 }
 
@@ -46,8 +48,9 @@ func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*cont
 	s := v.server
 	view := s.fsm.view()
 	response := &controlpb.LogStatusResponse{
-		NodeId: s.o.NodeID, Leader: s.health.leading(), LeaderAddress: s.leaderAddress(),
-		Epoch: view.Epoch, Holder: view.Holder, FirstTxid: s.fsm.firstTxid(), LastTxid: view.LastTxid, Ready: true, AdminAddress: s.o.AdminAddress,
+		NodeId: s.options.NodeID, Leader: s.health.leading(), LeaderAddress: s.leaderAddress(),
+		Epoch: view.Epoch, Holder: view.Holder, FirstTxid: s.fsm.firstTxid(), LastTxid: view.LastTxid,
+		Ready: true, AdminAddress: s.options.AdminAddress,
 	}
 	for _, f := range s.keeper.files.All() {
 		response.Checkpoints = append(response.Checkpoints, f.Info())
@@ -70,11 +73,13 @@ func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreami
 }
 
 // UploadCheckpoint implements controlpb.EditLogServer.
-func (v *service) UploadCheckpoint(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece, controlpb.UploadCheckpointResponse]) error {
+func (v *service) UploadCheckpoint(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece,
+	controlpb.UploadCheckpointResponse]) error {
 	return v.server.keeper.upload(stream)
 }
 
 // DownloadCheckpoint implements controlpb.EditLogServer.
-func (v *service) DownloadCheckpoint(request *controlpb.DownloadCheckpointRequest, stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
+func (v *service) DownloadCheckpoint(request *controlpb.DownloadCheckpointRequest,
+	stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
 	return v.server.keeper.download(request, stream)
 }

@@ -19,7 +19,7 @@ const (
 	snapshotBytesMax    = 1 << 30
 )
 
-// encode gives the bytes of a snapshot of m: the small state and the index
+// encode returns the bytes of a snapshot of m: the small state and the index
 // into the log. The records stay in the log.
 func (m *machine) encode() []byte {
 	b := make([]byte, 0, snapshotHeaderBytes+len(m.Holder)+len(m.points)*snapshotPointBytes+8)
@@ -56,7 +56,8 @@ func decodeMachine(b []byte) (machine, error) {
 		return corrupt("checksum mismatch")
 	}
 	if b[4] != snapshotVersion {
-		return machine{}, fault.New(fault.Version, "read log snapshot", "version %d; this build knows version %d", b[4], snapshotVersion)
+		return machine{}, fault.New(fault.Version, "read log snapshot", "version %d; this build knows version %d", b[4],
+			snapshotVersion)
 	}
 	holder, count := uint64(binary.LittleEndian.Uint16(b[6:])), binary.LittleEndian.Uint64(b[8:])
 	rest := body[snapshotHeaderBytes:]
@@ -64,11 +65,11 @@ func decodeMachine(b []byte) (machine, error) {
 		(uint64(len(rest))-holder)%snapshotPointBytes != 0 || (uint64(len(rest))-holder)/snapshotPointBytes != count {
 		return corrupt("lengths do not fit")
 	}
-	var m machine
-	m.Epoch = binary.LittleEndian.Uint64(b[16:])
-	m.LastTxid = binary.LittleEndian.Uint64(b[24:])
-	m.applied = binary.LittleEndian.Uint64(b[32:])
-	m.Holder = string(rest[:holder])
+	var restored machine
+	restored.Epoch = binary.LittleEndian.Uint64(b[16:])
+	restored.LastTxid = binary.LittleEndian.Uint64(b[24:])
+	restored.applied = binary.LittleEndian.Uint64(b[32:])
+	restored.Holder = string(rest[:holder])
 	rest = rest[holder:]
 	last := entry.Point{}
 	for range count {
@@ -80,11 +81,11 @@ func decodeMachine(b []byte) (machine, error) {
 		if p.Index <= last.Index || p.Epoch < last.Epoch || p.LastTxid < last.LastTxid {
 			return corrupt("the index is not in order")
 		}
-		m.points = append(m.points, p)
+		restored.points = append(restored.points, p)
 		last, rest = p, rest[snapshotPointBytes:]
 	}
-	if last.Index > m.applied || last.Epoch > m.Epoch || last.LastTxid > m.LastTxid {
+	if last.Index > restored.applied || last.Epoch > restored.Epoch || last.LastTxid > restored.LastTxid {
 		return corrupt("the index goes beyond the state")
 	}
-	return m, nil
+	return restored, nil
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// snapshots are what raft takes for snapshots. There are two sorts. Small
-// ones, in raft's own files, hold the state machine's state and let a restart
-// skip what was applied; they never travel, since they hold no records.
+// snapshots are the snapshots that raft sees. There are two sorts. Small
+// ones, in raft's own files, hold the state machine's state, so that a restart
+// skips what was applied; they never travel, since they hold no records.
 // Checkpoints hold all records up to theirs: one goes to a peer that lacks what
-// was cut from this log, and this server begins with one if it came so.
+// was cut from this log, and this server's log begins behind one that it received.
 type snapshots struct {
 	raft.SnapshotStore
 	store       *store
@@ -72,19 +72,19 @@ func metaOf(f checkpoint.File) (*raft.SnapshotMeta, error) {
 // Open implements raft.SnapshotStore. A checkpoint is verified before any of it
 // is sent.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	f, ok := s.checkpoints.Find(id)
+	kept, ok := s.checkpoints.Find(id)
 	if !ok {
 		return s.SnapshotStore.Open(id)
 	}
-	meta, err := metaOf(f)
+	meta, err := metaOf(kept)
 	if err != nil {
 		return nil, nil, err
 	}
-	file, err := s.checkpoints.Open(f, s.started.Load())
+	file, err := s.checkpoints.Open(kept, s.started.Load())
 	if err != nil {
 		return nil, nil, err
 	}
-	return meta, &sentFile{SectionReader: io.NewSectionReader(file, 0, f.FileBytes), file: file}, nil
+	return meta, &sentFile{SectionReader: io.NewSectionReader(file, 0, kept.FileBytes), file: file}, nil
 }
 
 // sentFile is a checkpoint's file on its way to raft.
@@ -96,20 +96,22 @@ type sentFile struct {
 func (f *sentFile) Close() error { return f.file.Close() }
 
 // Create implements raft.SnapshotStore. What is written decides the sort.
-func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
+func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration,
+	membersIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
 	last, err := s.store.LastIndex()
 	if err != nil {
 		return nil, err
 	}
 	return &snapshotSink{snapshots: s, index: index, term: term, last: last, small: func() (raft.SnapshotSink, error) {
 		if index > last {
-			return nil, fault.New(fault.Gap, "keep snapshot", "it goes up to raft entry %d, the log here up to %d: taking it would leave a hole", index, last)
+			return nil, fault.New(fault.Gap, "keep snapshot",
+				"it goes up to raft entry %d, the log here up to %d: taking it would leave a hole", index, last)
 		}
 		return s.SnapshotStore.Create(version, index, term, members, membersIndex, transport)
 	}}, nil
 }
 
-// snapshotSink takes a snapshot of either sort.
+// snapshotSink receives a snapshot of either sort.
 type snapshotSink struct {
 	snapshots         *snapshots
 	index, term, last uint64
@@ -137,14 +139,15 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 	return len(b), k.pass(b)
 }
 
-// begin opens what the first bytes ask for.
+// begin opens the file of the sort that the first bytes name.
 func (k *snapshotSink) begin() (err error) {
 	if !checkpoint.BeginsFile(k.begun) {
 		k.own, err = k.small()
 		return err
 	}
 	if k.index <= k.last {
-		return fault.New(fault.Exists, "keep snapshot", "it goes up to raft entry %d, the log here up to %d", k.index, k.last)
+		return fault.New(fault.Exists, "keep snapshot", "it goes up to raft entry %d, the log here up to %d", k.index,
+			k.last)
 	}
 	k.checkpoint, err = k.snapshots.checkpoints.Create()
 	return err
@@ -172,9 +175,11 @@ func (k *snapshotSink) Close() error {
 		return fault.New(fault.CorruptData, "keep snapshot", "%d bytes are none", len(k.begun))
 	}
 	defer k.checkpoint.Discard()
-	f, err := k.snapshots.checkpoints.Publish(k.checkpoint, true, func(h *checkpoint.Head) error {
+	kept, err := k.snapshots.checkpoints.Publish(k.checkpoint, true, func(h *checkpoint.Head) error {
 		if h.Index != k.index || h.Term != k.term {
-			return fault.New(fault.Protocol, "keep snapshot", "raft entry %d of term %d was announced, %d of term %d came", k.index, k.term, h.Index, h.Term)
+			return fault.New(fault.Protocol, "keep snapshot",
+				"raft entry %d of term %d was announced, %d of term %d came",
+				k.index, k.term, h.Index, h.Term)
 		}
 		_, err := h.Configuration()
 		return err
@@ -182,8 +187,9 @@ func (k *snapshotSink) Close() error {
 	if err != nil {
 		return err
 	}
-	k.id = f.Name
-	k.snapshots.logger.Info("checkpoint received from the leader: it replaces the log up to it", "txid", f.Head.Txid, "bytes", f.Bytes, "index", f.Head.Index)
+	k.id = kept.Name
+	k.snapshots.logger.Info("checkpoint received from the leader: it replaces the log up to it", "txid", kept.Head.Txid,
+		"bytes", kept.Bytes, "index", kept.Head.Index)
 	return nil
 }
 

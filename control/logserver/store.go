@@ -27,7 +27,7 @@ type store struct {
 	wal         *wal.WAL
 	dir         string
 	checkpoints *checkpoint.Store
-	// onFailure is told of the first failed write, before raft is. It must cut
+	// onFailure gets the first failed write, before raft does. It must cut
 	// the server off from its peers before it returns.
 	onFailure func(error)
 
@@ -43,7 +43,7 @@ var (
 	_ raft.MonotonicLogStore = (*store)(nil)
 )
 
-// failed gives the latched failure.
+// failed returns the latched failure.
 func (s *store) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +74,7 @@ func (s *store) fail(op string, err error) error {
 	return err
 }
 
-// full tells whether the disk has no room for another log file.
+// full reports whether the disk has no room for another log file.
 func (s *store) full() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(s.dir, &st) == nil && st.Bavail*uint64(st.Bsize) < walcheck.SegmentBytesMin
@@ -121,8 +121,8 @@ func (s *store) read(index uint64, log *raft.Log) (entry.Entry, error) {
 	if index < first || first == 0 {
 		if term, ok := s.checkpoints.Term(index); ok {
 			// The entry that a checkpoint stands for. raft asks for its term only, to
-			// append behind it; without an answer it would send the checkpoint again
-			// and again.
+			// append behind it; without an answer it would send the same
+			// checkpoint for ever.
 			*log = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
 			return entry.Entry{}, nil
 		}
@@ -176,7 +176,8 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 			continue
 		}
 		if _, err := entry.Decode(log.Data); err != nil {
-			return &fault.Error{Kind: fault.KindOf(err), Op: "store log", Reason: fmt.Sprintf("raft entry %d came in damaged", log.Index), Err: err}
+			return &fault.Error{Kind: fault.KindOf(err), Op: "store log",
+				Reason: fmt.Sprintf("raft entry %d came in damaged", log.Index), Err: err}
 		}
 	}
 	if err := s.wal.StoreLogs(logs); err != nil {
@@ -225,7 +226,9 @@ func (s *store) DeleteRange(first, last uint64) error {
 		return err
 	}
 	if last < end {
-		return fault.New(fault.Internal, "cut log", "entries %d to %d are not the end of the log, which is %d", first, last, end)
+		return fault.New(fault.Internal, "cut log", "entries %d to %d are not the end of the log, which is %d", first,
+			last,
+			end)
 	}
 	if err := s.wal.DeleteRange(first, last); err != nil {
 		return s.fail("cut log", err)
@@ -234,11 +237,12 @@ func (s *store) DeleteRange(first, last uint64) error {
 }
 
 // Set implements raft.StableStore. raft panics on an error of this method.
-// After a failure the server is cut off from its peers (onFailure), so nobody
-// can hear of a vote that was not kept: it says nil and lets raft end.
+// After a failure the server is cut off from its peers (onFailure), so no
+// peer can learn of a vote that was not kept: it returns nil, and raft is shut
+// down.
 func (s *store) Set(key, value []byte) error {
 	if s.failed() != nil {
-		return nil //nolint:nilerr // said above: raft must end, not panic
+		return nil //nolint:nilerr // see Set: raft must be shut down, not panic
 	}
 	if err := s.wal.Set(key, value); err != nil {
 		_ = s.fail("write vote", err)
@@ -249,7 +253,7 @@ func (s *store) Set(key, value []byte) error {
 // SetUint64 implements raft.StableStore; see Set.
 func (s *store) SetUint64(key []byte, value uint64) error {
 	if s.failed() != nil {
-		return nil //nolint:nilerr // said above: raft must end, not panic
+		return nil //nolint:nilerr // see Set: raft must be shut down, not panic
 	}
 	if err := s.wal.SetUint64(key, value); err != nil {
 		_ = s.fail("write term", err)
@@ -274,7 +278,8 @@ func openStore(o Options, report *walcheck.Report, kept *checkpoint.Store, onFai
 	if err := (vfs.OS{}).SyncDir(o.Directory); err != nil {
 		return nil, vfs.FaultOf(op, err)
 	}
-	w, err := wal.Open(dir, wal.WithSegmentSize(o.SegmentBytes), wal.WithLogger(hclogTo(o.Logger, "wal", slog.LevelWarn)))
+	opened, err := wal.Open(dir, wal.WithSegmentSize(o.SegmentBytes),
+		wal.WithLogger(hclogTo(o.Logger, "wal", slog.LevelWarn)))
 	if err != nil {
 		return nil, vfs.FaultOf(op, err)
 	}
@@ -282,13 +287,13 @@ func openStore(o Options, report *walcheck.Report, kept *checkpoint.Store, onFai
 	if report != nil {
 		want = report.LastIndex
 	}
-	last, err := w.LastIndex()
+	last, err := opened.LastIndex()
 	if err == nil && last != want {
 		err = fault.New(fault.Internal, op, "raft-wal ends at entry %d, the verification at entry %d", last, want)
 	}
 	if err != nil {
-		_ = w.Close()
+		_ = opened.Close()
 		return nil, vfs.FaultOf(op, err)
 	}
-	return &store{wal: w, dir: dir, checkpoints: kept, onFailure: onFailure}, nil
+	return &store{wal: opened, dir: dir, checkpoints: kept, onFailure: onFailure}, nil
 }

@@ -15,37 +15,39 @@ import (
 // serveTail sends a server's records, up to what it knows to be committed and has
 // applied. Without follow it ends there, and then only the leader may answer,
 // since only it knows that nothing newer is committed.
-func serveTail(s *Server, request *controlpb.TailRequest, stream grpc.ServerStreamingServer[controlpb.TailBatch]) error {
+func serveTail(server *Server, request *controlpb.TailRequest,
+	stream grpc.ServerStreamingServer[controlpb.TailBatch]) error {
 	const op = "tail log"
-	if err := s.health.refusal(); err != nil {
+	if err := server.health.refusal(); err != nil {
 		return err
 	}
 	if request.FromTxid == 0 {
 		return fault.New(fault.Invalid, op, "txids begin with 1")
 	}
-	leads := s.health.leading()
+	leads := server.health.leading()
 	if !request.Follow && !leads {
 		return raftFault(op, raft.ErrNotLeader)
 	}
-	if last := s.fsm.view().LastTxid; request.FromTxid > last+1 {
+	if last := server.fsm.view().LastTxid; request.FromTxid > last+1 {
 		if !leads {
-			return fault.New(fault.NotActive, op, "this log server knows only of txid %d, txid %d was asked for", last, request.FromTxid)
+			return fault.New(fault.NotActive, op, "this log server knows only of txid %d, txid %d was asked for", last,
+				request.FromTxid)
 		}
 		return fault.New(fault.Gap, op, "the log ends at txid %d, txid %d was asked for", last, request.FromTxid)
 	}
-	at, ok := s.fsm.before(request.FromTxid)
+	at, ok := server.fsm.before(request.FromTxid)
 	if !ok {
-		return cutOff(request.FromTxid, s.fsm.firstTxid())
+		return cutOff(request.FromTxid, server.fsm.firstTxid())
 	}
-	r := newLogReader(s.store, at, request.FromTxid)
-	timer := s.o.Clock.NewTimer(tailHeartbeat)
+	reader := newLogReader(server.store, at, request.FromTxid)
+	timer := server.options.Clock.NewTimer(tailHeartbeat)
 	defer timer.Stop()
 	for {
-		view := s.fsm.view()
-		for r.index < view.applied {
-			batch, err := r.read(view.applied)
+		view := server.fsm.view()
+		for reader.index < view.applied {
+			batch, err := reader.read(view.applied)
 			if err != nil {
-				return s.readFailed(err)
+				return server.readFailed(err)
 			}
 			if len(batch.Records) == 0 {
 				continue
@@ -62,34 +64,35 @@ func serveTail(s *Server, request *controlpb.TailRequest, stream grpc.ServerStre
 		case <-view.news:
 		case <-timer.C():
 			timer.Reset(tailHeartbeat)
-			if err := stream.Send(&controlpb.TailBatch{FirstTxid: r.next, LastTxid: s.fsm.view().LastTxid}); err != nil {
+			if err := stream.Send(&controlpb.TailBatch{FirstTxid: reader.next,
+				LastTxid: server.fsm.view().LastTxid}); err != nil {
 				return err
 			}
 		case <-stream.Context().Done():
 			return stream.Context().Err()
-		case <-s.health.stopping:
-			return s.health.refusal()
+		case <-server.health.stopping:
+			return server.health.refusal()
 		}
-		if err := s.health.refusal(); err != nil {
+		if err := server.health.refusal(); err != nil {
 			return err
 		}
 	}
 }
 
-// cutOff is the answer to who wants a record that only a checkpoint holds.
+// cutOff is the error for a record that only a checkpoint holds.
 func cutOff(wanted, first uint64) error {
 	err := fault.New(fault.Gap, "tail log", "the log begins at txid %d, txid %d was asked for", first, wanted)
 	err.Hint = "begin with a checkpoint"
 	return err
 }
 
-// logReader steps through committed entries and gives the records of the
+// logReader steps through committed entries and returns the records of the
 // accepted ones, from a txid on. One goroutine at a time may use it.
 type logReader struct {
 	store *store
 	state entry.State
 	index uint64 // raft index of the last entry that was read
-	next  uint64 // txid of the next record to give
+	next  uint64 // txid of the next record to return
 }
 
 // newLogReader begins behind a point in front of the record with txid from.
@@ -97,7 +100,7 @@ func newLogReader(s *store, at entry.Point, from uint64) *logReader {
 	return &logReader{store: s, state: at.State(), index: at.Index, next: from}
 }
 
-// read gives the next records, about tailMessageBytes of them, of entries up
+// read returns the next records, about tailMessageBytes of them, of entries up
 // to raft index limit; none if there are none.
 func (r *logReader) read(limit uint64) (*controlpb.TailBatch, error) {
 	out := &controlpb.TailBatch{FirstTxid: r.next}
@@ -126,7 +129,8 @@ func (r *logReader) read(limit uint64) (*controlpb.TailBatch, error) {
 func (r *logReader) lost(err error) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
 		if first, firstErr := r.store.begins(); firstErr == nil && r.index+1 < first {
-			return fault.New(fault.Gap, "read log", "txid %d was cut off while it was read; begin again with the newest checkpoint", r.next)
+			return fault.New(fault.Gap, "read log",
+				"txid %d was cut off while it was read; begin again with the newest checkpoint", r.next)
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: "read log", Err: err,
 			Reason: fmt.Sprintf("raft entry %d, txid %d or later, is missing", r.index+1, r.state.LastTxid+1)}

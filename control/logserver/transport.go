@@ -14,12 +14,12 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// preamble is what a peer says first. It keeps what speaks something else away
-// from raft's decoder.
+// preamble is what a peer sends first. It keeps other protocols away from raft's
+// decoder.
 const preamble = "WWRAFT\x01\n"
 
-// streams is the raft port: a raft.StreamLayer that lets only connections
-// through that say the preamble in time, and can be cut off for good.
+// streams is the raft port: a raft.StreamLayer that accepts only connections
+// which send the preamble in time, and can be cut off for good.
 type streams struct {
 	listener  net.Listener
 	advertise string
@@ -63,7 +63,7 @@ func (s *streams) listen() {
 			select {
 			case <-s.closed:
 				return
-			case <-time.After(10 * time.Millisecond): // out of file descriptors, say
+			case <-time.After(10 * time.Millisecond): // for example out of file descriptors
 			}
 			continue
 		}
@@ -80,7 +80,7 @@ func (s *streams) listen() {
 	}
 }
 
-// greet waits for the preamble and hands the connection to raft.
+// greet waits for the preamble and passes the connection to raft.
 func (s *streams) greet(conn net.Conn) {
 	var b [len(preamble)]byte
 	_ = conn.SetReadDeadline(time.Now().Add(handshakeTimeout))
@@ -196,25 +196,26 @@ type transport struct {
 	close func() error // after raft has ended
 }
 
-// newTransport opens the raft port, or makes a transport to nobody for a
+// newTransport opens the raft port, or makes a transport without peers for a
 // server without one.
-func newTransport(o Options, advertise string) (*transport, error) {
-	if o.ListenRaft == "" {
-		_, inmem := raft.NewInmemTransport(raft.ServerAddress(o.NodeID))
+func newTransport(options Options, advertise string) (*transport, error) {
+	if options.ListenRaft == "" {
+		_, inmem := raft.NewInmemTransport(raft.ServerAddress(options.NodeID))
 		return &transport{Transport: inmem, cut: func() {}, close: inmem.Close}, nil
 	}
-	layer, err := listenRaft(o.ListenRaft, advertise)
+	layer, err := listenRaft(options.ListenRaft, advertise)
 	if err != nil {
 		return nil, err
 	}
 	if host, _, err := net.SplitHostPort(layer.advertise); err == nil {
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 			_ = layer.Close()
-			return nil, fault.New(fault.Invalid, "start log server", "peers cannot reach %s: name this server's address among the peers", layer.advertise)
+			return nil, fault.New(fault.Invalid, "start log server",
+				"peers cannot reach %s: name this server's address among the peers", layer.advertise)
 		}
 	}
 	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 4, Timeout: raftIOTimeout, Logger: hclogTo(o.Logger, "raft-net", slog.LevelWarn),
+		Stream: layer, MaxPool: 4, Timeout: raftIOTimeout, Logger: hclogTo(options.Logger, "raft-net", slog.LevelWarn),
 	})
 	return &transport{Transport: network, cut: layer.cut, close: func() error {
 		return errors.Join(network.Close(), layer.Close())

@@ -13,26 +13,26 @@ import (
 // bounded is a listener that keeps the number of open connections below a bound
 // and sends the others away with the reason. Accept is for one goroutine.
 //
-// It hands out the connections as they are, not wrapped: grpc-go shares read
-// buffers only between plain TCP connections, and otherwise keeps bufferBytes for
-// each. So nobody tells it of a connection's end: it looks, when there may be too
-// many.
+// It returns the connections as they are, not wrapped: grpc-go shares read buffers
+// only between plain TCP connections, and otherwise keeps bufferBytes for each. So
+// it is not notified when a connection ends: it checks when there may be too many.
 type bounded struct {
 	net.Listener
 	max    int
 	logger *slog.Logger
 
 	open     []*net.TCPConn // some may be closed
-	sweepAt  int            // when so many are in open, the closed ones are taken out
+	sweepAt  int            // when so many are in open, the closed ones are removed
 	swept    time.Time
 	refusing bool // the last connection was refused
 
-	farewells chan struct{} // a place for each connection that is being refused
-	group     sync.WaitGroup
+	refusals chan struct{} // a place for each connection that is being refused
+	group    sync.WaitGroup
 }
 
 func newBounded(l net.Listener, connectionsMax int, logger *slog.Logger) *bounded {
-	return &bounded{Listener: l, max: connectionsMax, logger: logger, sweepAt: min(sweepFirst, connectionsMax), farewells: make(chan struct{}, farewellsMax)}
+	return &bounded{Listener: l, max: connectionsMax, logger: logger, sweepAt: min(sweepFirst, connectionsMax),
+		refusals: make(chan struct{}, refusalsMax)}
 }
 
 // Accept implements net.Listener.
@@ -51,8 +51,8 @@ func (b *bounded) Accept() (net.Conn, error) {
 }
 
 // admit counts a connection in, if there is room.
-func (b *bounded) admit(c *net.TCPConn) bool {
-	// With all places taken, a look at all of them is for each sweepPause only.
+func (b *bounded) admit(conn *net.TCPConn) bool {
+	// With all places in use, all of them are checked once per sweepPause only.
 	if now := time.Now(); len(b.open) >= b.sweepAt && (len(b.open) < b.max || now.Sub(b.swept) >= sweepPause) {
 		b.sweep()
 		b.swept = now
@@ -60,16 +60,16 @@ func (b *bounded) admit(c *net.TCPConn) bool {
 	if len(b.open) >= b.max {
 		if !b.refusing {
 			b.refusing = true
-			b.logger.Warn("connections are refused", "open", len(b.open), "limit", b.max, "peer", c.RemoteAddr())
+			b.logger.Warn("connections are refused", "open", len(b.open), "limit", b.max, "peer", conn.RemoteAddr())
 		}
 		return false
 	}
 	b.refusing = false
-	b.open = append(b.open, c)
+	b.open = append(b.open, conn)
 	return true
 }
 
-// sweep takes the closed connections out.
+// sweep removes the closed connections.
 func (b *bounded) sweep() {
 	kept := b.open[:0]
 	for _, c := range b.open {
@@ -82,23 +82,24 @@ func (b *bounded) sweep() {
 	b.sweepAt = min(max(2*len(kept), sweepFirst), b.max)
 }
 
-// refuse tells a client of gRPC why, in a frame that it reads in place of the
+// refuse sends a gRPC client the reason, in a frame that it reads in place of the
 // server's settings (connectReasons), and closes the connection without waiting.
-func (b *bounded) refuse(c *net.TCPConn) {
+func (b *bounded) refuse(conn *net.TCPConn) {
 	select {
-	case b.farewells <- struct{}{}:
+	case b.refusals <- struct{}{}:
 	default:
-		_ = c.Close()
+		_ = conn.Close()
 		return
 	}
 	b.group.Go(func() {
-		defer func() { <-b.farewells }()
-		defer func() { _ = c.Close() }() // nothing that counts was written
+		defer func() { <-b.refusals }()
+		defer func() { _ = conn.Close() }() // nothing that counts was written
 		// A close with bytes unread would reset the connection, and the reset may
 		// overtake the reason.
-		_ = c.SetDeadline(time.Now().Add(farewellTimeout))
-		if _, err := c.Write(goAway(fmt.Sprintf("%d connections are open, the limit of this server", b.max))); err == nil && c.CloseWrite() == nil {
-			_, _ = io.CopyN(io.Discard, c, farewellBytesMax)
+		_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
+		if _, err := conn.Write(goAway(fmt.Sprintf("%d connections are open, the limit of this server",
+			b.max))); err == nil && conn.CloseWrite() == nil {
+			_, _ = io.CopyN(io.Discard, conn, refusalBytesMax)
 		}
 	})
 }

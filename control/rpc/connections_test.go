@@ -40,7 +40,7 @@ func TestConnectionsBeyondTheLimitAreRefusedWithTheReason(t *testing.T) {
 	var log lines
 	_, address := serve(t, &editLog{status: func(context.Context) error { return nil }},
 		ServerOptions{ConnectionsMax: 2, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	keep := func() (close func() error) {
+	keep := func() (end func() error) {
 		conn, err := Dial(address)
 		require.NoError(t, err)
 		_, err = controlpb.NewEditLogClient(conn).LogStatus(t.Context(), &controlpb.LogStatusRequest{})
@@ -54,12 +54,14 @@ func TestConnectionsBeyondTheLimitAreRefusedWithTheReason(t *testing.T) {
 		require.ErrorContains(t, err, "takes no more connections")
 		require.ErrorContains(t, err, address)
 	}
-	require.Equal(t, 1, bytes.Count([]byte(log.String()), []byte("connections are refused")), "told once: %s", log.String())
+	require.Equal(t, 1, bytes.Count([]byte(log.String()), []byte("connections are refused")), "told once: %s",
+		log.String())
 	require.Contains(t, log.String(), "limit=2")
 
 	// A place that becomes free is taken again.
 	require.NoError(t, first())
-	require.Eventually(t, func() bool { return call(t, address, 5*time.Second) == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return call(t, address, 5*time.Second) == nil }, 10*time.Second,
+		10*time.Millisecond)
 	require.NoError(t, second())
 }
 
@@ -91,7 +93,7 @@ func TestTheRefusalIsAnHTTP2Frame(t *testing.T) {
 	require.True(t, errors.Is(err, io.EOF), "%v", err)
 }
 
-// Who is refused and stays holds no more than its place among the farewells, and
+// Who is refused and stays holds no more than its place among the refusals, and
 // not for long; those beyond them are closed at once.
 func TestTheRefusedDoNotGather(t *testing.T) {
 	_, address := serve(t, &editLog{}, ServerOptions{ConnectionsMax: 1})
@@ -101,7 +103,7 @@ func TestTheRefusedDoNotGather(t *testing.T) {
 	require.NoError(t, open.SetDeadline(time.Now().Add(10*time.Second)))
 	_, err = http2.NewFramer(nil, open).ReadFrame()
 	require.NoError(t, err)
-	for range 3 * farewellsMax {
+	for range 3 * refusalsMax {
 		c, err := net.Dial("tcp", address)
 		require.NoError(t, err)
 		defer c.Close()
@@ -115,16 +117,16 @@ func TestClosedConnectionsAreNotCounted(t *testing.T) {
 	listener, err := Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
-	b := newBounded(listener, 3*sweepFirst, slog.New(slog.DiscardHandler))
+	limited := newBounded(listener, 3*sweepFirst, slog.New(slog.DiscardHandler))
 	for range 10 * sweepFirst {
 		client, err := net.Dial("tcp", listener.Addr().String())
 		require.NoError(t, err)
-		c, err := b.Accept()
+		c, err := limited.Accept()
 		require.NoError(t, err)
 		require.IsType(t, &net.TCPConn{}, c, "grpc-go shares buffers only between these")
 		require.NoError(t, c.Close())
 		require.NoError(t, client.Close())
-		require.LessOrEqual(t, len(b.open), sweepFirst)
+		require.LessOrEqual(t, len(limited.open), sweepFirst)
 	}
-	b.group.Wait()
+	limited.group.Wait()
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // Dial makes a lazy client connection to address ("host:port"): it returns at
-// once and connects when the first call needs it, again and again after a
+// once and connects when the first call needs it, and reconnects after a
 // loss. The host is resolved anew for each attempt; proxies of the environment
 // are not used. extra may add interceptors or a dialer. The caller closes the
 // connection. Errors: fault.Invalid.
@@ -28,10 +28,12 @@ func Dial(address string, extra ...grpc.DialOption) (*grpc.ClientConn, error) {
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: backoffFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: backoffMax},
+			Backoff: backoff.Config{BaseDelay: backoffFirst, Multiplier: 1.6, Jitter: 0.2,
+				MaxDelay: backoffMax},
 			MinConnectTimeout: handshakeTimeout,
 		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepalivePing, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepalivePing, Timeout: keepaliveTimeout,
+			PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MessageBytesMax), grpc.MaxCallSendMsgSize(MessageBytesMax)),
 		grpc.WithReadBufferSize(bufferBytes),
 		grpc.WithWriteBufferSize(bufferBytes),
@@ -45,7 +47,7 @@ func Dial(address string, extra ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// CheckAddress tells what is wrong with a "host:port" to connect to. Errors:
+// CheckAddress says what is wrong with a "host:port" to connect to. Errors:
 // fault.Invalid.
 func CheckAddress(address string) error {
 	invalid := func(reason string) error {

@@ -5,7 +5,7 @@
 // Errors cross a connection as a controlpb.ErrorDetail attached to the status;
 // the status text is for people and foreign tools only. Handlers return plain
 // *fault.Error values: the server's interceptors turn them into statuses.
-// Clients hand what they got to FromStatus and branch on fault kinds.
+// Clients pass what they got to FromStatus and branch on fault kinds.
 //
 // A panic in a handler is a broken invariant: it is logged with its stack and
 // then goes on to end the process, because a process that no longer knows what

@@ -35,12 +35,12 @@ const (
 	windowBytes = 4 << 20
 	// connectionsDefault bounds the open connections of a server.
 	connectionsDefault = 8192
-	// farewellsMax connections at a time are told why they are refused; others
-	// are only closed. Each takes a goroutine for farewellTimeout at most, and
-	// farewellBytesMax of what it sends are read meanwhile.
-	farewellsMax     = 64
-	farewellBytesMax = 64 << 10
-	// sweepFirst: with fewer connections nobody looks which of them are closed.
+	// refusalsMax connections at a time get the reason why they are refused; others
+	// are only closed. Each has a goroutine for refusalTimeout at most, and
+	// refusalBytesMax of what it sends are read meanwhile.
+	refusalsMax     = 64
+	refusalBytesMax = 64 << 10
+	// sweepFirst: with fewer connections there is no check which of them are closed.
 	sweepFirst = 64
 )
 
@@ -49,18 +49,18 @@ const (
 	// handshakeTimeout bounds a connection that says nothing.
 	handshakeTimeout = 5 * time.Second
 	// keepalivePing and keepaliveTimeout find a peer that is gone without a
-	// word within 15 s. 10 s is the least that grpc-go lets a client use.
+	// word within 15 s. 10 s is the least that grpc-go accepts from a client.
 	keepalivePing    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
-	// keepaliveLeast is how often a server lets a client ping it.
+	// keepaliveLeast is how often a client may ping a server.
 	keepaliveLeast = 5 * time.Second
 	// backoffFirst and backoffMax space connection attempts: a restarted
 	// server is found within about a second.
 	backoffFirst = 50 * time.Millisecond
 	backoffMax   = time.Second
-	// farewellTimeout: see farewellsMax. Stopping a server waits so long.
-	farewellTimeout = time.Second
-	// sweepPause spaces the looks for closed connections while all places are
-	// taken: 8,192 connections take about a millisecond.
+	// refusalTimeout: see refusalsMax. Stopping a server waits so long.
+	refusalTimeout = time.Second
+	// sweepPause spaces the checks for closed connections while all places are in
+	// use: one check of 8,192 connections lasts about a millisecond.
 	sweepPause = 50 * time.Millisecond
 )

@@ -56,7 +56,8 @@ func TestWhatToStatusMakesOfOtherErrors(t *testing.T) {
 	require.NoError(t, ToStatus(nil))
 	require.NoError(t, FromStatus(nil, "", ""))
 
-	got := FromStatus(ToStatus(fmt.Errorf("store file: %w", &fault.Error{Kind: fault.Disk, Op: "append", Err: io.ErrShortWrite})), "op", "a:1")
+	got := FromStatus(ToStatus(fmt.Errorf("store file: %w",
+		&fault.Error{Kind: fault.Disk, Op: "append", Err: io.ErrShortWrite})), "op", "a:1")
 	require.EqualError(t, got, "store file: append: disk error: short write (a:1)")
 	require.ErrorIs(t, got, fault.Disk)
 
@@ -76,7 +77,8 @@ func TestWhatToStatusMakesOfOtherErrors(t *testing.T) {
 
 func TestTextsThatProtobufWouldRefuse(t *testing.T) {
 	long := strings.Repeat("ä", 1<<20)
-	got := FromStatus(ToStatus(&fault.Error{Kind: fault.Invalid, Path: "/a\xffb", Reason: long, Hint: strings.Repeat("\xff", 1<<20)}), "op", "a:1")
+	got := FromStatus(ToStatus(&fault.Error{Kind: fault.Invalid, Path: "/a\xffb", Reason: long,
+		Hint: strings.Repeat("\xff", 1<<20)}), "op", "a:1")
 	var e *fault.Error
 	require.ErrorAs(t, got, &e)
 	require.Equal(t, "/a\uFFFDb", e.Path)
@@ -91,8 +93,10 @@ func TestCheckAddress(t *testing.T) {
 	}
 	for bad, says := range map[string]string{
 		"": "empty", "host": "missing port", "host:": "not a number", ":7700": "host is missing",
-		"host:0": "between 1 and 65535", "host:65536": "between 1 and 65535", "host:x": "not a number", "host:-1": "not a number",
-		"http://host:1": "no scheme", "a:b:1": "too many colons", "ho st:1": "no host name has", "host:99999999999999": "not a number",
+		"host:0": "between 1 and 65535", "host:65536": "between 1 and 65535", "host:x": "not a number",
+		"host:-1":       "not a number",
+		"http://host:1": "no scheme", "a:b:1": "too many colons", "ho st:1": "no host name has",
+		"host:99999999999999": "not a number",
 	} {
 		err := CheckAddress(bad)
 		require.ErrorIs(t, err, fault.Invalid, bad)
@@ -152,7 +156,8 @@ func call(t *testing.T, address string, timeout time.Duration) error {
 }
 
 func TestHandlersErrorsCross(t *testing.T) {
-	want := &fault.Error{Kind: fault.NotEmpty, Op: "remove", Path: "/d", Address: "x:1", Reason: "3 entries", Hint: "use -r"}
+	want := &fault.Error{Kind: fault.NotEmpty, Op: "remove", Path: "/d", Address: "x:1", Reason: "3 entries",
+		Hint: "use -r"}
 	_, address := serve(t, &editLog{
 		status: func(context.Context) error { return want },
 		append: func(grpc.BidiStreamingServer[controlpb.AppendBatch, controlpb.AppendAck]) error { return want },
@@ -206,7 +211,7 @@ func TestWrongPortsAreUnavailableWithAReason(t *testing.T) {
 			_ = conn.Close()
 		}
 	})
-	for _, c := range []struct{ name, address, says string }{
+	for _, test := range []struct{ name, address, says string }{
 		{"nobody listens", closed.Addr().String(), "connection refused"},
 		{"unknown host", "no-such-host.invalid:7700", "host"},
 		{"a web server", webListener.Addr().String(), "speaks something else"},
@@ -218,11 +223,11 @@ func TestWrongPortsAreUnavailableWithAReason(t *testing.T) {
 		{"says nothing", listen(t, func(c net.Conn) { silent = append(silent, c) }), "no answer in time"},
 		{"another service", other, "another kind of server"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			err := call(t, c.address, 1500*time.Millisecond)
+		t.Run(test.name, func(t *testing.T) {
+			err := call(t, test.address, 1500*time.Millisecond)
 			require.ErrorIs(t, err, fault.Unavailable)
-			require.ErrorContains(t, err, c.says)
-			require.ErrorContains(t, err, c.address)
+			require.ErrorContains(t, err, test.says)
+			require.ErrorContains(t, err, test.address)
 			t.Log(err)
 		})
 	}
@@ -241,9 +246,11 @@ func TestOlderServersAndLargeMessages(t *testing.T) {
 	conn, err := Dial(address)
 	require.NoError(t, err)
 	defer conn.Close()
-	err = FromStatus(conn.Invoke(t.Context(), "/ww.control.v1.EditLog/FromTheFuture", &controlpb.LogStatusRequest{}, &controlpb.LogStatusResponse{}), "op", address)
+	err = FromStatus(conn.Invoke(t.Context(), "/ww.control.v1.EditLog/FromTheFuture", &controlpb.LogStatusRequest{},
+		&controlpb.LogStatusResponse{}), "op", address)
 	require.ErrorIs(t, err, fault.Version)
-	_, err = controlpb.NewEditLogClient(conn).AcquireEpoch(t.Context(), &controlpb.AcquireEpochRequest{Holder: strings.Repeat("x", MessageBytesMax+1)})
+	_, err = controlpb.NewEditLogClient(conn).AcquireEpoch(t.Context(),
+		&controlpb.AcquireEpochRequest{Holder: strings.Repeat("x", MessageBytesMax+1)})
 	err = FromStatus(err, "op", address)
 	require.ErrorIs(t, err, fault.Invalid)
 	require.ErrorContains(t, err, "larger than max")
@@ -285,19 +292,21 @@ func TestAPanicReachesTheProcess(t *testing.T) {
 	require.Equal(t, "broken", <-got)
 	require.Panics(t, func() { // without OnPanic it goes on
 		i := interceptor{logger: slog.New(slog.DiscardHandler)}
-		_, _ = i.unary(t.Context(), nil, &grpc.UnaryServerInfo{}, func(context.Context, any) (any, error) { panic("broken") })
+		_, _ = i.unary(t.Context(), nil, &grpc.UnaryServerInfo{},
+			func(context.Context, any) (any, error) { panic("broken") })
 	})
 }
 
 func TestStopWithinCutsWhatDoesNotEnd(t *testing.T) {
 	entered, ended := make(chan struct{}), make(chan struct{})
-	s, address := serve(t, &editLog{append: func(stream grpc.BidiStreamingServer[controlpb.AppendBatch, controlpb.AppendAck]) error {
+	server, address := serve(t, &editLog{append: func(stream grpc.BidiStreamingServer[controlpb.AppendBatch,
+		controlpb.AppendAck]) error {
 		close(entered)
 		defer close(ended)
 		<-stream.Context().Done()
 		return stream.Context().Err()
 	}}, ServerOptions{})
-	s.SetServing(true)
+	server.SetServing(true)
 	conn, err := Dial(address)
 	require.NoError(t, err)
 	defer conn.Close()
@@ -309,7 +318,7 @@ func TestStopWithinCutsWhatDoesNotEnd(t *testing.T) {
 	<-entered
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(t, s.StopWithin(ctx), fault.Closed)
+	require.ErrorIs(t, server.StopWithin(ctx), fault.Closed)
 	select {
 	case <-ended:
 	default:

@@ -42,12 +42,12 @@ type Server struct {
 // NewServer makes a server: errors of handlers pass through ToStatus, panics
 // end the process, messages and streams are bounded (limits.go), silent peers
 // are found, and grpc.health.v1 answers NOT_SERVING until SetServing(true).
-func NewServer(o ServerOptions) *Server {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+func NewServer(options ServerOptions) *Server {
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	i := interceptor{logger: o.Logger, onPanic: o.OnPanic}
-	options := []grpc.ServerOption{
+	i := interceptor{logger: options.Logger, onPanic: options.OnPanic}
+	settings := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MessageBytesMax),
 		grpc.MaxSendMsgSize(MessageBytesMax),
 		grpc.MaxConcurrentStreams(streamsPerConnectionMax),
@@ -55,7 +55,8 @@ func NewServer(o ServerOptions) *Server {
 		grpc.WaitForHandlers(true),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepalivePing, Timeout: keepaliveTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveLeast, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveLeast,
+			PermitWithoutStream: true}),
 		grpc.ReadBufferSize(bufferBytes),
 		grpc.WriteBufferSize(bufferBytes),
 		grpc.InitialWindowSize(windowBytes),
@@ -63,10 +64,11 @@ func NewServer(o ServerOptions) *Server {
 		grpc.ChainUnaryInterceptor(i.unary),
 		grpc.ChainStreamInterceptor(i.stream),
 	}
-	if o.ConnectionsMax == 0 {
-		o.ConnectionsMax = connectionsDefault
+	if options.ConnectionsMax == 0 {
+		options.ConnectionsMax = connectionsDefault
 	}
-	s := &Server{Server: grpc.NewServer(append(options, o.Extra...)...), health: health.NewServer(), logger: o.Logger, connectionsMax: o.ConnectionsMax}
+	s := &Server{Server: grpc.NewServer(append(settings, options.Extra...)...), health: health.NewServer(),
+		logger: options.Logger, connectionsMax: options.ConnectionsMax}
 	s.SetServing(false)
 	grpc_health_v1.RegisterHealthServer(s.Server, s.health)
 	return s
@@ -80,7 +82,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.Server.Serve(b)
 }
 
-// SetServing sets what the health service says of the whole process.
+// SetServing sets what the health service reports for the whole process.
 func (s *Server) SetServing(serving bool) {
 	state := grpc_health_v1.HealthCheckResponse_NOT_SERVING
 	if serving {
@@ -132,18 +134,20 @@ type interceptor struct {
 	onPanic func(any)
 }
 
-func (i interceptor) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
+func (i interceptor) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo,
+	handler grpc.UnaryHandler) (response any, err error) {
 	defer func() { i.recovered(recover(), info.FullMethod, &err) }()
 	response, err = handler(ctx, request)
 	return response, ToStatus(err)
 }
 
-func (i interceptor) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (i interceptor) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler) (err error) {
 	defer func() { i.recovered(recover(), info.FullMethod, &err) }()
 	return ToStatus(handler(server, stream))
 }
 
-// recovered logs a panic and lets it go on, or hands it to onPanic.
+// recovered logs a panic and rethrows it, or passes it to onPanic.
 func (i interceptor) recovered(value any, method string, err *error) {
 	if value == nil {
 		return

@@ -61,79 +61,79 @@ func ToStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	var e *fault.Error
-	if !errors.As(err, &e) {
+	var known *fault.Error
+	if !errors.As(err, &known) {
 		if _, ok := status.FromError(err); ok {
 			return err
 		}
 		switch kind := fault.KindOf(err); {
 		case kind != 0:
-			e = &fault.Error{Kind: kind, Reason: err.Error()}
+			known = &fault.Error{Kind: kind, Reason: err.Error()}
 		case errors.Is(err, context.Canceled):
 			return status.Error(codes.Canceled, err.Error())
 		case errors.Is(err, context.DeadlineExceeded):
 			return status.Error(codes.DeadlineExceeded, err.Error())
 		default:
-			e = &fault.Error{Kind: fault.Internal, Reason: err.Error()}
+			known = &fault.Error{Kind: fault.Internal, Reason: err.Error()}
 		}
 	}
-	st, detailErr := status.New(codeOf(e.Kind), clean(err.Error())).WithDetails(detailOf(e, err))
+	st, detailErr := status.New(codeOf(known.Kind), clean(err.Error())).WithDetails(detailOf(known, err))
 	if detailErr != nil { // only a message that does not marshal; clean rules that out
-		return status.Error(codeOf(e.Kind), clean(err.Error()))
+		return status.Error(codeOf(known.Kind), clean(err.Error()))
 	}
 	return st.Err()
 }
 
 // detailOf copies e, which outer wraps, into its wire form.
-func detailOf(e *fault.Error, outer error) *controlpb.ErrorDetail {
-	reason := e.Reason
-	if e.Err != nil {
+func detailOf(known *fault.Error, outer error) *controlpb.ErrorDetail {
+	reason := known.Reason
+	if known.Err != nil {
 		if reason == "" {
-			reason = e.Kind.String()
+			reason = known.Kind.String()
 		}
-		reason += ": " + e.Err.Error()
+		reason += ": " + known.Err.Error()
 	}
-	operation := e.Op
+	operation := known.Op
 	// What fmt.Errorf put in front of the fault goes in front of the operation.
-	if prefix, ok := strings.CutSuffix(outer.Error(), e.Error()); ok && prefix != "" {
-		operation = strings.TrimSuffix(prefix+e.Op, ": ")
+	if prefix, ok := strings.CutSuffix(outer.Error(), known.Error()); ok && prefix != "" {
+		operation = strings.TrimSuffix(prefix+known.Op, ": ")
 	}
-	d := &controlpb.ErrorDetail{
-		Kind:      controlpb.ErrorKind(e.Kind),
+	detail := &controlpb.ErrorDetail{
+		Kind:      controlpb.ErrorKind(known.Kind),
 		Operation: clean(operation),
-		Path:      clean(e.Path),
-		Chunk:     clean(e.Chunk),
-		Node:      clean(e.Node),
-		Address:   clean(e.Address),
+		Path:      clean(known.Path),
+		Chunk:     clean(known.Chunk),
+		Node:      clean(known.Node),
+		Address:   clean(known.Address),
 		Reason:    clean(reason),
-		Hint:      clean(e.Hint),
-		Holder:    clean(e.Holder),
+		Hint:      clean(known.Hint),
+		Holder:    clean(known.Holder),
 	}
-	if !e.Since.IsZero() {
-		d.SinceUnixMs = e.Since.UnixMilli()
+	if !known.Since.IsZero() {
+		detail.SinceUnixMs = known.Since.UnixMilli()
 	}
-	return d
+	return detail
 }
 
 // clean makes s valid UTF-8 of at most textBytesMax bytes.
-func clean(s string) string {
+func clean(text string) string {
 	const mark = "…"
-	if len(s) > textBytesMax {
-		s = s[:textBytesMax-len(mark)]
-		for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
+	if len(text) > textBytesMax {
+		text = text[:textBytesMax-len(mark)]
+		for len(text) > 0 && !utf8.RuneStart(text[len(text)-1]) {
+			text = text[:len(text)-1]
 		}
-		if len(s) > 0 && s[len(s)-1] >= utf8.RuneSelf { // the start of a cut rune
-			s = s[:len(s)-1]
+		if len(text) > 0 && text[len(text)-1] >= utf8.RuneSelf { // the start of a cut rune
+			text = text[:len(text)-1]
 		}
-		s += mark
+		text += mark
 	}
 	// A replaced byte grows to three, at most three times the bound.
-	return strings.ToValidUTF8(s, "\uFFFD")
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 // FromStatus turns what a gRPC call returned into a *fault.Error. A detail of
-// ours gives it back field by field, with op and address filled in where the
+// ours is restored field by field, with op and address filled in where the
 // server left them empty. Anything else is a failure of the transport or of a
 // foreign server: it becomes fault.Unavailable (or Version, Invalid, Internal)
 // with the address and a reason in words. A call that the caller cancelled is
@@ -156,7 +156,8 @@ func FromStatus(err error, op, address string) error {
 	case errors.Is(err, io.EOF):
 		return unavailable("the server ended the stream", io.EOF)
 	case errors.Is(err, context.Canceled):
-		return &fault.Error{Kind: fault.Closed, Op: op, Address: address, Reason: "cancelled by the caller", Err: context.Canceled}
+		return &fault.Error{Kind: fault.Closed, Op: op, Address: address, Reason: "cancelled by the caller",
+			Err: context.Canceled}
 	case errors.Is(err, context.DeadlineExceeded):
 		return unavailable("no answer in time", context.DeadlineExceeded)
 	}
@@ -174,29 +175,29 @@ func FromStatus(err error, op, address string) error {
 
 // faultOf rebuilds the server's fault. A kind that this build does not know
 // keeps its number.
-func faultOf(d *controlpb.ErrorDetail, op, address string) *fault.Error {
-	e := &fault.Error{
+func faultOf(detail *controlpb.ErrorDetail, op, address string) *fault.Error {
+	known := &fault.Error{
 		Kind:    fault.Internal,
-		Op:      d.Operation,
-		Path:    d.Path,
-		Chunk:   d.Chunk,
-		Node:    d.Node,
-		Address: d.Address,
-		Reason:  d.Reason,
-		Hint:    d.Hint,
-		Holder:  d.Holder,
+		Op:      detail.Operation,
+		Path:    detail.Path,
+		Chunk:   detail.Chunk,
+		Node:    detail.Node,
+		Address: detail.Address,
+		Reason:  detail.Reason,
+		Hint:    detail.Hint,
+		Holder:  detail.Holder,
 	}
-	if d.Kind > 0 && d.Kind <= 255 {
-		e.Kind = fault.Kind(d.Kind)
+	if detail.Kind > 0 && detail.Kind <= 255 {
+		known.Kind = fault.Kind(detail.Kind)
 	}
-	if d.SinceUnixMs != 0 {
-		e.Since = time.UnixMilli(d.SinceUnixMs)
+	if detail.SinceUnixMs != 0 {
+		known.Since = time.UnixMilli(detail.SinceUnixMs)
 	}
-	if e.Op == "" {
-		e.Op = op
+	if known.Op == "" {
+		known.Op = op
 	}
-	if e.Address == "" {
-		e.Address = address
+	if known.Address == "" {
+		known.Address = address
 	}
-	return e
+	return known
 }

@@ -17,44 +17,44 @@ import (
 // "unknown service" (a port of another role) against "unknown method" (an
 // older or newer server).
 func transportFault(st *status.Status, op, address string) *fault.Error {
-	e := &fault.Error{Kind: fault.Internal, Op: op, Address: address, Reason: st.Message()}
+	explained := &fault.Error{Kind: fault.Internal, Op: op, Address: address, Reason: st.Message()}
 	switch st.Code() {
 	case codes.Unavailable:
-		e.Kind = fault.Unavailable
-		e.Reason, e.Hint = connectReason(st.Message())
+		explained.Kind = fault.Unavailable
+		explained.Reason, explained.Hint = connectReason(st.Message())
 	case codes.DeadlineExceeded:
-		e.Kind = fault.Unavailable
-		e.Reason, e.Hint = "no answer in time", ""
+		explained.Kind = fault.Unavailable
+		explained.Reason, explained.Hint = "no answer in time", ""
 		if reason, hint := connectReason(st.Message()); hint != "" {
-			e.Reason, e.Hint = "no answer in time, "+reason, hint
+			explained.Reason, explained.Hint = "no answer in time, "+reason, hint
 		}
-		e.Err = context.DeadlineExceeded
+		explained.Err = context.DeadlineExceeded
 	case codes.Canceled:
-		e.Kind = fault.Closed
-		e.Reason = "cancelled by the caller"
-		e.Err = context.Canceled
+		explained.Kind = fault.Closed
+		explained.Reason = "cancelled by the caller"
+		explained.Err = context.Canceled
 		if strings.Contains(st.Message(), "client connection is closing") {
-			e.Reason, e.Err = "the connection was closed on this side", nil
+			explained.Reason, explained.Err = "the connection was closed on this side", nil
 		}
 	case codes.Unimplemented:
 		if strings.Contains(st.Message(), "unknown method") {
-			e.Kind = fault.Version
-			e.Reason = "the server does not know this call: " + st.Message()
-			e.Hint = "run the same version of ww on both sides"
+			explained.Kind = fault.Version
+			explained.Reason = "the server does not know this call: " + st.Message()
+			explained.Hint = "run the same version of ww on both sides"
 			break
 		}
-		e.Kind = fault.Unavailable
-		e.Reason = "another kind of server listens on this port: " + st.Message()
-		e.Hint = hintPort
+		explained.Kind = fault.Unavailable
+		explained.Reason = "another kind of server listens on this port: " + st.Message()
+		explained.Hint = hintPort
 	case codes.ResourceExhausted: // grpc-go's own: a message above the limit
-		e.Kind = fault.Invalid
+		explained.Kind = fault.Invalid
 	case codes.Unknown:
 		if strings.Contains(st.Message(), "HTTP status code") {
-			e.Kind = fault.Unavailable
-			e.Reason, e.Hint = "the port speaks something else (an HTTP server?)", hintPort
+			explained.Kind = fault.Unavailable
+			explained.Reason, explained.Hint = "the port speaks something else (an HTTP server?)", hintPort
 		}
 	}
-	return e
+	return explained
 }
 
 // Hints that name what to look at.
@@ -84,7 +84,8 @@ var connectReasons = []struct{ part, reason, hint string }{
 	{"no route to host", "no route to the host", hintUp},
 	{"network is unreachable", "the network is unreachable", hintUp},
 	{"i/o timeout", "the host does not answer", hintUp},
-	{"*http2.GoAwayFrame", "the server takes no more connections: as many as its setting connections allows are open", "close clients that are not used, or raise the setting"},
+	{"*http2.GoAwayFrame", "the server takes no more connections: as many as its setting connections allows are open",
+		"close clients that are not used, or raise the setting"},
 	{"server preface", "the port speaks something else, or nothing at all", hintPort},
 	{"frame too large", "the port speaks something else", hintPort},
 	{"failed reading the frame payload", "the port speaks something else", hintPort},
@@ -96,8 +97,9 @@ var connectReasons = []struct{ part, reason, hint string }{
 	{"graceful_stop", "the server is stopping", ""},
 }
 
-// IsTransport tells whether err says nothing about what the server did: the
+// IsTransport reports whether err says nothing about what the server did: the
 // request may or may not have been carried out.
 func IsTransport(err error) bool {
-	return errors.Is(err, fault.Unavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, fault.Unavailable) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, context.DeadlineExceeded)
 }

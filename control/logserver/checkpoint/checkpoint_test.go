@@ -23,8 +23,10 @@ import (
 )
 
 func goldenHead() Head {
-	return Head{Txid: 1003, Epoch: 3, Created: 1_700_000_000_123, Index: 259, Term: 4, State: entry.State{Epoch: 2, Holder: "nn2", LastTxid: 900},
-		Members: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "log1", Address: "10.0.0.1:7711"}}})}
+	return Head{Txid: 1003, Epoch: 3, Created: 1_700_000_000_123, Index: 259, Term: 4,
+		State: entry.State{Epoch: 2, Holder: "nn2", LastTxid: 900},
+		Members: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "log1",
+			Address: "10.0.0.1:7711"}}})}
 }
 
 // goldenCheckpoint is a whole file with two pieces.
@@ -128,20 +130,20 @@ func TestEveryDamagedByteOfACheckpointIsFound(t *testing.T) {
 
 func FuzzReadCheckpoint(f *testing.F) {
 	f.Add(goldenCheckpoint())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		head, content, err := readCheckpoint(b)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		head, content, err := readCheckpoint(raw)
 		if err != nil {
 			require.Contains(t, []fault.Kind{fault.CorruptData, fault.Version}, fault.KindOf(err))
 		} else {
-			require.True(t, bytes.HasPrefix(b, head.encode()))
-			require.Less(t, len(content), len(b))
+			require.True(t, bytes.HasPrefix(raw, head.encode()))
+			require.Less(t, len(content), len(raw))
 		}
-		if len(b) < fixedBytes+8 {
+		if len(raw) < fixedBytes+8 {
 			return
 		}
 		// And behind the head's checksum.
-		if head, _, err := ReadHead(bytes.NewReader(resum(b))); err == nil {
-			require.True(t, bytes.HasPrefix(resum(b), head.encode()))
+		if head, _, err := ReadHead(bytes.NewReader(resum(raw))); err == nil {
+			require.True(t, bytes.HasPrefix(resum(raw), head.encode()))
 			_, _ = head.Configuration()
 		}
 	})
@@ -159,33 +161,33 @@ func openMem(t *testing.T, fsys vfs.FS) *Store {
 }
 
 // store writes and publishes a checkpoint, as an upload does, and prunes.
-func storeIn(c *Store, txid uint64) error {
-	w, err := c.Create()
+func storeIn(store *Store, txid uint64) error {
+	writer, err := store.Create()
 	if err != nil {
 		return err
 	}
-	defer w.Discard()
+	defer writer.Discard()
 	head := goldenHead()
 	head.Txid, head.Index = txid, txid
 	head.State.LastTxid = txid
-	if err := w.Begin(&head); err != nil {
+	if err := writer.Begin(&head); err != nil {
 		return err
 	}
 	for offset, data := range [][]byte{0: {byte(txid)}, 1: bytes.Repeat([]byte{byte(txid)}, 9000)} {
-		if err := w.receivePiece(DataPiece(data, uint64(offset)).GetData()); err != nil {
+		if err := writer.receivePiece(DataPiece(data, uint64(offset)).GetData()); err != nil {
 			return err
 		}
 	}
-	if err := w.finish(); err != nil {
+	if err := writer.finish(); err != nil {
 		return err
 	}
-	if _, err := c.Publish(w, false, func(*Head) error { return nil }); err != nil {
+	if _, err := store.Publish(writer, false, func(*Head) error { return nil }); err != nil {
 		return err
 	}
-	return c.Retire(1, func(File) error { return nil })
+	return store.Retire(1, func(File) error { return nil })
 }
 
-// intact gives the txids of the checkpoints that verify, the newest first.
+// intact returns the txids of the checkpoints that verify, the newest first.
 func intact(t *testing.T, fsys vfs.FS) []uint64 {
 	t.Helper()
 	files, err := List(fsys, logDirectory, Verify)
@@ -202,15 +204,16 @@ func intact(t *testing.T, fsys vfs.FS) []uint64 {
 // acknowledged one for sure, and the next start goes on.
 func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 	mem := vfs.NewMem()
-	c := openMem(t, mem)
+	store := openMem(t, mem)
 	require.NoError(t, mem.SyncDir("/"))
-	require.NoError(t, storeIn(c, 100))
-	require.NoError(t, storeIn(c, 200))
+	require.NoError(t, storeIn(store, 100))
+	require.NoError(t, storeIn(store, 200))
 	require.Equal(t, []uint64{200, 100}, intact(t, mem))
 	points := 0
 	check := func(acknowledged bool) {
 		points++
-		for _, policy := range []vfs.CrashPolicy{{Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashTornLast, Seed: 1},
+		for _, policy := range []vfs.CrashPolicy{{Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashKeepAll},
+			{Mode: vfs.CrashTornLast, Seed: 1},
 			{Mode: vfs.CrashSubset, Seed: 1}, {Mode: vfs.CrashSubset, Seed: 2}, {Mode: vfs.CrashSubset, Seed: 3}} {
 			after := mem.CrashClone(policy)
 			found := intact(t, after)
@@ -232,8 +235,8 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRemove} {
 		watched.Inject(vfs.Rule{Op: op, Before: func() { check(false) }})
 	}
-	c.fs = watched
-	require.NoError(t, storeIn(c, 300))
+	store.fs = watched
+	require.NoError(t, storeIn(store, 300))
 	check(true)
 	require.Greater(t, points, 8)
 }
@@ -241,17 +244,18 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 // TestADiskErrorLosesNoCheckpoint fails each call in turn: the upload is refused,
 // or done, and what was there stays.
 func TestADiskErrorLosesNoCheckpoint(t *testing.T) {
-	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRead, vfs.OpRemove} {
+	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRead,
+		vfs.OpRemove} {
 		failed := 0
 		for nth := 1; nth < 30; nth++ {
 			mem := vfs.NewMem()
-			c := openMem(t, mem)
-			require.NoError(t, storeIn(c, 100))
-			require.NoError(t, storeIn(c, 200))
+			store := openMem(t, mem)
+			require.NoError(t, storeIn(store, 100))
+			require.NoError(t, storeIn(store, 200))
 			faulty := vfs.NewFaulty(mem)
 			faulty.Inject(vfs.Rule{Op: op, From: nth, Times: 1, Err: syscall.EIO})
-			c.fs = faulty
-			err := storeIn(c, 300)
+			store.fs = faulty
+			err := storeIn(store, 300)
 			name := fmt.Sprintf("%v %d: %v", op, nth, err)
 			if err != nil {
 				failed++
@@ -261,8 +265,8 @@ func TestADiskErrorLosesNoCheckpoint(t *testing.T) {
 			}
 			require.Subset(t, append(intact(t, mem), 300, 100), []uint64{200}, name)
 			require.GreaterOrEqual(t, len(intact(t, mem)), 2, name)
-			c.fs = mem
-			require.NoError(t, storeIn(c, 400), name)
+			store.fs = mem
+			require.NoError(t, storeIn(store, 400), name)
 			require.EqualValues(t, 400, intact(t, mem)[0], name)
 		}
 		require.Positive(t, failed, "%v", op)

@@ -19,36 +19,36 @@ type File struct {
 	Damage    error  // it cannot be read; head may be missing
 }
 
-// read reads a file's head and gives the rest to each.
-func read(fs vfs.FS, path string, each func(c *reader) error) (f File, err error) {
+// read reads a file's head and passes the rest, and the whole, to each.
+func read(fs vfs.FS, path string, each func(rest *reader, whole *io.SectionReader) error) (found File, err error) {
 	file, err := fs.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
-		return f, vfs.FaultOf("read checkpoint", err)
+		return found, vfs.FaultOf("read checkpoint", err)
 	}
 	defer file.Close()
 	stat, err := file.Stat()
 	if err != nil {
-		return f, vfs.FaultOf("read checkpoint", err)
+		return found, vfs.FaultOf("read checkpoint", err)
 	}
-	f.Name, f.FileBytes = filepath.Base(path), stat.Size()
-	c, err := newReader(io.NewSectionReader(file, 0, f.FileBytes))
+	found.Name, found.FileBytes = filepath.Base(path), stat.Size()
+	rest, err := newReader(io.NewSectionReader(file, 0, found.FileBytes))
 	if err == nil {
-		f.Head = c.head
-		err = each(c)
+		found.Head = rest.head
+		err = each(rest, io.NewSectionReader(file, 0, found.FileBytes))
 	}
 	if err != nil {
-		return f, InFile(path, err)
+		return found, InFile(path, err)
 	}
-	f.Bytes = c.bytes
-	return f, nil
+	found.Bytes = rest.bytes
+	return found, nil
 }
 
 // Verify reads a whole file. Errors: fault.CorruptData,
 // fault.Version, fault.Disk.
 func Verify(fs vfs.FS, path string) (File, error) {
-	return read(fs, path, func(c *reader) error {
+	return read(fs, path, func(rest *reader, _ *io.SectionReader) error {
 		for {
-			if _, err := c.next(); err != nil {
+			if _, err := rest.next(); err != nil {
 				if errors.Is(err, io.EOF) {
 					return nil
 				}
@@ -61,23 +61,14 @@ func Verify(fs vfs.FS, path string) (File, error) {
 // Glance reads a file's head and end only.
 func Glance(fs vfs.FS, path string) (File, error) {
 	var end ending
-	f, err := read(fs, path, func(c *reader) error {
-		file, err := fs.OpenFile(path, os.O_RDONLY, 0)
-		if err != nil {
-			return vfs.FaultOf("read checkpoint", err)
-		}
-		defer file.Close()
-		stat, err := file.Stat()
-		if err != nil {
-			return vfs.FaultOf("read checkpoint", err)
-		}
-		b := make([]byte, endBytes)
-		if _, err := file.ReadAt(b, max(0, stat.Size()-endBytes)); err != nil {
+	found, err := read(fs, path, func(rest *reader, whole *io.SectionReader) (err error) {
+		raw := make([]byte, endBytes)
+		if _, err := whole.ReadAt(raw, max(0, whole.Size()-endBytes)); err != nil {
 			return endsEarly(err, "inside its end")
 		}
-		end, err = decodeEnding(b, c.headSum)
+		end, err = decodeEnding(raw, rest.headSum)
 		return err
 	})
-	f.Bytes = end.bytes
-	return f, err
+	found.Bytes = end.bytes
+	return found, err
 }

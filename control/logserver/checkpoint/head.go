@@ -33,7 +33,7 @@ type Head struct {
 	Index, Term uint64
 	State       entry.State
 	// Members is raft's encoded group when the checkpoint was made; entries behind
-	// index that changed it do so again.
+	// index change it again when they are applied.
 	Members []byte
 }
 
@@ -53,7 +53,7 @@ func (h *Head) Configuration() (c raft.Configuration, err error) {
 	return raft.DecodeConfiguration(h.Members), nil
 }
 
-// encode gives the head's bytes; the last eight are its sum.
+// encode returns the head's bytes; the last eight are its sum.
 func (h *Head) encode() []byte {
 	size := fixedBytes + len(h.State.Holder) + len(h.Members) + 8
 	b := make([]byte, 0, size)
@@ -61,7 +61,8 @@ func (h *Head) encode() []byte {
 	b = append(b, version, 0, 0, 0)
 	b = binary.LittleEndian.AppendUint32(b, uint32(size))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(h.Members)))
-	for _, v := range []uint64{h.Txid, h.Epoch, uint64(h.Created), h.Index, h.Term, h.State.Epoch, h.State.LastTxid, uint64(len(h.State.Holder))} {
+	for _, v := range []uint64{h.Txid, h.Epoch, uint64(h.Created), h.Index, h.Term, h.State.Epoch, h.State.LastTxid,
+		uint64(len(h.State.Holder))} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	b = append(b, h.State.Holder...)
@@ -69,48 +70,52 @@ func (h *Head) encode() []byte {
 	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b))
 }
 
-// BeginsFile tells whether the first 4 bytes of something are those of a
+// BeginsFile reports whether the first 4 bytes of something are those of a
 // checkpoint's file.
 func BeginsFile(b []byte) bool { return binary.LittleEndian.Uint32(b) == magic }
 
-// ReadHead reads and verifies a head, and gives its sum too. Errors:
+// ReadHead reads and verifies a head, and returns its sum too. Errors:
 // fault.CorruptData, fault.Version, and the reader's.
-func ReadHead(r io.Reader) (h Head, sum uint64, err error) {
+func ReadHead(source io.Reader) (head Head, sum uint64, err error) {
 	fixed := make([]byte, fixedBytes, headBytesMax)
-	if _, err := io.ReadFull(r, fixed); err != nil {
-		return h, 0, endsEarly(err, "inside its head")
+	if _, err := io.ReadFull(source, fixed); err != nil {
+		return head, 0, endsEarly(err, "inside its head")
 	}
 	if !BeginsFile(fixed) {
-		return h, 0, corrupt("bad magic")
+		return head, 0, corrupt("bad magic")
 	}
 	size, members := binary.LittleEndian.Uint32(fixed[8:]), uint64(binary.LittleEndian.Uint32(fixed[12:]))
 	holder := binary.LittleEndian.Uint64(fixed[72:])
 	if size < fixedBytes+8 || size > headBytesMax {
-		return h, 0, corrupt("a head of %d bytes", size)
+		return head, 0, corrupt("a head of %d bytes", size)
 	}
 	b := fixed[:size]
-	if _, err := io.ReadFull(r, b[fixedBytes:]); err != nil {
-		return h, 0, endsEarly(err, "inside its head")
+	if _, err := io.ReadFull(source, b[fixedBytes:]); err != nil {
+		return head, 0, endsEarly(err, "inside its head")
 	}
 	body := b[:size-8]
 	sum = binary.LittleEndian.Uint64(b[size-8:])
 	if xxh3.Hash(body) != sum {
-		return h, 0, corrupt("checksum mismatch in the head")
+		return head, 0, corrupt("checksum mismatch in the head")
 	}
 	if b[4] != version {
-		return h, 0, fault.New(fault.Version, "read checkpoint", "version %d; this build knows version %d", b[4], version)
+		return head, 0, fault.New(fault.Version, "read checkpoint", "version %d; this build knows version %d", b[4],
+			version)
 	}
-	if b[5] != 0 || b[6] != 0 || b[7] != 0 || holder > entry.HolderBytesMax || uint64(size) != fixedBytes+holder+members+8 {
-		return h, 0, corrupt("lengths in the head do not fit")
+	if b[5] != 0 || b[6] != 0 || b[7] != 0 || holder > entry.HolderBytesMax ||
+		uint64(size) != fixedBytes+holder+members+8 {
+		return head, 0, corrupt("lengths in the head do not fit")
 	}
 	number := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
-	h = Head{
+	head = Head{
 		Txid: number(16), Epoch: number(24), Created: int64(number(32)), Index: number(40), Term: number(48),
-		State:   entry.State{Epoch: number(56), LastTxid: number(64), Holder: string(body[fixedBytes : fixedBytes+holder])},
+		State: entry.State{Epoch: number(56), LastTxid: number(64),
+			Holder: string(body[fixedBytes : fixedBytes+holder])},
 		Members: append([]byte(nil), body[fixedBytes+holder:]...),
 	}
-	if h.Txid == 0 || h.Epoch == 0 || h.Index == 0 || h.Term == 0 || h.State.LastTxid > h.Txid || h.State.Epoch > h.Epoch {
-		return h, 0, corrupt("the head contradicts itself")
+	if head.Txid == 0 || head.Epoch == 0 || head.Index == 0 || head.Term == 0 || head.State.LastTxid > head.Txid ||
+		head.State.Epoch > head.Epoch {
+		return head, 0, corrupt("the head contradicts itself")
 	}
-	return h, sum, nil
+	return head, sum, nil
 }

@@ -12,7 +12,7 @@ const (
 	// and the group's members.
 	headBytesMax = 64 << 10
 	// writeoutBytes of a checkpoint are written before the kernel is
-	// asked to begin writing them out.
+	// asked to start writing them out.
 	writeoutBytes = 8 << 20
 	// KeptCount good ones stay, and the log from the older one on.
 	KeptCount = 2

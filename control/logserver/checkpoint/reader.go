@@ -32,7 +32,7 @@ func newReader(r io.Reader) (*reader, error) {
 	return c, err
 }
 
-// next gives the next piece, valid until the call after it, and io.EOF behind
+// next returns the next piece, valid until the call after it, and io.EOF behind
 // the last one, when the whole file is verified. Errors: fault.CorruptData,
 // fault.Disk.
 func (c *reader) next() ([]byte, error) {
@@ -40,11 +40,11 @@ func (c *reader) next() ([]byte, error) {
 	if _, err := io.ReadFull(c.r, header); err != nil {
 		return nil, endsEarly(err, fmt.Sprintf("behind %d bytes of content", c.bytes))
 	}
-	length, second, sum := binary.LittleEndian.Uint32(header), binary.LittleEndian.Uint32(header[4:]), binary.LittleEndian.Uint64(header[8:])
+	length, reserved := binary.LittleEndian.Uint32(header), binary.LittleEndian.Uint32(header[4:])
 	if length == 0 {
 		return nil, c.end(header)
 	}
-	if length > PieceBytesMax || second != 0 {
+	if length > PieceBytesMax || reserved != 0 {
 		return nil, corrupt("a piece of %d bytes at %d bytes of content", length, c.bytes)
 	}
 	if cap(c.buf) < int(length) {
@@ -54,7 +54,7 @@ func (c *reader) next() ([]byte, error) {
 	if _, err := io.ReadFull(c.r, piece); err != nil {
 		return nil, endsEarly(err, fmt.Sprintf("inside the piece at %d bytes of content", c.bytes))
 	}
-	if xxh3.HashSeed(piece, c.bytes) != sum {
+	if xxh3.HashSeed(piece, c.bytes) != binary.LittleEndian.Uint64(header[8:]) {
 		return nil, corrupt("checksum mismatch in the piece at %d bytes of content", c.bytes)
 	}
 	_, _ = c.content.Write(piece)
@@ -69,13 +69,13 @@ func (c *reader) end(header []byte) error {
 	if _, err := io.ReadFull(c.r, b[pieceHeaderBytes:]); err != nil {
 		return endsEarly(err, "inside its end")
 	}
-	e, err := decodeEnding(b, c.headSum)
+	found, err := decodeEnding(b, c.headSum)
 	if err != nil {
 		return err
 	}
-	if e.pieces != c.pieces || e.bytes != c.bytes || e.sum != c.content.Sum64() {
+	if found.pieces != c.pieces || found.bytes != c.bytes || found.sum != c.content.Sum64() {
 		return corrupt("the end counts %d pieces, %d bytes, sum %016x; there are %d, %d, %016x",
-			e.pieces, e.bytes, e.sum, c.pieces, c.bytes, c.content.Sum64())
+			found.pieces, found.bytes, found.sum, c.pieces, c.bytes, c.content.Sum64())
 	}
 	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
 		if err != nil {
@@ -83,7 +83,7 @@ func (c *reader) end(header []byte) error {
 		}
 		return corrupt("bytes follow the end")
 	}
-	c.sum = e.sum
+	c.sum = found.sum
 	return io.EOF
 }
 
@@ -94,7 +94,7 @@ type ending struct {
 	sum    uint64 // of the content
 }
 
-// encode gives the end of the file whose head has headSum.
+// encode returns the end of the file whose head has headSum.
 func (e ending) encode(headSum uint64) []byte {
 	b := binary.LittleEndian.AppendUint32(make([]byte, 0, endBytes), 0)
 	b = binary.LittleEndian.AppendUint32(b, e.pieces)
@@ -110,5 +110,6 @@ func decodeEnding(b []byte, headSum uint64) (ending, error) {
 		xxh3.HashSeed(b[:endBytes-8], headSum) != binary.LittleEndian.Uint64(b[endBytes-8:]) {
 		return ending{}, corrupt("the end of the file is none of this checkpoint")
 	}
-	return ending{pieces: binary.LittleEndian.Uint32(b[4:]), bytes: binary.LittleEndian.Uint64(b[8:]), sum: binary.LittleEndian.Uint64(b[16:])}, nil
+	return ending{pieces: binary.LittleEndian.Uint32(b[4:]), bytes: binary.LittleEndian.Uint64(b[8:]),
+		sum: binary.LittleEndian.Uint64(b[16:])}, nil
 }

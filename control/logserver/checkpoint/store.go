@@ -54,36 +54,36 @@ type Store struct {
 // file.
 func OpenStore(fsys vfs.FS, directory string, logger *slog.Logger) (*Store, error) {
 	const op = "open checkpoints"
-	c := &Store{fs: fsys, dir: filepath.Join(directory, Directory), logger: logger}
-	if err := fsys.MkdirAll(c.dir, 0o755); err != nil {
+	store := &Store{fs: fsys, dir: filepath.Join(directory, Directory), logger: logger}
+	if err := fsys.MkdirAll(store.dir, 0o755); err != nil {
 		return nil, vfs.FaultOf(op, err)
 	}
 	if err := fsys.SyncDir(directory); err != nil {
 		return nil, vfs.FaultOf(op, err)
 	}
-	list, err := fsys.ReadDir(c.dir)
+	list, err := fsys.ReadDir(store.dir)
 	if err != nil {
 		return nil, vfs.FaultOf(op, err)
 	}
 	for _, item := range list {
 		if strings.HasSuffix(item.Name(), temporarySuffix) {
-			if err := fsys.Remove(filepath.Join(c.dir, item.Name())); err != nil {
+			if err := fsys.Remove(filepath.Join(store.dir, item.Name())); err != nil {
 				return nil, vfs.FaultOf(op, err)
 			}
 		}
 	}
-	if c.mu.files, err = List(fsys, directory, Glance); err != nil {
+	if store.mu.files, err = List(fsys, directory, Glance); err != nil {
 		return nil, err
 	}
-	for _, f := range c.mu.files {
+	for _, f := range store.mu.files {
 		if f.Damage != nil {
 			logger.Error("a checkpoint is damaged and is not used", "checkpoint", f.Name, "err", f.Damage)
 		}
 	}
-	return c, nil
+	return store, nil
 }
 
-// List gives the checkpoints in a log server's directory, rising in
+// List returns the checkpoints in a log server's directory, rising in
 // txid; look is how well each is read. None if there is no such directory.
 func List(fsys vfs.FS, directory string, look func(vfs.FS, string) (File, error)) ([]File, error) {
 	dir := filepath.Join(directory, Directory)
@@ -119,15 +119,16 @@ func byTxid(a, b File) int {
 	return cmp.Or(cmp.Compare(a.Head.Txid, b.Head.Txid), strings.Compare(a.Name, b.Name))
 }
 
-// Usable gives the good ones that a log beginning with raft entry first goes on
-// behind, the newest first.
+// Usable returns the good ones that a log beginning with raft entry first
+// continues, the newest first.
 func (c *Store) Usable(first uint64) []File {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Usable(c.mu.files, first)
 }
 
-// Usable gives the newest first.
+// Usable returns the good ones of files that a log beginning with raft entry first
+// continues, the newest first.
 func Usable(files []File, first uint64) []File {
 	var out []File
 	for _, f := range slices.Backward(files) {
@@ -163,7 +164,7 @@ func (c *Store) Term(index uint64) (uint64, bool) {
 	return 0, false
 }
 
-// All gives every one, the newest first.
+// All returns all of them, the newest first.
 func (c *Store) All() []File {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,7 +173,7 @@ func (c *Store) All() []File {
 	return out
 }
 
-// Find gives the one with a name.
+// Find returns the one with a name.
 func (c *Store) Find(name string) (File, bool) {
 	for _, f := range c.All() {
 		if f.Name == name {
@@ -218,7 +219,7 @@ func (c *Store) Publish(w *Writer, received bool, check func(*Head) error) (File
 
 // Retire removes the checkpoints before the older of the two newest good ones,
 // after cut has removed the log in front of that one's index: first is the raft
-// entry with which the log begins. It does nothing while there are not two.
+// entry with which the log begins. It does nothing while there are fewer than two.
 func (c *Store) Retire(first uint64, cut func(kept File) error) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
@@ -240,7 +241,8 @@ func (c *Store) RoomFor(reserve int64) error {
 		return vfs.FaultOf("write checkpoint", err)
 	}
 	if space.Free < reserve {
-		return fault.New(fault.NoSpace, "write checkpoint", "%d bytes are free, %d are kept for the log", space.Free, reserve)
+		return fault.New(fault.NoSpace, "write checkpoint", "%d bytes are free, %d are kept for the log", space.Free,
+			reserve)
 	}
 	return nil
 }
@@ -279,7 +281,7 @@ func (c *Store) damaged(name string, err error) {
 	}
 }
 
-// kept gives the older of the two newest good checkpoints, having read all of
+// kept returns the older of the two newest good checkpoints, having read all of
 // it: the log in front of its index, and every checkpoint before it, may go.
 // False if there are not two, or nothing is in front. changing is held.
 func (c *Store) kept(first uint64) (File, bool) {

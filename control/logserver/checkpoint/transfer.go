@@ -14,7 +14,8 @@ import (
 
 // infoOf describes a checkpoint to a client.
 func (f *File) Info() *controlpb.CheckpointInfo {
-	info := &controlpb.CheckpointInfo{Txid: f.Head.Txid, Epoch: f.Head.Epoch, CreatedMs: f.Head.Created, Bytes: f.Bytes, Index: f.Head.Index}
+	info := &controlpb.CheckpointInfo{Txid: f.Head.Txid, Epoch: f.Head.Epoch, CreatedMs: f.Head.Created, Bytes: f.Bytes,
+		Index: f.Head.Index}
 	if f.Damage != nil {
 		info.Error = f.Damage.Error()
 	}
@@ -24,7 +25,7 @@ func (f *File) Info() *controlpb.CheckpointInfo {
 // Send sends one piece of a checkpoint; it may keep nothing of it.
 type Send func(*controlpb.CheckpointPiece) error
 
-// Receive gives the next piece of a checkpoint that comes in.
+// Receive returns the next piece of a checkpoint that is received.
 type Receive func() (*controlpb.CheckpointPiece, error)
 
 func beginPiece(f File) *controlpb.CheckpointPiece {
@@ -38,16 +39,17 @@ func DataPiece(data []byte, offset uint64) *controlpb.CheckpointPiece {
 }
 
 func EndPiece(bytes, sum uint64) *controlpb.CheckpointPiece {
-	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{End: &controlpb.CheckpointEnd{Bytes: bytes, Sum: sum}}}
+	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{End: &controlpb.CheckpointEnd{Bytes: bytes,
+		Sum: sum}}}
 }
 
 // SendContent sends what a namenode wants of a checkpoint, verified. Damage
 // ends it with fault.CorruptData, and the checkpoint does not count any more.
-func (c *Store) SendContent(f File, send Send) error {
-	if err := send(beginPiece(f)); err != nil {
+func (c *Store) SendContent(file File, send Send) error {
+	if err := send(beginPiece(file)); err != nil {
 		return err
 	}
-	_, err := read(c.fs, c.path(f), func(r *reader) error {
+	_, err := read(c.fs, c.path(file), func(r *reader, _ *io.SectionReader) error {
 		for {
 			offset := r.bytes
 			piece, err := r.next()
@@ -62,21 +64,21 @@ func (c *Store) SendContent(f File, send Send) error {
 			}
 		}
 	})
-	return c.readFailed(f, err)
+	return c.readFailed(file, err)
 }
 
 // SendFile sends a file as it is, for a peer, which verifies it.
-func (c *Store) SendFile(f File, send Send) error {
-	if err := send(beginPiece(f)); err != nil {
+func (c *Store) SendFile(sent File, send Send) error {
+	if err := send(beginPiece(sent)); err != nil {
 		return err
 	}
-	file, err := c.Open(f, false)
+	file, err := c.Open(sent, false)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	var whole xxh3.Hasher
-	bytes := io.NewSectionReader(file, 0, f.FileBytes)
+	bytes := io.NewSectionReader(file, 0, sent.FileBytes)
 	buf := make([]byte, PieceBytesMax)
 	for offset := uint64(0); ; {
 		n, err := io.ReadFull(bytes, buf)
@@ -91,12 +93,12 @@ func (c *Store) SendFile(f File, send Send) error {
 			return send(EndPiece(offset, whole.Sum64()))
 		}
 		if err != nil {
-			return c.readFailed(f, vfs.FaultOf("read checkpoint", err))
+			return c.readFailed(sent, vfs.FaultOf("read checkpoint", err))
 		}
 	}
 }
 
-// readFailed remembers damage that was met while a checkpoint was sent.
+// readFailed remembers damage that was found while a checkpoint was sent.
 func (c *Store) readFailed(f File, err error) error {
 	if errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version) {
 		c.damaged(f.Name, err)
@@ -120,7 +122,9 @@ func (w *Writer) ReceiveContent(receive Receive) error {
 		}
 		if end := message.GetEnd(); end != nil {
 			if sum := w.content.Sum64(); end.Bytes != w.end.bytes || end.Sum != sum || end.Bytes == 0 {
-				return fault.New(fault.CorruptData, op, "%d bytes with sum %016x came, %d with %016x were sent", w.end.bytes, sum, end.Bytes, end.Sum)
+				return fault.New(fault.CorruptData, op, "%d bytes with sum %016x came, %d with %016x were sent",
+					w.end.bytes, sum,
+					end.Bytes, end.Sum)
 			}
 			return w.finish()
 		}
@@ -134,7 +138,8 @@ func (w *Writer) ReceiveContent(receive Receive) error {
 func (w *Writer) receivePiece(piece *controlpb.CheckpointData) error {
 	data := piece.GetData()
 	if len(data) == 0 || len(data) > PieceBytesMax || w.end.bytes+uint64(len(data)) > bytesMax {
-		return fault.New(fault.Protocol, "upload checkpoint", "a piece of %d bytes at offset %d", len(data), w.end.bytes)
+		return fault.New(fault.Protocol, "upload checkpoint", "a piece of %d bytes at offset %d", len(data),
+			w.end.bytes)
 	}
 	if xxh3.HashSeed(data, w.end.bytes) != piece.Sum {
 		return fault.New(fault.CorruptData, "upload checkpoint", "checksum mismatch at offset %d", w.end.bytes)
@@ -157,7 +162,9 @@ func (w *Writer) ReceiveFile(receive Receive) error {
 		}
 		if end := message.GetEnd(); end != nil {
 			if end.Bytes != uint64(w.position) || end.Sum != whole.Sum64() {
-				return fault.New(fault.CorruptData, "fetch checkpoint", "%d bytes came, %d were sent, or the sum differs", w.position, end.Bytes)
+				return fault.New(fault.CorruptData, "fetch checkpoint",
+					"%d bytes came, %d were sent, or the sum differs",
+					w.position, end.Bytes)
 			}
 			return nil
 		}

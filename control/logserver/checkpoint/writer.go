@@ -67,8 +67,8 @@ func (w *Writer) finish() error {
 	return w.Raw(w.end.encode(w.headSum))
 }
 
-// publish makes the file durable, reads all of it again, and only then gives it
-// its name, durably.
+// publish makes the file durable, reads all of it back, and only then renames it to
+// its final name, durably.
 func (w *Writer) publish(received bool, check func(*Head) error) (File, error) {
 	const op = "write checkpoint"
 	if err := w.file.Sync(); err != nil {
@@ -79,24 +79,24 @@ func (w *Writer) publish(received bool, check func(*Head) error) (File, error) {
 	if err != nil {
 		return File{}, vfs.FaultOf(op, err)
 	}
-	f, err := Verify(w.fs, w.path)
+	written, err := Verify(w.fs, w.path)
 	if err != nil {
-		return f, err
+		return written, err
 	}
-	if err := check(&f.Head); err != nil {
-		return f, err
+	if err := check(&written.Head); err != nil {
+		return written, err
 	}
-	f.Name, f.Received = Name(f.Head.Txid, received), received
+	written.Name, written.Received = Name(written.Head.Txid, received), received
 	directory := filepath.Dir(w.path)
-	if err := w.fs.Rename(w.path, filepath.Join(directory, f.Name)); err != nil {
-		return f, vfs.FaultOf(op, err)
+	if err := w.fs.Rename(w.path, filepath.Join(directory, written.Name)); err != nil {
+		return written, vfs.FaultOf(op, err)
 	}
 	w.path = "" // nothing to discard
 	if err := w.fs.SyncDir(directory); err != nil {
 		// Whether the name lasts is not known: it does not count in this life.
-		return f, vfs.FaultOf(op, err)
+		return written, vfs.FaultOf(op, err)
 	}
-	return f, nil
+	return written, nil
 }
 
 // Discard removes what was not published.
@@ -106,7 +106,7 @@ func (w *Writer) Discard() {
 		w.file = nil
 	}
 	if w.path != "" {
-		_ = w.fs.Remove(w.path) // the next start tries again
+		_ = w.fs.Remove(w.path) // the next start removes it
 		w.path = ""
 	}
 }

@@ -38,7 +38,7 @@ type Entry struct {
 // LastTxid is the txid of a batch's last record.
 func (e *Entry) LastTxid() uint64 { return e.FirstTxid + uint64(len(e.Records)) - 1 }
 
-// Check tells whether an entry keeps the bounds that the decoder enforces.
+// Check reports whether an entry keeps the bounds that the decoder enforces.
 // Errors: fault.Invalid.
 func (e *Entry) Check() error {
 	invalid := func(format string, args ...any) error {
@@ -72,7 +72,7 @@ func (e *Entry) Check() error {
 	return nil
 }
 
-// Encode gives the bytes of a checked entry. Every record has its own sum,
+// Encode returns the bytes of a checked entry. Every record has its own sum,
 // seeded with its txid so that a record in the wrong place does not verify.
 func (e *Entry) Encode() []byte {
 	size := headerBytes + sumBytes
@@ -123,9 +123,11 @@ func Decode(b []byte) (Entry, error) {
 	body, sum := b[:len(b)-sumBytes], binary.LittleEndian.Uint64(b[len(b)-sumBytes:])
 	sumOK := xxh3.Hash(body) == sum
 	if sumOK && b[4] != version {
-		return Entry{}, fault.New(fault.Version, "read log", "log entry of version %d; this build knows version %d", b[4], version)
+		return Entry{}, fault.New(fault.Version, "read log", "log entry of version %d; this build knows version %d",
+			b[4],
+			version)
 	}
-	e := Entry{
+	decoded := Entry{
 		Kind:      Kind(b[5]),
 		Epoch:     binary.LittleEndian.Uint64(b[16:]),
 		FirstTxid: binary.LittleEndian.Uint64(b[24:]),
@@ -140,16 +142,17 @@ func Decode(b []byte) (Entry, error) {
 		return corrupt("reserved bytes are set")
 	}
 	rest := body[headerBytes:]
-	switch e.Kind {
+	switch decoded.Kind {
 	case Acquire:
 		if !sumOK {
 			return corrupt("checksum mismatch")
 		}
-		if uint64(count) != uint64(len(rest)) || count > HolderBytesMax || e.Epoch != 0 || e.FirstTxid != 0 {
+		if uint64(count) != uint64(len(rest)) || count > HolderBytesMax || decoded.Epoch != 0 ||
+			decoded.FirstTxid != 0 {
 			return corrupt("bad acquire entry")
 		}
-		e.Holder = string(rest)
-		return e, nil
+		decoded.Holder = string(rest)
+		return decoded, nil
 	case Batch:
 	default:
 		return corrupt("unknown kind %d", b[5])
@@ -157,9 +160,9 @@ func Decode(b []byte) (Entry, error) {
 	if count == 0 || count > BatchRecordsMax {
 		return corrupt("%d records", count)
 	}
-	e.Records = make([][]byte, 0, min(int(count), len(rest)/recordHeaderBytes+1))
+	decoded.Records = make([][]byte, 0, min(int(count), len(rest)/recordHeaderBytes+1))
 	for i := range uint64(count) {
-		txid := e.FirstTxid + i
+		txid := decoded.FirstTxid + i
 		if len(rest) < recordHeaderBytes {
 			return corrupt("it ends in front of txid %d", txid)
 		}
@@ -172,7 +175,7 @@ func Decode(b []byte) (Entry, error) {
 		if recordSum(txid, record) != want {
 			return corrupt("checksum mismatch in txid %d", txid)
 		}
-		e.Records = append(e.Records, record)
+		decoded.Records = append(decoded.Records, record)
 		rest = rest[length:]
 	}
 	if len(rest) != 0 {
@@ -181,8 +184,8 @@ func Decode(b []byte) (Entry, error) {
 	if !sumOK {
 		return corrupt("checksum mismatch")
 	}
-	if err := e.Check(); err != nil {
+	if err := decoded.Check(); err != nil {
 		return corrupt("%v", err)
 	}
-	return e, nil
+	return decoded, nil
 }

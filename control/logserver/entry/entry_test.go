@@ -16,7 +16,8 @@ import (
 
 // Values behind the golden bytes.
 func goldenBatch() Entry {
-	return Entry{Kind: Batch, Epoch: 7, FirstTxid: 1001, Records: [][]byte{[]byte("mkdir /a"), {0}, []byte("remove /a/b")}}
+	return Entry{Kind: Batch, Epoch: 7, FirstTxid: 1001,
+		Records: [][]byte{[]byte("mkdir /a"), {0}, []byte("remove /a/b")}}
 }
 func goldenAcquire() Entry { return Entry{Kind: Acquire, Holder: "nn1 10.0.0.1:7700"} }
 

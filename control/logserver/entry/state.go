@@ -19,24 +19,25 @@ type State struct {
 // Step applies one entry. It returns nil if the entry was accepted; else why
 // not, and the state has not changed. Errors: fault.Fenced, fault.Gap,
 // fault.Protocol.
-func (s *State) Step(e *Entry) error {
+func (s *State) Step(next *Entry) error {
 	const op = "append to log"
-	if e.Kind == Acquire {
+	if next.Kind == Acquire {
 		s.Epoch++
-		s.Holder = e.Holder
+		s.Holder = next.Holder
 		return nil
 	}
 	switch {
-	case e.Epoch < s.Epoch:
-		return s.Fenced(e.Epoch)
-	case e.Epoch > s.Epoch:
-		return fault.New(fault.Protocol, op, "epoch %d was never acquired, the highest is %d", e.Epoch, s.Epoch)
-	case e.FirstTxid != s.LastTxid+1:
-		err := fault.New(fault.Gap, op, "the batch starts at txid %d, the log expects txid %d", e.FirstTxid, s.LastTxid+1)
+	case next.Epoch < s.Epoch:
+		return s.Fenced(next.Epoch)
+	case next.Epoch > s.Epoch:
+		return fault.New(fault.Protocol, op, "epoch %d was never acquired, the highest is %d", next.Epoch, s.Epoch)
+	case next.FirstTxid != s.LastTxid+1:
+		err := fault.New(fault.Gap, op, "the batch starts at txid %d, the log expects txid %d", next.FirstTxid,
+			s.LastTxid+1)
 		err.Hint = "replay the log and append behind its last txid"
 		return err
 	}
-	s.LastTxid = e.LastTxid()
+	s.LastTxid = next.LastTxid()
 	return nil
 }
 
@@ -54,5 +55,5 @@ type Point struct {
 	LastTxid uint64
 }
 
-// State gives the state at the point; the holder is not kept.
+// State returns the state at the point; the holder is not kept.
 func (p Point) State() State { return State{Epoch: p.Epoch, LastTxid: p.LastTxid} }

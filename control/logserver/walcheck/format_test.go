@@ -30,7 +30,8 @@ func TestTheVersionOfRaftWALIsTheOneThatWasChecked(t *testing.T) {
 	require.NoError(t, err)
 	found := regexp.MustCompile(`(?m)^\s*github\.com/hashicorp/raft-wal (\S+)`).FindSubmatch(raw)
 	require.NotNil(t, found, "go.mod no longer names raft-wal")
-	require.NotContains(t, string(raw), "hashicorp/raft-wal =>", "raft-wal is replaced: check its files as for a new version")
+	require.NotContains(t, string(raw), "hashicorp/raft-wal =>",
+		"raft-wal is replaced: check its files as for a new version")
 	require.Equal(t, walVersion, string(found[1]), `raft-wal is no longer %s: check that
   - the tests of this file pass (they compare every byte of a log with the layout that segment.go expects),
   - segment/writer.go still refuses appends to a full file that is not listed as such (see seal in prepare.go),
@@ -47,31 +48,33 @@ and then change walVersion and the version in docs/format/log.md`, walVersion)
 func writeLog(t *testing.T) (directory string, list types.PersistentState, writes [][]*raft.Log) {
 	t.Helper()
 	directory = t.TempDir()
-	w, err := wal.Open(directory, wal.WithSegmentSize(16<<10), wal.WithLogger(hclog.NewNullLogger()))
+	opened, err := wal.Open(directory, wal.WithSegmentSize(16<<10), wal.WithLogger(hclog.NewNullLogger()))
 	require.NoError(t, err)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_901_234, time.UTC)
 	txid := uint64(1)
 	for index := uint64(1); index <= 400; {
 		var logs []*raft.Log
 		for range 1 + len(writes)%5 {
-			log := &raft.Log{Index: index, Term: 1 + index/100, AppendedAt: at.Add(time.Duration(index) * time.Microsecond)}
+			log := &raft.Log{Index: index, Term: 1 + index/100,
+				AppendedAt: at.Add(time.Duration(index) * time.Microsecond)}
 			switch index % 7 {
 			case 0:
 				log.Type, log.Data = raft.LogNoop, []byte{}
 			case 1:
 				log.Type, log.Data, log.Extensions = raft.LogConfiguration, []byte("members"), []byte("more")
 			default:
-				e := entry.Entry{Kind: entry.Batch, Epoch: 1, FirstTxid: txid, Records: [][]byte{bytes.Repeat([]byte{byte(index)}, 1+int(index*37%500))}}
+				e := entry.Entry{Kind: entry.Batch, Epoch: 1, FirstTxid: txid,
+					Records: [][]byte{bytes.Repeat([]byte{byte(index)}, 1+int(index*37%500))}}
 				txid++
 				log.Data = e.Encode()
 			}
 			logs = append(logs, log)
 			index++
 		}
-		require.NoError(t, w.StoreLogs(logs))
+		require.NoError(t, opened.StoreLogs(logs))
 		writes = append(writes, logs)
 	}
-	require.NoError(t, w.Close())
+	require.NoError(t, opened.Close())
 	var db metadb.BoltMetaDB
 	list, err = db.Load(directory)
 	require.NoError(t, err)
@@ -131,7 +134,9 @@ func TestOurParserReadsWhatRaftWALWrites(t *testing.T) {
 // requireLog compares two entries; a time need not have the same location.
 func requireLog(t *testing.T, want, got *raft.Log) {
 	t.Helper()
-	require.True(t, want.AppendedAt.Equal(got.AppendedAt), "entry %d: appended at %s, not %s", want.Index, got.AppendedAt, want.AppendedAt)
+	require.True(t, want.AppendedAt.Equal(got.AppendedAt), "entry %d: appended at %s, not %s", want.Index,
+		got.AppendedAt,
+		want.AppendedAt)
 	require.Equal(t, fmt.Sprintf("%d %d %d %x %x", want.Index, want.Term, want.Type, want.Data, want.Extensions),
 		fmt.Sprintf("%d %d %d %x %x", got.Index, got.Term, got.Type, got.Data, got.Extensions))
 }
@@ -173,7 +178,8 @@ func TestEveryByteOfRaftWALsFilesIsUnderstood(t *testing.T) {
 			for file[at] == got[at] {
 				at++
 			}
-			t.Fatalf("%s differs from the layout at offset %d: %x, not %x", segment.FileName(info), at, got[at:min(at+16, len(got))], file[at:min(at+16, len(file))])
+			t.Fatalf("%s differs from the layout at offset %d: %x, not %x", segment.FileName(info), at,
+				got[at:min(at+16, len(got))], file[at:min(at+16, len(file))])
 		}
 		require.Empty(t, bytes.Trim(got[len(file):], "\x00"), "nothing but zeros follows the last write")
 	}

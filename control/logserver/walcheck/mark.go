@@ -28,7 +28,7 @@ type mark struct {
 	clean   bool   // the server ended in order, and the log ended exactly there
 }
 
-// encode gives the bytes of a slot.
+// encode returns the bytes of a slot.
 func (m mark) encode() []byte {
 	b := make([]byte, 0, markSlotBytes)
 	b = binary.LittleEndian.AppendUint32(b, markMagic)
@@ -57,7 +57,7 @@ func decodeMark(b []byte) (mark, bool) {
 	}, true
 }
 
-// readMark gives the newest mark in dir; the zero mark if there is none.
+// readMark returns the newest mark in dir; the zero mark if there is none.
 func readMark(dir string) (mark, error) {
 	b, err := os.ReadFile(filepath.Join(dir, markName))
 	if err != nil && !os.IsNotExist(err) {

@@ -40,8 +40,9 @@ func readMeta(dir string) (state types.PersistentState, err error) {
 		return state, err
 	}
 	damaged := func(cause any) error {
-		return &fault.Error{Kind: fault.CorruptData, Op: "read log", Reason: fmt.Sprintf("%s is damaged: %v", path, cause),
-			Hint: "restore the directory from a copy or from a peer"}
+		return &fault.Error{Kind: fault.CorruptData, Op: "read log",
+			Reason: fmt.Sprintf("%s is damaged: %v", path, cause),
+			Hint:   "restore the directory from a copy or from a peer"}
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -50,7 +51,8 @@ func readMeta(dir string) (state types.PersistentState, err error) {
 	}()
 	db, err := bbolt.Open(path, 0o644, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 	if errors.Is(err, bbolt.ErrTimeout) {
-		return state, &fault.Error{Kind: fault.Busy, Op: "read log", Reason: path + " is in use", Hint: "stop the log server first"}
+		return state, &fault.Error{Kind: fault.Busy, Op: "read log", Reason: path + " is in use",
+			Hint: "stop the log server first"}
 	}
 	if err != nil {
 		return state, damaged(err)

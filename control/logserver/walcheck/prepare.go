@@ -69,9 +69,9 @@ func Prepare(dir string, logger *slog.Logger) (*Report, error) {
 
 // rewrite writes the first keep bytes of a file again, zeros from there to
 // end, and syncs it. The bytes stay the same, so a crash at any point leaves
-// the file as good as it was; but pages that the kernel gave up after a failed
-// fsync, and would serve from memory until they are evicted, are dirty again
-// and reach the disk, or an error says that they did not.
+// the file as good as it was; but pages that the kernel marked clean after a
+// failed fsync, and would serve from memory until they are evicted, are dirty once
+// more and reach the disk, or an error says that they did not.
 func rewrite(path string, keep, end int64) error {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -83,7 +83,8 @@ func rewrite(path string, keep, end int64) error {
 		piece := buf[:min(int64(len(buf)), end-offset)]
 		clear(piece)
 		if offset < keep {
-			if _, err := file.ReadAt(piece[:min(int64(len(piece)), keep-offset)], offset); err != nil && !errors.Is(err, io.EOF) {
+			if _, err := file.ReadAt(piece[:min(int64(len(piece)), keep-offset)], offset); err != nil &&
+				!errors.Is(err, io.EOF) {
 				return err
 			}
 		}

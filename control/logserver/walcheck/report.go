@@ -31,7 +31,7 @@ type Report struct {
 	Checkpoints []CheckpointReport // the oldest first
 
 	// cutIndex is the entry with which raft-wal begins; base is the checkpoint
-	// that tells the state before what can be judged, nil: the empty state.
+	// with the state before the entries that can be judged, nil: the empty state.
 	cutIndex    uint64
 	base        *checkpoint.File
 	checkpoints []checkpoint.File
@@ -85,8 +85,9 @@ func (r *Report) refuse() error {
 			errs[i] = d
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
-			Reason: fmt.Sprintf("the log is damaged in %d place(s); everything up to txid %d can be read", len(errs), r.Damage[0].Txid-1),
-			Hint:   "look with `ww log verify` and `ww log dump`; restore the directory from a copy or from a peer"}
+			Reason: fmt.Sprintf("the log is damaged in %d place(s); everything up to txid %d can be read", len(errs),
+				r.Damage[0].Txid-1),
+			Hint: "look with `ww log verify` and `ww log dump`; restore the directory from a copy or from a peer"}
 	}
 	if r.base == nil && r.FirstIndex > 1 {
 		var errs []error
@@ -94,8 +95,9 @@ func (r *Report) refuse() error {
 			errs = append(errs, checkpoint.InFile(f.Name, f.Damage))
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
-			Reason: fmt.Sprintf("the log begins with raft entry %d, and none of %d checkpoints can be read that hold what was in front of it", r.FirstIndex, len(r.checkpoints)),
-			Hint:   "restore the directory from a copy or from a peer; do not start a log server without its checkpoints"}
+			Reason: fmt.Sprintf("the log begins with raft entry %d, and none of %d checkpoints with what was before it can be read",
+				r.FirstIndex, len(r.checkpoints)),
+			Hint: "restore the directory, with its checkpoints, from a copy or from a peer"}
 	}
 	return nil
 }
@@ -120,8 +122,9 @@ func (r *Report) findBase() {
 	}
 	usable := checkpoint.Usable(r.checkpoints, r.cutIndex)
 	for _, f := range r.checkpoints {
-		r.Checkpoints = append(r.Checkpoints, CheckpointReport{Name: f.Name, Txid: f.Head.Txid, Epoch: f.Head.Epoch, Created: time.UnixMilli(f.Head.Created),
-			Bytes: f.FileBytes, Usable: f.Damage == nil && f.Head.Index+1 >= r.cutIndex, Damage: f.Damage})
+		r.Checkpoints = append(r.Checkpoints, CheckpointReport{Name: f.Name, Txid: f.Head.Txid, Epoch: f.Head.Epoch,
+			Created: time.UnixMilli(f.Head.Created),
+			Bytes:   f.FileBytes, Usable: f.Damage == nil && f.Head.Index+1 >= r.cutIndex, Damage: f.Damage})
 	}
 	if len(usable) > 0 && (r.cutIndex > 1 || r.Begins() > 0) {
 		r.base = &usable[len(usable)-1]

@@ -108,7 +108,7 @@ func scanBytes(info types.SegmentInfo, buf []byte, each func(frame) error) (segm
 			for _, f := range write {
 				if reason := f.check(); reason != "" {
 					fail(f.offset, "%s", reason)
-					scan.certain = true // raft-wal's CRC says that it was written so
+					scan.certain = true // by raft-wal's CRC it was written like that
 					break
 				}
 				if err := each(f); err != nil {
@@ -187,10 +187,18 @@ func readFrameHeader(b []byte) (kind byte, value uint32, ok bool) {
 	return kind, value, true
 }
 
+// frameBytes is the size of a frame with its header and padding.
+func frameBytes(kind byte, value uint32) int64 {
+	if kind == frameCommit {
+		return frameHeaderBytes
+	}
+	return frameHeaderBytes + int64(value) + padding(int64(value))
+}
+
 // padding fills a frame's payload up to a multiple of 8.
 func padding(n int64) int64 { return (8 - n%8) % 8 }
 
-// check tells what is wrong with an entry whose write has a good CRC.
+// check says what is wrong with an entry whose write has a good CRC.
 func (f *frame) check() string {
 	if f.log.Index != f.index {
 		return fmt.Sprintf("raft entry %d where entry %d belongs", f.log.Index, f.index)
@@ -244,7 +252,7 @@ func laterWrite(buf []byte, from, commit int64, index uint64) bool {
 	return false
 }
 
-// beginsWrite tells whether the frame at start is an entry with an index that
+// beginsWrite reports whether the frame at start is an entry with an index that
 // can follow the entry index.
 func beginsWrite(buf []byte, start int64, index uint64) bool {
 	body := start + frameHeaderBytes
@@ -267,18 +275,18 @@ func beginsWrite(buf []byte, start int64, index uint64) bool {
 	return f.check() == ""
 }
 
-// wholeWrite tells whether the frames from start on end in a commit frame with
+// wholeWrite reports whether the frames from start on end in a commit frame with
 // their CRC.
 func wholeWrite(buf []byte, start int64) bool {
-	for p := start; p+frameHeaderBytes <= int64(len(buf)); {
-		kind, value, ok := readFrameHeader(buf[p:])
+	for position := start; position+frameHeaderBytes <= int64(len(buf)); {
+		kind, value, ok := readFrameHeader(buf[position:])
 		switch {
 		case !ok || kind == frameZero:
 			return false
 		case kind == frameCommit:
-			return crc32.Checksum(buf[start:p], crcTable) == value
+			return crc32.Checksum(buf[start:position], crcTable) == value
 		}
-		p += frameHeaderBytes + int64(value) + padding(int64(value))
+		position += frameBytes(kind, value)
 	}
 	return false
 }
@@ -303,4 +311,42 @@ func readFile(path string, buf []byte) ([]byte, error) {
 	buf = buf[:stat.Size()]
 	_, err = io.ReadFull(file, buf)
 	return buf, err
+}
+
+// Locate finds the file and offset of an entry as well as a damaged log
+// allows; offset is -1 if the way to the entry is damaged.
+func Locate(dir string, index uint64) (name string, offset int64) {
+	files, err := segmentFiles(dir)
+	if err != nil {
+		return "", -1
+	}
+	var info types.SegmentInfo
+	for _, file := range files {
+		var base, id uint64
+		if _, err := fmt.Sscanf(file, "%020d-%016x.wal", &base, &id); err != nil || base > index ||
+			base < info.BaseIndex {
+			continue
+		}
+		info = types.SegmentInfo{BaseIndex: base, ID: id}
+	}
+	name = segment.FileName(info)
+	buf, err := readFile(filepath.Join(dir, name), nil)
+	if err != nil {
+		return name, -1
+	}
+	at := info.BaseIndex
+	for position := int64(segmentHeaderBytes); position+frameHeaderBytes <= int64(len(buf)); {
+		kind, value, ok := readFrameHeader(buf[position:])
+		if !ok || kind == frameZero {
+			return name, position
+		}
+		if kind == frameEntry {
+			if at == index {
+				return name, position
+			}
+			at++
+		}
+		position += frameBytes(kind, value)
+	}
+	return name, -1
 }

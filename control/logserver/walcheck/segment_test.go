@@ -40,7 +40,7 @@ func FuzzScanSegment(f *testing.F) {
 // was acknowledged is lost with it.
 func TestUnfinishedWriteMayLookLikeTwo(t *testing.T) {
 	dir := t.TempDir()
-	w, err := wal.Open(dir, wal.WithLogger(hclog.NewNullLogger()))
+	opened, err := wal.Open(dir, wal.WithLogger(hclog.NewNullLogger()))
 	require.NoError(t, err)
 	// The last byte of the nanoseconds is 3, and two zeros follow.
 	at := time.Date(2026, 1, 2, 3, 4, 5, 3, time.FixedZone("zero", 0))
@@ -48,7 +48,8 @@ func TestUnfinishedWriteMayLookLikeTwo(t *testing.T) {
 		var logs []*raft.Log
 		for index := first; index < first+3; index++ {
 			for fill := range 8 { // until the entry ends three bytes into a word
-				e := entry.Entry{Kind: entry.Batch, Epoch: 1, FirstTxid: index, Records: [][]byte{make([]byte, 40+fill)}}
+				e := entry.Entry{Kind: entry.Batch, Epoch: 1, FirstTxid: index,
+					Records: [][]byte{make([]byte, 40+fill)}}
 				log := &raft.Log{Index: index, Term: 1, Data: e.Encode(), AppendedAt: at}
 				var b bytes.Buffer
 				require.NoError(t, (&wal.BinaryCodec{}).Encode(log, &b))
@@ -59,9 +60,9 @@ func TestUnfinishedWriteMayLookLikeTwo(t *testing.T) {
 			}
 		}
 		require.Len(t, logs, 3)
-		require.NoError(t, w.StoreLogs(logs))
+		require.NoError(t, opened.StoreLogs(logs))
 	}
-	require.NoError(t, w.Close())
+	require.NoError(t, opened.Close())
 	state, err := readMeta(dir)
 	require.NoError(t, err)
 	info := state.Segments[0]

@@ -15,8 +15,9 @@ const LockName = "LOCK"
 // Verify reads a log server's whole directory while no server uses it, checks
 // every byte of the log and of its checkpoints, and changes nothing. Damage is in
 // the report, and is returned as the error that Start would give; a damaged
-// checkpoint is an error here also when Start could do without it. Errors: fault.CorruptData,
-// fault.Busy (a server runs), fault.NotFound (no log), fault.Disk.
+// checkpoint is an error here also when Start could do without it. Errors:
+// fault.CorruptData, fault.Busy (a server runs), fault.NotFound (no log),
+// fault.Disk.
 func Verify(directory string) (*Report, error) {
 	report, err := scanUnused(directory, checkpoint.Verify, nil)
 	if err != nil {
@@ -32,9 +33,10 @@ func Verify(directory string) (*Report, error) {
 	return report, refused
 }
 
-// Dump gives every batch and epoch of a log behind its oldest checkpoint, if it
-// was cut, in order, to fn, while no server uses the directory; it changes nothing. An error of fn ends it and is
-// returned. With damage it gives what can be read and then fails like Verify.
+// Dump passes every batch and epoch of a log to fn, in order, while no server uses
+// the directory; it changes nothing. If the log was cut, it starts behind the
+// oldest checkpoint. An error of fn ends it and is returned. With damage it passes
+// what can be read and then fails like Verify.
 func Dump(directory string, fn func(DumpEntry) error) error {
 	report, err := scanUnused(directory, checkpoint.Glance, fn)
 	if err != nil {
@@ -44,7 +46,8 @@ func Dump(directory string, fn func(DumpEntry) error) error {
 }
 
 // scanUnused scans a directory under a shared lock.
-func scanUnused(directory string, look func(vfs.FS, string) (checkpoint.File, error), fn func(DumpEntry) error) (*Report, error) {
+func scanUnused(directory string, look func(vfs.FS, string) (checkpoint.File, error),
+	fn func(DumpEntry) error) (*Report, error) {
 	lock, err := vfs.LockDirectory(directory, LockName, false)
 	if err != nil {
 		return nil, vfs.FaultOf("lock log directory", err)
@@ -52,7 +55,8 @@ func scanUnused(directory string, look func(vfs.FS, string) (checkpoint.File, er
 	defer lock.Close()
 	report, err := scanDirectory(directory, look, fn)
 	if errors.Is(err, errMissing) {
-		return nil, &fault.Error{Kind: fault.NotFound, Op: "read log", Path: directory, Reason: "the directory holds no log"}
+		return nil, &fault.Error{Kind: fault.NotFound, Op: "read log", Path: directory,
+			Reason: "the directory holds no log"}
 	}
 	return report, err
 }
