@@ -10,7 +10,7 @@ import (
 )
 
 func applyFormat(s *State, record *codec.FormatRecord) (any, error) {
-	if record.ClusterID == "" || len(record.ClusterID) > nodeNameBytesMax {
+	if record.ClusterID == "" || len(record.ClusterID) > limits.TextBytesMax {
 		return nil, namespace.Inconsistent("cluster id of %d bytes", len(record.ClusterID))
 	}
 	s.clusterID = record.ClusterID
@@ -36,7 +36,7 @@ func applyNode(s *State, record *codec.NodeRecord) (any, error) {
 		nodes.Put(known, record.ID, record.Address)
 		return &RegisterResult{ClusterID: s.clusterID}, nil
 	}
-	if record.Index != nodes.Next() || record.Index > replicas.NodesMax || record.ID == "" || len(record.ID) > nodeNameBytesMax {
+	if record.Index != nodes.Next() || record.Index > replicas.NodesMax || record.ID == "" || len(record.ID) > limits.TextBytesMax {
 		return nil, namespace.Inconsistent("node %q gets index %d of %d", record.ID, record.Index, nodes.Next())
 	}
 	nodes.Put(record.Index, record.ID, record.Address)
@@ -90,7 +90,7 @@ func (s *State) checkPlacements(placements []codec.Placement) error {
 }
 
 func (s *State) checkNodes(nodes []uint16) error {
-	if len(nodes) > nodesPerCallMax {
+	if len(nodes) > limits.NodesPerCallMax {
 		return namespace.Inconsistent("%d nodes", len(nodes))
 	}
 	for _, n := range nodes {
@@ -128,7 +128,7 @@ func applyCreate(s *State, record *codec.CreateRecord) (*CreateResult, error) {
 			return nil, err
 		}
 	}
-	if record.Replication == 0 || record.Replication > replicationMax || limits.CheckChunkSize(int64(record.Blocks)*chunk.ChecksumBlockBytes) != "" {
+	if record.Replication == 0 || record.Replication > limits.ReplicationMax || limits.CheckChunkSize(int64(record.Blocks)*chunk.ChecksumBlockBytes) != "" {
 		return nil, namespace.Inconsistent("replication %d, chunk size of %d blocks", record.Replication, record.Blocks)
 	}
 	if err := s.checkPlacements(record.Chunks); err != nil {

@@ -242,7 +242,7 @@ func (l *checkpointLoader) head() error {
 	if err := l.reader.Decode(&h); err != nil {
 		return err
 	}
-	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > nodeNameBytesMax || h.NextInode <= namespace.RootID {
+	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > limits.TextBytesMax || h.NextInode <= namespace.RootID {
 		return codec.CorruptCheckpoint("head: cluster %q, txid %d, next inode %d", limits.Clip(h.ClusterID, 64), h.Txid, h.NextInode)
 	}
 	l.s.clusterID, l.s.created, l.s.epoch, l.s.step.Txid = h.ClusterID, h.Created, h.Epoch, h.Txid
@@ -258,7 +258,7 @@ func (l *checkpointLoader) nodes() error {
 	}
 	for _, n := range page.Nodes {
 		known := &l.s.replicas.Nodes
-		if known.Next() > replicas.NodesMax || n.ID == "" || len(n.ID) > nodeNameBytesMax || known.Find(n.ID) != 0 {
+		if known.Next() > replicas.NodesMax || n.ID == "" || len(n.ID) > limits.TextBytesMax || known.Find(n.ID) != 0 {
 			return codec.CorruptCheckpoint("node %q", limits.Clip(n.ID, 64))
 		}
 		known.Put(known.Next(), n.ID, n.Address)
@@ -305,7 +305,7 @@ func (l *checkpointLoader) inode(i *codec.CheckpointInode, key string) error {
 		return fail("bad parent")
 	case directory && (hidden || len(i.Chunks) > 0 || len(i.Lease) > 0):
 		return fail("bad flags")
-	case !directory && (i.Replication == 0 || i.Replication > replicationMax || limits.CheckChunkSize(int64(i.Blocks)*chunk.ChecksumBlockBytes) != ""):
+	case !directory && (i.Replication == 0 || i.Replication > limits.ReplicationMax || limits.CheckChunkSize(int64(i.Blocks)*chunk.ChecksumBlockBytes) != ""):
 		return fail("bad replication or chunk size")
 	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || limits.CheckPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
 		return fail("bad lease")
@@ -362,7 +362,7 @@ func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []codec.Ch
 			return codec.CorruptCheckpoint("chunk %s follows a short one", c.ID)
 		}
 		if c.ID.IsZero() || s.files.Find(c.ID) != 0 || c.Generation == 0 || c.Generation > c.Promised || int64(c.Length) > size ||
-			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut >= 0 && c.Cut != int64(c.Length) || len(c.Members) > nodesPerCallMax) {
+			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut >= 0 && c.Cut != int64(c.Length) || len(c.Members) > limits.NodesPerCallMax) {
 			return codec.CorruptCheckpoint("chunk %s", c.ID)
 		}
 		for _, m := range c.Members {

@@ -81,8 +81,8 @@ func TestCheckpointOfLargeThings(t *testing.T) {
 	h.start(1)
 	for _, chunks := range []int{codec.CheckpointPageItems - 1, codec.CheckpointPageItems, codec.CheckpointPageItems + 1, 3*codec.CheckpointPageItems + 5} {
 		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/chunks-%d", chunks)})
-		for at := 0; at < chunks; at += chunksPerCallMax {
-			ok[AddChunksResult](h, 1, &AddChunks{FileID: created.Info.FileID, FirstIndex: uint32(at), Count: uint32(min(chunksPerCallMax, chunks-at))})
+		for at := 0; at < chunks; at += limits.ChunksPerCallMax {
+			ok[AddChunksResult](h, 1, &AddChunks{FileID: created.Info.FileID, FirstIndex: uint32(at), Count: uint32(min(limits.ChunksPerCallMax, chunks-at))})
 		}
 	}
 	for i := range 2*codec.CheckpointPageItems + 1 {

@@ -137,7 +137,7 @@ type (
 	List struct {
 		Path  string
 		After string
-		// Limit 0 means listLimitMax.
+		// Limit 0 means limits.EntriesPerListMax.
 		Limit uint32
 	}
 	// Stat describes one path. Result: *StatResult.

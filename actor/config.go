@@ -97,8 +97,8 @@ func (c Config) WithDefaults() Config {
 // Validate reports the first setting that makes no sense; defaults must be set.
 func (c Config) Validate() error {
 	switch {
-	case c.DefaultReplication > replicationMax:
-		return fmt.Errorf("default replication %d is above %d", c.DefaultReplication, replicationMax)
+	case limits.CheckReplication(c.DefaultReplication) != "":
+		return fmt.Errorf("default %s", limits.CheckReplication(c.DefaultReplication))
 	case limits.CheckChunkSize(c.DefaultChunkSize) != "":
 		return fmt.Errorf("default %s", limits.CheckChunkSize(c.DefaultChunkSize))
 	case c.LeaseSoftLimit <= 0 || c.LeaseHardLimit < c.LeaseSoftLimit:

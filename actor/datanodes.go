@@ -23,12 +23,12 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 	switch {
 	case s.clusterID == "":
 		return nil, s.notActive(op)
-	case r.NodeID == "" || len(r.NodeID) > nodeNameBytesMax || !utf8.ValidString(r.NodeID):
-		return refuse(fault.Invalid, "", "the node id has %d bytes or is not valid UTF-8, 1..%d bytes are allowed", len(r.NodeID), nodeNameBytesMax)
-	case r.Address == "" || len(r.Address) > nodeNameBytesMax || !utf8.ValidString(r.Address):
-		return refuse(fault.Invalid, "", "the address has %d bytes or is not valid UTF-8, 1..%d bytes are allowed", len(r.Address), nodeNameBytesMax)
-	case len(r.Volumes) > volumesPerNodeMax:
-		return refuse(fault.Invalid, "", "%d volumes, at most %d are allowed", len(r.Volumes), volumesPerNodeMax)
+	case r.NodeID == "" || len(r.NodeID) > limits.TextBytesMax || !utf8.ValidString(r.NodeID):
+		return refuse(fault.Invalid, "", "the node id has %d bytes or is not valid UTF-8, 1..%d bytes are allowed", len(r.NodeID), limits.TextBytesMax)
+	case r.Address == "" || len(r.Address) > limits.TextBytesMax || !utf8.ValidString(r.Address):
+		return refuse(fault.Invalid, "", "the address has %d bytes or is not valid UTF-8, 1..%d bytes are allowed", len(r.Address), limits.TextBytesMax)
+	case len(r.Volumes) > limits.VolumesPerNodeMax:
+		return refuse(fault.Invalid, "", "%s", limits.CheckCount("volumes", len(r.Volumes), limits.VolumesPerNodeMax))
 	case r.ClusterID != "" && r.ClusterID != s.clusterID:
 		return refuse(fault.Invalid, "the node belongs to another cluster: point it at that one's namenode, or give it empty disks",
 			"the node is of cluster %q, this is cluster %q", limits.Clip(r.ClusterID, 64), s.clusterID)

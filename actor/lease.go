@@ -179,7 +179,7 @@ func (s *State) recoverResult(r *RecoverResult) *fault.Error {
 	problem := r.Error
 	switch {
 	case problem != "":
-	case len(r.NodeIDs) == 0 && (r.Length > 0 || !recovery.Attempt().Everyone) || len(r.NodeIDs) > nodesPerCallMax:
+	case len(r.NodeIDs) == 0 && (r.Length > 0 || !recovery.Attempt().Everyone) || len(r.NodeIDs) > limits.NodesPerCallMax:
 		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(r.NodeIDs))
 	case r.Length < w.Base || w.Cut >= 0 && r.Length != w.Cut || r.Length > s.tree.Inode(file).ChunkSize():
 		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", r.Length, w.Base, w.Cut)

@@ -150,8 +150,8 @@ func (s *State) format(r *Format) (any, *fault.Error) {
 	if id == "" {
 		id = s.step.Random.ChunkID(s.step.Now).String()
 	}
-	if len(id) > nodeNameBytesMax {
-		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id), nodeNameBytesMax)
+	if len(id) > limits.TextBytesMax {
+		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id), limits.TextBytesMax)
 	}
 	return s.log(&codec.FormatRecord{Prefix: s.ownPrefix(), ClusterID: id})
 }
@@ -232,14 +232,15 @@ func (s *State) create(r *Create) (any, *fault.Error) {
 		chunkSize = s.config.DefaultChunkSize
 	}
 	switch {
-	case replication > replicationMax:
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("replication %d is above the limit of %d", replication, replicationMax)}
+	case limits.CheckReplication(replication) != "":
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: limits.CheckReplication(replication)}
 	case limits.CheckChunkSize(chunkSize) != "":
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: limits.CheckChunkSize(chunkSize)}
-	case r.ChunkCount > chunksPerCallMax:
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d chunks in one call, at most %d are allowed", r.ChunkCount, chunksPerCallMax)}
-	case len(r.ExcludeNodes) > nodesPerCallMax:
-		return nil, fault.New(fault.Invalid, op, "%d excluded nodes, at most %d are allowed", len(r.ExcludeNodes), nodesPerCallMax)
+	case r.ChunkCount > limits.ChunksPerCallMax:
+		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path,
+			Reason: limits.CheckCount("chunks in one call", int(r.ChunkCount), limits.ChunksPerCallMax)}
+	case len(r.ExcludeNodes) > limits.NodesPerCallMax:
+		return nil, limits.TooMany(op, "excluded nodes", len(r.ExcludeNodes), limits.NodesPerCallMax)
 	case s.leases.Count() >= openFilesMax:
 		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: r.Path, Reason: fmt.Sprintf("%d files are open, the limit", s.leases.Count())}
 	}
@@ -256,7 +257,7 @@ func (s *State) create(r *Create) (any, *fault.Error) {
 	}
 	record := &codec.CreateRecord{Prefix: s.prefix(), Parent: s.tree.Inode(t.Parent).ID(), FirstID: s.tree.NextID(),
 		Directories: t.Directories, Name: t.Name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
-		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: limits.Clip(r.ClientName, clientNameBytesMax)}
+		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: limits.Clip(r.ClientName, limits.TextBytesMax)}
 	if r.VisibleOnComplete {
 		// The old file stays until this one is whole.
 		record.Replaced = 0

@@ -62,7 +62,7 @@ func TestRegistrationIsRefused(t *testing.T) {
 		"long id":         {fault.Invalid, func(r *RegisterNode) { r.NodeID = strings.Repeat("x", 256) }},
 		"bad id":          {fault.Invalid, func(r *RegisterNode) { r.NodeID = "\xff" }},
 		"no address":      {fault.Invalid, func(r *RegisterNode) { r.Address = "" }},
-		"many volumes":    {fault.Invalid, func(r *RegisterNode) { r.Volumes = make([]datanode.VolumeState, volumesPerNodeMax+1) }},
+		"many volumes":    {fault.Invalid, func(r *RegisterNode) { r.Volumes = make([]datanode.VolumeState, limits.VolumesPerNodeMax+1) }},
 	} {
 		err := register(c.change)
 		require.NotNil(t, err, name)
@@ -237,7 +237,7 @@ func TestFullNodesGetNothing(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	for name, c := range map[string]Config{
-		"replication": {DefaultReplication: replicationMax + 1}, "chunk size": {DefaultChunkSize: 1000}, "leases": {LeaseSoftLimit: time.Hour},
+		"replication": {DefaultReplication: limits.ReplicationMax + 1}, "chunk size": {DefaultChunkSize: 1000}, "leases": {LeaseSoftLimit: time.Hour},
 		"nodes": {StaleAfter: time.Minute}, "grace": {RepairGrace: -1}, "timeout": {CopyTimeout: -1}, "copies": {CopiesTotal: -1},
 		"safe mode": {SafeModeShare: 1001}, "placement": {Placement: "best"},
 	} {

@@ -31,9 +31,9 @@ func (s *State) list(r *List) (any, *fault.Error) {
 	if len(r.After) > limits.NameBytesMax {
 		return nil, fault.New(fault.Invalid, op, "the name to go on after has %d bytes, names have at most %d", len(r.After), limits.NameBytesMax)
 	}
-	limit := int(min(r.Limit, listLimitMax))
+	limit := int(min(r.Limit, limits.EntriesPerListMax))
 	if limit == 0 {
-		limit = listLimitMax
+		limit = limits.EntriesPerListMax
 	}
 	result := &ListResult{Entries: make([]FileInfo, 0, min(limit, int(directory.Length())))}
 	s.tree.Children(directory.ID(), r.After, func(name string, child namespace.InodeSlot) bool {

@@ -37,8 +37,8 @@ func (s *State) held(op string, id uint64) (namespace.InodeSlot, *leases.Lease, 
 // limit is the number of chunks that the file has or will have: all but the
 // last must be full, unless only empty ones follow (Complete checks that).
 func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, commits []ChunkCommit) (seals []codec.Sealing, err *fault.Error) {
-	if len(commits) > commitsPerCallMax {
-		return nil, fault.New(fault.Invalid, op, "%d commits in one call, at most %d are allowed", len(commits), commitsPerCallMax)
+	if len(commits) > limits.CommitsPerCallMax {
+		return nil, limits.TooMany(op, "commits in one call", len(commits), limits.CommitsPerCallMax)
 	}
 	size := s.tree.Inode(file).ChunkSize()
 	for n := range commits {
@@ -62,8 +62,8 @@ func (s *State) commits(op string, file namespace.InodeSlot, o *leases.Lease, co
 		switch {
 		case c.Length < 0 || c.Length > size:
 			return fail(fault.Invalid, "length %d is not in 0..%d", c.Length, size)
-		case len(c.NodeIDs) > nodesPerCallMax:
-			return fail(fault.Invalid, "%d nodes, at most %d are allowed", len(c.NodeIDs), nodesPerCallMax)
+		case len(c.NodeIDs) > limits.NodesPerCallMax:
+			return fail(fault.Invalid, "%s", limits.CheckCount("nodes", len(c.NodeIDs), limits.NodesPerCallMax))
 		case known == 0 && c.Length > 0:
 			return fail(fault.Invalid, "no node that holds the chunk is named or known (%d names)", len(c.NodeIDs))
 		case slices.ContainsFunc(seals, func(q codec.Sealing) bool { return q.Index == k.Index() }):
@@ -127,11 +127,11 @@ func (s *State) addMore(r *AddChunks) (any, *fault.Error) {
 	}
 	i := *s.tree.Inode(slot)
 	replace := !r.ReplaceChunk.IsZero()
-	if r.Count > chunksPerCallMax {
-		return fail(fault.Invalid, "%d chunks in one call, at most %d are allowed", r.Count, chunksPerCallMax)
+	if r.Count > limits.ChunksPerCallMax {
+		return fail(fault.Invalid, "%s", limits.CheckCount("chunks in one call", int(r.Count), limits.ChunksPerCallMax))
 	}
-	if len(r.ExcludeNodes) > nodesPerCallMax {
-		return fail(fault.Invalid, "%d excluded nodes, at most %d are allowed", len(r.ExcludeNodes), nodesPerCallMax)
+	if len(r.ExcludeNodes) > limits.NodesPerCallMax {
+		return fail(fault.Invalid, "%s", limits.CheckCount("excluded nodes", len(r.ExcludeNodes), limits.NodesPerCallMax))
 	}
 	seals, err := s.commits(op, slot, o, r.Commits)
 	if err != nil {
@@ -301,7 +301,7 @@ func (s *State) append(r *Append) (any, *fault.Error) {
 		return nil, err
 	}
 	_, name := namespace.SplitPath(r.Path)
-	record := &codec.AppendRecord{Prefix: s.prefix(), File: id, Name: name, Holder: limits.Clip(r.ClientName, clientNameBytesMax)}
+	record := &codec.AppendRecord{Prefix: s.prefix(), File: id, Name: name, Holder: limits.Clip(r.ClientName, limits.TextBytesMax)}
 	if i.Last() != 0 && s.files.Chunk(i.Last()).Length() < i.ChunkSize() {
 		c := s.files.Chunk(i.Last())
 		var away string
@@ -337,8 +337,8 @@ func (s *State) recoverPipeline(r *RecoverPipeline) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(r.FailedNodes) > nodesPerCallMax {
-		return nil, fault.New(fault.Invalid, op, "%d failed nodes, at most %d are allowed", len(r.FailedNodes), nodesPerCallMax)
+	if len(r.FailedNodes) > limits.NodesPerCallMax {
+		return nil, limits.TooMany(op, "failed nodes", len(r.FailedNodes), limits.NodesPerCallMax)
 	}
 	c := *s.files.Chunk(k)
 	if r.Generation < c.Generation() || r.Generation > c.Promised() {
@@ -396,7 +396,7 @@ func (s *State) updatePipeline(r *UpdatePipeline) (any, *fault.Error) {
 		return fail(fault.StaleGeneration, "generation %d is not the last one issued, %d", r.Generation, c.Promised())
 	case r.Length < c.Length() || r.Length > s.tree.Inode(slot).ChunkSize():
 		return fail(fault.Invalid, "length %d is not in %d..%d", r.Length, c.Length(), s.tree.Inode(slot).ChunkSize())
-	case len(members) == 0 || len(r.NodeIDs) > nodesPerCallMax:
+	case len(members) == 0 || len(r.NodeIDs) > limits.NodesPerCallMax:
 		return fail(fault.Invalid, "the pipeline has %d known members", len(members))
 	}
 	result, err := s.log(&codec.UpdatePipelineRecord{Prefix: s.prefix(), File: r.FileID, Index: c.Index(),

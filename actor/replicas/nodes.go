@@ -222,7 +222,7 @@ func (t *Nodes) Heartbeat(s Session, volumes []datanode.VolumeState, load datano
 		return err
 	}
 	if len(volumes) > limits.VolumesPerNodeMax {
-		return fault.New(fault.Invalid, "heartbeat", "%d volumes, at most %d are allowed", len(volumes), limits.VolumesPerNodeMax)
+		return limits.TooMany("heartbeat", "volumes", len(volumes), limits.VolumesPerNodeMax)
 	}
 	n.setVolumes(volumes)
 	n.load, n.placed = load, 0

@@ -107,7 +107,7 @@ func (r *Reports) Page(s Session, page Page) *fault.Error {
 		return err
 	}
 	if len(page.Replicas) > limits.ReplicasPerMessageMax {
-		return fault.New(fault.Invalid, op, "%d replicas in one page, at most %d are allowed", len(page.Replicas), limits.ReplicasPerMessageMax)
+		return limits.TooMany(op, "replicas in one page", len(page.Replicas), limits.ReplicasPerMessageMax)
 	}
 	if page.Number == 0 {
 		begun := &report{id: page.ReportID, touched: make(map[chunk.ID]struct{})}
@@ -195,7 +195,7 @@ func (r *Reports) Delta(s Session, stored, removed []chunk.Replica) *fault.Error
 		return err
 	}
 	if changes := len(stored) + len(removed); changes > limits.ReplicasPerMessageMax {
-		return fault.New(fault.Invalid, op, "%d replicas in one delta, at most %d are allowed", changes, limits.ReplicasPerMessageMax)
+		return limits.TooMany(op, "replicas in one delta", changes, limits.ReplicasPerMessageMax)
 	}
 	for i := range stored {
 		if !plausible(&stored[i]) {

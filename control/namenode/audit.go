@@ -39,10 +39,10 @@ func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationH
 	attributes := make([]slog.Attr, 0, 12)
 	attributes = append(attributes, slog.String("op", op))
 	if about.path != "" {
-		attributes = append(attributes, slog.String("path", cutText(about.path, auditPathBytes)))
+		attributes = append(attributes, slog.String("path", limits.Clip(about.path, auditPathBytes)))
 	}
 	if about.target != "" {
-		attributes = append(attributes, slog.String("target", cutText(about.target, auditPathBytes)))
+		attributes = append(attributes, slog.String("target", limits.Clip(about.target, auditPathBytes)))
 	}
 	if about.file != 0 {
 		attributes = append(attributes, slog.Uint64(keyFile, about.file))
@@ -54,7 +54,7 @@ func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationH
 	attributes = append(attributes, slog.String("client", hex.EncodeToString(client[:min(len(client), 16)])),
 		slog.Uint64("sequence", header.GetSequence()), slog.String(keyPeer, peerOf(ctx)))
 	if about.client != "" {
-		attributes = append(attributes, slog.String("name", cutText(about.client, limits.TextBytesMax)))
+		attributes = append(attributes, slog.String("name", limits.Clip(about.client, limits.TextBytesMax)))
 	}
 	if err == nil {
 		attributes = append(attributes, slog.String("result", "ok"), slog.Uint64(keyTxid, txid))
@@ -64,7 +64,7 @@ func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationH
 			result = kind.String()
 		}
 		attributes = append(attributes, slog.String("result", result),
-			slog.String(keyError, cutText(err.Error(), auditPathBytes)))
+			slog.String(keyError, limits.Clip(err.Error(), auditPathBytes)))
 	}
 	a.logger.LogAttrs(ctx, slog.LevelInfo, op, attributes...)
 }

@@ -218,7 +218,7 @@ func (r *receiver) onCopyResult(m *controlpb.CopyResult) error {
 	}
 	if m.Error != "" {
 		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, id, keyError,
-			cutText(m.Error, limits.ReasonBytesMax))
+			limits.Clip(m.Error, limits.ReasonBytesMax))
 	}
 	return nil
 }

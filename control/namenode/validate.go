@@ -1,8 +1,6 @@
 package namenode
 
 import (
-	"unicode/utf8"
-
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -134,17 +132,6 @@ func first(errors ...error) error {
 	return nil
 }
 
-// cutText bounds a text for people, at a rune's border.
-func cutText(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	for most > 0 && !utf8.RuneStart(text[most]) {
-		most--
-	}
-	return text[:most]
-}
-
 func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error) {
 	const op = "register datanode"
 	if message == nil {
@@ -187,7 +174,7 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 		}
 		out = append(out, datanode.VolumeState{ID: v.GetVolumeId(), Directory: v.GetDirectory(),
 			CapacityBytes: v.GetCapacityBytes(), FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(),
-			Error: cutText(v.GetError(), limits.ReasonBytesMax)})
+			Error: limits.Clip(v.GetError(), limits.ReasonBytesMax)})
 	}
 	return out, nil
 }
@@ -242,7 +229,7 @@ func recoverResultFromProto(node string, session uint64, m *controlpb.RecoverRes
 	}
 	return &actor.RecoverResult{NodeID: node, Session: session, RecoverResult: datanode.RecoverResult{Chunk: id,
 		Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds,
-		Error: cutText(m.Error, limits.ReasonBytesMax)}}, nil
+		Error: limits.Clip(m.Error, limits.ReasonBytesMax)}}, nil
 }
 
 func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResult) (*actor.VerifyResult, error) {
@@ -255,5 +242,5 @@ func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResul
 		return nil, err
 	}
 	return &actor.VerifyResult{NodeID: node, Session: session, VerifyResult: datanode.VerifyResult{Chunk: id,
-		Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: cutText(m.Error, limits.ReasonBytesMax)}}, nil
+		Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: limits.Clip(m.Error, limits.ReasonBytesMax)}}, nil
 }

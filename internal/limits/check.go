@@ -46,6 +46,11 @@ func CheckCount(what string, count, most int) string {
 	return ""
 }
 
+// TooMany is the error for a list of what that is longer than most.
+func TooMany(op, what string, count, most int) *fault.Error {
+	return fault.New(fault.Invalid, op, "%s", CheckCount(what, count, most))
+}
+
 // CheckText checks a text that is stored or shown.
 func CheckText(what, text string, most int) string {
 	if len(text) > most {
