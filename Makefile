@@ -48,7 +48,7 @@ test: ## all unit tests, and end-to-end tests with real processes
 race: ## unit tests under the race detector, and the end-to-end tests on a racy-checked ww
 	CGO_ENABLED=1 E2E_RACE=1 $(GO) test -race -short -timeout 20m $(RACE)
 
-bench: build ## every target beside what is reached, in minutes; fails if a ratio is 20 % worse than in bench/baseline.json; SHORT=1: only that it works
+bench: build ## measure every target, in minutes; fails if a ratio is 20 % worse than in bench/baseline.json; SHORT=1 only checks that it works
 	@mkdir -p $(BENCH_DIR)
 	@bin/wwbench table --dir $(BENCH_DIR) $(if $(SHORT),--short --rounds 1 --files 2000,--baseline bench/baseline.json)
 
@@ -62,13 +62,13 @@ bench-baseline: build ## measure the table and make it the new baseline (of this
 gobench: ## Go benchmarks of all packages; BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-compare: build ## is this tree slower than the commit BASE? ROUNDS (6) of each workload in turn; WORKLOADS='store small' selects
+compare: build ## compare this tree with the commit BASE, ROUNDS (6) of each workload in turn; WORKLOADS='store small' selects
 	@GO='$(GO)' BENCH_DIR='$(BENCH_DIR)' BASE='$(BASE)' sh bench/compare.sh
 
-profile: build ## load a cluster, profile both sides, show the top; WORKLOAD='read --files 8' and the like
+profile: build ## load a cluster, profile client and server, show the top; WORKLOAD='read --files 8' and the like
 	@GO='$(GO)' BENCH_DIR='$(BENCH_DIR)' WORKLOAD='$(WORKLOAD)' sh bench/profile.sh
 
-check: lint generate-check ## what a reviewer's machine checks first: format, vet, lint, generated code
+check: lint generate-check ## check format, vet, lint and generated code
 	@test -z "$$(gofmt -l $$(find . -name '*.go' -not -path './.*'))" || { echo 'not gofmt-clean; run make fmt:'; gofmt -l $$(find . -name '*.go' -not -path './.*'); exit 1; }
 
 lint: $(STAMPS)/golangci-lint ## go vet, golangci-lint and the project's own rules (test/lint)
@@ -86,10 +86,10 @@ generate: $(STAMPS)/buf $(STAMPS)/protoc-gen-go $(STAMPS)/protoc-gen-go-grpc ## 
 generate-check: ## fail unless the committed code is what `make generate` writes (make test compares checksums only)
 	@sh .ci/generate-check
 
-fuzz: ## run every fuzz target FUZZTIME times (default 100000x; 30s is for so long)
+fuzz: ## run every fuzz target FUZZTIME times (default 100000x), or for a time such as 30s
 	@FUZZTIME=$(FUZZTIME) FUZZCOUNT=$(FUZZCOUNT) GO=$(GO) sh .ci/fuzz
 
-faults: ## the write path under faults, every combination FAULTS_COUNT (default 20) times
+faults: ## test the write path under faults, every combination FAULTS_COUNT (default 20) times
 	$(GO) test -count=$(FAULTS_COUNT) -timeout 120m ./test/faults
 
 slow: ## a 1 GiB put with one of four datanodes slowed to 1 MB/s in its middle: at most three times as long

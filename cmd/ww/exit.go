@@ -28,7 +28,7 @@ const (
 // exitHelp is the table that --help shows.
 const exitHelp = `Exit codes:
   0  ok
-  1  failed (also: test said no)
+  1  failed; also: ww test answers no
   2  usage: a flag, name, path or setting is wrong
   3  not found
   4  exists already (use -f to overwrite)
