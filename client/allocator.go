@@ -63,10 +63,11 @@ func (a *allocator) allocate() {
 	running := &allocation{done: make(chan struct{}), commits: a.commits}
 	a.ahead, a.commits = running, nil
 	request := namenode.Allocation{File: a.info.FileID, First: a.count, Count: 1, Commits: running.commits,
-		Exclude: func() []string { return a.client.nodes.SlowWrites.Avoid(a.info.Replication) }}
+		Exclude: a.client.nodes.SlowWrites.Avoid(a.info.Replication)}
 	if !a.client.life.Start(func() {
 		defer close(running.done)
-		running.chunks, running.err = a.client.namenode.AddChunks(a.life, namenode.Call{Op: "add chunks", Path: a.path}, request)
+		running.chunks, running.err = a.client.namenode.AddChunks(a.life, namenode.Call{Op: "add chunks", Path: a.path},
+			request)
 	}) {
 		running.err = lifetime.ErrClosed
 		close(running.done)
@@ -94,7 +95,8 @@ func (a *allocator) collect() {
 func (a *allocator) finish() []*controlpb.ChunkCommit {
 	a.await()
 	for _, unused := range a.ready {
-		a.commits = append(a.commits, &controlpb.ChunkCommit{ChunkId: unused.ID[:], Generation: uint64(unused.Generation)})
+		a.commits = append(a.commits, &controlpb.ChunkCommit{ChunkId: unused.ID[:],
+			Generation: uint64(unused.Generation)})
 	}
 	a.ready = nil
 	return a.commits

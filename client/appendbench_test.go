@@ -12,9 +12,8 @@ import (
 	"github.com/whispering-woods/ww/client"
 )
 
-// BenchmarkAppend measures one writer, three replicas on one disk, beside what
-// the same disk does for one loop that appends and calls fdatasync. Directories
-// are made below TMPDIR.
+// BenchmarkAppend measures one writer, three replicas on one disk, beside what the same disk does for one loop that
+// appends and calls fdatasync. Directories are made below TMPDIR.
 func BenchmarkAppend(b *testing.B) {
 	b.Run("flushed-100B", func(b *testing.B) { benchmarkAppend(b, 100, (*client.FileWriter).Flush) })
 	b.Run("synced-4KiB", func(b *testing.B) { benchmarkAppend(b, 4096, (*client.FileWriter).Sync) })

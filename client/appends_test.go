@@ -12,9 +12,8 @@ import (
 	"github.com/whispering-woods/ww/client"
 )
 
-// TestManySmallAppendsKeepMemoryFlat writes and flushes 100,000 records of 100
-// bytes through one writer, over dozens of chunks. The heap is that of client,
-// datanode, namenode and log server together. APPENDS=1000000 makes it long.
+// TestManySmallAppendsKeepMemoryFlat writes and flushes 100,000 records of 100 bytes through one writer, over dozens of
+// chunks. The heap is that of client, datanode, namenode and log server together. APPENDS=1000000 makes it long.
 func TestManySmallAppendsKeepMemoryFlat(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")

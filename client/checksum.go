@@ -21,20 +21,20 @@ import (
 // one perhaps partial, and the length. Errors: fault.NotFound, fault.IsDirectory, fault.LeaseHeld while the file is
 // being written, fault.Unavailable.
 func (c *Client) Checksum(ctx context.Context, path string) (string, error) {
-	const op = "checksum"
-	path, err := cleanPath(op, path)
+	what, err := clean("checksum", &path)
 	if err != nil {
 		return "", err
 	}
 	life, cancel := c.life.Scope(ctx)
 	defer cancel()
-	v, err := c.views.Open(life, op, path)
+	file, err := c.views.Open(life, what.Op, path)
 	if err != nil {
 		return "", err
 	}
-	info := fileInfo(path, v.Info())
+	info := fileInfo(path, file.Info())
 	if info.Open {
-		return "", &fault.Error{Kind: fault.LeaseHeld, Op: op, Path: path, Reason: "the file is being written", Hint: "try again when it is closed"}
+		return "", &fault.Error{Kind: fault.LeaseHeld, Op: what.Op, Path: path, Reason: "the file is being written",
+			Hint: "try again when it is closed"}
 	}
 	count := int((info.Length + info.ChunkSize - 1) / info.ChunkSize)
 	sums := make([]byte, 16+16*count)
@@ -45,7 +45,7 @@ func (c *Client) Checksum(ctx context.Context, path string) (string, error) {
 	for i := range count {
 		length := min(info.ChunkSize, info.Length-int64(i)*info.ChunkSize)
 		group.Go(func() error {
-			digest, err := v.Digest(ctx, i, length)
+			digest, err := file.Digest(ctx, i, length)
 			binary.LittleEndian.PutUint64(sums[16+16*i:], digest)
 			binary.LittleEndian.PutUint64(sums[24+16*i:], uint64(length))
 			return err

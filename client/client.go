@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Client is a connection to one cluster. Safe for concurrent use; Close it when done.
@@ -44,36 +44,48 @@ type Client struct {
 
 // Dial makes a client. It checks the options but connects only when the first call needs it. ctx covers Dial alone.
 // Errors: fault.Invalid.
-func Dial(ctx context.Context, o Options) (*Client, error) {
+func Dial(ctx context.Context, options Options) (*Client, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, lifetime.Ended(ctx, "dial", "", nil)
 	}
-	if err := o.fill(); err != nil {
+	if err := options.fill(); err != nil {
 		return nil, err
 	}
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, &fault.Error{Kind: fault.Internal, Op: "choose client id", Err: err}
 	}
-	bandwidth := datanode.NewBandwidth(o.Clock)
-	if err := bandwidth.Set(o.BandwidthBytes); err != nil {
+	bandwidth := datanode.NewBandwidth(options.Clock)
+	if err := bandwidth.Set(options.BandwidthBytes); err != nil {
 		return nil, err
 	}
-	c := &Client{options: o, logger: o.Logger, clock: o.Clock, life: lifetime.New(), buffers: bufpool.New(), nodes: health.NewNodes(o.Clock)}
-	if c.namenode, err = namenode.New(namenode.Options{Addresses: o.Namenodes, ID: id, Retry: c.retry, FirstContact: o.FirstContact,
-		CallTimeout: o.CallTimeout, Life: c.life, Clock: o.Clock, Logger: o.Logger}); err != nil {
+	client := &Client{options: options, logger: options.Logger, clock: options.Clock, life: lifetime.New(),
+		buffers: bufpool.New(), nodes: health.NewNodes(options.Clock)}
+	client.namenode, err = namenode.New(namenode.Options{
+		Addresses: options.Namenodes, ID: id, Retry: client.retry, FirstContact: options.FirstContact,
+		CallTimeout: options.CallTimeout, Life: client.life, Clock: options.Clock, Logger: options.Logger,
+	})
+	if err != nil {
 		return nil, err
 	}
-	c.leases = namenode.NewLeases(c.namenode, o.LeaseRenewal, o.KeepAlive)
+	client.leases = namenode.NewLeases(client.namenode, options.LeaseRenewal, options.KeepAlive)
 	times := &health.ReadTimes{}
-	c.datanodes = datanode.New(datanode.Options{DialTimeout: o.DialTimeout, DataTimeout: o.DataTimeout, Bandwidth: bandwidth,
-		Buffers: c.buffers, Nodes: c.nodes, Times: times, Clock: o.Clock})
-	c.pipelines = pipeline.New(pipeline.Options{Namenode: c.namenode, Datanodes: c.datanodes, Nodes: c.nodes, Life: c.life,
-		Buffers: c.buffers, Clock: o.Clock, Logger: o.Logger, ClientName: o.Name, WindowBytes: o.WindowBytes,
-		NodesLeast: o.PipelineNodesLeast, SlowBytesPerSecond: o.SlowBytesPerSecond})
-	c.views = view.New(view.Options{Namenode: c.namenode, Reports: namenode.NewReports(c.namenode), Datanodes: c.datanodes,
-		Nodes: c.nodes, Times: times, Buffers: c.buffers, Retry: c.retry, Clock: o.Clock, Logger: o.Logger, HedgeAfter: o.HedgeAfter})
-	return c, nil
+	client.datanodes = datanode.New(datanode.Options{
+		DialTimeout: options.DialTimeout, DataTimeout: options.DataTimeout, Bandwidth: bandwidth,
+		Buffers: client.buffers, Nodes: client.nodes, Times: times, Clock: options.Clock,
+	})
+	client.pipelines = pipeline.New(pipeline.Options{
+		Namenode: client.namenode, Datanodes: client.datanodes, Nodes: client.nodes, Life: client.life,
+		Buffers: client.buffers, Clock: options.Clock, Logger: options.Logger, ClientName: options.Name,
+		WindowBytes: options.WindowBytes, NodesLeast: options.PipelineNodesLeast,
+		SlowBytesPerSecond: options.SlowBytesPerSecond,
+	})
+	client.views = view.New(view.Options{
+		Namenode: client.namenode, Reports: namenode.NewReports(client.namenode), Datanodes: client.datanodes,
+		Nodes: client.nodes, Times: times, Buffers: client.buffers, Retry: client.retry, Clock: options.Clock,
+		Logger: options.Logger, HedgeAfter: options.HedgeAfter,
+	})
+	return client, nil
 }
 
 // retry asks the policy of the options.
@@ -87,12 +99,8 @@ func (o *Options) fill() error {
 	if o.Namenodes, err = rpc.CheckAddresses(o.Namenodes); err != nil {
 		return err
 	}
-	if o.Clock == nil {
-		o.Clock = clock.Real{}
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Clock = cmp.Or[clock.Clock](o.Clock, clock.Real{})
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Retry == nil {
 		if o.Retry, err = RetryByName(RetryExponential, RetryLimits{}); err != nil {
 			return err
@@ -114,24 +122,30 @@ func (o *Options) fill() error {
 	o.PacketBytes = cmp.Or(o.PacketBytes, packetBytesDefault)
 	o.WindowBytes = cmp.Or(o.WindowBytes, windowBytesDefault)
 	o.ReadaheadBytes = cmp.Or(o.ReadaheadBytes, readaheadBytesDefault)
-	const op = "check client options"
+	invalid := func(format string, args ...any) error {
+		return fault.New(fault.Invalid, "check client options", format, args...)
+	}
+	text := limits.CheckText("the client's name", o.Name, limits.TextBytesMax)
+	negative := min(o.KeepAlive, o.FirstContact, o.CallTimeout, o.DataTimeout, o.DialTimeout, o.LeaseRenewal) < 0
+	const block = chunk.ChecksumBlockBytes
 	switch {
-	case len(o.Name) > nameBytesMax || !utf8.ValidString(o.Name):
-		return fault.New(fault.Invalid, op, "a name of %d bytes: want valid UTF-8, at most %d", len(o.Name), nameBytesMax)
-	case o.PacketBytes < 0 || o.PacketBytes%chunk.ChecksumBlockBytes != 0 || o.PacketBytes > packetBytesMax:
-		return fault.New(fault.Invalid, op, "packets of %d bytes: want a multiple of %d, at most %d", o.PacketBytes, chunk.ChecksumBlockBytes, packetBytesMax)
+	case text != "":
+		return invalid("%s", text)
+	case o.PacketBytes < 0 || o.PacketBytes%block != 0 || o.PacketBytes > limits.PacketBytesMax:
+		return invalid("packets of %d bytes: want a multiple of %d, at most %d", o.PacketBytes, block,
+			limits.PacketBytesMax)
 	case o.ParallelChunks < 0 || o.ParallelChunks > ParallelChunksMax:
-		return fault.New(fault.Invalid, op, "%d parallel chunks: want 1 to %d", o.ParallelChunks, ParallelChunksMax)
-	case o.WindowBytes < int64(o.PacketBytes) || o.WindowBytes > windowBytesMax:
-		return fault.New(fault.Invalid, op, "a window of %d bytes: want %d to %d", o.WindowBytes, o.PacketBytes, windowBytesMax)
+		return invalid("%d parallel chunks: want 1 to %d", o.ParallelChunks, ParallelChunksMax)
+	case o.WindowBytes < int64(o.PacketBytes) || o.WindowBytes > limits.WindowBytesMax:
+		return invalid("a window of %d bytes: want %d to %d", o.WindowBytes, o.PacketBytes, limits.WindowBytesMax)
 	case o.ReadaheadBytes > readaheadBytesMax:
-		return fault.New(fault.Invalid, op, "%d bytes of reading ahead: want at most %d", o.ReadaheadBytes, readaheadBytesMax)
+		return invalid("%d bytes of reading ahead: want at most %d", o.ReadaheadBytes, readaheadBytesMax)
 	case o.PipelineNodesLeast < 1 || o.PipelineNodesLeast > wire.HopsMax:
-		return fault.New(fault.Invalid, op, "at least %d nodes of a pipeline: want 1 to %d", o.PipelineNodesLeast, wire.HopsMax)
+		return invalid("at least %d nodes of a pipeline: want 1 to %d", o.PipelineNodesLeast, wire.HopsMax)
 	case o.HedgeAfter < 0 && o.HedgeAfter != HedgeP99:
-		return fault.New(fault.Invalid, op, "a second replica asked after %v", o.HedgeAfter)
-	case o.KeepAlive < 0 || o.FirstContact < 0 || o.CallTimeout < 0 || o.DataTimeout < 0 || o.DialTimeout < 0 || o.LeaseRenewal < 0:
-		return fault.New(fault.Invalid, op, "a negative duration")
+		return invalid("a second replica asked after %v", o.HedgeAfter)
+	case negative:
+		return invalid("a negative duration")
 	}
 	return nil
 }

@@ -13,12 +13,12 @@ import (
 
 // Summary counts the tree under path. Error: fault.NotFound.
 func (c *Client) Summary(ctx context.Context, path string) (Summary, error) {
-	const op = "summary"
-	path, err := cleanPath(op, path)
+	what, err := clean("summary", &path)
 	if err != nil {
 		return Summary{}, err
 	}
-	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Summary, &controlpb.SummaryRequest{Path: path})
+	a, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.Summary,
+		&controlpb.SummaryRequest{Path: path})
 	if err != nil {
 		return Summary{}, err
 	}
@@ -26,40 +26,53 @@ func (c *Client) Summary(ctx context.Context, path string) (Summary, error) {
 		StoredBytes: a.GetStoredBytes(), Chunks: int64(a.GetChunks())}, nil
 }
 
-// ClusterStatus tells the state of the cluster as the active namenode sees it.
+// ClusterStatus describes the state of the cluster as the active namenode sees it.
 func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
+	type request = controlpb.ClusterStatusRequest
+	type response = controlpb.ClusterStatusResponse
+	type stub = controlpb.NamenodeClient
 	var from string
-	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "cluster status"}, func(stub controlpb.NamenodeClient, ctx context.Context, q *controlpb.ClusterStatusRequest, o ...grpc.CallOption) (*controlpb.ClusterStatusResponse, error) {
-		from = c.namenode.AddressOf(stub)
-		return stub.ClusterStatus(ctx, q, o...)
-	}, &controlpb.ClusterStatusRequest{})
+	method := func(s stub, ctx context.Context, q *request, o ...grpc.CallOption) (*response, error) {
+		from = c.namenode.AddressOf(s)
+		return s.ClusterStatus(ctx, q, o...)
+	}
+	answer, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "cluster status"}, method, &request{})
 	if err != nil {
 		return ClusterStatus{}, err
 	}
-	s := ClusterStatus{
-		ClusterID: a.GetClusterId(), Epoch: a.GetEpoch(), Txid: a.GetTxid(),
-		SafeMode: a.GetSafeMode(), SafeModeReason: a.GetSafeModeReason(),
-		Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Chunks: int64(a.GetChunks()),
-		UnderReplicatedChunks: int64(a.GetUnderReplicatedChunks()), MissingChunks: int64(a.GetMissingChunks()),
-		CorruptReplicas: int64(a.GetCorruptReplicas()), OpenFiles: int64(a.GetOpenFiles()), Version: a.GetVersion(),
-		DefaultReplication: int(a.GetDefaultReplication()), DefaultChunkSize: a.GetDefaultChunkSize(), Namenode: from, AdminAddress: a.GetAdminAddress(),
+	checkpoint := answer.GetCheckpoint()
+	status := ClusterStatus{
+		ClusterID: answer.GetClusterId(), Epoch: answer.GetEpoch(), Txid: answer.GetTxid(),
+		Version:  answer.GetVersion(),
+		SafeMode: answer.GetSafeMode(), SafeModeReason: answer.GetSafeModeReason(),
+		Files: int64(answer.GetFiles()), Directories: int64(answer.GetDirectories()), Chunks: int64(answer.GetChunks()),
+		UnderReplicatedChunks: int64(answer.GetUnderReplicatedChunks()),
+		MissingChunks:         int64(answer.GetMissingChunks()),
+		CorruptReplicas:       int64(answer.GetCorruptReplicas()), OpenFiles: int64(answer.GetOpenFiles()),
+		DefaultReplication: int(answer.GetDefaultReplication()), DefaultChunkSize: answer.GetDefaultChunkSize(),
+		Namenode: from, AdminAddress: answer.GetAdminAddress(),
+		Checkpoint: CheckpointStatus{Txid: checkpoint.GetTxid(), Bytes: int64(checkpoint.GetBytes()),
+			Age: milliseconds(checkpoint.GetAgeMs()), RecordsSince: checkpoint.GetRecordsSince(),
+			Running: checkpoint.GetRunning(), Error: checkpoint.GetError()},
 	}
-	for _, n := range a.GetNodes() {
-		s.Nodes = append(s.Nodes, NodeStatus{
-			NodeID: n.GetNodeId(), Address: n.GetAddress(), Live: n.GetLive(),
+	for _, n := range answer.GetNodes() {
+		status.Nodes = append(status.Nodes, NodeStatus{
+			NodeID: n.GetNodeId(), Address: n.GetAddress(), Live: n.GetLive(), Version: n.GetVersion(),
 			CapacityBytes: n.GetCapacityBytes(), FreeBytes: n.GetFreeBytes(), UsedBytes: n.GetUsedBytes(),
-			Replicas: int64(n.GetReplicas()), ActiveWrites: int(n.GetActiveWrites()), ActiveReads: int(n.GetActiveReads()),
-			LastHeartbeatAge: time.Duration(n.GetLastHeartbeatAgeMs()) * time.Millisecond, Version: n.GetVersion(), AdminAddress: n.GetAdminAddress(),
+			Replicas: int64(n.GetReplicas()), ActiveWrites: int(n.GetActiveWrites()),
+			ActiveReads:      int(n.GetActiveReads()),
+			LastHeartbeatAge: milliseconds(n.GetLastHeartbeatAgeMs()), AdminAddress: n.GetAdminAddress(),
 		})
 	}
-	for _, l := range a.GetLogServers() {
-		s.LogServers = append(s.LogServers, LogServerStatus{NodeID: l.GetNodeId(), Address: l.GetAddress(), Leader: l.GetLeader(),
-			Error: l.GetError(), AdminAddress: l.GetAdminAddress()})
+	for _, l := range answer.GetLogServers() {
+		status.LogServers = append(status.LogServers, LogServerStatus{NodeID: l.GetNodeId(), Address: l.GetAddress(),
+			Leader: l.GetLeader(), Error: l.GetError(), AdminAddress: l.GetAdminAddress()})
 	}
-	s.Checkpoint = CheckpointStatus{Txid: a.GetCheckpoint().GetTxid(), Bytes: int64(a.GetCheckpoint().GetBytes()),
-		Age: time.Duration(a.GetCheckpoint().GetAgeMs()) * time.Millisecond, RecordsSince: a.GetCheckpoint().GetRecordsSince(),
-		Running: a.GetCheckpoint().GetRunning(), Error: a.GetCheckpoint().GetError()}
-	return s, nil
+	return status, nil
+}
+
+func milliseconds[N int64 | uint64](count N) time.Duration {
+	return time.Duration(count) * time.Millisecond
 }
 
 // Checkpoint has the namenode take a checkpoint of everything that was acknowledged before, and returns once the log
@@ -67,7 +80,8 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 func (c *Client) Checkpoint(ctx context.Context) (CheckpointStatus, error) {
 	request := &controlpb.CheckpointRequest{}
 	for {
-		a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "checkpoint"}, controlpb.NamenodeClient.Checkpoint, request)
+		a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "checkpoint"}, controlpb.NamenodeClient.Checkpoint,
+			request)
 		if err != nil {
 			return CheckpointStatus{}, err
 		}
@@ -80,18 +94,16 @@ func (c *Client) Checkpoint(ctx context.Context) (CheckpointStatus, error) {
 
 // SafeMode asks for, or changes, the namenode's safe mode.
 func (c *Client) SafeMode(ctx context.Context, action SafeModeAction) (SafeModeState, error) {
-	var wanted controlpb.SafeModeAction
-	switch action {
-	case SafeModeGet:
-		wanted = controlpb.SafeModeAction_SAFE_MODE_ACTION_GET
-	case SafeModeEnter:
-		wanted = controlpb.SafeModeAction_SAFE_MODE_ACTION_ENTER
-	case SafeModeLeave:
-		wanted = controlpb.SafeModeAction_SAFE_MODE_ACTION_LEAVE
-	default:
+	wanted, known := map[SafeModeAction]controlpb.SafeModeAction{
+		SafeModeGet:   controlpb.SafeModeAction_SAFE_MODE_ACTION_GET,
+		SafeModeEnter: controlpb.SafeModeAction_SAFE_MODE_ACTION_ENTER,
+		SafeModeLeave: controlpb.SafeModeAction_SAFE_MODE_ACTION_LEAVE,
+	}[action]
+	if !known {
 		return SafeModeState{}, fault.New(fault.Invalid, "safe mode", "there is no action %d", action)
 	}
-	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "safe mode"}, controlpb.NamenodeClient.SafeMode, &controlpb.SafeModeRequest{Action: wanted})
+	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "safe mode"}, controlpb.NamenodeClient.SafeMode,
+		&controlpb.SafeModeRequest{Action: wanted})
 	if err != nil {
 		return SafeModeState{}, err
 	}

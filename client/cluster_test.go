@@ -65,10 +65,12 @@ func (c *cluster) recoverChunk(id []byte, generation uint64) int64 {
 }
 
 func (c *cluster) dial(adjust ...func(*client.Options)) *client.Client {
-	retry, err := client.RetryByName(client.RetryExponential, client.RetryLimits{Elapsed: 2 * time.Second, Initial: 2 * time.Millisecond, Maximum: 20 * time.Millisecond})
+	retry, err := client.RetryByName(client.RetryExponential, client.RetryLimits{Elapsed: 2 * time.Second,
+		Initial: 2 * time.Millisecond, Maximum: 20 * time.Millisecond})
 	require.NoError(c.t, err)
-	o := client.Options{Namenodes: []string{c.namenode.address}, Retry: retry, PacketBytes: 64 << 10, WindowBytes: 256 << 10,
-		DataTimeout: 3 * time.Second, DialTimeout: time.Second, CallTimeout: 3 * time.Second, FirstContact: time.Second}
+	o := client.Options{Namenodes: []string{c.namenode.address}, Retry: retry, PacketBytes: 64 << 10,
+		WindowBytes: 256 << 10, DataTimeout: 3 * time.Second, DialTimeout: time.Second, CallTimeout: 3 * time.Second,
+		FirstContact: time.Second}
 	for _, f := range adjust {
 		f(&o)
 	}
@@ -81,8 +83,8 @@ func (c *cluster) dial(adjust ...func(*client.Options)) *client.Client {
 	return cl
 }
 
-// pattern is content in which every 8 bytes tell their own offset and seed, so
-// that bytes of another place or file never pass for right.
+// pattern is content in which every 8 bytes tell their own offset and seed, so that bytes of another place or file
+// never pass for right.
 func pattern(seed uint64, size int) []byte {
 	b := make([]byte, (size+7)/8*8)
 	for i := 0; i < len(b); i += 8 {
@@ -93,7 +95,8 @@ func pattern(seed uint64, size int) []byte {
 
 func (c *cluster) put(path string, content []byte, o client.CreateOptions) {
 	c.t.Helper()
-	_, err := c.Store(c.t.Context(), path, bytes.NewReader(content), int64(len(content)), client.StoreOptions{CreateOptions: o})
+	_, err := c.Store(c.t.Context(), path, bytes.NewReader(content), int64(len(content)),
+		client.StoreOptions{CreateOptions: o})
 	require.NoError(c.t, err)
 }
 
@@ -120,8 +123,7 @@ func same(t *testing.T, want, got []byte) {
 	require.FailNow(t, "contents differ", "lengths %d and %d, first difference at %d", len(want), len(got), n)
 }
 
-// everywhere requires every live replica that the namenode counts to hold the
-// file's bytes.
+// everywhere requires every live replica that the namenode counts to hold the file's bytes.
 func (c *cluster) everywhere(path string, content []byte) {
 	c.t.Helper()
 	chunks, err := c.Locate(c.t.Context(), path, 0, 0)

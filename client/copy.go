@@ -23,7 +23,7 @@ import (
 //
 // Where datanodes cannot do it (the source is being written, the chunk size is another one, they refuse), the bytes go
 // through this process as with Store. Errors: those of Open for the source and of Store for the target.
-func (c *Client) Copy(ctx context.Context, source, target string, o CopyOptions) (FileInfo, error) {
+func (c *Client) Copy(ctx context.Context, source, target string, options CopyOptions) (FileInfo, error) {
 	const op = "copy"
 	source, err := cleanPath(op, source)
 	if err != nil {
@@ -33,7 +33,8 @@ func (c *Client) Copy(ctx context.Context, source, target string, o CopyOptions)
 		return FileInfo{}, err
 	}
 	if source == target {
-		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: op, Path: source, Reason: "source and target are the same"}
+		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: op, Path: source,
+			Reason: "source and target are the same"}
 	}
 	info, err := c.Stat(ctx, source)
 	if err != nil {
@@ -42,19 +43,19 @@ func (c *Client) Copy(ctx context.Context, source, target string, o CopyOptions)
 	if info.Directory {
 		return FileInfo{}, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: source}
 	}
-	if o.Replication == 0 {
-		o.Replication = info.Replication
+	if options.Replication == 0 {
+		options.Replication = info.Replication
 	}
-	if o.ChunkSize == 0 {
-		o.ChunkSize = info.ChunkSize
+	if options.ChunkSize == 0 {
+		options.ChunkSize = info.ChunkSize
 	}
-	if !info.Open && o.ChunkSize == info.ChunkSize {
+	if !info.Open && options.ChunkSize == info.ChunkSize {
 		var moved atomic.Int64
-		inside := o
+		inside := options
 		inside.Progress = func(bytes int64) {
 			moved.Add(bytes)
-			if o.Progress != nil {
-				o.Progress(bytes)
+			if options.Progress != nil {
+				options.Progress(bytes)
 			}
 		}
 		done, err := c.copyInside(ctx, info, target, inside)
@@ -62,15 +63,15 @@ func (c *Client) Copy(ctx context.Context, source, target string, o CopyOptions)
 			return done, err
 		}
 		c.logger.Info("the datanodes do not copy, the bytes go through this process", "path", source, "err", err)
-		if o.Progress != nil {
-			o.Progress(-moved.Load())
+		if options.Progress != nil {
+			options.Progress(-moved.Load())
 		}
 	}
-	return c.copyThrough(ctx, source, target, o)
+	return c.copyThrough(ctx, source, target, options)
 }
 
 // copyThrough reads and stores.
-func (c *Client) copyThrough(ctx context.Context, source, target string, o CopyOptions) (FileInfo, error) {
+func (c *Client) copyThrough(ctx context.Context, source, target string, options CopyOptions) (FileInfo, error) {
 	r, err := c.Open(ctx, source)
 	if err != nil {
 		return FileInfo{}, err
@@ -80,14 +81,15 @@ func (c *Client) copyThrough(ctx context.Context, source, target string, o CopyO
 	if err != nil {
 		return FileInfo{}, err
 	}
-	return c.Store(ctx, target, io.NewSectionReader(r, 0, size), size, StoreOptions{CreateOptions: o.CreateOptions, Progress: o.Progress})
+	return c.Store(ctx, target, io.NewSectionReader(r, 0, size), size,
+		StoreOptions{CreateOptions: options.CreateOptions, Progress: options.Progress})
 }
 
 // errNotInside marks that datanodes could not copy a chunk.
 var errNotInside = errors.New("not copied by the datanodes")
 
 // copyInside has the datanodes copy a closed file.
-func (c *Client) copyInside(ctx context.Context, info FileInfo, target string, o CopyOptions) (FileInfo, error) {
+func (c *Client) copyInside(ctx context.Context, info FileInfo, target string, options CopyOptions) (FileInfo, error) {
 	sources, err := c.locateAll(ctx, "locate", info.Path, 0, 0)
 	if err != nil {
 		return FileInfo{}, err
@@ -95,13 +97,15 @@ func (c *Client) copyInside(ctx context.Context, info FileInfo, target string, o
 	var size int64
 	for i, source := range sources {
 		size += source.Length
-		if source.Open || source.Index != i || len(source.Replicas) == 0 || i > 0 && sources[i-1].Length != info.ChunkSize {
-			return FileInfo{}, errNotInside // reopened, cut or replaced meanwhile, or nobody is there: a reader finds out
+		if source.Open || source.Index != i || len(source.Replicas) == 0 ||
+			i > 0 && sources[i-1].Length != info.ChunkSize {
+			// reopened, cut or replaced meanwhile, or nobody is there: a reader finds out
+			return FileInfo{}, errNotInside
 		}
 	}
-	t := &transfer{client: c, path: target, size: size, progress: o.Progress}
+	t := &transfer{client: c, path: target, size: size, progress: options.Progress}
 	t.fill = (&replicaCopy{t, sources}).copyChunk
-	return t.do(ctx, "copy", o.CreateOptions)
+	return t.do(ctx, "copy", options.CreateOptions)
 }
 
 // replicaCopy fills the chunks of a transfer by copies from datanode to datanode.
@@ -132,26 +136,28 @@ func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) erro
 			}
 		}
 		if len(good) < r.client.options.PipelineNodesLeast {
-			return errors.Join(errNotInside, &fault.Error{Kind: fault.Unavailable, Op: "copy", Path: r.path, Chunk: placed.ID.String(),
-				Reason: pipeline.Reasons(failures)})
+			return errors.Join(errNotInside, &fault.Error{Kind: fault.Unavailable, Op: "copy", Path: r.path,
+				Chunk: placed.ID.String(), Reason: pipeline.Reasons(failures)})
 		}
-		r.commit(&controlpb.ChunkCommit{ChunkId: placed.ID[:], Generation: uint64(placed.Generation), Length: source.Length,
-			NodeIds: namenode.NodeIDs(good)})
+		r.commit(&controlpb.ChunkCommit{ChunkId: placed.ID[:], Generation: uint64(placed.Generation),
+			Length: source.Length, NodeIds: namenode.NodeIDs(good)})
 		r.progress(source.Length)
 		return nil
 	}
 }
 
 // placeAnew replaces a chunk by one on other nodes.
-func (r *replicaCopy) placeAnew(ctx context.Context, c namenode.Chunk, failures []pipeline.HopFailure) (namenode.Chunk, error) {
+func (r *replicaCopy) placeAnew(ctx context.Context, c namenode.Chunk,
+	failures []pipeline.HopFailure) (namenode.Chunk, error) {
 	var exclude []string
 	for _, f := range failures {
 		exclude = pipeline.Union(exclude, []string{f.Hop.NodeID})
 	}
 	var refused bool
-	what := namenode.Call{Op: "replace chunk", Path: r.path, Impatient: []fault.Kind{fault.TooFewNodes}, Refused: &refused}
-	placed, err := r.client.namenode.AddChunks(ctx, what, namenode.Allocation{File: r.info.FileID, First: c.Index, Count: 1,
-		Exclude: func() []string { return exclude }, Replace: c.ID[:]})
+	what := namenode.Call{Op: "replace chunk", Path: r.path, Impatient: []fault.Kind{fault.TooFewNodes},
+		Refused: &refused}
+	placed, err := r.client.namenode.AddChunks(ctx, what, namenode.Allocation{File: r.info.FileID, First: c.Index,
+		Count: 1, Exclude: exclude, Replace: c.ID[:]})
 	if err != nil {
 		return namenode.Chunk{}, err
 	}
@@ -160,14 +166,16 @@ func (r *replicaCopy) placeAnew(ctx context.Context, c namenode.Chunk, failures 
 
 // copyToAll has every node of a placement pull the chunk; each begins with another source. It returns those that have
 // it, and the others with reasons.
-func (r *replicaCopy) copyToAll(ctx context.Context, source, placed namenode.Chunk) (good []wire.Hop, bad []pipeline.HopFailure) {
+func (r *replicaCopy) copyToAll(ctx context.Context, source,
+	placed namenode.Chunk) (good []wire.Hop, bad []pipeline.HopFailure) {
 	errs := make([]error, len(placed.Replicas))
 	var copies sync.WaitGroup
 	for i, hop := range placed.Replicas {
 		turn := i % len(source.Replicas)
 		from := slices.Concat(source.Replicas[turn:], source.Replicas[:turn])
-		order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: placed.ID[:], Generation: uint64(placed.Generation),
-			ChunkSize: r.info.ChunkSize, Length: source.Length, SourceChunkID: source.ID[:], SourceMinGeneration: uint64(source.Generation),
+		order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: placed.ID[:],
+			Generation: uint64(placed.Generation), ChunkSize: r.info.ChunkSize, Length: source.Length,
+			SourceChunkID: source.ID[:], SourceMinGeneration: uint64(source.Generation),
 			Sources: from[:min(len(from), wire.HopsMax)], Seal: true}
 		copies.Go(func() { errs[i] = r.copyPatiently(ctx, hop, order) })
 	}
@@ -177,7 +185,8 @@ func (r *replicaCopy) copyToAll(ctx context.Context, source, placed namenode.Chu
 			good = append(good, hop)
 			continue
 		}
-		bad = append(bad, pipeline.HopFailure{Hop: hop, Err: datanode.Fault(errs[i], "copy chunk", hop, placed.ID.String())})
+		bad = append(bad, pipeline.HopFailure{Hop: hop, Err: datanode.Fault(errs[i], "copy chunk", hop,
+			placed.ID.String())})
 	}
 	return good, bad
 }

@@ -44,11 +44,11 @@ func TestCopyInsideTheCluster(t *testing.T) {
 	}
 }
 
-// TestCopyThatIsRefusedGoesThroughTheClient: whatever the datanodes do with the
-// order, the copy is whole.
+// TestCopyThatIsRefusedGoesThroughTheClient: whatever the datanodes do with the order, the copy is whole.
 func TestCopyThatIsRefusedGoesThroughTheClient(t *testing.T) {
-	for what, injected := range map[string]error{"an old datanode": errDrop, "a full one": fault.New(fault.NoSpace, "copy", "full"),
-		"a bad request": fault.New(fault.Invalid, "copy", "no"), "a busy one": fault.New(fault.Busy, "copy", "many copies")} {
+	for what, injected := range map[string]error{"an old datanode": errDrop, "a full one": fault.New(fault.NoSpace,
+		"copy", "full"), "a bad request": fault.New(fault.Invalid, "copy", "no"),
+		"a busy one": fault.New(fault.Busy, "copy", "many copies")} {
 		for _, all := range []bool{false, true} {
 			c := newCluster(t, 4)
 			content := pattern(10, 5*blockBytes+1)
@@ -75,7 +75,8 @@ func TestCopyThatIsRefusedGoesThroughTheClient(t *testing.T) {
 		c := newCluster(t, 3)
 		content := pattern(10, 5*blockBytes+1)
 		c.put("/a", content, client.CreateOptions{ChunkSize: 2 * blockBytes})
-		_, err := c.Copy(t.Context(), "/a", "/b", client.CopyOptions{CreateOptions: client.CreateOptions{ChunkSize: blockBytes}})
+		_, err := c.Copy(t.Context(), "/a", "/b",
+			client.CopyOptions{CreateOptions: client.CreateOptions{ChunkSize: blockBytes}})
 		require.NoError(t, err)
 		same(t, content, c.get("/b"))
 		require.Zero(t, copies(c))
@@ -130,7 +131,8 @@ func TestHedgedReads(t *testing.T) {
 			began := time.Now()
 			n, err := r.ReadAt(p, int64(offset))
 			require.NoError(t, err, what)
-			require.Less(t, time.Since(began), 900*time.Millisecond, "a hanging node holds up a third of DataTimeout") // 1 s
+			// 1 s
+			require.Less(t, time.Since(began), 900*time.Millisecond, "a hanging node holds up a third of DataTimeout")
 			same(t, content[offset:offset+n], p[:n])
 		}
 		require.NoError(t, r.Close())
@@ -160,9 +162,8 @@ func TestBandwidth(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestCancelAtManyMoments ends copies, hedged reads and recoveries with copies
-// at many moments: no buffer, connection or half file is left, and no byte is
-// another's.
+// TestCancelAtManyMoments ends copies, hedged reads and recoveries with copies at many moments: no buffer, connection
+// or half file is left, and no byte is another's.
 func TestCancelAtManyMoments(t *testing.T) {
 	c := newCluster(t, 4, func(o *client.Options) { o.HedgeAfter = time.Microsecond })
 	content := pattern(12, 9*blockBytes+5)
@@ -187,7 +188,8 @@ func TestCancelAtManyMoments(t *testing.T) {
 		require.Zero(t, client.OutstandingBuffers(c.Client))
 	}
 	for i := range 30 {
-		w, err := c.Create(t.Context(), "/w", client.CreateOptions{ChunkSize: 16 * blockBytes, Replication: 3, Overwrite: true})
+		w, err := c.Create(t.Context(), "/w", client.CreateOptions{ChunkSize: 16 * blockBytes, Replication: 3,
+			Overwrite: true})
 		require.NoError(t, err)
 		_, err = w.Write(content[:blockBytes+9])
 		require.NoError(t, err)
@@ -196,7 +198,8 @@ func TestCancelAtManyMoments(t *testing.T) {
 		require.NoError(t, err)
 		for _, d := range c.nodes {
 			if d.id == chunks[0].Replicas[1].NodeID {
-				hook, _ := once(func(s step) bool { return s.op == wire.OpData }, fault.New(fault.NoSpace, "write", "full"))
+				hook, _ := once(func(s step) bool { return s.op == wire.OpData },
+					fault.New(fault.NoSpace, "write", "full"))
 				d.set(func() { d.hook = hook })
 			}
 		}

@@ -1,86 +1,90 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
 	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/control/controlpb"
-	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Create makes a file and takes its lease; ctx ends the writer's whole life. Errors: fault.Exists, fault.IsDirectory,
 // fault.NotFound for a missing parent, fault.LeaseHeld when another client writes the file to replace,
 // fault.TooFewNodes.
-func (c *Client) Create(ctx context.Context, path string, o CreateOptions) (*FileWriter, error) {
-	const op = "create"
-	path, err := cleanPath(op, path)
+func (c *Client) Create(ctx context.Context, path string, options CreateOptions) (*FileWriter, error) {
+	what, err := clean("create", &path)
 	if err != nil {
 		return nil, err
 	}
-	info, ready, err := c.create(ctx, namenode.Call{Op: op, Path: path}, o, 1)
+	info, ready, err := c.create(ctx, what, options, 1)
 	if err != nil {
 		return nil, err
 	}
 	w := c.newWriter(ctx, info, path)
-	w.hidden, w.chunks.ready, w.chunks.count = o.VisibleOnComplete, ready, len(ready)
+	w.hidden, w.chunks.ready, w.chunks.count = options.VisibleOnComplete, ready, len(ready)
 	return w, nil
 }
 
 // create makes a file with its first chunks allocated.
-func (c *Client) create(ctx context.Context, what namenode.Call, o CreateOptions, chunks int) (FileInfo, []namenode.Chunk, error) {
-	if o.ChunkSize < 0 || o.ChunkSize > chunk.SizeMax || o.ChunkSize%chunk.ChecksumBlockBytes != 0 {
-		return FileInfo{}, nil, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: what.Path,
-			Reason: "a chunk size has to be a multiple of 64 KiB, at most 1 GiB"}
+func (c *Client) create(ctx context.Context, what namenode.Call, options CreateOptions,
+	chunks int) (FileInfo, []namenode.Chunk, error) {
+	reason := limits.CheckReplication(options.Replication)
+	if options.ChunkSize != 0 {
+		reason = cmp.Or(reason, limits.CheckChunkSize(options.ChunkSize))
 	}
-	if o.Replication < 0 || o.Replication > wire.HopsMax {
-		return FileInfo{}, nil, fault.New(fault.Invalid, what.Op, "replication %d: want 1 to %d", o.Replication, wire.HopsMax)
+	if reason != "" {
+		return FileInfo{}, nil, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: what.Path, Reason: reason}
 	}
-	a, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Create, func(h *controlpb.MutationHeader) *controlpb.CreateRequest {
-		return &controlpb.CreateRequest{Header: h, Path: what.Path, Overwrite: o.Overwrite, Parents: o.Parents, Replication: uint32(o.Replication),
-			ChunkSize: o.ChunkSize, ExcludeNodes: c.nodes.SlowWrites.Avoid(o.Replication), VisibleOnComplete: o.VisibleOnComplete, ChunkCount: uint32(chunks), ClientName: c.options.Name}
-	})
+	answer, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Create,
+		&controlpb.CreateRequest{Header: &controlpb.MutationHeader{}, Path: what.Path, Overwrite: options.Overwrite,
+			Parents: options.Parents, Replication: uint32(options.Replication), ChunkSize: options.ChunkSize,
+			ExcludeNodes: c.nodes.SlowWrites.Avoid(options.Replication), VisibleOnComplete: options.VisibleOnComplete,
+			ChunkCount: uint32(chunks), ClientName: c.options.Name})
 	if err != nil {
 		return FileInfo{}, nil, err
 	}
-	ready, err := namenode.Allocated(what, a.GetChunks(), 0, chunks)
-	if err == nil && (a.GetInfo().GetChunkSize() <= 0 || a.GetInfo().GetChunkSize()%chunk.ChecksumBlockBytes != 0) {
-		err = &fault.Error{Kind: fault.Protocol, Op: what.Op, Path: what.Path, Reason: "the namenode gave the file an impossible chunk size"}
+	ready, err := namenode.Allocated(what, answer.GetChunks(), 0, chunks)
+	if err == nil && (answer.GetInfo().GetChunkSize() <= 0 ||
+		answer.GetInfo().GetChunkSize()%chunk.ChecksumBlockBytes != 0) {
+		err = &fault.Error{Kind: fault.Protocol, Op: what.Op, Path: what.Path,
+			Reason: "the namenode gave the file an impossible chunk size"}
 	}
 	for _, allocated := range ready {
 		c.nodes.SlowWrites.Placed(allocated.Replicas)
 	}
-	return fileInfo(what.Path, a.GetInfo()), ready, err
+	return fileInfo(what.Path, answer.GetInfo()), ready, err
 }
 
 // Append reopens a closed file at its end and takes its lease; ctx ends the writer's whole life. Errors:
 // fault.NotFound, fault.LeaseHeld (it names the holder), fault.IsDirectory.
 func (c *Client) Append(ctx context.Context, path string, o AppendOptions) (*FileWriter, error) {
-	const op = "append"
-	path, err := cleanPath(op, path)
+	what, err := clean("append", &path)
 	if err != nil {
 		return nil, err
 	}
-	a, err := namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Append, func(h *controlpb.MutationHeader) *controlpb.AppendRequest {
-		return &controlpb.AppendRequest{Header: h, Path: path, RecoverLease: o.RecoverLease, ClientName: c.options.Name}
-	})
+	answer, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Append,
+		&controlpb.AppendRequest{Header: &controlpb.MutationHeader{}, Path: path, RecoverLease: o.RecoverLease,
+			ClientName: c.options.Name})
 	if err != nil {
 		return nil, err
 	}
-	w := c.newWriter(ctx, fileInfo(path, a.GetInfo()), path)
-	w.offset = w.info.Length
-	w.chunks.count = int((w.offset + w.info.ChunkSize - 1) / w.info.ChunkSize)
-	if a.GetLast() == nil {
-		return w, nil
+	writer := c.newWriter(ctx, fileInfo(path, answer.GetInfo()), path)
+	writer.offset = writer.info.Length
+	writer.chunks.count = int((writer.offset + writer.info.ChunkSize - 1) / writer.info.ChunkSize)
+	if answer.GetLast() == nil {
+		return writer, nil
 	}
-	last, err := namenode.ChunkFrom(a.GetLast())
+	last, err := namenode.ChunkFrom(answer.GetLast())
 	if err != nil {
-		return nil, errors.Join(&fault.Error{Kind: fault.Protocol, Op: op, Path: path, Err: err}, w.Abort())
+		return nil, errors.Join(&fault.Error{Kind: fault.Protocol, Op: what.Op, Path: path, Err: err}, writer.Abort())
 	}
-	w.offset = last.Offset + last.Length
-	w.chunks.count = last.Index + 1
-	w.current = c.pipelines.ReopenStream(w.life, last, chunk.Generation(a.GetPreviousGeneration()), w.streamOptions())
-	return w, nil
+	writer.offset = last.Offset + last.Length
+	writer.chunks.count = last.Index + 1
+	writer.current = c.pipelines.ReopenStream(writer.life, last, chunk.Generation(answer.GetPreviousGeneration()),
+		writer.streamOptions())
+	return writer, nil
 }

@@ -14,8 +14,7 @@ func Hedged(c *Client) int64 { return c.views.Hedged() }
 // RecoveriesMax is how many attempts without progress a writer makes.
 const RecoveriesMax = pipeline.RecoveriesMax
 
-// Waiting is the number of callers of Flush and Sync that wait for acks without
-// holding the writer.
+// Waiting is the number of callers of Flush and Sync that wait for acks without holding the writer.
 func Waiting(w *FileWriter) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

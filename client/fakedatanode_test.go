@@ -36,8 +36,8 @@ var (
 	errShort = errors.New("send half the bytes, then drop")
 )
 
-// fakeDatanode speaks the data protocol from a map in memory, pipelines
-// included. One goroutine per connection, one packet at a time.
+// fakeDatanode speaks the data protocol from a map in memory, pipelines included. One goroutine per connection, one
+// packet at a time.
 type fakeDatanode struct {
 	id      string
 	address string
@@ -66,7 +66,8 @@ type fakeReplica struct {
 }
 
 func startDatanode(t *testing.T, id string) *fakeDatanode {
-	d := &fakeDatanode{id: id, replicas: map[chunk.ID]*fakeReplica{}, conns: map[net.Conn]struct{}{}, window: 1 << 20, hopTimeout: 5 * time.Second}
+	d := &fakeDatanode{id: id, replicas: map[chunk.ID]*fakeReplica{}, conns: map[net.Conn]struct{}{}, window: 1 << 20,
+		hopTimeout: 5 * time.Second}
 	d.listen(t, "127.0.0.1:0")
 	t.Cleanup(d.stop)
 	return d
@@ -288,8 +289,10 @@ func (d *fakeDatanode) openReplica(s *fakeSession) error {
 	switch {
 	case r == nil:
 		return fault.New(fault.NotFound, "open replica", "not here")
-	case r.generation < o.PreviousGeneration || r.generation > o.Generation || r.generation == o.Generation && r.state == chunk.Sealed:
-		return fault.New(fault.StaleGeneration, "open replica", "at %d, wanted %d to %d", r.generation, o.PreviousGeneration, o.Generation)
+	case r.generation < o.PreviousGeneration || r.generation > o.Generation ||
+		r.generation == o.Generation && r.state == chunk.Sealed:
+		return fault.New(fault.StaleGeneration, "open replica", "at %d, wanted %d to %d", r.generation,
+			o.PreviousGeneration, o.Generation)
 	case int64(len(r.data)) < o.Offset || o.Mode == wire.ModeAppend && int64(len(r.data)) != o.Offset:
 		return fault.New(fault.Invalid, "open replica", "has %d, wanted %d", len(r.data), o.Offset)
 	}
@@ -299,7 +302,8 @@ func (d *fakeDatanode) openReplica(s *fakeSession) error {
 
 func (d *fakeDatanode) data(c net.Conn, s *fakeSession, h wire.Header, payload []byte) (stop bool) {
 	ack := func(seqno uint64, length int64, hops ...wire.HopStatus) bool {
-		return send(c, wire.Header{Op: wire.OpAck, Seqno: seqno}, &wire.Ack{BodyVersion: 1, Seqno: seqno, Length: length, Hops: hops})
+		return send(c, wire.Header{Op: wire.OpAck, Seqno: seqno}, &wire.Ack{BodyVersion: 1, Seqno: seqno,
+			Length: length, Hops: hops})
 	}
 	injected := d.at(step{wire.OpData, h.Flags, h.Seqno, s.id, h.Offset, len(payload)})
 	switch {
@@ -410,11 +414,13 @@ func (d *fakeDatanode) read(c net.Conn, payload []byte) (stop bool) {
 	case errors.Is(injected, errStall):
 		return stall(c)
 	default:
-		return send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", injected)})
+		return send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1,
+			Status: wire.StatusOf(d.id, "", injected)})
 	}
 	r, err := d.find(q.ChunkID, q.MinGeneration)
 	if err != nil {
-		return send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", err)})
+		return send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1,
+			Status: wire.StatusOf(d.id, "", err)})
 	}
 	const block = chunk.ChecksumBlockBytes
 	length := int64(len(r.data))
@@ -435,8 +441,8 @@ func (d *fakeDatanode) read(c net.Conn, payload []byte) (stop bool) {
 	if errors.Is(injected, errRot) && len(data) > 0 {
 		data[len(data)/2] ^= 1
 	}
-	if send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1, Generation: r.generation, ReplicaLength: length,
-		DataOffset: begin, DataLength: int64(len(data)), BlockBytes: block, Sums: sums}) {
+	if send(c, wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: 1, Generation: r.generation,
+		ReplicaLength: length, DataOffset: begin, DataLength: int64(len(data)), BlockBytes: block, Sums: sums}) {
 		return true
 	}
 	if errors.Is(injected, errShort) {
@@ -460,13 +466,16 @@ func (d *fakeDatanode) stat(c net.Conn, payload []byte) (stop bool) {
 	case errors.Is(injected, errStall):
 		return stall(c)
 	default:
-		return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", injected)})
+		return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1,
+			Status: wire.StatusOf(d.id, "", injected)})
 	}
 	r, err := d.find(q.ChunkID, 0)
 	if err != nil {
-		return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", err)})
+		return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1,
+			Status: wire.StatusOf(d.id, "", err)})
 	}
-	return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Generation: r.generation, Length: int64(len(r.data)), State: uint8(r.state), Digest: xxh3.Hash(r.data)})
+	return send(c, wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: 1, Generation: r.generation,
+		Length: int64(len(r.data)), State: uint8(r.state), Digest: xxh3.Hash(r.data)})
 }
 
 // copy pulls a replica from another fake, like a real one does.
@@ -478,7 +487,8 @@ func (d *fakeDatanode) copy(c net.Conn, payload []byte) (stop bool) {
 	d.set(func() { d.copies++ })
 	id, _ := chunk.IDFrom(q.ChunkID)
 	answer := func(err error) bool {
-		return send(c, wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: 1, Status: wire.StatusOf(d.id, "", err), Length: q.Length})
+		return send(c, wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: 1,
+			Status: wire.StatusOf(d.id, "", err), Length: q.Length})
 	}
 	injected := d.at(step{op: wire.OpCopy, chunk: id, length: int(q.Length)})
 	switch {
@@ -531,7 +541,8 @@ func pull(address string, id []byte, minimum uint64, length int64) ([]byte, *fau
 	r := wire.NewPacketReader(c, 0)
 	var data []byte
 	for int64(len(data)) < length {
-		send(c, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{BodyVersion: 1, ChunkID: id, MinGeneration: minimum, Offset: int64(len(data)), Length: length - int64(len(data))})
+		send(c, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{BodyVersion: 1, ChunkID: id, MinGeneration: minimum,
+			Offset: int64(len(data)), Length: length - int64(len(data))})
 		var reply wire.ReadReply
 		if _, err := r.Expect(wire.OpReadReply, &reply); err != nil {
 			return failed(err)

@@ -20,8 +20,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// fakeNamenode serves the real protocol from simple maps. It keeps the rules
-// that a client can break: sequences, leases, commits, generations.
+// fakeNamenode serves the real protocol from simple maps. It keeps the rules that a client can break: sequences,
+// leases, commits, generations.
 type fakeNamenode struct {
 	controlpb.UnimplementedNamenodeServer
 	address string
@@ -65,9 +65,11 @@ type fakeChunk struct {
 }
 
 func startNamenode(t *testing.T) *fakeNamenode {
-	n := &fakeNamenode{calls: map[string]int{}, down: map[string]bool{}, files: map[string]*fakeFile{}, ids: map[uint64]*fakeFile{},
-		answers: map[string]any{}, leaseless: map[uint64]bool{}, oldest: map[string]uint64{}}
-	n.files["/"] = &fakeFile{path: "/", info: &controlpb.FileInfo{Directory: true, FileId: 1, CreatedUnixMs: 1000, ModifiedUnixMs: 1000}}
+	n := &fakeNamenode{calls: map[string]int{}, down: map[string]bool{}, files: map[string]*fakeFile{},
+		ids: map[uint64]*fakeFile{}, answers: map[string]any{}, leaseless: map[uint64]bool{},
+		oldest: map[string]uint64{}}
+	n.files["/"] = &fakeFile{path: "/", info: &controlpb.FileInfo{Directory: true, FileId: 1, CreatedUnixMs: 1000,
+		ModifiedUnixMs: 1000}}
 	n.lastID = 1
 	n.listen(t, "127.0.0.1:0")
 	return n
@@ -129,7 +131,8 @@ func mutation[A any](n *fakeNamenode, method string, h *controlpb.MutationHeader
 		return none, fault.New(fault.Internal, method, "bad header %v", h)
 	}
 	if h.GetSequence() < n.oldest[client] {
-		return none, fault.New(fault.Internal, method, "sequence %d after the client said %d is the oldest", h.GetSequence(), n.oldest[client])
+		return none, fault.New(fault.Internal, method, "sequence %d after the client said %d is the oldest",
+			h.GetSequence(), n.oldest[client])
 	}
 	n.oldest[client] = max(n.oldest[client], h.GetOldestPending())
 	key := fmt.Sprintf("%x/%d", client, h.GetSequence())
@@ -150,17 +153,18 @@ func mutation[A any](n *fakeNamenode, method string, h *controlpb.MutationHeader
 	return answer, nil
 }
 
-func (n *fakeNamenode) parentOf(op, p string, make bool) error {
+func (n *fakeNamenode) parentOf(op, p string, create bool) error {
 	parent := path.Dir(p)
 	f := n.files[parent]
 	switch {
-	case f == nil && make:
+	case f == nil && create:
 		if err := n.parentOf(op, parent, true); err != nil {
 			return err
 		}
 		n.mkdir(parent)
 	case f == nil:
-		return &fault.Error{Kind: fault.NotFound, Op: op, Path: p, Reason: "the directory " + parent + " does not exist"}
+		return &fault.Error{Kind: fault.NotFound, Op: op, Path: p,
+			Reason: "the directory " + parent + " does not exist"}
 	case !f.info.Directory:
 		return &fault.Error{Kind: fault.NotDirectory, Op: op, Path: p}
 	}
@@ -169,7 +173,8 @@ func (n *fakeNamenode) parentOf(op, p string, make bool) error {
 
 func (n *fakeNamenode) mkdir(p string) *fakeFile {
 	n.lastID++
-	f := &fakeFile{path: p, info: &controlpb.FileInfo{Name: path.Base(p), FileId: n.lastID, Directory: true, CreatedUnixMs: 5000, ModifiedUnixMs: 5000}}
+	f := &fakeFile{path: p, info: &controlpb.FileInfo{Name: path.Base(p), FileId: n.lastID, Directory: true,
+		CreatedUnixMs: 5000, ModifiedUnixMs: 5000}}
 	n.files[p] = f
 	return f
 }
@@ -202,7 +207,8 @@ func (n *fakeNamenode) place(op string, f *fakeFile, index int, exclude []string
 	}
 	want := int(f.info.Replication)
 	if len(nodes) < want {
-		return nil, fault.New(fault.TooFewNodes, op, "replication %d, but %d datanodes are live: %s", want, len(live), strings.Join(live, ", "))
+		return nil, fault.New(fault.TooFewNodes, op, "replication %d, but %d datanodes are live: %s", want, len(live),
+			strings.Join(live, ", "))
 	}
 	var random [10]byte
 	_, _ = rand.Read(random[:])
@@ -224,8 +230,10 @@ func (n *fakeNamenode) Create(_ context.Context, q *controlpb.CreateRequest) (*c
 			return nil, err
 		}
 		n.lastID++
-		f := &fakeFile{path: q.Path, hidden: q.VisibleOnComplete, overwrite: q.Overwrite, holder: string(q.Header.ClientId),
-			info: &controlpb.FileInfo{Name: path.Base(q.Path), FileId: n.lastID, ChunkSize: q.ChunkSize, Replication: q.Replication, Open: true, CreatedUnixMs: 7000, ModifiedUnixMs: 7000}}
+		f := &fakeFile{path: q.Path, hidden: q.VisibleOnComplete, overwrite: q.Overwrite,
+			holder: string(q.Header.ClientId), info: &controlpb.FileInfo{Name: path.Base(q.Path), FileId: n.lastID,
+				ChunkSize: q.ChunkSize, Replication: q.Replication, Open: true, CreatedUnixMs: 7000,
+				ModifiedUnixMs: 7000}}
 		if q.ChunkSize == 0 {
 			f.info.ChunkSize = 128 << 10
 		}
@@ -251,12 +259,14 @@ func (n *fakeNamenode) Create(_ context.Context, q *controlpb.CreateRequest) (*c
 }
 
 func clone(l *controlpb.LocatedChunk) *controlpb.LocatedChunk {
-	return &controlpb.LocatedChunk{ChunkId: l.ChunkId, Generation: l.Generation, Index: l.Index, Offset: l.Offset, Length: l.Length, Open: l.Open, Replicas: slices.Clone(l.Replicas)}
+	return &controlpb.LocatedChunk{ChunkId: l.ChunkId, Generation: l.Generation, Index: l.Index, Offset: l.Offset,
+		Length: l.Length, Open: l.Open, Replicas: slices.Clone(l.Replicas)}
 }
 
 func (n *fakeNamenode) infoOf(f *fakeFile) *controlpb.FileInfo {
-	info := &controlpb.FileInfo{Name: f.info.Name, FileId: f.info.FileId, Directory: f.info.Directory, ChunkSize: f.info.ChunkSize,
-		Replication: f.info.Replication, CreatedUnixMs: f.info.CreatedUnixMs, ModifiedUnixMs: f.info.ModifiedUnixMs, Open: f.holder != ""}
+	info := &controlpb.FileInfo{Name: f.info.Name, FileId: f.info.FileId, Directory: f.info.Directory,
+		ChunkSize: f.info.ChunkSize, Replication: f.info.Replication, CreatedUnixMs: f.info.CreatedUnixMs,
+		ModifiedUnixMs: f.info.ModifiedUnixMs, Open: f.holder != ""}
 	for _, c := range f.chunks {
 		info.Length += c.located.Length
 	}
@@ -273,7 +283,8 @@ func (n *fakeNamenode) held(op string, id uint64, h *controlpb.MutationHeader) (
 
 func (n *fakeNamenode) commit(op string, f *fakeFile, commits []*controlpb.ChunkCommit) error {
 	for _, commit := range commits {
-		i := slices.IndexFunc(f.chunks, func(c *fakeChunk) bool { return string(c.located.ChunkId) == string(commit.ChunkId) })
+		i := slices.IndexFunc(f.chunks,
+			func(c *fakeChunk) bool { return string(c.located.ChunkId) == string(commit.ChunkId) })
 		if i < 0 {
 			return fault.New(fault.Invalid, op, "commit of a chunk that is not the file's")
 		}
@@ -285,7 +296,8 @@ func (n *fakeNamenode) commit(op string, f *fakeFile, commits []*controlpb.Chunk
 		case c.sealed:
 			continue
 		case commit.Generation != c.located.Generation && !unchanged:
-			return fault.New(fault.StaleGeneration, op, "generation %d, the chunk is at %d", commit.Generation, c.located.Generation)
+			return fault.New(fault.StaleGeneration, op, "generation %d, the chunk is at %d", commit.Generation,
+				c.located.Generation)
 		case commit.Length < c.base || commit.Length > f.info.ChunkSize, commit.Length > 0 && len(commit.NodeIds) == 0:
 			return fault.New(fault.Invalid, op, "commit %v", commit)
 		case op == "add chunks" && i < len(f.chunks)-1 && commit.Length != f.info.ChunkSize:
@@ -304,7 +316,8 @@ func (n *fakeNamenode) commit(op string, f *fakeFile, commits []*controlpb.Chunk
 	return nil
 }
 
-func (n *fakeNamenode) AddChunks(_ context.Context, q *controlpb.AddChunksRequest) (*controlpb.AddChunksResponse, error) {
+func (n *fakeNamenode) AddChunks(_ context.Context,
+	q *controlpb.AddChunksRequest) (*controlpb.AddChunksResponse, error) {
 	return mutation(n, "AddChunks", q.Header, func() (*controlpb.AddChunksResponse, error) {
 		f, err := n.held("add chunks", q.FileId, q.Header)
 		if err != nil {
@@ -317,8 +330,11 @@ func (n *fakeNamenode) AddChunks(_ context.Context, q *controlpb.AddChunksReques
 		for i := range q.Count {
 			index := int(q.FirstIndex + i)
 			replace := len(q.ReplaceChunkId) > 0
-			if !replace && index != len(f.chunks) || replace && (index >= len(f.chunks) || string(f.chunks[index].located.ChunkId) != string(q.ReplaceChunkId) || f.chunks[index].sealed || f.chunks[index].base > 0) {
-				return nil, fault.New(fault.Invalid, "add chunks", "index %d of %d, replace %v", index, len(f.chunks), replace)
+			if !replace && index != len(f.chunks) || replace &&
+				(index >= len(f.chunks) || string(f.chunks[index].located.ChunkId) != string(q.ReplaceChunkId) ||
+					f.chunks[index].sealed || f.chunks[index].base > 0) {
+				return nil, fault.New(fault.Invalid, "add chunks", "index %d of %d, replace %v", index, len(f.chunks),
+					replace)
 			}
 			c, err := n.place("add chunks", f, index, q.ExcludeNodes)
 			if err != nil {
@@ -349,7 +365,8 @@ func (n *fakeNamenode) Complete(_ context.Context, q *controlpb.CompleteRequest)
 		}
 		for i, c := range f.chunks {
 			if !c.sealed || i < len(f.chunks)-1 && c.located.Length != f.info.ChunkSize {
-				return nil, fault.New(fault.Invalid, "complete", "chunk %d of %d is not committed, or short: %v", i, len(f.chunks), c.located)
+				return nil, fault.New(fault.Invalid, "complete", "chunk %d of %d is not committed, or short: %v", i,
+					len(f.chunks), c.located)
 			}
 		}
 		if f.hidden {
@@ -425,14 +442,16 @@ func (n *fakeNamenode) chunkOf(op string, file uint64, id []byte, h *controlpb.M
 	return nil, fault.New(fault.Invalid, op, "no such open chunk")
 }
 
-func (n *fakeNamenode) RecoverPipeline(_ context.Context, q *controlpb.RecoverPipelineRequest) (*controlpb.RecoverPipelineResponse, error) {
+func (n *fakeNamenode) RecoverPipeline(_ context.Context,
+	q *controlpb.RecoverPipelineRequest) (*controlpb.RecoverPipelineResponse, error) {
 	return mutation(n, "RecoverPipeline", q.Header, func() (*controlpb.RecoverPipelineResponse, error) {
 		c, err := n.chunkOf("recover pipeline", q.FileId, q.ChunkId, q.Header)
 		if err != nil {
 			return nil, err
 		}
 		if q.Generation < c.located.Generation || q.Generation > c.promised {
-			return nil, fault.New(fault.StaleGeneration, "recover pipeline", "generation %d is not in %d..%d", q.Generation, c.located.Generation, c.promised)
+			return nil, fault.New(fault.StaleGeneration, "recover pipeline", "generation %d is not in %d..%d",
+				q.Generation, c.located.Generation, c.promised)
 		}
 		a := &controlpb.RecoverPipelineResponse{}
 		for _, r := range c.located.Replicas {
@@ -441,8 +460,10 @@ func (n *fakeNamenode) RecoverPipeline(_ context.Context, q *controlpb.RecoverPi
 			}
 		}
 		for _, node := range n.nodes {
-			holds := slices.ContainsFunc(c.located.Replicas, func(r *controlpb.Replica) bool { return r.NodeId == node.NodeId })
-			if !holds && !n.down[node.NodeId] && !slices.Contains(q.FailedNodes, node.NodeId) && len(a.Survivors)+len(a.Replacements) < int(n.ids[q.FileId].info.Replication) {
+			holds := slices.ContainsFunc(c.located.Replicas,
+				func(r *controlpb.Replica) bool { return r.NodeId == node.NodeId })
+			if !holds && !n.down[node.NodeId] && !slices.Contains(q.FailedNodes, node.NodeId) &&
+				len(a.Survivors)+len(a.Replacements) < int(n.ids[q.FileId].info.Replication) {
 				a.Replacements = append(a.Replacements, node)
 			}
 		}
@@ -455,17 +476,20 @@ func (n *fakeNamenode) RecoverPipeline(_ context.Context, q *controlpb.RecoverPi
 	})
 }
 
-func (n *fakeNamenode) UpdatePipeline(_ context.Context, q *controlpb.UpdatePipelineRequest) (*controlpb.UpdatePipelineResponse, error) {
+func (n *fakeNamenode) UpdatePipeline(_ context.Context,
+	q *controlpb.UpdatePipelineRequest) (*controlpb.UpdatePipelineResponse, error) {
 	return mutation(n, "UpdatePipeline", q.Header, func() (*controlpb.UpdatePipelineResponse, error) {
 		c, err := n.chunkOf("update pipeline", q.FileId, q.ChunkId, q.Header)
 		if err != nil {
 			return nil, err
 		}
 		if q.Generation != c.promised || q.Length < c.located.Length || len(q.NodeIds) == 0 {
-			return nil, fault.New(fault.StaleGeneration, "update pipeline", "generation %d of %d, length %d of %d", q.Generation, c.promised, q.Length, c.located.Length)
+			return nil, fault.New(fault.StaleGeneration, "update pipeline", "generation %d of %d, length %d of %d",
+				q.Generation, c.promised, q.Length, c.located.Length)
 		}
 		c.located.Generation, c.located.Length, c.previous, c.base = q.Generation, q.Length, 0, q.Length
-		c.located.Replicas = slices.DeleteFunc(slices.Clone(n.nodes), func(r *controlpb.Replica) bool { return !slices.Contains(q.NodeIds, r.NodeId) })
+		c.located.Replicas = slices.DeleteFunc(slices.Clone(n.nodes),
+			func(r *controlpb.Replica) bool { return !slices.Contains(q.NodeIds, r.NodeId) })
 		return &controlpb.UpdatePipelineResponse{}, nil
 	})
 }
@@ -522,7 +546,8 @@ func (n *fakeNamenode) Remove(_ context.Context, q *controlpb.RemoveRequest) (*c
 	})
 }
 
-func (n *fakeNamenode) RecoverLease(_ context.Context, q *controlpb.RecoverLeaseRequest) (*controlpb.RecoverLeaseResponse, error) {
+func (n *fakeNamenode) RecoverLease(_ context.Context,
+	q *controlpb.RecoverLeaseRequest) (*controlpb.RecoverLeaseResponse, error) {
 	return mutation(n, "RecoverLease", q.Header, func() (*controlpb.RecoverLeaseResponse, error) {
 		f, err := n.file("recover lease", q.Path)
 		if err != nil {
@@ -616,7 +641,8 @@ func (n *fakeNamenode) rank(node string) int {
 	return len(n.readOrder)
 }
 
-func (n *fakeNamenode) RenewLeases(_ context.Context, q *controlpb.RenewLeasesRequest) (*controlpb.RenewLeasesResponse, error) {
+func (n *fakeNamenode) RenewLeases(_ context.Context,
+	q *controlpb.RenewLeasesRequest) (*controlpb.RenewLeasesResponse, error) {
 	return query(n, "RenewLeases", func() (*controlpb.RenewLeasesResponse, error) {
 		a := &controlpb.RenewLeasesResponse{}
 		for id, f := range n.ids {
@@ -628,7 +654,8 @@ func (n *fakeNamenode) RenewLeases(_ context.Context, q *controlpb.RenewLeasesRe
 	})
 }
 
-func (n *fakeNamenode) ReportBadReplica(_ context.Context, q *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
+func (n *fakeNamenode) ReportBadReplica(_ context.Context,
+	q *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	return query(n, "ReportBadReplica", func() (*controlpb.ReportBadReplicaResponse, error) {
 		n.bad = append(n.bad, q)
 		return &controlpb.ReportBadReplicaResponse{}, nil
@@ -641,11 +668,13 @@ func (n *fakeNamenode) Summary(_ context.Context, q *controlpb.SummaryRequest) (
 	})
 }
 
-func (n *fakeNamenode) ClusterStatus(context.Context, *controlpb.ClusterStatusRequest) (*controlpb.ClusterStatusResponse, error) {
+func (n *fakeNamenode) ClusterStatus(context.Context,
+	*controlpb.ClusterStatusRequest) (*controlpb.ClusterStatusResponse, error) {
 	return query(n, "ClusterStatus", func() (*controlpb.ClusterStatusResponse, error) {
 		a := &controlpb.ClusterStatusResponse{ClusterId: "c", Epoch: 7}
 		for _, node := range n.nodes {
-			a.Nodes = append(a.Nodes, &controlpb.NodeStatus{NodeId: node.NodeId, Address: node.Address, Live: !n.down[node.NodeId], LastHeartbeatAgeMs: 250})
+			a.Nodes = append(a.Nodes, &controlpb.NodeStatus{NodeId: node.NodeId, Address: node.Address,
+				Live: !n.down[node.NodeId], LastHeartbeatAgeMs: 250})
 		}
 		return a, nil
 	})
@@ -653,6 +682,7 @@ func (n *fakeNamenode) ClusterStatus(context.Context, *controlpb.ClusterStatusRe
 
 func (n *fakeNamenode) SafeMode(_ context.Context, q *controlpb.SafeModeRequest) (*controlpb.SafeModeResponse, error) {
 	return query(n, "SafeMode", func() (*controlpb.SafeModeResponse, error) {
-		return &controlpb.SafeModeResponse{On: q.Action == controlpb.SafeModeAction_SAFE_MODE_ACTION_ENTER, Reason: q.Action.String()}, nil
+		return &controlpb.SafeModeResponse{On: q.Action == controlpb.SafeModeAction_SAFE_MODE_ACTION_ENTER,
+			Reason: q.Action.String()}, nil
 	})
 }

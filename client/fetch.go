@@ -15,30 +15,30 @@ import (
 // what was visible when it began; the result's Length is what was copied. target is written from several goroutines,
 // each byte once unless an error ends it. Errors: those of Open and FileReader.ReadAt, those of the target (as the
 // cause).
-func (c *Client) Fetch(ctx context.Context, path string, target io.WriterAt, o FetchOptions) (FileInfo, error) {
-	const op = "fetch"
-	path, err := cleanPath(op, path)
+func (c *Client) Fetch(ctx context.Context, path string, target io.WriterAt, options FetchOptions) (FileInfo, error) {
+	what, err := clean("fetch", &path)
 	if err != nil {
 		return FileInfo{}, err
 	}
 	life, cancel := c.life.Scope(ctx)
 	defer cancel()
-	v, err := c.views.Open(life, op, path)
+	file, err := c.views.Open(life, what.Op, path)
 	if err != nil {
 		return FileInfo{}, err
 	}
-	length, err := v.Extend(life, false)
+	length, err := file.Extend(life, false)
 	if err != nil {
 		return FileInfo{}, err
 	}
-	size := v.Info().GetChunkSize()
+	size := file.Info().GetChunkSize()
 	group, ctx := errgroup.WithContext(life)
 	group.SetLimit(c.options.ParallelChunks)
 	for at := int64(0); at < length && ctx.Err() == nil; {
 		// A unit ends at a chunk's border or at a multiple of its size in it.
 		inChunk := at % size
 		n := min(fetchUnitBytes-inChunk%fetchUnitBytes, size-inChunk, length-at)
-		unit := fetchUnit{client: c, view: v, chunk: int(at / size), inChunk: inChunk, offset: at, length: n, target: target, progress: o.Progress}
+		unit := fetchUnit{client: c, view: file, chunk: int(at / size), inChunk: inChunk, offset: at, length: n,
+			target: target, progress: options.Progress}
 		group.Go(func() error { return unit.run(ctx) })
 		at += n
 	}
@@ -46,9 +46,9 @@ func (c *Client) Fetch(ctx context.Context, path string, target io.WriterAt, o F
 		return FileInfo{}, err
 	}
 	if life.Err() != nil {
-		return FileInfo{}, lifetime.Ended(life, op, path, nil)
+		return FileInfo{}, lifetime.Ended(life, what.Op, path, nil)
 	}
-	info := fileInfo(path, v.Info())
+	info := fileInfo(path, file.Info())
 	info.Length = length
 	return info, nil
 }
@@ -77,7 +77,8 @@ func (u fetchUnit) run(ctx context.Context) error {
 			if err == nil {
 				err = io.ErrShortWrite
 			}
-			return &fault.Error{Kind: fault.Disk, Op: "write target", Path: u.view.Path(), Reason: "the target cannot be written", Err: err}
+			return &fault.Error{Kind: fault.Disk, Op: "write target", Path: u.view.Path(),
+				Reason: "the target cannot be written", Err: err}
 		}
 		done += int64(len(piece))
 		if u.progress != nil {

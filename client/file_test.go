@@ -23,7 +23,8 @@ import (
 const blockBytes = chunk.ChecksumBlockBytes
 
 // sizes around every border: packet, block, chunk (two packets).
-var sizes = []int{0, 1, 4095, 4096, 4097, blockBytes - 1, blockBytes, blockBytes + 1, 2*blockBytes - 1, 2 * blockBytes, 2*blockBytes + 1, 3 * blockBytes, 4 * blockBytes, 6*blockBytes + 17, 20*blockBytes + 3}
+var sizes = []int{0, 1, 4095, 4096, 4097, blockBytes - 1, blockBytes, blockBytes + 1, 2*blockBytes - 1, 2 * blockBytes,
+	2*blockBytes + 1, 3 * blockBytes, 4 * blockBytes, 6*blockBytes + 17, 20*blockBytes + 3}
 
 var chunk128 = client.CreateOptions{ChunkSize: 2 * blockBytes}
 
@@ -33,7 +34,8 @@ func TestStoredFilesComeBackWhole(t *testing.T) {
 		content := pattern(uint64(i), size)
 		var progress atomic.Int64
 		info, err := c.Store(t.Context(), "/f", bytes.NewReader(content), int64(size), client.StoreOptions{
-			CreateOptions: client.CreateOptions{ChunkSize: 2 * blockBytes, Overwrite: true}, Progress: func(n int64) { progress.Add(n) }})
+			CreateOptions: client.CreateOptions{ChunkSize: 2 * blockBytes,
+				Overwrite: true}, Progress: func(n int64) { progress.Add(n) }})
 		require.NoError(t, err, "size %d", size)
 		require.Equal(t, int64(size), info.Length)
 		require.Equal(t, int64(size), progress.Load())
@@ -71,7 +73,8 @@ func TestWrittenFilesComeBackWhole(t *testing.T) {
 		c := newCluster(t, 3)
 		for i, size := range sizes {
 			content := pattern(uint64(100+i), size)
-			w, err := c.Create(t.Context(), "/d/f", client.CreateOptions{ChunkSize: 2 * blockBytes, Overwrite: true, Parents: true, VisibleOnComplete: hidden})
+			w, err := c.Create(t.Context(), "/d/f", client.CreateOptions{ChunkSize: 2 * blockBytes, Overwrite: true,
+				Parents: true, VisibleOnComplete: hidden})
 			require.NoError(t, err)
 			source := rand.New(rand.NewPCG(1, uint64(size)))
 			for rest := content; len(rest) > 0; {
@@ -193,8 +196,8 @@ func TestReaderSeesFlushedBytesAndNoOthers(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// A datanode whose machine lost power may have lost bytes that were flushed and
-// not synced. Readers do not take its word for the end of the file.
+// A datanode whose machine lost power may have lost bytes that were flushed and not synced. Readers do not take its
+// word for the end of the file.
 func TestARestartedReplicaDoesNotEndAFile(t *testing.T) {
 	c := newCluster(t, 3)
 	content := pattern(4, 100_000)
@@ -370,7 +373,8 @@ func TestAbort(t *testing.T) {
 	require.NoError(t, w.Flush(t.Context()))
 	require.NoError(t, w.Abort())
 	require.Equal(t, 1, c.namenode.count("RecoverLease"))
-	require.Equal(t, 1, func() (n int) { c.namenode.set(func() { n = c.namenode.abandoned }); return }(), "a visible file must never be abandoned")
+	require.Equal(t, 1, func() (n int) { c.namenode.set(func() { n = c.namenode.abandoned }); return }(),
+		"a visible file must never be abandoned")
 }
 
 func TestAStoreThatFailsLeavesNothing(t *testing.T) {

@@ -27,28 +27,28 @@ type FollowOptions struct {
 // flushed it: across chunks, appends, lost datanodes and restarts of the namenode. sink's offset is that of p's first
 // byte; p is good only during the call. Follow ends with ctx, with the first error of sink, or when the file is gone
 // (fault.NotFound).
-func (c *Client) Follow(ctx context.Context, path string, offset int64, o FollowOptions, sink func(offset int64, p []byte) error) error {
-	const op = "follow"
-	path, err := cleanPath(op, path)
+func (c *Client) Follow(ctx context.Context, path string, offset int64, options FollowOptions,
+	sink func(offset int64, p []byte) error) error {
+	what, err := clean("follow", &path)
 	if err != nil {
 		return err
 	}
-	o.Every = cmp.Or(o.Every, followEveryDefault)
-	f := &follower{client: c, path: path, offset: offset, o: o, sink: sink}
+	options.Every = cmp.Or(options.Every, followEveryDefault)
+	f := &follower{client: c, path: path, offset: offset, o: options, sink: sink}
 	for {
 		err := f.look(ctx)
 		switch {
 		case f.sinkErr != nil:
 			return f.sinkErr
 		case ctx.Err() != nil:
-			return lifetime.Ended(ctx, op, path, nil)
+			return lifetime.Ended(ctx, what.Op, path, nil)
 		case err != nil && fault.ClassOf(err) != fault.Retryable:
 			return err
-		case err != nil && o.Trouble != nil:
-			o.Trouble(err)
+		case err != nil && options.Trouble != nil:
+			options.Trouble(err)
 		}
-		if clock.Sleep(ctx, c.clock, o.Every) != nil {
-			return lifetime.Ended(ctx, op, path, nil)
+		if clock.Sleep(ctx, c.clock, options.Every) != nil {
+			return lifetime.Ended(ctx, what.Op, path, nil)
 		}
 	}
 }
@@ -66,16 +66,16 @@ type follower struct {
 
 // look hands over what is new. The file is opened by its name each time, so that a file put in its place is seen.
 func (f *follower) look(ctx context.Context) error {
-	r, err := f.client.Open(ctx, f.path)
+	reader, err := f.client.Open(ctx, f.path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = r.Close() }() // read only
-	length, err := r.Size(ctx)
+	defer func() { _ = reader.Close() }() // read only
+	length, err := reader.Size(ctx)
 	if err != nil {
 		return err
 	}
-	info := r.Info()
+	info := reader.Info()
 	// Of an open file the length known may be too low for a while: a namenode that restarted has not heard of all
 	// replicas. What was flushed is not lost.
 	cut := length < f.offset && !info.Open
@@ -93,7 +93,7 @@ func (f *follower) look(ctx context.Context) error {
 	defer buffer.Release()
 	for f.offset < length {
 		p := buffer.Bytes()[:min(length-f.offset, int64(len(buffer.Bytes())))]
-		n, err := r.ReadAt(p, f.offset)
+		n, err := reader.ReadAt(p, f.offset)
 		if n > 0 {
 			if f.sinkErr = f.sink(f.offset, p[:n]); f.sinkErr != nil {
 				return f.sinkErr

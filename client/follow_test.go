@@ -16,7 +16,8 @@ import (
 )
 
 // follow collects what Follow hands over.
-func follow(t *testing.T, c *client.Client, path string, o client.FollowOptions) (shown *lockedBuffer, stop func() error) {
+func follow(t *testing.T, c *client.Client, path string,
+	o client.FollowOptions) (shown *lockedBuffer, stop func() error) {
 	shown = &lockedBuffer{}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -37,9 +38,8 @@ func follow(t *testing.T, c *client.Client, path string, o client.FollowOptions)
 	}
 }
 
-// TestFollowShowsEveryFlushedLineOnce follows a file that another client appends
-// to, across chunk borders, the loss of a datanode and a restart of the
-// namenode.
+// TestFollowShowsEveryFlushedLineOnce follows a file that another client appends to, across chunk borders, the loss of
+// a datanode and a restart of the namenode.
 func TestFollowShowsEveryFlushedLineOnce(t *testing.T) {
 	p := startParts(t, 4, client.Options{})
 	reader, err := client.Dial(t.Context(), client.Options{Namenodes: []string{p.address}})
@@ -66,7 +66,8 @@ func TestFollowShowsEveryFlushedLineOnce(t *testing.T) {
 			p.startNamenode()
 		}
 		if i%100 == 50 {
-			require.Eventually(t, func() bool { return shown.String() == wrote.String() }, 30*time.Second, 2*time.Millisecond, "a flushed line shows soon")
+			require.Eventually(t, func() bool { return shown.String() == wrote.String() }, 30*time.Second,
+				2*time.Millisecond, "a flushed line shows soon")
 		}
 	}
 	require.NoError(t, w.Close())
@@ -85,12 +86,14 @@ func TestFollowBeginsAgain(t *testing.T) {
 	c := newCluster(t, 3)
 	c.put("/f", []byte("first\n"), chunk128)
 	restarts := make(chan struct{}, 10)
-	shown, stop := follow(t, c.Client, "/f", client.FollowOptions{Every: time.Millisecond, Restarted: func() { restarts <- struct{}{} }})
+	shown, stop := follow(t, c.Client, "/f", client.FollowOptions{Every: time.Millisecond,
+		Restarted: func() { restarts <- struct{}{} }})
 	require.Eventually(t, func() bool { return shown.String() == "first\n" }, 5*time.Second, time.Millisecond)
 	o := chunk128
 	o.Overwrite = true
 	c.put("/f", []byte("another, longer\n"), o)
-	require.Eventually(t, func() bool { return shown.String() == "first\nanother, longer\n" }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return shown.String() == "first\nanother, longer\n" }, 5*time.Second,
+		time.Millisecond)
 	<-restarts
 	_, err := c.Remove(t.Context(), "/f", client.RemoveOptions{})
 	require.NoError(t, err)
@@ -98,16 +101,20 @@ func TestFollowBeginsAgain(t *testing.T) {
 	require.True(t, errors.Is(err, fault.NotFound) || errors.Is(err, context.Canceled), "%v", err)
 	broken := errors.New("the pipe is closed")
 	c.put("/g", bytes.Repeat([]byte("x"), 100), chunk128)
-	require.ErrorIs(t, c.Follow(t.Context(), "/g", 0, client.FollowOptions{}, func(int64, []byte) error { return broken }), broken)
+	require.ErrorIs(t, c.Follow(t.Context(), "/g", 0, client.FollowOptions{}, func(int64,
+		[]byte) error {
+		return broken
+	}), broken)
 	require.ErrorIs(t, c.Follow(t.Context(), "/none", 0, client.FollowOptions{}, nil), fault.NotFound)
 }
 
-// TestTruncateOnARealCluster cuts in the middle of a block, at a chunk border
-// and to nothing, and appends behind the cut.
+// TestTruncateOnARealCluster cuts in the middle of a block, at a chunk border and to nothing, and appends behind the
+// cut.
 func TestTruncateOnARealCluster(t *testing.T) {
 	m := startMini(t, 3)
 	content := pattern(4, 5*blockBytes+1000)
-	_, err := m.Store(t.Context(), "/f", bytes.NewReader(content), int64(len(content)), client.StoreOptions{CreateOptions: client.CreateOptions{ChunkSize: 2 * blockBytes}})
+	_, err := m.Store(t.Context(), "/f", bytes.NewReader(content), int64(len(content)),
+		client.StoreOptions{CreateOptions: client.CreateOptions{ChunkSize: 2 * blockBytes}})
 	require.NoError(t, err)
 	_, err = m.Truncate(t.Context(), "/f", int64(len(content))+1)
 	require.ErrorIs(t, err, fault.Invalid)

@@ -42,18 +42,18 @@ func (t tree) at(op, name string) (string, error) {
 
 // Open opens a file or directory.
 func (t tree) Open(name string) (fs.File, error) {
-	p, err := t.at("open", name)
+	absolute, err := t.at("open", name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := t.client.Stat(t.ctx, p)
+	info, err := t.client.Stat(t.ctx, absolute)
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
 	if info.Directory {
 		return &ioDirectory{tree: t, name: name, info: info}, nil
 	}
-	r, err := t.client.Open(t.ctx, p)
+	r, err := t.client.Open(t.ctx, absolute)
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
@@ -190,7 +190,7 @@ func (d *ioDirectory) Close() error {
 	return nil
 }
 
-func (d *ioDirectory) ReadDir(n int) ([]fs.DirEntry, error) {
+func (d *ioDirectory) ReadDir(count int) ([]fs.DirEntry, error) {
 	if d.closed {
 		return nil, &fs.PathError{Op: "readdir", Path: d.name, Err: fs.ErrClosed}
 	}
@@ -202,11 +202,11 @@ func (d *ioDirectory) ReadDir(n int) ([]fs.DirEntry, error) {
 		d.entries, d.listed = entries, true
 	}
 	take := len(d.entries)
-	if n > 0 {
+	if count > 0 {
 		if take == 0 {
 			return nil, io.EOF
 		}
-		take = min(take, n)
+		take = min(take, count)
 	}
 	out := d.entries[:take:take]
 	d.entries = d.entries[take:]
@@ -216,7 +216,8 @@ func (d *ioDirectory) ReadDir(n int) ([]fs.DirEntry, error) {
 // pathError wraps an error for io/fs; io.EOF and nil stay as they are.
 func pathError(op, name string, err error) error {
 	var already *fs.PathError
-	if err == nil || err == io.EOF || errors.As(err, &already) { //nolint:errorlint // only the bare io.EOF is an end; a wrapped one is a failure
+	// only the bare io.EOF is an end; a wrapped one is a failure
+	if err == nil || err == io.EOF || errors.As(err, &already) { //nolint:errorlint
 		return err
 	}
 	return &fs.PathError{Op: op, Path: name, Err: ioError{err}}

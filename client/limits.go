@@ -6,6 +6,7 @@ import (
 	"github.com/whispering-woods/ww/client/internal/datanode"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Bounds of one Client. The memory that it can use, with the defaults:
@@ -25,22 +26,18 @@ const (
 	BandwidthLeast = datanode.BandwidthLeast
 
 	// ParallelChunksMax bounds Options.ParallelChunks.
-	ParallelChunksMax = 64
+	ParallelChunksMax = limits.ParallelChunksMax
 
 	parallelChunksDefault = 4
 	packetBytesDefault    = wire.PacketBytesDefault
-	packetBytesMax        = wire.PayloadBytesMax
 	windowBytesDefault    = 8 << 20
-	windowBytesMax        = 256 << 20
 	readaheadBytesDefault = 4 * segmentBytes
 	readaheadBytesMax     = 256 << 20
 
 	// listPage is how many entries one List call asks for.
-	listPage = 1000
+	listPage = limits.EntriesPerListMax
 	// allocateMax is how many chunks one call allocates for a Store.
 	allocateMax = 16
-	// commitsMax is how many commits one AddChunks or Complete carries.
-	commitsMax = 4096
 	// sealingMax is how many full chunks of a FileWriter may still wait for their seal while the next one is written.
 	sealingMax = 2
 	// allocateAheadBytes: the next chunk is asked for when so much room is left in the current one (or half of it, if

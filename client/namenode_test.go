@@ -50,7 +50,8 @@ func TestTheActiveNamenodeIsFound(t *testing.T) {
 	})
 	_, err = cl.Stat(t.Context(), "/some/file")
 	require.ErrorIs(t, err, fault.NotActive)
-	for _, part := range []string{"stat", `"/some/file"`, standby.address + ": standby of epoch 5", gone.Addr().String() + ": connection refused", c.namenode.address + ": epoch 4 exists"} {
+	for _, part := range []string{"stat", `"/some/file"`, standby.address + ": standby of epoch 5",
+		gone.Addr().String() + ": connection refused", c.namenode.address + ": epoch 4 exists"} {
 		require.ErrorContains(t, err, part)
 	}
 }
@@ -65,7 +66,8 @@ func TestAWrongAddressFailsSoonAndSaysWhy(t *testing.T) {
 		gone.Addr().String():                   "connection refused",
 		strings.TrimPrefix(web.URL, "http://"): "speaks something else",
 	} {
-		cl, err := client.Dial(t.Context(), client.Options{Namenodes: []string{address}, FirstContact: 300 * time.Millisecond, CallTimeout: 2 * time.Second})
+		cl, err := client.Dial(t.Context(), client.Options{Namenodes: []string{address},
+			FirstContact: 300 * time.Millisecond, CallTimeout: 2 * time.Second})
 		require.NoError(t, err)
 		began := time.Now()
 		_, err = cl.Stat(t.Context(), "/f")
@@ -80,7 +82,8 @@ func TestAWrongAddressFailsSoonAndSaysWhy(t *testing.T) {
 	_, err = client.Dial(t.Context(), client.Options{Namenodes: []string{"nonsense"}})
 	require.ErrorIs(t, err, fault.Invalid)
 	require.ErrorContains(t, err, "host:port")
-	for _, o := range []client.Options{{PacketBytes: 1000}, {PacketBytes: 2 << 20}, {ParallelChunks: 100}, {WindowBytes: 1}, {ReadaheadBytes: 1 << 40}, {DialTimeout: -1}, {Name: strings.Repeat("x", 300)}} {
+	for _, o := range []client.Options{{PacketBytes: 1000}, {PacketBytes: 2 << 20}, {ParallelChunks: 100},
+		{WindowBytes: 1}, {ReadaheadBytes: 1 << 40}, {DialTimeout: -1}, {Name: strings.Repeat("x", 300)}} {
 		o.Namenodes = []string{"127.0.0.1:1"}
 		_, err = client.Dial(t.Context(), o)
 		require.ErrorIs(t, err, fault.Invalid, "%+v", o)
@@ -196,7 +199,8 @@ func TestLocateAsksForAllPages(t *testing.T) {
 	for _, r := range []struct {
 		offset, length int64
 		first, count   int
-	}{{0, 0, 0, 12}, {0, -1, 0, 12}, {0, 1, 0, 1}, {blockBytes - 1, 2, 0, 2}, {2 * blockBytes, 7 * blockBytes, 2, 7}, {11 * blockBytes, 1 << 62, 11, 1}, {5, 1<<63 - 1, 0, 12}} {
+	}{{0, 0, 0, 12}, {0, -1, 0, 12}, {0, 1, 0, 1}, {blockBytes - 1, 2, 0, 2}, {2 * blockBytes, 7 * blockBytes, 2,
+		7}, {11 * blockBytes, 1 << 62, 11, 1}, {5, 1<<63 - 1, 0, 12}} {
 		chunks, err := c.Locate(t.Context(), "/f", r.offset, r.length)
 		require.NoError(t, err)
 		require.Len(t, chunks, r.count, "%+v", r)
@@ -213,7 +217,8 @@ func TestLocateAsksForAllPages(t *testing.T) {
 func TestFS(t *testing.T) {
 	c := newCluster(t, 3)
 	ctx := t.Context()
-	for path, size := range map[string]int{"/tree/a.txt": 10, "/tree/empty": 0, "/tree/d/e/deep file": 3001, "/tree/d/ünïcode 🌲": 5, "/tree/z": 700, "/large": 3*blockBytes + 1} {
+	for path, size := range map[string]int{"/tree/a.txt": 10, "/tree/empty": 0, "/tree/d/e/deep file": 3001,
+		"/tree/d/ünïcode 🌲": 5, "/tree/z": 700, "/large": 3*blockBytes + 1} {
 		c.put(path, pattern(1, size), client.CreateOptions{Parents: true, ChunkSize: blockBytes})
 	}
 	require.NoError(t, c.Mkdir(ctx, "/tree/nothing", client.MkdirOptions{}))

@@ -15,12 +15,12 @@ import (
 
 // Stat describes the file or directory at path. Error: fault.NotFound.
 func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
-	const op = "stat"
-	path, err := cleanPath(op, path)
+	what, err := clean("stat", &path)
 	if err != nil {
 		return FileInfo{}, err
 	}
-	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Stat, &controlpb.StatRequest{Path: path})
+	a, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.Stat,
+		&controlpb.StatRequest{Path: path})
 	if err != nil {
 		return FileInfo{}, err
 	}
@@ -49,14 +49,14 @@ func (c *Client) ReadDir(ctx context.Context, path string) ([]FileInfo, error) {
 // fault.NotDirectory.
 func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, error] {
 	return func(yield func(FileInfo, error) bool) {
-		const op = "list"
-		path, err := cleanPath(op, path)
+		path := path // each run of the sequence has its own
+		what, err := clean("list", &path)
 		if err != nil {
 			yield(FileInfo{}, err)
 			return
 		}
 		for after := ""; ; {
-			page, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.List,
+			page, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.List,
 				&controlpb.ListRequest{Path: path, After: after, Limit: listPage})
 			if err != nil {
 				yield(FileInfo{}, err)
@@ -72,7 +72,8 @@ func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, erro
 				return
 			}
 			if len(page.GetEntries()) == 0 {
-				yield(FileInfo{}, &fault.Error{Kind: fault.Protocol, Op: op, Path: path, Reason: "the namenode sent an empty page and says there is more"})
+				yield(FileInfo{}, &fault.Error{Kind: fault.Protocol, Op: what.Op, Path: path,
+					Reason: "the namenode sent an empty page and says there is more"})
 				return
 			}
 		}
@@ -81,20 +82,18 @@ func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, erro
 
 // Mkdir makes a directory. Errors: fault.Exists, fault.NotFound for a missing parent, fault.NotDirectory.
 func (c *Client) Mkdir(ctx context.Context, path string, o MkdirOptions) error {
-	const op = "mkdir"
-	path, err := cleanPath(op, path)
+	what, err := clean("mkdir", &path)
 	if err != nil {
 		return err
 	}
-	_, err = namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Mkdir, func(h *controlpb.MutationHeader) *controlpb.MkdirRequest {
-		return &controlpb.MkdirRequest{Header: h, Path: path, Parents: o.Parents}
-	})
+	_, err = namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Mkdir,
+		&controlpb.MkdirRequest{Header: &controlpb.MutationHeader{}, Path: path, Parents: o.Parents})
 	return err
 }
 
 // Rename moves a file or directory in one step. Errors: fault.NotFound, fault.Exists, fault.Invalid for a move into
 // itself.
-func (c *Client) Rename(ctx context.Context, source, target string, o RenameOptions) error {
+func (c *Client) Rename(ctx context.Context, source, target string, options RenameOptions) error {
 	const op = "rename"
 	source, err := cleanPath(op, source)
 	if err != nil {
@@ -103,22 +102,20 @@ func (c *Client) Rename(ctx context.Context, source, target string, o RenameOpti
 	if target, err = cleanPath(op, target); err != nil {
 		return err
 	}
-	_, err = namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: source}, controlpb.NamenodeClient.Rename, func(h *controlpb.MutationHeader) *controlpb.RenameRequest {
-		return &controlpb.RenameRequest{Header: h, Source: source, Target: target, Overwrite: o.Overwrite}
-	})
+	_, err = namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: source}, controlpb.NamenodeClient.Rename,
+		&controlpb.RenameRequest{Header: &controlpb.MutationHeader{}, Source: source, Target: target,
+			Overwrite: options.Overwrite})
 	return err
 }
 
 // Remove deletes a file, an empty directory, or a whole tree. Errors: fault.NotFound, fault.NotEmpty.
 func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Removed, error) {
-	const op = "remove"
-	path, err := cleanPath(op, path)
+	what, err := clean("remove", &path)
 	if err != nil {
 		return Removed{}, err
 	}
-	a, err := namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Remove, func(h *controlpb.MutationHeader) *controlpb.RemoveRequest {
-		return &controlpb.RemoveRequest{Header: h, Path: path, Recursive: o.Recursive}
-	})
+	a, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Remove,
+		&controlpb.RemoveRequest{Header: &controlpb.MutationHeader{}, Path: path, Recursive: o.Recursive})
 	if err != nil {
 		return Removed{}, err
 	}
@@ -129,21 +126,19 @@ func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Remo
 // earlier, the file is cut all the same. Errors: fault.NotFound, fault.IsDirectory, fault.Invalid for a length above
 // the file's, fault.LeaseHeld.
 func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileInfo, error) {
-	const op = "truncate"
-	path, err := cleanPath(op, path)
+	what, err := clean("truncate", &path)
 	if err != nil {
 		return FileInfo{}, err
 	}
-	a, err := namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: path}, controlpb.NamenodeClient.Truncate, func(h *controlpb.MutationHeader) *controlpb.TruncateRequest {
-		return &controlpb.TruncateRequest{Header: h, Path: path, Length: length}
-	})
+	a, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Truncate,
+		&controlpb.TruncateRequest{Header: &controlpb.MutationHeader{}, Path: path, Length: length})
 	if err != nil {
 		return FileInfo{}, err
 	}
 	info := fileInfo(path, a.GetInfo())
 	for wait := truncatePollFirst; !a.GetDone(); wait = min(2*wait, truncatePollMost) {
 		if clock.Sleep(ctx, c.clock, wait) != nil {
-			return FileInfo{}, lifetime.Ended(ctx, op, path, nil)
+			return FileInfo{}, lifetime.Ended(ctx, what.Op, path, nil)
 		}
 		now, err := c.Stat(ctx, path)
 		if err != nil {
@@ -169,16 +164,15 @@ func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, er
 // Locate returns the chunks that hold [offset, offset+length) of a file, with their replicas, nearest first; length 0
 // or less reaches to the end. It asks for page after page. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) Locate(ctx context.Context, path string, offset, length int64) ([]ChunkLocation, error) {
-	const op = "locate"
-	path, err := cleanPath(op, path)
+	what, err := clean("locate", &path)
 	if err != nil {
 		return nil, err
 	}
-	chunks, err := c.locateAll(ctx, op, path, offset, length)
+	chunks, err := c.locateAll(ctx, what.Op, path, offset, length)
 	var all []ChunkLocation
 	for _, located := range chunks {
-		location := ChunkLocation{ID: located.ID, Generation: located.Generation, Index: located.Index, Offset: located.Offset,
-			Length: located.Length, Open: located.Open}
+		location := ChunkLocation{ID: located.ID, Generation: located.Generation, Index: located.Index,
+			Offset: located.Offset, Length: located.Length, Open: located.Open}
 		for _, r := range located.Replicas {
 			location.Replicas = append(location.Replicas, Replica{NodeID: r.NodeID, Address: r.Address})
 		}

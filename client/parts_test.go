@@ -26,8 +26,8 @@ import (
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
-// parts is a real cluster in this process whose daemons can be stopped and
-// started one by one. Every datanode is reached through a throttle.
+// parts is a real cluster in this process whose daemons can be stopped and started one by one. Every datanode is
+// reached through a throttle.
 type parts struct {
 	*client.Client
 	t        *testing.T
@@ -45,7 +45,8 @@ type part struct {
 }
 
 func startParts(t *testing.T, datanodes int, o client.Options) *parts {
-	p := &parts{t: t, logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))}
+	p := &parts{t: t, logger: slog.New(slog.NewTextHandler(testWriter{t},
+		&slog.HandlerOptions{Level: slog.LevelError}))}
 	directory := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -213,9 +214,8 @@ func (h *throttle) pass(to, from net.Conn, limit *rate.Limiter) {
 	delete(h.open, from)
 }
 
-// TestASlowNodeIsNamedAndReplaced slows one of four datanodes to 1 MB/s in the
-// middle of a put, which takes at most three times as long as without. SLOW_MIB
-// is the size; `make slow` runs it with 1,024.
+// TestASlowNodeIsNamedAndReplaced slows one of four datanodes to 1 MB/s in the middle of a put, which takes at most
+// three times as long as without. SLOW_MIB is the size; `make slow` runs it with 1,024.
 func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it moves some hundred MiB")
@@ -248,8 +248,7 @@ func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 	if long {
 		require.Empty(t, none, "%s", &logged)
 	}
-	// The one that is slowed has to be in use: a node that the placement happens to
-	// avoid holds nobody up.
+	// The one that is slowed has to be in use: a node that the placement happens to avoid holds nobody up.
 	var victim *part
 	var moved atomic.Int64
 	var look, slowDown sync.Once
@@ -271,9 +270,10 @@ func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("healthy %v, with a slow node %v (%.1f times), named %v", healthy, took, took.Seconds()/healthy.Seconds(), slow)
-	// Waiting for it would take at least size·7/16·3/4 at 1 MB/s: 88 s. To find
-	// it takes three seconds, however fast a machine is.
+	t.Logf("healthy %v, with a slow node %v (%.1f times), named %v", healthy, took, took.Seconds()/healthy.Seconds(),
+		slow)
+	// Waiting for it would take at least size·7/16·3/4 at 1 MB/s: 88 s. To find it takes three seconds, however fast a
+	// machine is.
 	most := max(3*healthy, healthy+30*time.Second)
 	if long {
 		most = 3 * healthy
@@ -282,7 +282,8 @@ func TestASlowNodeIsNamedAndReplaced(t *testing.T) {
 	isVictim := func(n client.SlowNode) bool { return n.Address == victim.throttle.address() }
 	require.True(t, slices.ContainsFunc(slow, isVictim), "%s", &logged)
 	if long {
-		require.False(t, slices.ContainsFunc(slow, func(n client.SlowNode) bool { return !isVictim(n) }), "a healthy node is named\n%s", &logged)
+		require.False(t, slices.ContainsFunc(slow, func(n client.SlowNode) bool { return !isVictim(n) }),
+			"a healthy node is named\n%s", &logged)
 	}
 	require.Contains(t, logged.String(), "slow datanode is replaced")
 	require.Contains(t, logged.String(), slow[slices.IndexFunc(slow, isVictim)].NodeID)

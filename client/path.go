@@ -4,17 +4,23 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/internal/fault"
-)
-
-const (
-	nameBytesMax    = 255
-	pathElementsMax = 4096
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // CleanPath checks an absolute path and gives it its one form: "//" becomes "/" and a trailing "/" goes. "." and ".."
 // are refused, not resolved. Error: fault.Invalid, saying which element is bad and why.
 func CleanPath(path string) (string, error) { return cleanPath("check path", path) }
+
+// clean puts the path of a call into its one form, in place.
+func clean(op string, path *string) (namenode.Call, error) {
+	cleaned, err := cleanPath(op, *path)
+	if err == nil {
+		*path = cleaned
+	}
+	return namenode.Call{Op: op, Path: cleaned}, err
+}
 
 func cleanPath(op, path string) (string, error) {
 	refuse := func(format string, args ...any) (string, error) {
@@ -30,7 +36,7 @@ func cleanPath(op, path string) (string, error) {
 	if path[0] != '/' {
 		return refuse("the path is not absolute: it has to begin with \"/\"")
 	}
-	var b strings.Builder
+	var clean strings.Builder
 	elements := 0
 	for rest := path; rest != ""; {
 		var name string
@@ -40,23 +46,24 @@ func cleanPath(op, path string) (string, error) {
 			continue
 		case name == "." || name == "..":
 			return refuse("element %q is not a name", name)
-		case len(name) > nameBytesMax:
-			return refuse("element %q… has %d bytes, at most %d are allowed", strings.ToValidUTF8(name[:32], "?"), len(name), nameBytesMax)
+		case len(name) > limits.NameBytesMax:
+			return refuse("element %q… has %d bytes, at most %d are allowed", strings.ToValidUTF8(name[:32], "?"),
+				len(name), limits.NameBytesMax)
 		case strings.IndexByte(name, 0) >= 0:
 			return refuse("element %q holds a NUL byte", name)
 		case !utf8.ValidString(name):
 			return refuse("element %q is not valid UTF-8", name)
 		}
-		if elements++; elements > pathElementsMax {
-			return refuse("the path has more than %d elements", pathElementsMax)
+		if elements++; elements > limits.PathElementsMax {
+			return refuse("the path has more than %d elements", limits.PathElementsMax)
 		}
-		b.WriteByte('/')
-		b.WriteString(name)
+		clean.WriteByte('/')
+		clean.WriteString(name)
 	}
 	if elements == 0 {
 		return "/", nil
 	}
-	return b.String(), nil
+	return clean.String(), nil
 }
 
 // childPath is the path of an entry of a clean directory path.

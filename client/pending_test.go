@@ -14,8 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// replicasHave tells whether every datanode has a replica of so many bytes, on
-// its disk if synced.
+// replicasHave tells whether every datanode has a replica of so many bytes, on its disk if synced.
 func (c *cluster) replicasHave(end int, synced bool) bool {
 	all := true
 	for _, d := range c.nodes {
@@ -102,8 +101,7 @@ func TestAPendingSurvivesItsPipeline(t *testing.T) {
 	}
 }
 
-// One caller keeps 16 records under way, over many chunks, while datanodes break
-// connections.
+// One caller keeps 16 records under way, over many chunks, while datanodes break connections.
 func TestManyPendingsOverChunksAndFailures(t *testing.T) {
 	c := newCluster(t, 4)
 	packets := c.breakNowAndThen()
@@ -142,8 +140,8 @@ func TestManyPendingsOverChunksAndFailures(t *testing.T) {
 	c.everywhere("/f", content)
 }
 
-// dropNextData has the first datanode that gets the next packet drop its
-// connection, with or without doing what it was told.
+// dropNextData has the first datanode that gets the next packet drop its connection, with or without doing what it was
+// told.
 func (c *cluster) dropNextData(how error) (dropped *atomic.Bool) {
 	dropped = new(atomic.Bool)
 	for _, d := range c.nodes {

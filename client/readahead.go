@@ -46,7 +46,8 @@ func newReadahead(r *FileReader, bytes int64) *readahead {
 func (a *readahead) read(p []byte, position int64) (int, error) {
 	if int64(len(p)) >= a.largest && !a.holds(position) {
 		n, err := a.reader.readAt(a.reader.life, p, position) // as large as a segment: no copy
-		if n > 0 && err == io.EOF {                           //nolint:errorlint // only the bare io.EOF is an end; a wrapped one is a failure
+		// only the bare io.EOF is an end; a wrapped one is a failure
+		if n > 0 && err == io.EOF { //nolint:errorlint
 			err = nil
 		}
 		return n, err
@@ -112,7 +113,8 @@ func (a *readahead) fetch(offset int64) bool {
 	a.grown = min(a.grown*4, a.largest)
 	ctx, cancel := context.WithCancel(a.reader.life)
 	client := a.reader.client
-	s := &segment{offset: offset, buffer: client.buffers.Get(int(end - offset)), cancel: cancel, done: make(chan struct{})}
+	s := &segment{offset: offset, buffer: client.buffers.Get(int(end - offset)), cancel: cancel,
+		done: make(chan struct{})}
 	if !client.life.Start(func() {
 		defer close(s.done)
 		s.n, s.err = a.reader.readAt(ctx, s.buffer.Bytes(), offset)

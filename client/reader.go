@@ -36,13 +36,12 @@ var (
 
 // Open opens a file for reading. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) Open(ctx context.Context, path string) (*FileReader, error) {
-	const op = "open"
-	path, err := cleanPath(op, path)
+	what, err := clean("open", &path)
 	if err != nil {
 		return nil, err
 	}
 	life, cancel := c.life.Scope(ctx)
-	v, err := c.views.Open(life, op, path)
+	v, err := c.views.Open(life, what.Op, path)
 	if err == nil {
 		_, err = v.Extend(life, false)
 	}
@@ -101,9 +100,9 @@ func (r *FileReader) usableLocked() error {
 }
 
 // readAt reads within the visible length, chunk after chunk.
-func (r *FileReader) readAt(ctx context.Context, p []byte, offset int64) (n int, err error) {
+func (r *FileReader) readAt(ctx context.Context, buffer []byte, offset int64) (read int, err error) {
 	length := r.view.Length()
-	if offset+int64(len(p)) > length && r.view.Info().GetOpen() {
+	if offset+int64(len(buffer)) > length && r.view.Info().GetOpen() {
 		if length, err = r.view.Extend(ctx, false); err != nil {
 			return 0, err
 		}
@@ -111,11 +110,11 @@ func (r *FileReader) readAt(ctx context.Context, p []byte, offset int64) (n int,
 	if offset >= length {
 		return 0, io.EOF
 	}
-	end := min(offset+int64(len(p)), length)
+	end := min(offset+int64(len(buffer)), length)
 	size := r.view.Info().GetChunkSize()
 	for at := offset; at < end; {
 		index := at / size
-		piece := p[at-offset : min(end, (index+1)*size)-offset]
+		piece := buffer[at-offset : min(end, (index+1)*size)-offset]
 		err := r.view.Read(ctx, int(index), at-index*size, piece)
 		if errors.Is(err, view.ErrShrunk) {
 			if end = min(end, r.view.Length()); end <= at {
@@ -128,32 +127,32 @@ func (r *FileReader) readAt(ctx context.Context, p []byte, offset int64) (n int,
 		}
 		at += int64(len(piece))
 	}
-	if n = int(end - offset); n < len(p) {
-		return n, io.EOF
+	if read = int(end - offset); read < len(buffer) {
+		return read, io.EOF
 	}
-	return n, nil
+	return read, nil
 }
 
 // Read reads from the present position on. Sequential reads are served from what was fetched ahead.
-func (r *FileReader) Read(p []byte) (n int, err error) {
+func (r *FileReader) Read(buffer []byte) (read int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.usableLocked(); err != nil {
 		return 0, err
 	}
-	if len(p) == 0 {
+	if len(buffer) == 0 {
 		return 0, nil
 	}
 	if r.ahead == nil {
 		r.ahead = newReadahead(r, r.client.options.ReadaheadBytes)
 	}
-	n, err = r.ahead.read(p, r.position)
-	r.position += int64(n)
-	return n, err
+	read, err = r.ahead.read(buffer, r.position)
+	r.position += int64(read)
+	return read, err
 }
 
 // WriteTo writes everything from the present position on to w, fetching ahead all the time.
-func (r *FileReader) WriteTo(w io.Writer) (written int64, err error) {
+func (r *FileReader) WriteTo(target io.Writer) (written int64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.usableLocked(); err != nil {
@@ -165,7 +164,7 @@ func (r *FileReader) WriteTo(w io.Writer) (written int64, err error) {
 	for {
 		piece, err := r.ahead.next(r.position)
 		if len(piece) > 0 {
-			n, err := w.Write(piece)
+			n, err := target.Write(piece)
 			written += int64(n)
 			r.position += int64(n)
 			if err == nil && n < len(piece) {

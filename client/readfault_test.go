@@ -34,7 +34,8 @@ func TestReadsFailOver(t *testing.T) {
 	for name, what := range map[string]error{
 		"rotten bytes": errRot, "cut short": errShort, "drops": errDrop, "hangs": errStall,
 		"disk error": fault.New(fault.Disk, "read", "EIO"), "busy": fault.New(fault.Busy, "read", "queue full"),
-		"gone": fault.New(fault.NotFound, "read", "no replica"), "quarantined": fault.New(fault.CorruptData, "read", "in quarantine"),
+		"gone": fault.New(fault.NotFound, "read", "no replica"), "quarantined": fault.New(fault.CorruptData, "read",
+			"in quarantine"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,7 +51,8 @@ func TestReadsFailOver(t *testing.T) {
 			require.NoError(t, err)
 			same(t, content, target.content)
 			if errors.Is(what, errRot) {
-				require.Eventually(t, func() bool { return c.namenode.count("ReportBadReplica") >= 2 }, 5*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { return c.namenode.count("ReportBadReplica") >= 2 }, 5*time.Second,
+					time.Millisecond)
 				c.namenode.set(func() { require.Contains(t, c.namenode.bad[0].Reason, "checksum") })
 			}
 		})
@@ -88,7 +90,8 @@ func TestAllReplicasBad(t *testing.T) {
 	p := make([]byte, len(content))
 	n, err := r.ReadAt(p, 0)
 	require.ErrorIs(t, err, fault.CorruptData)
-	for _, part := range []string{chunks[0].ID.String(), "dn0", "dn1", "dn2", c.nodes[1].address, "connection refused", `"/f"`} {
+	for _, part := range []string{chunks[0].ID.String(), "dn0", "dn1", "dn2", c.nodes[1].address, "connection refused",
+		`"/f"`} {
 		require.ErrorContains(t, err, part)
 	}
 	same(t, content[:n], p[:n])
@@ -174,9 +177,8 @@ func TestAReaderNeverMixesInAFilePutInItsPlace(t *testing.T) {
 	same(t, pattern(2, 3*blockBytes), c.get("/f"))
 }
 
-// TestCancelAnywhere cancels operations at many moments, with content in which
-// every block tells where it belongs. Nothing may leak, no buffer may be used
-// twice, and what is readable afterwards must be right.
+// TestCancelAnywhere cancels operations at many moments, with content in which every block tells where it belongs.
+// Nothing may leak, no buffer may be used twice, and what is readable afterwards must be right.
 func TestCancelAnywhere(t *testing.T) {
 	c := newCluster(t, 3, func(o *client.Options) { o.ReadaheadBytes = 256 << 10 })
 	content := pattern(99, 12*blockBytes+1)
@@ -204,7 +206,8 @@ func TestCancelAnywhere(t *testing.T) {
 	}
 	operations := []func(ctx context.Context, i int) error{
 		func(ctx context.Context, i int) error {
-			_, err := c.Store(ctx, "/stored", bytes.NewReader(pattern(uint64(i), len(content))), int64(len(content)), client.StoreOptions{CreateOptions: o})
+			_, err := c.Store(ctx, "/stored", bytes.NewReader(pattern(uint64(i), len(content))), int64(len(content)),
+				client.StoreOptions{CreateOptions: o})
 			return err
 		},
 		func(ctx context.Context, i int) error {

@@ -24,8 +24,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// miniCluster is a real cluster in this process: log server, namenode,
-// datanodes, real files and sockets.
+// miniCluster is a real cluster in this process: log server, namenode, datanodes, real files and sockets.
 type miniCluster struct {
 	*client.Client
 	t         testing.TB
@@ -40,7 +39,8 @@ func startMini(t testing.TB, datanodes int) *miniCluster {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var err error
-	m.daemon, err = daemon.StartMini(ctx, c, slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	m.daemon, err = daemon.StartMini(ctx, c, slog.New(slog.NewTextHandler(testWriter{t},
+		&slog.HandlerOptions{Level: slog.LevelWarn})))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -87,7 +87,8 @@ func TestRealCluster(t *testing.T) {
 		for i, size := range append(sizes, 1<<20, 5<<20+123) {
 			content := pattern(uint64(i), size)
 			o := client.CreateOptions{ChunkSize: 4 * blockBytes, Overwrite: true, Parents: true}
-			info, err := m.Store(ctx, "/sizes/stored", bytes.NewReader(content), int64(size), client.StoreOptions{CreateOptions: o})
+			info, err := m.Store(ctx, "/sizes/stored", bytes.NewReader(content), int64(size),
+				client.StoreOptions{CreateOptions: o})
 			require.NoError(t, err, "size %d", size)
 			require.Equal(t, int64(size), info.Length)
 			same(t, content, m.get("/sizes/stored"))
@@ -210,7 +211,8 @@ func TestRealCluster(t *testing.T) {
 	t.Run("io/fs", func(t *testing.T) {
 		for i, name := range []string{"a", "b c", "d/e", "d/🌲"} {
 			content := pattern(uint64(i), 100*i)
-			_, err := m.Store(ctx, "/fs/"+name, bytes.NewReader(content), int64(len(content)), client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
+			_, err := m.Store(ctx, "/fs/"+name, bytes.NewReader(content), int64(len(content)),
+				client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}})
 			require.NoError(t, err)
 		}
 		sub, err := m.FS(ctx).(interface {
@@ -226,7 +228,8 @@ func TestRealCluster(t *testing.T) {
 				for j := range 8 {
 					path := fmt.Sprintf("/many/%d/%d", i, j)
 					content := pattern(uint64(i*100+j), 4096+i*1000)
-					if _, err := m.Store(ctx, path, bytes.NewReader(content), int64(len(content)), client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}}); err != nil {
+					if _, err := m.Store(ctx, path, bytes.NewReader(content), int64(len(content)),
+						client.StoreOptions{CreateOptions: client.CreateOptions{Parents: true}}); err != nil {
 						t.Errorf("%s: %v", path, err)
 						continue
 					}
@@ -251,11 +254,13 @@ func TestRealCluster(t *testing.T) {
 	t.Run("cancel at many moments", func(t *testing.T) {
 		content := pattern(77, 20*blockBytes)
 		o := client.CreateOptions{ChunkSize: 2 * blockBytes, Overwrite: true}
-		_, err := m.Store(ctx, "/cancel", bytes.NewReader(content), int64(len(content)), client.StoreOptions{CreateOptions: o})
+		_, err := m.Store(ctx, "/cancel", bytes.NewReader(content), int64(len(content)),
+			client.StoreOptions{CreateOptions: o})
 		require.NoError(t, err)
 		for i := range 40 {
 			short, cancel := context.WithTimeout(ctx, time.Duration(i*i)*20*time.Microsecond)
-			_, err := m.Store(short, "/cancel2", bytes.NewReader(content), int64(len(content)), client.StoreOptions{CreateOptions: o})
+			_, err := m.Store(short, "/cancel2", bytes.NewReader(content), int64(len(content)),
+				client.StoreOptions{CreateOptions: o})
 			_, err2 := m.Fetch(short, "/cancel", &memory{}, client.FetchOptions{})
 			for _, err := range []error{err, err2} {
 				if err != nil {

@@ -96,41 +96,42 @@ const opRecord = "append record"
 // OpenRecords begins to append records to a file; ctx ends the appender's whole life. It returns once a datanode has
 // taken the file over. Errors: fault.NotFound without Create, fault.IsDirectory, fault.LeaseHeld when a FileWriter has
 // the file open, fault.TooFewNodes.
-func (c *Client) OpenRecords(ctx context.Context, path string, o RecordOptions) (*RecordAppender, error) {
+func (c *Client) OpenRecords(ctx context.Context, path string, options RecordOptions) (*RecordAppender, error) {
 	path, err := cleanPath(opRecord, path)
 	if err != nil {
 		return nil, err
 	}
-	if o.BufferBytes < 0 {
+	if options.BufferBytes < 0 {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: opRecord, Path: path, Reason: "negative buffer"}
 	}
-	o.BufferBytes = cmp.Or(o.BufferBytes, recordBufferDefault)
-	if o.Create {
-		if err := c.touch(ctx, path, o.New); err != nil {
+	options.BufferBytes = cmp.Or(options.BufferBytes, recordBufferDefault)
+	if options.Create {
+		if err := c.touch(ctx, path, options.New); err != nil {
 			return nil, err
 		}
 	}
-	a := &RecordAppender{client: c, path: path, limit: o.BufferBytes, wake: make(chan struct{}, 1), ended: make(chan struct{})}
-	if _, err := rand.Read(a.writer[:]); err != nil {
+	appender := &RecordAppender{client: c, path: path, limit: options.BufferBytes, wake: make(chan struct{}, 1),
+		ended: make(chan struct{})}
+	if _, err := rand.Read(appender.writer[:]); err != nil {
 		return nil, &fault.Error{Kind: fault.Internal, Op: opRecord, Path: path, Err: err}
 	}
-	if o.Sync {
-		a.flags = wire.FlagSync
+	if options.Sync {
+		appender.flags = wire.FlagSync
 	}
-	a.mu.room = make(chan struct{})
-	a.life, a.cancel = c.life.Scope(ctx)
+	appender.mu.room = make(chan struct{})
+	appender.life, appender.cancel = c.life.Scope(ctx)
 	opened := make(chan struct{})
-	if !c.life.Start(func() { a.run(opened) }) {
-		a.cancel()
+	if !c.life.Start(func() { appender.run(opened) }) {
+		appender.cancel()
 		return nil, lifetime.ErrClosed
 	}
 	select {
 	case <-opened:
-		return a, nil
-	case <-a.ended:
+		return appender, nil
+	case <-appender.ended:
 	}
-	a.cancel()
-	return nil, a.failed()
+	appender.cancel()
+	return nil, appender.failed()
 }
 
 // touch makes the file if it does not exist.

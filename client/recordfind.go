@@ -72,39 +72,40 @@ func (s *recordSearch) connect() (*recordSession, error) {
 
 // failed decides what follows a failure; it waits as long as the retry policy wants. An error is final.
 func (s *recordSearch) failed(err error) error {
-	a := s.appender
-	c := a.client
-	now := c.clock.Now()
-	if p := a.progress(); p != s.progress || s.number == 0 {
+	appender := s.appender
+	client := appender.client
+	now := client.clock.Now()
+	if p := appender.progress(); p != s.progress || s.number == 0 {
 		s.progress, s.number, s.since, s.redirects = p, 0, now, 0
 	}
 	s.number++
 	at := s.at
 	s.at = wire.Hop{}
-	var f *recordFailure
-	if errors.As(err, &f) && f.redirect.Address != "" {
-		s.at = f.redirect
+	var failure *recordFailure
+	if errors.As(err, &failure) && failure.redirect.Address != "" {
+		s.at = failure.redirect
 		if s.redirects++; s.redirects <= redirectsMax {
 			return nil
 		}
-	} else if at.Address != "" && !errors.As(err, &f) {
-		c.nodes.Failures.Failed(at.Address) // it did not answer
+	} else if at.Address != "" && !errors.As(err, &failure) {
+		client.nodes.Failures.Failed(at.Address) // it did not answer
 	}
 	s.redirects = 0
-	if f != nil {
-		err = f.err
+	if failure != nil {
+		err = failure.err
 	}
 	if !recordRetryable(err, s.at.Address != "") {
 		return err
 	}
 	elapsed := now.Sub(s.since)
-	wait, again := c.retry(s.number, elapsed, err)
+	wait, again := client.retry(s.number, elapsed, err)
 	if !again || errors.Is(err, fault.LeaseHeld) && s.at.Address == "" && elapsed+wait > leaseHeldPatience {
 		return err
 	}
-	c.logger.Warn("records go elsewhere", "path", a.path, "peer", at.Address, "attempt", s.number, "err", err)
-	if clock.Sleep(a.life, c.clock, wait) != nil {
-		return lifetime.Ended(a.life, opRecord, a.path, err)
+	client.logger.Warn("records go elsewhere", "path", appender.path, "peer", at.Address, "attempt", s.number, "err",
+		err)
+	if clock.Sleep(appender.life, client.clock, wait) != nil {
+		return lifetime.Ended(appender.life, opRecord, appender.path, err)
 	}
 	return nil
 }
@@ -124,27 +125,27 @@ func recordRetryable(err error, redirected bool) bool {
 // find chooses a datanode: the one that holds the file's lease, else one with the last chunk, else any live one; those
 // that failed lately come last.
 func (s *recordSearch) find() (wire.Hop, error) {
-	a := s.appender
-	c := a.client
-	info, err := c.Stat(a.life, a.path)
+	appender := s.appender
+	client := appender.client
+	info, err := client.Stat(appender.life, appender.path)
 	if err != nil {
 		return wire.Hop{}, err
 	}
 	if info.Directory {
-		return wire.Hop{}, &fault.Error{Kind: fault.IsDirectory, Op: opRecord, Path: a.path}
+		return wire.Hop{}, &fault.Error{Kind: fault.IsDirectory, Op: opRecord, Path: appender.path}
 	}
 	var candidates []wire.Hop
 	if node, address, ok := record.ParseHolder(info.LeaseHolder); ok {
 		candidates = append(candidates, wire.Hop{NodeID: node, Address: address})
 	}
-	locations, err := c.locateAll(a.life, "locate", a.path, max(info.Length-1, 0), 1)
+	locations, err := client.locateAll(appender.life, "locate", appender.path, max(info.Length-1, 0), 1)
 	if err != nil {
 		return wire.Hop{}, err
 	}
 	if len(locations) > 0 {
 		candidates = append(candidates, locations[len(locations)-1].Replicas...)
 	}
-	status, err := c.ClusterStatus(a.life)
+	status, err := client.ClusterStatus(appender.life)
 	if err != nil {
 		return wire.Hop{}, err
 	}
@@ -154,10 +155,11 @@ func (s *recordSearch) find() (wire.Hop, error) {
 		}
 	}
 	if len(candidates) == 0 {
-		return wire.Hop{}, &fault.Error{Kind: fault.TooFewNodes, Op: opRecord, Path: a.path, Reason: "no datanode is live"}
+		return wire.Hop{}, &fault.Error{Kind: fault.TooFewNodes, Op: opRecord, Path: appender.path,
+			Reason: "no datanode is live"}
 	}
 	// All may be marked as failed: then each gets its turn.
-	ordered := c.nodes.OrderByFailures(candidates)
+	ordered := client.nodes.OrderByFailures(candidates)
 	if s.number >= len(ordered) {
 		return ordered[s.number%len(ordered)], nil
 	}

@@ -56,7 +56,8 @@ type recentFrame struct {
 
 // ReadRecords opens a file to read its records, from a record's offset (or 0) on; ctx ends the reader's whole life.
 // Errors: fault.NotFound, fault.IsDirectory, fault.Invalid.
-func (c *Client) ReadRecords(ctx context.Context, path string, offset int64, o RecordReadOptions) (*RecordReader, error) {
+func (c *Client) ReadRecords(ctx context.Context, path string, offset int64,
+	o RecordReadOptions) (*RecordReader, error) {
 	const op = "read records"
 	if offset < 0 || o.Every < 0 {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "negative offset or time"}
@@ -83,7 +84,8 @@ func (r *RecordReader) Next(ctx context.Context) (Record, error) {
 		switch {
 		case err == nil:
 			r.remember(found)
-			return Record{Writer: found.Writer, Sequence: found.Sequence, Offset: found.Offset, Payload: found.Payload}, nil
+			return Record{Writer: found.Writer, Sequence: found.Sequence, Offset: found.Offset,
+				Payload: found.Payload}, nil
 		case !errors.Is(err, io.EOF):
 			return Record{}, unwrapSource(err)
 		}
@@ -111,7 +113,8 @@ func (r *RecordReader) grow(ctx context.Context) (bool, error) {
 	}
 	length, err := file.Size(ctx)
 	if err == nil && file.Info().FileID != r.window.file.Info().FileID {
-		err = &fault.Error{Kind: fault.NotFound, Op: "read records", Path: r.path, Reason: "another file took its place"}
+		err = &fault.Error{Kind: fault.NotFound, Op: "read records", Path: r.path,
+			Reason: "another file took its place"}
 	}
 	if err != nil || length == r.window.limit {
 		return false, errors.Join(err, file.Close())
@@ -136,22 +139,22 @@ func (r *RecordReader) remember(found record.Record) {
 // rewind goes back behind the last delivered frame that is still in the file. Frames that were visible and not
 // acknowledged can be cut off when a datanode fails, and other frames take their place.
 func (r *RecordReader) rewind() error {
-	for n := len(r.recent); n > 0; n-- {
-		f := r.recent[n-1]
+	for count := len(r.recent); count > 0; count-- {
+		frame := r.recent[count-1]
 		var sum [8]byte
-		if f.end <= r.window.limit {
-			if _, err := r.window.ReadAt(sum[:], f.offset); err != nil {
+		if frame.end <= r.window.limit {
+			if _, err := r.window.ReadAt(sum[:], frame.offset); err != nil {
 				return unwrapSource(err)
 			}
-			if binary.LittleEndian.Uint64(sum[:]) == f.sum {
+			if binary.LittleEndian.Uint64(sum[:]) == frame.sum {
 				return nil
 			}
 		}
-		r.client.logger.Warn("a record that was not acknowledged is gone", "path", r.path, "offset", f.offset)
-		r.recent = r.recent[:n-1]
-		r.scanner.ContinueAt(f.offset)
-		if n > 1 {
-			r.scanner.ContinueAt(r.recent[n-2].end)
+		r.client.logger.Warn("a record that was not acknowledged is gone", "path", r.path, "offset", frame.offset)
+		r.recent = r.recent[:count-1]
+		r.scanner.ContinueAt(frame.offset)
+		if count > 1 {
+			r.scanner.ContinueAt(r.recent[count-2].end)
 		}
 	}
 	return nil
@@ -178,16 +181,16 @@ type recordWindow struct {
 }
 
 // ReadAt reads below limit.
-func (w *recordWindow) ReadAt(p []byte, offset int64) (int, error) {
-	if from := offset - w.start; from >= 0 && from+int64(len(p)) <= int64(len(w.buffer)) {
-		return copy(p, w.buffer[from:]), nil
+func (w *recordWindow) ReadAt(buffer []byte, offset int64) (int, error) {
+	if from := offset - w.start; from >= 0 && from+int64(len(buffer)) <= int64(len(w.buffer)) {
+		return copy(buffer, w.buffer[from:]), nil
 	}
-	if len(p) >= recordWindowBytes {
-		n, err := w.file.ReadAt(p, offset)
+	if len(buffer) >= recordWindowBytes {
+		n, err := w.file.ReadAt(buffer, offset)
 		return n, wrapSource(err)
 	}
 	size := min(recordWindowBytes, w.limit-offset)
-	if size < int64(len(p)) {
+	if size < int64(len(buffer)) {
 		return 0, io.ErrUnexpectedEOF
 	}
 	if w.buffer == nil {
@@ -199,7 +202,7 @@ func (w *recordWindow) ReadAt(p []byte, offset int64) (int, error) {
 		w.buffer = w.buffer[:0]
 		return 0, wrapSource(err)
 	}
-	return copy(p, w.buffer), nil
+	return copy(buffer, w.buffer), nil
 }
 
 // sourceError hides the kind of a failed read from the scanner, which takes fault.CorruptData for bytes that are no

@@ -31,14 +31,15 @@ type recordSession struct {
 
 // openRecords asks a datanode to append to the file.
 func (a *RecordAppender) openSession(at wire.Hop) (*recordSession, error) {
-	c := a.client
-	conn, err := c.datanodes.Pool.Dial(a.life, at.Address)
+	client := a.client
+	conn, err := client.datanodes.Pool.Dial(a.life, at.Address)
 	if err != nil {
 		return nil, datanode.Fault(err, opRecord, at, "")
 	}
 	stop := conn.Watch(a.life)
-	deadline := time.Now().Add(c.options.DataTimeout)
-	open := &wire.OpenRecords{BodyVersion: wire.BodyVersion, Path: a.path, WriterID: a.writer[:], WindowBytes: a.limit, ClientName: c.options.Name}
+	deadline := time.Now().Add(client.options.DataTimeout)
+	open := &wire.OpenRecords{BodyVersion: wire.BodyVersion, Path: a.path, WriterID: a.writer[:], WindowBytes: a.limit,
+		ClientName: client.options.Name}
 	var opened wire.RecordsOpened
 	if err = conn.Request(wire.OpOpenRecords, open, deadline, nil); err == nil {
 		err = conn.Expect(wire.OpRecordsOpened, &opened, deadline)
@@ -56,7 +57,7 @@ func (a *RecordAppender) openSession(at wire.Hop) (*recordSession, error) {
 		err = conn.Fault(conn.Net.SetDeadline(time.Time{}))
 	}
 	if err != nil {
-		c.datanodes.Pool.Discard(conn)
+		client.datanodes.Pool.Discard(conn)
 		var f *recordFailure
 		if errors.As(err, &f) {
 			return nil, err
@@ -69,16 +70,16 @@ func (a *RecordAppender) openSession(at wire.Hop) (*recordSession, error) {
 // serve sends what is pending, in order, until the session fails or, with nil, the appender closes and everything is
 // acknowledged.
 func (s *recordSession) serve() error {
-	a := s.appender
-	stop := s.conn.Watch(a.life)
+	appender := s.appender
+	stop := s.conn.Watch(appender.life)
 	failed := make(chan error, 1)
 	var reader sync.WaitGroup
 	reader.Go(func() { failed <- s.readAcks() })
 	defer func() {
 		stop()
-		a.client.datanodes.Pool.Discard(s.conn) // wakes the reader
+		appender.client.datanodes.Pool.Discard(s.conn) // wakes the reader
 		reader.Wait()
-		a.unsend()
+		appender.unsend()
 	}()
 	for {
 		packets, finished := s.take()
@@ -98,11 +99,11 @@ func (s *recordSession) serve() error {
 			continue
 		}
 		select {
-		case <-a.wake:
+		case <-appender.wake:
 		case err := <-failed:
 			return err
-		case <-a.life.Done():
-			return a.life.Err()
+		case <-appender.life.Done():
+			return appender.life.Err()
 		}
 	}
 }
@@ -112,26 +113,26 @@ const recordLastWords = 200 * time.Millisecond
 
 // take gathers records that may be sent now.
 func (s *recordSession) take() (packets net.Buffers, finished bool) {
-	a := s.appender
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.mu.closing && len(a.mu.pending) == 0 {
+	appender := s.appender
+	appender.mu.Lock()
+	defer appender.mu.Unlock()
+	if appender.mu.closing && len(appender.mu.pending) == 0 {
 		return nil, true
 	}
 	bytes := 0
-	for a.mu.sent < len(a.mu.pending) && bytes < recordWriteBytes {
-		p := a.mu.pending[a.mu.sent]
-		cost := wire.RecordCost(p.size)
-		if a.mu.sent > 0 && a.mu.cost+cost > s.window {
+	for appender.mu.sent < len(appender.mu.pending) && bytes < recordWriteBytes {
+		record := appender.mu.pending[appender.mu.sent]
+		cost := wire.RecordCost(record.size)
+		if appender.mu.sent > 0 && appender.mu.cost+cost > s.window {
 			break
 		}
-		if a.mu.sent == 0 {
+		if appender.mu.sent == 0 {
 			s.oweLocked(true)
 		}
-		a.mu.sent++
-		a.mu.cost += cost
-		packets = append(packets, p.packets)
-		bytes += len(p.packets)
+		appender.mu.sent++
+		appender.mu.cost += cost
+		packets = append(packets, record.packets)
+		bytes += len(record.packets)
 	}
 	if len(packets) > 0 {
 		_ = s.conn.Net.SetWriteDeadline(s.deadline()) // a dead socket shows at the write
@@ -178,29 +179,30 @@ func (s *recordSession) readAcks() error {
 
 // acked ends the records that an ack names.
 func (s *recordSession) acked(ack *wire.RecordAck) error {
-	a := s.appender
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	n := len(ack.Offsets)
-	if n == 0 {
+	appender := s.appender
+	appender.mu.Lock()
+	defer appender.mu.Unlock()
+	count := len(ack.Offsets)
+	if count == 0 {
 		return nil
 	}
-	if n > a.mu.sent || a.mu.pending[n-1].sequence != ack.Sequence {
-		return fault.New(fault.Protocol, opRecord, "%d records up to %d are acknowledged, %d were sent", n, ack.Sequence, a.mu.sent)
+	if count > appender.mu.sent || appender.mu.pending[count-1].sequence != ack.Sequence {
+		return fault.New(fault.Protocol, opRecord, "%d records up to %d are acknowledged, %d were sent", count,
+			ack.Sequence, appender.mu.sent)
 	}
-	for i, p := range a.mu.pending[:n] {
-		a.mu.cost -= wire.RecordCost(p.size)
-		a.mu.bytes -= int64(p.size)
+	for i, p := range appender.mu.pending[:count] {
+		appender.mu.cost -= wire.RecordCost(p.size)
+		appender.mu.bytes -= int64(p.size)
 		p.offset, p.packets = ack.Offsets[i], nil
 		close(p.done)
 	}
-	clear(a.mu.pending[:n])
-	a.mu.pending = a.mu.pending[n:]
-	a.mu.sent -= n
-	a.mu.acked += uint64(n)
-	s.oweLocked(a.mu.sent > 0)
-	a.roomLocked()
-	a.wakeUp()
+	clear(appender.mu.pending[:count])
+	appender.mu.pending = appender.mu.pending[count:]
+	appender.mu.sent -= count
+	appender.mu.acked += uint64(count)
+	s.oweLocked(appender.mu.sent > 0)
+	appender.roomLocked()
+	appender.wakeUp()
 	return nil
 }
 

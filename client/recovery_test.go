@@ -17,8 +17,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// once makes a hook that interferes at the first step that matches, and never
-// again.
+// once makes a hook that interferes at the first step that matches, and never again.
 func once(match func(step) bool, what error) (hook func(step) error, hit *atomic.Bool) {
 	hit = &atomic.Bool{}
 	return func(s step) error {
@@ -64,8 +63,8 @@ func TestAStoreStartsOverOnce(t *testing.T) {
 	c.everywhere("/f", content)
 }
 
-// TestPipelineSurvivesAFault interferes at each step, at each hop, in each way,
-// with and without spare nodes, for each kind of writer.
+// TestPipelineSurvivesAFault interferes at each step, at each hop, in each way, with and without spare nodes, for each
+// kind of writer.
 func TestPipelineSurvivesAFault(t *testing.T) {
 	content := pattern(42, 9*blockBytes+777)
 	writers := map[string]func(c *cluster, t *testing.T){
@@ -107,26 +106,29 @@ func TestPipelineSurvivesAFault(t *testing.T) {
 						if testing.Short() && hop == 1 {
 							continue
 						}
-						t.Run(fmt.Sprintf("%s, %d spare, %s, hop %d %s", kind, spare, where, hop, what), func(t *testing.T) {
-							t.Parallel()
-							c := newCluster(t, 3+spare, func(o *client.Options) { o.DataTimeout = 700 * time.Millisecond })
-							for _, d := range c.nodes {
-								d.hopTimeout = 200 * time.Millisecond
-							}
-							if kind == "append" {
-								c.put("/f", content[:100_000], client.CreateOptions{ChunkSize: 4 * blockBytes, Replication: 3})
-							}
-							hook, hit := once(match, injected)
-							d := c.nodes[hop]
-							d.set(func() { d.hook = hook })
-							write(c, t)
-							require.True(t, hit.Load() || spare > 0, // its chunks may lie on other nodes
-								"the writer never came to this step")
-							d.set(func() { d.hook = nil })
-							same(t, content, c.get("/f"))
-							c.everywhere("/f", content)
-							require.Zero(t, client.OpenConnections(c.Client))
-						})
+						t.Run(fmt.Sprintf("%s, %d spare, %s, hop %d %s", kind, spare, where, hop, what),
+							func(t *testing.T) {
+								t.Parallel()
+								c := newCluster(t, 3+spare,
+									func(o *client.Options) { o.DataTimeout = 700 * time.Millisecond })
+								for _, d := range c.nodes {
+									d.hopTimeout = 200 * time.Millisecond
+								}
+								if kind == "append" {
+									c.put("/f", content[:100_000], client.CreateOptions{ChunkSize: 4 * blockBytes,
+										Replication: 3})
+								}
+								hook, hit := once(match, injected)
+								d := c.nodes[hop]
+								d.set(func() { d.hook = hook })
+								write(c, t)
+								require.True(t, hit.Load() || spare > 0, // its chunks may lie on other nodes
+									"the writer never came to this step")
+								d.set(func() { d.hook = nil })
+								same(t, content, c.get("/f"))
+								c.everywhere("/f", content)
+								require.Zero(t, client.OpenConnections(c.Client))
+							})
 					}
 				}
 			}
@@ -144,7 +146,8 @@ func TestANodeThatIsDeadIsReplacedOrLeftOut(t *testing.T) {
 			_, err = w.Write(content[:5*blockBytes])
 			require.NoError(t, err)
 			require.NoError(t, w.Flush(t.Context()))
-			require.Eventually(t, func() bool { return c.namenode.count("AddChunks") == 1 }, 5*time.Second, time.Millisecond, "the next chunk is asked for early")
+			require.Eventually(t, func() bool { return c.namenode.count("AddChunks") == 1 }, 5*time.Second,
+				time.Millisecond, "the next chunk is asked for early")
 			c.nodes[victim].stop()
 			c.namenode.set(func() { c.namenode.down[c.nodes[victim].id] = true })
 			_, err = w.Write(content[5*blockBytes : 8*blockBytes])
@@ -152,8 +155,8 @@ func TestANodeThatIsDeadIsReplacedOrLeftOut(t *testing.T) {
 			_, err = w.Write(content[8*blockBytes:])
 			require.NoError(t, err)
 			if spare == 0 {
-				// The chunk that was allocated before goes on with two nodes. A new
-				// one has no third node: that is an error, and what was synced stays.
+				// The chunk that was allocated before goes on with two nodes. A new one has no third node: that is an
+				// error, and what was synced stays.
 				require.NoError(t, w.Sync(t.Context()))
 				_, err = w.Write(pattern(2, 20*blockBytes))
 				require.ErrorIs(t, errors.Join(err, w.Close()), fault.TooFewNodes)
@@ -301,7 +304,8 @@ func TestRetriedMutationsTakeEffectOnce(t *testing.T) {
 
 func TestWriterWaitsForANamenodeThatRestarts(t *testing.T) {
 	c := newCluster(t, 3, func(o *client.Options) {
-		retry, err := client.RetryByName(client.RetryExponential, client.RetryLimits{Elapsed: 20 * time.Second, Initial: time.Millisecond, Maximum: 50 * time.Millisecond})
+		retry, err := client.RetryByName(client.RetryExponential, client.RetryLimits{Elapsed: 20 * time.Second,
+			Initial: time.Millisecond, Maximum: 50 * time.Millisecond})
 		require.NoError(t, err)
 		o.Retry = retry
 	})

@@ -13,10 +13,11 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// TestALostHopIsReplacedByACopy breaks a hop after bytes were acknowledged: the
-// chunk ends on as many nodes as before, if the copy works.
+// TestALostHopIsReplacedByACopy breaks a hop after bytes were acknowledged: the chunk ends on as many nodes as before,
+// if the copy works.
 func TestALostHopIsReplacedByACopy(t *testing.T) {
-	copyFaults := map[string]error{"works": nil, "is refused": fault.New(fault.NoSpace, "copy", "the disk is full"), "drops": errDrop, "hangs": errStall, "dies after the copy": errAfter}
+	copyFaults := map[string]error{"works": nil, "is refused": fault.New(fault.NoSpace, "copy", "the disk is full"),
+		"drops": errDrop, "hangs": errStall, "dies after the copy": errAfter}
 	for where, match := range pipelineSteps {
 		for what, injected := range copyFaults {
 			for hop := range 3 {
@@ -27,7 +28,8 @@ func TestALostHopIsReplacedByACopy(t *testing.T) {
 					t.Parallel()
 					c := newCluster(t, 4, func(o *client.Options) { o.DataTimeout = 2 * time.Second })
 					content := pattern(5, 7*blockBytes+99)
-					w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+					w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes,
+						Replication: 3})
 					require.NoError(t, err)
 					_, err = w.Write(content[:blockBytes+5])
 					require.NoError(t, err)

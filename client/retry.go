@@ -49,11 +49,12 @@ func RetryByName(name string, limits RetryLimits) (RetryPolicy, error) {
 		limits.Maximum = retryMaximumDefault
 	}
 	limits.Maximum = max(limits.Maximum, limits.Initial)
-	make, ok := retryPolicies[name]
+	build, ok := retryPolicies[name]
 	if !ok {
-		return nil, fault.New(fault.Invalid, "choose retry policy", "no policy is called %q (there are %s, %s, %s)", name, RetryExponential, RetryConstant, RetryNone)
+		return nil, fault.New(fault.Invalid, "choose retry policy", "no policy is called %q (there are %s, %s, %s)",
+			name, RetryExponential, RetryConstant, RetryNone)
 	}
-	return make(limits), nil
+	return build(limits), nil
 }
 
 var retryPolicies = map[string]func(RetryLimits) RetryPolicy{

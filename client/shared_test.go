@@ -16,8 +16,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// sharedRecords has goroutines write the records of content through one writer,
-// each flushed or synced by its own goroutine. check is called after each.
+// sharedRecords has goroutines write the records of content through one writer, each flushed or synced by its own
+// goroutine. check is called after each.
 func sharedRecords(t *testing.T, w *client.FileWriter, content []byte, size int, check func(end int, synced bool)) {
 	var mu sync.Mutex
 	next := 0
@@ -74,8 +74,8 @@ func TestGoroutinesShareAWriter(t *testing.T) {
 	c.everywhere("/f", content)
 }
 
-// breakNowAndThen has datanodes break one connection in 200 packets, before or
-// after they did what they were told. packets counts.
+// breakNowAndThen has datanodes break one connection in 200 packets, before or after they did what they were told.
+// packets counts.
 func (c *cluster) breakNowAndThen() (packets *atomic.Int64) {
 	packets = new(atomic.Int64)
 	for _, d := range c.nodes {
@@ -109,8 +109,7 @@ func TestGoroutinesShareAWriterThatRecovers(t *testing.T) {
 	same(t, content, c.get("/f"))
 }
 
-// gated is a writer whose second packet waits at the last datanode until open is
-// called.
+// gated is a writer whose second packet waits at the last datanode until open is called.
 func gated(t *testing.T) (w *client.FileWriter, open func(), c *cluster) {
 	c = newCluster(t, 3, func(o *client.Options) { o.DataTimeout = 30 * time.Second })
 	w, err := c.Create(t.Context(), "/f", client.CreateOptions{})

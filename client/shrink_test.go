@@ -9,9 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A replica shows bytes that the rest of the pipeline never got; recovery of the
-// writer's lease cuts them off. A reader that has seen them ends at what is left,
-// at once and without an error.
+// A replica shows bytes that the rest of the pipeline never got; recovery of the writer's lease cuts them off. A reader
+// that has seen them ends at what is left, at once and without an error.
 func TestReaderOfAFileThatRecoveryCuts(t *testing.T) {
 	const flushed = 128<<10 + 500
 	for name, keep := range map[string]int{"in the middle of a chunk": 500, "a whole chunk": 0} {

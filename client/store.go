@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Store writes size bytes of source to a new file. Several chunks travel at once, each read from the source as it goes;
@@ -22,49 +23,49 @@ import (
 //
 // source is read from several goroutines. Errors: those of Create, those of the source (as the cause), fault.Invalid
 // when the source ends early.
-func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, size int64, o StoreOptions) (FileInfo, error) {
-	const op = "store"
-	path, err := cleanPath(op, path)
+func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, size int64,
+	options StoreOptions) (FileInfo, error) {
+	what, err := clean("store", &path)
 	if err != nil {
 		return FileInfo{}, err
 	}
 	if size < 0 {
-		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: op, Path: path, Reason: "negative size"}
+		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: path, Reason: "negative size"}
 	}
-	t := &transfer{client: c, path: path, source: source, size: size, progress: o.Progress, onSlow: o.Slow}
+	t := &transfer{client: c, path: path, source: source, size: size, progress: options.Progress, onSlow: options.Slow}
 	t.fill = t.storeChunk
-	return t.do(ctx, op, o.CreateOptions)
+	return t.do(ctx, what.Op, options.CreateOptions)
 }
 
 // do makes the hidden file, fills its chunks and completes it, or leaves nothing.
-func (t *transfer) do(ctx context.Context, op string, o CreateOptions) (FileInfo, error) {
-	c, path, size := t.client, t.path, t.size
-	o.VisibleOnComplete = true
+func (t *transfer) do(ctx context.Context, op string, options CreateOptions) (FileInfo, error) {
+	client, path, size := t.client, t.path, t.size
+	options.VisibleOnComplete = true
 	first := 0
 	if size > 0 {
 		first = 1
-		if o.ChunkSize > 0 {
-			first = int(min((size+o.ChunkSize-1)/o.ChunkSize, allocateMax))
+		if options.ChunkSize > 0 {
+			first = int(min((size+options.ChunkSize-1)/options.ChunkSize, allocateMax))
 		}
 	}
-	life, cancel := c.life.Scope(ctx)
+	life, cancel := client.life.Scope(ctx)
 	defer cancel()
-	info, ready, err := c.create(life, namenode.Call{Op: op, Path: path}, o, first)
+	info, ready, err := client.create(life, namenode.Call{Op: op, Path: path}, options, first)
 	if err != nil {
 		return FileInfo{}, err
 	}
 	t.info = info
-	c.leases.Add(info.FileID, func(err error) { t.lost(err, cancel) }, nil)
-	defer c.leases.Drop(info.FileID)
+	client.leases.Add(info.FileID, func(err error) { t.lost(err, cancel) }, nil)
+	defer client.leases.Drop(info.FileID)
 	err = t.run(life, ready)
 	if err == nil {
-		c.leases.Drop(info.FileID)
+		client.leases.Drop(info.FileID)
 		var completed *controlpb.FileInfo
-		if completed, err = c.namenode.Complete(life, info.FileID, path, t.commits); err == nil {
+		if completed, err = client.namenode.Complete(life, info.FileID, path, t.commits); err == nil {
 			return fileInfo(path, completed), nil
 		}
 	}
-	_ = c.namenode.Abandon(life, info.FileID, path) // logged there
+	_ = client.namenode.Abandon(life, info.FileID, path) // logged there
 	return FileInfo{}, t.cause(fault.WithPath(err, path))
 }
 
@@ -131,12 +132,12 @@ func (t *transfer) run(ctx context.Context, ready []namenode.Chunk) error {
 // allocate asks for more chunks and commits what is sealed.
 func (t *transfer) allocate(ctx context.Context, first, count int) ([]namenode.Chunk, error) {
 	t.mu.Lock()
-	commits := t.commits[:min(len(t.commits), commitsMax)]
+	commits := t.commits[:min(len(t.commits), limits.CommitsPerCallMax)]
 	t.commits = t.commits[len(commits):]
 	t.mu.Unlock()
 	chunks, err := t.client.namenode.AddChunks(ctx, namenode.Call{Op: "add chunks", Path: t.path}, namenode.Allocation{
 		File: t.info.FileID, First: first, Count: count, Commits: commits,
-		Exclude: func() []string { return t.client.nodes.SlowWrites.Avoid(t.info.Replication) }})
+		Exclude: t.client.nodes.SlowWrites.Avoid(t.info.Replication)})
 	for _, allocated := range chunks {
 		t.client.nodes.SlowWrites.Placed(allocated.Replicas)
 	}
@@ -177,26 +178,28 @@ func (t *transfer) commit(done *controlpb.ChunkCommit) {
 // streamChunk reads the chunk that begins at an offset of the source, and appends it to its stream up to the seal.
 func (t *transfer) streamChunk(ctx context.Context, stream *pipeline.Stream, begin, length int64) error {
 	for offset := int64(0); offset < length; {
-		p := t.client.pipelines.NewPacket(offset, int(min(int64(t.client.options.PacketBytes), length-offset)))
-		n, err := t.source.ReadAt(p.Room(), begin+offset)
-		if p.Size = n; len(p.Room()) > 0 {
-			p.Release()
+		packet := t.client.pipelines.NewPacket(offset, int(min(int64(t.client.options.PacketBytes), length-offset)))
+		n, err := t.source.ReadAt(packet.Room(), begin+offset)
+		if packet.Size = n; len(packet.Room()) > 0 {
+			packet.Release()
 			if err == nil || errors.Is(err, io.EOF) {
-				return fault.New(fault.Invalid, "read source", "it ended after %d bytes, %d were announced", begin+offset+int64(n), t.size)
+				return fault.New(fault.Invalid, "read source", "it ended after %d bytes, %d were announced",
+					begin+offset+int64(n), t.size)
 			}
 			kind := fault.KindOf(err) // a damaged file of the cluster is not the caller's mistake
 			if kind == 0 {
 				kind = fault.Invalid
 			}
-			return &fault.Error{Kind: kind, Op: "read source", Path: t.path, Reason: "the source cannot be read", Err: err}
+			return &fault.Error{Kind: kind, Op: "read source", Path: t.path, Reason: "the source cannot be read",
+				Err: err}
 		}
-		if p.End() == length {
-			p.Flags = wire.FlagSeal
+		if packet.End() == length {
+			packet.Flags = wire.FlagSeal
 		}
-		offset = p.End()
-		taken, err := stream.Append(ctx, p)
+		offset = packet.End()
+		taken, err := stream.Append(ctx, packet)
 		if !taken {
-			p.Release()
+			packet.Release()
 		}
 		if err != nil {
 			return err

@@ -24,8 +24,10 @@ func TestCleanPath(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 	for in, reason := range map[string]string{
-		"": "empty", "a": "not absolute", "./a": "not absolute", "/..": "not a name", "/a/../b": "not a name", "/a/.": "not a name",
-		"/a\x00b": "NUL", "/\xff": "UTF-8", "/" + strings.Repeat("x", 256): "256 bytes", strings.Repeat("/d", 4097): "4096 elements",
+		"": "empty", "a": "not absolute", "./a": "not absolute", "/..": "not a name", "/a/../b": "not a name",
+		"/a/.":    "not a name",
+		"/a\x00b": "NUL", "/\xff": "UTF-8", "/" + strings.Repeat("x", 256): "256 bytes", strings.Repeat("/d",
+			4097): "4096 elements",
 	} {
 		_, err := CleanPath(in)
 		require.ErrorIs(t, err, fault.Invalid, "%q", in)
@@ -53,7 +55,8 @@ func FuzzCleanPath(f *testing.F) {
 }
 
 func TestRetryPolicies(t *testing.T) {
-	limits := RetryLimits{Attempts: 5, Elapsed: time.Second, Initial: 10 * time.Millisecond, Maximum: 40 * time.Millisecond}
+	limits := RetryLimits{Attempts: 5, Elapsed: time.Second, Initial: 10 * time.Millisecond,
+		Maximum: 40 * time.Millisecond}
 	p, err := RetryByName("", limits)
 	require.NoError(t, err)
 	for number, ceiling := range map[int]int{1: 10, 2: 20, 3: 40, 4: 40} {
@@ -96,8 +99,8 @@ func TestMemoryArithmetic(t *testing.T) {
 	require.LessOrEqual(t, packetBytesDefault, pipeline.FirstBytesMax)
 }
 
-// What a stream gave up is lost: that the caller's context ended at the same
-// moment does not make the writer usable again.
+// What a stream gave up is lost: that the caller's context ended at the same moment does not make the writer usable
+// again.
 func TestAGivenUpChunkEndsItsWriter(t *testing.T) {
 	life, cancel := context.WithCancel(t.Context())
 	w := &FileWriter{life: life, cancel: cancel, path: "/f", current: &pipeline.Stream{}}

@@ -127,25 +127,25 @@ func (w *FileWriter) dead() bool {
 
 // Write buffers p, and sends every packet that gets full. It blocks while the pipeline's window is full. n < len(p)
 // only with an error.
-func (w *FileWriter) Write(p []byte) (n int, err error) {
+func (w *FileWriter) Write(p []byte) (written int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.usable("write"); err != nil {
 		return 0, err
 	}
-	for n < len(p) {
-		room := w.room(len(p) - n)
-		copied := copy(room, p[n:])
+	for written < len(p) {
+		room := w.room(len(p) - written)
+		copied := copy(room, p[written:])
 		w.packet.Size += copied
 		w.offset += int64(copied)
-		n += copied
+		written += copied
 		if w.packetFull() {
 			if err := w.queuePacket(w.life, 0); err != nil {
-				return n, w.final(w.life, err)
+				return written, w.final(w.life, err)
 			}
 		}
 	}
-	return n, nil
+	return written, nil
 }
 
 // room makes place in the packet for some of wanted bytes. A packet ends where the chunk ends or at a multiple of
@@ -245,7 +245,8 @@ func (w *FileWriter) settle(ctx context.Context, keep int) error {
 }
 
 // Flush returns when everything written before the call is in the page cache of every datanode of the pipeline and
-// visible to new readers. If only ctx ended, the writer stays usable; ctx does not bound the wait for another call's turn.
+// visible to new readers. If only ctx ended, the writer stays usable; ctx does not bound the wait for another call's
+// turn.
 func (w *FileWriter) Flush(ctx context.Context) error { return w.push(ctx, "flush", 0) }
 
 // Sync returns when everything written before the call is fdatasync'd on every datanode of the pipeline. If only ctx
@@ -257,7 +258,8 @@ func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync"
 // through the pipeline then costs it no time. BeginFlush blocks while the pipeline's window is full, until a chunk that
 // it ends is sealed, and while the pipeline has to be put up again.
 //
-// A pipeline that breaks meanwhile is put up again by the next call that has something to send or to wait for, not before.
+// A pipeline that breaks meanwhile is put up again by the next call that has something to send or to wait for, not
+// before.
 func (w *FileWriter) BeginFlush(ctx context.Context) (Pending, error) {
 	return w.begin(ctx, "flush", 0)
 }
@@ -284,7 +286,8 @@ func (w *FileWriter) begin(ctx context.Context, op string, flags wire.Flags) (Pe
 // beginAgain begins anew what was begun in a session that ended before the ack.
 func (w *FileWriter) beginAgain(ctx context.Context, missed Pending) (Pending, error) {
 	if ctx.Err() != nil && w.life.Err() == nil {
-		return Pending{}, lifetime.Ended(ctx, missed.op, w.path, nil) // before the lock: another call may hold it for long
+		// before the lock: another call may hold it for long
+		return Pending{}, lifetime.Ended(ctx, missed.op, w.path, nil)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -296,15 +299,15 @@ func (w *FileWriter) beginAgain(ctx context.Context, missed Pending) (Pending, e
 
 // beginLocked is the way of every Flush and Sync: it gives the chunk's stream what is buffered, waits for full chunks
 // to be sealed, and returns p with the point behind everything, for which nobody has to hold the lock.
-func (w *FileWriter) beginLocked(ctx context.Context, p Pending) (Pending, error) {
-	if err := w.usable(p.op); err != nil {
+func (w *FileWriter) beginLocked(ctx context.Context, pending Pending) (Pending, error) {
+	if err := w.usable(pending.op); err != nil {
 		return Pending{}, err
 	}
 	if ctx.Err() != nil {
-		return Pending{}, lifetime.Ended(ctx, p.op, w.path, nil)
+		return Pending{}, lifetime.Ended(ctx, pending.op, w.path, nil)
 	}
-	if w.packet != nil || p.flags != 0 && w.unsynced && w.current != nil {
-		if err := w.queuePacket(ctx, p.flags); err != nil {
+	if w.packet != nil || pending.flags != 0 && w.unsynced && w.current != nil {
+		if err := w.queuePacket(ctx, pending.flags); err != nil {
 			return Pending{}, w.final(ctx, err)
 		}
 	}
@@ -315,10 +318,10 @@ func (w *FileWriter) beginLocked(ctx context.Context, p Pending) (Pending, error
 		return Pending{}, nil
 	}
 	var err error
-	if p.point, err = w.current.Point(ctx, p.point); err != nil {
+	if pending.point, err = w.current.Point(ctx, pending.point); err != nil {
 		return Pending{}, w.final(ctx, err)
 	}
-	return p, nil
+	return pending, nil
 }
 
 // keepAlive shows the datanodes that an idle writer lives.

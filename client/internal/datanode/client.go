@@ -43,7 +43,8 @@ func New(o Options) *Client {
 // A connection that was idle may have been closed by the datanode at any moment, which only sending can show: then
 // another one is tried, until a new one fails. Nothing is sent twice to the datanode for it, because it reads nothing
 // from a connection that it has closed.
-func (c *Client) Begin(ctx context.Context, address string, deadline time.Time, op wire.Op, body any, more []byte) (*Connection, error) {
+func (c *Client) Begin(ctx context.Context, address string, deadline time.Time, op wire.Op, body any,
+	more []byte) (*Connection, error) {
 	for {
 		conn, err := c.Pool.Get(ctx, address)
 		if err != nil {
@@ -68,7 +69,8 @@ func (c *Client) Begin(ctx context.Context, address string, deadline time.Time, 
 // exchange sends a request to a datanode and lets answer read what comes back. A pooled connection that turns out to be
 // closed is replaced, for as long as DialTimeout. answer says whether the connection is in order afterwards; it may run
 // twice.
-func (c *Client) exchange(ctx context.Context, address string, op wire.Op, body any, answer func(*Connection) (reusable bool, err error)) error {
+func (c *Client) exchange(ctx context.Context, address string, op wire.Op, body any,
+	answer func(*Connection) (reusable bool, err error)) error {
 	for began := time.Now(); ; {
 		conn, err := c.Pool.Get(ctx, address)
 		if err != nil {
@@ -133,7 +135,8 @@ func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange) e
 			return true, err
 		}
 		if reply.Length < order.Length {
-			return true, fault.New(fault.Protocol, op, "%d bytes were copied, %d are wanted", reply.Length, order.Length)
+			return true, fault.New(fault.Protocol, op, "%d bytes were copied, %d are wanted", reply.Length,
+				order.Length)
 		}
 		return true, nil
 	})

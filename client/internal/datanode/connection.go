@@ -28,7 +28,8 @@ type Connection struct {
 
 // NewConnection begins to use a socket.
 func NewConnection(c net.Conn, address string) *Connection {
-	return &Connection{Net: c, address: address, Packets: wire.NewPacketReader(c, wire.BodyBytesMax), encoder: wire.NewEncoder()}
+	return &Connection{Net: c, address: address, Packets: wire.NewPacketReader(c, wire.BodyBytesMax),
+		encoder: wire.NewEncoder()}
 }
 
 // alive looks, without waiting, whether the peer closed the connection or sent something that nobody asked for.

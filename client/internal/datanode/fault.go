@@ -13,21 +13,21 @@ import (
 
 // socketFault is the error of a socket, with a reason that a person understands.
 func socketFault(err error, address string) error {
-	e := &fault.Error{Kind: fault.Unavailable, Address: address, Err: err}
+	described := &fault.Error{Kind: fault.Unavailable, Address: address, Err: err}
 	var timeout net.Error
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		e.Reason, e.Err = "no answer in time", nil
+		described.Reason, described.Err = "no answer in time", nil
 	case errors.Is(err, syscall.ECONNREFUSED):
-		e.Reason, e.Err = "connection refused", nil
+		described.Reason, described.Err = "connection refused", nil
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		e.Reason, e.Err = "the connection was reset", nil
+		described.Reason, described.Err = "the connection was reset", nil
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		e.Reason, e.Err = "the datanode closed the connection", nil
+		described.Reason, described.Err = "the datanode closed the connection", nil
 	default:
-		e.Reason = "no connection"
+		described.Reason = "no connection"
 	}
-	return e
+	return described
 }
 
 // Fault says which operation, node and chunk an error of a connection is about.

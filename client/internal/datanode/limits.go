@@ -2,8 +2,9 @@ package datanode
 
 import "time"
 
-// Bounds of one client's connections. Memory of idle ones: idleTotalMax · a packet reader's buffer = 256 · 8 KiB ≈ 2 MiB
-// (at worst 256 · 64 KiB: a buffer grows to the largest body seen, about 200 bytes for acks, 8 per 64 KiB for reads).
+// Bounds of one client's connections. Memory of idle ones: idleTotalMax · a packet reader's buffer = 256 · 8 KiB ≈ 2
+// MiB (at worst 256 · 64 KiB: a buffer grows to the largest body seen, about 200 bytes for acks, 8 per 64 KiB for
+// reads).
 const (
 	// idlePerNodeMax and idleTotalMax bound idle data connections.
 	idlePerNodeMax = 8

@@ -31,7 +31,8 @@ func newPool(dialer net.Dialer, c clock.Clock) *Pool {
 	return p
 }
 
-// Get returns an idle connection or dials a new one. The caller ends its use with Put or Discard. Error: fault.Unavailable.
+// Get returns an idle connection or dials a new one. The caller ends its use with Put or Discard. Error:
+// fault.Unavailable.
 func (p *Pool) Get(ctx context.Context, address string) (*Connection, error) {
 	for {
 		c, ok := p.popIdle(address)

@@ -21,18 +21,20 @@ type Range struct {
 }
 
 // Read fills p with the bytes of one replica from the range's offset on, and verifies every checksum block it reads. It
-// returns how many bytes of p are verified, and the replica's visible length. Bytes of p beyond n may be scribbled over.
+// returns how many bytes of p are verified, and the replica's visible length. Bytes of p beyond n may be scribbled
+// over.
 //
 // n < len(p) without error means that the replica ends at Offset+n. Errors are *fault.Error with node, address and
 // chunk; fault.CorruptData if a block does not match its checksum.
-func (c *Client) Read(ctx context.Context, at wire.Hop, what Range, p []byte) (n int, visible int64, err error) {
+func (c *Client) Read(ctx context.Context, at wire.Hop, what Range,
+	buffer []byte) (verified int, visible int64, err error) {
 	const op = "read chunk"
-	if err := c.Bandwidth.Wait(ctx, len(p)); err != nil {
+	if err := c.Bandwidth.Wait(ctx, len(buffer)); err != nil {
 		return 0, 0, Fault(lifetime.Ended(ctx, op, "", nil), op, at, what.ID.String())
 	}
 	began := c.Clock.Now()
 	request := &wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: what.ID[:], MinGeneration: uint64(what.Minimum),
-		Offset: what.Offset, Length: int64(len(p))}
+		Offset: what.Offset, Length: int64(len(buffer))}
 	err = c.exchange(ctx, at.Address, wire.OpOpenRead, request, func(conn *Connection) (reusable bool, err error) {
 		var reply wire.ReadReply
 		if err := conn.Expect(wire.OpReadReply, &reply, c.answerDeadline()); err != nil {
@@ -41,43 +43,46 @@ func (c *Client) Read(ctx context.Context, at wire.Hop, what Range, p []byte) (n
 		if reply.Status.Code != 0 {
 			return true, reply.Status.Err(op, at.Address)
 		}
-		if err := checkReply(&reply, what.Offset, int64(len(p))); err != nil {
+		if err := checkReply(&reply, what.Offset, int64(len(buffer))); err != nil {
 			return false, err
 		}
 		visible = reply.ReplicaLength
-		blocks := blockReader{client: c, conn: conn, reply: &reply, offset: what.Offset, p: p}
-		n, err = blocks.readAll()
+		blocks := blockReader{client: c, conn: conn, reply: &reply, offset: what.Offset, p: buffer}
+		verified, err = blocks.readAll()
 		return err == nil, err
 	})
 	if err != nil {
-		return n, visible, Fault(err, op, at, what.ID.String())
+		return verified, visible, Fault(err, op, at, what.ID.String())
 	}
 	took := c.Clock.Now().Sub(began)
 	c.Times.Note(took)
-	c.Nodes.SlowReads.Note(at.Address, len(p), took)
-	return n, visible, nil
+	c.Nodes.SlowReads.Note(at.Address, len(buffer), took)
+	return verified, visible, nil
 }
 
 // checkReply refuses a reply that does not answer the request: its range must be the wanted one, rounded out to blocks
 // and cut at the replica's end. A range that is answered in part begins where it should.
-func checkReply(r *wire.ReadReply, offset, length int64) error {
-	if err := r.Validate(); err != nil {
+func checkReply(reply *wire.ReadReply, offset, length int64) error {
+	if err := reply.Validate(); err != nil {
 		return err
 	}
-	block := int64(r.BlockBytes)
+	block := int64(reply.BlockBytes)
 	if block != chunk.ChecksumBlockBytes {
-		return fault.New(fault.Version, "read chunk", "the replica has checksum blocks of %d bytes, this client knows %d", block, chunk.ChecksumBlockBytes)
+		return fault.New(fault.Version, "read chunk",
+			"the replica has checksum blocks of %d bytes, this client knows %d", block, chunk.ChecksumBlockBytes)
 	}
-	if r.DataLength == 0 {
-		if r.ReplicaLength > offset && length > 0 {
-			return fault.New(fault.Protocol, "read chunk", "no data at %d, but the replica has %d bytes", offset, r.ReplicaLength)
+	if reply.DataLength == 0 {
+		if reply.ReplicaLength > offset && length > 0 {
+			return fault.New(fault.Protocol, "read chunk", "no data at %d, but the replica has %d bytes", offset,
+				reply.ReplicaLength)
 		}
 		return nil
 	}
-	end := min((offset+length+block-1)/block*block, r.ReplicaLength)
-	switch got := r.DataOffset + r.DataLength; {
-	case r.DataOffset != offset/block*block, got > end, got < end && got%block != 0, got <= offset && end > offset:
-		return fault.New(fault.Protocol, "read chunk", "asked for %d+%d of %d bytes, got %d+%d", offset, length, r.ReplicaLength, r.DataOffset, r.DataLength)
+	end := min((offset+length+block-1)/block*block, reply.ReplicaLength)
+	switch got := reply.DataOffset + reply.DataLength; {
+	case reply.DataOffset != offset/block*block, got > end, got < end && got%block != 0, got <= offset && end > offset:
+		return fault.New(fault.Protocol, "read chunk", "asked for %d+%d of %d bytes, got %d+%d", offset, length,
+			reply.ReplicaLength, reply.DataOffset, reply.DataLength)
 	}
 	return nil
 }
@@ -155,7 +160,8 @@ func verifyBlocks(b, sums []byte, offset int64) (good int, err error) {
 		size := min(chunk.ChecksumBlockBytes, len(b)-good)
 		got, want := xxh3.Hash(b[good:good+size]), binary.LittleEndian.Uint64(sums)
 		if got != want {
-			return good, fault.New(fault.CorruptData, "read chunk", "the block at %d of the chunk has checksum %016x, stored is %016x", offset+int64(good), got, want)
+			return good, fault.New(fault.CorruptData, "read chunk",
+				"the block at %d of the chunk has checksum %016x, stored is %016x", offset+int64(good), got, want)
 		}
 		good += size
 		sums = sums[8:]

@@ -85,7 +85,8 @@ func sumsOf(data []byte) (sums []byte) {
 func TestRepliesThatDoNotAnswerTheRequestAreRefused(t *testing.T) {
 	c := newClient(t)
 	data := pattern(2 * blockBytes)
-	good := wire.ReadReply{BodyVersion: 1, ReplicaLength: 2 * blockBytes, DataOffset: 0, DataLength: 2 * blockBytes, BlockBytes: blockBytes, Sums: sumsOf(data)}
+	good := wire.ReadReply{BodyVersion: 1, ReplicaLength: 2 * blockBytes, DataOffset: 0, DataLength: 2 * blockBytes,
+		BlockBytes: blockBytes, Sums: sumsOf(data)}
 	for name, change := range map[string]func(*wire.ReadReply){
 		"another offset": func(r *wire.ReadReply) { r.DataOffset = blockBytes },
 		"too much": func(r *wire.ReadReply) {
@@ -106,7 +107,8 @@ func TestRepliesThatDoNotAnswerTheRequestAreRefused(t *testing.T) {
 			reply.Sums = bytes.Clone(good.Sums)
 			change(&reply)
 			at := wire.Hop{NodeID: "dn", Address: hostile(t, readAnswer(t, &reply, data))}
-			n, _, err := c.Read(t.Context(), at, Range{ID: chunk.ID{1}, Minimum: 1, Offset: 0}, make([]byte, 2*blockBytes))
+			n, _, err := c.Read(t.Context(), at, Range{ID: chunk.ID{1}, Minimum: 1, Offset: 0},
+				make([]byte, 2*blockBytes))
 			require.Error(t, err)
 			require.Zero(t, n)
 			var e *fault.Error
@@ -127,7 +129,8 @@ func TestRepliesThatDoNotAnswerTheRequestAreRefused(t *testing.T) {
 // nothing panics.
 func FuzzReadReply(f *testing.F) {
 	data := pattern(blockBytes + 100)
-	whole := readAnswer(f, &wire.ReadReply{BodyVersion: 1, ReplicaLength: int64(len(data)), DataLength: int64(len(data)), BlockBytes: blockBytes, Sums: sumsOf(data)}, data)
+	whole := readAnswer(f, &wire.ReadReply{BodyVersion: 1, ReplicaLength: int64(len(data)),
+		DataLength: int64(len(data)), BlockBytes: blockBytes, Sums: sumsOf(data)}, data)
 	f.Add(whole, int64(0), 200)
 	f.Add(whole, int64(blockBytes-50), 100)
 	f.Add(whole[:len(whole)-1], int64(0), blockBytes)

@@ -16,7 +16,8 @@ func TestFailedNodesAreForgotten(t *testing.T) {
 	m := NewNodes(now)
 	replicas := []wire.Hop{{NodeID: "a", Address: "a:1"}, {NodeID: "b", Address: "b:1"}, {NodeID: "c", Address: "c:1"}}
 	m.Failures.Failed("a:1")
-	require.Equal(t, []wire.Hop{{NodeID: "b", Address: "b:1"}, {NodeID: "c", Address: "c:1"}, {NodeID: "a", Address: "a:1"}}, m.OrderForRead(replicas))
+	require.Equal(t, []wire.Hop{{NodeID: "b", Address: "b:1"}, {NodeID: "c", Address: "c:1"},
+		{NodeID: "a", Address: "a:1"}}, m.OrderForRead(replicas))
 	require.Equal(t, "a", replicas[0].NodeID, "the caller's list stays")
 	m.Failures.Worked("a:1")
 	require.Equal(t, replicas, m.OrderForRead(replicas))

@@ -43,22 +43,22 @@ func (s *SlowReads) Note(address string, bytes int, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
-	t := s.mu.nodes[address]
-	if t == nil {
+	times := s.mu.nodes[address]
+	if times == nil {
 		if s.mu.nodes == nil || len(s.mu.nodes) >= nodesMax {
 			s.mu.nodes = make(map[string]*readTime)
 		}
-		t = &readTime{}
-		s.mu.nodes[address] = t
+		times = &readTime{}
+		s.mu.nodes[address] = times
 	}
-	t.last[t.count%readSamples] = took
-	t.count++
-	t.at = now
-	if took < readSlowLeast || t.count < readSamples {
+	times.last[times.count%readSamples] = took
+	times.count++
+	times.at = now
+	if took < readSlowLeast || times.count < readSamples {
 		return
 	}
-	if mine := t.median(); mine >= readSlowLeast && mine >= readSlowFactor*s.othersMedianLocked(address, now) {
-		t.slowUntil, t.count = now.Add(readSlowFor), 0
+	if mine := times.median(); mine >= readSlowLeast && mine >= readSlowFactor*s.othersMedianLocked(address, now) {
+		times.slowUntil, times.count = now.Add(readSlowFor), 0
 	}
 }
 

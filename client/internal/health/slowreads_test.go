@@ -28,7 +28,8 @@ func TestANodeThatIsSlowToReadFromIsAskedLast(t *testing.T) {
 	reads(m, "a", 1, 50*time.Millisecond)
 	require.Equal(t, "b", first(m))
 	m.Failures.Failed("c")
-	require.Equal(t, []wire.Hop{{Address: "b"}, {Address: "a"}, {Address: "c"}}, m.OrderForRead(replicas), "failed ones come last")
+	require.Equal(t, []wire.Hop{{Address: "b"}, {Address: "a"}, {Address: "c"}}, m.OrderForRead(replicas),
+		"failed ones come last")
 	now.Advance(readSlowFor)
 	require.Equal(t, "a", first(m), "it gets another chance")
 	reads(m, "a", readSamples-1, 50*time.Millisecond)

@@ -49,7 +49,8 @@ func NodeIDs(hops []wire.Hop) []string {
 }
 
 // Locate finds chunks by path or by file id.
-func (c *Client) Locate(ctx context.Context, what Call, request *controlpb.LocateRequest) (*controlpb.FileInfo, []Chunk, error) {
+func (c *Client) Locate(ctx context.Context, what Call,
+	request *controlpb.LocateRequest) (*controlpb.FileInfo, []Chunk, error) {
 	answer, err := Ask(ctx, c, what, controlpb.NamenodeClient.Locate, request)
 	if err != nil {
 		return nil, nil, err
@@ -71,16 +72,15 @@ type Allocation struct {
 	First   int // index of the first one in the file
 	Count   int
 	Commits []*controlpb.ChunkCommit // of chunks that are sealed
-	Exclude func() []string          // node ids to place them without; asked before each attempt
+	Exclude []string                 // node ids to place them without
 	Replace []byte                   // id of the chunk that the new one stands in for; nil: none
 }
 
 // AddChunks allocates chunks of a file that is being written.
 func (c *Client) AddChunks(ctx context.Context, what Call, a Allocation) ([]Chunk, error) {
-	answer, err := Mutate(ctx, c, what, controlpb.NamenodeClient.AddChunks, func(h *controlpb.MutationHeader) *controlpb.AddChunksRequest {
-		return &controlpb.AddChunksRequest{Header: h, FileId: a.File, FirstIndex: uint32(a.First), Count: uint32(a.Count),
-			Commits: a.Commits, ExcludeNodes: a.Exclude(), ReplaceChunkId: a.Replace}
-	})
+	answer, err := Mutate(ctx, c, what, controlpb.NamenodeClient.AddChunks,
+		&controlpb.AddChunksRequest{Header: &controlpb.MutationHeader{}, FileId: a.File, FirstIndex: uint32(a.First),
+			Count: uint32(a.Count), Commits: a.Commits, ExcludeNodes: a.Exclude, ReplaceChunkId: a.Replace})
 	if err != nil {
 		return nil, err
 	}

@@ -10,11 +10,10 @@ import (
 )
 
 // Complete commits the last chunks of a file and closes it.
-func (c *Client) Complete(ctx context.Context, file uint64, path string, commits []*controlpb.ChunkCommit) (*controlpb.FileInfo, error) {
+func (c *Client) Complete(ctx context.Context, file uint64, path string,
+	commits []*controlpb.ChunkCommit) (*controlpb.FileInfo, error) {
 	answer, err := Mutate(ctx, c, Call{Op: "complete", Path: path}, controlpb.NamenodeClient.Complete,
-		func(h *controlpb.MutationHeader) *controlpb.CompleteRequest {
-			return &controlpb.CompleteRequest{Header: h, FileId: file, Commits: commits}
-		})
+		&controlpb.CompleteRequest{Header: &controlpb.MutationHeader{}, FileId: file, Commits: commits})
 	return answer.GetInfo(), err
 }
 
@@ -24,9 +23,7 @@ func (c *Client) Abandon(ctx context.Context, file uint64, path string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	_, err := Mutate(ctx, c, Call{Op: "abandon", Path: path}, controlpb.NamenodeClient.Abandon,
-		func(h *controlpb.MutationHeader) *controlpb.AbandonRequest {
-			return &controlpb.AbandonRequest{Header: h, FileId: file}
-		})
+		&controlpb.AbandonRequest{Header: &controlpb.MutationHeader{}, FileId: file})
 	if err != nil {
 		c.options.Logger.Warn("file not abandoned: the namenode drops it when its lease ends", "path", path, "err", err)
 	}
@@ -58,7 +55,8 @@ func (c *Client) closeByRecovery(ctx context.Context, file uint64, path string) 
 	return err
 }
 
-// RenewLeases renews all leases of this client and returns the ids of the files. path is for the error; it may be empty.
+// RenewLeases renews all leases of this client and returns the ids of the files. path is for the error; it may be
+// empty.
 func (c *Client) RenewLeases(ctx context.Context, path string) ([]uint64, error) {
 	answer, err := Ask(ctx, c, Call{Op: "renew leases", Path: path}, controlpb.NamenodeClient.RenewLeases,
 		&controlpb.RenewLeasesRequest{ClientId: c.options.ID[:]})
@@ -68,8 +66,6 @@ func (c *Client) RenewLeases(ctx context.Context, path string) ([]uint64, error)
 // RecoverLease ends the lease of a file, whoever holds it; closed is false while that still runs.
 func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, err error) {
 	answer, err := Mutate(ctx, c, Call{Op: "recover lease", Path: path}, controlpb.NamenodeClient.RecoverLease,
-		func(h *controlpb.MutationHeader) *controlpb.RecoverLeaseRequest {
-			return &controlpb.RecoverLeaseRequest{Header: h, Path: path}
-		})
+		&controlpb.RecoverLeaseRequest{Header: &controlpb.MutationHeader{}, Path: path})
 	return answer.GetClosed(), err
 }

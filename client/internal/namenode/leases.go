@@ -123,6 +123,7 @@ func (l *Leases) compare(held []uint64, round uint64) {
 	l.stopIfIdleLocked()
 	l.mu.Unlock()
 	for _, holder := range lost {
-		holder.lost(fault.New(fault.LeaseLost, "renew lease", "the namenode gave the file's lease to another client, or ended it"))
+		holder.lost(fault.New(fault.LeaseLost, "renew lease",
+			"the namenode gave the file's lease to another client, or ended it"))
 	}
 }

@@ -99,9 +99,14 @@ func Ask[Q, A any](ctx context.Context, c *Client, what Call, method Method[Q, A
 	return answer, err
 }
 
-// Mutate sends a mutation: every attempt carries the same sequence, so that it takes effect once. request makes the
-// request of one attempt.
-func Mutate[Q, A any](ctx context.Context, c *Client, what Call, method Method[Q, A], request func(*controlpb.MutationHeader) Q) (A, error) {
+// mutation is a request that changes something.
+type mutation interface {
+	GetHeader() *controlpb.MutationHeader
+}
+
+// Mutate sends a mutation: every attempt carries the same sequence, so that it takes effect once. It fills in the
+// request's Header, which the caller made.
+func Mutate[Q mutation, A any](ctx context.Context, c *Client, what Call, method Method[Q, A], request Q) (A, error) {
 	var answer A
 	sequence, err := c.sequences.begin(ctx)
 	if err != nil {
@@ -109,7 +114,8 @@ func Mutate[Q, A any](ctx context.Context, c *Client, what Call, method Method[Q
 	}
 	defer c.sequences.end(sequence)
 	err = c.attempt(ctx, what, func(ctx context.Context, stub controlpb.NamenodeClient) (err error) {
-		answer, err = method(stub, ctx, request(c.sequences.header(sequence)))
+		c.sequences.fill(request.GetHeader(), sequence)
+		answer, err = method(stub, ctx, request)
 		return err
 	})
 	return answer, err
@@ -117,7 +123,8 @@ func Mutate[Q, A any](ctx context.Context, c *Client, what Call, method Method[Q
 
 // attempt runs f against the namenodes until one answers. A namenode that is not active or cannot be reached passes the
 // turn to the next at once; after a round of all of them, or another retryable error, the policy decides.
-func (c *Client) attempt(ctx context.Context, what Call, f func(context.Context, controlpb.NamenodeClient) error) error {
+func (c *Client) attempt(ctx context.Context, what Call,
+	request func(context.Context, controlpb.NamenodeClient) error) error {
 	ctx, cancel := c.options.Life.Scope(ctx)
 	defer cancel()
 	began := c.options.Clock.Now()
@@ -126,9 +133,9 @@ func (c *Client) attempt(ctx context.Context, what Call, f func(context.Context,
 		var failures []failure
 		for range c.endpoints {
 			at := c.current.Load()
-			e := c.endpoints[at]
+			target := c.endpoints[at]
 			var answered bool
-			if answered, err = c.once(ctx, what, e, f); err == nil {
+			if answered, err = c.once(ctx, what, target, request); err == nil {
 				return nil
 			}
 			if ctx.Err() != nil {
@@ -141,7 +148,7 @@ func (c *Client) attempt(ctx context.Context, what Call, f func(context.Context,
 				}
 				break
 			}
-			failures = append(failures, failure{e.address, err})
+			failures = append(failures, failure{target.address, err})
 			// Several callers fail at once: only the first moves the pointer.
 			c.current.CompareAndSwap(at, (at+1)%int32(len(c.endpoints)))
 		}
@@ -163,19 +170,20 @@ func (c *Client) attempt(ctx context.Context, what Call, f func(context.Context,
 }
 
 // once makes one attempt at one namenode. answered: err is the namenode's own; else the connection failed.
-func (c *Client) once(ctx context.Context, what Call, e endpoint, f func(context.Context, controlpb.NamenodeClient) error) (answered bool, err error) {
+func (c *Client) once(ctx context.Context, what Call, target endpoint,
+	f func(context.Context, controlpb.NamenodeClient) error) (answered bool, err error) {
 	attempt, cancel := context.WithTimeout(ctx, c.options.CallTimeout)
 	defer cancel()
-	err = f(attempt, e.stub)
+	err = f(attempt, target.stub)
 	answered = err == nil || hasDetail(err)
 	if answered {
 		c.reached.Store(true)
 	}
 	if err != nil && !answered && attempt.Err() != nil && ctx.Err() == nil {
-		return false, &fault.Error{Kind: fault.Unavailable, Op: what.Op, Address: e.address,
+		return false, &fault.Error{Kind: fault.Unavailable, Op: what.Op, Address: target.address,
 			Reason: fmt.Sprintf("no answer within %v", c.options.CallTimeout)}
 	}
-	return answered, rpc.FromStatus(err, what.Op, e.address)
+	return answered, rpc.FromStatus(err, what.Op, target.address)
 }
 
 // AddressOf finds the address behind a stub of ours.
@@ -232,22 +240,22 @@ func nobodyServes(what Call, failures []failure) error {
 	kind := fault.Unavailable
 	var reasons []string
 	var hint string
-	for _, f := range failures {
-		var e *fault.Error
-		if !errors.As(f.err, &e) {
-			e = &fault.Error{Kind: fault.Unavailable, Reason: f.err.Error()}
+	for _, failed := range failures {
+		var answer *fault.Error
+		if !errors.As(failed.err, &answer) {
+			answer = &fault.Error{Kind: fault.Unavailable, Reason: failed.err.Error()}
 		}
-		reason := e.Reason
+		reason := answer.Reason
 		if reason == "" {
-			reason = e.Kind.String()
+			reason = answer.Kind.String()
 		}
 		if hint == "" {
-			hint = e.Hint
+			hint = answer.Hint
 		}
-		if e.Kind == fault.NotActive {
+		if answer.Kind == fault.NotActive {
 			kind = fault.NotActive
 		}
-		reasons = append(reasons, f.address+": "+reason)
+		reasons = append(reasons, failed.address+": "+reason)
 	}
 	return &fault.Error{Kind: kind, Op: what.Op, Path: what.Path, Hint: hint,
 		Reason: "no namenode serves: " + strings.Join(reasons, "; ")}
@@ -255,16 +263,16 @@ func nobodyServes(what Call, failures []failure) error {
 
 // describe fills in what a person needs and the namenode left out.
 func describe(err error, what Call) error {
-	e, ok := fault.Outermost(err)
+	described, ok := fault.Outermost(err)
 	if !ok {
 		return &fault.Error{Kind: max(fault.KindOf(err), fault.Internal), Op: what.Op, Path: what.Path, Err: err}
 	}
-	if e.Op == "" {
-		e.Op = what.Op
+	if described.Op == "" {
+		described.Op = what.Op
 	}
-	if e.Path == "" {
-		e.Path = what.Path
+	if described.Path == "" {
+		described.Path = what.Path
 	}
-	e.Address = "" // a namenode answered: which one says nothing about the answer
-	return e
+	described.Address = "" // a namenode answered: which one says nothing about the answer
+	return described
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/clock"
 )
 
@@ -24,16 +25,21 @@ func TestOldestPendingIsTheOldestThatCanStillBeRetried(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
+	oldest := func(sequence uint64) uint64 {
+		header := &controlpb.MutationHeader{}
+		s.fill(header, sequence)
+		return header.OldestPending
+	}
 	a, b, c := begin(), begin(), begin()
 	require.Equal(t, []uint64{1, 2, 3}, []uint64{a, b, c})
-	require.Equal(t, uint64(1), s.header(c).OldestPending)
+	require.Equal(t, uint64(1), oldest(c))
 	s.end(b)
-	require.Equal(t, uint64(1), s.header(c).OldestPending)
+	require.Equal(t, uint64(1), oldest(c))
 	s.end(a)
-	require.Equal(t, uint64(3), s.header(c).OldestPending)
+	require.Equal(t, uint64(3), oldest(c))
 	s.end(c)
 	d := begin()
-	require.Equal(t, uint64(4), s.header(d).OldestPending)
+	require.Equal(t, uint64(4), oldest(d))
 	for range mutationsMax - 1 {
 		begin()
 	}
@@ -42,12 +48,13 @@ func TestOldestPendingIsTheOldestThatCanStillBeRetried(t *testing.T) {
 	_, err := s.begin(short)
 	require.ErrorIs(t, err, context.Canceled)
 	s.end(d)
-	require.Equal(t, uint64(5), s.header(begin()).OldestPending)
+	require.Equal(t, uint64(5), oldest(begin()))
 }
 
 func TestLeaseRenewalRunsOnlyWhileAFileIsOpen(t *testing.T) {
 	life := lifetime.New()
-	c, err := New(Options{Addresses: []string{"127.0.0.1:1"}, Life: life, Clock: clock.Real{}, Logger: slog.New(slog.DiscardHandler)})
+	c, err := New(Options{Addresses: []string{"127.0.0.1:1"}, Life: life, Clock: clock.Real{},
+		Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	leases := NewLeases(c, time.Hour, time.Hour)
 	running := func() bool { leases.mu.Lock(); defer leases.mu.Unlock(); return leases.mu.stop != nil }

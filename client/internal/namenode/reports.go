@@ -45,7 +45,8 @@ func (r *Reports) Corrupt(err *fault.Error, id chunk.ID, generation chunk.Genera
 	life := r.client.options.Life
 	if !life.Start(func() {
 		defer r.end(replica)
-		if err := r.report(life.Context(), replica, generation, err.Error()); err != nil && !errors.Is(err, fault.Closed) {
+		if err := r.report(life.Context(), replica, generation, err.Error()); err != nil &&
+			!errors.Is(err, fault.Closed) {
 			logger.Warn("corrupt replica not reported", "chunk", id.String(), "node", replica.node, "err", err)
 		}
 	}) {
@@ -73,6 +74,7 @@ func (r *Reports) report(ctx context.Context, bad corruptReplica, generation chu
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	_, err := Ask(ctx, r.client, Call{Op: "report bad replica"}, controlpb.NamenodeClient.ReportBadReplica,
-		&controlpb.ReportBadReplicaRequest{ChunkId: bad.id[:], Generation: uint64(generation), NodeId: bad.node, Reason: reason})
+		&controlpb.ReportBadReplicaRequest{ChunkId: bad.id[:], Generation: uint64(generation), NodeId: bad.node,
+			Reason: reason})
 	return err
 }

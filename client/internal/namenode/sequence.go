@@ -64,10 +64,10 @@ func (s *sequences) end(sequence uint64) {
 	<-s.slots
 }
 
-// header is what one attempt of a running mutation carries.
-func (s *sequences) header(sequence uint64) *controlpb.MutationHeader {
+// fill makes the header of one attempt of a running mutation.
+func (s *sequences) fill(header *controlpb.MutationHeader, sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	invariants.Assert(s.mu.oldest <= sequence, "mutation %d is older than the oldest pending %d", sequence, s.mu.oldest)
-	return &controlpb.MutationHeader{ClientId: s.client[:], Sequence: sequence, OldestPending: s.mu.oldest}
+	header.ClientId, header.Sequence, header.OldestPending = s.client[:], sequence, s.mu.oldest
 }

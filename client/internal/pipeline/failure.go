@@ -48,18 +48,18 @@ func (n SlowNode) where() string {
 
 // Reasons lists failures for a message.
 func Reasons(failures []HopFailure) string {
-	var b strings.Builder
+	var text strings.Builder
 	for i, f := range failures {
 		if i > 0 {
-			b.WriteString("; ")
+			text.WriteString("; ")
 		}
 		reason := f.Err.Reason
 		if reason == "" {
 			reason = f.Err.Kind.String()
 		}
-		fmt.Fprintf(&b, "node %s (%s): %s", f.Hop.NodeID, f.Hop.Address, reason)
+		fmt.Fprintf(&text, "node %s (%s): %s", f.Hop.NodeID, f.Hop.Address, reason)
 	}
-	return b.String()
+	return text.String()
 }
 
 // Union joins two lists of node ids.

@@ -95,26 +95,26 @@ func (m *hopMeter) find(hops int) hopFinding {
 			sum.links[i] += step.links[i]
 		}
 	}
-	f := hopFinding{hop: -1, rate: float64(sum.bytes) / (time.Duration(m.full) * slowStep).Seconds()}
+	finding := hopFinding{hop: -1, rate: float64(sum.bytes) / (time.Duration(m.full) * slowStep).Seconds()}
 	if sum.acks == 0 {
-		return f // silence alone may be anything: a node that hangs is found by its time limits
+		return finding // silence alone may be anything: a node that hangs is found by its time limits
 	}
 	shares := sum.shares[:hops]
-	f.hop = 0
+	finding.hop = 0
 	for i, share := range shares {
-		if share > shares[f.hop] {
-			f.hop = i
+		if share > shares[finding.hop] {
+			finding.hop = i
 		}
 	}
-	share := shares[f.hop]
-	f.byLink = sum.links[f.hop] > share/2
-	others := slices.Delete(slices.Clone(shares), f.hop, f.hop+1)
+	share := shares[finding.hop]
+	finding.byLink = sum.links[finding.hop] > share/2
+	others := slices.Delete(slices.Clone(shares), finding.hop, finding.hop+1)
 	if len(others) == 0 {
-		return f
+		return finding
 	}
 	slices.Sort(others)
 	median := others[(len(others)-1)/2]
-	f.sure = m.full == slowSteps && samples >= slowSamples &&
+	finding.sure = m.full == slowSteps && samples >= slowSamples &&
 		share >= slowFactor*median && share >= time.Duration(samples)*slowShareLeast && share >= sum.trip/2
-	return f
+	return finding
 }

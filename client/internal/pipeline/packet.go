@@ -8,7 +8,8 @@ import (
 )
 
 // Packet is one Data packet: header and payload in one pooled buffer. It has one owner: whoever fills it until
-// Stream.Append took it, then the session that sent it until it is acknowledged, or, when that failed, the stream again.
+// Stream.Append took it, then the session that sent it until it is acknowledged, or, when that failed, the stream
+// again.
 type Packet struct {
 	Offset int64 // in the chunk, of the first payload byte
 	Size   int   // payload bytes
@@ -40,7 +41,8 @@ func (p *Packet) Release() {
 func (p *Packet) encode(seqno uint64) []byte {
 	p.seqno = seqno
 	packet := p.buffer.Bytes()[:wire.HeaderBytes+p.Size]
-	wire.PutHeader(packet, wire.Header{Op: wire.OpData, Flags: p.Flags, Length: uint32(p.Size), Seqno: seqno, Offset: p.Offset})
+	wire.PutHeader(packet, wire.Header{Op: wire.OpData, Flags: p.Flags, Length: uint32(p.Size), Seqno: seqno,
+		Offset: p.Offset})
 	wire.Seal(packet)
 	return packet
 }

@@ -47,9 +47,11 @@ func (p *placement) put(c namenode.Chunk) {
 func (p *placement) replace(ctx context.Context, excluded []string) error {
 	var refused bool
 	old := p.id
-	what := namenode.Call{Op: "replace chunk", Path: p.path, Impatient: []fault.Kind{fault.TooFewNodes}, Refused: &refused}
+	what := namenode.Call{Op: "replace chunk", Path: p.path, Impatient: []fault.Kind{fault.TooFewNodes},
+		Refused: &refused}
 	chunks, err := p.pipelines.Namenode.AddChunks(ctx, what, namenode.Allocation{File: p.file, First: p.index, Count: 1,
-		Exclude: func() []string { return Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)) }, Replace: old[:]})
+		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)),
+		Replace: old[:]})
 	if err != nil {
 		return err
 	}
@@ -78,19 +80,21 @@ type resumption struct {
 }
 
 // recover asks the namenode for a new generation, without the nodes that failed. refused: no member is left.
-func (p *placement) recover(ctx context.Context, failed []string, acked int64) (r resumption, refused bool, err error) {
-	what := namenode.Call{Op: "recover pipeline", Path: p.path, Impatient: []fault.Kind{fault.Unavailable}, Refused: &refused}
+func (p *placement) recover(ctx context.Context, failed []string,
+	acked int64) (granted resumption, refused bool, err error) {
+	what := namenode.Call{Op: "recover pipeline", Path: p.path, Impatient: []fault.Kind{fault.Unavailable},
+		Refused: &refused}
 	answer, err := namenode.Mutate(ctx, p.pipelines.Namenode, what, controlpb.NamenodeClient.RecoverPipeline,
-		func(h *controlpb.MutationHeader) *controlpb.RecoverPipelineRequest {
-			return &controlpb.RecoverPipelineRequest{Header: h, FileId: p.file, ChunkId: p.id[:], Generation: uint64(p.generation), FailedNodes: failed}
-		})
+		&controlpb.RecoverPipelineRequest{Header: &controlpb.MutationHeader{}, FileId: p.file, ChunkId: p.id[:],
+			Generation: uint64(p.generation), FailedNodes: failed})
 	if err != nil {
 		return resumption{}, refused, err
 	}
-	r.generation = chunk.Generation(answer.GetGeneration())
-	r.mode, r.previous = p.resumeMode(acked)
-	r.survivors, r.wanted = namenode.HopsFrom(answer.GetSurvivors()), namenode.HopsFrom(answer.GetReplacements())
-	return r, false, nil
+	granted.generation = chunk.Generation(answer.GetGeneration())
+	granted.mode, granted.previous = p.resumeMode(acked)
+	granted.survivors = namenode.HopsFrom(answer.GetSurvivors())
+	granted.wanted = namenode.HopsFrom(answer.GetReplacements())
+	return granted, false, nil
 }
 
 // resumeMode is how the survivors' replicas are opened, and from which generation on. If no session was ever accepted,
@@ -107,23 +111,26 @@ func (p *placement) resumeMode(acked int64) (mode wire.Mode, previous chunk.Gene
 
 // copyToReplacements has the replacements copy the acknowledged bytes. It returns the hops of the recovered pipeline,
 // the survivors first, and the replacements that failed, which are left out. Error: that of ctx.
-func (p *placement) copyToReplacements(ctx context.Context, r resumption, chunkSize, acked int64) (hops []wire.Hop, failed []HopFailure, err error) {
-	if len(r.survivors) == 0 || len(r.wanted) == 0 || r.mode == wire.ModeCreate { // nothing is acknowledged: all begin empty
-		return append(r.survivors, r.wanted...), nil, nil
+func (p *placement) copyToReplacements(ctx context.Context, granted resumption, chunkSize,
+	acked int64) (hops []wire.Hop, failed []HopFailure, err error) {
+	// nothing is acknowledged: all begin empty
+	if len(granted.survivors) == 0 || len(granted.wanted) == 0 || granted.mode == wire.ModeCreate {
+		return append(granted.survivors, granted.wanted...), nil, nil
 	}
-	order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: p.id[:], Generation: uint64(r.generation), ChunkSize: chunkSize,
-		Length: acked, SourceMinGeneration: uint64(r.previous), Sources: r.survivors[:min(len(r.survivors), wire.HopsMax)]}
-	errs := make([]error, len(r.wanted))
+	order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: p.id[:], Generation: uint64(granted.generation),
+		ChunkSize: chunkSize, Length: acked, SourceMinGeneration: uint64(granted.previous),
+		Sources: granted.survivors[:min(len(granted.survivors), wire.HopsMax)]}
+	errs := make([]error, len(granted.wanted))
 	var copies sync.WaitGroup
-	for i, hop := range r.wanted {
+	for i, hop := range granted.wanted {
 		copies.Go(func() { errs[i] = p.pipelines.Datanodes.Copy(ctx, hop, order) })
 	}
 	copies.Wait()
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
-	hops = r.survivors
-	for i, hop := range r.wanted {
+	hops = granted.survivors
+	for i, hop := range granted.wanted {
 		if errs[i] == nil {
 			hops = append(hops, hop)
 			continue
@@ -142,10 +149,8 @@ func (p *placement) copyToReplacements(ctx context.Context, r resumption, chunkS
 func (p *placement) update(ctx context.Context, generation chunk.Generation, length int64, hops []wire.Hop) error {
 	what := namenode.Call{Op: "recover pipeline", Path: p.path}
 	_, err := namenode.Mutate(ctx, p.pipelines.Namenode, what, controlpb.NamenodeClient.UpdatePipeline,
-		func(h *controlpb.MutationHeader) *controlpb.UpdatePipelineRequest {
-			return &controlpb.UpdatePipelineRequest{Header: h, FileId: p.file, ChunkId: p.id[:], Generation: uint64(generation),
-				Length: length, NodeIds: namenode.NodeIDs(hops)}
-		})
+		&controlpb.UpdatePipelineRequest{Header: &controlpb.MutationHeader{}, FileId: p.file, ChunkId: p.id[:],
+			Generation: uint64(generation), Length: length, NodeIds: namenode.NodeIDs(hops)})
 	if err != nil {
 		return err
 	}
@@ -163,7 +168,8 @@ func (p *placement) sealedEverywhere(ctx context.Context, excluded []string, len
 		short, cancel := context.WithTimeout(ctx, p.pipelines.Datanodes.DialTimeout)
 		reply, err := p.pipelines.Datanodes.Stat(short, hop, p.id, false)
 		cancel()
-		if err != nil || chunk.State(reply.State) != chunk.Sealed || reply.Generation != uint64(p.generation) || reply.Length != length {
+		if err != nil || chunk.State(reply.State) != chunk.Sealed || reply.Generation != uint64(p.generation) ||
+			reply.Length != length {
 			return nil
 		}
 		sealed = append(sealed, hop.NodeID)

@@ -56,7 +56,8 @@ type session struct {
 // openSession connects to the first hop and sends OpenWrite with, perhaps, the first packet behind it (at most
 // FirstBytesMax). It does not wait for the answer. ctx bounds this call, life the whole session. On error (a
 // *sessionError, or ctx ended) the packet stays the caller's; else the session owns it.
-func (p *Pipelines) openSession(ctx, life context.Context, target sessionTarget, first *Packet, onAcked func(int64)) (*session, error) {
+func (p *Pipelines) openSession(ctx, life context.Context, target sessionTarget, first *Packet,
+	onAcked func(int64)) (*session, error) {
 	head := target.hops[0]
 	blameHead := func(err error) error {
 		e := datanode.Fault(err, "open write", head, target.id.String())
@@ -67,45 +68,47 @@ func (p *Pipelines) openSession(ctx, life context.Context, target sessionTarget,
 	}
 	open := &wire.OpenWrite{
 		BodyVersion: wire.BodyVersion, ChunkID: target.id[:], Generation: uint64(target.generation),
-		PreviousGeneration: uint64(target.previous), Mode: target.mode, ChunkSize: target.chunkSize, Offset: target.offset,
+		PreviousGeneration: uint64(target.previous), Mode: target.mode, ChunkSize: target.chunkSize,
+		Offset:   target.offset,
 		SizeHint: target.sizeHint, WindowBytes: p.WindowBytes, Downstream: target.hops[1:], ClientName: p.ClientName,
 	}
 	judged := target.judged && len(target.hops) > 1 && p.SlowBytesPerSecond > 0
 	if judged {
 		open.ReportMicros = uint32(slowReport.Microseconds())
 	}
-	s := &session{pipelines: p, target: target, onAcked: onAcked, ended: make(chan struct{}), changed: make(chan struct{}, 1)}
-	s.mu.window = newWindow(target.offset)
+	opened := &session{pipelines: p, target: target, onAcked: onAcked, ended: make(chan struct{}),
+		changed: make(chan struct{}, 1)}
+	opened.mu.window = newWindow(target.offset)
 	var packet []byte
 	if first != nil {
 		if err := p.Datanodes.Bandwidth.Wait(ctx, first.Size); err != nil {
 			return nil, blameHead(err)
 		}
-		packet = first.encode(s.mu.window.nextSeqno())
+		packet = first.encode(opened.mu.window.nextSeqno())
 	}
 	deadline := time.Now().Add(p.Datanodes.DataTimeout)
 	var err error
-	if s.conn, err = p.Datanodes.Begin(ctx, head.Address, deadline, wire.OpOpenWrite, open, packet); err != nil {
+	if opened.conn, err = p.Datanodes.Begin(ctx, head.Address, deadline, wire.OpOpenWrite, open, packet); err != nil {
 		return nil, blameHead(err)
 	}
-	if err := s.conn.Net.SetReadDeadline(deadline); err != nil { // the open ack is owed
-		p.Datanodes.Pool.Discard(s.conn)
-		return nil, blameHead(s.conn.Fault(err))
+	if err := opened.conn.Net.SetReadDeadline(deadline); err != nil { // the open ack is owed
+		p.Datanodes.Pool.Discard(opened.conn)
+		return nil, blameHead(opened.conn.Fault(err))
 	}
 	if first != nil {
-		s.mu.window.add(first)
+		opened.mu.window.add(first)
 	}
-	if !p.Life.Start(s.readAcks) {
-		p.Datanodes.Pool.Discard(s.conn)
+	if !p.Life.Start(opened.readAcks) {
+		p.Datanodes.Pool.Discard(opened.conn)
 		return nil, lifetime.ErrClosed
 	}
 	if judged {
-		p.slow.add(s)
+		p.slow.add(opened)
 	}
-	s.unwatch = context.AfterFunc(life, func() {
-		_ = s.fail(&sessionError{err: lifetime.Ended(life, "write chunk", "", nil)})
+	opened.unwatch = context.AfterFunc(life, func() {
+		_ = opened.fail(&sessionError{err: lifetime.Ended(life, "write chunk", "", nil)})
 	})
-	return s, nil
+	return opened, nil
 }
 
 // condition is what the owner of a session may wait for.
@@ -129,7 +132,8 @@ func (s *session) holdsLocked(c condition, cost int64) bool {
 	return s.mu.err == nil && s.mu.opened && (w.cost+cost <= w.limit || cost > w.limit)
 }
 
-// await waits until a condition holds, the session fails, or ctx ends. cost is that of hasRoom. Only the owner calls it.
+// await waits until a condition holds, the session fails, or ctx ends. cost is that of hasRoom. Only the owner calls
+// it.
 func (s *session) await(ctx context.Context, c condition, cost int64) error {
 	for {
 		s.mu.Lock()
@@ -152,11 +156,11 @@ func (s *session) await(ctx context.Context, c condition, cost int64) error {
 // transmit waits for the window and writes a packet to the socket. taken: the session owns the packet, also when the
 // socket failed under it; else it stays the caller's. ctx bounds the wait for the window; the socket is bounded by
 // DataTimeout and by the session's life.
-func (s *session) transmit(ctx context.Context, p *Packet) (taken bool, err error) {
-	if err := s.pipelines.Datanodes.Bandwidth.Wait(ctx, p.Size); err != nil {
+func (s *session) transmit(ctx context.Context, packet *Packet) (taken bool, err error) {
+	if err := s.pipelines.Datanodes.Bandwidth.Wait(ctx, packet.Size); err != nil {
 		return false, err
 	}
-	cost := wire.WindowCost(p.Size)
+	cost := wire.WindowCost(packet.Size)
 	if err := s.await(ctx, hasRoom, cost); err != nil {
 		return false, err
 	}
@@ -167,16 +171,16 @@ func (s *session) transmit(ctx context.Context, p *Packet) (taken bool, err erro
 		return false, s.failLocked(&sessionError{err: fault.New(fault.Busy, "write chunk",
 			"the pipeline grants a window of %d bytes, a packet takes %d", window.limit, cost)})
 	}
-	packet := p.encode(window.nextSeqno())
+	encoded := packet.encode(window.nextSeqno())
 	deadline := time.Now().Add(s.pipelines.Datanodes.DataTimeout)
 	if window.empty() && s.mu.err == nil {
 		_ = s.conn.Net.SetReadDeadline(deadline) // an ack is owed; a dead socket shows at the write
 	}
-	p.sent = time.Now()
-	window.add(p)
+	packet.sent = time.Now()
+	window.add(packet)
 	// Beware: from here on an ack may release the packet. A peer that acks what it cannot have seen must not get the
 	// buffer reused while the socket still reads it, so this goroutine holds the buffer too. FuzzStream sees it fail.
-	buffer := p.buffer
+	buffer := packet.buffer
 	buffer.Retain()
 	broken := s.mu.err
 	if broken == nil {
@@ -188,7 +192,7 @@ func (s *session) transmit(ctx context.Context, p *Packet) (taken bool, err erro
 		buffer.Release()
 		return true, broken
 	}
-	_, err = s.conn.Net.Write(packet)
+	_, err = s.conn.Net.Write(encoded)
 	buffer.Release()
 	if err != nil {
 		return true, s.fail(s.lost(err))
@@ -337,11 +341,11 @@ func (s *session) readAcks() {
 
 // readPacket reads one OpenAck, Ack or Error; done: the session is over in order.
 func (s *session) readPacket() (done bool, err error) {
-	h, payload, err := s.conn.Packets.Next()
+	header, payload, err := s.conn.Packets.Next()
 	if err != nil {
 		return false, err
 	}
-	switch h.Op {
+	switch header.Op {
 	case wire.OpOpenAck:
 		var ack wire.OpenAck
 		if err := wire.DecodeBody(payload, &ack); err != nil {
@@ -373,7 +377,7 @@ func (s *session) readPacket() (done bool, err error) {
 			return false, err
 		}
 	}
-	return false, fault.New(fault.Protocol, "write chunk", "got op %d in a write session", h.Op)
+	return false, fault.New(fault.Protocol, "write chunk", "got op %d in a write session", header.Op)
 }
 
 // onOpenAck handles that all hops accepted the session.
@@ -402,7 +406,8 @@ func (s *session) onAck(ack *wire.Ack) (done bool, err error) {
 	window := &s.mu.window
 	if !s.mu.opened || ack.Seqno < window.acked || ack.Seqno > window.sent {
 		defer s.mu.Unlock()
-		return false, fault.New(fault.Protocol, "write chunk", "ack %d, but %d are acked and %d sent", ack.Seqno, window.acked, window.sent)
+		return false, fault.New(fault.Protocol, "write chunk", "ack %d, but %d are acked and %d sent", ack.Seqno,
+			window.acked, window.sent)
 	}
 	if s.mu.closed {
 		s.mu.Unlock()
@@ -456,8 +461,8 @@ func (t *sessionTarget) blame(op string, hops []wire.HopStatus) error {
 				hop = h
 			}
 		}
-		failed = append(failed, HopFailure{Hop: hop, Err: &fault.Error{Kind: fault.Kind(status.Code), Op: op, Chunk: t.id.String(),
-			Node: hop.NodeID, Address: hop.Address, Reason: status.Reason}})
+		failed = append(failed, HopFailure{Hop: hop, Err: &fault.Error{Kind: fault.Kind(status.Code), Op: op,
+			Chunk: t.id.String(), Node: hop.NodeID, Address: hop.Address, Reason: status.Reason}})
 	}
 	if failed == nil {
 		if len(hops) != len(t.hops) {
@@ -481,31 +486,31 @@ func (s *session) measureLocked(trip time.Duration, bytes int64, hops []wire.Hop
 
 // judge ends a step of the session's meter. ok: data waited all the time, and the finding says for what. excused: it
 // waits for a sync that may take longer.
-func (s *session) judge(now time.Time, late bool) (f hopFinding, excused, ok bool) {
+func (s *session) judge(now time.Time, late bool) (finding hopFinding, excused, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed || s.mu.err != nil || !s.mu.opened {
-		return f, false, false
+		return finding, false, false
 	}
 	window := &s.mu.window
 	if s.mu.meter == nil {
 		if window.empty() {
-			return f, false, false // most sessions are short: they need none
+			return finding, false, false // most sessions are short: they need none
 		}
 		s.mu.meter = &hopMeter{}
 	}
-	m := s.mu.meter
+	meter := s.mu.meter
 	if window.empty() || late {
-		m.interrupt()
-		return f, false, false
+		meter.interrupt()
+		return finding, false, false
 	}
-	if m.next(); m.full == 0 {
-		return f, false, false
+	if meter.next(); meter.full == 0 {
+		return finding, false, false
 	}
 	oldest := window.packets[0]
 	if oldest.Flags&(wire.FlagSync|wire.FlagSeal) != 0 { // a disk may have to write everything since the last sync
 		patience := float64(oldest.End()-window.synced) / float64(s.pipelines.SlowBytesPerSecond)
 		excused = now.Sub(oldest.sent).Seconds() < patience
 	}
-	return m.find(len(s.target.hops)), excused, true
+	return meter.find(len(s.target.hops)), excused, true
 }

@@ -97,7 +97,8 @@ func (w *slowWatch) step(sessions []*session, now time.Time, late bool) {
 	for i := range all {
 		if found := &all[i]; found.slow && found.sure && w.blamed(all, found) {
 			hop := found.target.hops[found.hop]
-			w.replace(all, hop, SlowNode{NodeID: hop.NodeID, Address: hop.Address, BytesPerSecond: found.rate, Link: found.byLink})
+			w.replace(all, hop, SlowNode{NodeID: hop.NodeID, Address: hop.Address, BytesPerSecond: found.rate,
+				Link: found.byLink})
 		}
 	}
 }
@@ -142,7 +143,8 @@ func (w *slowWatch) replace(all []waiting, hop wire.Hop, slow SlowNode) {
 		}
 		e := &fault.Error{Kind: fault.Unavailable, Op: "write chunk", Chunk: s.target.id.String(), Node: hop.NodeID,
 			Address: hop.Address, Reason: slow.reason()}
-		_ = s.fail(&sessionError{failed: []HopFailure{{Hop: hop, Err: e, Slow: &slow}}, err: e}) // its owner finds it there
-		s.slow = false                                                                           // it is failed once
+		// its owner finds it there
+		_ = s.fail(&sessionError{failed: []HopFailure{{Hop: hop, Err: e, Slow: &slow}}, err: e})
+		s.slow = false // it is failed once
 	}
 }

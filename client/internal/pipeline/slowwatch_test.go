@@ -23,14 +23,22 @@ func TestWhichHopIsSlow(t *testing.T) {
 		worst  int
 		byLink bool
 	}{
-		"the disk of the middle":  {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 490 * ms}, {Micros: 470 * ms, TotalMicros: 480 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 1, false},
-		"the link to the tail":    {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 490 * ms}, {Micros: 4 * ms, TotalMicros: 480 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 2, true},
-		"the disk of the head":    {500 * time.Millisecond, []wire.HopStatus{{Micros: 480 * ms, TotalMicros: 490 * ms}, {Micros: 4 * ms, TotalMicros: 9 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 0, false},
-		"the link to the head":    {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 12 * ms}, {Micros: 4 * ms, TotalMicros: 9 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 0, true},
-		"all disks":               {500 * time.Millisecond, []wire.HopStatus{{Micros: 400 * ms, TotalMicros: 490 * ms}, {Micros: 400 * ms, TotalMicros: 480 * ms}, {Micros: 400 * ms, TotalMicros: 420 * ms}}, -1, false},
-		"slower, but not by much": {60 * time.Millisecond, []wire.HopStatus{{Micros: 10 * ms, TotalMicros: 50 * ms}, {Micros: 30 * ms, TotalMicros: 40 * ms}, {Micros: 10 * ms, TotalMicros: 12 * ms}}, -1, false},
-		"a short time":            {9 * time.Millisecond, []wire.HopStatus{{Micros: 100, TotalMicros: 9 * ms}, {Micros: 8 * ms, TotalMicros: 9 * ms}, {Micros: 100, TotalMicros: 200}}, -1, false},
-		"one hop alone":           {500 * time.Millisecond, []wire.HopStatus{{Micros: 480 * ms, TotalMicros: 490 * ms}}, -1, false},
+		"the disk of the middle": {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 490 * ms},
+			{Micros: 470 * ms, TotalMicros: 480 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 1, false},
+		"the link to the tail": {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 490 * ms},
+			{Micros: 4 * ms, TotalMicros: 480 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 2, true},
+		"the disk of the head": {500 * time.Millisecond, []wire.HopStatus{{Micros: 480 * ms, TotalMicros: 490 * ms},
+			{Micros: 4 * ms, TotalMicros: 9 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 0, false},
+		"the link to the head": {500 * time.Millisecond, []wire.HopStatus{{Micros: 5 * ms, TotalMicros: 12 * ms},
+			{Micros: 4 * ms, TotalMicros: 9 * ms}, {Micros: 4 * ms, TotalMicros: 5 * ms}}, 0, true},
+		"all disks": {500 * time.Millisecond, []wire.HopStatus{{Micros: 400 * ms, TotalMicros: 490 * ms},
+			{Micros: 400 * ms, TotalMicros: 480 * ms}, {Micros: 400 * ms, TotalMicros: 420 * ms}}, -1, false},
+		"slower, but not by much": {60 * time.Millisecond, []wire.HopStatus{{Micros: 10 * ms, TotalMicros: 50 * ms},
+			{Micros: 30 * ms, TotalMicros: 40 * ms}, {Micros: 10 * ms, TotalMicros: 12 * ms}}, -1, false},
+		"a short time": {9 * time.Millisecond, []wire.HopStatus{{Micros: 100, TotalMicros: 9 * ms},
+			{Micros: 8 * ms, TotalMicros: 9 * ms}, {Micros: 100, TotalMicros: 200}}, -1, false},
+		"one hop alone": {500 * time.Millisecond, []wire.HopStatus{{Micros: 480 * ms, TotalMicros: 490 * ms}},
+			-1, false},
 	} {
 		var m hopMeter
 		for i := range slowSteps + 1 {
@@ -77,10 +85,12 @@ func TestWhatAMeterKeeps(t *testing.T) {
 		m.next()
 	}
 	require.Equal(t, -1, m.find(2).hop, "silence alone is no finding")
-	m.count(800*time.Millisecond, 1, []wire.HopStatus{{Micros: 1000, TotalMicros: 3000}, {Micros: 1000, TotalMicros: 2000}})
+	m.count(800*time.Millisecond, 1, []wire.HopStatus{{Micros: 1000, TotalMicros: 3000},
+		{Micros: 1000, TotalMicros: 2000}})
 	m.next()
 	f := m.find(2)
-	require.True(t, f.sure && f.byLink && f.hop == 0, "an ack now and then, and silence between: the way to the first hop")
+	require.True(t, f.sure && f.byLink && f.hop == 0,
+		"an ack now and then, and silence between: the way to the first hop")
 }
 
 // watched makes a session as the watch sees it, with acks for the time that it judges.
@@ -106,7 +116,8 @@ func watched(t *testing.T, w *slowWatch, nodes string, mbPerSecond float64, hops
 func TestWhoIsReplaced(t *testing.T) {
 	const ms = 1000
 	link := func(place int) []wire.HopStatus { // the way to this hop is slow
-		h := []wire.HopStatus{{Micros: 2 * ms, TotalMicros: 6 * ms}, {Micros: 2 * ms, TotalMicros: 5 * ms}, {Micros: 2 * ms, TotalMicros: 4 * ms}}
+		h := []wire.HopStatus{{Micros: 2 * ms, TotalMicros: 6 * ms}, {Micros: 2 * ms, TotalMicros: 5 * ms},
+			{Micros: 2 * ms, TotalMicros: 4 * ms}}
 		for i := range place {
 			h[i].TotalMicros = 990 * ms
 		}
@@ -124,31 +135,57 @@ func TestWhoIsReplaced(t *testing.T) {
 		failed   []bool
 		avoided  []string
 	}{
-		"a node that stopped two seconds ago":   {[]one{{"abc", 90, link(2)}}, func(_ *slowWatch, s []*session) { stop(s[0], 7, link(2)) }, false, []bool{false}, nil},
-		"a node that stopped three seconds ago": {[]one{{"abc", 90, link(2)}}, func(_ *slowWatch, s []*session) { stop(s[0], 12, link(2)) }, false, []bool{true}, []string{"c"}},
-		"a slow tail":                           {[]one{{"abc", 1, link(2)}}, nil, false, []bool{true}, []string{"c"}},
-		"what one finds holds for the others": {[]one{{"abc", 1, link(2)}, {"cab", 0.5, link(0)}, {"bca", 2, nil}, {"dab", 90, link(2)}}, nil, false,
-			[]bool{true, true, true, false}, []string{"c"}},
-		"others wait for another node":              {[]one{{"abc", 1, link(2)}, {"cbd", 1, link(1)}}, nil, false, []bool{true, true}, []string{"b", "c"}},
-		"a node that is fast elsewhere":             {[]one{{"abc", 1, link(2)}, {"cab", 50, link(1)}}, nil, false, []bool{false, false}, nil},
-		"a node that is fast enough in all":         {[]one{{"abc", 9, link(2)}, {"bac", 9, link(2)}}, nil, false, []bool{false, false}, nil},
-		"a slow head, and one that is fast":         {[]one{{"abc", 1, link(0)}, {"bcd", 90, link(1)}}, nil, false, []bool{true, false}, []string{"a"}},
-		"all heads: it is this client's own link":   {[]one{{"abc", 1, link(0)}, {"bcd", 1, link(0)}, {"cda", 2, link(0)}}, nil, false, []bool{false, false, false}, nil},
-		"this client was held up":                   {[]one{{"abc", 1, link(2)}}, nil, true, []bool{false}, nil},
-		"nothing waits":                             {[]one{{"abc", 1, link(2)}}, func(_ *slowWatch, s []*session) { s[0].mu.window.packets = nil }, false, []bool{false}, nil},
-		"a disk that has much to sync":              {[]one{{"abc", 1, link(2)}}, func(_ *slowWatch, s []*session) { syncs(s[0], 64<<20, 3*time.Second) }, false, []bool{false}, nil},
-		"a disk that takes too long for a sync":     {[]one{{"abc", 1, link(2)}}, func(_ *slowWatch, s []*session) { syncs(s[0], 64<<20, 5*time.Second) }, false, []bool{true}, []string{"c"}},
-		"a head was fast a while ago":               {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.FastHead("b") }, false, []bool{true}, []string{"a"}},
-		"the last head was slow to reach, too":      {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.SlowHead("b") }, false, []bool{false}, nil},
-		"the same head again":                       {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.SlowHead("a") }, false, []bool{true}, []string{"a"}},
-		"the own link is known to be slow":          {[]one{{"abc", 1, link(0)}}, func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{false}, nil},
-		"the own link was slow, but not any more":   {[]one{{"abc", 1, link(0)}, {"bcd", 90, link(1)}}, func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{true, false}, []string{"a"}},
-		"a slow tail behind a slow link of our own": {[]one{{"abc", 1, link(2)}}, func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{true}, []string{"c"}},
+		"a node that stopped two seconds ago": {[]one{{"abc", 90, link(2)}}, func(_ *slowWatch,
+			s []*session) {
+			stop(s[0], 7, link(2))
+		}, false, []bool{false}, nil},
+		"a node that stopped three seconds ago": {[]one{{"abc", 90, link(2)}}, func(_ *slowWatch,
+			s []*session) {
+			stop(s[0], 12, link(2))
+		}, false, []bool{true}, []string{"c"}},
+		"a slow tail": {[]one{{"abc", 1, link(2)}}, nil, false, []bool{true}, []string{"c"}},
+		"what one finds holds for the others": {[]one{{"abc", 1, link(2)}, {"cab", 0.5, link(0)}, {"bca", 2, nil},
+			{"dab", 90, link(2)}}, nil, false, []bool{true, true, true, false}, []string{"c"}},
+		"others wait for another node": {[]one{{"abc", 1, link(2)}, {"cbd", 1, link(1)}}, nil, false,
+			[]bool{true, true}, []string{"b", "c"}},
+		"a node that is fast elsewhere": {[]one{{"abc", 1, link(2)}, {"cab", 50, link(1)}}, nil, false,
+			[]bool{false, false}, nil},
+		"a node that is fast enough in all": {[]one{{"abc", 9, link(2)}, {"bac", 9, link(2)}}, nil, false,
+			[]bool{false, false}, nil},
+		"a slow head, and one that is fast": {[]one{{"abc", 1, link(0)}, {"bcd", 90, link(1)}}, nil, false,
+			[]bool{true, false}, []string{"a"}},
+		"all heads: it is this client's own link": {[]one{{"abc", 1, link(0)}, {"bcd", 1, link(0)},
+			{"cda", 2, link(0)}}, nil, false, []bool{false, false, false}, nil},
+		"this client was held up": {[]one{{"abc", 1, link(2)}}, nil, true, []bool{false}, nil},
+		"nothing waits": {[]one{{"abc", 1, link(2)}},
+			func(_ *slowWatch, s []*session) { s[0].mu.window.packets = nil }, false, []bool{false}, nil},
+		"a disk that has much to sync": {[]one{{"abc", 1, link(2)}},
+			func(_ *slowWatch, s []*session) { syncs(s[0], 64<<20, 3*time.Second) }, false, []bool{false}, nil},
+		"a disk that takes too long for a sync": {[]one{{"abc", 1, link(2)}},
+			func(_ *slowWatch, s []*session) { syncs(s[0], 64<<20, 5*time.Second) }, false, []bool{true},
+			[]string{"c"}},
+		"a head was fast a while ago": {[]one{{"abc", 1, link(0)}},
+			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.FastHead("b") }, false, []bool{true},
+			[]string{"a"}},
+		"the last head was slow to reach, too": {[]one{{"abc", 1, link(0)}},
+			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.SlowHead("b") }, false, []bool{false}, nil},
+		"the same head again": {[]one{{"abc", 1, link(0)}},
+			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.SlowHead("a") }, false, []bool{true},
+			[]string{"a"}},
+		"the own link is known to be slow": {[]one{{"abc", 1, link(0)}},
+			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{false}, nil},
+		"the own link was slow, but not any more": {[]one{{"abc", 1, link(0)}, {"bcd", 90, link(1)}},
+			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{true, false},
+			[]string{"a"}},
+		"a slow tail behind a slow link of our own": {[]one{{"abc", 1, link(2)}},
+			func(w *slowWatch, _ []*session) { w.pipelines.Nodes.SlowWrites.OwnLink() }, false, []bool{true},
+			[]string{"c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nodes := health.NewNodes(clock.NewFake(time.Unix(1000, 0)))
 			w := &New(Options{Nodes: nodes, SlowBytesPerSecond: 16 << 20}).slow
-			nodes.SlowWrites.Placed([]wire.Hop{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}, {NodeID: "d"}, {NodeID: "e"}})
+			nodes.SlowWrites.Placed([]wire.Hop{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}, {NodeID: "d"},
+				{NodeID: "e"}})
 			var all []*session
 			for _, o := range c.sessions {
 				if o.hops == nil { // silent

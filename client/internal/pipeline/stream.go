@@ -73,7 +73,8 @@ func (p *Pipelines) NewStream(life context.Context, c namenode.Chunk, o StreamOp
 }
 
 // ReopenStream goes on at the end of a sealed chunk, whose replicas have the previous generation.
-func (p *Pipelines) ReopenStream(life context.Context, c namenode.Chunk, previous chunk.Generation, o StreamOptions) *Stream {
+func (p *Pipelines) ReopenStream(life context.Context, c namenode.Chunk, previous chunk.Generation,
+	o StreamOptions) *Stream {
 	s := p.NewStream(life, c, o)
 	s.place.mode, s.place.previous = wire.ModeAppend, previous
 	s.acked, s.length = c.Length, c.Length
@@ -176,7 +177,8 @@ func (s *Stream) open(ctx context.Context) error {
 	if s.place.mode == wire.ModeCreate && wire.WindowCost(s.backlog[0].Size) <= FirstBytesMax {
 		first = s.backlog[0]
 	}
-	opened, err := s.pipelines.openSession(ctx, s.life, s.target(s.place.mode, s.place.generation, s.place.previous, s.place.hops), first, s.onAcked)
+	opened, err := s.pipelines.openSession(ctx, s.life, s.target(s.place.mode, s.place.generation, s.place.previous,
+		s.place.hops), first, s.onAcked)
 	if err != nil {
 		return err
 	}
@@ -188,8 +190,9 @@ func (s *Stream) open(ctx context.Context) error {
 }
 
 func (s *Stream) target(mode wire.Mode, generation, previous chunk.Generation, hops []wire.Hop) sessionTarget {
-	return sessionTarget{id: s.place.id, generation: generation, previous: previous, mode: mode, chunkSize: s.options.ChunkSize,
-		offset: s.acked, sizeHint: s.options.SizeHint, hops: hops, judged: len(hops) >= s.place.width}
+	return sessionTarget{id: s.place.id, generation: generation, previous: previous, mode: mode,
+		chunkSize: s.options.ChunkSize, offset: s.acked, sizeHint: s.options.SizeHint, hops: hops,
+		judged: len(hops) >= s.place.width}
 }
 
 // onAcked runs on the session's ack goroutine.
@@ -277,7 +280,8 @@ func (s *Stream) KeepAlive() {
 	sent, idle := s.session.idle()
 	if idle && last.session == s.session && last.sent == sent {
 		p := s.pipelines.NewPacket(s.length, 0)
-		if taken, _ := s.session.transmit(s.life, p); !taken { // an error stays in the session, where the next Append finds it
+		// an error stays in the session, where the next Append finds it
+		if taken, _ := s.session.transmit(s.life, p); !taken {
 			p.Release()
 		}
 		sent++
@@ -288,8 +292,8 @@ func (s *Stream) KeepAlive() {
 // onFailure handles an error of a session or of making one. retry: another pipeline can be tried; else final is to be
 // returned.
 func (s *Stream) onFailure(ctx context.Context, err error) (retry bool, final error) {
-	var e *sessionError
-	if s.session != nil && !errors.As(err, &e) && ctx.Err() != nil && s.life.Err() == nil {
+	var broken *sessionError
+	if s.session != nil && !errors.As(err, &broken) && ctx.Err() != nil && s.life.Err() == nil {
 		return false, lifetime.Ended(ctx, "write", s.options.Path, err) // only the caller left: the session goes on
 	}
 	s.detach()
@@ -299,10 +303,11 @@ func (s *Stream) onFailure(ctx context.Context, err error) (retry bool, final er
 	case s.life.Err() != nil:
 		return false, s.Kill(lifetime.Ended(s.life, "write", s.options.Path, nil))
 	case ctx.Err() != nil:
-		return false, lifetime.Ended(ctx, "write", s.options.Path, err) // the stream lives on: packets are in the backlog
-	case errors.As(err, &e):
-		s.reportSlow(e)
-		s.place.existing = s.recovery.note(e) || s.place.existing
+		// the stream lives on: packets are in the backlog
+		return false, lifetime.Ended(ctx, "write", s.options.Path, err)
+	case errors.As(err, &broken):
+		s.reportSlow(broken)
+		s.place.existing = s.recovery.note(broken) || s.place.existing
 		s.state = streamBroken
 		return true, nil
 	}
@@ -315,8 +320,9 @@ func (s *Stream) reportSlow(e *sessionError) {
 		if f.Slow == nil {
 			continue
 		}
-		s.pipelines.Logger.Warn("slow datanode is replaced", "path", s.options.Path, "chunk", s.place.id.String(), "node", f.Hop.NodeID,
-			"peer", f.Hop.Address, "mb_per_s", math.Round(f.Slow.BytesPerSecond/1e5)/10, "bytes_wait", f.Slow.where())
+		s.pipelines.Logger.Warn("slow datanode is replaced", "path", s.options.Path, "chunk", s.place.id.String(),
+			"node", f.Hop.NodeID, "peer", f.Hop.Address, "mb_per_s", math.Round(f.Slow.BytesPerSecond/1e5)/10,
+			"bytes_wait", f.Slow.where())
 		if s.options.OnSlow != nil {
 			s.options.OnSlow(*f.Slow)
 		}
@@ -380,8 +386,9 @@ func (s *Stream) recover(ctx context.Context) (err error) {
 	if err := clock.Sleep(ctx, s.pipelines.Clock, wait); err != nil {
 		return err
 	}
-	s.pipelines.Logger.Warn("write pipeline broken", "path", s.options.Path, "chunk", s.place.id.String(), "gen", uint64(s.place.generation),
-		"state", s.state.String(), "acked", s.acked, "failed_nodes", s.recovery.excluded, "attempt", s.recovery.attempts, "err", s.recovery.last)
+	s.pipelines.Logger.Warn("write pipeline broken", "path", s.options.Path, "chunk", s.place.id.String(), "gen",
+		uint64(s.place.generation), "state", s.state.String(), "acked", s.acked, "failed_nodes", s.recovery.excluded,
+		"attempt", s.recovery.attempts, "err", s.recovery.last)
 	if s.sealing {
 		// What a node sealed is durable there. If a node that lives did not seal, the chunk is sealed anew, so that it
 		// does not end with fewer replicas than nodes that live.
@@ -404,7 +411,8 @@ func (s *Stream) recover(ctx context.Context) (err error) {
 	return s.resume(ctx)
 }
 
-// canReplace: no reader can have seen a byte of the chunk, or the writer can send it again, and there may be nodes for it.
+// canReplace: no reader can have seen a byte of the chunk, or the writer can send it again, and there may be nodes for
+// it.
 func (s *Stream) canReplace() bool {
 	return !s.place.alone && s.place.previous == 0 && (s.options.StartOver || s.acked == 0)
 }
@@ -434,7 +442,7 @@ func (s *Stream) replace(ctx context.Context) error {
 // resume goes on with the survivors of the pipeline, and replacements of the others, under a new generation.
 func (s *Stream) resume(ctx context.Context) error {
 	s.state = streamResuming
-	r, refused, err := s.place.recover(ctx, s.recovery.excluded, s.acked)
+	granted, refused, err := s.place.recover(ctx, s.recovery.excluded, s.acked)
 	if refused {
 		// No member is left. One that only restarted may come back.
 		s.recovery.excluded = nil
@@ -443,7 +451,7 @@ func (s *Stream) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hops, failed, err := s.place.copyToReplacements(ctx, r, s.options.ChunkSize, s.acked)
+	hops, failed, err := s.place.copyToReplacements(ctx, granted, s.options.ChunkSize, s.acked)
 	for _, f := range failed {
 		s.recovery.blame(f) // it is not asked for again
 	}
@@ -453,24 +461,26 @@ func (s *Stream) resume(ctx context.Context) error {
 	if len(hops) < s.pipelines.NodesLeast {
 		// Some may come back, so it is tried again for a while.
 		s.recovery.excluded = nil
-		e := fault.New(fault.Unavailable, "write chunk", "%d nodes of the pipeline are left, %d are required", len(hops), s.pipelines.NodesLeast)
+		e := fault.New(fault.Unavailable, "write chunk", "%d nodes of the pipeline are left, %d are required",
+			len(hops), s.pipelines.NodesLeast)
 		e.Chunk = s.place.id.String()
 		return &sessionError{err: e}
 	}
-	opened, err := s.pipelines.openSession(ctx, s.life, s.target(r.mode, r.generation, r.previous, hops), nil, s.onAcked)
+	opened, err := s.pipelines.openSession(ctx, s.life, s.target(granted.mode, granted.generation, granted.previous,
+		hops), nil, s.onAcked)
 	if err != nil {
 		return err
 	}
 	if err = opened.await(ctx, isOpened, 0); err == nil {
 		s.place.opened = true
-		err = s.place.update(ctx, r.generation, s.acked, hops)
+		err = s.place.update(ctx, granted.generation, s.acked, hops)
 	}
 	if err != nil {
 		opened.close() // it has no packets
 		return err
 	}
 	s.session, s.state = opened, streamWriting
-	s.pipelines.Logger.Info("write pipeline recovered", "path", s.options.Path, "chunk", s.place.id.String(), "gen", uint64(r.generation),
-		"length", s.acked, "nodes", namenode.NodeIDs(hops))
+	s.pipelines.Logger.Info("write pipeline recovered", "path", s.options.Path, "chunk", s.place.id.String(), "gen",
+		uint64(granted.generation), "length", s.acked, "nodes", namenode.NodeIDs(hops))
 	return nil
 }

@@ -8,8 +8,9 @@ type waiter struct {
 	woken chan struct{} // holds one element after it has left the list
 }
 
-// waiters are those who wait for acks of a session without owning it: callers of Flush and Sync, any number at once. The
-// session's lock guards them. A waiter is used again, with its channel, so that waiting for a record allocates nothing.
+// waiters are those who wait for acks of a session without owning it: callers of Flush and Sync, any number at once.
+// The session's lock guards them. A waiter is used again, with its channel, so that waiting for a record allocates
+// nothing.
 type waiters struct {
 	list []*waiter // by seqno
 	free []*waiter

@@ -49,27 +49,27 @@ type acknowledgement struct {
 }
 
 // acknowledge removes and releases the packets up to seqno, which is at most sent.
-func (w *window) acknowledge(seqno uint64) (a acknowledgement) {
+func (w *window) acknowledge(seqno uint64) (acked acknowledgement) {
 	for w.acked < seqno {
-		p := w.packets[0]
-		invariants.Assert(p.seqno == w.acked+1, "packet %d is first in flight after ack %d", p.seqno, w.acked)
+		packet := w.packets[0]
+		invariants.Assert(packet.seqno == w.acked+1, "packet %d is first in flight after ack %d", packet.seqno, w.acked)
 		w.packets[0] = nil
 		w.packets = w.packets[1:]
 		w.acked++
-		w.cost -= wire.WindowCost(p.Size)
-		w.length = p.End()
-		if p.Flags != 0 {
-			w.synced = p.End()
+		w.cost -= wire.WindowCost(packet.Size)
+		w.length = packet.End()
+		if packet.Flags != 0 {
+			w.synced = packet.End()
 		}
-		a.bytes += int64(p.Size)
-		if a.oldest.IsZero() || p.sent.Before(a.oldest) {
-			a.oldest = p.sent
+		acked.bytes += int64(packet.Size)
+		if acked.oldest.IsZero() || packet.sent.Before(acked.oldest) {
+			acked.oldest = packet.sent
 		}
-		a.last = a.last || p.Flags&(wire.FlagSeal|wire.FlagClose) != 0
-		p.Release()
+		acked.last = acked.last || packet.Flags&(wire.FlagSeal|wire.FlagClose) != 0
+		packet.Release()
 	}
 	if w.empty() {
 		w.packets = w.spare
 	}
-	return a
+	return acked
 }

@@ -35,7 +35,8 @@ func (r replicas) visible(ctx context.Context) (int64, error) {
 			return max(reply.Length, r.chunk.Length), nil
 		case err == nil:
 			// Cut off from the pipeline: what it has beyond the committed bytes may not count.
-			stale := fault.New(fault.StaleGeneration, "stat replica", "its generation is %d, now it is %d", generation, r.chunk.Generation)
+			stale := fault.New(fault.StaleGeneration, "stat replica", "its generation is %d, now it is %d", generation,
+				r.chunk.Generation)
 			failures = append(failures, datanode.Fault(stale, "stat replica", at, r.chunk.ID.String()))
 		case ctx.Err() != nil:
 			return 0, lifetime.Ended(ctx, "stat replica", r.path, nil)
@@ -56,7 +57,7 @@ func (r replicas) visible(ctx context.Context) (int64, error) {
 }
 
 // read fills p and returns how much of it is filled and verified.
-func (r replicas) read(ctx context.Context, offset int64, p []byte) (got int, err error) {
+func (r replicas) read(ctx context.Context, offset int64, buffer []byte) (got int, err error) {
 	var failures []*fault.Error
 	ordered := r.Nodes.OrderForRead(r.chunk.Replicas)
 	what := datanode.Range{ID: r.chunk.ID, Minimum: r.chunk.Generation}
@@ -64,18 +65,19 @@ func (r replicas) read(ctx context.Context, offset int64, p []byte) (got int, er
 		stale := false
 		for i := range ordered {
 			what.Offset = offset + int64(got)
-			answer := r.readEither(ctx, ordered[i:], what, p[got:])
-			if got += answer.n; got == len(p) {
+			answer := r.readEither(ctx, ordered[i:], what, buffer[got:])
+			if got += answer.n; got == len(buffer) {
 				r.Nodes.Failures.Worked(answer.at.Address)
 				return got, nil
 			}
 			if ctx.Err() != nil {
 				return got, lifetime.Ended(ctx, "read", r.path, nil)
 			}
-			for answer.err == nil && answer.n > 0 && offset+int64(got) < answer.visible { // in part: ask the same one for the rest
+			// in part: ask the same one for the rest
+			for answer.err == nil && answer.n > 0 && offset+int64(got) < answer.visible {
 				what.Offset = offset + int64(got)
-				answer = r.Views.read(ctx, answer.at, what, p[got:])
-				if got += answer.n; got == len(p) {
+				answer = r.Views.read(ctx, answer.at, what, buffer[got:])
+				if got += answer.n; got == len(buffer) {
 					return got, nil
 				}
 			}
@@ -85,7 +87,7 @@ func (r replicas) read(ctx context.Context, offset int64, p []byte) (got int, er
 		}
 		// A chunk reopened for append has a new generation before its replicas do. Its committed bytes are the same in
 		// both.
-		if pass > 0 || !stale || !r.chunk.Open || offset+int64(len(p)) > r.chunk.Length {
+		if pass > 0 || !stale || !r.chunk.Open || offset+int64(len(buffer)) > r.chunk.Length {
 			break
 		}
 		what.Minimum, failures = 0, nil
@@ -99,8 +101,9 @@ func (r replicas) digest(ctx context.Context, length int64) (uint64, error) {
 	for _, at := range r.Nodes.OrderForRead(r.chunk.Replicas) {
 		reply, err := r.Datanodes.Stat(ctx, at, r.chunk.ID, true)
 		if err == nil && (reply.Length != length || reply.Generation != uint64(r.chunk.Generation)) {
-			stale := fault.New(fault.StaleGeneration, "stat replica", "it has %d bytes at generation %d, wanted %d at %d",
-				reply.Length, reply.Generation, length, r.chunk.Generation)
+			stale := fault.New(fault.StaleGeneration, "stat replica",
+				"it has %d bytes at generation %d, wanted %d at %d", reply.Length, reply.Generation, length,
+				r.chunk.Generation)
 			err = datanode.Fault(stale, "stat replica", at, r.chunk.ID.String())
 		}
 		if err == nil {
@@ -118,32 +121,34 @@ func (r replicas) digest(ctx context.Context, length int64) (uint64, error) {
 func (r replicas) onFailure(answer replicaRead, offset int64) *fault.Error {
 	at, err := answer.at, answer.err
 	if err == nil {
-		err = datanode.Fault(fault.New(fault.Unavailable, "read chunk", "the replica has only %d bytes, byte %d is wanted",
-			answer.visible, offset), "read chunk", at, r.chunk.ID.String())
+		err = datanode.Fault(fault.New(fault.Unavailable, "read chunk",
+			"the replica has only %d bytes, byte %d is wanted", answer.visible, offset), "read chunk", at,
+			r.chunk.ID.String())
 	}
-	e, ok := fault.Outermost(err)
+	described, ok := fault.Outermost(err)
 	if !ok {
-		e = datanode.Fault(err, "read chunk", at, r.chunk.ID.String())
+		described = datanode.Fault(err, "read chunk", at, r.chunk.ID.String())
 	}
-	switch e.Kind {
+	switch described.Kind {
 	case fault.CorruptData:
-		r.Reports.Corrupt(e, r.chunk.ID, r.chunk.Generation, r.path)
+		r.Reports.Corrupt(described, r.chunk.ID, r.chunk.Generation, r.path)
 	case fault.StaleGeneration, fault.Closed:
 	default:
 		r.Nodes.Failures.Failed(at.Address)
-		r.Logger.Warn("replica not readable", "path", r.path, "chunk", r.chunk.ID.String(), "node", at.NodeID, "peer", at.Address, "err", e)
+		r.Logger.Warn("replica not readable", "path", r.path, "chunk", r.chunk.ID.String(), "node", at.NodeID, "peer",
+			at.Address, "err", described)
 	}
-	return e
+	return described
 }
 
 // noneIsGood is the error after every replica failed: corrupt if one was, else unavailable; it names each node and its
 // reason.
 func (r replicas) noneIsGood(failures []*fault.Error) error {
-	e := &fault.Error{Kind: fault.Unavailable, Op: "read chunk", Chunk: r.chunk.ID.String()}
+	joined := &fault.Error{Kind: fault.Unavailable, Op: "read chunk", Chunk: r.chunk.ID.String()}
 	if len(failures) == 0 {
-		e.Reason = "the namenode knows no live replica"
-		e.Hint = "start the datanodes that hold it"
-		return e
+		joined.Reason = "the namenode knows no live replica"
+		joined.Hint = "start the datanodes that hold it"
+		return joined
 	}
 	var all []string
 	for _, f := range failures {
@@ -152,10 +157,10 @@ func (r replicas) noneIsGood(failures []*fault.Error) error {
 			reason = f.Kind.String()
 		}
 		all = append(all, "node "+f.Node+" ("+f.Address+"): "+reason)
-		if f.Kind == fault.CorruptData && e.Kind != fault.CorruptData {
-			e.Kind, e.Node, e.Address = fault.CorruptData, f.Node, f.Address
+		if f.Kind == fault.CorruptData && joined.Kind != fault.CorruptData {
+			joined.Kind, joined.Node, joined.Address = fault.CorruptData, f.Node, f.Address
 		}
 	}
-	e.Reason = "no replica gives good data: " + strings.Join(all, "; ")
-	return e
+	joined.Reason = "no replica gives good data: " + strings.Join(all, "; ")
+	return joined
 }

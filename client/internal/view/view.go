@@ -42,7 +42,8 @@ func (v *Views) Open(ctx context.Context, op, path string) (*View, error) {
 		return nil, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path}
 	}
 	if size := info.GetChunkSize(); size <= 0 || size%chunk.ChecksumBlockBytes != 0 || info.GetLength() < 0 {
-		return nil, fault.New(fault.Protocol, op, "the namenode answers with chunks of %d bytes, and %d bytes in all", size, info.GetLength())
+		return nil, fault.New(fault.Protocol, op, "the namenode answers with chunks of %d bytes, and %d bytes in all",
+			size, info.GetLength())
 	}
 	opened := &View{views: v, path: path}
 	opened.mu.chunks = make(map[int]namenode.Chunk)
@@ -103,14 +104,14 @@ func (v *View) Extend(ctx context.Context, force bool) (int64, error) {
 // Read fills p from one chunk. offset+len(p) is at most the chunk's visible length. Each replica is tried, then the
 // locations are asked for again and the retry policy decides. Error: ErrShrunk if the file does not show these bytes
 // any more.
-func (v *View) Read(ctx context.Context, index int, offset int64, p []byte) error {
+func (v *View) Read(ctx context.Context, index int, offset int64, buffer []byte) error {
 	began := v.views.Clock.Now()
 	got := 0
 	for number := 1; ; number++ {
 		located, err := v.locate(ctx, index)
 		if err == nil {
 			var n int
-			n, err = v.replicasOf(located).read(ctx, offset+int64(got), p[got:])
+			n, err = v.replicasOf(located).read(ctx, offset+int64(got), buffer[got:])
 			got += n
 			if err == nil {
 				return nil
@@ -134,7 +135,7 @@ func (v *View) Read(ctx context.Context, index int, offset int64, p []byte) erro
 		if err := v.refresh(ctx, index, 1); err != nil {
 			return fault.WithPath(err, v.path)
 		}
-		if err := v.shrink(ctx, index, offset+int64(len(p))); err != nil {
+		if err := v.shrink(ctx, index, offset+int64(len(buffer))); err != nil {
 			return err
 		}
 		if class == fault.Corruption && v.sameReplicas(before) {

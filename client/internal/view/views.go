@@ -71,10 +71,10 @@ func (v *Views) read(ctx context.Context, at wire.Hop, what datanode.Range, p []
 
 // readEither reads from the first of the replicas, and after the hedge delay from the second one too; the first whole
 // and verified answer counts. It returns when both reads have ended: no socket uses p or a buffer any more.
-func (v *Views) readEither(ctx context.Context, replicas []wire.Hop, what datanode.Range, p []byte) replicaRead {
+func (v *Views) readEither(ctx context.Context, replicas []wire.Hop, what datanode.Range, buffer []byte) replicaRead {
 	delay := v.hedgeDelay()
-	if delay <= 0 || len(replicas) < 2 || len(p) > hedgeBytesMax {
-		return v.read(ctx, replicas[0], what, p)
+	if delay <= 0 || len(replicas) < 2 || len(buffer) > hedgeBytesMax {
+		return v.read(ctx, replicas[0], what, buffer)
 	}
 	begin := func(at wire.Hop, p []byte) (<-chan replicaRead, context.CancelFunc) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -83,7 +83,7 @@ func (v *Views) readEither(ctx context.Context, replicas []wire.Hop, what datano
 		return done, cancel
 	}
 	began := v.Clock.Now()
-	first, cancelFirst := begin(replicas[0], p)
+	first, cancelFirst := begin(replicas[0], buffer)
 	defer cancelFirst()
 	timer := v.Clock.NewTimer(delay)
 	defer timer.Stop()
@@ -93,29 +93,29 @@ func (v *Views) readEither(ctx context.Context, replicas []wire.Hop, what datano
 	case <-timer.C():
 	}
 	v.hedged.Add(1)
-	buffer := v.Buffers.Get(len(p))
-	defer buffer.Release()
-	second, cancelSecond := begin(replicas[1], buffer.Bytes())
+	spare := v.Buffers.Get(len(buffer))
+	defer spare.Release()
+	second, cancelSecond := begin(replicas[1], spare.Bytes())
 	defer cancelSecond()
-	var a, b replicaRead
+	var fromFirst, fromSecond replicaRead
 	select {
-	case a = <-first:
-		if a.full(p) {
+	case fromFirst = <-first:
+		if fromFirst.full(buffer) {
 			cancelSecond()
 		}
-		b = <-second
-	case b = <-second:
+		fromSecond = <-second
+	case fromSecond = <-second:
 		elapsed := v.Clock.Now().Sub(began)
-		if b.full(p) {
+		if fromSecond.full(buffer) {
 			cancelFirst()
 		}
-		if a = <-first; b.full(p) && a.err != nil {
-			v.Nodes.SlowReads.Note(a.at.Address, len(p), elapsed) // it would have taken longer
+		if fromFirst = <-first; fromSecond.full(buffer) && fromFirst.err != nil {
+			v.Nodes.SlowReads.Note(fromFirst.at.Address, len(buffer), elapsed) // it would have taken longer
 		}
 	}
-	if !a.full(p) && b.full(p) {
-		copy(p, buffer.Bytes())
-		return b
+	if !fromFirst.full(buffer) && fromSecond.full(buffer) {
+		copy(buffer, spare.Bytes())
+		return fromSecond
 	}
-	return a
+	return fromFirst
 }
