@@ -82,16 +82,17 @@ func (q *quarantine) loadLocked(r *replica, f *filecache.File) error {
 
 // keep moves a surplus file that a scan found to quarantine, without an entry in
 // the index.
-func (q *quarantine) keep(f found) error {
-	v, source := f.volume, f.name.Relative()
-	parked, err := v.park(quarantineDirectory, source, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: f.name})
+func (q *quarantine) keep(r *replica) error {
+	v, name := r.volume, r.name(r.view.snapshot)
+	source := name.Relative()
+	parked, err := v.park(quarantineDirectory, source, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: name})
 	if err == nil {
 		err = v.fs.SyncDir(v.path(quarantineDirectory))
 	}
 	if err != nil {
-		return diskError("set surplus replica aside", v.path(source), f.name.ID, err)
+		return diskError("set surplus replica aside", v.path(source), r.id, err)
 	}
-	v.logger.Error("two files of one chunk, the lesser one was set aside", "chunk", f.name.ID, "path", v.path(source),
-		"now", v.path(parked))
+	v.logger.Error("two files of one chunk, the lesser one was set aside",
+		"chunk", r.id, "path", v.path(source), "now", v.path(parked))
 	return nil
 }

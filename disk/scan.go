@@ -13,182 +13,188 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// found is a replica's file that a scan met.
-type found struct {
-	volume *volume
-	name   chunkfile.Name
-	parked string     // relative path, if it is in quarantine
-	packed pack.Found // its segment is nil for a file
-}
-
-// scan builds the index of a store that starts.
+// scan builds the index of a store that starts: sealed replicas from their names,
+// open ones by recovery, corrupt ones from the quarantine.
 type scan struct {
 	*env
 	index      *index
 	volumes    []*volume
 	quarantine *quarantine
 	trash      *trash
+
+	best map[chunk.ID]*replica // what was met, one for each chunk
+	// surplus are the others: two files of one chunk are not what this package
+	// leaves, but people copy files.
+	surplus []*replica
 }
 
-// run takes sealed replicas from their names, open ones by recovery, corrupt ones
-// from the quarantine.
 func (s *scan) run() error {
-	best, surplus, err := s.list()
-	if err != nil {
+	if err := s.list(); err != nil {
 		return err
 	}
-	for _, f := range surplus {
-		if f.packed.Segment == nil {
-			err = s.quarantine.keep(f)
-		} else {
-			err = f.packed.Drop()
-		}
-		if err != nil {
+	for _, r := range s.surplus {
+		if err := s.dropSurplus(r); err != nil {
 			return err
 		}
 	}
 	open := make(map[*volume][]*replica)
-	for _, file := range best {
-		replica := &replica{id: file.name.ID, volume: file.volume}
-		replica.view.Generation, replica.view.Length = file.name.Generation, file.name.Length
-		switch {
-		case file.packed.Segment != nil:
-			replica.view.state, replica.view.readable, replica.view.layout = chunk.Sealed, true,
-				chunkfile.Layout{ChunkSize: file.packed.ChunkSize}
-			replica.view.Partial, replica.view.place = file.packed.Sum, recordAt(file.packed.Segment, file.packed.Offset)
-		case file.parked != "":
-			replica.view.state, replica.view.place = chunk.Corrupt, place{kind: aside, path: file.parked}
-		case file.name.Sealed:
-			replica.view.state = chunk.Sealed
-		default:
-			replica.view.state = chunk.Recovered
-			open[file.volume] = append(open[file.volume], replica)
+	for _, r := range s.best {
+		if r.view.state == chunk.Recovered {
+			open[r.volume] = append(open[r.volume], r)
 		}
-		if err := s.index.insert(replica); err != nil {
+		if err := s.index.insert(r); err != nil {
 			return err
 		}
 	}
-	return s.recoverAll(open)
-}
-
-// list reads the directories of all volumes. best holds one file per chunk,
-// surplus the others: two files of one chunk are not what this package leaves,
-// but people copy files.
-func (s *scan) list() (best map[chunk.ID]found, surplus []found, err error) {
-	best = make(map[chunk.ID]found)
-	keep := func(f found) {
-		old, twice := best[f.name.ID]
-		if twice && !f.betterThan(old) {
-			f, old = old, f
-		}
-		if twice {
-			surplus = append(surplus, old)
-		}
-		best[f.name.ID] = f
-	}
-	for _, volume := range s.volumes {
-		for last := range 256 {
-			directory := path.Join(chunkfile.Directory, chunkfile.Shard(byte(last)))
-			entries, err := volume.fs.ReadDir(volume.path(directory))
-			if err != nil {
-				return nil, nil, diskError("list replicas", volume.path(directory), chunk.ID{}, err)
-			}
-			for _, entry := range entries {
-				name, ok := chunkfile.ParseName(entry.Name())
-				if !ok || entry.IsDir() || name.Relative() != path.Join(directory, entry.Name()) {
-					volume.logger.Warn("file is not a replica and is left alone", "path", volume.path(path.Join(directory,
-						entry.Name())))
-					continue
-				}
-				if name.Hidden {
-					volume.logger.Info("unfinished copy is dropped", "chunk", name.ID, "gen", name.Generation)
-					if err := volume.fs.Remove(volume.path(name.Relative())); err != nil {
-						return nil, nil, diskError("drop unfinished copy", volume.path(name.Relative()), name.ID, err)
-					}
-					continue
-				}
-				keep(found{volume: volume, name: name})
+	return s.each(func(_ int, v *volume) error {
+		for _, r := range open[v] {
+			if err := s.recoverReplica(r); err != nil {
+				return err
 			}
 		}
-	}
-	records, err := s.scanPacks()
-	if err != nil {
-		return nil, nil, err
-	}
-	for i, v := range s.volumes {
-		for _, n := range records[i] {
-			keep(found{volume: v, packed: n, name: chunkfile.Name{ID: n.ID, Generation: n.Generation, Sealed: true,
-				Length: n.Length}})
-		}
-	}
-	for _, v := range s.volumes {
-		entries, err := v.fs.ReadDir(v.path(quarantineDirectory))
-		if err != nil {
-			return nil, nil, diskError("list quarantine", v.path(quarantineDirectory), chunk.ID{}, err)
-		}
-		for _, entry := range entries {
-			parked, ok := chunkfile.ParseParkedName(entry.Name())
-			if !ok {
-				if !strings.HasSuffix(entry.Name(), forgottenSuffix) {
-					v.logger.Warn("file in quarantine is not a replica", "path", v.path(path.Join(quarantineDirectory, entry.Name())))
-				}
-				continue
-			}
-			f := found{volume: v, name: parked.Name, parked: path.Join(quarantineDirectory, entry.Name())}
-			if old, twice := best[f.name.ID]; !twice || f.betterThan(old) {
-				best[f.name.ID] = f
-			}
-		}
-	}
-	return best, surplus, nil
+		return nil
+	})
 }
 
-// scanPacks reads the segments of all volumes, one volume beside the other.
-func (s *scan) scanPacks() ([][]pack.Found, error) {
-	var wait sync.WaitGroup
-	living := make([][]pack.Found, len(s.volumes))
-	failures := make([]error, len(s.volumes))
-	for i, v := range s.volumes {
-		wait.Go(func() { living[i], failures[i] = v.packs.Load() })
-	}
-	wait.Wait()
-	return living, errors.Join(failures...)
-}
-
-// betterThan orders two replicas of one chunk: any before a corrupt one, then
-// the higher generation, then a file before a record (it was made from it), then
-// sealed before open.
-func (f found) betterThan(other found) bool {
-	switch {
-	case (f.parked == "") != (other.parked == ""):
-		return f.parked == ""
-	case f.name.Generation != other.name.Generation:
-		return f.name.Generation > other.name.Generation
-	case (f.packed.Segment == nil) != (other.packed.Segment == nil):
-		return f.packed.Segment == nil
-	}
-	return f.name.Sealed && !other.name.Sealed
-}
-
-// recoverAll recovers the open replicas, one volume beside the other.
-func (s *scan) recoverAll(open map[*volume][]*replica) error {
+// each calls work for every volume, one beside the other.
+func (s *scan) each(work func(i int, v *volume) error) error {
 	var wait sync.WaitGroup
 	failures := make([]error, len(s.volumes))
 	for i, v := range s.volumes {
-		if len(open[v]) == 0 {
-			continue
-		}
-		wait.Go(func() {
-			for _, r := range open[v] {
-				if err := s.recoverReplica(r); err != nil {
-					failures[i] = err
-					return
-				}
-			}
-		})
+		wait.Go(func() { failures[i] = work(i, v) })
 	}
 	wait.Wait()
 	return errors.Join(failures...)
+}
+
+// list reads the directories and the segments of all volumes.
+func (s *scan) list() error {
+	s.best = make(map[chunk.ID]*replica)
+	for _, v := range s.volumes {
+		for last := range 256 {
+			if err := s.listShard(v, path.Join(chunkfile.Directory, chunkfile.Shard(byte(last)))); err != nil {
+				return err
+			}
+		}
+	}
+	records := make([][]pack.Found, len(s.volumes))
+	err := s.each(func(i int, v *volume) (err error) {
+		records[i], err = v.packs.Load()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i, v := range s.volumes {
+		for _, n := range records[i] {
+			r := &replica{id: n.ID, volume: v}
+			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: n.ChunkSize}
+			r.view.End = chunkfile.End{Generation: n.Generation, Length: n.Length, Partial: n.Sum}
+			r.view.place = recordAt(n.Segment, n.Offset)
+			s.add(r)
+		}
+	}
+	for _, v := range s.volumes {
+		if err := s.listQuarantine(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listShard reads a directory of chunk files.
+func (s *scan) listShard(v *volume, directory string) error {
+	entries, err := v.fs.ReadDir(v.path(directory))
+	if err != nil {
+		return diskError("list replicas", v.path(directory), chunk.ID{}, err)
+	}
+	for _, entry := range entries {
+		name, ok := chunkfile.ParseName(entry.Name())
+		if !ok || entry.IsDir() || name.Relative() != path.Join(directory, entry.Name()) {
+			at := v.path(path.Join(directory, entry.Name()))
+			v.logger.Warn("file is not a replica and is left alone", "path", at)
+			continue
+		}
+		if name.Hidden {
+			v.logger.Info("unfinished copy is dropped", "chunk", name.ID, "gen", name.Generation)
+			if err := v.fs.Remove(v.path(name.Relative())); err != nil {
+				return diskError("drop unfinished copy", v.path(name.Relative()), name.ID, err)
+			}
+			continue
+		}
+		state := chunk.Recovered
+		if name.Sealed {
+			state = chunk.Sealed
+		}
+		s.add(fileReplica(v, name, state))
+	}
+	return nil
+}
+
+// listQuarantine reads the corrupt replicas of a volume. One that is not the best
+// of its chunk stays where it is.
+func (s *scan) listQuarantine(v *volume) error {
+	entries, err := v.fs.ReadDir(v.path(quarantineDirectory))
+	if err != nil {
+		return diskError("list quarantine", v.path(quarantineDirectory), chunk.ID{}, err)
+	}
+	for _, entry := range entries {
+		at := path.Join(quarantineDirectory, entry.Name())
+		parked, ok := chunkfile.ParseParkedName(entry.Name())
+		if !ok {
+			if !strings.HasSuffix(entry.Name(), forgottenSuffix) {
+				v.logger.Warn("file in quarantine is not a replica", "path", v.path(at))
+			}
+			continue
+		}
+		r := fileReplica(v, parked.Name, chunk.Corrupt)
+		r.view.place = place{kind: aside, path: at}
+		if old := s.best[r.id]; old == nil || better(&r.view.snapshot, &old.view.snapshot) {
+			s.best[r.id] = r
+		}
+	}
+	return nil
+}
+
+func fileReplica(v *volume, name chunkfile.Name, state chunk.State) *replica {
+	r := &replica{id: name.ID, volume: v}
+	r.view.state, r.view.Generation, r.view.Length = state, name.Generation, name.Length
+	return r
+}
+
+// add keeps the better one of a chunk.
+func (s *scan) add(r *replica) {
+	old := s.best[r.id]
+	if old != nil && !better(&r.view.snapshot, &old.view.snapshot) {
+		r, old = old, r
+	}
+	if old != nil {
+		s.surplus = append(s.surplus, old)
+	}
+	s.best[r.id] = r
+}
+
+// better orders two replicas of one chunk: any before a corrupt one, then the
+// higher generation, then a file before a record (it was made from it), then
+// sealed before open.
+func better(one, two *snapshot) bool {
+	switch {
+	case (one.place.kind == aside) != (two.place.kind == aside):
+		return one.place.kind != aside
+	case one.Generation != two.Generation:
+		return one.Generation > two.Generation
+	case (one.place.kind == inRecord) != (two.place.kind == inRecord):
+		return one.place.kind != inRecord
+	}
+	return one.state == chunk.Sealed && two.state != chunk.Sealed
+}
+
+// dropSurplus sets a surplus file aside, or strikes a surplus record.
+func (s *scan) dropSurplus(r *replica) error {
+	if r.view.place.kind == inRecord {
+		return pack.Found{Segment: r.view.place.segment, Record: r.record(r.view.snapshot)}.Drop()
+	}
+	return s.quarantine.keep(r)
 }
 
 // recoverReplica finds the verified prefix of a replica that was open when the
