@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
@@ -43,30 +42,4 @@ func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) er
 		SourceMinGeneration: uint64(order.Generation), Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)], Seal: true,
 	})
 	return err
-}
-
-// startCopy serves an OpCopy. When the connection closes, the copy is given up.
-func (c *connection) startCopy(o *wire.CopyRange) {
-	s := c.server
-	ctx, cancel := context.WithCancel(s.context)
-	c.cancelQuery = cancel
-	s.goroutines.Go(func() {
-		defer cancel()
-		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion}
-		var err error
-		reply.Length, err = s.Copy(ctx, *o)
-		reply.Status = wire.StatusOf(s.node.ID, idText(o.ChunkID), err)
-		if err != nil {
-			s.logger.Warn("copy failed", "chunk", idText(o.ChunkID), "gen", o.Generation, "err", err)
-		}
-		c.loop.post(&event{connection: c, deliver: func() { c.machine.OnQueryDone(wire.OpCopyReply, reply, s.now()) }})
-	})
-}
-
-func idText(b []byte) string {
-	id, err := chunk.IDFrom(b)
-	if err != nil {
-		return ""
-	}
-	return id.String()
 }

@@ -8,11 +8,11 @@
 //     effects out. It has no socket, file, goroutine or clock. Only its event loop
 //     touches it.
 //   - connection (connection.go) carries out a machine's effects; handler
-//     (adapter.go) is what gnet calls; loop and mailbox (mailbox.go) bring the
-//     results of disk workers, senders and neighbours back to the event loop.
+//     (handler.go) is what gnet calls; loop (loop.go) and mailbox (mailbox.go) bring
+//     the results of disk workers, reads and neighbours back to the event loop.
 //   - replica (replica.go) is the disk side of a write session, downstream
 //     (downstream.go) the next hop, over a neighbour (neighbour.go): a connection
-//     that the same event loop watches. readTask (sender.go) is a running read.
+//     that the same event loop watches. readTask (reads.go) is a running read.
 //   - recordsLink (records_adapter.go) ties a record session to the RecordSink
 //     (records.go), which others implement; package copier pulls replicas from
 //     other datanodes, over connections of package peers, which recovery
@@ -23,8 +23,8 @@
 //
 // Per server: the gnet loops and acceptor, one ticker, one supervisor. Per write
 // session with a downstream neighbour: one while it dials, and one that sends if
-// there are packets that the loop does not write itself. Per running read: one. Per copy asked for: one. Per record session: one
-// while it opens. Disk work runs on the workers of package disk.
+// there are packets that the loop does not write itself. Per running read: one. Per
+// copy asked for: one. Per record session: one while it opens. Disk work runs on the workers of package disk.
 // Server.Close ends them all and waits.
 //
 // # Ownership of bytes

@@ -22,7 +22,7 @@ import (
 // what the socket does not take at once, go to a sender goroutine, which a
 // session begins when it first needs one. The window bounds what waits for it.
 //
-// All methods but send run on the loop.
+// All methods but runSender, writeBatch and fail run on the loop.
 type downstream struct {
 	connection *connection
 	session    *machine.WriteSession
@@ -32,7 +32,7 @@ type downstream struct {
 	reused    bool               // neighbour was idle: it may have gone meanwhile
 	cancel    context.CancelFunc // of the dial; nil without one
 	first     *bufpool.Buffer    // waits for the connection
-	opened    bool               // the open was written, or handed to the sender
+	opened    bool               // the open was written, or queued for the sender
 	broken    bool               // nothing more is sent
 	over      bool               // after hangUp
 
@@ -41,6 +41,12 @@ type downstream struct {
 	// undelivered counts what the sender has and the socket has not. While it is 0
 	// the sender leaves the socket alone, and the loop may write to it. Only the
 	// loop raises it.
+	//
+	// Warning: it is all that keeps loop and sender from writing into each other's
+	// packets, without a lock. The sender lowers it only after its write has ended;
+	// the loop writes only while it reads 0, and what it could not write goes to the
+	// sender with the count raised first. Any other order mixes packets downstream,
+	// which refuses them: TestASmallPacketThatTheSocketTakesInPart.
 	undelivered atomic.Int32
 	written     int // bytes of the next buffer in queue that the loop has written
 
@@ -57,7 +63,7 @@ const sendBatchMax = 16
 
 func connectDownstream(c *connection, s *machine.WriteSession) *downstream {
 	d := &downstream{connection: c, session: s, hop: s.Open.Downstream[0]}
-	if n := c.loop.takeNeighbour(d.hop.Address); n != nil {
+	if n := c.loop.neighbours.reuse(d.hop.Address); n != nil {
 		n.session, d.neighbour, d.reused = d, n, true
 		return d // the open waits for what else the upstream has sent: see begin
 	}
@@ -72,7 +78,7 @@ func (d *downstream) dial() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	c.server.goroutines.Go(func() {
-		n, err := c.loop.dialNeighbour(ctx, d.hop.Address, c.server.limits.DialTimeout)
+		n, err := c.loop.neighbours.dial(ctx, d.hop.Address, c.server.limits.DialTimeout)
 		c.loop.post(&event{connection: c, deliver: func() { d.connected(n, err) }})
 	})
 }
@@ -82,7 +88,7 @@ func (d *downstream) connected(n *neighbour, err error) {
 	switch {
 	case d.over:
 		if n != nil {
-			d.connection.loop.keepNeighbour(n, &d.connection.server.limits, d.connection.server.now())
+			d.connection.loop.neighbours.keep(n, &d.connection.server.limits, d.connection.server.now())
 		}
 	case err != nil:
 		d.failed(err)
@@ -114,7 +120,7 @@ func (d *downstream) begin() {
 	if d.first != nil && len(d.first.Bytes()) <= forwardBytesMax {
 		pieces = append(pieces, d.first.Bytes())
 	}
-	written, err := sendNow(d.neighbour.raw.Fd(), pieces)
+	written, err := writeWithoutWaiting(d.neighbour.raw.Fd(), pieces)
 	if err != nil {
 		d.neighbour.session = nil
 		d.neighbour.close()
@@ -131,7 +137,7 @@ func (d *downstream) begin() {
 	if written < len(packet) {
 		open := d.connection.server.node.Buffers.Get(len(packet) - written)
 		copy(open.Bytes(), packet[written:])
-		d.hand(open, 0)
+		d.enqueue(open, 0)
 		written = len(packet)
 	}
 	switch written -= len(packet); {
@@ -139,7 +145,7 @@ func (d *downstream) begin() {
 	case written == len(first.Bytes()):
 		first.Release()
 	default:
-		d.hand(first, written)
+		d.enqueue(first, written)
 	}
 }
 
@@ -155,9 +161,9 @@ func (d *downstream) forward(b *bufpool.Buffer) {
 		d.first = b
 		d.begin()
 	case len(b.Bytes()) <= forwardBytesMax && d.undelivered.Load() == 0:
-		written, err := sendNow(d.neighbour.raw.Fd(), [][]byte{b.Bytes()})
+		written, err := writeWithoutWaiting(d.neighbour.raw.Fd(), [][]byte{b.Bytes()})
 		if err == nil && written < len(b.Bytes()) {
-			d.hand(b, written)
+			d.enqueue(b, written)
 			return
 		}
 		b.Release()
@@ -165,12 +171,12 @@ func (d *downstream) forward(b *bufpool.Buffer) {
 			d.fail(err)
 		}
 	default:
-		d.hand(b, 0)
+		d.enqueue(b, 0)
 	}
 }
 
-// hand gives a buffer to the sender; its first written bytes are in the socket.
-func (d *downstream) hand(b *bufpool.Buffer, written int) {
+// enqueue queues a buffer for the sender; its first written bytes are in the socket.
+func (d *downstream) enqueue(b *bufpool.Buffer, written int) {
 	if d.queue == nil {
 		out, err := duplicate(d.neighbour.raw)
 		if err != nil {
@@ -181,7 +187,7 @@ func (d *downstream) hand(b *bufpool.Buffer, written int) {
 		// The window bounds the packets that wait: each costs at least
 		// WindowCostMin. And the open.
 		d.out, d.queue = out, make(chan *bufpool.Buffer, d.session.Window/wire.WindowCostMin+2)
-		d.connection.server.goroutines.Go(d.send)
+		d.connection.server.goroutines.Go(d.runSender)
 	}
 	if written > 0 {
 		d.written = written
@@ -195,8 +201,8 @@ func (d *downstream) hand(b *bufpool.Buffer, written int) {
 	}
 }
 
-// sendNow writes what the socket takes without waiting.
-func sendNow(descriptor int, pieces [][]byte) (written int, err error) {
+// writeWithoutWaiting writes what the socket takes without waiting.
+func writeWithoutWaiting(descriptor int, pieces [][]byte) (written int, err error) {
 	for {
 		if len(pieces) == 1 {
 			written, err = unix.SendmsgN(descriptor, pieces[0], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
@@ -214,9 +220,9 @@ func sendNow(descriptor int, pieces [][]byte) (written int, err error) {
 	}
 }
 
-// take gives a packet of the neighbour to the machine. payload and ack are used
+// onPacket passes a packet of the neighbour on to the machine. payload and ack are used
 // during the call only. Errors: fault.Protocol, or what the neighbour says.
-func (d *downstream) take(h wire.Header, payload []byte, ack *wire.Ack) error {
+func (d *downstream) onPacket(h wire.Header, payload []byte, ack *wire.Ack) error {
 	protocol, now := d.connection.machine, d.connection.server.now()
 	switch {
 	case h.Op == wire.OpOpenAck && !d.session.DownOpened:
@@ -286,15 +292,15 @@ func (d *downstream) hangUp(clean bool) {
 	}
 	n.session = nil
 	if clean && !d.broken {
-		d.connection.loop.keepNeighbour(n, &d.connection.server.limits, d.connection.server.now())
+		d.connection.loop.neighbours.keep(n, &d.connection.server.limits, d.connection.server.now())
 	} else {
 		n.close()
 	}
 }
 
-// send is the sender goroutine. It releases every buffer that it is given, and
+// runSender is the sender goroutine. It releases every buffer in its queue, and
 // ends after hangUp.
-func (d *downstream) send() {
+func (d *downstream) runSender() {
 	defer func() {
 		for b := range d.queue {
 			b.Release()
@@ -317,7 +323,7 @@ func (d *downstream) send() {
 			}
 		}
 		delivered := int32(len(d.batch))
-		if err := d.write(); err != nil {
+		if err := d.writeBatch(); err != nil {
 			d.fail(err)
 			return
 		}
@@ -325,8 +331,8 @@ func (d *downstream) send() {
 	}
 }
 
-// write sends the batch and gives its buffers back when the socket has them.
-func (d *downstream) write() error {
+// writeBatch writes the batch and releases its buffers when the socket has them.
+func (d *downstream) writeBatch() error {
 	defer func() {
 		for i, b := range d.held {
 			b.Release()

@@ -363,10 +363,10 @@ func TestConnectionAndSessionLimits(t *testing.T) {
 	require.ErrorIs(t, err, fault.Busy)
 
 	// They linger, but not many.
-	for range 3 * farewellsMax {
+	for range 3 * lingeringMax {
 		dial(t, nodes[0].server.Addr())
 	}
-	require.LessOrEqual(t, nodes[0].server.Stats().Connections, 3+farewellsMax+nodes[0].server.limits.Loops)
+	require.LessOrEqual(t, nodes[0].server.Stats().Connections, 3+lingeringMax+nodes[0].server.limits.Loops)
 	eventually(t, "all refused are gone", func() bool { return nodes[0].server.Stats().Connections <= 3 })
 	for _, p := range open {
 		require.NoError(t, p.data([]byte("still fine"), wire.FlagSeal))

@@ -134,12 +134,12 @@ const (
 	// write session, a file, the next hop's socket and the sender's descriptor of it.
 	descriptorsPerConnection = 4
 	// farewellsMax bounds the refused connections beyond ConnectionsMax that linger.
-	farewellsMax = 32
+	lingeringMax = 32
 	// descriptorsReserved are for all else: cached files (512), farewells, listeners,
 	// logs.
 	descriptorsReserved = 640
 	// connectionsLeast are left whatever the process may open.
-	connectionsLeast = 16
+	connectionsMin = 16
 )
 
 func defaultTo[T int | int64 | time.Duration](field *T, value T) {
@@ -230,7 +230,7 @@ func (l *Limits) memoryMax() int64 {
 // descriptors can hold, and reports whether it had to. Without descriptors an
 // event engine cannot accept, and dies with all its connections.
 func (l *Limits) fitDescriptors(descriptors uint64) (lowered bool) {
-	fit := uint64(connectionsLeast)
+	fit := uint64(connectionsMin)
 	if descriptors > descriptorsReserved {
 		fit = max(fit, (descriptors-descriptorsReserved)/descriptorsPerConnection)
 	}

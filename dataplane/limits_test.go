@@ -9,7 +9,7 @@ import (
 
 func TestConnectionsAreNoMoreThanDescriptorsAllow(t *testing.T) {
 	for descriptors, want := range map[uint64]int{
-		0: connectionsLeast, descriptorsReserved: connectionsLeast, 1024: (1024 - descriptorsReserved) / 4,
+		0: connectionsMin, descriptorsReserved: connectionsMin, 1024: (1024 - descriptorsReserved) / 4,
 		4096: (4096 - descriptorsReserved) / 4, 65_536: 4096, math.MaxUint64: 4096,
 	} {
 		l, err := Limits{}.withDefaults()

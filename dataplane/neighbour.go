@@ -33,9 +33,17 @@ type neighbour struct {
 	closed    bool // gnet has closed the socket
 }
 
-// dialNeighbour connects to another datanode and enrols the connection in the
-// loop. It blocks. Error: fault.Unavailable.
-func (l *loop) dialNeighbour(ctx context.Context, address string, timeout time.Duration) (*neighbour, error) {
+// neighbours are the connections to other datanodes that one event loop watches.
+// Only the loop touches them, but for dial.
+type neighbours struct {
+	loop *loop
+	idle idle.Connections[*neighbour]
+}
+
+// dial connects to another datanode and enrols the connection in the loop. It
+// blocks. Error: fault.Unavailable.
+func (all *neighbours) dial(ctx context.Context, address string, timeout time.Duration) (*neighbour, error) {
+	l := all.loop
 	failed := func(err error) (*neighbour, error) {
 		return nil, &fault.Error{Kind: fault.Unavailable, Op: "connect to datanode", Address: address, Err: err}
 	}
@@ -65,11 +73,11 @@ func (l *loop) dialNeighbour(ctx context.Context, address string, timeout time.D
 	return n, nil
 }
 
-// take returns an idle connection to address that is alive as far as this side
+// reuse returns an idle connection to address that is alive as far as this side
 // can see; nil: there is none.
-func (l *loop) takeNeighbour(address string) *neighbour {
+func (all *neighbours) reuse(address string) *neighbour {
 	for {
-		n, ok := l.neighbours.Take(address)
+		n, ok := all.idle.Take(address)
 		if !ok {
 			return nil
 		}
@@ -80,25 +88,24 @@ func (l *loop) takeNeighbour(address string) *neighbour {
 	}
 }
 
-// keepNeighbour makes a connection idle on which nothing is under way, or closes
-// it.
-func (l *loop) keepNeighbour(n *neighbour, limits *Limits, now time.Duration) {
+// keep makes a connection idle on which nothing is under way, or closes it.
+func (all *neighbours) keep(n *neighbour, limits *Limits, now time.Duration) {
 	if n.closing || n.closed {
 		return
 	}
 	most := (limits.PeerConnectionsMax + limits.Loops - 1) / limits.Loops
-	if l.neighbours.LenOf(n.address) >= most {
+	if all.idle.LenOf(n.address) >= most {
 		n.close()
 		return
 	}
 	n.idleSince = now
-	l.neighbours.Put(n.address, n)
-	l.busy.Store(true)
+	all.idle.Put(n.address, n)
+	all.loop.busy.Store(true)
 }
 
-// expireNeighbours closes what has been idle for too long.
-func (l *loop) expireNeighbours(limit time.Duration) {
-	for _, n := range l.neighbours.Expire(func(n *neighbour) bool { return n.idleSince < limit }) {
+// expire closes what has been idle for too long.
+func (all *neighbours) expire(limit time.Duration) {
+	for _, n := range all.idle.Expire(func(n *neighbour) bool { return n.idleSince < limit }) {
 		n.close()
 	}
 }
@@ -127,7 +134,7 @@ func (n *neighbour) received(data []byte) {
 			break
 		}
 		if err == nil {
-			err = n.session.take(h, data[wire.HeaderBytes:size], &n.ack)
+			err = n.session.onPacket(h, data[wire.HeaderBytes:size], &n.ack)
 		}
 		if err != nil {
 			n.session.failed(err)
@@ -175,7 +182,7 @@ func (n *neighbour) close() {
 // onClosed: gnet has closed the socket, for whatever reason.
 func (n *neighbour) onClosed(err error) {
 	n.closed = true
-	n.loop.neighbours.Remove(n.address, n)
+	n.loop.neighbours.idle.Remove(n.address, n)
 	d := n.session
 	if d == nil {
 		return

@@ -30,7 +30,7 @@ func (n *testNode) onLoop(f func(l *loop)) {
 
 // idleNeighbours counts the connections that the node's loop keeps.
 func (n *testNode) idleNeighbours() (count int) {
-	n.onLoop(func(l *loop) { count = l.neighbours.Len() })
+	n.onLoop(func(l *loop) { count = l.neighbours.idle.Len() })
 	return count
 }
 
@@ -69,8 +69,8 @@ func TestAReusedNeighbourWhoseWriteFailsIsReplaced(t *testing.T) {
 	var silent, closed, kept bool
 	var err error
 	a.onLoop(func(l *loop) {
-		first, _ = l.neighbours.Take(hop.Address)
-		l.neighbours.Put(hop.Address, first)
+		first, _ = l.neighbours.idle.Take(hop.Address)
+		l.neighbours.idle.Put(hop.Address, first)
 		err = unix.Shutdown(first.raw.Fd(), unix.SHUT_WR)
 		silent = first.silent()
 	})
@@ -79,7 +79,7 @@ func TestAReusedNeighbourWhoseWriteFailsIsReplaced(t *testing.T) {
 	store()
 	a.onLoop(func(l *loop) {
 		closed, kept = first.closed, false
-		l.neighbours.Expire(func(n *neighbour) bool { kept = kept || n == first; return false })
+		l.neighbours.idle.Expire(func(n *neighbour) bool { kept = kept || n == first; return false })
 	})
 	require.True(t, closed)
 	require.False(t, kept)

@@ -1,17 +1,20 @@
 package dataplane
 
 import (
+	"context"
+
 	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// startQuery has a disk worker answer a stat or a recovery step, or a copier a copy.
-func (c *connection) startQuery(q machine.Query) {
+// startQuery has a disk worker answer a stat or a recovery step, or the copier a
+// copy.
+func startQuery(c *connection, q machine.Query) {
 	s := c.server
 	if q.Copy != nil {
-		c.startCopy(q.Copy)
+		startCopy(c, q.Copy)
 		return
 	}
 	var id chunk.ID
@@ -68,4 +71,30 @@ func answerRecover(store *disk.Store, nodeID string, id chunk.ID, r *wire.Recove
 	}
 	reply.Status = wire.StatusOf(nodeID, id.String(), err)
 	return reply
+}
+
+// startCopy serves an OpCopy. When the connection closes, the copy is given up.
+func startCopy(c *connection, o *wire.CopyRange) {
+	s := c.server
+	ctx, cancel := context.WithCancel(s.context)
+	c.cancelQuery = cancel
+	s.goroutines.Go(func() {
+		defer cancel()
+		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion}
+		var err error
+		reply.Length, err = s.Copy(ctx, *o)
+		reply.Status = wire.StatusOf(s.node.ID, idText(o.ChunkID), err)
+		if err != nil {
+			s.logger.Warn("copy failed", "chunk", idText(o.ChunkID), "gen", o.Generation, "err", err)
+		}
+		c.loop.post(&event{connection: c, deliver: func() { c.machine.OnQueryDone(wire.OpCopyReply, reply, s.now()) }})
+	})
+}
+
+func idText(b []byte) string {
+	id, err := chunk.IDFrom(b)
+	if err != nil {
+		return ""
+	}
+	return id.String()
 }

@@ -42,7 +42,7 @@ type RecordStream interface {
 	// The record's bytes belong to the stream until it calls done.
 	Append(r Record, done func(offset int64, err error))
 	// Close ends the session. Every done that is outstanding must still be
-	// called, soon: Server.Close waits for them. Called exactly once.
+	// called soon: Server.Close waits for them. Called exactly once.
 	Close()
 }
 

@@ -28,7 +28,7 @@ type replica struct {
 }
 
 // soonBytesMax is the largest write to the page cache that a loop waits for.
-const soonBytesMax = 16 << 10
+const smallWriteBytesMax = 16 << 10
 
 // diskWrite is a packet on its way to the disk and back. It is made once for each
 // packet and used again with it.
@@ -40,9 +40,9 @@ type diskWrite struct {
 	event   event                         // calls stored
 }
 
-// soon tells that the disk only has to take a few bytes into the page cache.
-func (w *diskWrite) soon() bool {
-	return w.packet.Header.Flags == 0 && w.packet.Header.Length <= soonBytesMax
+// small tells that the disk only has to take a few bytes into the page cache.
+func (w *diskWrite) small() bool {
+	return w.packet.Header.Flags == 0 && w.packet.Header.Length <= smallWriteBytesMax
 }
 
 // openReplica starts opening; packets may be appended at once.
@@ -138,8 +138,8 @@ func (r *replica) submitQueued() {
 			handed = len(r.queue)
 			break
 		}
-		if w.soon() {
-			r.connection.loop.soon++
+		if w.small() {
+			r.connection.loop.smallWrites++
 		}
 		r.end = header.Offset + int64(header.Length)
 		r.ended = job.Seal || job.Close
@@ -172,8 +172,8 @@ func (r *replica) storedOnWorker(w *diskWrite, err error) {
 
 // stored tells the machine.
 func (r *replica) stored(w *diskWrite) {
-	if w.soon() {
-		r.connection.loop.soon--
+	if w.small() {
+		r.connection.loop.smallWrites--
 	}
 	err := w.err
 	w.replica, w.err = nil, nil

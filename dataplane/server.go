@@ -42,14 +42,14 @@ type Server struct {
 	node     *machine.Node
 	counters *counters
 	peers    *peers.Pool
-	senders  *senders
+	reads    *readServer
 	copier   *copier.Copier
 	records  atomic.Pointer[RecordSink]
 
 	context    context.Context // ends when Close begins
 	cancel     context.CancelFunc
 	calls      calls          // of Copy and Recover
-	goroutines sync.WaitGroup // senders of all kinds, ticker
+	goroutines sync.WaitGroup // of reads, sessions and queries; ticker
 	work       sync.WaitGroup // what disk workers do for us
 	handler    atomic.Pointer[handler]
 	supervised chan struct{} // closed when the last engine has ended
@@ -92,7 +92,7 @@ func Start(o Options) (*Server, error) {
 	s.node = machine.NewNode(o.NodeID, limits.machine(), &s.counters.protocol)
 	s.peers = peers.New(peers.Options{DialTimeout: limits.DialTimeout, KeepAlive: keepAlivePeriod,
 		IdleMax: limits.PeerConnectionsMax, IdleTimeout: limits.PeerIdleTimeout, Now: s.now})
-	s.senders = &senders{server: s, slots: make(chan struct{}, limits.Senders)}
+	s.reads = &readServer{server: s, slots: make(chan struct{}, limits.Senders)}
 	s.copier = copier.New(copier.Options{Store: s.store, Peers: s.peers, Buffers: s.node.Buffers, Clock: s.clock, Logger: s.logger,
 		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout})
 	s.context, s.cancel = context.WithCancel(context.Background())

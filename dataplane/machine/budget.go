@@ -65,7 +65,7 @@ func (b *budget) release(window int64) {
 }
 
 // take reserves bytes that belong to no session (queued requests).
-func (b *budget) take(bytes int64) bool {
+func (b *budget) reserve(bytes int64) bool {
 	if b.granted.Add(bytes) > b.total {
 		b.granted.Add(-bytes)
 		return false

@@ -22,7 +22,7 @@ const (
 	EffectCancelRead                         // the running read must end
 	EffectQuery                              // answer a stat, recovery or copy
 	EffectOpenRecords                        // open the record session's stream
-	EffectRecord                             // hand record to the stream
+	EffectRecord                             // append record to the stream
 	EffectCloseRecords                       // the record session is over: close its stream
 	EffectLinger                             // no more replies: end the write side, go on reading
 	EffectClose                              // close the connection

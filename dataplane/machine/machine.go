@@ -30,7 +30,7 @@ type phase uint8
 const (
 	phaseIdle      phase = iota // waiting for a request
 	phaseWriting                // a write session: see session.state
-	phaseReading                // a sender owns the write side
+	phaseReading                // a running read owns the write side
 	phaseQuerying               // a stat, recovery or copy is being answered
 	phaseRecording              // a record session
 	phaseLingering              // refused: the peer's bytes are dropped until it goes
@@ -274,7 +274,7 @@ func (m *Machine) finishPacket() {
 		m.dispatchRecord(p)
 	case m.phase == phaseIdle:
 		m.serve(p)
-	case m.node.Budget.take(p.bufferBytes()):
+	case m.node.Budget.reserve(p.bufferBytes()):
 		m.pending = append(m.pending, p)
 	default:
 		m.recycle(p)
@@ -299,7 +299,7 @@ func (m *Machine) Refuse(r Reason, err error) {
 	if m.phase == phaseLingering || m.phase == phaseDead {
 		return
 	}
-	m.count(r)
+	m.countRefusal(r)
 	switch m.phase {
 	case phaseWriting:
 		m.failSession(0, err)
@@ -307,7 +307,7 @@ func (m *Machine) Refuse(r Reason, err error) {
 	case phaseRecording:
 		m.failRecords(err)
 		return
-	case phaseReading: // the reply that a sender is writing cannot be interrupted in good order
+	case phaseReading: // the reply that a read is writing cannot be interrupted in good order
 		m.emit(Effect{Kind: EffectCancelRead})
 		m.emit(Effect{Kind: EffectClose})
 		m.dropReceived()
@@ -328,7 +328,7 @@ func (m *Machine) linger() {
 	m.emit(Effect{Kind: EffectLinger})
 }
 
-func (m *Machine) count(r Reason) {
+func (m *Machine) countRefusal(r Reason) {
 	if m.reason == reasonNone {
 		m.reason = r
 		m.node.counters.Refuse(r)
@@ -358,7 +358,7 @@ func (m *Machine) OnDisconnected(now time.Duration) {
 		return
 	}
 	if m.current != nil || m.headFill > 0 {
-		m.count(reasonTruncated)
+		m.countRefusal(reasonTruncated)
 	}
 	switch m.phase {
 	case phaseWriting:
@@ -389,7 +389,7 @@ func (m *Machine) Tick(now time.Duration) {
 	case m.phase == phaseRecording:
 		m.tickRecords()
 	case m.phase == phaseIdle && now-m.LastReceived > l.IdleTimeout:
-		m.count(reasonIdle)
+		m.countRefusal(reasonIdle)
 		m.phase = phaseLingering
 		m.emit(Effect{Kind: EffectClose})
 	}

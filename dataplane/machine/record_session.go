@@ -53,7 +53,7 @@ func (m *Machine) serveOpenRecords(payload []byte) error {
 		return err
 	}
 	refused := func(r Reason, err error) {
-		m.count(r)
+		m.countRefusal(r)
 		m.replyRecordsOpened(err)
 		m.linger()
 	}
@@ -101,7 +101,7 @@ func (m *Machine) OnRecordsOpened(s *RecordSession, err error, now time.Duration
 		return
 	}
 	if err != nil {
-		m.count(reasonRecords)
+		m.countRefusal(reasonRecords)
 		m.failRecords(err)
 		return
 	}
@@ -217,7 +217,7 @@ func (m *Machine) flushRecords() {
 		m.reply(wire.Header{Op: wire.OpRecordAck, Seqno: s.acked}, &m.recordAck)
 	}
 	if !s.over && len(s.inflight) > 0 && s.inflight[0].finished {
-		m.count(reasonRecords)
+		m.countRefusal(reasonRecords)
 		m.failRecords(s.inflight[0].Err)
 	}
 }

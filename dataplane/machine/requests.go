@@ -32,7 +32,7 @@ func (m *Machine) serve(p *Packet) {
 	}
 }
 
-// serveOpenRead lets a sender answer. A range that makes no sense is answered
+// serveOpenRead has the adapter answer. A range that makes no sense is answered
 // like an unknown chunk: the connection stays usable.
 func (m *Machine) serveOpenRead(payload []byte) error {
 	var o wire.OpenRead
@@ -53,7 +53,7 @@ func (m *Machine) replyRead(err error) {
 	m.reply(wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
 }
 
-// OnReadRefused tells that no sender took the read.
+// OnReadRefused tells that the read was not begun.
 func (m *Machine) OnReadRefused(err error, now time.Duration) {
 	m.now = now
 	if m.phase != phaseReading {
@@ -64,7 +64,7 @@ func (m *Machine) OnReadRefused(err error, now time.Duration) {
 	m.servePending()
 }
 
-// OnReadDone tells that the sender gave the write side back. broken: the peer
+// OnReadDone tells that the write side is free again. broken: the peer
 // got less than it was promised, so the connection is of no more use.
 func (m *Machine) OnReadDone(broken bool, why Reason, now time.Duration) {
 	m.now, m.LastReceived = now, now
@@ -72,7 +72,7 @@ func (m *Machine) OnReadDone(broken bool, why Reason, now time.Duration) {
 		return
 	}
 	if broken {
-		m.count(why)
+		m.countRefusal(why)
 		m.dropReceived()
 		m.phase = phaseLingering
 		m.lingerUntil = now
@@ -142,7 +142,7 @@ func (m *Machine) RefuseNotReading(now time.Duration) {
 	if m.phase == phaseDead {
 		return
 	}
-	m.count(ReasonNotReading)
+	m.countRefusal(ReasonNotReading)
 	switch m.phase {
 	case phaseWriting:
 		m.abortSession()

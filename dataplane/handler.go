@@ -62,7 +62,7 @@ func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
 	}
 	s.counters.accepted.Add(1)
 	open, most := s.counters.connections.Add(1), int64(s.limits.ConnectionsMax)
-	if open > most+farewellsMax {
+	if open > most+lingeringMax {
 		s.counters.protocol.Refuse(machine.ReasonConnections)
 		return nil, gnet.Close
 	}
@@ -122,6 +122,7 @@ func (h *handler) loopOf(events gnet.EventLoop) *loop {
 		return l.(*loop)
 	}
 	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
+	l.neighbours.loop = l
 	l.tickEvent.deliver = func() { l.tick(h.server.now(), h.server.limits.PeerIdleTimeout) }
 	h.loops.Store(events, l)
 	return l
@@ -153,21 +154,6 @@ func (h *handler) finish() {
 		value.(*loop).end()
 		return true
 	})
-}
-
-// tick runs the timeouts of all connections of the loop.
-func (l *loop) tick(now, idleTimeout time.Duration) {
-	l.ticking.Store(false)
-	for r := range l.orphans {
-		r.release()
-	}
-	for c := range l.connections { // a connection that closes leaves the map, which Go allows
-		c.tick(now)
-	}
-	l.expireNeighbours(now - idleTimeout)
-	if len(l.connections) == 0 && len(l.orphans) == 0 && l.neighbours.Len() == 0 {
-		l.busy.Store(false)
-	}
 }
 
 // keepAlivePeriod is when TCP begins to ask after a silent peer. It is set on

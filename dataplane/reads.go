@@ -19,10 +19,10 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// senders serves reads. A read has a goroutine of its own, which holds one of a
+// readServer serves reads. A read has a goroutine of its own, which holds one of a
 // few slots only while it may wait for a disk, not while it waits for its
 // reader: stalled readers keep nobody else waiting.
-type senders struct {
+type readServer struct {
 	server *Server
 	slots  chan struct{}
 }
@@ -33,7 +33,7 @@ const copyBytesMax = 16 << 10
 
 // readTask is one running read.
 type readTask struct {
-	senders   *senders
+	reads     *readServer
 	out       *net.TCPConn // its write side is this task's until done is posted
 	request   wire.OpenRead
 	cancelled atomic.Bool
@@ -65,14 +65,14 @@ func duplicate(raw gnet.Conn) (*net.TCPConn, error) {
 }
 
 // start begins a read on c's write side. Loop goroutine. Error: fault.Busy.
-func (s *senders) start(c *connection, out *net.TCPConn, o wire.OpenRead) (*readTask, error) {
+func (s *readServer) start(c *connection, out *net.TCPConn, o wire.OpenRead) (*readTask, error) {
 	counters := s.server.counters
 	if counters.activeReads.Add(1) > int64(s.server.limits.ReadsMax) {
 		counters.activeReads.Add(-1)
 		return nil, fault.New(fault.Busy, "open read", "%d reads are running, the limit of this datanode", s.server.limits.ReadsMax)
 	}
 	counters.reads.Add(1)
-	t := &readTask{senders: s, out: out, request: o}
+	t := &readTask{reads: s, out: out, request: o}
 	t.done.connection = c
 	t.done.deliver = func() { c.readDone(t) }
 	s.server.goroutines.Go(func() {
@@ -89,18 +89,18 @@ func (s *senders) start(c *connection, out *net.TCPConn, o wire.OpenRead) (*read
 // run serves the read from its lookup to its last byte.
 func (t *readTask) run() {
 	id, _ := chunk.IDFrom(t.request.ChunkID)
-	t.senders.slots <- struct{}{}
-	reader, err := t.senders.server.store.OpenReader(id, chunk.Generation(t.request.MinGeneration))
+	t.reads.slots <- struct{}{}
+	reader, err := t.reads.server.store.OpenReader(id, chunk.Generation(t.request.MinGeneration))
 	var span disk.Range
 	if err == nil {
 		defer func() { _ = reader.Close() }() // it was only read
 		span, err = reader.Range(t.request.Offset, t.bounded(t.request.Length))
 	}
-	<-t.senders.slots
+	<-t.reads.slots
 	reply := &wire.ReadReply{BodyVersion: wire.BodyVersion}
 	if err != nil {
 		t.err = err
-		reply.Status = wire.StatusOf(t.senders.server.node.ID, id.String(), err)
+		reply.Status = wire.StatusOf(t.reads.server.node.ID, id.String(), err)
 		t.broken = t.write(t.encode(reply)) != nil
 		return
 	}
@@ -126,13 +126,13 @@ func (t *readTask) encode(reply *wire.ReadReply) []byte {
 	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpReadReply}, reply)
 	if err != nil { // cannot be: the sums are bounded by ReadBlocksMax
 		packet, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpReadReply},
-			&wire.ReadReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(t.senders.server.node.ID, "", err)})
+			&wire.ReadReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(t.reads.server.node.ID, "", err)})
 	}
 	return packet
 }
 
 func (t *readTask) sendRange(reader *disk.Reader, span disk.Range, header []byte) error {
-	counters := t.senders.server.counters
+	counters := t.reads.server.counters
 	file, base := reader.File()
 	if file == nil || span.DataLength <= copyBytesMax {
 		return t.sendCopied(reader, span, header)
@@ -147,7 +147,7 @@ func (t *readTask) sendRange(reader *disk.Reader, span disk.Range, header []byte
 
 // sendCopied is for short ranges, and for stores without real files.
 func (t *readTask) sendCopied(reader *disk.Reader, span disk.Range, header []byte) error {
-	server := t.senders.server
+	server := t.reads.server
 	piece := min(int64(256<<10), span.DataLength)
 	buffer := server.node.Buffers.Get(len(header) + int(piece))
 	defer buffer.Release()
@@ -156,9 +156,9 @@ func (t *readTask) sendCopied(reader *disk.Reader, span disk.Range, header []byt
 		p := buffer.Bytes()[filled:]
 		p = p[:min(int64(len(p)), span.DataLength-done)]
 		if len(p) > 0 {
-			t.senders.slots <- struct{}{}
+			t.reads.slots <- struct{}{}
 			n, err := reader.ReadAt(p, span.DataOffset+done)
-			<-t.senders.slots
+			<-t.reads.slots
 			if n < len(p) {
 				if err == nil {
 					err = io.ErrUnexpectedEOF
@@ -187,7 +187,7 @@ func (t *readTask) write(b []byte) error {
 
 func (t *readTask) renewDeadline() {
 	if !t.cancelled.Load() {
-		_ = t.out.SetWriteDeadline(time.Now().Add(t.senders.server.limits.SendTimeout))
+		_ = t.out.SetWriteDeadline(time.Now().Add(t.reads.server.limits.SendTimeout))
 	}
 	if t.cancelled.Load() { // cancelled meanwhile: its deadline must win
 		_ = t.out.SetWriteDeadline(time.Unix(1, 0))
@@ -214,9 +214,9 @@ func (t *readTask) sendFile(file *os.File, offset, length int64) (sent int64, er
 				return true
 			}
 			position := offset + sent
-			t.senders.slots <- struct{}{}
-			n, e := unix.Sendfile(int(target), source, &position, int(min(length-sent, int64(t.senders.server.limits.SendPieceBytes))))
-			<-t.senders.slots
+			t.reads.slots <- struct{}{}
+			n, e := unix.Sendfile(int(target), source, &position, int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes))))
+			<-t.reads.slots
 			if n > 0 {
 				sent += int64(n)
 				progress = true
