@@ -57,7 +57,7 @@ type (
 		ChunkSize int64
 		// VisibleOnComplete keeps the file out of the namespace until Complete.
 		VisibleOnComplete bool
-		// ChunkCount chunks are allocated at once: 0..chunksPerCallMax.
+		// ChunkCount chunks are allocated at once: 0..limits.ChunksPerCallMax.
 		ChunkCount uint32
 		// ExcludeNodes are node ids not to place on.
 		ExcludeNodes []string

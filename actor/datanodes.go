@@ -13,7 +13,7 @@ func session(nodeID string, number uint64) replicas.Session {
 	return replicas.Session{NodeID: nodeID, Number: number}
 }
 
-func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
+func registerNode(s *State, r *RegisterNode) (any, *fault.Error) {
 	const op = "register datanode"
 	refuse := func(kind fault.Kind, hint, format string, args ...any) (any, *fault.Error) {
 		e := fault.New(kind, op, format, args...)
@@ -22,7 +22,7 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 	}
 	switch {
 	case s.clusterID == "":
-		return nil, s.notActive(op)
+		return nil, notActive(op)
 	case r.NodeID == "" || len(r.NodeID) > limits.TextBytesMax || !utf8.ValidString(r.NodeID):
 		return refuse(fault.Invalid, "", "the node id has %d bytes or is not valid UTF-8, 1..%d bytes are allowed", len(r.NodeID), limits.TextBytesMax)
 	case r.Address == "" || len(r.Address) > limits.TextBytesMax || !utf8.ValidString(r.Address):
@@ -60,7 +60,7 @@ func (s *State) registerNode(r *RegisterNode) (any, *fault.Error) {
 	return &RegisterResult{ClusterID: s.clusterID}, nil
 }
 
-func (s *State) nodeGone(r *NodeGone) *fault.Error {
+func nodeGone(s *State, r *NodeGone) *fault.Error {
 	node, err := s.replicas.Nodes.Disconnected(session(r.NodeID, r.Session))
 	if err == nil {
 		s.leases.PrimaryLost(node, s.step.Mono)
@@ -68,9 +68,9 @@ func (s *State) nodeGone(r *NodeGone) *fault.Error {
 	return err
 }
 
-func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
+func reportBadReplica(s *State, r *ReportBadReplica) (any, *fault.Error) {
 	if !s.step.Active {
-		return nil, s.notActive("report bad replica")
+		return nil, notActive("report bad replica")
 	}
 	if err := s.replicas.Suspects.Report(r.Chunk, r.Generation, r.NodeID, r.Reason); err != nil {
 		return nil, err
@@ -78,13 +78,13 @@ func (s *State) reportBadReplica(r *ReportBadReplica) (any, *fault.Error) {
 	return &ReportBadReplicaResult{}, nil
 }
 
-func (s *State) changeSafeMode(r *SafeMode) (any, *fault.Error) {
+func changeSafeMode(s *State, r *SafeMode) (any, *fault.Error) {
 	const op = "safe mode"
 	switch r.Action {
 	case SafeModeGet:
 	case SafeModeEnter, SafeModeLeave:
 		if !s.step.Active {
-			return nil, s.notActive(op)
+			return nil, notActive(op)
 		}
 		if r.Action == SafeModeLeave {
 			if s.replicas.SafeMode.On() {
@@ -99,8 +99,22 @@ func (s *State) changeSafeMode(r *SafeMode) (any, *fault.Error) {
 	return &SafeModeResult{On: s.replicas.SafeMode.On(), Reason: s.replicas.SafeMode.Reason()}, nil
 }
 
+func format(s *State, r *Format) (any, *fault.Error) {
+	if s.step.Txid != 0 {
+		return nil, fault.New(fault.Exists, "format", "the log has %d records already", s.step.Txid)
+	}
+	id := r.ClusterID
+	if id == "" {
+		id = s.step.Random.ChunkID(s.step.Now).String()
+	}
+	if len(id) > limits.TextBytesMax {
+		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id), limits.TextBytesMax)
+	}
+	return s.log(&codec.FormatRecord{Prefix: s.ownPrefix(), ClusterID: id})
+}
+
 // becomeActive logs the epoch and starts to serve.
-func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
+func becomeActive(s *State, r *BecomeActive) (any, *fault.Error) {
 	const op = "become active"
 	if s.clusterID == "" {
 		return nil, fault.New(fault.NotActive, op, "the log is empty; format it first")
@@ -119,7 +133,7 @@ func (s *State) becomeActive(r *BecomeActive) (any, *fault.Error) {
 }
 
 // tick drives everything that waits for time.
-func (s *State) tick() {
+func tick(s *State) {
 	s.replicas.CheckNodes()
 	if !s.step.Active || s.replicas.SafeMode.On() {
 		return

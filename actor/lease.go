@@ -14,9 +14,9 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-func (s *State) renewLeases(r *RenewLeases) (any, *fault.Error) {
+func renewLeases(s *State, r *RenewLeases) (any, *fault.Error) {
 	if !s.step.Active {
-		return nil, s.notActive("renew leases")
+		return nil, notActive("renew leases")
 	}
 	files := s.leases.HeldBy(r.Client)
 	if files != nil {
@@ -67,20 +67,39 @@ func (s *State) holderGone(o *leases.Lease, by string) bool {
 	return away && silent >= s.config.StaleAfter
 }
 
-// takeOver begins the recovery of an open file for another client, if the
-// holder is past its soft limit or the other insists (force), and tells whether
-// the file is closed now.
-// prefix begins the record: the client's, so that its retry gets the
-// same answer, or the namenode's own if more records follow. by is the name of
-// the other client; empty if it is not told.
-func (s *State) takeOver(op, path string, slot namespace.InodeSlot, prefix codec.Prefix, by string, force bool) (bool, *fault.Error) {
+// leaseHeld tells who holds a file's lease.
+func (s *State) leaseHeld(at where, lease *leases.Lease) *fault.Error {
+	e := &fault.Error{Kind: fault.LeaseHeld, Op: at.op, Path: at.path, Holder: lease.HolderName(), Since: time.UnixMilli(lease.Since)}
+	if lease.Recovering() {
+		e.Reason = "the file is being recovered (" + lease.Holder + ")"
+		e.Hint = "try again in a moment"
+		return e
+	}
+	e.Reason = "another client writes the file"
+	if lease.Client == s.command.Client {
+		e.Reason = "this client has the file open already"
+	}
+	e.Hint = fmt.Sprintf("its lease was renewed %v ago; it can be taken over %v after its last renewal",
+		s.leases.Idle(lease.Client, s.step.Mono).Round(time.Second), s.config.LeaseSoftLimit)
+	return e
+}
+
+// checkTakeOver checks that another client may end a lease: the holder is past its
+// soft limit, or gone, or it is the namenode already. by is the other's name.
+func (s *State) checkTakeOver(at where, lease *leases.Lease, by string) *fault.Error {
+	if lease.Recovering() || lease.Client == s.command.Client || s.leases.Idle(lease.Client, s.step.Mono) >= s.config.LeaseSoftLimit ||
+		s.holderGone(lease, by) {
+		return nil
+	}
+	return s.leaseHeld(at, lease)
+}
+
+// takeOver begins the recovery of an open file, and tells whether the file is
+// closed now. prefix begins the record: the client's, so that its retry gets the
+// same answer, or the namenode's own if more records follow.
+func (s *State) takeOver(slot namespace.InodeSlot, prefix codec.Prefix) (closed bool, err *fault.Error) {
 	id := s.tree.Inode(slot).ID()
-	o := s.leases.Of(id)
-	if !o.Recovering() {
-		idle := s.leases.Idle(o.Client, s.step.Mono)
-		if !force && o.Client != s.command.Client && idle < s.config.LeaseSoftLimit && !s.holderGone(o, by) {
-			return false, s.leaseHeld(op, path, o)
-		}
+	if !s.leases.Of(id).Recovering() {
 		if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: prefix, File: id}); err != nil {
 			return false, err
 		}
@@ -89,9 +108,9 @@ func (s *State) takeOver(op, path string, slot namespace.InodeSlot, prefix codec
 	return s.leases.Of(id) == nil, nil
 }
 
-func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
-	const op = "recover lease"
-	slot, err := s.findFile(op, r.Path)
+func recoverLease(s *State, r *RecoverLease) (any, *fault.Error) {
+	at := where{"recover lease", r.Path}
+	slot, err := s.findFile(at)
 	if err != nil {
 		return nil, err
 	}
@@ -99,16 +118,14 @@ func (s *State) recoverLease(r *RecoverLease) (any, *fault.Error) {
 	if s.leases.Of(id) == nil {
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
-	closed, err := s.takeOver(op, r.Path, slot, s.prefix(), "", true)
+	closed, err := s.takeOver(slot, s.prefix())
 	if err != nil {
 		return nil, err
 	}
-	if !closed && !s.leases.Recovery(id).UnderWay() {
-		k := s.files.FirstOpen(slot)
-		if !s.replicas.OpenChunks.Recoverable(k) {
-			return nil, &fault.Error{Kind: fault.Unavailable, Op: op, Path: r.Path, Chunk: s.files.Chunk(k).ID().String(),
-				Reason: s.recoveryReason(slot), Hint: "start the nodes that hold it, then try again"}
-		}
+	if open := s.files.FirstOpen(slot); !closed && !s.leases.Recovery(id).UnderWay() && !s.replicas.OpenChunks.Recoverable(open) {
+		e := at.refuse(fault.Unavailable, "start the nodes that hold it, then try again", "%s", s.recoveryReason(slot))
+		e.Chunk = s.files.Chunk(open).ID().String()
+		return nil, e
 	}
 	return &RecoverLeaseResult{Closed: closed}, nil
 }
@@ -157,7 +174,7 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	s.step.Tell(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary, Chunk: c.ID(), FileID: id, Count: len(holders)})
 }
 
-func (s *State) recoverResult(r *RecoverResult) *fault.Error {
+func recoverResult(s *State, r *RecoverResult) *fault.Error {
 	const op = "recover result"
 	if _, err := s.replicas.Nodes.Heard(op, session(r.NodeID, r.Session)); err != nil {
 		return err

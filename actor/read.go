@@ -1,8 +1,6 @@
 package actor
 
 import (
-	"fmt"
-
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
@@ -14,22 +12,18 @@ import (
 // counts as a change of the directory or file. Where that would be costly
 // (Summary, ClusterStatus) it carries the last txid.
 
-func (s *State) dependOn(slot namespace.InodeSlot) {
-	s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, s.tree.Inode(slot).Txid())
-}
-
-func (s *State) list(r *List) (any, *fault.Error) {
-	const op = "list"
-	slot, err := s.find(op, r.Path)
+func list(s *State, r *List) (any, *fault.Error) {
+	at := where{"list", r.Path}
+	slot, err := s.find(at)
 	if err != nil {
 		return nil, err
 	}
 	directory := *s.tree.Inode(slot)
 	if !directory.Directory() {
-		return nil, &fault.Error{Kind: fault.NotDirectory, Op: op, Path: r.Path, Reason: "a directory is wanted, this is a file"}
+		return nil, at.refuse(fault.NotDirectory, "", "a directory is wanted, this is a file")
 	}
 	if len(r.After) > limits.NameBytesMax {
-		return nil, fault.New(fault.Invalid, op, "the name to go on after has %d bytes, names have at most %d", len(r.After), limits.NameBytesMax)
+		return nil, fault.New(fault.Invalid, at.op, "the name to go on after has %d bytes, names have at most %d", len(r.After), limits.NameBytesMax)
 	}
 	limit := int(min(r.Limit, limits.EntriesPerListMax))
 	if limit == 0 {
@@ -44,15 +38,15 @@ func (s *State) list(r *List) (any, *fault.Error) {
 			result.More = true
 			return false
 		}
-		s.dependOn(child)
+		s.dependOn(s.tree.Inode(child).Txid())
 		result.Entries = append(result.Entries, s.info(child, name))
 		return true
 	})
 	return result, nil
 }
 
-func (s *State) stat(r *Stat) (any, *fault.Error) {
-	slot, err := s.find("stat", r.Path)
+func stat(s *State, r *Stat) (any, *fault.Error) {
+	slot, err := s.find(where{"stat", r.Path})
 	if err != nil {
 		return nil, err
 	}
@@ -64,32 +58,32 @@ func (s *State) stat(r *Stat) (any, *fault.Error) {
 	return result, nil
 }
 
-func (s *State) locate(r *Locate) (any, *fault.Error) {
-	const op = "locate"
+func locate(s *State, r *Locate) (any, *fault.Error) {
+	at := where{"locate", r.Path}
 	var slot namespace.InodeSlot
 	var name string
 	switch {
 	case r.Path != "" && r.FileID != 0:
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: "both path and file id are set"}
+		return nil, at.refuse(fault.Invalid, "", "both path and file id are set")
 	case r.Path != "":
 		var err *fault.Error
-		if slot, err = s.findFile(op, r.Path); err != nil {
+		if slot, err = s.findFile(at); err != nil {
 			return nil, err
 		}
 		_, name = namespace.SplitPath(r.Path)
 	default:
 		slot = s.tree.Find(r.FileID)
 		if slot == 0 || s.tree.Inode(slot).Directory() {
-			return nil, fault.New(fault.NotFound, op, "file %d does not exist", r.FileID)
+			return nil, fault.New(fault.NotFound, at.op, "file %d does not exist", r.FileID)
 		}
-		s.dependOn(slot)
+		s.dependOn(s.tree.Inode(slot).Txid())
 		if o := s.leases.Of(r.FileID); o != nil {
 			name = o.Leaf
 		}
 	}
 	i := *s.tree.Inode(slot)
 	if r.Offset < 0 {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: op, Path: r.Path, Reason: fmt.Sprintf("offset %d is below 0", r.Offset)}
+		return nil, at.refuse(fault.Invalid, "", "offset %d is below 0", r.Offset)
 	}
 	result := &LocateResult{Info: s.info(slot, name)}
 	size := i.ChunkSize()
@@ -105,13 +99,13 @@ func (s *State) locate(r *Locate) (any, *fault.Error) {
 	}
 	result.Chunks = make([]LocatedChunk, 0, last-first+1)
 	for k := s.files.At(slot, first); k != 0 && s.files.Chunk(k).Index() <= last; k = s.files.Chunk(k).Next() {
-		result.Chunks = append(result.Chunks, s.locateChunk(k))
+		result.Chunks = append(result.Chunks, s.located(k))
 	}
 	return result, nil
 }
 
 // locateChunk describes a chunk to a reader, best replica first.
-func (s *State) locateChunk(slot namespace.ChunkSlot) LocatedChunk {
+func (s *State) located(slot namespace.ChunkSlot) LocatedChunk {
 	c := s.files.Chunk(slot)
 	located := LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(),
 		Offset: s.files.Offset(c), Length: c.Length(), Open: c.Open(), Replicas: s.replicas.OpenChunks.Readable(slot)}
@@ -122,8 +116,8 @@ func (s *State) locateChunk(slot namespace.ChunkSlot) LocatedChunk {
 	return located
 }
 
-func (s *State) summary(r *Summary) (any, *fault.Error) {
-	slot, err := s.find("summary", r.Path)
+func summary(s *State, r *Summary) (any, *fault.Error) {
+	slot, err := s.find(where{"summary", r.Path})
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +143,7 @@ func (s *State) summary(r *Summary) (any, *fault.Error) {
 	return result, nil
 }
 
-func (s *State) clusterStatus() (any, *fault.Error) {
+func clusterStatus(s *State) (any, *fault.Error) {
 	s.effects.Reply.AfterTxid = s.step.Txid
 	totals, counts := s.tree.Totals(), s.replicas.Counts()
 	return &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.step.Txid,

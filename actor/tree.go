@@ -1,0 +1,224 @@
+package actor
+
+import (
+	"github.com/whispering-woods/ww/actor/codec"
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/actor/replicas"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
+)
+
+func mkdir(s *State, r *Mkdir) (any, *fault.Error) {
+	at := where{"mkdir", r.Path}
+	if r.Path == "/" {
+		if r.Parents {
+			return &MkdirResult{Info: s.info(s.tree.Find(namespace.RootID), "")}, nil
+		}
+		return nil, at.refuse(fault.Exists, "", "the root directory is always there")
+	}
+	target, err := s.tree.FindTarget(at.op, r.Path, r.Parents)
+	if err != nil {
+		return nil, err
+	}
+	if target.Existing != 0 {
+		if r.Parents && s.tree.Inode(target.Existing).Directory() {
+			return &MkdirResult{Info: s.info(target.Existing, target.Name)}, nil
+		}
+		return nil, at.exists(s.tree.Inode(target.Existing))
+	}
+	return s.log(&codec.MkdirRecord{Prefix: s.prefix(), Parent: s.tree.Inode(target.Parent).ID(),
+		FirstID: s.tree.NextID(), Names: append(target.Directories, target.Name)})
+}
+
+// exists is why a new entry cannot be made.
+func (w where) exists(existing *namespace.Inode) *fault.Error {
+	if existing.Directory() {
+		return w.refuse(fault.Exists, "choose another name", "a directory of this name exists")
+	}
+	return w.refuse(fault.Exists, "ask for overwrite, or choose another name", "a file of this name exists")
+}
+
+// replaceable checks that the inode at a target may be overwritten by the
+// command's client, and gives its id; 0 if the target is free.
+func (s *State) replaceable(at where, existing namespace.InodeSlot, overwrite bool) (uint64, *fault.Error) {
+	if existing == 0 {
+		return 0, nil
+	}
+	inode := s.tree.Inode(existing)
+	if inode.Directory() {
+		return 0, at.refuse(fault.IsDirectory, "choose another name", "a directory of this name exists")
+	}
+	if !overwrite {
+		return 0, at.exists(inode)
+	}
+	if lease := s.leases.Of(inode.ID()); lease != nil && lease.Client != s.command.Client {
+		return 0, s.leaseHeld(at, lease)
+	}
+	return inode.ID(), nil
+}
+
+func create(s *State, r *Create) (any, *fault.Error) {
+	at := where{"create", r.Path}
+	replication, chunkSize := r.Replication, r.ChunkSize
+	if replication == 0 {
+		replication = s.config.DefaultReplication
+	}
+	if chunkSize == 0 {
+		chunkSize = s.config.DefaultChunkSize
+	}
+	switch {
+	case limits.CheckReplication(replication) != "":
+		return nil, at.refuse(fault.Invalid, "", "%s", limits.CheckReplication(replication))
+	case limits.CheckChunkSize(chunkSize) != "":
+		return nil, at.refuse(fault.Invalid, "", "%s", limits.CheckChunkSize(chunkSize))
+	case r.ChunkCount > limits.ChunksPerCallMax:
+		return nil, at.tooMany("chunks in one call", int(r.ChunkCount), limits.ChunksPerCallMax)
+	case len(r.ExcludeNodes) > limits.NodesPerCallMax:
+		return nil, limits.TooMany(at.op, "excluded nodes", len(r.ExcludeNodes), limits.NodesPerCallMax)
+	case s.leases.Count() >= openFilesMax:
+		return nil, at.refuse(fault.Busy, "", "%d files are open, the limit", s.leases.Count())
+	}
+	target, err := s.tree.FindTarget(at.op, r.Path, r.Parents)
+	if err != nil {
+		return nil, err
+	}
+	replaced, err := s.replaceable(at, target.Existing, r.Overwrite)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.replicas.Chooser.EnoughNodes(at.op, r.Path, int(replication)); err != nil {
+		return nil, err
+	}
+	record := &codec.CreateRecord{Prefix: s.prefix(), Parent: s.tree.Inode(target.Parent).ID(), FirstID: s.tree.NextID(),
+		Directories: target.Directories, Name: target.Name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
+		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: limits.Clip(r.ClientName, limits.TextBytesMax)}
+	if r.VisibleOnComplete {
+		// The old file stays until this one is whole.
+		record.Replaced = 0
+		record.Path = r.Path
+	}
+	record.Chunks, err = s.replicas.Chooser.Place(at.op, r.Path, replicas.Wish{Count: int(r.ChunkCount), Replication: int(replication),
+		Size: chunkSize, Exclude: r.ExcludeNodes})
+	if err != nil {
+		return nil, err
+	}
+	return s.log(record)
+}
+
+func rename(s *State, r *Rename) (any, *fault.Error) {
+	at, to := where{"rename", r.Source}, where{"rename", r.Target}
+	if err := limits.CheckPath(at.op, r.Source); err != nil {
+		return nil, err
+	}
+	if err := limits.CheckPath(at.op, r.Target); err != nil {
+		return nil, err
+	}
+	if r.Source == "/" {
+		return nil, at.refuse(fault.Invalid, "", "the root directory cannot be renamed")
+	}
+	slot, err := s.find(at)
+	if err != nil {
+		return nil, err
+	}
+	if r.Source == r.Target {
+		return &RenameResult{}, nil
+	}
+	inode := s.tree.Inode(slot)
+	if inode.Directory() && namespace.Within(r.Target, r.Source) {
+		return nil, at.refuse(fault.Invalid, "", "a directory cannot move below itself, to %q", r.Target)
+	}
+	target, err := s.tree.FindTarget(at.op, r.Target, false)
+	if err != nil {
+		return nil, err
+	}
+	var replaced uint64
+	if target.Existing != 0 {
+		if inode.Directory() {
+			e := to.exists(s.tree.Inode(target.Existing))
+			e.Hint = "a directory replaces nothing; choose another name"
+			return nil, e
+		}
+		if replaced, err = s.replaceable(to, target.Existing, r.Overwrite); err != nil {
+			return nil, err
+		}
+	}
+	sourcePath, sourceName := namespace.SplitPath(r.Source)
+	return s.log(&codec.RenameRecord{Prefix: s.prefix(), Inode: inode.ID(),
+		SourceParent: s.tree.Inode(s.tree.Lookup(sourcePath).Slot).ID(), SourceName: sourceName,
+		TargetParent: s.tree.Inode(target.Parent).ID(), TargetName: target.Name, Replaced: replaced})
+}
+
+func remove(s *State, r *Remove) (any, *fault.Error) {
+	at := where{"remove", r.Path}
+	slot, err := s.find(at)
+	if err != nil {
+		return nil, err
+	}
+	if r.Path == "/" {
+		return nil, at.refuse(fault.Invalid, "remove its entries", "the root directory cannot be removed")
+	}
+	inode := s.tree.Inode(slot)
+	if inode.Directory() && !r.Recursive && inode.Length() > 0 {
+		return nil, at.refuse(fault.NotEmpty, "remove it recursively", "the directory has %d entries", inode.Length())
+	}
+	parent, name := namespace.SplitPath(r.Path)
+	return s.log(&codec.RemoveRecord{Prefix: s.prefix(), Inode: inode.ID(), Parent: s.tree.Inode(s.tree.Lookup(parent).Slot).ID(), Name: name})
+}
+
+// dropFile removes a file that is in no directory, its chunks and its lease.
+func (s *State) dropFile(slot namespace.InodeSlot) {
+	s.leases.End(s.tree.Inode(slot).ID())
+	s.files.Remove(slot)
+}
+
+// closeFile ends a file's lease after its last chunk was sealed.
+func (s *State) closeFile(slot namespace.InodeSlot) {
+	s.tree.Complete(slot)
+	s.leases.End(s.tree.Inode(slot).ID())
+}
+
+// info describes an inode under a name.
+func (s *State) info(slot namespace.InodeSlot, name string) FileInfo {
+	inode := s.tree.Inode(slot)
+	f := FileInfo{Name: name, FileID: inode.ID(), Directory: inode.Directory(), Created: inode.Created(), Modified: inode.Modified()}
+	if f.Directory {
+		f.Children = uint64(inode.Length())
+		return f
+	}
+	f.Length = inode.Length()
+	f.ChunkSize = inode.ChunkSize()
+	f.Replication = uint32(inode.Replication())
+	f.Open = s.leases.Of(f.FileID) != nil
+	return f
+}
+
+// find walks a path that must exist, and notes what a reply depends on.
+func (s *State) find(at where) (namespace.InodeSlot, *fault.Error) {
+	if err := limits.CheckPath(at.op, at.path); err != nil {
+		return 0, err
+	}
+	if s.clusterID == "" {
+		return 0, fault.New(fault.NotActive, at.op, "this namenode has no state yet")
+	}
+	walk := s.tree.Lookup(at.path)
+	s.dependOn(walk.Txid)
+	if !walk.Found {
+		return 0, s.tree.Missing(at.op, at.path, walk)
+	}
+	return walk.Slot, nil
+}
+
+// findFile is find for a file.
+func (s *State) findFile(at where) (namespace.InodeSlot, *fault.Error) {
+	slot, err := s.find(at)
+	if err == nil && s.tree.Inode(slot).Directory() {
+		return 0, at.refuse(fault.IsDirectory, "", "a file is wanted")
+	}
+	return slot, err
+}
+
+// dependOn holds the reply back until a txid is durable.
+func (s *State) dependOn(txid uint64) {
+	s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, txid)
+}
