@@ -7,6 +7,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Limits bound everything that a Server holds. A zero field means its default.
@@ -182,9 +183,9 @@ func (l Limits) withDefaults() (Limits, error) {
 		return l, fault.New(fault.Invalid, "data server limits", format, args...)
 	}
 	switch {
-	case l.Loops < 1 || l.Loops > 256:
+	case l.Loops < 1 || l.Loops > limits.LoopsMax:
 		return bad("%d event loops", l.Loops)
-	case l.ReadBufferBytes < 4<<10 || l.ReadBufferBytes > 16<<20:
+	case l.ReadBufferBytes < limits.ReadBufferBytesMin || l.ReadBufferBytes > limits.ReadBufferBytesMax:
 		return bad("read buffer of %d bytes", l.ReadBufferBytes)
 	case l.ConnectionsMax < 1 || l.SessionsMax < 1 || l.ReadsMax < 1 || l.Senders < 1 || l.PendingRequestsMax < 1 ||
 		l.CopiesMax < 1 || l.CopiesWaitingMax < 0:

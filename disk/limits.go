@@ -16,9 +16,7 @@ const (
 
 	blockBytes = chunk.ChecksumBlockBytes
 
-	volumesMax          = 256
-	workersDefault      = 8 // per volume; a worker that waits in fdatasync must not stop the others
-	workersMax          = 256
+	workersDefault      = 8    // per volume; a worker that waits in fdatasync must not stop the others
 	queueDepthDefault   = 1024 // jobs per worker; their bytes are bounded by the windows that the data plane grants
 	queueDepthMax       = 1 << 16
 	writeoutStepDefault = 8 << 20   // bytes between two sync_file_range calls (design §11)

@@ -10,6 +10,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -78,8 +79,8 @@ func (o Options) withDefaults() (Options, error) {
 		name        string
 		value, most int64
 	}{
-		{"volumes", int64(len(o.Directories)), volumesMax},
-		{"workers per volume", int64(o.WorkersPerVolume), workersMax},
+		{"volumes", int64(len(o.Directories)), limits.VolumesPerNodeMax},
+		{"workers per volume", int64(o.WorkersPerVolume), limits.WorkersPerVolumeMax},
 		{"queue depth", int64(o.QueueDepth), queueDepthMax},
 		{"write-out step bytes", o.WriteoutStepBytes, chunk.SizeMax},
 	} {

@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 func TestRestartServesTheSame(t *testing.T) {
@@ -112,7 +113,7 @@ func TestStartRefusesBadOptions(t *testing.T) {
 		"bad log address":    func(o *Options) { o.Log, o.LogServers = nil, []string{"nowhere"} },
 		"bad listen":         func(o *Options) { o.Listen = "nowhere" },
 		"huge mailbox":       func(o *Options) { o.Mailbox = mailboxMax + 1 },
-		"too many in flight": func(o *Options) { o.BatchesInFlight = batchesInFlightMax + 1 },
+		"too many in flight": func(o *Options) { o.BatchesInFlight = limits.BatchesInFlightMax + 1 },
 		"slow heartbeats":    func(o *Options) { o.HeartbeatInterval = time.Hour },
 		"bad placement":      func(o *Options) { o.Actor.Placement = "nowhere" },
 	} {
@@ -193,7 +194,7 @@ func TestWaitingReleasesInOrder(t *testing.T) {
 }
 
 func TestBatchesAreBounded(t *testing.T) {
-	batches := batches{records: 100, bytes: batchBytesMin}
+	batches := batches{records: 100, bytes: limits.BatchBytesMin}
 	require.Nil(t, batches.next())
 	for i := range 100 + 1 {
 		batches.add(uint64(i+1), []byte("x"))
@@ -202,7 +203,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	require.Len(t, batches.next().records, 100)
 	require.EqualValues(t, 100+1, batches.queue[1].first)
 	require.False(t, batches.full())
-	big := make([]byte, batchBytesMin-1)
+	big := make([]byte, limits.BatchBytesMin-1)
 	batches.add(100+2, big)
 	batches.add(100+3, big)
 	batches.add(100+4, big)

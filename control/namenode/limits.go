@@ -30,20 +30,16 @@ const (
 	// drainCommands: commands stepped between looks at durability and time.
 	drainCommands = 512
 	// batchRecordsDefault and batchBytesDefault bound one batch, up to what the
-	// log accepts; a record is below batchBytesMin and always fits in one.
+	// log accepts; a record is below limits.BatchBytesMin and always fits in one.
 	// batchesWaitingMax batches wait while the log accepts no more; then the
 	// mailbox is left alone.
 	batchRecordsDefault = 4096
-	batchRecordsMax     = limits.BatchRecordsMax
 	batchBytesDefault   = limits.BatchBytesMax / 2
-	batchBytesMin       = 2 << 20
-	batchBytesMax       = limits.BatchBytesMax
 	batchesWaitingMax   = 2
 	// batchesInFlightDefault: one that the log makes durable and one that is on
 	// its way there. More only make batches smaller, because the log groups what
 	// arrives during one fsync anyway (tuning.md#group-commit).
 	batchesInFlightDefault = 2
-	batchesInFlightMax     = 64
 	batchBytesInFlight     = 16 << 20
 
 	// sessionQueueMax: messages waiting for one datanode. More: its stream is
@@ -77,7 +73,6 @@ const (
 	// checkpointIntervalDefault: one is taken at least so often, if anything has
 	// changed.
 	checkpointIntervalDefault = time.Hour
-	checkpointIntervalMin     = time.Second
 	// checkpointAnswerWait: a request for a checkpoint is answered by then, and
 	// repeated by the client; well below the time limit of a client's call.
 	checkpointAnswerWait = 3 * time.Second

@@ -16,6 +16,7 @@ import (
 	"github.com/whispering-woods/ww/control/editlog"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Options configures Start. The zero value of a field means its default.
@@ -127,16 +128,16 @@ func (o Options) withDefaults() (Options, error) {
 			o.Actor.StaleAfter)
 	case o.Mailbox < 1 || o.Mailbox > mailboxMax:
 		return invalid("mailbox of %d commands; 1 to %d", o.Mailbox, mailboxMax)
-	case o.BatchesInFlight < 1 || o.BatchesInFlight > batchesInFlightMax:
-		return invalid("%d batches in flight; 1 to %d", o.BatchesInFlight, batchesInFlightMax)
-	case o.BatchRecords < 1 || o.BatchRecords > batchRecordsMax:
-		return invalid("batches of %d records; 1 to %d", o.BatchRecords, batchRecordsMax)
-	case o.BatchBytes < batchBytesMin || o.BatchBytes > batchBytesMax:
-		return invalid("batches of %d bytes; %d to %d", o.BatchBytes, batchBytesMin, batchBytesMax)
+	case o.BatchesInFlight < 1 || o.BatchesInFlight > limits.BatchesInFlightMax:
+		return invalid("%d batches in flight; 1 to %d", o.BatchesInFlight, limits.BatchesInFlightMax)
+	case o.BatchRecords < 1 || o.BatchRecords > limits.BatchRecordsMax:
+		return invalid("batches of %d records; 1 to %d", o.BatchRecords, limits.BatchRecordsMax)
+	case o.BatchBytes < limits.BatchBytesMin || o.BatchBytes > limits.BatchBytesMax:
+		return invalid("batches of %d bytes; %d to %d", o.BatchBytes, limits.BatchBytesMin, limits.BatchBytesMax)
 	case o.ConnectionsMax < 0:
 		return invalid("%d connections", o.ConnectionsMax)
-	case o.CheckpointInterval < checkpointIntervalMin:
-		return invalid("a checkpoint every %v; at least %v", o.CheckpointInterval, checkpointIntervalMin)
+	case o.CheckpointInterval < limits.CheckpointIntervalMin:
+		return invalid("a checkpoint every %v; at least %v", o.CheckpointInterval, limits.CheckpointIntervalMin)
 	case o.Log == nil && len(o.LogServers) == 0:
 		return invalid("no log server is named")
 	}

@@ -1,11 +1,13 @@
 package wire
 
+import "github.com/whispering-woods/ww/internal/limits"
+
 const (
 	// WindowCostMin is the window that the smallest Data packet takes, in bytes.
 	WindowCostMin = 4 << 10
 	// EarlyBytesMax bounds the one Data packet that may follow OpenWrite before
 	// its OpenAck has come.
-	EarlyBytesMax = 256 << 10
+	EarlyBytesMax = limits.WindowBytesMin
 )
 
 // WindowCost is how much of the window a Data packet of payloadBytes takes: its

@@ -5,6 +5,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // The chunk file, version 1; docs/format/chunk-file.md has the tables. All
@@ -54,9 +55,8 @@ func (l Layout) blocks() int64 { return l.ChunkSize / blockBytes }
 
 // CheckSize refuses what is no chunk size. Error: fault.Invalid.
 func CheckSize(size int64) error {
-	if size < blockBytes || size > chunk.SizeMax || size%blockBytes != 0 {
-		return fault.New(fault.Invalid, "create replica", "chunk size is %d bytes, must be a multiple of %d up to %d",
-			size, blockBytes, chunk.SizeMax)
+	if reason := limits.CheckChunkSize(size); reason != "" {
+		return fault.New(fault.Invalid, "create replica", "%s", reason)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 const (
@@ -14,7 +15,7 @@ const (
 	// SegmentBytesMin has room for one record.
 	SegmentBytesMin = chunkfile.SectorBytes + recordBytesMax
 	// SegmentBytesMax bounds Options.SegmentBytes.
-	SegmentBytesMax = 1 << 30
+	SegmentBytesMax = limits.PackSegmentBytesMax
 
 	recordBytesMax     = chunkfile.SectorBytes + DataBytesMax
 	queueDepth         = 1024    // records that wait for a packer; their data are counted in the data plane's windows

@@ -7,6 +7,8 @@
 // no state, runs no goroutine and does no I/O.
 package limits
 
+import "time"
+
 // Bounds of files, names and texts.
 const (
 	// ReplicationMax bounds a file's replication, and so the nodes of one
@@ -52,6 +54,29 @@ const (
 	ParallelChunksMax = 64
 	// BatchRecordsMax and BatchBytesMax: records of one batch for the edit log.
 	// With a frame of 12 bytes per record it stays far below one message of 16 MiB.
-	BatchRecordsMax = 16 << 10
-	BatchBytesMax   = 4 << 20
+	// BatchBytesMin is the least that may be set: any record fits in it.
+	// BatchesInFlightMax bounds the batches that are not durable yet.
+	BatchRecordsMax    = 16 << 10
+	BatchBytesMin      = 2 << 20
+	BatchBytesMax      = 4 << 20
+	BatchesInFlightMax = 64
+)
+
+// Bounds of what can be set and is checked by the configuration and by the part
+// that uses it.
+const (
+	// CheckpointIntervalMin: the shortest time between checkpoints of the namenode.
+	CheckpointIntervalMin = time.Second
+	// LoopsMax: event loops of a data server; ReadBufferBytesMin and
+	// ReadBufferBytesMax: the read buffer of each.
+	LoopsMax           = 256
+	ReadBufferBytesMin = 4 << 10
+	ReadBufferBytesMax = 16 << 20
+	// WindowBytesMin: one packet of a bulk transfer, which is also what a sender may
+	// send before its OpenAck.
+	WindowBytesMin = 256 << 10
+	// WorkersPerVolumeMax: worker threads of one disk.
+	WorkersPerVolumeMax = 256
+	// PackSegmentBytesMax: one segment of packed small replicas.
+	PackSegmentBytesMax = 1 << 30
 )
