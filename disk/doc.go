@@ -1,5 +1,5 @@
-// Package disk is the chunk store of a datanode: replicas as files on one or more volumes, with
-// checksums, crash recovery, trash and quarantine.
+// Package disk is the chunk store of a datanode: replicas as files on one or more volumes, with checksums,
+// crash recovery, trash and quarantine.
 //
 // It owns everything under its volumes' directories:
 //
@@ -10,10 +10,10 @@
 //	<volume>/trash/                 deleted replicas until their delay is over
 //	<volume>/quarantine/            corrupt replicas, never deleted
 //
-// A replica is one file; docs/format/chunk-file.md describes it and argues, for each step, what a
-// crash leaves. The file name says whether it is sealed, so a start lists names and reads only the
-// files of open replicas. A small one is a record of a segment, docs/format/pack.md; it is unpacked
-// into a file before anything changes it.
+// A replica is one file; docs/format/chunk-file.md describes it and argues, for each step, what a crash
+// leaves. The file name says whether it is sealed, so a start lists names and reads only the files of open
+// replicas. A small one is a record of a segment, docs/format/pack.md; it is unpacked into a file before
+// anything changes it.
 //
 // The parts, from the top; each uses those below it:
 //
@@ -28,17 +28,17 @@
 //	replica, place, volume       one replica, where its bytes are, one directory
 //	chunkfile, pack, filecache   packages: the bytes of a chunk file; segments of records; open files
 //
-// Goroutines: Options.WorkersPerVolume workers per volume, each with a bounded queue; all jobs of a
-// chunk run on one of them, in order. One packer per volume appends records. One goroutine unlinks
-// the trash, one compactor frees the room of dead records. Close stops and waits for all of them.
+// Goroutines: Options.WorkersPerVolume workers per volume, each with a bounded queue; all jobs of a chunk run
+// on one of them, in order. One packer per volume appends records. One goroutine unlinks the trash, one
+// compactor frees the room of dead records. Close stops and waits for all of them.
 //
-// Locks, in the order they are taken: replica.io (held through the file I/O that changes the
-// replica), then one of index.mu, replica.view, filecache.Cache.mu, pack.Set.mu, trash.mu,
-// volume.health, each held for a few instructions. io is a mutex and not a queue because recovery
-// orders, deletions and readers reach a replica from other goroutines than its worker, possibly
-// from that worker itself; on the write path it is not contended. A replica that is about to become
-// a record passes its io lock to the packer, which needs no other one to finish, and unlocks it.
+// Locks, in the order they are taken: replica.io (held through the file I/O that changes the replica), then
+// one of index.mu, replica.view, filecache.Cache.mu, pack.Set.mu, trash.mu, volume.health, each held for a
+// few instructions. io is a mutex and not a queue because recovery orders, deletions and readers reach a
+// replica from other goroutines than its worker, possibly from that worker itself; on the write path it is
+// not contended. A replica that is about to become a record passes its io lock to the packer, which needs no
+// other one to finish, and unlocks it.
 //
-// The package knows no network, no namenode and no client. It does not look for bit rot by itself:
-// readers verify, and report what they find.
+// The package knows no network, no namenode and no client. It does not look for bit rot by itself: readers
+// verify, and report what they find.
 package disk

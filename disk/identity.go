@@ -20,8 +20,7 @@ import (
 
 const identityVersion = 1
 
-// volumeIdentity is the identity file of a volume: JSON, for people, with a
-// checksum, for us.
+// volumeIdentity is the identity file of a volume: JSON, for people, with a checksum, for us.
 type volumeIdentity struct {
 	Version      int    `json:"version"`
 	NodeID       string `json:"node_id"`
@@ -51,8 +50,7 @@ func (v volumeIdentity) sum() string {
 	return fmt.Sprintf("%016x", xxh3.Hash(v.plain()))
 }
 
-// parseIdentity reads an identity file. Errors: fault.CorruptData,
-// fault.Version.
+// parseIdentity reads an identity file. Errors: fault.CorruptData, fault.Version.
 func parseIdentity(b []byte) (volumeIdentity, error) {
 	const op = "parse volume identity"
 	var identity volumeIdentity
@@ -95,8 +93,8 @@ func readIdentity(fsys vfs.FS, directory string) (identity volumeIdentity, ok bo
 	return identity, true, nil
 }
 
-// writeIdentity replaces a volume's identity file. On return it is durable; on
-// an error, the old or the new one is there, whole.
+// writeIdentity replaces a volume's identity file. On return it is durable; on an error, the old or the new
+// one is there, whole.
 func writeIdentity(fsys vfs.FS, directory string, v volumeIdentity) error {
 	const op = "write volume identity"
 	name := path.Join(directory, identityName)

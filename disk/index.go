@@ -8,14 +8,13 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// index knows the replicas of a store by their chunk, and what a new one has to
-// heed: the volume that was intended for it, and fences.
+// index knows the replicas of a store by their chunk, and what a new one has to heed: the volume that was
+// intended for it, and fences.
 type index struct {
 	mu struct {
 		sync.RWMutex
 		replicas map[chunk.ID]*replica
-		// Volumes that Do chose for chunks that may be created soon. Bounded by
-		// the workers' queues.
+		// Volumes that Do chose for chunks that may be created soon. Bounded by the workers' queues.
 		intended map[chunk.ID][]*volume
 		fences   fences
 	}
@@ -57,8 +56,7 @@ func (x *index) all() []*replica {
 	return list
 }
 
-// insert puts a new replica into the index; only a corrupt one may be there, and
-// no fence in its way.
+// insert puts a new replica into the index; only a corrupt one may be there, and no fence in its way.
 func (x *index) insert(replica *replica) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -83,8 +81,7 @@ func (x *index) insert(replica *replica) error {
 	return nil
 }
 
-// removeLocked removes a replica from the index, if it is the one there; r.io is
-// held.
+// removeLocked removes a replica from the index, if it is the one there; r.io is held.
 func (x *index) removeLocked(r *replica) {
 	r.gone = true
 	x.mu.Lock()
@@ -103,8 +100,7 @@ func (x *index) loseLocked(r *replica) {
 	}
 }
 
-// fence promises a recovery that nothing below its generation is created, unless
-// there is a replica.
+// fence promises a recovery that nothing below its generation is created, unless there is a replica.
 func (x *index) fence(id chunk.ID, generation chunk.Generation) (done bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

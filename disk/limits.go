@@ -10,8 +10,8 @@ import (
 const (
 	// JobBytesMax bounds Job.Data, in bytes.
 	JobBytesMax = chunkfile.AppendBytesMax
-	// RangeBlocksMax bounds the checksum blocks that one Reader.Range covers:
-	// 4,096 blocks are 256 MiB of data and 32 KiB of sums.
+	// RangeBlocksMax bounds the checksum blocks that one Reader.Range covers: 4,096 blocks are 256 MiB of
+	// data and 32 KiB of sums.
 	RangeBlocksMax = 4096
 
 	blockBytes = chunk.ChecksumBlockBytes

@@ -9,8 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// membership is which node and cluster the volumes belong to, and the highest
-// epoch that they have seen. It owns their identity files.
+// membership is which node and cluster the volumes belong to, and the highest epoch that they have seen. It
+// owns their identity files.
 type membership struct {
 	*env
 	volumes []*volume
@@ -20,8 +20,7 @@ type membership struct {
 	}
 }
 
-// settle makes all volumes agree, gives new ones their ids, and writes what
-// changed.
+// settle makes all volumes agree, gives new ones their ids, and writes what changed.
 func (m *membership) settle() error {
 	all, err := commonIdentity(m.volumes)
 	if err != nil {
@@ -58,9 +57,8 @@ func (m *membership) settle() error {
 	return nil
 }
 
-// commonIdentity checks that all volumes belong to one node and one cluster, and takes
-// the highest of what they have seen: a crash may have kept an update from some
-// of them.
+// commonIdentity checks that all volumes belong to one node and one cluster, and takes the highest of what
+// they have seen: a crash may have kept an update from some of them.
 func commonIdentity(volumes []*volume) (datanode.Identity, error) {
 	const op = "open chunk store"
 	var all datanode.Identity
@@ -138,9 +136,8 @@ func (m *membership) observe(epoch, txid uint64) error {
 	return m.persistLocked(next)
 }
 
-// persistLocked writes next to all volumes. One success is enough: a
-// start takes the highest of all volumes. A failed one counts against its
-// volume.
+// persistLocked writes next to all volumes. One success is enough: a start takes the highest of all volumes.
+// A failed one counts against its volume.
 func (m *membership) persistLocked(next datanode.Identity) error {
 	var failures []error
 	for _, v := range m.volumes {

@@ -16,15 +16,13 @@ import (
 
 // Options configure a Store.
 type Options struct {
-	// Directories are the volumes, one directory each (one per disk). They are
-	// created if needed.
+	// Directories are the volumes, one directory each (one per disk). They are created if needed.
 	Directories []string
 	FS          vfs.FS       // nil: the machine's
 	Clock       clock.Clock  // nil: the machine's
 	Logger      *slog.Logger // nil: no log
 	Random      io.Reader    // for new node and volume ids; nil: crypto/rand
-	// TrashDelay passes between the deletion of a replica and its unlinking;
-	// 0 unlinks at once.
+	// TrashDelay passes between the deletion of a replica and its unlinking; 0 unlinks at once.
 	TrashDelay time.Duration
 	// ReserveBytes of each volume are kept free of new replicas; 0: none.
 	ReserveBytes     int64
@@ -32,13 +30,13 @@ type Options struct {
 	QueueDepth       int // jobs per worker; 0: 1,024
 	// WriteoutStepBytes written to a chunk start their write-out; 0: 8 MiB.
 	WriteoutStepBytes int64
-	// PackBytesMax is the longest replica that becomes a record in a pack segment
-	// instead of a file, if its length is known before: up to 64 KiB; 0: none.
+	// PackBytesMax is the longest replica that becomes a record in a pack segment instead of a file, if its
+	// length is known before: up to 64 KiB; 0: none.
 	PackBytesMax     int64
 	PackSegmentBytes int64 // size of a segment; 0: 64 MiB
-	// OnEvent is called for every change after Open. It is called in order for
-	// each chunk, with that chunk's lock held: it must not block and may call
-	// only Stat, Replicas, Volumes and Identity. nil: nobody listens.
+	// OnEvent is called for every change after Open. It is called in order for each chunk, with that chunk's
+	// lock held: it must not block and may call only Stat, Replicas, Volumes and Identity. nil: nobody
+	// listens.
 	OnEvent func(Event)
 
 	// of tests
@@ -109,8 +107,7 @@ type EventKind uint8
 
 // Kinds of events.
 const (
-	// Stored: the replica was opened or sealed, or its generation or state
-	// changed. Replica is the new state.
+	// Stored: the replica was opened or sealed, or its generation or state changed. Replica is the new state.
 	Stored EventKind = 1
 	// Removed: the replica was deleted. Replica is its last state.
 	Removed EventKind = 2
@@ -127,16 +124,14 @@ type Event struct {
 
 // CreateOptions describe a new replica.
 type CreateOptions struct {
-	// ChunkSize bounds the replica, in bytes: a multiple of 64 KiB, 64 KiB to
-	// 1 GiB.
+	// ChunkSize bounds the replica, in bytes: a multiple of 64 KiB, 64 KiB to 1 GiB.
 	ChunkSize int64
-	// SizeHint is how many bytes will come, if known; they are preallocated. A
-	// replica of at most Options.PackBytesMax stays in memory until its first job:
-	// one that brings all of it with Seal makes it a record of a pack segment.
+	// SizeHint is how many bytes will come, if known; they are preallocated. A replica of at most
+	// Options.PackBytesMax stays in memory until its first job: one that brings all of it with Seal makes it
+	// a record of a pack segment.
 	SizeHint int64
-	// Hidden: the replica shows to nobody but its Writer, is not reported and
-	// takes no part in recoveries, until the Writer seals or publishes it. The
-	// next start drops one that is still hidden. For a copy: half of one must
-	// never pass for a replica that has missed acknowledged bytes.
+	// Hidden: the replica shows to nobody but its Writer, is not reported and takes no part in recoveries,
+	// until the Writer seals or publishes it. The next start drops one that is still hidden. For a copy: half
+	// of one must never pass for a replica that has missed acknowledged bytes.
 	Hidden bool
 }

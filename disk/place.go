@@ -14,8 +14,7 @@ import (
 //	    ▼                                ▼
 //	  inFile ◀───────────────────────────┘         corrupt, from any: aside
 //
-// Only the functions named at each kind change a place, with replica.io held. The
-// zero place is inFile.
+// Only the functions named at each kind change a place, with replica.io held. The zero place is inFile.
 type place struct {
 	kind    placeKind
 	segment *pack.Segment // inRecord
@@ -27,24 +26,23 @@ type place struct {
 type placeKind uint8
 
 const (
-	// inFile: a chunk file under the name that the state gives it, or one that is
-	// being created (sessions.create, unpacker).
+	// inFile: a chunk file under the name that the state gives it, or one that is being created
+	// (sessions.create, unpacker).
 	inFile placeKind = iota
 	// inMemory: nothing is on the disk yet (sessions.createSmall).
 	inMemory
-	// inRecord: a record of a segment; the snapshot's Partial is the sum of all of
-	// its bytes (sealJob, claim.Moved).
+	// inRecord: a record of a segment; the snapshot's Partial is the sum of all of its bytes (sealJob,
+	// claim.Moved).
 	inRecord
-	// aside: a corrupt one's file, in quarantine, or where it was if it could not be
-	// moved (quarantine).
+	// aside: a corrupt one's file, in quarantine, or where it was if it could not be moved (quarantine).
 	aside
 )
 
-// memory is a new replica that is expected to become a record in one step.
-// Whatever else happens to it first gives it a file (unpacker.materialiseLocked).
+// memory is a new replica that is expected to become a record in one step. Whatever else happens to it first
+// gives it a file (unpacker.materialiseLocked).
 type memory struct {
-	// data of a hidden replica that waits for its seal: a copy comes in one
-	// piece and is sealed by another job. Nobody else can see it.
+	// data of a hidden replica that waits for its seal: a copy comes in one piece and is sealed by another
+	// job. Nobody else can see it.
 	data []byte
 	hint int64
 }
@@ -61,8 +59,7 @@ func (r *replica) record(v snapshot) pack.Record {
 	}
 }
 
-// pathOf is the path of the file that holds the replica in a state; empty while it
-// is in memory only.
+// pathOf is the path of the file that holds the replica in a state; empty while it is in memory only.
 func (r *replica) pathOf(v snapshot) string {
 	switch v.place.kind {
 	case inRecord:

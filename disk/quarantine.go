@@ -10,12 +10,12 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// quarantine takes corrupt replicas out of service. It owns the quarantine
-// directories, in which nothing is ever deleted.
+// quarantine takes corrupt replicas out of service. It owns the quarantine directories, in which nothing is
+// ever deleted.
 type quarantine struct{ *env }
 
-// putLocked cannot fail: if the file cannot be moved, the replica is out of
-// service until the next start, and the error counts against the volume.
+// putLocked cannot fail: if the file cannot be moved, the replica is out of service until the next start, and
+// the error counts against the volume.
 func (q *quarantine) putLocked(replica *replica, reason string) {
 	volume := replica.volume
 	replica.endSessionLocked()
@@ -30,8 +30,8 @@ func (q *quarantine) putLocked(replica *replica, reason string) {
 		volume.noteError(err)
 	}
 	replica.updateLocked(func(v *snapshot) { v.state, v.place = chunk.Corrupt, to })
-	volume.logger.Error("replica is corrupt and in quarantine", "chunk", replica.id, "gen", replica.view.Generation,
-		"path", replica.path(), "reason", reason, "err", err)
+	volume.logger.Error("replica is corrupt and in quarantine",
+		"chunk", replica.id, "gen", replica.view.Generation, "path", replica.path(), "reason", reason, "err", err)
 	replica.reportLocked(Corrupt, reason)
 }
 
@@ -42,13 +42,13 @@ func (q *quarantine) moveFileLocked(r *replica, name chunkfile.ParkedName) (plac
 	if err != nil {
 		return place{kind: aside, path: source}, err
 	}
-	return place{kind: aside, path: parked}, errors.Join(q.fs.SyncDir(v.path(quarantineDirectory)),
-		q.fs.SyncDir(r.directory()))
+	err = errors.Join(q.fs.SyncDir(v.path(quarantineDirectory)), q.fs.SyncDir(r.directory()))
+	return place{kind: aside, path: parked}, err
 }
 
-// copyRecordLocked copies a corrupt record into quarantine, as a chunk file with
-// the recorded sum, and strikes it. Bytes that cannot be read are zeros there.
-// After an error the record is still the replica's place.
+// copyRecordLocked copies a corrupt record into quarantine, as a chunk file with the recorded sum, and
+// strikes it. Bytes that cannot be read are zeros there. After an error the record is still the replica's
+// place.
 func (q *quarantine) copyRecordLocked(replica *replica, name chunkfile.ParkedName) (place, error) {
 	seen := replica.view.snapshot
 	data, err := seen.place.segment.ReadData(seen.place.offset, seen.Length)
@@ -70,8 +70,8 @@ func (q *quarantine) copyRecordLocked(replica *replica, name chunkfile.ParkedNam
 	return place{kind: aside, path: parked}, nil
 }
 
-// loadLocked reads the front of a replica's file if that was not done yet; a
-// replica that turns out to be corrupt goes to quarantine.
+// loadLocked reads the front of a replica's file if that was not done yet; a replica that turns out to be
+// corrupt goes to quarantine.
 func (q *quarantine) loadLocked(r *replica, f *filecache.File) error {
 	err := r.loadLocked(f)
 	if fault.KindOf(err) == fault.CorruptData {
@@ -80,8 +80,7 @@ func (q *quarantine) loadLocked(r *replica, f *filecache.File) error {
 	return err
 }
 
-// keep moves a surplus file that a scan found to quarantine, without an entry in
-// the index.
+// keep moves a surplus file that a scan found to quarantine, without an entry in the index.
 func (q *quarantine) keep(r *replica) error {
 	v, name := r.volume, r.name(r.view.snapshot)
 	source := name.Relative()

@@ -16,9 +16,9 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Reader reads one replica. It holds a counted open file: the bytes stay
-// readable when the replica is deleted. Safe for concurrent use, but for Close.
-// It verifies nothing: who uses the bytes compares them with Range's sums.
+// Reader reads one replica. It holds a counted open file: the bytes stay readable when the replica is
+// deleted. Safe for concurrent use, but for Close. It verifies nothing: who uses the bytes compares them with
+// Range's sums.
 type Reader struct {
 	files   *filecache.Cache
 	replica *replica
@@ -30,12 +30,12 @@ type Reader struct {
 
 // Range is a part of a replica that can be verified.
 type Range struct {
-	// DataOffset in the chunk and DataLength: the asked range rounded out to
-	// checksum blocks, cut at the visible end and after RangeBlocksMax blocks.
+	// DataOffset in the chunk and DataLength: the asked range rounded out to checksum blocks, cut at the
+	// visible end and after RangeBlocksMax blocks.
 	DataOffset int64
 	DataLength int64
-	// Sums has the xxh3-64 of each block, 8 bytes each, little endian. The last
-	// block may be partial: its sum is that of its bytes in the range.
+	// Sums has the xxh3-64 of each block, 8 bytes each, little endian. The last block may be partial: its sum
+	// is that of its bytes in the range.
 	Sums          []byte
 	ReplicaLength int64 // visible bytes
 	Generation    chunk.Generation
@@ -81,8 +81,8 @@ func (rs *readers) open(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
 	return nil, chunkError(fault.Busy, op, id, "the replica moved while it was opened, %d times", rangeRetriesMax)
 }
 
-// openFile opens a replica that has a file of its own; v is what the caller saw of
-// it. nil without an error: it became a record meanwhile.
+// openFile opens a replica that has a file of its own; v is what the caller saw of it. nil without an error:
+// it became a record meanwhile.
 func (rs *readers) openFile(replica *replica, v snapshot, minGen chunk.Generation) (*Reader, error) {
 	const op = "read chunk"
 	if v.readable {
@@ -128,12 +128,10 @@ func (v *snapshot) readableAt(op string, id chunk.ID, minGen chunk.Generation) e
 	return nil
 }
 
-// Range describes the part of the replica around offset..offset+length; a
-// length of -1 is to the visible end. An offset at or behind the end gives an
-// empty range and no error. Length, state and the sum of a partial block are of
-// one moment. Does file I/O. Errors: fault.Invalid (negative numbers),
-// fault.CorruptData (quarantined meanwhile), fault.Disk; fault.Busy if the
-// replica is cut repeatedly.
+// Range describes the part of the replica around offset..offset+length; a length of -1 is to the visible end.
+// An offset at or behind the end gives an empty range and no error. Length, state and the sum of a partial
+// block are of one moment. Does file I/O. Errors: fault.Invalid (negative numbers), fault.CorruptData
+// (quarantined meanwhile), fault.Disk; fault.Busy if the replica is cut repeatedly.
 func (r *Reader) Range(offset, length int64) (Range, error) {
 	const op = "read chunk"
 	if offset < 0 || length < -1 {
@@ -160,9 +158,9 @@ func (r *Reader) Range(offset, length int64) (Range, error) {
 		rangeRetriesMax)
 }
 
-// seen is what this reader can see of the replica: now is its present state. The
-// reader of a record keeps to it, also when the replica has moved since; one
-// that appends, cuts or deletes does not change the record's bytes.
+// seen is what this reader can see of the replica: now is its present state. The reader of a record keeps to
+// it, also when the replica has moved since; one that appends, cuts or deletes does not change the record's
+// bytes.
 func (r *Reader) seen(now snapshot) snapshot {
 	if r.packed != nil {
 		return *r.packed
@@ -188,13 +186,12 @@ func (v *snapshot) around(offset, length int64) Range {
 	return got
 }
 
-// File returns the operating system's file, and where in it byte 0 of the chunk
-// is, for sendfile; nil on a file system without one. It is valid until Close.
-// Only ranges that Range returned may be read from it.
+// File returns the operating system's file, and where in it byte 0 of the chunk is, for sendfile; nil on a
+// file system without one. It is valid until Close. Only ranges that Range returned may be read from it.
 func (r *Reader) File() (f *os.File, base int64) { return r.file.OSFile(), r.base }
 
-// ReadAt reads visible bytes of the chunk at an offset in the chunk
-// (io.ReaderAt). Errors: io.EOF, fault.Invalid, fault.Disk.
+// ReadAt reads visible bytes of the chunk at an offset in the chunk (io.ReaderAt). Errors: io.EOF,
+// fault.Invalid, fault.Disk.
 func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 	const op = "read chunk"
 	if offset < 0 {

@@ -11,7 +11,7 @@ type recovery struct {
 }
 
 // begin is Store.BeginRecovery.
-func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool, err error) {
+func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica, wasRestarted bool, err error) {
 	const op = "begin chunk recovery"
 	sessions := c.sessions
 	replica, err := sessions.index.lock(op, id)
@@ -75,8 +75,7 @@ func recoveryIsStale(op string, r *replica, newGen chunk.Generation) error {
 		r.view.state, r.view.Generation, newGen)
 }
 
-// promisedLocked checks that exactly newGen was promised last, before anything
-// is changed.
+// promisedLocked checks that exactly newGen was promised last, before anything is changed.
 func (c *recovery) promisedLocked(replica *replica, op string, newGen chunk.Generation) error {
 	if replica.view.place.kind != inFile { // a promise would have given it a file
 		return chunkError(fault.StaleGeneration, op, replica.id, "no recovery was begun, this one is for generation %d",

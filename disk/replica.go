@@ -22,8 +22,7 @@ type replica struct {
 	volume          *volume
 	filecache.Owner // of the replica's own file, if it has one
 
-	// io is held by everything that changes the file, its name, or what is
-	// below; see the package comment.
+	// io is held by everything that changes the file, its name, or what is below; see the package comment.
 	io      sync.Mutex
 	gone    bool                // deleted, or its creation failed: not in the index
 	named   bool                // the present file name is durable
@@ -45,8 +44,8 @@ type replicaView struct {
 type snapshot struct {
 	state  chunk.State // 0 while it is being created, or hidden
 	hidden bool        // see CreateOptions.Hidden
-	// readable: the layout and Partial are known, because the file's front was
-	// read or written. A sealed replica's is read by its first reader.
+	// readable: the layout and Partial are known, because the file's front was read or written. A sealed
+	// replica's is read by its first reader.
 	readable bool
 	chunkfile.End
 	layout chunkfile.Layout
@@ -101,8 +100,8 @@ func (r *replica) anotherGeneration(op string, gen chunk.Generation) error {
 		r.view.Generation, gen)
 }
 
-// ioError makes an I/O error that leaves the replica as it was; it counts against
-// the volume. v is the state that the caller saw.
+// ioError makes an I/O error that leaves the replica as it was; it counts against the volume. v is the state
+// that the caller saw.
 func (r *replica) ioError(v snapshot, op string, err error) error {
 	failure := diskError(op, r.pathOf(v), r.id, err)
 	r.volume.noteError(failure)
@@ -114,16 +113,16 @@ func (r *replica) ioErrorLocked(op string, err error) error {
 	return r.ioError(r.view.snapshot, op, err)
 }
 
-// failLocked records an I/O error that ends writing to this replica until the
-// next start, which verifies it from scratch: after a failed write or sync
-// nobody knows which bytes the disk has, and a second sync may hide the error.
+// failLocked records an I/O error that ends writing to this replica until the next start, which verifies it
+// from scratch: after a failed write or sync nobody knows which bytes the disk has, and a second sync may
+// hide the error.
 func (r *replica) failLocked(op string, err error) error {
 	r.failed = r.ioErrorLocked(op, err)
 	return r.failed
 }
 
-// createFileLocked makes a chunk file: header and a first sync slot that says
-// length 0. A hint of what will come is preallocated.
+// createFileLocked makes a chunk file: header and a first sync slot that says length 0. A hint of what will
+// come is preallocated.
 func (r *replica) createFileLocked(layout chunkfile.Layout, hint int64) error {
 	const op = "create replica"
 	name, fsys := r.path(), r.volume.fs
@@ -141,8 +140,7 @@ func (r *replica) createFileLocked(layout chunkfile.Layout, hint int64) error {
 	if err != nil {
 		r.tail = nil
 		failure := r.ioErrorLocked(op, err)
-		// What cannot be removed is found by the next start, which drops a
-		// replica that was never synced.
+		// What cannot be removed is found by the next start, which drops a replica that was never synced.
 		return errors.Join(failure, inner.Close(), fsys.Remove(name))
 	}
 	r.file, r.named = r.volume.files.Add(&r.Owner, inner, true), false
@@ -150,8 +148,8 @@ func (r *replica) createFileLocked(layout chunkfile.Layout, hint int64) error {
 	return nil
 }
 
-// writeWhole writes a chunk file that holds data with the recorded sum of the
-// replica's record, durably but for its name.
+// writeWhole writes a chunk file that holds data with the recorded sum of the replica's record, durably but
+// for its name.
 func (r *replica) writeWhole(name string, data []byte) (vfs.File, chunkfile.State, error) {
 	v, fsys := r.view.snapshot, r.volume.fs
 	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
@@ -165,8 +163,8 @@ func (r *replica) writeWhole(name string, data []byte) (vfs.File, chunkfile.Stat
 	return f, state, nil
 }
 
-// openLocked returns the cached file of the replica, or opens it under its
-// present name, with one more user. Errors: fault.Disk, fault.Busy.
+// openLocked returns the cached file of the replica, or opens it under its present name, with one more user.
+// Errors: fault.Disk, fault.Busy.
 func (r *replica) openLocked(op string, writable bool) (*filecache.File, error) {
 	files := r.volume.files
 	if f := files.Get(&r.Owner, writable); f != nil {
@@ -179,9 +177,8 @@ func (r *replica) openLocked(op string, writable bool) (*filecache.File, error) 
 	return f, nil
 }
 
-// loadLocked reads header and slots of a sealed replica and learns the sum of
-// its last block. The error is fault.CorruptData if the file cannot be this
-// replica, fault.Disk if it cannot be read.
+// loadLocked reads header and slots of a sealed replica and learns the sum of its last block. The error is
+// fault.CorruptData if the file cannot be this replica, fault.Disk if it cannot be read.
 func (r *replica) loadLocked(f *filecache.File) error {
 	if r.disk.Loaded() {
 		return nil
@@ -202,8 +199,8 @@ func (r *replica) loadLocked(f *filecache.File) error {
 	return nil
 }
 
-// appendLocked writes data and then shows the new length to readers. flush is
-// false if a sync follows at once.
+// appendLocked writes data and then shows the new length to readers. flush is false if a sync follows at
+// once.
 func (r *replica) appendLocked(data []byte, flush bool) error {
 	const op = "append to chunk"
 	end, err := r.tail.Append(data, r.view.End, flush)
@@ -219,9 +216,9 @@ func (r *replica) appendLocked(data []byte, flush bool) error {
 	return nil
 }
 
-// rollbackLocked undoes an append that failed half way. After a full disk the
-// file is cut back to the acknowledged length and the Writer goes on; after
-// anything else, or if the cut fails, the replica takes no more writes.
+// rollbackLocked undoes an append that failed half way. After a full disk the file is cut back to the
+// acknowledged length and the Writer goes on; after anything else, or if the cut fails, the replica takes no
+// more writes.
 func (r *replica) rollbackLocked(op string, cause error) error {
 	if !vfs.IsFull(cause) {
 		return r.failLocked(op, cause)
@@ -232,8 +229,8 @@ func (r *replica) rollbackLocked(op string, cause error) error {
 	return diskError(op, r.path(), r.id, cause)
 }
 
-// syncLocked makes everything up to the present length durable, and with name the
-// directory if the name is new.
+// syncLocked makes everything up to the present length durable, and with name the directory if the name is
+// new.
 func (r *replica) syncLocked(name bool) error {
 	if err := r.tail.Sync(r.view.End); err != nil {
 		return r.failLocked("sync chunk", err)
@@ -253,8 +250,8 @@ func (r *replica) syncNameLocked(op string) error {
 	return nil
 }
 
-// cutLocked shortens the replica's file to length, whose partial block has the
-// given sum, so that no crash brings the rest back:
+// cutLocked shortens the replica's file to length, whose partial block has the given sum, so that no crash
+// brings the rest back:
 //
 //  1. a sync slot for the new length, fdatasync: from here on recovery goes
 //     by it, even when length is less than what was synced before;
@@ -274,8 +271,8 @@ func (r *replica) cutLocked(op string, length int64, partial uint64) error {
 	return nil
 }
 
-// sealLocked syncs the replica and gives the file its final name: durable on
-// return. It needs r.tail and leaves it.
+// sealLocked syncs the replica and gives the file its final name: durable on return. It needs r.tail and
+// leaves it.
 func (r *replica) sealLocked(generation chunk.Generation) error {
 	const op = "seal chunk"
 	if err := r.tail.Trim(r.view.Length); err != nil {
@@ -291,8 +288,7 @@ func (r *replica) sealLocked(generation chunk.Generation) error {
 	return nil
 }
 
-// renameLocked gives the replica a new state and generation by renaming its
-// file, durably.
+// renameLocked gives the replica a new state and generation by renaming its file, durably.
 func (r *replica) renameLocked(op string, state chunk.State, generation chunk.Generation) error {
 	next := r.view.snapshot
 	next.state, next.Generation, next.hidden = state, generation, false
@@ -310,8 +306,7 @@ func (r *replica) renameLocked(op string, state chunk.State, generation chunk.Ge
 	return r.syncNameLocked(op)
 }
 
-// endSessionLocked fences the Writer, if there is one, and releases its
-// file.
+// endSessionLocked fences the Writer, if there is one, and releases its file.
 func (r *replica) endSessionLocked() {
 	r.session++
 	if r.tail != nil {
@@ -328,9 +323,8 @@ func (v *snapshot) dataAt() int64 {
 	return v.layout.DataOffset()
 }
 
-// sums returns the sums of the blocks that begin at or behind the block border
-// start and before end: a block border, or the length of the snapshot. f is the
-// file that holds the replica.
+// sums returns the sums of the blocks that begin at or behind the block border start and before end: a block
+// border, or the length of the snapshot. f is the file that holds the replica.
 func (v *snapshot) sums(f io.ReaderAt, start, end int64) ([]byte, error) {
 	if v.place.kind != inRecord {
 		return v.layout.ReadSums(f, start, chunkfile.End{Length: end, Partial: v.Partial})

@@ -13,8 +13,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// scan builds the index of a store that starts: sealed replicas from their names,
-// open ones by recovery, corrupt ones from the quarantine.
+// scan builds the index of a store that starts: sealed replicas from their names, open ones by recovery,
+// corrupt ones from the quarantine.
 type scan struct {
 	*env
 	index      *index
@@ -23,8 +23,7 @@ type scan struct {
 	trash      *trash
 
 	best map[chunk.ID]*replica // what was met, one for each chunk
-	// surplus are the others: two files of one chunk are not what this package
-	// leaves, but people copy files.
+	// surplus are the others: two files of one chunk are not what this package leaves, but people copy files.
 	surplus []*replica
 }
 
@@ -131,8 +130,8 @@ func (s *scan) listShard(v *volume, directory string) error {
 	return nil
 }
 
-// listQuarantine reads the corrupt replicas of a volume. One that is not the best
-// of its chunk stays where it is.
+// listQuarantine reads the corrupt replicas of a volume. One that is not the best of its chunk stays where it
+// is.
 func (s *scan) listQuarantine(v *volume) error {
 	entries, err := v.fs.ReadDir(v.path(quarantineDirectory))
 	if err != nil {
@@ -174,9 +173,8 @@ func (s *scan) add(r *replica) {
 	s.best[r.id] = r
 }
 
-// better orders two replicas of one chunk: any before a corrupt one, then the
-// higher generation, then a file before a record (it was made from it), then
-// sealed before open.
+// better orders two replicas of one chunk: any before a corrupt one, then the higher generation, then a file
+// before a record (it was made from it), then sealed before open.
 func better(one, two *snapshot) bool {
 	switch {
 	case (one.place.kind == aside) != (two.place.kind == aside):
@@ -197,10 +195,9 @@ func (s *scan) dropSurplus(r *replica) error {
 	return s.quarantine.keep(r)
 }
 
-// recoverReplica finds the verified prefix of a replica that was open when the
-// store stopped, and cuts the file to it, durably, so that the next start finds
-// the same. A replica that was never synced goes to the trash; one that lost
-// synced bytes to quarantine. Error: one that concerns more than this replica.
+// recoverReplica finds the verified prefix of a replica that was open when the store stopped, and cuts the
+// file to it, durably, so that the next start finds the same. A replica that was never synced goes to the
+// trash; one that lost synced bytes to quarantine. Error: one that concerns more than this replica.
 func (s *scan) recoverReplica(replica *replica) error {
 	const op = "recover replica"
 	replica.io.Lock()
@@ -215,8 +212,8 @@ func (s *scan) recoverReplica(replica *replica) error {
 	}
 	switch {
 	case errors.Is(err, chunkfile.ErrNeverSynced):
-		replica.volume.logger.Info("replica was never synced and is dropped", "chunk", replica.id, "gen",
-			replica.view.Generation)
+		replica.volume.logger.Info("replica was never synced and is dropped",
+			"chunk", replica.id, "gen", replica.view.Generation)
 		return s.trash.takeLocked(replica)
 	case fault.KindOf(err) == fault.Version:
 		return err
@@ -240,7 +237,7 @@ func (s *scan) recoverReplica(replica *replica) error {
 	if err := replica.syncNameLocked(op); err != nil {
 		return err
 	}
-	replica.volume.logger.Info("open replica recovered", "chunk", replica.id, "gen", replica.view.Generation, "length",
-		got.Length)
+	replica.volume.logger.Info("open replica recovered",
+		"chunk", replica.id, "gen", replica.view.Generation, "length", got.Length)
 	return nil
 }

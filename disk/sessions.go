@@ -53,8 +53,7 @@ func checkCreate(id chunk.ID, gen chunk.Generation, o CreateOptions) error {
 	return nil
 }
 
-// volumeFor is the volume that Do chose for the chunk, if it did, or a new
-// choice.
+// volumeFor is the volume that Do chose for the chunk, if it did, or a new choice.
 func (s *sessions) volumeFor(id chunk.ID, hint int64) (*volume, error) {
 	chosen, err := s.volumes.choose(id, hint, s.volumes.space)
 	if err != nil {
@@ -122,8 +121,8 @@ func (s *sessions) takeOver(op string, id chunk.ID, want takeOver) (*Writer, err
 	switch {
 	case v.Generation < want.previous || v.Generation > gen ||
 		(v.Generation == gen && (v.state == chunk.Sealed || want.length < v.Length)):
-		// At its own generation a replica is never cut: the request may be a
-		// late copy of one that was served long ago.
+		// At its own generation a replica is never cut: the request may be a late copy of one that was served
+		// long ago.
 		return nil, chunkError(fault.StaleGeneration, op, id,
 			"the replica is %s at generation %d, wanted one from %d and below %d",
 			v.state, v.Generation, want.previous, gen)
@@ -141,8 +140,7 @@ func (s *sessions) takeOver(op string, id chunk.ID, want takeOver) (*Writer, err
 	return s.startLocked(replica), nil
 }
 
-// startLocked begins the session of a new Writer on a replica whose tail is
-// ready.
+// startLocked begins the session of a new Writer on a replica whose tail is ready.
 func (s *sessions) startLocked(replica *replica) *Writer {
 	replica.session++
 	if replica.tail != nil {
@@ -160,11 +158,10 @@ func (s *sessions) startLocked(replica *replica) *Writer {
 	return w
 }
 
-// prepareLocked fences the Writer before, verifies the block in which the
-// replica shall end, cuts the replica to length if it is longer, and leaves
-// r.tail ready to append. gen is who asks; a promise to a higher generation
-// (BeginRecovery) stands in its way. A record, or a replica in memory, gets a
-// file first. After an error the caller ends the session.
+// prepareLocked fences the Writer before, verifies the block in which the replica shall end, cuts the replica
+// to length if it is longer, and leaves r.tail ready to append. gen is who asks; a promise to a higher
+// generation (BeginRecovery) stands in its way. A record, or a replica in memory, gets a file first. After an
+// error the caller ends the session.
 func (s *sessions) prepareLocked(replica *replica, op string, gen chunk.Generation, length int64) error {
 	if err := s.unpacker.unpackLocked(replica); err != nil {
 		return err
@@ -193,8 +190,7 @@ func (s *sessions) prepareLocked(replica *replica, op string, gen chunk.Generati
 		return replica.failLocked(op, err)
 	}
 	if length == replica.view.Length {
-		// A session that was cut off between an append and its sync may not
-		// have left a slot for this length.
+		// A session that was cut off between an append and its sync may not have left a slot for this length.
 		if err := replica.tail.Flush(replica.view.End); err != nil {
 			return replica.failLocked(op, err)
 		}

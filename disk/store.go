@@ -11,8 +11,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Store is the chunk store of one datanode. Safe for concurrent use. Its methods
-// are in this file; its parts do the work.
+// Store is the chunk store of one datanode. Safe for concurrent use. Its methods are in this file; its parts
+// do the work.
 type Store struct {
 	*env
 	gate       *gate
@@ -37,14 +37,12 @@ type env struct {
 	files   *filecache.Cache
 }
 
-// Open opens the volumes, creating what is new, builds the index from the file
-// names, and recovers replicas that were open to a verified prefix
-// (chunk.Recovered). It reads the whole of each of those, and nothing of the
-// sealed ones.
+// Open opens the volumes, creating what is new, builds the index from the file names, and recovers replicas
+// that were open to a verified prefix (chunk.Recovered). It reads the whole of each of those, and nothing of
+// the sealed ones.
 //
-// Errors: fault.Invalid (options; a volume of another node or cluster),
-// fault.Busy (another process has a volume), fault.CorruptData,
-// fault.Version, fault.Disk.
+// Errors: fault.Invalid (options; a volume of another node or cluster), fault.Busy (another process has a
+// volume), fault.CorruptData, fault.Version, fault.Disk.
 func Open(options Options) (_ *Store, err error) {
 	options, err = options.withDefaults()
 	if err != nil {
@@ -70,8 +68,8 @@ func Open(options Options) (_ *Store, err error) {
 	}
 	for _, v := range store.volumes.list {
 		v.packs = pack.New(pack.Options{
-			FS: store.fs, Directory: v.path(packsDirectory), Files: store.files, Logger: v.logger, Clock: options.Clock,
-			Compactor:    store.compactor,
+			FS: store.fs, Directory: v.path(packsDirectory), Files: store.files,
+			Logger: v.logger, Clock: options.Clock, Compactor: store.compactor,
 			SegmentBytes: options.PackSegmentBytes, ZeroBytes: options.packZeroBytes, TrashDelay: options.TrashDelay,
 			Random: store.membership.random, OnError: v.noteError, Expire: store.trash.expire,
 		})
@@ -79,8 +77,9 @@ func Open(options Options) (_ *Store, err error) {
 	if err := store.trash.load(store.volumes.list); err != nil {
 		return nil, err
 	}
-	start := &scan{env: store.env, index: store.index, volumes: store.volumes.list, quarantine: store.quarantine,
-		trash: store.trash}
+	start := &scan{
+		env: store.env, index: store.index, volumes: store.volumes.list, quarantine: store.quarantine, trash: store.trash,
+	}
 	if err := start.run(); err != nil {
 		return nil, err
 	}
@@ -124,9 +123,9 @@ func (s *Store) start() {
 	}
 }
 
-// Close refuses new work, finishes what is queued, stops all goroutines and
-// releases the volumes. Open replicas stay open on the disk, unsynced. Readers
-// keep their files until they are closed. A second Close does nothing.
+// Close refuses new work, finishes what is queued, stops all goroutines and releases the volumes. Open
+// replicas stay open on the disk, unsynced. Readers keep their files until they are closed. A second Close
+// does nothing.
 func (s *Store) Close() error {
 	s.gate.Lock()
 	if s.gate.closed {
@@ -156,114 +155,100 @@ func (s *Store) Close() error {
 	return s.volumes.unlock()
 }
 
-// Create makes an empty open replica and its Writer. Nothing is durable before
-// the first sync. A corrupt replica in quarantine does not stand in the way.
-// Does file I/O: call it from Do. Errors: fault.Exists, fault.StaleGeneration (a
-// recovery above gen found no replica here), fault.Invalid, fault.NoSpace (also
-// when only the reserve is left), fault.Disk.
+// Create makes an empty open replica and its Writer. Nothing is durable before the first sync. A corrupt
+// replica in quarantine does not stand in the way. Does file I/O: call it from Do. Errors: fault.Exists,
+// fault.StaleGeneration (a recovery above gen found no replica here), fault.Invalid, fault.NoSpace (also when
+// only the reserve is left), fault.Disk.
 func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
 	return s.sessions.create(id, gen, o)
 }
 
-// CreateSmall is a Create that does no I/O and does not wait, so that an event
-// loop may call it: for a replica that stays in memory until it is a record. ok is
-// false, and nothing has happened, if this one would not, or its volume has to
-// be looked for; then call Create. Errors: fault.Exists, fault.StaleGeneration.
+// CreateSmall is a Create that does no I/O and does not wait, so that an event loop may call it: for a
+// replica that stays in memory until it is a record. ok is false, and nothing has happened, if this one would
+// not, or its volume has to be looked for; then call Create. Errors: fault.Exists, fault.StaleGeneration.
 func (s *Store) CreateSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) (w *Writer, ok bool, err error) {
 	return s.sessions.createSmall(id, gen, o)
 }
 
-// Reopen makes a sealed or recovered replica open again, at generation gen, to
-// append at length, which must be its length. previous is the lowest generation
-// that the caller accepts; a replica that an earlier attempt opened under a
-// generation up to gen is taken over. The bytes of the last block are verified
-// before anything is built on them. The new state is durable on return.
+// Reopen makes a sealed or recovered replica open again, at generation gen, to append at length, which must
+// be its length. previous is the lowest generation that the caller accepts; a replica that an earlier attempt
+// opened under a generation up to gen is taken over. The bytes of the last block are verified before anything
+// is built on them. The new state is durable on return.
 //
-// Does file I/O: call it from Do. Errors: fault.NotFound, fault.StaleGeneration,
-// fault.Invalid (length), fault.CorruptData (quarantined), fault.Disk.
+// Does file I/O: call it from Do. Errors: fault.NotFound, fault.StaleGeneration, fault.Invalid (length),
+// fault.CorruptData (quarantined), fault.Disk.
 func (s *Store) Reopen(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
 	return s.sessions.takeOver("reopen replica", id, takeOver{previous: previous, generation: gen, length: length})
 }
 
-// Resume goes on writing a replica after its pipeline broke: the bytes beyond
-// length are cut, the generation becomes gen, and the Writer before, if any, is
-// fenced. previous is the lowest generation that the caller accepts. A replica
-// that was sealed when the pipeline broke is opened again. The new state and
-// the cut are durable on return; bytes that were not synced stay unsynced.
+// Resume goes on writing a replica after its pipeline broke: the bytes beyond length are cut, the generation
+// becomes gen, and the Writer before, if any, is fenced. previous is the lowest generation that the caller
+// accepts. A replica that was sealed when the pipeline broke is opened again. The new state and the cut are
+// durable on return; bytes that were not synced stay unsynced.
 //
-// Does file I/O: call it from Do. Errors: as Reopen; fault.Invalid if the
-// replica is shorter than length.
+// Does file I/O: call it from Do. Errors: as Reopen; fault.Invalid if the replica is shorter than length.
 func (s *Store) Resume(id chunk.ID, previous, gen chunk.Generation, length int64) (*Writer, error) {
-	return s.sessions.takeOver("resume replica", id, takeOver{previous: previous, generation: gen, length: length,
-		cut: true})
+	want := takeOver{previous: previous, generation: gen, length: length, cut: true}
+	return s.sessions.takeOver("resume replica", id, want)
 }
 
-// Do runs f on the worker of a chunk, behind the jobs queued there, and does
-// not wait for it. A chunk that is not here yet gets its volume now, and a
-// Create inside f keeps to it. Errors: fault.Busy when the queue is full,
-// fault.Closed; then f never runs.
+// Do runs f on the worker of a chunk, behind the jobs queued there, and does not wait for it. A chunk that is
+// not here yet gets its volume now, and a Create inside f keeps to it. Errors: fault.Busy when the queue is
+// full, fault.Closed; then f never runs.
 func (s *Store) Do(id chunk.ID, f func()) error {
 	return s.sessions.do(id, f)
 }
 
-// BeginRecovery is the first half of bringing the replicas of a chunk to one
-// length: it fences the writer, syncs what there is, and promises, durably,
-// that nobody below newGen writes the replica any more. It returns the replica
-// as it is, with its verified length; wasRestarted says that its node
-// restarted while it was open, so that bytes that were only flushed may be
-// missing. The same newGen may come again. Does file I/O.
+// BeginRecovery is the first half of bringing the replicas of a chunk to one length: it fences the writer,
+// syncs what there is, and promises, durably, that nobody below newGen writes the replica any more. It
+// returns the replica as it is, with its verified length; wasRestarted says that its node restarted while it
+// was open, so that bytes that were only flushed may be missing. The same newGen may come again. Does file
+// I/O.
 //
 // Without a replica it promises that none below newGen is created; see fences.
 //
-// Errors: fault.NotFound; fault.StaleGeneration if the replica is at newGen or
-// above, or promised a higher one; fault.CorruptData; fault.Disk.
-func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (described chunk.Replica, wasRestarted bool,
-	err error) {
+// Errors: fault.NotFound; fault.StaleGeneration if the replica is at newGen or above, or promised a higher
+// one; fault.CorruptData; fault.Disk.
+func (s *Store) BeginRecovery(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica, wasRestarted bool, err error) {
 	return s.recovery.begin(id, newGen)
 }
 
-// FinishRecovery is the second half: it cuts the replica to the length that was
-// agreed, at most its own, and seals it at newGen, durably. BeginRecovery must
-// have promised newGen, possibly before a restart. The same call again does
-// nothing. Does file I/O.
+// FinishRecovery is the second half: it cuts the replica to the length that was agreed, at most its own, and
+// seals it at newGen, durably. BeginRecovery must have promised newGen, possibly before a restart. The same
+// call again does nothing. Does file I/O.
 //
-// Errors: fault.NotFound, fault.StaleGeneration, fault.Invalid (length),
-// fault.CorruptData, fault.Disk.
+// Errors: fault.NotFound, fault.StaleGeneration, fault.Invalid (length), fault.CorruptData, fault.Disk.
 func (s *Store) FinishRecovery(id chunk.ID, newGen chunk.Generation, length int64) error {
 	return s.recovery.finish(id, newGen, length)
 }
 
-// OpenReader opens a replica of generation minGen or higher. The first reader
-// of a replica since the start reads and checks its header. Does file I/O.
-// Errors: fault.NotFound, fault.StaleGeneration, fault.CorruptData (the replica
-// is in quarantine), fault.Disk.
+// OpenReader opens a replica of generation minGen or higher. The first reader of a replica since the start
+// reads and checks its header. Does file I/O. Errors: fault.NotFound, fault.StaleGeneration,
+// fault.CorruptData (the replica is in quarantine), fault.Disk.
 func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
 	return s.readers.open(id, minGen)
 }
 
-// Digest is one xxh3-64 over the replica's stored block sums, the sum of its
-// partial last block if there is one, and its length (8 bytes, little endian):
-// equal bytes give equal digests. It does not read the data. Errors: as
-// OpenReader and Range.
+// Digest is one xxh3-64 over the replica's stored block sums, the sum of its partial last block if there is
+// one, and its length (8 bytes, little endian): equal bytes give equal digests. It does not read the data.
+// Errors: as OpenReader and Range.
 func (s *Store) Digest(id chunk.ID) (uint64, error) {
 	return s.readers.digest(id)
 }
 
-// VerifyReplica reads a replica and compares it with its sums: what to do when
-// a reader reports it. A mismatch puts the replica in quarantine and returns
-// fault.CorruptData. An open replica is verified as far as it is visible, and
-// may be written meanwhile. Other errors: fault.NotFound; fault.Disk if it
-// cannot be read; fault.Busy if it is cut repeatedly.
+// VerifyReplica reads a replica and compares it with its sums: what to do when a reader reports it. A
+// mismatch puts the replica in quarantine and returns fault.CorruptData. An open replica is verified as far
+// as it is visible, and may be written meanwhile. Other errors: fault.NotFound; fault.Disk if it cannot be
+// read; fault.Busy if it is cut repeatedly.
 //
 // Reads the whole replica on the caller's goroutine.
 func (s *Store) VerifyReplica(id chunk.ID) error {
 	return s.verifier.verify(id)
 }
 
-// Quarantine takes a replica out of service for ever: it is reported as
-// corrupt, its file is moved to the volume's quarantine and never deleted. A
-// writer is fenced. Errors: fault.NotFound; fault.StaleGeneration if the
-// replica has another generation than gen. A corrupt one again: no error.
+// Quarantine takes a replica out of service for ever: it is reported as corrupt, its file is moved to the
+// volume's quarantine and never deleted. A writer is fenced. Errors: fault.NotFound; fault.StaleGeneration if
+// the replica has another generation than gen. A corrupt one again: no error.
 func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) error {
 	const op = "quarantine replica"
 	replica, err := s.index.lock(op, id)
@@ -286,13 +271,12 @@ func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) err
 	return nil
 }
 
-// Delete takes a replica out of service: from now on it is not found, and its
-// file waits in the trash for Options.TrashDelay. A writer is fenced; readers
-// finish. The move is not synced: after a power failure the replica may be
-// back. A corrupt replica is forgotten, its file stays in quarantine.
+// Delete takes a replica out of service: from now on it is not found, and its file waits in the trash for
+// Options.TrashDelay. A writer is fenced; readers finish. The move is not synced: after a power failure the
+// replica may be back. A corrupt replica is forgotten, its file stays in quarantine.
 //
-// Errors: fault.NotFound; fault.StaleGeneration if the replica has another
-// generation than gen; fault.Disk, and the replica stays.
+// Errors: fault.NotFound; fault.StaleGeneration if the replica has another generation than gen; fault.Disk,
+// and the replica stays.
 func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	const op = "delete replica"
 	replica, err := s.index.lock(op, id)
@@ -312,24 +296,22 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	return nil
 }
 
-// Volumes describes the volumes, in the order of Options.Directories. It asks
-// the file systems for their free space.
+// Volumes describes the volumes, in the order of Options.Directories. It asks the file systems for their free
+// space.
 func (s *Store) Volumes() []datanode.VolumeState { return s.volumes.describe() }
 
 // Identity is who the volumes belong to.
 func (s *Store) Identity() datanode.Identity { return s.membership.identity() }
 
-// Join binds the store to a cluster for ever, durably. Joining the same cluster
-// again does nothing; another one is refused with fault.Invalid.
+// Join binds the store to a cluster for ever, durably. Joining the same cluster again does nothing; another
+// one is refused with fault.Invalid.
 func (s *Store) Join(clusterID string) error { return s.membership.join(clusterID) }
 
-// ObserveEpoch notes the epoch and txid of a namenode, durably when either is
-// new, which costs two file syncs per volume. A lower epoch than the highest
-// seen is refused with fault.Fenced.
+// ObserveEpoch notes the epoch and txid of a namenode, durably when either is new, which costs two file syncs
+// per volume. A lower epoch than the highest seen is refused with fault.Fenced.
 func (s *Store) ObserveEpoch(epoch, txid uint64) error { return s.membership.observe(epoch, txid) }
 
-// Replicas lists all replicas, corrupt ones too, in no order: a snapshot for a
-// full report.
+// Replicas lists all replicas, corrupt ones too, in no order: a snapshot for a full report.
 func (s *Store) Replicas() []chunk.Replica {
 	list := make([]chunk.Replica, 0, len(s.volumes.list))
 	for _, r := range s.index.all() {
@@ -340,8 +322,7 @@ func (s *Store) Replicas() []chunk.Replica {
 	return list
 }
 
-// Stat describes a replica; of an open one, what readers see. Error:
-// fault.NotFound.
+// Stat describes a replica; of an open one, what readers see. Error: fault.NotFound.
 func (s *Store) Stat(id chunk.ID) (chunk.Replica, error) {
 	if r := s.index.lookup(id); r != nil {
 		if v := r.snapshot(); v.state != 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// trash takes replicas that are deleted, and unlinks what has waited in it long
-// enough. It owns the trash directories, and runs one goroutine per store.
+// trash takes replicas that are deleted, and unlinks what has waited in it long enough. It owns the trash
+// directories, and runs one goroutine per store.
 type trash struct {
 	*env
 	index *index
@@ -40,8 +40,8 @@ func newTrash(e *env, x *index) *trash {
 	return &trash{env: e, index: x, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// load lists what earlier runs left in the trash. A time in the future is a clock
-// that was set back: it counts from now.
+// load lists what earlier runs left in the trash. A time in the future is a clock that was set back: it
+// counts from now.
 func (t *trash) load(volumes []*volume) error {
 	now := t.options.Clock.Now()
 	for _, volume := range volumes {
@@ -53,8 +53,8 @@ func (t *trash) load(volumes []*volume) error {
 		for _, entry := range entries {
 			parked, ok := chunkfile.ParseParkedName(entry.Name())
 			if !ok {
-				volume.logger.Warn("file in the trash is not a replica and is left alone", "path", path.Join(directory,
-					entry.Name()))
+				volume.logger.Warn("file in the trash is not a replica and is left alone",
+					"path", path.Join(directory, entry.Name()))
 				continue
 			}
 			at := parked.At
@@ -69,8 +69,8 @@ func (t *trash) load(volumes []*volume) error {
 	return nil
 }
 
-// takeLocked moves the replica's file to the trash, strikes its record, or marks a
-// corrupt one as forgotten, and drops it from the index. The move is not durable.
+// takeLocked moves the replica's file to the trash, strikes its record, or marks a corrupt one as forgotten,
+// and drops it from the index. The move is not durable.
 func (t *trash) takeLocked(replica *replica) error {
 	const op = "delete replica"
 	volume, seen := replica.volume, replica.view.snapshot
@@ -174,8 +174,7 @@ func (t *trash) next(now time.Time) (item trashItem, wait time.Duration, waiting
 	return item, 0, true
 }
 
-// unlink removes one file, or frees the room of a record. What fails is tried
-// again by the next start.
+// unlink removes one file, or frees the room of a record. What fails is tried again by the next start.
 func (t *trash) unlink(item trashItem) {
 	if item.segment != nil {
 		item.segment.Free(item.bytes)

@@ -9,16 +9,16 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// unpacker gives replicas that are in memory or in a record a file of their own:
-// what changes a replica works on files only.
+// unpacker gives replicas that are in memory or in a record a file of their own: what changes a replica works
+// on files only.
 type unpacker struct {
 	*env
 	index      *index
 	quarantine *quarantine
 }
 
-// materialiseLocked gives a replica that is only in memory a file of its own,
-// an open one, with the same promises as if it had had it from the start.
+// materialiseLocked gives a replica that is only in memory a file of its own, an open one, with the same
+// promises as if it had had it from the start.
 func (u *unpacker) materialiseLocked(replica *replica) error {
 	if replica.view.place.kind != inMemory {
 		return nil
@@ -40,8 +40,8 @@ func (u *unpacker) materialiseLocked(replica *replica) error {
 	return nil
 }
 
-// unpackLocked gives the replica a file of its own, if it has none. Crash points,
-// each of which leaves the replica whole at its generation:
+// unpackLocked gives the replica a file of its own, if it has none. Crash points, each of which leaves the
+// replica whole at its generation:
 //
 //  1. the file under a hidden name, fdatasync (a start drops it);
 //  2. rename to the sealed name, fsync of the directory (a start that finds file

@@ -10,8 +10,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// verifier compares replicas with their sums. Whatever decides which replicas to
-// verify, and when, comes above it.
+// verifier compares replicas with their sums. Whatever decides which replicas to verify, and when, comes
+// above it.
 type verifier struct {
 	readers    *readers
 	quarantine *quarantine
@@ -54,8 +54,7 @@ func (c *verifier) verify(id chunk.ID) error {
 	return chunkError(fault.Busy, op, id, "the replica was cut while it was verified, %d times", rangeRetriesMax)
 }
 
-// verifyData compares a replica's bytes with their sums. Error:
-// fault.CorruptData, or that of a read.
+// verifyData compares a replica's bytes with their sums. Error: fault.CorruptData, or that of a read.
 func verifyData(f *filecache.File, id chunk.ID, v snapshot) error {
 	sums, err := v.sums(f, 0, v.Length)
 	if err != nil {

@@ -55,9 +55,8 @@ type volume struct {
 	}
 }
 
-// openVolume makes the directories, takes the lock and reads the identity; a
-// volume without one is new and gets it later, from the store. The caller
-// closes the result's lock.
+// openVolume makes the directories, takes the lock and reads the identity; a volume without one is new and
+// gets it later, from the store. The caller closes the result's lock.
 func openVolume(e *env, directory string) (_ *volume, err error) {
 	const op = "open volume"
 	volume := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
@@ -104,8 +103,7 @@ func (v *volume) load() error {
 	return nil
 }
 
-// makeTree makes the volume's directories, durably. A tree that is there costs
-// one listing.
+// makeTree makes the volume's directories, durably. A tree that is there costs one listing.
 func (v *volume) makeTree() error {
 	chunks := path.Join(v.directory, chunkfile.Directory)
 	if err := v.fs.MkdirAll(chunks, 0o755); err != nil {
@@ -133,8 +131,7 @@ func (v *volume) makeTree() error {
 			return err
 		}
 	}
-	// Without an identity the directories may be the unsynced ones of a start
-	// that was cut off.
+	// Without an identity the directories may be the unsynced ones of a start that was cut off.
 	if complete && v.identity.NodeID != "" {
 		return nil
 	}
@@ -192,8 +189,8 @@ func makeDirectory(fsys vfs.FS, directory string) error {
 // path of something in the volume.
 func (v *volume) path(relative string) string { return path.Join(v.directory, relative) }
 
-// park moves a file of the volume into its trash or quarantine and returns the
-// new name. The move is not durable yet.
+// park moves a file of the volume into its trash or quarantine and returns the new name. The move is not
+// durable yet.
 func (v *volume) park(directory, relative string, name chunkfile.ParkedName) (string, error) {
 	name.Serial = v.serial.Add(1)
 	parked := path.Join(directory, name.String())
@@ -205,8 +202,8 @@ func (v *volume) workerOf(id chunk.ID) *worker {
 	return v.workers[xxh3.Hash(id[:])%uint64(len(v.workers))]
 }
 
-// noteError counts an I/O error against the volume. A read-only file system makes
-// it unhealthy at once, a full disk or a shortage of files does not count.
+// noteError counts an I/O error against the volume. A read-only file system makes it unhealthy at once, a
+// full disk or a shortage of files does not count.
 func (v *volume) noteError(err error) {
 	if vfs.IsFull(err) || vfs.IsShortage(err) {
 		return

@@ -14,8 +14,7 @@ import (
 // errSpaceUnknown: the room of a volume would have to be asked for.
 var errSpaceUnknown = errors.New("the free space is not known")
 
-// volumes are those of a store, in the order of Options.Directories. It chooses
-// where a new replica goes.
+// volumes are those of a store, in the order of Options.Directories. It chooses where a new replica goes.
 type volumes struct {
 	*env
 	list []*volume
@@ -59,9 +58,8 @@ func (vs *volumes) rememberedSpace(v *volume) (free int64, err error) {
 	return v.free.Load(), nil
 }
 
-// choose chooses a volume for a new replica: healthy, with room for sizeHint
-// above the reserve, and in proportion to the room. The choice follows from the
-// id, so it repeats as long as the room does.
+// choose chooses a volume for a new replica: healthy, with room for sizeHint above the reserve, and in
+// proportion to the room. The choice follows from the id, so it repeats as long as the room does.
 func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
 	const op = "place replica"
 	room := make([]int64, len(vs.list))

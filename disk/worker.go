@@ -7,13 +7,11 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// worker runs the jobs of its chunks, one at a time, in the order of their
-// submission.
+// worker runs the jobs of its chunks, one at a time, in the order of their submission.
 //
-// When a job asks for a sync, the worker first takes what is queued behind it
-// (syncBatchMax at most), so that one fdatasync serves all jobs of a writer in
-// that batch. The order of a writer's Done calls is kept: those behind the
-// sync wait for it.
+// When a job asks for a sync, the worker first takes what is queued behind it (syncBatchMax at most), so that
+// one fdatasync serves all jobs of a writer in that batch. The order of a writer's Done calls is kept: those
+// behind the sync wait for it.
 type worker struct {
 	queue chan task
 	group *sync.WaitGroup
@@ -103,9 +101,8 @@ func (w *worker) process(t task) {
 	t.job.done(length, err)
 }
 
-// settle does the syncs that are due and completes the jobs that waited for
-// them. A job that was written and whose sync fails fails, asked for or not:
-// nobody knows whether its bytes are on the disk.
+// settle does the syncs that are due and completes the jobs that waited for them. A job that was written and
+// whose sync fails fails, asked for or not: nobody knows whether its bytes are on the disk.
 func (w *worker) settle() {
 	for _, writer := range w.syncing {
 		writer.syncErr = writer.sync()
@@ -125,15 +122,13 @@ func (w *worker) settle() {
 	w.syncing, w.waiting = w.syncing[:0], w.waiting[:0]
 }
 
-// gate stands before the queues of the workers and packers. It is closed with the
-// store.
+// gate stands before the queues of the workers and packers. It is closed with the store.
 type gate struct {
 	sync.RWMutex // read-held while something is queued
 	closed       bool
 }
 
-// enqueue queues a task for a worker without waiting. Errors: fault.Busy,
-// fault.Closed.
+// enqueue queues a task for a worker without waiting. Errors: fault.Busy, fault.Closed.
 func (g *gate) enqueue(w *worker, t task, op string, id chunk.ID) error {
 	g.RLock()
 	defer g.RUnlock()

@@ -8,11 +8,10 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Writer appends to one open replica on behalf of one write session. Its jobs
-// run in order on the chunk's worker. It ends with a job that has Seal or
-// Close, also when that job fails, or when it is fenced: by Resume, Reopen,
-// BeginRecovery, Delete or Quarantine of the same replica. A Writer that does
-// not end keeps a file open, so an owner that gives up submits a Close job.
+// Writer appends to one open replica on behalf of one write session. Its jobs run in order on the chunk's
+// worker. It ends with a job that has Seal or Close, also when that job fails, or when it is fenced: by
+// Resume, Reopen, BeginRecovery, Delete or Quarantine of the same replica. A Writer that does not end keeps a
+// file open, so an owner that gives up submits a Close job.
 type Writer struct {
 	sessions *sessions
 	replica  *replica
@@ -30,21 +29,20 @@ type Writer struct {
 
 // Job is one step of a write session.
 type Job struct {
-	// Offset in the chunk, in bytes; must equal the replica's length when the
-	// job runs, else fault.Invalid. A job with only Close does not look at it.
+	// Offset in the chunk, in bytes; must equal the replica's length when the job runs, else fault.Invalid. A
+	// job with only Close does not look at it.
 	Offset int64
-	// Data to append, 0..JobBytesMax bytes. It belongs to the caller again when
-	// Done is called.
+	// Data to append, 0..JobBytesMax bytes. It belongs to the caller again when Done is called.
 	Data []byte
 	// Sync: fdatasync before Done, and once the directory.
 	Sync bool
 	// Seal: sync, then make the replica immutable; ends the Writer.
 	Seal bool
-	// Close: end the Writer without sealing, and without syncing unless Sync
-	// is set; the replica stays open for Resume.
+	// Close: end the Writer without sealing, and without syncing unless Sync is set; the replica stays open
+	// for Resume.
 	Close bool
-	// Done is called on a goroutine of the store (the worker's; for a record its
-	// packer's), in the order of submission, without locks held: with the replica's length after the job, or with
+	// Done is called on a goroutine of the store (the worker's; for a record its packer's), in the order of
+	// submission, without locks held: with the replica's length after the job, or with
 	//
 	//	fault.Invalid          wrong offset, too much data, or beyond the chunk size
 	//	fault.StaleGeneration  the Writer was fenced
@@ -53,9 +51,8 @@ type Job struct {
 	//	fault.Closed           the Writer had ended
 	//	fault.NotFound         the replica was deleted
 	//
-	// Without an error the data are in the page cache and visible to readers;
-	// with Sync or Seal they also survive a power failure. Must not block. nil:
-	// the result is of no interest.
+	// Without an error the data are in the page cache and visible to readers; with Sync or Seal they also
+	// survive a power failure. Must not block. nil: the result is of no interest.
 	Done func(length int64, err error)
 }
 
@@ -65,9 +62,8 @@ func (j *Job) done(length int64, err error) {
 	}
 }
 
-// Submit queues a job and never waits. Errors: fault.Busy (the worker's queue
-// is full), fault.Closed (the store is); then Done is never called and Data
-// stays with the caller.
+// Submit queues a job and never waits. Errors: fault.Busy (the worker's queue is full), fault.Closed (the
+// store is); then Done is never called and Data stays with the caller.
 func (w *Writer) Submit(job Job) error {
 	if done, err := w.submitRecord(&job); done || err != nil {
 		return err
@@ -78,8 +74,8 @@ func (w *Writer) Submit(job Job) error {
 // Length of the replica after the last finished job, in bytes.
 func (w *Writer) Length() int64 { return w.length.Load() }
 
-// Publish shows a hidden replica as an open one, with its bytes durable. The
-// Writer goes on. Does file I/O: call it from Do. Errors: as for jobs.
+// Publish shows a hidden replica as an open one, with its bytes durable. The Writer goes on. Does file I/O:
+// call it from Do. Errors: as for jobs.
 func (w *Writer) Publish() error {
 	const op = "publish chunk"
 	replica := w.replica
@@ -202,9 +198,9 @@ func (w *Writer) finish(job Job) (int64, error) {
 	return length, err
 }
 
-// sealAsRecord makes a job of a small replica its record, if the job is all of it:
-// the replica's lock then belongs to the packer. Else the lock is released and
-// the job has to be done another way. wait: for a place in the packer's queue.
+// sealAsRecord makes a job of a small replica its record, if the job is all of it: the replica's lock then
+// belongs to the packer. Else the lock is released and the job has to be done another way. wait: for a place
+// in the packer's queue.
 func (w *Writer) sealAsRecord(job *Job, wait bool) bool {
 	replica := w.replica
 	if wait {
@@ -239,8 +235,8 @@ func (w *Writer) sealAsRecord(job *Job, wait bool) bool {
 	return false
 }
 
-// holdLocked keeps the data of a hidden small replica until its seal. ok is
-// false if that is not what the job wants.
+// holdLocked keeps the data of a hidden small replica until its seal. ok is false if that is not what the job
+// wants.
 func (w *Writer) holdLocked(job *Job) (ok bool) {
 	r := w.replica
 	m, length := r.view.place.memory, job.Offset+int64(len(job.Data))
@@ -258,8 +254,8 @@ func (w *Writer) recordBytesMax() int64 {
 	return min(w.sessions.options.PackBytesMax, w.replica.disk.ChunkSize)
 }
 
-// submitRecord passes a job that makes its replica a record straight to the
-// packer, if nothing else is under way on the replica. It never waits.
+// submitRecord passes a job that makes its replica a record straight to the packer, if nothing else is under
+// way on the replica. It never waits.
 func (w *Writer) submitRecord(job *Job) (done bool, err error) {
 	if !job.Seal || w.queued.Load() {
 		w.queued.Store(true)

@@ -14,11 +14,10 @@ import (
 const (
 	// AppendBytesMax bounds the data of one Append.
 	AppendBytesMax = 1 << 20
-	// appendSumsMax: an append of 1 MiB at an odd offset completes at most 16
-	// blocks and one that was begun earlier.
+	// appendSumsMax: an append of 1 MiB at an odd offset completes at most 16 blocks and one that was begun
+	// earlier.
 	appendSumsMax = AppendBytesMax/blockBytes + 1
-	// AheadBytes of zeros are written ahead of a replica that is synced
-	// repeatedly.
+	// AheadBytes of zeros are written ahead of a replica that is synced repeatedly.
 	AheadBytes = 256 << 10
 )
 
@@ -29,9 +28,8 @@ type End struct {
 	Partial    uint64 // sum of the last, partial block at Length; 0 on a border
 }
 
-// Appender writes at the end of one chunk file, whose State it keeps up to date.
-// One call at a time. After an error nobody knows which bytes the file has: the
-// caller stops, or tries CutBack.
+// Appender writes at the end of one chunk file, whose State it keeps up to date. One call at a time. After an
+// error nobody knows which bytes the file has: the caller stops, or tries CutBack.
 type Appender struct {
 	file       vfs.File
 	id         chunk.ID
@@ -45,16 +43,15 @@ type Appender struct {
 	noAhead    bool  // the disk is full
 }
 
-// NewAppender goes on with a file whose state is loaded. VerifyEnd has to come
-// before Append. An earlier Appender may have left zeros behind the end.
+// NewAppender goes on with a file whose state is loaded. VerifyEnd has to come before Append. An earlier
+// Appender may have left zeros behind the end.
 func NewAppender(f vfs.File, id chunk.ID, state *State) *Appender {
 	return &Appender{file: f, id: id, state: state, allocated: state.DataOffset() + state.ChunkSize}
 }
 
-// Create begins an empty file: header and a first sync slot that says length 0.
-// If preallocate is not 0, room for so much data is reserved. Nothing is durable.
-func Create(file vfs.File, header Header, generation chunk.Generation, preallocate int64, state *State) (*Appender,
-	error) {
+// Create begins an empty file: header and a first sync slot that says length 0. If preallocate is not 0, room
+// for so much data is reserved. Nothing is durable.
+func Create(file vfs.File, header Header, gen chunk.Generation, preallocate int64, state *State) (*Appender, error) {
 	appender := &Appender{file: file, id: header.ID, state: state}
 	*state = State{Layout: header.Layout, counter: 1, nextSlot: 1, synced: -1, settled: true}
 	if preallocate > 0 {
@@ -65,13 +62,13 @@ func Create(file vfs.File, header Header, generation chunk.Generation, prealloca
 	}
 	b := make([]byte, preludeBytes)
 	putHeader(b, header)
-	putSlot(b[SectorBytes:], slot{id: header.ID, counter: 1, End: End{Generation: generation}})
+	putSlot(b[SectorBytes:], slot{id: header.ID, counter: 1, End: End{Generation: gen}})
 	_, err := file.WriteAt(b, 0)
 	return appender, err
 }
 
-// WriteWhole writes a sealed file that holds data of at most one block, whose sum
-// is given, and makes it durable but for its name.
+// WriteWhole writes a sealed file that holds data of at most one block, whose sum is given, and makes it
+// durable but for its name.
 func WriteWhole(file vfs.File, header Header, generation chunk.Generation, data []byte, sum uint64) (State, error) {
 	b := make([]byte, header.DataOffset(), header.DataOffset()+int64(len(data)))
 	putHeader(b, header)
@@ -89,10 +86,9 @@ func WriteWhole(file vfs.File, header Header, generation chunk.Generation, data 
 	return State{Layout: header.Layout, counter: 1, nextSlot: 1, synced: end.Length, settled: true}, file.Datasync()
 }
 
-// Append writes data behind an end, then the sums of the blocks that became full,
-// then the flush slot if the data end inside a block. Only then may the new end be
-// shown to readers. A sync slot that follows at once makes the flush slot
-// needless: flush is false.
+// Append writes data behind an end, then the sums of the blocks that became full, then the flush slot if the
+// data end inside a block. Only then may the new end be shown to readers. A sync slot that follows at once
+// makes the flush slot needless: flush is false.
 func (a *Appender) Append(data []byte, at End, flush bool) (End, error) {
 	if _, err := a.file.WriteAt(data, a.state.DataOffset()+at.Length); err != nil {
 		return at, err
@@ -115,8 +111,8 @@ func (a *Appender) Append(data []byte, at End, flush bool) (End, error) {
 	return end, nil
 }
 
-// hash goes over data that follow length, leaves the sums of the blocks that
-// became full in a.sums and returns the new length and their number.
+// hash goes over data that follow length, leaves the sums of the blocks that became full in a.sums and
+// returns the new length and their number.
 func (a *Appender) hash(data []byte, length int64) (end int64, count int) {
 	end = length
 	for len(data) > 0 {
@@ -159,12 +155,10 @@ func (a *Appender) WriteOut(length, step int64) error {
 	return nil
 }
 
-// WriteAhead makes room behind the end of a replica that is synced
-// repeatedly: zeros that are really written, so that the next syncs neither change the
-// file's size nor allocate, and the file system has no journal to commit. Zeros
-// behind the end prove nothing at a recovery: no slot covers them, and the sums
-// there are 0, which is not the sum of any zeros. Trim cuts them off. A full disk
-// is no error.
+// WriteAhead makes room behind the end of a replica that is synced repeatedly: zeros that are really written,
+// so that the next syncs neither change the file's size nor allocate, and the file system has no journal to
+// commit. Zeros behind the end prove nothing at a recovery: no slot covers them, and the sums there are 0,
+// which is not the sum of any zeros. Trim cuts them off. A full disk is no error.
 func (a *Appender) WriteAhead(zeros []byte, end int64) error {
 	if end <= a.ahead || a.noAhead {
 		return nil
@@ -188,8 +182,8 @@ func (a *Appender) WriteAhead(zeros []byte, end int64) error {
 // Ahead is where the zeros behind the end of the replica end.
 func (a *Appender) Ahead() int64 { return a.ahead }
 
-// Sync makes everything up to the present end durable: the older sync slot, then
-// fdatasync. It does nothing if the newest durable slot has that length.
+// Sync makes everything up to the present end durable: the older sync slot, then fdatasync. It does nothing
+// if the newest durable slot has that length.
 func (a *Appender) Sync(end End) error {
 	if a.state.synced == end.Length {
 		return nil
@@ -227,9 +221,9 @@ func (a *Appender) writeSlot(index int, end End) error {
 	return err
 }
 
-// VerifyEnd checks the bytes of the block that length falls into, up to the
-// replica's end, against their sum, and returns the sum of those before length,
-// from where Append may go on. Error: fault.CorruptData, or that of the read.
+// VerifyEnd checks the bytes of the block that length falls into, up to the replica's end, against their sum,
+// and returns the sum of those before length, from where Append may go on. Error: fault.CorruptData, or that
+// of the read.
 func (a *Appender) VerifyEnd(length int64, end End) (partial uint64, err error) {
 	a.hasher.Reset()
 	inside := length % blockBytes
@@ -257,10 +251,9 @@ func (a *Appender) VerifyEnd(length int64, end End) (partial uint64, err error) 
 	return a.hasher.Sum64(), nil
 }
 
-// Cut shortens a file whose end Sync has made durable, so that no crash brings
-// the rest back: no more sums of blocks that end behind it, truncation, fdatasync.
-// The bytes behind do not come back, and zeros written ahead later are not taken
-// for them.
+// Cut shortens a file whose end Sync has made durable, so that no crash brings the rest back: no more sums of
+// blocks that end behind it, truncation, fdatasync. The bytes behind do not come back, and zeros written
+// ahead later are not taken for them.
 func (a *Appender) Cut(length int64) error {
 	if err := a.clearSums(length); err != nil {
 		return err
@@ -271,8 +264,8 @@ func (a *Appender) Cut(length int64) error {
 	return a.file.Datasync()
 }
 
-// CutBack undoes an Append that failed half way on a full disk: the file ends at
-// the acknowledged end again. step is what could not be done.
+// CutBack undoes an Append that failed half way on a full disk: the file ends at the acknowledged end again.
+// step is what could not be done.
 func (a *Appender) CutBack(end End) (step string, err error) {
 	if err := a.truncate(end.Length); err != nil {
 		return "cut chunk back", err
@@ -322,8 +315,8 @@ func (a *Appender) clearSums(length int64) error {
 	return err
 }
 
-// ReadSums reads the sums of the blocks that begin at or behind the block border
-// start and before end, which is a border or where the replica ends.
+// ReadSums reads the sums of the blocks that begin at or behind the block border start and before end, which
+// is a border or where the replica ends.
 func (l Layout) ReadSums(f io.ReaderAt, start int64, end End) ([]byte, error) {
 	full := (end.Length - start) / blockBytes
 	b := make([]byte, SumBytes*full, SumBytes*(full+1))

@@ -8,8 +8,7 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// The chunk file, version 1; docs/format/chunk-file.md has the tables. All
-// numbers are little endian.
+// The chunk file, version 1; docs/format/chunk-file.md has the tables. All numbers are little endian.
 //
 //	   0  header            512 B
 //	 512  sync slot 0       512 B
@@ -80,8 +79,7 @@ func putHeader(b []byte, h Header) {
 	SealSector(b)
 }
 
-// parseHeader reads a header from b[:SectorBytes]. Errors: fault.CorruptData,
-// fault.Version.
+// parseHeader reads a header from b[:SectorBytes]. Errors: fault.CorruptData, fault.Version.
 func parseHeader(b []byte) (Header, error) {
 	const op = "parse chunk file header"
 	b = b[:SectorBytes]
@@ -131,9 +129,8 @@ func putSlot(b []byte, s slot) {
 	SealSector(b)
 }
 
-// parseSlot reads the slot at an index from b[:SectorBytes]. ok is false for
-// anything but a whole slot of this chunk, at its place, that fits the chunk
-// size; a torn or empty one is no error.
+// parseSlot reads the slot at an index from b[:SectorBytes]. ok is false for anything but a whole slot of
+// this chunk, at its place, that fits the chunk size; a torn or empty one is no error.
 func parseSlot(b []byte, index int, header Header) (found slot, ok bool) {
 	b = b[:SectorBytes]
 	if [8]byte(b) != slotMagic || !SectorOK(b) || binary.LittleEndian.Uint32(b[8:]) != formatVersion {

@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	// Directory holds the chunk files of a volume, in one shard for each
-	// last byte of an id.
+	// Directory holds the chunk files of a volume, in one shard for each last byte of an id.
 	Directory = "chunks"
 
 	openSuffix   = ".open"
@@ -29,8 +28,8 @@ type Name struct {
 	Length     int64 // sealed
 }
 
-// String is "<id>_<generation hex>.open", or with ".copy" while it is hidden,
-// or "<id>_<generation hex>_<length>.chunk".
+// String is "<id>_<generation hex>.open", or with ".copy" while it is hidden, or "<id>_<generation
+// hex>_<length>.chunk".
 func (n Name) String() string {
 	if n.Hidden {
 		return fmt.Sprintf("%s_%x%s", n.ID, uint64(n.Generation), hiddenSuffix)
@@ -41,8 +40,7 @@ func (n Name) String() string {
 	return fmt.Sprintf("%s_%x_%d%s", n.ID, uint64(n.Generation), n.Length, sealedSuffix)
 }
 
-// ParseName reads a replica's file name; ok only if it is exactly what
-// String makes of the result.
+// ParseName reads a replica's file name; ok only if it is exactly what String makes of the result.
 func ParseName(text string) (name Name, ok bool) {
 	stem, isOpen := strings.CutSuffix(text, openSuffix)
 	if !isOpen {
@@ -84,8 +82,8 @@ func (n Name) Relative() string {
 // Shard names the directory for a last id byte.
 func Shard(last byte) string { return fmt.Sprintf("%02x", last) }
 
-// ParkedName is the name of a file in trash or quarantine: when it came, a
-// number that keeps equal names apart, and the replica's name.
+// ParkedName is the name of a file in trash or quarantine: when it came, a number that keeps equal names
+// apart, and the replica's name.
 type ParkedName struct {
 	At     time.Time // milliseconds count
 	Serial uint32

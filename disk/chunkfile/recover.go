@@ -11,8 +11,7 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// ErrNeverSynced: the file of a replica of which nothing, not even the header,
-// was ever durable.
+// ErrNeverSynced: the file of a replica of which nothing, not even the header, was ever durable.
 var ErrNeverSynced = errors.New("the replica was never synced")
 
 // Recovered is what the file of an open replica proves.
@@ -22,18 +21,14 @@ type Recovered struct {
 	Partial uint64
 }
 
-// Recover finds the longest prefix of an open replica that its sums and
-// slots prove. It only reads.
+// Recover finds the longest prefix of an open replica that its sums and slots prove. It only reads.
 //
-// A slot counts if the full blocks before its length match their sums and the
-// bytes behind the last block border match the slot's own sum. The sync slot
-// with the highest counter that counts is the floor: the replica is never
-// shorter. slots with a lower counter are from before a cut, or outdated. From
-// the floor on, a flush slot that counts and full blocks that match may only
-// lengthen the replica.
+// A slot counts if the full blocks before its length match their sums and the bytes behind the last block
+// border match the slot's own sum. The sync slot with the highest counter that counts is the floor: the
+// replica is never shorter. slots with a lower counter are from before a cut, or outdated. From the floor on,
+// a flush slot that counts and full blocks that match may only lengthen the replica.
 //
-// Errors: ErrNeverSynced; fault.CorruptData if no sync slot counts;
-// fault.Version; that of a read.
+// Errors: ErrNeverSynced; fault.CorruptData if no sync slot counts; fault.Version; that of a read.
 func Recover(file vfs.File, id chunk.ID) (Recovered, error) {
 	const op = "recover replica"
 	info, err := file.Stat()
@@ -76,8 +71,8 @@ func Recover(file vfs.File, id chunk.ID) (Recovered, error) {
 	return got, nil
 }
 
-// verifySlots reads the data from the start as long as whole blocks match their
-// sums. It returns the number of those, and which slots count.
+// verifySlots reads the data from the start as long as whole blocks match their sums. It returns the number
+// of those, and which slots count.
 func verifySlots(file vfs.File, front prelude, dataBytes int64) (full int64, counts [slotCount]bool, err error) {
 	sums := make([]byte, SumBytes*front.blocks())
 	// The table may end in a hole behind the end of a short file.

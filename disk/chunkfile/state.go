@@ -9,17 +9,17 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// State is what a replica remembers of the header and the slots of its file. The
-// zero State has not been read yet.
+// State is what a replica remembers of the header and the slots of its file. The zero State has not been read
+// yet.
 type State struct {
 	Layout
 	counter  uint64           // highest in any slot
 	synced   int64            // length of the newest durable sync slot; -1: none yet
 	promised chunk.Generation // lowest generation that may write
 	nextSlot int              // sync slot to overwrite: not the newest good one
-	// settled: what the prelude said when it was loaded is durable. A process
-	// may have died between writing a slot and its sync: the slot counts, but
-	// the other one is still the durable one and must not be overwritten.
+	// settled: what the prelude said when it was loaded is durable. A process may have died between writing a
+	// slot and its sync: the slot counts, but the other one is still the durable one and must not be
+	// overwritten.
 	settled bool
 }
 
@@ -38,9 +38,9 @@ func (s *State) Promise(generation chunk.Generation) {
 // Outdate has the next Sync write a slot even if the length was synced before.
 func (s *State) Outdate() { s.synced = -1 }
 
-// Load reads header and slots of a sealed file whose name says length. It returns
-// the sum of the last, partial block. Errors: fault.CorruptData if the file cannot
-// be this replica, fault.Version, or that of a read.
+// Load reads header and slots of a sealed file whose name says length. It returns the sum of the last,
+// partial block. Errors: fault.CorruptData if the file cannot be this replica, fault.Version, or that of a
+// read.
 func Load(file vfs.File, id chunk.ID, length int64) (_ State, partial uint64, err error) {
 	const op = "load replica"
 	front, err := readPrelude(file)
@@ -76,8 +76,7 @@ type prelude struct {
 	ok    [slotCount]bool
 }
 
-// readPrelude reads header and slots. Errors: fault.CorruptData,
-// fault.Version, or that of the read.
+// readPrelude reads header and slots. Errors: fault.CorruptData, fault.Version, or that of the read.
 func readPrelude(f io.ReaderAt) (prelude, error) {
 	b := make([]byte, preludeBytes)
 	if n, err := f.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
@@ -102,8 +101,8 @@ func parsePrelude(b []byte) (p prelude, err error) {
 	return p, nil
 }
 
-// state is what to remember if the sync slot at an index is the newest good one.
-// synced is the length that is durable, or -1.
+// state is what to remember if the sync slot at an index is the newest good one. synced is the length that is
+// durable, or -1.
 func (p *prelude) state(index int, synced int64) State {
 	s := State{Layout: p.Layout, nextSlot: 1 - index, synced: synced}
 	for i, slot := range p.slots {
@@ -114,8 +113,7 @@ func (p *prelude) state(index int, synced int64) State {
 	return s
 }
 
-// newestSync is the index of the sync slot with the highest counter that
-// accept returns true for, or -1.
+// newestSync is the index of the sync slot with the highest counter that accept returns true for, or -1.
 func (p *prelude) newestSync(accept func(slot) bool) int {
 	best := -1
 	for i := range flushSlot {

@@ -1,7 +1,6 @@
-// Package filecache keeps files open between their uses, so that a popular one is
-// not reopened for each use. Each file belongs to an Owner and counts its users. A
-// rename does not hurt an open file; whoever removes one calls Detach. The cache
-// runs no goroutine, and knows nothing of what the files hold.
+// Package filecache keeps files open between their uses, so that a popular one is not reopened for each use.
+// Each file belongs to an Owner and counts its users. A rename does not hurt an open file; whoever removes
+// one calls Detach. The cache runs no goroutine, and knows nothing of what the files hold.
 package filecache
 
 import (
@@ -17,8 +16,7 @@ type Owner struct {
 	file *File // guarded by Cache.mu
 }
 
-// File is a counted open file. It is closed when nobody uses it and the
-// cache drops it.
+// File is a counted open file. It is closed when nobody uses it and the cache drops it.
 type File struct {
 	vfs.File
 	owner    *Owner
@@ -54,8 +52,7 @@ func (c *Cache) Idle() int {
 	return c.mu.idle.Len()
 }
 
-// Get returns the owner's cached file with one more user, or nil if there is
-// none that is good enough.
+// Get returns the owner's cached file with one more user, or nil if there is none that is good enough.
 func (c *Cache) Get(o *Owner, writable bool) *File {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,8 +153,7 @@ func (c *Cache) Close() {
 	}
 }
 
-// closeFile closes a file that nobody uses. Its error means nothing: what had
-// to be durable was synced.
+// closeFile closes a file that nobody uses. Its error means nothing: what had to be durable was synced.
 func closeFile(f *File) {
 	if f != nil {
 		_ = f.File.Close()

@@ -16,8 +16,8 @@ import (
 
 // Owner knows which records are replicas.
 type Owner interface {
-	// Claim locks the replica of a record, so that it stays there until it is
-	// released; nil if the record is not, or no longer, that of a replica.
+	// Claim locks the replica of a record, so that it stays there until it is released; nil if the record is
+	// not, or no longer, that of a replica.
 	Claim(g *Segment, r Record) Claim
 }
 
@@ -25,16 +25,15 @@ type Owner interface {
 type Claim interface {
 	// Moved notes that the replica is now the record at offset of another segment.
 	Moved(to *Segment, offset int64)
-	// Corrupt takes the replica out of service, and its bytes out of the segment. It
-	// returns nil, or reason if the record is still there.
+	// Corrupt takes the replica out of service, and its bytes out of the segment. It returns nil, or reason
+	// if the record is still there.
 	Corrupt(reason error) error
 	// Release unlocks the replica.
 	Release()
 }
 
-// Compactor frees the room of dead records: it moves what is left of a
-// segment to the one that is being written, and unlinks it. One goroutine per
-// store, at compactRateBytes per second.
+// Compactor frees the room of dead records: it moves what is left of a segment to the one that is being
+// written, and unlinks it. One goroutine per store, at compactRateBytes per second.
 type Compactor struct {
 	owner Owner
 	clock clock.Clock
@@ -77,8 +76,8 @@ func (c *Compactor) Run(group *sync.WaitGroup) {
 			return
 		}
 		if err != nil {
-			segment.set.options.Logger.Warn("segment could not be compacted, it is tried again later", "path", segment.Path(),
-				"err", err)
+			segment.set.options.Logger.Warn("segment could not be compacted, it is tried again later",
+				"path", segment.Path(), "err", err)
 			if !c.sleep(compactRetryDelay) {
 				return
 			}
@@ -86,8 +85,7 @@ func (c *Compactor) Run(group *sync.WaitGroup) {
 	}
 }
 
-// next is the segment that holds the least of those worth it, on the first volume
-// that has one.
+// next is the segment that holds the least of those worth it, on the first volume that has one.
 func (c *Compactor) next() (best *Segment) {
 	for _, s := range c.sets {
 		s.mu.Lock()
@@ -123,13 +121,11 @@ func (c *Compactor) sleep(d time.Duration) bool {
 // ErrStopped is why a compaction broke off.
 var ErrStopped = errors.New("the store is being closed")
 
-// Compact moves the living records of a closed segment and unlinks it. pace is
-// called between batches; false breaks it off. A segment that is gone is left
-// alone.
+// Compact moves the living records of a closed segment and unlinks it. pace is called between batches; false
+// breaks it off. A segment that is gone is left alone.
 //
-// Crash points: a record that was moved is on the disk twice; the later one
-// counts. It is struck at its old place before the replica can be deleted at the
-// new one.
+// Crash points: a record that was moved is on the disk twice; the later one counts. It is struck at its old
+// place before the replica can be deleted at the new one.
 func (c *Compactor) Compact(segment *Segment, pace func(int64) bool) (err error) {
 	set := segment.set
 	set.mu.Lock()
@@ -208,9 +204,8 @@ func (m *move) failed(err error) {
 	m.err = errors.Join(m.err, err)
 }
 
-// submit has the record of a living replica moved. A deleted one whose delay is
-// not over goes with the segment: written again it would be younger than a new
-// replica of the chunk.
+// submit has the record of a living replica moved. A deleted one whose delay is not over goes with the
+// segment: written again it would be younger than a new replica of the chunk.
 func (m *move) submit(record Record) {
 	if !record.removed.IsZero() {
 		return

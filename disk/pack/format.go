@@ -14,8 +14,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// The pack segment, version 1; docs/format/pack.md has the tables. All numbers
-// are little endian, everything begins on a sector.
+// The pack segment, version 1; docs/format/pack.md has the tables. All numbers are little endian, everything
+// begins on a sector.
 //
 //	   0  segment header       512 B
 //	 512  record header        512 B
@@ -39,8 +39,8 @@ func RecordBytes(length int64) int64 {
 // segmentName identifies a segment.
 type segmentName struct {
 	sequence uint64 // order of the segments of a volume, from 1
-	// key seeds the sums of the record headers. It is random, so that bytes that
-	// a client stored never pass for a record when damage has to be skipped.
+	// key seeds the sums of the record headers. It is random, so that bytes that a client stored never pass
+	// for a record when damage has to be skipped.
 	key uint64
 }
 
@@ -80,9 +80,8 @@ func putSegmentHeader(b []byte, n segmentName) {
 	chunkfile.SealSector(b)
 }
 
-// parseSegmentHeader checks the first sector of the segment named n. Errors:
-// fault.CorruptData (the records may still be good: they do not depend on it),
-// fault.Version.
+// parseSegmentHeader checks the first sector of the segment named n. Errors: fault.CorruptData (the records
+// may still be good: they do not depend on it), fault.Version.
 func parseSegmentHeader(b []byte, n segmentName) error {
 	const op = "parse segment header"
 	b = b[:chunkfile.SectorBytes]
@@ -108,13 +107,11 @@ type Record struct {
 	Length     int64  // of the data: 0..DataBytesMax
 	Sum        uint64 // xxh3-64 of the data
 	Offset     int64  // of the header in the segment
-	// durable: everything before this offset was on the disk when the record was
-	// written. A gap there is damage; from there on it may be a batch that power
-	// failure tore.
+	// durable: everything before this offset was on the disk when the record was written. A gap there is
+	// damage; from there on it may be a batch that power failure tore.
 	durable int64
-	// removed is when the replica was deleted, to the millisecond; zero while it
-	// lives. It is set in place: the header is one sector, which a disk writes
-	// whole or not at all.
+	// removed is when the replica was deleted, to the millisecond; zero while it lives. It is set in place:
+	// the header is one sector, which a disk writes whole or not at all.
 	removed time.Time
 }
 
@@ -145,9 +142,8 @@ func putRecord(b []byte, name segmentName, record Record) {
 	binary.LittleEndian.PutUint64(b[body:], xxh3.HashSeed(b[:body], name.key))
 }
 
-// parseRecord reads the header at an offset of segment n from b[:sectorBytes].
-// Errors: fault.CorruptData for anything that putRecord does not write there,
-// fault.Version for what a later program wrote.
+// parseRecord reads the header at an offset of segment n from b[:sectorBytes]. Errors: fault.CorruptData for
+// anything that putRecord does not write there, fault.Version for what a later program wrote.
 func parseRecord(b []byte, name segmentName, offset int64) (Record, error) {
 	const op = "parse record header"
 	b = b[:chunkfile.SectorBytes]

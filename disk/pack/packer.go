@@ -10,12 +10,12 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// packer appends the records of one volume: it gathers what waits, writes it in
-// one piece, syncs once, and completes every job of the batch. While it syncs
-// the next batch gathers in the queue, so nobody waits for a timer.
+// packer appends the records of one volume: it gathers what waits, writes it in one piece, syncs once, and
+// completes every job of the batch. While it syncs the next batch gathers in the queue, so nobody waits for a
+// timer.
 //
-// A segment in which a write or a sync failed is never appended to again: what
-// was acknowledged in it stays, what was not fails.
+// A segment in which a write or a sync failed is never appended to again: what was acknowledged in it stays,
+// what was not fails.
 type packer struct {
 	set   *Set
 	queue chan *Job
@@ -37,13 +37,13 @@ type growing struct {
 	named  bool  // its name is durable
 }
 
-// Job is a record to be written. Whoever submits it holds the lock of its replica,
-// and Done releases it: until then the replica belongs to the job.
+// Job is a record to be written. Whoever submits it holds the lock of its replica, and Done releases it:
+// until then the replica belongs to the job.
 type Job struct {
 	Record // with ID, Generation and ChunkSize; Length, Sum and Offset are set before Done
 	Data   []byte
-	// Done is called on the packer's goroutine with the segment that has the
-	// record, durably, or an error. It must not block.
+	// Done is called on the packer's goroutine with the segment that has the record, durably, or an error. It
+	// must not block.
 	Done func(g *Segment, err error)
 }
 
@@ -79,8 +79,7 @@ func (p *packer) gather(j *Job) {
 	}
 }
 
-// commit writes the first n jobs, as many as the segment has room for, and
-// makes them durable.
+// commit writes the first n jobs, as many as the segment has room for, and makes them durable.
 func (p *packer) commit(jobs []*Job) (count int, g *Segment, err error) {
 	if p.current != nil && p.current.end+RecordBytes(int64(len(jobs[0].Data))) > p.set.options.SegmentBytes {
 		p.closeSegment(true)
@@ -124,9 +123,9 @@ func (p *packer) stage(jobs []*Job) (count int) {
 
 const opSync = "sync segment"
 
-// write makes the batch durable. Before the records come to where no zeros were
-// written yet it writes some ahead: a sync of blocks that the file has had
-// before does not wait for the file system's journal (tuning.md#pack).
+// write makes the batch durable. Before the records come to where no zeros were written yet it writes some
+// ahead: a sync of blocks that the file has had before does not wait for the file system's journal
+// (tuning.md#pack).
 func (p *packer) write(current *growing) (op string, err error) {
 	if end := current.end + int64(len(p.batch)); end > current.zeroed {
 		zeros := p.zeros[:min(int64(len(p.zeros)), max(0, p.set.options.SegmentBytes-end))]
@@ -168,8 +167,8 @@ func (p *packer) openNext() error {
 	return nil
 }
 
-// closeSegment ends the segment. With cut, what is behind the acknowledged
-// records is given back; after a failed write or sync the file is left as it is.
+// closeSegment ends the segment. With cut, what is behind the acknowledged records is given back; after a
+// failed write or sync the file is left as it is.
 func (p *packer) closeSegment(cut bool) {
 	current := p.current
 	if current == nil {

@@ -25,10 +25,9 @@ type scanned struct {
 
 // scanSegment reads the headers of a segment from the first to size bytes.
 //
-// Where no record is it tries every following sector, so that damage costs only
-// what was there. A gap below the highest Record.durable of any header
-// held acknowledged records. Behind it the last batch may be torn: its records
-// count only if their data match too.
+// Where no record is it tries every following sector, so that damage costs only what was there. A gap below
+// the highest Record.durable of any header held acknowledged records. Behind it the last batch may be torn:
+// its records count only if their data match too.
 //
 // Errors: fault.Version; that of a read.
 func scanSegment(file io.ReaderAt, size int64, n segmentName) (scanned, error) {
@@ -116,9 +115,8 @@ type Found struct {
 	Record
 }
 
-// newerThan orders the records of one chunk on one volume: the higher
-// generation, then what was written later. A record that was removed counts
-// too, so that none that it replaced comes back.
+// newerThan orders the records of one chunk on one volume: the higher generation, then what was written
+// later. A record that was removed counts too, so that none that it replaced comes back.
 func (n Found) newerThan(other Found) bool {
 	switch {
 	case n.Generation != other.Generation:
@@ -129,9 +127,8 @@ func (n Found) newerThan(other Found) bool {
 	return n.Offset > other.Offset
 }
 
-// Load reads all segments of a volume and makes what they hold durable: another
-// process may have died before its sync. It returns the living records, one for
-// each chunk. Call it once, before Run.
+// Load reads all segments of a volume and makes what they hold durable: another process may have died before
+// its sync. It returns the living records, one for each chunk. Call it once, before Run.
 func (s *Set) Load() ([]Found, error) {
 	options := &s.options
 	entries, err := options.FS.ReadDir(options.Directory)
@@ -201,8 +198,8 @@ func (n Found) Drop() error {
 	return nil
 }
 
-// settle reads a segment, cuts off what is behind its last record and syncs it.
-// Without records it is removed.
+// settle reads a segment, cuts off what is behind its last record and syncs it. Without records it is
+// removed.
 func (s *Set) settle(segment *Segment) (records []Record, err error) {
 	const op = "scan segment"
 	options := &s.options
@@ -232,8 +229,8 @@ func (s *Set) settle(segment *Segment) (records []Record, err error) {
 	for _, d := range all.damaged {
 		options.OnError(fault.New(fault.CorruptData, op, "bytes %d to %d of %s are damaged, the records there are lost",
 			d.start, d.end, segment.Path()))
-		options.Logger.Error("damage in a segment, its replicas have to be copied from other nodes", "path", segment.Path(),
-			"from", d.start, "to", d.end)
+		options.Logger.Error("damage in a segment, its replicas have to be copied from other nodes",
+			"path", segment.Path(), "from", d.start, "to", d.end)
 	}
 	if len(all.records) == 0 {
 		if len(all.damaged) > 0 {

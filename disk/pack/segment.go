@@ -9,8 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Segment is one file of records. Only the packer of its set appends to it;
-// headers of records are overwritten in place when their replica goes.
+// Segment is one file of records. Only the packer of its set appends to it; headers of records are
+// overwritten in place when their replica goes.
 type Segment struct {
 	filecache.Owner
 	set  *Set
@@ -27,8 +27,8 @@ type Segment struct {
 // Path of the segment's file.
 func (g *Segment) Path() string { return path.Join(g.set.options.Directory, g.name.String()) }
 
-// Open returns the cached file of the segment with one more user, who releases
-// it. Error: fs.ErrNotExist once it was unlinked.
+// Open returns the cached file of the segment with one more user, who releases it. Error: fs.ErrNotExist once
+// it was unlinked.
 func (g *Segment) Open(writable bool) (*filecache.File, error) {
 	o := &g.set.options
 	if f := o.Files.Get(&g.Owner, writable); f != nil {
@@ -51,8 +51,8 @@ func (g *Segment) ReadData(offset, length int64) ([]byte, error) {
 // DataOffset is where in the segment the data of the record at an offset are.
 func DataOffset(offset int64) int64 { return offset + chunkfile.SectorBytes }
 
-// Remove strikes the record of a deleted replica. After a power failure it may be
-// back; its room is free when the trash delay is over.
+// Remove strikes the record of a deleted replica. After a power failure it may be back; its room is free when
+// the trash delay is over.
 func (g *Segment) Remove(r Record) error {
 	now := g.set.options.Clock.Now()
 	err := g.strike(r, now, false)
@@ -71,8 +71,7 @@ func (g *Segment) RemoveDurably(r Record) error {
 	return err
 }
 
-// replaced strikes a record of which there is a newer one. It need not be durable:
-// the newer one counts.
+// replaced strikes a record of which there is a newer one. It need not be durable: the newer one counts.
 func (g *Segment) replaced(r Record) error {
 	err := g.strike(r, g.set.options.Clock.Now(), false)
 	if err == nil {
@@ -106,14 +105,13 @@ func (g *Segment) strike(record Record, at time.Time, sync bool) error {
 	return nil
 }
 
-// Free notes that so much room of removed records is free, and has the segment
-// unlinked or compacted if that pays now.
+// Free notes that so much room of removed records is free, and has the segment unlinked or compacted if that
+// pays now.
 func (g *Segment) Free(bytes int64) {
 	g.set.update(g, func() { g.live -= bytes })
 }
 
-// wasteful reports whether so much of the segment is dead that moving the rest
-// pays; Set.mu is held.
+// wasteful reports whether so much of the segment is dead that moving the rest pays; Set.mu is held.
 func (g *Segment) wasteful() bool {
 	return g.closed && !g.busy && !g.gone && g.live <= (g.bytes-chunkfile.SectorBytes)/compactLiveDivisor
 }

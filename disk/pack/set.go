@@ -30,13 +30,11 @@ type Options struct {
 	Random func([]byte) error
 	// OnError counts an I/O error against the volume.
 	OnError func(error)
-	// Expire has Segment.Free called when the trash delay of a record that was
-	// removed at a time is over.
+	// Expire has Segment.Free called when the trash delay of a record that was removed at a time is over.
 	Expire func(g *Segment, bytes int64, at time.Time)
 }
 
-// Set is the segments of one volume, with the packer that appends to the last of
-// them.
+// Set is the segments of one volume, with the packer that appends to the last of them.
 type Set struct {
 	options Options
 	packer  *packer
@@ -95,8 +93,7 @@ func (s *Set) Closed() []*Segment {
 	return list
 }
 
-// update changes the counts of a segment, and wakes the compactor if that made
-// compacting it pay.
+// update changes the counts of a segment, and wakes the compactor if that made compacting it pay.
 func (s *Set) update(g *Segment, change func()) {
 	s.mu.Lock()
 	change()
@@ -114,8 +111,7 @@ func (s *Set) add(g *Segment) {
 	s.mu.segments[g.name.sequence] = g
 }
 
-// create makes an empty segment; its file is not durable yet. The caller has one
-// use of the file.
+// create makes an empty segment; its file is not durable yet. The caller has one use of the file.
 func (s *Set) create(n segmentName) (*Segment, *filecache.File, error) {
 	segment := &Segment{set: s, name: n, bytes: chunkfile.SectorBytes}
 	inner, err := s.options.FS.OpenFile(segment.Path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
