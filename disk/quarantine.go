@@ -81,17 +81,17 @@ func (q *quarantine) loadLocked(r *replica, f *filecache.File) error {
 }
 
 // keep moves a surplus file that a scan found to quarantine, without an entry in the index.
-func (q *quarantine) keep(r *replica) error {
-	v, name := r.volume, r.name(r.view.snapshot)
+func (q *quarantine) keep(replica *replica) error {
+	v, name := replica.volume, replica.name(replica.view.snapshot)
 	source := name.Relative()
 	parked, err := v.park(quarantineDirectory, source, chunkfile.ParkedName{At: q.options.Clock.Now(), Name: name})
 	if err == nil {
 		err = v.fs.SyncDir(v.path(quarantineDirectory))
 	}
 	if err != nil {
-		return diskError("set surplus replica aside", v.path(source), r.id, err)
+		return diskError("set surplus replica aside", v.path(source), replica.id, err)
 	}
 	v.logger.Error("two files of one chunk, the lesser one was set aside",
-		"chunk", r.id, "path", v.path(source), "now", v.path(parked))
+		"chunk", replica.id, "path", v.path(source), "now", v.path(parked))
 	return nil
 }

@@ -192,23 +192,23 @@ func (r *Reader) File() (f *os.File, base int64) { return r.file.OSFile(), r.bas
 
 // ReadAt reads visible bytes of the chunk at an offset in the chunk (io.ReaderAt). Errors: io.EOF,
 // fault.Invalid, fault.Disk.
-func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
+func (r *Reader) ReadAt(buffer []byte, offset int64) (int, error) {
 	const op = "read chunk"
 	if offset < 0 {
 		return 0, chunkError(fault.Invalid, op, r.replica.id, "offset %d", offset)
 	}
 	v := r.seen(r.replica.snapshot())
 	var short error
-	if left := max(0, v.Length-offset); int64(len(p)) > left {
-		p, short = p[:left], io.EOF
+	if left := max(0, v.Length-offset); int64(len(buffer)) > left {
+		buffer, short = buffer[:left], io.EOF
 	}
-	if len(p) == 0 {
+	if len(buffer) == 0 {
 		return 0, short
 	}
-	if err := vfs.ReadFull(r.file, p, r.base+offset); err != nil {
+	if err := vfs.ReadFull(r.file, buffer, r.base+offset); err != nil {
 		return 0, r.replica.ioError(v, op, err)
 	}
-	return len(p), short
+	return len(buffer), short
 }
 
 // Close releases the file. A second Close does nothing.

@@ -102,22 +102,22 @@ func (s *scan) list() error {
 }
 
 // listShard reads a directory of chunk files.
-func (s *scan) listShard(v *volume, directory string) error {
-	entries, err := v.fs.ReadDir(v.path(directory))
+func (s *scan) listShard(volume *volume, directory string) error {
+	entries, err := volume.fs.ReadDir(volume.path(directory))
 	if err != nil {
-		return diskError("list replicas", v.path(directory), chunk.ID{}, err)
+		return diskError("list replicas", volume.path(directory), chunk.ID{}, err)
 	}
 	for _, entry := range entries {
 		name, ok := chunkfile.ParseName(entry.Name())
 		if !ok || entry.IsDir() || name.Relative() != path.Join(directory, entry.Name()) {
-			at := v.path(path.Join(directory, entry.Name()))
-			v.logger.Warn("file is not a replica and is left alone", "path", at)
+			at := volume.path(path.Join(directory, entry.Name()))
+			volume.logger.Warn("file is not a replica and is left alone", "path", at)
 			continue
 		}
 		if name.Hidden {
-			v.logger.Info("unfinished copy is dropped", "chunk", name.ID, "gen", name.Generation)
-			if err := v.fs.Remove(v.path(name.Relative())); err != nil {
-				return diskError("drop unfinished copy", v.path(name.Relative()), name.ID, err)
+			volume.logger.Info("unfinished copy is dropped", "chunk", name.ID, "gen", name.Generation)
+			if err := volume.fs.Remove(volume.path(name.Relative())); err != nil {
+				return diskError("drop unfinished copy", volume.path(name.Relative()), name.ID, err)
 			}
 			continue
 		}
@@ -125,28 +125,28 @@ func (s *scan) listShard(v *volume, directory string) error {
 		if name.Sealed {
 			state = chunk.Sealed
 		}
-		s.add(fileReplica(v, name, state))
+		s.add(fileReplica(volume, name, state))
 	}
 	return nil
 }
 
 // listQuarantine reads the corrupt replicas of a volume. One that is not the best of its chunk stays where it
 // is.
-func (s *scan) listQuarantine(v *volume) error {
-	entries, err := v.fs.ReadDir(v.path(quarantineDirectory))
+func (s *scan) listQuarantine(volume *volume) error {
+	entries, err := volume.fs.ReadDir(volume.path(quarantineDirectory))
 	if err != nil {
-		return diskError("list quarantine", v.path(quarantineDirectory), chunk.ID{}, err)
+		return diskError("list quarantine", volume.path(quarantineDirectory), chunk.ID{}, err)
 	}
 	for _, entry := range entries {
 		at := path.Join(quarantineDirectory, entry.Name())
 		parked, ok := chunkfile.ParseParkedName(entry.Name())
 		if !ok {
 			if !strings.HasSuffix(entry.Name(), forgottenSuffix) {
-				v.logger.Warn("file in quarantine is not a replica", "path", v.path(at))
+				volume.logger.Warn("file in quarantine is not a replica", "path", volume.path(at))
 			}
 			continue
 		}
-		r := fileReplica(v, parked.Name, chunk.Corrupt)
+		r := fileReplica(volume, parked.Name, chunk.Corrupt)
 		r.view.place = place{kind: aside, path: at}
 		if old := s.best[r.id]; old == nil || better(&r.view.snapshot, &old.view.snapshot) {
 			s.best[r.id] = r

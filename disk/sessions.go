@@ -117,18 +117,18 @@ func (s *sessions) takeOver(op string, id chunk.ID, want takeOver) (*Writer, err
 	if err := replica.usableLocked(op); err != nil {
 		return nil, err
 	}
-	v, gen := replica.view.snapshot, want.generation
+	seen, gen := replica.view.snapshot, want.generation
 	switch {
-	case v.Generation < want.previous || v.Generation > gen ||
-		(v.Generation == gen && (v.state == chunk.Sealed || want.length < v.Length)):
+	case seen.Generation < want.previous || seen.Generation > gen ||
+		(seen.Generation == gen && (seen.state == chunk.Sealed || want.length < seen.Length)):
 		// At its own generation a replica is never cut: the request may be a late copy of one that was served
 		// long ago.
 		return nil, chunkError(fault.StaleGeneration, op, id,
 			"the replica is %s at generation %d, wanted one from %d and below %d",
-			v.state, v.Generation, want.previous, gen)
-	case want.length < 0 || want.length > v.Length || (want.length < v.Length && !want.cut):
+			seen.state, seen.Generation, want.previous, gen)
+	case want.length < 0 || want.length > seen.Length || (want.length < seen.Length && !want.cut):
 		return nil, chunkError(fault.Invalid, op, id, "wanted at length %d, the replica has %d verified bytes",
-			want.length, v.Length)
+			want.length, seen.Length)
 	}
 	if err = s.prepareLocked(replica, op, gen, want.length); err == nil {
 		err = replica.renameLocked(op, chunk.Open, gen)

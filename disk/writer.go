@@ -102,18 +102,18 @@ func (w *Writer) Publish() error {
 
 // readyLocked reports whether the Writer may still write; replica.io is held.
 func (w *Writer) readyLocked(op string) error {
-	r := w.replica
+	replica := w.replica
 	switch {
-	case r.gone:
-		return notFound(op, r.id)
+	case replica.gone:
+		return notFound(op, replica.id)
 	case w.closed:
-		return chunkError(fault.Closed, op, r.id, "the write session has ended")
-	case r.session != w.session:
-		return chunkError(fault.StaleGeneration, op, r.id,
+		return chunkError(fault.Closed, op, replica.id, "the write session has ended")
+	case replica.session != w.session:
+		return chunkError(fault.StaleGeneration, op, replica.id,
 			"another session, recovery or order took the replica over; it is %s at generation %d",
-			r.view.state, r.view.Generation)
+			replica.view.state, replica.view.Generation)
 	}
-	return r.failed
+	return replica.failed
 }
 
 // write appends a job's data. last: the session ends with it.

@@ -82,7 +82,7 @@ func putSegmentHeader(b []byte, n segmentName) {
 
 // parseSegmentHeader checks the first sector of the segment named n. Errors: fault.CorruptData (the records
 // may still be good: they do not depend on it), fault.Version.
-func parseSegmentHeader(b []byte, n segmentName) error {
+func parseSegmentHeader(b []byte, name segmentName) error {
 	const op = "parse segment header"
 	b = b[:chunkfile.SectorBytes]
 	if [8]byte(b) != segmentMagic || !chunkfile.SectorOK(b) {
@@ -93,7 +93,7 @@ func parseSegmentHeader(b []byte, n segmentName) error {
 		return fault.New(fault.Version, op, "format version %d in sectors of %d bytes, this program knows %d and %d",
 			v, align, packVersion, chunkfile.SectorBytes)
 	}
-	if binary.LittleEndian.Uint64(b[16:]) != n.sequence || binary.LittleEndian.Uint64(b[24:]) != n.key {
+	if binary.LittleEndian.Uint64(b[16:]) != name.sequence || binary.LittleEndian.Uint64(b[24:]) != name.key {
 		return fault.New(fault.CorruptData, op, "it is that of another segment")
 	}
 	return nil

@@ -68,18 +68,18 @@ func scanSegment(file io.ReaderAt, size int64, n segmentName) (scanned, error) {
 		}
 	}
 	whole := all.records[:0]
-	for _, r := range all.records {
-		if r.Offset >= durable && r.removed.IsZero() {
-			data := make([]byte, r.Length)
-			if err := vfs.ReadFull(file, data, r.Offset+chunkfile.SectorBytes); err != nil {
+	for _, candidate := range all.records {
+		if candidate.Offset >= durable && candidate.removed.IsZero() {
+			data := make([]byte, candidate.Length)
+			if err := vfs.ReadFull(file, data, candidate.Offset+chunkfile.SectorBytes); err != nil {
 				return scanned{}, err
 			}
-			if xxh3.Hash(data) != r.Sum {
+			if xxh3.Hash(data) != candidate.Sum {
 				continue
 			}
 		}
-		whole = append(whole, r)
-		all.end = r.end()
+		whole = append(whole, candidate)
+		all.end = candidate.end()
 	}
 	all.records = whole
 	return all, nil
