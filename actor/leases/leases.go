@@ -205,8 +205,8 @@ func (l *Leases) DueRecoveries(now time.Duration, most int) (files []uint64) {
 // PrimaryLost lets the attempts that a node leads be made again, by another one.
 func (l *Leases) PrimaryLost(node uint16, now time.Duration) {
 	l.recoveries.Scan(func(_ uint64, r *Recovery) bool {
-		if r.UnderWay() && r.attempt.Primary == node {
-			r.next = now
+		if r.UnderWay() && r.Attempt().Primary == node {
+			r.Expire(now)
 		}
 		return true
 	})

@@ -29,6 +29,8 @@ func rules() map[string]func(*tree, *findings) {
 		"generated code":         generatedCode,
 		"no hidden state":        noHiddenState,
 		"no sleep in tests":      noSleepInTests,
+		"room bounds":            roomBounds,
+		"own fields":             fieldsStayInTheirRoom,
 		"document links":         documentLinks,
 		"nothing of one machine": nothingOfOneMachine,
 		"nothing large":          nothingLarge,
@@ -75,6 +77,8 @@ func TestRulesSeeViolations(t *testing.T) {
 			"assigns to package-level variable table",
 		},
 		"no sleep in tests":      {"time.Sleep", "<-time.After"},
+		"room bounds":            {"State has 2 fields", "State has 1 methods"},
+		"own fields":             {"selects the field list of Nodes"},
 		"document links":         {"missing.md", "#no-such-heading"},
 		"nothing of one machine": {"a path of one machine", "a package registry"},
 		"nothing large":          {"too large"},
@@ -84,7 +88,7 @@ func TestRulesSeeViolations(t *testing.T) {
 		"layer order":            {"disk → control/rpc does not lead down", "internal/helper is no leaf"},
 	}
 	tree := load(t, "testdata/planted")
-	tree.fileBytesMax = 100
+	tree.fileBytesMax, tree.stateFieldsMax, tree.roomMethodsMax = 100, 1, 0
 	for name, rule := range rules() {
 		t.Run(name, func(t *testing.T) {
 			var found findings

@@ -40,7 +40,9 @@ type tree struct {
 	packages []*goPackage
 	texts    []string // every other committed-looking file, from the root
 
-	fileBytesMax int64 // what nothingLarge allows
+	fileBytesMax   int64 // what nothingLarge allows
+	stateFieldsMax int   // what roomBounds allows
+	roomMethodsMax int   // the same
 }
 
 // load parses the repository, or a part of it, below a directory. It reads the
@@ -49,7 +51,8 @@ func load(t *testing.T, directory string) *tree {
 	t.Helper()
 	root, err := filepath.Abs(directory)
 	require.NoError(t, err)
-	out := &tree{root: root, set: token.NewFileSet(), fileBytesMax: 1 << 20}
+	out := &tree{root: root, set: token.NewFileSet(), fileBytesMax: 1 << 20,
+		stateFieldsMax: 20, roomMethodsMax: 45}
 	byDirectory := map[string]*goPackage{}
 	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {

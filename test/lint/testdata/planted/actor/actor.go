@@ -9,6 +9,10 @@ import (
 	"github.com/whispering-woods/ww/disk"
 )
 
+type State struct{ files, open int }
+
+func (s *State) Open() int { return s.open }
+
 func Step() {
 	go disk.Write()
 	_ = time.Now()

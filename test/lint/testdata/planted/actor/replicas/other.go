@@ -1,0 +1,3 @@
+package replicas
+
+func first(t *Nodes) int { return t.list[0] }
