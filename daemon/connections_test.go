@@ -27,7 +27,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { stop(t, datanode) })
 	ready(t, datanode)
-	for name, address := range map[string]string{"log server": log.Address("grpc"), "namenode": namenode.Address("grpc"),
+	for name, address := range map[string]string{"log server": log.Address("grpc"),
+		"namenode": namenode.Address("grpc"),
 		"datanode": datanode.Address("data")} {
 		t.Run(name, func(t *testing.T) {
 			// One is too many, which others of the cluster may only make more. Which

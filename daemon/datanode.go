@@ -50,7 +50,8 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
 		admin:   admin.Options{Listen: section.AdminListen},
 		disk: disk.Options{
-			Directories: section.Disks, TrashDelay: time.Duration(section.TrashDelay), ReserveBytes: int64(section.Reserve),
+			Directories: section.Disks, TrashDelay: time.Duration(section.TrashDelay),
+			ReserveBytes: int64(section.Reserve),
 			PackBytesMax: int64(section.PackLimit), PackSegmentBytes: int64(section.PackSegment),
 			WriteoutStepBytes: int64(section.WriteoutStep), WorkersPerVolume: section.DiskWorkers,
 		},
@@ -63,7 +64,8 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 				SocketReceiveBytes: int(section.SocketReceive), SocketSendBytes: int(section.SocketSend),
 			},
 		},
-		agent: agent.Options{Namenodes: section.Namenodes, Address: section.Advertise, Rack: section.Rack, Version: Version},
+		agent: agent.Options{Namenodes: section.Namenodes, Address: section.Advertise, Rack: section.Rack,
+			Version: Version},
 		appender: appender.Options{
 			Namenodes: section.Namenodes, Limits: appender.Limits{IdleAfter: time.Duration(section.RecordIdle)},
 		},

@@ -31,7 +31,8 @@ func (r runtimeOptions) memoryMost(base, held int64) int64 {
 // warnMemory logs a warning when the settings allow more memory than there is.
 func warnMemory(logger *slog.Logger, most, machine int64) {
 	if machine > 0 && most > machine {
-		logger.Warn("the settings allow more memory than there is: lower write_budget or connections, or set memory_limit",
+		logger.Warn(
+			"the settings allow more memory than there is: lower write_budget or connections, or set memory_limit",
 			"bytes_most", most, "bytes_here", machine)
 		return
 	}

@@ -105,7 +105,8 @@ type miniOptions struct {
 func newMiniOptions(section config.Mini) (miniOptions, error) {
 	host, _, _ := net.SplitHostPort(section.Listen)
 	options := miniOptions{
-		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit}, admin: admin.Options{Listen: section.AdminListen},
+		runtime:   runtimeOptions{section.GCPercent, section.MemoryLimit},
+		admin:     admin.Options{Listen: section.AdminListen},
 		directory: section.Dir, advertised: section.Advertise,
 	}
 	if options.advertised == "" {
@@ -269,7 +270,8 @@ func writeClientFile(directory, address string) error {
 	}
 	path := filepath.Join(directory, ClientFile)
 	temporary := path + ".new"
-	text = append([]byte("# How to reach this cluster: ww --config "+path+" ls /\n# Written at every start of ww mini.\n"),
+	text = append(
+		[]byte("# How to reach this cluster: ww --config "+path+" ls /\n# Written at every start of ww mini.\n"),
 		text...)
 	if err := os.WriteFile(temporary, text, 0o644); err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "mini", Path: temporary, Err: err}

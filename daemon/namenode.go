@@ -38,15 +38,18 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 		admin:   admin.Options{Listen: section.AdminListen},
 		namenode: namenode.Options{
 			ID: section.ID, Listen: section.Listen, LogServers: section.LogServers, ConnectionsMax: section.Connections,
-			BatchRecords: section.BatchRecords, BatchBytes: int(section.BatchBytes), BatchesInFlight: section.BatchesInFlight,
+			BatchRecords: section.BatchRecords, BatchBytes: int(section.BatchBytes),
+			BatchesInFlight:   section.BatchesInFlight,
 			CheckpointRecords: uint64(section.CheckpointRecords), CheckpointBytes: uint64(section.CheckpointBytes),
 			CheckpointInterval: time.Duration(section.CheckpointEvery),
 			Actor: actor.Config{
 				DefaultReplication: uint32(section.Replication), DefaultChunkSize: int64(section.ChunkSize),
-				LeaseSoftLimit: time.Duration(section.LeaseSoftLimit), LeaseHardLimit: time.Duration(section.LeaseHardLimit),
-				DeadAfter: time.Duration(section.DeadAfter), DeleteGrace: time.Duration(section.UnknownGrace),
-				RepairGrace: time.Duration(section.RepairGrace), SafeModeShare: int(section.SafeModeThreshold*1000 + 0.5),
-				Placement: section.Placement, Version: Version,
+				LeaseSoftLimit: time.Duration(section.LeaseSoftLimit),
+				LeaseHardLimit: time.Duration(section.LeaseHardLimit),
+				DeadAfter:      time.Duration(section.DeadAfter), DeleteGrace: time.Duration(section.UnknownGrace),
+				RepairGrace:   time.Duration(section.RepairGrace),
+				SafeModeShare: int(section.SafeModeThreshold*1000 + 0.5),
+				Placement:     section.Placement, Version: Version,
 			},
 		},
 	}, nil

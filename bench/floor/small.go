@@ -159,8 +159,8 @@ func newJournal(path string) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{file: file}
-	j.mu.waiting = &batch{done: make(chan struct{})}
+	kept := &journal{file: file}
+	kept.mu.waiting = &batch{done: make(chan struct{})}
 	block := pattern(1 << 20)
 	for offset := int64(0); offset < journalSlots*smallBytes && err == nil; offset += int64(len(block)) {
 		_, err = file.WriteAt(block, offset)
@@ -172,7 +172,7 @@ func newJournal(path string) (*journal, error) {
 		file.Close()
 		return nil, err
 	}
-	return j, nil
+	return kept, nil
 }
 
 func (j *journal) close() {

@@ -107,9 +107,9 @@ func Names() []string {
 // New makes a workload. Errors: fault.Invalid, and those of making its folder.
 func New(ctx context.Context, name string, options Options) (*Workload, error) {
 	const op = "make workload"
-	i := slices.IndexFunc(makers(), func(m maker) bool { return m.name == name })
+	index := slices.IndexFunc(makers(), func(m maker) bool { return m.name == name })
 	switch {
-	case i < 0:
+	case index < 0:
 		return nil, fault.New(fault.Invalid, op, "there is no workload %q; there are %s", name,
 			strings.Join(Names(), ", "))
 	case len(options.Clients) == 0:
@@ -125,7 +125,7 @@ func New(ctx context.Context, name string, options Options) (*Workload, error) {
 		return nil, fault.New(fault.Invalid, op, "%d files: want up to %d", options.Files, filesMax)
 	}
 	workload := &Workload{Name: name, options: options}
-	if err := makers()[i].make(workload); err != nil {
+	if err := makers()[index].make(workload); err != nil {
 		return nil, err
 	}
 	if err := options.Clients[0].Mkdir(ctx, options.Directory, client.MkdirOptions{Parents: true}); err != nil {

@@ -25,7 +25,7 @@ type Config struct {
 
 // Log says how a process writes its own log; it goes to standard error.
 type Log struct {
-	Level  string `koanf:"level" usage:"least level that is logged: debug, info, warn or error"`
+	Level  string `koanf:"level" usage:"lowest level to log: debug, info, warn or error"`
 	Format string `koanf:"format" usage:"auto (text on a terminal, else json), text or json"`
 }
 
@@ -33,92 +33,92 @@ type Log struct {
 type Logserver struct {
 	ID          string   `koanf:"id" usage:"name of this log server among its peers"`
 	Dir         string   `koanf:"dir" usage:"directory of the log and its checkpoints"`
-	Listen      string   `koanf:"listen" usage:"host:port for namenodes (gRPC)"`
-	RaftListen  string   `koanf:"raft_listen" usage:"host:port for the other log servers (raft); empty: none"`
-	Peers       []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone. Counts for the first start only"`
-	Connections int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`
-	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
-	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
+	Listen      string   `koanf:"listen" usage:"host:port to listen on for namenodes (gRPC)"`
+	RaftListen  string   `koanf:"raft_listen" usage:"host:port to listen on for the other log servers (raft); empty: none"`
+	Peers       []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone; used at the first start only"`
+	Connections int      `koanf:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
+	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent   int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
 }
 
 // Namenode is the section of ww namenode.
 type Namenode struct {
 	ID                string   `koanf:"id" usage:"name of this namenode in the log's epochs, for people"`
-	Listen            string   `koanf:"listen" usage:"host:port for clients and datanodes (gRPC)"`
+	Listen            string   `koanf:"listen" usage:"host:port to listen on for clients and datanodes (gRPC)"`
 	LogServers        []string `koanf:"log_servers" usage:"host:port of every log server"`
-	Replication       int      `koanf:"replication" usage:"copies of a file that asks for no number"`
-	ChunkSize         Size     `koanf:"chunk_size" usage:"chunk size of a file that asks for none"`
+	Replication       int      `koanf:"replication" usage:"replication of files that ask for none"`
+	ChunkSize         Size     `koanf:"chunk_size" usage:"chunk size of files that ask for none"`
 	Placement         string   `koanf:"placement" usage:"how datanodes are chosen for copies: weighted (by load and free space), round-robin or rack-spread; empty: rack-spread as soon as racks differ, else weighted"`
-	LeaseSoftLimit    Duration `koanf:"lease_soft_limit" usage:"silence after which another client may take a writer's lease"`
-	LeaseHardLimit    Duration `koanf:"lease_hard_limit" usage:"silence after which the namenode ends a writer's lease"`
-	DeadAfter         Duration `koanf:"dead_after" usage:"silence after which a datanode counts as dead"`
-	UnknownGrace      Duration `koanf:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before it is ordered deleted"`
-	RepairGrace       Duration `koanf:"repair_grace" usage:"how long a dead datanode may come back before its chunks are copied"`
-	SafeModeThreshold float64  `koanf:"safe_mode_threshold" usage:"share of chunks that must have a reported replica before safe mode ends, 0..1"`
-	BatchRecords      int      `koanf:"batch_records" usage:"edit records that share one append to the log, at most"`
-	BatchBytes        Size     `koanf:"batch_bytes" usage:"bytes of edit records that share one append to the log, at most"`
-	BatchesInFlight   int      `koanf:"batches_in_flight" usage:"appends to the log that may wait for its disk at once"`
-	Connections       int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`
-	CheckpointRecords int      `koanf:"checkpoint_records" usage:"edit records after which a checkpoint is taken; a large state waits for more, an eighth of its files and chunks"`
-	CheckpointBytes   Size     `koanf:"checkpoint_bytes" usage:"bytes of edit records after which a checkpoint is taken; at least an eighth of the last checkpoint's"`
-	CheckpointEvery   Duration `koanf:"checkpoint_interval" usage:"time after which a checkpoint is taken if anything has changed"`
-	AdminListen       string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
-	GCPercent         int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit       Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
+	LeaseSoftLimit    Duration `koanf:"lease_soft_limit" usage:"time without a renewal after which another client may take over a writer's lease"`
+	LeaseHardLimit    Duration `koanf:"lease_hard_limit" usage:"time without a renewal after which the namenode ends a writer's lease"`
+	DeadAfter         Duration `koanf:"dead_after" usage:"time without a heartbeat after which a datanode counts as dead"`
+	UnknownGrace      Duration `koanf:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before the namenode orders its deletion"`
+	RepairGrace       Duration `koanf:"repair_grace" usage:"how long to wait for a dead datanode to come back before its chunks are copied"`
+	SafeModeThreshold float64  `koanf:"safe_mode_threshold" usage:"share of chunks (0..1) that must have a reported replica before safe mode ends"`
+	BatchRecords      int      `koanf:"batch_records" usage:"maximum number of edit records in one append to the log"`
+	BatchBytes        Size     `koanf:"batch_bytes" usage:"maximum bytes of edit records in one append to the log"`
+	BatchesInFlight   int      `koanf:"batches_in_flight" usage:"maximum number of appends to the log that wait for its disk at the same time"`
+	Connections       int      `koanf:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
+	CheckpointRecords int      `koanf:"checkpoint_records" usage:"take a checkpoint after this many edit records, or an eighth of the number of files and chunks if that is more"`
+	CheckpointBytes   Size     `koanf:"checkpoint_bytes" usage:"take a checkpoint after this many bytes of edit records, or an eighth of the last checkpoint's size if that is more"`
+	CheckpointEvery   Duration `koanf:"checkpoint_interval" usage:"take a checkpoint after this time if anything has changed"`
+	AdminListen       string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent         int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit       Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
 }
 
 // Datanode is the section of ww datanode.
 type Datanode struct {
-	Listen      string   `koanf:"listen" usage:"host:port for bytes (clients and other datanodes)"`
-	Advertise   string   `koanf:"advertise" usage:"host:port that others are told to use; empty: the listen address"`
+	Listen      string   `koanf:"listen" usage:"host:port to listen on for data (clients and other datanodes)"`
+	Advertise   string   `koanf:"advertise" usage:"host:port that others connect to; empty: the listen address"`
 	Disks       []string `koanf:"disks" flag:"disk" usage:"data directory; one per disk"`
 	Namenodes   []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
-	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
-	Reserve     Size     `koanf:"reserve" usage:"space that is left free on every disk"`
+	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
+	Reserve     Size     `koanf:"reserve" usage:"space to keep free on every disk"`
 	Rack        string   `koanf:"rack" usage:"place of the node, like /room1/rack7; the copies of a chunk are spread over racks (see namenode.placement)"`
-	RecordIdle  Duration `koanf:"record_idle" usage:"time without a record after which a file that records are appended to is sealed, and its lease given up"`
-	Budget      Size     `koanf:"write_budget" usage:"memory for packets of running writes, the sum of all granted windows"`
-	Connections int      `koanf:"connections" usage:"open connections at once, of clients and other daemons; a further one is refused with the reason"`
-	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
-	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
-	PackLimit   Size     `koanf:"pack_limit" usage:"replicas of at most that many bytes share files (pack segments), if their length is known before; at most 64KiB, 0: none"`
+	RecordIdle  Duration `koanf:"record_idle" usage:"seal a file of records, and release its lease, after this time without a new record"`
+	Budget      Size     `koanf:"write_budget" usage:"memory for packets of running writes: the sum of all granted windows"`
+	Connections int      `koanf:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
+	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent   int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	PackLimit   Size     `koanf:"pack_limit" usage:"store replicas up to this size together in pack segments, if their length is known in advance; at most 64KiB; 0: never"`
 	PackSegment Size     `koanf:"pack_segment" usage:"size of a pack segment"`
 
 	// Of the data server; see tuning.md.
 	Loops         int  `koanf:"loops" usage:"event loops of the data server; 0: one for each CPU, at least 2"`
-	ReadBuffer    Size `koanf:"read_buffer" usage:"buffer of an event loop for the beginning of what arrives; the rest is read in place"`
-	WindowMax     Size `koanf:"window" usage:"most bytes that one writer may have under way to this node"`
-	SocketReceive Size `koanf:"socket_receive_buffer" usage:"receive buffer of a data connection; 0: as the kernel adapts it"`
-	SocketSend    Size `koanf:"socket_send_buffer" usage:"send buffer of a data connection; 0: as the kernel adapts it"`
-	Senders       int  `koanf:"senders" usage:"sendfile calls at once, which may wait for a disk"`
-	WriteoutStep  Size `koanf:"writeout_step" usage:"bytes of a chunk after whose writing the kernel is asked to begin writing them to the disk"`
-	DiskWorkers   int  `koanf:"disk_workers" usage:"threads of work for each disk"`
+	ReadBuffer    Size `koanf:"read_buffer" usage:"receive buffer of an event loop for the head of each packet; the rest is read in place"`
+	WindowMax     Size `koanf:"window" usage:"maximum unacknowledged bytes of one writer"`
+	SocketReceive Size `koanf:"socket_receive_buffer" usage:"receive buffer of a data connection; 0: the kernel adapts it"`
+	SocketSend    Size `koanf:"socket_send_buffer" usage:"send buffer of a data connection; 0: the kernel adapts it"`
+	Senders       int  `koanf:"senders" usage:"maximum number of concurrent sendfile calls, each of which may wait for a disk"`
+	WriteoutStep  Size `koanf:"writeout_step" usage:"start write-back after this many bytes of a chunk"`
+	DiskWorkers   int  `koanf:"disk_workers" usage:"worker threads per disk"`
 }
 
 // Mini is the section of ww mini.
 type Mini struct {
 	Dir         string   `koanf:"dir" usage:"directory of all state"`
-	Listen      string   `koanf:"listen" usage:"host:port for clients; port 0 picks a free one"`
-	Advertise   string   `koanf:"advertise" usage:"host that clients are told to use; empty: the listen address's"`
+	Listen      string   `koanf:"listen" usage:"host:port to listen on for clients; port 0 picks a free one"`
+	Advertise   string   `koanf:"advertise" usage:"host that clients connect to; empty: the host of the listen address"`
 	Datanodes   int      `koanf:"datanodes" usage:"number of datanodes, each with its own data server and directory"`
-	Replication int      `koanf:"replication" usage:"copies of a file that asks for no number; 0: the smaller of 3 and the number of datanodes"`
-	ChunkSize   Size     `koanf:"chunk_size" usage:"chunk size of a file that asks for none"`
-	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted chunk stays in the trash before its space is freed"`
-	Reserve     Size     `koanf:"reserve" usage:"space that is left free on the disk"`
-	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address: profiles and health over HTTP, without a password; port 0 picks a free one; empty: none"`
-	GCPercent   int      `koanf:"gc_percent" usage:"garbage that may gather before a collection, in percent of what lives; less takes less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `koanf:"memory_limit" usage:"memory from which on garbage is collected harder; 0: none"`
+	Replication int      `koanf:"replication" usage:"replication of files that ask for none; 0: the smaller of 3 and the number of datanodes"`
+	ChunkSize   Size     `koanf:"chunk_size" usage:"chunk size of files that ask for none"`
+	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
+	Reserve     Size     `koanf:"reserve" usage:"space to keep free on the disk"`
+	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent   int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
 }
 
 // Client is the section of every data verb.
 type Client struct {
 	Namenodes      []string `koanf:"namenodes" flag:"namenode" env:"WW_NAMENODE" usage:"host:port of every namenode"`
-	Timeout        Duration `koanf:"timeout" usage:"how long an operation may go without progress before it is given up"`
-	ParallelChunks int      `koanf:"parallel_chunks" usage:"chunks of one file that travel at the same time"`
-	PacketSize     Size     `koanf:"packet_size" usage:"bytes of one packet on the wire"`
-	Window         Size     `koanf:"window" usage:"most bytes of one chunk that are sent and not yet acknowledged; datanodes may grant less"`
+	Timeout        Duration `koanf:"timeout" usage:"how long an operation may go without progress before it fails"`
+	ParallelChunks int      `koanf:"parallel_chunks" usage:"maximum number of chunks of one file to transfer at the same time"`
+	PacketSize     Size     `koanf:"packet_size" usage:"size of a packet on the wire"`
+	Window         Size     `koanf:"window" usage:"maximum unacknowledged bytes of one chunk; datanodes may grant less"`
 }
 
 // adminDefault is a free port that only this host reaches: several daemons on
@@ -128,8 +128,9 @@ const adminDefault = "127.0.0.1:0"
 // Default is the configuration of a process that was told nothing.
 func Default() Config {
 	return Config{
-		Log:       Log{Level: "info", Format: "auto"},
-		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711", Connections: 1024, AdminListen: adminDefault, GCPercent: 100},
+		Log: Log{Level: "info", Format: "auto"},
+		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711", Connections: 1024,
+			AdminListen: adminDefault, GCPercent: 100},
 		Namenode: Namenode{
 			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
 			Replication: 3, ChunkSize: 64 << 20,
@@ -137,11 +138,13 @@ func Default() Config {
 			DeadAfter: Duration(8 * time.Second), UnknownGrace: Duration(5 * time.Minute),
 			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
 			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2,
-			CheckpointRecords: 50_000, CheckpointBytes: 64 << 20, CheckpointEvery: Duration(time.Hour), Connections: 8192, AdminListen: adminDefault, GCPercent: 100,
+			CheckpointRecords: 50_000, CheckpointBytes: 64 << 20, CheckpointEvery: Duration(time.Hour),
+			Connections: 8192, AdminListen: adminDefault, GCPercent: 100,
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
-			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default", RecordIdle: Duration(30 * time.Second), Budget: 128 << 20, Connections: 4096,
+			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default",
+			RecordIdle: Duration(30 * time.Second), Budget: 128 << 20, Connections: 4096,
 			AdminListen: adminDefault, GCPercent: 100,
 			PackLimit: 64 << 10, PackSegment: 64 << 20,
 			ReadBuffer: 8 << 10, WindowMax: 8 << 20, Senders: 64, WriteoutStep: 8 << 20, DiskWorkers: 8,

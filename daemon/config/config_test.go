@@ -36,9 +36,10 @@ func TestDefaultsAreValid(t *testing.T) {
 func TestLaterSourcesWin(t *testing.T) {
 	file := write(t, "mini:\n  dir: /from/file\n  listen: 127.0.0.1:1\n  chunk_size: 128KiB\nlog: {level: debug}\n")
 	c, err := Load(Source{
-		File:    file,
-		Environ: []string{"HOME=/x", "WW_MINI_LISTEN=127.0.0.1:2", "WW_MINI_CHUNK_SIZE=1MiB", "WW_NAMENODE=a:1, b:2", "WW_CONFIG=ignored"},
-		Flags:   map[string]string{"mini.chunk_size": "256KiB"},
+		File: file,
+		Environ: []string{"HOME=/x", "WW_MINI_LISTEN=127.0.0.1:2", "WW_MINI_CHUNK_SIZE=1MiB", "WW_NAMENODE=a:1, b:2",
+			"WW_CONFIG=ignored"},
+		Flags: map[string]string{"mini.chunk_size": "256KiB"},
 	})
 	require.NoError(t, err)
 	require.Equal(t, "/from/file", c.Mini.Dir)
@@ -53,7 +54,8 @@ func TestLaterSourcesWin(t *testing.T) {
 }
 
 func TestListsAndSpans(t *testing.T) {
-	c, err := Load(Source{File: write(t, "datanode:\n  disks: [/a, /b]\n  trash_delay: 1m30s\n  reserve: 2 GB\n  namenodes: h:1,i:2\nclient:\n")})
+	c, err := Load(Source{File: write(t,
+		"datanode:\n  disks: [/a, /b]\n  trash_delay: 1m30s\n  reserve: 2 GB\n  namenodes: h:1,i:2\nclient:\n")})
 	require.NoError(t, err)
 	require.Equal(t, []string{"/a", "/b"}, c.Datanode.Disks)
 	require.Equal(t, []string{"h:1", "i:2"}, c.Datanode.Namenodes)
@@ -63,9 +65,11 @@ func TestListsAndSpans(t *testing.T) {
 
 func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"unknown key":        {"# hello\ndatanode:\n  trash_dely: 1s\n", `line 3: unknown key "datanode.trash_dely" — did you mean "datanode.trash_delay"?`},
-		"far key":            {"log: {zzzzzzzzzzzzzzzz: 1}\n", "known: log.format, log.level"},
-		"unknown section":    {"datanod:\n  listen: x\n", `line 1: unknown section "datanod" — did you mean "datanode"?`},
+		"unknown key": {"# hello\ndatanode:\n  trash_dely: 1s\n",
+			`line 3: unknown key "datanode.trash_dely" — did you mean "datanode.trash_delay"?`},
+		"far key": {"log: {zzzzzzzzzzzzzzzz: 1}\n", "known: log.format, log.level"},
+		"unknown section": {"datanod:\n  listen: x\n",
+			`line 1: unknown section "datanod" — did you mean "datanode"?`},
 		"not a section":      {"client: 7\n", `line 1: section "client" wants keys`},
 		"a list":             {"- a\n", "line 1: wants sections"},
 		"bare duration":      {"client: {timeout: 5}\n", `client.timeout (file `},
@@ -111,16 +115,23 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	for _, key := range []string{"mini.dir", "mini.listen", "mini.datanodes", "mini.chunk_size"} {
 		require.ErrorContains(t, err, key)
 	}
-	require.ErrorContains(t, Mini{Dir: "d", Listen: "a:0", Datanodes: 2, Replication: 3, ChunkSize: 64 << 10}.Validate(), "more than the 2 datanodes")
-	require.ErrorContains(t, Datanode{Listen: "a:1", Disks: []string{"x", "x"}, Namenodes: []string{"n"}}.Validate(), "named twice")
-	require.ErrorContains(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", RaftListen: "a:70000", Peers: []string{"b", "c=h:1"}}.Validate(), "id=RAFT/GRPC")
-	require.NoError(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", Peers: []string{"b=h:1/h:2"}, RaftListen: "a:2", Connections: 16}.Validate())
-	require.ErrorContains(t, Mini{Dir: "d", Listen: ":7700", Datanodes: 1, ChunkSize: 64 << 10}.Validate(), "mini.advertise")
-	require.ErrorContains(t, Datanode{Listen: "0.0.0.0:1", Disks: []string{"x"}, Namenodes: []string{"n:1"}}.Validate(), "datanode.advertise")
+	require.ErrorContains(t, Mini{Dir: "d", Listen: "a:0", Datanodes: 2, Replication: 3,
+		ChunkSize: 64 << 10}.Validate(), "more than the 2 datanodes")
+	require.ErrorContains(t, Datanode{Listen: "a:1", Disks: []string{"x", "x"}, Namenodes: []string{"n"}}.Validate(),
+		"named twice")
+	require.ErrorContains(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", RaftListen: "a:70000",
+		Peers: []string{"b", "c=h:1"}}.Validate(), "id=RAFT/GRPC")
+	require.NoError(t, Logserver{ID: "l", Dir: "d", Listen: "a:1", Peers: []string{"b=h:1/h:2"}, RaftListen: "a:2",
+		Connections: 16}.Validate())
+	require.ErrorContains(t, Mini{Dir: "d", Listen: ":7700", Datanodes: 1, ChunkSize: 64 << 10}.Validate(),
+		"mini.advertise")
+	require.ErrorContains(t, Datanode{Listen: "0.0.0.0:1", Disks: []string{"x"}, Namenodes: []string{"n:1"}}.Validate(),
+		"datanode.advertise")
 	named := Default().Namenode
 	named.ID, named.Placement = strings.Repeat("n", 65), "anywhere"
 	require.ErrorContains(t, named.Validate(), "namenode.id: has 65 bytes")
-	require.ErrorContains(t, named.Validate(), `namenode.placement: "anywhere" is none of weighted, round-robin, rack-spread`)
+	require.ErrorContains(t, named.Validate(),
+		`namenode.placement: "anywhere" is none of weighted, round-robin, rack-spread`)
 	runtime := Default().Datanode
 	runtime.Disks, runtime.AdminListen, runtime.GCPercent, runtime.MemoryLimit = []string{"x"}, "nowhere", 5, 1<<20
 	for _, key := range []string{"datanode.admin_listen", "datanode.gc_percent", "datanode.memory_limit"} {
@@ -147,14 +158,16 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	}
 	checkpoints := Default().Namenode
 	checkpoints.CheckpointRecords, checkpoints.CheckpointBytes, checkpoints.CheckpointEvery = 0, 0, 0
-	for _, key := range []string{"namenode.checkpoint_records", "namenode.checkpoint_bytes", "namenode.checkpoint_interval"} {
+	for _, key := range []string{"namenode.checkpoint_records", "namenode.checkpoint_bytes",
+		"namenode.checkpoint_interval"} {
 		require.ErrorContains(t, checkpoints.Validate(), key)
 	}
 	require.ErrorContains(t, Log{Level: "loud", Format: "auto"}.Validate(), "loud")
 }
 
 func TestSizesRoundTrip(t *testing.T) {
-	for text, want := range map[string]Size{"0": 0, "4096": 4096, "64MiB": 64 << 20, "1.5 GiB": 3 << 29, "2kb": 2000, "7B": 7, "1M": 1 << 20} {
+	for text, want := range map[string]Size{"0": 0, "4096": 4096, "64MiB": 64 << 20, "1.5 GiB": 3 << 29, "2kb": 2000,
+		"7B": 7, "1M": 1 << 20} {
 		got, err := ParseSize(text)
 		require.NoError(t, err, text)
 		require.Equal(t, want, got, text)

@@ -27,19 +27,19 @@ func Fields(section string) []Field {
 	defaults := Default()
 	root := reflect.TypeFor[Config]()
 	for i := range root.NumField() {
-		s := root.Field(i)
-		name := s.Tag.Get("koanf")
+		structure := root.Field(i)
+		name := structure.Tag.Get("koanf")
 		if section != "" && section != name {
 			continue
 		}
-		for j := range s.Type.NumField() {
-			f := s.Type.Field(j)
-			key := f.Tag.Get("koanf")
-			flag := f.Tag.Get("flag")
+		for j := range structure.Type.NumField() {
+			field := structure.Type.Field(j)
+			key := field.Tag.Get("koanf")
+			flag := field.Tag.Get("flag")
 			if flag == "" {
 				flag = strings.ReplaceAll(key, "_", "-")
 			}
-			env := f.Tag.Get("env")
+			env := field.Tag.Get("env")
 			if env == "" {
 				env = "WW_" + strings.ToUpper(name+"_"+key)
 			}
@@ -48,9 +48,9 @@ func Fields(section string) []Field {
 				Key: name + "." + key, Section: name,
 				Env:     env,
 				Flag:    flag,
-				Usage:   f.Tag.Get("usage"),
+				Usage:   field.Tag.Get("usage"),
 				Default: textOf(reflect.ValueOf(defaults).FieldByIndex(index)),
-				Type:    typeName(f.Type), index: index,
+				Type:    typeName(field.Type), index: index,
 			})
 		}
 	}
@@ -82,10 +82,10 @@ func textOf(v reflect.Value) string {
 }
 
 // set parses a raw value (text, or what YAML made of it) into v.
-func set(v reflect.Value, raw any) error {
-	if v.Kind() == reflect.Slice {
+func set(target reflect.Value, raw any) error {
+	if target.Kind() == reflect.Slice {
 		list, err := listOf(raw)
-		v.Set(reflect.ValueOf(list))
+		target.Set(reflect.ValueOf(list))
 		return err
 	}
 	var text string
@@ -97,29 +97,29 @@ func set(v reflect.Value, raw any) error {
 	default:
 		text = fmt.Sprint(raw)
 	}
-	switch v.Interface().(type) {
+	switch target.Interface().(type) {
 	case Size:
 		size, err := ParseSize(text)
-		v.SetInt(int64(size))
+		target.SetInt(int64(size))
 		return err
 	case Duration:
 		d, err := ParseDuration(text)
-		v.SetInt(int64(d))
+		target.SetInt(int64(d))
 		return err
 	case int:
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			return fmt.Errorf("%q is not a whole number", text)
 		}
-		v.SetInt(int64(n))
+		target.SetInt(int64(n))
 	case float64:
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			return fmt.Errorf("%q is not a number", text)
 		}
-		v.SetFloat(n)
+		target.SetFloat(n)
 	default:
-		v.SetString(text)
+		target.SetString(text)
 	}
 	return nil
 }

@@ -13,8 +13,10 @@ import (
 // setting has.
 func FuzzFile(f *testing.F) {
 	for _, text := range []string{
-		"", "# nothing\n", "mini:\n  dir: /x\n  chunk_size: 64KiB\n", "datanode: {disks: [a, b]}", "client:\n", "log: {level: [}",
-		"a: &x {b: *x}", "mini: !!binary aGVsbG8=\n", "? [a]\n: b\n", "mini: {<<: {dir: x}}", "---\nmini: {}\n---\nlog: {}\n", "1: 2",
+		"", "# nothing\n", "mini:\n  dir: /x\n  chunk_size: 64KiB\n", "datanode: {disks: [a, b]}", "client:\n",
+		"log: {level: [}",
+		"a: &x {b: *x}", "mini: !!binary aGVsbG8=\n", "? [a]\n: b\n", "mini: {<<: {dir: x}}",
+		"---\nmini: {}\n---\nlog: {}\n", "1: 2",
 	} {
 		f.Add([]byte(text))
 	}
@@ -36,7 +38,8 @@ func FuzzFile(f *testing.F) {
 
 // FuzzValues: sizes and durations that parse come back from their text.
 func FuzzValues(f *testing.F) {
-	for _, text := range []string{"64MiB", "0", "1.5GiB", "1e3", "-1", "10s", "1m30s", "99999999999TiB", ".", "1.0000000000000001KiB"} {
+	for _, text := range []string{"64MiB", "0", "1.5GiB", "1e3", "-1", "10s", "1m30s", "99999999999TiB", ".",
+		"1.0000000000000001KiB"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -43,16 +43,16 @@ func Load(source Source) (Loaded, error) {
 		fields[f.Key], byEnv[f.Env] = f, f
 	}
 
-	k := koanf.New(".")
+	merged := koanf.New(".")
 	if source.File != "" {
-		if err := loadFile(k, source.File, fields, loaded.Origin); err != nil {
+		if err := loadFile(merged, source.File, fields, loaded.Origin); err != nil {
 			return loaded, err
 		}
 	}
 	if err := checkEnviron(source.Environ, byEnv); err != nil {
 		return loaded, err
 	}
-	err := k.Load(env.Provider(".", env.Opt{
+	err := merged.Load(env.Provider(".", env.Opt{
 		Prefix:      "WW_",
 		EnvironFunc: func() []string { return source.Environ },
 		TransformFunc: func(name, value string) (string, any) {
@@ -68,7 +68,7 @@ func Load(source Source) (Loaded, error) {
 		return loaded, fault.New(fault.Invalid, "config", "the environment cannot be read: %v", err)
 	}
 	for key, text := range source.Flags {
-		if err := k.Set(key, text); err != nil {
+		if err := merged.Set(key, text); err != nil {
 			return loaded, fault.New(fault.Invalid, "config", "%s: %v", key, err)
 		}
 		loaded.Origin[key] = "flag --" + fields[key].Flag
@@ -76,10 +76,10 @@ func Load(source Source) (Loaded, error) {
 
 	root := reflect.ValueOf(&loaded.Config).Elem()
 	for key, f := range fields {
-		if !k.Exists(key) {
+		if !merged.Exists(key) {
 			continue
 		}
-		if err := set(root.FieldByIndex(f.index), k.Get(key)); err != nil {
+		if err := set(root.FieldByIndex(f.index), merged.Get(key)); err != nil {
 			return loaded, fault.New(fault.Invalid, "config", "%s (%s): %v", key, loaded.Origin[key], err)
 		}
 	}
@@ -106,7 +106,7 @@ func (c content) Read() (map[string]any, error) {
 	return nil, fault.New(fault.Internal, "config", "a text has no keys")
 }
 
-func loadText(k *koanf.Koanf, path string, text []byte, fields map[string]Field, origin map[string]string) error {
+func loadText(merged *koanf.Koanf, path string, text []byte, fields map[string]Field, origin map[string]string) error {
 	bad := func(kind fault.Kind, format string, args ...any) error {
 		e := fault.New(kind, "config", format, args...)
 		e.Path = path
@@ -127,7 +127,8 @@ func loadText(k *koanf.Koanf, path string, text []byte, fields map[string]Field,
 		section, body := top.Content[i], top.Content[i+1]
 		known := Fields(section.Value)
 		if section.Value == "" || len(known) == 0 {
-			return bad(fault.Invalid, "line %d: unknown section %q%s", section.Line, section.Value, nearest(section.Value, sections()))
+			return bad(fault.Invalid, "line %d: unknown section %q%s", section.Line, section.Value,
+				nearest(section.Value, sections()))
 		}
 		if body.Kind == yamlv3.ScalarNode && body.Tag == "!!null" {
 			continue
@@ -144,7 +145,7 @@ func loadText(k *koanf.Koanf, path string, text []byte, fields map[string]Field,
 			origin[key] = fmt.Sprintf("file %s:%d", path, name.Line)
 		}
 	}
-	if err := k.Load(content(text), yaml.Parser()); err != nil {
+	if err := merged.Load(content(text), yaml.Parser()); err != nil {
 		return bad(fault.Invalid, "is not valid YAML: %v", err)
 	}
 	return nil
@@ -207,22 +208,22 @@ func nearest(name string, known []string) string {
 }
 
 // editDistance is Levenshtein's, over bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
+func editDistance(from, to string) int {
+	row := make([]int, len(to)+1)
 	for j := range row {
 		row[j] = j
 	}
-	for i := range len(a) {
+	for i := range len(from) {
 		diagonal := row[0]
 		row[0] = i + 1
-		for j := range len(b) {
+		for j := range len(to) {
 			cost := diagonal
-			if a[i] != b[j] {
+			if from[i] != to[j] {
 				cost++
 			}
 			diagonal = row[j+1]
 			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
 		}
 	}
-	return row[len(b)]
+	return row[len(to)]
 }

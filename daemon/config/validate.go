@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -11,35 +12,29 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 const (
-	replicationMax   = 16
-	datanodesMax     = 64
-	parallelMax      = 64
-	packetSizeMin    = chunk.ChecksumBlockBytes
-	packetSizeMax    = 1 << 20
-	minimumBudget    = 4 << 20
-	packSegmentMin   = 1 << 20
-	packSegmentMax   = 1 << 30
-	namenodesMaximum = 16
-	nameBytesMax     = 64
-	loopsMax         = 256
-	readBufferMin    = 4 << 10
-	readBufferMax    = 16 << 20
-	windowMin        = 256 << 10
-	windowMax        = 256 << 20
-	sendersMax       = 4096
-	writeoutMin      = 64 << 10
-	diskWorkersMax   = 256
-	socketBufferMin  = 4 << 10
-	socketBufferMax  = 64 << 20
-	connectionsMin   = 16
-	connectionsMax   = 65_536
+	datanodesMax    = 64
+	packetSizeMin   = chunk.ChecksumBlockBytes
+	minimumBudget   = 4 << 20
+	packSegmentMin  = 1 << 20
+	packSegmentMax  = 1 << 30
+	nameBytesMax    = 64
+	loopsMax        = 256
+	readBufferMin   = 4 << 10
+	readBufferMax   = 16 << 20
+	windowMin       = 256 << 10
+	sendersMax      = 4096
+	writeoutMin     = 64 << 10
+	diskWorkersMax  = 256
+	socketBufferMin = 4 << 10
+	socketBufferMax = 64 << 20
+	connectionsMin  = 16
+	connectionsMax  = 65_536
 	// Bounds of control/namenode.
-	batchRecordsMax    = 16 << 10
 	batchBytesMin      = 2 << 20
-	batchBytesMax      = 4 << 20
 	batchesInFlightMax = 64
 	// Of the garbage collector.
 	gcPercentMin       = 10
@@ -61,6 +56,11 @@ func (c *checks) that(ok bool, key, format string, args ...any) {
 	}
 }
 
+// within refuses a value outside of least..most.
+func within[T cmp.Ordered](c *checks, key string, value, least, most T) {
+	c.that(value >= least && value <= most, key, "%v is not within %v..%v", value, least, most)
+}
+
 func (c *checks) err() error {
 	if len(c.wrong) == 0 {
 		return nil
@@ -74,7 +74,7 @@ func (c *checks) address(key, address string) {
 
 func (c *checks) addresses(key string, list []string) {
 	c.that(len(list) > 0, key, "needs at least one host:port")
-	c.that(len(list) <= namenodesMaximum, key, "has %d entries, at most %d", len(list), namenodesMaximum)
+	c.that(len(list) <= limits.NamenodesMax, key, "has %d entries, at most %d", len(list), limits.NamenodesMax)
 	for _, a := range list {
 		c.address(key, a)
 	}
@@ -94,12 +94,14 @@ func (c *checks) runtime(section, admin string, gcPercent int, limit Size) {
 	if admin != "" {
 		c.address(section+".admin_listen", admin)
 	}
-	c.that(gcPercent == 0 || gcPercent >= gcPercentMin && gcPercent <= gcPercentMax, section+".gc_percent", "%d is neither 0 nor within %d..%d", gcPercent, gcPercentMin, gcPercentMax)
-	c.that(limit == 0 || limit >= memoryLimitMin, section+".memory_limit", "%s is less than %s, which a daemon needs to work", limit, Size(memoryLimitMin))
+	c.that(gcPercent == 0 || gcPercent >= gcPercentMin && gcPercent <= gcPercentMax, section+".gc_percent",
+		"%d is neither 0 nor within %d..%d", gcPercent, gcPercentMin, gcPercentMax)
+	c.that(limit == 0 || limit >= memoryLimitMin, section+".memory_limit",
+		"%s is less than %s, which a daemon needs to work", limit, Size(memoryLimitMin))
 }
 
 func (c *checks) connections(key string, count int) {
-	c.that(count >= connectionsMin && count <= connectionsMax, key, "%d is not within %d..%d", count, connectionsMin, connectionsMax)
+	within(c, key, count, connectionsMin, connectionsMax)
 }
 
 func (c *checks) chunkSize(key string, size Size) {
@@ -109,28 +111,30 @@ func (c *checks) chunkSize(key string, size Size) {
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.
 func (l Log) Validate() error {
-	var c checks
-	c.that(oneOf(l.Level, "debug", "info", "warn", "error"), "log.level", "%q is none of debug, info, warn, error", l.Level)
-	c.that(oneOf(l.Format, "auto", "text", "json"), "log.format", "%q is none of auto, text, json", l.Format)
-	return c.err()
+	var check checks
+	check.that(slices.Contains([]string{"debug", "info", "warn", "error"}, l.Level), "log.level",
+		"%q is none of debug, info, warn, error", l.Level)
+	check.that(slices.Contains([]string{"auto", "text", "json"}, l.Format), "log.format",
+		"%q is none of auto, text, json", l.Format)
+	return check.err()
 }
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.
 func (l Logserver) Validate() error {
-	var c checks
-	c.that(l.ID != "", "logserver.id", "is needed")
-	c.that(l.Dir != "", "logserver.dir", "is needed — the directory that holds the log")
-	c.address("logserver.listen", l.Listen)
+	var check checks
+	check.that(l.ID != "", "logserver.id", "is needed")
+	check.that(l.Dir != "", "logserver.dir", "is needed — the directory that holds the log")
+	check.address("logserver.listen", l.Listen)
 	if l.RaftListen != "" || len(l.Peers) > 0 {
-		c.address("logserver.raft_listen", l.RaftListen)
+		check.address("logserver.raft_listen", l.RaftListen)
 	}
 	for _, p := range l.Peers {
 		_, _, _, ok := SplitPeer(p)
-		c.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)
+		check.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)
 	}
-	c.connections("logserver.connections", l.Connections)
-	c.runtime("logserver", l.AdminListen, l.GCPercent, l.MemoryLimit)
-	return c.err()
+	check.connections("logserver.connections", l.Connections)
+	check.runtime("logserver", l.AdminListen, l.GCPercent, l.MemoryLimit)
+	return check.err()
 }
 
 // SplitPeer reads an entry of logserver.peers: "id=raft/grpc".
@@ -150,97 +154,106 @@ func AllInterfaces(address string) bool {
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.
 func (n Namenode) Validate() error {
-	var c checks
-	c.that(n.ID != "", "namenode.id", "is needed")
-	c.that(len(n.ID) <= nameBytesMax && utf8.ValidString(n.ID), "namenode.id", "has %d bytes or is not valid UTF-8, at most %d bytes are allowed", len(n.ID), nameBytesMax)
-	c.address("namenode.listen", n.Listen)
-	c.addresses("namenode.log_servers", n.LogServers)
-	c.that(n.Replication >= 1 && n.Replication <= replicationMax, "namenode.replication", "%d is not within 1..%d", n.Replication, replicationMax)
-	c.chunkSize("namenode.chunk_size", n.ChunkSize)
-	c.that(n.Placement == "" || slices.Contains(placements(), n.Placement), "namenode.placement", "%q is none of %s", n.Placement, strings.Join(placements(), ", "))
-	c.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit", "%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
-	c.that(n.DeadAfter >= staleAfter, "namenode.dead_after", "%s is less than %s, when a node counts as stale", n.DeadAfter, staleAfter)
-	c.that(n.SafeModeThreshold >= 0 && n.SafeModeThreshold <= 1, "namenode.safe_mode_threshold", "%v is not within 0..1", n.SafeModeThreshold)
-	c.that(n.BatchRecords >= 1 && n.BatchRecords <= batchRecordsMax, "namenode.batch_records", "%d is not within 1..%d", n.BatchRecords, batchRecordsMax)
-	c.that(n.BatchBytes >= batchBytesMin && n.BatchBytes <= batchBytesMax, "namenode.batch_bytes", "%s is not within %s..%s", n.BatchBytes, Size(batchBytesMin), Size(batchBytesMax))
-	c.that(n.BatchesInFlight >= 1 && n.BatchesInFlight <= batchesInFlightMax, "namenode.batches_in_flight", "%d is not within 1..%d", n.BatchesInFlight, batchesInFlightMax)
-	c.connections("namenode.connections", n.Connections)
-	c.that(n.CheckpointRecords >= 1, "namenode.checkpoint_records", "%d is less than 1", n.CheckpointRecords)
-	c.that(n.CheckpointBytes >= 1, "namenode.checkpoint_bytes", "%s is less than 1", n.CheckpointBytes)
-	c.that(n.CheckpointEvery >= checkpointEveryMin, "namenode.checkpoint_interval", "%s is less than %s", n.CheckpointEvery, checkpointEveryMin)
-	c.runtime("namenode", n.AdminListen, n.GCPercent, n.MemoryLimit)
-	return c.err()
+	var check checks
+	check.that(n.ID != "", "namenode.id", "is needed")
+	check.that(len(n.ID) <= nameBytesMax && utf8.ValidString(n.ID), "namenode.id",
+		"has %d bytes or is not valid UTF-8, at most %d bytes are allowed", len(n.ID), nameBytesMax)
+	check.address("namenode.listen", n.Listen)
+	check.addresses("namenode.log_servers", n.LogServers)
+	within(&check, "namenode.replication", n.Replication, 1, limits.ReplicationMax)
+	check.chunkSize("namenode.chunk_size", n.ChunkSize)
+	check.that(n.Placement == "" || slices.Contains(placements(), n.Placement), "namenode.placement",
+		"%q is none of %s", n.Placement, strings.Join(placements(), ", "))
+	check.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit",
+		"%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
+	check.that(n.DeadAfter >= staleAfter, "namenode.dead_after", "%s is less than %s, when a node counts as stale",
+		n.DeadAfter, staleAfter)
+	within(&check, "namenode.safe_mode_threshold", n.SafeModeThreshold, 0, 1)
+	within(&check, "namenode.batch_records", n.BatchRecords, 1, limits.BatchRecordsMax)
+	within(&check, "namenode.batch_bytes", n.BatchBytes, batchBytesMin, limits.BatchBytesMax)
+	within(&check, "namenode.batches_in_flight", n.BatchesInFlight, 1, batchesInFlightMax)
+	check.connections("namenode.connections", n.Connections)
+	check.that(n.CheckpointRecords >= 1, "namenode.checkpoint_records", "%d is less than 1", n.CheckpointRecords)
+	check.that(n.CheckpointBytes >= 1, "namenode.checkpoint_bytes", "%s is less than 1", n.CheckpointBytes)
+	check.that(n.CheckpointEvery >= checkpointEveryMin, "namenode.checkpoint_interval", "%s is less than %s",
+		n.CheckpointEvery, checkpointEveryMin)
+	check.runtime("namenode", n.AdminListen, n.GCPercent, n.MemoryLimit)
+	return check.err()
 }
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.
 func (d Datanode) Validate() error {
-	var c checks
-	c.address("datanode.listen", d.Listen)
+	var check checks
+	check.address("datanode.listen", d.Listen)
 	if d.Advertise != "" {
-		c.address("datanode.advertise", d.Advertise)
+		check.address("datanode.advertise", d.Advertise)
 	} else {
-		c.that(!AllInterfaces(d.Listen), "datanode.listen", "%q names no host that others could reach — set datanode.advertise", d.Listen)
+		check.that(!AllInterfaces(d.Listen), "datanode.listen",
+			"%q names no host that others could reach — set datanode.advertise", d.Listen)
 	}
-	c.that(len(d.Disks) > 0, "datanode.disks", "needs at least one directory — use --disk DIR")
+	check.that(len(d.Disks) > 0, "datanode.disks", "needs at least one directory — use --disk DIR")
 	for i, disk := range d.Disks {
 		for _, other := range d.Disks[:i] {
-			c.that(disk != other, "datanode.disks", "%q is named twice", disk)
+			check.that(disk != other, "datanode.disks", "%q is named twice", disk)
 		}
 	}
-	c.addresses("datanode.namenodes", d.Namenodes)
-	c.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
-	c.that(d.PackLimit >= 0 && d.PackLimit <= chunk.ChecksumBlockBytes, "datanode.pack_limit", "%s is not within 0..%s", d.PackLimit, Size(chunk.ChecksumBlockBytes))
-	c.that(d.PackSegment >= packSegmentMin && d.PackSegment <= packSegmentMax, "datanode.pack_segment", "%s is not within %s..%s", d.PackSegment, Size(packSegmentMin), Size(packSegmentMax))
-	c.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
-	c.connections("datanode.connections", d.Connections)
-	c.that(d.Loops >= 0 && d.Loops <= loopsMax, "datanode.loops", "%d is not 0 to %d", d.Loops, loopsMax)
-	c.that(d.ReadBuffer >= readBufferMin && d.ReadBuffer <= readBufferMax, "datanode.read_buffer", "%s is not between %s and %s",
+	check.addresses("datanode.namenodes", d.Namenodes)
+	check.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
+	within(&check, "datanode.pack_limit", d.PackLimit, 0, chunk.ChecksumBlockBytes)
+	within(&check, "datanode.pack_segment", d.PackSegment, packSegmentMin, packSegmentMax)
+	check.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
+	check.connections("datanode.connections", d.Connections)
+	check.that(d.Loops >= 0 && d.Loops <= loopsMax, "datanode.loops", "%d is not 0 to %d", d.Loops, loopsMax)
+	check.that(d.ReadBuffer >= readBufferMin && d.ReadBuffer <= readBufferMax, "datanode.read_buffer",
+		"%s is not between %s and %s",
 		d.ReadBuffer, Size(readBufferMin), Size(readBufferMax))
-	c.that(d.WindowMax >= windowMin && d.WindowMax <= d.Budget, "datanode.window", "%s is not between %s and write_budget (%s)", d.WindowMax, Size(windowMin), d.Budget)
-	c.that(d.Senders >= 1 && d.Senders <= sendersMax, "datanode.senders", "%d is not 1 to %d", d.Senders, sendersMax)
-	c.that(d.WriteoutStep >= writeoutMin && d.WriteoutStep <= chunk.SizeMax, "datanode.writeout_step", "%s is not between %s and 1GiB", d.WriteoutStep, Size(writeoutMin))
-	c.that(d.DiskWorkers >= 1 && d.DiskWorkers <= diskWorkersMax, "datanode.disk_workers", "%d is not 1 to %d", d.DiskWorkers, diskWorkersMax)
-	for key, size := range map[string]Size{"datanode.socket_receive_buffer": d.SocketReceive, "datanode.socket_send_buffer": d.SocketSend} {
-		c.that(size == 0 || size >= socketBufferMin && size <= socketBufferMax, key, "%s is neither 0 nor between %s and %s",
+	check.that(d.WindowMax >= windowMin && d.WindowMax <= d.Budget, "datanode.window",
+		"%s is not between %s and write_budget (%s)", d.WindowMax, Size(windowMin), d.Budget)
+	check.that(d.Senders >= 1 && d.Senders <= sendersMax, "datanode.senders", "%d is not 1 to %d", d.Senders,
+		sendersMax)
+	check.that(d.WriteoutStep >= writeoutMin && d.WriteoutStep <= chunk.SizeMax, "datanode.writeout_step",
+		"%s is not between %s and 1GiB", d.WriteoutStep, Size(writeoutMin))
+	check.that(d.DiskWorkers >= 1 && d.DiskWorkers <= diskWorkersMax, "datanode.disk_workers", "%d is not 1 to %d",
+		d.DiskWorkers, diskWorkersMax)
+	for key, size := range map[string]Size{"datanode.socket_receive_buffer": d.SocketReceive,
+		"datanode.socket_send_buffer": d.SocketSend} {
+		check.that(size == 0 || size >= socketBufferMin && size <= socketBufferMax, key,
+			"%s is neither 0 nor between %s and %s",
 			size, Size(socketBufferMin), Size(socketBufferMax))
 	}
-	c.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
-	c.that(d.MemoryLimit == 0 || d.MemoryLimit >= d.Budget+memoryLimitMin, "datanode.memory_limit",
-		"%s is less than write_budget (%s) and %s for the rest: garbage would be collected without end", d.MemoryLimit, d.Budget, Size(memoryLimitMin))
-	return c.err()
+	check.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
+	check.that(d.MemoryLimit == 0 || d.MemoryLimit >= d.Budget+memoryLimitMin, "datanode.memory_limit",
+		"%s is less than write_budget (%s) and %s for the rest: garbage would be collected without end", d.MemoryLimit,
+		d.Budget, Size(memoryLimitMin))
+	return check.err()
 }
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.
 func (m Mini) Validate() error {
-	var c checks
-	c.that(m.Dir != "", "mini.dir", "is needed — the directory that holds all state; use --dir DIR")
-	c.address("mini.listen", m.Listen)
-	c.that(m.Advertise != "" || !AllInterfaces(m.Listen), "mini.listen", "%q names no host that clients could reach — set mini.advertise", m.Listen)
-	c.that(m.Datanodes >= 1 && m.Datanodes <= datanodesMax, "mini.datanodes", "%d is not within 1..%d", m.Datanodes, datanodesMax)
-	c.that(m.Replication >= 0 && m.Replication <= replicationMax, "mini.replication", "%d is not within 0..%d", m.Replication, replicationMax)
-	c.that(m.Replication <= m.Datanodes, "mini.replication", "%d is more than the %d datanodes", m.Replication, m.Datanodes)
-	c.chunkSize("mini.chunk_size", m.ChunkSize)
-	c.runtime("mini", m.AdminListen, m.GCPercent, m.MemoryLimit)
-	return c.err()
+	var check checks
+	check.that(m.Dir != "", "mini.dir", "is needed — the directory that holds all state; use --dir DIR")
+	check.address("mini.listen", m.Listen)
+	check.that(m.Advertise != "" || !AllInterfaces(m.Listen), "mini.listen",
+		"%q names no host that clients could reach — set mini.advertise", m.Listen)
+	within(&check, "mini.datanodes", m.Datanodes, 1, datanodesMax)
+	within(&check, "mini.replication", m.Replication, 0, limits.ReplicationMax)
+	check.that(m.Replication <= m.Datanodes, "mini.replication", "%d is more than the %d datanodes", m.Replication,
+		m.Datanodes)
+	check.chunkSize("mini.chunk_size", m.ChunkSize)
+	check.runtime("mini", m.AdminListen, m.GCPercent, m.MemoryLimit)
+	return check.err()
 }
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.
 func (cl Client) Validate() error {
-	var c checks
-	c.addresses("client.namenodes", cl.Namenodes)
-	c.that(cl.Timeout > 0, "client.timeout", "must be above 0")
-	c.that(cl.ParallelChunks >= 1 && cl.ParallelChunks <= parallelMax, "client.parallel_chunks", "%d is not within 1..%d", cl.ParallelChunks, parallelMax)
-	c.that(cl.PacketSize >= packetSizeMin && cl.PacketSize <= packetSizeMax && cl.PacketSize%chunk.ChecksumBlockBytes == 0,
+	var check checks
+	check.addresses("client.namenodes", cl.Namenodes)
+	check.that(cl.Timeout > 0, "client.timeout", "must be above 0")
+	within(&check, "client.parallel_chunks", cl.ParallelChunks, 1, limits.ParallelChunksMax)
+	check.that(cl.PacketSize >= packetSizeMin && cl.PacketSize <= limits.PacketBytesMax &&
+		cl.PacketSize%chunk.ChecksumBlockBytes == 0,
 		"client.packet_size", "%s is not a multiple of 64KiB between 64KiB and 1MiB", cl.PacketSize)
-	c.that(cl.Window >= cl.PacketSize && cl.Window <= windowMax, "client.window", "%s is not between packet_size (%s) and %s", cl.Window, cl.PacketSize, Size(windowMax))
-	return c.err()
-}
-
-func oneOf(s string, words ...string) bool {
-	for _, w := range words {
-		if s == w {
-			return true
-		}
-	}
-	return false
+	check.that(cl.Window >= cl.PacketSize && cl.Window <= limits.WindowBytesMax, "client.window",
+		"%s is not between packet_size (%s) and %s", cl.Window, cl.PacketSize, Size(limits.WindowBytesMax))
+	return check.err()
 }

@@ -15,11 +15,11 @@ type Size int64
 // MiB, GiB, TiB, also K, M, G, T) or decimal (kB, MB, GB, TB), or no unit for
 // bytes.
 func ParseSize(text string) (Size, error) {
-	s := strings.TrimSpace(text)
-	digits := strings.IndexFunc(s, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	value := strings.TrimSpace(text)
+	digits := strings.IndexFunc(value, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
 	unit := ""
 	if digits >= 0 {
-		s, unit = s[:digits], strings.ToLower(strings.TrimSpace(s[digits:]))
+		value, unit = value[:digits], strings.ToLower(strings.TrimSpace(value[digits:]))
 	}
 	factor, known := map[string]float64{
 		"": 1, "b": 1,
@@ -28,7 +28,7 @@ func ParseSize(text string) (Size, error) {
 		"g": 1 << 30, "gi": 1 << 30, "gib": 1 << 30, "gb": 1e9,
 		"t": 1 << 40, "ti": 1 << 40, "tib": 1 << 40, "tb": 1e12,
 	}[unit]
-	number, err := strconv.ParseFloat(s, 64)
+	number, err := strconv.ParseFloat(value, 64)
 	bytes := number * factor
 	if err != nil || !known || bytes != math.Trunc(bytes) || bytes > 1<<60 {
 		return 0, fmt.Errorf("%q is not a size — write it like 64MiB, 1GB or 4096", text)

@@ -51,63 +51,97 @@ func layers() []layer {
 		{"internal/bufpool", []string{"internal/invariants"}, leaf},
 		{"internal/vfs", []string{"internal/invariants", "internal/fault"}, leaf},
 
-		{"actor/codec", []string{"internal/chunk", "internal/fault", "internal/msgpack"}, "what is durable knows its form, and not the state that it makes"},
-		{"actor/namespace", []string{"internal/chunk", "internal/fault", "internal/limits"}, "files and directories know neither leases nor datanodes"},
-		{"actor/leases", []string{"actor/namespace", "internal/chunk"}, "who writes what is known by ids and slots: a lease knows neither files nor datanodes"},
+		{"actor/codec", []string{"internal/chunk", "internal/fault", "internal/msgpack"},
+			"what is durable knows its form, and not the state that it makes"},
+		{"actor/namespace", []string{"internal/chunk", "internal/fault", "internal/limits"},
+			"files and directories know neither leases nor datanodes"},
+		{"actor/leases", []string{"actor/namespace", "internal/chunk"},
+			"who writes what is known by ids and slots: a lease knows neither files nor datanodes"},
 		{"actor/step", []string{"internal/chunk"}, "what all rooms of the state machine share while a command runs"},
 		{"actor/replicas", []string{"actor/codec", "actor/leases", "actor/namespace", "actor/replicas", "actor/step",
 			"internal/chunk", "internal/datanode", "internal/fault", "internal/limits", "internal/queue"},
 			"replicas follow the chunks of the namespace; what is durable is not decided here"},
-		{"actor/replicas/placement", []string{"actor/step", "internal/datanode"}, "a policy sees candidates, and nothing else of the cluster"},
-		{"actor", []string{"actor", "internal/chunk", "internal/datanode", "internal/fault", "internal/limits", "internal/invariants", "internal/queue"},
+		{"actor/replicas/placement", []string{"actor/step", "internal/datanode"},
+			"a policy sees candidates, and nothing else of the cluster"},
+		{"actor", []string{"actor", "internal/chunk", "internal/datanode", "internal/fault", "internal/limits",
+			"internal/invariants", "internal/queue"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},
-		{"disk/chunkfile", []string{"internal/chunk", "internal/fault", "internal/limits", "internal/vfs"}, "the file of one chunk: whoever opens, renames and locks it is above"},
-		{"disk/pack", []string{"internal/chunk", "internal/clock", "internal/fault", "internal/limits", "internal/vfs", "disk/chunkfile", "disk/filecache"},
+		{"disk/chunkfile", []string{"internal/chunk", "internal/fault", "internal/limits", "internal/vfs"},
+			"the file of one chunk: whoever opens, renames and locks it is above"},
+		{"disk/pack", []string{"internal/chunk", "internal/clock", "internal/fault", "internal/limits", "internal/vfs",
+			"disk/chunkfile", "disk/filecache"},
 			"segments of records: which of them are replicas its owner knows"},
-		{"disk/filecache", []string{"internal/vfs"}, "it counts the users of open files and does not know what they hold"},
+		{"disk/filecache", []string{"internal/vfs"},
+			"it counts the users of open files and does not know what they hold"},
 		{"dataplane/wire", leaves(), "the packet codec is shared by clients and datanodes"},
-		{"dataplane/machine", []string{"dataplane/wire", "internal/bufpool", "internal/chunk", "internal/fault", "internal/invariants", "internal/queue", "internal/record"},
+		{"dataplane/machine", []string{"dataplane/wire", "internal/bufpool", "internal/chunk", "internal/fault",
+			"internal/invariants", "internal/queue", "internal/record"},
 			"the protocol of a connection is pure: sockets, disks and clocks are around it"},
 		{"dataplane/peers", append(leaves(), "dataplane/wire"), "it keeps connections, whatever is said on them"},
-		{"dataplane/copier", append(leaves(), "dataplane/wire", "dataplane/peers", "disk"), "a copy is made without sessions and event loops"},
-		{"dataplane", append(leaves(), "dataplane", "disk"), "the data plane moves bytes between sockets and the chunk store; the control plane is told by others"},
+		{"dataplane/copier", append(leaves(), "dataplane/wire", "dataplane/peers", "disk"),
+			"a copy is made without sessions and event loops"},
+		{"dataplane", append(leaves(), "dataplane", "disk"),
+			"the data plane moves bytes between sockets and the chunk store; the control plane is told by others"},
 		{"control/controlpb", nil, "generated from the .proto files"},
 		{"control/rpc", append(leaves(), "control/controlpb"), "how every gRPC peer maps errors and dials"},
-		{"control/editlog", append(leaves(), "control/controlpb", "control/rpc"), "the log's client moves framed records and does not look inside"},
-		{"control/logserver", append(leaves(), "control/controlpb", "control/rpc", "control/logserver"), "the log stores framed records and does not look inside"},
-		{"control/logserver/entry", leaves(), "what an entry holds, and whether it counts, depends on the entries before it alone"},
-		{"control/logserver/checkpoint", append(leaves(), "control/controlpb", "control/logserver/entry"), "a checkpoint is kept beside the log and knows nothing of raft-wal"},
-		{"control/logserver/walcheck", append(leaves(), "control/logserver/entry", "control/logserver/checkpoint"), "the log is checked before any server runs on it"},
-		{"control/namenode", append(leaves(), "actor", "control/controlpb", "control/editlog", "control/rpc"), "the shell around the actor"},
-		{"control/agent", append(leaves(), "control/controlpb", "control/rpc"), "the agent reaches disk and data plane through interfaces that it defines"},
-		{"client", append(leaves(), "client/internal", "dataplane/wire", "control/controlpb", "control/rpc"), "the public API speaks to the cluster over its protocols only"},
+		{"control/editlog", append(leaves(), "control/controlpb", "control/rpc"),
+			"the log's client moves framed records and does not look inside"},
+		{"control/logserver", append(leaves(), "control/controlpb", "control/rpc", "control/logserver"),
+			"the log stores framed records and does not look inside"},
+		{"control/logserver/entry", leaves(),
+			"what an entry holds, and whether it counts, depends on the entries before it alone"},
+		{"control/logserver/checkpoint", append(leaves(), "control/controlpb", "control/logserver/entry"),
+			"a checkpoint is kept beside the log and knows nothing of raft-wal"},
+		{"control/logserver/walcheck", append(leaves(), "control/logserver/entry", "control/logserver/checkpoint"),
+			"the log is checked before any server runs on it"},
+		{"control/namenode", append(leaves(), "actor", "control/controlpb", "control/editlog", "control/rpc"),
+			"the shell around the actor"},
+		{"control/agent", append(leaves(), "control/controlpb", "control/rpc"),
+			"the agent reaches disk and data plane through interfaces that it defines"},
+		{"client", append(leaves(), "client/internal", "dataplane/wire", "control/controlpb", "control/rpc"),
+			"the public API speaks to the cluster over its protocols only"},
 		{"client/internal/lifetime", []string{"internal/fault"}, "it bounds what runs and does not know what that is"},
 		{"client/internal/health", append(leaves(), "dataplane/wire"), "it remembers what others saw of the datanodes"},
-		{"client/internal/namenode", append(leaves(), "client/internal/lifetime", "dataplane/wire", "control/controlpb", "control/rpc"),
+		{"client/internal/namenode", append(leaves(), "client/internal/lifetime", "dataplane/wire", "control/controlpb",
+			"control/rpc"),
 			"calls to the namenode know no datanode"},
-		{"client/internal/datanode", append(leaves(), "client/internal/lifetime", "client/internal/health", "dataplane/wire"),
+		{"client/internal/datanode", append(leaves(), "client/internal/lifetime", "client/internal/health",
+			"dataplane/wire"),
 			"one request to one datanode: which one to ask, and what to tell the namenode, is decided above"},
-		{"client/internal/pipeline", append(leaves(), "client/internal/lifetime", "client/internal/health", "client/internal/namenode",
-			"client/internal/datanode", "dataplane/wire", "control/controlpb"), "it writes a chunk and knows neither files nor readers"},
-		{"client/internal/view", append(leaves(), "client/internal/lifetime", "client/internal/health", "client/internal/namenode",
+		{"client/internal/pipeline", append(leaves(), "client/internal/lifetime", "client/internal/health",
+			"client/internal/namenode",
+			"client/internal/datanode", "dataplane/wire", "control/controlpb"),
+			"it writes a chunk and knows neither files nor readers"},
+		{"client/internal/view", append(leaves(), "client/internal/lifetime", "client/internal/health",
+			"client/internal/namenode",
 			"client/internal/datanode", "dataplane/wire", "control/controlpb"), "it reads a file and knows no writers"},
 		{"daemon/config", leaves(), "settings are plain data"},
-		{"daemon/admin", []string{"internal/fault"}, "the admin address of a process knows nothing of what the process does"},
-		{"daemon/profiling", []string{"internal/fault"}, "a profile of a process knows nothing of what the process does"},
-		{"daemon/appender", append(leaves(), "client", "dataplane"), "it appends as a client for the clients of a data server"},
-		{"daemon", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"}, "it assembles processes; programs and load generators use it"},
+		{"daemon/admin", []string{"internal/fault"},
+			"the admin address of a process knows nothing of what the process does"},
+		{"daemon/profiling", []string{"internal/fault"},
+			"a profile of a process knows nothing of what the process does"},
+		{"daemon/appender", append(leaves(), "client", "dataplane"),
+			"it appends as a client for the clients of a data server"},
+		{"daemon", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"},
+			"it assembles processes; programs and load generators use it"},
 
 		{"bench", append(leaves(), "client"), "the load generator sees what a user sees"},
 		{"bench/cluster", append(leaves(), "client"), "it starts real processes and sees them from outside"},
-		{"bench/statemachine", append(leaves(), "actor", "bench/load"), "it loads the state machine alone: no network, no log"},
-		{"bench/table", append(leaves(), "bench", "client", "control/editlog"), "it measures real processes from outside, and fills a log for them to replay"},
-		{"bench/knob", append(leaves(), "bench/report", "bench/cluster"), "it starts real clusters that differ in one setting, and loads them with wwbench itself"},
+		{"bench/statemachine", append(leaves(), "actor", "bench/load"),
+			"it loads the state machine alone: no network, no log"},
+		{"bench/table", append(leaves(), "bench", "client", "control/editlog"),
+			"it measures real processes from outside, and fills a log for them to replay"},
+		{"bench/knob", append(leaves(), "bench/report", "bench/cluster"),
+			"it starts real clusters that differ in one setting, and loads them with wwbench itself"},
 
 		{"test/lint", nil, "rules look at the tree from outside"},
-		{"test/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"}, "fault tests break every part from within one process"},
-		{"test/e2e", append(leaves(), "test/e2e", "bench/cluster", "client", "dataplane/wire", "control/controlpb", "control/rpc"), "end-to-end tests see the processes from outside"},
-		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "daemon"), "a program is flags, wiring and signals: the parts are assembled in daemon"},
+		{"test/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"},
+			"fault tests break every part from within one process"},
+		{"test/e2e", append(leaves(), "test/e2e", "bench/cluster", "client", "dataplane/wire", "control/controlpb",
+			"control/rpc"), "end-to-end tests see the processes from outside"},
+		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "daemon"),
+			"a program is flags, wiring and signals: the parts are assembled in daemon"},
 	}
 }
 
@@ -180,7 +214,8 @@ func importArrows(tree *tree, found *findings) {
 	tree.handWritten(func(pkg *goPackage, file *goFile) {
 		rule, ok := layerOf(pkg.path)
 		if !ok {
-			found.add("%s: package %s has no place among the layers: give it one in test/lint, with a reason", file.path, pkg.path)
+			found.add("%s: package %s has no place among the layers: give it one in test/lint, with a reason",
+				file.path, pkg.path)
 			return
 		}
 		for _, spec := range file.syntax.Imports {
@@ -191,7 +226,8 @@ func importArrows(tree *tree, found *findings) {
 				found.add("%s: imports %s: a program is nobody's library", tree.at(spec.Pos()), target)
 			case file.test:
 			case !allowed(rule, pkg.path, target):
-				found.add("%s: new arrow %s → %s. %s may import %s: %s", tree.at(spec.Pos()), pkg.path, target, rule.prefix, list(rule.may), rule.reason)
+				found.add("%s: new arrow %s → %s. %s may import %s: %s", tree.at(spec.Pos()), pkg.path, target,
+					rule.prefix, list(rule.may), rule.reason)
 			}
 		}
 	})
@@ -245,7 +281,8 @@ func pureCode(tree *tree, found *findings) {
 			name, _ := strconv.Unquote(spec.Path.Value)
 			for _, bad := range foreign {
 				if within(name, bad) {
-					found.add("%s: %s imports %s: what it needs from outside comes in by calls", tree.at(spec.Pos()), p.path, name)
+					found.add("%s: %s imports %s: what it needs from outside comes in by calls", tree.at(spec.Pos()),
+						p.path, name)
 				}
 			}
 			if actor && within(name, "sync") { // machines share a budget and counters

@@ -42,7 +42,8 @@ func lineLength(tree *tree, found *findings) {
 			if strings.HasPrefix(strings.TrimSpace(line), "```") {
 				code = !code
 			}
-			if code || strings.HasPrefix(strings.TrimSpace(line), "|") || !strings.Contains(strings.TrimSpace(line), " ") {
+			if code || strings.HasPrefix(strings.TrimSpace(line), "|") ||
+				!strings.Contains(strings.TrimSpace(line), " ") {
 				continue
 			}
 			if columns(line) > lineColumnsMax {
@@ -55,8 +56,14 @@ func lineLength(tree *tree, found *findings) {
 // linesNotYet lists packages and documents with longer lines.
 func linesNotYet() []string {
 	return []string{
-		"actor", "control", "daemon", "dataplane", "disk", "internal/limits", "test/lint",
-		"docs", "tuning.md", "README.md", "CHANGELOG.md",
+		"actor",
+		"control",
+		"dataplane",
+		"disk",
+		"docs",
+		"tuning.md",
+		"README.md",
+		"CHANGELOG.md",
 	}
 }
 

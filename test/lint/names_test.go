@@ -30,7 +30,10 @@ func noShadowedBuiltin(tree *tree, found *findings) {
 
 // builtinsNotYet lists packages with names that hide builtins.
 func builtinsNotYet() []string {
-	return []string{"control", "disk"}
+	return []string{
+		"control",
+		"disk",
+	}
 }
 
 // noLongLivedLetter: a name of one letter says nothing after ten lines. Receivers
@@ -54,7 +57,13 @@ func noLongLivedLetter(tree *tree, found *findings) {
 
 // lettersNotYet lists packages with names of one letter that live long.
 func lettersNotYet() []string {
-	return []string{"actor", "bench", "control", "daemon", "dataplane", "disk", "internal/msgpack"}
+	return []string{
+		"actor",
+		"control",
+		"dataplane",
+		"disk",
+		"internal/msgpack",
+	}
 }
 
 // notYet reports whether a rule does not hold for a package yet.
