@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/whispering-woods/ww/client"
@@ -264,9 +263,9 @@ func waitOutOfSafeMode(ctx context.Context, namenode string, datanodes int, logg
 
 // writeClientFile writes the address for clients, in one step.
 func writeClientFile(directory, address string) error {
-	text, err := yaml.Marshal(map[string]any{"client": map[string]any{"namenodes": []string{address}}})
+	text, err := config.Encode(map[string]any{"client.namenodes": []string{address}})
 	if err != nil {
-		return fault.New(fault.Internal, "mini", "%v", err)
+		return err
 	}
 	path := filepath.Join(directory, ClientFile)
 	temporary := path + ".new"

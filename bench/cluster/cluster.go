@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/daemon/config"
 )
 
 // Options says what cluster New makes.
@@ -36,9 +37,9 @@ type Options struct {
 	DeadAfter time.Duration
 	// CheckpointRecords causes a checkpoint; 0: the namenode's default.
 	CheckpointRecords int
-	// Settings are more lines of configuration, by section: "datanode" and then
-	// "window: 1MiB". A setting that is written already is an error of its process.
-	Settings map[string][]string
+	// Settings are more of the configuration, by key: "datanode.window" and then
+	// "1MiB". They win over what the options above say.
+	Settings map[string]any
 	// LogLevel of all processes; default "debug".
 	LogLevel string
 }
@@ -112,71 +113,63 @@ func New(options Options) (*Cluster, error) {
 // configure writes one configuration file per process.
 func (c *Cluster) configure() (err error) {
 	options := c.options
-	c.LogServer, err = c.process("logserver", "logserver", fmt.Sprintf(`
-logserver:
-  id: log1
-  dir: %q
-  listen: 127.0.0.1:%d
-  raft_listen: 127.0.0.1:%d
-`, c.Path("logserver"), c.LogPort, c.RaftPort))
+	logServer := fmt.Sprintf("127.0.0.1:%d", c.LogPort)
+	c.LogServer, err = c.process("logserver", "logserver", map[string]any{
+		"logserver.id": "log1", "logserver.dir": c.Path("logserver"),
+		"logserver.listen": logServer, "logserver.raft_listen": fmt.Sprintf("127.0.0.1:%d", c.RaftPort),
+	})
 	if err != nil {
 		return err
 	}
-	more := ""
+	namenode := map[string]any{
+		"namenode.listen": c.Address(), "namenode.log_servers": []string{logServer},
+		"namenode.replication": options.Replication, "namenode.chunk_size": options.ChunkSize,
+		"namenode.lease_soft_limit": options.LeaseSoftLimit, "namenode.lease_hard_limit": options.LeaseHardLimit,
+	}
 	if options.CheckpointRecords > 0 {
-		more += fmt.Sprintf("  checkpoint_records: %d\n", options.CheckpointRecords)
+		namenode["namenode.checkpoint_records"] = options.CheckpointRecords
 	}
 	if options.DeadAfter > 0 {
-		more += fmt.Sprintf("  dead_after: %s\n", options.DeadAfter)
+		namenode["namenode.dead_after"] = options.DeadAfter
 	}
 	if options.RepairGrace > 0 {
-		more += fmt.Sprintf("  repair_grace: %s\n", options.RepairGrace)
+		namenode["namenode.repair_grace"] = options.RepairGrace
 	}
-	c.Namenode, err = c.process("namenode", "namenode", fmt.Sprintf(`
-namenode:
-  listen: %s
-  log_servers: ["127.0.0.1:%d"]
-  replication: %d
-  chunk_size: %d
-  lease_soft_limit: %s
-  lease_hard_limit: %s
-%s`, c.Address(), c.LogPort, options.Replication, options.ChunkSize, options.LeaseSoftLimit,
-		options.LeaseHardLimit, more))
-	if err != nil {
+	if c.Namenode, err = c.process("namenode", "namenode", namenode); err != nil {
 		return err
 	}
 	for i := range options.Datanodes {
-		var disks []string
-		for _, d := range c.Disks(i) {
-			disks = append(disks, fmt.Sprintf("%q", d))
+		datanode := map[string]any{
+			"datanode.listen": fmt.Sprintf("127.0.0.1:%d", c.DataPorts[i]), "datanode.disks": c.Disks(i),
+			"datanode.namenodes": []string{c.Address()}, "datanode.trash_delay": options.TrashDelay,
+			"datanode.reserve": "1MiB",
 		}
-		text := fmt.Sprintf(`
-datanode:
-  listen: 127.0.0.1:%d
-  disks: [%s]
-  namenodes: [%s]
-  trash_delay: %s
-  reserve: 1MiB
-`, c.DataPorts[i], strings.Join(disks, ", "), c.Address(), options.TrashDelay)
 		if options.WriteBudget != 0 {
-			text += fmt.Sprintf("  write_budget: %d\n", options.WriteBudget)
+			datanode["datanode.write_budget"] = options.WriteBudget
 		}
-		p, err := c.process("datanode", fmt.Sprintf("datanode-%d", i), text)
+		process, err := c.process("datanode", fmt.Sprintf("datanode-%d", i), datanode)
 		if err != nil {
 			return err
 		}
-		c.Datanodes = append(c.Datanodes, p)
+		c.Datanodes = append(c.Datanodes, process)
 	}
 	return nil
 }
 
-func (c *Cluster) process(verb, name, config string) (*Process, error) {
-	file := c.Path(name + ".yaml")
-	config = "log:\n  level: " + c.options.LogLevel + "\n  format: text\n" + strings.TrimPrefix(config, "\n")
-	for _, line := range c.options.Settings[verb] {
-		config += "  " + line + "\n"
+// process writes the configuration of a process.
+func (c *Cluster) process(verb, name string, settings map[string]any) (*Process, error) {
+	settings["log.level"], settings["log.format"] = c.options.LogLevel, "text"
+	for key, value := range c.options.Settings {
+		if strings.HasPrefix(key, verb+".") {
+			settings[key] = value
+		}
 	}
-	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+	text, err := config.Encode(settings)
+	if err != nil {
+		return nil, fmt.Errorf("configure %s: %w", name, err)
+	}
+	file := c.Path(name + ".yaml")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return nil, fmt.Errorf("configure %s: %w", name, err)
 	}
 	return &Process{

@@ -102,7 +102,7 @@ func Run(ctx context.Context, options Options) (_ []Result, err error) {
 		if section == "client" {
 			one.environment = []string{"WW_CLIENT_" + strings.ToUpper(setting) + "=" + value}
 		} else {
-			settings.Settings = map[string][]string{section: {setting + ": " + value}}
+			settings.Settings = map[string]any{options.Key: value}
 		}
 		if err := os.Mkdir(settings.Directory, 0o755); err != nil {
 			return nil, &fault.Error{Kind: fault.Disk, Op: op, Path: settings.Directory, Err: err}

@@ -10,10 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/whispering-woods/ww/bench/workload"
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -86,15 +85,12 @@ func waitForFile(ctx context.Context, path string) (string, error) {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		text, err := os.ReadFile(path)
-		if err == nil {
-			var settings struct {
-				Client struct{ Namenodes []string }
+		if _, err := os.Stat(path); err == nil {
+			loaded, err := config.Load(config.Source{File: path})
+			if err != nil {
+				return "", err
 			}
-			if err := yaml.Unmarshal(text, &settings); err != nil || len(settings.Client.Namenodes) == 0 {
-				return "", fault.New(fault.Internal, "start ww mini", "%s: %v: %q", path, err, text)
-			}
-			return settings.Client.Namenodes[0], nil
+			return loaded.Client.Namenodes[0], nil
 		}
 		select {
 		case <-ticker.C:

@@ -127,10 +127,11 @@ func layers() []layer {
 			"it assembles processes; programs and load generators use it"},
 
 		{"bench", append(leaves(), "client"), "the load generator sees what a user sees"},
-		{"bench/cluster", append(leaves(), "client"), "it starts real processes and sees them from outside"},
+		{"bench/cluster", append(leaves(), "client", "daemon/config"),
+			"it starts real processes and sees them from outside"},
 		{"bench/statemachine", append(leaves(), "actor", "bench/load"),
 			"it loads the state machine alone: no network, no log"},
-		{"bench/table", append(leaves(), "bench", "client", "control/editlog"),
+		{"bench/table", append(leaves(), "bench", "client", "control/editlog", "daemon/config"),
 			"it measures real processes from outside, and fills a log for them to replay"},
 		{"bench/knob", append(leaves(), "bench/report", "bench/cluster"),
 			"it starts real clusters that differ in one setting, and loads them with wwbench itself"},
