@@ -27,13 +27,15 @@ func roomBounds(tree *tree, found *findings) {
 				}
 				fields := stateFields(d)
 				if p.path == "actor" && fields > tree.stateFieldsMax {
-					found.add("%s: State has %d fields, at most %d are allowed: give them a room", tree.at(d.Pos()), fields, tree.stateFieldsMax)
+					found.add("%s: State has %d fields, at most %d are allowed: give them a room", tree.at(d.Pos()),
+						fields, tree.stateFieldsMax)
 				}
 			}
 		}
 		for name, count := range methods {
 			if count > tree.roomMethodsMax {
-				found.add("%s: %s has %d methods, at most %d are allowed: cut it into rooms", p.path, name, count, tree.roomMethodsMax)
+				found.add("%s: %s has %d methods, at most %d are allowed: cut it into rooms", p.path, name, count,
+					tree.roomMethodsMax)
 			}
 		}
 	}
@@ -71,9 +73,11 @@ func ownFields() map[string]map[string][]string {
 		},
 		"actor/replicas": {
 			"Nodes": {"nodes.go"}, "node": {"nodes.go"}, "Reports": {"report.go"}, "report": {"report.go"},
-			"OpenChunks": {"open.go"}, "Suspects": {"suspects.go"}, "Chooser": {"choose.go"}, "SafeMode": {"safemode.go"},
+			"OpenChunks": {"open.go"}, "Suspects": {"suspects.go"}, "Chooser": {"choose.go"},
+			"SafeMode":  {"safemode.go"},
 			"locations": {"locations.go"}, "misplacedTable": {"misplaced.go", "check.go"},
-			"repair": {"repair.go", "check.go"}, "deletion": {"deletion.go", "check.go"}, "nodeOrders": {"deletion.go", "check.go"},
+			"repair": {"repair.go", "check.go"}, "deletion": {"deletion.go", "check.go"},
+			"nodeOrders": {"deletion.go", "check.go"},
 		},
 	}
 }
@@ -113,7 +117,8 @@ func fieldsStayInTheirRoom(tree *tree, found *findings) {
 			owner := owners[field.Origin()]
 			file := path.Base(tree.set.Position(expression.Pos()).Filename)
 			if owner != "" && !slices.Contains(rooms[owner], file) {
-				found.add("%s: selects the field %s of %s, which is that type's own: call a method", tree.at(expression.Pos()), field.Name(), owner)
+				found.add("%s: selects the field %s of %s, which is that type's own: call a method",
+					tree.at(expression.Pos()), field.Name(), owner)
 			}
 		}
 	}
