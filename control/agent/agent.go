@@ -80,7 +80,8 @@ func Start(options Options) (*Agent, error) {
 		return nil, fmt.Errorf("namenodes: %w", err)
 	}
 	if len(addresses) > limits.NamenodesMax {
-		return nil, fault.New(fault.Invalid, "start agent", "%d namenodes, at most %d", len(addresses), limits.NamenodesMax)
+		return nil, fault.New(fault.Invalid, "start agent", "%d namenodes, at most %d", len(addresses),
+			limits.NamenodesMax)
 	}
 	if err := rpc.CheckAddress(options.Address); err != nil {
 		return nil, fmt.Errorf("data address: %w", err)

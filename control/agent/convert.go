@@ -44,7 +44,8 @@ func deltaToProto(changes []change) *controlpb.DatanodeMessage {
 func recoverResultToProto(r datanode.RecoverResult) *controlpb.DatanodeMessage {
 	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_RecoverResult{
 		RecoverResult: &controlpb.RecoverResult{
-			ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Length: r.Length, NodeIds: r.NodeIDs, Error: r.Error}}}
+			ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Length: r.Length, NodeIds: r.NodeIDs,
+			Error: r.Error}}}
 }
 
 func copyResultToProto(r datanode.CopyResult) *controlpb.DatanodeMessage {
@@ -53,8 +54,9 @@ func copyResultToProto(r datanode.CopyResult) *controlpb.DatanodeMessage {
 }
 
 func verifyResultToProto(r datanode.VerifyResult) *controlpb.DatanodeMessage {
-	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_VerifyResult{VerifyResult: &controlpb.VerifyResult{
-		ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Bad: r.Bad, Error: r.Error}}}
+	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_VerifyResult{
+		VerifyResult: &controlpb.VerifyResult{
+			ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Bad: r.Bad, Error: r.Error}}}
 }
 
 // locationsFromProto checks the replicas named in an order.

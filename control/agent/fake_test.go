@@ -280,7 +280,8 @@ func (s *fakeStream) report() []*controlpb.ReplicaReport {
 func startAgent(t *testing.T, store *fakeStore, change func(*Options), namenodes ...string) *Agent {
 	t.Helper()
 	o := Options{Namenodes: namenodes, Address: "127.0.0.1:7720", Version: "test", Store: store, Events: store.events,
-		Clock: clock.Real{}, Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		Clock: clock.Real{}, Logger: slog.New(
+			slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if change != nil {
 		change(&o)
 	}

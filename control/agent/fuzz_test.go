@@ -38,7 +38,8 @@ func FuzzNamenodeMessage(f *testing.F) {
 			return
 		}
 		store := newFakeStore(NewEvents())
-		store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
+		store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5,
+			HighestTxid: 100}
 		o := Options{Store: store, Events: store.events, Clock: clock.Real{}, Logger: slog.New(slog.DiscardHandler)}
 		agent := &Agent{options: o, first: make(chan struct{})}
 		ctx, cancel := context.WithCancel(context.Background())

@@ -173,7 +173,8 @@ func (w *workers) delete(ctx context.Context, order deleteOrder) {
 			return
 		}
 		if highest := w.options.Store.Identity().HighestEpoch; order.epoch < highest {
-			order.from.logger.Error("deletion order dropped: a higher epoch exists", keyEpoch, order.epoch, "highest", highest)
+			order.from.logger.Error("deletion order dropped: a higher epoch exists", keyEpoch, order.epoch, "highest",
+				highest)
 			return
 		}
 		switch err := w.options.Store.Delete(replica.ID, replica.Generation); {
@@ -183,8 +184,8 @@ func (w *workers) delete(ctx context.Context, order deleteOrder) {
 		case errors.Is(err, fault.NotFound):
 			// Gone already: an order that was repeated.
 		default:
-			order.from.logger.Warn("replica not deleted", keyChunk, replica.ID, keyGeneration, uint64(replica.Generation),
-				keyError, err)
+			order.from.logger.Warn("replica not deleted", keyChunk, replica.ID, keyGeneration,
+				uint64(replica.Generation), keyError, err)
 		}
 	}
 	if deleted > 0 {

@@ -47,14 +47,16 @@ func TestRefusedNamenodes(t *testing.T) {
 		{"a log that ends too early", fault.Fenced, func(s *fakeStream) { s.welcome(9, 99) }},
 		{"no cluster", fault.Protocol, func(s *fakeStream) { s.send(welcomeMessage("", 9, 100)) }},
 		{"no epoch", fault.Protocol, func(s *fakeStream) { s.welcome(0, 100) }},
-		{"an order before the registration", fault.Protocol, func(s *fakeStream) { s.send(deleteMessage(9, 100, replica)) }},
+		{"an order before the registration", fault.Protocol,
+			func(s *fakeStream) { s.send(deleteMessage(9, 100, replica)) }},
 		{"registered twice", fault.Protocol, func(s *fakeStream) { s.welcome(9, 100); s.welcome(9, 100) }},
 		{"the epoch changes", fault.Protocol, func(s *fakeStream) {
 			s.welcome(9,
 				100)
 			s.send(deleteMessage(10, 100, replica))
 		}},
-		{"txid goes back", fault.Protocol, func(s *fakeStream) { s.welcome(9, 101); s.send(deleteMessage(9, 100, replica)) }},
+		{"txid goes back", fault.Protocol,
+			func(s *fakeStream) { s.welcome(9, 101); s.send(deleteMessage(9, 100, replica)) }},
 		{"a bad chunk id", fault.Protocol, func(s *fakeStream) {
 			s.welcome(9, 100)
 			m := deleteMessage(9, 100, replica)
@@ -90,7 +92,8 @@ func TestRefusedNamenodes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			store := newFakeStore(NewEvents())
 			store.put(replica)
-			store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5, HighestTxid: 100}
+			store.mu.identity = datanode.Identity{NodeID: "node-1", ClusterID: "cluster-1", HighestEpoch: 5,
+				HighestTxid: 100}
 			n := startNamenode(t, "127.0.0.1:0")
 			a := startAgent(t, store, nil, n.address)
 			s, register := n.accept()
@@ -135,7 +138,8 @@ func copyMessage(epoch, txid uint64) *controlpb.NamenodeMessage {
 	id := testID(1)
 	return &controlpb.NamenodeMessage{Epoch: epoch, Txid: txid,
 		Body: &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{
-			ChunkId: id[:], Generation: 4, Length: 99, Sources: []*controlpb.Replica{{NodeId: "node-2", Address: "b:1"}}}}}
+			ChunkId: id[:], Generation: 4, Length: 99,
+			Sources: []*controlpb.Replica{{NodeId: "node-2", Address: "b:1"}}}}}
 }
 
 func verifyMessage(epoch, txid uint64, r chunk.Replica) *controlpb.NamenodeMessage {
@@ -195,13 +199,15 @@ func TestRecoveryAndCopy(t *testing.T) {
 	require.Empty(t, copied.Error)
 	require.Equal(t, 1, work.count(), "an order that runs is not carried out twice")
 	close(work.hold)
-	result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult()
+	answer := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil })
+	result := answer.GetRecoverResult()
 	require.EqualValues(t, 77, result.Length)
 	require.EqualValues(t, 4, result.Generation)
 	require.Equal(t, []string{"node-1", "node-2"}, result.NodeIds)
 	require.Empty(t, result.Error)
 	require.Equal(t, datanode.RecoverChunk{Chunk: testID(1), Generation: 4, MinimumGeneration: 2, Length: -1,
-		Replicas: []chunk.Location{{NodeID: "node-1", Address: "a:1"}, {NodeID: "node-2", Address: "b:1"}}}, work.recovers[0])
+		Replicas: []chunk.Location{{NodeID: "node-1", Address: "a:1"}, {NodeID: "node-2", Address: "b:1"}}},
+		work.recovers[0])
 	require.Equal(t, datanode.CopyReplica{Chunk: testID(1), Generation: 4, Length: 99,
 		Sources: []chunk.Location{{NodeID: "node-2", Address: "b:1"}}}, work.copies[0])
 }
@@ -216,7 +222,8 @@ func TestRecoveryThatFindsNobody(t *testing.T) {
 		s, _ := n.accept()
 		s.welcome(1, 1)
 		s.send(recoverMessage(1, 2))
-		result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil }).GetRecoverResult()
+		answer := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil })
+		result := answer.GetRecoverResult()
 		require.Empty(t, result.NodeIds)
 		require.Zero(t, result.Length)
 		if want == "" {
@@ -232,7 +239,8 @@ func TestFailedOrdersAreAnswered(t *testing.T) {
 		name string
 		work *fakeWork
 		want string
-	}{{"it fails", &fakeWork{err: errors.New("no source is good")}, "no source is good"}, {"nobody can", nil, "cannot"}} {
+	}{{"it fails", &fakeWork{err: errors.New("no source is good")}, "no source is good"},
+		{"nobody can", nil, "cannot"}} {
 		t.Run(test.name, func(t *testing.T) {
 			n := startNamenode(t, "127.0.0.1:0")
 			startAgent(t, newFakeStore(NewEvents()), func(o *Options) {
@@ -275,7 +283,8 @@ func TestVerification(t *testing.T) {
 			s.welcome(1, 1)
 			r := sealed(1)
 			s.send(verifyMessage(1, 2, r))
-			result := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetVerifyResult() != nil }).GetVerifyResult()
+			answer := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetVerifyResult() != nil })
+			result := answer.GetVerifyResult()
 			require.Equal(t, r.ID[:], result.ChunkId)
 			require.EqualValues(t, r.Generation, result.Generation)
 			require.Equal(t, test.bad, result.Bad)

@@ -103,8 +103,9 @@ func (r *receiver) onRegistered(message *controlpb.NamenodeMessage, welcome *con
 		return r.protocol("the namenode has no epoch")
 	case own.ClusterID != "" && own.ClusterID != welcome.ClusterId:
 		return &fault.Error{Kind: fault.Invalid, Op: "register with namenode", Node: own.NodeID, Address: r.address,
-			Reason: "this datanode belongs to cluster " + own.ClusterID + ", the namenode serves cluster " + welcome.ClusterId,
-			Hint:   "configure the address of this cluster's namenode, or give the datanode an empty directory"}
+			Reason: "this datanode belongs to cluster " + own.ClusterID +
+				", the namenode serves cluster " + welcome.ClusterId,
+			Hint: "configure the address of this cluster's namenode, or give the datanode an empty directory"}
 	case message.Epoch < own.HighestEpoch:
 		return r.fenced(message.Epoch, own)
 	case message.Txid < own.HighestTxid:

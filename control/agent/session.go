@@ -93,11 +93,12 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 	}()
 	o := s.agent.options
 	identity := o.Store.Identity()
-	err = stream.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Register{Register: &controlpb.Register{
-		ClusterId: identity.ClusterID, NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
-		Volumes: volumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch, HighestTxid: identity.HighestTxid,
-		Rack: o.Rack, AdminAddress: o.AdminAddress,
-	}}})
+	err = stream.Send(&controlpb.DatanodeMessage{
+		Body: &controlpb.DatanodeMessage_Register{Register: &controlpb.Register{
+			ClusterId: identity.ClusterID, NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
+			Volumes: volumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch,
+			HighestTxid: identity.HighestTxid, Rack: o.Rack, AdminAddress: o.AdminAddress,
+		}}})
 	if err != nil && !errors.Is(err, io.EOF) { // after EOF the receiver knows the reason
 		return settings{}, s.explain(err)
 	}

@@ -46,7 +46,8 @@ func BenchmarkRPC(b *testing.B) {
 			})
 			b.Run("mkdir", func(b *testing.B) {
 				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					_, err := cluster.stub.Mkdir(ctx, &controlpb.MkdirRequest{Path: caller.path(), Header: caller.header()})
+					_, err := cluster.stub.Mkdir(ctx,
+						&controlpb.MkdirRequest{Path: caller.path(), Header: caller.header()})
 					return err
 				})
 			})
@@ -57,16 +58,17 @@ func BenchmarkRPC(b *testing.B) {
 			})
 			b.Run("create", func(b *testing.B) {
 				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
-					_, err := cluster.stub.Create(ctx, &controlpb.CreateRequest{Path: caller.path(), Header: caller.header(),
-						ChunkCount: 1, VisibleOnComplete: true, ClientName: "bench"})
+					_, err := cluster.stub.Create(ctx,
+						&controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
+							VisibleOnComplete: true, ClientName: "bench"})
 					return err
 				})
 			})
 			b.Run("file", func(b *testing.B) { // two mutations: create with a chunk, complete with its commit
 				cluster.run(b, callers, func(ctx context.Context, caller *benchCaller) error {
 					created, err := cluster.stub.Create(ctx,
-						&controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1, VisibleOnComplete: true,
-							ClientName: "bench"})
+						&controlpb.CreateRequest{Path: caller.path(), Header: caller.header(), ChunkCount: 1,
+							VisibleOnComplete: true, ClientName: "bench"})
 					if err != nil {
 						return err
 					}
@@ -109,7 +111,8 @@ func (c *benchCaller) path() string {
 }
 
 func startBench(b *testing.B) *benchCluster {
-	log, err := logserver.Start(logserver.Options{Directory: filepath.Join(b.TempDir(), "log"), ListenGRPC: "127.0.0.1:0"})
+	log, err := logserver.Start(logserver.Options{Directory: filepath.Join(b.TempDir(), "log"),
+		ListenGRPC: "127.0.0.1:0"})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, log.Close(context.Background())) })
 	config := testConfig()
@@ -191,7 +194,8 @@ func benchmarkEcho(b *testing.B, callers int) {
 	var group sync.WaitGroup
 	group.Go(func() { _ = s.Serve(listener) })
 	b.Cleanup(func() { s.Stop(); group.Wait() })
-	connection, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient(listener.Addr().String(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(b, err)
 	b.Cleanup(func() { connection.Close() })
 	stub := grpc_health_v1.NewHealthClient(connection)

@@ -90,8 +90,8 @@ func work(t *testing.T, client *testClient, worker, each int) error {
 	for i := range each {
 		name := fmt.Sprintf("/%d-%d", worker, i)
 		ctx := contextOf(t)
-		make := &controlpb.MkdirRequest{Header: client.header(), Path: name}
-		if err := retry(name, func() error { _, err := client.Mkdir(ctx, make); return err }); err != nil {
+		mkdir := &controlpb.MkdirRequest{Header: client.header(), Path: name}
+		if err := retry(name, func() error { _, err := client.Mkdir(ctx, mkdir); return err }); err != nil {
 			return err
 		}
 		move := &controlpb.RenameRequest{Header: client.header(), Source: name, Target: name + "-renamed"}
@@ -100,7 +100,8 @@ func work(t *testing.T, client *testClient, worker, each int) error {
 		}
 		if previous != "" {
 			remove := &controlpb.RemoveRequest{Header: client.header(), Path: previous}
-			if err := retry("remove "+previous, func() error { _, err := client.Remove(ctx, remove); return err }); err != nil {
+			if err := retry("remove "+previous,
+				func() error { _, err := client.Remove(ctx, remove); return err }); err != nil {
 				return err
 			}
 		}

@@ -170,8 +170,8 @@ func (c *checkpoints) done(result checkpointAnswer) {
 		stats.checkpointsFailed.Add(1)
 		c.failures++
 		pause := backoff.Exponential{First: checkpointPauseFirst, Max: checkpointPauseMax}.After(c.failures)
-		c.logger.Error("no checkpoint could be stored; the log grows until one is", keyError, result.err, "next_attempt_in",
-			pause)
+		c.logger.Error("no checkpoint could be stored; the log grows until one is", keyError, result.err,
+			"next_attempt_in", pause)
 		c.notBefore = c.server.options.Clock.Now().Add(pause)
 	} else {
 		stats.checkpoints.Add(1)
@@ -286,7 +286,8 @@ func (s *Server) load(ctx context.Context, grant editlog.Grant) (*actor.State, l
 				}
 				if state.Txid() != checkpoint.Txid || checkpoint.Txid > grant.LastTxid {
 					return fault.New(fault.CorruptData, "load checkpoint",
-						"it is of txid %d, the log server said %d, and the log ends at %d", state.Txid(), checkpoint.Txid, grant.LastTxid)
+						"it is of txid %d, the log server said %d, and the log ends at %d", state.Txid(),
+						checkpoint.Txid, grant.LastTxid)
 				}
 				return nil
 			})
@@ -303,7 +304,8 @@ func (s *Server) load(ctx context.Context, grant editlog.Grant) (*actor.State, l
 			return state, from, damage, err
 		case checkpoint.Txid > 0 && (errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Version)):
 			s.stats.checkpointsDamaged.Add(1)
-			s.logger.Error("a checkpoint is damaged; the one before it is taken", keyTxid, checkpoint.Txid, keyError, err)
+			s.logger.Error("a checkpoint is damaged; the one before it is taken", keyTxid, checkpoint.Txid, keyError,
+				err)
 			damage = append(damage, err)
 			before, attempt, from.damaged = checkpoint.Txid, 0, append(from.damaged, checkpoint.Txid)
 			continue

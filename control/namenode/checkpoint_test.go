@@ -103,7 +103,8 @@ func TestWhatCausesACheckpoint(t *testing.T) {
 	checkpoints.bytes++
 	require.Equal(t, "bytes", checkpoints.due(now, 51, 0))
 	require.Empty(t, checkpoints.due(now, 50, 0))
-	checkpoints = fresh(loaded{damaged: []uint64{60}, newest: editlog.Checkpoint{Txid: 50, Bytes: 400_000, Created: now}})
+	checkpoints = fresh(loaded{damaged: []uint64{60},
+		newest: editlog.Checkpoint{Txid: 50, Bytes: 400_000, Created: now}})
 	require.Equal(t, "bytes", checkpoints.due(now, 51, 0), "two good ones are wanted soon")
 	checkpoints.notBefore = now.Add(time.Minute)
 	require.Empty(t, checkpoints.due(now, 51, 0), "a pause after a failure")
@@ -166,8 +167,8 @@ func TestACheckpointWaitsForItsRecords(t *testing.T) {
 	mutation := async(func() error { return c.client.mkdir("/b") })
 	require.Eventually(t, func() bool { return log.waits() == 1 }, patience, time.Millisecond)
 	asked := async(func() error { _, err := c.client.take(); return err })
-	require.Never(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running > 0 }, 50*time.Millisecond,
-		time.Millisecond)
+	require.Never(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.mu.running > 0 },
+		50*time.Millisecond, time.Millisecond)
 	log.release()
 	require.NoError(t, result(t, mutation))
 	require.NoError(t, result(t, asked))

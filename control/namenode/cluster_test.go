@@ -198,8 +198,8 @@ func (n *testNode) ObserveEpoch(epoch, txid uint64) error {
 }
 
 func (n *testNode) Volumes() []datanode.VolumeState {
-	return []datanode.VolumeState{{ID: n.id + "-volume", Directory: "/" + n.id, CapacityBytes: 1 << 40, FreeBytes: 1 << 39,
-		Replicas: uint64(len(n.Replicas())), Healthy: true}}
+	return []datanode.VolumeState{{ID: n.id + "-volume", Directory: "/" + n.id, CapacityBytes: 1 << 40,
+		FreeBytes: 1 << 39, Replicas: uint64(len(n.Replicas())), Healthy: true}}
 }
 
 func (n *testNode) Replicas() []chunk.Replica {
@@ -298,8 +298,8 @@ func (c *cluster) write(path string, replication uint32, length int64) (*control
 			State: chunk.Sealed})
 		commit.NodeIds = append(commit.NodeIds, r.NodeId)
 	}
-	done, err := c.client.Complete(ctx, &controlpb.CompleteRequest{Header: c.client.header(), FileId: created.Info.FileId,
-		Commits: []*controlpb.ChunkCommit{commit}})
+	done, err := c.client.Complete(ctx, &controlpb.CompleteRequest{Header: c.client.header(),
+		FileId: created.Info.FileId, Commits: []*controlpb.ChunkCommit{commit}})
 	require.NoError(c.t, faultOf(err))
 	return done.Info, id
 }

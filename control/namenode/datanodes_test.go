@@ -128,7 +128,8 @@ func TestDatanodesThatAreRefused(t *testing.T) {
 	}{
 		{"another cluster", fault.Invalid, func(r *controlpb.Register) { r.ClusterId = "elsewhere" }},
 		{"has seen a higher epoch", fault.Fenced, func(r *controlpb.Register) { r.HighestEpoch = 99 }},
-		{"has seen a higher txid", fault.Fenced, func(r *controlpb.Register) { r.HighestEpoch, r.HighestTxid = 1, 1<<40 }},
+		{"has seen a higher txid", fault.Fenced,
+			func(r *controlpb.Register) { r.HighestEpoch, r.HighestTxid = 1, 1<<40 }},
 		{"no node id", fault.Invalid, func(r *controlpb.Register) { r.NodeId = "" }},
 		{"no address", fault.Invalid, func(r *controlpb.Register) { r.Address = "" }},
 		{"long rack", fault.Invalid, func(r *controlpb.Register) { r.Rack = string(make([]byte, 256)) }},
@@ -239,7 +240,8 @@ func TestClientsAreServedBetweenPages(t *testing.T) {
 				m.Replicas = append(m.Replicas, &controlpb.ReplicaReport{ChunkId: id, Generation: 1, Length: 1,
 					State: controlpb.ReplicaState_REPLICA_STATE_SEALED})
 			}
-			if err := s.Send(&controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_Report{Report: m}}); err != nil {
+			if err := s.Send(&controlpb.DatanodeMessage{
+				Body: &controlpb.DatanodeMessage_Report{Report: m}}); err != nil {
 				return err
 			}
 		}

@@ -75,7 +75,10 @@ func TestBrokenLogDropsTheState(t *testing.T) {
 			require.NoError(t, cluster.client.mkdir("/before"))
 			log.hold()
 			request := &controlpb.MkdirRequest{Header: cluster.client.header(), Path: "/unsure"}
-			mutation := async(func() error { _, err := cluster.client.Mkdir(contextOf(t), request); return faultOf(err) })
+			mutation := async(func() error {
+				_, err := cluster.client.Mkdir(contextOf(t), request)
+				return faultOf(err)
+			})
 			require.Eventually(t, func() bool { return log.waits() == 1 }, patience, time.Millisecond)
 			log.fail(fault.New(fault.Unavailable, "append", "broken"), keep)
 			err := result(t, mutation)
@@ -109,7 +112,8 @@ func TestConcurrentMutationsShareBatches(t *testing.T) {
 	for i := range count {
 		group.Go(func() {
 			_, err := cluster.client.Create(contextOf(t),
-				&controlpb.CreateRequest{Header: cluster.client.header(), Path: fmt.Sprintf("/d/%04d", i), ClientName: "test"})
+				&controlpb.CreateRequest{Header: cluster.client.header(), Path: fmt.Sprintf("/d/%04d", i),
+					ClientName: "test"})
 			errs <- faultOf(err)
 		})
 	}

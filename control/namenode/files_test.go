@@ -62,7 +62,8 @@ func TestLifeOfAFile(t *testing.T) {
 	require.NoError(t, faultOf(err))
 	require.EqualValues(t, 2000, done.Info.Length)
 
-	removed, err := cluster.client.Remove(ctx, &controlpb.RemoveRequest{Header: cluster.client.header(), Path: "/moved"})
+	removed, err := cluster.client.Remove(ctx,
+		&controlpb.RemoveRequest{Header: cluster.client.header(), Path: "/moved"})
 	require.NoError(t, faultOf(err))
 	require.EqualValues(t, 1, removed.Files)
 	require.Eventually(t, func() bool {
@@ -79,7 +80,8 @@ func TestLifeOfAFile(t *testing.T) {
 func TestTooFewNodesAreNamed(t *testing.T) {
 	c := startCluster(t, 2, Options{Log: newFakeLog()})
 	_, err := c.client.Create(contextOf(t),
-		&controlpb.CreateRequest{Header: c.client.header(), Path: "/f", Replication: 3, ChunkCount: 1, ClientName: "test"})
+		&controlpb.CreateRequest{Header: c.client.header(), Path: "/f", Replication: 3, ChunkCount: 1,
+			ClientName: "test"})
 	err = faultOf(err)
 	require.ErrorIs(t, err, fault.TooFewNodes)
 	require.Contains(t, err.Error(), "2")
@@ -130,7 +132,8 @@ func TestAuditLine(t *testing.T) {
 	require.NoError(t, c.client.mkdir("/dir with blank"))
 	require.ErrorIs(t, c.client.mkdir("/dir with blank"), fault.Exists)
 	require.ErrorIs(t, c.client.mkdir("bad"), fault.Invalid)
-	require.Eventually(t, func() bool { return strings.Count(out.String(), "log=audit") == 3 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(out.String(), "log=audit") == 3 }, patience,
+		time.Millisecond)
 	text := out.String()
 	for _, want := range []string{`op=mkdir path="/dir with blank"`, "sequence=1 peer=127.0.0.1:", "result=ok txid=",
 		`result="already exists"`, `result="invalid request"`} {

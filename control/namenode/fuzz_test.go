@@ -23,13 +23,16 @@ func FuzzDatanodeMessage(f *testing.F) {
 	for _, m := range []*controlpb.DatanodeMessage{
 		{Body: &controlpb.DatanodeMessage_Register{Register: someNode()}},
 		{Body: &controlpb.DatanodeMessage_Heartbeat{
-			Heartbeat: &controlpb.Heartbeat{Sequence: 1, Volumes: someNode().Volumes, Load: &controlpb.Load{ActiveReads: 1}}}},
+			Heartbeat: &controlpb.Heartbeat{Sequence: 1, Volumes: someNode().Volumes,
+				Load: &controlpb.Load{ActiveReads: 1}}}},
 		{Body: &controlpb.DatanodeMessage_Report{
 			Report: &controlpb.ChunkReport{ReportId: 1, Last: true, Replicas: []*controlpb.ReplicaReport{replica}}}},
-		{Body: &controlpb.DatanodeMessage_Delta{Delta: &controlpb.ChunkDelta{Stored: []*controlpb.ReplicaReport{replica},
-			Removed: []*controlpb.ReplicaReport{replica}}}},
+		{Body: &controlpb.DatanodeMessage_Delta{
+			Delta: &controlpb.ChunkDelta{Stored: []*controlpb.ReplicaReport{replica},
+				Removed: []*controlpb.ReplicaReport{replica}}}},
 		{Body: &controlpb.DatanodeMessage_RecoverResult{
-			RecoverResult: &controlpb.RecoverResult{ChunkId: id, Generation: 3, Length: 5, NodeIds: []string{"node-1"}}}},
+			RecoverResult: &controlpb.RecoverResult{ChunkId: id, Generation: 3, Length: 5,
+				NodeIds: []string{"node-1"}}}},
 	} {
 		b, err := proto.Marshal(m)
 		require.NoError(f, err)
@@ -67,8 +70,8 @@ func FuzzDatanodeMessage(f *testing.F) {
 		case *controlpb.DatanodeMessage_RecoverResult:
 			var r *actor.RecoverResult
 			if r, err = recoverResultFromProto("node", 1, body.RecoverResult); err == nil {
-				requireSound(t, []chunk.Replica{{ID: r.Chunk, Generation: r.Generation, Length: r.Length, State: chunk.Sealed}},
-					nil)
+				requireSound(t, []chunk.Replica{
+					{ID: r.Chunk, Generation: r.Generation, Length: r.Length, State: chunk.Sealed}}, nil)
 			}
 		case *controlpb.DatanodeMessage_VerifyResult:
 			var r *actor.VerifyResult

@@ -126,8 +126,8 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 		})
 		switch {
 		case err == nil && state.Txid() < grant.LastTxid:
-			return nil, from, fault.New(fault.Gap, "replay log", "the log ended at txid %d, %d was granted", state.Txid(),
-				grant.LastTxid)
+			return nil, from, fault.New(fault.Gap, "replay log", "the log ended at txid %d, %d was granted",
+				state.Txid(), grant.LastTxid)
 		case err == nil:
 		case errors.Is(err, fault.Gap) && state.Txid() == base:
 			return nil, from, notComplete(base, append(damage, err))
@@ -190,8 +190,8 @@ func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
 		s.noteLogServers(statuses)
 		for _, status := range statuses {
 			if status.GetEpoch() > own {
-				fail(fault.New(fault.Fenced, "hold epoch", "epoch %d is held by %s, this namenode's is %d", status.Epoch,
-					status.Holder, own))
+				fail(fault.New(fault.Fenced, "hold epoch", "epoch %d is held by %s, this namenode's is %d",
+					status.Epoch, status.Holder, own))
 				return
 			}
 		}

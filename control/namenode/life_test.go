@@ -133,7 +133,8 @@ func TestTheLogKnowsTheNameOfItsWriter(t *testing.T) {
 		s := ready(t, startServer(t, Options{Log: log, ID: id, Listen: "127.0.0.1:0"}))
 		host, err := os.Hostname()
 		require.NoError(t, err)
-		require.Equal(t, fmt.Sprintf("%s%s:%d (127.0.0.1:0)", begins, host, os.Getpid()), log.Status(t.Context())[0].Holder)
+		require.Equal(t, fmt.Sprintf("%s%s:%d (127.0.0.1:0)", begins, host, os.Getpid()),
+			log.Status(t.Context())[0].Holder)
 		require.NoError(t, s.Close(t.Context()))
 	}
 }

@@ -58,11 +58,13 @@ func TestBadPaths(t *testing.T) {
 				return err
 			},
 			"rename": func() error {
-				_, err := direct.Rename(ctx, &controlpb.RenameRequest{Header: cluster.client.header(), Source: path, Target: "/x"})
+				_, err := direct.Rename(ctx,
+					&controlpb.RenameRequest{Header: cluster.client.header(), Source: path, Target: "/x"})
 				return err
 			},
 			"rename to": func() error {
-				_, err := direct.Rename(ctx, &controlpb.RenameRequest{Header: cluster.client.header(), Source: "/x", Target: path})
+				_, err := direct.Rename(ctx,
+					&controlpb.RenameRequest{Header: cluster.client.header(), Source: "/x", Target: path})
 				return err
 			},
 			"truncate": func() error {
@@ -70,13 +72,17 @@ func TestBadPaths(t *testing.T) {
 				return err
 			},
 			"recover lease": func() error {
-				_, err := direct.RecoverLease(ctx, &controlpb.RecoverLeaseRequest{Header: cluster.client.header(), Path: path})
+				_, err := direct.RecoverLease(ctx,
+					&controlpb.RecoverLeaseRequest{Header: cluster.client.header(), Path: path})
 				return err
 			},
-			"list":    func() error { _, err := direct.List(ctx, &controlpb.ListRequest{Path: path}); return err },
-			"stat":    func() error { _, err := direct.Stat(ctx, &controlpb.StatRequest{Path: path}); return err },
-			"summary": func() error { _, err := direct.Summary(ctx, &controlpb.SummaryRequest{Path: path}); return err },
-			"locate":  func() error { _, err := direct.Locate(ctx, &controlpb.LocateRequest{Path: path}); return err },
+			"list": func() error { _, err := direct.List(ctx, &controlpb.ListRequest{Path: path}); return err },
+			"stat": func() error { _, err := direct.Stat(ctx, &controlpb.StatRequest{Path: path}); return err },
+			"summary": func() error {
+				_, err := direct.Summary(ctx, &controlpb.SummaryRequest{Path: path})
+				return err
+			},
+			"locate": func() error { _, err := direct.Locate(ctx, &controlpb.LocateRequest{Path: path}); return err },
 		} {
 			err := call()
 			require.ErrorIs(t, err, fault.Invalid, "%s %.20q", name, path)
@@ -130,8 +136,10 @@ func TestMalformedRequests(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"no header":       func() error { return mkdir(nil) },
 		"short client id": func() error { return mkdir(&controlpb.MutationHeader{ClientId: id[:8], Sequence: 1}) },
-		"zero client id":  func() error { return mkdir(&controlpb.MutationHeader{ClientId: make([]byte, 16), Sequence: 1}) },
-		"zero sequence":   func() error { return mkdir(&controlpb.MutationHeader{ClientId: id}) },
+		"zero client id": func() error {
+			return mkdir(&controlpb.MutationHeader{ClientId: make([]byte, 16), Sequence: 1})
+		},
+		"zero sequence": func() error { return mkdir(&controlpb.MutationHeader{ClientId: id}) },
 		"oldest above": func() error {
 			return mkdir(
 				&controlpb.MutationHeader{ClientId: id, Sequence: 1, OldestPending: 2})
@@ -193,8 +201,7 @@ func TestMalformedRequests(t *testing.T) {
 			return err
 		},
 		"safe mode nothing": func() error {
-			_,
-				err := cluster.client.SafeMode(ctx, &controlpb.SafeModeRequest{})
+			_, err := cluster.client.SafeMode(ctx, &controlpb.SafeModeRequest{})
 			return err
 		},
 		"safe mode unknown": func() error {
@@ -202,7 +209,8 @@ func TestMalformedRequests(t *testing.T) {
 			return err
 		},
 		"bad replica nowhere": func() error {
-			_, err := cluster.client.ReportBadReplica(ctx, &controlpb.ReportBadReplicaRequest{ChunkId: id, Generation: 1})
+			_, err := cluster.client.ReportBadReplica(ctx,
+				&controlpb.ReportBadReplicaRequest{ChunkId: id, Generation: 1})
 			return err
 		},
 	} {
@@ -214,7 +222,8 @@ func TestMalformedRequests(t *testing.T) {
 			require.ErrorAs(t, err, &e)
 			require.NotEmpty(t, e.Reason)
 			require.NotEmpty(t, e.Op)
-			require.Equal(t, before.Malformed+1, cluster.server.Stats().Malformed, "it was refused before it cost a command")
+			require.Equal(t, before.Malformed+1, cluster.server.Stats().Malformed,
+				"it was refused before it cost a command")
 		})
 	}
 	require.Empty(t, cluster.client.names("/", 0))

@@ -48,7 +48,8 @@ func (s *service) Locate(ctx context.Context, request *controlpb.LocateRequest) 
 		invalid = malformed(op, "offset %d", request.Offset)
 	}
 	r, err := read[actor.LocateResult](ctx, s, op,
-		&actor.Locate{Path: request.Path, FileID: request.FileId, Offset: request.Offset, Length: request.Length}, invalid)
+		&actor.Locate{Path: request.Path, FileID: request.FileId, Offset: request.Offset, Length: request.Length},
+		invalid)
 	if err != nil {
 		return nil, err
 	}
@@ -85,19 +86,20 @@ func (s *service) RenewLeases(ctx context.Context,
 
 // ReportBadReplica records a client's report that a replica failed its checksum.
 func (s *service) ReportBadReplica(ctx context.Context,
-	m *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
+	message *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	const op = "report bad replica"
-	id, invalid := idFromProto(op, m.ChunkId)
-	invalid = first(invalid, checkGeneration(op, m.Generation), checkNodes(op, []string{m.NodeId}),
-		checkText(op, "the reason", m.Reason, limits.ReasonBytesMax))
+	id, invalid := idFromProto(op, message.ChunkId)
+	invalid = first(invalid, checkGeneration(op, message.Generation), checkNodes(op, []string{message.NodeId}),
+		checkText(op, "the reason", message.Reason, limits.ReasonBytesMax))
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
-		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(m.Generation), NodeID: m.NodeId, Reason: m.Reason},
+		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(message.Generation), NodeID: message.NodeId,
+			Reason: message.Reason},
 		invalid)
 	if err != nil {
 		return nil, err
 	}
-	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, m.NodeId, keyPeer, peerOf(ctx), "reason",
-		m.Reason)
+	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, message.NodeId, keyPeer, peerOf(ctx),
+		"reason", message.Reason)
 	return &controlpb.ReportBadReplicaResponse{}, nil
 }
 

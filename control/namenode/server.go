@@ -145,7 +145,8 @@ func (s *Server) activeTerm(op string) (*term, error) {
 	p := s.phase.Load()
 	e := fault.New(fault.NotActive, op, "this namenode does not serve: %s", p.doing)
 	if p.target > 0 {
-		e = fault.New(fault.NotActive, op, "this namenode does not serve yet: %s, %d of %d", p.doing, p.applied, p.target)
+		e = fault.New(fault.NotActive, op, "this namenode does not serve yet: %s, %d of %d", p.doing, p.applied,
+			p.target)
 	}
 	return nil, e
 }

@@ -76,18 +76,19 @@ func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*contro
 }
 
 // Create starts a file.
-func (s *service) Create(ctx context.Context, m *controlpb.CreateRequest) (*controlpb.CreateResponse, error) {
+func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) (*controlpb.CreateResponse, error) {
 	const op = "create"
-	invalid := first(checkPath(op, m.Path), checkNodes(op, m.ExcludeNodes),
-		checkText(op, "the client name", m.ClientName, limits.TextBytesMax),
-		refusal(op, limits.CheckReplication(m.Replication)), checkChunkCount(op, m.ChunkCount))
-	if invalid == nil && m.ChunkSize != 0 { // 0 means the default
-		invalid = refusal(op, limits.CheckChunkSize(m.ChunkSize))
+	invalid := first(checkPath(op, message.Path), checkNodes(op, message.ExcludeNodes),
+		checkText(op, "the client name", message.ClientName, limits.TextBytesMax),
+		refusal(op, limits.CheckReplication(message.Replication)), checkChunkCount(op, message.ChunkCount))
+	if invalid == nil && message.ChunkSize != 0 { // 0 means the default
+		invalid = refusal(op, limits.CheckChunkSize(message.ChunkSize))
 	}
-	r, err := mutate[actor.CreateResult](ctx, s, op, m.Header,
-		&actor.Create{Path: m.Path, Overwrite: m.Overwrite, Parents: m.Parents, Replication: m.Replication,
-			ChunkSize: m.ChunkSize, VisibleOnComplete: m.VisibleOnComplete, ChunkCount: m.ChunkCount,
-			ExcludeNodes: m.ExcludeNodes, ClientName: m.ClientName}, invalid, subject{path: m.Path, client: m.ClientName})
+	request := &actor.Create{Path: message.Path, Overwrite: message.Overwrite, Parents: message.Parents,
+		Replication: message.Replication, ChunkSize: message.ChunkSize, VisibleOnComplete: message.VisibleOnComplete,
+		ChunkCount: message.ChunkCount, ExcludeNodes: message.ExcludeNodes, ClientName: message.ClientName}
+	r, err := mutate[actor.CreateResult](ctx, s, op, message.Header, request, invalid,
+		subject{path: message.Path, client: message.ClientName})
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +127,8 @@ func (s *service) Complete(ctx context.Context, m *controlpb.CompleteRequest) (*
 // Abandon drops a file that was never completed.
 func (s *service) Abandon(ctx context.Context, m *controlpb.AbandonRequest) (*controlpb.AbandonResponse, error) {
 	const op = "abandon"
-	_, err := mutate[actor.AbandonResult](ctx, s, op, m.Header, &actor.Abandon{FileID: m.FileId}, checkFile(op, m.FileId),
-		subject{file: m.FileId})
+	_, err := mutate[actor.AbandonResult](ctx, s, op, m.Header, &actor.Abandon{FileID: m.FileId},
+		checkFile(op, m.FileId), subject{file: m.FileId})
 	if err != nil {
 		return nil, err
 	}
@@ -227,8 +228,8 @@ func (s *service) Truncate(ctx context.Context, m *controlpb.TruncateRequest) (*
 	if invalid == nil && m.Length < 0 {
 		invalid = malformed(op, "length %d", m.Length)
 	}
-	r, err := mutate[actor.TruncateResult](ctx, s, op, m.Header, &actor.Truncate{Path: m.Path, Length: m.Length}, invalid,
-		subject{path: m.Path})
+	r, err := mutate[actor.TruncateResult](ctx, s, op, m.Header, &actor.Truncate{Path: m.Path, Length: m.Length},
+		invalid, subject{path: m.Path})
 	if err != nil {
 		return nil, err
 	}

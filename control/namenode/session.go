@@ -61,31 +61,33 @@ func (s *session) cut(reason error) {
 // the caller.
 func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 	message := &controlpb.NamenodeMessage{}
-	switch b := body.(type) {
+	switch order := body.(type) {
 	case welcome:
-		message.Body = &controlpb.NamenodeMessage_Registered{Registered: &controlpb.Registered{ClusterId: b.cluster,
+		message.Body = &controlpb.NamenodeMessage_Registered{Registered: &controlpb.Registered{ClusterId: order.cluster,
 			HeartbeatIntervalMs: d.server.options.HeartbeatInterval.Milliseconds(),
 			ReportIntervalMs:    d.server.options.ReportInterval.Milliseconds()}}
 	case heartbeatReply:
 		message.Body = &controlpb.NamenodeMessage_HeartbeatReply{
-			HeartbeatReply: &controlpb.HeartbeatReply{Sequence: b.sequence}}
+			HeartbeatReply: &controlpb.HeartbeatReply{Sequence: order.sequence}}
 	case *datanode.DeleteReplicas:
-		order := &controlpb.DeleteReplicas{Replicas: make([]*controlpb.ReplicaReport, 0, len(b.Replicas))}
-		for _, r := range b.Replicas {
-			order.Replicas = append(order.Replicas,
-				&controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
+		replicas := make([]*controlpb.ReplicaReport, 0, len(order.Replicas))
+		for _, r := range order.Replicas {
+			replicas = append(replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
 		}
-		message.Body = &controlpb.NamenodeMessage_DeleteReplicas{DeleteReplicas: order}
+		message.Body = &controlpb.NamenodeMessage_DeleteReplicas{
+			DeleteReplicas: &controlpb.DeleteReplicas{Replicas: replicas}}
 	case *datanode.RecoverChunk:
 		message.Body = &controlpb.NamenodeMessage_RecoverChunk{
-			RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation),
-				MinimumGeneration: uint64(b.MinimumGeneration), Replicas: replicasToProto(b.Replicas), Length: b.Length}}
+			RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(order.Chunk), Generation: uint64(order.Generation),
+				MinimumGeneration: uint64(order.MinimumGeneration), Replicas: replicasToProto(order.Replicas),
+				Length: order.Length}}
 	case *datanode.CopyReplica:
-		message.Body = &controlpb.NamenodeMessage_CopyReplica{CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(b.Chunk),
-			Generation: uint64(b.Generation), Length: b.Length, Sources: replicasToProto(b.Sources)}}
+		message.Body = &controlpb.NamenodeMessage_CopyReplica{
+			CopyReplica: &controlpb.CopyReplica{ChunkId: idToProto(order.Chunk), Generation: uint64(order.Generation),
+				Length: order.Length, Sources: replicasToProto(order.Sources)}}
 	case *datanode.VerifyReplica:
 		message.Body = &controlpb.NamenodeMessage_VerifyReplica{
-			VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(b.Chunk), Generation: uint64(b.Generation)}}
+			VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(order.Chunk), Generation: uint64(order.Generation)}}
 	case *datanode.SendReport:
 		message.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
 	default:

@@ -104,7 +104,8 @@ func checkText(op, what, text string, most int) error {
 }
 
 func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.ChunkCommit, error) {
-	if err := refusal(op, limits.CheckCount("commits in one call", len(commits), limits.CommitsPerCallMax)); err != nil {
+	if err := refusal(op, limits.CheckCount("commits in one call", len(commits),
+		limits.CommitsPerCallMax)); err != nil {
 		return nil, err
 	}
 	out := make([]actor.ChunkCommit, 0, len(commits))
@@ -113,7 +114,8 @@ func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.Chun
 		if err != nil {
 			return nil, err
 		}
-		if err := first(checkGeneration(op, c.Generation), checkLength(op, c.Length), checkNodes(op, c.NodeIds)); err != nil {
+		if err := first(checkGeneration(op, c.Generation), checkLength(op, c.Length),
+			checkNodes(op, c.NodeIds)); err != nil {
 			return nil, err
 		}
 		out = append(out, actor.ChunkCommit{Chunk: id, Generation: chunk.Generation(c.Generation), Length: c.Length,
@@ -153,8 +155,9 @@ func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error)
 		return nil, err
 	}
 	return &actor.RegisterNode{ClusterID: message.ClusterId, NodeID: message.NodeId, Address: message.Address,
-		Version: message.Version, Rack: message.Rack, AdminAddress: message.AdminAddress, HighestEpoch: message.HighestEpoch,
-		HighestTxid: message.HighestTxid, Volumes: volumes}, nil
+		Version: message.Version, Rack: message.Rack, AdminAddress: message.AdminAddress,
+		HighestEpoch: message.HighestEpoch,
+		HighestTxid:  message.HighestTxid, Volumes: volumes}, nil
 }
 
 func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState, error) {
@@ -163,18 +166,19 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 		return nil, err
 	}
 	out := make([]datanode.VolumeState, 0, len(volumes))
-	for _, v := range volumes {
-		if v.GetCapacityBytes() < 0 || v.GetFreeBytes() < 0 {
+	for _, volume := range volumes {
+		if volume.GetCapacityBytes() < 0 || volume.GetFreeBytes() < 0 {
 			return nil, malformed(op, "a negative size")
 		}
-		err := first(checkText(op, "the volume id", v.GetVolumeId(), limits.TextBytesMax),
-			checkText(op, "the directory", v.GetDirectory(), limits.ReasonBytesMax))
+		err := first(checkText(op, "the volume id", volume.GetVolumeId(), limits.TextBytesMax),
+			checkText(op, "the directory", volume.GetDirectory(), limits.ReasonBytesMax))
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, datanode.VolumeState{ID: v.GetVolumeId(), Directory: v.GetDirectory(),
-			CapacityBytes: v.GetCapacityBytes(), FreeBytes: v.GetFreeBytes(), Replicas: v.GetReplicas(), Healthy: v.GetHealthy(),
-			Error: limits.Clip(v.GetError(), limits.ReasonBytesMax)})
+		out = append(out, datanode.VolumeState{ID: volume.GetVolumeId(), Directory: volume.GetDirectory(),
+			CapacityBytes: volume.GetCapacityBytes(), FreeBytes: volume.GetFreeBytes(), Replicas: volume.GetReplicas(),
+			Healthy: volume.GetHealthy(),
+			Error:   limits.Clip(volume.GetError(), limits.ReasonBytesMax)})
 	}
 	return out, nil
 }
@@ -212,24 +216,26 @@ func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk
 			replica.State > controlpb.ReplicaState_REPLICA_STATE_RECOVERED {
 			return nil, malformed(op, "replica state %d", replica.State)
 		}
-		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation), Length: replica.Length,
-			State: chunk.State(replica.State)})
+		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation),
+			Length: replica.Length, State: chunk.State(replica.State)})
 	}
 	return out, nil
 }
 
-func recoverResultFromProto(node string, session uint64, m *controlpb.RecoverResult) (*actor.RecoverResult, error) {
+func recoverResultFromProto(node string, session uint64,
+	message *controlpb.RecoverResult) (*actor.RecoverResult, error) {
 	const op = "recover result"
-	id, err := idFromProto(op, m.GetChunkId())
+	id, err := idFromProto(op, message.GetChunkId())
 	if err != nil {
 		return nil, err
 	}
-	if err := first(checkGeneration(op, m.Generation), checkLength(op, m.Length), checkNodes(op, m.NodeIds)); err != nil {
+	if err := first(checkGeneration(op, message.Generation), checkLength(op, message.Length),
+		checkNodes(op, message.NodeIds)); err != nil {
 		return nil, err
 	}
 	return &actor.RecoverResult{NodeID: node, Session: session, RecoverResult: datanode.RecoverResult{Chunk: id,
-		Generation: chunk.Generation(m.Generation), Length: m.Length, NodeIDs: m.NodeIds,
-		Error: limits.Clip(m.Error, limits.ReasonBytesMax)}}, nil
+		Generation: chunk.Generation(message.Generation), Length: message.Length, NodeIDs: message.NodeIds,
+		Error: limits.Clip(message.Error, limits.ReasonBytesMax)}}, nil
 }
 
 func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResult) (*actor.VerifyResult, error) {
@@ -241,6 +247,7 @@ func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResul
 	if err := checkGeneration(op, m.Generation); err != nil {
 		return nil, err
 	}
-	return &actor.VerifyResult{NodeID: node, Session: session, VerifyResult: datanode.VerifyResult{Chunk: id,
-		Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: limits.Clip(m.Error, limits.ReasonBytesMax)}}, nil
+	return &actor.VerifyResult{NodeID: node, Session: session, VerifyResult: datanode.VerifyResult{
+		Chunk: id, Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: limits.Clip(m.Error, limits.ReasonBytesMax),
+	}}, nil
 }
