@@ -16,7 +16,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func copyRange(id chunk.ID, generation uint64, length int, sources ...wire.Hop) wire.CopyRange {
@@ -159,7 +159,7 @@ func TestCopyReplacesAPipelineMember(t *testing.T) {
 func TestCopyTriesAllSources(t *testing.T) {
 	var nodes []*testNode // in memory: a disk that others keep busy would break the step's time
 	for i := range 4 {
-		nodes = append(nodes, startNodeOn(t, fmt.Sprintf("node-%d", i), vfs.NewMem(), Limits{StepTimeout: time.Second, StepSlack: 100 * time.Millisecond}))
+		nodes = append(nodes, startNodeOn(t, fmt.Sprintf("node-%d", i), simdisk.NewMem(), Limits{StepTimeout: time.Second, StepSlack: 100 * time.Millisecond}))
 	}
 	content := pattern(newChunkID(), 3<<20)
 	id := storeChunk(t, nodes[:2], content)

@@ -14,11 +14,11 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func TestAStoreWithoutRealFilesIsServedByCopying(t *testing.T) {
-	n := startNodeOn(t, "memory", vfs.NewMem(), Limits{})
+	n := startNodeOn(t, "memory", simdisk.NewMem(), Limits{})
 	for _, size := range []int{0, 1, 65_536, 256 << 10, 256<<10 + 1, 1 << 20} {
 		content := pattern(newChunkID(), size)
 		id := storeChunk(t, []*testNode{n}, content)
@@ -29,12 +29,12 @@ func TestAStoreWithoutRealFilesIsServedByCopying(t *testing.T) {
 
 func TestADiskThatFailsIsNamedAtEveryHop(t *testing.T) {
 	for at := range 3 {
-		for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpDatasync, vfs.OpRename} {
+		for _, op := range []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpDatasync, simdisk.OpRename} {
 			t.Run(fmt.Sprintf("hop %d %s", at, op), func(t *testing.T) {
 				var nodes []*testNode
-				var faulty []*vfs.Faulty
+				var faulty []*simdisk.Faulty
 				for i := range 3 {
-					faulty = append(faulty, vfs.NewFaulty(vfs.NewMem()))
+					faulty = append(faulty, simdisk.NewFaulty(simdisk.NewMem()))
 					nodes = append(nodes, startNodeOn(t, fmt.Sprintf("node-%d", i), faulty[i], Limits{}))
 				}
 				id := newChunkID()
@@ -44,8 +44,8 @@ func TestADiskThatFailsIsNamedAtEveryHop(t *testing.T) {
 					require.Equal(t, nodes[at].id, statuses[at].NodeID)
 					requireKind(t, fault.Disk, statuses[at].Code, statuses[at].Reason)
 				}
-				inject := func() { faulty[at].Inject(vfs.Rule{Op: op, Path: id.String() + "*", Err: syscall.EIO}) }
-				if op == vfs.OpOpen {
+				inject := func() { faulty[at].Inject(simdisk.Rule{Op: op, Path: id.String() + "*", Err: syscall.EIO}) }
+				if op == simdisk.OpOpen {
 					inject()
 					p.sendOpen(openWrite(id, hops(nodes[1:])))
 					broken(p.expectOpenAck().Hops)
@@ -70,7 +70,7 @@ func TestADiskThatFailsIsNamedAtEveryHop(t *testing.T) {
 }
 
 func TestAFullDiskIsNamed(t *testing.T) {
-	memory := vfs.NewMem()
+	memory := simdisk.NewMem()
 	nodes := []*testNode{startNode(t, "a", Limits{}), startNodeOn(t, "b", memory, Limits{})}
 	id := newChunkID()
 	p := dial(t, nodes[0].server.Addr())
@@ -90,14 +90,14 @@ func TestAFullDiskIsNamed(t *testing.T) {
 // A disk that hangs holds its buffers, and the session's window, until it lets
 // go of them; the writer is told who hangs long before.
 func TestADiskThatHangsIsNamedAndKeepsItsBuffers(t *testing.T) {
-	faulty := vfs.NewFaulty(vfs.NewMem())
+	faulty := simdisk.NewFaulty(simdisk.NewMem())
 	limits := Limits{StepTimeout: 400 * time.Millisecond, StepSlack: 600 * time.Millisecond, TickInterval: 10 * time.Millisecond}
-	nodes := []*testNode{startNodeOn(t, "a", vfs.NewMem(), limits), startNodeOn(t, "b", faulty, limits)}
+	nodes := []*testNode{startNodeOn(t, "a", simdisk.NewMem(), limits), startNodeOn(t, "b", faulty, limits)}
 	id := newChunkID()
 	p := dial(t, nodes[0].server.Addr())
 	p.open(openWrite(id, hops(nodes[1:])))
 	hold := make(chan struct{})
-	remove := faulty.Inject(vfs.Rule{Op: vfs.OpWrite, Path: id.String() + "*", Before: func() { <-hold }})
+	remove := faulty.Inject(simdisk.Rule{Op: simdisk.OpWrite, Path: id.String() + "*", Before: func() { <-hold }})
 	require.NoError(t, p.data(pattern(id, 100_000), 0))
 	require.NoError(t, p.data(pattern(id, 100_000), 0))
 	a := p.waitBroken()
@@ -165,7 +165,7 @@ func TestStalledPipelinesStayWithinTheBudget(t *testing.T) {
 
 // A queue that is full for a while delays a writer and does not fail it.
 func TestAFullDiskQueueDelaysAWriter(t *testing.T) {
-	faulty := vfs.NewFaulty(vfs.NewMem())
+	faulty := simdisk.NewFaulty(simdisk.NewMem())
 	n := startNodeOn(t, "a", faulty, Limits{TickInterval: 5 * time.Millisecond})
 	id := newChunkID()
 	p := dial(t, n.server.Addr())

@@ -21,7 +21,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // waitBroken reads acks until one names a failed hop.
@@ -134,7 +134,7 @@ func TestAHopThatHangsIsNamedByItsNeighbour(t *testing.T) {
 		t.Run(fmt.Sprint(answersOpen), func(t *testing.T) {
 			hung := hangingHop(t, answersOpen)
 			// In memory: a busy disk must not be taken for the one that hangs.
-			nodes := []*testNode{startNodeOn(t, "a", vfs.NewMem(), limits), startNodeOn(t, "b", vfs.NewMem(), limits)}
+			nodes := []*testNode{startNodeOn(t, "a", simdisk.NewMem(), limits), startNodeOn(t, "b", simdisk.NewMem(), limits)}
 			p := dial(t, nodes[0].server.Addr())
 			p.sendOpen(openWrite(newChunkID(), []wire.Hop{nodes[1].hop(), hung}))
 			var statuses []wire.HopStatus

@@ -13,7 +13,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // memorySink keeps records in memory, in the order in which they came.
@@ -273,7 +273,7 @@ func TestRedirectErrors(t *testing.T) {
 // write, on all hops; without one it ends.
 func TestKeepalive(t *testing.T) {
 	limits := Limits{SessionIdleTimeout: 2 * time.Second, TickInterval: 20 * time.Millisecond}
-	nodes := []*testNode{startNodeOn(t, "a", vfs.NewMem(), limits), startNodeOn(t, "b", vfs.NewMem(), limits)}
+	nodes := []*testNode{startNodeOn(t, "a", simdisk.NewMem(), limits), startNodeOn(t, "b", simdisk.NewMem(), limits)}
 	n := nodes[0]
 	id, silent := newChunkID(), newChunkID()
 	p, q := dial(t, n.server.Addr()), dial(t, n.server.Addr())

@@ -9,7 +9,7 @@ import (
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // fileBytes is how many bytes the file of a replica has for data.
@@ -22,7 +22,7 @@ func fileBytes(t *testing.T, s *Store, id chunk.ID) int64 {
 
 func TestASyncedReplicaIsWrittenAhead(t *testing.T) {
 	const size = 4 * chunkfile.AheadBytes
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	w, err := s.Create(testID(1), 1, CreateOptions{ChunkSize: size})
 	require.NoError(t, err)
 	content := pattern(1, size)
@@ -58,7 +58,7 @@ func TestASyncedReplicaIsWrittenAhead(t *testing.T) {
 // of what was there before nor the zeros ahead bring bytes back, also when the
 // session changes hands before the seal.
 func TestZerosAheadProveNothing(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, testOptions(m))
 	w := mustCreate(t, s, testID(1))
 	mustAppend(t, w, make([]byte, 2*blockBytes), true)
@@ -88,11 +88,11 @@ func TestWritingAheadFails(t *testing.T) {
 		injected error
 		kind     fault.Kind
 	}{{syscall.ENOSPC, 0}, {syscall.EIO, fault.Disk}} {
-		f := vfs.NewFaulty(vfs.NewMem())
+		f := simdisk.NewFaulty(simdisk.NewMem())
 		s := openStore(t, testOptions(f))
 		w := mustCreate(t, s, testID(1))
 		mustAppend(t, w, []byte("one"), true)
-		remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, From: 2, Times: 1, Err: c.injected}) // the first is that of the data
+		remove := f.Inject(simdisk.Rule{Op: simdisk.OpWrite, From: 2, Times: 1, Err: c.injected}) // the first is that of the data
 		_, err := run(w, Job{Offset: 3, Data: []byte("two"), Sync: true})
 		require.Equal(t, c.kind, fault.KindOf(err))
 		remove()

@@ -17,6 +17,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // expectation is what a crash at this moment may leave of one chunk. While an
@@ -36,7 +37,7 @@ type expectation struct {
 // crashTest runs a workload and checks, after every change of the file system,
 // what each kind of crash would leave.
 type crashTest struct {
-	mem      *vfs.Mem
+	mem      *simdisk.Mem
 	random   *rand.Rand
 	store    *Store
 	writers  map[int]*Writer
@@ -49,13 +50,13 @@ type crashTest struct {
 	small    map[int]bool // created, and nothing was promised yet
 }
 
-var crashPolicies = []vfs.CrashPolicy{
-	{Mode: vfs.CrashKeepAll},
-	{Mode: vfs.CrashDropUnsynced},
-	{Mode: vfs.CrashTornLast},
-	{Mode: vfs.CrashSubset},
-	{Mode: vfs.CrashSubset},
-	{Mode: vfs.CrashSubset},
+var crashPolicies = []simdisk.CrashPolicy{
+	{Mode: simdisk.CrashKeepAll},
+	{Mode: simdisk.CrashDropUnsynced},
+	{Mode: simdisk.CrashTornLast},
+	{Mode: simdisk.CrashSubset},
+	{Mode: simdisk.CrashSubset},
+	{Mode: simdisk.CrashSubset},
 }
 
 func TestCrashAtEveryStepLosesNothingAcknowledged(t *testing.T) {
@@ -88,11 +89,11 @@ func crashAtEveryStep(t *testing.T, options func(vfs.FS) Options) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			c := &crashTest{
-				mem: vfs.NewMem(), random: rand.New(rand.NewPCG(seed, 7)),
+				mem: simdisk.NewMem(), random: rand.New(rand.NewPCG(seed, 7)),
 				writers: make(map[int]*Writer), expected: make(map[int]*expectation), opening: true,
 				options: options, small: make(map[int]bool),
 			}
-			c.mem.OnChange(func(op vfs.Op, path string) {
+			c.mem.OnChange(func(op simdisk.Op, path string) {
 				c.changes++
 				if c.failure != nil || (c.opening && c.changes%16 != 0) { // hundreds of mkdirs
 					return
@@ -122,11 +123,11 @@ func crashAtEveryStep(t *testing.T, options func(vfs.FS) Options) {
 }
 
 // check crashes and looks at what is left.
-func (c *crashTest) check(policy vfs.CrashPolicy) error {
+func (c *crashTest) check(policy simdisk.CrashPolicy) error {
 	clone := c.mem.CrashClone(policy)
 	var nested error
 	if random := policy.Seed * 0x9e3779b97f4a7c15 >> 32; random%128 == 0 {
-		clone.OnChange(func(op vfs.Op, path string) {
+		clone.OnChange(func(op simdisk.Op, path string) {
 			if nested == nil {
 				nested = c.checkAgain(clone, op, path)
 			}
@@ -140,7 +141,7 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 	lengths := make(map[int]int64)
 	recovered := make(map[int]bool)
 	for n, e := range c.expected {
-		replica, err := c.checkChunk(s, n, e, policy.Mode == vfs.CrashKeepAll)
+		replica, err := c.checkChunk(s, n, e, policy.Mode == simdisk.CrashKeepAll)
 		if err != nil {
 			return errors.Join(fmt.Errorf("chunk %d (%+v): %w", n, e.summary(), err), s.Close())
 		}
@@ -150,7 +151,7 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 		return err
 	}
 	// What a recovery found must be found again when power fails right after.
-	again, err := Open(c.options(clone.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+	again, err := Open(c.options(clone.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced})))
 	if err != nil {
 		return fmt.Errorf("open after the second crash: %w", err)
 	}
@@ -168,7 +169,7 @@ func (c *crashTest) check(policy vfs.CrashPolicy) error {
 }
 
 // checkAgain lets power fail while the store recovers from a crash.
-func (c *crashTest) checkAgain(clone *vfs.Mem, op vfs.Op, path string) error {
+func (c *crashTest) checkAgain(clone *simdisk.Mem, op simdisk.Op, path string) error {
 	for _, policy := range crashPolicies[1:4] {
 		policy.Seed = uint64(c.changes)
 		s, err := Open(c.options(clone.CrashClone(policy)))
@@ -257,7 +258,7 @@ func (c *crashTest) goOn(s *Store) error {
 		}
 		want[replica.ID] = append(before, more...)
 	}
-	crashed, err := Open(c.options(s.fs.(*vfs.Mem).CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+	crashed, err := Open(c.options(s.fs.(*simdisk.Mem).CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced})))
 	if err != nil {
 		return err
 	}
@@ -332,7 +333,7 @@ func (c *crashTest) step() error {
 }
 
 // syncSegments makes deletions of records durable.
-func syncSegments(m *vfs.Mem) error {
+func syncSegments(m *simdisk.Mem) error {
 	list, err := m.ReadDir("/d/packs")
 	if err != nil {
 		return err
@@ -598,7 +599,7 @@ func TestPowerFailsWhileAStoreComesBackFromAProcessCrash(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := vfs.NewMem()
+			m := simdisk.NewMem()
 			s := openStore(t, testOptions(m))
 			w := mustCreate(t, s, id)
 			mustAppend(t, w, pattern(1, 1000), true)
@@ -607,22 +608,22 @@ func TestPowerFailsWhileAStoreComesBackFromAProcessCrash(t *testing.T) {
 				mustSeal(t, w)
 				s = reopenStore(t, s)
 			}
-			var died *vfs.Mem
+			var died *simdisk.Mem
 			settled := false
-			m.OnChange(func(op vfs.Op, _ string) {
-				if op == vfs.OpWrite && !settled {
-					died = m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+			m.OnChange(func(op simdisk.Op, _ string) {
+				if op == simdisk.OpWrite && !settled {
+					died = m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})
 				}
-				settled = settled || (op == vfs.OpDatasync && died != nil)
+				settled = settled || (op == simdisk.OpDatasync && died != nil)
 			})
 			require.NoError(t, c.dies(s, w))
 			require.NotNil(t, died)
 			steps := 0
 			var failure error
-			died.OnChange(func(op vfs.Op, path string) {
+			died.OnChange(func(op simdisk.Op, path string) {
 				for seed := range uint64(20) {
 					steps++
-					again, err := Open(testOptions(died.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashSubset, Seed: seed})))
+					again, err := Open(testOptions(died.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashSubset, Seed: seed})))
 					if err != nil {
 						failure = errors.Join(failure, err)
 						return

@@ -11,22 +11,22 @@ import (
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // faultyStore is a store on a memory disk that fails by rule.
-func faultyStore(t *testing.T) (*Store, *vfs.Faulty, *vfs.Mem) {
+func faultyStore(t *testing.T) (*Store, *simdisk.Faulty, *simdisk.Mem) {
 	t.Helper()
-	m := vfs.NewMem()
-	f := vfs.NewFaulty(m)
+	m := simdisk.NewMem()
+	f := simdisk.NewFaulty(m)
 	return openStore(t, testOptions(f)), f, m
 }
 
 func TestFullDiskCutsBackAndTheWriterGoesOn(t *testing.T) {
-	for name, rule := range map[string]vfs.Rule{
-		"in the data":       {Op: vfs.OpWrite, Path: "*.open", From: 1, Times: 1, WriteBytes: 5000, Err: syscall.ENOSPC},
-		"in the sums":       {Op: vfs.OpWrite, Path: "*.open", From: 2, Times: 1, WriteBytes: 3, Err: syscall.ENOSPC},
-		"in the flush slot": {Op: vfs.OpWrite, Path: "*.open", From: 3, Times: 1, WriteBytes: 100, Err: syscall.EDQUOT},
+	for name, rule := range map[string]simdisk.Rule{
+		"in the data":       {Op: simdisk.OpWrite, Path: "*.open", From: 1, Times: 1, WriteBytes: 5000, Err: syscall.ENOSPC},
+		"in the sums":       {Op: simdisk.OpWrite, Path: "*.open", From: 2, Times: 1, WriteBytes: 3, Err: syscall.ENOSPC},
+		"in the flush slot": {Op: simdisk.OpWrite, Path: "*.open", From: 3, Times: 1, WriteBytes: 100, Err: syscall.EDQUOT},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, m := faultyStore(t)
@@ -43,7 +43,7 @@ func TestFullDiskCutsBackAndTheWriterGoesOn(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, chunkfile.Layout{ChunkSize: testChunkSize}.DataOffset()+int64(len(first)), info.Size())
 			// What was flushed survives the death of the process now, ...
-			crashed := openStore(t, testOptions(m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})))
+			crashed := openStore(t, testOptions(m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})))
 			requireContent(t, crashed, testID(1), first)
 			// ... and the writer can go on.
 			second := pattern(3, blockBytes)
@@ -56,16 +56,16 @@ func TestFullDiskCutsBackAndTheWriterGoesOn(t *testing.T) {
 }
 
 func TestFailedRollbackEndsTheWriter(t *testing.T) {
-	for name, rule := range map[string]vfs.Rule{
-		"truncate":   {Op: vfs.OpTruncate, Err: syscall.EIO},
-		"read back":  {Op: vfs.OpRead, Path: "*.open", Err: syscall.EIO},
-		"flush slot": {Op: vfs.OpWrite, Path: "*.open", Err: syscall.EIO},
+	for name, rule := range map[string]simdisk.Rule{
+		"truncate":   {Op: simdisk.OpTruncate, Err: syscall.EIO},
+		"read back":  {Op: simdisk.OpRead, Path: "*.open", Err: syscall.EIO},
+		"flush slot": {Op: simdisk.OpWrite, Path: "*.open", Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, _ := faultyStore(t)
 			w := mustCreate(t, s, testID(1))
 			mustAppend(t, w, pattern(1, 100), false)
-			defer f.Inject(vfs.Rule{Op: vfs.OpWrite, Times: 1, Err: syscall.ENOSPC})()
+			defer f.Inject(simdisk.Rule{Op: simdisk.OpWrite, Times: 1, Err: syscall.ENOSPC})()
 			defer f.Inject(rule)()
 			_, err := run(w, Job{Offset: 100, Data: []byte("x")})
 			require.ErrorIs(t, err, fault.Disk)
@@ -97,24 +97,24 @@ func requireFailed(t *testing.T, s *Store, w *Writer, acknowledged int64) {
 
 func TestIOErrorEndsTheWriterForGood(t *testing.T) {
 	for name, c := range map[string]struct {
-		rule         vfs.Rule
+		rule         simdisk.Rule
 		job          Job
 		acknowledged int64
 	}{
-		"write data":       {vfs.Rule{Op: vfs.OpWrite, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
-		"write sums":       {vfs.Rule{Op: vfs.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, blockBytes)}, 100},
-		"write flush slot": {vfs.Rule{Op: vfs.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
-		"write sync slot": {vfs.Rule{Op: vfs.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10), Sync: true},
+		"write data":       {simdisk.Rule{Op: simdisk.OpWrite, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
+		"write sums":       {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, blockBytes)}, 100},
+		"write flush slot": {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
+		"write sync slot": {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10), Sync: true},
 			110},
-		"fdatasync": {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Data: pattern(2, 10),
+		"fdatasync": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Data: pattern(2, 10),
 			Sync: true}, 110},
-		"fdatasync, full": {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.ENOSPC}, Job{Data: pattern(2, 10),
+		"fdatasync, full": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.ENOSPC}, Job{Data: pattern(2, 10),
 			Sync: true}, 110},
-		"sync directory":  {vfs.Rule{Op: vfs.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Sync: true}, 100},
-		"write-out":       {vfs.Rule{Op: vfs.OpSyncRange, Err: syscall.EIO}, Job{Data: pattern(2, 100_000)}, 100_100},
-		"seal rename":     {vfs.Rule{Op: vfs.OpRename, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
-		"seal directory":  {vfs.Rule{Op: vfs.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
-		"close with sync": {vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Sync: true, Close: true}, 100},
+		"sync directory":  {simdisk.Rule{Op: simdisk.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Sync: true}, 100},
+		"write-out":       {simdisk.Rule{Op: simdisk.OpSyncRange, Err: syscall.EIO}, Job{Data: pattern(2, 100_000)}, 100_100},
+		"seal rename":     {simdisk.Rule{Op: simdisk.OpRename, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
+		"seal directory":  {simdisk.Rule{Op: simdisk.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
+		"close with sync": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Sync: true, Close: true}, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, m := faultyStore(t)
@@ -136,7 +136,7 @@ func TestIOErrorEndsTheWriterForGood(t *testing.T) {
 			if kind == fault.Disk {
 				requireFailed(t, s, w, c.acknowledged)
 			}
-			crashed := openStore(t, testOptions(m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})))
+			crashed := openStore(t, testOptions(m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})))
 			data, err := readVerified(crashed, testID(1))
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, len(data), 100)
@@ -147,7 +147,7 @@ func TestIOErrorEndsTheWriterForGood(t *testing.T) {
 func TestFailedSyncFailsEveryJobBehindIt(t *testing.T) {
 	s, f, _ := faultyStore(t)
 	w := mustCreate(t, s, testID(1))
-	defer f.Inject(vfs.Rule{Op: vfs.OpDatasync, Times: 1, Err: syscall.EIO})()
+	defer f.Inject(simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.EIO})()
 	hold := make(chan struct{})
 	require.NoError(t, s.Do(testID(1), func() { <-hold }))
 	results := make(chan error, 3)
@@ -165,15 +165,15 @@ func TestFailedSyncFailsEveryJobBehindIt(t *testing.T) {
 
 func TestCreateFailsCleanly(t *testing.T) {
 	for name, c := range map[string]struct {
-		rule vfs.Rule
+		rule simdisk.Rule
 		kind fault.Kind
 	}{
-		"open":              {vfs.Rule{Op: vfs.OpOpen, Path: "*.open", Err: syscall.EIO}, fault.Disk},
-		"too many files":    {vfs.Rule{Op: vfs.OpOpen, Path: "*.open", Err: syscall.EMFILE}, fault.Busy},
-		"no room to open":   {vfs.Rule{Op: vfs.OpOpen, Path: "*.open", Err: syscall.ENOSPC}, fault.NoSpace},
-		"preallocate":       {vfs.Rule{Op: vfs.OpPreallocate, Err: syscall.ENOSPC}, fault.NoSpace},
-		"header":            {vfs.Rule{Op: vfs.OpWrite, Err: syscall.EIO, WriteBytes: 100}, fault.Disk},
-		"statfs everywhere": {vfs.Rule{Op: vfs.OpStatFS, Err: syscall.EIO}, fault.Disk},
+		"open":              {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.open", Err: syscall.EIO}, fault.Disk},
+		"too many files":    {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.open", Err: syscall.EMFILE}, fault.Busy},
+		"no room to open":   {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.open", Err: syscall.ENOSPC}, fault.NoSpace},
+		"preallocate":       {simdisk.Rule{Op: simdisk.OpPreallocate, Err: syscall.ENOSPC}, fault.NoSpace},
+		"header":            {simdisk.Rule{Op: simdisk.OpWrite, Err: syscall.EIO, WriteBytes: 100}, fault.Disk},
+		"statfs everywhere": {simdisk.Rule{Op: simdisk.OpStatFS, Err: syscall.EIO}, fault.Disk},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, m := faultyStore(t)
@@ -200,7 +200,7 @@ func TestReadErrorsAreToldAndCounted(t *testing.T) {
 	r, err := s.OpenReader(testID(1), 0)
 	require.NoError(t, err)
 	defer r.Close()
-	remove := f.Inject(vfs.Rule{Op: vfs.OpRead, Err: syscall.EIO})
+	remove := f.Inject(simdisk.Rule{Op: simdisk.OpRead, Err: syscall.EIO})
 	_, err = r.Range(0, -1)
 	require.ErrorIs(t, err, fault.Disk)
 	_, err = r.ReadAt(make([]byte, 1), 0)
@@ -215,7 +215,7 @@ func TestReadErrorsAreToldAndCounted(t *testing.T) {
 	requireContent(t, s, testID(1), pattern(1, blockBytes+5))
 
 	s = reopenStore(t, s)
-	remove = f.Inject(vfs.Rule{Op: vfs.OpOpen, Err: syscall.EMFILE})
+	remove = f.Inject(simdisk.Rule{Op: simdisk.OpOpen, Err: syscall.EMFILE})
 	_, err = s.OpenReader(testID(1), 0)
 	require.ErrorIs(t, err, fault.Busy)
 	_, _, err = s.BeginRecovery(testID(1), 2)
@@ -224,32 +224,32 @@ func TestReadErrorsAreToldAndCounted(t *testing.T) {
 	require.True(t, s.Volumes()[0].Healthy, "no sign of a bad disk")
 	require.Empty(t, s.Volumes()[0].Error)
 	remove()
-	remove = f.Inject(vfs.Rule{Op: vfs.OpRead, Err: syscall.EIO})
+	remove = f.Inject(simdisk.Rule{Op: simdisk.OpRead, Err: syscall.EIO})
 	_, err = s.OpenReader(testID(1), 0)
 	require.ErrorIs(t, err, fault.Disk)
 	remove()
-	defer f.Inject(vfs.Rule{Op: vfs.OpStat, Err: syscall.EIO})()
+	defer f.Inject(simdisk.Rule{Op: simdisk.OpStat, Err: syscall.EIO})()
 	_, err = s.OpenReader(testID(1), 0)
 	require.ErrorIs(t, err, fault.Disk)
 }
 
 func TestReadOnlyFileSystemCondemnsTheVolume(t *testing.T) {
 	s, f, _ := faultyStore(t)
-	defer f.Inject(vfs.Rule{Op: vfs.OpOpen, Err: syscall.EROFS})()
+	defer f.Inject(simdisk.Rule{Op: simdisk.OpOpen, Err: syscall.EROFS})()
 	_, err := s.Create(testID(1), 1, CreateOptions{ChunkSize: testChunkSize})
 	require.ErrorIs(t, err, fault.Disk)
 	require.False(t, s.Volumes()[0].Healthy)
 }
 
 func TestTakeOverFailsAndIsFenced(t *testing.T) {
-	for name, rule := range map[string]vfs.Rule{
-		"read last block": {Op: vfs.OpRead, Err: syscall.EIO},
-		"slot":            {Op: vfs.OpWrite, Err: syscall.EIO},
-		"fdatasync":       {Op: vfs.OpDatasync, Err: syscall.EIO},
-		"truncate":        {Op: vfs.OpTruncate, Err: syscall.EIO},
-		"second sync":     {Op: vfs.OpDatasync, From: 2, Err: syscall.EIO},
-		"rename":          {Op: vfs.OpRename, Err: syscall.EIO},
-		"sync directory":  {Op: vfs.OpSyncDir, Err: syscall.EIO},
+	for name, rule := range map[string]simdisk.Rule{
+		"read last block": {Op: simdisk.OpRead, Err: syscall.EIO},
+		"slot":            {Op: simdisk.OpWrite, Err: syscall.EIO},
+		"fdatasync":       {Op: simdisk.OpDatasync, Err: syscall.EIO},
+		"truncate":        {Op: simdisk.OpTruncate, Err: syscall.EIO},
+		"second sync":     {Op: simdisk.OpDatasync, From: 2, Err: syscall.EIO},
+		"rename":          {Op: simdisk.OpRename, Err: syscall.EIO},
+		"sync directory":  {Op: simdisk.OpSyncDir, Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, m := faultyStore(t)
@@ -264,7 +264,7 @@ func TestTakeOverFailsAndIsFenced(t *testing.T) {
 			remove()
 			_, err = s.Resume(testID(1), 1, 3, 500)
 			require.ErrorIs(t, err, fault.Disk, "failed for good")
-			crashed := openStore(t, testOptions(m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+			crashed := openStore(t, testOptions(m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced})))
 			got, err := readVerified(crashed, testID(1))
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, len(got), 500)
@@ -276,7 +276,7 @@ func TestTakeOverFailsAndIsFenced(t *testing.T) {
 func TestDeleteThatFailsKeepsTheReplica(t *testing.T) {
 	s, f, _ := faultyStore(t)
 	mustSeal(t, mustCreate(t, s, testID(1)))
-	remove := f.Inject(vfs.Rule{Op: vfs.OpRename, Err: syscall.EIO})
+	remove := f.Inject(simdisk.Rule{Op: simdisk.OpRename, Err: syscall.EIO})
 	require.ErrorIs(t, s.Delete(testID(1), 1), fault.Disk)
 	requireContent(t, s, testID(1), []byte{})
 	require.NoError(t, s.Quarantine(testID(1), 1, "test"), "out of service even if the file cannot be moved")
@@ -286,24 +286,24 @@ func TestDeleteThatFailsKeepsTheReplica(t *testing.T) {
 }
 
 func TestOpenTellsWhatFailed(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	prepared := openStore(t, testOptions(m))
 	mustAppend(t, mustCreate(t, prepared, testID(1)), []byte("abc"), true)
 	require.NoError(t, prepared.Close())
-	for name, rule := range map[string]vfs.Rule{
-		"lock":            {Op: vfs.OpLock, Err: syscall.EIO},
-		"mkdir":           {Op: vfs.OpMkdir, Err: syscall.EROFS},
-		"identity":        {Op: vfs.OpOpen, Path: identityName, Err: syscall.EIO},
-		"identity read":   {Op: vfs.OpRead, Path: identityName, Err: syscall.EIO},
-		"list chunks":     {Op: vfs.OpReadDir, Path: "7f", Err: syscall.EIO},
-		"list quarantine": {Op: vfs.OpReadDir, Path: quarantineDirectory, Err: syscall.EIO},
-		"list trash":      {Op: vfs.OpReadDir, Path: trashDirectory, Err: syscall.EIO},
-		"open replica":    {Op: vfs.OpOpen, Path: "*.open", Err: syscall.EIO},
-		"cut replica":     {Op: vfs.OpDatasync, Err: syscall.EIO},
-		"sync directory":  {Op: vfs.OpSyncDir, Err: syscall.EIO},
+	for name, rule := range map[string]simdisk.Rule{
+		"lock":            {Op: simdisk.OpLock, Err: syscall.EIO},
+		"mkdir":           {Op: simdisk.OpMkdir, Err: syscall.EROFS},
+		"identity":        {Op: simdisk.OpOpen, Path: identityName, Err: syscall.EIO},
+		"identity read":   {Op: simdisk.OpRead, Path: identityName, Err: syscall.EIO},
+		"list chunks":     {Op: simdisk.OpReadDir, Path: "7f", Err: syscall.EIO},
+		"list quarantine": {Op: simdisk.OpReadDir, Path: quarantineDirectory, Err: syscall.EIO},
+		"list trash":      {Op: simdisk.OpReadDir, Path: trashDirectory, Err: syscall.EIO},
+		"open replica":    {Op: simdisk.OpOpen, Path: "*.open", Err: syscall.EIO},
+		"cut replica":     {Op: simdisk.OpDatasync, Err: syscall.EIO},
+		"sync directory":  {Op: simdisk.OpSyncDir, Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := vfs.NewFaulty(m)
+			f := simdisk.NewFaulty(m)
 			defer f.Inject(rule)()
 			_, err := Open(testOptions(f))
 			require.ErrorIs(t, err, fault.Disk)
@@ -317,15 +317,15 @@ func TestOpenTellsWhatFailed(t *testing.T) {
 }
 
 func TestNewVolumeTellsWhatFailed(t *testing.T) {
-	for name, rule := range map[string]vfs.Rule{
-		"sync directory": {Op: vfs.OpSyncDir, Err: syscall.EIO},
-		"sync identity":  {Op: vfs.OpSync, Err: syscall.EIO},
-		"write identity": {Op: vfs.OpWrite, Err: syscall.ENOSPC},
-		"rename":         {Op: vfs.OpRename, Err: syscall.EIO},
+	for name, rule := range map[string]simdisk.Rule{
+		"sync directory": {Op: simdisk.OpSyncDir, Err: syscall.EIO},
+		"sync identity":  {Op: simdisk.OpSync, Err: syscall.EIO},
+		"write identity": {Op: simdisk.OpWrite, Err: syscall.ENOSPC},
+		"rename":         {Op: simdisk.OpRename, Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := vfs.NewMem()
-			f := vfs.NewFaulty(m)
+			m := simdisk.NewMem()
+			f := simdisk.NewFaulty(m)
 			remove := f.Inject(rule)
 			_, err := Open(testOptions(f))
 			require.Error(t, err)
@@ -339,7 +339,7 @@ func TestUnreadableOpenReplicaIsSetAside(t *testing.T) {
 	s, f, _ := faultyStore(t)
 	mustAppend(t, mustCreate(t, s, testID(1)), []byte("abc"), true)
 	require.NoError(t, s.Close())
-	remove := f.Inject(vfs.Rule{Op: vfs.OpRead, Path: "*.open", Err: syscall.EIO})
+	remove := f.Inject(simdisk.Rule{Op: simdisk.OpRead, Path: "*.open", Err: syscall.EIO})
 	s = openStore(t, s.options)
 	remove()
 	requireState(t, s, testID(1), chunk.Replica{Generation: 1, State: chunk.Corrupt})
@@ -347,18 +347,18 @@ func TestUnreadableOpenReplicaIsSetAside(t *testing.T) {
 }
 
 func TestIdentityNeedsOneVolume(t *testing.T) {
-	m := vfs.NewMem()
-	f := vfs.NewFaulty(m)
+	m := simdisk.NewMem()
+	f := simdisk.NewFaulty(m)
 	o := testOptions(f)
 	o.Directories = []string{"/d", "/e"}
 	s := openStore(t, o)
-	remove := f.Inject(vfs.Rule{Op: vfs.OpSync, Path: identityName + ".tmp", Times: 1, Err: syscall.EIO})
+	remove := f.Inject(simdisk.Rule{Op: simdisk.OpSync, Path: identityName + ".tmp", Times: 1, Err: syscall.EIO})
 	require.NoError(t, s.Join("c1"))
 	remove()
 	require.NotEmpty(t, s.Volumes()[0].Error)
 	s = reopenStore(t, s)
 	require.Equal(t, "c1", s.Identity().ClusterID)
-	remove = f.Inject(vfs.Rule{Op: vfs.OpSync, Path: identityName + ".tmp", Err: syscall.EIO})
+	remove = f.Inject(simdisk.Rule{Op: simdisk.OpSync, Path: identityName + ".tmp", Err: syscall.EIO})
 	require.ErrorIs(t, s.ObserveEpoch(5, 5), fault.Disk)
 	require.Zero(t, s.Identity().HighestEpoch, "what is not durable was not seen")
 	remove()
@@ -366,7 +366,7 @@ func TestIdentityNeedsOneVolume(t *testing.T) {
 }
 
 func TestDirectoryThatCannotBeMade(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	f, err := m.OpenFile("/d", os.O_CREATE|os.O_RDWR, 0o644)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())

@@ -8,13 +8,13 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // What a recovery was told is not there is not begun after that by a writer of
 // an older generation, as a file or as a record.
 func TestARecoveryThatFindsNothingFencesTheWriter(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	for n, hint := range []int64{0, 100, testChunkSize} {
 		id := testID(n + 1)
 		create := func(generation chunk.Generation) error {
@@ -35,7 +35,7 @@ func TestARecoveryThatFindsNothingFencesTheWriter(t *testing.T) {
 
 // A refused writer does not take a corrupt replica out of the count.
 func TestAFenceBeforeACorruptReplica(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	id := testID(1)
 	_, _, err := s.BeginRecovery(id, 3)
 	require.ErrorIs(t, err, fault.NotFound)
@@ -55,7 +55,7 @@ func TestAFenceBeforeACorruptReplica(t *testing.T) {
 
 // Either the writer is first and the recovery finds his replica, or he is fenced.
 func TestAWriterAndARecoveryAtOnce(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	for n := range 200 {
 		id := testID(n + 1)
 		var both sync.WaitGroup

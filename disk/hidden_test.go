@@ -7,12 +7,12 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // A hidden replica is nobody's: half of a copy must not take part in anything.
 func TestHiddenReplicas(t *testing.T) {
-	o := testOptions(vfs.NewMem())
+	o := testOptions(simdisk.NewMem())
 	var told []Event
 	o.OnEvent = func(e Event) { told = append(told, e) }
 	s := openStore(t, o)

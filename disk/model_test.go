@@ -9,7 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // modelReplica is what a replica must look like.
@@ -24,7 +24,7 @@ type modelReplica struct {
 // and without restarts.
 func TestStoreBehavesLikeAMap(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		o := testOptions(vfs.NewMem())
+		o := testOptions(simdisk.NewMem())
 		o.Directories = []string{"/d", "/e"}
 		o.WorkersPerVolume = rapid.IntRange(1, 3).Draw(rt, "workers")
 		o.WriteoutStepBytes = 1 << rapid.IntRange(10, 20).Draw(rt, "writeout")

@@ -19,6 +19,7 @@ import (
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // small creates a replica that is expected to become a record.
@@ -64,7 +65,7 @@ func isPacked(s *Store, id chunk.ID) bool {
 }
 
 func TestSmallReplicasBecomeRecords(t *testing.T) {
-	o := packOptions(vfs.NewMem())
+	o := packOptions(simdisk.NewMem())
 	var told []Event
 	o.OnEvent = func(e Event) { told = append(told, e) }
 	s := openStore(t, o)
@@ -137,13 +138,13 @@ func TestRecordIsReadFromTheFileOfItsSegment(t *testing.T) {
 }
 
 func TestWaitingRecordsShareOneSync(t *testing.T) {
-	f := vfs.NewFaulty(vfs.NewMem())
+	f := simdisk.NewFaulty(simdisk.NewMem())
 	o := packOptions(f)
 	o.PackSegmentBytes = 1 << 20
 	s := openStore(t, o)
 	var syncs atomic.Int32
 	hold, entered := make(chan struct{}), make(chan struct{})
-	defer f.Inject(vfs.Rule{Op: vfs.OpDatasync, Before: func() {
+	defer f.Inject(simdisk.Rule{Op: simdisk.OpDatasync, Before: func() {
 		if syncs.Add(1) == 1 {
 			close(entered)
 			<-hold
@@ -186,7 +187,7 @@ func TestAnythingElseGivesTheReplicaAFile(t *testing.T) {
 		"more than was told":    {[]Job{{Data: pattern(1, blockBytes+1), Seal: true}}, chunk.Sealed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openStore(t, packOptions(vfs.NewMem()))
+			s := openStore(t, packOptions(simdisk.NewMem()))
 			w := createSmall(t, s, testID(1), len(data))
 			require.Empty(t, files(t, s, testID(1)))
 			content := []byte(nil)
@@ -202,7 +203,7 @@ func TestAnythingElseGivesTheReplicaAFile(t *testing.T) {
 		})
 	}
 	t.Run("wrong jobs", func(t *testing.T) {
-		s := openStore(t, packOptions(vfs.NewMem()))
+		s := openStore(t, packOptions(simdisk.NewMem()))
 		w := createSmall(t, s, testID(1), 100)
 		_, err := run(w, Job{Offset: 5, Data: data, Seal: true})
 		require.ErrorIs(t, err, fault.Invalid)
@@ -223,14 +224,14 @@ func TestReplicaInMemoryIsAnOpenOneToEverybody(t *testing.T) {
 		"resume":  func(s *Store, id chunk.ID) error { _, err := s.Resume(id, 1, 2, 0); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openStore(t, packOptions(vfs.NewMem()))
+			s := openStore(t, packOptions(simdisk.NewMem()))
 			createSmall(t, s, testID(1), 10)
 			requireState(t, s, testID(1), open)
 			require.NoError(t, act(s, testID(1)))
 			require.Len(t, files(t, s, testID(1)), 1)
 		})
 	}
-	s := openStore(t, packOptions(vfs.NewMem()))
+	s := openStore(t, packOptions(simdisk.NewMem()))
 	w := createSmall(t, s, testID(1), 10)
 	require.ErrorIs(t, s.FinishRecovery(testID(1), 2, 0), fault.StaleGeneration, "nothing was promised")
 	require.NoError(t, s.Delete(testID(1), 1))
@@ -249,7 +250,7 @@ func TestReplicaInMemoryIsAnOpenOneToEverybody(t *testing.T) {
 
 // A writer that breaks off before its first byte leaves something to delete.
 func TestReplicaThatIsLeftInMemoryIsTold(t *testing.T) {
-	o := packOptions(vfs.NewMem())
+	o := packOptions(simdisk.NewMem())
 	var told []Event
 	o.OnEvent = func(e Event) { told = append(told, e) }
 	s := openStore(t, o)
@@ -265,7 +266,7 @@ func TestReplicaThatIsLeftInMemoryIsTold(t *testing.T) {
 }
 
 func TestHiddenReplicaIsHeldUntilItsSeal(t *testing.T) {
-	s := openStore(t, packOptions(vfs.NewMem()))
+	s := openStore(t, packOptions(simdisk.NewMem()))
 	hidden := func(n int) *Writer {
 		w, err := s.Create(testID(n), 5, CreateOptions{ChunkSize: testChunkSize, SizeHint: 1000, Hidden: true})
 		require.NoError(t, err)
@@ -300,7 +301,7 @@ func TestRecordIsUnpackedBeforeItChanges(t *testing.T) {
 	for _, size := range []int{0, 700, blockBytes} {
 		data := pattern(1, size)
 		prepare := func(t *testing.T) *Store {
-			s := openStore(t, packOptions(vfs.NewMem()))
+			s := openStore(t, packOptions(simdisk.NewMem()))
 			w := createSmall(t, s, testID(1), max(1, size))
 			_, err := run(w, Job{Data: data, Seal: true})
 			require.NoError(t, err)
@@ -350,7 +351,7 @@ func TestRecordIsUnpackedBeforeItChanges(t *testing.T) {
 }
 
 func TestDeletedRecordIsGoneAndItsSegmentFollows(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	o := packOptions(m)
 	o.noCompactor = false
 	fake := clock.NewFake(testTime)
@@ -374,8 +375,8 @@ func TestDeletedRecordIsGoneAndItsSegmentFollows(t *testing.T) {
 	require.ErrorIs(t, err, fault.NotFound)
 	require.Len(t, segments(t, s), 2, "the trash delay is not over")
 	removed := make(chan struct{})
-	m.OnChange(func(op vfs.Op, name string) {
-		if op == vfs.OpRemove {
+	m.OnChange(func(op simdisk.Op, name string) {
+		if op == simdisk.OpRemove {
 			close(removed)
 		}
 	})
@@ -399,7 +400,7 @@ func compactAll(t testing.TB, s *Store) {
 }
 
 func TestCompactionKeepsWhatLives(t *testing.T) {
-	o := packOptions(vfs.NewMem())
+	o := packOptions(simdisk.NewMem())
 	o.TrashDelay = 0
 	o.PackSegmentBytes = 1 << 20
 	s := openStore(t, o)
@@ -451,7 +452,7 @@ func TestRottenRecordGoesToQuarantine(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := vfs.NewMem()
+			m := simdisk.NewMem()
 			s := openStore(t, packOptions(m))
 			storeSmall(t, s, testID(1), pattern(1, 700))
 			storeSmall(t, s, testID(2), pattern(2, 700))
@@ -477,13 +478,13 @@ func TestRottenRecordGoesToQuarantine(t *testing.T) {
 
 // The file was made from the record, so it counts.
 func TestFileWinsAgainstTheRecordItWasMadeFrom(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, packOptions(m))
 	storeSmall(t, s, testID(1), pattern(1, 700))
-	var between *vfs.Mem
-	m.OnChange(func(op vfs.Op, name string) {
-		if op == vfs.OpSyncDir && between == nil {
-			between = m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})
+	var between *simdisk.Mem
+	m.OnChange(func(op simdisk.Op, name string) {
+		if op == simdisk.OpSyncDir && between == nil {
+			between = m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced})
 		}
 	})
 	_, _, err := s.BeginRecovery(testID(1), 2)
@@ -511,7 +512,7 @@ func TestPackOptionsAreChecked(t *testing.T) {
 		"small segment":  func(o *Options) { o.PackSegmentBytes = pack.SegmentBytesMin - 1 },
 		"large segment":  func(o *Options) { o.PackSegmentBytes = pack.SegmentBytesMax + 1 },
 	} {
-		o := packOptions(vfs.NewMem())
+		o := packOptions(simdisk.NewMem())
 		change(&o)
 		_, err := Open(o)
 		require.ErrorIs(t, err, fault.Invalid, name)
@@ -520,7 +521,7 @@ func TestPackOptionsAreChecked(t *testing.T) {
 
 // Without a limit nothing becomes a record, and those that are there stay.
 func TestPackingCanBeTurnedOff(t *testing.T) {
-	o := packOptions(vfs.NewMem())
+	o := packOptions(simdisk.NewMem())
 	s := openStore(t, o)
 	storeSmall(t, s, testID(1), pattern(1, 10))
 	require.NoError(t, s.Close())
@@ -535,27 +536,27 @@ func TestPackingCanBeTurnedOff(t *testing.T) {
 
 func TestPackFaults(t *testing.T) {
 	for name, c := range map[string]struct {
-		rule vfs.Rule
+		rule simdisk.Rule
 		kind fault.Kind
 		left int // segments
 	}{
-		"append": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", From: 2, Times: 1, Err: syscall.EIO,
+		"append": {simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", From: 2, Times: 1, Err: syscall.EIO,
 			WriteBytes: 700}, fault.Disk, 2},
-		"append, full": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 2, From: 1, Err: syscall.ENOSPC,
+		"append, full": {simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Times: 2, From: 1, Err: syscall.ENOSPC,
 			WriteBytes: 700}, fault.NoSpace, 2},
-		"zeros": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"sync":  {vfs.Rule{Op: vfs.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"sync, full": {vfs.Rule{Op: vfs.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.ENOSPC},
+		"zeros": {simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"sync":  {simdisk.Rule{Op: simdisk.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"sync, full": {simdisk.Rule{Op: simdisk.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.ENOSPC},
 			fault.NoSpace, 2},
-		"next segment":          {vfs.Rule{Op: vfs.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"next segment's header": {vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"name of a new segment": {vfs.Rule{Op: vfs.OpSyncDir, Path: packsDirectory, Times: 1, Err: syscall.EIO},
+		"next segment":          {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"next segment's header": {simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"name of a new segment": {simdisk.Rule{Op: simdisk.OpSyncDir, Path: packsDirectory, Times: 1, Err: syscall.EIO},
 			fault.Disk, 3},
-		"too many files are open": {vfs.Rule{Op: vfs.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EMFILE}, fault.Busy, 2},
+		"too many files are open": {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EMFILE}, fault.Busy, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := vfs.NewMem()
-			f := vfs.NewFaulty(m)
+			m := simdisk.NewMem()
+			f := simdisk.NewFaulty(m)
 			o := packOptions(f)
 			o.PackSegmentBytes = 1 << 20
 			o.packZeroBytes = chunkfile.SectorBytes // they are used up at the next record
@@ -584,8 +585,8 @@ func TestPackFaults(t *testing.T) {
 			require.NotEqual(t, s.index.lookup(testID(1)).snapshot().place.segment,
 				s.index.lookup(testID(3)).snapshot().place.segment)
 			storeSmall(t, s, testID(2), pattern(4, 800))
-			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced},
-				{Mode: vfs.CrashTornLast}} {
+			for _, crash := range []simdisk.CrashPolicy{{Mode: simdisk.CrashKeepAll}, {Mode: simdisk.CrashDropUnsynced},
+				{Mode: simdisk.CrashTornLast}} {
 				again := openStore(t, packOptions(m.CrashClone(crash)))
 				requireContent(t, again, testID(1), pattern(1, 700))
 				requireContent(t, again, testID(2), pattern(4, 800))
@@ -596,13 +597,13 @@ func TestPackFaults(t *testing.T) {
 }
 
 func TestFullDiskCutsTheSegmentToWhatWasAcknowledged(t *testing.T) {
-	m := vfs.NewMem()
-	f := vfs.NewFaulty(m)
+	m := simdisk.NewMem()
+	f := simdisk.NewFaulty(m)
 	o := packOptions(f)
 	s := openStore(t, o)
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	g := s.index.lookup(testID(1)).snapshot().place.segment
-	remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Err: syscall.ENOSPC, WriteBytes: 300})
+	remove := f.Inject(simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Err: syscall.ENOSPC, WriteBytes: 300})
 	_, err := run(createSmall(t, s, testID(2), 900), Job{Data: pattern(2, 900), Seal: true})
 	require.ErrorIs(t, err, fault.NoSpace)
 	info, err := m.Stat(g.Path())
@@ -615,11 +616,11 @@ func TestFullDiskCutsTheSegmentToWhatWasAcknowledged(t *testing.T) {
 }
 
 func TestRecordThatCannotBeStruckStays(t *testing.T) {
-	m := vfs.NewMem()
-	f := vfs.NewFaulty(m)
+	m := simdisk.NewMem()
+	f := simdisk.NewFaulty(m)
 	s := openStore(t, packOptions(f))
 	storeSmall(t, s, testID(1), pattern(1, 700))
-	remove := f.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "*.pack", Err: syscall.EIO})
+	remove := f.Inject(simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Err: syscall.EIO})
 	require.ErrorIs(t, s.Delete(testID(1), 1), fault.Disk)
 	requireContent(t, s, testID(1), pattern(1, 700))
 	require.NoError(t, s.Quarantine(testID(1), 1, "test"), "out of service all the same")
@@ -633,20 +634,20 @@ func TestRecordThatCannotBeStruckStays(t *testing.T) {
 }
 
 func TestUnpackFails(t *testing.T) {
-	for name, rule := range map[string]vfs.Rule{
-		"open segment":   {Op: vfs.OpOpen, Path: "*.pack", Err: syscall.EIO},
-		"read":           {Op: vfs.OpRead, Path: "*.pack", Err: syscall.EIO},
-		"create":         {Op: vfs.OpOpen, Path: "*.copy", Err: syscall.EIO},
-		"write":          {Op: vfs.OpWrite, Path: "*.copy", Err: syscall.EIO, WriteBytes: 100},
-		"fdatasync":      {Op: vfs.OpDatasync, Path: "*.copy", Err: syscall.EIO},
-		"rename":         {Op: vfs.OpRename, Err: syscall.EIO},
-		"sync directory": {Op: vfs.OpSyncDir, Err: syscall.EIO},
-		"strike":         {Op: vfs.OpWrite, Path: "*.pack", Err: syscall.EIO},
-		"sync strike":    {Op: vfs.OpDatasync, Path: "*.pack", Err: syscall.EIO},
+	for name, rule := range map[string]simdisk.Rule{
+		"open segment":   {Op: simdisk.OpOpen, Path: "*.pack", Err: syscall.EIO},
+		"read":           {Op: simdisk.OpRead, Path: "*.pack", Err: syscall.EIO},
+		"create":         {Op: simdisk.OpOpen, Path: "*.copy", Err: syscall.EIO},
+		"write":          {Op: simdisk.OpWrite, Path: "*.copy", Err: syscall.EIO, WriteBytes: 100},
+		"fdatasync":      {Op: simdisk.OpDatasync, Path: "*.copy", Err: syscall.EIO},
+		"rename":         {Op: simdisk.OpRename, Err: syscall.EIO},
+		"sync directory": {Op: simdisk.OpSyncDir, Err: syscall.EIO},
+		"strike":         {Op: simdisk.OpWrite, Path: "*.pack", Err: syscall.EIO},
+		"sync strike":    {Op: simdisk.OpDatasync, Path: "*.pack", Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := vfs.NewMem()
-			f := vfs.NewFaulty(m)
+			m := simdisk.NewMem()
+			f := simdisk.NewFaulty(m)
 			s := openStore(t, packOptions(f))
 			storeSmall(t, s, testID(1), pattern(1, 700))
 			s = reopenStore(t, s)
@@ -657,8 +658,8 @@ func TestUnpackFails(t *testing.T) {
 			remove()
 			requireContent(t, s, testID(1), pattern(1, 700))
 			requireState(t, s, testID(1), chunk.Replica{Generation: 1, Length: 700, State: chunk.Sealed})
-			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced},
-				{Mode: vfs.CrashSubset, Seed: 3}} {
+			for _, crash := range []simdisk.CrashPolicy{{Mode: simdisk.CrashKeepAll}, {Mode: simdisk.CrashDropUnsynced},
+				{Mode: simdisk.CrashSubset, Seed: 3}} {
 				again := openStore(t, packOptions(m.CrashClone(crash)))
 				requireContent(t, again, testID(1), pattern(1, 700))
 				w, err := again.Reopen(testID(1), 1, 2, 700)
@@ -670,16 +671,16 @@ func TestUnpackFails(t *testing.T) {
 }
 
 func TestCompactionThatFailsLosesNothing(t *testing.T) {
-	for name, rule := range map[string]vfs.Rule{
-		"read":       {Op: vfs.OpRead, Path: "*.pack", Err: syscall.EIO},
-		"new copy":   {Op: vfs.OpDatasync, Path: "*.pack", Err: syscall.EIO, Times: 1},
-		"strike old": {Op: vfs.OpWrite, Path: "*1_*.pack", Err: syscall.EIO},
-		"unlink":     {Op: vfs.OpRemove, Err: syscall.EIO},
-		"directory":  {Op: vfs.OpSyncDir, Path: packsDirectory, From: 2, Err: syscall.EIO},
+	for name, rule := range map[string]simdisk.Rule{
+		"read":       {Op: simdisk.OpRead, Path: "*.pack", Err: syscall.EIO},
+		"new copy":   {Op: simdisk.OpDatasync, Path: "*.pack", Err: syscall.EIO, Times: 1},
+		"strike old": {Op: simdisk.OpWrite, Path: "*1_*.pack", Err: syscall.EIO},
+		"unlink":     {Op: simdisk.OpRemove, Err: syscall.EIO},
+		"directory":  {Op: simdisk.OpSyncDir, Path: packsDirectory, From: 2, Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := vfs.NewMem()
-			f := vfs.NewFaulty(m)
+			m := simdisk.NewMem()
+			f := simdisk.NewFaulty(m)
 			o := packOptions(f)
 			o.PackSegmentBytes = 1 << 20
 			s := openStore(t, o)
@@ -699,15 +700,15 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 				}
 			}
 			check(s)
-			for _, crash := range []vfs.CrashPolicy{{Mode: vfs.CrashKeepAll}, {Mode: vfs.CrashDropUnsynced},
-				{Mode: vfs.CrashTornLast}} {
+			for _, crash := range []simdisk.CrashPolicy{{Mode: simdisk.CrashKeepAll}, {Mode: simdisk.CrashDropUnsynced},
+				{Mode: simdisk.CrashTornLast}} {
 				check(openStore(t, packOptions(m.CrashClone(crash))))
 			}
 			require.NoError(t, s.compactor.Compact(g, func(int64) bool { return true }))
 			check(s)
 		})
 	}
-	s := openStore(t, packOptions(vfs.NewMem()))
+	s := openStore(t, packOptions(simdisk.NewMem()))
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	s = reopenStore(t, s)
 	g := s.index.lookup(testID(1)).snapshot().place.segment
@@ -716,22 +717,22 @@ func TestCompactionThatFailsLosesNothing(t *testing.T) {
 }
 
 func TestPacksThatCannotBeScannedStopTheStart(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, packOptions(m))
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	require.NoError(t, s.Close())
-	for name, rule := range map[string]vfs.Rule{
-		"list":      {Op: vfs.OpReadDir, Path: packsDirectory, Err: syscall.EIO},
-		"open":      {Op: vfs.OpOpen, Path: "*.pack", Err: syscall.EIO},
-		"stat":      {Op: vfs.OpStat, Path: "*.pack", Err: syscall.EIO},
-		"read":      {Op: vfs.OpRead, Path: "*.pack", Err: syscall.EIO},
-		"read more": {Op: vfs.OpRead, Path: "*.pack", From: 2, Err: syscall.EIO},
-		"read data": {Op: vfs.OpRead, Path: "*.pack", From: 3, Err: syscall.EIO},
-		"sync":      {Op: vfs.OpDatasync, Path: "*.pack", Err: syscall.EIO},
-		"directory": {Op: vfs.OpSyncDir, Path: packsDirectory, Err: syscall.EIO},
+	for name, rule := range map[string]simdisk.Rule{
+		"list":      {Op: simdisk.OpReadDir, Path: packsDirectory, Err: syscall.EIO},
+		"open":      {Op: simdisk.OpOpen, Path: "*.pack", Err: syscall.EIO},
+		"stat":      {Op: simdisk.OpStat, Path: "*.pack", Err: syscall.EIO},
+		"read":      {Op: simdisk.OpRead, Path: "*.pack", Err: syscall.EIO},
+		"read more": {Op: simdisk.OpRead, Path: "*.pack", From: 2, Err: syscall.EIO},
+		"read data": {Op: simdisk.OpRead, Path: "*.pack", From: 3, Err: syscall.EIO},
+		"sync":      {Op: simdisk.OpDatasync, Path: "*.pack", Err: syscall.EIO},
+		"directory": {Op: simdisk.OpSyncDir, Path: packsDirectory, Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := vfs.NewFaulty(m)
+			f := simdisk.NewFaulty(m)
 			defer f.Inject(rule)()
 			_, err := Open(packOptions(f))
 			require.ErrorIs(t, err, fault.Disk)
@@ -741,7 +742,7 @@ func TestPacksThatCannotBeScannedStopTheStart(t *testing.T) {
 }
 
 func TestVolumeWithRecordsAndNoIdentityIsRefused(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, packOptions(m))
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	require.NoError(t, s.Close())
@@ -751,7 +752,7 @@ func TestVolumeWithRecordsAndNoIdentityIsRefused(t *testing.T) {
 }
 
 func TestManyWritersShareThePackers(t *testing.T) {
-	o := packOptions(vfs.NewMem())
+	o := packOptions(simdisk.NewMem())
 	o.Directories = []string{"/d", "/e"}
 	o.WorkersPerVolume = 4
 	o.noCompactor = false
@@ -793,7 +794,7 @@ func TestManyWritersShareThePackers(t *testing.T) {
 }
 
 func TestCreateSmallDoesNoIO(t *testing.T) {
-	f := vfs.NewFaulty(vfs.NewMem())
+	f := simdisk.NewFaulty(simdisk.NewMem())
 	fake := clock.NewFake(testTime)
 	o := packOptions(f)
 	o.Clock = fake
@@ -804,7 +805,7 @@ func TestCreateSmallDoesNoIO(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, ok, "nobody has asked for the room yet")
 	storeSmall(t, s, testID(0), pattern(0, 10))
-	remove := f.Inject(vfs.Rule{Op: vfs.OpStatFS, Err: syscall.EIO})
+	remove := f.Inject(simdisk.Rule{Op: simdisk.OpStatFS, Err: syscall.EIO})
 	w, ok, err := create(1)
 	require.NoError(t, err)
 	require.True(t, ok)

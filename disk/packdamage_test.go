@@ -13,10 +13,11 @@ import (
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func TestDamagedSegmentServesTheRest(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	o := packOptions(m)
 	o.PackSegmentBytes = 1 << 20
 	s := openStore(t, o)
@@ -59,7 +60,7 @@ func TestDamagedSegmentServesTheRest(t *testing.T) {
 }
 
 func TestForeignFilesInPacksAreLeftAlone(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, packOptions(m))
 	for _, name := range []string{"notes", "0000000000000000_0000000000000001.pack", "1_2.pack"} {
 		f, err := m.OpenFile("/d/packs/"+name, os.O_RDWR|os.O_CREATE, 0o644)

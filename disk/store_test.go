@@ -20,6 +20,7 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func TestOptionsAreChecked(t *testing.T) {
@@ -31,7 +32,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"negative reserve": func(o *Options) { o.ReserveBytes = -1 },
 		"negative delay":   func(o *Options) { o.TrashDelay = -1 },
 	} {
-		o := testOptions(vfs.NewMem())
+		o := testOptions(simdisk.NewMem())
 		change(&o)
 		_, err := Open(o)
 		require.ErrorIs(t, err, fault.Invalid, name)
@@ -43,7 +44,7 @@ func TestOptionsAreChecked(t *testing.T) {
 }
 
 func TestCreateIsChecked(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	for _, size := range []int64{0, blockBytes + 1, chunk.SizeMax + blockBytes} {
 		_, err := s.Create(testID(1), 1, CreateOptions{ChunkSize: size})
 		require.ErrorIs(t, err, fault.Invalid)
@@ -104,7 +105,7 @@ func TestRealFiles(t *testing.T) {
 }
 
 func TestRangeIsRoundedOutToBlocks(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	const length = 2*blockBytes + 100
 	data := pattern(1, length)
 	w := mustCreate(t, s, testID(1))
@@ -162,7 +163,7 @@ func TestRangeIsBounded(t *testing.T) {
 }
 
 func TestReaderIsRefused(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	_, err := s.OpenReader(testID(1), 0)
 	require.ErrorIs(t, err, fault.NotFound)
 	mustSeal(t, mustCreate(t, s, testID(1)))
@@ -220,7 +221,7 @@ func TestBitRotEndsInQuarantine(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := testOptions(vfs.NewMem())
+			o := testOptions(simdisk.NewMem())
 			var events []Event
 			o.OnEvent = func(e Event) { events = append(events, e) }
 			s := openStore(t, o)
@@ -268,7 +269,7 @@ func TestBitRotEndsInQuarantine(t *testing.T) {
 }
 
 func TestQuarantineIsForTheNamedGeneration(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	require.ErrorIs(t, s.Quarantine(testID(1), 1, "test"), fault.NotFound)
 	w := mustCreate(t, s, testID(1))
 	require.ErrorIs(t, s.Quarantine(testID(1), 2, "test"), fault.StaleGeneration)
@@ -281,7 +282,7 @@ func TestQuarantineIsForTheNamedGeneration(t *testing.T) {
 }
 
 func TestDigestFollowsFromTheBytes(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	data := pattern(1, blockBytes+77)
 	one, other := mustCreate(t, s, testID(1)), mustCreate(t, s, testID(2))
 	mustAppend(t, one, data, false)
@@ -309,12 +310,12 @@ func TestDigestFollowsFromTheBytes(t *testing.T) {
 }
 
 func TestTrashIsUnlinkedAfterItsDelay(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	o := testOptions(m)
 	fake := o.Clock.(*clock.Fake)
 	removed := make(chan string, 10)
-	m.OnChange(func(op vfs.Op, name string) {
-		if op == vfs.OpRemove {
+	m.OnChange(func(op simdisk.Op, name string) {
+		if op == simdisk.OpRemove {
 			removed <- name
 		}
 	})
@@ -357,12 +358,12 @@ func advance(s *Store, fake *clock.Fake, by time.Duration, removed <-chan string
 }
 
 func TestZeroTrashDelayUnlinksAtOnce(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	o := testOptions(m)
 	o.TrashDelay = 0
 	removed := make(chan struct{}, 1)
-	m.OnChange(func(op vfs.Op, _ string) {
-		if op == vfs.OpRemove {
+	m.OnChange(func(op simdisk.Op, _ string) {
+		if op == simdisk.OpRemove {
 			removed <- struct{}{}
 		}
 	})
@@ -373,7 +374,7 @@ func TestZeroTrashDelayUnlinksAtOnce(t *testing.T) {
 }
 
 func TestVolumesBelongTogether(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	o := testOptions(m)
 	s := openStore(t, o)
 	require.NotEmpty(t, s.Identity().NodeID)
@@ -432,7 +433,7 @@ func TestVolumesBelongTogether(t *testing.T) {
 }
 
 func TestVolumeWithoutOrWithBadIdentityIsRefused(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, testOptions(m))
 	mustSeal(t, mustCreate(t, s, testID(1)))
 	require.NoError(t, s.Close())
@@ -456,7 +457,7 @@ func TestPlacementFollowsRoomHealthAndReserve(t *testing.T) {
 		"/a": {Capacity: 100 << 30, Free: 10 << 30}, "/b": {Capacity: 100 << 30, Free: 30 << 30},
 		"/c": {Capacity: 100 << 30, Free: 1 << 30},
 	}
-	o := testOptions(spacedFS{vfs.NewMem(), spaces})
+	o := testOptions(spacedFS{simdisk.NewMem(), spaces})
 	o.Directories = []string{"/a", "/b", "/c"}
 	o.ReserveBytes = 1 << 30
 	s := openStore(t, o)
@@ -487,14 +488,14 @@ func TestPlacementFollowsRoomHealthAndReserve(t *testing.T) {
 
 // spacedFS tells a made-up room for each volume.
 type spacedFS struct {
-	*vfs.Mem
+	*simdisk.Mem
 	spaces map[string]vfs.Space
 }
 
 func (f spacedFS) StatFS(name string) (vfs.Space, error) { return f.spaces[name], nil }
 
 func TestForeignAndSurplusFilesAreLeftAlone(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, testOptions(m))
 	w := mustCreate(t, s, testID(1))
 	mustAppend(t, w, []byte("abc"), true)
@@ -526,7 +527,7 @@ func TestForeignAndSurplusFilesAreLeftAlone(t *testing.T) {
 func TestFutureFormatIsRefusedAndKept(t *testing.T) {
 	for name, sealed := range map[string]bool{"open": false, "sealed": true} {
 		t.Run(name, func(t *testing.T) {
-			m := vfs.NewMem()
+			m := simdisk.NewMem()
 			s := openStore(t, testOptions(m))
 			w := mustCreate(t, s, testID(1))
 			mustAppend(t, w, []byte("abc"), true)

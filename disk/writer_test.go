@@ -11,15 +11,16 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func TestQueuedSyncsShareOneDatasync(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, testOptions(m))
 	one, other := mustCreate(t, s, testID(1)), mustCreate(t, s, testID(2))
 	var syncs atomic.Int32
-	m.OnChange(func(op vfs.Op, _ string) {
-		if op == vfs.OpDatasync {
+	m.OnChange(func(op simdisk.Op, _ string) {
+		if op == simdisk.OpDatasync {
 			syncs.Add(1)
 		}
 	})
@@ -52,7 +53,7 @@ func TestQueuedSyncsShareOneDatasync(t *testing.T) {
 }
 
 func TestFullQueueIsBusy(t *testing.T) {
-	o := testOptions(vfs.NewMem())
+	o := testOptions(simdisk.NewMem())
 	o.QueueDepth = 2
 	s := openStore(t, o)
 	w := mustCreate(t, s, testID(1))
@@ -75,7 +76,7 @@ func TestFullQueueIsBusy(t *testing.T) {
 }
 
 func TestCloseFinishesWhatIsQueued(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	w := mustCreate(t, s, testID(1))
 	hold := make(chan struct{})
 	require.NoError(t, s.Do(testID(1), func() { <-hold }))
@@ -92,7 +93,7 @@ func TestCloseFinishesWhatIsQueued(t *testing.T) {
 }
 
 func TestDoKeepsANewChunkOnItsWorker(t *testing.T) {
-	o := testOptions(vfs.NewMem())
+	o := testOptions(simdisk.NewMem())
 	o.Directories = []string{"/a", "/b", "/c"}
 	o.WorkersPerVolume = 4
 	s := openStore(t, o)
@@ -118,12 +119,12 @@ func TestDoKeepsANewChunkOnItsWorker(t *testing.T) {
 }
 
 func TestPreallocationBeyondTheEndIsGivenBack(t *testing.T) {
-	m := vfs.NewMem()
-	f := vfs.NewFaulty(m)
+	m := simdisk.NewMem()
+	f := simdisk.NewFaulty(m)
 	s := openStore(t, testOptions(f))
 	var preallocated, truncated int
-	defer f.Inject(vfs.Rule{Op: vfs.OpPreallocate, Before: func() { preallocated++ }})()
-	defer f.Inject(vfs.Rule{Op: vfs.OpTruncate, Before: func() { truncated++ }})()
+	defer f.Inject(simdisk.Rule{Op: simdisk.OpPreallocate, Before: func() { preallocated++ }})()
+	defer f.Inject(simdisk.Rule{Op: simdisk.OpTruncate, Before: func() { truncated++ }})()
 	for n, length := range []int{1 << 20, 1000} {
 		w, err := s.Create(testID(n), 1, CreateOptions{ChunkSize: 1 << 20, SizeHint: 5 << 20})
 		require.NoError(t, err)
@@ -138,7 +139,7 @@ func TestPreallocationBeyondTheEndIsGivenBack(t *testing.T) {
 // its own; when the session is fenced before the sync, the successor's view must
 // still survive the death of the process.
 func TestTakeOverBetweenAppendAndSync(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	s := openStore(t, testOptions(m))
 	w := mustCreate(t, s, testID(1))
 	mustAppend(t, w, []byte("abc"), true)
@@ -147,12 +148,12 @@ func TestTakeOverBetweenAppendAndSync(t *testing.T) {
 	_, err = s.Resume(testID(1), 1, 2, 6)
 	require.NoError(t, err)
 	require.ErrorIs(t, w.sync(), fault.StaleGeneration)
-	crashed := openStore(t, testOptions(m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})))
+	crashed := openStore(t, testOptions(m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})))
 	requireContent(t, crashed, testID(1), []byte("abcdef"))
 }
 
 func TestEventsTellEveryChange(t *testing.T) {
-	o := testOptions(vfs.NewMem())
+	o := testOptions(simdisk.NewMem())
 	var events []Event
 	o.OnEvent = func(e Event) { events = append(events, e) }
 	s := openStore(t, o)
@@ -179,7 +180,7 @@ func TestEventsTellEveryChange(t *testing.T) {
 }
 
 func TestRecoveryOrdersAreChecked(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	id := testID(1)
 	_, _, err := s.BeginRecovery(testID(2), 2)
 	require.ErrorIs(t, err, fault.NotFound)
@@ -281,7 +282,7 @@ func TestSteadyAppendsDoNotAllocate(t *testing.T) {
 }
 
 func TestIdleFilesAreBounded(t *testing.T) {
-	s := openStore(t, testOptions(vfs.NewMem()))
+	s := openStore(t, testOptions(simdisk.NewMem()))
 	const many = idleFilesMax + 50
 	for n := range many {
 		mustSeal(t, mustCreate(t, s, testID(n)))

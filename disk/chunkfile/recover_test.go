@@ -10,10 +10,11 @@ import (
 
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func FuzzRecoverFile(f *testing.F) {
-	whole, err := vfs.NewMem().OpenFile("/a", os.O_RDWR|os.O_CREATE, 0o644)
+	whole, err := simdisk.NewMem().OpenFile("/a", os.O_RDWR|os.O_CREATE, 0o644)
 	require.NoError(f, err)
 	var state State
 	a, err := Create(whole, Header{ID: testID(1), Layout: Layout{3 * blockBytes}}, 1, 0, &state)
@@ -30,7 +31,7 @@ func FuzzRecoverFile(f *testing.F) {
 	f.Add(b)
 	f.Add(b[:len(b)-200])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m := vfs.NewMem()
+		m := simdisk.NewMem()
 		file, err := m.OpenFile("/a", os.O_RDWR|os.O_CREATE, 0o644)
 		require.NoError(t, err)
 		_, err = file.WriteAt(b, 0)

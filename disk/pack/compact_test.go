@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,7 +106,7 @@ func store(t *testing.T, set *Set, owner *memoryOwner, id chunk.ID, data []byte)
 }
 
 func TestCompactionMovesWhatIsClaimed(t *testing.T) {
-	fsys := vfs.NewMem()
+	fsys := simdisk.NewMem()
 	owner := &memoryOwner{places: make(map[chunk.ID]Found)}
 	set := newSet(t, fsys, owner)
 	stop := start(set)

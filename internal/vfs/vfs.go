@@ -1,9 +1,9 @@
 // Package vfs is the seam between storage code and the disk. Storage code takes
 // an FS and never calls package os, so that a test decides what a disk does.
 //
-// There are three implementations: OS (Linux system calls), Mem (in memory,
-// with a model of what a power failure leaves behind) and Faulty (wraps
-// another and fails by rule). OS and Mem pass one conformance suite.
+// OS is the implementation of programs (Linux system calls). Package simdisk has
+// those of tests: a disk in memory, with a model of what a power failure leaves
+// behind, and one that fails by rule. All pass one conformance suite.
 //
 // Errors are those of package os: *fs.PathError around a syscall.Errno, so
 // errors.Is with fs.ErrNotExist or syscall.ENOSPC works on all of them. The

@@ -14,7 +14,7 @@ import (
 
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // slowBytes is what a slow node moves per second.
@@ -31,7 +31,7 @@ type kind struct {
 }
 
 func kinds() []kind {
-	full := func(n *node) { n.fail(vfs.OpWrite, vfs.OpPreallocate, vfs.OpOpen)(syscall.ENOSPC) }
+	full := func(n *node) { n.fail(simdisk.OpWrite, simdisk.OpPreallocate, simdisk.OpOpen)(syscall.ENOSPC) }
 	disk := []string{"setup", "first-packet", "middle", "sync", "before-seal", "roll-over", "between-flushes",
 		"last-packet", "namenode-restart"}
 	return []kind{
@@ -41,12 +41,12 @@ func kinds() []kind {
 			"after-seal", "roll-over", "last-packet"}},
 		{name: "slow", strike: func(n *node) { n.data.throttle(slowBytes) }, steps: []string{"setup", "middle"}},
 		{name: "disk-full", strike: full, steps: disk},
-		{name: "write-error", strike: func(n *node) { n.fail(vfs.OpWrite)(syscall.EIO) }, steps: disk},
+		{name: "write-error", strike: func(n *node) { n.fail(simdisk.OpWrite)(syscall.EIO) }, steps: disk},
 		{name: "sync-error", strike: func(n *node) {
-			n.fail(vfs.OpDatasync)(syscall.EIO)
+			n.fail(simdisk.OpDatasync)(syscall.EIO)
 		}, steps: []string{"setup", "sync", "before-seal", "last-packet"}},
 		{name: "rename-error", strike: func(n *node) {
-			n.fail(vfs.OpRename)(syscall.EIO)
+			n.fail(simdisk.OpRename)(syscall.EIO)
 		}, steps: []string{"setup", "before-seal", "last-packet"}},
 	}
 }

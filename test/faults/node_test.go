@@ -14,14 +14,15 @@ import (
 	"github.com/whispering-woods/ww/disk"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // node is a datanode that faults act on. Its disk outlives its death.
 type node struct {
 	c       *cluster
 	name    string
-	memory  *vfs.Mem
-	disk    *vfs.Faulty
+	memory  *simdisk.Mem
+	disk    *simdisk.Faulty
 	data    *proxy // before its data port
 	control *proxy // between it and the namenode
 
@@ -50,9 +51,9 @@ func limits() dataplane.Limits {
 }
 
 func (c *cluster) newNode(name string) *node {
-	n := &node{c: c, name: name, memory: vfs.NewMem(), data: newProxy(c.t), control: newProxy(c.t)}
+	n := &node{c: c, name: name, memory: simdisk.NewMem(), data: newProxy(c.t), control: newProxy(c.t)}
 	n.memory.SetCapacity(1 << 30)
-	n.disk = vfs.NewFaulty(n.memory)
+	n.disk = simdisk.NewFaulty(n.memory)
 	n.data.node, n.data.watch = n, c.seen
 	n.mu.ordered = map[chunk.ID]chunk.Generation{}
 	return n
@@ -115,8 +116,8 @@ func (n *node) stop() {
 // kill ends the process without a word: nothing more reaches its peers or its
 // disk.
 func (n *node) kill() {
-	n.fail(vfs.OpOpen, vfs.OpRename, vfs.OpRemove, vfs.OpWrite, vfs.OpDatasync, vfs.OpSync, vfs.OpTruncate,
-		vfs.OpSyncDir)(syscall.EIO)
+	n.fail(simdisk.OpOpen, simdisk.OpRename, simdisk.OpRemove, simdisk.OpWrite, simdisk.OpDatasync, simdisk.OpSync,
+		simdisk.OpTruncate, simdisk.OpSyncDir)(syscall.EIO)
 	n.control.cut(true)
 	n.data.cut(true)
 	n.dying.Go(func() {
@@ -144,12 +145,12 @@ func (n *node) pause() {
 }
 
 // fail makes operations of the node's disk fail from now on.
-func (n *node) fail(ops ...vfs.Op) func(error) {
+func (n *node) fail(ops ...simdisk.Op) func(error) {
 	return func(err error) {
 		n.c.mu.Lock()
 		defer n.c.mu.Unlock()
 		for _, op := range ops {
-			n.rules = append(n.rules, n.disk.Inject(vfs.Rule{Op: op, Err: err}))
+			n.rules = append(n.rules, n.disk.Inject(simdisk.Rule{Op: op, Err: err}))
 		}
 	}
 }

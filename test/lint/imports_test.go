@@ -136,6 +136,7 @@ func layers() []layer {
 		{"bench/knob", append(leaves(), "bench/report", "bench/cluster"),
 			"it starts real clusters that differ in one setting, and loads them with wwbench itself"},
 
+		{"test/simdisk", []string{"internal/vfs"}, "a disk for tests stands in for vfs, and nothing above it"},
 		{"test/lint", nil, "rules look at the tree from outside"},
 		{"test/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"},
 			"fault tests break every part from within one process"},

@@ -20,6 +20,7 @@ import (
 	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 func goldenHead() Head {
@@ -32,7 +33,7 @@ func goldenHead() Head {
 // goldenCheckpoint is a whole file with two pieces.
 func goldenCheckpoint() []byte {
 	head := goldenHead()
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	file, err := m.OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		panic(err)
@@ -203,7 +204,7 @@ func intact(t *testing.T, fsys vfs.FS) []uint64 {
 // while the third checkpoint is stored: two good ones are there at any time, the
 // acknowledged one for sure, and the next start goes on.
 func TestACheckpointSurvivesPowerFailures(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := simdisk.NewMem()
 	store := openMem(t, mem)
 	require.NoError(t, mem.SyncDir("/"))
 	require.NoError(t, storeIn(store, 100))
@@ -212,9 +213,9 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 	points := 0
 	check := func(acknowledged bool) {
 		points++
-		for _, policy := range []vfs.CrashPolicy{{Mode: vfs.CrashDropUnsynced}, {Mode: vfs.CrashKeepAll},
-			{Mode: vfs.CrashTornLast, Seed: 1},
-			{Mode: vfs.CrashSubset, Seed: 1}, {Mode: vfs.CrashSubset, Seed: 2}, {Mode: vfs.CrashSubset, Seed: 3}} {
+		for _, policy := range []simdisk.CrashPolicy{{Mode: simdisk.CrashDropUnsynced}, {Mode: simdisk.CrashKeepAll},
+			{Mode: simdisk.CrashTornLast, Seed: 1},
+			{Mode: simdisk.CrashSubset, Seed: 1}, {Mode: simdisk.CrashSubset, Seed: 2}, {Mode: simdisk.CrashSubset, Seed: 3}} {
 			after := mem.CrashClone(policy)
 			found := intact(t, after)
 			require.GreaterOrEqual(t, len(found), 2, "%v at point %d: %v", policy, points, found)
@@ -231,9 +232,9 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 			}
 		}
 	}
-	watched := vfs.NewFaulty(mem)
-	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRemove} {
-		watched.Inject(vfs.Rule{Op: op, Before: func() { check(false) }})
+	watched := simdisk.NewFaulty(mem)
+	for _, op := range []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpSync, simdisk.OpRename, simdisk.OpSyncDir, simdisk.OpRemove} {
+		watched.Inject(simdisk.Rule{Op: op, Before: func() { check(false) }})
 	}
 	store.fs = watched
 	require.NoError(t, storeIn(store, 300))
@@ -244,16 +245,16 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 // TestADiskErrorLosesNoCheckpoint fails each call in turn: the upload is refused,
 // or done, and what was there stays.
 func TestADiskErrorLosesNoCheckpoint(t *testing.T) {
-	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRead,
-		vfs.OpRemove} {
+	for _, op := range []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpSync, simdisk.OpRename, simdisk.OpSyncDir, simdisk.OpRead,
+		simdisk.OpRemove} {
 		failed := 0
 		for nth := 1; nth < 30; nth++ {
-			mem := vfs.NewMem()
+			mem := simdisk.NewMem()
 			store := openMem(t, mem)
 			require.NoError(t, storeIn(store, 100))
 			require.NoError(t, storeIn(store, 200))
-			faulty := vfs.NewFaulty(mem)
-			faulty.Inject(vfs.Rule{Op: op, From: nth, Times: 1, Err: syscall.EIO})
+			faulty := simdisk.NewFaulty(mem)
+			faulty.Inject(simdisk.Rule{Op: op, From: nth, Times: 1, Err: syscall.EIO})
 			store.fs = faulty
 			err := storeIn(store, 300)
 			name := fmt.Sprintf("%v %d: %v", op, nth, err)

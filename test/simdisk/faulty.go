@@ -1,6 +1,8 @@
-package vfs
+package simdisk
 
 import (
+	"github.com/whispering-woods/ww/internal/vfs"
+
 	"fmt"
 	"io"
 	"io/fs"
@@ -68,7 +70,7 @@ type Rule struct {
 // Faulty is a file system that fails by rule. Without rules it is the wrapped
 // one. Files opened through it keep to rules added later.
 type Faulty struct {
-	FS
+	vfs.FS
 	mu struct {
 		sync.Mutex
 		rules []*ruleState
@@ -80,10 +82,10 @@ type ruleState struct {
 	seen int // matching calls so far
 }
 
-var _ FS = (*Faulty)(nil)
+var _ vfs.FS = (*Faulty)(nil)
 
 // NewFaulty wraps a file system.
-func NewFaulty(inner FS) *Faulty { return &Faulty{FS: inner} }
+func NewFaulty(inner vfs.FS) *Faulty { return &Faulty{FS: inner} }
 
 // Inject adds a rule; the first rule that acts on a call decides. The result
 // removes it.
@@ -136,7 +138,7 @@ func (f *Faulty) check(op Op, name string) (writeBytes int, err error) {
 }
 
 // OpenFile is subject to OpOpen.
-func (f *Faulty) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+func (f *Faulty) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	if _, err := f.check(OpOpen, name); err != nil {
 		return nil, err
 	}
@@ -196,9 +198,9 @@ func (f *Faulty) SyncDir(name string) error {
 }
 
 // StatFS is subject to OpStatFS.
-func (f *Faulty) StatFS(name string) (Space, error) {
+func (f *Faulty) StatFS(name string) (vfs.Space, error) {
 	if _, err := f.check(OpStatFS, name); err != nil {
-		return Space{}, err
+		return vfs.Space{}, err
 	}
 	return f.FS.StatFS(name)
 }
@@ -213,7 +215,7 @@ func (f *Faulty) Lock(name string) (io.Closer, error) {
 
 // faultyFile is a File under rules, by the path it was opened with.
 type faultyFile struct {
-	File
+	vfs.File
 	fs   *Faulty
 	name string
 }

@@ -1,6 +1,8 @@
-package vfs
+package simdisk
 
 import (
+	"github.com/whispering-woods/ww/internal/vfs"
+
 	"io"
 	"io/fs"
 	"maps"
@@ -34,7 +36,7 @@ type Mem struct {
 	}
 }
 
-var _ FS = (*Mem)(nil)
+var _ vfs.FS = (*Mem)(nil)
 
 // memNode is a file or a directory. All fields are guarded by Mem.mu.
 type memNode struct {
@@ -178,7 +180,7 @@ func (m *Mem) unlinkLocked(node *memNode) {
 }
 
 // OpenFile opens or creates a file.
-func (m *Mem) OpenFile(name string, flag int, _ fs.FileMode) (File, error) {
+func (m *Mem) OpenFile(name string, flag int, _ fs.FileMode) (vfs.File, error) {
 	file, created, err := m.open(name, flag)
 	if err != nil {
 		return nil, pathError("open", name, err)
@@ -368,13 +370,13 @@ func (m *Mem) syncDir(name string) error {
 }
 
 // StatFS tells the capacity and what is left of it.
-func (m *Mem) StatFS(name string) (Space, error) {
+func (m *Mem) StatFS(name string) (vfs.Space, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, err := m.findLocked(name); err != nil {
-		return Space{}, pathError("statfs", name, err)
+		return vfs.Space{}, pathError("statfs", name, err)
 	}
-	return Space{Capacity: m.mu.capacity, Free: max(0, m.mu.capacity-m.mu.used)}, nil
+	return vfs.Space{Capacity: m.mu.capacity, Free: max(0, m.mu.capacity-m.mu.used)}, nil
 }
 
 // Lock takes the lock that belongs to the path.

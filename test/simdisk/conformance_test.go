@@ -1,4 +1,4 @@
-package vfs_test
+package simdisk_test
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // TestConformance holds every implementation to the same behaviour.
@@ -19,12 +20,12 @@ func TestConformance(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) (vfs.FS, string){
 		"os": func(t *testing.T) (vfs.FS, string) { return vfs.OS{}, t.TempDir() },
 		"mem": func(t *testing.T) (vfs.FS, string) {
-			m := vfs.NewMem()
+			m := simdisk.NewMem()
 			require.NoError(t, m.MkdirAll("/root", 0o755))
 			return m, "/root"
 		},
 		"faulty without rules": func(t *testing.T) (vfs.FS, string) {
-			m := vfs.NewFaulty(vfs.NewMem())
+			m := simdisk.NewFaulty(simdisk.NewMem())
 			require.NoError(t, m.MkdirAll("/root", 0o755))
 			return m, "/root"
 		},

@@ -1,4 +1,4 @@
-package vfs_test
+package simdisk_test
 
 import (
 	"errors"
@@ -10,11 +10,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // content of a file after a crash; ok is false if it is not there.
-func content(t *testing.T, m *vfs.Mem, name string, policy vfs.CrashPolicy) (text string, ok bool) {
+func content(t *testing.T, m *simdisk.Mem, name string, policy simdisk.CrashPolicy) (text string, ok bool) {
 	t.Helper()
 	clone := m.CrashClone(policy)
 	if _, err := clone.Stat(name); errors.Is(err, fs.ErrNotExist) {
@@ -23,10 +23,10 @@ func content(t *testing.T, m *vfs.Mem, name string, policy vfs.CrashPolicy) (tex
 	return read(t, open(t, clone, name, 0)), true
 }
 
-var drop = vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced}
+var drop = simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced}
 
 func TestPowerFailureKeepsWhatWasSynced(t *testing.T) {
-	memory := vfs.NewMem()
+	memory := simdisk.NewMem()
 	require.NoError(t, memory.MkdirAll("/d", 0o755))
 	file := open(t, memory, "/d/a", create)
 	write(t, file, "one", 0)
@@ -40,9 +40,9 @@ func TestPowerFailureKeepsWhatWasSynced(t *testing.T) {
 	write(t, file, "TWO", 3)
 	text, _ := content(t, memory, "/d/a", drop)
 	require.Equal(t, "one", text)
-	text, _ = content(t, memory, "/d/a", vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+	text, _ = content(t, memory, "/d/a", simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})
 	require.Equal(t, "oneTWO", text)
-	text, _ = content(t, memory, "/d/a", vfs.CrashPolicy{Mode: vfs.CrashTornLast})
+	text, _ = content(t, memory, "/d/a", simdisk.CrashPolicy{Mode: simdisk.CrashTornLast})
 	require.Equal(t, "one", text, "a write inside one sector is kept whole or not at all")
 	require.NoError(t, file.Truncate(1))
 	text, _ = content(t, memory, "/d/a", drop)
@@ -53,7 +53,7 @@ func TestPowerFailureKeepsWhatWasSynced(t *testing.T) {
 }
 
 func TestPowerFailureSeesARenameBeforeOrAfterItsSync(t *testing.T) {
-	memory := vfs.NewMem()
+	memory := simdisk.NewMem()
 	require.NoError(t, memory.MkdirAll("/d", 0o755))
 	require.NoError(t, memory.MkdirAll("/e", 0o755))
 	require.NoError(t, memory.SyncDir("/"))
@@ -62,7 +62,7 @@ func TestPowerFailureSeesARenameBeforeOrAfterItsSync(t *testing.T) {
 	require.NoError(t, memory.Rename("/d/a", "/e/b"))
 	outcomes := map[string]int{}
 	for seed := range uint64(50) {
-		clone := memory.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashSubset, Seed: seed})
+		clone := memory.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashSubset, Seed: seed})
 		var names []string
 		for _, name := range []string{"/d/a", "/e/b"} {
 			if _, err := clone.Stat(name); err == nil {
@@ -80,7 +80,7 @@ func TestPowerFailureSeesARenameBeforeOrAfterItsSync(t *testing.T) {
 }
 
 func TestSubsetTearsWritesAtSectorsAndPages(t *testing.T) {
-	memory := vfs.NewMem()
+	memory := simdisk.NewMem()
 	f := open(t, memory, "/a", create)
 	require.NoError(t, memory.SyncDir("/"))
 	write(t, f, strings.Repeat("a", 16384), 0)
@@ -89,7 +89,7 @@ func TestSubsetTearsWritesAtSectorsAndPages(t *testing.T) {
 	write(t, f, strings.Repeat("c", 3000), 100)
 	outcomes := map[string]bool{}
 	for seed := range uint64(200) {
-		policy := vfs.CrashPolicy{Mode: vfs.CrashSubset, Seed: seed}
+		policy := simdisk.CrashPolicy{Mode: simdisk.CrashSubset, Seed: seed}
 		text, ok := content(t, memory, "/a", policy)
 		require.True(t, ok)
 		again, _ := content(t, memory, "/a", policy)
@@ -105,12 +105,12 @@ func TestSubsetTearsWritesAtSectorsAndPages(t *testing.T) {
 }
 
 func TestCrashCloneIsFreeOfTheOriginal(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	f := open(t, m, "/a", create)
 	write(t, f, "one", 0)
 	held, err := m.Lock("/lock")
 	require.NoError(t, err)
-	clone := m.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+	clone := m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})
 	write(t, f, "two", 0)
 	require.Equal(t, "one", read(t, open(t, clone, "/a", 0)))
 	again, err := clone.Lock("/lock")
@@ -120,14 +120,14 @@ func TestCrashCloneIsFreeOfTheOriginal(t *testing.T) {
 }
 
 func TestAProcessCrashMakesNothingDurable(t *testing.T) {
-	memory := vfs.NewMem()
+	memory := simdisk.NewMem()
 	f := open(t, memory, "/a", create)
 	require.NoError(t, memory.SyncDir("/"))
 	write(t, f, "one", 0)
 	require.NoError(t, f.Sync())
 	write(t, f, "TWO", 0)
 	require.NoError(t, memory.Rename("/a", "/b"))
-	clone := memory.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashKeepAll})
+	clone := memory.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})
 	require.Equal(t, "TWO", read(t, open(t, clone, "/b", 0)))
 	text, _ := content(t, clone, "/a", drop)
 	require.Equal(t, "one", text)
@@ -140,7 +140,7 @@ func TestAProcessCrashMakesNothingDurable(t *testing.T) {
 }
 
 func TestFullMemoryDiskWritesShort(t *testing.T) {
-	m := vfs.NewMem()
+	m := simdisk.NewMem()
 	m.SetCapacity(10)
 	f := open(t, m, "/a", create)
 	write(t, f, "12345678", 0)
@@ -152,9 +152,9 @@ func TestFullMemoryDiskWritesShort(t *testing.T) {
 }
 
 func TestOnChangeSeesEveryChange(t *testing.T) {
-	memory := vfs.NewMem()
+	memory := simdisk.NewMem()
 	var seen []string
-	memory.OnChange(func(op vfs.Op, name string) { seen = append(seen, op.String()+" "+path.Base(name)) })
+	memory.OnChange(func(op simdisk.Op, name string) { seen = append(seen, op.String()+" "+path.Base(name)) })
 	f := open(t, memory, "/a", create)
 	write(t, f, "x", 0)
 	require.NoError(t, f.Datasync())
