@@ -45,18 +45,18 @@ type CreateOptions struct {
 
 // AppendOptions says how a file is reopened at its end.
 type AppendOptions struct {
-	// RecoverLease takes the lease over from a holder that is past its soft limit.
+	// RecoverLease acquires the lease from a holder that is past its soft limit.
 	RecoverLease bool
 }
 
 // StoreOptions says how Store makes its file. VisibleOnComplete is implied.
 type StoreOptions struct {
 	CreateOptions
-	// Progress hears, from several goroutines, how many more bytes all replicas of a pipeline acknowledged; negative
-	// when a chunk has to be sent again.
+	// Progress is called, from several goroutines, with how many more bytes all replicas of a pipeline acknowledged;
+	// negative when a chunk has to be sent again.
 	Progress func(bytes int64)
-	// Slow hears, from several goroutines and perhaps more than once, which datanodes held up the writing and were
-	// replaced.
+	// Slow is called, from several goroutines and perhaps more than once, for datanodes that held up the writing and
+	// were replaced.
 	Slow func(SlowNode)
 }
 
@@ -64,14 +64,14 @@ type StoreOptions struct {
 // source.
 type CopyOptions struct {
 	CreateOptions
-	// Progress hears, from several goroutines, how many more bytes are copied; negative when some have to be copied
-	// again.
+	// Progress is called, from several goroutines, with how many more bytes are copied; negative when some have to be
+	// copied again.
 	Progress func(bytes int64)
 }
 
 // FetchOptions says how Fetch reads.
 type FetchOptions struct {
-	// Progress hears, from several goroutines, how many more verified bytes reached the target.
+	// Progress is called, from several goroutines, with how many more verified bytes reached the target.
 	Progress func(bytes int64)
 }
 
@@ -87,13 +87,13 @@ type RenameOptions struct {
 	Overwrite bool
 }
 
-// RemoveOptions says what Remove may take.
+// RemoveOptions says what Remove may delete.
 type RemoveOptions struct {
 	// Recursive removes a directory with everything in it.
 	Recursive bool
 }
 
-// Removed counts what a Remove took.
+// Removed counts what a Remove deleted.
 type Removed struct {
 	Files       int64
 	Directories int64
@@ -150,7 +150,7 @@ type NodeStatus struct {
 	AdminAddress     string // host:port; empty if it has none
 }
 
-// LogServerStatus is a log server as the namenode last heard of it.
+// LogServerStatus is a log server as the namenode knows it.
 type LogServerStatus struct {
 	NodeID       string
 	Address      string

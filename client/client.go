@@ -107,7 +107,7 @@ func (o *Options) fill() error {
 		}
 	}
 	if o.Name == "" {
-		host, _ := os.Hostname() // only for people; an empty host still tells the pid
+		host, _ := os.Hostname() // only for people; the pid is enough
 		o.Name = fmt.Sprintf("%s:%d", host, os.Getpid())
 	}
 	o.FirstContact = cmp.Or(o.FirstContact, firstContactDefault)

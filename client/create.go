@@ -12,9 +12,9 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// Create makes a file and takes its lease; ctx ends the writer's whole life. Errors: fault.Exists, fault.IsDirectory,
-// fault.NotFound for a missing parent, fault.LeaseHeld when another client writes the file to replace,
-// fault.TooFewNodes.
+// Create makes a file and acquires its lease; ctx ends the writer's whole life. Errors: fault.Exists,
+// fault.IsDirectory, fault.NotFound for a missing parent, fault.LeaseHeld when another client writes the file to
+// replace, fault.TooFewNodes.
 func (c *Client) Create(ctx context.Context, path string, options CreateOptions) (*FileWriter, error) {
 	what, err := clean("create", &path)
 	if err != nil {
@@ -59,7 +59,7 @@ func (c *Client) create(ctx context.Context, what namenode.Call, options CreateO
 	return fileInfo(what.Path, answer.GetInfo()), ready, err
 }
 
-// Append reopens a closed file at its end and takes its lease; ctx ends the writer's whole life. Errors:
+// Append reopens a closed file at its end and acquires its lease; ctx ends the writer's whole life. Errors:
 // fault.NotFound, fault.LeaseHeld (it names the holder), fault.IsDirectory.
 func (c *Client) Append(ctx context.Context, path string, o AppendOptions) (*FileWriter, error) {
 	what, err := clean("append", &path)

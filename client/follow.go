@@ -16,14 +16,14 @@ import (
 type FollowOptions struct {
 	// Every is the time between two looks. Default 500 ms.
 	Every time.Duration
-	// Restarted hears that the name is another file's by now, or that the file was cut: following begins again at its
-	// first byte.
+	// Restarted is called when the name is another file's by now, or that the file was cut: following begins again at
+	// its first byte.
 	Restarted func()
-	// Trouble hears of a look that failed and will be repeated.
+	// Trouble is called with the error of a look that will be repeated.
 	Trouble func(error)
 }
 
-// Follow hands what is added to a file behind offset to sink, each byte once and in order, as soon as its writer has
+// Follow passes what is added to a file behind offset to sink, each byte once and in order, as soon as its writer has
 // flushed it: across chunks, appends, lost datanodes and restarts of the namenode. sink's offset is that of p's first
 // byte; p is good only during the call. Follow ends with ctx, with the first error of sink, or when the file is gone
 // (fault.NotFound).
@@ -53,7 +53,7 @@ func (c *Client) Follow(ctx context.Context, path string, offset int64, options 
 	}
 }
 
-// follower is one running Follow. What lies before offset was handed over.
+// follower is one running Follow. What lies before offset was passed to sink.
 type follower struct {
 	client  *Client
 	path    string
@@ -64,7 +64,7 @@ type follower struct {
 	sinkErr error
 }
 
-// look hands over what is new. The file is opened by its name each time, so that a file put in its place is seen.
+// look passes on what is new. The file is opened by its name each time, so that a file put in its place is seen.
 func (f *follower) look(ctx context.Context) error {
 	reader, err := f.client.Open(ctx, f.path)
 	if err != nil {
@@ -76,7 +76,7 @@ func (f *follower) look(ctx context.Context) error {
 		return err
 	}
 	info := reader.Info()
-	// Of an open file the length known may be too low for a while: a namenode that restarted has not heard of all
+	// Of an open file the length known may be too low for a while: a namenode that restarted does not know of all
 	// replicas. What was flushed is not lost.
 	cut := length < f.offset && !info.Open
 	if f.file != 0 && info.FileID != f.file || cut {

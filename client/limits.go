@@ -48,7 +48,7 @@ const (
 	segmentBytes = 1 << 20
 	// segmentFirstBytes is the first segment after a jump.
 	segmentFirstBytes = chunk.ChecksumBlockBytes
-	// fetchUnitBytes is what one worker of a Fetch takes at once.
+	// fetchUnitBytes is what one worker of a Fetch reads at once.
 	fetchUnitBytes      = 8 << 20
 	firstContactDefault = 5 * time.Second
 	callTimeoutDefault  = 15 * time.Second

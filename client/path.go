@@ -9,7 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// CleanPath checks an absolute path and gives it its one form: "//" becomes "/" and a trailing "/" goes. "." and ".."
+// CleanPath checks an absolute path and returns its one form: "//" becomes "/" and a trailing "/" goes. "." and ".."
 // are refused, not resolved. Error: fault.Invalid, saying which element is bad and why.
 func CleanPath(path string) (string, error) { return cleanPath("check path", path) }
 

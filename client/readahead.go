@@ -56,7 +56,7 @@ func (a *readahead) read(p []byte, position int64) (int, error) {
 	return copy(p, piece), err
 }
 
-// holds tells whether position is in a segment.
+// holds reports whether position is in a segment.
 func (a *readahead) holds(position int64) bool {
 	for _, s := range a.segments {
 		if position >= s.offset && position < s.offset+int64(len(s.buffer.Bytes())) {

@@ -14,8 +14,8 @@ import (
 // FileReader reads one file, as it was named when it was opened: a file that is put in its place later is not seen. Of
 // a file that is being written it sees every byte flushed. It never returns a byte that did not match its checksum.
 //
-// ReadAt may be called from many goroutines; Read, Seek and WriteTo share one position and take turns. The context that
-// it was opened with ends all calls.
+// ReadAt may be called from many goroutines; Read, Seek and WriteTo share one position and run one after the other. The
+// context that it was opened with ends all calls.
 type FileReader struct {
 	client *Client
 	view   *view.View

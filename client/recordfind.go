@@ -110,7 +110,7 @@ func (s *recordSearch) failed(err error) error {
 	return nil
 }
 
-// recordRetryable tells whether another attempt, perhaps elsewhere, may work.
+// recordRetryable reports whether another attempt, perhaps elsewhere, may work.
 func recordRetryable(err error, redirected bool) bool {
 	if redirected {
 		return true

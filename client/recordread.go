@@ -137,7 +137,7 @@ func (r *RecordReader) remember(found record.Record) {
 }
 
 // rewind goes back behind the last delivered frame that is still in the file. Frames that were visible and not
-// acknowledged can be cut off when a datanode fails, and other frames take their place.
+// acknowledged can be cut off when a datanode fails, and replaced by other frames.
 func (r *RecordReader) rewind() error {
 	for count := len(r.recent); count > 0; count-- {
 		frame := r.recent[count-1]
@@ -205,7 +205,7 @@ func (w *recordWindow) ReadAt(buffer []byte, offset int64) (int, error) {
 	return copy(buffer, w.buffer), nil
 }
 
-// sourceError hides the kind of a failed read from the scanner, which takes fault.CorruptData for bytes that are no
+// sourceError hides the kind of a failed read from the scanner, which regards fault.CorruptData as bytes that are no
 // record.
 type sourceError struct{ err error }
 

@@ -140,7 +140,7 @@ func (s *recordSession) take() (packets net.Buffers, finished bool) {
 	return packets, false
 }
 
-// deadline is when the datanode is given up; at once when the appender ended.
+// deadline is when the datanode is abandoned; at once when the appender ended.
 func (s *recordSession) deadline() time.Time {
 	if s.appender.life.Err() != nil {
 		return datanode.LongAgo
@@ -220,7 +220,7 @@ func (a *RecordAppender) progress() uint64 {
 	return a.mu.acked
 }
 
-// idle tells whether there is nothing to send, and whether that stays so.
+// idle reports whether there is nothing to send, and whether that stays so.
 func (a *RecordAppender) idle() (idle, closing bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -240,7 +240,7 @@ func (a *RecordAppender) needed(ctx context.Context) bool {
 		select {
 		case <-a.wake:
 		case <-ctx.Done():
-			return true // the next step tells
+			return true // the next step finds out
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Attempt tells a RetryPolicy about the attempt that just failed.
+// Attempt describes to a RetryPolicy the attempt that just failed.
 type Attempt struct {
 	Number  int           // 1 for the first
 	Elapsed time.Duration // since the first attempt began

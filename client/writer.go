@@ -95,7 +95,7 @@ func (w *FileWriter) SlowNodes() []SlowNode {
 	return slices.Clone(w.failure.slow)
 }
 
-// usable tells whether the writer can go on. Called with mu held.
+// usable reports whether the writer can go on. Called with mu held.
 func (w *FileWriter) usable(op string) error {
 	if err := w.failed(); err != nil {
 		return err
@@ -120,7 +120,7 @@ func (w *FileWriter) final(ctx context.Context, err error) error {
 	return w.fail(err)
 }
 
-// dead tells whether a chunk was given up, and its bytes with it. Called with mu held.
+// dead reports whether a chunk was abandoned, and its bytes with it. Called with mu held.
 func (w *FileWriter) dead() bool {
 	return w.current != nil && w.current.Dead() || slices.ContainsFunc(w.behind, (*pipeline.Stream).Dead)
 }
@@ -148,9 +148,9 @@ func (w *FileWriter) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// room makes place in the packet for some of wanted bytes. A packet ends where the chunk ends or at a multiple of
+// room returns space in the packet for some of the wanted bytes. A packet ends where the chunk ends or at a multiple of
 // PacketBytes in it, so that it holds whole checksum blocks. Its buffer begins small and grows: a small file or record
-// takes a small buffer.
+// needs a small buffer.
 func (w *FileWriter) room(wanted int) []byte {
 	inChunk := w.offset % w.info.ChunkSize
 	if w.packet == nil {
@@ -179,7 +179,7 @@ func (w *FileWriter) packetFull() bool {
 }
 
 // queuePacket appends the buffered packet, or an empty one, to the chunk's stream. It keeps the packet if the stream
-// did not take it.
+// did not accept it.
 func (w *FileWriter) queuePacket(ctx context.Context, flags wire.Flags) error {
 	if w.packet == nil {
 		w.packet = w.client.pipelines.NewPacket(w.current.Length(), 0)
@@ -297,8 +297,8 @@ func (w *FileWriter) beginAgain(ctx context.Context, missed Pending) (Pending, e
 	return w.beginLocked(ctx, missed)
 }
 
-// beginLocked is the way of every Flush and Sync: it gives the chunk's stream what is buffered, waits for full chunks
-// to be sealed, and returns p with the point behind everything, for which nobody has to hold the lock.
+// beginLocked is the way of every Flush and Sync: it appends what is buffered to the chunk's stream, waits for full
+// chunks to be sealed, and returns p with the point behind everything, for which nobody has to hold the lock.
 func (w *FileWriter) beginLocked(ctx context.Context, pending Pending) (Pending, error) {
 	if err := w.usable(pending.op); err != nil {
 		return Pending{}, err

@@ -38,7 +38,7 @@ func New(o Options) *Client {
 }
 
 // Begin sends the first packet of a session, with perhaps more bytes behind it, and does not wait for the answer. ctx
-// and deadline bound this call alone. The caller has to give the connection back to Pool.
+// and deadline bound this call alone. The caller has to return the connection to Pool.
 //
 // A connection that was idle may have been closed by the datanode at any moment, which only sending can show: then
 // another one is tried, until a new one fails. Nothing is sent twice to the datanode for it, because it reads nothing
@@ -66,9 +66,9 @@ func (c *Client) Begin(ctx context.Context, address string, deadline time.Time, 
 	}
 }
 
-// exchange sends a request to a datanode and lets answer read what comes back. A pooled connection that turns out to be
-// closed is replaced, for as long as DialTimeout. answer says whether the connection is in order afterwards; it may run
-// twice.
+// exchange sends a request to a datanode and calls answer to read what comes back. A pooled connection that turns out
+// to be closed is replaced, for as long as DialTimeout. answer says whether the connection is in order afterwards; it
+// may run twice.
 func (c *Client) exchange(ctx context.Context, address string, op wire.Op, body any,
 	answer func(*Connection) (reusable bool, err error)) error {
 	for began := time.Now(); ; {
@@ -97,7 +97,7 @@ func (c *Client) exchange(ctx context.Context, address string, op wire.Op, body 
 	}
 }
 
-// answerDeadline is when a datanode that owes a reader something is given up for the next one. It is shorter than a
+// answerDeadline is when a datanode that owes a reader something is abandoned for the next one. It is shorter than a
 // writer's, which has to wait for the hops to find out among themselves who hangs.
 func (c *Client) answerDeadline() time.Time { return time.Now().Add(c.DataTimeout / 3) }
 

@@ -3,8 +3,8 @@
 // limit on the client's bandwidth.
 //
 // It owns all data connections of the client. It runs no goroutine: a call blocks its caller, whose context ends it.
-// Write sessions (package pipeline) and record sessions (package client) borrow connections and give them back here.
+// Write sessions (package pipeline) and record sessions (package client) borrow connections and return them here.
 //
-// It asks the one datanode that it is told to. Which replica to ask, what to do when one fails, and whom to inform
+// It asks the one datanode that its caller names. Which replica to ask, what to do when one fails, and whom to inform
 // about a corrupt one is decided by its callers.
 package datanode

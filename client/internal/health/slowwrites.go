@@ -58,7 +58,7 @@ func (s *SlowWrites) FastHead(nodeID string) {
 	}
 }
 
-// SlowHead tells whether a first hop that is slow to reach is to be replaced. It is if another one was fast lately.
+// SlowHead reports whether a first hop that is slow to reach is to be replaced. It is if another one was fast lately.
 // Else this client's own link may be the slow one: it is if the next first hop is no better.
 func (s *SlowWrites) SlowHead(nodeID string) bool {
 	s.mu.Lock()

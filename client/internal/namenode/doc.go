@@ -6,6 +6,6 @@
 // Goroutines, all of them ended with the client's lifetime.Lifetime: two of Leases while at least one file is open for
 // writing, and one for each running report. A call runs on its caller's goroutine and blocks it.
 //
-// It does not interpret what it is told about files: callers turn answers into their own types. Datanodes are not its
-// business, and neither is the decision about how long to go on trying, which Options.Retry makes.
+// It does not interpret answers about files: callers turn answers into their own types. Datanodes are not its business,
+// and neither is the decision about how long to go on trying, which Options.Retry makes.
 package namenode

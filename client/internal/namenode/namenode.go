@@ -33,8 +33,8 @@ type Options struct {
 	Logger       *slog.Logger
 }
 
-// RetryFunc tells how long to wait after a retryable failure of an operation, or to give up. number is 1 for the first
-// attempt; elapsed is the time since that began.
+// RetryFunc returns how long to wait after a retryable failure of an operation, or to give up. number is 1 for the
+// first attempt; elapsed is the time since that began.
 type RetryFunc func(number int, elapsed time.Duration, err error) (wait time.Duration, again bool)
 
 // Client calls the active namenode. It holds a connection to every one, made when first needed, and remembers the one
@@ -221,7 +221,7 @@ func hasDetail(err error) bool {
 	return false
 }
 
-// notServing tells whether a namenode's answer means that another one serves.
+// notServing reports whether a namenode's answer means that another one serves.
 func notServing(err error) bool {
 	switch fault.KindOf(err) {
 	case fault.NotActive, fault.Fenced, fault.Closed:

@@ -33,7 +33,7 @@ func newSequences(client uuid.UUID) *sequences {
 	return s
 }
 
-// begin takes the number of a new mutation; it waits while mutationsMax are running. The caller must end it.
+// begin numbers a new mutation; it waits while mutationsMax are running. The caller must end it.
 func (s *sequences) begin(ctx context.Context) (uint64, error) {
 	select {
 	case s.slots <- struct{}{}:

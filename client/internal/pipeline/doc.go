@@ -15,5 +15,5 @@
 // time; only Point.Reached may be called by any number of others.
 //
 // It owns the packets that were appended, and their buffers, until all hops acknowledged them. Files, leases and the
-// order of chunks are not its business: it is handed a placed chunk and says how it was sealed.
+// order of chunks are not its business: it gets a placed chunk and says how it was sealed.
 package pipeline

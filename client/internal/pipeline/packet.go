@@ -31,7 +31,7 @@ func (p *Packet) Payload() []byte {
 // End is the offset in the chunk behind the payload.
 func (p *Packet) End() int64 { return p.Offset + int64(p.Size) }
 
-// Release gives the buffer back.
+// Release returns the buffer to its pool.
 func (p *Packet) Release() {
 	p.buffer.Release()
 	p.buffer = nil

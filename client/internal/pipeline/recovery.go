@@ -44,7 +44,7 @@ func (r *recovery) blame(f HopFailure) {
 	}
 }
 
-// begin counts an attempt and tells how long to wait before it; false: there were enough.
+// begin counts an attempt and returns how long to wait before it; false: there were enough.
 func (r *recovery) begin() (wait time.Duration, allowed bool) {
 	r.attempts++
 	if r.total++; r.attempts > RecoveriesMax || r.total > recoveriesTotalMax {

@@ -120,7 +120,7 @@ const (
 	hasRoom                     // a packet of some cost fits the window, or can never fit
 )
 
-// holdsLocked tells whether a condition holds.
+// holdsLocked reports whether a condition holds.
 func (s *session) holdsLocked(c condition, cost int64) bool {
 	switch c {
 	case isOpened:
@@ -241,7 +241,7 @@ func (s *session) changedLocked() {
 	}
 }
 
-// close ends the session and waits for its goroutine. A session that finished in order gives its connection back to the
+// close ends the session and waits for its goroutine. A session that finished in order returns its connection to the
 // pool; any other closes it. It returns the packets that were sent and not acknowledged: they are the caller's now, and
 // no socket uses them any more.
 func (s *session) close() []*Packet {
@@ -283,7 +283,7 @@ func (s *session) failure() error {
 	return s.mu.err
 }
 
-// idle tells how many packets were sent, and whether all are acknowledged and the session stands.
+// idle returns how many packets were sent, and whether all are acknowledged and the session stands.
 func (s *session) idle() (sent uint64, idle bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,7 +304,7 @@ func (s *session) sealedBy() []string {
 	return s.mu.sealedBy
 }
 
-// acknowledged waits until all hops have acknowledged the packet seqno of this session, and tells whether they have;
+// acknowledged waits until all hops have acknowledged the packet seqno of this session, and reports whether they have;
 // they may not if the session fails or is closed, or ctx ends. Any goroutine may call it.
 func (s *session) acknowledged(ctx context.Context, seqno uint64) bool {
 	s.mu.Lock()

@@ -103,7 +103,7 @@ func (w *slowWatch) step(sessions []*session, now time.Time, late bool) {
 	}
 }
 
-// blamed tells whether the hop that a session found is to be replaced. A node that moves enough bytes in all its
+// blamed reports whether the hop that a session found is to be replaced. A node that moves enough bytes in all its
 // sessions together is healthy. The way to a first hop begins at this client, whose own link may be the slow one: then
 // the sessions with other first hops are no better.
 func (w *slowWatch) blamed(all []waiting, found *waiting) bool {

@@ -23,10 +23,10 @@ type StreamOptions struct {
 	// StartOver: the writer can send the chunk again from its first byte, so a broken pipeline is always replaced as a
 	// whole, and the writer gets ErrStartOver.
 	StartOver bool
-	// OnAcked hears of acknowledged bytes, from several goroutines; negative when they have to be sent again. nil:
-	// nobody listens.
+	// OnAcked is called with acknowledged bytes, from several goroutines; negative when they have to be sent again.
+	// nil: nobody asks.
 	OnAcked func(bytes int64)
-	// OnSlow hears which nodes held up the writing and are replaced. nil: nobody listens.
+	// OnSlow is called for nodes that held up the writing and are replaced. nil: nobody listens.
 	OnSlow func(SlowNode)
 }
 
@@ -49,7 +49,7 @@ type Stream struct {
 	// earlier one.
 	acked    int64
 	length   int64
-	reported int64 // acknowledged bytes that OnAcked heard of; of the ack goroutine while there is a session
+	reported int64 // acknowledged bytes passed to OnAcked; of the ack goroutine while there is a session
 	// backlog holds packets that no session has, in order; they begin at acked.
 	backlog []*Packet
 	session *session
@@ -84,13 +84,14 @@ func (p *Pipelines) ReopenStream(life context.Context, c namenode.Chunk, previou
 // Length is the chunk's length with everything that was appended.
 func (s *Stream) Length() int64 { return s.length }
 
-// Touched tells whether anything was ever appended. A reopened chunk that nothing was appended to is as it was.
+// Touched reports whether anything was ever appended. A reopened chunk that nothing was appended to is as it was.
 func (s *Stream) Touched() bool { return s.touched }
 
-// Dead tells whether the chunk was given up.
+// Dead reports whether the chunk was abandoned.
 func (s *Stream) Dead() bool { return s.state == streamDead }
 
-// Commit is what the namenode is told of a chunk that is sealed, or that nothing was appended to after it was reopened.
+// Commit is the message to the namenode about a chunk that is sealed, or that nothing was appended to after it was
+// reopened.
 func (s *Stream) Commit() *controlpb.ChunkCommit {
 	generation, nodes := s.place.generation, s.sealedBy
 	if !s.touched {
@@ -209,7 +210,7 @@ type Point struct {
 	seqno   uint64 // whose ack covers everything before
 }
 
-// Reached waits until all hops have acknowledged everything before the point, and tells whether they have. They may
+// Reached waits until all hops have acknowledged everything before the point, and reports whether they have. They may
 // have not, or in another session, if the session failed or is closed, or ctx ended. Any goroutine may call it.
 func (p Point) Reached(ctx context.Context) bool {
 	return p.session == nil || p.session.acknowledged(ctx, p.seqno)
@@ -268,8 +269,8 @@ func (s *Stream) sealed(by []string) {
 	s.sealedBy, s.acked, s.state = by, s.length, streamSealed
 }
 
-// KeepAlive sends an empty packet if the session was idle since the last call, so that the datanodes do not take it for
-// dead. A session that is broken is left for the next Append, which recovers it: until then nothing is lost that a
+// KeepAlive sends an empty packet if the session was idle since the last call, so that the datanodes do not regard it
+// as dead. A session that is broken is left for the next Append, which recovers it: until then nothing is lost that a
 // recovery now would save.
 func (s *Stream) KeepAlive() {
 	last := &s.lastCheck
@@ -345,7 +346,7 @@ func (s *Stream) detach() {
 	s.backlog = append(rest, s.backlog...)
 }
 
-// Kill gives everything up and returns err with the path.
+// Kill abandons everything and returns err with the path.
 func (s *Stream) Kill(err error) error {
 	s.detach()
 	s.state = streamDead

@@ -38,7 +38,7 @@ func (w *window) add(p *Packet) {
 	w.packets = append(w.packets, p)
 }
 
-// empty tells whether everything is acknowledged: the datanodes owe nothing.
+// empty reports whether everything is acknowledged: no ack is due.
 func (w *window) empty() bool { return len(w.packets) == 0 }
 
 // acknowledgement is what one ack ended.

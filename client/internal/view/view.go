@@ -234,7 +234,7 @@ func (v *View) shrink(ctx context.Context, index int, end int64) error {
 	return ErrShrunk
 }
 
-// sameReplicas tells whether no replica of the chunk is known now that before does not name.
+// sameReplicas reports whether no replica of the chunk is known now that before does not name.
 func (v *View) sameReplicas(before namenode.Chunk) bool {
 	now, _ := v.known(before.Index)
 	if before.ID != now.ID || before.Generation != now.Generation {
