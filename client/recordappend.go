@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"sync"
 
 	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/dataplane/wire"
@@ -39,62 +38,17 @@ type RecordAppender struct {
 	client *Client
 	path   string
 	writer record.WriterID
-	flags  wire.Flags
-	limit  int64
-
+	queue  *recordQueue
 	life   context.Context
 	cancel context.CancelFunc
-	wake   chan struct{} // capacity 1: something to send, or Close
 	ended  chan struct{} // the goroutine is done
-
-	mu struct {
-		sync.Mutex
-		sequence uint64           // of the last record
-		pending  []*PendingRecord // not acknowledged, in order of sequence
-		sent     int              // pending[:sent] are sent in this session
-		cost     int64            // window cost of pending[:sent]
-		bytes    int64            // payload of pending
-		acked    uint64           // number of records acknowledged
-		room     chan struct{}    // closed and replaced when pending shrinks
-		closing  bool
-		err      error // why nothing can be appended any more
-	}
-}
-
-// PendingRecord is a record on its way.
-type PendingRecord struct {
-	sequence uint64
-	size     int    // payload bytes
-	packets  []byte // as sent; nil once done
-	done     chan struct{}
-	offset   int64
-	err      error
-}
-
-// Done is closed when the record is acknowledged, or failed for good.
-func (p *PendingRecord) Done() <-chan struct{} { return p.done }
-
-// Wait returns the offset of the record's frame in the file, for Client.ReadRecords. If ctx ends first the record may
-// still be appended.
-func (p *PendingRecord) Wait(ctx context.Context) (int64, error) {
-	select {
-	case <-p.done:
-		return p.offset, p.err
-	default:
-	}
-	select {
-	case <-p.done:
-		return p.offset, p.err
-	case <-ctx.Done():
-		return 0, lifetime.Ended(ctx, opRecord, "", nil)
-	}
 }
 
 // opRecord is the operation in errors.
 const opRecord = "append record"
 
 // OpenRecords begins to append records to a file; ctx ends the appender's whole life. It returns once a datanode has
-// taken the file over. Errors: fault.NotFound without Create, fault.IsDirectory, fault.LeaseHeld when a FileWriter has
+// acquired its lease. Errors: fault.NotFound without Create, fault.IsDirectory, fault.LeaseHeld when a FileWriter has
 // the file open, fault.TooFewNodes.
 func (c *Client) OpenRecords(ctx context.Context, path string, options RecordOptions) (*RecordAppender, error) {
 	path, err := cleanPath(opRecord, path)
@@ -110,15 +64,15 @@ func (c *Client) OpenRecords(ctx context.Context, path string, options RecordOpt
 			return nil, err
 		}
 	}
-	appender := &RecordAppender{client: c, path: path, limit: options.BufferBytes, wake: make(chan struct{}, 1),
-		ended: make(chan struct{})}
+	var flags wire.Flags
+	if options.Sync {
+		flags = wire.FlagSync
+	}
+	appender := &RecordAppender{client: c, path: path, ended: make(chan struct{}),
+		queue: newRecordQueue(path, flags, options.BufferBytes)}
 	if _, err := rand.Read(appender.writer[:]); err != nil {
 		return nil, &fault.Error{Kind: fault.Internal, Op: opRecord, Path: path, Err: err}
 	}
-	if options.Sync {
-		appender.flags = wire.FlagSync
-	}
-	appender.mu.room = make(chan struct{})
 	appender.life, appender.cancel = c.life.Scope(ctx)
 	opened := make(chan struct{})
 	if !c.life.Start(func() { appender.run(opened) }) {
@@ -131,7 +85,7 @@ func (c *Client) OpenRecords(ctx context.Context, path string, options RecordOpt
 	case <-appender.ended:
 	}
 	appender.cancel()
-	return nil, appender.failed()
+	return nil, appender.queue.failure()
 }
 
 // touch makes the file if it does not exist.
@@ -171,7 +125,7 @@ func (a *RecordAppender) AppendAsync(ctx context.Context, payload []byte) (*Pend
 			Err: fault.New(fault.Invalid, "", "%d bytes, the limit is %d", len(payload), RecordBytesMax)}
 	}
 	for {
-		p, room, err := a.enqueue(payload)
+		p, room, err := a.queue.add(payload)
 		if p != nil || err != nil {
 			return p, err
 		}
@@ -183,72 +137,47 @@ func (a *RecordAppender) AppendAsync(ctx context.Context, payload []byte) (*Pend
 	}
 }
 
-// enqueue adds a record, or returns a channel to wait on for room.
-func (a *RecordAppender) enqueue(payload []byte) (_ *PendingRecord, room <-chan struct{}, _ error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case a.mu.err != nil:
-		return nil, nil, a.mu.err
-	case a.mu.closing:
-		return nil, nil, &fault.Error{Kind: fault.Closed, Op: opRecord, Path: a.path, Reason: "the appender is closed"}
-	case len(a.mu.pending) > 0 && (a.mu.bytes+int64(len(payload)) > a.limit || len(a.mu.pending) >= recordsPendingMax):
-		return nil, a.mu.room, nil
-	}
-	p := &PendingRecord{sequence: a.mu.sequence + 1, size: len(payload), done: make(chan struct{})}
-	var err error
-	if p.packets, err = wire.AppendRecord(nil, p.sequence, a.flags, payload); err != nil {
-		return nil, nil, fault.WithPath(err, a.path)
-	}
-	a.mu.sequence++
-	a.mu.pending = append(a.mu.pending, p)
-	a.mu.bytes += int64(p.size)
-	a.wakeUp()
-	return p, nil, nil
-}
-
-func (a *RecordAppender) wakeUp() {
-	select {
-	case a.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Close waits until every record is acknowledged and ends the appender. It returns why that was not possible, if so.
 // Closing again returns the same.
 func (a *RecordAppender) Close() error {
-	a.mu.Lock()
-	a.mu.closing = true
-	a.mu.Unlock()
-	a.wakeUp()
+	a.queue.close()
 	<-a.ended
 	a.cancel()
-	return a.failed()
-}
-
-func (a *RecordAppender) failed() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.mu.err
+	return a.queue.failure()
 }
 
 // WriterID names this appender in the frames of its records.
 func (a *RecordAppender) WriterID() [16]byte { return a.writer }
 
-// fail ends all records that are not acknowledged.
-func (a *RecordAppender) fail(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.mu.err = fault.WithPath(err, a.path)
-	for _, p := range a.mu.pending {
-		p.err, p.packets = a.mu.err, nil
-		close(p.done)
+// run is the appender's goroutine: one session after another.
+func (a *RecordAppender) run(opened chan<- struct{}) {
+	defer close(a.ended)
+	search := recordSearch{appender: a, since: a.client.clock.Now()}
+	for first := true; ; {
+		if !first && !a.queue.await(a.life) {
+			return
+		}
+		session, err := search.connect()
+		if err == nil {
+			if first {
+				first = false
+				close(opened)
+			}
+			if err = session.serve(); err == nil {
+				return
+			}
+			if idle, _ := a.queue.idle(); idle && a.life.Err() == nil {
+				continue // nothing was lost: a datanode ends a session that does nothing
+			}
+		}
+		if a.life.Err() != nil {
+			err = lifetime.Ended(a.life, opRecord, a.path, nil)
+		} else {
+			err = search.failed(err)
+		}
+		if err != nil {
+			a.queue.fail(err)
+			return
+		}
 	}
-	a.mu.pending, a.mu.sent, a.mu.cost, a.mu.bytes = nil, 0, 0, 0
-	a.roomLocked()
-}
-
-func (a *RecordAppender) roomLocked() {
-	close(a.mu.room)
-	a.mu.room = make(chan struct{})
 }

@@ -22,38 +22,6 @@ type recordSearch struct {
 	progress  uint64
 }
 
-// run is the appender's goroutine: one session after another.
-func (a *RecordAppender) run(opened chan<- struct{}) {
-	defer close(a.ended)
-	search := recordSearch{appender: a, since: a.client.clock.Now()}
-	for first := true; ; {
-		if !first && !a.needed(a.life) {
-			return
-		}
-		session, err := search.connect()
-		if err == nil {
-			if first {
-				first = false
-				close(opened)
-			}
-			if err = session.serve(); err == nil {
-				return
-			}
-			if idle, _ := a.idle(); idle && a.life.Err() == nil {
-				continue // nothing was lost: a datanode ends a session that does nothing
-			}
-		}
-		if a.life.Err() != nil {
-			a.fail(lifetime.Ended(a.life, opRecord, a.path, nil))
-			return
-		}
-		if err := search.failed(err); err != nil {
-			a.fail(err)
-			return
-		}
-	}
-}
-
 // connect opens a session with the datanode that appends, as far as it is known.
 func (s *recordSearch) connect() (*recordSession, error) {
 	if s.at.Address == "" {
@@ -63,7 +31,7 @@ func (s *recordSearch) connect() (*recordSession, error) {
 		}
 		s.at = at
 	}
-	session, err := s.appender.openSession(s.at)
+	session, err := openRecordSession(s.appender, s.at)
 	if err == nil {
 		s.appender.client.nodes.Failures.Worked(s.at.Address)
 	}
@@ -75,7 +43,7 @@ func (s *recordSearch) failed(err error) error {
 	appender := s.appender
 	client := appender.client
 	now := client.clock.Now()
-	if p := appender.progress(); p != s.progress || s.number == 0 {
+	if p := appender.queue.acknowledged(); p != s.progress || s.number == 0 {
 		s.progress, s.number, s.since, s.redirects = p, 0, now, 0
 	}
 	s.number++
