@@ -15,7 +15,8 @@ func applyFormat(s *State, record *codec.FormatRecord) (any, error) {
 	}
 	s.clusterID = record.ClusterID
 	s.created = s.time
-	s.tree.Add(namespace.Attributes{ID: namespace.RootID, Created: s.time, Modified: s.time, Flags: namespace.FlagDirectory})
+	s.tree.Add(namespace.Attributes{ID: namespace.RootID, Created: s.time, Modified: s.time,
+		Flags: namespace.FlagDirectory})
 	return &FormatResult{ClusterID: record.ClusterID}, nil
 }
 
@@ -27,20 +28,21 @@ func applyEpoch(s *State, record *codec.EpochRecord) (any, error) {
 	return &BecomeActiveResult{Epoch: record.Epoch}, nil
 }
 
-func applyNode(s *State, record *codec.NodeRecord) (any, error) {
-	nodes := &s.replicas.Nodes
+func applyNode(state *State, record *codec.NodeRecord) (any, error) {
+	nodes := &state.replicas.Nodes
 	if known := nodes.Find(record.ID); known != 0 {
 		if known != record.Index {
 			return nil, namespace.Inconsistent("node %q has index %d, not %d", record.ID, known, record.Index)
 		}
 		nodes.Put(known, record.ID, record.Address)
-		return &RegisterResult{ClusterID: s.clusterID}, nil
+		return &RegisterResult{ClusterID: state.clusterID}, nil
 	}
-	if record.Index != nodes.Next() || record.Index > replicas.NodesMax || record.ID == "" || len(record.ID) > limits.TextBytesMax {
+	if record.Index != nodes.Next() || record.Index > replicas.NodesMax || record.ID == "" ||
+		len(record.ID) > limits.TextBytesMax {
 		return nil, namespace.Inconsistent("node %q gets index %d of %d", record.ID, record.Index, nodes.Next())
 	}
 	nodes.Put(record.Index, record.ID, record.Address)
-	return &RegisterResult{ClusterID: s.clusterID}, nil
+	return &RegisterResult{ClusterID: state.clusterID}, nil
 }
 
 // openFileOf finds a file with a lease that a record names.
@@ -53,22 +55,22 @@ func (s *State) openFileOf(id uint64) (namespace.InodeSlot, *leases.Lease, error
 	return slot, o, err
 }
 
-func applyMkdir(s *State, record *codec.MkdirRecord) (*MkdirResult, error) {
-	parent, err := s.tree.Directory(record.Parent)
+func applyMkdir(state *State, record *codec.MkdirRecord) (*MkdirResult, error) {
+	parent, err := state.tree.Directory(record.Parent)
 	if err != nil {
 		return nil, err
 	}
 	if len(record.Names) == 0 {
 		return nil, namespace.Inconsistent("no name")
 	}
-	if err := s.tree.CheckNew(record.FirstID, record.Names); err != nil {
+	if err := state.tree.CheckNew(record.FirstID, record.Names); err != nil {
 		return nil, err
 	}
-	if err := s.tree.CheckFree(parent, record.Names[0], 0); err != nil {
+	if err := state.tree.CheckFree(parent, record.Names[0], 0); err != nil {
 		return nil, err
 	}
-	slot := s.tree.MakeDirectories(parent, record.FirstID, record.Names)
-	return &MkdirResult{Info: s.info(slot, record.Names[len(record.Names)-1])}, nil
+	slot := state.tree.MakeDirectories(parent, record.FirstID, record.Names)
+	return &MkdirResult{Info: state.info(slot, record.Names[len(record.Names)-1])}, nil
 }
 
 // checkPlacements checks new chunks of a record.
@@ -101,12 +103,12 @@ func (s *State) checkNodes(nodes []uint16) error {
 	return nil
 }
 
-func applyCreate(s *State, record *codec.CreateRecord) (*CreateResult, error) {
-	parent, err := s.tree.Directory(record.Parent)
+func applyCreate(state *State, record *codec.CreateRecord) (*CreateResult, error) {
+	parent, err := state.tree.Directory(record.Parent)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.tree.CheckNew(record.FirstID, record.Directories); err != nil {
+	if err := state.tree.CheckNew(record.FirstID, record.Directories); err != nil {
 		return nil, err
 	}
 	first := record.Name
@@ -124,34 +126,36 @@ func applyCreate(s *State, record *codec.CreateRecord) (*CreateResult, error) {
 	case limits.CheckName(record.Name) != "":
 		return nil, namespace.Inconsistent("name: %s", limits.CheckName(record.Name))
 	case len(record.Directories) > 0 || !record.Hidden:
-		if err := s.tree.CheckFree(parent, first, record.Replaced); err != nil {
+		if err := state.tree.CheckFree(parent, first, record.Replaced); err != nil {
 			return nil, err
 		}
 	}
-	if record.Replication == 0 || record.Replication > limits.ReplicationMax || limits.CheckChunkSize(int64(record.Blocks)*chunk.ChecksumBlockBytes) != "" {
+	if record.Replication == 0 || record.Replication > limits.ReplicationMax ||
+		limits.CheckChunkSize(int64(record.Blocks)*chunk.ChecksumBlockBytes) != "" {
 		return nil, namespace.Inconsistent("replication %d, chunk size of %d blocks", record.Replication, record.Blocks)
 	}
-	if err := s.checkPlacements(record.Chunks); err != nil {
+	if err := state.checkPlacements(record.Chunks); err != nil {
 		return nil, err
 	}
 	if record.Replaced != 0 {
-		s.replace(parent, record.Name)
+		state.replace(parent, record.Name)
 	}
-	parent = s.tree.MakeDirectories(parent, record.FirstID, record.Directories)
+	parent = state.tree.MakeDirectories(parent, record.FirstID, record.Directories)
 	id := record.FirstID + uint64(len(record.Directories))
-	i := namespace.Attributes{ID: id, Created: s.time, Modified: s.time, Blocks: record.Blocks, Replication: record.Replication}
-	o := &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: s.time, Leaf: record.Name}
+	i := namespace.Attributes{ID: id, Created: state.time, Modified: state.time, Blocks: record.Blocks,
+		Replication: record.Replication}
+	o := &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: state.time, Leaf: record.Name}
 	if record.Hidden {
 		i.Flags |= namespace.FlagHidden
 		o.Path, o.Overwrite = record.Path, record.Overwrite
 	}
-	slot := s.tree.Add(i)
+	slot := state.tree.Add(i)
 	if !record.Hidden {
-		s.tree.Attach(parent, record.Name, slot)
+		state.tree.Attach(parent, record.Name, slot)
 	}
-	s.leases.Grant(id, o, s.step.Mono)
-	chunks := s.addChunks(slot, record.Chunks)
-	return &CreateResult{Info: s.info(slot, record.Name), Chunks: chunks}, nil
+	state.leases.Grant(id, o, state.step.Mono)
+	chunks := state.addChunks(slot, record.Chunks)
+	return &CreateResult{Info: state.info(slot, record.Name), Chunks: chunks}, nil
 }
 
 // replace removes the file at an entry, which CheckFree checked.
@@ -176,7 +180,8 @@ func (s *State) addChunks(file namespace.InodeSlot, placements []codec.Placement
 // newChunk describes a chunk to the writer that asked for it.
 func (s *State) newChunk(slot namespace.ChunkSlot, members []uint16) LocatedChunk {
 	c := s.files.Chunk(slot)
-	return LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(), Offset: s.files.Offset(c), Length: c.Length(), Open: true,
+	return LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(), Offset: s.files.Offset(c),
+		Length: c.Length(), Open: true,
 		Replicas: s.replicas.Nodes.Locations(members)}
 }
 
@@ -190,119 +195,121 @@ func (s *State) applyCommits(file namespace.InodeSlot, commits []codec.Sealing) 
 	return nil
 }
 
-func applyAddChunks(s *State, record *codec.AddChunksRecord) (*AddChunksResult, error) {
-	slot, _, err := s.openFileOf(record.File)
+func applyAddChunks(state *State, record *codec.AddChunksRecord) (*AddChunksResult, error) {
+	slot, _, err := state.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkPlacements(record.Chunks); err != nil {
+	if err := state.checkPlacements(record.Chunks); err != nil {
 		return nil, err
 	}
-	if err := s.applyCommits(slot, record.Commits); err != nil {
+	if err := state.applyCommits(slot, record.Commits); err != nil {
 		return nil, err
 	}
-	s.tree.Modify(slot)
+	state.tree.Modify(slot)
 	if !record.Replace {
-		return &AddChunksResult{Chunks: s.addChunks(slot, record.Chunks)}, nil
+		return &AddChunksResult{Chunks: state.addChunks(slot, record.Chunks)}, nil
 	}
-	old := s.files.At(slot, record.Index)
-	if old == 0 || !s.files.Chunk(old).Open() || len(record.Chunks) != 1 {
+	old := state.files.At(slot, record.Index)
+	if old == 0 || !state.files.Chunk(old).Open() || len(record.Chunks) != 1 {
 		return nil, namespace.Inconsistent("chunk %d cannot be replaced", record.Index)
 	}
-	replacement := s.files.Replace(slot, record.Index, record.Chunks[0].ID, record.Chunks[0].Nodes)
-	return &AddChunksResult{Chunks: []LocatedChunk{s.newChunk(replacement, record.Chunks[0].Nodes)}}, nil
+	replacement := state.files.Replace(slot, record.Index, record.Chunks[0].ID, record.Chunks[0].Nodes)
+	return &AddChunksResult{Chunks: []LocatedChunk{state.newChunk(replacement, record.Chunks[0].Nodes)}}, nil
 }
 
-func applyComplete(s *State, record *codec.CompleteRecord) (*CompleteResult, error) {
-	slot, o, err := s.openFileOf(record.File)
+func applyComplete(state *State, record *codec.CompleteRecord) (*CompleteResult, error) {
+	slot, lease, err := state.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	s.files.Keep(slot, record.Keep)
-	if err := s.applyCommits(slot, record.Commits); err != nil {
+	state.files.Keep(slot, record.Keep)
+	if err := state.applyCommits(slot, record.Commits); err != nil {
 		return nil, err
 	}
-	if s.files.FirstOpen(slot) != 0 {
+	if state.files.FirstOpen(slot) != 0 {
 		return nil, namespace.Inconsistent("file %d has an open chunk", record.File)
 	}
-	if s.tree.Inode(slot).Hidden() {
-		parent, err := s.tree.Directory(record.Parent)
+	if state.tree.Inode(slot).Hidden() {
+		parent, err := state.tree.Directory(record.Parent)
 		if err != nil {
 			return nil, err
 		}
-		if err := s.tree.CheckFree(parent, record.Name, record.Replaced); err != nil {
+		if err := state.tree.CheckFree(parent, record.Name, record.Replaced); err != nil {
 			return nil, err
 		}
 		if record.Replaced != 0 {
-			s.replace(parent, record.Name)
+			state.replace(parent, record.Name)
 		}
-		s.tree.Attach(parent, record.Name, slot)
+		state.tree.Attach(parent, record.Name, slot)
 	}
-	leaf := o.Leaf
-	s.closeFile(slot)
-	return &CompleteResult{Info: s.info(slot, leaf)}, nil
+	leaf := lease.Leaf
+	state.closeFile(slot)
+	return &CompleteResult{Info: state.info(slot, leaf)}, nil
 }
 
-func applyAbandon(s *State, record *codec.AbandonRecord) (*AbandonResult, error) {
-	slot, o, err := s.openFileOf(record.File)
+func applyAbandon(state *State, record *codec.AbandonRecord) (*AbandonResult, error) {
+	slot, o, err := state.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	if i := s.tree.Inode(slot); !i.Hidden() {
-		parent, err := s.tree.Directory(i.Parent())
+	if i := state.tree.Inode(slot); !i.Hidden() {
+		parent, err := state.tree.Directory(i.Parent())
 		if err != nil {
 			return nil, err
 		}
-		s.tree.Detach(parent, o.Leaf, slot)
+		state.tree.Detach(parent, o.Leaf, slot)
 	}
-	s.dropFile(slot)
+	state.dropFile(slot)
 	return &AbandonResult{}, nil
 }
 
-func applyAppend(s *State, record *codec.AppendRecord) (*AppendResult, error) {
-	slot, err := s.tree.File(record.File)
+func applyAppend(state *State, record *codec.AppendRecord) (*AppendResult, error) {
+	slot, err := state.tree.File(record.File)
 	if err != nil {
 		return nil, err
 	}
-	i := *s.tree.Inode(slot)
-	if s.leases.Of(record.File) != nil || i.Hidden() || record.Head.Client == (ClientID{}) {
+	inode := *state.tree.Inode(slot)
+	if state.leases.Of(record.File) != nil || inode.Hidden() || record.Head.Client == (ClientID{}) {
 		return nil, namespace.Inconsistent("file %d is open, or no client opens it", record.File)
 	}
-	if err := s.checkNodes(record.Members); err != nil {
+	if err := state.checkNodes(record.Members); err != nil {
 		return nil, err
 	}
 	leaf := record.Name
-	s.leases.Grant(record.File, &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: s.time, Leaf: leaf}, s.step.Mono)
-	s.tree.Touch(slot)
+	state.leases.Grant(record.File, &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: state.time,
+		Leaf: leaf}, state.step.Mono)
+	state.tree.Touch(slot)
 	result := &AppendResult{}
 	if record.Reopen {
-		last, generation := i.Last(), chunk.Generation(record.Generation)
-		if last == 0 || s.files.Chunk(last).Open() || generation <= s.files.Chunk(last).Promised() {
+		last, generation := inode.Last(), chunk.Generation(record.Generation)
+		if last == 0 || state.files.Chunk(last).Open() || generation <= state.files.Chunk(last).Promised() {
 			return nil, namespace.Inconsistent("last chunk cannot be reopened under generation %d", record.Generation)
 		}
 		result.HasLast = true
-		result.PreviousGeneration = s.files.Chunk(last).Generation()
-		s.files.Reopen(last, generation, record.Members)
-		result.Last = s.newChunk(last, record.Members)
+		result.PreviousGeneration = state.files.Chunk(last).Generation()
+		state.files.Reopen(last, generation, record.Members)
+		result.Last = state.newChunk(last, record.Members)
 	}
-	result.Info = s.info(slot, leaf)
+	result.Info = state.info(slot, leaf)
 	return result, nil
 }
 
-func applyRecoverPipeline(s *State, record *codec.RecoverPipelineRecord) (*RecoverPipelineResult, error) {
-	slot, err := s.openChunkOf(record.File, record.Index, record.Generation)
+func applyRecoverPipeline(state *State, record *codec.RecoverPipelineRecord) (*RecoverPipelineResult, error) {
+	slot, err := state.openChunkOf(record.File, record.Index, record.Generation)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkNodes(record.Survivors); err != nil {
+	if err := state.checkNodes(record.Survivors); err != nil {
 		return nil, err
 	}
-	if err := s.checkNodes(record.Replacements); err != nil {
+	if err := state.checkNodes(record.Replacements); err != nil {
 		return nil, err
 	}
-	s.files.Promise(slot, chunk.Generation(record.Generation))
+	state.files.Promise(slot, chunk.Generation(record.Generation))
 	return &RecoverPipelineResult{Generation: chunk.Generation(record.Generation),
-		Survivors: s.replicas.Nodes.Locations(record.Survivors), Replacements: s.replicas.Nodes.Locations(record.Replacements)}, nil
+		Survivors:    state.replicas.Nodes.Locations(record.Survivors),
+		Replacements: state.replicas.Nodes.Locations(record.Replacements)}, nil
 }
 
 // openChunkOf finds an open chunk for which a record issues a new generation.
@@ -321,54 +328,56 @@ func (s *State) openChunkOf(file uint64, index uint32, generation uint64) (names
 	return c, nil
 }
 
-func applyUpdatePipeline(s *State, record *codec.UpdatePipelineRecord) (*UpdatePipelineResult, error) {
-	slot, _, err := s.openFileOf(record.File)
+func applyUpdatePipeline(state *State, record *codec.UpdatePipelineRecord) (*UpdatePipelineResult, error) {
+	slot, _, err := state.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkNodes(record.Members); err != nil {
+	if err := state.checkNodes(record.Members); err != nil {
 		return nil, err
 	}
-	k := s.files.At(slot, record.Index)
+	k := state.files.At(slot, record.Index)
 	if k == 0 {
 		return nil, namespace.Inconsistent("chunk %d of file %d does not exist", record.Index, record.File)
 	}
-	c := s.files.Chunk(k)
-	if !c.Open() || chunk.Generation(record.Generation) != c.Promised() || int64(record.Length) < c.Length() || int64(record.Length) > s.tree.Inode(slot).ChunkSize() {
-		return nil, namespace.Inconsistent("chunk %d: generation %d of %d, length %d of %d", record.Index, record.Generation, c.Promised(), record.Length, c.Length())
+	c := state.files.Chunk(k)
+	if !c.Open() || chunk.Generation(record.Generation) != c.Promised() || int64(record.Length) < c.Length() ||
+		int64(record.Length) > state.tree.Inode(slot).ChunkSize() {
+		return nil, namespace.Inconsistent("chunk %d: generation %d of %d, length %d of %d", record.Index,
+			record.Generation, c.Promised(), record.Length, c.Length())
 	}
-	s.files.SetPipeline(k, int64(record.Length), record.Members)
+	state.files.SetPipeline(k, int64(record.Length), record.Members)
 	return &UpdatePipelineResult{}, nil
 }
 
-func applyRename(s *State, record *codec.RenameRecord) (*RenameResult, error) {
-	slot := s.tree.Find(record.Inode)
-	source, err := s.tree.Directory(record.SourceParent)
+func applyRename(state *State, record *codec.RenameRecord) (*RenameResult, error) {
+	slot := state.tree.Find(record.Inode)
+	source, err := state.tree.Directory(record.SourceParent)
 	if err != nil {
 		return nil, err
 	}
-	target, err := s.tree.Directory(record.TargetParent)
+	target, err := state.tree.Directory(record.TargetParent)
 	if err != nil {
 		return nil, err
 	}
-	if at, ok := s.tree.Entry(record.SourceParent, record.SourceName); !ok || at != slot || slot == 0 {
+	if at, ok := state.tree.Entry(record.SourceParent, record.SourceName); !ok || at != slot || slot == 0 {
 		return nil, namespace.Inconsistent("inode %d is not at %q", record.Inode, record.SourceName)
 	}
-	if err := s.tree.CheckFree(target, record.TargetName, record.Replaced); err != nil {
+	if err := state.tree.CheckFree(target, record.TargetName, record.Replaced); err != nil {
 		return nil, err
 	}
-	if err := s.tree.CheckMove(slot, record.TargetParent); err != nil {
+	if err := state.tree.CheckMove(slot, record.TargetParent); err != nil {
 		return nil, err
 	}
 	if record.Replaced != 0 {
-		if record.Replaced == record.Inode || s.tree.Inode(slot).Directory() {
+		if record.Replaced == record.Inode || state.tree.Inode(slot).Directory() {
 			return nil, namespace.Inconsistent("inode %d replaces %d", record.Inode, record.Replaced)
 		}
-		s.replace(target, record.TargetName)
+		state.replace(target, record.TargetName)
 	}
-	s.tree.Detach(source, record.SourceName, slot)
-	s.tree.Attach(target, record.TargetName, slot)
-	s.leases.Rename(record.Inode, record.TargetName)
+	state.tree.Detach(source, record.SourceName, slot)
+	state.tree.Attach(target, record.TargetName, slot)
+	state.leases.Rename(record.Inode, record.TargetName)
 	return &RenameResult{}, nil
 }
 
@@ -386,27 +395,28 @@ func applyRemove(s *State, record *codec.RemoveRecord) (*RemoveResult, error) {
 	return &RemoveResult{Files: removed.Files, Directories: removed.Directories, Bytes: removed.Bytes}, nil
 }
 
-func applyRecoverLease(s *State, record *codec.RecoverLeaseRecord) (*RecoverLeaseResult, error) {
-	slot, o, err := s.openFileOf(record.File)
+func applyRecoverLease(state *State, record *codec.RecoverLeaseRecord) (*RecoverLeaseResult, error) {
+	slot, lease, err := state.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	if s.tree.Inode(slot).Hidden() {
+	if state.tree.Inode(slot).Hidden() {
 		return nil, namespace.Inconsistent("file %d is hidden", record.File)
 	}
 	if record.Attempt {
-		c, err := s.openChunkOf(record.File, record.Index, record.Generation)
+		c, err := state.openChunkOf(record.File, record.Index, record.Generation)
 		if err != nil {
 			return nil, err
 		}
-		s.files.Promise(c, chunk.Generation(record.Generation))
+		state.files.Promise(c, chunk.Generation(record.Generation))
 	}
-	if !o.Recovering() {
-		s.leases.Grant(record.File, &leases.Lease{Holder: "lease recovery", Since: s.time, Leaf: o.Leaf}, s.step.Mono)
+	if !lease.Recovering() {
+		state.leases.Grant(record.File, &leases.Lease{Holder: "lease recovery", Since: state.time, Leaf: lease.Leaf},
+			state.step.Mono)
 	}
-	s.tree.Touch(slot)
-	if s.files.FirstOpen(slot) == 0 {
-		s.closeRecovered(slot)
+	state.tree.Touch(slot)
+	if state.files.FirstOpen(slot) == 0 {
+		state.closeRecovered(slot)
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
 	return &RecoverLeaseResult{}, nil
@@ -419,59 +429,62 @@ func (s *State) closeRecovered(slot namespace.InodeSlot) {
 	s.closeFile(slot)
 }
 
-func applyRecovered(s *State, record *codec.RecoveredRecord) (any, error) {
-	slot, o, err := s.openFileOf(record.File)
+func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
+	slot, o, err := state.openFileOf(record.File)
 	if err != nil {
 		return nil, err
 	}
-	k := s.files.At(slot, record.Index)
-	if k == 0 || !o.Recovering() || !s.files.Chunk(k).Open() {
+	k := state.files.At(slot, record.Index)
+	if k == 0 || !o.Recovering() || !state.files.Chunk(k).Open() {
 		return nil, namespace.Inconsistent("chunk %d of file %d is not in recovery", record.Index, record.File)
 	}
-	size := s.tree.Inode(slot).ChunkSize()
+	size := state.tree.Inode(slot).ChunkSize()
 	generation := chunk.Generation(record.Generation)
-	if generation > s.files.Chunk(k).Promised() || int64(record.Length) > size {
-		return nil, namespace.Inconsistent("chunk %d: generation %d, length %d", record.Index, record.Generation, record.Length)
+	if generation > state.files.Chunk(k).Promised() || int64(record.Length) > size {
+		return nil, namespace.Inconsistent("chunk %d: generation %d, length %d", record.Index, record.Generation,
+			record.Length)
 	}
-	s.files.Seal(k, generation, int64(record.Length))
+	state.files.Seal(k, generation, int64(record.Length))
 	if int64(record.Length) < size {
 		keep := record.Index
 		if record.Length > 0 {
 			keep++
 		}
-		s.files.Keep(slot, keep)
+		state.files.Keep(slot, keep)
 	}
-	if s.files.FirstOpen(slot) == 0 {
-		s.closeRecovered(slot)
+	if state.files.FirstOpen(slot) == 0 {
+		state.closeRecovered(slot)
 	}
 	return nil, nil
 }
 
-func applyTruncate(s *State, record *codec.TruncateRecord) (*TruncateResult, error) {
-	slot, err := s.tree.File(record.File)
+func applyTruncate(state *State, record *codec.TruncateRecord) (*TruncateResult, error) {
+	slot, err := state.tree.File(record.File)
 	if err != nil {
 		return nil, err
 	}
-	i := s.tree.Inode(slot)
-	if s.leases.Of(record.File) != nil || i.Hidden() || record.Length < 0 || record.Length > i.Length() {
-		return nil, namespace.Inconsistent("file %d of %d bytes cannot be cut to %d", record.File, i.Length(), record.Length)
+	i := state.tree.Inode(slot)
+	if state.leases.Of(record.File) != nil || i.Hidden() || record.Length < 0 || record.Length > i.Length() {
+		return nil, namespace.Inconsistent("file %d of %d bytes cannot be cut to %d", record.File, i.Length(),
+			record.Length)
 	}
 	size := i.ChunkSize()
-	s.files.Keep(slot, uint32((record.Length+size-1)/size))
-	s.tree.Modify(slot)
+	state.files.Keep(slot, uint32((record.Length+size-1)/size))
+	state.tree.Modify(slot)
 	leaf := record.Name
 	if record.Cut {
-		last := s.tree.Inode(slot).Last()
+		last := state.tree.Inode(slot).Last()
 		if last == 0 {
 			return nil, namespace.Inconsistent("nothing to cut")
 		}
-		c := s.files.Chunk(last)
-		cut := record.Length - s.files.Offset(c)
+		c := state.files.Chunk(last)
+		cut := record.Length - state.files.Offset(c)
 		if cut <= 0 || cut >= c.Length() {
 			return nil, namespace.Inconsistent("cut of a chunk of %d bytes to %d", c.Length(), cut)
 		}
-		s.leases.Grant(record.File, &leases.Lease{Holder: "truncate", Since: s.time, Leaf: leaf}, s.step.Mono)
-		s.files.Cut(last, cut)
+		state.leases.Grant(record.File, &leases.Lease{Holder: "truncate", Since: state.time, Leaf: leaf},
+			state.step.Mono)
+		state.files.Cut(last, cut)
 	}
-	return &TruncateResult{Info: s.info(slot, leaf), Done: !record.Cut}, nil
+	return &TruncateResult{Info: state.info(slot, leaf), Done: !record.Cut}, nil
 }

@@ -38,7 +38,8 @@ type client struct {
 
 func (c *client) step(tb testing.TB, r Request) any {
 	c.sequence++
-	command := Command{Now: int64(c.sequence), Client: ClientID{1}, Sequence: c.sequence, OldestPending: c.sequence, Request: r}
+	command := Command{Now: int64(c.sequence), Client: ClientID{1}, Sequence: c.sequence, OldestPending: c.sequence,
+		Request: r}
 	binary.LittleEndian.PutUint64(command.Random[:], c.sequence)
 	e := c.s.Step(command)
 	if e.Reply.Err != nil {
@@ -62,7 +63,8 @@ func BenchmarkMutation(b *testing.B) {
 	}
 	path := func(i int) string { return fmt.Sprintf("/d%03d/file-%08d", i%1000, i) }
 	create := func(b *testing.B, c *client, i int, chunks uint32) *CreateResult {
-		return c.step(b, &Create{Path: path(i), ChunkCount: chunks, VisibleOnComplete: chunks > 0, ClientName: "host:1"}).(*CreateResult)
+		return c.step(b, &Create{Path: path(i), ChunkCount: chunks, VisibleOnComplete: chunks > 0,
+			ClientName: "host:1"}).(*CreateResult)
 	}
 	run := func(name string, prepare func(b *testing.B, c *client, i int) Request) {
 		b.Run(name, func(b *testing.B) {
@@ -117,7 +119,8 @@ func BenchmarkStore(b *testing.B) {
 }
 
 func store(tb testing.TB, c *client, path string) {
-	created := c.step(tb, &Create{Path: path, ChunkCount: 1, VisibleOnComplete: true, ClientName: "host:1"}).(*CreateResult)
+	created := c.step(tb,
+		&Create{Path: path, ChunkCount: 1, VisibleOnComplete: true, ClientName: "host:1"}).(*CreateResult)
 	c.step(tb, completeOf(created))
 }
 
@@ -128,7 +131,8 @@ func completeOf(created *CreateResult) *Complete {
 	for _, r := range chunk.Replicas {
 		ids = append(ids, r.NodeID)
 	}
-	return &Complete{FileID: created.Info.FileID, Commits: []ChunkCommit{{Chunk: chunk.Chunk, Generation: 1, Length: 4096, NodeIDs: ids}}}
+	return &Complete{FileID: created.Info.FileID,
+		Commits: []ChunkCommit{{Chunk: chunk.Chunk, Generation: 1, Length: 4096, NodeIDs: ids}}}
 }
 
 func BenchmarkStat(b *testing.B) {
@@ -151,7 +155,8 @@ func BenchmarkReplay(b *testing.B) {
 	var log [][]byte
 	for i := range 20_000 {
 		sequence++
-		e := live.Step(Command{Now: int64(i), Client: ClientID{1}, Sequence: sequence, OldestPending: sequence, Request: &Mkdir{Path: fmt.Sprintf("/%06d", i)}})
+		e := live.Step(Command{Now: int64(i), Client: ClientID{1}, Sequence: sequence, OldestPending: sequence,
+			Request: &Mkdir{Path: fmt.Sprintf("/%06d", i)}})
 		log = append(log, append([]byte(nil), e.Records[0]...))
 	}
 	start := live.Txid() - uint64(len(log))

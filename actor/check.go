@@ -26,18 +26,18 @@ func (s *State) check() error {
 // checkLeases compares the leases with the files.
 func (s *State) checkLeases() error {
 	hidden := 0
-	for id, o := range s.leases.Snapshot() {
+	for id, lease := range s.leases.Snapshot() {
 		slot := s.tree.Find(id)
 		if slot == 0 || s.tree.Inode(slot).Directory() {
 			return fmt.Errorf("lease of inode %d", id)
 		}
 		if s.tree.Inode(slot).Hidden() {
 			hidden++
-			if o.Path == "" {
+			if lease.Path == "" {
 				return fmt.Errorf("hidden file %d has no path", id)
 			}
-		} else if at, ok := s.tree.Entry(s.tree.Inode(slot).Parent(), o.Leaf); !ok || at != slot {
-			return fmt.Errorf("file %d is not at its leaf %q", id, o.Leaf)
+		} else if at, ok := s.tree.Entry(s.tree.Inode(slot).Parent(), lease.Leaf); !ok || at != slot {
+			return fmt.Errorf("file %d is not at its leaf %q", id, lease.Leaf)
 		}
 	}
 	if hidden != s.tree.Hidden() {

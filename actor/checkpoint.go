@@ -31,21 +31,21 @@ type Snapshot struct {
 // Snapshot freezes the durable state. It costs a copy of the tables of open
 // files and of the retry cache, and a pointer per 256 inodes and chunks.
 func (s *State) Snapshot() *Snapshot {
-	p := &Snapshot{
+	snapshot := &Snapshot{
 		head: codec.CheckpointHead{Version: codec.Version, ClusterID: s.clusterID, Created: s.created, Epoch: s.epoch,
 			Txid: s.step.Txid, Time: s.time, NextInode: s.tree.NextID()},
 		view: s.files.View(), open: s.leases.Snapshot(), openSlot: make(map[uint64]namespace.InodeSlot),
 	}
 	for id, address := range s.replicas.Nodes.All {
-		p.nodes = append(p.nodes, codec.CheckpointNode{ID: id, Address: address})
+		snapshot.nodes = append(snapshot.nodes, codec.CheckpointNode{ID: id, Address: address})
 	}
-	for id := range p.open {
+	for id := range snapshot.open {
 		if slot := s.tree.Find(id); s.tree.Inode(slot).Hidden() {
-			p.openSlot[id] = slot
+			snapshot.openSlot[id] = slot
 		}
 	}
-	p.answers = s.answers.Snapshot()
-	return p
+	snapshot.answers = s.answers.Snapshot()
+	return snapshot
 }
 
 // Txid is the last txid that the snapshot holds.
@@ -64,13 +64,13 @@ func (p *Snapshot) Encode(w io.Writer) error {
 	return c.End(inodes, chunks)
 }
 
-func (p *Snapshot) encodeInodes(c *codec.CheckpointWriter) (inodes, chunks uint64) {
+func (p *Snapshot) encodeInodes(writer *codec.CheckpointWriter) (inodes, chunks uint64) {
 	page := codec.CheckpointFiles{Version: codec.Version}
 	bytesInPage := 0
 	var room []codec.CheckpointChunk // of the chunks in page
 	flush := func() {
 		if len(page.Inodes) > 0 {
-			c.Frame(codec.KindCheckpointFiles, &page)
+			writer.Frame(codec.KindCheckpointFiles, &page)
 			page.Inodes, bytesInPage, room = page.Inodes[:0], 0, room[:0]
 		}
 	}
@@ -90,7 +90,9 @@ func (p *Snapshot) encodeInodes(c *codec.CheckpointWriter) (inodes, chunks uint6
 			flush()
 		}
 		for from := 0; from < len(more); from += codec.CheckpointPageItems {
-			c.Frame(codec.KindCheckpointMore, &codec.CheckpointMore{Version: codec.Version, Chunks: more[from:min(from+codec.CheckpointPageItems, len(more))]})
+			writer.Frame(codec.KindCheckpointMore,
+				&codec.CheckpointMore{Version: codec.Version,
+					Chunks: more[from:min(from+codec.CheckpointPageItems, len(more))]})
 		}
 	}
 	if p.view.Root() == 0 {
@@ -99,7 +101,7 @@ func (p *Snapshot) encodeInodes(c *codec.CheckpointWriter) (inodes, chunks uint6
 	put(p.view.Root(), "")
 	p.view.Entries(func(name string, slot namespace.InodeSlot) bool {
 		put(slot, name)
-		return c.Err() == nil
+		return writer.Err() == nil
 	})
 	hidden := make([]uint64, 0, len(p.openSlot))
 	for id := range p.openSlot {
@@ -114,19 +116,23 @@ func (p *Snapshot) encodeInodes(c *codec.CheckpointWriter) (inodes, chunks uint6
 }
 
 // inode describes one; its first chunks stand behind room, which is returned.
-func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []codec.CheckpointChunk) (i codec.CheckpointInode, more, rest []codec.CheckpointChunk) {
+func (p *Snapshot) inode(slot namespace.InodeSlot, name string,
+	room []codec.CheckpointChunk) (inode codec.CheckpointInode, more, rest []codec.CheckpointChunk) {
 	n := p.view.Inode(slot)
-	a := n.Attributes()
-	i = codec.CheckpointInode{ID: a.ID, Parent: a.Parent, Name: name, Flags: a.Flags, Created: a.Created, Modified: a.Modified,
-		Blocks: a.Blocks, Replication: a.Replication}
+	attributes := n.Attributes()
+	inode = codec.CheckpointInode{ID: attributes.ID, Parent: attributes.Parent, Name: name, Flags: attributes.Flags,
+		Created: attributes.Created, Modified: attributes.Modified,
+		Blocks: attributes.Blocks, Replication: attributes.Replication}
 	if n.Directory() {
-		return i, nil, room
+		return inode, nil, room
 	}
 	from := len(room)
-	for k := n.First(); k != 0; {
-		r := p.view.Chunk(k)
-		c := codec.CheckpointChunk{ID: r.ID(), Generation: uint64(r.Generation()), Promised: uint64(r.Promised()), Length: uint32(r.Length()), Open: r.Open()}
-		if w := p.view.OpenChunk(k); w != nil {
+	for next := n.First(); next != 0; {
+		record := p.view.Chunk(next)
+		c := codec.CheckpointChunk{ID: record.ID(), Generation: uint64(record.Generation()),
+			Promised: uint64(record.Promised()),
+			Length:   uint32(record.Length()), Open: record.Open()}
+		if w := p.view.OpenChunk(next); w != nil {
 			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = uint64(w.Minimum), w.Strict, w.Base, w.Cut, w.Members
 		}
 		if len(room)-from < codec.CheckpointPageItems {
@@ -134,37 +140,38 @@ func (p *Snapshot) inode(slot namespace.InodeSlot, name string, room []codec.Che
 		} else {
 			more = append(more, c)
 		}
-		k = r.Next()
+		next = record.Next()
 	}
 	if len(room) > from {
-		i.Chunks = room[from:len(room):len(room)]
+		inode.Chunks = room[from:len(room):len(room)]
 	}
-	if o := p.open[a.ID]; o != nil {
+	if o := p.open[attributes.ID]; o != nil {
 		l := codec.CheckpointLease{Holder: o.Holder, Since: o.Since, Path: o.Path, Overwrite: o.Overwrite, Leaf: o.Leaf}
 		if !o.Recovering() {
 			l.Client = o.Client[:]
 		}
-		i.Lease = []codec.CheckpointLease{l}
+		inode.Lease = []codec.CheckpointLease{l}
 	}
-	return i, more, room
+	return inode, more, room
 }
 
 // encodeRetry writes the retry cache, the client idle for longest first.
-func (p *Snapshot) encodeRetry(c *codec.CheckpointWriter) {
+func (p *Snapshot) encodeRetry(writer *codec.CheckpointWriter) {
 	for n := range p.answers {
 		client := &p.answers[n]
 		page := codec.CheckpointRetry{Version: codec.Version, Client: client.ID, Last: client.Last, Floor: client.Floor}
 		size := 0
 		for i, e := range client.Answers {
-			result := c.Answer(e.Result)
-			page.Answers = append(page.Answers, codec.CheckpointAnswer{Sequence: e.Sequence, Kind: answerKind(e.Result), Result: result})
+			result := writer.Answer(e.Result)
+			page.Answers = append(page.Answers, codec.CheckpointAnswer{Sequence: e.Sequence, Kind: answerKind(e.Result),
+				Result: result})
 			size += len(result) + 32
 			if size > codec.CheckpointPageBytes && i+1 < len(client.Answers) {
-				c.Frame(codec.KindCheckpointRetry, &page)
+				writer.Frame(codec.KindCheckpointRetry, &page)
 				page.Answers, size = page.Answers[:0], 0
 			}
 		}
-		c.Frame(codec.KindCheckpointRetry, &page)
+		writer.Frame(codec.KindCheckpointRetry, &page)
 	}
 }
 
@@ -191,7 +198,8 @@ func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 	}
 	l := &checkpointLoader{s: s, reader: codec.NewCheckpointReader(r), sizeBytes: bytes}
 	if err := l.load(); err != nil {
-		return &fault.Error{Kind: fault.KindOf(err), Op: "load checkpoint", Reason: fmt.Sprintf("frame %d", l.reader.Frames()), Err: err}
+		return &fault.Error{Kind: fault.KindOf(err), Op: "load checkpoint",
+			Reason: fmt.Sprintf("frame %d", l.reader.Frames()), Err: err}
 	}
 	return nil
 }
@@ -243,7 +251,8 @@ func (l *checkpointLoader) head() error {
 		return err
 	}
 	if h.Txid == 0 || h.ClusterID == "" || len(h.ClusterID) > limits.TextBytesMax || h.NextInode <= namespace.RootID {
-		return codec.CorruptCheckpoint("head: cluster %q, txid %d, next inode %d", limits.Clip(h.ClusterID, 64), h.Txid, h.NextInode)
+		return codec.CorruptCheckpoint("head: cluster %q, txid %d, next inode %d", limits.Clip(h.ClusterID, 64), h.Txid,
+			h.NextInode)
 	}
 	l.s.clusterID, l.s.created, l.s.epoch, l.s.step.Txid = h.ClusterID, h.Created, h.Epoch, h.Txid
 	l.s.time = h.Time
@@ -290,35 +299,39 @@ func (l *checkpointLoader) files() error {
 }
 
 // inode adds one, and its entry under key if it has a name.
-func (l *checkpointLoader) inode(i *codec.CheckpointInode, key string) error {
-	s := l.s
-	directory, hidden := i.Flags&namespace.FlagDirectory != 0, i.Flags&namespace.FlagHidden != 0
-	fail := func(what string) error { return codec.CorruptCheckpoint("inode %d: %s", i.ID, what) }
+func (l *checkpointLoader) inode(inode *codec.CheckpointInode, key string) error {
+	state := l.s
+	directory, hidden := inode.Flags&namespace.FlagDirectory != 0, inode.Flags&namespace.FlagHidden != 0
+	fail := func(what string) error { return codec.CorruptCheckpoint("inode %d: %s", inode.ID, what) }
 	switch {
-	case i.ID == 0 || i.ID >= s.tree.NextID() || s.tree.Find(i.ID) != 0:
+	case inode.ID == 0 || inode.ID >= state.tree.NextID() || state.tree.Find(inode.ID) != 0:
 		return fail("bad id")
-	case (i.ID == namespace.RootID) != (l.inodes == 0) || i.ID == namespace.RootID && (!directory || hidden):
+	case (inode.ID == namespace.RootID) != (l.inodes == 0) || inode.ID == namespace.RootID && (!directory || hidden):
 		return fail("the root is not first")
-	case (i.ID == namespace.RootID || hidden) != (i.Name == "") || i.Name != "" && limits.CheckName(i.Name) != "":
+	case (inode.ID == namespace.RootID || hidden) != (inode.Name == "") || inode.Name != "" &&
+		limits.CheckName(inode.Name) != "":
 		return fail("bad name")
-	case (i.ID == namespace.RootID || hidden) != (i.Parent == 0):
+	case (inode.ID == namespace.RootID || hidden) != (inode.Parent == 0):
 		return fail("bad parent")
-	case directory && (hidden || len(i.Chunks) > 0 || len(i.Lease) > 0):
+	case directory && (hidden || len(inode.Chunks) > 0 || len(inode.Lease) > 0):
 		return fail("bad flags")
-	case !directory && (i.Replication == 0 || i.Replication > limits.ReplicationMax || limits.CheckChunkSize(int64(i.Blocks)*chunk.ChecksumBlockBytes) != ""):
+	case !directory && (inode.Replication == 0 || inode.Replication > limits.ReplicationMax ||
+		limits.CheckChunkSize(int64(inode.Blocks)*chunk.ChecksumBlockBytes) != ""):
 		return fail("bad replication or chunk size")
-	case len(i.Lease) > 1 || hidden && (len(i.Lease) == 0 || limits.CheckPath("load", i.Lease[0].Path) != nil || i.Lease[0].Path == "/"):
+	case len(inode.Lease) > 1 || hidden &&
+		(len(inode.Lease) == 0 || limits.CheckPath("load", inode.Lease[0].Path) != nil || inode.Lease[0].Path == "/"):
 		return fail("bad lease")
-	case !hidden && len(i.Lease) > 0 && i.Lease[0].Leaf != i.Name:
+	case !hidden && len(inode.Lease) > 0 && inode.Lease[0].Leaf != inode.Name:
 		return fail("its lease has another name")
-	case !directory && len(i.Lease) == 0 && i.Flags&namespace.FlagCompleted == 0:
+	case !directory && len(inode.Lease) == 0 && inode.Flags&namespace.FlagCompleted == 0:
 		return fail("closed but never completed")
 	}
-	if i.Name == "" {
+	if inode.Name == "" {
 		key = ""
 	}
-	slot, free := s.tree.Load(namespace.Attributes{ID: i.ID, Parent: i.Parent, Created: i.Created, Modified: i.Modified, Blocks: i.Blocks,
-		Replication: i.Replication, Flags: i.Flags}, key)
+	slot, free := state.tree.Load(namespace.Attributes{ID: inode.ID, Parent: inode.Parent, Created: inode.Created,
+		Modified: inode.Modified, Blocks: inode.Blocks,
+		Replication: inode.Replication, Flags: inode.Flags}, key)
 	l.inodes++
 	l.last = slot
 	if directory {
@@ -327,7 +340,7 @@ func (l *checkpointLoader) inode(i *codec.CheckpointInode, key string) error {
 	if !free {
 		return fail("its name is there twice")
 	}
-	for _, lease := range i.Lease {
+	for _, lease := range inode.Lease {
 		o := &leases.Lease{Holder: strings.Clone(lease.Holder), Since: lease.Since, Path: strings.Clone(lease.Path),
 			Overwrite: lease.Overwrite, Leaf: strings.Clone(lease.Leaf)}
 		if len(lease.Client) > 0 {
@@ -336,9 +349,9 @@ func (l *checkpointLoader) inode(i *codec.CheckpointInode, key string) error {
 			}
 			o.Client = ClientID(lease.Client)
 		}
-		s.leases.Grant(i.ID, o, s.step.Mono)
+		state.leases.Grant(inode.ID, o, state.step.Mono)
 	}
-	return l.addChunks(slot, i.Chunks)
+	return l.addChunks(slot, inode.Chunks)
 }
 
 func (l *checkpointLoader) more() error {
@@ -353,29 +366,34 @@ func (l *checkpointLoader) more() error {
 }
 
 func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []codec.CheckpointChunk) error {
-	s := l.s
-	size := s.tree.Inode(file).ChunkSize()
-	leased := s.leases.Of(s.tree.Inode(file).ID()) != nil
+	state := l.s
+	size := state.tree.Inode(file).ChunkSize()
+	leased := state.leases.Of(state.tree.Inode(file).ID()) != nil
 	for n := range chunks {
-		c := &chunks[n]
-		if last := s.tree.Inode(file).Last(); last != 0 && !leased && s.files.Chunk(last).Length() != size {
-			return codec.CorruptCheckpoint("chunk %s follows a short one", c.ID)
+		stored := &chunks[n]
+		if last := state.tree.Inode(file).Last(); last != 0 && !leased && state.files.Chunk(last).Length() != size {
+			return codec.CorruptCheckpoint("chunk %s follows a short one", stored.ID)
 		}
-		if c.ID.IsZero() || s.files.Find(c.ID) != 0 || c.Generation == 0 || c.Generation > c.Promised || int64(c.Length) > size ||
-			c.Open && (!leased || c.Minimum == 0 || c.Minimum > c.Generation || c.Base < 0 || c.Base > int64(c.Length) || c.Cut < -1 || c.Cut >= 0 && c.Cut != int64(c.Length) || len(c.Members) > limits.NodesPerCallMax) {
-			return codec.CorruptCheckpoint("chunk %s", c.ID)
+		if stored.ID.IsZero() || state.files.Find(stored.ID) != 0 || stored.Generation == 0 ||
+			stored.Generation > stored.Promised || int64(stored.Length) > size ||
+			stored.Open && (!leased || stored.Minimum == 0 || stored.Minimum > stored.Generation || stored.Base < 0 ||
+				stored.Base > int64(stored.Length) || stored.Cut < -1 || stored.Cut >= 0 &&
+				stored.Cut != int64(stored.Length) || len(stored.Members) > limits.NodesPerCallMax) {
+			return codec.CorruptCheckpoint("chunk %s", stored.ID)
 		}
-		for _, m := range c.Members {
-			if !s.replicas.Nodes.Knows(m) {
-				return codec.CorruptCheckpoint("chunk %s: node index %d", c.ID, m)
+		for _, m := range stored.Members {
+			if !state.replicas.Nodes.Knows(m) {
+				return codec.CorruptCheckpoint("chunk %s: node index %d", stored.ID, m)
 			}
 		}
-		loaded := namespace.LoadedChunk{ID: c.ID, Generation: chunk.Generation(c.Generation), Promised: chunk.Generation(c.Promised),
-			Length: int64(c.Length)}
-		if c.Open {
-			loaded.Open = &namespace.OpenChunk{Minimum: chunk.Generation(c.Minimum), Strict: c.Strict, Base: c.Base, Cut: c.Cut, Members: c.Members}
+		loaded := namespace.LoadedChunk{ID: stored.ID, Generation: chunk.Generation(stored.Generation),
+			Promised: chunk.Generation(stored.Promised),
+			Length:   int64(stored.Length)}
+		if stored.Open {
+			loaded.Open = &namespace.OpenChunk{Minimum: chunk.Generation(stored.Minimum), Strict: stored.Strict,
+				Base: stored.Base, Cut: stored.Cut, Members: stored.Members}
 		}
-		s.files.Load(file, &loaded)
+		state.files.Load(file, &loaded)
 		l.chunks++
 	}
 	return nil
@@ -383,7 +401,7 @@ func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []codec.Ch
 
 func (l *checkpointLoader) retry() error {
 	var page codec.CheckpointRetry
-	s := l.s
+	state := l.s
 	if err := l.reader.Decode(&page); err != nil {
 		return err
 	}
@@ -392,14 +410,15 @@ func (l *checkpointLoader) retry() error {
 		a := &page.Answers[i]
 		result := newAnswer(a.Kind)
 		if result == nil {
-			return codec.CorruptCheckpoint("retry cache: client %x, sequence %d, kind %d", page.Client, a.Sequence, a.Kind)
+			return codec.CorruptCheckpoint("retry cache: client %x, sequence %d, kind %d", page.Client, a.Sequence,
+				a.Kind)
 		}
 		if err := l.reader.Answer(a, result); err != nil {
 			return err
 		}
 		loaded.Answers = append(loaded.Answers, leases.Answer{Sequence: a.Sequence, Result: result})
 	}
-	if !s.answers.Load(loaded) {
+	if !state.answers.Load(loaded) {
 		return codec.CorruptCheckpoint("retry cache: client %x", page.Client)
 	}
 	return nil

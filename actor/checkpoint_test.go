@@ -28,8 +28,10 @@ func fullHarness(t testing.TB) *harness {
 	h.write(2, "/d/e/g", 1<<17, 5)
 	h.write(2, "/empty", 1<<16)
 	open := ok[CreateResult](h, 3, &Create{Path: "/open", ChunkCount: 2, ClientName: "three:3"})
-	ok[RecoverPipelineResult](h, 3, &RecoverPipeline{FileID: open.Info.FileID, Chunk: open.Chunks[0].Chunk, Generation: 1, FailedNodes: []string{open.Chunks[0].Replicas[0].NodeID}})
-	ok[UpdatePipelineResult](h, 3, &UpdatePipeline{FileID: open.Info.FileID, Chunk: open.Chunks[0].Chunk, Generation: 2, Length: 77, NodeIDs: []string{"a", "b"}})
+	ok[RecoverPipelineResult](h, 3, &RecoverPipeline{FileID: open.Info.FileID, Chunk: open.Chunks[0].Chunk,
+		Generation: 1, FailedNodes: []string{open.Chunks[0].Replicas[0].NodeID}})
+	ok[UpdatePipelineResult](h, 3, &UpdatePipeline{FileID: open.Info.FileID, Chunk: open.Chunks[0].Chunk, Generation: 2,
+		Length: 77, NodeIDs: []string{"a", "b"}})
 	ok[CreateResult](h, 4, &Create{Path: "/d/hidden", VisibleOnComplete: true, Overwrite: true, ChunkCount: 1})
 	ok[AppendResult](h, 5, &Append{Path: "/d/e/g", ClientName: "five:5"})
 	h.write(6, "/cut", 1<<16, 100)
@@ -79,10 +81,12 @@ func TestCheckpointOfLargeThings(t *testing.T) {
 	h := newHarness(t, Config{DefaultReplication: 1, DefaultChunkSize: 1 << 16})
 	h.slow = true
 	h.start(1)
-	for _, chunks := range []int{codec.CheckpointPageItems - 1, codec.CheckpointPageItems, codec.CheckpointPageItems + 1, 3*codec.CheckpointPageItems + 5} {
+	for _, chunks := range []int{codec.CheckpointPageItems - 1, codec.CheckpointPageItems,
+		codec.CheckpointPageItems + 1, 3*codec.CheckpointPageItems + 5} {
 		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/chunks-%d", chunks)})
 		for at := 0; at < chunks; at += limits.ChunksPerCallMax {
-			ok[AddChunksResult](h, 1, &AddChunks{FileID: created.Info.FileID, FirstIndex: uint32(at), Count: uint32(min(limits.ChunksPerCallMax, chunks-at))})
+			ok[AddChunksResult](h, 1, &AddChunks{FileID: created.Info.FileID, FirstIndex: uint32(at),
+				Count: uint32(min(limits.ChunksPerCallMax, chunks-at))})
 		}
 	}
 	for i := range 2*codec.CheckpointPageItems + 1 {
@@ -94,7 +98,8 @@ func TestCheckpointOfLargeThings(t *testing.T) {
 	}
 	id := ClientID{4}
 	for i := range 600 {
-		e := h.step(Command{Client: id, Sequence: uint64(i + 1), OldestPending: 1, Request: &Create{Path: fmt.Sprintf("/many-%d", i), ChunkCount: 20}})
+		e := h.step(Command{Client: id, Sequence: uint64(i + 1), OldestPending: 1,
+			Request: &Create{Path: fmt.Sprintf("/many-%d", i), ChunkCount: 20}})
 		require.Nil(t, e.Reply.Err)
 	}
 	require.NoError(t, h.s.check())

@@ -102,7 +102,8 @@ func (c Config) Validate() error {
 	case limits.CheckChunkSize(c.DefaultChunkSize) != "":
 		return fmt.Errorf("default %s", limits.CheckChunkSize(c.DefaultChunkSize))
 	case c.LeaseSoftLimit <= 0 || c.LeaseHardLimit < c.LeaseSoftLimit:
-		return fmt.Errorf("lease limits: soft %v must be above 0 and at most hard %v", c.LeaseSoftLimit, c.LeaseHardLimit)
+		return fmt.Errorf("lease limits: soft %v must be above 0 and at most hard %v", c.LeaseSoftLimit,
+			c.LeaseHardLimit)
 	case c.StaleAfter <= 0 || c.DeadAfter < c.StaleAfter:
 		return fmt.Errorf("node limits: stale %v must be above 0 and at most dead %v", c.StaleAfter, c.DeadAfter)
 	case c.RepairGrace < 0 || c.DeleteGrace < 0:
@@ -114,14 +115,17 @@ func (c Config) Validate() error {
 	case c.SafeModeShare < 1 || c.SafeModeShare > 1000:
 		return fmt.Errorf("safe mode share %d is not in 1..1000 thousandths", c.SafeModeShare)
 	case placement.New(c.Placement) == nil:
-		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement, strings.Join(placement.Names(), ", "))
+		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement,
+			strings.Join(placement.Names(), ", "))
 	}
 	return nil
 }
 
 // replicas are the settings of that room.
 func (c Config) replicas() replicas.Config {
-	return replicas.Config{StaleAfter: c.StaleAfter, DeadAfter: c.DeadAfter, RepairGrace: c.RepairGrace, DeleteGrace: c.DeleteGrace,
-		RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter, CopiesPerNode: c.CopiesPerNode,
-		CopiesTotal: c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement)}
+	return replicas.Config{StaleAfter: c.StaleAfter, DeadAfter: c.DeadAfter, RepairGrace: c.RepairGrace,
+		DeleteGrace: c.DeleteGrace,
+		RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter,
+		CopiesPerNode: c.CopiesPerNode,
+		CopiesTotal:   c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement)}
 }

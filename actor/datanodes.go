@@ -13,51 +13,58 @@ func session(nodeID string, number uint64) replicas.Session {
 	return replicas.Session{NodeID: nodeID, Number: number}
 }
 
-func registerNode(s *State, r *RegisterNode) (any, *fault.Error) {
+func registerNode(state *State, request *RegisterNode) (any, *fault.Error) {
 	const op = "register datanode"
 	refuse := func(kind fault.Kind, hint, format string, args ...any) (any, *fault.Error) {
 		e := fault.New(kind, op, format, args...)
-		e.Node, e.Address, e.Hint = limits.Clip(r.NodeID, 64), limits.Clip(r.Address, 64), hint
+		e.Node, e.Address, e.Hint = limits.Clip(request.NodeID, 64), limits.Clip(request.Address, 64), hint
 		return nil, e
 	}
 	switch {
-	case s.clusterID == "":
+	case state.clusterID == "":
 		return nil, notActive(op)
-	case r.NodeID == "" || len(r.NodeID) > limits.TextBytesMax || !utf8.ValidString(r.NodeID):
-		return refuse(fault.Invalid, "", "the node id has %d bytes or is not valid UTF-8, 1..%d bytes are allowed", len(r.NodeID), limits.TextBytesMax)
-	case r.Address == "" || len(r.Address) > limits.TextBytesMax || !utf8.ValidString(r.Address):
-		return refuse(fault.Invalid, "", "the address has %d bytes or is not valid UTF-8, 1..%d bytes are allowed", len(r.Address), limits.TextBytesMax)
-	case len(r.Volumes) > limits.VolumesPerNodeMax:
-		return refuse(fault.Invalid, "", "%s", limits.CheckCount("volumes", len(r.Volumes), limits.VolumesPerNodeMax))
-	case r.ClusterID != "" && r.ClusterID != s.clusterID:
-		return refuse(fault.Invalid, "the node belongs to another cluster: point it at that one's namenode, or give it empty disks",
-			"the node is of cluster %q, this is cluster %q", limits.Clip(r.ClusterID, 64), s.clusterID)
-	case r.HighestEpoch > s.epoch:
-		return refuse(fault.Fenced, "a newer namenode is active; stop this one", "the node has seen epoch %d, this namenode has %d", r.HighestEpoch, s.epoch)
-	case s.step.Active && r.HighestTxid > r.DurableTxid:
+	case request.NodeID == "" || len(request.NodeID) > limits.TextBytesMax || !utf8.ValidString(request.NodeID):
+		return refuse(fault.Invalid, "", "the node id has %d bytes or is not valid UTF-8, 1..%d bytes are allowed",
+			len(request.NodeID), limits.TextBytesMax)
+	case request.Address == "" || len(request.Address) > limits.TextBytesMax || !utf8.ValidString(request.Address):
+		return refuse(fault.Invalid, "", "the address has %d bytes or is not valid UTF-8, 1..%d bytes are allowed",
+			len(request.Address), limits.TextBytesMax)
+	case len(request.Volumes) > limits.VolumesPerNodeMax:
+		return refuse(fault.Invalid, "", "%s",
+			limits.CheckCount("volumes", len(request.Volumes), limits.VolumesPerNodeMax))
+	case request.ClusterID != "" && request.ClusterID != state.clusterID:
+		return refuse(fault.Invalid,
+			"the node belongs to another cluster: point it at that one's namenode, or give it empty disks",
+			"the node is of cluster %q, this is cluster %q", limits.Clip(request.ClusterID, 64), state.clusterID)
+	case request.HighestEpoch > state.epoch:
+		return refuse(fault.Fenced, "a newer namenode is active; stop this one",
+			"the node has seen epoch %d, this namenode has %d", request.HighestEpoch, state.epoch)
+	case state.step.Active && request.HighestTxid > request.DurableTxid:
 		return refuse(fault.Fenced, "this namenode's log lost its end; restore the log before any datanode may connect",
-			"the node has seen txid %d, the log ends at %d", r.HighestTxid, r.DurableTxid)
+			"the node has seen txid %d, the log ends at %d", request.HighestTxid, request.DurableTxid)
 	}
-	nodes := &s.replicas.Nodes
-	index := nodes.Find(r.NodeID)
+	nodes := &state.replicas.Nodes
+	index := nodes.Find(request.NodeID)
 	switch {
 	case index == 0 && nodes.Next() > replicas.NodesMax:
 		return refuse(fault.Busy, "", "%d datanodes are known, the limit", nodes.Next()-1)
-	case index == 0 && !s.step.Active:
-		return refuse(fault.NotActive, "register with the active namenode first", "the node is not known to this standby yet")
-	case index == 0, s.step.Active && nodes.Address(index) != r.Address:
+	case index == 0 && !state.step.Active:
+		return refuse(fault.NotActive, "register with the active namenode first",
+			"the node is not known to this standby yet")
+	case index == 0, state.step.Active && nodes.Address(index) != request.Address:
 		if index == 0 {
 			index = nodes.Next()
 		}
-		record := &codec.NodeRecord{Prefix: s.ownPrefix(), Index: index, ID: r.NodeID, Address: r.Address}
-		if _, err := s.log(record); err != nil {
+		record := &codec.NodeRecord{Prefix: state.ownPrefix(), Index: index, ID: request.NodeID,
+			Address: request.Address}
+		if _, err := state.log(record); err != nil {
 			return nil, err
 		}
 	}
-	nodes.Register(index, &replicas.Registration{Session: r.Session, Version: r.Version, Rack: r.Rack,
-		AdminAddress: r.AdminAddress, Volumes: r.Volumes})
-	s.effects.Reply.AfterTxid = s.step.Txid
-	return &RegisterResult{ClusterID: s.clusterID}, nil
+	nodes.Register(index, &replicas.Registration{Session: request.Session, Version: request.Version, Rack: request.Rack,
+		AdminAddress: request.AdminAddress, Volumes: request.Volumes})
+	state.effects.Reply.AfterTxid = state.step.Txid
+	return &RegisterResult{ClusterID: state.clusterID}, nil
 }
 
 func nodeGone(s *State, r *NodeGone) *fault.Error {
@@ -78,57 +85,58 @@ func reportBadReplica(s *State, r *ReportBadReplica) (any, *fault.Error) {
 	return &ReportBadReplicaResult{}, nil
 }
 
-func changeSafeMode(s *State, r *SafeMode) (any, *fault.Error) {
+func changeSafeMode(state *State, request *SafeMode) (any, *fault.Error) {
 	const op = "safe mode"
-	switch r.Action {
+	switch request.Action {
 	case SafeModeGet:
 	case SafeModeEnter, SafeModeLeave:
-		if !s.step.Active {
+		if !state.step.Active {
 			return nil, notActive(op)
 		}
-		if r.Action == SafeModeLeave {
-			if s.replicas.SafeMode.On() {
-				s.replicas.SafeMode.Leave("an operator asked for it")
+		if request.Action == SafeModeLeave {
+			if state.replicas.SafeMode.On() {
+				state.replicas.SafeMode.Leave("an operator asked for it")
 			}
 		} else {
-			s.replicas.SafeMode.Enter(true, "an operator asked for it")
+			state.replicas.SafeMode.Enter(true, "an operator asked for it")
 		}
 	default:
-		return nil, fault.New(fault.Invalid, op, "action %d is not known", r.Action)
+		return nil, fault.New(fault.Invalid, op, "action %d is not known", request.Action)
 	}
-	return &SafeModeResult{On: s.replicas.SafeMode.On(), Reason: s.replicas.SafeMode.Reason()}, nil
+	return &SafeModeResult{On: state.replicas.SafeMode.On(), Reason: state.replicas.SafeMode.Reason()}, nil
 }
 
-func format(s *State, r *Format) (any, *fault.Error) {
-	if s.step.Txid != 0 {
-		return nil, fault.New(fault.Exists, "format", "the log has %d records already", s.step.Txid)
+func format(state *State, r *Format) (any, *fault.Error) {
+	if state.step.Txid != 0 {
+		return nil, fault.New(fault.Exists, "format", "the log has %d records already", state.step.Txid)
 	}
 	id := r.ClusterID
 	if id == "" {
-		id = s.step.Random.ChunkID(s.step.Now).String()
+		id = state.step.Random.ChunkID(state.step.Now).String()
 	}
 	if len(id) > limits.TextBytesMax {
-		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id), limits.TextBytesMax)
+		return nil, fault.New(fault.Invalid, "format", "the cluster id has %d bytes, at most %d are allowed", len(id),
+			limits.TextBytesMax)
 	}
-	return s.log(&codec.FormatRecord{Prefix: s.ownPrefix(), ClusterID: id})
+	return state.log(&codec.FormatRecord{Prefix: state.ownPrefix(), ClusterID: id})
 }
 
 // becomeActive logs the epoch and starts to serve.
-func becomeActive(s *State, r *BecomeActive) (any, *fault.Error) {
+func becomeActive(state *State, r *BecomeActive) (any, *fault.Error) {
 	const op = "become active"
-	if s.clusterID == "" {
+	if state.clusterID == "" {
 		return nil, fault.New(fault.NotActive, op, "the log is empty; format it first")
 	}
-	if r.Epoch <= s.epoch {
-		return nil, fault.New(fault.Fenced, op, "epoch %d is not above the log's, %d", r.Epoch, s.epoch)
+	if r.Epoch <= state.epoch {
+		return nil, fault.New(fault.Fenced, op, "epoch %d is not above the log's, %d", r.Epoch, state.epoch)
 	}
-	result, err := s.log(&codec.EpochRecord{Prefix: s.ownPrefix(), Epoch: r.Epoch})
+	result, err := state.log(&codec.EpochRecord{Prefix: state.ownPrefix(), Epoch: r.Epoch})
 	if err != nil {
 		return nil, err
 	}
-	s.step.Active, s.step.ActiveSince = true, s.step.Mono
-	s.leases.RenewAll(s.step.Mono)
-	s.replicas.Activate()
+	state.step.Active, state.step.ActiveSince = true, state.step.Mono
+	state.leases.RenewAll(state.step.Mono)
+	state.replicas.Activate()
 	return result, nil
 }
 

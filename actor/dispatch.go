@@ -10,68 +10,70 @@ import (
 
 // dispatch runs a command's handler. Mutations of clients pass through mutate.
 func (s *State) dispatch(request Request) (any, *fault.Error) {
-	switch r := request.(type) {
+	switch request := request.(type) {
 	case *Mkdir:
-		return mutate(s, "mkdir", r, mkdir)
+		return mutate(s, "mkdir", request, mkdir)
 	case *Create:
-		return mutate(s, "create", r, create)
+		return mutate(s, "create", request, create)
 	case *AddChunks:
-		return mutate(s, "add chunks", r, addChunks)
+		return mutate(s, "add chunks", request, addChunks)
 	case *Complete:
-		return mutate(s, "complete", r, complete)
+		return mutate(s, "complete", request, complete)
 	case *Abandon:
-		return mutate(s, "abandon", r, abandon)
+		return mutate(s, "abandon", request, abandon)
 	case *Append:
-		return mutate(s, "append", r, openForAppend)
+		return mutate(s, "append", request, openForAppend)
 	case *RecoverPipeline:
-		return mutate(s, "recover pipeline", r, recoverPipeline)
+		return mutate(s, "recover pipeline", request, recoverPipeline)
 	case *UpdatePipeline:
-		return mutate(s, "update pipeline", r, updatePipeline)
+		return mutate(s, "update pipeline", request, updatePipeline)
 	case *Rename:
-		return mutate(s, "rename", r, rename)
+		return mutate(s, "rename", request, rename)
 	case *Remove:
-		return mutate(s, "remove", r, remove)
+		return mutate(s, "remove", request, remove)
 	case *RecoverLease:
-		return mutate(s, "recover lease", r, recoverLease)
+		return mutate(s, "recover lease", request, recoverLease)
 	case *Truncate:
-		return mutate(s, "truncate", r, truncate)
+		return mutate(s, "truncate", request, truncate)
 	case *List:
-		return list(s, r)
+		return list(s, request)
 	case *Stat:
-		return stat(s, r)
+		return stat(s, request)
 	case *Locate:
-		return locate(s, r)
+		return locate(s, request)
 	case *Summary:
-		return summary(s, r)
+		return summary(s, request)
 	case *RenewLeases:
-		return renewLeases(s, r)
+		return renewLeases(s, request)
 	case *ReportBadReplica:
-		return reportBadReplica(s, r)
+		return reportBadReplica(s, request)
 	case *ClusterStatus:
 		return clusterStatus(s)
 	case *SafeMode:
-		return changeSafeMode(s, r)
+		return changeSafeMode(s, request)
 	case *Format:
-		return format(s, r)
+		return format(s, request)
 	case *BecomeActive:
-		return becomeActive(s, r)
+		return becomeActive(s, request)
 	case *StepDown:
 		s.step.Active = false
 		return nil, nil
 	case *RegisterNode:
-		return registerNode(s, r)
+		return registerNode(s, request)
 	case *Heartbeat:
-		return nil, s.replicas.Nodes.Heartbeat(session(r.NodeID, r.Session), r.Volumes, r.Load)
+		return nil, s.replicas.Nodes.Heartbeat(session(request.NodeID, request.Session), request.Volumes, request.Load)
 	case *NodeGone:
-		return nil, nodeGone(s, r)
+		return nil, nodeGone(s, request)
 	case *ReportPage:
-		return nil, s.replicas.Reports.Page(session(r.NodeID, r.Session), replicas.Page{ReportID: r.ReportID, Number: r.Page, Last: r.Last, Replicas: r.Replicas})
+		return nil, s.replicas.Reports.Page(session(request.NodeID, request.Session),
+			replicas.Page{ReportID: request.ReportID, Number: request.Page, Last: request.Last,
+				Replicas: request.Replicas})
 	case *Delta:
-		return nil, s.replicas.Reports.Delta(session(r.NodeID, r.Session), r.Stored, r.Removed)
+		return nil, s.replicas.Reports.Delta(session(request.NodeID, request.Session), request.Stored, request.Removed)
 	case *RecoverResult:
-		return nil, recoverResult(s, r)
+		return nil, recoverResult(s, request)
 	case *VerifyResult:
-		return nil, s.replicas.Suspects.Verified(session(r.NodeID, r.Session), &r.VerifyResult)
+		return nil, s.replicas.Suspects.Verified(session(request.NodeID, request.Session), &request.VerifyResult)
 	case *Tick:
 		tick(s)
 		return nil, nil
@@ -81,30 +83,33 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 
 // mutate holds what all mutations of clients share: only an active namenode
 // serves them, a retry gets the first answer, safe mode refuses the rest.
-func mutate[R Request](s *State, op string, request R, handler func(*State, R) (any, *fault.Error)) (any, *fault.Error) {
-	if !s.step.Active {
+func mutate[R Request](state *State, op string, request R, handler func(*State, R) (any, *fault.Error)) (any,
+	*fault.Error) {
+	if !state.step.Active {
 		return nil, notActive(op)
 	}
-	c := s.command
-	if c.Client == (ClientID{}) || c.Sequence == 0 {
+	command := state.command
+	if command.Client == (ClientID{}) || command.Sequence == 0 {
 		return nil, fault.New(fault.Invalid, op, "the mutation header has no client id or sequence")
 	}
-	result, found, forgotten := s.answers.Lookup(c.Client, c.Sequence)
+	result, found, forgotten := state.answers.Lookup(command.Client, command.Sequence)
 	if found {
-		s.effects.Reply.AfterTxid = s.step.Txid
+		state.effects.Reply.AfterTxid = state.step.Txid
 		return result, nil
 	}
 	if forgotten {
-		return nil, fault.New(fault.Invalid, op, "sequence %d was given up by the client (oldest pending), its answer is forgotten", c.Sequence)
+		return nil, fault.New(fault.Invalid, op,
+			"sequence %d was given up by the client (oldest pending), its answer is forgotten", command.Sequence)
 	}
-	if s.replicas.SafeMode.On() {
-		return nil, where{op: op}.refuse(fault.SafeMode, "try again when the datanodes have reported, or end safe mode by hand",
-			"the namenode is in safe mode: %s", s.replicas.SafeMode.Reason())
+	if state.replicas.SafeMode.On() {
+		return nil, where{op: op}.refuse(fault.SafeMode,
+			"try again when the datanodes have reported, or end safe mode by hand",
+			"the namenode is in safe mode: %s", state.replicas.SafeMode.Reason())
 	}
-	s.leases.Renew(c.Client, s.step.Mono)
+	state.leases.Renew(command.Client, state.step.Mono)
 	// What a mutation found, or left as it was, may not be durable yet.
-	s.effects.Reply.AfterTxid = s.step.Txid
-	return handler(s, request)
+	state.effects.Reply.AfterTxid = state.step.Txid
+	return handler(state, request)
 }
 
 // where is what a refusal names: the operation and the path.
@@ -143,7 +148,8 @@ func (s *State) ownPrefix() codec.Prefix {
 func (s *State) log(r codec.Record) (any, *fault.Error) {
 	frame, err := s.encoder.Record(r)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: "log", Reason: "the request makes too large a record", Err: err}
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "log", Reason: "the request makes too large a record",
+			Err: err}
 	}
 	result, err := s.applyRecord(r)
 	invariants.Assert(err == nil, "record kind %d that was just validated does not apply: %v", r.Kind(), err)

@@ -34,7 +34,8 @@ type harness struct {
 }
 
 func newHarness(t testing.TB, config Config) *harness {
-	h := &harness{t: t, config: config, now: 1_700_000_000_000, sequence: make(map[ClientID]uint64), sessions: make(map[string]uint64), racks: make(map[string]string)}
+	h := &harness{t: t, config: config, now: 1_700_000_000_000, sequence: make(map[ClientID]uint64),
+		sessions: make(map[string]uint64), racks: make(map[string]string)}
 	h.s = h.fresh()
 	h.follower = h.fresh()
 	return h
@@ -119,7 +120,8 @@ func (h *harness) register(id string) Effects {
 	h.t.Helper()
 	h.session++
 	h.sessions[id] = h.session
-	return h.own(&RegisterNode{Session: h.session, NodeID: id, Address: id + ":1", Rack: h.racks[id], Volumes: volumes(), DurableTxid: h.s.Txid()})
+	return h.own(&RegisterNode{Session: h.session, NodeID: id, Address: id + ":1", Rack: h.racks[id],
+		Volumes: volumes(), DurableTxid: h.s.Txid()})
 }
 
 func volumes() []datanode.VolumeState {
@@ -145,7 +147,8 @@ func (h *harness) pass(d time.Duration, alive ...string) (messages []step.Messag
 		h.mono += min(tick, end-h.mono)
 		h.now += tick.Milliseconds()
 		for _, id := range alive {
-			messages = append(messages, h.own(&Heartbeat{NodeID: id, Session: h.sessions[id], Volumes: volumes()}).Messages...)
+			messages = append(messages,
+				h.own(&Heartbeat{NodeID: id, Session: h.sessions[id], Volumes: volumes()}).Messages...)
 		}
 		messages = append(messages, h.own(&Tick{}).Messages...)
 	}
@@ -156,10 +159,12 @@ func (h *harness) pass(d time.Duration, alive ...string) (messages []step.Messag
 // the namenode chose, which tell of their replicas.
 func (h *harness) write(client byte, path string, chunkSize int64, lengths ...int64) []LocatedChunk {
 	h.t.Helper()
-	created := ok[CreateResult](h, client, &Create{Path: path, ChunkSize: chunkSize, ChunkCount: uint32(len(lengths)), VisibleOnComplete: true, Overwrite: true})
+	created := ok[CreateResult](h, client, &Create{Path: path, ChunkSize: chunkSize, ChunkCount: uint32(len(lengths)),
+		VisibleOnComplete: true, Overwrite: true})
 	commits := make([]ChunkCommit, len(lengths))
 	for i, c := range created.Chunks {
-		commits[i] = ChunkCommit{Chunk: c.Chunk, Generation: c.Generation, Length: lengths[i], NodeIDs: nodeIDs(c.Replicas)}
+		commits[i] = ChunkCommit{Chunk: c.Chunk, Generation: c.Generation, Length: lengths[i],
+			NodeIDs: nodeIDs(c.Replicas)}
 	}
 	ok[CompleteResult](h, client, &Complete{FileID: created.Info.FileID, Commits: commits})
 	for i, c := range created.Chunks {

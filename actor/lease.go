@@ -69,25 +69,27 @@ func (s *State) holderGone(o *leases.Lease, by string) bool {
 
 // leaseHeld tells who holds a file's lease.
 func (s *State) leaseHeld(at where, lease *leases.Lease) *fault.Error {
-	e := &fault.Error{Kind: fault.LeaseHeld, Op: at.op, Path: at.path, Holder: lease.HolderName(), Since: time.UnixMilli(lease.Since)}
+	refusal := &fault.Error{Kind: fault.LeaseHeld, Op: at.op, Path: at.path, Holder: lease.HolderName(),
+		Since: time.UnixMilli(lease.Since)}
 	if lease.Recovering() {
-		e.Reason = "the file is being recovered (" + lease.Holder + ")"
-		e.Hint = "try again in a moment"
-		return e
+		refusal.Reason = "the file is being recovered (" + lease.Holder + ")"
+		refusal.Hint = "try again in a moment"
+		return refusal
 	}
-	e.Reason = "another client writes the file"
+	refusal.Reason = "another client writes the file"
 	if lease.Client == s.command.Client {
-		e.Reason = "this client has the file open already"
+		refusal.Reason = "this client has the file open already"
 	}
-	e.Hint = fmt.Sprintf("its lease was renewed %v ago; it can be taken over %v after its last renewal",
+	refusal.Hint = fmt.Sprintf("its lease was renewed %v ago; it can be taken over %v after its last renewal",
 		s.leases.Idle(lease.Client, s.step.Mono).Round(time.Second), s.config.LeaseSoftLimit)
-	return e
+	return refusal
 }
 
 // checkTakeOver checks that another client may end a lease: the holder is past its
 // soft limit, or gone, or it is the namenode already. by is the other's name.
 func (s *State) checkTakeOver(at where, lease *leases.Lease, by string) *fault.Error {
-	if lease.Recovering() || lease.Client == s.command.Client || s.leases.Idle(lease.Client, s.step.Mono) >= s.config.LeaseSoftLimit ||
+	if lease.Recovering() || lease.Client == s.command.Client ||
+		s.leases.Idle(lease.Client, s.step.Mono) >= s.config.LeaseSoftLimit ||
 		s.holderGone(lease, by) {
 		return nil
 	}
@@ -108,23 +110,25 @@ func (s *State) takeOver(slot namespace.InodeSlot, prefix codec.Prefix) (closed 
 	return s.leases.Of(id) == nil, nil
 }
 
-func recoverLease(s *State, r *RecoverLease) (any, *fault.Error) {
+func recoverLease(state *State, r *RecoverLease) (any, *fault.Error) {
 	at := where{"recover lease", r.Path}
-	slot, err := s.findFile(at)
+	slot, err := state.findFile(at)
 	if err != nil {
 		return nil, err
 	}
-	id := s.tree.Inode(slot).ID()
-	if s.leases.Of(id) == nil {
+	id := state.tree.Inode(slot).ID()
+	if state.leases.Of(id) == nil {
 		return &RecoverLeaseResult{Closed: true}, nil
 	}
-	closed, err := s.takeOver(slot, s.prefix())
+	closed, err := state.takeOver(slot, state.prefix())
 	if err != nil {
 		return nil, err
 	}
-	if open := s.files.FirstOpen(slot); !closed && !s.leases.Recovery(id).UnderWay() && !s.replicas.OpenChunks.Recoverable(open) {
-		e := at.refuse(fault.Unavailable, "start the nodes that hold it, then try again", "%s", s.recoveryReason(slot))
-		e.Chunk = s.files.Chunk(open).ID().String()
+	if open := state.files.FirstOpen(slot); !closed && !state.leases.Recovery(id).UnderWay() &&
+		!state.replicas.OpenChunks.Recoverable(open) {
+		e := at.refuse(fault.Unavailable, "start the nodes that hold it, then try again", "%s",
+			state.recoveryReason(slot))
+		e.Chunk = state.files.Chunk(open).ID().String()
 		return nil, e
 	}
 	return &RecoverLeaseResult{Closed: closed}, nil
@@ -150,8 +154,8 @@ func (s *State) continueRecoveries() {
 // way and what it needs is known.
 func (s *State) recoverFile(slot namespace.InodeSlot) {
 	id := s.tree.Inode(slot).ID()
-	r := s.leases.Recovery(id)
-	if r == nil || !r.Due(s.step.Mono) {
+	recovery := s.leases.Recovery(id)
+	if recovery == nil || !recovery.Due(s.step.Mono) {
 		return
 	}
 	k := s.files.FirstOpen(slot)
@@ -159,8 +163,8 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 		_, _ = s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id})
 		return
 	}
-	r.Stop(0)
-	attempt, holders, ok := s.replicas.OpenChunks.PlanRecovery(k, r.Started())
+	recovery.Stop(0)
+	attempt, holders, ok := s.replicas.OpenChunks.PlanRecovery(k, recovery.Started())
 	if !ok {
 		return
 	}
@@ -169,58 +173,63 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 		Generation: uint64(attempt.Generation)}); err != nil {
 		return
 	}
-	r.Start(attempt, s.step.Mono+s.config.RecoverTimeout)
+	recovery.Start(attempt, s.step.Mono+s.config.RecoverTimeout)
 	primary := s.replicas.OpenChunks.OrderRecovery(attempt, holders)
-	s.step.Tell(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary, Chunk: c.ID(), FileID: id, Count: len(holders)})
+	s.step.Tell(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary, Chunk: c.ID(), FileID: id,
+		Count: len(holders)})
 }
 
-func recoverResult(s *State, r *RecoverResult) *fault.Error {
+func recoverResult(state *State, result *RecoverResult) *fault.Error {
 	const op = "recover result"
-	if _, err := s.replicas.Nodes.Heard(op, session(r.NodeID, r.Session)); err != nil {
+	if _, err := state.replicas.Nodes.Heard(op, session(result.NodeID, result.Session)); err != nil {
 		return err
 	}
-	if !s.step.Active {
+	if !state.step.Active {
 		return nil
 	}
-	k := s.files.Find(r.Chunk)
-	if k == 0 || !s.files.Chunk(k).Open() {
+	slot := state.files.Find(result.Chunk)
+	if slot == 0 || !state.files.Chunk(slot).Open() {
 		return nil // removed or recovered meanwhile
 	}
-	file := s.files.Chunk(k).File()
-	id := s.tree.Inode(file).ID()
-	recovery := s.leases.Recovery(id)
-	if recovery == nil || recovery.Attempt().Chunk != k || recovery.Attempt().Generation != r.Generation {
+	file := state.files.Chunk(slot).File()
+	id := state.tree.Inode(file).ID()
+	recovery := state.leases.Recovery(id)
+	if recovery == nil || recovery.Attempt().Chunk != slot || recovery.Attempt().Generation != result.Generation {
 		return nil // an attempt that was given up
 	}
-	w := s.files.OpenChunk(k)
-	problem := r.Error
+	w := state.files.OpenChunk(slot)
+	problem := result.Error
 	switch {
 	case problem != "":
-	case len(r.NodeIDs) == 0 && (r.Length > 0 || !recovery.Attempt().Everyone) || len(r.NodeIDs) > limits.NodesPerCallMax:
-		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(r.NodeIDs))
-	case r.Length < w.Base || w.Cut >= 0 && r.Length != w.Cut || r.Length > s.tree.Inode(file).ChunkSize():
-		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", r.Length, w.Base, w.Cut)
+	case len(result.NodeIDs) == 0 && (result.Length > 0 || !recovery.Attempt().Everyone) ||
+		len(result.NodeIDs) > limits.NodesPerCallMax:
+		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(result.NodeIDs))
+	case result.Length < w.Base || w.Cut >= 0 && result.Length != w.Cut ||
+		result.Length > state.tree.Inode(file).ChunkSize():
+		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", result.Length, w.Base, w.Cut)
 	}
 	recovery.Stop(0)
 	if problem != "" {
 		// A later Tick tries another primary.
-		recovery.Stop(s.step.Mono + time.Duration(min(recovery.Started(), 20))*s.config.TickInterval)
+		recovery.Stop(state.step.Mono + time.Duration(min(recovery.Started(), 20))*state.config.TickInterval)
 		e := fault.New(fault.Unavailable, op, "recovery failed: %s", limits.Clip(problem, 1024))
-		e.Chunk, e.Node = r.Chunk.String(), r.NodeID
+		e.Chunk, e.Node = result.Chunk.String(), result.NodeID
 		return e
 	}
-	index := s.files.Chunk(k).Index()
-	s.replicas.OpenChunks.Trust(k, chunk.Replica{State: chunk.Sealed, Generation: r.Generation, Length: r.Length}, r.NodeIDs)
-	if _, err := s.log(&codec.RecoveredRecord{Prefix: s.ownPrefix(), File: id, Index: index,
-		Generation: uint64(r.Generation), Length: uint32(r.Length)}); err != nil {
+	index := state.files.Chunk(slot).Index()
+	state.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Sealed, Generation: result.Generation,
+		Length: result.Length}, result.NodeIDs)
+	if _, err := state.log(&codec.RecoveredRecord{Prefix: state.ownPrefix(), File: id, Index: index,
+		Generation: uint64(result.Generation), Length: uint32(result.Length)}); err != nil {
 		return err
 	}
-	s.step.Tell(step.Event{Kind: step.EventRecoveryDone, Chunk: r.Chunk, FileID: id, Count: int(r.Length)})
-	if sealed := s.files.Find(r.Chunk); sealed != 0 && !s.files.Chunk(sealed).Open() {
-		s.replicas.OpenChunks.Sealed(sealed, r.NodeIDs)
+	state.step.Tell(step.Event{Kind: step.EventRecoveryDone, Chunk: result.Chunk, FileID: id,
+		Count: int(result.Length)})
+	if sealed := state.files.Find(result.Chunk); sealed != 0 && !state.files.Chunk(sealed).Open() {
+		state.replicas.OpenChunks.Sealed(sealed, result.NodeIDs)
 	}
-	if s.leases.Of(id) != nil {
-		s.recoverFile(s.tree.Find(id))
+	if state.leases.Of(id) != nil {
+		state.recoverFile(state.tree.Find(id))
 	}
 	return nil
 }

@@ -116,7 +116,8 @@ func TestNamespaceAgainstModel(t *testing.T) {
 				}
 			},
 			"create": func(r *rapid.T) {
-				p, parents, overwrite, hidden := path.Draw(r, "path"), rapid.Bool().Draw(r, "parents"), rapid.Bool().Draw(r, "overwrite"), rapid.Bool().Draw(r, "hidden")
+				p, parents, overwrite, hidden := path.Draw(r, "path"), rapid.Bool().Draw(r, "parents"),
+					rapid.Bool().Draw(r, "overwrite"), rapid.Bool().Draw(r, "hidden")
 				kind := m.parent(p)
 				if parents {
 					kind = m.makeParents(p)
@@ -128,7 +129,8 @@ func TestNamespaceAgainstModel(t *testing.T) {
 						kind = fault.Exists
 					}
 				}
-				result := want(&Create{Path: p, Parents: parents, Overwrite: overwrite, VisibleOnComplete: hidden}, kind)
+				result := want(&Create{Path: p, Parents: parents, Overwrite: overwrite, VisibleOnComplete: hidden},
+					kind)
 				if kind == 0 {
 					id := result.(*CreateResult).Info.FileID
 					want(&Complete{FileID: id}, 0)

@@ -62,13 +62,19 @@ func TestRegistrationIsRefused(t *testing.T) {
 		"long id":         {fault.Invalid, func(r *RegisterNode) { r.NodeID = strings.Repeat("x", 256) }},
 		"bad id":          {fault.Invalid, func(r *RegisterNode) { r.NodeID = "\xff" }},
 		"no address":      {fault.Invalid, func(r *RegisterNode) { r.Address = "" }},
-		"many volumes":    {fault.Invalid, func(r *RegisterNode) { r.Volumes = make([]datanode.VolumeState, limits.VolumesPerNodeMax+1) }},
+		"many volumes": {fault.Invalid, func(r *RegisterNode) {
+			r.Volumes = make([]datanode.VolumeState,
+				limits.VolumesPerNodeMax+1)
+		}},
 	} {
 		err := register(c.change)
 		require.NotNil(t, err, name)
 		require.Equal(t, c.kind, err.Kind, name)
 	}
-	require.Nil(t, register(func(r *RegisterNode) { r.ClusterID, r.HighestEpoch, r.HighestTxid = "cluster-1", 1, r.DurableTxid }))
+	require.Nil(t, register(func(r *RegisterNode) {
+		r.ClusterID, r.HighestEpoch, r.HighestTxid = "cluster-1", 1,
+			r.DurableTxid
+	}))
 	// A second registration takes over; the first stream's messages are refused.
 	require.Nil(t, h.own(&Heartbeat{NodeID: "x", Session: 99}).Reply.Err)
 	require.Nil(t, register(func(r *RegisterNode) { r.Session, r.Address = 100, "x:2" }))
@@ -104,7 +110,8 @@ func TestReportInPages(t *testing.T) {
 	h.report("a", all...)
 	h.report("b", all...)
 	page := func(id uint64, n uint32, last bool, replicas ...chunk.Replica) Effects {
-		return h.own(&ReportPage{NodeID: "a", Session: h.sessions["a"], ReportID: id, Page: n, Last: last, Replicas: replicas})
+		return h.own(&ReportPage{NodeID: "a", Session: h.sessions["a"], ReportID: id, Page: n, Last: last,
+			Replicas: replicas})
 	}
 	holds := func() (indexes []uint32) {
 		for _, c := range read[LocateResult](h, &Locate{Path: "/f"}).Chunks {
@@ -148,10 +155,13 @@ func TestReportInPages(t *testing.T) {
 	require.Equal(t, []uint32{1, 3}, holds())
 
 	// Nonsense in a report has no effect; too much of it is refused.
-	require.Nil(t, page(11, 0, true, all[1], all[3], chunk.Replica{}, chunk.Replica{ID: testID(1), Length: -1, State: 1}, chunk.Replica{ID: testID(1), State: 9}).Reply.Err)
+	require.Nil(t, page(11, 0, true, all[1], all[3], chunk.Replica{},
+		chunk.Replica{ID: testID(1), Length: -1, State: 1}, chunk.Replica{ID: testID(1), State: 9}).Reply.Err)
 	require.Zero(t, h.s.replicas.Counts().Misplaced)
-	require.Equal(t, fault.Invalid, page(12, 0, true, make([]chunk.Replica, limits.ReplicasPerMessageMax+1)...).Reply.Err.Kind)
-	require.Equal(t, fault.Invalid, h.own(&Delta{NodeID: "a", Session: h.sessions["a"], Stored: make([]chunk.Replica, limits.ReplicasPerMessageMax+1)}).Reply.Err.Kind)
+	require.Equal(t, fault.Invalid,
+		page(12, 0, true, make([]chunk.Replica, limits.ReplicasPerMessageMax+1)...).Reply.Err.Kind)
+	require.Equal(t, fault.Invalid, h.own(&Delta{NodeID: "a", Session: h.sessions["a"],
+		Stored: make([]chunk.Replica, limits.ReplicasPerMessageMax+1)}).Reply.Err.Kind)
 }
 
 func TestNodesGoStaleThenDead(t *testing.T) {
@@ -211,8 +221,10 @@ func TestLocateRefuses(t *testing.T) {
 		r    *Locate
 		kind fault.Kind
 	}{
-		{&Locate{Path: "/d"}, fault.IsDirectory}, {&Locate{Path: "/x"}, fault.NotFound}, {&Locate{FileID: 77}, fault.NotFound},
-		{&Locate{FileID: namespace.RootID}, fault.NotFound}, {&Locate{Path: "/f", FileID: 3}, fault.Invalid}, {&Locate{Path: "/f", Offset: -1}, fault.Invalid},
+		{&Locate{Path: "/d"}, fault.IsDirectory}, {&Locate{Path: "/x"}, fault.NotFound},
+		{&Locate{FileID: 77}, fault.NotFound},
+		{&Locate{FileID: namespace.RootID}, fault.NotFound}, {&Locate{Path: "/f", FileID: 3}, fault.Invalid},
+		{&Locate{Path: "/f", Offset: -1}, fault.Invalid},
 	} {
 		require.Equal(t, c.kind, h.own(c.r).Reply.Err.Kind, "%+v", c.r)
 	}
@@ -224,7 +236,8 @@ func TestLocateRefuses(t *testing.T) {
 func TestFullNodesGetNothing(t *testing.T) {
 	h := newHarness(t, Config{DefaultReplication: 2, DefaultChunkSize: 1 << 20})
 	h.start(3)
-	full := []datanode.VolumeState{{Healthy: true, CapacityBytes: 1 << 30, FreeBytes: 1<<20 - 1}, {Healthy: false, CapacityBytes: 1 << 40, FreeBytes: 1 << 40}}
+	full := []datanode.VolumeState{{Healthy: true, CapacityBytes: 1 << 30, FreeBytes: 1<<20 - 1},
+		{Healthy: false, CapacityBytes: 1 << 40, FreeBytes: 1 << 40}}
 	h.own(&Heartbeat{NodeID: "a", Session: h.sessions["a"], Volumes: full})
 	for i := range 10 {
 		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/%d", i), ChunkCount: 1})
@@ -237,8 +250,10 @@ func TestFullNodesGetNothing(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	for name, c := range map[string]Config{
-		"replication": {DefaultReplication: limits.ReplicationMax + 1}, "chunk size": {DefaultChunkSize: 1000}, "leases": {LeaseSoftLimit: time.Hour},
-		"nodes": {StaleAfter: time.Minute}, "grace": {RepairGrace: -1}, "timeout": {CopyTimeout: -1}, "copies": {CopiesTotal: -1},
+		"replication": {DefaultReplication: limits.ReplicationMax + 1}, "chunk size": {DefaultChunkSize: 1000},
+		"leases": {LeaseSoftLimit: time.Hour},
+		"nodes":  {StaleAfter: time.Minute}, "grace": {RepairGrace: -1}, "timeout": {CopyTimeout: -1},
+		"copies":    {CopiesTotal: -1},
 		"safe mode": {SafeModeShare: 1001}, "placement": {Placement: "best"},
 	} {
 		_, err := New(c)
@@ -253,7 +268,8 @@ func TestManyReplicas(t *testing.T) {
 	c := h.write(1, "/f", 1<<16, 10)[0]
 	require.Len(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas, 5)
 	for _, r := range c.Replicas {
-		h.own(&Delta{NodeID: r.NodeID, Session: h.sessions[r.NodeID], Removed: []chunk.Replica{sealedReplica(c.Chunk, 1, 10)}})
+		h.own(&Delta{NodeID: r.NodeID, Session: h.sessions[r.NodeID],
+			Removed: []chunk.Replica{sealedReplica(c.Chunk, 1, 10)}})
 	}
 	require.Equal(t, uint64(1), read[ClusterStatusResult](h, &ClusterStatus{}).Missing)
 	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g"} {

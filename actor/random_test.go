@@ -38,9 +38,13 @@ type writing struct {
 }
 
 func newWorld(t testing.TB, seed int64) *world {
-	w := &world{harness: newHarness(t, Config{DefaultChunkSize: 1 << 16, DefaultReplication: 2, DeleteGrace: 20 * time.Second, RepairGrace: 5 * time.Second,
-		LeaseSoftLimit: 10 * time.Second, LeaseHardLimit: 30 * time.Second, CopyTimeout: 10 * time.Second, RecoverWait: 2 * time.Second}),
-		random: rand.New(rand.NewSource(seed)), up: make(map[string]bool), disks: make(map[string]map[chunk.ID]chunk.Replica), lost: make(map[chunk.ID]bool)}
+	w := &world{harness: newHarness(t,
+		Config{DefaultChunkSize: 1 << 16, DefaultReplication: 2, DeleteGrace: 20 * time.Second,
+			RepairGrace:    5 * time.Second,
+			LeaseSoftLimit: 10 * time.Second, LeaseHardLimit: 30 * time.Second, CopyTimeout: 10 * time.Second,
+			RecoverWait: 2 * time.Second}),
+		random: rand.New(rand.NewSource(seed)), up: make(map[string]bool),
+		disks: make(map[string]map[chunk.ID]chunk.Replica), lost: make(map[chunk.ID]bool)}
 	w.start(4)
 	for _, id := range []string{"a", "b", "c", "d"} {
 		w.nodes = append(w.nodes, id)
@@ -85,11 +89,13 @@ func (w *world) round() {
 	case 0:
 		w.do(w.as(client, &Mkdir{Path: w.path(), Parents: w.random.Intn(2) == 0}))
 	case 1, 2, 3:
-		e := w.do(w.as(client, &Create{Path: w.path(), Parents: true, Overwrite: w.random.Intn(2) == 0, VisibleOnComplete: w.random.Intn(2) == 0, ChunkCount: uint32(w.random.Intn(3))}))
+		e := w.do(w.as(client, &Create{Path: w.path(), Parents: true, Overwrite: w.random.Intn(2) == 0,
+			VisibleOnComplete: w.random.Intn(2) == 0, ChunkCount: uint32(w.random.Intn(3))}))
 		if r, is := e.Reply.Result.(*CreateResult); is && e.Reply.Err == nil {
 			for _, c := range r.Chunks {
 				for _, n := range c.Replicas {
-					w.store(n.NodeID, chunk.Replica{ID: c.Chunk, Generation: c.Generation, Length: int64(w.random.Intn(100)), State: chunk.Open})
+					w.store(n.NodeID, chunk.Replica{ID: c.Chunk, Generation: c.Generation,
+						Length: int64(w.random.Intn(100)), State: chunk.Open})
 				}
 			}
 			w.files = append(w.files, writing{client: client, id: r.Info.FileID, chunks: r.Chunks})
@@ -102,7 +108,8 @@ func (w *world) round() {
 			f := writing{client: client, id: r.Info.FileID}
 			if r.HasLast {
 				for _, n := range r.Last.Replicas {
-					w.store(n.NodeID, chunk.Replica{ID: r.Last.Chunk, Generation: r.Last.Generation, Length: r.Last.Length, State: chunk.Open})
+					w.store(n.NodeID, chunk.Replica{ID: r.Last.Chunk, Generation: r.Last.Generation,
+						Length: r.Last.Length, State: chunk.Open})
 				}
 				f.chunks = []LocatedChunk{r.Last}
 			}
@@ -155,7 +162,8 @@ func (w *world) finish() {
 		}
 		commit := ChunkCommit{Chunk: c.Chunk, Generation: c.Generation, Length: length}
 		for _, n := range c.Replicas {
-			if r, there := w.disks[n.NodeID][c.Chunk]; w.up[n.NodeID] && there && r.Generation == c.Generation && r.State == chunk.Open {
+			if r, there := w.disks[n.NodeID][c.Chunk]; w.up[n.NodeID] && there && r.Generation == c.Generation &&
+				r.State == chunk.Open {
 				w.disks[n.NodeID][c.Chunk] = sealedReplica(c.Chunk, c.Generation, length)
 				commit.NodeIDs = append(commit.NodeIDs, n.NodeID)
 			}
@@ -182,7 +190,8 @@ func (w *world) breakPipeline() {
 	}
 	c := &f.chunks[len(f.chunks)-1]
 	failed := c.Replicas[w.random.Intn(len(c.Replicas))].NodeID
-	e := w.do(w.as(f.client, &RecoverPipeline{FileID: f.id, Chunk: c.Chunk, Generation: c.Generation, FailedNodes: []string{failed}}))
+	e := w.do(w.as(f.client, &RecoverPipeline{FileID: f.id, Chunk: c.Chunk, Generation: c.Generation,
+		FailedNodes: []string{failed}}))
 	r, is := e.Reply.Result.(*RecoverPipelineResult)
 	if !is || e.Reply.Err != nil {
 		return
@@ -194,7 +203,8 @@ func (w *world) breakPipeline() {
 		w.store(n.NodeID, chunk.Replica{ID: c.Chunk, Generation: c.Generation, Length: c.Length, State: chunk.Open})
 	}
 	if w.random.Intn(4) > 0 {
-		w.do(w.as(f.client, &UpdatePipeline{FileID: f.id, Chunk: c.Chunk, Generation: c.Generation, Length: c.Length, NodeIDs: nodeIDs(c.Replicas)}))
+		w.do(w.as(f.client, &UpdatePipeline{FileID: f.id, Chunk: c.Chunk, Generation: c.Generation, Length: c.Length,
+			NodeIDs: nodeIDs(c.Replicas)}))
 	}
 }
 
@@ -305,7 +315,8 @@ func (w *world) obey() {
 			if !there || r.Generation != d.Generation {
 				continue
 			}
-			result := &VerifyResult{NodeID: m.NodeID, Session: w.sessions[m.NodeID], VerifyResult: datanode.VerifyResult{Chunk: d.Chunk, Generation: d.Generation}}
+			result := &VerifyResult{NodeID: m.NodeID, Session: w.sessions[m.NodeID],
+				VerifyResult: datanode.VerifyResult{Chunk: d.Chunk, Generation: d.Generation}}
 			if w.random.Intn(4) == 0 {
 				w.lost[d.Chunk] = true
 				result.Bad, result.Error = true, "checksum mismatch"
@@ -341,7 +352,9 @@ func (w *world) recover(primary string, d *datanode.RecoverChunk) {
 	if d.Length >= 0 {
 		length = d.Length
 	}
-	result := &RecoverResult{NodeID: primary, Session: w.sessions[primary], RecoverResult: datanode.RecoverResult{Chunk: d.Chunk, Generation: d.Generation, Length: max(length, 0), NodeIDs: holders}}
+	result := &RecoverResult{NodeID: primary, Session: w.sessions[primary],
+		RecoverResult: datanode.RecoverResult{Chunk: d.Chunk, Generation: d.Generation, Length: max(length, 0),
+			NodeIDs: holders}}
 	if nobody {
 		result.Length = 0
 	}
@@ -372,7 +385,8 @@ func (w *world) delete(node string, order chunk.Replica) {
 		require.False(w.t, c.Open(), "a replica of an open chunk is deleted")
 		good := 0
 		for n, disk := range w.disks {
-			if q, has := disk[order.ID]; has && n != node && q.State == chunk.Sealed && q.Generation == c.Generation() && q.Length == c.Length() {
+			if q, has := disk[order.ID]; has && n != node && q.State == chunk.Sealed &&
+				q.Generation == c.Generation() && q.Length == c.Length() {
 				good++
 			}
 		}

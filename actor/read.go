@@ -12,34 +12,35 @@ import (
 // counts as a change of the directory or file. Where that would be costly
 // (Summary, ClusterStatus) it carries the last txid.
 
-func list(s *State, r *List) (any, *fault.Error) {
-	at := where{"list", r.Path}
-	slot, err := s.find(at)
+func list(state *State, request *List) (any, *fault.Error) {
+	at := where{"list", request.Path}
+	slot, err := state.find(at)
 	if err != nil {
 		return nil, err
 	}
-	directory := *s.tree.Inode(slot)
+	directory := *state.tree.Inode(slot)
 	if !directory.Directory() {
 		return nil, at.refuse(fault.NotDirectory, "", "a directory is wanted, this is a file")
 	}
-	if len(r.After) > limits.NameBytesMax {
-		return nil, fault.New(fault.Invalid, at.op, "the name to go on after has %d bytes, names have at most %d", len(r.After), limits.NameBytesMax)
+	if len(request.After) > limits.NameBytesMax {
+		return nil, fault.New(fault.Invalid, at.op, "the name to go on after has %d bytes, names have at most %d",
+			len(request.After), limits.NameBytesMax)
 	}
-	limit := int(min(r.Limit, limits.EntriesPerListMax))
+	limit := int(min(request.Limit, limits.EntriesPerListMax))
 	if limit == 0 {
 		limit = limits.EntriesPerListMax
 	}
 	result := &ListResult{Entries: make([]FileInfo, 0, min(limit, int(directory.Length())))}
-	s.tree.Children(directory.ID(), r.After, func(name string, child namespace.InodeSlot) bool {
-		if r.After != "" && name == r.After {
+	state.tree.Children(directory.ID(), request.After, func(name string, child namespace.InodeSlot) bool {
+		if request.After != "" && name == request.After {
 			return true
 		}
 		if len(result.Entries) == limit {
 			result.More = true
 			return false
 		}
-		s.dependOn(s.tree.Inode(child).Txid())
-		result.Entries = append(result.Entries, s.info(child, name))
+		state.dependOn(state.tree.Inode(child).Txid())
+		result.Entries = append(result.Entries, state.info(child, name))
 		return true
 	})
 	return result, nil
@@ -58,48 +59,49 @@ func stat(s *State, r *Stat) (any, *fault.Error) {
 	return result, nil
 }
 
-func locate(s *State, r *Locate) (any, *fault.Error) {
-	at := where{"locate", r.Path}
+func locate(state *State, request *Locate) (any, *fault.Error) {
+	at := where{"locate", request.Path}
 	var slot namespace.InodeSlot
 	var name string
 	switch {
-	case r.Path != "" && r.FileID != 0:
+	case request.Path != "" && request.FileID != 0:
 		return nil, at.refuse(fault.Invalid, "", "both path and file id are set")
-	case r.Path != "":
+	case request.Path != "":
 		var err *fault.Error
-		if slot, err = s.findFile(at); err != nil {
+		if slot, err = state.findFile(at); err != nil {
 			return nil, err
 		}
-		_, name = namespace.SplitPath(r.Path)
+		_, name = namespace.SplitPath(request.Path)
 	default:
-		slot = s.tree.Find(r.FileID)
-		if slot == 0 || s.tree.Inode(slot).Directory() {
-			return nil, fault.New(fault.NotFound, at.op, "file %d does not exist", r.FileID)
+		slot = state.tree.Find(request.FileID)
+		if slot == 0 || state.tree.Inode(slot).Directory() {
+			return nil, fault.New(fault.NotFound, at.op, "file %d does not exist", request.FileID)
 		}
-		s.dependOn(s.tree.Inode(slot).Txid())
-		if o := s.leases.Of(r.FileID); o != nil {
+		state.dependOn(state.tree.Inode(slot).Txid())
+		if o := state.leases.Of(request.FileID); o != nil {
 			name = o.Leaf
 		}
 	}
-	i := *s.tree.Inode(slot)
-	if r.Offset < 0 {
-		return nil, at.refuse(fault.Invalid, "", "offset %d is below 0", r.Offset)
+	i := *state.tree.Inode(slot)
+	if request.Offset < 0 {
+		return nil, at.refuse(fault.Invalid, "", "offset %d is below 0", request.Offset)
 	}
-	result := &LocateResult{Info: s.info(slot, name)}
+	result := &LocateResult{Info: state.info(slot, name)}
 	size := i.ChunkSize()
-	if r.Offset/size >= int64(i.Chunks()) {
+	if request.Offset/size >= int64(i.Chunks()) {
 		return result, nil
 	}
-	first, last := uint32(r.Offset/size), i.Chunks()-1
-	if r.Length > 0 && r.Length <= int64(i.Chunks())*size-r.Offset {
-		last = min(last, uint32((r.Offset+r.Length-1)/size))
+	first, last := uint32(request.Offset/size), i.Chunks()-1
+	if request.Length > 0 && request.Length <= int64(i.Chunks())*size-request.Offset {
+		last = min(last, uint32((request.Offset+request.Length-1)/size))
 	}
 	if last-first >= locateMax {
 		last = first + locateMax - 1
 	}
 	result.Chunks = make([]LocatedChunk, 0, last-first+1)
-	for k := s.files.At(slot, first); k != 0 && s.files.Chunk(k).Index() <= last; k = s.files.Chunk(k).Next() {
-		result.Chunks = append(result.Chunks, s.located(k))
+	for k := state.files.At(slot, first); k != 0 &&
+		state.files.Chunk(k).Index() <= last; k = state.files.Chunk(k).Next() {
+		result.Chunks = append(result.Chunks, state.located(k))
 	}
 	return result, nil
 }
@@ -116,17 +118,17 @@ func (s *State) located(slot namespace.ChunkSlot) LocatedChunk {
 	return located
 }
 
-func summary(s *State, r *Summary) (any, *fault.Error) {
-	slot, err := s.find(where{"summary", r.Path})
+func summary(state *State, r *Summary) (any, *fault.Error) {
+	slot, err := state.find(where{"summary", r.Path})
 	if err != nil {
 		return nil, err
 	}
-	s.effects.Reply.AfterTxid = s.step.Txid
+	state.effects.Reply.AfterTxid = state.step.Txid
 	result := &SummaryResult{}
 	for stack := []namespace.InodeSlot{slot}; len(stack) > 0; {
 		slot := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		i := s.tree.Inode(slot)
+		i := state.tree.Inode(slot)
 		if !i.Directory() {
 			result.Files++
 			result.Bytes += i.Length()
@@ -135,7 +137,7 @@ func summary(s *State, r *Summary) (any, *fault.Error) {
 			continue
 		}
 		result.Directories++
-		s.tree.Children(i.ID(), "", func(_ string, child namespace.InodeSlot) bool {
+		state.tree.Children(i.ID(), "", func(_ string, child namespace.InodeSlot) bool {
 			stack = append(stack, child)
 			return true
 		})
@@ -147,7 +149,8 @@ func clusterStatus(s *State) (any, *fault.Error) {
 	s.effects.Reply.AfterTxid = s.step.Txid
 	totals, counts := s.tree.Totals(), s.replicas.Counts()
 	return &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.step.Txid,
-		SafeMode: s.replicas.SafeMode.On(), SafeModeReason: s.replicas.SafeMode.Reason(), Nodes: s.replicas.Nodes.Status(),
+		SafeMode: s.replicas.SafeMode.On(), SafeModeReason: s.replicas.SafeMode.Reason(),
+		Nodes: s.replicas.Nodes.Status(),
 		Files: totals.Files, Directories: totals.Directories, Chunks: uint64(s.files.Chunks()),
 		UnderReplicated: counts.UnderReplicated, Missing: counts.Missing, CorruptReplicas: counts.Unusable,
 		OpenFiles: uint64(s.leases.Count()), Version: s.config.Version,

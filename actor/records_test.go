@@ -78,7 +78,8 @@ func FuzzReplay(f *testing.F) {
 	h.slow = true
 	ok[RenameResult](h, 1, &Rename{Source: "/d", Target: "/e"})
 	ok[AddChunksResult](h, 1, &AddChunks{FileID: 4, FirstIndex: 2, Count: 1})
-	h.as(1, &Complete{FileID: 5, Commits: []ChunkCommit{{Chunk: h.s.files.Chunk(h.s.files.At(h.s.tree.Find(5), 0)).ID(), Generation: 1, Length: 5, NodeIDs: []string{"a"}}}})
+	h.as(1, &Complete{FileID: 5, Commits: []ChunkCommit{{Chunk: h.s.files.Chunk(h.s.files.At(h.s.tree.Find(5), 0)).ID(),
+		Generation: 1, Length: 5, NodeIDs: []string{"a"}}}})
 	ok[RecoverLeaseResult](h, 1, &RecoverLease{Path: "/e/f"})
 	ok[RemoveResult](h, 1, &Remove{Path: "/open"})
 	ok[TruncateResult](h, 1, &Truncate{Path: "/hidden", Length: 1})

@@ -42,7 +42,8 @@ func TestScenarios(t *testing.T) {
 						config.Placement = a.Vals[0]
 					}
 				}
-				s = &scenario{harness: newHarness(t, config), names: make(map[chunk.ID]string), ids: make(map[string]chunk.ID), last: make(map[byte]Command)}
+				s = &scenario{harness: newHarness(t, config), names: make(map[chunk.ID]string),
+					ids: make(map[string]chunk.ID), last: make(map[byte]Command)}
 				nodes := 3
 				if d.HasArg("nodes") {
 					d.ScanArgs(t, "nodes", &nodes)
@@ -167,7 +168,8 @@ func (s *scenario) commits(text string) (commits []ChunkCommit) {
 // replica reads c1@2:100[:open|recovered|corrupt].
 func (s *scenario) replica(text string) chunk.Replica {
 	state := chunk.Sealed
-	for word, st := range map[string]chunk.State{"open": chunk.Open, "recovered": chunk.Recovered, "corrupt": chunk.Corrupt} {
+	for word, st := range map[string]chunk.State{"open": chunk.Open, "recovered": chunk.Recovered,
+		"corrupt": chunk.Corrupt} {
 		if t, is := strings.CutSuffix(text, ":"+word); is {
 			text, state = t, st
 		}
@@ -224,31 +226,38 @@ func (s *scenario) line(line string) string {
 	case "stored":
 		return s.effects(s.stored(a.words[0], s.replicas(a.words[1:])...))
 	case "removed":
-		return s.effects(s.own(&Delta{NodeID: a.words[0], Session: s.sessions[a.words[0]], Removed: s.replicas(a.words[1:])}))
+		return s.effects(s.own(&Delta{NodeID: a.words[0], Session: s.sessions[a.words[0]],
+			Removed: s.replicas(a.words[1:])}))
 	case "recovered":
 		c := s.commit(a.words[1])
-		return s.effects(s.own(&RecoverResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], RecoverResult: datanode.RecoverResult{Chunk: c.Chunk, Generation: c.Generation,
-			Length: c.Length, NodeIDs: c.NodeIDs, Error: a.keyed["error"]}}))
+		return s.effects(s.own(&RecoverResult{NodeID: a.words[0], Session: s.sessions[a.words[0]],
+			RecoverResult: datanode.RecoverResult{Chunk: c.Chunk, Generation: c.Generation,
+				Length: c.Length, NodeIDs: c.NodeIDs, Error: a.keyed["error"]}}))
 	case "list":
 		return s.effects(s.own(&List{Path: a.words[0], After: a.keyed["after"], Limit: uint32(a.number("limit"))}))
 	case "stat":
 		return s.effects(s.own(&Stat{Path: a.words[0]}))
 	case "locate":
-		return s.effects(s.own(&Locate{Path: a.words[0], Offset: int64(a.number("offset")), Length: int64(a.number("length"))}))
+		return s.effects(s.own(&Locate{Path: a.words[0], Offset: int64(a.number("offset")),
+			Length: int64(a.number("length"))}))
 	case "summary":
 		return s.effects(s.own(&Summary{Path: a.words[0]}))
 	case "renew":
 		return s.effects(s.own(&RenewLeases{Client: ClientID{a.words[0][0]}}))
 	case "bad":
 		c := s.commit(a.words[0])
-		return s.effects(s.own(&ReportBadReplica{Chunk: c.Chunk, Generation: c.Generation, NodeID: a.words[1], Reason: "checksum"}))
+		return s.effects(s.own(&ReportBadReplica{Chunk: c.Chunk, Generation: c.Generation, NodeID: a.words[1],
+			Reason: "checksum"}))
 	case "verified":
 		c := s.commit(a.words[1])
-		return s.effects(s.own(&VerifyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], VerifyResult: datanode.VerifyResult{Chunk: c.Chunk, Generation: c.Generation, Bad: a.keyed["bad"] != "", Error: a.keyed["error"]}}))
+		return s.effects(s.own(&VerifyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]],
+			VerifyResult: datanode.VerifyResult{Chunk: c.Chunk, Generation: c.Generation, Bad: a.keyed["bad"] != "",
+				Error: a.keyed["error"]}}))
 	case "status":
 		return s.effects(s.own(&ClusterStatus{}))
 	case "safe-mode":
-		action := map[string]SafeModeAction{"get": SafeModeGet, "enter": SafeModeEnter, "leave": SafeModeLeave}[a.words[0]]
+		action := map[string]SafeModeAction{"get": SafeModeGet, "enter": SafeModeEnter,
+			"leave": SafeModeLeave}[a.words[0]]
 		return s.effects(s.own(&SafeMode{Action: action}))
 	}
 	s.t.Fatalf("line %q", line)
@@ -265,8 +274,10 @@ func (s *scenario) mutation(verb string, a args) Request {
 	case "mkdir":
 		return &Mkdir{Path: path, Parents: a.has("parents")}
 	case "create":
-		return &Create{Path: path, Overwrite: a.has("overwrite"), Parents: a.has("parents"), Replication: uint32(a.number("replication")),
-			ChunkSize: int64(a.number("size")), VisibleOnComplete: a.has("hidden"), ChunkCount: uint32(a.number("chunks")),
+		return &Create{Path: path, Overwrite: a.has("overwrite"), Parents: a.has("parents"),
+			Replication: uint32(a.number("replication")),
+			ChunkSize:   int64(a.number("size")), VisibleOnComplete: a.has("hidden"),
+			ChunkCount:   uint32(a.number("chunks")),
 			ExcludeNodes: letters(a.keyed["exclude"]), ClientName: a.keyed["name"]}
 	case "add":
 		r := &AddChunks{FileID: file, FirstIndex: uint32(a.number("index")), Count: uint32(a.number("count")),
@@ -283,10 +294,12 @@ func (s *scenario) mutation(verb string, a args) Request {
 		return &Append{Path: path, RecoverLease: a.has("recover"), ClientName: a.keyed["name"]}
 	case "recover-pipeline":
 		c := s.commit(a.keyed["chunk"])
-		return &RecoverPipeline{FileID: file, Chunk: c.Chunk, Generation: c.Generation, FailedNodes: letters(a.keyed["failed"])}
+		return &RecoverPipeline{FileID: file, Chunk: c.Chunk, Generation: c.Generation,
+			FailedNodes: letters(a.keyed["failed"])}
 	case "update-pipeline":
 		c := s.commit(a.keyed["chunk"])
-		return &UpdatePipeline{FileID: file, Chunk: c.Chunk, Generation: c.Generation, Length: c.Length, NodeIDs: c.NodeIDs}
+		return &UpdatePipeline{FileID: file, Chunk: c.Chunk, Generation: c.Generation, Length: c.Length,
+			NodeIDs: c.NodeIDs}
 	case "rename":
 		return &Rename{Source: a.words[0], Target: a.words[1], Overwrite: a.has("overwrite")}
 	case "remove":
@@ -350,7 +363,8 @@ func (s *scenario) chunk(c LocatedChunk) string {
 	if c.Open {
 		state = "open"
 	}
-	return fmt.Sprintf("  %s@%d:%d %s at %d on %s\n", s.name(c.Chunk), c.Generation, c.Length, state, c.Offset, s.nodes(c.Replicas))
+	return fmt.Sprintf("  %s@%d:%d %s at %d on %s\n", s.name(c.Chunk), c.Generation, c.Length, state, c.Offset,
+		s.nodes(c.Replicas))
 }
 
 func (s *scenario) nodes(replicas []chunk.Location) string {
@@ -383,7 +397,8 @@ func (s *scenario) result(result any) string {
 			fmt.Fprintf(&b, "  was @%d\n%s", r.PreviousGeneration, s.chunk(r.Last))
 		}
 	case *RecoverPipelineResult:
-		fmt.Fprintf(&b, "generation %d, survivors %s, replacements %s\n", r.Generation, s.nodes(r.Survivors), s.nodes(r.Replacements))
+		fmt.Fprintf(&b, "generation %d, survivors %s, replacements %s\n", r.Generation, s.nodes(r.Survivors),
+			s.nodes(r.Replacements))
 	case *RemoveResult:
 		fmt.Fprintf(&b, "removed %d files, %d directories, %d bytes\n", r.Files, r.Directories, r.Bytes)
 	case *RecoverLeaseResult:
@@ -407,7 +422,8 @@ func (s *scenario) result(result any) string {
 			b.WriteString(s.chunk(c))
 		}
 	case *SummaryResult:
-		fmt.Fprintf(&b, "%d files, %d directories, %d bytes, %d stored, %d chunks\n", r.Files, r.Directories, r.Bytes, r.StoredBytes, r.Chunks)
+		fmt.Fprintf(&b, "%d files, %d directories, %d bytes, %d stored, %d chunks\n", r.Files, r.Directories, r.Bytes,
+			r.StoredBytes, r.Chunks)
 	case *RenewLeasesResult:
 		fmt.Fprintf(&b, "files %v\n", r.FileIDs)
 	case *SafeModeResult:
@@ -435,9 +451,11 @@ func (s *scenario) messages(messages []step.Message) string {
 			}
 			b.WriteString("\n")
 		case *datanode.RecoverChunk:
-			fmt.Fprintf(&b, "  -> %s recover %s to @%d from @%d on %s, length %d\n", m.NodeID, s.name(d.Chunk), d.Generation, d.MinimumGeneration, s.nodes(d.Replicas), d.Length)
+			fmt.Fprintf(&b, "  -> %s recover %s to @%d from @%d on %s, length %d\n", m.NodeID, s.name(d.Chunk),
+				d.Generation, d.MinimumGeneration, s.nodes(d.Replicas), d.Length)
 		case *datanode.CopyReplica:
-			fmt.Fprintf(&b, "  -> %s copy %s@%d:%d from %s\n", m.NodeID, s.name(d.Chunk), d.Generation, d.Length, s.nodes(d.Sources))
+			fmt.Fprintf(&b, "  -> %s copy %s@%d:%d from %s\n", m.NodeID, s.name(d.Chunk), d.Generation, d.Length,
+				s.nodes(d.Sources))
 		case *datanode.VerifyReplica:
 			fmt.Fprintf(&b, "  -> %s verify %s@%d\n", m.NodeID, s.name(d.Chunk), d.Generation)
 		case *datanode.SendReport:

@@ -28,7 +28,8 @@ func TestAStandbyTakesOver(t *testing.T) {
 	h.s, h.slow = standby, true // talk to the standby
 	for _, id := range nodes {
 		require.Nil(t, h.register(id).Reply.Err)
-		require.Nil(t, h.report(id, sealedReplica(c.Chunk, 1, 10), sealedReplica(removed.Chunk, 1, 10), sealedReplica(testID(9), 1, 1)).Reply.Err)
+		require.Nil(t, h.report(id, sealedReplica(c.Chunk, 1, 10), sealedReplica(removed.Chunk, 1, 10),
+			sealedReplica(testID(9), 1, 1)).Reply.Err)
 	}
 	for _, id := range nodes {
 		require.Empty(t, deletions(h.pass(time.Minute, nodes...)), "a standby orders nothing, %s", id)
@@ -75,7 +76,8 @@ func TestAStandbyTakesOver(t *testing.T) {
 func TestAnEmptyNamenodeDeletesNothing(t *testing.T) {
 	h := newHarness(t, Config{})
 	h.start(0)
-	e := h.own(&RegisterNode{Session: 1, NodeID: "a", Address: "a:1", ClusterID: "cluster-1", HighestEpoch: 1, HighestTxid: 500, DurableTxid: h.s.Txid(), Volumes: volumes()})
+	e := h.own(&RegisterNode{Session: 1, NodeID: "a", Address: "a:1", ClusterID: "cluster-1", HighestEpoch: 1,
+		HighestTxid: 500, DurableTxid: h.s.Txid(), Volumes: volumes()})
 	require.Equal(t, fault.Fenced, e.Reply.Err.Kind)
 	h.register("a")
 	replicas := make([]chunk.Replica, 100)

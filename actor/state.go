@@ -36,19 +36,19 @@ type State struct {
 
 // New makes an empty State: no cluster, not active. Defaults fill the zero
 // fields of c; an impossible setting is an error.
-func New(c Config) (*State, error) {
-	c = c.WithDefaults()
-	if err := c.Validate(); err != nil {
+func New(config Config) (*State, error) {
+	config = config.WithDefaults()
+	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	s := &State{
-		config:  c,
+		config:  config,
 		leases:  leases.New(),
 		answers: leases.NewRetryCache(),
 		encoder: codec.NewEncoder(),
 		decoder: codec.NewDecoder(newRecord),
 	}
-	s.replicas = replicas.New(c.replicas(), &s.step)
+	s.replicas = replicas.New(config.replicas(), &s.step)
 	s.tree, s.files = namespace.New(s.replicas)
 	s.replicas.Observe(s.files)
 	return s, nil
@@ -111,8 +111,8 @@ func (s *State) Replay(txid uint64, data []byte) error {
 
 // applyRecord gives the next txid to r and applies it: the one path by which
 // durable state changes, live and in replay.
-func (s *State) applyRecord(r codec.Record) (any, error) {
-	head, kind := r.Header(), r.Kind()
+func (s *State) applyRecord(record codec.Record) (any, error) {
+	head, kind := record.Header(), record.Kind()
 	if (s.step.Txid == 0) != (kind == codec.KindFormat) {
 		return nil, namespace.Inconsistent("record kind %d at txid %d", kind, s.step.Txid+1)
 	}
@@ -122,7 +122,7 @@ func (s *State) applyRecord(r codec.Record) (any, error) {
 	s.step.Txid++
 	s.time = head.Time
 	s.tree.Begin(s.step.Txid, s.time)
-	result, err := recordTypes[kind].apply(s, r)
+	result, err := recordTypes[kind].apply(s, record)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,8 @@ func (s *State) applyRecord(r codec.Record) (any, error) {
 		if recordTypes[kind].answer == nil || head.Sequence == 0 {
 			return nil, namespace.Inconsistent("record kind %d, sequence %d is not a client's", kind, head.Sequence)
 		}
-		s.answers.Remember(leases.Call{Client: head.Client, Time: head.Time, Sequence: head.Sequence, Oldest: head.Oldest}, result)
+		s.answers.Remember(leases.Call{Client: head.Client, Time: head.Time, Sequence: head.Sequence,
+			Oldest: head.Oldest}, result)
 	}
 	return result, nil
 }

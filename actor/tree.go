@@ -9,26 +9,26 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-func mkdir(s *State, r *Mkdir) (any, *fault.Error) {
-	at := where{"mkdir", r.Path}
-	if r.Path == "/" {
-		if r.Parents {
-			return &MkdirResult{Info: s.info(s.tree.Find(namespace.RootID), "")}, nil
+func mkdir(state *State, request *Mkdir) (any, *fault.Error) {
+	at := where{"mkdir", request.Path}
+	if request.Path == "/" {
+		if request.Parents {
+			return &MkdirResult{Info: state.info(state.tree.Find(namespace.RootID), "")}, nil
 		}
 		return nil, at.refuse(fault.Exists, "", "the root directory is always there")
 	}
-	target, err := s.tree.FindTarget(at.op, r.Path, r.Parents)
+	target, err := state.tree.FindTarget(at.op, request.Path, request.Parents)
 	if err != nil {
 		return nil, err
 	}
 	if target.Existing != 0 {
-		if r.Parents && s.tree.Inode(target.Existing).Directory() {
-			return &MkdirResult{Info: s.info(target.Existing, target.Name)}, nil
+		if request.Parents && state.tree.Inode(target.Existing).Directory() {
+			return &MkdirResult{Info: state.info(target.Existing, target.Name)}, nil
 		}
-		return nil, at.exists(s.tree.Inode(target.Existing))
+		return nil, at.exists(state.tree.Inode(target.Existing))
 	}
-	return s.log(&codec.MkdirRecord{Prefix: s.prefix(), Parent: s.tree.Inode(target.Parent).ID(),
-		FirstID: s.tree.NextID(), Names: append(target.Directories, target.Name)})
+	return state.log(&codec.MkdirRecord{Prefix: state.prefix(), Parent: state.tree.Inode(target.Parent).ID(),
+		FirstID: state.tree.NextID(), Names: append(target.Directories, target.Name)})
 }
 
 // exists is why a new entry cannot be made.
@@ -58,112 +58,117 @@ func (s *State) replaceable(at where, existing namespace.InodeSlot, overwrite bo
 	return inode.ID(), nil
 }
 
-func create(s *State, r *Create) (any, *fault.Error) {
-	at := where{"create", r.Path}
-	replication, chunkSize := r.Replication, r.ChunkSize
+func create(state *State, request *Create) (any, *fault.Error) {
+	at := where{"create", request.Path}
+	replication, chunkSize := request.Replication, request.ChunkSize
 	if replication == 0 {
-		replication = s.config.DefaultReplication
+		replication = state.config.DefaultReplication
 	}
 	if chunkSize == 0 {
-		chunkSize = s.config.DefaultChunkSize
+		chunkSize = state.config.DefaultChunkSize
 	}
 	switch {
 	case limits.CheckReplication(replication) != "":
 		return nil, at.refuse(fault.Invalid, "", "%s", limits.CheckReplication(replication))
 	case limits.CheckChunkSize(chunkSize) != "":
 		return nil, at.refuse(fault.Invalid, "", "%s", limits.CheckChunkSize(chunkSize))
-	case r.ChunkCount > limits.ChunksPerCallMax:
-		return nil, at.tooMany("chunks in one call", int(r.ChunkCount), limits.ChunksPerCallMax)
-	case len(r.ExcludeNodes) > limits.NodesPerCallMax:
-		return nil, limits.TooMany(at.op, "excluded nodes", len(r.ExcludeNodes), limits.NodesPerCallMax)
-	case s.leases.Count() >= openFilesMax:
-		return nil, at.refuse(fault.Busy, "", "%d files are open, the limit", s.leases.Count())
+	case request.ChunkCount > limits.ChunksPerCallMax:
+		return nil, at.tooMany("chunks in one call", int(request.ChunkCount), limits.ChunksPerCallMax)
+	case len(request.ExcludeNodes) > limits.NodesPerCallMax:
+		return nil, limits.TooMany(at.op, "excluded nodes", len(request.ExcludeNodes), limits.NodesPerCallMax)
+	case state.leases.Count() >= openFilesMax:
+		return nil, at.refuse(fault.Busy, "", "%d files are open, the limit", state.leases.Count())
 	}
-	target, err := s.tree.FindTarget(at.op, r.Path, r.Parents)
+	target, err := state.tree.FindTarget(at.op, request.Path, request.Parents)
 	if err != nil {
 		return nil, err
 	}
-	replaced, err := s.replaceable(at, target.Existing, r.Overwrite)
+	replaced, err := state.replaceable(at, target.Existing, request.Overwrite)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.replicas.Chooser.EnoughNodes(at.op, r.Path, int(replication)); err != nil {
+	if err := state.replicas.Chooser.EnoughNodes(at.op, request.Path, int(replication)); err != nil {
 		return nil, err
 	}
-	record := &codec.CreateRecord{Prefix: s.prefix(), Parent: s.tree.Inode(target.Parent).ID(), FirstID: s.tree.NextID(),
-		Directories: target.Directories, Name: target.Name, Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
-		Hidden: r.VisibleOnComplete, Overwrite: r.Overwrite, Replaced: replaced, Holder: limits.Clip(r.ClientName, limits.TextBytesMax)}
-	if r.VisibleOnComplete {
+	record := &codec.CreateRecord{Prefix: state.prefix(), Parent: state.tree.Inode(target.Parent).ID(),
+		FirstID:     state.tree.NextID(),
+		Directories: target.Directories, Name: target.Name, Replication: uint8(replication),
+		Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
+		Hidden: request.VisibleOnComplete, Overwrite: request.Overwrite, Replaced: replaced,
+		Holder: limits.Clip(request.ClientName, limits.TextBytesMax)}
+	if request.VisibleOnComplete {
 		// The old file stays until this one is whole.
 		record.Replaced = 0
-		record.Path = r.Path
+		record.Path = request.Path
 	}
-	record.Chunks, err = s.replicas.Chooser.Place(at.op, r.Path, replicas.Wish{Count: int(r.ChunkCount), Replication: int(replication),
-		Size: chunkSize, Exclude: r.ExcludeNodes})
+	record.Chunks, err = state.replicas.Chooser.Place(at.op, request.Path,
+		replicas.Wish{Count: int(request.ChunkCount), Replication: int(replication),
+			Size: chunkSize, Exclude: request.ExcludeNodes})
 	if err != nil {
 		return nil, err
 	}
-	return s.log(record)
+	return state.log(record)
 }
 
-func rename(s *State, r *Rename) (any, *fault.Error) {
-	at, to := where{"rename", r.Source}, where{"rename", r.Target}
-	if err := limits.CheckPath(at.op, r.Source); err != nil {
+func rename(state *State, request *Rename) (any, *fault.Error) {
+	at, to := where{"rename", request.Source}, where{"rename", request.Target}
+	if err := limits.CheckPath(at.op, request.Source); err != nil {
 		return nil, err
 	}
-	if err := limits.CheckPath(at.op, r.Target); err != nil {
+	if err := limits.CheckPath(at.op, request.Target); err != nil {
 		return nil, err
 	}
-	if r.Source == "/" {
+	if request.Source == "/" {
 		return nil, at.refuse(fault.Invalid, "", "the root directory cannot be renamed")
 	}
-	slot, err := s.find(at)
+	slot, err := state.find(at)
 	if err != nil {
 		return nil, err
 	}
-	if r.Source == r.Target {
+	if request.Source == request.Target {
 		return &RenameResult{}, nil
 	}
-	inode := s.tree.Inode(slot)
-	if inode.Directory() && namespace.Within(r.Target, r.Source) {
-		return nil, at.refuse(fault.Invalid, "", "a directory cannot move below itself, to %q", r.Target)
+	inode := state.tree.Inode(slot)
+	if inode.Directory() && namespace.Within(request.Target, request.Source) {
+		return nil, at.refuse(fault.Invalid, "", "a directory cannot move below itself, to %q", request.Target)
 	}
-	target, err := s.tree.FindTarget(at.op, r.Target, false)
+	target, err := state.tree.FindTarget(at.op, request.Target, false)
 	if err != nil {
 		return nil, err
 	}
 	var replaced uint64
 	if target.Existing != 0 {
 		if inode.Directory() {
-			e := to.exists(s.tree.Inode(target.Existing))
+			e := to.exists(state.tree.Inode(target.Existing))
 			e.Hint = "a directory replaces nothing; choose another name"
 			return nil, e
 		}
-		if replaced, err = s.replaceable(to, target.Existing, r.Overwrite); err != nil {
+		if replaced, err = state.replaceable(to, target.Existing, request.Overwrite); err != nil {
 			return nil, err
 		}
 	}
-	sourcePath, sourceName := namespace.SplitPath(r.Source)
-	return s.log(&codec.RenameRecord{Prefix: s.prefix(), Inode: inode.ID(),
-		SourceParent: s.tree.Inode(s.tree.Lookup(sourcePath).Slot).ID(), SourceName: sourceName,
-		TargetParent: s.tree.Inode(target.Parent).ID(), TargetName: target.Name, Replaced: replaced})
+	sourcePath, sourceName := namespace.SplitPath(request.Source)
+	return state.log(&codec.RenameRecord{Prefix: state.prefix(), Inode: inode.ID(),
+		SourceParent: state.tree.Inode(state.tree.Lookup(sourcePath).Slot).ID(), SourceName: sourceName,
+		TargetParent: state.tree.Inode(target.Parent).ID(), TargetName: target.Name, Replaced: replaced})
 }
 
-func remove(s *State, r *Remove) (any, *fault.Error) {
-	at := where{"remove", r.Path}
-	slot, err := s.find(at)
+func remove(state *State, request *Remove) (any, *fault.Error) {
+	at := where{"remove", request.Path}
+	slot, err := state.find(at)
 	if err != nil {
 		return nil, err
 	}
-	if r.Path == "/" {
+	if request.Path == "/" {
 		return nil, at.refuse(fault.Invalid, "remove its entries", "the root directory cannot be removed")
 	}
-	inode := s.tree.Inode(slot)
-	if inode.Directory() && !r.Recursive && inode.Length() > 0 {
+	inode := state.tree.Inode(slot)
+	if inode.Directory() && !request.Recursive && inode.Length() > 0 {
 		return nil, at.refuse(fault.NotEmpty, "remove it recursively", "the directory has %d entries", inode.Length())
 	}
-	parent, name := namespace.SplitPath(r.Path)
-	return s.log(&codec.RemoveRecord{Prefix: s.prefix(), Inode: inode.ID(), Parent: s.tree.Inode(s.tree.Lookup(parent).Slot).ID(), Name: name})
+	parent, name := namespace.SplitPath(request.Path)
+	return state.log(&codec.RemoveRecord{Prefix: state.prefix(), Inode: inode.ID(),
+		Parent: state.tree.Inode(state.tree.Lookup(parent).Slot).ID(), Name: name})
 }
 
 // dropFile removes a file that is in no directory, its chunks and its lease.
@@ -181,7 +186,8 @@ func (s *State) closeFile(slot namespace.InodeSlot) {
 // info describes an inode under a name.
 func (s *State) info(slot namespace.InodeSlot, name string) FileInfo {
 	inode := s.tree.Inode(slot)
-	f := FileInfo{Name: name, FileID: inode.ID(), Directory: inode.Directory(), Created: inode.Created(), Modified: inode.Modified()}
+	f := FileInfo{Name: name, FileID: inode.ID(), Directory: inode.Directory(), Created: inode.Created(),
+		Modified: inode.Modified()}
 	if f.Directory {
 		f.Children = uint64(inode.Length())
 		return f

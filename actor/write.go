@@ -24,18 +24,19 @@ type openFile struct {
 }
 
 // held finds a file that the command's client must hold the lease of.
-func held(s *State, op string, id uint64) (openFile, *fault.Error) {
-	slot := s.tree.Find(id)
-	if slot == 0 || s.tree.Inode(slot).Directory() {
+func held(state *State, op string, id uint64) (openFile, *fault.Error) {
+	slot := state.tree.Find(id)
+	if slot == 0 || state.tree.Inode(slot).Directory() {
 		return openFile{}, where{op: op}.refuse(fault.LeaseLost,
-			"it was removed, replaced, or abandoned after its lease ran out; write it again", "file %d does not exist (any more)", id)
+			"it was removed, replaced, or abandoned after its lease ran out; write it again",
+			"file %d does not exist (any more)", id)
 	}
-	lease := s.leases.Of(id)
+	lease := state.leases.Of(id)
 	if lease == nil {
 		return openFile{}, where{op: op}.refuse(fault.LeaseLost, "open it for append", "file %d is closed", id)
 	}
-	f := openFile{where: where{op, lease.KnownPath()}, s: s, slot: slot, id: id, lease: lease}
-	if lease.Client != s.command.Client {
+	f := openFile{where: where{op, lease.KnownPath()}, s: state, slot: slot, id: id, lease: lease}
+	if lease.Client != state.command.Client {
 		e := f.refuse(fault.LeaseLost, "the lease was not renewed in time", "file %d has another lease holder now", id)
 		e.Holder = lease.HolderName()
 		return openFile{}, e
@@ -85,7 +86,8 @@ func (f *openFile) seals(commits []ChunkCommit) (seals []codec.Sealing, err *fau
 			return nil, err
 		}
 		if c.Open() {
-			seals = append(seals, codec.Sealing{Index: c.Index(), Generation: uint64(commit.Generation), Length: uint32(commit.Length)})
+			seals = append(seals, codec.Sealing{Index: c.Index(), Generation: uint64(commit.Generation),
+				Length: uint32(commit.Length)})
 		}
 	}
 	return seals, nil
@@ -93,7 +95,7 @@ func (f *openFile) seals(commits []ChunkCommit) (seals []codec.Sealing, err *fau
 
 // checkCommit compares a commit with what is known of its chunk.
 func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *fault.Error {
-	c, size := f.s.files.Chunk(slot), f.inode().ChunkSize()
+	record, size := f.s.files.Chunk(slot), f.inode().ChunkSize()
 	known := slices.ContainsFunc(commit.NodeIDs, func(id string) bool { return f.s.replicas.Nodes.Find(id) != 0 })
 	fail := func(kind fault.Kind, format string, args ...any) *fault.Error {
 		return f.refuseChunk(kind, commit.Chunk, format, args...)
@@ -105,17 +107,18 @@ func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *f
 		return fail(fault.Invalid, "%s", limits.CheckCount("nodes", len(commit.NodeIDs), limits.NodesPerCallMax))
 	case !known && commit.Length > 0:
 		return fail(fault.Invalid, "no node that holds the chunk is named or known (%d names)", len(commit.NodeIDs))
-	case !c.Open() && (commit.Generation != c.Generation() || commit.Length != c.Length()):
+	case !record.Open() && (commit.Generation != record.Generation() || commit.Length != record.Length()):
 		return fail(fault.StaleGeneration, "the chunk was sealed at generation %d with %d bytes, not at %d with %d",
-			c.Generation(), c.Length(), commit.Generation, commit.Length)
-	case !c.Open():
+			record.Generation(), record.Length(), commit.Generation, commit.Length)
+	case !record.Open():
 		return nil
 	}
 	open := f.s.files.OpenChunk(slot)
 	unchanged := open.Strict && commit.Generation == open.Minimum && commit.Length == open.Base
 	switch {
-	case commit.Generation != c.Generation() && !unchanged:
-		return fail(fault.StaleGeneration, "generation %d is committed, the chunk is at %d", commit.Generation, c.Generation())
+	case commit.Generation != record.Generation() && !unchanged:
+		return fail(fault.StaleGeneration, "generation %d is committed, the chunk is at %d", commit.Generation,
+			record.Generation())
 	case commit.Length < open.Base:
 		return fail(fault.Invalid, "length %d is below the %d bytes known", commit.Length, open.Base)
 	}
@@ -159,7 +162,8 @@ func (f *openFile) logCommits(commits []ChunkCommit, keep uint32, r codec.Record
 		commit := &commits[i]
 		slot := files.Of(f.slot, commit.Chunk)
 		if slot != 0 && files.Chunk(slot).Open() && (files.Chunk(slot).Index() >= keep || open.Reported(commit.Chunk)) {
-			open.Trust(slot, chunk.Replica{State: chunk.Sealed, Generation: commit.Generation, Length: commit.Length}, commit.NodeIDs)
+			open.Trust(slot, chunk.Replica{State: chunk.Sealed, Generation: commit.Generation, Length: commit.Length},
+				commit.NodeIDs)
 		}
 	}
 	result, err := f.s.log(r)
@@ -179,61 +183,65 @@ func (f *openFile) locate(commits []ChunkCommit) {
 	}
 }
 
-func addChunks(s *State, r *AddChunks) (any, *fault.Error) {
-	f, err := held(s, "add chunks", r.FileID)
+func addChunks(state *State, request *AddChunks) (any, *fault.Error) {
+	file, err := held(state, "add chunks", request.FileID)
 	if err != nil {
 		return nil, err
 	}
-	inode := *f.inode()
+	inode := *file.inode()
 	switch {
-	case r.Count > limits.ChunksPerCallMax:
-		return nil, f.tooMany("chunks in one call", int(r.Count), limits.ChunksPerCallMax)
-	case len(r.ExcludeNodes) > limits.NodesPerCallMax:
-		return nil, f.tooMany("excluded nodes", len(r.ExcludeNodes), limits.NodesPerCallMax)
+	case request.Count > limits.ChunksPerCallMax:
+		return nil, file.tooMany("chunks in one call", int(request.Count), limits.ChunksPerCallMax)
+	case len(request.ExcludeNodes) > limits.NodesPerCallMax:
+		return nil, file.tooMany("excluded nodes", len(request.ExcludeNodes), limits.NodesPerCallMax)
 	}
-	seals, err := f.seals(r.Commits)
+	seals, err := file.seals(request.Commits)
 	if err != nil {
 		return nil, err
 	}
-	replace := !r.ReplaceChunk.IsZero()
+	replace := !request.ReplaceChunk.IsZero()
 	chunks := inode.Chunks()
 	if replace {
-		err = f.checkReplace(r, seals)
+		err = file.checkReplace(request, seals)
 	} else {
-		chunks += r.Count
-		err = f.checkAdd(r, seals)
+		chunks += request.Count
+		err = file.checkAdd(request, seals)
 	}
 	if err == nil {
-		err = f.checkFull(seals, chunks-min(chunks, 1))
+		err = file.checkFull(seals, chunks-min(chunks, 1))
 	}
 	if err != nil {
 		return nil, err
 	}
-	record := &codec.AddChunksRecord{Prefix: s.prefix(), File: r.FileID, Commits: seals, Replace: replace, Index: r.FirstIndex}
-	if r.Count > 0 {
-		if err := s.replicas.Chooser.EnoughNodes(f.op, f.path, inode.Replication()); err != nil {
+	record := &codec.AddChunksRecord{Prefix: state.prefix(), File: request.FileID, Commits: seals, Replace: replace,
+		Index: request.FirstIndex}
+	if request.Count > 0 {
+		if err := state.replicas.Chooser.EnoughNodes(file.op, file.path, inode.Replication()); err != nil {
 			return nil, err
 		}
-		record.Chunks, err = s.replicas.Chooser.Place(f.op, f.path, replicas.Wish{Count: int(r.Count), Replication: inode.Replication(),
-			Size: inode.ChunkSize(), Exclude: r.ExcludeNodes})
+		record.Chunks, err = state.replicas.Chooser.Place(file.op, file.path,
+			replicas.Wish{Count: int(request.Count), Replication: inode.Replication(),
+				Size: inode.ChunkSize(), Exclude: request.ExcludeNodes})
 		if err != nil {
 			return nil, err
 		}
 	} else if len(seals) == 0 {
-		f.locate(r.Commits)
+		file.locate(request.Commits)
 		return &AddChunksResult{}, nil
 	}
-	return f.logCommits(r.Commits, math.MaxUint32, record)
+	return file.logCommits(request.Commits, math.MaxUint32, record)
 }
 
 // checkAdd checks that the new chunks of a request may follow the file's last.
 func (f *openFile) checkAdd(r *AddChunks, seals []codec.Sealing) *fault.Error {
 	inode := f.inode()
 	if r.FirstIndex != inode.Chunks() {
-		return f.refuse(fault.Invalid, "", "the first new chunk has index %d, the file has %d chunks", r.FirstIndex, inode.Chunks())
+		return f.refuse(fault.Invalid, "", "the first new chunk has index %d, the file has %d chunks", r.FirstIndex,
+			inode.Chunks())
 	}
 	if chunks := inode.Chunks() + r.Count; chunks > chunksPerFileMax {
-		return f.refuse(fault.Invalid, "", "the file would have %d chunks, at most %d are allowed", chunks, chunksPerFileMax)
+		return f.refuse(fault.Invalid, "", "the file would have %d chunks, at most %d are allowed", chunks,
+			chunksPerFileMax)
 	}
 	if r.Count == 0 || inode.Last() == 0 {
 		return nil
@@ -246,52 +254,57 @@ func (f *openFile) checkAdd(r *AddChunks, seals []codec.Sealing) *fault.Error {
 }
 
 // checkReplace checks that a request may replace an open chunk.
-func (f *openFile) checkReplace(r *AddChunks, seals []codec.Sealing) *fault.Error {
-	old := f.s.files.Of(f.slot, r.ReplaceChunk)
-	if old == 0 || r.Count != 1 || r.FirstIndex != f.s.files.Chunk(old).Index() {
-		return f.refuse(fault.Invalid, "", "chunk %s cannot be replaced: it must be chunk %d of the file, and the count 1",
-			r.ReplaceChunk, r.FirstIndex)
+func (f *openFile) checkReplace(request *AddChunks, seals []codec.Sealing) *fault.Error {
+	old := f.s.files.Of(f.slot, request.ReplaceChunk)
+	if old == 0 || request.Count != 1 || request.FirstIndex != f.s.files.Chunk(old).Index() {
+		return f.refuse(fault.Invalid, "",
+			"chunk %s cannot be replaced: it must be chunk %d of the file, and the count 1",
+			request.ReplaceChunk, request.FirstIndex)
 	}
 	if _, sealed := lengthAfter(f.s.files.Chunk(old), seals); sealed {
-		return f.refuse(fault.Invalid, "", "chunk %s is committed and cannot be replaced", r.ReplaceChunk)
+		return f.refuse(fault.Invalid, "", "chunk %s is committed and cannot be replaced", request.ReplaceChunk)
 	}
 	if base := f.s.files.OpenChunk(old).Base; base > 0 {
-		return f.refuse(fault.Invalid, "", "chunk %s holds %d committed bytes and cannot be replaced", r.ReplaceChunk, base)
+		return f.refuse(fault.Invalid, "", "chunk %s holds %d committed bytes and cannot be replaced",
+			request.ReplaceChunk,
+			base)
 	}
 	return nil
 }
 
-func complete(s *State, r *Complete) (any, *fault.Error) {
-	f, err := held(s, "complete", r.FileID)
+func complete(state *State, request *Complete) (any, *fault.Error) {
+	file, err := held(state, "complete", request.FileID)
 	if err != nil {
 		return nil, err
 	}
-	seals, err := f.seals(r.Commits)
+	seals, err := file.seals(request.Commits)
 	if err != nil {
 		return nil, err
 	}
-	keep, err := f.kept(seals)
+	keep, err := file.kept(seals)
 	if err != nil {
 		return nil, err
 	}
 	seals = slices.DeleteFunc(seals, func(q codec.Sealing) bool { return q.Index >= keep })
-	record := &codec.CompleteRecord{Prefix: s.prefix(), File: r.FileID, Commits: seals, Keep: keep}
-	if f.inode().Hidden() {
-		target, err := s.tree.FindTarget(f.op, f.lease.Path, false)
+	record := &codec.CompleteRecord{Prefix: state.prefix(), File: request.FileID, Commits: seals, Keep: keep}
+	if file.inode().Hidden() {
+		target, err := state.tree.FindTarget(file.op, file.lease.Path, false)
 		if err != nil {
-			err.Hint = "the directory was moved or removed while the file was written; make it again and complete once more, or abandon the file"
+			err.Hint = "the directory was moved or removed while the file was written; " +
+				"make it again and complete once more, or abandon the file"
 			return nil, err
 		}
-		record.Parent, record.Name = s.tree.Inode(target.Parent).ID(), target.Name
-		record.Replaced, err = s.replaceable(where{f.op, f.lease.Path}, target.Existing, f.lease.Overwrite)
+		record.Parent, record.Name = state.tree.Inode(target.Parent).ID(), target.Name
+		record.Replaced, err = state.replaceable(where{file.op, file.lease.Path}, target.Existing, file.lease.Overwrite)
 		if err != nil && err.Kind != fault.LeaseHeld {
-			err.Hint = "the target appeared while the file was written; remove or rename it and complete once more, or abandon the file"
+			err.Hint = "the target appeared while the file was written; " +
+				"remove or rename it and complete once more, or abandon the file"
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return f.logCommits(r.Commits, keep, record)
+	return file.logCommits(request.Commits, keep, record)
 }
 
 // kept is how many chunks stay when the file is completed: empty ones at its end
@@ -326,49 +339,52 @@ func abandon(s *State, r *Abandon) (any, *fault.Error) {
 		return nil, err
 	}
 	if f.inode().Completed() {
-		return nil, f.refuse(fault.Invalid, "complete it, or recover its lease", "the file was completed before and is only open for append")
+		return nil, f.refuse(fault.Invalid, "complete it, or recover its lease",
+			"the file was completed before and is only open for append")
 	}
 	return s.log(&codec.AbandonRecord{Prefix: s.prefix(), File: r.FileID})
 }
 
-func openForAppend(s *State, r *Append) (any, *fault.Error) {
-	at := where{"append", r.Path}
-	slot, err := s.findFile(at)
+func openForAppend(state *State, request *Append) (any, *fault.Error) {
+	at := where{"append", request.Path}
+	slot, err := state.findFile(at)
 	if err != nil {
 		return nil, err
 	}
-	id := s.tree.Inode(slot).ID()
-	if lease := s.leases.Of(id); lease != nil {
-		if !r.RecoverLease {
-			return nil, s.leaseHeld(at, lease)
+	id := state.tree.Inode(slot).ID()
+	if lease := state.leases.Of(id); lease != nil {
+		if !request.RecoverLease {
+			return nil, state.leaseHeld(at, lease)
 		}
-		if err := s.checkTakeOver(at, lease, r.ClientName); err != nil {
+		if err := state.checkTakeOver(at, lease, request.ClientName); err != nil {
 			return nil, err
 		}
-		closed, err := s.takeOver(slot, s.ownPrefix())
+		closed, err := state.takeOver(slot, state.ownPrefix())
 		if err != nil {
 			return nil, err
 		}
 		if !closed {
-			return nil, at.refuse(fault.Unavailable, "try again in a moment", "lease recovery is under way: %s", s.recoveryReason(slot))
+			return nil, at.refuse(fault.Unavailable, "try again in a moment", "lease recovery is under way: %s",
+				state.recoveryReason(slot))
 		}
 	}
-	inode := *s.tree.Inode(slot)
-	if open := s.leases.Count(); open >= openFilesMax {
+	inode := *state.tree.Inode(slot)
+	if open := state.leases.Count(); open >= openFilesMax {
 		return nil, at.refuse(fault.Busy, "", "%d files are open, the limit", open)
 	}
-	if err := s.replicas.Chooser.EnoughNodes(at.op, at.path, inode.Replication()); err != nil {
+	if err := state.replicas.Chooser.EnoughNodes(at.op, at.path, inode.Replication()); err != nil {
 		return nil, err
 	}
-	_, name := namespace.SplitPath(r.Path)
-	record := &codec.AppendRecord{Prefix: s.prefix(), File: id, Name: name, Holder: limits.Clip(r.ClientName, limits.TextBytesMax)}
-	if last := inode.Last(); last != 0 && s.files.Chunk(last).Length() < inode.ChunkSize() {
-		record.Reopen, record.Generation = true, uint64(s.files.Chunk(last).Promised()+1)
-		if record.Members, err = s.membersOf(at, last); err != nil {
+	_, name := namespace.SplitPath(request.Path)
+	record := &codec.AppendRecord{Prefix: state.prefix(), File: id, Name: name,
+		Holder: limits.Clip(request.ClientName, limits.TextBytesMax)}
+	if last := inode.Last(); last != 0 && state.files.Chunk(last).Length() < inode.ChunkSize() {
+		record.Reopen, record.Generation = true, uint64(state.files.Chunk(last).Promised()+1)
+		if record.Members, err = state.membersOf(at, last); err != nil {
 			return nil, err
 		}
 	}
-	return s.log(record)
+	return state.log(record)
 }
 
 // membersOf finds the pipeline for a sealed chunk that is to be open again.
@@ -386,94 +402,104 @@ func (s *State) membersOf(at where, slot namespace.ChunkSlot) ([]datanode.Index,
 		return refuse("start the nodes that hold it", "all holders of the file's last chunk are away: %s", away)
 	case len(members) == 0:
 		return refuse("start the nodes that hold it", "no datanode has reported the file's last chunk")
-	case len(members) < wanted && s.step.Mono-s.step.ActiveSince < s.config.RecoverWait && s.replicas.Nodes.ReportsMissing():
+	case len(members) < wanted && s.step.Mono-s.step.ActiveSince < s.config.RecoverWait &&
+		s.replicas.Nodes.ReportsMissing():
 		// Replicas that are not members are stale from here on, also those on nodes
 		// that have not yet had time to report them.
-		return refuse("", "%d of %d replicas of the file's last chunk are known, and not all datanodes have reported yet", len(members), wanted)
+		return refuse("", "%d of %d replicas of the file's last chunk are known, "+
+			"and not all datanodes have reported yet", len(members), wanted)
 	}
 	s.replicas.OpenChunks.Order(members)
 	return members, nil
 }
 
-func recoverPipeline(s *State, r *RecoverPipeline) (any, *fault.Error) {
-	f, err := held(s, "recover pipeline", r.FileID)
+func recoverPipeline(state *State, request *RecoverPipeline) (any, *fault.Error) {
+	file, err := held(state, "recover pipeline", request.FileID)
 	if err != nil {
 		return nil, err
 	}
-	slot, err := f.chunk(r.Chunk)
+	slot, err := file.chunk(request.Chunk)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.FailedNodes) > limits.NodesPerCallMax {
-		return nil, limits.TooMany(f.op, "failed nodes", len(r.FailedNodes), limits.NodesPerCallMax)
+	if len(request.FailedNodes) > limits.NodesPerCallMax {
+		return nil, limits.TooMany(file.op, "failed nodes", len(request.FailedNodes), limits.NodesPerCallMax)
 	}
-	c := s.files.Chunk(slot)
-	if r.Generation < c.Generation() || r.Generation > c.Promised() {
-		return nil, f.refuseChunk(fault.StaleGeneration, r.Chunk, "generation %d is not in %d..%d", r.Generation, c.Generation(), c.Promised())
+	record := state.files.Chunk(slot)
+	if request.Generation < record.Generation() || request.Generation > record.Promised() {
+		return nil, file.refuseChunk(fault.StaleGeneration, request.Chunk, "generation %d is not in %d..%d",
+			request.Generation, record.Generation(), record.Promised())
 	}
-	survivors, holders := s.replicas.OpenChunks.Survivors(slot, r.FailedNodes)
+	survivors, holders := state.replicas.OpenChunks.Survivors(slot, request.FailedNodes)
 	if len(survivors) == 0 {
-		e := f.refuseChunk(fault.Unavailable, r.Chunk, "no member of the pipeline is left: %s", holders)
+		e := file.refuseChunk(fault.Unavailable, request.Chunk, "no member of the pipeline is left: %s", holders)
 		e.Hint = "if nothing of the chunk was acknowledged, replace it; otherwise wait for a member to return"
 		return nil, e
 	}
-	return s.log(&codec.RecoverPipelineRecord{Prefix: s.prefix(), File: r.FileID, Index: c.Index(), Generation: uint64(c.Promised() + 1),
-		Survivors: survivors, Replacements: s.replicas.Chooser.Replace(slot, survivors, r.FailedNodes)})
+	return state.log(&codec.RecoverPipelineRecord{Prefix: state.prefix(), File: request.FileID, Index: record.Index(),
+		Generation: uint64(record.Promised() + 1),
+		Survivors:  survivors, Replacements: state.replicas.Chooser.Replace(slot, survivors, request.FailedNodes)})
 }
 
-func updatePipeline(s *State, r *UpdatePipeline) (any, *fault.Error) {
-	f, err := held(s, "update pipeline", r.FileID)
+func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
+	file, err := held(state, "update pipeline", request.FileID)
 	if err != nil {
 		return nil, err
 	}
-	slot, err := f.chunk(r.Chunk)
+	slot, err := file.chunk(request.Chunk)
 	if err != nil {
 		return nil, err
 	}
 	var members []datanode.Index
-	for _, id := range r.NodeIDs {
-		if node := s.replicas.Nodes.Find(id); node != 0 && !slices.Contains(members, node) {
+	for _, id := range request.NodeIDs {
+		if node := state.replicas.Nodes.Find(id); node != 0 && !slices.Contains(members, node) {
 			members = append(members, node)
 		}
 	}
-	c, size := s.files.Chunk(slot), f.inode().ChunkSize()
+	record, size := state.files.Chunk(slot), file.inode().ChunkSize()
 	switch {
-	case r.Generation != c.Promised():
-		return nil, f.refuseChunk(fault.StaleGeneration, r.Chunk, "generation %d is not the last one issued, %d", r.Generation, c.Promised())
-	case r.Length < c.Length() || r.Length > size:
-		return nil, f.refuseChunk(fault.Invalid, r.Chunk, "length %d is not in %d..%d", r.Length, c.Length(), size)
-	case len(members) == 0 || len(r.NodeIDs) > limits.NodesPerCallMax:
-		return nil, f.refuseChunk(fault.Invalid, r.Chunk, "the pipeline has %d known members", len(members))
+	case request.Generation != record.Promised():
+		return nil, file.refuseChunk(fault.StaleGeneration, request.Chunk,
+			"generation %d is not the last one issued, %d", request.Generation, record.Promised())
+	case request.Length < record.Length() || request.Length > size:
+		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "length %d is not in %d..%d", request.Length,
+			record.Length(), size)
+	case len(members) == 0 || len(request.NodeIDs) > limits.NodesPerCallMax:
+		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "the pipeline has %d known members", len(members))
 	}
-	result, err := s.log(&codec.UpdatePipelineRecord{Prefix: s.prefix(), File: r.FileID, Index: c.Index(),
-		Generation: uint64(r.Generation), Length: uint32(r.Length), Members: members})
+	result, err := state.log(&codec.UpdatePipelineRecord{Prefix: state.prefix(), File: request.FileID,
+		Index:      record.Index(),
+		Generation: uint64(request.Generation), Length: uint32(request.Length), Members: members})
 	if err == nil {
-		s.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Open, Generation: r.Generation, Length: r.Length}, r.NodeIDs)
+		state.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Open, Generation: request.Generation,
+			Length: request.Length}, request.NodeIDs)
 	}
 	return result, err
 }
 
-func truncate(s *State, r *Truncate) (any, *fault.Error) {
-	at := where{"truncate", r.Path}
-	slot, err := s.findFile(at)
+func truncate(state *State, request *Truncate) (any, *fault.Error) {
+	at := where{"truncate", request.Path}
+	slot, err := state.findFile(at)
 	if err != nil {
 		return nil, err
 	}
-	inode := *s.tree.Inode(slot)
-	if lease := s.leases.Of(inode.ID()); lease != nil {
-		return nil, s.leaseHeld(at, lease)
+	inode := *state.tree.Inode(slot)
+	if lease := state.leases.Of(inode.ID()); lease != nil {
+		return nil, state.leaseHeld(at, lease)
 	}
-	_, name := namespace.SplitPath(r.Path)
+	_, name := namespace.SplitPath(request.Path)
 	switch {
-	case r.Length < 0 || r.Length > inode.Length():
-		return nil, at.refuse(fault.Invalid, "", "the file has %d bytes, it cannot be cut to %d", inode.Length(), r.Length)
-	case r.Length == inode.Length():
-		return &TruncateResult{Info: s.info(slot, name), Done: true}, nil
+	case request.Length < 0 || request.Length > inode.Length():
+		return nil, at.refuse(fault.Invalid, "", "the file has %d bytes, it cannot be cut to %d", inode.Length(),
+			request.Length)
+	case request.Length == inode.Length():
+		return &TruncateResult{Info: state.info(slot, name), Done: true}, nil
 	}
-	cut := r.Length%inode.ChunkSize() != 0
-	result, err := s.log(&codec.TruncateRecord{Prefix: s.prefix(), File: inode.ID(), Name: name, Length: r.Length, Cut: cut})
+	cut := request.Length%inode.ChunkSize() != 0
+	result, err := state.log(&codec.TruncateRecord{Prefix: state.prefix(), File: inode.ID(), Name: name,
+		Length: request.Length, Cut: cut})
 	if err == nil && cut {
-		s.recoverFile(slot)
+		state.recoverFile(slot)
 	}
 	return result, err
 }

@@ -172,24 +172,27 @@ type RetryClient struct {
 // Snapshot copies the cache, the client that was idle for longest first.
 func (c *RetryCache) Snapshot() (clients []RetryClient) {
 	for client := c.oldest; client != nil; client = client.newer {
-		clients = append(clients, RetryClient{ID: client.id, Last: client.last, Floor: client.floor, Answers: slices.Clone(client.entries)})
+		clients = append(clients, RetryClient{ID: client.id, Last: client.last, Floor: client.floor,
+			Answers: slices.Clone(client.entries)})
 	}
 	return clients
 }
 
 // Load adds a client that Snapshot gave, or more answers of the one before. It
 // refuses what is out of order or above a bound.
-func (c *RetryCache) Load(l RetryClient) bool {
+func (c *RetryCache) Load(loaded RetryClient) bool {
 	client := c.newest
-	if client == nil || client.id != l.ID {
-		if l.ID == (ClientID{}) || c.clients[l.ID] != nil || len(c.clients) >= retryClientsMax || client != nil && l.Last < client.last {
+	if client == nil || client.id != loaded.ID {
+		if loaded.ID == (ClientID{}) || c.clients[loaded.ID] != nil || len(c.clients) >= retryClientsMax ||
+			client != nil &&
+				loaded.Last < client.last {
 			return false
 		}
-		client = &retryClient{id: l.ID, last: l.Last, floor: l.Floor}
+		client = &retryClient{id: loaded.ID, last: loaded.Last, floor: loaded.Floor}
 		c.clients[client.id] = client
 		c.link(client)
 	}
-	for _, a := range l.Answers {
+	for _, a := range loaded.Answers {
 		n := len(client.entries)
 		if n >= retryResultsMax || a.Sequence < client.floor || n > 0 && client.entries[n-1].Sequence >= a.Sequence {
 			return false
@@ -208,7 +211,8 @@ func (c *RetryCache) Check() error {
 		clients++
 		results += len(client.entries)
 		if client.last < last || len(client.entries) > retryResultsMax || c.clients[client.id] != client {
-			return fmt.Errorf("retry client %x: last %d after %d, %d results", client.id, client.last, last, len(client.entries))
+			return fmt.Errorf("retry client %x: last %d after %d, %d results", client.id, client.last, last,
+				len(client.entries))
 		}
 		last = client.last
 		for i, e := range client.entries {
@@ -218,7 +222,8 @@ func (c *RetryCache) Check() error {
 		}
 	}
 	if clients != len(c.clients) || results != c.results {
-		return fmt.Errorf("retry cache: %d clients, %d results; counted %d, %d", len(c.clients), c.results, clients, results)
+		return fmt.Errorf("retry cache: %d clients, %d results; counted %d, %d", len(c.clients), c.results, clients,
+			results)
 	}
 	return nil
 }

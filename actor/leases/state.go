@@ -17,7 +17,8 @@ const (
 	leaseAgreeing
 )
 
-var leaseStates = [...]string{leaseClosed: "closed", leaseHeld: "held", leaseWaiting: "waiting", leaseAgreeing: "agreeing"}
+var leaseStates = [...]string{leaseClosed: "closed", leaseHeld: "held", leaseWaiting: "waiting",
+	leaseAgreeing: "agreeing"}
 
 // String is the name in documents.
 func (s State) String() string { return leaseStates[s] }

@@ -22,18 +22,19 @@ func (t *Tree) check() error {
 	children := make(map[uint64]int64)
 	var bad error
 	t.entries.Scan(func(key string, slot InodeSlot) bool {
-		i := t.inodes.at(slot)
+		inode := t.inodes.at(slot)
 		inTree++
 		switch {
-		case i.parent != entryDirectory(key), i.Hidden(), t.slots.get(i.id) != slot, limits.CheckName(key[nameAt:]) != "":
-			bad = fmt.Errorf("entry %q of directory %d: inode %+v", key[nameAt:], entryDirectory(key), *i)
-		case i.Directory():
+		case inode.parent != entryDirectory(key), inode.Hidden(), t.slots.get(inode.id) != slot,
+			limits.CheckName(key[nameAt:]) != "":
+			bad = fmt.Errorf("entry %q of directory %d: inode %+v", key[nameAt:], entryDirectory(key), *inode)
+		case inode.Directory():
 			counted.Directories++
 		default:
 			counted.Files++
-			counted.Bytes += i.length
+			counted.Bytes += inode.length
 		}
-		children[i.parent]++
+		children[inode.parent]++
 		return bad == nil
 	})
 	if bad != nil {
@@ -60,7 +61,8 @@ func (t *Tree) check() error {
 		}
 	}
 	if t.slots.count != inTree+hidden+1 || t.slots.count != t.inodes.count {
-		return fmt.Errorf("%d inodes, %d in the tree, %d hidden, %d in the slab", t.slots.count, inTree, hidden, t.inodes.count)
+		return fmt.Errorf("%d inodes, %d in the tree, %d hidden, %d in the slab", t.slots.count, inTree, hidden,
+			t.inodes.count)
 	}
 	return t.checkTree(directories)
 }
@@ -68,47 +70,52 @@ func (t *Tree) check() error {
 func (f *Files) check(leased func(file uint64) bool) error {
 	total, sealed, open := 0, uint64(0), 0
 	for id, file := range f.tree.slots.all {
-		i := f.tree.Inode(file)
-		if i.Directory() {
+		inode := f.tree.Inode(file)
+		if inode.Directory() {
 			continue
 		}
 		var length int64
 		index := uint32(0)
 		short := false
-		for slot := i.first; slot != 0; slot = f.chunks.at(slot).next {
-			c := f.chunks.at(slot)
+		for slot := inode.first; slot != 0; slot = f.chunks.at(slot).next {
+			record := f.chunks.at(slot)
 			total++
-			w := f.open[slot]
+			opened := f.open[slot]
 			switch {
-			case c.file != file || c.index != index || f.slots[c.id] != slot || f.At(file, index) != slot:
-				return fmt.Errorf("file %d chunk %d: %+v", id, index, *c)
-			case c.generation == 0 || c.generation > c.promised || c.Length() > i.ChunkSize():
-				return fmt.Errorf("file %d chunk %d: generation %d of %d, length %d", id, index, c.generation, c.promised, c.Length())
-			case c.Open() != (w != nil):
-				return fmt.Errorf("file %d chunk %d: open %v, %+v", id, index, c.Open(), w)
-			case c.Open() && !leased(id):
+			case record.file != file || record.index != index || f.slots[record.id] != slot ||
+				f.At(file, index) != slot:
+				return fmt.Errorf("file %d chunk %d: %+v", id, index, *record)
+			case record.generation == 0 || record.generation > record.promised || record.Length() > inode.ChunkSize():
+				return fmt.Errorf("file %d chunk %d: generation %d of %d, length %d", id, index, record.generation,
+					record.promised, record.Length())
+			case record.Open() != (opened != nil):
+				return fmt.Errorf("file %d chunk %d: open %v, %+v", id, index, record.Open(), opened)
+			case record.Open() && !leased(id):
 				return fmt.Errorf("file %d is closed, its chunk %d is open", id, index)
-			case w != nil && (w.Minimum == 0 || w.Minimum > c.generation || w.Base > c.Length() || w.Cut >= 0 && w.Cut != c.Length()):
-				return fmt.Errorf("file %d chunk %d: %+v, %+v", id, index, *c, *w)
+			case opened != nil && (opened.Minimum == 0 || opened.Minimum > record.generation ||
+				opened.Base > record.Length() || opened.Cut >= 0 && opened.Cut != record.Length()):
+				return fmt.Errorf("file %d chunk %d: %+v, %+v", id, index, *record, *opened)
 			case short && !leased(id):
 				return fmt.Errorf("file %d: chunk %d follows a short one", id, index)
 			}
-			if c.Open() {
+			if record.Open() {
 				open++
 			} else {
 				sealed++
 			}
-			short = short || c.Length() < i.ChunkSize()
-			length += c.Length()
+			short = short || record.Length() < inode.ChunkSize()
+			length += record.Length()
 			index++
-			if c.next == 0 && i.last != slot {
-				return fmt.Errorf("file %d: last chunk is slot %d, not %d", id, i.last, slot)
+			if record.next == 0 && inode.last != slot {
+				return fmt.Errorf("file %d: last chunk is slot %d, not %d", id, inode.last, slot)
 			}
 		}
-		if index != i.chunks || length != i.length || (i.chunks > 1) != (f.lists[id] != nil) || i.chunks == 0 && i.last != 0 {
-			return fmt.Errorf("file %d: %d chunks of %d bytes, counted %d, %d; list %v", id, i.chunks, i.length, index, length, f.lists[id])
+		if index != inode.chunks || length != inode.length || (inode.chunks > 1) != (f.lists[id] != nil) ||
+			inode.chunks == 0 && inode.last != 0 {
+			return fmt.Errorf("file %d: %d chunks of %d bytes, counted %d, %d; list %v", id, inode.chunks, inode.length,
+				index, length, f.lists[id])
 		}
-		if !leased(id) && !i.Completed() {
+		if !leased(id) && !inode.Completed() {
 			return fmt.Errorf("file %d is closed but was never completed", id)
 		}
 	}

@@ -110,7 +110,8 @@ func (f *Files) Replace(file InodeSlot, index uint32, id chunk.ID, members []uin
 	next := f.chunks.at(f.At(file, index)).next
 	f.drop(f.At(file, index))
 	inode := f.tree.touch(file)
-	slot := f.newChunk(Chunk{id: id, generation: 1, promised: 1, file: file, index: index, lengthOpen: openBit, next: next})
+	slot := f.newChunk(Chunk{id: id, generation: 1, promised: 1, file: file, index: index, lengthOpen: openBit,
+		next: next})
 	f.open[slot] = &OpenChunk{Minimum: 1, Cut: -1, Members: members}
 	if list := f.lists[inode.id]; list != nil {
 		list[index] = slot
@@ -239,7 +240,8 @@ func (f *Files) SealAt(file InodeSlot, index uint32, generation chunk.Generation
 	}
 	c := f.chunks.at(slot)
 	if !c.Open() || generation > c.promised || generation == 0 || length > f.Inode(c).ChunkSize() {
-		return Inconsistent("chunk %d: open %v, promised %d, sealed at generation %d length %d", index, c.Open(), c.promised, generation, length)
+		return Inconsistent("chunk %d: open %v, promised %d, sealed at generation %d length %d", index, c.Open(),
+			c.promised, generation, length)
 	}
 	f.Seal(slot, generation, length)
 	return nil

@@ -22,7 +22,8 @@ func TestIDTableIsAMap(t *testing.T) {
 				model[key] = slot
 			}
 			if table.get(key) != model[key] || table.count != len(model) {
-				t.Fatalf("id %d: slot %d, want %d; %d ids, want %d", key, table.get(key), model[key], table.count, len(model))
+				t.Fatalf("id %d: slot %d, want %d; %d ids, want %d", key, table.get(key), model[key], table.count,
+					len(model))
 			}
 		}
 		seen := 0

@@ -20,7 +20,8 @@ type View struct {
 // chunks, a copy of the table of open chunks, and later a copy of what changes.
 func (f *Files) View() *View {
 	t := f.tree
-	return &View{root: t.Find(RootID), entries: t.entries.Copy(), inodes: t.inodes.view(), chunks: f.chunks.view(), open: maps.Clone(f.open)}
+	return &View{root: t.Find(RootID), entries: t.entries.Copy(), inodes: t.inodes.view(), chunks: f.chunks.view(),
+		open: maps.Clone(f.open)}
 }
 
 // Root is the slot of "/"; 0 before Format.

@@ -216,9 +216,9 @@ type Walk struct {
 
 // Lookup walks a checked path. There must be a root.
 func (t *Tree) Lookup(path string) Walk {
-	w := Walk{Slot: t.slots.get(RootID), Found: true, end: 1}
-	inode := t.inodes.at(w.Slot)
-	w.Txid = inode.txid
+	walk := Walk{Slot: t.slots.get(RootID), Found: true, end: 1}
+	inode := t.inodes.at(walk.Slot)
+	walk.Txid = inode.txid
 	rest := path[1:]
 	for rest != "" {
 		name, after, _ := strings.Cut(rest, "/")
@@ -227,19 +227,19 @@ func (t *Tree) Lookup(path string) Walk {
 			slot, there = t.Entry(inode.id, name)
 		}
 		if !there {
-			w.Found, w.rest = false, rest
-			return w
+			walk.Found, walk.rest = false, rest
+			return walk
 		}
-		w.Slot = slot
-		w.end = len(path) - len(after)
+		walk.Slot = slot
+		walk.end = len(path) - len(after)
 		if after != "" {
-			w.end--
+			walk.end--
 		}
 		inode = t.inodes.at(slot)
-		w.Txid = max(w.Txid, inode.txid)
+		walk.Txid = max(walk.Txid, inode.txid)
 		rest = after
 	}
-	return w
+	return walk
 }
 
 // Missing explains why a path has no inode: an element is missing, or a file
@@ -272,22 +272,23 @@ func (t *Tree) FindTarget(op, path string, parents bool) (Target, *fault.Error) 
 		return Target{}, err
 	}
 	if path == "/" {
-		return Target{}, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path, Reason: "the root directory is always there"}
+		return Target{}, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path,
+			Reason: "the root directory is always there"}
 	}
-	w := t.Lookup(path)
+	walk := t.Lookup(path)
 	parent, name := SplitPath(path)
-	if w.Found {
-		return Target{Parent: t.Lookup(parent).Slot, Name: name, Existing: w.Slot}, nil
+	if walk.Found {
+		return Target{Parent: t.Lookup(parent).Slot, Name: name, Existing: walk.Slot}, nil
 	}
-	if !t.inodes.at(w.Slot).Directory() {
-		return Target{}, t.Missing(op, path, w)
+	if !t.inodes.at(walk.Slot).Directory() {
+		return Target{}, t.Missing(op, path, walk)
 	}
-	target := Target{Parent: w.Slot, Name: name}
-	if strings.Contains(w.rest, "/") {
+	target := Target{Parent: walk.Slot, Name: name}
+	if strings.Contains(walk.rest, "/") {
 		if !parents {
-			return Target{}, t.Missing(op, path, w)
+			return Target{}, t.Missing(op, path, walk)
 		}
-		missing := strings.Split(w.rest, "/")
+		missing := strings.Split(walk.rest, "/")
 		target.Directories = missing[:len(missing)-1]
 	}
 	return target, nil

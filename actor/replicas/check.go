@@ -30,9 +30,9 @@ func (r *Replicas) Check() error {
 // checkLocations compares the locations of one chunk with the chunk, and with its
 // misplaced replicas.
 func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
-	c := r.files.Chunk(slot)
+	record := r.files.Chunk(slot)
 	nodes, level := r.locations.of(slot), r.locations.level(slot)
-	sealed := !c.ID().IsZero() && !c.Open()
+	sealed := !record.ID().IsZero() && !record.Open()
 	if !sealed && (len(nodes) > 0 || level != levelWanted) {
 		return fmt.Errorf("slot %d has no sealed chunk, but nodes %v, level %d", slot, nodes, level)
 	}
@@ -40,14 +40,14 @@ func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
 		if !r.Nodes.Knows(node) || slices.Contains(nodes[:i], node) {
 			return fmt.Errorf("slot %d: nodes %v", slot, nodes)
 		}
-		if m := r.misplaced.find(c.ID(), node); m != nil {
-			return fmt.Errorf("chunk %s is in its place and misplaced on node %d: %+v", c.ID(), node, *m)
+		if m := r.misplaced.find(record.ID(), node); m != nil {
+			return fmt.Errorf("chunk %s is in its place and misplaced on node %d: %+v", record.ID(), node, *m)
 		}
 	}
 	return nil
 }
 
-func (t *misplacedTable) check(r *Replicas) error {
+func (t *misplacedTable) check(room *Replicas) error {
 	unusable := uint64(0)
 	counted := make([]int, len(t.byNode))
 	for id, replicas := range t.byChunk {
@@ -55,17 +55,18 @@ func (t *misplacedTable) check(r *Replicas) error {
 			m := &replicas[i]
 			counted[m.node]++
 			unusable += count(m.unusable())
-			slot := r.files.Find(id)
-			if slot == 0 || r.files.Chunk(slot).Open() || !inPlace(r.files.Chunk(slot), m) {
+			slot := room.files.Find(id)
+			if slot == 0 || room.files.Chunk(slot).Open() || !inPlace(room.files.Chunk(slot), m) {
 				continue
 			}
-			if _, ordered := r.deletion.ordered(m.node, id); !ordered {
+			if _, ordered := room.deletion.ordered(m.node, id); !ordered {
 				return fmt.Errorf("chunk %s is in its place on node %d but misplaced", id, m.node)
 			}
 		}
 	}
 	if !slices.Equal(counted, t.byNode) || unusable != t.unusable {
-		return fmt.Errorf("misplaced on each node %v, counted %v; unusable %d, counted %d", t.byNode, counted, t.unusable, unusable)
+		return fmt.Errorf("misplaced on each node %v, counted %v; unusable %d, counted %d", t.byNode, counted,
+			t.unusable, unusable)
 	}
 	return nil
 }

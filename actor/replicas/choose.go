@@ -76,7 +76,8 @@ func (c *Chooser) tooFewNodes(op, path, want string) *fault.Error {
 	if len(away) > 0 {
 		reason += fmt.Sprintf("; %d %s away: %s", len(away), verb(len(away), "is", "are"), joinSome(away))
 	}
-	return &fault.Error{Kind: fault.TooFewNodes, Op: op, Path: path, Reason: reason, Hint: "start more datanodes, or ask for a lower replication"}
+	return &fault.Error{Kind: fault.TooFewNodes, Op: op, Path: path, Reason: reason,
+		Hint: "start more datanodes, or ask for a lower replication"}
 }
 
 func verb(subjects int, one, many string) string {
@@ -89,22 +90,24 @@ func verb(subjects int, one, many string) string {
 // Place allocates chunks. Nodes without room are an error if too few others are
 // left. Excluded nodes are a wish of the writer: without them a chunk may get
 // fewer replicas than the file wants (but one), and is repaired once sealed.
-func (c *Chooser) Place(op, path string, w Wish) ([]codec.Placement, *fault.Error) {
-	if w.Count == 0 {
+func (c *Chooser) Place(op, path string, wish Wish) ([]codec.Placement, *fault.Error) {
+	if wish.Count == 0 {
 		return nil, nil
 	}
 	roomy := 0
 	for _, n := range c.room.Nodes.all() {
-		roomy += int(count(n.takes(w.Size)))
+		roomy += int(count(n.takes(wish.Size)))
 	}
-	if roomy < w.Replication {
-		return nil, &fault.Error{Kind: fault.NoSpace, Op: op, Path: path, Hint: "add datanodes or disks, or remove files",
+	if roomy < wish.Replication {
+		return nil, &fault.Error{Kind: fault.NoSpace, Op: op, Path: path,
+			Hint: "add datanodes or disks, or remove files",
 			Reason: fmt.Sprintf("replication %d is asked for, %d live %s room for a chunk of %d bytes",
-				w.Replication, roomy, verb(roomy, "datanode has", "datanodes have"), w.Size)}
+				wish.Replication, roomy, verb(roomy, "datanode has", "datanodes have"), wish.Size)}
 	}
-	placements := make([]codec.Placement, 0, w.Count)
-	for range w.Count {
-		nodes := c.choose(w.Replication, w.Size, func(n *node) bool { return len(w.Exclude) > 0 && slices.Contains(w.Exclude, n.id) }, nil)
+	placements := make([]codec.Placement, 0, wish.Count)
+	for range wish.Count {
+		nodes := c.choose(wish.Replication, wish.Size,
+			func(n *node) bool { return len(wish.Exclude) > 0 && slices.Contains(wish.Exclude, n.id) }, nil)
 		if len(nodes) == 0 {
 			return nil, c.tooFewNodes(op, path, "the writer excludes every live datanode")
 		}

@@ -82,20 +82,20 @@ func (d *deletion) watch(c check) {
 
 // order queues an order; send sends it.
 func (d *deletion) order(node datanode.Index, id chunk.ID, generation chunk.Generation, reason deleteReason) {
-	n := d.byNode[node]
-	if old := n.orders[id]; old != nil {
+	orders := d.byNode[node]
+	if old := orders.orders[id]; old != nil {
 		if old.reason == deleteRemoved || old.generation == generation {
 			return
 		}
 		old.generation, old.reason, old.attempts = generation, reason, 0
-		d.queue(n, id)
+		d.queue(orders, id)
 		return
 	}
-	if len(n.orders) >= deletesPerNodeMax {
+	if len(orders.orders) >= deletesPerNodeMax {
 		return // the next full report finds it
 	}
-	n.orders[id] = &deleteOrder{generation: generation, reason: reason}
-	d.queue(n, id)
+	orders.orders[id] = &deleteOrder{generation: generation, reason: reason}
+	d.queue(orders, id)
 }
 
 func (d *deletion) queue(n *nodeOrders, id chunk.ID) {
@@ -120,7 +120,8 @@ func (d *deletion) confirm(node datanode.Index, id chunk.ID) { delete(d.byNode[n
 func (d *deletion) compare(node datanode.Index) {
 	for id, order := range d.byNode[node].orders {
 		slot := d.room.files.Find(id)
-		if order.attempts > 0 && d.room.misplaced.find(id, node) == nil && (slot == 0 || !d.room.locations.has(slot, node)) {
+		if order.attempts > 0 && d.room.misplaced.find(id, node) == nil &&
+			(slot == 0 || !d.room.locations.has(slot, node)) {
 			d.confirm(node, id)
 		}
 	}
@@ -145,11 +146,11 @@ func (d *deletion) send() {
 	}
 	d.queued = false
 	messages := 0
-	for _, n := range d.room.Nodes.all() {
-		if !n.reachable() {
+	for _, peer := range d.room.Nodes.all() {
+		if !peer.reachable() {
 			continue
 		}
-		orders := d.byNode[n.index]
+		orders := d.byNode[peer.index]
 		for orders.toSend.Len() > 0 && messages < deleteMessagesPerStep {
 			var replicas []chunk.Replica
 			for orders.toSend.Len() > 0 && len(replicas) < deletesPerMessage {
@@ -158,8 +159,8 @@ func (d *deletion) send() {
 				if order == nil {
 					continue
 				}
-				if order.attempts >= deleteAttemptsMax || !d.stillWanted(n, id, order) {
-					d.cancel(n, id)
+				if order.attempts >= deleteAttemptsMax || !d.stillWanted(peer, id, order) {
+					d.cancel(peer, id)
 					continue
 				}
 				order.attempts++
@@ -168,11 +169,11 @@ func (d *deletion) send() {
 			}
 			if len(replicas) > 0 {
 				messages++
-				d.room.step.Send(n.id, &datanode.DeleteReplicas{Replicas: replicas})
-				d.room.step.Tell(step.Event{Kind: step.EventDeleteOrdered, NodeID: n.id, Count: len(replicas)})
+				d.room.step.Send(peer.id, &datanode.DeleteReplicas{Replicas: replicas})
+				d.room.step.Tell(step.Event{Kind: step.EventDeleteOrdered, NodeID: peer.id, Count: len(replicas)})
 			}
 		}
-		d.wake(n.index)
+		d.wake(peer.index)
 	}
 }
 
@@ -186,7 +187,7 @@ func (d *deletion) resendLate() {
 }
 
 // stillWanted checks an order once more.
-func (d *deletion) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
+func (d *deletion) stillWanted(peer *node, id chunk.ID, order *deleteOrder) bool {
 	slot := d.room.files.Find(id)
 	if order.reason == deleteRemoved || order.reason == deleteUnknown {
 		return slot == 0
@@ -194,27 +195,27 @@ func (d *deletion) stillWanted(n *node, id chunk.ID, order *deleteOrder) bool {
 	if slot == 0 || d.room.files.Chunk(slot).Open() {
 		return false
 	}
-	if m := d.room.misplaced.find(id, n.index); m != nil {
-		return m.generation == order.generation && d.deletable(n, id, m) != 0
+	if m := d.room.misplaced.find(id, peer.index); m != nil {
+		return m.generation == order.generation && d.deletable(peer, id, m) != 0
 	}
-	return order.reason == deleteSurplus && d.confirmed(slot, n.index) >= d.room.wanted(slot)
+	return order.reason == deleteSurplus && d.confirmed(slot, peer.index) >= d.room.wanted(slot)
 }
 
 // cancel ends an order that is not wanted. If the replica may still be there and
 // be good, the node is asked what it has.
-func (d *deletion) cancel(n *node, id chunk.ID) {
-	order := d.byNode[n.index].orders[id]
-	d.confirm(n.index, id)
+func (d *deletion) cancel(peer *node, id chunk.ID) {
+	order := d.byNode[peer.index].orders[id]
+	d.confirm(peer.index, id)
 	slot := d.room.files.Find(id)
 	if slot == 0 || d.room.files.Chunk(slot).Open() || d.room.files.Chunk(slot).Generation() != order.generation ||
-		d.room.misplaced.find(id, n.index) != nil {
+		d.room.misplaced.find(id, peer.index) != nil {
 		return
 	}
 	if order.attempts == 0 {
-		d.room.addLocation(slot, n.index)
+		d.room.addLocation(slot, peer.index)
 		return
 	}
-	d.room.step.Send(n.id, &datanode.SendReport{})
+	d.room.step.Send(peer.id, &datanode.SendReport{})
 }
 
 // confirmed counts the replicas of a sealed chunk on live nodes that reported in
@@ -245,12 +246,12 @@ func (d *deletion) examineMisplaced() {
 }
 
 // deletable decides over a misplaced replica; 0 means that it stays.
-func (d *deletion) deletable(n *node, id chunk.ID, m *misplaced) deleteReason {
-	if d.room.SafeMode.On() || !n.trusted() || m.verdict == suspect {
+func (d *deletion) deletable(peer *node, id chunk.ID, replica *misplaced) deleteReason {
+	if d.room.SafeMode.On() || !peer.trusted() || replica.verdict == suspect {
 		return 0
 	}
-	known := min(d.room.Nodes.registeredFor(n), d.room.step.Mono-d.room.step.ActiveSince)
-	if m.verdict == unverified && known < d.room.config.DeleteGrace {
+	known := min(d.room.Nodes.registeredFor(peer), d.room.step.Mono-d.room.step.ActiveSince)
+	if replica.verdict == unverified && known < d.room.config.DeleteGrace {
 		return 0
 	}
 	slot := d.room.files.Find(id)
@@ -261,14 +262,14 @@ func (d *deletion) deletable(n *node, id chunk.ID, m *misplaced) deleteReason {
 	switch {
 	case c.Open():
 		return 0
-	case m.state == chunk.Corrupt:
+	case replica.state == chunk.Corrupt:
 		return 0 // in quarantine, where it stays
-	case m.verdict == unverified && m.generation < c.Generation():
-		if d.staleAllowed(slot, n) {
+	case replica.verdict == unverified && replica.generation < c.Generation():
+		if d.staleAllowed(slot, peer) {
 			return deleteStale
 		}
 	default: // unreadable, not sealed, or of another length
-		good, wanted := d.confirmed(slot, n.index), d.room.wanted(slot)
+		good, wanted := d.confirmed(slot, peer.index), d.room.wanted(slot)
 		if good >= wanted || good > 0 && good+1 >= wanted && !d.canCopy(slot) {
 			return deleteSurplus
 		}

@@ -52,22 +52,23 @@ func (t *misplacedTable) find(id chunk.ID, node datanode.Index) *misplaced {
 
 // set notes a misplaced replica and tells whether that is news. If it is known as
 // it is, its age stays.
-func (t *misplacedTable) set(id chunk.ID, m misplaced) bool {
-	old := t.find(id, m.node)
+func (t *misplacedTable) set(id chunk.ID, replica misplaced) bool {
+	old := t.find(id, replica.node)
 	switch {
-	case old == nil && t.byNode[m.node] >= misplacedPerNodeMax:
+	case old == nil && t.byNode[replica.node] >= misplacedPerNodeMax:
 		return false
 	case old == nil:
-		t.byNode[m.node]++
-		t.byChunk[id] = append(t.byChunk[id], m)
-	case old.state == m.state && old.generation == m.generation && (old.verdict != unverified) == (m.verdict != unverified):
-		old.length, old.report = m.length, m.report
+		t.byNode[replica.node]++
+		t.byChunk[id] = append(t.byChunk[id], replica)
+	case old.state == replica.state && old.generation == replica.generation &&
+		(old.verdict != unverified) == (replica.verdict != unverified):
+		old.length, old.report = replica.length, replica.report
 		return false
 	default:
 		t.unusable -= count(old.unusable())
-		*old = m
+		*old = replica
 	}
-	t.unusable += count(m.unusable())
+	t.unusable += count(replica.unusable())
 	return true
 }
 

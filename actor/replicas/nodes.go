@@ -88,7 +88,8 @@ func (n *node) takes(size int64) bool { return n.live() && n.largest >= size }
 
 // candidate describes the node to a placement policy.
 func (n *node) candidate() placement.Candidate {
-	return placement.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity, Load: n.busy()}
+	return placement.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity,
+		Load: n.busy()}
 }
 
 // fuller tells whether it has the lower free share; the higher index among
@@ -165,21 +166,22 @@ type Registration struct {
 
 // Register begins a session, and asks for a full report.
 func (t *Nodes) Register(index datanode.Index, r *Registration) {
-	n, now := t.list[index], t.room.step.Mono
-	n.session, n.connected = r.Session, true
-	n.heard, n.since = now, now
-	n.version, n.admin = limits.Clip(r.Version, limits.TextBytesMax), limits.Clip(r.AdminAddress, limits.TextBytesMax)
-	n.rack = r.Rack
-	if n.rack == "" {
-		n.rack = rackDefault
+	peer, now := t.list[index], t.room.step.Mono
+	peer.session, peer.connected = r.Session, true
+	peer.heard, peer.since = now, now
+	peer.version, peer.admin = limits.Clip(r.Version, limits.TextBytesMax),
+		limits.Clip(r.AdminAddress, limits.TextBytesMax)
+	peer.rack = r.Rack
+	if peer.rack == "" {
+		peer.rack = rackDefault
 	}
-	n.setVolumes(r.Volumes)
-	n.load, n.placed = datanode.Load{}, 0
-	t.setComplete(n, false)
-	t.setLiveness(n, NodeLive)
+	peer.setVolumes(r.Volumes)
+	peer.load, peer.placed = datanode.Load{}, 0
+	t.setComplete(peer, false)
+	t.setLiveness(peer, NodeLive)
 	t.room.deletion.resendAll(index)
-	t.room.step.Send(n.id, &datanode.SendReport{})
-	t.room.step.Tell(step.Event{Kind: step.EventNodeRegistered, NodeID: n.id, Text: n.address})
+	t.room.step.Send(peer.id, &datanode.SendReport{})
+	t.room.step.Tell(step.Event{Kind: step.EventNodeRegistered, NodeID: peer.id, Text: peer.address})
 }
 
 // Session names a datanode's stream.
@@ -245,23 +247,23 @@ func (t *Nodes) Disconnected(s Session) (datanode.Index, *fault.Error) {
 }
 
 // setLiveness changes a node's liveness and has its chunks counted again.
-func (t *Nodes) setLiveness(n *node, to Liveness) {
-	if n.liveness == to {
+func (t *Nodes) setLiveness(peer *node, to Liveness) {
+	if peer.liveness == to {
 		return
 	}
-	if n.dead() || to == NodeDead {
+	if peer.dead() || to == NodeDead {
 		t.room.repair.sweepAll()
 	}
-	n.liveness = to
+	peer.liveness = to
 	switch to {
 	case NodeDead:
-		n.died = t.room.step.Mono
-		t.room.Reports.forget(n.index)
-		t.room.step.Tell(step.Event{Kind: step.EventNodeDead, NodeID: n.id, Text: n.address})
+		peer.died = t.room.step.Mono
+		t.room.Reports.forget(peer.index)
+		t.room.step.Tell(step.Event{Kind: step.EventNodeDead, NodeID: peer.id, Text: peer.address})
 	case NodeStale:
-		t.room.step.Tell(step.Event{Kind: step.EventNodeStale, NodeID: n.id, Text: n.address})
+		t.room.step.Tell(step.Event{Kind: step.EventNodeStale, NodeID: peer.id, Text: peer.address})
 	case NodeLive: // what it was not sent while it was silent is due
-		t.room.deletion.wake(n.index)
+		t.room.deletion.wake(peer.index)
 	}
 }
 
@@ -422,8 +424,10 @@ type NodeStatus struct {
 func (t *Nodes) Status() []NodeStatus {
 	all := make([]NodeStatus, 0, len(t.list)-1)
 	for _, n := range t.all() {
-		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity, FreeBytes: n.free,
-			UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads,
+		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity,
+			FreeBytes: n.free,
+			UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
+			ActiveReads:      n.load.ActiveReads,
 			LastHeartbeatAge: t.room.step.Mono - n.heard, Version: n.version, AdminAddress: n.admin})
 	}
 	return all

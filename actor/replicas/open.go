@@ -137,31 +137,35 @@ func (o *OpenChunks) Waiting(slot namespace.ChunkSlot) string {
 	case len(members) == 0:
 		return fmt.Sprintf("no datanode has reported a replica of chunk %d", index)
 	}
-	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", index, o.room.Nodes.describe(members))
+	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", index,
+		o.room.Nodes.describe(members))
 }
 
 // PlanRecovery chooses who brings an open chunk to one length with whom; started
 // counts the attempts before. False: what it needs is not known yet.
-func (o *OpenChunks) PlanRecovery(slot namespace.ChunkSlot, started int) (a leases.Attempt, holders []datanode.Index, ok bool) {
+func (o *OpenChunks) PlanRecovery(slot namespace.ChunkSlot, started int) (attempt leases.Attempt,
+	holders []datanode.Index, ok bool) {
 	open := o.room.files.OpenChunk(slot)
 	holders, away := o.reported(slot)
-	a.Everyone = len(holders) == 0 && open.Base == 0 && o.nobodyReported(slot)
+	attempt.Everyone = len(holders) == 0 && open.Base == 0 && o.nobodyReported(slot)
 	switch {
-	case a.Everyone:
+	case attempt.Everyone:
 		// Perhaps nothing was ever written. But what the members have reported may
 		// be older than what a writer was told: only they know.
 		holders, away = slices.Clone(open.Members), nil
-	case len(holders) == 0 || o.room.step.Mono-o.room.step.ActiveSince < o.room.config.RecoverWait && o.membersMissing(slot):
-		return a, nil, false
+	case len(holders) == 0 || o.room.step.Mono-o.room.step.ActiveSince < o.room.config.RecoverWait &&
+		o.membersMissing(slot):
+		return attempt, nil, false
 	}
 	slices.Sort(holders)
-	a.Chunk, a.Generation, a.Primary = slot, o.room.files.Chunk(slot).Promised()+1, holders[started%len(holders)]
+	attempt.Chunk, attempt.Generation, attempt.Primary = slot, o.room.files.Chunk(slot).Promised()+1,
+		holders[started%len(holders)]
 	for _, node := range away {
 		if !o.room.Nodes.at(node).dead() {
 			holders = append(holders, node)
 		}
 	}
-	return a, holders, true
+	return attempt, holders, true
 }
 
 // OrderRecovery sends an attempt to the node that leads it.

@@ -240,9 +240,9 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	if len(sources) == 0 {
 		return false
 	}
-	c := r.room.files.Chunk(slot)
+	record := r.room.files.Chunk(slot)
 	r.room.Nodes.order(sources)
-	targets := r.room.Chooser.choose(1, c.Length(), func(n *node) bool {
+	targets := r.room.Chooser.choose(1, record.Length(), func(n *node) bool {
 		return r.copiesTo[n.index] >= r.room.config.CopiesPerNode || r.room.holds(n.index, slot)
 	}, r.room.Nodes.racks(sources))
 	if len(targets) == 0 {
@@ -252,8 +252,9 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	r.copiesTo[target]++
 	r.copies[slot] = &copyOrder{target: target, deadline: r.room.step.Mono + r.room.config.CopyTimeout}
 	id := r.room.Nodes.ID(target)
-	r.room.step.Send(id, &datanode.CopyReplica{Chunk: c.ID(), Generation: c.Generation(), Length: c.Length(), Sources: r.room.Nodes.Locations(sources)})
-	r.room.step.Tell(step.Event{Kind: step.EventCopyOrdered, NodeID: id, Chunk: c.ID(), Count: len(sources)})
+	r.room.step.Send(id, &datanode.CopyReplica{Chunk: record.ID(), Generation: record.Generation(),
+		Length: record.Length(), Sources: r.room.Nodes.Locations(sources)})
+	r.room.step.Tell(step.Event{Kind: step.EventCopyOrdered, NodeID: id, Chunk: record.ID(), Count: len(sources)})
 	return true
 }
 

@@ -105,34 +105,34 @@ func (r *Replicas) watch(id chunk.ID, m *misplaced) {
 // order, and not a page of a report.
 func (r *Replicas) observe(node datanode.Index, replica *chunk.Replica, delta bool) {
 	id := replica.ID
-	m := misplaced{node: node, state: replica.State, generation: replica.Generation, length: replica.Length}
+	seen := misplaced{node: node, state: replica.State, generation: replica.Generation, length: replica.Length}
 	slot := r.files.Find(id)
 	if slot == 0 {
-		r.misplace(id, m)
+		r.misplace(id, seen)
 		return
 	}
-	c := r.files.Chunk(slot)
+	record := r.files.Chunk(slot)
 	old := r.misplaced.find(id, node)
 	switch {
-	case old != nil && old.verdict != unverified && old.generation == m.generation && m.state != chunk.Corrupt:
-		m.verdict, m.state = old.verdict, old.state
-		r.misplace(id, m)
-	case c.Open():
-		if delta && old != nil && !old.unusable() && m.generation < old.generation {
+	case old != nil && old.verdict != unverified && old.generation == seen.generation && seen.state != chunk.Corrupt:
+		seen.verdict, seen.state = old.verdict, old.state
+		r.misplace(id, seen)
+	case record.Open():
+		if delta && old != nil && !old.unusable() && seen.generation < old.generation {
 			return // older than what the writer said meanwhile
 		}
-		r.misplace(id, m)
-	case inPlace(c, &m):
-		if generation, ordered := r.deletion.ordered(node, id); ordered && generation == c.Generation() {
+		r.misplace(id, seen)
+	case inPlace(record, &seen):
+		if generation, ordered := r.deletion.ordered(node, id); ordered && generation == record.Generation() {
 			return // on its way out
 		}
 		r.misplaced.remove(id, node)
 		r.addLocation(slot, node)
-	case delta && m.state == chunk.Open && r.locations.has(slot, node):
+	case delta && seen.state == chunk.Open && r.locations.has(slot, node):
 		// Older than the client's word that the chunk is sealed there.
 	default:
 		r.removeLocation(slot, node)
-		r.misplace(id, m)
+		r.misplace(id, seen)
 		r.repair.markDirty(slot)
 	}
 }
@@ -156,7 +156,8 @@ func (r *Replicas) gone(node datanode.Index, replica *chunk.Replica) {
 
 // inPlace tells whether a replica is what a sealed chunk should be.
 func inPlace(c *namespace.Chunk, m *misplaced) bool {
-	return m.state == chunk.Sealed && m.verdict == unverified && m.generation == c.Generation() && m.length == c.Length()
+	return m.state == chunk.Sealed && m.verdict == unverified && m.generation == c.Generation() &&
+		m.length == c.Length()
 }
 
 // wanted is the replication of a chunk's file.
@@ -181,18 +182,18 @@ func (r *Replicas) ChunkAdded(slot namespace.ChunkSlot) { r.locations.page(slot)
 // ChunkSealed puts the replicas that are in their place now among the locations;
 // what else was part of a pipeline is misplaced from now on.
 func (r *Replicas) ChunkSealed(slot namespace.ChunkSlot) {
-	c := r.files.Chunk(slot)
+	record := r.files.Chunk(slot)
 	for {
-		reported := r.misplaced.of(c.ID())
-		i := slices.IndexFunc(reported, func(m misplaced) bool { return inPlace(c, &m) })
+		reported := r.misplaced.of(record.ID())
+		i := slices.IndexFunc(reported, func(m misplaced) bool { return inPlace(record, &m) })
 		if i < 0 {
 			break
 		}
 		node := reported[i].node
-		r.misplaced.remove(c.ID(), node)
+		r.misplaced.remove(record.ID(), node)
 		r.addLocation(slot, node)
 	}
-	r.watchAgain(c.ID())
+	r.watchAgain(record.ID())
 	r.repair.markDirty(slot)
 }
 
@@ -223,21 +224,21 @@ func (r *Replicas) ChunkDropped(slot namespace.ChunkSlot) {
 		r.displaceAll(slot)
 		return
 	}
-	c := r.files.Chunk(slot)
+	record := r.files.Chunk(slot)
 	nodes := slices.Clone(r.locations.of(slot))
 	r.clearLocations(slot)
 	for _, node := range nodes {
-		r.deletion.order(node, c.ID(), c.Generation(), deleteRemoved)
+		r.deletion.order(node, record.ID(), record.Generation(), deleteRemoved)
 	}
-	for _, m := range slices.Clone(r.misplaced.of(c.ID())) {
-		r.misplaced.remove(c.ID(), m.node)
-		r.deletion.order(m.node, c.ID(), m.generation, deleteRemoved)
+	for _, m := range slices.Clone(r.misplaced.of(record.ID())) {
+		r.misplaced.remove(record.ID(), m.node)
+		r.deletion.order(m.node, record.ID(), m.generation, deleteRemoved)
 	}
 	if open := r.files.OpenChunk(slot); open != nil {
 		for _, node := range open.Members {
 			// A member may not have told of it yet; if it never had it, the
 			// order has no effect.
-			r.deletion.order(node, c.ID(), c.Generation(), deleteRemoved)
+			r.deletion.order(node, record.ID(), record.Generation(), deleteRemoved)
 		}
 	}
 }
@@ -291,5 +292,6 @@ type Counts struct{ UnderReplicated, Missing, Misplaced, Unusable uint64 }
 // Counts of what must be repaired.
 func (r *Replicas) Counts() Counts {
 	few, missing := r.repair.counts()
-	return Counts{UnderReplicated: few, Missing: missing, Misplaced: r.misplaced.count(), Unusable: r.misplaced.unusableCount()}
+	return Counts{UnderReplicated: few, Missing: missing, Misplaced: r.misplaced.count(),
+		Unusable: r.misplaced.unusableCount()}
 }

@@ -100,9 +100,9 @@ type Page struct {
 }
 
 // Page takes a page in.
-func (r *Reports) Page(s Session, page Page) *fault.Error {
+func (r *Reports) Page(session Session, page Page) *fault.Error {
 	const op = "chunk report"
-	node, err := r.room.Nodes.Heard(op, s)
+	node, err := r.room.Nodes.Heard(op, session)
 	if err != nil {
 		return err
 	}
@@ -116,38 +116,39 @@ func (r *Reports) Page(s Session, page Page) *fault.Error {
 		}
 		r.running[node] = begun
 	}
-	p := r.running[node]
-	if p == nil || p.done || p.id != page.ReportID || p.next != page.Number {
+	current := r.running[node]
+	if current == nil || current.done || current.id != page.ReportID || current.next != page.Number {
 		r.forget(node)
-		r.room.step.Send(s.NodeID, &datanode.SendReport{})
+		r.room.step.Send(session.NodeID, &datanode.SendReport{})
 		e := fault.New(fault.Protocol, op, "page %d of report %d is out of order", page.Number, page.ReportID)
-		e.Node = s.NodeID
+		e.Node = session.NodeID
 		return e
 	}
-	p.next++
+	current.next++
 	for i := range page.Replicas {
 		replica := &page.Replicas[i]
-		if _, newer := p.touched[replica.ID]; newer || !plausible(replica) {
+		if _, newer := current.touched[replica.ID]; newer || !plausible(replica) {
 			continue
 		}
 		if slot := r.room.files.Find(replica.ID); slot != 0 {
-			p.listed.set(slot)
+			current.listed.set(slot)
 		}
 		r.room.observe(node, replica, false)
 	}
 	if !page.Last {
 		return nil
 	}
-	p.done = true
-	p.touched = nil
-	r.forgetUnlisted(node, p.id)
-	r.compare(node, p)
+	current.done = true
+	current.touched = nil
+	r.forgetUnlisted(node, current.id)
+	r.compare(node, current)
 	return nil
 }
 
 // plausible refuses what no chunk store can say.
 func plausible(r *chunk.Replica) bool {
-	return !r.ID.IsZero() && r.Length >= 0 && r.Length <= chunk.SizeMax && r.State >= chunk.Open && r.State <= chunk.Recovered
+	return !r.ID.IsZero() && r.Length >= 0 && r.Length <= chunk.SizeMax && r.State >= chunk.Open &&
+		r.State <= chunk.Recovered
 }
 
 // forgetUnlisted drops the node's misplaced replicas that its report did not list.

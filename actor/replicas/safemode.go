@@ -36,7 +36,8 @@ func (s *SafeMode) Reason() string {
 		return "an operator asked for it"
 	}
 	registered, reported := s.room.Nodes.counts()
-	return fmt.Sprintf("%d of %d chunks have a reported replica, %d are needed; %d of %d datanodes are registered, %d have reported",
+	return fmt.Sprintf("%d of %d chunks have a reported replica, %d are needed; "+
+		"%d of %d datanodes are registered, %d have reported",
 		s.room.locations.count(), s.room.files.Sealed(), s.need(), registered, len(s.room.Nodes.all()), reported)
 }
 

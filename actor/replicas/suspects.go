@@ -42,9 +42,11 @@ func (s *Suspects) Report(id chunk.ID, generation chunk.Generation, nodeID, reas
 	if c.Open() || generation != c.Generation() || !s.room.removeLocation(slot, node) {
 		return nil // an older generation, or known already: nothing to do
 	}
-	s.room.misplace(id, misplaced{node: node, state: chunk.Sealed, generation: generation, length: c.Length(), verdict: suspect})
+	s.room.misplace(id, misplaced{node: node, state: chunk.Sealed, generation: generation, length: c.Length(),
+		verdict: suspect})
 	s.verify(s.room.Nodes.at(node), id, generation)
-	s.room.step.Tell(step.Event{Kind: step.EventReplicaSuspected, NodeID: nodeID, Chunk: id, Text: limits.Clip(reason, 1024)})
+	s.room.step.Tell(step.Event{Kind: step.EventReplicaSuspected, NodeID: nodeID, Chunk: id,
+		Text: limits.Clip(reason, 1024)})
 	return nil
 }
 
@@ -65,48 +67,48 @@ func (s *Suspects) verify(n *node, id chunk.ID, generation chunk.Generation) {
 // has bad replicas deleted as soon as that may be.
 func (s *Suspects) verifyAgain() {
 	for i := 0; i < verifyOrdersPerTick && s.queue.Len() > 0 && s.queue.At(0).at <= s.room.step.Mono; i++ {
-		c := s.queue.Pop()
-		m := s.room.misplaced.find(c.id, c.node)
-		if m == nil || m.verdict == unverified || m.since != c.since {
+		due := s.queue.Pop()
+		replica := s.room.misplaced.find(due.id, due.node)
+		if replica == nil || replica.verdict == unverified || replica.since != due.since {
 			continue
 		}
-		if slot := s.room.files.Find(c.id); slot == 0 || s.room.files.Chunk(slot).Generation() != m.generation {
-			s.clear(c.id, m) // good or bad, it is of no use any more
+		if slot := s.room.files.Find(due.id); slot == 0 || s.room.files.Chunk(slot).Generation() != replica.generation {
+			s.clear(due.id, replica) // good or bad, it is of no use any more
 			continue
 		}
-		n := s.room.Nodes.at(c.node)
-		if m.verdict == suspect {
-			s.verify(n, c.id, m.generation)
-		} else if reason := s.room.deletion.deletable(n, c.id, m); reason != 0 {
-			s.room.deletion.order(c.node, c.id, m.generation, reason)
+		n := s.room.Nodes.at(due.node)
+		if replica.verdict == suspect {
+			s.verify(n, due.id, replica.generation)
+		} else if reason := s.room.deletion.deletable(n, due.id, replica); reason != 0 {
+			s.room.deletion.order(due.node, due.id, replica.generation, reason)
 		}
-		s.room.watch(c.id, m)
+		s.room.watch(due.id, replica)
 	}
 }
 
 // Verified notes a node's answer. A corrupt replica comes as a report too, which
 // ends the suspicion: it is in quarantine.
-func (s *Suspects) Verified(session Session, r *datanode.VerifyResult) *fault.Error {
+func (s *Suspects) Verified(session Session, result *datanode.VerifyResult) *fault.Error {
 	node, err := s.room.Nodes.Heard("verify result", session)
 	if err != nil {
 		return err
 	}
-	m := s.room.misplaced.find(r.Chunk, node)
-	if !s.room.step.Active || m == nil || m.verdict == unverified || m.generation != r.Generation {
+	m := s.room.misplaced.find(result.Chunk, node)
+	if !s.room.step.Active || m == nil || m.verdict == unverified || m.generation != result.Generation {
 		return nil // it is something else meanwhile
 	}
-	e := step.Event{NodeID: session.NodeID, Chunk: r.Chunk}
+	event := step.Event{NodeID: session.NodeID, Chunk: result.Chunk}
 	switch {
-	case r.Bad:
-		s.room.misplaced.judge(r.Chunk, node, bad)
-		e.Kind, e.Text = step.EventReplicaBad, limits.Clip(r.Error, 1024)
-	case r.Error == "":
-		s.clear(r.Chunk, m)
-		e.Kind = step.EventReplicaCleared
+	case result.Bad:
+		s.room.misplaced.judge(result.Chunk, node, bad)
+		event.Kind, event.Text = step.EventReplicaBad, limits.Clip(result.Error, 1024)
+	case result.Error == "":
+		s.clear(result.Chunk, m)
+		event.Kind = step.EventReplicaCleared
 	default:
 		return nil
 	}
-	s.room.step.Tell(e)
+	s.room.step.Tell(event)
 	return nil
 }
 

@@ -15,7 +15,8 @@ func TestPolicies(t *testing.T) {
 	random := step.NewRandom([16]byte{1})
 	candidates := make([]Candidate, 9)
 	for i := range candidates {
-		candidates[i] = Candidate{Index: datanode.Index(i + 1), Rack: fmt.Sprint("r", i/3), FreeBytes: 50, CapacityBytes: 100}
+		candidates[i] = Candidate{Index: datanode.Index(i + 1), Rack: fmt.Sprint("r", i/3), FreeBytes: 50,
+			CapacityBytes: 100}
 	}
 	for _, name := range Names() {
 		p := New(name)
@@ -55,9 +56,11 @@ func TestPolicies(t *testing.T) {
 			like       string
 			candidates []Candidate
 			present    []string
-		}{{"weighted", same, nil}, {"weighted", same[:1], []string{"r0"}}, {"rack-spread", candidates, []string{"r0"}}, {"weighted", nil, nil}} {
+		}{{"weighted", same, nil}, {"weighted", same[:1], []string{"r0"}}, {"rack-spread", candidates, []string{"r0"}},
+			{"weighted", nil, nil}} {
 			a, b := step.NewRandom([16]byte{seed}), step.NewRandom([16]byte{seed})
-			require.Equal(t, New(c.like).Choose(c.candidates, 3, c.present, &a), New("").Choose(c.candidates, 3, c.present, &b))
+			require.Equal(t, New(c.like).Choose(c.candidates, 3, c.present, &a),
+				New("").Choose(c.candidates, 3, c.present, &b))
 		}
 	}
 
