@@ -1,6 +1,20 @@
-// Package actor is the namenode's state machine: the namespace, the chunk map,
-// leases, the retry cache, placement, repair and deletion. Package codec below
-// it holds the edit records and checkpoints that make them durable.
+// Package actor is the namenode's state machine: commands, effects, the step, and
+// one table of edit records. What it decides about stands in rooms below it, each a
+// package with fields of its own:
+//
+//	       actor: dispatch → handlers → log → records.go → apply
+//	         │            │             │              │
+//	     namespace     leases        replicas        codec
+//	  inodes, entries, leases,      locations,      the form of
+//	  chunks of files  recoveries,  datanodes,      records and
+//	         │         answers      repair,         checkpoints
+//	         │                      deletion
+//	         └─────── Observer ────────┘
+//	chunk added, sealed, reopened, dropped
+//
+// Below all of them is step, the running command as the rooms see it. A handler asks
+// the rooms, writes one record, and the record's apply function changes namespace
+// and leases; replicas follow by the Observer, and from what datanodes report.
 //
 // A State is pure and deterministic. Time, randomness and everything that peers
 // say arrive inside a Command; Step answers with Effects: edit records to make

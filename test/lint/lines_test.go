@@ -56,6 +56,7 @@ func lineLength(tree *tree, found *findings) {
 // linesNotYet lists packages and documents with longer lines.
 func linesNotYet() []string {
 	return []string{
+		"actor/codec",
 		"control",
 		"dataplane",
 		"disk",
