@@ -55,8 +55,8 @@ func (p *printer) logReport(directory string, report *walcheck.Report) {
 		if c.Damage != nil {
 			said = c.Damage.Error()
 		}
-		checkpoints = append(checkpoints, record{"name": c.Name, "txid": c.Txid, "epoch": c.Epoch, "bytes": c.Bytes,
-			"usable": c.Usable, "error": said})
+		checkpoints = append(checkpoints, record{"name": c.Name, "txid": c.Head.Txid, "epoch": c.Head.Epoch,
+			"bytes": c.FileBytes, "usable": c.Usable(report.CutIndex), "error": said})
 	}
 	for _, d := range report.Damage {
 		damage = append(damage, record{"segment": d.Segment, "offset": d.Offset, "index": d.Index, "txid": d.Txid,
@@ -77,10 +77,10 @@ func (p *printer) logReport(directory string, report *walcheck.Report) {
 		switch {
 		case c.Damage != nil:
 			state = "damaged"
-		case !c.Usable:
+		case !c.Usable(report.CutIndex):
 			state = "good, but the log does not go on behind it"
 		}
-		p.text("checkpoint %s: %s, %s", c.Name, size(c.Bytes, true), state)
+		p.text("checkpoint %s: %s, %s", c.Name, size(c.FileBytes, true), state)
 	}
 	for _, d := range report.Damage {
 		p.text("damaged: %s", d.Error())

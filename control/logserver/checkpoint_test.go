@@ -135,7 +135,7 @@ func TestTheLogIsCutInFrontOfTheOlderOfTwoCheckpoints(t *testing.T) {
 		require.Equal(t, first, report.FirstTxid)
 		require.EqualValues(t, 9000, report.LastTxid)
 		require.Len(t, report.Checkpoints, 2)
-		require.True(t, report.Checkpoints[0].Usable)
+		require.True(t, report.Checkpoints[0].Usable(report.CutIndex))
 		next := first
 		require.NoError(t, walcheck.Dump(dir, func(e walcheck.DumpEntry) error {
 			for i, got := range e.Records {

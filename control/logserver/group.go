@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -43,13 +44,13 @@ func startGroup(options Options, machine *fsm, store *store, transport *transpor
 	last := uint64(0)
 	if report != nil {
 		last = report.LastIndex
-	}
-	if report != nil && report.Begins() > last {
-		// A peer's checkpoint replaced this log, and a crash came before raft
-		// removed what it replaced. raft-wal takes no entry behind a gap.
-		last = report.Begins()
-		if err := store.DeleteRange(1, report.LastIndex); err != nil {
-			return nil, vfs.FaultOf(op, err)
+		if received := checkpoint.Received(report.Checkpoints); received > last {
+			// A peer's checkpoint replaced this log, and a crash came before raft
+			// removed what it replaced. raft-wal accepts no entry behind a gap.
+			last = received
+			if err := store.DeleteRange(1, report.LastIndex); err != nil {
+				return nil, vfs.FaultOf(op, err)
+			}
 		}
 	}
 	kept, err := snapshots.List()

@@ -97,7 +97,7 @@ func (s *store) begins() (uint64, error) {
 		return 0, vfs.FaultOf("read log", err)
 	}
 	if first == 0 {
-		first = s.checkpoints.Received() + 1
+		first = checkpoint.Received(s.checkpoints.All()) + 1
 	}
 	return first, nil
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -194,8 +195,10 @@ func intact(t *testing.T, fsys vfs.FS) []uint64 {
 	files, err := List(fsys, logDirectory, Verify)
 	require.NoError(t, err)
 	var out []uint64
-	for _, f := range Usable(files, 0) {
-		out = append(out, f.Head.Txid)
+	for _, f := range slices.Backward(files) {
+		if f.Usable(0) {
+			out = append(out, f.Head.Txid)
+		}
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -18,6 +19,9 @@ type File struct {
 	Received  bool   // from a peer, and raft's snapshot: the log may begin behind its index
 	Damage    error  // it cannot be read; head may be missing
 }
+
+// Usable reports whether a log that begins with raft entry first continues f.
+func (f *File) Usable(first uint64) bool { return f.Damage == nil && f.Head.Index+1 >= first }
 
 // read reads a file's head and passes the rest, and the whole, to each.
 func read(fs vfs.FS, path string, each func(rest *reader, whole *io.SectionReader) error) (found File, err error) {
@@ -71,4 +75,28 @@ func Glance(fs vfs.FS, path string) (File, error) {
 	})
 	found.Bytes = end.bytes
 	return found, err
+}
+
+// corrupt is damage in a checkpoint's bytes.
+func corrupt(format string, args ...any) error {
+	return fault.New(fault.CorruptData, "read checkpoint", format, args...)
+}
+
+// endsEarly makes an end inside something damage; other errors are the disk's.
+func endsEarly(err error, where string) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return corrupt("the file ends %s", where)
+	}
+	return vfs.FaultOf("read checkpoint", err)
+}
+
+// InFile adds the path to an error.
+func InFile(path string, err error) error {
+	var e *fault.Error
+	if errors.As(err, &e) && e.Path == "" {
+		named := *e
+		named.Path = path
+		return &named
+	}
+	return err
 }

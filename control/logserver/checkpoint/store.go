@@ -122,29 +122,14 @@ func byTxid(a, b File) int {
 // Usable returns the good ones that a log beginning with raft entry first
 // continues, the newest first.
 func (c *Store) Usable(first uint64) []File {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return Usable(c.mu.files, first)
+	return slices.DeleteFunc(c.All(), func(f File) bool { return !f.Usable(first) })
 }
 
-// Usable returns the good ones of files that a log beginning with raft entry first
-// continues, the newest first.
-func Usable(files []File, first uint64) []File {
-	var out []File
-	for _, f := range slices.Backward(files) {
-		if f.Damage == nil && f.Head.Index+1 >= first {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-// Received is the highest index that a peer's checkpoint covers; 0: there is none.
-func (c *Store) Received() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// Received is the highest index that a peer's good checkpoint covers; 0: there is
+// none. The entries of a log up to there may be missing.
+func Received(files []File) uint64 {
 	most := uint64(0)
-	for _, f := range c.mu.files {
+	for _, f := range files {
 		if f.Received && f.Damage == nil {
 			most = max(most, f.Head.Index)
 		}
@@ -154,9 +139,7 @@ func (c *Store) Received() uint64 {
 
 // Term is that of the raft entry which a received checkpoint stands for.
 func (c *Store) Term(index uint64) (uint64, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, f := range c.mu.files {
+	for _, f := range c.All() {
 		if f.Received && f.Damage == nil && f.Head.Index == index {
 			return f.Head.Term, true
 		}

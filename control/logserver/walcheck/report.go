@@ -3,7 +3,6 @@ package walcheck
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft-wal/types"
 
@@ -28,28 +27,16 @@ type Report struct {
 	// FirstTxid is the first one whose record is in the log; the records before
 	// it were cut off behind a checkpoint.
 	FirstTxid   uint64
-	Checkpoints []CheckpointReport // the oldest first
+	Checkpoints []checkpoint.File // the oldest first
 
-	// cutIndex is the entry with which raft-wal begins; base is the checkpoint
-	// with the state before the entries that can be judged, nil: the empty state.
-	cutIndex    uint64
-	base        *checkpoint.File
-	checkpoints []checkpoint.File
+	// CutIndex is the entry with which raft-wal begins; the usable checkpoints are
+	// those that a log from there on continues.
+	CutIndex uint64
 
-	clean bool // the mark says that the server ended in order
+	base  *checkpoint.File // has the state before the entries that can be judged; nil: the empty state
+	clean bool             // the mark says that the server ended in order
 	meta  types.PersistentState
 	tail  *segmentScan // of the last, unsealed segment
-}
-
-// CheckpointReport describes one checkpoint.
-type CheckpointReport struct {
-	Name    string
-	Txid    uint64
-	Epoch   uint64
-	Created time.Time
-	Bytes   int64 // of the file
-	Usable  bool  // the log goes on behind it
-	Damage  error // it cannot be read
 }
 
 // SegmentReport describes one log file.
@@ -91,43 +78,31 @@ func (r *Report) refuse() error {
 	}
 	if r.base == nil && r.FirstIndex > 1 {
 		var errs []error
-		for _, f := range r.checkpoints {
+		for _, f := range r.Checkpoints {
 			errs = append(errs, checkpoint.InFile(f.Name, f.Damage))
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
 			Reason: fmt.Sprintf("the log begins with raft entry %d, and none of %d checkpoints with what was before it can be read",
-				r.FirstIndex, len(r.checkpoints)),
+				r.FirstIndex, len(r.Checkpoints)),
 			Hint: "restore the directory, with its checkpoints, from a copy or from a peer"}
 	}
 	return nil
 }
 
-// Begins is the raft index that a peer's checkpoint covers for this log: its
-// entries up to there may be missing. 0: they may not.
-func (r *Report) Begins() uint64 {
-	most := uint64(0)
-	for _, f := range r.checkpoints {
-		if f.Received && f.Damage == nil {
-			most = max(most, f.Head.Index)
-		}
-	}
-	return most
-}
-
 // findBase chooses the checkpoint that leaves the most of the log to judge, if
-// the log was cut, and describes all of them.
+// the log was cut.
 func (r *Report) findBase() {
 	if len(r.meta.Segments) > 0 {
-		r.cutIndex = r.meta.Segments[0].MinIndex
+		r.CutIndex = r.meta.Segments[0].MinIndex
 	}
-	usable := checkpoint.Usable(r.checkpoints, r.cutIndex)
-	for _, f := range r.checkpoints {
-		r.Checkpoints = append(r.Checkpoints, CheckpointReport{Name: f.Name, Txid: f.Head.Txid, Epoch: f.Head.Epoch,
-			Created: time.UnixMilli(f.Head.Created),
-			Bytes:   f.FileBytes, Usable: f.Damage == nil && f.Head.Index+1 >= r.cutIndex, Damage: f.Damage})
+	if r.CutIndex <= 1 && checkpoint.Received(r.Checkpoints) == 0 {
+		return
 	}
-	if len(usable) > 0 && (r.cutIndex > 1 || r.Begins() > 0) {
-		r.base = &usable[len(usable)-1]
+	for i := range r.Checkpoints {
+		if r.Checkpoints[i].Usable(r.CutIndex) {
+			r.base = &r.Checkpoints[i]
+			return
+		}
 	}
 }
 

@@ -58,18 +58,18 @@ func scanDirectory(dir string, look func(vfs.FS, string) (checkpoint.File, error
 	if err != nil {
 		return nil, vfs.FaultOf("read log", err)
 	}
-	if report.checkpoints, err = checkpoint.List(vfs.OS{}, dir, look); err != nil {
+	if report.Checkpoints, err = checkpoint.List(vfs.OS{}, dir, look); err != nil {
 		return nil, err
 	}
 	report.meta, err = readMeta(walDir)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && len(files) == 0 && newest.index == 0 && len(report.checkpoints) == 0:
+	case errors.Is(err, fs.ErrNotExist) && len(files) == 0 && newest.index == 0 && len(report.Checkpoints) == 0:
 		return nil, errMissing
 	case errors.Is(err, fs.ErrNotExist) || err == nil && len(report.meta.Segments) == 0 &&
-		(len(files) > 1 || newest.index > 0 || len(report.checkpoints) > 0):
+		(len(files) > 1 || newest.index > 0 || len(report.Checkpoints) > 0):
 		return nil, &fault.Error{Kind: fault.CorruptData, Op: "read log",
 			Reason: fmt.Sprintf("%s lists no log file; there are %d, and %d checkpoints, and entries up to %d were committed",
-				metadb.FileName, len(files), len(report.checkpoints), newest.index),
+				metadb.FileName, len(files), len(report.Checkpoints), newest.index),
 			Hint: "restore the directory from a copy; do not start a log server on it"}
 	case err != nil:
 		return nil, err
@@ -86,7 +86,7 @@ func scanDirectory(dir string, look func(vfs.FS, string) (checkpoint.File, error
 			return nil, err
 		}
 	}
-	if len(report.Damage) == 0 && max(report.LastIndex, report.Begins()) < newest.index {
+	if len(report.Damage) == 0 && max(report.LastIndex, checkpoint.Received(report.Checkpoints)) < newest.index {
 		report.damaged(Damage{Segment: scan.lastName, Offset: scan.lastEnd, Index: report.LastIndex + 1,
 			Txid:   report.LastTxid + 1,
 			Reason: fmt.Sprintf("entries up to %d were committed, but the log ends here", newest.index)})
@@ -173,7 +173,7 @@ func (s *scanner) entry(name string, info types.SegmentInfo, found frame) error 
 	}
 	report.LastIndex = found.index
 	if found.log.Type != raft.LogCommand || report.base != nil && found.index <= report.base.Head.Index ||
-		report.base == nil && report.cutIndex > 1 {
+		report.base == nil && report.CutIndex > 1 {
 		return nil
 	}
 	decoded, err := entry.Decode(found.log.Data)
