@@ -12,6 +12,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Checkpoint describes one that a log server keeps.
@@ -54,7 +55,7 @@ func (l *Log) UploadCheckpoint(ctx context.Context, upload Upload, write func(io
 	if err != nil {
 		return Checkpoint{}, rpc.FromStatus(err, op, leader.address)
 	}
-	u := &uploader{stream: stream, pending: make([]byte, 0, CheckpointPieceBytes)}
+	u := &uploader{stream: stream, pending: make([]byte, 0, limits.CheckpointPieceBytesMax)}
 	begin := &controlpb.CheckpointInfo{Txid: upload.Txid, Epoch: upload.Grant.Epoch, UnreadableTxids: upload.Unreadable}
 	err = stream.Send(&controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: begin}})
 	if err == nil {

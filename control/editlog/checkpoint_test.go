@@ -13,6 +13,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 type (
@@ -68,7 +69,7 @@ func TestUploadSendsBoundedPiecesWithSums(t *testing.T) {
 				return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: first.GetBegin()})
 			}
 			data := piece.GetData()
-			if len(data.Data) > CheckpointPieceBytes || data.Sum != xxh3.HashSeed(data.Data, uint64(len(got))) {
+			if len(data.Data) > limits.CheckpointPieceBytesMax || data.Sum != xxh3.HashSeed(data.Data, uint64(len(got))) {
 				return errors.New("bad piece")
 			}
 			got = append(got, data.Data...)

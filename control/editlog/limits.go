@@ -1,23 +1,6 @@
 package editlog
 
-import (
-	"time"
-
-	"github.com/whispering-woods/ww/internal/limits"
-)
-
-// Bounds that the log server enforces on a batch; a Writer refuses a larger
-// one before it is sent.
-const (
-	// BatchBytesMax bounds the record bytes of one batch.
-	BatchBytesMax = limits.BatchBytesMax
-	// BatchRecordsMax bounds the records of one batch.
-	BatchRecordsMax = limits.BatchRecordsMax
-	// CheckpointPieceBytes is the size of one piece of a checkpoint.
-	CheckpointPieceBytes = 1 << 20
-	// HolderBytesMax bounds the name of an epoch's holder.
-	HolderBytesMax = 256
-)
+import "time"
 
 // Bounds of a Writer.
 const (

@@ -11,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // WriterOptions configures OpenWriter.
@@ -117,15 +118,15 @@ func (l *Log) OpenWriter(options WriterOptions) (*Writer, error) {
 // the Writer's own failure.
 func (w *Writer) TryAppend(firstTxid uint64, records [][]byte) error {
 	const op = "append to log"
-	if len(records) == 0 || len(records) > BatchRecordsMax {
-		return fault.New(fault.Invalid, op, "a batch of %d records; 1 to %d are allowed", len(records), BatchRecordsMax)
+	if len(records) == 0 || len(records) > limits.BatchRecordsMax {
+		return fault.New(fault.Invalid, op, "a batch of %d records; 1 to %d are allowed", len(records), limits.BatchRecordsMax)
 	}
 	var bytes int64
 	for _, record := range records {
 		bytes += int64(len(record))
 	}
-	if bytes > BatchBytesMax {
-		return fault.New(fault.Invalid, op, "a batch of %d bytes; at most %d are allowed", bytes, BatchBytesMax)
+	if bytes > limits.BatchBytesMax {
+		return fault.New(fault.Invalid, op, "a batch of %d bytes; at most %d are allowed", bytes, limits.BatchBytesMax)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

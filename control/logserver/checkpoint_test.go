@@ -20,12 +20,13 @@ import (
 	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // contentOf is a checkpoint's content in every test; it takes several pieces.
 func contentOf(txid uint64) []byte {
 	random := rand.New(rand.NewPCG(txid, 1))
-	b := make([]byte, 2*checkpoint.PieceBytesMax+int(txid%1000)+1)
+	b := make([]byte, 2*limits.CheckpointPieceBytesMax+int(txid%1000)+1)
 	for i := range b {
 		b[i] = byte(random.Uint32())
 	}
@@ -253,7 +254,7 @@ func TestWrongBytesOfAnUploadAreRefused(t *testing.T) {
 		"wrong bytes":   {fault.CorruptData, []*controlpb.CheckpointPiece{begin, good, wrongBytes}},
 		"nothing in it": {fault.CorruptData, []*controlpb.CheckpointPiece{begin, sum()}},
 		"too large": {fault.Protocol, []*controlpb.CheckpointPiece{begin,
-			checkpoint.DataPiece(make([]byte, checkpoint.PieceBytesMax+1), 0)}},
+			checkpoint.DataPiece(make([]byte, limits.CheckpointPieceBytesMax+1), 0)}},
 		"ends too early": {fault.Protocol, []*controlpb.CheckpointPiece{begin, good}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -433,7 +434,7 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 			return checkpoint.EndPiece(uint64(len(content)), xxh3.Hash(content)), nil
 		}
 		from := offset
-		offset = min(offset+checkpoint.PieceBytesMax, len(content))
+		offset = min(offset+limits.CheckpointPieceBytesMax, len(content))
 		return checkpoint.DataPiece(content[from:offset], uint64(from)), nil
 	}))
 	look()

@@ -13,14 +13,12 @@ import (
 	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
-func TestBoundsEqualTheClients(t *testing.T) {
-	require.Equal(t, editlog.BatchRecordsMax, entry.BatchRecordsMax)
-	require.Equal(t, editlog.BatchBytesMax, entry.BatchBytesMax)
-	require.Equal(t, editlog.HolderBytesMax, entry.HolderBytesMax)
+func TestEntriesAndBatchesFitIntoAMessage(t *testing.T) {
 	require.Less(t, entry.BytesMax, rpc.MessageBytesMax)
-	require.Less(t, tailMessageBytes+entry.BatchBytesMax+entry.BatchRecordsMax*16, rpc.MessageBytesMax)
+	require.Less(t, tailMessageBytes+limits.BatchBytesMax+limits.BatchRecordsMax*16, rpc.MessageBytesMax)
 }
 
 func TestAppendAckTailRestart(t *testing.T) {
@@ -134,10 +132,10 @@ func TestBadBatchesAreRefused(t *testing.T) {
 	log := dial(t, s.Addr())
 	w, _, watch := open(t, log, "nn")
 	requireKind(t, fault.Invalid, w.TryAppend(1, nil))
-	requireKind(t, fault.Invalid, w.TryAppend(1, make([][]byte, entry.BatchRecordsMax+1)))
-	requireKind(t, fault.Invalid, w.TryAppend(1, [][]byte{make([]byte, entry.BatchBytesMax+1)}))
+	requireKind(t, fault.Invalid, w.TryAppend(1, make([][]byte, limits.BatchRecordsMax+1)))
+	requireKind(t, fault.Invalid, w.TryAppend(1, [][]byte{make([]byte, limits.BatchBytesMax+1)}))
 	requireKind(t, fault.Gap, w.TryAppend(2, recordsOf(2, 1)))
-	large := bytes.Repeat([]byte{7}, entry.BatchBytesMax) // the largest one passes
+	large := bytes.Repeat([]byte{7}, limits.BatchBytesMax) // the largest one passes
 	require.NoError(t, w.TryAppend(1, [][]byte{large}))
 	watch.until(t, 1)
 	require.NoError(t, w.TryAppend(2, [][]byte{{1}, {}}))
@@ -146,7 +144,7 @@ func TestBadBatchesAreRefused(t *testing.T) {
 		require.Equal(t, large, b.Records[0])
 		return nil
 	}))
-	_, err := log.AcquireEpoch(within(t), string(bytes.Repeat([]byte("x"), entry.HolderBytesMax+1)))
+	_, err := log.AcquireEpoch(within(t), string(bytes.Repeat([]byte("x"), limits.HolderBytesMax+1)))
 	requireKind(t, fault.Invalid, err)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Layout of the state machine's snapshot; docs/format/log.md has the picture.
@@ -61,7 +62,7 @@ func decodeMachine(b []byte) (machine, error) {
 	}
 	holder, count := uint64(binary.LittleEndian.Uint16(b[6:])), binary.LittleEndian.Uint64(b[8:])
 	rest := body[snapshotHeaderBytes:]
-	if b[5] != 0 || holder > entry.HolderBytesMax || holder > uint64(len(rest)) ||
+	if b[5] != 0 || holder > limits.HolderBytesMax || holder > uint64(len(rest)) ||
 		(uint64(len(rest))-holder)%snapshotPointBytes != 0 || (uint64(len(rest))-holder)/snapshotPointBytes != count {
 		return corrupt("lengths do not fit")
 	}

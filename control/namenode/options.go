@@ -89,8 +89,8 @@ func (o Options) withDefaults() (Options, error) {
 		}
 		o.Holder = strings.TrimSpace(fmt.Sprintf("%s %s:%d (%s)", o.ID, host, os.Getpid(), o.Listen))
 	}
-	if len(o.Holder) > editlog.HolderBytesMax {
-		o.Holder = o.Holder[:editlog.HolderBytesMax]
+	if len(o.Holder) > limits.HolderBytesMax {
+		o.Holder = o.Holder[:limits.HolderBytesMax]
 	}
 	if o.HeartbeatInterval == 0 {
 		o.HeartbeatInterval = heartbeatDefault

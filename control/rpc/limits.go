@@ -16,7 +16,7 @@ import "time"
 // the network is trusted (README.md).
 const (
 	// MessageBytesMax bounds one message in either direction. The largest ones
-	// are batches of the edit log (editlog.BatchBytesMax, 4 MiB, plus framing)
+	// are batches of the edit log (limits.BatchBytesMax, 4 MiB, plus framing)
 	// and pages of chunk reports.
 	MessageBytesMax = 16 << 20
 	// streamsPerConnectionMax bounds concurrent calls of one connection; more

@@ -60,6 +60,10 @@ const (
 	BatchBytesMin      = 2 << 20
 	BatchBytesMax      = 4 << 20
 	BatchesInFlightMax = 64
+	// CheckpointPieceBytesMax: one piece of a checkpoint, on the wire and on disk.
+	CheckpointPieceBytesMax = 1 << 20
+	// HolderBytesMax: the name of an epoch's holder.
+	HolderBytesMax = 256
 )
 
 // Bounds of what can be set and is checked by the configuration and by the part

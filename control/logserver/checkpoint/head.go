@@ -9,6 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/logserver/entry"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Layout of a checkpoint's file; docs/format/log.md has the picture. The head
@@ -102,7 +103,7 @@ func ReadHead(source io.Reader) (head Head, sum uint64, err error) {
 		return head, 0, fault.New(fault.Version, "read checkpoint", "version %d; this build knows version %d", b[4],
 			version)
 	}
-	if b[5] != 0 || b[6] != 0 || b[7] != 0 || holder > entry.HolderBytesMax ||
+	if b[5] != 0 || b[6] != 0 || b[7] != 0 || holder > limits.HolderBytesMax ||
 		uint64(size) != fixedBytes+holder+members+8 {
 		return head, 0, corrupt("lengths in the head do not fit")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -44,7 +45,7 @@ func (c *reader) next() ([]byte, error) {
 	if length == 0 {
 		return nil, c.end(header)
 	}
-	if length > PieceBytesMax || reserved != 0 {
+	if length > limits.CheckpointPieceBytesMax || reserved != 0 {
 		return nil, corrupt("a piece of %d bytes at %d bytes of content", length, c.bytes)
 	}
 	if cap(c.buf) < int(length) {

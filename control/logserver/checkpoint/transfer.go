@@ -9,6 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -79,7 +80,7 @@ func (c *Store) SendFile(sent File, send Send) error {
 	defer file.Close()
 	var whole xxh3.Hasher
 	bytes := io.NewSectionReader(file, 0, sent.FileBytes)
-	buf := make([]byte, PieceBytesMax)
+	buf := make([]byte, limits.CheckpointPieceBytesMax)
 	for offset := uint64(0); ; {
 		n, err := io.ReadFull(bytes, buf)
 		if n > 0 {
@@ -137,7 +138,7 @@ func (w *Writer) ReceiveContent(receive Receive) error {
 // receivePiece verifies and writes a piece of an upload.
 func (w *Writer) receivePiece(piece *controlpb.CheckpointData) error {
 	data := piece.GetData()
-	if len(data) == 0 || len(data) > PieceBytesMax || w.end.bytes+uint64(len(data)) > bytesMax {
+	if len(data) == 0 || len(data) > limits.CheckpointPieceBytesMax || w.end.bytes+uint64(len(data)) > bytesMax {
 		return fault.New(fault.Protocol, "upload checkpoint", "a piece of %d bytes at offset %d", len(data),
 			w.end.bytes)
 	}

@@ -46,7 +46,7 @@ func (w *Writer) Begin(h *Head) error {
 	return w.Raw(b)
 }
 
-// piece writes 1 to PieceBytesMax bytes of content, whose sum with
+// piece writes 1 to limits.CheckpointPieceBytesMax bytes of content, whose sum with
 // their offset as seed the caller has verified.
 func (w *Writer) piece(data []byte, sum uint64) error {
 	header := binary.LittleEndian.AppendUint32(make([]byte, 0, pieceHeaderBytes), uint32(len(data)))

@@ -7,6 +7,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Kind says what a raft entry of ours holds. The numbers are on disk.
@@ -45,13 +46,13 @@ func (e *Entry) Check() error {
 		return fault.New(fault.Invalid, "append to log", format, args...)
 	}
 	if e.Kind == Acquire {
-		if len(e.Holder) > HolderBytesMax {
-			return invalid("a holder's name of %d bytes; at most %d are allowed", len(e.Holder), HolderBytesMax)
+		if len(e.Holder) > limits.HolderBytesMax {
+			return invalid("a holder's name of %d bytes; at most %d are allowed", len(e.Holder), limits.HolderBytesMax)
 		}
 		return nil
 	}
-	if len(e.Records) == 0 || len(e.Records) > BatchRecordsMax {
-		return invalid("a batch of %d records; 1 to %d are allowed", len(e.Records), BatchRecordsMax)
+	if len(e.Records) == 0 || len(e.Records) > limits.BatchRecordsMax {
+		return invalid("a batch of %d records; 1 to %d are allowed", len(e.Records), limits.BatchRecordsMax)
 	}
 	if e.FirstTxid == 0 || e.FirstTxid+uint64(len(e.Records)) < e.FirstTxid {
 		return invalid("first txid %d", e.FirstTxid)
@@ -66,8 +67,8 @@ func (e *Entry) Check() error {
 		}
 		total += len(record)
 	}
-	if total > BatchBytesMax {
-		return invalid("a batch of %d bytes; at most %d are allowed", total, BatchBytesMax)
+	if total > limits.BatchBytesMax {
+		return invalid("a batch of %d bytes; at most %d are allowed", total, limits.BatchBytesMax)
 	}
 	return nil
 }
@@ -147,7 +148,7 @@ func Decode(b []byte) (Entry, error) {
 		if !sumOK {
 			return corrupt("checksum mismatch")
 		}
-		if uint64(count) != uint64(len(rest)) || count > HolderBytesMax || decoded.Epoch != 0 ||
+		if uint64(count) != uint64(len(rest)) || count > limits.HolderBytesMax || decoded.Epoch != 0 ||
 			decoded.FirstTxid != 0 {
 			return corrupt("bad acquire entry")
 		}
@@ -157,7 +158,7 @@ func Decode(b []byte) (Entry, error) {
 	default:
 		return corrupt("unknown kind %d", b[5])
 	}
-	if count == 0 || count > BatchRecordsMax {
+	if count == 0 || count > limits.BatchRecordsMax {
 		return corrupt("%d records", count)
 	}
 	decoded.Records = make([][]byte, 0, min(int(count), len(rest)/recordHeaderBytes+1))
