@@ -268,17 +268,10 @@ func writeClientFile(directory, address string) error {
 		return err
 	}
 	path := filepath.Join(directory, ClientFile)
-	temporary := path + ".new"
 	text = append(
 		[]byte("# How to reach this cluster: ww --config "+path+" ls /\n# Written at every start of ww mini.\n"),
 		text...)
-	if err := os.WriteFile(temporary, text, 0o644); err != nil {
-		return &fault.Error{Kind: fault.Disk, Op: "mini", Path: temporary, Err: err}
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return &fault.Error{Kind: fault.Disk, Op: "mini", Path: path, Err: err}
-	}
-	return nil
+	return vfs.FaultOf("mini", vfs.WriteDurably(vfs.OS{}, path, text))
 }
 
 // datanodesIn is the highest n with a directory dn<n>.

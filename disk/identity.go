@@ -96,26 +96,9 @@ func readIdentity(fsys vfs.FS, directory string) (identity volumeIdentity, ok bo
 // writeIdentity replaces a volume's identity file. On return it is durable; on an error, the old or the new
 // one is there, whole.
 func writeIdentity(fsys vfs.FS, directory string, v volumeIdentity) error {
-	const op = "write volume identity"
 	name := path.Join(directory, identityName)
-	temporary := name + ".tmp"
-	fail := func(err error) error { return diskError(op, name, chunk.ID{}, err) }
-	f, err := fsys.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return fail(err)
-	}
-	_, err = f.WriteAt(v.encode(), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fail(err)
-	}
-	if err := fsys.Rename(temporary, name); err != nil {
-		return fail(err)
-	}
-	if err := fsys.SyncDir(directory); err != nil {
-		return fail(err)
+	if err := vfs.WriteDurably(fsys, name, v.encode()); err != nil {
+		return diskError("write volume identity", name, chunk.ID{}, err)
 	}
 	return nil
 }

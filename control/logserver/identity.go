@@ -58,31 +58,8 @@ func claim(dir, nodeID string) (string, error) {
 	if err != nil {
 		return "", &fault.Error{Kind: fault.Internal, Op: op, Err: err}
 	}
-	if err := writeDurably(path, append(raw, '\n')); err != nil {
+	if err := vfs.WriteDurably(vfs.OS{}, path, append(raw, '\n')); err != nil {
 		return "", vfs.FaultOf(op, err)
 	}
 	return nodeID, nil
-}
-
-// writeDurably makes a small file in one step: it is there whole or not at all.
-func writeDurably(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(file.Name()) }() // fails after the rename, as it should
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err == nil {
-		err = vfs.OS{}.SyncDir(filepath.Dir(path))
-	}
-	return err
 }

@@ -26,6 +26,7 @@ const (
 	temporarySuffix = ".tmp"
 )
 
+// Name is the file name of a checkpoint.
 func Name(txid uint64, received bool) string {
 	suffix := uploadedSuffix
 	if received {
@@ -34,7 +35,7 @@ func Name(txid uint64, received bool) string {
 	return fmt.Sprintf("%020d%s", txid, suffix)
 }
 
-// Store are those in one directory.
+// Store is the checkpoints of one log server's directory. Safe for concurrent use.
 type Store struct {
 	fs     vfs.FS
 	dir    string

@@ -33,12 +33,14 @@ func beginPiece(f File) *controlpb.CheckpointPiece {
 	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: f.Info()}}
 }
 
+// DataPiece is a piece of content that stands at offset in it.
 func DataPiece(data []byte, offset uint64) *controlpb.CheckpointPiece {
 	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Data{
 		Data: &controlpb.CheckpointData{Data: data, Sum: xxh3.HashSeed(data, offset)},
 	}}
 }
 
+// EndPiece ends a checkpoint of that many bytes of content with that sum.
 func EndPiece(bytes, sum uint64) *controlpb.CheckpointPiece {
 	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_End{End: &controlpb.CheckpointEnd{Bytes: bytes,
 		Sum: sum}}}
