@@ -1,14 +1,12 @@
 package logserver
 
-import (
-	"time"
-)
+import "time"
 
 // Bounds of the server. Its memory, with the defaults (docs/operations.md#memory):
 //
 //	batches      inFlightBytesMax, as messages and as raft's entries   128 MiB
 //	connections  connectionsDefault · ≈ 19 KiB (control/rpc)            19 MiB
-//	readers      each tailMessageBytes + batchBytesMax                   5 MiB
+//	readers      each tailMessageBytes + limits.BatchBytesMax           5 MiB
 //	index        24 bytes per pointStride entries                        1 MB for 10 million
 //	start        one segment, while it is verified                      64 MiB
 const (
@@ -29,12 +27,12 @@ const (
 	// handshakesMax bounds connections to the raft port that have not sent the
 	// preamble yet; more are closed at once.
 	handshakesMax = 64
-	// checkpointUploadsMax run at once: one, and one of a namenode that was
-	// replaced and has not noticed.
+	// checkpointUploadsMax bounds the uploads that run: one, and one of a namenode
+	// that was replaced and has not noticed.
 	checkpointUploadsMax = 2
 	// checkpointReserveSegments of free space are left for the log.
 	checkpointReserveSegments = 4
-	// checkpointSpaceEvery pieces the free space is looked at.
+	// checkpointSpaceEvery is after how many pieces the free space is checked.
 	checkpointSpaceEvery = 64
 	// snapshotsKept is how many of raft's snapshots stay.
 	snapshotsKept = 2

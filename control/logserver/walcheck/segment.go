@@ -21,6 +21,8 @@ import (
 // We read them ourselves because raft-wal checks only the last write of the
 // last segment, and takes everything behind the first frame it cannot read
 // for an unfinished write: damage in the middle would silently cut the log.
+// Another version of raft-wal may break this: format_test.go compares every byte
+// of a log that the library writes, and pins the version.
 const (
 	segmentMagic       = 0x58eb6b0d
 	segmentHeaderBytes = 32
