@@ -69,7 +69,8 @@ func TestUploadSendsBoundedPiecesWithSums(t *testing.T) {
 				return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: first.GetBegin()})
 			}
 			data := piece.GetData()
-			if len(data.Data) > limits.CheckpointPieceBytesMax || data.Sum != xxh3.HashSeed(data.Data, uint64(len(got))) {
+			if len(data.Data) > limits.CheckpointPieceBytesMax ||
+				data.Sum != xxh3.HashSeed(data.Data, uint64(len(got))) {
 				return errors.New("bad piece")
 			}
 			got = append(got, data.Data...)

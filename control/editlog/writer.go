@@ -119,7 +119,8 @@ func (l *Log) OpenWriter(options WriterOptions) (*Writer, error) {
 func (w *Writer) TryAppend(firstTxid uint64, records [][]byte) error {
 	const op = "append to log"
 	if len(records) == 0 || len(records) > limits.BatchRecordsMax {
-		return fault.New(fault.Invalid, op, "a batch of %d records; 1 to %d are allowed", len(records), limits.BatchRecordsMax)
+		return fault.New(fault.Invalid, op, "a batch of %d records; 1 to %d are allowed", len(records),
+			limits.BatchRecordsMax)
 	}
 	var bytes int64
 	for _, record := range records {

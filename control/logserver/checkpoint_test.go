@@ -428,7 +428,7 @@ func TestACrashBetweenTheStepsLosesNothing(t *testing.T) {
 	look() // an empty temporary file
 	require.NoError(t, writer.Begin(&head))
 	content, offset := contentOf(3000), 0
-	require.NoError(t, writer.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
+	require.NoError(t, checkpoint.ReceiveContent(writer, func() (*controlpb.CheckpointPiece, error) {
 		look()
 		if offset == len(content) {
 			return checkpoint.EndPiece(uint64(len(content)), xxh3.Hash(content)), nil

@@ -58,7 +58,7 @@ func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.Ch
 		return err
 	}
 	pieces := 0
-	err = writer.ReceiveContent(func() (*controlpb.CheckpointPiece, error) {
+	err = checkpoint.ReceiveContent(writer, func() (*controlpb.CheckpointPiece, error) {
 		if err := k.mayUpload(head.Epoch); err != nil {
 			return nil, err
 		}
@@ -81,7 +81,7 @@ func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.Ch
 	if err := k.settle(); err != nil {
 		k.server.options.Logger.Warn("the log was not cut behind a new checkpoint", "err", err)
 	}
-	return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: f.Info()})
+	return stream.SendAndClose(&controlpb.UploadCheckpointResponse{Checkpoint: checkpoint.Info(f)})
 }
 
 // mayUpload refuses all but the writer of the current epoch.
@@ -191,9 +191,9 @@ func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest
 	for _, f := range usable {
 		switch {
 		case request.RawTxid != 0 && f.Head.Txid == request.RawTxid:
-			return k.files.SendFile(f, stream.Send)
+			return checkpoint.SendFile(k.files, f, stream.Send)
 		case request.RawTxid == 0 && (request.BeforeTxid == 0 || f.Head.Txid < request.BeforeTxid):
-			return k.files.SendContent(f, func(piece *controlpb.CheckpointPiece) error {
+			return checkpoint.SendContent(k.files, f, func(piece *controlpb.CheckpointPiece) error {
 				if err := k.server.health.refusal(); err != nil {
 					return err
 				}
@@ -285,7 +285,7 @@ func (k *checkpointKeeper) fetch(ctx context.Context) error {
 		return err
 	}
 	defer writer.Discard()
-	err = writer.ReceiveFile(func() (*controlpb.CheckpointPiece, error) {
+	err = checkpoint.ReceiveFile(writer, func() (*controlpb.CheckpointPiece, error) {
 		piece, err := stream.Recv()
 		return piece, rpc.FromStatus(err, op, address)
 	})

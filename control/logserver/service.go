@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/control/logserver/entry"
 )
 
@@ -53,7 +54,7 @@ func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*cont
 		Ready: true, AdminAddress: s.options.AdminAddress,
 	}
 	for _, f := range s.keeper.files.All() {
-		response.Checkpoints = append(response.Checkpoints, f.Info())
+		response.Checkpoints = append(response.Checkpoints, checkpoint.Info(f))
 	}
 	if err := s.Ready(); err != nil {
 		response.Ready, response.Error = false, err.Error()

@@ -42,7 +42,7 @@ func goldenCheckpoint() []byte {
 	w := &Writer{fs: m, path: "/f", file: file}
 	err = w.Begin(&head)
 	for offset, data := range []string{0: "w", 1: "hispering woods"} {
-		err = errors.Join(err, w.receivePiece(DataPiece([]byte(data), uint64(offset)).GetData()))
+		err = errors.Join(err, receivePiece(w, DataPiece([]byte(data), uint64(offset)).GetData()))
 	}
 	if err = errors.Join(err, w.finish()); err != nil {
 		panic(err)
@@ -176,7 +176,7 @@ func storeIn(store *Store, txid uint64) error {
 		return err
 	}
 	for offset, data := range [][]byte{0: {byte(txid)}, 1: bytes.Repeat([]byte{byte(txid)}, 9000)} {
-		if err := writer.receivePiece(DataPiece(data, uint64(offset)).GetData()); err != nil {
+		if err := receivePiece(writer, DataPiece(data, uint64(offset)).GetData()); err != nil {
 			return err
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// infoOf describes a checkpoint to a client.
-func (f *File) Info() *controlpb.CheckpointInfo {
+// Info describes a checkpoint to a client.
+func Info(f File) *controlpb.CheckpointInfo {
 	info := &controlpb.CheckpointInfo{Txid: f.Head.Txid, Epoch: f.Head.Epoch, CreatedMs: f.Head.Created, Bytes: f.Bytes,
 		Index: f.Head.Index}
 	if f.Damage != nil {
@@ -30,7 +30,7 @@ type Send func(*controlpb.CheckpointPiece) error
 type Receive func() (*controlpb.CheckpointPiece, error)
 
 func beginPiece(f File) *controlpb.CheckpointPiece {
-	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: f.Info()}}
+	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: Info(f)}}
 }
 
 // DataPiece is a piece of content that stands at offset in it.
@@ -48,11 +48,11 @@ func EndPiece(bytes, sum uint64) *controlpb.CheckpointPiece {
 
 // SendContent sends what a namenode wants of a checkpoint, verified. Damage
 // ends it with fault.CorruptData, and the checkpoint does not count any more.
-func (c *Store) SendContent(file File, send Send) error {
+func SendContent(store *Store, file File, send Send) error {
 	if err := send(beginPiece(file)); err != nil {
 		return err
 	}
-	_, err := read(c.fs, c.path(file), func(r *reader, _ *io.SectionReader) error {
+	_, err := read(store.fs, store.path(file), func(r *reader, _ *io.SectionReader) error {
 		for {
 			offset := r.bytes
 			piece, err := r.next()
@@ -67,15 +67,15 @@ func (c *Store) SendContent(file File, send Send) error {
 			}
 		}
 	})
-	return c.readFailed(file, err)
+	return readFailed(store, file, err)
 }
 
 // SendFile sends a file as it is, for a peer, which verifies it.
-func (c *Store) SendFile(sent File, send Send) error {
+func SendFile(store *Store, sent File, send Send) error {
 	if err := send(beginPiece(sent)); err != nil {
 		return err
 	}
-	file, err := c.Open(sent, false)
+	file, err := store.Open(sent, false)
 	if err != nil {
 		return err
 	}
@@ -96,15 +96,15 @@ func (c *Store) SendFile(sent File, send Send) error {
 			return send(EndPiece(offset, whole.Sum64()))
 		}
 		if err != nil {
-			return c.readFailed(sent, vfs.FaultOf("read checkpoint", err))
+			return readFailed(store, sent, vfs.FaultOf("read checkpoint", err))
 		}
 	}
 }
 
 // readFailed remembers damage that was found while a checkpoint was sent.
-func (c *Store) readFailed(f File, err error) error {
+func readFailed(store *Store, f File, err error) error {
 	if errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version) {
-		c.damaged(f.Name, err)
+		store.damaged(f.Name, err)
 		return &fault.Error{Kind: fault.CorruptData, Op: "download checkpoint", Err: err,
 			Reason: fmt.Sprintf("the checkpoint of txid %d cannot be read", f.Head.Txid)}
 	}
@@ -113,7 +113,7 @@ func (c *Store) readFailed(f File, err error) error {
 
 // ReceiveContent writes what a namenode sends behind the beginning, up to the
 // end, verified. The head is written already.
-func (w *Writer) ReceiveContent(receive Receive) error {
+func ReceiveContent(writer *Writer, receive Receive) error {
 	const op = "upload checkpoint"
 	for {
 		message, err := receive()
@@ -124,34 +124,34 @@ func (w *Writer) ReceiveContent(receive Receive) error {
 			return err
 		}
 		if end := message.GetEnd(); end != nil {
-			if sum := w.content.Sum64(); end.Bytes != w.end.bytes || end.Sum != sum || end.Bytes == 0 {
+			if sum := writer.content.Sum64(); end.Bytes != writer.end.bytes || end.Sum != sum || end.Bytes == 0 {
 				return fault.New(fault.CorruptData, op, "%d bytes with sum %016x came, %d with %016x were sent",
-					w.end.bytes, sum,
+					writer.end.bytes, sum,
 					end.Bytes, end.Sum)
 			}
-			return w.finish()
+			return writer.finish()
 		}
-		if err := w.receivePiece(message.GetData()); err != nil {
+		if err := receivePiece(writer, message.GetData()); err != nil {
 			return err
 		}
 	}
 }
 
 // receivePiece verifies and writes a piece of an upload.
-func (w *Writer) receivePiece(piece *controlpb.CheckpointData) error {
+func receivePiece(writer *Writer, piece *controlpb.CheckpointData) error {
 	data := piece.GetData()
-	if len(data) == 0 || len(data) > limits.CheckpointPieceBytesMax || w.end.bytes+uint64(len(data)) > bytesMax {
+	if len(data) == 0 || len(data) > limits.CheckpointPieceBytesMax || writer.end.bytes+uint64(len(data)) > bytesMax {
 		return fault.New(fault.Protocol, "upload checkpoint", "a piece of %d bytes at offset %d", len(data),
-			w.end.bytes)
+			writer.end.bytes)
 	}
-	if xxh3.HashSeed(data, w.end.bytes) != piece.Sum {
-		return fault.New(fault.CorruptData, "upload checkpoint", "checksum mismatch at offset %d", w.end.bytes)
+	if xxh3.HashSeed(data, writer.end.bytes) != piece.Sum {
+		return fault.New(fault.CorruptData, "upload checkpoint", "checksum mismatch at offset %d", writer.end.bytes)
 	}
-	return w.piece(data, piece.Sum)
+	return writer.piece(data, piece.Sum)
 }
 
 // ReceiveFile writes a file that a peer sends as it is, up to its end.
-func (w *Writer) ReceiveFile(receive Receive) error {
+func ReceiveFile(writer *Writer, receive Receive) error {
 	var whole xxh3.Hasher
 	for {
 		message, err := receive()
@@ -160,14 +160,14 @@ func (w *Writer) ReceiveFile(receive Receive) error {
 		}
 		data := message.GetData().GetData()
 		_, _ = whole.Write(data)
-		if err := w.Raw(data); err != nil {
+		if err := writer.Raw(data); err != nil {
 			return err
 		}
 		if end := message.GetEnd(); end != nil {
-			if end.Bytes != uint64(w.position) || end.Sum != whole.Sum64() {
+			if end.Bytes != uint64(writer.position) || end.Sum != whole.Sum64() {
 				return fault.New(fault.CorruptData, "fetch checkpoint",
 					"%d bytes came, %d were sent, or the sum differs",
-					w.position, end.Bytes)
+					writer.position, end.Bytes)
 			}
 			return nil
 		}

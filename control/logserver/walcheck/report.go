@@ -82,7 +82,7 @@ func (r *Report) refuse() error {
 			errs = append(errs, checkpoint.InFile(f.Name, f.Damage))
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: op, Err: errors.Join(errs...),
-			Reason: fmt.Sprintf("the log begins with raft entry %d, and none of %d checkpoints with what was before it can be read",
+			Reason: fmt.Sprintf("the log begins at raft entry %d, and no checkpoint of %d before it can be read",
 				r.FirstIndex, len(r.Checkpoints)),
 			Hint: "restore the directory, with its checkpoints, from a copy or from a peer"}
 	}

@@ -68,7 +68,7 @@ func scanDirectory(dir string, look func(vfs.FS, string) (checkpoint.File, error
 	case errors.Is(err, fs.ErrNotExist) || err == nil && len(report.meta.Segments) == 0 &&
 		(len(files) > 1 || newest.index > 0 || len(report.Checkpoints) > 0):
 		return nil, &fault.Error{Kind: fault.CorruptData, Op: "read log",
-			Reason: fmt.Sprintf("%s lists no log file; there are %d, and %d checkpoints, and entries up to %d were committed",
+			Reason: fmt.Sprintf("%s lists no log file; %d and %d checkpoints exist, entries up to %d were committed",
 				metadb.FileName, len(files), len(report.Checkpoints), newest.index),
 			Hint: "restore the directory from a copy; do not start a log server on it"}
 	case err != nil:
