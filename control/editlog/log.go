@@ -1,7 +1,9 @@
 package editlog
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -64,13 +66,8 @@ func Dial(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := &Log{logger: o.Logger, clock: o.Clock}
-	if log.logger == nil {
-		log.logger = slog.New(slog.DiscardHandler)
-	}
-	if log.clock == nil {
-		log.clock = clock.Real{}
-	}
+	log := &Log{logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
+		clock: cmp.Or[clock.Clock](o.Clock, clock.Real{})}
 	for _, address := range addresses {
 		conn, err := rpc.Dial(address)
 		if err != nil {
@@ -85,13 +82,11 @@ func Dial(o Options) (*Log, error) {
 
 // Close ends every connection; running calls and Writers fail.
 func (l *Log) Close() error {
-	var first error
+	var errs []error
 	for _, s := range l.servers {
-		if err := s.conn.Close(); err != nil && first == nil {
-			first = err
-		}
+		errs = append(errs, s.conn.Close())
 	}
-	return first
+	return errors.Join(errs...)
 }
 
 // Status asks every log server and returns the answers in the order of the

@@ -47,7 +47,7 @@ func (l *Log) Replay(ctx context.Context, from, to uint64, fn func(Batch) error)
 // errEnough ends a Tail from inside.
 var errEnough = errors.New("all read")
 
-// Tail reads committed records from txid from on and goes on as new ones
+// Tail reads committed records from txid from on and continues as new ones
 // commit, until ctx ends or something fails; it never returns nil. Batches
 // without records are heartbeats with the log's last txid.
 func (l *Log) Tail(ctx context.Context, from uint64, fn func(Batch) error) error {

@@ -1,6 +1,7 @@
 package editlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -75,12 +76,8 @@ func (l *Log) OpenWriter(options WriterOptions) (*Writer, error) {
 		return nil, fault.New(fault.Invalid, op, "%d batches in flight; at most %d", options.InFlightBatches,
 			inFlightBatchesMax)
 	}
-	if options.InFlightBatches == 0 {
-		options.InFlightBatches = inFlightBatchesDefault
-	}
-	if options.InFlightBytes <= 0 {
-		options.InFlightBytes = inFlightBytesDefault
-	}
+	options.InFlightBatches = cmp.Or(options.InFlightBatches, inFlightBatchesDefault)
+	options.InFlightBytes = cmp.Or(max(options.InFlightBytes, 0), inFlightBytesDefault)
 	if options.OnDurable == nil {
 		options.OnDurable = func(uint64) {}
 	}

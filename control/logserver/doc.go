@@ -28,7 +28,7 @@
 //
 // It keeps the two newest good checkpoints that namenodes upload, each with the
 // state of its own state machine at a raft entry before it, and cuts the log in
-// front of the older one. To raft a checkpoint is a snapshot: it goes to a peer
+// front of the older one. To raft a checkpoint is a snapshot: it is sent to a peer
 // that lacks what was cut.
 //
 // It does not look inside records and checkpoints, and keeps no namenode state.

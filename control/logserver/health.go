@@ -19,7 +19,7 @@ type health struct {
 		// failure is why this server must never serve again: a failed write, a
 		// committed entry that cannot be read.
 		failure error
-		damage  error // a read found damage; the server goes on but is not ready
+		damage  error // a read found damage; the server continues but is not ready
 		ended   bool  // done is closed
 		closing bool  // stopping is closed
 	}

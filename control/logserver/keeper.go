@@ -13,7 +13,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// checkpointKeeper decides which checkpoints come in and go out, and cuts the
+// checkpointKeeper decides which checkpoints are stored and sent, and cuts the
 // log behind them.
 type checkpointKeeper struct {
 	server  *Server
@@ -112,7 +112,7 @@ func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpoint.Hea
 	server := k.server
 	view := server.fsm.view()
 	if begin.Txid == 0 || begin.Txid > view.LastTxid {
-		return checkpoint.Head{}, fault.New(fault.Gap, op, "it is of txid %d, the log ends at txid %d", begin.Txid,
+		return checkpoint.Head{}, fault.New(fault.Gap, op, "its txid is %d, the log ends at txid %d", begin.Txid,
 			view.LastTxid)
 	}
 	usable, err := k.usable()
@@ -120,7 +120,7 @@ func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpoint.Hea
 		return checkpoint.Head{}, err
 	}
 	if len(usable) > 0 && usable[0].Head.Txid >= begin.Txid {
-		return checkpoint.Head{}, fault.New(fault.Exists, op, "there is one of txid %d already", usable[0].Head.Txid)
+		return checkpoint.Head{}, fault.New(fault.Exists, op, "one of txid %d exists already", usable[0].Head.Txid)
 	}
 	at, ok := server.fsm.before(begin.Txid + 1)
 	if !ok || at.Index == 0 {
@@ -149,7 +149,7 @@ func (k *checkpointKeeper) reserve() int64 {
 	return int64(checkpointReserveSegments * k.server.options.SegmentBytes)
 }
 
-// usable are the checkpoints that the log goes on behind, the newest first.
+// usable are the checkpoints that the log continues, the newest first.
 func (k *checkpointKeeper) usable() ([]checkpoint.File, error) {
 	first, err := k.server.store.begins()
 	return k.files.Usable(first), err
@@ -294,7 +294,7 @@ func (k *checkpointKeeper) fetch(ctx context.Context) error {
 	}
 	f, err := k.files.Publish(writer, false, func(h *checkpoint.Head) error {
 		if h.Txid != newest.Txid || server.fsm.view().LastTxid < h.Txid {
-			return fault.New(fault.Protocol, op, "txid %d was asked for, %d came", newest.Txid, h.Txid)
+			return fault.New(fault.Protocol, op, "txid %d was requested, %d was received", newest.Txid, h.Txid)
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package logserver
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -15,7 +16,7 @@ type Options struct {
 	// Directory holds everything; it is made if it is missing. One process at a
 	// time may use it.
 	Directory string
-	// NodeID names this server among its peers, for ever; it is kept in the
+	// NodeID names this server among its peers and never changes; it is kept in the
 	// directory, and a different one is refused. Default "log1".
 	NodeID string
 	// ListenGRPC is where namenodes connect, host:port; port 0 picks one.
@@ -79,23 +80,15 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Directory == "" {
 		return invalid("no directory was given")
 	}
-	if o.ListenGRPC == "" {
-		o.ListenGRPC = listenDefault
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Clock == nil {
-		o.Clock = clock.Real{}
-	}
-	if o.ConnectionsMax == 0 {
-		o.ConnectionsMax = connectionsDefault
-	}
+	o.ListenGRPC = cmp.Or(o.ListenGRPC, listenDefault)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.Clock = cmp.Or[clock.Clock](o.Clock, clock.Real{})
+	o.ConnectionsMax = cmp.Or(o.ConnectionsMax, connectionsDefault)
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, segmentBytesDefault)
+	o.ApplyTimeout = cmp.Or(o.ApplyTimeout, applyTimeoutDefault)
+	o.SnapshotEntries = cmp.Or(o.SnapshotEntries, snapshotEntriesDefault)
 	if o.ConnectionsMax < 1 {
 		return invalid("%d connections", o.ConnectionsMax)
-	}
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = segmentBytesDefault
 	}
 	if o.SegmentBytes < walcheck.SegmentBytesMin || o.SegmentBytes > walcheck.SegmentBytesMax {
 		return invalid("log files of %d bytes; %d to %d are allowed", o.SegmentBytes, walcheck.SegmentBytesMin,
@@ -107,7 +100,7 @@ func (o Options) withDefaults() (Options, error) {
 	seen := make(map[string]bool)
 	for _, peer := range o.Peers {
 		if peer.NodeID == "" || seen[peer.NodeID] {
-			return invalid("peer %q is nameless or twice in the list", peer.NodeID)
+			return invalid("peer %q has no name or is listed twice", peer.NodeID)
 		}
 		seen[peer.NodeID] = true
 		for _, address := range []string{peer.Raft, peer.GRPC} {
@@ -120,27 +113,17 @@ func (o Options) withDefaults() (Options, error) {
 			seen[address] = true
 		}
 	}
-	if self, ok := o.self(); ok {
-		if o.ListenRaft == "" {
-			o.ListenRaft = self.Raft
-		}
-	} else if len(o.Peers) > 0 {
+	self, ok := o.self()
+	if !ok && len(o.Peers) > 0 {
 		return invalid("node %q is not among its peers", o.NodeID)
 	}
-	if o.HeartbeatTimeout == 0 {
-		o.HeartbeatTimeout = heartbeatDefault
-		if o.ListenRaft == "" {
-			o.HeartbeatTimeout = heartbeatAlone
-		}
+	o.ListenRaft = cmp.Or(o.ListenRaft, self.Raft)
+	if o.ListenRaft == "" {
+		o.HeartbeatTimeout = cmp.Or(o.HeartbeatTimeout, heartbeatAlone)
 	}
+	o.HeartbeatTimeout = cmp.Or(o.HeartbeatTimeout, heartbeatDefault)
 	if o.HeartbeatTimeout < heartbeatMin {
 		return invalid("a heartbeat timeout of %s; at least %s", o.HeartbeatTimeout, heartbeatMin)
-	}
-	if o.ApplyTimeout == 0 {
-		o.ApplyTimeout = applyTimeoutDefault
-	}
-	if o.SnapshotEntries == 0 {
-		o.SnapshotEntries = snapshotEntriesDefault
 	}
 	return o, nil
 }

@@ -17,7 +17,7 @@ import (
 // snapshots are the snapshots that raft sees. There are two sorts. Small
 // ones, in raft's own files, hold the state machine's state, so that a restart
 // skips what was applied; they never travel, since they hold no records.
-// Checkpoints hold all records up to theirs: one goes to a peer that lacks what
+// Checkpoints hold all records up to theirs: one is sent to a peer that lacks what
 // was cut from this log, and this server's log begins behind one that it received.
 type snapshots struct {
 	raft.SnapshotStore
@@ -29,7 +29,7 @@ type snapshots struct {
 
 // List implements raft.SnapshotStore: the newest first. For a peer only
 // checkpoints count, the newest of them since it leaves the least to send; at
-// the start all that this log goes on behind.
+// the start all that this log continues.
 func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	first, err := s.store.begins()
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, mem
 	return &snapshotSink{snapshots: s, index: index, term: term, last: last, small: func() (raft.SnapshotSink, error) {
 		if index > last {
 			return nil, fault.New(fault.Gap, "keep snapshot",
-				"it goes up to raft entry %d, the log here up to %d: taking it would leave a hole", index, last)
+				"it goes up to raft entry %d, the log here up to %d: keeping it would leave a gap", index, last)
 		}
 		return s.SnapshotStore.Create(version, index, term, members, membersIndex, transport)
 	}}, nil
@@ -172,7 +172,7 @@ func (k *snapshotSink) Close() error {
 		k.id = k.own.ID()
 		return k.own.Close()
 	case k.checkpoint == nil:
-		return fault.New(fault.CorruptData, "keep snapshot", "%d bytes are none", len(k.begun))
+		return fault.New(fault.CorruptData, "keep snapshot", "%d bytes are no snapshot", len(k.begun))
 	}
 	defer k.checkpoint.Discard()
 	kept, err := k.snapshots.checkpoints.Publish(k.checkpoint, true, func(h *checkpoint.Head) error {

@@ -21,7 +21,7 @@ import (
 )
 
 // store is raft-wal with our rules around it: every entry of ours is verified
-// when it comes in and when it is read, and after the first failed write or
+// when it is stored and when it is read, and after the first failed write or
 // fsync nothing is ever written again.
 type store struct {
 	wal         *wal.WAL
@@ -122,7 +122,7 @@ func (s *store) read(index uint64, log *raft.Log) (entry.Entry, error) {
 		if term, ok := s.checkpoints.Term(index); ok {
 			// The entry that a checkpoint stands for. raft asks for its term only, to
 			// append behind it; without an answer it would send the same
-			// checkpoint for ever.
+			// checkpoint over and over.
 			*log = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
 			return entry.Entry{}, nil
 		}

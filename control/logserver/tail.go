@@ -30,10 +30,10 @@ func serveTail(server *Server, request *controlpb.TailRequest,
 	}
 	if last := server.fsm.view().LastTxid; request.FromTxid > last+1 {
 		if !leads {
-			return fault.New(fault.NotActive, op, "this log server knows only of txid %d, txid %d was asked for", last,
+			return fault.New(fault.NotActive, op, "this log server has applied txid %d, txid %d was requested", last,
 				request.FromTxid)
 		}
-		return fault.New(fault.Gap, op, "the log ends at txid %d, txid %d was asked for", last, request.FromTxid)
+		return fault.New(fault.Gap, op, "the log ends at txid %d, txid %d was requested", last, request.FromTxid)
 	}
 	at, ok := server.fsm.before(request.FromTxid)
 	if !ok {
@@ -81,8 +81,8 @@ func serveTail(server *Server, request *controlpb.TailRequest,
 
 // cutOff is the error for a record that only a checkpoint holds.
 func cutOff(wanted, first uint64) error {
-	err := fault.New(fault.Gap, "tail log", "the log begins at txid %d, txid %d was asked for", first, wanted)
-	err.Hint = "begin with a checkpoint"
+	err := fault.New(fault.Gap, "tail log", "the log begins at txid %d, txid %d was requested", first, wanted)
+	err.Hint = "start from a checkpoint"
 	return err
 }
 
@@ -101,7 +101,7 @@ func newLogReader(s *store, at entry.Point, from uint64) *logReader {
 }
 
 // read returns the next records, about tailMessageBytes of them, of entries up
-// to raft index limit; none if there are none.
+// to raft index limit; it may be empty.
 func (r *logReader) read(limit uint64) (*controlpb.TailBatch, error) {
 	out := &controlpb.TailBatch{FirstTxid: r.next}
 	bytes := 0
@@ -130,7 +130,7 @@ func (r *logReader) lost(err error) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
 		if first, firstErr := r.store.begins(); firstErr == nil && r.index+1 < first {
 			return fault.New(fault.Gap, "read log",
-				"txid %d was cut off while it was read; begin again with the newest checkpoint", r.next)
+				"txid %d was cut off while it was read; start from the newest checkpoint", r.next)
 		}
 		return &fault.Error{Kind: fault.CorruptData, Op: "read log", Err: err,
 			Reason: fmt.Sprintf("raft entry %d, txid %d or later, is missing", r.index+1, r.state.LastTxid+1)}

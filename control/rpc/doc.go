@@ -8,7 +8,7 @@
 // Clients pass what they got to FromStatus and branch on fault kinds.
 //
 // A panic in a handler is a broken invariant: it is logged with its stack and
-// then goes on to end the process, because a process that no longer knows what
+// then ends the process, because a process that no longer knows what
 // is true must not answer anybody. Its callers see a broken connection, which
 // they retry elsewhere; they never get an answer computed from broken state.
 //

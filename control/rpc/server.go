@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -20,7 +21,7 @@ type ServerOptions struct {
 	// Logger gets panics of handlers; nil = none.
 	Logger *slog.Logger
 	// OnPanic is called with a handler's panic after it was logged; the caller
-	// of that handler then gets fault.Internal. nil = the panic goes on and
+	// of that handler then gets fault.Internal. nil = the panic continues and
 	// ends the process, which is what production wants (package doc).
 	OnPanic func(value any)
 	// ConnectionsMax bounds the open connections; a further one is refused with
@@ -43,9 +44,7 @@ type Server struct {
 // end the process, messages and streams are bounded (limits.go), silent peers
 // are found, and grpc.health.v1 answers NOT_SERVING until SetServing(true).
 func NewServer(options ServerOptions) *Server {
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
+	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	i := interceptor{logger: options.Logger, onPanic: options.OnPanic}
 	settings := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MessageBytesMax),
@@ -64,11 +63,8 @@ func NewServer(options ServerOptions) *Server {
 		grpc.ChainUnaryInterceptor(i.unary),
 		grpc.ChainStreamInterceptor(i.stream),
 	}
-	if options.ConnectionsMax == 0 {
-		options.ConnectionsMax = connectionsDefault
-	}
 	s := &Server{Server: grpc.NewServer(append(settings, options.Extra...)...), health: health.NewServer(),
-		logger: options.Logger, connectionsMax: options.ConnectionsMax}
+		logger: options.Logger, connectionsMax: cmp.Or(options.ConnectionsMax, connectionsDefault)}
 	s.SetServing(false)
 	grpc_health_v1.RegisterHealthServer(s.Server, s.health)
 	return s

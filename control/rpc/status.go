@@ -94,7 +94,7 @@ func detailOf(known *fault.Error, outer error) *controlpb.ErrorDetail {
 		reason += ": " + known.Err.Error()
 	}
 	operation := known.Op
-	// What fmt.Errorf put in front of the fault goes in front of the operation.
+	// What fmt.Errorf put in front of the fault is put in front of the operation.
 	if prefix, ok := strings.CutSuffix(outer.Error(), known.Error()); ok && prefix != "" {
 		operation = strings.TrimSuffix(prefix+known.Op, ": ")
 	}

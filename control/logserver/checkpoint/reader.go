@@ -64,7 +64,7 @@ func (c *reader) next() ([]byte, error) {
 	return piece, nil
 }
 
-// end verifies what stands behind the last piece.
+// end verifies what follows the last piece.
 func (c *reader) end(header []byte) error {
 	b := header[:endBytes]
 	if _, err := io.ReadFull(c.r, b[pieceHeaderBytes:]); err != nil {
@@ -109,7 +109,7 @@ func (e ending) encode(headSum uint64) []byte {
 func decodeEnding(b []byte, headSum uint64) (ending, error) {
 	if len(b) != endBytes || binary.LittleEndian.Uint32(b) != 0 ||
 		xxh3.HashSeed(b[:endBytes-8], headSum) != binary.LittleEndian.Uint64(b[endBytes-8:]) {
-		return ending{}, corrupt("the end of the file is none of this checkpoint")
+		return ending{}, corrupt("the end of the file belongs to no such checkpoint")
 	}
 	return ending{pieces: binary.LittleEndian.Uint32(b[4:]), bytes: binary.LittleEndian.Uint64(b[8:]),
 		sum: binary.LittleEndian.Uint64(b[16:])}, nil

@@ -266,20 +266,19 @@ func (c *Store) damaged(name string, err error) {
 }
 
 // kept returns the older of the two newest good checkpoints, having read all of
-// it: the log in front of its index, and every checkpoint before it, may go.
-// False if there are not two, or nothing is in front. changing is held.
+// it: the log in front of its index, and every checkpoint before it, may be removed.
+// False if there are fewer than two, or nothing is in front. changing is held.
 func (c *Store) kept(first uint64) (File, bool) {
-	usable := c.Usable(first)
+	usable, all := c.Usable(first), c.All()
 	if len(usable) < KeptCount {
 		return File{}, false
 	}
-	if older := usable[KeptCount-1]; older.Head.Index <= first && older.Name == c.oldest() {
+	if older := usable[KeptCount-1]; older.Head.Index <= first && older.Name == all[len(all)-1].Name {
 		return File{}, false // all is done
 	}
-	for i, f := range usable {
-		if i < KeptCount-1 {
-			continue // verified when it was published, or it is the next one's reserve
-		}
+	// The newer one was verified when it was published, or is the next one's
+	// reserve.
+	for _, f := range usable[KeptCount-1:] {
 		if _, err := Verify(c.fs, c.path(f)); err != nil {
 			c.damaged(f.Name, err)
 			continue
@@ -287,16 +286,6 @@ func (c *Store) kept(first uint64) (File, bool) {
 		return f, true
 	}
 	return File{}, false
-}
-
-// oldest is the name of the oldest file; "" if there is none.
-func (c *Store) oldest() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.mu.files) == 0 {
-		return ""
-	}
-	return c.mu.files[0].Name
 }
 
 // prune removes the files in front of the one that is kept, damaged ones too.

@@ -33,7 +33,7 @@ func beginPiece(f File) *controlpb.CheckpointPiece {
 	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Begin{Begin: Info(f)}}
 }
 
-// DataPiece is a piece of content that stands at offset in it.
+// DataPiece is the piece of content at an offset.
 func DataPiece(data []byte, offset uint64) *controlpb.CheckpointPiece {
 	return &controlpb.CheckpointPiece{Piece: &controlpb.CheckpointPiece_Data{
 		Data: &controlpb.CheckpointData{Data: data, Sum: xxh3.HashSeed(data, offset)},

@@ -4,8 +4,8 @@
 // checked log fit for raft-wal, Verify and Dump serve people.
 //
 // It reads raft-wal's private files itself, because raft-wal looks only at the
-// last write of the last one, and takes whatever stands behind the first frame
-// that it cannot read for an unfinished write: damage in the middle would cut the
+// last write of the last one, and takes whatever follows the first frame that
+// it cannot read for an unfinished write: damage in the middle would cut the
 // log in silence. What breaks that is a raft-wal with another format; format_test.go
 // writes a log with the raft-wal of go.mod, compares every byte, and pins the
 // version.

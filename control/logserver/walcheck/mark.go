@@ -94,7 +94,7 @@ func OpenMark(dir string) (*Mark, error) {
 	return &Mark{file: file, last: last}, nil
 }
 
-// Index is the raft entry up to which the newest mark goes.
+// Index is the raft entry that the newest mark names.
 func (m *Mark) Index() uint64 { return m.last.index }
 
 // Write replaces the older slot; with sync it is durable on return.
