@@ -105,7 +105,7 @@ func TestReadinessFollowsTheDaemon(t *testing.T) {
 	defer stop(t, namenode)
 	code, text := readiness(t, namenode.Address("admin"))
 	require.Equal(t, 503, code)
-	require.Contains(t, text, "does not serve")
+	require.Contains(t, text, "is not serving")
 }
 
 func TestAdminAddressOffOrTaken(t *testing.T) {

@@ -87,7 +87,7 @@ func (l *link) run(ctx context.Context) {
 			case wasRegistered:
 				message = "stream to namenode broke"
 			case errors.Is(err, fault.NotActive):
-				level, message = slog.LevelInfo, "the namenode does not serve yet"
+				level, message = slog.LevelInfo, "the namenode is not serving yet"
 			}
 			l.logger.Log(ctx, level, message, keyError, err, "retryIn", pause.Round(time.Millisecond))
 		}

@@ -277,7 +277,7 @@ func (s *Server) load(ctx context.Context, grant editlog.Grant) (*actor.State, l
 		if err != nil {
 			return nil, from, damage, &fault.Error{Kind: fault.Invalid, Op: "start namenode", Err: err}
 		}
-		s.phase.Store(&phase{doing: "it loads a checkpoint", target: grant.LastTxid})
+		s.phase.Store(&phase{doing: "loading a checkpoint", target: grant.LastTxid})
 		began := s.options.Clock.Now()
 		checkpoint, err := s.log.DownloadCheckpoint(ctx, grant, before,
 			func(checkpoint editlog.Checkpoint, r io.Reader) error {

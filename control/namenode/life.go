@@ -33,7 +33,7 @@ func (s *Server) run(soft, hard context.Context) {
 		}
 		if isFinal(err) {
 			s.err = err
-			s.phase.Store(&phase{doing: "it stays down: " + err.Error()})
+			s.phase.Store(&phase{doing: "staying down after: " + err.Error()})
 			s.logger.Error("namenode stays down", keyError, err)
 			return
 		}
@@ -59,7 +59,7 @@ func isFinal(err error) bool {
 
 // runTerm acquires an epoch, replays the log, and serves until the term ends.
 func (s *Server) runTerm(soft, hard context.Context, pulse *pulse) error {
-	s.phase.Store(&phase{doing: "it waits for the log server"})
+	s.phase.Store(&phase{doing: "waiting for the log server"})
 	s.logger.Info("asking the log servers for an epoch", "log_servers", s.options.LogServers)
 	attempt, cancel := context.WithTimeout(soft, acquireTimeout)
 	grant, err := s.log.AcquireEpoch(attempt, s.options.Holder)
@@ -108,7 +108,7 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 	began, base := s.options.Clock.Now(), state.Txid()
 	for attempt := 1; state.Txid() < grant.LastTxid; attempt++ {
 		applied := state.Txid()
-		s.phase.Store(&phase{doing: "it replays the log", applied: applied, target: grant.LastTxid})
+		s.phase.Store(&phase{doing: "replaying the log", applied: applied, target: grant.LastTxid})
 		err := s.log.Replay(ctx, applied+1, grant.LastTxid, func(b editlog.Batch) error {
 			if b.FirstTxid != state.Txid()+1 {
 				return fault.New(fault.CorruptData, "replay log", "batch starts at txid %d, expected %d", b.FirstTxid,
@@ -121,7 +121,7 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 					return notReplayed(txid, err)
 				}
 			}
-			s.phase.Store(&phase{doing: "it replays the log", applied: state.Txid(), target: grant.LastTxid})
+			s.phase.Store(&phase{doing: "replaying the log", applied: state.Txid(), target: grant.LastTxid})
 			return ctx.Err()
 		})
 		switch {
@@ -145,7 +145,7 @@ func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State,
 			}
 		}
 	}
-	s.phase.Store(&phase{doing: "it is becoming active"})
+	s.phase.Store(&phase{doing: "becoming active"})
 	s.logger.Info("log replayed", keyTxid, state.Txid(), keyCount, state.Txid()-base, "took",
 		s.options.Clock.Now().Sub(began).Round(time.Millisecond))
 	return state, from, nil

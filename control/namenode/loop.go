@@ -338,7 +338,7 @@ func (l *loop) settle(hard context.Context) error {
 // of the term.
 func (l *loop) close(reason error) {
 	if reason != nil {
-		l.server.phase.Store(&phase{doing: "it stopped: " + reason.Error()})
+		l.server.phase.Store(&phase{doing: "stopped after: " + reason.Error()})
 	}
 	l.server.unserve(l.term)
 	l.waiting.advance(l.term.durable.Load())

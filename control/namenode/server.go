@@ -64,7 +64,7 @@ type Server struct {
 	err       error         // why; set before done is closed
 }
 
-// phase is what a namenode that does not serve is doing.
+// phase is what a namenode that is not serving does.
 type phase struct {
 	doing string
 	// applied of target records, while replaying.
@@ -143,9 +143,9 @@ func (s *Server) activeTerm(op string) (*term, error) {
 		return t, nil
 	}
 	p := s.phase.Load()
-	e := fault.New(fault.NotActive, op, "this namenode does not serve: %s", p.doing)
+	e := fault.New(fault.NotActive, op, "this namenode is not serving: %s", p.doing)
 	if p.target > 0 {
-		e = fault.New(fault.NotActive, op, "this namenode does not serve yet: %s, %d of %d", p.doing, p.applied,
+		e = fault.New(fault.NotActive, op, "this namenode is not serving yet: %s, %d of %d", p.doing, p.applied,
 			p.target)
 	}
 	return nil, e
