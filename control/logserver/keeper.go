@@ -13,6 +13,12 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
+// The server's ends of an UploadCheckpoint and of a DownloadCheckpoint call.
+type (
+	uploadStream   = grpc.ClientStreamingServer[controlpb.CheckpointPiece, controlpb.UploadCheckpointResponse]
+	downloadStream = grpc.ServerStreamingServer[controlpb.CheckpointPiece]
+)
+
 // checkpointKeeper decides which checkpoints are stored and sent, and cuts the
 // log behind them.
 type checkpointKeeper struct {
@@ -26,8 +32,7 @@ type checkpointKeeper struct {
 // committed records make. It answers once the file is durable and verified; the
 // log in front of the older of the two newest ones is cut behind that, and a
 // failure there is not the caller's.
-func (k *checkpointKeeper) upload(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece,
-	controlpb.UploadCheckpointResponse]) error {
+func (k *checkpointKeeper) upload(stream uploadStream) error {
 	const op = "upload checkpoint"
 	if k.uploads.Add(1) > checkpointUploadsMax {
 		k.uploads.Add(-1)
@@ -178,8 +183,7 @@ func (k *checkpointKeeper) settle() error {
 }
 
 // download sends a checkpoint: its content to a namenode, the file to a peer.
-func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest,
-	stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
+func (k *checkpointKeeper) download(request *controlpb.DownloadCheckpointRequest, stream downloadStream) error {
 	const op = "download checkpoint"
 	if err := k.server.health.refusal(); err != nil {
 		return err

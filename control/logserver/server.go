@@ -119,9 +119,8 @@ func (s *Server) start() (err error) {
 	if report != nil {
 		last = report.LastTxid
 	}
-	options.Logger.Info("log server started", "node", options.NodeID, "grpc", s.Addr(), "raft", s.RaftAddr(), "dir",
-		options.Directory,
-		"peers", len(options.Peers), "last_txid", last)
+	options.Logger.Info("log server started", "node", options.NodeID, "grpc", s.Addr(), "raft", s.RaftAddr(),
+		"dir", options.Directory, "peers", len(options.Peers), "last_txid", last)
 	return nil
 }
 

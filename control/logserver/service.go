@@ -74,13 +74,11 @@ func (v *service) Tail(request *controlpb.TailRequest, stream grpc.ServerStreami
 }
 
 // UploadCheckpoint implements controlpb.EditLogServer.
-func (v *service) UploadCheckpoint(stream grpc.ClientStreamingServer[controlpb.CheckpointPiece,
-	controlpb.UploadCheckpointResponse]) error {
+func (v *service) UploadCheckpoint(stream uploadStream) error {
 	return v.server.keeper.upload(stream)
 }
 
 // DownloadCheckpoint implements controlpb.EditLogServer.
-func (v *service) DownloadCheckpoint(request *controlpb.DownloadCheckpointRequest,
-	stream grpc.ServerStreamingServer[controlpb.CheckpointPiece]) error {
+func (v *service) DownloadCheckpoint(request *controlpb.DownloadCheckpointRequest, stream downloadStream) error {
 	return v.server.keeper.download(request, stream)
 }
