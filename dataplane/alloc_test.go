@@ -41,7 +41,8 @@ func (s *stream) send(count int) error {
 			}
 		}
 		s.peer.seqno++
-		wire.PutHeader(s.packet, wire.Header{Op: wire.OpData, Length: uint32(payload), Seqno: s.peer.seqno, Offset: s.peer.offset})
+		wire.PutHeader(s.packet, wire.Header{Op: wire.OpData, Length: uint32(payload), Seqno: s.peer.seqno,
+			Offset: s.peer.offset})
 		wire.Seal(s.packet)
 		s.peer.offset += int64(payload)
 		if _, err := s.peer.conn.Write(s.packet); err != nil {

@@ -60,9 +60,11 @@ func startNodeOn(t testing.TB, id string, fs vfs.FS, limits Limits) *testNode {
 }
 
 func (n *testNode) start(listen string, limits Limits) {
-	store, err := disk.Open(disk.Options{Directories: []string{n.directory}, FS: n.fs, PackBytesMax: chunk.ChecksumBlockBytes})
+	store, err := disk.Open(disk.Options{Directories: []string{n.directory}, FS: n.fs,
+		PackBytesMax: chunk.ChecksumBlockBytes})
 	require.NoError(n.t, err)
-	server, err := Start(Options{Listen: listen, NodeID: n.id, Store: store, Limits: limits, Logger: slog.New(slog.DiscardHandler)})
+	server, err := Start(Options{Listen: listen, NodeID: n.id, Store: store, Limits: limits,
+		Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(n.t, err)
 	n.store, n.server = store, server
 }
@@ -158,7 +160,8 @@ func (p *peer) send(h wire.Header, body any) {
 // dataPacket builds a whole Data packet.
 func dataPacket(seqno uint64, offset int64, flags wire.Flags, payload []byte) []byte {
 	packet := make([]byte, wire.HeaderBytes+len(payload))
-	wire.PutHeader(packet, wire.Header{Op: wire.OpData, Flags: flags, Length: uint32(len(payload)), Seqno: seqno, Offset: offset})
+	wire.PutHeader(packet, wire.Header{Op: wire.OpData, Flags: flags, Length: uint32(len(payload)), Seqno: seqno,
+		Offset: offset})
 	copy(packet[wire.HeaderBytes:], payload)
 	wire.Seal(packet)
 	return packet
@@ -248,7 +251,9 @@ func (p *peer) write(content []byte, packetBytes int, last wire.Flags) {
 
 // read fetches a range and verifies its sums.
 func (p *peer) read(id chunk.ID, offset, length int64) (wire.ReadReply, []byte) {
-	p.send(wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: id[:], Offset: offset, Length: length})
+	p.send(wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: id[:],
+		Offset: offset,
+		Length: length})
 	return p.readReply()
 }
 

@@ -41,7 +41,8 @@ type connection struct {
 }
 
 func newConnection(s *Server, l *loop, raw gnet.Conn) *connection {
-	c := &connection{server: s, loop: l, raw: raw, peer: raw.RemoteAddr().String(), machine: machine.New(s.node, s.now())}
+	c := &connection{server: s, loop: l, raw: raw, peer: raw.RemoteAddr().String(),
+		machine: machine.New(s.node, s.now())}
 	c.machine.BindPacket = c.bindPacket
 	return c
 }
@@ -83,22 +84,22 @@ func (c *connection) receiveInPlace() {
 			return
 		}
 		ahead := c.loop.ahead[:] // the beginning of the next packet
-		n, err := unix.Readv(c.raw.Fd(), [][]byte{space, ahead})
-		if err != nil || n <= 0 {
+		count, err := unix.Readv(c.raw.Fd(), [][]byte{space, ahead})
+		if err != nil || count <= 0 {
 			return
 		}
 		now := c.server.now()
-		whole := n >= len(space)
-		c.machine.Filled(min(n, len(space)), now)
-		c.server.counters.bytesInPlace.Add(uint64(min(n, len(space))))
+		whole := count >= len(space)
+		c.machine.Filled(min(count, len(space)), now)
+		c.server.counters.bytesInPlace.Add(uint64(min(count, len(space))))
 		if whole {
-			c.machine.Receive(ahead[:n-len(space)], now)
+			c.machine.Receive(ahead[:count-len(space)], now)
 			c.drive() // the next hop need not wait for the rest
 		}
-		if n < len(space)+len(ahead) {
+		if count < len(space)+len(ahead) {
 			return // nothing is left for now
 		}
-		left -= n
+		left -= count
 	}
 }
 
@@ -128,36 +129,36 @@ func (c *connection) drive() {
 	}
 }
 
-func (c *connection) perform(e *machine.Effect) {
-	switch e.Kind {
+func (c *connection) perform(effect *machine.Effect) {
+	switch effect.Kind {
 	case machine.EffectReply:
-		c.write(e.Reply)
+		c.write(effect.Reply)
 	case machine.EffectOpen:
-		c.replica = openReplica(c, e.Session)
+		c.replica = openReplica(c, effect.Session)
 	case machine.EffectDial:
-		c.downstream = connectDownstream(c, e.Session)
+		c.downstream = connectDownstream(c, effect.Session)
 	case machine.EffectAppend:
-		c.replica.append(e.Packet)
+		c.replica.append(effect.Packet)
 	case machine.EffectForward:
-		c.downstream.forward(e.Buffer)
+		c.downstream.forward(effect.Buffer)
 	case machine.EffectHangUp:
 		if c.downstream != nil {
-			c.downstream.hangUp(e.Clean)
+			c.downstream.hangUp(effect.Clean)
 			c.downstream = nil
 		}
 	case machine.EffectReleaseFile:
 		c.replica.release()
 		c.replica = nil
 	case machine.EffectRead:
-		c.startRead(e.Read)
+		c.startRead(effect.Read)
 	case machine.EffectCancelRead:
 		c.cancelRead()
 	case machine.EffectQuery:
-		startQuery(c, e.Query)
+		startQuery(c, effect.Query)
 	case machine.EffectOpenRecords:
-		c.records = openRecords(c, e.Records)
+		c.records = openRecords(c, effect.Records)
 	case machine.EffectRecord:
-		c.records.append(e.Record)
+		c.records.append(effect.Record)
 	case machine.EffectCloseRecords:
 		c.records.close()
 		c.records = nil
@@ -228,7 +229,7 @@ func (c *connection) onClosed() {
 }
 
 // startRead begins a read, which owns the connection's write side until readDone.
-func (c *connection) startRead(o wire.OpenRead) {
+func (c *connection) startRead(request wire.OpenRead) {
 	c.waitRead = nil
 	if c.closed || c.closing {
 		return
@@ -238,7 +239,7 @@ func (c *connection) startRead(o wire.OpenRead) {
 			return
 		}
 		if c.raw.OutboundBuffered() > 0 {
-			c.waitRead = &o
+			c.waitRead = &request
 			return
 		}
 	}
@@ -250,7 +251,7 @@ func (c *connection) startRead(o wire.OpenRead) {
 		}
 		c.out = out
 	}
-	task, err := c.server.reads.start(c, c.out, o)
+	task, err := c.server.reads.start(c, c.out, request)
 	if err != nil {
 		c.machine.OnReadRefused(err, c.server.now())
 		return

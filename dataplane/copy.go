@@ -38,8 +38,9 @@ func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err 
 // from sources that are at its generation at least.
 func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) error {
 	_, err := s.Copy(ctx, wire.CopyRange{
-		BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Generation: uint64(order.Generation), Length: order.Length,
-		SourceMinGeneration: uint64(order.Generation), Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)], Seal: true,
+		BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
+		Generation: uint64(order.Generation), SourceMinGeneration: uint64(order.Generation), Length: order.Length,
+		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)],
 	})
 	return err
 }

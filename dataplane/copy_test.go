@@ -20,7 +20,8 @@ import (
 )
 
 func copyRange(id chunk.ID, generation uint64, length int, sources ...wire.Hop) wire.CopyRange {
-	return wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: id[:], Generation: generation, ChunkSize: testChunkSize, Length: int64(length),
+	return wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: id[:], Generation: generation,
+		ChunkSize: testChunkSize, Length: int64(length),
 		Sources: sources, Seal: true}
 }
 
@@ -159,7 +160,8 @@ func TestCopyReplacesAPipelineMember(t *testing.T) {
 func TestCopyTriesAllSources(t *testing.T) {
 	var nodes []*testNode // in memory: a disk that others keep busy would break the step's time
 	for i := range 4 {
-		nodes = append(nodes, startNodeOn(t, fmt.Sprintf("node-%d", i), simdisk.NewMem(), Limits{StepTimeout: time.Second, StepSlack: 100 * time.Millisecond}))
+		nodes = append(nodes, startNodeOn(t, fmt.Sprintf("node-%d", i), simdisk.NewMem(),
+			Limits{StepTimeout: time.Second, StepSlack: 100 * time.Millisecond}))
 	}
 	content := pattern(newChunkID(), 3<<20)
 	id := storeChunk(t, nodes[:2], content)
@@ -233,7 +235,8 @@ func TestCopyIsGivenUpWithItsRequester(t *testing.T) {
 	eventually(t, "half of the copy", func() bool { return nodes[1].server.Stats().BytesPulled > 1<<20 })
 
 	q := dial(t, nodes[1].server.Addr())
-	q.send(wire.Header{Op: wire.OpRecover}, &wire.RecoverReplica{BodyVersion: 1, Phase: wire.RecoverBegin, ChunkID: id[:], Generation: 9})
+	q.send(wire.Header{Op: wire.OpRecover}, &wire.RecoverReplica{BodyVersion: 1, Phase: wire.RecoverBegin,
+		ChunkID: id[:], Generation: 9})
 	var recovered wire.RecoverReply
 	_, err := q.reader.Expect(wire.OpRecovered, &recovered)
 	require.NoError(t, err)

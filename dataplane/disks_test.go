@@ -91,7 +91,8 @@ func TestAFullDiskIsNamed(t *testing.T) {
 // go of them; the writer is told who hangs long before.
 func TestADiskThatHangsIsNamedAndKeepsItsBuffers(t *testing.T) {
 	faulty := simdisk.NewFaulty(simdisk.NewMem())
-	limits := Limits{StepTimeout: 400 * time.Millisecond, StepSlack: 600 * time.Millisecond, TickInterval: 10 * time.Millisecond}
+	limits := Limits{StepTimeout: 400 * time.Millisecond, StepSlack: 600 * time.Millisecond,
+		TickInterval: 10 * time.Millisecond}
 	nodes := []*testNode{startNodeOn(t, "a", simdisk.NewMem(), limits), startNodeOn(t, "b", faulty, limits)}
 	id := newChunkID()
 	p := dial(t, nodes[0].server.Addr())
@@ -130,7 +131,8 @@ func TestStalledPipelinesStayWithinTheBudget(t *testing.T) {
 				defer conn.Close()
 				_ = conn.(*net.TCPConn).SetReadBuffer(4096)
 				_, _, _ = wire.NewPacketReader(io.LimitReader(conn, 512), 0).Next()
-				packet, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{WindowBytes: 8 << 20, Hops: []wire.HopStatus{{NodeID: "stuck"}}})
+				packet, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck},
+					&wire.OpenAck{WindowBytes: 8 << 20, Hops: []wire.HopStatus{{NodeID: "stuck"}}})
 				_, _ = conn.Write(packet)
 				<-release
 			})

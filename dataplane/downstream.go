@@ -83,19 +83,19 @@ func (d *downstream) dial() {
 	})
 }
 
-func (d *downstream) connected(n *neighbour, err error) {
+func (d *downstream) connected(reached *neighbour, err error) {
 	d.cancel()
 	switch {
 	case d.over:
-		if n != nil {
-			d.connection.loop.neighbours.keep(n, &d.connection.server.limits, d.connection.server.now())
+		if reached != nil {
+			d.connection.loop.neighbours.keep(reached, &d.connection.server.limits, d.connection.server.now())
 		}
 	case err != nil:
 		d.failed(err)
-	case n.closed:
+	case reached.closed:
 		d.failed(fault.New(fault.Unavailable, "connect to datanode", "it closed the connection"))
 	default:
-		n.session, d.neighbour, d.reused = d, n, false
+		reached.session, d.neighbour, d.reused = d, reached, false
 		d.begin()
 	}
 }
@@ -152,35 +152,35 @@ func (d *downstream) begin() {
 // forward takes over a reference to a packet. A small one goes into the socket at
 // once if nothing is before it: to wake the sender takes longer than to write it.
 // All others go to the sender.
-func (d *downstream) forward(b *bufpool.Buffer) {
+func (d *downstream) forward(buffer *bufpool.Buffer) {
 	switch {
 	case d.broken || d.over:
-		b.Release()
+		buffer.Release()
 	case !d.opened: // one packet may come before the window was granted
 		invariants.Assert(d.first == nil, "two packets before the open ack")
-		d.first = b
+		d.first = buffer
 		d.begin()
-	case len(b.Bytes()) <= forwardBytesMax && d.undelivered.Load() == 0:
-		written, err := writeWithoutWaiting(d.neighbour.raw.Fd(), [][]byte{b.Bytes()})
-		if err == nil && written < len(b.Bytes()) {
-			d.enqueue(b, written)
+	case len(buffer.Bytes()) <= forwardBytesMax && d.undelivered.Load() == 0:
+		written, err := writeWithoutWaiting(d.neighbour.raw.Fd(), [][]byte{buffer.Bytes()})
+		if err == nil && written < len(buffer.Bytes()) {
+			d.enqueue(buffer, written)
 			return
 		}
-		b.Release()
+		buffer.Release()
 		if err != nil {
 			d.fail(err)
 		}
 	default:
-		d.enqueue(b, 0)
+		d.enqueue(buffer, 0)
 	}
 }
 
 // enqueue queues a buffer for the sender; its first written bytes are in the socket.
-func (d *downstream) enqueue(b *bufpool.Buffer, written int) {
+func (d *downstream) enqueue(buffer *bufpool.Buffer, written int) {
 	if d.queue == nil {
 		out, err := duplicate(d.neighbour.raw)
 		if err != nil {
-			b.Release()
+			buffer.Release()
 			d.fail(&fault.Error{Kind: fault.Busy, Op: "forward", Err: err})
 			return
 		}
@@ -194,9 +194,9 @@ func (d *downstream) enqueue(b *bufpool.Buffer, written int) {
 	}
 	d.undelivered.Add(1)
 	select {
-	case d.queue <- b:
+	case d.queue <- buffer:
 	default: // cannot be: the window is smaller than the queue
-		b.Release()
+		buffer.Release()
 		d.fail(fault.New(fault.Internal, "forward", "the queue of %d packets is full", cap(d.queue)))
 	}
 }
@@ -222,23 +222,23 @@ func writeWithoutWaiting(descriptor int, pieces [][]byte) (written int, err erro
 
 // onPacket passes a packet of the neighbour on to the machine. payload and ack are used
 // during the call only. Errors: fault.Protocol, or what the neighbour says.
-func (d *downstream) onPacket(h wire.Header, payload []byte, ack *wire.Ack) error {
+func (d *downstream) onPacket(header wire.Header, payload []byte, ack *wire.Ack) error {
 	protocol, now := d.connection.machine, d.connection.server.now()
 	switch {
-	case h.Op == wire.OpOpenAck && !d.session.DownOpened:
+	case header.Op == wire.OpOpenAck && !d.session.DownOpened:
 		var opened wire.OpenAck
 		if err := wire.DecodeBody(payload, &opened); err != nil {
 			return err
 		}
 		protocol.OnDownOpened(d.session, opened, now)
 		return nil
-	case h.Op == wire.OpAck && d.session.DownOpened:
+	case header.Op == wire.OpAck && d.session.DownOpened:
 		if err := wire.DecodeAck(payload, ack); err != nil {
 			return err
 		}
 		protocol.OnDownAck(d.session, *ack, now)
 		return nil
-	case h.Op == wire.OpError:
+	case header.Op == wire.OpError:
 		var status wire.Status
 		if err := wire.DecodeBody(payload, &status); err != nil {
 			return err
@@ -247,7 +247,7 @@ func (d *downstream) onPacket(h wire.Header, payload []byte, ack *wire.Ack) erro
 			return err
 		}
 	}
-	return fault.New(fault.Protocol, "forward", "it sent op %d in a write session", h.Op)
+	return fault.New(fault.Protocol, "forward", "it sent op %d in a write session", header.Op)
 }
 
 // fail ends the sending and tells the machine from the mailbox: the caller may be

@@ -129,12 +129,14 @@ func fakeHop(t *testing.T, id string, serve func(conn net.Conn)) wire.Hop {
 }
 
 func TestAHopThatHangsIsNamedByItsNeighbour(t *testing.T) {
-	limits := Limits{StepTimeout: 400 * time.Millisecond, StepSlack: 400 * time.Millisecond, TickInterval: 10 * time.Millisecond}
+	limits := Limits{StepTimeout: 400 * time.Millisecond, StepSlack: 400 * time.Millisecond,
+		TickInterval: 10 * time.Millisecond}
 	for _, answersOpen := range []bool{false, true} {
 		t.Run(fmt.Sprint(answersOpen), func(t *testing.T) {
 			hung := hangingHop(t, answersOpen)
 			// In memory: a busy disk must not be taken for the one that hangs.
-			nodes := []*testNode{startNodeOn(t, "a", simdisk.NewMem(), limits), startNodeOn(t, "b", simdisk.NewMem(), limits)}
+			nodes := []*testNode{startNodeOn(t, "a", simdisk.NewMem(), limits),
+				startNodeOn(t, "b", simdisk.NewMem(), limits)}
 			p := dial(t, nodes[0].server.Addr())
 			p.sendOpen(openWrite(newChunkID(), []wire.Hop{nodes[1].hop(), hung}))
 			var statuses []wire.HopStatus
@@ -266,9 +268,11 @@ func TestBadBytesEndTheConnectionAndAreCounted(t *testing.T) {
 		{"other version", "version", header(wire.Header{Op: wire.OpStat}, func(b []byte) { b[4] = 9 }), fault.Version},
 		{"unknown op", "protocol", header(wire.Header{Op: 99}, nil), fault.Protocol},
 		{"an answer", "protocol", header(wire.Header{Op: wire.OpAck}, nil), fault.Protocol},
-		{"data without a session", "protocol", header(wire.Header{Op: wire.OpData, Length: 1 << 20, Seqno: 1}, nil), fault.Protocol},
+		{"data without a session", "protocol", header(wire.Header{Op: wire.OpData, Length: 1 << 20, Seqno: 1}, nil),
+			fault.Protocol},
 		{"4 GiB", "oversized", header(wire.Header{Op: wire.OpData, Length: 1<<32 - 1}, nil), fault.Protocol},
-		{"request above the node's limit", "oversized", header(wire.Header{Op: wire.OpOpenWrite, Length: 60_000}, nil), fault.Protocol},
+		{"request above the node's limit", "oversized", header(wire.Header{Op: wire.OpOpenWrite, Length: 60_000}, nil),
+			fault.Protocol},
 		{"flipped bit", "corrupt", flipped, fault.CorruptData},
 		{"no msgpack", "protocol", notMsgpack, fault.Protocol},
 	} {
@@ -311,14 +315,16 @@ func TestARefusedPeerThatGoesOnSendingIsClosed(t *testing.T) {
 }
 
 func TestIdleAndStalledConnectionsEnd(t *testing.T) {
-	impatient := startNode(t, "impatient", Limits{IdleTimeout: 100 * time.Millisecond, PeerIdleTimeout: 50 * time.Millisecond, TickInterval: 10 * time.Millisecond})
+	impatient := startNode(t, "impatient", Limits{IdleTimeout: 100 * time.Millisecond,
+		PeerIdleTimeout: 50 * time.Millisecond, TickInterval: 10 * time.Millisecond})
 	idle := dial(t, impatient.server.Addr())
 	_, _, err := idle.reader.Next()
 	require.ErrorIs(t, err, io.EOF)
 	require.EqualValues(t, 1, impatient.server.Stats().ConnectionsRefused["idle"])
 
 	// Whoever has begun to send is held to another limit.
-	n := startNode(t, "a", Limits{ReceiveTimeout: 100 * time.Millisecond, SessionIdleTimeout: 300 * time.Millisecond, TickInterval: 10 * time.Millisecond})
+	n := startNode(t, "a", Limits{ReceiveTimeout: 100 * time.Millisecond, SessionIdleTimeout: 300 * time.Millisecond,
+		TickInterval: 10 * time.Millisecond})
 	refused := func(reason string) uint64 { return n.server.Stats().ConnectionsRefused[reason] }
 	stalled := dial(t, n.server.Addr())
 	_, err = stalled.conn.Write(dataPacket(1, 0, 0, nil)[:20])
@@ -496,7 +502,9 @@ func TestCallsThatComeWhileTheServerCloses(t *testing.T) {
 		for range 4 {
 			callers.Go(func() {
 				for {
-					_, err := server.Recover(context.Background(), datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{hop}, Length: -1})
+					_, err := server.Recover(context.Background(),
+						datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{hop},
+							Length: -1})
 					if errors.Is(err, fault.Closed) {
 						return
 					}

@@ -55,25 +55,26 @@ func (h *handler) OnShutdown(gnet.Engine) { h.gate.close() }
 
 // OnOpen takes a connection, or sends it away.
 func (h *handler) OnOpen(raw gnet.Conn) ([]byte, gnet.Action) {
-	s := h.server
+	server := h.server
 	if n, ok := raw.Context().(*neighbour); ok {
 		n.raw = raw
 		return nil, gnet.None
 	}
-	s.counters.accepted.Add(1)
-	open, most := s.counters.connections.Add(1), int64(s.limits.ConnectionsMax)
+	server.counters.accepted.Add(1)
+	open, most := server.counters.connections.Add(1), int64(server.limits.ConnectionsMax)
 	if open > most+lingeringMax {
-		s.counters.protocol.Refuse(machine.ReasonConnections)
+		server.counters.protocol.Refuse(machine.ReasonConnections)
 		return nil, gnet.Close
 	}
 	_ = raw.SetKeepAlivePeriod(keepAlivePeriod) // fails only for a peer that is gone
 	l := h.loopOf(raw.EventLoop())
-	c := newConnection(s, l, raw)
+	c := newConnection(server, l, raw)
 	raw.SetContext(c)
 	l.connections[c] = struct{}{}
 	l.busy.Store(true)
 	if open > most { // it stays until the peer has heard why, also if it sends already
-		c.machine.Refuse(machine.ReasonConnections, fault.New(fault.Busy, "connect", "%d connections are open, the limit of this datanode", most))
+		c.machine.Refuse(machine.ReasonConnections,
+			fault.New(fault.Busy, "connect", "%d connections are open, the limit of this datanode", most))
 		c.drive()
 	}
 	return nil, gnet.None
@@ -121,7 +122,9 @@ func (h *handler) loopOf(events gnet.EventLoop) *loop {
 	if l, ok := h.loops.Load(events); ok {
 		return l.(*loop)
 	}
-	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes, connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
+	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes,
+		connections: make(map[*connection]struct{}),
+		orphans:     make(map[*replica]struct{})}
 	l.neighbours.loop = l
 	l.tickEvent.deliver = func() { l.tick(h.server.now(), h.server.limits.PeerIdleTimeout) }
 	h.loops.Store(events, l)

@@ -207,7 +207,8 @@ func (l Limits) withDefaults() (Limits, error) {
 	case l.PeerIdleTimeout >= l.IdleTimeout:
 		return bad("peer connections are kept %s, but an idle one is closed after %s", l.PeerIdleTimeout, l.IdleTimeout)
 	}
-	for _, d := range []time.Duration{l.IdleTimeout, l.SessionIdleTimeout, l.ReceiveTimeout, l.StepTimeout, l.StepSlack, l.DialTimeout,
+	for _, d := range []time.Duration{l.IdleTimeout, l.SessionIdleTimeout, l.ReceiveTimeout, l.StepTimeout, l.StepSlack,
+		l.DialTimeout,
 		l.SendTimeout, l.LingerTimeout, l.TickInterval, l.PeerIdleTimeout} {
 		if d <= 0 {
 			return bad("a timeout of %s", d)

@@ -43,7 +43,7 @@ type neighbours struct {
 // dial connects to another datanode and enrols the connection in the loop. It
 // blocks. Error: fault.Unavailable.
 func (all *neighbours) dial(ctx context.Context, address string, timeout time.Duration) (*neighbour, error) {
-	l := all.loop
+	owner := all.loop
 	failed := func(err error) (*neighbour, error) {
 		return nil, &fault.Error{Kind: fault.Unavailable, Op: "connect to datanode", Address: address, Err: err}
 	}
@@ -52,14 +52,14 @@ func (all *neighbours) dial(ctx context.Context, address string, timeout time.Du
 	if err != nil {
 		return failed(err)
 	}
-	n := &neighbour{loop: l, address: address}
+	dialled := &neighbour{loop: owner, address: address}
 	// Inside the gate until the loop has it: gnet wakes the loop on the way.
-	if !l.gate.enter() {
+	if !owner.gate.enter() {
 		_ = conn.Close()
 		return failed(errStopping)
 	}
-	defer l.gate.leave()
-	enrolled, err := l.events.Enroll(gnet.NewContext(ctx, n), conn) // has a duplicate, and closes conn
+	defer owner.gate.leave()
+	enrolled, err := owner.events.Enroll(gnet.NewContext(ctx, dialled), conn) // has a duplicate, and closes conn
 	if err != nil {
 		_ = conn.Close()
 		return failed(err)
@@ -67,10 +67,10 @@ func (all *neighbours) dial(ctx context.Context, address string, timeout time.Du
 	if result := <-enrolled; result.Err != nil {
 		return failed(result.Err)
 	}
-	if n.raw == nil {
+	if dialled.raw == nil {
 		return failed(errors.New("the event loop cannot watch the connection"))
 	}
-	return n, nil
+	return dialled, nil
 }
 
 // reuse returns an idle connection to address that is alive as far as this side
@@ -123,7 +123,7 @@ func (n *neighbour) received(data []byte) {
 		n.close()
 		return
 	}
-	c := n.session.connection
+	upstream := n.session.connection
 	if len(n.partial) > 0 {
 		n.partial = append(n.partial, data...)
 		data = n.partial
@@ -143,7 +143,7 @@ func (n *neighbour) received(data []byte) {
 		data = data[size:]
 	}
 	n.partial = append(n.partial[:0], data...)
-	c.drive()
+	upstream.drive()
 	if n.session == nil && len(n.partial) > 0 {
 		n.close()
 	}
@@ -151,21 +151,22 @@ func (n *neighbour) received(data []byte) {
 
 // wholePacket looks at the first packet in data, verified. size is 0 if it is
 // not whole yet. Errors: fault.Protocol, fault.Version, fault.CorruptData.
-func wholePacket(data []byte) (h wire.Header, size int, err error) {
+func wholePacket(data []byte) (header wire.Header, size int, err error) {
 	if len(data) < wire.HeaderBytes {
 		return wire.Header{}, 0, nil
 	}
-	if h, err = wire.ParseHeader(data); err != nil {
+	if header, err = wire.ParseHeader(data); err != nil {
 		return wire.Header{}, 0, err
 	}
-	if h.Length > wire.BodyBytesMax {
-		return wire.Header{}, 0, fault.New(fault.Protocol, "read ack", "payload of %d bytes, limit %d", h.Length, wire.BodyBytesMax)
+	if header.Length > wire.BodyBytesMax {
+		return wire.Header{}, 0, fault.New(fault.Protocol, "read ack", "payload of %d bytes, limit %d", header.Length,
+			wire.BodyBytesMax)
 	}
-	size = wire.HeaderBytes + int(h.Length)
+	size = wire.HeaderBytes + int(header.Length)
 	if len(data) < size {
-		return h, 0, nil
+		return header, 0, nil
 	}
-	return h, size, wire.Verify(data[:size])
+	return header, size, wire.Verify(data[:size])
 }
 
 // close ends the connection, now or when the loop is done with what it has read.
@@ -183,8 +184,8 @@ func (n *neighbour) close() {
 func (n *neighbour) onClosed(err error) {
 	n.closed = true
 	n.loop.neighbours.idle.Remove(n.address, n)
-	d := n.session
-	if d == nil {
+	session := n.session
+	if session == nil {
 		return
 	}
 	// When the engine ends, it closes all connections in any order: that is no
@@ -194,8 +195,10 @@ func (n *neighbour) onClosed(err error) {
 	}
 	n.loop.gate.leave()
 	if err == nil || errors.Is(err, io.EOF) {
-		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: d.hop.NodeID, Address: d.hop.Address, Reason: "it closed the connection"}
+		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: session.hop.NodeID,
+			Address: session.hop.Address,
+			Reason:  "it closed the connection"}
 	}
-	d.failed(err)
-	d.connection.drive()
+	session.failed(err)
+	session.connection.drive()
 }

@@ -97,9 +97,11 @@ func ackEverything(conn net.Conn, opens chan<- struct{}) {
 		var answer []byte
 		if h.Op == wire.OpOpenWrite {
 			opens <- struct{}{}
-			answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 1 << 20, Hops: hops})
+			answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck},
+				&wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 1 << 20, Hops: hops})
 		} else {
-			answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: h.Seqno}, &wire.Ack{BodyVersion: wire.BodyVersion, Seqno: h.Seqno, Hops: hops})
+			answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: h.Seqno},
+				&wire.Ack{BodyVersion: wire.BodyVersion, Seqno: h.Seqno, Hops: hops})
 		}
 		if _, err := conn.Write(answer); err != nil {
 			return
@@ -112,7 +114,10 @@ func TestIdleNeighboursAreClosed(t *testing.T) {
 	limits.PeerIdleTimeout = 50 * time.Millisecond
 	nodes := []*testNode{startNode(t, "a", limits), startNode(t, "b", Limits{})}
 	storeChunk(t, nodes, pattern(newChunkID(), 100))
-	eventually(t, "a closes it", func() bool { return nodes[0].idleNeighbours() == 0 && nodes[1].server.Stats().Connections == 0 })
+	eventually(t, "a closes it", func() bool {
+		return nodes[0].idleNeighbours() == 0 &&
+			nodes[1].server.Stats().Connections == 0
+	})
 }
 
 func TestIdleNeighboursAreBounded(t *testing.T) {
@@ -130,14 +135,19 @@ func TestIdleNeighboursAreBounded(t *testing.T) {
 		require.NoError(t, p.data([]byte("x"), wire.FlagSeal))
 		p.waitAcked(1)
 	}
-	eventually(t, "two stay", func() bool { return nodes[0].idleNeighbours() == 2 && nodes[1].server.Stats().Connections == 2 })
+	eventually(t, "two stay", func() bool {
+		return nodes[0].idleNeighbours() == 2 &&
+			nodes[1].server.Stats().Connections == 2
+	})
 }
 
 // What a neighbour sends that is no answer ends its connection, and the session
 // if it has one, which blames it.
 func TestANeighbourThatTalksNonsenseIsBlamed(t *testing.T) {
 	openAck := func() []byte {
-		b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 1 << 20, Hops: []wire.HopStatus{{NodeID: "fake"}}})
+		b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck},
+			&wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 1 << 20,
+				Hops: []wire.HopStatus{{NodeID: "fake"}}})
 		require.NoError(t, err)
 		return b
 	}()
@@ -204,7 +214,8 @@ func TestANeighbourThatTalksNonsenseIsBlamed(t *testing.T) {
 }
 
 func ackBytes(t *testing.T, seqno uint64) []byte {
-	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: seqno}, &wire.Ack{BodyVersion: wire.BodyVersion, Seqno: seqno, Hops: []wire.HopStatus{{NodeID: "fake"}}})
+	b, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: seqno},
+		&wire.Ack{BodyVersion: wire.BodyVersion, Seqno: seqno, Hops: []wire.HopStatus{{NodeID: "fake"}}})
 	require.NoError(t, err)
 	return b
 }
@@ -251,14 +262,16 @@ func TestASmallPacketThatTheSocketTakesInPart(t *testing.T) {
 		hops := []wire.HopStatus{{NodeID: "fake"}}
 		r := wire.NewPacketReader(conn, 1<<20)
 		_, _, err := r.Next()
-		answer, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 8 << 20, Hops: hops})
+		answer, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenAck},
+			&wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: 8 << 20, Hops: hops})
 		for n := 0; err == nil; n++ {
 			if _, err = conn.Write(answer); err == nil && n%packets == 0 {
 				<-read
 			}
 			var h wire.Header
 			if h, _, err = r.Next(); err == nil { // it verifies header and payload
-				answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: h.Seqno}, &wire.Ack{BodyVersion: wire.BodyVersion, Seqno: h.Seqno, Hops: hops})
+				answer, _ = wire.AppendPacket(nil, wire.Header{Op: wire.OpAck, Seqno: h.Seqno},
+					&wire.Ack{BodyVersion: wire.BodyVersion, Seqno: h.Seqno, Hops: hops})
 			}
 		}
 	})

@@ -11,35 +11,42 @@ import (
 
 // startQuery has a disk worker answer a stat or a recovery step, or the copier a
 // copy.
-func startQuery(c *connection, q machine.Query) {
-	s := c.server
-	if q.Copy != nil {
-		startCopy(c, q.Copy)
+func startQuery(conn *connection, query machine.Query) {
+	server := conn.server
+	if query.Copy != nil {
+		startCopy(conn, query.Copy)
 		return
 	}
 	var id chunk.ID
 	var op wire.Op
 	var answer func() any
-	if q.Stat != nil {
-		id, _ = chunk.IDFrom(q.Stat.ChunkID)
-		op, answer = wire.OpStatReply, func() any { return answerStat(s.store, s.node.ID, id, q.Stat.WithDigest) }
+	if query.Stat != nil {
+		id, _ = chunk.IDFrom(query.Stat.ChunkID)
+		op, answer = wire.OpStatReply, func() any {
+			return answerStat(server.store, server.node.ID, id,
+				query.Stat.WithDigest)
+		}
 	} else {
-		id, _ = chunk.IDFrom(q.Recover.ChunkID)
-		op, answer = wire.OpRecovered, func() any { return answerRecover(s.store, s.node.ID, id, q.Recover) }
+		id, _ = chunk.IDFrom(query.Recover.ChunkID)
+		op, answer = wire.OpRecovered, func() any {
+			return answerRecover(server.store, server.node.ID, id,
+				query.Recover)
+		}
 	}
-	s.work.Add(1)
-	err := s.store.Do(id, func() {
-		defer s.work.Done()
+	server.work.Add(1)
+	err := server.store.Do(id, func() {
+		defer server.work.Done()
 		body := answer()
-		c.loop.post(&event{connection: c, deliver: func() { c.machine.OnQueryDone(op, body, s.now()) }})
+		conn.loop.post(&event{connection: conn, deliver: func() { conn.machine.OnQueryDone(op, body, server.now()) }})
 	})
 	if err != nil {
-		s.work.Done()
-		status := wire.StatusOf(s.node.ID, id.String(), err)
-		if q.Stat != nil {
-			c.machine.OnQueryDone(op, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
+		server.work.Done()
+		status := wire.StatusOf(server.node.ID, id.String(), err)
+		if query.Stat != nil {
+			conn.machine.OnQueryDone(op, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}, server.now())
 		} else {
-			c.machine.OnQueryDone(op, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status}, s.now())
+			conn.machine.OnQueryDone(op, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status},
+				server.now())
 		}
 	}
 }
@@ -74,20 +81,23 @@ func answerRecover(store *disk.Store, nodeID string, id chunk.ID, r *wire.Recove
 }
 
 // startCopy serves an OpCopy. When the connection closes, the copy is given up.
-func startCopy(c *connection, o *wire.CopyRange) {
-	s := c.server
-	ctx, cancel := context.WithCancel(s.context)
-	c.cancelQuery = cancel
-	s.goroutines.Go(func() {
+func startCopy(conn *connection, order *wire.CopyRange) {
+	server := conn.server
+	ctx, cancel := context.WithCancel(server.context)
+	conn.cancelQuery = cancel
+	server.goroutines.Go(func() {
 		defer cancel()
 		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion}
 		var err error
-		reply.Length, err = s.Copy(ctx, *o)
-		reply.Status = wire.StatusOf(s.node.ID, idText(o.ChunkID), err)
+		reply.Length, err = server.Copy(ctx, *order)
+		reply.Status = wire.StatusOf(server.node.ID, idText(order.ChunkID), err)
 		if err != nil {
-			s.logger.Warn("copy failed", "chunk", idText(o.ChunkID), "gen", o.Generation, "err", err)
+			server.logger.Warn("copy failed", "chunk", idText(order.ChunkID), "gen", order.Generation, "err", err)
 		}
-		c.loop.post(&event{connection: c, deliver: func() { c.machine.OnQueryDone(wire.OpCopyReply, reply, s.now()) }})
+		conn.loop.post(&event{connection: conn, deliver: func() {
+			conn.machine.OnQueryDone(wire.OpCopyReply, reply,
+				server.now())
+		}})
 	})
 }
 

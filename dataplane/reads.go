@@ -65,25 +65,26 @@ func duplicate(raw gnet.Conn) (*net.TCPConn, error) {
 }
 
 // start begins a read on c's write side. Loop goroutine. Error: fault.Busy.
-func (s *readServer) start(c *connection, out *net.TCPConn, o wire.OpenRead) (*readTask, error) {
+func (s *readServer) start(conn *connection, out *net.TCPConn, o wire.OpenRead) (*readTask, error) {
 	counters := s.server.counters
 	if counters.activeReads.Add(1) > int64(s.server.limits.ReadsMax) {
 		counters.activeReads.Add(-1)
-		return nil, fault.New(fault.Busy, "open read", "%d reads are running, the limit of this datanode", s.server.limits.ReadsMax)
+		return nil, fault.New(fault.Busy, "open read", "%d reads are running, the limit of this datanode",
+			s.server.limits.ReadsMax)
 	}
 	counters.reads.Add(1)
-	t := &readTask{reads: s, out: out, request: o}
-	t.done.connection = c
-	t.done.deliver = func() { c.readDone(t) }
+	task := &readTask{reads: s, out: out, request: o}
+	task.done.connection = conn
+	task.done.deliver = func() { conn.readDone(task) }
 	s.server.goroutines.Go(func() {
-		t.run()
-		if t.err != nil {
+		task.run()
+		if task.err != nil {
 			counters.readErrors.Add(1)
 		}
 		counters.activeReads.Add(-1)
-		c.loop.post(&t.done)
+		conn.loop.post(&task.done)
 	})
-	return t, nil
+	return task, nil
 }
 
 // run serves the read from its lookup to its last byte.
@@ -153,24 +154,24 @@ func (t *readTask) sendCopied(reader *disk.Reader, span disk.Range, header []byt
 	defer buffer.Release()
 	filled := copy(buffer.Bytes(), header)
 	for done := int64(0); ; {
-		p := buffer.Bytes()[filled:]
-		p = p[:min(int64(len(p)), span.DataLength-done)]
-		if len(p) > 0 {
+		part := buffer.Bytes()[filled:]
+		part = part[:min(int64(len(part)), span.DataLength-done)]
+		if len(part) > 0 {
 			t.reads.slots <- struct{}{}
-			n, err := reader.ReadAt(p, span.DataOffset+done)
+			n, err := reader.ReadAt(part, span.DataOffset+done)
 			<-t.reads.slots
-			if n < len(p) {
+			if n < len(part) {
 				if err == nil {
 					err = io.ErrUnexpectedEOF
 				}
 				return &fault.Error{Kind: fault.Disk, Op: "read chunk", Err: err}
 			}
 		}
-		if err := t.write(buffer.Bytes()[:filled+len(p)]); err != nil {
+		if err := t.write(buffer.Bytes()[:filled+len(part)]); err != nil {
 			return err
 		}
-		server.counters.bytesCopied.Add(uint64(len(p)))
-		done += int64(len(p))
+		server.counters.bytesCopied.Add(uint64(len(part)))
+		done += int64(len(part))
 		filled = 0
 		if done == span.DataLength {
 			return nil
@@ -215,27 +216,28 @@ func (t *readTask) sendFile(file *os.File, offset, length int64) (sent int64, er
 			}
 			position := offset + sent
 			t.reads.slots <- struct{}{}
-			n, e := unix.Sendfile(int(target), source, &position, int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes))))
+			count, sendErr := unix.Sendfile(int(target), source, &position,
+				int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes))))
 			<-t.reads.slots
-			if n > 0 {
-				sent += int64(n)
+			if count > 0 {
+				sent += int64(count)
 				progress = true
 			}
 			switch {
-			case e == unix.EAGAIN:
+			case sendErr == unix.EAGAIN:
 				if progress {
 					t.renewDeadline()
 					progress = false
 				}
 				return false // called again when the socket has room
-			case e == unix.EINTR:
-			case errors.Is(e, syscall.EIO):
-				failed = &fault.Error{Kind: fault.Disk, Op: "read chunk", Err: e}
+			case sendErr == unix.EINTR:
+			case errors.Is(sendErr, syscall.EIO):
+				failed = &fault.Error{Kind: fault.Disk, Op: "read chunk", Err: sendErr}
 				return true
-			case e != nil:
-				failed = os.NewSyscallError("sendfile", e)
+			case sendErr != nil:
+				failed = os.NewSyscallError("sendfile", sendErr)
 				return true
-			case n == 0:
+			case count == 0:
 				failed = fault.New(fault.Disk, "read chunk", "the replica ends %d bytes early", length-sent)
 				return true
 			}

@@ -26,8 +26,10 @@ func TestRangesAreRoundedOutAndVerified(t *testing.T) {
 	p.open(openWrite(id, nil))
 	p.write(content, 256<<10, wire.FlagSeal)
 	size := int64(len(content))
-	for _, r := range [][2]int64{{0, -1}, {0, 0}, {0, 1}, {1, 1}, {block - 1, 1}, {block - 1, 2}, {block, block}, {block + 1, block},
-		{3*block - 10, 2*block + 20}, {size - 1, 1}, {size - 1, 100}, {size, 1}, {size + 1000, 10}, {0, size}, {0, 10 * size}, {12 * block, -1}} {
+	for _, r := range [][2]int64{{0, -1}, {0, 0}, {0, 1}, {1, 1}, {block - 1, 1}, {block - 1, 2}, {block, block},
+		{block + 1, block},
+		{3*block - 10, 2*block + 20}, {size - 1, 1}, {size - 1, 100}, {size, 1}, {size + 1000, 10}, {0, size}, {0,
+			10 * size}, {12 * block, -1}} {
 		reply, got := p.read(id, r[0], r[1])
 		require.Zero(t, reply.Status.Code, reply.Status.Reason)
 		require.Equal(t, size, reply.ReplicaLength)
@@ -77,7 +79,8 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 		id := storeChunk(t, nodes, content)
 		contents = append(contents, content)
 		var err error
-		batch, err = wire.AppendPacket(batch, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{ChunkID: id[:], Length: -1})
+		batch, err = wire.AppendPacket(batch, wire.Header{Op: wire.OpOpenRead},
+			&wire.OpenRead{ChunkID: id[:], Length: -1})
 		require.NoError(t, err)
 	}
 	_, err := p.conn.Write(batch)
@@ -96,13 +99,15 @@ func TestTooManyPipelinedRequestsEndTheConnection(t *testing.T) {
 	require.NoError(t, p.conn.(*net.TCPConn).SetReadBuffer(4096))
 	var batch []byte
 	for range 10 {
-		batch, _ = wire.AppendPacket(batch, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{ChunkID: id[:], Length: -1})
+		batch, _ = wire.AppendPacket(batch, wire.Header{Op: wire.OpOpenRead},
+			&wire.OpenRead{ChunkID: id[:], Length: -1})
 	}
 	_, err := p.conn.Write(batch)
 	require.NoError(t, err)
 	// Nothing is read until then: the sockets' buffers take a few of the replies,
 	// and the others have to wait.
-	eventually(t, "the connection is refused", func() bool { return nodes[0].server.Stats().ConnectionsRefused["protocol"] == 1 })
+	eventually(t, "the connection is refused",
+		func() bool { return nodes[0].server.Stats().ConnectionsRefused["protocol"] == 1 })
 	_, err = io.Copy(io.Discard, p.conn)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 	eventually(t, "the read ends", func() bool { return nodes[0].server.Load().ActiveReads == 0 })
@@ -202,7 +207,8 @@ func TestAShortRangeIsCopiedBehindItsHeader(t *testing.T) {
 const socketBytesSmall = 64 << 10
 
 func TestAStalledReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
-	nodes := startNodes(t, 1, Limits{Senders: 2, SocketSendBytes: socketBytesSmall, SendTimeout: 2 * time.Second, TickInterval: 10 * time.Millisecond})
+	nodes := startNodes(t, 1, Limits{Senders: 2, SocketSendBytes: socketBytesSmall, SendTimeout: 2 * time.Second,
+		TickInterval: 10 * time.Millisecond})
 	content := pattern(newChunkID(), testChunkSize)
 	id := storeChunk(t, nodes, content)
 	var stalled []*peer
@@ -215,7 +221,8 @@ func TestAStalledReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
 	eventually(t, "all of them have begun", func() bool { return nodes[0].server.counters.reads.Load() == 10 })
 	requireContent(t, nodes, id, content)
 	eventually(t, "they are cut off", func() bool {
-		return nodes[0].server.Stats().ConnectionsRefused["not reading"] == 10 && nodes[0].server.Load().ActiveReads == 0
+		return nodes[0].server.Stats().ConnectionsRefused["not reading"] == 10 &&
+			nodes[0].server.Load().ActiveReads == 0
 	})
 	for _, p := range stalled {
 		require.NoError(t, p.conn.Close())
@@ -269,7 +276,8 @@ func TestAFileThatLostItsEndBreaksTheReadOff(t *testing.T) {
 }
 
 func TestAPeerThatReadsNoRepliesIsCutOff(t *testing.T) {
-	nodes := startNodes(t, 1, Limits{OutboundBytesMax: 128 << 10, SocketSendBytes: 64 << 10, TickInterval: 10 * time.Millisecond})
+	nodes := startNodes(t, 1, Limits{OutboundBytesMax: 128 << 10, SocketSendBytes: 64 << 10,
+		TickInterval: 10 * time.Millisecond})
 	p := dial(t, nodes[0].server.Addr())
 	id := newChunkID()
 	var batch []byte

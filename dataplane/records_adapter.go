@@ -27,26 +27,30 @@ type recordCall struct {
 }
 
 // openRecords asks the sink on a goroutine of its own.
-func openRecords(c *connection, s *machine.RecordSession) *recordsLink {
-	server := c.server
+func openRecords(conn *connection, session *machine.RecordSession) *recordsLink {
+	server := conn.server
 	ctx, cancel := context.WithTimeout(server.context, server.node.Limits.RecordsOpenTimeout())
-	l := &recordsLink{connection: c, session: s, cancel: cancel}
+	link := &recordsLink{connection: conn, session: session, cancel: cancel}
 	sink := server.records.Load()
 	if sink == nil || *sink == nil {
 		cancel()
-		c.machine.OnRecordsOpened(s, fault.New(fault.Unavailable, "open records", "this datanode does not append records"), server.now())
-		return l
+		conn.machine.OnRecordsOpened(session, fault.New(fault.Unavailable, "open records",
+			"this datanode does not append records"),
+			server.now())
+		return link
 	}
-	o := RecordsOpen{Path: s.Open.Path, Writer: record.WriterID(s.Open.WriterID), ClientName: s.Open.ClientName, Peer: c.peer}
+	o := RecordsOpen{Path: session.Open.Path, Writer: record.WriterID(session.Open.WriterID),
+		ClientName: session.Open.ClientName,
+		Peer:       conn.peer}
 	server.goroutines.Go(func() {
 		defer cancel()
 		stream, err := (*sink).Open(ctx, o)
 		if err == nil && stream == nil {
 			err = fault.New(fault.Internal, "open records", "the sink gave no stream")
 		}
-		c.loop.post(&event{connection: c, deliver: func() { l.opened(stream, err) }})
+		conn.loop.post(&event{connection: conn, deliver: func() { link.opened(stream, err) }})
 	})
-	return l
+	return link
 }
 
 func (l *recordsLink) opened(stream RecordStream, err error) {
@@ -61,24 +65,28 @@ func (l *recordsLink) opened(stream RecordStream, err error) {
 }
 
 // append hands a record to the sink.
-func (l *recordsLink) append(t *machine.RecordTask) {
-	c := l.connection
-	call := &recordCall{event: event{connection: c, deliver: func() { c.machine.OnRecordDone(t, c.server.now()) }}}
-	r := Record{Sequence: t.Sequence, Sync: t.Flags&wire.FlagSync != 0, Size: t.Size, Pieces: make([][]byte, len(t.Pieces))}
-	for i, b := range t.Pieces {
+func (l *recordsLink) append(task *machine.RecordTask) {
+	conn := l.connection
+	call := &recordCall{event: event{connection: conn, deliver: func() {
+		conn.machine.OnRecordDone(task,
+			conn.server.now())
+	}}}
+	r := Record{Sequence: task.Sequence, Sync: task.Flags&wire.FlagSync != 0, Size: task.Size,
+		Pieces: make([][]byte, len(task.Pieces))}
+	for i, b := range task.Pieces {
 		r.Pieces[i] = b.Bytes()[wire.HeaderBytes:]
 	}
-	c.server.work.Add(1)
+	conn.server.work.Add(1)
 	l.stream.Append(r, func(offset int64, err error) {
 		if call.answered.Swap(true) {
 			return // a bug of the sink's must not become a buffer that two own
 		}
-		for _, b := range t.Pieces {
+		for _, b := range task.Pieces {
 			b.Release()
 		}
-		t.Offset, t.Err = offset, err
-		c.loop.post(&call.event)
-		c.server.work.Done()
+		task.Offset, task.Err = offset, err
+		conn.loop.post(&call.event)
+		conn.server.work.Done()
 	})
 }
 

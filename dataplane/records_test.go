@@ -96,7 +96,8 @@ func (s *memorySink) streams() int {
 }
 
 func (p *peer) openRecords(path string) wire.RecordsOpened {
-	p.send(wire.Header{Op: wire.OpOpenRecords}, &wire.OpenRecords{BodyVersion: wire.BodyVersion, Path: path, WriterID: bytes.Repeat([]byte{7}, 16), ClientName: "test"})
+	p.send(wire.Header{Op: wire.OpOpenRecords}, &wire.OpenRecords{BodyVersion: wire.BodyVersion, Path: path,
+		WriterID: bytes.Repeat([]byte{7}, 16), ClientName: "test"})
 	var r wire.RecordsOpened
 	_, err := p.reader.Expect(wire.OpRecordsOpened, &r)
 	require.NoError(p.t, err)
@@ -227,7 +228,10 @@ func TestRecordSessionEndsWhileTheSinkWorks(t *testing.T) {
 		return len(sink.mu.opened) == 2
 	})
 	require.NoError(t, q.conn.Close())
-	eventually(t, "the late stream is closed", func() bool { return sink.streams() == 0 && n.server.Load().GrantedWindowBytes == 0 })
+	eventually(t, "the late stream is closed", func() bool {
+		return sink.streams() == 0 &&
+			n.server.Load().GrantedWindowBytes == 0
+	})
 
 	// stop checks that nothing is left.
 	last := dial(t, n.server.Addr())

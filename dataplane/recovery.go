@@ -23,23 +23,27 @@ import (
 // (retryable) when too few answered to be sure that nothing acknowledged is cut;
 // fault.Closed when ctx ended or Close began before the second round. A retry
 // needs a new generation.
-func (s *Server) Recover(ctx context.Context, r datanode.RecoverChunk) (datanode.RecoverResult, error) {
-	if r.Generation == 0 || len(r.Replicas) == 0 || len(r.Replicas) > wire.HopsMax {
-		return datanode.RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas", r.Generation, len(r.Replicas))
+func (s *Server) Recover(ctx context.Context, order datanode.RecoverChunk) (datanode.RecoverResult, error) {
+	if order.Generation == 0 || len(order.Replicas) == 0 || len(order.Replicas) > wire.HopsMax {
+		return datanode.RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas",
+			order.Generation,
+			len(order.Replicas))
 	}
 	ctx, leave, err := s.enter(ctx, "recover chunk")
 	if err != nil {
 		return datanode.RecoverResult{}, err
 	}
 	defer leave()
-	begin := wire.RecoverReplica{BodyVersion: wire.BodyVersion, Phase: wire.RecoverBegin, ChunkID: r.Chunk[:], Generation: uint64(r.Generation)}
-	found := s.askAll(ctx, r.Replicas, begin)
+	begin := wire.RecoverReplica{BodyVersion: wire.BodyVersion, Phase: wire.RecoverBegin, ChunkID: order.Chunk[:],
+		Generation: uint64(order.Generation)}
+	found := s.askAll(ctx, order.Replicas, begin)
 	if nobodyHasIt(found) {
 		return datanode.RecoverResult{}, nil
 	}
-	plan, err := planRecovery(r, found)
+	plan, err := planRecovery(order, found)
 	if err == nil && ctx.Err() != nil { // nothing is cut when nobody waits for it
-		err = &fault.Error{Kind: fault.Closed, Op: "recover chunk", Chunk: r.Chunk.String(), Reason: "given up after its first round", Err: ctx.Err()}
+		err = &fault.Error{Kind: fault.Closed, Op: "recover chunk", Chunk: order.Chunk.String(),
+			Reason: "given up after its first round", Err: ctx.Err()}
 	}
 	if err != nil {
 		return datanode.RecoverResult{}, err
@@ -51,13 +55,17 @@ func (s *Server) Recover(ctx context.Context, r datanode.RecoverChunk) (datanode
 	for _, a := range s.askAll(ctx, plan.members, finish) {
 		if a.err != nil {
 			failed = a.err
-			s.logger.Warn("replica left out of recovery", "chunk", r.Chunk, "gen", r.Generation, "node", a.hop.NodeID, "err", a.err)
+			s.logger.Warn("replica left out of recovery", "chunk", order.Chunk, "gen", order.Generation, "node",
+				a.hop.NodeID, "err",
+				a.err)
 			continue
 		}
 		result.NodeIDs = append(result.NodeIDs, a.hop.NodeID)
 	}
 	if len(result.NodeIDs) == 0 {
-		return datanode.RecoverResult{}, &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Chunk: r.Chunk.String(), Reason: "no replica could be finished", Err: failed}
+		return datanode.RecoverResult{}, &fault.Error{Kind: fault.Unavailable, Op: "recover chunk",
+			Chunk:  order.Chunk.String(),
+			Reason: "no replica could be finished", Err: failed}
 	}
 	return result, nil
 }
@@ -101,7 +109,8 @@ func (s *Server) ask(ctx context.Context, hop wire.Hop, q wire.RecoverReplica) (
 		err = reply.Status.Err("recover chunk", hop.Address)
 	}
 	if err != nil && fault.KindOf(err) == 0 {
-		err = &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Node: hop.NodeID, Address: hop.Address, Err: err}
+		err = &fault.Error{Kind: fault.Unavailable, Op: "recover chunk", Node: hop.NodeID, Address: hop.Address,
+			Err: err}
 	}
 	return reply, err
 }
@@ -172,25 +181,27 @@ type recoveryPlan struct {
 //
 // In case 3 a holder that did not answer might know more, so recovery waits for
 // it: the namenode asks again, without the holders that are gone for good.
-func planRecovery(r datanode.RecoverChunk, answers []recoverAnswer) (recoveryPlan, error) {
+func planRecovery(order datanode.RecoverChunk, answers []recoverAnswer) (recoveryPlan, error) {
 	fail := func(kind fault.Kind, err error, format string, args ...any) (recoveryPlan, error) {
 		e := fault.New(kind, "recover chunk", format, args...)
-		e.Chunk, e.Err = r.Chunk.String(), err
+		e.Chunk, e.Err = order.Chunk.String(), err
 		return recoveryPlan{}, e
 	}
 	var usable []recoverAnswer
 	var unreachable, refused error
-	for _, a := range answers {
+	for _, answer := range answers {
+		reply, err := answer.reply, answer.err
 		switch {
-		case a.err == nil:
-			if chunk.Generation(a.reply.Generation) >= r.MinimumGeneration && chunk.State(a.reply.State) != chunk.Corrupt {
-				usable = append(usable, a)
+		case err == nil:
+			fresh := chunk.Generation(reply.Generation) >= order.MinimumGeneration
+			if fresh && chunk.State(reply.State) != chunk.Corrupt {
+				usable = append(usable, answer)
 			}
-		case fault.KindOf(a.err) == fault.NotFound:
-		case fault.ClassOf(a.err) == fault.Retryable, fault.KindOf(a.err) == fault.Closed: // it stops: the next life will tell
-			unreachable = a.err
+		case fault.KindOf(err) == fault.NotFound:
+		case fault.ClassOf(err) == fault.Retryable, fault.KindOf(err) == fault.Closed: // it comes back
+			unreachable = err
 		default:
-			refused = a.err
+			refused = err
 		}
 	}
 	if len(usable) == 0 {
@@ -200,17 +211,19 @@ func planRecovery(r datanode.RecoverChunk, answers []recoverAnswer) (recoveryPla
 		case refused != nil:
 			return fail(fault.KindOf(refused), refused, "no holder has a usable replica")
 		}
-		return fail(fault.NotFound, nil, "none of %d holders has a replica of generation %d or later", len(answers), r.MinimumGeneration)
+		return fail(fault.NotFound, nil, "none of %d holders has a replica of generation %d or later", len(answers),
+			order.MinimumGeneration)
 	}
 	length, certain := chooseLength(usable)
 	if !certain && unreachable != nil {
-		return fail(fault.Unavailable, unreachable, "all %d replicas that answered were restarted; another holder may have more", len(usable))
+		return fail(fault.Unavailable, unreachable,
+			"all %d replicas that answered were restarted; another holder may have more", len(usable))
 	}
-	if r.Length >= 0 { // a truncation, ordered by the namenode
-		if r.Length > length {
-			return fail(fault.CorruptData, nil, "it shall be cut to %d bytes but has %d", r.Length, length)
+	if order.Length >= 0 { // a truncation, ordered by the namenode
+		if order.Length > length {
+			return fail(fault.CorruptData, nil, "it shall be cut to %d bytes but has %d", order.Length, length)
 		}
-		length = r.Length
+		length = order.Length
 	}
 	plan := recoveryPlan{length: length}
 	for _, a := range usable {
@@ -224,7 +237,10 @@ func planRecovery(r datanode.RecoverChunk, answers []recoverAnswer) (recoveryPla
 // chooseLength applies the rules above to at least one answer. certain: no other
 // replica could hold more that was acknowledged.
 func chooseLength(usable []recoverAnswer) (length int64, certain bool) {
-	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int { return cmp.Compare(a.reply.Generation, b.reply.Generation) }).reply.Generation
+	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int {
+		return cmp.Compare(a.reply.Generation,
+			b.reply.Generation)
+	}).reply.Generation
 	shortest, longest := int64(-1), int64(0)
 	for _, a := range usable {
 		longest = max(longest, a.reply.Length)

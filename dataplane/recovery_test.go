@@ -17,7 +17,9 @@ import (
 func TestPlanRecovery(t *testing.T) {
 	const open, sealed, recovered, corrupt = chunk.Open, chunk.Sealed, chunk.Recovered, chunk.Corrupt
 	has := func(node string, generation uint64, length int64, state chunk.State) recoverAnswer {
-		return recoverAnswer{hop: wire.Hop{NodeID: node}, reply: wire.RecoverReply{Generation: generation, Length: length, State: uint8(state), Restarted: state == recovered}}
+		return recoverAnswer{hop: wire.Hop{NodeID: node},
+			reply: wire.RecoverReply{Generation: generation, Length: length,
+				State: uint8(state), Restarted: state == recovered}}
 	}
 	says := func(node string, kind fault.Kind) recoverAnswer {
 		return recoverAnswer{hop: wire.Hop{NodeID: node}, err: fault.New(kind, "x", "y")}
@@ -31,30 +33,64 @@ func TestPlanRecovery(t *testing.T) {
 		members string
 		kind    fault.Kind
 	}{
-		{name: "all open: the shortest", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 200, open), has("c", 1, 250, open)}, length: 200, members: "abc"},
-		{name: "a restarted one is cut too", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 400, recovered)}, length: 300, members: "ab"},
-		{name: "a restarted one that lost flushed bytes is left out", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 100, recovered)}, length: 300, members: "a"},
-		{name: "all restarted: the longest", answers: []recoverAnswer{has("a", 1, 100, recovered), has("b", 1, 300, recovered), has("c", 1, 300, recovered)}, length: 300, members: "bc"},
-		{name: "all restarted, one silent: not sure", answers: []recoverAnswer{has("a", 1, 100, recovered), says("b", fault.Unavailable)}, kind: fault.Unavailable},
-		{name: "all restarted, one stops: not sure", answers: []recoverAnswer{has("a", 1, 100, recovered), says("b", fault.Closed)}, kind: fault.Unavailable},
-		{name: "one lives, one silent: sure", answers: []recoverAnswer{has("a", 1, 100, open), says("b", fault.Unavailable)}, length: 100, members: "a"},
-		{name: "all restarted, one has lost it", answers: []recoverAnswer{has("a", 1, 100, recovered), says("b", fault.NotFound), says("c", fault.CorruptData)}, length: 100, members: "a"},
-		{name: "sealed wins", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 500, sealed), has("c", 1, 500, recovered)}, length: 500, members: "bc"},
-		{name: "an older generation does not count", answers: []recoverAnswer{has("a", 2, 300, open), has("b", 1, 200, open)}, minimum: 2, length: 300, members: "a"},
-		{name: "the newest generation decides", answers: []recoverAnswer{has("a", 2, 300, open), has("b", 1, 200, open), has("c", 2, 280, open)}, minimum: 1, length: 280, members: "ac"},
-		{name: "an older one that lives beats a newer one that lost", answers: []recoverAnswer{has("a", 2, 100, recovered), has("b", 1, 200, open)}, minimum: 1, length: 200, members: "b"},
-		{name: "an older one that is shorter does not", answers: []recoverAnswer{has("a", 2, 300, recovered), has("b", 1, 200, open)}, minimum: 1, length: 300, members: "a"},
-		{name: "older ones that are as long are kept", answers: []recoverAnswer{has("a", 2, 100, open), has("b", 1, 100, open), has("c", 1, 120, recovered), has("d", 1, 99, open)}, minimum: 1, length: 100, members: "abc"},
-		{name: "an older one that is sealed", answers: []recoverAnswer{has("a", 2, 500, sealed), has("b", 1, 500, open), has("c", 1, 700, sealed)}, minimum: 1, length: 500, members: "abc"},
-		{name: "all restarted: an older one has what a newer one lost", answers: []recoverAnswer{has("a", 2, 100, recovered), has("b", 1, 200, recovered), has("c", 1, 200, recovered)}, minimum: 1, length: 200, members: "bc"},
-		{name: "corrupt", answers: []recoverAnswer{has("a", 1, 300, corrupt), has("b", 1, 200, open)}, length: 200, members: "b"},
-		{name: "truncate", answers: []recoverAnswer{has("a", 1, 300, sealed), has("b", 1, 300, sealed)}, cut: 70, length: 70, members: "ab"},
-		{name: "truncate beyond the end", answers: []recoverAnswer{has("a", 1, 300, sealed)}, cut: 301, kind: fault.CorruptData},
-		{name: "nobody has it", answers: []recoverAnswer{says("a", fault.NotFound), says("b", fault.NotFound)}, kind: fault.NotFound},
-		{name: "nobody has it, one silent", answers: []recoverAnswer{says("a", fault.NotFound), says("b", fault.Unavailable)}, kind: fault.Unavailable},
-		{name: "fenced", answers: []recoverAnswer{says("a", fault.StaleGeneration), says("b", fault.NotFound)}, kind: fault.StaleGeneration},
+		{name: "all open: the shortest", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 200, open),
+			has("c", 1,
+				250, open)}, length: 200, members: "abc"},
+		{name: "a restarted one is cut too", answers: []recoverAnswer{has("a", 1, 300, open),
+			has("b", 1, 400, recovered)},
+			length: 300, members: "ab"},
+		{name: "a restarted one that lost flushed bytes is left out",
+			answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 100, recovered)}, length: 300, members: "a"},
+		{name: "all restarted: the longest", answers: []recoverAnswer{has("a", 1, 100, recovered), has("b", 1, 300,
+			recovered), has("c", 1, 300, recovered)}, length: 300, members: "bc"},
+		{name: "all restarted, one silent: not sure",
+			answers: []recoverAnswer{has("a", 1, 100, recovered),
+				says("b", fault.Unavailable)}, kind: fault.Unavailable},
+		{name: "all restarted, one stops: not sure",
+			answers: []recoverAnswer{has("a", 1, 100, recovered), says("b", fault.Closed)}, kind: fault.Unavailable},
+		{name: "one lives, one silent: sure", answers: []recoverAnswer{has("a", 1, 100, open),
+			says("b", fault.Unavailable)},
+			length: 100, members: "a"},
+		{name: "all restarted, one has lost it", answers: []recoverAnswer{has("a", 1, 100, recovered), says("b",
+			fault.NotFound), says("c", fault.CorruptData)}, length: 100, members: "a"},
+		{name: "sealed wins", answers: []recoverAnswer{has("a", 1, 300, open), has("b", 1, 500, sealed),
+			has("c", 1, 500,
+				recovered)}, length: 500, members: "bc"},
+		{name: "an older generation does not count", answers: []recoverAnswer{has("a", 2, 300, open),
+			has("b", 1, 200, open)},
+			minimum: 2, length: 300, members: "a"},
+		{name: "the newest generation decides", answers: []recoverAnswer{has("a", 2, 300, open), has("b", 1, 200, open),
+			has("c", 2, 280, open)}, minimum: 1, length: 280, members: "ac"},
+		{name: "an older one that lives beats a newer one that lost",
+			answers: []recoverAnswer{has("a", 2, 100, recovered),
+				has("b", 1, 200, open)}, minimum: 1, length: 200, members: "b"},
+		{name: "an older one that is shorter does not",
+			answers: []recoverAnswer{has("a", 2, 300, recovered), has("b", 1, 200,
+				open)}, minimum: 1, length: 300, members: "a"},
+		{name: "older ones that are as long are kept", answers: []recoverAnswer{has("a", 2, 100, open), has("b", 1, 100,
+			open), has("c", 1, 120, recovered), has("d", 1, 99, open)}, minimum: 1, length: 100, members: "abc"},
+		{name: "an older one that is sealed", answers: []recoverAnswer{has("a", 2, 500, sealed), has("b", 1, 500, open),
+			has("c", 1, 700, sealed)}, minimum: 1, length: 500, members: "abc"},
+		{name: "all restarted: an older one has what a newer one lost",
+			answers: []recoverAnswer{has("a", 2, 100, recovered),
+				has("b", 1, 200, recovered), has("c", 1, 200, recovered)}, minimum: 1, length: 200, members: "bc"},
+		{name: "corrupt", answers: []recoverAnswer{has("a", 1, 300, corrupt), has("b", 1, 200, open)}, length: 200,
+			members: "b"},
+		{name: "truncate", answers: []recoverAnswer{has("a", 1, 300, sealed), has("b", 1, 300, sealed)}, cut: 70,
+			length:  70,
+			members: "ab"},
+		{name: "truncate beyond the end", answers: []recoverAnswer{has("a", 1, 300, sealed)}, cut: 301,
+			kind: fault.CorruptData},
+		{name: "nobody has it", answers: []recoverAnswer{says("a", fault.NotFound), says("b", fault.NotFound)},
+			kind: fault.NotFound},
+		{name: "nobody has it, one silent", answers: []recoverAnswer{says("a", fault.NotFound),
+			says("b", fault.Unavailable)},
+			kind: fault.Unavailable},
+		{name: "fenced", answers: []recoverAnswer{says("a", fault.StaleGeneration), says("b", fault.NotFound)},
+			kind: fault.StaleGeneration},
 		{name: "only stale ones", answers: []recoverAnswer{has("a", 1, 300, open)}, minimum: 2, kind: fault.NotFound},
-		{name: "empty replicas", answers: []recoverAnswer{has("a", 1, 0, open), has("b", 1, 0, open)}, length: 0, members: "ab"},
+		{name: "empty replicas", answers: []recoverAnswer{has("a", 1, 0, open), has("b", 1, 0, open)}, length: 0,
+			members: "ab"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := datanode.RecoverChunk{Generation: 9, MinimumGeneration: c.minimum, Length: -1}
@@ -93,9 +129,12 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 			extra.open(o)
 			extra.write(content[200_000:330_000], 65_000, 0)
 
-			result, err := nodes[leader].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
+			result, err := nodes[leader].server.Recover(context.Background(),
+				datanode.RecoverChunk{Chunk: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes),
+					Length: -1})
 			require.NoError(t, err)
-			require.Equal(t, datanode.RecoverResult{Length: 200_000, NodeIDs: []string{"node-0", "node-1", "node-2"}}, result)
+			require.Equal(t, datanode.RecoverResult{Length: 200_000, NodeIDs: []string{"node-0", "node-1", "node-2"}},
+				result)
 			requireContent(t, nodes, id, content[:200_000])
 			for _, n := range nodes {
 				r, err := n.store.Stat(id)
@@ -108,7 +147,9 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 			requireKind(t, fault.StaleGeneration, bad.Hops[wire.FirstBad(bad.Hops)].Code, "")
 
 			// A second recovery (truncation) of the sealed chunk.
-			result, err = nodes[leader].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 5, MinimumGeneration: 4, Replicas: hops(nodes), Length: 77_777})
+			result, err = nodes[leader].server.Recover(context.Background(),
+				datanode.RecoverChunk{Chunk: id, Generation: 5, MinimumGeneration: 4, Replicas: hops(nodes),
+					Length: 77_777})
 			require.NoError(t, err)
 			require.EqualValues(t, 77_777, result.Length)
 			requireContent(t, nodes, id, content[:77_777])
@@ -121,7 +162,8 @@ func TestRecoveryBringsReplicasToOneLength(t *testing.T) {
 func TestAWriterThatComesAfterTheRecoveryIsRefused(t *testing.T) {
 	nodes := startNodes(t, 3, Limits{})
 	id := newChunkID()
-	result, err := nodes[1].server.Recover(t.Context(), datanode.RecoverChunk{Chunk: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
+	result, err := nodes[1].server.Recover(t.Context(),
+		datanode.RecoverChunk{Chunk: id, Generation: 4, MinimumGeneration: 1, Replicas: hops(nodes), Length: -1})
 	require.NoError(t, err)
 	require.Equal(t, datanode.RecoverResult{}, result)
 	p := dial(t, nodes[0].server.Addr())
@@ -145,18 +187,22 @@ func TestRecoveryGoesOnWithoutAHolderThatIsGone(t *testing.T) {
 	p.open(openWrite(id, all[1:]))
 	p.write(content, 256<<10, wire.FlagSync)
 	nodes[1].stop()
-	result, err := nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: all, Length: -1})
+	result, err := nodes[2].server.Recover(context.Background(),
+		datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: all, Length: -1})
 	require.NoError(t, err)
 	require.Equal(t, []string{"node-0", "node-2"}, result.NodeIDs)
 	require.EqualValues(t, 100_000, result.Length)
 
 	// Two that say that they have none are an answer; one that says nothing is not.
-	result, err = nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
+	result, err = nodes[2].server.Recover(context.Background(),
+		datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
 	require.NoError(t, err)
 	require.Equal(t, datanode.RecoverResult{}, result)
-	_, err = nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: all, Length: -1})
+	_, err = nodes[2].server.Recover(context.Background(),
+		datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: all, Length: -1})
 	require.ErrorIs(t, err, fault.Unavailable)
-	_, err = nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
+	_, err = nodes[2].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 2,
+		MinimumGeneration: 1, Replicas: []wire.Hop{all[0], all[2]}, Length: -1})
 	require.ErrorIs(t, err, fault.StaleGeneration, "a generation recovers once")
 }
 
@@ -172,7 +218,8 @@ func TestRecoveryAfterAllHoldersRestarted(t *testing.T) {
 		n.stop()
 		n.start(addresses[i].Address, Limits{})
 	}
-	result, err := nodes[0].server.Recover(context.Background(), datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: addresses, Length: -1})
+	result, err := nodes[0].server.Recover(context.Background(),
+		datanode.RecoverChunk{Chunk: id, Generation: 2, MinimumGeneration: 1, Replicas: addresses, Length: -1})
 	require.NoError(t, err)
 	require.Equal(t, datanode.RecoverResult{Length: 150_000, NodeIDs: []string{"node-0", "node-1", "node-2"}}, result)
 	requireContent(t, nodes, id, content)
@@ -185,6 +232,7 @@ func TestRecoveryIsBoundedByItsContext(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err = n.server.Recover(ctx, datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2, Replicas: []wire.Hop{{NodeID: "x", Address: l.Addr().String()}}, Length: -1})
+	_, err = n.server.Recover(ctx, datanode.RecoverChunk{Chunk: newChunkID(), Generation: 2,
+		Replicas: []wire.Hop{{NodeID: "x", Address: l.Addr().String()}}, Length: -1})
 	require.ErrorIs(t, err, fault.Unavailable)
 }

@@ -46,28 +46,28 @@ func (w *diskWrite) small() bool {
 }
 
 // openReplica starts opening; packets may be appended at once.
-func openReplica(c *connection, s *machine.WriteSession) *replica {
-	r := &replica{connection: c, session: s, end: s.Open.Offset}
-	r.openEvent.connection = c
-	r.openEvent.deliver = r.opened
-	server := c.server
-	if r.openSmall(server.store) {
-		r.ready = true
-		c.machine.OnOpened(s, r.openErr, server.now())
-		return r
+func openReplica(conn *connection, session *machine.WriteSession) *replica {
+	opening := &replica{connection: conn, session: session, end: session.Open.Offset}
+	opening.openEvent.connection = conn
+	opening.openEvent.deliver = opening.opened
+	server := conn.server
+	if opening.openSmall(server.store) {
+		opening.ready = true
+		conn.machine.OnOpened(session, opening.openErr, server.now())
+		return opening
 	}
 	server.work.Add(1)
-	err := server.store.Do(s.Chunk, func() {
+	err := server.store.Do(session.Chunk, func() {
 		defer server.work.Done()
-		r.writer, r.openErr = r.open(server.store)
-		c.loop.post(&r.openEvent)
+		opening.writer, opening.openErr = opening.open(server.store)
+		conn.loop.post(&opening.openEvent)
 	})
 	if err != nil {
 		server.work.Done()
-		r.ready, r.openErr = true, err
-		c.machine.OnOpened(s, err, c.server.now())
+		opening.ready, opening.openErr = true, err
+		conn.machine.OnOpened(session, err, conn.server.now())
 	}
-	return r
+	return opening
 }
 
 // openSmall opens a small new replica on the spot, if that takes no I/O.
@@ -76,7 +76,8 @@ func (r *replica) openSmall(store *disk.Store) (done bool) {
 	if o.Mode != wire.ModeCreate {
 		return false
 	}
-	r.writer, done, r.openErr = store.CreateSmall(r.session.Chunk, chunk.Generation(o.Generation), disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
+	r.writer, done, r.openErr = store.CreateSmall(r.session.Chunk, chunk.Generation(o.Generation),
+		disk.CreateOptions{ChunkSize: o.ChunkSize, SizeHint: o.SizeHint})
 	return done
 }
 
@@ -119,11 +120,11 @@ func (r *replica) submitQueued() {
 		return
 	}
 	server, handed := r.connection.server, 0
-	for _, w := range r.queue {
-		header := &w.packet.Header
+	for _, write := range r.queue {
+		header := &write.packet.Header
 		flags := header.Flags
 		job := disk.Job{
-			Offset: header.Offset, Data: w.packet.Payload(), Done: w.done,
+			Offset: header.Offset, Data: write.packet.Payload(), Done: write.done,
 			Sync: flags&wire.FlagSync != 0, Seal: flags&wire.FlagSeal != 0, Close: flags&wire.FlagClose != 0,
 		}
 		server.counters.diskJobs.Add(1)
@@ -138,7 +139,7 @@ func (r *replica) submitQueued() {
 			handed = len(r.queue)
 			break
 		}
-		if w.small() {
+		if write.small() {
 			r.connection.loop.smallWrites++
 		}
 		r.end = header.Offset + int64(header.Length)

@@ -63,53 +63,59 @@ const engineRestartDelay = 500 * time.Millisecond
 
 // Start listens and serves until Close. Errors: fault.Invalid for impossible
 // limits, fault.Unavailable when the address cannot be listened on.
-func Start(o Options) (*Server, error) {
-	limits, err := o.Limits.withDefaults()
+func Start(options Options) (*Server, error) {
+	limits, err := options.Limits.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if o.Store == nil || o.NodeID == "" {
+	if options.Store == nil || options.NodeID == "" {
 		return nil, fault.New(fault.Invalid, "start data server", "it needs a store and a node id")
 	}
 	asked := limits.ConnectionsMax
 	var open unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &open); err != nil {
-		return nil, &fault.Error{Kind: fault.Internal, Op: "start data server", Reason: "the limit of open files is unknown", Err: err}
+		return nil, &fault.Error{Kind: fault.Internal, Op: "start data server",
+			Reason: "the limit of open files is unknown",
+			Err:    err}
 	}
 	lowered := limits.fitDescriptors(open.Cur)
-	s := &Server{listen: o.Listen, limits: limits, store: o.Store, logger: o.Logger, clock: o.Clock, counters: &counters{}}
-	if s.logger == nil {
-		s.logger = slog.New(slog.DiscardHandler)
+	server := &Server{listen: options.Listen, limits: limits, store: options.Store, logger: options.Logger,
+		clock: options.Clock, counters: &counters{}}
+	if server.logger == nil {
+		server.logger = slog.New(slog.DiscardHandler)
 	}
-	if s.clock == nil {
-		s.clock = clock.Real{}
+	if server.clock == nil {
+		server.clock = clock.Real{}
 	}
 	if lowered {
-		s.logger.Warn("fewer connections than configured: raise the limit of open files of this process", "configured", asked,
-			"connections", limits.ConnectionsMax, "open_files", open.Cur, "open_files_wanted", asked*descriptorsPerConnection+descriptorsReserved)
+		server.logger.Warn("fewer connections than configured: raise the limit of open files of this process",
+			"configured", asked, "connections", limits.ConnectionsMax, "open_files", open.Cur,
+			"open_files_wanted", asked*descriptorsPerConnection+descriptorsReserved)
 	}
-	s.started = s.clock.Now()
-	s.node = machine.NewNode(o.NodeID, limits.machine(), &s.counters.protocol)
-	s.peers = peers.New(peers.Options{DialTimeout: limits.DialTimeout, KeepAlive: keepAlivePeriod,
-		IdleMax: limits.PeerConnectionsMax, IdleTimeout: limits.PeerIdleTimeout, Now: s.now})
-	s.reads = &readServer{server: s, slots: make(chan struct{}, limits.Senders)}
-	s.copier = copier.New(copier.Options{Store: s.store, Peers: s.peers, Buffers: s.node.Buffers, Clock: s.clock, Logger: s.logger,
+	server.started = server.clock.Now()
+	server.node = machine.NewNode(options.NodeID, limits.machine(), &server.counters.protocol)
+	server.peers = peers.New(peers.Options{DialTimeout: limits.DialTimeout, KeepAlive: keepAlivePeriod,
+		IdleMax: limits.PeerConnectionsMax, IdleTimeout: limits.PeerIdleTimeout, Now: server.now})
+	server.reads = &readServer{server: server, slots: make(chan struct{}, limits.Senders)}
+	server.copier = copier.New(copier.Options{Store: server.store, Peers: server.peers, Buffers: server.node.Buffers,
+		Clock:      server.clock,
+		Logger:     server.logger,
 		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout})
-	s.context, s.cancel = context.WithCancel(context.Background())
-	s.supervised = make(chan struct{})
-	if o.Records != nil {
-		s.records.Store(&o.Records)
+	server.context, server.cancel = context.WithCancel(context.Background())
+	server.supervised = make(chan struct{})
+	if options.Records != nil {
+		server.records.Store(&options.Records)
 	}
 
-	h, ran, port, err := s.boot(o.Listen)
+	h, ran, port, err := server.boot(options.Listen)
 	if err != nil {
-		s.cancel()
-		return nil, &fault.Error{Kind: fault.Unavailable, Op: "start data server", Address: o.Listen, Err: err}
+		server.cancel()
+		return nil, &fault.Error{Kind: fault.Unavailable, Op: "start data server", Address: options.Listen, Err: err}
 	}
-	s.listen = withPort(o.Listen, port)
-	go s.supervise(h, ran)
-	s.goroutines.Go(s.tick)
-	return s, nil
+	server.listen = withPort(options.Listen, port)
+	go server.supervise(h, ran)
+	server.goroutines.Go(server.tick)
+	return server, nil
 }
 
 // boot starts an event engine and waits until it listens. ran tells when, and
@@ -132,18 +138,18 @@ func (s *Server) boot(address string) (h *handler, ran chan error, port int, err
 }
 
 // supervise starts a new engine when one dies, until Close.
-func (s *Server) supervise(h *handler, ran chan error) {
+func (s *Server) supervise(engine *handler, ran chan error) {
 	defer close(s.supervised)
 	for {
 		var err error
 		select {
 		case err = <-ran:
 		case <-s.context.Done():
-			h.stop()
+			engine.stop()
 			err = <-ran
 		}
-		h.finish()
-		for h = nil; h == nil; {
+		engine.finish()
+		for engine = nil; engine == nil; {
 			if s.context.Err() != nil {
 				return
 			}
@@ -156,7 +162,7 @@ func (s *Server) supervise(h *handler, ran chan error) {
 				timer.Stop()
 				return
 			}
-			h, ran, _, err = s.boot(s.listen)
+			engine, ran, _, err = s.boot(s.listen)
 		}
 	}
 }
@@ -230,7 +236,8 @@ func (s *Server) Close(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return &fault.Error{Kind: fault.Unavailable, Op: "stop data server", Reason: "work is still under way", Err: ctx.Err()}
+		return &fault.Error{Kind: fault.Unavailable, Op: "stop data server", Reason: "work is still under way",
+			Err: ctx.Err()}
 	}
 }
 

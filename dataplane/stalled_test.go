@@ -82,7 +82,8 @@ func TestStalledConnections(t *testing.T) {
 	after := memoryInUse()
 	took := time.Since(began)
 	limits := n.server.limits
-	t.Logf("%d connections in %s: granted %d KiB, buffers %d KiB, memory +%d KiB", n.server.Stats().Connections, took.Round(time.Millisecond),
+	t.Logf("%d connections in %s: granted %d KiB, buffers %d KiB, memory +%d KiB", n.server.Stats().Connections,
+		took.Round(time.Millisecond),
 		held.GrantedWindowBytes>>10, outstanding>>10, (after-before)>>10)
 	require.LessOrEqual(t, held.GrantedWindowBytes, limits.WindowBudgetBytes)
 	require.LessOrEqual(t, outstanding, limits.WindowBudgetBytes+int64(limits.ConnectionsMax*limits.RequestBytesMax))
@@ -124,7 +125,8 @@ func TestStalledConnections(t *testing.T) {
 	require.Less(t, time.Since(served), 20*time.Second)
 	eventually(t, "nothing is held", func() bool {
 		l := n.server.Load()
-		return l.GrantedWindowBytes == 0 && l.ActiveReads == 0 && l.ActiveWrites == 0 && n.server.node.Buffers.Outstanding() == 0
+		return l.GrantedWindowBytes == 0 && l.ActiveReads == 0 && l.ActiveWrites == 0 &&
+			n.server.node.Buffers.Outstanding() == 0
 	})
 }
 

@@ -72,13 +72,14 @@ type Stats struct {
 }
 
 func (c *counters) snapshot() Stats {
+	p := &c.protocol
 	return Stats{
 		Connections:         int(c.connections.Load()),
-		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: c.protocol.Refusals(),
-		WritesStarted: c.protocol.WritesStarted.Load(), WritesEnded: c.protocol.WritesEnded.Load(), WritesBroken: c.protocol.WritesBroken.Load(),
+		ConnectionsAccepted: c.accepted.Load(), ConnectionsRefused: p.Refusals(),
+		WritesStarted: p.WritesStarted.Load(), WritesEnded: p.WritesEnded.Load(), WritesBroken: p.WritesBroken.Load(),
 		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
-		BytesReceived: c.protocol.BytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(), BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(),
-		Records:           c.protocol.Records.Load(),
+		BytesReceived: p.BytesReceived.Load(), BytesInPlace: c.bytesInPlace.Load(),
+		BytesSendfile: c.bytesSendfile.Load(), BytesCopied: c.bytesCopied.Load(), Records: p.Records.Load(),
 		OutboundPeakBytes: c.outboundPeak.Load(), EngineRestarts: c.engineRestarts.Load(),
 	}
 }

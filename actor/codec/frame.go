@@ -47,7 +47,8 @@ func (e *Encoder) frame(kind Kind, value any) ([]byte, error) {
 		return nil, fmt.Errorf("encode record kind %d: %w", kind, err)
 	}
 	if len(e.scratch) > RecordBytesMax {
-		return nil, fmt.Errorf("record kind %d has %d bytes, at most %d are allowed", kind, len(e.scratch), RecordBytesMax)
+		return nil, fmt.Errorf("record kind %d has %d bytes, at most %d are allowed", kind, len(e.scratch),
+			RecordBytesMax)
 	}
 	return WriteFrame(e.cut(frameHeaderBytes+len(e.scratch)), kind, Version, e.scratch), nil
 }

@@ -138,19 +138,24 @@ func TestDecodeRefusesDamage(t *testing.T) {
 		data []byte
 		kind fault.Kind
 	}{
-		"bytes after the frame":   {append(append([]byte(nil), good...), 0), fault.CorruptData},
-		"bytes after the payload": {sealFrame(KindRemove, 1, 0, append(append([]byte(nil), payload...), 0)), fault.CorruptData},
-		"flags":                   {sealFrame(KindRemove, 1, 1, payload), fault.Version},
-		"version 0":               {sealFrame(KindRemove, 0, 0, payload), fault.CorruptData},
-		"newer version":           {sealFrame(KindRemove, 2, 0, payload), fault.Version},
-		"unknown kind":            {sealFrame(99, 1, 0, payload), fault.Version},
-		"checkpoint frame":        {sealFrame(KindCheckpointHead, 1, 0, payload), fault.Version},
-		"no array":                {sealFrame(KindRemove, 1, 0, []byte{0xc0}), fault.CorruptData},
-		"empty":                   {sealFrame(KindRemove, 1, 0, nil), fault.CorruptData},
-		"huge list":               {sealFrame(KindMkdir, 1, 0, []byte{0x95, 1, 0xc0, 1, 2, 0xdd, 0x7f, 0xff, 0xff, 0xff}), fault.CorruptData},
-		"huge text":               {sealFrame(KindFormat, 1, 0, []byte{0x93, 1, 0xc0, 0xdb, 0x7f, 0xff, 0xff, 0xff}), fault.CorruptData},
-		"number out of range":     {sealFrame(KindNode, 1, 0, []byte{0x95, 1, 0xc0, 0xce, 0xff, 0xff, 0xff, 0xff, 0xa1, 'x', 0xa1, 'y'}), fault.CorruptData},
-		"length above the limit":  {[]byte{0xff, 0xff, 0xff, 0x7f, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, fault.CorruptData},
+		"bytes after the frame": {append(append([]byte(nil), good...), 0), fault.CorruptData},
+		"bytes after the payload": {sealFrame(KindRemove, 1, 0, append(append([]byte(nil), payload...), 0)),
+			fault.CorruptData},
+		"flags":            {sealFrame(KindRemove, 1, 1, payload), fault.Version},
+		"version 0":        {sealFrame(KindRemove, 0, 0, payload), fault.CorruptData},
+		"newer version":    {sealFrame(KindRemove, 2, 0, payload), fault.Version},
+		"unknown kind":     {sealFrame(99, 1, 0, payload), fault.Version},
+		"checkpoint frame": {sealFrame(KindCheckpointHead, 1, 0, payload), fault.Version},
+		"no array":         {sealFrame(KindRemove, 1, 0, []byte{0xc0}), fault.CorruptData},
+		"empty":            {sealFrame(KindRemove, 1, 0, nil), fault.CorruptData},
+		"huge list": {sealFrame(KindMkdir, 1, 0, []byte{0x95, 1, 0xc0, 1, 2, 0xdd, 0x7f, 0xff, 0xff, 0xff}),
+			fault.CorruptData},
+		"huge text": {sealFrame(KindFormat, 1, 0, []byte{0x93, 1, 0xc0, 0xdb, 0x7f, 0xff, 0xff, 0xff}),
+			fault.CorruptData},
+		"number out of range": {sealFrame(KindNode, 1, 0,
+			[]byte{0x95, 1, 0xc0, 0xce, 0xff, 0xff, 0xff, 0xff, 0xa1, 'x', 0xa1, 'y'}), fault.CorruptData},
+		"length above the limit": {[]byte{0xff, 0xff, 0xff, 0x7f, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+			fault.CorruptData},
 	} {
 		_, err := d.Record(c.data)
 		require.ErrorIs(t, err, c.kind, name)

@@ -87,7 +87,8 @@ func (t *task) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			t.discard()
-			return &fault.Error{Kind: fault.Closed, Op: op, Chunk: t.id.String(), Reason: "given up half way", Err: ctx.Err()}
+			return &fault.Error{Kind: fault.Closed, Op: op, Chunk: t.id.String(), Reason: "given up half way",
+				Err: ctx.Err()}
 		case t.ownErr != nil:
 			t.discard()
 			return t.ownErr
@@ -212,23 +213,27 @@ func (t *task) prepare(ctx context.Context, chunkSize int64) error {
 }
 
 // check refuses an answer that is not the range asked for.
-func (t *task) check(r *wire.ReadReply) error {
+func (t *task) check(reply *wire.ReadReply) error {
 	const op = "copy replica"
-	if err := r.Validate(); err != nil {
+	if err := reply.Validate(); err != nil {
 		return err
 	}
 	want := min(t.order.Length-t.end, rangeBytes)
 	switch {
-	case r.BlockBytes != chunk.ChecksumBlockBytes:
-		return fault.New(fault.Version, op, "it has checksum blocks of %d bytes", r.BlockBytes)
-	case r.ReplicaLength < t.order.Length:
-		return fault.New(fault.NotFound, op, "its replica has %d bytes, %d are wanted", r.ReplicaLength, t.order.Length)
-	case want > 0 && (r.DataOffset != t.end || r.DataLength == 0 || r.DataLength >= want+chunk.ChecksumBlockBytes),
-		r.DataLength < want && r.DataLength%chunk.ChecksumBlockBytes != 0:
-		return fault.New(fault.Protocol, op, "asked for %d+%d, got %d+%d", t.end, want, r.DataOffset, r.DataLength)
+	case reply.BlockBytes != chunk.ChecksumBlockBytes:
+		return fault.New(fault.Version, op, "it has checksum blocks of %d bytes", reply.BlockBytes)
+	case reply.ReplicaLength < t.order.Length:
+		return fault.New(fault.NotFound, op, "its replica has %d bytes, %d are wanted", reply.ReplicaLength,
+			t.order.Length)
+	case want > 0 && (reply.DataOffset != t.end || reply.DataLength == 0 ||
+		reply.DataLength >= want+chunk.ChecksumBlockBytes),
+		reply.DataLength < want && reply.DataLength%chunk.ChecksumBlockBytes != 0:
+		return fault.New(fault.Protocol, op, "asked for %d+%d, got %d+%d", t.end, want, reply.DataOffset,
+			reply.DataLength)
 	case t.order.ChunkSize == 0 && // also if it tells none
-		(r.ChunkSize == 0 || r.ChunkSize < t.order.Length || r.ChunkSize > chunk.SizeMax || r.ChunkSize%chunk.ChecksumBlockBytes != 0):
-		return fault.New(fault.Version, op, "it tells a chunk size of %d", r.ChunkSize)
+		(reply.ChunkSize == 0 || reply.ChunkSize < t.order.Length || reply.ChunkSize > chunk.SizeMax ||
+			reply.ChunkSize%chunk.ChecksumBlockBytes != 0):
+		return fault.New(fault.Version, op, "it tells a chunk size of %d", reply.ChunkSize)
 	}
 	return nil
 }
@@ -246,20 +251,20 @@ func (t *task) piece(ctx context.Context, reader *wire.PacketReader, n int64, su
 		<-t.pieces
 		return err
 	}
-	b := buffer.Bytes()
-	if _, err := io.ReadFull(reader, b); err != nil {
+	data := buffer.Bytes()
+	if _, err := io.ReadFull(reader, data); err != nil {
 		return drop(err)
 	}
-	for i := 0; i*chunk.ChecksumBlockBytes < len(b); i++ {
-		block := b[i*chunk.ChecksumBlockBytes : min(len(b), (i+1)*chunk.ChecksumBlockBytes)]
+	for i := 0; i*chunk.ChecksumBlockBytes < len(data); i++ {
+		block := data[i*chunk.ChecksumBlockBytes : min(len(data), (i+1)*chunk.ChecksumBlockBytes)]
 		if got, want := xxh3.Hash(block), binary.LittleEndian.Uint64(sums[8*i:]); got != want {
 			return drop(fault.New(fault.CorruptData, "copy replica", "the block at %d does not match its checksum",
 				t.end+int64(i)*chunk.ChecksumBlockBytes))
 		}
 	}
-	b = b[:min(int64(len(b)), t.order.Length-t.end)] // the last block may go on behind what is wanted
-	size := int64(len(b))
-	err := t.submit(ctx, disk.Job{Offset: t.end, Data: b, Done: func(_ int64, err error) {
+	data = data[:min(int64(len(data)), t.order.Length-t.end)] // the last block may go on behind what is wanted
+	size := int64(len(data))
+	err := t.submit(ctx, disk.Job{Offset: t.end, Data: data, Done: func(_ int64, err error) {
 		buffer.Release()
 		t.wrote(err)
 		<-t.pieces
@@ -278,26 +283,26 @@ func (t *task) piece(ctx context.Context, reader *wire.PacketReader, n int64, su
 
 // submit hands a job to the disk when its queue has room.
 func (t *task) submit(ctx context.Context, job disk.Job) error {
-	c, done := t.copier, job.Done
+	copier, done := t.copier, job.Done
 	job.Done = func(length int64, err error) {
 		done(length, err)
-		c.diskJobs.Add(-1)
-		c.work.Done()
+		copier.diskJobs.Add(-1)
+		copier.work.Done()
 	}
 	for {
-		c.work.Add(1)
-		c.diskJobs.Add(1)
+		copier.work.Add(1)
+		copier.diskJobs.Add(1)
 		err := t.writer.Submit(job)
 		if err == nil {
 			return nil
 		}
-		c.diskJobs.Add(-1)
-		c.work.Done()
+		copier.diskJobs.Add(-1)
+		copier.work.Done()
 		if !errors.Is(err, fault.Busy) {
 			t.ownErr = err
 			return err
 		}
-		if err := clock.Sleep(ctx, c.Clock, retryDelay); err != nil {
+		if err := clock.Sleep(ctx, copier.Clock, retryDelay); err != nil {
 			return err
 		}
 	}
@@ -305,22 +310,22 @@ func (t *task) submit(ctx context.Context, job disk.Job) error {
 
 // onWorker runs f on the chunk's disk worker and waits for it.
 func (t *task) onWorker(ctx context.Context, f func() error) error {
-	c := t.copier
+	copier := t.copier
 	for {
 		done := make(chan error, 1)
-		c.work.Add(1)
-		err := c.Store.Do(t.id, func() {
-			defer c.work.Done()
+		copier.work.Add(1)
+		err := copier.Store.Do(t.id, func() {
+			defer copier.work.Done()
 			done <- f()
 		})
 		if err == nil {
 			return <-done
 		}
-		c.work.Done()
+		copier.work.Done()
 		if !errors.Is(err, fault.Busy) {
 			return err
 		}
-		if err := clock.Sleep(ctx, c.Clock, retryDelay); err != nil {
+		if err := clock.Sleep(ctx, copier.Clock, retryDelay); err != nil {
 			return err
 		}
 	}

@@ -26,7 +26,9 @@ const (
 
 // String is the key in Stats.ConnectionsRefused.
 func (r Reason) String() string {
-	return [...]string{"", "connections", "garbage", "version", "oversized", "truncated", "corrupt", "protocol", "window", "busy",
+	return [...]string{"", "connections", "garbage", "version", "oversized", "truncated", "corrupt", "protocol",
+		"window",
+		"busy",
 		"records", "pipeline", "idle", "stalled", "not reading"}[r]
 }
 

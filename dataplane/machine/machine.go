@@ -139,14 +139,14 @@ func (m *Machine) RepliesWritten() {
 }
 
 // Receive takes bytes from the peer, all of them, and keeps none of p.
-func (m *Machine) Receive(p []byte, now time.Duration) {
+func (m *Machine) Receive(data []byte, now time.Duration) {
 	m.now, m.LastReceived = now, now
-	for len(p) > 0 {
+	for len(data) > 0 {
 		switch {
 		case m.phase == phaseDead:
 			return
 		case m.phase == phaseLingering:
-			m.lingered += len(p)
+			m.lingered += len(data)
 			if m.lingered > lingerBytesMax {
 				m.emit(Effect{Kind: EffectClose})
 			}
@@ -155,20 +155,21 @@ func (m *Machine) Receive(p []byte, now time.Duration) {
 			if m.headFill == 0 {
 				m.headSeen = now
 			}
-			n := copy(m.head[m.headFill:], p)
+			n := copy(m.head[m.headFill:], data)
 			m.headFill += n
-			p = p[n:]
+			data = data[n:]
 			if m.headFill >= 4 && binary.LittleEndian.Uint32(m.head[:]) != wire.Magic {
-				m.Refuse(reasonGarbage, fault.New(fault.Protocol, "data server", "the peer does not speak the data protocol"))
+				m.Refuse(reasonGarbage, fault.New(fault.Protocol, "data server",
+					"the peer does not speak the data protocol"))
 				continue
 			}
 			if m.headFill == wire.HeaderBytes {
 				m.beginPacket()
 			}
 		default:
-			n := copy(m.current.Buffer.Bytes()[m.fill:], p)
+			n := copy(m.current.Buffer.Bytes()[m.fill:], data)
 			m.fill += n
-			p = p[n:]
+			data = data[n:]
 		}
 		if m.current != nil && m.fill == len(m.current.Buffer.Bytes()) {
 			m.finishPacket()
@@ -197,29 +198,29 @@ func (m *Machine) Filled(n int, now time.Duration) {
 
 // beginPacket looks at a whole header before anything is allocated for it.
 func (m *Machine) beginPacket() {
-	h, err := wire.ParseHeader(m.head[:])
+	header, err := wire.ParseHeader(m.head[:])
 	if err != nil {
 		m.Refuse(headerReason(m.head[:], err), err)
 		return
 	}
 	var cost int64
-	switch h.Op {
+	switch header.Op {
 	case wire.OpData:
-		if cost = m.acceptData(h); cost < 0 {
+		if cost = m.acceptData(header); cost < 0 {
 			return
 		}
 	case wire.OpRecord:
-		if !m.acceptRecord(h) {
+		if !m.acceptRecord(header) {
 			return
 		}
 	default:
-		if !m.acceptRequest(h) {
+		if !m.acceptRequest(header) {
 			return
 		}
 	}
 	p := m.newPacket()
-	p.Header, p.cost, p.firstSeen = h, cost, m.headSeen
-	p.Buffer = m.node.Buffers.Get(wire.HeaderBytes + int(h.Length))
+	p.Header, p.cost, p.firstSeen = header, cost, m.headSeen
+	p.Buffer = m.node.Buffers.Get(wire.HeaderBytes + int(header.Length))
 	m.fill = copy(p.Buffer.Bytes(), m.head[:])
 	m.headFill, m.current = 0, p
 }
@@ -246,7 +247,8 @@ func (m *Machine) acceptRequest(h wire.Header) bool {
 	case !known:
 		return refuse(reasonProtocol, "op %d is not a request", h.Op)
 	case int(h.Length) > m.node.Limits.RequestBytesMax:
-		return refuse(reasonOversized, "%s of %d bytes, limit %d", operation.name, h.Length, m.node.Limits.RequestBytesMax)
+		return refuse(reasonOversized, "%s of %d bytes, limit %d", operation.name, h.Length,
+			m.node.Limits.RequestBytesMax)
 	case m.phase == phaseWriting && !m.session.ending:
 		return refuse(reasonProtocol, "%s inside a write session", operation.name)
 	case m.phase == phaseRecording:
@@ -259,25 +261,25 @@ func (m *Machine) acceptRequest(h wire.Header) bool {
 
 // finishPacket verifies the packet that just became whole and acts on it.
 func (m *Machine) finishPacket() {
-	p := m.current
+	packet := m.current
 	m.current, m.fill = nil, 0
-	if err := wire.Verify(p.Buffer.Bytes()); err != nil {
-		m.recycle(p)
+	if err := wire.Verify(packet.Buffer.Bytes()); err != nil {
+		m.recycle(packet)
 		m.Refuse(reasonCorrupt, err)
 		return
 	}
-	p.dispatched = m.now
+	packet.dispatched = m.now
 	switch {
-	case p.Header.Op == wire.OpData:
-		m.dispatchData(p)
-	case p.Header.Op == wire.OpRecord:
-		m.dispatchRecord(p)
+	case packet.Header.Op == wire.OpData:
+		m.dispatchData(packet)
+	case packet.Header.Op == wire.OpRecord:
+		m.dispatchRecord(packet)
 	case m.phase == phaseIdle:
-		m.serve(p)
-	case m.node.Budget.reserve(p.bufferBytes()):
-		m.pending = append(m.pending, p)
+		m.serve(packet)
+	case m.node.Budget.reserve(packet.bufferBytes()):
+		m.pending = append(m.pending, packet)
 	default:
-		m.recycle(p)
+		m.recycle(packet)
 		m.Refuse(reasonBusy, fault.New(fault.Busy, "data server", "no memory for a waiting request"))
 	}
 }
@@ -375,20 +377,21 @@ func (m *Machine) OnDisconnected(now time.Duration) {
 // Tick looks at every timeout that may be due.
 func (m *Machine) Tick(now time.Duration) {
 	m.now = now
-	l := &m.node.Limits
+	limits := &m.node.Limits
 	switch {
 	case m.phase == phaseDead:
 	case m.phase == phaseLingering:
 		if now >= m.lingerUntil {
 			m.emit(Effect{Kind: EffectClose})
 		}
-	case (m.current != nil || m.headFill > 0) && now-m.LastReceived > l.ReceiveTimeout:
-		m.Refuse(reasonStalled, fault.New(fault.Unavailable, "data server", "half a packet, and nothing more for %s", l.ReceiveTimeout))
+	case (m.current != nil || m.headFill > 0) && now-m.LastReceived > limits.ReceiveTimeout:
+		m.Refuse(reasonStalled, fault.New(fault.Unavailable, "data server", "half a packet, and nothing more for %s",
+			limits.ReceiveTimeout))
 	case m.phase == phaseWriting:
 		m.tickSession()
 	case m.phase == phaseRecording:
 		m.tickRecords()
-	case m.phase == phaseIdle && now-m.LastReceived > l.IdleTimeout:
+	case m.phase == phaseIdle && now-m.LastReceived > limits.IdleTimeout:
 		m.countRefusal(reasonIdle)
 		m.phase = phaseLingering
 		m.emit(Effect{Kind: EffectClose})
@@ -425,13 +428,16 @@ func (p *Packet) bufferBytes() int64 { return wire.WindowCost(int(p.Header.Lengt
 // check panics when the machine contradicts itself; tests call it after every
 // step.
 func (m *Machine) check() {
-	invariants.Assert((m.phase == phaseWriting) == (m.session != nil && !m.session.over), "phase %s, session %v", m.phase, m.session)
+	invariants.Assert((m.phase == phaseWriting) == (m.session != nil && !m.session.over), "phase %s, session %v",
+		m.phase,
+		m.session)
 	invariants.Assert(m.headFill < wire.HeaderBytes, "a whole header waits")
 	invariants.Assert(m.current == nil || m.headFill == 0, "header and packet at once")
 	if m.phase == phaseWriting {
 		m.session.check()
 	}
-	invariants.Assert((m.phase == phaseRecording) == (m.records != nil && !m.records.over), "phase %s, records %v", m.phase, m.records)
+	invariants.Assert((m.phase == phaseRecording) == (m.records != nil && !m.records.over), "phase %s, records %v",
+		m.phase, m.records)
 	if m.phase == phaseRecording {
 		m.records.check()
 	}

@@ -91,13 +91,15 @@ func (b *machineBench) drain() string {
 				}
 			case EffectOpen:
 				b.session = e.Session
-				fmt.Fprintf(&out, "open replica, mode %d, generation %d, offset %d\n", e.Session.Open.Mode, e.Session.Open.Generation, e.Session.Open.Offset)
+				fmt.Fprintf(&out, "open replica, mode %d, generation %d, offset %d\n", e.Session.Open.Mode,
+					e.Session.Open.Generation, e.Session.Open.Offset)
 			case EffectDial:
 				fmt.Fprintf(&out, "dial %s\n", e.Session.Open.Downstream[0].NodeID)
 			case EffectAppend:
 				b.appends = append(b.appends, e.Packet)
 				b.owner[e.Packet] = e.Session
-				fmt.Fprintf(&out, "append %d+%d flags %d\n", e.Packet.Header.Offset, e.Packet.Header.Length, e.Packet.Header.Flags)
+				fmt.Fprintf(&out, "append %d+%d flags %d\n", e.Packet.Header.Offset, e.Packet.Header.Length,
+					e.Packet.Header.Flags)
 			case EffectForward:
 				h, err := wire.ParseHeader(e.Buffer.Bytes())
 				if err != nil {
@@ -124,7 +126,8 @@ func (b *machineBench) drain() string {
 				fmt.Fprintf(&out, "open records of %s\n", e.Records.Open.Path)
 			case EffectRecord:
 				b.records = append(b.records, e.Record)
-				fmt.Fprintf(&out, "record %d of %d bytes in %d pieces, sync=%t\n", e.Record.Sequence, e.Record.Size, len(e.Record.Pieces), e.Record.Flags == wire.FlagSync)
+				fmt.Fprintf(&out, "record %d of %d bytes in %d pieces, sync=%t\n", e.Record.Sequence, e.Record.Size,
+					len(e.Record.Pieces), e.Record.Flags == wire.FlagSync)
 			case EffectCloseRecords:
 				out.WriteString("close records\n")
 			case EffectLinger:
@@ -239,12 +242,14 @@ func describe(packet []byte) string {
 // Scenario files: each command is one thing that happens to the machine; the
 // output is what it wants done.
 func TestMachineScenarios(t *testing.T) {
-	datadriven.Walk(t, filepath.Join("testdata", "scenarios"), func(t *testing.T, path string) { playScenario(t, path, false) })
+	datadriven.Walk(t, filepath.Join("testdata", "scenarios"),
+		func(t *testing.T, path string) { playScenario(t, path, false) })
 }
 
 // The same, with payloads that the adapter puts in place.
 func TestMachineScenariosInPlace(t *testing.T) {
-	datadriven.Walk(t, filepath.Join("testdata", "scenarios"), func(t *testing.T, path string) { playScenario(t, path, true) })
+	datadriven.Walk(t, filepath.Join("testdata", "scenarios"),
+		func(t *testing.T, path string) { playScenario(t, path, true) })
 }
 
 func playScenario(t *testing.T, path string, inPlace bool) {
@@ -291,7 +296,8 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		statuses := func() []wire.HopStatus {
 			var all []wire.HopStatus
 			for i := range b.session.hopsAfter {
-				s := wire.HopStatus{NodeID: hopNames[i], Micros: uint32(number("micros", 0)), TotalMicros: uint32(number("total", number("micros", 0)))}
+				s := wire.HopStatus{NodeID: hopNames[i], Micros: uint32(number("micros", 0)),
+					TotalMicros: uint32(number("total", number("micros", 0)))}
 				if int64(i) == number("failed", -1) {
 					s.Code, s.Reason = uint8(fault.Disk), "its disk broke"
 				}
@@ -309,14 +315,17 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		case "split": // bytes arrive in pieces of this size from now on
 			split = int(number("bytes", 1))
 		case "open":
-			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: uint64(number("generation", 1)), PreviousGeneration: uint64(number("previous", 0)),
-				Mode: wire.Mode(number("mode", 1)), ChunkSize: number("size", 1<<26), Offset: number("offset", 0), WindowBytes: number("window", 0), ReportMicros: uint32(number("report", 0))}
+			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: uint64(number("generation", 1)),
+				PreviousGeneration: uint64(number("previous", 0)), Mode: wire.Mode(number("mode", 1)),
+				ChunkSize: number("size", 1<<26), Offset: number("offset", 0),
+				WindowBytes: number("window", 0), ReportMicros: uint32(number("report", 0))}
 			for i := range number("hops", 0) {
 				o.Downstream = append(o.Downstream, wire.Hop{NodeID: hopNames[i], Address: "host:1"})
 			}
 			encode(wire.OpOpenWrite, &o)
 		case "data":
-			packet := dataPacket(uint64(number("seqno", 1)), number("offset", 0), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
+			packet := dataPacket(uint64(number("seqno", 1)), number("offset", 0), wire.Flags(number("flags", 0)),
+				make([]byte, number("bytes", 0)))
 			if has("corrupt") {
 				packet[len(packet)-1] ^= 1
 			}
@@ -331,7 +340,8 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			feed([]byte(d.Input))
 		case "header": // a header alone, as given
 			h := make([]byte, wire.HeaderBytes)
-			wire.PutHeader(h, wire.Header{Op: wire.Op(number("op", 3)), Length: uint32(number("length", 0)), Seqno: uint64(number("seqno", 1))})
+			wire.PutHeader(h, wire.Header{Op: wire.Op(number("op", 3)), Length: uint32(number("length", 0)),
+				Seqno: uint64(number("seqno", 1))})
 			if v := number("version", 0); v > 0 {
 				h[4] = byte(v)
 			}
@@ -358,13 +368,16 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		case "down-failed":
 			b.m.OnDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
 		case "read":
-			encode(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Offset: number("offset", 0), Length: number("length", -1)})
+			encode(wire.OpOpenRead, &wire.OpenRead{ChunkID: id[:], Offset: number("offset", 0),
+				Length: number("length", -1)})
 		case "stat":
 			encode(wire.OpStat, &wire.StatReplica{ChunkID: id[:]})
 		case "recover":
-			encode(wire.OpRecover, &wire.RecoverReplica{ChunkID: id[:], Phase: wire.RecoverPhase(number("phase", 1)), Generation: 5})
+			encode(wire.OpRecover, &wire.RecoverReplica{ChunkID: id[:], Phase: wire.RecoverPhase(number("phase", 1)),
+				Generation: 5})
 		case "copy":
-			encode(wire.OpCopy, &wire.CopyRange{ChunkID: id[:], Generation: 5, Length: number("length", 100), Sources: []wire.Hop{{NodeID: "b", Address: "host:1"}}})
+			encode(wire.OpCopy, &wire.CopyRange{ChunkID: id[:], Generation: 5, Length: number("length", 100),
+				Sources: []wire.Hop{{NodeID: "b", Address: "host:1"}}})
 		case "open-records":
 			encode(wire.OpOpenRecords, &wire.OpenRecords{Path: "/f", WriterID: id[:], WindowBytes: number("window", 0)})
 		case "records-opened":
@@ -374,14 +387,17 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			}
 			b.m.OnRecordsOpened(b.recordSession, err, b.now)
 		case "record":
-			packets, err := wire.AppendRecord(nil, uint64(number("sequence", 1)), wire.Flags(number("flags", 0)), make([]byte, number("bytes", 0)))
+			packets, err := wire.AppendRecord(nil, uint64(number("sequence", 1)), wire.Flags(number("flags", 0)),
+				make([]byte, number("bytes", 0)))
 			require.NoError(t, err)
 			if part := number("only", 0); part > 0 {
 				packets, rest = packets[:part], packets[part:]
 			}
 			feed(packets)
 		case "piece": // a packet of a record, as given
-			h := wire.Header{Op: wire.OpRecord, Seqno: uint64(number("sequence", 1)), Length: uint32(number("bytes", 0)), Offset: number("rest", 0), Flags: wire.Flags(number("flags", 0))}
+			h := wire.Header{Op: wire.OpRecord, Seqno: uint64(number("sequence", 1)),
+				Length: uint32(number("bytes", 0)),
+				Offset: number("rest", 0), Flags: wire.Flags(number("flags", 0))}
 			piece := make([]byte, wire.HeaderBytes+h.Length)
 			wire.PutHeader(piece, h)
 			wire.Seal(piece)
@@ -417,7 +433,8 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			b.m.OnDisconnected(b.now)
 		case "state":
 			n := b.m.node
-			out := fmt.Sprintf("%s; buffers %d, windows %d, sessions %d", b.m.phase, n.Buffers.Outstanding(), n.Budget.granted.Load(), n.Budget.sessions.Load())
+			out := fmt.Sprintf("%s; buffers %d, windows %d, sessions %d", b.m.phase, n.Buffers.Outstanding(),
+				n.Budget.granted.Load(), n.Budget.sessions.Load())
 			if b.m.reason != reasonNone {
 				out += "; refused: " + b.m.reason.String()
 			}
@@ -446,7 +463,8 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 		t.Run(strconv.Itoa(hopsAfter), func(t *testing.T) {
 			b := newMachineBench(Limits{})
 			id := chunk.NewID(1, [10]byte{1})
-			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate, ChunkSize: 1 << 30}
+			o := wire.OpenWrite{BodyVersion: 1, ChunkID: id[:], Generation: 1, Mode: wire.ModeCreate,
+				ChunkSize: 1 << 30}
 			statuses := make([]wire.HopStatus, hopsAfter)
 			for i := range statuses {
 				statuses[i].NodeID = "downstream"
@@ -521,15 +539,19 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 // what the header promised after it was checked.
 func FuzzMachineReceive(f *testing.F) {
 	id := chunk.NewID(1, [10]byte{1})
-	open, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &wire.OpenWrite{ChunkID: id[:], Generation: 1, Mode: 1, ChunkSize: 1 << 20})
+	open, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite},
+		&wire.OpenWrite{ChunkID: id[:], Generation: 1, Mode: 1, ChunkSize: 1 << 20})
 	read, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{ChunkID: id[:], Length: -1})
 	stat, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpStat}, &wire.StatReplica{ChunkID: id[:]})
-	f.Add(append(append(append([]byte{}, open...), dataPacket(1, 0, 0, []byte("hello"))...), dataPacket(2, 5, wire.FlagSeal, []byte("x"))...), uint8(7))
+	f.Add(append(append(append([]byte{}, open...), dataPacket(1, 0, 0, []byte("hello"))...),
+		dataPacket(2, 5, wire.FlagSeal, []byte("x"))...), uint8(7))
 	f.Add(append(append([]byte{}, read...), stat...), uint8(200))
-	records, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRecords}, &wire.OpenRecords{Path: "/f", WriterID: id[:]})
+	records, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRecords},
+		&wire.OpenRecords{Path: "/f", WriterID: id[:]})
 	one, _ := wire.AppendRecord(nil, 3, wire.FlagSync, []byte("one"))
 	two, _ := wire.AppendRecord(nil, 4, 0, nil)
-	copied, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpCopy}, &wire.CopyRange{ChunkID: id[:], Generation: 1, Sources: []wire.Hop{{Address: "h:1"}}})
+	copied, _ := wire.AppendPacket(nil, wire.Header{Op: wire.OpCopy},
+		&wire.CopyRange{ChunkID: id[:], Generation: 1, Sources: []wire.Hop{{Address: "h:1"}}})
 	f.Add(append(append(append([]byte{}, records...), one...), two...), uint8(255))
 	f.Add(append(append([]byte{}, copied...), stat...), uint8(40))
 	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"), uint8(1))
@@ -675,7 +697,8 @@ func openWrite(id chunk.ID) wire.OpenWrite {
 
 func dataPacket(seqno uint64, offset int64, flags wire.Flags, payload []byte) []byte {
 	packet := make([]byte, wire.HeaderBytes+len(payload))
-	wire.PutHeader(packet, wire.Header{Op: wire.OpData, Flags: flags, Length: uint32(len(payload)), Seqno: seqno, Offset: offset})
+	wire.PutHeader(packet, wire.Header{Op: wire.OpData, Flags: flags, Length: uint32(len(payload)), Seqno: seqno,
+		Offset: offset})
 	copy(packet[wire.HeaderBytes:], payload)
 	wire.Seal(packet)
 	return packet

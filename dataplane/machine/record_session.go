@@ -48,8 +48,8 @@ type RecordTask struct {
 
 // serveOpenRecords begins a session.
 func (m *Machine) serveOpenRecords(payload []byte) error {
-	s := &RecordSession{began: m.now}
-	if err := wire.DecodeBody(payload, &s.Open); err != nil {
+	session := &RecordSession{began: m.now}
+	if err := wire.DecodeBody(payload, &session.Open); err != nil {
 		return err
 	}
 	refused := func(r Reason, err error) {
@@ -57,23 +57,24 @@ func (m *Machine) serveOpenRecords(payload []byte) error {
 		m.replyRecordsOpened(err)
 		m.linger()
 	}
-	if err := s.Open.Validate(); err != nil {
+	if err := session.Open.Validate(); err != nil {
 		refused(reasonProtocol, err)
 		return nil
 	}
 	wish := m.node.Limits.RecordWindowBytes
-	if s.Open.WindowBytes > 0 {
-		wish = min(wish, s.Open.WindowBytes)
+	if session.Open.WindowBytes > 0 {
+		wish = min(wish, session.Open.WindowBytes)
 	}
 	window, ok := m.node.Budget.grant(wish)
 	if !ok {
-		refused(reasonBusy, fault.New(fault.Busy, "open records", "all %d bytes of windows or %d sessions of this datanode are taken",
+		refused(reasonBusy, fault.New(fault.Busy, "open records",
+			"all %d bytes of windows or %d sessions of this datanode are taken",
 			m.node.Limits.WindowBudgetBytes, m.node.Limits.SessionsMax))
 		return nil
 	}
-	s.window = window
-	m.records, m.phase = s, phaseRecording
-	m.emit(Effect{Kind: EffectOpenRecords, Records: s})
+	session.window = window
+	m.records, m.phase = session, phaseRecording
+	m.emit(Effect{Kind: EffectOpenRecords, Records: session})
 	return nil
 }
 
@@ -87,7 +88,8 @@ func redirectOf(err error) wire.Hop {
 }
 
 func (m *Machine) replyRecordsOpened(err error) {
-	body := wire.RecordsOpened{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err), Redirect: redirectOf(err)}
+	body := wire.RecordsOpened{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err),
+		Redirect: redirectOf(err)}
 	if err == nil {
 		body.WindowBytes = m.records.window
 	}
@@ -112,69 +114,78 @@ func (m *Machine) OnRecordsOpened(s *RecordSession, err error, now time.Duration
 
 // acceptRecord checks the header of a piece of a record, and takes room for the
 // whole record with the first one.
-func (m *Machine) acceptRecord(h wire.Header) bool {
+func (m *Machine) acceptRecord(header wire.Header) bool {
 	refuse := func(r Reason, kind fault.Kind, format string, args ...any) bool {
 		m.Refuse(r, fault.New(kind, "append record", format, args...))
 		return false
 	}
-	s := m.records
-	if m.phase != phaseRecording || !s.opened {
+	session := m.records
+	if m.phase != phaseRecording || !session.opened {
 		return refuse(reasonProtocol, fault.Protocol, "a record outside a record session")
 	}
-	total := int64(h.Length) + h.Offset
+	total := int64(header.Length) + header.Offset
 	switch {
-	case h.Flags&^wire.FlagSync != 0:
-		return refuse(reasonProtocol, fault.Protocol, "record %d has unknown flags %x", h.Seqno, h.Flags)
+	case header.Flags&^wire.FlagSync != 0:
+		return refuse(reasonProtocol, fault.Protocol, "record %d has unknown flags %x", header.Seqno, header.Flags)
 	case total > record.PayloadBytesMax:
-		return refuse(reasonOversized, fault.Invalid, "record %d of at least %d bytes, the limit is %d", h.Seqno, total, record.PayloadBytesMax)
-	case h.Offset > 0 && h.Length != wire.RecordPieceBytes:
-		return refuse(reasonProtocol, fault.Protocol, "a piece of record %d has %d bytes, want %d", h.Seqno, h.Length, wire.RecordPieceBytes)
+		return refuse(reasonOversized, fault.Invalid, "record %d of at least %d bytes, the limit is %d", header.Seqno,
+			total,
+			record.PayloadBytesMax)
+	case header.Offset > 0 && header.Length != wire.RecordPieceBytes:
+		return refuse(reasonProtocol, fault.Protocol, "a piece of record %d has %d bytes, want %d", header.Seqno,
+			header.Length,
+			wire.RecordPieceBytes)
 	}
-	if t := s.assembling; t != nil {
-		if h.Seqno != t.Sequence || h.Flags != t.Flags || total != t.rest || h.Length == 0 {
-			return refuse(reasonProtocol, fault.Protocol, "record %d with %d bytes to come, inside record %d with %d to come", h.Seqno, total, t.Sequence, t.rest)
+	if t := session.assembling; t != nil {
+		if header.Seqno != t.Sequence || header.Flags != t.Flags || total != t.rest || header.Length == 0 {
+			return refuse(reasonProtocol, fault.Protocol,
+				"record %d with %d bytes to come, inside record %d with %d to come",
+				header.Seqno, total, t.Sequence, t.rest)
 		}
 		return true
 	}
-	if h.Seqno == 0 || (s.next != 0 && h.Seqno != s.next) {
-		return refuse(reasonProtocol, fault.Protocol, "record %d, want %d", h.Seqno, s.next)
+	if header.Seqno == 0 || (session.next != 0 && header.Seqno != session.next) {
+		return refuse(reasonProtocol, fault.Protocol, "record %d, want %d", header.Seqno, session.next)
 	}
 	cost := wire.RecordCost(int(total))
-	if over := s.cost + cost - s.window; over > 0 {
-		if s.cost > 0 {
-			return refuse(reasonWindow, fault.Protocol, "record %d exceeds the window: %d bytes of it are taken, %d wanted, %d granted", h.Seqno, s.cost, cost, s.window)
+	if over := session.cost + cost - session.window; over > 0 {
+		if session.cost > 0 {
+			return refuse(reasonWindow, fault.Protocol,
+				"record %d exceeds the window: %d bytes of it are taken, %d wanted, %d granted",
+				header.Seqno, session.cost, cost, session.window)
 		}
 		if !m.node.Budget.lend(over) {
-			return refuse(reasonBusy, fault.Busy, "no memory for record %d of %d bytes now", h.Seqno, total)
+			return refuse(reasonBusy, fault.Busy, "no memory for record %d of %d bytes now", header.Seqno, total)
 		}
-		s.loan = over
+		session.loan = over
 	}
-	if s.next == 0 {
-		s.acked = h.Seqno - 1
+	if session.next == 0 {
+		session.acked = header.Seqno - 1
 	}
-	s.cost += cost
-	s.next = h.Seqno + 1
-	s.assembling = &RecordTask{session: s, Sequence: h.Seqno, Flags: h.Flags, Size: int(total), rest: total, cost: cost}
+	session.cost += cost
+	session.next = header.Seqno + 1
+	session.assembling = &RecordTask{session: session, Sequence: header.Seqno, Flags: header.Flags, Size: int(total),
+		rest: total, cost: cost}
 	return true
 }
 
 // dispatchRecord takes a verified piece, and hands the record over when it is
 // whole.
 func (m *Machine) dispatchRecord(p *Packet) {
-	s := m.records
-	t := s.assembling
-	t.Pieces = append(t.Pieces, p.Buffer)
-	t.rest -= int64(p.Header.Length)
+	session := m.records
+	task := session.assembling
+	task.Pieces = append(task.Pieces, p.Buffer)
+	task.rest -= int64(p.Header.Length)
 	p.Buffer = nil
 	m.recycle(p)
-	if t.rest > 0 {
+	if task.rest > 0 {
 		return
 	}
-	s.assembling = nil
-	s.inflight = append(s.inflight, t)
-	s.pending++
+	session.assembling = nil
+	session.inflight = append(session.inflight, task)
+	session.pending++
 	m.node.counters.Records.Add(1)
-	m.emit(Effect{Kind: EffectRecord, Records: s, Record: t})
+	m.emit(Effect{Kind: EffectRecord, Records: session, Record: task})
 }
 
 // OnRecordDone brings the sink's answer. It is called once for every
@@ -191,34 +202,35 @@ func (m *Machine) OnRecordDone(t *RecordTask, now time.Duration) {
 
 // flushRecords acks what has become ackable: the finished records at the front.
 func (m *Machine) flushRecords() {
-	s := m.records
-	for !s.over {
+	session := m.records
+	for !session.over {
 		count := 0
 		offsets := m.recordAck.Offsets[:0]
-		for count < len(s.inflight) && count < wire.RecordOffsetsMax && s.inflight[count].finished && s.inflight[count].Err == nil {
-			t := s.inflight[count]
+		for count < len(session.inflight) && count < wire.RecordOffsetsMax && session.inflight[count].finished &&
+			session.inflight[count].Err == nil {
+			t := session.inflight[count]
 			offsets = append(offsets, t.Offset)
-			s.acked = t.Sequence
-			s.cost -= t.cost
+			session.acked = t.Sequence
+			session.cost -= t.cost
 			count++
 		}
 		if count == 0 {
 			break
 		}
-		n := copy(s.inflight, s.inflight[count:])
-		clear(s.inflight[n:])
-		s.inflight = s.inflight[:n]
-		s.lastAck = m.now
-		if s.loan > 0 && s.cost <= s.window {
-			m.node.Budget.shrink(s.loan)
-			s.loan = 0
+		n := copy(session.inflight, session.inflight[count:])
+		clear(session.inflight[n:])
+		session.inflight = session.inflight[:n]
+		session.lastAck = m.now
+		if session.loan > 0 && session.cost <= session.window {
+			m.node.Budget.shrink(session.loan)
+			session.loan = 0
 		}
-		m.recordAck = wire.RecordAck{BodyVersion: wire.BodyVersion, Sequence: s.acked, Offsets: offsets}
-		m.reply(wire.Header{Op: wire.OpRecordAck, Seqno: s.acked}, &m.recordAck)
+		m.recordAck = wire.RecordAck{BodyVersion: wire.BodyVersion, Sequence: session.acked, Offsets: offsets}
+		m.reply(wire.Header{Op: wire.OpRecordAck, Seqno: session.acked}, &m.recordAck)
 	}
-	if !s.over && len(s.inflight) > 0 && s.inflight[0].finished {
+	if !session.over && len(session.inflight) > 0 && session.inflight[0].finished {
 		m.countRefusal(reasonRecords)
-		m.failRecords(s.inflight[0].Err)
+		m.failRecords(session.inflight[0].Err)
 	}
 }
 
@@ -227,8 +239,9 @@ func (m *Machine) flushRecords() {
 func (m *Machine) failRecords(err error) {
 	s := m.records
 	if s.opened {
-		m.reply(wire.Header{Op: wire.OpRecordAck, Seqno: s.acked}, &wire.RecordAck{BodyVersion: wire.BodyVersion, Sequence: s.acked,
-			Status: wire.StatusOf(m.node.ID, "", err), Redirect: redirectOf(err)})
+		m.reply(wire.Header{Op: wire.OpRecordAck, Seqno: s.acked},
+			&wire.RecordAck{BodyVersion: wire.BodyVersion, Sequence: s.acked,
+				Status: wire.StatusOf(m.node.ID, "", err), Redirect: redirectOf(err)})
 	} else {
 		m.replyRecordsOpened(err)
 	}
@@ -265,14 +278,18 @@ func (m *Machine) maybeReleaseRecords(s *RecordSession) {
 // tickRecords ends sessions that take too long to open, stop in the middle of a
 // record, or say nothing.
 func (m *Machine) tickRecords() {
-	s, l := m.records, &m.node.Limits
+	s, limits := m.records, &m.node.Limits
+	refuse := func(r Reason, op, format string, waited time.Duration) {
+		m.Refuse(r, fault.New(fault.Unavailable, op, format, waited))
+	}
+	idle := s.opened && s.assembling == nil && len(s.inflight) == 0
 	switch {
-	case !s.opened && m.now-s.began > l.RecordsOpenTimeout():
-		m.Refuse(reasonRecords, fault.New(fault.Unavailable, "open records", "the file could not be opened within %s", l.RecordsOpenTimeout()))
-	case s.assembling != nil && m.now-m.LastReceived > l.ReceiveTimeout:
-		m.Refuse(reasonStalled, fault.New(fault.Unavailable, "append record", "half a record, and nothing more for %s", l.ReceiveTimeout))
-	case s.opened && s.assembling == nil && len(s.inflight) == 0 && m.now-max(m.LastReceived, s.lastAck) > l.SessionIdleTimeout:
-		m.Refuse(reasonIdle, fault.New(fault.Unavailable, "append record", "nothing received for %s", l.SessionIdleTimeout))
+	case !s.opened && m.now-s.began > limits.RecordsOpenTimeout():
+		refuse(reasonRecords, "open records", "the file could not be opened within %s", limits.RecordsOpenTimeout())
+	case s.assembling != nil && m.now-m.LastReceived > limits.ReceiveTimeout:
+		refuse(reasonStalled, "append record", "half a record, and nothing more for %s", limits.ReceiveTimeout)
+	case idle && m.now-max(m.LastReceived, s.lastAck) > limits.SessionIdleTimeout:
+		refuse(reasonIdle, "append record", "nothing received for %s", limits.SessionIdleTimeout)
 	}
 }
 
@@ -289,6 +306,7 @@ func (s *RecordSession) check() {
 	if s.assembling != nil {
 		cost += s.assembling.cost
 	}
-	invariants.Assert(cost == s.cost && cost <= s.window+s.loan, "records cost %d, counted %d, granted %d+%d", cost, s.cost, s.window, s.loan)
+	invariants.Assert(cost == s.cost && cost <= s.window+s.loan, "records cost %d, counted %d, granted %d+%d", cost,
+		s.cost, s.window, s.loan)
 	invariants.Assert(pending == s.pending, "%d records pending, counted %d", pending, s.pending)
 }

@@ -50,7 +50,8 @@ func (m *Machine) serveOpenRead(payload []byte) error {
 
 // replyRead answers a read that sends no bytes.
 func (m *Machine) replyRead(err error) {
-	m.reply(wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+	m.reply(wire.Header{Op: wire.OpReadReply}, &wire.ReadReply{BodyVersion: wire.BodyVersion,
+		Status: wire.StatusOf(m.node.ID, "", err)})
 }
 
 // OnReadRefused tells that the read was not begun.
@@ -89,7 +90,8 @@ func (m *Machine) serveStat(payload []byte) error {
 		return err
 	}
 	if err := o.Validate(); err != nil {
-		m.reply(wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+		m.reply(wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: wire.BodyVersion,
+			Status: wire.StatusOf(m.node.ID, "", err)})
 		return nil
 	}
 	m.phase = phaseQuerying
@@ -103,7 +105,8 @@ func (m *Machine) serveRecover(payload []byte) error {
 		return err
 	}
 	if err := o.Validate(); err != nil {
-		m.reply(wire.Header{Op: wire.OpRecovered}, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+		m.reply(wire.Header{Op: wire.OpRecovered}, &wire.RecoverReply{BodyVersion: wire.BodyVersion,
+			Status: wire.StatusOf(m.node.ID, "", err)})
 		return nil
 	}
 	m.phase = phaseQuerying
@@ -117,7 +120,8 @@ func (m *Machine) serveCopy(payload []byte) error {
 		return err
 	}
 	if err := o.Validate(); err != nil {
-		m.reply(wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: wire.BodyVersion, Status: wire.StatusOf(m.node.ID, "", err)})
+		m.reply(wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: wire.BodyVersion,
+			Status: wire.StatusOf(m.node.ID, "", err)})
 		return nil
 	}
 	m.phase = phaseQuerying

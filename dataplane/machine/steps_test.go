@@ -34,7 +34,9 @@ func TestRandomMachineSteps(t *testing.T) {
 		for i := range steps {
 			steps[i] = byte(random.Uint32())
 			if random.IntN(3) > 0 { // sessions that get somewhere
-				steps[i] = []byte{0x00, 0x10, 0x01, 0x32, 0x43, 0x14, 0x05, 0x06, 0x87, 0x18, 0x29, 0x0e, 0x6d, 0x7d, 0x9d, 0xbd, 0xcd, 0xdd}[random.IntN(18)]
+				steps[i] = []byte{0x00, 0x10, 0x01, 0x32, 0x43, 0x14, 0x05, 0x06, 0x87, 0x18, 0x29, 0x0e, 0x6d, 0x7d,
+					0x9d, 0xbd,
+					0xcd, 0xdd}[random.IntN(18)]
 			}
 		}
 		playSteps(t, steps)
@@ -77,7 +79,8 @@ func playSteps(t *testing.T, steps []byte) {
 				if open {
 					next = max(1, r.next)
 				}
-				stream, err := wire.AppendRecord(nil, next, 0, make([]byte, []int{0, 100, 300_000, 1<<20 + 5}[argument-8]))
+				stream, err := wire.AppendRecord(nil, next, 0,
+					make([]byte, []int{0, 100, 300_000, 1<<20 + 5}[argument-8]))
 				require.NoError(t, err)
 				b.m.Receive(stream[:len(stream)/2], b.now)
 				if argument < 11 || i%3 > 0 {
@@ -99,7 +102,8 @@ func playSteps(t *testing.T, steps []byte) {
 		}
 		switch step & 15 {
 		case 0: // open with 0..2 hops
-			o := wire.OpenWrite{ChunkID: id[:], Generation: 2, PreviousGeneration: 1, Mode: wire.Mode(1 + argument%3), ChunkSize: 1 << 20, ReportMicros: uint32(argument%2) * wire.ReportMicrosLeast}
+			o := wire.OpenWrite{ChunkID: id[:], Generation: 2, PreviousGeneration: 1, Mode: wire.Mode(1 + argument%3),
+				ChunkSize: 1 << 20, ReportMicros: uint32(argument%2) * wire.ReportMicrosLeast}
 			for range argument % 3 {
 				o.Downstream = append(o.Downstream, wire.Hop{NodeID: "d", Address: "d:1"})
 			}
@@ -114,7 +118,8 @@ func playSteps(t *testing.T, steps []byte) {
 				seqno, offset = s.seqno+1, s.next
 			}
 			size := []int{0, 1, 100, 4096, 5000, 65536, 100_000, 262144}[argument%8]
-			packet := dataPacket(seqno, offset, []wire.Flags{0, 0, 0, 0, 1, 2, 4, 0}[(argument+i)%8], make([]byte, size))
+			packet := dataPacket(seqno, offset, []wire.Flags{0, 0, 0, 0, 1, 2, 4, 0}[(argument+i)%8],
+				make([]byte, size))
 			if step&15 == 4 && argument > 12 {
 				packet[len(packet)-1] ^= 1
 			}
@@ -137,11 +142,14 @@ func playSteps(t *testing.T, steps []byte) {
 			}
 		case 7:
 			if s != nil && s.hopsAfter > 0 {
-				b.m.OnDownOpened(s, wire.OpenAck{WindowBytes: int64(argument) << 16, Hops: statuses(s.hopsAfter, argument-13)}, b.now)
+				b.m.OnDownOpened(s, wire.OpenAck{WindowBytes: int64(argument) << 16,
+					Hops: statuses(s.hopsAfter, argument-13)},
+					b.now)
 			}
 		case 8, 9:
 			if s != nil && s.hopsAfter > 0 {
-				b.m.OnDownAck(s, wire.Ack{Seqno: s.downSeqno + uint64(argument%4), Hops: statuses(s.hopsAfter, argument-14)}, b.now)
+				b.m.OnDownAck(s, wire.Ack{Seqno: s.downSeqno + uint64(argument%4),
+					Hops: statuses(s.hopsAfter, argument-14)}, b.now)
 			}
 		case 10:
 			if s != nil && s.hopsAfter > 0 && argument > 10 {

@@ -47,95 +47,101 @@ type WriteSession struct {
 
 // serveOpenWrite begins a session: own open and downstream's go on at once.
 func (m *Machine) serveOpenWrite(payload []byte) error {
-	s := &WriteSession{began: m.now}
-	if err := wire.DecodeBody(payload, &s.Open); err != nil {
+	session := &WriteSession{began: m.now}
+	if err := wire.DecodeBody(payload, &session.Open); err != nil {
 		return err
 	}
 	refused := func(r Reason, err error) {
 		m.countRefusal(r)
-		m.reply(wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, Hops: []wire.HopStatus{m.ownStatus(err)}})
+		m.reply(wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion,
+			Hops: []wire.HopStatus{m.ownStatus(err)}})
 		m.linger()
 	}
-	if err := s.Open.Validate(); err != nil {
+	if err := session.Open.Validate(); err != nil {
 		refused(reasonProtocol, err)
 		return nil
 	}
-	window, ok := m.node.Budget.grant(windowWish(&s.Open))
+	window, ok := m.node.Budget.grant(windowWish(&session.Open))
 	if !ok {
-		refused(reasonBusy, fault.New(fault.Busy, "open write", "all %d bytes of windows or %d write sessions of this datanode are taken",
+		refused(reasonBusy, fault.New(fault.Busy, "open write",
+			"all %d bytes of windows or %d write sessions of this datanode are taken",
 			m.node.Limits.WindowBudgetBytes, m.node.Limits.SessionsMax))
 		return nil
 	}
 	m.node.counters.WritesStarted.Add(1)
-	s.Chunk, _ = chunk.IDFrom(s.Open.ChunkID)
-	s.Window, s.next, s.ackedLength = window, s.Open.Offset, s.Open.Offset
-	s.hopsAfter = len(s.Open.Downstream)
-	s.DownOpened = s.hopsAfter == 0
-	s.lastStored, s.lastDownAck, s.lastAppended = m.now, m.now, m.now
-	m.session, m.phase = s, phaseWriting
-	m.emit(Effect{Kind: EffectOpen, Session: s})
-	if s.hopsAfter > 0 {
-		m.emit(Effect{Kind: EffectDial, Session: s})
+	session.Chunk, _ = chunk.IDFrom(session.Open.ChunkID)
+	session.Window, session.next, session.ackedLength = window, session.Open.Offset, session.Open.Offset
+	session.hopsAfter = len(session.Open.Downstream)
+	session.DownOpened = session.hopsAfter == 0
+	session.lastStored, session.lastDownAck, session.lastAppended = m.now, m.now, m.now
+	m.session, m.phase = session, phaseWriting
+	m.emit(Effect{Kind: EffectOpen, Session: session})
+	if session.hopsAfter > 0 {
+		m.emit(Effect{Kind: EffectDial, Session: session})
 	}
 	return nil
 }
 
 // acceptData checks the header of a Data packet and returns its cost; -1 when
 // it was refused.
-func (m *Machine) acceptData(h wire.Header) int64 {
+func (m *Machine) acceptData(header wire.Header) int64 {
 	refuse := func(r Reason, format string, args ...any) int64 {
 		m.Refuse(r, fault.New(fault.Protocol, "write", format, args...))
 		return -1
 	}
 	const flags = wire.FlagSync | wire.FlagSeal | wire.FlagClose
-	s := m.session
-	if m.phase != phaseWriting || s.ending {
+	session := m.session
+	if m.phase != phaseWriting || session.ending {
 		return refuse(reasonProtocol, "data outside a write session")
 	}
-	cost := wire.WindowCost(int(h.Length))
+	cost := wire.WindowCost(int(header.Length))
 	switch {
-	case h.Seqno != s.seqno+1:
-		return refuse(reasonProtocol, "packet %d after packet %d", h.Seqno, s.seqno)
-	case h.Offset != s.next:
-		return refuse(reasonProtocol, "packet %d at offset %d, want %d", h.Seqno, h.Offset, s.next)
-	case h.Offset+int64(h.Length) > s.Open.ChunkSize:
-		return refuse(reasonProtocol, "packet %d ends at %d, the chunk at %d", h.Seqno, h.Offset+int64(h.Length), s.Open.ChunkSize)
-	case h.Flags&^flags != 0:
-		return refuse(reasonProtocol, "packet %d has unknown flags %x", h.Seqno, h.Flags)
-	case h.Flags&wire.FlagSeal != 0 && h.Flags&wire.FlagClose != 0:
-		return refuse(reasonProtocol, "packet %d seals and closes", h.Seqno)
-	case s.agreed == 0 && (s.seqno > 0 || cost > wire.EarlyBytesMax):
+	case header.Seqno != session.seqno+1:
+		return refuse(reasonProtocol, "packet %d after packet %d", header.Seqno, session.seqno)
+	case header.Offset != session.next:
+		return refuse(reasonProtocol, "packet %d at offset %d, want %d", header.Seqno, header.Offset, session.next)
+	case header.Offset+int64(header.Length) > session.Open.ChunkSize:
+		return refuse(reasonProtocol, "packet %d ends at %d, the chunk at %d", header.Seqno,
+			header.Offset+int64(header.Length),
+			session.Open.ChunkSize)
+	case header.Flags&^flags != 0:
+		return refuse(reasonProtocol, "packet %d has unknown flags %x", header.Seqno, header.Flags)
+	case header.Flags&wire.FlagSeal != 0 && header.Flags&wire.FlagClose != 0:
+		return refuse(reasonProtocol, "packet %d seals and closes", header.Seqno)
+	case session.agreed == 0 && (session.seqno > 0 || cost > wire.EarlyBytesMax):
 		return refuse(reasonWindow, "packet %d of %d bytes before the window was granted; one of at most %d is allowed",
-			h.Seqno, h.Length, wire.EarlyBytesMax)
-	case s.agreed > 0 && s.inflightCost+cost > s.agreed:
-		return refuse(reasonWindow, "packet %d exceeds the window: %d bytes of it are taken, %d wanted, %d granted", h.Seqno, s.inflightCost, cost, s.agreed)
+			header.Seqno, header.Length, wire.EarlyBytesMax)
+	case session.agreed > 0 && session.inflightCost+cost > session.agreed:
+		return refuse(reasonWindow, "packet %d exceeds the window: %d bytes of it are taken, %d wanted, %d granted",
+			header.Seqno,
+			session.inflightCost, cost, session.agreed)
 	}
 	return cost
 }
 
 // dispatchData hands a verified packet to disk and downstream.
-func (m *Machine) dispatchData(p *Packet) {
-	s := m.session
-	s.seqno, s.next = p.Header.Seqno, p.Header.Offset+int64(p.Header.Length)
-	s.inflightCost += p.cost
-	s.ending = p.Header.Flags&(wire.FlagSeal|wire.FlagClose) != 0
-	if s.inflight.Len() == 0 { // the clocks of progress start with the first packet that waits
-		s.lastStored, s.lastDownAck = m.now, m.now
+func (m *Machine) dispatchData(packet *Packet) {
+	session := m.session
+	session.seqno, session.next = packet.Header.Seqno, packet.Header.Offset+int64(packet.Header.Length)
+	session.inflightCost += packet.cost
+	session.ending = packet.Header.Flags&(wire.FlagSeal|wire.FlagClose) != 0
+	if session.inflight.Len() == 0 { // the clocks of progress start with the first packet that waits
+		session.lastStored, session.lastDownAck = m.now, m.now
 	}
-	s.inflight.Push(p)
-	s.jobs++
-	m.node.counters.BytesReceived.Add(uint64(p.Header.Length))
-	if s.hopsAfter > 0 {
-		p.Buffer.Retain()
-		m.emit(Effect{Kind: EffectForward, Session: s, Buffer: p.Buffer})
+	session.inflight.Push(packet)
+	session.jobs++
+	m.node.counters.BytesReceived.Add(uint64(packet.Header.Length))
+	if session.hopsAfter > 0 {
+		packet.Buffer.Retain()
+		m.emit(Effect{Kind: EffectForward, Session: session, Buffer: packet.Buffer})
 	}
-	m.emit(Effect{Kind: EffectAppend, Session: s, Packet: p})
+	m.emit(Effect{Kind: EffectAppend, Session: session, Packet: packet})
 }
 
 // OnOpened tells that the own replica is open, or why not.
-func (m *Machine) OnOpened(s *WriteSession, err error, now time.Duration) {
+func (m *Machine) OnOpened(session *WriteSession, err error, now time.Duration) {
 	m.now = now
-	if s.over {
+	if session.over {
 		return
 	}
 	if err != nil {
@@ -143,30 +149,32 @@ func (m *Machine) OnOpened(s *WriteSession, err error, now time.Duration) {
 		m.failSession(0, err)
 		return
 	}
-	s.opened = true
-	s.lastStored = now
-	m.maybeReplyOpenAck(s.Window)
+	session.opened = true
+	session.lastStored = now
+	m.maybeReplyOpenAck(session.Window)
 }
 
 // OnDownOpened brings the downstream neighbour's OpenAck.
-func (m *Machine) OnDownOpened(s *WriteSession, ack wire.OpenAck, now time.Duration) {
+func (m *Machine) OnDownOpened(session *WriteSession, ack wire.OpenAck, now time.Duration) {
 	m.now = now
-	if s.over || s.DownOpened {
+	if session.over || session.DownOpened {
 		return
 	}
-	ack.Hops = s.clipStatuses(ack.Hops)
-	s.downstream = append(s.downstream[:0], ack.Hops...)
-	if bad := wire.FirstBad(ack.Hops); bad >= 0 || len(ack.Hops) != s.hopsAfter || ack.WindowBytes < WindowMin {
+	ack.Hops = session.clipStatuses(ack.Hops)
+	session.downstream = append(session.downstream[:0], ack.Hops...)
+	if bad := wire.FirstBad(ack.Hops); bad >= 0 || len(ack.Hops) != session.hopsAfter || ack.WindowBytes < WindowMin {
 		m.countRefusal(ReasonPipeline)
 		if bad < 0 {
-			m.failSession(1, fault.New(fault.Protocol, "open write", "its open ack has %d hops and a window of %d bytes", len(ack.Hops), ack.WindowBytes))
+			m.failSession(1, fault.New(fault.Protocol, "open write",
+				"its open ack has %d hops and a window of %d bytes",
+				len(ack.Hops), ack.WindowBytes))
 			return
 		}
 		m.failSession(-1, nil)
 		return
 	}
-	s.DownOpened = true
-	s.lastDownAck = now
+	session.DownOpened = true
+	session.lastDownAck = now
 	m.maybeReplyOpenAck(ack.WindowBytes)
 }
 
@@ -200,17 +208,18 @@ func (m *Machine) replyOpenAck(s *WriteSession) {
 	hops := append(m.ack.Hops[:0], m.ownStatus(nil))
 	hops = append(hops, s.downstream...)
 	m.ack.Hops = hops
-	m.reply(wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: s.agreed, Hops: hops})
+	m.reply(wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, WindowBytes: s.agreed,
+		Hops: hops})
 }
 
 // OnStored tells that the disk is done with a packet. It is called once for
 // every effectAppend, also after the session is over.
-func (m *Machine) OnStored(s *WriteSession, p *Packet, err error, now time.Duration) {
+func (m *Machine) OnStored(session *WriteSession, packet *Packet, err error, now time.Duration) {
 	m.now = now
-	s.jobs--
-	p.Buffer = nil // the adapter released it when the write ended
-	if s.over {
-		m.maybeReleaseWindow(s)
+	session.jobs--
+	packet.Buffer = nil // the adapter released it when the write ended
+	if session.over {
+		m.maybeReleaseWindow(session)
 		return
 	}
 	if err != nil {
@@ -218,39 +227,42 @@ func (m *Machine) OnStored(s *WriteSession, p *Packet, err error, now time.Durat
 		m.failSession(0, err)
 		return
 	}
-	p.stored, p.storedAt = true, now
-	s.storedSeqno, s.lastStored = p.Header.Seqno, now
+	packet.stored, packet.storedAt = true, now
+	session.storedSeqno, session.lastStored = packet.Header.Seqno, now
 }
 
 // OnDownAck brings an ack from downstream; ack.Hops is used during the call only.
-func (m *Machine) OnDownAck(s *WriteSession, ack wire.Ack, now time.Duration) {
+func (m *Machine) OnDownAck(session *WriteSession, ack wire.Ack, now time.Duration) {
 	m.now = now
-	if s.over {
+	if session.over {
 		return
 	}
-	ack.Hops = s.clipStatuses(ack.Hops)
+	ack.Hops = session.clipStatuses(ack.Hops)
 	switch {
 	case wire.FirstBad(ack.Hops) >= 0:
-		s.downSeqno = max(s.downSeqno, min(ack.Seqno, s.seqno))
-		s.downstream = append(s.downstream[:0], ack.Hops...)
+		session.downSeqno = max(session.downSeqno, min(ack.Seqno, session.seqno))
+		session.downstream = append(session.downstream[:0], ack.Hops...)
 		m.countRefusal(ReasonPipeline)
 		m.failSession(-1, nil)
 		return
-	case !s.DownOpened || ack.Seqno > s.seqno || ack.Seqno < s.downSeqno || ack.Seqno == s.downSeqno && s.Open.ReportMicros == 0 || len(ack.Hops) != s.hopsAfter:
+	case !session.DownOpened || ack.Seqno > session.seqno || ack.Seqno < session.downSeqno ||
+		ack.Seqno == session.downSeqno &&
+			session.Open.ReportMicros == 0 || len(ack.Hops) != session.hopsAfter:
 		m.countRefusal(ReasonPipeline)
-		m.failSession(1, fault.New(fault.Protocol, "write", "it acked packet %d with %d hops; %d packets were sent, %d acked before",
-			ack.Seqno, len(ack.Hops), s.seqno, s.downSeqno))
+		m.failSession(1, fault.New(fault.Protocol, "write",
+			"it acked packet %d with %d hops; %d packets were sent, %d acked before",
+			ack.Seqno, len(ack.Hops), session.seqno, session.downSeqno))
 		return
 	}
 	for i := range ack.Hops { // between two acks of ours the slowest counts
-		if s.downSeqno > s.ackedSeqno && i < len(s.downstream) {
-			ack.Hops[i].Micros = max(ack.Hops[i].Micros, s.downstream[i].Micros)
-			ack.Hops[i].TotalMicros = max(ack.Hops[i].TotalMicros, s.downstream[i].TotalMicros)
+		if session.downSeqno > session.ackedSeqno && i < len(session.downstream) {
+			ack.Hops[i].Micros = max(ack.Hops[i].Micros, session.downstream[i].Micros)
+			ack.Hops[i].TotalMicros = max(ack.Hops[i].TotalMicros, session.downstream[i].TotalMicros)
 		}
 	}
-	s.downstream, s.lastDownHeard = append(s.downstream[:0], ack.Hops...), now
-	if ack.Seqno > s.downSeqno { // else it is a report
-		s.downSeqno, s.lastDownAck = ack.Seqno, now
+	session.downstream, session.lastDownHeard = append(session.downstream[:0], ack.Hops...), now
+	if ack.Seqno > session.downSeqno { // else it is a report
+		session.downSeqno, session.lastDownAck = ack.Seqno, now
 	}
 }
 
@@ -272,18 +284,18 @@ func (m *Machine) Flush(now time.Duration) {
 		m.flushRecords()
 		return
 	}
-	s := m.session
-	if m.phase != phaseWriting || s.over || s.agreed == 0 {
+	session := m.session
+	if m.phase != phaseWriting || session.over || session.agreed == 0 {
 		return
 	}
-	slowest, total, advanced := m.advance(s)
+	slowest, total, advanced := m.advance(session)
 	if !advanced {
 		return
 	}
 	own := m.ownStatus(nil)
 	own.Micros, own.TotalMicros = micros(slowest), micros(total)
-	m.replyAck(s, own)
-	if s.ending && s.ackedSeqno == s.seqno {
+	m.replyAck(session, own)
+	if session.ending && session.ackedSeqno == session.seqno {
 		m.endSession()
 	}
 }
@@ -334,26 +346,27 @@ func (m *Machine) endSession() {
 // -1: as downstream's last statuses say) after acking what can be acked, and
 // ends the session and the connection.
 func (m *Machine) failSession(hop int, err error) {
-	s := m.session
-	m.advance(s)
+	session := m.session
+	m.advance(session)
 	own := m.ownStatus(nil)
 	switch hop {
 	case 0:
 		own = m.ownStatus(err)
-		for i := range s.downstream {
-			s.downstream[i].Micros, s.downstream[i].TotalMicros = 0, 0
+		for i := range session.downstream {
+			session.downstream[i].Micros, session.downstream[i].TotalMicros = 0, 0
 		}
 	case 1:
-		failed := hopStatus(s.Open.Downstream[0].NodeID, err)
-		rest := s.downstream
-		s.downstream = append([]wire.HopStatus{failed}, rest[min(1, len(rest)):]...)
+		failed := hopStatus(session.Open.Downstream[0].NodeID, err)
+		rest := session.downstream
+		session.downstream = append([]wire.HopStatus{failed}, rest[min(1, len(rest)):]...)
 	}
-	if s.agreed == 0 || s.openAckHeld { // the failure of a last packet whose OpenAck is held is one of the open
-		s.openAckHeld = false
-		hops := append([]wire.HopStatus{own}, s.downstream...)
+	if session.agreed == 0 ||
+		session.openAckHeld { // the failure of a last packet whose OpenAck is held is one of the open
+		session.openAckHeld = false
+		hops := append([]wire.HopStatus{own}, session.downstream...)
 		m.reply(wire.Header{Op: wire.OpOpenAck}, &wire.OpenAck{BodyVersion: wire.BodyVersion, Hops: hops})
 	} else {
-		m.replyAck(s, own)
+		m.replyAck(session, own)
 	}
 	m.abortSession()
 	m.linger()
@@ -386,40 +399,41 @@ func (m *Machine) maybeReleaseWindow(s *WriteSession) {
 
 // tickSession names whoever keeps the session waiting for too long.
 func (m *Machine) tickSession() {
-	s, l := m.session, &m.node.Limits
+	session, limits := m.session, &m.node.Limits
 	fail := func(hop int, kind fault.Kind, format string, args ...any) {
 		m.countRefusal(ReasonPipeline)
 		m.failSession(hop, fault.New(kind, "write", format, args...))
 	}
-	down := l.stepTimeout(s.hopsAfter)
+	down := limits.stepTimeout(session.hopsAfter)
 	switch {
-	case !s.opened && m.now-s.began > l.StepTimeout:
-		fail(0, fault.Disk, "the disk did not open the replica within %s", l.StepTimeout)
-	case !s.DownOpened && m.now-s.began > down:
+	case !session.opened && m.now-session.began > limits.StepTimeout:
+		fail(0, fault.Disk, "the disk did not open the replica within %s", limits.StepTimeout)
+	case !session.DownOpened && m.now-session.began > down:
 		fail(1, fault.Unavailable, "no answer to open within %s", down)
-	case s.agreed == 0:
-	case s.openAckHeld && m.now-s.openedAt >= openAckHoldMax:
-		m.replyOpenAck(s)
-	case s.storedSeqno < s.seqno && m.now-s.lastStored > l.StepTimeout:
-		fail(0, fault.Disk, "the disk did not finish packet %d within %s", s.storedSeqno+1, l.StepTimeout)
-	case s.hopsAfter > 0 && s.downSeqno < s.seqno && m.now-s.lastDownAck > down:
-		fail(1, fault.Unavailable, "no ack of packet %d within %s", s.downSeqno+1, down)
-	case s.inflight.Len() == 0 && m.now-m.LastReceived > l.SessionIdleTimeout:
-		m.Refuse(reasonIdle, fault.New(fault.Unavailable, "write", "nothing received for %s", l.SessionIdleTimeout))
+	case session.agreed == 0:
+	case session.openAckHeld && m.now-session.openedAt >= openAckHoldMax:
+		m.replyOpenAck(session)
+	case session.storedSeqno < session.seqno && m.now-session.lastStored > limits.StepTimeout:
+		fail(0, fault.Disk, "the disk did not finish packet %d within %s", session.storedSeqno+1, limits.StepTimeout)
+	case session.hopsAfter > 0 && session.downSeqno < session.seqno && m.now-session.lastDownAck > down:
+		fail(1, fault.Unavailable, "no ack of packet %d within %s", session.downSeqno+1, down)
+	case session.inflight.Len() == 0 && m.now-m.LastReceived > limits.SessionIdleTimeout:
+		m.Refuse(reasonIdle, fault.New(fault.Unavailable, "write", "nothing received for %s",
+			limits.SessionIdleTimeout))
 	default:
-		m.maybeReport(s)
+		m.maybeReport(session)
 	}
 }
 
 // maybeReport tells upstream where the oldest packet waits, if it asked for that
 // and has heard nothing for a while.
-func (m *Machine) maybeReport(s *WriteSession) {
-	every := time.Duration(s.Open.ReportMicros) * time.Microsecond
-	if every == 0 || s.agreed == 0 || s.openAckHeld || s.inflight.Len() == 0 {
+func (m *Machine) maybeReport(session *WriteSession) {
+	every := time.Duration(session.Open.ReportMicros) * time.Microsecond
+	if every == 0 || session.agreed == 0 || session.openAckHeld || session.inflight.Len() == 0 {
 		return
 	}
-	oldest := *s.inflight.At(0)
-	if m.now-max(s.lastAckSent, oldest.firstSeen) < every {
+	oldest := *session.inflight.At(0)
+	if m.now-max(session.lastAckSent, oldest.firstSeen) < every {
 		return
 	}
 	own := m.ownStatus(nil)
@@ -427,13 +441,13 @@ func (m *Machine) maybeReport(s *WriteSession) {
 	if own.Micros = own.TotalMicros; oldest.stored {
 		own.Micros = micros(oldest.storedAt - oldest.firstSeen)
 	}
-	silent := m.now-s.lastDownHeard > 2*every
-	for i := range s.downstream {
-		if h := &s.downstream[i]; silent || h.TotalMicros == 0 {
+	silent := m.now-session.lastDownHeard > 2*every
+	for i := range session.downstream {
+		if h := &session.downstream[i]; silent || h.TotalMicros == 0 {
 			h.Micros, h.TotalMicros = 1, 1
 		}
 	}
-	m.replyAck(s, own)
+	m.replyAck(session, own)
 }
 
 func (m *Machine) ownStatus(err error) wire.HopStatus { return hopStatus(m.node.ID, err) }
@@ -443,12 +457,13 @@ func hopStatus(nodeID string, err error) wire.HopStatus {
 	return wire.HopStatus{NodeID: nodeID, Code: s.Code, Reason: s.Reason}
 }
 
-// bounded cuts what downstream says to what fits our own ack.
+// clipStatuses cuts what downstream says to what fits our own ack.
 func (s *WriteSession) clipStatuses(hops []wire.HopStatus) []wire.HopStatus {
 	hops = hops[:min(len(hops), s.hopsAfter)]
 	for i := range hops {
 		h := &hops[i]
-		h.NodeID, h.Reason = h.NodeID[:min(len(h.NodeID), hopNodeBytesMax)], h.Reason[:min(len(h.Reason), hopReasonBytesMax)]
+		h.NodeID = h.NodeID[:min(len(h.NodeID), hopNodeBytesMax)]
+		h.Reason = h.Reason[:min(len(h.Reason), hopReasonBytesMax)]
 	}
 	return hops
 }
@@ -472,5 +487,6 @@ func (s *WriteSession) check() {
 	}
 	invariants.Assert(cost == s.inflightCost, "in flight %d, counted %d", cost, s.inflightCost)
 	invariants.Assert(s.agreed == 0 || cost <= s.agreed, "in flight %d, granted %d", cost, s.agreed)
-	invariants.Assert(s.jobs >= 0 && s.jobs <= s.inflight.Len(), "%d disk jobs for %d packets", s.jobs, s.inflight.Len())
+	invariants.Assert(s.jobs >= 0 && s.jobs <= s.inflight.Len(), "%d disk jobs for %d packets", s.jobs,
+		s.inflight.Len())
 }

@@ -181,7 +181,8 @@ func (s Status) Err(op, address string) error {
 	if s.Code == 0 {
 		return nil
 	}
-	return &fault.Error{Kind: fault.Kind(s.Code), Op: op, Chunk: s.Chunk, Node: s.NodeID, Address: address, Reason: s.Reason}
+	return &fault.Error{Kind: fault.Kind(s.Code), Op: op, Chunk: s.Chunk, Node: s.NodeID, Address: address,
+		Reason: s.Reason}
 }
 
 const (
@@ -221,20 +222,21 @@ func NewEncoder() *Encoder {
 
 // AppendPacket is like the function of this name. Pass body as a pointer to
 // keep it from being copied to the heap.
-func (e *Encoder) AppendPacket(b []byte, h Header, body any) ([]byte, error) {
+func (e *Encoder) AppendPacket(b []byte, header Header, body any) ([]byte, error) {
 	e.scratch = e.scratch[:0]
 	e.codec.ResetBytes(&e.scratch)
 	if err := e.codec.Encode(body); err != nil {
 		return b, &fault.Error{Kind: fault.Internal, Op: "encode packet body", Err: err}
 	}
 	if len(e.scratch) > BodyBytesMax {
-		return b, fault.New(fault.Internal, "encode packet body", "%T takes %d bytes, limit %d", body, len(e.scratch), BodyBytesMax)
+		return b, fault.New(fault.Internal, "encode packet body", "%T takes %d bytes, limit %d", body, len(e.scratch),
+			BodyBytesMax)
 	}
-	h.Length = uint32(len(e.scratch))
+	header.Length = uint32(len(e.scratch))
 	start := len(b)
-	var header [HeaderBytes]byte
-	PutHeader(header[:], h)
-	b = append(b, header[:]...)
+	var encoded [HeaderBytes]byte
+	PutHeader(encoded[:], header)
+	b = append(b, encoded[:]...)
 	b = append(b, e.scratch...)
 	Seal(b[start:])
 	return b, nil

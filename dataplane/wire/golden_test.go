@@ -31,31 +31,49 @@ func bodies() map[string]struct {
 		body any
 	}
 	status := Status{Code: uint8(fault.NotFound), NodeID: "node-a", Chunk: "0190", Reason: "no such replica"}
-	hops := []HopStatus{{NodeID: "node-a", Micros: 1200, TotalMicros: 71_500}, {NodeID: "node-b", Code: uint8(fault.Disk), Reason: "EIO", Micros: 70_000, TotalMicros: 70_001}}
+	hops := []HopStatus{{NodeID: "node-a", Micros: 1200, TotalMicros: 71_500},
+		{NodeID: "node-b", Code: uint8(fault.Disk), Reason: "EIO", Micros: 70_000, TotalMicros: 70_001}}
 	return map[string]entry{
-		"open_write": {OpOpenWrite, &OpenWrite{BodyVersion: 1, ChunkID: testID(), Generation: 3, PreviousGeneration: 2, Mode: ModeResume, ChunkSize: 64 << 20,
-			Offset: 131_073, SizeHint: 1 << 20, WindowBytes: 8 << 20, Downstream: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}, {NodeID: "node-c", Address: "[::1]:7720"}}, ClientName: "put", ReportMicros: 200_000}},
-		"open_ack":        {OpOpenAck, &OpenAck{BodyVersion: 1, WindowBytes: 4 << 20, Hops: hops}},
-		"ack":             {OpAck, &Ack{BodyVersion: 1, Seqno: 77, Length: 1 << 33, Hops: hops}},
-		"open_read":       {OpOpenRead, &OpenRead{BodyVersion: 1, ChunkID: testID(), MinGeneration: 2, Offset: 65_536, Length: -1}},
-		"read_reply":      {OpReadReply, &ReadReply{BodyVersion: 1, Generation: 2, ReplicaLength: 200_000, DataOffset: 65_536, DataLength: 134_464, BlockBytes: 65_536, Sums: []byte("01234567abcdefgh\x00\x01\x02\x03\xff\xfe\xfd\xfc"), ChunkSize: 64 << 20}},
-		"read_refused":    {OpReadReply, &ReadReply{BodyVersion: 1, Status: status}},
-		"stat":            {OpStat, &StatReplica{BodyVersion: 1, ChunkID: testID(), WithDigest: true}},
-		"stat_reply":      {OpStatReply, &StatReply{BodyVersion: 1, Generation: 9, Length: 12, State: uint8(chunk.Sealed), Digest: 0xfedc_ba98_7654_3210}},
-		"error":           {OpError, &status},
-		"recover_begin":   {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverBegin, ChunkID: testID(), Generation: 8}},
-		"recover_finish":  {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverFinish, ChunkID: testID(), Generation: 8, Length: 99}},
-		"recovered":       {OpRecovered, &RecoverReply{BodyVersion: 1, Generation: 7, Length: 100, State: uint8(chunk.Recovered), Restarted: true}},
+		"open_write": {OpOpenWrite, &OpenWrite{BodyVersion: 1, ChunkID: testID(), Generation: 3, PreviousGeneration: 2,
+			Mode: ModeResume, ChunkSize: 64 << 20,
+			Offset: 131_073, SizeHint: 1 << 20, WindowBytes: 8 << 20,
+			Downstream: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}, {NodeID: "node-c", Address: "[::1]:7720"}},
+			ClientName: "put", ReportMicros: 200_000}},
+		"open_ack": {OpOpenAck, &OpenAck{BodyVersion: 1, WindowBytes: 4 << 20, Hops: hops}},
+		"ack":      {OpAck, &Ack{BodyVersion: 1, Seqno: 77, Length: 1 << 33, Hops: hops}},
+		"open_read": {OpOpenRead, &OpenRead{BodyVersion: 1, ChunkID: testID(), MinGeneration: 2, Offset: 65_536,
+			Length: -1}},
+		"read_reply": {OpReadReply, &ReadReply{BodyVersion: 1, Generation: 2, ReplicaLength: 200_000,
+			DataOffset: 65_536, DataLength: 134_464, BlockBytes: 65_536,
+			Sums: []byte("01234567abcdefgh\x00\x01\x02\x03\xff\xfe\xfd\xfc"), ChunkSize: 64 << 20}},
+		"read_refused": {OpReadReply, &ReadReply{BodyVersion: 1, Status: status}},
+		"stat":         {OpStat, &StatReplica{BodyVersion: 1, ChunkID: testID(), WithDigest: true}},
+		"stat_reply": {OpStatReply, &StatReply{BodyVersion: 1, Generation: 9, Length: 12, State: uint8(chunk.Sealed),
+			Digest: 0xfedc_ba98_7654_3210}},
+		"error": {OpError, &status},
+		"recover_begin": {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverBegin, ChunkID: testID(),
+			Generation: 8}},
+		"recover_finish": {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverFinish, ChunkID: testID(),
+			Generation: 8,
+			Length:     99}},
+		"recovered": {OpRecovered, &RecoverReply{BodyVersion: 1, Generation: 7, Length: 100,
+			State: uint8(chunk.Recovered), Restarted: true}},
 		"recover_refused": {OpRecovered, &RecoverReply{BodyVersion: 1, Status: status}},
-		"copy": {OpCopy, &CopyRange{BodyVersion: 1, ChunkID: testID(), Generation: 4, ChunkSize: 64 << 20, Length: 1 << 20, SourceChunkID: testID(), SourceMinGeneration: 2,
+		"copy": {OpCopy, &CopyRange{BodyVersion: 1, ChunkID: testID(), Generation: 4, ChunkSize: 64 << 20,
+			Length:        1 << 20,
+			SourceChunkID: testID(), SourceMinGeneration: 2,
 			Sources: []Hop{{NodeID: "node-b", Address: "10.0.0.2:7720"}}, Seal: true}},
-		"copy_reply":       {OpCopyReply, &CopyReply{BodyVersion: 1, Length: 1 << 20}},
-		"copy_refused":     {OpCopyReply, &CopyReply{BodyVersion: 1, Status: status, Length: 77}},
-		"open_records":     {OpOpenRecords, &OpenRecords{BodyVersion: 1, Path: "/logs/a", WriterID: testID(), WindowBytes: 1 << 20, ClientName: "ww append"}},
-		"records_opened":   {OpRecordsOpened, &RecordsOpened{BodyVersion: 1, WindowBytes: 1 << 20}},
-		"records_redirect": {OpRecordsOpened, &RecordsOpened{BodyVersion: 1, Status: status, Redirect: Hop{NodeID: "node-b", Address: "10.0.0.2:7720"}}},
-		"record_ack":       {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Offsets: []int64{0, 56, 1 << 40}}},
-		"record_failed":    {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Status: status, Redirect: Hop{NodeID: "node-b", Address: "10.0.0.2:7720"}}},
+		"copy_reply":   {OpCopyReply, &CopyReply{BodyVersion: 1, Length: 1 << 20}},
+		"copy_refused": {OpCopyReply, &CopyReply{BodyVersion: 1, Status: status, Length: 77}},
+		"open_records": {OpOpenRecords, &OpenRecords{BodyVersion: 1, Path: "/logs/a", WriterID: testID(),
+			WindowBytes: 1 << 20, ClientName: "ww append"}},
+		"records_opened": {OpRecordsOpened, &RecordsOpened{BodyVersion: 1, WindowBytes: 1 << 20}},
+		"records_redirect": {OpRecordsOpened, &RecordsOpened{BodyVersion: 1, Status: status,
+			Redirect: Hop{NodeID: "node-b",
+				Address: "10.0.0.2:7720"}}},
+		"record_ack": {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Offsets: []int64{0, 56, 1 << 40}}},
+		"record_failed": {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Status: status,
+			Redirect: Hop{NodeID: "node-b", Address: "10.0.0.2:7720"}}},
 	}
 }
 
@@ -126,7 +144,8 @@ func TestGoldenBytes(t *testing.T) {
 	}
 	payload := []byte("sixteen bytes ok")
 	data := make([]byte, HeaderBytes+len(payload))
-	PutHeader(data, Header{Op: OpData, Flags: FlagSync | FlagSeal, Length: uint32(len(payload)), Seqno: 1<<40 + 3, Offset: 1 << 29})
+	PutHeader(data, Header{Op: OpData, Flags: FlagSync | FlagSeal, Length: uint32(len(payload)), Seqno: 1<<40 + 3,
+		Offset: 1 << 29})
 	copy(data[HeaderBytes:], payload)
 	Seal(data)
 	golden("data", data)
@@ -182,7 +201,8 @@ func TestBodiesGrowAtTheirEnd(t *testing.T) {
 		Added         string
 		More          []int
 	}
-	packet, err := AppendPacket(nil, Header{Op: OpOpenRead}, &openReadV2{BodyVersion: 2, ChunkID: testID(), Offset: 7, Length: 8, Added: "new", More: []int{1, 2}})
+	packet, err := AppendPacket(nil, Header{Op: OpOpenRead},
+		&openReadV2{BodyVersion: 2, ChunkID: testID(), Offset: 7, Length: 8, Added: "new", More: []int{1, 2}})
 	require.NoError(t, err)
 	var now OpenRead
 	require.NoError(t, DecodeBody(packet[HeaderBytes:], &now))

@@ -136,12 +136,14 @@ func ParseHeader(b []byte) (Header, error) {
 	const op = "parse packet header"
 	_ = b[HeaderBytes-1]
 	if m := binary.LittleEndian.Uint32(b); m != Magic {
-		return Header{}, fault.New(fault.Protocol, op, "magic is %08x, want %08x: the peer does not speak the data protocol", m, Magic)
+		return Header{}, fault.New(fault.Protocol, op,
+			"magic is %08x, want %08x: the peer does not speak the data protocol",
+			m, Magic)
 	}
 	if b[4] != Version {
 		return Header{}, fault.New(fault.Version, op, "peer speaks version %d, this node speaks %d", b[4], Version)
 	}
-	h := Header{
+	header := Header{
 		Op:     Op(b[5]),
 		Flags:  Flags(binary.LittleEndian.Uint16(b[6:])),
 		Sum:    binary.LittleEndian.Uint64(b[8:]),
@@ -150,18 +152,19 @@ func ParseHeader(b []byte) (Header, error) {
 		Offset: int64(binary.LittleEndian.Uint64(b[32:])),
 	}
 	limit := uint32(BodyBytesMax)
-	if h.Op == OpData || h.Op == OpRecord {
+	if header.Op == OpData || header.Op == OpRecord {
 		limit = PayloadBytesMax
 	}
 	switch {
-	case h.Op == 0 || h.Op > opLast:
-		return Header{}, fault.New(fault.Protocol, op, "unknown op %d", h.Op)
-	case h.Length > limit:
-		return Header{}, fault.New(fault.Protocol, op, "payload of %d bytes, op %d allows %d", h.Length, h.Op, limit)
+	case header.Op == 0 || header.Op > opLast:
+		return Header{}, fault.New(fault.Protocol, op, "unknown op %d", header.Op)
+	case header.Length > limit:
+		return Header{}, fault.New(fault.Protocol, op, "payload of %d bytes, op %d allows %d", header.Length, header.Op,
+			limit)
 	case binary.LittleEndian.Uint32(b[20:]) != 0:
 		return Header{}, fault.New(fault.Protocol, op, "reserved field is not 0")
-	case h.Offset < 0:
-		return Header{}, fault.New(fault.Protocol, op, "negative offset %d", h.Offset)
+	case header.Offset < 0:
+		return Header{}, fault.New(fault.Protocol, op, "negative offset %d", header.Offset)
 	}
-	return h, nil
+	return header, nil
 }

@@ -38,14 +38,16 @@ func (r *PacketReader) Next() (Header, []byte, error) {
 	if err := r.fill(HeaderBytes); err != nil {
 		return Header{}, nil, err
 	}
-	h, err := ParseHeader(r.buffer[r.start:r.end])
+	header, err := ParseHeader(r.buffer[r.start:r.end])
 	if err != nil {
 		return Header{}, nil, err
 	}
-	if int(h.Length) > r.payloadLimit {
-		return Header{}, nil, fault.New(fault.Protocol, "read packet", "payload of %d bytes, limit here %d", h.Length, r.payloadLimit)
+	if int(header.Length) > r.payloadLimit {
+		return Header{}, nil, fault.New(fault.Protocol, "read packet", "payload of %d bytes, limit here %d",
+			header.Length,
+			r.payloadLimit)
 	}
-	size := HeaderBytes + int(h.Length)
+	size := HeaderBytes + int(header.Length)
 	if err := r.fill(size); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -57,22 +59,22 @@ func (r *PacketReader) Next() (Header, []byte, error) {
 		return Header{}, nil, err
 	}
 	r.start += size
-	return h, packet[HeaderBytes:], nil
+	return header, packet[HeaderBytes:], nil
 }
 
 // Expect returns the next packet decoded into body if it is of op want; an *Ack
 // as by DecodeAck. A packet of OpError becomes the error it carries.
 func (r *PacketReader) Expect(want Op, body any) (Header, error) {
-	h, payload, err := r.Next()
+	header, payload, err := r.Next()
 	if err != nil {
 		return Header{}, err
 	}
-	switch h.Op {
+	switch header.Op {
 	case want:
 		if ack, ok := body.(*Ack); ok {
-			return h, DecodeAck(payload, ack)
+			return header, DecodeAck(payload, ack)
 		}
-		return h, DecodeBody(payload, body)
+		return header, DecodeBody(payload, body)
 	case OpError:
 		var s Status
 		if err := DecodeBody(payload, &s); err != nil {
@@ -82,7 +84,7 @@ func (r *PacketReader) Expect(want Op, body any) (Header, error) {
 			return Header{}, err
 		}
 	}
-	return Header{}, fault.New(fault.Protocol, "read packet", "got op %d, want %d", h.Op, want)
+	return Header{}, fault.New(fault.Protocol, "read packet", "got op %d, want %d", header.Op, want)
 }
 
 // Read takes raw bytes: those that follow a ReadReply.
@@ -101,22 +103,22 @@ func (r *PacketReader) Buffered() int { return r.end - r.start }
 
 // fill makes at least n bytes available at start. n was checked against the
 // limit, so the buffer never grows beyond HeaderBytes + payloadLimit.
-func (r *PacketReader) fill(n int) error {
-	if r.end-r.start >= n {
+func (r *PacketReader) fill(count int) error {
+	if r.end-r.start >= count {
 		return nil
 	}
-	if len(r.buffer)-r.start < n || r.start == r.end {
+	if len(r.buffer)-r.start < count || r.start == r.end {
 		target := r.buffer
-		if len(target) < n {
-			target = make([]byte, max(n, min(readerBytesMin, HeaderBytes+r.payloadLimit)))
+		if len(target) < count {
+			target = make([]byte, max(count, min(readerBytesMin, HeaderBytes+r.payloadLimit)))
 		}
 		r.end = copy(target, r.buffer[r.start:r.end])
 		r.start, r.buffer = 0, target
 	}
-	for r.end-r.start < n {
+	for r.end-r.start < count {
 		m, err := r.source.Read(r.buffer[r.end:])
 		r.end += m
-		if err != nil && r.end-r.start < n {
+		if err != nil && r.end-r.start < count {
 			if errors.Is(err, io.EOF) && r.end-r.start > 0 {
 				return io.ErrUnexpectedEOF
 			}

@@ -65,13 +65,15 @@ func RecordCost(payloadBytes int) int64 {
 // record.PayloadBytesMax.
 func AppendRecord(b []byte, sequence uint64, flags Flags, payload []byte) ([]byte, error) {
 	if len(payload) > record.PayloadBytesMax {
-		return b, fault.New(fault.Invalid, "append record", "record of %d bytes, the limit is %d", len(payload), record.PayloadBytesMax)
+		return b, fault.New(fault.Invalid, "append record", "record of %d bytes, the limit is %d", len(payload),
+			record.PayloadBytesMax)
 	}
 	for {
 		piece := payload[:min(len(payload), RecordPieceBytes)]
 		payload = payload[len(piece):]
 		var header [HeaderBytes]byte
-		PutHeader(header[:], Header{Op: OpRecord, Flags: flags, Length: uint32(len(piece)), Seqno: sequence, Offset: int64(len(payload))})
+		PutHeader(header[:], Header{Op: OpRecord, Flags: flags, Length: uint32(len(piece)), Seqno: sequence,
+			Offset: int64(len(payload))})
 		start := len(b)
 		b = append(b, header[:]...)
 		b = append(b, piece...)

@@ -13,7 +13,8 @@ import (
 )
 
 func TestRecordsAreCutIntoPieces(t *testing.T) {
-	for _, size := range []int{0, 1, 4096, 4097, RecordPieceBytes - 1, RecordPieceBytes, RecordPieceBytes + 1, 3 * RecordPieceBytes, record.PayloadBytesMax} {
+	for _, size := range []int{0, 1, 4096, 4097, RecordPieceBytes - 1, RecordPieceBytes, RecordPieceBytes + 1,
+		3 * RecordPieceBytes, record.PayloadBytesMax} {
 		payload := bytes.Repeat([]byte{7}, size)
 		stream, err := AppendRecord(nil, 42, FlagSync, payload)
 		require.NoError(t, err)
@@ -44,7 +45,8 @@ func TestRecordsAreCutIntoPieces(t *testing.T) {
 
 func TestValidateCopyAndRecords(t *testing.T) {
 	copyRange := func(change func(*CopyRange)) *CopyRange {
-		o := CopyRange{BodyVersion: 1, ChunkID: testID(), Generation: 1, ChunkSize: 1 << 20, Length: 1 << 20, Sources: []Hop{{NodeID: "b", Address: "b:1"}}}
+		o := CopyRange{BodyVersion: 1, ChunkID: testID(), Generation: 1, ChunkSize: 1 << 20, Length: 1 << 20,
+			Sources: []Hop{{NodeID: "b", Address: "b:1"}}}
 		change(&o)
 		return &o
 	}
@@ -95,5 +97,6 @@ func TestValidateCopyAndRecords(t *testing.T) {
 	require.NoError(t, (&RecordAck{Sequence: 2, Offsets: []int64{1, 2}}).Validate())
 	require.ErrorIs(t, (&RecordAck{Sequence: 1, Offsets: []int64{1, 2}}).Validate(), fault.Protocol)
 	require.ErrorIs(t, (&RecordAck{Sequence: 1, Offsets: []int64{-1}}).Validate(), fault.Protocol)
-	require.ErrorIs(t, (&RecordAck{Sequence: 1 << 20, Offsets: make([]int64, RecordOffsetsMax+1)}).Validate(), fault.Protocol)
+	require.ErrorIs(t, (&RecordAck{Sequence: 1 << 20, Offsets: make([]int64, RecordOffsetsMax+1)}).Validate(),
+		fault.Protocol)
 }

@@ -18,7 +18,8 @@ func badBody(op, format string, args ...any) error {
 func checkHops(op, what string, hops []Hop) error {
 	for i, hop := range hops {
 		if len(hop.NodeID) > nameBytesMax || len(hop.Address) > addressBytesMax || hop.Address == "" {
-			return badBody(op, "%s %d: node id of %d bytes, address of %d bytes", what, i+1, len(hop.NodeID), len(hop.Address))
+			return badBody(op, "%s %d: node id of %d bytes, address of %d bytes", what, i+1, len(hop.NodeID),
+				len(hop.Address))
 		}
 	}
 	return nil
@@ -101,8 +102,11 @@ func (r *ReadReply) Validate() error {
 		return nil
 	}
 	if r.BlockBytes <= 0 || r.DataLength < 0 || r.DataOffset < 0 || r.DataOffset%int64(r.BlockBytes) != 0 ||
-		r.DataLength > chunk.SizeMax || r.DataOffset > chunk.SizeMax || r.ReplicaLength < 0 || r.ReplicaLength > chunk.SizeMax {
-		return fault.New(fault.Protocol, op, "range %d+%d in blocks of %d, replica of %d bytes", r.DataOffset, r.DataLength, r.BlockBytes, r.ReplicaLength)
+		r.DataLength > chunk.SizeMax || r.DataOffset > chunk.SizeMax || r.ReplicaLength < 0 ||
+		r.ReplicaLength > chunk.SizeMax {
+		return fault.New(fault.Protocol, op, "range %d+%d in blocks of %d, replica of %d bytes", r.DataOffset,
+			r.DataLength,
+			r.BlockBytes, r.ReplicaLength)
 	}
 	blocks := (r.DataLength + int64(r.BlockBytes) - 1) / int64(r.BlockBytes)
 	if blocks > ReadBlocksMax || int64(len(r.Sums)) != 8*blocks {

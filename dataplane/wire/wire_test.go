@@ -50,12 +50,13 @@ func TestParseHeaderRefuses(t *testing.T) {
 		edit func(b []byte)
 		kind fault.Kind
 	}{
-		"magic":          {func(b []byte) { b[0] ^= 1 }, fault.Protocol},
-		"version":        {func(b []byte) { b[4] = 2 }, fault.Version},
-		"op 0":           {func(b []byte) { b[5] = 0 }, fault.Protocol},
-		"op 16":          {func(b []byte) { b[5] = 16 }, fault.Protocol},
-		"payload":        {func(b []byte) { binary.LittleEndian.PutUint32(b[16:], PayloadBytesMax+1) }, fault.Protocol},
-		"body":           {func(b []byte) { b[5] = byte(OpAck); binary.LittleEndian.PutUint32(b[16:], BodyBytesMax+1) }, fault.Protocol},
+		"magic":   {func(b []byte) { b[0] ^= 1 }, fault.Protocol},
+		"version": {func(b []byte) { b[4] = 2 }, fault.Version},
+		"op 0":    {func(b []byte) { b[5] = 0 }, fault.Protocol},
+		"op 16":   {func(b []byte) { b[5] = 16 }, fault.Protocol},
+		"payload": {func(b []byte) { binary.LittleEndian.PutUint32(b[16:], PayloadBytesMax+1) }, fault.Protocol},
+		"body": {func(b []byte) { b[5] = byte(OpAck); binary.LittleEndian.PutUint32(b[16:], BodyBytesMax+1) },
+			fault.Protocol},
 		"reserved":       {func(b []byte) { b[23] = 1 }, fault.Protocol},
 		"negative place": {func(b []byte) { b[39] = 0x80 }, fault.Protocol},
 	} {
@@ -69,9 +70,10 @@ func TestParseHeaderRefuses(t *testing.T) {
 func TestHostileBodiesAreRefusedWithoutLargeAllocations(t *testing.T) {
 	big32 := []byte{0xdd, 0xff, 0xff, 0xff, 0xff} // array of 4 Gi elements
 	for name, payload := range map[string][]byte{
-		"empty":           {},
-		"huge array":      big32,
-		"huge hops":       append([]byte{0x9b, 1, 0xc4, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1}, big32...),
+		"empty":      {},
+		"huge array": big32,
+		"huge hops": append([]byte{0x9b, 1, 0xc4, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1,
+			1}, big32...),
 		"huge bytes":      {0x9b, 1, 0xc6, 0xff, 0xff, 0xff, 0xff},
 		"huge string":     {0x9b, 1, 0xdb, 0xff, 0xff, 0xff, 0xff},
 		"deep nesting":    bytes.Repeat([]byte{0x91}, 1000),
@@ -128,7 +130,9 @@ func TestDecodeAckAllocatesNothingForTheSameHops(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	want := Ack{BodyVersion: 1, Hops: []HopStatus{
-		{NodeID: "node-a", Micros: 70_000}, {NodeID: strings.Repeat("b", 200), TotalMicros: 1 << 31}, {NodeID: "c", Code: 3, Reason: "full"},
+		{NodeID: "node-a", Micros: 70_000}, {NodeID: strings.Repeat("b", 200), TotalMicros: 1 << 31}, {NodeID: "c",
+			Code:   3,
+			Reason: "full"},
 	}}
 	e := NewEncoder()
 	var b []byte
@@ -153,7 +157,9 @@ func TestDecodeAckAllocatesNothingForTheSameHops(t *testing.T) {
 
 // FuzzDecodeAck holds the decoder of acks against the general one.
 func FuzzDecodeAck(f *testing.F) {
-	for _, ack := range []Ack{{}, {BodyVersion: 1, Seqno: 1 << 40, Length: 128, Hops: []HopStatus{{NodeID: "a", Code: 200, Reason: "r", Micros: 65536}, {}}}} {
+	for _, ack := range []Ack{{}, {BodyVersion: 1, Seqno: 1 << 40, Length: 128,
+		Hops: []HopStatus{{NodeID: "a", Code: 200,
+			Reason: "r", Micros: 65536}, {}}}} {
 		packet, err := AppendPacket(nil, Header{Op: OpAck}, &ack)
 		if err != nil {
 			f.Fatal(err)
@@ -188,7 +194,8 @@ func BenchmarkEncodeAck(b *testing.B) {
 }
 
 func BenchmarkDecodeAck(b *testing.B) {
-	ack := &Ack{BodyVersion: 1, Seqno: 1000, Length: 1 << 28, Hops: []HopStatus{{NodeID: "node-a", Micros: 900}, {NodeID: "node-b", Micros: 800}, {NodeID: "node-c", Micros: 700}}}
+	ack := &Ack{BodyVersion: 1, Seqno: 1000, Length: 1 << 28, Hops: []HopStatus{{NodeID: "node-a", Micros: 900},
+		{NodeID: "node-b", Micros: 800}, {NodeID: "node-c", Micros: 700}}}
 	packet, err := AppendPacket(nil, Header{Op: OpAck}, ack)
 	require.NoError(b, err)
 	var got Ack
@@ -249,7 +256,8 @@ func TestStatusCarriesAnError(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	good := func() *OpenWrite {
-		return &OpenWrite{ChunkID: testID(), Generation: 2, PreviousGeneration: 1, Mode: ModeAppend, ChunkSize: 1 << 20, Offset: 5}
+		return &OpenWrite{ChunkID: testID(), Generation: 2, PreviousGeneration: 1, Mode: ModeAppend, ChunkSize: 1 << 20,
+			Offset: 5}
 	}
 	require.NoError(t, good().Validate())
 	for name, edit := range map[string]func(o *OpenWrite){
@@ -273,7 +281,8 @@ func TestValidate(t *testing.T) {
 		edit(o)
 		require.ErrorIs(t, o.Validate(), fault.Invalid, name)
 	}
-	reply := ReadReply{DataOffset: 65536, DataLength: 65537, BlockBytes: 65536, ReplicaLength: 1 << 20, Sums: make([]byte, 16)}
+	reply := ReadReply{DataOffset: 65536, DataLength: 65537, BlockBytes: 65536, ReplicaLength: 1 << 20,
+		Sums: make([]byte, 16)}
 	require.NoError(t, reply.Validate())
 	for name, edit := range map[string]func(r *ReadReply){
 		"no block size": func(r *ReadReply) { r.BlockBytes = 0 },
@@ -385,7 +394,8 @@ func FuzzVerify(f *testing.F) {
 }
 
 func FuzzDecodeBody(f *testing.F) {
-	kinds := []any{&OpenWrite{}, &OpenAck{}, &Ack{}, &OpenRead{}, &ReadReply{}, &StatReplica{}, &StatReply{}, &Status{}, &RecoverReplica{}, &RecoverReply{},
+	kinds := []any{&OpenWrite{}, &OpenAck{}, &Ack{}, &OpenRead{}, &ReadReply{}, &StatReplica{}, &StatReply{}, &Status{},
+		&RecoverReplica{}, &RecoverReply{},
 		&CopyRange{}, &CopyReply{}, &OpenRecords{}, &RecordsOpened{}, &RecordAck{}}
 	for _, e := range bodies() {
 		packet, err := AppendPacket(nil, Header{Op: e.op}, e.body)

@@ -62,18 +62,18 @@ func (r *Reader) bigEndian(n int) (v uint64) {
 // uint reads an unsigned number of at most limit.
 func (r *Reader) uint(limit uint64) uint64 {
 	c := r.byte()
-	v := uint64(c)
+	value := uint64(c)
 	switch {
 	case c <= math.MaxInt8:
 	case c >= codeUint8 && c <= codeUint64:
-		v = r.bigEndian(1 << (c - codeUint8))
+		value = r.bigEndian(1 << (c - codeUint8))
 	default:
 		r.failed = true
 	}
-	if v > limit {
+	if value > limit {
 		r.failed = true
 	}
-	return v
+	return value
 }
 
 // Uint64 reads an unsigned number.
@@ -171,22 +171,22 @@ func (r *Reader) ShortBytes() []byte {
 // byte, so a length beyond what is left is refused.
 func (r *Reader) Array() int {
 	c := r.byte()
-	n := int(c &^ codeFixArray)
+	length := int(c &^ codeFixArray)
 	switch {
 	case c == codeNil:
 		return -1
 	case c&0xf0 == codeFixArray:
 	case c == codeArray16:
-		n = int(r.bigEndian(2))
+		length = int(r.bigEndian(2))
 	case c == codeArray32:
-		n = int(r.bigEndian(4))
+		length = int(r.bigEndian(4))
 	default:
 		r.failed = true
 	}
-	if n > len(r.rest) {
+	if length > len(r.rest) {
 		r.failed = true
 	}
-	return n
+	return length
 }
 
 // Struct demands a struct of n elements.

@@ -11,34 +11,34 @@ import (
 type Writer []byte
 
 // Uint writes a number of an unsigned type.
-func (w Writer) Uint(v uint64) Writer {
+func (w Writer) Uint(value uint64) Writer {
 	switch {
-	case v <= math.MaxInt8:
-		return append(w, byte(v))
-	case v <= math.MaxUint8:
-		return append(w, codeUint8, byte(v))
-	case v <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(w, codeUint16), uint16(v))
-	case v <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(w, codeUint32), uint32(v))
+	case value <= math.MaxInt8:
+		return append(w, byte(value))
+	case value <= math.MaxUint8:
+		return append(w, codeUint8, byte(value))
+	case value <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(w, codeUint16), uint16(value))
+	case value <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(w, codeUint32), uint32(value))
 	}
-	return binary.BigEndian.AppendUint64(append(w, codeUint64), v)
+	return binary.BigEndian.AppendUint64(append(w, codeUint64), value)
 }
 
 // Int writes a number of a signed type. Like the codec it gives large numbers a
 // signed form, even if they are positive.
-func (w Writer) Int(v int64) Writer {
+func (w Writer) Int(value int64) Writer {
 	switch {
-	case v >= -32 && v <= math.MaxInt8:
-		return append(w, byte(v))
-	case v >= math.MinInt8 && v < -32:
-		return append(w, codeInt8, byte(v))
-	case v >= math.MinInt16 && v <= math.MaxInt16:
-		return binary.BigEndian.AppendUint16(append(w, codeInt16), uint16(v))
-	case v >= math.MinInt32 && v <= math.MaxInt32:
-		return binary.BigEndian.AppendUint32(append(w, codeInt32), uint32(v))
+	case value >= -32 && value <= math.MaxInt8:
+		return append(w, byte(value))
+	case value >= math.MinInt8 && value < -32:
+		return append(w, codeInt8, byte(value))
+	case value >= math.MinInt16 && value <= math.MaxInt16:
+		return binary.BigEndian.AppendUint16(append(w, codeInt16), uint16(value))
+	case value >= math.MinInt32 && value <= math.MaxInt32:
+		return binary.BigEndian.AppendUint32(append(w, codeInt32), uint32(value))
 	}
-	return binary.BigEndian.AppendUint64(append(w, codeInt64), uint64(v))
+	return binary.BigEndian.AppendUint64(append(w, codeInt64), uint64(value))
 }
 
 // Bool writes a bool.
@@ -50,8 +50,8 @@ func (w Writer) Bool(v bool) Writer {
 }
 
 // Text writes a string.
-func (w Writer) Text(s string) Writer {
-	switch n := len(s); {
+func (w Writer) Text(text string) Writer {
+	switch n := len(text); {
 	case n < 32:
 		w = append(w, codeFixStr|byte(n))
 	case n <= math.MaxUint8:
@@ -61,7 +61,7 @@ func (w Writer) Text(s string) Writer {
 	default:
 		w = binary.BigEndian.AppendUint32(append(w, codeStr32), uint32(n))
 	}
-	return append(w, s...)
+	return append(w, text...)
 }
 
 // ID writes the 16 bytes of an id as a byte string.

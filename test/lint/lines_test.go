@@ -58,7 +58,6 @@ func linesNotYet() []string {
 	return []string{
 		"actor/codec",
 		"control",
-		"dataplane",
 		"disk",
 	}
 }

@@ -60,9 +60,7 @@ func lettersNotYet() []string {
 	return []string{
 		"actor/codec",
 		"control",
-		"dataplane",
 		"disk",
-		"internal/msgpack",
 	}
 }
 
