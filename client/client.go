@@ -89,7 +89,7 @@ func Dial(ctx context.Context, options Options) (*Client, error) {
 }
 
 // retry asks the policy of the options.
-func (c *Client) retry(number int, elapsed time.Duration, err error) (wait time.Duration, again bool) {
+func (c *Client) retry(number int, elapsed time.Duration, err error) (wait time.Duration, retry bool) {
 	return c.options.Retry.Next(Attempt{Number: number, Elapsed: elapsed, Err: err})
 }
 
@@ -164,4 +164,17 @@ func (c *Client) Close() error {
 // 0: no limit. Bytes that datanodes copy among themselves do not count. Error: fault.Invalid below BandwidthLeast.
 func (c *Client) SetBandwidth(bytesPerSecond int64) error {
 	return c.datanodes.Bandwidth.Set(bytesPerSecond)
+}
+
+// Stats is what a Client holds at one moment.
+type Stats struct {
+	// Buffers is the number of pooled buffers in use; 0 while nothing runs.
+	Buffers int64
+	// Connections is the number of data connections in use.
+	Connections int
+}
+
+// Stats counts what the client holds.
+func (c *Client) Stats() Stats {
+	return Stats{Buffers: c.buffers.Outstanding(), Connections: c.datanodes.Pool.InUse()}
 }

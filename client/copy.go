@@ -200,8 +200,8 @@ func (r *replicaCopy) copyPatiently(ctx context.Context, to wire.Hop, order *wir
 		if !errors.Is(err, fault.Busy) {
 			return err
 		}
-		wait, again := c.retry(number, c.clock.Now().Sub(began), err)
-		if !again || clock.Sleep(ctx, c.clock, wait) != nil {
+		wait, retry := c.retry(number, c.clock.Now().Sub(began), err)
+		if !retry || clock.Sleep(ctx, c.clock, wait) != nil {
 			return err
 		}
 	}

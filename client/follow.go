@@ -16,7 +16,7 @@ import (
 type FollowOptions struct {
 	// Every is the time between two looks. Default 500 ms.
 	Every time.Duration
-	// Restarted is called when the name is another file's by now, or that the file was cut: following begins again at
+	// Restarted is called when the name is another file's by now, or when the file was cut: following begins again at
 	// its first byte.
 	Restarted func()
 	// Trouble is called with the error of a look that will be repeated.

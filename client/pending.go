@@ -22,7 +22,7 @@ type Pending struct {
 func (p Pending) Wait(ctx context.Context) error {
 	for p.writer != nil && !p.point.Reached(ctx) {
 		var err error
-		if p, err = p.writer.beginAgain(ctx, p); err != nil {
+		if p, err = p.writer.resume(ctx, p); err != nil {
 			return err
 		}
 	}

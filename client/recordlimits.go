@@ -16,6 +16,9 @@ const (
 	// gone by then.
 	leaseHeldPatience = 3 * time.Second
 
+	// recordReasonWait is how long a session whose write failed waits for the datanode's reason.
+	recordReasonWait = 200 * time.Millisecond
+
 	recordWindowBytes = 1 << 20
 	// recentFramesMax: more frames than a datanode can have written and not acknowledged when it fails
 	// (appender.Limits.BatchRecordsMax).

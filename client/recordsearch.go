@@ -66,8 +66,8 @@ func (s *recordSearch) failed(err error) error {
 		return err
 	}
 	elapsed := now.Sub(s.since)
-	wait, again := client.retry(s.number, elapsed, err)
-	if !again || errors.Is(err, fault.LeaseHeld) && s.at.Address == "" && elapsed+wait > leaseHeldPatience {
+	wait, retry := client.retry(s.number, elapsed, err)
+	if !retry || errors.Is(err, fault.LeaseHeld) && s.at.Address == "" && elapsed+wait > leaseHeldPatience {
 		return err
 	}
 	client.logger.Warn("records go elsewhere", "path", appender.path, "peer", at.Address, "attempt", s.number, "err",

@@ -90,7 +90,7 @@ func (s *recordSession) serve() error {
 				select {
 				case reason := <-failed:
 					return reason
-				case <-time.After(recordLastWords):
+				case <-time.After(recordReasonWait):
 				}
 				return datanode.Fault(s.conn.Fault(err), opRecord, s.at, "")
 			}
@@ -105,9 +105,6 @@ func (s *recordSession) serve() error {
 		}
 	}
 }
-
-// recordLastWords is how long a broken connection is listened to.
-const recordLastWords = 200 * time.Millisecond
 
 // deadline is when the datanode is abandoned; at once when the appender ended.
 func (s *recordSession) deadline() time.Time {

@@ -19,7 +19,7 @@ type Attempt struct {
 // policy serves many goroutines. It is asked only about errors that fault.ClassOf calls retryable.
 type RetryPolicy interface {
 	// Next returns how long to wait before the next attempt, or false to give up.
-	Next(failed Attempt) (wait time.Duration, again bool)
+	Next(failed Attempt) (wait time.Duration, retry bool)
 }
 
 // Names of the policies that RetryByName knows.
@@ -49,41 +49,28 @@ func RetryByName(name string, limits RetryLimits) (RetryPolicy, error) {
 		limits.Maximum = retryMaximumDefault
 	}
 	limits.Maximum = max(limits.Maximum, limits.Initial)
-	build, ok := retryPolicies[name]
-	if !ok {
-		return nil, fault.New(fault.Invalid, "choose retry policy", "no policy is called %q (there are %s, %s, %s)",
-			name, RetryExponential, RetryConstant, RetryNone)
+	switch name {
+	case "", RetryExponential:
+		// Full jitter: a random time between 0 and Initial·2ⁿ, capped (AWS Architecture Blog, Exponential Backoff and
+		// Jitter).
+		waits := backoff.Exponential{First: limits.Initial, Max: limits.Maximum}
+		return policy(func(failed Attempt) (time.Duration, bool) {
+			return limits.allow(failed, rand.N(waits.After(failed.Number))+time.Millisecond)
+		}), nil
+	case RetryConstant:
+		return policy(func(failed Attempt) (time.Duration, bool) { return limits.allow(failed, limits.Initial) }), nil
+	case RetryNone:
+		return policy(func(Attempt) (time.Duration, bool) { return 0, false }), nil
 	}
-	return build(limits), nil
+	return nil, fault.New(fault.Invalid, "choose retry policy", "no policy is called %q (there are %s, %s, %s)",
+		name, RetryExponential, RetryConstant, RetryNone)
 }
 
-var retryPolicies = map[string]func(RetryLimits) RetryPolicy{
-	"":               func(l RetryLimits) RetryPolicy { return exponential{l} },
-	RetryExponential: func(l RetryLimits) RetryPolicy { return exponential{l} },
-	RetryConstant:    func(l RetryLimits) RetryPolicy { return constant{l} },
-	RetryNone:        func(RetryLimits) RetryPolicy { return never{} },
-}
+// policy is a RetryPolicy.
+type policy func(failed Attempt) (wait time.Duration, retry bool)
 
-// exponential waits a random time between 0 and initial·2ⁿ, capped ("full jitter": AWS Architecture Blog, Exponential
-// Backoff and Jitter).
-type exponential struct{ limits RetryLimits }
-
-func (p exponential) Next(failed Attempt) (time.Duration, bool) {
-	ceiling := backoff.Exponential{First: p.limits.Initial, Max: p.limits.Maximum}.After(failed.Number)
-	return p.limits.allow(failed, rand.N(ceiling)+time.Millisecond)
-}
-
-// constant waits the same time after every attempt.
-type constant struct{ limits RetryLimits }
-
-func (p constant) Next(failed Attempt) (time.Duration, bool) {
-	return p.limits.allow(failed, p.limits.Initial)
-}
-
-// never gives up at once.
-type never struct{}
-
-func (never) Next(Attempt) (time.Duration, bool) { return 0, false }
+// Next implements RetryPolicy.
+func (p policy) Next(failed Attempt) (wait time.Duration, retry bool) { return p(failed) }
 
 // allow applies the limits to a wait.
 func (l RetryLimits) allow(failed Attempt, wait time.Duration) (time.Duration, bool) {

@@ -14,9 +14,9 @@ import (
 )
 
 // FileWriter writes one file from its present end on. It buffers one packet, sends full ones through the chunk's
-// pipeline, and puts a broken pipeline up again by itself. Its methods may be called from several goroutines; one runs
-// after the other, save that Flush, Sync and Pending.Wait wait for their acks beside each other and beside Write while
-// the chunk's pipeline stands, and that Abort interrupts the others.
+// pipeline, and recovers a broken pipeline by itself. Its methods may be called from several goroutines; one runs after
+// the other, save that Flush, Sync and Pending.Wait wait for their acks beside each other and beside Write while the
+// chunk's pipeline stands, and that Abort interrupts the others.
 //
 // The context that it was made with ends the whole writer. Once an error other than the end of the own context of a
 // Flush, a Sync, their begin or a Wait was returned, every later call returns it.
@@ -256,10 +256,9 @@ func (w *FileWriter) Sync(ctx context.Context) error { return w.push(ctx, "sync"
 // BeginFlush sends everything written before the call and does not wait for the acks: Pending.Wait does, with the
 // promise of Flush. So one goroutine can have many records under way, each with an answer of its own; a record's way
 // through the pipeline then costs it no time. BeginFlush blocks while the pipeline's window is full, until a chunk that
-// it ends is sealed, and while the pipeline has to be put up again.
+// it ends is sealed, and while the pipeline is recovered.
 //
-// A pipeline that breaks meanwhile is put up again by the next call that has something to send or to wait for, not
-// before.
+// A pipeline that breaks meanwhile is recovered by the next call that has something to send or to wait for, not before.
 func (w *FileWriter) BeginFlush(ctx context.Context) (Pending, error) {
 	return w.begin(ctx, "flush", 0)
 }
@@ -283,8 +282,8 @@ func (w *FileWriter) begin(ctx context.Context, op string, flags wire.Flags) (Pe
 	return w.beginLocked(ctx, Pending{writer: w, op: op, flags: flags})
 }
 
-// beginAgain begins anew what was begun in a session that ended before the ack.
-func (w *FileWriter) beginAgain(ctx context.Context, missed Pending) (Pending, error) {
+// resume begins anew what was begun in a session that ended before the ack.
+func (w *FileWriter) resume(ctx context.Context, missed Pending) (Pending, error) {
 	if ctx.Err() != nil && w.life.Err() == nil {
 		// before the lock: another call may hold it for long
 		return Pending{}, lifetime.Ended(ctx, missed.op, w.path, nil)

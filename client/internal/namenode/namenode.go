@@ -35,7 +35,7 @@ type Options struct {
 
 // RetryFunc returns how long to wait after a retryable failure of an operation, or to give up. number is 1 for the
 // first attempt; elapsed is the time since that began.
-type RetryFunc func(number int, elapsed time.Duration, err error) (wait time.Duration, again bool)
+type RetryFunc func(number int, elapsed time.Duration, err error) (wait time.Duration, retry bool)
 
 // Client calls the active namenode. It holds a connection to every one, made when first needed, and remembers the one
 // that answered last. Safe for concurrent use.
@@ -159,8 +159,8 @@ func (c *Client) attempt(ctx context.Context, what Call,
 			return describe(err, what)
 		}
 		elapsed := c.options.Clock.Now().Sub(began)
-		wait, again := c.options.Retry(number, elapsed, err)
-		if !again || elapsed+wait > c.patience(err) {
+		wait, retry := c.options.Retry(number, elapsed, err)
+		if !retry || elapsed+wait > c.patience(err) {
 			return describe(err, what)
 		}
 		if clock.Sleep(ctx, c.options.Clock, wait) != nil {

@@ -1,4 +1,4 @@
-// Package pipeline writes one chunk through a pipeline of datanodes, and puts a broken pipeline up again. From top to
+// Package pipeline writes one chunk through a pipeline of datanodes, and recovers a broken pipeline. From top to
 // bottom:
 //
 //	Stream      one chunk: its packets until they are acknowledged, through as many sessions as it needs

@@ -8,9 +8,9 @@ const (
 	// FirstBytesMax is what may follow OpenWrite before its answer (dataplane's contract).
 	FirstBytesMax = 256 << 10
 
-	// RecoveriesMax bounds attempts to put a pipeline up again without any progress between them, recoveriesTotalMax
-	// those of one chunk. Without progress they take about 5 s of waiting, beside the timeouts of nodes that hang: the
-	// waits double from recoveryWaitFirst to recoveryWaitMost.
+	// RecoveriesMax bounds attempts to recover a pipeline without any progress between them, recoveriesTotalMax those
+	// of one chunk. Without progress they take about 5 s of waiting, beside the timeouts of nodes that hang: the waits
+	// double from recoveryWaitFirst to recoveryWaitMost.
 	RecoveriesMax      = 8
 	recoveriesTotalMax = 64
 	recoveryWaitFirst  = 50 * time.Millisecond

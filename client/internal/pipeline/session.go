@@ -266,42 +266,26 @@ func (s *session) close() []*Packet {
 	return rest
 }
 
-// lastSent is the seqno of the packet that was sent last.
-func (s *session) lastSent() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.window.sent
+// sessionState is a session at one moment.
+type sessionState struct {
+	opened   bool     // all hops accepted it
+	sent     uint64   // seqno of the packet that was sent last
+	idle     bool     // everything is acknowledged
+	length   int64    // of the chunk, acknowledged
+	sealedBy []string // node ids that acked the seal
+	failed   error    // nil: it stands
 }
 
-// failure is why the session failed, if it did.
-func (s *session) failure() error {
+func (s *session) state() sessionState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.err == nil {
-		return nil // not a *sessionError that is nil
+	window := &s.mu.window
+	now := sessionState{opened: s.mu.opened, sent: window.sent, idle: window.empty(), length: window.length,
+		sealedBy: s.mu.sealedBy}
+	if s.mu.err != nil { // else failed would not be nil: it would be a nil *sessionError
+		now.failed = s.mu.err
 	}
-	return s.mu.err
-}
-
-// idle returns how many packets were sent, and whether all are acknowledged and the session stands.
-func (s *session) idle() (sent uint64, idle bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.window.sent, s.mu.opened && s.mu.err == nil && s.mu.window.empty()
-}
-
-// outcome is what a closed session got done: whether all hops accepted it, and the length that they acknowledged.
-func (s *session) outcome() (opened bool, length int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.opened, s.mu.window.length
-}
-
-// sealedBy lists the nodes that acknowledged the seal.
-func (s *session) sealedBy() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.sealedBy
+	return now
 }
 
 // acknowledged waits until all hops have acknowledged the packet seqno of this session, and reports whether they have;

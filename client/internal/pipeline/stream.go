@@ -224,11 +224,11 @@ func (s *Stream) Point(ctx context.Context, missed Point) (Point, error) {
 		if err := s.drain(ctx); err != nil || s.session == nil {
 			return Point{}, err
 		}
-		err := s.session.failure()
-		if err == nil || missed.session != s.session {
-			return Point{s.session, s.session.lastSent()}, nil
+		now := s.session.state()
+		if now.failed == nil || missed.session != s.session {
+			return Point{s.session, now.sent}, nil
 		}
-		if retry, err := s.onFailure(ctx, err); !retry {
+		if retry, err := s.onFailure(ctx, now.failed); !retry {
 			return Point{}, err
 		}
 	}
@@ -258,7 +258,7 @@ func (s *Stream) AwaitSeal(ctx context.Context) error {
 			return err
 		}
 	}
-	s.sealed(s.session.sealedBy())
+	s.sealed(s.session.state().sealedBy)
 	s.session.close()
 	s.session = nil
 	return nil
@@ -278,16 +278,16 @@ func (s *Stream) KeepAlive() {
 		last.session = nil
 		return
 	}
-	sent, idle := s.session.idle()
-	if idle && last.session == s.session && last.sent == sent {
+	now := s.session.state()
+	if now.opened && now.idle && now.failed == nil && last.session == s.session && last.sent == now.sent {
 		p := s.pipelines.NewPacket(s.length, 0)
 		// an error stays in the session, where the next Append finds it
 		if taken, _ := s.session.transmit(s.life, p); !taken {
 			p.Release()
 		}
-		sent++
+		now.sent++
 	}
-	last.session, last.sent = s.session, sent
+	last.session, last.sent = s.session, now.sent
 }
 
 // onFailure handles an error of a session or of making one. retry: another pipeline can be tried; else final is to be
@@ -336,10 +336,10 @@ func (s *Stream) detach() {
 		return
 	}
 	rest := s.session.close()
-	opened, length := s.session.outcome()
-	s.place.opened = s.place.opened || opened
-	if length > s.acked {
-		s.acked = length
+	end := s.session.state()
+	s.place.opened = s.place.opened || end.opened
+	if end.length > s.acked {
+		s.acked = end.length
 		s.recovery.attempts = 0 // progress
 	}
 	s.session, s.state = nil, streamBroken
@@ -363,7 +363,7 @@ func (s *Stream) fault(kind fault.Kind, reason string) *fault.Error {
 	return &fault.Error{Kind: kind, Op: "write", Path: s.options.Path, Chunk: s.place.id.String(), Reason: reason}
 }
 
-// recover puts the pipeline up again:
+// recover handles a broken pipeline in one of three ways:
 //
 //	seal lost:        if all nodes that still answer did seal, the chunk is done
 //	nothing acked:    the chunk is replaced by one on other nodes

@@ -124,8 +124,8 @@ func (v *View) Read(ctx context.Context, index int, offset int64, buffer []byte)
 		if class == fault.Permanent || number > refreshesMax && class == fault.Corruption {
 			return fault.WithPath(err, v.path)
 		}
-		wait, again := v.views.Retry(number, v.views.Clock.Now().Sub(began), err)
-		if !again {
+		wait, retry := v.views.Retry(number, v.views.Clock.Now().Sub(began), err)
+		if !retry {
 			return fault.WithPath(err, v.path)
 		}
 		if clock.Sleep(ctx, v.views.Clock, wait) != nil {
