@@ -6,6 +6,7 @@ import (
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
@@ -91,7 +92,7 @@ func (s *State) checkPlacements(placements []codec.Placement) error {
 	return nil
 }
 
-func (s *State) checkNodes(nodes []uint16) error {
+func (s *State) checkNodes(nodes []datanode.Index) error {
 	if len(nodes) > limits.NodesPerCallMax {
 		return namespace.Inconsistent("%d nodes", len(nodes))
 	}
@@ -178,7 +179,7 @@ func (s *State) addChunks(file namespace.InodeSlot, placements []codec.Placement
 }
 
 // newChunk describes a chunk to the writer that asked for it.
-func (s *State) newChunk(slot namespace.ChunkSlot, members []uint16) LocatedChunk {
+func (s *State) newChunk(slot namespace.ChunkSlot, members []datanode.Index) LocatedChunk {
 	c := s.files.Chunk(slot)
 	return LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(), Offset: s.files.Offset(c),
 		Length: c.Length(), Open: true,
@@ -188,7 +189,7 @@ func (s *State) newChunk(slot namespace.ChunkSlot, members []uint16) LocatedChun
 // applyCommits seals the chunks of a record.
 func (s *State) applyCommits(file namespace.InodeSlot, commits []codec.Sealing) error {
 	for _, c := range commits {
-		if err := s.files.SealAt(file, c.Index, chunk.Generation(c.Generation), int64(c.Length)); err != nil {
+		if err := s.files.SealAt(file, c.Index, c.Generation, int64(c.Length)); err != nil {
 			return err
 		}
 	}
@@ -282,7 +283,7 @@ func applyAppend(state *State, record *codec.AppendRecord) (*AppendResult, error
 	state.tree.Touch(slot)
 	result := &AppendResult{}
 	if record.Reopen {
-		last, generation := inode.Last(), chunk.Generation(record.Generation)
+		last, generation := inode.Last(), record.Generation
 		if last == 0 || state.files.Chunk(last).Open() || generation <= state.files.Chunk(last).Promised() {
 			return nil, namespace.Inconsistent("last chunk cannot be reopened under generation %d", record.Generation)
 		}
@@ -306,14 +307,14 @@ func applyRecoverPipeline(state *State, record *codec.RecoverPipelineRecord) (*R
 	if err := state.checkNodes(record.Replacements); err != nil {
 		return nil, err
 	}
-	state.files.Promise(slot, chunk.Generation(record.Generation))
-	return &RecoverPipelineResult{Generation: chunk.Generation(record.Generation),
+	state.files.Promise(slot, record.Generation)
+	return &RecoverPipelineResult{Generation: record.Generation,
 		Survivors:    state.replicas.Nodes.Locations(record.Survivors),
 		Replacements: state.replicas.Nodes.Locations(record.Replacements)}, nil
 }
 
 // openChunkOf finds an open chunk for which a record issues a new generation.
-func (s *State) openChunkOf(file uint64, index uint32, generation uint64) (namespace.ChunkSlot, error) {
+func (s *State) openChunkOf(file uint64, index uint32, generation chunk.Generation) (namespace.ChunkSlot, error) {
 	slot, _, err := s.openFileOf(file)
 	if err != nil {
 		return 0, err
@@ -322,7 +323,7 @@ func (s *State) openChunkOf(file uint64, index uint32, generation uint64) (names
 	if c == 0 || !s.files.Chunk(c).Open() {
 		return 0, namespace.Inconsistent("chunk %d of file %d is not open", index, file)
 	}
-	if promised := s.files.Chunk(c).Promised(); chunk.Generation(generation) <= promised {
+	if promised := s.files.Chunk(c).Promised(); generation <= promised {
 		return 0, namespace.Inconsistent("generation %d after %d", generation, promised)
 	}
 	return c, nil
@@ -341,7 +342,7 @@ func applyUpdatePipeline(state *State, record *codec.UpdatePipelineRecord) (*Upd
 		return nil, namespace.Inconsistent("chunk %d of file %d does not exist", record.Index, record.File)
 	}
 	c := state.files.Chunk(k)
-	if !c.Open() || chunk.Generation(record.Generation) != c.Promised() || int64(record.Length) < c.Length() ||
+	if !c.Open() || record.Generation != c.Promised() || int64(record.Length) < c.Length() ||
 		int64(record.Length) > state.tree.Inode(slot).ChunkSize() {
 		return nil, namespace.Inconsistent("chunk %d: generation %d of %d, length %d of %d", record.Index,
 			record.Generation, c.Promised(), record.Length, c.Length())
@@ -408,7 +409,7 @@ func applyRecoverLease(state *State, record *codec.RecoverLeaseRecord) (*Recover
 		if err != nil {
 			return nil, err
 		}
-		state.files.Promise(c, chunk.Generation(record.Generation))
+		state.files.Promise(c, record.Generation)
 	}
 	if !lease.Recovering() {
 		state.leases.Grant(record.File, &leases.Lease{Holder: "lease recovery", Since: state.time, Leaf: lease.Leaf},
@@ -439,7 +440,7 @@ func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
 		return nil, namespace.Inconsistent("chunk %d of file %d is not in recovery", record.Index, record.File)
 	}
 	size := state.tree.Inode(slot).ChunkSize()
-	generation := chunk.Generation(record.Generation)
+	generation := record.Generation
 	if generation > state.files.Chunk(k).Promised() || int64(record.Length) > size {
 		return nil, namespace.Inconsistent("chunk %d: generation %d, length %d", record.Index, record.Generation,
 			record.Length)

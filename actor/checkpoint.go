@@ -129,11 +129,11 @@ func (p *Snapshot) inode(slot namespace.InodeSlot, name string,
 	from := len(room)
 	for next := n.First(); next != 0; {
 		record := p.view.Chunk(next)
-		c := codec.CheckpointChunk{ID: record.ID(), Generation: uint64(record.Generation()),
-			Promised: uint64(record.Promised()),
+		c := codec.CheckpointChunk{ID: record.ID(), Generation: record.Generation(),
+			Promised: record.Promised(),
 			Length:   uint32(record.Length()), Open: record.Open()}
 		if w := p.view.OpenChunk(next); w != nil {
-			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = uint64(w.Minimum), w.Strict, w.Base, w.Cut, w.Members
+			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = w.Minimum, w.Strict, w.Base, w.Cut, w.Members
 		}
 		if len(room)-from < codec.CheckpointPageItems {
 			room = append(room, c)
@@ -386,11 +386,11 @@ func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []codec.Ch
 				return codec.CorruptCheckpoint("chunk %s: node index %d", stored.ID, m)
 			}
 		}
-		loaded := namespace.LoadedChunk{ID: stored.ID, Generation: chunk.Generation(stored.Generation),
-			Promised: chunk.Generation(stored.Promised),
+		loaded := namespace.LoadedChunk{ID: stored.ID, Generation: stored.Generation,
+			Promised: stored.Promised,
 			Length:   int64(stored.Length)}
 		if stored.Open {
-			loaded.Open = &namespace.OpenChunk{Minimum: chunk.Generation(stored.Minimum), Strict: stored.Strict,
+			loaded.Open = &namespace.OpenChunk{Minimum: stored.Minimum, Strict: stored.Strict,
 				Base: stored.Base, Cut: stored.Cut, Members: stored.Members}
 		}
 		state.files.Load(file, &loaded)

@@ -170,7 +170,7 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	}
 	c := s.files.Chunk(k)
 	if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id, Attempt: true, Index: c.Index(),
-		Generation: uint64(attempt.Generation)}); err != nil {
+		Generation: attempt.Generation}); err != nil {
 		return
 	}
 	recovery.Start(attempt, s.step.Mono+s.config.RecoverTimeout)
@@ -220,7 +220,7 @@ func recoverResult(state *State, result *RecoverResult) *fault.Error {
 	state.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Sealed, Generation: result.Generation,
 		Length: result.Length}, result.NodeIDs)
 	if _, err := state.log(&codec.RecoveredRecord{Prefix: state.ownPrefix(), File: id, Index: index,
-		Generation: uint64(result.Generation), Length: uint32(result.Length)}); err != nil {
+		Generation: result.Generation, Length: uint32(result.Length)}); err != nil {
 		return err
 	}
 	state.step.Tell(step.Event{Kind: step.EventRecoveryDone, Chunk: result.Chunk, FileID: id,

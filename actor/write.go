@@ -86,7 +86,7 @@ func (f *openFile) seals(commits []ChunkCommit) (seals []codec.Sealing, err *fau
 			return nil, err
 		}
 		if c.Open() {
-			seals = append(seals, codec.Sealing{Index: c.Index(), Generation: uint64(commit.Generation),
+			seals = append(seals, codec.Sealing{Index: c.Index(), Generation: commit.Generation,
 				Length: uint32(commit.Length)})
 		}
 	}
@@ -379,7 +379,7 @@ func openForAppend(state *State, request *Append) (any, *fault.Error) {
 	record := &codec.AppendRecord{Prefix: state.prefix(), File: id, Name: name,
 		Holder: limits.Clip(request.ClientName, limits.TextBytesMax)}
 	if last := inode.Last(); last != 0 && state.files.Chunk(last).Length() < inode.ChunkSize() {
-		record.Reopen, record.Generation = true, uint64(state.files.Chunk(last).Promised()+1)
+		record.Reopen, record.Generation = true, state.files.Chunk(last).Promised()+1
 		if record.Members, err = state.membersOf(at, last); err != nil {
 			return nil, err
 		}
@@ -437,7 +437,7 @@ func recoverPipeline(state *State, request *RecoverPipeline) (any, *fault.Error)
 		return nil, e
 	}
 	return state.log(&codec.RecoverPipelineRecord{Prefix: state.prefix(), File: request.FileID, Index: record.Index(),
-		Generation: uint64(record.Promised() + 1),
+		Generation: record.Promised() + 1,
 		Survivors:  survivors, Replacements: state.replicas.Chooser.Replace(slot, survivors, request.FailedNodes)})
 }
 
@@ -469,7 +469,7 @@ func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
 	}
 	result, err := state.log(&codec.UpdatePipelineRecord{Prefix: state.prefix(), File: request.FileID,
 		Index:      record.Index(),
-		Generation: uint64(request.Generation), Length: uint32(request.Length), Members: members})
+		Generation: request.Generation, Length: uint32(request.Length), Members: members})
 	if err == nil {
 		state.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Open, Generation: request.Generation,
 			Length: request.Length}, request.NodeIDs)

@@ -7,6 +7,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -41,16 +42,16 @@ type CheckpointNodes struct {
 // CheckpointChunk is one chunk of a file.
 type CheckpointChunk struct {
 	ID         chunk.ID
-	Generation uint64
-	Promised   uint64
+	Generation chunk.Generation
+	Promised   chunk.Generation
 	Length     uint32
 	// Of an open chunk.
 	Open    bool
-	Minimum uint64
+	Minimum chunk.Generation
 	Strict  bool
 	Base    int64
 	Cut     int64
-	Members []uint16
+	Members []datanode.Index
 }
 
 // CheckpointLease is the lease of an open file. Client is an id, or nil if the

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -24,7 +25,7 @@ func testID(n byte) chunk.ID {
 func samples() []Record {
 	h := Prefix{1, Header{Time: 1_700_000_000_123, Client: [16]byte{0xc1, 15: 0x1c}, Sequence: 7, Oldest: 5}}
 	own := Prefix{1, Header{Time: 1_700_000_000_124}}
-	chunks := []Placement{{ID: testID(1), Nodes: []uint16{1, 2, 300}}, {ID: testID(2), Nodes: []uint16{3}}}
+	chunks := []Placement{{ID: testID(1), Nodes: []datanode.Index{1, 2, 300}}, {ID: testID(2), Nodes: []datanode.Index{3}}}
 	return []Record{
 		&FormatRecord{own, "0190b3a4-0000-7000-8000-000000000001"},
 		&EpochRecord{own, 1 << 40},
@@ -34,9 +35,9 @@ func samples() []Record {
 		&AddChunksRecord{h, 5, []Sealing{{0, 1, 1 << 26}, {1, 3, 17}}, true, 2, chunks[1:]},
 		&CompleteRecord{h, 5, []Sealing{{0, 1, 1 << 26}}, 1, 3, "f", 9},
 		&AbandonRecord{h, 5},
-		&AppendRecord{h, 5, "f", "host:18", true, 4, []uint16{2, 1}},
-		&RecoverPipelineRecord{h, 5, 2, 6, []uint16{1}, []uint16{4, 5}},
-		&UpdatePipelineRecord{h, 5, 2, 6, 65536, []uint16{1, 4, 5}},
+		&AppendRecord{h, 5, "f", "host:18", true, 4, []datanode.Index{2, 1}},
+		&RecoverPipelineRecord{h, 5, 2, 6, []datanode.Index{1}, []datanode.Index{4, 5}},
+		&UpdatePipelineRecord{h, 5, 2, 6, 65536, []datanode.Index{1, 4, 5}},
 		&RenameRecord{h, 5, 3, "f", 1, "g", 8},
 		&RemoveRecord{h, 5, 1, "g"},
 		&RecoverLeaseRecord{own, 5, true, 2, 7},

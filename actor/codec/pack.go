@@ -3,6 +3,8 @@ package codec
 import (
 	"slices"
 
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/msgpack"
 )
 
@@ -48,28 +50,28 @@ func (p *Prefix) readStart(r *msgpack.Reader, n int) {
 
 func writePlacements(w msgpack.Writer, list []Placement) msgpack.Writer {
 	return msgpack.WriteList(w, list, func(w msgpack.Writer, p *Placement) msgpack.Writer {
-		return w.Array(2).ID(p.ID).Uint16s(p.Nodes)
+		return msgpack.WriteUint16s(w.Array(2).ID(p.ID), p.Nodes)
 	})
 }
 
 func readPlacements(r *msgpack.Reader) []Placement {
 	return msgpack.ReadList(r, func(r *msgpack.Reader) (p Placement) {
 		r.Struct(2)
-		p.ID, p.Nodes = r.ID(), r.Uint16s()
+		p.ID, p.Nodes = r.ID(), msgpack.ReadUint16s[datanode.Index](r)
 		return p
 	})
 }
 
 func writeSealings(w msgpack.Writer, list []Sealing) msgpack.Writer {
 	return msgpack.WriteList(w, list, func(w msgpack.Writer, s *Sealing) msgpack.Writer {
-		return w.Array(3).Uint(uint64(s.Index)).Uint(s.Generation).Uint(uint64(s.Length))
+		return w.Array(3).Uint(uint64(s.Index)).Uint(uint64(s.Generation)).Uint(uint64(s.Length))
 	})
 }
 
 func readSealings(r *msgpack.Reader) []Sealing {
 	return msgpack.ReadList(r, func(r *msgpack.Reader) (s Sealing) {
 		r.Struct(3)
-		s.Index, s.Generation, s.Length = r.Uint32(), r.Uint64(), r.Uint32()
+		s.Index, s.Generation, s.Length = r.Uint32(), chunk.Generation(r.Uint64()), r.Uint32()
 		return s
 	})
 }
@@ -183,8 +185,9 @@ func (c *CheckpointMore) read(r *msgpack.Reader) {
 
 func writeChunks(w msgpack.Writer, list []CheckpointChunk) msgpack.Writer {
 	return msgpack.WriteList(w, list, func(w msgpack.Writer, c *CheckpointChunk) msgpack.Writer {
-		w = w.Array(10).ID(c.ID).Uint(c.Generation).Uint(c.Promised).Uint(uint64(c.Length))
-		return w.Bool(c.Open).Uint(c.Minimum).Bool(c.Strict).Int(c.Base).Int(c.Cut).Uint16s(c.Members)
+		w = w.Array(10).ID(c.ID).Uint(uint64(c.Generation)).Uint(uint64(c.Promised)).Uint(uint64(c.Length))
+		w = w.Bool(c.Open).Uint(uint64(c.Minimum)).Bool(c.Strict).Int(c.Base).Int(c.Cut)
+		return msgpack.WriteUint16s(w, c.Members)
 	})
 }
 
@@ -195,9 +198,10 @@ func readChunks(r *msgpack.Reader, list []CheckpointChunk) []CheckpointChunk {
 		var c *CheckpointChunk
 		list, c = msgpack.Extend(list)
 		r.Struct(10)
-		c.ID, c.Generation, c.Promised, c.Length = r.ID(), r.Uint64(), r.Uint64(), r.Uint32()
-		c.Open, c.Minimum, c.Strict, c.Base, c.Cut = r.Bool(), r.Uint64(), r.Bool(), r.Int64(), r.Int64()
-		c.Members = r.Uint16s() // a list of its own: the loader keeps it
+		c.ID, c.Generation, c.Promised = r.ID(), chunk.Generation(r.Uint64()), chunk.Generation(r.Uint64())
+		c.Length, c.Open, c.Minimum, c.Strict = r.Uint32(), r.Bool(), chunk.Generation(r.Uint64()), r.Bool()
+		c.Base, c.Cut = r.Int64(), r.Int64()
+		c.Members = msgpack.ReadUint16s[datanode.Index](r) // a list of its own: the loader keeps it
 	}
 	return list
 }

@@ -1,6 +1,9 @@
 package codec
 
-import "github.com/whispering-woods/ww/internal/chunk"
+import (
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
 
 // Version is the version of all records and checkpoint frames that this program
 // writes, and the highest that it reads.
@@ -86,7 +89,7 @@ func (*EpochRecord) Kind() Kind { return KindEpoch }
 // NodeRecord gives a datanode its index in later records, or a new address.
 type NodeRecord struct {
 	Prefix
-	Index   uint16
+	Index   datanode.Index
 	ID      string
 	Address string
 }
@@ -109,7 +112,7 @@ func (*MkdirRecord) Kind() Kind { return KindMkdir }
 // Placement is a new chunk and the nodes of its pipeline, in order.
 type Placement struct {
 	ID    chunk.ID
-	Nodes []uint16
+	Nodes []datanode.Index
 }
 
 // CreateRecord makes missing directories (ids from FirstID on), then the file
@@ -139,7 +142,7 @@ func (*CreateRecord) Kind() Kind { return KindCreate }
 // Sealing is a committed chunk.
 type Sealing struct {
 	Index      uint32
-	Generation uint64
+	Generation chunk.Generation
 	Length     uint32
 }
 
@@ -190,8 +193,8 @@ type AppendRecord struct {
 	Holder string
 	// Reopen: the last chunk is open again, under Generation, on Members.
 	Reopen     bool
-	Generation uint64
-	Members    []uint16
+	Generation chunk.Generation
+	Members    []datanode.Index
 }
 
 // Kind is KindAppend.
@@ -202,9 +205,9 @@ type RecoverPipelineRecord struct {
 	Prefix
 	File         uint64
 	Index        uint32
-	Generation   uint64
-	Survivors    []uint16
-	Replacements []uint16
+	Generation   chunk.Generation
+	Survivors    []datanode.Index
+	Replacements []datanode.Index
 }
 
 // Kind is KindRecoverPipeline.
@@ -216,9 +219,9 @@ type UpdatePipelineRecord struct {
 	Prefix
 	File       uint64
 	Index      uint32
-	Generation uint64
+	Generation chunk.Generation
 	Length     uint32
-	Members    []uint16
+	Members    []datanode.Index
 }
 
 // Kind is KindUpdatePipeline.
@@ -257,7 +260,7 @@ type RecoverLeaseRecord struct {
 	File       uint64
 	Attempt    bool
 	Index      uint32
-	Generation uint64
+	Generation chunk.Generation
 }
 
 // Kind is KindRecoverLease.
@@ -270,7 +273,7 @@ type RecoveredRecord struct {
 	Prefix
 	File       uint64
 	Index      uint32
-	Generation uint64
+	Generation chunk.Generation
 	Length     uint32
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/tidwall/btree"
+
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // ClientID is a UUID that one client process chose at start. The zero value
@@ -203,7 +205,7 @@ func (l *Leases) DueRecoveries(now time.Duration, most int) (files []uint64) {
 }
 
 // PrimaryLost lets the attempts that a node leads be made again, by another one.
-func (l *Leases) PrimaryLost(node uint16, now time.Duration) {
+func (l *Leases) PrimaryLost(node datanode.Index, now time.Duration) {
 	l.recoveries.Scan(func(_ uint64, r *Recovery) bool {
 		if r.UnderWay() && r.Attempt().Primary == node {
 			r.Expire(now)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // Recovery is the namenode's work on a file whose lease it has. Ephemeral.
@@ -18,7 +19,7 @@ type Recovery struct {
 type Attempt struct {
 	Chunk      namespace.ChunkSlot
 	Generation chunk.Generation
-	Primary    uint16 // node that leads it
+	Primary    datanode.Index // node that leads it
 	// Everyone: all members are asked, since nobody reported a replica.
 	Everyone bool
 }

@@ -1,6 +1,9 @@
 package namespace
 
-import "github.com/whispering-woods/ww/internal/chunk"
+import (
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
 
 // Chunk is a chunk of one file: 48 bytes, no pointers.
 type Chunk struct {
@@ -68,5 +71,5 @@ type OpenChunk struct {
 	// Cut is the length that a truncate wants; -1 if none.
 	Cut int64
 	// Members is the pipeline.
-	Members []uint16
+	Members []datanode.Index
 }

@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 )
 
 // Observer is told of every change of a chunk, live and in replay: what others
@@ -95,7 +96,7 @@ func (f *Files) FirstOpen(file InodeSlot) ChunkSlot {
 }
 
 // Add allocates a chunk at a file's end, to be written on members.
-func (f *Files) Add(file InodeSlot, id chunk.ID, members []uint16) ChunkSlot {
+func (f *Files) Add(file InodeSlot, id chunk.ID, members []datanode.Index) ChunkSlot {
 	inode := f.tree.touch(file)
 	slot := f.newChunk(Chunk{id: id, generation: 1, promised: 1, file: file, index: inode.chunks, lengthOpen: openBit})
 	f.open[slot] = &OpenChunk{Minimum: 1, Cut: -1, Members: members}
@@ -106,7 +107,7 @@ func (f *Files) Add(file InodeSlot, id chunk.ID, members []uint16) ChunkSlot {
 
 // Replace drops a file's open chunk at an index and allocates another in its
 // place.
-func (f *Files) Replace(file InodeSlot, index uint32, id chunk.ID, members []uint16) ChunkSlot {
+func (f *Files) Replace(file InodeSlot, index uint32, id chunk.ID, members []datanode.Index) ChunkSlot {
 	next := f.chunks.at(f.At(file, index)).next
 	f.drop(f.At(file, index))
 	inode := f.tree.touch(file)
@@ -249,7 +250,7 @@ func (f *Files) SealAt(file InodeSlot, index uint32, generation chunk.Generation
 
 // Reopen makes a sealed chunk open again under a new generation, with a pipeline
 // of members.
-func (f *Files) Reopen(slot ChunkSlot, generation chunk.Generation, members []uint16) {
+func (f *Files) Reopen(slot ChunkSlot, generation chunk.Generation, members []datanode.Index) {
 	c := f.chunks.at(slot)
 	f.reopen(slot, &OpenChunk{Minimum: c.generation, Strict: true, Base: c.Length(), Cut: -1, Members: members})
 	c = f.chunks.mut(slot)
@@ -282,7 +283,7 @@ func (f *Files) Promise(slot ChunkSlot, generation chunk.Generation) {
 
 // SetPipeline notes the pipeline of an open chunk under the generation promised,
 // whose members hold length bytes.
-func (f *Files) SetPipeline(slot ChunkSlot, length int64, members []uint16) {
+func (f *Files) SetPipeline(slot ChunkSlot, length int64, members []datanode.Index) {
 	c := f.chunks.mut(slot)
 	delta := length - c.Length()
 	c.generation = c.promised

@@ -37,4 +37,4 @@ type Load struct {
 
 // Index is the number by which the records of a namenode name a datanode; 0
 // means none.
-type Index = uint16
+type Index uint16

@@ -32,7 +32,7 @@ type item struct {
 
 func (v *values) write(w Writer) Writer {
 	w = w.Array(12).Uint(v.Uint64).Uint(uint64(v.Uint32)).Uint(uint64(v.Uint16)).Uint(uint64(v.Uint8))
-	w = w.Int(v.Int64).Bool(v.Bool).Text(v.String).ID(v.ID).ShortBytes(v.Bytes).Uint16s(v.List).Texts(v.Texts)
+	w = WriteUint16s(w.Int(v.Int64).Bool(v.Bool).Text(v.String).ID(v.ID).ShortBytes(v.Bytes), v.List).Texts(v.Texts)
 	return WriteList(w, v.Items, func(w Writer, i *item) Writer { return w.Array(2).Text(i.Name).Int(i.Number) })
 }
 
@@ -40,7 +40,7 @@ func (v *values) read(r *Reader) {
 	r.Struct(12)
 	v.Uint64, v.Uint32, v.Uint16, v.Uint8 = r.Uint64(), r.Uint32(), r.Uint16(), r.Uint8()
 	v.Int64, v.Bool, v.String, v.ID, v.Bytes = r.Int64(), r.Bool(), r.Text(), r.ID(), r.ShortBytes()
-	v.List, v.Texts = r.Uint16s(), r.Texts()
+	v.List, v.Texts = ReadUint16s[uint16](r), r.Texts()
 	v.Items = ReadList(r, func(r *Reader) (i item) {
 		r.Struct(2)
 		i.Name, i.Number = r.Text(), r.Int64()

@@ -212,8 +212,10 @@ func ReadList[T any](r *Reader, item func(*Reader) T) []T {
 // Texts reads a list of strings.
 func (r *Reader) Texts() []string { return ReadList(r, (*Reader).Text) }
 
-// Uint16s reads a list of unsigned numbers.
-func (r *Reader) Uint16s() []uint16 { return ReadList(r, (*Reader).Uint16) }
+// ReadUint16s reads a list of unsigned numbers.
+func ReadUint16s[T ~uint16](r *Reader) []T {
+	return ReadList(r, func(r *Reader) T { return T(r.Uint16()) })
+}
 
 // Extend lengthens a list by one item, for a loop that reads a list to the memory
 // of an older one: the item holds what stood there before, to be overwritten.

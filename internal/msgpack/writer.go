@@ -105,7 +105,7 @@ func (w Writer) Texts(list []string) Writer {
 	return WriteList(w, list, func(w Writer, s *string) Writer { return w.Text(*s) })
 }
 
-// Uint16s writes a list of unsigned numbers.
-func (w Writer) Uint16s(list []uint16) Writer {
-	return WriteList(w, list, func(w Writer, n *uint16) Writer { return w.Uint(uint64(*n)) })
+// WriteUint16s writes a list of unsigned numbers.
+func WriteUint16s[T ~uint16](w Writer, list []T) Writer {
+	return WriteList(w, list, func(w Writer, n *T) Writer { return w.Uint(uint64(*n)) })
 }
