@@ -5,7 +5,8 @@
 // The package holds flags, wiring and printing. Each run owns one client, made
 // when the first verb needs it. It runs no goroutine of its own but the signal
 // handler; what transfers trees is in cmd/ww/internal/transfer, what assembles
-// daemons in daemon.
+// daemons in daemon. A new verb is a function in a file of its own and an entry in
+// newRoot.
 package main
 
 import (

@@ -5,7 +5,9 @@
 // Load lays the sources on top of each other: defaults, then the file, then
 // the environment, then flags. A key that no struct knows is refused with its
 // place and the nearest key that exists. The package owns no state, runs no
-// goroutine, and opens nothing but the one file it is given.
+// goroutine, and opens nothing but the one file it is given. A new setting is a
+// field here, a check in validate.go and a row in docs/operations.md; package
+// daemon makes an option of it.
 package config
 
 import (

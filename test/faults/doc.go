@@ -3,7 +3,7 @@
 //
 // The harness is a whole cluster in one process: a log server, a namenode and
 // four datanodes on loopback, assembled as daemon does it, with three
-// seams. Below each chunk store lies a vfs.Faulty on a memory disk. Before each
+// seams. Below each chunk store lies a simdisk.Faulty on a memory disk. Before each
 // datanode's data port stands a proxy, whose address the datanode advertises:
 // it reads the packets that pass, tells the test about each before it forwards
 // it, and can refuse, hang, be slow, or break off in the middle of a packet. A
