@@ -79,7 +79,7 @@ func (c Config) WithDefaults() Config {
 	}
 	span(&c.LeaseSoftLimit, time.Minute)
 	span(&c.LeaseHardLimit, 5*time.Minute)
-	span(&c.StaleAfter, 3*time.Second)
+	span(&c.StaleAfter, limits.StaleAfterDefault)
 	span(&c.DeadAfter, 8*time.Second)
 	span(&c.RepairGrace, 30*time.Second)
 	span(&c.DeleteGrace, 5*time.Minute)

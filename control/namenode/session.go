@@ -72,7 +72,8 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 	case *datanode.DeleteReplicas:
 		replicas := make([]*controlpb.ReplicaReport, 0, len(order.Replicas))
 		for _, r := range order.Replicas {
-			replicas = append(replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
+			replicas = append(replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID),
+				Generation: uint64(r.Generation)})
 		}
 		message.Body = &controlpb.NamenodeMessage_DeleteReplicas{
 			DeleteReplicas: &controlpb.DeleteReplicas{Replicas: replicas}}
@@ -87,7 +88,8 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 				Length: order.Length, Sources: replicasToProto(order.Sources)}}
 	case *datanode.VerifyReplica:
 		message.Body = &controlpb.NamenodeMessage_VerifyReplica{
-			VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(order.Chunk), Generation: uint64(order.Generation)}}
+			VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(order.Chunk),
+				Generation: uint64(order.Generation)}}
 	case *datanode.SendReport:
 		message.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
 	default:

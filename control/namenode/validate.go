@@ -238,16 +238,17 @@ func recoverResultFromProto(node string, session uint64,
 		Error: limits.Clip(message.Error, limits.ReasonBytesMax)}}, nil
 }
 
-func verifyResultFromProto(node string, session uint64, m *controlpb.VerifyResult) (*actor.VerifyResult, error) {
+func verifyResultFromProto(node string, session uint64, message *controlpb.VerifyResult) (*actor.VerifyResult, error) {
 	const op = "verify result"
-	id, err := idFromProto(op, m.GetChunkId())
+	id, err := idFromProto(op, message.GetChunkId())
 	if err != nil {
 		return nil, err
 	}
-	if err := checkGeneration(op, m.Generation); err != nil {
+	if err := checkGeneration(op, message.Generation); err != nil {
 		return nil, err
 	}
 	return &actor.VerifyResult{NodeID: node, Session: session, VerifyResult: datanode.VerifyResult{
-		Chunk: id, Generation: chunk.Generation(m.Generation), Bad: m.Bad, Error: limits.Clip(m.Error, limits.ReasonBytesMax),
+		Chunk: id, Generation: chunk.Generation(message.Generation), Bad: message.Bad,
+		Error: limits.Clip(message.Error, limits.ReasonBytesMax),
 	}}, nil
 }

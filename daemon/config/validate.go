@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -20,28 +19,17 @@ const (
 	packetSizeMin   = chunk.ChecksumBlockBytes
 	minimumBudget   = 4 << 20
 	packSegmentMin  = 1 << 20
-	packSegmentMax  = 1 << 30
 	nameBytesMax    = 64
-	loopsMax        = 256
-	readBufferMin   = 4 << 10
-	readBufferMax   = 16 << 20
-	windowMin       = 256 << 10
 	sendersMax      = 4096
 	writeoutMin     = 64 << 10
-	diskWorkersMax  = 256
 	socketBufferMin = 4 << 10
 	socketBufferMax = 64 << 20
 	connectionsMin  = 16
 	connectionsMax  = 65_536
-	// Bounds of control/namenode.
-	batchBytesMin      = 2 << 20
-	batchesInFlightMax = 64
 	// Of the garbage collector.
-	gcPercentMin       = 10
-	gcPercentMax       = 10_000
-	memoryLimitMin     = 64 << 20
-	checkpointEveryMin = Duration(time.Second)     // namenode.Options.CheckpointInterval
-	staleAfter         = Duration(3 * time.Second) // actor.Config.StaleAfter
+	gcPercentMin   = 10
+	gcPercentMax   = 10_000
+	memoryLimitMin = 64 << 20
 )
 
 // placements are the names of the placement policies; those of package actor.
@@ -166,17 +154,17 @@ func (n Namenode) Validate() error {
 		"%q is none of %s", n.Placement, strings.Join(placements(), ", "))
 	check.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit",
 		"%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
-	check.that(n.DeadAfter >= staleAfter, "namenode.dead_after", "%s is less than %s, when a node counts as stale",
-		n.DeadAfter, staleAfter)
+	check.that(n.DeadAfter >= Duration(limits.StaleAfterDefault), "namenode.dead_after",
+		"%s is less than %s, when a node counts as stale", n.DeadAfter, Duration(limits.StaleAfterDefault))
 	within(&check, "namenode.safe_mode_threshold", n.SafeModeThreshold, 0, 1)
 	within(&check, "namenode.batch_records", n.BatchRecords, 1, limits.BatchRecordsMax)
-	within(&check, "namenode.batch_bytes", n.BatchBytes, batchBytesMin, limits.BatchBytesMax)
-	within(&check, "namenode.batches_in_flight", n.BatchesInFlight, 1, batchesInFlightMax)
+	within(&check, "namenode.batch_bytes", n.BatchBytes, limits.BatchBytesMin, limits.BatchBytesMax)
+	within(&check, "namenode.batches_in_flight", n.BatchesInFlight, 1, limits.BatchesInFlightMax)
 	check.connections("namenode.connections", n.Connections)
 	check.that(n.CheckpointRecords >= 1, "namenode.checkpoint_records", "%d is less than 1", n.CheckpointRecords)
 	check.that(n.CheckpointBytes >= 1, "namenode.checkpoint_bytes", "%s is less than 1", n.CheckpointBytes)
-	check.that(n.CheckpointEvery >= checkpointEveryMin, "namenode.checkpoint_interval", "%s is less than %s",
-		n.CheckpointEvery, checkpointEveryMin)
+	check.that(n.CheckpointEvery >= Duration(limits.CheckpointIntervalMin), "namenode.checkpoint_interval",
+		"%s is less than %s", n.CheckpointEvery, Duration(limits.CheckpointIntervalMin))
 	check.runtime("namenode", n.AdminListen, n.GCPercent, n.MemoryLimit)
 	return check.err()
 }
@@ -200,21 +188,17 @@ func (d Datanode) Validate() error {
 	check.addresses("datanode.namenodes", d.Namenodes)
 	check.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
 	within(&check, "datanode.pack_limit", d.PackLimit, 0, chunk.ChecksumBlockBytes)
-	within(&check, "datanode.pack_segment", d.PackSegment, packSegmentMin, packSegmentMax)
+	within(&check, "datanode.pack_segment", d.PackSegment, packSegmentMin, limits.PackSegmentBytesMax)
 	check.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
 	check.connections("datanode.connections", d.Connections)
-	check.that(d.Loops >= 0 && d.Loops <= loopsMax, "datanode.loops", "%d is not 0 to %d", d.Loops, loopsMax)
-	check.that(d.ReadBuffer >= readBufferMin && d.ReadBuffer <= readBufferMax, "datanode.read_buffer",
-		"%s is not between %s and %s",
-		d.ReadBuffer, Size(readBufferMin), Size(readBufferMax))
-	check.that(d.WindowMax >= windowMin && d.WindowMax <= d.Budget, "datanode.window",
-		"%s is not between %s and write_budget (%s)", d.WindowMax, Size(windowMin), d.Budget)
-	check.that(d.Senders >= 1 && d.Senders <= sendersMax, "datanode.senders", "%d is not 1 to %d", d.Senders,
-		sendersMax)
+	within(&check, "datanode.loops", d.Loops, 0, limits.LoopsMax)
+	within(&check, "datanode.read_buffer", d.ReadBuffer, limits.ReadBufferBytesMin, limits.ReadBufferBytesMax)
+	check.that(d.WindowMax >= limits.WindowBytesMin && d.WindowMax <= d.Budget, "datanode.window",
+		"%s is not between %s and write_budget (%s)", d.WindowMax, Size(limits.WindowBytesMin), d.Budget)
+	within(&check, "datanode.senders", d.Senders, 1, sendersMax)
 	check.that(d.WriteoutStep >= writeoutMin && d.WriteoutStep <= chunk.SizeMax, "datanode.writeout_step",
 		"%s is not between %s and 1GiB", d.WriteoutStep, Size(writeoutMin))
-	check.that(d.DiskWorkers >= 1 && d.DiskWorkers <= diskWorkersMax, "datanode.disk_workers", "%d is not 1 to %d",
-		d.DiskWorkers, diskWorkersMax)
+	within(&check, "datanode.disk_workers", d.DiskWorkers, 1, limits.WorkersPerVolumeMax)
 	for key, size := range map[string]Size{"datanode.socket_receive_buffer": d.SocketReceive,
 		"datanode.socket_send_buffer": d.SocketSend} {
 		check.that(size == 0 || size >= socketBufferMin && size <= socketBufferMax, key,

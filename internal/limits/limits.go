@@ -71,6 +71,8 @@ const (
 const (
 	// CheckpointIntervalMin: the shortest time between checkpoints of the namenode.
 	CheckpointIntervalMin = time.Second
+	// StaleAfterDefault: a datanode that was silent for so long is stale.
+	StaleAfterDefault = 3 * time.Second
 	// LoopsMax: event loops of a data server; ReadBufferBytesMin and
 	// ReadBufferBytesMax: the read buffer of each.
 	LoopsMax           = 256

@@ -57,7 +57,7 @@ func lineLength(tree *tree, found *findings) {
 func linesNotYet() []string {
 	return []string{
 		"actor/codec",
-		"control",
+		"control/logserver",
 		"disk",
 	}
 }
