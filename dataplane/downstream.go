@@ -72,7 +72,7 @@ func connectDownstream(c *connection, s *machine.WriteSession) *downstream {
 }
 
 // dial connects on a goroutine of its own. Its context is not the server's: when
-// that stops, its sessions end first, and nobody downstream gets the blame.
+// that stops, its sessions end first, and no hop downstream is blamed.
 func (d *downstream) dial() {
 	c := d.connection
 	ctx, cancel := context.WithCancel(context.Background())

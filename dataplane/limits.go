@@ -41,8 +41,9 @@ type Limits struct {
 	// connection; 0: the kernel adapts them (tuning.md#socketbuffers).
 	SocketReceiveBytes, SocketSendBytes int
 
-	// ConnectionsMax bounds open connections; default 4096. A further one is told
-	// so, closed and counted; farewellsMax are told at a time, others only closed.
+	// ConnectionsMax bounds open connections; default 4096. A further one
+	// gets the reason, is closed and counted; at most lingeringMax get it at a time,
+	// others are only closed.
 	ConnectionsMax int
 	// SessionsMax bounds write sessions; default 1024.
 	SessionsMax int

@@ -148,7 +148,7 @@ func (l *loop) end() {
 }
 
 // drainEnded delivers, unless somebody else does, or a delivery led back here:
-// whoever holds the mutex looks into the box again when it has let go of it.
+// whoever holds the mutex looks into the box again after unlocking it.
 func (l *loop) drainEnded() {
 	for !l.box.empty() && l.ended.TryLock() {
 		l.drain()

@@ -2,7 +2,7 @@ package dataplane
 
 import "sync/atomic"
 
-// event is something that happened elsewhere and is told on the event loop. It
+// event is something that happened elsewhere and is delivered on the event loop. It
 // is a link of a mailbox, so that telling allocates nothing; it must not be
 // posted again before it was delivered.
 type event struct {

@@ -32,12 +32,12 @@ type RecordsOpen struct {
 // RecordStream takes the records of one session. Append and Close are called
 // one at a time, on an event loop: they must never block.
 type RecordStream interface {
-	// Append hands one record over. done must be called exactly once, on any
+	// Append takes one record over. done must be called exactly once, on any
 	// goroutine, also from within Append: with the offset of the record's frame
 	// in its file once the record is flushed (Sync: synced), or with an error,
 	// which ends the session: the client will send this record and all after it
 	// again, here or, after a *RedirectError, elsewhere. The calls of done may
-	// come in any order; the client is told in the order of the records.
+	// come in any order; the client gets acks in the order of the records.
 	//
 	// The record's bytes belong to the stream until it calls done.
 	Append(r Record, done func(offset int64, err error))

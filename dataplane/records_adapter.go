@@ -64,7 +64,7 @@ func (l *recordsLink) opened(stream RecordStream, err error) {
 	l.connection.machine.OnRecordsOpened(l.session, err, l.connection.server.now())
 }
 
-// append hands a record to the sink.
+// append passes a record on to the sink.
 func (l *recordsLink) append(task *machine.RecordTask) {
 	conn := l.connection
 	call := &recordCall{event: event{connection: conn, deliver: func() {

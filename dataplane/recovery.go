@@ -75,7 +75,7 @@ func nobodyHasIt(answers []recoverAnswer) bool {
 	return !slices.ContainsFunc(answers, func(a recoverAnswer) bool { return fault.KindOf(a.err) != fault.NotFound })
 }
 
-// recoverAnswer is what one holder said.
+// recoverAnswer is the answer of one holder.
 type recoverAnswer struct {
 	hop   wire.Hop
 	reply wire.RecoverReply

@@ -11,7 +11,7 @@ import (
 )
 
 // replica is the disk side of a write session: it opens the file on its disk
-// worker, hands packets over in order, and closes the writer at the end. All
+// worker, submits packets in order, and closes the writer at the end. All
 // methods but storedOnWorker run on the connection's loop.
 type replica struct {
 	connection *connection
@@ -22,8 +22,8 @@ type replica struct {
 
 	ready    bool         // opened has been delivered
 	queue    []*diskWrite // wait for the open, or for a place in the disk's queue
-	end      int64        // where the jobs handed over end
-	ended    bool         // the job that seals or closes was handed over
+	end      int64        // where the submitted jobs end
+	ended    bool         // the job that seals or closes was submitted
 	released bool         // the session is over; close the writer
 }
 
@@ -113,7 +113,7 @@ func (r *replica) append(p *machine.Packet) {
 	r.submitQueued()
 }
 
-// submitQueued hands over what the disk's queue has room for, in order. What is
+// submitQueued submits what the disk's queue has room for, in order. What is
 // left is tried again when a job of this replica ends, and with each tick.
 func (r *replica) submitQueued() {
 	if !r.ready || r.openErr != nil || r.released {

@@ -12,7 +12,7 @@ import (
 )
 
 // newHandle configures msgpack: structs are arrays, so field order is the
-// format; strings and byte strings are told apart.
+// format; strings and byte strings are distinct.
 func newHandle() *codec.MsgpackHandle {
 	h := new(codec.MsgpackHandle)
 	h.WriteExt = true

@@ -238,7 +238,7 @@ func (t *task) check(reply *wire.ReadReply) error {
 	return nil
 }
 
-// piece takes n bytes from the source, verifies them and hands them to the disk.
+// piece takes n bytes from the source, verifies them and submits them to the disk.
 func (t *task) piece(ctx context.Context, reader *wire.PacketReader, n int64, sums []byte) error {
 	select {
 	case t.pieces <- struct{}{}:
@@ -281,7 +281,7 @@ func (t *task) piece(ctx context.Context, reader *wire.PacketReader, n int64, su
 	return nil
 }
 
-// submit hands a job to the disk when its queue has room.
+// submit queues a job for the disk as soon as there is room.
 func (t *task) submit(ctx context.Context, job disk.Job) error {
 	copier, done := t.copier, job.Done
 	job.Done = func(length int64, err error) {
@@ -338,7 +338,7 @@ func (t *task) wrote(err error) {
 	}
 }
 
-// settle waits until the disk has let go of all pieces.
+// settle waits until the disk has released all pieces.
 func (t *task) settle() {
 	for range piecesMax {
 		t.pieces <- struct{}{}

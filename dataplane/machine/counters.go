@@ -18,7 +18,7 @@ const (
 	reasonBusy               // no window, session or queue place left
 	reasonRecords            // the record sink refused the file or a record
 	ReasonPipeline           // the session's disk or a hop after it failed
-	reasonIdle               // nothing said for too long
+	reasonIdle               // nothing received for too long
 	reasonStalled            // half a packet for too long
 	ReasonNotReading         // the peer does not take its replies
 	reasonCount

@@ -17,7 +17,7 @@ type Limits struct {
 
 const (
 	// openAckHoldMax is how long an OpenAck waits for the ack of a session's only
-	// packet. Then the peer hears that all hops are open, and where it waits.
+	// packet. Then the peer learns that all hops are open, and where it waits.
 	openAckHoldMax = 100 * time.Millisecond
 	// windowMin is the smallest window granted: one packet of a bulk transfer,
 	// which is also what a sender may send before its OpenAck.

@@ -294,7 +294,7 @@ func (m *Machine) servePending() {
 	}
 }
 
-// Refuse ends the conversation: the peer is told why, if the write side is
+// Refuse ends the conversation: the peer gets the reason, if the write side is
 // free, and what it still sends is dropped until it goes or the linger time is
 // over.
 func (m *Machine) Refuse(r Reason, err error) {

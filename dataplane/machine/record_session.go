@@ -169,7 +169,7 @@ func (m *Machine) acceptRecord(header wire.Header) bool {
 	return true
 }
 
-// dispatchRecord takes a verified piece, and hands the record over when it is
+// dispatchRecord takes a verified piece, and passes the record on when it is
 // whole.
 func (m *Machine) dispatchRecord(p *Packet) {
 	session := m.records

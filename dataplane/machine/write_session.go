@@ -21,7 +21,7 @@ type WriteSession struct {
 	hopsAfter     int
 	began         time.Duration
 	Window        int64  // granted by the budget, held until the last disk job has ended
-	agreed        int64  // smallest window of all hops, told upstream; 0 before OpenAck
+	agreed        int64  // smallest window of all hops, as acked upstream; 0 before OpenAck
 	inflightCost  int64  // costs of the packets in inflight
 	next          int64  // offset of the next byte; received bytes end here
 	seqno         uint64 // of the last packet received
@@ -119,7 +119,7 @@ func (m *Machine) acceptData(header wire.Header) int64 {
 	return cost
 }
 
-// dispatchData hands a verified packet to disk and downstream.
+// dispatchData passes a verified packet on to disk and downstream.
 func (m *Machine) dispatchData(packet *Packet) {
 	session := m.session
 	session.seqno, session.next = packet.Header.Seqno, packet.Header.Offset+int64(packet.Header.Length)

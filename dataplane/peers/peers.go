@@ -1,7 +1,7 @@
 // Package peers keeps idle connections to other datanodes for the steps that ask
 // one question at a time: copies, and the recovery of chunks. It owns a connection
 // after a conversation until the next one, Expire or Close. It runs no goroutine
-// and does not know what is said.
+// and does not know the requests.
 //
 // The connections of write sessions are not here: an event loop watches them, so
 // each loop keeps its own.

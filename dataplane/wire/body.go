@@ -123,7 +123,7 @@ type ReadReply struct {
 	// One xxh3-64 for each block of the data, the last one perhaps partial:
 	// 8 bytes each, little endian. At most ReadBlocksMax.
 	Sums      []byte
-	ChunkSize int64 // most bytes that the replica may get; 0: not told
+	ChunkSize int64 // most bytes that the replica may get; 0: not known
 }
 
 // ReadBlocksMax bounds the blocks of one read reply, so that its body stays
