@@ -8,12 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
 )
 
 // TestAFileWrittenDurablyIsOldOrNew cuts the power in front of every call to the
 // disk and after the last one.
 func TestAFileWrittenDurablyIsOldOrNew(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := simdisk.NewMem()
 	require.NoError(t, vfs.WriteDurably(mem, "/f", []byte("old and long")))
 	read := func(fsys vfs.FS) string {
 		file, err := fsys.OpenFile("/f", os.O_RDONLY, 0)
@@ -26,16 +27,18 @@ func TestAFileWrittenDurablyIsOldOrNew(t *testing.T) {
 		return string(raw)
 	}
 	points := 0
-	watched := vfs.NewFaulty(mem)
-	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir} {
-		watched.Inject(vfs.Rule{Op: op, Before: func() {
+	watched := simdisk.NewFaulty(mem)
+	calls := []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpSync, simdisk.OpRename, simdisk.OpSyncDir}
+	for _, op := range calls {
+		watched.Inject(simdisk.Rule{Op: op, Before: func() {
 			points++
-			for _, mode := range []vfs.CrashMode{vfs.CrashDropUnsynced, vfs.CrashKeepAll} {
-				require.Contains(t, []string{"old and long", "new"}, read(mem.CrashClone(vfs.CrashPolicy{Mode: mode})))
+			for _, mode := range []simdisk.CrashMode{simdisk.CrashDropUnsynced, simdisk.CrashKeepAll} {
+				found := read(mem.CrashClone(simdisk.CrashPolicy{Mode: mode}))
+				require.Contains(t, []string{"old and long", "new"}, found)
 			}
 		}})
 	}
 	require.NoError(t, vfs.WriteDurably(watched, "/f", []byte("new")))
-	require.Equal(t, 5, points)
-	require.Equal(t, "new", read(mem.CrashClone(vfs.CrashPolicy{Mode: vfs.CrashDropUnsynced})))
+	require.Len(t, calls, points)
+	require.Equal(t, "new", read(mem.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced})))
 }
