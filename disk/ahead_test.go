@@ -92,7 +92,8 @@ func TestWritingAheadFails(t *testing.T) {
 		s := openStore(t, testOptions(f))
 		w := mustCreate(t, s, testID(1))
 		mustAppend(t, w, []byte("one"), true)
-		remove := f.Inject(simdisk.Rule{Op: simdisk.OpWrite, From: 2, Times: 1, Err: c.injected}) // the first is that of the data
+		// the first is that of the data
+		remove := f.Inject(simdisk.Rule{Op: simdisk.OpWrite, From: 2, Times: 1, Err: c.injected})
 		_, err := run(w, Job{Offset: 3, Data: []byte("two"), Sync: true})
 		require.Equal(t, c.kind, fault.KindOf(err))
 		remove()

@@ -216,7 +216,8 @@ func (c *crashTest) checkChunk(s *Store, n int, e *expectation, lives bool) (chu
 	if !slices.Contains(e.states, replica.State) || replica.Generation < e.least || replica.Generation > e.most {
 		return replica, fmt.Errorf("unexpected state %+v", replica)
 	}
-	if replica.Length < int64(least) || replica.Length > int64(len(e.content)) || (e.exact && replica.Length != int64(len(e.content))) {
+	if replica.Length < int64(least) || replica.Length > int64(len(e.content)) ||
+		(e.exact && replica.Length != int64(len(e.content))) {
 		return replica, fmt.Errorf("unexpected length %+v", replica)
 	}
 	data, err := readVerified(s, id)
@@ -630,7 +631,8 @@ func TestPowerFailsWhileAStoreComesBackFromAProcessCrash(t *testing.T) {
 					}
 					data, err := readVerified(again, id)
 					if err != nil || len(data) < c.least || !bytes.Equal(data[:1000], pattern(1, 1000)) {
-						failure = errors.Join(failure, fmt.Errorf("%s %s, seed %d: %d bytes, %w", op, path, seed, len(data), err))
+						failure = errors.Join(failure, fmt.Errorf("%s %s, seed %d: %d bytes, %w", op, path, seed,
+							len(data), err))
 					}
 					failure = errors.Join(failure, again.Close())
 				}

@@ -24,9 +24,12 @@ func faultyStore(t *testing.T) (*Store, *simdisk.Faulty, *simdisk.Mem) {
 
 func TestFullDiskCutsBackAndTheWriterGoesOn(t *testing.T) {
 	for name, rule := range map[string]simdisk.Rule{
-		"in the data":       {Op: simdisk.OpWrite, Path: "*.open", From: 1, Times: 1, WriteBytes: 5000, Err: syscall.ENOSPC},
-		"in the sums":       {Op: simdisk.OpWrite, Path: "*.open", From: 2, Times: 1, WriteBytes: 3, Err: syscall.ENOSPC},
-		"in the flush slot": {Op: simdisk.OpWrite, Path: "*.open", From: 3, Times: 1, WriteBytes: 100, Err: syscall.EDQUOT},
+		"in the data": {Op: simdisk.OpWrite, Path: "*.open", From: 1, Times: 1, WriteBytes: 5000,
+			Err: syscall.ENOSPC},
+		"in the sums": {Op: simdisk.OpWrite, Path: "*.open", From: 2, Times: 1, WriteBytes: 3,
+			Err: syscall.ENOSPC},
+		"in the flush slot": {Op: simdisk.OpWrite, Path: "*.open", From: 3, Times: 1, WriteBytes: 100,
+			Err: syscall.EDQUOT},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, m := faultyStore(t)
@@ -41,7 +44,8 @@ func TestFullDiskCutsBackAndTheWriterGoesOn(t *testing.T) {
 			requireContent(t, s, testID(1), first)
 			info, err := m.Stat(s.index.lookup(testID(1)).path())
 			require.NoError(t, err)
-			require.EqualValues(t, chunkfile.Layout{ChunkSize: testChunkSize}.DataOffset()+int64(len(first)), info.Size())
+			require.EqualValues(t, chunkfile.Layout{ChunkSize: testChunkSize}.DataOffset()+int64(len(first)),
+				info.Size())
 			// What was flushed survives the death of the process now, ...
 			crashed := openStore(t, testOptions(m.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})))
 			requireContent(t, crashed, testID(1), first)
@@ -101,20 +105,26 @@ func TestIOErrorEndsTheWriterForGood(t *testing.T) {
 		job          Job
 		acknowledged int64
 	}{
-		"write data":       {simdisk.Rule{Op: simdisk.OpWrite, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
-		"write sums":       {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, blockBytes)}, 100},
-		"write flush slot": {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
-		"write sync slot": {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10), Sync: true},
+		"write data": {simdisk.Rule{Op: simdisk.OpWrite, Err: syscall.EIO}, Job{Data: pattern(2, 10)}, 100},
+		"write sums": {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO},
+			Job{Data: pattern(2, blockBytes)}, 100},
+		"write flush slot": {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO}, Job{Data: pattern(2, 10)},
+			100},
+		"write sync slot": {simdisk.Rule{Op: simdisk.OpWrite, From: 2, Err: syscall.EIO},
+			Job{Data: pattern(2, 10), Sync: true},
 			110},
 		"fdatasync": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Data: pattern(2, 10),
 			Sync: true}, 110},
-		"fdatasync, full": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.ENOSPC}, Job{Data: pattern(2, 10),
-			Sync: true}, 110},
-		"sync directory":  {simdisk.Rule{Op: simdisk.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Sync: true}, 100},
-		"write-out":       {simdisk.Rule{Op: simdisk.OpSyncRange, Err: syscall.EIO}, Job{Data: pattern(2, 100_000)}, 100_100},
-		"seal rename":     {simdisk.Rule{Op: simdisk.OpRename, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
-		"seal directory":  {simdisk.Rule{Op: simdisk.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
-		"close with sync": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.EIO}, Job{Sync: true, Close: true}, 100},
+		"fdatasync, full": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.ENOSPC},
+			Job{Data: pattern(2, 10),
+				Sync: true}, 110},
+		"sync directory": {simdisk.Rule{Op: simdisk.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Sync: true}, 100},
+		"write-out": {simdisk.Rule{Op: simdisk.OpSyncRange, Err: syscall.EIO}, Job{Data: pattern(2, 100_000)},
+			100_100},
+		"seal rename":    {simdisk.Rule{Op: simdisk.OpRename, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
+		"seal directory": {simdisk.Rule{Op: simdisk.OpSyncDir, Times: 1, Err: syscall.EIO}, Job{Seal: true}, 100},
+		"close with sync": {simdisk.Rule{Op: simdisk.OpDatasync, Times: 1, Err: syscall.EIO},
+			Job{Sync: true, Close: true}, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, f, m := faultyStore(t)

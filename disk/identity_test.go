@@ -53,4 +53,5 @@ func FuzzIdentity(f *testing.F) {
 	})
 }
 
-const goldenIdentityText = "{\n  \"version\": 1,\n  \"node_id\": \"n1\",\n  \"volume_id\": \"v1\",\n  \"cluster_id\": \"c1\",\n  \"highest_epoch\": 7,\n  \"highest_txid\": 99,\n  \"sum\": \"b4757de112a0320e\"\n}\n"
+const goldenIdentityText = "{\n  \"version\": 1,\n  \"node_id\": \"n1\",\n  \"volume_id\": \"v1\",\n  " +
+	"\"cluster_id\": \"c1\",\n  \"highest_epoch\": 7,\n  \"highest_txid\": 99,\n  \"sum\": \"b4757de112a0320e\"\n}\n"

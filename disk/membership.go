@@ -41,7 +41,8 @@ func (m *membership) settle() error {
 		}
 		if other, twice := seen[next.VolumeID]; twice {
 			return fault.New(fault.Invalid, "open chunk store",
-				"%s and %s have the same volume id %s: one is a copy of the other", other, volume.directory, next.VolumeID)
+				"%s and %s have the same volume id %s: one is a copy of the other", other, volume.directory,
+				next.VolumeID)
 		}
 		seen[next.VolumeID] = volume.directory
 		next.Sum = volume.identity.Sum

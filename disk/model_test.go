@@ -58,10 +58,12 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				if m == nil || m.writer == nil {
 					rt.Skip()
 				}
-				size := rapid.OneOf(rapid.IntRange(0, 2000), rapid.SampledFrom([]int{blockBytes - 1, blockBytes, blockBytes + 1,
-					testChunkSize})).Draw(rt, "size")
+				size := rapid.OneOf(rapid.IntRange(0, 2000),
+					rapid.SampledFrom([]int{blockBytes - 1, blockBytes, blockBytes + 1,
+						testChunkSize})).Draw(rt, "size")
 				data := pattern(rapid.Uint64().Draw(rt, "seed"), size)
-				length, err := run(m.writer, Job{Offset: int64(len(m.content)), Data: data, Sync: rapid.Bool().Draw(rt, "sync")})
+				length, err := run(m.writer, Job{Offset: int64(len(m.content)), Data: data,
+					Sync: rapid.Bool().Draw(rt, "sync")})
 				if len(m.content)+size > testChunkSize {
 					require.ErrorIs(rt, err, fault.Invalid)
 					return
@@ -156,7 +158,8 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				gen := m.generation + 1
 				got, restarted, err := s.BeginRecovery(id, gen)
 				require.NoError(rt, err)
-				require.Equal(rt, chunk.Replica{ID: id, Generation: m.generation, Length: int64(len(m.content)), State: m.state},
+				require.Equal(rt, chunk.Replica{ID: id, Generation: m.generation, Length: int64(len(m.content)),
+					State: m.state},
 					got)
 				require.Equal(rt, m.state == chunk.Recovered, restarted)
 				require.ErrorIs(rt, s.FinishRecovery(id, gen+1, 0), fault.StaleGeneration)
@@ -194,8 +197,9 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 				for n, m := range model {
 					got, err := s.Stat(testID(n))
 					require.NoError(rt, err)
-					require.Equal(rt, chunk.Replica{ID: testID(n), Generation: m.generation, Length: int64(len(m.content)),
-						State: m.state}, got)
+					require.Equal(rt, chunk.Replica{ID: testID(n), Generation: m.generation,
+						Length: int64(len(m.content)),
+						State:  m.state}, got)
 					data, err := readVerified(s, testID(n))
 					require.NoError(rt, err)
 					require.Equal(rt, len(m.content), len(data))

@@ -548,11 +548,14 @@ func TestPackFaults(t *testing.T) {
 		"sync":  {simdisk.Rule{Op: simdisk.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
 		"sync, full": {simdisk.Rule{Op: simdisk.OpDatasync, Path: "*.pack", Times: 1, Err: syscall.ENOSPC},
 			fault.NoSpace, 2},
-		"next segment":          {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
-		"next segment's header": {simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO}, fault.Disk, 2},
+		"next segment": {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EIO},
+			fault.Disk, 2},
+		"next segment's header": {simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Times: 1, Err: syscall.EIO},
+			fault.Disk, 2},
 		"name of a new segment": {simdisk.Rule{Op: simdisk.OpSyncDir, Path: packsDirectory, Times: 1, Err: syscall.EIO},
 			fault.Disk, 3},
-		"too many files are open": {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EMFILE}, fault.Busy, 2},
+		"too many files are open": {simdisk.Rule{Op: simdisk.OpOpen, Path: "*.pack", Times: 1, Err: syscall.EMFILE},
+			fault.Busy, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := simdisk.NewMem()

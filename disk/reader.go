@@ -123,7 +123,8 @@ func (v *snapshot) readableAt(op string, id chunk.ID, minGen chunk.Generation) e
 	case v.state == chunk.Corrupt:
 		return chunkError(fault.CorruptData, op, id, "the replica is in quarantine")
 	case v.Generation < minGen:
-		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, wanted %d", v.Generation, minGen)
+		return chunkError(fault.StaleGeneration, op, id, "the replica has generation %d, wanted %d", v.Generation,
+			minGen)
 	}
 	return nil
 }

@@ -78,7 +78,8 @@ func Open(options Options) (_ *Store, err error) {
 		return nil, err
 	}
 	start := &scan{
-		env: store.env, index: store.index, volumes: store.volumes.list, quarantine: store.quarantine, trash: store.trash,
+		env: store.env, index: store.index, volumes: store.volumes.list, quarantine: store.quarantine,
+		trash: store.trash,
 	}
 	if err := start.run(); err != nil {
 		return nil, err

@@ -204,7 +204,8 @@ func TestBitRotEndsInQuarantine(t *testing.T) {
 		"partial block": {base + 2*blockBytes + 99, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
 		"sum":           {4*chunkfile.SectorBytes + 9, func(s *Store) error { return s.VerifyReplica(testID(1)) }},
 		"header":        {3, func(s *Store) error { _, err := s.OpenReader(testID(1), 0); return err }},
-		"slot":          {chunkfile.SectorBytes*2 + 60, func(s *Store) error { _, err := s.Digest(testID(1)); return err }},
+		"slot": {chunkfile.SectorBytes*2 + 60,
+			func(s *Store) error { _, err := s.Digest(testID(1)); return err }},
 		"append to it": {base + 2*blockBytes, func(s *Store) error {
 			_, err := s.Reopen(testID(1), 1, 2,
 				length)

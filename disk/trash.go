@@ -61,7 +61,8 @@ func (t *trash) load(volumes []*volume) error {
 			if at.After(now) {
 				at = now
 			}
-			item := trashItem{volume: volume, path: path.Join(directory, entry.Name()), due: at.Add(t.options.TrashDelay)}
+			item := trashItem{volume: volume, path: path.Join(directory, entry.Name()),
+				due: at.Add(t.options.TrashDelay)}
 			t.mu.items = append(t.mu.items, item)
 		}
 	}

@@ -59,7 +59,8 @@ func (u *unpacker) unpackLocked(replica *replica) error {
 		return replica.ioErrorLocked(op, err)
 	}
 	if got := xxh3.Hash(data); got != seen.Partial {
-		err := chunkError(fault.CorruptData, op, replica.id, "the record has sum %016x, recorded is %016x", got, seen.Partial)
+		err := chunkError(fault.CorruptData, op, replica.id, "the record has sum %016x, recorded is %016x", got,
+			seen.Partial)
 		u.quarantine.putLocked(replica, err.Error())
 		return err
 	}

@@ -100,7 +100,8 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		}
 		point -= pages
 	}
-	return nil, chunkError(fault.Internal, op, id, "no volume chosen for %x", binary.LittleEndian.AppendUint64(nil, sum))
+	return nil, chunkError(fault.Internal, op, id, "no volume chosen for %x",
+		binary.LittleEndian.AppendUint64(nil, sum))
 }
 
 // unlock releases the volumes to other processes.

@@ -74,31 +74,31 @@ func (w *worker) poll() (task, bool) {
 	}
 }
 
-func (w *worker) process(t task) {
-	if t.f != nil {
+func (w *worker) process(next task) {
+	if next.f != nil {
 		w.settle()
-		t.f()
+		next.f()
 		return
 	}
-	if t.job.Seal || t.job.Close {
+	if next.job.Seal || next.job.Close {
 		w.settle()
-		if t.writer.sealAsRecord(&t.job, true) {
+		if next.writer.sealAsRecord(&next.job, true) {
 			return
 		}
-		length, err := t.writer.finish(t.job)
-		t.job.done(length, err)
+		length, err := next.writer.finish(next.job)
+		next.job.done(length, err)
 		return
 	}
-	length, err := t.writer.write(&t.job, false)
-	if t.job.Sync && err == nil && !t.writer.syncDue {
-		t.writer.syncDue = true
-		w.syncing = append(w.syncing, t.writer)
+	length, err := next.writer.write(&next.job, false)
+	if next.job.Sync && err == nil && !next.writer.syncDue {
+		next.writer.syncDue = true
+		w.syncing = append(w.syncing, next.writer)
 	}
-	if t.writer.syncDue {
-		w.waiting = append(w.waiting, completion{t.writer, t.job.Done, length, err})
+	if next.writer.syncDue {
+		w.waiting = append(w.waiting, completion{next.writer, next.job.Done, length, err})
 		return
 	}
-	t.job.done(length, err)
+	next.job.done(length, err)
 }
 
 // settle does the syncs that are due and completes the jobs that waited for them. A job that was written and

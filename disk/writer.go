@@ -134,11 +134,13 @@ func (w *Writer) write(job *Job, last bool) (int64, error) {
 	length := replica.view.Length
 	switch {
 	case job.Offset != length:
-		return length, chunkError(fault.Invalid, op, replica.id, "offset is %d, the replica has %d bytes", job.Offset, length)
+		return length, chunkError(fault.Invalid, op, replica.id, "offset is %d, the replica has %d bytes", job.Offset,
+			length)
 	case len(job.Data) == 0:
 		return length, nil
 	case len(job.Data) > JobBytesMax:
-		return length, chunkError(fault.Invalid, op, replica.id, "%d bytes in one job, limit %d", len(job.Data), JobBytesMax)
+		return length, chunkError(fault.Invalid, op, replica.id, "%d bytes in one job, limit %d", len(job.Data),
+			JobBytesMax)
 	case length+int64(len(job.Data)) > replica.disk.ChunkSize:
 		return length, chunkError(fault.Invalid, op, replica.id, "%d bytes at %d exceed the chunk size of %d",
 			len(job.Data), length, replica.disk.ChunkSize)
@@ -214,20 +216,20 @@ func (w *Writer) sealAsRecord(job *Job, wait bool) bool {
 		replica.io.Unlock()
 		return false
 	}
-	j := &sealJob{writer: w, answer: job.Done}
-	j.Job = pack.Job{
+	sealing := &sealJob{writer: w, answer: job.Done}
+	sealing.Job = pack.Job{
 		Record: pack.Record{ID: replica.id, Generation: replica.view.Generation, ChunkSize: replica.disk.ChunkSize},
-		Data:   job.Data, Done: j.done,
+		Data:   job.Data, Done: sealing.done,
 	}
 	if len(waiting.data) > 0 {
-		j.Data = append(waiting.data, job.Data...)
+		sealing.Data = append(waiting.data, job.Data...)
 	}
 	w.closed = true
 	if wait {
-		replica.volume.packs.Submit(&j.Job)
+		replica.volume.packs.Submit(&sealing.Job)
 		return true
 	}
-	if replica.volume.packs.TrySubmit(&j.Job) {
+	if replica.volume.packs.TrySubmit(&sealing.Job) {
 		return true
 	}
 	w.closed = false

@@ -31,16 +31,17 @@ func TestQueuedSyncsShareOneDatasync(t *testing.T) {
 	for i := range 10 {
 		for name, w := range map[string]*Writer{"one": one, "other": other} {
 			wait.Add(1)
-			require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i%3 == 0, Done: func(length int64,
-				err error) {
-				if err != nil || length != int64(i+1) {
-					t.Errorf("job %d of %s: length %d, %v", i, name, length, err)
-				}
-				if name == "one" {
-					order = append(order, fmt.Sprint(i))
-				}
-				wait.Done()
-			}}))
+			require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Sync: i%3 == 0,
+				Done: func(length int64,
+					err error) {
+					if err != nil || length != int64(i+1) {
+						t.Errorf("job %d of %s: length %d, %v", i, name, length, err)
+					}
+					if name == "one" {
+						order = append(order, fmt.Sprint(i))
+					}
+					wait.Done()
+				}}))
 		}
 	}
 	close(hold)
@@ -62,7 +63,8 @@ func TestFullQueueIsBusy(t *testing.T) {
 	<-held
 	done := make(chan error, 2)
 	for i := range 2 {
-		require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"), Done: func(_ int64, err error) { done <- err }}))
+		require.NoError(t, w.Submit(Job{Offset: int64(i), Data: []byte("x"),
+			Done: func(_ int64, err error) { done <- err }}))
 	}
 	require.ErrorIs(t, w.Submit(Job{Offset: 2, Data: []byte("x")}), fault.Busy)
 	require.ErrorIs(t, s.Do(testID(7), func() {}), fault.Busy)

@@ -92,17 +92,18 @@ func parseHeader(b []byte) (Header, error) {
 	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
 		return Header{}, fault.New(fault.Version, op, "format version %d, this program knows %d", v, formatVersion)
 	}
-	h := Header{ID: chunk.ID(b[16:32]), Layout: Layout{int64(binary.LittleEndian.Uint64(b[32:]))}}
+	header := Header{ID: chunk.ID(b[16:32]), Layout: Layout{int64(binary.LittleEndian.Uint64(b[32:]))}}
 	if n := binary.LittleEndian.Uint32(b[12:]); n != blockBytes {
-		return Header{}, fault.New(fault.Version, op, "checksum blocks of %d bytes, this program knows %d", n, blockBytes)
+		return Header{}, fault.New(fault.Version, op, "checksum blocks of %d bytes, this program knows %d", n,
+			blockBytes)
 	}
-	if CheckSize(h.ChunkSize) != nil {
-		return Header{}, fault.New(fault.CorruptData, op, "chunk size %d", h.ChunkSize)
+	if CheckSize(header.ChunkSize) != nil {
+		return Header{}, fault.New(fault.CorruptData, op, "chunk size %d", header.ChunkSize)
 	}
-	if at := int64(binary.LittleEndian.Uint64(b[40:])); at != h.DataOffset() {
-		return Header{}, fault.New(fault.CorruptData, op, "data offset %d, want %d", at, h.DataOffset())
+	if at := int64(binary.LittleEndian.Uint64(b[40:])); at != header.DataOffset() {
+		return Header{}, fault.New(fault.CorruptData, op, "data offset %d, want %d", at, header.DataOffset())
 	}
-	return h, nil
+	return header, nil
 }
 
 // slot records an end of the replica.

@@ -81,7 +81,8 @@ func readPrelude(f io.ReaderAt) (prelude, error) {
 	b := make([]byte, preludeBytes)
 	if n, err := f.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
 		if errors.Is(err, io.EOF) {
-			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude", "the file ends after %d of %d bytes",
+			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude",
+				"the file ends after %d of %d bytes",
 				n, preludeBytes)
 		}
 		return prelude{}, err

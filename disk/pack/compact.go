@@ -226,12 +226,12 @@ func (m *move) submit(record Record) {
 		return
 	}
 	m.waiting.Add(1)
-	j := &Job{Record: record, Data: data}
-	j.Done = func(to *Segment, err error) {
+	job := &Job{Record: record, Data: data}
+	job.Done = func(to *Segment, err error) {
 		defer m.waiting.Done()
 		defer claim.Release()
 		if err == nil {
-			claim.Moved(to, j.Offset)
+			claim.Moved(to, job.Offset)
 			err = m.from.replaced(record)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -239,7 +239,7 @@ func (m *move) submit(record Record) {
 		}
 	}
 	m.bytes += record.bytes()
-	m.from.set.Submit(j)
+	m.from.set.Submit(job)
 }
 
 // data reads and verifies the bytes of a record.

@@ -23,7 +23,8 @@ func goldenSegment() segmentName { return segmentName{sequence: 7, key: 0x112233
 
 func goldenRecord() (Record, []byte) {
 	r := Record{
-		ID: testID(1), Generation: 4, ChunkSize: 64 << 20, Length: 4096, Sum: 0xaabbccddeeff0011, Offset: 5120, durable: 512,
+		ID: testID(1), Generation: 4, ChunkSize: 64 << 20, Length: 4096, Sum: 0xaabbccddeeff0011, Offset: 5120,
+		durable: 512,
 		removed: time.UnixMilli(testTime.UnixMilli()),
 	}
 	b := make([]byte, chunkfile.SectorBytes)
@@ -41,7 +42,8 @@ const (
 func golden(t *testing.T, sector []byte, used int) string {
 	t.Helper()
 	require.True(t, chunkfile.IsZero(sector[used:chunkfile.SectorBytes-chunkfile.SumBytes]))
-	return hex.EncodeToString(sector[:used]) + " " + hex.EncodeToString(sector[chunkfile.SectorBytes-chunkfile.SumBytes:])
+	return hex.EncodeToString(sector[:used]) + " " +
+		hex.EncodeToString(sector[chunkfile.SectorBytes-chunkfile.SumBytes:])
 }
 
 func TestGoldenPackBytes(t *testing.T) {
@@ -136,7 +138,8 @@ func segmentOf(batches ...[]int) (b []byte, all []Record) {
 		durable := int64(len(b))
 		for _, size := range batch {
 			data := pattern(uint64(len(all)), size)
-			r := Record{ID: testID(len(all)), Generation: 1, ChunkSize: chunkSize, Length: int64(size), Sum: xxh3.Hash(data),
+			r := Record{ID: testID(len(all)), Generation: 1, ChunkSize: chunkSize, Length: int64(size),
+				Sum:    xxh3.Hash(data),
 				Offset: int64(len(b)), durable: durable}
 			b = append(b, make([]byte, r.bytes())...)
 			putRecord(b[r.Offset:], goldenSegment(), r)
@@ -170,7 +173,8 @@ func TestScanSkipsDamageAndDropsATornTail(t *testing.T) {
 			[]gap{{all[1].Offset, all[2].Offset}}, 7},
 		"old records zeroed": {func(b []byte) []byte { clear(b[all[0].Offset:all[2].end()]); return b }, []int{0, 1, 2},
 			[]gap{{512, all[3].Offset}}, 7},
-		"old data": {func(b []byte) []byte { b[all[2].Offset+600] ^= 1; return b }, nil, nil, 7}, // found by who reads it
+		// found by who reads it
+		"old data": {func(b []byte) []byte { b[all[2].Offset+600] ^= 1; return b }, nil, nil, 7},
 		"last durable header": {func(b []byte) []byte { clear(b[all[4].Offset:][:512]); return b }, []int{4},
 			[]gap{{all[4].Offset, all[5].Offset}}, 7},
 		"segment header": {func(b []byte) []byte { clear(b[:512]); return b }, nil, nil, 7},

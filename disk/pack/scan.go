@@ -140,7 +140,8 @@ func (s *Set) Load() ([]Found, error) {
 	for _, entry := range entries {
 		name, ok := parseSegmentName(entry.Name())
 		if !ok || entry.IsDir() {
-			options.Logger.Warn("file is not a segment and is left alone", "path", path.Join(options.Directory, entry.Name()))
+			options.Logger.Warn("file is not a segment and is left alone", "path",
+				path.Join(options.Directory, entry.Name()))
 			continue
 		}
 		s.packer.sequence = max(s.packer.sequence, name.sequence)
@@ -218,7 +219,8 @@ func (s *Set) settle(segment *Segment) (records []Record, err error) {
 		return nil, err
 	}
 	if err := checkSegmentHeader(file, info.Size(), segment.name); fault.KindOf(err) == fault.CorruptData {
-		options.Logger.Warn("header of a segment is damaged, its records do not need it", "path", segment.Path(), "err", err)
+		options.Logger.Warn("header of a segment is damaged, its records do not need it", "path", segment.Path(), "err",
+			err)
 	} else if err != nil {
 		return nil, err
 	}

@@ -16,10 +16,7 @@ const shortNameLines = 10
 // noShadowedBuiltin: a reader who meets close, len or any may trust that it is
 // Go's. Methods and fields are told apart by what stands before the dot.
 func noShadowedBuiltin(tree *tree, found *findings) {
-	tree.handWritten(func(p *goPackage, f *goFile) {
-		if notYet(builtinsNotYet(), p.path) {
-			return
-		}
+	tree.handWritten(func(_ *goPackage, f *goFile) {
 		for _, name := range declared(f.syntax) {
 			if types.Universe.Lookup(name.ident.Name) != nil {
 				found.add("%s: %s hides the builtin of that name", tree.at(name.ident.Pos()), name.ident.Name)
@@ -37,8 +34,8 @@ func builtinsNotYet() []string {
 
 // noLongLivedLetter: a name of one letter says nothing after ten lines. Receivers
 // aside, whose type stands beside them; indexes i and j of loops; the t, b, f and
-// m of tests; b for bytes that are appended to or read; type parameters. In a test
-// a letter may stand for what the test is about.
+// m of tests; b for bytes that an encoder appends to, a parameter or made in place;
+// type parameters. In a test a letter may stand for what the test is about.
 func noLongLivedLetter(tree *tree, found *findings) {
 	tree.handWritten(func(p *goPackage, f *goFile) {
 		if f.test || notYet(lettersNotYet(), p.path) {
@@ -74,7 +71,7 @@ func notYet(packages []string, path string) bool {
 type declaredName struct {
 	ident   *ast.Ident
 	lastUse token.Pos // in this file
-	role    string    // "receiver", "type parameter", "loop", "parameter" or ""
+	role    string    // "receiver", "type parameter", "loop", "parameter", "made" or ""
 	kind    string    // the type of a parameter, as text
 }
 
@@ -84,7 +81,7 @@ func (n *declaredName) mayBeShort() bool {
 		return true
 	case "loop":
 		return n.ident.Name == "i" || n.ident.Name == "j"
-	case "parameter":
+	case "parameter", "made":
 		return strings.HasPrefix(n.kind, "testing.") || n.ident.Name == "b" && n.kind == "[]byte"
 	}
 	return false
@@ -147,6 +144,10 @@ func rolesIn(file *ast.File) map[*ast.Ident]role {
 					roles[ident] = role{"loop", ""}
 				}
 			}
+		case *ast.AssignStmt:
+			if ident, call, ok := madeInPlace(n); ok {
+				roles[ident] = role{"made", parameterType(call.Args[0])}
+			}
 		case *ast.ForStmt:
 			if assign, ok := n.Init.(*ast.AssignStmt); ok && assign.Tok == token.DEFINE {
 				for _, e := range assign.Lhs {
@@ -159,6 +160,16 @@ func rolesIn(file *ast.File) map[*ast.Ident]role {
 		return true
 	})
 	return roles
+}
+
+// madeInPlace recognizes name := make(…).
+func madeInPlace(n *ast.AssignStmt) (*ast.Ident, *ast.CallExpr, bool) {
+	if n.Tok != token.DEFINE || len(n.Lhs) != 1 || len(n.Rhs) != 1 {
+		return nil, nil, false
+	}
+	ident, named := n.Lhs[0].(*ast.Ident)
+	call, called := n.Rhs[0].(*ast.CallExpr)
+	return ident, call, named && called && len(call.Args) > 0 && typeName(call.Fun) == "make"
 }
 
 // parameterType names a type, as far as the rules ask for it.
