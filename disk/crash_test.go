@@ -259,7 +259,8 @@ func (c *crashTest) goOn(s *Store) error {
 		}
 		want[replica.ID] = append(before, more...)
 	}
-	crashed, err := Open(c.options(s.fs.(*simdisk.Mem).CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced})))
+	crashed, err := Open(c.options(s.fs.(*simdisk.Mem).CrashClone(
+		simdisk.CrashPolicy{Mode: simdisk.CrashDropUnsynced})))
 	if err != nil {
 		return err
 	}
@@ -624,7 +625,8 @@ func TestPowerFailsWhileAStoreComesBackFromAProcessCrash(t *testing.T) {
 			died.OnChange(func(op simdisk.Op, path string) {
 				for seed := range uint64(20) {
 					steps++
-					again, err := Open(testOptions(died.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashSubset, Seed: seed})))
+					again, err := Open(testOptions(died.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashSubset,
+						Seed: seed})))
 					if err != nil {
 						failure = errors.Join(failure, err)
 						return
