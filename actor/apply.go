@@ -337,17 +337,17 @@ func applyUpdatePipeline(state *State, record *codec.UpdatePipelineRecord) (*Upd
 	if err := state.checkNodes(record.Members); err != nil {
 		return nil, err
 	}
-	k := state.files.At(slot, record.Index)
-	if k == 0 {
+	chunkSlot := state.files.At(slot, record.Index)
+	if chunkSlot == 0 {
 		return nil, namespace.Inconsistent("chunk %d of file %d does not exist", record.Index, record.File)
 	}
-	c := state.files.Chunk(k)
+	c := state.files.Chunk(chunkSlot)
 	if !c.Open() || record.Generation != c.Promised() || int64(record.Length) < c.Length() ||
 		int64(record.Length) > state.tree.Inode(slot).ChunkSize() {
 		return nil, namespace.Inconsistent("chunk %d: generation %d of %d, length %d of %d", record.Index,
 			record.Generation, c.Promised(), record.Length, c.Length())
 	}
-	state.files.SetPipeline(k, int64(record.Length), record.Members)
+	state.files.SetPipeline(chunkSlot, int64(record.Length), record.Members)
 	return &UpdatePipelineResult{}, nil
 }
 
@@ -435,17 +435,17 @@ func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := state.files.At(slot, record.Index)
-	if k == 0 || !o.Recovering() || !state.files.Chunk(k).Open() {
+	chunkSlot := state.files.At(slot, record.Index)
+	if chunkSlot == 0 || !o.Recovering() || !state.files.Chunk(chunkSlot).Open() {
 		return nil, namespace.Inconsistent("chunk %d of file %d is not in recovery", record.Index, record.File)
 	}
 	size := state.tree.Inode(slot).ChunkSize()
 	generation := record.Generation
-	if generation > state.files.Chunk(k).Promised() || int64(record.Length) > size {
+	if generation > state.files.Chunk(chunkSlot).Promised() || int64(record.Length) > size {
 		return nil, namespace.Inconsistent("chunk %d: generation %d, length %d", record.Index, record.Generation,
 			record.Length)
 	}
-	state.files.Seal(k, generation, int64(record.Length))
+	state.files.Seal(chunkSlot, generation, int64(record.Length))
 	if int64(record.Length) < size {
 		keep := record.Index
 		if record.Length > 0 {

@@ -189,7 +189,7 @@ func (s *State) LoadCheckpoint(data []byte) error {
 	return s.ReadCheckpoint(bytes.NewReader(data), int64(len(data)))
 }
 
-// ReadCheckpoint restores the state that r gives, to its end, into an empty
+// ReadCheckpoint restores the state that r yields, to its end, into an empty
 // State. bytes is about how many they are, so that tables need not grow; 0: not
 // known. After an error the State must be dropped.
 func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {

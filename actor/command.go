@@ -76,7 +76,7 @@ type (
 		// allocate anew at the same index (FirstIndex; Count is 1).
 		ReplaceChunk chunk.ID
 	}
-	// Complete commits the last chunks, closes the file and gives up the lease.
+	// Complete commits the last chunks, closes the file and ends the lease.
 	// Result: *CompleteResult.
 	Complete struct {
 		FileID  uint64
@@ -132,7 +132,7 @@ type (
 
 // Requests of clients that read, or change nothing durable.
 type (
-	// List gives one page of a directory, by byte order of names. Result:
+	// List returns one page of a directory, by byte order of names. Result:
 	// *ListResult.
 	List struct {
 		Path  string
@@ -142,7 +142,7 @@ type (
 	}
 	// Stat describes one path. Result: *StatResult.
 	Stat struct{ Path string }
-	// Locate gives the chunks of a byte range; Path or FileID is set. Result:
+	// Locate returns the chunks of a byte range; Path or FileID is set. Result:
 	// *LocateResult.
 	Locate struct {
 		Path   string
@@ -181,7 +181,7 @@ const (
 )
 
 // Requests of the shell itself and of datanodes. Session is a number, never
-// reused, that the shell gives each datanode stream; what comes from an older
+// reused, that the shell assigns to each datanode stream; what comes from an older
 // session than the node's last registration is refused with fault.Closed.
 type (
 	// Format starts a new log: its record is txid 1. Only on an empty State.
@@ -249,7 +249,7 @@ type (
 		Session uint64
 		datanode.RecoverResult
 	}
-	// VerifyResult tells what a node found that verified a replica. No result.
+	// VerifyResult says what a node found that verified a replica. No result.
 	VerifyResult struct {
 		NodeID  string
 		Session uint64

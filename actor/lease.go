@@ -31,7 +31,7 @@ func renewLeases(s *State, r *RenewLeases) (any, *fault.Error) {
 func (s *State) endLeases() {
 	for _, file := range s.leases.Expired(s.config.LeaseHardLimit, s.step.Mono, leasesPerTick) {
 		slot := s.tree.Find(file)
-		s.step.Tell(step.Event{Kind: step.EventLeaseExpired, FileID: file, Text: s.leases.Of(file).HolderName()})
+		s.step.Emit(step.Event{Kind: step.EventLeaseExpired, FileID: file, Text: s.leases.Of(file).HolderName()})
 		if s.tree.Inode(slot).Hidden() {
 			_, _ = s.log(&codec.AbandonRecord{Prefix: s.ownPrefix(), File: file})
 			continue
@@ -52,7 +52,7 @@ func appenderNode(holder string) (string, bool) {
 	return id, ok && id != ""
 }
 
-// holderGone tells whether the holder is a datanode that appends for others and
+// holderGone reports whether the holder is a datanode that appends for others and
 // appends no more: it was away for a while, or by, who asks, is the same
 // datanode after a restart. Then its lease ends at once.
 func (s *State) holderGone(o *leases.Lease, by string) bool {
@@ -67,7 +67,7 @@ func (s *State) holderGone(o *leases.Lease, by string) bool {
 	return away && silent >= s.config.StaleAfter
 }
 
-// leaseHeld tells who holds a file's lease.
+// leaseHeld says who holds a file's lease.
 func (s *State) leaseHeld(at where, lease *leases.Lease) *fault.Error {
 	refusal := &fault.Error{Kind: fault.LeaseHeld, Op: at.op, Path: at.path, Holder: lease.HolderName(),
 		Since: time.UnixMilli(lease.Since)}
@@ -96,7 +96,7 @@ func (s *State) checkTakeOver(at where, lease *leases.Lease, by string) *fault.E
 	return s.leaseHeld(at, lease)
 }
 
-// takeOver begins the recovery of an open file, and tells whether the file is
+// takeOver begins the recovery of an open file, and reports whether the file is
 // closed now. prefix begins the record: the client's, so that its retry gets the
 // same answer, or the namenode's own if more records follow.
 func (s *State) takeOver(slot namespace.InodeSlot, prefix codec.Prefix) (closed bool, err *fault.Error) {
@@ -136,14 +136,14 @@ func recoverLease(state *State, r *RecoverLease) (any, *fault.Error) {
 
 // recoveryReason says what a recovery waits for.
 func (s *State) recoveryReason(slot namespace.InodeSlot) string {
-	k := s.files.FirstOpen(slot)
-	if k == 0 {
+	open := s.files.FirstOpen(slot)
+	if open == 0 {
 		return "the file is about to be closed"
 	}
-	return s.replicas.OpenChunks.Waiting(k)
+	return s.replicas.OpenChunks.Waiting(open)
 }
 
-// continueRecoveries goes on with the files whose lease the namenode took.
+// continueRecoveries goes on with the files whose lease the namenode has.
 func (s *State) continueRecoveries() {
 	for _, id := range s.leases.DueRecoveries(s.step.Mono, leasesPerTick) {
 		s.recoverFile(s.tree.Find(id))
@@ -158,24 +158,24 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	if recovery == nil || !recovery.Due(s.step.Mono) {
 		return
 	}
-	k := s.files.FirstOpen(slot)
-	if k == 0 {
+	open := s.files.FirstOpen(slot)
+	if open == 0 {
 		_, _ = s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id})
 		return
 	}
 	recovery.Stop(0)
-	attempt, holders, ok := s.replicas.OpenChunks.PlanRecovery(k, recovery.Started())
+	attempt, holders, ok := s.replicas.OpenChunks.PlanRecovery(open, recovery.Started())
 	if !ok {
 		return
 	}
-	c := s.files.Chunk(k)
+	c := *s.files.Chunk(open)
 	if _, err := s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id, Attempt: true, Index: c.Index(),
 		Generation: attempt.Generation}); err != nil {
 		return
 	}
 	recovery.Start(attempt, s.step.Mono+s.config.RecoverTimeout)
 	primary := s.replicas.OpenChunks.OrderRecovery(attempt, holders)
-	s.step.Tell(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary, Chunk: c.ID(), FileID: id,
+	s.step.Emit(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary, Chunk: c.ID(), FileID: id,
 		Count: len(holders)})
 }
 
@@ -195,7 +195,7 @@ func recoverResult(state *State, result *RecoverResult) *fault.Error {
 	id := state.tree.Inode(file).ID()
 	recovery := state.leases.Recovery(id)
 	if recovery == nil || recovery.Attempt().Chunk != slot || recovery.Attempt().Generation != result.Generation {
-		return nil // an attempt that was given up
+		return nil // an attempt that was replaced
 	}
 	w := state.files.OpenChunk(slot)
 	problem := result.Error
@@ -223,7 +223,7 @@ func recoverResult(state *State, result *RecoverResult) *fault.Error {
 		Generation: result.Generation, Length: uint32(result.Length)}); err != nil {
 		return err
 	}
-	state.step.Tell(step.Event{Kind: step.EventRecoveryDone, Chunk: result.Chunk, FileID: id,
+	state.step.Emit(step.Event{Kind: step.EventRecoveryDone, Chunk: result.Chunk, FileID: id,
 		Count: int(result.Length)})
 	if sealed := state.files.Find(result.Chunk); sealed != 0 && !state.files.Chunk(sealed).Open() {
 		state.replicas.OpenChunks.Sealed(sealed, result.NodeIDs)

@@ -32,7 +32,7 @@ func (m model) below(path string) (paths []string) {
 	return paths
 }
 
-// parent tells whether a path's parent is there, or why not.
+// parent reports whether a path's parent is there, or why not.
 func (m model) parent(path string) fault.Kind {
 	for at := 1; ; {
 		i := strings.IndexByte(path[at:], '/')

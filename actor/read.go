@@ -99,9 +99,9 @@ func locate(state *State, request *Locate) (any, *fault.Error) {
 		last = first + locateMax - 1
 	}
 	result.Chunks = make([]LocatedChunk, 0, last-first+1)
-	for k := state.files.At(slot, first); k != 0 &&
-		state.files.Chunk(k).Index() <= last; k = state.files.Chunk(k).Next() {
-		result.Chunks = append(result.Chunks, state.located(k))
+	for slot := state.files.At(slot, first); slot != 0 &&
+		state.files.Chunk(slot).Index() <= last; slot = state.files.Chunk(slot).Next() {
+		result.Chunks = append(result.Chunks, state.located(slot))
 	}
 	return result, nil
 }

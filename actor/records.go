@@ -9,7 +9,7 @@ import (
 // recordType is what the state machine knows of one kind of edit record.
 type recordType struct {
 	empty func() codec.Record
-	// apply changes the state and gives the result that a caller gets. An error
+	// apply changes the state and returns the result of the caller. An error
 	// means that the record does not fit the state: a damaged log or a bug.
 	apply func(s *State, r codec.Record) (any, error)
 	// answer is the type of the result that the retry cache keeps for a client; nil

@@ -63,7 +63,7 @@ func (s *State) Items() uint64 { return uint64(s.tree.Inodes() + s.files.Chunks(
 // Epoch is the last epoch in the log.
 func (s *State) Epoch() uint64 { return s.epoch }
 
-// Active tells whether BecomeActive was stepped and StepDown was not.
+// Active reports whether BecomeActive was stepped and StepDown was not.
 func (s *State) Active() bool { return s.step.Active }
 
 // ClusterID is the cluster's id; "" before Format.
@@ -109,7 +109,7 @@ func (s *State) Replay(txid uint64, data []byte) error {
 	return err
 }
 
-// applyRecord gives the next txid to r and applies it: the one path by which
+// applyRecord assigns the next txid to a record and applies it: the one path by which
 // durable state changes, live and in replay.
 func (s *State) applyRecord(record codec.Record) (any, error) {
 	head, kind := record.Header(), record.Kind()

@@ -40,7 +40,7 @@ func (w where) exists(existing *namespace.Inode) *fault.Error {
 }
 
 // replaceable checks that the inode at a target may be overwritten by the
-// command's client, and gives its id; 0 if the target is free.
+// command's client, and returns its id; 0 if the target is free.
 func (s *State) replaceable(at where, existing namespace.InodeSlot, overwrite bool) (uint64, *fault.Error) {
 	if existing == 0 {
 		return 0, nil

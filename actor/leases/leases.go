@@ -31,7 +31,7 @@ type Lease struct {
 	Leaf string
 }
 
-// Recovering tells whether the namenode itself has the lease.
+// Recovering reports whether the namenode itself has the lease.
 func (l *Lease) Recovering() bool { return l.Client == ClientID{} }
 
 // HolderName says for people who has the lease.
@@ -204,7 +204,7 @@ func (l *Leases) DueRecoveries(now time.Duration, most int) (files []uint64) {
 	return files
 }
 
-// PrimaryLost lets the attempts that a node leads be made again, by another one.
+// PrimaryLost allows another attempt in place of those that a node leads.
 func (l *Leases) PrimaryLost(node datanode.Index, now time.Duration) {
 	l.recoveries.Scan(func(_ uint64, r *Recovery) bool {
 		if r.UnderWay() && r.Attempt().Primary == node {

@@ -24,10 +24,10 @@ type Attempt struct {
 	Everyone bool
 }
 
-// Due tells whether another attempt may start.
+// Due reports whether another attempt may start.
 func (r *Recovery) Due(now time.Duration) bool { return r.next <= now }
 
-// UnderWay tells whether an attempt is.
+// UnderWay reports whether an attempt is.
 func (r *Recovery) UnderWay() bool { return r.attempt.Chunk != 0 }
 
 // Attempt is the one under way; zero if there is none.
@@ -45,6 +45,6 @@ func (r *Recovery) Start(a Attempt, deadline time.Duration) {
 // Stop ends the attempt under way; another may start at a time.
 func (r *Recovery) Stop(next time.Duration) { r.attempt, r.next = Attempt{}, next }
 
-// Expire lets another attempt start at once; until then the answer of the one under
+// Expire allows another attempt to start at once; until then the answer of the one under
 // way still counts.
 func (r *Recovery) Expire(now time.Duration) { r.next = now }

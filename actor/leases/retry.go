@@ -37,7 +37,7 @@ func NewRetryCache() *RetryCache {
 }
 
 // Lookup finds the first answer. forgotten means that the sequence is below
-// what the cache still knows, so that a retry cannot be told from a new call.
+// what the cache still knows, so that a retry cannot be distinguished from a new call.
 func (c *RetryCache) Lookup(id ClientID, sequence uint64) (result any, found, forgotten bool) {
 	client := c.clients[id]
 	if client == nil {

@@ -9,8 +9,8 @@ const (
 	leaseClosed State = iota
 	// leaseHeld: a client has the lease.
 	leaseHeld
-	// leaseWaiting: the namenode took the lease, and no attempt at the next open
-	// chunk is under way: its holders are not known yet, or it is tried again soon.
+	// leaseWaiting: the namenode has the lease, and no attempt at the next open
+	// chunk is under way: its holders are not known yet, or the next attempt is soon.
 	leaseWaiting
 	// leaseAgreeing: a holder of the next open chunk brings all of them to one
 	// length.

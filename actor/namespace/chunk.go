@@ -40,7 +40,7 @@ func (c *Chunk) Index() uint32 { return c.index }
 // Next chunk of the file; 0 for the last.
 func (c *Chunk) Next() ChunkSlot { return c.next }
 
-// Open tells whether it is being written; else it is sealed.
+// Open reports whether it is being written; else it is sealed.
 func (c *Chunk) Open() bool { return c.lengthOpen&openBit != 0 }
 
 // Length in bytes: sealed, or what is known of an open chunk.

@@ -4,7 +4,7 @@
 // It owns all of that, and nobody else changes it: Tree has the inodes and the
 // entries, Files the chunks. Edit records change them through methods that stamp
 // the inode with the record's txid (Tree.Begin), requests look things up, a View
-// is what a checkpoint encodes. An Observer is told of every chunk that is
+// is what a checkpoint encodes. An Observer learns of every chunk that is
 // added, sealed, reopened or dropped.
 //
 // Inodes and chunks are addressed by slots, which have types of their own and

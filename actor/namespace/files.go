@@ -5,7 +5,7 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// Observer is told of every change of a chunk, live and in replay: what others
+// Observer learns of every change of a chunk, live and in replay: what others
 // know of chunks follows the durable state by it.
 type Observer interface {
 	// ChunkAdded: a chunk was allocated.

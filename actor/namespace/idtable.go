@@ -4,7 +4,7 @@ package namespace
 // that a lone survivor among removed neighbours wastes little.
 const idPageItems = 64
 
-// idTable finds the slot of an inode by its id. Ids are given out in order, so
+// idTable finds the slot of an inode by its id. Ids are assigned in order, so
 // pages of 64 slots behind a small map take 5 bytes per id and a lookup two
 // cache lines, where a map of all ids takes 20 bytes and more. 0 means that an
 // id is not there. The zero value is not ready: see newIDTable.
@@ -40,7 +40,7 @@ func (t *idTable) set(id uint64, slot InodeSlot) {
 	t.count++
 }
 
-// remove takes out an id that is there.
+// remove deletes an id that is there.
 func (t *idTable) remove(id uint64) {
 	p := t.pages[id/idPageItems]
 	p.slots[id%idPageItems] = 0

@@ -90,13 +90,13 @@ func (i *Inode) Replication() int { return int(i.replication) }
 // ChunkSize in bytes.
 func (i *Inode) ChunkSize() int64 { return int64(i.blocks) * chunk.ChecksumBlockBytes }
 
-// Directory tells it from a file.
+// Directory distinguishes it from a file.
 func (i *Inode) Directory() bool { return i.flags&FlagDirectory != 0 }
 
-// Hidden tells whether the file is not in the namespace yet.
+// Hidden reports whether the file is not in the namespace yet.
 func (i *Inode) Hidden() bool { return i.flags&FlagHidden != 0 }
 
-// Completed tells whether the file was closed at least once.
+// Completed reports whether the file was closed at least once.
 func (i *Inode) Completed() bool { return i.flags&FlagCompleted != 0 }
 
 // nameAt is where the name begins in an entry's key.

@@ -12,7 +12,7 @@ func SplitPath(path string) (parent, name string) {
 	return path[:i], path[i+1:]
 }
 
-// Within tells whether path is directory or lies below it.
+// Within reports whether path is directory or lies below it.
 func Within(path, directory string) bool {
 	return path == directory || directory == "/" ||
 		len(path) > len(directory) && path[len(directory)] == '/' && path[:len(directory)] == directory

@@ -103,7 +103,7 @@ func (d *deletion) queue(n *nodeOrders, id chunk.ID) {
 	d.queued = true
 }
 
-// ordered tells whether a node shall delete its replica of a chunk, and of which
+// ordered reports whether a node shall delete its replica of a chunk, and of which
 // generation.
 func (d *deletion) ordered(node datanode.Index, id chunk.ID) (chunk.Generation, bool) {
 	if order := d.byNode[node].orders[id]; order != nil {
@@ -170,7 +170,7 @@ func (d *deletion) send() {
 			if len(replicas) > 0 {
 				messages++
 				d.room.step.Send(peer.id, &datanode.DeleteReplicas{Replicas: replicas})
-				d.room.step.Tell(step.Event{Kind: step.EventDeleteOrdered, NodeID: peer.id, Count: len(replicas)})
+				d.room.step.Emit(step.Event{Kind: step.EventDeleteOrdered, NodeID: peer.id, Count: len(replicas)})
 			}
 		}
 		d.wake(peer.index)
@@ -284,7 +284,7 @@ func (d *deletion) staleAllowed(slot namespace.ChunkSlot, n *node) bool {
 	return good >= min(2, d.room.wanted(slot)) || good > 0 && !d.canCopy(slot)
 }
 
-// canCopy tells whether some node could take another replica of a chunk.
+// canCopy reports whether some node could take another replica of a chunk.
 func (d *deletion) canCopy(slot namespace.ChunkSlot) bool {
 	length := d.room.files.Chunk(slot).Length()
 	return slices.ContainsFunc(d.room.Nodes.all(), func(n *node) bool {

@@ -85,7 +85,7 @@ func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index) {
 	item.nodes = few
 }
 
-// has tells whether a node has the chunk in its place.
+// has reports whether a node has the chunk in its place.
 func (l *locations) has(slot namespace.ChunkSlot, node datanode.Index) bool {
 	return slices.Contains(l.of(slot), node)
 }

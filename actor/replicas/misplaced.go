@@ -21,7 +21,7 @@ type misplaced struct {
 	report uint64
 }
 
-// unusable tells whether it is corrupt, or may be.
+// unusable reports whether it is corrupt, or may be.
 func (m *misplaced) unusable() bool { return m.verdict != unverified || m.state == chunk.Corrupt }
 
 // misplacedTable holds the misplaced replicas of all nodes.
@@ -50,7 +50,7 @@ func (t *misplacedTable) find(id chunk.ID, node datanode.Index) *misplaced {
 	return nil
 }
 
-// set notes a misplaced replica and tells whether that is news. If it is known as
+// set notes a misplaced replica and reports whether that is news. If it is known as
 // it is, its age stays.
 func (t *misplacedTable) set(id chunk.ID, replica misplaced) bool {
 	old := t.find(id, replica.node)

@@ -54,7 +54,7 @@ type node struct {
 	largest   int64 // free bytes of the healthy volume with most
 	replicas  uint64
 	placed    int64 // replicas placed since the last heartbeat
-	// complete: a full report was taken in since registration, and since this
+	// complete: a full report was received since registration, and since this
 	// namenode is active.
 	complete bool
 }
@@ -62,13 +62,13 @@ type node struct {
 func (n *node) live() bool { return n.liveness == NodeLive }
 func (n *node) dead() bool { return n.liveness == NodeDead }
 
-// reachable tells whether orders reach it now.
+// reachable reports whether orders reach it now.
 func (n *node) reachable() bool { return n.connected && n.live() }
 
-// reported tells whether a full report of it was taken in.
+// reported reports whether a full report of it was received.
 func (n *node) reported() bool { return n.complete }
 
-// trusted tells whether what it has reported is all that it has.
+// trusted reports whether what it has reported is all that it has.
 func (n *node) trusted() bool { return n.live() && n.complete }
 
 func (n *node) describe() string {
@@ -83,7 +83,7 @@ func (n *node) busy() int64 {
 	return int64(n.load.ActiveWrites) + int64(n.load.ActiveReads) + int64(n.load.QueuedDiskOps) + n.placed
 }
 
-// takes tells whether a replica of a size may be placed on it.
+// takes reports whether a replica of a size may be placed on it.
 func (n *node) takes(size int64) bool { return n.live() && n.largest >= size }
 
 // candidate describes the node to a placement policy.
@@ -92,7 +92,7 @@ func (n *node) candidate() placement.Candidate {
 		Load: n.busy()}
 }
 
-// fuller tells whether it has the lower free share; the higher index among
+// fuller reports whether it has the lower free share; the higher index among
 // equals.
 func (n *node) fuller(than *node) bool {
 	a, b := float64(n.free)/float64(max(n.capacity, 1)), float64(than.free)/float64(max(than.capacity, 1))
@@ -129,7 +129,7 @@ func (t *Nodes) Find(id string) datanode.Index { return t.index[id] }
 // Next is the index that the next new node gets.
 func (t *Nodes) Next() datanode.Index { return datanode.Index(len(t.list)) }
 
-// Knows tells whether an index is that of a node.
+// Knows reports whether an index is that of a node.
 func (t *Nodes) Knows(index datanode.Index) bool { return index != 0 && int(index) < len(t.list) }
 
 // Address of a node.
@@ -181,7 +181,7 @@ func (t *Nodes) Register(index datanode.Index, r *Registration) {
 	t.setLiveness(peer, NodeLive)
 	t.room.deletion.resendAll(index)
 	t.room.step.Send(peer.id, &datanode.SendReport{})
-	t.room.step.Tell(step.Event{Kind: step.EventNodeRegistered, NodeID: peer.id, Text: peer.address})
+	t.room.step.Emit(step.Event{Kind: step.EventNodeRegistered, NodeID: peer.id, Text: peer.address})
 }
 
 // Session names a datanode's stream.
@@ -259,15 +259,15 @@ func (t *Nodes) setLiveness(peer *node, to Liveness) {
 	case NodeDead:
 		peer.died = t.room.step.Mono
 		t.room.Reports.forget(peer.index)
-		t.room.step.Tell(step.Event{Kind: step.EventNodeDead, NodeID: peer.id, Text: peer.address})
+		t.room.step.Emit(step.Event{Kind: step.EventNodeDead, NodeID: peer.id, Text: peer.address})
 	case NodeStale:
-		t.room.step.Tell(step.Event{Kind: step.EventNodeStale, NodeID: peer.id, Text: peer.address})
+		t.room.step.Emit(step.Event{Kind: step.EventNodeStale, NodeID: peer.id, Text: peer.address})
 	case NodeLive: // what it was not sent while it was silent is due
 		t.room.deletion.wake(peer.index)
 	}
 }
 
-// setComplete notes whether a full report of the node was taken in.
+// setComplete notes whether a full report of the node was received.
 func (t *Nodes) setComplete(n *node, complete bool) {
 	n.complete = complete
 	t.room.Reports.forget(n.index)
@@ -301,7 +301,7 @@ func (t *Nodes) activate() {
 }
 
 // Away is how long a node that is not live was silent; a namenode that became
-// active since gives it time to register. False: it is live, or not known.
+// active since leaves it time to register. False: it is live, or not known.
 func (t *Nodes) Away(id string) (time.Duration, bool) {
 	index := t.index[id]
 	if index == 0 || t.list[index].live() {
@@ -313,7 +313,7 @@ func (t *Nodes) Away(id string) (time.Duration, bool) {
 // Liveness of a node that is known.
 func (t *Nodes) Liveness(id string) Liveness { return t.list[t.index[id]].liveness }
 
-// ReportsMissing tells whether a live node has not yet reported in full to this
+// ReportsMissing reports whether a live node has not yet reported in full to this
 // namenode.
 func (t *Nodes) ReportsMissing() bool {
 	for _, n := range t.all() {

@@ -15,7 +15,7 @@ import (
 // sealed.
 type OpenChunks struct{ room *Replicas }
 
-// Reported tells whether nodes said anything of a chunk that is not in its place.
+// Reported reports whether nodes said anything of a chunk that is not in its place.
 func (o *OpenChunks) Reported(id chunk.ID) bool { return len(o.room.misplaced.of(id)) > 0 }
 
 // Trust notes replicas of an open chunk that a client or a recovery vouches for;
@@ -72,7 +72,7 @@ func (o *OpenChunks) Holders(slot namespace.ChunkSlot) []datanode.Index {
 	return holders
 }
 
-// counts tells whether a replica of an open chunk may hold everything that was
+// counts reports whether a replica of an open chunk may hold everything that was
 // acknowledged (see namespace.OpenChunk).
 func counts(open *namespace.OpenChunk, m *misplaced) bool {
 	switch {
@@ -117,7 +117,7 @@ func (o *OpenChunks) Survivors(slot namespace.ChunkSlot, failed []string) (survi
 	return survivors, of
 }
 
-// Recoverable tells whether a live node has reported a replica of an open chunk
+// Recoverable reports whether a live node has reported a replica of an open chunk
 // that counts.
 func (o *OpenChunks) Recoverable(slot namespace.ChunkSlot) bool {
 	here, _ := o.reported(slot)
@@ -151,7 +151,7 @@ func (o *OpenChunks) PlanRecovery(slot namespace.ChunkSlot, started int) (attemp
 	switch {
 	case attempt.Everyone:
 		// Perhaps nothing was ever written. But what the members have reported may
-		// be older than what a writer was told: only they know.
+		// be older than what a writer was answered: only they know.
 		holders, away = slices.Clone(open.Members), nil
 	case len(holders) == 0 || o.room.step.Mono-o.room.step.ActiveSince < o.room.config.RecoverWait &&
 		o.membersMissing(slot):
@@ -177,7 +177,7 @@ func (o *OpenChunks) OrderRecovery(a leases.Attempt, holders []datanode.Index) (
 	return primary
 }
 
-// membersMissing tells whether a member of the pipeline has not yet said whether it
+// membersMissing reports whether a member of the pipeline has not yet said whether it
 // holds the chunk.
 func (o *OpenChunks) membersMissing(slot namespace.ChunkSlot) bool {
 	id := o.room.files.Chunk(slot).ID()
@@ -186,7 +186,7 @@ func (o *OpenChunks) membersMissing(slot namespace.ChunkSlot) bool {
 	})
 }
 
-// nobodyReported tells whether every member is live, has reported in full, and
+// nobodyReported reports whether every member is live, has reported in full, and
 // has reported no replica at all.
 func (o *OpenChunks) nobodyReported(slot namespace.ChunkSlot) bool {
 	members := o.room.files.OpenChunk(slot).Members

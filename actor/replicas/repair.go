@@ -227,7 +227,7 @@ func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64
 }
 
 // maybeCopy orders one more replica of a chunk if it is time and there is a
-// source and a target, and tells whether it did. None is under way.
+// source and a target, and reports whether it did. None is under way.
 func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	var sources []datanode.Index
 	for _, node := range r.room.locations.of(slot) {
@@ -254,7 +254,7 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	id := r.room.Nodes.ID(target)
 	r.room.step.Send(id, &datanode.CopyReplica{Chunk: record.ID(), Generation: record.Generation(),
 		Length: record.Length(), Sources: r.room.Nodes.Locations(sources)})
-	r.room.step.Tell(step.Event{Kind: step.EventCopyOrdered, NodeID: id, Chunk: record.ID(), Count: len(sources)})
+	r.room.step.Emit(step.Event{Kind: step.EventCopyOrdered, NodeID: id, Chunk: record.ID(), Count: len(sources)})
 	return true
 }
 

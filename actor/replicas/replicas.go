@@ -88,7 +88,7 @@ func (r *Replicas) misplace(id chunk.ID, m misplaced) {
 	}
 }
 
-// watch has a misplaced replica come up again.
+// watch schedules another look at a misplaced replica.
 func (r *Replicas) watch(id chunk.ID, m *misplaced) {
 	if slot := r.files.Find(id); slot != 0 && r.files.Chunk(slot).Open() {
 		return // the sealing will do it
@@ -101,7 +101,7 @@ func (r *Replicas) watch(id chunk.ID, m *misplaced) {
 	r.deletion.watch(c)
 }
 
-// observe notes what a node says of one replica. delta tells that it is news, in
+// observe notes what a node says of one replica. delta means that it is new, in
 // order, and not a page of a report.
 func (r *Replicas) observe(node datanode.Index, replica *chunk.Replica, delta bool) {
 	id := replica.ID
@@ -154,7 +154,7 @@ func (r *Replicas) gone(node datanode.Index, replica *chunk.Replica) {
 	}
 }
 
-// inPlace tells whether a replica is what a sealed chunk should be.
+// inPlace reports whether a replica is what a sealed chunk should be.
 func inPlace(c *namespace.Chunk, m *misplaced) bool {
 	return m.state == chunk.Sealed && m.verdict == unverified && m.generation == c.Generation() &&
 		m.length == c.Length()
@@ -165,7 +165,7 @@ func (r *Replicas) wanted(slot namespace.ChunkSlot) int {
 	return r.files.Inode(r.files.Chunk(slot)).Replication()
 }
 
-// holds tells whether a node has a file of this chunk that is in the way of
+// holds reports whether a node has a file of this chunk that is in the way of
 // another replica. A quarantined one is not.
 func (r *Replicas) holds(node datanode.Index, slot namespace.ChunkSlot) bool {
 	id := r.files.Chunk(slot).ID()
@@ -236,7 +236,7 @@ func (r *Replicas) ChunkDropped(slot namespace.ChunkSlot) {
 	}
 	if open := r.files.OpenChunk(slot); open != nil {
 		for _, node := range open.Members {
-			// A member may not have told of it yet; if it never had it, the
+			// A member may not have reported it yet; if it never had it, the
 			// order has no effect.
 			r.deletion.order(node, record.ID(), record.Generation(), deleteRemoved)
 		}

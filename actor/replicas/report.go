@@ -20,14 +20,14 @@ type Reports struct {
 }
 
 // report is a full chunk report that comes in. What the node did not list, and
-// did not tell of meanwhile, is gone from it.
+// did not report meanwhile, is gone from it.
 type report struct {
 	id   uint64
 	next uint32 // page wanted
 	// listed are the slots of chunks that the report, a delta or a commit put on
 	// the node since the report began.
 	listed bitset
-	// touched are chunks that a delta told of since the report began: what the
+	// touched are chunks that a delta reported since the report began: what the
 	// report says of them is older.
 	touched map[chunk.ID]struct{}
 	// done: all pages are in. from is the first slot that must still be compared.
@@ -58,7 +58,7 @@ func (b bitset) has(slot namespace.ChunkSlot) bool {
 	return word < len(b) && b[word]&(1<<(slot%64)) != 0
 }
 
-// forget gives a node's report up.
+// forget drops a node's report.
 func (r *Reports) forget(node datanode.Index) { delete(r.running, node) }
 
 // id of the report of a node that comes in; 0 if there is none.
@@ -99,7 +99,7 @@ type Page struct {
 	Replicas []chunk.Replica // not retained
 }
 
-// Page takes a page in.
+// Page compares a page with what is known.
 func (r *Reports) Page(session Session, page Page) *fault.Error {
 	const op = "chunk report"
 	node, err := r.room.Nodes.Heard(op, session)
@@ -176,7 +176,7 @@ func (r *Reports) compare(node datanode.Index, p *report) {
 	}
 	r.room.deletion.compare(node)
 	r.room.Nodes.setComplete(r.room.Nodes.at(node), true)
-	r.room.step.Tell(step.Event{Kind: step.EventReportDone, NodeID: r.room.Nodes.ID(node)})
+	r.room.step.Emit(step.Event{Kind: step.EventReportDone, NodeID: r.room.Nodes.ID(node)})
 }
 
 // continueAll goes on comparing the reports that are all in.

@@ -17,7 +17,7 @@ type SafeMode struct {
 	ended  time.Duration
 }
 
-// On tells whether it is on.
+// On reports whether it is on.
 func (s *SafeMode) On() bool { return s.on }
 
 // need is how many sealed chunks must be located.
@@ -44,13 +44,13 @@ func (s *SafeMode) Reason() string {
 // Enter begins it.
 func (s *SafeMode) Enter(byHand bool, why string) {
 	s.on, s.byHand, s.ended = true, byHand, 0
-	s.room.step.Tell(step.Event{Kind: step.EventSafeModeEntered, Text: why})
+	s.room.step.Emit(step.Event{Kind: step.EventSafeModeEntered, Text: why})
 }
 
 // Leave ends it.
 func (s *SafeMode) Leave(why string) {
 	s.on, s.byHand, s.ended = false, false, s.room.step.Mono
-	s.room.step.Tell(step.Event{Kind: step.EventSafeModeLeft, Count: int(s.room.locations.count()), Text: why})
+	s.room.step.Emit(step.Event{Kind: step.EventSafeModeLeft, Count: int(s.room.locations.count()), Text: why})
 }
 
 // maybeLeave ends it when enough chunks are located.
@@ -60,7 +60,7 @@ func (s *SafeMode) maybeLeave() {
 	}
 }
 
-// repairs tells whether copies may be ordered: nodes that are slow to come back
+// repairs reports whether copies may be ordered: nodes that are slow to come back
 // have had time for it.
 func (s *SafeMode) repairs() bool {
 	return !s.on && s.room.step.Mono-s.ended >= s.room.config.RepairGrace

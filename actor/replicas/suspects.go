@@ -45,12 +45,12 @@ func (s *Suspects) Report(id chunk.ID, generation chunk.Generation, nodeID, reas
 	s.room.misplace(id, misplaced{node: node, state: chunk.Sealed, generation: generation, length: c.Length(),
 		verdict: suspect})
 	s.verify(s.room.Nodes.at(node), id, generation)
-	s.room.step.Tell(step.Event{Kind: step.EventReplicaSuspected, NodeID: nodeID, Chunk: id,
+	s.room.step.Emit(step.Event{Kind: step.EventReplicaSuspected, NodeID: nodeID, Chunk: id,
 		Text: limits.Clip(reason, 1024)})
 	return nil
 }
 
-// watch has a replica that is not unverified come up again.
+// watch schedules another look at a suspect or bad replica.
 func (s *Suspects) watch(c check) {
 	c.at = s.room.step.Mono + s.room.config.ResendAfter
 	s.queue.Push(c)
@@ -108,7 +108,7 @@ func (s *Suspects) Verified(session Session, result *datanode.VerifyResult) *fau
 	default:
 		return nil
 	}
-	s.room.step.Tell(event)
+	s.room.step.Emit(event)
 	return nil
 }
 

@@ -1,5 +1,5 @@
 // Package step holds what the rooms of the state machine share while one command
-// runs: its time and chance, and what is to be sent and told when it is over.
+// runs: its time and chance, and the messages and events that leave when it is over.
 //
 // The state machine owns the Context and fills it before each step; the rooms read
 // it and add messages and events. Nothing here decides anything, and no goroutine
@@ -22,7 +22,7 @@ type Context struct {
 	Random Random
 	// Txid of the last record applied.
 	Txid uint64
-	// Active tells whether this state machine serves, ActiveSince (as Mono) since
+	// Active reports whether this state machine serves, ActiveSince (as Mono) since
 	// when. A standby orders nothing.
 	Active      bool
 	ActiveSince time.Duration
@@ -37,8 +37,8 @@ func (c *Context) Send(nodeID string, body any) {
 	c.Messages = append(c.Messages, Message{NodeID: nodeID, AfterTxid: c.Txid, Body: body})
 }
 
-// Tell queues an event.
-func (c *Context) Tell(e Event) { c.Events = append(c.Events, e) }
+// Emit queues an event.
+func (c *Context) Emit(e Event) { c.Events = append(c.Events, e) }
 
 // Message goes to a datanode once every txid up to AfterTxid is durable. The
 // shell stamps epoch and txid on it; if the node's stream is gone the message is
@@ -50,7 +50,7 @@ type Message struct {
 	Body any
 }
 
-// EventKind names what an Event tells.
+// EventKind names what an Event reports.
 type EventKind uint8
 
 // Event kinds.
@@ -71,7 +71,7 @@ const (
 	EventReportDone
 )
 
-// Event tells an operator of a change. Zero fields do not apply.
+// Event reports a change to an operator. Zero fields do not apply.
 type Event struct {
 	Kind   EventKind
 	NodeID string
