@@ -135,12 +135,12 @@ const (
 	// A connection takes its socket and a second descriptor for reads; or with a
 	// write session, a file, the next hop's socket and the sender's descriptor of it.
 	descriptorsPerConnection = 4
-	// farewellsMax bounds the refused connections beyond ConnectionsMax that linger.
+	// lingeringMax bounds the refused connections beyond ConnectionsMax that linger.
 	lingeringMax = 32
-	// descriptorsReserved are for all else: cached files (512), farewells, listeners,
+	// descriptorsReserved are for all else: cached files (512), lingering connections,
 	// logs.
 	descriptorsReserved = 640
-	// connectionsLeast are left whatever the process may open.
+	// connectionsMin are left whatever the process may open.
 	connectionsMin = 16
 )
 

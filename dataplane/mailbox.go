@@ -28,7 +28,7 @@ func (b *mailbox) push(e *event) bool {
 
 func (b *mailbox) empty() bool { return b.head.Load() == nil }
 
-// take empties the box, oldest event first.
+// takeAll empties the box, oldest event first.
 func (b *mailbox) takeAll() *event {
 	var oldest *event
 	for e := b.head.Swap(nil); e != nil; {

@@ -27,7 +27,7 @@ type replica struct {
 	released bool         // the session is over; close the writer
 }
 
-// soonBytesMax is the largest write to the page cache that a loop waits for.
+// smallWriteBytesMax is the largest write to the page cache that a loop waits for.
 const smallWriteBytesMax = 16 << 10
 
 // diskWrite is a packet on its way to the disk and back. It is made once for each

@@ -64,7 +64,7 @@ func (b *budget) release(window int64) {
 	b.sessions.Add(-1)
 }
 
-// take reserves bytes that belong to no session (queued requests).
+// reserve takes bytes that belong to no session (queued requests).
 func (b *budget) reserve(bytes int64) bool {
 	if b.granted.Add(bytes) > b.total {
 		b.granted.Add(-bytes)
