@@ -134,7 +134,7 @@ func (a *app) adminAddress(ctx context.Context, node string) (string, error) {
 				"or name the host:port of an admin address"}
 	case address == "":
 		return "", &fault.Error{Kind: fault.Unavailable, Op: "find daemon", Node: node,
-			Reason: "it has no admin address, or has not told it yet",
+			Reason: "it has no admin address, or has not reported it yet",
 			Hint:   "set admin_listen in its section and start it again"}
 	}
 	host, port, err := net.SplitHostPort(address)

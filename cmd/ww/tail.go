@@ -208,7 +208,7 @@ func lastLines(r io.ReaderAt, length, lines int64) (int64, error) {
 func (a *app) follow(ctx context.Context, woods *client.Client, path string, offset int64, every time.Duration) error {
 	o := client.FollowOptions{
 		Every:     every,
-		Restarted: func() { a.note("ww tail: %q: is shorter than before, or another file: begins again", path) },
+		Restarted: func() { a.note("ww tail: %q: is shorter than before, or another file: starting over", path) },
 		Trouble:   func(err error) { a.note("%s", describe("tail", err)) },
 	}
 	return woods.Follow(ctx, path, offset, o, func(offset int64, p []byte) error {
