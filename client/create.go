@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -33,8 +32,8 @@ func (c *Client) Create(ctx context.Context, path string, options CreateOptions)
 func (c *Client) create(ctx context.Context, what namenode.Call, options CreateOptions,
 	chunks int) (FileInfo, []namenode.Chunk, error) {
 	reason := limits.CheckReplication(options.Replication)
-	if options.ChunkSize != 0 {
-		reason = cmp.Or(reason, limits.CheckChunkSize(options.ChunkSize))
+	if reason == "" && options.ChunkSize != 0 && limits.CheckChunkSize(options.ChunkSize) != "" {
+		reason = "a chunk size has to be a multiple of 64 KiB, at most 1 GiB" // in the units of people
 	}
 	if reason != "" {
 		return FileInfo{}, nil, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: what.Path, Reason: reason}
