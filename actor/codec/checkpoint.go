@@ -215,18 +215,18 @@ func (c *CheckpointReader) Next() (Kind, error) {
 	if err := c.readFull(c.frame[frameHeaderBytes:]); err != nil {
 		return 0, err
 	}
-	f, _, err := CutFrame(c.frame)
+	frame, _, err := CutFrame(c.frame)
 	if err != nil {
 		return 0, err
 	}
-	if f.Version > Version {
-		return 0, fault.New(fault.Version, "read", "frame version %d is not known", f.Version)
+	if frame.Version > Version {
+		return 0, fault.New(fault.Version, "read", "frame version %d is not known", frame.Version)
 	}
-	if (c.frames == 0) != (f.Kind == KindCheckpointHead) {
-		return 0, CorruptCheckpoint("frame kind %d is out of place", f.Kind)
+	if (c.frames == 0) != (frame.Kind == KindCheckpointHead) {
+		return 0, CorruptCheckpoint("frame kind %d is out of place", frame.Kind)
 	}
-	c.payload = f.Payload
-	return f.Kind, nil
+	c.payload = frame.Payload
+	return frame.Kind, nil
 }
 
 func (c *CheckpointReader) readFull(b []byte) error {
@@ -270,7 +270,8 @@ func (c *CheckpointReader) End(inodes, chunks uint64) error {
 		return err
 	}
 	if e.Frames != c.frames || e.Inodes != inodes || e.Chunks != chunks || e.Sum != c.sum.Sum64() {
-		return CorruptCheckpoint("the end counts %d frames, %d inodes, %d chunks, sum %016x; there are %d, %d, %d, %016x",
+		return CorruptCheckpoint(
+			"the end counts %d frames, %d inodes, %d chunks, sum %016x; there are %d, %d, %d, %016x",
 			e.Frames, e.Inodes, e.Chunks, e.Sum, c.frames, inodes, chunks, c.sum.Sum64())
 	}
 	if n, err := io.ReadFull(c.reader, make([]byte, 1)); n != 0 || err != io.EOF {

@@ -110,7 +110,7 @@ type Frame struct {
 
 // CutFrame checks the frame at the start of data and splits it off. Errors are
 // fault.CorruptData, or fault.Version for flags that this program lacks.
-func CutFrame(data []byte) (f Frame, rest []byte, err error) {
+func CutFrame(data []byte) (cut Frame, rest []byte, err error) {
 	corrupt := func(format string, args ...any) (Frame, []byte, error) {
 		return Frame{}, nil, fault.New(fault.CorruptData, "read record", format, args...)
 	}
@@ -128,15 +128,15 @@ func CutFrame(data []byte) (f Frame, rest []byte, err error) {
 	if got, want := frameSum(frame), binary.LittleEndian.Uint64(frame[8:]); got != want {
 		return corrupt("checksum %016x does not match the stored %016x", got, want)
 	}
-	f = Frame{Kind: Kind(frame[4]), Version: frame[5], Payload: frame[frameHeaderBytes:]}
+	cut = Frame{Kind: Kind(frame[4]), Version: frame[5], Payload: frame[frameHeaderBytes:]}
 	if flags := binary.LittleEndian.Uint16(frame[6:]); flags != 0 {
 		return Frame{}, nil, fault.New(fault.Version, "read record",
-			"record kind %d has flags %#x, this program knows none", f.Kind, flags)
+			"record kind %d has flags %#x, this program knows none", cut.Kind, flags)
 	}
-	if f.Version == 0 {
-		return corrupt("record kind %d has version 0", f.Kind)
+	if cut.Version == 0 {
+		return corrupt("record kind %d has version 0", cut.Kind)
 	}
-	return f, data[len(frame):], nil
+	return cut, data[len(frame):], nil
 }
 
 // Decoder decodes records; it keeps its codec. Not for concurrent use.
@@ -154,27 +154,28 @@ func NewDecoder(newRecord func(Kind) Record) *Decoder {
 
 // Record reads one framed edit record that fills data. It keeps nothing of data.
 func (d *Decoder) Record(data []byte) (Record, error) {
-	f, rest, err := CutFrame(data)
+	frame, rest, err := CutFrame(data)
 	if err != nil {
 		return nil, err
 	}
 	if len(rest) != 0 {
 		return nil, fault.New(fault.CorruptData, "read record", "%d bytes follow the frame", len(rest))
 	}
-	record := d.newRecord(f.Kind)
-	if record == nil || f.Version > Version {
-		e := fault.New(fault.Version, "read record", "record kind %d version %d is not known", f.Kind, f.Version)
+	record := d.newRecord(frame.Kind)
+	if record == nil || frame.Version > Version {
+		e := fault.New(fault.Version, "read record", "record kind %d version %d is not known", frame.Kind,
+			frame.Version)
 		e.Hint = "the log was written by a newer program; run that one"
 		return nil, e
 	}
 	if p, ok := record.(packed); ok {
-		d.reader.Reset(f.Payload)
+		d.reader.Reset(frame.Payload)
 		if p.read(&d.reader); d.reader.Done() {
 			return record, nil
 		}
-		record = d.newRecord(f.Kind)
+		record = d.newRecord(frame.Kind)
 	}
-	if err := d.decodeByCodec(f.Payload, record); err != nil {
+	if err := d.decodeByCodec(frame.Payload, record); err != nil {
 		return nil, err
 	}
 	return record, nil

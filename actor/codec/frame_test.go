@@ -25,7 +25,8 @@ func testID(n byte) chunk.ID {
 func samples() []Record {
 	h := Prefix{1, Header{Time: 1_700_000_000_123, Client: [16]byte{0xc1, 15: 0x1c}, Sequence: 7, Oldest: 5}}
 	own := Prefix{1, Header{Time: 1_700_000_000_124}}
-	chunks := []Placement{{ID: testID(1), Nodes: []datanode.Index{1, 2, 300}}, {ID: testID(2), Nodes: []datanode.Index{3}}}
+	chunks := []Placement{{ID: testID(1), Nodes: []datanode.Index{1, 2, 300}},
+		{ID: testID(2), Nodes: []datanode.Index{3}}}
 	return []Record{
 		&FormatRecord{own, "0190b3a4-0000-7000-8000-000000000001"},
 		&EpochRecord{own, 1 << 40},

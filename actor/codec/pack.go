@@ -152,18 +152,18 @@ func (c *CheckpointFiles) write(w msgpack.Writer) msgpack.Writer {
 	})
 }
 
-func (c *CheckpointFiles) read(r *msgpack.Reader) {
-	r.Struct(2)
-	c.Version = r.Uint8()
+func (c *CheckpointFiles) read(reader *msgpack.Reader) {
+	reader.Struct(2)
+	c.Version = reader.Uint8()
 	c.Inodes = c.Inodes[:0]
-	for n := r.Array(); n > 0 && !r.Failed(); n-- {
+	for n := reader.Array(); n > 0 && !reader.Failed(); n-- {
 		var i *CheckpointInode
 		c.Inodes, i = msgpack.Extend(c.Inodes)
-		r.Struct(10)
-		i.ID, i.Parent, i.Name, i.Flags = r.Uint64(), r.Uint64(), r.Text(), r.Uint8()
-		i.Created, i.Modified, i.Blocks, i.Replication = r.Int64(), r.Int64(), r.Uint16(), r.Uint8()
-		i.Chunks = readChunks(r, i.Chunks)
-		i.Lease = msgpack.ReadList(r, readLease)
+		reader.Struct(10)
+		i.ID, i.Parent, i.Name, i.Flags = reader.Uint64(), reader.Uint64(), reader.Text(), reader.Uint8()
+		i.Created, i.Modified, i.Blocks, i.Replication = reader.Int64(), reader.Int64(), reader.Uint16(), reader.Uint8()
+		i.Chunks = readChunks(reader, i.Chunks)
+		i.Lease = msgpack.ReadList(reader, readLease)
 	}
 }
 

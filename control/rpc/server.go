@@ -45,7 +45,7 @@ type Server struct {
 // are found, and grpc.health.v1 answers NOT_SERVING until SetServing(true).
 func NewServer(options ServerOptions) *Server {
 	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
-	i := interceptor{logger: options.Logger, onPanic: options.OnPanic}
+	intercept := interceptor{logger: options.Logger, onPanic: options.OnPanic}
 	settings := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MessageBytesMax),
 		grpc.MaxSendMsgSize(MessageBytesMax),
@@ -60,8 +60,8 @@ func NewServer(options ServerOptions) *Server {
 		grpc.WriteBufferSize(bufferBytes),
 		grpc.InitialWindowSize(windowBytes),
 		grpc.InitialConnWindowSize(windowBytes),
-		grpc.ChainUnaryInterceptor(i.unary),
-		grpc.ChainStreamInterceptor(i.stream),
+		grpc.ChainUnaryInterceptor(intercept.unary),
+		grpc.ChainStreamInterceptor(intercept.stream),
 	}
 	s := &Server{Server: grpc.NewServer(append(settings, options.Extra...)...), health: health.NewServer(),
 		logger: options.Logger, connectionsMax: cmp.Or(options.ConnectionsMax, connectionsDefault)}

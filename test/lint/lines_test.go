@@ -16,10 +16,7 @@ const (
 // and the prose of documents; what cannot be broken is not counted: a struct
 // tag, golden bytes, a link, a row of a table, a block of code in a document.
 func lineLength(tree *tree, found *findings) {
-	tree.handWritten(func(p *goPackage, f *goFile) {
-		if notYet(linesNotYet(), p.path) {
-			return
-		}
+	tree.handWritten(func(_ *goPackage, f *goFile) {
 		number := 0
 		for line := range strings.Lines(tree.read(f.path)) {
 			number++
@@ -33,7 +30,7 @@ func lineLength(tree *tree, found *findings) {
 		}
 	})
 	for _, name := range tree.texts {
-		if path.Ext(name) != ".md" || notYet(linesNotYet(), name) {
+		if path.Ext(name) != ".md" {
 			continue
 		}
 		number, code := 0, false
@@ -51,15 +48,6 @@ func lineLength(tree *tree, found *findings) {
 				found.add("%s:%d: %d columns, more than %d", name, number, columns(line), lineColumnsMax)
 			}
 		}
-	}
-}
-
-// linesNotYet lists packages and documents with longer lines.
-func linesNotYet() []string {
-	return []string{
-		"actor/codec",
-		"control/logserver",
-		"disk",
 	}
 }
 

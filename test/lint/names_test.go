@@ -4,7 +4,6 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -25,20 +24,13 @@ func noShadowedBuiltin(tree *tree, found *findings) {
 	})
 }
 
-// builtinsNotYet lists packages with names that hide builtins.
-func builtinsNotYet() []string {
-	return []string{
-		"disk",
-	}
-}
-
 // noLongLivedLetter: a name of one letter says nothing after ten lines. Receivers
 // aside, whose type stands beside them; indexes i and j of loops; the t, b, f and
 // m of tests; b for bytes that an encoder appends to, a parameter or made in place;
 // type parameters. In a test a letter may stand for what the test is about.
 func noLongLivedLetter(tree *tree, found *findings) {
-	tree.handWritten(func(p *goPackage, f *goFile) {
-		if f.test || notYet(lettersNotYet(), p.path) {
+	tree.handWritten(func(_ *goPackage, f *goFile) {
+		if f.test {
 			return
 		}
 		for _, name := range declared(f.syntax) {
@@ -49,21 +41,6 @@ func noLongLivedLetter(tree *tree, found *findings) {
 			}
 		}
 	})
-}
-
-// lettersNotYet lists packages with names of one letter that live long.
-func lettersNotYet() []string {
-	return []string{
-		"actor/codec",
-		"control/logserver",
-		"control/rpc",
-		"disk",
-	}
-}
-
-// notYet reports whether a rule does not hold for a package yet.
-func notYet(packages []string, path string) bool {
-	return slices.ContainsFunc(packages, func(prefix string) bool { return within(path, prefix) })
 }
 
 // declaredName is a constant, variable, parameter, function or type that a file

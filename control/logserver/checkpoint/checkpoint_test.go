@@ -218,7 +218,8 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 		points++
 		for _, policy := range []simdisk.CrashPolicy{{Mode: simdisk.CrashDropUnsynced}, {Mode: simdisk.CrashKeepAll},
 			{Mode: simdisk.CrashTornLast, Seed: 1},
-			{Mode: simdisk.CrashSubset, Seed: 1}, {Mode: simdisk.CrashSubset, Seed: 2}, {Mode: simdisk.CrashSubset, Seed: 3}} {
+			{Mode: simdisk.CrashSubset, Seed: 1}, {Mode: simdisk.CrashSubset, Seed: 2},
+			{Mode: simdisk.CrashSubset, Seed: 3}} {
 			after := mem.CrashClone(policy)
 			found := intact(t, after)
 			require.GreaterOrEqual(t, len(found), 2, "%v at point %d: %v", policy, points, found)
@@ -236,7 +237,8 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 		}
 	}
 	watched := simdisk.NewFaulty(mem)
-	for _, op := range []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpSync, simdisk.OpRename, simdisk.OpSyncDir, simdisk.OpRemove} {
+	for _, op := range []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpSync, simdisk.OpRename,
+		simdisk.OpSyncDir, simdisk.OpRemove} {
 		watched.Inject(simdisk.Rule{Op: op, Before: func() { check(false) }})
 	}
 	store.fs = watched
@@ -248,7 +250,8 @@ func TestACheckpointSurvivesPowerFailures(t *testing.T) {
 // TestADiskErrorLosesNoCheckpoint fails each call in turn: the upload is refused,
 // or done, and what was there stays.
 func TestADiskErrorLosesNoCheckpoint(t *testing.T) {
-	for _, op := range []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpSync, simdisk.OpRename, simdisk.OpSyncDir, simdisk.OpRead,
+	for _, op := range []simdisk.Op{simdisk.OpOpen, simdisk.OpWrite, simdisk.OpSync, simdisk.OpRename,
+		simdisk.OpSyncDir, simdisk.OpRead,
 		simdisk.OpRemove} {
 		failed := 0
 		for nth := 1; nth < 30; nth++ {

@@ -90,24 +90,25 @@ func ReadHead(source io.Reader) (head Head, sum uint64, err error) {
 	if size < fixedBytes+8 || size > headBytesMax {
 		return head, 0, corrupt("a head of %d bytes", size)
 	}
-	b := fixed[:size]
-	if _, err := io.ReadFull(source, b[fixedBytes:]); err != nil {
+	encoded := fixed[:size]
+	if _, err := io.ReadFull(source, encoded[fixedBytes:]); err != nil {
 		return head, 0, endsEarly(err, "inside its head")
 	}
-	body := b[:size-8]
-	sum = binary.LittleEndian.Uint64(b[size-8:])
+	body := encoded[:size-8]
+	sum = binary.LittleEndian.Uint64(encoded[size-8:])
 	if xxh3.Hash(body) != sum {
 		return head, 0, corrupt("checksum mismatch in the head")
 	}
-	if b[4] != version {
-		return head, 0, fault.New(fault.Version, "read checkpoint", "version %d; this build knows version %d", b[4],
+	if encoded[4] != version {
+		return head, 0, fault.New(fault.Version, "read checkpoint", "version %d; this build knows version %d",
+			encoded[4],
 			version)
 	}
-	if b[5] != 0 || b[6] != 0 || b[7] != 0 || holder > limits.HolderBytesMax ||
+	if encoded[5] != 0 || encoded[6] != 0 || encoded[7] != 0 || holder > limits.HolderBytesMax ||
 		uint64(size) != fixedBytes+holder+members+8 {
 		return head, 0, corrupt("lengths in the head do not fit")
 	}
-	number := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
+	number := func(at int) uint64 { return binary.LittleEndian.Uint64(encoded[at:]) }
 	head = Head{
 		Txid: number(16), Epoch: number(24), Created: int64(number(32)), Index: number(40), Term: number(48),
 		State: entry.State{Epoch: number(56), LastTxid: number(64),
