@@ -14,8 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// connection ties a machine to a socket and carries out its effects. Only its
-// event loop touches it.
+// connection ties a machine to a socket and carries out its effects. Only its event loop touches it.
 type connection struct {
 	server  *Server
 	loop    *loop
@@ -47,8 +46,7 @@ func newConnection(s *Server, l *loop, raw gnet.Conn) *connection {
 	return c
 }
 
-// bindPacket gives a packet what brings it to the disk and back without
-// allocating: packets are used again.
+// bindPacket gives a packet what brings it to the disk and back without allocating: packets are used again.
 func (c *connection) bindPacket(p *machine.Packet) {
 	w := &diskWrite{packet: p}
 	w.done = func(_ int64, err error) { w.replica.storedOnWorker(w, err) }
@@ -67,15 +65,13 @@ func (c *connection) received(data []byte) {
 	c.inTraffic = false
 }
 
-// receiveInPlace takes what else the socket has, as long as it belongs to a long
-// packet: from the socket into the packet's buffer, without gnet's buffer
-// between them. What it leaves, also an end or an error of the socket, gnet
+// receiveInPlace takes what else the socket has, as long as it belongs to a long packet: from the socket into the
+// packet's buffer, without gnet's buffer between them. What it leaves, also an end or an error of the socket, gnet
 // finds: its poll is level-triggered.
 //
-// Warning: it reads gnet's descriptor behind gnet's back. That is right only on the
-// loop, within OnTraffic, with gnet's inbound buffer empty, as OnTraffic leaves it
-// (else bytes change places; Stats counts them, and every test of the package wants
-// none). An engine that polls edge-triggered, or reads ahead, would break it:
+// Warning: it reads gnet's descriptor behind gnet's back. That is right only on the loop, within OnTraffic, with
+// gnet's inbound buffer empty, as OnTraffic leaves it (else bytes change places; Stats counts them, and every test
+// of the package wants none). An engine that polls edge-triggered, or reads ahead, would break it:
 // TestBulkBytesAreReadInPlace and TestThreeHopsHoldTheSameBytes see that.
 func (c *connection) receiveInPlace() {
 	for left := inPlaceBytesMax; left > 0 && !c.closing && !c.closed; {

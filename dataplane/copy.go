@@ -7,21 +7,18 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// Copy makes the replica that o describes on this node, from the first source
-// that has it whole, every block verified, and returns its length. A replica
-// that is complete already is success. With Seal it is durable and immutable on
-// return; else it is durable and open, to be resumed at its generation.
+// Copy makes the replica that o describes on this node, from the first source that has it whole, every block
+// verified, and returns its length. A replica that is complete already is success. With Seal it is durable and
+// immutable on return; else it is durable and open, to be resumed at its generation.
 //
-// Until it is whole the replica is hidden: it is not reported, cannot be read
-// and takes no part in recoveries. When ctx ends, or no source is left, what was
-// copied is thrown away; a later Copy begins anew.
+// Until it is whole the replica is hidden: it is not reported, cannot be read and takes no part in recoveries. When
+// ctx ends, or no source is left, what was copied is thrown away; a later Copy begins anew.
 //
-// A replica of a lower generation makes room (it goes to the trash) once a
-// source has answered. Errors: fault.Invalid; fault.StaleGeneration if there is
-// one of a higher generation; fault.Exists if another session writes it at this
-// generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own
-// disk; fault.NotFound, if all sources say so; else fault.Unavailable with what
-// each source said; fault.Closed when ctx ended or the server closes.
+// A replica of a lower generation makes room (it goes to the trash) once a source has answered. Errors:
+// fault.Invalid; fault.StaleGeneration if there is one of a higher generation; fault.Exists if another session
+// writes it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk;
+// fault.NotFound, if all sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx
+// ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
 	if err := o.Validate(); err != nil {
 		return 0, err

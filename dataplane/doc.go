@@ -1,6 +1,5 @@
-// Package dataplane is the data server of a datanode: it takes chunk bytes from
-// clients and upstream neighbours, verifies, stores and forwards them, serves
-// reads by sendfile, and leads or joins the recovery of chunks.
+// Package dataplane is the data server of a datanode: it takes chunk bytes from clients and upstream neighbours,
+// verifies, stores and forwards them, serves reads by sendfile, and leads or joins the recovery of chunks.
 //
 // # Parts
 //
@@ -21,21 +20,18 @@
 //
 // # Goroutines
 //
-// Per server: the gnet loops and acceptor, one ticker, one supervisor. Per write
-// session with a downstream neighbour: one while it dials, and one that sends if
-// there are packets that the loop does not write itself. Per running read: one. Per
-// copy asked for: one. Per record session: one while it opens. Disk work runs on the workers of package disk.
-// Server.Close ends them all and waits.
+// Per server: the gnet loops and acceptor, one ticker, one supervisor. Per write session with a downstream
+// neighbour: one while it dials, and one that sends if there are packets that the loop does not write itself. Per
+// running read: one. Per copy asked for: one. Per record session: one while it opens. Disk work runs on the workers
+// of package disk. Server.Close ends them all and waits.
 //
 // # Ownership of bytes
 //
-// A Data packet lies in one pooled buffer, header and payload in one piece. Its
-// beginning is copied there from the loop's read buffer (8 KiB); the rest is read
-// from the socket in place. The machine verifies it and gives one
-// reference to the replica (released on the disk worker when the write has
-// ended) and one to the downstream (released when the socket has taken it). Bulk
-// bytes never enter gnet's outbound buffer: they are forwarded, and leave by
-// sendfile, on duplicates of the connections' descriptors.
+// A Data packet lies in one pooled buffer, header and payload in one piece. Its beginning is copied there from the
+// loop's read buffer (8 KiB); the rest is read from the socket in place. The machine verifies it and gives one
+// reference to the replica (released on the disk worker when the write has ended) and one to the downstream
+// (released when the socket has taken it). Bulk bytes never enter gnet's outbound buffer: they are forwarded, and
+// leave by sendfile, on duplicates of the connections' descriptors.
 //
 // The pieces of a record belong to the sink from Append until it calls done; a
 // piece of a copy to its task, then to the disk worker until the write has ended.

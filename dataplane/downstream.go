@@ -17,9 +17,8 @@ import (
 	"github.com/whispering-woods/ww/internal/invariants"
 )
 
-// downstream is the next hop of a write session. The loop opens the session
-// there, writes small packets itself, and takes the acks; larger packets, and
-// what the socket does not take at once, go to a sender goroutine, which a
+// downstream is the next hop of a write session. The loop opens the session there, writes small packets itself, and
+// takes the acks; larger packets, and what the socket does not take at once, go to a sender goroutine, which a
 // session begins when it first needs one. The window bounds what waits for it.
 //
 // All methods but runSender, writeBatch and fail run on the loop.
@@ -38,15 +37,13 @@ type downstream struct {
 
 	queue chan *bufpool.Buffer // to the sender, each with a reference; nil without one; closed by hangUp
 	out   *net.TCPConn         // the sender's handle on the socket
-	// undelivered counts what the sender has and the socket has not. While it is 0
-	// the sender leaves the socket alone, and the loop may write to it. Only the
-	// loop raises it.
+	// undelivered counts what the sender has and the socket has not. While it is 0 the sender leaves the socket
+	// alone, and the loop may write to it. Only the loop raises it.
 	//
-	// Warning: it is all that keeps loop and sender from writing into each other's
-	// packets, without a lock. The sender lowers it only after its write has ended;
-	// the loop writes only while it reads 0, and what it could not write goes to the
-	// sender with the count raised first. Any other order mixes packets downstream,
-	// which refuses them: TestASmallPacketThatTheSocketTakesInPart.
+	// Warning: it is all that keeps loop and sender from writing into each other's packets, without a lock. The
+	// sender lowers it only after its write has ended; the loop writes only while it reads 0, and what it could not
+	// write goes to the sender with the count raised first. Any other order mixes packets downstream, which refuses
+	// them: TestASmallPacketThatTheSocketTakesInPart.
 	undelivered atomic.Int32
 	written     int // bytes of the next buffer in queue that the loop has written
 
@@ -149,9 +146,8 @@ func (d *downstream) begin() {
 	}
 }
 
-// forward takes over a reference to a packet. A small one goes into the socket at
-// once if nothing is before it: to wake the sender takes longer than to write it.
-// All others go to the sender.
+// forward takes over a reference to a packet. A small one goes into the socket at once if nothing is before it: to
+// wake the sender takes longer than to write it. All others go to the sender.
 func (d *downstream) forward(buffer *bufpool.Buffer) {
 	switch {
 	case d.broken || d.over:
@@ -184,8 +180,7 @@ func (d *downstream) enqueue(buffer *bufpool.Buffer, written int) {
 			d.fail(&fault.Error{Kind: fault.Busy, Op: "forward", Err: err})
 			return
 		}
-		// The window bounds the packets that wait: each costs at least
-		// WindowCostMin. And the open.
+		// The window bounds the packets that wait: each costs at least WindowCostMin. And the open.
 		d.out, d.queue = out, make(chan *bufpool.Buffer, d.session.Window/wire.WindowCostMin+2)
 		d.connection.server.goroutines.Go(d.runSender)
 	}
@@ -298,8 +293,7 @@ func (d *downstream) hangUp(clean bool) {
 	}
 }
 
-// runSender is the sender goroutine. It releases every buffer in its queue, and
-// ends after hangUp.
+// runSender is the sender goroutine. It releases every buffer in its queue, and ends after hangUp.
 func (d *downstream) runSender() {
 	defer func() {
 		for b := range d.queue {

@@ -49,8 +49,7 @@ func (h *handler) OnBoot(engine gnet.Engine) gnet.Action {
 	return gnet.None
 }
 
-// OnShutdown is called before the loops are stopped: from here on nobody may
-// wake them.
+// OnShutdown is called before the loops are stopped: from here on nobody may wake them.
 func (h *handler) OnShutdown(gnet.Engine) { h.gate.close() }
 
 // OnOpen takes a connection, or sends it away.
@@ -123,8 +122,7 @@ func (h *handler) loopOf(events gnet.EventLoop) *loop {
 		return l.(*loop)
 	}
 	l := &loop{events: events, gate: &h.gate, wakes: &h.server.counters.wakes,
-		connections: make(map[*connection]struct{}),
-		orphans:     make(map[*replica]struct{})}
+		connections: make(map[*connection]struct{}), orphans: make(map[*replica]struct{})}
 	l.neighbours.loop = l
 	l.tickEvent.deliver = func() { l.tick(h.server.now(), h.server.limits.PeerIdleTimeout) }
 	h.loops.Store(events, l)
@@ -159,10 +157,9 @@ func (h *handler) finish() {
 	})
 }
 
-// keepAlivePeriod is when TCP begins to ask after a silent peer. It is set on
-// each connection and not as an option of the engine: with the option, gnet
-// v2.10.0 forgets that it could not bind, and goes on with a descriptor that it
-// has closed and that may be somebody else's by then.
+// keepAlivePeriod is when TCP begins to ask after a silent peer. It is set on each connection and not as an option
+// of the engine: with the option, gnet v2.10.0 forgets that it could not bind, and goes on with a descriptor that
+// it has closed and that may be somebody else's by then.
 const keepAlivePeriod = 15 * time.Second
 
 // run serves one engine until it ends.
@@ -190,8 +187,7 @@ func withPort(address string, port int) string {
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// engineLog gives gnet's log to ours. What gnet tells on Info is of interest
-// for debugging only.
+// engineLog gives gnet's log to ours. What gnet tells on Info is of interest for debugging only.
 type engineLog struct{ logger *slog.Logger }
 
 func (e engineLog) Debugf(format string, args ...any) { e.logger.Debug(engineText(format, args)) }

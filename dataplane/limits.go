@@ -41,17 +41,15 @@ type Limits struct {
 	// connection; 0: the kernel adapts them (tuning.md#socketbuffers).
 	SocketReceiveBytes, SocketSendBytes int
 
-	// ConnectionsMax bounds open connections; default 4096. A further one
-	// gets the reason, is closed and counted; at most lingeringMax get it at a time,
-	// others are only closed.
+	// ConnectionsMax bounds open connections; default 4096. A further one gets the reason, is closed and counted;
+	// at most lingeringMax get it at a time, others are only closed.
 	ConnectionsMax int
 	// SessionsMax bounds write sessions; default 1024.
 	SessionsMax int
 	// RequestBytesMax bounds the body of a request (every op but Data); default
 	// 8 KiB. A full pipeline of 16 hops with long names takes less than 6 KiB.
 	RequestBytesMax int
-	// PendingRequestsMax bounds the requests that wait on one connection behind
-	// a running one; default 16.
+	// PendingRequestsMax bounds the requests that wait on one connection behind a running one; default 16.
 	PendingRequestsMax int
 	// OutboundBytesMax bounds the small replies (acks, stats, errors) that wait
 	// in a connection because its peer does not read; default 256 KiB.
@@ -65,8 +63,7 @@ type Limits struct {
 	// WindowBudgetBytes bounds the sum of granted windows; default 128 MiB.
 	WindowBudgetBytes int64
 
-	// Senders bounds concurrent sendfile calls, which may wait for the disk;
-	// default 64.
+	// Senders bounds concurrent sendfile calls, which may wait for the disk; default 64.
 	Senders int
 	// ReadsMax bounds running reads, each a goroutine; default 1024.
 	ReadsMax int
@@ -85,17 +82,15 @@ type Limits struct {
 	SessionIdleTimeout time.Duration
 	// ReceiveTimeout is how long half a packet may stay half; default 30 s.
 	ReceiveTimeout time.Duration
-	// StepTimeout is how long the local disk, or the last hop, may take for one
-	// step (open, write, sync, ack); default 15 s. A hop waits for its downstream
-	// longer by StepSlack for each hop after it, so that the neighbour of the
-	// hop that hangs is the first to notice, and names it.
+	// StepTimeout is how long the local disk, or the last hop, may take for one step (open, write, sync, ack);
+	// default 15 s. A hop waits for its downstream longer by StepSlack for each hop after it, so that the neighbour
+	// of the hop that hangs is the first to notice, and names it.
 	StepTimeout time.Duration
 	// StepSlack: see StepTimeout; default 2 s.
 	StepSlack time.Duration
 	// DialTimeout to a downstream neighbour; default 3 s.
 	DialTimeout time.Duration
-	// SendTimeout is how long a reader may take nothing before its connection is
-	// closed; default 30 s.
+	// SendTimeout is how long a reader may take nothing before its connection is closed; default 30 s.
 	SendTimeout time.Duration
 	// LingerTimeout is how long a refused connection is drained, so that the
 	// peer sees the reason before the end; default 1 s.
@@ -103,19 +98,16 @@ type Limits struct {
 	// TickInterval is how often timeouts are looked at; default 100 ms.
 	TickInterval time.Duration
 
-	// PeerConnectionsMax bounds idle connections kept to one downstream peer;
-	// default 32.
+	// PeerConnectionsMax bounds idle connections kept to one downstream peer; default 32.
 	PeerConnectionsMax int
-	// PeerIdleTimeout is how long they are kept; default 20 s. It must stay
-	// below IdleTimeout of the peers.
+	// PeerIdleTimeout is how long they are kept; default 20 s. It must stay below IdleTimeout of the peers.
 	PeerIdleTimeout time.Duration
 }
 
 const (
-	// Of a packet that is still to come, at least inPlaceBytesMin are read into
-	// its buffer without a copy between; with them, up to aheadBytes of what
-	// follows. After inPlaceBytesMax of one connection the others of its loop are
-	// looked at.
+	// Of a packet that is still to come, at least inPlaceBytesMin are read into its buffer without a copy between;
+	// with them, up to aheadBytes of what follows. After inPlaceBytesMax of one connection the others of its loop
+	// are looked at.
 	inPlaceBytesMin = 4 << 10
 	inPlaceBytesMax = 1 << 20
 	aheadBytes      = 4 << 10
@@ -126,8 +118,7 @@ const (
 	// queue for a window of 8 MiB (16 KiB), the connection to the next hop and what it
 	// keeps of an ack, the replica's writer with its checksums.
 	sessionBytes = 48 << 10
-	// readBytes is a running read: a stack, and at most 32 KiB of sums, encoded,
-	// and the reply around them.
+	// readBytes is a running read: a stack, and at most 32 KiB of sums, encoded, and the reply around them.
 	readBytes = 96 << 10
 	// copyBytes is a running copy: one packet that comes and one that is written.
 	copyBytes = 2 << 20
@@ -137,8 +128,7 @@ const (
 	descriptorsPerConnection = 4
 	// lingeringMax bounds the refused connections beyond ConnectionsMax that linger.
 	lingeringMax = 32
-	// descriptorsReserved are for all else: cached files (512), lingering connections,
-	// logs.
+	// descriptorsReserved are for all else: cached files (512), lingering connections, logs.
 	descriptorsReserved = 640
 	// connectionsMin are left whatever the process may open.
 	connectionsMin = 16
@@ -150,8 +140,7 @@ func defaultTo[T int | int64 | time.Duration](field *T, value T) {
 	}
 }
 
-// withDefaults fills the zero fields and checks the arithmetic. Error:
-// fault.Invalid.
+// withDefaults fills the zero fields and checks the arithmetic. Error: fault.Invalid.
 func (l Limits) withDefaults() (Limits, error) {
 	defaultTo(&l.Loops, max(2, runtime.NumCPU()))
 	defaultTo(&l.ReadBufferBytes, 8<<10)
@@ -209,8 +198,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		return bad("peer connections are kept %s, but an idle one is closed after %s", l.PeerIdleTimeout, l.IdleTimeout)
 	}
 	for _, d := range []time.Duration{l.IdleTimeout, l.SessionIdleTimeout, l.ReceiveTimeout, l.StepTimeout, l.StepSlack,
-		l.DialTimeout,
-		l.SendTimeout, l.LingerTimeout, l.TickInterval, l.PeerIdleTimeout} {
+		l.DialTimeout, l.SendTimeout, l.LingerTimeout, l.TickInterval, l.PeerIdleTimeout} {
 		if d <= 0 {
 			return bad("a timeout of %s", d)
 		}
@@ -221,17 +209,13 @@ func (l Limits) withDefaults() (Limits, error) {
 // memoryMax is the sum of what peers can make the server hold, in bytes: see Limits.
 func (l *Limits) memoryMax() int64 {
 	each := func(count, bytes int) int64 { return int64(count) * int64(bytes) }
-	return l.WindowBudgetBytes + l.WindowBudgetBytes/64 +
-		each(l.ConnectionsMax, l.RequestBytesMax+connectionBytes) +
-		each(l.SessionsMax, sessionBytes) +
-		each(l.ReadsMax, readBytes) +
-		each(l.CopiesMax, copyBytes) +
+	return l.WindowBudgetBytes + l.WindowBudgetBytes/64 + each(l.ConnectionsMax, l.RequestBytesMax+connectionBytes) +
+		each(l.SessionsMax, sessionBytes) + each(l.ReadsMax, readBytes) + each(l.CopiesMax, copyBytes) +
 		each(l.Loops, l.ReadBufferBytes+8<<10)
 }
 
-// fitDescriptors lowers ConnectionsMax to what a process that may open so many
-// descriptors can hold, and reports whether it had to. Without descriptors an
-// event engine cannot accept, and dies with all its connections.
+// fitDescriptors lowers ConnectionsMax to what a process that may open so many descriptors can hold, and reports
+// whether it had to. Without descriptors an event engine cannot accept, and dies with all its connections.
 func (l *Limits) fitDescriptors(descriptors uint64) (lowered bool) {
 	fit := uint64(connectionsMin)
 	if descriptors > descriptorsReserved {

@@ -10,9 +10,8 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// gate lets producers wake event loops while the engine lives. A closed gate
-// also means that nobody is waking one right now, so that the loops' descriptors
-// can be closed: gnet would write to whatever file has their number next.
+// gate lets producers wake event loops while the engine lives. A closed gate also means that nobody is waking one
+// right now, so that the loops' descriptors can be closed: gnet would write to whatever file has their number next.
 //
 // Warning: close locks the mutex for good, since a loop must never be woken once
 // its engine has ended. An Unlock would let a late poster write to a descriptor
@@ -83,17 +82,14 @@ func (l *loop) Run(context.Context) error {
 // jobs that only write a few bytes to the page cache.
 const yieldsMax = 2
 
-// yieldForSmallWrites waits a little for jobs that will be done at once. The disk
-// worker, which such a job has just made ready, runs on this very thread; to wait
-// in epoll would have another thread wake up for it, and a descriptor written to
-// bring the result back (tuning.md#yields). It blocks on nothing.
+// yieldForSmallWrites waits a little for jobs that will be done at once. The disk worker, which such a job has just
+// made ready, runs on this very thread; to wait in epoll would have another thread wake up for it, and a descriptor
+// written to bring the result back (tuning.md#yields). It blocks on nothing.
 //
-// Warning: this relies on Go's scheduler. Gosched puts the loop behind the
-// goroutines that this thread has made ready, and awake has posters leave the loop
-// alone: it must be reset before the last drain, or what was posted between them
-// wakes nobody. Without the yield all is right, but slower; with a loop that
-// forgets to drain, sessions stall (TestThePipelineAllocatesNothingPerPacket counts
-// the wake-ups, BenchmarkPipeline shows the time).
+// Warning: this relies on Go's scheduler. Gosched puts the loop behind the goroutines that this thread has made
+// ready, and awake has posters leave the loop alone: it must be reset before the last drain, or what was posted
+// between them wakes nobody. Without the yield all is right, but slower; with a loop that forgets to drain,
+// sessions stall (TestThePipelineAllocatesNothingPerPacket counts the wake-ups, BenchmarkPipeline shows the time).
 func (l *loop) yieldForSmallWrites() {
 	if l.smallWrites == 0 {
 		return

@@ -14,10 +14,9 @@ import (
 	"github.com/whispering-woods/ww/internal/idle"
 )
 
-// neighbour is a connection to another datanode that carries one write session
-// after another. It is enrolled in the event loop of the sessions that use it, so
-// that an ack is taken, and passed on upstream, by the thread that it wakes. Only
-// that loop touches it.
+// neighbour is a connection to another datanode that carries one write session after another. It is enrolled in the
+// event loop of the sessions that use it, so that an ack is taken, and passed on upstream, by the thread that it
+// wakes. Only that loop touches it.
 type neighbour struct {
 	loop    *loop
 	address string
@@ -40,8 +39,7 @@ type neighbours struct {
 	idle idle.Connections[*neighbour]
 }
 
-// dial connects to another datanode and enrols the connection in the loop. It
-// blocks. Error: fault.Unavailable.
+// dial connects to another datanode and enrols the connection in the loop. It blocks. Error: fault.Unavailable.
 func (all *neighbours) dial(ctx context.Context, address string, timeout time.Duration) (*neighbour, error) {
 	owner := all.loop
 	failed := func(err error) (*neighbour, error) {
@@ -73,8 +71,7 @@ func (all *neighbours) dial(ctx context.Context, address string, timeout time.Du
 	return dialled, nil
 }
 
-// reuse returns an idle connection to address that is alive as far as this side
-// can see; nil: there is none.
+// reuse returns an idle connection to address that is alive as far as this side can see; nil: there is none.
 func (all *neighbours) reuse(address string) *neighbour {
 	for {
 		n, ok := all.idle.Take(address)
@@ -196,8 +193,7 @@ func (n *neighbour) onClosed(err error) {
 	n.loop.gate.leave()
 	if err == nil || errors.Is(err, io.EOF) {
 		err = &fault.Error{Kind: fault.Unavailable, Op: "forward", Node: session.hop.NodeID,
-			Address: session.hop.Address,
-			Reason:  "it closed the connection"}
+			Address: session.hop.Address, Reason: "it closed the connection"}
 	}
 	session.failed(err)
 	session.connection.drive()

@@ -9,8 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// startQuery has a disk worker answer a stat or a recovery step, or the copier a
-// copy.
+// startQuery has a disk worker answer a stat or a recovery step, or the copier a copy.
 func startQuery(conn *connection, query machine.Query) {
 	server := conn.server
 	if query.Copy != nil {
@@ -23,14 +22,12 @@ func startQuery(conn *connection, query machine.Query) {
 	if query.Stat != nil {
 		id, _ = chunk.IDFrom(query.Stat.ChunkID)
 		op, answer = wire.OpStatReply, func() any {
-			return answerStat(server.store, server.node.ID, id,
-				query.Stat.WithDigest)
+			return answerStat(server.store, server.node.ID, id, query.Stat.WithDigest)
 		}
 	} else {
 		id, _ = chunk.IDFrom(query.Recover.ChunkID)
 		op, answer = wire.OpRecovered, func() any {
-			return answerRecover(server.store, server.node.ID, id,
-				query.Recover)
+			return answerRecover(server.store, server.node.ID, id, query.Recover)
 		}
 	}
 	server.work.Add(1)
@@ -95,8 +92,7 @@ func startCopy(conn *connection, order *wire.CopyRange) {
 			server.logger.Warn("copy failed", "chunk", idText(order.ChunkID), "gen", order.Generation, "err", err)
 		}
 		conn.loop.post(&event{connection: conn, deliver: func() {
-			conn.machine.OnQueryDone(wire.OpCopyReply, reply,
-				server.now())
+			conn.machine.OnQueryDone(wire.OpCopyReply, reply, server.now())
 		}})
 	})
 }

@@ -19,9 +19,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// readServer serves reads. A read has a goroutine of its own, which holds one of a
-// few slots only while it may wait for a disk, not while it waits for its
-// reader: stalled readers keep nobody else waiting.
+// readServer serves reads. A read has a goroutine of its own, which holds one of a few slots only while it may wait
+// for a disk, not while it waits for its reader: stalled readers keep nobody else waiting.
 type readServer struct {
 	server *Server
 	slots  chan struct{}
@@ -43,8 +42,7 @@ type readTask struct {
 	broken bool  // less was sent than promised
 }
 
-// duplicate returns a second handle on the connection's socket, which Go's
-// poller watches.
+// duplicate returns a second handle on the connection's socket, which Go's poller watches.
 func duplicate(raw gnet.Conn) (*net.TCPConn, error) {
 	fd, err := raw.Dup()
 	if err != nil {
@@ -195,9 +193,8 @@ func (t *readTask) renewDeadline() {
 	}
 }
 
-// sendFile sends length bytes of file from offset by sendfile(2). It waits for
-// the reader in Go's poller, without a slot, and gives up when the reader has
-// taken nothing for the send timeout.
+// sendFile sends length bytes of file from offset by sendfile(2). It waits for the reader in Go's poller, without a
+// slot, and gives up when the reader has taken nothing for the send timeout.
 func (t *readTask) sendFile(file *os.File, offset, length int64) (sent int64, err error) {
 	raw, err := t.out.SyscallConn()
 	if err != nil {

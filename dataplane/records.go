@@ -11,13 +11,11 @@ import (
 // RecordSink appends records to files for the clients of record sessions. Its
 // implementation serialises the records of all sessions of one file.
 type RecordSink interface {
-	// Open joins a client to a file. It may block, on a goroutine of its own.
-	// ctx is for Open alone: it ends when the client goes, after twice
-	// Limits.StepTimeout, or when the server stops. The server closes every
-	// stream that it gets, also after ctx has ended.
+	// Open joins a client to a file. It may block, on a goroutine of its own. ctx is for Open alone: it ends when
+	// the client goes, after twice Limits.StepTimeout, or when the server stops. The server closes every stream
+	// that it gets, also after ctx has ended.
 	//
-	// Errors go to the client. A *RedirectError names the datanode that appends
-	// to the file.
+	// Errors go to the client. A *RedirectError names the datanode that appends to the file.
 	Open(ctx context.Context, o RecordsOpen) (RecordStream, error)
 }
 
@@ -32,12 +30,11 @@ type RecordsOpen struct {
 // RecordStream takes the records of one session. Append and Close are called
 // one at a time, on an event loop: they must never block.
 type RecordStream interface {
-	// Append takes one record over. done must be called exactly once, on any
-	// goroutine, also from within Append: with the offset of the record's frame
-	// in its file once the record is flushed (Sync: synced), or with an error,
-	// which ends the session: the client will send this record and all after it
-	// again, here or, after a *RedirectError, elsewhere. The calls of done may
-	// come in any order; the client gets acks in the order of the records.
+	// Append takes one record over. done must be called exactly once, on any goroutine, also from within Append:
+	// with the offset of the record's frame in its file once the record is flushed (Sync: synced), or with an
+	// error, which ends the session: the client will send this record and all after it again, here or, after a
+	// *RedirectError, elsewhere. The calls of done may come in any order; the client gets acks in the order of the
+	// records.
 	//
 	// The record's bytes belong to the stream until it calls done.
 	Append(r Record, done func(offset int64, err error))

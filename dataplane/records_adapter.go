@@ -35,13 +35,11 @@ func openRecords(conn *connection, session *machine.RecordSession) *recordsLink 
 	if sink == nil || *sink == nil {
 		cancel()
 		conn.machine.OnRecordsOpened(session, fault.New(fault.Unavailable, "open records",
-			"this datanode does not append records"),
-			server.now())
+			"this datanode does not append records"), server.now())
 		return link
 	}
 	o := RecordsOpen{Path: session.Open.Path, Writer: record.WriterID(session.Open.WriterID),
-		ClientName: session.Open.ClientName,
-		Peer:       conn.peer}
+		ClientName: session.Open.ClientName, Peer: conn.peer}
 	server.goroutines.Go(func() {
 		defer cancel()
 		stream, err := (*sink).Open(ctx, o)
@@ -68,8 +66,7 @@ func (l *recordsLink) opened(stream RecordStream, err error) {
 func (l *recordsLink) append(task *machine.RecordTask) {
 	conn := l.connection
 	call := &recordCall{event: event{connection: conn, deliver: func() {
-		conn.machine.OnRecordDone(task,
-			conn.server.now())
+		conn.machine.OnRecordDone(task, conn.server.now())
 	}}}
 	r := Record{Sequence: task.Sequence, Sync: task.Flags&wire.FlagSync != 0, Size: task.Size,
 		Pieces: make([][]byte, len(task.Pieces))}

@@ -13,21 +13,18 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Recover brings the replicas of an open chunk to one length under a new
-// generation and seals them; this node leads. It has two rounds: begin fences
-// the writers of every holder and asks what it has, finish cuts and seals. On
-// return the listed nodes hold the same bytes durably; a holder that failed, or
-// has less than what was agreed, is left out.
+// Recover brings the replicas of an open chunk to one length under a new generation and seals them; this node
+// leads. It has two rounds: begin fences the writers of every holder and asks what it has, finish cuts and seals.
+// On return the listed nodes hold the same bytes durably; a holder that failed, or has less than what was agreed,
+// is left out.
 //
-// Errors: fault.NotFound when holders have replicas, but none that counts; fault.Unavailable
-// (retryable) when too few answered to be sure that nothing acknowledged is cut;
-// fault.Closed when ctx ended or Close began before the second round. A retry
-// needs a new generation.
+// Errors: fault.NotFound when holders have replicas, but none that counts; fault.Unavailable (retryable) when too
+// few answered to be sure that nothing acknowledged is cut; fault.Closed when ctx ended or Close began before the
+// second round. A retry needs a new generation.
 func (s *Server) Recover(ctx context.Context, order datanode.RecoverChunk) (datanode.RecoverResult, error) {
 	if order.Generation == 0 || len(order.Replicas) == 0 || len(order.Replicas) > wire.HopsMax {
 		return datanode.RecoverResult{}, fault.New(fault.Invalid, "recover chunk", "generation %d, %d replicas",
-			order.Generation,
-			len(order.Replicas))
+			order.Generation, len(order.Replicas))
 	}
 	ctx, leave, err := s.enter(ctx, "recover chunk")
 	if err != nil {
@@ -56,16 +53,14 @@ func (s *Server) Recover(ctx context.Context, order datanode.RecoverChunk) (data
 		if a.err != nil {
 			failed = a.err
 			s.logger.Warn("replica left out of recovery", "chunk", order.Chunk, "gen", order.Generation, "node",
-				a.hop.NodeID, "err",
-				a.err)
+				a.hop.NodeID, "err", a.err)
 			continue
 		}
 		result.NodeIDs = append(result.NodeIDs, a.hop.NodeID)
 	}
 	if len(result.NodeIDs) == 0 {
 		return datanode.RecoverResult{}, &fault.Error{Kind: fault.Unavailable, Op: "recover chunk",
-			Chunk:  order.Chunk.String(),
-			Reason: "no replica could be finished", Err: failed}
+			Chunk: order.Chunk.String(), Reason: "no replica could be finished", Err: failed}
 	}
 	return result, nil
 }
@@ -161,10 +156,9 @@ type recoveryPlan struct {
 
 // planRecovery chooses the length, and the replicas that reach it.
 //
-// What is known: an acknowledged (flushed) byte was in the page cache of every
-// member of its pipeline, a synced one on every member's disk. Replicas of one
-// generation are prefixes of one stream of bytes. A restarted replica may have
-// lost what was flushed and not synced (power loss), any other has all of it.
+// What is known: an acknowledged (flushed) byte was in the page cache of every member of its pipeline, a synced one
+// on every member's disk. Replicas of one generation are prefixes of one stream of bytes. A restarted replica may
+// have lost what was flushed and not synced (power loss), any other has all of it.
 //
 //  1. A sealed replica of the newest generation ends the question: its length
 //     was final, and an acknowledged close sealed them all.
@@ -175,9 +169,8 @@ type recoveryPlan struct {
 //     counts: it has everything synced, and if any kept what was flushed, it does.
 //     An older generation may have what the newer ones lost.
 //
-// Every replica that is long enough is kept, also one of an older generation:
-// none below the minimum is asked for, and since then there was one stream of
-// bytes, in which a writer repeats what was not acknowledged as it was.
+// Every replica that is long enough is kept, also one of an older generation: none below the minimum is asked for,
+// and since then there was one stream of bytes, in which a writer repeats what was not acknowledged as it was.
 //
 // In case 3 a holder that did not answer might know more, so recovery waits for
 // it: the namenode asks again, without the holders that are gone for good.
@@ -238,8 +231,7 @@ func planRecovery(order datanode.RecoverChunk, answers []recoverAnswer) (recover
 // replica could hold more that was acknowledged.
 func chooseLength(usable []recoverAnswer) (length int64, certain bool) {
 	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int {
-		return cmp.Compare(a.reply.Generation,
-			b.reply.Generation)
+		return cmp.Compare(a.reply.Generation, b.reply.Generation)
 	}).reply.Generation
 	shortest, longest := int64(-1), int64(0)
 	for _, a := range usable {

@@ -10,9 +10,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// replica is the disk side of a write session: it opens the file on its disk
-// worker, submits packets in order, and closes the writer at the end. All
-// methods but storedOnWorker run on the connection's loop.
+// replica is the disk side of a write session: it opens the file on its disk worker, submits packets in order, and
+// closes the writer at the end. All methods but storedOnWorker run on the connection's loop.
 type replica struct {
 	connection *connection
 	session    *machine.WriteSession
@@ -30,8 +29,7 @@ type replica struct {
 // smallWriteBytesMax is the largest write to the page cache that a loop waits for.
 const smallWriteBytesMax = 16 << 10
 
-// diskWrite is a packet on its way to the disk and back. It is made once for each
-// packet and used again with it.
+// diskWrite is a packet on its way to the disk and back. It is made once for each packet and used again with it.
 type diskWrite struct {
 	packet  *machine.Packet
 	replica *replica                      // that it goes to; nil between two uses
@@ -182,8 +180,7 @@ func (r *replica) stored(w *diskWrite) {
 	r.submitQueued()
 }
 
-// release ends the writer without sealing: the replica stays open on disk, to be
-// resumed or recovered.
+// release ends the writer without sealing: the replica stays open on disk, to be resumed or recovered.
 func (r *replica) release() {
 	r.released = true
 	queue := r.queue

@@ -75,8 +75,7 @@ func Start(options Options) (*Server, error) {
 	var open unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &open); err != nil {
 		return nil, &fault.Error{Kind: fault.Internal, Op: "start data server",
-			Reason: "the limit of open files is unknown",
-			Err:    err}
+			Reason: "the limit of open files is unknown", Err: err}
 	}
 	lowered := limits.fitDescriptors(open.Cur)
 	server := &Server{listen: options.Listen, limits: limits, store: options.Store, logger: options.Logger,
@@ -98,8 +97,7 @@ func Start(options Options) (*Server, error) {
 		IdleMax: limits.PeerConnectionsMax, IdleTimeout: limits.PeerIdleTimeout, Now: server.now})
 	server.reads = &readServer{server: server, slots: make(chan struct{}, limits.Senders)}
 	server.copier = copier.New(copier.Options{Store: server.store, Peers: server.peers, Buffers: server.node.Buffers,
-		Clock:      server.clock,
-		Logger:     server.logger,
+		Clock: server.clock, Logger: server.logger,
 		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout})
 	server.context, server.cancel = context.WithCancel(context.Background())
 	server.supervised = make(chan struct{})
@@ -118,8 +116,7 @@ func Start(options Options) (*Server, error) {
 	return server, nil
 }
 
-// boot starts an event engine and waits until it listens. ran tells when, and
-// why, it has ended.
+// boot starts an event engine and waits until it listens. ran tells when, and why, it has ended.
 func (s *Server) boot(address string) (h *handler, ran chan error, port int, err error) {
 	h = &handler{server: s, booted: make(chan int, 1)}
 	ran = make(chan error, 1)
@@ -216,9 +213,8 @@ func (s *Server) Stats() Stats {
 	return stats
 }
 
-// Close breaks off all sessions, reads and calls, leaves open replicas open, and
-// waits for every goroutine and disk job of the server; ctx bounds the wait. The
-// store stays open. Further calls wait too.
+// Close breaks off all sessions, reads and calls, leaves open replicas open, and waits for every goroutine and disk
+// job of the server; ctx bounds the wait. The store stays open. Further calls wait too.
 func (s *Server) Close(ctx context.Context) error {
 	s.calls.refuse()
 	s.cancel()
@@ -241,8 +237,7 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 }
 
-// calls counts the calls from goroutines of others, so that none begins what
-// Close no longer waits for.
+// calls counts the calls from goroutines of others, so that none begins what Close no longer waits for.
 type calls struct {
 	mu struct {
 		sync.Mutex
@@ -257,9 +252,8 @@ func (c *calls) refuse() {
 	c.mu.Unlock()
 }
 
-// enter begins a call from outside, whose context ends with ctx and when Close
-// begins. The caller must call leave once its work is done. Error: fault.Closed
-// after Close began.
+// enter begins a call from outside, whose context ends with ctx and when Close begins. The caller must call leave
+// once its work is done. Error: fault.Closed after Close began.
 func (s *Server) enter(ctx context.Context, op string) (_ context.Context, leave func(), _ error) {
 	s.calls.mu.Lock()
 	defer s.calls.mu.Unlock()

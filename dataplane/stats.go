@@ -36,16 +36,14 @@ func (c *counters) raiseOutboundPeak(n int64) {
 	}
 }
 
-// Stats are counters since the start, except Connections and Buffers, which are
-// now.
+// Stats are counters since the start, except Connections and Buffers, which are now.
 type Stats struct {
 	// Connections is the number of open connections.
 	Connections int
 	// ConnectionsAccepted counts accepted connections.
 	ConnectionsAccepted uint64
-	// ConnectionsRefused counts connections that this side ended, by reason:
-	// connections, garbage, version, oversized, truncated, corrupt, protocol,
-	// window, busy, records, pipeline, idle, stalled, not reading.
+	// ConnectionsRefused counts connections that this side ended, by reason: connections, garbage, version,
+	// oversized, truncated, corrupt, protocol, window, busy, records, pipeline, idle, stalled, not reading.
 	ConnectionsRefused map[string]uint64
 	// WritesStarted = WritesEnded + WritesBroken + those that run.
 	WritesStarted, WritesEnded, WritesBroken uint64
@@ -57,8 +55,7 @@ type Stats struct {
 	BytesInPlace uint64
 	// BytesSendfile and BytesCopied count chunk bytes sent to readers.
 	BytesSendfile, BytesCopied uint64
-	// Copies and CopiesFailed count replicas that this node pulled from others,
-	// BytesPulled their verified bytes.
+	// Copies and CopiesFailed count replicas that this node pulled from others, BytesPulled their verified bytes.
 	Copies, CopiesFailed, BytesPulled uint64
 	// Records counts whole records that were handed to the record sink.
 	Records uint64

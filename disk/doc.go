@@ -10,10 +10,9 @@
 //	<volume>/trash/                 deleted replicas until their delay is over
 //	<volume>/quarantine/            corrupt replicas, never deleted
 //
-// A replica is one file; docs/format/chunk-file.md describes it and argues, for each step, what a crash
-// leaves. The file name says whether it is sealed, so a start lists names and reads only the files of open
-// replicas. A small one is a record of a segment, docs/format/pack.md; it is unpacked into a file before
-// anything changes it.
+// A replica is one file; docs/format/chunk-file.md describes it and argues, for each step, what a crash leaves. The
+// file name says whether it is sealed, so a start lists names and reads only the files of open replicas. A small
+// one is a record of a segment, docs/format/pack.md; it is unpacked into a file before anything changes it.
 //
 // The parts, from the top; each uses those below it:
 //

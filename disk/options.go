@@ -34,9 +34,8 @@ type Options struct {
 	// length is known before: up to 64 KiB; 0: none.
 	PackBytesMax     int64
 	PackSegmentBytes int64 // size of a segment; 0: 64 MiB
-	// OnEvent is called for every change after Open. It is called in order for each chunk, with that chunk's
-	// lock held: it must not block and may call only Stat, Replicas, Volumes and Identity. nil: nobody
-	// listens.
+	// OnEvent is called for every change after Open. It is called in order for each chunk, with that chunk's lock
+	// held: it must not block and may call only Stat, Replicas, Volumes and Identity. nil: nobody listens.
 	OnEvent func(Event)
 
 	// of tests

@@ -46,9 +46,8 @@ func (q *quarantine) moveFileLocked(r *replica, name chunkfile.ParkedName) (plac
 	return place{kind: aside, path: parked}, err
 }
 
-// copyRecordLocked copies a corrupt record into quarantine, as a chunk file with the recorded sum, and
-// strikes it. Bytes that cannot be read are zeros there. After an error the record is still the replica's
-// place.
+// copyRecordLocked copies a corrupt record into quarantine, as a chunk file with the recorded sum, and strikes it.
+// Bytes that cannot be read are zeros there. After an error the record is still the replica's place.
 func (q *quarantine) copyRecordLocked(replica *replica, name chunkfile.ParkedName) (place, error) {
 	seen := replica.view.snapshot
 	data, err := seen.place.segment.ReadData(seen.place.offset, seen.Length)

@@ -16,9 +16,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Reader reads one replica. It holds a counted open file: the bytes stay readable when the replica is
-// deleted. Safe for concurrent use, but for Close. It verifies nothing: who uses the bytes compares them with
-// Range's sums.
+// Reader reads one replica. It holds a counted open file: the bytes stay readable when the replica is deleted. Safe
+// for concurrent use, but for Close. It verifies nothing: who uses the bytes compares them with Range's sums.
 type Reader struct {
 	files   *filecache.Cache
 	replica *replica
@@ -159,9 +158,8 @@ func (r *Reader) Range(offset, length int64) (Range, error) {
 		rangeRetriesMax)
 }
 
-// seen is what this reader can see of the replica: now is its present state. The reader of a record keeps to
-// it, also when the replica has moved since; one that appends, cuts or deletes does not change the record's
-// bytes.
+// seen is what this reader can see of the replica: now is its present state. The reader of a record keeps to it,
+// also when the replica has moved since; one that appends, cuts or deletes does not change the record's bytes.
 func (r *Reader) seen(now snapshot) snapshot {
 	if r.packed != nil {
 		return *r.packed

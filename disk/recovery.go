@@ -91,8 +91,7 @@ func (c *recovery) promisedLocked(replica *replica, op string, newGen chunk.Gene
 	}
 	if promised := replica.disk.Promised(); promised != newGen {
 		return chunkError(fault.StaleGeneration, op, replica.id,
-			"generation %d was promised to a recovery, this one is %d",
-			promised, newGen)
+			"generation %d was promised to a recovery, this one is %d", promised, newGen)
 	}
 	return nil
 }

@@ -199,8 +199,7 @@ func (r *replica) loadLocked(f *filecache.File) error {
 	return nil
 }
 
-// appendLocked writes data and then shows the new length to readers. flush is false if a sync follows at
-// once.
+// appendLocked writes data and then shows the new length to readers. flush is false if a sync follows at once.
 func (r *replica) appendLocked(data []byte, flush bool) error {
 	const op = "append to chunk"
 	end, err := r.tail.Append(data, r.view.End, flush)
@@ -216,9 +215,8 @@ func (r *replica) appendLocked(data []byte, flush bool) error {
 	return nil
 }
 
-// rollbackLocked undoes an append that failed half way. After a full disk the file is cut back to the
-// acknowledged length and the Writer goes on; after anything else, or if the cut fails, the replica takes no
-// more writes.
+// rollbackLocked undoes an append that failed half way. After a full disk the file is cut back to the acknowledged
+// length and the Writer goes on; after anything else, or if the cut fails, the replica takes no more writes.
 func (r *replica) rollbackLocked(op string, cause error) error {
 	if !vfs.IsFull(cause) {
 		return r.failLocked(op, cause)
@@ -229,8 +227,7 @@ func (r *replica) rollbackLocked(op string, cause error) error {
 	return diskError(op, r.path(), r.id, cause)
 }
 
-// syncLocked makes everything up to the present length durable, and with name the directory if the name is
-// new.
+// syncLocked makes everything up to the present length durable, and with name the directory if the name is new.
 func (r *replica) syncLocked(name bool) error {
 	if err := r.tail.Sync(r.view.End); err != nil {
 		return r.failLocked("sync chunk", err)
@@ -271,8 +268,7 @@ func (r *replica) cutLocked(op string, length int64, partial uint64) error {
 	return nil
 }
 
-// sealLocked syncs the replica and gives the file its final name: durable on return. It needs r.tail and
-// leaves it.
+// sealLocked syncs the replica and gives the file its final name: durable on return. It needs r.tail and leaves it.
 func (r *replica) sealLocked(generation chunk.Generation) error {
 	const op = "seal chunk"
 	if err := r.tail.Trim(r.view.Length); err != nil {

@@ -130,8 +130,7 @@ func (s *scan) listShard(volume *volume, directory string) error {
 	return nil
 }
 
-// listQuarantine reads the corrupt replicas of a volume. One that is not the best of its chunk stays where it
-// is.
+// listQuarantine reads the corrupt replicas of a volume. One that is not the best of its chunk stays where it is.
 func (s *scan) listQuarantine(volume *volume) error {
 	entries, err := volume.fs.ReadDir(volume.path(quarantineDirectory))
 	if err != nil {

@@ -124,9 +124,8 @@ func (s *Store) start() {
 	}
 }
 
-// Close refuses new work, finishes what is queued, stops all goroutines and releases the volumes. Open
-// replicas stay open on the disk, unsynced. Readers keep their files until they are closed. A second Close
-// does nothing.
+// Close refuses new work, finishes what is queued, stops all goroutines and releases the volumes. Open replicas
+// stay open on the disk, unsynced. Readers keep their files until they are closed. A second Close does nothing.
 func (s *Store) Close() error {
 	s.gate.Lock()
 	if s.gate.closed {
@@ -200,11 +199,10 @@ func (s *Store) Do(id chunk.ID, f func()) error {
 	return s.sessions.do(id, f)
 }
 
-// BeginRecovery is the first half of bringing the replicas of a chunk to one length: it fences the writer,
-// syncs what there is, and promises, durably, that nobody below newGen writes the replica any more. It
-// returns the replica as it is, with its verified length; wasRestarted says that its node restarted while it
-// was open, so that bytes that were only flushed may be missing. The same newGen may come again. Does file
-// I/O.
+// BeginRecovery is the first half of bringing the replicas of a chunk to one length: it fences the writer, syncs
+// what there is, and promises, durably, that nobody below newGen writes the replica any more. It returns the
+// replica as it is, with its verified length; wasRestarted says that its node restarted while it was open, so that
+// bytes that were only flushed may be missing. The same newGen may come again. Does file I/O.
 //
 // Without a replica it promises that none below newGen is created; see fences.
 //

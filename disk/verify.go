@@ -10,8 +10,7 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// verifier compares replicas with their sums. Whatever decides which replicas to verify, and when, comes
-// above it.
+// verifier compares replicas with their sums. Whatever decides which replicas to verify, and when, comes above it.
 type verifier struct {
 	readers    *readers
 	quarantine *quarantine

@@ -34,11 +34,9 @@ const (
 type Options struct {
 	// Namenodes are the host:port of all namenodes of the cluster, 1..16.
 	Namenodes []string
-	// Address is the host:port at which clients and peers reach this node's
-	// data server.
+	// Address is the host:port at which clients and peers reach this node's data server.
 	Address string
-	// AdminAddress is the host:port of this node's admin address, "" if there is
-	// none.
+	// AdminAddress is the host:port of this node's admin address, "" if there is none.
 	AdminAddress string
 	// Rack is path-like; empty means "/default".
 	Rack    string
@@ -48,8 +46,7 @@ type Options struct {
 	Events *Events
 	// Load is asked at each heartbeat; nil means no load.
 	Load func() datanode.Load
-	// Recoverer and Copier carry out orders; without one, its orders are
-	// answered with an error.
+	// Recoverer and Copier carry out orders; without one, its orders are answered with an error.
 	Recoverer Recoverer
 	Copier    Copier
 	Clock     clock.Clock  // nil = the system's
@@ -71,9 +68,8 @@ type Agent struct {
 	stopOnce sync.Once
 }
 
-// Start checks the options and starts to connect; it does not wait for any
-// namenode. The caller must Close the agent, before it closes the store.
-// Errors: fault.Invalid.
+// Start checks the options and starts to connect; it does not wait for any namenode. The caller must Close the
+// agent, before it closes the store. Errors: fault.Invalid.
 func Start(options Options) (*Agent, error) {
 	addresses, err := rpc.CheckAddresses(options.Namenodes)
 	if err != nil {

@@ -19,8 +19,7 @@ type Events struct {
 // NewEvents makes an Events without subscribers.
 func NewEvents() *Events { return &Events{} }
 
-// Stored notes that a replica exists or changed: opened, sealed, found
-// corrupt, or at another generation.
+// Stored notes that a replica exists or changed: opened, sealed, found corrupt, or at another generation.
 func (e *Events) Stored(r chunk.Replica) { e.put(change{replica: r}) }
 
 // Removed notes that a replica is gone.
@@ -59,9 +58,8 @@ type change struct {
 	removed bool
 }
 
-// changeQueue holds the latest change per chunk since reset, in the order of
-// each chunk's first one. After an overflow or stop it is incomplete: it holds
-// nothing and accepts nothing until the next reset.
+// changeQueue holds the latest change per chunk since reset, in the order of each chunk's first one. After an
+// overflow or stop it is incomplete: it holds nothing and accepts nothing until the next reset.
 type changeQueue struct {
 	capacity int
 	wake     chan struct{} // capacity 1: changes wait, or it is incomplete

@@ -12,8 +12,7 @@ const (
 	// pageReplicas: replicas in one page of a full report; a page is about
 	// 35 bytes * pageReplicas = 140 KiB and one command of the namenode.
 	pageReplicas = 4096
-	// outboxMax: answers waiting for the stream. More are dropped: the namenode
-	// repeats its orders.
+	// outboxMax: answers waiting for the stream. More are dropped: the namenode repeats its orders.
 	outboxMax = 1024
 	// deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
 	deleteOrdersMax     = 256
@@ -44,8 +43,7 @@ const (
 	reportLeast      = time.Second
 	reportMost       = 7 * 24 * time.Hour
 	reportDefault    = 6 * time.Hour
-	// A stream on which nothing arrived for silenceHeartbeats intervals, and
-	// at least silenceLeast, is cut.
+	// A stream on which nothing arrived for silenceHeartbeats intervals, and at least silenceLeast, is cut.
 	silenceHeartbeats = 10
 	silenceLeast      = 10 * time.Second
 	// changesInterval: changes of replicas are sent no more often.

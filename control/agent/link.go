@@ -16,8 +16,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// link keeps a stream to one namenode: it connects, runs a session, and
-// reconnects. Its goroutine is run.
+// link keeps a stream to one namenode: it connects, runs a session, and reconnects. Its goroutine is run.
 type link struct {
 	agent      *Agent
 	address    string
@@ -73,8 +72,7 @@ func (l *link) run(ctx context.Context) {
 			pause = max(pause, backoffRefused)
 		}
 		if errors.Is(err, fault.Closed) {
-			// Somebody else registered under this node's id: do not take turns
-			// with it in a fast circle.
+			// Somebody else registered under this node's id: do not take turns with it in a fast circle.
 			pause = max(pause, backoffMax)
 		}
 		// The same reason is logged once, however often it comes back.

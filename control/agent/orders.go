@@ -123,8 +123,7 @@ type submission struct {
 	refuse   func(error)
 }
 
-// submit queues an order, unless the same one waits or runs already; what
-// cannot be queued is refused at once.
+// submit queues an order, unless the same one waits or runs already; what cannot be queued is refused at once.
 func submit[T any](workers *workers, queue chan<- T, order T, submission submission) {
 	if !submission.possible {
 		submission.refuse(fault.New(fault.Version, submission.op, "this datanode cannot do that"))

@@ -88,9 +88,8 @@ func (r *receiver) onMessage(ctx context.Context, message *controlpb.NamenodeMes
 	return nil
 }
 
-// onRegistered accepts a namenode, or refuses it: one of another cluster, of a
-// lower epoch, or one whose log ends before what this node has seen (it was
-// set back to an old copy, and would order live replicas deleted).
+// onRegistered accepts a namenode, or refuses it: one of another cluster, of a lower epoch, or one whose log ends
+// before what this node has seen (it was set back to an old copy, and would order live replicas deleted).
 func (r *receiver) onRegistered(message *controlpb.NamenodeMessage, welcome *controlpb.Registered) error {
 	if r.registered {
 		return r.protocol("registered twice")

@@ -13,8 +13,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// session is one stream, from Register to its end. run's goroutine sends, a
-// second one receives (receive.go).
+// session is one stream, from Register to its end. run's goroutine sends, a second one receives (receive.go).
 type session struct {
 	*link
 	stream controlpb.DatanodeControl_ConnectClient
@@ -78,9 +77,8 @@ func (s *session) run(parent context.Context) error {
 	return err
 }
 
-// register sends Register and waits for the receiver to see the answer. The
-// receiver runs as soon as stream is set; it sends one error and then closes
-// received.
+// register sends Register and waits for the receiver to see the answer. The receiver runs as soon as stream is set;
+// it sends one error and then closes received.
 func (s *session) register(ctx context.Context, received chan error) (settings, error) {
 	stream, err := s.connect(ctx)
 	if err != nil {
@@ -180,9 +178,8 @@ func (s *session) sendLoop(ctx context.Context, chosen settings, received <-chan
 	}
 }
 
-// sendNext sends one message of those that wait, other than heartbeats. Changes
-// that follow others gather for changesInterval: of small files there are
-// hundreds a second, of which the namenode has heard from their writers.
+// sendNext sends one message of those that wait, other than heartbeats. Changes that follow others gather for
+// changesInterval: of small files there are hundreds a second, of which the namenode has heard from their writers.
 func (s *session) sendNext(now time.Time) (bool, error) {
 	select {
 	case m := <-s.outbox:
@@ -191,8 +188,7 @@ func (s *session) sendNext(now time.Time) (bool, error) {
 	}
 	select {
 	case <-s.refresh:
-		// A report that runs answers the question: what it does not show
-		// follows as changes.
+		// A report that runs answers the question: what it does not show follows as changes.
 		s.pending = s.pending || !s.running
 	default:
 	}
@@ -252,8 +248,7 @@ func (s *session) sendHeartbeat() error {
 		}}})
 }
 
-// reason prefers what the receiver knows: Send only says io.EOF when the
-// namenode has ended the stream.
+// reason prefers what the receiver knows: Send only says io.EOF when the namenode has ended the stream.
 func (s *session) reason(err error, received <-chan error) error {
 	if errors.Is(err, io.EOF) {
 		if known, ok := <-received; ok {

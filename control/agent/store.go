@@ -13,8 +13,7 @@ type ChunkStore interface {
 	Identity() datanode.Identity
 	// Join binds the store to a cluster, once, durably.
 	Join(clusterID string) error
-	// ObserveEpoch writes risen values down, durably, and refuses a lower
-	// epoch (fault.Fenced).
+	// ObserveEpoch writes risen values down, durably, and refuses a lower epoch (fault.Fenced).
 	ObserveEpoch(epoch, txid uint64) error
 	Volumes() []datanode.VolumeState
 	// Replicas is a snapshot that the caller owns.
@@ -22,9 +21,8 @@ type ChunkStore interface {
 	// Delete moves a replica to the trash. Errors: fault.NotFound,
 	// fault.StaleGeneration if the replica is at another generation.
 	Delete(id chunk.ID, generation chunk.Generation) error
-	// VerifyReplica reads a whole replica and compares it with its checksums. A
-	// corrupt one it puts in quarantine, reports to Events, and returns
-	// fault.CorruptData. Other errors: fault.Disk if it cannot be read;
+	// VerifyReplica reads a whole replica and compares it with its checksums. A corrupt one it puts in quarantine,
+	// reports to Events, and returns fault.CorruptData. Other errors: fault.Disk if it cannot be read;
 	// fault.NotFound, fault.Busy.
 	VerifyReplica(id chunk.ID) error
 }

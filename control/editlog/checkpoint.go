@@ -38,11 +38,10 @@ type Upload struct {
 	Unreadable []uint64
 }
 
-// UploadCheckpoint stores what the records up to upload.Txid make, which write
-// writes. On return without an error the log server has verified it and has it on
-// its disk. It blocks write while the server is slow. Errors: fault.Fenced, fault.Gap (the log does not reach
-// txid), fault.Exists (there is one as new), fault.Busy, fault.NoSpace, those of
-// write, and fault.Unavailable, after which it may be there or not.
+// UploadCheckpoint stores what the records up to upload.Txid make, which write writes. On return without an error
+// the log server has verified it and has it on its disk. It blocks write while the server is slow. Errors:
+// fault.Fenced, fault.Gap (the log does not reach txid), fault.Exists (there is one as new), fault.Busy,
+// fault.NoSpace, those of write, and fault.Unavailable, after which it may be there or not.
 func (l *Log) UploadCheckpoint(ctx context.Context, upload Upload, write func(io.Writer) error) (Checkpoint, error) {
 	const op = "upload checkpoint"
 	leader, err := l.granting(op, upload.Grant)
@@ -124,12 +123,10 @@ func (u *uploader) flush() error {
 	return err
 }
 
-// DownloadCheckpoint passes the newest checkpoint of a txid below before to fn, or
-// the newest of all with before 0. Every piece that fn reads is verified; the
-// whole is verified once fn's reader has returned io.EOF.
-// An error of fn ends it and is returned. Errors: fault.NotFound if there is
-// none, fault.CorruptData for a damaged one: ask for one before it, its txid is
-// in the result also with an error; fault.Unavailable.
+// DownloadCheckpoint passes the newest checkpoint of a txid below before to fn, or the newest of all with before 0.
+// Every piece that fn reads is verified; the whole is verified once fn's reader has returned io.EOF. An error of fn
+// ends it and is returned. Errors: fault.NotFound if there is none, fault.CorruptData for a damaged one: ask for
+// one before it, its txid is in the result also with an error; fault.Unavailable.
 func (l *Log) DownloadCheckpoint(ctx context.Context, grant Grant, before uint64,
 	fn func(Checkpoint, io.Reader) error) (Checkpoint, error) {
 	const op = "download checkpoint"

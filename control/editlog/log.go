@@ -40,8 +40,7 @@ type server struct {
 
 // Grant is what AcquireEpoch returned.
 type Grant struct {
-	// Epoch makes the caller the only accepted writer until a higher one is
-	// acquired.
+	// Epoch makes the caller the only accepted writer until a higher one is acquired.
 	Epoch uint64
 	// LastTxid is the last one in the log; no older epoch can add to it.
 	LastTxid uint64
@@ -145,11 +144,10 @@ func (l *Log) noLeader(op string, statuses []*controlpb.LogStatusResponse, cause
 	return &fault.Error{Kind: fault.Unavailable, Op: op, Reason: reason, Err: cause}
 }
 
-// AcquireEpoch makes the caller the log's only accepted writer: every batch of
-// a lower epoch is refused from then on. holder names the caller for people.
-// It looks for the leader until ctx ends. After an error the epoch may have
-// been acquired all the same; the next call acquires a higher one. Errors:
-// fault.Unavailable with what each server answered, fault.Invalid.
+// AcquireEpoch makes the caller the log's only accepted writer: every batch of a lower epoch is refused from then
+// on. holder names the caller for people. It looks for the leader until ctx ends. After an error the epoch may have
+// been acquired all the same; the next call acquires a higher one. Errors: fault.Unavailable with what each server
+// answered, fault.Invalid.
 func (l *Log) AcquireEpoch(ctx context.Context, holder string) (Grant, error) {
 	const op = "acquire epoch"
 	for {

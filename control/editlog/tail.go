@@ -11,12 +11,11 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Replay reads the committed records from txid from to txid to, both included,
-// in order and without a gap, and passes them to fn. to is usually a Grant's
-// LastTxid; from > to reads nothing. An error of fn ends it and is returned.
-// It does not resume by itself: after fault.Unavailable or fault.NotActive
-// start again behind the last txid that fn saw. Errors: fault.CorruptData for
-// damaged records (names file and txid), fault.Gap if the log ends before to.
+// Replay reads the committed records from txid from to txid to, both included, in order and without a gap, and
+// passes them to fn. to is usually a Grant's LastTxid; from > to reads nothing. An error of fn ends it and is
+// returned. It does not resume by itself: after fault.Unavailable or fault.NotActive start again behind the last
+// txid that fn saw. Errors: fault.CorruptData for damaged records (names file and txid), fault.Gap if the log ends
+// before to.
 func (l *Log) Replay(ctx context.Context, from, to uint64, fn func(Batch) error) error {
 	if from > to {
 		return nil
@@ -47,9 +46,8 @@ func (l *Log) Replay(ctx context.Context, from, to uint64, fn func(Batch) error)
 // errEnough ends a Tail from inside.
 var errEnough = errors.New("all read")
 
-// Tail reads committed records from txid from on and continues as new ones
-// commit, until ctx ends or something fails; it never returns nil. Batches
-// without records are heartbeats with the log's last txid.
+// Tail reads committed records from txid from on and continues as new ones commit, until ctx ends or something
+// fails; it never returns nil. Batches without records are heartbeats with the log's last txid.
 func (l *Log) Tail(ctx context.Context, from uint64, fn func(Batch) error) error {
 	err := l.tail(ctx, &controlpb.TailRequest{FromTxid: from, Follow: true}, fn)
 	if err == nil {

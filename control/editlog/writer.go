@@ -17,12 +17,10 @@ import (
 
 // WriterOptions configures OpenWriter.
 type WriterOptions struct {
-	// Grant of the epoch to write under; the first batch starts at
-	// Grant.LastTxid+1.
+	// Grant of the epoch to write under; the first batch starts at Grant.LastTxid+1.
 	Grant Grant
-	// OnDurable is called with the last txid that is fsynced on a majority, in
-	// rising order, from one goroutine of the Writer; it must not block for
-	// long and may not call Close.
+	// OnDurable is called with the last txid that is fsynced on a majority, in rising order, from one goroutine of
+	// the Writer; it must not block for long and may not call Close.
 	OnDurable func(lastTxid uint64)
 	// OnFailed is called once, after the last OnDurable, with what ended the
 	// Writer; not after Close. It may not call Close.
@@ -61,9 +59,8 @@ type pending struct {
 	bytes int64
 }
 
-// OpenWriter opens the append stream to the server that granted the epoch.
-// Nothing is sent yet, so a server that is gone shows at the first Append. The
-// caller closes the Writer. Errors: fault.Invalid.
+// OpenWriter opens the append stream to the server that granted the epoch. Nothing is sent yet, so a server that is
+// gone shows at the first Append. The caller closes the Writer. Errors: fault.Invalid.
 func (l *Log) OpenWriter(options WriterOptions) (*Writer, error) {
 	const op = "open log writer"
 	leader, err := l.granting(op, options.Grant)
@@ -107,12 +104,10 @@ func (l *Log) OpenWriter(options WriterOptions) (*Writer, error) {
 	return writer, nil
 }
 
-// TryAppend queues a batch of framed records with the txids firstTxid,
-// firstTxid+1, …; it never blocks. The Writer keeps records until they are
-// durable: the caller must not change them. Errors: fault.Busy when the
-// in-flight bound is reached (OnDurable makes room), fault.Invalid for an
-// empty or too large batch, fault.Gap when firstTxid is not the next one, and
-// the Writer's own failure.
+// TryAppend queues a batch of framed records with the txids firstTxid, firstTxid+1, …; it never blocks. The Writer
+// keeps records until they are durable: the caller must not change them. Errors: fault.Busy when the in-flight
+// bound is reached (OnDurable makes room), fault.Invalid for an empty or too large batch, fault.Gap when firstTxid
+// is not the next one, and the Writer's own failure.
 func (w *Writer) TryAppend(firstTxid uint64, records [][]byte) error {
 	const op = "append to log"
 	if len(records) == 0 || len(records) > limits.BatchRecordsMax {
@@ -178,8 +173,7 @@ func (w *Writer) Err() error {
 	return w.mu.err
 }
 
-// Close ends the stream and waits for the Writer's goroutines. Batches in
-// flight may or may not be in the log.
+// Close ends the stream and waits for the Writer's goroutines. Batches in flight may or may not be in the log.
 func (w *Writer) Close() {
 	w.mu.Lock()
 	w.mu.closed = true

@@ -12,8 +12,7 @@ import (
 	"github.com/whispering-woods/ww/control/logserver/entry"
 )
 
-// flight is a batch between its arrival and its acknowledgement, or the end of
-// the stream.
+// flight is a batch between its arrival and its acknowledgement, or the end of the stream.
 type flight struct {
 	future raft.ApplyFuture // nil: the stream ends here
 	err    error            // with no future: why; nil for the client's orderly end
@@ -21,9 +20,8 @@ type flight struct {
 	bytes  int64            // of records
 }
 
-// appendCall is the server's end of an Append stream. Two goroutines run in it:
-// receive reads batches and submits them to raft in the order of their arrival;
-// run waits for each in the same order and acknowledges it.
+// appendCall is the server's end of an Append stream. Two goroutines run in it: receive reads batches and submits
+// them to raft in the order of their arrival; run waits for each in the same order and acknowledges it.
 type appendCall struct {
 	server  *Server
 	stream  grpc.BidiStreamingServer[controlpb.AppendBatch, controlpb.AppendAck]
@@ -102,8 +100,7 @@ func (c *appendCall) start(ctx context.Context) flight {
 	if err := ours.Check(); err != nil {
 		return flight{err: err}
 	}
-	// The state machine decides; but what is refused now will be refused then,
-	// and need not fill the log.
+	// The state machine decides; but what is refused now will be refused then, and need not fill the log.
 	if now := server.fsm.view(); ours.Epoch < now.Epoch {
 		return flight{err: now.Fenced(ours.Epoch)}
 	}
@@ -122,8 +119,7 @@ func (c *appendCall) start(ctx context.Context) flight {
 	return batched
 }
 
-// settle waits until a batch is durable or refused, and releases what start
-// acquired for it.
+// settle waits until a batch is durable or refused, and releases what start acquired for it.
 func (c *appendCall) settle(f flight) error {
 	defer c.server.gate.leave()
 	defer c.server.inFlight.Release(f.bytes)

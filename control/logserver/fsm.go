@@ -127,9 +127,8 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &fsmSnapshot{machine: m}, nil
 }
 
-// Restore implements raft.FSM: from a small snapshot of this server at its
-// start, or from the head of a checkpoint, at the start or when the leader sent
-// it because its log no longer holds what this server lacks.
+// Restore implements raft.FSM: from a small snapshot of this server at its start, or from the head of a checkpoint,
+// at the start or when the leader sent it because its log no longer holds what this server lacks.
 func (f *fsm) Restore(source io.ReadCloser) error {
 	defer source.Close()
 	buffered := bufio.NewReader(source)

@@ -2,16 +2,14 @@ package logserver
 
 import "sync"
 
-// gate counts the callers that wait for an answer of raft. raft may lose what is
-// in its queue when it shuts down, and would leave such a caller waiting for
-// ever: so it is shut down only when no caller is inside.
+// gate counts the callers that wait for an answer of raft. raft may lose what is in its queue when it shuts down,
+// and would leave such a caller waiting for ever: so it is shut down only when no caller is inside.
 type gate struct {
 	entering sync.Mutex
 	inside   sync.WaitGroup
 }
 
-// enter admits a caller unless refusal returns an error; leave must follow once
-// raft has answered.
+// enter admits a caller unless refusal returns an error; leave must follow once raft has answered.
 func (g *gate) enter(refusal func() error) error {
 	g.entering.Lock()
 	defer g.entering.Unlock()

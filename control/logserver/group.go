@@ -15,8 +15,7 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// group is this server's part in raft: the library itself and the way to its
-// peers.
+// group is this server's part in raft: the library itself and the way to its peers.
 type group struct {
 	raft      *raft.Raft
 	options   Options
@@ -25,8 +24,7 @@ type group struct {
 	shutdown  func() raft.Future // starts raft's shutdown; every call returns the same future
 }
 
-// startGroup opens the group: a new one if the directory is empty, the old one
-// if not.
+// startGroup opens the group: a new one if the directory is empty, the old one if not.
 func startGroup(options Options, machine *fsm, store *store, transport *transport, report *walcheck.Report) (*group,
 	error) {
 	const op = "start raft"
@@ -95,9 +93,8 @@ func raftConfig(options Options) *raft.Config {
 	return config
 }
 
-// bootstrap writes the group's first entry. raft does that in two steps, the
-// term and the entry; a crash between them left a term and an empty log, and
-// the entry is written here. It is the same on every server.
+// bootstrap writes the group's first entry. raft does that in two steps, the term and the entry; a crash between
+// them left a term and an empty log, and the entry is written here. It is the same on every server.
 func (g *group) bootstrap(config *raft.Config, snapshots raft.SnapshotStore) error {
 	err := raft.BootstrapCluster(config, g.store, g.store, snapshots, g.transport.Transport, g.members())
 	if errors.Is(err, raft.ErrCantBootstrap) {
@@ -126,9 +123,8 @@ func (g *group) alone() bool {
 	return future.Error() == nil && len(future.Configuration().Servers) == 1
 }
 
-// catchUp waits until everything committed is applied, and records this server's
-// address in the group if it has changed and no other server has to agree. False if
-// the lead is lost meanwhile.
+// catchUp waits until everything committed is applied, and records this server's address in the group if it has
+// changed and no other server has to agree. False if the lead is lost meanwhile.
 func (g *group) catchUp() bool {
 	if err := g.raft.Barrier(barrierTimeout).Error(); err != nil {
 		g.options.Logger.Warn("log leadership was lost before it began", "err", err)
@@ -161,8 +157,7 @@ func (g *group) resign() {
 	}
 }
 
-// leader is the peer that leads; false if none is known, or it is not among
-// the peers.
+// leader is the peer that leads; false if none is known, or it is not among the peers.
 func (g *group) leader() (Peer, bool) {
 	_, id := g.raft.LeaderWithID()
 	for _, peer := range g.options.Peers {

@@ -9,11 +9,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// hclogTo makes a logger for the raft libraries that writes to ours. Their
-// messages about elections and snapshots become debug messages, because this
-// package logs what an operator needs to know of them. Their warnings get the
-// level warnAs: a server without peers times out and elects itself at every
-// start, which needs no warning.
+// hclogTo makes a logger for the raft libraries that writes to ours. Their messages about elections and snapshots
+// become debug messages, because this package logs what an operator needs to know of them. Their warnings get the
+// level warnAs: a server without peers times out and elects itself at every start, which needs no warning.
 func hclogTo(logger *slog.Logger, name string, warnAs slog.Level) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Output: io.Discard, Level: hclog.Off})
 	l.RegisterSink(hclogSink{logger: logger, warnAs: warnAs})

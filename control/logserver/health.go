@@ -16,8 +16,7 @@ type health struct {
 	mu struct {
 		sync.Mutex
 		leads bool // raft leads, and everything committed before is applied
-		// failure is why this server must never serve again: a failed write, a
-		// committed entry that cannot be read.
+		// failure is why this server must never serve again: a failed write, a committed entry that cannot be read.
 		failure error
 		damage  error // a read found damage; the server continues but is not ready
 		ended   bool  // done is closed
@@ -29,8 +28,7 @@ func newHealth() *health {
 	return &health{stopping: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{})}
 }
 
-// fail notes the first failure; false if there is one already, or the server is
-// closing.
+// fail notes the first failure; false if there is one already, or the server is closing.
 func (h *health) fail(err error) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,8 +101,7 @@ func (h *health) refusal() error {
 	return h.mu.failure
 }
 
-// unready is why the server is not ready although it may know a leader; nil if
-// only that counts.
+// unready is why the server is not ready although it may know a leader; nil if only that counts.
 func (h *health) unready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

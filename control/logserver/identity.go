@@ -21,9 +21,8 @@ type identity struct {
 	NodeID string `json:"node_id"`
 }
 
-// claim checks that dir belongs to nodeID, or makes it so, durably, if it
-// has no owner yet. An empty nodeID means what is there, or "log1".
-// Errors: fault.Invalid for another server's directory.
+// claim checks that dir belongs to nodeID, or makes it so, durably, if it has no owner yet. An empty nodeID means
+// what is there, or "log1". Errors: fault.Invalid for another server's directory.
 func claim(dir, nodeID string) (string, error) {
 	const op = "open log directory"
 	path := filepath.Join(dir, identityName)

@@ -19,19 +19,17 @@ type (
 	downloadStream = grpc.ServerStreamingServer[controlpb.CheckpointPiece]
 )
 
-// checkpointKeeper decides which checkpoints are stored and sent, and cuts the
-// log behind them.
+// checkpointKeeper decides which checkpoints are stored and sent, and cuts the log behind them.
 type checkpointKeeper struct {
 	server  *Server
 	files   *checkpoint.Store
 	uploads atomic.Int32 // that run
 }
 
-// upload stores what a namenode sends. Only the leader accepts one, from the writer
-// of the current epoch, of a txid that is committed: so the content is what the
-// committed records make. It answers once the file is durable and verified; the
-// log in front of the older of the two newest ones is cut behind that, and a
-// failure there is not the caller's.
+// upload stores what a namenode sends. Only the leader accepts one, from the writer of the current epoch, of a txid
+// that is committed: so the content is what the committed records make. It answers once the file is durable and
+// verified; the log in front of the older of the two newest ones is cut behind that, and a failure there is not the
+// caller's.
 func (k *checkpointKeeper) upload(stream uploadStream) error {
 	const op = "upload checkpoint"
 	if k.uploads.Add(1) > checkpointUploadsMax {
@@ -148,8 +146,7 @@ func (k *checkpointKeeper) head(begin *controlpb.CheckpointInfo) (checkpoint.Hea
 	return h, nil
 }
 
-// reserve is the free space that is left for the log on the same disk: a full
-// disk ends the log server.
+// reserve is the free space that is left for the log on the same disk: a full disk ends the log server.
 func (k *checkpointKeeper) reserve() int64 {
 	return int64(checkpointReserveSegments * k.server.options.SegmentBytes)
 }
@@ -160,9 +157,8 @@ func (k *checkpointKeeper) usable() ([]checkpoint.File, error) {
 	return k.files.Usable(first), err
 }
 
-// settle cuts the log in front of the older of the two newest good checkpoints
-// and removes what is older still. A crash at any point leaves more than is
-// needed, and the next call finishes it.
+// settle cuts the log in front of the older of the two newest good checkpoints and removes what is older still. A
+// crash at any point leaves more than is needed, and the next call finishes it.
 func (k *checkpointKeeper) settle() error {
 	s := k.server
 	first, err := s.store.begins()
@@ -175,8 +171,7 @@ func (k *checkpointKeeper) settle() error {
 		cut, err := s.store.cutHead(kept.Head.Index)
 		if err == nil && cut > 0 {
 			s.options.Logger.Info("the log was cut in front of the older checkpoint", "checkpoint", kept.Name,
-				"entries", cut,
-				"first_index", kept.Head.Index)
+				"entries", cut, "first_index", kept.Head.Index)
 		}
 		return err
 	})

@@ -20,9 +20,8 @@ const (
 	// exceeded by one batch: 1 MiB + 4 MiB < rpc.MessageBytesMax.
 	tailMessageBytes   = 1 << 20
 	tailMessageRecords = 16 << 10
-	// pointStride is how many entries lie between two points of the index from
-	// txid to log position; a Tail reads at most so many entries to find its
-	// first one. 24 bytes each: 1 MB for 10 million batches.
+	// pointStride is how many entries lie between two points of the index from txid to log position; a Tail reads
+	// at most so many entries to find its first one. 24 bytes each: 1 MB for 10 million batches.
 	pointStride = 256
 	// handshakesMax bounds connections to the raft port that have not sent the
 	// preamble yet; more are closed at once.
@@ -46,7 +45,6 @@ const (
 	handshakeTimeout = 5 * time.Second
 	barrierTimeout   = 10 * time.Second
 	transferTimeout  = 2 * time.Second
-	// checkpointFetchInterval: a server that follows asks the leader for a newer
-	// checkpoint.
+	// checkpointFetchInterval: a server that follows asks the leader for a newer checkpoint.
 	checkpointFetchInterval = 5 * time.Second
 )

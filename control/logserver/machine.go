@@ -42,9 +42,8 @@ func (m *machine) apply(index uint64, e *entry.Entry) error {
 	return err
 }
 
-// before is the last known point in front of the record with a txid: reading
-// on from there finds the record. The zero point is the empty log; false if the
-// record is cut off.
+// before is the last known point in front of the record with a txid: reading on from there finds the record. The
+// zero point is the empty log; false if the record is cut off.
 func (m *machine) before(txid uint64) (entry.Point, bool) {
 	n := sort.Search(len(m.points), func(i int) bool { return m.points[i].LastTxid >= txid })
 	if n == 0 {
@@ -91,8 +90,7 @@ func (m *machine) encode() []byte {
 	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b))
 }
 
-// decodeMachine checks and decodes a snapshot. Errors: fault.CorruptData,
-// fault.Version.
+// decodeMachine checks and decodes a snapshot. Errors: fault.CorruptData, fault.Version.
 func decodeMachine(b []byte) (machine, error) {
 	corrupt := func(format string, args ...any) (machine, error) {
 		return machine{}, &fault.Error{Kind: fault.CorruptData, Reason: "log snapshot: " + fmt.Sprintf(format, args...)}

@@ -13,41 +13,34 @@ import (
 
 // Options configures Start. The zero value of a field means its default.
 type Options struct {
-	// Directory holds everything; it is made if it is missing. One process at a
-	// time may use it.
+	// Directory holds everything; it is made if it is missing. One process at a time may use it.
 	Directory string
 	// NodeID names this server among its peers and never changes; it is kept in the
 	// directory, and a different one is refused. Default "log1".
 	NodeID string
-	// ListenGRPC is where namenodes connect, host:port; port 0 picks one.
-	// Default 127.0.0.1:7710.
+	// ListenGRPC is where namenodes connect, host:port; port 0 picks one. Default 127.0.0.1:7710.
 	ListenGRPC string
-	// ListenRaft is where peers connect, host:port; port 0 picks one. Empty: no
-	// port is opened, which is right for a server without peers. With peers it
-	// defaults to this server's own raft address.
+	// ListenRaft is where peers connect, host:port; port 0 picks one. Empty: no port is opened, which is right for
+	// a server without peers. With peers it defaults to this server's own raft address.
 	ListenRaft string
-	// Peers are all servers of the group, this one included; empty = this one
-	// alone. They count only for the first start of an empty directory; all
-	// servers must be given the same list.
+	// Peers are all servers of the group, this one included; empty = this one alone. They count only for the first
+	// start of an empty directory; all servers must be given the same list.
 	Peers []Peer
 	// ConnectionsMax bounds the open gRPC connections; default 1,024.
 	ConnectionsMax int
-	// AdminAddress is the host:port of this process's admin address, reported by
-	// LogStatus; "" if there is none.
+	// AdminAddress is the host:port of this process's admin address, reported by LogStatus; "" if there is none.
 	AdminAddress string
 	Logger       *slog.Logger // nil = none
 	Clock        clock.Clock  // nil = the system's
 	// SegmentBytes is the size of a log file, 1 MiB to 256 MiB; default 64 MiB.
 	SegmentBytes int
-	// HeartbeatTimeout is how long a follower waits for its leader before it
-	// starts an election; a leader that does not reach a majority for half of it
-	// stops leading. Default 500 ms with a raft port, 50 ms without.
+	// HeartbeatTimeout is how long a follower waits for its leader before it starts an election; a leader that does
+	// not reach a majority for half of it stops leading. Default 500 ms with a raft port, 50 ms without.
 	HeartbeatTimeout time.Duration
 	// ApplyTimeout bounds the wait for a place in raft's queue. Default 5 s.
 	ApplyTimeout time.Duration
-	// SnapshotEntries is how many log entries may pass until the state machine's
-	// small state is saved, so that a restart need not apply the whole log.
-	// Default 65,536.
+	// SnapshotEntries is how many log entries may pass until the state machine's small state is saved, so that a
+	// restart need not apply the whole log. Default 65,536.
 	SnapshotEntries uint64
 }
 
@@ -71,8 +64,7 @@ const (
 	connectionsDefault     = 1024
 )
 
-// withDefaults fills in and checks. NodeID stays empty if it is, for claim.
-// Errors: fault.Invalid.
+// withDefaults fills in and checks. NodeID stays empty if it is, for claim. Errors: fault.Invalid.
 func (o Options) withDefaults() (Options, error) {
 	invalid := func(format string, args ...any) (Options, error) {
 		return Options{}, fault.New(fault.Invalid, "start log server", format, args...)

@@ -40,11 +40,9 @@ type Server struct {
 	closed   error // of Close
 }
 
-// Start opens the log in options.Directory, verifies all of it, and serves. It
-// returns before a leader is elected: see Ready. Errors: fault.Invalid,
-// fault.Busy (another process has the directory), fault.CorruptData (names
-// every damaged place), fault.Disk, fault.NoSpace, fault.Unavailable (a port is
-// taken).
+// Start opens the log in options.Directory, verifies all of it, and serves. It returns before a leader is elected:
+// see Ready. Errors: fault.Invalid, fault.Busy (another process has the directory), fault.CorruptData (names every
+// damaged place), fault.Disk, fault.NoSpace, fault.Unavailable (a port is taken).
 func Start(options Options) (*Server, error) {
 	options, err := options.withDefaults()
 	if err != nil {
@@ -127,8 +125,7 @@ func (s *Server) start() (err error) {
 // Addr is the address of the gRPC server, with the real port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// RaftAddr is the address of the raft port as peers use it; empty if there is
-// none.
+// RaftAddr is the address of the raft port as peers use it; empty if there is none.
 func (s *Server) RaftAddr() string {
 	if s.options.ListenRaft == "" {
 		return ""
@@ -139,9 +136,8 @@ func (s *Server) RaftAddr() string {
 // NodeID is this server's name among its peers.
 func (s *Server) NodeID() string { return s.options.NodeID }
 
-// Close stops the server in order: streams end, the lead is transferred, calls
-// may finish until ctx ends, the log is closed. Batches that were acknowledged
-// are durable; the others may or may not be. Further calls return the
+// Close stops the server in order: streams end, the lead is transferred, calls may finish until ctx ends, the log
+// is closed. Batches that were acknowledged are durable; the others may or may not be. Further calls return the
 // same error.
 func (s *Server) Close(ctx context.Context) error {
 	s.closing.Do(func() { s.closed = s.close(ctx) })
@@ -197,9 +193,8 @@ func (s *Server) release() error {
 	return errors.Join(errs...)
 }
 
-// fail ends this server's service for good. It returns only after nothing can
-// leave for the peers any more; it may run on any goroutine of raft, also while
-// Start is still busy. watchLeadership does the rest.
+// fail ends this server's service for good. It returns only after nothing can leave for the peers any more; it may
+// run on any goroutine of raft, also while Start is still busy. watchLeadership does the rest.
 func (s *Server) fail(err error) {
 	if !s.health.fail(err) {
 		return
@@ -209,8 +204,7 @@ func (s *Server) fail(err error) {
 	s.grpc.SetServing(false)
 }
 
-// readFailed remembers damage and disk errors: they are this server's, not the
-// caller's.
+// readFailed remembers damage and disk errors: they are this server's, not the caller's.
 func (s *Server) readFailed(err error) error {
 	if (errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk) || errors.Is(err, fault.Version)) &&
 		s.health.damaged(err) {
@@ -236,9 +230,8 @@ func (s *Server) Ready() error {
 // Done is closed when the server ended: by Close, or by itself (see Err).
 func (s *Server) Done() <-chan struct{} { return s.health.done }
 
-// Err is why the server ended by itself: a disk error on a server without
-// peers. nil while it runs and after an orderly Close. The caller still calls
-// Close, and exits non-zero.
+// Err is why the server ended by itself: a disk error on a server without peers. nil while it runs and after an
+// orderly Close. The caller still calls Close, and exits non-zero.
 func (s *Server) Err() error {
 	select {
 	case <-s.health.done:
@@ -265,9 +258,8 @@ func (s *Server) explain(err error) error {
 	return err
 }
 
-// watchLeadership keeps health informed whether this server leads and has
-// applied everything that was committed before. After a failure it shuts raft
-// down.
+// watchLeadership keeps health informed whether this server leads and has applied everything that was committed
+// before. After a failure it shuts raft down.
 func (s *Server) watchLeadership() {
 	for {
 		select {

@@ -43,8 +43,7 @@ func (v *service) AcquireEpoch(ctx context.Context,
 	return &controlpb.AcquireEpochResponse{Epoch: result.epoch, LastTxid: result.lastTxid}, nil
 }
 
-// LogStatus implements controlpb.EditLogServer; it answers also when nothing
-// else does.
+// LogStatus implements controlpb.EditLogServer; it answers also when nothing else does.
 func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*controlpb.LogStatusResponse, error) {
 	s := v.server
 	view := s.fsm.view()

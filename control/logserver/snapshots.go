@@ -14,11 +14,10 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// snapshots are the snapshots that raft sees. There are two sorts. Small
-// ones, in raft's own files, hold the state machine's state, so that a restart
-// skips what was applied; they never travel, since they hold no records.
-// Checkpoints hold all records up to theirs: one is sent to a peer that lacks what
-// was cut from this log, and this server's log begins behind one that it received.
+// snapshots are the snapshots that raft sees. There are two sorts. Small ones, in raft's own files, hold the state
+// machine's state, so that a restart skips what was applied; they never travel, since they hold no records.
+// Checkpoints hold all records up to theirs: one is sent to a peer that lacks what was cut from this log, and this
+// server's log begins behind one that it received.
 type snapshots struct {
 	raft.SnapshotStore
 	store       *store
@@ -27,9 +26,8 @@ type snapshots struct {
 	started     atomic.Bool // raft runs: what it asks for is for a peer
 }
 
-// List implements raft.SnapshotStore: the newest first. For a peer only
-// checkpoints count, the newest of them since it leaves the least to send; at
-// the start all that this log continues.
+// List implements raft.SnapshotStore: the newest first. For a peer only checkpoints count, the newest of them since
+// it leaves the least to send; at the start all that this log continues.
 func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	first, err := s.store.begins()
 	if err != nil {
@@ -69,8 +67,7 @@ func metaOf(f checkpoint.File) (*raft.SnapshotMeta, error) {
 		ConfigurationIndex: f.Head.Index, Size: f.FileBytes}, nil
 }
 
-// Open implements raft.SnapshotStore. A checkpoint is verified before any of it
-// is sent.
+// Open implements raft.SnapshotStore. A checkpoint is verified before any of it is sent.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	kept, ok := s.checkpoints.Find(id)
 	if !ok {
@@ -178,8 +175,7 @@ func (k *snapshotSink) Close() error {
 	kept, err := k.snapshots.checkpoints.Publish(k.checkpoint, true, func(h *checkpoint.Head) error {
 		if h.Index != k.index || h.Term != k.term {
 			return fault.New(fault.Protocol, "keep snapshot",
-				"raft entry %d of term %d was announced, %d of term %d came",
-				k.index, k.term, h.Index, h.Term)
+				"raft entry %d of term %d was announced, %d of term %d came", k.index, k.term, h.Index, h.Term)
 		}
 		_, err := h.Configuration()
 		return err

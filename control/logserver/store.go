@@ -20,9 +20,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// store is raft-wal with our rules around it: every entry of ours is verified
-// when it is stored and when it is read, and after the first failed write or
-// fsync nothing is ever written again.
+// store is raft-wal with our rules around it: every entry of ours is verified when it is stored and when it is
+// read, and after the first failed write or fsync nothing is ever written again.
 type store struct {
 	wal         *wal.WAL
 	dir         string
@@ -53,8 +52,7 @@ func (s *store) failed() error {
 // fail latches the first error of a write.
 func (s *store) fail(op string, err error) error {
 	if errors.Is(err, types.ErrSealed) {
-		// The last append filled the file, and raft-wal only logs why it could not
-		// make the next one.
+		// The last append filled the file, and raft-wal only logs why it could not make the next one.
 		err = &fault.Error{Kind: fault.Disk, Op: op, Reason: "no new log file could be made", Err: err}
 		if s.full() {
 			err = &fault.Error{Kind: fault.NoSpace, Op: op, Reason: "no room for a new log file in " + s.dir}
@@ -109,8 +107,7 @@ func (s *store) GetLog(index uint64, log *raft.Log) error {
 	return err
 }
 
-// read is GetLog that gives the decoded entry too; its kind is 0 for raft's
-// own entries.
+// read is GetLog that gives the decoded entry too; its kind is 0 for raft's own entries.
 func (s *store) read(index uint64, log *raft.Log) (entry.Entry, error) {
 	// raft-wal still finds what was cut off in the file that it writes to
 	// (v0.4.2 state.go, getLog), and no longer after a restart.
@@ -120,9 +117,8 @@ func (s *store) read(index uint64, log *raft.Log) (entry.Entry, error) {
 	}
 	if index < first || first == 0 {
 		if term, ok := s.checkpoints.Term(index); ok {
-			// The entry that a checkpoint stands for. raft asks for its term only, to
-			// append behind it; without an answer it would send the same
-			// checkpoint over and over.
+			// The entry that a checkpoint stands for. raft asks for its term only, to append behind it; without an
+			// answer it would send the same checkpoint over and over.
 			*log = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
 			return entry.Entry{}, nil
 		}
@@ -186,9 +182,8 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// cutHead removes the entries in front of raft entry first, which must stay;
-// durable on return. It returns how many went. Whoever calls it holds two
-// checkpoints that replace them. A crash leaves the list of segments with or
+// cutHead removes the entries in front of raft entry first, which must stay; durable on return. It returns how many
+// went. Whoever calls it holds two checkpoints that replace them. A crash leaves the list of segments with or
 // without them; files that it does not list go at the next start.
 func (s *store) cutHead(first uint64) (uint64, error) {
 	if err := s.failed(); err != nil {
@@ -214,9 +209,8 @@ func (s *store) cutHead(first uint64) (uint64, error) {
 	return first - from, nil
 }
 
-// DeleteRange implements raft.LogStore: raft cuts off a tail that another
-// leader overruled, or everything when a peer's checkpoint replaced it. It
-// never cuts the head: cutHead does.
+// DeleteRange implements raft.LogStore: raft cuts off a tail that another leader overruled, or everything when a
+// peer's checkpoint replaced it. It never cuts the head: cutHead does.
 func (s *store) DeleteRange(first, last uint64) error {
 	if err := s.failed(); err != nil {
 		return err
@@ -227,8 +221,7 @@ func (s *store) DeleteRange(first, last uint64) error {
 	}
 	if last < end {
 		return fault.New(fault.Internal, "cut log", "entries %d to %d are not the end of the log, which is %d", first,
-			last,
-			end)
+			last, end)
 	}
 	if err := s.wal.DeleteRange(first, last); err != nil {
 		return s.fail("cut log", err)
@@ -236,9 +229,8 @@ func (s *store) DeleteRange(first, last uint64) error {
 	return nil
 }
 
-// Set implements raft.StableStore. raft panics on an error of this method.
-// After a failure the server is cut off from its peers (onFailure), so no
-// peer can learn of a vote that was not kept: it returns nil, and raft is shut
+// Set implements raft.StableStore. raft panics on an error of this method. After a failure the server is cut off
+// from its peers (onFailure), so no peer can learn of a vote that was not kept: it returns nil, and raft is shut
 // down.
 func (s *store) Set(key, value []byte) error {
 	if s.failed() != nil {
@@ -267,8 +259,7 @@ func (s *store) Get(key []byte) ([]byte, error) { return s.wal.Get(key) }
 // GetUint64 implements raft.StableStore.
 func (s *store) GetUint64(key []byte) (uint64, error) { return s.wal.GetUint64(key) }
 
-// openStore opens raft-wal on a prepared directory and checks that it found
-// what the verification found.
+// openStore opens raft-wal on a prepared directory and checks that it found what the verification found.
 func openStore(o Options, report *walcheck.Report, kept *checkpoint.Store, onFailure func(error)) (*store, error) {
 	const op = "open log"
 	dir := filepath.Join(o.Directory, walcheck.Directory)

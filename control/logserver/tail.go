@@ -12,9 +12,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// serveTail sends a server's records, up to what it knows to be committed and has
-// applied. Without follow it ends there, and then only the leader may answer,
-// since only it knows that nothing newer is committed.
+// serveTail sends a server's records, up to what it knows to be committed and has applied. Without follow it ends
+// there, and then only the leader may answer, since only it knows that nothing newer is committed.
 func serveTail(server *Server, request *controlpb.TailRequest,
 	stream grpc.ServerStreamingServer[controlpb.TailBatch]) error {
 	const op = "tail log"

@@ -14,8 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// preamble is what a peer sends first. It keeps other protocols away from raft's
-// decoder.
+// preamble is what a peer sends first. It keeps other protocols away from raft's decoder.
 const preamble = "WWRAFT\x01\n"
 
 // streams is the raft port: a raft.StreamLayer that accepts only connections
@@ -36,8 +35,7 @@ type streams struct {
 
 var _ raft.StreamLayer = (*streams)(nil)
 
-// listenRaft opens the raft port. advertise is how peers reach it; "" = the
-// address listened on.
+// listenRaft opens the raft port. advertise is how peers reach it; "" = the address listened on.
 func listenRaft(address, advertise string) (*streams, error) {
 	listener, err := rpc.Listen(address)
 	if err != nil {
@@ -130,8 +128,7 @@ func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 // Addr implements net.Listener: the address that peers use.
 func (s *streams) Addr() net.Addr { return address(s.advertise) }
 
-// Close implements net.Listener: it cuts every connection and waits for the
-// goroutines here.
+// Close implements net.Listener: it cuts every connection and waits for the goroutines here.
 func (s *streams) Close() error {
 	s.cut()
 	s.group.Wait()
@@ -196,8 +193,7 @@ type transport struct {
 	close func() error // after raft has ended
 }
 
-// newTransport opens the raft port, or makes a transport without peers for a
-// server without one.
+// newTransport opens the raft port, or makes a transport without peers for a server without one.
 func newTransport(options Options, advertise string) (*transport, error) {
 	if options.ListenRaft == "" {
 		_, inmem := raft.NewInmemTransport(raft.ServerAddress(options.NodeID))

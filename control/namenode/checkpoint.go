@@ -16,9 +16,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// checkpoints decides when a term takes one, and takes them one at a time. Its
-// owner is the actor goroutine, which only freezes the state; another one
-// encodes and uploads.
+// checkpoints decides when a term takes one, and takes them one at a time. Its owner is the actor goroutine, which
+// only freezes the state; another one encodes and uploads.
 type checkpoints struct {
 	server *Server
 	grant  editlog.Grant
@@ -77,9 +76,8 @@ func newCheckpoints(s *Server, grant editlog.Grant, from loaded, logger *slog.Lo
 	return c
 }
 
-// due says why a checkpoint should be taken now; "" if it should not. The tail
-// that a start would replay is allowed to grow with the state: then a start
-// takes a bounded multiple of what loading the state takes, and checkpoints
+// due says why a checkpoint should be taken now; "" if it should not. The tail that a start would replay is allowed
+// to grow with the state: then a start takes a bounded multiple of what loading the state takes, and checkpoints
 // cost a bounded share of what the mutations cost that cause them.
 func (c *checkpoints) due(now time.Time, last, items uint64) string {
 	options := &c.server.options
@@ -265,9 +263,8 @@ func (s *service) Checkpoint(ctx context.Context,
 	}
 }
 
-// load reads the newest checkpoint that can be read; the state is empty if there
-// is none. A damaged one is logged as an error, and the one before it is read
-// instead. Errors: those of the log, if it does not answer.
+// load reads the newest checkpoint that can be read; the state is empty if there is none. A damaged one is logged
+// as an error, and the one before it is read instead. Errors: those of the log, if it does not answer.
 func (s *Server) load(ctx context.Context, grant editlog.Grant) (*actor.State, loaded, []error, error) {
 	var from loaded
 	var damage []error

@@ -19,9 +19,8 @@ type datanodes struct {
 	server *Server
 }
 
-// Connect serves one stream: this goroutine sends, a second one receives and
-// waits for each command before it reads the next message, so that one node
-// never has more than one page of a report in the mailbox.
+// Connect serves one stream: this goroutine sends, a second one receives and waits for each command before it reads
+// the next message, so that one node never has more than one page of a report in the mailbox.
 func (d *datanodes) Connect(stream controlpb.DatanodeControl_ConnectServer) error {
 	const op = "datanode stream"
 	server := d.server
@@ -125,8 +124,7 @@ func (r *receiver) run(ctx context.Context) error {
 	}
 }
 
-// register steps the first message. A datanode that is refused hears why, and
-// so does this side's log.
+// register steps the first message. A datanode that is refused hears why, and so does this side's log.
 func (r *receiver) register(ctx context.Context, m *controlpb.Register) error {
 	request, err := registerFromProto(m)
 	if err != nil {
@@ -139,8 +137,7 @@ func (r *receiver) register(ctx context.Context, m *controlpb.Register) error {
 	c.session = own
 	logger := r.server.logger.With(keyNode, request.NodeID, keyPeer, r.peer)
 	if a := r.term.do(c, "register datanode"); a.err != nil {
-		// It may have been stepped all the same, when the caller's end was seen
-		// before the answer.
+		// It may have been stepped all the same, when the caller's end was seen before the answer.
 		r.session = own
 		r.reportGone()
 		logger.Warn("datanode refused", keyError, a.err)
@@ -153,8 +150,7 @@ func (r *receiver) register(ctx context.Context, m *controlpb.Register) error {
 	return nil
 }
 
-// reportGone makes the actor note that the stream is gone, unless the term has
-// ended.
+// reportGone makes the actor note that the stream is gone, unless the term has ended.
 func (r *receiver) reportGone() {
 	c := ownCall(&actor.NodeGone{NodeID: r.session.nodeID, Session: r.session.number})
 	c.session, c.atStep = r.session, true

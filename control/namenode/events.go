@@ -26,8 +26,7 @@ var eventTexts = map[step.EventKind]struct {
 	step.EventReplicaSuspected: {slog.LevelWarn, "bad replica"},
 	step.EventReplicaCleared: {slog.LevelInfo,
 		"the datanode verified a replica that a client had called bad: it is good"},
-	step.EventReplicaBad: {slog.LevelWarn,
-		"the datanode verified a replica that a client had called bad: it is bad"},
+	step.EventReplicaBad: {slog.LevelWarn, "the datanode verified a replica that a client had called bad: it is bad"},
 	step.EventReportDone: {slog.LevelInfo, "full chunk report taken"},
 }
 

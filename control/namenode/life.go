@@ -97,9 +97,8 @@ func (s *Server) runTerm(soft, hard context.Context, pulse *pulse) error {
 	return err
 }
 
-// replay builds the state from the newest checkpoint and the records behind it,
-// up to the grant's last txid. A stream that breaks is resumed behind the last
-// record applied.
+// replay builds the state from the newest checkpoint and the records behind it, up to the grant's last txid. A
+// stream that breaks is resumed behind the last record applied.
 func (s *Server) replay(ctx context.Context, grant editlog.Grant) (*actor.State, loaded, error) {
 	state, from, damage, err := s.load(ctx, grant)
 	if err != nil {

@@ -29,30 +29,26 @@ const (
 	mailboxMax     = 1 << 20
 	// drainCommands: commands stepped between looks at durability and time.
 	drainCommands = 512
-	// batchRecordsDefault and batchBytesDefault bound one batch, up to what the
-	// log accepts; a record is below limits.BatchBytesMin and always fits in one.
-	// batchesWaitingMax batches wait while the log accepts no more; then the
-	// mailbox is left alone.
+	// batchRecordsDefault and batchBytesDefault bound one batch, up to what the log accepts; a record is below
+	// limits.BatchBytesMin and always fits in one. batchesWaitingMax batches wait while the log accepts no more;
+	// then the mailbox is left alone.
 	batchRecordsDefault = 4096
 	batchBytesDefault   = limits.BatchBytesMax / 2
 	batchesWaitingMax   = 2
-	// batchesInFlightDefault: one that the log makes durable and one that is on
-	// its way there. More only make batches smaller, because the log groups what
-	// arrives during one fsync anyway (tuning.md#group-commit).
+	// batchesInFlightDefault: one that the log makes durable and one that is on its way there. More only make
+	// batches smaller, because the log groups what arrives during one fsync anyway (tuning.md#group-commit).
 	batchesInFlightDefault = 2
 	batchBytesInFlight     = 16 << 20
 
-	// sessionQueueMax: messages waiting for one datanode. More: its stream is
-	// cut; it registers anew and reports.
+	// sessionQueueMax: messages waiting for one datanode. More: its stream is cut; it registers anew and reports.
 	sessionQueueMax = 4096
 	// sessionsMax: datanode streams at once, registered or not.
 	sessionsMax = 20_000
 
-	// checkpointRecordsDefault and checkpointBytesDefault: a checkpoint is taken
-	// when so many records, or so many bytes of them, came since the last one, or
-	// a checkpointShare-th of the state's inodes and chunks (of the last one's
-	// bytes) if that is more. A start then replays a tail of at most that and of
-	// what comes while the checkpoint is written (tuning.md#checkpoints).
+	// checkpointRecordsDefault and checkpointBytesDefault: a checkpoint is taken when so many records, or so many
+	// bytes of them, came since the last one, or a checkpointShare-th of the state's inodes and chunks (of the last
+	// one's bytes) if that is more. A start then replays a tail of at most that and of what comes while the
+	// checkpoint is written (tuning.md#checkpoints).
 	checkpointRecordsDefault = 50_000
 	checkpointBytesDefault   = 64 << 20
 	checkpointShare          = 8
@@ -70,8 +66,7 @@ const (
 const (
 	heartbeatDefault = time.Second
 	reportDefault    = 6 * time.Hour
-	// checkpointIntervalDefault: one is taken at least so often, if anything has
-	// changed.
+	// checkpointIntervalDefault: one is taken at least so often, if anything has changed.
 	checkpointIntervalDefault = time.Hour
 	// checkpointAnswerWait: a request for a checkpoint is answered by then, and
 	// repeated by the client; well below the time limit of a client's call.
@@ -93,7 +88,6 @@ const (
 	// replayPause: before a replay goes on after a broken stream.
 	replayPause    = 200 * time.Millisecond
 	replayAttempts = 25
-	// pauseLeast: a longer time without any command or tick means that this
-	// process did not run.
+	// pauseLeast: a longer time without any command or tick means that this process did not run.
 	pauseLeast = time.Second
 )

@@ -30,8 +30,7 @@ type loop struct {
 	last    uint64 // txid of the last record stepped
 	// sessions are the datanode streams that registered, by node id.
 	sessions map[string]*session
-	// after is the txid that the last message to a node waits for: the next one
-	// does not overtake it.
+	// after is the txid that the last message to a node waits for: the next one does not overtake it.
 	after       map[string]uint64
 	checkpoints *checkpoints
 
@@ -174,8 +173,7 @@ func (l *loop) drain(first *call) error {
 	return nil
 }
 
-// step runs one command and arranges what follows from it. An error ends the
-// term.
+// step runs one command and arranges what follows from it. An error ends the term.
 func (l *loop) step(call *call) error {
 	stats := &l.server.stats
 	if gone := call.abandoned(); gone != nil {
@@ -234,8 +232,7 @@ func (l *loop) reply(call *call, reply actor.Reply) {
 	l.waiting.after(reply.AfterTxid, due{call: call})
 }
 
-// queueMessage queues a message for its node's stream once its txid is durable,
-// behind those before it.
+// queueMessage queues a message for its node's stream once its txid is durable, behind those before it.
 func (l *loop) queueMessage(m step.Message) {
 	txid := max(m.AfterTxid, l.after[m.NodeID])
 	if txid > l.waiting.durable {
@@ -334,8 +331,7 @@ func (l *loop) settle(hard context.Context) error {
 	}
 }
 
-// close delivers what became durable, and nothing after that, and ends everything
-// of the term.
+// close delivers what became durable, and nothing after that, and ends everything of the term.
 func (l *loop) close(reason error) {
 	if reason != nil {
 		l.server.phase.Store(&phase{doing: "stopped after: " + reason.Error()})
@@ -345,8 +341,7 @@ func (l *loop) close(reason error) {
 	l.term.reason = reason
 	close(l.term.ended)
 	l.checkpoints.stop()
-	// Who puts a call into the mailbox from here on sees that it has ended, and
-	// empties it.
+	// Who puts a call into the mailbox from here on sees that it has ended, and empties it.
 	l.term.empty()
 	l.waiting.abandon(func(d due) {
 		if d.call != nil {
@@ -369,10 +364,9 @@ func newPulse(c clock.Clock, tick time.Duration) *pulse {
 	return &pulse{clock: c, start: c.Now(), pause: max(pauseLeast, 4*tick)}
 }
 
-// now is the wall clock in Unix ms and the monotonic time since start. Between
-// two calls the latter advances by at most pause: a namenode that was stopped
-// for a minute has not been without its datanodes' heartbeats for a minute, it
-// has just not read them yet.
+// now is the wall clock in Unix ms and the monotonic time since start. Between two calls the latter advances by at
+// most pause: a namenode that was stopped for a minute has not been without its datanodes' heartbeats for a minute,
+// it has just not read them yet.
 func (p *pulse) now() (int64, time.Duration) {
 	wall := p.clock.Now()
 	elapsed := max(p.last, wall.Sub(p.start))

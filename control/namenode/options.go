@@ -23,22 +23,19 @@ import (
 type Options struct {
 	// Listen is the host:port of the gRPC server; port 0 picks one. Required.
 	Listen string
-	// LogServers are the host:port of the log servers. Required unless Log is
-	// set.
+	// LogServers are the host:port of the log servers. Required unless Log is set.
 	LogServers []string
 	// Log replaces the connection to LogServers; Close does not close it.
 	Log EditLog
 	// ID is the name that an operator gave this namenode; "" if none.
 	ID string
-	// Holder names this namenode at the log server, for people. Default ID, host
-	// name, process id and Listen.
+	// Holder names this namenode at the log server, for people. Default ID, host name, process id and Listen.
 	Holder string
 	// ClusterID is given to an empty log; empty: a new UUID.
 	ClusterID string
 	// Actor holds the state machine's settings.
 	Actor actor.Config
-	// HeartbeatInterval (1 s) and ReportInterval (6 h) are sent to
-	// datanodes when they register.
+	// HeartbeatInterval (1 s) and ReportInterval (6 h) are sent to datanodes when they register.
 	HeartbeatInterval time.Duration
 	ReportInterval    time.Duration
 	// Mailbox is the number of commands that may wait (8192).
@@ -50,9 +47,8 @@ type Options struct {
 	BatchBytes      int
 	// ConnectionsMax bounds the open gRPC connections (8192).
 	ConnectionsMax int
-	// CheckpointRecords (50,000) and CheckpointBytes (64 MiB) of edit records, or
-	// an eighth of the state if that is more, cause a checkpoint, as does
-	// CheckpointInterval (1 h) if anything changed.
+	// CheckpointRecords (50,000) and CheckpointBytes (64 MiB) of edit records, or an eighth of the state if that is
+	// more, cause a checkpoint, as does CheckpointInterval (1 h) if anything changed.
 	CheckpointRecords  uint64
 	CheckpointBytes    uint64
 	CheckpointInterval time.Duration
@@ -63,8 +59,7 @@ type Options struct {
 	Audit  bool
 	Logger *slog.Logger // nil = none
 	Clock  clock.Clock  // nil = the system's
-	// Rand is the source of ids and choices; nil = crypto/rand. Used by one
-	// goroutine.
+	// Rand is the source of ids and choices; nil = crypto/rand. Used by one goroutine.
 	Rand io.Reader
 }
 
@@ -154,8 +149,7 @@ type EditLog interface {
 	// Replay calls fn with the records from..to, in order, without a gap.
 	Replay(ctx context.Context, from, to uint64, fn func(editlog.Batch) error) error
 	OpenWriter(o editlog.WriterOptions) (LogWriter, error)
-	// UploadCheckpoint stores what write writes as the checkpoint of a durable
-	// txid; durable on return.
+	// UploadCheckpoint stores what write writes as the checkpoint of a durable txid; durable on return.
 	UploadCheckpoint(ctx context.Context, o editlog.Upload, write func(io.Writer) error) (editlog.Checkpoint, error)
 	// DownloadCheckpoint calls fn with the newest one of a txid below before (0:
 	// any); fault.NotFound if there is none.

@@ -8,12 +8,11 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// encodeProved writes what encode writes, and loads it into a state of its own at
-// the same time. The log in front of a checkpoint is cut, and a checksum proves
-// only that the bytes are those that were written: that they can be loaded has to
-// be seen before they count. It costs the memory of a second state while it runs.
-// Errors: encode's, or fault.CorruptData if what it wrote cannot be loaded or is
-// of another txid; then the caller must not let the checkpoint count.
+// encodeProved writes what encode writes, and loads it into a state of its own at the same time. The log in front
+// of a checkpoint is cut, and a checksum proves only that the bytes are those that were written: that they can be
+// loaded has to be seen before they count. It costs the memory of a second state while it runs. Errors: encode's,
+// or fault.CorruptData if what it wrote cannot be loaded or is of another txid; then the caller must not let the
+// checkpoint count.
 func encodeProved(config actor.Config, txid uint64, target io.Writer, encode func(io.Writer) error) error {
 	const op = "prove checkpoint"
 	scratch, err := actor.New(config)

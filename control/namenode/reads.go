@@ -93,8 +93,7 @@ func (s *service) ReportBadReplica(ctx context.Context,
 		checkText(op, "the reason", message.Reason, limits.ReasonBytesMax))
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
 		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(message.Generation), NodeID: message.NodeId,
-			Reason: message.Reason},
-		invalid)
+			Reason: message.Reason}, invalid)
 	if err != nil {
 		return nil, err
 	}

@@ -121,9 +121,8 @@ func (s *Server) Active() error {
 	return err
 }
 
-// Done is closed when the namenode has ended: by Close, or for good because
-// another holds a higher epoch or the log is damaged (Err). In the latter case
-// the port still answers, with fault.NotActive, until Close.
+// Done is closed when the namenode has ended: by Close, or for good because another holds a higher epoch or the log
+// is damaged (Err). In the latter case the port still answers, with fault.NotActive, until Close.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Err is why the namenode ended by itself: fault.Fenced, fault.CorruptData,
@@ -151,9 +150,8 @@ func (s *Server) activeTerm(op string) (*term, error) {
 	return nil, e
 }
 
-// Close refuses new calls, waits until what is in flight to the log is durable
-// and answered, cuts the datanode streams and ends every goroutine, within ctx.
-// Errors: fault.Closed when calls had to be cut off.
+// Close refuses new calls, waits until what is in flight to the log is durable and answered, cuts the datanode
+// streams and ends every goroutine, within ctx. Errors: fault.Closed when calls had to be cut off.
 func (s *Server) Close(ctx context.Context) error {
 	var err error
 	s.once.Do(func() {

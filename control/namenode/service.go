@@ -10,9 +10,8 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// service serves Namenode. Every call checks what came from the network, asks
-// the actor, and maps the answer. This file has the calls that change files
-// and directories; reads.go has the others.
+// service serves Namenode. Every call checks what came from the network, asks the actor, and maps the answer. This
+// file has the calls that change files and directories; reads.go has the others.
 type service struct {
 	controlpb.UnimplementedNamenodeServer
 	server *Server
@@ -178,8 +177,7 @@ func (s *service) UpdatePipeline(ctx context.Context,
 		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
 			NodeIDs: m.NodeIds},
 		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkLength(op, m.Length),
-			checkNodes(op, m.NodeIds)),
-		subject{file: m.FileId, chunk: id})
+			checkNodes(op, m.NodeIds)), subject{file: m.FileId, chunk: id})
 	if err != nil {
 		return nil, err
 	}

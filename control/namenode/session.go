@@ -9,8 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// session is one registered datanode stream. The actor goroutine puts messages
-// in, the stream's handler sends them.
+// session is one registered datanode stream. The actor goroutine puts messages in, the stream's handler sends them.
 type session struct {
 	number uint64 // never reused
 	nodeID string
@@ -57,8 +56,7 @@ func (s *session) cut(reason error) {
 	})
 }
 
-// toNamenodeMessage makes the message of a body; epoch and txid are stamped by
-// the caller.
+// toNamenodeMessage makes the message of a body; epoch and txid are stamped by the caller.
 func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 	message := &controlpb.NamenodeMessage{}
 	switch order := body.(type) {

@@ -44,8 +44,7 @@ type answer struct {
 	txid   uint64 // that the answer waited for
 }
 
-// errOver answers the calls that wait when a term ends; wait replaces it with
-// what over returns.
+// errOver answers the calls that wait when a term ends; wait replaces it with what over returns.
 var errOver = errors.New("the term is over")
 
 func newCall(ctx context.Context, request actor.Request) *call {
@@ -65,9 +64,8 @@ func (c *call) abandoned() error {
 	return c.ctx.Err()
 }
 
-// tryDo puts a client's call into the mailbox and waits for the answer. Errors:
-// fault.Busy when the mailbox is full, fault.NotActive when the term ended
-// meanwhile, and the context's.
+// tryDo puts a client's call into the mailbox and waits for the answer. Errors: fault.Busy when the mailbox is
+// full, fault.NotActive when the term ended meanwhile, and the context's.
 func (t *term) tryDo(c *call, op string) answer {
 	select {
 	case t.mailbox <- c:
@@ -132,9 +130,8 @@ func (t *term) empty() {
 	}
 }
 
-// over is the error of calls that were waiting when the term ended. Whether a
-// mutation reached the log is not known; its retry, with the same sequence, finds
-// out.
+// over is the error of calls that were waiting when the term ended. Whether a mutation reached the log is not
+// known; its retry, with the same sequence, finds out.
 func (t *term) over(op string) error {
 	return &fault.Error{Kind: fault.NotActive, Op: op, Reason: "this namenode stopped serving", Err: t.reason,
 		Hint: "the same request can be sent again"}

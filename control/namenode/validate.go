@@ -9,9 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// What comes from a network is checked here, before it costs a command: ids,
-// lengths of lists and texts, numbers. What needs the state is checked by the
-// actor.
+// What comes from a network is checked here, before it costs a command: ids, lengths of lists and texts, numbers.
+// What needs the state is checked by the actor.
 
 // malformed is the error for a message that no correct peer sends.
 func malformed(op, format string, args ...any) error {
@@ -156,8 +155,7 @@ func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error)
 	}
 	return &actor.RegisterNode{ClusterID: message.ClusterId, NodeID: message.NodeId, Address: message.Address,
 		Version: message.Version, Rack: message.Rack, AdminAddress: message.AdminAddress,
-		HighestEpoch: message.HighestEpoch,
-		HighestTxid:  message.HighestTxid, Volumes: volumes}, nil
+		HighestEpoch: message.HighestEpoch, HighestTxid: message.HighestTxid, Volumes: volumes}, nil
 }
 
 func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState, error) {
@@ -177,8 +175,7 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 		}
 		out = append(out, datanode.VolumeState{ID: volume.GetVolumeId(), Directory: volume.GetDirectory(),
 			CapacityBytes: volume.GetCapacityBytes(), FreeBytes: volume.GetFreeBytes(), Replicas: volume.GetReplicas(),
-			Healthy: volume.GetHealthy(),
-			Error:   limits.Clip(volume.GetError(), limits.ReasonBytesMax)})
+			Healthy: volume.GetHealthy(), Error: limits.Clip(volume.GetError(), limits.ReasonBytesMax)})
 	}
 	return out, nil
 }
@@ -188,8 +185,7 @@ func loadFromProto(l *controlpb.Load) datanode.Load {
 		QueuedDiskOps: l.GetQueuedDiskOps(), GrantedWindowBytes: l.GetGrantedWindowBytes()}
 }
 
-// reportFromProto reads a list of replicas; of removed ones state and length
-// mean nothing.
+// reportFromProto reads a list of replicas; of removed ones state and length mean nothing.
 func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk.Replica, error) {
 	const op = "chunk report"
 	if err := refusal(op, limits.CheckCount("replicas in one message", len(replicas),

@@ -12,15 +12,13 @@ type waiting struct {
 	release func(due)
 }
 
-// slot is what waits for one txid: mostly the one answer of the call that made
-// it, so that costs no allocation.
+// slot is what waits for one txid: mostly the one answer of the call that made it, so that costs no allocation.
 type slot struct {
 	first due
 	more  []due
 }
 
-// due is one thing that waits: the answer that a call holds or, without a call,
-// a message to a node.
+// due is one thing that waits: the answer that a call holds or, without a call, a message to a node.
 type due struct {
 	call *call
 	node string

@@ -94,8 +94,7 @@ func (b *bounded) refuse(conn *net.TCPConn) {
 	b.group.Go(func() {
 		defer func() { <-b.refusals }()
 		defer func() { _ = conn.Close() }() // nothing that counts was written
-		// A close with bytes unread would reset the connection, and the reset may
-		// overtake the reason.
+		// A close with bytes unread would reset the connection, and the reset may overtake the reason.
 		_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
 		if _, err := conn.Write(goAway(fmt.Sprintf("%d connections are open, the limit of this server",
 			b.max))); err == nil && conn.CloseWrite() == nil {

@@ -14,11 +14,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Dial makes a lazy client connection to address ("host:port"): it returns at
-// once and connects when the first call needs it, and reconnects after a
-// loss. The host is resolved anew for each attempt; proxies of the environment
-// are not used. extra may add interceptors or a dialer. The caller closes the
-// connection. Errors: fault.Invalid.
+// Dial makes a lazy client connection to address ("host:port"): it returns at once and connects when the first call
+// needs it, and reconnects after a loss. The host is resolved anew for each attempt; proxies of the environment are
+// not used. extra may add interceptors or a dialer. The caller closes the connection. Errors: fault.Invalid.
 func Dial(address string, extra ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if err := CheckAddress(address); err != nil {
 		return nil, err
@@ -47,8 +45,7 @@ func Dial(address string, extra ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// CheckAddress says what is wrong with a "host:port" to connect to. Errors:
-// fault.Invalid.
+// CheckAddress says what is wrong with a "host:port" to connect to. Errors: fault.Invalid.
 func CheckAddress(address string) error {
 	invalid := func(reason string) error {
 		return &fault.Error{Kind: fault.Invalid, Op: "check address " + strconv.Quote(address), Reason: reason,
@@ -84,9 +81,8 @@ func CheckAddress(address string) error {
 	return nil
 }
 
-// CheckAddresses checks a list of "host:port", drops repeats and surrounding
-// blanks, and keeps the order. An empty list is an error. Errors:
-// fault.Invalid, for the first bad one.
+// CheckAddresses checks a list of "host:port", drops repeats and surrounding blanks, and keeps the order. An empty
+// list is an error. Errors: fault.Invalid, for the first bad one.
 func CheckAddresses(addresses []string) ([]string, error) {
 	var out []string
 	seen := make(map[string]bool, len(addresses))

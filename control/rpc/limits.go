@@ -2,8 +2,7 @@ package rpc
 
 import "time"
 
-// Bounds of every gRPC connection of the project. What one costs a server, in
-// bytes of heap and stacks:
+// Bounds of every gRPC connection of the project. What one costs a server, in bytes of heap and stacks:
 //
 //	idle                    ≈ 21 KiB: three goroutines, HPACK tables, frames; read and
 //	                          write buffers are shared (see bounded)
@@ -11,16 +10,13 @@ import "time"
 //	a call                  its message, ≤ MessageBytesMax (requestBytesMax of the
 //	                          namenode), and a goroutine ≈ 8 KiB
 //
-// What a peer that means ill can make a server hold is bounded only by its
-// connections · streamsPerConnectionMax · windowBytes, more than any machine has:
-// the network is trusted (README.md).
+// What a peer that means ill can make a server hold is bounded only by its connections · streamsPerConnectionMax ·
+// windowBytes, more than any machine has: the network is trusted (README.md).
 const (
-	// MessageBytesMax bounds one message in either direction. The largest ones
-	// are batches of the edit log (limits.BatchBytesMax, 4 MiB, plus framing)
-	// and pages of chunk reports.
+	// MessageBytesMax bounds one message in either direction. The largest ones are batches of the edit log
+	// (limits.BatchBytesMax, 4 MiB, plus framing) and pages of chunk reports.
 	MessageBytesMax = 16 << 20
-	// streamsPerConnectionMax bounds concurrent calls of one connection; more
-	// wait at the client.
+	// streamsPerConnectionMax bounds concurrent calls of one connection; more wait at the client.
 	streamsPerConnectionMax = 4096
 	// headerBytesMax bounds a request's metadata; ours is a few hundred bytes,
 	// and error details are cut to stay far below it.
@@ -35,9 +31,8 @@ const (
 	windowBytes = 4 << 20
 	// connectionsDefault bounds the open connections of a server.
 	connectionsDefault = 8192
-	// refusalsMax connections at a time get the reason why they are refused; others
-	// are only closed. Each has a goroutine for refusalTimeout at most, and
-	// refusalBytesMax of what it sends are read meanwhile.
+	// refusalsMax connections at a time get the reason why they are refused; others are only closed. Each has a
+	// goroutine for refusalTimeout at most, and refusalBytesMax of what it sends are read meanwhile.
 	refusalsMax     = 64
 	refusalBytesMax = 64 << 10
 	// sweepFirst: with fewer connections there is no check which of them are closed.
@@ -54,8 +49,7 @@ const (
 	keepaliveTimeout = 5 * time.Second
 	// keepaliveLeast is how often a client may ping a server.
 	keepaliveLeast = 5 * time.Second
-	// backoffFirst and backoffMax space connection attempts: a restarted
-	// server is found within about a second.
+	// backoffFirst and backoffMax space connection attempts: a restarted server is found within about a second.
 	backoffFirst = 50 * time.Millisecond
 	backoffMax   = time.Second
 	// refusalTimeout: see refusalsMax. Stopping a server waits so long.

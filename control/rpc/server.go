@@ -20,19 +20,16 @@ import (
 type ServerOptions struct {
 	// Logger gets panics of handlers; nil = none.
 	Logger *slog.Logger
-	// OnPanic is called with a handler's panic after it was logged; the caller
-	// of that handler then gets fault.Internal. nil = the panic continues and
-	// ends the process, which is what production wants (package doc).
+	// OnPanic is called with a handler's panic after it was logged; the caller of that handler then gets
+	// fault.Internal. nil = the panic continues and ends the process, which is what production wants (package doc).
 	OnPanic func(value any)
-	// ConnectionsMax bounds the open connections; a further one is refused with
-	// the reason. 0 = connectionsDefault.
+	// ConnectionsMax bounds the open connections; a further one is refused with the reason. 0 = connectionsDefault.
 	ConnectionsMax int
 	// Extra options, after the common ones.
 	Extra []grpc.ServerOption
 }
 
-// Server is a grpc.Server with the project's settings and a health service.
-// Register services on it, then Serve.
+// Server is a grpc.Server with the project's settings and a health service. Register services on it, then Serve.
 type Server struct {
 	*grpc.Server
 	health         *health.Server
@@ -40,9 +37,8 @@ type Server struct {
 	connectionsMax int
 }
 
-// NewServer makes a server: errors of handlers pass through ToStatus, panics
-// end the process, messages and streams are bounded (limits.go), silent peers
-// are found, and grpc.health.v1 answers NOT_SERVING until SetServing(true).
+// NewServer makes a server: errors of handlers pass through ToStatus, panics end the process, messages and streams
+// are bounded (limits.go), silent peers are found, and grpc.health.v1 answers NOT_SERVING until SetServing(true).
 func NewServer(options ServerOptions) *Server {
 	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	intercept := interceptor{logger: options.Logger, onPanic: options.OnPanic}
@@ -70,8 +66,7 @@ func NewServer(options ServerOptions) *Server {
 	return s
 }
 
-// Serve accepts connections on l, as many as ConnectionsMax at once, until the
-// server is stopped; it closes l.
+// Serve accepts connections on l, as many as ConnectionsMax at once, until the server is stopped; it closes l.
 func (s *Server) Serve(l net.Listener) error {
 	b := newBounded(l, s.connectionsMax, s.logger)
 	defer b.group.Wait()
@@ -87,11 +82,10 @@ func (s *Server) SetServing(serving bool) {
 	s.health.SetServingStatus("", state)
 }
 
-// StopWithin stops the server in order: no new calls, running ones may end
-// until ctx does, the rest is cut off: their contexts end, and it waits for
-// their handlers. Streams that live as long as their
-// client (tails, datanode sessions) should be ended by their owner first. It
-// reports fault.Closed with the context's error when calls had to be cut.
+// StopWithin stops the server in order: no new calls, running ones may end until ctx does, the rest is cut off:
+// their contexts end, and it waits for their handlers. Streams that live as long as their client (tails, datanode
+// sessions) should be ended by their owner first. It reports fault.Closed with the context's error when calls had
+// to be cut.
 func (s *Server) StopWithin(ctx context.Context) error {
 	s.health.Shutdown()
 	stopped := make(chan struct{})

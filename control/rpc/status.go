@@ -51,12 +51,10 @@ func codeOf(kind fault.Kind) codes.Code {
 	return kindCodes[kind]
 }
 
-// ToStatus turns err into a gRPC status error that carries every field of the
-// outermost *fault.Error in its chain. The cause cannot travel as a value: its
-// text joins the reason. Texts are cut at 4 KiB and made valid UTF-8, because
-// protobuf refuses anything else. Context errors become Canceled and
-// DeadlineExceeded; an error of no kind becomes fault.Internal; nil stays nil
-// and a status error stays as it is.
+// ToStatus turns err into a gRPC status error that carries every field of the outermost *fault.Error in its chain.
+// The cause cannot travel as a value: its text joins the reason. Texts are cut at 4 KiB and made valid UTF-8,
+// because protobuf refuses anything else. Context errors become Canceled and DeadlineExceeded; an error of no kind
+// becomes fault.Internal; nil stays nil and a status error stays as it is.
 func ToStatus(err error) error {
 	if err == nil {
 		return nil
@@ -132,15 +130,12 @@ func clean(text string) string {
 	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
-// FromStatus turns what a gRPC call returned into a *fault.Error. A detail of
-// ours is restored field by field, with op and address filled in where the
-// server left them empty. Anything else is a failure of the transport or of a
-// foreign server: it becomes fault.Unavailable (or Version, Invalid, Internal)
-// with the address and a reason in words. A call that the caller cancelled is
-// fault.Closed and matches context.Canceled; one that ran out of time is
-// fault.Unavailable and matches context.DeadlineExceeded; io.EOF is
-// fault.Unavailable and matches io.EOF. nil stays nil, and a *fault.Error
-// stays as it is.
+// FromStatus turns what a gRPC call returned into a *fault.Error. A detail of ours is restored field by field, with
+// op and address filled in where the server left them empty. Anything else is a failure of the transport or of a
+// foreign server: it becomes fault.Unavailable (or Version, Invalid, Internal) with the address and a reason in
+// words. A call that the caller cancelled is fault.Closed and matches context.Canceled; one that ran out of time is
+// fault.Unavailable and matches context.DeadlineExceeded; io.EOF is fault.Unavailable and matches io.EOF. nil stays
+// nil, and a *fault.Error stays as it is.
 func FromStatus(err error, op, address string) error {
 	if err == nil {
 		return nil
@@ -173,8 +168,7 @@ func FromStatus(err error, op, address string) error {
 	return transportFault(st, op, address)
 }
 
-// faultOf rebuilds the server's fault. A kind that this build does not know
-// keeps its number.
+// faultOf rebuilds the server's fault. A kind that this build does not know keeps its number.
 func faultOf(detail *controlpb.ErrorDetail, op, address string) *fault.Error {
 	known := &fault.Error{
 		Kind:    fault.Internal,

@@ -11,11 +11,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// transportFault explains a status without a detail of ours: grpc-go made it
-// on this side, or a foreign server did. Only the words of the reason depend
-// on grpc-go's text, which has no typed form; the kind never does, save for
-// "unknown service" (a port of another role) against "unknown method" (an
-// older or newer server).
+// transportFault explains a status without a detail of ours: grpc-go made it on this side, or a foreign server did.
+// Only the words of the reason depend on grpc-go's text, which has no typed form; the kind never does, save for
+// "unknown service" (a port of another role) against "unknown method" (an older or newer server).
 func transportFault(st *status.Status, op, address string) *fault.Error {
 	explained := &fault.Error{Kind: fault.Internal, Op: op, Address: address, Reason: st.Message()}
 	switch st.Code() {

@@ -1,12 +1,9 @@
-// Package copier makes replicas by pulling them from other datanodes, every block
-// verified before it is written.
+// Package copier makes replicas by pulling them from other datanodes, every block verified before it is written.
 //
-// A Copier bounds how many copies run and wait. A copy runs on the goroutine of
-// its caller; disk workers carry out its writes. A task (task.go) is one copy: it
-// alone owns the hidden replica that it writes, until that is whole.
+// A Copier bounds how many copies run and wait. A copy runs on the goroutine of its caller; disk workers carry out
+// its writes. A task (task.go) is one copy: it alone owns the hidden replica that it writes, until that is whole.
 //
-// The package does not choose what is copied, nor from where. It does not know
-// gnet, and nothing of sessions.
+// The package does not choose what is copied, nor from where. It does not know gnet, and nothing of sessions.
 package copier
 
 import (
@@ -32,15 +29,13 @@ type Options struct {
 	Buffers *bufpool.Pool
 	Clock   clock.Clock
 	Logger  *slog.Logger
-	// RunningMax and WaitingMax bound the copies that run at once, and those that
-	// wait for them.
+	// RunningMax and WaitingMax bound the copies that run at once, and those that wait for them.
 	RunningMax, WaitingMax int
 	// StepTimeout is how long a source may send nothing.
 	StepTimeout time.Duration
 }
 
-// Copier copies replicas. Two copies of one chunk run one after the other. Safe
-// for concurrent use.
+// Copier copies replicas. Two copies of one chunk run one after the other. Safe for concurrent use.
 type Copier struct {
 	Options
 	slots chan struct{}

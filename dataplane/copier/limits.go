@@ -5,11 +5,9 @@ import "time"
 const (
 	// pieceBytes is read, verified and written in one step: whole blocks.
 	pieceBytes = 256 << 10
-	// piecesMax bounds the pieces of one copy that wait for the disk: a slow
-	// disk slows the pulling.
+	// piecesMax bounds the pieces of one copy that wait for the disk: a slow disk slows the pulling.
 	piecesMax = 8
-	// rangeBytes is asked for at once: a source's goroutine and file are not
-	// held for longer than that takes.
+	// rangeBytes is asked for at once: a source's goroutine and file are not held for longer than that takes.
 	rangeBytes = 32 << 20
 	// retryDelay spaces attempts to enter a full disk queue.
 	retryDelay = 5 * time.Millisecond

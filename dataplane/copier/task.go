@@ -34,8 +34,7 @@ type task struct {
 	diskErr atomic.Pointer[error]
 }
 
-// errOtherGeneration: what the source has now may be other bytes than those that
-// were copied so far.
+// errOtherGeneration: what the source has now may be other bytes than those that were copied so far.
 var errOtherGeneration = fault.New(fault.StaleGeneration, "copy replica",
 	"its generation is not the one that the copy began with")
 

@@ -27,9 +27,7 @@ const (
 // String is the key in Stats.ConnectionsRefused.
 func (r Reason) String() string {
 	return [...]string{"", "connections", "garbage", "version", "oversized", "truncated", "corrupt", "protocol",
-		"window",
-		"busy",
-		"records", "pipeline", "idle", "stalled", "not reading"}[r]
+		"window", "busy", "records", "pipeline", "idle", "stalled", "not reading"}[r]
 }
 
 // Counters are those of the protocol. Updated on any goroutine.

@@ -49,8 +49,7 @@ type Query struct {
 	Copy    *wire.CopyRange
 }
 
-// Packet is one packet being received, or a Data packet on its way. Packets are
-// reused by their machine.
+// Packet is one packet being received, or a Data packet on its way. Packets are reused by their machine.
 type Packet struct {
 	Buffer *bufpool.Buffer // header and payload; given away when dispatched
 	Header wire.Header

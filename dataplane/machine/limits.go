@@ -6,8 +6,7 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 )
 
-// Limits bound what the machines of a server hold. All are set; the
-// Limits of package dataplane say what they mean.
+// Limits bound what the machines of a server hold. All are set; the Limits of package dataplane say what they mean.
 type Limits struct {
 	WindowBytes, RecordWindowBytes, WindowBudgetBytes int64
 	SessionsMax, RequestBytesMax, PendingRequestsMax  int
@@ -24,16 +23,14 @@ const (
 	WindowMin = wire.EarlyBytesMax
 	// lingerBytesMax bounds what is read and dropped on a refused connection.
 	lingerBytesMax = 64 << 20
-	// replyBytesKept, packetsKept and effectsKept bound the memory for replies,
-	// packets (≈ 256 B each without their buffers) and effects (168 B, two lists)
-	// that an idle connection keeps.
+	// replyBytesKept, packetsKept and effectsKept bound the memory for replies, packets (≈ 256 B each without their
+	// buffers) and effects (168 B, two lists) that an idle connection keeps.
 	replyBytesKept = 8 << 10
 	// joinedBytesMax bounds replies that leave in one write.
 	joinedBytesMax = 1 << 10
 	packetsKept    = 32
 	effectsKept    = 16
-	// A hop's texts as passed on upstream: 16 hops of them stay far below
-	// wire.BodyBytesMax.
+	// A hop's texts as passed on upstream: 16 hops of them stay far below wire.BodyBytesMax.
 	hopNodeBytesMax   = 256
 	hopReasonBytesMax = 1024
 )

@@ -41,12 +41,10 @@ func (p phase) String() string {
 	return [...]string{"idle", "writing", "reading", "querying", "recording", "lingering", "dead"}[p]
 }
 
-// Machine is the protocol of one connection. Bytes go in by receive, results by
-// the on… methods, time by tick; what is to be done comes out of take. It is
-// owned by one event loop.
+// Machine is the protocol of one connection. Bytes go in by receive, results by the on… methods, time by tick; what
+// is to be done comes out of take. It is owned by one event loop.
 //
-// Every byte is taken at once: a packet is put together in its one pooled
-// buffer while it arrives.
+// Every byte is taken at once: a packet is put together in its one pooled buffer while it arrives.
 type Machine struct {
 	node    *Node
 	encoder *wire.Encoder
@@ -82,8 +80,7 @@ func New(n *Node, now time.Duration) *Machine {
 	return &Machine{node: n, encoder: wire.NewEncoder(), now: now, LastReceived: now}
 }
 
-// TakeEffects returns the effects so far, valid until the call after the next one, and
-// false when there are none.
+// TakeEffects returns the effects so far, valid until the call after the next one, and false when there are none.
 func (m *Machine) TakeEffects() ([]Effect, bool) {
 	if len(m.effects) == 0 {
 		return nil, false
@@ -96,9 +93,8 @@ func (m *Machine) TakeEffects() ([]Effect, bool) {
 
 func (m *Machine) emit(e Effect) { m.effects = append(m.effects, e) }
 
-// reply queues one packet for the peer. It leaves in one write with the reply
-// before it, if nothing is to be done between them and both are short: what waits
-// for a peer that does not read is looked at after each write.
+// reply queues one packet for the peer. It leaves in one write with the reply before it, if nothing is to be done
+// between them and both are short: what waits for a peer that does not read is looked at after each write.
 func (m *Machine) reply(h wire.Header, body any) {
 	start := len(m.out)
 	out, err := m.encoder.AppendPacket(m.out, h, body)
@@ -113,9 +109,8 @@ func (m *Machine) reply(h wire.Header, body any) {
 	m.emit(Effect{Kind: EffectReply, Reply: out[start:]})
 }
 
-// RepliesWritten lets the memory of replies be used again: the adapter has
-// written or copied all that it has taken. An idle machine gives back what it
-// held for a session with many packets under way.
+// RepliesWritten lets the memory of replies be used again: the adapter has written or copied all that it has taken.
+// An idle machine gives back what it held for a session with many packets under way.
 func (m *Machine) RepliesWritten() {
 	if len(m.effects) > 0 { // there may be replies among them, made meanwhile
 		return
@@ -177,9 +172,8 @@ func (m *Machine) Receive(data []byte, now time.Duration) {
 	}
 }
 
-// Space is the memory that the next bytes of the packet being received go to,
-// for an adapter that puts them there itself and then calls filled; empty when
-// a header is due.
+// Space is the memory that the next bytes of the packet being received go to, for an adapter that puts them there
+// itself and then calls filled; empty when a header is due.
 func (m *Machine) Space() []byte {
 	if m.current == nil {
 		return nil
@@ -294,9 +288,8 @@ func (m *Machine) servePending() {
 	}
 }
 
-// Refuse ends the conversation: the peer gets the reason, if the write side is
-// free, and what it still sends is dropped until it goes or the linger time is
-// over.
+// Refuse ends the conversation: the peer gets the reason, if the write side is free, and what it still sends is
+// dropped until it goes or the linger time is over.
 func (m *Machine) Refuse(r Reason, err error) {
 	if m.phase == phaseLingering || m.phase == phaseDead {
 		return
@@ -425,12 +418,10 @@ func (m *Machine) recycle(p *Packet) {
 // bufferBytes is the memory that the packet occupies.
 func (p *Packet) bufferBytes() int64 { return wire.WindowCost(int(p.Header.Length)) }
 
-// check panics when the machine contradicts itself; tests call it after every
-// step.
+// check panics when the machine contradicts itself; tests call it after every step.
 func (m *Machine) check() {
 	invariants.Assert((m.phase == phaseWriting) == (m.session != nil && !m.session.over), "phase %s, session %v",
-		m.phase,
-		m.session)
+		m.phase, m.session)
 	invariants.Assert(m.headFill < wire.HeaderBytes, "a whole header waits")
 	invariants.Assert(m.current == nil || m.headFill == 0, "header and packet at once")
 	if m.phase == phaseWriting {

@@ -11,8 +11,7 @@ import (
 	"github.com/whispering-woods/ww/internal/record"
 )
 
-// RecordSession is one record session: a client's records on their way to the
-// sink.
+// RecordSession is one record session: a client's records on their way to the sink.
 //
 //	opening ──sink has the file──▶ appending ──a record fails, the peer goes──▶ over
 type RecordSession struct {
@@ -112,8 +111,7 @@ func (m *Machine) OnRecordsOpened(s *RecordSession, err error, now time.Duration
 	m.replyRecordsOpened(nil)
 }
 
-// acceptRecord checks the header of a piece of a record, and takes room for the
-// whole record with the first one.
+// acceptRecord checks the header of a piece of a record, and takes room for the whole record with the first one.
 func (m *Machine) acceptRecord(header wire.Header) bool {
 	refuse := func(r Reason, kind fault.Kind, format string, args ...any) bool {
 		m.Refuse(r, fault.New(kind, "append record", format, args...))
@@ -129,12 +127,10 @@ func (m *Machine) acceptRecord(header wire.Header) bool {
 		return refuse(reasonProtocol, fault.Protocol, "record %d has unknown flags %x", header.Seqno, header.Flags)
 	case total > record.PayloadBytesMax:
 		return refuse(reasonOversized, fault.Invalid, "record %d of at least %d bytes, the limit is %d", header.Seqno,
-			total,
-			record.PayloadBytesMax)
+			total, record.PayloadBytesMax)
 	case header.Offset > 0 && header.Length != wire.RecordPieceBytes:
 		return refuse(reasonProtocol, fault.Protocol, "a piece of record %d has %d bytes, want %d", header.Seqno,
-			header.Length,
-			wire.RecordPieceBytes)
+			header.Length, wire.RecordPieceBytes)
 	}
 	if t := session.assembling; t != nil {
 		if header.Seqno != t.Sequence || header.Flags != t.Flags || total != t.rest || header.Length == 0 {
@@ -169,8 +165,7 @@ func (m *Machine) acceptRecord(header wire.Header) bool {
 	return true
 }
 
-// dispatchRecord takes a verified piece, and passes the record on when it is
-// whole.
+// dispatchRecord takes a verified piece, and passes the record on when it is whole.
 func (m *Machine) dispatchRecord(p *Packet) {
 	session := m.records
 	task := session.assembling
@@ -188,8 +183,7 @@ func (m *Machine) dispatchRecord(p *Packet) {
 	m.emit(Effect{Kind: EffectRecord, Records: session, Record: task})
 }
 
-// OnRecordDone brings the sink's answer. It is called once for every
-// effectRecord, also after the session is over.
+// OnRecordDone brings the sink's answer. It is called once for every effectRecord, also after the session is over.
 func (m *Machine) OnRecordDone(t *RecordTask, now time.Duration) {
 	m.now = now
 	s := t.session
@@ -234,8 +228,7 @@ func (m *Machine) flushRecords() {
 	}
 }
 
-// failRecords tells the client what failed and ends the session and the
-// connection.
+// failRecords tells the client what failed and ends the session and the connection.
 func (m *Machine) failRecords(err error) {
 	s := m.records
 	if s.opened {
@@ -249,8 +242,7 @@ func (m *Machine) failRecords(err error) {
 	m.linger()
 }
 
-// abortRecords leaves the session where it is: what the sink has it may still
-// append.
+// abortRecords leaves the session where it is: what the sink has it may still append.
 func (m *Machine) abortRecords() {
 	s := m.records
 	s.over = true
@@ -275,8 +267,7 @@ func (m *Machine) maybeReleaseRecords(s *RecordSession) {
 	}
 }
 
-// tickRecords ends sessions that take too long to open, stop in the middle of a
-// record, or say nothing.
+// tickRecords ends sessions that take too long to open, stop in the middle of a record, or say nothing.
 func (m *Machine) tickRecords() {
 	s, limits := m.records, &m.node.Limits
 	refuse := func(r Reason, op, format string, waited time.Duration) {

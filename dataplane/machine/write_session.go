@@ -82,8 +82,7 @@ func (m *Machine) serveOpenWrite(payload []byte) error {
 	return nil
 }
 
-// acceptData checks the header of a Data packet and returns its cost; -1 when
-// it was refused.
+// acceptData checks the header of a Data packet and returns its cost; -1 when it was refused.
 func (m *Machine) acceptData(header wire.Header) int64 {
 	refuse := func(r Reason, format string, args ...any) int64 {
 		m.Refuse(r, fault.New(fault.Protocol, "write", format, args...))
@@ -102,8 +101,7 @@ func (m *Machine) acceptData(header wire.Header) int64 {
 		return refuse(reasonProtocol, "packet %d at offset %d, want %d", header.Seqno, header.Offset, session.next)
 	case header.Offset+int64(header.Length) > session.Open.ChunkSize:
 		return refuse(reasonProtocol, "packet %d ends at %d, the chunk at %d", header.Seqno,
-			header.Offset+int64(header.Length),
-			session.Open.ChunkSize)
+			header.Offset+int64(header.Length), session.Open.ChunkSize)
 	case header.Flags&^flags != 0:
 		return refuse(reasonProtocol, "packet %d has unknown flags %x", header.Seqno, header.Flags)
 	case header.Flags&wire.FlagSeal != 0 && header.Flags&wire.FlagClose != 0:
@@ -113,8 +111,7 @@ func (m *Machine) acceptData(header wire.Header) int64 {
 			header.Seqno, header.Length, wire.EarlyBytesMax)
 	case session.agreed > 0 && session.inflightCost+cost > session.agreed:
 		return refuse(reasonWindow, "packet %d exceeds the window: %d bytes of it are taken, %d wanted, %d granted",
-			header.Seqno,
-			session.inflightCost, cost, session.agreed)
+			header.Seqno, session.inflightCost, cost, session.agreed)
 	}
 	return cost
 }
@@ -166,8 +163,7 @@ func (m *Machine) OnDownOpened(session *WriteSession, ack wire.OpenAck, now time
 		m.countRefusal(ReasonPipeline)
 		if bad < 0 {
 			m.failSession(1, fault.New(fault.Protocol, "open write",
-				"its open ack has %d hops and a window of %d bytes",
-				len(ack.Hops), ack.WindowBytes))
+				"its open ack has %d hops and a window of %d bytes", len(ack.Hops), ack.WindowBytes))
 			return
 		}
 		m.failSession(-1, nil)
@@ -178,16 +174,14 @@ func (m *Machine) OnDownOpened(session *WriteSession, ack wire.OpenAck, now time
 	m.maybeReplyOpenAck(ack.WindowBytes)
 }
 
-// maybeReplyOpenAck answers upstream when all hops are open. When the session's last
-// packet is here already, nobody waits for the window: the answer leaves together
-// with that packet's ack, which saves every hop a write and two wake-ups. It does
-// not wait for longer than openAckHoldMax.
+// maybeReplyOpenAck answers upstream when all hops are open. When the session's last packet is here already, nobody
+// waits for the window: the answer leaves together with that packet's ack, which saves every hop a write and two
+// wake-ups. It does not wait for longer than openAckHoldMax.
 //
-// Warning: a peer that waits for the OpenAck before it sends the rest would wait
-// for ever, so it is held only if the last packet (FlagSeal or FlagClose) has come.
-// A failure meanwhile is one of the open (failSession). The scenarios
-// the_open_ack_does_not_wait_when_more_packets_follow and
-// the_open_ack_does_not_wait_for_a_slow_disk see a violation.
+// Warning: a peer that waits for the OpenAck before it sends the rest would wait for ever, so it is held only if
+// the last packet (FlagSeal or FlagClose) has come. A failure meanwhile is one of the open (failSession). The
+// scenarios the_open_ack_does_not_wait_when_more_packets_follow and the_open_ack_does_not_wait_for_a_slow_disk see
+// a violation.
 func (m *Machine) maybeReplyOpenAck(window int64) {
 	s := m.session
 	if unused := s.Window - window; unused > 0 { // a narrower hop follows: keep only what can be used
@@ -246,8 +240,7 @@ func (m *Machine) OnDownAck(session *WriteSession, ack wire.Ack, now time.Durati
 		m.failSession(-1, nil)
 		return
 	case !session.DownOpened || ack.Seqno > session.seqno || ack.Seqno < session.downSeqno ||
-		ack.Seqno == session.downSeqno &&
-			session.Open.ReportMicros == 0 || len(ack.Hops) != session.hopsAfter:
+		ack.Seqno == session.downSeqno && session.Open.ReportMicros == 0 || len(ack.Hops) != session.hopsAfter:
 		m.countRefusal(ReasonPipeline)
 		m.failSession(1, fault.New(fault.Protocol, "write",
 			"it acked packet %d with %d hops; %d packets were sent, %d acked before",
@@ -300,9 +293,8 @@ func (m *Machine) Flush(now time.Duration) {
 	}
 }
 
-// advance takes the ackable packets out of the window. slowest is the longest
-// time that one of them took on the own disk, total the longest from its arrival
-// until now.
+// advance takes the ackable packets out of the window. slowest is the longest time that one of them took on the own
+// disk, total the longest from its arrival until now.
 func (m *Machine) advance(s *WriteSession) (slowest, total time.Duration, advanced bool) {
 	target := s.storedSeqno
 	if s.hopsAfter > 0 {
@@ -342,9 +334,8 @@ func (m *Machine) endSession() {
 	m.servePending()
 }
 
-// failSession tells upstream which hop failed (0: this one, 1: its neighbour,
-// -1: as downstream's last statuses say) after acking what can be acked, and
-// ends the session and the connection.
+// failSession tells upstream which hop failed (0: this one, 1: its neighbour, -1: as downstream's last statuses
+// say) after acking what can be acked, and ends the session and the connection.
 func (m *Machine) failSession(hop int, err error) {
 	session := m.session
 	m.advance(session)
@@ -388,8 +379,7 @@ func (m *Machine) abortSession() {
 	m.session, m.phase = nil, phaseIdle
 }
 
-// maybeReleaseWindow gives the window back once the disk holds none of its
-// buffers any more.
+// maybeReleaseWindow gives the window back once the disk holds none of its buffers any more.
 func (m *Machine) maybeReleaseWindow(s *WriteSession) {
 	if s.over && s.jobs == 0 && s.Window > 0 {
 		m.node.Budget.release(s.Window)
@@ -425,8 +415,7 @@ func (m *Machine) tickSession() {
 	}
 }
 
-// maybeReport tells upstream where the oldest packet waits, if it asked for that
-// and has heard nothing for a while.
+// maybeReport tells upstream where the oldest packet waits, if it asked for that and has heard nothing for a while.
 func (m *Machine) maybeReport(session *WriteSession) {
 	every := time.Duration(session.Open.ReportMicros) * time.Microsecond
 	if every == 0 || session.agreed == 0 || session.openAckHeld || session.inflight.Len() == 0 {

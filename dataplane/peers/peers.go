@@ -1,10 +1,8 @@
-// Package peers keeps idle connections to other datanodes for the steps that ask
-// one question at a time: copies, and the recovery of chunks. It owns a connection
-// after a conversation until the next one, Expire or Close. It runs no goroutine
-// and does not know the requests.
+// Package peers keeps idle connections to other datanodes for the steps that ask one question at a time: copies,
+// and the recovery of chunks. It owns a connection after a conversation until the next one, Expire or Close. It
+// runs no goroutine and does not know the requests.
 //
-// The connections of write sessions are not here: an event loop watches them, so
-// each loop keeps its own.
+// The connections of write sessions are not here: an event loop watches them, so each loop keeps its own.
 package peers
 
 import (
@@ -47,10 +45,9 @@ type idlePeer struct {
 // New returns an empty pool.
 func New(o Options) *Pool { return &Pool{options: o} }
 
-// Converse runs talk on a connection to address, which is kept for others if all
-// that was asked was answered. When ctx ends the connection's deadline passes, so
-// that talk ends too. Error: fault.Unavailable if there is no connection, else
-// that of talk.
+// Converse runs talk on a connection to address, which is kept for others if all that was asked was answered. When
+// ctx ends the connection's deadline passes, so that talk ends too. Error: fault.Unavailable if there is no
+// connection, else that of talk.
 func (p *Pool) Converse(ctx context.Context, address string, talk func(net.Conn, *wire.PacketReader) error) error {
 	conn, err := p.get(ctx, address)
 	if err != nil {
@@ -127,8 +124,7 @@ func (p *Pool) Close() {
 	}
 }
 
-// alive tells whether an idle connection is still open and silent: bytes or an
-// end that wait on it make it useless.
+// alive tells whether an idle connection is still open and silent: bytes or an end that wait on it make it useless.
 func alive(conn net.Conn) bool {
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {

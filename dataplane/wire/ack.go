@@ -2,10 +2,9 @@ package wire
 
 import "github.com/whispering-woods/ww/internal/msgpack"
 
-// DecodeAck is DecodeBody for an Ack, the body that comes with every packet. It
-// uses the memory of ack.Hops again, and its strings where they are the same as
-// before: then it allocates nothing. On an error ack holds anything. Error:
-// fault.Protocol.
+// DecodeAck is DecodeBody for an Ack, the body that comes with every packet. It uses the memory of ack.Hops again,
+// and its strings where they are the same as before: then it allocates nothing. On an error ack holds anything.
+// Error: fault.Protocol.
 func DecodeAck(payload []byte, ack *Ack) error {
 	var r msgpack.Reader // must stay on the stack
 	r.Reset(payload)

@@ -9,9 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Bodies are msgpack arrays (ugorji codec, toarray): the first field is the
-// body's version, new fields are only ever appended, and a reader skips what
-// it does not know.
+// Bodies are msgpack arrays (ugorji codec, toarray): the first field is the body's version, new fields are only
+// ever appended, and a reader skips what it does not know.
 
 // Hop is one datanode of a pipeline, or a source of bytes.
 type Hop = chunk.Location
@@ -45,9 +44,8 @@ type OpenWrite struct {
 	WindowBytes        int64 // window that the sender would like
 	Downstream         []Hop // the hops after this one, 0..HopsMax-1
 	ClientName         string
-	// ReportMicros: while packets wait, an Ack is owed at least this often, also
-	// one that acks nothing new. It tells how long the oldest packet has waited,
-	// and where. 0: no such reports.
+	// ReportMicros: while packets wait, an Ack is owed at least this often, also one that acks nothing new. It
+	// tells how long the oldest packet has waited, and where. 0: no such reports.
 	ReportMicros uint32
 }
 
@@ -64,9 +62,8 @@ type HopStatus struct {
 	// its disk work: its own share, of the slowest packet since the last ack. In an
 	// Ack that acks nothing new: until now, if the disk still has the oldest packet.
 	Micros uint32
-	// TotalMicros from the arrival of a packet's first byte until this hop acked
-	// it, all hops behind it included; of the slowest packet since the last ack. In
-	// an Ack that acks nothing new: until now, of the oldest packet.
+	// TotalMicros from the arrival of a packet's first byte until this hop acked it, all hops behind it included;
+	// of the slowest packet since the last ack. In an Ack that acks nothing new: until now, of the oldest packet.
 	TotalMicros uint32
 }
 
@@ -84,8 +81,7 @@ func FirstBad(hops []HopStatus) int {
 type OpenAck struct {
 	_struct     struct{} `codec:",toarray"`
 	BodyVersion uint8
-	// Payload bytes that may be sent and not yet acked: the smallest window of
-	// all hops.
+	// Payload bytes that may be sent and not yet acked: the smallest window of all hops.
 	WindowBytes int64
 	Hops        []HopStatus
 }
@@ -126,9 +122,8 @@ type ReadReply struct {
 	ChunkSize int64 // most bytes that the replica may get; 0: not known
 }
 
-// ReadBlocksMax bounds the blocks of one read reply, so that its body stays
-// under BodyBytesMax: 4,096 blocks are 256 MiB of data. A longer read is
-// answered in part; the client asks again.
+// ReadBlocksMax bounds the blocks of one read reply, so that its body stays under BodyBytesMax: 4,096 blocks are
+// 256 MiB of data. A longer read is answered in part; the client asks again.
 const ReadBlocksMax = 4096
 
 // StatReplica asks for a replica's state.
@@ -208,8 +203,7 @@ func AppendPacket(b []byte, h Header, body any) ([]byte, error) {
 	return NewEncoder().AppendPacket(b, h, body)
 }
 
-// Encoder appends packets without allocating in steady state. Not for
-// concurrent use.
+// Encoder appends packets without allocating in steady state. Not for concurrent use.
 type Encoder struct {
 	codec   *codec.Encoder
 	scratch []byte
@@ -220,8 +214,7 @@ func NewEncoder() *Encoder {
 	return &Encoder{codec: codec.NewEncoderBytes(nil, handle)}
 }
 
-// AppendPacket is like the function of this name. Pass body as a pointer to
-// keep it from being copied to the heap.
+// AppendPacket is like the function of this name. Pass body as a pointer to keep it from being copied to the heap.
 func (e *Encoder) AppendPacket(b []byte, header Header, body any) ([]byte, error) {
 	e.scratch = e.scratch[:0]
 	e.codec.ResetBytes(&e.scratch)
@@ -266,9 +259,8 @@ func (d *Decoder) Decode(payload []byte, body any) (err error) {
 	return nil
 }
 
-// DecodeBody decodes a packet's payload into body, a pointer to one of the
-// structs above. The result shares no memory with payload. Error:
-// fault.Protocol.
+// DecodeBody decodes a packet's payload into body, a pointer to one of the structs above. The result shares no
+// memory with payload. Error: fault.Protocol.
 func DecodeBody(payload []byte, body any) (err error) {
 	defer func() {
 		if r := recover(); r != nil { // the codec reports some hostile input this way

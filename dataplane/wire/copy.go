@@ -6,9 +6,8 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// CopyRange asks a datanode to make a replica by pulling the first Length
-// bytes of a chunk from one of Sources, every block verified. The same request
-// may come again: a replica that is complete already is answered as success.
+// CopyRange asks a datanode to make a replica by pulling the first Length bytes of a chunk from one of Sources,
+// every block verified. The same request may come again: a replica that is complete already is answered as success.
 type CopyRange struct {
 	_struct     struct{} `codec:",toarray"`
 	BodyVersion uint8

@@ -1,9 +1,7 @@
-// Package wire is the binary protocol between clients and datanodes, and among
-// datanodes: the packet header, its checksum, and the bodies of each operation.
-// It only encodes and decodes: it owns no socket, no buffer pool and no
-// goroutine. The format is described in docs/format/wire.md. A new operation is an
-// Op, a body with a Validate method, golden bytes, and, if a peer asks for it, a
-// row in the table of requests of package machine.
+// Package wire is the binary protocol between clients and datanodes, and among datanodes: the packet header, its
+// checksum, and the bodies of each operation. It only encodes and decodes: it owns no socket, no buffer pool and no
+// goroutine. The format is described in docs/format/wire.md. A new operation is an Op, a body with a Validate
+// method, golden bytes, and, if a peer asks for it, a row in the table of requests of package machine.
 package wire
 
 import (
@@ -29,8 +27,7 @@ const (
 	BodyBytesMax = 64 << 10
 	// HopsMax bounds the length of a pipeline.
 	HopsMax = limits.ReplicationMax
-	// PacketBytesDefault is the payload of a Data packet in a bulk transfer
-	// (tuning.md#packet).
+	// PacketBytesDefault is the payload of a Data packet in a bulk transfer (tuning.md#packet).
 	PacketBytesDefault = 256 << 10
 )
 
@@ -68,8 +65,7 @@ type Flags uint16
 const (
 	// FlagSync asks for fdatasync on every hop before the ack.
 	FlagSync Flags = 1 << 0
-	// FlagSeal ends the chunk: sync, seal, then ack. The connection is idle
-	// and reusable after that ack.
+	// FlagSeal ends the chunk: sync, seal, then ack. The connection is idle and reusable after that ack.
 	FlagSeal Flags = 1 << 1
 	// FlagClose ends the write session without sealing: the replica stays open.
 	FlagClose Flags = 1 << 2
@@ -94,8 +90,7 @@ type Header struct {
 //	 0 magic u32 | 4 version u8 | 5 op u8 | 6 flags u16 | 8 sum u64 |
 //	16 length u32 | 20 reserved u32 (0) | 24 seqno u64 | 32 offset u64 | 40 payload
 //
-// sum is xxh3-64 of bytes 16..40+length, seeded with bytes 0..8, so it covers
-// every other byte of the packet.
+// sum is xxh3-64 of bytes 16..40+length, seeded with bytes 0..8, so it covers every other byte of the packet.
 
 // PutHeader writes h without its sum into b[:HeaderBytes].
 func PutHeader(b []byte, h Header) {
@@ -111,8 +106,7 @@ func PutHeader(b []byte, h Header) {
 	binary.LittleEndian.PutUint64(b[32:], uint64(h.Offset))
 }
 
-// Checksum computes the sum of a whole packet (header and payload in one
-// piece), ignoring the sum that it carries.
+// Checksum computes the sum of a whole packet (header and payload in one piece), ignoring the sum that it carries.
 func Checksum(packet []byte) uint64 {
 	return xxh3.HashSeed(packet[16:], binary.LittleEndian.Uint64(packet))
 }
@@ -122,8 +116,7 @@ func Seal(packet []byte) {
 	binary.LittleEndian.PutUint64(packet[8:], Checksum(packet))
 }
 
-// Verify checks a whole packet against the sum it carries. Error:
-// fault.CorruptData.
+// Verify checks a whole packet against the sum it carries. Error: fault.CorruptData.
 func Verify(packet []byte) error {
 	if got, want := Checksum(packet), binary.LittleEndian.Uint64(packet[8:]); got != want {
 		return fault.New(fault.CorruptData, "verify packet", "checksum is %016x, the packet says %016x", got, want)
@@ -131,16 +124,14 @@ func Verify(packet []byte) error {
 	return nil
 }
 
-// ParseHeader reads and checks the header in b[:HeaderBytes]; it does not
-// verify the sum, which covers the payload too. Errors: fault.Protocol for
-// foreign or impossible bytes, fault.Version for another version.
+// ParseHeader reads and checks the header in b[:HeaderBytes]; it does not verify the sum, which covers the payload
+// too. Errors: fault.Protocol for foreign or impossible bytes, fault.Version for another version.
 func ParseHeader(b []byte) (Header, error) {
 	const op = "parse packet header"
 	_ = b[HeaderBytes-1]
 	if m := binary.LittleEndian.Uint32(b); m != Magic {
 		return Header{}, fault.New(fault.Protocol, op,
-			"magic is %08x, want %08x: the peer does not speak the data protocol",
-			m, Magic)
+			"magic is %08x, want %08x: the peer does not speak the data protocol", m, Magic)
 	}
 	if b[4] != Version {
 		return Header{}, fault.New(fault.Version, op, "peer speaks version %d, this node speaks %d", b[4], Version)

@@ -10,10 +10,9 @@ import (
 // readerBytesMin is the first size of a PacketReader's buffer: several acks fit.
 const readerBytesMin = 8 << 10
 
-// PacketReader takes packets, and the raw bytes that follow a ReadReply, from a
-// stream. It reads ahead into one buffer that grows up to the largest packet
-// allowed; long raw reads bypass it. Not for concurrent use. Deadlines are the
-// stream's business.
+// PacketReader takes packets, and the raw bytes that follow a ReadReply, from a stream. It reads ahead into one
+// buffer that grows up to the largest packet allowed; long raw reads bypass it. Not for concurrent use. Deadlines
+// are the stream's business.
 type PacketReader struct {
 	source       io.Reader
 	buffer       []byte
@@ -30,9 +29,8 @@ func NewPacketReader(source io.Reader, payloadLimit int) *PacketReader {
 	return &PacketReader{source: source, payloadLimit: payloadLimit}
 }
 
-// Next returns the next packet, verified. The payload is valid until the next
-// call of any method. Errors: io.EOF when the stream ends between packets,
-// io.ErrUnexpectedEOF inside one, fault.Protocol, fault.Version,
+// Next returns the next packet, verified. The payload is valid until the next call of any method. Errors: io.EOF
+// when the stream ends between packets, io.ErrUnexpectedEOF inside one, fault.Protocol, fault.Version,
 // fault.CorruptData, or the stream's own error.
 func (r *PacketReader) Next() (Header, []byte, error) {
 	if err := r.fill(HeaderBytes); err != nil {
@@ -44,8 +42,7 @@ func (r *PacketReader) Next() (Header, []byte, error) {
 	}
 	if int(header.Length) > r.payloadLimit {
 		return Header{}, nil, fault.New(fault.Protocol, "read packet", "payload of %d bytes, limit here %d",
-			header.Length,
-			r.payloadLimit)
+			header.Length, r.payloadLimit)
 	}
 	size := HeaderBytes + int(header.Length)
 	if err := r.fill(size); err != nil {

@@ -36,14 +36,12 @@ type RecordsOpened struct {
 	// RecordCost of the records that may be sent and not yet acked. A record of
 	// any size may be sent while nothing is unacked.
 	WindowBytes int64
-	// Redirect: with an error, the datanode to ask instead; its address is
-	// empty when there is none.
+	// Redirect: with an error, the datanode to ask instead; its address is empty when there is none.
 	Redirect Hop
 }
 
-// RecordAck acknowledges the records up to Sequence: the last len(Offsets)
-// ones, in order. With an error, record Sequence+1 and all after it failed as
-// far as this datanode knows, and the connection ends.
+// RecordAck acknowledges the records up to Sequence: the last len(Offsets) ones, in order. With an error, record
+// Sequence+1 and all after it failed as far as this datanode knows, and the connection ends.
 type RecordAck struct {
 	_struct     struct{} `codec:",toarray"`
 	BodyVersion uint8
@@ -53,16 +51,14 @@ type RecordAck struct {
 	Redirect    Hop // as in RecordsOpened
 }
 
-// RecordCost is how much of a record session's window a record takes: the
-// WindowCost of its packets.
+// RecordCost is how much of a record session's window a record takes: the WindowCost of its packets.
 func RecordCost(payloadBytes int) int64 {
 	whole := max(payloadBytes-1, 0) / RecordPieceBytes
 	return int64(whole)*RecordPieceBytes + WindowCost(payloadBytes-whole*RecordPieceBytes)
 }
 
-// AppendRecord appends all packets of one record to b. flags may be FlagSync;
-// it stands in every packet. Error: fault.Invalid for a payload over
-// record.PayloadBytesMax.
+// AppendRecord appends all packets of one record to b. flags may be FlagSync; it stands in every packet. Error:
+// fault.Invalid for a payload over record.PayloadBytesMax.
 func AppendRecord(b []byte, sequence uint64, flags Flags, payload []byte) ([]byte, error) {
 	if len(payload) > record.PayloadBytesMax {
 		return b, fault.New(fault.Invalid, "append record", "record of %d bytes, the limit is %d", len(payload),

@@ -12,8 +12,7 @@ const (
 	RecoverFinish RecoverPhase = 2
 )
 
-// RecoverReplica asks a datanode to take part in the recovery of a chunk that
-// another one leads.
+// RecoverReplica asks a datanode to take part in the recovery of a chunk that another one leads.
 type RecoverReplica struct {
 	_struct     struct{} `codec:",toarray"`
 	BodyVersion uint8

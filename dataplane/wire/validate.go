@@ -25,8 +25,7 @@ func checkHops(op, what string, hops []Hop) error {
 	return nil
 }
 
-// Validate checks what a decoder cannot: ranges and lengths. Error:
-// fault.Invalid.
+// Validate checks what a decoder cannot: ranges and lengths. Error: fault.Invalid.
 func (o *OpenWrite) Validate() error {
 	const op = "open write"
 	switch {
@@ -105,8 +104,7 @@ func (r *ReadReply) Validate() error {
 		r.DataLength > chunk.SizeMax || r.DataOffset > chunk.SizeMax || r.ReplicaLength < 0 ||
 		r.ReplicaLength > chunk.SizeMax {
 		return fault.New(fault.Protocol, op, "range %d+%d in blocks of %d, replica of %d bytes", r.DataOffset,
-			r.DataLength,
-			r.BlockBytes, r.ReplicaLength)
+			r.DataLength, r.BlockBytes, r.ReplicaLength)
 	}
 	blocks := (r.DataLength + int64(r.BlockBytes) - 1) / int64(r.BlockBytes)
 	if blocks > ReadBlocksMax || int64(len(r.Sums)) != 8*blocks {

@@ -9,17 +9,15 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// State is what a replica remembers of the header and the slots of its file. The zero State has not been read
-// yet.
+// State is what a replica remembers of the header and the slots of its file. The zero State has not been read yet.
 type State struct {
 	Layout
 	counter  uint64           // highest in any slot
 	synced   int64            // length of the newest durable sync slot; -1: none yet
 	promised chunk.Generation // lowest generation that may write
 	nextSlot int              // sync slot to overwrite: not the newest good one
-	// settled: what the prelude said when it was loaded is durable. A process may have died between writing a
-	// slot and its sync: the slot counts, but the other one is still the durable one and must not be
-	// overwritten.
+	// settled: what the prelude said when it was loaded is durable. A process may have died between writing a slot
+	// and its sync: the slot counts, but the other one is still the durable one and must not be overwritten.
 	settled bool
 }
 
@@ -38,9 +36,8 @@ func (s *State) Promise(generation chunk.Generation) {
 // Outdate has the next Sync write a slot even if the length was synced before.
 func (s *State) Outdate() { s.synced = -1 }
 
-// Load reads header and slots of a sealed file whose name says length. It returns the sum of the last,
-// partial block. Errors: fault.CorruptData if the file cannot be this replica, fault.Version, or that of a
-// read.
+// Load reads header and slots of a sealed file whose name says length. It returns the sum of the last, partial
+// block. Errors: fault.CorruptData if the file cannot be this replica, fault.Version, or that of a read.
 func Load(file vfs.File, id chunk.ID, length int64) (_ State, partial uint64, err error) {
 	const op = "load replica"
 	front, err := readPrelude(file)
@@ -82,8 +79,7 @@ func readPrelude(f io.ReaderAt) (prelude, error) {
 	if n, err := f.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
 		if errors.Is(err, io.EOF) {
 			return prelude{}, fault.New(fault.CorruptData, "read chunk file prelude",
-				"the file ends after %d of %d bytes",
-				n, preludeBytes)
+				"the file ends after %d of %d bytes", n, preludeBytes)
 		}
 		return prelude{}, err
 	}

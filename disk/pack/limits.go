@@ -9,8 +9,7 @@ import (
 )
 
 const (
-	// DataBytesMax is the longest replica that a record may hold: one checksum block, so that one sum covers
-	// it.
+	// DataBytesMax is the longest replica that a record may hold: one checksum block, so that one sum covers it.
 	DataBytesMax = chunk.ChecksumBlockBytes
 	// SegmentBytesMin has room for one record.
 	SegmentBytesMin = chunkfile.SectorBytes + recordBytesMax

@@ -123,9 +123,8 @@ func (p *packer) stage(jobs []*Job) (count int) {
 
 const opSync = "sync segment"
 
-// write makes the batch durable. Before the records come to where no zeros were written yet it writes some
-// ahead: a sync of blocks that the file has had before does not wait for the file system's journal
-// (tuning.md#pack).
+// write makes the batch durable. Before the records come to where no zeros were written yet it writes some ahead: a
+// sync of blocks that the file has had before does not wait for the file system's journal (tuning.md#pack).
 func (p *packer) write(current *growing) (op string, err error) {
 	if end := current.end + int64(len(p.batch)); end > current.zeroed {
 		zeros := p.zeros[:min(int64(len(p.zeros)), max(0, p.set.options.SegmentBytes-end))]

@@ -199,8 +199,7 @@ func (n Found) Drop() error {
 	return nil
 }
 
-// settle reads a segment, cuts off what is behind its last record and syncs it. Without records it is
-// removed.
+// settle reads a segment, cuts off what is behind its last record and syncs it. Without records it is removed.
 func (s *Set) settle(segment *Segment) (records []Record, err error) {
 	const op = "scan segment"
 	options := &s.options

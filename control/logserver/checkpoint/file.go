@@ -47,8 +47,7 @@ func read(fs vfs.FS, path string, each func(rest *reader, whole *io.SectionReade
 	return found, nil
 }
 
-// Verify reads a whole file. Errors: fault.CorruptData,
-// fault.Version, fault.Disk.
+// Verify reads a whole file. Errors: fault.CorruptData, fault.Version, fault.Disk.
 func Verify(fs vfs.FS, path string) (File, error) {
 	return read(fs, path, func(rest *reader, _ *io.SectionReader) error {
 		for {

@@ -12,9 +12,8 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// Layout of a checkpoint's file; docs/format/log.md has the picture. The head
-// is also what raft needs of a snapshot: a checkpoint and the entries behind
-// its index are a whole log.
+// Layout of a checkpoint's file; docs/format/log.md has the picture. The head is also what raft needs of a
+// snapshot: a checkpoint and the entries behind its index are a whole log.
 const (
 	magic            = 0x434c5757 // "WWLC"
 	version          = 1
@@ -28,9 +27,8 @@ type Head struct {
 	Txid    uint64 // the content is what the records up to this one make
 	Epoch   uint64 // of the namenode that made it
 	Created int64  // Unix ms
-	// Index and term of a raft entry; state is the state machine's after it.
-	// state.lastTxid <= txid, so the entries behind index hold every record
-	// behind txid.
+	// Index and term of a raft entry; state is the state machine's after it. state.lastTxid <= txid, so the entries
+	// behind index hold every record behind txid.
 	Index, Term uint64
 	State       entry.State
 	// Members is raft's encoded group when the checkpoint was made; entries behind
@@ -71,8 +69,7 @@ func (h *Head) encode() []byte {
 	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b))
 }
 
-// BeginsFile reports whether the first 4 bytes of something are those of a
-// checkpoint's file.
+// BeginsFile reports whether the first 4 bytes of something are those of a checkpoint's file.
 func BeginsFile(b []byte) bool { return binary.LittleEndian.Uint32(b) == magic }
 
 // ReadHead reads and verifies a head, and returns its sum too. Errors:

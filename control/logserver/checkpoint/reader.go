@@ -33,9 +33,8 @@ func newReader(r io.Reader) (*reader, error) {
 	return c, err
 }
 
-// next returns the next piece, valid until the call after it, and io.EOF behind
-// the last one, when the whole file is verified. Errors: fault.CorruptData,
-// fault.Disk.
+// next returns the next piece, valid until the call after it, and io.EOF behind the last one, when the whole file
+// is verified. Errors: fault.CorruptData, fault.Disk.
 func (c *reader) next() ([]byte, error) {
 	header := make([]byte, pieceHeaderBytes, endBytes)
 	if _, err := io.ReadFull(c.r, header); err != nil {
@@ -104,8 +103,7 @@ func (e ending) encode(headSum uint64) []byte {
 	return binary.LittleEndian.AppendUint64(b, xxh3.HashSeed(b, headSum))
 }
 
-// decodeEnding verifies the last bytes of a file. Errors:
-// fault.CorruptData.
+// decodeEnding verifies the last bytes of a file. Errors: fault.CorruptData.
 func decodeEnding(b []byte, headSum uint64) (ending, error) {
 	if len(b) != endBytes || binary.LittleEndian.Uint32(b) != 0 ||
 		xxh3.HashSeed(b[:endBytes-8], headSum) != binary.LittleEndian.Uint64(b[endBytes-8:]) {

@@ -50,9 +50,8 @@ type Store struct {
 	}
 }
 
-// OpenStore looks at what is there, head and end of each file, and
-// removes what was never finished. Errors: fault.Disk; damage is kept with the
-// file.
+// OpenStore looks at what is there, head and end of each file, and removes what was never finished. Errors:
+// fault.Disk; damage is kept with the file.
 func OpenStore(fsys vfs.FS, directory string, logger *slog.Logger) (*Store, error) {
 	const op = "open checkpoints"
 	store := &Store{fs: fsys, dir: filepath.Join(directory, Directory), logger: logger}
@@ -120,8 +119,7 @@ func byTxid(a, b File) int {
 	return cmp.Or(cmp.Compare(a.Head.Txid, b.Head.Txid), strings.Compare(a.Name, b.Name))
 }
 
-// Usable returns the good ones that a log beginning with raft entry first
-// continues, the newest first.
+// Usable returns the good ones that a log beginning with raft entry first continues, the newest first.
 func (c *Store) Usable(first uint64) []File {
 	return slices.DeleteFunc(c.All(), func(f File) bool { return !f.Usable(first) })
 }
@@ -170,8 +168,7 @@ func (c *Store) Find(name string) (File, bool) {
 // path of a file.
 func (c *Store) path(f File) string { return filepath.Join(c.dir, f.Name) }
 
-// Create begins a file under a temporary name. Errors: fault.Disk,
-// fault.NoSpace.
+// Create begins a file under a temporary name. Errors: fault.Disk, fault.NoSpace.
 func (c *Store) Create() (*Writer, error) {
 	c.mu.Lock()
 	c.mu.temporary++
@@ -217,8 +214,7 @@ func (c *Store) Retire(first uint64, cut func(kept File) error) error {
 	return c.prune(kept)
 }
 
-// RoomFor refuses a checkpoint that would leave less than reserve free bytes on
-// the disk.
+// RoomFor refuses a checkpoint that would leave less than reserve free bytes on the disk.
 func (c *Store) RoomFor(reserve int64) error {
 	space, err := c.fs.StatFS(c.dir)
 	if err != nil {
@@ -276,8 +272,7 @@ func (c *Store) kept(first uint64) (File, bool) {
 	if older := usable[KeptCount-1]; older.Head.Index <= first && older.Name == all[len(all)-1].Name {
 		return File{}, false // all is done
 	}
-	// The newer one was verified when it was published, or is the next one's
-	// reserve.
+	// The newer one was verified when it was published, or is the next one's reserve.
 	for _, f := range usable[KeptCount-1:] {
 		if _, err := Verify(c.fs, c.path(f)); err != nil {
 			c.damaged(f.Name, err)
@@ -288,8 +283,7 @@ func (c *Store) kept(first uint64) (File, bool) {
 	return File{}, false
 }
 
-// prune removes the files in front of the one that is kept, damaged ones too.
-// changing is held.
+// prune removes the files in front of the one that is kept, damaged ones too. changing is held.
 func (c *Store) prune(kept File) error {
 	c.mu.Lock()
 	n := slices.IndexFunc(c.mu.files, func(f File) bool { return f.Name == kept.Name })

@@ -126,8 +126,7 @@ func ReceiveContent(writer *Writer, receive Receive) error {
 		if end := message.GetEnd(); end != nil {
 			if sum := writer.content.Sum64(); end.Bytes != writer.end.bytes || end.Sum != sum || end.Bytes == 0 {
 				return fault.New(fault.CorruptData, op, "%d bytes with sum %016x came, %d with %016x were sent",
-					writer.end.bytes, sum,
-					end.Bytes, end.Sum)
+					writer.end.bytes, sum, end.Bytes, end.Sum)
 			}
 			return writer.finish()
 		}
@@ -166,8 +165,7 @@ func ReceiveFile(writer *Writer, receive Receive) error {
 		if end := message.GetEnd(); end != nil {
 			if end.Bytes != uint64(writer.position) || end.Sum != whole.Sum64() {
 				return fault.New(fault.CorruptData, "fetch checkpoint",
-					"%d bytes came, %d were sent, or the sum differs",
-					writer.position, end.Bytes)
+					"%d bytes came, %d were sent, or the sum differs", writer.position, end.Bytes)
 			}
 			return nil
 		}

@@ -28,8 +28,7 @@ func (w *Writer) Raw(b []byte) error {
 		return vfs.FaultOf("write checkpoint", err)
 	}
 	w.position += int64(len(b))
-	// Written out as it comes, so that the fsync at the end does not make the
-	// log's own wait for all of it at once.
+	// Written out as it comes, so that the fsync at the end does not make the log's own wait for all of it at once.
 	if w.position-w.synced >= writeoutBytes {
 		if err := w.file.SyncRange(w.synced, w.position-w.synced); err != nil {
 			return vfs.FaultOf("write checkpoint", err)
@@ -67,8 +66,7 @@ func (w *Writer) finish() error {
 	return w.Raw(w.end.encode(w.headSum))
 }
 
-// publish makes the file durable, reads all of it back, and only then renames it to
-// its final name, durably.
+// publish makes the file durable, reads all of it back, and only then renames it to its final name, durably.
 func (w *Writer) publish(received bool, check func(*Head) error) (File, error) {
 	const op = "write checkpoint"
 	if err := w.file.Sync(); err != nil {

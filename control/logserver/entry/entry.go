@@ -39,8 +39,7 @@ type Entry struct {
 // LastTxid is the txid of a batch's last record.
 func (e *Entry) LastTxid() uint64 { return e.FirstTxid + uint64(len(e.Records)) - 1 }
 
-// Check reports whether an entry keeps the bounds that the decoder enforces.
-// Errors: fault.Invalid.
+// Check reports whether an entry keeps the bounds that the decoder enforces. Errors: fault.Invalid.
 func (e *Entry) Check() error {
 	invalid := func(format string, args ...any) error {
 		return fault.New(fault.Invalid, "append to log", format, args...)
@@ -104,10 +103,9 @@ func (e *Entry) Encode() []byte {
 // recordSum is the checksum of a record under its txid.
 func recordSum(txid uint64, record []byte) uint64 { return xxh3.HashSeed(record, txid) }
 
-// Decode checks and decodes the bytes of an entry; the records stay
-// slices of b. Errors: fault.Version for a newer format, fault.CorruptData for
-// anything else that encode cannot have written, with the txid of the first
-// bad record where it is known.
+// Decode checks and decodes the bytes of an entry; the records stay slices of b. Errors: fault.Version for a newer
+// format, fault.CorruptData for anything else that encode cannot have written, with the txid of the first bad
+// record where it is known.
 func Decode(b []byte) (Entry, error) {
 	corrupt := func(format string, args ...any) (Entry, error) {
 		return Entry{}, &fault.Error{Kind: fault.CorruptData, Reason: "log entry: " + fmt.Sprintf(format, args...)}
@@ -125,8 +123,7 @@ func Decode(b []byte) (Entry, error) {
 	sumOK := xxh3.Hash(body) == sum
 	if sumOK && b[4] != version {
 		return Entry{}, fault.New(fault.Version, "read log", "log entry of version %d; this build knows version %d",
-			b[4],
-			version)
+			b[4], version)
 	}
 	decoded := Entry{
 		Kind:      Kind(b[5]),

@@ -6,9 +6,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// State is the replicated state machine: who may write, and where the log
-// ends. It is a pure function of the entries, in order: every server, the
-// verifier and every Tail that steps through the same entries agree on which
+// State is the replicated state machine: who may write, and where the log ends. It is a pure function of the
+// entries, in order: every server, the verifier and every Tail that steps through the same entries agree on which
 // of them were accepted.
 type State struct {
 	Epoch    uint64 // highest acquired; 0 = none yet
@@ -16,9 +15,8 @@ type State struct {
 	LastTxid uint64 // of the last accepted batch; 0 = none
 }
 
-// Step applies one entry. It returns nil if the entry was accepted; else why
-// not, and the state has not changed. Errors: fault.Fenced, fault.Gap,
-// fault.Protocol.
+// Step applies one entry. It returns nil if the entry was accepted; else why not, and the state has not changed.
+// Errors: fault.Fenced, fault.Gap, fault.Protocol.
 func (s *State) Step(next *Entry) error {
 	const op = "append to log"
 	if next.Kind == Acquire {

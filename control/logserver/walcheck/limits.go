@@ -4,11 +4,9 @@ import (
 	"github.com/whispering-woods/ww/control/logserver/entry"
 )
 
-// Bounds of the log files that a log server may write, and a check accepts. A check
-// takes the memory of one file.
+// Bounds of the log files that a log server may write, and a check accepts. A check takes the memory of one file.
 const (
-	// EntriesPerWriteMax is raft's MaxAppendEntries: how many entries share one
-	// fsync or one message to a follower.
+	// EntriesPerWriteMax is raft's MaxAppendEntries: how many entries share one fsync or one message to a follower.
 	EntriesPerWriteMax = 256
 	// SegmentBytesMin and SegmentBytesMax bound Options.SegmentBytes; a segment
 	// is read into memory when it is verified.

@@ -8,11 +8,10 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// The mark file remembers how far the log is known to reach, so that a start
-// can tell an unfinished last write, which was never acknowledged, from the
-// loss of one that was. It is written without fsync about once a second, with
-// fsync at start and at an orderly end; an old mark is true as well, only
-// weaker. Two slots take turns, so a torn one leaves the other.
+// The mark file remembers how far the log is known to reach, so that a start can tell an unfinished last write,
+// which was never acknowledged, from the loss of one that was. It is written without fsync about once a second,
+// with fsync at start and at an orderly end; an old mark is true as well, only weaker. Two slots take turns, so a
+// torn one leaves the other.
 const (
 	markName      = "mark"
 	markMagic     = 0x4d4c5757 // "WWLM"

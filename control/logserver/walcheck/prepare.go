@@ -67,11 +67,10 @@ func Prepare(dir string, logger *slog.Logger) (*Report, error) {
 	return report, nil
 }
 
-// rewrite writes the first keep bytes of a file again, zeros from there to
-// end, and syncs it. The bytes stay the same, so a crash at any point leaves
-// the file as good as it was; but pages that the kernel marked clean after a
-// failed fsync, and would serve from memory until they are evicted, are dirty once
-// more and reach the disk, or an error says that they did not.
+// rewrite writes the first keep bytes of a file again, zeros from there to end, and syncs it. The bytes stay the
+// same, so a crash at any point leaves the file as good as it was; but pages that the kernel marked clean after a
+// failed fsync, and would serve from memory until they are evicted, are dirty once more and reach the disk, or an
+// error says that they did not.
 func rewrite(path string, keep, end int64) error {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -99,9 +98,8 @@ func rewrite(path string, keep, end int64) error {
 	return vfs.OS{}.SyncDir(filepath.Dir(path))
 }
 
-// seal does what raft-wal leaves undone when the process dies between the
-// write that fills a segment and the update of its list: at the next start it
-// would take the full file for the open one and refuse every append to it
+// seal does what raft-wal leaves undone when the process dies between the write that fills a segment and the update
+// of its list: at the next start it would take the full file for the open one and refuse every append to it
 // (raft-wal v0.4.2 segment/writer.go, Append).
 func seal(walDir string, report *Report) error {
 	var db metadb.BoltMetaDB

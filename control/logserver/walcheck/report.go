@@ -48,8 +48,7 @@ type SegmentReport struct {
 	Sealed     bool
 }
 
-// Damage is a place in the log that cannot be read. Everything in front of it
-// is good.
+// Damage is a place in the log that cannot be read. Everything in front of it is good.
 type Damage struct {
 	Segment string
 	Offset  int64
@@ -89,8 +88,7 @@ func (r *Report) refuse() error {
 	return nil
 }
 
-// findBase chooses the checkpoint that leaves the most of the log to judge, if
-// the log was cut.
+// findBase chooses the checkpoint that leaves the most of the log to judge, if the log was cut.
 func (r *Report) findBase() {
 	if len(r.meta.Segments) > 0 {
 		r.CutIndex = r.meta.Segments[0].MinIndex

@@ -42,9 +42,8 @@ type DumpEntry struct {
 // errMissing means that raft-wal never ran here.
 var errMissing = errors.New("no log")
 
-// scanDirectory reads and verifies a whole log directory without changing it.
-// each, if not nil, gets our entries in order; look is how well checkpoints are
-// read. A missing log is errMissing. Damage is reported, not returned.
+// scanDirectory reads and verifies a whole log directory without changing it. each, if not nil, gets our entries in
+// order; look is how well checkpoints are read. A missing log is errMissing. Damage is reported, not returned.
 func scanDirectory(dir string, look func(vfs.FS, string) (checkpoint.File, error),
 	each func(DumpEntry) error) (*Report, error) {
 	report := &Report{FirstTxid: 1}
@@ -112,8 +111,7 @@ func (s *scanner) segment(dir string, info types.SegmentInfo, last bool) error {
 		report.damaged(Damage{Segment: name, Offset: offset, Index: index, Txid: s.state.LastTxid + 1, Reason: reason})
 	}
 	if report.LastIndex > 0 && info.MinIndex != report.LastIndex+1 || report.LastIndex == 0 &&
-		len(report.Segments) > 0 &&
-		len(report.Damage) == 0 {
+		len(report.Segments) > 0 && len(report.Damage) == 0 {
 		damaged(0, report.LastIndex+1, fmt.Sprintf("the file begins with entry %d", info.MinIndex))
 	}
 	scan, buf, err := scanSegment(dir, info, s.buf, func(f frame) error { return s.entry(name, info, f) })

@@ -17,12 +17,10 @@ import (
 	"github.com/whispering-woods/ww/control/logserver/entry"
 )
 
-// Layout of raft-wal's segment files, version 0 (raft-wal segment/format.go).
-// We read them ourselves because raft-wal checks only the last write of the
-// last segment, and takes everything behind the first frame it cannot read
-// for an unfinished write: damage in the middle would silently cut the log.
-// Another version of raft-wal may break this: format_test.go compares every byte
-// of a log that the library writes, and pins the version.
+// Layout of raft-wal's segment files, version 0 (raft-wal segment/format.go). We read them ourselves because
+// raft-wal checks only the last write of the last segment, and takes everything behind the first frame it cannot
+// read for an unfinished write: damage in the middle would silently cut the log. Another version of raft-wal may
+// break this: format_test.go compares every byte of a log that the library writes, and pins the version.
 const (
 	segmentMagic       = 0x58eb6b0d
 	segmentHeaderBytes = 32
@@ -57,8 +55,7 @@ type segmentScan struct {
 	certain    bool   // no unfinished last write: it was whole, or others follow it
 }
 
-// scanSegment reads the segment file of info into buf, which it reuses and
-// returns, and verifies it.
+// scanSegment reads the segment file of info into buf, which it reuses and returns, and verifies it.
 func scanSegment(dir string, info types.SegmentInfo, buf []byte, each func(frame) error) (segmentScan, []byte, error) {
 	buf, err := readFile(filepath.Join(dir, segment.FileName(info)), buf)
 	if err != nil {
@@ -68,9 +65,8 @@ func scanSegment(dir string, info types.SegmentInfo, buf []byte, each func(frame
 	return scan, buf, err
 }
 
-// scanBytes verifies every write in a segment's bytes: the frames' structure,
-// raft-wal's CRC of the write and the entries. each gets the entries of whole
-// writes in order. It judges nothing: see scanDirectory.
+// scanBytes verifies every write in a segment's bytes: the frames' structure, raft-wal's CRC of the write and the
+// entries. each gets the entries of whole writes in order. It judges nothing: see scanDirectory.
 func scanBytes(info types.SegmentInfo, buf []byte, each func(frame) error) (segmentScan, error) {
 	scan := segmentScan{name: segment.FileName(info)}
 	scan.used = int64(len(bytes.TrimRight(buf, "\x00")))
@@ -234,13 +230,11 @@ func decodeLog(b []byte, log *raft.Log) (err error) {
 	return (&wal.BinaryCodec{}).Decode(b, log)
 }
 
-// laterWrite looks behind bad bytes for another write. raft-wal begins a write
-// only after the one before it is fsynced, so bad bytes in front of another
-// write are damage, and bad bytes in front of nothing may be the last write,
-// unfinished when the power failed. An unfinished write holds whole entries
-// too, and any eight bytes of theirs may look like a commit frame; so a
-// beginning counts only behind commit, where the frames of the bad write say
-// that it ends (0 if they do not say), and elsewhere only a whole write does.
+// laterWrite looks behind bad bytes for another write. raft-wal begins a write only after the one before it is
+// fsynced, so bad bytes in front of another write are damage, and bad bytes in front of nothing may be the last
+// write, unfinished when the power failed. An unfinished write holds whole entries too, and any eight bytes of
+// theirs may look like a commit frame; so a beginning counts only behind commit, where the frames of the bad write
+// say that it ends (0 if they do not say), and elsewhere only a whole write does.
 func laterWrite(buf []byte, from, commit int64, index uint64) bool {
 	if commit > 0 && beginsWrite(buf, commit+frameHeaderBytes, index) {
 		return true
@@ -254,8 +248,7 @@ func laterWrite(buf []byte, from, commit int64, index uint64) bool {
 	return false
 }
 
-// beginsWrite reports whether the frame at start is an entry with an index that
-// can follow the entry index.
+// beginsWrite reports whether the frame at start is an entry with an index that can follow the entry index.
 func beginsWrite(buf []byte, start int64, index uint64) bool {
 	body := start + frameHeaderBytes
 	if body > int64(len(buf)) {
@@ -277,8 +270,7 @@ func beginsWrite(buf []byte, start int64, index uint64) bool {
 	return f.check() == ""
 }
 
-// wholeWrite reports whether the frames from start on end in a commit frame with
-// their CRC.
+// wholeWrite reports whether the frames from start on end in a commit frame with their CRC.
 func wholeWrite(buf []byte, start int64) bool {
 	for position := start; position+frameHeaderBytes <= int64(len(buf)); {
 		kind, value, ok := readFrameHeader(buf[position:])

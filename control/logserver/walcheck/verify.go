@@ -8,16 +8,13 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// LockName is the file in a log server's directory whose lock keeps a second
-// process out.
+// LockName is the file in a log server's directory whose lock keeps a second process out.
 const LockName = "LOCK"
 
-// Verify reads a log server's whole directory while no server uses it, checks
-// every byte of the log and of its checkpoints, and changes nothing. Damage is in
-// the report, and is returned as the error that Start would give; a damaged
-// checkpoint is an error here also when Start could do without it. Errors:
-// fault.CorruptData, fault.Busy (a server runs), fault.NotFound (no log),
-// fault.Disk.
+// Verify reads a log server's whole directory while no server uses it, checks every byte of the log and of its
+// checkpoints, and changes nothing. Damage is in the report, and is returned as the error that Start would give; a
+// damaged checkpoint is an error here also when Start could do without it. Errors: fault.CorruptData, fault.Busy (a
+// server runs), fault.NotFound (no log), fault.Disk.
 func Verify(directory string) (*Report, error) {
 	report, err := scanUnused(directory, checkpoint.Verify, nil)
 	if err != nil {
@@ -33,10 +30,9 @@ func Verify(directory string) (*Report, error) {
 	return report, refused
 }
 
-// Dump passes every batch and epoch of a log to fn, in order, while no server uses
-// the directory; it changes nothing. If the log was cut, it starts behind the
-// oldest checkpoint. An error of fn ends it and is returned. With damage it passes
-// what can be read and then fails like Verify.
+// Dump passes every batch and epoch of a log to fn, in order, while no server uses the directory; it changes
+// nothing. If the log was cut, it starts behind the oldest checkpoint. An error of fn ends it and is returned. With
+// damage it passes what can be read and then fails like Verify.
 func Dump(directory string, fn func(DumpEntry) error) error {
 	report, err := scanUnused(directory, checkpoint.Glance, fn)
 	if err != nil {
