@@ -36,8 +36,7 @@ func (c *Client) create(ctx context.Context, what namenode.Call, options CreateO
 		reason = "a chunk size has to be a multiple of 64 KiB, at most 1 GiB" // in the units of people
 	}
 	if reason != "" {
-		return FileInfo{}, nil, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: what.Path, Reason: reason,
-			Hint: "replication is 1 to 16, a chunk size a multiple of 64 KiB up to 1 GiB"}
+		return FileInfo{}, nil, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: what.Path, Reason: reason}
 	}
 	answer, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Create,
 		&controlpb.CreateRequest{Header: &controlpb.MutationHeader{}, Path: what.Path, Overwrite: options.Overwrite,
