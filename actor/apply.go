@@ -182,8 +182,7 @@ func (s *State) addChunks(file namespace.InodeSlot, placements []codec.Placement
 func (s *State) newChunk(slot namespace.ChunkSlot, members []datanode.Index) LocatedChunk {
 	c := s.files.Chunk(slot)
 	return LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(), Offset: s.files.Offset(c),
-		Length: c.Length(), Open: true,
-		Replicas: s.replicas.Nodes.Locations(members)}
+		Length: c.Length(), Open: true, Replicas: s.replicas.Nodes.Locations(members)}
 }
 
 // applyCommits seals the chunks of a record.

@@ -4,9 +4,8 @@ import (
 	"fmt"
 )
 
-// check compares all that is derived with what it is derived from, and the
-// numbers with their bounds. It costs time in proportion to the state; tests
-// call it after every step.
+// check compares all that is derived with what it is derived from, and the numbers with their bounds. It costs time
+// in proportion to the state; tests call it after every step.
 func (s *State) check() error {
 	if s.step.Txid == 0 {
 		return nil

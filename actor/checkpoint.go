@@ -90,9 +90,8 @@ func (p *Snapshot) encodeInodes(writer *codec.CheckpointWriter) (inodes, chunks 
 			flush()
 		}
 		for from := 0; from < len(more); from += codec.CheckpointPageItems {
-			writer.Frame(codec.KindCheckpointMore,
-				&codec.CheckpointMore{Version: codec.Version,
-					Chunks: more[from:min(from+codec.CheckpointPageItems, len(more))]})
+			writer.Frame(codec.KindCheckpointMore, &codec.CheckpointMore{Version: codec.Version,
+				Chunks: more[from:min(from+codec.CheckpointPageItems, len(more))]})
 		}
 	}
 	if p.view.Root() == 0 {
@@ -129,9 +128,8 @@ func (p *Snapshot) inode(slot namespace.InodeSlot, name string,
 	from := len(room)
 	for next := n.First(); next != 0; {
 		record := p.view.Chunk(next)
-		c := codec.CheckpointChunk{ID: record.ID(), Generation: record.Generation(),
-			Promised: record.Promised(),
-			Length:   uint32(record.Length()), Open: record.Open()}
+		c := codec.CheckpointChunk{ID: record.ID(), Generation: record.Generation(), Promised: record.Promised(),
+			Length: uint32(record.Length()), Open: record.Open()}
 		if w := p.view.OpenChunk(next); w != nil {
 			c.Minimum, c.Strict, c.Base, c.Cut, c.Members = w.Minimum, w.Strict, w.Base, w.Cut, w.Members
 		}
@@ -189,9 +187,8 @@ func (s *State) LoadCheckpoint(data []byte) error {
 	return s.ReadCheckpoint(bytes.NewReader(data), int64(len(data)))
 }
 
-// ReadCheckpoint restores the state that r yields, to its end, into an empty
-// State. bytes is about how many they are, so that tables need not grow; 0: not
-// known. After an error the State must be dropped.
+// ReadCheckpoint restores the state that r yields, to its end, into an empty State. bytes is about how many they
+// are, so that tables need not grow; 0: not known. After an error the State must be dropped.
 func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 	if s.step.Txid != 0 {
 		return fault.New(fault.Exists, "load checkpoint", "the state is at txid %d already", s.step.Txid)
@@ -330,8 +327,7 @@ func (l *checkpointLoader) inode(inode *codec.CheckpointInode, key string) error
 		key = ""
 	}
 	slot, free := state.tree.Load(namespace.Attributes{ID: inode.ID, Parent: inode.Parent, Created: inode.Created,
-		Modified: inode.Modified, Blocks: inode.Blocks,
-		Replication: inode.Replication, Flags: inode.Flags}, key)
+		Modified: inode.Modified, Blocks: inode.Blocks, Replication: inode.Replication, Flags: inode.Flags}, key)
 	l.inodes++
 	l.last = slot
 	if directory {
@@ -386,9 +382,8 @@ func (l *checkpointLoader) addChunks(file namespace.InodeSlot, chunks []codec.Ch
 				return codec.CorruptCheckpoint("chunk %s: node index %d", stored.ID, m)
 			}
 		}
-		loaded := namespace.LoadedChunk{ID: stored.ID, Generation: stored.Generation,
-			Promised: stored.Promised,
-			Length:   int64(stored.Length)}
+		loaded := namespace.LoadedChunk{ID: stored.ID, Generation: stored.Generation, Promised: stored.Promised,
+			Length: int64(stored.Length)}
 		if stored.Open {
 			loaded.Open = &namespace.OpenChunk{Minimum: stored.Minimum, Strict: stored.Strict,
 				Base: stored.Base, Cut: stored.Cut, Members: stored.Members}

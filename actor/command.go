@@ -15,12 +15,10 @@ type ClientID = leases.ClientID
 // Command is one input of the state machine. The shell fills every field that
 // is marked so; the state machine reads no clock and no random source.
 type Command struct {
-	// Now is the wall clock in Unix milliseconds, for times in records.
-	// Filled by the shell for every command.
+	// Now is the wall clock in Unix milliseconds, for times in records. Filled by the shell for every command.
 	Now int64
-	// Mono is the time since the shell started, from a monotonic clock, for
-	// leases, heartbeats and grace periods. It never goes back. Filled by the
-	// shell for every command.
+	// Mono is the time since the shell started, from a monotonic clock, for leases, heartbeats and grace periods.
+	// It never goes back. Filled by the shell for every command.
 	Mono time.Duration
 	// Random seeds chunk ids, placement and read order. Filled by the shell for
 	// every command, from a cryptographic source.
@@ -76,8 +74,7 @@ type (
 		// allocate anew at the same index (FirstIndex; Count is 1).
 		ReplaceChunk chunk.ID
 	}
-	// Complete commits the last chunks, closes the file and ends the lease.
-	// Result: *CompleteResult.
+	// Complete commits the last chunks, closes the file and ends the lease. Result: *CompleteResult.
 	Complete struct {
 		FileID  uint64
 		Commits []ChunkCommit
@@ -100,9 +97,8 @@ type (
 		Generation  chunk.Generation
 		FailedNodes []string
 	}
-	// UpdatePipeline commits a generation that RecoverPipeline issued, once
-	// every member holds it and before anything written under it counts as
-	// acknowledged. Result: *UpdatePipelineResult.
+	// UpdatePipeline commits a generation that RecoverPipeline issued, once every member holds it and before
+	// anything written under it counts as acknowledged. Result: *UpdatePipelineResult.
 	UpdatePipeline struct {
 		FileID     uint64
 		Chunk      chunk.ID
@@ -180,12 +176,10 @@ const (
 	SafeModeLeave SafeModeAction = 3
 )
 
-// Requests of the shell itself and of datanodes. Session is a number, never
-// reused, that the shell assigns to each datanode stream; what comes from an older
-// session than the node's last registration is refused with fault.Closed.
+// Requests of the shell itself and of datanodes. Session is a number, never reused, that the shell assigns to each
+// datanode stream; what comes from an older session than the node's last registration is refused with fault.Closed.
 type (
-	// Format starts a new log: its record is txid 1. Only on an empty State.
-	// Result: *FormatResult.
+	// Format starts a new log: its record is txid 1. Only on an empty State. Result: *FormatResult.
 	Format struct {
 		// ClusterID, if empty, is made from the command's time and randomness.
 		ClusterID string
@@ -210,9 +204,8 @@ type (
 		HighestEpoch uint64
 		HighestTxid  uint64
 		Volumes      []datanode.VolumeState
-		// DurableTxid is the last durable txid that the shell knows: a node that
-		// has seen a higher one refuses us, so we refuse it first, loudly.
-		// Filled by the shell.
+		// DurableTxid is the last durable txid that the shell knows: a node that has seen a higher one refuses us,
+		// so we refuse it first, loudly. Filled by the shell.
 		DurableTxid uint64
 	}
 	// Heartbeat keeps a node alive and tells its load. No result.
@@ -255,13 +248,11 @@ type (
 		Session uint64
 		datanode.VerifyResult
 	}
-	// Tick drives everything that waits for time. The shell sends one about
-	// every Config.TickInterval. No result.
+	// Tick drives everything that waits for time. The shell sends one about every Config.TickInterval. No result.
 	Tick struct{}
 )
 
-// ChunkCommit is a client's word that a chunk is sealed at a length on the
-// named nodes.
+// ChunkCommit is a client's word that a chunk is sealed at a length on the named nodes.
 type ChunkCommit struct {
 	Chunk      chunk.ID
 	Generation chunk.Generation

@@ -17,8 +17,7 @@ type Config struct {
 	DefaultReplication uint32
 	// DefaultChunkSize in bytes. Default chunk.SizeDefault.
 	DefaultChunkSize int64
-	// LeaseSoftLimit: a lease not renewed for so long may be taken over.
-	// Default 60 s.
+	// LeaseSoftLimit: a lease not renewed for so long may be taken over. Default 60 s.
 	LeaseSoftLimit time.Duration
 	// LeaseHardLimit: a lease not renewed for so long is ended. Default 5 min.
 	LeaseHardLimit time.Duration
@@ -31,20 +30,16 @@ type Config struct {
 	// DeleteGrace passes between the first sight of an unknown or stale replica
 	// (or its node's registration) and the order to delete it. Default 5 min.
 	DeleteGrace time.Duration
-	// CopyTimeout is how long a repair copy may take before another is ordered.
-	// Default 5 min.
+	// CopyTimeout is how long a repair copy may take before another is ordered. Default 5 min.
 	CopyTimeout time.Duration
-	// RecoverTimeout is how long a chunk recovery may take before another
-	// primary is asked. Default 15 s.
+	// RecoverTimeout is how long a chunk recovery may take before another primary is asked. Default 15 s.
 	RecoverTimeout time.Duration
 	// RecoverWait is how long a recovery waits, after this State became active,
 	// for reports of pipeline members. Default 20 s.
 	RecoverWait time.Duration
-	// ResendAfter is how long a delete order waits for its confirmation before
-	// it is sent again. Default 30 s.
+	// ResendAfter is how long a delete order waits for its confirmation before it is sent again. Default 30 s.
 	ResendAfter time.Duration
-	// CopiesPerNode and CopiesTotal bound the repair copies under way. Defaults
-	// 4 and 64.
+	// CopiesPerNode and CopiesTotal bound the repair copies under way. Defaults 4 and 64.
 	CopiesPerNode int
 	CopiesTotal   int
 	// SafeModeShare of the sealed chunks, in thousandths, must have a reported
@@ -124,8 +119,7 @@ func (c Config) Validate() error {
 // replicas are the settings of that room.
 func (c Config) replicas() replicas.Config {
 	return replicas.Config{StaleAfter: c.StaleAfter, DeadAfter: c.DeadAfter, RepairGrace: c.RepairGrace,
-		DeleteGrace: c.DeleteGrace,
-		RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter,
+		DeleteGrace: c.DeleteGrace, RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter,
 		CopiesPerNode: c.CopiesPerNode,
 		CopiesTotal:   c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement)}
 }

@@ -7,10 +7,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Effects is what one Step wants done: first make Records durable, then release
-// what waits for them. The slices are valid until the next Step (copy them into
-// the batch); the bytes of each record, results and message bodies are never
-// changed afterwards and may be kept.
+// Effects is what one Step wants done: first make Records durable, then release what waits for them. The slices are
+// valid until the next Step (copy them into the batch); the bytes of each record, results and message bodies are
+// never changed afterwards and may be kept.
 type Effects struct {
 	// FirstTxid is the txid of Records[0]; the others follow without a gap.
 	FirstTxid uint64
@@ -25,20 +24,17 @@ type Effects struct {
 	Events []step.Event
 }
 
-// Reply answers one command. Release it when every txid up to AfterTxid is
-// durable; 0 means at once. A read that saw state which may not be durable yet
-// carries the txid it depends on; errors do too.
+// Reply answers one command. Release it when every txid up to AfterTxid is durable; 0 means at once. A read that
+// saw state which may not be durable yet carries the txid it depends on; errors do too.
 type Reply struct {
-	// Result is a pointer to the result struct named at the request, nil if the
-	// request has none or Err is set.
+	// Result is a pointer to the result struct named at the request, nil if the request has none or Err is set.
 	Result any
 	// Err is why the command was refused, nil on success.
 	Err       *fault.Error
 	AfterTxid uint64
 }
 
-// LocatedChunk is a chunk of a file with its replicas: best first for a
-// reader, in pipeline order for a writer.
+// LocatedChunk is a chunk of a file with its replicas: best first for a reader, in pipeline order for a writer.
 type LocatedChunk struct {
 	Chunk      chunk.ID
 	Generation chunk.Generation
@@ -52,8 +48,7 @@ type LocatedChunk struct {
 
 // FileInfo describes a file or directory.
 type FileInfo struct {
-	// Name is the path's last element; empty for the root, and for a closed
-	// file that was asked for by id.
+	// Name is the path's last element; empty for the root, and for a closed file that was asked for by id.
 	Name        string
 	FileID      uint64
 	Directory   bool
@@ -107,11 +102,9 @@ type (
 		Directories uint64
 		Bytes       int64
 	}
-	// RecoverLeaseResult answers RecoverLease: false means that recovery has
-	// begun.
+	// RecoverLeaseResult answers RecoverLease: false means that recovery has begun.
 	RecoverLeaseResult struct{ Closed bool }
-	// TruncateResult answers Truncate: Done is false while the last chunk is
-	// being cut.
+	// TruncateResult answers Truncate: Done is false while the last chunk is being cut.
 	TruncateResult struct {
 		Info FileInfo
 		Done bool

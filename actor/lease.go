@@ -26,8 +26,7 @@ func renewLeases(s *State, r *RenewLeases) (any, *fault.Error) {
 	return &RenewLeasesResult{FileIDs: files}, nil
 }
 
-// endLeases ends leases past the hard limit: hidden files are abandoned, the
-// others recovered.
+// endLeases ends leases past the hard limit: hidden files are abandoned, the others recovered.
 func (s *State) endLeases() {
 	for _, file := range s.leases.Expired(s.config.LeaseHardLimit, s.step.Mono, leasesPerTick) {
 		slot := s.tree.Find(file)
@@ -52,9 +51,8 @@ func appenderNode(holder string) (string, bool) {
 	return id, ok && id != ""
 }
 
-// holderGone reports whether the holder is a datanode that appends for others and
-// appends no more: it was away for a while, or by, who asks, is the same
-// datanode after a restart. Then its lease ends at once.
+// holderGone reports whether the holder is a datanode that appends for others and appends no more: it was away for
+// a while, or by, who asks, is the same datanode after a restart. Then its lease ends at once.
 func (s *State) holderGone(o *leases.Lease, by string) bool {
 	id, ok := appenderNode(o.Holder)
 	if !ok {
@@ -89,16 +87,14 @@ func (s *State) leaseHeld(at where, lease *leases.Lease) *fault.Error {
 // soft limit, or gone, or it is the namenode already. by is the other's name.
 func (s *State) checkTakeOver(at where, lease *leases.Lease, by string) *fault.Error {
 	if lease.Recovering() || lease.Client == s.command.Client ||
-		s.leases.Idle(lease.Client, s.step.Mono) >= s.config.LeaseSoftLimit ||
-		s.holderGone(lease, by) {
+		s.leases.Idle(lease.Client, s.step.Mono) >= s.config.LeaseSoftLimit || s.holderGone(lease, by) {
 		return nil
 	}
 	return s.leaseHeld(at, lease)
 }
 
-// takeOver begins the recovery of an open file, and reports whether the file is
-// closed now. prefix begins the record: the client's, so that its retry gets the
-// same answer, or the namenode's own if more records follow.
+// takeOver begins the recovery of an open file, and reports whether the file is closed now. prefix begins the
+// record: the client's, so that its retry gets the same answer, or the namenode's own if more records follow.
 func (s *State) takeOver(slot namespace.InodeSlot, prefix codec.Prefix) (closed bool, err *fault.Error) {
 	id := s.tree.Inode(slot).ID()
 	if !s.leases.Of(id).Recovering() {
@@ -150,8 +146,7 @@ func (s *State) continueRecoveries() {
 	}
 }
 
-// recoverFile starts the next attempt on a file in recovery, if none is under
-// way and what it needs is known.
+// recoverFile starts the next attempt on a file in recovery, if none is under way and what it needs is known.
 func (s *State) recoverFile(slot namespace.InodeSlot) {
 	id := s.tree.Inode(slot).ID()
 	recovery := s.leases.Recovery(id)

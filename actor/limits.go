@@ -12,9 +12,8 @@ const (
 	// checkpointKeysShared entries of a loaded checkpoint share the memory of
 	// their keys: a lone survivor among removed neighbours wastes little.
 	checkpointKeysShared = 32
-	// checkpointBytesPerChunk is about what a file with one chunk takes in a
-	// checkpoint; checkpointChunksInit bounds what is made for it before any was
-	// read.
+	// checkpointBytesPerChunk is about what a file with one chunk takes in a checkpoint; checkpointChunksInit
+	// bounds what is made for it before any was read.
 	checkpointBytesPerChunk = 72
 	checkpointChunksInit    = 16 << 20
 

@@ -17,8 +17,7 @@ type recordType struct {
 	answer reflect.Type
 }
 
-// recordTypes is the one table of edit records: a new kind is a struct in codec
-// and a row here.
+// recordTypes is the one table of edit records: a new kind is a struct in codec and a row here.
 var recordTypes = [...]recordType{
 	codec.KindFormat:          ofNamenode(applyFormat),
 	codec.KindEpoch:           ofNamenode(applyEpoch),
@@ -52,8 +51,7 @@ func ofNamenode[T any, P recordPointer[T]](apply func(*State, P) (any, error)) r
 	}
 }
 
-// ofClient is the row of records that clients' requests make, and perhaps the
-// namenode too.
+// ofClient is the row of records that clients' requests make, and perhaps the namenode too.
 func ofClient[T, R any, P recordPointer[T]](apply func(*State, P) (*R, error)) recordType {
 	row := ofNamenode(func(s *State, r P) (any, error) {
 		result, err := apply(s, r)
@@ -85,8 +83,7 @@ func answerKind(result any) codec.Kind {
 	return 0
 }
 
-// newAnswer makes an empty result of a client's record of a kind; nil if there is
-// none.
+// newAnswer makes an empty result of a client's record of a kind; nil if there is none.
 func newAnswer(kind codec.Kind) any {
 	if int(kind) >= len(recordTypes) || recordTypes[kind].answer == nil {
 		return nil

@@ -91,9 +91,8 @@ func (s *State) Step(c Command) Effects {
 	return s.effects
 }
 
-// Replay applies one framed record of the log; txid must be Txid()+1. An error
-// means that the log is damaged or that this program cannot follow it: the
-// State must be dropped.
+// Replay applies one framed record of the log; txid must be Txid()+1. An error means that the log is damaged or
+// that this program cannot follow it: the State must be dropped.
 func (s *State) Replay(txid uint64, data []byte) error {
 	if s.step.Active {
 		return fault.New(fault.Internal, "replay", "this state serves; only a standby replays")

@@ -125,8 +125,7 @@ func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *f
 	return nil
 }
 
-// lengthAfter is a chunk's length once seals are applied, and whether it is
-// sealed then.
+// lengthAfter is a chunk's length once seals are applied, and whether it is sealed then.
 func lengthAfter(c *namespace.Chunk, seals []codec.Sealing) (length int64, sealed bool) {
 	for _, q := range seals {
 		if q.Index == c.Index() {
@@ -138,8 +137,7 @@ func lengthAfter(c *namespace.Chunk, seals []codec.Sealing) (length int64, seale
 
 const shortFormat = "chunk %d has %d bytes; only a file's last chunk may have fewer than %d"
 
-// checkFull refuses seals that leave a short chunk before the chunk at index
-// last.
+// checkFull refuses seals that leave a short chunk before the chunk at index last.
 func (f *openFile) checkFull(seals []codec.Sealing, last uint32) *fault.Error {
 	size := f.inode().ChunkSize()
 	for _, q := range seals {
@@ -153,9 +151,8 @@ func (f *openFile) checkFull(seals []codec.Sealing, last uint32) *fault.Error {
 // logCommits logs the record that seals a writer's commits, of which the chunks
 // from index keep on are dropped, and believes the writer where the replicas are.
 //
-// Before the record is applied, it must find replicas at their generation if nodes
-// said something else before, and those of the chunks that it drops, so that they
-// are ordered deleted; for the others it is enough afterwards.
+// Before the record is applied, it must find replicas at their generation if nodes said something else before, and
+// those of the chunks that it drops, so that they are ordered deleted; for the others it is enough afterwards.
 func (f *openFile) logCommits(commits []ChunkCommit, keep uint32, r codec.Record) (any, *fault.Error) {
 	open, files := &f.s.replicas.OpenChunks, f.s.files
 	for i := range commits {
@@ -266,8 +263,7 @@ func (f *openFile) checkReplace(request *AddChunks, seals []codec.Sealing) *faul
 	}
 	if base := f.s.files.OpenChunk(old).Base; base > 0 {
 		return f.refuse(fault.Invalid, "", "chunk %s holds %d committed bytes and cannot be replaced",
-			request.ReplaceChunk,
-			base)
+			request.ReplaceChunk, base)
 	}
 	return nil
 }
@@ -468,8 +464,7 @@ func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
 		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "the pipeline has %d known members", len(members))
 	}
 	result, err := state.log(&codec.UpdatePipelineRecord{Prefix: state.prefix(), File: request.FileID,
-		Index:      record.Index(),
-		Generation: request.Generation, Length: uint32(request.Length), Members: members})
+		Index: record.Index(), Generation: request.Generation, Length: uint32(request.Length), Members: members})
 	if err == nil {
 		state.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Open, Generation: request.Generation,
 			Length: request.Length}, request.NodeIDs)

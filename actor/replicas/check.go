@@ -9,9 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// Check compares all that is derived with what it is derived from, and the numbers
-// with their bounds. It costs time in proportion to the state; tests call it after
-// every step.
+// Check compares all that is derived with what it is derived from, and the numbers with their bounds. It costs time
+// in proportion to the state; tests call it after every step.
 func (r *Replicas) Check() error {
 	for slot := namespace.ChunkSlot(1); slot < r.files.Limit(); slot++ {
 		if err := r.checkLocations(slot); err != nil {
@@ -27,8 +26,7 @@ func (r *Replicas) Check() error {
 	return r.deletion.check()
 }
 
-// checkLocations compares the locations of one chunk with the chunk, and with its
-// misplaced replicas.
+// checkLocations compares the locations of one chunk with the chunk, and with its misplaced replicas.
 func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
 	record := r.files.Chunk(slot)
 	nodes, level := r.locations.of(slot), r.locations.level(slot)

@@ -19,9 +19,8 @@ import (
 //   - it is surplus, misplaced or unreadable, and enough other replicas are in
 //     their place on live nodes that reported in full to this namenode; or it is
 //     the one that is in the way of the repair.
-// A corrupt replica is never deleted: its node puts it in quarantine.
-// An order names the replica's generation, and is checked once more before it is
-// sent once more.
+// A corrupt replica is never deleted: its node puts it in quarantine. An order names the replica's generation, and
+// is checked once more before it is sent once more.
 
 type deleteReason uint8
 
@@ -39,8 +38,7 @@ type deleteOrder struct {
 	attempts   int
 }
 
-// deletion holds the orders of all nodes, and the misplaced replicas that may get
-// one.
+// deletion holds the orders of all nodes, and the misplaced replicas that may get one.
 type deletion struct {
 	room *Replicas
 	// byNode are the orders by node index. Queued: some node has orders to be sent.
@@ -103,8 +101,7 @@ func (d *deletion) queue(n *nodeOrders, id chunk.ID) {
 	d.queued = true
 }
 
-// ordered reports whether a node shall delete its replica of a chunk, and of which
-// generation.
+// ordered reports whether a node shall delete its replica of a chunk, and of which generation.
 func (d *deletion) ordered(node datanode.Index, id chunk.ID) (chunk.Generation, bool) {
 	if order := d.byNode[node].orders[id]; order != nil {
 		return order.generation, true
@@ -115,8 +112,7 @@ func (d *deletion) ordered(node datanode.Index, id chunk.ID) (chunk.Generation, 
 // confirm ends an order: the replica is gone.
 func (d *deletion) confirm(node datanode.Index, id chunk.ID) { delete(d.byNode[node].orders, id) }
 
-// compare ends the orders for what a node no longer has after its full report.
-// Map order has no effect here.
+// compare ends the orders for what a node no longer has after its full report. Map order has no effect here.
 func (d *deletion) compare(node datanode.Index) {
 	for id, order := range d.byNode[node].orders {
 		slot := d.room.files.Find(id)
@@ -138,8 +134,7 @@ func (d *deletion) resendAll(node datanode.Index) {
 // wake has the orders of a node sent that could not be sent before.
 func (d *deletion) wake(node datanode.Index) { d.queued = d.queued || d.byNode[node].toSend.Len() > 0 }
 
-// send sends what is queued to nodes that are there, within the limits of one
-// step.
+// send sends what is queued to nodes that are there, within the limits of one step.
 func (d *deletion) send() {
 	if !d.room.step.Active || d.room.SafeMode.On() || !d.queued {
 		return
@@ -218,8 +213,7 @@ func (d *deletion) cancel(peer *node, id chunk.ID) {
 	d.room.step.Send(peer.id, &datanode.SendReport{})
 }
 
-// confirmed counts the replicas of a sealed chunk on live nodes that reported in
-// full, apart from one node.
+// confirmed counts the replicas of a sealed chunk on live nodes that reported in full, apart from one node.
 func (d *deletion) confirmed(slot namespace.ChunkSlot, except datanode.Index) int {
 	confirmed := 0
 	for _, node := range d.room.locations.of(slot) {

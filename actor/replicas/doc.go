@@ -1,6 +1,5 @@
-// Package replicas holds what is known of the copies of chunks, of the datanodes
-// that have them, and what is done about copies that are missing, misplaced, bad or
-// too many.
+// Package replicas holds what is known of the copies of chunks, of the datanodes that have them, and what is done
+// about copies that are missing, misplaced, bad or too many.
 //
 // A Replicas is made of parts with fields of their own, each in its file:
 //
@@ -13,10 +12,9 @@
 //	locations, misplaced   where the replicas are, in their place and not
 //	repair, deletion       orders: copies, and all that loses data
 //
-// It owns all of this. Only the ids and addresses of nodes are durable (edit records
-// add them); everything else is ephemeral: datanodes report it anew to a namenode
-// that starts. Replicas follows the chunks of the namespace as its Observer: that is
-// the seam between them. Orders and events leave through the step.Context. Whether a
-// chunk or a lease may change is not decided here, and nothing here writes a record.
-// No goroutine runs here, and one at a time may use it.
+// It owns all of this. Only the ids and addresses of nodes are durable (edit records add them); everything else is
+// ephemeral: datanodes report it anew to a namenode that starts. Replicas follows the chunks of the namespace as
+// its Observer: that is the seam between them. Orders and events leave through the step.Context. Whether a chunk or
+// a lease may change is not decided here, and nothing here writes a record. No goroutine runs here, and one at a
+// time may use it.
 package replicas

@@ -10,9 +10,8 @@ import (
 const (
 	// NodesMax bounds the node table; indexes are 1..NodesMax.
 	NodesMax = 10_000
-	// misplacedPerNodeMax bounds the replicas remembered per node that are not in
-	// their place (unknown, stale, open, bad); the next full report finds the
-	// rest.
+	// misplacedPerNodeMax bounds the replicas remembered per node that are not in their place (unknown, stale,
+	// open, bad); the next full report finds the rest.
 	misplacedPerNodeMax = 1 << 20
 	// deletesPerNodeMax bounds delete orders waiting for confirmation.
 	deletesPerNodeMax = 100_000
@@ -20,8 +19,7 @@ const (
 	deletesPerMessage = 1000
 	// deleteMessagesPerStep bounds DeleteReplicas messages per step.
 	deleteMessagesPerStep = 64
-	// deleteAttemptsMax is how often an order is sent; the next full report
-	// finds the replica again.
+	// deleteAttemptsMax is how often an order is sent; the next full report finds the replica again.
 	deleteAttemptsMax = 10
 	// sweepSlotsPerStep bounds the chunks assessed again in one step.
 	sweepSlotsPerStep = 1 << 20
@@ -34,8 +32,7 @@ const (
 	verifyOrdersPerTick = 1024
 	// misplacedExaminedPerTick bounds the misplaced replicas looked at in one Tick.
 	misplacedExaminedPerTick = 16_384
-	// freshMax bounds the memory of chunks sealed a moment ago, FreshFor is how
-	// long they count as such.
+	// freshMax bounds the memory of chunks sealed a moment ago, FreshFor is how long they count as such.
 	freshMax = 65_536
 	FreshFor = 10 * time.Second
 	// holdersInit is room for the nodes of nearly every chunk.

@@ -15,8 +15,7 @@ type location struct {
 	flags uint8
 }
 
-// level says how many replicas a chunk has, by what must be done: 1+n for n too
-// few of them.
+// level says how many replicas a chunk has, by what must be done: 1+n for n too few of them.
 type level uint8
 
 const (

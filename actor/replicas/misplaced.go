@@ -34,8 +34,7 @@ type misplacedTable struct {
 // addNode makes room for the next node.
 func (t *misplacedTable) addNode() { t.byNode = append(t.byNode, 0) }
 
-// of returns the misplaced replicas of a chunk; valid until the next change, and
-// not to be changed.
+// of returns the misplaced replicas of a chunk; valid until the next change, and not to be changed.
 func (t *misplacedTable) of(id chunk.ID) []misplaced { return t.byChunk[id] }
 
 // find returns a node's misplaced replica of a chunk, nil if there is none; valid
@@ -50,8 +49,7 @@ func (t *misplacedTable) find(id chunk.ID, node datanode.Index) *misplaced {
 	return nil
 }
 
-// set notes a misplaced replica and reports whether that is news. If it is known as
-// it is, its age stays.
+// set notes a misplaced replica and reports whether that is news. If it is known as it is, its age stays.
 func (t *misplacedTable) set(id chunk.ID, replica misplaced) bool {
 	old := t.find(id, replica.node)
 	switch {
@@ -117,8 +115,7 @@ func (t *misplacedTable) judge(id chunk.ID, node datanode.Index, v verdict) {
 	t.find(id, node).verdict = v
 }
 
-// unlisted lists the chunks of which a node has a misplaced replica that a report
-// did not list, by id.
+// unlisted lists the chunks of which a node has a misplaced replica that a report did not list, by id.
 func (t *misplacedTable) unlisted(node datanode.Index, report uint64) (gone []chunk.ID) {
 	for id, replicas := range t.byChunk {
 		for i := range replicas {

@@ -54,8 +54,7 @@ type node struct {
 	largest   int64 // free bytes of the healthy volume with most
 	replicas  uint64
 	placed    int64 // replicas placed since the last heartbeat
-	// complete: a full report was received since registration, and since this
-	// namenode is active.
+	// complete: a full report was received since registration, and since this namenode is active.
 	complete bool
 }
 
@@ -92,8 +91,7 @@ func (n *node) candidate() placement.Candidate {
 		Load: n.busy()}
 }
 
-// fuller reports whether it has the lower free share; the higher index among
-// equals.
+// fuller reports whether it has the lower free share; the higher index among equals.
 func (n *node) fuller(than *node) bool {
 	a, b := float64(n.free)/float64(max(n.capacity, 1)), float64(than.free)/float64(max(than.capacity, 1))
 	if a != b {
@@ -156,8 +154,7 @@ func (t *Nodes) at(index datanode.Index) *node { return t.list[index] }
 // all lists the nodes in the order of their indexes.
 func (t *Nodes) all() []*node { return t.list[1:] }
 
-// Registration is a datanode's first message on a stream. Its id and address are
-// known already.
+// Registration is a datanode's first message on a stream. Its id and address are known already.
 type Registration struct {
 	Session                     uint64
 	Version, Rack, AdminAddress string
@@ -313,8 +310,7 @@ func (t *Nodes) Away(id string) (time.Duration, bool) {
 // Liveness of a node that is known.
 func (t *Nodes) Liveness(id string) Liveness { return t.list[t.index[id]].liveness }
 
-// ReportsMissing reports whether a live node has not yet reported in full to this
-// namenode.
+// ReportsMissing reports whether a live node has not yet reported in full to this namenode.
 func (t *Nodes) ReportsMissing() bool {
 	for _, n := range t.all() {
 		if n.live() && !n.complete {
@@ -425,8 +421,7 @@ func (t *Nodes) Status() []NodeStatus {
 	all := make([]NodeStatus, 0, len(t.list)-1)
 	for _, n := range t.all() {
 		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity,
-			FreeBytes: n.free,
-			UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
+			FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
 			ActiveReads:      n.load.ActiveReads,
 			LastHeartbeatAge: t.room.step.Mono - n.heard, Version: n.version, AdminAddress: n.admin})
 	}

@@ -10,9 +10,8 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// OpenChunks says who holds the replicas of chunks that are being written,
-// reopened or recovered. Those stand among the misplaced ones until the chunk is
-// sealed.
+// OpenChunks says who holds the replicas of chunks that are being written, reopened or recovered. Those stand among
+// the misplaced ones until the chunk is sealed.
 type OpenChunks struct{ room *Replicas }
 
 // Reported reports whether nodes said anything of a chunk that is not in its place.
@@ -102,8 +101,7 @@ func (o *OpenChunks) reported(slot namespace.ChunkSlot) (here, away []datanode.I
 	return here, away
 }
 
-// Survivors returns the nodes of a broken pipeline that go on, and a text with all
-// that were asked for.
+// Survivors returns the nodes of a broken pipeline that go on, and a text with all that were asked for.
 func (o *OpenChunks) Survivors(slot namespace.ChunkSlot, failed []string) (survivors []datanode.Index, of string) {
 	holders := o.Holders(slot)
 	for _, node := range holders {
@@ -117,8 +115,7 @@ func (o *OpenChunks) Survivors(slot namespace.ChunkSlot, failed []string) (survi
 	return survivors, of
 }
 
-// Recoverable reports whether a live node has reported a replica of an open chunk
-// that counts.
+// Recoverable reports whether a live node has reported a replica of an open chunk that counts.
 func (o *OpenChunks) Recoverable(slot namespace.ChunkSlot) bool {
 	here, _ := o.reported(slot)
 	return len(here) > 0
@@ -177,8 +174,7 @@ func (o *OpenChunks) OrderRecovery(a leases.Attempt, holders []datanode.Index) (
 	return primary
 }
 
-// membersMissing reports whether a member of the pipeline has not yet said whether it
-// holds the chunk.
+// membersMissing reports whether a member of the pipeline has not yet said whether it holds the chunk.
 func (o *OpenChunks) membersMissing(slot namespace.ChunkSlot) bool {
 	id := o.room.files.Chunk(slot).ID()
 	return slices.ContainsFunc(o.room.files.OpenChunk(slot).Members, func(node datanode.Index) bool {
@@ -186,8 +182,7 @@ func (o *OpenChunks) membersMissing(slot namespace.ChunkSlot) bool {
 	})
 }
 
-// nobodyReported reports whether every member is live, has reported in full, and
-// has reported no replica at all.
+// nobodyReported reports whether every member is live, has reported in full, and has reported no replica at all.
 func (o *OpenChunks) nobodyReported(slot namespace.ChunkSlot) bool {
 	members := o.room.files.OpenChunk(slot).Members
 	if len(members) == 0 || o.Reported(o.room.files.Chunk(slot).ID()) {

@@ -12,8 +12,7 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// repair knows which sealed chunks have too few or too many live replicas, and
-// orders copies.
+// repair knows which sealed chunks have too few or too many live replicas, and orders copies.
 type repair struct {
 	room    *Replicas
 	dirty   []namespace.ChunkSlot // to be assessed at the end of the step
@@ -29,8 +28,7 @@ type repair struct {
 	nextFrom uint64 // key where the next arrival of a copy goes on
 }
 
-// sweep assesses all chunks again, a bounded number per step, after a node's
-// liveness changed.
+// sweep assesses all chunks again, a bounded number per step, after a node's liveness changed.
 type sweep struct {
 	next namespace.ChunkSlot
 	left namespace.ChunkSlot // how many
@@ -164,8 +162,7 @@ func (r *repair) endCopy(slot namespace.ChunkSlot) {
 	}
 }
 
-// tick orders copies of chunks with too few replicas, those with the fewest
-// first, within the limits.
+// tick orders copies of chunks with too few replicas, those with the fewest first, within the limits.
 func (r *repair) tick() {
 	if !r.room.SafeMode.repairs() {
 		return
@@ -184,10 +181,9 @@ func (r *repair) tick() {
 	r.nextFrom = 0
 }
 
-// refill orders a copy in the place of each that has arrived, so that many small
-// ones need not wait for a Tick each. It begins with the fewest replicas, as a
-// Tick does; only when all that it looked at cannot be copied now does the next
-// arrival go on behind them, until a Tick.
+// refill orders a copy in the place of each that has arrived, so that many small ones need not wait for a Tick
+// each. It begins with the fewest replicas, as a Tick does; only when all that it looked at cannot be copied now
+// does the next arrival go on behind them, until a Tick.
 func (r *repair) refill() {
 	arrived := r.arrived
 	r.arrived = 0
@@ -258,8 +254,7 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	return true
 }
 
-// surplusChunks lists chunks with too many replicas of which no copy is under
-// way, at most so many.
+// surplusChunks lists chunks with too many replicas of which no copy is under way, at most so many.
 func (r *repair) surplusChunks(most int) (slots []namespace.ChunkSlot) {
 	r.surplus.Scan(func(slot namespace.ChunkSlot, _ struct{}) bool {
 		slots = append(slots, slot)

@@ -101,8 +101,7 @@ func (r *Replicas) watch(id chunk.ID, m *misplaced) {
 	r.deletion.watch(c)
 }
 
-// observe notes what a node says of one replica. delta means that it is new, in
-// order, and not a page of a report.
+// observe notes what a node says of one replica. delta means that it is new, in order, and not a page of a report.
 func (r *Replicas) observe(node datanode.Index, replica *chunk.Replica, delta bool) {
 	id := replica.ID
 	seen := misplaced{node: node, state: replica.State, generation: replica.Generation, length: replica.Length}
@@ -217,8 +216,7 @@ func (r *Replicas) displaceAll(slot namespace.ChunkSlot) {
 	}
 }
 
-// ChunkDropped orders the replicas of a chunk deleted; a standby remembers them
-// as unknown.
+// ChunkDropped orders the replicas of a chunk deleted; a standby remembers them as unknown.
 func (r *Replicas) ChunkDropped(slot namespace.ChunkSlot) {
 	if !r.step.Active {
 		r.displaceAll(slot)
@@ -236,16 +234,14 @@ func (r *Replicas) ChunkDropped(slot namespace.ChunkSlot) {
 	}
 	if open := r.files.OpenChunk(slot); open != nil {
 		for _, node := range open.Members {
-			// A member may not have reported it yet; if it never had it, the
-			// order has no effect.
+			// A member may not have reported it yet; if it never had it, the order has no effect.
 			r.deletion.order(node, record.ID(), record.Generation(), deleteRemoved)
 		}
 	}
 }
 
-// Activate begins to serve: every node must report to this namenode, and every
-// grace begins anew, since what a standby saw may be older than the log that it has
-// replayed since.
+// Activate begins to serve: every node must report to this namenode, and every grace begins anew, since what a
+// standby saw may be older than the log that it has replayed since.
 func (r *Replicas) Activate() {
 	r.Nodes.activate()
 	r.deletion.forgetGrace()

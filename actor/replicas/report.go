@@ -24,19 +24,16 @@ type Reports struct {
 type report struct {
 	id   uint64
 	next uint32 // page wanted
-	// listed are the slots of chunks that the report, a delta or a commit put on
-	// the node since the report began.
+	// listed are the slots of chunks that the report, a delta or a commit put on the node since the report began.
 	listed bitset
-	// touched are chunks that a delta reported since the report began: what the
-	// report says of them is older.
+	// touched are chunks that a delta reported since the report began: what the report says of them is older.
 	touched map[chunk.ID]struct{}
 	// done: all pages are in. from is the first slot that must still be compared.
 	done bool
 	from namespace.ChunkSlot
 }
 
-// freshChunk was sealed a moment ago: a report that began before does not list
-// it, yet it is there.
+// freshChunk was sealed a moment ago: a report that began before does not list it, yet it is there.
 type freshChunk struct {
 	slot namespace.ChunkSlot
 	at   time.Duration
@@ -162,8 +159,7 @@ func (r *Reports) forgetUnlisted(node datanode.Index, report uint64) {
 	}
 }
 
-// compare removes the locations that a complete report did not list, a bounded
-// number of slots at a time.
+// compare removes the locations that a complete report did not list, a bounded number of slots at a time.
 func (r *Reports) compare(node datanode.Index, p *report) {
 	end := r.room.files.Limit()
 	for budget := sweepSlotsPerStep; p.from < end && budget > 0; p.from, budget = p.from+1, budget-1 {

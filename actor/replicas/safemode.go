@@ -7,8 +7,7 @@ import (
 	"github.com/whispering-woods/ww/actor/step"
 )
 
-// SafeMode refuses mutations, deletions and repairs until enough chunks have a
-// reported replica. Ephemeral.
+// SafeMode refuses mutations, deletions and repairs until enough chunks have a reported replica. Ephemeral.
 type SafeMode struct {
 	room *Replicas
 	on   bool
@@ -60,8 +59,7 @@ func (s *SafeMode) maybeLeave() {
 	}
 }
 
-// repairs reports whether copies may be ordered: nodes that are slow to come back
-// have had time for it.
+// repairs reports whether copies may be ordered: nodes that are slow to come back have had time for it.
 func (s *SafeMode) repairs() bool {
 	return !s.on && s.room.step.Mono-s.ended >= s.room.config.RepairGrace
 }

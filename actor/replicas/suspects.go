@@ -9,13 +9,11 @@ import (
 	"github.com/whispering-woods/ww/internal/queue"
 )
 
-// verdict says whether a replica is bad. A reader that finds one bad may be right,
-// or its own memory or network may be at fault. The replica is no location from then
-// on, so that others need not meet it, and its node is asked to compare it with its
-// checksums. If it is good, it is a location again. If it is corrupt, the node puts
-// it in quarantine and reports it so, and a copy may replace it. If the disk does not
-// return its bytes, it is bad: it may be deleted so that a copy can replace it. Until
-// the node answers it is neither deleted nor replaced on that node.
+// verdict says whether a replica is bad. A reader that finds one bad may be right, or its own memory or network may
+// be at fault. The replica is no location from then on, so that others need not meet it, and its node is asked to
+// compare it with its checksums. If it is good, it is a location again. If it is corrupt, the node puts it in
+// quarantine and reports it so, and a copy may replace it. If the disk does not return its bytes, it is bad: it may
+// be deleted so that a copy can replace it. Until the node answers it is neither deleted nor replaced on that node.
 type verdict uint8
 
 const (

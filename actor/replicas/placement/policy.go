@@ -1,9 +1,8 @@
 // Package placement chooses the datanodes for new replicas: one file for each
 // policy, and a row for it in the table of policies.
 //
-// It owns no state but the cursor of a policy, runs no goroutine, and knows of
-// datanodes only what a Candidate says. Which nodes are candidates is decided in
-// package replicas.
+// It owns no state but the cursor of a policy, runs no goroutine, and knows of datanodes only what a Candidate
+// says. Which nodes are candidates is decided in package replicas.
 package placement
 
 import (
@@ -19,18 +18,15 @@ type Candidate struct {
 	// FreeBytes and CapacityBytes over its healthy volumes.
 	FreeBytes     int64
 	CapacityBytes int64
-	// Load is the writes and reads it is busy with, those placed on it since its
-	// last heartbeat included.
+	// Load is the writes and reads it is busy with, those placed on it since its last heartbeat included.
 	Load int64
 }
 
-// Policy chooses where replicas go. An implementation may keep state (a
-// cursor): it is called in command order only. It draws randomness only from
-// what it is given.
+// Policy chooses where replicas go. An implementation may keep state (a cursor): it is called in command order
+// only. It draws randomness only from what it is given.
 type Policy interface {
-	// Choose picks count of the candidates, or all if there are fewer: positions
-	// in the slice, without duplicates, in pipeline order. present holds the
-	// racks of replicas that exist already. candidates is not changed.
+	// Choose picks count of the candidates, or all if there are fewer: positions in the slice, without duplicates,
+	// in pipeline order. present holds the racks of replicas that exist already. candidates is not changed.
 	Choose(candidates []Candidate, count int, present []string, random *step.Random) []int
 }
 
@@ -53,8 +49,7 @@ func Names() []string {
 	return names
 }
 
-// New makes a policy by name; nil if the name is not known. Without a name the
-// racks of the candidates decide.
+// New makes a policy by name; nil if the name is not known. Without a name the racks of the candidates decide.
 func New(name string) Policy {
 	if name == "" {
 		return byRacks{}

@@ -2,8 +2,7 @@ package placement
 
 import "github.com/whispering-woods/ww/actor/step"
 
-// rackSpread takes each next replica from the racks that hold the fewest so
-// far, and is weighted among those.
+// rackSpread takes each next replica from the racks that hold the fewest so far, and is weighted among those.
 type rackSpread struct{}
 
 func (rackSpread) Choose(candidates []Candidate, count int, present []string, random *step.Random) []int {

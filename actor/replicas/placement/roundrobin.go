@@ -7,8 +7,7 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// roundRobin takes the nodes in the order of their indexes, going on where the
-// last choice ended.
+// roundRobin takes the nodes in the order of their indexes, going on where the last choice ended.
 type roundRobin struct{ last datanode.Index }
 
 func (p *roundRobin) Choose(candidates []Candidate, count int, _ []string, _ *step.Random) []int {

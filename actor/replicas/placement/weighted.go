@@ -2,8 +2,7 @@ package placement
 
 import "github.com/whispering-woods/ww/actor/step"
 
-// score ranks a node: its free share over its load. Integers keep it exact on
-// every machine.
+// score ranks a node: its free share over its load. Integers keep it exact on every machine.
 func score(c *Candidate) int64 {
 	capacity := max(c.CapacityBytes, 1)
 	free := min(max(c.FreeBytes, 0), capacity)
