@@ -50,27 +50,35 @@ func RetryByName(name string, limits RetryLimits) (RetryPolicy, error) {
 	}
 	limits.Maximum = max(limits.Maximum, limits.Initial)
 	switch name {
-	case "", RetryExponential:
-		// Full jitter: a random time between 0 and Initial·2ⁿ, capped (AWS Architecture Blog, Exponential Backoff and
-		// Jitter).
-		waits := backoff.Exponential{First: limits.Initial, Max: limits.Maximum}
-		return policy(func(failed Attempt) (time.Duration, bool) {
-			return limits.allow(failed, rand.N(waits.After(failed.Number))+time.Millisecond)
-		}), nil
-	case RetryConstant:
-		return policy(func(failed Attempt) (time.Duration, bool) { return limits.allow(failed, limits.Initial) }), nil
-	case RetryNone:
-		return policy(func(Attempt) (time.Duration, bool) { return 0, false }), nil
+	case "":
+		return policy{RetryExponential, limits}, nil
+	case RetryExponential, RetryConstant, RetryNone:
+		return policy{name, limits}, nil
 	}
 	return nil, fault.New(fault.Invalid, "choose retry policy", "no policy is called %q (there are %s, %s, %s)",
 		name, RetryExponential, RetryConstant, RetryNone)
 }
 
-// policy is a RetryPolicy.
-type policy func(failed Attempt) (wait time.Duration, retry bool)
+// policy is a RetryPolicy. It is a plain value, so that Options made of the same configuration are equal: a test
+// compares them to prove that every setting has an effect, and functions are never equal.
+type policy struct {
+	name   string
+	limits RetryLimits
+}
 
 // Next implements RetryPolicy.
-func (p policy) Next(failed Attempt) (wait time.Duration, retry bool) { return p(failed) }
+func (p policy) Next(failed Attempt) (wait time.Duration, retry bool) {
+	switch p.name {
+	case RetryNone:
+		return 0, false
+	case RetryConstant:
+		return p.limits.allow(failed, p.limits.Initial)
+	}
+	// Full jitter: a random time between 0 and Initial·2ⁿ, capped (AWS Architecture Blog, Exponential Backoff and
+	// Jitter).
+	ceiling := backoff.Exponential{First: p.limits.Initial, Max: p.limits.Maximum}.After(failed.Number)
+	return p.limits.allow(failed, rand.N(ceiling)+time.Millisecond)
+}
 
 // allow applies the limits to a wait.
 func (l RetryLimits) allow(failed Attempt, wait time.Duration) (time.Duration, bool) {
