@@ -1,6 +1,9 @@
 package actor
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/leases"
 	"github.com/whispering-woods/ww/actor/namespace"
@@ -31,15 +34,12 @@ func applyEpoch(s *State, record *codec.EpochRecord) (any, error) {
 
 func applyNode(state *State, record *codec.NodeRecord) (any, error) {
 	nodes := &state.replicas.Nodes
-	if known := nodes.Find(record.ID); known != 0 {
-		if known != record.Index {
-			return nil, namespace.Inconsistent("node %q has index %d, not %d", record.ID, known, record.Index)
-		}
-		nodes.Put(known, record.ID, record.Address)
-		return &RegisterResult{ClusterID: state.clusterID}, nil
-	}
-	if record.Index != nodes.Next() || record.Index > replicas.NodesMax || record.ID == "" ||
-		len(record.ID) > limits.TextBytesMax {
+	known := nodes.Find(record.ID)
+	switch {
+	case known != 0 && known != record.Index:
+		return nil, namespace.Inconsistent("node %q has index %d, not %d", record.ID, known, record.Index)
+	case known == 0 && (record.Index != nodes.Next() || record.Index > replicas.NodesMax || record.ID == "" ||
+		len(record.ID) > limits.TextBytesMax):
 		return nil, namespace.Inconsistent("node %q gets index %d of %d", record.ID, record.Index, nodes.Next())
 	}
 	nodes.Put(record.Index, record.ID, record.Address)
@@ -64,10 +64,8 @@ func applyMkdir(state *State, record *codec.MkdirRecord) (*MkdirResult, error) {
 	if len(record.Names) == 0 {
 		return nil, namespace.Inconsistent("no name")
 	}
-	if err := state.tree.CheckNew(record.FirstID, record.Names); err != nil {
-		return nil, err
-	}
-	if err := state.tree.CheckFree(parent, record.Names[0], 0); err != nil {
+	if err := cmp.Or(state.tree.CheckNew(record.FirstID, record.Names),
+		state.tree.CheckFree(parent, record.Names[0], 0)); err != nil {
 		return nil, err
 	}
 	slot := state.tree.MakeDirectories(parent, record.FirstID, record.Names)
@@ -80,10 +78,8 @@ func (s *State) checkPlacements(placements []codec.Placement) error {
 		if p.ID.IsZero() || s.files.Find(p.ID) != 0 {
 			return namespace.Inconsistent("chunk id %s is not new", p.ID)
 		}
-		for _, q := range placements[:n] {
-			if p.ID == q.ID {
-				return namespace.Inconsistent("chunk id %s is there twice", p.ID)
-			}
+		if slices.ContainsFunc(placements[:n], func(q codec.Placement) bool { return q.ID == p.ID }) {
+			return namespace.Inconsistent("chunk id %s is there twice", p.ID)
 		}
 		if err := s.checkNodes(p.Nodes); err != nil {
 			return err
@@ -96,10 +92,8 @@ func (s *State) checkNodes(nodes []datanode.Index) error {
 	if len(nodes) > limits.NodesPerCallMax {
 		return namespace.Inconsistent("%d nodes", len(nodes))
 	}
-	for _, n := range nodes {
-		if !s.replicas.Nodes.Knows(n) {
-			return namespace.Inconsistent("node index %d is not known", n)
-		}
+	if at := slices.IndexFunc(nodes, func(n datanode.Index) bool { return !s.replicas.Nodes.Knows(n) }); at >= 0 {
+		return namespace.Inconsistent("node index %d is not known", nodes[at])
 	}
 	return nil
 }
@@ -300,10 +294,7 @@ func applyRecoverPipeline(state *State, record *codec.RecoverPipelineRecord) (*R
 	if err != nil {
 		return nil, err
 	}
-	if err := state.checkNodes(record.Survivors); err != nil {
-		return nil, err
-	}
-	if err := state.checkNodes(record.Replacements); err != nil {
+	if err := cmp.Or(state.checkNodes(record.Survivors), state.checkNodes(record.Replacements)); err != nil {
 		return nil, err
 	}
 	state.files.Promise(slot, record.Generation)
@@ -363,10 +354,8 @@ func applyRename(state *State, record *codec.RenameRecord) (*RenameResult, error
 	if at, ok := state.tree.Entry(record.SourceParent, record.SourceName); !ok || at != slot || slot == 0 {
 		return nil, namespace.Inconsistent("inode %d is not at %q", record.Inode, record.SourceName)
 	}
-	if err := state.tree.CheckFree(target, record.TargetName, record.Replaced); err != nil {
-		return nil, err
-	}
-	if err := state.tree.CheckMove(slot, record.TargetParent); err != nil {
+	if err := cmp.Or(state.tree.CheckFree(target, record.TargetName, record.Replaced),
+		state.tree.CheckMove(slot, record.TargetParent)); err != nil {
 		return nil, err
 	}
 	if record.Replaced != 0 {
@@ -415,18 +404,18 @@ func applyRecoverLease(state *State, record *codec.RecoverLeaseRecord) (*Recover
 			state.step.Mono)
 	}
 	state.tree.Touch(slot)
-	if state.files.FirstOpen(slot) == 0 {
-		state.closeRecovered(slot)
-		return &RecoverLeaseResult{Closed: true}, nil
-	}
-	return &RecoverLeaseResult{}, nil
+	return &RecoverLeaseResult{Closed: state.closeRecovered(slot)}, nil
 }
 
-// closeRecovered closes a file without open chunks after a lease recovery: it
-// ends with its first chunk that is not full.
-func (s *State) closeRecovered(slot namespace.InodeSlot) {
+// closeRecovered closes a file after a lease recovery, unless a chunk is still open: it ends with its first chunk
+// that is not full.
+func (s *State) closeRecovered(slot namespace.InodeSlot) (closed bool) {
+	if s.files.FirstOpen(slot) != 0 {
+		return false
+	}
 	s.files.KeepFull(slot)
 	s.closeFile(slot)
+	return true
 }
 
 func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
@@ -452,9 +441,7 @@ func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
 		}
 		state.files.Keep(slot, keep)
 	}
-	if state.files.FirstOpen(slot) == 0 {
-		state.closeRecovered(slot)
-	}
+	state.closeRecovered(slot)
 	return nil, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -55,8 +56,7 @@ func (p *Snapshot) Txid() uint64 { return p.head.Txid }
 func (p *Snapshot) Encode(w io.Writer) error {
 	c := codec.NewCheckpointWriter(w)
 	c.Frame(codec.KindCheckpointHead, &p.head)
-	for from := 0; from < len(p.nodes); from += codec.CheckpointPageItems {
-		page := p.nodes[from:min(from+codec.CheckpointPageItems, len(p.nodes))]
+	for page := range slices.Chunk(p.nodes, codec.CheckpointPageItems) {
 		c.Frame(codec.KindCheckpointNodes, &codec.CheckpointNodes{Version: codec.Version, Nodes: page})
 	}
 	inodes, chunks := p.encodeInodes(c)
@@ -89,9 +89,8 @@ func (p *Snapshot) encodeInodes(writer *codec.CheckpointWriter) (inodes, chunks 
 		if len(page.Inodes) == codec.CheckpointPageItems || bytesInPage > codec.CheckpointPageBytes || len(more) > 0 {
 			flush()
 		}
-		for from := 0; from < len(more); from += codec.CheckpointPageItems {
-			writer.Frame(codec.KindCheckpointMore, &codec.CheckpointMore{Version: codec.Version,
-				Chunks: more[from:min(from+codec.CheckpointPageItems, len(more))]})
+		for chunks := range slices.Chunk(more, codec.CheckpointPageItems) {
+			writer.Frame(codec.KindCheckpointMore, &codec.CheckpointMore{Version: codec.Version, Chunks: chunks})
 		}
 	}
 	if p.view.Root() == 0 {
@@ -102,12 +101,7 @@ func (p *Snapshot) encodeInodes(writer *codec.CheckpointWriter) (inodes, chunks 
 		put(slot, name)
 		return writer.Err() == nil
 	})
-	hidden := make([]uint64, 0, len(p.openSlot))
-	for id := range p.openSlot {
-		hidden = append(hidden, id)
-	}
-	slices.Sort(hidden)
-	for _, id := range hidden {
+	for _, id := range slices.Sorted(maps.Keys(p.openSlot)) {
 		put(p.openSlot[id], "")
 	}
 	flush()
@@ -180,11 +174,6 @@ func (s *State) Checkpoint() []byte {
 		panic("encode a checkpoint to memory: " + err.Error())
 	}
 	return b.Bytes()
-}
-
-// LoadCheckpoint restores the state that data encodes into an empty State.
-func (s *State) LoadCheckpoint(data []byte) error {
-	return s.ReadCheckpoint(bytes.NewReader(data), int64(len(data)))
 }
 
 // ReadCheckpoint restores the state that r yields, to its end, into an empty State. bytes is about how many they

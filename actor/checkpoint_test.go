@@ -241,3 +241,8 @@ func TestGoldenCheckpoint(t *testing.T) {
 	require.Equal(t, "cluster-1", s.ClusterID())
 	require.Equal(t, 5, s.leases.Count())
 }
+
+// LoadCheckpoint restores the state that data encodes into an empty State.
+func (s *State) LoadCheckpoint(data []byte) error {
+	return s.ReadCheckpoint(bytes.NewReader(data), int64(len(data)))
+}

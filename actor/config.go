@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -56,36 +57,22 @@ type Config struct {
 
 // WithDefaults returns c with every zero field set to its default.
 func (c Config) WithDefaults() Config {
-	number := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	span := func(v *time.Duration, d time.Duration) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	if c.DefaultReplication == 0 {
-		c.DefaultReplication = 3
-	}
-	if c.DefaultChunkSize == 0 {
-		c.DefaultChunkSize = chunk.SizeDefault
-	}
-	span(&c.LeaseSoftLimit, time.Minute)
-	span(&c.LeaseHardLimit, 5*time.Minute)
-	span(&c.StaleAfter, limits.StaleAfterDefault)
-	span(&c.DeadAfter, 8*time.Second)
-	span(&c.RepairGrace, 30*time.Second)
-	span(&c.DeleteGrace, 5*time.Minute)
-	span(&c.CopyTimeout, 5*time.Minute)
-	span(&c.RecoverTimeout, 15*time.Second)
-	span(&c.RecoverWait, 20*time.Second)
-	span(&c.ResendAfter, 30*time.Second)
-	span(&c.TickInterval, 500*time.Millisecond)
-	number(&c.CopiesPerNode, 4)
-	number(&c.CopiesTotal, 64)
-	number(&c.SafeModeShare, 999)
+	c.DefaultReplication = cmp.Or(c.DefaultReplication, 3)
+	c.DefaultChunkSize = cmp.Or(c.DefaultChunkSize, chunk.SizeDefault)
+	c.LeaseSoftLimit = cmp.Or(c.LeaseSoftLimit, time.Minute)
+	c.LeaseHardLimit = cmp.Or(c.LeaseHardLimit, 5*time.Minute)
+	c.StaleAfter = cmp.Or(c.StaleAfter, limits.StaleAfterDefault)
+	c.DeadAfter = cmp.Or(c.DeadAfter, 8*time.Second)
+	c.RepairGrace = cmp.Or(c.RepairGrace, 30*time.Second)
+	c.DeleteGrace = cmp.Or(c.DeleteGrace, 5*time.Minute)
+	c.CopyTimeout = cmp.Or(c.CopyTimeout, 5*time.Minute)
+	c.RecoverTimeout = cmp.Or(c.RecoverTimeout, 15*time.Second)
+	c.RecoverWait = cmp.Or(c.RecoverWait, 20*time.Second)
+	c.ResendAfter = cmp.Or(c.ResendAfter, 30*time.Second)
+	c.TickInterval = cmp.Or(c.TickInterval, 500*time.Millisecond)
+	c.CopiesPerNode = cmp.Or(c.CopiesPerNode, 4)
+	c.CopiesTotal = cmp.Or(c.CopiesTotal, 64)
+	c.SafeModeShare = cmp.Or(c.SafeModeShare, 999)
 	return c
 }
 

@@ -86,24 +86,19 @@ func reportBadReplica(s *State, r *ReportBadReplica) (any, *fault.Error) {
 }
 
 func changeSafeMode(state *State, request *SafeMode) (any, *fault.Error) {
-	const op = "safe mode"
-	switch request.Action {
-	case SafeModeGet:
-	case SafeModeEnter, SafeModeLeave:
-		if !state.step.Active {
-			return nil, notActive(op)
-		}
-		if request.Action == SafeModeLeave {
-			if state.replicas.SafeMode.On() {
-				state.replicas.SafeMode.Leave("an operator asked for it")
-			}
-		} else {
-			state.replicas.SafeMode.Enter(true, "an operator asked for it")
-		}
-	default:
+	const op, why = "safe mode", "an operator asked for it"
+	safe := &state.replicas.SafeMode
+	switch {
+	case request.Action < SafeModeGet || request.Action > SafeModeLeave:
 		return nil, fault.New(fault.Invalid, op, "action %d is not known", request.Action)
+	case request.Action != SafeModeGet && !state.step.Active:
+		return nil, notActive(op)
+	case request.Action == SafeModeEnter:
+		safe.Enter(true, why)
+	case request.Action == SafeModeLeave && safe.On():
+		safe.Leave(why)
 	}
-	return &SafeModeResult{On: state.replicas.SafeMode.On(), Reason: state.replicas.SafeMode.Reason()}, nil
+	return &SafeModeResult{On: safe.On(), Reason: safe.Reason()}, nil
 }
 
 func format(state *State, r *Format) (any, *fault.Error) {

@@ -195,7 +195,7 @@ func (h *harness) restart(nodes ...string) {
 	for i, r := range h.log {
 		require.NoError(h.t, h.s.Replay(uint64(i+1), r))
 	}
-	epoch := h.s.Epoch() + 1
+	epoch := h.s.epoch + 1
 	require.Nil(h.t, h.own(&BecomeActive{Epoch: epoch}).Reply.Err)
 	for _, id := range nodes {
 		require.Nil(h.t, h.register(id).Reply.Err)

@@ -105,12 +105,11 @@ func locate(state *State, request *Locate) (any, *fault.Error) {
 	return result, nil
 }
 
-// locateChunk describes a chunk to a reader, best replica first.
+// located describes a chunk to a reader, best replica first.
 func (s *State) located(slot namespace.ChunkSlot) LocatedChunk {
-	c := s.files.Chunk(slot)
-	located := LocatedChunk{Chunk: c.ID(), Generation: c.Generation(), Index: c.Index(),
-		Offset: s.files.Offset(c), Length: c.Length(), Open: c.Open(), Replicas: s.replicas.OpenChunks.Readable(slot)}
-	if c.Open() {
+	located := s.newChunk(slot, nil)
+	located.Replicas = s.replicas.OpenChunks.Readable(slot)
+	if located.Open = s.files.Chunk(slot).Open(); located.Open {
 		// Until the pipeline stands, members still hold the generation before.
 		located.Generation = s.files.OpenChunk(slot).Minimum
 	}

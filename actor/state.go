@@ -60,9 +60,6 @@ func (s *State) Txid() uint64 { return s.step.Txid }
 // Items is the number of inodes and chunks: what a checkpoint holds.
 func (s *State) Items() uint64 { return uint64(s.tree.Inodes() + s.files.Chunks()) }
 
-// Epoch is the last epoch in the log.
-func (s *State) Epoch() uint64 { return s.epoch }
-
 // Active reports whether BecomeActive was stepped and StepDown was not.
 func (s *State) Active() bool { return s.step.Active }
 

@@ -1,6 +1,8 @@
 package actor
 
 import (
+	"cmp"
+
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/actor/replicas"
@@ -112,10 +114,7 @@ func create(state *State, request *Create) (any, *fault.Error) {
 
 func rename(state *State, request *Rename) (any, *fault.Error) {
 	at, to := where{"rename", request.Source}, where{"rename", request.Target}
-	if err := limits.CheckPath(at.op, request.Source); err != nil {
-		return nil, err
-	}
-	if err := limits.CheckPath(at.op, request.Target); err != nil {
+	if err := cmp.Or(limits.CheckPath(at.op, request.Source), limits.CheckPath(at.op, request.Target)); err != nil {
 		return nil, err
 	}
 	if request.Source == "/" {
@@ -147,10 +146,10 @@ func rename(state *State, request *Rename) (any, *fault.Error) {
 			return nil, err
 		}
 	}
-	sourcePath, sourceName := namespace.SplitPath(request.Source)
+	_, sourceName := namespace.SplitPath(request.Source)
 	return state.log(&codec.RenameRecord{Prefix: state.prefix(), Inode: inode.ID(),
-		SourceParent: state.tree.Inode(state.tree.Lookup(sourcePath).Slot).ID(), SourceName: sourceName,
-		TargetParent: state.tree.Inode(target.Parent).ID(), TargetName: target.Name, Replaced: replaced})
+		SourceParent: inode.Parent(), SourceName: sourceName, TargetParent: state.tree.Inode(target.Parent).ID(),
+		TargetName: target.Name, Replaced: replaced})
 }
 
 func remove(state *State, request *Remove) (any, *fault.Error) {
@@ -166,9 +165,8 @@ func remove(state *State, request *Remove) (any, *fault.Error) {
 	if inode.Directory() && !request.Recursive && inode.Length() > 0 {
 		return nil, at.refuse(fault.NotEmpty, "remove it recursively", "the directory has %d entries", inode.Length())
 	}
-	parent, name := namespace.SplitPath(request.Path)
-	return state.log(&codec.RemoveRecord{Prefix: state.prefix(), Inode: inode.ID(),
-		Parent: state.tree.Inode(state.tree.Lookup(parent).Slot).ID(), Name: name})
+	_, name := namespace.SplitPath(request.Path)
+	return state.log(&codec.RemoveRecord{Prefix: state.prefix(), Inode: inode.ID(), Parent: inode.Parent(), Name: name})
 }
 
 // dropFile removes a file that is in no directory, its chunks and its lease.

@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -34,7 +35,7 @@ type misplacedTable struct {
 // addNode makes room for the next node.
 func (t *misplacedTable) addNode() { t.byNode = append(t.byNode, 0) }
 
-// of returns the misplaced replicas of a chunk; valid until the next change, and not to be changed.
+// of returns the misplaced replicas of a chunk; valid until the next change.
 func (t *misplacedTable) of(id chunk.ID) []misplaced { return t.byChunk[id] }
 
 // find returns a node's misplaced replica of a chunk, nil if there is none; valid
@@ -103,18 +104,6 @@ func (t *misplacedTable) remove(id chunk.ID, node datanode.Index) {
 	t.byChunk[id] = slices.Delete(replicas, i, i+1)
 }
 
-// restart begins the age of a replica anew.
-func (t *misplacedTable) restart(id chunk.ID, node datanode.Index, now time.Duration) *misplaced {
-	m := t.find(id, node)
-	m.since = now
-	return m
-}
-
-// judge changes the verdict on a suspect replica.
-func (t *misplacedTable) judge(id chunk.ID, node datanode.Index, v verdict) {
-	t.find(id, node).verdict = v
-}
-
 // unlisted lists the chunks of which a node has a misplaced replica that a report did not list, by id.
 func (t *misplacedTable) unlisted(node datanode.Index, report uint64) (gone []chunk.ID) {
 	for id, replicas := range t.byChunk {
@@ -124,16 +113,11 @@ func (t *misplacedTable) unlisted(node datanode.Index, report uint64) (gone []ch
 			}
 		}
 	}
-	slices.SortFunc(gone, func(a, b chunk.ID) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(gone, compareIDs)
 	return gone
 }
 
 // chunks lists the chunks with misplaced replicas, by id.
-func (t *misplacedTable) chunks() []chunk.ID {
-	ids := make([]chunk.ID, 0, len(t.byChunk))
-	for id := range t.byChunk {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(a, b chunk.ID) int { return slices.Compare(a[:], b[:]) })
-	return ids
-}
+func (t *misplacedTable) chunks() []chunk.ID { return slices.SortedFunc(maps.Keys(t.byChunk), compareIDs) }
+
+func compareIDs(a, b chunk.ID) int { return slices.Compare(a[:], b[:]) }

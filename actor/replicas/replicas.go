@@ -198,8 +198,10 @@ func (r *Replicas) ChunkSealed(slot namespace.ChunkSlot) {
 
 // watchAgain begins the age of a chunk's misplaced replicas anew.
 func (r *Replicas) watchAgain(id chunk.ID) {
-	for _, m := range r.misplaced.of(id) {
-		r.watch(id, r.misplaced.restart(id, m.node, r.step.Mono))
+	replicas := r.misplaced.of(id)
+	for i := range replicas {
+		replicas[i].since = r.step.Mono
+		r.watch(id, &replicas[i])
 	}
 }
 

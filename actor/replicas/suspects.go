@@ -98,7 +98,7 @@ func (s *Suspects) Verified(session Session, result *datanode.VerifyResult) *fau
 	event := step.Event{NodeID: session.NodeID, Chunk: result.Chunk}
 	switch {
 	case result.Bad:
-		s.room.misplaced.judge(result.Chunk, node, bad)
+		m.verdict = bad
 		event.Kind, event.Text = step.EventReplicaBad, limits.Clip(result.Error, 1024)
 	case result.Error == "":
 		s.clear(result.Chunk, m)
