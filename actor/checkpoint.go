@@ -191,16 +191,14 @@ func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 }
 
 type checkpointLoader struct {
-	s         *State
-	reader    *codec.CheckpointReader
-	inodes    uint64
-	chunks    uint64
-	sizeBytes int64
-	last      namespace.InodeSlot // inode whose chunks may go on
-	// directories are their inodes' slots.
-	directories []namespace.InodeSlot
-	// keys holds the keys of some entries of a page.
-	keys []byte
+	s           *State
+	reader      *codec.CheckpointReader
+	inodes      uint64
+	chunks      uint64
+	sizeBytes   int64
+	last        namespace.InodeSlot   // inode whose chunks may go on
+	directories []namespace.InodeSlot // their inodes' slots
+	keys        []byte                // of some entries of a page
 }
 
 func (l *checkpointLoader) load() error {

@@ -28,8 +28,7 @@ type Command struct {
 	Client        ClientID
 	Sequence      uint64
 	OldestPending uint64
-	// Request says what to do: a pointer to one of the structs below.
-	Request Request
+	Request       Request // says what to do: a pointer to one of the structs below
 }
 
 // Request is implemented by the request structs of this package only.
@@ -40,27 +39,20 @@ type Request interface{ request() }
 type (
 	// Mkdir creates a directory. Result: *MkdirResult.
 	Mkdir struct {
-		Path string
-		// Parents creates missing parents and accepts an existing directory.
-		Parents bool
+		Path    string
+		Parents bool // creates missing parents and accepts an existing directory
 	}
 	// Create starts a file and takes its lease. Result: *CreateResult.
 	Create struct {
-		Path      string
-		Overwrite bool
-		Parents   bool
-		// Replication 0 means Config.DefaultReplication.
-		Replication uint32
-		// ChunkSize in bytes; 0 means Config.DefaultChunkSize.
-		ChunkSize int64
-		// VisibleOnComplete keeps the file out of the namespace until Complete.
-		VisibleOnComplete bool
-		// ChunkCount chunks are allocated at once: 0..limits.ChunksPerCallMax.
-		ChunkCount uint32
-		// ExcludeNodes are node ids not to place on.
-		ExcludeNodes []string
-		// ClientName is for people: "host:pid".
-		ClientName string
+		Path              string
+		Overwrite         bool
+		Parents           bool
+		Replication       uint32   // 0 means Config.DefaultReplication
+		ChunkSize         int64    // bytes; 0 means Config.DefaultChunkSize
+		VisibleOnComplete bool     // keeps the file out of the namespace until Complete
+		ChunkCount        uint32   // so many are allocated at once: 0..limits.ChunksPerCallMax
+		ExcludeNodes      []string // node ids not to place on
+		ClientName        string   // for people: "host:pid"
 	}
 	// AddChunks commits finished chunks and allocates the next ones; Count may
 	// be 0 to commit only. Result: *AddChunksResult.
@@ -83,18 +75,16 @@ type (
 	Abandon struct{ FileID uint64 }
 	// Append reopens a closed file at its end. Result: *AppendResult.
 	Append struct {
-		Path string
-		// RecoverLease takes over from a holder past its soft limit.
-		RecoverLease bool
+		Path         string
+		RecoverLease bool // takes over from a holder past its soft limit
 		ClientName   string
 	}
 	// RecoverPipeline issues a new generation and replacements for a broken
 	// pipeline. Result: *RecoverPipelineResult.
 	RecoverPipeline struct {
-		FileID uint64
-		Chunk  chunk.ID
-		// Generation that the broken pipeline wrote.
-		Generation  chunk.Generation
+		FileID      uint64
+		Chunk       chunk.ID
+		Generation  chunk.Generation // that the broken pipeline wrote
 		FailedNodes []string
 	}
 	// UpdatePipeline commits a generation that RecoverPipeline issued, once every member holds it and before
@@ -133,8 +123,7 @@ type (
 	List struct {
 		Path  string
 		After string
-		// Limit 0 means limits.EntriesPerListMax.
-		Limit uint32
+		Limit uint32 // 0 means limits.EntriesPerListMax
 	}
 	// Stat describes one path. Result: *StatResult.
 	Stat struct{ Path string }
@@ -144,8 +133,7 @@ type (
 		Path   string
 		FileID uint64
 		Offset int64
-		// Length 0 or less means to the end.
-		Length int64
+		Length int64 // 0 or less means to the end
 	}
 	// Summary counts a subtree. Result: *SummaryResult.
 	Summary struct{ Path string }
@@ -181,8 +169,7 @@ const (
 type (
 	// Format starts a new log: its record is txid 1. Only on an empty State. Result: *FormatResult.
 	Format struct {
-		// ClusterID, if empty, is made from the command's time and randomness.
-		ClusterID string
+		ClusterID string // "": it is made from the command's time and randomness
 	}
 	// BecomeActive makes this State serve, under an epoch that the log server
 	// gave: it logs the epoch, renews all leases, enters safe mode. Result:

@@ -14,20 +14,14 @@ import (
 
 // Config holds the state machine's settings. A zero field means its default.
 type Config struct {
-	// DefaultReplication is used by a Create that asks for none. Default 3.
-	DefaultReplication uint32
-	// DefaultChunkSize in bytes. Default chunk.SizeDefault.
-	DefaultChunkSize int64
+	DefaultReplication uint32 // used by a Create that asks for none. Default 3.
+	DefaultChunkSize   int64  // in bytes. Default chunk.SizeDefault.
 	// LeaseSoftLimit: a lease not renewed for so long may be taken over. Default 60 s.
 	LeaseSoftLimit time.Duration
-	// LeaseHardLimit: a lease not renewed for so long is ended. Default 5 min.
-	LeaseHardLimit time.Duration
-	// StaleAfter: a silent node is not placed on and read last. Default 3 s.
-	StaleAfter time.Duration
-	// DeadAfter: a silent node's replicas no longer count. Default 8 s.
-	DeadAfter time.Duration
-	// RepairGrace passes between a node's death and the first copy. Default 30 s.
-	RepairGrace time.Duration
+	LeaseHardLimit time.Duration // a lease not renewed for so long is ended. Default 5 min.
+	StaleAfter     time.Duration // a silent node is not placed on and read last. Default 3 s.
+	DeadAfter      time.Duration // a silent node's replicas no longer count. Default 8 s.
+	RepairGrace    time.Duration // passes between a node's death and the first copy. Default 30 s.
 	// DeleteGrace passes between the first sight of an unknown or stale replica
 	// (or its node's registration) and the order to delete it. Default 5 min.
 	DeleteGrace time.Duration
@@ -48,11 +42,9 @@ type Config struct {
 	SafeModeShare int
 	// Placement names the placement policy (placement.Names). Empty: weighted while
 	// all racks are equal, rack-spread as soon as racks differ.
-	Placement string
-	// TickInterval is how often the shell sends a Tick. Default 500 ms.
-	TickInterval time.Duration
-	// Version is the program's version, for ClusterStatus.
-	Version string
+	Placement    string
+	TickInterval time.Duration // how often the shell sends a Tick. Default 500 ms.
+	Version      string        // the program's version, for ClusterStatus
 }
 
 // WithDefaults returns c with every zero field set to its default.

@@ -11,26 +11,21 @@ import (
 // valid until the next Step (copy them into the batch); the bytes of each record, results and message bodies are
 // never changed afterwards and may be kept.
 type Effects struct {
-	// FirstTxid is the txid of Records[0]; the others follow without a gap.
-	FirstTxid uint64
+	FirstTxid uint64 // the txid of Records[0]; the others follow without a gap
 	// Records are framed edit records (docs/format/edit-record.md), in order.
 	// There may be some even if Reply.Err is set.
-	Records [][]byte
-	// Reply answers the command.
-	Reply Reply
-	// Messages go to datanodes, in order per node.
-	Messages []step.Message
-	// Events are for logs and counters; they carry no behaviour.
-	Events []step.Event
+	Records  [][]byte
+	Reply    Reply          // answers the command
+	Messages []step.Message // go to datanodes, in order per node
+	Events   []step.Event   // for logs and counters; they carry no behaviour
 }
 
 // Reply answers one command. Release it when every txid up to AfterTxid is durable; 0 means at once. A read that
 // saw state which may not be durable yet carries the txid it depends on; errors do too.
 type Reply struct {
 	// Result is a pointer to the result struct named at the request, nil if the request has none or Err is set.
-	Result any
-	// Err is why the command was refused, nil on success.
-	Err       *fault.Error
+	Result    any
+	Err       *fault.Error // why the command was refused, nil on success
 	AfterTxid uint64
 }
 
@@ -40,10 +35,9 @@ type LocatedChunk struct {
 	Generation chunk.Generation
 	Index      uint32
 	Offset     int64
-	// Length is committed, or what is known of an open chunk.
-	Length   int64
-	Open     bool
-	Replicas []chunk.Location
+	Length     int64 // committed, or what is known of an open chunk
+	Open       bool
+	Replicas   []chunk.Location
 }
 
 // FileInfo describes a file or directory.
@@ -135,8 +129,7 @@ type (
 		Files       uint64
 		Directories uint64
 		Bytes       int64
-		// StoredBytes is bytes times each file's replication.
-		StoredBytes int64
+		StoredBytes int64 // bytes times each file's replication
 		Chunks      uint64
 	}
 	// RenewLeasesResult answers RenewLeases: the files that the client holds.

@@ -15,11 +15,9 @@ type misplaced struct {
 	state      chunk.State
 	generation chunk.Generation
 	length     int64
-	// since when it is known as it is.
-	since   time.Duration
-	verdict verdict
-	// report is the node's last full report that listed it.
-	report uint64
+	since      time.Duration // since when it is known as it is
+	verdict    verdict
+	report     uint64 // the node's last full report that listed it
 }
 
 // unusable reports whether it is corrupt, or may be.
@@ -118,6 +116,8 @@ func (t *misplacedTable) unlisted(node datanode.Index, report uint64) (gone []ch
 }
 
 // chunks lists the chunks with misplaced replicas, by id.
-func (t *misplacedTable) chunks() []chunk.ID { return slices.SortedFunc(maps.Keys(t.byChunk), compareIDs) }
+func (t *misplacedTable) chunks() []chunk.ID {
+	return slices.SortedFunc(maps.Keys(t.byChunk), compareIDs)
+}
 
 func compareIDs(a, b chunk.ID) int { return slices.Compare(a[:], b[:]) }

@@ -9,10 +9,9 @@ import (
 
 // SafeMode refuses mutations, deletions and repairs until enough chunks have a reported replica. Ephemeral.
 type SafeMode struct {
-	room *Replicas
-	on   bool
-	// byHand: an operator entered it; only an operator ends it.
-	byHand bool
+	room   *Replicas
+	on     bool
+	byHand bool // an operator entered it; only an operator ends it
 	ended  time.Duration
 }
 

@@ -12,8 +12,7 @@ import (
 
 // Candidate is a node that a replica may be placed on.
 type Candidate struct {
-	// Index names the node inside the state machine.
-	Index datanode.Index
+	Index datanode.Index // names the node inside the state machine
 	Rack  string
 	// FreeBytes and CapacityBytes over its healthy volumes.
 	FreeBytes     int64
