@@ -8,12 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// emptyMax is how many lists without a connection keep their memory, so that a
+// connection which is used again and again costs no allocation.
+const emptyMax = 64
+
 // Connections are idle ones by the address that they lead to. Of one address the
 // newest is used first, so that the others grow old and can be dropped. One
 // goroutine at a time may use it.
 type Connections[C comparable] struct {
-	byAddress map[string][]C // the newest last; empty lists keep their memory until Expire
+	byAddress map[string][]C // the newest last
 	count     int            // sum of the lists' lengths
+	empty     int            // lists of length 0, <= emptyMax; Expire drops them
 }
 
 // Len is the number of connections.
@@ -27,7 +32,11 @@ func (c *Connections[C]) Put(address string, connection C) {
 	if c.byAddress == nil {
 		c.byAddress = make(map[string][]C)
 	}
-	c.byAddress[address] = append(c.byAddress[address], connection)
+	list, listed := c.byAddress[address]
+	if listed && len(list) == 0 {
+		c.empty--
+	}
+	c.byAddress[address] = append(list, connection)
 	c.count++
 }
 
@@ -66,13 +75,23 @@ func (c *Connections[C]) Expire(old func(C) bool) []C {
 			c.cut(address, 0, count)
 		}
 	}
+	c.empty = 0
 	return expired
 }
 
-// cut removes a part of a list.
+// cut removes a part of a list that is not empty.
 func (c *Connections[C]) cut(address string, from, to int) {
-	c.byAddress[address] = slices.Delete(c.byAddress[address], from, to)
+	rest := slices.Delete(c.byAddress[address], from, to)
 	c.count -= to - from
+	switch {
+	case len(rest) > 0:
+		c.byAddress[address] = rest
+	case c.empty < emptyMax:
+		c.byAddress[address] = rest
+		c.empty++
+	default:
+		delete(c.byAddress, address)
+	}
 }
 
 // Silent reports whether a socket is open and nothing has come on it: bytes or an
