@@ -216,8 +216,7 @@ func (d *ioDirectory) ReadDir(count int) ([]fs.DirEntry, error) {
 // pathError wraps an error for io/fs; io.EOF and nil stay as they are.
 func pathError(op, name string, err error) error {
 	var already *fs.PathError
-	// only the bare io.EOF is an end; a wrapped one is a failure
-	if err == nil || err == io.EOF || errors.As(err, &already) { //nolint:errorlint
+	if err == nil || err == io.EOF || errors.As(err, &already) { //nolint:errorlint // a wrapped io.EOF is a failure
 		return err
 	}
 	return &fs.PathError{Op: op, Path: name, Err: ioError{err}}

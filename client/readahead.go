@@ -46,8 +46,7 @@ func newReadahead(r *FileReader, bytes int64) *readahead {
 func (a *readahead) read(p []byte, position int64) (int, error) {
 	if int64(len(p)) >= a.largest && !a.holds(position) {
 		n, err := a.reader.readAt(a.reader.life, p, position) // as large as a segment: no copy
-		// only the bare io.EOF is an end; a wrapped one is a failure
-		if n > 0 && err == io.EOF { //nolint:errorlint
+		if n > 0 && err == io.EOF {                           //nolint:errorlint // a wrapped io.EOF is a failure
 			err = nil
 		}
 		return n, err

@@ -45,7 +45,7 @@ type claims struct {
 func (c *claims) Claim(g *pack.Segment, rec pack.Record) pack.Claim {
 	r, err := c.index.lock("claim record", rec.ID)
 	if err != nil {
-		return nil //nolint:nilerr // its replica is gone
+		return nil // its replica is gone
 	}
 	if r.view.place != recordAt(g, rec.Offset) {
 		r.io.Unlock()

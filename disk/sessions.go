@@ -75,8 +75,8 @@ func (s *sessions) packable(o CreateOptions) bool {
 
 // createSmall is Store.CreateSmall.
 func (s *sessions) createSmall(id chunk.ID, gen chunk.Generation, o CreateOptions) (w *Writer, ok bool, err error) {
-	if !s.packable(o) || checkCreate(id, gen, o) != nil { // Create returns the error
-		return nil, false, nil
+	if !s.packable(o) || checkCreate(id, gen, o) != nil {
+		return nil, false, nil //nolint:nilerr // Create returns the error
 	}
 	v, _ := s.volumes.choose(id, o.SizeHint, s.volumes.rememberedSpace) // Create returns the error
 	if v == nil {

@@ -18,11 +18,12 @@ import (
 type Liveness uint8
 
 const (
-	// NodeDead: silent for DeadAfter; its replicas do not count.
+	// NodeDead is silent for DeadAfter; its replicas do not count.
 	NodeDead Liveness = iota
-	// NodeStale: its stream broke or it is silent for StaleAfter; its replicas
+	// NodeStale has a broken stream, or is silent for StaleAfter; its replicas
 	// count, are read last, and nothing new is placed on it.
 	NodeStale
+	// NodeLive is heard of.
 	NodeLive
 )
 

@@ -25,7 +25,7 @@ func (g *gate) leave() { g.inside.Done() }
 // drain waits until no caller is inside. From now on refusal returns an error, so
 // no further one enters; raft still runs and answers those that are inside.
 func (g *gate) drain() {
-	g.entering.Lock() // who came before the refusal is counted after this
-	g.entering.Unlock()
+	g.entering.Lock()   // who came before the refusal is counted after this
+	g.entering.Unlock() //nolint:staticcheck // SA2001: empty on purpose, see above
 	g.inside.Wait()
 }

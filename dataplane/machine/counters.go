@@ -5,6 +5,7 @@ import "sync/atomic"
 // Reason is why a connection was refused or cut off.
 type Reason uint8
 
+// Reasons.
 const (
 	reasonNone        Reason = iota
 	ReasonConnections        // too many connections

@@ -10,6 +10,7 @@ import (
 // EffectKind is what a machine wants done.
 type EffectKind uint8
 
+// Kinds of effects.
 const (
 	EffectReply        EffectKind = iota + 1 // write reply to the peer
 	EffectOpen                               // open the session's replica

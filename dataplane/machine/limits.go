@@ -18,7 +18,7 @@ const (
 	// openAckHoldMax is how long an OpenAck waits for the ack of a session's only
 	// packet. Then the peer learns that all hops are open, and where it waits.
 	openAckHoldMax = 100 * time.Millisecond
-	// windowMin is the smallest window granted: one packet of a bulk transfer,
+	// WindowMin is the smallest window granted: one packet of a bulk transfer,
 	// which is also what a sender may send before its OpenAck.
 	WindowMin = wire.EarlyBytesMax
 	// lingerBytesMax bounds what is read and dropped on a refused connection.

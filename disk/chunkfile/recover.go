@@ -11,7 +11,7 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// ErrNeverSynced: the file of a replica of which nothing, not even the header, was ever durable.
+// ErrNeverSynced is the error for a replica of whose file nothing, not even the header, was ever durable.
 var ErrNeverSynced = errors.New("the replica was never synced")
 
 // Recovered is what the file of an open replica proves.

@@ -12,9 +12,9 @@ import (
 
 func TestWaitsDoubleUpToTheLongest(t *testing.T) {
 	e := backoff.Exponential{First: 100 * time.Millisecond, Max: time.Second}
-	for failures, want := range []time.Duration{1: 100, 2: 200, 3: 400, 4: 800, 5: 1000, 6: 1000} {
+	for failures, want := range []int{1: 100, 2: 200, 3: 400, 4: 800, 5: 1000, 6: 1000} {
 		if failures > 0 {
-			require.Equal(t, want*time.Millisecond, e.After(failures), "%d failures", failures)
+			require.Equal(t, time.Duration(want)*time.Millisecond, e.After(failures), "%d failures", failures)
 		}
 	}
 	require.Equal(t, time.Second, e.After(math.MaxInt))

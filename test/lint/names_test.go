@@ -66,7 +66,7 @@ func (n *declaredName) mayBeShort() bool {
 
 // declared lists what a file declares, but methods and fields, in order.
 func declared(file *ast.File) []*declaredName {
-	byObject := map[*ast.Object]*declaredName{}
+	byObject := map[*ast.Object]*declaredName{} //nolint:staticcheck // SA1019: names of one file need no types
 	var all []*declaredName
 	roles := rolesIn(file)
 	ast.Inspect(file, func(n ast.Node) bool {

@@ -30,7 +30,7 @@ type StreamOptions struct {
 	OnSlow func(SlowNode)
 }
 
-// ErrStartOver: the chunk has a new pipeline, and its bytes are wanted again from the first one.
+// ErrStartOver says that the chunk has a new pipeline, and its bytes are wanted again from the first one.
 var ErrStartOver = errors.New("chunk starts over on new nodes")
 
 // Stream writes one chunk, through as many sessions as it needs. It owns every packet that was appended to it until the

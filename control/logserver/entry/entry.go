@@ -13,6 +13,7 @@ import (
 // Kind says what a raft entry of ours holds. The numbers are on disk.
 type Kind uint8
 
+// Kinds of entries.
 const (
 	Batch   Kind = 1 // records of one writer
 	Acquire Kind = 2 // a new epoch for a holder

@@ -111,4 +111,5 @@ func (m *Mark) Write(index uint64, clean, sync bool) error {
 	return nil
 }
 
+// Close closes the mark's file.
 func (m *Mark) Close() error { return m.file.Close() }
