@@ -129,7 +129,9 @@ func TestGoldenBytes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, strings.TrimSpace(string(want)), strings.TrimSpace(text), name)
 	}
+	seen := map[Op]bool{OpData: true, OpRecord: true} // they have no body: below
 	for name, e := range bodies() {
+		seen[e.op] = true
 		packet, err := AppendPacket(nil, Header{Op: e.op, Seqno: 5}, e.body)
 		require.NoError(t, err)
 		golden(name, packet)
@@ -141,6 +143,9 @@ func TestGoldenBytes(t *testing.T) {
 		decoded := emptyOf(t, e.body)
 		require.NoError(t, DecodeBody(packet[HeaderBytes:], decoded))
 		require.Equal(t, e.body, decoded, name)
+	}
+	for op := Op(1); op <= opLast; op++ {
+		require.True(t, seen[op], "op %d has no golden bytes", op)
 	}
 	payload := []byte("sixteen bytes ok")
 	data := make([]byte, HeaderBytes+len(payload))
