@@ -38,6 +38,9 @@
 // not contended. A replica that is about to become a record passes its io lock to the packer, which needs no
 // other one to finish, and unlocks it.
 //
+// A volume's health is in volume.go: whatever finds an I/O error passes it to noteError, which decides when no new
+// replica goes there; Store.Volumes tells others.
+//
 // The package knows no network, no namenode and no client. It does not look for bit rot by itself: readers
 // verify, and report what they find.
 package disk

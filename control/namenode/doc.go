@@ -35,4 +35,7 @@
 // the gRPC server. Close ends all.
 //
 // The package holds no namespace logic, no formats and no placement: they are in package actor.
+//
+// A new request of clients is a method in service.go (a change) or reads.go, its checks in validate.go, and a request
+// of package actor; a new order to datanodes is a case in session.go, and its result one in datanodes.go.
 package namenode

@@ -1,7 +1,8 @@
 // Package wire is the binary protocol between clients and datanodes, and among datanodes: the packet header, its
 // checksum, and the bodies of each operation. It only encodes and decodes: it owns no socket, no buffer pool and no
 // goroutine. The format is described in docs/format/wire.md. A new operation is an Op, a body with a Validate
-// method, golden bytes, and, if a peer asks for it, a row in the table of requests of package machine.
+// method, golden bytes, and, if a peer asks for it, a row in the table of requests of package machine; a client asks
+// from client/internal/datanode.
 package wire
 
 import (

@@ -5,6 +5,9 @@
 // second shape. They are apart from package chunk because the identities there
 // are for clients too, which know nothing of orders. It owns no state, runs no
 // goroutine and does no I/O.
+//
+// A new order is a type in order.go and a message of the same name in controlpb;
+// package control/namenode sends it (session.go), control/agent receives it.
 package datanode
 
 // Identity is what a datanode must never forget.

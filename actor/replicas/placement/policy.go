@@ -1,5 +1,6 @@
 // Package placement chooses the datanodes for new replicas: one file for each
-// policy, and a row for it in the table of policies.
+// policy, and a row for it in the table of policies. Its name stands in package
+// daemon/config too, which may not import this one, and in docs/operations.md.
 //
 // It owns no state but the cursor of a policy, runs no goroutine, and knows of datanodes only what a Candidate
 // says. Which nodes are candidates is decided in package replicas.
