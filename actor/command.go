@@ -35,7 +35,7 @@ type Command struct {
 type Request interface{ request() }
 
 // Requests of clients that change the namespace. Each needs the command's
-// Client and Sequence. Paths are absolute and clean (ParsePath).
+// Client and Sequence. Paths are absolute and clean (limits.CheckPath).
 type (
 	// Mkdir creates a directory. Result: *MkdirResult.
 	Mkdir struct {

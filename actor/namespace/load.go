@@ -53,8 +53,8 @@ func (f *Files) StartLoad(nextID uint64, chunks int64) {
 	}
 }
 
-// Load adds an inode, and its entry if key is not empty: AppendKey makes it. It
-// refuses an entry that is there already.
+// Load adds an inode, and its entry if key, in the form of entryKey, is not empty. It refuses an entry that is there
+// already.
 func (t *Tree) Load(a Attributes, key string) (InodeSlot, bool) {
 	slot := t.Add(a)
 	if key == "" {

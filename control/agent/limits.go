@@ -2,7 +2,7 @@ package agent
 
 import "time"
 
-// Bounds of an agent. Memory per namenode at most: queueChanges * ~150 bytes
+// Bounds of an agent. Memory per namenode at most: queueChangesMax * ~150 bytes
 // (10 MiB) plus a report's snapshot (48 bytes per replica of the node).
 const (
 	// queueChangesMax: chunks with a change not yet sent. More: a full report.

@@ -13,5 +13,6 @@
 // EffectForward each carry a reference to the buffer, which whoever carries them out releases; so do the pieces of
 // a record, until the sink is done with them.
 //
-// Whoever carries effects out is package dataplane. This package does not know how.
+// Whoever carries effects out is package dataplane. This package does not know how. A new request is a row in the table
+// of requests.go, and an effect that dataplane's connection performs.
 package machine

@@ -32,15 +32,15 @@ const (
 // Effect is one thing to do. Effects are done in order.
 type Effect struct {
 	Kind    EffectKind
-	Clean   bool // effectHangUp
+	Clean   bool // EffectHangUp
 	Reply   []byte
 	Session *WriteSession
-	Packet  *Packet         // effectAppend: its buffer's reference goes with it
-	Buffer  *bufpool.Buffer // effectForward: a reference goes with it
+	Packet  *Packet         // EffectAppend: its buffer's reference goes with it
+	Buffer  *bufpool.Buffer // EffectForward: a reference goes with it
 	Read    wire.OpenRead
 	Query   Query
 	Records *RecordSession
-	Record  *RecordTask // effectRecord: its buffers go with it
+	Record  *RecordTask // EffectRecord: its buffers go with it
 }
 
 // Query is a request with one answer: of a disk worker, or of a copier.

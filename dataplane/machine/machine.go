@@ -41,8 +41,8 @@ func (p phase) String() string {
 	return [...]string{"idle", "writing", "reading", "querying", "recording", "lingering", "dead"}[p]
 }
 
-// Machine is the protocol of one connection. Bytes go in by receive, results by the on… methods, time by tick; what
-// is to be done comes out of take. It is owned by one event loop.
+// Machine is the protocol of one connection. Bytes go in by Receive, results by the On… methods, time by Tick;
+// what is to be done comes out of TakeEffects. It is owned by one event loop.
 //
 // Every byte is taken at once: a packet is put together in its one pooled buffer while it arrives.
 type Machine struct {
@@ -173,7 +173,7 @@ func (m *Machine) Receive(data []byte, now time.Duration) {
 }
 
 // Space is the memory that the next bytes of the packet being received go to, for an adapter that puts them there
-// itself and then calls filled; empty when a header is due.
+// itself and then calls Filled; empty when a header is due.
 func (m *Machine) Space() []byte {
 	if m.current == nil {
 		return nil
@@ -181,7 +181,7 @@ func (m *Machine) Space() []byte {
 	return m.current.Buffer.Bytes()[m.fill:]
 }
 
-// Filled tells that the first n bytes of space have come, 1 or more.
+// Filled tells that the first n bytes of Space have come, 1 or more.
 func (m *Machine) Filled(n int, now time.Duration) {
 	m.now, m.LastReceived = now, now
 	m.fill += n

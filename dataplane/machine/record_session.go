@@ -183,7 +183,7 @@ func (m *Machine) dispatchRecord(p *Packet) {
 	m.emit(Effect{Kind: EffectRecord, Records: session, Record: task})
 }
 
-// OnRecordDone brings the sink's answer. It is called once for every effectRecord, also after the session is over.
+// OnRecordDone brings the sink's answer. It is called once for every EffectRecord, also after the session is over.
 func (m *Machine) OnRecordDone(t *RecordTask, now time.Duration) {
 	m.now = now
 	s := t.session

@@ -207,7 +207,7 @@ func (m *Machine) replyOpenAck(s *WriteSession) {
 }
 
 // OnStored tells that the disk is done with a packet. It is called once for
-// every effectAppend, also after the session is over.
+// every EffectAppend, also after the session is over.
 func (m *Machine) OnStored(session *WriteSession, packet *Packet, err error, now time.Duration) {
 	m.now = now
 	session.jobs--
