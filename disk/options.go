@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"crypto/rand"
 	"io"
 	"log/slog"
@@ -45,54 +46,32 @@ type Options struct {
 
 // withDefaults fills in zero values and refuses impossible ones.
 func (o Options) withDefaults() (Options, error) {
-	if o.FS == nil {
-		o.FS = vfs.OS{}
-	}
-	if o.Clock == nil {
-		o.Clock = clock.Real{}
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Random == nil {
-		o.Random = rand.Reader
-	}
+	o.FS = cmp.Or[vfs.FS](o.FS, vfs.OS{})
+	o.Clock = cmp.Or[clock.Clock](o.Clock, clock.Real{})
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.Random = cmp.Or(o.Random, rand.Reader)
+	o.WorkersPerVolume = cmp.Or(o.WorkersPerVolume, workersDefault)
+	o.QueueDepth = cmp.Or(o.QueueDepth, queueDepthDefault)
+	o.WriteoutStepBytes = cmp.Or(o.WriteoutStepBytes, writeoutStepDefault)
+	o.PackSegmentBytes = cmp.Or(o.PackSegmentBytes, packSegmentDefault)
 	if o.OnEvent == nil {
 		o.OnEvent = func(Event) {}
 	}
-	if o.WorkersPerVolume == 0 {
-		o.WorkersPerVolume = workersDefault
-	}
-	if o.QueueDepth == 0 {
-		o.QueueDepth = queueDepthDefault
-	}
-	if o.WriteoutStepBytes == 0 {
-		o.WriteoutStepBytes = writeoutStepDefault
-	}
-	if o.PackSegmentBytes == 0 {
-		o.PackSegmentBytes = packSegmentDefault
-	}
 	for _, limit := range []struct {
-		name        string
-		value, most int64
+		name               string
+		value, least, most int64
 	}{
-		{"volumes", int64(len(o.Directories)), limits.VolumesPerNodeMax},
-		{"workers per volume", int64(o.WorkersPerVolume), limits.WorkersPerVolumeMax},
-		{"queue depth", int64(o.QueueDepth), queueDepthMax},
-		{"write-out step bytes", o.WriteoutStepBytes, chunk.SizeMax},
+		{"volumes", int64(len(o.Directories)), 1, limits.VolumesPerNodeMax},
+		{"workers per volume", int64(o.WorkersPerVolume), 1, limits.WorkersPerVolumeMax},
+		{"queue depth", int64(o.QueueDepth), 1, queueDepthMax},
+		{"write-out step bytes", o.WriteoutStepBytes, 1, chunk.SizeMax},
+		{"pack bytes", o.PackBytesMax, 0, pack.DataBytesMax},
+		{"pack segment bytes", o.PackSegmentBytes, pack.SegmentBytesMin, pack.SegmentBytesMax},
 	} {
-		if limit.value < 1 || limit.value > limit.most {
-			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be 1..%d",
-				limit.name, limit.value, limit.most)
+		if limit.value < limit.least || limit.value > limit.most {
+			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be %d..%d",
+				limit.name, limit.value, limit.least, limit.most)
 		}
-	}
-	if o.PackBytesMax < 0 || o.PackBytesMax > pack.DataBytesMax {
-		return o, fault.New(fault.Invalid, "open chunk store", "pack bytes is %d, must be 0..%d",
-			o.PackBytesMax, pack.DataBytesMax)
-	}
-	if o.PackSegmentBytes < pack.SegmentBytesMin || o.PackSegmentBytes > pack.SegmentBytesMax {
-		return o, fault.New(fault.Invalid, "open chunk store", "pack segment bytes is %d, must be %d..%d",
-			o.PackSegmentBytes, pack.SegmentBytesMin, pack.SegmentBytesMax)
 	}
 	if o.ReserveBytes < 0 || o.TrashDelay < 0 {
 		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)",

@@ -107,20 +107,16 @@ func newStore(options Options) *Store {
 // start starts the goroutines.
 func (s *Store) start() {
 	for _, v := range s.volumes.list {
-		s.packers.Add(1)
-		go v.packs.Run(&s.packers)
+		s.packers.Go(v.packs.Run)
 		for range s.options.WorkersPerVolume {
-			w := newWorker(s.options.QueueDepth, &s.group)
+			w := &worker{queue: make(chan task, s.options.QueueDepth)}
 			v.workers = append(v.workers, w)
-			s.group.Add(1)
-			go w.run()
+			s.group.Go(w.run)
 		}
 	}
-	s.group.Add(1)
-	go s.trash.run(&s.group)
+	s.group.Go(s.trash.run)
 	if !s.options.noCompactor {
-		s.group.Add(1)
-		go s.compactor.Run(&s.group)
+		s.group.Go(s.compactor.Run)
 	}
 }
 

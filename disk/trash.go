@@ -126,8 +126,7 @@ func (t *trash) wait(item trashItem) {
 
 func (t *trash) stop() { close(t.done) }
 
-func (t *trash) run(group *sync.WaitGroup) {
-	defer group.Done()
+func (t *trash) run() {
 	for {
 		item, wait, waiting := t.next(t.options.Clock.Now())
 		if waiting && wait <= 0 {

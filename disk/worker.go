@@ -14,7 +14,6 @@ import (
 // behind the sync wait for it.
 type worker struct {
 	queue chan task
-	group *sync.WaitGroup
 
 	// owned by the worker's goroutine
 	waiting []completion
@@ -37,10 +36,6 @@ type completion struct {
 	err    error
 }
 
-func newWorker(depth int, group *sync.WaitGroup) *worker {
-	return &worker{queue: make(chan task, depth), group: group}
-}
-
 // zeroBytes is a block of zeros that is only read.
 func (w *worker) zeroBytes() []byte {
 	if w.zeros == nil {
@@ -51,7 +46,6 @@ func (w *worker) zeroBytes() []byte {
 
 // run works until the queue is closed and empty.
 func (w *worker) run() {
-	defer w.group.Done()
 	for t := range w.queue {
 		w.process(t)
 		for n := 1; n < syncBatchMax && len(w.syncing) > 0; n++ {

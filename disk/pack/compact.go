@@ -59,8 +59,7 @@ func (c *Compactor) Wake() {
 func (c *Compactor) Stop() { close(c.done) }
 
 // Run works until Stop.
-func (c *Compactor) Run(group *sync.WaitGroup) {
-	defer group.Done()
+func (c *Compactor) Run() {
 	for {
 		segment := c.next()
 		if segment == nil {

@@ -81,8 +81,7 @@ func newSet(t *testing.T, fsys vfs.FS, owner *memoryOwner) *Set {
 // start runs the packer of a set; stop waits for it.
 func start(set *Set) (stop func()) {
 	var group sync.WaitGroup
-	group.Add(1)
-	go set.Run(&group)
+	group.Go(set.Run)
 	return func() {
 		set.Close()
 		group.Wait()

@@ -71,10 +71,7 @@ func (s *Set) TrySubmit(j *Job) bool {
 }
 
 // Run is the packer: it works until Close, and what is queued by then is done.
-func (s *Set) Run(group *sync.WaitGroup) {
-	defer group.Done()
-	s.packer.run()
-}
+func (s *Set) Run() { s.packer.run() }
 
 // Close ends the queue; nothing may be submitted any more.
 func (s *Set) Close() { close(s.packer.queue) }
