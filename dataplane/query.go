@@ -38,13 +38,8 @@ func startQuery(conn *connection, query machine.Query) {
 	})
 	if err != nil {
 		server.work.Done()
-		status := wire.StatusOf(server.node.ID, id.String(), err)
-		if query.Stat != nil {
-			conn.machine.OnQueryDone(op, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}, server.now())
-		} else {
-			conn.machine.OnQueryDone(op, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status},
-				server.now())
-		}
+		op, body := query.Refusal(wire.StatusOf(server.node.ID, id.String(), err))
+		conn.machine.OnQueryDone(op, body, server.now())
 	}
 }
 
@@ -91,9 +86,8 @@ func startCopy(conn *connection, order *wire.CopyRange) {
 		if err != nil {
 			server.logger.Warn("copy failed", "chunk", idText(order.ChunkID), "gen", order.Generation, "err", err)
 		}
-		conn.loop.post(&event{connection: conn, deliver: func() {
-			conn.machine.OnQueryDone(wire.OpCopyReply, reply, server.now())
-		}})
+		deliver := func() { conn.machine.OnQueryDone(wire.OpCopyReply, reply, server.now()) }
+		conn.loop.post(&event{connection: conn, deliver: deliver})
 	})
 }
 

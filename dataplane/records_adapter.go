@@ -65,9 +65,8 @@ func (l *recordsLink) opened(stream RecordStream, err error) {
 // append passes a record on to the sink.
 func (l *recordsLink) append(task *machine.RecordTask) {
 	conn := l.connection
-	call := &recordCall{event: event{connection: conn, deliver: func() {
-		conn.machine.OnRecordDone(task, conn.server.now())
-	}}}
+	deliver := func() { conn.machine.OnRecordDone(task, conn.server.now()) }
+	call := &recordCall{event: event{connection: conn, deliver: deliver}}
 	r := Record{Sequence: task.Sequence, Sync: task.Flags&wire.FlagSync != 0, Size: task.Size,
 		Pieces: make([][]byte, len(task.Pieces))}
 	for i, b := range task.Pieces {

@@ -230,9 +230,8 @@ func planRecovery(order datanode.RecoverChunk, answers []recoverAnswer) (recover
 // chooseLength applies the rules above to at least one answer. certain: no other
 // replica could hold more that was acknowledged.
 func chooseLength(usable []recoverAnswer) (length int64, certain bool) {
-	newest := slices.MaxFunc(usable, func(a, b recoverAnswer) int {
-		return cmp.Compare(a.reply.Generation, b.reply.Generation)
-	}).reply.Generation
+	byGeneration := func(a, b recoverAnswer) int { return cmp.Compare(a.reply.Generation, b.reply.Generation) }
+	newest := slices.MaxFunc(usable, byGeneration).reply.Generation
 	shortest, longest := int64(-1), int64(0)
 	for _, a := range usable {
 		longest = max(longest, a.reply.Length)

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -78,14 +79,8 @@ func Start(options Options) (*Server, error) {
 			Reason: "the limit of open files is unknown", Err: err}
 	}
 	lowered := limits.fitDescriptors(open.Cur)
-	server := &Server{listen: options.Listen, limits: limits, store: options.Store, logger: options.Logger,
-		clock: options.Clock, counters: &counters{}}
-	if server.logger == nil {
-		server.logger = slog.New(slog.DiscardHandler)
-	}
-	if server.clock == nil {
-		server.clock = clock.Real{}
-	}
+	server := &Server{listen: options.Listen, limits: limits, store: options.Store, logger: cmp.Or(options.Logger, slog.New(slog.DiscardHandler)),
+		clock: cmp.Or[clock.Clock](options.Clock, clock.Real{}), counters: &counters{}}
 	if lowered {
 		server.logger.Warn("fewer connections than configured: raise the limit of open files of this process",
 			"configured", asked, "connections", limits.ConnectionsMax, "open_files", open.Cur,
@@ -152,11 +147,7 @@ func (s *Server) supervise(engine *handler, ran chan error) {
 			}
 			s.counters.engineRestarts.Add(1)
 			s.logger.Error("event engine ended, starting it again", "address", s.listen, "err", err)
-			timer := s.clock.NewTimer(engineRestartDelay)
-			select {
-			case <-timer.C():
-			case <-s.context.Done():
-				timer.Stop()
+			if clock.Sleep(s.context, s.clock, engineRestartDelay) != nil {
 				return
 			}
 			engine, ran, _, err = s.boot(s.listen)
@@ -166,17 +157,9 @@ func (s *Server) supervise(engine *handler, ran chan error) {
 
 // tick drives all timeouts.
 func (s *Server) tick() {
-	timer := s.clock.NewTimer(s.limits.TickInterval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C():
-		case <-s.context.Done():
-			return
-		}
+	for clock.Sleep(s.context, s.clock, s.limits.TickInterval) == nil {
 		s.handler.Load().tick()
 		s.peers.Expire()
-		timer.Reset(s.limits.TickInterval)
 	}
 }
 

@@ -50,6 +50,17 @@ type Query struct {
 	Copy    *wire.CopyRange
 }
 
+// Refusal is the answer to a query that was not carried out.
+func (q *Query) Refusal(status wire.Status) (op wire.Op, body any) {
+	switch {
+	case q.Stat != nil:
+		return wire.OpStatReply, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}
+	case q.Recover != nil:
+		return wire.OpRecovered, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status}
+	}
+	return wire.OpCopyReply, &wire.CopyReply{BodyVersion: wire.BodyVersion, Status: status}
+}
+
 // Packet is one packet being received, or a Data packet on its way. Packets are reused by their machine.
 type Packet struct {
 	Buffer *bufpool.Buffer // header and payload; given away when dispatched

@@ -304,10 +304,7 @@ func (m *Machine) Refuse(r Reason, err error) {
 		return
 	case phaseReading: // the reply that a read is writing cannot be interrupted in good order
 		m.emit(Effect{Kind: EffectCancelRead})
-		m.emit(Effect{Kind: EffectClose})
-		m.dropReceived()
-		m.phase = phaseLingering
-		m.lingerUntil = m.now
+		m.close()
 		return
 	}
 	status := wire.StatusOf(m.node.ID, "", err)
@@ -355,6 +352,13 @@ func (m *Machine) OnDisconnected(now time.Duration) {
 	if m.current != nil || m.headFill > 0 {
 		m.countRefusal(reasonTruncated)
 	}
+	m.abort()
+	m.dropReceived()
+	m.phase = phaseDead
+}
+
+// abort leaves the session or read that runs where it is.
+func (m *Machine) abort() {
 	switch m.phase {
 	case phaseWriting:
 		m.abortSession()
@@ -363,8 +367,6 @@ func (m *Machine) OnDisconnected(now time.Duration) {
 	case phaseReading:
 		m.emit(Effect{Kind: EffectCancelRead})
 	}
-	m.dropReceived()
-	m.phase = phaseDead
 }
 
 // Tick looks at every timeout that may be due.
@@ -417,19 +419,3 @@ func (m *Machine) recycle(p *Packet) {
 
 // bufferBytes is the memory that the packet occupies.
 func (p *Packet) bufferBytes() int64 { return wire.WindowCost(int(p.Header.Length)) }
-
-// check panics when the machine contradicts itself; tests call it after every step.
-func (m *Machine) check() {
-	invariants.Assert((m.phase == phaseWriting) == (m.session != nil && !m.session.over), "phase %s, session %v",
-		m.phase, m.session)
-	invariants.Assert(m.headFill < wire.HeaderBytes, "a whole header waits")
-	invariants.Assert(m.current == nil || m.headFill == 0, "header and packet at once")
-	if m.phase == phaseWriting {
-		m.session.check()
-	}
-	invariants.Assert((m.phase == phaseRecording) == (m.records != nil && !m.records.over), "phase %s, records %v",
-		m.phase, m.records)
-	if m.phase == phaseRecording {
-		m.records.check()
-	}
-}

@@ -7,7 +7,6 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/invariants"
 	"github.com/whispering-woods/ww/internal/record"
 )
 
@@ -282,22 +281,4 @@ func (m *Machine) tickRecords() {
 	case idle && m.now-max(m.LastReceived, s.lastAck) > limits.SessionIdleTimeout:
 		refuse(reasonIdle, "append record", "nothing received for %s", limits.SessionIdleTimeout)
 	}
-}
-
-// check panics when the session contradicts itself.
-func (s *RecordSession) check() {
-	var cost int64
-	pending := 0
-	for _, t := range s.inflight {
-		cost += t.cost
-		if !t.finished {
-			pending++
-		}
-	}
-	if s.assembling != nil {
-		cost += s.assembling.cost
-	}
-	invariants.Assert(cost == s.cost && cost <= s.window+s.loan, "records cost %d, counted %d, granted %d+%d", cost,
-		s.cost, s.window, s.loan)
-	invariants.Assert(pending == s.pending, "%d records pending, counted %d", pending, s.pending)
 }

@@ -74,10 +74,7 @@ func (m *Machine) OnReadDone(broken bool, why Reason, now time.Duration) {
 	}
 	if broken {
 		m.countRefusal(why)
-		m.dropReceived()
-		m.phase = phaseLingering
-		m.lingerUntil = now
-		m.emit(Effect{Kind: EffectClose})
+		m.close()
 		return
 	}
 	m.phase = phaseIdle
@@ -86,46 +83,32 @@ func (m *Machine) OnReadDone(broken bool, why Reason, now time.Duration) {
 
 func (m *Machine) serveStat(payload []byte) error {
 	o := new(wire.StatReplica)
-	if err := wire.DecodeBody(payload, o); err != nil {
-		return err
-	}
-	if err := o.Validate(); err != nil {
-		m.reply(wire.Header{Op: wire.OpStatReply}, &wire.StatReply{BodyVersion: wire.BodyVersion,
-			Status: wire.StatusOf(m.node.ID, "", err)})
-		return nil
-	}
-	m.phase = phaseQuerying
-	m.emit(Effect{Kind: EffectQuery, Query: Query{Stat: o}})
-	return nil
+	return m.serveQuery(payload, o, Query{Stat: o})
 }
 
 func (m *Machine) serveRecover(payload []byte) error {
 	o := new(wire.RecoverReplica)
-	if err := wire.DecodeBody(payload, o); err != nil {
-		return err
-	}
-	if err := o.Validate(); err != nil {
-		m.reply(wire.Header{Op: wire.OpRecovered}, &wire.RecoverReply{BodyVersion: wire.BodyVersion,
-			Status: wire.StatusOf(m.node.ID, "", err)})
-		return nil
-	}
-	m.phase = phaseQuerying
-	m.emit(Effect{Kind: EffectQuery, Query: Query{Recover: o}})
-	return nil
+	return m.serveQuery(payload, o, Query{Recover: o})
 }
 
 func (m *Machine) serveCopy(payload []byte) error {
 	o := new(wire.CopyRange)
-	if err := wire.DecodeBody(payload, o); err != nil {
+	return m.serveQuery(payload, o, Query{Copy: o})
+}
+
+// serveQuery decodes the body that a query holds and has the adapter answer it. A query that makes no sense is
+// answered here: the connection stays usable.
+func (m *Machine) serveQuery(payload []byte, body interface{ Validate() error }, query Query) error {
+	if err := wire.DecodeBody(payload, body); err != nil {
 		return err
 	}
-	if err := o.Validate(); err != nil {
-		m.reply(wire.Header{Op: wire.OpCopyReply}, &wire.CopyReply{BodyVersion: wire.BodyVersion,
-			Status: wire.StatusOf(m.node.ID, "", err)})
+	if err := body.Validate(); err != nil {
+		op, reply := query.Refusal(wire.StatusOf(m.node.ID, "", err))
+		m.reply(wire.Header{Op: op}, reply)
 		return nil
 	}
 	m.phase = phaseQuerying
-	m.emit(Effect{Kind: EffectQuery, Query: Query{Copy: o}})
+	m.emit(Effect{Kind: EffectQuery, Query: query})
 	return nil
 }
 
@@ -147,16 +130,14 @@ func (m *Machine) RefuseNotReading(now time.Duration) {
 		return
 	}
 	m.countRefusal(ReasonNotReading)
-	switch m.phase {
-	case phaseWriting:
-		m.abortSession()
-	case phaseRecording:
-		m.abortRecords()
-	case phaseReading:
-		m.emit(Effect{Kind: EffectCancelRead})
-	}
+	m.abort()
+	m.close()
+}
+
+// close ends the connection without a word.
+func (m *Machine) close() {
 	m.dropReceived()
 	m.phase = phaseLingering
-	m.lingerUntil = now
+	m.lingerUntil = m.now
 	m.emit(Effect{Kind: EffectClose})
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/invariants"
 	"github.com/whispering-woods/ww/internal/queue"
 )
 
@@ -459,23 +458,4 @@ func (s *WriteSession) clipStatuses(hops []wire.HopStatus) []wire.HopStatus {
 
 func micros(d time.Duration) uint32 {
 	return uint32(min(max(d.Microseconds(), 0), 1<<32-1))
-}
-
-// check panics when the session contradicts itself.
-func (s *WriteSession) check() {
-	target := s.storedSeqno
-	if s.hopsAfter > 0 {
-		target = min(target, s.downSeqno)
-	}
-	invariants.Assert(s.ackedSeqno <= target && target <= s.seqno, "acked %d, stored %d, downstream %d, received %d",
-		s.ackedSeqno, s.storedSeqno, s.downSeqno, s.seqno)
-	invariants.Assert(s.agreed <= s.Window, "agreed window %d of %d", s.agreed, s.Window)
-	var cost int64
-	for i := range s.inflight.Len() {
-		cost += (*s.inflight.At(i)).cost
-	}
-	invariants.Assert(cost == s.inflightCost, "in flight %d, counted %d", cost, s.inflightCost)
-	invariants.Assert(s.agreed == 0 || cost <= s.agreed, "in flight %d, granted %d", cost, s.agreed)
-	invariants.Assert(s.jobs >= 0 && s.jobs <= s.inflight.Len(), "%d disk jobs for %d packets", s.jobs,
-		s.inflight.Len())
 }

@@ -235,30 +235,6 @@ func (e *Encoder) AppendPacket(b []byte, header Header, body any) ([]byte, error
 	return b, nil
 }
 
-// Decoder decodes bodies with little allocation. Not for concurrent use.
-type Decoder struct {
-	codec *codec.Decoder
-}
-
-// NewDecoder returns a decoder.
-func NewDecoder() *Decoder {
-	return &Decoder{codec: codec.NewDecoderBytes(nil, handle)}
-}
-
-// Decode is like DecodeBody. Elements that payload lacks keep what body has.
-func (d *Decoder) Decode(payload []byte, body any) (err error) {
-	defer func() {
-		if r := recover(); r != nil { // as in DecodeBody
-			err = &fault.Error{Kind: fault.Protocol, Op: "decode packet body", Err: fmt.Errorf("%v", r)}
-		}
-	}()
-	d.codec.ResetBytes(payload)
-	if err := d.codec.Decode(body); err != nil {
-		return &fault.Error{Kind: fault.Protocol, Op: "decode packet body", Err: err}
-	}
-	return nil
-}
-
 // DecodeBody decodes a packet's payload into body, a pointer to one of the structs above. The result shares no
 // memory with payload. Error: fault.Protocol.
 func DecodeBody(payload []byte, body any) (err error) {
