@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -85,15 +86,9 @@ func Start(options Options) (*Agent, error) {
 	if options.Store == nil || options.Events == nil {
 		return nil, fault.New(fault.Invalid, "start agent", "a store and its events are required")
 	}
-	if options.Clock == nil {
-		options.Clock = clock.Real{}
-	}
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
-	if options.Rack == "" {
-		options.Rack = "/default"
-	}
+	options.Clock = cmp.Or[clock.Clock](options.Clock, clock.Real{})
+	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
+	options.Rack = cmp.Or(options.Rack, "/default")
 	options.Logger = options.Logger.With(keyNode, options.Store.Identity().NodeID)
 	ctx, cancel := context.WithCancel(context.Background())
 	agent := &Agent{options: options, cancel: cancel, first: make(chan struct{}), stopped: make(chan struct{})}
@@ -110,11 +105,7 @@ func Start(options Options) (*Agent, error) {
 	}
 	agent.workers = startWorkers(ctx, &agent.group, options)
 	for _, l := range agent.links {
-		agent.group.Add(1)
-		go func() {
-			defer agent.group.Done()
-			l.run(ctx)
-		}()
+		agent.group.Go(func() { l.run(ctx) })
 	}
 	go func() {
 		agent.group.Wait()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -44,12 +45,7 @@ func (e *Events) subscribe(capacity int) *changeQueue {
 func (e *Events) unsubscribe(q *changeQueue) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for i, other := range e.mu.queues {
-		if other == q {
-			e.mu.queues = append(e.mu.queues[:i], e.mu.queues[i+1:]...)
-			return
-		}
-	}
+	e.mu.queues = slices.DeleteFunc(e.mu.queues, func(other *changeQueue) bool { return other == q })
 }
 
 // change is the latest state of one chunk.
@@ -74,8 +70,7 @@ type changeQueue struct {
 
 func newChangeQueue(capacity int) *changeQueue {
 	q := &changeQueue{capacity: capacity, wake: make(chan struct{}, 1)}
-	q.mu.latest = make(map[chunk.ID]change)
-	q.mu.incomplete = true
+	q.clearLocked(true)
 	return q
 }
 
@@ -87,15 +82,14 @@ func (q *changeQueue) put(change change) {
 	}
 	if _, known := q.mu.latest[change.replica.ID]; !known {
 		if len(q.mu.order) == q.capacity {
-			q.clearLocked()
-			q.mu.incomplete = true
-			q.signal()
+			q.clearLocked(true)
+			signal(q.wake)
 			return
 		}
 		q.mu.order = append(q.mu.order, change.replica.ID)
 	}
 	q.mu.latest[change.replica.ID] = change
-	q.signal()
+	signal(q.wake)
 }
 
 // drain removes and returns up to most changes; complete is false when changes were lost
@@ -116,7 +110,7 @@ func (q *changeQueue) drain(most int) (changes []change, complete bool) {
 		q.mu.order = nil
 	} else {
 		q.mu.order = q.mu.order[n:]
-		q.signal()
+		signal(q.wake)
 	}
 	return changes, true
 }
@@ -126,26 +120,24 @@ func (q *changeQueue) drain(most int) (changes []change, complete bool) {
 func (q *changeQueue) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.clearLocked()
-	q.mu.incomplete = false
+	q.clearLocked(false)
 }
 
 // stop empties the queue and makes it ignore changes.
 func (q *changeQueue) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.clearLocked()
-	q.mu.incomplete = true
+	q.clearLocked(true)
 }
 
-func (q *changeQueue) clearLocked() {
-	q.mu.order = nil
-	q.mu.latest = make(map[chunk.ID]change)
+func (q *changeQueue) clearLocked(incomplete bool) {
+	q.mu.order, q.mu.latest, q.mu.incomplete = nil, make(map[chunk.ID]change), incomplete
 }
 
-func (q *changeQueue) signal() {
+// signal notes in a channel of capacity 1 that there is something to do.
+func signal(wake chan<- struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }

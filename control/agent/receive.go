@@ -16,10 +16,7 @@ func (s *session) receive(ctx context.Context) error {
 		if err != nil {
 			return s.explain(err)
 		}
-		select {
-		case s.arrived <- struct{}{}:
-		default:
-		}
+		signal(s.arrived)
 		if err := r.onMessage(ctx, m); err != nil {
 			return err
 		}
@@ -142,12 +139,7 @@ func (r *receiver) observe(m *controlpb.NamenodeMessage) error {
 	return r.agent.options.Store.ObserveEpoch(m.Epoch, m.Txid)
 }
 
-func (r *receiver) wantReport() {
-	select {
-	case r.refresh <- struct{}{}:
-	default:
-	}
-}
+func (r *receiver) wantReport() { signal(r.refresh) }
 
 func (r *receiver) protocol(reason string) error {
 	return &fault.Error{Kind: fault.Protocol, Op: "namenode message", Address: r.address, Reason: reason}

@@ -41,11 +41,7 @@ func (s *Server) run(soft, hard context.Context) {
 		pause := backoff.Spread(backoff.Exponential{First: restartFirst, Max: restartMax}.After(failures))
 		s.phase.Store(&phase{doing: "restarting after: " + err.Error()})
 		s.logger.Warn("namenode restarts", keyError, err, "in", pause.Round(time.Millisecond))
-		timer := s.options.Clock.NewTimer(pause)
-		select {
-		case <-timer.C():
-		case <-soft.Done():
-			timer.Stop()
+		if clock.Sleep(soft, s.options.Clock, pause) != nil {
 			return
 		}
 	}
@@ -178,11 +174,7 @@ func notReplayed(txid uint64, err error) error {
 func (s *Server) watchEpoch(ctx context.Context, own uint64, fail func(error)) {
 	s.noteLogServers(s.log.Status(ctx))
 	for {
-		timer := s.options.Clock.NewTimer(epochInterval)
-		select {
-		case <-timer.C():
-		case <-ctx.Done():
-			timer.Stop()
+		if clock.Sleep(ctx, s.options.Clock, epochInterval) != nil {
 			return
 		}
 		statuses := s.log.Status(ctx)

@@ -2,6 +2,7 @@ package namenode
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -67,15 +68,9 @@ func (o Options) withDefaults() (Options, error) {
 	invalid := func(format string, args ...any) (Options, error) {
 		return o, fault.New(fault.Invalid, "start namenode", format, args...)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Clock == nil {
-		o.Clock = clock.Real{}
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.Clock = cmp.Or[clock.Clock](o.Clock, clock.Real{})
+	o.Rand = cmp.Or(o.Rand, rand.Reader)
 	o.Rand = bufio.NewReaderSize(o.Rand, randomBuffer)
 	if o.Holder == "" {
 		host, err := os.Hostname()
@@ -84,36 +79,16 @@ func (o Options) withDefaults() (Options, error) {
 		}
 		o.Holder = strings.TrimSpace(fmt.Sprintf("%s %s:%d (%s)", o.ID, host, os.Getpid(), o.Listen))
 	}
-	if len(o.Holder) > limits.HolderBytesMax {
-		o.Holder = o.Holder[:limits.HolderBytesMax]
-	}
-	if o.HeartbeatInterval == 0 {
-		o.HeartbeatInterval = heartbeatDefault
-	}
-	if o.ReportInterval == 0 {
-		o.ReportInterval = reportDefault
-	}
-	if o.Mailbox == 0 {
-		o.Mailbox = mailboxDefault
-	}
-	if o.BatchesInFlight == 0 {
-		o.BatchesInFlight = batchesInFlightDefault
-	}
-	if o.BatchRecords == 0 {
-		o.BatchRecords = batchRecordsDefault
-	}
-	if o.BatchBytes == 0 {
-		o.BatchBytes = batchBytesDefault
-	}
-	if o.CheckpointRecords == 0 {
-		o.CheckpointRecords = checkpointRecordsDefault
-	}
-	if o.CheckpointBytes == 0 {
-		o.CheckpointBytes = checkpointBytesDefault
-	}
-	if o.CheckpointInterval == 0 {
-		o.CheckpointInterval = checkpointIntervalDefault
-	}
+	o.Holder = o.Holder[:min(len(o.Holder), limits.HolderBytesMax)]
+	o.HeartbeatInterval = cmp.Or(o.HeartbeatInterval, heartbeatDefault)
+	o.ReportInterval = cmp.Or(o.ReportInterval, reportDefault)
+	o.Mailbox = cmp.Or(o.Mailbox, mailboxDefault)
+	o.BatchesInFlight = cmp.Or(o.BatchesInFlight, batchesInFlightDefault)
+	o.BatchRecords = cmp.Or(o.BatchRecords, batchRecordsDefault)
+	o.BatchBytes = cmp.Or(o.BatchBytes, batchBytesDefault)
+	o.CheckpointRecords = cmp.Or(o.CheckpointRecords, checkpointRecordsDefault)
+	o.CheckpointBytes = cmp.Or(o.CheckpointBytes, checkpointBytesDefault)
+	o.CheckpointInterval = cmp.Or(o.CheckpointInterval, checkpointIntervalDefault)
 	o.Actor = o.Actor.WithDefaults()
 	switch {
 	case o.HeartbeatInterval < 0 || o.ReportInterval < 0:

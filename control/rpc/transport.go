@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -93,11 +92,4 @@ var connectReasons = []struct{ part, reason, hint string }{
 	{"keepalive ping failed", "the server fell silent", hintUp},
 	{"the connection is draining", "the server is stopping", ""},
 	{"graceful_stop", "the server is stopping", ""},
-}
-
-// IsTransport reports whether err says nothing about what the server did: the
-// request may or may not have been carried out.
-func IsTransport(err error) bool {
-	return errors.Is(err, fault.Unavailable) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, context.DeadlineExceeded)
 }

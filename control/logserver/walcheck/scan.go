@@ -18,11 +18,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Names inside a log server's directory.
-const (
-	Directory         = "wal"
-	snapshotDirectory = "snapshots" // raft's name
-)
+// Directory holds the log files, inside a log server's directory.
+const Directory = "wal"
 
 // DumpEntry is one raft entry of ours.
 type DumpEntry struct {
