@@ -12,22 +12,24 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// workers carry out orders away from the streams. Queues are bounded; who puts
-// into a full one answers the namenode instead of waiting.
+// workers carry out orders away from the streams. Queues are bounded; who puts into a full one answers the namenode
+// instead of waiting.
 type workers struct {
-	options Options
-	deletes chan deleteOrder
-	recover chan recoverOrder
-	copies  chan copyOrder
-	verify  chan verifyOrder
-	mu      struct {
+	options                 Options
+	deletes                 chan deleteOrder
+	recover, copies, verify chan orderTask
+	mu                      struct {
 		sync.Mutex
-		// recovering, copying and verifying: orders queued or running. The namenode repeats
-		// an order that it has no answer to; the repeat is not carried out twice.
-		recovering map[orderKey]bool
-		copying    map[orderKey]bool
-		verifying  map[orderKey]bool
+		// running: orders queued or running. The namenode repeats an order that it has no answer to; the repeat is
+		// not carried out twice.
+		running map[runningOrder]bool
 	}
+}
+
+// runningOrder tells the orders of one chunk apart by their queue.
+type runningOrder struct {
+	queue chan orderTask
+	key   orderKey
 }
 
 // orderKey is the chunk and the generation that an order is about.
@@ -48,40 +50,33 @@ type deleteOrder struct {
 	replicas []chunk.Replica
 }
 
-type recoverOrder struct {
-	from *link
-	datanode.RecoverChunk
-}
-
-type copyOrder struct {
-	from *link
-	datanode.CopyReplica
-}
-
-type verifyOrder struct {
-	from *link
-	datanode.VerifyReplica
+// orderTask is an order that is answered, on its way to a worker.
+type orderTask struct {
+	key    orderKey
+	op     string // for the refusal
+	refuse func(error)
+	run    func(context.Context) // answers too; nil: this datanode cannot do that
 }
 
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
 	w := &workers{options: o, deletes: make(chan deleteOrder, deleteOrdersMax),
-		recover: make(chan recoverOrder, recoverQueueMax), copies: make(chan copyOrder, copyQueueMax),
-		verify: make(chan verifyOrder, verifyQueueMax)}
-	w.mu.recovering, w.mu.copying, w.mu.verifying = make(map[orderKey]bool), make(map[orderKey]bool),
-		make(map[orderKey]bool)
+		recover: make(chan orderTask, recoverQueueMax), copies: make(chan orderTask, copyQueueMax),
+		verify: make(chan orderTask, verifyQueueMax)}
+	w.mu.running = make(map[runningOrder]bool)
 	work(ctx, group, 1, w.deletes, w.delete)
-	work(ctx, group, recoverWorkers, w.recover, w.recoverChunk)
-	work(ctx, group, copyWorkers, w.copies, w.copyReplica)
-	work(ctx, group, 1, w.verify, w.verifyReplica)
+	for queue, count := range map[chan orderTask]int{w.recover: recoverWorkers, w.copies: copyWorkers, w.verify: 1} {
+		work(ctx, group, count, queue, func(ctx context.Context, order orderTask) {
+			defer w.release(runningOrder{queue, order.key})
+			order.run(ctx)
+		})
+	}
 	return w
 }
 
 // work starts count goroutines that call do with each order until ctx ends.
 func work[T any](ctx context.Context, group *sync.WaitGroup, count int, orders <-chan T, do func(context.Context, T)) {
 	for range count {
-		group.Add(1)
-		go func() {
-			defer group.Done()
+		group.Go(func() {
 			for {
 				select {
 				case order := <-orders:
@@ -93,50 +88,39 @@ func work[T any](ctx context.Context, group *sync.WaitGroup, count int, orders <
 					return
 				}
 			}
-		}()
+		})
 	}
 }
 
 // claim notes that an order is being carried out; false if it is already.
-func (w *workers) claim(set map[orderKey]bool, key orderKey) bool {
+func (w *workers) claim(order runningOrder) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if set[key] {
-		return false
-	}
-	set[key] = true
-	return true
+	known := w.mu.running[order]
+	w.mu.running[order] = true
+	return !known
 }
 
-func (w *workers) release(set map[orderKey]bool, key orderKey) {
+func (w *workers) release(order runningOrder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(set, key)
-}
-
-// submission is how an order that is answered gets to its workers.
-type submission struct {
-	possible bool // this datanode can carry it out
-	running  map[orderKey]bool
-	key      orderKey
-	op       string // for the refusal
-	refuse   func(error)
+	delete(w.mu.running, order)
 }
 
 // submit queues an order, unless the same one waits or runs already; what cannot be queued is refused at once.
-func submit[T any](workers *workers, queue chan<- T, order T, submission submission) {
-	if !submission.possible {
-		submission.refuse(fault.New(fault.Version, submission.op, "this datanode cannot do that"))
+func (w *workers) submit(queue chan orderTask, order orderTask) {
+	if order.run == nil {
+		order.refuse(fault.New(fault.Version, order.op, "this datanode cannot do that"))
 		return
 	}
-	if !workers.claim(submission.running, submission.key) {
+	if !w.claim(runningOrder{queue, order.key}) {
 		return
 	}
 	select {
 	case queue <- order:
 	default:
-		workers.release(submission.running, submission.key)
-		submission.refuse(fault.New(fault.Busy, submission.op, "too many such orders wait on this datanode"))
+		w.release(runningOrder{queue, order.key})
+		order.refuse(fault.New(fault.Busy, order.op, "too many such orders wait on this datanode"))
 	}
 }
 
@@ -203,20 +187,20 @@ func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
 	}
 	order := datanode.RecoverChunk{Chunk: key.Chunk, Generation: key.Generation,
 		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: locations, Length: m.Length}
-	w := r.agent.workers
-	submit(w, w.recover, recoverOrder{r.link, order}, submission{
-		possible: w.options.Recoverer != nil, running: w.mu.recovering, key: key, op: "recover chunk",
-		refuse: func(err error) { r.answerRecover(order, datanode.RecoverResult{}, err) },
-	})
+	task := orderTask{key: key, op: "recover chunk",
+		refuse: func(err error) { r.answerRecover(order, datanode.RecoverResult{}, err) }}
+	if r.agent.options.Recoverer != nil {
+		task.run = func(ctx context.Context) { r.recoverChunk(ctx, order) }
+	}
+	r.agent.workers.submit(r.agent.workers.recover, task)
 	return nil
 }
 
-func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
-	defer w.release(w.mu.recovering, orderKey{order.Chunk, order.Generation})
+func (l *link) recoverChunk(ctx context.Context, order datanode.RecoverChunk) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
-	result, err := w.options.Recoverer.Recover(ctx, order.RecoverChunk)
-	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
+	result, err := l.agent.options.Recoverer.Recover(ctx, order)
+	logger := l.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err == nil && (result.Length < 0 || len(result.NodeIDs) == 0 && result.Length > 0) {
 		err = fault.New(fault.Internal, "recover chunk", "recovery ended with length %d on %d nodes", result.Length,
 			len(result.NodeIDs))
@@ -226,7 +210,7 @@ func (w *workers) recoverChunk(ctx context.Context, order recoverOrder) {
 	} else {
 		logger.Info("chunk recovered", keyLength, result.Length, keyCount, len(result.NodeIDs))
 	}
-	order.from.answerRecover(order.RecoverChunk, result, err)
+	l.answerRecover(order, result, err)
 }
 
 // answerRecover reports a recovery's result; after an error, nothing but it.
@@ -248,26 +232,25 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 		return r.protocol("a copy " + err.Error())
 	}
 	order := datanode.CopyReplica{Chunk: key.Chunk, Generation: key.Generation, Length: m.Length, Sources: sources}
-	w := r.agent.workers
-	submit(w, w.copies, copyOrder{r.link, order}, submission{
-		possible: w.options.Copier != nil, running: w.mu.copying, key: key, op: "copy replica",
-		refuse: func(err error) { r.answerCopy(order, err) },
-	})
+	task := orderTask{key: key, op: "copy replica", refuse: func(err error) { r.answerCopy(order, err) }}
+	if r.agent.options.Copier != nil {
+		task.run = func(ctx context.Context) { r.copyReplica(ctx, order) }
+	}
+	r.agent.workers.submit(r.agent.workers.copies, task)
 	return nil
 }
 
-func (w *workers) copyReplica(ctx context.Context, order copyOrder) {
-	defer w.release(w.mu.copying, orderKey{order.Chunk, order.Generation})
+func (l *link) copyReplica(ctx context.Context, order datanode.CopyReplica) {
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
-	err := w.options.Copier.CopyReplica(ctx, order.CopyReplica)
-	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
+	err := l.agent.options.Copier.CopyReplica(ctx, order)
+	logger := l.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err != nil {
 		logger.Warn("replica not copied", keyError, err)
 	} else {
 		logger.Info("replica copied", keyLength, order.Length)
 	}
-	order.from.answerCopy(order.CopyReplica, err)
+	l.answerCopy(order, err)
 }
 
 func (l *link) answerCopy(order datanode.CopyReplica, err error) {
@@ -284,24 +267,21 @@ func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
 		return r.protocol("an order to verify names a bad chunk id or generation")
 	}
 	order := datanode.VerifyReplica(key)
-	w := r.agent.workers
-	submit(w, w.verify, verifyOrder{r.link, order}, submission{
-		possible: true, running: w.mu.verifying, key: key, op: "verify replica",
+	r.agent.workers.submit(r.agent.workers.verify, orderTask{key: key, op: "verify replica",
 		refuse: func(err error) { r.answerVerify(order, err) },
-	})
+		run:    func(context.Context) { r.verifyReplica(order) }})
 	return nil
 }
 
-func (w *workers) verifyReplica(_ context.Context, order verifyOrder) {
-	defer w.release(w.mu.verifying, orderKey(order.VerifyReplica))
-	err := w.options.Store.VerifyReplica(order.Chunk)
-	logger := order.from.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
+func (l *link) verifyReplica(order datanode.VerifyReplica) {
+	err := l.agent.options.Store.VerifyReplica(order.Chunk)
+	logger := l.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err != nil {
 		logger.Warn("a replica that a client called bad is not good", keyError, err)
 	} else {
 		logger.Info("a replica that a client called bad is good")
 	}
-	order.from.answerVerify(order.VerifyReplica, err)
+	l.answerVerify(order, err)
 }
 
 func (l *link) answerVerify(order datanode.VerifyReplica, err error) {
