@@ -79,8 +79,9 @@ func Start(options Options) (*Server, error) {
 			Reason: "the limit of open files is unknown", Err: err}
 	}
 	lowered := limits.fitDescriptors(open.Cur)
-	server := &Server{listen: options.Listen, limits: limits, store: options.Store, logger: cmp.Or(options.Logger, slog.New(slog.DiscardHandler)),
-		clock: cmp.Or[clock.Clock](options.Clock, clock.Real{}), counters: &counters{}}
+	server := &Server{listen: options.Listen, limits: limits, store: options.Store, counters: &counters{},
+		logger: cmp.Or(options.Logger, slog.New(slog.DiscardHandler)),
+		clock:  cmp.Or[clock.Clock](options.Clock, clock.Real{})}
 	if lowered {
 		server.logger.Warn("fewer connections than configured: raise the limit of open files of this process",
 			"configured", asked, "connections", limits.ConnectionsMax, "open_files", open.Cur,

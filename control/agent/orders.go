@@ -59,18 +59,19 @@ type orderTask struct {
 }
 
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
-	w := &workers{options: o, deletes: make(chan deleteOrder, deleteOrdersMax),
+	all := &workers{options: o, deletes: make(chan deleteOrder, deleteOrdersMax),
 		recover: make(chan orderTask, recoverQueueMax), copies: make(chan orderTask, copyQueueMax),
 		verify: make(chan orderTask, verifyQueueMax)}
-	w.mu.running = make(map[runningOrder]bool)
-	work(ctx, group, 1, w.deletes, w.delete)
-	for queue, count := range map[chan orderTask]int{w.recover: recoverWorkers, w.copies: copyWorkers, w.verify: 1} {
+	all.mu.running = make(map[runningOrder]bool)
+	work(ctx, group, 1, all.deletes, all.delete)
+	counts := map[chan orderTask]int{all.recover: recoverWorkers, all.copies: copyWorkers, all.verify: 1}
+	for queue, count := range counts {
 		work(ctx, group, count, queue, func(ctx context.Context, order orderTask) {
-			defer w.release(runningOrder{queue, order.key})
+			defer all.release(runningOrder{queue, order.key})
 			order.run(ctx)
 		})
 	}
-	return w
+	return all
 }
 
 // work starts count goroutines that call do with each order until ctx ends.
