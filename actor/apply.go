@@ -17,8 +17,7 @@ func applyFormat(s *State, record *codec.FormatRecord) (any, error) {
 	if record.ClusterID == "" || len(record.ClusterID) > limits.TextBytesMax {
 		return nil, namespace.Inconsistent("cluster id of %d bytes", len(record.ClusterID))
 	}
-	s.clusterID = record.ClusterID
-	s.created = s.time
+	s.clusterID, s.created = record.ClusterID, s.time
 	s.tree.Add(namespace.Attributes{ID: namespace.RootID, Created: s.time, Modified: s.time,
 		Flags: namespace.FlagDirectory})
 	return &FormatResult{ClusterID: record.ClusterID}, nil
@@ -72,7 +71,6 @@ func applyMkdir(state *State, record *codec.MkdirRecord) (*MkdirResult, error) {
 	return &MkdirResult{Info: state.info(slot, record.Names[len(record.Names)-1])}, nil
 }
 
-// checkPlacements checks new chunks of a record.
 func (s *State) checkPlacements(placements []codec.Placement) error {
 	for n, p := range placements {
 		if p.ID.IsZero() || s.files.Find(p.ID) != 0 {
@@ -179,7 +177,6 @@ func (s *State) newChunk(slot namespace.ChunkSlot, members []datanode.Index) Loc
 		Length: c.Length(), Open: true, Replicas: s.replicas.Nodes.Locations(members)}
 }
 
-// applyCommits seals the chunks of a record.
 func (s *State) applyCommits(file namespace.InodeSlot, commits []codec.Sealing) error {
 	for _, c := range commits {
 		if err := s.files.SealAt(file, c.Index, c.Generation, int64(c.Length)); err != nil {
@@ -270,9 +267,8 @@ func applyAppend(state *State, record *codec.AppendRecord) (*AppendResult, error
 	if err := state.checkNodes(record.Members); err != nil {
 		return nil, err
 	}
-	leaf := record.Name
 	state.leases.Grant(record.File, &leases.Lease{Client: record.Head.Client, Holder: record.Holder, Since: state.time,
-		Leaf: leaf}, state.step.Mono)
+		Leaf: record.Name}, state.step.Mono)
 	state.tree.Touch(slot)
 	result := &AppendResult{}
 	if record.Reopen {
@@ -280,12 +276,11 @@ func applyAppend(state *State, record *codec.AppendRecord) (*AppendResult, error
 		if last == 0 || state.files.Chunk(last).Open() || generation <= state.files.Chunk(last).Promised() {
 			return nil, namespace.Inconsistent("last chunk cannot be reopened under generation %d", record.Generation)
 		}
-		result.HasLast = true
-		result.PreviousGeneration = state.files.Chunk(last).Generation()
+		result.HasLast, result.PreviousGeneration = true, state.files.Chunk(last).Generation()
 		state.files.Reopen(last, generation, record.Members)
 		result.Last = state.newChunk(last, record.Members)
 	}
-	result.Info = state.info(slot, leaf)
+	result.Info = state.info(slot, record.Name)
 	return result, nil
 }
 
@@ -428,18 +423,13 @@ func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
 		return nil, namespace.Inconsistent("chunk %d of file %d is not in recovery", record.Index, record.File)
 	}
 	size := state.tree.Inode(slot).ChunkSize()
-	generation := record.Generation
-	if generation > state.files.Chunk(chunkSlot).Promised() || int64(record.Length) > size {
+	if record.Generation > state.files.Chunk(chunkSlot).Promised() || int64(record.Length) > size {
 		return nil, namespace.Inconsistent("chunk %d: generation %d, length %d", record.Index, record.Generation,
 			record.Length)
 	}
-	state.files.Seal(chunkSlot, generation, int64(record.Length))
+	state.files.Seal(chunkSlot, record.Generation, int64(record.Length))
 	if int64(record.Length) < size {
-		keep := record.Index
-		if record.Length > 0 {
-			keep++
-		}
-		state.files.Keep(slot, keep)
+		state.files.Keep(slot, record.Index+min(record.Length, 1))
 	}
 	state.closeRecovered(slot)
 	return nil, nil
@@ -458,7 +448,6 @@ func applyTruncate(state *State, record *codec.TruncateRecord) (*TruncateResult,
 	size := i.ChunkSize()
 	state.files.Keep(slot, uint32((record.Length+size-1)/size))
 	state.tree.Modify(slot)
-	leaf := record.Name
 	if record.Cut {
 		last := state.tree.Inode(slot).Last()
 		if last == 0 {
@@ -469,9 +458,9 @@ func applyTruncate(state *State, record *codec.TruncateRecord) (*TruncateResult,
 		if cut <= 0 || cut >= c.Length() {
 			return nil, namespace.Inconsistent("cut of a chunk of %d bytes to %d", c.Length(), cut)
 		}
-		state.leases.Grant(record.File, &leases.Lease{Holder: "truncate", Since: state.time, Leaf: leaf},
+		state.leases.Grant(record.File, &leases.Lease{Holder: "truncate", Since: state.time, Leaf: record.Name},
 			state.step.Mono)
 		state.files.Cut(last, cut)
 	}
-	return &TruncateResult{Info: state.info(slot, leaf), Done: !record.Cut}, nil
+	return &TruncateResult{Info: state.info(slot, record.Name), Done: !record.Cut}, nil
 }

@@ -191,14 +191,13 @@ func (s *State) ReadCheckpoint(r io.Reader, bytes int64) error {
 }
 
 type checkpointLoader struct {
-	s           *State
-	reader      *codec.CheckpointReader
-	inodes      uint64
-	chunks      uint64
-	sizeBytes   int64
-	last        namespace.InodeSlot   // inode whose chunks may go on
-	directories []namespace.InodeSlot // their inodes' slots
-	keys        []byte                // of some entries of a page
+	s              *State
+	reader         *codec.CheckpointReader
+	inodes, chunks uint64
+	sizeBytes      int64
+	last           namespace.InodeSlot   // inode whose chunks may go on
+	directories    []namespace.InodeSlot // their inodes' slots
+	keys           []byte                // of some entries of a page
 }
 
 func (l *checkpointLoader) load() error {

@@ -5,7 +5,6 @@ import (
 	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/invariants"
-	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // dispatch runs a command's handler. Mutations of clients pass through mutate.
@@ -122,12 +121,6 @@ func (w where) refuse(kind fault.Kind, hint, format string, args ...any) *fault.
 	return e
 }
 
-// tooMany refuses a list that is too long.
-func (w where) tooMany(what string, count, most int) *fault.Error {
-	return w.refuse(fault.Invalid, "", "%s", limits.CheckCount(what, count, most))
-}
-
-// notActive refuses what only the active namenode does.
 func notActive(op string) *fault.Error {
 	return where{op: op}.refuse(fault.NotActive, "ask another namenode", "this namenode is not active")
 }

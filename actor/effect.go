@@ -43,16 +43,15 @@ type LocatedChunk struct {
 // FileInfo describes a file or directory.
 type FileInfo struct {
 	// Name is the path's last element; empty for the root, and for a closed file that was asked for by id.
-	Name        string
-	FileID      uint64
-	Directory   bool
-	Length      int64
-	ChunkSize   int64
-	Replication uint32
-	Created     int64 // Unix ms
-	Modified    int64 // Unix ms
-	Open        bool
-	Children    uint64
+	Name              string
+	FileID            uint64
+	Directory         bool
+	Length            int64
+	ChunkSize         int64
+	Replication       uint32
+	Created, Modified int64 // Unix ms
+	Open              bool
+	Children          uint64
 }
 
 // Results of mutations. They are part of the retry cache, thus of checkpoints:
@@ -82,9 +81,8 @@ type (
 	}
 	// RecoverPipelineResult answers RecoverPipeline.
 	RecoverPipelineResult struct {
-		Generation   chunk.Generation
-		Survivors    []chunk.Location
-		Replacements []chunk.Location
+		Generation              chunk.Generation
+		Survivors, Replacements []chunk.Location
 	}
 	// UpdatePipelineResult answers UpdatePipeline.
 	UpdatePipelineResult struct{}
@@ -92,9 +90,8 @@ type (
 	RenameResult struct{}
 	// RemoveResult answers Remove: what went.
 	RemoveResult struct {
-		Files       uint64
-		Directories uint64
-		Bytes       int64
+		Files, Directories uint64
+		Bytes              int64
 	}
 	// RecoverLeaseResult answers RecoverLease: false means that recovery has begun.
 	RecoverLeaseResult struct{ Closed bool }
@@ -126,11 +123,10 @@ type (
 	}
 	// SummaryResult answers Summary.
 	SummaryResult struct {
-		Files       uint64
-		Directories uint64
-		Bytes       int64
-		StoredBytes int64 // bytes times each file's replication
-		Chunks      uint64
+		Files, Directories uint64
+		Bytes              int64
+		StoredBytes        int64 // bytes times each file's replication
+		Chunks             uint64
 	}
 	// RenewLeasesResult answers RenewLeases: the files that the client holds.
 	RenewLeasesResult struct{ FileIDs []uint64 }
@@ -145,22 +141,16 @@ type (
 	NodeStatus = replicas.NodeStatus
 	// ClusterStatusResult answers ClusterStatus.
 	ClusterStatusResult struct {
-		ClusterID          string
-		Epoch              uint64
-		Txid               uint64
-		SafeMode           bool
-		SafeModeReason     string
-		Nodes              []NodeStatus
-		Files              uint64
-		Directories        uint64
-		Chunks             uint64
-		UnderReplicated    uint64
-		Missing            uint64
-		CorruptReplicas    uint64
-		OpenFiles          uint64
-		Version            string
-		DefaultReplication uint32
-		DefaultChunkSize   int64
+		ClusterID                                 string
+		Epoch, Txid                               uint64
+		SafeMode                                  bool
+		SafeModeReason                            string
+		Nodes                                     []NodeStatus
+		Files, Directories, Chunks, OpenFiles     uint64
+		UnderReplicated, Missing, CorruptReplicas uint64
+		Version                                   string
+		DefaultReplication                        uint32
+		DefaultChunkSize                          int64
 	}
 	// FormatResult answers Format.
 	FormatResult struct{ ClusterID string }

@@ -65,7 +65,6 @@ func (s *State) holderGone(o *leases.Lease, by string) bool {
 	return away && silent >= s.config.StaleAfter
 }
 
-// leaseHeld says who holds a file's lease.
 func (s *State) leaseHeld(at where, lease *leases.Lease) *fault.Error {
 	refusal := &fault.Error{Kind: fault.LeaseHeld, Op: at.op, Path: at.path, Holder: lease.HolderName(),
 		Since: time.UnixMilli(lease.Since)}
@@ -130,7 +129,6 @@ func recoverLease(state *State, r *RecoverLease) (any, *fault.Error) {
 	return &RecoverLeaseResult{Closed: closed}, nil
 }
 
-// recoveryReason says what a recovery waits for.
 func (s *State) recoveryReason(slot namespace.InodeSlot) string {
 	open := s.files.FirstOpen(slot)
 	if open == 0 {

@@ -33,7 +33,7 @@ func TestNothingIsServedBeforeActive(t *testing.T) {
 	require.Nil(t, h.own(&Stat{Path: "/"}).Reply.Err)
 	require.Equal(t, fault.NotActive, h.register("a").Reply.Err.Kind, "a standby cannot log a new node")
 	require.Nil(t, h.own(&BecomeActive{Epoch: 3}).Reply.Err)
-	require.True(t, h.s.Active())
+	require.True(t, h.s.step.Active)
 	require.Equal(t, fault.Fenced, h.own(&BecomeActive{Epoch: 3}).Reply.Err.Kind)
 	require.ErrorIs(t, h.s.Replay(h.s.Txid()+1, h.log[0]), fault.Internal, "an active state does not replay")
 	h.own(&StepDown{})

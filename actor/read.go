@@ -1,6 +1,8 @@
 package actor
 
 import (
+	"cmp"
+
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
@@ -25,10 +27,7 @@ func list(state *State, request *List) (any, *fault.Error) {
 		return nil, fault.New(fault.Invalid, at.op, "the name to go on after has %d bytes, names have at most %d",
 			len(request.After), limits.NameBytesMax)
 	}
-	limit := int(min(request.Limit, limits.EntriesPerListMax))
-	if limit == 0 {
-		limit = limits.EntriesPerListMax
-	}
+	limit := int(min(cmp.Or(request.Limit, limits.EntriesPerListMax), limits.EntriesPerListMax))
 	result := &ListResult{Entries: make([]FileInfo, 0, min(limit, int(directory.Length())))}
 	state.tree.Children(directory.ID(), request.After, func(name string, child namespace.InodeSlot) bool {
 		if request.After != "" && name == request.After {
@@ -94,9 +93,7 @@ func locate(state *State, request *Locate) (any, *fault.Error) {
 	if request.Length > 0 && request.Length <= int64(i.Chunks())*size-request.Offset {
 		last = min(last, uint32((request.Offset+request.Length-1)/size))
 	}
-	if last-first >= locateMax {
-		last = first + locateMax - 1
-	}
+	last = min(last, first+locateMax-1)
 	result.Chunks = make([]LocatedChunk, 0, last-first+1)
 	for slot := state.files.At(slot, first); slot != 0 &&
 		state.files.Chunk(slot).Index() <= last; slot = state.files.Chunk(slot).Next() {

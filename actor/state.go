@@ -60,9 +60,6 @@ func (s *State) Txid() uint64 { return s.step.Txid }
 // Items is the number of inodes and chunks: what a checkpoint holds.
 func (s *State) Items() uint64 { return uint64(s.tree.Inodes() + s.files.Chunks()) }
 
-// Active reports whether BecomeActive was stepped and StepDown was not.
-func (s *State) Active() bool { return s.step.Active }
-
 // ClusterID is the cluster's id; "" before Format.
 func (s *State) ClusterID() string { return s.clusterID }
 

@@ -62,20 +62,13 @@ func (s *State) replaceable(at where, existing namespace.InodeSlot, overwrite bo
 
 func create(state *State, request *Create) (any, *fault.Error) {
 	at := where{"create", request.Path}
-	replication, chunkSize := request.Replication, request.ChunkSize
-	if replication == 0 {
-		replication = state.config.DefaultReplication
-	}
-	if chunkSize == 0 {
-		chunkSize = state.config.DefaultChunkSize
-	}
+	replication := cmp.Or(request.Replication, state.config.DefaultReplication)
+	chunkSize := cmp.Or(request.ChunkSize, state.config.DefaultChunkSize)
+	problem := cmp.Or(limits.CheckReplication(replication), limits.CheckChunkSize(chunkSize),
+		limits.CheckCount("chunks in one call", int(request.ChunkCount), limits.ChunksPerCallMax))
 	switch {
-	case limits.CheckReplication(replication) != "":
-		return nil, at.refuse(fault.Invalid, "", "%s", limits.CheckReplication(replication))
-	case limits.CheckChunkSize(chunkSize) != "":
-		return nil, at.refuse(fault.Invalid, "", "%s", limits.CheckChunkSize(chunkSize))
-	case request.ChunkCount > limits.ChunksPerCallMax:
-		return nil, at.tooMany("chunks in one call", int(request.ChunkCount), limits.ChunksPerCallMax)
+	case problem != "":
+		return nil, at.refuse(fault.Invalid, "", "%s", problem)
 	case len(request.ExcludeNodes) > limits.NodesPerCallMax:
 		return nil, limits.TooMany(at.op, "excluded nodes", len(request.ExcludeNodes), limits.NodesPerCallMax)
 	case state.leases.Count() >= openFilesMax:
@@ -93,19 +86,16 @@ func create(state *State, request *Create) (any, *fault.Error) {
 		return nil, err
 	}
 	record := &codec.CreateRecord{Prefix: state.prefix(), Parent: state.tree.Inode(target.Parent).ID(),
-		FirstID:     state.tree.NextID(),
-		Directories: target.Directories, Name: target.Name, Replication: uint8(replication),
-		Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
+		FirstID: state.tree.NextID(), Directories: target.Directories, Name: target.Name,
+		Replication: uint8(replication), Blocks: uint16(chunkSize / chunk.ChecksumBlockBytes),
 		Hidden: request.VisibleOnComplete, Overwrite: request.Overwrite, Replaced: replaced,
 		Holder: limits.Clip(request.ClientName, limits.TextBytesMax)}
-	if request.VisibleOnComplete {
-		// The old file stays until this one is whole.
-		record.Replaced = 0
-		record.Path = request.Path
+	if request.VisibleOnComplete { // the old file stays until this one is whole
+		record.Replaced, record.Path = 0, request.Path
 	}
 	record.Chunks, err = state.replicas.Chooser.Place(at.op, request.Path,
-		replicas.Wish{Count: int(request.ChunkCount), Replication: int(replication),
-			Size: chunkSize, Exclude: request.ExcludeNodes})
+		replicas.Wish{Count: int(request.ChunkCount), Replication: int(replication), Size: chunkSize,
+			Exclude: request.ExcludeNodes})
 	if err != nil {
 		return nil, err
 	}
@@ -190,9 +180,7 @@ func (s *State) info(slot namespace.InodeSlot, name string) FileInfo {
 		f.Children = uint64(inode.Length())
 		return f
 	}
-	f.Length = inode.Length()
-	f.ChunkSize = inode.ChunkSize()
-	f.Replication = uint32(inode.Replication())
+	f.Length, f.ChunkSize, f.Replication = inode.Length(), inode.ChunkSize(), uint32(inode.Replication())
 	f.Open = s.leases.Of(f.FileID) != nil
 	return f
 }

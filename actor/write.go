@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -44,7 +45,6 @@ func held(state *State, op string, id uint64) (openFile, *fault.Error) {
 	return f, nil
 }
 
-// inode for reading.
 func (f *openFile) inode() *namespace.Inode { return f.s.tree.Inode(f.slot) }
 
 // refuseChunk is refuse for one chunk of the file.
@@ -54,7 +54,6 @@ func (f *openFile) refuseChunk(kind fault.Kind, id chunk.ID, format string, args
 	return e
 }
 
-// chunk finds an open chunk of the file.
 func (f *openFile) chunk(id chunk.ID) (namespace.ChunkSlot, *fault.Error) {
 	slot := f.s.files.Of(f.slot, id)
 	switch {
@@ -93,7 +92,6 @@ func (f *openFile) seals(commits []ChunkCommit) (seals []codec.Sealing, err *fau
 	return seals, nil
 }
 
-// checkCommit compares a commit with what is known of its chunk.
 func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *fault.Error {
 	record, size := f.s.files.Chunk(slot), f.inode().ChunkSize()
 	known := slices.ContainsFunc(commit.NodeIDs, func(id string) bool { return f.s.replicas.Nodes.Find(id) != 0 })
@@ -170,7 +168,6 @@ func (f *openFile) logCommits(commits []ChunkCommit, keep uint32, r codec.Record
 	return result, err
 }
 
-// locate notes where a client says that its chunks are sealed.
 func (f *openFile) locate(commits []ChunkCommit) {
 	for i := range commits {
 		slot := f.s.files.Of(f.slot, commits[i].Chunk)
@@ -186,11 +183,9 @@ func addChunks(state *State, request *AddChunks) (any, *fault.Error) {
 		return nil, err
 	}
 	inode := *file.inode()
-	switch {
-	case request.Count > limits.ChunksPerCallMax:
-		return nil, file.tooMany("chunks in one call", int(request.Count), limits.ChunksPerCallMax)
-	case len(request.ExcludeNodes) > limits.NodesPerCallMax:
-		return nil, file.tooMany("excluded nodes", len(request.ExcludeNodes), limits.NodesPerCallMax)
+	if problem := cmp.Or(limits.CheckCount("chunks in one call", int(request.Count), limits.ChunksPerCallMax),
+		limits.CheckCount("excluded nodes", len(request.ExcludeNodes), limits.NodesPerCallMax)); problem != "" {
+		return nil, file.refuse(fault.Invalid, "", "%s", problem)
 	}
 	seals, err := file.seals(request.Commits)
 	if err != nil {
@@ -250,7 +245,6 @@ func (f *openFile) checkAdd(r *AddChunks, seals []codec.Sealing) *fault.Error {
 	return nil
 }
 
-// checkReplace checks that a request may replace an open chunk.
 func (f *openFile) checkReplace(request *AddChunks, seals []codec.Sealing) *fault.Error {
 	old := f.s.files.Of(f.slot, request.ReplaceChunk)
 	if old == 0 || request.Count != 1 || request.FirstIndex != f.s.files.Chunk(old).Index() {

@@ -67,7 +67,6 @@ type check struct {
 	at    time.Duration
 }
 
-// addNode makes room for the next node.
 func (d *deletion) addNode() {
 	d.byNode = append(d.byNode, &nodeOrders{orders: make(map[chunk.ID]*deleteOrder)})
 }

@@ -66,7 +66,6 @@ func (l *locations) of(slot namespace.ChunkSlot) []datanode.Index {
 	return item.nodes[:count]
 }
 
-// set stores the nodes of a chunk.
 func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index) {
 	page := l.page(slot)
 	item := &page.items[slot%locationPageItems]
@@ -84,7 +83,6 @@ func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index) {
 	item.nodes = few
 }
 
-// has reports whether a node has the chunk in its place.
 func (l *locations) has(slot namespace.ChunkSlot, node datanode.Index) bool {
 	return slices.Contains(l.of(slot), node)
 }
@@ -118,7 +116,6 @@ func (l *locations) remove(slot namespace.ChunkSlot, node datanode.Index) bool {
 	return true
 }
 
-// removeAll forgets all nodes of a chunk.
 func (l *locations) removeAll(slot namespace.ChunkSlot) {
 	if len(l.of(slot)) > 0 {
 		l.located--
@@ -129,8 +126,7 @@ func (l *locations) removeAll(slot namespace.ChunkSlot) {
 // count is the number of chunks with a replica.
 func (l *locations) count() uint64 { return l.located }
 
-func (l *locations) level(slot namespace.ChunkSlot) level { return l.at(slot).level }
-
+func (l *locations) level(slot namespace.ChunkSlot) level        { return l.at(slot).level }
 func (l *locations) setLevel(slot namespace.ChunkSlot, to level) { l.at(slot).level = to }
 
 // markDirty notes that a chunk must be assessed; false: it is marked already.

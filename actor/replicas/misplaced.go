@@ -30,7 +30,6 @@ type misplacedTable struct {
 	unusable uint64
 }
 
-// addNode makes room for the next node.
 func (t *misplacedTable) addNode() { t.byNode = append(t.byNode, 0) }
 
 // of returns the misplaced replicas of a chunk; valid until the next change.
@@ -86,7 +85,6 @@ func (t *misplacedTable) count() (all uint64) {
 	return all
 }
 
-// remove forgets a node's misplaced replica.
 func (t *misplacedTable) remove(id chunk.ID, node datanode.Index) {
 	replicas := t.byChunk[id]
 	i := slices.IndexFunc(replicas, func(m misplaced) bool { return m.node == node })

@@ -403,18 +403,13 @@ func (t *Nodes) All(yield func(id, address string) bool) {
 
 // NodeStatus is one datanode for people. The bytes are those of healthy volumes.
 type NodeStatus struct {
-	NodeID           string
-	Address          string
-	Live             bool
-	CapacityBytes    int64
-	FreeBytes        int64
-	UsedBytes        int64
-	Replicas         uint64
-	ActiveWrites     uint32
-	ActiveReads      uint32
-	LastHeartbeatAge time.Duration
-	Version          string
-	AdminAddress     string
+	NodeID, Address                     string
+	Live                                bool
+	CapacityBytes, FreeBytes, UsedBytes int64
+	Replicas                            uint64
+	ActiveWrites, ActiveReads           uint32
+	LastHeartbeatAge                    time.Duration
+	Version, AdminAddress               string
 }
 
 // Status describes all nodes.
@@ -423,8 +418,8 @@ func (t *Nodes) Status() []NodeStatus {
 	for _, n := range t.all() {
 		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity,
 			FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
-			ActiveReads:      n.load.ActiveReads,
-			LastHeartbeatAge: t.room.step.Mono - n.heard, Version: n.version, AdminAddress: n.admin})
+			ActiveReads: n.load.ActiveReads, LastHeartbeatAge: t.room.step.Mono - n.heard, Version: n.version,
+			AdminAddress: n.admin})
 	}
 	return all
 }

@@ -40,7 +40,6 @@ type copyOrder struct {
 	deadline time.Duration
 }
 
-// addNode makes room for the next node.
 func (r *repair) addNode() { r.copiesTo = append(r.copiesTo, 0) }
 
 // markDirty has a chunk assessed at the end of the step.
@@ -154,7 +153,6 @@ func (r *repair) unsealed(slot namespace.ChunkSlot) {
 	r.endCopy(slot)
 }
 
-// endCopy forgets the copy under way for a chunk.
 func (r *repair) endCopy(slot namespace.ChunkSlot) {
 	if c := r.copies[slot]; c != nil {
 		r.copiesTo[c.target]--

@@ -55,7 +55,6 @@ func (b bitset) has(slot namespace.ChunkSlot) bool {
 	return word < len(b) && b[word]&(1<<(slot%64)) != 0
 }
 
-// forget drops a node's report.
 func (r *Reports) forget(node datanode.Index) { delete(r.running, node) }
 
 // id of the report of a node that comes in; 0 if there is none.
