@@ -161,11 +161,7 @@ func (k *checkpointKeeper) usable() ([]checkpoint.File, error) {
 // crash at any point leaves more than is needed, and the next call finishes it.
 func (k *checkpointKeeper) settle() error {
 	s := k.server
-	first, err := s.store.begins()
-	if err != nil {
-		return err
-	}
-	return k.files.Retire(first, func(kept checkpoint.File) error {
+	return k.files.Retire(s.store.begins, func(first uint64, kept checkpoint.File) error {
 		// Tails that start from now on begin behind the cut.
 		s.fsm.rebase(kept.Head.Index, k.files.Usable(first))
 		cut, err := s.store.cutHead(kept.Head.Index)

@@ -186,7 +186,7 @@ func storeIn(store *Store, txid uint64) error {
 	if _, err := store.Publish(writer, false, func(*Head) error { return nil }); err != nil {
 		return err
 	}
-	return store.Retire(1, func(File) error { return nil })
+	return store.Retire(func() (uint64, error) { return 1, nil }, func(uint64, File) error { return nil })
 }
 
 // intact returns the txids of the checkpoints that verify, the newest first.

@@ -199,16 +199,21 @@ func (c *Store) Publish(w *Writer, received bool, check func(*Head) error) (File
 }
 
 // Retire removes the checkpoints before the older of the two newest good ones,
-// after cut has removed the log in front of that one's index: first is the raft
-// entry with which the log begins. It does nothing while there are fewer than two.
-func (c *Store) Retire(first uint64, cut func(kept File) error) error {
+// after cut has removed the log in front of that one's index. begins returns the raft
+// entry with which the log begins; it is called when no other call publishes or retires
+// a checkpoint, and so cuts the log. Retire does nothing while there are fewer than two.
+func (c *Store) Retire(begins func() (uint64, error), cut func(first uint64, kept File) error) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
+	first, err := begins()
+	if err != nil {
+		return err
+	}
 	kept, ok := c.kept(first)
 	if !ok {
 		return nil
 	}
-	if err := cut(kept); err != nil {
+	if err := cut(first, kept); err != nil {
 		return err
 	}
 	return c.prune(kept)
