@@ -179,7 +179,8 @@ func (s *session) transmit(ctx context.Context, packet *Packet) (taken bool, err
 	packet.sent = time.Now()
 	window.add(packet)
 	// Warning: from here on an ack may release the packet. A peer that acks what it cannot have seen must not get the
-	// buffer reused while the socket still reads it, so this goroutine holds the buffer too. FuzzAck sees it fail.
+	// buffer reused while the socket still reads it, so this goroutine holds the buffer too. FuzzAck sees it fail
+	// under the race detector.
 	buffer := packet.buffer
 	buffer.Retain()
 	broken := s.mu.err
