@@ -285,16 +285,16 @@ func (l *checkpointLoader) files() error {
 func (l *checkpointLoader) inode(inode *codec.CheckpointInode, key string) error {
 	state := l.s
 	directory, hidden := inode.Flags&namespace.FlagDirectory != 0, inode.Flags&namespace.FlagHidden != 0
+	root := inode.ID == namespace.RootID
 	fail := func(what string) error { return codec.CorruptCheckpoint("inode %d: %s", inode.ID, what) }
 	switch {
 	case inode.ID == 0 || inode.ID >= state.tree.NextID() || state.tree.Find(inode.ID) != 0:
 		return fail("bad id")
-	case (inode.ID == namespace.RootID) != (l.inodes == 0) || inode.ID == namespace.RootID && (!directory || hidden):
+	case root != (l.inodes == 0) || root && (!directory || hidden):
 		return fail("the root is not first")
-	case (inode.ID == namespace.RootID || hidden) != (inode.Name == "") || inode.Name != "" &&
-		limits.CheckName(inode.Name) != "":
+	case (root || hidden) != (inode.Name == "") || inode.Name != "" && limits.CheckName(inode.Name) != "":
 		return fail("bad name")
-	case (inode.ID == namespace.RootID || hidden) != (inode.Parent == 0):
+	case (root || hidden) != (inode.Parent == 0):
 		return fail("bad parent")
 	case directory && (hidden || len(inode.Chunks) > 0 || len(inode.Lease) > 0):
 		return fail("bad flags")

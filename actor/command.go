@@ -25,10 +25,9 @@ type Command struct {
 	Random [16]byte
 	// Client, Sequence and OldestPending are the request's MutationHeader.
 	// Filled by the shell for mutations; zero for all other commands.
-	Client        ClientID
-	Sequence      uint64
-	OldestPending uint64
-	Request       Request // says what to do: a pointer to one of the structs below
+	Client                  ClientID
+	Sequence, OldestPending uint64
+	Request                 Request // says what to do: a pointer to one of the structs below
 }
 
 // Request is implemented by the request structs of this package only.
@@ -44,24 +43,22 @@ type (
 	}
 	// Create starts a file and takes its lease. Result: *CreateResult.
 	Create struct {
-		Path              string
-		Overwrite         bool
-		Parents           bool
-		Replication       uint32   // 0 means Config.DefaultReplication
-		ChunkSize         int64    // bytes; 0 means Config.DefaultChunkSize
-		VisibleOnComplete bool     // keeps the file out of the namespace until Complete
-		ChunkCount        uint32   // so many are allocated at once: 0..limits.ChunksPerCallMax
-		ExcludeNodes      []string // node ids not to place on
-		ClientName        string   // for people: "host:pid"
+		Path               string
+		Overwrite, Parents bool
+		Replication        uint32   // 0 means Config.DefaultReplication
+		ChunkSize          int64    // bytes; 0 means Config.DefaultChunkSize
+		VisibleOnComplete  bool     // keeps the file out of the namespace until Complete
+		ChunkCount         uint32   // so many are allocated at once: 0..limits.ChunksPerCallMax
+		ExcludeNodes       []string // node ids not to place on
+		ClientName         string   // for people: "host:pid"
 	}
 	// AddChunks commits finished chunks and allocates the next ones; Count may
 	// be 0 to commit only. Result: *AddChunksResult.
 	AddChunks struct {
-		FileID       uint64
-		FirstIndex   uint32
-		Count        uint32
-		Commits      []ChunkCommit
-		ExcludeNodes []string
+		FileID            uint64
+		FirstIndex, Count uint32
+		Commits           []ChunkCommit
+		ExcludeNodes      []string
 		// ReplaceChunk, if not zero, is an open chunk of the file to drop and to
 		// allocate anew at the same index (FirstIndex; Count is 1).
 		ReplaceChunk chunk.ID
@@ -143,10 +140,9 @@ type (
 	// ReportBadReplica tells of a replica that failed its checksum. Result:
 	// *ReportBadReplicaResult.
 	ReportBadReplica struct {
-		Chunk      chunk.ID
-		Generation chunk.Generation
-		NodeID     string
-		Reason     string
+		Chunk          chunk.ID
+		Generation     chunk.Generation
+		NodeID, Reason string
 	}
 	// ClusterStatus describes the cluster. Result: *ClusterStatusResult.
 	ClusterStatus struct{}
@@ -181,16 +177,15 @@ type (
 	// RegisterNode is a datanode's first message on a stream. Result:
 	// *RegisterResult; a SendReport message to the node follows it.
 	RegisterNode struct {
-		Session      uint64
-		ClusterID    string // as the node knows it; "" before it joined
-		NodeID       string
-		Address      string // host:port of the data server
-		Version      string
-		Rack         string // "" means "/default"
-		AdminAddress string // host:port; "" if there is none
-		HighestEpoch uint64
-		HighestTxid  uint64
-		Volumes      []datanode.VolumeState
+		Session                   uint64
+		ClusterID                 string // as the node knows it; "" before it joined
+		NodeID                    string
+		Address                   string // host:port of the data server
+		Version                   string
+		Rack                      string // "" means "/default"
+		AdminAddress              string // host:port; "" if there is none
+		HighestEpoch, HighestTxid uint64
+		Volumes                   []datanode.VolumeState
 		// DurableTxid is the last durable txid that the shell knows: a node that has seen a higher one refuses us,
 		// so we refuse it first, loudly. Filled by the shell.
 		DurableTxid uint64
@@ -218,10 +213,9 @@ type (
 	}
 	// Delta tells changes of a node's replicas, in order. No result.
 	Delta struct {
-		NodeID  string
-		Session uint64
-		Stored  []chunk.Replica // not retained
-		Removed []chunk.Replica // not retained
+		NodeID          string
+		Session         uint64
+		Stored, Removed []chunk.Replica // not retained
 	}
 	// RecoverResult tells how a recovery ended that the node led. No result.
 	RecoverResult struct {

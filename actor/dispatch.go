@@ -3,6 +3,7 @@ package actor
 import (
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/replicas"
+	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/invariants"
 )
@@ -118,6 +119,13 @@ type where struct{ op, path string }
 func (w where) refuse(kind fault.Kind, hint, format string, args ...any) *fault.Error {
 	e := fault.New(kind, w.op, format, args...)
 	e.Path, e.Hint = w.path, hint
+	return e
+}
+
+// refuseChunk is refuse for one chunk of the file.
+func (w where) refuseChunk(kind fault.Kind, id chunk.ID, hint, format string, args ...any) *fault.Error {
+	e := w.refuse(kind, hint, format, args...)
+	e.Chunk = id.String()
 	return e
 }
 

@@ -121,10 +121,8 @@ func recoverLease(state *State, r *RecoverLease) (any, *fault.Error) {
 	}
 	if open := state.files.FirstOpen(slot); !closed && !state.leases.Recovery(id).UnderWay() &&
 		!state.replicas.OpenChunks.Recoverable(open) {
-		e := at.refuse(fault.Unavailable, "start the nodes that hold it, then try again", "%s",
-			state.recoveryReason(slot))
-		e.Chunk = state.files.Chunk(open).ID().String()
-		return nil, e
+		return nil, at.refuseChunk(fault.Unavailable, state.files.Chunk(open).ID(),
+			"start the nodes that hold it, then try again", "%s", state.recoveryReason(slot))
 	}
 	return &RecoverLeaseResult{Closed: closed}, nil
 }

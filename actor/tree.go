@@ -171,7 +171,6 @@ func (s *State) closeFile(slot namespace.InodeSlot) {
 	s.leases.End(s.tree.Inode(slot).ID())
 }
 
-// info describes an inode under a name.
 func (s *State) info(slot namespace.InodeSlot, name string) FileInfo {
 	inode := s.tree.Inode(slot)
 	f := FileInfo{Name: name, FileID: inode.ID(), Directory: inode.Directory(), Created: inode.Created(),
@@ -201,7 +200,6 @@ func (s *State) find(at where) (namespace.InodeSlot, *fault.Error) {
 	return walk.Slot, nil
 }
 
-// findFile is find for a file.
 func (s *State) findFile(at where) (namespace.InodeSlot, *fault.Error) {
 	slot, err := s.find(at)
 	if err == nil && s.tree.Inode(slot).Directory() {

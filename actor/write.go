@@ -47,20 +47,13 @@ func held(state *State, op string, id uint64) (openFile, *fault.Error) {
 
 func (f *openFile) inode() *namespace.Inode { return f.s.tree.Inode(f.slot) }
 
-// refuseChunk is refuse for one chunk of the file.
-func (f *openFile) refuseChunk(kind fault.Kind, id chunk.ID, format string, args ...any) *fault.Error {
-	e := f.refuse(kind, "", format, args...)
-	e.Chunk = id.String()
-	return e
-}
-
 func (f *openFile) chunk(id chunk.ID) (namespace.ChunkSlot, *fault.Error) {
 	slot := f.s.files.Of(f.slot, id)
 	switch {
 	case slot == 0:
-		return 0, f.refuseChunk(fault.Invalid, id, "the chunk is not one of file %d", f.id)
+		return 0, f.refuseChunk(fault.Invalid, id, "", "the chunk is not one of file %d", f.id)
 	case !f.s.files.Chunk(slot).Open():
-		return 0, f.refuseChunk(fault.Invalid, id, "the chunk is sealed")
+		return 0, f.refuseChunk(fault.Invalid, id, "", "the chunk is sealed")
 	}
 	return slot, nil
 }
@@ -75,11 +68,11 @@ func (f *openFile) seals(commits []ChunkCommit) (seals []codec.Sealing, err *fau
 		commit := &commits[n]
 		slot := f.s.files.Of(f.slot, commit.Chunk)
 		if slot == 0 {
-			return nil, f.refuseChunk(fault.Invalid, commit.Chunk, "the chunk is not one of file %d", f.id)
+			return nil, f.refuseChunk(fault.Invalid, commit.Chunk, "", "the chunk is not one of file %d", f.id)
 		}
 		c := f.s.files.Chunk(slot)
 		if slices.ContainsFunc(seals, func(q codec.Sealing) bool { return q.Index == c.Index() }) {
-			return nil, f.refuseChunk(fault.Invalid, commit.Chunk, "the chunk is committed twice")
+			return nil, f.refuseChunk(fault.Invalid, commit.Chunk, "", "the chunk is committed twice")
 		}
 		if err := f.checkCommit(commit, slot); err != nil {
 			return nil, err
@@ -96,7 +89,7 @@ func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *f
 	record, size := f.s.files.Chunk(slot), f.inode().ChunkSize()
 	known := slices.ContainsFunc(commit.NodeIDs, func(id string) bool { return f.s.replicas.Nodes.Find(id) != 0 })
 	fail := func(kind fault.Kind, format string, args ...any) *fault.Error {
-		return f.refuseChunk(kind, commit.Chunk, format, args...)
+		return f.refuseChunk(kind, commit.Chunk, "", format, args...)
 	}
 	switch {
 	case commit.Length < 0 || commit.Length > size:
@@ -305,9 +298,8 @@ func (f *openFile) kept(seals []codec.Sealing) (keep uint32, err *fault.Error) {
 		c := files.Chunk(slot)
 		length, sealed := lengthAfter(c, seals)
 		if !sealed {
-			e := f.refuseChunk(fault.Invalid, c.ID(), "chunk %d is not committed", c.Index())
-			e.Hint = "commit every chunk, also one without bytes"
-			return 0, e
+			return 0, f.refuseChunk(fault.Invalid, c.ID(), "commit every chunk, also one without bytes",
+				"chunk %d is not committed", c.Index())
 		}
 		if length > 0 {
 			keep = c.Index() + 1
@@ -317,7 +309,7 @@ func (f *openFile) kept(seals []codec.Sealing) (keep uint32, err *fault.Error) {
 	for slot := f.inode().First(); slot != 0 && files.Chunk(slot).Index()+1 < keep; slot = files.Chunk(slot).Next() {
 		c := files.Chunk(slot)
 		if length, _ := lengthAfter(c, seals); length != size {
-			return 0, f.refuseChunk(fault.Invalid, c.ID(), shortFormat, c.Index(), length, size)
+			return 0, f.refuseChunk(fault.Invalid, c.ID(), "", shortFormat, c.Index(), length, size)
 		}
 	}
 	return keep, nil
@@ -383,9 +375,7 @@ func (s *State) membersOf(at where, slot namespace.ChunkSlot) ([]datanode.Index,
 	wanted := s.files.Inode(c).Replication()
 	members, away := s.replicas.OpenChunks.Located(slot)
 	refuse := func(hint, format string, args ...any) ([]datanode.Index, *fault.Error) {
-		e := at.refuse(fault.Unavailable, hint, format, args...)
-		e.Chunk = c.ID().String()
-		return nil, e
+		return nil, at.refuseChunk(fault.Unavailable, c.ID(), hint, format, args...)
 	}
 	switch {
 	case len(members) == 0 && away != "":
@@ -417,14 +407,14 @@ func recoverPipeline(state *State, request *RecoverPipeline) (any, *fault.Error)
 	}
 	record := state.files.Chunk(slot)
 	if request.Generation < record.Generation() || request.Generation > record.Promised() {
-		return nil, file.refuseChunk(fault.StaleGeneration, request.Chunk, "generation %d is not in %d..%d",
+		return nil, file.refuseChunk(fault.StaleGeneration, request.Chunk, "", "generation %d is not in %d..%d",
 			request.Generation, record.Generation(), record.Promised())
 	}
 	survivors, holders := state.replicas.OpenChunks.Survivors(slot, request.FailedNodes)
 	if len(survivors) == 0 {
-		e := file.refuseChunk(fault.Unavailable, request.Chunk, "no member of the pipeline is left: %s", holders)
-		e.Hint = "if nothing of the chunk was acknowledged, replace it; otherwise wait for a member to return"
-		return nil, e
+		return nil, file.refuseChunk(fault.Unavailable, request.Chunk,
+			"if nothing of the chunk was acknowledged, replace it; otherwise wait for a member to return",
+			"no member of the pipeline is left: %s", holders)
 	}
 	return state.log(&codec.RecoverPipelineRecord{Prefix: state.prefix(), File: request.FileID, Index: record.Index(),
 		Generation: record.Promised() + 1,
@@ -449,13 +439,14 @@ func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
 	record, size := state.files.Chunk(slot), file.inode().ChunkSize()
 	switch {
 	case request.Generation != record.Promised():
-		return nil, file.refuseChunk(fault.StaleGeneration, request.Chunk,
+		return nil, file.refuseChunk(fault.StaleGeneration, request.Chunk, "",
 			"generation %d is not the last one issued, %d", request.Generation, record.Promised())
 	case request.Length < record.Length() || request.Length > size:
-		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "length %d is not in %d..%d", request.Length,
+		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "length %d is not in %d..%d", request.Length,
 			record.Length(), size)
 	case len(members) == 0 || len(request.NodeIDs) > limits.NodesPerCallMax:
-		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "the pipeline has %d known members", len(members))
+		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "the pipeline has %d known members",
+			len(members))
 	}
 	result, err := state.log(&codec.UpdatePipelineRecord{Prefix: state.prefix(), File: request.FileID,
 		Index: record.Index(), Generation: request.Generation, Length: uint32(request.Length), Members: members})

@@ -59,7 +59,6 @@ func (c *Chooser) EnoughNodes(op, path string, replication int) *fault.Error {
 	return c.tooFewNodes(op, path, fmt.Sprintf("replication %d needs as many datanodes", replication))
 }
 
-// tooFewNodes says which nodes there are.
 func (c *Chooser) tooFewNodes(op, path, want string) *fault.Error {
 	var live, away []string
 	for _, n := range c.room.Nodes.all() {

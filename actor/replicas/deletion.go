@@ -47,7 +47,6 @@ type deletion struct {
 	grace  queue.FIFO[check] // of misplaced replicas
 }
 
-// nodeOrders are those of one node.
 type nodeOrders struct {
 	orders   map[chunk.ID]*deleteOrder
 	toSend   queue.FIFO[chunk.ID]

@@ -23,7 +23,6 @@ type misplaced struct {
 // unusable reports whether it is corrupt, or may be.
 func (m *misplaced) unusable() bool { return m.verdict != unverified || m.state == chunk.Corrupt }
 
-// misplacedTable holds the misplaced replicas of all nodes.
 type misplacedTable struct {
 	byChunk  map[chunk.ID][]misplaced
 	byNode   []int // how many, by node index

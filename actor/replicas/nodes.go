@@ -36,7 +36,6 @@ type identity struct {
 	address string
 }
 
-// node is a datanode.
 type node struct {
 	identity
 
@@ -86,7 +85,6 @@ func (n *node) busy() int64 {
 // takes reports whether a replica of a size may be placed on it.
 func (n *node) takes(size int64) bool { return n.live() && n.largest >= size }
 
-// candidate describes the node to a placement policy.
 func (n *node) candidate() placement.Candidate {
 	return placement.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity,
 		Load: n.busy()}
@@ -330,14 +328,9 @@ func (t *Nodes) counts() (connected, complete int) {
 	return connected, complete
 }
 
-// deadFor is how long a dead node has been dead.
-func (t *Nodes) deadFor(n *node) time.Duration { return t.room.step.Mono - n.died }
-
-// registeredFor is how long a node has been registered.
+func (t *Nodes) deadFor(n *node) time.Duration       { return t.room.step.Mono - n.died }
 func (t *Nodes) registeredFor(n *node) time.Duration { return t.room.step.Mono - n.since }
-
-// place counts a replica that is placed on a node.
-func (t *Nodes) place(index datanode.Index) { t.list[index].placed++ }
+func (t *Nodes) place(index datanode.Index)          { t.list[index].placed++ }
 
 // Locations names nodes for a message or result.
 func (t *Nodes) Locations(indexes []datanode.Index) []chunk.Location {
@@ -375,7 +368,6 @@ func (t *Nodes) racks(indexes []datanode.Index) []string {
 	return racks
 }
 
-// describe lists nodes for people.
 func (t *Nodes) describe(indexes []datanode.Index) string {
 	texts := make([]string, len(indexes))
 	for i, index := range indexes {

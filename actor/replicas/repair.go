@@ -58,9 +58,7 @@ func (r *repair) assessDirty() {
 }
 
 // assess counts a chunk's live replicas and files it for repair or trimming.
-func (r *repair) assess(slot namespace.ChunkSlot) {
-	r.setLevel(slot, r.levelOf(slot))
-}
+func (r *repair) assess(slot namespace.ChunkSlot) { r.setLevel(slot, r.levelOf(slot)) }
 
 func (r *repair) levelOf(slot namespace.ChunkSlot) level {
 	c := r.room.files.Chunk(slot)

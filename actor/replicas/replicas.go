@@ -159,7 +159,6 @@ func inPlace(c *namespace.Chunk, m *misplaced) bool {
 		m.length == c.Length()
 }
 
-// wanted is the replication of a chunk's file.
 func (r *Replicas) wanted(slot namespace.ChunkSlot) int {
 	return r.files.Inode(r.files.Chunk(slot)).Replication()
 }

@@ -39,7 +39,6 @@ type freshChunk struct {
 	at   time.Duration
 }
 
-// bitset is a set of slots.
 type bitset []uint64
 
 func (b *bitset) set(slot namespace.ChunkSlot) {
