@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -49,11 +50,7 @@ func (x *index) lock(op string, id chunk.ID) (*replica, error) {
 func (x *index) all() []*replica {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	list := make([]*replica, 0, len(x.mu.replicas))
-	for _, r := range x.mu.replicas {
-		list = append(list, r)
-	}
-	return list
+	return slices.AppendSeq(make([]*replica, 0, len(x.mu.replicas)), maps.Values(x.mu.replicas))
 }
 
 // insert puts a new replica into the index; only a corrupt one may be there, and no fence in its way.

@@ -33,12 +33,9 @@ func (b *budget) grant(want int64) (window int64, ok bool) {
 	}
 	for {
 		granted := b.granted.Load()
-		window = (b.total/2 - granted) / 8
-		if window > b.windowMax {
-			window = b.windowMax
-		}
-		if want > 0 && window > want {
-			window = want
+		window = min((b.total/2-granted)/8, b.windowMax)
+		if want > 0 {
+			window = min(window, want)
 		}
 		window = max(window/WindowMin*WindowMin, WindowMin) // whole packets of a bulk transfer
 		if granted+window > b.total {

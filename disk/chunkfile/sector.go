@@ -1,6 +1,7 @@
 package chunkfile
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/zeebo/xxh3"
@@ -19,11 +20,4 @@ func SectorOK(b []byte) bool {
 }
 
 // IsZero reports whether nothing was written there.
-func IsZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+func IsZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
