@@ -103,9 +103,7 @@ func (c *Copier) enter(ctx context.Context, id chunk.ID) (release func(), err er
 	limit := int64(c.RunningMax + c.WaitingMax)
 	if c.asked.Add(1) > limit {
 		c.asked.Add(-1)
-		e := fault.New(fault.Busy, op, "%d copies run or wait, the limit of this datanode", limit)
-		e.Chunk = id.String()
-		return nil, e
+		return nil, failure(id, fault.Busy, "%d copies run or wait, the limit of this datanode", limit)
 	}
 	leave := func() { c.asked.Add(-1) }
 	for {

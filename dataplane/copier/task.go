@@ -96,11 +96,17 @@ func (t *task) run(ctx context.Context) error {
 		failures = append(failures, source.NodeID+" at "+source.Address+": "+err.Error())
 	}
 	t.discard()
-	e := fault.New(fault.Unavailable, op, "no source gave a good copy: %s", strings.Join(failures, "; "))
+	kind := fault.Unavailable
 	if absent {
-		e.Kind = fault.NotFound
+		kind = fault.NotFound
 	}
-	e.Chunk = t.id.String()
+	return failure(t.id, kind, "no source gave a good copy: %s", strings.Join(failures, "; "))
+}
+
+// failure is an error about the copy of one replica.
+func failure(id chunk.ID, kind fault.Kind, format string, args ...any) error {
+	e := fault.New(kind, "copy replica", format, args...)
+	e.Chunk = id.String()
 	return e
 }
 
@@ -181,11 +187,6 @@ func (t *task) prepare(ctx context.Context, chunkSize int64) error {
 	if t.order.ChunkSize > 0 {
 		chunkSize = t.order.ChunkSize
 	}
-	occupied := func(kind fault.Kind, format string, args ...any) error {
-		e := fault.New(kind, "copy replica", format, args...)
-		e.Chunk = t.id.String()
-		return e
-	}
 	return t.onWorker(ctx, func() error {
 		store := t.copier.Store
 		found, err := store.Stat(t.id)
@@ -194,9 +195,9 @@ func (t *task) prepare(ctx context.Context, chunkSize int64) error {
 			return err
 		case err != nil || found.State == chunk.Corrupt:
 		case found.Generation > t.generation:
-			return occupied(fault.StaleGeneration, "there is a replica of a higher generation, %s", found.State)
+			return failure(t.id, fault.StaleGeneration, "there is a replica of a higher generation, %s", found.State)
 		case found.Generation == t.generation && (found.State != chunk.Recovered || !t.order.Seal):
-			return occupied(fault.Exists, "there is another replica of this generation, %s", found.State)
+			return failure(t.id, fault.Exists, "there is another replica of this generation, %s", found.State)
 		default:
 			t.copier.Logger.Info("replica makes room for a newer copy", "chunk", t.id,
 				"gen", found.Generation, "length", found.Length, "newgen", t.generation)
