@@ -150,10 +150,12 @@ func (s *session) sendLoop(ctx context.Context, chosen settings, received <-chan
 			return s.reason(err, received)
 		}
 		if sent {
-			if ended, err := poll(received); ended {
+			select {
+			case err := <-received:
 				return err
+			default:
+				continue
 			}
-			continue
 		}
 		select {
 		case <-beat.C():
@@ -258,21 +260,9 @@ func (s *session) reason(err error, received <-chan error) error {
 	return s.explain(err)
 }
 
-func poll(received <-chan error) (ended bool, err error) {
-	select {
-	case err := <-received:
-		return true, err
-	default:
-		return false, nil
-	}
-}
-
 func clampInterval(ms int64, least, most, other time.Duration) time.Duration {
 	if ms <= 0 {
 		return other
 	}
-	if ms > int64(most/time.Millisecond) {
-		return most
-	}
-	return max(least, time.Duration(ms)*time.Millisecond)
+	return max(least, time.Duration(min(ms, most.Milliseconds()))*time.Millisecond)
 }

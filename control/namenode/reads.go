@@ -1,6 +1,7 @@
 package namenode
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/whispering-woods/ww/actor"
@@ -13,7 +14,7 @@ import (
 func (s *service) List(ctx context.Context, m *controlpb.ListRequest) (*controlpb.ListResponse, error) {
 	const op = "list"
 	r, err := read[actor.ListResult](ctx, s, op, &actor.List{Path: m.Path, After: m.After, Limit: m.Limit},
-		first(checkPath(op, m.Path), checkText(op, "the name to begin after", m.After, limits.TextBytesMax)))
+		cmp.Or(checkPath(op, m.Path), checkText(op, "the name to begin after", m.After, limits.TextBytesMax)))
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func (s *service) ReportBadReplica(ctx context.Context,
 	message *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	const op = "report bad replica"
 	id, invalid := idFromProto(op, message.ChunkId)
-	invalid = first(invalid, checkGeneration(op, message.Generation), checkNodes(op, []string{message.NodeId}),
+	invalid = cmp.Or(invalid, checkGeneration(op, message.Generation), checkNodes(op, []string{message.NodeId}),
 		checkText(op, "the reason", message.Reason, limits.ReasonBytesMax))
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
 		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(message.Generation), NodeID: message.NodeId,

@@ -1,6 +1,7 @@
 package namenode
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/whispering-woods/ww/actor"
@@ -77,7 +78,7 @@ func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*contro
 // Create starts a file.
 func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) (*controlpb.CreateResponse, error) {
 	const op = "create"
-	invalid := first(checkPath(op, message.Path), checkNodes(op, message.ExcludeNodes),
+	invalid := cmp.Or(checkPath(op, message.Path), checkNodes(op, message.ExcludeNodes),
 		checkText(op, "the client name", message.ClientName, limits.TextBytesMax),
 		refusal(op, limits.CheckReplication(message.Replication)), checkChunkCount(op, message.ChunkCount))
 	if invalid == nil && message.ChunkSize != 0 { // 0 means the default
@@ -98,7 +99,7 @@ func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) 
 func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) (*controlpb.AddChunksResponse, error) {
 	const op = "add chunks"
 	commits, invalid := commitsFromProto(op, m.Commits)
-	invalid = first(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkChunkCount(op, m.Count))
+	invalid = cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkChunkCount(op, m.Count))
 	request := &actor.AddChunks{FileID: m.FileId, FirstIndex: m.FirstIndex, Count: m.Count, Commits: commits,
 		ExcludeNodes: m.ExcludeNodes}
 	if invalid == nil && len(m.ReplaceChunkId) > 0 {
@@ -116,7 +117,7 @@ func (s *service) Complete(ctx context.Context, m *controlpb.CompleteRequest) (*
 	const op = "complete"
 	commits, invalid := commitsFromProto(op, m.Commits)
 	r, err := mutate[actor.CompleteResult](ctx, s, op, m.Header, &actor.Complete{FileID: m.FileId, Commits: commits},
-		first(invalid, checkFile(op, m.FileId)), subject{file: m.FileId})
+		cmp.Or(invalid, checkFile(op, m.FileId)), subject{file: m.FileId})
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*cont
 	const op = "append"
 	r, err := mutate[actor.AppendResult](ctx, s, op, m.Header,
 		&actor.Append{Path: m.Path, RecoverLease: m.RecoverLease, ClientName: m.ClientName},
-		first(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)),
+		cmp.Or(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)),
 		subject{path: m.Path, client: m.ClientName})
 	if err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (s *service) RecoverPipeline(ctx context.Context,
 	r, err := mutate[actor.RecoverPipelineResult](ctx, s, op, m.Header,
 		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation),
 			FailedNodes: m.FailedNodes},
-		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkNodes(op, m.FailedNodes)),
+		cmp.Or(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkNodes(op, m.FailedNodes)),
 		subject{file: m.FileId, chunk: id})
 	if err != nil {
 		return nil, err
@@ -176,7 +177,7 @@ func (s *service) UpdatePipeline(ctx context.Context,
 	_, err := mutate[actor.UpdatePipelineResult](ctx, s, op, m.Header,
 		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
 			NodeIDs: m.NodeIds},
-		first(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkLength(op, m.Length),
+		cmp.Or(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkLength(op, m.Length),
 			checkNodes(op, m.NodeIds)), subject{file: m.FileId, chunk: id})
 	if err != nil {
 		return nil, err
@@ -189,7 +190,7 @@ func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*cont
 	const op = "rename"
 	_, err := mutate[actor.RenameResult](ctx, s, op, m.Header,
 		&actor.Rename{Source: m.Source, Target: m.Target, Overwrite: m.Overwrite},
-		first(checkPath(op, m.Source), checkPath(op, m.Target)), subject{path: m.Source, target: m.Target})
+		cmp.Or(checkPath(op, m.Source), checkPath(op, m.Target)), subject{path: m.Source, target: m.Target})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package namenode
 
 import (
+	"cmp"
+
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -113,7 +115,7 @@ func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.Chun
 		if err != nil {
 			return nil, err
 		}
-		if err := first(checkGeneration(op, c.Generation), checkLength(op, c.Length),
+		if err := cmp.Or(checkGeneration(op, c.Generation), checkLength(op, c.Length),
 			checkNodes(op, c.NodeIds)); err != nil {
 			return nil, err
 		}
@@ -121,16 +123,6 @@ func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.Chun
 			NodeIDs: c.NodeIds})
 	}
 	return out, nil
-}
-
-// first is the first error that is one.
-func first(errors ...error) error {
-	for _, err := range errors {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error) {
@@ -168,7 +160,7 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 		if volume.GetCapacityBytes() < 0 || volume.GetFreeBytes() < 0 {
 			return nil, malformed(op, "a negative size")
 		}
-		err := first(checkText(op, "the volume id", volume.GetVolumeId(), limits.TextBytesMax),
+		err := cmp.Or(checkText(op, "the volume id", volume.GetVolumeId(), limits.TextBytesMax),
 			checkText(op, "the directory", volume.GetDirectory(), limits.ReasonBytesMax))
 		if err != nil {
 			return nil, err
@@ -225,7 +217,7 @@ func recoverResultFromProto(node string, session uint64,
 	if err != nil {
 		return nil, err
 	}
-	if err := first(checkGeneration(op, message.Generation), checkLength(op, message.Length),
+	if err := cmp.Or(checkGeneration(op, message.Generation), checkLength(op, message.Length),
 		checkNodes(op, message.NodeIds)); err != nil {
 		return nil, err
 	}
