@@ -19,8 +19,7 @@ func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
 	if err != nil {
 		return FileInfo{}, err
 	}
-	a, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.Stat,
-		&controlpb.StatRequest{Path: path})
+	a, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.Stat, &controlpb.StatRequest{Path: path})
 	if err != nil {
 		return FileInfo{}, err
 	}

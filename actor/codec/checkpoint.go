@@ -11,9 +11,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// A checkpoint is a row of frames (docs/format/edit-record.md): a head, nodes,
-// inodes, the retry cache, an end with totals and a sum over all frames before.
-// Its order is canonical (directory, then name), so equal states give equal
+// A checkpoint is a row of frames (docs/format/edit-record.md): a head, nodes, inodes, the retry cache, an end with
+// totals and a sum over all frames before. Its order is canonical (directory, then name), so equal states give equal
 // bytes whatever their history.
 
 // CheckpointHead is the first frame.
@@ -54,8 +53,7 @@ type CheckpointChunk struct {
 	Members []datanode.Index
 }
 
-// CheckpointLease is the lease of an open file. Client is an id, or nil if the
-// namenode holds the lease.
+// CheckpointLease is the lease of an open file. Client is an id, or nil if the namenode holds the lease.
 type CheckpointLease struct {
 	Client    []byte // 16 bytes or none
 	Holder    string
@@ -98,8 +96,7 @@ type CheckpointAnswer struct {
 	Result   []byte // msgpack
 }
 
-// CheckpointRetry is one client of the retry cache, or more answers of the
-// client before.
+// CheckpointRetry is one client of the retry cache, or more answers of the client before.
 type CheckpointRetry struct {
 	Version uint8
 	Client  [16]byte
@@ -108,8 +105,7 @@ type CheckpointRetry struct {
 	Answers []CheckpointAnswer
 }
 
-// CheckpointEnd is the last frame: totals, and a sum over the headers of all frames
-// before it.
+// CheckpointEnd is the last frame: totals, and a sum over the headers of all frames before it.
 type CheckpointEnd struct {
 	Version uint8
 	Frames  uint64
@@ -177,8 +173,7 @@ type CheckpointReader struct {
 	started bool
 	frames  uint64 // before the present one
 	sum     xxh3.Hasher
-	// files and more are filled again with each frame of their kind, so that a
-	// file costs no allocation here.
+	// files and more are filled again with each frame of their kind, so that a file costs no allocation here.
 	files CheckpointFiles
 	more  CheckpointMore
 }
@@ -191,8 +186,7 @@ func NewCheckpointReader(r io.Reader) *CheckpointReader {
 // Frames is the number of frames before the present one.
 func (c *CheckpointReader) Frames() uint64 { return c.frames }
 
-// Next reads a frame, the first of which is a head, and gives its kind. What the
-// methods below gave is void then.
+// Next reads a frame, the first of which is a head, and gives its kind. What the methods below gave is void then.
 func (c *CheckpointReader) Next() (Kind, error) {
 	if c.started {
 		c.frames++
@@ -239,8 +233,7 @@ func (c *CheckpointReader) readFull(b []byte) error {
 // Decode reads the present frame to value, a pointer to a zero struct.
 func (c *CheckpointReader) Decode(value any) error { return c.decoder.decodeByCodec(c.payload, value) }
 
-// Files reads a frame of inodes. Its strings share memory: those that are kept
-// must be cloned.
+// Files reads a frame of inodes. Its strings share memory: those that are kept must be cloned.
 func (c *CheckpointReader) Files() (*CheckpointFiles, error) {
 	if c.decoder.decodePage(c.payload, &c.files) {
 		return &c.files, nil

@@ -37,8 +37,7 @@ func NewEncoder() *Encoder {
 	return e
 }
 
-// Record frames a record. The bytes are never written again. A payload above
-// RecordBytesMax is an error.
+// Record frames a record. The bytes are never written again. A payload above RecordBytesMax is an error.
 func (e *Encoder) Record(r Record) ([]byte, error) { return e.frame(r.Kind(), r) }
 
 // frame encodes value, a pointer to a struct.
@@ -53,8 +52,7 @@ func (e *Encoder) frame(kind Kind, value any) ([]byte, error) {
 	return WriteFrame(e.cut(frameHeaderBytes+len(e.scratch)), kind, Version, e.scratch), nil
 }
 
-// payload encodes value, a pointer to a struct, without a frame. The bytes are
-// never written again.
+// payload encodes value, a pointer to a struct, without a frame. The bytes are never written again.
 func (e *Encoder) payload(value any) ([]byte, error) {
 	if err := e.encode(value); err != nil {
 		return nil, err
@@ -146,8 +144,7 @@ type Decoder struct {
 	reader    msgpack.Reader // here, since on a stack it would escape with every record
 }
 
-// NewDecoder returns a decoder. newRecord makes an empty record of a kind, or nil
-// if the kind is not known.
+// NewDecoder returns a decoder. newRecord makes an empty record of a kind, or nil if the kind is not known.
 func NewDecoder(newRecord func(Kind) Record) *Decoder {
 	return &Decoder{codec: codec.NewDecoderBytes(nil, newHandle()), newRecord: newRecord}
 }
@@ -181,18 +178,16 @@ func (d *Decoder) Record(data []byte) (Record, error) {
 	return record, nil
 }
 
-// decodePage reads a checkpoint's payload to a page. The page's strings are cut
-// from one: they keep the whole payload's memory, so what outlives it must be
-// cloned. On an error the codec must try, on an empty page.
+// decodePage reads a checkpoint's payload to a page. The page's strings are cut from one: they keep the whole payload's
+// memory, so what outlives it must be cloned. On an error the codec must try, on an empty page.
 func (d *Decoder) decodePage(payload []byte, page packed) bool {
 	d.reader.ResetShared(payload)
 	page.read(&d.reader)
 	return d.reader.Done()
 }
 
-// decodeByCodec decodes payload, which must be one msgpack array and nothing else,
-// into value, a pointer to a zero struct. Elements that value lacks are skipped:
-// a newer writer of the same version may have added them.
+// decodeByCodec decodes payload, which must be one msgpack array and nothing else, into value, a pointer to a zero
+// struct. Elements that value lacks are skipped: a newer writer of the same version may have added them.
 func (d *Decoder) decodeByCodec(payload []byte, value any) error {
 	if len(payload) == 0 || payload[0]&0xf0 != 0x90 && payload[0] != 0xdc && payload[0] != 0xdd {
 		return fault.New(fault.CorruptData, "decode record", "the payload is no array")

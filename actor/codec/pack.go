@@ -8,15 +8,13 @@ import (
 	"github.com/whispering-woods/ww/internal/msgpack"
 )
 
-// The records that make up nearly all of a log have their own msgpack code: the
-// codec's, driven by reflection, took a quarter of a mutation's time. What write
-// appends is byte for byte what the codec writes for the same struct, and read
-// accepts exactly that; everything else (a newer writer's additional elements,
-// say) is left to the codec. Tests compare the two.
+// The records that make up nearly all of a log have their own msgpack code: the codec's, driven by reflection, took a
+// quarter of a mutation's time. What write appends is byte for byte what the codec writes for the same struct, and read
+// accepts exactly that; everything else (a newer writer's additional elements, say) is left to the codec. Tests compare
+// the two.
 
-// packed is implemented by structs that are encoded and decoded here. read fills
-// an empty struct, or a page of a checkpoint that was read before; what it leaves
-// behind when the reader has failed is of no use.
+// packed is implemented by structs that are encoded and decoded here. read fills an empty struct, or a page of a
+// checkpoint that was read before; what it leaves behind when the reader has failed is of no use.
 type packed interface {
 	write(w msgpack.Writer) msgpack.Writer
 	read(r *msgpack.Reader)

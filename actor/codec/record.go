@@ -5,15 +5,13 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// Version is the version of all records and checkpoint frames that this program
-// writes, and the highest that it reads.
+// Version is the version of all records and checkpoint frames that this program writes, and the highest that it reads.
 const Version = 1
 
 // Kind tells the frames of edit records and checkpoints apart.
 type Kind uint8
 
-// Kinds of edit records. The numbers are part of the log format; they are never
-// reused (docs/format/edit-record.md).
+// Kinds of edit records. The numbers are part of the log format; they are never reused (docs/format/edit-record.md).
 const (
 	KindFormat          Kind = 1
 	KindEpoch           Kind = 2
@@ -97,8 +95,7 @@ type NodeRecord struct {
 // Kind is KindNode.
 func (*NodeRecord) Kind() Kind { return KindNode }
 
-// MkdirRecord makes a chain of directories: Names[0] in Parent, and so on. The
-// ids are FirstID, FirstID+1, …
+// MkdirRecord makes a chain of directories: Names[0] in Parent, and so on. The ids are FirstID, FirstID+1, …
 type MkdirRecord struct {
 	Prefix
 	Parent  uint64
@@ -115,8 +112,7 @@ type Placement struct {
 	Nodes []datanode.Index
 }
 
-// CreateRecord makes missing directories (ids from FirstID on), then the file
-// (the id after theirs).
+// CreateRecord makes missing directories (ids from FirstID on), then the file (the id after theirs).
 type CreateRecord struct {
 	Prefix
 	Parent      uint64
@@ -213,8 +209,7 @@ type RecoverPipelineRecord struct {
 // Kind is KindRecoverPipeline.
 func (*RecoverPipelineRecord) Kind() Kind { return KindRecoverPipeline }
 
-// UpdatePipelineRecord says that the pipeline of an open chunk stands under the last
-// generation that was issued.
+// UpdatePipelineRecord says that the pipeline of an open chunk stands under the last generation that was issued.
 type UpdatePipelineRecord struct {
 	Prefix
 	File       uint64
@@ -252,9 +247,8 @@ type RemoveRecord struct {
 // Kind is KindRemove.
 func (*RemoveRecord) Kind() Kind { return KindRemove }
 
-// RecoverLeaseRecord gives a file's lease to the namenode itself. With Attempt
-// it issues Generation for the recovery of the open chunk Index. A file without
-// an open chunk is closed at once.
+// RecoverLeaseRecord gives a file's lease to the namenode itself. With Attempt it issues Generation for the recovery of
+// the open chunk Index. A file without an open chunk is closed at once.
 type RecoverLeaseRecord struct {
 	Prefix
 	File       uint64
@@ -266,9 +260,8 @@ type RecoverLeaseRecord struct {
 // Kind is KindRecoverLease.
 func (*RecoverLeaseRecord) Kind() Kind { return KindRecoverLease }
 
-// RecoveredRecord seals a recovered chunk. If it is shorter than the chunk size
-// all later chunks go, if it is empty it goes too; a file without an open chunk
-// left is closed.
+// RecoveredRecord seals a recovered chunk. If it is shorter than the chunk size all later chunks go, if it is empty it
+// goes too; a file without an open chunk left is closed.
 type RecoveredRecord struct {
 	Prefix
 	File       uint64

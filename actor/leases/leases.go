@@ -12,8 +12,7 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
-// ClientID is a UUID that one client process chose at start. The zero value
-// means "no client".
+// ClientID is a UUID that one client process chose at start. The zero value means "no client".
 type ClientID [16]byte
 
 // Lease is what is durable about a file that is being written or recovered. A
@@ -58,8 +57,7 @@ type Leases struct {
 	leases     map[uint64]*Lease
 	holders    map[ClientID]*holder
 	recoveries btree.Map[uint64, *Recovery]
-	// spare is a holder without files: a client that stores file after file
-	// needs one anew for each.
+	// spare is a holder without files: a client that stores file after file needs one anew for each.
 	spare *holder
 }
 
@@ -168,8 +166,7 @@ func (l *Leases) HeldBy(client ClientID) []uint64 {
 	return files
 }
 
-// Expired lists files whose holders have been idle for a time, at most so many,
-// in the order of the holders' ids.
+// Expired lists files whose holders have been idle for a time, at most so many, in the order of the holders' ids.
 func (l *Leases) Expired(idle, now time.Duration, most int) (files []uint64) {
 	var late []ClientID
 	for client, h := range l.holders {
@@ -192,8 +189,7 @@ func (l *Leases) Recovery(file uint64) *Recovery {
 	return r
 }
 
-// DueRecoveries lists files of which another attempt may start, by id, at most
-// so many.
+// DueRecoveries lists files of which another attempt may start, by id, at most so many.
 func (l *Leases) DueRecoveries(now time.Duration, most int) (files []uint64) {
 	l.recoveries.Scan(func(file uint64, r *Recovery) bool {
 		if r.Due(now) {
@@ -228,8 +224,7 @@ func (l *Leases) State(file uint64) State {
 	return leaseWaiting
 }
 
-// Check compares what is derived with what it is derived from; tests call it
-// after every step.
+// Check compares what is derived with what it is derived from; tests call it after every step.
 func (l *Leases) Check() error {
 	held := 0
 	for client, h := range l.holders {

@@ -45,6 +45,5 @@ func (r *Recovery) Start(a Attempt, deadline time.Duration) {
 // Stop ends the attempt under way; another may start at a time.
 func (r *Recovery) Stop(next time.Duration) { r.attempt, r.next = Attempt{}, next }
 
-// Expire allows another attempt to start at once; until then the answer of the one under
-// way still counts.
+// Expire allows another attempt to start at once; until then the answer of the one under way still counts.
 func (r *Recovery) Expire(now time.Duration) { r.next = now }

@@ -9,8 +9,7 @@ import (
 // retry cache). It is part of the durable state: all changes come from records.
 type RetryCache struct {
 	clients map[ClientID]*retryClient
-	// oldest and newest end the list of clients by the time of their last
-	// mutation.
+	// oldest and newest end the list of clients by the time of their last mutation.
 	oldest, newest *retryClient
 	results        int
 }
@@ -69,8 +68,7 @@ func (c *retryClient) find(sequence uint64) (int, bool) {
 type Call struct {
 	Client ClientID
 	Time   int64 // Unix ms
-	// Sequence numbers the client's mutations; Oldest is the lowest whose answer
-	// it may still ask for.
+	// Sequence numbers the client's mutations; Oldest is the lowest whose answer it may still ask for.
 	Sequence, Oldest uint64
 }
 
@@ -184,8 +182,7 @@ func (c *RetryCache) Load(loaded RetryClient) bool {
 	client := c.newest
 	if client == nil || client.id != loaded.ID {
 		if loaded.ID == (ClientID{}) || c.clients[loaded.ID] != nil || len(c.clients) >= retryClientsMax ||
-			client != nil &&
-				loaded.Last < client.last {
+			client != nil && loaded.Last < client.last {
 			return false
 		}
 		client = &retryClient{id: loaded.ID, last: loaded.Last, floor: loaded.Floor}

@@ -12,8 +12,7 @@ const (
 	// leaseWaiting: the namenode has the lease, and no attempt at the next open
 	// chunk is under way: its holders are not known yet, or the next attempt is soon.
 	leaseWaiting
-	// leaseAgreeing: a holder of the next open chunk brings all of them to one
-	// length.
+	// leaseAgreeing: a holder of the next open chunk brings all of them to one length.
 	leaseAgreeing
 )
 

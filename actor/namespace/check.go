@@ -6,9 +6,8 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// Check compares all that is derived with what it is derived from. It costs time
-// in proportion to the namespace; tests call it after every step. leased tells
-// whether a file has a lease.
+// Check compares all that is derived with what it is derived from. It costs time in proportion to the namespace; tests
+// call it after every step. leased tells whether a file has a lease.
 func (f *Files) Check(leased func(file uint64) bool) error {
 	if err := f.tree.check(); err != nil {
 		return err

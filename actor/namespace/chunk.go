@@ -55,14 +55,11 @@ func (c *Chunk) setOpen(open bool) {
 	}
 }
 
-// OpenChunk is what is durable about an open chunk beside its record. A value
-// is never changed (snapshots share it).
+// OpenChunk is what is durable about an open chunk beside its record. A value is never changed (snapshots share it).
 type OpenChunk struct {
-	// Minimum is the lowest generation of a replica that counts. A replica with
-	// exactly the minimum counts only on a member if Strict is set: after an
-	// Append, a node that was away holds the old generation without what was
-	// written since, while a member that still holds it proves that nothing was
-	// acknowledged since.
+	// Minimum is the lowest generation of a replica that counts. A replica with exactly the minimum counts only on a
+	// member if Strict is set: after an Append, a node that was away holds the old generation without what was written
+	// since, while a member that still holds it proves that nothing was acknowledged since.
 	Minimum chunk.Generation
 	Strict  bool
 	// Base is the length at the time of the reopening; nothing shorter may come

@@ -37,8 +37,7 @@ func New(observer Observer) (*Tree, *Files) {
 		open: make(map[ChunkSlot]*OpenChunk), lists: make(map[uint64][]ChunkSlot)}
 }
 
-// Chunk returns a chunk for reading; the pointer is stale after a change. Slots
-// without a chunk have a zero id.
+// Chunk returns a chunk for reading; the pointer is stale after a change. Slots without a chunk have a zero id.
 func (f *Files) Chunk(slot ChunkSlot) *Chunk { return f.chunks.at(slot) }
 
 // OpenChunk returns what is known of an open chunk; nil if it is not open.
@@ -105,8 +104,7 @@ func (f *Files) Add(file InodeSlot, id chunk.ID, members []datanode.Index) Chunk
 	return slot
 }
 
-// Replace drops a file's open chunk at an index and allocates another in its
-// place.
+// Replace drops a file's open chunk at an index and allocates another in its place.
 func (f *Files) Replace(file InodeSlot, index uint32, id chunk.ID, members []datanode.Index) ChunkSlot {
 	next := f.chunks.at(f.At(file, index)).next
 	f.drop(f.At(file, index))
@@ -248,8 +246,7 @@ func (f *Files) SealAt(file InodeSlot, index uint32, generation chunk.Generation
 	return nil
 }
 
-// Reopen makes a sealed chunk open again under a new generation, with a pipeline
-// of members.
+// Reopen makes a sealed chunk open again under a new generation, with a pipeline of members.
 func (f *Files) Reopen(slot ChunkSlot, generation chunk.Generation, members []datanode.Index) {
 	c := f.chunks.at(slot)
 	f.reopen(slot, &OpenChunk{Minimum: c.generation, Strict: true, Base: c.Length(), Cut: -1, Members: members})
@@ -281,8 +278,7 @@ func (f *Files) Promise(slot ChunkSlot, generation chunk.Generation) {
 	f.tree.touch(c.file)
 }
 
-// SetPipeline notes the pipeline of an open chunk under the generation promised,
-// whose members hold length bytes.
+// SetPipeline notes the pipeline of an open chunk under the generation promised, whose members hold length bytes.
 func (f *Files) SetPipeline(slot ChunkSlot, length int64, members []datanode.Index) {
 	c := f.chunks.mut(slot)
 	delta := length - c.Length()

@@ -4,10 +4,9 @@ package namespace
 // that a lone survivor among removed neighbours wastes little.
 const idPageItems = 64
 
-// idTable finds the slot of an inode by its id. Ids are assigned in order, so
-// pages of 64 slots behind a small map take 5 bytes per id and a lookup two
-// cache lines, where a map of all ids takes 20 bytes and more. 0 means that an
-// id is not there. The zero value is not ready: see newIDTable.
+// idTable finds the slot of an inode by its id. Ids are assigned in order, so pages of 64 slots behind a small map take
+// 5 bytes per id and a lookup two cache lines, where a map of all ids takes 20 bytes and more. 0 means that an id is
+// not there. The zero value is not ready: see newIDTable.
 type idTable struct {
 	pages map[uint64]*idPage
 	count int

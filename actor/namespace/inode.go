@@ -25,8 +25,7 @@ type Inode struct {
 	id uint64
 	// parent is the directory's id; 0 for the root and for hidden files.
 	parent uint64
-	// length is the sum of the chunks' known lengths; of a directory, the
-	// number of entries.
+	// length is the sum of the chunks' known lengths; of a directory, the number of entries.
 	length   int64
 	created  int64
 	modified int64
@@ -41,8 +40,7 @@ type Inode struct {
 	flags       uint8
 }
 
-// Attributes of an inode that is made or loaded. Parent is set by Attach if the
-// inode is not loaded.
+// Attributes of an inode that is made or loaded. Parent is set by Attach if the inode is not loaded.
 type Attributes struct {
 	ID, Parent        uint64
 	Created, Modified int64 // Unix ms

@@ -2,8 +2,7 @@ package namespace
 
 import "strings"
 
-// SplitPath cuts a checked path in its parent ("/" at least) and last element
-// ("" for the root).
+// SplitPath cuts a checked path in its parent ("/" at least) and last element ("" for the root).
 func SplitPath(path string) (parent, name string) {
 	i := strings.LastIndexByte(path, '/')
 	if i == 0 {

@@ -3,19 +3,16 @@ package namespace
 // slabPageItems is the number of items in one page of a slab.
 const slabPageItems = 256
 
-// InodeSlot is the place of an inode in memory; 0 means none. It changes with
-// every restart, unlike the inode's id.
+// InodeSlot is the place of an inode in memory; 0 means none. It changes with every restart, unlike the inode's id.
 type InodeSlot uint32
 
-// ChunkSlot is the place of a chunk in memory; 0 means none. It changes with
-// every restart, unlike the chunk's id.
+// ChunkSlot is the place of a chunk in memory; 0 means none. It changes with every restart, unlike the chunk's id.
 type ChunkSlot uint32
 
 type anySlot interface{ InodeSlot | ChunkSlot }
 
-// slab is a paged array of small pointer-free items, addressed by slot. Slot 0
-// is never used, so it can mean "none". Freed slots are used again. A snapshot
-// shares the pages until the slab changes them (copy on write).
+// slab is a paged array of small pointer-free items, addressed by slot. Slot 0 is never used, so it can mean "none".
+// Freed slots are used again. A snapshot shares the pages until the slab changes them (copy on write).
 type slab[S anySlot, T any] struct {
 	pages []*slabPage[T]
 	free  []S

@@ -52,10 +52,9 @@ func (t *Tree) NextID() uint64 { return t.nextID }
 // Totals of the namespace.
 func (t *Tree) Totals() Totals { return t.totals }
 
-// lookupKey is entryKey for looking up and deleting only: the string's bytes are
-// the Tree's own buffer, so a lookup allocates nothing. The next call overwrites
-// them: a key that is kept (btree.Set) breaks the order of the tree. Every model
-// test of the namespace would see it.
+// lookupKey is entryKey for looking up and deleting only: the string's bytes are the Tree's own buffer, so a lookup
+// allocates nothing. The next call overwrites them: a key that is kept (btree.Set) breaks the order of the tree. Every
+// model test of the namespace would see it.
 func (t *Tree) lookupKey(directory uint64, name string) string {
 	if len(name) > limits.NameBytesMax {
 		return entryKey(directory, name) // of a damaged log
@@ -192,8 +191,7 @@ func (t *Tree) forget(slot InodeSlot) {
 	t.inodes.remove(slot)
 }
 
-// Children calls yield with the entries of a directory from the name start on,
-// in byte order, until it returns false.
+// Children calls yield with the entries of a directory from the name start on, in byte order, until it returns false.
 func (t *Tree) Children(directory uint64, start string, yield func(name string, slot InodeSlot) bool) {
 	t.entries.Ascend(entryKey(directory, start), func(key string, slot InodeSlot) bool {
 		return entryDirectory(key) == directory && yield(key[nameAt:], slot)
@@ -202,8 +200,7 @@ func (t *Tree) Children(directory uint64, start string, yield func(name string, 
 
 // Walk is how far a path leads.
 type Walk struct {
-	// Slot is the inode at the path if found, else the deepest directory (or
-	// the file) on the way.
+	// Slot is the inode at the path if found, else the deepest directory (or the file) on the way.
 	Slot  InodeSlot
 	Found bool
 	// Txid of the latest change among the inodes on the way.
@@ -242,8 +239,7 @@ func (t *Tree) Lookup(path string) Walk {
 	return walk
 }
 
-// Missing explains why a path has no inode: an element is missing, or a file
-// stands in the way.
+// Missing explains why a path has no inode: an element is missing, or a file stands in the way.
 func (t *Tree) Missing(op, path string, w Walk) *fault.Error {
 	existing := path[:w.end]
 	if !t.inodes.at(w.Slot).Directory() {
@@ -265,8 +261,7 @@ type Target struct {
 	Existing    InodeSlot // inode at the path, 0 if it is free
 }
 
-// FindTarget resolves the path of an entry to be made; parents allows that
-// directories on the way are missing.
+// FindTarget resolves the path of an entry to be made; parents allows that directories on the way are missing.
 func (t *Tree) FindTarget(op, path string, parents bool) (Target, *fault.Error) {
 	if err := limits.CheckPath(op, path); err != nil {
 		return Target{}, err
@@ -312,8 +307,7 @@ func (t *Tree) File(id uint64) (InodeSlot, error) {
 	return slot, nil
 }
 
-// CheckFree checks that a directory has no entry of a name, except the file that
-// a record replaces (0: none).
+// CheckFree checks that a directory has no entry of a name, except the file that a record replaces (0: none).
 func (t *Tree) CheckFree(directory InodeSlot, name string, replaced uint64) error {
 	if reason := limits.CheckName(name); reason != "" {
 		return Inconsistent("name: %s", reason)
@@ -341,8 +335,7 @@ func (t *Tree) CheckNew(first uint64, names []string) error {
 	return nil
 }
 
-// CheckMove checks that a directory does not move below itself. A file may move
-// anywhere.
+// CheckMove checks that a directory does not move below itself. A file may move anywhere.
 func (t *Tree) CheckMove(slot InodeSlot, parent uint64) error {
 	inode := t.inodes.at(slot)
 	for up := parent; inode.Directory() && up != RootID; up = t.inodes.at(t.Find(up)).parent {

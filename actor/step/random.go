@@ -6,9 +6,8 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// Random is a deterministic stream of numbers from a command's random bytes:
-// splitmix64 over both halves of the seed. Two commands with equal seeds draw
-// equal numbers, so the seed must be fresh for each.
+// Random is a deterministic stream of numbers from a command's random bytes: splitmix64 over both halves of the seed.
+// Two commands with equal seeds draw equal numbers, so the seed must be fresh for each.
 type Random struct{ low, high, drawn uint64 }
 
 // NewRandom starts a stream.
@@ -22,8 +21,7 @@ func (r *Random) Uint64() uint64 {
 	return mix64(mix64(r.low+r.drawn*0x9e3779b97f4a7c15) ^ (r.high + r.drawn*0xd1342543de82ef95))
 }
 
-// Below draws a number in 0..n-1; n is above 0. The bias of the modulo is below
-// n/2^64.
+// Below draws a number in 0..n-1; n is above 0. The bias of the modulo is below n/2^64.
 func (r *Random) Below(n int) int { return int(r.Uint64() % uint64(n)) }
 
 // ChunkID draws a UUIDv7.

@@ -1,9 +1,8 @@
 // Package step holds what the rooms of the state machine share while one command
 // runs: its time and chance, and the messages and events that leave when it is over.
 //
-// The state machine owns the Context and fills it before each step; the rooms read
-// it and add messages and events. Nothing here decides anything, and no goroutine
-// runs here.
+// The state machine owns the Context and fills it before each step; the rooms read it and add messages and events.
+// Nothing here decides anything, and no goroutine runs here.
 package step
 
 import (
@@ -14,16 +13,14 @@ import (
 
 // Context is the running command as every room sees it.
 type Context struct {
-	// Now is the wall clock in Unix ms, Mono the time since the shell started;
-	// neither goes back.
+	// Now is the wall clock in Unix ms, Mono the time since the shell started; neither goes back.
 	Now  int64
 	Mono time.Duration
 	// Random is drawn from in the order of execution.
 	Random Random
 	// Txid of the last record applied.
 	Txid uint64
-	// Active reports whether this state machine serves, ActiveSince (as Mono) since
-	// when. A standby orders nothing.
+	// Active reports whether this state machine serves, ActiveSince (as Mono) since when. A standby orders nothing.
 	Active      bool
 	ActiveSince time.Duration
 	// Messages and Events of this step.
@@ -31,8 +28,7 @@ type Context struct {
 	Events   []Event
 }
 
-// Send queues a message to a node; it leaves when all that is known now is
-// durable.
+// Send queues a message to a node; it leaves when all that is known now is durable.
 func (c *Context) Send(nodeID string, body any) {
 	c.Messages = append(c.Messages, Message{NodeID: nodeID, AfterTxid: c.Txid, Body: body})
 }
@@ -40,9 +36,8 @@ func (c *Context) Send(nodeID string, body any) {
 // Emit queues an event.
 func (c *Context) Emit(e Event) { c.Events = append(c.Events, e) }
 
-// Message goes to a datanode once every txid up to AfterTxid is durable. The
-// shell stamps epoch and txid on it; if the node's stream is gone the message is
-// dropped, the state machine sends again what still matters.
+// Message goes to a datanode once every txid up to AfterTxid is durable. The shell stamps epoch and txid on it; if the
+// node's stream is gone the message is dropped, the state machine sends again what still matters.
 type Message struct {
 	NodeID    string
 	AfterTxid uint64

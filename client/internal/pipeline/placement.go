@@ -50,8 +50,7 @@ func (p *placement) replace(ctx context.Context, excluded []string) error {
 	what := namenode.Call{Op: "replace chunk", Path: p.path, Impatient: []fault.Kind{fault.TooFewNodes},
 		Refused: &refused}
 	chunks, err := p.pipelines.Namenode.AddChunks(ctx, what, namenode.Allocation{File: p.file, First: p.index, Count: 1,
-		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)),
-		Replace: old[:]})
+		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)), Replace: old[:]})
 	if err != nil {
 		return err
 	}
