@@ -209,8 +209,11 @@ type SafeModeState struct {
 	Reason string
 }
 
-// fileInfo turns the proto's info about the entry at p into ours.
+// fileInfo turns the proto's info about the entry at p into ours; none, after an error, into the zero FileInfo.
 func fileInfo(p string, in *controlpb.FileInfo) FileInfo {
+	if in == nil {
+		return FileInfo{}
+	}
 	return FileInfo{
 		Path: p, Name: in.GetName(), FileID: in.GetFileId(), Directory: in.GetDirectory(),
 		Length: in.GetLength(), ChunkSize: in.GetChunkSize(), Replication: int(in.GetReplication()),

@@ -21,13 +21,10 @@ import (
 // one perhaps partial, and the length. Errors: fault.NotFound, fault.IsDirectory, fault.LeaseHeld while the file is
 // being written, fault.Unavailable.
 func (c *Client) Checksum(ctx context.Context, path string) (string, error) {
-	what, err := clean("checksum", &path)
-	if err != nil {
-		return "", err
-	}
+	what := clean("checksum", &path)
 	life, cancel := c.life.Scope(ctx)
 	defer cancel()
-	file, err := c.views.Open(life, what.Op, path)
+	file, err := c.views.Open(life, what)
 	if err != nil {
 		return "", err
 	}

@@ -13,17 +13,11 @@ import (
 
 // Summary counts the tree under path. Error: fault.NotFound.
 func (c *Client) Summary(ctx context.Context, path string) (Summary, error) {
-	what, err := clean("summary", &path)
-	if err != nil {
-		return Summary{}, err
-	}
+	what := clean("summary", &path)
 	a, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.Summary,
 		&controlpb.SummaryRequest{Path: path})
-	if err != nil {
-		return Summary{}, err
-	}
 	return Summary{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes(),
-		StoredBytes: a.GetStoredBytes(), Chunks: int64(a.GetChunks())}, nil
+		StoredBytes: a.GetStoredBytes(), Chunks: int64(a.GetChunks())}, err
 }
 
 // ClusterStatus describes the state of the cluster as the active namenode sees it.
@@ -82,11 +76,8 @@ func (c *Client) Checkpoint(ctx context.Context) (CheckpointStatus, error) {
 	for {
 		a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "checkpoint"}, controlpb.NamenodeClient.Checkpoint,
 			request)
-		if err != nil {
-			return CheckpointStatus{}, err
-		}
-		if !a.GetPending() {
-			return CheckpointStatus{Txid: a.GetTxid(), Bytes: int64(a.GetBytes())}, nil
+		if err != nil || !a.GetPending() {
+			return CheckpointStatus{Txid: a.GetTxid(), Bytes: int64(a.GetBytes())}, err
 		}
 		request = &controlpb.CheckpointRequest{AtLeastTxid: a.GetAtLeastTxid()}
 	}
@@ -104,8 +95,5 @@ func (c *Client) SafeMode(ctx context.Context, action SafeModeAction) (SafeModeS
 	}
 	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "safe mode"}, controlpb.NamenodeClient.SafeMode,
 		&controlpb.SafeModeRequest{Action: wanted})
-	if err != nil {
-		return SafeModeState{}, err
-	}
-	return SafeModeState{On: a.GetOn(), Reason: a.GetReason()}, nil
+	return SafeModeState{On: a.GetOn(), Reason: a.GetReason()}, err
 }

@@ -1,14 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"slices"
-	"sync"
 	"sync/atomic"
 
-	"github.com/whispering-woods/ww/client/internal/datanode"
 	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/client/internal/pipeline"
@@ -25,11 +24,7 @@ import (
 // through this process as with Store. Errors: those of Open for the source and of Store for the target.
 func (c *Client) Copy(ctx context.Context, source, target string, options CopyOptions) (FileInfo, error) {
 	const op = "copy"
-	source, err := cleanPath(op, source)
-	if err != nil {
-		return FileInfo{}, err
-	}
-	if target, err = cleanPath(op, target); err != nil {
+	if err := cmp.Or(clean(op, &source).Invalid, clean(op, &target).Invalid); err != nil {
 		return FileInfo{}, err
 	}
 	if source == target {
@@ -43,12 +38,8 @@ func (c *Client) Copy(ctx context.Context, source, target string, options CopyOp
 	if info.Directory {
 		return FileInfo{}, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: source}
 	}
-	if options.Replication == 0 {
-		options.Replication = info.Replication
-	}
-	if options.ChunkSize == 0 {
-		options.ChunkSize = info.ChunkSize
-	}
+	options.Replication = cmp.Or(options.Replication, info.Replication)
+	options.ChunkSize = cmp.Or(options.ChunkSize, info.ChunkSize)
 	if !info.Open && options.ChunkSize == info.ChunkSize {
 		var moved atomic.Int64
 		inside := options
@@ -90,7 +81,7 @@ var errNotInside = errors.New("not copied by the datanodes")
 
 // copyInside has the datanodes copy a closed file.
 func (c *Client) copyInside(ctx context.Context, info FileInfo, target string, options CopyOptions) (FileInfo, error) {
-	sources, err := c.locateAll(ctx, "locate", info.Path, 0, 0)
+	sources, err := c.locateAll(ctx, namenode.Call{Op: "locate", Path: info.Path}, 0, 0)
 	if err != nil {
 		return FileInfo{}, err
 	}
@@ -105,7 +96,7 @@ func (c *Client) copyInside(ctx context.Context, info FileInfo, target string, o
 	}
 	t := &transfer{client: c, path: target, size: size, progress: options.Progress}
 	t.fill = (&replicaCopy{t, sources}).copyChunk
-	return t.do(ctx, "copy", options.CreateOptions)
+	return t.do(ctx, namenode.Call{Op: "copy", Path: target}, options.CreateOptions)
 }
 
 // replicaCopy fills the chunks of a transfer by copies from datanode to datanode.
@@ -126,7 +117,12 @@ func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) erro
 		}
 		failures = append(failures, bad...)
 		if len(bad) > 0 && attempt < copyAttempts {
-			other, err := r.placeAnew(ctx, placed, failures)
+			var exclude []string
+			for _, f := range failures {
+				exclude = pipeline.Union(exclude, []string{f.Hop.NodeID})
+			}
+			other, err := r.client.namenode.ReplaceChunk(ctx, r.path, namenode.Allocation{File: r.info.FileID,
+				First: placed.Index, Exclude: exclude, Replace: placed.ID[:]})
 			if err == nil {
 				placed = other
 				continue
@@ -146,49 +142,19 @@ func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) erro
 	}
 }
 
-// placeAnew replaces a chunk by one on other nodes.
-func (r *replicaCopy) placeAnew(ctx context.Context, c namenode.Chunk,
-	failures []pipeline.HopFailure) (namenode.Chunk, error) {
-	var exclude []string
-	for _, f := range failures {
-		exclude = pipeline.Union(exclude, []string{f.Hop.NodeID})
-	}
-	var refused bool
-	what := namenode.Call{Op: "replace chunk", Path: r.path, Impatient: []fault.Kind{fault.TooFewNodes},
-		Refused: &refused}
-	placed, err := r.client.namenode.AddChunks(ctx, what, namenode.Allocation{File: r.info.FileID, First: c.Index,
-		Count: 1, Exclude: exclude, Replace: c.ID[:]})
-	if err != nil {
-		return namenode.Chunk{}, err
-	}
-	return placed[0], nil
-}
-
 // copyToAll has every node of a placement pull the chunk; each begins with another source. It returns those that have
 // it, and the others with reasons.
 func (r *replicaCopy) copyToAll(ctx context.Context, source,
 	placed namenode.Chunk) (good []wire.Hop, bad []pipeline.HopFailure) {
-	errs := make([]error, len(placed.Replicas))
-	var copies sync.WaitGroup
-	for i, hop := range placed.Replicas {
+	return pipeline.CopyToAll(placed.Replicas, "copy chunk", placed.ID, func(i int, hop wire.Hop) error {
 		turn := i % len(source.Replicas)
 		from := slices.Concat(source.Replicas[turn:], source.Replicas[:turn])
 		order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: placed.ID[:],
 			Generation: uint64(placed.Generation), ChunkSize: r.info.ChunkSize, Length: source.Length,
 			SourceChunkID: source.ID[:], SourceMinGeneration: uint64(source.Generation),
 			Sources: from[:min(len(from), wire.HopsMax)], Seal: true}
-		copies.Go(func() { errs[i] = r.copyPatiently(ctx, hop, order) })
-	}
-	copies.Wait()
-	for i, hop := range placed.Replicas {
-		if errs[i] == nil {
-			good = append(good, hop)
-			continue
-		}
-		bad = append(bad, pipeline.HopFailure{Hop: hop, Err: datanode.Fault(errs[i], "copy chunk", hop,
-			placed.ID.String())})
-	}
-	return good, bad
+		return r.copyPatiently(ctx, hop, order)
+	})
 }
 
 // copyPatiently waits for a datanode that has enough copies under way.

@@ -15,10 +15,7 @@ import (
 // fault.IsDirectory, fault.NotFound for a missing parent, fault.LeaseHeld when another client writes the file to
 // replace, fault.TooFewNodes.
 func (c *Client) Create(ctx context.Context, path string, options CreateOptions) (*FileWriter, error) {
-	what, err := clean("create", &path)
-	if err != nil {
-		return nil, err
-	}
+	what := clean("create", &path)
 	info, ready, err := c.create(ctx, what, options, 1)
 	if err != nil {
 		return nil, err
@@ -31,6 +28,9 @@ func (c *Client) Create(ctx context.Context, path string, options CreateOptions)
 // create makes a file with its first chunks allocated.
 func (c *Client) create(ctx context.Context, what namenode.Call, options CreateOptions,
 	chunks int) (FileInfo, []namenode.Chunk, error) {
+	if what.Invalid != nil {
+		return FileInfo{}, nil, what.Invalid
+	}
 	reason := limits.CheckReplication(options.Replication)
 	if reason == "" && options.ChunkSize != 0 && limits.CheckChunkSize(options.ChunkSize) != "" {
 		reason = "a chunk size has to be a multiple of 64 KiB, at most 1 GiB" // in the units of people
@@ -61,10 +61,7 @@ func (c *Client) create(ctx context.Context, what namenode.Call, options CreateO
 // Append reopens a closed file at its end and acquires its lease; ctx ends the writer's whole life. Errors:
 // fault.NotFound, fault.LeaseHeld (it names the holder), fault.IsDirectory.
 func (c *Client) Append(ctx context.Context, path string, o AppendOptions) (*FileWriter, error) {
-	what, err := clean("append", &path)
-	if err != nil {
-		return nil, err
-	}
+	what := clean("append", &path)
 	answer, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Append,
 		&controlpb.AppendRequest{Header: &controlpb.MutationHeader{}, Path: path, RecoverLease: o.RecoverLease,
 			ClientName: c.options.Name})

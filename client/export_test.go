@@ -9,7 +9,7 @@ func OutstandingBuffers(c *Client) int64 { return c.buffers.Outstanding() }
 func OpenConnections(c *Client) int { return c.datanodes.Pool.InUse() }
 
 // Hedged is the number of reads that asked a second replica.
-func Hedged(c *Client) int64 { return c.views.Hedged() }
+func Hedged(c *Client) int64 { return c.views.Hedged.Load() }
 
 // RecoveriesMax is how many attempts without progress a writer makes.
 const RecoveriesMax = pipeline.RecoveriesMax

@@ -16,13 +16,10 @@ import (
 // each byte once unless an error ends it. Errors: those of Open and FileReader.ReadAt, those of the target (as the
 // cause).
 func (c *Client) Fetch(ctx context.Context, path string, target io.WriterAt, options FetchOptions) (FileInfo, error) {
-	what, err := clean("fetch", &path)
-	if err != nil {
-		return FileInfo{}, err
-	}
+	what := clean("fetch", &path)
 	life, cancel := c.life.Scope(ctx)
 	defer cancel()
-	file, err := c.views.Open(life, what.Op, path)
+	file, err := c.views.Open(life, what)
 	if err != nil {
 		return FileInfo{}, err
 	}

@@ -29,9 +29,9 @@ type FollowOptions struct {
 // (fault.NotFound).
 func (c *Client) Follow(ctx context.Context, path string, offset int64, options FollowOptions,
 	sink func(offset int64, p []byte) error) error {
-	what, err := clean("follow", &path)
-	if err != nil {
-		return err
+	what := clean("follow", &path)
+	if what.Invalid != nil {
+		return what.Invalid
 	}
 	options.Every = cmp.Or(options.Every, followEveryDefault)
 	f := &follower{client: c, path: path, offset: offset, o: options, sink: sink}

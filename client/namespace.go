@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"math"
@@ -15,20 +16,14 @@ import (
 
 // Stat describes the file or directory at path. Error: fault.NotFound.
 func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
-	what, err := clean("stat", &path)
-	if err != nil {
-		return FileInfo{}, err
-	}
+	what := clean("stat", &path)
 	a, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.Stat, &controlpb.StatRequest{Path: path})
-	if err != nil {
-		return FileInfo{}, err
-	}
 	info := fileInfo(path, a.GetInfo())
 	info.LeaseHolder = a.GetLeaseHolder()
 	if ms := a.GetLeaseSinceUnixMs(); ms != 0 {
 		info.LeaseSince = time.UnixMilli(ms)
 	}
-	return info, nil
+	return info, err
 }
 
 // ReadDir returns all entries of a directory in the order of their names. Errors: fault.NotFound, fault.NotDirectory.
@@ -49,11 +44,7 @@ func (c *Client) ReadDir(ctx context.Context, path string) ([]FileInfo, error) {
 func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, error] {
 	return func(yield func(FileInfo, error) bool) {
 		path := path // each run of the sequence has its own
-		what, err := clean("list", &path)
-		if err != nil {
-			yield(FileInfo{}, err)
-			return
-		}
+		what := clean("list", &path)
 		for after := ""; ; {
 			page, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.List,
 				&controlpb.ListRequest{Path: path, After: after, Limit: listPage})
@@ -81,11 +72,8 @@ func (c *Client) List(ctx context.Context, path string) iter.Seq2[FileInfo, erro
 
 // Mkdir makes a directory. Errors: fault.Exists, fault.NotFound for a missing parent, fault.NotDirectory.
 func (c *Client) Mkdir(ctx context.Context, path string, o MkdirOptions) error {
-	what, err := clean("mkdir", &path)
-	if err != nil {
-		return err
-	}
-	_, err = namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Mkdir,
+	what := clean("mkdir", &path)
+	_, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Mkdir,
 		&controlpb.MkdirRequest{Header: &controlpb.MutationHeader{}, Path: path, Parents: o.Parents})
 	return err
 }
@@ -93,15 +81,9 @@ func (c *Client) Mkdir(ctx context.Context, path string, o MkdirOptions) error {
 // Rename moves a file or directory in one step. Errors: fault.NotFound, fault.Exists, fault.Invalid for a move into
 // itself.
 func (c *Client) Rename(ctx context.Context, source, target string, options RenameOptions) error {
-	const op = "rename"
-	source, err := cleanPath(op, source)
-	if err != nil {
-		return err
-	}
-	if target, err = cleanPath(op, target); err != nil {
-		return err
-	}
-	_, err = namenode.Mutate(ctx, c.namenode, namenode.Call{Op: op, Path: source}, controlpb.NamenodeClient.Rename,
+	what := clean("rename", &source)
+	what.Invalid = cmp.Or(what.Invalid, clean(what.Op, &target).Invalid)
+	_, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Rename,
 		&controlpb.RenameRequest{Header: &controlpb.MutationHeader{}, Source: source, Target: target,
 			Overwrite: options.Overwrite})
 	return err
@@ -109,26 +91,17 @@ func (c *Client) Rename(ctx context.Context, source, target string, options Rena
 
 // Remove deletes a file, an empty directory, or a whole tree. Errors: fault.NotFound, fault.NotEmpty.
 func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Removed, error) {
-	what, err := clean("remove", &path)
-	if err != nil {
-		return Removed{}, err
-	}
+	what := clean("remove", &path)
 	a, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Remove,
 		&controlpb.RemoveRequest{Header: &controlpb.MutationHeader{}, Path: path, Recursive: o.Recursive})
-	if err != nil {
-		return Removed{}, err
-	}
-	return Removed{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes()}, nil
+	return Removed{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes()}, err
 }
 
 // Truncate cuts a closed file to length and returns when its last chunk is cut on the datanodes too. If ctx ends
 // earlier, the file is cut all the same. Errors: fault.NotFound, fault.IsDirectory, fault.Invalid for a length above
 // the file's, fault.LeaseHeld.
 func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileInfo, error) {
-	what, err := clean("truncate", &path)
-	if err != nil {
-		return FileInfo{}, err
-	}
+	what := clean("truncate", &path)
 	a, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Truncate,
 		&controlpb.TruncateRequest{Header: &controlpb.MutationHeader{}, Path: path, Length: length})
 	if err != nil {
@@ -140,11 +113,8 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileI
 			return FileInfo{}, lifetime.Ended(ctx, what.Op, path, nil)
 		}
 		now, err := c.Stat(ctx, path)
-		if err != nil {
-			return FileInfo{}, err
-		}
-		if !now.Open || now.FileID != info.FileID { // done, or the name is another file's by now
-			return now, nil
+		if err != nil || !now.Open || now.FileID != info.FileID { // done, or the name is another file's by now
+			return now, err
 		}
 	}
 	return info, nil
@@ -154,20 +124,13 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileI
 // hold, which is all that was flushed; its writer gets fault.LeaseLost. closed is false while that still runs: ask
 // again. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, err error) {
-	if path, err = cleanPath("recover lease", path); err != nil {
-		return false, err
-	}
-	return c.namenode.RecoverLease(ctx, path)
+	return c.namenode.RecoverLease(ctx, clean("recover lease", &path))
 }
 
 // Locate returns the chunks that hold [offset, offset+length) of a file, with their replicas, nearest first; length 0
 // or less reaches to the end. It asks for page after page. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) Locate(ctx context.Context, path string, offset, length int64) ([]ChunkLocation, error) {
-	what, err := clean("locate", &path)
-	if err != nil {
-		return nil, err
-	}
-	chunks, err := c.locateAll(ctx, what.Op, path, offset, length)
+	chunks, err := c.locateAll(ctx, clean("locate", &path), offset, length)
 	var all []ChunkLocation
 	for _, located := range chunks {
 		location := ChunkLocation{ID: located.ID, Generation: located.Generation, Index: located.Index,
@@ -181,8 +144,8 @@ func (c *Client) Locate(ctx context.Context, path string, offset, length int64) 
 }
 
 // locateAll is Locate for a clean path.
-func (c *Client) locateAll(ctx context.Context, op, path string, offset, length int64) ([]namenode.Chunk, error) {
-	request := &controlpb.LocateRequest{Path: path, Offset: max(offset, 0)}
+func (c *Client) locateAll(ctx context.Context, what namenode.Call, offset, length int64) ([]namenode.Chunk, error) {
+	request := &controlpb.LocateRequest{Path: what.Path, Offset: max(offset, 0)}
 	end := int64(math.MaxInt64)
 	if length > 0 && length < end-request.Offset {
 		end = request.Offset + length
@@ -190,7 +153,7 @@ func (c *Client) locateAll(ctx context.Context, op, path string, offset, length 
 	}
 	var all []namenode.Chunk
 	for {
-		info, page, err := c.namenode.Locate(ctx, namenode.Call{Op: op, Path: path}, request)
+		info, page, err := c.namenode.Locate(ctx, what, request)
 		if err != nil || len(page) == 0 {
 			return all, err
 		}
@@ -198,7 +161,7 @@ func (c *Client) locateAll(ctx context.Context, op, path string, offset, length 
 		request.Path, request.FileId = "", info.GetFileId()
 		size := info.GetChunkSize()
 		if all = append(all, page...); size <= 0 {
-			return nil, fault.New(fault.Protocol, op, "the namenode answers with chunks of %d bytes", size)
+			return nil, fault.New(fault.Protocol, what.Op, "the namenode answers with chunks of %d bytes", size)
 		}
 		next := page[len(page)-1].Offset + size
 		if next <= request.Offset || next >= end || (!info.GetOpen() && next >= info.GetLength()) {

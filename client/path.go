@@ -13,13 +13,13 @@ import (
 // are refused, not resolved. Error: fault.Invalid, saying which element is bad and why.
 func CleanPath(path string) (string, error) { return cleanPath("check path", path) }
 
-// clean puts the path of a call into its one form, in place.
-func clean(op string, path *string) (namenode.Call, error) {
+// clean puts the path of a call into its one form, in place. A call with a bad path is not made.
+func clean(op string, path *string) namenode.Call {
 	cleaned, err := cleanPath(op, *path)
 	if err == nil {
 		*path = cleaned
 	}
-	return namenode.Call{Op: op, Path: cleaned}, err
+	return namenode.Call{Op: op, Path: cleaned, Invalid: err}
 }
 
 func cleanPath(op, path string) (string, error) {

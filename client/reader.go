@@ -36,12 +36,9 @@ var (
 
 // Open opens a file for reading. Errors: fault.NotFound, fault.IsDirectory.
 func (c *Client) Open(ctx context.Context, path string) (*FileReader, error) {
-	what, err := clean("open", &path)
-	if err != nil {
-		return nil, err
-	}
+	what := clean("open", &path)
 	life, cancel := c.life.Scope(ctx)
-	v, err := c.views.Open(life, what.Op, path)
+	v, err := c.views.Open(life, what)
 	if err == nil {
 		_, err = v.Extend(life, false)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -106,7 +107,8 @@ func (s *recordSearch) find() (wire.Hop, error) {
 	if node, address, ok := record.ParseHolder(info.LeaseHolder); ok {
 		candidates = append(candidates, wire.Hop{NodeID: node, Address: address})
 	}
-	locations, err := client.locateAll(appender.life, "locate", appender.path, max(info.Length-1, 0), 1)
+	locations, err := client.locateAll(appender.life, namenode.Call{Op: "locate", Path: appender.path},
+		max(info.Length-1, 0), 1)
 	if err != nil {
 		return wire.Hop{}, err
 	}

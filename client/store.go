@@ -25,20 +25,17 @@ import (
 // when the source ends early.
 func (c *Client) Store(ctx context.Context, path string, source io.ReaderAt, size int64,
 	options StoreOptions) (FileInfo, error) {
-	what, err := clean("store", &path)
-	if err != nil {
-		return FileInfo{}, err
-	}
-	if size < 0 {
+	what := clean("store", &path)
+	if what.Invalid == nil && size < 0 {
 		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: path, Reason: "negative size"}
 	}
 	t := &transfer{client: c, path: path, source: source, size: size, progress: options.Progress, onSlow: options.Slow}
 	t.fill = t.storeChunk
-	return t.do(ctx, what.Op, options.CreateOptions)
+	return t.do(ctx, what, options.CreateOptions)
 }
 
 // do makes the hidden file, fills its chunks and completes it, or leaves nothing.
-func (t *transfer) do(ctx context.Context, op string, options CreateOptions) (FileInfo, error) {
+func (t *transfer) do(ctx context.Context, what namenode.Call, options CreateOptions) (FileInfo, error) {
 	client, path, size := t.client, t.path, t.size
 	options.VisibleOnComplete = true
 	first := 0
@@ -50,7 +47,7 @@ func (t *transfer) do(ctx context.Context, op string, options CreateOptions) (Fi
 	}
 	life, cancel := client.life.Scope(ctx)
 	defer cancel()
-	info, ready, err := client.create(life, namenode.Call{Op: op, Path: path}, options, first)
+	info, ready, err := client.create(life, what, options, first)
 	if err != nil {
 		return FileInfo{}, err
 	}

@@ -139,7 +139,7 @@ func (w *FileWriter) Write(p []byte) (written int, err error) {
 		w.packet.Size += copied
 		w.offset += int64(copied)
 		written += copied
-		if w.packetFull() {
+		if w.packet.Size == w.packetCapacity(w.packet.Offset) {
 			if err := w.queuePacket(w.life, 0); err != nil {
 				return written, w.final(w.life, err)
 			}
@@ -172,10 +172,6 @@ func (w *FileWriter) room(wanted int) []byte {
 func (w *FileWriter) packetCapacity(offset int64) int {
 	step := int64(w.client.options.PacketBytes)
 	return int(min(step-offset%step, w.info.ChunkSize-offset))
-}
-
-func (w *FileWriter) packetFull() bool {
-	return w.packet.Size == w.packetCapacity(w.packet.Offset)
 }
 
 // queuePacket appends the buffered packet, or an empty one, to the chunk's stream. It keeps the packet if the stream

@@ -17,11 +17,6 @@ type Failures struct {
 	}
 }
 
-func (f *Failures) init(c clock.Clock) {
-	f.clock = c
-	f.mu.badUntil = make(map[string]time.Time)
-}
-
 // Failed remembers a failure of the datanode at address.
 func (f *Failures) Failed(address string) {
 	f.mu.Lock()

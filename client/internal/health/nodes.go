@@ -1,6 +1,8 @@
 package health
 
 import (
+	"time"
+
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/clock"
 )
@@ -16,8 +18,8 @@ type Nodes struct {
 // NewNodes makes an empty memory.
 func NewNodes(c clock.Clock) *Nodes {
 	n := &Nodes{clock: c}
-	n.Failures.init(c)
-	n.SlowReads.clock, n.SlowWrites.clock = c, c
+	n.Failures.clock, n.SlowReads.clock, n.SlowWrites.clock = c, c, c
+	n.Failures.mu.badUntil = make(map[string]time.Time)
 	return n
 }
 
@@ -43,16 +45,15 @@ func (n *Nodes) OrderForRead(replicas []wire.Hop) []wire.Hop {
 // marks is a set of places in a list of replicas. Places from 64 on are never in it: they stay where they are.
 type marks uint64
 
-func (m marks) has(i int) bool        { return m&(1<<i) != 0 }
-func (m *marks) add(i int)            { *m |= 1 << i }
-func (m marks) without(o marks) marks { return m &^ o }
+func (m marks) has(i int) bool { return m&(1<<i) != 0 }
+func (m *marks) add(i int)     { *m |= 1 << i }
 
 // arrange puts the slow replicas behind the others, and the failed ones last.
 func arrange(replicas []wire.Hop, failed, slow marks) []wire.Hop {
 	if failed|slow == 0 {
 		return replicas
 	}
-	slow = slow.without(failed)
+	slow &^= failed
 	ordered := make([]wire.Hop, 0, len(replicas))
 	for _, wanted := range []struct{ failed, slow bool }{{false, false}, {false, true}, {true, false}} {
 		for i, r := range replicas {

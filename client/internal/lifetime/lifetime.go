@@ -19,7 +19,7 @@ var ErrClosed = fault.New(fault.Closed, "client", "the client was closed")
 // Lifetime is the time from Dial to Close of one client. Safe for concurrent use.
 type Lifetime struct {
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	mu     struct {
 		sync.Mutex
 		closed bool
@@ -31,7 +31,7 @@ type Lifetime struct {
 // New begins a lifetime.
 func New() *Lifetime {
 	l := &Lifetime{}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	return l
 }
 
@@ -48,7 +48,7 @@ func (l *Lifetime) Close() bool {
 	if already {
 		return false
 	}
-	l.cancel()
+	l.cancel(ErrClosed)
 	l.running.Wait()
 	return true
 }
@@ -60,23 +60,14 @@ func (l *Lifetime) Start(f func()) bool {
 	if l.mu.closed {
 		return false
 	}
-	l.running.Add(1)
-	go func() {
-		defer l.running.Done()
-		f()
-	}()
+	l.running.Go(f)
 	return true
 }
 
 // Scope derives the context of one operation: it also ends when the client closes. The caller must call the returned
 // function.
 func (l *Lifetime) Scope(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(l.ctx, func() { cancel(ErrClosed) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-	}
+	return Join(ctx, l.ctx)
 }
 
 // Join derives a context that also ends, with the same cause, when the second one does. The caller must call the

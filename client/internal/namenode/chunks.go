@@ -87,6 +87,18 @@ func (c *Client) AddChunks(ctx context.Context, what Call, a Allocation) ([]Chun
 	return Allocated(what, answer.GetChunks(), a.First, a.Count)
 }
 
+// ReplaceChunk is AddChunks for the one chunk that stands in for another. Error: fault.TooFewNodes at once if there are
+// no other nodes.
+func (c *Client) ReplaceChunk(ctx context.Context, path string, a Allocation) (Chunk, error) {
+	what := Call{Op: "replace chunk", Path: path, Impatient: []fault.Kind{fault.TooFewNodes}}
+	a.Count = 1
+	chunks, err := c.AddChunks(ctx, what, a)
+	if err != nil {
+		return Chunk{}, err
+	}
+	return chunks[0], nil
+}
+
 // Allocated checks the chunks that the namenode allocated from an index on.
 func Allocated(what Call, in []*controlpb.LocatedChunk, first, count int) ([]Chunk, error) {
 	if len(in) != count {

@@ -48,7 +48,7 @@ func (c *Client) closeByRecovery(ctx context.Context, file uint64, path string) 
 	if err != nil || !slices.Contains(held, file) {
 		return err
 	}
-	_, err = c.RecoverLease(ctx, path)
+	_, err = c.RecoverLease(ctx, Call{Op: "recover lease", Path: path})
 	if errors.Is(err, fault.NotFound) { // removed meanwhile
 		return nil
 	}
@@ -64,8 +64,8 @@ func (c *Client) RenewLeases(ctx context.Context, path string) ([]uint64, error)
 }
 
 // RecoverLease ends the lease of a file, whoever holds it; closed is false while that still runs.
-func (c *Client) RecoverLease(ctx context.Context, path string) (closed bool, err error) {
-	answer, err := Mutate(ctx, c, Call{Op: "recover lease", Path: path}, controlpb.NamenodeClient.RecoverLease,
-		&controlpb.RecoverLeaseRequest{Header: &controlpb.MutationHeader{}, Path: path})
+func (c *Client) RecoverLease(ctx context.Context, what Call) (closed bool, err error) {
+	answer, err := Mutate(ctx, c, what, controlpb.NamenodeClient.RecoverLease,
+		&controlpb.RecoverLeaseRequest{Header: &controlpb.MutationHeader{}, Path: what.Path})
 	return answer.GetClosed(), err
 }

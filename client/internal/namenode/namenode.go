@@ -80,8 +80,10 @@ func (c *Client) Close() error {
 type Call struct {
 	Op   string // "create"
 	Path string // for the error; may be empty
+	// Invalid: why the call is not made, its path is bad. nil: the path is good.
+	Invalid error
 	// Impatient kinds of answers are retryable, but this caller has a better idea: they are returned at once, and
-	// Refused is set.
+	// Refused, unless it is nil, is set.
 	Impatient []fault.Kind
 	Refused   *bool
 }
@@ -108,6 +110,9 @@ type mutation interface {
 // request's Header, which the caller made.
 func Mutate[Q mutation, A any](ctx context.Context, c *Client, what Call, method Method[Q, A], request Q) (A, error) {
 	var answer A
+	if what.Invalid != nil {
+		return answer, what.Invalid
+	}
 	sequence, err := c.sequences.begin(ctx)
 	if err != nil {
 		return answer, lifetime.Ended(ctx, what.Op, what.Path, nil)
@@ -125,6 +130,9 @@ func Mutate[Q mutation, A any](ctx context.Context, c *Client, what Call, method
 // turn to the next at once; after a round of all of them, or another retryable error, the policy decides.
 func (c *Client) attempt(ctx context.Context, what Call,
 	request func(context.Context, controlpb.NamenodeClient) error) error {
+	if what.Invalid != nil {
+		return what.Invalid
+	}
 	ctx, cancel := c.options.Life.Scope(ctx)
 	defer cancel()
 	began := c.options.Clock.Now()
@@ -143,7 +151,9 @@ func (c *Client) attempt(ctx context.Context, what Call,
 			}
 			if answered && !notServing(err) {
 				if slices.Contains(what.Impatient, fault.KindOf(err)) {
-					*what.Refused = true
+					if what.Refused != nil {
+						*what.Refused = true
+					}
 					return describe(err, what)
 				}
 				break

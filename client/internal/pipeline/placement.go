@@ -45,16 +45,13 @@ func (p *placement) put(c namenode.Chunk) {
 // replace drops the chunk and allocates another one in its stead, without the excluded nodes. Error: fault.TooFewNodes
 // at once if there are no others.
 func (p *placement) replace(ctx context.Context, excluded []string) error {
-	var refused bool
 	old := p.id
-	what := namenode.Call{Op: "replace chunk", Path: p.path, Impatient: []fault.Kind{fault.TooFewNodes},
-		Refused: &refused}
-	chunks, err := p.pipelines.Namenode.AddChunks(ctx, what, namenode.Allocation{File: p.file, First: p.index, Count: 1,
+	other, err := p.pipelines.Namenode.ReplaceChunk(ctx, p.path, namenode.Allocation{File: p.file, First: p.index,
 		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)), Replace: old[:]})
 	if err != nil {
 		return err
 	}
-	p.put(chunks[0])
+	p.put(other)
 	p.existing = false
 	return nil
 }
@@ -119,28 +116,38 @@ func (p *placement) copyToReplacements(ctx context.Context, granted resumption, 
 	order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: p.id[:], Generation: uint64(granted.generation),
 		ChunkSize: chunkSize, Length: acked, SourceMinGeneration: uint64(granted.previous),
 		Sources: granted.survivors[:min(len(granted.survivors), wire.HopsMax)]}
-	errs := make([]error, len(granted.wanted))
-	var copies sync.WaitGroup
-	for i, hop := range granted.wanted {
-		copies.Go(func() { errs[i] = p.pipelines.Datanodes.Copy(ctx, hop, order) })
-	}
-	copies.Wait()
+	good, failed := CopyToAll(granted.wanted, "copy replica", p.id, func(_ int, hop wire.Hop) error {
+		return p.pipelines.Datanodes.Copy(ctx, hop, order)
+	})
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
-	hops = granted.survivors
-	for i, hop := range granted.wanted {
-		if errs[i] == nil {
-			hops = append(hops, hop)
-			continue
-		}
-		e := datanode.Fault(errs[i], "copy replica", hop, p.id.String())
-		failed = append(failed, HopFailure{Hop: hop, Err: e})
-		p.pipelines.Nodes.Failures.Failed(hop.Address)
+	for _, f := range failed {
+		p.pipelines.Nodes.Failures.Failed(f.Hop.Address)
 		p.pipelines.Logger.Warn("replacement left out of the pipeline", "path", p.path, "chunk", p.id.String(),
-			"node", hop.NodeID, "peer", hop.Address, "err", e)
+			"node", f.Hop.NodeID, "peer", f.Hop.Address, "err", f.Err)
 	}
-	return hops, failed, nil
+	return append(granted.survivors, good...), failed, nil
+}
+
+// CopyToAll has all nodes of a list get their replicas of a chunk at the same time. It returns those that have it, and
+// the others with reasons, each in the order of the list.
+func CopyToAll(nodes []wire.Hop, op string, id chunk.ID,
+	copyTo func(i int, node wire.Hop) error) (good []wire.Hop, failed []HopFailure) {
+	errs := make([]error, len(nodes))
+	var copies sync.WaitGroup
+	for i, node := range nodes {
+		copies.Go(func() { errs[i] = copyTo(i, node) })
+	}
+	copies.Wait()
+	for i, node := range nodes {
+		if errs[i] == nil {
+			good = append(good, node)
+		} else {
+			failed = append(failed, HopFailure{Hop: node, Err: datanode.Fault(errs[i], op, node, id.String())})
+		}
+	}
+	return good, failed
 }
 
 // update makes a new generation the chunk's in the namenode. It comes before anything written under it is acknowledged;

@@ -111,33 +111,12 @@ func (p *Pipelines) openSession(ctx, life context.Context, target sessionTarget,
 	return opened, nil
 }
 
-// condition is what the owner of a session may wait for.
-type condition int
-
-const (
-	isOpened   condition = iota // all hops accepted the session
-	isFinished                  // the packet with FlagSeal is acknowledged
-	hasRoom                     // a packet of some cost fits the window, or can never fit
-)
-
-// holdsLocked reports whether a condition holds.
-func (s *session) holdsLocked(c condition, cost int64) bool {
-	switch c {
-	case isOpened:
-		return s.mu.opened
-	case isFinished:
-		return s.mu.finished
-	}
-	w := &s.mu.window
-	return s.mu.err == nil && s.mu.opened && (w.cost+cost <= w.limit || cost > w.limit)
-}
-
-// await waits until a condition holds, the session fails, or ctx ends. cost is that of hasRoom. Only the owner calls
-// it.
-func (s *session) await(ctx context.Context, c condition, cost int64) error {
+// await waits until a condition holds, the session fails, or ctx ends. holds is called with the session locked. Only
+// the owner calls await.
+func (s *session) await(ctx context.Context, holds func() bool) error {
 	for {
 		s.mu.Lock()
-		ok, err := s.holdsLocked(c, cost), s.mu.err
+		ok, err := holds(), s.mu.err
 		s.mu.Unlock()
 		switch {
 		case ok:
@@ -160,12 +139,13 @@ func (s *session) transmit(ctx context.Context, packet *Packet) (taken bool, err
 	if err := s.pipelines.Datanodes.Bandwidth.Wait(ctx, packet.Size); err != nil {
 		return false, err
 	}
-	cost := wire.WindowCost(packet.Size)
-	if err := s.await(ctx, hasRoom, cost); err != nil {
+	cost, window := wire.WindowCost(packet.Size), &s.mu.window
+	if err := s.await(ctx, func() bool { // it fits the window, or can never fit
+		return s.mu.err == nil && s.mu.opened && (window.cost+cost <= window.limit || cost > window.limit)
+	}); err != nil {
 		return false, err
 	}
 	s.mu.Lock()
-	window := &s.mu.window
 	if cost > window.limit {
 		defer s.mu.Unlock()
 		return false, s.failLocked(&sessionError{err: fault.New(fault.Busy, "write chunk",

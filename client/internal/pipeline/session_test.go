@@ -74,7 +74,7 @@ func writeTwoPackets(t *testing.T, address string) {
 			second.Release()
 		}
 		if err == nil {
-			err = s.await(ctx, isFinished, 0)
+			err = s.await(ctx, func() bool { return s.mu.finished })
 		}
 		if err != nil {
 			require.NotZero(t, fault.KindOf(err), "an error without a kind: %v", err)

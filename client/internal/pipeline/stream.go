@@ -250,7 +250,7 @@ func (s *Stream) AwaitSeal(ctx context.Context) error {
 		if err := s.drain(ctx); err != nil || s.state == streamSealed {
 			return err
 		}
-		err := s.session.await(ctx, isFinished, 0)
+		err := s.session.await(ctx, func() bool { return s.session.mu.finished })
 		if err == nil {
 			break
 		}
@@ -472,7 +472,7 @@ func (s *Stream) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err = opened.await(ctx, isOpened, 0); err == nil {
+	if err = opened.await(ctx, func() bool { return opened.mu.opened }); err == nil {
 		s.place.opened = true
 		err = s.place.update(ctx, granted.generation, s.acked, hops)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/whispering-woods/ww/client/internal/datanode"
 	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/client/internal/namenode"
+	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -37,14 +38,14 @@ func (r replicas) visible(ctx context.Context) (int64, error) {
 			// Cut off from the pipeline: what it has beyond the committed bytes may not count.
 			stale := fault.New(fault.StaleGeneration, "stat replica", "its generation is %d, now it is %d", generation,
 				r.chunk.Generation)
-			failures = append(failures, datanode.Fault(stale, "stat replica", at, r.chunk.ID.String()))
+			failures = append(failures, r.fault(stale, "stat replica", at))
 		case ctx.Err() != nil:
 			return 0, lifetime.Ended(ctx, "stat replica", r.path, nil)
 		case errors.Is(err, fault.NotFound):
 			missing = true
 		default:
 			r.Nodes.Failures.Failed(at.Address)
-			failures = append(failures, datanode.Fault(err, "stat replica", at, r.chunk.ID.String()))
+			failures = append(failures, r.fault(err, "stat replica", at))
 		}
 	}
 	if restarted >= 0 && len(failures) == 0 {
@@ -101,10 +102,8 @@ func (r replicas) digest(ctx context.Context, length int64) (uint64, error) {
 	for _, at := range r.Nodes.OrderForRead(r.chunk.Replicas) {
 		reply, err := r.Datanodes.Stat(ctx, at, r.chunk.ID, true)
 		if err == nil && (reply.Length != length || reply.Generation != uint64(r.chunk.Generation)) {
-			stale := fault.New(fault.StaleGeneration, "stat replica",
-				"it has %d bytes at generation %d, wanted %d at %d", reply.Length, reply.Generation, length,
-				r.chunk.Generation)
-			err = datanode.Fault(stale, "stat replica", at, r.chunk.ID.String())
+			err = r.fault(fault.New(fault.StaleGeneration, "", "it has %d bytes at generation %d, wanted %d at %d",
+				reply.Length, reply.Generation, length, r.chunk.Generation), "stat replica", at)
 		}
 		if err == nil {
 			return reply.Digest, nil
@@ -117,17 +116,21 @@ func (r replicas) digest(ctx context.Context, length int64) (uint64, error) {
 	return 0, r.noneIsGood(failures)
 }
 
+// fault says which operation, node and chunk an error is about.
+func (r replicas) fault(err error, op string, at wire.Hop) *fault.Error {
+	return datanode.Fault(err, op, at, r.chunk.ID.String())
+}
+
 // onFailure turns an answer without the byte at offset into an error, remembers the node, and reports corruption.
 func (r replicas) onFailure(answer replicaRead, offset int64) *fault.Error {
 	at, err := answer.at, answer.err
 	if err == nil {
-		err = datanode.Fault(fault.New(fault.Unavailable, "read chunk",
-			"the replica has only %d bytes, byte %d is wanted", answer.visible, offset), "read chunk", at,
-			r.chunk.ID.String())
+		err = r.fault(fault.New(fault.Unavailable, "", "the replica has only %d bytes, byte %d is wanted",
+			answer.visible, offset), "read chunk", at)
 	}
 	described, ok := fault.Outermost(err)
 	if !ok {
-		described = datanode.Fault(err, "read chunk", at, r.chunk.ID.String())
+		described = r.fault(err, "read chunk", at)
 	}
 	switch described.Kind {
 	case fault.CorruptData:

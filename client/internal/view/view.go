@@ -32,20 +32,20 @@ type View struct {
 }
 
 // Open finds a file and the locations of its first chunks.
-func (v *Views) Open(ctx context.Context, op, path string) (*View, error) {
-	info, chunks, err := v.Namenode.Locate(ctx, namenode.Call{Op: op, Path: path},
-		&controlpb.LocateRequest{Path: path, Offset: 0, Length: locateFirstBytes})
+func (v *Views) Open(ctx context.Context, what namenode.Call) (*View, error) {
+	info, chunks, err := v.Namenode.Locate(ctx, what,
+		&controlpb.LocateRequest{Path: what.Path, Offset: 0, Length: locateFirstBytes})
 	if err != nil {
 		return nil, err
 	}
 	if info.GetDirectory() {
-		return nil, &fault.Error{Kind: fault.IsDirectory, Op: op, Path: path}
+		return nil, &fault.Error{Kind: fault.IsDirectory, Op: what.Op, Path: what.Path}
 	}
 	if size := info.GetChunkSize(); size <= 0 || size%chunk.ChecksumBlockBytes != 0 || info.GetLength() < 0 {
-		return nil, fault.New(fault.Protocol, op, "the namenode answers with chunks of %d bytes, and %d bytes in all",
+		return nil, fault.New(fault.Protocol, what.Op, "the namenode answers with chunks of %d bytes, and %d bytes in all",
 			size, info.GetLength())
 	}
-	opened := &View{views: v, path: path}
+	opened := &View{views: v, path: what.Path}
 	opened.mu.chunks = make(map[int]namenode.Chunk)
 	opened.keep(info, chunks)
 	return opened, nil

@@ -36,14 +36,11 @@ const HedgeP99 time.Duration = -1
 // Views opens views. Safe for concurrent use.
 type Views struct {
 	Options
-	hedged atomic.Int64
+	Hedged atomic.Int64 // reads that asked a second replica
 }
 
 // New makes the opener of views.
 func New(o Options) *Views { return &Views{Options: o} }
-
-// Hedged counts the reads that asked a second replica.
-func (v *Views) Hedged() int64 { return v.hedged.Load() }
 
 // hedgeDelay is how long a read waits before it asks a second replica; 0: for ever.
 func (v *Views) hedgeDelay() time.Duration {
@@ -92,7 +89,7 @@ func (v *Views) readEither(ctx context.Context, replicas []wire.Hop, what datano
 		return r
 	case <-timer.C():
 	}
-	v.hedged.Add(1)
+	v.Hedged.Add(1)
 	spare := v.Buffers.Get(len(buffer))
 	defer spare.Release()
 	second, cancelSecond := begin(replicas[1], spare.Bytes())
