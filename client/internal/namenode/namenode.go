@@ -108,18 +108,19 @@ type mutation interface {
 
 // Mutate sends a mutation: every attempt carries the same sequence, so that it takes effect once. It fills in the
 // request's Header, which the caller made.
-func Mutate[Q mutation, A any](ctx context.Context, c *Client, what Call, method Method[Q, A], request Q) (A, error) {
+func Mutate[Q mutation, A any](ctx context.Context, client *Client, what Call, method Method[Q, A],
+	request Q) (A, error) {
 	var answer A
 	if what.Invalid != nil {
 		return answer, what.Invalid
 	}
-	sequence, err := c.sequences.begin(ctx)
+	sequence, err := client.sequences.begin(ctx)
 	if err != nil {
 		return answer, lifetime.Ended(ctx, what.Op, what.Path, nil)
 	}
-	defer c.sequences.end(sequence)
-	err = c.attempt(ctx, what, func(ctx context.Context, stub controlpb.NamenodeClient) (err error) {
-		c.sequences.fill(request.GetHeader(), sequence)
+	defer client.sequences.end(sequence)
+	err = client.attempt(ctx, what, func(ctx context.Context, stub controlpb.NamenodeClient) (err error) {
+		client.sequences.fill(request.GetHeader(), sequence)
 		answer, err = method(stub, ctx, request)
 		return err
 	})

@@ -42,8 +42,8 @@ func (v *Views) Open(ctx context.Context, what namenode.Call) (*View, error) {
 		return nil, &fault.Error{Kind: fault.IsDirectory, Op: what.Op, Path: what.Path}
 	}
 	if size := info.GetChunkSize(); size <= 0 || size%chunk.ChecksumBlockBytes != 0 || info.GetLength() < 0 {
-		return nil, fault.New(fault.Protocol, what.Op, "the namenode answers with chunks of %d bytes, and %d bytes in all",
-			size, info.GetLength())
+		return nil, fault.New(fault.Protocol, what.Op,
+			"the namenode answers with chunks of %d bytes, and %d bytes in all", size, info.GetLength())
 	}
 	opened := &View{views: v, path: what.Path}
 	opened.mu.chunks = make(map[int]namenode.Chunk)
