@@ -137,9 +137,8 @@ func (c *CheckpointWriter) Frame(kind Kind, value any) {
 	if c.err != nil {
 		return
 	}
-	frame, err := c.encoder.frame(kind, value)
-	if err != nil {
-		c.err = err
+	var frame []byte
+	if frame, c.err = c.encoder.frame(kind, value); c.err != nil {
 		return
 	}
 	c.frames++

@@ -158,12 +158,7 @@ func (l *Leases) HeldBy(client ClientID) []uint64 {
 	if h == nil {
 		return nil
 	}
-	files := make([]uint64, 0, len(h.files))
-	for file := range h.files {
-		files = append(files, file)
-	}
-	slices.Sort(files)
-	return files
+	return slices.Sorted(maps.Keys(h.files))
 }
 
 // Expired lists files whose holders have been idle for a time, at most so many, in the order of the holders' ids.

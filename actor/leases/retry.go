@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -54,13 +55,7 @@ func (c *retryClient) find(sequence uint64) (int, bool) {
 		return n, false
 	}
 	return slices.BinarySearchFunc(c.entries, sequence, func(e Answer, want uint64) int {
-		switch {
-		case e.Sequence < want:
-			return -1
-		case e.Sequence > want:
-			return 1
-		}
-		return 0
+		return cmp.Compare(e.Sequence, want)
 	})
 }
 

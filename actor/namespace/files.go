@@ -178,10 +178,9 @@ func (f *Files) Keep(file InodeSlot, keep uint32) {
 	}
 	inode = f.tree.touch(file)
 	inode.chunks = keep
-	switch keep {
-	case 0:
+	if keep == 0 {
 		inode.first, inode.last = 0, 0
-	default:
+	} else {
 		inode.last = list[keep-1]
 		f.chunks.mut(inode.last).next = 0
 	}
