@@ -222,7 +222,8 @@ func TestReadErrorsAreToldAndCounted(t *testing.T) {
 	require.False(t, s.Volumes()[0].Healthy, "three errors")
 	_, err = s.Create(testID(2), 1, CreateOptions{ChunkSize: testChunkSize})
 	require.ErrorIs(t, err, fault.Disk)
-	requireContent(t, s, testID(1), pattern(1, blockBytes+5))
+	_, err = s.OpenReader(testID(1), 0)
+	require.ErrorIs(t, err, fault.Disk, "nobody asks a disk that is out of service")
 
 	s = reopenStore(t, s)
 	remove = f.Inject(simdisk.Rule{Op: simdisk.OpOpen, Err: syscall.EMFILE})
@@ -365,7 +366,7 @@ func TestIdentityNeedsOneVolume(t *testing.T) {
 	remove := f.Inject(simdisk.Rule{Op: simdisk.OpSync, Path: identityName + ".tmp", Times: 1, Err: syscall.EIO})
 	require.NoError(t, s.Join("c1"))
 	remove()
-	require.NotEmpty(t, s.Volumes()[0].Error)
+	require.NotEmpty(t, s.Volumes()[0].Error+s.Volumes()[1].Error)
 	s = reopenStore(t, s)
 	require.Equal(t, "c1", s.Identity().ClusterID)
 	remove = f.Inject(simdisk.Rule{Op: simdisk.OpSync, Path: identityName + ".tmp", Err: syscall.EIO})

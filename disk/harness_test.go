@@ -34,7 +34,7 @@ func testID(n int) chunk.ID {
 func testOptions(fsys vfs.FS) Options {
 	return Options{
 		Directories: []string{"/d"}, FS: fsys, Clock: clock.NewFake(testTime), Logger: slog.New(slog.DiscardHandler),
-		TrashDelay: time.Hour, WorkersPerVolume: 1, Random: rand.NewChaCha8([32]byte{1}),
+		TrashDelay: time.Hour, WorkersPerVolume: 1, noMonitor: true, Random: rand.NewChaCha8([32]byte{1}),
 	}
 }
 

@@ -18,7 +18,11 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-const identityVersion = 1
+// identityVersion is what is written. Version 1 has no volumes.
+const (
+	identityVersion      = 2
+	identityVersionFirst = 1
+)
 
 // volumeIdentity is the identity file of a volume: JSON, for people, with a checksum, for us.
 type volumeIdentity struct {
@@ -28,8 +32,17 @@ type volumeIdentity struct {
 	ClusterID    string `json:"cluster_id"`
 	HighestEpoch uint64 `json:"highest_epoch"`
 	HighestTxid  uint64 `json:"highest_txid"`
+	// Volumes are all volumes of the node, this one too.
+	Volumes []volumeRecord `json:"volumes,omitempty"`
 	// Sum is the xxh3-64, in hex, of this object encoded with an empty Sum.
 	Sum string `json:"sum"`
+}
+
+// volumeRecord is what the volumes of a node know of each other, so that a start notices that one is missing.
+type volumeRecord struct {
+	VolumeID   string `json:"volume_id"`
+	Directory  string `json:"directory"`
+	MountPoint bool   `json:"mount_point"` // the directory was the root of a file system of its own
 }
 
 func (v volumeIdentity) encode() []byte {
@@ -58,9 +71,9 @@ func parseIdentity(b []byte) (volumeIdentity, error) {
 		return identity, &fault.Error{Kind: fault.CorruptData, Op: op, Err: err}
 	}
 	switch {
-	case identity.Version != identityVersion:
-		return identity, fault.New(fault.Version, op, "identity version %d, this program knows %d",
-			identity.Version, identityVersion)
+	case identity.Version < identityVersionFirst || identity.Version > identityVersion:
+		return identity, fault.New(fault.Version, op, "identity version %d, this program knows %d to %d",
+			identity.Version, identityVersionFirst, identityVersion)
 	case identity.Sum != identity.sum():
 		return identity, fault.New(fault.CorruptData, op, "the file does not match its checksum %s", identity.Sum)
 	case identity.NodeID == "" || identity.VolumeID == "":
@@ -71,8 +84,12 @@ func parseIdentity(b []byte) (volumeIdentity, error) {
 
 // readIdentity reads a volume's identity file; ok is false if there is none.
 func readIdentity(fsys vfs.FS, directory string) (identity volumeIdentity, ok bool, err error) {
+	return readIdentityFile(fsys, path.Join(directory, identityName))
+}
+
+// readIdentityFile is readIdentity of a file with any name.
+func readIdentityFile(fsys vfs.FS, name string) (identity volumeIdentity, ok bool, err error) {
 	const op = "read volume identity"
-	name := path.Join(directory, identityName)
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return identity, false, nil
@@ -96,7 +113,11 @@ func readIdentity(fsys vfs.FS, directory string) (identity volumeIdentity, ok bo
 // writeIdentity replaces a volume's identity file. On return it is durable; on an error, the old or the new
 // one is there, whole.
 func writeIdentity(fsys vfs.FS, directory string, v volumeIdentity) error {
-	name := path.Join(directory, identityName)
+	return writeIdentityFile(fsys, path.Join(directory, identityName), v)
+}
+
+// writeIdentityFile is writeIdentity of a file with any name.
+func writeIdentityFile(fsys vfs.FS, name string, v volumeIdentity) error {
 	if err := vfs.WriteDurably(fsys, name, v.encode()); err != nil {
 		return diskError("write volume identity", name, chunk.ID{}, err)
 	}

@@ -13,7 +13,14 @@ func goldenIdentity() volumeIdentity {
 }
 
 func TestGoldenIdentity(t *testing.T) {
-	require.Equal(t, goldenIdentityText, string(goldenIdentity().encode()))
+	require.Equal(t, goldenIdentityText, string(goldenIdentity().encode()), "version 1 is still read")
+	second := goldenIdentity()
+	second.Version = 2
+	second.Volumes = []volumeRecord{{"v1", "/disk/a", true}, {"v2", "/b", false}}
+	require.Equal(t, goldenIdentitySecond, string(second.encode()))
+	got, err := parseIdentity([]byte(goldenIdentitySecond))
+	require.NoError(t, err)
+	require.Equal(t, second.Volumes, got.Volumes)
 }
 
 func TestIdentityIsRefused(t *testing.T) {
@@ -31,7 +38,7 @@ func TestIdentityIsRefused(t *testing.T) {
 		}
 	}
 	future := goldenIdentity()
-	future.Version = 2
+	future.Version = identityVersion + 1
 	_, err = parseIdentity(future.encode())
 	require.ErrorIs(t, err, fault.Version)
 	nobody := goldenIdentity()
@@ -52,6 +59,12 @@ func FuzzIdentity(f *testing.F) {
 		require.Equal(t, v, back)
 	})
 }
+
+const goldenIdentitySecond = "{\n  \"version\": 2,\n  \"node_id\": \"n1\",\n  \"volume_id\": \"v1\",\n  " +
+	"\"cluster_id\": \"c1\",\n  \"highest_epoch\": 7,\n  \"highest_txid\": 99,\n  \"volumes\": [\n    {\n      " +
+	"\"volume_id\": \"v1\",\n      \"directory\": \"/disk/a\",\n      \"mount_point\": true\n    },\n    {\n      " +
+	"\"volume_id\": \"v2\",\n      \"directory\": \"/b\",\n      \"mount_point\": false\n    }\n  ],\n  " +
+	"\"sum\": \"e11990ea26ca6183\"\n}\n"
 
 const goldenIdentityText = "{\n  \"version\": 1,\n  \"node_id\": \"n1\",\n  \"volume_id\": \"v1\",\n  " +
 	"\"cluster_id\": \"c1\",\n  \"highest_epoch\": 7,\n  \"highest_txid\": 99,\n  \"sum\": \"b4757de112a0320e\"\n}\n"

@@ -34,17 +34,26 @@ func (x *index) lookup(id chunk.ID) *replica {
 	return x.mu.replicas[id]
 }
 
-// lock finds a replica and locks it; the caller unlocks r.io. Error: fault.NotFound.
+// lock finds a replica and locks it; the caller unlocks r.io. Errors: fault.NotFound; fault.Disk if its volume is
+// out of service.
 func (x *index) lock(op string, id chunk.ID) (*replica, error) {
-	r := x.lookup(id)
-	if r == nil {
+	replica := x.lookup(id)
+	if replica == nil {
 		return nil, notFound(op, id)
 	}
-	if r.io.Lock(); r.gone {
-		r.io.Unlock()
-		return nil, notFound(op, id)
+	if err := replica.volume.outError(op, id); err != nil { // its lock may be held by an operation that hangs
+		return nil, err
 	}
-	return r, nil
+	replica.io.Lock()
+	err := replica.volume.outError(op, id)
+	if replica.gone {
+		err = notFound(op, id)
+	}
+	if err != nil {
+		replica.io.Unlock()
+		return nil, err
+	}
+	return replica, nil
 }
 
 func (x *index) all() []*replica {
@@ -53,14 +62,15 @@ func (x *index) all() []*replica {
 	return slices.AppendSeq(make([]*replica, 0, len(x.mu.replicas)), maps.Values(x.mu.replicas))
 }
 
-// insert puts a new replica into the index; only a corrupt one may be there, and no fence in its way.
+// insert puts a new replica into the index; only a corrupt one may be there, or one on a volume that is out of
+// service, and no fence in its way.
 func (x *index) insert(replica *replica) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	const op = "create replica"
 	old := x.mu.replicas[replica.id]
 	if old != nil {
-		if v := old.snapshot(); v.state != chunk.Corrupt {
+		if v := old.snapshot(); v.state != chunk.Corrupt && !old.volume.health.Out() {
 			return chunkError(fault.Exists, op, replica.id, "there is a replica, %s at generation %d, %d bytes",
 				v.state, v.Generation, v.Length)
 		}
@@ -72,6 +82,9 @@ func (x *index) insert(replica *replica) error {
 	}
 	if old != nil {
 		old.volume.replicas.Add(-1)
+		if old.reportLost() { // before anything that is said of the new one
+			old.volume.unindexed.Store(true)
+		}
 	}
 	x.mu.replicas[replica.id] = replica
 	replica.volume.replicas.Add(1)
@@ -87,6 +100,25 @@ func (x *index) removeLocked(r *replica) {
 		delete(x.mu.replicas, r.id)
 		r.volume.replicas.Add(-1)
 	}
+}
+
+// lose reports all replicas of a volume that is out of service as removed. They stay in the index, so that
+// recoveries are not told that there never was one. None is reported behind one that took its place: that one
+// came into the index later.
+func (x *index) lose(v *volume) (count int) {
+	v.reporting.Lock()   // what was being reported has been: from now on nothing is
+	v.reporting.Unlock() //nolint:staticcheck // a barrier, not a critical section
+	for _, r := range x.all() {
+		if r.volume != v {
+			continue
+		}
+		x.mu.RLock()
+		if x.mu.replicas[r.id] == r && r.reportLost() {
+			count++
+		}
+		x.mu.RUnlock()
+	}
+	return count
 }
 
 // loseLocked drops a replica that nothing was acknowledged of.

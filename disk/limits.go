@@ -24,12 +24,14 @@ const (
 	preallocateMin      = 256 << 10 // smaller hints are left to the file system's delayed allocation
 	idleFilesMax        = 512       // cached open files without user
 	syncBatchMax        = 64        // jobs that one pass of a worker may gather behind a sync
-	volumeErrorsMax     = 3         // I/O errors that make a volume unhealthy
-	fencesMax           = 1 << 16   // chunks without a replica that recoveries have asked for; about 4 MB
-	rangeRetriesMax     = 3         // a Range or verification that raced with a cut restarts
-	verifyBufferBytes   = 1 << 20   // multiple of blockBytes
-	identityBytesMax    = 4096
-	spaceAgeMax         = time.Second // of an answer of StatFS that places a small replica
+	inspectInterval     = time.Second
+	probeInterval       = 10 * time.Second // between two writes that show whether a healthy disk still takes them
+	identityPatience    = 2 * time.Second  // for the other volumes once one has an identity durably
+	fencesMax           = 1 << 16          // chunks without a replica that recoveries have asked for; about 4 MB
+	rangeRetriesMax     = 3                // a Range or verification that raced with a cut restarts
+	verifyBufferBytes   = 1 << 20          // multiple of blockBytes
+	identityBytesMax    = 1 << 20          // VolumesPerNodeMax records of at most a path of 4 KiB, and some room
+	spaceAgeMax         = time.Second      // of an answer of StatFS that places a small replica
 
 	packSegmentDefault = 64 << 20
 )

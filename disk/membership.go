@@ -3,6 +3,8 @@ package disk
 import (
 	"errors"
 	"io"
+	"path"
+	"reflect"
 	"sync"
 
 	"github.com/whispering-woods/ww/internal/datanode"
@@ -14,14 +16,18 @@ import (
 type membership struct {
 	*env
 	volumes []*volume
+	group   sync.WaitGroup // of writes to identity files
+	// persist is held while the files are written, which a disk may make long; mu is not.
+	persist sync.Mutex
 	mu      struct {
 		sync.Mutex
 		datanode.Identity
 	}
 }
 
-// settle makes all volumes agree, gives new ones their ids, and writes what changed.
-func (m *membership) settle() error {
+// settle makes all volumes in service agree, gives new ones their ids, and writes what changed. roll knows
+// those that are not in service.
+func (m *membership) settle(roll *roll) error {
 	all, err := commonIdentity(m.volumes)
 	if err != nil {
 		return err
@@ -32,27 +38,42 @@ func (m *membership) settle() error {
 		}
 	}
 	seen := make(map[string]string)
+	records := make([]volumeRecord, 0, len(m.volumes))
 	for _, volume := range m.volumes {
-		next := volume.identity.with(all)
-		if next.VolumeID == "" {
-			if next.VolumeID, err = newID(m.options.Random); err != nil {
+		if volume.health.Out() {
+			if record, known := roll.recordOf(volume.directory); known {
+				volume.id = record.VolumeID
+				records = append(records, record)
+			}
+			continue
+		}
+		if volume.id = volume.identity.VolumeID; volume.id == "" {
+			if volume.id, err = newID(m.options.Random); err != nil {
 				return err
 			}
 		}
-		if other, twice := seen[next.VolumeID]; twice {
+		if other, twice := seen[volume.id]; twice {
 			return fault.New(fault.Invalid, "open chunk store",
 				"%s and %s have the same volume id %s: one is a copy of the other", other, volume.directory,
-				next.VolumeID)
+				volume.id)
 		}
-		seen[next.VolumeID] = volume.directory
+		seen[volume.id] = volume.directory
+		records = append(records, volumeRecord{volume.id, path.Clean(volume.directory), volume.mounted})
+	}
+	for _, volume := range m.volumes {
+		if volume.health.Out() {
+			continue
+		}
+		next := volume.identity.with(all)
+		next.VolumeID, next.Volumes = volume.id, records
 		next.Sum = volume.identity.Sum
-		if next != volume.identity {
-			if err := writeIdentity(m.fs, volume.directory, next); err != nil {
+		if !reflect.DeepEqual(next, volume.identity) {
+			if err := writeIdentity(volume.fs, volume.directory, next); err != nil {
 				return err
 			}
 			volume.identity = next
 		}
-		volume.id = next.VolumeID
+		roll.note(volume)
 	}
 	m.mu.Identity = all
 	return nil
@@ -65,8 +86,8 @@ func commonIdentity(volumes []*volume) (datanode.Identity, error) {
 	var all datanode.Identity
 	var first, joined *volume
 	for _, volume := range volumes {
-		if volume.identity.NodeID == "" {
-			continue // new
+		if volume.identity.NodeID == "" || volume.health.Out() {
+			continue // new, or not here
 		}
 		if first == nil {
 			first, all.NodeID = volume, volume.identity.NodeID
@@ -102,56 +123,102 @@ func (m *membership) join(clusterID string) error {
 	if clusterID == "" {
 		return fault.New(fault.Invalid, op, "the cluster id is empty")
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch m.mu.ClusterID {
+	m.persist.Lock()
+	defer m.persist.Unlock()
+	now := m.identity()
+	switch now.ClusterID {
 	case clusterID:
 		return nil
 	case "":
 	default:
-		e := fault.New(fault.Invalid, op, "this datanode belongs to cluster %s, not to %s", m.mu.ClusterID, clusterID)
-		e.Node = m.mu.NodeID
+		e := fault.New(fault.Invalid, op, "this datanode belongs to cluster %s, not to %s", now.ClusterID, clusterID)
+		e.Node = now.NodeID
 		e.Hint = "start it with empty directories, or point it at its own namenode"
 		return e
 	}
-	next := m.mu.Identity
+	next := now
 	next.ClusterID = clusterID
 	return m.persistLocked(next)
 }
 
 // observe is Store.ObserveEpoch.
 func (m *membership) observe(epoch, txid uint64) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if epoch < m.mu.HighestEpoch {
-		e := fault.New(fault.Fenced, "observe epoch", "epoch %d is over, epoch %d was seen", epoch, m.mu.HighestEpoch)
-		e.Node = m.mu.NodeID
+	m.persist.Lock()
+	defer m.persist.Unlock()
+	now := m.identity()
+	if epoch < now.HighestEpoch {
+		e := fault.New(fault.Fenced, "observe epoch", "epoch %d is over, epoch %d was seen", epoch, now.HighestEpoch)
+		e.Node = now.NodeID
 		return e
 	}
-	next := m.mu.Identity
+	next := now
 	next.HighestEpoch = epoch
 	next.HighestTxid = max(next.HighestTxid, txid)
-	if next == m.mu.Identity {
+	if next == now {
 		return nil
 	}
 	return m.persistLocked(next)
 }
 
-// persistLocked writes next to all volumes. One success is enough: a start takes the highest of all volumes.
-// A failed one counts against its volume.
+// persistLocked writes next to all volumes in service. One success is enough: a start takes the highest of all
+// volumes. A failed one counts against its volume, and one that does not return is not waited for when another
+// has it. A node without any volume in service has nothing that an order could harm: it remembers next only
+// while it runs. persist is held.
 func (m *membership) persistLocked(next datanode.Identity) error {
-	var failures []error
-	for _, v := range m.volumes {
-		if err := writeIdentity(m.fs, v.directory, v.identity.with(next)); err != nil {
-			v.noteError(err)
-			failures = append(failures, err)
+	type result struct {
+		volume *volume
+		err    error
+	}
+	results := make(chan result, len(m.volumes)) // so that a late one does not wait for a reader
+	waiting := make(map[*volume]bool)
+	for _, volume := range m.volumes {
+		if volume.health.Out() || volume.writing.Swap(true) {
 			continue
 		}
-		v.identity = v.identity.with(next)
+		waiting[volume] = true
+		identity := volume.identity.with(next)
+		m.group.Go(func() {
+			err := writeIdentity(volume.fs, volume.directory, identity)
+			if err != nil {
+				volume.noteError(err)
+			}
+			volume.writing.Store(false)
+			results <- result{volume, err}
+		})
 	}
-	if len(failures) == len(m.volumes) {
+	var failures []error
+	written := 0
+	patience := m.options.Clock.NewTimer(identityPatience)
+	defer patience.Stop()
+	over := false
+	for len(waiting) > 0 && (!over || written == 0) {
+		var one *volume // of those waited for
+		for one = range waiting {
+			break
+		}
+		select {
+		case r := <-results:
+			delete(waiting, r.volume)
+			if r.err != nil {
+				failures = append(failures, r.err)
+				continue
+			}
+			r.volume.identity = r.volume.identity.with(next)
+			written++
+		case <-patience.C():
+			over = true
+		case <-one.health.Gone():
+			delete(waiting, one)
+		}
+	}
+	if written == 0 && len(inService(m.volumes)) > 0 {
+		if len(failures) == 0 {
+			return fault.New(fault.Busy, "write volume identity", "no disk of this datanode answers")
+		}
 		return errors.Join(failures...)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.mu.Identity = next
 	return nil
 }

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -35,13 +37,31 @@ type Options struct {
 	// length is known before: up to 64 KiB; 0: none.
 	PackBytesMax     int64
 	PackSegmentBytes int64 // size of a segment; 0: 64 MiB
-	// OnEvent is called for every change after Open. It is called in order for each chunk, with that chunk's lock
-	// held: it must not block and may call only Stat, Replicas, Volumes and Identity. nil: nobody listens.
+	// OnEvent is called for every change after Open. It is called in order for each chunk, with that chunk's
+	// lock held: it must not block and may call nothing of the store but Volumes and Identity. nil: nobody
+	// listens.
 	OnEvent func(Event)
+	// FailedVolumesTolerated: Open starts without so many volumes that are missing or broken; -1: all but one.
+	// What is to be done when more fail later is up to OnVolume's owner.
+	FailedVolumesTolerated int
+	// OnVolume is called after Open when a volume went out of service and all of its replicas were reported as
+	// Removed, from a goroutine of the store. It must not block. nil: nobody listens.
+	OnVolume func(datanode.VolumeState)
 
 	// of tests
 	noCompactor   bool  // they compact by hand
+	noMonitor     bool  // they inspect the volumes by hand
 	packZeroBytes int64 // written ahead in a segment; 0: the pack's default
+	volumeLimits  health.Limits
+}
+
+// TolerableFailures is how many of a number of volumes may be out of service, for a setting of
+// Options.FailedVolumesTolerated.
+func TolerableFailures(setting, volumes int) int {
+	if setting < 0 {
+		return volumes - 1
+	}
+	return setting
 }
 
 // withDefaults fills in zero values and refuses impossible ones.
@@ -56,6 +76,15 @@ func (o Options) withDefaults() (Options, error) {
 	o.PackSegmentBytes = cmp.Or(o.PackSegmentBytes, packSegmentDefault)
 	if o.OnEvent == nil {
 		o.OnEvent = func(Event) {}
+	}
+	if o.OnVolume == nil {
+		o.OnVolume = func(datanode.VolumeState) {}
+	}
+	if o.volumeLimits == (health.Limits{}) {
+		o.volumeLimits = health.Limits{
+			ErrorsMax: health.ErrorsMax, Window: health.Window,
+			StallAfter: health.StallAfter, HangAfter: health.HangAfter,
+		}
 	}
 	for _, limit := range []struct {
 		name               string
@@ -72,6 +101,10 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be %d..%d",
 				limit.name, limit.value, limit.least, limit.most)
 		}
+	}
+	if o.FailedVolumesTolerated < -1 || o.FailedVolumesTolerated >= len(o.Directories) {
+		return o, fault.New(fault.Invalid, "open chunk store", "%d failed volumes of %d cannot be tolerated",
+			o.FailedVolumesTolerated, len(o.Directories))
 	}
 	if o.ReserveBytes < 0 || o.TrashDelay < 0 {
 		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)",

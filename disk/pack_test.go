@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
@@ -621,7 +622,9 @@ func TestFullDiskCutsTheSegmentToWhatWasAcknowledged(t *testing.T) {
 func TestRecordThatCannotBeStruckStays(t *testing.T) {
 	m := simdisk.NewMem()
 	f := simdisk.NewFaulty(m)
-	s := openStore(t, packOptions(f))
+	o := packOptions(f)
+	o.volumeLimits = health.Limits{ErrorsMax: 9, Window: time.Minute, StallAfter: time.Minute, HangAfter: time.Minute}
+	s := openStore(t, o)
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	remove := f.Inject(simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Err: syscall.EIO})
 	require.ErrorIs(t, s.Delete(testID(1), 1), fault.Disk)

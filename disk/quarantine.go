@@ -42,7 +42,7 @@ func (q *quarantine) moveFileLocked(r *replica, name chunkfile.ParkedName) (plac
 	if err != nil {
 		return place{kind: aside, path: source}, err
 	}
-	err = errors.Join(q.fs.SyncDir(v.path(quarantineDirectory)), q.fs.SyncDir(r.directory()))
+	err = errors.Join(v.fs.SyncDir(v.path(quarantineDirectory)), v.fs.SyncDir(r.directory()))
 	return place{kind: aside, path: parked}, err
 }
 
@@ -60,7 +60,7 @@ func (q *quarantine) copyRecordLocked(replica *replica, name chunkfile.ParkedNam
 	if err != nil {
 		return seen.place, err
 	}
-	if err := errors.Join(f.Close(), q.fs.SyncDir(replica.volume.path(quarantineDirectory))); err != nil {
+	if err := errors.Join(f.Close(), replica.volume.fs.SyncDir(replica.volume.path(quarantineDirectory))); err != nil {
 		return seen.place, err
 	}
 	if err := seen.place.segment.RemoveDurably(replica.record(seen)); err != nil {

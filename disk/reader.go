@@ -58,6 +58,9 @@ func (rs *readers) open(id chunk.ID, minGen chunk.Generation) (*Reader, error) {
 		return nil, notFound(op, id)
 	}
 	for range rangeRetriesMax {
+		if err := replica.volume.outError(op, id); err != nil {
+			return nil, err
+		}
 		seen := replica.snapshot()
 		if err := seen.readableAt(op, id, minGen); err != nil {
 			return nil, err
@@ -138,6 +141,9 @@ func (r *Reader) Range(offset, length int64) (Range, error) {
 		return Range{}, chunkError(fault.Invalid, op, r.replica.id, "range of %d bytes at %d", length, offset)
 	}
 	for range rangeRetriesMax {
+		if err := r.replica.volume.outError(op, r.replica.id); err != nil {
+			return Range{}, err
+		}
 		seen := r.replica.snapshot()
 		if seen.state == chunk.Corrupt {
 			return Range{}, chunkError(fault.CorruptData, op, r.replica.id, "the replica is in quarantine")

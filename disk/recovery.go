@@ -16,8 +16,11 @@ func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica,
 	sessions := c.sessions
 	replica, err := sessions.index.lock(op, id)
 	for ; err != nil; replica, err = sessions.index.lock(op, id) {
-		if sessions.index.fence(id, newGen) {
+		if fault.KindOf(err) != fault.NotFound {
 			return chunk.Replica{}, false, err
+		}
+		if sessions.index.fence(id, newGen) {
+			return chunk.Replica{}, false, c.absent(op, id, err)
 		} // else it has just been created, or is leaving the index
 	}
 	defer replica.io.Unlock()
@@ -37,6 +40,17 @@ func (c *recovery) begin(id chunk.ID, newGen chunk.Generation) (_ chunk.Replica,
 		return chunk.Replica{}, false, err
 	}
 	return replica.describe(seen), seen.state == chunk.Recovered, nil
+}
+
+// absent is the answer when no replica is in the index. With a volume that was never listed that does not mean that
+// there is none: the namenode must not take acknowledged bytes for ones that nobody wrote.
+func (c *recovery) absent(op string, id chunk.ID, notFound error) error {
+	for _, v := range c.sessions.volumes.list {
+		if err := v.outError(op, id); err != nil && v.unindexed.Load() {
+			return err
+		}
+	}
+	return notFound
 }
 
 // finish is Store.FinishRecovery.

@@ -70,9 +70,26 @@ func (r *replica) describe(v snapshot) chunk.Replica {
 	return chunk.Replica{ID: r.id, Generation: v.Generation, Length: v.Length, State: v.state}
 }
 
-// reportLocked reports the replica's present state to the store's user.
+// reportLocked reports the replica's present state to the store's user. On a volume that is out of service it is
+// not there.
 func (r *replica) reportLocked(kind EventKind, reason string) {
+	r.volume.reporting.RLock()
+	defer r.volume.reporting.RUnlock()
+	if r.volume.health.Out() && kind != Removed {
+		return
+	}
 	r.volume.options.OnEvent(Event{Kind: kind, Replica: r.describe(r.view.snapshot), Reason: reason})
+}
+
+// reportLost reports a replica whose volume is out of service as removed; false: it is in service, or nobody
+// knows of the replica. It needs no lock of the replica: an operation that hangs may hold it.
+func (r *replica) reportLost() bool {
+	seen := r.snapshot()
+	if seen.state == 0 || seen.hidden || !r.volume.health.Out() {
+		return false
+	}
+	r.volume.options.OnEvent(Event{Kind: Removed, Replica: r.describe(seen), Reason: "its volume is out of service"})
+	return true
 }
 
 // path of the file that the replica is in; io is held.

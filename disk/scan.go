@@ -18,7 +18,7 @@ import (
 type scan struct {
 	*env
 	index      *index
-	volumes    []*volume
+	starting   *starting
 	quarantine *quarantine
 	trash      *trash
 
@@ -45,7 +45,7 @@ func (s *scan) run() error {
 			return err
 		}
 	}
-	return s.each(func(_ int, v *volume) error {
+	return s.each(func(v *volume) error {
 		for _, r := range open[v] {
 			if err := s.recoverReplica(r); err != nil {
 				return err
@@ -55,54 +55,86 @@ func (s *scan) run() error {
 	})
 }
 
-// each calls work for every volume, one beside the other.
-func (s *scan) each(work func(i int, v *volume) error) error {
+// each calls work for every volume in service, one beside the other. A volume whose disk fails it goes out of
+// service, if the store can start without it.
+func (s *scan) each(work func(v *volume) error) error {
+	volumes := inService(s.starting.volumes.list)
 	var wait sync.WaitGroup
-	failures := make([]error, len(s.volumes))
-	for i, v := range s.volumes {
-		wait.Go(func() { failures[i] = work(i, v) })
+	failures := make([]error, len(volumes))
+	for i, v := range volumes {
+		wait.Go(func() { failures[i] = work(v) })
 	}
 	wait.Wait()
-	return errors.Join(failures...)
+	var all []error
+	for i, v := range volumes {
+		all = append(all, s.starting.tolerate(v, failures[i]))
+	}
+	return errors.Join(all...)
 }
 
-// list reads the directories and the segments of all volumes.
+// list reads the directories and the segments of all volumes. Of one that cannot be read whole nothing counts.
 func (s *scan) list() error {
 	s.best = make(map[chunk.ID]*replica)
-	for _, v := range s.volumes {
-		for last := range 256 {
-			if err := s.listShard(v, path.Join(chunkfile.Directory, chunkfile.Shard(byte(last)))); err != nil {
-				return err
-			}
+	var mu sync.Mutex
+	found := make(map[*volume]*listing)
+	err := s.each(func(v *volume) error {
+		l := &listing{}
+		if err := l.read(v); err != nil {
+			return err
 		}
-	}
-	records := make([][]pack.Found, len(s.volumes))
-	err := s.each(func(i int, v *volume) (err error) {
-		records[i], err = v.packs.Load()
-		return err
+		mu.Lock()
+		defer mu.Unlock()
+		found[v] = l
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for i, v := range s.volumes {
-		for _, n := range records[i] {
-			r := &replica{id: n.ID, volume: v}
-			r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: n.ChunkSize}
-			r.view.End = chunkfile.End{Generation: n.Generation, Length: n.Length, Partial: n.Sum}
-			r.view.place = recordAt(n.Segment, n.Offset)
-			s.add(r)
+	for _, v := range s.starting.volumes.list {
+		if l := found[v]; l != nil {
+			for _, r := range l.replicas {
+				s.add(r)
+			}
 		}
 	}
-	for _, v := range s.volumes {
-		if err := s.listQuarantine(v); err != nil {
-			return err
+	for _, v := range s.starting.volumes.list {
+		if l := found[v]; l != nil {
+			for _, r := range l.corrupt {
+				s.addCorrupt(r)
+			}
 		}
 	}
 	return nil
 }
 
-// listShard reads a directory of chunk files.
-func (s *scan) listShard(volume *volume, directory string) error {
+// listing is what is on one volume.
+type listing struct {
+	replicas []*replica
+	corrupt  []*replica // in quarantine
+}
+
+func (l *listing) read(volume *volume) error {
+	for last := range 256 {
+		if err := l.readShard(volume, path.Join(chunkfile.Directory, chunkfile.Shard(byte(last)))); err != nil {
+			return err
+		}
+	}
+	records, err := volume.packs.Load()
+	if err != nil {
+		return err
+	}
+	for _, n := range records {
+		r := &replica{id: n.ID, volume: volume}
+		r.view.state, r.view.readable, r.view.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: n.ChunkSize}
+		r.view.End = chunkfile.End{Generation: n.Generation, Length: n.Length, Partial: n.Sum}
+		r.view.place = recordAt(n.Segment, n.Offset)
+		l.replicas = append(l.replicas, r)
+	}
+	return l.readQuarantine(volume)
+}
+
+// readShard reads a directory of chunk files.
+func (l *listing) readShard(volume *volume, directory string) error {
 	entries, err := volume.fs.ReadDir(volume.path(directory))
 	if err != nil {
 		return diskError("list replicas", volume.path(directory), chunk.ID{}, err)
@@ -125,13 +157,13 @@ func (s *scan) listShard(volume *volume, directory string) error {
 		if name.Sealed {
 			state = chunk.Sealed
 		}
-		s.add(fileReplica(volume, name, state))
+		l.replicas = append(l.replicas, fileReplica(volume, name, state))
 	}
 	return nil
 }
 
-// listQuarantine reads the corrupt replicas of a volume. One that is not the best of its chunk stays where it is.
-func (s *scan) listQuarantine(volume *volume) error {
+// readQuarantine reads the corrupt replicas of a volume.
+func (l *listing) readQuarantine(volume *volume) error {
 	entries, err := volume.fs.ReadDir(volume.path(quarantineDirectory))
 	if err != nil {
 		return diskError("list quarantine", volume.path(quarantineDirectory), chunk.ID{}, err)
@@ -147,11 +179,16 @@ func (s *scan) listQuarantine(volume *volume) error {
 		}
 		r := fileReplica(volume, parked.Name, chunk.Corrupt)
 		r.view.place = place{kind: aside, path: at}
-		if old := s.best[r.id]; old == nil || better(&r.view.snapshot, &old.view.snapshot) {
-			s.best[r.id] = r
-		}
+		l.corrupt = append(l.corrupt, r)
 	}
 	return nil
+}
+
+// addCorrupt keeps a corrupt replica if it is the best of its chunk. Another one stays where it is.
+func (s *scan) addCorrupt(r *replica) {
+	if old := s.best[r.id]; old == nil || better(&r.view.snapshot, &old.view.snapshot) {
+		s.best[r.id] = r
+	}
 }
 
 func fileReplica(v *volume, name chunkfile.Name, state chunk.State) *replica {

@@ -61,7 +61,7 @@ func (s *sessions) volumeFor(id chunk.ID, hint int64) (*volume, error) {
 	}
 	for _, v := range s.index.intendedFor(id) {
 		free, err := s.volumes.rememberedSpace(v) // choose has just asked
-		if ok, _ := v.healthy(); ok && err == nil && free-s.options.ReserveBytes >= max(hint, 1) {
+		if v.placeable() && err == nil && free-s.options.ReserveBytes >= max(hint, 1) {
 			return v, nil
 		}
 	}
@@ -208,12 +208,12 @@ func (s *sessions) prepareLocked(replica *replica, op string, gen chunk.Generati
 // do is Store.Do.
 func (s *sessions) do(id chunk.ID, work func()) error {
 	const op = "queue disk work"
-	if r := s.index.lookup(id); r != nil {
+	if r := s.index.lookup(id); r != nil && !r.volume.health.Out() {
 		return s.gate.enqueue(r.volume.workerOf(id), task{f: work}, op, id)
 	}
 	volume, err := s.volumes.choose(id, 0, s.volumes.space)
 	if err != nil { // f may only want to read; a Create in it gets the error
-		volume = s.volumes.list[0]
+		volume = s.volumes.any()
 	}
 	s.index.intend(id, volume)
 	run := func() {

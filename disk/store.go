@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/disk/pack"
@@ -26,7 +27,9 @@ type Store struct {
 	readers    *readers
 	verifier   *verifier
 	compactor  *pack.Compactor
-	group      sync.WaitGroup // workers, trash, compactor
+	losses     *losses
+	monitor    *monitor
+	group      sync.WaitGroup // workers, trash, compactor, losses, monitor
 	packers    sync.WaitGroup
 }
 
@@ -56,30 +59,32 @@ func Open(options Options) (_ *Store, err error) {
 		}
 	}()
 	for _, directory := range options.Directories {
-		v, err := openVolume(store.env, directory)
-		if err != nil {
-			return nil, err
-		}
-		store.volumes.list = append(store.volumes.list, v)
+		store.volumes.list = append(store.volumes.list, newVolume(store.env, directory, store.lost))
+	}
+	starting := &starting{env: store.env, volumes: store.volumes}
+	roll := callRoll(store.fs, store.volumes.list)
+	if err := starting.open(roll); err != nil {
+		return nil, err
 	}
 	store.membership = &membership{env: store.env, volumes: store.volumes.list}
-	if err := store.membership.settle(); err != nil {
+	if err := store.membership.settle(roll); err != nil {
 		return nil, err
 	}
 	for _, v := range store.volumes.list {
 		v.packs = pack.New(pack.Options{
-			FS: store.fs, Directory: v.path(packsDirectory), Files: store.files,
+			FS: v.fs, Directory: v.path(packsDirectory), Files: store.files,
 			Logger: v.logger, Clock: options.Clock, Compactor: store.compactor,
 			SegmentBytes: options.PackSegmentBytes, ZeroBytes: options.packZeroBytes, TrashDelay: options.TrashDelay,
 			Random: store.membership.random, OnError: v.noteError, Expire: store.trash.expire,
 		})
 	}
-	if err := store.trash.load(store.volumes.list); err != nil {
-		return nil, err
+	for _, v := range inService(store.volumes.list) {
+		if err := starting.tolerate(v, store.trash.load(v)); err != nil {
+			return nil, err
+		}
 	}
 	start := &scan{
-		env: store.env, index: store.index, volumes: store.volumes.list, quarantine: store.quarantine,
-		trash: store.trash,
+		env: store.env, index: store.index, starting: starting, quarantine: store.quarantine, trash: store.trash,
 	}
 	if err := start.run(); err != nil {
 		return nil, err
@@ -90,19 +95,32 @@ func Open(options Options) (_ *Store, err error) {
 
 // newStore connects the parts of a store.
 func newStore(options Options) *Store {
-	e := &env{options: options, fs: options.FS, files: filecache.New(idleFilesMax)}
-	s := &Store{env: e, gate: &gate{}, index: newIndex(), volumes: &volumes{env: e}, quarantine: &quarantine{e}}
-	unpacker := &unpacker{env: e, index: s.index, quarantine: s.quarantine}
-	s.trash = newTrash(e, s.index)
-	s.sessions = &sessions{
-		env: e, gate: s.gate, index: s.index, volumes: s.volumes, quarantine: s.quarantine, unpacker: unpacker,
+	shared := &env{options: options, fs: options.FS, files: filecache.New(idleFilesMax)}
+	store := &Store{
+		env: shared, gate: &gate{}, index: newIndex(), volumes: &volumes{env: shared}, quarantine: &quarantine{shared},
 	}
-	s.recovery = &recovery{s.sessions}
-	s.readers = &readers{env: e, index: s.index, quarantine: s.quarantine, unpacker: unpacker}
-	s.verifier = &verifier{readers: s.readers, quarantine: s.quarantine}
-	s.compactor = pack.NewCompactor(&claims{index: s.index, quarantine: s.quarantine}, options.Clock)
-	return s
+	unpacker := &unpacker{env: shared, index: store.index, quarantine: store.quarantine}
+	store.trash = newTrash(shared, store.index)
+	store.sessions = &sessions{
+		env: shared, gate: store.gate, index: store.index, volumes: store.volumes, quarantine: store.quarantine,
+		unpacker: unpacker,
+	}
+	store.recovery = &recovery{store.sessions}
+	store.readers = &readers{env: shared, index: store.index, quarantine: store.quarantine, unpacker: unpacker}
+	store.verifier = &verifier{readers: store.readers, quarantine: store.quarantine}
+	store.monitor = &monitor{
+		env: shared, volumes: store.volumes, done: make(chan struct{}), probed: make(map[*volume]time.Time),
+	}
+	store.losses = &losses{
+		env: shared, index: store.index, done: make(chan struct{}),
+		waiting: make(chan *volume, len(options.Directories)),
+	}
+	store.compactor = pack.NewCompactor(&claims{index: store.index, quarantine: store.quarantine}, options.Clock)
+	return store
 }
+
+// lost is called once for each volume that goes out of service; the channel has room for all.
+func (s *Store) lost(v *volume) { s.losses.waiting <- v }
 
 // start starts the goroutines.
 func (s *Store) start() {
@@ -115,6 +133,10 @@ func (s *Store) start() {
 		}
 	}
 	s.group.Go(s.trash.run)
+	s.group.Go(s.losses.run)
+	if !s.options.noMonitor {
+		s.group.Go(s.monitor.run)
+	}
 	if !s.options.noCompactor {
 		s.group.Go(s.compactor.Run)
 	}
@@ -137,7 +159,11 @@ func (s *Store) Close() error {
 	s.gate.Unlock()
 	s.trash.stop()
 	s.compactor.Stop()
+	s.monitor.stop()
+	s.losses.stop()
 	s.group.Wait()
+	s.monitor.group.Wait()
+	s.membership.group.Wait()
 	for _, v := range s.volumes.list {
 		v.packs.Close()
 	}
@@ -306,20 +332,21 @@ func (s *Store) Join(clusterID string) error { return s.membership.join(clusterI
 // per volume. A lower epoch than the highest seen is refused with fault.Fenced.
 func (s *Store) ObserveEpoch(epoch, txid uint64) error { return s.membership.observe(epoch, txid) }
 
-// Replicas lists all replicas, corrupt ones too, in no order: a snapshot for a full report.
+// Replicas lists all replicas, corrupt ones too, of the volumes in service, in no order: a snapshot for a full report.
 func (s *Store) Replicas() []chunk.Replica {
 	list := make([]chunk.Replica, 0, len(s.volumes.list))
 	for _, r := range s.index.all() {
-		if v := r.snapshot(); v.state != 0 {
+		if v := r.snapshot(); v.state != 0 && !r.volume.health.Out() {
 			list = append(list, r.describe(v))
 		}
 	}
 	return list
 }
 
-// Stat describes a replica; of an open one, what readers see. Error: fault.NotFound.
+// Stat describes a replica; of an open one, what readers see. Error: fault.NotFound, also if its volume is out of
+// service.
 func (s *Store) Stat(id chunk.ID) (chunk.Replica, error) {
-	if r := s.index.lookup(id); r != nil {
+	if r := s.index.lookup(id); r != nil && !r.volume.health.Out() {
 		if v := r.snapshot(); v.state != 0 {
 			return r.describe(v), nil
 		}

@@ -40,31 +40,28 @@ func newTrash(e *env, x *index) *trash {
 	return &trash{env: e, index: x, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// load lists what earlier runs left in the trash. A time in the future is a clock that was set back: it
+// load lists what earlier runs left in the trash of a volume. A time in the future is a clock that was set back: it
 // counts from now.
-func (t *trash) load(volumes []*volume) error {
+func (t *trash) load(volume *volume) error {
 	now := t.options.Clock.Now()
-	for _, volume := range volumes {
-		directory := volume.path(trashDirectory)
-		entries, err := volume.fs.ReadDir(directory)
-		if err != nil {
-			return diskError("list trash", directory, chunk.ID{}, err)
+	directory := volume.path(trashDirectory)
+	entries, err := volume.fs.ReadDir(directory)
+	if err != nil {
+		return diskError("list trash", directory, chunk.ID{}, err)
+	}
+	for _, entry := range entries {
+		parked, ok := chunkfile.ParseParkedName(entry.Name())
+		if !ok {
+			volume.logger.Warn("file in the trash is not a replica and is left alone",
+				"path", path.Join(directory, entry.Name()))
+			continue
 		}
-		for _, entry := range entries {
-			parked, ok := chunkfile.ParseParkedName(entry.Name())
-			if !ok {
-				volume.logger.Warn("file in the trash is not a replica and is left alone",
-					"path", path.Join(directory, entry.Name()))
-				continue
-			}
-			at := parked.At
-			if at.After(now) {
-				at = now
-			}
-			item := trashItem{volume: volume, path: path.Join(directory, entry.Name()),
-				due: at.Add(t.options.TrashDelay)}
-			t.mu.items = append(t.mu.items, item)
+		at := parked.At
+		if at.After(now) {
+			at = now
 		}
+		item := trashItem{volume: volume, path: path.Join(directory, entry.Name()), due: at.Add(t.options.TrashDelay)}
+		t.mu.items = append(t.mu.items, item)
 	}
 	slices.SortFunc(t.mu.items, func(a, b trashItem) int { return a.due.Compare(b.due) })
 	return nil
@@ -86,7 +83,7 @@ func (t *trash) takeLocked(replica *replica) error {
 		}
 		err = strike(replica.record(seen))
 	case aside:
-		err = t.fs.Rename(replica.path(), replica.path()+forgottenSuffix)
+		err = volume.fs.Rename(replica.path(), replica.path()+forgottenSuffix)
 	default:
 		var parked string
 		name := replica.name(seen)
@@ -180,7 +177,7 @@ func (t *trash) unlink(item trashItem) {
 		item.segment.Free(item.bytes)
 		return
 	}
-	err := t.fs.Remove(item.path)
+	err := item.volume.fs.Remove(item.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		item.volume.noteError(err)
 		item.volume.logger.Warn("cannot unlink a deleted replica", "path", item.path, "err", err)

@@ -69,11 +69,12 @@ func (u *unpacker) unpackLocked(replica *replica) error {
 	if err != nil {
 		return replica.ioErrorLocked(op, err)
 	}
-	if err := u.fs.Rename(replica.volume.path(name.Relative()),
+	if err := replica.volume.fs.Rename(replica.volume.path(name.Relative()),
 		replica.volume.path(replica.name(seen).Relative())); err != nil {
 		return replica.ioErrorLocked(op, errors.Join(err, file.Close()))
 	}
-	if err := u.fs.SyncDir(replica.directory()); err != nil { // both are there, the file counts at the next start
+	// After an error both are there, and the file counts at the next start.
+	if err := replica.volume.fs.SyncDir(replica.directory()); err != nil {
 		return errors.Join(replica.failLocked(op, err), file.Close())
 	}
 	replica.disk, replica.named = state, true

@@ -13,6 +13,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -26,6 +27,9 @@ const (
 	packsDirectory      = "packs"
 	identityName        = "identity"
 	lockName            = "lock"
+	formatName          = "format-missing" // by the operator: make a missing volume anew
+	probeName           = "probe"          // is written to see whether the disk takes it
+	markSuffix          = ".ww-volume"     // beside a mount point, see markPath
 
 	forgottenSuffix = ".forgotten" // in quarantine: kept for people, no longer reported
 )
@@ -33,48 +37,65 @@ const (
 // volume is one directory, normally one disk.
 type volume struct {
 	*env
+	fs        vfs.FS // of this volume: it fails at once when the volume is out of service
 	directory string
 	id        string
 	logger    *slog.Logger
-	identity  volumeIdentity // guarded by membership.mu after Open
-	lock      io.Closer
+	health    *health.Volume
+	identity  volumeIdentity // guarded by membership.persist after Open
+	mounted   bool           // it was a mount point when the store was opened
+	device    uint64         // of the directory's file system then; 0: not known
+	lock      io.Closer      // nil: it was out of service from the start
 	workers   []*worker
 	packs     *pack.Set
 	replicas  atomic.Int64  // in the index, all states
 	serial    atomic.Uint32 // for parked names
+	writing   atomic.Bool   // its identity file
+	unindexed atomic.Bool   // it has replicas that the index does not know: it is out of service
+	inspected atomic.Bool   // an inspection is under way
+
+	// reporting is read-held while a replica of the volume is reported; see losses.
+	reporting sync.RWMutex
 
 	// What StatFS said last, for those who must not ask.
-	free   atomic.Int64 // bytes
-	freeAt atomic.Int64 // when, in Unix nanoseconds; 0: never
-
-	health struct {
-		sync.Mutex
-		errors    int
-		unhealthy bool
-		last      string
-	}
+	capacity atomic.Int64 // bytes
+	free     atomic.Int64 // bytes
+	freeAt   atomic.Int64 // when, in Unix nanoseconds; 0: never
 }
 
-// openVolume makes the directories, takes the lock and reads the identity; a volume without one is new and
-// gets it later, from the store. The caller closes the result's lock.
-func openVolume(e *env, directory string) (_ *volume, err error) {
+// newVolume describes a directory that was not looked at yet. onOut is that of health.New.
+func newVolume(e *env, directory string, onOut func(*volume)) *volume {
+	v := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
+	v.health = health.New(e.options.Clock, e.options.volumeLimits, func() { onOut(v) })
+	v.fs = v.health.FS(e.fs)
+	return v
+}
+
+// open makes the directories, takes the lock and reads the identity; a volume without one is new and gets it
+// later, from the store.
+func (v *volume) open() (err error) {
 	const op = "open volume"
-	volume := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
-	if err := makeDirectory(volume.fs, directory); err != nil {
-		return nil, diskError(op, directory, chunk.ID{}, err)
+	if err := makeDirectory(v.fs, v.directory); err != nil {
+		return diskError(op, v.directory, chunk.ID{}, err)
 	}
-	volume.lock, err = volume.fs.Lock(path.Join(directory, lockName))
+	v.lock, err = v.fs.Lock(path.Join(v.directory, lockName))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, &fault.Error{Kind: fault.Busy, Op: op, Path: directory, Reason: "another process uses this volume",
+		return &fault.Error{Kind: fault.Busy, Op: op, Path: v.directory, Reason: "another process uses this volume",
 			Hint: "stop it, or give this one its own directory"}
 	}
 	if err != nil {
-		return nil, diskError(op, directory, chunk.ID{}, err)
+		return diskError(op, v.directory, chunk.ID{}, err)
 	}
-	if err := volume.load(); err != nil {
-		return nil, errors.Join(err, volume.lock.Close())
+	info, err := v.fs.Stat(v.directory)
+	if err != nil {
+		return diskError(op, v.directory, chunk.ID{}, err)
 	}
-	return volume, nil
+	v.device = vfs.Device(info)
+	v.health.SetDevice(v.device)
+	if above, err := v.env.fs.Stat(path.Dir(path.Clean(v.directory))); err == nil && v.device != 0 {
+		v.mounted = vfs.Device(above) != v.device
+	}
+	return v.load()
 }
 
 // load reads the identity and completes the tree of directories.
@@ -202,24 +223,27 @@ func (v *volume) workerOf(id chunk.ID) *worker {
 	return v.workers[xxh3.Hash(id[:])%uint64(len(v.workers))]
 }
 
-// noteError counts an I/O error against the volume. A read-only file system makes it unhealthy at once, a
-// full disk or a shortage of files does not count.
-func (v *volume) noteError(err error) {
-	if vfs.IsFull(err) || vfs.IsShortage(err) {
-		return
+// noteError counts an I/O error against the volume.
+func (v *volume) noteError(err error) { v.health.Note(err) }
+
+// placeable tells whether new replicas may go there: it is in service, and its disk answers.
+func (v *volume) placeable() bool { return !v.health.Out() && !v.health.Stalled() }
+
+// outError refuses work on a replica whose volume is out of service; nil while it is in service.
+func (v *volume) outError(op string, id chunk.ID) error {
+	if err := v.health.Error(); err != nil {
+		return diskError(op, v.directory, id, err)
 	}
-	v.health.Lock()
-	defer v.health.Unlock()
-	v.health.errors++
-	v.health.last = err.Error()
-	if !v.health.unhealthy && (v.health.errors >= volumeErrorsMax || errors.Is(err, syscall.EROFS)) {
-		v.health.unhealthy = true
-		v.logger.Error("volume is unhealthy, no new replicas go there", "errors", v.health.errors, "err", err)
-	}
+	return nil
 }
 
-func (v *volume) healthy() (ok bool, last string) {
-	v.health.Lock()
-	defer v.health.Unlock()
-	return !v.health.unhealthy, v.health.last
+// close releases the volume to other processes.
+func (v *volume) close() error {
+	if v.lock == nil {
+		return nil
+	}
+	if err := v.lock.Close(); err != nil && !v.health.Out() {
+		return diskError("unlock volume", v.directory, chunk.ID{}, err)
+	}
+	return nil
 }

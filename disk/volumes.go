@@ -3,12 +3,14 @@ package disk
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // errSpaceUnknown: the room of a volume would have to be asked for.
@@ -24,28 +26,41 @@ type volumes struct {
 func (vs *volumes) describe() []datanode.VolumeState {
 	list := make([]datanode.VolumeState, len(vs.list))
 	for i, v := range vs.list {
-		state := datanode.VolumeState{ID: v.id, Directory: v.directory, Replicas: uint64(max(0, v.replicas.Load()))}
-		state.Healthy, state.Error = v.healthy()
-		space, err := vs.fs.StatFS(v.directory)
-		if err != nil {
-			v.noteError(err)
-			state.Healthy, state.Error = false, err.Error()
+		if v.placeable() { // else the answer may not come
+			if _, err := vs.space(v); err != nil {
+				v.logger.Debug("no answer to how much room there is", "err", err)
+			}
 		}
-		state.CapacityBytes = space.Capacity
-		state.FreeBytes = max(0, space.Free-vs.options.ReserveBytes)
-		list[i] = state
+		list[i] = v.describe()
 	}
 	return list
 }
 
+// describe tells what is known of a volume without asking its disk.
+func (v *volume) describe() datanode.VolumeState {
+	status := v.health.Status()
+	state := datanode.VolumeState{
+		ID: v.id, Directory: v.directory, CapacityBytes: v.capacity.Load(),
+		FreeBytes: max(0, v.free.Load()-v.options.ReserveBytes), Replicas: uint64(max(0, v.replicas.Load())),
+		Healthy: !status.State.OutOfService(), Error: status.Last,
+		Health: status.State, Errors: status.Errors, Since: status.Since,
+	}
+	if !state.Healthy {
+		state.FreeBytes, state.Replicas = 0, 0
+	}
+	return state
+}
+
 // space asks the file system of a volume for its free bytes.
 func (vs *volumes) space(v *volume) (free int64, err error) {
-	space, err := vs.fs.StatFS(v.directory)
+	space, err := v.fs.StatFS(v.directory)
 	if err != nil {
 		v.noteError(err)
 		return 0, err
 	}
+	v.capacity.Store(space.Capacity)
 	v.free.Store(space.Free)
+	v.health.SetFull(space.Free <= vs.options.ReserveBytes)
 	v.freeAt.Store(vs.options.Clock.Now().UnixNano())
 	return space.Free, nil
 }
@@ -66,7 +81,7 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 	var total, most int64
 	healthy := 0
 	for i, v := range vs.list {
-		if ok, _ := v.healthy(); !ok {
+		if !v.placeable() {
 			continue
 		}
 		free, err := space(v)
@@ -85,7 +100,7 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		}
 	}
 	if healthy == 0 {
-		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy", len(vs.list))
+		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy: %s", len(vs.list), vs.complaints())
 	}
 	if total == 0 {
 		return nil, chunkError(fault.NoSpace, op, id,
@@ -104,13 +119,43 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		binary.LittleEndian.AppendUint64(nil, sum))
 }
 
+// inService are those that are not out of service.
+func inService(volumes []*volume) []*volume {
+	list := make([]*volume, 0, len(volumes))
+	for _, v := range volumes {
+		if !v.health.Out() {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// any is a volume whose workers can be given work: one in service, if there is one.
+func (vs *volumes) any() *volume {
+	for _, v := range vs.list {
+		if v.placeable() {
+			return v
+		}
+	}
+	return vs.list[0]
+}
+
+// complaints name the volumes that are out of service, for people.
+func (vs *volumes) complaints() string {
+	var texts []string
+	for _, v := range vs.list {
+		if status := v.health.Status(); status.State.OutOfService() || v.health.Stalled() {
+			texts = append(texts, v.directory+" is "+status.State.String()+" ("+status.Last+")")
+		}
+	}
+	return limits.Clip(strings.Join(texts, ", "), limits.ReasonBytesMax)
+}
+
 // unlock releases the volumes to other processes.
 func (vs *volumes) unlock() error {
 	var failures []error
 	for _, v := range vs.list {
-		if err := v.lock.Close(); err != nil {
-			failures = append(failures, diskError("unlock volume", v.directory, chunk.ID{}, err))
-		}
+		failures = append(failures, v.close())
 	}
 	return errors.Join(failures...)
 }

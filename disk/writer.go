@@ -63,8 +63,11 @@ func (j *Job) done(length int64, err error) {
 }
 
 // Submit queues a job and never waits. Errors: fault.Busy (the worker's queue is full), fault.Closed (the
-// store is); then Done is never called and Data stays with the caller.
+// store is), fault.Disk (the volume is out of service); then Done is never called and Data stays with the caller.
 func (w *Writer) Submit(job Job) error {
+	if err := w.replica.volume.outError("write chunk", w.replica.id); err != nil { // its worker may hang
+		return err
+	}
 	if done, err := w.submitRecord(&job); done || err != nil {
 		return err
 	}

@@ -19,17 +19,6 @@ type Identity struct {
 	HighestTxid  uint64
 }
 
-// VolumeState is one disk directory of a datanode.
-type VolumeState struct {
-	ID            string
-	Directory     string
-	CapacityBytes int64
-	FreeBytes     int64  // what new replicas may use: the reserve is subtracted
-	Replicas      uint64 // in all states
-	Healthy       bool
-	Error         string // last I/O error; "" if there was none
-}
-
 // Load is what a datanode is busy with at one moment.
 type Load struct {
 	ActiveWrites       uint32

@@ -1,0 +1,152 @@
+package health
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// FS is the file system of a volume: inner, as long as the volume is in service. Afterwards every call fails
+// at once with an OutError in a fs.PathError, but for Close.
+func (v *Volume) FS(inner vfs.FS) vfs.FS { return &watchedFS{inner, v} }
+
+type watchedFS struct {
+	inner  vfs.FS
+	volume *Volume
+}
+
+// watch runs an operation and has its time seen.
+func (v *Volume) watch(op, path string, run func() error) error {
+	slot, err := v.begin(op, path)
+	if err != nil {
+		return &fs.PathError{Op: op, Path: path, Err: err}
+	}
+	defer v.end(slot)
+	return run()
+}
+
+// watched is watch with a result.
+func watched[T any](v *Volume, op, path string, run func() (T, error)) (result T, err error) {
+	slot, err := v.begin(op, path)
+	if err != nil {
+		return result, &fs.PathError{Op: op, Path: path, Err: err}
+	}
+	defer v.end(slot)
+	return run()
+}
+
+func (w *watchedFS) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) {
+	return watched(w.volume, "open", path, func() (vfs.File, error) {
+		inner, err := w.inner.OpenFile(path, flag, perm)
+		if err == nil && flag&os.O_CREATE != 0 {
+			err = w.requireDevice(inner, path)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &watchedFile{File: inner, volume: w.volume, path: path}, nil
+	})
+}
+
+// requireDevice takes a file back that was made below the mount point, because the disk was unmounted after somebody
+// looked: an identity there would pass for the volume, without its replicas. It closes the file on an error.
+func (w *watchedFS) requireDevice(file vfs.File, path string) error {
+	want := w.volume.device.Load()
+	if want == 0 {
+		return nil
+	}
+	info, err := file.Stat()
+	if err == nil && vfs.Device(info) == want {
+		return nil
+	}
+	if err == nil {
+		if info.Size() == 0 {
+			err = w.inner.Remove(path)
+		}
+		w.volume.Condemn(datanode.VolumeMissing, "its disk was unmounted: "+path+" is on another file system")
+		err = errors.Join(&fs.PathError{Op: "open", Path: path, Err: w.volume.Error()}, err)
+	}
+	return errors.Join(err, file.Close())
+}
+
+func (w *watchedFS) MkdirAll(path string, perm fs.FileMode) error {
+	return w.volume.watch("mkdir", path, func() error { return w.inner.MkdirAll(path, perm) })
+}
+
+func (w *watchedFS) Rename(source, target string) error {
+	return w.volume.watch("rename", source, func() error { return w.inner.Rename(source, target) })
+}
+
+func (w *watchedFS) Remove(path string) error {
+	return w.volume.watch("remove", path, func() error { return w.inner.Remove(path) })
+}
+
+func (w *watchedFS) ReadDir(path string) ([]fs.DirEntry, error) {
+	return watched(w.volume, "readdir", path, func() ([]fs.DirEntry, error) { return w.inner.ReadDir(path) })
+}
+
+func (w *watchedFS) Stat(path string) (fs.FileInfo, error) {
+	return watched(w.volume, "stat", path, func() (fs.FileInfo, error) { return w.inner.Stat(path) })
+}
+
+func (w *watchedFS) SyncDir(path string) error {
+	return w.volume.watch("fsync", path, func() error { return w.inner.SyncDir(path) })
+}
+
+func (w *watchedFS) StatFS(path string) (vfs.Space, error) {
+	return watched(w.volume, "statfs", path, func() (vfs.Space, error) { return w.inner.StatFS(path) })
+}
+
+func (w *watchedFS) Lock(path string) (io.Closer, error) {
+	return watched(w.volume, "lock", path, func() (io.Closer, error) { return w.inner.Lock(path) })
+}
+
+// watchedFile is a file of a volume. What sendfile reads through OSFile is not seen here: the data plane has
+// its own bound on it.
+type watchedFile struct {
+	vfs.File
+	volume *Volume
+	path   string
+}
+
+func (f *watchedFile) ReadAt(b []byte, offset int64) (int, error) {
+	slot, err := f.volume.begin("read", f.path)
+	if err != nil {
+		return 0, &fs.PathError{Op: "read", Path: f.path, Err: err}
+	}
+	defer f.volume.end(slot)
+	return f.File.ReadAt(b, offset)
+}
+
+func (f *watchedFile) WriteAt(b []byte, offset int64) (int, error) {
+	slot, err := f.volume.begin("write", f.path)
+	if err != nil {
+		return 0, &fs.PathError{Op: "write", Path: f.path, Err: err}
+	}
+	defer f.volume.end(slot)
+	return f.File.WriteAt(b, offset)
+}
+
+func (f *watchedFile) Sync() error { return f.volume.watch("fsync", f.path, f.File.Sync) }
+
+func (f *watchedFile) Datasync() error { return f.volume.watch("fdatasync", f.path, f.File.Datasync) }
+
+func (f *watchedFile) Truncate(size int64) error {
+	return f.volume.watch("truncate", f.path, func() error { return f.File.Truncate(size) })
+}
+
+func (f *watchedFile) Preallocate(offset, length int64) error {
+	return f.volume.watch("fallocate", f.path, func() error { return f.File.Preallocate(offset, length) })
+}
+
+func (f *watchedFile) SyncRange(offset, length int64) error {
+	return f.volume.watch("sync_file_range", f.path, func() error { return f.File.SyncRange(offset, length) })
+}
+
+func (f *watchedFile) Stat() (fs.FileInfo, error) {
+	return watched(f.volume, "stat", f.path, f.File.Stat)
+}

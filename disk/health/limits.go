@@ -1,0 +1,24 @@
+package health
+
+import "time"
+
+// Limits say what a volume may do before it is out of service.
+type Limits struct {
+	ErrorsMax  int           // so many errors ...
+	Window     time.Duration // ... within this time
+	StallAfter time.Duration // an operation that takes longer makes the volume suspect: nothing new goes there
+	HangAfter  time.Duration // one that takes even longer ends its service
+}
+
+// Defaults. A single bad sector makes few errors a minute, a dead disk makes them with every operation. A disk
+// that is only slow returns: a kernel that resets a disk takes up to 30 s per attempt, so an operation of a
+// minute is one that will not return.
+const (
+	ErrorsMax  = 3
+	Window     = time.Minute
+	StallAfter = 5 * time.Second
+	HangAfter  = time.Minute
+)
+
+// textBytesMax bounds the text of an error that is kept.
+const textBytesMax = 512

@@ -1,0 +1,228 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/limits"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// Volume is the health of one volume. Safe for concurrent use; no method does I/O.
+type Volume struct {
+	limits Limits
+	clock  clock.Clock
+	onOut  func()
+	out    atomic.Bool
+	gone   chan struct{} // closed when it goes out of service
+	device atomic.Uint64 // see SetDevice
+
+	mu struct {
+		sync.Mutex
+		state  datanode.VolumeHealth // of Status, when it was asked last; final once out of service
+		since  time.Time             // state is what it is
+		errors uint64
+		last   string
+		reason string      // why it is out of service
+		recent []time.Time // of the last errors: at most ErrorsMax
+		full   bool
+		// running are the operations under way, by slot; free are the slots without one. Their number is that
+		// of the goroutines that use the disk at once, which their owners bound.
+		running []operation
+		free    []int
+	}
+}
+
+// operation is one that has not returned; op is empty in a free slot.
+type operation struct {
+	op, path string
+	began    time.Time
+}
+
+// New makes the health of a volume that has shown nothing yet. onOut is called once, when the volume goes out
+// of service, on the goroutine that found out, which may hold locks: it must not block.
+func New(c clock.Clock, l Limits, onOut func()) *Volume {
+	v := &Volume{limits: l, clock: c, onOut: onOut, gone: make(chan struct{})}
+	v.mu.state, v.mu.since = datanode.VolumeHealthy, c.Now()
+	return v
+}
+
+// Status is a volume's state at one moment.
+type Status struct {
+	State  datanode.VolumeHealth
+	Since  time.Time
+	Errors uint64
+	Last   string // error, or why it is out of service; "": there was none
+}
+
+// SetDevice says on which file system the volume is (vfs.Device); 0: that is not known. A file that is created on
+// another one ends the service.
+func (v *Volume) SetDevice(device uint64) { v.device.Store(device) }
+
+// Out tells whether the volume is out of service. It never returns.
+func (v *Volume) Out() bool { return v.out.Load() }
+
+// Gone is closed when the volume goes out of service.
+func (v *Volume) Gone() <-chan struct{} { return v.gone }
+
+// Note counts an I/O error. A full disk and a shortage of files or memory are no errors of the disk. A
+// read-only file system ends the service at once.
+func (v *Volume) Note(err error) {
+	if err == nil || vfs.IsFull(err) || vfs.IsShortage(err) || errors.As(err, new(*OutError)) {
+		return
+	}
+	now := v.clock.Now()
+	v.mu.Lock()
+	v.mu.errors++
+	v.mu.last = limits.Clip(err.Error(), textBytesMax)
+	v.forgetLocked(now)
+	v.mu.recent = append(v.mu.recent, now)
+	many := len(v.mu.recent) >= v.limits.ErrorsMax
+	v.mu.Unlock()
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		v.Condemn(datanode.VolumeReadOnly, "the file system is read-only: "+err.Error())
+	case many:
+		v.Condemn(datanode.VolumeFailed,
+			fmt.Sprintf("%d I/O errors within %v, the last: %v", v.limits.ErrorsMax, v.limits.Window, err))
+	}
+}
+
+// forgetLocked drops errors that are too old to count.
+func (v *Volume) forgetLocked(now time.Time) {
+	for len(v.mu.recent) > 0 && now.Sub(v.mu.recent[0]) > v.limits.Window {
+		v.mu.recent = v.mu.recent[1:]
+	}
+}
+
+// Condemn ends the volume's service. Only the first call counts.
+func (v *Volume) Condemn(state datanode.VolumeHealth, reason string) {
+	v.mu.Lock()
+	if v.mu.state.OutOfService() {
+		v.mu.Unlock()
+		return
+	}
+	v.mu.state, v.mu.since, v.mu.reason = state, v.clock.Now(), limits.Clip(reason, textBytesMax)
+	v.out.Store(true)
+	v.mu.Unlock()
+	close(v.gone)
+	v.onOut()
+}
+
+// SetFull notes whether there is room for new replicas.
+func (v *Volume) SetFull(full bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.full = full
+}
+
+// Status describes the volume.
+func (v *Volume) Status() Status {
+	now := v.clock.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.mu.state.OutOfService() {
+		if next := v.judgeLocked(now); next != v.mu.state {
+			v.mu.state, v.mu.since = next, now
+		}
+	}
+	status := Status{State: v.mu.state, Since: v.mu.since, Errors: v.mu.errors, Last: v.mu.last}
+	if v.mu.reason != "" {
+		status.Last = v.mu.reason
+	}
+	return status
+}
+
+// judgeLocked is the state of a volume in service.
+func (v *Volume) judgeLocked(now time.Time) datanode.VolumeHealth {
+	v.forgetLocked(now)
+	switch oldest := v.oldestLocked(); {
+	case len(v.mu.recent) > 0, oldest.op != "" && now.Sub(oldest.began) >= v.limits.StallAfter:
+		return datanode.VolumeSuspect
+	case v.mu.full:
+		return datanode.VolumeFull
+	}
+	return datanode.VolumeHealthy
+}
+
+// Stalled tells whether an operation takes suspiciously long, so that a further one might wait for it.
+func (v *Volume) Stalled() bool {
+	now := v.clock.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	oldest := v.oldestLocked()
+	return oldest.op != "" && now.Sub(oldest.began) >= v.limits.StallAfter
+}
+
+// Check ends the service of a volume that has an operation which does not return.
+func (v *Volume) Check() {
+	now := v.clock.Now()
+	v.mu.Lock()
+	oldest := v.oldestLocked()
+	v.mu.Unlock()
+	if took := now.Sub(oldest.began); oldest.op != "" && took >= v.limits.HangAfter {
+		v.Condemn(datanode.VolumeFailed,
+			fmt.Sprintf("%s %s has not returned for %v", oldest.op, oldest.path, took.Round(time.Second)))
+	}
+}
+
+// oldestLocked is the operation that has been under way longest; one without an op if there is none.
+func (v *Volume) oldestLocked() (oldest operation) {
+	for _, o := range v.mu.running {
+		if o.op != "" && (oldest.op == "" || o.began.Before(oldest.began)) {
+			oldest = o
+		}
+	}
+	return oldest
+}
+
+// begin notes an operation that starts. Error: OutError.
+func (v *Volume) begin(op, path string) (slot int, err error) {
+	now := v.clock.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mu.state.OutOfService() {
+		return 0, &OutError{State: v.mu.state, Reason: v.mu.reason}
+	}
+	if free := len(v.mu.free); free > 0 {
+		slot, v.mu.free = v.mu.free[free-1], v.mu.free[:free-1]
+	} else {
+		slot, v.mu.running = len(v.mu.running), append(v.mu.running, operation{})
+	}
+	v.mu.running[slot] = operation{op, path, now}
+	return slot, nil
+}
+
+func (v *Volume) end(slot int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.running[slot] = operation{}
+	v.mu.free = append(v.mu.free, slot)
+}
+
+// Error is why the volume is out of service; nil while it is in service.
+func (v *Volume) Error() error {
+	if !v.Out() {
+		return nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return &OutError{State: v.mu.state, Reason: v.mu.reason}
+}
+
+// OutError is what operations on a volume out of service get.
+type OutError struct {
+	State  datanode.VolumeHealth
+	Reason string
+}
+
+// Error names the state and its reason.
+func (e *OutError) Error() string {
+	return fmt.Sprintf("the volume is out of service (%s): %s", e.State, e.Reason)
+}

@@ -1,0 +1,353 @@
+package disk
+
+import (
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/disk/health"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/simdisk"
+)
+
+// twoDisks has a disk of its own for each of /a and /b, which fail apart from each other.
+type twoDisks struct {
+	memory map[string]*simdisk.Mem
+	disks  map[string]*simdisk.Faulty
+}
+
+func newTwoDisks() *twoDisks {
+	d := &twoDisks{memory: map[string]*simdisk.Mem{}, disks: map[string]*simdisk.Faulty{}}
+	d.put("/a")
+	d.put("/b")
+	return d
+}
+
+// put puts a new, empty disk at a mount point.
+func (d *twoDisks) put(directory string) {
+	d.memory[directory] = simdisk.NewMem()
+	d.disks[directory] = simdisk.NewFaulty(d.memory[directory])
+}
+
+var everyOp = []simdisk.Op{
+	simdisk.OpOpen, simdisk.OpMkdir, simdisk.OpRename, simdisk.OpRemove, simdisk.OpReadDir, simdisk.OpStat,
+	simdisk.OpSyncDir, simdisk.OpStatFS, simdisk.OpLock, simdisk.OpRead, simdisk.OpWrite, simdisk.OpSync,
+	simdisk.OpDatasync, simdisk.OpTruncate, simdisk.OpPreallocate, simdisk.OpSyncRange,
+}
+
+// fail makes everything on a disk fail.
+func (d *twoDisks) fail(directory string, err error) (heal func()) {
+	var rules []func()
+	for _, op := range everyOp {
+		rules = append(rules, d.disks[directory].Inject(simdisk.Rule{Op: op, Err: err}))
+	}
+	return func() {
+		for _, remove := range rules {
+			remove()
+		}
+	}
+}
+
+func (d *twoDisks) of(name string) vfs.FS {
+	if strings.HasPrefix(name, "/b") {
+		return d.disks["/b"]
+	}
+	return d.disks["/a"]
+}
+
+func (d *twoDisks) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	return d.of(name).OpenFile(name, flag, perm)
+}
+func (d *twoDisks) MkdirAll(name string, perm fs.FileMode) error {
+	return d.of(name).MkdirAll(name, perm)
+}
+func (d *twoDisks) Rename(source, target string) error         { return d.of(source).Rename(source, target) }
+func (d *twoDisks) Remove(name string) error                   { return d.of(name).Remove(name) }
+func (d *twoDisks) ReadDir(name string) ([]fs.DirEntry, error) { return d.of(name).ReadDir(name) }
+func (d *twoDisks) Stat(name string) (fs.FileInfo, error)      { return d.of(name).Stat(name) }
+func (d *twoDisks) SyncDir(name string) error                  { return d.of(name).SyncDir(name) }
+func (d *twoDisks) StatFS(name string) (vfs.Space, error)      { return d.of(name).StatFS(name) }
+func (d *twoDisks) Lock(name string) (io.Closer, error)        { return d.of(name).Lock(name) }
+
+// lossy is a store on two disks, with twenty sealed replicas.
+type lossy struct {
+	*Store
+	t       *testing.T
+	disks   *twoDisks
+	events  chan Event
+	volumes chan datanode.VolumeState
+}
+
+func lossyOptions(disks *twoDisks) Options {
+	o := testOptions(disks)
+	o.Directories, o.FailedVolumesTolerated = []string{"/a", "/b"}, 1
+	return o
+}
+
+const lossyReplicas = 20
+
+func startLossy(t *testing.T) *lossy {
+	l := &lossy{t: t, disks: newTwoDisks(), events: make(chan Event, 1000), volumes: make(chan datanode.VolumeState, 2)}
+	o := lossyOptions(l.disks)
+	o.OnEvent = func(e Event) { l.events <- e }
+	o.OnVolume = func(v datanode.VolumeState) { l.volumes <- v }
+	l.Store = openStore(t, o)
+	for n := range lossyReplicas {
+		w := mustCreate(t, l.Store, testID(n))
+		mustAppend(t, w, pattern(uint64(n), 1000), true)
+		mustSeal(t, w)
+	}
+	for len(l.events) > 0 {
+		<-l.events
+	}
+	return l
+}
+
+// on tells which replicas are on a volume.
+func (l *lossy) on(directory string) (ids []int) {
+	for n := range lossyReplicas {
+		if l.index.lookup(testID(n)).volume.directory == directory {
+			ids = append(ids, n)
+		}
+	}
+	require.NotEmpty(l.t, ids)
+	return ids
+}
+
+// requireLost checks that exactly the replicas of /b are gone, and that they were reported.
+func (l *lossy) requireLost(state datanode.VolumeHealth) {
+	t := l.t
+	told := <-l.volumes
+	require.Equal(t, "/b", told.Directory)
+	require.Equal(t, state, told.Health, told.Error)
+	require.False(t, told.Healthy)
+	lost := l.on("/b")
+	removed := map[chunk.ID]bool{}
+	for len(l.events) > 0 {
+		e := <-l.events
+		require.Equal(t, Removed, e.Kind)
+		removed[e.Replica.ID] = true
+	}
+	require.Len(t, removed, len(lost))
+	for _, n := range lost {
+		require.True(t, removed[testID(n)])
+		_, err := l.OpenReader(testID(n), 0)
+		require.ErrorIs(t, err, fault.Disk)
+		_, err = l.Stat(testID(n))
+		require.ErrorIs(t, err, fault.NotFound)
+		_, _, err = l.BeginRecovery(testID(n), 2)
+		require.ErrorIs(t, err, fault.Disk, "not: there never was one")
+	}
+	require.Len(t, l.Replicas(), lossyReplicas-len(lost))
+	for _, n := range l.on("/a") {
+		requireContent(t, l.Store, testID(n), pattern(uint64(n), 1000))
+	}
+	// The node goes on, and takes a copy of what it lost.
+	w, err := l.Create(testID(lost[0]), 1, CreateOptions{ChunkSize: testChunkSize, Hidden: true})
+	require.NoError(t, err)
+	mustAppend(t, w, pattern(uint64(lost[0]), 1000), true)
+	mustSeal(t, w)
+	requireContent(t, l.Store, testID(lost[0]), pattern(uint64(lost[0]), 1000))
+	var last Event
+	for len(l.events) > 0 {
+		last = <-l.events
+	}
+	require.Equal(t, Stored, last.Kind, "the copy counts")
+	require.NoError(t, l.ObserveEpoch(7, 7), "the other disk has it")
+}
+
+func TestDiskThatDiesIsLostAtOnce(t *testing.T) {
+	l := startLossy(t)
+	defer l.disks.fail("/b", syscall.EIO)()
+	l.monitor.check() // looks at it; so does everybody who uses it
+	l.monitor.group.Wait()
+	for range 2 {
+		_, err := readVerified(l.Store, testID(l.on("/b")[0]))
+		require.ErrorIs(t, err, fault.Disk)
+	}
+	l.requireLost(datanode.VolumeFailed)
+}
+
+func TestIdleDiskThatDiesIsFound(t *testing.T) {
+	l := startLossy(t)
+	l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpDatasync, Err: syscall.EIO}) // what is cached is still read
+	for range 3 {
+		l.monitor.check()
+		l.monitor.group.Wait()
+	}
+	l.requireLost(datanode.VolumeFailed)
+}
+
+func TestReadOnlyDiskIsLostAtOnce(t *testing.T) {
+	l := startLossy(t)
+	l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpOpen, Path: probeName, Err: syscall.EROFS})
+	l.monitor.check()
+	l.monitor.group.Wait()
+	l.requireLost(datanode.VolumeReadOnly)
+}
+
+func TestDiskThatIsUnmountedIsLostAtOnce(t *testing.T) {
+	l := startLossy(t)
+	l.disks.put("/b")
+	require.NoError(t, l.disks.memory["/b"].MkdirAll("/b", 0o755))
+	l.monitor.check()
+	l.monitor.group.Wait()
+	l.requireLost(datanode.VolumeMissing)
+	entries, err := l.disks.memory["/b"].ReadDir("/b")
+	require.NoError(t, err)
+	require.Empty(t, entries, "nothing is written below the mount point")
+}
+
+func TestDiskThatHangsIsLostAndHoldsUpNobody(t *testing.T) {
+	l := startLossy(t)
+	fake := l.options.Clock.(*clock.Fake)
+	hang, entered := make(chan struct{}), make(chan struct{}, 100)
+	remove := l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpRead, Before: func() {
+		entered <- struct{}{}
+		<-hang
+	}})
+	id := testID(l.on("/b")[0])
+	stuck := make(chan error, 1)
+	go func() {
+		_, err := readVerified(l.Store, id)
+		stuck <- err
+	}()
+	<-entered
+	fake.Advance(health.StallAfter)
+	require.Equal(t, datanode.VolumeSuspect, l.Volumes()[1].Health)
+	for n := 100; n < 110; n++ { // nothing new goes there
+		mustCreate(t, l.Store, testID(n))
+		require.Equal(t, "/a", l.index.lookup(testID(n)).volume.directory)
+		require.NoError(t, l.Delete(testID(n), 1))
+	}
+	for len(l.events) > 0 {
+		<-l.events
+	}
+	fake.Advance(health.HangAfter)
+	l.monitor.check()
+	l.requireLost(datanode.VolumeFailed)
+	require.Contains(t, l.Volumes()[1].Error, "has not returned for")
+	remove()
+	close(hang)
+	<-stuck // also when it got its bytes: they are verified
+}
+
+func TestRestartWithOneBadDisk(t *testing.T) {
+	for name, state := range map[error]datanode.VolumeHealth{
+		syscall.EIO: datanode.VolumeFailed, syscall.EROFS: datanode.VolumeReadOnly,
+	} {
+		t.Run(name.Error(), func(t *testing.T) {
+			l := startLossy(t)
+			good, lost := l.on("/a"), l.on("/b")
+			require.NoError(t, l.Close())
+			heal := l.disks.fail("/b", name)
+			o := lossyOptions(l.disks)
+			o.FailedVolumesTolerated = 0
+			_, err := Open(o)
+			require.ErrorIs(t, err, fault.Disk)
+			require.ErrorContains(t, err, "/b")
+			require.ErrorContains(t, err, "1 of 2 volumes")
+			s := openStore(t, lossyOptions(l.disks))
+			require.Equal(t, state, s.Volumes()[1].Health)
+			require.Len(t, s.Replicas(), len(good))
+			_, _, err = s.BeginRecovery(testID(lost[0]), 2)
+			require.ErrorIs(t, err, fault.Disk, "nobody knows what was on the other disk")
+			require.NoError(t, s.ObserveEpoch(3, 3))
+			require.NoError(t, s.Close())
+			healA := l.disks.fail("/a", name)
+			_, err = Open(lossyOptions(l.disks))
+			require.ErrorIs(t, err, fault.Disk, "one has to be left")
+			healA()
+			heal()
+			s = openStore(t, lossyOptions(l.disks))
+			require.Len(t, s.Replicas(), lossyReplicas, "a disk that returns is read")
+			require.EqualValues(t, 3, s.Identity().HighestEpoch)
+		})
+	}
+}
+
+func TestDiskWhoseReplicasCannotBeListedIsTolerated(t *testing.T) {
+	l := startLossy(t)
+	good := l.on("/a")
+	require.NoError(t, l.Close())
+	defer l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpReadDir, Path: "7f", Err: syscall.EIO})()
+	s := openStore(t, lossyOptions(l.disks))
+	require.Len(t, s.Replicas(), len(good), "nothing of a disk that cannot be read whole counts")
+}
+
+func TestMissingVolumeIsNotMadeAnew(t *testing.T) {
+	l := startLossy(t)
+	good, id := l.on("/a"), l.Volumes()[1].ID
+	require.NoError(t, l.Close())
+	old := l.disks.disks["/b"]
+	l.disks.put("/b")
+	o := lossyOptions(l.disks)
+	o.FailedVolumesTolerated = 0
+	_, err := Open(o)
+	require.ErrorIs(t, err, fault.Disk)
+	var e *fault.Error
+	require.ErrorAs(t, err, &e)
+	require.Contains(t, e.Hint, formatName)
+
+	s := openStore(t, lossyOptions(l.disks))
+	state := s.Volumes()[1]
+	require.Equal(t, datanode.VolumeMissing, state.Health)
+	require.Equal(t, id, state.ID)
+	require.Len(t, s.Replicas(), len(good))
+	_, err = l.disks.memory["/b"].Stat("/b")
+	require.ErrorIs(t, err, fs.ErrNotExist, "nothing was made")
+	require.NoError(t, s.Close())
+
+	// Its return: also after starts without it.
+	empty := l.disks.disks["/b"]
+	l.disks.disks["/b"] = old
+	s = openStore(t, lossyOptions(l.disks))
+	require.Len(t, s.Replicas(), lossyReplicas)
+	require.NoError(t, s.Close())
+
+	// Or the operator gives it up.
+	l.disks.disks["/b"] = empty
+	require.NoError(t, empty.MkdirAll("/b", 0o755))
+	f, err := empty.OpenFile(path.Join("/b", formatName), syscall.O_CREAT|syscall.O_RDWR, 0o644)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	s = openStore(t, lossyOptions(l.disks))
+	require.True(t, s.Volumes()[1].Healthy)
+	require.NotEqual(t, id, s.Volumes()[1].ID)
+	_, err = empty.Stat(path.Join("/b", formatName))
+	require.ErrorIs(t, err, fs.ErrNotExist, "it counts once")
+}
+
+func TestErrorsThatAreFarApartAreNoReason(t *testing.T) {
+	fake := clock.NewFake(testTime)
+	out := 0
+	limits := health.Limits{ErrorsMax: 3, Window: time.Minute, StallAfter: time.Second, HangAfter: time.Hour}
+	v := health.New(fake, limits, func() { out++ })
+	for range 5 {
+		v.Note(syscall.EIO)
+		v.Note(syscall.ENOSPC)
+		require.Equal(t, datanode.VolumeSuspect, v.Status().State)
+		fake.Advance(40 * time.Second)
+	}
+	fake.Advance(time.Minute)
+	require.Equal(t, datanode.VolumeHealthy, v.Status().State)
+	require.EqualValues(t, 5, v.Status().Errors)
+	v.SetFull(true)
+	require.Equal(t, datanode.VolumeFull, v.Status().State)
+	for range 3 {
+		v.Note(syscall.EIO)
+	}
+	v.Note(syscall.EROFS)
+	require.Equal(t, datanode.VolumeFailed, v.Status().State)
+	require.Equal(t, 1, out)
+}

@@ -1,0 +1,107 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/vfs"
+)
+
+// roll is which volumes a store had before, as the identity files say. It exists during a start, so that a volume
+// that is missing is not made anew: its directory is the mount point of a disk that is not mounted, and what
+// would be written there would fill the disk below, or a disk that was lost without anybody noticing.
+type roll struct {
+	fs    vfs.FS
+	known map[string]volumeRecord // by directory
+	here  map[string]bool         // ids of the volumes that were found
+}
+
+// callRoll reads the identity files of all directories, and the marks beside them. What cannot be read is found
+// out again when the volume is opened.
+func callRoll(fsys vfs.FS, volumes []*volume) *roll {
+	found := &roll{fs: fsys, known: make(map[string]volumeRecord), here: make(map[string]bool)}
+	for _, v := range volumes {
+		marked, ok, err := readIdentityFile(fsys, markPath(v.directory))
+		if ok && err == nil {
+			found.known[path.Clean(v.directory)] = volumeRecord{marked.VolumeID, path.Clean(v.directory), true}
+		}
+	}
+	for _, v := range volumes {
+		identity, ok, err := readIdentity(v.fs, v.directory)
+		if !ok || err != nil {
+			continue
+		}
+		found.here[identity.VolumeID] = true
+		for _, record := range identity.Volumes {
+			found.known[path.Clean(record.Directory)] = record
+		}
+	}
+	return found
+}
+
+// recordOf is what is known of the volume of a directory.
+func (r *roll) recordOf(directory string) (volumeRecord, bool) {
+	record, known := r.known[path.Clean(directory)]
+	return record, known
+}
+
+// missing tells whether a known volume should be in a directory that has none; nil: it may be opened, or made.
+// The operator says with a file (formatName) that it shall be made anew.
+func (r *roll) missing(volume *volume) error {
+	const op = "open volume"
+	record, known := r.recordOf(volume.directory)
+	if !known || r.here[record.VolumeID] {
+		return nil
+	}
+	if _, err := volume.fs.Stat(path.Join(volume.directory, identityName)); !errors.Is(err, fs.ErrNotExist) {
+		return nil // another volume, or a disk that cannot tell
+	}
+	if _, err := volume.fs.Stat(path.Join(volume.directory, formatName)); err == nil {
+		volume.logger.Warn("a missing volume is made anew, as its directory says", "was", record.VolumeID)
+		return nil
+	}
+	reason := "volume " + record.VolumeID + " of this datanode was here, and is not"
+	if record.MountPoint {
+		reason += ": its disk is not mounted"
+	}
+	return &fault.Error{Kind: fault.Disk, Op: op, Path: volume.directory, Reason: reason,
+		Hint: "mount or restore its disk and start again; if it is lost, put an empty disk there, " +
+			"touch " + path.Join(volume.directory, formatName) + ", and start again"}
+}
+
+// markPath is the file beside a mount point that says what belongs there: it is seen when the disk is not mounted.
+func markPath(directory string) string {
+	directory = path.Clean(directory)
+	return path.Join(path.Dir(directory), "."+path.Base(directory)+markSuffix)
+}
+
+// note leaves the mark of a volume that is a mount point, and takes the operator's word for done. Both are of use to
+// a later start only, so their errors are told and not returned.
+func (r *roll) note(volume *volume) {
+	if err := r.takeFormat(volume); err != nil {
+		volume.logger.Warn("cannot remove the file that let this volume be made anew: remove it", "err", err)
+	}
+	if !volume.mounted {
+		return
+	}
+	old, ok, err := readIdentityFile(r.fs, markPath(volume.directory))
+	if ok && err == nil && old.VolumeID == volume.id {
+		return
+	}
+	mark := volumeIdentity{VolumeID: volume.id}.with(datanode.Identity{NodeID: volume.identity.NodeID})
+	if err := writeIdentityFile(r.fs, markPath(volume.directory), mark); err != nil {
+		volume.logger.Info("the directory above the mount point cannot be written: if this is the node's only disk, "+
+			"a start does not notice that it is not mounted", "path", markPath(volume.directory), "err", err)
+	}
+}
+
+func (r *roll) takeFormat(v *volume) error {
+	name := path.Join(v.directory, formatName)
+	if _, err := v.fs.Stat(name); err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	return v.fs.Remove(name)
+}

@@ -1,0 +1,50 @@
+package datanode
+
+import "time"
+
+// VolumeHealth is what a datanode thinks of one of its disks.
+type VolumeHealth uint8
+
+// States of a volume. A failed, read-only or missing one is out of service: its replicas are not read, not
+// reported and not counted, until a start finds it whole.
+const (
+	VolumeUnknown  VolumeHealth = iota // of a datanode that does not say
+	VolumeHealthy                      // takes and gives
+	VolumeSuspect                      // had errors lately, or an operation that takes too long
+	VolumeFull                         // gives, but has no room above its reserve
+	VolumeReadOnly                     // its file system refuses writes
+	VolumeFailed                       // too many errors, or an operation that did not return
+	VolumeMissing                      // its disk is not there: unmounted, or pulled out
+)
+
+var volumeHealthNames = [...]string{
+	VolumeUnknown: "unknown", VolumeHealthy: "healthy", VolumeSuspect: "suspect", VolumeFull: "full",
+	VolumeReadOnly: "read-only", VolumeFailed: "failed", VolumeMissing: "missing",
+}
+
+// String names the state.
+func (h VolumeHealth) String() string {
+	if int(h) < len(volumeHealthNames) {
+		return volumeHealthNames[h]
+	}
+	return volumeHealthNames[VolumeUnknown]
+}
+
+// OutOfService tells whether a volume in this state is used for nothing.
+func (h VolumeHealth) OutOfService() bool {
+	return h == VolumeReadOnly || h == VolumeFailed || h == VolumeMissing
+}
+
+// VolumeState is one disk directory of a datanode.
+type VolumeState struct {
+	ID            string
+	Directory     string
+	CapacityBytes int64
+	FreeBytes     int64  // what new replicas may use: the reserve is subtracted
+	Replicas      uint64 // in all states
+	Healthy       bool   // in service
+	Error         string // last I/O error; "" if there was none
+	Health        VolumeHealth
+	Errors        uint64    // I/O errors since the start
+	Since         time.Time // when Health became what it is
+}
