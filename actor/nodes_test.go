@@ -2,6 +2,7 @@ package actor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,4 +280,30 @@ func TestManyReplicas(t *testing.T) {
 	// Two too many go, one at a time.
 	require.Len(t, deletions(h.pass(2*time.Second, "a", "b", "c", "d", "e", "f", "g")), 2)
 	require.Len(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas, 5)
+}
+
+// TestNodeWithoutDisksIsDead: a node that says that none of its volumes is in service does not count, however often it
+// registers, and its chunks are copied without waiting for it to be silent.
+func TestNodeWithoutDisksIsDead(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 3, DefaultChunkSize: 1 << 20})
+	h.start(4)
+	written := h.write(1, "/f", 1<<20, 10)[0]
+	lost := written.Replicas[0].NodeID
+	broken := []datanode.VolumeState{{ID: "v", CapacityBytes: 1 << 40, Health: datanode.VolumeFailed}}
+	h.own(&Heartbeat{NodeID: lost, Session: h.sessions[lost], Volumes: broken})
+	others := slices.DeleteFunc([]string{"a", "b", "c", "d"}, func(id string) bool { return id == lost })
+	h.pass(time.Second, others...)
+	require.Equal(t, uint64(1), read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated)
+	for range 3 {
+		h.session++
+		h.sessions[lost] = h.session
+		h.own(&RegisterNode{Session: h.session, NodeID: lost, Address: lost + ":1", Volumes: broken,
+			DurableTxid: h.s.Txid()})
+		h.pass(time.Second, others...)
+		require.Equal(t, uint64(1), read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated)
+	}
+	h.own(&Heartbeat{NodeID: lost, Session: h.sessions[lost], Volumes: volumes()})
+	h.stored(lost, sealedReplica(written.Chunk, 1, 10))
+	h.pass(time.Second, others...)
+	require.Zero(t, read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated, "its disk is back")
 }

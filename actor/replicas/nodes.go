@@ -18,7 +18,7 @@ import (
 type Liveness uint8
 
 const (
-	// NodeDead is silent for DeadAfter; its replicas do not count.
+	// NodeDead is silent for DeadAfter, or without any volume in service; its replicas do not count.
 	NodeDead Liveness = iota
 	// NodeStale has a broken stream, or is silent for StaleAfter; its replicas
 	// count, are read last, and nothing new is placed on it.
@@ -54,6 +54,7 @@ type node struct {
 	largest   int64 // free bytes of the healthy volume with most
 	replicas  uint64
 	placed    int64 // replicas placed since the last heartbeat
+	diskless  bool  // it says that none of its volumes is in service
 	// complete: a full report was received since registration, and since this namenode is active.
 	complete bool
 }
@@ -101,12 +102,14 @@ func (n *node) fuller(than *node) bool {
 
 func (n *node) setVolumes(volumes []datanode.VolumeState) {
 	n.free, n.capacity, n.largest, n.replicas = 0, 0, 0, 0
+	n.diskless = len(volumes) > 0
 	for i := range volumes {
 		v := &volumes[i]
 		n.replicas += v.Replicas
 		if !v.Healthy {
 			continue
 		}
+		n.diskless = false
 		n.free += max(v.FreeBytes, 0)
 		n.capacity += max(v.CapacityBytes, 0)
 		n.largest = max(n.largest, v.FreeBytes)
@@ -174,7 +177,7 @@ func (t *Nodes) Register(index datanode.Index, r *Registration) {
 	peer.setVolumes(r.Volumes)
 	peer.load, peer.placed = datanode.Load{}, 0
 	t.setComplete(peer, false)
-	t.setLiveness(peer, NodeLive)
+	t.heard(peer)
 	t.room.deletion.resendAll(index)
 	t.room.step.Send(peer.id, &datanode.SendReport{})
 	t.room.step.Emit(step.Event{Kind: step.EventNodeRegistered, NodeID: peer.id, Text: peer.address})
@@ -208,7 +211,10 @@ func (t *Nodes) session(op string, s Session) (*node, *fault.Error) {
 
 func (t *Nodes) heard(n *node) {
 	n.heard = t.room.step.Mono
-	if n.connected {
+	switch {
+	case n.diskless: // it has nothing, however often it says that it is there
+		t.setLiveness(n, NodeDead)
+	case n.connected:
 		t.setLiveness(n, NodeLive)
 	}
 }
