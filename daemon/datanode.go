@@ -54,6 +54,7 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 			ReserveBytes: int64(section.Reserve),
 			PackBytesMax: int64(section.PackLimit), PackSegmentBytes: int64(section.PackSegment),
 			WriteoutStepBytes: int64(section.WriteoutStep), WorkersPerVolume: section.DiskWorkers,
+			FailedVolumesTolerated: section.FailedMax,
 		},
 		data: dataplane.Options{
 			Listen: section.Listen,
@@ -82,6 +83,8 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 	}
 	events := agent.NewEvents()
 	options.disk.Logger, options.disk.OnEvent = logger, forward(events, logger)
+	volumes := newVolumeWatch(options.disk)
+	options.disk.OnVolume = volumes.note
 	store, err := disk.Open(options.disk)
 	if err != nil {
 		return nil, daemon.abandon(ctx, err)
@@ -104,6 +107,7 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 		return nil, daemon.abandon(ctx, err)
 	}
 	daemon.add("agent", control.Close)
+	daemon.stopWithout(volumes, control)
 	// It closes first: files are sealed while their bytes are still served.
 	options.appender.NodeID, options.appender.Address, options.appender.Logger = store.Identity().NodeID,
 		options.agent.Address, logger

@@ -143,6 +143,29 @@ func (a *Agent) Status() []Status {
 	return out
 }
 
+// Announce sends every registered namenode a heartbeat and the changes that wait, and returns when it has, or when ctx
+// ends: the last words of a datanode that stops by itself.
+func (a *Agent) Announce(ctx context.Context) {
+	before := make([]uint64, len(a.links))
+	for i, l := range a.links {
+		before[i] = l.beats.Load()
+		select {
+		case l.urgent <- struct{}{}:
+		default:
+		}
+	}
+	for ctx.Err() == nil {
+		waiting := false
+		for i, l := range a.links {
+			waiting = waiting || l.snapshot().Registered && (l.beats.Load() == before[i] || !l.queue.empty())
+		}
+		if !waiting {
+			return
+		}
+		_ = clock.Sleep(ctx, a.options.Clock, changesInterval) // the loop looks at ctx
+	}
+}
+
 // Close ends the streams and waits for running orders to notice, until ctx
 // ends. Errors: fault.Closed with the context's error.
 func (a *Agent) Close(ctx context.Context) error {

@@ -14,7 +14,8 @@ func volumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
 	out := make([]*controlpb.VolumeState, 0, len(volumes))
 	for _, v := range volumes {
 		out = append(out, &controlpb.VolumeState{VolumeId: v.ID, Directory: v.Directory, CapacityBytes: v.CapacityBytes,
-			FreeBytes: v.FreeBytes, Replicas: v.Replicas, Healthy: v.Healthy, Error: v.Error})
+			FreeBytes: v.FreeBytes, Replicas: v.Replicas, Healthy: v.Healthy, Error: v.Error,
+			Health: controlpb.VolumeHealth(v.Health), Errors: v.Errors, SinceMs: v.Since.UnixMilli()})
 	}
 	return out
 }

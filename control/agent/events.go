@@ -115,6 +115,13 @@ func (q *changeQueue) drain(most int) (changes []change, complete bool) {
 	return changes, true
 }
 
+// empty tells whether nothing waits.
+func (q *changeQueue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.mu.order) == 0
+}
+
 // reset empties the queue and accepts changes from now on. Earlier changes are in
 // any snapshot that is made after reset.
 func (q *changeQueue) reset() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +26,9 @@ type link struct {
 	queue      *changeQueue
 	// outbox holds answers to orders for the stream that runs, or the next one.
 	outbox chan *controlpb.DatanodeMessage
+	// urgent asks for a heartbeat at once; beats counts those that were sent.
+	urgent chan struct{} // capacity 1
+	beats  atomic.Uint64
 	// report is the number of the last full report; only run's goroutine.
 	report uint64
 	mu     struct {
@@ -39,6 +43,7 @@ func newLink(a *Agent, address string, connection *grpc.ClientConn) *link {
 		logger: a.options.Logger.With(keyNamenode, address),
 		queue:  a.options.Events.subscribe(queueChangesMax),
 		outbox: make(chan *controlpb.DatanodeMessage, outboxMax),
+		urgent: make(chan struct{}, 1),
 	}
 	l.mu.status = Status{Namenode: address, Since: a.options.Clock.Now()}
 	return l

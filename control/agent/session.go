@@ -163,6 +163,8 @@ func (s *session) sendLoop(ctx context.Context, chosen settings, received <-chan
 			lastHeard = s.agent.options.Clock.Now()
 		case <-s.queue.wake:
 		case <-gathered.C():
+		case <-s.urgent:
+			due = now
 		case <-s.refresh:
 			s.pending = true
 		case <-periodic.C():
@@ -240,6 +242,7 @@ func (s *session) sendPage() error {
 
 func (s *session) sendHeartbeat() error {
 	s.heartbeat++
+	defer s.beats.Add(1)
 	var load datanode.Load
 	if s.agent.options.Load != nil {
 		load = s.agent.options.Load()

@@ -23,6 +23,69 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// VolumeHealth has the values of datanode.VolumeHealth.
+type VolumeHealth int32
+
+const (
+	// Of a datanode that does not say.
+	VolumeHealth_VOLUME_HEALTH_UNSPECIFIED VolumeHealth = 0
+	VolumeHealth_VOLUME_HEALTH_HEALTHY     VolumeHealth = 1
+	VolumeHealth_VOLUME_HEALTH_SUSPECT     VolumeHealth = 2
+	VolumeHealth_VOLUME_HEALTH_FULL        VolumeHealth = 3
+	VolumeHealth_VOLUME_HEALTH_READ_ONLY   VolumeHealth = 4
+	VolumeHealth_VOLUME_HEALTH_FAILED      VolumeHealth = 5
+	VolumeHealth_VOLUME_HEALTH_MISSING     VolumeHealth = 6
+)
+
+// Enum value maps for VolumeHealth.
+var (
+	VolumeHealth_name = map[int32]string{
+		0: "VOLUME_HEALTH_UNSPECIFIED",
+		1: "VOLUME_HEALTH_HEALTHY",
+		2: "VOLUME_HEALTH_SUSPECT",
+		3: "VOLUME_HEALTH_FULL",
+		4: "VOLUME_HEALTH_READ_ONLY",
+		5: "VOLUME_HEALTH_FAILED",
+		6: "VOLUME_HEALTH_MISSING",
+	}
+	VolumeHealth_value = map[string]int32{
+		"VOLUME_HEALTH_UNSPECIFIED": 0,
+		"VOLUME_HEALTH_HEALTHY":     1,
+		"VOLUME_HEALTH_SUSPECT":     2,
+		"VOLUME_HEALTH_FULL":        3,
+		"VOLUME_HEALTH_READ_ONLY":   4,
+		"VOLUME_HEALTH_FAILED":      5,
+		"VOLUME_HEALTH_MISSING":     6,
+	}
+)
+
+func (x VolumeHealth) Enum() *VolumeHealth {
+	p := new(VolumeHealth)
+	*p = x
+	return p
+}
+
+func (x VolumeHealth) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VolumeHealth) Descriptor() protoreflect.EnumDescriptor {
+	return file_controlpb_datanode_proto_enumTypes[0].Descriptor()
+}
+
+func (VolumeHealth) Type() protoreflect.EnumType {
+	return &file_controlpb_datanode_proto_enumTypes[0]
+}
+
+func (x VolumeHealth) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VolumeHealth.Descriptor instead.
+func (VolumeHealth) EnumDescriptor() ([]byte, []int) {
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{0}
+}
+
 type DatanodeMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -194,8 +257,14 @@ type VolumeState struct {
 	CapacityBytes int64  `protobuf:"varint,3,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
 	FreeBytes     int64  `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
 	Replicas      uint64 `protobuf:"varint,5,opt,name=replicas,proto3" json:"replicas,omitempty"`
-	Healthy       bool   `protobuf:"varint,6,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	Error         string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	// In service.
+	Healthy bool         `protobuf:"varint,6,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Error   string       `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Health  VolumeHealth `protobuf:"varint,8,opt,name=health,proto3,enum=ww.control.v1.VolumeHealth" json:"health,omitempty"`
+	// I/O errors since the datanode's start.
+	Errors uint64 `protobuf:"varint,9,opt,name=errors,proto3" json:"errors,omitempty"`
+	// When health became what it is, in Unix milliseconds by the datanode's clock.
+	SinceMs       int64 `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +346,27 @@ func (x *VolumeState) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *VolumeState) GetHealth() VolumeHealth {
+	if x != nil {
+		return x.Health
+	}
+	return VolumeHealth_VOLUME_HEALTH_UNSPECIFIED
+}
+
+func (x *VolumeState) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *VolumeState) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
 }
 
 type Load struct {
@@ -1510,7 +1600,7 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\vcopy_result\x18\x06 \x01(\v2\x19.ww.control.v1.CopyResultH\x00R\n" +
 	"copyResult\x12B\n" +
 	"\rverify_result\x18\a \x01(\v2\x1b.ww.control.v1.VerifyResultH\x00R\fverifyResultB\x06\n" +
-	"\x04body\"\xda\x01\n" +
+	"\x04body\"\xc2\x02\n" +
 	"\vVolumeState\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12%\n" +
@@ -1519,7 +1609,11 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"free_bytes\x18\x04 \x01(\x03R\tfreeBytes\x12\x1a\n" +
 	"\breplicas\x18\x05 \x01(\x04R\breplicas\x12\x18\n" +
 	"\ahealthy\x18\x06 \x01(\bR\ahealthy\x12\x14\n" +
-	"\x05error\x18\a \x01(\tR\x05error\"\xa8\x01\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x123\n" +
+	"\x06health\x18\b \x01(\x0e2\x1b.ww.control.v1.VolumeHealthR\x06health\x12\x16\n" +
+	"\x06errors\x18\t \x01(\x04R\x06errors\x12\x19\n" +
+	"\bsince_ms\x18\n" +
+	" \x01(\x03R\asinceMs\"\xa8\x01\n" +
 	"\x04Load\x12#\n" +
 	"\ractive_writes\x18\x01 \x01(\rR\factiveWrites\x12!\n" +
 	"\factive_reads\x18\x02 \x01(\rR\vactiveReads\x12&\n" +
@@ -1623,7 +1717,15 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation2`\n" +
+	"generation*\xcd\x01\n" +
+	"\fVolumeHealth\x12\x1d\n" +
+	"\x19VOLUME_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15VOLUME_HEALTH_HEALTHY\x10\x01\x12\x19\n" +
+	"\x15VOLUME_HEALTH_SUSPECT\x10\x02\x12\x16\n" +
+	"\x12VOLUME_HEALTH_FULL\x10\x03\x12\x1b\n" +
+	"\x17VOLUME_HEALTH_READ_ONLY\x10\x04\x12\x18\n" +
+	"\x14VOLUME_HEALTH_FAILED\x10\x05\x12\x19\n" +
+	"\x15VOLUME_HEALTH_MISSING\x10\x062`\n" +
 	"\x0fDatanodeControl\x12M\n" +
 	"\aConnect\x12\x1e.ww.control.v1.DatanodeMessage\x1a\x1e.ww.control.v1.NamenodeMessage(\x010\x01B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
@@ -1639,62 +1741,65 @@ func file_controlpb_datanode_proto_rawDescGZIP() []byte {
 	return file_controlpb_datanode_proto_rawDescData
 }
 
+var file_controlpb_datanode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_controlpb_datanode_proto_goTypes = []any{
-	(*DatanodeMessage)(nil), // 0: ww.control.v1.DatanodeMessage
-	(*VolumeState)(nil),     // 1: ww.control.v1.VolumeState
-	(*Load)(nil),            // 2: ww.control.v1.Load
-	(*Register)(nil),        // 3: ww.control.v1.Register
-	(*Heartbeat)(nil),       // 4: ww.control.v1.Heartbeat
-	(*ReplicaReport)(nil),   // 5: ww.control.v1.ReplicaReport
-	(*ChunkReport)(nil),     // 6: ww.control.v1.ChunkReport
-	(*ChunkDelta)(nil),      // 7: ww.control.v1.ChunkDelta
-	(*RecoverResult)(nil),   // 8: ww.control.v1.RecoverResult
-	(*CopyResult)(nil),      // 9: ww.control.v1.CopyResult
-	(*VerifyResult)(nil),    // 10: ww.control.v1.VerifyResult
-	(*NamenodeMessage)(nil), // 11: ww.control.v1.NamenodeMessage
-	(*Registered)(nil),      // 12: ww.control.v1.Registered
-	(*HeartbeatReply)(nil),  // 13: ww.control.v1.HeartbeatReply
-	(*DeleteReplicas)(nil),  // 14: ww.control.v1.DeleteReplicas
-	(*RecoverChunk)(nil),    // 15: ww.control.v1.RecoverChunk
-	(*SendReport)(nil),      // 16: ww.control.v1.SendReport
-	(*CopyReplica)(nil),     // 17: ww.control.v1.CopyReplica
-	(*VerifyReplica)(nil),   // 18: ww.control.v1.VerifyReplica
-	(ReplicaState)(0),       // 19: ww.control.v1.ReplicaState
-	(*Replica)(nil),         // 20: ww.control.v1.Replica
+	(VolumeHealth)(0),       // 0: ww.control.v1.VolumeHealth
+	(*DatanodeMessage)(nil), // 1: ww.control.v1.DatanodeMessage
+	(*VolumeState)(nil),     // 2: ww.control.v1.VolumeState
+	(*Load)(nil),            // 3: ww.control.v1.Load
+	(*Register)(nil),        // 4: ww.control.v1.Register
+	(*Heartbeat)(nil),       // 5: ww.control.v1.Heartbeat
+	(*ReplicaReport)(nil),   // 6: ww.control.v1.ReplicaReport
+	(*ChunkReport)(nil),     // 7: ww.control.v1.ChunkReport
+	(*ChunkDelta)(nil),      // 8: ww.control.v1.ChunkDelta
+	(*RecoverResult)(nil),   // 9: ww.control.v1.RecoverResult
+	(*CopyResult)(nil),      // 10: ww.control.v1.CopyResult
+	(*VerifyResult)(nil),    // 11: ww.control.v1.VerifyResult
+	(*NamenodeMessage)(nil), // 12: ww.control.v1.NamenodeMessage
+	(*Registered)(nil),      // 13: ww.control.v1.Registered
+	(*HeartbeatReply)(nil),  // 14: ww.control.v1.HeartbeatReply
+	(*DeleteReplicas)(nil),  // 15: ww.control.v1.DeleteReplicas
+	(*RecoverChunk)(nil),    // 16: ww.control.v1.RecoverChunk
+	(*SendReport)(nil),      // 17: ww.control.v1.SendReport
+	(*CopyReplica)(nil),     // 18: ww.control.v1.CopyReplica
+	(*VerifyReplica)(nil),   // 19: ww.control.v1.VerifyReplica
+	(ReplicaState)(0),       // 20: ww.control.v1.ReplicaState
+	(*Replica)(nil),         // 21: ww.control.v1.Replica
 }
 var file_controlpb_datanode_proto_depIdxs = []int32{
-	3,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
-	4,  // 1: ww.control.v1.DatanodeMessage.heartbeat:type_name -> ww.control.v1.Heartbeat
-	6,  // 2: ww.control.v1.DatanodeMessage.report:type_name -> ww.control.v1.ChunkReport
-	7,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
-	8,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
-	9,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
-	10, // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
-	1,  // 7: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
-	1,  // 8: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
-	2,  // 9: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
-	19, // 10: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
-	5,  // 11: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
-	5,  // 12: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
-	5,  // 13: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
-	12, // 14: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
-	13, // 15: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
-	14, // 16: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
-	15, // 17: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
-	16, // 18: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
-	17, // 19: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
-	18, // 20: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
-	5,  // 21: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	20, // 22: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
-	20, // 23: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
-	0,  // 24: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
-	11, // 25: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
+	5,  // 1: ww.control.v1.DatanodeMessage.heartbeat:type_name -> ww.control.v1.Heartbeat
+	7,  // 2: ww.control.v1.DatanodeMessage.report:type_name -> ww.control.v1.ChunkReport
+	8,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
+	9,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
+	10, // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
+	11, // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
+	0,  // 7: ww.control.v1.VolumeState.health:type_name -> ww.control.v1.VolumeHealth
+	2,  // 8: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
+	2,  // 9: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
+	3,  // 10: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
+	20, // 11: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
+	6,  // 12: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
+	6,  // 13: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
+	6,  // 14: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
+	13, // 15: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
+	14, // 16: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
+	15, // 17: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
+	16, // 18: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
+	17, // 19: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
+	18, // 20: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
+	19, // 21: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
+	6,  // 22: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	21, // 23: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
+	21, // 24: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
+	1,  // 25: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
+	12, // 26: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_datanode_proto_init() }
@@ -1726,13 +1831,14 @@ func file_controlpb_datanode_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_datanode_proto_rawDesc), len(file_controlpb_datanode_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_controlpb_datanode_proto_goTypes,
 		DependencyIndexes: file_controlpb_datanode_proto_depIdxs,
+		EnumInfos:         file_controlpb_datanode_proto_enumTypes,
 		MessageInfos:      file_controlpb_datanode_proto_msgTypes,
 	}.Build()
 	File_controlpb_datanode_proto = out.File

@@ -2,6 +2,7 @@ package namenode
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -150,6 +151,14 @@ func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error)
 		HighestEpoch: message.HighestEpoch, HighestTxid: message.HighestTxid, Volumes: volumes}, nil
 }
 
+// volumeHealthFromProto takes a state that this build does not know for unknown.
+func volumeHealthFromProto(h controlpb.VolumeHealth) datanode.VolumeHealth {
+	if h < 0 || h > controlpb.VolumeHealth_VOLUME_HEALTH_MISSING {
+		return datanode.VolumeUnknown
+	}
+	return datanode.VolumeHealth(h)
+}
+
 func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState, error) {
 	const op = "datanode volumes"
 	if err := refusal(op, limits.CheckCount("volumes", len(volumes), limits.VolumesPerNodeMax)); err != nil {
@@ -167,7 +176,10 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 		}
 		out = append(out, datanode.VolumeState{ID: volume.GetVolumeId(), Directory: volume.GetDirectory(),
 			CapacityBytes: volume.GetCapacityBytes(), FreeBytes: volume.GetFreeBytes(), Replicas: volume.GetReplicas(),
-			Healthy: volume.GetHealthy(), Error: limits.Clip(volume.GetError(), limits.ReasonBytesMax)})
+			Healthy: volume.GetHealthy(),
+			Error:   limits.Clip(volume.GetError(), limits.ReasonBytesMax),
+			Health:  volumeHealthFromProto(volume.GetHealth()), Errors: volume.GetErrors(),
+			Since: time.UnixMilli(volume.GetSinceMs())})
 	}
 	return out, nil
 }

@@ -78,6 +78,7 @@ type Datanode struct {
 	Namenodes   []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
 	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
 	Reserve     Size     `koanf:"reserve" usage:"space to keep free on every disk"`
+	FailedMax   int      `koanf:"failed_volumes_tolerated" usage:"number of disks that may fail before the datanode stops; -1: all but one"`
 	Rack        string   `koanf:"rack" usage:"place of the node, like /room1/rack7; the copies of a chunk are spread over racks (see namenode.placement)"`
 	RecordIdle  Duration `koanf:"record_idle" usage:"seal a file of records, and release its lease, after this time without a new record"`
 	Budget      Size     `koanf:"write_budget" usage:"memory for packets of running writes: the sum of all granted windows"`
@@ -145,7 +146,7 @@ func Default() Config {
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
-			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default",
+			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, FailedMax: -1, Rack: "/default",
 			RecordIdle: Duration(30 * time.Second), Budget: 128 << 20, Connections: 4096,
 			AdminListen: adminDefault, GCPercent: 100,
 			PackLimit: 64 << 10, PackSegment: 64 << 20,

@@ -187,6 +187,8 @@ func (d Datanode) Validate() error {
 	}
 	check.addresses("datanode.namenodes", d.Namenodes)
 	check.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
+	check.that(d.FailedMax >= -1 && d.FailedMax < max(1, len(d.Disks)), "datanode.failed_volumes_tolerated",
+		"%d is not -1 to %d: one of the %d disks has to be left", d.FailedMax, len(d.Disks)-1, len(d.Disks))
 	within(&check, "datanode.pack_limit", d.PackLimit, 0, chunk.ChecksumBlockBytes)
 	within(&check, "datanode.pack_segment", d.PackSegment, packSegmentMin, limits.PackSegmentBytesMax)
 	check.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))
