@@ -139,7 +139,7 @@ func (t *readTask) sendRange(reader *disk.Reader, span disk.Range, header []byte
 	if err := t.write(header); err != nil {
 		return err
 	}
-	sent, err := t.sendFile(file, base+span.DataOffset, span.DataLength)
+	sent, err := t.sendFile(reader, file, base+span.DataOffset, span.DataLength)
 	counters.bytesSendfile.Add(uint64(sent))
 	return err
 }
@@ -195,7 +195,7 @@ func (t *readTask) renewDeadline() {
 
 // sendFile sends length bytes of file from offset by sendfile(2). It waits for the reader in Go's poller, without a
 // slot, and gives up when the reader has taken nothing for the send timeout.
-func (t *readTask) sendFile(file *os.File, offset, length int64) (sent int64, err error) {
+func (t *readTask) sendFile(reader *disk.Reader, file *os.File, offset, length int64) (sent int64, err error) {
 	raw, err := t.out.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -212,9 +212,12 @@ func (t *readTask) sendFile(file *os.File, offset, length int64) (sent int64, er
 				return true
 			}
 			position := offset + sent
+			piece, count := int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes))), 0
 			t.reads.slots <- struct{}{}
-			count, sendErr := unix.Sendfile(int(target), source, &position,
-				int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes))))
+			sendErr := reader.Watch("sendfile", func() (err error) { // the socket does not block: only the disk can
+				count, err = unix.Sendfile(int(target), source, &position, piece)
+				return err
+			})
 			<-t.reads.slots
 			if count > 0 {
 				sent += int64(count)
@@ -230,6 +233,9 @@ func (t *readTask) sendFile(file *os.File, offset, length int64) (sent int64, er
 			case sendErr == unix.EINTR:
 			case errors.Is(sendErr, syscall.EIO):
 				failed = &fault.Error{Kind: fault.Disk, Op: "read chunk", Err: sendErr}
+				return true
+			case errors.Is(sendErr, fault.Disk):
+				failed = sendErr
 				return true
 			case sendErr != nil:
 				failed = os.NewSyscallError("sendfile", sendErr)

@@ -178,6 +178,24 @@ func TestDiskThatDiesIsLostAtOnce(t *testing.T) {
 	l.requireLost(datanode.VolumeFailed)
 }
 
+func TestDiskThatDiesUnderSendfileIsLost(t *testing.T) {
+	l := startLossy(t)
+	r, err := l.OpenReader(testID(l.on("/b")[0]), 0)
+	require.NoError(t, err)
+	defer r.Close()
+	calls := 0
+	for range 5 {
+		err = r.Watch("sendfile", func() error {
+			calls++
+			return syscall.EIO
+		})
+		require.Error(t, err)
+	}
+	require.ErrorIs(t, err, fault.Disk)
+	require.Equal(t, health.ErrorsMax, calls)
+	l.requireLost(datanode.VolumeFailed)
+}
+
 func TestIdleDiskThatDiesIsFound(t *testing.T) {
 	l := startLossy(t)
 	l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpDatasync, Err: syscall.EIO}) // what is cached is still read

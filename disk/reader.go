@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/zeebo/xxh3"
 
@@ -194,6 +195,22 @@ func (v *snapshot) around(offset, length int64) Range {
 // File returns the operating system's file, and where in it byte 0 of the chunk is, for sendfile; nil on a
 // file system without one. It is valid until Close. Only ranges that Range returned may be read from it.
 func (r *Reader) File() (f *os.File, base int64) { return r.file.OSFile(), r.base }
+
+// Watch runs a call that reads from File: its errors of the disk and the time it takes count for the volume. It must
+// not wait for a peer. Error: fault.Disk if the volume is out of service, and then read was not called; else what
+// read returned.
+func (r *Reader) Watch(op string, read func() error) error {
+	volume := r.replica.volume
+	err := volume.health.Watch(op, volume.directory, read)
+	var failure *fs.PathError
+	switch {
+	case errors.Is(err, syscall.EIO):
+		volume.noteError(err)
+	case errors.As(err, &failure):
+		return diskError("read chunk", volume.directory, r.replica.id, err)
+	}
+	return err
+}
 
 // ReadAt reads visible bytes of the chunk at an offset in the chunk (io.ReaderAt). Errors: io.EOF,
 // fault.Invalid, fault.Disk.

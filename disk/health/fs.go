@@ -19,8 +19,9 @@ type watchedFS struct {
 	volume *Volume
 }
 
-// watch runs an operation and has its time seen.
-func (v *Volume) watch(op, path string, run func() error) error {
+// Watch runs an operation on the volume's disk and has its time seen. Error: that of run; an OutError in a
+// fs.PathError if the volume is out of service, and then run was not called.
+func (v *Volume) Watch(op, path string, run func() error) error {
 	slot, err := v.begin(op, path)
 	if err != nil {
 		return &fs.PathError{Op: op, Path: path, Err: err}
@@ -29,7 +30,7 @@ func (v *Volume) watch(op, path string, run func() error) error {
 	return run()
 }
 
-// watched is watch with a result.
+// watched is Watch with a result.
 func watched[T any](v *Volume, op, path string, run func() (T, error)) (result T, err error) {
 	slot, err := v.begin(op, path)
 	if err != nil {
@@ -74,15 +75,15 @@ func (w *watchedFS) requireDevice(file vfs.File, path string) error {
 }
 
 func (w *watchedFS) MkdirAll(path string, perm fs.FileMode) error {
-	return w.volume.watch("mkdir", path, func() error { return w.inner.MkdirAll(path, perm) })
+	return w.volume.Watch("mkdir", path, func() error { return w.inner.MkdirAll(path, perm) })
 }
 
 func (w *watchedFS) Rename(source, target string) error {
-	return w.volume.watch("rename", source, func() error { return w.inner.Rename(source, target) })
+	return w.volume.Watch("rename", source, func() error { return w.inner.Rename(source, target) })
 }
 
 func (w *watchedFS) Remove(path string) error {
-	return w.volume.watch("remove", path, func() error { return w.inner.Remove(path) })
+	return w.volume.Watch("remove", path, func() error { return w.inner.Remove(path) })
 }
 
 func (w *watchedFS) ReadDir(path string) ([]fs.DirEntry, error) {
@@ -94,7 +95,7 @@ func (w *watchedFS) Stat(path string) (fs.FileInfo, error) {
 }
 
 func (w *watchedFS) SyncDir(path string) error {
-	return w.volume.watch("fsync", path, func() error { return w.inner.SyncDir(path) })
+	return w.volume.Watch("fsync", path, func() error { return w.inner.SyncDir(path) })
 }
 
 func (w *watchedFS) StatFS(path string) (vfs.Space, error) {
@@ -105,8 +106,7 @@ func (w *watchedFS) Lock(path string) (io.Closer, error) {
 	return watched(w.volume, "lock", path, func() (io.Closer, error) { return w.inner.Lock(path) })
 }
 
-// watchedFile is a file of a volume. What sendfile reads through OSFile is not seen here: the data plane has
-// its own bound on it.
+// watchedFile is a file of a volume. What is done with OSFile is not seen here: its user calls Watch.
 type watchedFile struct {
 	vfs.File
 	volume *Volume
@@ -131,20 +131,20 @@ func (f *watchedFile) WriteAt(b []byte, offset int64) (int, error) {
 	return f.File.WriteAt(b, offset)
 }
 
-func (f *watchedFile) Sync() error { return f.volume.watch("fsync", f.path, f.File.Sync) }
+func (f *watchedFile) Sync() error { return f.volume.Watch("fsync", f.path, f.File.Sync) }
 
-func (f *watchedFile) Datasync() error { return f.volume.watch("fdatasync", f.path, f.File.Datasync) }
+func (f *watchedFile) Datasync() error { return f.volume.Watch("fdatasync", f.path, f.File.Datasync) }
 
 func (f *watchedFile) Truncate(size int64) error {
-	return f.volume.watch("truncate", f.path, func() error { return f.File.Truncate(size) })
+	return f.volume.Watch("truncate", f.path, func() error { return f.File.Truncate(size) })
 }
 
 func (f *watchedFile) Preallocate(offset, length int64) error {
-	return f.volume.watch("fallocate", f.path, func() error { return f.File.Preallocate(offset, length) })
+	return f.volume.Watch("fallocate", f.path, func() error { return f.File.Preallocate(offset, length) })
 }
 
 func (f *watchedFile) SyncRange(offset, length int64) error {
-	return f.volume.watch("sync_file_range", f.path, func() error { return f.File.SyncRange(offset, length) })
+	return f.volume.Watch("sync_file_range", f.path, func() error { return f.File.SyncRange(offset, length) })
 }
 
 func (f *watchedFile) Stat() (fs.FileInfo, error) {
