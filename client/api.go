@@ -148,6 +148,20 @@ type NodeStatus struct {
 	LastHeartbeatAge time.Duration
 	Version          string
 	AdminAddress     string // host:port; empty if it has none
+	Volumes          []VolumeStatus
+}
+
+// VolumeStatus is one disk of a datanode as its last heartbeat described it.
+type VolumeStatus struct {
+	ID            string // empty if the disk never told
+	Directory     string
+	State         string // "healthy", "suspect", "full", "read-only", "failed", "missing" or "unknown"
+	CapacityBytes int64
+	FreeBytes     int64 // for new replicas: the reserve is subtracted
+	Replicas      int64
+	Errors        int64     // I/O errors since the datanode's start
+	Error         string    // the last one, or why the disk is out of service
+	Since         time.Time // when State became what it is, by the datanode's clock
 }
 
 // LogServerStatus is a log server as the namenode knows it.

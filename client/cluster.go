@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,6 +19,22 @@ func (c *Client) Summary(ctx context.Context, path string) (Summary, error) {
 		&controlpb.SummaryRequest{Path: path})
 	return Summary{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes(),
 		StoredBytes: a.GetStoredBytes(), Chunks: int64(a.GetChunks())}, err
+}
+
+// volumes describes the disks of a datanode.
+func volumes(list []*controlpb.VolumeState) []VolumeStatus {
+	out := make([]VolumeStatus, 0, len(list))
+	for _, v := range list {
+		status := VolumeStatus{ID: v.GetVolumeId(), Directory: v.GetDirectory(), State: "unknown",
+			CapacityBytes: v.GetCapacityBytes(), FreeBytes: v.GetFreeBytes(), Replicas: int64(v.GetReplicas()),
+			Errors: int64(v.GetErrors()), Error: v.GetError(), Since: time.UnixMilli(v.GetSinceMs())}
+		if v.GetHealth() != controlpb.VolumeHealth_VOLUME_HEALTH_UNSPECIFIED {
+			name := strings.TrimPrefix(v.GetHealth().String(), "VOLUME_HEALTH_")
+			status.State = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+		}
+		out = append(out, status)
+	}
+	return out
 }
 
 // ClusterStatus describes the state of the cluster as the active namenode sees it.
@@ -56,6 +73,7 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 			Replicas: int64(n.GetReplicas()), ActiveWrites: int(n.GetActiveWrites()),
 			ActiveReads:      int(n.GetActiveReads()),
 			LastHeartbeatAge: milliseconds(n.GetLastHeartbeatAgeMs()), AdminAddress: n.GetAdminAddress(),
+			Volumes: volumes(n.GetVolumes()),
 		})
 	}
 	for _, l := range answer.GetLogServers() {

@@ -53,8 +53,9 @@ type node struct {
 	capacity  int64
 	largest   int64 // free bytes of the healthy volume with most
 	replicas  uint64
-	placed    int64 // replicas placed since the last heartbeat
-	diskless  bool  // it says that none of its volumes is in service
+	placed    int64                  // replicas placed since the last heartbeat
+	diskless  bool                   // it says that none of its volumes is in service
+	volumes   []datanode.VolumeState // as it said last; replaced, never changed
 	// complete: a full report was received since registration, and since this namenode is active.
 	complete bool
 }
@@ -102,7 +103,7 @@ func (n *node) fuller(than *node) bool {
 
 func (n *node) setVolumes(volumes []datanode.VolumeState) {
 	n.free, n.capacity, n.largest, n.replicas = 0, 0, 0, 0
-	n.diskless = len(volumes) > 0
+	n.volumes, n.diskless = slices.Clone(volumes), len(volumes) > 0
 	for i := range volumes {
 		v := &volumes[i]
 		n.replicas += v.Replicas
@@ -408,6 +409,7 @@ type NodeStatus struct {
 	ActiveWrites, ActiveReads           uint32
 	LastHeartbeatAge                    time.Duration
 	Version, AdminAddress               string
+	Volumes                             []datanode.VolumeState // not to be changed
 }
 
 // Status describes all nodes.
@@ -417,7 +419,7 @@ func (t *Nodes) Status() []NodeStatus {
 		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity,
 			FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
 			ActiveReads: n.load.ActiveReads, LastHeartbeatAge: t.room.step.Mono - n.heard, Version: n.version,
-			AdminAddress: n.admin})
+			AdminAddress: n.admin, Volumes: n.volumes})
 	}
 	return all
 }

@@ -24,7 +24,7 @@ func newAdmin(program *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newReport(program), newSafeMode(program), newRecoverLease(program), newCheckpoint(program),
-		newProfile(program))
+		newProfile(program), newDisk(program))
 	return cmd
 }
 

@@ -56,6 +56,10 @@ func testJSON(t *testing.T, system *woods, at string) {
 			[]string{"cluster: admin_address checkpoint chunks cluster_id corrupt_replicas default_chunk_size " +
 				"default_replication directories epoch files log_servers missing_chunks namenode nodes open_files " +
 				"safe_mode safe_mode_reason server_version txid under_replicated_chunks"}},
+		{[]string{"admin", "disk", "list"}, []string{
+			"disk: address capacity_bytes directory disk error errors free_bytes live node replicas since state",
+			"disk: address capacity_bytes directory disk error errors free_bytes live node replicas since state",
+			"disk: address capacity_bytes directory disk error errors free_bytes live node replicas since state"}},
 		{[]string{"admin", "checkpoint"}, []string{"checkpoint: bytes txid"}},
 		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")},
 			[]string{"profile: address bytes file kind node read_with"}},
@@ -175,6 +179,7 @@ func testBadInput(t *testing.T, system *woods, at string) {
 		{[]string{"get", ""}, exitUsage, []string{"empty"}},
 		{[]string{"get", at, ""}, exitUsage, []string{"empty"}},
 		{[]string{"admin", "frobnicate"}, exitUsage, []string{"frobnicate"}},
+		{[]string{"admin", "disk", "list", "nobody"}, exitNotFound, []string{"nobody", "ww admin report"}},
 		{[]string{"admin", "profile", "nobody"}, exitNotFound, []string{"nobody", "ww admin report"}},
 		{[]string{"admin", "profile", "namenode", "speed"}, exitUsage, []string{"speed", "cpu"}},
 		{[]string{"admin", "profile", "namenode", "cpu", "10"}, exitUsage, []string{"10s"}},

@@ -10,16 +10,6 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-func volumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
-	out := make([]*controlpb.VolumeState, 0, len(volumes))
-	for _, v := range volumes {
-		out = append(out, &controlpb.VolumeState{VolumeId: v.ID, Directory: v.Directory, CapacityBytes: v.CapacityBytes,
-			FreeBytes: v.FreeBytes, Replicas: v.Replicas, Healthy: v.Healthy, Error: v.Error,
-			Health: controlpb.VolumeHealth(v.Health), Errors: v.Errors, SinceMs: v.Since.UnixMilli()})
-	}
-	return out
-}
-
 func loadToProto(l datanode.Load) *controlpb.Load {
 	return &controlpb.Load{ActiveWrites: l.ActiveWrites, ActiveReads: l.ActiveReads,
 		QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes}

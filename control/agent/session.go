@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -94,7 +95,7 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 	err = stream.Send(&controlpb.DatanodeMessage{
 		Body: &controlpb.DatanodeMessage_Register{Register: &controlpb.Register{
 			ClusterId: identity.ClusterID, NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
-			Volumes: volumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch,
+			Volumes: rpc.VolumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch,
 			HighestTxid: identity.HighestTxid, Rack: o.Rack, AdminAddress: o.AdminAddress,
 		}}})
 	if err != nil && !errors.Is(err, io.EOF) { // after EOF the receiver knows the reason
@@ -249,7 +250,8 @@ func (s *session) sendHeartbeat() error {
 	}
 	return s.stream.Send(&controlpb.DatanodeMessage{
 		Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{
-			Sequence: s.heartbeat, Volumes: volumesToProto(s.agent.options.Store.Volumes()), Load: loadToProto(load),
+			Sequence: s.heartbeat, Volumes: rpc.VolumesToProto(s.agent.options.Store.Volumes()),
+			Load: loadToProto(load),
 		}}})
 }
 

@@ -194,6 +194,69 @@ func (ReplicaState) EnumDescriptor() ([]byte, []int) {
 	return file_controlpb_common_proto_rawDescGZIP(), []int{1}
 }
 
+// VolumeHealth has the values of datanode.VolumeHealth.
+type VolumeHealth int32
+
+const (
+	// Of a datanode that does not say.
+	VolumeHealth_VOLUME_HEALTH_UNSPECIFIED VolumeHealth = 0
+	VolumeHealth_VOLUME_HEALTH_HEALTHY     VolumeHealth = 1
+	VolumeHealth_VOLUME_HEALTH_SUSPECT     VolumeHealth = 2
+	VolumeHealth_VOLUME_HEALTH_FULL        VolumeHealth = 3
+	VolumeHealth_VOLUME_HEALTH_READ_ONLY   VolumeHealth = 4
+	VolumeHealth_VOLUME_HEALTH_FAILED      VolumeHealth = 5
+	VolumeHealth_VOLUME_HEALTH_MISSING     VolumeHealth = 6
+)
+
+// Enum value maps for VolumeHealth.
+var (
+	VolumeHealth_name = map[int32]string{
+		0: "VOLUME_HEALTH_UNSPECIFIED",
+		1: "VOLUME_HEALTH_HEALTHY",
+		2: "VOLUME_HEALTH_SUSPECT",
+		3: "VOLUME_HEALTH_FULL",
+		4: "VOLUME_HEALTH_READ_ONLY",
+		5: "VOLUME_HEALTH_FAILED",
+		6: "VOLUME_HEALTH_MISSING",
+	}
+	VolumeHealth_value = map[string]int32{
+		"VOLUME_HEALTH_UNSPECIFIED": 0,
+		"VOLUME_HEALTH_HEALTHY":     1,
+		"VOLUME_HEALTH_SUSPECT":     2,
+		"VOLUME_HEALTH_FULL":        3,
+		"VOLUME_HEALTH_READ_ONLY":   4,
+		"VOLUME_HEALTH_FAILED":      5,
+		"VOLUME_HEALTH_MISSING":     6,
+	}
+)
+
+func (x VolumeHealth) Enum() *VolumeHealth {
+	p := new(VolumeHealth)
+	*p = x
+	return p
+}
+
+func (x VolumeHealth) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VolumeHealth) Descriptor() protoreflect.EnumDescriptor {
+	return file_controlpb_common_proto_enumTypes[2].Descriptor()
+}
+
+func (VolumeHealth) Type() protoreflect.EnumType {
+	return &file_controlpb_common_proto_enumTypes[2]
+}
+
+func (x VolumeHealth) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VolumeHealth.Descriptor instead.
+func (VolumeHealth) EnumDescriptor() ([]byte, []int) {
+	return file_controlpb_common_proto_rawDescGZIP(), []int{2}
+}
+
 // ErrorDetail is attached to every gRPC status that a control service returns.
 type ErrorDetail struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -531,6 +594,127 @@ func (x *LocatedChunk) GetReplicas() []*Replica {
 	return nil
 }
 
+// VolumeState is one disk directory of a datanode.
+type VolumeState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the volume.
+	VolumeId      string `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	Directory     string `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`
+	CapacityBytes int64  `protobuf:"varint,3,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
+	FreeBytes     int64  `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
+	Replicas      uint64 `protobuf:"varint,5,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// In service.
+	Healthy bool         `protobuf:"varint,6,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Error   string       `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Health  VolumeHealth `protobuf:"varint,8,opt,name=health,proto3,enum=ww.control.v1.VolumeHealth" json:"health,omitempty"`
+	// I/O errors since the datanode's start.
+	Errors uint64 `protobuf:"varint,9,opt,name=errors,proto3" json:"errors,omitempty"`
+	// When health became what it is, in Unix milliseconds by the datanode's clock.
+	SinceMs       int64 `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeState) Reset() {
+	*x = VolumeState{}
+	mi := &file_controlpb_common_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeState) ProtoMessage() {}
+
+func (x *VolumeState) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_common_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeState.ProtoReflect.Descriptor instead.
+func (*VolumeState) Descriptor() ([]byte, []int) {
+	return file_controlpb_common_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *VolumeState) GetVolumeId() string {
+	if x != nil {
+		return x.VolumeId
+	}
+	return ""
+}
+
+func (x *VolumeState) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *VolumeState) GetCapacityBytes() int64 {
+	if x != nil {
+		return x.CapacityBytes
+	}
+	return 0
+}
+
+func (x *VolumeState) GetFreeBytes() int64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *VolumeState) GetReplicas() uint64 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *VolumeState) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *VolumeState) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *VolumeState) GetHealth() VolumeHealth {
+	if x != nil {
+		return x.Health
+	}
+	return VolumeHealth_VOLUME_HEALTH_UNSPECIFIED
+}
+
+func (x *VolumeState) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *VolumeState) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
 var File_controlpb_common_proto protoreflect.FileDescriptor
 
 const file_controlpb_common_proto_rawDesc = "" +
@@ -564,7 +748,20 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06length\x18\x05 \x01(\x03R\x06length\x12\x12\n" +
 	"\x04open\x18\x06 \x01(\bR\x04open\x122\n" +
-	"\breplicas\x18\a \x03(\v2\x16.ww.control.v1.ReplicaR\breplicas*\xf2\x04\n" +
+	"\breplicas\x18\a \x03(\v2\x16.ww.control.v1.ReplicaR\breplicas\"\xc2\x02\n" +
+	"\vVolumeState\x12\x1b\n" +
+	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12%\n" +
+	"\x0ecapacity_bytes\x18\x03 \x01(\x03R\rcapacityBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x04 \x01(\x03R\tfreeBytes\x12\x1a\n" +
+	"\breplicas\x18\x05 \x01(\x04R\breplicas\x12\x18\n" +
+	"\ahealthy\x18\x06 \x01(\bR\ahealthy\x12\x14\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x123\n" +
+	"\x06health\x18\b \x01(\x0e2\x1b.ww.control.v1.VolumeHealthR\x06health\x12\x16\n" +
+	"\x06errors\x18\t \x01(\x04R\x06errors\x12\x19\n" +
+	"\bsince_ms\x18\n" +
+	" \x01(\x03R\asinceMs*\xf2\x04\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x18\n" +
@@ -596,7 +793,15 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x12REPLICA_STATE_OPEN\x10\x01\x12\x18\n" +
 	"\x14REPLICA_STATE_SEALED\x10\x02\x12\x19\n" +
 	"\x15REPLICA_STATE_CORRUPT\x10\x03\x12\x1b\n" +
-	"\x17REPLICA_STATE_RECOVERED\x10\x04B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
+	"\x17REPLICA_STATE_RECOVERED\x10\x04*\xcd\x01\n" +
+	"\fVolumeHealth\x12\x1d\n" +
+	"\x19VOLUME_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15VOLUME_HEALTH_HEALTHY\x10\x01\x12\x19\n" +
+	"\x15VOLUME_HEALTH_SUSPECT\x10\x02\x12\x16\n" +
+	"\x12VOLUME_HEALTH_FULL\x10\x03\x12\x1b\n" +
+	"\x17VOLUME_HEALTH_READ_ONLY\x10\x04\x12\x18\n" +
+	"\x14VOLUME_HEALTH_FAILED\x10\x05\x12\x19\n" +
+	"\x15VOLUME_HEALTH_MISSING\x10\x06B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
 var (
 	file_controlpb_common_proto_rawDescOnce sync.Once
@@ -610,24 +815,27 @@ func file_controlpb_common_proto_rawDescGZIP() []byte {
 	return file_controlpb_common_proto_rawDescData
 }
 
-var file_controlpb_common_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_controlpb_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_controlpb_common_proto_goTypes = []any{
 	(ErrorKind)(0),         // 0: ww.control.v1.ErrorKind
 	(ReplicaState)(0),      // 1: ww.control.v1.ReplicaState
-	(*ErrorDetail)(nil),    // 2: ww.control.v1.ErrorDetail
-	(*MutationHeader)(nil), // 3: ww.control.v1.MutationHeader
-	(*Replica)(nil),        // 4: ww.control.v1.Replica
-	(*LocatedChunk)(nil),   // 5: ww.control.v1.LocatedChunk
+	(VolumeHealth)(0),      // 2: ww.control.v1.VolumeHealth
+	(*ErrorDetail)(nil),    // 3: ww.control.v1.ErrorDetail
+	(*MutationHeader)(nil), // 4: ww.control.v1.MutationHeader
+	(*Replica)(nil),        // 5: ww.control.v1.Replica
+	(*LocatedChunk)(nil),   // 6: ww.control.v1.LocatedChunk
+	(*VolumeState)(nil),    // 7: ww.control.v1.VolumeState
 }
 var file_controlpb_common_proto_depIdxs = []int32{
 	0, // 0: ww.control.v1.ErrorDetail.kind:type_name -> ww.control.v1.ErrorKind
-	4, // 1: ww.control.v1.LocatedChunk.replicas:type_name -> ww.control.v1.Replica
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5, // 1: ww.control.v1.LocatedChunk.replicas:type_name -> ww.control.v1.Replica
+	2, // 2: ww.control.v1.VolumeState.health:type_name -> ww.control.v1.VolumeHealth
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_common_proto_init() }
@@ -640,8 +848,8 @@ func file_controlpb_common_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_common_proto_rawDesc), len(file_controlpb_common_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   4,
+			NumEnums:      3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

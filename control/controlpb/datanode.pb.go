@@ -23,69 +23,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// VolumeHealth has the values of datanode.VolumeHealth.
-type VolumeHealth int32
-
-const (
-	// Of a datanode that does not say.
-	VolumeHealth_VOLUME_HEALTH_UNSPECIFIED VolumeHealth = 0
-	VolumeHealth_VOLUME_HEALTH_HEALTHY     VolumeHealth = 1
-	VolumeHealth_VOLUME_HEALTH_SUSPECT     VolumeHealth = 2
-	VolumeHealth_VOLUME_HEALTH_FULL        VolumeHealth = 3
-	VolumeHealth_VOLUME_HEALTH_READ_ONLY   VolumeHealth = 4
-	VolumeHealth_VOLUME_HEALTH_FAILED      VolumeHealth = 5
-	VolumeHealth_VOLUME_HEALTH_MISSING     VolumeHealth = 6
-)
-
-// Enum value maps for VolumeHealth.
-var (
-	VolumeHealth_name = map[int32]string{
-		0: "VOLUME_HEALTH_UNSPECIFIED",
-		1: "VOLUME_HEALTH_HEALTHY",
-		2: "VOLUME_HEALTH_SUSPECT",
-		3: "VOLUME_HEALTH_FULL",
-		4: "VOLUME_HEALTH_READ_ONLY",
-		5: "VOLUME_HEALTH_FAILED",
-		6: "VOLUME_HEALTH_MISSING",
-	}
-	VolumeHealth_value = map[string]int32{
-		"VOLUME_HEALTH_UNSPECIFIED": 0,
-		"VOLUME_HEALTH_HEALTHY":     1,
-		"VOLUME_HEALTH_SUSPECT":     2,
-		"VOLUME_HEALTH_FULL":        3,
-		"VOLUME_HEALTH_READ_ONLY":   4,
-		"VOLUME_HEALTH_FAILED":      5,
-		"VOLUME_HEALTH_MISSING":     6,
-	}
-)
-
-func (x VolumeHealth) Enum() *VolumeHealth {
-	p := new(VolumeHealth)
-	*p = x
-	return p
-}
-
-func (x VolumeHealth) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (VolumeHealth) Descriptor() protoreflect.EnumDescriptor {
-	return file_controlpb_datanode_proto_enumTypes[0].Descriptor()
-}
-
-func (VolumeHealth) Type() protoreflect.EnumType {
-	return &file_controlpb_datanode_proto_enumTypes[0]
-}
-
-func (x VolumeHealth) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use VolumeHealth.Descriptor instead.
-func (VolumeHealth) EnumDescriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{0}
-}
-
 type DatanodeMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -249,126 +186,6 @@ func (*DatanodeMessage_CopyResult) isDatanodeMessage_Body() {}
 
 func (*DatanodeMessage_VerifyResult) isDatanodeMessage_Body() {}
 
-type VolumeState struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID of the volume.
-	VolumeId      string `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
-	Directory     string `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`
-	CapacityBytes int64  `protobuf:"varint,3,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
-	FreeBytes     int64  `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
-	Replicas      uint64 `protobuf:"varint,5,opt,name=replicas,proto3" json:"replicas,omitempty"`
-	// In service.
-	Healthy bool         `protobuf:"varint,6,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	Error   string       `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
-	Health  VolumeHealth `protobuf:"varint,8,opt,name=health,proto3,enum=ww.control.v1.VolumeHealth" json:"health,omitempty"`
-	// I/O errors since the datanode's start.
-	Errors uint64 `protobuf:"varint,9,opt,name=errors,proto3" json:"errors,omitempty"`
-	// When health became what it is, in Unix milliseconds by the datanode's clock.
-	SinceMs       int64 `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VolumeState) Reset() {
-	*x = VolumeState{}
-	mi := &file_controlpb_datanode_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VolumeState) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VolumeState) ProtoMessage() {}
-
-func (x *VolumeState) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VolumeState.ProtoReflect.Descriptor instead.
-func (*VolumeState) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *VolumeState) GetVolumeId() string {
-	if x != nil {
-		return x.VolumeId
-	}
-	return ""
-}
-
-func (x *VolumeState) GetDirectory() string {
-	if x != nil {
-		return x.Directory
-	}
-	return ""
-}
-
-func (x *VolumeState) GetCapacityBytes() int64 {
-	if x != nil {
-		return x.CapacityBytes
-	}
-	return 0
-}
-
-func (x *VolumeState) GetFreeBytes() int64 {
-	if x != nil {
-		return x.FreeBytes
-	}
-	return 0
-}
-
-func (x *VolumeState) GetReplicas() uint64 {
-	if x != nil {
-		return x.Replicas
-	}
-	return 0
-}
-
-func (x *VolumeState) GetHealthy() bool {
-	if x != nil {
-		return x.Healthy
-	}
-	return false
-}
-
-func (x *VolumeState) GetError() string {
-	if x != nil {
-		return x.Error
-	}
-	return ""
-}
-
-func (x *VolumeState) GetHealth() VolumeHealth {
-	if x != nil {
-		return x.Health
-	}
-	return VolumeHealth_VOLUME_HEALTH_UNSPECIFIED
-}
-
-func (x *VolumeState) GetErrors() uint64 {
-	if x != nil {
-		return x.Errors
-	}
-	return 0
-}
-
-func (x *VolumeState) GetSinceMs() int64 {
-	if x != nil {
-		return x.SinceMs
-	}
-	return 0
-}
-
 type Load struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	ActiveWrites       uint32                 `protobuf:"varint,1,opt,name=active_writes,json=activeWrites,proto3" json:"active_writes,omitempty"`
@@ -381,7 +198,7 @@ type Load struct {
 
 func (x *Load) Reset() {
 	*x = Load{}
-	mi := &file_controlpb_datanode_proto_msgTypes[2]
+	mi := &file_controlpb_datanode_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +210,7 @@ func (x *Load) String() string {
 func (*Load) ProtoMessage() {}
 
 func (x *Load) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[2]
+	mi := &file_controlpb_datanode_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +223,7 @@ func (x *Load) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Load.ProtoReflect.Descriptor instead.
 func (*Load) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{2}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Load) GetActiveWrites() uint32 {
@@ -459,7 +276,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_controlpb_datanode_proto_msgTypes[3]
+	mi := &file_controlpb_datanode_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +288,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[3]
+	mi := &file_controlpb_datanode_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +301,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{3}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Register) GetClusterId() string {
@@ -561,7 +378,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_controlpb_datanode_proto_msgTypes[4]
+	mi := &file_controlpb_datanode_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +390,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[4]
+	mi := &file_controlpb_datanode_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +403,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{4}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Heartbeat) GetSequence() uint64 {
@@ -622,7 +439,7 @@ type ReplicaReport struct {
 
 func (x *ReplicaReport) Reset() {
 	*x = ReplicaReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[5]
+	mi := &file_controlpb_datanode_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +451,7 @@ func (x *ReplicaReport) String() string {
 func (*ReplicaReport) ProtoMessage() {}
 
 func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[5]
+	mi := &file_controlpb_datanode_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +464,7 @@ func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaReport.ProtoReflect.Descriptor instead.
 func (*ReplicaReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{5}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ReplicaReport) GetChunkId() []byte {
@@ -692,7 +509,7 @@ type ChunkReport struct {
 
 func (x *ChunkReport) Reset() {
 	*x = ChunkReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[6]
+	mi := &file_controlpb_datanode_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +521,7 @@ func (x *ChunkReport) String() string {
 func (*ChunkReport) ProtoMessage() {}
 
 func (x *ChunkReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[6]
+	mi := &file_controlpb_datanode_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +534,7 @@ func (x *ChunkReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkReport.ProtoReflect.Descriptor instead.
 func (*ChunkReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{6}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ChunkReport) GetReportId() uint64 {
@@ -759,7 +576,7 @@ type ChunkDelta struct {
 
 func (x *ChunkDelta) Reset() {
 	*x = ChunkDelta{}
-	mi := &file_controlpb_datanode_proto_msgTypes[7]
+	mi := &file_controlpb_datanode_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +588,7 @@ func (x *ChunkDelta) String() string {
 func (*ChunkDelta) ProtoMessage() {}
 
 func (x *ChunkDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[7]
+	mi := &file_controlpb_datanode_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +601,7 @@ func (x *ChunkDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkDelta.ProtoReflect.Descriptor instead.
 func (*ChunkDelta) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{7}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChunkDelta) GetStored() []*ReplicaReport {
@@ -817,7 +634,7 @@ type RecoverResult struct {
 
 func (x *RecoverResult) Reset() {
 	*x = RecoverResult{}
-	mi := &file_controlpb_datanode_proto_msgTypes[8]
+	mi := &file_controlpb_datanode_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +646,7 @@ func (x *RecoverResult) String() string {
 func (*RecoverResult) ProtoMessage() {}
 
 func (x *RecoverResult) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[8]
+	mi := &file_controlpb_datanode_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +659,7 @@ func (x *RecoverResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverResult.ProtoReflect.Descriptor instead.
 func (*RecoverResult) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{8}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RecoverResult) GetChunkId() []byte {
@@ -894,7 +711,7 @@ type CopyResult struct {
 
 func (x *CopyResult) Reset() {
 	*x = CopyResult{}
-	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	mi := &file_controlpb_datanode_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +723,7 @@ func (x *CopyResult) String() string {
 func (*CopyResult) ProtoMessage() {}
 
 func (x *CopyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	mi := &file_controlpb_datanode_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +736,7 @@ func (x *CopyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyResult.ProtoReflect.Descriptor instead.
 func (*CopyResult) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{9}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CopyResult) GetChunkId() []byte {
@@ -960,7 +777,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +789,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +802,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *VerifyResult) GetChunkId() []byte {
@@ -1037,7 +854,7 @@ type NamenodeMessage struct {
 
 func (x *NamenodeMessage) Reset() {
 	*x = NamenodeMessage{}
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +866,7 @@ func (x *NamenodeMessage) String() string {
 func (*NamenodeMessage) ProtoMessage() {}
 
 func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +879,7 @@ func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamenodeMessage.ProtoReflect.Descriptor instead.
 func (*NamenodeMessage) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NamenodeMessage) GetEpoch() uint64 {
@@ -1206,7 +1023,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1035,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1048,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Registered) GetClusterId() string {
@@ -1264,7 +1081,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1093,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1106,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatReply) GetSequence() uint64 {
@@ -1310,7 +1127,7 @@ type DeleteReplicas struct {
 
 func (x *DeleteReplicas) Reset() {
 	*x = DeleteReplicas{}
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1139,7 @@ func (x *DeleteReplicas) String() string {
 func (*DeleteReplicas) ProtoMessage() {}
 
 func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1152,7 @@ func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReplicas.ProtoReflect.Descriptor instead.
 func (*DeleteReplicas) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteReplicas) GetReplicas() []*ReplicaReport {
@@ -1364,7 +1181,7 @@ type RecoverChunk struct {
 
 func (x *RecoverChunk) Reset() {
 	*x = RecoverChunk{}
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1193,7 @@ func (x *RecoverChunk) String() string {
 func (*RecoverChunk) ProtoMessage() {}
 
 func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1206,7 @@ func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverChunk.ProtoReflect.Descriptor instead.
 func (*RecoverChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecoverChunk) GetChunkId() []byte {
@@ -1435,7 +1252,7 @@ type SendReport struct {
 
 func (x *SendReport) Reset() {
 	*x = SendReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[16]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1264,7 @@ func (x *SendReport) String() string {
 func (*SendReport) ProtoMessage() {}
 
 func (x *SendReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[16]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1277,7 @@ func (x *SendReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendReport.ProtoReflect.Descriptor instead.
 func (*SendReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{16}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
 }
 
 // CopyReplica asks its receiver to copy a sealed replica from a source node.
@@ -1476,7 +1293,7 @@ type CopyReplica struct {
 
 func (x *CopyReplica) Reset() {
 	*x = CopyReplica{}
-	mi := &file_controlpb_datanode_proto_msgTypes[17]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1305,7 @@ func (x *CopyReplica) String() string {
 func (*CopyReplica) ProtoMessage() {}
 
 func (x *CopyReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[17]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1318,7 @@ func (x *CopyReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyReplica.ProtoReflect.Descriptor instead.
 func (*CopyReplica) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{17}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CopyReplica) GetChunkId() []byte {
@@ -1544,7 +1361,7 @@ type VerifyReplica struct {
 
 func (x *VerifyReplica) Reset() {
 	*x = VerifyReplica{}
-	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	mi := &file_controlpb_datanode_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1373,7 @@ func (x *VerifyReplica) String() string {
 func (*VerifyReplica) ProtoMessage() {}
 
 func (x *VerifyReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	mi := &file_controlpb_datanode_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1386,7 @@ func (x *VerifyReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReplica.ProtoReflect.Descriptor instead.
 func (*VerifyReplica) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{18}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VerifyReplica) GetChunkId() []byte {
@@ -1600,20 +1417,7 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\vcopy_result\x18\x06 \x01(\v2\x19.ww.control.v1.CopyResultH\x00R\n" +
 	"copyResult\x12B\n" +
 	"\rverify_result\x18\a \x01(\v2\x1b.ww.control.v1.VerifyResultH\x00R\fverifyResultB\x06\n" +
-	"\x04body\"\xc2\x02\n" +
-	"\vVolumeState\x12\x1b\n" +
-	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
-	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12%\n" +
-	"\x0ecapacity_bytes\x18\x03 \x01(\x03R\rcapacityBytes\x12\x1d\n" +
-	"\n" +
-	"free_bytes\x18\x04 \x01(\x03R\tfreeBytes\x12\x1a\n" +
-	"\breplicas\x18\x05 \x01(\x04R\breplicas\x12\x18\n" +
-	"\ahealthy\x18\x06 \x01(\bR\ahealthy\x12\x14\n" +
-	"\x05error\x18\a \x01(\tR\x05error\x123\n" +
-	"\x06health\x18\b \x01(\x0e2\x1b.ww.control.v1.VolumeHealthR\x06health\x12\x16\n" +
-	"\x06errors\x18\t \x01(\x04R\x06errors\x12\x19\n" +
-	"\bsince_ms\x18\n" +
-	" \x01(\x03R\asinceMs\"\xa8\x01\n" +
+	"\x04body\"\xa8\x01\n" +
 	"\x04Load\x12#\n" +
 	"\ractive_writes\x18\x01 \x01(\rR\factiveWrites\x12!\n" +
 	"\factive_reads\x18\x02 \x01(\rR\vactiveReads\x12&\n" +
@@ -1717,15 +1521,7 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation*\xcd\x01\n" +
-	"\fVolumeHealth\x12\x1d\n" +
-	"\x19VOLUME_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n" +
-	"\x15VOLUME_HEALTH_HEALTHY\x10\x01\x12\x19\n" +
-	"\x15VOLUME_HEALTH_SUSPECT\x10\x02\x12\x16\n" +
-	"\x12VOLUME_HEALTH_FULL\x10\x03\x12\x1b\n" +
-	"\x17VOLUME_HEALTH_READ_ONLY\x10\x04\x12\x18\n" +
-	"\x14VOLUME_HEALTH_FAILED\x10\x05\x12\x19\n" +
-	"\x15VOLUME_HEALTH_MISSING\x10\x062`\n" +
+	"generation2`\n" +
 	"\x0fDatanodeControl\x12M\n" +
 	"\aConnect\x12\x1e.ww.control.v1.DatanodeMessage\x1a\x1e.ww.control.v1.NamenodeMessage(\x010\x01B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
@@ -1741,65 +1537,62 @@ func file_controlpb_datanode_proto_rawDescGZIP() []byte {
 	return file_controlpb_datanode_proto_rawDescData
 }
 
-var file_controlpb_datanode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_controlpb_datanode_proto_goTypes = []any{
-	(VolumeHealth)(0),       // 0: ww.control.v1.VolumeHealth
-	(*DatanodeMessage)(nil), // 1: ww.control.v1.DatanodeMessage
-	(*VolumeState)(nil),     // 2: ww.control.v1.VolumeState
-	(*Load)(nil),            // 3: ww.control.v1.Load
-	(*Register)(nil),        // 4: ww.control.v1.Register
-	(*Heartbeat)(nil),       // 5: ww.control.v1.Heartbeat
-	(*ReplicaReport)(nil),   // 6: ww.control.v1.ReplicaReport
-	(*ChunkReport)(nil),     // 7: ww.control.v1.ChunkReport
-	(*ChunkDelta)(nil),      // 8: ww.control.v1.ChunkDelta
-	(*RecoverResult)(nil),   // 9: ww.control.v1.RecoverResult
-	(*CopyResult)(nil),      // 10: ww.control.v1.CopyResult
-	(*VerifyResult)(nil),    // 11: ww.control.v1.VerifyResult
-	(*NamenodeMessage)(nil), // 12: ww.control.v1.NamenodeMessage
-	(*Registered)(nil),      // 13: ww.control.v1.Registered
-	(*HeartbeatReply)(nil),  // 14: ww.control.v1.HeartbeatReply
-	(*DeleteReplicas)(nil),  // 15: ww.control.v1.DeleteReplicas
-	(*RecoverChunk)(nil),    // 16: ww.control.v1.RecoverChunk
-	(*SendReport)(nil),      // 17: ww.control.v1.SendReport
-	(*CopyReplica)(nil),     // 18: ww.control.v1.CopyReplica
-	(*VerifyReplica)(nil),   // 19: ww.control.v1.VerifyReplica
-	(ReplicaState)(0),       // 20: ww.control.v1.ReplicaState
-	(*Replica)(nil),         // 21: ww.control.v1.Replica
+	(*DatanodeMessage)(nil), // 0: ww.control.v1.DatanodeMessage
+	(*Load)(nil),            // 1: ww.control.v1.Load
+	(*Register)(nil),        // 2: ww.control.v1.Register
+	(*Heartbeat)(nil),       // 3: ww.control.v1.Heartbeat
+	(*ReplicaReport)(nil),   // 4: ww.control.v1.ReplicaReport
+	(*ChunkReport)(nil),     // 5: ww.control.v1.ChunkReport
+	(*ChunkDelta)(nil),      // 6: ww.control.v1.ChunkDelta
+	(*RecoverResult)(nil),   // 7: ww.control.v1.RecoverResult
+	(*CopyResult)(nil),      // 8: ww.control.v1.CopyResult
+	(*VerifyResult)(nil),    // 9: ww.control.v1.VerifyResult
+	(*NamenodeMessage)(nil), // 10: ww.control.v1.NamenodeMessage
+	(*Registered)(nil),      // 11: ww.control.v1.Registered
+	(*HeartbeatReply)(nil),  // 12: ww.control.v1.HeartbeatReply
+	(*DeleteReplicas)(nil),  // 13: ww.control.v1.DeleteReplicas
+	(*RecoverChunk)(nil),    // 14: ww.control.v1.RecoverChunk
+	(*SendReport)(nil),      // 15: ww.control.v1.SendReport
+	(*CopyReplica)(nil),     // 16: ww.control.v1.CopyReplica
+	(*VerifyReplica)(nil),   // 17: ww.control.v1.VerifyReplica
+	(*VolumeState)(nil),     // 18: ww.control.v1.VolumeState
+	(ReplicaState)(0),       // 19: ww.control.v1.ReplicaState
+	(*Replica)(nil),         // 20: ww.control.v1.Replica
 }
 var file_controlpb_datanode_proto_depIdxs = []int32{
-	4,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
-	5,  // 1: ww.control.v1.DatanodeMessage.heartbeat:type_name -> ww.control.v1.Heartbeat
-	7,  // 2: ww.control.v1.DatanodeMessage.report:type_name -> ww.control.v1.ChunkReport
-	8,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
-	9,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
-	10, // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
-	11, // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
-	0,  // 7: ww.control.v1.VolumeState.health:type_name -> ww.control.v1.VolumeHealth
-	2,  // 8: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
-	2,  // 9: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
-	3,  // 10: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
-	20, // 11: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
-	6,  // 12: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
-	6,  // 13: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
-	6,  // 14: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
-	13, // 15: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
-	14, // 16: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
-	15, // 17: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
-	16, // 18: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
-	17, // 19: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
-	18, // 20: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
-	19, // 21: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
-	6,  // 22: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	21, // 23: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
-	21, // 24: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
-	1,  // 25: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
-	12, // 26: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
-	26, // [26:27] is the sub-list for method output_type
-	25, // [25:26] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	2,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
+	3,  // 1: ww.control.v1.DatanodeMessage.heartbeat:type_name -> ww.control.v1.Heartbeat
+	5,  // 2: ww.control.v1.DatanodeMessage.report:type_name -> ww.control.v1.ChunkReport
+	6,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
+	7,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
+	8,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
+	9,  // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
+	18, // 7: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
+	18, // 8: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
+	1,  // 9: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
+	19, // 10: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
+	4,  // 11: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
+	4,  // 12: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
+	4,  // 13: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
+	11, // 14: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
+	12, // 15: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
+	13, // 16: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
+	14, // 17: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
+	15, // 18: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
+	16, // 19: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
+	17, // 20: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
+	4,  // 21: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	20, // 22: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
+	20, // 23: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
+	0,  // 24: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
+	10, // 25: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_datanode_proto_init() }
@@ -1817,7 +1610,7 @@ func file_controlpb_datanode_proto_init() {
 		(*DatanodeMessage_CopyResult)(nil),
 		(*DatanodeMessage_VerifyResult)(nil),
 	}
-	file_controlpb_datanode_proto_msgTypes[11].OneofWrappers = []any{
+	file_controlpb_datanode_proto_msgTypes[10].OneofWrappers = []any{
 		(*NamenodeMessage_Registered)(nil),
 		(*NamenodeMessage_HeartbeatReply)(nil),
 		(*NamenodeMessage_DeleteReplicas)(nil),
@@ -1831,14 +1624,13 @@ func file_controlpb_datanode_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_datanode_proto_rawDesc), len(file_controlpb_datanode_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   19,
+			NumEnums:      0,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_controlpb_datanode_proto_goTypes,
 		DependencyIndexes: file_controlpb_datanode_proto_depIdxs,
-		EnumInfos:         file_controlpb_datanode_proto_enumTypes,
 		MessageInfos:      file_controlpb_datanode_proto_msgTypes,
 	}.Build()
 	File_controlpb_datanode_proto = out.File

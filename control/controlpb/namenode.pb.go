@@ -2503,7 +2503,9 @@ type NodeStatus struct {
 	LastHeartbeatAgeMs int64                  `protobuf:"varint,10,opt,name=last_heartbeat_age_ms,json=lastHeartbeatAgeMs,proto3" json:"last_heartbeat_age_ms,omitempty"`
 	Version            string                 `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
 	// host:port of the node's admin address; empty if it has none.
-	AdminAddress  string `protobuf:"bytes,12,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	AdminAddress string `protobuf:"bytes,12,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	// Its disks, as its last heartbeat described them.
+	Volumes       []*VolumeState `protobuf:"bytes,13,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2620,6 +2622,13 @@ func (x *NodeStatus) GetAdminAddress() string {
 		return x.AdminAddress
 	}
 	return ""
+}
+
+func (x *NodeStatus) GetVolumes() []*VolumeState {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
 }
 
 // LogServerStatus is what the namenode last heard of a log server.
@@ -3278,7 +3287,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x1a\n" +
 	"\x18ReportBadReplicaResponse\"\x16\n" +
-	"\x14ClusterStatusRequest\"\x8e\x03\n" +
+	"\x14ClusterStatusRequest\"\xc4\x03\n" +
 	"\n" +
 	"NodeStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -3295,7 +3304,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x15last_heartbeat_age_ms\x18\n" +
 	" \x01(\x03R\x12lastHeartbeatAgeMs\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x12#\n" +
-	"\radmin_address\x18\f \x01(\tR\fadminAddress\"\x97\x01\n" +
+	"\radmin_address\x18\f \x01(\tR\fadminAddress\x124\n" +
+	"\avolumes\x18\r \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\"\x97\x01\n" +
 	"\x0fLogServerStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
@@ -3438,6 +3448,7 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(*MutationHeader)(nil),           // 48: ww.control.v1.MutationHeader
 	(*LocatedChunk)(nil),             // 49: ww.control.v1.LocatedChunk
 	(*Replica)(nil),                  // 50: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 51: ww.control.v1.VolumeState
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
@@ -3469,56 +3480,57 @@ var file_controlpb_namenode_proto_depIdxs = []int32{
 	3,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
 	3,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
 	49, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	42, // 29: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	43, // 30: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	45, // 31: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	4,  // 32: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	6,  // 33: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	9,  // 34: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	11, // 35: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	13, // 36: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	15, // 37: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	17, // 38: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	19, // 39: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	21, // 40: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	23, // 41: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	25, // 42: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	27, // 43: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	29, // 44: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	31, // 45: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	33, // 46: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	35, // 47: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	37, // 48: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	39, // 49: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	41, // 50: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	1,  // 51: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	46, // 52: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	5,  // 53: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	7,  // 54: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	10, // 55: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	12, // 56: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	14, // 57: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	16, // 58: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	18, // 59: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	20, // 60: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	22, // 61: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	24, // 62: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	26, // 63: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	28, // 64: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	30, // 65: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	32, // 66: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	34, // 67: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	36, // 68: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	38, // 69: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	40, // 70: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	44, // 71: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	2,  // 72: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	47, // 73: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	53, // [53:74] is the sub-list for method output_type
-	32, // [32:53] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	51, // 29: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	42, // 30: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	43, // 31: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	45, // 32: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	4,  // 33: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	6,  // 34: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	9,  // 35: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	11, // 36: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	13, // 37: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	15, // 38: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	17, // 39: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	19, // 40: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	21, // 41: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	23, // 42: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	25, // 43: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	27, // 44: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	29, // 45: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	31, // 46: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	33, // 47: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	35, // 48: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	37, // 49: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	39, // 50: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	41, // 51: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	1,  // 52: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	46, // 53: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	5,  // 54: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	7,  // 55: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	10, // 56: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	12, // 57: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	14, // 58: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	16, // 59: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	18, // 60: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	20, // 61: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	22, // 62: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	24, // 63: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	26, // 64: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	28, // 65: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	30, // 66: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	32, // 67: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	34, // 68: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	36, // 69: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	38, // 70: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	40, // 71: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	44, // 72: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	2,  // 73: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	47, // 74: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	54, // [54:75] is the sub-list for method output_type
+	33, // [33:54] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }

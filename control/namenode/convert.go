@@ -3,6 +3,7 @@ package namenode
 import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
 )
 
 func infoToProto(i actor.FileInfo) *controlpb.FileInfo {
@@ -34,7 +35,8 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 		out.Nodes = append(out.Nodes, &controlpb.NodeStatus{NodeId: n.NodeID, Address: n.Address, Live: n.Live,
 			CapacityBytes: n.CapacityBytes, FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas,
 			ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads,
-			LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress})
+			LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress,
+			Volumes: rpc.VolumesToProto(n.Volumes)})
 	}
 	return out
 }

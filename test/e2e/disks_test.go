@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,9 @@ func TestDiskDies(t *testing.T) {
 			}
 			d.requireRepaired(bad.mount)
 			require.NoError(t, logged(d.Datanodes[0], "volume is out of service", "state="+fault.words))
+			listed := mustWW(t, d.Cluster, "admin", "disk", "list", fmt.Sprintf("127.0.0.1:%d", d.DataPorts[0]))
+			require.Regexp(t, regexp.QuoteMeta(bad.mount)+`  (failed|read-only|missing) `, listed)
+			require.Regexp(t, regexp.QuoteMeta(d.loops[0].mount)+`  healthy `, listed)
 
 			require.NoError(t, d.Datanodes[0].Stop())
 			require.NoError(t, d.Datanodes[0].Start())
