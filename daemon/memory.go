@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
 	"strconv"
@@ -18,9 +19,7 @@ const datanodeBase = 64 << 20
 // limit has it collected before.
 func (r runtimeOptions) memoryMost(base, held int64) int64 {
 	gcPercent := int64(r.gcPercent)
-	if gcPercent == 0 {
-		gcPercent = 100
-	}
+	gcPercent = cmp.Or(gcPercent, 100)
 	most := base + held + held*gcPercent/100
 	if r.memoryLimit > 0 {
 		most = min(most, max(int64(r.memoryLimit), base+held))

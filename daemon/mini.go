@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -108,9 +109,7 @@ func newMiniOptions(section config.Mini) (miniOptions, error) {
 		admin:     admin.Options{Listen: section.AdminListen},
 		directory: section.Dir, advertised: section.Advertise,
 	}
-	if options.advertised == "" {
-		options.advertised = host
-	}
+	options.advertised = cmp.Or(options.advertised, host)
 	options.datanodesUse = options.advertised
 	if config.AllInterfaces(section.Listen) {
 		options.datanodesUse = "127.0.0.1"

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,30 +66,14 @@ type Cluster struct {
 
 // New writes the configuration of a cluster; Start starts it.
 func New(options Options) (*Cluster, error) {
-	if options.Datanodes == 0 {
-		options.Datanodes = 4
-	}
-	if options.Disks == 0 {
-		options.Disks = 1
-	}
-	if options.Replication == 0 {
-		options.Replication = 3
-	}
-	if options.ChunkSize == 0 {
-		options.ChunkSize = 1 << 20
-	}
-	if options.TrashDelay == 0 {
-		options.TrashDelay = time.Second
-	}
-	if options.LogLevel == "" {
-		options.LogLevel = "debug"
-	}
-	if options.LeaseSoftLimit == 0 {
-		options.LeaseSoftLimit = time.Second
-	}
-	if options.LeaseHardLimit == 0 {
-		options.LeaseHardLimit = time.Minute
-	}
+	options.Datanodes = cmp.Or(options.Datanodes, 4)
+	options.Disks = cmp.Or(options.Disks, 1)
+	options.Replication = cmp.Or(options.Replication, 3)
+	options.ChunkSize = cmp.Or(options.ChunkSize, 1<<20)
+	options.TrashDelay = cmp.Or(options.TrashDelay, time.Second)
+	options.LogLevel = cmp.Or(options.LogLevel, "debug")
+	options.LeaseSoftLimit = cmp.Or(options.LeaseSoftLimit, time.Second)
+	options.LeaseHardLimit = cmp.Or(options.LeaseHardLimit, time.Minute)
 	ports, err := freePorts(3 + options.Datanodes)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@
 package floor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,15 +142,9 @@ func Names() []string {
 
 // validate fills the defaults in. Error: fault.Invalid.
 func (o *Options) validate() error {
-	if o.Hops == 0 {
-		o.Hops = 3
-	}
-	if o.CountDuration == 0 {
-		o.CountDuration = 2 * time.Second
-	}
-	if o.Writers == 0 {
-		o.Writers = 16
-	}
+	o.Hops = cmp.Or(o.Hops, 3)
+	o.CountDuration = cmp.Or(o.CountDuration, 2*time.Second)
+	o.Writers = cmp.Or(o.Writers, 16)
 	const op = "measure floors"
 	switch {
 	case o.SizeBytes <= 0:

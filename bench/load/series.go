@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -86,9 +87,7 @@ func (t *Timeline) add(index int, operations, bytes int64) {
 func (r *recorder) failed(err error) {
 	failures := &r.failures
 	failures.Count++
-	if failures.First == "" {
-		failures.First = err.Error()
-	}
+	failures.First = cmp.Or(failures.First, err.Error())
 	name := "other"
 	switch kind := fault.KindOf(err); {
 	case errors.Is(err, ErrWrongBytes):
@@ -119,7 +118,5 @@ func (r *recorder) merge(other *recorder) {
 	for name, n := range o.ByKind {
 		f.ByKind[name] += n
 	}
-	if f.First == "" {
-		f.First = o.First
-	}
+	f.First = cmp.Or(f.First, o.First)
 }

@@ -4,6 +4,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -282,9 +283,7 @@ func (d *Document) Failures() (all, wrongBytes int64, first string) {
 		for _, r := range round.Results {
 			all += r.Failures
 			wrongBytes += r.WrongBytes
-			if first == "" {
-				first = r.FirstFailure
-			}
+			first = cmp.Or(first, r.FirstFailure)
 		}
 	}
 	return all, wrongBytes, first

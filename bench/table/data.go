@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -77,9 +78,7 @@ func data(ctx context.Context, run *runner) error {
 	})
 	for number := range run.options.Rounds {
 		_, removeErr := woods.Remove(ctx, fmt.Sprintf("/data-%d", number), client.RemoveOptions{})
-		if err == nil {
-			err = removeErr
-		}
+		err = cmp.Or(err, removeErr)
 	}
 	return err
 }

@@ -58,9 +58,7 @@ func (u *underWay) add(ctx context.Context, started waiter, most int) error {
 // Ahead records later; workers that share a file share its writer.
 func makeAppend(workload *Workload) error {
 	settings := &workload.options
-	if settings.SizeBytes == 0 {
-		settings.SizeBytes = 100
-	}
+	settings.SizeBytes = cmp.Or(settings.SizeBytes, 100)
 	kind, floors := "append-flush", []string{floor.PipelineEcho, floor.Echo}
 	if settings.Sync {
 		kind, floors = "append-sync", []string{floor.DiskSync, floor.PipelineEcho}
@@ -151,9 +149,7 @@ func (w *Workload) checkFile(ctx context.Context, pattern *content, worker int, 
 // makeRecords appends records of many writers to one file.
 func makeRecords(workload *Workload) error {
 	options := &workload.options
-	if options.SizeBytes == 0 {
-		options.SizeBytes = 100
-	}
+	options.SizeBytes = cmp.Or(options.SizeBytes, 100)
 	kind, floors := "record-flush", []string{floor.PipelineEcho, floor.Echo}
 	if options.Sync {
 		kind, floors = "record-sync", []string{floor.DiskSync, floor.SmallJournal}

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -23,12 +24,8 @@ const (
 // at the end is read back.
 func makeWrite(workload *Workload) error {
 	options := &workload.options
-	if options.SizeBytes == 0 {
-		options.SizeBytes = fileSizeDefault
-	}
-	if options.KeepBytes == 0 {
-		options.KeepBytes = keepDefault
-	}
+	options.SizeBytes = cmp.Or(options.SizeBytes, fileSizeDefault)
+	options.KeepBytes = cmp.Or(options.KeepBytes, keepDefault)
 	slots := max(options.KeepBytes/options.SizeBytes, 2*int64(options.Workers))
 	if slots > filesMax {
 		slots = filesMax
@@ -106,12 +103,8 @@ func (k *kept) list() []int64 {
 // makeRead fetches whole files, or random ranges of them.
 func makeRead(workload *Workload) error {
 	options := &workload.options
-	if options.SizeBytes == 0 {
-		options.SizeBytes = fileSizeDefault
-	}
-	if options.Files == 0 {
-		options.Files = 16
-	}
+	options.SizeBytes = cmp.Or(options.SizeBytes, fileSizeDefault)
+	options.Files = cmp.Or(options.Files, 16)
 	if options.RangeBytes < 0 || options.RangeBytes > options.SizeBytes {
 		return fault.New(fault.Invalid, "make workload", "ranges of %d bytes in files of %d",
 			options.RangeBytes, options.SizeBytes)

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -56,9 +57,7 @@ func makeMeta(workload *Workload) error {
 			})
 		}
 	}
-	if options.Files == 0 {
-		options.Files = metaFilesDefault
-	}
+	options.Files = cmp.Or(options.Files, metaFilesDefault)
 	names := &metadata{w: workload}
 	for i, name := range options.Operations {
 		op := names.operation(name)

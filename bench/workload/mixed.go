@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -78,9 +79,7 @@ func makeMixed(workload *Workload) error {
 	if options.Mix.total() == 0 {
 		options.Mix = DefaultMix()
 	}
-	if options.Files == 0 {
-		options.Files = mixedFilesDefault
-	}
+	options.Files = cmp.Or(options.Files, mixedFilesDefault)
 	files := newSmallFiles(workload)
 	workload.Phases = []Phase{{
 		Kinds: []string{"read", "create", "stat", "list", "delete"}, Floors: []string{floor.Echo, floor.SmallSynced},

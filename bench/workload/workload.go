@@ -10,6 +10,7 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,9 +164,7 @@ func (w *Workload) Run(ctx context.Context, phase Phase, plan load.Plan) (Result
 			result.Outcome.Failures.Count++
 			result.Outcome.Failures.WrongBytes++
 			result.Outcome.Failures.ByKind["verification"]++
-			if result.Outcome.Failures.First == "" {
-				result.Outcome.Failures.First = err.Error()
-			}
+			result.Outcome.Failures.First = cmp.Or(result.Outcome.Failures.First, err.Error())
 			err = nil
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,9 +93,7 @@ func (a *app) close() {
 // load reads the configuration under the flags of the running command.
 func (a *app) load() (config.Loaded, error) {
 	file := a.global.config
-	if file == "" {
-		file = a.getenv("WW_CONFIG")
-	}
+	file = cmp.Or(file, a.getenv("WW_CONFIG"))
 	return config.Load(config.Source{File: file, Environ: a.environ, Flags: a.global.values})
 }
 

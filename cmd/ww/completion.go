@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"path"
@@ -88,16 +89,12 @@ func (a *app) remotePaths(ctx context.Context, start string) []string {
 	cut := strings.LastIndex(start, "/") + 1
 	shownDirectory, prefix := start[:cut], start[cut:]
 	directory := shownDirectory
-	if directory == "" {
-		directory = "."
-	}
+	directory = cmp.Or(directory, ".")
 	directory, err := a.remote(directory)
 	if err != nil {
 		return nil
 	}
-	if ctx == nil {
-		ctx = context.Background()
-	}
+	ctx = cmp.Or(ctx, context.Background())
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
 	woods, err := a.connect(ctx)

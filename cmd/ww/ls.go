@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"path"
 
@@ -103,9 +104,7 @@ func (p *printer) entry(info client.FileInfo, flags listFlags, name string) {
 	case info.Open:
 		kind = "w"
 	}
-	if copies == "" {
-		copies = size(int64(info.Replication), false)
-	}
+	copies = cmp.Or(copies, size(int64(info.Replication), false))
 	p.text("%s %2s %14s  %s  %s", kind, copies, length, info.Modified.UTC().Format("2006-01-02 15:04:05"), name)
 }
 

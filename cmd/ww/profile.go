@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -59,9 +60,7 @@ admin_listen to reach them from elsewhere: there is no password.`,
 		if err != nil {
 			return err
 		}
-		if file == "" {
-			file = profileFile(args[0], kind)
-		}
+		file = cmp.Or(file, profileFile(args[0], kind))
 		size, err := fetchProfile(cmd.Context(), address, kind, span, file)
 		if err != nil {
 			return err

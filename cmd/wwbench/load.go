@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -197,9 +198,7 @@ func (l *loadFlags) actorRound(ctx context.Context, cmd *cobra.Command, round *r
 		return err
 	}
 	files := l.options.Files
-	if files == 0 {
-		files = 100_000
-	}
+	files = cmp.Or(files, 100_000)
 	work, err := statemachine.NewLoad(files)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,9 +112,7 @@ func (t *targetFlags) open(ctx context.Context, cmd *cobra.Command) (_ *target, 
 // environment, file, default.
 func (t *targetFlags) configured(cmd *cobra.Command) (client.Options, error) {
 	source := config.Source{File: t.config, Environ: os.Environ(), Flags: map[string]string{}}
-	if source.File == "" {
-		source.File = os.Getenv("WW_CONFIG")
-	}
+	source.File = cmp.Or(source.File, os.Getenv("WW_CONFIG"))
 	if len(t.namenodes) > 0 {
 		source.Flags["client.namenodes"] = strings.Join(t.namenodes, ",")
 	}

@@ -16,6 +16,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,9 +67,7 @@ func Start(options Options) (*Server, error) {
 	if options.Ready == nil {
 		options.Ready = func() error { return nil }
 	}
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
+	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	server := &Server{listener: &limited{Listener: listener, open: make(chan struct{}, connectionsMax)},
 		ready: options.Ready, busy: make(chan struct{}, requestsMax)}
 	server.http = &http.Server{

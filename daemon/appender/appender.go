@@ -24,6 +24,7 @@
 package appender
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -82,9 +83,7 @@ var _ dataplane.RecordSink = (*Appender)(nil)
 // Start makes an appender. It connects when the first client opens a file.
 // Error: fault.Invalid.
 func Start(options Options) (*Appender, error) {
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
+	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	if options.Clock == nil {
 		options.Clock = clock.Real{}
 	}

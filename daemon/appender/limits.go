@@ -1,6 +1,7 @@
 package appender
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/whispering-woods/ww/internal/fault"
@@ -38,21 +39,11 @@ const (
 )
 
 func (l Limits) withDefaults() (Limits, error) {
-	if l.FilesMax == 0 {
-		l.FilesMax = 1024
-	}
-	if l.QueueBytesMax == 0 {
-		l.QueueBytesMax = 128 << 20
-	}
-	if l.BatchBytesMax == 0 {
-		l.BatchBytesMax = 4 << 20
-	}
-	if l.BatchRecordsMax == 0 {
-		l.BatchRecordsMax = 4096
-	}
-	if l.IdleAfter == 0 {
-		l.IdleAfter = 30 * time.Second
-	}
+	l.FilesMax = cmp.Or(l.FilesMax, 1024)
+	l.QueueBytesMax = cmp.Or(l.QueueBytesMax, 128<<20)
+	l.BatchBytesMax = cmp.Or(l.BatchBytesMax, 4<<20)
+	l.BatchRecordsMax = cmp.Or(l.BatchRecordsMax, 4096)
+	l.IdleAfter = cmp.Or(l.IdleAfter, 30*time.Second)
 	if l.FilesMax < 1 || l.QueueBytesMax < record.PayloadBytesMax || l.BatchBytesMax < 1 ||
 		l.BatchRecordsMax < 1 || l.IdleAfter < 0 {
 		return l, fault.New(fault.Invalid, "appender limits",

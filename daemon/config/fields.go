@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -36,13 +37,9 @@ func Fields(section string) []Field {
 			field := structure.Type.Field(j)
 			key := field.Tag.Get("koanf")
 			flag := field.Tag.Get("flag")
-			if flag == "" {
-				flag = strings.ReplaceAll(key, "_", "-")
-			}
+			flag = cmp.Or(flag, strings.ReplaceAll(key, "_", "-"))
 			env := field.Tag.Get("env")
-			if env == "" {
-				env = "WW_" + strings.ToUpper(name+"_"+key)
-			}
+			env = cmp.Or(env, "WW_"+strings.ToUpper(name+"_"+key))
 			index := []int{i, j}
 			fields = append(fields, Field{
 				Key: name + "." + key, Section: name,
