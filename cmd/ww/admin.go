@@ -12,20 +12,8 @@ import (
 )
 
 func newAdmin(program *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "admin",
-		Short: "administer a cluster",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownVerb(cmd, args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newReport(program), newSafeMode(program), newRecoverLease(program), newCheckpoint(program),
-		newProfile(program), newDisk(program))
-	return cmd
+	return group(&cobra.Command{Use: "admin", Short: "administer a cluster"}, newReport(program), newSafeMode(program),
+		newRecoverLease(program), newCheckpoint(program), newProfile(program), newDisk(program))
 }
 
 func newReport(program *app) *cobra.Command {
@@ -36,11 +24,7 @@ func newReport(program *app) *cobra.Command {
 		Args:    arguments(0, 0),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		s, err := woods.ClusterStatus(cmd.Context())
+		s, err := program.clusterStatus(cmd.Context())
 		if err != nil {
 			return err
 		}

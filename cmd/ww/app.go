@@ -92,9 +92,8 @@ func (a *app) close() {
 
 // load reads the configuration under the flags of the running command.
 func (a *app) load() (config.Loaded, error) {
-	file := a.global.config
-	file = cmp.Or(file, a.getenv("WW_CONFIG"))
-	return config.Load(config.Source{File: file, Environ: a.environ, Flags: a.global.values})
+	return config.Load(config.Source{File: cmp.Or(a.global.config, a.getenv("WW_CONFIG")), Environ: a.environ,
+		Flags: a.global.values})
 }
 
 func (a *app) getenv(name string) string {
@@ -134,6 +133,15 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 	}
 	a.client, err = client.Dial(ctx, options)
 	return a.client, err
+}
+
+// clusterStatus connects and asks for the state of the cluster.
+func (a *app) clusterStatus(ctx context.Context) (client.ClusterStatus, error) {
+	woods, err := a.connect(ctx)
+	if err != nil {
+		return client.ClusterStatus{}, err
+	}
+	return woods.ClusterStatus(ctx)
 }
 
 // logger writes to stderr: text for a person, JSON for a collector.

@@ -89,11 +89,8 @@ source. "ww records cat" reads them.`,
 			return program.appendRecords(ctx, sources, files, target, client.RecordOptions{Create: create, Sync: sync,
 				New: client.CreateOptions{Replication: options.Replication, ChunkSize: options.ChunkSize}})
 		}
-		woods, err := program.connect(ctx)
+		woods, err := program.connectWithin(ctx, flags.bandwidth)
 		if err != nil {
-			return err
-		}
-		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		start := time.Now()

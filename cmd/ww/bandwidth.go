@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
@@ -31,4 +33,13 @@ func (b *bandwidth) check() error {
 		return usage("--bandwidth %s is less than %d bytes per second", b.text, int64(client.BandwidthLeast))
 	}
 	return nil
+}
+
+// connectWithin is connect for a verb whose transfers keep to a limit.
+func (a *app) connectWithin(ctx context.Context, limit bandwidth) (*client.Client, error) {
+	woods, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return woods, woods.SetBandwidth(limit.rate)
 }

@@ -46,11 +46,7 @@ type "data", in base64.`,
 		if err := limit.check(); err != nil {
 			return err
 		}
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		if err := woods.SetBandwidth(limit.rate); err != nil {
+		if _, err := program.connectWithin(cmd.Context(), limit); err != nil {
 			return err
 		}
 		return program.catAll(cmd.Context(), "cat", paths, part)
@@ -73,9 +69,7 @@ func (a *app) copyOut(ctx context.Context, woods *client.Client, path string, pa
 			return err
 		}
 		if part.offset > length {
-			e := fault.New(fault.Invalid, "", "begins at byte %d of %d", part.offset, length)
-			e.Path = path
-			return e
+			return fault.WithPath(fault.New(fault.Invalid, "", "begins at byte %d of %d", part.offset, length), path)
 		}
 		if _, err := reader.Seek(part.offset, io.SeekStart); err != nil {
 			return err

@@ -88,9 +88,7 @@ func (a *app) remotePaths(ctx context.Context, start string) []string {
 	}
 	cut := strings.LastIndex(start, "/") + 1
 	shownDirectory, prefix := start[:cut], start[cut:]
-	directory := shownDirectory
-	directory = cmp.Or(directory, ".")
-	directory, err := a.remote(directory)
+	directory, err := a.remote(cmp.Or(shownDirectory, "."))
 	if err != nil {
 		return nil
 	}

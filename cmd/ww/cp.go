@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -37,11 +38,8 @@ the replication and chunk size of its source unless flags say otherwise.`,
 			return err
 		}
 		sources, target := paths[:len(paths)-1], paths[len(paths)-1]
-		woods, err := program.connect(ctx)
+		woods, err := program.connectWithin(ctx, flags.bandwidth)
 		if err != nil {
-			return err
-		}
-		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		list, err := pairs(sources, target, remoteBase, path.Join, func() (bool, error) {
@@ -106,13 +104,19 @@ sources, or a TARGET that is a directory, they keep their names below TARGET.`,
 // hintOverwrite says what to do about an existing target, in words of this
 // program. forced: it was to be overwritten, and cannot be.
 func hintOverwrite(err error, forced bool) error {
+	hint := "use -f to overwrite"
+	if forced {
+		hint = "-f replaces a file by a file, nothing else"
+	}
+	return withHint(err, hint, fault.Exists)
+}
+
+// withHint replaces the hint of an error of one of the kinds.
+func withHint(err error, hint string, kinds ...fault.Kind) error {
 	var e *fault.Error
-	if errors.As(err, &e) && e.Kind == fault.Exists {
+	if errors.As(err, &e) && slices.Contains(kinds, e.Kind) {
 		with := *e
-		with.Hint = "use -f to overwrite"
-		if forced {
-			with.Hint = "-f replaces a file by a file, nothing else"
-		}
+		with.Hint = hint
 		return &with
 	}
 	return err

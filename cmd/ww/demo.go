@@ -36,9 +36,8 @@ comes back is compared; any difference is an error. Nothing is left behind.`,
 		if tree == "" {
 			root, err := exec.CommandContext(cmd.Context(), "go", "env", "GOROOT").Output()
 			if err != nil {
-				e := fault.New(fault.NotFound, "", "the Go installation is not found: %v", err)
-				e.Hint = "name a tree with --tree"
-				return e
+				return withHint(fault.New(fault.NotFound, "", "the Go installation is not found: %v", err),
+					"name a tree with --tree", fault.NotFound)
 			}
 			tree = filepath.Join(strings.TrimSpace(string(root)), "src")
 		}

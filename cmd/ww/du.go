@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"path"
 
@@ -25,10 +26,7 @@ for the directory only.`,
 	cmd.Flags().BoolVarP(&summary, "summary", "s", false, "one line for each path")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			args = []string{"/"}
-			if program.shell {
-				args[0] = program.directory
-			}
+			args = []string{cmp.Or(program.directory, "/")}
 		}
 		out := program.printer()
 		show := func(ctx context.Context, woods *client.Client, root string) error {
@@ -80,11 +78,7 @@ func newDf(program *app) *cobra.Command {
 	}
 	human := humanFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		status, err := woods.ClusterStatus(cmd.Context())
+		status, err := program.clusterStatus(cmd.Context())
 		if err != nil {
 			return err
 		}

@@ -81,7 +81,7 @@ func outcomeOf(err error) outcome {
 	case errors.As(err, &last):
 		return last.outcome
 	case errors.As(err, &several):
-		return several.outcome()
+		return several.same
 	case errors.Is(err, context.Canceled):
 		return outcome{"interrupted", exitInterrupted}
 	}
@@ -126,8 +126,6 @@ func (f *failures) add(err error) {
 	f.failed++
 	f.same = o
 }
-
-func (f *failures) outcome() outcome { return f.same }
 
 func (f *failures) Error() string { return fmt.Sprintf("%d of %d failed", f.failed, f.total) }
 
@@ -211,7 +209,7 @@ func describe(verb string, err error) string {
 	if errors.Is(err, context.Canceled) {
 		return prefix + "interrupted"
 	}
-	failure, ok := err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
+	failure, ok := fault.Outermost(err)
 	if !ok {
 		return prefix + err.Error()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -49,11 +50,8 @@ partial file never has that name, whatever happens.`,
 		if err != nil {
 			return err
 		}
-		woods, err := program.connect(ctx)
+		woods, err := program.connectWithin(ctx, flags.bandwidth)
 		if err != nil {
-			return err
-		}
-		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		if target == "-" {
@@ -86,9 +84,7 @@ func localDirectory(target string, sources int, create bool) (bool, error) {
 	case err == nil && info.IsDir():
 		return true, nil
 	case err == nil && must:
-		e := fault.New(fault.NotDirectory, "", "is not a directory")
-		e.Path = target
-		return false, e
+		return false, &fault.Error{Kind: fault.NotDirectory, Path: target, Reason: "is not a directory"}
 	case err == nil || !must && os.IsNotExist(err):
 		return false, nil
 	case os.IsNotExist(err) && create:
@@ -98,19 +94,8 @@ func localDirectory(target string, sources int, create bool) (bool, error) {
 }
 
 // catAll writes files to standard output one after the other.
-func (a *app) catAll(ctx context.Context, verb string, paths []string, s span) error {
-	woods, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	failed := failures{total: len(paths)}
-	for _, p := range paths {
-		if err := a.copyOut(ctx, woods, p, s); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			a.complain(verb, &failed, err)
-		}
-	}
-	return failed.err()
+func (a *app) catAll(ctx context.Context, verb string, paths []string, part span) error {
+	return a.eachOf(ctx, verb, paths, func(ctx context.Context, woods *client.Client, path string) error {
+		return a.copyOut(ctx, woods, path, part)
+	})
 }

@@ -9,20 +9,11 @@ import (
 )
 
 func newLog(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:     "log",
 		Short:   "check or list the directory of a log server that does not run",
 		Example: "  ww log verify /srv/ww/log",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownVerb(cmd, args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newLogVerify(program), newLogDump(program))
-	return cmd
+	}, newLogVerify(program), newLogDump(program))
 }
 
 func newLogVerify(program *app) *cobra.Command {

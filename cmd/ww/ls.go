@@ -37,13 +37,9 @@ change (UTC) and name; "w" marks a file that is being written.`,
 	cmd.Flags().BoolVarP(&flags.directory, "directory", "d", false, "the directory itself, not what is in it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			args = []string{"/"}
-			if program.shell {
-				args[0] = program.directory
-			}
+			args = []string{cmp.Or(program.directory, "/")}
 		}
-		out := program.printer()
-		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+		return program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 			info, err := woods.Stat(ctx, path)
 			if err != nil {
 				return err
@@ -56,8 +52,7 @@ change (UTC) and name; "w" marks a file that is being written.`,
 				out.text("%s:", shown(path))
 			}
 			return out.list(ctx, woods, path, flags)
-		})
-		return out.done(err)
+		})(cmd, args)
 	}
 	return cmd
 }

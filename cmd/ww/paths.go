@@ -26,9 +26,8 @@ func (a *app) remote(argument string) (string, error) {
 	case a.shell:
 		return path.Join(a.directory, argument), nil
 	}
-	e := fault.New(fault.Invalid, "", "a remote path begins with /")
-	e.Path, e.Hint = argument, "write \"/"+argument+"\""
-	return "", e
+	return "", &fault.Error{Kind: fault.Invalid, Path: argument, Reason: "a remote path begins with /",
+		Hint: "write \"/" + argument + "\""}
 }
 
 func (a *app) remotes(arguments []string) ([]string, error) {
@@ -73,9 +72,7 @@ func remoteDirectory(ctx context.Context, woods *client.Client, target, argument
 	case err == nil && info.Directory:
 		return true, nil
 	case err == nil && must:
-		e := fault.New(fault.NotDirectory, "", "is not a directory")
-		e.Path = target
-		return false, e
+		return false, &fault.Error{Kind: fault.NotDirectory, Path: target, Reason: "is not a directory"}
 	case err == nil:
 		return false, nil
 	case !errors.Is(err, fault.NotFound):
@@ -83,9 +80,8 @@ func remoteDirectory(ctx context.Context, woods *client.Client, target, argument
 	case must && create:
 		return true, woods.Mkdir(ctx, target, client.MkdirOptions{Parents: true})
 	case must:
-		e := fault.New(fault.NotFound, "", "there is no such directory")
-		e.Path, e.Hint = target, "make it: ww mkdir -p"
-		return false, e
+		return false, &fault.Error{Kind: fault.NotFound, Path: target, Reason: "there is no such directory",
+			Hint: "make it: ww mkdir -p"}
 	}
 	return false, nil
 }

@@ -116,11 +116,7 @@ func (a *app) adminAddress(ctx context.Context, node string) (string, error) {
 	if _, _, err := net.SplitHostPort(node); err == nil {
 		return node, nil
 	}
-	woods, err := a.connect(ctx)
-	if err != nil {
-		return "", err
-	}
-	status, err := woods.ClusterStatus(ctx)
+	status, err := a.clusterStatus(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -46,11 +46,8 @@ When a file fails, the others continue; each failure is reported.`,
 		if slices.Contains(sources, "-") && len(sources) > 1 {
 			return usageOf(cmd, `"-" cannot stand beside other sources`)
 		}
-		woods, err := program.connect(ctx)
+		woods, err := program.connectWithin(ctx, flags.bandwidth)
 		if err != nil {
-			return err
-		}
-		if err := woods.SetBandwidth(flags.bandwidth.rate); err != nil {
 			return err
 		}
 		list, err := pairs(sources, target, localBase, path.Join, func() (bool, error) {

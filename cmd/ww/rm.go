@@ -25,38 +25,23 @@ directory needs no -r. With -f, a path that does not exist is not an error.`,
 	}
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "directories with everything in them")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "ignore paths that do not exist")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := program.printer()
-		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
-			if path == "/" {
-				return &fault.Error{Kind: fault.Invalid, Path: path, Reason: "the root cannot be removed"}
-			}
-			removed, err := woods.Remove(ctx, path, client.RemoveOptions{Recursive: recursive})
-			if force && errors.Is(err, fault.NotFound) {
-				err = nil
-			}
-			if err != nil {
-				return hintRecursive(err)
-			}
-			out.object("removed", record{
-				"path": path, "files": removed.Files, "directories": removed.Directories, "bytes": removed.Bytes,
-			})
-			return nil
+	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+		if path == "/" {
+			return &fault.Error{Kind: fault.Invalid, Path: path, Reason: "the root cannot be removed"}
+		}
+		removed, err := woods.Remove(ctx, path, client.RemoveOptions{Recursive: recursive})
+		if force && errors.Is(err, fault.NotFound) {
+			err = nil
+		}
+		if err != nil {
+			return withHint(err, "use -r to remove it with everything in it", fault.NotEmpty, fault.IsDirectory)
+		}
+		out.object("removed", record{
+			"path": path, "files": removed.Files, "directories": removed.Directories, "bytes": removed.Bytes,
 		})
-		return out.done(err)
-	}
+		return nil
+	})
 	return cmd
-}
-
-// hintRecursive adds what to do about a directory that is not empty.
-func hintRecursive(err error) error {
-	var e *fault.Error
-	if errors.As(err, &e) && (e.Kind == fault.NotEmpty || e.Kind == fault.IsDirectory) {
-		with := *e
-		with.Hint = "use -r to remove it with everything in it"
-		return &with
-	}
-	return err
 }
 
 func newMkdir(program *app) *cobra.Command {
@@ -69,17 +54,13 @@ func newMkdir(program *app) *cobra.Command {
 		ValidArgsFunction: program.completeRemote,
 	}
 	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parents too; an existing directory is no error")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := program.printer()
-		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
-			if err := woods.Mkdir(ctx, path, client.MkdirOptions{Parents: parents}); err != nil {
-				return err
-			}
-			out.object("directory", record{"path": path})
-			return nil
-		})
-		return out.done(err)
-	}
+	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+		if err := woods.Mkdir(ctx, path, client.MkdirOptions{Parents: parents}); err != nil {
+			return err
+		}
+		out.object("directory", record{"path": path})
+		return nil
+	})
 	return cmd
 }
 
@@ -103,8 +84,7 @@ func newTouch(program *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		out := program.printer()
-		err = program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+		return program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 			w, err := woods.Create(ctx, path, client.CreateOptions{
 				Parents: parents, Replication: options.Replication, ChunkSize: options.ChunkSize,
 				VisibleOnComplete: true,
@@ -120,8 +100,7 @@ func newTouch(program *app) *cobra.Command {
 				out.object("touched", record{"path": path, "created": made})
 			}
 			return err
-		})
-		return out.done(err)
+		})(cmd, args)
 	}
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ const (
 // newRoot builds the command tree for one command line. Cobra keeps the values
 // of flags in the tree, so the prompt builds one per line.
 func newRoot(program *app) *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use:   "ww",
 		Short: "Whispering Woods: a distributed file system",
 		Long: `ww is the client of a Whispering Woods cluster, and runs its servers too.
@@ -39,14 +40,7 @@ WW_CONFIG names, then defaults.
   ww get -r /photos /tmp/copy                   fetch it back`,
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return unknownVerb(cmd, args[0])
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+	})
 	root.SetIn(program.stdin)
 	root.SetOut(program.stdout)
 	root.SetErr(program.stderr)
@@ -100,11 +94,7 @@ func (a *app) settings(cmd *cobra.Command, section string, persistent bool, name
 		flags = cmd.PersistentFlags()
 	}
 	for _, field := range config.Fields(section) {
-		wanted := len(names) == 0
-		for _, name := range names {
-			wanted = wanted || field.Key == section+"."+name
-		}
-		if !wanted {
+		if len(names) > 0 && !slices.Contains(names, strings.TrimPrefix(field.Key, section+".")) {
 			continue
 		}
 		name := field.Flag
@@ -142,6 +132,19 @@ func usageOf(cmd *cobra.Command, format string, args ...any) error {
 	e := fault.New(fault.Invalid, "", format, args...)
 	e.Hint = fmt.Sprintf("see %s --help", cmd.CommandPath())
 	return e
+}
+
+// group makes cmd a command that only holds verbs.
+func group(cmd *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return unknownVerb(cmd, args[0])
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(verbs...)
+	return cmd
 }
 
 func unknownVerb(cmd *cobra.Command, name string) error {

@@ -19,30 +19,26 @@ func newStat(program *app) *cobra.Command {
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := program.printer()
-		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
-			info, err := woods.Stat(ctx, path)
-			if err != nil {
-				return err
-			}
-			out.object("entry", entryRecord(info))
-			out.text("path:        %s", shown(info.Path))
-			if info.Directory {
-				out.text("kind:        directory\nchildren:    %d", info.Children)
-			} else {
-				out.text("kind:        file\nbytes:       %d (%s)\ncopies:      %d\nchunk size:  %s",
-					info.Length, size(info.Length, true), info.Replication, size(info.ChunkSize, true))
-			}
-			out.text("id:          %d\ncreated:     %s\nmodified:    %s", info.FileID, stamp(info.Created),
-				stamp(info.Modified))
-			if info.Open {
-				out.text("written by:  %s since %s", info.LeaseHolder, stamp(info.LeaseSince))
-			}
-			return nil
-		})
-		return out.done(err)
-	}
+	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+		info, err := woods.Stat(ctx, path)
+		if err != nil {
+			return err
+		}
+		out.object("entry", entryRecord(info))
+		out.text("path:        %s", shown(info.Path))
+		if info.Directory {
+			out.text("kind:        directory\nchildren:    %d", info.Children)
+		} else {
+			out.text("kind:        file\nbytes:       %d (%s)\ncopies:      %d\nchunk size:  %s",
+				info.Length, size(info.Length, true), info.Replication, size(info.ChunkSize, true))
+		}
+		out.text("id:          %d\ncreated:     %s\nmodified:    %s", info.FileID, stamp(info.Created),
+			stamp(info.Modified))
+		if info.Open {
+			out.text("written by:  %s since %s", info.LeaseHolder, stamp(info.LeaseSince))
+		}
+		return nil
+	})
 	return cmd
 }
 
@@ -104,19 +100,15 @@ same one.`,
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out := program.printer()
-		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
-			sum, err := woods.Checksum(ctx, path)
-			if err != nil {
-				return err
-			}
-			out.object("checksum", record{"path": path, "checksum": sum})
-			out.text("%s  %s", sum, shown(path))
-			return nil
-		})
-		return out.done(err)
-	}
+	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+		sum, err := woods.Checksum(ctx, path)
+		if err != nil {
+			return err
+		}
+		out.object("checksum", record{"path": path, "checksum": sum})
+		out.text("%s  %s", sum, shown(path))
+		return nil
+	})
 	return cmd
 }
 
@@ -136,8 +128,7 @@ func newLocate(program *app) *cobra.Command {
 		if part.offset < 0 {
 			return usageOf(cmd, "--offset %d is negative", part.offset)
 		}
-		out := program.printer()
-		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+		return program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 			chunks, err := woods.Locate(ctx, path, part.offset, part.length)
 			if err != nil {
 				return err
@@ -147,8 +138,7 @@ func newLocate(program *app) *cobra.Command {
 				out.chunk(path, ch)
 			}
 			return nil
-		})
-		return out.done(err)
+		})(cmd, args)
 	}
 	return cmd
 }

@@ -61,28 +61,46 @@ func newHead(program *app) *cobra.Command {
 	return cmd
 }
 
-// eachFile runs a body for every path and goes on after a failure.
-func (a *app) eachFile(cmd *cobra.Command, args []string,
-	body func(context.Context, *client.Client, string) error) error {
-	ctx := cmd.Context()
+// perFile is what a verb does with one file.
+type perFile func(ctx context.Context, woods *client.Client, path string) error
+
+// eachFile runs a body for every argument; see eachPath.
+func (a *app) eachFile(cmd *cobra.Command, args []string, body perFile) error {
 	paths, err := a.remotes(args)
 	if err != nil {
 		return err
 	}
+	return a.eachOf(cmd.Context(), verbName(cmd), paths, body)
+}
+
+// eachOf runs a body for every path and goes on after a failure.
+func (a *app) eachOf(ctx context.Context, verb string, paths []string, body perFile) error {
 	woods, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	failed := failures{total: len(paths)}
-	for _, p := range paths {
-		if err := body(ctx, woods, p); err != nil {
+	for _, path := range paths {
+		if err := body(ctx, woods, path); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
-			a.complain(verbName(cmd), &failed, err)
+			a.complain(verb, &failed, err)
 		}
 	}
 	return failed.err()
+}
+
+// eachPath is eachFile as the whole of a verb whose results out takes.
+func (a *app) eachPath(
+	body func(ctx context.Context, woods *client.Client, out *printer, path string) error,
+) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		out := a.printer()
+		return out.done(a.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+			return body(ctx, woods, out, path)
+		}))
+	}
 }
 
 func (a *app) head(ctx context.Context, woods *client.Client, path string, limits ends) error {

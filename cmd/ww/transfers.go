@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -126,37 +127,20 @@ func addSlow(to record, nodes []client.SlowNode) {
 	}
 	list := make([]record, 0, len(nodes))
 	for _, n := range nodes {
+		waitsFor := "disk"
+		if n.Link {
+			waitsFor = "link"
+		}
 		list = append(list, record{"node": n.NodeID, "address": n.Address, "bytes_per_second": int64(n.BytesPerSecond),
-			"waits_for": waitsFor(n)})
+			"waits_for": waitsFor})
 	}
 	to["slow_nodes"] = list
 }
 
-func waitsFor(n client.SlowNode) string {
-	if n.Link {
-		return "link"
-	}
-	return "disk"
-}
-
 // named makes sure that a failure names its source.
 func named(r transfer.Result) error {
-	failure, ok := r.Err.(*fault.Error) //nolint:errorlint // whoever wrapped it has more to say
-	if !ok {
-		return &fault.Error{Kind: kindOr(r.Err, fault.Internal), Path: r.Source, Reason: r.Err.Error(), Err: nil}
+	if _, ok := fault.Outermost(r.Err); !ok {
+		return &fault.Error{Kind: cmp.Or(fault.KindOf(r.Err), fault.Internal), Path: r.Source, Reason: r.Err.Error()}
 	}
-	if failure.Path == "" {
-		with := *failure
-		with.Path = r.Source
-		return &with
-	}
-	return failure
-}
-
-// kindOr is the kind of an error, or another if it has none.
-func kindOr(err error, otherwise fault.Kind) fault.Kind {
-	if kind := fault.KindOf(err); kind != 0 {
-		return kind
-	}
-	return otherwise
+	return fault.WithPath(r.Err, r.Source)
 }

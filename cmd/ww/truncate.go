@@ -30,15 +30,13 @@ and one that is being written cannot be cut.`,
 		if err != nil {
 			return usageOf(cmd, "-s: %v", err)
 		}
-		out := program.printer()
-		err = program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+		return program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 			info, err := woods.Truncate(ctx, path, int64(wanted))
 			if err == nil {
 				out.object("truncated", record{"path": path, "length": info.Length})
 			}
 			return err
-		})
-		return out.done(err)
+		})(cmd, args)
 	}
 	return cmd
 }

@@ -33,11 +33,7 @@ func newVersion(program *app) *cobra.Command {
 		}
 		out.text("ww %s%s %s %s/%s", daemon.Version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		if server {
-			woods, err := program.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			status, err := woods.ClusterStatus(cmd.Context())
+			status, err := program.clusterStatus(cmd.Context())
 			if err != nil {
 				return err
 			}

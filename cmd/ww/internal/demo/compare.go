@@ -72,9 +72,7 @@ func measure(tree string) (amount, error) {
 
 // differs is the error of a byte or name that is not what it should be.
 func differs(path, format string, args ...any) error {
-	e := fault.New(fault.CorruptData, "demo", format, args...)
-	e.Path = path
-	return e
+	return fault.WithPath(fault.New(fault.CorruptData, "demo", format, args...), path)
 }
 
 // sameEntries compares names, kinds and sizes.

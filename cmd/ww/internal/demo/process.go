@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -119,11 +120,5 @@ func (s *show) ww(ctx context.Context, args ...string) (string, error) {
 
 // environment is ours without WW_* settings, which would reach into the demo.
 func environment() []string {
-	var clean []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "WW_") {
-			clean = append(clean, entry)
-		}
-	}
-	return clean
+	return slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "WW_") })
 }

@@ -18,9 +18,7 @@ func Copy(ctx context.Context, woods *client.Client, pairs []Pair, options Optio
 			source, target := path.Clean(pair.Source), path.Clean(pair.Target)
 			info, err := woods.Stat(ctx, pair.Source)
 			refuse := func(kind fault.Kind, reason, hint string) {
-				e := fault.New(kind, "", "%s", reason)
-				e.Path, e.Hint = pair.Source, hint
-				err = e
+				err = &fault.Error{Kind: kind, Path: pair.Source, Reason: reason, Hint: hint}
 			}
 			switch {
 			case err != nil:

@@ -18,14 +18,12 @@ func Get(ctx context.Context, woods *client.Client, pairs []Pair, options Option
 	return run(ctx, woods, options, func(ctx context.Context, transfer *mover) {
 		for _, pair := range pairs {
 			info, err := woods.Stat(ctx, pair.Source)
+			if err == nil && info.Directory && !options.Recursive {
+				err = &fault.Error{Kind: fault.IsDirectory, Path: pair.Source, Reason: "is a directory",
+					Hint: "use -r to fetch it with everything in it"}
+			}
 			if err != nil {
 				transfer.finish(Result{Source: pair.Source, Target: pair.Target, Err: err})
-				continue
-			}
-			if info.Directory && !options.Recursive {
-				e := fault.New(fault.IsDirectory, "", "is a directory")
-				e.Path, e.Hint = pair.Source, "use -r to fetch it with everything in it"
-				transfer.finish(Result{Source: pair.Source, Target: pair.Target, Err: e})
 				continue
 			}
 			transfer.getAny(ctx, info, pair)
@@ -64,9 +62,8 @@ func (m *mover) getAny(ctx context.Context, info client.FileInfo, pair Pair) {
 		child := Pair{Source: path.Join(pair.Source, entry.Name), Target: filepath.Join(pair.Target, entry.Name)}
 		// A name that leads out of the target directory must never be written.
 		if !filepath.IsLocal(entry.Name) || filepath.Base(entry.Name) != entry.Name {
-			e := fault.New(fault.Invalid, "", "the name cannot be a local file's")
-			e.Path = child.Source
-			m.finish(Result{Source: child.Source, Target: child.Target, Err: e})
+			m.finish(Result{Source: child.Source, Target: child.Target, Err: &fault.Error{Kind: fault.Invalid,
+				Path: child.Source, Reason: "the name cannot be a local file's"}})
 			continue
 		}
 		m.getAny(ctx, entry, child)

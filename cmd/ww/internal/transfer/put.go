@@ -34,9 +34,8 @@ func (m *mover) putAny(ctx context.Context, pair Pair) {
 	case err != nil:
 		m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", pair.Source, err)})
 	case info.IsDir() && !m.o.Recursive:
-		e := fault.New(fault.IsDirectory, "", "is a directory")
-		e.Path, e.Hint = pair.Source, "use -r to store it with everything in it"
-		m.finish(Result{Source: pair.Source, Target: pair.Target, Err: e})
+		m.finish(Result{Source: pair.Source, Target: pair.Target, Err: &fault.Error{Kind: fault.IsDirectory,
+			Path: pair.Source, Reason: "is a directory", Hint: "use -r to store it with everything in it"}})
 	case info.IsDir():
 		m.putTree(ctx, pair)
 	default:
@@ -82,14 +81,10 @@ func (m *mover) putTree(ctx context.Context, root Pair) {
 		}
 		info, err := os.Stat(name)
 		if err == nil && info.IsDir() {
-			e := fault.New(fault.Invalid, "", "is a link to a directory, which is not followed")
-			e.Path = name
-			err = e
+			err = &fault.Error{Kind: fault.Invalid, Path: name, Reason: "is a link to a directory, which is not followed"}
 		}
 		if err == nil && !info.Mode().IsRegular() {
-			e := fault.New(fault.Invalid, "", "is neither a file nor a directory")
-			e.Path = name
-			err = e
+			err = &fault.Error{Kind: fault.Invalid, Path: name, Reason: "is neither a file nor a directory"}
 		}
 		if err != nil {
 			m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", name, err)})
@@ -153,9 +148,8 @@ func PutStream(
 	}
 	if err != nil {
 		_ = writer.Abort() // the first error is the one to tell; the file was never visible
-		return n, writer.SlowNodes(), err
 	}
-	return n, writer.SlowNodes(), nil
+	return n, writer.SlowNodes(), err
 }
 
 // slowNodes collects what several goroutines tell, each node once.
