@@ -14,6 +14,18 @@ const ticksPerSecond = 100
 // CPU is the CPU time, user and system, that the running process has used.
 func (p *Process) CPU() (time.Duration, error) { return cpuTime(p.Pid()) }
 
+// CPU is the CPU time of some processes together.
+func CPU(processes []*Process) (total time.Duration, err error) {
+	for _, process := range processes {
+		used, err := process.CPU()
+		if err != nil {
+			return 0, err
+		}
+		total += used
+	}
+	return total, nil
+}
+
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -51,7 +53,7 @@ func (p *Process) Start() error {
 	defer log.Close() // the child has its own descriptor
 	command := exec.Command(p.program, p.args...)
 	command.Stdout, command.Stderr = log, log
-	command.Env = cleanEnvironment()
+	command.Env = Environment()
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := p.launcher.start(command); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
@@ -151,16 +153,10 @@ func (r *run) over() bool {
 	}
 }
 
-// cleanEnvironment is the parent's without WW_* settings, which would reach
-// into the cluster.
-func cleanEnvironment() []string {
-	var out []string
-	for _, setting := range os.Environ() {
-		if len(setting) < 3 || setting[:3] != "WW_" {
-			out = append(out, setting)
-		}
-	}
-	return out
+// Environment is the parent's without WW_* settings, which would reach into what
+// is started.
+func Environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "WW_") })
 }
 
 // launcher starts processes from one thread that lives as long as the launcher.

@@ -163,7 +163,7 @@ type side struct {
 
 // load runs the workload once.
 func (s *side) load(ctx context.Context, options *Options) error {
-	before, err := s.cpu()
+	before, err := cluster.CPU(s.cluster.Processes())
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (s *side) load(ctx context.Context, options *Options) error {
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("wwbench %s: %w\n%s", strings.Join(args, " "), err, remarks.Bytes())
 	}
-	after, err := s.cpu()
+	after, err := cluster.CPU(s.cluster.Processes())
 	if err != nil {
 		return err
 	}
@@ -216,18 +216,6 @@ func (s *side) add(rounds []report.Round, used time.Duration) {
 			result.CPU = append(result.CPU, cost)
 		}
 	}
-}
-
-func (s *side) cpu() (time.Duration, error) {
-	total := time.Duration(0)
-	for _, p := range s.cluster.Processes() {
-		used, err := p.CPU()
-		if err != nil {
-			return 0, err
-		}
-		total += used
-	}
-	return total, nil
 }
 
 // Write prints the results, each value beside the first one of its name.

@@ -258,15 +258,7 @@ func (d *Document) Summarize() {
 			}
 			return r.Rate
 		}
-		slices.SortStableFunc(all, func(a, b Result) int {
-			switch x, y := key(a), key(b); {
-			case x < y:
-				return -1
-			case x > y:
-				return 1
-			}
-			return 0
-		})
+		slices.SortStableFunc(all, func(a, b Result) int { return cmp.Compare(key(a), key(b)) })
 		middle := all[(len(all)-1)/2]
 		summary.Unit, summary.Rate, summary.P50Ns, summary.P99Ns = middle.Unit, middle.Rate, middle.Latency.P50Ns,
 			middle.Latency.P99Ns
@@ -289,11 +281,11 @@ func (d *Document) Failures() (all, wrongBytes int64, first string) {
 	return all, wrongBytes, first
 }
 
-// WriteJSON writes the document.
-func (d *Document) WriteJSON(w io.Writer) error {
+// WriteJSON writes a document, of this package or another.
+func WriteJSON(w io.Writer, document any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", " ")
-	return encoder.Encode(d)
+	return encoder.Encode(document)
 }
 
 // Read reads a document. A file may hold several, one after the other, of the

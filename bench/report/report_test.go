@@ -76,7 +76,7 @@ func TestTheDocumentIsTheGoldenOne(t *testing.T) {
 	measured.Rounds = measured.Rounds[:2]
 	measured.Summarize()
 	var out bytes.Buffer
-	require.NoError(t, measured.WriteJSON(&out))
+	require.NoError(t, WriteJSON(&out, measured))
 	golden := filepath.Join("testdata", "document.json")
 	if os.Getenv("WW_REWRITE") != "" {
 		require.NoError(t, os.WriteFile(golden, out.Bytes(), 0o644))
@@ -101,7 +101,7 @@ func TestDocumentsOfOneFileCountTogether(t *testing.T) {
 	write := func(documents ...*Document) {
 		var out bytes.Buffer
 		for _, measured := range documents {
-			require.NoError(t, measured.WriteJSON(&out))
+			require.NoError(t, WriteJSON(&out, measured))
 		}
 		require.NoError(t, os.WriteFile(path, out.Bytes(), 0o600))
 	}

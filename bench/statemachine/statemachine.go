@@ -34,7 +34,7 @@ func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Ma
 	}
 	machine := &Machine{state: s, records: records}
 	for _, r := range []actor.Request{&actor.Format{ClusterID: "bench"}, &actor.BecomeActive{Epoch: epoch}} {
-		if _, err := machine.own(r); err != nil {
+		if err := machine.own(r); err != nil {
 			return nil, err
 		}
 	}
@@ -51,21 +51,27 @@ func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Ma
 // register makes a datanode known that has no replica yet.
 func (m *Machine) register(id string, session uint64) error {
 	volumes := []datanode.VolumeState{{ID: id, Healthy: true, CapacityBytes: 1 << 50, FreeBytes: 1 << 49}}
-	if _, err := m.own(&actor.RegisterNode{Session: session, NodeID: id, Address: id + ":7720",
+	if err := m.own(&actor.RegisterNode{Session: session, NodeID: id, Address: id + ":7720",
 		Volumes: volumes}); err != nil {
 		return err
 	}
-	_, err := m.own(&actor.ReportPage{NodeID: id, Session: session, ReportID: 1, Last: true})
-	return err
+	return m.own(&actor.ReportPage{NodeID: id, Session: session, ReportID: 1, Last: true})
 }
 
 // own steps a command of the shell itself.
-func (m *Machine) own(r actor.Request) (any, error) {
-	return m.step(actor.Command{Now: 1, Mono: m.mono, Request: r})
+func (m *Machine) own(r actor.Request) error {
+	_, err := m.step(actor.Command{Now: 1, Mono: m.mono, Request: r})
+	return err
 }
 
 // change steps a mutation of one client.
-func (m *Machine) change(r actor.Request) (any, error) {
+func (m *Machine) change(r actor.Request) error {
+	_, err := m.mutate(r)
+	return err
+}
+
+// mutate is change with the result.
+func (m *Machine) mutate(r actor.Request) (any, error) {
 	m.sequence++
 	c := actor.Command{Now: int64(m.sequence), Mono: m.mono, Client: actor.ClientID{1}, Sequence: m.sequence,
 		OldestPending: m.sequence, Request: r}
@@ -91,15 +97,12 @@ func (m *Machine) step(c actor.Command) (any, error) {
 func (m *Machine) Txid() uint64 { return m.state.Txid() }
 
 // Mkdir makes a directory: one mutation.
-func (m *Machine) Mkdir(path string) error {
-	_, err := m.change(&actor.Mkdir{Path: path})
-	return err
-}
+func (m *Machine) Mkdir(path string) error { return m.change(&actor.Mkdir{Path: path}) }
 
 // Store makes a file of one chunk of 4 KiB with three replicas and closes it: two
 // mutations, Create and Complete.
 func (m *Machine) Store(path string) error {
-	result, err := m.change(&actor.Create{Path: path, ChunkCount: 1, VisibleOnComplete: true, ClientName: "bench:1"})
+	result, err := m.mutate(&actor.Create{Path: path, ChunkCount: 1, VisibleOnComplete: true, ClientName: "bench:1"})
 	if err != nil {
 		return err
 	}
@@ -112,45 +115,33 @@ func (m *Machine) Store(path string) error {
 	for _, r := range c.Replicas {
 		ids = append(ids, r.NodeID)
 	}
-	_, err = m.change(&actor.Complete{FileID: created.Info.FileID, Commits: []actor.ChunkCommit{
+	return m.change(&actor.Complete{FileID: created.Info.FileID, Commits: []actor.ChunkCommit{
 		{Chunk: c.Chunk, Generation: c.Generation, Length: 4096, NodeIDs: ids},
 	}})
-	return err
 }
 
 // Stat asks for a file.
-func (m *Machine) Stat(path string) error {
-	_, err := m.own(&actor.Stat{Path: path})
-	return err
-}
+func (m *Machine) Stat(path string) error { return m.own(&actor.Stat{Path: path}) }
 
 // List asks for the first page of a directory.
-func (m *Machine) List(path string) error {
-	_, err := m.own(&actor.List{Path: path, Limit: 1000})
-	return err
-}
+func (m *Machine) List(path string) error { return m.own(&actor.List{Path: path, Limit: 1000}) }
 
 // Rename moves a file.
 func (m *Machine) Rename(source, target string) error {
-	_, err := m.change(&actor.Rename{Source: source, Target: target})
-	return err
+	return m.change(&actor.Rename{Source: source, Target: target})
 }
 
 // Delete removes a file.
-func (m *Machine) Delete(path string) error {
-	_, err := m.change(&actor.Remove{Path: path})
-	return err
-}
+func (m *Machine) Delete(path string) error { return m.change(&actor.Remove{Path: path}) }
 
 // settle lets everything end that waits for time, such as the watch over chunks
 // that are just sealed. Datanodes stay alive.
 func (m *Machine) settle() error {
 	m.mono += time.Minute
 	for i, id := range m.nodes {
-		if _, err := m.own(&actor.Heartbeat{NodeID: id, Session: uint64(i + 1)}); err != nil {
+		if err := m.own(&actor.Heartbeat{NodeID: id, Session: uint64(i + 1)}); err != nil {
 			return err
 		}
 	}
-	_, err := m.own(&actor.Tick{})
-	return err
+	return m.own(&actor.Tick{})
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/floor"
 	"github.com/whispering-woods/ww/bench/workload"
 	"github.com/whispering-woods/ww/client"
@@ -51,7 +52,7 @@ func data(ctx context.Context, run *runner) error {
 		if _, err := woods.Fetch(ctx, path, &got, client.FetchOptions{}); err != nil { // warms what the store evicted
 			return err
 		}
-		used, err := system.datanodesCPU()
+		used, err := cluster.CPU(system.Datanodes)
 		if err != nil {
 			return err
 		}
@@ -60,7 +61,7 @@ func data(ctx context.Context, run *runner) error {
 			return err
 		}
 		fetch := floor.Result{Bytes: run.scale.fileBytes, Duration: time.Since(before)}
-		after, err := system.datanodesCPU()
+		after, err := cluster.CPU(system.Datanodes)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/workload"
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/daemon/config"
@@ -42,7 +43,7 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 	started := time.Now()
 	mini := exec.Command(r.options.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0",
 		"--log-level", "error")
-	mini.Env = environment()
+	mini.Env = cluster.Environment()
 	mini.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
 	if err := mini.Start(); err != nil {
 		return &fault.Error{Kind: fault.Unavailable, Op: "start ww mini", Path: r.options.Program, Err: err}
@@ -68,7 +69,7 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 		"empty directory, 3 datanodes, durable on all")
 	started = time.Now()
 	list := exec.CommandContext(ctx, r.options.Program, "--config", file, "ls", "/")
-	list.Env = environment()
+	list.Env = cluster.Environment()
 	out, err := list.Output()
 	if err != nil || !strings.Contains(string(out), "first") {
 		return fault.New(fault.Internal, "ww ls /", "%v: %q", err, out)
@@ -98,18 +99,6 @@ func waitForFile(ctx context.Context, path string) (string, error) {
 			return "", fault.New(fault.Unavailable, "start ww mini", "it does not serve after a minute")
 		}
 	}
-}
-
-// environment is ours without WW_* settings, which would reach into what is
-// measured.
-func environment() []string {
-	var out []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "WW_") {
-			out = append(out, entry)
-		}
-	}
-	return out
 }
 
 // idle counts the CPU time of processes without requests.

@@ -67,16 +67,3 @@ func (p *processes) close() error {
 	}
 	return p.Close()
 }
-
-// datanodesCPU is the CPU time of all datanodes so far.
-func (p *processes) datanodesCPU() (time.Duration, error) {
-	total := time.Duration(0)
-	for _, d := range p.Datanodes {
-		used, err := d.CPU()
-		if err != nil {
-			return 0, err
-		}
-		total += used
-	}
-	return total, nil
-}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -26,10 +28,7 @@ func makeWrite(workload *Workload) error {
 	options := &workload.options
 	options.SizeBytes = cmp.Or(options.SizeBytes, fileSizeDefault)
 	options.KeepBytes = cmp.Or(options.KeepBytes, keepDefault)
-	slots := max(options.KeepBytes/options.SizeBytes, 2*int64(options.Workers))
-	if slots > filesMax {
-		slots = filesMax
-	}
+	slots := min(max(options.KeepBytes/options.SizeBytes, 2*int64(options.Workers)), filesMax)
 	stored := &kept{files: map[int64]uint64{}, busy: map[int64]bool{}}
 	pattern := newContent(options.Seed)
 	path := func(slot int64) string { return fmt.Sprintf("%s/%07d", options.Directory, slot) }
@@ -93,11 +92,7 @@ func (k *kept) put(slot int64, file uint64, stored bool) {
 func (k *kept) list() []int64 {
 	k.Lock()
 	defer k.Unlock()
-	slots := make([]int64, 0, len(k.files))
-	for slot := range k.files {
-		slots = append(slots, slot)
-	}
-	return slots
+	return slices.Collect(maps.Keys(k.files))
 }
 
 // makeRead fetches whole files, or random ranges of them.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/whispering-woods/ww/bench/floor"
 	"github.com/whispering-woods/ww/bench/load"
@@ -36,14 +35,6 @@ const metaFolders = 256
 // metaFilesDefault are there before operations that need files begin, when no
 // phase before has made any.
 const metaFilesDefault = 2000
-
-// names is the set of files of the workload meta: numbers, and whether each was
-// renamed. Safe for concurrent use.
-type names struct {
-	sync.Mutex
-	plain   []uint64
-	renamed []uint64
-}
 
 // makeMeta measures one operation on the namespace after the other. Files are
 // empty: no datanode takes part.
@@ -89,10 +80,11 @@ func makeMeta(workload *Workload) error {
 	return nil
 }
 
+// metadata is the files of the workload meta.
 type metadata struct {
-	w     *Workload
-	names names
-	next  uint64 // number of the next file that stock makes
+	w              *Workload
+	plain, renamed made
+	next           uint64 // number of the next file that stock makes
 }
 
 func (m *metadata) folder(n uint64) string {
@@ -115,9 +107,7 @@ const stockedFrom = 1 << 40
 
 // stock makes files for an operation that needs some and finds none.
 func (m *metadata) stock(ctx context.Context, operation string) error {
-	m.names.Lock()
-	enough := len(m.names.plain) > 0 || operation == MetaDelete && len(m.names.renamed) > 0
-	m.names.Unlock()
+	enough := m.plain.len() > 0 || operation == MetaDelete && m.renamed.len() > 0
 	if enough || operation == MetaMkdir || operation == MetaCreate {
 		return nil
 	}
@@ -138,9 +128,7 @@ func (m *metadata) create(ctx context.Context, worker int, file uint64) error {
 		err = m.store(ctx, worker, file)
 	}
 	if err == nil {
-		m.names.Lock()
-		m.names.plain = append(m.names.plain, file)
-		m.names.Unlock()
+		m.plain.add(file)
 	}
 	return err
 }
@@ -166,9 +154,7 @@ func (m *metadata) operation(name string) load.Operation {
 		}
 	case MetaStat:
 		return func(ctx context.Context, worker int, number int64) (load.Done, error) {
-			m.names.Lock()
-			file := m.names.plain[number*7919%int64(len(m.names.plain))]
-			m.names.Unlock()
+			file, _ := m.plain.pick(uint64(number) * 7919) // stock has made some
 			_, err := m.w.client(worker).Stat(ctx, m.path(file))
 			return load.Done{}, err
 		}
@@ -179,24 +165,22 @@ func (m *metadata) operation(name string) load.Operation {
 		}
 	case MetaRename:
 		return func(ctx context.Context, worker int, _ int64) (load.Done, error) {
-			file, ok := m.pop(&m.names.plain)
+			file, ok := m.plain.pop()
 			if !ok {
 				return load.Done{}, load.ErrExhausted
 			}
 			err := m.w.client(worker).Rename(ctx, m.path(file), m.renamedPath(file), client.RenameOptions{})
 			if err == nil {
-				m.names.Lock()
-				m.names.renamed = append(m.names.renamed, file)
-				m.names.Unlock()
+				m.renamed.add(file)
 			}
 			return load.Done{}, err
 		}
 	case MetaDelete:
 		return func(ctx context.Context, worker int, _ int64) (load.Done, error) {
-			file, ok := m.pop(&m.names.plain)
+			file, ok := m.plain.pop()
 			path := m.path(file)
 			if !ok {
-				if file, ok = m.pop(&m.names.renamed); !ok {
+				if file, ok = m.renamed.pop(); !ok {
 					return load.Done{}, load.ErrExhausted
 				}
 				path = m.renamedPath(file)
@@ -206,15 +190,4 @@ func (m *metadata) operation(name string) load.Operation {
 		}
 	}
 	return nil
-}
-
-func (m *metadata) pop(list *[]uint64) (uint64, bool) {
-	m.names.Lock()
-	defer m.names.Unlock()
-	if len(*list) == 0 {
-		return 0, false
-	}
-	file := (*list)[len(*list)-1]
-	*list = slices.Delete(*list, len(*list)-1, len(*list))
-	return file, true
 }

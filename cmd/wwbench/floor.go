@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,9 +40,7 @@ while nothing else runs.`,
 			if err != nil || !asJSON {
 				return err
 			}
-			encoder := json.NewEncoder(cmd.OutOrStdout())
-			encoder.SetIndent("", " ")
-			return encoder.Encode(struct {
+			return report.WriteJSON(cmd.OutOrStdout(), struct {
 				Schema  int            `json:"schema"`
 				Machine report.Machine `json:"machine"`
 				Floors  []report.Floor `json:"floors"`

@@ -55,10 +55,8 @@ flags; its floors are left out.`,
 			if options.Bench, err = os.Executable(); err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			if options.Program == "" {
-				if options.Program, err = beside(); err != nil {
-					return err
-				}
+			if options.Program, err = programOr(options.Program); err != nil {
+				return err
 			}
 			options.Progress = cmd.ErrOrStderr()
 			results, err := knob.Run(cmd.Context(), options)

@@ -94,7 +94,7 @@ func (l *loadFlags) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	if l.asJSON {
-		err = document.WriteJSON(cmd.OutOrStdout())
+		err = report.WriteJSON(cmd.OutOrStdout(), document)
 	} else {
 		err = document.WriteText(cmd.OutOrStdout())
 	}
@@ -197,9 +197,7 @@ func (l *loadFlags) actorRound(ctx context.Context, cmd *cobra.Command, round *r
 	if err := l.measureFloors(ctx, cmd, []string{floor.MapInsert}, round); err != nil {
 		return err
 	}
-	files := l.options.Files
-	files = cmp.Or(files, 100_000)
-	work, err := statemachine.NewLoad(files)
+	work, err := statemachine.NewLoad(cmp.Or(l.options.Files, 100_000))
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -52,10 +51,8 @@ disk, so only the ratios to the floors of their day are used.`,
 					return err
 				}
 			}
-			if options.Program == "" {
-				if options.Program, err = beside(); err != nil {
-					return err
-				}
+			if options.Program, err = programOr(options.Program); err != nil {
+				return err
 			}
 			options.Progress = cmd.ErrOrStderr()
 			rows, err := table.Run(cmd.Context(), options)
@@ -99,8 +96,11 @@ disk, so only the ratios to the floors of their day are used.`,
 	return cmd
 }
 
-// beside is the ww in the directory of this program.
-func beside() (string, error) {
+// programOr is the named program, or else the ww in the directory of this one.
+func programOr(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find this program: %w", err)
@@ -115,9 +115,7 @@ func beside() (string, error) {
 func writeTable(out io.Writer, measured *table.Table, asJSON, markdown bool) error {
 	switch {
 	case asJSON:
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", " ")
-		return encoder.Encode(measured)
+		return report.WriteJSON(out, measured)
 	case markdown:
 		return measured.WriteMarkdown(out)
 	}

@@ -111,8 +111,8 @@ func (t *targetFlags) open(ctx context.Context, cmd *cobra.Command) (_ *target, 
 // configured gives the options for a cluster that runs already: flag,
 // environment, file, default.
 func (t *targetFlags) configured(cmd *cobra.Command) (client.Options, error) {
-	source := config.Source{File: t.config, Environ: os.Environ(), Flags: map[string]string{}}
-	source.File = cmp.Or(source.File, os.Getenv("WW_CONFIG"))
+	source := config.Source{File: cmp.Or(t.config, os.Getenv("WW_CONFIG")), Environ: os.Environ(),
+		Flags: map[string]string{}}
 	if len(t.namenodes) > 0 {
 		source.Flags["client.namenodes"] = strings.Join(t.namenodes, ",")
 	}
