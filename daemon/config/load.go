@@ -3,7 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/knadh/koanf/parsers/yaml"
@@ -108,9 +108,7 @@ func (c content) Read() (map[string]any, error) {
 
 func loadText(merged *koanf.Koanf, path string, text []byte, fields map[string]Field, origin map[string]string) error {
 	bad := func(kind fault.Kind, format string, args ...any) error {
-		e := fault.New(kind, "config", format, args...)
-		e.Path = path
-		return e
+		return fault.WithPath(fault.New(kind, "config", format, args...), path)
 	}
 	var root yamlv3.Node
 	if err := yamlv3.Unmarshal(text, &root); err != nil {
@@ -200,9 +198,7 @@ func nearest(name string, known []string) string {
 		}
 	}
 	if best == "" || bestDistance > 4 {
-		sorted := append([]string(nil), known...)
-		sort.Strings(sorted)
-		return " — known: " + strings.Join(sorted, ", ")
+		return " — known: " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
 	}
 	return fmt.Sprintf(" — did you mean %q?", best)
 }

@@ -12,9 +12,7 @@ import (
 // readBounded reads a configuration file of at most fileBytesMax bytes.
 func readBounded(path string) ([]byte, error) {
 	refuse := func(format string, args ...any) error {
-		e := fault.New(fault.Invalid, "config", format, args...)
-		e.Path = path
-		return e
+		return fault.WithPath(fault.New(fault.Invalid, "config", format, args...), path)
 	}
 	f, err := os.Open(path)
 	switch {

@@ -66,15 +66,10 @@ type osFile struct {
 }
 
 func (f *osFile) Datasync() error {
-	for {
-		err := unix.Fdatasync(f.fd)
-		if err == nil {
-			return nil
-		}
-		if err != syscall.EINTR {
-			return f.fail("fdatasync", err)
-		}
+	if err := retry(func() error { return unix.Fdatasync(f.fd) }); err != nil {
+		return f.fail("fdatasync", err)
 	}
+	return nil
 }
 
 func (f *osFile) Preallocate(offset, length int64) error {
@@ -86,16 +81,12 @@ func (f *osFile) Preallocate(offset, length int64) error {
 }
 
 func (f *osFile) SyncRange(offset, length int64) error {
-	for {
-		err := unix.SyncFileRange(f.fd, offset, length, unix.SYNC_FILE_RANGE_WRITE)
-		switch err {
-		case nil, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL:
-			return nil // not supported here: it is only a hint
-		case syscall.EINTR:
-		default:
-			return f.fail("sync_file_range", err)
-		}
+	err := retry(func() error { return unix.SyncFileRange(f.fd, offset, length, unix.SYNC_FILE_RANGE_WRITE) })
+	switch err {
+	case nil, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL:
+		return nil // not supported here: it is only a hint
 	}
+	return f.fail("sync_file_range", err)
 }
 
 func (f *osFile) OSFile() *os.File { return f.File }
