@@ -18,8 +18,7 @@ const datanodeBase = 64 << 20
 // beside it, in bytes. Garbage gathers up to gcPercent of what lives, unless a
 // limit has it collected before.
 func (r runtimeOptions) memoryMost(base, held int64) int64 {
-	gcPercent := int64(r.gcPercent)
-	gcPercent = cmp.Or(gcPercent, 100)
+	gcPercent := int64(cmp.Or(r.gcPercent, 100))
 	most := base + held + held*gcPercent/100
 	if r.memoryLimit > 0 {
 		most = min(most, max(int64(r.memoryLimit), base+held))

@@ -107,9 +107,8 @@ func newMiniOptions(section config.Mini) (miniOptions, error) {
 	options := miniOptions{
 		runtime:   runtimeOptions{section.GCPercent, section.MemoryLimit},
 		admin:     admin.Options{Listen: section.AdminListen},
-		directory: section.Dir, advertised: section.Advertise,
+		directory: section.Dir, advertised: cmp.Or(section.Advertise, host),
 	}
-	options.advertised = cmp.Or(options.advertised, host)
 	options.datanodesUse = options.advertised
 	if config.AllInterfaces(section.Listen) {
 		options.datanodesUse = "127.0.0.1"

@@ -22,17 +22,7 @@ func diskBuffered(ctx context.Context, options Options) (Result, error) {
 	}
 	defer removeFile(file)
 	start := time.Now()
-	w := newPaced(file, options.SizeBytes)
-	buffer := pattern(packetBytes)
-	for w.offset < options.SizeBytes {
-		if err := ctx.Err(); err != nil {
-			return Result{}, err
-		}
-		if err := w.write(buffer[:min(int64(len(buffer)), options.SizeBytes-w.offset)]); err != nil {
-			return Result{}, err
-		}
-	}
-	if err := unix.Fdatasync(int(file.Fd())); err != nil {
+	if err := fill(ctx, file, options.SizeBytes, pattern(packetBytes)); err != nil {
 		return Result{}, err
 	}
 	return Result{Bytes: options.SizeBytes, Duration: time.Since(start),
@@ -107,17 +97,7 @@ func cold(ctx context.Context, options Options, name string, flags int) (*os.Fil
 		return nil, err
 	}
 	const step = 4 << 20
-	size := max((options.SizeBytes+step-1)/step, 1) * step
-	w := newPaced(file, size)
-	buffer := pattern(packetBytes)
-	for w.offset < size && err == nil {
-		if err = ctx.Err(); err == nil {
-			err = w.write(buffer)
-		}
-	}
-	if err == nil {
-		err = unix.Fdatasync(int(file.Fd()))
-	}
+	err = fill(ctx, file, max((options.SizeBytes+step-1)/step, 1)*step, pattern(packetBytes))
 	if err == nil {
 		err = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
 	}
@@ -241,6 +221,19 @@ func (p *paced) write(b []byte) error {
 		p.pushed = p.offset
 	}
 	return nil
+}
+
+// fill writes size bytes to a file, block after block, and makes them durable.
+func fill(ctx context.Context, file *os.File, size int64, block []byte) error {
+	for w := newPaced(file, size); w.offset < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.write(block[:min(int64(len(block)), size-w.offset)]); err != nil {
+			return err
+		}
+	}
+	return unix.Fdatasync(int(file.Fd()))
 }
 
 func preallocate(file *os.File, sizeBytes int64) error {

@@ -120,15 +120,9 @@ func serveFile(ctx context.Context, options Options, send func(*net.TCPConn, *os
 		return Result{}, err
 	}
 	defer removeFile(file)
-	w := newPaced(file, options.SizeBytes)
 	block := pattern(checksumBlockBytes)
-	for w.offset < options.SizeBytes {
-		if err := w.write(block[:min(int64(len(block)), options.SizeBytes-w.offset)]); err != nil {
-			return Result{}, err
-		}
-	}
-	// What is still being written out would be measured too.
-	if err := unix.Fdatasync(int(file.Fd())); err != nil {
+	// It is durable then: what is still being written out would be measured too.
+	if err := fill(ctx, file, options.SizeBytes, block); err != nil {
 		return Result{}, err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {

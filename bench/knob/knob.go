@@ -224,7 +224,7 @@ func Write(out io.Writer, key string, results []Result) error {
 	name, first := "", 0.0
 	for _, result := range results {
 		if result.Name != name {
-			name, first = result.Name, median(result.Rates)
+			name, first = result.Name, report.Median(result.Rates)
 			per := "1,000 operations"
 			if result.Unit == "bytes/s" {
 				per = "GB"
@@ -233,17 +233,11 @@ func Write(out io.Writer, key string, results []Result) error {
 				len(result.Rates), key, "rate", "", "", "p99", per)
 		}
 		fmt.Fprintf(&text, "  %-24s %12s  %-26s %8.2f× %10s  %.2f\n", result.Value,
-			report.Rate(median(result.Rates), result.Unit),
+			report.Rate(report.Median(result.Rates), result.Unit),
 			"("+report.Rate(slices.Min(result.Rates), result.Unit)+" to "+
-				report.Rate(slices.Max(result.Rates), result.Unit)+")", median(result.Rates)/first,
-			median(result.P99).Round(10*time.Microsecond), median(result.CPU))
+				report.Rate(slices.Max(result.Rates), result.Unit)+")", report.Median(result.Rates)/first,
+			report.Median(result.P99).Round(10*time.Microsecond), report.Median(result.CPU))
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
-}
-
-// median is the lower of the two in the middle.
-func median[T time.Duration | float64](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)-1)/2]
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -105,4 +106,12 @@ func (c Change) remark() string {
 		text += "  " + c.Warnings[0]
 	}
 	return text
+}
+
+// Median is the lower of the two values in the middle; zero of none.
+func Median[T cmp.Ordered](values []T) (median T) {
+	if len(values) > 0 {
+		median = slices.Sorted(slices.Values(values))[(len(values)-1)/2]
+	}
+	return median
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/whispering-woods/ww/bench/report"
 	"golang.org/x/perf/benchmath"
 )
 
@@ -54,7 +55,7 @@ func Regressions(baseline, now []Row) (out []Regression, strangers, compared []s
 			continue
 		}
 		before := baseline[at]
-		if then, today := median(before.Floors), median(row.Floors); then > 0 && today > 0 &&
+		if then, today := report.Median(before.Floors), report.Median(row.Floors); then > 0 && today > 0 &&
 			max(then/today, today/then) > floorsApart {
 			strangers = append(strangers, row.Name)
 			continue

@@ -47,15 +47,7 @@ type Row struct {
 }
 
 // Median of the rounds (the lower of the two in the middle).
-func (r Row) Median() float64 { return median(r.Values) }
-
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)-1)/2]
-}
+func (r Row) Median() float64 { return report.Median(r.Values) }
 
 // Met reports whether the median reaches the goal.
 func (r Row) Met() bool {

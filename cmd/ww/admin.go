@@ -17,22 +17,21 @@ func newAdmin(program *app) *cobra.Command {
 }
 
 func newReport(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:     "report",
 		Short:   "show the state of the cluster and of every datanode",
 		Example: "  ww admin report\n  ww admin report --json | jq .missing_chunks",
 		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := program.clusterStatus(cmd.Context())
+			if err != nil {
+				return err
+			}
+			out := program.printer()
+			out.report(s)
+			return out.flush()
+		},
 	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := program.clusterStatus(cmd.Context())
-		if err != nil {
-			return err
-		}
-		out := program.printer()
-		out.report(s)
-		return out.flush()
-	}
-	return cmd
 }
 
 func (p *printer) report(status client.ClusterStatus) {
@@ -112,7 +111,7 @@ func checkpointText(checkpoint client.CheckpointStatus) string {
 }
 
 func newCheckpoint(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "checkpoint",
 		Short: "store the namespace beside the log, so that a start replays less",
 		Long: `Have the namenode store everything that was acknowledged so far as a checkpoint,
@@ -122,28 +121,27 @@ changed meanwhile. The log server keeps the two newest ones and cuts its log bef
 the older one.`,
 		Example: "  ww admin checkpoint",
 		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			woods, err := program.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			taken, err := woods.Checkpoint(cmd.Context())
+			if err != nil {
+				return err
+			}
+			out := program.printer()
+			out.object("checkpoint", record{"txid": taken.Txid, "bytes": taken.Bytes})
+			out.text("checkpoint of txid %d, %s", taken.Txid, size(taken.Bytes, true))
+			return out.flush()
+		},
 	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		taken, err := woods.Checkpoint(cmd.Context())
-		if err != nil {
-			return err
-		}
-		out := program.printer()
-		out.object("checkpoint", record{"txid": taken.Txid, "bytes": taken.Bytes})
-		out.text("checkpoint of txid %d, %s", taken.Txid, size(taken.Bytes, true))
-		return out.flush()
-	}
-	return cmd
 }
 
 func newSafeMode(program *app) *cobra.Command {
 	actions := map[string]client.SafeModeAction{"get": client.SafeModeGet, "enter": client.SafeModeEnter,
 		"leave": client.SafeModeLeave}
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "safemode [flags] get|enter|leave",
 		Short: "show or change safe mode",
 		Long: `In safe mode, files can be read but not changed, and no replica is deleted. After a
@@ -151,33 +149,32 @@ start the namenode stays in it until the datanodes have reported their chunks.`,
 		Example:   "  ww admin safemode get\n  ww admin safemode leave",
 		Args:      arguments(1, 1),
 		ValidArgs: []string{"get", "enter", "leave"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			action, known := actions[args[0]]
+			if !known {
+				return usageOf(cmd, "%q is none of get, enter and leave", args[0])
+			}
+			woods, err := program.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			state, err := woods.SafeMode(cmd.Context(), action)
+			if err != nil {
+				return err
+			}
+			out := program.printer()
+			out.object("safe_mode", record{"safe_mode": state.On, "reason": state.Reason})
+			switch {
+			case state.On && state.Reason != "":
+				out.text("on: %s", state.Reason)
+			case state.On:
+				out.text("on")
+			default:
+				out.text("off")
+			}
+			return out.flush()
+		},
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		action, known := actions[args[0]]
-		if !known {
-			return usageOf(cmd, "%q is none of get, enter and leave", args[0])
-		}
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		state, err := woods.SafeMode(cmd.Context(), action)
-		if err != nil {
-			return err
-		}
-		out := program.printer()
-		out.object("safe_mode", record{"safe_mode": state.On, "reason": state.Reason})
-		switch {
-		case state.On && state.Reason != "":
-			out.text("on: %s", state.Reason)
-		case state.On:
-			out.text("on")
-		default:
-			out.text("off")
-		}
-		return out.flush()
-	}
-	return cmd
 }
 
 func newRecoverLease(program *app) *cobra.Command {

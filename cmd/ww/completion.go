@@ -23,7 +23,7 @@ const (
 
 func newCompletion(program *app) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "completion [flags] bash|zsh|fish|powershell",
 		Short: "print a shell's completion script",
 		Long: `Print a script that teaches a shell to complete verbs, flags, and paths of the
@@ -33,29 +33,28 @@ cluster.`,
   ww completion fish > ~/.config/fish/completions/ww.fish`,
 		Args:      arguments(1, 1),
 		ValidArgs: shells,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			generators := map[string]func(io.Writer) error{
+				"bash":       func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+				"zsh":        root.GenZshCompletion,
+				"fish":       func(w io.Writer) error { return root.GenFishCompletion(w, true) },
+				"powershell": root.GenPowerShellCompletionWithDesc,
+			}
+			generate, known := generators[args[0]]
+			if !known {
+				return usageOf(cmd, "%q is none of %s", args[0], strings.Join(shells, ", "))
+			}
+			var script bytes.Buffer
+			if err := generate(&script); err != nil {
+				return fault.New(fault.Internal, "", "%v", err)
+			}
+			out := program.printer()
+			out.object("script", record{"shell": args[0], "script": script.String()})
+			out.text("%s", script.String())
+			return out.flush()
+		},
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		root := cmd.Root()
-		generators := map[string]func(io.Writer) error{
-			"bash":       func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
-			"zsh":        root.GenZshCompletion,
-			"fish":       func(w io.Writer) error { return root.GenFishCompletion(w, true) },
-			"powershell": root.GenPowerShellCompletionWithDesc,
-		}
-		generate, known := generators[args[0]]
-		if !known {
-			return usageOf(cmd, "%q is none of %s", args[0], strings.Join(shells, ", "))
-		}
-		var script bytes.Buffer
-		if err := generate(&script); err != nil {
-			return fault.New(fault.Internal, "", "%v", err)
-		}
-		out := program.printer()
-		out.object("script", record{"shell": args[0], "script": script.String()})
-		out.text("%s", script.String())
-		return out.flush()
-	}
-	return cmd
 }
 
 // completeRemote offers paths of the cluster.

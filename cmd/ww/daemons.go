@@ -18,54 +18,47 @@ import (
 const closeTimeout = 15 * time.Second
 
 func newLogserver(program *app) *cobra.Command {
-	cmd := program.daemon("logserver",
+	return program.daemon("logserver", "run a log server: the durable log of the namenode",
+		"  ww logserver --dir /var/lib/ww/log",
 		func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
 			return daemon.StartLogServer(ctx, c.Logserver, l)
 		})
-	cmd.Short = "run a log server: the durable log of the namenode"
-	cmd.Example = "  ww logserver --dir /var/lib/ww/log"
-	return cmd
 }
 
 func newNamenode(program *app) *cobra.Command {
-	cmd := program.daemon("namenode",
+	return program.daemon("namenode", "run a namenode: names, chunks and leases",
+		"  ww namenode --listen 10.0.0.1:7700 --log-servers 10.0.0.1:7710",
 		func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
 			return daemon.StartNamenode(ctx, c.Namenode, l)
 		})
-	cmd.Short = "run a namenode: names, chunks and leases"
-	cmd.Example = "  ww namenode --listen 10.0.0.1:7700 --log-servers 10.0.0.1:7710"
-	return cmd
 }
 
 func newDatanode(program *app) *cobra.Command {
-	cmd := program.daemon("datanode",
+	return program.daemon("datanode", "run a datanode: stores chunks on its disks",
+		"  ww datanode --listen 10.0.0.2:7720 --disk /data1 --disk /data2 --namenode 10.0.0.1:7700",
 		func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
 			daemon.SpareProcessors()
 			return daemon.StartDatanode(ctx, c.Datanode, l)
 		})
-	cmd.Short = "run a datanode: stores chunks on its disks"
-	cmd.Example = "  ww datanode --listen 10.0.0.2:7720 --disk /data1 --disk /data2 --namenode 10.0.0.1:7700"
-	return cmd
 }
 
 func newMini(program *app) *cobra.Command {
-	cmd := program.daemon("mini", func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
-		daemon.SpareProcessors()
-		return daemon.StartMini(ctx, c.Mini, l)
-	})
-	cmd.Short = "run a whole small cluster in one process"
+	cmd := program.daemon("mini", "run a whole small cluster in one process",
+		"  ww mini --dir /tmp/woods\n  ww --config /tmp/woods/client.yaml ls /",
+		func(ctx context.Context, c config.Loaded, l *slog.Logger) (*daemon.Daemon, error) {
+			daemon.SpareProcessors()
+			return daemon.StartMini(ctx, c.Mini, l)
+		})
 	cmd.Long = `Run a log server, a namenode and some datanodes in one process, with real files
 below --dir and real sockets. It survives restarts. When it serves, it writes
 client.yaml there and prints a line that says how to use it.`
-	cmd.Example = `  ww mini --dir /tmp/woods
-  ww --config /tmp/woods/client.yaml ls /`
 	return cmd
 }
 
 // daemon makes the verb that runs a daemon until a signal or its own end.
-func (a *app) daemon(name string, start func(context.Context, config.Loaded, *slog.Logger) (*daemon.Daemon,
-	error)) *cobra.Command {
-	cmd := &cobra.Command{Use: name + " [flags]", Args: arguments(0, 0)}
+func (a *app) daemon(name, short, example string,
+	start func(context.Context, config.Loaded, *slog.Logger) (*daemon.Daemon, error)) *cobra.Command {
+	cmd := &cobra.Command{Use: name + " [flags]", Short: short, Example: example, Args: arguments(0, 0)}
 	a.settings(cmd, name, false)
 	kind := cmd.Flags().String("profile", "", "write a pprof profile until the daemon ends: "+profiling.Modes())
 	directory := cmd.Flags().String("profile-dir", ".", "directory of the profile")

@@ -17,7 +17,7 @@ func newLog(program *app) *cobra.Command {
 }
 
 func newLogVerify(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "verify DIRECTORY",
 		Short: "read the whole log and its checkpoints and check every byte",
 		Long: `Read a log server's directory, check every byte of the log and of its checkpoints,
@@ -25,17 +25,16 @@ and change nothing. Exit code 0: everything is good; 6: something is damaged, an
 place is named; 5: a log server uses the directory.`,
 		Example: "  ww log verify /srv/ww/log",
 		Args:    arguments(1, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			report, err := walcheck.Verify(args[0])
+			if report == nil {
+				return err
+			}
+			out := program.printer()
+			out.logReport(args[0], report)
+			return out.done(err)
+		},
 	}
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		report, err := walcheck.Verify(args[0])
-		if report == nil {
-			return err
-		}
-		out := program.printer()
-		out.logReport(args[0], report)
-		return out.done(err)
-	}
-	return cmd
 }
 
 // logReport prints what a check found.
@@ -79,7 +78,7 @@ func (p *printer) logReport(directory string, report *walcheck.Report) {
 }
 
 func newLogDump(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "dump DIRECTORY",
 		Short: "list the batches and epochs of a log",
 		Long: `List every batch and epoch of a log in a log server's directory, oldest first, and
@@ -87,15 +86,14 @@ change nothing. What a checkpoint replaced is no longer in the log. The list
 ends at the first damage, with exit code 6.`,
 		Example: "  ww log dump /srv/ww/log\n  ww log dump --json /srv/ww/log | jq 'select(.epoch == 7)'",
 		Args:    arguments(1, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			out := program.printer()
+			return out.done(walcheck.Dump(args[0], func(e walcheck.DumpEntry) error {
+				out.logEntry(e)
+				return out.err
+			}))
+		},
 	}
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		out := program.printer()
-		return out.done(walcheck.Dump(args[0], func(e walcheck.DumpEntry) error {
-			out.logEntry(e)
-			return out.err
-		}))
-	}
-	return cmd
 }
 
 // logEntry prints one entry.

@@ -12,34 +12,33 @@ import (
 )
 
 func newStat(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:               "stat [flags] PATH…",
 		Short:             "show everything about files and directories",
 		Example:           "  ww stat /photos/fox.jpg\n  ww stat --json / | jq .children",
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
+		RunE: program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+			info, err := woods.Stat(ctx, path)
+			if err != nil {
+				return err
+			}
+			out.object("entry", entryRecord(info))
+			out.text("path:        %s", shown(info.Path))
+			if info.Directory {
+				out.text("kind:        directory\nchildren:    %d", info.Children)
+			} else {
+				out.text("kind:        file\nbytes:       %d (%s)\ncopies:      %d\nchunk size:  %s",
+					info.Length, size(info.Length, true), info.Replication, size(info.ChunkSize, true))
+			}
+			out.text("id:          %d\ncreated:     %s\nmodified:    %s", info.FileID, stamp(info.Created),
+				stamp(info.Modified))
+			if info.Open {
+				out.text("written by:  %s since %s", info.LeaseHolder, stamp(info.LeaseSince))
+			}
+			return nil
+		}),
 	}
-	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
-		info, err := woods.Stat(ctx, path)
-		if err != nil {
-			return err
-		}
-		out.object("entry", entryRecord(info))
-		out.text("path:        %s", shown(info.Path))
-		if info.Directory {
-			out.text("kind:        directory\nchildren:    %d", info.Children)
-		} else {
-			out.text("kind:        file\nbytes:       %d (%s)\ncopies:      %d\nchunk size:  %s",
-				info.Length, size(info.Length, true), info.Replication, size(info.ChunkSize, true))
-		}
-		out.text("id:          %d\ncreated:     %s\nmodified:    %s", info.FileID, stamp(info.Created),
-			stamp(info.Modified))
-		if info.Open {
-			out.text("written by:  %s since %s", info.LeaseHolder, stamp(info.LeaseSince))
-		}
-		return nil
-	})
-	return cmd
 }
 
 func newTest(program *app) *cobra.Command {
@@ -90,7 +89,7 @@ no namenode answers. Nothing is printed without --json.`,
 }
 
 func newChecksum(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "checksum [flags] PATH…",
 		Short: "compare files without reading them",
 		Long: `Print a checksum of each file's content, computed by the datanodes from the
@@ -99,17 +98,16 @@ same one.`,
 		Example:           "  ww checksum /a /b",
 		Args:              arguments(1, -1),
 		ValidArgsFunction: program.completeRemote,
+		RunE: program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+			sum, err := woods.Checksum(ctx, path)
+			if err != nil {
+				return err
+			}
+			out.object("checksum", record{"path": path, "checksum": sum})
+			out.text("%s  %s", sum, shown(path))
+			return nil
+		}),
 	}
-	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
-		sum, err := woods.Checksum(ctx, path)
-		if err != nil {
-			return err
-		}
-		out.object("checksum", record{"path": path, "checksum": sum})
-		out.text("%s  %s", sum, shown(path))
-		return nil
-	})
-	return cmd
 }
 
 func newLocate(program *app) *cobra.Command {

@@ -36,15 +36,11 @@ func Fields(section string) []Field {
 		for j := range structure.Type.NumField() {
 			field := structure.Type.Field(j)
 			key := field.Tag.Get("koanf")
-			flag := field.Tag.Get("flag")
-			flag = cmp.Or(flag, strings.ReplaceAll(key, "_", "-"))
-			env := field.Tag.Get("env")
-			env = cmp.Or(env, "WW_"+strings.ToUpper(name+"_"+key))
 			index := []int{i, j}
 			fields = append(fields, Field{
 				Key: name + "." + key, Section: name,
-				Env:     env,
-				Flag:    flag,
+				Env:     cmp.Or(field.Tag.Get("env"), "WW_"+strings.ToUpper(name+"_"+key)),
+				Flag:    cmp.Or(field.Tag.Get("flag"), strings.ReplaceAll(key, "_", "-")),
 				Usage:   field.Tag.Get("usage"),
 				Default: textOf(reflect.ValueOf(defaults).FieldByIndex(index)),
 				Type:    typeName(field.Type), index: index,
