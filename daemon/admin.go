@@ -7,9 +7,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// openAdmin opens the daemon's admin address and returns it; "" if the daemon is
-// to have none. shared is that of a mini cluster, whose parts open none of
-// their own. Open it before other parts: it is closed after them.
+// openAdmin opens the daemon's admin address and returns it; "" if the daemon is to have none. shared is that of a
+// mini cluster, whose parts open none of their own. Open it before other parts: it is closed after them.
 func (d *Daemon) openAdmin(o admin.Options, shared string, logger *slog.Logger) (string, error) {
 	if shared != "" || o.Listen == "" {
 		return shared, nil

@@ -26,8 +26,7 @@ func ClientOptions(c config.Client) (client.Options, error) {
 	}, err
 }
 
-// NewLogger makes the logger of a process, which writes to out; terminal says
-// whether a person reads it there.
+// NewLogger makes the logger of a process, which writes to out; terminal says whether a person reads it there.
 func NewLogger(l config.Log, out io.Writer, terminal bool) (*slog.Logger, error) {
 	o, err := newLogOptions(l, terminal)
 	if err != nil {

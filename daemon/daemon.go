@@ -1,11 +1,9 @@
-// Package daemon assembles the processes of Whispering Woods from their
-// configuration: StartLogServer, StartNamenode, StartDatanode, and StartMini,
-// which runs all of them in one process.
+// Package daemon assembles the processes of Whispering Woods from their configuration: StartLogServer,
+// StartNamenode, StartDatanode, and StartMini, which runs all of them in one process.
 //
-// Each Start returns a Daemon that owns its parts and stops them in the right
-// order: what answers for bytes goes before what stores them. The goroutines
-// are those of the parts, and one per Daemon that waits for a part to end by
-// itself. The package reads no environment and handles no signal.
+// Each Start returns a Daemon that owns its parts and stops them in the right order: what answers for bytes goes
+// before what stores them. The goroutines are those of the parts, and one per Daemon that waits for a part to end
+// by itself. The package reads no environment and handles no signal.
 package daemon
 
 import (
@@ -87,16 +85,14 @@ func (d *Daemon) watch(name string, done <-chan struct{}, err func() error) {
 	})
 }
 
-// Addresses are the host:port that the daemon listens on, by what they are for:
-// "grpc", "raft", "data", "admin".
+// Addresses are the host:port that the daemon listens on, by what they are for: "grpc", "raft", "data", "admin".
 func (d *Daemon) Addresses() map[string]string { return maps.Clone(d.addresses) }
 
 // Address is one of Addresses.
 func (d *Daemon) Address(purpose string) string { return d.addresses[purpose] }
 
-// WaitReady waits until the daemon does its work. Errors: why it ended by
-// itself, fault.Closed if it is closed meanwhile, and if ctx ends first, what it
-// waited for.
+// WaitReady waits until the daemon does its work. Errors: why it ended by itself, fault.Closed if it is closed
+// meanwhile, and if ctx ends first, what it waited for.
 func (d *Daemon) WaitReady(ctx context.Context) error {
 	waiting, cancel := context.WithCancelCause(ctx)
 	var watcher sync.WaitGroup
@@ -118,8 +114,7 @@ func (d *Daemon) WaitReady(ctx context.Context) error {
 	return err
 }
 
-// Done is closed when a part ended by itself, and Err says why: the daemon
-// can no longer do its work. Close it.
+// Done is closed when a part ended by itself, and Err says why: the daemon can no longer do its work. Close it.
 func (d *Daemon) Done() <-chan struct{} { return d.done }
 
 // Err is why the daemon ended by itself; nil while it runs.

@@ -15,14 +15,12 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// sealFilesTimeout bounds how long a datanode that stops waits for a namenode to
-// seal its record files. Without one they stay open for another appender, and the
-// time is better spent on ending sessions in order.
+// sealFilesTimeout bounds how long a datanode that stops waits for a namenode to seal its record files. Without one
+// they stay open for another appender, and the time is better spent on ending sessions in order.
 const sealFilesTimeout = 5 * time.Second
 
-// StartDatanode opens the chunk store, serves its bytes and reports to the
-// namenodes; ctx bounds the start. It is ready when a namenode has registered
-// it.
+// StartDatanode opens the chunk store, serves its bytes and reports to the namenodes; ctx bounds the start. It is
+// ready when a namenode has registered it.
 func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) (*Daemon, error) {
 	o, err := newDatanodeOptions(c)
 	if err != nil {

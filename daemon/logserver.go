@@ -9,8 +9,7 @@ import (
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
-// StartLogServer starts a log server; ctx bounds the start. It is ready when it
-// leads, or follows a leader.
+// StartLogServer starts a log server; ctx bounds the start. It is ready when it leads, or follows a leader.
 func StartLogServer(ctx context.Context, c config.Logserver, logger *slog.Logger) (*Daemon, error) {
 	o, err := newLogServerOptions(c)
 	if err != nil {

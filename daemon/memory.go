@@ -14,9 +14,8 @@ import (
 // program, stacks, the disks' queues (docs/operations.md#memory).
 const datanodeBase = 64 << 20
 
-// memoryMost is the most memory of a daemon that holds base and at most held
-// beside it, in bytes. Garbage gathers up to gcPercent of what lives, unless a
-// limit has it collected before.
+// memoryMost is the most memory of a daemon that holds base and at most held beside it, in bytes. Garbage gathers
+// up to gcPercent of what lives, unless a limit has it collected before.
 func (r runtimeOptions) memoryMost(base, held int64) int64 {
 	gcPercent := int64(cmp.Or(r.gcPercent, 100))
 	most := base + held + held*gcPercent/100

@@ -21,19 +21,16 @@ import (
 )
 
 const (
-	// ClientFile is the file in a mini cluster's directory that says how clients
-	// reach it.
+	// ClientFile is the file in a mini cluster's directory that says how clients reach it.
 	ClientFile = "client.yaml"
 	// safeModeWait bounds how long a mini cluster waits for all its chunks
 	// before it says that it serves; reads work in safe mode too.
 	safeModeWait = 10 * time.Second
-	// miniReplicationMax is the replication of a mini cluster with datanodes
-	// enough.
+	// miniReplicationMax is the replication of a mini cluster with datanodes enough.
 	miniReplicationMax = 3
 )
 
-// ClientFilePath is the absolute path of the client file of a mini cluster in a
-// directory.
+// ClientFilePath is the absolute path of the client file of a mini cluster in a directory.
 func ClientFilePath(directory string) string {
 	if absolute, err := filepath.Abs(directory); err == nil {
 		directory = absolute
@@ -41,12 +38,10 @@ func ClientFilePath(directory string) string {
 	return filepath.Join(directory, ClientFile)
 }
 
-// StartMini runs a log server, a namenode and datanodes in this process, with
-// all state below c.Dir: log/, dn1/, dn2/, …. ctx bounds the start. When
-// WaitReady returns nil, the cluster serves and c.Dir/client.yaml names its
-// address. A directory that has more datanodes than asked for gets all of them,
-// because their chunks would be missing otherwise. One process at a time may
-// use a directory: fault.Busy.
+// StartMini runs a log server, a namenode and datanodes in this process, with all state below c.Dir: log/, dn1/,
+// dn2/, …. ctx bounds the start. When WaitReady returns nil, the cluster serves and c.Dir/client.yaml names its
+// address. A directory that has more datanodes than asked for gets all of them, because their chunks would be
+// missing otherwise. One process at a time may use a directory: fault.Busy.
 func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*Daemon, error) {
 	if err := section.Validate(); err != nil {
 		return nil, err
@@ -93,8 +88,7 @@ type miniOptions struct {
 	runtime   runtimeOptions
 	admin     admin.Options // it serves all parts
 	directory string
-	// advertised is the host that clients connect to, datanodesUse the one that
-	// this process does.
+	// advertised is the host that clients connect to, datanodesUse the one that this process does.
 	advertised, datanodesUse string
 	logServer                logServerOptions
 	namenode                 namenodeOptions

@@ -5,9 +5,8 @@ import (
 	"log/slog"
 )
 
-// quietAtEnd is a log handler that passes only errors once closing is
-// closed: while a whole cluster stops, its parts miss each other, which is no
-// news.
+// quietAtEnd is a log handler that passes only errors once closing is closed: while a whole cluster stops, its
+// parts miss each other, which is no news.
 type quietAtEnd struct {
 	slog.Handler
 	closing <-chan struct{}

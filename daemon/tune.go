@@ -7,15 +7,13 @@ import (
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
-// runtimeOptions are those of the garbage collector of this process; 0 leaves
-// what it has.
+// runtimeOptions are those of the garbage collector of this process; 0 leaves what it has.
 type runtimeOptions struct {
 	gcPercent   int
 	memoryLimit config.Size
 }
 
-// apply sets the garbage collector. What the environment says (GOGC, GOMEMLIMIT)
-// stays in force.
+// apply sets the garbage collector. What the environment says (GOGC, GOMEMLIMIT) stays in force.
 func (r runtimeOptions) apply() {
 	if r.gcPercent > 0 && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(r.gcPercent)

@@ -33,8 +33,7 @@ type Options struct {
 	// RepairGrace is how long a dead datanode may come back before its chunks are
 	// copied; 0: the namenode's default.
 	RepairGrace time.Duration
-	// DeadAfter is the silence after which a datanode counts as dead; 0: the
-	// namenode's default.
+	// DeadAfter is the silence after which a datanode counts as dead; 0: the namenode's default.
 	DeadAfter time.Duration
 	// CheckpointRecords causes a checkpoint; 0: the namenode's default.
 	CheckpointRecords int
@@ -188,8 +187,7 @@ func (c *Cluster) Processes() []*Process {
 	return append([]*Process{c.LogServer, c.Namenode}, c.Datanodes...)
 }
 
-// Start starts what does not run, all at once and in any order, and waits until
-// the cluster serves.
+// Start starts what does not run, all at once and in any order, and waits until the cluster serves.
 func (c *Cluster) Start(ctx context.Context) error {
 	for _, p := range c.Processes() {
 		if p.Pid() != 0 {
@@ -202,9 +200,8 @@ func (c *Cluster) Start(ctx context.Context) error {
 	return c.WaitReady(ctx)
 }
 
-// WaitReady waits until every process that runs takes part: the namenode has
-// left safe mode, and each running datanode is live. It fails at once if a
-// process has ended by itself.
+// WaitReady waits until every process that runs takes part: the namenode has left safe mode, and each running
+// datanode is live. It fails at once if a process has ended by itself.
 func (c *Cluster) WaitReady(ctx context.Context) error {
 	running := 0
 	for _, p := range c.Datanodes {
@@ -278,8 +275,7 @@ func (c *Cluster) Close() error {
 	return err
 }
 
-// LogTail writes the last lines of every process's log to w, without those of
-// level debug.
+// LogTail writes the last lines of every process's log to w, without those of level debug.
 func (c *Cluster) LogTail(out io.Writer, count int) {
 	for _, process := range c.Processes() {
 		b, err := os.ReadFile(process.Log)
@@ -297,8 +293,7 @@ func (c *Cluster) LogTail(out io.Writer, count int) {
 	}
 }
 
-// DatanodeAt is the index of the datanode that listens on an address, -1 if
-// none does.
+// DatanodeAt is the index of the datanode that listens on an address, -1 if none does.
 func (c *Cluster) DatanodeAt(address string) int {
 	for i, port := range c.DataPorts {
 		if address == fmt.Sprintf("127.0.0.1:%d", port) {

@@ -38,8 +38,7 @@ type run struct {
 	err     error         // how it ended
 }
 
-// Start starts the process; it fails if it runs already. It does not wait for
-// the daemon to serve.
+// Start starts the process; it fails if it runs already. It does not wait for the daemon to serve.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,8 +125,7 @@ func (p *Process) signal(s syscall.Signal) error {
 	return r.command.Process.Signal(s)
 }
 
-// Ended returns a channel that is closed when the current run is over, and a
-// function that then says how.
+// Ended returns a channel that is closed when the current run is over, and a function that then says how.
 func (p *Process) Ended() (<-chan struct{}, func() error) {
 	r := p.current()
 	if r == nil {
@@ -153,8 +151,7 @@ func (r *run) over() bool {
 	}
 }
 
-// Environment is the parent's without WW_* settings, which would reach into what
-// is started.
+// Environment is the parent's without WW_* settings, which would reach into what is started.
 func Environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "WW_") })
 }
@@ -189,8 +186,7 @@ func (l *launcher) close() {
 	<-l.done
 }
 
-// Poll calls ready until it returns nil or the context ends; then it returns
-// the last error too.
+// Poll calls ready until it returns nil or the context ends; then it returns the last error too.
 func Poll(ctx context.Context, ready func() error) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()

@@ -17,8 +17,7 @@ import (
 // echoConnections is how many connections the callers of the gRPC echo share.
 const echoConnections = 4
 
-// echo counts unary gRPC calls to a server that does nothing: four callers for
-// each writer, over four connections.
+// echo counts unary gRPC calls to a server that does nothing: four callers for each writer, over four connections.
 func echo(ctx context.Context, options Options) (_ Result, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -88,8 +88,7 @@ func diskReadDirect(ctx context.Context, options Options) (Result, error) {
 	return r, err
 }
 
-// cold writes a synced file, drops its pages and opens it for reading. It is
-// rounded up to steps of 4 MiB.
+// cold writes a synced file, drops its pages and opens it for reading. It is rounded up to steps of 4 MiB.
 func cold(ctx context.Context, options Options, name string, flags int) (*os.File, error) {
 	path := filepath.Join(options.Directory, name)
 	file, err := os.Create(path)
@@ -150,9 +149,8 @@ func diskSync(ctx context.Context, options Options) (Result, error) {
 	return Result{Count: count, Duration: time.Since(start), How: "append 4 KiB + fdatasync, one loop"}, nil
 }
 
-// diskSyncHops makes 4 KiB durable in a file of each hop at once, repeatedly,
-// over zeros that were written before: what a synced record costs a disk that
-// holds all replicas.
+// diskSyncHops makes 4 KiB durable in a file of each hop at once, repeatedly, over zeros that were written before:
+// what a synced record costs a disk that holds all replicas.
 func diskSyncHops(ctx context.Context, options Options) (Result, error) {
 	const ahead = 1 << 20
 	zeros, buffer := make([]byte, ahead), pattern(4096)
@@ -244,8 +242,7 @@ func preallocate(file *os.File, sizeBytes int64) error {
 	return nil
 }
 
-// removeFile drops a file of this package's own; what is left of it goes with
-// the folder that Run removes.
+// removeFile drops a file of this package's own; what is left of it goes with the folder that Run removes.
 func removeFile(file *os.File) {
 	file.Close()
 	_ = os.Remove(file.Name())

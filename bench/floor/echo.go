@@ -16,9 +16,8 @@ import (
 // echoBytes is the size of the message that goes through the chain.
 const echoBytes = 100
 
-// pipelineEcho sends 100 bytes through the chain of hops and waits for the ack,
-// repeatedly: what one flushed append costs at least. The hops are
-// goroutines: the few threads of this process take turns and hardly ever sleep.
+// pipelineEcho sends 100 bytes through the chain of hops and waits for the ack, repeatedly: what one flushed append
+// costs at least. The hops are goroutines: the few threads of this process take turns and hardly ever sleep.
 func pipelineEcho(ctx context.Context, options Options) (Result, error) {
 	r, err := echoThrough(ctx, options, func(_ context.Context, c net.Conn) (io.ReadWriteCloser, error) {
 		return c, nil
@@ -27,10 +26,9 @@ func pipelineEcho(ctx context.Context, options Options) (Result, error) {
 	return r, err
 }
 
-// pipelineEchoThreads is pipelineEcho with a thread for each hop, which sleeps in
-// the kernel until its bytes are there, as hops in processes of their own do. The
-// difference is what waking threads costs here, with what Go's scheduler adds to
-// a system call that sleeps; the datanodes' loops pay both as well.
+// pipelineEchoThreads is pipelineEcho with a thread for each hop, which sleeps in the kernel until its bytes are
+// there, as hops in processes of their own do. The difference is what waking threads costs here, with what Go's
+// scheduler adds to a system call that sleeps; the datanodes' loops pay both as well.
 func pipelineEchoThreads(ctx context.Context, options Options) (Result, error) {
 	r, err := echoThrough(ctx, options, onThread)
 	r.How = fmt.Sprintf("100 bytes through %d hops and the ack back, one at a time, a thread for each hop",
@@ -95,8 +93,7 @@ func echoThrough(ctx context.Context, options Options, wrap wrapper) (Result, er
 	return Result{Count: count, Duration: duration}, nil
 }
 
-// passOn is one hop; it ends with its upstream connection. The last hop has no
-// downstream.
+// passOn is one hop; it ends with its upstream connection. The last hop has no downstream.
 func passOn(up, down io.ReadWriter) error {
 	message := make([]byte, echoBytes)
 	for {
@@ -120,8 +117,7 @@ func passOn(up, down io.ReadWriter) error {
 	}
 }
 
-// blocking is a socket that Go's poller does not know: reading waits in the
-// kernel, with the thread.
+// blocking is a socket that Go's poller does not know: reading waits in the kernel, with the thread.
 type blocking struct {
 	descriptor int
 	stop       func() bool   // the watch of the context
@@ -182,8 +178,7 @@ func (b *blocking) Write(p []byte) (int, error) {
 	}
 }
 
-// Close waits for a shutdown by the context: later, the descriptor's number may
-// be somebody else's.
+// Close waits for a shutdown by the context: later, the descriptor's number may be somebody else's.
 func (b *blocking) Close() error {
 	if !b.stop() {
 		<-b.stopped

@@ -1,9 +1,7 @@
-// Package floor measures what this machine allows with the least code: raw disk
-// reads and writes, the rate of small durable files, loopback TCP, servers that
-// send a file with and without copying it, a gRPC echo, and a raw pipeline of
-// sockets and files with checksums and acks but no protocol and no metadata.
-// Every result of the system itself is read as a ratio to these numbers of the
-// same run; the numbers alone say little on a shared machine.
+// Package floor measures what this machine allows with the least code: raw disk reads and writes, the rate of small
+// durable files, loopback TCP, servers that send a file with and without copying it, a gRPC echo, and a raw
+// pipeline of sockets and files with checksums and acks but no protocol and no metadata. Every result of the system
+// itself is read as a ratio to these numbers of the same run; the numbers alone say little on a shared machine.
 //
 // Each measurement makes its own files in a temporary folder below the given
 // directory and removes them, listens on loopback only, and ends by itself.
@@ -67,8 +65,7 @@ func (r Result) Rate() float64 {
 	return float64(r.Bytes) / r.Seconds()
 }
 
-// CPUPerGB is the seconds of CPU time that the sending side used for 10^9 bytes;
-// 0 if that is not known.
+// CPUPerGB is the seconds of CPU time that the sending side used for 10^9 bytes; 0 if that is not known.
 func (r Result) CPUPerGB() float64 {
 	if r.Bytes == 0 {
 		return 0

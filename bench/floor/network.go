@@ -18,8 +18,7 @@ import (
 
 const checksumBlockBytes = 64 << 10
 
-// serveOne listens on loopback and passes the first connection to serve. The
-// group ends when both ends have ended.
+// serveOne listens on loopback and passes the first connection to serve. The group ends when both ends have ended.
 func serveOne(ctx context.Context, group *errgroup.Group, serve func(net.Conn) error) (net.Conn, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -81,8 +80,7 @@ func loopback(ctx context.Context, options Options) (Result, error) {
 	return Result{Bytes: options.SizeBytes, Duration: time.Since(start), How: "one connection, 256 KiB writes"}, nil
 }
 
-// sendfile serves a warm file straight from the page cache and verifies a
-// checksum per 64 KiB at the reader.
+// sendfile serves a warm file straight from the page cache and verifies a checksum per 64 KiB at the reader.
 func sendfile(ctx context.Context, options Options) (Result, error) {
 	r, err := serveFile(ctx, options, func(c *net.TCPConn, file *os.File) error {
 		_, err := c.ReadFrom(&io.LimitedReader{R: file, N: options.SizeBytes})
@@ -112,8 +110,7 @@ func copying(ctx context.Context, options Options) (Result, error) {
 	return result, err
 }
 
-// serveFile sends a warm file by send to a reader that verifies it. The CPU time
-// is that of the sending thread.
+// serveFile sends a warm file by send to a reader that verifies it. The CPU time is that of the sending thread.
 func serveFile(ctx context.Context, options Options, send func(*net.TCPConn, *os.File) error) (Result, error) {
 	file, err := os.Create(filepath.Join(options.Directory, "served"))
 	if err != nil {

@@ -23,10 +23,9 @@ func pipelineNoDisk(ctx context.Context, options Options) (Result, error) {
 	return runPipeline(ctx, options, false)
 }
 
-// runPipeline sends packets {length, xxh3, bytes} through a chain of hops. Each
-// hop reads a packet into one buffer, verifies it, forwards it, writes it to its
-// own file, and acks once the next hop has. The last packet is acked after
-// fdatasync on every hop. 16 packets are in flight at most.
+// runPipeline sends packets {length, xxh3, bytes} through a chain of hops. Each hop reads a packet into one buffer,
+// verifies it, forwards it, writes it to its own file, and acks once the next hop has. The last packet is acked
+// after fdatasync on every hop. 16 packets are in flight at most.
 func runPipeline(ctx context.Context, options Options, disk bool) (Result, error) {
 	const window = 16
 	group, ctx := errgroup.WithContext(ctx)
@@ -94,8 +93,7 @@ func runPipeline(ctx context.Context, options Options, disk bool) (Result, error
 
 const frameBytes = 16
 
-// runHop is one datanode of the raw pipeline. f is nil without a disk,
-// downstream at the last hop.
+// runHop is one datanode of the raw pipeline. f is nil without a disk, downstream at the last hop.
 func runHop(connection, downstream net.Conn, stored *os.File, sizeBytes int64) error {
 	var file *paced
 	if stored != nil {

@@ -22,13 +22,11 @@ const (
 	settleSectorsMax = 2 << 10 // moved in a quiet step: 4 MiB/s, more than idle daemons write
 )
 
-// Settle writes out what the directory's file system has in memory and waits
-// until its disk does nothing, for at most the given time. Otherwise the removal of earlier files would be
-// charged to the next measurement: a file system mounted with discard frees the
-// blocks of removed files only after its commit
-// (tuning.md#settle). quiet is false when the time was not enough. A directory that
-// is on no disk of this machine is quiet at once. Errors: that of the directory;
-// ctx ended.
+// Settle writes out what the directory's file system has in memory and waits until its disk does nothing, for at
+// most the given time. Otherwise the removal of earlier files would be charged to the next measurement: a file
+// system mounted with discard frees the blocks of removed files only after its commit (tuning.md#settle). quiet is
+// false when the time was not enough. A directory that is on no disk of this machine is quiet at once. Errors: that
+// of the directory; ctx ended.
 func Settle(ctx context.Context, directory string, most time.Duration) (quiet bool, err error) {
 	if most <= 0 {
 		return true, nil
@@ -86,8 +84,7 @@ func (o *Options) settle(ctx context.Context, directory string) error {
 	return err
 }
 
-// SettleAgain is how long to wait at most for a disk that was not quiet in time
-// before.
+// SettleAgain is how long to wait at most for a disk that was not quiet in time before.
 const SettleAgain = 2 * time.Second
 
 // activity is what a disk has done, and does.
@@ -101,8 +98,7 @@ func (a activity) quietSince(b activity) bool {
 	return a.inFlight == 0 && a.discards == b.discards && a.sectors-b.sectors <= settleSectorsMax
 }
 
-// readActivity reads a disk's statistics; the kernel's Documentation/block/stat.rst
-// names the fields.
+// readActivity reads a disk's statistics; the kernel's Documentation/block/stat.rst names the fields.
 func readActivity(path string) (activity, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -1,7 +1,6 @@
-// Package knob measures what one setting does: it starts a cluster of real
-// processes for each value, loads them in turn, round by round, and sets what
-// each reached beside the first. Two runs after each other compare two minutes of
-// a machine; runs in turn compare settings.
+// Package knob measures what one setting does: it starts a cluster of real processes for each value, loads them in
+// turn, round by round, and sets what each reached beside the first. Two runs after each other compare two minutes
+// of a machine; runs in turn compare settings.
 package knob
 
 import (
@@ -58,15 +57,13 @@ type Result struct {
 	Unit  string    // of Rates
 	Rates []float64 // of the rounds
 	P99   []time.Duration
-	// CPU seconds of all processes, the load included, for 10^9 bytes, or for
-	// 1,000 operations where those are counted. It is that of the whole load, also
-	// of its other kinds, its warm-up, what it stores first and what it verifies: for
-	// comparing the values with each other.
+	// CPU seconds of all processes, the load included, for 10^9 bytes, or for 1,000 operations where those are
+	// counted. It is that of the whole load, also of its other kinds, its warm-up, what it stores first and what it
+	// verifies: for comparing the values with each other.
 	CPU []float64
 }
 
-// Run measures; results are by name, then value. Errors: fault.Invalid, and what
-// broke.
+// Run measures; results are by name, then value. Errors: fault.Invalid, and what broke.
 func Run(ctx context.Context, options Options) (_ []Result, err error) {
 	const op = "measure a setting"
 	section, setting, ok := strings.Cut(options.Key, ".")

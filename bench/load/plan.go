@@ -1,11 +1,9 @@
-// Package load issues operations at a cluster, or at anything else, and counts
-// what comes back: closed loop (each worker begins the next operation when the
-// last has ended) or open loop (operations begin at a fixed rate, whatever the
-// system does), with HDR histograms of the latencies.
+// Package load issues operations at a cluster, or at anything else, and counts what comes back: closed loop (each
+// worker begins the next operation when the last has ended) or open loop (operations begin at a fixed rate,
+// whatever the system does), with HDR histograms of the latencies.
 //
-// Open loop knows no coordinated omission: an operation's latency counts from
-// the moment it was meant to begin. If all workers are busy then, the wait is
-// part of it, as it is for a user.
+// Open loop knows no coordinated omission: an operation's latency counts from the moment it was meant to begin. If
+// all workers are busy then, the wait is part of it, as it is for a user.
 //
 // Run starts the workers and returns when all have ended; the package owns no
 // other goroutine and no state. What an operation does is its caller's business.
@@ -23,8 +21,7 @@ import (
 var (
 	// ErrExhausted ends the worker: nothing is left to do. It is no failure.
 	ErrExhausted = errors.New("nothing is left to do")
-	// ErrWrongBytes is a failed verification: the system returned bytes that
-	// were not stored there.
+	// ErrWrongBytes is a failed verification: the system returned bytes that were not stored there.
 	ErrWrongBytes = errors.New("bytes differ from those stored")
 )
 
@@ -43,11 +40,9 @@ type Operation func(ctx context.Context, worker int, number int64) (Done, error)
 type Plan struct {
 	// Workers is how many operations are under way at most, 1..WorkersMax.
 	Workers int
-	// Rate is the number of operations that begin per second, over all workers;
-	// 0: closed loop.
+	// Rate is the number of operations that begin per second, over all workers; 0: closed loop.
 	Rate float64
-	// Warmup: operations that begin in it (that were meant to, in open loop) are
-	// done and not counted.
+	// Warmup: operations that begin in it (that were meant to, in open loop) are done and not counted.
 	Warmup time.Duration
 	// Duration is measured from the end of the warm-up.
 	Duration time.Duration
@@ -92,8 +87,7 @@ func (p Plan) scheduled(until time.Duration) int64 {
 	return n
 }
 
-// interval is the step of the timelines: short enough to see a hiccup, long
-// enough that they stay small.
+// interval is the step of the timelines: short enough to see a hiccup, long enough that they stay small.
 func (p Plan) interval() time.Duration {
 	if p.Duration == 0 {
 		return intervalDefault

@@ -23,9 +23,8 @@ type Outcome struct {
 	Stopped error
 }
 
-// Run issues operations by the plan until its end, or the end of ctx, which is
-// an error. Failed operations are counted and do not end the run, unless many
-// fail in a row (Outcome.Stopped).
+// Run issues operations by the plan until its end, or the end of ctx, which is an error. Failed operations are
+// counted and do not end the run, unless many fail in a row (Outcome.Stopped).
 func Run(ctx context.Context, plan Plan, kinds []string, op Operation) (Outcome, error) {
 	if err := plan.Validate(); err != nil {
 		return Outcome{}, err
@@ -173,9 +172,8 @@ func (r *run) begin(ctx context.Context, timer *time.Timer) (number int64, began
 	return number, began, true
 }
 
-// miss counts what was meant to begin and did not: each such operation waited
-// until the end of the run at least. It counts for the first kind, because it is
-// unknown what it would have been.
+// miss counts what was meant to begin and did not: each such operation waited until the end of the run at least. It
+// counts for the first kind, because it is unknown what it would have been.
 func (r *run) miss(out *Outcome) {
 	end := r.plan.Warmup + out.Elapsed
 	for number := r.next.Load(); number < r.scheduled &&

@@ -14,8 +14,7 @@ import (
 // Change is how one result differs between two sets of rounds.
 type Change struct {
 	Name string
-	// Of says what was compared: "ratio" to the floor of the same round if both
-	// sides have one, else "rate".
+	// Of says what was compared: "ratio" to the floor of the same round if both sides have one, else "rate".
 	Of           string
 	Old, New     benchmath.Summary // medians with their intervals
 	Factor       float64           // New.Center / Old.Center
@@ -30,10 +29,9 @@ type Change struct {
 // rounds no interval reaches it, which is printed as ∞.
 const confidence = 0.95
 
-// Compare sets the results that both documents have beside each other, like
-// benchstat: medians, order-statistic intervals, and the Mann-Whitney U test,
-// none of which assumes a distribution. Errors: fault.Invalid when the documents
-// have nothing in common.
+// Compare sets the results that both documents have beside each other, like benchstat: medians, order-statistic
+// intervals, and the Mann-Whitney U test, none of which assumes a distribution. Errors: fault.Invalid when the
+// documents have nothing in common.
 func Compare(before, after *Document) ([]Change, error) {
 	var out []Change
 	for _, earlier := range before.Summary {

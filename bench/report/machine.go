@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is where a document comes from. Numbers of different machines do not
-// compare; ratios sometimes do.
+// Machine is where a document comes from. Numbers of different machines do not compare; ratios sometimes do.
 type Machine struct {
 	CPUs        int    `json:"cpus"`
 	CPUModel    string `json:"cpu_model"`
@@ -21,8 +20,7 @@ type Machine struct {
 	Go          string `json:"go"`
 }
 
-// ThisMachine describes the machine and the file system of a directory. What
-// cannot be found out stays empty.
+// ThisMachine describes the machine and the file system of a directory. What cannot be found out stays empty.
 func ThisMachine(directory string) Machine {
 	machine := Machine{CPUs: runtime.NumCPU(), CPUModel: field("/proc/cpuinfo", "model name"), Go: runtime.Version()}
 	var info unix.Sysinfo_t

@@ -123,8 +123,7 @@ func render(picture *plot.Plot, lines []line) (string, error) {
 	return "<svg" + element, nil
 }
 
-// hue is the i-th colour of the Okabe-Ito palette, which colour-blind people can
-// tell apart.
+// hue is the i-th colour of the Okabe-Ito palette, which colour-blind people can tell apart.
 func hue(i int) color.Color {
 	palette := []color.RGBA{
 		{0, 114, 178, 255}, {213, 94, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255},

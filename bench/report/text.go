@@ -23,8 +23,7 @@ func (p *printer) line(format string, arguments ...any) {
 	}
 }
 
-// WriteText prints a document for people: ratios first, then what they come
-// from.
+// WriteText prints a document for people: ratios first, then what they come from.
 func (d *Document) WriteText(w io.Writer) error {
 	out := printer{w: w}
 	out.line("%s: %s, %s", d.Workload, d.Settings.shape(), d.Machine.short())

@@ -21,8 +21,7 @@ type Load struct {
 	deleted uint64
 }
 
-// NewLoad makes a machine with three datanodes, and files for those operations
-// that need some.
+// NewLoad makes a machine with three datanodes, and files for those operations that need some.
 func NewLoad(files int) (*Load, error) {
 	m, err := New(3, 1, nil)
 	if err != nil {

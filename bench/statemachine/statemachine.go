@@ -1,6 +1,5 @@
-// Package statemachine loads the namenode's state machine alone: no network, no
-// log, no goroutine but the caller's. What it reaches bounds what a namenode
-// can reach.
+// Package statemachine loads the namenode's state machine alone: no network, no log, no goroutine but the caller's.
+// What it reaches bounds what a namenode can reach.
 package statemachine
 
 import (
@@ -20,13 +19,11 @@ type Machine struct {
 	sequence uint64
 	mono     time.Duration
 	nodes    []string
-	// records, if set, is called with each edit record. The bytes are valid during the
-	// call only.
+	// records, if set, is called with each edit record. The bytes are valid during the call only.
 	records func(txid uint64, record []byte)
 }
 
-// New makes a machine with a number of datanodes, under an epoch. records may be
-// nil.
+// New makes a machine with a number of datanodes, under an epoch. records may be nil.
 func New(nodes int, epoch uint64, records func(txid uint64, record []byte)) (*Machine, error) {
 	s, err := actor.New(actor.Config{})
 	if err != nil {
@@ -99,8 +96,7 @@ func (m *Machine) Txid() uint64 { return m.state.Txid() }
 // Mkdir makes a directory: one mutation.
 func (m *Machine) Mkdir(path string) error { return m.change(&actor.Mkdir{Path: path}) }
 
-// Store makes a file of one chunk of 4 KiB with three replicas and closes it: two
-// mutations, Create and Complete.
+// Store makes a file of one chunk of 4 KiB with three replicas and closes it: two mutations, Create and Complete.
 func (m *Machine) Store(path string) error {
 	result, err := m.mutate(&actor.Create{Path: path, ChunkCount: 1, VisibleOnComplete: true, ClientName: "bench:1"})
 	if err != nil {

@@ -8,19 +8,16 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
-// tolerance: a ratio that is worse than the baseline's by more than this share
-// is a regression.
+// tolerance: a ratio that is worse than the baseline's by more than this share is a regression.
 const tolerance = 0.2
 
 // floorsApart is how far two machines, or two days of one, may be apart.
 const floorsApart = 2
 
-// certain: a chance below this that rounds like those of both sides come from the
-// same system.
+// certain: a chance below this that rounds like those of both sides come from the same system.
 const certain = 0.05
 
-// Regression is a guarded ratio whose median fell behind the baseline's by more
-// than the tolerance.
+// Regression is a guarded ratio whose median fell behind the baseline's by more than the tolerance.
 type Regression struct {
 	Part, Name         string
 	Before, Now, Limit float64 // medians, and what Now had to reach
@@ -40,12 +37,11 @@ func (r Regression) String() string {
 		r.Now, r.Rounds, r.Before, r.Limit, r.P)
 }
 
-// Regressions compares the medians of guarded ratios with a baseline. Where a
-// ratio spreads from round to round, a median of few rounds says little, and what
-// was picked because it looks bad proves nothing: it has to be measured again.
-// Rows that only one side has are not compared; nor are those whose floor was
-// more than floorsApart times faster or slower then, because a ratio to a disk that
-// is the bottleneck says nothing about one to a disk that is not: strangers.
+// Regressions compares the medians of guarded ratios with a baseline. Where a ratio spreads from round to round, a
+// median of few rounds says little, and what was picked because it looks bad proves nothing: it has to be measured
+// again. Rows that only one side has are not compared; nor are those whose floor was more than floorsApart times
+// faster or slower then, because a ratio to a disk that is the bottleneck says nothing about one to a disk that is
+// not: strangers.
 //
 // compared names those that were.
 func Regressions(baseline, now []Row) (out []Regression, strangers, compared []string) {
@@ -91,8 +87,7 @@ func differ(before, now []float64) float64 {
 	return benchmath.AssumeNothing.Compare(a, b).P
 }
 
-// leastP is the P of two samples that do not overlap: two-sided, one of all ways
-// to choose n of n+m.
+// leastP is the P of two samples that do not overlap: two-sided, one of all ways to choose n of n+m.
 func leastP(n, m int) float64 {
 	p := 2.0
 	for i := range n {
@@ -103,8 +98,7 @@ func leastP(n, m int) float64 {
 
 func (r Row) same(other Row) bool { return r.Part == other.Part && r.Name == other.Name }
 
-// Merge replaces, by the rows of a run of some parts, the old rows of
-// those parts, all in the order of the parts.
+// Merge replaces, by the rows of a run of some parts, the old rows of those parts, all in the order of the parts.
 func Merge(old, now []Row) []Row {
 	var out []Row
 	for _, name := range Parts() {

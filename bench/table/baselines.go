@@ -13,16 +13,14 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Baselines are tables of several machines. Ratios to floors of the same run
-// still differ between machines: one wakes threads slowly, the disk of another is
-// faster with more under way.
+// Baselines are tables of several machines. Ratios to floors of the same run still differ between machines: one
+// wakes threads slowly, the disk of another is faster with more under way.
 type Baselines struct {
 	Schema int     `json:"schema"`
 	Tables []Table `json:"tables"`
 }
 
-// ReadBaselines reads the file. Errors: fault.Invalid, fault.Version; the former
-// wraps fs.ErrNotExist.
+// ReadBaselines reads the file. Errors: fault.Invalid, fault.Version; the former wraps fs.ErrNotExist.
 func ReadBaselines(path string) (*Baselines, error) {
 	const op = "read baseline"
 	text, err := os.ReadFile(path)
@@ -43,9 +41,8 @@ func ReadBaselines(path string) (*Baselines, error) {
 	return &baselines, nil
 }
 
-// Save puts a table into the file: its parts replace those of the same machine; all
-// other parts and the tables of other machines stay. To drop a machine that is
-// gone, edit the file.
+// Save puts a table into the file: its parts replace those of the same machine; all other parts and the tables of
+// other machines stay. To drop a machine that is gone, edit the file.
 func Save(path string, table *Table) error {
 	baselines, err := ReadBaselines(path)
 	if err != nil {
@@ -73,8 +70,7 @@ func Save(path string, table *Table) error {
 	return nil
 }
 
-// sameMachine reports whether two descriptions are of one kind of machine. Memory and Go may
-// differ.
+// sameMachine reports whether two descriptions are of one kind of machine. Memory and Go may differ.
 func sameMachine(a, b report.Machine) bool {
 	return a.CPUs == b.CPUs && a.CPUModel == b.CPUModel && a.Kernel == b.Kernel && a.FileSystem == b.FileSystem
 }

@@ -57,8 +57,7 @@ func (r *runner) run(
 	return r.runOn(ctx, system, name, o, only...)
 }
 
-// runOn measures one phase after the other of a workload and returns the results
-// by name.
+// runOn measures one phase after the other of a workload and returns the results by name.
 func (r *runner) runOn(ctx context.Context, system *processes, name string, options workload.Options,
 	only ...string) (_ map[string]report.Result, err error) {
 	options.Clients, options.Directory, options.Seed, options.Verify = system.clients,

@@ -35,8 +35,7 @@ func actorAlone(ctx context.Context, run *runner) error {
 		}
 		files *= 2 // create, complete
 		inserts := floors[floor.MapInsert].Rate()
-		run.add(Row{Name: "state machine alone, mkdir", Unit: "/s", Goal: 300_000}, folders,
-			"mutations; one goroutine")
+		run.add(Row{Name: "state machine alone, mkdir", Unit: "/s", Goal: 300_000}, folders, "mutations; one goroutine")
 		run.add(Row{Name: "state machine alone, files", Unit: "/s", Goal: 300_000}, files,
 			"mutations: create with a chunk on three nodes, complete")
 		run.ratio("state machine, mkdir, to a Go map", 0, folders, inserts, "%.0f insertions /s", inserts)
@@ -86,9 +85,8 @@ func memory(_ context.Context, run *runner) error {
 // goalOfFiles scales the target of 30 s for 10 M files.
 func goalOfFiles(files int) float64 { return 30 * float64(files) / 10e6 }
 
-// restartTailRecords is the longest tail that a namenode with default settings
-// leaves behind a checkpoint, for a state of files with a chunk each: an eighth
-// of its inodes and chunks, at least 50,000 records.
+// restartTailRecords is the longest tail that a namenode with default settings leaves behind a checkpoint, for a
+// state of files with a chunk each: an eighth of its inodes and chunks, at least 50,000 records.
 func restartTailRecords(files int) int { return max(50_000, 2*files/8) }
 
 // restart fills a real log and measures how long a namenode process needs until
@@ -118,8 +116,7 @@ func restart(ctx context.Context, run *runner) (err error) {
 			return err
 		}
 		took := time.Since(started)
-		run.add(Row{Name: name, Unit: "s", Goal: goalOfFiles(run.scale.files), Less: true},
-			took.Seconds(),
+		run.add(Row{Name: name, Unit: "s", Goal: goalOfFiles(run.scale.files), Less: true}, took.Seconds(),
 			"%d files with a chunk each, no datanode reports; %s; the target for 10 M is 30 s", run.scale.files, how)
 		return nil
 	}
@@ -228,8 +225,7 @@ const (
 	batchBytes   = 1 << 20
 )
 
-// fillLog writes the records of a namespace of files to a log server and
-// returns the path of the last file.
+// fillLog writes the records of a namespace of files to a log server and returns the path of the last file.
 func fillLog(ctx context.Context, address string, files int) (last string, err error) {
 	log, err := editlog.Dial(editlog.Options{Addresses: []string{address}})
 	if err != nil {

@@ -18,8 +18,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// start measures a person's first minute: ww mini to the first stored file, and
-// the time of a verb.
+// start measures a person's first minute: ww mini to the first stored file, and the time of a verb.
 func start(ctx context.Context, run *runner) error {
 	runs := max(run.options.Rounds, 3)
 	if run.options.Short {
@@ -64,8 +63,7 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 	if _, err := woods.Store(ctx, "/first", workload.Source(1, 1), 4096, client.StoreOptions{}); err != nil {
 		return err
 	}
-	r.add(Row{Name: "ww mini to the first stored file", Unit: "s", Goal: 2, Less: true},
-		time.Since(started).Seconds(),
+	r.add(Row{Name: "ww mini to the first stored file", Unit: "s", Goal: 2, Less: true}, time.Since(started).Seconds(),
 		"empty directory, 3 datanodes, durable on all")
 	started = time.Now()
 	list := exec.CommandContext(ctx, r.options.Program, "--config", file, "ls", "/")
@@ -139,9 +137,8 @@ func idle(ctx context.Context, run *runner) error {
 	return nil
 }
 
-// death stops a datanode without ending it, which closes no connection, and waits
-// until the namenode misses its replica. It is the last part that uses the
-// cluster.
+// death stops a datanode without ending it, which closes no connection, and waits until the namenode misses its
+// replica. It is the last part that uses the cluster.
 func death(ctx context.Context, run *runner) error {
 	row := Row{Name: "a hung datanode counts as dead", Unit: "s", Goal: 10, Less: true}
 	if run.options.Short {

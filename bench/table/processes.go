@@ -17,8 +17,7 @@ const chunkBytes = 64 << 20
 // clients of one run, with connections of their own.
 const clients = 4
 
-// processes is a cluster of real processes: a log server, a namenode and three
-// datanodes.
+// processes is a cluster of real processes: a log server, a namenode and three datanodes.
 type processes struct {
 	*cluster.Cluster
 	clients []*client.Client

@@ -16,9 +16,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// repair kills one datanode of four, with two replicas of everything, and counts
-// what the others make good: large chunks against one raw copy of as many bytes,
-// and small ones.
+// repair kills one datanode of four, with two replicas of everything, and counts what the others make good: large
+// chunks against one raw copy of as many bytes, and small ones.
 func repair(ctx context.Context, run *runner) (err error) {
 	system, err := run.start(ctx, "repair", cluster.Options{Datanodes: 4, Replication: 2, DeadAfter: 3 * time.Second,
 		RepairGrace: 10 * time.Millisecond})
@@ -48,8 +47,7 @@ func repair(ctx context.Context, run *runner) (err error) {
 		return err
 	}
 	bare, made := f[floor.Pipeline], floor.Result{Bytes: chunks * chunkSize, Duration: took}
-	run.add(Row{Name: "repair, to what disk and wires allow", Unit: "ratio", Goal: 0.7},
-		made.Rate()/bare.Rate(),
+	run.add(Row{Name: "repair, to what disk and wires allow", Unit: "ratio", Goal: 0.7}, made.Rate()/bare.Rate(),
 		"%s, %d chunks of %d MiB, from the first that is missed to the last that is whole, against %s of one raw copy",
 		mbs(made), chunks, chunkSize>>20, mbs(bare))
 
@@ -90,8 +88,7 @@ func repair(ctx context.Context, run *runner) (err error) {
 	return nil
 }
 
-// repaired kills a datanode and counts the chunks that are missed for it, and the
-// time from then until none is.
+// repaired kills a datanode and counts the chunks that are missed for it, and the time from then until none is.
 func (p *processes) repaired(ctx context.Context, datanode int) (chunks int64, took time.Duration, err error) {
 	err = p.watchMissed(ctx, func(missed int64) bool { return missed == 0 }) // what was under way has to be done
 	if err != nil {

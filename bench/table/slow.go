@@ -11,9 +11,8 @@ import (
 	"github.com/whispering-woods/ww/internal/clock"
 )
 
-// A slow datanode stands still for slowStopped, and then runs for slowRuns, again
-// and again: everything takes it some ten times as long. Unlike slowing a
-// disk, that needs no privileges.
+// A slow datanode stands still for slowStopped, and then runs for slowRuns, again and again: everything takes it
+// some ten times as long. Unlike slowing a disk, that needs no privileges.
 const (
 	slowStopped = 45 * time.Millisecond
 	slowRuns    = 5 * time.Millisecond

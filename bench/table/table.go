@@ -1,7 +1,6 @@
-// Package table measures the whole list of this project's targets in one run:
-// each beside what was reached, as a ratio to a floor of the same run wherever
-// there is one. It starts real processes of ww, alternates floors and system in
-// rounds, and compares the ratios with a committed baseline.
+// Package table measures the whole list of this project's targets in one run: each beside what was reached, as a
+// ratio to a floor of the same run wherever there is one. It starts real processes of ww, alternates floors and
+// system in rounds, and compares the ratios with a committed baseline.
 //
 // It owns the processes that it starts and one temporary folder, and ends both.
 package table
@@ -30,8 +29,7 @@ type Row struct {
 	Name string `json:"name"`
 	// Unit of Values: "ratio" to a floor of the same round, or what is counted.
 	Unit string `json:"unit"`
-	// Goal is the target in the same unit; 0: there is none, the row is for
-	// reading.
+	// Goal is the target in the same unit; 0: there is none, the row is for reading.
 	Goal float64 `json:"goal,omitempty"`
 	Less bool    `json:"less,omitempty"` // a good value is at most the goal
 	// Values of the rounds, in their order.
@@ -174,8 +172,7 @@ func (r *runner) say(format string, arguments ...any) {
 	fmt.Fprintf(r.options.Progress, format+"\n", arguments...)
 }
 
-// ratio adds a value of a guarded row: what was reached, by a floor of the same
-// round. Goal 0: there is no target.
+// ratio adds a value of a guarded row: what was reached, by a floor of the same round. Goal 0: there is no target.
 func (r *runner) ratio(name string, goal, reached, floor float64, detail string, arguments ...any) {
 	row := Row{Name: name, Unit: "ratio", Goal: goal, Guarded: true, Floors: []float64{floor}}
 	r.add(row, reached/floor, detail, arguments...)

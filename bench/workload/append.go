@@ -38,8 +38,7 @@ type waiter interface {
 	Wait(ctx context.Context) error
 }
 
-// underWay are the records of one worker that were started and not waited for,
-// oldest first.
+// underWay are the records of one worker that were started and not waited for, oldest first.
 type underWay []waiter
 
 // add takes one more, and waits for the oldest when they are more than most.
@@ -53,9 +52,8 @@ func (u *underWay) add(ctx context.Context, started waiter, most int) error {
 	return oldest.Wait(ctx)
 }
 
-// makeAppend appends records to Files files, by default one per worker. A worker
-// has each record flushed or synced before its next, or before the one that is
-// Ahead records later; workers that share a file share its writer.
+// makeAppend appends records to Files files, by default one per worker. A worker has each record flushed or synced
+// before its next, or before the one that is Ahead records later; workers that share a file share its writer.
 func makeAppend(workload *Workload) error {
 	settings := &workload.options
 	settings.SizeBytes = cmp.Or(settings.SizeBytes, 100)
@@ -132,8 +130,7 @@ func makeAppend(workload *Workload) error {
 	return nil
 }
 
-// checkFile compares the whole content of a file, which has at least the given
-// number of bytes.
+// checkFile compares the whole content of a file, which has at least the given number of bytes.
 func (w *Workload) checkFile(ctx context.Context, pattern *content, worker int, path string, file uint64,
 	least int64) error {
 	info, err := w.client(worker).Fetch(ctx, path, checker{content: pattern, file: file}, client.FetchOptions{})
@@ -208,8 +205,7 @@ type recordWriter struct {
 	buffer       []byte
 }
 
-// checkRecords reads the file's records: those of each writer have to be there,
-// in order, with their bytes.
+// checkRecords reads the file's records: those of each writer have to be there, in order, with their bytes.
 func (w *Workload) checkRecords(ctx context.Context, pattern *content, path string,
 	writers []recordWriter) (int64, error) {
 	byID := map[[16]byte]int{}
@@ -233,8 +229,7 @@ func (w *Workload) checkRecords(ctx context.Context, pattern *content, path stri
 		}
 		i, known := byID[record.Writer]
 		if !known {
-			return total, fmt.Errorf("%w: a record at %d of an unknown writer",
-				load.ErrWrongBytes, record.Offset)
+			return total, fmt.Errorf("%w: a record at %d of an unknown writer", load.ErrWrongBytes, record.Offset)
 		}
 		if err := pattern.check(record.Payload, uint64(i), seen[i]*w.options.SizeBytes); err != nil {
 			return total, err

@@ -21,9 +21,8 @@ const (
 	keepDefault     = 8 << 30
 )
 
-// makeWrite stores whole files. Once KeepBytes are there, new files take the
-// place of old ones, so that a long run does not fill the disks; what is there
-// at the end is read back.
+// makeWrite stores whole files. Once KeepBytes are there, new files take the place of old ones, so that a long run
+// does not fill the disks; what is there at the end is read back.
 func makeWrite(workload *Workload) error {
 	options := &workload.options
 	options.SizeBytes = cmp.Or(options.SizeBytes, fileSizeDefault)
@@ -173,8 +172,7 @@ func firstOf(err error, next func() error) error {
 	return next()
 }
 
-// openFiles keeps a reader per file and client; readers take any number of
-// calls at once.
+// openFiles keeps a reader per file and client; readers take any number of calls at once.
 type openFiles struct {
 	w    *Workload
 	path func(int) string

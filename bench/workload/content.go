@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	// pageBytes is the unit of content: each page of each file differs from every
-	// other one.
+	// pageBytes is the unit of content: each page of each file differs from every other one.
 	pageBytes = 4096
 	// stampBytes at the start of a page name the file and the page.
 	stampBytes = 16
@@ -23,9 +22,8 @@ const (
 	poolBytes = 128 << 10
 )
 
-// content makes and checks the bytes of files from a seed. What a byte has to be
-// follows from the seed, the file's number and the offset, so nothing is kept.
-// Safe for concurrent use.
+// content makes and checks the bytes of files from a seed. What a byte has to be follows from the seed, the file's
+// number and the offset, so nothing is kept. Safe for concurrent use.
 type content struct {
 	seed uint64
 	pool []byte
@@ -80,8 +78,7 @@ func (c *content) check(p []byte, file uint64, offset int64) error {
 	return err
 }
 
-// pages cuts p into what is one stamp or the rest of a page, and pairs it with
-// what it has to be.
+// pages cuts p into what is one stamp or the rest of a page, and pairs it with what it has to be.
 func (c *content) pages(data []byte, file uint64, offset int64, each func(piece, want []byte) bool) {
 	for len(data) > 0 {
 		stamp, rest := c.page(file, uint64(offset/pageBytes))
@@ -100,8 +97,7 @@ func (c *content) pages(data []byte, file uint64, offset int64, each func(piece,
 	}
 }
 
-// Source is the content of a file that follows from a seed and the file's
-// number, as a workload would write it.
+// Source is the content of a file that follows from a seed and the file's number, as a workload would write it.
 func Source(seed, file uint64) io.ReaderAt { return source{newContent(seed), file} }
 
 // Checker refuses bytes that are not those of Source: load.ErrWrongBytes.
@@ -119,8 +115,7 @@ func (s source) ReadAt(p []byte, offset int64) (int, error) {
 	return len(p), nil
 }
 
-// checker is an io.WriterAt that refuses wrong bytes; with check off it drops
-// what comes.
+// checker is an io.WriterAt that refuses wrong bytes; with check off it drops what comes.
 type checker struct {
 	*content
 	file uint64

@@ -32,12 +32,10 @@ func MetaOperations() []string {
 // metaFolders is the number of folders that the files are spread over; a listing shows one.
 const metaFolders = 256
 
-// metaFilesDefault are there before operations that need files begin, when no
-// phase before has made any.
+// metaFilesDefault are there before operations that need files begin, when no phase before has made any.
 const metaFilesDefault = 2000
 
-// makeMeta measures one operation on the namespace after the other. Files are
-// empty: no datanode takes part.
+// makeMeta measures one operation on the namespace after the other. Files are empty: no datanode takes part.
 func makeMeta(workload *Workload) error {
 	options := &workload.options
 	if len(options.Operations) == 0 {
@@ -101,8 +99,7 @@ func (m *metadata) folders(ctx context.Context) error {
 	})
 }
 
-// stockedFrom is the first number of files that stock makes; operations number
-// theirs from 0.
+// stockedFrom is the first number of files that stock makes; operations number theirs from 0.
 const stockedFrom = 1 << 40
 
 // stock makes files for an operation that needs some and finds none.
@@ -118,8 +115,7 @@ func (m *metadata) stock(ctx context.Context, operation string) error {
 	})
 }
 
-// create makes an empty file and closes it: two durable changes. With
-// FoldersOnly it is a folder, and one.
+// create makes an empty file and closes it: two durable changes. With FoldersOnly it is a folder, and one.
 func (m *metadata) create(ctx context.Context, worker int, file uint64) error {
 	var err error
 	if m.w.options.FoldersOnly {

@@ -21,8 +21,7 @@ type Mix struct{ Read, Create, Stat, List, Delete int }
 // DefaultMix reads mostly.
 func DefaultMix() Mix { return Mix{Read: 60, Create: 20, Stat: 10, List: 2, Delete: 8} }
 
-// ParseMix reads "read=60,create=20,stat=10,list=2,delete=8"; what is not named
-// has no share. Error: fault.Invalid.
+// ParseMix reads "read=60,create=20,stat=10,list=2,delete=8"; what is not named has no share. Error: fault.Invalid.
 func ParseMix(text string) (Mix, error) {
 	var mix Mix
 	for part := range strings.SplitSeq(text, ",") {

@@ -99,8 +99,7 @@ func (s *smallFiles) folders(ctx context.Context) error {
 	})
 }
 
-// create stores a file in one call: it is whole, and durable on all replicas,
-// when the call returns.
+// create stores a file in one call: it is whole, and durable on all replicas, when the call returns.
 func (s *smallFiles) create(ctx context.Context, worker int, file uint64) (int64, error) {
 	size := s.size(file)
 	b := grow(&s.buffers[worker].out, size)

@@ -1,12 +1,10 @@
-// Package workload loads a cluster the ways its users do, through package
-// client: large files, appends, records of many writers, small files, metadata,
-// and a mix of them. It decides what the operations are; package load decides
+// Package workload loads a cluster the ways its users do, through package client: large files, appends, records of
+// many writers, small files, metadata, and a mix of them. It decides what the operations are; package load decides
 // when they begin, and counts.
 //
-// Every byte that is written follows from a seed and differs from page to page,
-// and by default every byte that is read is compared with it; what a write phase
-// wrote is read back after the phase, outside of its time. A workload keeps all
-// its files below one directory of its own and removes them.
+// Every byte that is written follows from a seed and differs from page to page, and by default every byte that is
+// read is compared with it; what a write phase wrote is read back after the phase, outside of its time. A workload
+// keeps all its files below one directory of its own and removes them.
 package workload
 
 import (
@@ -76,8 +74,7 @@ type Result struct {
 	Verified int64 // bytes read back and compared after the phase
 }
 
-// noWarmup is the plan of a phase that uses up what is there: a warm-up might
-// leave nothing to measure.
+// noWarmup is the plan of a phase that uses up what is there: a warm-up might leave nothing to measure.
 func noWarmup(p load.Plan) load.Plan {
 	p.Warmup = 0
 	return p

@@ -21,8 +21,7 @@ import (
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
-// app is one run of ww, or one session of its prompt. It is used by one
-// goroutine.
+// app is one run of ww, or one session of its prompt. It is used by one goroutine.
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -47,8 +46,7 @@ type globalFlags struct {
 	quiet  bool
 }
 
-// run executes one command line and returns the exit code. Errors are already
-// on stderr.
+// run executes one command line and returns the exit code. Errors are already on stderr.
 func (a *app) run(args []string) int {
 	ctx, stop := a.interrupt(context.Background())
 	a.release = sync.OnceFunc(stop)

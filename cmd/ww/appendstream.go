@@ -11,8 +11,7 @@ import (
 	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
 )
 
-// flushEvery is how long bytes of a slow standard input may wait before
-// readers see them.
+// flushEvery is how long bytes of a slow standard input may wait before readers see them.
 const flushEvery = 200 * time.Millisecond
 
 // appendStream copies standard input to w and flushes while it does, so that
@@ -64,8 +63,7 @@ func (f *flusher) Write(text []byte) (int, error) {
 	return written + m, err
 }
 
-// run flushes what was written until ctx ends; an error shows at the next
-// Write or at Close.
+// run flushes what was written until ctx ends; an error shows at the next Write or at Close.
 func (f *flusher) run(ctx context.Context) {
 	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()

@@ -82,8 +82,7 @@ func (a *app) copyOut(ctx context.Context, woods *client.Client, path string, pa
 	return transfer.LocalError("write", path, err)
 }
 
-// content is where the bytes of a file go: to stdout as they are, or as JSON
-// objects.
+// content is where the bytes of a file go: to stdout as they are, or as JSON objects.
 func (a *app) content(path string, offset int64) io.Writer {
 	if !a.global.json {
 		return a.stdout

@@ -79,8 +79,7 @@ func (a *app) completeTransfer(remoteFirst bool) func(*cobra.Command, []string, 
 	}
 }
 
-// remotePaths lists what begins with start; directories end with "/". An error
-// offers nothing.
+// remotePaths lists what begins with start; directories end with "/". An error offers nothing.
 func (a *app) remotePaths(ctx context.Context, start string) []string {
 	if start == "" && !a.shell {
 		start = "/"

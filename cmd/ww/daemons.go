@@ -13,8 +13,7 @@ import (
 	"github.com/whispering-woods/ww/daemon/profiling"
 )
 
-// closeTimeout bounds the time from a signal to the end of a daemon; a second
-// signal ends it at once.
+// closeTimeout bounds the time from a signal to the end of a daemon; a second signal ends it at once.
 const closeTimeout = 15 * time.Second
 
 func newLogserver(program *app) *cobra.Command {
@@ -129,8 +128,7 @@ func (a *app) serve(ctx context.Context, process *daemon.Daemon, loaded config.L
 	return err
 }
 
-// announce says on stdout that the daemon serves: a line for people from mini,
-// an object under --json from all.
+// announce says on stdout that the daemon serves: a line for people from mini, an object under --json from all.
 func (a *app) announce(d *daemon.Daemon, loaded config.Loaded) error {
 	out := a.printer()
 	fields := record{"daemon": d.Name, "addresses": d.Addresses()}

@@ -53,8 +53,7 @@ comes back is compared; any difference is an error. Nothing is left behind.`,
 	return cmd
 }
 
-// lines is stdout for text of one line per Write; under --json each becomes an
-// object.
+// lines is stdout for text of one line per Write; under --json each becomes an object.
 func (a *app) lines() io.Writer {
 	if !a.global.json {
 		return a.stdout

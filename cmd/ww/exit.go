@@ -101,8 +101,7 @@ func outcomeOf(err error) outcome {
 	return outcome{"failed", exitFailed}
 }
 
-// errNo is the answer "no" of a verb that asks a question: exit code 1 and not a
-// word.
+// errNo is the answer "no" of a verb that asks a question: exit code 1 and not a word.
 var errNo = errors.New("no")
 
 // usage makes an error about how ww was called.
@@ -137,8 +136,7 @@ func (f *failures) err() error {
 	return f
 }
 
-// report writes the error that ended a verb to stderr and returns the exit
-// code.
+// report writes the error that ended a verb to stderr and returns the exit code.
 func (a *app) report(verb string, err error) int {
 	answer := outcomeOf(err)
 	var several *failures

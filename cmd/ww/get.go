@@ -75,8 +75,7 @@ partial file never has that name, whatever happens.`,
 	return cmd
 }
 
-// localDirectory asks whether a fetch goes into the target; see
-// remoteDirectory.
+// localDirectory asks whether a fetch goes into the target; see remoteDirectory.
 func localDirectory(target string, sources int, create bool) (bool, error) {
 	must := sources > 1 || strings.HasSuffix(target, "/")
 	info, err := os.Stat(target)

@@ -14,8 +14,7 @@ import (
 	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
 )
 
-// jsonVersion is in every JSON object; it rises when a key changes its meaning
-// or goes away, not when one is added.
+// jsonVersion is in every JSON object; it rises when a key changes its meaning or goes away, not when one is added.
 const jsonVersion = 1
 
 // record is a JSON object of one line.
@@ -72,9 +71,8 @@ func (p *printer) done(err error) error {
 	return err
 }
 
-// shown is a name as a line of text can hold it: as it is, or quoted if it has
-// control characters, spaces at its ends, or a quote at its start. JSON has the
-// exact name.
+// shown is a name as a line of text can hold it: as it is, or quoted if it has control characters, spaces at its
+// ends, or a quote at its start. JSON has the exact name.
 func shown(name string) string {
 	if name == "" {
 		return name

@@ -41,9 +41,8 @@ func (a *app) remotes(arguments []string) ([]string, error) {
 	return paths, nil
 }
 
-// pair gives every source its target, as cp does: below the target if that is
-// a directory, else under the target's own name. isDirectory says what the
-// target is; it is asked once.
+// pair gives every source its target, as cp does: below the target if that is a directory, else under the target's
+// own name. isDirectory says what the target is; it is asked once.
 func pairs(sources []string, target string, baseOf func(string) string, join func(...string) string,
 	isDirectory func() (bool, error)) ([]transfer.Pair, error) {
 	into, err := isDirectory()

@@ -64,8 +64,7 @@ When a file fails, the others continue; each failure is reported.`,
 	return cmd
 }
 
-// putStdin stores standard input; named is where it would go, wanted what was
-// asked for.
+// putStdin stores standard input; named is where it would go, wanted what was asked for.
 func (a *app) putStdin(ctx context.Context, woods *client.Client, named, wanted string,
 	options transfer.Options) error {
 	if named != wanted {

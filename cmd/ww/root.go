@@ -86,8 +86,7 @@ WW_CONFIG names, then defaults.
 	return root
 }
 
-// settings registers flags for settings of a section; all of them if no names
-// are given.
+// settings registers flags for settings of a section; all of them if no names are given.
 func (a *app) settings(cmd *cobra.Command, section string, persistent bool, names ...string) {
 	flags := cmd.Flags()
 	if persistent {
@@ -177,8 +176,7 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// humanFlag adds -h for sizes that people read; the help flag keeps only its
-// long name then.
+// humanFlag adds -h for sizes that people read; the help flag keeps only its long name then.
 func humanFlag(cmd *cobra.Command) *bool {
 	cmd.Flags().Bool("help", false, "help for "+cmd.Name())
 	return cmd.Flags().BoolP("human", "h", false, "sizes for people: 12 KiB, 3.4 GiB")

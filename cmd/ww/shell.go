@@ -41,8 +41,7 @@ the exit code is that of the last verb.`,
 	}
 }
 
-// lastExit carries the exit code of the prompt's last verb, whose error has been
-// reported.
+// lastExit carries the exit code of the prompt's last verb, whose error has been reported.
 type lastExit struct{ outcome outcome }
 
 func (lastExit) Error() string { return "the last verb failed" }
@@ -154,8 +153,7 @@ func (a *app) changeDirectory(ctx context.Context, args []string) error {
 	return nil
 }
 
-// splitWords splits a line as shells do: blanks separate; quotes and
-// backslashes keep them.
+// splitWords splits a line as shells do: blanks separate; quotes and backslashes keep them.
 func splitWords(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder

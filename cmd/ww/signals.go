@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// notifySignals returns a context that ends at the first SIGINT or SIGTERM;
-// the second one ends the process at once. The returned function restores
-// the default handling and waits for the goroutine that listens.
+// notifySignals returns a context that ends at the first SIGINT or SIGTERM; the second one ends the process at
+// once. The returned function restores the default handling and waits for the goroutine that listens.
 func notifySignals(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
@@ -38,8 +37,7 @@ func notifySignals(parent context.Context) (context.Context, context.CancelFunc)
 	}
 }
 
-// outlive returns a context that ends a while after its parent, for work that
-// puts things in order after a signal.
+// outlive returns a context that ends a while after its parent, for work that puts things in order after a signal.
 func outlive(parent context.Context, while time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
 	stop := context.AfterFunc(parent, func() {

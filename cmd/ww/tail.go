@@ -196,8 +196,7 @@ func (a *app) tail(ctx context.Context, woods *client.Client, path string, limit
 	return length, transfer.LocalError("write", path, err)
 }
 
-// lastLines finds where the last lines of the first length bytes begin. A last
-// line without an end counts as one.
+// lastLines finds where the last lines of the first length bytes begin. A last line without an end counts as one.
 func lastLines(r io.ReaderAt, length, lines int64) (int64, error) {
 	if lines == 0 {
 		return length, nil

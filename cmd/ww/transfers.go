@@ -68,8 +68,7 @@ func (f *transferFlags) options() (transfer.Options, error) {
 // transferCall is transfer.Put, Get or Copy.
 type transferCall func(context.Context, *client.Client, []transfer.Pair, transfer.Options) error
 
-// transfer runs a call with progress, one JSON object per file, one message
-// per failure, and a line of summary.
+// transfer runs a call with progress, one JSON object per file, one message per failure, and a line of summary.
 func (a *app) transfer(ctx context.Context, verb string, woods *client.Client, call transferCall, list []transfer.Pair,
 	options transfer.Options) error {
 	out, bar := a.printer(), a.progress(verb)

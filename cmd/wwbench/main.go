@@ -1,5 +1,4 @@
-// Command wwbench measures Whispering Woods, and first of all what the machine
-// itself allows.
+// Command wwbench measures Whispering Woods, and first of all what the machine itself allows.
 package main
 
 import (

@@ -125,10 +125,9 @@ func writeTable(out io.Writer, measured *table.Table, asJSON, markdown bool) err
 // againRounds of each side can be certain.
 const againRounds = 5
 
-// measureAgain measures the parts anew in which a ratio seems to have regressed.
-// A few rounds may have met a bad minute of the machine, and rounds that were
-// picked because they look bad prove nothing, so only the new ones count. It
-// returns the names of those ratios.
+// measureAgain measures the parts anew in which a ratio seems to have regressed. A few rounds may have met a bad
+// minute of the machine, and rounds that were picked because they look bad prove nothing, so only the new ones
+// count. It returns the names of those ratios.
 func measureAgain(ctx context.Context, options table.Options, before *table.Baselines,
 	measured *table.Table) (suspects []string, err error) {
 	found, _, _, _ := before.Compare(measured)
@@ -151,9 +150,8 @@ func measureAgain(ctx context.Context, options table.Options, before *table.Base
 	return suspects, err
 }
 
-// compare compares with the baselines and prints the regressions. Only ratios that
-// regressed twice count: a ratio that was good, and is measured again because
-// another one of its part was not, has been looked at once.
+// compare compares with the baselines and prints the regressions. Only ratios that regressed twice count: a ratio
+// that was good, and is measured again because another one of its part was not, has been looked at once.
 func compare(out io.Writer, before *table.Baselines, now *table.Table, twice []string) error {
 	found, strangers, compared, known := before.Compare(now)
 	if !known {

@@ -108,8 +108,7 @@ func (t *targetFlags) open(ctx context.Context, cmd *cobra.Command) (_ *target, 
 	return out, nil
 }
 
-// configured gives the options for a cluster that runs already: flag,
-// environment, file, default.
+// configured gives the options for a cluster that runs already: flag, environment, file, default.
 func (t *targetFlags) configured(cmd *cobra.Command) (client.Options, error) {
 	source := config.Source{File: cmp.Or(t.config, os.Getenv("WW_CONFIG")), Environ: os.Environ(),
 		Flags: map[string]string{}}

@@ -1,15 +1,12 @@
-// Package admin serves a daemon's admin address: HTTP for operators, beside the
-// ports that do the work.
+// Package admin serves a daemon's admin address: HTTP for operators, beside the ports that do the work.
 //
 //	/healthz            200 while the process answers
 //	/readyz             200 while the daemon does its work, else 503 and why
 //	/debug/pprof/       the runtime's profiles (net/http/pprof)
 //
-// Mutex and block profiles are sampled only while one is being taken, so they
-// need ?seconds=N. Whoever reaches the address can read the process's memory in
-// a heap profile and slow it down with a trace, and nothing asks who it is: so
-// it listens on the loopback interface unless told otherwise. Fetch is the
-// client of `ww admin profile`.
+// Mutex and block profiles are sampled only while one is being taken, so they need ?seconds=N. Whoever reaches the
+// address can read the process's memory in a heap profile and slow it down with a trace, and nothing asks who it
+// is: so it listens on the loopback interface unless told otherwise. Fetch is the client of `ww admin profile`.
 //
 // A Server runs one goroutine and those of net/http; Close ends all. Answers
 // are bounded in number, size of request and time (limits.go).
@@ -52,8 +49,7 @@ type Server struct {
 	once     sync.Once
 }
 
-// Start listens and serves. Errors: fault.Invalid for a bad address,
-// fault.Unavailable if the port is taken.
+// Start listens and serves. Errors: fault.Invalid for a bad address, fault.Unavailable if the port is taken.
 func Start(options Options) (*Server, error) {
 	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: "open admin address", Address: options.Listen, Err: err,

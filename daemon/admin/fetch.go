@@ -50,10 +50,9 @@ func Kinds() []string {
 	return names
 }
 
-// Fetch takes a profile of a kind from the admin address host:port, over span if
-// the kind is timed, and writes it to w. It checks that what comes is a profile.
-// Errors: fault.Invalid for a kind or span that cannot be, fault.Unavailable
-// with what the server said.
+// Fetch takes a profile of a kind from the admin address host:port, over span if the kind is timed, and writes it
+// to w. It checks that what comes is a profile. Errors: fault.Invalid for a kind or span that cannot be,
+// fault.Unavailable with what the server said.
 func Fetch(ctx context.Context, address, name string, span time.Duration, to io.Writer) (int64, error) {
 	const op = "fetch profile"
 	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })

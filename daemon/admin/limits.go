@@ -12,9 +12,8 @@ const (
 	headerBytesMax = 16 << 10
 	// profileMax is the longest profile or trace that can be asked for.
 	profileMax = 2 * time.Minute
-	// headerTimeout bounds a connection that does not say what it wants;
-	// answerTimeout an answer, the longest profile included; idleTimeout a
-	// connection that says no more.
+	// headerTimeout bounds a connection that does not say what it wants; answerTimeout an answer, the longest
+	// profile included; idleTimeout a connection that says no more.
 	headerTimeout = 5 * time.Second
 	answerTimeout = profileMax + 30*time.Second
 	idleTimeout   = 30 * time.Second

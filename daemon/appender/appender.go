@@ -1,24 +1,18 @@
-// Package appender appends records to files for clients that do not want to be
-// the one writer of a file (GFS §3.3, "record append"). It runs inside a
-// datanode, as the dataplane.RecordSink of its data server.
+// Package appender appends records to files for clients that do not want to be the one writer of a file (GFS §3.3,
+// "record append"). It runs inside a datanode, as the dataplane.RecordSink of its data server.
 //
-// For each file that it appends to it holds the file's lease, as a client of
-// the cluster named by record.HolderName, and writes through one
-// client.FileWriter: pipeline recovery, the change from chunk to chunk and
-// fencing are those of every other writer. Records of all clients are put one
-// after the other, framed (internal/record), and flushed in groups: one Flush,
-// or one Sync, for all records that wait.
+// For each file that it appends to it holds the file's lease, as a client of the cluster named by
+// record.HolderName, and writes through one client.FileWriter: pipeline recovery, the change from chunk to chunk
+// and fencing are those of every other writer. Records of all clients are put one after the other, framed
+// (internal/record), and flushed in groups: one Flush, or one Sync, for all records that wait.
 //
-// Goroutines: one per file, from the first client's Open until no client has the
-// file open and its lease is given up; and those of the client. Close waits for
-// all of them.
+// Goroutines: one per file, from the first client's Open until no client has the file open and its lease is given
+// up; and those of the client. Close waits for all of them.
 //
-// Promise to a client: a record is acknowledged when its frame is flushed
-// (synced, if it asked) on every datanode of the pipeline, and its offset is
-// that of the frame. A record that fails may still be in the file, whole: its
-// client appends it again, and readers drop the second one. After one record of
-// a session failed no later one of that session is written, so the first
-// appearances of a client's records are always in order.
+// Promise to a client: a record is acknowledged when its frame is flushed (synced, if it asked) on every datanode
+// of the pipeline, and its offset is that of the frame. A record that fails may still be in the file, whole: its
+// client appends it again, and readers drop the second one. After one record of a session failed no later one of
+// that session is written, so the first appearances of a client's records are always in order.
 //
 // The package does not create files, and knows nothing of sockets.
 package appender
@@ -50,8 +44,7 @@ type Options struct {
 	Clock   clock.Clock  // nil: the system's
 }
 
-// Appender appends to the files of one datanode's clients. Safe for concurrent
-// use.
+// Appender appends to the files of one datanode's clients. Safe for concurrent use.
 type Appender struct {
 	cluster cluster
 	nodeID  string
@@ -80,8 +73,7 @@ type Appender struct {
 
 var _ dataplane.RecordSink = (*Appender)(nil)
 
-// Start makes an appender. It connects when the first client opens a file.
-// Error: fault.Invalid.
+// Start makes an appender. It connects when the first client opens a file. Error: fault.Invalid.
 func Start(options Options) (*Appender, error) {
 	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	if options.Clock == nil {
@@ -114,9 +106,8 @@ func newAppender(c cluster, options Options, limits Limits) *Appender {
 	return appender
 }
 
-// Open joins a client to a file and returns once this node holds the file's
-// lease. Errors: *dataplane.RedirectError when another datanode appends to it,
-// fault.LeaseHeld when an ordinary writer does, fault.NotFound,
+// Open joins a client to a file and returns once this node holds the file's lease. Errors: *dataplane.RedirectError
+// when another datanode appends to it, fault.LeaseHeld when an ordinary writer does, fault.NotFound,
 // fault.IsDirectory, fault.Busy, and what the namenode says.
 func (a *Appender) Open(ctx context.Context, open dataplane.RecordsOpen) (dataplane.RecordStream, error) {
 	// The path may mean another file than the one that is being appended to.
@@ -174,9 +165,8 @@ func (a *Appender) stoppingError(path string) error {
 		Reason: "this datanode is stopping", Node: a.nodeID}
 }
 
-// Close refuses new records, ends those under way, seals the files and gives
-// their leases up. When ctx ends first it lets the files go as they are: what
-// was acknowledged is safe, and another appender takes over.
+// Close refuses new records, ends those under way, seals the files and gives their leases up. When ctx ends first
+// it lets the files go as they are: what was acknowledged is safe, and another appender takes over.
 func (a *Appender) Close(ctx context.Context) error {
 	a.close.Do(func() {
 		a.mu.Lock()

@@ -8,8 +8,7 @@ import (
 
 // cluster is what the appender needs of a cluster.
 type cluster interface {
-	// append takes the lease of a file and opens it at its end; ctx ends the
-	// writer's whole life.
+	// append takes the lease of a file and opens it at its end; ctx ends the writer's whole life.
 	append(ctx context.Context, path string) (writer, error)
 	stat(ctx context.Context, path string) (client.FileInfo, error)
 	close() error

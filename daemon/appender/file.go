@@ -198,8 +198,7 @@ func (f *file) open() error {
 	return nil
 }
 
-// begin is the first raster point at or behind a length that may not be the end
-// of a frame.
+// begin is the first raster point at or behind a length that may not be the end of a frame.
 func begin(length int64) int64 {
 	if length%record.ResyncBytes == 0 {
 		return length
@@ -321,8 +320,7 @@ func retryable(path string, err error) error {
 	return &fault.Error{Kind: fault.Unavailable, Op: op, Path: path, Reason: "the appender lost the file", Err: err}
 }
 
-// fail gives up the writer after an error. What it had not flushed may be in
-// the file, whole, torn or not at all.
+// fail gives up the writer after an error. What it had not flushed may be in the file, whole, torn or not at all.
 func (f *file) fail(err error) {
 	appender := f.appender
 	f.state = failing

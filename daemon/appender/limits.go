@@ -10,10 +10,9 @@ import (
 
 // Limits bound what an Appender holds. A zero field means its default.
 //
-// Memory: the records that wait are the data server's, at most QueueBytesMax in
-// all. A writer holds at most the batch that it flushes, so the writers together
-// hold no more than what waits; and each file has one scratch buffer for a
-// frame, kept up to scratchBytesKept, so with the defaults
+// Memory: the records that wait are the data server's, at most QueueBytesMax in all. A writer holds at most the
+// batch that it flushes, so the writers together hold no more than what waits; and each file has one scratch buffer
+// for a frame, kept up to scratchBytesKept, so with the defaults
 //
 //	128 MiB waiting + ≤ 128 MiB in packets + 1,024 · 256 KiB scratch at worst
 type Limits struct {
@@ -26,8 +25,7 @@ type Limits struct {
 	// 4 MiB (one record may exceed it) and 4,096.
 	BatchBytesMax   int
 	BatchRecordsMax int
-	// IdleAfter without a record a file is sealed and its lease given up;
-	// default 30 s.
+	// IdleAfter without a record a file is sealed and its lease given up; default 30 s.
 	IdleAfter time.Duration
 }
 

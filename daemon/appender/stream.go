@@ -10,8 +10,7 @@ import (
 type stream struct {
 	file   *file
 	writer record.WriterID
-	// broken, guarded by the appender's mutex: a record of this stream failed,
-	// so no later one may be written.
+	// broken, guarded by the appender's mutex: a record of this stream failed, so no later one may be written.
 	broken error
 }
 

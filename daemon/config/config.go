@@ -1,21 +1,17 @@
-// Package config is the one description of every setting of `ww`: its key in
-// a YAML file, its WW_* variable, its flag, its default and its meaning come
-// from one struct field, so that they cannot drift apart.
+// Package config is the one description of every setting of `ww`: its key in a YAML file, its WW_* variable, its
+// flag, its default and its meaning come from one struct field, so that they cannot drift apart.
 //
-// Load lays the sources on top of each other: defaults, then the file, then
-// the environment, then flags. A key that no struct knows is refused with its
-// place and the nearest key that exists. The package owns no state, runs no
-// goroutine, and opens nothing but the one file it is given. A new setting is a
-// field here, a check in validate.go and a row in docs/operations.md; package
-// daemon makes an option of it.
+// Load lays the sources on top of each other: defaults, then the file, then the environment, then flags. A key that
+// no struct knows is refused with its place and the nearest key that exists. The package owns no state, runs no
+// goroutine, and opens nothing but the one file it is given. A new setting is a field here, a check in validate.go
+// and a row in docs/operations.md; package daemon makes an option of it.
 package config
 
 import (
 	"time"
 )
 
-// Config is all that a file can say. One file can serve every daemon and the
-// client: each reads its own section.
+// Config is all that a file can say. One file can serve every daemon and the client: each reads its own section.
 type Config struct {
 	Log       Log       `koanf:"log"`
 	Logserver Logserver `koanf:"logserver"`

@@ -9,9 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Encode gives the text of a file that Load reads. Settings are named by their
-// keys ("namenode.listen"); a value is of the field's type, or text as a flag
-// takes it. It refuses what Load would refuse with fault.Invalid.
+// Encode gives the text of a file that Load reads. Settings are named by their keys ("namenode.listen"); a value is
+// of the field's type, or text as a flag takes it. It refuses what Load would refuse with fault.Invalid.
 func Encode(settings map[string]any) ([]byte, error) {
 	fields := map[string]Field{}
 	for _, f := range Fields("") {

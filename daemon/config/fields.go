@@ -21,8 +21,7 @@ type Field struct {
 	index []int // path of the struct field below Config
 }
 
-// Fields lists the settings of one section in the order of its struct, or of
-// all sections if section is empty.
+// Fields lists the settings of one section in the order of its struct, or of all sections if section is empty.
 func Fields(section string) []Field {
 	var fields []Field
 	defaults := Default()

@@ -32,9 +32,8 @@ type Loaded struct {
 	Origin map[string]string
 }
 
-// Load reads the sources. It refuses unknown keys, values of a wrong kind and a
-// file that is missing with fault.Invalid; it does not validate sections,
-// because a process reads only its own.
+// Load reads the sources. It refuses unknown keys, values of a wrong kind and a file that is missing with
+// fault.Invalid; it does not validate sections, because a process reads only its own.
 func Load(source Source) (Loaded, error) {
 	loaded := Loaded{Config: Default(), Origin: map[string]string{}}
 	fields := map[string]Field{}
@@ -149,8 +148,7 @@ func loadText(merged *koanf.Koanf, path string, text []byte, fields map[string]F
 	return nil
 }
 
-// checkEnviron refuses WW_<SECTION>_* variables that no setting has; other
-// WW_* names are not ours to judge.
+// checkEnviron refuses WW_<SECTION>_* variables that no setting has; other WW_* names are not ours to judge.
 func checkEnviron(environ []string, byEnv map[string]Field) error {
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")

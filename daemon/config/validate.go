@@ -132,8 +132,7 @@ func SplitPeer(text string) (id, raft, grpc string, ok bool) {
 	return id, raft, grpc, named && both && id != "" && validAddress(raft) && validAddress(grpc)
 }
 
-// AllInterfaces reports whether an address to listen on names no host that a
-// peer could connect to.
+// AllInterfaces reports whether an address to listen on names no host that a peer could connect to.
 func AllInterfaces(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
@@ -204,8 +203,7 @@ func (d Datanode) Validate() error {
 	for key, size := range map[string]Size{"datanode.socket_receive_buffer": d.SocketReceive,
 		"datanode.socket_send_buffer": d.SocketSend} {
 		check.that(size == 0 || size >= socketBufferMin && size <= socketBufferMax, key,
-			"%s is neither 0 nor between %s and %s",
-			size, Size(socketBufferMin), Size(socketBufferMax))
+			"%s is neither 0 nor between %s and %s", size, Size(socketBufferMin), Size(socketBufferMax))
 	}
 	check.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
 	check.that(d.MemoryLimit == 0 || d.MemoryLimit >= d.Budget+memoryLimitMin, "datanode.memory_limit",

@@ -11,9 +11,8 @@ import (
 // Size is a number of bytes, written as "64MiB", "1 GB", "4096".
 type Size int64
 
-// ParseSize reads a size: a whole or decimal number and a unit, binary (KiB,
-// MiB, GiB, TiB, also K, M, G, T) or decimal (kB, MB, GB, TB), or no unit for
-// bytes.
+// ParseSize reads a size: a whole or decimal number and a unit, binary (KiB, MiB, GiB, TiB, also K, M, G, T) or
+// decimal (kB, MB, GB, TB), or no unit for bytes.
 func ParseSize(text string) (Size, error) {
 	value := strings.TrimSpace(text)
 	digits := strings.IndexFunc(value, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })

@@ -38,10 +38,9 @@ func Modes() string {
 	return strings.Join(names, "|")
 }
 
-// Start begins the named profile; stop ends it and writes it to a file of that
-// kind (cpu.pprof, mem.pprof, …, trace.out) in directory, which is made. An empty
-// name profiles nothing. Errors: fault.Invalid for a name that Modes does not
-// list, fault.Disk when the directory cannot be made.
+// Start begins the named profile; stop ends it and writes it to a file of that kind (cpu.pprof, mem.pprof, …,
+// trace.out) in directory, which is made. An empty name profiles nothing. Errors: fault.Invalid for a name that
+// Modes does not list, fault.Disk when the directory cannot be made.
 func Start(name, directory string) (stop func(), err error) {
 	const op = "profile"
 	if name == "" {

@@ -1,11 +1,9 @@
-// Package bufpool provides pooled byte buffers of fixed capacity classes on top
-// of valyala/bytebufferpool.
+// Package bufpool provides pooled byte buffers of fixed capacity classes on top of valyala/bytebufferpool.
 //
-// A Buffer has one owner at a time; passing it on moves the ownership. Only
-// pipeline fan-out (disk and downstream use one packet at once) holds counted
-// references: Retain adds one, Release gives one back, and the last Release
-// returns the memory. Under internal/invariants a released buffer is scribbled
-// over, and releasing or using it again panics.
+// A Buffer has one owner at a time; passing it on moves the ownership. Only pipeline fan-out (disk and downstream
+// use one packet at once) holds counted references: Retain adds one, Release gives one back, and the last Release
+// returns the memory. Under internal/invariants a released buffer is scribbled over, and releasing or using it
+// again panics.
 //
 // The package runs no goroutine. It does not bound how much is in use: its
 // users do, by a window, a budget or a count.
@@ -49,9 +47,8 @@ func New() *Pool {
 	return p
 }
 
-// Get returns a buffer of n bytes with undefined content and one reference,
-// which the caller must Release. n above the largest class (1 MiB +
-// HeadroomBytes) works, but such memory is not pooled.
+// Get returns a buffer of n bytes with undefined content and one reference, which the caller must Release. n above
+// the largest class (1 MiB + HeadroomBytes) works, but such memory is not pooled.
 func (p *Pool) Get(size int) *Buffer {
 	var buffer *Buffer
 	if invariants.Enabled {
@@ -74,8 +71,7 @@ func (p *Pool) Get(size int) *Buffer {
 	return buffer
 }
 
-// Outstanding is the number of buffers in use: 0 when
-// nothing leaks and nothing runs.
+// Outstanding is the number of buffers in use: 0 when nothing leaks and nothing runs.
 func (p *Pool) Outstanding() int64 { return p.outstanding.Load() }
 
 // OutstandingBytes is the memory behind the outstanding buffers.
@@ -84,9 +80,8 @@ func (p *Pool) OutstandingBytes() int64 { return p.outstandingBytes.Load() }
 // Oversize is how many buffers were ever too large to be pooled.
 func (p *Pool) Oversize() int64 { return p.oversize.Load() }
 
-// ClassBytes is the payload that a buffer for a packet of n payload bytes has
-// room for: n rounded up to a power of two, at least 4 KiB. The memory that such
-// a packet takes is this plus HeadroomBytes.
+// ClassBytes is the payload that a buffer for a packet of n payload bytes has room for: n rounded up to a power of
+// two, at least 4 KiB. The memory that such a packet takes is this plus HeadroomBytes.
 func ClassBytes(n int) int {
 	size := capacityMin
 	for size < n {
@@ -112,10 +107,9 @@ func (c *class) get() *bytebufferpool.ByteBuffer {
 	return m
 }
 
-// put gives memory back. bytebufferpool recalibrates itself after 42,000 puts,
-// and then makes new buffers of the next power of two: twice the size of ours,
-// which are a power of two plus a packet header. So the pool of a class is
-// renewed before that; what it held is left to the garbage collector.
+// put gives memory back. bytebufferpool recalibrates itself after 42,000 puts, and then makes new buffers of the
+// next power of two: twice the size of ours, which are a power of two plus a packet header. So the pool of a class
+// is renewed before that; what it held is left to the garbage collector.
 func (c *class) put(m *bytebufferpool.ByteBuffer) {
 	if c.puts.Add(1) == putsPerPool {
 		c.pool.Store(&bytebufferpool.Pool{})

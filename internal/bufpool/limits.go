@@ -7,11 +7,9 @@ const (
 
 	// capacityMin is the smallest class without its headroom.
 	capacityMin = 4 << 10
-	// classCount classes double from 4 KiB: the last one is 1 MiB, the largest
-	// payload of a packet.
+	// classCount classes double from 4 KiB: the last one is 1 MiB, the largest payload of a packet.
 	classCount = 9
-	// putsPerPool stays below the 42,000 puts after which bytebufferpool
-	// recalibrates.
+	// putsPerPool stays below the 42,000 puts after which bytebufferpool recalibrates.
 	putsPerPool = 40_000
 
 	// poison fills released memory under invariants.

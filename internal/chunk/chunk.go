@@ -1,6 +1,5 @@
-// Package chunk holds the identities that every part of the system shares:
-// chunk ids, generations, replica states and locations. It owns no state, runs no
-// goroutine and does no I/O.
+// Package chunk holds the identities that every part of the system shares: chunk ids, generations, replica states
+// and locations. It owns no state, runs no goroutine and does no I/O.
 package chunk
 
 import (
@@ -16,13 +15,11 @@ const (
 	SizeDefault = 64 << 20
 	// SizeMax bounds the chunk size of any file, in bytes.
 	SizeMax = 1 << 30
-	// ChecksumBlockBytes is the span that one stored checksum covers. A chunk
-	// size is a multiple of it.
+	// ChecksumBlockBytes is the span that one stored checksum covers. A chunk size is a multiple of it.
 	ChecksumBlockBytes = 64 << 10
 )
 
-// ID names a chunk forever; ids are UUIDv7, so they sort by creation time,
-// and are never reused.
+// ID names a chunk forever; ids are UUIDv7, so they sort by creation time, and are never reused.
 type ID [16]byte
 
 // IDFrom reads an id from its 16 bytes.
@@ -106,9 +103,8 @@ type Replica struct {
 	State      State
 }
 
-// Location says where one copy of a chunk is: on which datanode, and at which
-// host:port its data server listens. It is also the wire's hop of a pipeline,
-// and thus encoded there as an array.
+// Location says where one copy of a chunk is: on which datanode, and at which host:port its data server listens. It
+// is also the wire's hop of a pipeline, and thus encoded there as an array.
 type Location struct {
 	_struct struct{} `codec:",toarray"`
 	NodeID  string

@@ -55,8 +55,7 @@ func (r realTimer) C() <-chan time.Time        { return r.t.C }
 func (r realTimer) Stop() bool                 { return r.t.Stop() }
 func (r realTimer) Reset(d time.Duration) bool { return r.t.Reset(d) }
 
-// Fake is a clock that moves only when told. Its zero value is not usable; see
-// NewFake.
+// Fake is a clock that moves only when told. Its zero value is not usable; see NewFake.
 type Fake struct {
 	mu struct {
 		sync.Mutex

@@ -1,10 +1,8 @@
-// Package datanode holds what a datanode and the rest of the system say about
-// each other: who the datanode is, its volumes and load, the orders that a
-// namenode gives it, and their results. The state machine, the agent, the data
-// plane and the chunk store share these types; only the protobuf messages are a
-// second shape. They are apart from package chunk because the identities there
-// are for clients too, which know nothing of orders. It owns no state, runs no
-// goroutine and does no I/O.
+// Package datanode holds what a datanode and the rest of the system say about each other: who the datanode is, its
+// volumes and load, the orders that a namenode gives it, and their results. The state machine, the agent, the data
+// plane and the chunk store share these types; only the protobuf messages are a second shape. They are apart from
+// package chunk because the identities there are for clients too, which know nothing of orders. It owns no state,
+// runs no goroutine and does no I/O.
 //
 // A new order is a type in order.go and a message of the same name in controlpb;
 // package control/namenode sends it (session.go), control/agent receives it.
@@ -27,6 +25,5 @@ type Load struct {
 	GrantedWindowBytes int64
 }
 
-// Index is the number by which the records of a namenode name a datanode; 0
-// means none.
+// Index is the number by which the records of a namenode name a datanode; 0 means none.
 type Index uint16

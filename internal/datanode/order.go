@@ -2,8 +2,7 @@ package datanode
 
 import "github.com/whispering-woods/ww/internal/chunk"
 
-// Orders of a namenode to a datanode. Each has the name of its message in
-// controlpb.
+// Orders of a namenode to a datanode. Each has the name of its message in controlpb.
 type (
 	// DeleteReplicas orders replicas deleted. A replica whose generation differs
 	// is left alone. State and Length are not set.
@@ -38,9 +37,8 @@ type (
 // Results of orders, as a datanode reports them. The other orders have none: a
 // chunk report, or a change of one, shows what became of them.
 type (
-	// RecoverResult answers RecoverChunk. Without Error all named nodes hold the
-	// chunk, sealed, at Length bytes. No nodes and length 0: every holder that was
-	// asked says that it has no replica at all.
+	// RecoverResult answers RecoverChunk. Without Error all named nodes hold the chunk, sealed, at Length bytes. No
+	// nodes and length 0: every holder that was asked says that it has no replica at all.
 	RecoverResult struct {
 		Chunk      chunk.ID
 		Generation chunk.Generation

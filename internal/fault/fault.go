@@ -1,6 +1,5 @@
-// Package fault is the one error type that crosses package and process
-// borders. An Error says what was tried, on what, where, why it failed and what
-// to do. Branch on its Kind with errors.Is, never on its text.
+// Package fault is the one error type that crosses package and process borders. An Error says what was tried, on
+// what, where, why it failed and what to do. Branch on its Kind with errors.Is, never on its text.
 //
 // The package owns no state and runs no goroutine.
 package fault
@@ -74,8 +73,7 @@ const (
 	Corruption              // read another replica, report this one
 )
 
-// ClassOf decides, for the whole project, what a retry can do about err. An
-// error of no Kind is permanent.
+// ClassOf decides, for the whole project, what a retry can do about err. An error of no Kind is permanent.
 func ClassOf(err error) Class {
 	switch KindOf(err) {
 	case SafeMode, NotActive, Busy, Unavailable, TooFewNodes, Fenced:
@@ -86,8 +84,7 @@ func ClassOf(err error) Class {
 	return Permanent
 }
 
-// Error is a failure with everything a person needs to act on it. Unset fields
-// are left out of the text.
+// Error is a failure with everything a person needs to act on it. Unset fields are left out of the text.
 type Error struct {
 	Kind    Kind
 	Op      string // "put", "add chunk", "read chunk"
@@ -163,8 +160,7 @@ func (e *Error) Is(target error) bool {
 	return ok && k == e.Kind
 }
 
-// KindOf finds the Kind of the outermost Error or Kind in err's chain; 0 if
-// there is none.
+// KindOf finds the Kind of the outermost Error or Kind in err's chain; 0 if there is none.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {

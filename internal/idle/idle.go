@@ -12,9 +12,8 @@ import (
 // connection which is used again and again costs no allocation.
 const emptyMax = 64
 
-// Connections are idle ones by the address that they lead to. Of one address the
-// newest is used first, so that the others grow old and can be dropped. One
-// goroutine at a time may use it.
+// Connections are idle ones by the address that they lead to. Of one address the newest is used first, so that the
+// others grow old and can be dropped. One goroutine at a time may use it.
 type Connections[C comparable] struct {
 	byAddress map[string][]C // the newest last
 	count     int            // sum of the lists' lengths

@@ -1,6 +1,5 @@
-// Package invariants holds the project's assertions. A failed one is a bug of
-// ours, never the effect of a disk or a network: it stops the process. Costly
-// checks hide behind Enabled, which the race detector and the build tag
+// Package invariants holds the project's assertions. A failed one is a bug of ours, never the effect of a disk or a
+// network: it stops the process. Costly checks hide behind Enabled, which the race detector and the build tag
 // "invariants" turn on.
 package invariants
 

@@ -12,8 +12,7 @@ import (
 // The functions below say what is wrong with a value, in a phrase that a caller
 // puts into its error; "" if nothing is.
 
-// CheckReplication checks the replication of a file; 0 is for the caller, to whom
-// it may mean a default.
+// CheckReplication checks the replication of a file; 0 is for the caller, to whom it may mean a default.
 func CheckReplication[T int | uint32](replication T) string {
 	if replication < 0 || replication > ReplicationMax {
 		return fmt.Sprintf("replication %d is above the limit of %d", replication, ReplicationMax)
@@ -94,9 +93,8 @@ func CheckName(name string) string {
 	return ""
 }
 
-// CheckPath refuses a path that no request may name: one that is not absolute,
-// clean and within the limits. Of a long path the error shows the beginning.
-// Errors: fault.Invalid.
+// CheckPath refuses a path that no request may name: one that is not absolute, clean and within the limits. Of a
+// long path the error shows the beginning. Errors: fault.Invalid.
 func CheckPath(op, path string) *fault.Error {
 	var reason string
 	switch {

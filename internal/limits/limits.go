@@ -1,10 +1,8 @@
-// Package limits holds the bounds that more than one layer has to agree on, and
-// the checks of them, so that a value that one layer accepts is not refused by
-// the next. What comes from a network, a command line or a configuration is
-// checked at that edge; the state machine checks again, with the same functions,
-// what it keeps. A bound that only one package knows stands in that package's
-// own limits.go, one that is part of the chunk format in package chunk. It owns
-// no state, runs no goroutine and does no I/O.
+// Package limits holds the bounds that more than one layer has to agree on, and the checks of them, so that a value
+// that one layer accepts is not refused by the next. What comes from a network, a command line or a configuration
+// is checked at that edge; the state machine checks again, with the same functions, what it keeps. A bound that
+// only one package knows stands in that package's own limits.go, one that is part of the chunk format in package
+// chunk. It owns no state, runs no goroutine and does no I/O.
 package limits
 
 import "time"
@@ -52,9 +50,8 @@ const (
 	WindowBytesMax = 256 << 20
 	// ParallelChunksMax: chunks that one operation of a client moves at a time.
 	ParallelChunksMax = 64
-	// BatchRecordsMax and BatchBytesMax: records of one batch for the edit log.
-	// With a frame of 12 bytes per record it stays far below one message of 16 MiB.
-	// BatchBytesMin is the least that may be set: any record fits in it.
+	// BatchRecordsMax and BatchBytesMax: records of one batch for the edit log. With a frame of 12 bytes per record
+	// it stays far below one message of 16 MiB. BatchBytesMin is the least that may be set: any record fits in it.
 	// BatchesInFlightMax bounds the batches that are not durable yet.
 	BatchRecordsMax    = 16 << 10
 	BatchBytesMin      = 2 << 20
@@ -66,20 +63,17 @@ const (
 	HolderBytesMax = 256
 )
 
-// Bounds of what can be set and is checked by the configuration and by the part
-// that uses it.
+// Bounds of what can be set and is checked by the configuration and by the part that uses it.
 const (
 	// CheckpointIntervalMin: the shortest time between checkpoints of the namenode.
 	CheckpointIntervalMin = time.Second
 	// StaleAfterDefault: a datanode that was silent for so long is stale.
 	StaleAfterDefault = 3 * time.Second
-	// LoopsMax: event loops of a data server; ReadBufferBytesMin and
-	// ReadBufferBytesMax: the read buffer of each.
+	// LoopsMax: event loops of a data server; ReadBufferBytesMin and ReadBufferBytesMax: the read buffer of each.
 	LoopsMax           = 256
 	ReadBufferBytesMin = 4 << 10
 	ReadBufferBytesMax = 16 << 20
-	// WindowBytesMin: one packet of a bulk transfer, which is also what a sender may
-	// send before its OpenAck.
+	// WindowBytesMin: one packet of a bulk transfer, which is also what a sender may send before its OpenAck.
 	WindowBytesMin = 256 << 10
 	// WorkersPerVolumeMax: worker threads of one disk.
 	WorkersPerVolumeMax = 256

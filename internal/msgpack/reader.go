@@ -2,13 +2,11 @@ package msgpack
 
 import "math"
 
-// listItemsInit is what is allocated at most for a list before its elements were
-// seen.
+// listItemsInit is what is allocated at most for a list before its elements were seen.
 const listItemsInit = 256
 
-// Reader reads the forms that a Writer writes, and fails on all
-// others. Nothing that it reads is trusted: it allocates no more than it has seen
-// bytes for. After a failure all that it gave and gives is void.
+// Reader reads the forms that a Writer writes, and fails on all others. Nothing that it reads is trusted: it
+// allocates no more than it has seen bytes for. After a failure all that it gave and gives is void.
 type Reader struct {
 	rest   []byte
 	failed bool
@@ -136,8 +134,7 @@ func (r *Reader) Text() string {
 	return r.text[end-len(b) : end]
 }
 
-// TextLike reads a string. It gives previous if that is the same, without an
-// allocation.
+// TextLike reads a string. It gives previous if that is the same, without an allocation.
 func (r *Reader) TextLike(previous string) string {
 	if b := r.textBytes(); string(b) != previous {
 		return string(b)
@@ -154,8 +151,7 @@ func (r *Reader) ID() (id [16]byte) {
 	return id
 }
 
-// ShortBytes reads a byte string of less than 256 bytes, or nil. It is not
-// copied.
+// ShortBytes reads a byte string of less than 256 bytes, or nil. It is not copied.
 func (r *Reader) ShortBytes() []byte {
 	switch r.byte() {
 	case codeNil:

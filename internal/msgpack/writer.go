@@ -5,9 +5,8 @@ import (
 	"math"
 )
 
-// Writer is the bytes that were written; like append, each method gives what is
-// to be used from then on. It is a slice, and no struct, so that a chain of values
-// stays in registers.
+// Writer is the bytes that were written; like append, each method gives what is to be used from then on. It is a
+// slice, and no struct, so that a chain of values stays in registers.
 type Writer []byte
 
 // Uint writes a number of an unsigned type.
@@ -67,8 +66,7 @@ func (w Writer) Text(text string) Writer {
 // ID writes the 16 bytes of an id as a byte string.
 func (w Writer) ID(id [16]byte) Writer { return append(append(w, codeBin8, 16), id[:]...) }
 
-// ShortBytes writes a byte string of less than 256 bytes; nil is a value of its
-// own.
+// ShortBytes writes a byte string of less than 256 bytes; nil is a value of its own.
 func (w Writer) ShortBytes(s []byte) Writer {
 	if s == nil {
 		return append(w, codeNil)

@@ -2,9 +2,8 @@
 // runs no goroutine, takes no lock and has no bound: its owner has them.
 package queue
 
-// compactFrom is how many items are popped before the rest may be moved to the
-// front. Moving waits for half of the items besides, so a pop costs O(1) on
-// average, and the memory stays below twice the longest queue.
+// compactFrom is how many items are popped before the rest may be moved to the front. Moving waits for half of the
+// items besides, so a pop costs O(1) on average, and the memory stays below twice the longest queue.
 const compactFrom = 64
 
 // FIFO is a queue; its zero value is empty. One goroutine at a time may use it.

@@ -5,9 +5,8 @@ import "strings"
 // holderPrefix begins the name under which an appender holds a file's lease.
 const holderPrefix = "appender:"
 
-// HolderName is the name under which the appender of a datanode holds the
-// leases of its files. Clients find the appender by it, and the namenode ends
-// the lease of one whose node is gone.
+// HolderName is the name under which the appender of a datanode holds the leases of its files. Clients find the
+// appender by it, and the namenode ends the lease of one whose node is gone.
 func HolderName(nodeID, address string) string { return holderPrefix + nodeID + "@" + address }
 
 // ParseHolder finds the appender's node id and data address in the name of a

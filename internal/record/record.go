@@ -1,6 +1,5 @@
-// Package record frames the records of a record-append file (GFS §3.3): many
-// clients append to one file at once, each record lands whole and at least
-// once, and a reader tells records from the remains of failed attempts.
+// Package record frames the records of a record-append file (GFS §3.3): many clients append to one file at once,
+// each record lands whole and at least once, and a reader tells records from the remains of failed attempts.
 //
 // The package only encodes and decodes. It owns no file, no socket and no
 // goroutine. The format is described in docs/format/record.md.
@@ -23,9 +22,8 @@ const (
 	HeaderBytes = 56
 	// PayloadBytesMax bounds one record.
 	PayloadBytesMax = 16 << 20
-	// ResyncBytes is the raster on which writing starts again after a failure,
-	// and on which a reader that meets bytes which are no frame looks again. It
-	// divides every chunk size.
+	// ResyncBytes is the raster on which writing starts again after a failure, and on which a reader that meets
+	// bytes which are no frame looks again. It divides every chunk size.
 	ResyncBytes = 64 << 10
 )
 
@@ -72,9 +70,8 @@ func AppendFrame(data []byte, header Header, payload []byte) ([]byte, error) {
 	return data, nil
 }
 
-// ParseHeader reads a frame's header from b[:HeaderBytes] that stands at
-// offset in its file. It does not verify the sum, which covers the payload
-// too. Error: fault.CorruptData when no frame begins here.
+// ParseHeader reads a frame's header from b[:HeaderBytes] that stands at offset in its file. It does not verify the
+// sum, which covers the payload too. Error: fault.CorruptData when no frame begins here.
 func ParseHeader(data []byte, offset int64) (Header, error) {
 	const op = "read record header"
 	_ = data[HeaderBytes-1]
@@ -103,8 +100,7 @@ func ParseHeader(data []byte, offset int64) (Header, error) {
 	return header, nil
 }
 
-// Verify checks a whole frame (header and payload in one piece) against its
-// sum. Error: fault.CorruptData.
+// Verify checks a whole frame (header and payload in one piece) against its sum. Error: fault.CorruptData.
 func Verify(frame []byte) error {
 	if got, want := xxh3.Hash(frame[8:]), binary.LittleEndian.Uint64(frame); got != want {
 		return fault.New(fault.CorruptData, "verify record", "checksum is %016x, the record says %016x", got, want)
@@ -112,7 +108,6 @@ func Verify(frame []byte) error {
 	return nil
 }
 
-// NextStart is where a writer goes on after a failure, and where a reader looks
-// next when the bytes at offset are no frame: the next multiple of ResyncBytes
-// above offset.
+// NextStart is where a writer goes on after a failure, and where a reader looks next when the bytes at offset are
+// no frame: the next multiple of ResyncBytes above offset.
 func NextStart(offset int64) int64 { return (offset/ResyncBytes + 1) * ResyncBytes }

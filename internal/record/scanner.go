@@ -17,9 +17,8 @@ type Record struct {
 	Payload []byte
 }
 
-// Scanner reads the records of a file in order, skips what failed attempts left
-// behind, and drops the duplicates that retries made: of one writer it delivers
-// rising sequences only. One goroutine at a time.
+// Scanner reads the records of a file in order, skips what failed attempts left behind, and drops the duplicates
+// that retries made: of one writer it delivers rising sequences only. One goroutine at a time.
 type Scanner struct {
 	source io.ReaderAt
 	offset int64 // next frame is expected here
@@ -31,15 +30,13 @@ type Scanner struct {
 	duplicates int64
 }
 
-// NewScanner reads from source, starting at a frame's offset (or 0). limit
-// returns how many bytes of source may be read now; it is called again whenever
-// the scanner reaches it, so a growing file can be followed.
+// NewScanner reads from source, starting at a frame's offset (or 0). limit returns how many bytes of source may be
+// read now; it is called again whenever the scanner reaches it, so a growing file can be followed.
 func NewScanner(source io.ReaderAt, offset int64, limit func() (int64, error)) *Scanner {
 	return &Scanner{source: source, offset: offset, limit: limit, last: make(map[WriterID]uint64)}
 }
 
-// Offset is where the next record is looked for; a later scanner can start
-// there.
+// Offset is where the next record is looked for; a later scanner can start there.
 func (s *Scanner) Offset() int64 { return s.offset }
 
 // ContinueAt makes the scanner go on at the offset of another frame. It still drops
@@ -52,9 +49,8 @@ func (s *Scanner) Skipped() int64 { return s.skipped }
 // Duplicates counts the records that a retry had written again.
 func (s *Scanner) Duplicates() int64 { return s.duplicates }
 
-// Next returns the next record. io.EOF: none is complete yet; call again once
-// the file has grown. Other errors are those of the source; after one the
-// scanner can be called again.
+// Next returns the next record. io.EOF: none is complete yet; call again once the file has grown. Other errors are
+// those of the source; after one the scanner can be called again.
 func (s *Scanner) Next() (Record, error) {
 	for {
 		limit, err := s.limit()

@@ -6,9 +6,8 @@ import (
 	"path"
 )
 
-// WriteDurably makes a small file in one step: after a crash it is there whole,
-// or what was there before. An error leaves one of the two, and perhaps the file
-// under its temporary name, which the next call overwrites.
+// WriteDurably makes a small file in one step: after a crash it is there whole, or what was there before. An error
+// leaves one of the two, and perhaps the file under its temporary name, which the next call overwrites.
 func WriteDurably(fsys FS, name string, content []byte) error {
 	temporary := name + ".tmp"
 	file, err := fsys.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)

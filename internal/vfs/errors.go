@@ -8,8 +8,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// IsFull tells whether an error means that there is no room, which is no sign
-// of a bad disk.
+// IsFull tells whether an error means that there is no room, which is no sign of a bad disk.
 func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

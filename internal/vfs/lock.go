@@ -14,8 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Lock is flock(2), exclusive, without waiting. The kernel drops the lock when
-// the process ends, however it ends.
+// Lock is flock(2), exclusive, without waiting. The kernel drops the lock when the process ends, however it ends.
 func (OS) Lock(path string) (io.Closer, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -36,11 +35,9 @@ func flock(file *os.File, how int) error {
 	return nil
 }
 
-// LockDirectory takes the lock of a directory on this machine, which is a file
-// in it, for a whole process: exclusive to change what is there, shared to look
-// at it. Closing the result releases the lock. The file names an exclusive
-// holder, for people. Errors: fault.Busy naming the process that holds it, and
-// the operating system's.
+// LockDirectory takes the lock of a directory on this machine, which is a file in it, for a whole process:
+// exclusive to change what is there, shared to look at it. Closing the result releases the lock. The file names an
+// exclusive holder, for people. Errors: fault.Busy naming the process that holds it, and the operating system's.
 func LockDirectory(directory, name string, exclusive bool) (io.Closer, error) {
 	path := filepath.Join(directory, name)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)

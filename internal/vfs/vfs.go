@@ -1,13 +1,11 @@
 // Package vfs is the seam between storage code and the disk. Storage code takes
 // an FS and never calls package os, so that a test decides what a disk does.
 //
-// OS is the implementation of programs (Linux system calls). Package simdisk has
-// those of tests: a disk in memory, with a model of what a power failure leaves
-// behind, and one that fails by rule. All pass one conformance suite.
+// OS is the implementation of programs (Linux system calls). Package simdisk has those of tests: a disk in memory,
+// with a model of what a power failure leaves behind, and one that fails by rule. All pass one conformance suite.
 //
-// Errors are those of package os: *fs.PathError around a syscall.Errno, so
-// errors.Is with fs.ErrNotExist or syscall.ENOSPC works on all of them. The
-// package starts no goroutine and caches nothing.
+// Errors are those of package os: *fs.PathError around a syscall.Errno, so errors.Is with fs.ErrNotExist or
+// syscall.ENOSPC works on all of them. The package starts no goroutine and caches nothing.
 package vfs
 
 import (
@@ -16,17 +14,14 @@ import (
 	"os"
 )
 
-// FS is one file system tree. Paths are slash-separated and cleaned by the
-// callee. Safe for concurrent use.
+// FS is one file system tree. Paths are slash-separated and cleaned by the callee. Safe for concurrent use.
 type FS interface {
 	// OpenFile opens a file as os.OpenFile does; flag is a set of os.O_*.
 	OpenFile(path string, flag int, perm fs.FileMode) (File, error)
-	// MkdirAll makes a directory and its parents. The new entries are durable
-	// only after SyncDir of each parent.
+	// MkdirAll makes a directory and its parents. The new entries are durable only after SyncDir of each parent.
 	MkdirAll(path string, perm fs.FileMode) error
-	// Rename moves a file, also over an existing one, in one step. After a
-	// power failure either the old or the new state is seen; the new one for
-	// sure only after SyncDir of the directories involved.
+	// Rename moves a file, also over an existing one, in one step. After a power failure either the old or the new
+	// state is seen; the new one for sure only after SyncDir of the directories involved.
 	Rename(source, target string) error
 	// Remove unlinks a file or an empty directory. Open files stay readable.
 	Remove(path string) error
@@ -38,22 +33,19 @@ type FS interface {
 	SyncDir(path string) error
 	// StatFS tells the space of the file system that holds path.
 	StatFS(path string) (Space, error)
-	// Lock takes an exclusive lock on the file at path, which it creates if
-	// needed, without waiting; held elsewhere: an error that matches
-	// syscall.EWOULDBLOCK. The lock ends with Close of the result, or with the
+	// Lock takes an exclusive lock on the file at path, which it creates if needed, without waiting; held
+	// elsewhere: an error that matches syscall.EWOULDBLOCK. The lock ends with Close of the result, or with the
 	// process.
 	Lock(path string) (io.Closer, error)
 }
 
-// File is an open file. ReadAt and WriteAt may run concurrently; Close only
-// when nothing else runs.
+// File is an open file. ReadAt and WriteAt may run concurrently; Close only when nothing else runs.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
 	// Sync makes data and all metadata durable (fsync).
 	Sync() error
-	// Datasync makes data and the metadata needed to read it durable
-	// (fdatasync).
+	// Datasync makes data and the metadata needed to read it durable (fdatasync).
 	Datasync() error
 	// Truncate sets the size in bytes.
 	Truncate(size int64) error

@@ -28,8 +28,7 @@ type amount struct {
 	took         time.Duration
 }
 
-// entries maps the paths below a tree to sizes; -1 for directories. The tree
-// itself is "".
+// entries maps the paths below a tree to sizes; -1 for directories. The tree itself is "".
 func entries(tree string) (map[string]int64, error) {
 	if resolved, err := filepath.EvalSymlinks(tree); err == nil {
 		tree = resolved
@@ -124,8 +123,7 @@ func (s *show) sameNames(ctx context.Context, remote string) error {
 	return sameEntries(want, got)
 }
 
-// fetchTree fetches the stored tree, compares it with its source and removes
-// the copy.
+// fetchTree fetches the stored tree, compares it with its source and removes the copy.
 func (s *show) fetchTree(ctx context.Context) (amount, error) {
 	copied := s.path("tree")
 	_, took, err := s.timed(ctx, "get", "-r", "/tree", copied)
@@ -157,8 +155,7 @@ func (s *show) fetchTree(ctx context.Context) (amount, error) {
 	return sum, os.RemoveAll(copied)
 }
 
-// fetchFile fetches the big file, compares it with its source and removes the
-// copy.
+// fetchFile fetches the big file, compares it with its source and removes the copy.
 func (s *show) fetchFile(ctx context.Context, bytes int64) (time.Duration, error) {
 	copied := s.path("big-copy")
 	_, took, err := s.timed(ctx, "get", "/big", copied)

@@ -1,9 +1,8 @@
 // Package demo shows Whispering Woods to a newcomer: it runs ww as a person
 // would, in processes of its own, and checks every byte that comes back.
 //
-// Run starts one child process for the cluster and one for each verb, all of
-// them from the ww that is given, works below a temporary directory that it
-// removes, and ends its children. The package keeps nothing.
+// Run starts one child process for the cluster and one for each verb, all of them from the ww that is given, works
+// below a temporary directory that it removes, and ends its children. The package keeps nothing.
 package demo
 
 import (
@@ -49,8 +48,7 @@ type show struct {
 	cluster   *cluster
 }
 
-// Run runs the demo. Any difference between what went in and what came out is
-// an error of kind fault.CorruptData.
+// Run runs the demo. Any difference between what went in and what came out is an error of kind fault.CorruptData.
 func Run(ctx context.Context, options Options) (err error) {
 	directory, err := os.MkdirTemp(options.Directory, "ww-demo-")
 	if err != nil {
@@ -99,8 +97,7 @@ func (s *show) report(took time.Duration, bytes int64, format string, args ...an
 // path names something in the temporary directory.
 func (s *show) path(name string) string { return filepath.Join(s.directory, name) }
 
-// checkSpace refuses a disk that three copies and the fetched ones do not fit
-// on.
+// checkSpace refuses a disk that three copies and the fetched ones do not fit on.
 func (s *show) checkSpace() error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(s.directory, &fs); err != nil {
@@ -213,8 +210,7 @@ func (s *show) restart(ctx context.Context) error {
 		return err
 	}
 	s.report(stopped+time.Since(begin), 0, "stopped the cluster (%.2fs) and started it again (%.2fs)",
-		stopped.Seconds(),
-		time.Since(begin).Seconds())
+		stopped.Seconds(), time.Since(begin).Seconds())
 	return nil
 }
 

@@ -9,9 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Copy copies files and trees within the cluster; the bytes go from datanode to
-// datanode. It returns an error only if ctx ended; what became of each file
-// comes through o.Done.
+// Copy copies files and trees within the cluster; the bytes go from datanode to datanode. It returns an error only
+// if ctx ended; what became of each file comes through o.Done.
 func Copy(ctx context.Context, woods *client.Client, pairs []Pair, options Options) error {
 	return run(ctx, woods, options, func(ctx context.Context, transfer *mover) {
 		for _, pair := range pairs {

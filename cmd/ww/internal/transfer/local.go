@@ -58,9 +58,8 @@ type partFile struct {
 	finished          bool
 }
 
-// createPart makes a file beside target. size bytes of space are taken now, if
-// that is more than a little. It refuses an existing target unless overwrite,
-// and a directory always.
+// createPart makes a file beside target. size bytes of space are taken now, if that is more than a little. It
+// refuses an existing target unless overwrite, and a directory always.
 func createPart(target string, size int64, overwrite bool) (*partFile, error) {
 	info, err := os.Lstat(target)
 	switch {
@@ -134,8 +133,7 @@ func renameNew(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// isSpecial reports whether the path leads to a device, pipe or socket, which
-// is written into and never replaced.
+// isSpecial reports whether the path leads to a device, pipe or socket, which is written into and never replaced.
 func isSpecial(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && !info.IsDir() && !info.Mode().IsRegular()

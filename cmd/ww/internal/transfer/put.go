@@ -81,7 +81,8 @@ func (m *mover) putTree(ctx context.Context, root Pair) {
 		}
 		info, err := os.Stat(name)
 		if err == nil && info.IsDir() {
-			err = &fault.Error{Kind: fault.Invalid, Path: name, Reason: "is a link to a directory, which is not followed"}
+			err = &fault.Error{Kind: fault.Invalid, Path: name,
+				Reason: "is a link to a directory, which is not followed"}
 		}
 		if err == nil && !info.Mode().IsRegular() {
 			err = &fault.Error{Kind: fault.Invalid, Path: name, Reason: "is neither a file nor a directory"}
@@ -95,8 +96,7 @@ func (m *mover) putTree(ctx context.Context, root Pair) {
 	}) // every error was reported where it happened
 }
 
-// isDirectory returns nil if the path is a directory of the cluster, and
-// otherwise the error given.
+// isDirectory returns nil if the path is a directory of the cluster, and otherwise the error given.
 func (m *mover) isDirectory(ctx context.Context, path string, otherwise error) error {
 	if info, err := m.client.Stat(ctx, path); err == nil && info.Directory {
 		return nil
@@ -104,8 +104,7 @@ func (m *mover) isDirectory(ctx context.Context, path string, otherwise error) e
 	return otherwise
 }
 
-// putFile stores one local file: in parallel chunks if its size is known, as a
-// stream if it is a pipe or a device.
+// putFile stores one local file: in parallel chunks if its size is known, as a stream if it is a pipe or a device.
 func (m *mover) putFile(ctx context.Context, pair Pair) Result {
 	result := Result{Source: pair.Source, Target: pair.Target}
 	file, err := os.Open(pair.Source)
@@ -131,9 +130,8 @@ func (m *mover) putFile(ctx context.Context, pair Pair) Result {
 	return result
 }
 
-// PutStream stores what the source gives until its end, as one file that
-// appears when it is complete. It returns the bytes stored, and the nodes that
-// held it up and were replaced.
+// PutStream stores what the source gives until its end, as one file that appears when it is complete. It returns
+// the bytes stored, and the nodes that held it up and were replaced.
 func PutStream(
 	ctx context.Context, woods *client.Client, source io.Reader, target string, options Options,
 ) (int64, []client.SlowNode, error) {

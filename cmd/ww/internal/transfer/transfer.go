@@ -1,14 +1,12 @@
 // Package transfer moves files and trees between the local file system and the
 // cluster, and from one place in the cluster to another.
 //
-// A transfer goes on after a file that failed and reports every file through
-// Options.Done. Nothing half done ever carries its final name: the cluster
-// shows a stored file when it is complete, and a fetched one is renamed into
+// A transfer goes on after a file that failed and reports every file through Options.Done. Nothing half done ever
+// carries its final name: the cluster shows a stored file when it is complete, and a fetched one is renamed into
 // place when all its bytes are there and verified.
 //
-// Each call runs one goroutine that walks the source and Options.Parallel
-// workers; all have ended when it returns. The package keeps no state between
-// calls and prints nothing.
+// Each call runs one goroutine that walks the source and Options.Parallel workers; all have ended when it returns.
+// The package keeps no state between calls and prints nothing.
 package transfer
 
 import (
@@ -20,8 +18,7 @@ import (
 )
 
 const (
-	// ParallelDefault is how many files travel at once if the caller does not
-	// say.
+	// ParallelDefault is how many files travel at once if the caller does not say.
 	ParallelDefault = 16
 	// ParallelMax bounds Options.Parallel.
 	ParallelMax = 256
