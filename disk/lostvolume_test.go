@@ -136,6 +136,7 @@ func (l *lossy) requireLost(state datanode.VolumeHealth) {
 	for len(l.events) > 0 {
 		e := <-l.events
 		require.Equal(t, Removed, e.Kind)
+		require.True(t, e.Lost)
 		removed[e.Replica.ID] = true
 	}
 	require.Len(t, removed, len(lost))

@@ -131,6 +131,7 @@ type Event struct {
 	Kind    EventKind
 	Replica chunk.Replica
 	Reason  string
+	Lost    bool // with Removed: it was not deleted, its volume went out of service
 }
 
 // CreateOptions describe a new replica.

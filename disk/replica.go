@@ -88,7 +88,9 @@ func (r *replica) reportLost() bool {
 	if seen.state == 0 || seen.hidden || !r.volume.health.Out() {
 		return false
 	}
-	r.volume.options.OnEvent(Event{Kind: Removed, Replica: r.describe(seen), Reason: "its volume is out of service"})
+	r.volume.options.OnEvent(Event{
+		Kind: Removed, Replica: r.describe(seen), Reason: "its volume is out of service", Lost: true,
+	})
 	return true
 }
 

@@ -71,7 +71,9 @@ func (n *node) start() {
 		PackBytesMax: chunk.ChecksumBlockBytes, OnEvent: func(e disk.Event) {
 			if e.Kind == disk.Removed {
 				n.mu.Lock()
-				n.mu.removed = append(n.mu.removed, e.Replica)
+				if !e.Lost { // else the disk that died has it still
+					n.mu.removed = append(n.mu.removed, e.Replica)
+				}
 				n.mu.Unlock()
 				events.Removed(e.Replica)
 				return
