@@ -51,6 +51,11 @@ func (p *Pool) Get(ctx context.Context, address string) (*Connection, error) {
 func (p *Pool) Dial(ctx context.Context, address string) (*Connection, error) {
 	n, err := p.dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
+		// The dialer puts the deadline of ctx on the socket, whose time may be over a moment before ctx says so. The
+		// caller asks ctx whether it was its own end or the node's failure.
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= 0 {
+			<-ctx.Done()
+		}
 		return nil, socketFault(err, address)
 	}
 	c := NewConnection(n, address)
