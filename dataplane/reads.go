@@ -224,13 +224,13 @@ func (t *readTask) sendFile(reader *disk.Reader, file *os.File, offset, length i
 				progress = true
 			}
 			switch {
-			case sendErr == unix.EAGAIN:
+			case errors.Is(sendErr, unix.EAGAIN):
 				if progress {
 					t.renewDeadline()
 					progress = false
 				}
 				return false // called again when the socket has room
-			case sendErr == unix.EINTR:
+			case errors.Is(sendErr, unix.EINTR):
 			case errors.Is(sendErr, syscall.EIO):
 				failed = &fault.Error{Kind: fault.Disk, Op: "read chunk", Err: sendErr}
 				return true

@@ -57,7 +57,8 @@ func LockDirectory(directory, name string, exclusive bool) (io.Closer, error) {
 		}
 		holder, _ := os.ReadFile(path) // only for the message
 		return nil, &fault.Error{Kind: fault.Busy, Op: "lock directory", Path: directory,
-			Reason: "another process uses the directory: " + strings.TrimSpace(string(holder)), Hint: "stop it first, or use another directory"}
+			Reason: "another process uses the directory: " + strings.TrimSpace(string(holder)),
+			Hint:   "stop it first, or use another directory"}
 	}
 	if exclusive {
 		if err := file.Truncate(0); err == nil {

@@ -49,7 +49,7 @@ func (p *Pool) Get(ctx context.Context, address string) (*Connection, error) {
 
 // Dial makes a new connection.
 func (p *Pool) Dial(ctx context.Context, address string) (*Connection, error) {
-	n, err := p.dialer.DialContext(ctx, "tcp", address)
+	socket, err := p.dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		// The dialer puts the deadline of ctx on the socket, whose time may be over a moment before ctx says so. The
 		// caller asks ctx whether it was its own end or the node's failure.
@@ -58,11 +58,11 @@ func (p *Pool) Dial(ctx context.Context, address string) (*Connection, error) {
 		}
 		return nil, socketFault(err, address)
 	}
-	c := NewConnection(n, address)
+	c := NewConnection(socket, address)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.closed {
-		return nil, errors.Join(lifetime.ErrClosed, n.Close())
+		return nil, errors.Join(lifetime.ErrClosed, socket.Close())
 	}
 	p.mu.inUse[c] = struct{}{}
 	return c, nil
