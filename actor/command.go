@@ -223,6 +223,12 @@ type (
 		Session uint64
 		datanode.RecoverResult
 	}
+	// CopyResult says what became of an ordered copy. One that succeeded comes as a Delta too. No result.
+	CopyResult struct {
+		NodeID  string
+		Session uint64
+		datanode.CopyResult
+	}
 	// VerifyResult says what a node found that verified a replica. No result.
 	VerifyResult struct {
 		NodeID  string
@@ -270,5 +276,6 @@ func (*NodeGone) request()         {}
 func (*ReportPage) request()       {}
 func (*Delta) request()            {}
 func (*RecoverResult) request()    {}
+func (*CopyResult) request()       {}
 func (*VerifyResult) request()     {}
 func (*Tick) request()             {}

@@ -72,6 +72,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return nil, s.replicas.Reports.Delta(session(request.NodeID, request.Session), request.Stored, request.Removed)
 	case *RecoverResult:
 		return nil, recoverResult(s, request)
+	case *CopyResult:
+		return nil, s.replicas.Copied(session(request.NodeID, request.Session), &request.CopyResult)
 	case *VerifyResult:
 		return nil, s.replicas.Suspects.Verified(session(request.NodeID, request.Session), &request.VerifyResult)
 	case *Tick:

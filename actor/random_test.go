@@ -298,6 +298,9 @@ func (w *world) obey() {
 		case *datanode.SendReport:
 			w.do(w.report(m.NodeID, w.held(m.NodeID)...))
 		case *datanode.CopyReplica:
+			result := &CopyResult{NodeID: m.NodeID, Session: w.sessions[m.NodeID],
+				CopyResult: datanode.CopyResult{Chunk: d.Chunk, Generation: d.Generation,
+					Error: "no source gave a good copy"}}
 			for _, source := range d.Sources {
 				r, there := w.disks[source.NodeID][d.Chunk]
 				if w.up[source.NodeID] && there && r.State == chunk.Sealed && r.Generation == d.Generation {
@@ -305,9 +308,14 @@ func (w *world) obey() {
 						require.Equal(w.t, d.Length, r.Length)
 						w.store(m.NodeID, r)
 					}
+					result.Error = ""
 					break
 				}
+				if w.random.Intn(8) == 0 { // right or wrong, its node will verify it
+					result.BadSources = append(result.BadSources, source.NodeID)
+				}
 			}
+			w.do(w.own(result))
 		case *datanode.RecoverChunk:
 			w.recover(m.NodeID, d)
 		case *datanode.VerifyReplica:

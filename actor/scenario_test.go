@@ -248,6 +248,13 @@ func (s *scenario) line(line string) string {
 		c := s.commit(a.words[0])
 		return s.effects(s.own(&ReportBadReplica{Chunk: c.Chunk, Generation: c.Generation, NodeID: a.words[1],
 			Reason: "checksum"}))
+	case "copied":
+		c := s.commit(a.words[1])
+		result := datanode.CopyResult{Chunk: c.Chunk, Generation: c.Generation, Error: a.keyed["error"]}
+		for _, name := range a.keyed["bad"] {
+			result.BadSources = append(result.BadSources, string(name))
+		}
+		return s.effects(s.own(&CopyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]], CopyResult: result}))
 	case "verified":
 		c := s.commit(a.words[1])
 		return s.effects(s.own(&VerifyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]],

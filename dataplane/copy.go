@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 
+	"github.com/whispering-woods/ww/dataplane/copier"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
@@ -20,24 +21,29 @@ import (
 // fault.NotFound, if all sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx
 // ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
+	result, err := s.copy(ctx, o)
+	return result.Length, err
+}
+
+func (s *Server) copy(ctx context.Context, o wire.CopyRange) (copier.Result, error) {
 	if err := o.Validate(); err != nil {
-		return 0, err
+		return copier.Result{}, err
 	}
 	ctx, leave, err := s.enter(ctx, "copy replica")
 	if err != nil {
-		return 0, err
+		return copier.Result{}, err
 	}
 	defer leave()
 	return s.copier.Copy(ctx, o)
 }
 
-// CopyReplica carries out a namenode's order: it is Copy of a sealed replica,
-// from sources that are at its generation at least.
-func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) error {
-	_, err := s.Copy(ctx, wire.CopyRange{
+// CopyReplica carries out a namenode's order: it is Copy of a sealed replica, from sources that are at its generation
+// at least. badSources are the nodes whose bytes did not match their checksums, also if another one served.
+func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) (badSources []string, err error) {
+	result, err := s.copy(ctx, wire.CopyRange{
 		BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
 		Generation: uint64(order.Generation), SourceMinGeneration: uint64(order.Generation), Length: order.Length,
 		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)],
 	})
-	return err
+	return result.BadSources, err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
@@ -221,6 +222,12 @@ func TestCopyVerifies(t *testing.T) {
 	r = p.copy(copyRange(id, 1, len(content), nodes[0].hop(), nodes[1].hop()))
 	require.Zero(t, r.Status.Code, r.Status.Reason)
 	requireContent(t, nodes[1:], id, content)
+
+	again := startNodes(t, 1, Limits{})[0]
+	bad, err := again.server.CopyReplica(t.Context(), datanode.CopyReplica{Chunk: id, Generation: 1,
+		Length: int64(len(content)), Sources: []chunk.Location{nodes[0].hop(), nodes[1].hop()}})
+	require.NoError(t, err)
+	require.Equal(t, []string{nodes[0].hop().NodeID}, bad, "a bad source is named also when another one served")
 }
 
 // Half of a copy is nobody's replica: while it runs, and after it was given up.

@@ -96,6 +96,11 @@ func (r *repair) check() error {
 	for _, c := range r.copies {
 		copies[c.target]++
 	}
+	for slot := range r.retries {
+		if l := r.room.locations.level(slot); l == levelWanted || l == levelSurplus || len(r.retries) > copyRetriesMax {
+			return fmt.Errorf("slot %d waits to be copied again, at level %d; %d do", slot, l, len(r.retries))
+		}
+	}
 	if !slices.Equal(copies, r.copiesTo) || len(r.copies) > r.room.config.CopiesTotal || len(r.dirty) > 0 {
 		return fmt.Errorf("copies to each node %v, counted %v; %d copies of %d, %d dirty",
 			r.copiesTo, copies, len(r.copies), r.room.config.CopiesTotal, len(r.dirty))

@@ -28,6 +28,11 @@ const (
 	repairExaminedPerTick = 8192
 	repairExaminedPerCopy = 64
 	trimsPerTick          = 1024
+	// copyRetriesMax bounds the memory of copies that failed (≈ 64 B each), copyRetryFirst and copyRetryDoublings
+	// the wait before the next attempt: 2 s, 4 s, … up to Config.CopyTimeout.
+	copyRetriesMax     = 65_536
+	copyRetryFirst     = 2 * time.Second
+	copyRetryDoublings = 10
 	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.
 	verifyOrdersPerTick = 1024
 	// misplacedExaminedPerTick bounds the misplaced replicas looked at in one Tick.

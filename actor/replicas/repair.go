@@ -22,10 +22,11 @@ type repair struct {
 	sweep   sweep
 
 	copies   map[namespace.ChunkSlot]*copyOrder
-	copiesTo []int  // by node index
-	arrived  int    // in this step, of the copies that were ordered
-	tickFrom uint64 // key where the next Tick goes on
-	nextFrom uint64 // key where the next arrival of a copy goes on
+	retries  map[namespace.ChunkSlot]copyRetry // of chunks with too few replicas, after copies that failed
+	copiesTo []int                             // by node index
+	ended    int                               // in this step, of the copies that were ordered
+	tickFrom uint64                            // key where the next Tick goes on
+	nextFrom uint64                            // key where the next arrival of a copy goes on
 }
 
 // sweep assesses all chunks again, a bounded number per step, after a node's liveness changed.
@@ -103,6 +104,9 @@ func (r *repair) setLevel(slot namespace.ChunkSlot, to level) {
 		r.few.Delete(repairKey(old, slot))
 	}
 	r.room.locations.setLevel(slot, to)
+	if to == levelWanted || to == levelSurplus {
+		delete(r.retries, slot)
+	}
 	switch to {
 	case levelWanted:
 	case levelMissing:
@@ -141,8 +145,34 @@ func (r *repair) located(slot namespace.ChunkSlot, node datanode.Index) {
 	r.markDirty(slot)
 	if c := r.copies[slot]; c != nil && c.target == node {
 		r.endCopy(slot)
-		r.arrived++
+		r.ended++
 	}
+}
+
+// copyRetry is when, and where not, a copy that failed is ordered again.
+type copyRetry struct {
+	failures  int
+	notBefore time.Duration
+	target    datanode.Index // that of the last failure: another one comes first
+}
+
+// failed ends a copy that its target could not make: the place is free for another chunk at once, and this one is
+// tried again after a wait that doubles, elsewhere if there is another target.
+func (r *repair) failed(slot namespace.ChunkSlot, target datanode.Index) {
+	if c := r.copies[slot]; c == nil || c.target != target {
+		return // it arrived, or its time was over
+	}
+	r.endCopy(slot)
+	r.ended++
+	if l := r.room.locations.level(slot); l == levelWanted || l == levelSurplus {
+		return // another replica was found meanwhile
+	}
+	retry, known := r.retries[slot]
+	if !known && len(r.retries) >= copyRetriesMax {
+		return // the next Tick tries again without a memory of this
+	}
+	wait := min(copyRetryFirst<<min(retry.failures, copyRetryDoublings), r.room.config.CopyTimeout)
+	r.retries[slot] = copyRetry{failures: retry.failures + 1, notBefore: r.room.step.Mono + wait, target: target}
 }
 
 // unsealed forgets what a sealed chunk needed.
@@ -177,16 +207,16 @@ func (r *repair) tick() {
 	r.nextFrom = 0
 }
 
-// refill orders a copy in the place of each that has arrived, so that many small ones need not wait for a Tick
-// each. It begins with the fewest replicas, as a Tick does; only when all that it looked at cannot be copied now
+// refill orders a copy in the place of each that has arrived or failed, so that many small ones need not wait for a
+// Tick each. It begins with the fewest replicas, as a Tick does; only when all that it looked at cannot be copied now
 // does the next arrival go on behind them, until a Tick.
 func (r *repair) refill() {
-	arrived := r.arrived
-	r.arrived = 0
-	if arrived == 0 || !r.room.step.Active || !r.room.SafeMode.repairs() {
+	ended := r.ended
+	r.ended = 0
+	if ended == 0 || !r.room.step.Active || !r.room.SafeMode.repairs() {
 		return
 	}
-	ordered, next := r.orderCopies(r.nextFrom, budget{examined: repairExaminedPerCopy, ordered: arrived})
+	ordered, next := r.orderCopies(r.nextFrom, budget{examined: repairExaminedPerCopy, ordered: ended})
 	if r.nextFrom = next; ordered > 0 {
 		r.nextFrom = 0
 	}
@@ -232,11 +262,22 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	if len(sources) == 0 {
 		return false
 	}
+	retry := r.retries[slot]
+	if r.room.step.Mono < retry.notBefore {
+		return false
+	}
 	record := r.room.files.Chunk(slot)
 	r.room.Nodes.order(sources)
-	targets := r.room.Chooser.choose(1, record.Length(), func(n *node) bool {
-		return r.copiesTo[n.index] >= r.room.config.CopiesPerNode || r.room.holds(n.index, slot)
-	}, r.room.Nodes.racks(sources))
+	choose := func(avoided datanode.Index) []datanode.Index {
+		return r.room.Chooser.choose(1, record.Length(), func(n *node) bool {
+			return n.index == avoided || r.copiesTo[n.index] >= r.room.config.CopiesPerNode ||
+				r.room.holds(n.index, slot)
+		}, r.room.Nodes.racks(sources))
+	}
+	targets := choose(retry.target)
+	if len(targets) == 0 && retry.target != 0 {
+		targets = choose(0)
+	}
 	if len(targets) == 0 {
 		return false
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // Config holds the settings of this room; actor.Config says what each means.
@@ -49,7 +50,8 @@ func New(c Config, s *step.Context) *Replicas {
 	r.OpenChunks, r.Suspects = OpenChunks{r}, Suspects{room: r}
 	r.Chooser, r.SafeMode = Chooser{room: r, policy: c.Placement}, SafeMode{room: r}
 	r.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1)}
-	r.repair = repair{room: r, copies: make(map[namespace.ChunkSlot]*copyOrder), copiesTo: make([]int, 1)}
+	r.repair = repair{room: r, copies: make(map[namespace.ChunkSlot]*copyOrder),
+		retries: make(map[namespace.ChunkSlot]copyRetry), copiesTo: make([]int, 1)}
 	r.deletion = deletion{room: r, byNode: make([]*nodeOrders, 1)}
 	return r
 }
@@ -157,6 +159,28 @@ func (r *Replicas) gone(node datanode.Index, replica *chunk.Replica) {
 func inPlace(c *namespace.Chunk, m *misplaced) bool {
 	return m.state == chunk.Sealed && m.verdict == unverified && m.generation == c.Generation() &&
 		m.length == c.Length()
+}
+
+// Copied notes what became of an ordered copy. A source whose bytes did not match their checksums is suspect, as if a
+// reader had found it. A replica that arrived is told by its node's delta.
+func (r *Replicas) Copied(session Session, result *datanode.CopyResult) *fault.Error {
+	node, err := r.Nodes.Heard("copy result", session)
+	if err != nil || !r.step.Active {
+		return err
+	}
+	slot := r.files.Find(result.Chunk)
+	if slot == 0 || r.files.Chunk(slot).Generation() != result.Generation {
+		return nil // removed, or written to meanwhile
+	}
+	if result.Error != "" {
+		r.repair.failed(slot, node)
+	}
+	for _, source := range result.BadSources {
+		// An unknown source is a mistake of the node that names it, and nothing to act on.
+		_ = r.Suspects.Report(result.Chunk, result.Generation, source,
+			"a copy met bytes that differ from their checksums")
+	}
+	return nil
 }
 
 func (r *Replicas) wanted(slot namespace.ChunkSlot) int {

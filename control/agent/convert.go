@@ -41,7 +41,7 @@ func recoverResultToProto(r datanode.RecoverResult) *controlpb.DatanodeMessage {
 
 func copyResultToProto(r datanode.CopyResult) *controlpb.DatanodeMessage {
 	return &controlpb.DatanodeMessage{Body: &controlpb.DatanodeMessage_CopyResult{CopyResult: &controlpb.CopyResult{
-		ChunkId: r.Chunk[:], Generation: uint64(r.Generation), Error: r.Error}}}
+		ChunkId: r.Chunk[:], Generation: uint64(r.Generation), BadSources: r.BadSources, Error: r.Error}}}
 }
 
 func verifyResultToProto(r datanode.VerifyResult) *controlpb.DatanodeMessage {

@@ -233,7 +233,7 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 		return r.protocol("a copy " + err.Error())
 	}
 	order := datanode.CopyReplica{Chunk: key.Chunk, Generation: key.Generation, Length: m.Length, Sources: sources}
-	task := orderTask{key: key, op: "copy replica", refuse: func(err error) { r.answerCopy(order, err) }}
+	task := orderTask{key: key, op: "copy replica", refuse: func(err error) { r.answerCopy(order, nil, err) }}
 	if r.agent.options.Copier != nil {
 		task.run = func(ctx context.Context) { r.copyReplica(ctx, order) }
 	}
@@ -244,18 +244,18 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 func (l *link) copyReplica(ctx context.Context, order datanode.CopyReplica) {
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
-	err := l.agent.options.Copier.CopyReplica(ctx, order)
+	badSources, err := l.agent.options.Copier.CopyReplica(ctx, order)
 	logger := l.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	if err != nil {
 		logger.Warn("replica not copied", keyError, err)
 	} else {
 		logger.Info("replica copied", keyLength, order.Length)
 	}
-	l.answerCopy(order, err)
+	l.answerCopy(order, badSources, err)
 }
 
-func (l *link) answerCopy(order datanode.CopyReplica, err error) {
-	result := datanode.CopyResult{Chunk: order.Chunk, Generation: order.Generation}
+func (l *link) answerCopy(order datanode.CopyReplica, badSources []string, err error) {
+	result := datanode.CopyResult{Chunk: order.Chunk, Generation: order.Generation, BadSources: badSources}
 	if err != nil {
 		result.Error = err.Error()
 	}

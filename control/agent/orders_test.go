@@ -172,11 +172,11 @@ func (w *fakeWork) Recover(ctx context.Context, r datanode.RecoverChunk) (datano
 	return datanode.RecoverResult{Length: 77, NodeIDs: []string{"node-1", "node-2"}}, w.err
 }
 
-func (w *fakeWork) CopyReplica(ctx context.Context, r datanode.CopyReplica) error {
+func (w *fakeWork) CopyReplica(_ context.Context, r datanode.CopyReplica) ([]string, error) {
 	w.mu.Lock()
 	w.copies = append(w.copies, r)
 	w.mu.Unlock()
-	return w.err
+	return []string{"node-9"}, w.err
 }
 
 func (w *fakeWork) count() int {
@@ -197,6 +197,7 @@ func TestRecoveryAndCopy(t *testing.T) {
 	s.send(copyMessage(1, 3))
 	copied := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetCopyResult() != nil }).GetCopyResult()
 	require.Empty(t, copied.Error)
+	require.Equal(t, []string{"node-9"}, copied.BadSources, "a bad source is told also when another one served")
 	require.Equal(t, 1, work.count(), "an order that runs is not carried out twice")
 	close(work.hold)
 	answer := s.await(func(m *controlpb.DatanodeMessage) bool { return m.GetRecoverResult() != nil })

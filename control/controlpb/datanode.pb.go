@@ -704,7 +704,10 @@ type CopyResult struct {
 	ChunkId    []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
 	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Set when no source gave a good copy, or this node could not store it.
-	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Ids of the nodes whose bytes did not match their checksums, also if another
+	// source served.
+	BadSources    []string `protobuf:"bytes,4,rep,name=bad_sources,json=badSources,proto3" json:"bad_sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -758,6 +761,13 @@ func (x *CopyResult) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *CopyResult) GetBadSources() []string {
+	if x != nil {
+		return x.BadSources
+	}
+	return nil
 }
 
 // VerifyResult answers a VerifyReplica command. A replica that is corrupt is also
@@ -1461,14 +1471,16 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x19\n" +
 	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"]\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"~\n" +
 	"\n" +
 	"CopyResult\x12\x19\n" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"q\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1f\n" +
+	"\vbad_sources\x18\x04 \x03(\tR\n" +
+	"badSources\"q\n" +
 	"\fVerifyResult\x12\x19\n" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +

@@ -10,7 +10,6 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/fault"
-	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // datanodes serves DatanodeControl.
@@ -181,7 +180,7 @@ func (r *receiver) onMessage(ctx context.Context, message *controlpb.DatanodeMes
 	case *controlpb.DatanodeMessage_RecoverResult:
 		request, err = recoverResultFromProto(node, number, body.RecoverResult)
 	case *controlpb.DatanodeMessage_CopyResult:
-		return r.onCopyResult(body.CopyResult)
+		request, err = r.copyResult(body.CopyResult)
 	case *controlpb.DatanodeMessage_VerifyResult:
 		request, err = verifyResultFromProto(node, number, body.VerifyResult)
 	case *controlpb.DatanodeMessage_Register:
@@ -204,19 +203,14 @@ func (r *receiver) onMessage(ctx context.Context, message *controlpb.DatanodeMes
 	return nil
 }
 
-// onCopyResult only logs: a copy that failed is ordered again after the
-// actor's CopyTimeout, one that succeeded comes as a stored replica.
-func (r *receiver) onCopyResult(m *controlpb.CopyResult) error {
-	id, err := idFromProto("datanode message", m.GetChunkId())
-	if err != nil {
-		r.server.stats.malformed.Add(1)
-		return err
+// copyResult logs what failed; the state machine orders the copy again.
+func (r *receiver) copyResult(m *controlpb.CopyResult) (*actor.CopyResult, error) {
+	request, err := copyResultFromProto(r.session.nodeID, r.session.number, m)
+	if err == nil && request.Error != "" {
+		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, request.Chunk,
+			keyError, request.Error)
 	}
-	if m.Error != "" {
-		r.server.logger.Warn("replica not copied", keyNode, r.session.nodeID, keyChunk, id, keyError,
-			limits.Clip(m.Error, limits.ReasonBytesMax))
-	}
-	return nil
+	return request, err
 }
 
 // peerOf is the caller's network address, for logs.

@@ -73,6 +73,11 @@ func FuzzDatanodeMessage(f *testing.F) {
 				requireSound(t, []chunk.Replica{
 					{ID: r.Chunk, Generation: r.Generation, Length: r.Length, State: chunk.Sealed}}, nil)
 			}
+		case *controlpb.DatanodeMessage_CopyResult:
+			var r *actor.CopyResult
+			if r, err = copyResultFromProto("node", 1, body.CopyResult); err == nil {
+				requireSound(t, []chunk.Replica{{ID: r.Chunk, Generation: r.Generation, State: chunk.Sealed}}, nil)
+			}
 		case *controlpb.DatanodeMessage_VerifyResult:
 			var r *actor.VerifyResult
 			if r, err = verifyResultFromProto("node", 1, body.VerifyResult); err == nil {

@@ -238,6 +238,21 @@ func recoverResultFromProto(node string, session uint64,
 		Error: limits.Clip(message.Error, limits.ReasonBytesMax)}}, nil
 }
 
+func copyResultFromProto(node string, session uint64, message *controlpb.CopyResult) (*actor.CopyResult, error) {
+	const op = "copy result"
+	id, err := idFromProto(op, message.GetChunkId())
+	if err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(checkGeneration(op, message.Generation), checkNodes(op, message.BadSources)); err != nil {
+		return nil, err
+	}
+	return &actor.CopyResult{NodeID: node, Session: session, CopyResult: datanode.CopyResult{
+		Chunk: id, Generation: chunk.Generation(message.Generation), BadSources: message.BadSources,
+		Error: limits.Clip(message.Error, limits.ReasonBytesMax),
+	}}, nil
+}
+
 func verifyResultFromProto(node string, session uint64, message *controlpb.VerifyResult) (*actor.VerifyResult, error) {
 	const op = "verify result"
 	id, err := idFromProto(op, message.GetChunkId())

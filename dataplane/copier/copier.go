@@ -75,22 +75,28 @@ func (c *Copier) Stats() Stats {
 // Wait returns when no disk worker works for a copy any more. No Copy may run.
 func (c *Copier) Wait() { c.work.Wait() }
 
-// Copy makes the replica that o, which is valid, describes, and returns its
-// length. What it promises and its errors are those of Server.Copy.
-func (c *Copier) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
+// Result is what a copy found, made or not.
+type Result struct {
+	Length int64 // of the replica made
+	// BadSources are the ids of the nodes whose bytes did not match their checksums.
+	BadSources []string
+}
+
+// Copy makes the replica that o, which is valid, describes. What it promises and its errors are those of Server.Copy.
+func (c *Copier) Copy(ctx context.Context, o wire.CopyRange) (Result, error) {
 	id, _ := chunk.IDFrom(o.ChunkID)
 	release, err := c.enter(ctx, id)
 	if err != nil {
-		return 0, err
+		return Result{}, err
 	}
 	defer release()
 	c.copies.Add(1)
 	t := newTask(c, id, o)
 	if err := t.run(ctx); err != nil {
 		c.failed.Add(1)
-		return 0, err
+		return Result{BadSources: t.bad}, err
 	}
-	return t.end, nil
+	return Result{Length: t.end, BadSources: t.bad}, nil
 }
 
 // enter waits for a slot and for the copy of the same chunk that runs.

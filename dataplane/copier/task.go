@@ -30,6 +30,7 @@ type task struct {
 	from    chunk.Generation // of the source's replica that was copied so far
 	end     int64            // bytes handed to the disk: verified
 	ownErr  error            // this node failed: another source would not help
+	bad     []string         // nodes whose bytes did not match their checksums
 	pieces  chan struct{}    // one element for each piece that the disk has
 	diskErr atomic.Pointer[error]
 }
@@ -93,6 +94,9 @@ func (t *task) run(ctx context.Context) error {
 			return t.ownErr
 		}
 		absent = absent && errors.Is(err, fault.NotFound)
+		if errors.Is(err, fault.CorruptData) {
+			t.bad = append(t.bad, source.NodeID)
+		}
 		failures = append(failures, source.NodeID+" at "+source.Address+": "+err.Error())
 	}
 	t.discard()

@@ -46,10 +46,12 @@ type (
 		NodeIDs    []string
 		Error      string
 	}
-	// CopyResult answers CopyReplica.
+	// CopyResult answers CopyReplica. BadSources are the ids of the nodes whose bytes did not match their checksums,
+	// also if another source served.
 	CopyResult struct {
 		Chunk      chunk.ID
 		Generation chunk.Generation
+		BadSources []string
 		Error      string
 	}
 	// VerifyResult answers VerifyReplica: without Error the replica is good; with
