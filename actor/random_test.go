@@ -304,7 +304,8 @@ func (w *world) obey() {
 			for _, source := range d.Sources {
 				r, there := w.disks[source.NodeID][d.Chunk]
 				if w.up[source.NodeID] && there && r.State == chunk.Sealed && r.Generation == d.Generation {
-					if old, exists := w.disks[m.NodeID][d.Chunk]; !exists || old.State == chunk.Corrupt {
+					if old, exists := w.disks[m.NodeID][d.Chunk]; !exists || old.State == chunk.Corrupt ||
+						old.Generation < r.Generation {
 						require.Equal(w.t, d.Length, r.Length)
 						w.store(m.NodeID, r)
 					}

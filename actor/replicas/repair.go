@@ -271,7 +271,7 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	choose := func(avoided datanode.Index) []datanode.Index {
 		return r.room.Chooser.choose(1, record.Length(), func(n *node) bool {
 			return n.index == avoided || r.copiesTo[n.index] >= r.room.config.CopiesPerNode ||
-				r.room.holds(n.index, slot)
+				r.room.holds(n.index, slot) && !r.room.replaceable(n, slot)
 		}, r.room.Nodes.racks(sources))
 	}
 	targets := choose(retry.target)

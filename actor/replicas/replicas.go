@@ -198,6 +198,18 @@ func (r *Replicas) holds(node datanode.Index, slot namespace.ChunkSlot) bool {
 	return m != nil && (m.verdict != unverified || m.state != chunk.Corrupt)
 }
 
+// replaceable reports whether a copy may take the place of a node's stale replica: its datanode moves that to the trash
+// when a source has answered. What is needed as a last resort stays, as in deletions, and so does what is suspect.
+func (r *Replicas) replaceable(n *node, slot namespace.ChunkSlot) bool {
+	record := r.files.Chunk(slot)
+	if _, ordered := r.deletion.ordered(n.index, record.ID()); ordered {
+		return false // soon it is gone
+	}
+	m := r.misplaced.find(record.ID(), n.index)
+	return m != nil && m.verdict == unverified && m.state != chunk.Corrupt && m.generation < record.Generation() &&
+		r.deletion.staleAllowed(slot, n)
+}
+
 // ChunkAdded makes room for the locations of a chunk.
 func (r *Replicas) ChunkAdded(slot namespace.ChunkSlot) { r.locations.page(slot) }
 
