@@ -227,9 +227,15 @@ func TestDiskDies(t *testing.T) {
 			}
 			d.requireRepaired(bad.mount)
 			require.NoError(t, logged(d.Datanodes[0], "volume is out of service", "state="+fault.words))
-			listed := mustWW(t, d.Cluster, "admin", "disk", "list", fmt.Sprintf("127.0.0.1:%d", d.DataPorts[0]))
-			require.Regexp(t, regexp.QuoteMeta(bad.mount)+`  (failed|read-only|missing) `, listed)
-			require.Regexp(t, regexp.QuoteMeta(d.loops[0].mount)+`  healthy `, listed)
+			lost := regexp.MustCompile(regexp.QuoteMeta(bad.mount) + `  (failed|read-only|missing) `)
+			well := regexp.MustCompile(regexp.QuoteMeta(d.loops[0].mount) + `  healthy `)
+			require.NoError(t, cluster.Poll(ctx, func() error { // the next heartbeat tells
+				listed := mustWW(t, d.Cluster, "admin", "disk", "list", fmt.Sprintf("127.0.0.1:%d", d.DataPorts[0]))
+				if !lost.MatchString(listed) || !well.MatchString(listed) {
+					return fmt.Errorf("one disk is bad, one is well, but listed is:\n%s", listed)
+				}
+				return nil
+			}))
 
 			require.NoError(t, d.Datanodes[0].Stop())
 			require.NoError(t, d.Datanodes[0].Start())
