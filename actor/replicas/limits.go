@@ -24,7 +24,7 @@ const (
 	// sweepSlotsPerStep bounds the chunks assessed again in one step.
 	sweepSlotsPerStep = 1 << 20
 	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick,
-	// repairExaminedPerCopy that after a copy has arrived.
+	// repairExaminedPerCopy that after a copy has arrived or failed.
 	repairExaminedPerTick = 8192
 	repairExaminedPerCopy = 64
 	trimsPerTick          = 1024
