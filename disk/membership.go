@@ -18,8 +18,11 @@ type membership struct {
 	volumes []*volume
 	group   sync.WaitGroup // of writes to identity files
 	// persist is held while the files are written, which a disk may make long; mu is not.
-	persist sync.Mutex
-	mu      struct {
+	persist struct {
+		sync.Mutex
+		closed bool
+	}
+	mu struct {
 		sync.Mutex
 		datanode.Identity
 	}
@@ -125,6 +128,9 @@ func (m *membership) join(clusterID string) error {
 	}
 	m.persist.Lock()
 	defer m.persist.Unlock()
+	if m.persist.closed {
+		return closedError(op)
+	}
 	now := m.identity()
 	switch now.ClusterID {
 	case clusterID:
@@ -143,11 +149,15 @@ func (m *membership) join(clusterID string) error {
 
 // observe is Store.ObserveEpoch.
 func (m *membership) observe(epoch, txid uint64) error {
+	const op = "observe epoch"
 	m.persist.Lock()
 	defer m.persist.Unlock()
+	if m.persist.closed {
+		return closedError(op)
+	}
 	now := m.identity()
 	if epoch < now.HighestEpoch {
-		e := fault.New(fault.Fenced, "observe epoch", "epoch %d is over, epoch %d was seen", epoch, now.HighestEpoch)
+		e := fault.New(fault.Fenced, op, "epoch %d is over, epoch %d was seen", epoch, now.HighestEpoch)
 		e.Node = now.NodeID
 		return e
 	}
@@ -158,6 +168,15 @@ func (m *membership) observe(epoch, txid uint64) error {
 		return nil
 	}
 	return m.persistLocked(next)
+}
+
+// close waits for the writes under way, and refuses those that come later: the volumes are unlocked next, and may
+// be another process's.
+func (m *membership) close() {
+	m.persist.Lock()
+	m.persist.closed = true
+	m.persist.Unlock()
+	m.group.Wait()
 }
 
 // persistLocked writes next to all volumes in service. One success is enough: a start takes the highest of all

@@ -163,7 +163,7 @@ func (s *Store) Close() error {
 	s.losses.stop()
 	s.group.Wait()
 	s.monitor.group.Wait()
-	s.membership.group.Wait()
+	s.membership.close()
 	for _, v := range s.volumes.list {
 		v.packs.Close()
 	}
@@ -325,11 +325,12 @@ func (s *Store) Volumes() []datanode.VolumeState { return s.volumes.describe() }
 func (s *Store) Identity() datanode.Identity { return s.membership.identity() }
 
 // Join binds the store to a cluster for ever, durably. Joining the same cluster again does nothing; another
-// one is refused with fault.Invalid.
+// one is refused with fault.Invalid. Errors also: fault.Closed.
 func (s *Store) Join(clusterID string) error { return s.membership.join(clusterID) }
 
 // ObserveEpoch notes the epoch and txid of a namenode, durably when either is new, which costs two file syncs
-// per volume. A lower epoch than the highest seen is refused with fault.Fenced.
+// per volume. A lower epoch than the highest seen is refused with fault.Fenced, and everything after
+// Close with fault.Closed.
 func (s *Store) ObserveEpoch(epoch, txid uint64) error { return s.membership.observe(epoch, txid) }
 
 // Replicas lists all replicas, corrupt ones too, of the volumes in service, in no order: a snapshot for a full report.

@@ -374,6 +374,20 @@ func TestZeroTrashDelayUnlinksAtOnce(t *testing.T) {
 	<-removed
 }
 
+// TestMembershipEndsWithTheStore: its volumes are unlocked by Close and may be another process's. An agent whose
+// stream is not over yet may still hear of an epoch.
+func TestMembershipEndsWithTheStore(t *testing.T) {
+	fsys := simdisk.NewMem()
+	s := openStore(t, testOptions(fsys))
+	require.NoError(t, s.ObserveEpoch(3, 7))
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, s.ObserveEpoch(4, 9), fault.Closed)
+	require.ErrorIs(t, s.Join("c1"), fault.Closed)
+	again := openStore(t, testOptions(fsys)).Identity()
+	require.EqualValues(t, 3, again.HighestEpoch)
+	require.Empty(t, again.ClusterID)
+}
+
 func TestVolumesBelongTogether(t *testing.T) {
 	m := simdisk.NewMem()
 	o := testOptions(m)
