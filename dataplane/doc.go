@@ -18,6 +18,29 @@
 //     (recovery.go) uses as well.
 //   - limits.go has every bound that can be set.
 //
+// # The way of one packet of a write session
+//
+//	gnet → handler.OnTraffic → connection.received
+//	                               │ bytes
+//	                 machine.Machine.Receive            one event loop
+//	                               │ effects
+//	                     connection.perform
+//	         EffectAppend │                 │ EffectForward
+//	       replica.append │                 │ downstream.forward
+//	      ────────────────┼─────────────────┼──────────────────
+//	       disk worker: write, sync    next hop: write, ack
+//	       replica.storedOnWorker           │              other goroutines
+//	      ────────────────┼─────────────────┼──────────────────
+//	            loop.post │                 │ the loop watches that socket too
+//	       loop.drain → replica.stored   neighbour.received     the same loop
+//	              Machine.OnStored      Machine.OnDownAck
+//	                      └────────┬────────┘
+//	     connection.drive → Machine.Flush → effects: one reply
+//	                     connection.write
+//
+// Whatever happens elsewhere comes back as an event in the mailbox of the loop; after each batch of events drive lets
+// the machine flush and performs the effects, until there are none.
+//
 // # Goroutines
 //
 // Per server: the gnet loops and acceptor, one ticker, one supervisor. Per write session with a downstream
