@@ -14,7 +14,10 @@ import (
 
 // CheckReplication checks the replication of a file; 0 is for the caller, to whom it may mean a default.
 func CheckReplication[T int | uint32](replication T) string {
-	if replication < 0 || replication > ReplicationMax {
+	switch {
+	case replication < 0:
+		return fmt.Sprintf("replication %d is below zero", replication)
+	case replication > ReplicationMax:
 		return fmt.Sprintf("replication %d is above the limit of %d", replication, ReplicationMax)
 	}
 	return ""

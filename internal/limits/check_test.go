@@ -22,3 +22,10 @@ func TestPaths(t *testing.T) {
 		require.Less(t, len(err.Error()), 1000)
 	}
 }
+
+func TestReplicationIsRefusedForWhatItIs(t *testing.T) {
+	require.Empty(t, CheckReplication(0))
+	require.Empty(t, CheckReplication(ReplicationMax))
+	require.Contains(t, CheckReplication(-1), "below zero")
+	require.Contains(t, CheckReplication(ReplicationMax+1), "above the limit")
+}
