@@ -17,6 +17,8 @@ FUZZTIME ?= 100000x
 FUZZCOUNT ?=
 FAULTS_COUNT ?= 20
 ROUNDS   ?= 50
+# Random loads of make copies.
+RUNS     ?= 20
 # Packages to test under the race detector.
 RACE     ?= ./...
 # Go benchmarks to run, as a regular expression.
@@ -31,7 +33,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-short bench-baseline compare gobench profile lint fmt check generate generate-check fuzz faults slow kill tools clean
+.PHONY: help build demo test race bench bench-short bench-baseline compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +99,9 @@ slow: ## a 1 GiB put with one of four datanodes slowed to 1 MB/s in its middle: 
 
 kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random moments
 	E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -v -timeout 120m -run 'TestKill' ./test/e2e
+
+copies: ## RUNS (20) random loads with kills, pauses and restarts; the disks are read at every acknowledgement: enough copies?
+	COPIES_RUNS=$(RUNS) $(GO) test -count=1 -v -timeout 240m -run 'TestCopies' ./test/copies
 
 tools: $(STAMPS)/buf $(STAMPS)/protoc-gen-go $(STAMPS)/protoc-gen-go-grpc $(STAMPS)/golangci-lint ## build all tools into .tools/
 

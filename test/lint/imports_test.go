@@ -142,6 +142,8 @@ func layers() []layer {
 			"fault tests break every part from within one process"},
 		{"test/e2e", append(leaves(), "test/e2e", "bench/cluster", "client", "dataplane/wire", "control/controlpb",
 			"control/rpc"), "end-to-end tests see the processes from outside"},
+		{"test/copies", append(leaves(), "bench/cluster", "client", "disk/chunkfile"),
+			"the processes are seen from outside, and their disks are read without the code that wrote them"},
 		{"cmd", append(leaves(), "cmd", "bench", "client", "control", "daemon"),
 			"a program is flags, wiring and signals: the parts are assembled in daemon"},
 	}
