@@ -13,111 +13,111 @@ import (
 
 // Config is all that a file can say. One file can serve every daemon and the client: each reads its own section.
 type Config struct {
-	Log       Log       `koanf:"log"`
-	Logserver Logserver `koanf:"logserver"`
-	Namenode  Namenode  `koanf:"namenode"`
-	Datanode  Datanode  `koanf:"datanode"`
-	Mini      Mini      `koanf:"mini"`
-	Client    Client    `koanf:"client"`
+	Log       Log       `key:"log"`
+	Logserver Logserver `key:"logserver"`
+	Namenode  Namenode  `key:"namenode"`
+	Datanode  Datanode  `key:"datanode"`
+	Mini      Mini      `key:"mini"`
+	Client    Client    `key:"client"`
 }
 
 // Log says how a process writes its own log; it goes to standard error.
 type Log struct {
-	Level  string `koanf:"level" usage:"lowest level to log: debug, info, warn or error"`
-	Format string `koanf:"format" usage:"auto (text on a terminal, else json), text or json"`
+	Level  string `key:"level" usage:"lowest level to log: debug, info, warn or error"`
+	Format string `key:"format" usage:"auto (text on a terminal, else json), text or json"`
 }
 
 // Logserver is the section of ww logserver.
 type Logserver struct {
-	ID          string   `koanf:"id" usage:"name of this log server among its peers"`
-	Dir         string   `koanf:"dir" usage:"directory of the log and its checkpoints"`
-	Listen      string   `koanf:"listen" usage:"host:port to listen on for namenodes (gRPC)"`
-	RaftListen  string   `koanf:"raft_listen" usage:"host:port to listen on for the other log servers (raft); empty: none"`
-	Peers       []string `koanf:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone; used at the first start only"`
-	Connections int      `koanf:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
-	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent   int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	ID          string   `key:"id" usage:"name of this log server among its peers"`
+	Dir         string   `key:"dir" usage:"directory of the log and its checkpoints"`
+	Listen      string   `key:"listen" usage:"host:port to listen on for namenodes (gRPC)"`
+	RaftListen  string   `key:"raft_listen" usage:"host:port to listen on for the other log servers (raft); empty: none"`
+	Peers       []string `key:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone; used at the first start only"`
+	Connections int      `key:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
+	AdminListen string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent   int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
 }
 
 // Namenode is the section of ww namenode.
 type Namenode struct {
-	ID                string   `koanf:"id" usage:"name of this namenode in the log's epochs, for people"`
-	Listen            string   `koanf:"listen" usage:"host:port to listen on for clients and datanodes (gRPC)"`
-	LogServers        []string `koanf:"log_servers" usage:"host:port of every log server"`
-	Replication       int      `koanf:"replication" usage:"replication of files that ask for none"`
-	ChunkSize         Size     `koanf:"chunk_size" usage:"chunk size of files that ask for none"`
-	Placement         string   `koanf:"placement" usage:"how datanodes are chosen for copies: weighted (by load and free space), round-robin or rack-spread; empty: rack-spread as soon as racks differ, else weighted"`
-	LeaseSoftLimit    Duration `koanf:"lease_soft_limit" usage:"time without a renewal after which another client may take over a writer's lease"`
-	LeaseHardLimit    Duration `koanf:"lease_hard_limit" usage:"time without a renewal after which the namenode ends a writer's lease"`
-	DeadAfter         Duration `koanf:"dead_after" usage:"time without a heartbeat after which a datanode counts as dead"`
-	UnknownGrace      Duration `koanf:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before the namenode orders its deletion"`
-	RepairGrace       Duration `koanf:"repair_grace" usage:"how long to wait for a dead datanode to come back before its chunks are copied"`
-	SafeModeThreshold float64  `koanf:"safe_mode_threshold" usage:"share of chunks (0..1) that must have a reported replica before safe mode ends"`
-	BatchRecords      int      `koanf:"batch_records" usage:"maximum number of edit records in one append to the log"`
-	BatchBytes        Size     `koanf:"batch_bytes" usage:"maximum bytes of edit records in one append to the log"`
-	BatchesInFlight   int      `koanf:"batches_in_flight" usage:"maximum number of appends to the log that wait for its disk at the same time"`
-	Connections       int      `koanf:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
-	CheckpointRecords int      `koanf:"checkpoint_records" usage:"take a checkpoint after this many edit records, or an eighth of the number of files and chunks if that is more"`
-	CheckpointBytes   Size     `koanf:"checkpoint_bytes" usage:"take a checkpoint after this many bytes of edit records, or an eighth of the last checkpoint's size if that is more"`
-	CheckpointEvery   Duration `koanf:"checkpoint_interval" usage:"take a checkpoint after this time if anything has changed"`
-	AdminListen       string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent         int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit       Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	ID                string   `key:"id" usage:"name of this namenode in the log's epochs, for people"`
+	Listen            string   `key:"listen" usage:"host:port to listen on for clients and datanodes (gRPC)"`
+	LogServers        []string `key:"log_servers" usage:"host:port of every log server"`
+	Replication       int      `key:"replication" usage:"replication of files that ask for none"`
+	ChunkSize         Size     `key:"chunk_size" usage:"chunk size of files that ask for none"`
+	Placement         string   `key:"placement" usage:"how datanodes are chosen for copies: weighted (by load and free space), round-robin or rack-spread; empty: rack-spread as soon as racks differ, else weighted"`
+	LeaseSoftLimit    Duration `key:"lease_soft_limit" usage:"time without a renewal after which another client may take over a writer's lease"`
+	LeaseHardLimit    Duration `key:"lease_hard_limit" usage:"time without a renewal after which the namenode ends a writer's lease"`
+	DeadAfter         Duration `key:"dead_after" usage:"time without a heartbeat after which a datanode counts as dead"`
+	UnknownGrace      Duration `key:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before the namenode orders its deletion"`
+	RepairGrace       Duration `key:"repair_grace" usage:"how long to wait for a dead datanode to come back before its chunks are copied"`
+	SafeModeThreshold float64  `key:"safe_mode_threshold" usage:"share of chunks (0..1) that must have a reported replica before safe mode ends"`
+	BatchRecords      int      `key:"batch_records" usage:"maximum number of edit records in one append to the log"`
+	BatchBytes        Size     `key:"batch_bytes" usage:"maximum bytes of edit records in one append to the log"`
+	BatchesInFlight   int      `key:"batches_in_flight" usage:"maximum number of appends to the log that wait for its disk at the same time"`
+	Connections       int      `key:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
+	CheckpointRecords int      `key:"checkpoint_records" usage:"take a checkpoint after this many edit records, or an eighth of the number of files and chunks if that is more"`
+	CheckpointBytes   Size     `key:"checkpoint_bytes" usage:"take a checkpoint after this many bytes of edit records, or an eighth of the last checkpoint's size if that is more"`
+	CheckpointEvery   Duration `key:"checkpoint_interval" usage:"take a checkpoint after this time if anything has changed"`
+	AdminListen       string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent         int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit       Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
 }
 
 // Datanode is the section of ww datanode.
 type Datanode struct {
-	Listen      string   `koanf:"listen" usage:"host:port to listen on for data (clients and other datanodes)"`
-	Advertise   string   `koanf:"advertise" usage:"host:port that others connect to; empty: the listen address"`
-	Disks       []string `koanf:"disks" flag:"disk" usage:"data directory; one per disk"`
-	Namenodes   []string `koanf:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
-	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
-	Reserve     Size     `koanf:"reserve" usage:"space to keep free on every disk"`
-	FailedMax   int      `koanf:"failed_volumes_tolerated" usage:"number of disks that may fail before the datanode stops; -1: all but one"`
-	Rack        string   `koanf:"rack" usage:"place of the node, like /room1/rack7; the copies of a chunk are spread over racks (see namenode.placement)"`
-	RecordIdle  Duration `koanf:"record_idle" usage:"seal a file of records, and release its lease, after this time without a new record"`
-	Budget      Size     `koanf:"write_budget" usage:"memory for packets of running writes: the sum of all granted windows"`
-	Connections int      `koanf:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
-	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent   int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
-	PackLimit   Size     `koanf:"pack_limit" usage:"store replicas up to this size together in pack segments, if their length is known in advance; at most 64KiB; 0: never"`
-	PackSegment Size     `koanf:"pack_segment" usage:"size of a pack segment"`
+	Listen      string   `key:"listen" usage:"host:port to listen on for data (clients and other datanodes)"`
+	Advertise   string   `key:"advertise" usage:"host:port that others connect to; empty: the listen address"`
+	Disks       []string `key:"disks" flag:"disk" usage:"data directory; one per disk"`
+	Namenodes   []string `key:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
+	TrashDelay  Duration `key:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
+	Reserve     Size     `key:"reserve" usage:"space to keep free on every disk"`
+	FailedMax   int      `key:"failed_volumes_tolerated" usage:"number of disks that may fail before the datanode stops; -1: all but one"`
+	Rack        string   `key:"rack" usage:"place of the node, like /room1/rack7; the copies of a chunk are spread over racks (see namenode.placement)"`
+	RecordIdle  Duration `key:"record_idle" usage:"seal a file of records, and release its lease, after this time without a new record"`
+	Budget      Size     `key:"write_budget" usage:"memory for packets of running writes: the sum of all granted windows"`
+	Connections int      `key:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
+	AdminListen string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent   int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	PackLimit   Size     `key:"pack_limit" usage:"store replicas up to this size together in pack segments, if their length is known in advance; at most 64KiB; 0: never"`
+	PackSegment Size     `key:"pack_segment" usage:"size of a pack segment"`
 
 	// Of the data server; see tuning.md.
-	Loops         int  `koanf:"loops" usage:"event loops of the data server; 0: one for each CPU, at least 2"`
-	ReadBuffer    Size `koanf:"read_buffer" usage:"receive buffer of an event loop for the head of each packet; the rest is read in place"`
-	WindowMax     Size `koanf:"window" usage:"maximum unacknowledged bytes of one writer"`
-	SocketReceive Size `koanf:"socket_receive_buffer" usage:"receive buffer of a data connection; 0: the kernel adapts it"`
-	SocketSend    Size `koanf:"socket_send_buffer" usage:"send buffer of a data connection; 0: the kernel adapts it"`
-	Senders       int  `koanf:"senders" usage:"maximum number of concurrent sendfile calls, each of which may wait for a disk"`
-	WriteoutStep  Size `koanf:"writeout_step" usage:"start write-back after this many bytes of a chunk"`
-	DiskWorkers   int  `koanf:"disk_workers" usage:"worker threads per disk"`
+	Loops         int  `key:"loops" usage:"event loops of the data server; 0: one for each CPU, at least 2"`
+	ReadBuffer    Size `key:"read_buffer" usage:"receive buffer of an event loop for the head of each packet; the rest is read in place"`
+	WindowMax     Size `key:"window" usage:"maximum unacknowledged bytes of one writer"`
+	SocketReceive Size `key:"socket_receive_buffer" usage:"receive buffer of a data connection; 0: the kernel adapts it"`
+	SocketSend    Size `key:"socket_send_buffer" usage:"send buffer of a data connection; 0: the kernel adapts it"`
+	Senders       int  `key:"senders" usage:"maximum number of concurrent sendfile calls, each of which may wait for a disk"`
+	WriteoutStep  Size `key:"writeout_step" usage:"start write-back after this many bytes of a chunk"`
+	DiskWorkers   int  `key:"disk_workers" usage:"worker threads per disk"`
 }
 
 // Mini is the section of ww mini.
 type Mini struct {
-	Dir         string   `koanf:"dir" usage:"directory of all state"`
-	Listen      string   `koanf:"listen" usage:"host:port to listen on for clients; port 0 picks a free one"`
-	Advertise   string   `koanf:"advertise" usage:"host that clients connect to; empty: the host of the listen address"`
-	Datanodes   int      `koanf:"datanodes" usage:"number of datanodes, each with its own data server and directory"`
-	Replication int      `koanf:"replication" usage:"replication of files that ask for none; 0: the smaller of 3 and the number of datanodes"`
-	ChunkSize   Size     `koanf:"chunk_size" usage:"chunk size of files that ask for none"`
-	TrashDelay  Duration `koanf:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
-	Reserve     Size     `koanf:"reserve" usage:"space to keep free on the disk"`
-	AdminListen string   `koanf:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent   int      `koanf:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `koanf:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	Dir         string   `key:"dir" usage:"directory of all state"`
+	Listen      string   `key:"listen" usage:"host:port to listen on for clients; port 0 picks a free one"`
+	Advertise   string   `key:"advertise" usage:"host that clients connect to; empty: the host of the listen address"`
+	Datanodes   int      `key:"datanodes" usage:"number of datanodes, each with its own data server and directory"`
+	Replication int      `key:"replication" usage:"replication of files that ask for none; 0: the smaller of 3 and the number of datanodes"`
+	ChunkSize   Size     `key:"chunk_size" usage:"chunk size of files that ask for none"`
+	TrashDelay  Duration `key:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
+	Reserve     Size     `key:"reserve" usage:"space to keep free on the disk"`
+	AdminListen string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent   int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
 }
 
 // Client is the section of every data verb.
 type Client struct {
-	Namenodes      []string `koanf:"namenodes" flag:"namenode" env:"WW_NAMENODE" usage:"host:port of every namenode"`
-	Timeout        Duration `koanf:"timeout" usage:"how long an operation may go without progress before it fails"`
-	ParallelChunks int      `koanf:"parallel_chunks" usage:"maximum number of chunks of one file to transfer at the same time"`
-	PacketSize     Size     `koanf:"packet_size" usage:"size of a packet on the wire"`
-	Window         Size     `koanf:"window" usage:"maximum unacknowledged bytes of one chunk; datanodes may grant less"`
+	Namenodes      []string `key:"namenodes" flag:"namenode" env:"WW_NAMENODE" usage:"host:port of every namenode"`
+	Timeout        Duration `key:"timeout" usage:"how long an operation may go without progress before it fails"`
+	ParallelChunks int      `key:"parallel_chunks" usage:"maximum number of chunks of one file to transfer at the same time"`
+	PacketSize     Size     `key:"packet_size" usage:"size of a packet on the wire"`
+	Window         Size     `key:"window" usage:"maximum unacknowledged bytes of one chunk; datanodes may grant less"`
 }
 
 // adminDefault is a free port that only this host reaches: several daemons on

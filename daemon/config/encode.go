@@ -4,7 +4,7 @@ import (
 	"reflect"
 	"strings"
 
-	yamlv3 "go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -36,7 +36,7 @@ func Encode(settings map[string]any) ([]byte, error) {
 			sections[field.Section][name] = textOf(target)
 		}
 	}
-	text, err := yamlv3.Marshal(sections)
+	text, err := yaml.Marshal(sections)
 	if err != nil {
 		return nil, fault.New(fault.Internal, "config", "%v", err)
 	}

@@ -28,14 +28,16 @@ func Fields(section string) []Field {
 	root := reflect.TypeFor[Config]()
 	for i := range root.NumField() {
 		structure := root.Field(i)
-		name := structure.Tag.Get("koanf")
+		name := structure.Tag.Get("key")
 		if section != "" && section != name {
 			continue
 		}
-		for j := range structure.Type.NumField() {
-			field := structure.Type.Field(j)
-			key := field.Tag.Get("koanf")
-			index := []int{i, j}
+		for _, field := range reflect.VisibleFields(structure.Type) {
+			if field.Anonymous {
+				continue // its fields are among the others
+			}
+			key := field.Tag.Get("key")
+			index := append([]int{i}, field.Index...)
 			fields = append(fields, Field{
 				Key: name + "." + key, Section: name,
 				Env:     cmp.Or(field.Tag.Get("env"), "WW_"+strings.ToUpper(name+"_"+key)),
@@ -84,7 +86,7 @@ func set(target reflect.Value, raw any) error {
 	switch raw.(type) {
 	case nil:
 		return fmt.Errorf("has no value")
-	case map[string]any, []any, []string:
+	case map[string]any, map[any]any, []any, []string:
 		return fmt.Errorf("wants one value, got %v", raw)
 	default:
 		text = fmt.Sprint(raw)
@@ -125,12 +127,12 @@ func listOf(raw any) ([]string, error) {
 	case []any:
 		for _, item := range raw {
 			switch item.(type) {
-			case nil, map[string]any, []any:
+			case nil, map[string]any, map[any]any, []any:
 				return nil, fmt.Errorf("wants a list of texts, got %v", item)
 			}
 			list = append(list, fmt.Sprint(item))
 		}
-	case map[string]any:
+	case map[string]any, map[any]any:
 		return nil, fmt.Errorf("wants a list, got a section")
 	default:
 		for item := range strings.SplitSeq(fmt.Sprint(raw), ",") {

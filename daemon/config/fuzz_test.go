@@ -3,7 +3,6 @@ package config
 import (
 	"testing"
 
-	"github.com/knadh/koanf/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/internal/fault"
@@ -25,13 +24,14 @@ func FuzzFile(f *testing.F) {
 		fields[field.Key] = field
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		k, origin := koanf.New("."), map[string]string{}
-		if err := loadText(k, "f", text, fields, origin); err != nil {
+		values, origin := map[string]any{}, map[string]string{}
+		if err := loadText("f", text, values, origin); err != nil {
 			require.ErrorIs(t, err, fault.Invalid)
 			return
 		}
-		for key := range origin {
+		for key := range values {
 			require.Contains(t, fields, key)
+			require.Contains(t, origin, key)
 		}
 	})
 }

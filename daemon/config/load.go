@@ -6,10 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/knadh/koanf/parsers/yaml"
-	"github.com/knadh/koanf/providers/env/v2"
-	"github.com/knadh/koanf/v2"
-	yamlv3 "go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -37,131 +34,104 @@ type Loaded struct {
 func Load(source Source) (Loaded, error) {
 	loaded := Loaded{Config: Default(), Origin: map[string]string{}}
 	fields := map[string]Field{}
-	byEnv := map[string]Field{}
 	for _, f := range Fields("") {
-		fields[f.Key], byEnv[f.Env] = f, f
+		fields[f.Key] = f
 	}
-
-	merged := koanf.New(".")
+	values := map[string]any{} // by key: what YAML made of it, or text
 	if source.File != "" {
-		if err := loadFile(merged, source.File, fields, loaded.Origin); err != nil {
+		text, err := readBounded(source.File)
+		if err != nil {
+			return loaded, err
+		}
+		if err := loadText(source.File, text, values, loaded.Origin); err != nil {
 			return loaded, err
 		}
 	}
-	if err := checkEnviron(source.Environ, byEnv); err != nil {
+	if err := loadEnviron(source.Environ, values, loaded.Origin); err != nil {
 		return loaded, err
 	}
-	err := merged.Load(env.Provider(".", env.Opt{
-		Prefix:      "WW_",
-		EnvironFunc: func() []string { return source.Environ },
-		TransformFunc: func(name, value string) (string, any) {
-			f, known := byEnv[name]
-			if !known {
-				return "", nil
-			}
-			loaded.Origin[f.Key] = name
-			return f.Key, value
-		},
-	}), nil)
-	if err != nil {
-		return loaded, fault.New(fault.Invalid, "config", "the environment cannot be read: %v", err)
-	}
 	for key, text := range source.Flags {
-		if err := merged.Set(key, text); err != nil {
-			return loaded, fault.New(fault.Invalid, "config", "%s: %v", key, err)
-		}
-		loaded.Origin[key] = "flag --" + fields[key].Flag
+		values[key], loaded.Origin[key] = text, "flag --"+fields[key].Flag
 	}
 
 	root := reflect.ValueOf(&loaded.Config).Elem()
 	for key, f := range fields {
-		if !merged.Exists(key) {
+		value, given := values[key]
+		if !given {
 			continue
 		}
-		if err := set(root.FieldByIndex(f.index), merged.Get(key)); err != nil {
+		if err := set(root.FieldByIndex(f.index), value); err != nil {
 			return loaded, fault.New(fault.Invalid, "config", "%s (%s): %v", key, loaded.Origin[key], err)
 		}
 	}
 	return loaded, nil
 }
 
-// loadFile parses the YAML file and refuses what no setting is called.
-func loadFile(k *koanf.Koanf, path string, fields map[string]Field, origin map[string]string) error {
-	text, err := readBounded(path)
-	if err != nil {
-		return err
+// loadText parses the text of a YAML file and refuses what no setting is called.
+func loadText(path string, text []byte, values map[string]any, origin map[string]string) error {
+	bad := func(format string, args ...any) error {
+		return fault.WithPath(fault.New(fault.Invalid, "config", format, args...), path)
 	}
-	return loadText(k, path, text, fields, origin)
-}
-
-// content is a file's text as koanf takes it.
-type content []byte
-
-// ReadBytes is the text.
-func (c content) ReadBytes() ([]byte, error) { return c, nil }
-
-// Read is not asked for: the text needs a parser.
-func (c content) Read() (map[string]any, error) {
-	return nil, fault.New(fault.Internal, "config", "a text has no keys")
-}
-
-func loadText(merged *koanf.Koanf, path string, text []byte, fields map[string]Field, origin map[string]string) error {
-	bad := func(kind fault.Kind, format string, args ...any) error {
-		return fault.WithPath(fault.New(kind, "config", format, args...), path)
-	}
-	var root yamlv3.Node
-	if err := yamlv3.Unmarshal(text, &root); err != nil {
-		return bad(fault.Invalid, "is not valid YAML: %v", err)
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return bad("is not valid YAML: %v", err)
 	}
 	if len(root.Content) == 0 {
 		return nil // empty, or nothing but comments
 	}
 	top := root.Content[0]
-	if top.Kind != yamlv3.MappingNode {
-		return bad(fault.Invalid, "line %d: wants sections like \"client:\"", top.Line)
+	if top.Kind != yaml.MappingNode {
+		return bad("line %d: wants sections like \"client:\"", top.Line)
 	}
 	for i := 0; i+1 < len(top.Content); i += 2 {
 		section, body := top.Content[i], top.Content[i+1]
 		known := Fields(section.Value)
 		if section.Value == "" || len(known) == 0 {
-			return bad(fault.Invalid, "line %d: unknown section %q%s", section.Line, section.Value,
-				nearest(section.Value, sections()))
+			return bad("line %d: unknown section %q%s", section.Line, section.Value, nearest(section.Value, sections()))
 		}
-		if body.Kind == yamlv3.ScalarNode && body.Tag == "!!null" {
+		if body.Kind == yaml.ScalarNode && body.Tag == "!!null" {
 			continue
 		}
-		if body.Kind != yamlv3.MappingNode {
-			return bad(fault.Invalid, "line %d: section %q wants keys below it", body.Line, section.Value)
+		if body.Kind != yaml.MappingNode {
+			return bad("line %d: section %q wants keys below it", body.Line, section.Value)
 		}
 		for j := 0; j+1 < len(body.Content); j += 2 {
 			name := body.Content[j]
 			key := section.Value + "." + name.Value
-			if _, ok := fields[key]; !ok {
-				return bad(fault.Invalid, "line %d: unknown key %q%s", name.Line, key, nearest(key, keysOf(known)))
+			if !slices.Contains(keysOf(known), key) {
+				return bad("line %d: unknown key %q%s", name.Line, key, nearest(key, keysOf(known)))
 			}
 			origin[key] = fmt.Sprintf("file %s:%d", path, name.Line)
 		}
 	}
-	if err := merged.Load(content(text), yaml.Parser()); err != nil {
-		return bad(fault.Invalid, "is not valid YAML: %v", err)
+	var read map[string]map[string]any
+	if err := top.Decode(&read); err != nil {
+		return bad("is not valid YAML: %v", err)
+	}
+	for section, settings := range read {
+		for name, value := range settings {
+			values[section+"."+name] = value
+		}
 	}
 	return nil
 }
 
-// checkEnviron refuses WW_<SECTION>_* variables that no setting has; other WW_* names are not ours to judge.
-func checkEnviron(environ []string, byEnv map[string]Field) error {
+// loadEnviron refuses WW_<SECTION>_* variables that no setting has; other WW_* names are not ours to judge.
+func loadEnviron(environ []string, values map[string]any, origin map[string]string) error {
+	byEnv, names := map[string]Field{}, map[string][]string{}
+	for _, f := range Fields("") {
+		byEnv[f.Env] = f
+		names[f.Section] = append(names[f.Section], f.Env)
+	}
 	for _, entry := range environ {
-		name, _, _ := strings.Cut(entry, "=")
-		if _, known := byEnv[name]; known {
+		name, value, _ := strings.Cut(entry, "=")
+		if f, known := byEnv[name]; known {
+			values[f.Key], origin[f.Key] = value, name
 			continue
 		}
-		for _, section := range sections() {
+		for section, known := range names {
 			if strings.HasPrefix(name, "WW_"+strings.ToUpper(section)+"_") {
-				var names []string
-				for _, f := range Fields(section) {
-					names = append(names, f.Env)
-				}
-				return fault.New(fault.Invalid, "config", "unknown variable %s%s", name, nearest(name, names))
+				return fault.New(fault.Invalid, "config", "unknown variable %s%s", name, nearest(name, known))
 			}
 		}
 	}
