@@ -7,6 +7,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -29,6 +30,8 @@ type Daemon struct {
 	// Name is the verb that runs it: "namenode".
 	Name string
 
+	logger    *slog.Logger
+	admin     string // the admin address, of this daemon or of the cluster that it is part of; "" if there is none
 	addresses map[string]string
 	ready     func(context.Context) error
 	check     atomic.Pointer[func() error] // see working
@@ -52,9 +55,11 @@ type part struct {
 	close func(context.Context) error
 }
 
-func newDaemon(name string) *Daemon {
+// newDaemon makes a daemon without parts; logger may be nil.
+func newDaemon(name string, logger *slog.Logger) *Daemon {
 	return &Daemon{
-		Name: name, addresses: map[string]string{}, done: make(chan struct{}), closing: make(chan struct{}),
+		Name: name, logger: cmp.Or(logger, slog.New(slog.DiscardHandler)), addresses: map[string]string{},
+		done: make(chan struct{}), closing: make(chan struct{}),
 		ready: func(context.Context) error { return nil },
 	}
 }
@@ -154,29 +159,4 @@ func (d *Daemon) started(ctx context.Context) (*Daemon, error) {
 		return nil, d.abandon(ctx, err)
 	}
 	return d, nil
-}
-
-// poll calls check every readyPoll until it returns nil or ctx ends.
-func poll(ctx context.Context, check func() error) error {
-	ticker := time.NewTicker(readyPoll)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// orDiscard is the logger, or one that discards everything.
-func orDiscard(logger *slog.Logger) *slog.Logger {
-	if logger == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return logger
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/control/agent"
-	"github.com/whispering-woods/ww/daemon/admin"
 	"github.com/whispering-woods/ww/daemon/appender"
 	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/dataplane"
@@ -22,18 +21,16 @@ const sealFilesTimeout = 5 * time.Second
 // StartDatanode opens the chunk store, serves its bytes and reports to the namenodes; ctx bounds the start. It is
 // ready when a namenode has registered it.
 func StartDatanode(ctx context.Context, c config.Datanode, logger *slog.Logger) (*Daemon, error) {
-	o, err := newDatanodeOptions(c)
+	options, err := newDatanodeOptions(c)
 	if err != nil {
 		return nil, err
 	}
-	o.runtime.apply()
-	return startDatanode(ctx, o, "", logger)
+	return startDatanode(ctx, options, "", logger)
 }
 
 // datanodeOptions are those of the parts of a datanode, as far as its section says.
 type datanodeOptions struct {
-	runtime  runtimeOptions
-	admin    admin.Options
+	process  processOptions
 	disk     disk.Options
 	data     dataplane.Options
 	agent    agent.Options    // its Address may have port 0, or be empty: see advertised
@@ -45,8 +42,7 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 		return datanodeOptions{}, err
 	}
 	return datanodeOptions{
-		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
-		admin:   admin.Options{Listen: section.AdminListen},
+		process: newProcessOptions(section.Process),
 		disk: disk.Options{
 			Directories: section.Disks, TrashDelay: time.Duration(section.TrashDelay),
 			ReserveBytes: int64(section.Reserve),
@@ -73,13 +69,12 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 
 func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin string,
 	logger *slog.Logger) (*Daemon, error) {
-	logger = orDiscard(logger)
-	daemon := newDaemon("datanode")
-	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)
-	if err != nil {
+	daemon := newDaemon("datanode", logger)
+	if err := daemon.own(options.process, sharedAdmin); err != nil {
 		return nil, err
 	}
 	events := agent.NewEvents()
+	logger = daemon.logger
 	options.disk.Logger, options.disk.OnEvent = logger, forward(events, logger)
 	volumes := newVolumeWatch(options.disk)
 	options.disk.OnVolume = volumes.note
@@ -94,9 +89,9 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 		return nil, daemon.abandon(ctx, err)
 	}
 	daemon.add("data server", server.Close)
-	warnMemory(logger, options.runtime.memoryMost(datanodeBase, server.MemoryMax()), machineMemory())
+	warnMemory(logger, options.process.memoryMost(datanodeBase, server.MemoryMax()), machineMemory())
 	daemon.addresses["data"] = server.Addr()
-	options.agent.Address, options.agent.AdminAddress = advertised(options.agent.Address, server.Addr()), adminAddress
+	options.agent.Address, options.agent.AdminAddress = advertised(options.agent.Address, server.Addr()), daemon.admin
 	options.agent.Store, options.agent.Load, options.agent.Recoverer, options.agent.Copier = store, server.Load, server,
 		server
 	options.agent.Events, options.agent.Logger = events, logger

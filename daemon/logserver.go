@@ -5,24 +5,22 @@ import (
 	"log/slog"
 
 	"github.com/whispering-woods/ww/control/logserver"
-	"github.com/whispering-woods/ww/daemon/admin"
 	"github.com/whispering-woods/ww/daemon/config"
+	"github.com/whispering-woods/ww/internal/clock"
 )
 
 // StartLogServer starts a log server; ctx bounds the start. It is ready when it leads, or follows a leader.
 func StartLogServer(ctx context.Context, c config.Logserver, logger *slog.Logger) (*Daemon, error) {
-	o, err := newLogServerOptions(c)
+	options, err := newLogServerOptions(c)
 	if err != nil {
 		return nil, err
 	}
-	o.runtime.apply()
-	return startLogServer(ctx, o, "", logger)
+	return startLogServer(ctx, options, "", logger)
 }
 
 // logServerOptions are those of the parts of a log server, as far as its section says.
 type logServerOptions struct {
-	runtime   runtimeOptions
-	admin     admin.Options
+	process   processOptions
 	logserver logserver.Options
 }
 
@@ -31,8 +29,7 @@ func newLogServerOptions(section config.Logserver) (logServerOptions, error) {
 		return logServerOptions{}, err
 	}
 	options := logServerOptions{
-		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
-		admin:   admin.Options{Listen: section.AdminListen},
+		process: newProcessOptions(section.Process),
 		logserver: logserver.Options{
 			Directory: section.Dir, NodeID: section.ID, ListenGRPC: section.Listen, ListenRaft: section.RaftListen,
 			ConnectionsMax: section.Connections,
@@ -47,13 +44,11 @@ func newLogServerOptions(section config.Logserver) (logServerOptions, error) {
 
 func startLogServer(ctx context.Context, options logServerOptions, sharedAdmin string,
 	logger *slog.Logger) (*Daemon, error) {
-	logger = orDiscard(logger)
-	daemon := newDaemon("logserver")
-	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)
-	if err != nil {
+	daemon := newDaemon("logserver", logger)
+	if err := daemon.own(options.process, sharedAdmin); err != nil {
 		return nil, err
 	}
-	options.logserver.AdminAddress, options.logserver.Logger = adminAddress, logger
+	options.logserver.AdminAddress, options.logserver.Logger = daemon.admin, daemon.logger
 	server, err := logserver.Start(options.logserver)
 	if err != nil {
 		return nil, daemon.abandon(ctx, err)
@@ -63,7 +58,7 @@ func startLogServer(ctx context.Context, options logServerOptions, sharedAdmin s
 	if raft := server.RaftAddr(); raft != "" {
 		daemon.addresses["raft"] = raft
 	}
-	daemon.ready = func(ctx context.Context) error { return poll(ctx, server.Ready) }
+	daemon.ready = func(ctx context.Context) error { return clock.Poll(ctx, clock.Real{}, readyPoll, server.Ready) }
 	daemon.works(server.Ready)
 	daemon.watch("log server", server.Done(), server.Err)
 	return daemon.started(ctx)

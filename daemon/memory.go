@@ -16,7 +16,7 @@ const datanodeBase = 64 << 20
 
 // memoryMost is the most memory of a daemon that holds base and at most held beside it, in bytes. Garbage gathers
 // up to gcPercent of what lives, unless a limit has it collected before.
-func (r runtimeOptions) memoryMost(base, held int64) int64 {
+func (r processOptions) memoryMost(base, held int64) int64 {
 	gcPercent := int64(cmp.Or(r.gcPercent, 100))
 	most := base + held + held*gcPercent/100
 	if r.memoryLimit > 0 {

@@ -24,7 +24,8 @@ func TestMemoryMost(t *testing.T) {
 		{10, 100, 100, 50, 110},  // but what lives, lives
 		{10, 100, 100, 900, 210},
 	} {
-		require.Equal(t, test.want, runtimeOptions{test.gcPercent, test.limit}.memoryMost(test.base, test.held), "%+v",
+		options := processOptions{"", test.gcPercent, test.limit}
+		require.Equal(t, test.want, options.memoryMost(test.base, test.held), "%+v",
 			test)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/whispering-woods/ww/client"
-	"github.com/whispering-woods/ww/daemon/admin"
 	"github.com/whispering-woods/ww/daemon/config"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -46,7 +46,6 @@ func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*
 	if err := section.Validate(); err != nil {
 		return nil, err
 	}
-	logger = orDiscard(logger)
 	directory, err := filepath.Abs(section.Dir)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "mini", "%q: %v", section.Dir, err)
@@ -59,24 +58,23 @@ func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*
 		return nil, vfs.FaultOf("mini", err)
 	}
 	section.Dir = directory
-	daemon := newDaemon("mini")
-	logger = slog.New(quietAtEnd{logger.Handler(), daemon.closing})
+	daemon := newDaemon("mini", logger)
+	daemon.logger = slog.New(quietAtEnd{daemon.logger.Handler(), daemon.closing})
 	daemon.add("lock", func(context.Context) error { return lock.Close() })
 	// What an earlier run wrote may name a port of somebody else by now.
 	if err := os.Remove(filepath.Join(directory, ClientFile)); err != nil && !os.IsNotExist(err) {
 		return nil, daemon.abandon(ctx, vfs.FaultOf("mini", err))
 	}
 	if n := datanodesIn(directory); n > section.Datanodes {
-		logger.Warn("the directory has more datanodes than asked for, starting all of them", "asked", section.Datanodes,
-			"present", n)
+		daemon.logger.Warn("the directory has more datanodes than asked for, starting all of them",
+			"asked", section.Datanodes, "present", n)
 		section.Datanodes = n
 	}
 	options, err := newMiniOptions(section)
 	if err != nil {
 		return nil, daemon.abandon(ctx, err)
 	}
-	options.runtime.apply()
-	if err := daemon.startMini(ctx, options, logger); err != nil {
+	if err := daemon.startMini(ctx, options); err != nil {
 		return nil, daemon.abandon(ctx, err)
 	}
 	return daemon, nil
@@ -85,8 +83,7 @@ func StartMini(ctx context.Context, section config.Mini, logger *slog.Logger) (*
 // miniOptions are those of the parts of a mini cluster, as far as its section
 // says. The addresses of the parts are known only once these have started.
 type miniOptions struct {
-	runtime   runtimeOptions
-	admin     admin.Options // it serves all parts
+	process   processOptions // its admin address serves all parts
 	directory string
 	// advertised is the host that clients connect to, datanodesUse the one that this process does.
 	advertised, datanodesUse string
@@ -99,8 +96,7 @@ type miniOptions struct {
 func newMiniOptions(section config.Mini) (miniOptions, error) {
 	host, _, _ := net.SplitHostPort(section.Listen)
 	options := miniOptions{
-		runtime:   runtimeOptions{section.GCPercent, section.MemoryLimit},
-		admin:     admin.Options{Listen: section.AdminListen},
+		process:   newProcessOptions(section.Process),
 		directory: section.Dir, advertised: cmp.Or(section.Advertise, host),
 	}
 	options.datanodesUse = options.advertised
@@ -108,6 +104,9 @@ func newMiniOptions(section config.Mini) (miniOptions, error) {
 		options.datanodesUse = "127.0.0.1"
 	}
 	settings := config.Default()
+	// The process is the cluster's, not its parts'.
+	none := config.Process{}
+	settings.Logserver.Process, settings.Namenode.Process, settings.Datanode.Process = none, none, none
 	settings.Logserver.Dir = filepath.Join(section.Dir, "log")
 	settings.Logserver.Listen, settings.Logserver.RaftListen = "127.0.0.1:0", ""
 	settings.Namenode.Listen, settings.Namenode.ChunkSize = section.Listen, section.ChunkSize
@@ -141,20 +140,17 @@ func newMiniOptions(section config.Mini) (miniOptions, error) {
 func datanodeName(index int) string { return fmt.Sprintf("dn%d", index+1) }
 
 // startMini starts the parts in the order of their need.
-func (d *Daemon) startMini(ctx context.Context, options miniOptions, logger *slog.Logger) error {
-	adminAddress, err := d.openAdmin(options.admin, "", logger)
-	if err != nil {
+func (d *Daemon) startMini(ctx context.Context, options miniOptions) error {
+	if err := d.own(options.process, ""); err != nil {
 		return err
 	}
-	role := func(name string) *slog.Logger { return logger.With("role", name) }
-	// Without one for the cluster the parts have none either.
-	options.logServer.admin.Listen, options.namenode.admin.Listen = "", ""
-	logServer, err := d.part(startLogServer(ctx, options.logServer, adminAddress, role("logserver")))
+	role := func(name string) *slog.Logger { return d.logger.With("role", name) }
+	logServer, err := d.part(startLogServer(ctx, options.logServer, d.admin, role("logserver")))
 	if err != nil {
 		return err
 	}
 	options.namenode.namenode.LogServers = []string{logServer.Address("grpc")}
-	namenode, err := d.part(startNamenode(ctx, options.namenode, adminAddress, role("namenode")))
+	namenode, err := d.part(startNamenode(ctx, options.namenode, d.admin, role("namenode")))
 	if err != nil {
 		return err
 	}
@@ -167,9 +163,8 @@ func (d *Daemon) startMini(ctx context.Context, options miniOptions, logger *slo
 	namenodes := []string{net.JoinHostPort(options.datanodesUse, port)}
 	var datanodes []*Daemon
 	for i, part := range options.datanodes {
-		part.admin.Listen = ""
 		part.agent.Namenodes, part.appender.Namenodes = namenodes, namenodes
-		datanode, err := d.part(startDatanode(ctx, part, adminAddress, role(datanodeName(i))))
+		datanode, err := d.part(startDatanode(ctx, part, d.admin, role(datanodeName(i))))
 		if err != nil {
 			return err
 		}
@@ -200,7 +195,7 @@ func (d *Daemon) startMini(ctx context.Context, options miniOptions, logger *slo
 		if err := group.Wait(); err != nil {
 			return err
 		}
-		if err := waitOutOfSafeMode(ctx, d.addresses["grpc"], len(options.datanodes), logger); err != nil {
+		if err := waitOutOfSafeMode(ctx, d.addresses["grpc"], len(options.datanodes), d.logger); err != nil {
 			return err
 		}
 		return writeClientFile(options.directory, d.addresses["grpc"])
@@ -227,7 +222,7 @@ func waitOutOfSafeMode(ctx context.Context, namenode string, datanodes int, logg
 	defer func() { _ = c.Close() }() // nothing is being written
 	waiting, cancel := context.WithTimeout(ctx, safeModeWait)
 	defer cancel()
-	err = poll(waiting, func() error {
+	err = clock.Poll(waiting, clock.Real{}, readyPoll, func() error {
 		status, err := c.ClusterStatus(waiting)
 		if err != nil {
 			return err

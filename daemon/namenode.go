@@ -7,25 +7,22 @@ import (
 
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/namenode"
-	"github.com/whispering-woods/ww/daemon/admin"
 	"github.com/whispering-woods/ww/daemon/config"
 )
 
 // StartNamenode starts a namenode; ctx bounds the start. It is ready when it
 // has replayed the log and serves; it may be in safe mode then.
 func StartNamenode(ctx context.Context, c config.Namenode, logger *slog.Logger) (*Daemon, error) {
-	o, err := newNamenodeOptions(c)
+	options, err := newNamenodeOptions(c)
 	if err != nil {
 		return nil, err
 	}
-	o.runtime.apply()
-	return startNamenode(ctx, o, "", logger)
+	return startNamenode(ctx, options, "", logger)
 }
 
 // namenodeOptions are those of the parts of a namenode, as far as its section says.
 type namenodeOptions struct {
-	runtime  runtimeOptions
-	admin    admin.Options
+	process  processOptions
 	namenode namenode.Options
 }
 
@@ -34,8 +31,7 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 		return namenodeOptions{}, err
 	}
 	return namenodeOptions{
-		runtime: runtimeOptions{section.GCPercent, section.MemoryLimit},
-		admin:   admin.Options{Listen: section.AdminListen},
+		process: newProcessOptions(section.Process),
 		namenode: namenode.Options{
 			ID: section.ID, Listen: section.Listen, LogServers: section.LogServers, ConnectionsMax: section.Connections,
 			BatchRecords: section.BatchRecords, BatchBytes: int(section.BatchBytes),
@@ -57,13 +53,11 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 
 func startNamenode(ctx context.Context, options namenodeOptions, sharedAdmin string,
 	logger *slog.Logger) (*Daemon, error) {
-	logger = orDiscard(logger)
-	daemon := newDaemon("namenode")
-	adminAddress, err := daemon.openAdmin(options.admin, sharedAdmin, logger)
-	if err != nil {
+	daemon := newDaemon("namenode", logger)
+	if err := daemon.own(options.process, sharedAdmin); err != nil {
 		return nil, err
 	}
-	options.namenode.AdminAddress, options.namenode.Logger = adminAddress, logger
+	options.namenode.AdminAddress, options.namenode.Logger = daemon.admin, daemon.logger
 	server, err := namenode.Start(options.namenode)
 	if err != nil {
 		return nil, daemon.abandon(ctx, err)

@@ -1,26 +1,47 @@
 package daemon
 
 import (
-	"log/slog"
+	"os"
+	"runtime/debug"
 
 	"github.com/whispering-woods/ww/daemon/admin"
+	"github.com/whispering-woods/ww/daemon/config"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// openAdmin opens the daemon's admin address and returns it; "" if the daemon is to have none. shared is that of a
-// mini cluster, whose parts open none of their own. Open it before other parts: it is closed after them.
-func (d *Daemon) openAdmin(o admin.Options, shared string, logger *slog.Logger) (string, error) {
-	if shared != "" || o.Listen == "" {
-		return shared, nil
+// processOptions are those of this process, whatever daemon it runs.
+type processOptions struct {
+	adminListen string // "": no admin address
+	// Of the garbage collector; 0 leaves what it has.
+	gcPercent   int
+	memoryLimit config.Size
+}
+
+func newProcessOptions(p config.Process) processOptions {
+	return processOptions{p.AdminListen, p.GCPercent, p.MemoryLimit}
+}
+
+// own sets this process up: the garbage collector, as far as the environment (GOGC, GOMEMLIMIT) does not, and the
+// daemon's admin address. Call it before other parts are added: the address is closed after them. sharedAdmin is that
+// of a mini cluster, whose parts have no options of their own.
+func (d *Daemon) own(options processOptions, sharedAdmin string) error {
+	if options.gcPercent > 0 && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(options.gcPercent)
 	}
-	o.Ready, o.Logger = d.working, logger
-	server, err := admin.Start(o)
+	if options.memoryLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(options.memoryLimit))
+	}
+	d.admin = sharedAdmin
+	if options.adminListen == "" {
+		return nil
+	}
+	server, err := admin.Start(admin.Options{Listen: options.adminListen, Ready: d.working, Logger: d.logger})
 	if err != nil {
-		return "", err
+		return err
 	}
 	d.add("admin address", server.Close)
-	d.addresses["admin"] = server.Addr()
-	return server.Addr(), nil
+	d.admin, d.addresses["admin"] = server.Addr(), server.Addr()
+	return nil
 }
 
 // works sets what working asks.

@@ -27,6 +27,13 @@ type Log struct {
 	Format string `key:"format" usage:"auto (text on a terminal, else json), text or json"`
 }
 
+// Process is what the section of every daemon says of its process.
+type Process struct {
+	AdminListen string `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
+	GCPercent   int    `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
+	MemoryLimit Size   `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+}
+
 // Logserver is the section of ww logserver.
 type Logserver struct {
 	ID          string   `key:"id" usage:"name of this log server among its peers"`
@@ -35,9 +42,7 @@ type Logserver struct {
 	RaftListen  string   `key:"raft_listen" usage:"host:port to listen on for the other log servers (raft); empty: none"`
 	Peers       []string `key:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone; used at the first start only"`
 	Connections int      `key:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
-	AdminListen string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent   int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	Process
 }
 
 // Namenode is the section of ww namenode.
@@ -61,9 +66,7 @@ type Namenode struct {
 	CheckpointRecords int      `key:"checkpoint_records" usage:"take a checkpoint after this many edit records, or an eighth of the number of files and chunks if that is more"`
 	CheckpointBytes   Size     `key:"checkpoint_bytes" usage:"take a checkpoint after this many bytes of edit records, or an eighth of the last checkpoint's size if that is more"`
 	CheckpointEvery   Duration `key:"checkpoint_interval" usage:"take a checkpoint after this time if anything has changed"`
-	AdminListen       string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent         int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit       Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	Process
 }
 
 // Datanode is the section of ww datanode.
@@ -79,11 +82,9 @@ type Datanode struct {
 	RecordIdle  Duration `key:"record_idle" usage:"seal a file of records, and release its lease, after this time without a new record"`
 	Budget      Size     `key:"write_budget" usage:"memory for packets of running writes: the sum of all granted windows"`
 	Connections int      `key:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
-	AdminListen string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent   int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
-	PackLimit   Size     `key:"pack_limit" usage:"store replicas up to this size together in pack segments, if their length is known in advance; at most 64KiB; 0: never"`
-	PackSegment Size     `key:"pack_segment" usage:"size of a pack segment"`
+	Process
+	PackLimit   Size `key:"pack_limit" usage:"store replicas up to this size together in pack segments, if their length is known in advance; at most 64KiB; 0: never"`
+	PackSegment Size `key:"pack_segment" usage:"size of a pack segment"`
 
 	// Of the data server; see tuning.md.
 	Loops         int  `key:"loops" usage:"event loops of the data server; 0: one for each CPU, at least 2"`
@@ -106,9 +107,7 @@ type Mini struct {
 	ChunkSize   Size     `key:"chunk_size" usage:"chunk size of files that ask for none"`
 	TrashDelay  Duration `key:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
 	Reserve     Size     `key:"reserve" usage:"space to keep free on the disk"`
-	AdminListen string   `key:"admin_listen" usage:"host:port of the admin address (profiles and health over HTTP, without a password); port 0 picks a free one; empty: none"`
-	GCPercent   int      `key:"gc_percent" usage:"GC target, in percent of the live heap (like GOGC); lower values take less memory and more CPU; 0: as GOGC says"`
-	MemoryLimit Size     `key:"memory_limit" usage:"soft memory limit (like GOMEMLIMIT): above it the garbage collector works harder; 0: none"`
+	Process
 }
 
 // Client is the section of every data verb.
@@ -120,16 +119,15 @@ type Client struct {
 	Window         Size     `key:"window" usage:"maximum unacknowledged bytes of one chunk; datanodes may grant less"`
 }
 
-// adminDefault is a free port that only this host reaches: several daemons on
-// one host do not collide, and `ww admin profile` asks the namenode for it.
-const adminDefault = "127.0.0.1:0"
-
 // Default is the configuration of a process that was told nothing.
 func Default() Config {
+	// A free port that only this host reaches: several daemons on one host do not collide, and `ww admin profile` asks
+	// the namenode for it.
+	process := Process{AdminListen: "127.0.0.1:0", GCPercent: 100}
 	return Config{
 		Log: Log{Level: "info", Format: "auto"},
 		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711", Connections: 1024,
-			AdminListen: adminDefault, GCPercent: 100},
+			Process: process},
 		Namenode: Namenode{
 			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
 			Replication: 3, ChunkSize: 64 << 20,
@@ -138,20 +136,18 @@ func Default() Config {
 			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
 			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2,
 			CheckpointRecords: 50_000, CheckpointBytes: 64 << 20, CheckpointEvery: Duration(time.Hour),
-			Connections: 8192, AdminListen: adminDefault, GCPercent: 100,
+			Connections: 8192, Process: process,
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
 			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, FailedMax: -1, Rack: "/default",
 			RecordIdle: Duration(30 * time.Second), Budget: 128 << 20, Connections: 4096,
-			AdminListen: adminDefault, GCPercent: 100,
-			PackLimit: 64 << 10, PackSegment: 64 << 20,
+			Process: process, PackLimit: 64 << 10, PackSegment: 64 << 20,
 			ReadBuffer: 8 << 10, WindowMax: 8 << 20, Senders: 64, WriteoutStep: 8 << 20, DiskWorkers: 8,
 		},
 		Mini: Mini{
 			Listen: "127.0.0.1:7700", Datanodes: 3, ChunkSize: 64 << 20,
-			TrashDelay: Duration(10 * time.Second), Reserve: 256 << 20,
-			AdminListen: adminDefault, GCPercent: 100,
+			TrashDelay: Duration(10 * time.Second), Reserve: 256 << 20, Process: process,
 		},
 		Client: Client{
 			Namenodes: []string{"127.0.0.1:7700"}, Timeout: Duration(30 * time.Second),

@@ -77,15 +77,15 @@ func validAddress(address string) bool {
 	return err == nil && n >= 0 && n <= 65535
 }
 
-// runtime checks what every daemon's section has.
-func (c *checks) runtime(section, admin string, gcPercent int, limit Size) {
-	if admin != "" {
-		c.address(section+".admin_listen", admin)
+// process checks what every daemon's section has.
+func (c *checks) process(section string, p Process) {
+	if p.AdminListen != "" {
+		c.address(section+".admin_listen", p.AdminListen)
 	}
-	c.that(gcPercent == 0 || gcPercent >= gcPercentMin && gcPercent <= gcPercentMax, section+".gc_percent",
-		"%d is neither 0 nor within %d..%d", gcPercent, gcPercentMin, gcPercentMax)
-	c.that(limit == 0 || limit >= memoryLimitMin, section+".memory_limit",
-		"%s is less than %s, which a daemon needs to work", limit, Size(memoryLimitMin))
+	c.that(p.GCPercent == 0 || p.GCPercent >= gcPercentMin && p.GCPercent <= gcPercentMax, section+".gc_percent",
+		"%d is neither 0 nor within %d..%d", p.GCPercent, gcPercentMin, gcPercentMax)
+	c.that(p.MemoryLimit == 0 || p.MemoryLimit >= memoryLimitMin, section+".memory_limit",
+		"%s is less than %s, which a daemon needs to work", p.MemoryLimit, Size(memoryLimitMin))
 }
 
 func (c *checks) connections(key string, count int) {
@@ -121,7 +121,7 @@ func (l Logserver) Validate() error {
 		check.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)
 	}
 	check.connections("logserver.connections", l.Connections)
-	check.runtime("logserver", l.AdminListen, l.GCPercent, l.MemoryLimit)
+	check.process("logserver", l.Process)
 	return check.err()
 }
 
@@ -164,7 +164,7 @@ func (n Namenode) Validate() error {
 	check.that(n.CheckpointBytes >= 1, "namenode.checkpoint_bytes", "%s is less than 1", n.CheckpointBytes)
 	check.that(n.CheckpointEvery >= Duration(limits.CheckpointIntervalMin), "namenode.checkpoint_interval",
 		"%s is less than %s", n.CheckpointEvery, Duration(limits.CheckpointIntervalMin))
-	check.runtime("namenode", n.AdminListen, n.GCPercent, n.MemoryLimit)
+	check.process("namenode", n.Process)
 	return check.err()
 }
 
@@ -205,7 +205,7 @@ func (d Datanode) Validate() error {
 		check.that(size == 0 || size >= socketBufferMin && size <= socketBufferMax, key,
 			"%s is neither 0 nor between %s and %s", size, Size(socketBufferMin), Size(socketBufferMax))
 	}
-	check.runtime("datanode", d.AdminListen, d.GCPercent, d.MemoryLimit)
+	check.process("datanode", d.Process)
 	check.that(d.MemoryLimit == 0 || d.MemoryLimit >= d.Budget+memoryLimitMin, "datanode.memory_limit",
 		"%s is less than write_budget (%s) and %s for the rest: garbage would be collected without end", d.MemoryLimit,
 		d.Budget, Size(memoryLimitMin))
@@ -224,7 +224,7 @@ func (m Mini) Validate() error {
 	check.that(m.Replication <= m.Datanodes, "mini.replication", "%d is more than the %d datanodes", m.Replication,
 		m.Datanodes)
 	check.chunkSize("mini.chunk_size", m.ChunkSize)
-	check.runtime("mini", m.AdminListen, m.GCPercent, m.MemoryLimit)
+	check.process("mini", m.Process)
 	return check.err()
 }
 

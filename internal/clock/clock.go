@@ -40,6 +40,17 @@ func Sleep(ctx context.Context, c Clock, d time.Duration) error {
 	}
 }
 
+// Poll calls check every so often, at first at once, until it returns nil. If ctx ends first, it returns what check
+// said last.
+func Poll(ctx context.Context, c Clock, every time.Duration, check func() error) error {
+	for {
+		err := check()
+		if err == nil || Sleep(ctx, c, every) != nil {
+			return err
+		}
+	}
+}
+
 // Real is the system's clock.
 type Real struct{}
 
