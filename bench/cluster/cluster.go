@@ -23,20 +23,16 @@ type Options struct {
 	Disks       int    // directories per datanode; default 1
 	Replication int    // default 3
 	ChunkSize   int64  // default of files, in bytes; default 1 MiB
-	TrashDelay  time.Duration
 	// LeaseSoftLimit is after how long another client may take a lease over;
 	// default 1 s, so that tests need not wait.
 	LeaseSoftLimit time.Duration
 	// LeaseHardLimit is after how long the namenode ends a lease; default 1 min.
 	LeaseHardLimit time.Duration
-	WriteBudget    int64 // bytes; 0: the datanode's default
 	// RepairGrace is how long a dead datanode may come back before its chunks are
 	// copied; 0: the namenode's default.
 	RepairGrace time.Duration
 	// DeadAfter is the silence after which a datanode counts as dead; 0: the namenode's default.
 	DeadAfter time.Duration
-	// CheckpointRecords causes a checkpoint; 0: the namenode's default.
-	CheckpointRecords int
 	// Settings are more of the configuration, by key: "datanode.window" and then
 	// "1MiB". They win over what the options above say.
 	Settings map[string]any
@@ -69,7 +65,6 @@ func New(options Options) (*Cluster, error) {
 	options.Disks = cmp.Or(options.Disks, 1)
 	options.Replication = cmp.Or(options.Replication, 3)
 	options.ChunkSize = cmp.Or(options.ChunkSize, 1<<20)
-	options.TrashDelay = cmp.Or(options.TrashDelay, time.Second)
 	options.LogLevel = cmp.Or(options.LogLevel, "debug")
 	options.LeaseSoftLimit = cmp.Or(options.LeaseSoftLimit, time.Second)
 	options.LeaseHardLimit = cmp.Or(options.LeaseHardLimit, time.Minute)
@@ -110,9 +105,6 @@ func (c *Cluster) configure() (err error) {
 		"namenode.replication": options.Replication, "namenode.chunk_size": options.ChunkSize,
 		"namenode.lease_soft_limit": options.LeaseSoftLimit, "namenode.lease_hard_limit": options.LeaseHardLimit,
 	}
-	if options.CheckpointRecords > 0 {
-		namenode["namenode.checkpoint_records"] = options.CheckpointRecords
-	}
 	if options.DeadAfter > 0 {
 		namenode["namenode.dead_after"] = options.DeadAfter
 	}
@@ -123,15 +115,11 @@ func (c *Cluster) configure() (err error) {
 		return err
 	}
 	for i := range options.Datanodes {
-		datanode := map[string]any{
+		process, err := c.process("datanode", fmt.Sprintf("datanode-%d", i), map[string]any{
 			"datanode.listen": fmt.Sprintf("127.0.0.1:%d", c.DataPorts[i]), "datanode.disks": c.Disks(i),
-			"datanode.namenodes": []string{c.Address()}, "datanode.trash_delay": options.TrashDelay,
+			"datanode.namenodes": []string{c.Address()}, "datanode.trash_delay": time.Second,
 			"datanode.reserve": "1MiB",
-		}
-		if options.WriteBudget != 0 {
-			datanode["datanode.write_budget"] = options.WriteBudget
-		}
-		process, err := c.process("datanode", fmt.Sprintf("datanode-%d", i), datanode)
+		})
 		if err != nil {
 			return err
 		}
@@ -156,10 +144,9 @@ func (c *Cluster) process(verb, name string, settings map[string]any) (*Process,
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return nil, fmt.Errorf("configure %s: %w", name, err)
 	}
-	return &Process{
-		Name: name, Log: c.Path(name + ".log"),
-		program: c.options.Program, args: []string{verb, "--config", file}, launcher: c.launcher,
-	}, nil
+	process := NewProcess(name, c.Path(name+".log"), c.options.Program, verb, "--config", file)
+	process.launcher = c.launcher
+	return process, nil
 }
 
 // Path names something below the cluster's directory.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/whispering-woods/ww/internal/clock"
 )
 
 // stopTimeout bounds the time from SIGTERM to the end of a process.
@@ -24,11 +26,16 @@ type Process struct {
 
 	program  string
 	args     []string
-	launcher *launcher
+	launcher *launcher // nil: it may outlive its parent
 	mu       struct {
 		sync.Mutex
 		run *run
 	}
+}
+
+// NewProcess describes a daemon that belongs to no Cluster; Start starts it. What it prints is added to the file log.
+func NewProcess(name, log, program string, args ...string) *Process {
+	return &Process{Name: name, Log: log, program: program, args: args}
 }
 
 // run is one life of a process.
@@ -53,8 +60,13 @@ func (p *Process) Start() error {
 	command := exec.Command(p.program, p.args...)
 	command.Stdout, command.Stderr = log, log
 	command.Env = Environment()
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := p.launcher.start(command); err != nil {
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the parent to handle
+	start := command.Start
+	if p.launcher != nil {
+		command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+		start = func() error { return p.launcher.start(command) }
+	}
+	if err := start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	r := &run{command: command, ended: make(chan struct{})}
@@ -188,17 +200,9 @@ func (l *launcher) close() {
 
 // Poll calls ready until it returns nil or the context ends; then it returns the last error too.
 func Poll(ctx context.Context, ready func() error) error {
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := ready()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		case <-ticker.C:
-		}
+	err := clock.Poll(ctx, clock.Real{}, 20*time.Millisecond, ready)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
+	return err
 }

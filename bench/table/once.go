@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/whispering-woods/ww/bench/cluster"
@@ -40,17 +39,12 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 	}
 	file := filepath.Join(directory, "client.yaml")
 	started := time.Now()
-	mini := exec.Command(r.options.Program, "mini", "--dir", directory, "--listen", "127.0.0.1:0",
-		"--log-level", "error")
-	mini.Env = cluster.Environment()
-	mini.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
+	mini := cluster.NewProcess("mini", filepath.Join(directory, "mini.log"), r.options.Program,
+		"mini", "--dir", directory, "--listen", "127.0.0.1:0", "--log-level", "error")
 	if err := mini.Start(); err != nil {
 		return &fault.Error{Kind: fault.Unavailable, Op: "start ww mini", Path: r.options.Program, Err: err}
 	}
-	defer func() {
-		signalErr := mini.Process.Signal(syscall.SIGTERM)
-		err = errors.Join(err, signalErr, mini.Wait())
-	}()
+	defer func() { err = errors.Join(err, mini.Stop()) }()
 	address, err := waitForFile(ctx, file)
 	if err != nil {
 		return err
@@ -81,22 +75,18 @@ func (r *runner) startOnce(ctx context.Context) (err error) {
 func waitForFile(ctx context.Context, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if _, err := os.Stat(path); err == nil {
-			loaded, err := config.Load(config.Source{File: path})
-			if err != nil {
-				return "", err
-			}
-			return loaded.Client.Namenodes[0], nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return "", fault.New(fault.Unavailable, "start ww mini", "it does not serve after a minute")
-		}
+	err := clock.Poll(ctx, clock.Real{}, 2*time.Millisecond, func() error {
+		_, err := os.Stat(path)
+		return err
+	})
+	if err != nil {
+		return "", fault.New(fault.Unavailable, "start ww mini", "it does not serve after a minute")
 	}
+	loaded, err := config.Load(config.Source{File: path})
+	if err != nil {
+		return "", err
+	}
+	return loaded.Client.Namenodes[0], nil
 }
 
 // idle counts the CPU time of processes without requests.
@@ -159,20 +149,8 @@ func death(ctx context.Context, run *runner) error {
 		return err
 	}
 	started := time.Now()
-	for {
-		status, err := woods.ClusterStatus(ctx)
-		if err != nil {
-			return err
-		}
-		if status.UnderReplicatedChunks > 0 {
-			break
-		}
-		if time.Since(started) > time.Minute {
-			return fault.New(fault.Internal, "death", "after a minute no replica is missed")
-		}
-		if err := clock.Sleep(ctx, clock.Real{}, 50*time.Millisecond); err != nil {
-			return err
-		}
+	if err := system.watchMissed(ctx, func(missed int64) bool { return missed > 0 }); err != nil {
+		return err
 	}
 	run.add(row, time.Since(started).Seconds(),
 		"SIGSTOP to the first chunk that counts as under-replicated; default settings")

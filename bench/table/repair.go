@@ -118,8 +118,7 @@ func (p *processes) watchMissed(ctx context.Context, done func(missed int64) boo
 			return err
 		}
 		if clock.Sleep(ctx, clock.Real{}, 10*time.Millisecond) != nil {
-			return fault.New(fault.Internal, "repair", "%d chunks are not made good in time",
-				status.UnderReplicatedChunks)
+			return fault.New(fault.Internal, "watch chunks", "in vain: %d lack a replica", status.UnderReplicatedChunks)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -45,7 +46,7 @@ type Options struct {
 type show struct {
 	o         Options
 	directory string
-	cluster   *cluster
+	cluster   *cluster.Process // nil before its first start
 }
 
 // Run runs the demo. Any difference between what went in and what came out is an error of kind fault.CorruptData.
@@ -57,7 +58,7 @@ func Run(ctx context.Context, options Options) (err error) {
 	scene := &show{o: options, directory: directory}
 	defer func() {
 		if scene.cluster != nil {
-			scene.cluster.kill()
+			_ = scene.cluster.Kill() // it may be gone already
 		}
 		if e := os.RemoveAll(directory); err == nil && e != nil {
 			err = &fault.Error{Kind: fault.Disk, Op: "demo", Path: directory, Err: e}
@@ -201,7 +202,7 @@ func (s *show) append(ctx context.Context) error {
 
 func (s *show) restart(ctx context.Context) error {
 	begin := time.Now()
-	if err := s.cluster.end(ctx); err != nil {
+	if err := s.failed(s.cluster.Stop()); err != nil {
 		return err
 	}
 	stopped := time.Since(begin)
@@ -244,9 +245,9 @@ func (s *show) remove(ctx context.Context) error {
 	return nil
 }
 
-func (s *show) stop(ctx context.Context) error {
+func (s *show) stop(context.Context) error {
 	begin := time.Now()
-	if err := s.cluster.end(ctx); err != nil {
+	if err := s.failed(s.cluster.Stop()); err != nil {
 		return err
 	}
 	s.report(time.Since(begin), 0, "stopped the cluster")
