@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -22,15 +23,13 @@ func newReport(program *app) *cobra.Command {
 		Short:   "show the state of the cluster and of every datanode",
 		Example: "  ww admin report\n  ww admin report --json | jq .missing_chunks",
 		Args:    arguments(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := program.clusterStatus(cmd.Context())
-			if err != nil {
-				return err
+		RunE: program.asking(func(ctx context.Context, woods *client.Client, out *printer, _ []string) error {
+			status, err := woods.ClusterStatus(ctx)
+			if err == nil {
+				out.report(status)
 			}
-			out := program.printer()
-			out.report(s)
-			return out.flush()
-		},
+			return err
+		}),
 	}
 }
 
@@ -121,26 +120,37 @@ changed meanwhile. The log server keeps the two newest ones and cuts its log bef
 the older one.`,
 		Example: "  ww admin checkpoint",
 		Args:    arguments(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			woods, err := program.connect(cmd.Context())
+		RunE: program.asking(func(ctx context.Context, woods *client.Client, out *printer, _ []string) error {
+			taken, err := woods.Checkpoint(ctx)
 			if err != nil {
 				return err
 			}
-			taken, err := woods.Checkpoint(cmd.Context())
-			if err != nil {
-				return err
-			}
-			out := program.printer()
 			out.object("checkpoint", record{"txid": taken.Txid, "bytes": taken.Bytes})
 			out.text("checkpoint of txid %d, %s", taken.Txid, size(taken.Bytes, true))
-			return out.flush()
-		},
+			return nil
+		}),
 	}
 }
 
 func newSafeMode(program *app) *cobra.Command {
 	actions := map[string]client.SafeModeAction{"get": client.SafeModeGet, "enter": client.SafeModeEnter,
 		"leave": client.SafeModeLeave}
+	change := program.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) error {
+		state, err := woods.SafeMode(ctx, actions[args[0]])
+		if err != nil {
+			return err
+		}
+		out.object("safe_mode", record{"safe_mode": state.On, "reason": state.Reason})
+		switch {
+		case state.On && state.Reason != "":
+			out.text("on: %s", state.Reason)
+		case state.On:
+			out.text("on")
+		default:
+			out.text("off")
+		}
+		return nil
+	})
 	return &cobra.Command{
 		Use:   "safemode [flags] get|enter|leave",
 		Short: "show or change safe mode",
@@ -150,29 +160,10 @@ start the namenode stays in it until the datanodes have reported their chunks.`,
 		Args:      arguments(1, 1),
 		ValidArgs: []string{"get", "enter", "leave"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			action, known := actions[args[0]]
-			if !known {
+			if _, known := actions[args[0]]; !known {
 				return usageOf(cmd, "%q is none of get, enter and leave", args[0])
 			}
-			woods, err := program.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			state, err := woods.SafeMode(cmd.Context(), action)
-			if err != nil {
-				return err
-			}
-			out := program.printer()
-			out.object("safe_mode", record{"safe_mode": state.On, "reason": state.Reason})
-			switch {
-			case state.On && state.Reason != "":
-				out.text("on: %s", state.Reason)
-			case state.On:
-				out.text("on")
-			default:
-				out.text("off")
-			}
-			return out.flush()
+			return change(cmd, args)
 		},
 	}
 }
@@ -190,28 +181,19 @@ closed; 5: the recovery still runs, try again.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: program.completeRemote,
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path, err := program.remote(args[0])
+	cmd.RunE = program.askingOf(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+		closed, err := awaitRecovery(ctx, woods, path, wait)
 		if err != nil {
 			return err
 		}
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		closed, err := awaitRecovery(cmd.Context(), woods, path, wait)
-		if err != nil {
-			return err
-		}
-		out := program.printer()
 		out.object("lease", record{"path": path, "closed": closed})
 		if !closed {
-			return out.done(&fault.Error{Kind: fault.Busy, Path: path, Reason: "recovery has begun",
-				Hint: "ask again in a moment"})
+			return &fault.Error{Kind: fault.Busy, Path: path, Reason: "recovery has begun",
+				Hint: "ask again in a moment"}
 		}
 		out.text("%s is closed", shown(path))
-		return out.flush()
-	}
+		return nil
+	})
 	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the file to be closed")
 	return cmd
 }
@@ -219,21 +201,14 @@ closed; 5: the recovery still runs, try again.`,
 // awaitRecovery asks until the file is closed or the wait is over.
 func awaitRecovery(ctx context.Context, woods *client.Client, path string,
 	wait time.Duration) (closed bool, err error) {
-	const pause = 200 * time.Millisecond
-	over := time.NewTimer(wait)
-	defer over.Stop()
-	again := time.NewTicker(pause)
-	defer again.Stop()
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	for {
 		if closed, err = woods.RecoverLease(ctx, path); closed || err != nil {
 			return closed, err
 		}
-		select {
-		case <-again.C:
-		case <-over.C:
-			return false, nil
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
+		if clock.Sleep(waiting, clock.Real{}, 200*time.Millisecond) != nil {
+			return false, context.Cause(ctx) // nil if only the wait is over
 		}
 	}
 }

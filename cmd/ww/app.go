@@ -133,6 +133,32 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 	return a.client, err
 }
 
+// asking makes a verb whose results out takes: body has a connection, and what it wrote is shown also after an error.
+func (a *app) asking(body func(ctx context.Context, woods *client.Client, out *printer, args []string) error) func(
+	*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		woods, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		out := a.printer()
+		return out.done(body(cmd.Context(), woods, out, args))
+	}
+}
+
+// askingOf is asking for a verb of one path of the cluster.
+func (a *app) askingOf(body pathBody) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		path, err := a.remote(args[0])
+		if err != nil {
+			return err
+		}
+		return a.asking(func(ctx context.Context, woods *client.Client, out *printer, _ []string) error {
+			return body(ctx, woods, out, path)
+		})(cmd, args)
+	}
+}
+
 // clusterStatus connects and asks for the state of the cluster.
 func (a *app) clusterStatus(ctx context.Context) (client.ClusterStatus, error) {
 	woods, err := a.connect(ctx)

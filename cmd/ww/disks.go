@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -11,24 +12,15 @@ import (
 )
 
 func newDisk(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:     "disk",
 		Short:   "look at the disks of datanodes",
 		Example: "  ww admin disk list",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownVerb(cmd, args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newDiskList(program))
-	return cmd
+	}, newDiskList(program))
 }
 
 func newDiskList(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "list [flags] [NODE]",
 		Short: "show the state, space and errors of disks",
 		Long: `Show the disks of one datanode, or of all, as their last heartbeats described them.
@@ -38,29 +30,18 @@ the last minute, or an operation that takes too long), full, and those of disks 
 read-only and missing. The replicas of these are copied from others.`,
 		Example: "  ww admin disk list\n  ww admin disk list --json | jq 'select(.state != \"healthy\")'",
 		Args:    arguments(0, 1),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		status, err := woods.ClusterStatus(cmd.Context())
-		if err != nil {
-			return err
-		}
-		nodes := status.Nodes
-		if len(args) == 1 {
-			if nodes, err = findNode(nodes, args[0]); err != nil {
-				return err
+		RunE: program.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) error {
+			status, err := woods.ClusterStatus(ctx)
+			nodes := status.Nodes
+			if err == nil && len(args) == 1 {
+				nodes, err = findNode(nodes, args[0])
 			}
-		}
-		out := program.printer()
-		for _, n := range nodes {
-			out.disks(n)
-		}
-		return out.flush()
+			for _, n := range nodes {
+				out.disks(n)
+			}
+			return err
+		}),
 	}
-	return cmd
 }
 
 // findNode finds the one datanode that a name means.

@@ -28,11 +28,15 @@ for the directory only.`,
 		if len(args) == 0 {
 			args = []string{cmp.Or(program.directory, "/")}
 		}
-		out := program.printer()
-		show := func(ctx context.Context, woods *client.Client, root string) error {
+		titled := false
+		show := func(ctx context.Context, woods *client.Client, out *printer, root string) error {
 			sum, err := woods.Summary(ctx, root)
 			if err != nil {
 				return err
+			}
+			if !titled {
+				out.text("%14s %14s %9s  %s", "bytes", "with copies", "files", "path")
+				titled = true
 			}
 			out.object("usage", record{
 				"path": root, "bytes": sum.Bytes, "stored_bytes": sum.StoredBytes,
@@ -42,29 +46,26 @@ for the directory only.`,
 				sum.Files, shown(root))
 			return nil
 		}
-		out.text("%14s %14s %9s  %s", "bytes", "with copies", "files", "path")
-		err := program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, root string) error {
-			if summary {
-				return show(ctx, woods, root)
-			}
+		if summary {
+			return program.eachPath(show)(cmd, args)
+		}
+		return program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, root string) error {
 			info, err := woods.Stat(ctx, root)
 			if err != nil {
 				return err
 			}
-			if !info.Directory {
-				return show(ctx, woods, root)
-			}
-			for entry, err := range woods.List(ctx, root) {
-				if err == nil {
-					err = show(ctx, woods, path.Join(root, entry.Name))
+			if info.Directory {
+				for entry, err := range woods.List(ctx, root) {
+					if err == nil {
+						err = show(ctx, woods, out, path.Join(root, entry.Name))
+					}
+					if err != nil {
+						return err
+					}
 				}
-				if err != nil {
-					return err
-				}
 			}
-			return show(ctx, woods, root)
-		})
-		return out.done(err)
+			return show(ctx, woods, out, root)
+		})(cmd, args)
 	}
 	return cmd
 }
@@ -77,12 +78,11 @@ func newDf(program *app) *cobra.Command {
 		Args:    arguments(0, 0),
 	}
 	human := humanFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		status, err := program.clusterStatus(cmd.Context())
+	cmd.RunE = program.asking(func(ctx context.Context, woods *client.Client, out *printer, _ []string) error {
+		status, err := woods.ClusterStatus(ctx)
 		if err != nil {
 			return err
 		}
-		out := program.printer()
 		out.text("%-38s %-22s %14s %14s %14s %5s", "datanode", "address", "capacity", "used", "free", "use")
 		row := func(kind, id, address string, capacity, used, free int64) {
 			out.object(kind, record{
@@ -104,7 +104,7 @@ func newDf(program *app) *cobra.Command {
 			capacity, used, free = capacity+n.CapacityBytes, used+n.UsedBytes, free+n.FreeBytes
 		}
 		row("total_space", "total", "", capacity, used, free)
-		return out.flush()
-	}
+		return nil
+	})
 	return cmd
 }

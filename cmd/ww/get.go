@@ -94,7 +94,7 @@ func localDirectory(target string, sources int, create bool) (bool, error) {
 
 // catAll writes files to standard output one after the other.
 func (a *app) catAll(ctx context.Context, verb string, paths []string, part span) error {
-	return a.eachOf(ctx, verb, paths, func(ctx context.Context, woods *client.Client, path string) error {
+	return a.eachOf(ctx, verb, paths, func(ctx context.Context, woods *client.Client, _ *printer, path string) error {
 		return a.copyOut(ctx, woods, path, part)
 	})
 }

@@ -132,14 +132,12 @@ func (a *app) adminAddress(ctx context.Context, node string) (string, error) {
 			Reason: "it has no admin address, or has not reported it yet",
 			Hint:   "set admin_listen in its section and start it again"}
 	}
-	host, port, err := net.SplitHostPort(address)
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", &fault.Error{Kind: fault.Protocol, Op: "find daemon", Node: node, Address: address, Err: err}
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		if host, _, err = net.SplitHostPort(beside); err == nil {
-			return net.JoinHostPort(host, port), nil
-		}
+	if host, _, err := net.SplitHostPort(beside); err == nil && config.AllInterfaces(address) {
+		return net.JoinHostPort(host, port), nil
 	}
 	return address, nil
 }

@@ -84,18 +84,14 @@ func appendLines(ctx context.Context, records *client.RecordAppender, source io.
 }
 
 func newRecords(program *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "records",
 		Short: "read files of records",
 		Long: `Files that "ww append --records" (or the Go API) wrote hold records: pieces of
 up to 16 MiB that many clients append at once, each whole and at least once.`,
 		Example: `  ww records cat /logs/events
   ww records cat -f /logs/events`,
-		Args: arguments(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newRecordsCat(program))
-	return cmd
+	}, newRecordsCat(program))
 }
 
 func newRecordsCat(program *app) *cobra.Command {
@@ -118,47 +114,39 @@ offset in the file, and its payload in base64.`,
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep showing what is appended")
 	cmd.Flags().Int64Var(&offset, "offset", 0, "start with the record at this offset")
 	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f checks for more")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		path, err := program.remote(args[0])
-		if err != nil {
-			return err
-		}
-		if offset < 0 {
-			return usageOf(cmd, "--offset cannot be negative")
-		}
-		woods, err := program.connect(ctx)
-		if err != nil {
-			return err
-		}
+	show := program.askingOf(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 		r, err := woods.ReadRecords(ctx, path, offset,
 			client.RecordReadOptions{Follow: follow, Every: max(every, followEveryLeast)})
 		if err != nil {
 			return err
 		}
 		defer func() { _ = r.Close() }() // read only
-		return program.showRecords(ctx, r, follow)
+		return out.records(ctx, r, follow)
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if offset < 0 {
+			return usageOf(cmd, "--offset cannot be negative")
+		}
+		return show(cmd, args)
 	}
 	return cmd
 }
 
-// showRecords writes records until the end, or until ctx ends.
-func (a *app) showRecords(ctx context.Context, r *client.RecordReader, follow bool) error {
-	out := a.printer()
+// records writes records until the end, or until ctx ends.
+func (p *printer) records(ctx context.Context, r *client.RecordReader, follow bool) error {
 	for {
 		got, err := r.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return out.flush()
+			return nil
 		}
 		if err != nil {
-			_ = out.flush() // what was read stays shown
 			return err
 		}
-		out.text("%s", got.Payload)
-		out.object("record", record{"offset": got.Offset, "writer": hex.EncodeToString(got.Writer[:]),
+		p.text("%s", got.Payload)
+		p.object("record", record{"offset": got.Offset, "writer": hex.EncodeToString(got.Writer[:]),
 			"sequence": got.Sequence, "payload": got.Payload})
-		if follow || out.err != nil {
-			if err := out.flush(); err != nil {
+		if follow || p.err != nil {
+			if err := p.flush(); err != nil {
 				return err
 			}
 		}

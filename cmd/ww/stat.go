@@ -55,6 +55,18 @@ no namenode answers. Nothing is printed without --json.`,
 	cmd.Flags().BoolVarP(&exists, "exists", "e", false, "does it exist?")
 	cmd.Flags().BoolVarP(&file, "file", "f", false, "is it a file?")
 	cmd.Flags().BoolVarP(&directory, "directory", "d", false, "is it a directory?")
+	answer := program.askingOf(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
+		info, err := woods.Stat(ctx, path)
+		if err != nil && !errors.Is(err, fault.NotFound) && !errors.Is(err, fault.NotDirectory) {
+			return err
+		}
+		yes := err == nil && (exists || file && !info.Directory || directory && info.Directory)
+		out.object("answer", record{"path": path, "answer": yes})
+		if !yes {
+			return errNo
+		}
+		return nil
+	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		asked := 0
 		for _, flag := range []bool{exists, file, directory} {
@@ -65,25 +77,7 @@ no namenode answers. Nothing is printed without --json.`,
 		if asked != 1 {
 			return usageOf(cmd, "exactly one of -e, -f and -d is needed")
 		}
-		path, err := program.remote(args[0])
-		if err != nil {
-			return err
-		}
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		info, err := woods.Stat(cmd.Context(), path)
-		if err != nil && !errors.Is(err, fault.NotFound) && !errors.Is(err, fault.NotDirectory) {
-			return err
-		}
-		yes := err == nil && (exists || file && !info.Directory || directory && info.Directory)
-		out := program.printer()
-		out.object("answer", record{"path": path, "answer": yes})
-		if !yes {
-			return out.done(errNo)
-		}
-		return out.flush()
+		return answer(cmd, args)
 	}
 	return cmd
 }

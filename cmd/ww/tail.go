@@ -54,53 +54,43 @@ func newHead(program *app) *cobra.Command {
 		if err := limits.check(cmd); err != nil {
 			return err
 		}
-		return program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+		return program.eachPath(func(ctx context.Context, woods *client.Client, _ *printer, path string) error {
 			return program.head(ctx, woods, path, limits)
-		})
+		})(cmd, args)
 	}
 	return cmd
 }
 
-// perFile is what a verb does with one file.
-type perFile func(ctx context.Context, woods *client.Client, path string) error
+// pathBody is what a verb does with one path of the cluster; its results go to out.
+type pathBody func(ctx context.Context, woods *client.Client, out *printer, path string) error
 
-// eachFile runs a body for every argument; see eachPath.
-func (a *app) eachFile(cmd *cobra.Command, args []string, body perFile) error {
-	paths, err := a.remotes(args)
-	if err != nil {
-		return err
+// eachPath makes a verb of any number of paths.
+func (a *app) eachPath(body pathBody) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		paths, err := a.remotes(args)
+		if err != nil {
+			return err
+		}
+		return a.eachOf(cmd.Context(), verbName(cmd), paths, body)
 	}
-	return a.eachOf(cmd.Context(), verbName(cmd), paths, body)
 }
 
 // eachOf runs a body for every path and goes on after a failure.
-func (a *app) eachOf(ctx context.Context, verb string, paths []string, body perFile) error {
+func (a *app) eachOf(ctx context.Context, verb string, paths []string, body pathBody) error {
 	woods, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
-	failed := failures{total: len(paths)}
+	out, failed := a.printer(), failures{total: len(paths)}
 	for _, path := range paths {
-		if err := body(ctx, woods, path); err != nil {
+		if err := body(ctx, woods, out, path); err != nil {
 			if ctx.Err() != nil {
-				return err
+				return out.done(err)
 			}
 			a.complain(verb, &failed, err)
 		}
 	}
-	return failed.err()
-}
-
-// eachPath is eachFile as the whole of a verb whose results out takes.
-func (a *app) eachPath(
-	body func(ctx context.Context, woods *client.Client, out *printer, path string) error,
-) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		out := a.printer()
-		return out.done(a.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
-			return body(ctx, woods, out, path)
-		}))
-	}
+	return out.done(failed.err())
 }
 
 func (a *app) head(ctx context.Context, woods *client.Client, path string, limits ends) error {
@@ -164,13 +154,13 @@ writer has flushed it, until Ctrl-C or until the file is removed.`,
 		if follow && len(args) > 1 {
 			return usageOf(cmd, "-f follows one file")
 		}
-		return program.eachFile(cmd, args, func(ctx context.Context, woods *client.Client, path string) error {
+		return program.eachPath(func(ctx context.Context, woods *client.Client, _ *printer, path string) error {
 			end, err := program.tail(ctx, woods, path, limits)
 			if err != nil || !follow {
 				return err
 			}
 			return program.follow(ctx, woods, path, end, max(every, followEveryLeast))
-		})
+		})(cmd, args)
 	}
 	return cmd
 }

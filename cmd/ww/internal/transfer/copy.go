@@ -29,7 +29,7 @@ func Copy(ctx context.Context, woods *client.Client, pairs []Pair, options Optio
 				refuse(fault.Invalid, "the target is inside of the source", "")
 			}
 			if err != nil {
-				transfer.finish(Result{Source: pair.Source, Target: pair.Target, Err: err})
+				transfer.failed(pair, err)
 				continue
 			}
 			transfer.copyAny(ctx, info, pair)
@@ -46,20 +46,9 @@ func (m *mover) copyAny(ctx context.Context, info client.FileInfo, pair Pair) {
 	if err != nil {
 		err = m.isDirectory(ctx, pair.Target, err) // copying into what is there
 	}
-	m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: err})
-	if err != nil {
-		return
-	}
-	for entry, err := range m.client.List(ctx, pair.Source) {
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: err})
-			return
-		}
-		m.copyAny(ctx, entry, Pair{Source: path.Join(pair.Source, entry.Name),
-			Target: path.Join(pair.Target, entry.Name)})
+	m.finish(Result{Pair: pair, Directory: true, Err: err})
+	if err == nil {
+		m.each(ctx, pair, path.Join, func(entry client.FileInfo, child Pair) { m.copyAny(ctx, entry, child) })
 	}
 }
 
@@ -68,5 +57,5 @@ func (m *mover) copyAny(ctx context.Context, info client.FileInfo, pair Pair) {
 func (m *mover) copyFile(ctx context.Context, pair Pair) Result {
 	copied, err := m.client.Copy(ctx, pair.Source, pair.Target,
 		client.CopyOptions{CreateOptions: m.createOptions(), Progress: m.o.Progress})
-	return Result{Source: pair.Source, Target: pair.Target, Bytes: copied.Length, Err: err}
+	return Result{Pair: pair, Bytes: copied.Length, Err: err}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 
 	"github.com/whispering-woods/ww/client"
@@ -23,7 +22,7 @@ func Get(ctx context.Context, woods *client.Client, pairs []Pair, options Option
 					Hint: "use -r to fetch it with everything in it"}
 			}
 			if err != nil {
-				transfer.finish(Result{Source: pair.Source, Target: pair.Target, Err: err})
+				transfer.failed(pair, err)
 				continue
 			}
 			transfer.getAny(ctx, info, pair)
@@ -46,33 +45,24 @@ func (m *mover) getAny(ctx context.Context, info client.FileInfo, pair Pair) {
 			err = nil // fetching into what is there
 		}
 	}
-	m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true,
-		Err: LocalError("create", pair.Target, err)})
+	m.finish(Result{Pair: pair, Directory: true, Err: LocalError("create", pair.Target, err)})
 	if err != nil {
 		return
 	}
-	for entry, err := range m.client.List(ctx, pair.Source) {
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: err})
-			return
-		}
-		child := Pair{Source: path.Join(pair.Source, entry.Name), Target: filepath.Join(pair.Target, entry.Name)}
+	m.each(ctx, pair, filepath.Join, func(entry client.FileInfo, child Pair) {
 		// A name that leads out of the target directory must never be written.
 		if !filepath.IsLocal(entry.Name) || filepath.Base(entry.Name) != entry.Name {
-			m.finish(Result{Source: child.Source, Target: child.Target, Err: &fault.Error{Kind: fault.Invalid,
-				Path: child.Source, Reason: "the name cannot be a local file's"}})
-			continue
+			m.failed(child, &fault.Error{Kind: fault.Invalid, Path: child.Source,
+				Reason: "the name cannot be a local file's"})
+			return
 		}
 		m.getAny(ctx, entry, child)
-	}
+	})
 }
 
 // getFile fetches one file to a part file and renames it when it is whole.
 func (m *mover) getFile(ctx context.Context, info client.FileInfo, pair Pair) Result {
-	result := Result{Source: pair.Source, Target: pair.Target}
+	result := Result{Pair: pair}
 	if isSpecial(pair.Target) {
 		result.Bytes, result.Err = m.getSpecial(ctx, pair)
 		return result

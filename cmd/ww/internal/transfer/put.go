@@ -32,10 +32,10 @@ func (m *mover) putAny(ctx context.Context, pair Pair) {
 	info, err := os.Stat(pair.Source)
 	switch {
 	case err != nil:
-		m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", pair.Source, err)})
+		m.failed(pair, LocalError("read", pair.Source, err))
 	case info.IsDir() && !m.o.Recursive:
-		m.finish(Result{Source: pair.Source, Target: pair.Target, Err: &fault.Error{Kind: fault.IsDirectory,
-			Path: pair.Source, Reason: "is a directory", Hint: "use -r to store it with everything in it"}})
+		m.failed(pair, &fault.Error{Kind: fault.IsDirectory, Path: pair.Source, Reason: "is a directory",
+			Hint: "use -r to store it with everything in it"})
 	case info.IsDir():
 		m.putTree(ctx, pair)
 	default:
@@ -65,7 +65,7 @@ func (m *mover) putTree(ctx context.Context, root Pair) {
 			pair.Target = path.Join(root.Target, filepath.ToSlash(relative))
 		}
 		if err != nil {
-			m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", name, err)})
+			m.failed(pair, LocalError("read", name, err))
 			return fs.SkipDir
 		}
 		if entry.IsDir() {
@@ -73,7 +73,7 @@ func (m *mover) putTree(ctx context.Context, root Pair) {
 			if name == root.Source && errors.Is(err, fault.Exists) {
 				err = m.isDirectory(ctx, pair.Target, err) // storing into what is there
 			}
-			m.finish(Result{Source: pair.Source, Target: pair.Target, Directory: true, Err: err})
+			m.finish(Result{Pair: pair, Directory: true, Err: err})
 			if err != nil {
 				return fs.SkipDir
 			}
@@ -88,7 +88,7 @@ func (m *mover) putTree(ctx context.Context, root Pair) {
 			err = &fault.Error{Kind: fault.Invalid, Path: name, Reason: "is neither a file nor a directory"}
 		}
 		if err != nil {
-			m.finish(Result{Source: pair.Source, Target: pair.Target, Err: LocalError("read", name, err)})
+			m.failed(pair, LocalError("read", name, err))
 			return nil
 		}
 		m.submit(ctx, info.Size(), func(ctx context.Context) Result { return m.putFile(ctx, pair) })
@@ -106,7 +106,7 @@ func (m *mover) isDirectory(ctx context.Context, path string, otherwise error) e
 
 // putFile stores one local file: in parallel chunks if its size is known, as a stream if it is a pipe or a device.
 func (m *mover) putFile(ctx context.Context, pair Pair) Result {
-	result := Result{Source: pair.Source, Target: pair.Target}
+	result := Result{Pair: pair}
 	file, err := os.Open(pair.Source)
 	if err != nil {
 		result.Err = LocalError("read", pair.Source, err)

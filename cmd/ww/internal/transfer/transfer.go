@@ -11,6 +11,7 @@ package transfer
 
 import (
 	"context"
+	"path"
 	"sync"
 	"time"
 
@@ -45,11 +46,11 @@ type Options struct {
 
 // Result is what became of one file or directory.
 type Result struct {
-	Source, Target string
-	Directory      bool
-	Bytes          int64
-	Elapsed        time.Duration
-	Err            error // nil: done
+	Pair
+	Directory bool
+	Bytes     int64
+	Elapsed   time.Duration
+	Err       error // nil: done
 	// SlowNodes held up the writing and were replaced.
 	SlowNodes []client.SlowNode
 }
@@ -106,6 +107,23 @@ func (m *mover) submit(ctx context.Context, bytes int64, job func(context.Contex
 	select {
 	case m.jobs <- job:
 	case <-ctx.Done():
+	}
+}
+
+// failed reports a file or directory that was not transferred.
+func (m *mover) failed(pair Pair, err error) { m.finish(Result{Pair: pair, Err: err}) }
+
+// each passes the entries of a directory of the cluster, and reports why they end early.
+func (m *mover) each(ctx context.Context, pair Pair, join func(...string) string, do func(client.FileInfo, Pair)) {
+	for entry, err := range m.client.List(ctx, pair.Source) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			m.finish(Result{Pair: pair, Directory: true, Err: err})
+			return
+		}
+		do(entry, Pair{Source: path.Join(pair.Source, entry.Name), Target: join(pair.Target, entry.Name)})
 	}
 }
 
