@@ -7,12 +7,10 @@ import (
 
 	"github.com/whispering-woods/ww/bench/floor"
 	"github.com/whispering-woods/ww/bench/report"
-	"github.com/whispering-woods/ww/daemon/config"
 )
 
 func floorCommand() *cobra.Command {
-	var options floor.Options
-	size := sizeFlag{value: 1 << 30}
+	options := floor.Options{SizeBytes: 1 << 30}
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "floor",
@@ -27,7 +25,6 @@ while nothing else runs.`,
   wwbench floor --only pipeline,sendfile-verified --json`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options.SizeBytes = size.value
 			var all []report.Floor
 			options.OnRestless = restless(cmd)
 			err := floor.Run(cmd.Context(), options, func(r floor.Result) error {
@@ -48,7 +45,7 @@ while nothing else runs.`,
 		},
 	}
 	cmd.Flags().StringVar(&options.Directory, "dir", ".", "`directory` on the disk to measure")
-	cmd.Flags().Var(&size, "size", "bytes per bulk measurement")
+	bytesFlag(cmd, "size", "bytes per bulk measurement", &options.SizeBytes)
 	cmd.Flags().IntVar(&options.Hops, "hops", 3, "datanodes of the raw pipeline, directories of the small files")
 	cmd.Flags().IntVar(&options.Writers, "writers", 16,
 		"small files or records under way at once; four times as many calls")
@@ -58,17 +55,4 @@ while nothing else runs.`,
 	cmd.Flags().StringSliceVar(&options.Only, "only", nil, "take these measurements only, by name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
-}
-
-// sizeFlag is a number of bytes such as 64MiB.
-type sizeFlag struct{ value int64 }
-
-func (s *sizeFlag) String() string { return config.Size(s.value).String() }
-func (s *sizeFlag) Type() string   { return "size" }
-
-// Set implements pflag.Value.
-func (s *sizeFlag) Set(text string) error {
-	n, err := config.ParseSize(text)
-	s.value = int64(n)
-	return err
 }

@@ -25,13 +25,11 @@ const durationDefault = 10 * time.Second
 type loadFlags struct {
 	target    targetFlags
 	plan      load.Plan
-	bytes     sizeFlag
-	chunkSize sizeFlag
 	options   workload.Options
 	remote    string
 	rounds    int
 	floors    bool
-	floorSize sizeFlag
+	floorSize int64
 	settle    time.Duration
 	asJSON    bool
 	allow     bool // failures do not make the run fail
@@ -48,15 +46,15 @@ func (l *loadFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&l.plan.Duration, "duration", 0,
 		"length of each phase after the warm-up (default 10s, unless --count or --bytes ends it)")
 	flags.Int64Var(&l.plan.Count, "count", 0, "end each phase after this `number` of operations")
-	flags.Var(&l.bytes, "bytes", "end each phase after this many bytes of payload")
+	bytesFlag(cmd, "bytes", "end each phase after this many bytes of payload", &l.plan.Bytes)
 	flags.IntVar(&l.rounds, "rounds", 1, "how often floors and workload are measured in turn; compare wants 4 or more")
 	flags.Uint64Var(&l.options.Seed, "seed", 1, "seed of contents and of random choices")
 	flags.BoolVar(&l.options.Verify, "verify", true, "compare every byte")
 	flags.IntVar(&l.options.Replication, "replication", 0, "copies of each file; 0: the cluster's default")
-	flags.Var(&l.chunkSize, "chunk-size", "chunk size of files; 0: the cluster's default")
+	bytesFlag(cmd, "chunk-size", "chunk size of files; 0: the cluster's default", &l.options.ChunkSize)
 	flags.StringVar(&l.remote, "remote", "/wwbench", "remote `directory` to work below")
 	flags.BoolVar(&l.floors, "floors", true, "measure the floors of the machine too, in each round")
-	flags.Var(&l.floorSize, "floor-size", "bytes per bulk floor")
+	bytesFlag(cmd, "floor-size", "bytes per bulk floor", &l.floorSize)
 	settleFlag(cmd, &l.settle)
 	flags.BoolVar(&l.asJSON, "json", false, "print one JSON document")
 	flags.BoolVar(&l.allow, "allow-failures", false, "exit 0 also when operations failed (never when bytes are wrong)")
@@ -77,8 +75,6 @@ func settleFlag(cmd *cobra.Command, most *time.Duration) {
 
 // run measures a workload and prints it.
 func (l *loadFlags) run(cmd *cobra.Command, name string) error {
-	l.plan.Bytes = l.bytes.value
-	l.options.ChunkSize = l.chunkSize.value
 	if l.plan.Duration == 0 && l.plan.Count == 0 && l.plan.Bytes == 0 {
 		l.plan.Duration = durationDefault
 	}
@@ -228,7 +224,7 @@ func (l *loadFlags) measureFloors(ctx context.Context, cmd *cobra.Command, names
 	if !l.floors {
 		return nil
 	}
-	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize.value, Hops: l.target.datanodes,
+	o := floor.Options{Directory: l.target.directory, SizeBytes: l.floorSize, Hops: l.target.datanodes,
 		Settle: l.settle, OnRestless: restless(cmd), Only: names}
 	return floor.Run(ctx, o, func(f floor.Result) error {
 		r.Floors = append(r.Floors, report.FloorOf(f))

@@ -31,8 +31,8 @@ type targetFlags struct {
 	directory string // local: floors, and the cluster of our own
 	datanodes int
 	clients   int
-	parallel  int      // chunks of one file at once; 0: as configured
-	packet    sizeFlag // bytes of one packet; 0: as configured
+	parallel  int   // chunks of one file at once; 0: as configured
+	packet    int64 // bytes of one packet; 0: as configured
 	verbose   bool
 }
 
@@ -47,7 +47,7 @@ func (t *targetFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&t.datanodes, "datanodes", 3, "datanodes of --mini, hops of the raw pipeline")
 	flags.IntVar(&t.clients, "clients", 4, "clients with connections of their own; workers take turns")
 	flags.IntVar(&t.parallel, "parallel", 0, "chunks of one file that are transferred at once (default: the client's)")
-	flags.Var(&t.packet, "packet-size", "bytes of one packet on the wire (0: the client's default)")
+	bytesFlag(cmd, "packet-size", "bytes of one packet on the wire (0: the client's default)", &t.packet)
 	flags.BoolVarP(&t.verbose, "verbose", "v", false, "show the log of the clients and of --mini")
 }
 
@@ -89,12 +89,8 @@ func (t *targetFlags) open(ctx context.Context, cmd *cobra.Command) (_ *target, 
 		return nil, err
 	}
 	options.Name, options.Logger = "wwbench", logger
-	if t.parallel != 0 {
-		options.ParallelChunks = t.parallel
-	}
-	if t.packet.value != 0 {
-		options.PacketBytes = int(t.packet.value)
-	}
+	options.ParallelChunks = cmp.Or(t.parallel, options.ParallelChunks)
+	options.PacketBytes = cmp.Or(int(t.packet), options.PacketBytes)
 	for range t.clients {
 		one, err := client.Dial(ctx, options)
 		if err != nil {

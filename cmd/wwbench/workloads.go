@@ -20,7 +20,7 @@ func workloadCommands() []*cobra.Command {
 
 // newLoad makes a command around the common flags.
 func newLoad(name, short, long, example string, workers int) (*cobra.Command, *loadFlags) {
-	l := &loadFlags{floorSize: sizeFlag{512 << 20}, plan: load.Plan{Workers: workers, Warmup: time.Second}}
+	l := &loadFlags{floorSize: 512 << 20, plan: load.Plan{Workers: workers, Warmup: time.Second}}
 	cmd := &cobra.Command{Use: name, Short: short, Long: long, Example: example, Args: noArguments}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return l.run(cmd, name) }
 	l.register(cmd)
