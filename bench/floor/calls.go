@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -63,18 +62,15 @@ func mapInsert(ctx context.Context, options Options) (Result, error) {
 	for i := range names {
 		names[i] = fmt.Sprintf("/directory-%03d/file-%08d", i%1000, i)
 	}
-	count := int64(0)
-	start := time.Now()
-	for time.Since(start) < options.CountDuration {
-		if err := ctx.Err(); err != nil {
-			return Result{}, err
-		}
+	options.Writers = 1
+	r, err := many(ctx, options, func(context.Context, int64) error {
 		m := map[string]uint64{}
 		for i, name := range names {
 			m[name] = uint64(i)
 		}
-		count += int64(len(m))
-	}
-	return Result{Count: count, Duration: time.Since(start),
-		How: "65,536 paths into a Go map, repeatedly, one goroutine"}, nil
+		return nil
+	})
+	r.Count *= paths
+	r.How = "65,536 paths into a Go map, repeatedly, one goroutine"
+	return r, err
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +30,6 @@ func diskBuffered(ctx context.Context, options Options) (Result, error) {
 
 // diskDirect writes with O_DIRECT from one aligned 4 MiB buffer.
 func diskDirect(ctx context.Context, options Options) (Result, error) {
-	const step = 4 << 20
 	file, err := os.OpenFile(filepath.Join(options.Directory, "direct"), os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
 	if errors.Is(err, unix.EINVAL) {
 		return Result{How: "this file system has no O_DIRECT"}, nil
@@ -40,13 +38,13 @@ func diskDirect(ctx context.Context, options Options) (Result, error) {
 		return Result{}, err
 	}
 	defer removeFile(file)
-	buffer := aligned(step)
-	size := max(options.SizeBytes/step, 1) * step
+	buffer := aligned(directBytes)
+	size := max(options.SizeBytes/directBytes, 1) * directBytes
 	start := time.Now()
 	if err := preallocate(file, size); err != nil {
 		return Result{}, err
 	}
-	for offset := int64(0); offset < size; offset += step {
+	for offset := int64(0); offset < size; offset += directBytes {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
@@ -82,21 +80,19 @@ func diskReadDirect(ctx context.Context, options Options) (Result, error) {
 		return Result{}, err
 	}
 	defer removeFile(file)
-	const step = 4 << 20
-	r, err := readAll(ctx, file, max(options.SizeBytes/step, 1)*step, aligned(step))
+	r, err := readAll(ctx, file, max(options.SizeBytes/directBytes, 1)*directBytes, aligned(directBytes))
 	r.How = "O_DIRECT pread 4 MiB"
 	return r, err
 }
 
-// cold writes a synced file, drops its pages and opens it for reading. It is rounded up to steps of 4 MiB.
+// cold writes a synced file, drops its pages and opens it for reading. It is rounded up to steps of directBytes.
 func cold(ctx context.Context, options Options, name string, flags int) (*os.File, error) {
 	path := filepath.Join(options.Directory, name)
 	file, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	const step = 4 << 20
-	err = fill(ctx, file, max((options.SizeBytes+step-1)/step, 1)*step, pattern(packetBytes))
+	err = fill(ctx, file, max((options.SizeBytes+directBytes-1)/directBytes, 1)*directBytes, pattern(packetBytes))
 	if err == nil {
 		err = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
 	}
@@ -132,21 +128,15 @@ func diskSync(ctx context.Context, options Options) (Result, error) {
 	}
 	defer removeFile(file)
 	buffer := pattern(4096)
-	count := int64(0)
-	start := time.Now()
-	for time.Since(start) < options.CountDuration {
-		if err := ctx.Err(); err != nil {
-			return Result{}, err
+	options.Writers = 1
+	r, err := many(ctx, options, func(_ context.Context, number int64) error {
+		if _, err := file.WriteAt(buffer, number*int64(len(buffer))); err != nil {
+			return err
 		}
-		if _, err := file.WriteAt(buffer, count*int64(len(buffer))); err != nil {
-			return Result{}, err
-		}
-		if err := unix.Fdatasync(int(file.Fd())); err != nil {
-			return Result{}, err
-		}
-		count++
-	}
-	return Result{Count: count, Duration: time.Since(start), How: "append 4 KiB + fdatasync, one loop"}, nil
+		return unix.Fdatasync(int(file.Fd()))
+	})
+	r.How = "append 4 KiB + fdatasync, one loop"
+	return r, err
 }
 
 // diskSyncHops makes 4 KiB durable in a file of each hop at once, repeatedly, over zeros that were written before:
@@ -163,34 +153,23 @@ func diskSyncHops(ctx context.Context, options Options) (Result, error) {
 		defer removeFile(file)
 		files = append(files, file)
 	}
-	count := int64(0)
-	start := time.Now()
-	for time.Since(start) < options.CountDuration {
-		group, ctx := errgroup.WithContext(ctx)
-		offset := count * int64(len(buffer))
-		for _, file := range files {
-			group.Go(func() error {
-				if err := ctx.Err(); err != nil {
+	options.Writers = 1
+	result, err := many(ctx, options, func(_ context.Context, number int64) error {
+		offset := number * int64(len(buffer))
+		return eachHop(files, func(file *os.File) error {
+			if offset%ahead == 0 {
+				if _, err := file.WriteAt(zeros, offset); err != nil {
 					return err
 				}
-				if offset%ahead == 0 {
-					if _, err := file.WriteAt(zeros, offset); err != nil {
-						return err
-					}
-				}
-				if _, err := file.WriteAt(buffer, offset); err != nil {
-					return err
-				}
-				return unix.Fdatasync(int(file.Fd()))
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return Result{}, err
-		}
-		count++
-	}
-	return Result{Count: count, Duration: time.Since(start),
-		How: fmt.Sprintf("4 KiB + fdatasync in %d files at once, over zeros written ahead", options.Hops)}, nil
+			}
+			if _, err := file.WriteAt(buffer, offset); err != nil {
+				return err
+			}
+			return unix.Fdatasync(int(file.Fd()))
+		})
+	})
+	result.How = fmt.Sprintf("4 KiB + fdatasync in %d files at once, over zeros written ahead", options.Hops)
+	return result, err
 }
 
 // paced writes a file front to back and starts write-out of each finished step,

@@ -96,6 +96,7 @@ const (
 
 const (
 	packetBytes   = 256 << 10
+	directBytes   = 4 << 20 // of one read or write with O_DIRECT
 	writeoutBytes = 8 << 20
 )
 

@@ -107,7 +107,7 @@ func eachHop[T any](hops []T, do func(T) error) error {
 	return errors.Join(err, g.Wait())
 }
 
-// many counts operations of o.Writers goroutines in o.CountDuration.
+// many counts operations, numbered from 0, of o.Writers goroutines in o.CountDuration.
 func many(ctx context.Context, options Options, do func(ctx context.Context, number int64) error) (Result, error) {
 	var number, count atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -118,7 +118,7 @@ func many(ctx context.Context, options Options, do func(ctx context.Context, num
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				if err := do(ctx, number.Add(1)); err != nil {
+				if err := do(ctx, number.Add(1)-1); err != nil {
 					return err
 				}
 				count.Add(1)
