@@ -38,24 +38,14 @@ func (a *audit) line(ctx context.Context, op string, header *controlpb.MutationH
 	}
 	attributes := make([]slog.Attr, 0, 12)
 	attributes = append(attributes, slog.String("op", op))
-	if about.path != "" {
-		attributes = append(attributes, slog.String("path", limits.Clip(about.path, auditPathBytes)))
-	}
-	if about.target != "" {
-		attributes = append(attributes, slog.String("target", limits.Clip(about.target, auditPathBytes)))
-	}
-	if about.file != 0 {
-		attributes = append(attributes, slog.Uint64(keyFile, about.file))
-	}
-	if !about.chunk.IsZero() {
-		attributes = append(attributes, slog.String(keyChunk, about.chunk.String()))
-	}
+	attributes = withKnown(attributes, "path", limits.Clip(about.path, auditPathBytes))
+	attributes = withKnown(attributes, "target", limits.Clip(about.target, auditPathBytes))
+	attributes = withKnown(attributes, keyFile, about.file)
+	attributes = withKnown(attributes, keyChunk, about.chunk)
 	client := header.GetClientId()
 	attributes = append(attributes, slog.String("client", hex.EncodeToString(client[:min(len(client), 16)])),
 		slog.Uint64("sequence", header.GetSequence()), slog.String(keyPeer, peerOf(ctx)))
-	if about.client != "" {
-		attributes = append(attributes, slog.String("name", limits.Clip(about.client, limits.TextBytesMax)))
-	}
+	attributes = withKnown(attributes, "name", limits.Clip(about.client, limits.TextBytesMax))
 	if err == nil {
 		attributes = append(attributes, slog.String("result", "ok"), slog.Uint64(keyTxid, txid))
 	} else {

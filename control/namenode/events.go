@@ -5,7 +5,6 @@ import (
 	"log/slog"
 
 	"github.com/whispering-woods/ww/actor/step"
-	"github.com/whispering-woods/ww/internal/chunk"
 )
 
 // eventTexts are the log lines of the actor's events.
@@ -39,21 +38,19 @@ func (l *loop) event(event step.Event) {
 	if !l.logger.Enabled(context.Background(), known.level) {
 		return
 	}
-	attributes := make([]any, 0, 10)
-	if event.NodeID != "" {
-		attributes = append(attributes, keyNode, event.NodeID)
+	attributes := withKnown(make([]slog.Attr, 0, 5), keyNode, event.NodeID)
+	attributes = withKnown(attributes, keyChunk, event.Chunk)
+	attributes = withKnown(attributes, keyFile, event.FileID)
+	attributes = withKnown(attributes, keyCount, event.Count)
+	attributes = withKnown(attributes, "text", event.Text)
+	l.logger.LogAttrs(context.Background(), known.level, known.text, attributes...)
+}
+
+// withKnown adds a value unless it is the zero one.
+func withKnown[T comparable](attributes []slog.Attr, key string, value T) []slog.Attr {
+	var unknown T
+	if value == unknown {
+		return attributes
 	}
-	if event.Chunk != (chunk.ID{}) {
-		attributes = append(attributes, keyChunk, event.Chunk)
-	}
-	if event.FileID != 0 {
-		attributes = append(attributes, keyFile, event.FileID)
-	}
-	if event.Count != 0 {
-		attributes = append(attributes, keyCount, event.Count)
-	}
-	if event.Text != "" {
-		attributes = append(attributes, "text", event.Text)
-	}
-	l.logger.Log(context.Background(), known.level, known.text, attributes...)
+	return append(attributes, slog.Any(key, value))
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
@@ -15,24 +14,18 @@ func (s *service) List(ctx context.Context, m *controlpb.ListRequest) (*controlp
 	const op = "list"
 	r, err := read[actor.ListResult](ctx, s, op, &actor.List{Path: m.Path, After: m.After, Limit: m.Limit},
 		cmp.Or(checkPath(op, m.Path), checkText(op, "the name to begin after", m.After, limits.TextBytesMax)))
-	if err != nil {
-		return nil, err
-	}
 	response := &controlpb.ListResponse{Entries: make([]*controlpb.FileInfo, 0, len(r.Entries)), More: r.More}
 	for _, e := range r.Entries {
 		response.Entries = append(response.Entries, infoToProto(e))
 	}
-	return response, nil
+	return response, err
 }
 
 // Stat describes one path.
 func (s *service) Stat(ctx context.Context, m *controlpb.StatRequest) (*controlpb.StatResponse, error) {
 	const op = "stat"
 	r, err := read[actor.StatResult](ctx, s, op, &actor.Stat{Path: m.Path}, checkPath(op, m.Path))
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.StatResponse{Info: infoToProto(r.Info), LeaseHolder: r.Holder, LeaseSinceUnixMs: r.Since}, nil
+	return &controlpb.StatResponse{Info: infoToProto(r.Info), LeaseHolder: r.Holder, LeaseSinceUnixMs: r.Since}, err
 }
 
 // Locate returns the chunks of a byte range.
@@ -51,21 +44,15 @@ func (s *service) Locate(ctx context.Context, request *controlpb.LocateRequest) 
 	r, err := read[actor.LocateResult](ctx, s, op,
 		&actor.Locate{Path: request.Path, FileID: request.FileId, Offset: request.Offset, Length: request.Length},
 		invalid)
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.LocateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, nil
+	return &controlpb.LocateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, err
 }
 
 // Summary counts a subtree.
 func (s *service) Summary(ctx context.Context, m *controlpb.SummaryRequest) (*controlpb.SummaryResponse, error) {
 	const op = "summary"
 	r, err := read[actor.SummaryResult](ctx, s, op, &actor.Summary{Path: m.Path}, checkPath(op, m.Path))
-	if err != nil {
-		return nil, err
-	}
 	return &controlpb.SummaryResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes,
-		StoredBytes: r.StoredBytes, Chunks: r.Chunks}, nil
+		StoredBytes: r.StoredBytes, Chunks: r.Chunks}, err
 }
 
 // RenewLeases keeps all leases of one client.
@@ -79,22 +66,18 @@ func (s *service) RenewLeases(ctx context.Context,
 	}
 	copy(request.Client[:], m.ClientId)
 	r, err := read[actor.RenewLeasesResult](ctx, s, op, &request, invalid)
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.RenewLeasesResponse{FileIds: r.FileIDs}, nil
+	return &controlpb.RenewLeasesResponse{FileIds: r.FileIDs}, err
 }
 
 // ReportBadReplica records a client's report that a replica failed its checksum.
 func (s *service) ReportBadReplica(ctx context.Context,
 	message *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	const op = "report bad replica"
-	id, invalid := idFromProto(op, message.ChunkId)
-	invalid = cmp.Or(invalid, checkGeneration(op, message.Generation), checkNodes(op, []string{message.NodeId}),
-		checkText(op, "the reason", message.Reason, limits.ReasonBytesMax))
+	id, generation, invalid := replicaFromProto(op, message)
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
-		&actor.ReportBadReplica{Chunk: id, Generation: chunk.Generation(message.Generation), NodeID: message.NodeId,
-			Reason: message.Reason}, invalid)
+		&actor.ReportBadReplica{Chunk: id, Generation: generation, NodeID: message.NodeId, Reason: message.Reason},
+		cmp.Or(invalid, checkNodes(op, []string{message.NodeId}),
+			checkText(op, "the reason", message.Reason, limits.ReasonBytesMax)))
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +93,7 @@ func (s *service) ClusterStatus(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	response := statusToProto(r)
+	response := statusToProto(&r)
 	response.AdminAddress = s.server.options.AdminAddress
 	if known := s.server.logServers.Load(); known != nil {
 		response.LogServers = *known
@@ -133,8 +116,5 @@ func (s *service) SafeMode(ctx context.Context, m *controlpb.SafeModeRequest) (*
 		s.server.logger.Info("safe mode asked for by hand", "action", m.Action.String(), keyPeer, peerOf(ctx))
 	}
 	r, err := read[actor.SafeModeResult](ctx, s, op, &actor.SafeMode{Action: actor.SafeModeAction(m.Action)}, invalid)
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.SafeModeResponse{On: r.On, Reason: r.Reason}, nil
+	return &controlpb.SafeModeResponse{On: r.On, Reason: r.Reason}, err
 }

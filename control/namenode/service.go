@@ -6,22 +6,22 @@ import (
 
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
-	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// service serves Namenode. Every call checks what came from the network, asks the actor, and maps the answer. This
-// file has the calls that change files and directories; reads.go has the others.
+// service serves Namenode. Every call checks what came from the network, asks the actor, and maps the answer; with an
+// error the result is empty, and gRPC drops what was made of it. This file has the calls that change files and
+// directories; reads.go has the others.
 type service struct {
 	controlpb.UnimplementedNamenodeServer
 	server *Server
 	audit  *audit
 }
 
-// mutate asks for a change and writes its audit line. paths are for that line.
+// mutate asks for a change and writes its audit line, which is about subject.
 func mutate[R any](ctx context.Context, service *service, op string, header *controlpb.MutationHeader,
-	request actor.Request, invalid error, subject subject) (*R, error) {
+	request actor.Request, invalid error, subject subject) (result R, err error) {
 	c := newCall(ctx, request)
 	if invalid == nil {
 		invalid = headerFromProto(op, header, &c.command)
@@ -29,7 +29,7 @@ func mutate[R any](ctx context.Context, service *service, op string, header *con
 	if invalid != nil {
 		service.server.stats.malformed.Add(1)
 		service.audit.line(ctx, op, header, subject, 0, invalid)
-		return nil, invalid
+		return result, invalid
 	}
 	result, txid, err := ask[R](service, c, op)
 	service.audit.line(ctx, op, header, subject, txid, err)
@@ -37,31 +37,32 @@ func mutate[R any](ctx context.Context, service *service, op string, header *con
 }
 
 // read asks for something that changes nothing durable.
-func read[R any](ctx context.Context, s *service, op string, request actor.Request, invalid error) (*R, error) {
+func read[R any](ctx context.Context, s *service, op string, request actor.Request,
+	invalid error) (result R, err error) {
 	if invalid != nil {
 		s.server.stats.malformed.Add(1)
-		return nil, invalid
+		return result, invalid
 	}
-	result, _, err := ask[R](s, newCall(ctx, request), op)
+	result, _, err = ask[R](s, newCall(ctx, request), op)
 	return result, err
 }
 
-func ask[R any](s *service, c *call, op string) (*R, uint64, error) {
+func ask[R any](s *service, c *call, op string) (result R, txid uint64, err error) {
 	t, err := s.server.activeTerm(op)
 	if err != nil {
-		return nil, 0, err
+		return result, 0, err
 	}
 	s.server.calls.Add(1)
 	defer s.server.calls.Add(-1)
 	a := t.tryDo(c, op)
 	if a.err != nil {
-		return nil, a.txid, a.err
+		return result, a.txid, a.err
 	}
-	result, ok := a.result.(*R)
+	answered, ok := a.result.(*R)
 	if !ok {
-		return nil, a.txid, fault.New(fault.Internal, op, "the answer is a %T", a.result)
+		return result, a.txid, fault.New(fault.Internal, op, "the answer is a %T", a.result)
 	}
-	return result, a.txid, nil
+	return *answered, a.txid, nil
 }
 
 // Mkdir creates a directory.
@@ -69,10 +70,7 @@ func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*contro
 	const op = "mkdir"
 	r, err := mutate[actor.MkdirResult](ctx, s, op, m.Header, &actor.Mkdir{Path: m.Path, Parents: m.Parents},
 		checkPath(op, m.Path), subject{path: m.Path})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.MkdirResponse{Info: infoToProto(r.Info)}, nil
+	return &controlpb.MkdirResponse{Info: infoToProto(r.Info)}, err
 }
 
 // Create starts a file.
@@ -89,10 +87,7 @@ func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) 
 		ChunkCount: message.ChunkCount, ExcludeNodes: message.ExcludeNodes, ClientName: message.ClientName}
 	r, err := mutate[actor.CreateResult](ctx, s, op, message.Header, request, invalid,
 		subject{path: message.Path, client: message.ClientName})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.CreateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, nil
+	return &controlpb.CreateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, err
 }
 
 // AddChunks commits chunks and allocates the next ones.
@@ -106,10 +101,7 @@ func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) 
 		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
 	}
 	r, err := mutate[actor.AddChunksResult](ctx, s, op, m.Header, request, invalid, subject{file: m.FileId})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.AddChunksResponse{Chunks: chunksToProto(r.Chunks)}, nil
+	return &controlpb.AddChunksResponse{Chunks: chunksToProto(r.Chunks)}, err
 }
 
 // Complete closes a file.
@@ -118,10 +110,7 @@ func (s *service) Complete(ctx context.Context, m *controlpb.CompleteRequest) (*
 	commits, invalid := commitsFromProto(op, m.Commits)
 	r, err := mutate[actor.CompleteResult](ctx, s, op, m.Header, &actor.Complete{FileID: m.FileId, Commits: commits},
 		cmp.Or(invalid, checkFile(op, m.FileId)), subject{file: m.FileId})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.CompleteResponse{Info: infoToProto(r.Info)}, nil
+	return &controlpb.CompleteResponse{Info: infoToProto(r.Info)}, err
 }
 
 // Abandon drops a file that was never completed.
@@ -129,10 +118,7 @@ func (s *service) Abandon(ctx context.Context, m *controlpb.AbandonRequest) (*co
 	const op = "abandon"
 	_, err := mutate[actor.AbandonResult](ctx, s, op, m.Header, &actor.Abandon{FileID: m.FileId},
 		checkFile(op, m.FileId), subject{file: m.FileId})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.AbandonResponse{}, nil
+	return &controlpb.AbandonResponse{}, err
 }
 
 // Append reopens a closed file.
@@ -142,47 +128,37 @@ func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*cont
 		&actor.Append{Path: m.Path, RecoverLease: m.RecoverLease, ClientName: m.ClientName},
 		cmp.Or(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)),
 		subject{path: m.Path, client: m.ClientName})
-	if err != nil {
-		return nil, err
-	}
 	response := &controlpb.AppendResponse{Info: infoToProto(r.Info), PreviousGeneration: uint64(r.PreviousGeneration)}
 	if r.HasLast {
 		response.Last = chunkToProto(r.Last)
 	}
-	return response, nil
+	return response, err
 }
 
 // RecoverPipeline issues a new generation for a broken pipeline.
 func (s *service) RecoverPipeline(ctx context.Context,
 	m *controlpb.RecoverPipelineRequest) (*controlpb.RecoverPipelineResponse, error) {
 	const op = "recover pipeline"
-	id, invalid := idFromProto(op, m.ChunkId)
+	id, generation, invalid := replicaFromProto(op, m)
 	r, err := mutate[actor.RecoverPipelineResult](ctx, s, op, m.Header,
-		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation),
-			FailedNodes: m.FailedNodes},
-		cmp.Or(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkNodes(op, m.FailedNodes)),
+		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: generation, FailedNodes: m.FailedNodes},
+		cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.FailedNodes)),
 		subject{file: m.FileId, chunk: id})
-	if err != nil {
-		return nil, err
-	}
 	return &controlpb.RecoverPipelineResponse{Generation: uint64(r.Generation), Survivors: replicasToProto(r.Survivors),
-		Replacements: replicasToProto(r.Replacements)}, nil
+		Replacements: replicasToProto(r.Replacements)}, err
 }
 
 // UpdatePipeline commits a new generation.
 func (s *service) UpdatePipeline(ctx context.Context,
 	m *controlpb.UpdatePipelineRequest) (*controlpb.UpdatePipelineResponse, error) {
 	const op = "update pipeline"
-	id, invalid := idFromProto(op, m.ChunkId)
+	id, generation, invalid := replicaFromProto(op, m)
 	_, err := mutate[actor.UpdatePipelineResult](ctx, s, op, m.Header,
-		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: chunk.Generation(m.Generation), Length: m.Length,
+		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: generation, Length: m.Length,
 			NodeIDs: m.NodeIds},
-		cmp.Or(invalid, checkFile(op, m.FileId), checkGeneration(op, m.Generation), checkLength(op, m.Length),
-			checkNodes(op, m.NodeIds)), subject{file: m.FileId, chunk: id})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.UpdatePipelineResponse{}, nil
+		cmp.Or(invalid, checkFile(op, m.FileId), checkLength(op, m.Length), checkNodes(op, m.NodeIds)),
+		subject{file: m.FileId, chunk: id})
+	return &controlpb.UpdatePipelineResponse{}, err
 }
 
 // Rename moves a file or directory.
@@ -191,10 +167,7 @@ func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*cont
 	_, err := mutate[actor.RenameResult](ctx, s, op, m.Header,
 		&actor.Rename{Source: m.Source, Target: m.Target, Overwrite: m.Overwrite},
 		cmp.Or(checkPath(op, m.Source), checkPath(op, m.Target)), subject{path: m.Source, target: m.Target})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.RenameResponse{}, nil
+	return &controlpb.RenameResponse{}, err
 }
 
 // Remove deletes a file or directory.
@@ -202,10 +175,7 @@ func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*cont
 	const op = "remove"
 	r, err := mutate[actor.RemoveResult](ctx, s, op, m.Header, &actor.Remove{Path: m.Path, Recursive: m.Recursive},
 		checkPath(op, m.Path), subject{path: m.Path})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.RemoveResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes}, nil
+	return &controlpb.RemoveResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes}, err
 }
 
 // RecoverLease ends another client's lease.
@@ -214,10 +184,7 @@ func (s *service) RecoverLease(ctx context.Context,
 	const op = "recover lease"
 	r, err := mutate[actor.RecoverLeaseResult](ctx, s, op, m.Header, &actor.RecoverLease{Path: m.Path},
 		checkPath(op, m.Path), subject{path: m.Path})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.RecoverLeaseResponse{Closed: r.Closed}, nil
+	return &controlpb.RecoverLeaseResponse{Closed: r.Closed}, err
 }
 
 // Truncate cuts a closed file.
@@ -229,8 +196,5 @@ func (s *service) Truncate(ctx context.Context, m *controlpb.TruncateRequest) (*
 	}
 	r, err := mutate[actor.TruncateResult](ctx, s, op, m.Header, &actor.Truncate{Path: m.Path, Length: m.Length},
 		invalid, subject{path: m.Path})
-	if err != nil {
-		return nil, err
-	}
-	return &controlpb.TruncateResponse{Info: infoToProto(r.Info), Done: r.Done}, nil
+	return &controlpb.TruncateResponse{Info: infoToProto(r.Info), Done: r.Done}, err
 }

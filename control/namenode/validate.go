@@ -60,16 +60,21 @@ func idFromProto(op string, b []byte) (chunk.ID, error) {
 	return id, nil
 }
 
+// replicaFromProto reads the chunk and the generation that a message is about.
+func replicaFromProto(op string, message interface {
+	GetChunkId() []byte
+	GetGeneration() uint64
+}) (chunk.ID, chunk.Generation, error) {
+	id, err := idFromProto(op, message.GetChunkId())
+	if err == nil && message.GetGeneration() == 0 {
+		err = malformed(op, "the generation is zero; it begins at 1")
+	}
+	return id, chunk.Generation(message.GetGeneration()), err
+}
+
 func checkPath(op, path string) error {
 	if err := limits.CheckPath(op, path); err != nil {
 		return err
-	}
-	return nil
-}
-
-func checkGeneration(op string, generation uint64) error {
-	if generation == 0 {
-		return malformed(op, "the generation is zero; it begins at 1")
 	}
 	return nil
 }
@@ -112,16 +117,11 @@ func commitsFromProto(op string, commits []*controlpb.ChunkCommit) ([]actor.Chun
 	}
 	out := make([]actor.ChunkCommit, 0, len(commits))
 	for _, c := range commits {
-		id, err := idFromProto(op, c.GetChunkId())
-		if err != nil {
+		id, generation, err := replicaFromProto(op, c)
+		if err := cmp.Or(err, checkLength(op, c.GetLength()), checkNodes(op, c.GetNodeIds())); err != nil {
 			return nil, err
 		}
-		if err := cmp.Or(checkGeneration(op, c.Generation), checkLength(op, c.Length),
-			checkNodes(op, c.NodeIds)); err != nil {
-			return nil, err
-		}
-		out = append(out, actor.ChunkCommit{Chunk: id, Generation: chunk.Generation(c.Generation), Length: c.Length,
-			NodeIDs: c.NodeIds})
+		out = append(out, actor.ChunkCommit{Chunk: id, Generation: generation, Length: c.Length, NodeIDs: c.NodeIds})
 	}
 	return out, nil
 }
@@ -198,15 +198,12 @@ func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk
 	}
 	out := make([]chunk.Replica, 0, len(replicas))
 	for _, replica := range replicas {
-		id, err := idFromProto(op, replica.GetChunkId())
+		id, generation, err := replicaFromProto(op, replica)
 		if err != nil {
 			return nil, err
 		}
-		if err := checkGeneration(op, replica.Generation); err != nil {
-			return nil, err
-		}
 		if removed {
-			out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation)})
+			out = append(out, chunk.Replica{ID: id, Generation: generation})
 			continue
 		}
 		if err := checkLength(op, replica.Length); err != nil {
@@ -216,8 +213,8 @@ func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk
 			replica.State > controlpb.ReplicaState_REPLICA_STATE_RECOVERED {
 			return nil, malformed(op, "replica state %d", replica.State)
 		}
-		out = append(out, chunk.Replica{ID: id, Generation: chunk.Generation(replica.Generation),
-			Length: replica.Length, State: chunk.State(replica.State)})
+		out = append(out, chunk.Replica{ID: id, Generation: generation, Length: replica.Length,
+			State: chunk.State(replica.State)})
 	}
 	return out, nil
 }
@@ -225,45 +222,35 @@ func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk
 func recoverResultFromProto(node string, session uint64,
 	message *controlpb.RecoverResult) (*actor.RecoverResult, error) {
 	const op = "recover result"
-	id, err := idFromProto(op, message.GetChunkId())
-	if err != nil {
-		return nil, err
-	}
-	if err := cmp.Or(checkGeneration(op, message.Generation), checkLength(op, message.Length),
-		checkNodes(op, message.NodeIds)); err != nil {
+	id, generation, err := replicaFromProto(op, message)
+	if err := cmp.Or(err, checkLength(op, message.GetLength()), checkNodes(op, message.GetNodeIds())); err != nil {
 		return nil, err
 	}
 	return &actor.RecoverResult{NodeID: node, Session: session, RecoverResult: datanode.RecoverResult{Chunk: id,
-		Generation: chunk.Generation(message.Generation), Length: message.Length, NodeIDs: message.NodeIds,
+		Generation: generation, Length: message.Length, NodeIDs: message.NodeIds,
 		Error: limits.Clip(message.Error, limits.ReasonBytesMax)}}, nil
 }
 
 func copyResultFromProto(node string, session uint64, message *controlpb.CopyResult) (*actor.CopyResult, error) {
 	const op = "copy result"
-	id, err := idFromProto(op, message.GetChunkId())
-	if err != nil {
-		return nil, err
-	}
-	if err := cmp.Or(checkGeneration(op, message.Generation), checkNodes(op, message.BadSources)); err != nil {
+	id, generation, err := replicaFromProto(op, message)
+	if err := cmp.Or(err, checkNodes(op, message.GetBadSources())); err != nil {
 		return nil, err
 	}
 	return &actor.CopyResult{NodeID: node, Session: session, CopyResult: datanode.CopyResult{
-		Chunk: id, Generation: chunk.Generation(message.Generation), BadSources: message.BadSources,
+		Chunk: id, Generation: generation, BadSources: message.BadSources,
 		Error: limits.Clip(message.Error, limits.ReasonBytesMax),
 	}}, nil
 }
 
 func verifyResultFromProto(node string, session uint64, message *controlpb.VerifyResult) (*actor.VerifyResult, error) {
 	const op = "verify result"
-	id, err := idFromProto(op, message.GetChunkId())
+	id, generation, err := replicaFromProto(op, message)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkGeneration(op, message.Generation); err != nil {
-		return nil, err
-	}
 	return &actor.VerifyResult{NodeID: node, Session: session, VerifyResult: datanode.VerifyResult{
-		Chunk: id, Generation: chunk.Generation(message.Generation), Bad: message.Bad,
+		Chunk: id, Generation: generation, Bad: message.Bad,
 		Error: limits.Clip(message.Error, limits.ReasonBytesMax),
 	}}, nil
 }
