@@ -115,7 +115,7 @@ func (c *appendCall) start(ctx context.Context) flight {
 		server.inFlight.Release(batched.bytes)
 		return flight{err: err}
 	}
-	batched.future = server.group.raft.Apply(ours.Encode(), server.options.ApplyTimeout)
+	batched.future = server.group.raft.Apply(ours.Encode(), applyTimeout)
 	return batched
 }
 

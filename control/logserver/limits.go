@@ -45,6 +45,7 @@ const (
 	handshakeTimeout = 5 * time.Second
 	barrierTimeout   = 10 * time.Second
 	transferTimeout  = 2 * time.Second
+	applyTimeout     = 5 * time.Second // for a place in raft's queue
 	// checkpointFetchInterval: a server that follows asks the leader for a newer checkpoint.
 	checkpointFetchInterval = 5 * time.Second
 )

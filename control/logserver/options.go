@@ -37,8 +37,6 @@ type Options struct {
 	// HeartbeatTimeout is how long a follower waits for its leader before it starts an election; a leader that does
 	// not reach a majority for half of it stops leading. Default 500 ms with a raft port, 50 ms without.
 	HeartbeatTimeout time.Duration
-	// ApplyTimeout bounds the wait for a place in raft's queue. Default 5 s.
-	ApplyTimeout time.Duration
 	// SnapshotEntries is how many log entries may pass until the state machine's small state is saved, so that a
 	// restart need not apply the whole log. Default 65,536.
 	SnapshotEntries uint64
@@ -59,7 +57,6 @@ const (
 	heartbeatAlone         = 50 * time.Millisecond
 	heartbeatDefault       = 500 * time.Millisecond
 	heartbeatMin           = 20 * time.Millisecond
-	applyTimeoutDefault    = 5 * time.Second
 	snapshotEntriesDefault = 64 << 10
 	connectionsDefault     = 1024
 )
@@ -77,7 +74,6 @@ func (o Options) withDefaults() (Options, error) {
 	o.Clock = cmp.Or[clock.Clock](o.Clock, clock.Real{})
 	o.ConnectionsMax = cmp.Or(o.ConnectionsMax, connectionsDefault)
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, segmentBytesDefault)
-	o.ApplyTimeout = cmp.Or(o.ApplyTimeout, applyTimeoutDefault)
 	o.SnapshotEntries = cmp.Or(o.SnapshotEntries, snapshotEntriesDefault)
 	if o.ConnectionsMax < 1 {
 		return invalid("%d connections", o.ConnectionsMax)

@@ -30,7 +30,7 @@ func (v *service) AcquireEpoch(ctx context.Context,
 		return nil, err
 	}
 	defer server.gate.leave()
-	future := server.group.raft.Apply(e.Encode(), server.options.ApplyTimeout)
+	future := server.group.raft.Apply(e.Encode(), applyTimeout)
 	if err := future.Error(); err != nil {
 		return nil, server.explain(raftFault(op, err))
 	}
