@@ -25,6 +25,8 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -64,7 +66,7 @@ func Start(options Options) (*Server, error) {
 		options.Ready = func() error { return nil }
 	}
 	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
-	server := &Server{listener: &limited{Listener: listener, open: make(chan struct{}, connectionsMax)},
+	server := &Server{listener: netutil.LimitListener(listener, connectionsMax),
 		ready: options.Ready, busy: make(chan struct{}, requestsMax)}
 	server.http = &http.Server{
 		Handler: server.bounded(server.routes()), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout,
@@ -164,38 +166,4 @@ func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
 	fmt.Fprintln(w, text)
-}
-
-// limited is a listener that closes connections beyond its bound at once.
-type limited struct {
-	net.Listener
-	open chan struct{}
-}
-
-// Accept waits for a connection within the bound.
-func (l *limited) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case l.open <- struct{}{}:
-			return &counted{Conn: c, done: sync.OnceFunc(func() { <-l.open })}, nil
-		default:
-			_ = c.Close()
-		}
-	}
-}
-
-// counted frees its place when it is closed.
-type counted struct {
-	net.Conn
-	done func()
-}
-
-// Close implements net.Conn.
-func (c *counted) Close() error {
-	defer c.done()
-	return c.Conn.Close()
 }

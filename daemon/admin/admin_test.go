@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -157,19 +158,26 @@ func TestWhatIsTooMuchIsRefused(t *testing.T) {
 
 func TestConnectionsAreBounded(t *testing.T) {
 	s := start(t, Options{})
-	for range connectionsMax {
+	connect := func() net.Conn {
 		c, err := net.Dial("tcp", s.Addr())
 		require.NoError(t, err)
-		defer c.Close()
+		t.Cleanup(func() { _ = c.Close() })
+		return c
 	}
-	c, err := net.Dial("tcp", s.Addr())
+	first := connect()
+	for range connectionsMax - 1 {
+		connect()
+	}
+	waits := connect()
+	_, err := io.WriteString(waits, "GET /healthz HTTP/1.0\r\n\r\n")
 	require.NoError(t, err)
-	defer c.Close()
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
-	_, err = c.Read(make([]byte, 1))
-	require.Error(t, err, "one connection too many is closed")
-	var timeout net.Error
-	require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "%v", err)
+	require.NoError(t, waits.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	_, err = waits.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "one connection too many is not served")
+	require.NoError(t, first.Close())
+	require.NoError(t, waits.SetReadDeadline(time.Now().Add(10*time.Second)))
+	_, err = waits.Read(make([]byte, 1))
+	require.NoError(t, err, "it is once another one is closed")
 }
 
 func TestStartAndFetchSayWhatIsWrong(t *testing.T) {

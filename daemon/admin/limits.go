@@ -6,7 +6,7 @@ import "time"
 const (
 	// requestsMax is how many requests are answered at once; more get 503.
 	requestsMax = 8
-	// connectionsMax bounds open connections; more are closed at once.
+	// connectionsMax bounds open connections; more wait until one is closed.
 	connectionsMax = 32
 	// headerBytesMax bounds a request's header; bodies are not read.
 	headerBytesMax = 16 << 10
