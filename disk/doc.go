@@ -5,6 +5,7 @@
 //
 //	<volume>/identity               who the volume belongs to (identity.go)
 //	<volume>/lock                   flock: one process per volume
+//	<volume>/scrub                  how far the scrub came (package scrub)
 //	<volume>/chunks/<xx>/<replica>  replicas, xx = last byte of the chunk id
 //	<volume>/packs/<segment>        small sealed replicas, many in one file
 //	<volume>/trash/                 deleted replicas until their delay is over
@@ -18,7 +19,8 @@
 //
 //	Store                        the API: one method for each request, and start and stop
 //	scan                         builds the index at a start
-//	recovery, verifier           chunk recovery; comparing a replica with its sums (a scrubber belongs above it)
+//	patrol                       what the scrub of a volume verifies, and how
+//	recovery, verifier           chunk recovery; comparing a replica with its sums
 //	sessions, Writer, worker     who may write a replica, and the queues of its jobs
 //	readers, Reader              reading
 //	trash, unpacker, claims      deletion; giving a replica its own file; compaction's view of the index
@@ -26,10 +28,12 @@
 //	index, volumes, membership   which replicas, which volumes (their health), whose they are
 //	replica, place, volume       one replica, where its bytes are, one directory
 //	chunkfile, pack, filecache   packages: the bytes of a chunk file; segments of records; open files
+//	scrub                        package: when which replica is verified
 //
 // Goroutines: Options.WorkersPerVolume workers per volume, each with a bounded queue; all jobs of a chunk run
 // on one of them, in order. One packer per volume appends records. One goroutine unlinks the trash, one
-// compactor frees the room of dead records. Close stops and waits for all of them.
+// compactor frees the room of dead records, one scrubber per volume verifies replicas. Close stops and waits for
+// all of them.
 //
 // Locks, in the order they are taken: replica.io (held through the file I/O that changes the replica), then
 // one of index.mu, replica.view, filecache.Cache.mu, pack.Set.mu, trash.mu, volume.health, each held for a
@@ -41,6 +45,5 @@
 // A volume's health is in volume.go: whatever finds an I/O error passes it to noteError, which decides when no new
 // replica goes there; Store.Volumes tells others.
 //
-// The package knows no network, no namenode and no client. It does not look for bit rot by itself: readers
-// verify, and report what they find.
+// The package knows no network, no namenode and no client.
 package disk

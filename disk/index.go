@@ -62,6 +62,33 @@ func (x *index) all() []*replica {
 	return slices.AppendSeq(make([]*replica, 0, len(x.mu.replicas)), maps.Values(x.mu.replicas))
 }
 
+// on lists the chunks with replicas on a volume whose ids end with a byte.
+func (x *index) on(v *volume, last byte) (ids []chunk.ID) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for id, r := range x.mu.replicas {
+		if r.volume == v && id[len(id)-1] == last {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// reserve holds the place of a chunk that has no replica, so that none is created meanwhile. The caller removes what it
+// returns, whose lock is held; nil: there is a replica.
+func (x *index) reserve(id chunk.ID, v *volume) *replica {
+	r := &replica{id: id, volume: v}
+	r.io.Lock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.mu.replicas[id] != nil {
+		return nil
+	}
+	x.mu.replicas[id] = r
+	v.replicas.Add(1)
+	return r
+}
+
 // insert puts a new replica into the index; only a corrupt one may be there, or one on a volume that is out of
 // service, and no fence in its way.
 func (x *index) insert(replica *replica) error {

@@ -33,5 +33,7 @@ const (
 	identityBytesMax    = 1 << 20          // VolumesPerNodeMax records of at most a path of 4 KiB, and some room
 	spaceAgeMax         = time.Second      // of an answer of StatFS that places a small replica
 
+	unreadableInARowMax = 4 // replicas whose errors are their own; from then on they are the volume's
+
 	packSegmentDefault = 64 << 20
 )

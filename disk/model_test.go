@@ -205,6 +205,7 @@ func TestStoreBehavesLikeAMap(t *testing.T) {
 					require.Equal(rt, len(m.content), len(data))
 					require.Equal(rt, string(m.content), string(data))
 					require.NoError(rt, s.VerifyReplica(testID(n)))
+					require.NoError(rt, s.ScrubReplica(testID(n)))
 				}
 			},
 		})

@@ -37,6 +37,10 @@ type Options struct {
 	// length is known before: up to 64 KiB; 0: none.
 	PackBytesMax     int64
 	PackSegmentBytes int64 // size of a segment; 0: 64 MiB
+	// ScrubPeriod is the time in which every replica is compared with its checksums; 0: only on demand.
+	ScrubPeriod time.Duration
+	// ScrubBandwidth is how many bytes a second that reads of each volume; 0: no bound.
+	ScrubBandwidth int64
 	// OnEvent is called for every change after Open. It is called in order for each chunk, with that chunk's
 	// lock held: it must not block and may call nothing of the store but Volumes and Identity. nil: nobody
 	// listens.
@@ -105,6 +109,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.FailedVolumesTolerated < -1 || o.FailedVolumesTolerated >= len(o.Directories) {
 		return o, fault.New(fault.Invalid, "open chunk store", "%d failed volumes of %d cannot be tolerated",
 			o.FailedVolumesTolerated, len(o.Directories))
+	}
+	if o.ScrubPeriod < 0 || o.ScrubBandwidth < 0 {
+		return o, fault.New(fault.Invalid, "open chunk store", "negative scrub period (%v) or bandwidth (%d bytes)",
+			o.ScrubPeriod, o.ScrubBandwidth)
 	}
 	if o.ReserveBytes < 0 || o.TrashDelay < 0 {
 		return o, fault.New(fault.Invalid, "open chunk store", "negative reserve (%d bytes) or trash delay (%v)",

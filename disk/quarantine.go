@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"path"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
@@ -26,7 +27,9 @@ func (q *quarantine) putLocked(replica *replica, reason string) {
 		move = q.copyRecordLocked
 	}
 	to, err := move(replica, name)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) { // there is nothing to keep
+		to = place{kind: aside, path: path.Join(quarantineDirectory, name.String())}
+	} else if err != nil {
 		volume.noteError(err)
 	}
 	replica.updateLocked(func(v *snapshot) { v.state, v.place = chunk.Corrupt, to })
@@ -51,6 +54,9 @@ func (q *quarantine) moveFileLocked(r *replica, name chunkfile.ParkedName) (plac
 func (q *quarantine) copyRecordLocked(replica *replica, name chunkfile.ParkedName) (place, error) {
 	seen := replica.view.snapshot
 	data, err := seen.place.segment.ReadData(seen.place.offset, seen.Length)
+	if errors.Is(err, fs.ErrNotExist) {
+		return seen.place, err
+	}
 	if err != nil {
 		data = make([]byte, seen.Length)
 	}
@@ -92,5 +98,20 @@ func (q *quarantine) keep(replica *replica) error {
 	}
 	v.logger.Error("two files of one chunk, the lesser one was set aside",
 		"chunk", replica.id, "path", v.path(source), "now", v.path(parked))
+	return nil
+}
+
+// setAside moves a file that is no replica to quarantine, where no start takes it for one. relative is its path below
+// the volume.
+func (q *quarantine) setAside(v *volume, relative string) error {
+	parked := path.Join(quarantineDirectory, path.Base(relative)+forgottenSuffix)
+	err := v.fs.Rename(v.path(relative), v.path(parked))
+	if err == nil {
+		err = errors.Join(v.fs.SyncDir(v.path(quarantineDirectory)), v.fs.SyncDir(path.Dir(v.path(relative))))
+	}
+	if err != nil {
+		return diskError("set stray file aside", v.path(relative), chunk.ID{}, err)
+	}
+	v.logger.Error("a file that is no replica was set aside", "path", v.path(relative), "now", v.path(parked))
 	return nil
 }

@@ -7,8 +7,10 @@ import (
 
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/disk/pack"
+	"github.com/whispering-woods/ww/disk/scrub"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -89,6 +91,13 @@ func Open(options Options) (_ *Store, err error) {
 	if err := start.run(); err != nil {
 		return nil, err
 	}
+	for _, v := range inService(store.volumes.list) {
+		v.scrubber = scrub.New(scrub.Options{
+			Volume: &patrol{volume: v, index: store.index, quarantine: store.quarantine},
+			FS:     v.fs, Path: v.path(scrubName), Gone: v.health.Gone(), Clock: options.Clock, Logger: v.logger,
+			Period: options.ScrubPeriod, Bandwidth: options.ScrubBandwidth,
+		})
+	}
 	store.start()
 	return store, nil
 }
@@ -131,6 +140,9 @@ func (s *Store) start() {
 			v.workers = append(v.workers, w)
 			s.group.Go(w.run)
 		}
+		if v.scrubber != nil {
+			s.group.Go(v.scrubber.Run)
+		}
 	}
 	s.group.Go(s.trash.run)
 	s.group.Go(s.losses.run)
@@ -157,6 +169,11 @@ func (s *Store) Close() error {
 		}
 	}
 	s.gate.Unlock()
+	for _, v := range s.volumes.list {
+		if v.scrubber != nil {
+			v.scrubber.Stop()
+		}
+	}
 	s.trash.stop()
 	s.compactor.Stop()
 	s.monitor.stop()
@@ -265,6 +282,40 @@ func (s *Store) Digest(id chunk.ID) (uint64, error) {
 // Reads the whole replica on the caller's goroutine.
 func (s *Store) VerifyReplica(id chunk.ID) error {
 	return s.verifier.verify(id)
+}
+
+// Scrub has every replica verified from now on, at once, and does not wait. It returns, for each volume in service, the
+// number of the pass that does it: it is over when Volumes counts so many.
+func (s *Store) Scrub() map[string]uint64 {
+	passes := make(map[string]uint64, len(s.volumes.list))
+	for _, v := range inService(s.volumes.list) {
+		if v.scrubber != nil {
+			passes[v.id] = v.scrubber.Request()
+		}
+	}
+	return passes
+}
+
+// ScrubReplica is VerifyReplica as the scrub does it: header, name and record count too, and the file is read from the
+// disk.
+func (s *Store) ScrubReplica(id chunk.ID) error {
+	replica := s.index.lookup(id)
+	if replica == nil {
+		return notFound(opScrub, id)
+	}
+	if err := replica.volume.outError(opScrub, id); err != nil {
+		return err
+	}
+	result, err := replica.volume.scrubber.Verify(id)
+	switch {
+	case err != nil:
+		return chunkError(fault.Closed, opScrub, id, "%v", err)
+	case result.Bad:
+		return chunkError(fault.CorruptData, opScrub, id, "the replica is corrupt and in quarantine")
+	case !result.Verified:
+		return chunkError(fault.Busy, opScrub, id, "the replica is in quarantine already, or being changed")
+	}
+	return nil
 }
 
 // Quarantine takes a replica out of service for ever: it is reported as corrupt, its file is moved to the

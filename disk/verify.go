@@ -4,7 +4,6 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
-	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -27,7 +26,7 @@ func (c *verifier) verify(id chunk.ID) error {
 	replica := reader.replica
 	for range rangeRetriesMax {
 		seen := reader.seen(replica.snapshot())
-		err := verifyData(reader.file, replica.id, seen)
+		err := verifyData(reader.file, replica.id, seen, func(int64) error { return nil })
 		if err == nil {
 			return nil
 		}
@@ -53,16 +52,20 @@ func (c *verifier) verify(id chunk.ID) error {
 	return chunkError(fault.Busy, op, id, "the replica was cut while it was verified, %d times", rangeRetriesMax)
 }
 
-// verifyData compares a replica's bytes with their sums. Error: fault.CorruptData, or that of a read.
-func verifyData(f *filecache.File, id chunk.ID, v snapshot) error {
-	sums, err := v.sums(f, 0, v.Length)
+// verifyData compares a replica's bytes with their sums. It calls wait before each read, with the bytes that it is
+// going to read. Error: fault.CorruptData, or that of a read, or of wait.
+func verifyData(file vfs.File, id chunk.ID, seen snapshot, wait func(bytes int64) error) error {
+	sums, err := seen.sums(file, 0, seen.Length)
 	if err != nil {
 		return err
 	}
-	buffer := make([]byte, min(verifyBufferBytes, max(v.Length, 1)))
-	for at := int64(0); at < v.Length; at += int64(len(buffer)) {
-		buffer = buffer[:min(int64(len(buffer)), v.Length-at)]
-		if err := vfs.ReadFull(f, buffer, v.dataAt()+at); err != nil {
+	buffer := make([]byte, min(verifyBufferBytes, max(seen.Length, 1)))
+	for at := int64(0); at < seen.Length; at += int64(len(buffer)) {
+		buffer = buffer[:min(int64(len(buffer)), seen.Length-at)]
+		if err := wait(int64(len(buffer))); err != nil {
+			return err
+		}
+		if err := vfs.ReadFull(file, buffer, seen.dataAt()+at); err != nil {
 			return err
 		}
 		for start := 0; start < len(buffer); start += blockBytes {

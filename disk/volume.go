@@ -15,6 +15,7 @@ import (
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/disk/pack"
+	"github.com/whispering-woods/ww/disk/scrub"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -28,6 +29,7 @@ const (
 	identityName        = "identity"
 	lockName            = "lock"
 	formatName          = "format-missing" // by the operator: make a missing volume anew
+	scrubName           = "scrub"          // how far the scrub came
 	probeName           = "probe"          // is written to see whether the disk takes it
 	markSuffix          = ".ww-volume"     // beside a mount point, see markPath
 
@@ -48,11 +50,12 @@ type volume struct {
 	lock      io.Closer      // nil: it was out of service from the start
 	workers   []*worker
 	packs     *pack.Set
-	replicas  atomic.Int64  // in the index, all states
-	serial    atomic.Uint32 // for parked names
-	writing   atomic.Bool   // its identity file
-	unindexed atomic.Bool   // it has replicas that the index does not know: it is out of service
-	inspected atomic.Bool   // an inspection is under way
+	scrubber  *scrub.Scrubber // nil: it was out of service from the start
+	replicas  atomic.Int64    // in the index, all states
+	serial    atomic.Uint32   // for parked names
+	writing   atomic.Bool     // its identity file
+	unindexed atomic.Bool     // it has replicas that the index does not know: it is out of service
+	inspected atomic.Bool     // an inspection is under way
 
 	// reporting is read-held while a replica of the volume is reported; see losses.
 	reporting sync.RWMutex

@@ -45,6 +45,9 @@ func (v *volume) describe() datanode.VolumeState {
 		Healthy: !status.State.OutOfService(), Error: status.Last,
 		Health: status.State, Errors: status.Errors, Since: status.Since,
 	}
+	if v.scrubber != nil {
+		state.Scrub = v.scrubber.Status()
+	}
 	if !state.Healthy {
 		state.FreeBytes, state.Replicas = 0, 0
 	}

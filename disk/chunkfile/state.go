@@ -65,6 +65,24 @@ func Load(file vfs.File, id chunk.ID, length int64) (_ State, partial uint64, er
 	return front.state(at, length), front.slots[at].Partial, nil
 }
 
+// CheckHeader reads the header of an open replica's file: its slots may be changing. Errors: fault.CorruptData if the
+// file cannot be this replica, fault.Version, or that of a read.
+func CheckHeader(file io.ReaderAt, id chunk.ID) error {
+	const op = "check header"
+	b := make([]byte, SectorBytes)
+	if err := vfs.ReadFull(file, b, 0); err != nil {
+		return err
+	}
+	header, err := parseHeader(b)
+	if err != nil {
+		return err
+	}
+	if header.ID != id {
+		return corrupt(op, id, "the file is that of chunk %s", header.ID)
+	}
+	return nil
+}
+
 // prelude is the decoded front of a chunk file.
 type prelude struct {
 	id chunk.ID

@@ -147,6 +147,10 @@ func (f *watchedFile) SyncRange(offset, length int64) error {
 	return f.volume.Watch("sync_file_range", f.path, func() error { return f.File.SyncRange(offset, length) })
 }
 
+func (f *watchedFile) Uncache(offset, length int64) error {
+	return f.volume.Watch("fadvise", f.path, func() error { return f.File.Uncache(offset, length) })
+}
+
 func (f *watchedFile) Stat() (fs.FileInfo, error) {
 	return watched(f.volume, "stat", f.path, f.File.Stat)
 }

@@ -182,6 +182,13 @@ func (v *Volume) oldestLocked() (oldest operation) {
 	return oldest
 }
 
+// Busy tells whether an operation is under way.
+func (v *Volume) Busy() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.mu.running) > len(v.mu.free)
+}
+
 // begin notes an operation that starts. Error: OutError.
 func (v *Volume) begin(op, path string) (slot int, err error) {
 	now := v.clock.Now()

@@ -81,7 +81,11 @@ func (p *packer) gather(j *Job) {
 
 // commit writes the first n jobs, as many as the segment has room for, and makes them durable.
 func (p *packer) commit(jobs []*Job) (count int, g *Segment, err error) {
-	if p.current != nil && p.current.end+RecordBytes(int64(len(jobs[0].Data))) > p.set.options.SegmentBytes {
+	switch {
+	case p.current == nil:
+	case p.set.lost(p.current.Segment):
+		p.closeSegment(false)
+	case p.current.end+RecordBytes(int64(len(jobs[0].Data))) > p.set.options.SegmentBytes:
 		p.closeSegment(true)
 	}
 	if p.current == nil {

@@ -1,11 +1,15 @@
 package pack
 
 import (
+	"io"
 	"path"
 	"time"
 
+	"github.com/zeebo/xxh3"
+
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/disk/filecache"
+	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -22,6 +26,7 @@ type Segment struct {
 	closed bool  // nothing is appended any more
 	busy   bool  // the compactor works on it
 	gone   bool  // unlinked
+	lost   bool  // its file is not at its path any more
 }
 
 // Path of the segment's file.
@@ -47,6 +52,31 @@ func (g *Segment) ReadData(offset, length int64) ([]byte, error) {
 	data := make([]byte, length)
 	return data, vfs.ReadFull(f, data, DataOffset(offset))
 }
+
+// Verify compares the bytes of a record with what is known of it, and its data with their sum. file is the segment's.
+// Errors: fault.CorruptData, fault.Version, or that of a read.
+func (g *Segment) Verify(file io.ReaderAt, want Record) error {
+	b := make([]byte, want.bytes())
+	if err := vfs.ReadFull(file, b, want.Offset); err != nil {
+		return err
+	}
+	got, err := parseRecord(b, g.name, want.Offset)
+	if err != nil {
+		return err
+	}
+	want.durable = got.durable
+	if got != want {
+		return fault.New(fault.CorruptData, opVerify, "the record at %d is that of chunk %s, generation %d, %d bytes",
+			want.Offset, got.ID, got.Generation, got.Length)
+	}
+	if sum := xxh3.Hash(b[chunkfile.SectorBytes:][:want.Length]); sum != want.Sum {
+		return fault.New(fault.CorruptData, opVerify, "the record at %d has sum %016x, recorded is %016x", want.Offset,
+			sum, want.Sum)
+	}
+	return nil
+}
+
+const opVerify = "verify record"
 
 // DataOffset is where in the segment the data of the record at an offset are.
 func DataOffset(offset int64) int64 { return offset + chunkfile.SectorBytes }

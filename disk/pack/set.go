@@ -38,6 +38,7 @@ type Options struct {
 type Set struct {
 	options Options
 	packer  *packer
+	naming  sync.Mutex // held while a file is made and becomes a segment: it is no stray
 
 	mu struct {
 		sync.Mutex
@@ -101,6 +102,13 @@ func (s *Set) update(g *Segment, change func()) {
 	}
 }
 
+// lost tells whether the file of a segment has gone.
+func (s *Set) lost(g *Segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return g.lost
+}
+
 // add takes a segment into the set.
 func (s *Set) add(g *Segment) {
 	s.mu.Lock()
@@ -110,6 +118,8 @@ func (s *Set) add(g *Segment) {
 
 // create makes an empty segment; its file is not durable yet. The caller has one use of the file.
 func (s *Set) create(n segmentName) (*Segment, *filecache.File, error) {
+	s.naming.Lock()
+	defer s.naming.Unlock()
 	segment := &Segment{set: s, name: n, bytes: chunkfile.SectorBytes}
 	inner, err := s.options.FS.OpenFile(segment.Path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {

@@ -47,4 +47,18 @@ type VolumeState struct {
 	Health        VolumeHealth
 	Errors        uint64    // I/O errors since the start
 	Since         time.Time // when Health became what it is
+	Scrub         Scrub
+}
+
+// Scrub is how far the verification of all replicas of a volume came.
+type Scrub struct {
+	Passes   uint64 // whole ones, ever
+	Running  bool
+	Percent  uint32    // of the pass under way
+	Began    time.Time // the pass under way, or the last one; the zero time: there was none
+	Ended    time.Time // the last whole pass
+	Replicas uint64    // that the pass under way, or the last one, has verified
+	Bytes    uint64    // in them
+	Bad      uint64    // replicas among them that were taken out of service
+	BadTotal uint64    // in all passes
 }

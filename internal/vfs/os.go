@@ -89,6 +89,15 @@ func (f *osFile) SyncRange(offset, length int64) error {
 	return f.fail("sync_file_range", err)
 }
 
+func (f *osFile) Uncache(offset, length int64) error {
+	err := retry(func() error { return unix.Fadvise(f.fd, offset, length, unix.FADV_DONTNEED) })
+	switch err {
+	case nil, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL:
+		return nil // not supported here
+	}
+	return f.fail("fadvise", err)
+}
+
 func (f *osFile) OSFile() *os.File { return f.File }
 
 func (f *osFile) fail(op string, err error) error {

@@ -55,6 +55,9 @@ type File interface {
 	// SyncRange starts write-out of the dirty pages of the range and does not
 	// wait for it. It promises nothing about durability.
 	SyncRange(offset, length int64) error
+	// Uncache drops the clean pages of the range from the page cache, so that the next read comes from the disk. It
+	// is a hint.
+	Uncache(offset, length int64) error
 	// Stat describes the file.
 	Stat() (fs.FileInfo, error)
 	// OSFile is the file of the operating system behind this one, for

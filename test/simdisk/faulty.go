@@ -32,12 +32,14 @@ const (
 	OpTruncate
 	OpPreallocate
 	OpSyncRange
+	OpUncache
 )
 
 var opNames = [...]string{
 	OpOpen: "open", OpMkdir: "mkdir", OpRename: "rename", OpRemove: "remove", OpReadDir: "readdir", OpStat: "stat",
 	OpSyncDir: "syncdir", OpStatFS: "statfs", OpLock: "lock", OpRead: "read", OpWrite: "write", OpSync: "sync",
 	OpDatasync: "datasync", OpTruncate: "truncate", OpPreallocate: "preallocate", OpSyncRange: "syncrange",
+	OpUncache: "uncache",
 }
 
 // String names the operation.
@@ -256,6 +258,10 @@ func (f *faultyFile) Preallocate(offset, length int64) error {
 
 func (f *faultyFile) SyncRange(offset, length int64) error {
 	return f.run(OpSyncRange, func() error { return f.File.SyncRange(offset, length) })
+}
+
+func (f *faultyFile) Uncache(offset, length int64) error {
+	return f.run(OpUncache, func() error { return f.File.Uncache(offset, length) })
 }
 
 func (f *faultyFile) Stat() (fs.FileInfo, error) {

@@ -187,6 +187,15 @@ func (f *memFile) SyncRange(int64, int64) error {
 	return nil
 }
 
+func (f *memFile) Uncache(int64, int64) error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.checkLocked(true); err != nil {
+		return pathError("fadvise", f.name, err)
+	}
+	return nil
+}
+
 func (f *memFile) Stat() (fs.FileInfo, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
