@@ -3,14 +3,18 @@ package disk
 import (
 	"bytes"
 	"encoding/binary"
+	"io/fs"
 	"os"
+	"path"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 	"github.com/whispering-woods/ww/test/simdisk"
@@ -69,4 +73,52 @@ func TestForeignFilesInPacksAreLeftAlone(t *testing.T) {
 	}
 	s = reopenStore(t, s)
 	require.Len(t, segments(t, s), 3)
+}
+
+func TestCompactionLeavesWhatItCannotSee(t *testing.T) {
+	o := packOptions(simdisk.NewMem())
+	s := openStore(t, o)
+	var ids []chunk.ID
+	for n := range 40 {
+		storeSmall(t, s, testID(n), pattern(uint64(n), patrolSmall))
+		ids = append(ids, testID(n))
+	}
+	segment := s.volumes.list[0].packs.Closed()[0]
+	var inside []int
+	for n, id := range ids {
+		if s.index.lookup(id).snapshot().place.segment == segment {
+			inside = append(inside, n)
+		}
+	}
+	require.Greater(t, len(inside), 2)
+	flipAt(t, o.FS, segment.Path(), s.index.lookup(testID(inside[1])).snapshot().place.offset+40)
+	err := s.compactor.Compact(segment, func(int64) bool { return true })
+	require.ErrorIs(t, err, fault.CorruptData)
+	_, err = o.FS.Stat(segment.Path())
+	require.NoError(t, err, "a replica is in it")
+	require.EqualValues(t, 1, scrubAll(t, s).Bad)
+	require.NoError(t, s.compactor.Compact(segment, func(int64) bool { return true }))
+	_, err = o.FS.Stat(segment.Path())
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	for _, n := range inside {
+		if n != inside[1] {
+			requireContent(t, s, testID(n), pattern(uint64(n), patrolSmall))
+		}
+	}
+	require.Len(t, files(t, s, testID(inside[1])), 1, "its bytes are kept")
+}
+
+func TestASegmentWithADamagedNameIsNotRemoved(t *testing.T) {
+	p := startPatrolled(t)
+	name, _ := p.path(13)
+	require.NoError(t, p.Close())
+	other := strings.Replace(name, "_", "_f", 1)[:len(name)-5] + ".pack"
+	require.NoError(t, p.m.Rename(name, other))
+	s := openStore(t, p.options)
+	require.Len(t, s.Replicas(), patrolFiles)
+	_, err := p.m.Stat(other)
+	require.NoError(t, err)
+	scrubAll(t, s)
+	_, err = p.m.Stat("/d/quarantine/" + path.Base(other) + forgottenSuffix)
+	require.NoError(t, err)
 }

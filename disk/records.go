@@ -54,6 +54,16 @@ func (c *claims) Claim(g *pack.Segment, rec pack.Record) pack.Claim {
 	return claim{c.quarantine, r}
 }
 
+// Left counts the replicas in a segment.
+func (c *claims) Left(g *pack.Segment) (count int) {
+	for _, r := range c.index.all() {
+		if v := r.snapshot(); v.place.kind == inRecord && v.place.segment == g {
+			count++
+		}
+	}
+	return count
+}
+
 // claim is a packed replica, with its io lock, while its record is moved.
 type claim struct {
 	quarantine *quarantine

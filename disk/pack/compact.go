@@ -19,6 +19,8 @@ type Owner interface {
 	// Claim locks the replica of a record, so that it stays there until it is released; nil if the record is
 	// not, or no longer, that of a replica.
 	Claim(g *Segment, r Record) Claim
+	// Left counts the replicas whose records are in a segment. It takes longer the more replicas there are.
+	Left(g *Segment) int
 }
 
 // Claim is a replica that its Owner has locked.
@@ -143,6 +145,11 @@ func (c *Compactor) Compact(segment *Segment, pace func(int64) bool) (err error)
 		if err := c.moveRecords(segment, size, pace); err != nil {
 			return err
 		}
+	}
+	// The header of a living record may be damaged: then nobody has met it.
+	if left := c.owner.Left(segment); left > 0 {
+		return fault.New(fault.CorruptData, opCompact, "%d replicas are left in %s whose headers are damaged", left,
+			segment.Path())
 	}
 	if err := set.unlink(segment); err != nil {
 		set.options.OnError(err)

@@ -39,6 +39,17 @@ func (o *memoryOwner) Claim(g *Segment, r Record) Claim {
 	return &memoryClaim{o, r.ID}
 }
 
+func (o *memoryOwner) Left(g *Segment) (count int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, at := range o.places {
+		if at.Segment == g {
+			count++
+		}
+	}
+	return count
+}
+
 func (c *memoryClaim) Moved(to *Segment, offset int64) {
 	c.owner.mu.Lock()
 	defer c.owner.mu.Unlock()

@@ -217,7 +217,9 @@ func (s *Set) settle(segment *Segment) (records []Record, err error) {
 	if err != nil {
 		return nil, err
 	}
+	foreign := false
 	if err := checkSegmentHeader(file, info.Size(), segment.name); fault.KindOf(err) == fault.CorruptData {
+		foreign = true
 		options.Logger.Warn("header of a segment is damaged, its records do not need it", "path", segment.Path(), "err",
 			err)
 	} else if err != nil {
@@ -235,6 +237,11 @@ func (s *Set) settle(segment *Segment) (records []Record, err error) {
 	}
 	if len(all.records) == 0 {
 		if len(all.damaged) > 0 {
+			return nil, nil
+		}
+		if foreign { // its name may be what is damaged: without the right one no record counts
+			options.Logger.Error("a segment without any record has the header of another one and is left alone",
+				"path", segment.Path())
 			return nil, nil
 		}
 		if err := options.FS.Remove(segment.Path()); err != nil {
