@@ -222,12 +222,13 @@ func (a *appender) truncate(ctx context.Context, user *client.Client) error {
 	return a.acknowledge(ctx, "truncate", begun, length)
 }
 
-func (a *appender) verify(ctx context.Context, user *client.Client) error {
-	if a.writer != nil {
-		if err := a.writer.Close(); err != nil {
-			return err
-		}
-		a.writer = nil
+func (a *appender) leave(ctx context.Context) error {
+	if a.writer == nil {
+		return nil
 	}
+	return a.close(ctx)
+}
+
+func (a *appender) verify(ctx context.Context, user *client.Client) error {
 	return verifyAll(ctx, user, a.contents)
 }

@@ -73,7 +73,7 @@ type judge struct {
 		sync.Mutex
 		counts map[string]int // acknowledgements by call
 		late   int            // judged by a list of the directories, because the namenode did not answer
-		unsure int            // that could not be judged
+		unsure []string       // that could not be judged, and why
 		strict int            // for which healthy nodes wanted all copies
 	}
 }
@@ -98,8 +98,8 @@ func (j *judge) total() int {
 func (j *judge) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return fmt.Sprintf("%v; all copies wanted: %d, judged late: %d, not judged: %d", j.mu.counts, j.mu.strict,
-		j.mu.late, j.mu.unsure)
+	return fmt.Sprintf("%v; all copies wanted: %d, judged late: %d, not judged: %d%s", j.mu.counts, j.mu.strict,
+		j.mu.late, len(j.mu.unsure), strings.Join(append([]string{""}, j.mu.unsure...), "\n  "))
 }
 
 // accept judges an acknowledgement that was given right now. Error: *violation; nil also if it could not be judged,
@@ -124,7 +124,8 @@ func (j *judge) accept(ctx context.Context, given acknowledgement) error {
 	case reason == "":
 		return nil
 	case ctx.Err() != nil:
-		j.mu.unsure++
+		j.mu.unsure = append(j.mu.unsure, fmt.Sprintf("%s of %s at %s: %s", given.what, given.path, clockText(at),
+			reason))
 		return nil
 	}
 	return &violation{acknowledgement: given, reason: reason, at: at, looks: look.seen}
@@ -145,13 +146,16 @@ func (l *look) untilStable(ctx context.Context) string {
 	previous := ""
 	for {
 		located, err := l.locate(ctx)
+		if err != nil && ctx.Err() == nil {
+			previous = err.Error()
+		}
 		if err != nil && l.before == nil && ctx.Err() == nil {
 			if l.before, err = l.disks.list(); err != nil {
 				return err.Error()
 			}
 		}
 		var reason string
-		if err == nil && located != nil {
+		if err == nil {
 			l.seen = nil
 			if reason = l.compare(located); reason == "" {
 				return ""

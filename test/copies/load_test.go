@@ -29,6 +29,8 @@ type worker interface {
 	// step makes a few calls and has every acknowledgement judged. Errors: *violation; anything else is a call that
 	// was not acknowledged.
 	step(ctx context.Context, user *client.Client) error
+	// leave ends what is open, before the user goes. Errors as of step.
+	leave(ctx context.Context) error
 	// verify reads back everything that was acknowledged.
 	verify(ctx context.Context, user *client.Client) error
 }
@@ -82,6 +84,9 @@ func (l *load) run(ctx context.Context) error {
 					l.note(err)
 					pause(ctx, retryPause)
 				}
+			}
+			if err := w.leave(context.WithoutCancel(ctx)); err != nil {
+				l.note(err)
 			}
 		})
 	}

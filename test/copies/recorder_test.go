@@ -31,14 +31,14 @@ func (r *recorder) step(ctx context.Context, user *client.Client) error {
 		return r.open(user)
 	}
 	if r.random.IntN(15) == 0 {
-		return r.leave()
+		return r.end()
 	}
 	payload := noise(r.random, 1+r.random.IntN(32<<10))
 	r.sequence++
 	begun := time.Now()
 	offset, err := r.stream.Append(ctx, payload)
 	if err != nil {
-		_ = r.leave() // the error is known
+		_ = r.end() // the error is known
 		return err
 	}
 	frame, err := record.AppendFrame(nil, record.Header{Writer: r.stream.WriterID(), Sequence: r.sequence,
@@ -51,7 +51,7 @@ func (r *recorder) step(ctx context.Context, user *client.Client) error {
 		length: -1, begun: begun})
 	if offset > fileBytesMax || err != nil {
 		r.serial.CompareAndSwap(r.number(), r.number()+1)
-		_ = r.leave() // every record was acknowledged
+		_ = r.end() // every record was acknowledged
 	}
 	return err
 }
@@ -73,18 +73,20 @@ func (r *recorder) open(user *client.Client) error {
 	return nil
 }
 
-func (r *recorder) leave() error {
+func (r *recorder) end() error {
 	err := r.stream.Close()
 	r.stream = nil
 	return err
 }
 
-func (r *recorder) verify(ctx context.Context, user *client.Client) error {
-	if r.stream != nil {
-		if err := r.leave(); err != nil {
-			return err
-		}
+func (r *recorder) leave(context.Context) error {
+	if r.stream == nil {
+		return nil
 	}
+	return r.end()
+}
+
+func (r *recorder) verify(ctx context.Context, user *client.Client) error {
 	for path, pieces := range r.pieces {
 		got, err := readAll(ctx, user, path)
 		if err != nil {

@@ -62,6 +62,8 @@ func (s *storer) size() int {
 	return 1 + s.random.IntN(48<<10)
 }
 
+func (s *storer) leave(context.Context) error { return nil }
+
 func (s *storer) verify(ctx context.Context, user *client.Client) error {
 	return verifyAll(ctx, user, s.contents)
 }
