@@ -248,7 +248,7 @@ func TestMemoryPerFile(t *testing.T) {
 	for i := range files {
 		store(t, c, fmt.Sprintf("/d%03d/file-%08d", i%200, i))
 	}
-	s.Step(Command{Mono: replicas.FreshFor * 2, Request: &Tick{}})
+	s.Step(Command{Mono: replicas.ConfirmAfter * 2, Request: &Tick{}})
 	s.effects = Effects{}
 	runtime.GC()
 	runtime.ReadMemStats(&after)

@@ -137,12 +137,13 @@ type (
 	// RenewLeases keeps all leases of a client; the id is in the request, not
 	// in the command's header. Result: *RenewLeasesResult.
 	RenewLeases struct{ Client ClientID }
-	// ReportBadReplica tells of a replica that failed its checksum. Result:
-	// *ReportBadReplicaResult.
+	// ReportBadReplica tells of a replica that failed its checksum or, with Missing, of which its node says that it
+	// is not there. Result: *ReportBadReplicaResult.
 	ReportBadReplica struct {
 		Chunk          chunk.ID
 		Generation     chunk.Generation
 		NodeID, Reason string
+		Missing        bool
 	}
 	// ClusterStatus describes the cluster. Result: *ClusterStatusResult.
 	ClusterStatus struct{}

@@ -79,6 +79,10 @@ func reportBadReplica(s *State, r *ReportBadReplica) (any, *fault.Error) {
 	if !s.step.Active {
 		return nil, notActive("report bad replica")
 	}
+	if r.Missing {
+		s.replicas.Reports.Missing(r.Chunk, r.Generation, r.NodeID)
+		return &ReportBadReplicaResult{}, nil
+	}
 	if err := s.replicas.Suspects.Report(r.Chunk, r.Generation, r.NodeID, r.Reason); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,6 +32,8 @@ type harness struct {
 	racks    map[string]string // of nodes that registered with one
 	// slow skips the checks that cost time.
 	slow bool
+	// mute: nodes that are asked in a pass do not answer; else they have what a writer says that they have.
+	mute bool
 }
 
 func newHarness(t testing.TB, config Config) *harness {
@@ -150,9 +153,31 @@ func (h *harness) pass(d time.Duration, alive ...string) (messages []step.Messag
 			messages = append(messages,
 				h.own(&Heartbeat{NodeID: id, Session: h.sessions[id], Volumes: volumes()}).Messages...)
 		}
-		messages = append(messages, h.own(&Tick{}).Messages...)
+		messages = append(messages, h.answer(h.own(&Tick{}).Messages, alive)...)
 	}
 	return messages
+}
+
+// answer has the nodes that are alive answer the questions among messages, and returns the other messages.
+func (h *harness) answer(messages []step.Message, alive []string) (others []step.Message) {
+	for _, m := range slices.Clone(messages) {
+		question, is := m.Body.(*datanode.TellReplicas)
+		if !is || h.mute {
+			others = append(others, m)
+			continue
+		}
+		if !slices.Contains(alive, m.NodeID) {
+			continue
+		}
+		var found []chunk.Replica
+		for _, r := range question.Replicas {
+			found = append(found, sealedReplica(r.ID, r.Generation, h.s.files.Chunk(h.s.files.Find(r.ID)).Length()))
+		}
+		before := h.random // what follows does not depend on whether a node had to be asked
+		others = append(others, h.stored(m.NodeID, found...).Messages...)
+		h.random = before
+	}
+	return others
 }
 
 // write makes a whole file of chunks with the lengths given, on the nodes that

@@ -97,8 +97,8 @@ func TestReportInPages(t *testing.T) {
 	h.start(2)
 	chunks := h.write(1, "/f", 1<<16, 1<<16, 1<<16, 1<<16, 10)
 	holder := chunks[0].Replicas[0].NodeID
-	h.report(holder) // nothing: but the chunks are fresh
-	require.NotEmpty(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas)
+	h.report(holder) // nothing, though it has just told of them
+	require.Empty(t, read[LocateResult](h, &Locate{Path: "/f"}).Chunks[0].Replicas)
 	h.pass(11*time.Second, "a", "b")
 	var all []chunk.Replica
 	for _, c := range chunks {

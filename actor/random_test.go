@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
@@ -212,7 +213,15 @@ func (w *world) breakPipeline() {
 // namenode.
 func (w *world) disturb() {
 	id := w.nodes[w.random.Intn(len(w.nodes))]
-	switch w.random.Intn(5) {
+	switch w.random.Intn(6) {
+	case 5: // it comes back without something that was there a moment ago
+		if r, there := w.someReplica(id); there {
+			w.lost[r.ID] = true
+			w.do(w.own(&NodeGone{NodeID: id, Session: w.sessions[id]}))
+			w.up[id] = false
+			delete(w.disks[id], r.ID)
+			w.join(id)
+		}
 	case 0:
 		if w.up[id] {
 			w.up[id] = false
@@ -291,7 +300,8 @@ func (w *world) obey() {
 	for len(w.orders) > 0 {
 		m := w.orders[0]
 		w.orders = w.orders[1:]
-		if !w.up[m.NodeID] || w.random.Intn(10) == 0 {
+		_, question := m.Body.(*datanode.TellReplicas) // one that is lost is asked again after a report only
+		if !w.up[m.NodeID] || !question && w.random.Intn(10) == 0 {
 			continue
 		}
 		switch d := m.Body.(type) {
@@ -335,6 +345,16 @@ func (w *world) obey() {
 				}
 			}
 			w.do(w.own(result))
+		case *datanode.TellReplicas:
+			delta := &Delta{NodeID: m.NodeID, Session: w.sessions[m.NodeID]}
+			for _, r := range d.Replicas {
+				if found, there := w.disks[m.NodeID][r.ID]; there {
+					delta.Stored = append(delta.Stored, found)
+				} else {
+					delta.Removed = append(delta.Removed, r)
+				}
+			}
+			w.do(w.own(delta))
 		case *datanode.DeleteReplicas:
 			for _, r := range d.Replicas {
 				w.delete(m.NodeID, r)
@@ -405,6 +425,23 @@ func (w *world) delete(node string, order chunk.Replica) {
 	w.do(w.own(&Delta{NodeID: node, Session: w.sessions[node], Removed: []chunk.Replica{r}}))
 }
 
+// requireNoPhantoms: what a namenode believes of the nodes that are up is on their disks.
+func (w *world) requireNoPhantoms() {
+	for slot := namespace.ChunkSlot(1); slot < w.s.files.Limit(); slot++ {
+		c := w.s.files.Chunk(slot)
+		if c.ID().IsZero() || c.Open() {
+			continue
+		}
+		nodes, _ := w.s.replicas.OpenChunks.Located(slot)
+		for _, node := range nodes {
+			id := w.s.replicas.Nodes.ID(node)
+			if found := w.disks[id][c.ID()]; w.up[id] {
+				require.Equal(w.t, sealedReplica(c.ID(), c.Generation(), c.Length()), found, "on node %s", id)
+			}
+		}
+	}
+}
+
 // TestRandomLife runs worlds of several seeds, each twice: the same commands
 // must have the same effects, and the log must give the same state.
 func TestRandomLife(t *testing.T) {
@@ -420,6 +457,8 @@ func TestRandomLife(t *testing.T) {
 				for range rounds {
 					w.round()
 				}
+				w.elapse(5 * time.Second)
+				w.requireNoPhantoms()
 				w.same()
 				trace := append(bytes.Clone(w.trace.Bytes()), w.s.Checkpoint()...)
 				if run == 0 {

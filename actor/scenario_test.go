@@ -49,6 +49,7 @@ func TestScenarios(t *testing.T) {
 					d.ScanArgs(t, "nodes", &nodes)
 				}
 				s.start(nodes)
+				s.mute = d.HasArg("mute")
 				return ""
 			case "run":
 				s.t = t
@@ -247,7 +248,7 @@ func (s *scenario) line(line string) string {
 	case "bad":
 		c := s.commit(a.words[0])
 		return s.effects(s.own(&ReportBadReplica{Chunk: c.Chunk, Generation: c.Generation, NodeID: a.words[1],
-			Reason: "checksum"}))
+			Reason: "checksum", Missing: a.has("missing")}))
 	case "copied":
 		c := s.commit(a.words[1])
 		result := datanode.CopyResult{Chunk: c.Chunk, Generation: c.Generation, Error: a.keyed["error"]}
@@ -465,6 +466,12 @@ func (s *scenario) messages(messages []step.Message) string {
 				s.nodes(d.Sources))
 		case *datanode.VerifyReplica:
 			fmt.Fprintf(&b, "  -> %s verify %s@%d\n", m.NodeID, s.name(d.Chunk), d.Generation)
+		case *datanode.TellReplicas:
+			fmt.Fprintf(&b, "  -> %s tell", m.NodeID)
+			for _, r := range d.Replicas {
+				fmt.Fprintf(&b, " %s@%d", s.name(r.ID), r.Generation)
+			}
+			b.WriteString("\n")
 		case *datanode.SendReport:
 			fmt.Fprintf(&b, "  -> %s send a report\n", m.NodeID)
 		}

@@ -56,6 +56,20 @@ func (x *index) lock(op string, id chunk.ID) (*replica, error) {
 	return replica, nil
 }
 
+// announce is Store.Announce; absent reports that there is nothing.
+func (x *index) announce(id chunk.ID, absent func()) {
+	if replica, err := x.lock("announce replica", id); err == nil {
+		defer replica.io.Unlock()
+		replica.announceLocked(absent)
+		return
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if found := x.mu.replicas[id]; found == nil || found.volume.health.Out() {
+		absent()
+	} // else it came at this moment, and is reported as anything new
+}
+
 func (x *index) all() []*replica {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -81,6 +81,19 @@ func (r *replica) reportLocked(kind EventKind, reason string) {
 	r.volume.options.OnEvent(Event{Kind: kind, Replica: r.describe(r.view.snapshot), Reason: reason})
 }
 
+// announceLocked reports the replica once more. What is hidden is not there yet.
+func (r *replica) announceLocked(absent func()) {
+	switch {
+	case r.view.state == 0:
+		absent()
+	case r.view.place.kind == inMemory: // it is reported when it is sealed, or gets a file
+	case r.view.state == chunk.Corrupt:
+		r.reportLocked(Corrupt, "it is in quarantine")
+	default:
+		r.reportLocked(Stored, "")
+	}
+}
+
 // reportLost reports a replica whose volume is out of service as removed; false: it is in service, or nobody
 // knows of the replica. It needs no lock of the replica: an operation that hangs may hold it.
 func (r *replica) reportLost() bool {

@@ -395,6 +395,15 @@ func (s *Store) Replicas() []chunk.Replica {
 	return list
 }
 
+// Announce reports what there is of a chunk, as an event in order with the others of its replica: the replica, or that
+// there is none of this generation. It waits for what is being done to the replica.
+func (s *Store) Announce(id chunk.ID, gen chunk.Generation) {
+	s.index.announce(id, func() {
+		absent := chunk.Replica{ID: id, Generation: gen}
+		s.options.OnEvent(Event{Kind: Removed, Replica: absent, Reason: "it is not here"})
+	})
+}
+
 // Stat describes a replica; of an open one, what readers see. Error: fault.NotFound, also if its volume is out of
 // service.
 func (s *Store) Stat(id chunk.ID) (chunk.Replica, error) {

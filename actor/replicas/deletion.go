@@ -205,17 +205,18 @@ func (d *deletion) cancel(peer *node, id chunk.ID) {
 		return
 	}
 	if order.attempts == 0 {
-		d.room.addLocation(slot, peer.index)
+		d.room.addLocation(slot, peer.index, true)
 		return
 	}
 	d.room.step.Send(peer.id, &datanode.SendReport{})
 }
 
-// confirmed counts the replicas of a sealed chunk on live nodes that reported in full, apart from one node.
+// confirmed counts the replicas of a sealed chunk that live nodes told of themselves, and that have reported in full to
+// this namenode, apart from one node.
 func (d *deletion) confirmed(slot namespace.ChunkSlot, except datanode.Index) int {
 	confirmed := 0
 	for _, node := range d.room.locations.of(slot) {
-		if node != except && d.room.Nodes.at(node).trusted() {
+		if node != except && d.room.Nodes.at(node).trusted() && d.room.locations.confirmed(slot, node) {
 			confirmed++
 		}
 	}

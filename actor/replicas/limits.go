@@ -37,9 +37,11 @@ const (
 	verifyOrdersPerTick = 1024
 	// misplacedExaminedPerTick bounds the misplaced replicas looked at in one Tick.
 	misplacedExaminedPerTick = 16_384
-	// freshMax bounds the memory of chunks sealed a moment ago, FreshFor is how long they count as such.
-	freshMax = 65_536
-	FreshFor = 10 * time.Second
+	// expectedMax bounds the memory of chunks that nodes should soon tell of (16 B each), ConfirmAfter is how long
+	// they have time for it, questionsPerMessage bounds one TellReplicas.
+	expectedMax         = 65_536
+	ConfirmAfter        = 2 * time.Second
+	questionsPerMessage = 1000
 	// holdersInit is room for the nodes of nearly every chunk.
 	holdersInit = limits.ReplicationMax + 4
 )

@@ -15,6 +15,15 @@ type location struct {
 	flags uint8
 }
 
+// spilled are the nodes of a chunk with more than three.
+type spilled struct {
+	nodes       []datanode.Index
+	unconfirmed positions
+}
+
+// positions is a set of positions in the nodes of a chunk; those beyond 31 are never in it.
+type positions uint32
+
 // level says how many replicas a chunk has, by what must be done: 1+n for n too few of them.
 type level uint8
 
@@ -24,17 +33,21 @@ const (
 	levelSurplus level = 255
 )
 
-const flagDirty = 1 << 0
+const (
+	flagDirty        = 1 << 0
+	flagsUnconfirmed = 1 // the next three bits are the positions of unconfirmed nodes
+)
 
 const locationPageItems = 1024
 
 type locationPage struct {
 	items [locationPageItems]location
-	spill map[namespace.ChunkSlot][]datanode.Index // chunks with more than three nodes: all of them
+	spill map[namespace.ChunkSlot]spilled // chunks with more than three nodes
 }
 
 // locations says which nodes have a replica of a sealed chunk that is in its
-// place: at the chunk's generation and length.
+// place: at the chunk's generation and length. A node that has not yet said so itself, but a writer or a recovery for
+// it, is unconfirmed.
 type locations struct {
 	pages   []*locationPage
 	located uint64 // chunks with a replica
@@ -55,8 +68,8 @@ func (l *locations) at(slot namespace.ChunkSlot) *location {
 // of returns the nodes of a sealed chunk; valid until the next change.
 func (l *locations) of(slot namespace.ChunkSlot) []datanode.Index {
 	page := l.page(slot)
-	if nodes, ok := page.spill[slot]; ok {
-		return nodes
+	if more, ok := page.spill[slot]; ok {
+		return more.nodes
 	}
 	item := &page.items[slot%locationPageItems]
 	count := 0
@@ -66,18 +79,29 @@ func (l *locations) of(slot namespace.ChunkSlot) []datanode.Index {
 	return item.nodes[:count]
 }
 
-func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index) {
+// unconfirmed returns the positions in of(slot) of nodes that have not said themselves that they have the chunk.
+func (l *locations) unconfirmed(slot namespace.ChunkSlot) positions {
+	page := l.page(slot)
+	if more, ok := page.spill[slot]; ok {
+		return more.unconfirmed
+	}
+	return positions(page.items[slot%locationPageItems].flags >> flagsUnconfirmed)
+}
+
+func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index, unconfirmed positions) {
 	page := l.page(slot)
 	item := &page.items[slot%locationPageItems]
+	item.flags &= flagDirty
 	if len(nodes) > len(item.nodes) {
 		if page.spill == nil {
-			page.spill = make(map[namespace.ChunkSlot][]datanode.Index)
+			page.spill = make(map[namespace.ChunkSlot]spilled)
 		}
-		page.spill[slot] = slices.Clone(nodes)
+		page.spill[slot] = spilled{slices.Clone(nodes), unconfirmed}
 		copy(item.nodes[:], nodes)
 		return
 	}
 	delete(page.spill, slot)
+	item.flags |= uint8(unconfirmed << flagsUnconfirmed)
 	var few [3]datanode.Index
 	copy(few[:], nodes)
 	item.nodes = few
@@ -87,23 +111,35 @@ func (l *locations) has(slot namespace.ChunkSlot, node datanode.Index) bool {
 	return slices.Contains(l.of(slot), node)
 }
 
-// add notes that a node has a chunk; false: that was known.
-func (l *locations) add(slot namespace.ChunkSlot, node datanode.Index) bool {
-	nodes := l.of(slot)
-	if slices.Contains(nodes, node) {
+// confirmed reports whether a node said itself that it has a chunk.
+func (l *locations) confirmed(slot namespace.ChunkSlot, node datanode.Index) bool {
+	i := slices.Index(l.of(slot), node)
+	return i >= 0 && l.unconfirmed(slot)&(1<<i) == 0
+}
+
+// add notes that a node has a chunk, by its own word (told) or by another's; false: that was known.
+func (l *locations) add(slot namespace.ChunkSlot, node datanode.Index, told bool) bool {
+	nodes, unconfirmed := l.of(slot), l.unconfirmed(slot)
+	if i := slices.Index(nodes, node); i >= 0 {
+		if told && unconfirmed&(1<<i) != 0 {
+			l.set(slot, nodes, unconfirmed&^(1<<i))
+		}
 		return false
 	}
 	if len(nodes) == 0 {
 		l.located++
 	}
+	if !told {
+		unconfirmed |= 1 << len(nodes)
+	}
 	var buffer [holdersInit]datanode.Index
-	l.set(slot, append(append(buffer[:0], nodes...), node))
+	l.set(slot, append(append(buffer[:0], nodes...), node), unconfirmed)
 	return true
 }
 
 // remove forgets that a node has a chunk; false: that was not known.
 func (l *locations) remove(slot namespace.ChunkSlot, node datanode.Index) bool {
-	nodes := l.of(slot)
+	nodes, unconfirmed := l.of(slot), l.unconfirmed(slot)
 	i := slices.Index(nodes, node)
 	if i < 0 {
 		return false
@@ -111,15 +147,16 @@ func (l *locations) remove(slot namespace.ChunkSlot, node datanode.Index) bool {
 	if len(nodes) == 1 {
 		l.located--
 	}
+	before := unconfirmed & (1<<i - 1)
 	var buffer [holdersInit]datanode.Index
-	l.set(slot, append(append(buffer[:0], nodes[:i]...), nodes[i+1:]...))
+	l.set(slot, append(append(buffer[:0], nodes[:i]...), nodes[i+1:]...), before|unconfirmed>>(i+1)<<i)
 	return true
 }
 
 func (l *locations) removeAll(slot namespace.ChunkSlot) {
 	if len(l.of(slot)) > 0 {
 		l.located--
-		l.set(slot, nil)
+		l.set(slot, nil, 0)
 	}
 }
 

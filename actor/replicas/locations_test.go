@@ -14,11 +14,12 @@ func TestLocationsAreSetsOfNodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var table locations
 		model := map[namespace.ChunkSlot]map[datanode.Index]bool{}
+		told := map[namespace.ChunkSlot]map[datanode.Index]bool{}
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
 			slot := namespace.ChunkSlot(rapid.Uint32Range(1, 3).Draw(t, "slot") * (locationPageItems - 1))
 			node := datanode.Index(rapid.Uint16Range(1, 6).Draw(t, "node"))
 			if model[slot] == nil {
-				model[slot] = map[datanode.Index]bool{}
+				model[slot], told[slot] = map[datanode.Index]bool{}, map[datanode.Index]bool{}
 			}
 			had := model[slot][node]
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
@@ -31,10 +32,11 @@ func TestLocationsAreSetsOfNodes(t *testing.T) {
 				}
 				delete(model[slot], node)
 			default:
-				if table.add(slot, node) == had {
+				own := rapid.Bool().Draw(t, "told")
+				if table.add(slot, node, own) == had {
 					t.Fatalf("slot %d: added node %d, it was there: %v", slot, node, had)
 				}
-				model[slot][node] = true
+				model[slot][node], told[slot][node] = true, own || had && told[slot][node]
 			}
 		}
 		located := uint64(0)
@@ -46,6 +48,9 @@ func TestLocationsAreSetsOfNodes(t *testing.T) {
 			for _, node := range nodes {
 				if !want[node] || !table.has(slot, node) {
 					t.Fatalf("slot %d: nodes %v, want %v", slot, nodes, want)
+				}
+				if table.confirmed(slot, node) != told[slot][node] {
+					t.Fatalf("slot %d: node %d has told: %v", slot, node, told[slot][node])
 				}
 			}
 			located += count(len(want) > 0)

@@ -17,6 +17,7 @@ type misplaced struct {
 	length     int64
 	since      time.Duration // since when it is known as it is
 	verdict    verdict
+	vouched    bool   // a writer or a recovery says so, its node has not yet
 	report     uint64 // the node's last full report that listed it
 }
 
@@ -57,7 +58,7 @@ func (t *misplacedTable) set(id chunk.ID, replica misplaced) bool {
 		t.byChunk[id] = append(t.byChunk[id], replica)
 	case old.state == replica.state && old.generation == replica.generation &&
 		(old.verdict != unverified) == (replica.verdict != unverified):
-		old.length, old.report = replica.length, replica.report
+		old.length, old.report, old.vouched = replica.length, replica.report, old.vouched && replica.vouched
 		return false
 	default:
 		t.unusable -= count(old.unusable())

@@ -27,7 +27,8 @@ func (o *OpenChunks) Trust(slot namespace.ChunkSlot, r chunk.Replica, nodeIDs []
 			continue
 		}
 		if old := o.room.misplaced.find(id, node); old == nil || !old.unusable() {
-			o.room.misplace(id, misplaced{node: node, state: r.State, generation: r.Generation, length: r.Length})
+			o.room.misplace(id, misplaced{node: node, state: r.State, generation: r.Generation, length: r.Length,
+				vouched: true})
 		}
 	}
 }
@@ -46,9 +47,8 @@ func (o *OpenChunks) Sealed(slot namespace.ChunkSlot, nodeIDs []string) {
 			}
 			o.room.misplaced.remove(id, node)
 		}
-		o.room.addLocation(slot, node)
+		o.room.addLocation(slot, node, false)
 	}
-	o.room.Reports.sealed(slot)
 }
 
 // Holders returns the nodes that may hold a replica of an open chunk that counts:

@@ -59,11 +59,16 @@ func New(c Config, s *step.Context) *Replicas {
 // Observe sets the files whose chunks these replicas are of.
 func (r *Replicas) Observe(files *namespace.Files) { r.files = files }
 
-// addLocation notes that a node has a sealed chunk in its place.
-func (r *Replicas) addLocation(slot namespace.ChunkSlot, node datanode.Index) {
+// addLocation notes that a node has a sealed chunk in its place. told: by its own word; else it is asked in a while.
+func (r *Replicas) addLocation(slot namespace.ChunkSlot, node datanode.Index, told bool) {
 	r.Reports.list(node, slot)
-	if r.locations.add(slot, node) {
-		r.repair.located(slot, node)
+	asked := r.locations.unconfirmed(slot) != 0 // soon, with the others
+	if !r.locations.add(slot, node, told) {
+		return
+	}
+	r.repair.located(slot, node)
+	if !told && !asked {
+		r.Reports.expect(slot)
 	}
 }
 
@@ -128,7 +133,7 @@ func (r *Replicas) observe(node datanode.Index, replica *chunk.Replica, delta bo
 			return // on its way out
 		}
 		r.misplaced.remove(id, node)
-		r.addLocation(slot, node)
+		r.addLocation(slot, node, true)
 	case delta && seen.state == chunk.Open && r.locations.has(slot, node):
 		// Older than the client's word that the chunk is sealed there.
 	default:
@@ -223,9 +228,9 @@ func (r *Replicas) ChunkSealed(slot namespace.ChunkSlot) {
 		if i < 0 {
 			break
 		}
-		node := reported[i].node
+		node, told := reported[i].node, !reported[i].vouched
 		r.misplaced.remove(record.ID(), node)
-		r.addLocation(slot, node)
+		r.addLocation(slot, node, told)
 	}
 	r.watchAgain(record.ID())
 	r.repair.markDirty(slot)
@@ -246,10 +251,11 @@ func (r *Replicas) ChunkReopened(slot namespace.ChunkSlot) { r.displaceAll(slot)
 // displaceAll makes the locations of a chunk misplaced replicas.
 func (r *Replicas) displaceAll(slot namespace.ChunkSlot) {
 	c := r.files.Chunk(slot)
-	nodes := slices.Clone(r.locations.of(slot))
+	nodes, unconfirmed := slices.Clone(r.locations.of(slot)), r.locations.unconfirmed(slot)
 	r.clearLocations(slot)
-	for _, node := range nodes {
-		r.misplace(c.ID(), misplaced{node: node, state: chunk.Sealed, generation: c.Generation(), length: c.Length()})
+	for i, node := range nodes {
+		r.misplace(c.ID(), misplaced{node: node, state: chunk.Sealed, generation: c.Generation(), length: c.Length(),
+			vouched: unconfirmed&(1<<i) != 0})
 	}
 }
 
@@ -294,8 +300,8 @@ func (r *Replicas) Activate() {
 // death. An active namenode compares reports and assesses chunks again.
 func (r *Replicas) CheckNodes() {
 	r.Nodes.checkAlive()
-	r.Reports.expire()
 	if r.step.Active {
+		r.Reports.askExpected()
 		r.Reports.continueAll()
 		r.repair.continueSweep()
 	}

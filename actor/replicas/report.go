@@ -1,6 +1,8 @@
 package replicas
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/whispering-woods/ww/actor/namespace"
@@ -16,7 +18,8 @@ import (
 type Reports struct {
 	room    *Replicas
 	running map[datanode.Index]*report
-	fresh   queue.FIFO[freshChunk]
+	// expected are chunks that nodes should soon tell of: see expect.
+	expected queue.FIFO[expectedChunk]
 }
 
 // report is a full chunk report that comes in. What the node did not list, and
@@ -33,8 +36,8 @@ type report struct {
 	from namespace.ChunkSlot
 }
 
-// freshChunk was sealed a moment ago: a report that began before does not list it, yet it is there.
-type freshChunk struct {
+// expectedChunk has locations that rest on the word of a writer or a recovery.
+type expectedChunk struct {
 	slot namespace.ChunkSlot
 	at   time.Duration
 }
@@ -71,18 +74,66 @@ func (r *Reports) list(node datanode.Index, slot namespace.ChunkSlot) {
 	}
 }
 
-// sealed notes that a chunk was sealed a moment ago.
-func (r *Reports) sealed(slot namespace.ChunkSlot) {
-	if r.fresh.Len() >= freshMax {
-		r.fresh.Pop()
+// expect notes that a chunk has a location by another's word than its node's. Such a word comes before the node's own
+// or, when that node has lost the replica since, instead of it. So a report that does not list the replica proves
+// nothing: it may be older than the seal. What decides is the node's answer to a question that is sent after the word
+// came: at the end of such a report (compare), and when the node has said nothing for ConfirmAfter.
+func (r *Reports) expect(slot namespace.ChunkSlot) {
+	if r.expected.Len() >= expectedMax {
+		r.ask(r.expected.Pop().slot, r.send)
 	}
-	r.fresh.Push(freshChunk{slot: slot, at: r.room.step.Mono})
+	r.expected.Push(expectedChunk{slot: slot, at: r.room.step.Mono})
 }
 
-// expire forgets the chunks that are no longer fresh.
-func (r *Reports) expire() {
-	for r.fresh.Len() > 0 && r.room.step.Mono-r.fresh.At(0).at >= FreshFor {
-		r.fresh.Pop()
+// askExpected asks the nodes that have not yet told of chunks that others say they have.
+func (r *Reports) askExpected() {
+	questions := make(map[datanode.Index][]chunk.Replica)
+	for r.expected.Len() > 0 && r.room.step.Mono-r.expected.At(0).at >= ConfirmAfter {
+		r.ask(r.expected.Pop().slot, func(node datanode.Index, replicas []chunk.Replica) {
+			questions[node] = append(questions[node], replicas...)
+		})
+	}
+	for _, node := range slices.Sorted(maps.Keys(questions)) {
+		r.send(node, questions[node])
+	}
+}
+
+// ask puts the question whether they have a chunk, for all its nodes that have not said so.
+func (r *Reports) ask(slot namespace.ChunkSlot, put func(datanode.Index, []chunk.Replica)) {
+	unconfirmed := r.room.locations.unconfirmed(slot)
+	if unconfirmed == 0 {
+		return
+	}
+	for i, node := range r.room.locations.of(slot) {
+		if unconfirmed&(1<<i) != 0 {
+			put(node, []chunk.Replica{r.question(slot)})
+		}
+	}
+}
+
+// question names a sealed chunk as its replicas should be.
+func (r *Reports) question(slot namespace.ChunkSlot) chunk.Replica {
+	c := r.room.files.Chunk(slot)
+	return chunk.Replica{ID: c.ID(), Generation: c.Generation()}
+}
+
+// send asks a node what it has of some chunks: it answers with a delta. One that is away reports when it is back.
+func (r *Reports) send(node datanode.Index, questions []chunk.Replica) {
+	n := r.room.Nodes.at(node)
+	if !n.reachable() {
+		return
+	}
+	for replicas := range slices.Chunk(questions, questionsPerMessage) {
+		r.room.step.Send(n.id, &datanode.TellReplicas{Replicas: replicas})
+	}
+}
+
+// Missing notes that a reader did not find a replica: its node is asked.
+func (r *Reports) Missing(id chunk.ID, generation chunk.Generation, nodeID string) {
+	node, slot := r.room.Nodes.Find(nodeID), r.room.files.Find(id)
+	if node != 0 && slot != 0 && r.room.files.Chunk(slot).Generation() == generation &&
+		r.room.locations.has(slot, node) {
+		r.send(node, []chunk.Replica{r.question(slot)})
 	}
 }
 
@@ -105,11 +156,7 @@ func (r *Reports) Page(session Session, page Page) *fault.Error {
 		return limits.TooMany(op, "replicas in one page", len(page.Replicas), limits.ReplicasPerMessageMax)
 	}
 	if page.Number == 0 {
-		begun := &report{id: page.ReportID, touched: make(map[chunk.ID]struct{})}
-		for i := range r.fresh.Len() {
-			begun.listed.set(r.fresh.At(i).slot)
-		}
-		r.running[node] = begun
+		r.running[node] = &report{id: page.ReportID, touched: make(map[chunk.ID]struct{})}
 	}
 	current := r.running[node]
 	if current == nil || current.done || current.id != page.ReportID || current.next != page.Number {
@@ -157,15 +204,22 @@ func (r *Reports) forgetUnlisted(node datanode.Index, report uint64) {
 	}
 }
 
-// compare removes the locations that a complete report did not list, a bounded number of slots at a time.
-func (r *Reports) compare(node datanode.Index, p *report) {
+// compare removes the locations that a complete report did not list, a bounded number of slots at a time. If the node
+// has never told of one, it may be younger than the report, and the node is asked.
+func (r *Reports) compare(node datanode.Index, current *report) {
+	var questions []chunk.Replica
 	end := r.room.files.Limit()
-	for budget := sweepSlotsPerStep; p.from < end && budget > 0; p.from, budget = p.from+1, budget-1 {
-		if !p.listed.has(p.from) {
-			r.room.removeLocation(p.from, node)
+	for budget := sweepSlotsPerStep; current.from < end && budget > 0; current.from, budget = current.from+1, budget-1 {
+		switch {
+		case current.listed.has(current.from) || !r.room.locations.has(current.from, node):
+		case r.room.locations.confirmed(current.from, node):
+			r.room.removeLocation(current.from, node)
+		default:
+			questions = append(questions, r.question(current.from))
 		}
 	}
-	if p.from < end {
+	r.send(node, questions)
+	if current.from < end {
 		return
 	}
 	r.room.deletion.compare(node)

@@ -90,6 +90,17 @@ func (s *fakeStore) put(r chunk.Replica) {
 	s.events.Stored(r)
 }
 
+func (s *fakeStore) Announce(id chunk.ID, generation chunk.Generation) {
+	s.mu.Lock()
+	replica, ok := s.mu.replicas[id]
+	s.mu.Unlock()
+	if ok {
+		s.events.Stored(replica)
+		return
+	}
+	s.events.Removed(chunk.Replica{ID: id, Generation: generation})
+}
+
 func (s *fakeStore) VerifyReplica(chunk.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

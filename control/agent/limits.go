@@ -17,6 +17,8 @@ const (
 	// deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
 	deleteOrdersMax     = 256
 	replicasPerOrderMax = 16 << 10
+	// tellOrdersMax: questions what there is of replicasPerOrderMax chunks, waiting.
+	tellOrdersMax = 64
 	// recoverWorkers recoveries and copyWorkers copies run at once, with at
 	// most queue of each waiting; a further order is answered with an error.
 	recoverWorkers  = 8

@@ -17,6 +17,7 @@ import (
 type workers struct {
 	options                 Options
 	deletes                 chan deleteOrder
+	tells                   chan []chunk.Replica
 	recover, copies, verify chan orderTask
 	mu                      struct {
 		sync.Mutex
@@ -60,10 +61,11 @@ type orderTask struct {
 
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
 	all := &workers{options: o, deletes: make(chan deleteOrder, deleteOrdersMax),
-		recover: make(chan orderTask, recoverQueueMax), copies: make(chan orderTask, copyQueueMax),
-		verify: make(chan orderTask, verifyQueueMax)}
+		tells: make(chan []chunk.Replica, tellOrdersMax), recover: make(chan orderTask, recoverQueueMax),
+		copies: make(chan orderTask, copyQueueMax), verify: make(chan orderTask, verifyQueueMax)}
 	all.mu.running = make(map[runningOrder]bool)
 	work(ctx, group, 1, all.deletes, all.delete)
+	work(ctx, group, 1, all.tells, all.tell)
 	counts := map[chan orderTask]int{all.recover: recoverWorkers, all.copies: copyWorkers, all.verify: 1}
 	for queue, count := range counts {
 		work(ctx, group, count, queue, func(ctx context.Context, order orderTask) {
@@ -125,27 +127,56 @@ func (w *workers) submit(queue chan orderTask, order orderTask) {
 	}
 }
 
-// onDelete queues a deletion. When the queue is full the order is dropped and a
-// full report asked for, which shows the namenode what is still here.
+// onDelete queues a deletion.
 func (r *receiver) onDelete(m *controlpb.DeleteReplicas) error {
-	if len(m.Replicas) > replicasPerOrderMax {
-		return r.protocol("a deletion names too many replicas")
+	replicas, err := r.namesFromProto("a deletion", m.Replicas)
+	if err == nil {
+		queueOr(r, r.agent.workers.deletes, deleteOrder{from: r.session, epoch: r.epoch, replicas: replicas})
 	}
-	order := deleteOrder{from: r.session, epoch: r.epoch, replicas: make([]chunk.Replica, 0, len(m.Replicas))}
-	for _, replica := range m.Replicas {
-		key, ok := keyFromProto(replica.GetChunkId(), replica.GetGeneration())
+	return err
+}
+
+// onTell queues a question.
+func (r *receiver) onTell(m *controlpb.TellReplicas) error {
+	replicas, err := r.namesFromProto("a question", m.Replicas)
+	if err == nil {
+		queueOr(r, r.agent.workers.tells, replicas)
+	}
+	return err
+}
+
+// namesFromProto reads the chunks and generations of an order.
+func (r *receiver) namesFromProto(order string, names []*controlpb.ReplicaReport) ([]chunk.Replica, error) {
+	if len(names) > replicasPerOrderMax {
+		return nil, r.protocol(order + " names too many replicas")
+	}
+	replicas := make([]chunk.Replica, 0, len(names))
+	for _, name := range names {
+		key, ok := keyFromProto(name.GetChunkId(), name.GetGeneration())
 		if !ok {
-			return r.protocol("a deletion names a bad chunk id or generation")
+			return nil, r.protocol(order + " names a bad chunk id or generation")
 		}
-		order.replicas = append(order.replicas, chunk.Replica{ID: key.Chunk, Generation: key.Generation})
+		replicas = append(replicas, chunk.Replica{ID: key.Chunk, Generation: key.Generation})
 	}
+	return replicas, nil
+}
+
+// queueOr queues an order. When the queue is full the order is dropped and a full report asked for, which shows the
+// namenode what is here.
+func queueOr[T any](r *receiver, queue chan T, order T) {
 	select {
-	case r.agent.workers.deletes <- order:
+	case queue <- order:
 	default:
-		r.logger.Warn("deletion order dropped: too many wait", keyCount, len(order.replicas))
+		r.logger.Warn("order dropped: too many wait")
 		r.wantReport()
 	}
-	return nil
+}
+
+// tell answers a question by changes, which go to every namenode.
+func (w *workers) tell(_ context.Context, replicas []chunk.Replica) {
+	for _, r := range replicas {
+		w.options.Store.Announce(r.ID, r.Generation)
+	}
 }
 
 // delete carries out a deletion, replica by replica, as long as no namenode of
@@ -277,10 +308,14 @@ func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
 func (l *link) verifyReplica(order datanode.VerifyReplica) {
 	err := l.agent.options.Store.VerifyReplica(order.Chunk)
 	logger := l.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
-	if err != nil {
-		logger.Warn("a replica that a client called bad is not good", keyError, err)
-	} else {
+	switch {
+	case err == nil:
 		logger.Info("a replica that a client called bad is good")
+	case errors.Is(err, fault.NotFound):
+		l.agent.options.Store.Announce(order.Chunk, order.Generation)
+		fallthrough
+	default:
+		logger.Warn("a replica that a client called bad is not good", keyError, err)
 	}
 	l.answerVerify(order, err)
 }

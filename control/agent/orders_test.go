@@ -33,6 +33,37 @@ func TestDeletesOnlyTheGenerationThatWasOrdered(t *testing.T) {
 	require.EqualValues(t, 11, store.Identity().HighestTxid, "the txid is written down before the order is carried out")
 }
 
+// A datanode that is asked for chunks tells of those that it has, and that it has not the others.
+func TestQuestionsAreAnsweredByChanges(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	store.put(sealed(1))
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, nil, n.address)
+	s, _ := n.accept()
+	s.welcome(1, 10)
+	s.report()
+	s.send(&controlpb.NamenodeMessage{Epoch: 1, Txid: 10, Body: &controlpb.NamenodeMessage_TellReplicas{
+		TellReplicas: &controlpb.TellReplicas{Replicas: []*controlpb.ReplicaReport{
+			replicaToProto(sealed(1)), replicaToProto(sealed(2))}}}})
+	var stored, removed []*controlpb.ReplicaReport
+	s.await(func(m *controlpb.DatanodeMessage) bool {
+		stored, removed = append(stored, m.GetDelta().GetStored()...), append(removed, m.GetDelta().GetRemoved()...)
+		return len(stored)+len(removed) == 2
+	})
+	require.Len(t, stored, 1)
+	require.Equal(t, testID(1).String(), idOf(t, stored[0]).String())
+	require.Len(t, removed, 1)
+	require.Equal(t, testID(2).String(), idOf(t, removed[0]).String())
+	require.EqualValues(t, 1, removed[0].Generation)
+}
+
+func idOf(t *testing.T, r *controlpb.ReplicaReport) chunk.ID {
+	t.Helper()
+	id, err := chunk.IDFrom(r.ChunkId)
+	require.NoError(t, err)
+	return id
+}
+
 // Each of these namenodes must not get anything deleted: it is of another
 // cluster, of the past, or breaks the protocol.
 func TestRefusedNamenodes(t *testing.T) {

@@ -79,6 +79,8 @@ func (r *receiver) onMessage(ctx context.Context, message *controlpb.NamenodeMes
 			return err
 		}
 		return r.onCopy(body.CopyReplica)
+	case *controlpb.NamenodeMessage_TellReplicas:
+		return r.onTell(body.TellReplicas)
 	case *controlpb.NamenodeMessage_VerifyReplica:
 		return r.onVerify(body.VerifyReplica)
 	}

@@ -18,6 +18,9 @@ type ChunkStore interface {
 	Volumes() []datanode.VolumeState
 	// Replicas is a snapshot that the caller owns.
 	Replicas() []chunk.Replica
+	// Announce reports to Events what there is of a chunk, in order with its other changes: the replica, or that there
+	// is none of this generation.
+	Announce(id chunk.ID, generation chunk.Generation)
 	// Delete moves a replica to the trash. Errors: fault.NotFound,
 	// fault.StaleGeneration if the replica is at another generation.
 	Delete(id chunk.ID, generation chunk.Generation) error

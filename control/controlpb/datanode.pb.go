@@ -857,6 +857,7 @@ type NamenodeMessage struct {
 	//	*NamenodeMessage_SendReport
 	//	*NamenodeMessage_CopyReplica
 	//	*NamenodeMessage_VerifyReplica
+	//	*NamenodeMessage_TellReplicas
 	Body          isNamenodeMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -976,6 +977,15 @@ func (x *NamenodeMessage) GetVerifyReplica() *VerifyReplica {
 	return nil
 }
 
+func (x *NamenodeMessage) GetTellReplicas() *TellReplicas {
+	if x != nil {
+		if x, ok := x.Body.(*NamenodeMessage_TellReplicas); ok {
+			return x.TellReplicas
+		}
+	}
+	return nil
+}
+
 type isNamenodeMessage_Body interface {
 	isNamenodeMessage_Body()
 }
@@ -1008,6 +1018,10 @@ type NamenodeMessage_VerifyReplica struct {
 	VerifyReplica *VerifyReplica `protobuf:"bytes,9,opt,name=verify_replica,json=verifyReplica,proto3,oneof"`
 }
 
+type NamenodeMessage_TellReplicas struct {
+	TellReplicas *TellReplicas `protobuf:"bytes,10,opt,name=tell_replicas,json=tellReplicas,proto3,oneof"`
+}
+
 func (*NamenodeMessage_Registered) isNamenodeMessage_Body() {}
 
 func (*NamenodeMessage_HeartbeatReply) isNamenodeMessage_Body() {}
@@ -1021,6 +1035,8 @@ func (*NamenodeMessage_SendReport) isNamenodeMessage_Body() {}
 func (*NamenodeMessage_CopyReplica) isNamenodeMessage_Body() {}
 
 func (*NamenodeMessage_VerifyReplica) isNamenodeMessage_Body() {}
+
+func (*NamenodeMessage_TellReplicas) isNamenodeMessage_Body() {}
 
 type Registered struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
@@ -1413,6 +1429,52 @@ func (x *VerifyReplica) GetGeneration() uint64 {
 	return 0
 }
 
+// TellReplicas asks its receiver to tell, as a ChunkDelta, what it has of some
+// chunks: the replica, or that there is none of the named generation.
+type TellReplicas struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replicas      []*ReplicaReport       `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellReplicas) Reset() {
+	*x = TellReplicas{}
+	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellReplicas) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellReplicas) ProtoMessage() {}
+
+func (x *TellReplicas) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellReplicas.ProtoReflect.Descriptor instead.
+func (*TellReplicas) Descriptor() ([]byte, []int) {
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TellReplicas) GetReplicas() []*ReplicaReport {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
 var File_controlpb_datanode_proto protoreflect.FileDescriptor
 
 const file_controlpb_datanode_proto_rawDesc = "" +
@@ -1487,7 +1549,7 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x10\n" +
-	"\x03bad\x18\x04 \x01(\bR\x03bad\"\x9e\x04\n" +
+	"\x03bad\x18\x04 \x01(\bR\x03bad\"\xe2\x04\n" +
 	"\x0fNamenodeMessage\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04txid\x18\x02 \x01(\x04R\x04txid\x12;\n" +
@@ -1500,7 +1562,9 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\vsend_report\x18\a \x01(\v2\x19.ww.control.v1.SendReportH\x00R\n" +
 	"sendReport\x12?\n" +
 	"\fcopy_replica\x18\b \x01(\v2\x1a.ww.control.v1.CopyReplicaH\x00R\vcopyReplica\x12E\n" +
-	"\x0everify_replica\x18\t \x01(\v2\x1c.ww.control.v1.VerifyReplicaH\x00R\rverifyReplicaB\x06\n" +
+	"\x0everify_replica\x18\t \x01(\v2\x1c.ww.control.v1.VerifyReplicaH\x00R\rverifyReplica\x12B\n" +
+	"\rtell_replicas\x18\n" +
+	" \x01(\v2\x1b.ww.control.v1.TellReplicasH\x00R\ftellReplicasB\x06\n" +
 	"\x04body\"\x8d\x01\n" +
 	"\n" +
 	"Registered\x12\x1d\n" +
@@ -1533,7 +1597,9 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation2`\n" +
+	"generation\"H\n" +
+	"\fTellReplicas\x128\n" +
+	"\breplicas\x18\x01 \x03(\v2\x1c.ww.control.v1.ReplicaReportR\breplicas2`\n" +
 	"\x0fDatanodeControl\x12M\n" +
 	"\aConnect\x12\x1e.ww.control.v1.DatanodeMessage\x1a\x1e.ww.control.v1.NamenodeMessage(\x010\x01B2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
@@ -1549,7 +1615,7 @@ func file_controlpb_datanode_proto_rawDescGZIP() []byte {
 	return file_controlpb_datanode_proto_rawDescData
 }
 
-var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_controlpb_datanode_proto_goTypes = []any{
 	(*DatanodeMessage)(nil), // 0: ww.control.v1.DatanodeMessage
 	(*Load)(nil),            // 1: ww.control.v1.Load
@@ -1569,9 +1635,10 @@ var file_controlpb_datanode_proto_goTypes = []any{
 	(*SendReport)(nil),      // 15: ww.control.v1.SendReport
 	(*CopyReplica)(nil),     // 16: ww.control.v1.CopyReplica
 	(*VerifyReplica)(nil),   // 17: ww.control.v1.VerifyReplica
-	(*VolumeState)(nil),     // 18: ww.control.v1.VolumeState
-	(ReplicaState)(0),       // 19: ww.control.v1.ReplicaState
-	(*Replica)(nil),         // 20: ww.control.v1.Replica
+	(*TellReplicas)(nil),    // 18: ww.control.v1.TellReplicas
+	(*VolumeState)(nil),     // 19: ww.control.v1.VolumeState
+	(ReplicaState)(0),       // 20: ww.control.v1.ReplicaState
+	(*Replica)(nil),         // 21: ww.control.v1.Replica
 }
 var file_controlpb_datanode_proto_depIdxs = []int32{
 	2,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
@@ -1581,10 +1648,10 @@ var file_controlpb_datanode_proto_depIdxs = []int32{
 	7,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
 	8,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
 	9,  // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
-	18, // 7: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
-	18, // 8: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
+	19, // 7: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
+	19, // 8: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
 	1,  // 9: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
-	19, // 10: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
+	20, // 10: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
 	4,  // 11: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
 	4,  // 12: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
 	4,  // 13: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
@@ -1595,16 +1662,18 @@ var file_controlpb_datanode_proto_depIdxs = []int32{
 	15, // 18: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
 	16, // 19: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
 	17, // 20: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
-	4,  // 21: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	20, // 22: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
-	20, // 23: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
-	0,  // 24: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
-	10, // 25: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	18, // 21: ww.control.v1.NamenodeMessage.tell_replicas:type_name -> ww.control.v1.TellReplicas
+	4,  // 22: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	21, // 23: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
+	21, // 24: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
+	4,  // 25: ww.control.v1.TellReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	0,  // 26: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
+	10, // 27: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_datanode_proto_init() }
@@ -1630,6 +1699,7 @@ func file_controlpb_datanode_proto_init() {
 		(*NamenodeMessage_SendReport)(nil),
 		(*NamenodeMessage_CopyReplica)(nil),
 		(*NamenodeMessage_VerifyReplica)(nil),
+		(*NamenodeMessage_TellReplicas)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1637,7 +1707,7 @@ func file_controlpb_datanode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_datanode_proto_rawDesc), len(file_controlpb_datanode_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

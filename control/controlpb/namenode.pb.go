@@ -2350,11 +2350,13 @@ func (x *RenewLeasesResponse) GetFileIds() []uint64 {
 }
 
 type ReportBadReplicaRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ChunkId       []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
-	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	NodeId        string                 `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId    []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	NodeId     string                 `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Reason     string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The node says that it has no such replica; else its bytes are bad.
+	Missing       bool `protobuf:"varint,5,opt,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2415,6 +2417,13 @@ func (x *ReportBadReplicaRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *ReportBadReplicaRequest) GetMissing() bool {
+	if x != nil {
+		return x.Missing
+	}
+	return false
 }
 
 type ReportBadReplicaResponse struct {
@@ -3278,14 +3287,15 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x12RenewLeasesRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\fR\bclientId\"0\n" +
 	"\x13RenewLeasesResponse\x12\x19\n" +
-	"\bfile_ids\x18\x01 \x03(\x04R\afileIds\"\x85\x01\n" +
+	"\bfile_ids\x18\x01 \x03(\x04R\afileIds\"\x9f\x01\n" +
 	"\x17ReportBadReplicaRequest\x12\x19\n" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x17\n" +
 	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x1a\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\amissing\x18\x05 \x01(\bR\amissing\"\x1a\n" +
 	"\x18ReportBadReplicaResponse\"\x16\n" +
 	"\x14ClusterStatusRequest\"\xc4\x03\n" +
 	"\n" +

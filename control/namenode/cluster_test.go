@@ -212,6 +212,17 @@ func (n *testNode) Replicas() []chunk.Replica {
 	return out
 }
 
+func (n *testNode) Announce(id chunk.ID, generation chunk.Generation) {
+	n.mu.Lock()
+	r, ok := n.mu.replicas[id]
+	n.mu.Unlock()
+	if ok {
+		n.events.Stored(r)
+		return
+	}
+	n.events.Removed(chunk.Replica{ID: id, Generation: generation})
+}
+
 func (n *testNode) VerifyReplica(chunk.ID) error { return nil }
 
 func (n *testNode) Delete(id chunk.ID, generation chunk.Generation) error {

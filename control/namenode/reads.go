@@ -69,20 +69,21 @@ func (s *service) RenewLeases(ctx context.Context,
 	return &controlpb.RenewLeasesResponse{FileIds: r.FileIDs}, err
 }
 
-// ReportBadReplica records a client's report that a replica failed its checksum.
+// ReportBadReplica records a client's report that a replica failed its checksum, or is not there.
 func (s *service) ReportBadReplica(ctx context.Context,
 	message *controlpb.ReportBadReplicaRequest) (*controlpb.ReportBadReplicaResponse, error) {
 	const op = "report bad replica"
 	id, generation, invalid := replicaFromProto(op, message)
 	_, err := read[actor.ReportBadReplicaResult](ctx, s, op,
-		&actor.ReportBadReplica{Chunk: id, Generation: generation, NodeID: message.NodeId, Reason: message.Reason},
+		&actor.ReportBadReplica{Chunk: id, Generation: generation, NodeID: message.NodeId, Reason: message.Reason,
+			Missing: message.Missing},
 		cmp.Or(invalid, checkNodes(op, []string{message.NodeId}),
 			checkText(op, "the reason", message.Reason, limits.ReasonBytesMax)))
 	if err != nil {
 		return nil, err
 	}
 	s.server.logger.Warn("a client reports a bad replica", keyChunk, id, keyNode, message.NodeId, keyPeer, peerOf(ctx),
-		"reason", message.Reason)
+		"missing", message.Missing, "reason", message.Reason)
 	return &controlpb.ReportBadReplicaResponse{}, nil
 }
 

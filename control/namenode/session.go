@@ -68,13 +68,8 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 		message.Body = &controlpb.NamenodeMessage_HeartbeatReply{
 			HeartbeatReply: &controlpb.HeartbeatReply{Sequence: order.sequence}}
 	case *datanode.DeleteReplicas:
-		replicas := make([]*controlpb.ReplicaReport, 0, len(order.Replicas))
-		for _, r := range order.Replicas {
-			replicas = append(replicas, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID),
-				Generation: uint64(r.Generation)})
-		}
 		message.Body = &controlpb.NamenodeMessage_DeleteReplicas{
-			DeleteReplicas: &controlpb.DeleteReplicas{Replicas: replicas}}
+			DeleteReplicas: &controlpb.DeleteReplicas{Replicas: namesToProto(order.Replicas)}}
 	case *datanode.RecoverChunk:
 		message.Body = &controlpb.NamenodeMessage_RecoverChunk{
 			RecoverChunk: &controlpb.RecoverChunk{ChunkId: idToProto(order.Chunk), Generation: uint64(order.Generation),
@@ -88,6 +83,9 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 		message.Body = &controlpb.NamenodeMessage_VerifyReplica{
 			VerifyReplica: &controlpb.VerifyReplica{ChunkId: idToProto(order.Chunk),
 				Generation: uint64(order.Generation)}}
+	case *datanode.TellReplicas:
+		message.Body = &controlpb.NamenodeMessage_TellReplicas{
+			TellReplicas: &controlpb.TellReplicas{Replicas: namesToProto(order.Replicas)}}
 	case *datanode.SendReport:
 		message.Body = &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}
 	default:
@@ -97,6 +95,15 @@ func (d *datanodes) toNamenodeMessage(body any) *controlpb.NamenodeMessage {
 }
 
 func idToProto(id chunk.ID) []byte { return append([]byte(nil), id[:]...) }
+
+// namesToProto names replicas by chunk and generation.
+func namesToProto(replicas []chunk.Replica) []*controlpb.ReplicaReport {
+	names := make([]*controlpb.ReplicaReport, 0, len(replicas))
+	for _, r := range replicas {
+		names = append(names, &controlpb.ReplicaReport{ChunkId: idToProto(r.ID), Generation: uint64(r.Generation)})
+	}
+	return names
+}
 
 func replicasToProto(replicas []chunk.Location) []*controlpb.Replica {
 	out := make([]*controlpb.Replica, 0, len(replicas))

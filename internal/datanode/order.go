@@ -30,6 +30,9 @@ type (
 		Chunk      chunk.ID
 		Generation chunk.Generation
 	}
+	// TellReplicas makes its receiver tell what it has of some chunks, as a change: the replica, or that there is none
+	// of the named generation. State and Length are not set.
+	TellReplicas struct{ Replicas []chunk.Replica }
 	// SendReport asks for a full chunk report.
 	SendReport struct{}
 )

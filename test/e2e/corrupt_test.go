@@ -114,6 +114,27 @@ func TestTruncatedAndMissingReplicas(t *testing.T) {
 	}
 }
 
+// TestLostReplicaIsFoundOut: a datanode loses a replica right after it was sealed, and restarts. Its report shows that,
+// and the replica is made good at once.
+func TestLostReplicaIsFoundOut(t *testing.T) {
+	system := start(t, cluster.Options{RepairGrace: time.Second})
+	mustWW(t, system, "put", localFile(t, bytesOf(6, 900_000)), "/file")
+	chunks, err := system.Client().Locate(t.Context(), "/file", 0, -1)
+	require.NoError(t, err)
+	loser := system.DatanodeAt(chunks[0].Replicas[0].Address)
+	id := chunks[0].ID.String()
+	file := fileOn(t, system, loser, id)
+	require.NoError(t, system.Kill(system.Datanodes[loser]))
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, system.Datanodes[loser].Start())
+	require.NoError(t, cluster.Poll(patient(t, 20*time.Second), func() error {
+		if files := replicaFiles(t, system, id); len(files) != 3 {
+			return fmt.Errorf("there are %d replicas: %v", len(files), files)
+		}
+		return nil
+	}))
+}
+
 // flipByte changes one bit in the middle of the data of a chunk file.
 func flipByte(t *testing.T, name string) {
 	t.Helper()

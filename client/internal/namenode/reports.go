@@ -10,25 +10,26 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Reports sends reports of corrupt replicas in the background, so that a reader can go on with another one. Safe for
-// concurrent use.
+// Reports sends reports of corrupt and missing replicas in the background, so that a reader can go on with another
+// one. Safe for concurrent use.
 type Reports struct {
 	client *Client
 	mu     struct {
 		sync.Mutex
-		running map[corruptReplica]struct{} // at most reportsMax
+		running map[badReplica]struct{} // at most reportsMax
 	}
 }
 
-type corruptReplica struct {
-	id   chunk.ID
-	node string
+type badReplica struct {
+	id      chunk.ID
+	node    string
+	missing bool // its node says that it has none; else its bytes are bad
 }
 
 // NewReports makes a sender.
 func NewReports(c *Client) *Reports {
 	r := &Reports{client: c}
-	r.mu.running = make(map[corruptReplica]struct{})
+	r.mu.running = make(map[badReplica]struct{})
 	return r
 }
 
@@ -38,23 +39,32 @@ func (r *Reports) Corrupt(err *fault.Error, id chunk.ID, generation chunk.Genera
 	logger := r.client.options.Logger
 	logger.Warn("corrupt replica", "path", path, "chunk", id.String(), "gen", uint64(generation),
 		"node", err.Node, "peer", err.Address, "err", err)
-	replica := corruptReplica{id, err.Node}
+	r.send(badReplica{id: id, node: err.Node}, generation, err)
+}
+
+// Missing reports that a node has not the replica that it should have, in the same way.
+func (r *Reports) Missing(err *fault.Error, id chunk.ID, generation chunk.Generation) {
+	r.send(badReplica{id: id, node: err.Node, missing: true}, generation, err)
+}
+
+func (r *Reports) send(replica badReplica, generation chunk.Generation, reason *fault.Error) {
 	if !r.begin(replica) {
 		return
 	}
 	life := r.client.options.Life
 	if !life.Start(func() {
 		defer r.end(replica)
-		if err := r.report(life.Context(), replica, generation, err.Error()); err != nil &&
+		if err := r.report(life.Context(), replica, generation, reason.Error()); err != nil &&
 			!errors.Is(err, fault.Closed) {
-			logger.Warn("corrupt replica not reported", "chunk", id.String(), "node", replica.node, "err", err)
+			r.client.options.Logger.Warn("bad replica not reported", "chunk", replica.id.String(), "node", replica.node,
+				"err", err)
 		}
 	}) {
 		r.end(replica)
 	}
 }
 
-func (r *Reports) begin(replica corruptReplica) bool {
+func (r *Reports) begin(replica badReplica) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, running := r.mu.running[replica]; running || len(r.mu.running) >= reportsMax {
@@ -64,17 +74,17 @@ func (r *Reports) begin(replica corruptReplica) bool {
 	return true
 }
 
-func (r *Reports) end(replica corruptReplica) {
+func (r *Reports) end(replica badReplica) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.mu.running, replica)
 }
 
-func (r *Reports) report(ctx context.Context, bad corruptReplica, generation chunk.Generation, reason string) error {
+func (r *Reports) report(ctx context.Context, bad badReplica, generation chunk.Generation, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	_, err := Ask(ctx, r.client, Call{Op: "report bad replica"}, controlpb.NamenodeClient.ReportBadReplica,
 		&controlpb.ReportBadReplicaRequest{ChunkId: bad.id[:], Generation: uint64(generation), NodeId: bad.node,
-			Reason: reason})
+			Reason: reason, Missing: bad.missing})
 	return err
 }

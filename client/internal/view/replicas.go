@@ -121,7 +121,8 @@ func (r replicas) fault(err error, op string, at wire.Hop) *fault.Error {
 	return datanode.Fault(err, op, at, r.chunk.ID.String())
 }
 
-// onFailure turns an answer without the byte at offset into an error, remembers the node, and reports corruption.
+// onFailure turns an answer without the byte at offset into an error, remembers the node, and reports a replica that is
+// corrupt or not there.
 func (r replicas) onFailure(answer replicaRead, offset int64) *fault.Error {
 	at, err := answer.at, answer.err
 	if err == nil {
@@ -137,6 +138,9 @@ func (r replicas) onFailure(answer replicaRead, offset int64) *fault.Error {
 		r.Reports.Corrupt(described, r.chunk.ID, r.chunk.Generation, r.path)
 	case fault.StaleGeneration, fault.Closed:
 	default:
+		if described.Kind == fault.NotFound {
+			r.Reports.Missing(described, r.chunk.ID, r.chunk.Generation)
+		}
 		r.Nodes.Failures.Failed(at.Address)
 		r.Logger.Warn("replica not readable", "path", r.path, "chunk", r.chunk.ID.String(), "node", at.NodeID, "peer",
 			at.Address, "err", described)
