@@ -45,12 +45,15 @@ type (
 	Create struct {
 		Path               string
 		Overwrite, Parents bool
-		Replication        uint32   // 0 means Config.DefaultReplication
-		ChunkSize          int64    // bytes; 0 means Config.DefaultChunkSize
-		VisibleOnComplete  bool     // keeps the file out of the namespace until Complete
-		ChunkCount         uint32   // so many are allocated at once: 0..limits.ChunksPerCallMax
-		ExcludeNodes       []string // node ids not to place on
-		ClientName         string   // for people: "host:pid"
+		Replication        uint32 // 0 means Config.DefaultReplication
+		ChunkSize          int64  // bytes; 0 means Config.DefaultChunkSize
+		VisibleOnComplete  bool   // keeps the file out of the namespace until Complete
+		ChunkCount         uint32 // so many are allocated at once: 0..limits.ChunksPerCallMax
+		// ChunkBytesMax is the most that one of them gets, if the writer knows; 0: a whole chunk. Nodes with room
+		// for so much are chosen.
+		ChunkBytesMax int64
+		ExcludeNodes  []string // node ids not to place on
+		ClientName    string   // for people: "host:pid"
 	}
 	// AddChunks commits finished chunks and allocates the next ones; Count may
 	// be 0 to commit only. Result: *AddChunksResult.
@@ -61,7 +64,8 @@ type (
 		ExcludeNodes      []string
 		// ReplaceChunk, if not zero, is an open chunk of the file to drop and to
 		// allocate anew at the same index (FirstIndex; Count is 1).
-		ReplaceChunk chunk.ID
+		ReplaceChunk  chunk.ID
+		ChunkBytesMax int64 // as in Create
 	}
 	// Complete commits the last chunks, closes the file and ends the lease. Result: *CompleteResult.
 	Complete struct {

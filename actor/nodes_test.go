@@ -245,8 +245,23 @@ func TestFullNodesGetNothing(t *testing.T) {
 		require.ElementsMatch(t, []string{"b", "c"}, nodeIDs(created.Chunks[0].Replicas))
 	}
 	h.own(&Heartbeat{NodeID: "b", Session: h.sessions["b"], Volumes: full})
-	require.Equal(t, fault.NoSpace, h.as(1, &Create{Path: "/x", ChunkCount: 1}).Reply.Err.Kind)
+	refused := h.as(1, &Create{Path: "/x", ChunkCount: 1}).Reply.Err
+	require.Equal(t, fault.NoSpace, refused.Kind)
+	require.Contains(t, refused.Reason, "1 live datanode has room for 1048576 bytes above datanode.reserve: a ")
+	require.Contains(t, refused.Reason, "has 1048575 bytes on its emptiest disk, b ")
 	require.Nil(t, h.as(1, &Create{Path: "/x"}).Reply.Err, "an empty file needs no room")
+
+	// A chunk whose writer knows that it gets less needs less room.
+	small := ok[CreateResult](h, 1, &Create{Path: "/small", ChunkCount: 1, ChunkBytesMax: 1<<20 - 1,
+		Replication: 3})
+	require.Len(t, small.Chunks[0].Replicas, 3)
+	file := ok[CreateResult](h, 1, &Create{Path: "/later"}).Info.FileID
+	add := &AddChunks{FileID: file, Count: 1}
+	require.Equal(t, fault.NoSpace, h.as(1, add).Reply.Err.Kind)
+	add.ChunkBytesMax = 1 << 30 // more than a chunk is a chunk
+	require.Equal(t, fault.NoSpace, h.as(1, add).Reply.Err.Kind)
+	add.ChunkBytesMax = 4
+	require.Len(t, ok[AddChunksResult](h, 1, add).Chunks, 1)
 }
 
 func TestConfigIsChecked(t *testing.T) {

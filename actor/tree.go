@@ -94,12 +94,21 @@ func create(state *State, request *Create) (any, *fault.Error) {
 		record.Replaced, record.Path = 0, request.Path
 	}
 	record.Chunks, err = state.replicas.Chooser.Place(at.op, request.Path,
-		replicas.Wish{Count: int(request.ChunkCount), Replication: int(replication), Size: chunkSize,
-			Exclude: request.ExcludeNodes})
+		replicas.Wish{Count: int(request.ChunkCount), Replication: int(replication),
+			Size: roomFor(request.ChunkBytesMax, chunkSize), Exclude: request.ExcludeNodes})
 	if err != nil {
 		return nil, err
 	}
 	return state.log(record)
+}
+
+// roomFor is how many bytes a node must have free for a chunk whose writer knows how much it gets at most; 0: it
+// does not.
+func roomFor(known, chunkSize int64) int64 {
+	if known > 0 {
+		return min(known, chunkSize)
+	}
+	return chunkSize
 }
 
 func rename(state *State, request *Rename) (any, *fault.Error) {

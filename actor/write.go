@@ -206,7 +206,7 @@ func addChunks(state *State, request *AddChunks) (any, *fault.Error) {
 		}
 		record.Chunks, err = state.replicas.Chooser.Place(file.op, file.path,
 			replicas.Wish{Count: int(request.Count), Replication: inode.Replication(),
-				Size: inode.ChunkSize(), Exclude: request.ExcludeNodes})
+				Size: roomFor(request.ChunkBytesMax, inode.ChunkSize()), Exclude: request.ExcludeNodes})
 		if err != nil {
 			return nil, err
 		}

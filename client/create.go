@@ -16,7 +16,7 @@ import (
 // replace, fault.TooFewNodes.
 func (c *Client) Create(ctx context.Context, path string, options CreateOptions) (*FileWriter, error) {
 	what := clean("create", &path)
-	info, ready, err := c.create(ctx, what, options, 1)
+	info, ready, err := c.create(ctx, what, options, firstChunks{count: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -25,9 +25,15 @@ func (c *Client) Create(ctx context.Context, path string, options CreateOptions)
 	return w, nil
 }
 
+// firstChunks are those that a new file is to have at once.
+type firstChunks struct {
+	count    int
+	bytesMax int64 // the most that one of them gets; 0: not known
+}
+
 // create makes a file with its first chunks allocated.
 func (c *Client) create(ctx context.Context, what namenode.Call, options CreateOptions,
-	chunks int) (FileInfo, []namenode.Chunk, error) {
+	first firstChunks) (FileInfo, []namenode.Chunk, error) {
 	if what.Invalid != nil {
 		return FileInfo{}, nil, what.Invalid
 	}
@@ -42,11 +48,11 @@ func (c *Client) create(ctx context.Context, what namenode.Call, options CreateO
 		&controlpb.CreateRequest{Header: &controlpb.MutationHeader{}, Path: what.Path, Overwrite: options.Overwrite,
 			Parents: options.Parents, Replication: uint32(options.Replication), ChunkSize: options.ChunkSize,
 			ExcludeNodes: c.nodes.SlowWrites.Avoid(options.Replication), VisibleOnComplete: options.VisibleOnComplete,
-			ChunkCount: uint32(chunks), ClientName: c.options.Name})
+			ChunkCount: uint32(first.count), ChunkBytesMax: first.bytesMax, ClientName: c.options.Name})
 	if err != nil {
 		return FileInfo{}, nil, err
 	}
-	ready, err := namenode.Allocated(what, answer.GetChunks(), 0, chunks)
+	ready, err := namenode.Allocated(what, answer.GetChunks(), 0, first.count)
 	if err == nil && (answer.GetInfo().GetChunkSize() <= 0 ||
 		answer.GetInfo().GetChunkSize()%chunk.ChecksumBlockBytes != 0) {
 		err = &fault.Error{Kind: fault.Protocol, Op: what.Op, Path: what.Path,

@@ -47,7 +47,7 @@ func (t *transfer) do(ctx context.Context, what namenode.Call, options CreateOpt
 	}
 	life, cancel := client.life.Scope(ctx)
 	defer cancel()
-	info, ready, err := client.create(life, what, options, first)
+	info, ready, err := client.create(life, what, options, firstChunks{count: first, bytesMax: size})
 	if err != nil {
 		return FileInfo{}, err
 	}
@@ -134,7 +134,8 @@ func (t *transfer) allocate(ctx context.Context, first, count int) ([]namenode.C
 	t.mu.Unlock()
 	chunks, err := t.client.namenode.AddChunks(ctx, namenode.Call{Op: "add chunks", Path: t.path}, namenode.Allocation{
 		File: t.info.FileID, First: first, Count: count, Commits: commits,
-		Exclude: t.client.nodes.SlowWrites.Avoid(t.info.Replication)})
+		Exclude:       t.client.nodes.SlowWrites.Avoid(t.info.Replication),
+		ChunkBytesMax: t.size - int64(first)*t.info.ChunkSize})
 	for _, allocated := range chunks {
 		t.client.nodes.SlowWrites.Placed(allocated.Replicas)
 	}

@@ -135,7 +135,7 @@ func (r *replica) anotherGeneration(op string, gen chunk.Generation) error {
 // ioError makes an I/O error that leaves the replica as it was; it counts against the volume. v is the state
 // that the caller saw.
 func (r *replica) ioError(v snapshot, op string, err error) error {
-	failure := diskError(op, r.pathOf(v), r.id, err)
+	failure := r.volume.ioError(op, r.pathOf(v), r.id, err)
 	r.volume.noteError(failure)
 	return failure
 }
@@ -256,7 +256,7 @@ func (r *replica) rollbackLocked(op string, cause error) error {
 	if step, err := r.tail.CutBack(r.view.End); err != nil {
 		return r.failLocked(step+" after "+op, err)
 	}
-	return diskError(op, r.path(), r.id, cause)
+	return r.volume.ioError(op, r.path(), r.id, cause)
 }
 
 // syncLocked makes everything up to the present length durable, and with name the directory if the name is new.

@@ -226,6 +226,17 @@ func (v *volume) workerOf(id chunk.ID) *worker {
 	return v.workers[xxh3.Hash(id[:])%uint64(len(v.workers))]
 }
 
+// ioError makes an I/O error on a file of the volume. A full disk is no fault of the file: the volume is named then.
+func (v *volume) ioError(op, name string, id chunk.ID, err error) error {
+	var number syscall.Errno
+	if vfs.IsFull(err) && errors.As(err, &number) {
+		full := diskError(op, v.directory, id, number)
+		full.Reason = "the disk is full"
+		return full
+	}
+	return diskError(op, name, id, err)
+}
+
 // noteError counts an I/O error against the volume.
 func (v *volume) noteError(err error) { v.health.Note(err) }
 

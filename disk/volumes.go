@@ -3,6 +3,7 @@ package disk
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/zeebo/xxh3"
@@ -82,12 +83,12 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 	const op = "place replica"
 	room := make([]int64, len(vs.list))
 	var total, most int64
-	healthy := 0
-	for i, v := range vs.list {
-		if !v.placeable() {
+	healthy, emptiest := 0, ""
+	for i, volume := range vs.list {
+		if !volume.placeable() {
 			continue
 		}
-		free, err := space(v)
+		free, err := space(volume)
 		if errors.Is(err, errSpaceUnknown) {
 			return nil, err
 		}
@@ -96,7 +97,9 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		}
 		healthy++
 		free -= vs.options.ReserveBytes
-		most = max(most, free)
+		if emptiest == "" || free > most {
+			most, emptiest = free, volume.directory
+		}
 		if free > 0 && free >= sizeHint {
 			room[i] = free >> 12 // pages, so that the sum cannot overflow
 			total += room[i]
@@ -106,9 +109,9 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy: %s", len(vs.list), vs.complaints())
 	}
 	if total == 0 {
-		return nil, chunkError(fault.NoSpace, op, id,
-			"needs %d bytes; of %d healthy volumes the emptiest has %d above its reserve of %d",
-			sizeHint, healthy, max(0, most), vs.options.ReserveBytes)
+		return nil, noRoom(op, id,
+			fmt.Sprintf("needs %d bytes; of %d healthy disks the emptiest, %s, has %d above its datanode.reserve of %d",
+				max(sizeHint, 1), healthy, emptiest, max(0, most), vs.options.ReserveBytes))
 	}
 	sum := xxh3.HashSeed(id[:], 1) // not the hash that chooses the worker
 	point := int64(sum % uint64(total))

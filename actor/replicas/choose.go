@@ -9,6 +9,7 @@ import (
 	"github.com/whispering-woods/ww/actor/replicas/placement"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Chooser finds nodes for new replicas.
@@ -93,15 +94,8 @@ func (c *Chooser) Place(op, path string, wish Wish) ([]codec.Placement, *fault.E
 	if wish.Count == 0 {
 		return nil, nil
 	}
-	roomy := 0
-	for _, n := range c.room.Nodes.all() {
-		roomy += int(count(n.takes(wish.Size)))
-	}
-	if roomy < wish.Replication {
-		return nil, &fault.Error{Kind: fault.NoSpace, Op: op, Path: path,
-			Hint: "add datanodes or disks, or remove files",
-			Reason: fmt.Sprintf("replication %d is asked for, %d live %s room for a chunk of %d bytes",
-				wish.Replication, roomy, verb(roomy, "datanode has", "datanodes have"), wish.Size)}
+	if err := c.enoughRoom(op, path, wish); err != nil {
+		return nil, err
 	}
 	placements := make([]codec.Placement, 0, wish.Count)
 	for range wish.Count {
@@ -118,6 +112,30 @@ func (c *Chooser) Place(op, path string, wish Wish) ([]codec.Placement, *fault.E
 		placements = append(placements, codec.Placement{ID: id, Nodes: nodes})
 	}
 	return placements, nil
+}
+
+// enoughRoom refuses a chunk that too few live nodes have room for, and says how much the others have.
+func (c *Chooser) enoughRoom(op, path string, wish Wish) *fault.Error {
+	roomy := 0
+	var full []string
+	for _, n := range c.room.Nodes.all() {
+		switch {
+		case n.takes(wish.Size):
+			roomy++
+		case n.live():
+			full = append(full, n.describeRoom())
+		}
+	}
+	if roomy >= wish.Replication {
+		return nil
+	}
+	reason := fmt.Sprintf("replication %d is asked for, %d live %s room for %d bytes above datanode.reserve",
+		wish.Replication, roomy, verb(roomy, "datanode has", "datanodes have"), wish.Size)
+	if len(full) > 0 {
+		reason += ": " + joinSome(full)
+	}
+	return &fault.Error{Kind: fault.NoSpace, Op: op, Path: path, Reason: limits.Clip(reason, limits.ReasonBytesMax),
+		Hint: "add datanodes or disks, remove files, or lower datanode.reserve"}
 }
 
 // Replace finds nodes for a broken pipeline in the place of those that failed.

@@ -79,6 +79,10 @@ func (n *node) describe() string {
 	return n.id + " (" + n.address + ")"
 }
 
+func (n *node) describeRoom() string {
+	return fmt.Sprintf("%s has %d bytes on its emptiest disk", n.describe(), max(n.largest, 0))
+}
+
 // busy is the node's load as placement and read order see it.
 func (n *node) busy() int64 {
 	return int64(n.load.ActiveWrites) + int64(n.load.ActiveReads) + int64(n.load.QueuedDiskOps) + n.placed

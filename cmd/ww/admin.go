@@ -80,7 +80,7 @@ func (p *printer) report(status client.ClusterStatus) {
 		status.MissingChunks, status.CorruptReplicas)
 	p.text("new files: %d copies, chunks of %s", status.DefaultReplication, size(status.DefaultChunkSize, true))
 	p.text("%s", checkpointText(status.Checkpoint))
-	p.text("datanodes: %d live of %d", live, len(status.Nodes))
+	p.text("datanodes: %d live of %d; free is what is above datanode.reserve", live, len(status.Nodes))
 	for _, n := range status.Nodes {
 		state := "live"
 		if !n.Live {

@@ -27,7 +27,7 @@ func newDiskList(program *app) *cobra.Command {
 
 NODE is an id of a datanode, the beginning of one, or its address. The states are healthy, suspect (errors within
 the last minute, or an operation that takes too long), full, and those of disks that are out of service: failed,
-read-only and missing. The replicas of these are copied from others.`,
+read-only and missing. The replicas of these are copied from others. Free is what is above datanode.reserve.`,
 		Example: "  ww admin disk list\n  ww admin disk list --json | jq 'select(.state != \"healthy\")'",
 		Args:    arguments(0, 1),
 		RunE: program.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) error {

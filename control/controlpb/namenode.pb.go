@@ -414,7 +414,10 @@ type CreateRequest struct {
 	// Node ids not to place on.
 	ExcludeNodes []string `protobuf:"bytes,9,rep,name=exclude_nodes,json=excludeNodes,proto3" json:"exclude_nodes,omitempty"`
 	// Who writes, for people: "host:pid".
-	ClientName    string `protobuf:"bytes,10,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
+	ClientName string `protobuf:"bytes,10,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
+	// The most bytes that one of these chunks gets, if the writer knows: so much
+	// room is asked of a node. 0: a whole chunk.
+	ChunkBytesMax int64 `protobuf:"varint,11,opt,name=chunk_bytes_max,json=chunkBytesMax,proto3" json:"chunk_bytes_max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -517,6 +520,13 @@ func (x *CreateRequest) GetClientName() string {
 		return x.ClientName
 	}
 	return ""
+}
+
+func (x *CreateRequest) GetChunkBytesMax() int64 {
+	if x != nil {
+		return x.ChunkBytesMax
+	}
+	return 0
 }
 
 type CreateResponse struct {
@@ -653,8 +663,10 @@ type AddChunksRequest struct {
 	// Set: drop this open chunk of the file and allocate one other in its place
 	// (same index; count is 1, first_index that chunk's index).
 	ReplaceChunkId []byte `protobuf:"bytes,7,opt,name=replace_chunk_id,json=replaceChunkId,proto3" json:"replace_chunk_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// As in CreateRequest.
+	ChunkBytesMax int64 `protobuf:"varint,8,opt,name=chunk_bytes_max,json=chunkBytesMax,proto3" json:"chunk_bytes_max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddChunksRequest) Reset() {
@@ -734,6 +746,13 @@ func (x *AddChunksRequest) GetReplaceChunkId() []byte {
 		return x.ReplaceChunkId
 	}
 	return nil
+}
+
+func (x *AddChunksRequest) GetChunkBytesMax() int64 {
+	if x != nil {
+		return x.ChunkBytesMax
+	}
+	return 0
 }
 
 type AddChunksResponse struct {
@@ -3148,7 +3167,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
 	"\aparents\x18\x03 \x01(\bR\aparents\"<\n" +
 	"\rMkdirResponse\x12+\n" +
-	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\"\xea\x02\n" +
+	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\"\x92\x03\n" +
 	"\rCreateRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
@@ -3163,7 +3182,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\rexclude_nodes\x18\t \x03(\tR\fexcludeNodes\x12\x1f\n" +
 	"\vclient_name\x18\n" +
 	" \x01(\tR\n" +
-	"clientName\"r\n" +
+	"clientName\x12&\n" +
+	"\x0fchunk_bytes_max\x18\v \x01(\x03R\rchunkBytesMax\"r\n" +
 	"\x0eCreateResponse\x12+\n" +
 	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\x123\n" +
 	"\x06chunks\x18\x02 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\"{\n" +
@@ -3173,7 +3193,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x19\n" +
-	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"\x9e\x02\n" +
+	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"\xc6\x02\n" +
 	"\x10AddChunksRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x1f\n" +
@@ -3182,7 +3202,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x05count\x18\x04 \x01(\rR\x05count\x124\n" +
 	"\acommits\x18\x05 \x03(\v2\x1a.ww.control.v1.ChunkCommitR\acommits\x12#\n" +
 	"\rexclude_nodes\x18\x06 \x03(\tR\fexcludeNodes\x12(\n" +
-	"\x10replace_chunk_id\x18\a \x01(\fR\x0ereplaceChunkId\"H\n" +
+	"\x10replace_chunk_id\x18\a \x01(\fR\x0ereplaceChunkId\x12&\n" +
+	"\x0fchunk_bytes_max\x18\b \x01(\x03R\rchunkBytesMax\"H\n" +
 	"\x11AddChunksResponse\x123\n" +
 	"\x06chunks\x18\x01 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\"\x97\x01\n" +
 	"\x0fCompleteRequest\x125\n" +

@@ -78,13 +78,15 @@ func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) 
 	const op = "create"
 	invalid := cmp.Or(checkPath(op, message.Path), checkNodes(op, message.ExcludeNodes),
 		checkText(op, "the client name", message.ClientName, limits.TextBytesMax),
-		refusal(op, limits.CheckReplication(message.Replication)), checkChunkCount(op, message.ChunkCount))
+		refusal(op, limits.CheckReplication(message.Replication)), checkChunkCount(op, message.ChunkCount),
+		checkChunkBytes(op, message.ChunkBytesMax))
 	if invalid == nil && message.ChunkSize != 0 { // 0 means the default
 		invalid = refusal(op, limits.CheckChunkSize(message.ChunkSize))
 	}
 	request := &actor.Create{Path: message.Path, Overwrite: message.Overwrite, Parents: message.Parents,
 		Replication: message.Replication, ChunkSize: message.ChunkSize, VisibleOnComplete: message.VisibleOnComplete,
-		ChunkCount: message.ChunkCount, ExcludeNodes: message.ExcludeNodes, ClientName: message.ClientName}
+		ChunkCount: message.ChunkCount, ChunkBytesMax: message.ChunkBytesMax, ExcludeNodes: message.ExcludeNodes,
+		ClientName: message.ClientName}
 	r, err := mutate[actor.CreateResult](ctx, s, op, message.Header, request, invalid,
 		subject{path: message.Path, client: message.ClientName})
 	return &controlpb.CreateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, err
@@ -94,9 +96,10 @@ func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) 
 func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) (*controlpb.AddChunksResponse, error) {
 	const op = "add chunks"
 	commits, invalid := commitsFromProto(op, m.Commits)
-	invalid = cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkChunkCount(op, m.Count))
+	invalid = cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkChunkCount(op, m.Count),
+		checkChunkBytes(op, m.ChunkBytesMax))
 	request := &actor.AddChunks{FileID: m.FileId, FirstIndex: m.FirstIndex, Count: m.Count, Commits: commits,
-		ExcludeNodes: m.ExcludeNodes}
+		ExcludeNodes: m.ExcludeNodes, ChunkBytesMax: m.ChunkBytesMax}
 	if invalid == nil && len(m.ReplaceChunkId) > 0 {
 		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
 	}

@@ -87,6 +87,13 @@ func checkChunkCount(op string, count uint32) error {
 	return refusal(op, limits.CheckCount("chunks in one call", int(count), limits.ChunksPerCallMax))
 }
 
+func checkChunkBytes(op string, most int64) error {
+	if most < 0 {
+		return malformed(op, "a chunk gets at most %d bytes", most)
+	}
+	return nil
+}
+
 func checkFile(op string, id uint64) error {
 	if id == 0 {
 		return malformed(op, "the file id is zero")

@@ -26,7 +26,7 @@ func Fault(op, path string, err error) *fault.Error {
 	switch {
 	case IsFull(err):
 		failure.Kind = fault.NoSpace
-		failure.Hint = "free space on this volume, or lower its reserve"
+		failure.Hint = "free space on this disk, or add one; datanode.reserve keeps room for what is being written"
 	case IsShortage(err):
 		failure.Kind = fault.Busy
 		failure.Hint = "raise the limit on open files (ulimit -n) or memory"

@@ -74,13 +74,16 @@ type Allocation struct {
 	Commits []*controlpb.ChunkCommit // of chunks that are sealed
 	Exclude []string                 // node ids to place them without
 	Replace []byte                   // id of the chunk that the new one stands in for; nil: none
+	// ChunkBytesMax is the most that one of the chunks gets; 0: not known.
+	ChunkBytesMax int64
 }
 
 // AddChunks allocates chunks of a file that is being written.
 func (c *Client) AddChunks(ctx context.Context, what Call, a Allocation) ([]Chunk, error) {
 	answer, err := Mutate(ctx, c, what, controlpb.NamenodeClient.AddChunks,
 		&controlpb.AddChunksRequest{Header: &controlpb.MutationHeader{}, FileId: a.File, FirstIndex: uint32(a.First),
-			Count: uint32(a.Count), Commits: a.Commits, ExcludeNodes: a.Exclude, ReplaceChunkId: a.Replace})
+			Count: uint32(a.Count), Commits: a.Commits, ExcludeNodes: a.Exclude, ReplaceChunkId: a.Replace,
+			ChunkBytesMax: a.ChunkBytesMax})
 	if err != nil {
 		return nil, err
 	}

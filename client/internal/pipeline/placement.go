@@ -26,7 +26,8 @@ type placement struct {
 	previous   chunk.Generation // ModeAppend: that of the sealed replica
 	mode       wire.Mode        // how the next session opens
 	hops       []wire.Hop
-	width      int // hops of the chunk as it was placed
+	width      int   // hops of the chunk as it was placed
+	sizeHint   int64 // the chunk's length if it is known; 0: it is not
 
 	opened   bool // some session at this chunk id was accepted by all hops
 	existing bool // a hop said that it has the replica already
@@ -47,7 +48,8 @@ func (p *placement) put(c namenode.Chunk) {
 func (p *placement) replace(ctx context.Context, excluded []string) error {
 	old := p.id
 	other, err := p.pipelines.Namenode.ReplaceChunk(ctx, p.path, namenode.Allocation{File: p.file, First: p.index,
-		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)), Replace: old[:]})
+		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)), Replace: old[:],
+		ChunkBytesMax: p.sizeHint})
 	if err != nil {
 		return err
 	}

@@ -67,5 +67,15 @@ func (r *recovery) exhausted() *fault.Error {
 		e.Reason += ": " + Reasons(r.failures)
 		e.Err = nil
 	}
+	if r.full() {
+		e.Kind, e.Hint = fault.NoSpace, "remove files, or add datanodes or disks"
+	}
 	return e
+}
+
+// full reports whether want of room is all that was wrong with the nodes.
+func (r *recovery) full() bool {
+	return len(r.failures) > 0 && !slices.ContainsFunc(r.failures, func(f HopFailure) bool {
+		return !errors.Is(f.Err, fault.NoSpace)
+	})
 }

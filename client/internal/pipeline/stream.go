@@ -67,7 +67,7 @@ type Stream struct {
 // NewStream begins a new chunk that the namenode placed.
 func (p *Pipelines) NewStream(life context.Context, c namenode.Chunk, o StreamOptions) *Stream {
 	s := &Stream{pipelines: p, options: o, life: life, state: streamPlaced}
-	s.place = placement{pipelines: p, file: o.File, path: o.Path, index: c.Index}
+	s.place = placement{pipelines: p, file: o.File, path: o.Path, index: c.Index, sizeHint: o.SizeHint}
 	s.place.put(c)
 	return s
 }
@@ -112,7 +112,7 @@ func (s *Stream) Append(ctx context.Context, p *Packet) (taken bool, err error) 
 	if p.Flags&wire.FlagSeal != 0 {
 		s.sealing = true
 		if p.End() == int64(p.Size) { // the whole chunk: datanodes put small ones into packs
-			s.options.SizeHint = int64(p.Size)
+			s.place.sizeHint = int64(p.Size)
 		}
 	}
 	return true, s.drain(ctx)
@@ -192,7 +192,7 @@ func (s *Stream) open(ctx context.Context) error {
 
 func (s *Stream) target(mode wire.Mode, generation, previous chunk.Generation, hops []wire.Hop) sessionTarget {
 	return sessionTarget{id: s.place.id, generation: generation, previous: previous, mode: mode,
-		chunkSize: s.options.ChunkSize, offset: s.acked, sizeHint: s.options.SizeHint, hops: hops,
+		chunkSize: s.options.ChunkSize, offset: s.acked, sizeHint: s.place.sizeHint, hops: hops,
 		judged: len(hops) >= s.place.width}
 }
 
@@ -403,7 +403,7 @@ func (s *Stream) recover(ctx context.Context) (err error) {
 		switch err := s.replace(ctx); {
 		case err == nil:
 			return nil
-		case errors.Is(err, fault.TooFewNodes):
+		case errors.Is(err, fault.TooFewNodes), errors.Is(err, fault.NoSpace):
 			s.place.alone = true // no others to place it on: go on with the survivors
 		default:
 			return err
