@@ -196,13 +196,10 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 			running++
 		}
 	}
-	dead := make(chan struct{})
+	dead := false
 	err := Poll(ctx, func() error {
-		for _, p := range []*Process{c.LogServer, c.Namenode} {
-			if p.Pid() == 0 {
-				close(dead)
-				return nil
-			}
+		if dead = c.LogServer.Pid() == 0 || c.Namenode.Pid() == 0; dead {
+			return nil
 		}
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -224,12 +221,10 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 		}
 		return nil
 	})
-	select {
-	case <-dead:
+	if dead {
 		return errors.New("the log server or the namenode does not run")
-	default:
-		return err
 	}
+	return err
 }
 
 // Stop ends all processes with SIGTERM, datanodes first.

@@ -80,7 +80,7 @@ func (p *Process) Start() error {
 
 // Pid is the id of the running process, 0 if there is none.
 func (p *Process) Pid() int {
-	if r := p.current(); r != nil && !r.over() {
+	if r := p.running(); r != nil {
 		return r.command.Process.Pid
 	}
 	return 0
@@ -89,8 +89,8 @@ func (p *Process) Pid() int {
 // Kill ends the process with SIGKILL, as a power cut of this one machine would
 // (except that the page cache survives), and waits until it is gone.
 func (p *Process) Kill() error {
-	r := p.current()
-	if r == nil || r.over() {
+	r := p.running()
+	if r == nil {
 		return nil
 	}
 	if err := r.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -103,8 +103,8 @@ func (p *Process) Kill() error {
 // Stop ends the process with SIGTERM and waits. It fails if the process does
 // not end in time (it is killed then), or ends with another exit code than 0.
 func (p *Process) Stop() error {
-	run := p.current()
-	if run == nil || run.over() {
+	run := p.running()
+	if run == nil {
 		return nil
 	}
 	if err := run.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -130,8 +130,8 @@ func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
 func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
 
 func (p *Process) signal(s syscall.Signal) error {
-	r := p.current()
-	if r == nil || r.over() {
+	r := p.running()
+	if r == nil {
 		return fmt.Errorf("signal %s: it does not run", p.Name)
 	}
 	return r.command.Process.Signal(s)
@@ -152,6 +152,14 @@ func (p *Process) current() *run {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.run
+}
+
+// running is the run that is not over; nil if there is none.
+func (p *Process) running() *run {
+	if r := p.current(); r != nil && !r.over() {
+		return r
+	}
+	return nil
 }
 
 func (r *run) over() bool {

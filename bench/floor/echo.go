@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"time"
 
@@ -119,9 +120,9 @@ func passOn(up, down io.ReadWriter) error {
 
 // blocking is a socket that Go's poller does not know: reading waits in the kernel, with the thread.
 type blocking struct {
-	descriptor int
-	stop       func() bool   // the watch of the context
-	stopped    chan struct{} // closed when that has done its work
+	*os.File
+	stop    func() bool   // the watch of the context
+	stopped chan struct{} // closed when that has done its work
 }
 
 // onThread binds the calling goroutine to its thread, and takes c over from Go's
@@ -136,46 +137,24 @@ func onThread(ctx context.Context, c net.Conn) (io.ReadWriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain := &blocking{stopped: make(chan struct{})}
+	own := 0
 	var failed error
 	if err := raw.Control(func(descriptor uintptr) {
-		chain.descriptor, failed = unix.FcntlInt(descriptor, unix.F_DUPFD_CLOEXEC, 0)
+		own, failed = unix.FcntlInt(descriptor, unix.F_DUPFD_CLOEXEC, 0)
 	}); err != nil || failed != nil {
 		return nil, errors.Join(err, failed)
 	}
-	if err := unix.SetNonblock(chain.descriptor, false); err != nil {
-		return nil, errors.Join(err, unix.Close(chain.descriptor))
+	if err := unix.SetNonblock(own, false); err != nil {
+		return nil, errors.Join(err, unix.Close(own))
 	}
+	chain := &blocking{stopped: make(chan struct{})}
+	chain.File = os.NewFile(uintptr(own), "hop") // it blocks, and so does the file
 	chain.stop = context.AfterFunc(ctx, func() {
 		defer close(chain.stopped)
-		_ = unix.Shutdown(chain.descriptor, unix.SHUT_RDWR) // fails only for a peer that is gone
+		_ = unix.Shutdown(own, unix.SHUT_RDWR) // fails only for a peer that is gone
 	})
 	runtime.LockOSThread() // until the goroutine ends
 	return chain, nil
-}
-
-func (b *blocking) Read(p []byte) (int, error) {
-	for {
-		n, err := unix.Read(b.descriptor, p)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
-}
-
-func (b *blocking) Write(p []byte) (int, error) {
-	for {
-		n, err := unix.Write(b.descriptor, p) // a blocking socket takes all of it
-		if !errors.Is(err, unix.EINTR) {
-			return max(n, 0), err
-		}
-	}
 }
 
 // Close waits for a shutdown by the context: later, the descriptor's number may be somebody else's.
@@ -183,5 +162,5 @@ func (b *blocking) Close() error {
 	if !b.stop() {
 		<-b.stopped
 	}
-	return unix.Close(b.descriptor)
+	return b.File.Close()
 }

@@ -159,45 +159,27 @@ func (a *app) complain(verb string, f *failures, err error) {
 	a.tell(verb, err, outcomeOf(err))
 }
 
-// jsonError is an error on stderr under --json.
-type jsonError struct {
-	Version int           `json:"version"`
-	Type    string        `json:"type"`
-	Error   jsonErrorBody `json:"error"`
-}
-
-type jsonErrorBody struct {
-	Kind      string `json:"kind"`
-	ExitCode  int    `json:"exit_code"`
-	Verb      string `json:"verb"`
-	Operation string `json:"operation,omitempty"`
-	Path      string `json:"path,omitempty"`
-	Chunk     string `json:"chunk,omitempty"`
-	Node      string `json:"node,omitempty"`
-	Address   string `json:"address,omitempty"`
-	Reason    string `json:"reason,omitempty"`
-	Hint      string `json:"hint,omitempty"`
-	Holder    string `json:"holder,omitempty"`
-	Since     string `json:"since,omitempty"`
-	Message   string `json:"message"`
-}
-
+// tell writes an error to stderr: a line for people or, under --json, an object.
 func (a *app) tell(verb string, err error, o outcome) {
 	message := describe(verb, err)
 	if !a.global.json {
 		fmt.Fprintln(a.stderr, message)
 		return
 	}
-	body := jsonErrorBody{Kind: o.name, ExitCode: o.exit, Verb: verb, Message: message}
+	body := record{"kind": o.name, "exit_code": o.exit, "verb": verb, "message": message}
 	var e *fault.Error
 	if errors.As(err, &e) {
-		body.Operation, body.Path, body.Chunk, body.Node = e.Op, e.Path, e.Chunk, e.Node
-		body.Address, body.Reason, body.Hint, body.Holder = e.Address, e.Reason, e.Hint, e.Holder
+		for key, text := range map[string]string{"operation": e.Op, "path": e.Path, "chunk": e.Chunk, "node": e.Node,
+			"address": e.Address, "reason": e.Reason, "hint": e.Hint, "holder": e.Holder} {
+			if text != "" {
+				body[key] = text
+			}
+		}
 		if !e.Since.IsZero() {
-			body.Since = e.Since.UTC().Format(time.RFC3339)
+			body["since"] = e.Since.UTC().Format(time.RFC3339)
 		}
 	}
-	line, _ := json.Marshal(jsonError{Version: jsonVersion, Type: "error", Error: body}) // plain fields
+	line, _ := json.Marshal(record{"version": jsonVersion, "type": "error", "error": body}) // plain fields
 	fmt.Fprintln(a.stderr, string(line))
 }
 
