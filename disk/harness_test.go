@@ -14,8 +14,8 @@ import (
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,7 +33,7 @@ func testID(n int) chunk.ID {
 // testOptions are those of a store with one volume at /d and one worker.
 func testOptions(fsys vfs.FS) Options {
 	return Options{
-		Directories: []string{"/d"}, FS: fsys, Clock: clock.NewFake(testTime), Logger: slog.New(slog.DiscardHandler),
+		Directories: []string{"/d"}, FS: fsys, Clock: fakeclock.New(testTime), Logger: slog.New(slog.DiscardHandler),
 		TrashDelay: time.Hour, WorkersPerVolume: 1, noMonitor: true, Random: rand.NewChaCha8([32]byte{1}),
 	}
 }

@@ -13,10 +13,10 @@ import (
 
 	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/fakeclock"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
 
@@ -230,7 +230,7 @@ func TestDiskThatIsUnmountedIsLostAtOnce(t *testing.T) {
 
 func TestDiskThatHangsIsLostAndHoldsUpNobody(t *testing.T) {
 	l := startLossy(t)
-	fake := l.options.Clock.(*clock.Fake)
+	fake := l.options.Clock.(*fakeclock.Clock)
 	hang, entered := make(chan struct{}), make(chan struct{}, 100)
 	remove := l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpRead, Before: func() {
 		entered <- struct{}{}
@@ -349,7 +349,7 @@ func TestMissingVolumeIsNotMadeAnew(t *testing.T) {
 }
 
 func TestErrorsThatAreFarApartAreNoReason(t *testing.T) {
-	fake := clock.NewFake(testTime)
+	fake := fakeclock.New(testTime)
 	out := 0
 	limits := health.Limits{ErrorsMax: 3, Window: time.Minute, StallAfter: time.Second, HangAfter: time.Hour}
 	v := health.New(fake, limits, func() { out++ })

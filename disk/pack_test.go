@@ -17,9 +17,9 @@ import (
 	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/fakeclock"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
 
@@ -355,7 +355,7 @@ func TestDeletedRecordIsGoneAndItsSegmentFollows(t *testing.T) {
 	m := simdisk.NewMem()
 	o := packOptions(m)
 	o.noCompactor = false
-	fake := clock.NewFake(testTime)
+	fake := fakeclock.New(testTime)
 	o.Clock = fake
 	s := openStore(t, o)
 	for i := range 4 { // two segments
@@ -801,7 +801,7 @@ func TestManyWritersShareThePackers(t *testing.T) {
 
 func TestCreateSmallDoesNoIO(t *testing.T) {
 	f := simdisk.NewFaulty(simdisk.NewMem())
-	fake := clock.NewFake(testTime)
+	fake := fakeclock.New(testTime)
 	o := packOptions(f)
 	o.Clock = fake
 	s := openStore(t, o)

@@ -16,10 +16,10 @@ import (
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/fakeclock"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
 
@@ -313,7 +313,7 @@ func TestDigestFollowsFromTheBytes(t *testing.T) {
 func TestTrashIsUnlinkedAfterItsDelay(t *testing.T) {
 	m := simdisk.NewMem()
 	o := testOptions(m)
-	fake := o.Clock.(*clock.Fake)
+	fake := o.Clock.(*fakeclock.Clock)
 	removed := make(chan string, 10)
 	m.OnChange(func(op simdisk.Op, name string) {
 		if op == simdisk.OpRemove {
@@ -347,7 +347,7 @@ func TestTrashIsUnlinkedAfterItsDelay(t *testing.T) {
 
 // advance moves the clock and wakes the janitor, which may have been about to set
 // its timer by the old time, until it has unlinked something.
-func advance(s *Store, fake *clock.Fake, by time.Duration, removed <-chan string) {
+func advance(s *Store, fake *fakeclock.Clock, by time.Duration, removed <-chan string) {
 	fake.Advance(by)
 	for {
 		select {

@@ -8,9 +8,9 @@ import (
 
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 func TestRegistersReportsAndTellsChanges(t *testing.T) {
@@ -110,7 +110,7 @@ func TestTwoNamenodesHearTheSame(t *testing.T) {
 
 // The first change is told at once, those that follow it together.
 func TestChangesGather(t *testing.T) {
-	fake := clock.NewFake(time.Unix(1, 0))
+	fake := fakeclock.New(time.Unix(1, 0))
 	store := newFakeStore(NewEvents())
 	n := startNamenode(t, "127.0.0.1:0")
 	startAgent(t, store, func(o *Options) { o.Clock = fake }, n.address)
@@ -133,7 +133,7 @@ func TestChangesGather(t *testing.T) {
 
 // A namenode that falls silent, with its connection up, is left.
 func TestSilentNamenodeIsLeft(t *testing.T) {
-	fake := clock.NewFake(time.Unix(1, 0))
+	fake := fakeclock.New(time.Unix(1, 0))
 	n := startNamenode(t, "127.0.0.1:0")
 	startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Clock = fake }, n.address)
 	s, _ := n.accept()
@@ -152,7 +152,7 @@ func TestSilentNamenodeIsLeft(t *testing.T) {
 }
 
 func TestUnansweredRegistrationIsGivenUp(t *testing.T) {
-	fake := clock.NewFake(time.Unix(1, 0))
+	fake := fakeclock.New(time.Unix(1, 0))
 	n := startNamenode(t, "127.0.0.1:0")
 	a := startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Clock = fake }, n.address)
 	s, _ := n.accept()

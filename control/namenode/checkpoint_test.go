@@ -15,8 +15,8 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/editlog"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 // take asks for a checkpoint by hand.
@@ -72,7 +72,7 @@ func TestACheckpointAndItsTailMakeWhatTheLogMakes(t *testing.T) {
 }
 
 func TestWhatCausesACheckpoint(t *testing.T) {
-	fake := clock.NewFake(time.Unix(1000, 0))
+	fake := fakeclock.New(time.Unix(1000, 0))
 	o, err := Options{Listen: "x", Log: newFakeLog(), Actor: testConfig(), Clock: fake, CheckpointRecords: 100,
 		CheckpointBytes: 1000}.withDefaults()
 	require.NoError(t, err)

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/control/controlpb"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 func TestRestartServesTheSame(t *testing.T) {
@@ -147,7 +147,7 @@ func TestTakenPort(t *testing.T) {
 
 // A namenode that was stopped for a minute does not declare everybody dead.
 func TestPauseOfTheProcessDoesNotCount(t *testing.T) {
-	fake := clock.NewFake(time.Unix(100, 0))
+	fake := fakeclock.New(time.Unix(100, 0))
 	pulse := newPulse(fake, 500*time.Millisecond)
 	fake.Advance(time.Second)
 	wall, mono := pulse.now()

@@ -15,9 +15,9 @@ import (
 
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/dataplane"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/record"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 func TestMain(m *testing.M) {
@@ -203,13 +203,13 @@ type setup struct {
 	*Appender
 	t       *testing.T
 	cluster *fakeCluster
-	clock   *clock.Fake
+	clock   *fakeclock.Clock
 }
 
 func start(t *testing.T, c *fakeCluster, l Limits) *setup {
 	l, err := l.withDefaults()
 	require.NoError(t, err)
-	clk := clock.NewFake(time.Unix(1000, 0))
+	clk := fakeclock.New(time.Unix(1000, 0))
 	s := &setup{newAppender(c, Options{NodeID: "me", Address: "me:1", Logger: discard(), Clock: clk}, l), t, c, clk}
 	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
 	return s

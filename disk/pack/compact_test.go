@@ -12,8 +12,8 @@ import (
 
 	"github.com/whispering-woods/ww/disk/filecache"
 	"github.com/whispering-woods/ww/internal/chunk"
-	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/vfs"
+	"github.com/whispering-woods/ww/test/fakeclock"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
 
@@ -71,7 +71,7 @@ func (c *memoryClaim) Release() {}
 func newSet(t *testing.T, fsys vfs.FS, owner *memoryOwner) *Set {
 	t.Helper()
 	require.NoError(t, fsys.MkdirAll("/packs", 0o755))
-	fake := clock.NewFake(testTime)
+	fake := fakeclock.New(testTime)
 	set := New(Options{
 		FS: fsys, Directory: "/packs", Files: filecache.New(4), Logger: slog.New(slog.DiscardHandler), Clock: fake,
 		Compactor: NewCompactor(owner, fake), SegmentBytes: SegmentBytesMin,

@@ -4,7 +4,6 @@ package clock
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
@@ -65,80 +64,3 @@ type realTimer struct{ t *time.Timer }
 func (r realTimer) C() <-chan time.Time        { return r.t.C }
 func (r realTimer) Stop() bool                 { return r.t.Stop() }
 func (r realTimer) Reset(d time.Duration) bool { return r.t.Reset(d) }
-
-// Fake is a clock that moves only when told. Its zero value is not usable; see NewFake.
-type Fake struct {
-	mu struct {
-		sync.Mutex
-		now    time.Time
-		timers map[*fakeTimer]struct{}
-	}
-}
-
-// NewFake returns a clock that stands at start.
-func NewFake(start time.Time) *Fake {
-	f := &Fake{}
-	f.mu.now = start
-	f.mu.timers = make(map[*fakeTimer]struct{})
-	return f
-}
-
-// Now is the time that the last Advance left.
-func (f *Fake) Now() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.mu.now
-}
-
-// Advance moves the clock by d and fires every timer that is due.
-func (f *Fake) Advance(d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.mu.now = f.mu.now.Add(d)
-	for t := range f.mu.timers {
-		if !t.at.After(f.mu.now) {
-			delete(f.mu.timers, t)
-			t.c <- f.mu.now
-		}
-	}
-}
-
-// NewTimer makes a timer that Advance fires.
-func (f *Fake) NewTimer(d time.Duration) Timer {
-	t := &fakeTimer{clock: f, c: make(chan time.Time, 1)}
-	t.Reset(d)
-	return t
-}
-
-type fakeTimer struct {
-	clock *Fake
-	at    time.Time
-	c     chan time.Time
-}
-
-func (t *fakeTimer) C() <-chan time.Time { return t.c }
-
-func (t *fakeTimer) Stop() bool {
-	t.clock.mu.Lock()
-	defer t.clock.mu.Unlock()
-	_, running := t.clock.mu.timers[t]
-	delete(t.clock.mu.timers, t)
-	return running
-}
-
-func (t *fakeTimer) Reset(after time.Duration) bool {
-	t.clock.mu.Lock()
-	defer t.clock.mu.Unlock()
-	_, running := t.clock.mu.timers[t]
-	select { // a fired and unread tick belongs to the old run
-	case <-t.c:
-	default:
-	}
-	t.at = t.clock.mu.now.Add(after)
-	if after <= 0 {
-		t.c <- t.clock.mu.now
-		return running
-	}
-	t.clock.mu.timers[t] = struct{}{}
-	return running
-}

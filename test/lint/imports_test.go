@@ -139,6 +139,7 @@ func layers() []layer {
 		{"bench/knob", append(leaves(), "bench/report", "bench/cluster"),
 			"it starts real clusters that differ in one setting, and loads them with wwbench itself"},
 
+		{"test/fakeclock", []string{"internal/clock"}, "a clock for tests stands in for clock, and nothing above it"},
 		{"test/simdisk", []string{"internal/vfs"}, "a disk for tests stands in for vfs, and nothing above it"},
 		{"test/lint", nil, "rules look at the tree from outside"},
 		{"test/faults", []string{"internal", "actor", "disk", "dataplane", "control", "client", "daemon"},

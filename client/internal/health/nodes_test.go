@@ -8,11 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 func TestFailedNodesAreForgotten(t *testing.T) {
-	now := clock.NewFake(time.Unix(1, 0))
+	now := fakeclock.New(time.Unix(1, 0))
 	m := NewNodes(now)
 	replicas := []wire.Hop{{NodeID: "a", Address: "a:1"}, {NodeID: "b", Address: "b:1"}, {NodeID: "c", Address: "c:1"}}
 	m.Failures.Failed("a:1")
@@ -31,7 +31,7 @@ func TestFailedNodesAreForgotten(t *testing.T) {
 }
 
 func TestMemoryOfSlowNodes(t *testing.T) {
-	now := clock.NewFake(time.Unix(1000, 0))
+	now := fakeclock.New(time.Unix(1000, 0))
 	m := &NewNodes(now).SlowWrites
 	require.Empty(t, m.Avoid(3))
 	m.Slow("a")

@@ -8,11 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 func TestANodeThatIsSlowToReadFromIsAskedLast(t *testing.T) {
-	now := clock.NewFake(time.Unix(1000, 0))
+	now := fakeclock.New(time.Unix(1000, 0))
 	replicas := []wire.Hop{{Address: "a"}, {Address: "b"}, {Address: "c"}}
 	first := func(m *Nodes) string { return m.OrderForRead(replicas)[0].Address }
 	reads := func(m *Nodes, address string, times int, took time.Duration) {

@@ -10,7 +10,7 @@ import (
 	"github.com/whispering-woods/ww/client/internal/datanode"
 	"github.com/whispering-woods/ww/client/internal/health"
 	"github.com/whispering-woods/ww/dataplane/wire"
-	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
 // TestWhichHopIsSlow feeds the meter with acks as they look when one disk or one link is slow, and when nobody is to
@@ -182,7 +182,7 @@ func TestWhoIsReplaced(t *testing.T) {
 			[]string{"c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nodes := health.NewNodes(clock.NewFake(time.Unix(1000, 0)))
+			nodes := health.NewNodes(fakeclock.New(time.Unix(1000, 0)))
 			w := &New(Options{Nodes: nodes, SlowBytesPerSecond: 16 << 20}).slow
 			nodes.SlowWrites.Placed([]wire.Hop{{NodeID: "a"}, {NodeID: "b"}, {NodeID: "c"}, {NodeID: "d"},
 				{NodeID: "e"}})
