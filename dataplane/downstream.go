@@ -108,7 +108,7 @@ func (d *downstream) begin() {
 	request.BodyVersion = wire.BodyVersion
 	request.Downstream = s.Open.Downstream[1:]
 	request.WindowBytes = s.Window
-	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite}, &request)
+	packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenWrite, Flags: wire.FlagAlive}, &request)
 	if err != nil {
 		d.fail(err)
 		return
@@ -232,6 +232,9 @@ func (d *downstream) onPacket(header wire.Header, payload []byte, ack *wire.Ack)
 			return err
 		}
 		protocol.OnDownAck(d.session, *ack, now)
+		return nil
+	case header.Op == wire.OpAlive:
+		protocol.OnDownAlive(d.session, now)
 		return nil
 	case header.Op == wire.OpError:
 		var status wire.Status

@@ -88,7 +88,11 @@ type Limits struct {
 	StepTimeout time.Duration
 	// StepSlack: see StepTimeout; default 2 s.
 	StepSlack time.Duration
-	// DialTimeout to a downstream neighbour; default 3 s.
+	// SilenceTimeout is how long a neighbour that owes an answer may say nothing at all, not even that it lives
+	// (wire.FlagAlive): then it hangs, or its host is gone; default 2 s. Several times wire.AliveEvery, and more than
+	// a busy machine stands still.
+	SilenceTimeout time.Duration
+	// DialTimeout to a downstream neighbour; default 2 s: a lost packet is sent again after one.
 	DialTimeout time.Duration
 	// SendTimeout is how long a reader may take nothing before its connection is closed; default 30 s.
 	SendTimeout time.Duration
@@ -162,7 +166,8 @@ func (l Limits) withDefaults() (Limits, error) {
 	defaultTo(&l.ReceiveTimeout, 30*time.Second)
 	defaultTo(&l.StepTimeout, 15*time.Second)
 	defaultTo(&l.StepSlack, 2*time.Second)
-	defaultTo(&l.DialTimeout, 3*time.Second)
+	defaultTo(&l.SilenceTimeout, 2*time.Second)
+	defaultTo(&l.DialTimeout, 2*time.Second)
 	defaultTo(&l.SendTimeout, 30*time.Second)
 	defaultTo(&l.LingerTimeout, time.Second)
 	defaultTo(&l.TickInterval, 100*time.Millisecond)
@@ -198,7 +203,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		return bad("peer connections are kept %s, but an idle one is closed after %s", l.PeerIdleTimeout, l.IdleTimeout)
 	}
 	for _, d := range []time.Duration{l.IdleTimeout, l.SessionIdleTimeout, l.ReceiveTimeout, l.StepTimeout, l.StepSlack,
-		l.DialTimeout, l.SendTimeout, l.LingerTimeout, l.TickInterval, l.PeerIdleTimeout} {
+		l.SilenceTimeout, l.DialTimeout, l.SendTimeout, l.LingerTimeout, l.TickInterval, l.PeerIdleTimeout} {
 		if d <= 0 {
 			return bad("a timeout of %s", d)
 		}
@@ -234,6 +239,7 @@ func (l *Limits) machine() machine.Limits {
 		WindowBytes: l.WindowBytes, RecordWindowBytes: l.RecordWindowBytes, WindowBudgetBytes: l.WindowBudgetBytes,
 		SessionsMax: l.SessionsMax, RequestBytesMax: l.RequestBytesMax, PendingRequestsMax: l.PendingRequestsMax,
 		IdleTimeout: l.IdleTimeout, SessionIdleTimeout: l.SessionIdleTimeout, ReceiveTimeout: l.ReceiveTimeout,
-		StepTimeout: l.StepTimeout, StepSlack: l.StepSlack, LingerTimeout: l.LingerTimeout,
+		StepTimeout: l.StepTimeout, StepSlack: l.StepSlack, SilenceTimeout: l.SilenceTimeout,
+		LingerTimeout: l.LingerTimeout,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -136,13 +137,20 @@ func (s *Server) askStore(ctx context.Context, q wire.RecoverReplica) (wire.Reco
 func (s *Server) askPeer(ctx context.Context, address string, q wire.RecoverReplica) (wire.RecoverReply, error) {
 	var reply wire.RecoverReply
 	err := s.peers.Converse(ctx, address, func(conn net.Conn, reader *wire.PacketReader) error {
-		packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpRecover}, &q)
-		if err == nil {
-			_, err = conn.Write(packet)
+		packet, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpRecover, Flags: wire.FlagAlive}, &q)
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			_, err = reader.Expect(wire.OpRecovered, &reply)
+		alive := func() error { // a deadline set by the end of ctx is not pushed on
+			return cmp.Or(conn.SetReadDeadline(time.Now().Add(s.limits.SilenceTimeout)), ctx.Err())
 		}
+		if err := alive(); err != nil {
+			return err
+		}
+		if _, err := conn.Write(packet); err != nil {
+			return err
+		}
+		_, err = reader.ExpectAlive(wire.OpRecovered, &reply, alive)
 		return err
 	})
 	return reply, err

@@ -94,7 +94,8 @@ func Start(options Options) (*Server, error) {
 	server.reads = &readServer{server: server, slots: make(chan struct{}, limits.Senders)}
 	server.copier = copier.New(copier.Options{Store: server.store, Peers: server.peers, Buffers: server.node.Buffers,
 		Clock: server.clock, Logger: server.logger,
-		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout})
+		RunningMax: limits.CopiesMax, WaitingMax: limits.CopiesWaitingMax, StepTimeout: limits.StepTimeout,
+		SilenceTimeout: limits.SilenceTimeout})
 	server.context, server.cancel = context.WithCancel(context.Background())
 	server.supervised = make(chan struct{})
 	if options.Records != nil {

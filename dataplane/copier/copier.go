@@ -9,6 +9,7 @@ package copier
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,8 +32,8 @@ type Options struct {
 	Logger  *slog.Logger
 	// RunningMax and WaitingMax bound the copies that run at once, and those that wait for them.
 	RunningMax, WaitingMax int
-	// StepTimeout is how long a source may send nothing.
-	StepTimeout time.Duration
+	// StepTimeout is how long a source may send nothing; SilenceTimeout is that while there are others to ask.
+	StepTimeout, SilenceTimeout time.Duration
 }
 
 // Copier copies replicas. Two copies of one chunk run one after the other. Safe for concurrent use.
@@ -48,13 +49,14 @@ type Copier struct {
 	mu struct {
 		sync.Mutex
 		running map[chunk.ID]chan struct{} // closed at the copy's end
+		silent  map[string]time.Time       // sources, by address, that are asked last until then; at most silentMax
 	}
 }
 
 // New returns a copier.
 func New(o Options) *Copier {
 	c := &Copier{Options: o, slots: make(chan struct{}, o.RunningMax)}
-	c.mu.running = make(map[chunk.ID]chan struct{})
+	c.mu.running, c.mu.silent = make(map[chunk.ID]chan struct{}), make(map[string]time.Time)
 	return c
 }
 
@@ -146,4 +148,28 @@ func (c *Copier) enter(ctx context.Context, id chunk.ID) (release func(), err er
 		<-c.slots
 		finish()
 	}, nil
+}
+
+// noteSilent remembers a source that says nothing, for the copies that follow.
+func (c *Copier) noteSilent(source wire.Hop) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.mu.silent) >= silentMax {
+		clear(c.mu.silent) // it is a hint
+	}
+	c.mu.silent[source.Address] = c.Clock.Now().Add(silentFor)
+}
+
+// inOrder returns the sources, those that were silent lately last.
+func (c *Copier) inOrder(sources []wire.Hop) []wire.Hop {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.Clock.Now()
+	silent := func(source wire.Hop) int {
+		if c.mu.silent[source.Address].After(now) {
+			return 1
+		}
+		return 0
+	}
+	return slices.SortedStableFunc(slices.Values(sources), func(a, b wire.Hop) int { return silent(a) - silent(b) })
 }

@@ -7,6 +7,9 @@ const (
 	pieceBytes = 256 << 10
 	// piecesMax bounds the pieces of one copy that wait for the disk: a slow disk slows the pulling.
 	piecesMax = 8
+	// A source that was silent is asked after the others for silentFor; silentMax bounds the memory of them.
+	silentFor = 10 * time.Second
+	silentMax = 1024
 	// rangeBytes is asked for at once: a source's goroutine and file are not held for longer than that takes.
 	rangeBytes = 32 << 20
 	// retryDelay spaces attempts to enter a full disk queue.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -26,13 +27,14 @@ type task struct {
 	id, source chunk.ID
 	generation chunk.Generation
 
-	writer  *disk.Writer     // of the hidden replica; nil before the first answer of a source
-	from    chunk.Generation // of the source's replica that was copied so far
-	end     int64            // bytes handed to the disk: verified
-	ownErr  error            // this node failed: another source would not help
-	bad     []string         // nodes whose bytes did not match their checksums
-	pieces  chan struct{}    // one element for each piece that the disk has
-	diskErr atomic.Pointer[error]
+	patience time.Duration    // how long the source may send nothing
+	writer   *disk.Writer     // of the hidden replica; nil before the first answer of a source
+	from     chunk.Generation // of the source's replica that was copied so far
+	end      int64            // bytes handed to the disk: verified
+	ownErr   error            // this node failed: another source would not help
+	bad      []string         // nodes whose bytes did not match their checksums
+	pieces   chan struct{}    // one element for each piece that the disk has
+	diskErr  atomic.Pointer[error]
 }
 
 // errOtherGeneration: what the source has now may be other bytes than those that were copied so far.
@@ -73,7 +75,12 @@ func (t *task) run(ctx context.Context) error {
 	}
 	var failures []string
 	absent := true
-	for _, source := range t.order.Sources {
+	sources := t.copier.inOrder(t.order.Sources)
+	for i, source := range sources {
+		t.patience = t.copier.SilenceTimeout
+		if i == len(sources)-1 {
+			t.patience = t.copier.StepTimeout
+		}
 		err := t.pull(ctx, source)
 		if errors.Is(err, errOtherGeneration) && ctx.Err() == nil {
 			t.settle()
@@ -92,6 +99,9 @@ func (t *task) run(ctx context.Context) error {
 		case t.ownErr != nil:
 			t.discard()
 			return t.ownErr
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.copier.noteSilent(source)
 		}
 		absent = absent && errors.Is(err, fault.NotFound)
 		if errors.Is(err, fault.CorruptData) {
@@ -132,7 +142,7 @@ func (t *task) pull(ctx context.Context, source wire.Hop) error {
 
 // arm gives the source another while to send something.
 func (t *task) arm(ctx context.Context, conn net.Conn) error {
-	if err := conn.SetDeadline(time.Now().Add(t.copier.StepTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(t.patience)); err != nil {
 		return err
 	}
 	return ctx.Err() // after: a deadline set by the cancellation must not be pushed on
@@ -174,10 +184,7 @@ func (t *task) pullRange(ctx context.Context, conn net.Conn, reader *wire.Packet
 	}
 	for done := int64(0); done < reply.DataLength; {
 		n := min(pieceBytes, reply.DataLength-done)
-		if err := t.arm(ctx, conn); err != nil {
-			return err
-		}
-		if err := t.piece(ctx, reader, n, reply.Sums[done/chunk.ChecksumBlockBytes*8:]); err != nil {
+		if err := t.piece(ctx, conn, reader, n, reply.Sums[done/chunk.ChecksumBlockBytes*8:]); err != nil {
 			return err
 		}
 		done += n
@@ -243,7 +250,7 @@ func (t *task) check(reply *wire.ReadReply) error {
 }
 
 // piece takes n bytes from the source, verifies them and submits them to the disk.
-func (t *task) piece(ctx context.Context, reader *wire.PacketReader, n int64, sums []byte) error {
+func (t *task) piece(ctx context.Context, conn net.Conn, reader *wire.PacketReader, n int64, sums []byte) error {
 	select {
 	case t.pieces <- struct{}{}:
 	case <-ctx.Done():
@@ -256,6 +263,9 @@ func (t *task) piece(ctx context.Context, reader *wire.PacketReader, n int64, su
 		return err
 	}
 	data := buffer.Bytes()
+	if err := t.arm(ctx, conn); err != nil { // now: the own disk may have taken long
+		return drop(err)
+	}
 	if _, err := io.ReadFull(reader, data); err != nil {
 		return drop(err)
 	}

@@ -11,13 +11,16 @@ type Limits struct {
 	WindowBytes, RecordWindowBytes, WindowBudgetBytes int64
 	SessionsMax, RequestBytesMax, PendingRequestsMax  int
 
-	IdleTimeout, SessionIdleTimeout, ReceiveTimeout, StepTimeout, StepSlack, LingerTimeout time.Duration
+	IdleTimeout, SessionIdleTimeout, ReceiveTimeout, StepTimeout, StepSlack, SilenceTimeout, LingerTimeout time.Duration
 }
 
 const (
 	// openAckHoldMax is how long an OpenAck waits for the ack of a session's only
 	// packet. Then the peer learns that all hops are open, and where it waits.
 	openAckHoldMax = 100 * time.Millisecond
+	// tickLateMost: after a longer time between two ticks it was this process that was held up, and nobody's silence
+	// counts.
+	tickLateMost = time.Second
 	// WindowMin is the smallest window granted: one packet of a bulk transfer,
 	// which is also what a sender may send before its OpenAck.
 	WindowMin = wire.EarlyBytesMax

@@ -64,6 +64,9 @@ type Machine struct {
 	fill     int // bytes in current's buffer
 
 	LastReceived time.Duration
+	lastReply    time.Duration
+	lastTick     time.Duration
+	alive        bool // the request that is served has FlagAlive
 	lingerUntil  time.Duration
 	lingered     int // bytes dropped
 
@@ -96,6 +99,7 @@ func (m *Machine) emit(e Effect) { m.effects = append(m.effects, e) }
 // reply queues one packet for the peer. It leaves in one write with the reply before it, if nothing is to be done
 // between them and both are short: what waits for a peer that does not read is looked at after each write.
 func (m *Machine) reply(h wire.Header, body any) {
+	m.lastReply = m.now
 	start := len(m.out)
 	out, err := m.encoder.AppendPacket(m.out, h, body)
 	invariants.Assert(err == nil, "encode a reply: %v", err)
@@ -372,6 +376,8 @@ func (m *Machine) abort() {
 // Tick looks at every timeout that may be due.
 func (m *Machine) Tick(now time.Duration) {
 	m.now = now
+	late := now-m.lastTick > tickLateMost
+	m.lastTick = now
 	limits := &m.node.Limits
 	switch {
 	case m.phase == phaseDead:
@@ -383,7 +389,7 @@ func (m *Machine) Tick(now time.Duration) {
 		m.Refuse(reasonStalled, fault.New(fault.Unavailable, "data server", "half a packet, and nothing more for %s",
 			limits.ReceiveTimeout))
 	case m.phase == phaseWriting:
-		m.tickSession()
+		m.tickSession(late)
 	case m.phase == phaseRecording:
 		m.tickRecords()
 	case m.phase == phaseIdle && now-m.LastReceived > limits.IdleTimeout:
@@ -391,6 +397,31 @@ func (m *Machine) Tick(now time.Duration) {
 		m.phase = phaseLingering
 		m.emit(Effect{Kind: EffectClose})
 	}
+	m.maybeSayAlive()
+}
+
+// maybeSayAlive tells a peer that asked for it that what it waits for is worked on.
+func (m *Machine) maybeSayAlive() {
+	if m.alive && m.now-m.lastReply >= wire.AliveEvery && m.owes() {
+		m.reply(wire.Header{Op: wire.OpAlive}, &wire.Alive{BodyVersion: wire.BodyVersion})
+	}
+}
+
+// owes tells whether the peer waits for something. Half a packet counts: on a slow link it takes long to come, and the
+// peer waits for its ack since it began to send.
+func (m *Machine) owes() bool {
+	receiving := m.current != nil || m.headFill > 0
+	switch m.phase {
+	case phaseQuerying:
+		return true
+	case phaseWriting:
+		s := m.session
+		return receiving || s.agreed == 0 || s.openAckHeld || s.inflight.Len() > 0
+	case phaseRecording:
+		s := m.records
+		return receiving || !s.opened || s.assembling != nil || len(s.inflight) > 0
+	}
+	return false
 }
 
 // newPacket returns a packet struct, used or new, with no buffer.

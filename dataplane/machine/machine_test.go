@@ -62,6 +62,7 @@ func newMachineBench(l Limits) *machineBench {
 	defaultTo(&l.ReceiveTimeout, 30*time.Second)
 	defaultTo(&l.StepTimeout, 15*time.Second)
 	defaultTo(&l.StepSlack, 2*time.Second)
+	defaultTo(&l.SilenceTimeout, 2*time.Second)
 	defaultTo(&l.LingerTimeout, time.Second)
 	n := NewNode("self", l, &Counters{})
 	return &machineBench{m: New(n, 0), owner: make(map[*Packet]*WriteSession)}
@@ -221,6 +222,10 @@ func describe(packet []byte) string {
 		must(&r)
 		return fmt.Sprintf("recovered length=%d %s", r.Length, r.Status.Reason)
 	}
+	if h.Op == wire.OpAlive {
+		must(&wire.Alive{})
+		return "alive"
+	}
 	if h.Op == wire.OpRecordsOpened {
 		var r wire.RecordsOpened
 		must(&r)
@@ -307,7 +312,11 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		}
 		id := chunk.NewID(1, [10]byte{9})
 		encode := func(op wire.Op, body any) {
-			packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
+			header := wire.Header{Op: op}
+			if has("alive") {
+				header.Flags = wire.FlagAlive
+			}
+			packet, err := wire.AppendPacket(nil, header, body)
 			require.NoError(t, err)
 			feed(packet)
 		}
@@ -365,6 +374,8 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			b.m.OnDownOpened(b.session, wire.OpenAck{WindowBytes: number("window", 1<<20), Hops: statuses()}, b.now)
 		case "down-ack":
 			b.m.OnDownAck(b.session, wire.Ack{Seqno: uint64(number("seqno", 1)), Hops: statuses()}, b.now)
+		case "down-alive":
+			b.m.OnDownAlive(b.session, b.now)
 		case "down-failed":
 			b.m.OnDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
 		case "read":

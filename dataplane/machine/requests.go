@@ -25,6 +25,7 @@ var requests = map[wire.Op]request{
 
 // serve acts on a whole request. The machine is idle.
 func (m *Machine) serve(p *Packet) {
+	m.alive = p.Header.Flags&wire.FlagAlive != 0
 	err := requests[p.Header.Op].serve(m, p.Payload())
 	m.recycle(p)
 	if err != nil {

@@ -47,7 +47,7 @@ func playSteps(t *testing.T, steps []byte) {
 	b := newMachineBench(Limits{WindowBytes: 512 << 10, WindowBudgetBytes: 2 << 20, PendingRequestsMax: 3})
 	id := chunk.NewID(1, [10]byte{7})
 	feed := func(op wire.Op, body any) {
-		packet, err := wire.AppendPacket(nil, wire.Header{Op: op}, body)
+		packet, err := wire.AppendPacket(nil, wire.Header{Op: op, Flags: wire.FlagAlive}, body)
 		require.NoError(t, err)
 		half := len(packet) / 2
 		b.m.Receive(packet[:half], b.now)
@@ -167,6 +167,9 @@ func playSteps(t *testing.T, steps []byte) {
 			}
 		case 14:
 			b.now += time.Duration(argument*argument) * 100 * time.Millisecond
+			if live && argument%4 == 3 {
+				b.m.OnDownAlive(s, b.now)
+			}
 			b.m.Tick(b.now)
 		case 15:
 			switch {

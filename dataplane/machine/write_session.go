@@ -40,6 +40,7 @@ type WriteSession struct {
 	lastStored    time.Duration
 	lastDownAck   time.Duration
 	lastDownHeard time.Duration // an ack or a report
+	downAlive     time.Duration // downstream said anything, or began to owe something
 	lastAckSent   time.Duration // to upstream, likewise
 	lastAppended  time.Duration
 }
@@ -73,6 +74,7 @@ func (m *Machine) serveOpenWrite(payload []byte) error {
 	session.hopsAfter = len(session.Open.Downstream)
 	session.DownOpened = session.hopsAfter == 0
 	session.lastStored, session.lastDownAck, session.lastAppended = m.now, m.now, m.now
+	session.downAlive = m.now
 	m.session, m.phase = session, phaseWriting
 	m.emit(Effect{Kind: EffectOpen, Session: session})
 	if session.hopsAfter > 0 {
@@ -118,12 +120,19 @@ func (m *Machine) acceptData(header wire.Header) int64 {
 // dispatchData passes a verified packet on to disk and downstream.
 func (m *Machine) dispatchData(packet *Packet) {
 	session := m.session
+	// The clocks of progress, here and downstream, start with the first packet that waits there.
+	if session.storedSeqno == session.seqno {
+		session.lastStored = m.now
+	}
+	if session.downSeqno == session.seqno {
+		session.lastDownAck = m.now
+		if session.DownOpened {
+			session.downAlive = m.now
+		}
+	}
 	session.seqno, session.next = packet.Header.Seqno, packet.Header.Offset+int64(packet.Header.Length)
 	session.inflightCost += packet.cost
 	session.ending = packet.Header.Flags&(wire.FlagSeal|wire.FlagClose) != 0
-	if session.inflight.Len() == 0 { // the clocks of progress start with the first packet that waits
-		session.lastStored, session.lastDownAck = m.now, m.now
-	}
 	session.inflight.Push(packet)
 	session.jobs++
 	m.node.counters.BytesReceived.Add(uint64(packet.Header.Length))
@@ -169,7 +178,7 @@ func (m *Machine) OnDownOpened(session *WriteSession, ack wire.OpenAck, now time
 		return
 	}
 	session.DownOpened = true
-	session.lastDownAck = now
+	session.lastDownAck, session.downAlive = now, now
 	m.maybeReplyOpenAck(ack.WindowBytes)
 }
 
@@ -253,9 +262,16 @@ func (m *Machine) OnDownAck(session *WriteSession, ack wire.Ack, now time.Durati
 		}
 	}
 	session.downstream, session.lastDownHeard = append(session.downstream[:0], ack.Hops...), now
+	session.downAlive = now
 	if ack.Seqno > session.downSeqno { // else it is a report
 		session.downSeqno, session.lastDownAck = ack.Seqno, now
 	}
+}
+
+// OnDownAlive tells that the neighbour said that it lives.
+func (m *Machine) OnDownAlive(s *WriteSession, now time.Duration) {
+	m.now = now
+	s.downAlive = now
 }
 
 // OnDownFailed tells that the neighbour cannot be reached or broke off.
@@ -386,9 +402,12 @@ func (m *Machine) maybeReleaseWindow(s *WriteSession) {
 	}
 }
 
-// tickSession names whoever keeps the session waiting for too long.
-func (m *Machine) tickSession() {
+// tickSession names whoever keeps the session waiting for too long. late: this process was held up.
+func (m *Machine) tickSession(late bool) {
 	session, limits := m.session, &m.node.Limits
+	if late {
+		session.downAlive = m.now
+	}
 	fail := func(hop int, kind fault.Kind, format string, args ...any) {
 		m.countRefusal(ReasonPipeline)
 		m.failSession(hop, fault.New(kind, "write", format, args...))
@@ -397,6 +416,8 @@ func (m *Machine) tickSession() {
 	switch {
 	case !session.opened && m.now-session.began > limits.StepTimeout:
 		fail(0, fault.Disk, "the disk did not open the replica within %s", limits.StepTimeout)
+	case session.downOwes() && m.now-session.downAlive > limits.SilenceTimeout:
+		fail(1, fault.Unavailable, "it has said nothing for %s", limits.SilenceTimeout)
 	case !session.DownOpened && m.now-session.began > down:
 		fail(1, fault.Unavailable, "no answer to open within %s", down)
 	case session.agreed == 0:
@@ -404,7 +425,7 @@ func (m *Machine) tickSession() {
 		m.replyOpenAck(session)
 	case session.storedSeqno < session.seqno && m.now-session.lastStored > limits.StepTimeout:
 		fail(0, fault.Disk, "the disk did not finish packet %d within %s", session.storedSeqno+1, limits.StepTimeout)
-	case session.hopsAfter > 0 && session.downSeqno < session.seqno && m.now-session.lastDownAck > down:
+	case session.downOwes() && m.now-session.lastDownAck > down:
 		fail(1, fault.Unavailable, "no ack of packet %d within %s", session.downSeqno+1, down)
 	case session.inflight.Len() == 0 && m.now-m.LastReceived > limits.SessionIdleTimeout:
 		m.Refuse(reasonIdle, fault.New(fault.Unavailable, "write", "nothing received for %s",
@@ -412,6 +433,11 @@ func (m *Machine) tickSession() {
 	default:
 		m.maybeReport(session)
 	}
+}
+
+// downOwes tells whether the next hop has to say something.
+func (s *WriteSession) downOwes() bool {
+	return s.hopsAfter > 0 && (!s.DownOpened || s.downSeqno < s.seqno)
 }
 
 // maybeReport tells upstream where the oldest packet waits, if it asked for that and has heard nothing for a while.

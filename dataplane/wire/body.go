@@ -146,6 +146,12 @@ type StatReply struct {
 	Digest      uint64
 }
 
+// Alive says that the sender works on what it owes; see FlagAlive.
+type Alive struct {
+	_struct     struct{} `codec:",toarray"`
+	BodyVersion uint8
+}
+
 // Status is an error (or its absence) on the wire.
 type Status struct {
 	_struct struct{} `codec:",toarray"`

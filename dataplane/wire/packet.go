@@ -7,6 +7,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -56,7 +57,9 @@ const (
 	OpOpenRecords   Op = 16 // client → datanode: body OpenRecords
 	OpRecordsOpened Op = 17 // datanode → client: body RecordsOpened
 
-	opLast = OpRecordsOpened
+	OpAlive Op = 18 // datanode → peer: body Alive, before the answer that it owes
+
+	opLast = OpAlive
 )
 
 // Flags of a packet.
@@ -71,6 +74,13 @@ const (
 	// FlagClose ends the write session without sealing: the replica stays open.
 	FlagClose Flags = 1 << 2
 )
+
+// FlagAlive of OpOpenWrite, OpOpenRecords, OpRecover and OpCopy: while an answer or an ack is owed, the datanode says
+// at least every AliveEvery that it lives. Whoever hears nothing for several times as long need not wait any longer.
+const FlagAlive Flags = 1 << 3
+
+// AliveEvery is how often a datanode says that it lives: see FlagAlive. It is a little late if it looks seldom.
+const AliveEvery = 250 * time.Millisecond
 
 // Header is the fixed part of a packet.
 type Header struct {

@@ -62,7 +62,17 @@ func (r *PacketReader) Next() (Header, []byte, error) {
 // Expect returns the next packet decoded into body if it is of op want; an *Ack
 // as by DecodeAck. A packet of OpError becomes the error it carries.
 func (r *PacketReader) Expect(want Op, body any) (Header, error) {
+	return r.ExpectAlive(want, body, nil)
+}
+
+// ExpectAlive is Expect after a request with FlagAlive: it calls alive whenever the peer says that it lives.
+func (r *PacketReader) ExpectAlive(want Op, body any, alive func() error) (Header, error) {
 	header, payload, err := r.Next()
+	for err == nil && header.Op == OpAlive && alive != nil {
+		if err = alive(); err == nil {
+			header, payload, err = r.Next()
+		}
+	}
 	if err != nil {
 		return Header{}, err
 	}
