@@ -71,7 +71,8 @@ func Dial(ctx context.Context, options Options) (*Client, error) {
 	client.leases = namenode.NewLeases(client.namenode, options.LeaseRenewal, options.KeepAlive)
 	times := &health.ReadTimes{}
 	client.datanodes = datanode.New(datanode.Options{
-		DialTimeout: options.DialTimeout, DataTimeout: options.DataTimeout, Bandwidth: bandwidth,
+		DialTimeout: options.DialTimeout, DataTimeout: options.DataTimeout,
+		SilenceTimeout: options.SilenceTimeout, Bandwidth: bandwidth,
 		Buffers: client.buffers, Nodes: client.nodes, Times: times, Clock: options.Clock,
 	})
 	client.pipelines = pipeline.New(pipeline.Options{
@@ -113,6 +114,7 @@ func (o *Options) fill() error {
 	o.FirstContact = cmp.Or(o.FirstContact, firstContactDefault)
 	o.CallTimeout = cmp.Or(o.CallTimeout, callTimeoutDefault)
 	o.DataTimeout = cmp.Or(o.DataTimeout, dataTimeoutDefault)
+	o.SilenceTimeout = cmp.Or(o.SilenceTimeout, silenceTimeoutDefault)
 	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeoutDefault)
 	o.LeaseRenewal = cmp.Or(o.LeaseRenewal, leaseRenewalDefault)
 	o.KeepAlive = cmp.Or(o.KeepAlive, keepAliveDefault)
@@ -126,7 +128,8 @@ func (o *Options) fill() error {
 		return fault.New(fault.Invalid, "check client options", format, args...)
 	}
 	text := limits.CheckText("the client's name", o.Name, limits.TextBytesMax)
-	negative := min(o.KeepAlive, o.FirstContact, o.CallTimeout, o.DataTimeout, o.DialTimeout, o.LeaseRenewal) < 0
+	negative := min(o.KeepAlive, o.FirstContact, o.CallTimeout, o.DataTimeout, o.SilenceTimeout, o.DialTimeout,
+		o.LeaseRenewal) < 0
 	const block = chunk.ChecksumBlockBytes
 	switch {
 	case text != "":

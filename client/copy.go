@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/whispering-woods/ww/client/internal/datanode"
 	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/client/internal/pipeline"
@@ -109,6 +110,7 @@ type replicaCopy struct {
 // no others, it stays with fewer.
 func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) error {
 	source := r.sources[placed.Index]
+	placed = r.avoidFailed(ctx, placed)
 	var failures []pipeline.HopFailure
 	for attempt := 1; ; attempt++ {
 		good, bad := r.copyToAll(ctx, source, placed)
@@ -142,13 +144,27 @@ func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) erro
 	}
 }
 
+// avoidFailed places a chunk anew if a node failed since it was placed.
+func (r *replicaCopy) avoidFailed(ctx context.Context, placed namenode.Chunk) namenode.Chunk {
+	avoid := r.client.nodes.SlowWrites.Avoid(len(placed.Replicas))
+	if !slices.ContainsFunc(placed.Replicas, func(h wire.Hop) bool { return slices.Contains(avoid, h.NodeID) }) {
+		return placed
+	}
+	other, err := r.client.namenode.ReplaceChunk(ctx, r.path, namenode.Allocation{File: r.info.FileID,
+		First: placed.Index, Exclude: avoid, Replace: placed.ID[:]})
+	if err != nil {
+		return placed // the copy shows whether it can do without another placement
+	}
+	return other
+}
+
 // copyToAll has every node of a placement pull the chunk; each begins with another source. It returns those that have
 // it, and the others with reasons.
 func (r *replicaCopy) copyToAll(ctx context.Context, source,
 	placed namenode.Chunk) (good []wire.Hop, bad []pipeline.HopFailure) {
 	return pipeline.CopyToAll(placed.Replicas, "copy chunk", placed.ID, func(i int, hop wire.Hop) error {
 		turn := i % len(source.Replicas)
-		from := slices.Concat(source.Replicas[turn:], source.Replicas[:turn])
+		from := r.client.nodes.OrderByFailures(slices.Concat(source.Replicas[turn:], source.Replicas[:turn]))
 		order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: placed.ID[:],
 			Generation: uint64(placed.Generation), ChunkSize: r.info.ChunkSize, Length: source.Length,
 			SourceChunkID: source.ID[:], SourceMinGeneration: uint64(source.Generation),
@@ -159,15 +175,18 @@ func (r *replicaCopy) copyToAll(ctx context.Context, source,
 
 // copyPatiently waits for a datanode that has enough copies under way.
 func (r *replicaCopy) copyPatiently(ctx context.Context, to wire.Hop, order *wire.CopyRange) error {
-	c := r.client
-	began := c.clock.Now()
+	client := r.client
+	began := client.clock.Now()
 	for number := 1; ; number++ {
-		err := c.datanodes.Copy(ctx, to, order)
+		err := client.datanodes.Copy(ctx, to, order)
 		if !errors.Is(err, fault.Busy) {
+			if datanode.Silent(err) && ctx.Err() == nil {
+				client.nodes.Failures.Failed(to.Address)
+			}
 			return err
 		}
-		wait, retry := c.retry(number, c.clock.Now().Sub(began), err)
-		if !retry || clock.Sleep(ctx, c.clock, wait) != nil {
+		wait, retry := client.retry(number, client.clock.Now().Sub(began), err)
+		if !retry || clock.Sleep(ctx, client.clock, wait) != nil {
 			return err
 		}
 	}

@@ -53,8 +53,10 @@ const (
 	firstContactDefault = 5 * time.Second
 	callTimeoutDefault  = 15 * time.Second
 	dataTimeoutDefault  = 30 * time.Second
-	dialTimeoutDefault  = 3 * time.Second
+	dialTimeoutDefault  = 2 * time.Second
 	leaseRenewalDefault = 15 * time.Second
+
+	silenceTimeoutDefault = 2 * time.Second
 	// copyAttempts bounds how often a chunk of a Copy is placed.
 	copyAttempts = 3
 

@@ -23,10 +23,13 @@ type Options struct {
 	FirstContact time.Duration
 	// CallTimeout bounds one attempt of a namenode call. Default 15 s.
 	CallTimeout time.Duration
-	// DataTimeout bounds the silence of a datanode that owes an answer. It has to exceed the datanodes' own timeouts,
-	// so that a pipeline can name the hop that failed. Default 30 s.
+	// DataTimeout bounds how long a datanode may owe an answer. It has to exceed the datanodes' own timeouts, so that a
+	// pipeline can name the hop that failed. Default 30 s.
 	DataTimeout time.Duration
-	// DialTimeout bounds connecting to a datanode. Default 3 s.
+	// SilenceTimeout bounds how long a datanode that works for a writer may say nothing at all: one whose disk is busy
+	// says that it lives, four times a second. Default 2 s.
+	SilenceTimeout time.Duration
+	// DialTimeout bounds connecting to a datanode. Default 2 s.
 	DialTimeout time.Duration
 	// ParallelChunks is how many chunks one Store or Fetch moves at once. Default 4, at most ParallelChunksMax.
 	ParallelChunks int

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +58,73 @@ func TestReadsFailOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestASilentReplicaIsLeftSoon: with the time limits that a client has by default, two of three replicas say nothing.
+func TestASilentReplicaIsLeftSoon(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(o *client.Options) { o.DataTimeout, o.DialTimeout = 0, 0 })
+	content := pattern(6, 3*blockBytes)
+	c.put("/f", content, chunk128)
+	c.namenode.set(func() { c.namenode.readOrder = []string{"dn1", "dn0"} })
+	w, err := c.Create(t.Context(), "/open", chunk128)
+	require.NoError(t, err)
+	_, err = w.Write(content[:1000])
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	for _, d := range c.nodes[:2] {
+		d.set(func() {
+			d.hook = func(s step) error {
+				if s.op == wire.OpOpenRead || s.op == wire.OpStat {
+					return errStall
+				}
+				return nil
+			}
+		})
+	}
+	const soon = 2*1500*time.Millisecond + 1500*time.Millisecond // and a margin for a busy machine
+	began := time.Now()
+	same(t, content, c.get("/f"))
+	require.Less(t, time.Since(began), soon)
+	began = time.Now()
+	same(t, content, c.get("/f"))
+	require.Less(t, time.Since(began), time.Second, "it is not asked again for a while")
+	other := c.dial(func(o *client.Options) { o.DataTimeout, o.DialTimeout = 0, 0 })
+	began = time.Now()
+	r, err := other.Open(t.Context(), "/open")
+	require.NoError(t, err)
+	size, err := r.Size(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1000, size)
+	require.NoError(t, r.Close())
+	require.Less(t, time.Since(began), soon)
+	for _, d := range c.nodes {
+		d.set(func() { d.hook = nil })
+	}
+	require.NoError(t, w.Close())
+}
+
+// TestSlowReplicasAreWaitedFor: where every replica is slow, to leave them soon must not make a read fail.
+func TestSlowReplicasAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(o *client.Options) { o.DataTimeout = 0 })
+	content := pattern(6, 1000)
+	c.put("/f", content, chunk128)
+	var asked atomic.Int64
+	for _, d := range c.nodes {
+		d.set(func() {
+			d.hook = func(s step) error {
+				if s.op == wire.OpOpenRead {
+					asked.Add(1)
+					busy := time.NewTimer(2 * time.Second)
+					<-busy.C
+				}
+				return nil
+			}
+		})
+	}
+	same(t, content, c.get("/f"))
+	require.EqualValues(t, 4, asked.Load(), "once each, and the first one again with patience")
 }
 
 func TestAFailedNodeIsReadLast(t *testing.T) {

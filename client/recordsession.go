@@ -24,6 +24,7 @@ type recordSession struct {
 	conn     *datanode.Connection
 	at       wire.Hop
 	window   int64
+	owedBy   time.Time // when the next ack must have come; zero: none is owed. The queue's lock guards it
 }
 
 // openRecordSession asks a datanode to append to the file.
@@ -39,7 +40,7 @@ func openRecordSession(appender *RecordAppender, at wire.Hop) (*recordSession, e
 		WindowBytes: appender.queue.limit, ClientName: client.options.Name}
 	var opened wire.RecordsOpened
 	if err = conn.Request(wire.OpOpenRecords, open, deadline, nil); err == nil {
-		err = conn.Expect(wire.OpRecordsOpened, &opened, deadline)
+		err = conn.ExpectAlive(wire.OpRecordsOpened, &opened, client.datanodes.SilenceTimeout, deadline)
 	}
 	if err == nil {
 		err = opened.Validate()
@@ -84,7 +85,8 @@ func (s *recordSession) serve() error {
 		case finished:
 			return nil
 		case len(packets) > 0:
-			_ = s.conn.Net.SetWriteDeadline(s.deadline()) // a dead socket shows at the write
+			// A dead socket shows at the write.
+			_ = s.conn.Net.SetWriteDeadline(s.deadline(appender.client.options.DataTimeout))
 			if _, err := packets.WriteTo(s.conn.Net); err != nil {
 				// The datanode may have said why.
 				select {
@@ -107,28 +109,45 @@ func (s *recordSession) serve() error {
 }
 
 // deadline is when the datanode is abandoned; at once when the appender ended.
-func (s *recordSession) deadline() time.Time {
+func (s *recordSession) deadline(patience time.Duration) time.Time {
 	if s.appender.life.Err() != nil {
 		return datanode.LongAgo
 	}
-	return time.Now().Add(s.appender.client.options.DataTimeout)
+	return time.Now().Add(patience)
 }
 
 // expectAck sets the time until which the next ack is awaited. The queue is locked meanwhile, so that what was sent
 // last decides.
 func (s *recordSession) expectAck(owed bool) {
-	until := time.Time{}
-	if owed || s.appender.life.Err() != nil {
-		until = s.deadline()
+	s.owedBy = time.Time{}
+	if owed {
+		s.owedBy = s.deadline(s.appender.client.options.DataTimeout)
+	}
+	s.expectAlive()
+}
+
+// expectAlive gives the datanode another while to say something. The queue is locked meanwhile.
+func (s *recordSession) expectAlive() {
+	until := s.deadline(s.appender.client.datanodes.SilenceTimeout)
+	if s.owedBy.Before(until) && s.appender.life.Err() == nil {
+		until = s.owedBy // also if nothing is owed
 	}
 	_ = s.conn.Net.SetReadDeadline(until) // a dead socket shows at the read
+}
+
+// alive is called when the datanode says that it lives.
+func (s *recordSession) alive() error {
+	s.appender.queue.mu.Lock()
+	defer s.appender.queue.mu.Unlock()
+	s.expectAlive()
+	return nil
 }
 
 // readAcks reads until the session fails.
 func (s *recordSession) readAcks() error {
 	for {
 		var ack wire.RecordAck
-		_, err := s.conn.Packets.Expect(wire.OpRecordAck, &ack)
+		_, err := s.conn.Packets.ExpectAlive(wire.OpRecordAck, &ack, s.alive)
 		if err == nil {
 			err = ack.Validate()
 		}

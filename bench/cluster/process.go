@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -123,8 +124,21 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Pause stops the process without ending it (SIGSTOP); Resume lets it go on.
-func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
+// Pause stops the process without ending it (SIGSTOP), and waits until it stands still; Resume lets it go on.
+func (p *Process) Pause() error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return Poll(ctx, func() error {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+		if err == nil && !bytes.Contains(status, []byte("State:\tT")) {
+			err = fmt.Errorf("%s does not stop", p.Name)
+		}
+		return err
+	})
+}
 
 // Resume ends a Pause.
 func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }

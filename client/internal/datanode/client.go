@@ -18,12 +18,15 @@ import (
 // Options configures a Client. All fields are needed.
 type Options struct {
 	DialTimeout time.Duration
-	DataTimeout time.Duration // bounds the silence of a datanode that owes an answer
-	Bandwidth   *Bandwidth
-	Buffers     *bufpool.Pool
-	Nodes       *health.Nodes
-	Times       *health.ReadTimes
-	Clock       clock.Clock
+	DataTimeout time.Duration // bounds how long a datanode may owe an answer
+	// SilenceTimeout bounds how long a datanode that owes an answer to a request with wire.FlagAlive says nothing at
+	// all, not even that it lives.
+	SilenceTimeout time.Duration
+	Bandwidth      *Bandwidth
+	Buffers        *bufpool.Pool
+	Nodes          *health.Nodes
+	Times          *health.ReadTimes
+	Clock          clock.Clock
 }
 
 // Client asks datanodes. Safe for concurrent use.
@@ -66,13 +69,15 @@ func (c *Client) Begin(ctx context.Context, address string, deadline time.Time, 
 	}
 }
 
-// exchange sends a request to a datanode and calls answer to read what comes back. A pooled connection that turns out
-// to be closed is replaced, for as long as DialTimeout. answer says whether the connection is in order afterwards; it
-// may run twice.
-func (c *Client) exchange(ctx context.Context, address string, op wire.Op, body any,
+// exchange sends a request to a datanode and calls answer to read what comes back. patience bounds how long connecting
+// takes. A pooled connection that turns out to be closed is replaced, for as long as DialTimeout. answer says whether
+// the connection is in order afterwards; it may run twice.
+func (c *Client) exchange(ctx context.Context, address string, patience time.Duration, op wire.Op, body any,
 	answer func(*Connection) (reusable bool, err error)) error {
 	for began := time.Now(); ; {
-		conn, err := c.Pool.Get(ctx, address)
+		dialling, cancel := context.WithTimeout(ctx, patience)
+		conn, err := c.Pool.Get(dialling, address)
+		cancel()
 		if err != nil {
 			return err
 		}
@@ -90,29 +95,35 @@ func (c *Client) exchange(ctx context.Context, address string, op wire.Op, body 
 		switch {
 		case ctx.Err() != nil:
 			return lifetime.Ended(ctx, "ask datanode", "", nil)
-		case err != nil && conn.reused && errors.Is(err, fault.Unavailable) && time.Since(began) < c.DialTimeout:
+		case err != nil && conn.reused && errors.Is(err, fault.Unavailable) && !Silent(err) &&
+			time.Since(began) < c.DialTimeout:
 			continue
 		}
 		return err
 	}
 }
 
-// answerDeadline is when a datanode that owes a reader something is abandoned for the next one. It is shorter than a
-// writer's, which has to wait for the hops to find out among themselves who hangs.
-func (c *Client) answerDeadline() time.Time { return time.Now().Add(c.DataTimeout / 3) }
+// Patience is how long a datanode that owes a reader something may be silent if no other can be asked: its disk may be
+// busy. It is shorter than a writer's, which has to wait for the hops to find out among themselves who is late.
+func (c *Client) Patience() time.Duration { return c.DataTimeout / 3 }
 
-// Stat asks one datanode about its replica.
-func (c *Client) Stat(ctx context.Context, at wire.Hop, id chunk.ID, digest bool) (wire.StatReply, error) {
+// ShortPatience is Patience while others can be asked.
+func (c *Client) ShortPatience() time.Duration { return min(c.Patience(), shortPatience) }
+
+// Stat asks one datanode about its replica. It may be silent for as long as patience.
+func (c *Client) Stat(ctx context.Context, at wire.Hop, id chunk.ID, digest bool,
+	patience time.Duration) (wire.StatReply, error) {
 	const op = "stat replica"
 	var reply wire.StatReply
 	request := &wire.StatReplica{BodyVersion: wire.BodyVersion, ChunkID: id[:], WithDigest: digest}
-	err := c.exchange(ctx, at.Address, wire.OpStat, request, func(conn *Connection) (reusable bool, err error) {
+	answer := func(conn *Connection) (reusable bool, err error) {
 		reply = wire.StatReply{}
-		if err := conn.Expect(wire.OpStatReply, &reply, c.answerDeadline()); err != nil {
+		if err := conn.Expect(wire.OpStatReply, &reply, time.Now().Add(patience)); err != nil {
 			return false, err
 		}
 		return true, reply.Status.Err(op, at.Address)
-	})
+	}
+	err := c.exchange(ctx, at.Address, patience, wire.OpStat, request, answer)
 	if err != nil {
 		return wire.StatReply{}, Fault(err, op, at, id.String())
 	}
@@ -122,10 +133,10 @@ func (c *Client) Stat(ctx context.Context, at wire.Hop, id chunk.ID, digest bool
 // Copy has the datanode at to pull a replica. It returns when the replica is whole there.
 func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange) error {
 	const op = "copy replica"
-	return c.exchange(ctx, to.Address, wire.OpCopy, order, func(conn *Connection) (reusable bool, err error) {
+	answer := func(conn *Connection) (reusable bool, err error) {
 		var reply wire.CopyReply
 		patience := c.DataTimeout + time.Duration(order.Length/copyRateLeast)*time.Second
-		if err := conn.Expect(wire.OpCopyReply, &reply, time.Now().Add(patience)); err != nil {
+		if err := conn.ExpectAlive(wire.OpCopyReply, &reply, c.SilenceTimeout, time.Now().Add(patience)); err != nil {
 			return false, err
 		}
 		if err := reply.Validate(); err != nil {
@@ -139,5 +150,6 @@ func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange) e
 				order.Length)
 		}
 		return true, nil
-	})
+	}
+	return c.exchange(ctx, to.Address, c.DialTimeout, wire.OpCopy, order, answer)
 }

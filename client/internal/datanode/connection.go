@@ -20,7 +20,8 @@ type Connection struct {
 
 	address string
 	encoder *wire.Encoder
-	scratch []byte // for requests
+	scratch []byte          // for requests
+	watched context.Context // ends what waits on the connection; nil: nothing does
 	// reused: it comes from the pool, so its peer may have closed it meanwhile.
 	reused    bool
 	idleSince time.Time
@@ -61,6 +62,7 @@ func (c *Connection) alive() bool {
 // Watch makes everything that waits on the connection fail when ctx ends. The returned function ends the watch; it
 // reports false if ctx ended first, and then the connection is of no more use.
 func (c *Connection) Watch(ctx context.Context) (stop func() bool) {
+	c.watched = ctx
 	return context.AfterFunc(ctx, func() { _ = c.Net.SetDeadline(LongAgo) })
 }
 
@@ -70,7 +72,12 @@ var LongAgo = time.Unix(1, 0)
 // Request writes one packet with a body and perhaps more bytes behind it.
 func (c *Connection) Request(op wire.Op, body any, deadline time.Time, more []byte) error {
 	var err error
-	if c.scratch, err = c.encoder.AppendPacket(c.scratch[:0], wire.Header{Op: op}, body); err != nil {
+	header := wire.Header{Op: op}
+	switch op {
+	case wire.OpOpenWrite, wire.OpOpenRecords, wire.OpCopy: // what may take long
+		header.Flags = wire.FlagAlive
+	}
+	if c.scratch, err = c.encoder.AppendPacket(c.scratch[:0], header, body); err != nil {
 		return err
 	}
 	if err := c.Net.SetWriteDeadline(deadline); err != nil {
@@ -88,11 +95,38 @@ func (c *Connection) Request(op wire.Op, body any, deadline time.Time, more []by
 
 // Expect reads the next packet, which has to be of the wanted op.
 func (c *Connection) Expect(op wire.Op, body any, deadline time.Time) error {
-	if err := c.Net.SetReadDeadline(deadline); err != nil {
+	if err := c.readBy(deadline); err != nil {
 		return c.Fault(err)
 	}
 	_, err := c.Packets.Expect(op, body)
 	return c.Fault(err)
+}
+
+// ExpectAlive is Expect for a peer that says, while it works, that it lives: it may not be silent for longer than
+// silence.
+func (c *Connection) ExpectAlive(op wire.Op, body any, silence time.Duration, deadline time.Time) error {
+	alive := func() error {
+		if soon := time.Now().Add(silence); soon.Before(deadline) {
+			return c.readBy(soon)
+		}
+		return c.readBy(deadline)
+	}
+	if err := alive(); err != nil {
+		return c.Fault(err)
+	}
+	_, err := c.Packets.ExpectAlive(op, body, alive)
+	return c.Fault(err)
+}
+
+// readBy sets the time until which the peer has to say something. It never takes back that the watched context ended.
+func (c *Connection) readBy(deadline time.Time) error {
+	if err := c.Net.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	if c.watched != nil {
+		return c.watched.Err()
+	}
+	return nil
 }
 
 // Fault gives err the address, and a kind if it has none: a socket's errors are fault.Unavailable.

@@ -17,7 +17,7 @@ func socketFault(err error, address string) error {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		described.Reason, described.Err = "no answer in time", nil
+		described.Reason, described.Err = "no answer in time", os.ErrDeadlineExceeded
 	case errors.Is(err, syscall.ECONNREFUSED):
 		described.Reason, described.Err = "connection refused", nil
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -29,6 +29,9 @@ func socketFault(err error, address string) error {
 	}
 	return described
 }
+
+// Silent reports whether an error says that a datanode did not answer in time.
+func Silent(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // Fault says which operation, node and chunk an error of a connection is about.
 func Fault(err error, op string, at wire.Hop, chunkID string) *fault.Error {

@@ -12,7 +12,11 @@ const (
 	// idleAge: an older idle connection is not trusted any more. Datanodes keep idle connections longer than this.
 	idleAge = 20 * time.Second
 
-	// readRunBytes is the most that is read under one deadline.
+	// shortPatience is how long a datanode may be silent before another one is asked. A lost packet that opens a
+	// connection is sent again after one second.
+	shortPatience = 1500 * time.Millisecond
+
+	// readRunBytes is the most that is read before it is verified.
 	readRunBytes = 1 << 20
 
 	// copyRateLeast: a datanode that copies fewer bytes per second is not waited for.

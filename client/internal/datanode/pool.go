@@ -79,17 +79,18 @@ func (p *Pool) popIdle(address string) (*Connection, bool) {
 }
 
 // Put returns a connection on which nothing is under way.
-func (p *Pool) Put(c *Connection) {
-	keep := c.Packets.Buffered() == 0 && c.Net.SetDeadline(time.Time{}) == nil
+func (p *Pool) Put(conn *Connection) {
+	conn.watched = nil
+	keep := conn.Packets.Buffered() == 0 && conn.Net.SetDeadline(time.Time{}) == nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.mu.inUse, c)
-	if !keep || p.mu.closed || p.mu.idle.LenOf(c.address) >= idlePerNodeMax || p.mu.idle.Len() >= idleTotalMax {
-		_ = c.Net.Close() // nothing is under way that could be lost
+	delete(p.mu.inUse, conn)
+	if !keep || p.mu.closed || p.mu.idle.LenOf(conn.address) >= idlePerNodeMax || p.mu.idle.Len() >= idleTotalMax {
+		_ = conn.Net.Close() // nothing is under way that could be lost
 		return
 	}
-	c.idleSince = p.clock.Now()
-	p.mu.idle.Put(c.address, c)
+	conn.idleSince = p.clock.Now()
+	p.mu.idle.Put(conn.address, conn)
 }
 
 // Discard closes a connection that may not be used again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -18,6 +19,8 @@ type Range struct {
 	ID      chunk.ID
 	Minimum chunk.Generation // an older replica refuses
 	Offset  int64            // in the chunk
+	// Patience is how long the datanode may be silent.
+	Patience time.Duration
 }
 
 // Read fills p with the bytes of one replica from the range's offset on, and verifies every checksum block it reads. It
@@ -35,9 +38,9 @@ func (c *Client) Read(ctx context.Context, at wire.Hop, what Range,
 	began := c.Clock.Now()
 	request := &wire.OpenRead{BodyVersion: wire.BodyVersion, ChunkID: what.ID[:], MinGeneration: uint64(what.Minimum),
 		Offset: what.Offset, Length: int64(len(buffer))}
-	err = c.exchange(ctx, at.Address, wire.OpOpenRead, request, func(conn *Connection) (reusable bool, err error) {
+	answer := func(conn *Connection) (reusable bool, err error) {
 		var reply wire.ReadReply
-		if err := conn.Expect(wire.OpReadReply, &reply, c.answerDeadline()); err != nil {
+		if err := conn.Expect(wire.OpReadReply, &reply, time.Now().Add(what.Patience)); err != nil {
 			return false, err
 		}
 		if reply.Status.Code != 0 {
@@ -47,11 +50,11 @@ func (c *Client) Read(ctx context.Context, at wire.Hop, what Range,
 			return false, err
 		}
 		visible = reply.ReplicaLength
-		blocks := blockReader{client: c, conn: conn, reply: &reply, offset: what.Offset, p: buffer}
+		blocks := blockReader{client: c, conn: conn, reply: &reply, what: what, p: buffer}
 		verified, err = blocks.readAll()
 		return err == nil, err
-	})
-	if err != nil {
+	}
+	if err = c.exchange(ctx, at.Address, what.Patience, wire.OpOpenRead, request, answer); err != nil {
 		return verified, visible, Fault(err, op, at, what.ID.String())
 	}
 	took := c.Clock.Now().Sub(began)
@@ -87,13 +90,21 @@ func checkReply(reply *wire.ReadReply, offset, length int64) error {
 	return nil
 }
 
-// blockReader reads the raw bytes behind a reply into p, whose first byte is the one at offset of the chunk.
+// blockReader reads the raw bytes behind a reply into p, whose first byte is the one at what.Offset of the chunk.
 type blockReader struct {
 	client *Client
 	conn   *Connection
 	reply  *wire.ReadReply
-	offset int64
+	what   Range
 	p      []byte
+}
+
+// Read waits for bytes: each piece that comes, however small, gives the datanode another while.
+func (r *blockReader) Read(p []byte) (int, error) {
+	if err := r.conn.readBy(time.Now().Add(r.what.Patience)); err != nil {
+		return 0, err
+	}
+	return r.conn.Packets.Read(p)
 }
 
 // readAll reads all blocks and returns how many bytes of p are good. Blocks that lie wholly in p go straight there, the
@@ -102,19 +113,16 @@ func (r *blockReader) readAll() (good int, err error) {
 	const block = chunk.ChecksumBlockBytes
 	end := r.reply.DataOffset + r.reply.DataLength
 	for at := r.reply.DataOffset; at < end; {
-		if err := r.conn.Net.SetReadDeadline(r.client.answerDeadline()); err != nil {
-			return good, r.conn.Fault(err)
-		}
 		sums := r.reply.Sums[(at-r.reply.DataOffset)/block*8:]
-		into := at - r.offset // index in p of the block's first byte
+		into := at - r.what.Offset // index in p of the block's first byte
 		if into >= 0 && into+min(block, end-at) <= int64(len(r.p)) {
-			// A run of blocks with one deadline and few calls.
+			// A run of blocks with few calls.
 			run := min(end-at, (int64(len(r.p)) - into), readRunBytes)
 			if at+run < end {
 				run = run / block * block
 			}
 			piece := r.p[into : into+run]
-			if _, err := io.ReadFull(r.conn.Packets, piece); err != nil {
+			if _, err := io.ReadFull(r, piece); err != nil {
 				return good, r.conn.Fault(err)
 			}
 			verified, err := verifyBlocks(piece, sums, at)
@@ -139,17 +147,17 @@ func (r *blockReader) readEdge(sums []byte, at, size int64, good *int) error {
 	buffer := r.client.Buffers.Get(int(size))
 	defer buffer.Release()
 	edge := buffer.Bytes()
-	if _, err := io.ReadFull(r.conn.Packets, edge); err != nil {
+	if _, err := io.ReadFull(r, edge); err != nil {
 		return r.conn.Fault(err)
 	}
 	if _, err := verifyBlocks(edge, sums, at); err != nil {
 		return err
 	}
-	if at < r.offset {
-		edge = edge[min(r.offset-at, size):]
-		at = r.offset
+	if offset := r.what.Offset; at < offset {
+		edge = edge[min(offset-at, size):]
+		at = offset
 	}
-	*good = int(at-r.offset) + copy(r.p[at-r.offset:], edge)
+	*good = int(at-r.what.Offset) + copy(r.p[at-r.what.Offset:], edge)
 	return nil
 }
 

@@ -107,7 +107,7 @@ func TestRepliesThatDoNotAnswerTheRequestAreRefused(t *testing.T) {
 			reply.Sums = bytes.Clone(good.Sums)
 			change(&reply)
 			at := wire.Hop{NodeID: "dn", Address: hostile(t, readAnswer(t, &reply, data))}
-			n, _, err := c.Read(t.Context(), at, Range{ID: chunk.ID{1}, Minimum: 1, Offset: 0},
+			n, _, err := c.Read(t.Context(), at, Range{ID: chunk.ID{1}, Minimum: 1, Offset: 0, Patience: time.Second},
 				make([]byte, 2*blockBytes))
 			require.Error(t, err)
 			require.Zero(t, n)
@@ -119,7 +119,8 @@ func TestRepliesThatDoNotAnswerTheRequestAreRefused(t *testing.T) {
 	}
 	at := wire.Hop{NodeID: "dn", Address: hostile(t, readAnswer(t, &good, data))}
 	p := make([]byte, 1000)
-	n, visible, err := c.Read(t.Context(), at, Range{ID: chunk.ID{1}, Minimum: 1, Offset: blockBytes - 500}, p)
+	n, visible, err := c.Read(t.Context(), at,
+		Range{ID: chunk.ID{1}, Minimum: 1, Offset: blockBytes - 500, Patience: time.Second}, p)
 	require.NoError(t, err)
 	require.Equal(t, int64(2*blockBytes), visible)
 	require.True(t, bytes.Equal(data[blockBytes-500:blockBytes+500], p[:n]))
@@ -143,7 +144,8 @@ func FuzzReadReply(f *testing.F) {
 		c := newClient(t)
 		at := wire.Hop{NodeID: "dn", Address: hostile(t, answer)}
 		p := make([]byte, length)
-		n, _, err := c.Read(t.Context(), at, Range{ID: chunk.ID{1}, Minimum: 1, Offset: offset}, p)
+		n, _, err := c.Read(t.Context(), at,
+			Range{ID: chunk.ID{1}, Minimum: 1, Offset: offset, Patience: time.Second}, p)
 		require.True(t, n >= 0 && n <= length)
 		if err != nil {
 			require.NotZero(t, fault.KindOf(err))

@@ -5,9 +5,10 @@ import "time"
 // Bounds of the memories: nodesMax · ≈ 200 B ≈ 200 KiB for failures and reads each.
 const (
 	// nodesMax bounds the memory of failed datanodes, of those read from, and of those that chunks were placed on;
-	// nodeBadFor is how long a failure counts.
-	nodesMax   = 1024
-	nodeBadFor = 10 * time.Second
+	// nodeBadFor is how long a failure counts, doubled up to nodeBadTimesMax times while it repeats: to 80 s.
+	nodesMax        = 1024
+	nodeBadFor      = 10 * time.Second
+	nodeBadTimesMax = 3
 
 	// A node is slow to read from when the median of its last readSamples reads of at most readSmallMax is
 	// readSlowFactor times the median of the others, and at least readSlowLeast. It is asked last for readSlowFor.

@@ -1,8 +1,6 @@
 package health
 
 import (
-	"time"
-
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/clock"
 )
@@ -19,7 +17,8 @@ type Nodes struct {
 func NewNodes(c clock.Clock) *Nodes {
 	n := &Nodes{clock: c}
 	n.Failures.clock, n.SlowReads.clock, n.SlowWrites.clock = c, c, c
-	n.Failures.mu.badUntil = make(map[string]time.Time)
+	n.Failures.mu.bad = make(map[string]badNode)
+	n.SlowWrites.failures = &n.Failures
 	return n
 }
 

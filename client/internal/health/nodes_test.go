@@ -24,10 +24,40 @@ func TestFailedNodesAreForgotten(t *testing.T) {
 	m.Failures.Failed("b:1")
 	now.Advance(nodeBadFor + 1)
 	require.Equal(t, replicas, m.OrderForRead(replicas))
+	// It fails again when it is tried again: it is left out for longer, but not for ever longer.
+	for i := range 2 * nodeBadTimesMax {
+		m.Failures.Failed("b:1")
+		m.Failures.Failed("b:1") // by another operation at the same time
+		wait := nodeBadFor << min(i+1, nodeBadTimesMax)
+		now.Advance(wait - 1)
+		require.Equal(t, "b", m.OrderForRead(replicas)[2].NodeID)
+		now.Advance(2)
+		require.Equal(t, replicas, m.OrderForRead(replicas))
+	}
+	now.Advance(nodeBadFor)
+	m.Failures.Failed("b:1")
+	now.Advance(nodeBadFor + 1)
+	require.Equal(t, replicas, m.OrderForRead(replicas), "what is over for long does not count")
 	for i := range 3 * nodesMax {
 		m.Failures.Failed(fmt.Sprint(i))
 	}
-	require.LessOrEqual(t, len(m.Failures.mu.badUntil), nodesMax)
+	require.LessOrEqual(t, len(m.Failures.mu.bad), nodesMax)
+}
+
+func TestNodesThatFailAreNotWrittenTo(t *testing.T) {
+	now := fakeclock.New(time.Unix(1, 0))
+	m := NewNodes(now)
+	hop := func(id string) wire.Hop { return wire.Hop{NodeID: id, Address: id + ":1"} }
+	m.SlowWrites.Placed([]wire.Hop{hop("a"), hop("b"), hop("c"), hop("d")})
+	m.SlowWrites.Slow("a")
+	m.Failures.Failed("d:1")
+	require.Equal(t, []string{"d", "a"}, m.SlowWrites.Avoid(2))
+	require.Equal(t, []string{"d"}, m.SlowWrites.Avoid(3), "rather a slow node than one that failed")
+	require.Equal(t, []string{"a"}, m.SlowWrites.Avoid(4), "a replica is missing for a slow node at most")
+	m.Failures.Failed("a:1")
+	require.Equal(t, []string{"a", "d"}, m.SlowWrites.Avoid(2), "none is named twice")
+	now.Advance(nodeBadFor)
+	require.Equal(t, []string{"a"}, m.SlowWrites.Avoid(2))
 }
 
 func TestMemoryOfSlowNodes(t *testing.T) {

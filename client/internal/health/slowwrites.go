@@ -12,8 +12,9 @@ import (
 // SlowWrites remembers which datanodes held up pipelines, so that chunks are placed elsewhere, and whether this
 // client's own link may be the slow one. Safe for concurrent use.
 type SlowWrites struct {
-	clock clock.Clock
-	mu    struct {
+	clock    clock.Clock
+	failures *Failures
+	mu       struct {
 		sync.Mutex
 		until map[string]time.Time // by node id; at most slowNodesMax
 		// suspect is the first hop that was found slow to reach last. If the next one is no better, this client's own
@@ -26,8 +27,8 @@ type SlowWrites struct {
 			nodeID string
 			at     time.Time
 		}
-		// known are the nodes that chunks were placed on: at least so many exist. At most nodesMax.
-		known map[string]struct{}
+		// known are the nodes that chunks were placed on, id to address: at least so many exist. At most nodesMax.
+		known map[string]string
 	}
 }
 
@@ -97,34 +98,39 @@ func (s *SlowWrites) Placed(replicas []wire.Hop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.known == nil || len(s.mu.known) > nodesMax {
-		s.mu.known = make(map[string]struct{})
+		s.mu.known = make(map[string]string)
 	}
 	for _, r := range replicas {
-		s.mu.known[r.NodeID] = struct{}{}
+		s.mu.known[r.NodeID] = r.Address
 	}
 }
 
-// Avoid lists the slow nodes that a chunk of so many replicas should not be placed on: all, while enough others are
-// known; else one, so that at most one replica is missing for it. replication 0 is the cluster's default, which is not
-// known here.
+// Avoid lists the nodes that a chunk of so many replicas should not be placed on: those that failed lately, then the
+// slow ones, all while enough others are known. Else it is one slow one, so that at most one replica is missing for it,
+// and none that failed: it may be back. replication 0 is the cluster's default, which is not known here.
 func (s *SlowWrites) Avoid(replication int) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.mu.until) == 0 {
-		return nil
-	}
-	now := s.clock.Now()
-	var nodes []string
-	for id, until := range s.mu.until {
-		if until.After(now) {
-			nodes = append(nodes, id)
-		} else {
-			delete(s.mu.until, id)
-		}
-	}
-	slices.Sort(nodes)
 	if replication <= 0 {
 		replication = len(s.mu.known)
 	}
-	return nodes[:min(len(nodes), max(len(s.mu.known)-replication, 1))]
+	spare := max(len(s.mu.known)-replication, 0)
+	nodes := s.failures.those(s.mu.known)
+	slices.Sort(nodes)
+	failed := min(len(nodes), spare)
+	nodes = nodes[:failed]
+	now := s.clock.Now()
+	for id, until := range s.mu.until {
+		switch {
+		case !until.After(now):
+			delete(s.mu.until, id)
+		case !slices.Contains(nodes[:failed], id):
+			nodes = append(nodes, id)
+		}
+	}
+	slices.Sort(nodes[failed:])
+	if len(nodes) == 0 {
+		return nil
+	}
+	return nodes[:min(len(nodes), max(spare, 1))]
 }

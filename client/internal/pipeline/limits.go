@@ -16,6 +16,9 @@ const (
 	recoveryWaitFirst  = 50 * time.Millisecond
 	recoveryWaitMost   = 2 * time.Second
 
+	// secondLook is how long a session that took its first hop for silent reads what has come meanwhile.
+	secondLook = 50 * time.Millisecond
+
 	// A hop is slow when its share of the time is slowFactor times that of the median of the others, at least
 	// slowShareLeast of each ack and half of the whole, over the last slowSteps steps of slowStep and slowSamples acks,
 	// reports or silent steps; and the node moves less than Options.SlowBytesPerSecond in all sessions.

@@ -54,6 +54,7 @@ func (p *placement) replace(ctx context.Context, excluded []string) error {
 		return err
 	}
 	p.put(other)
+	p.pipelines.Nodes.SlowWrites.Placed(other.Replicas)
 	p.existing = false
 	return nil
 }
@@ -173,9 +174,7 @@ func (p *placement) sealedEverywhere(ctx context.Context, excluded []string, len
 		if slices.Contains(excluded, hop.NodeID) {
 			continue
 		}
-		short, cancel := context.WithTimeout(ctx, p.pipelines.Datanodes.DialTimeout)
-		reply, err := p.pipelines.Datanodes.Stat(short, hop, p.id, false)
-		cancel()
+		reply, err := p.pipelines.Datanodes.Stat(ctx, hop, p.id, false, p.pipelines.Datanodes.DialTimeout)
 		if err != nil || chunk.State(reply.State) != chunk.Sealed || reply.Generation != uint64(p.generation) ||
 			reply.Length != length {
 			return nil

@@ -47,9 +47,11 @@ type session struct {
 		sealedBy []string  // node ids that acked the seal
 		meter    *hopMeter // nil: nothing had to wait for long yet
 		finished bool      // the ack of FlagSeal or FlagClose has come
-		err      *sessionError
-		closed   bool // by the owner: the ack goroutine must not touch packets
-		waiters  waiters
+		// owedBy is when the ack that is owed must have come; zero: none is owed.
+		owedBy  time.Time
+		err     *sessionError
+		closed  bool // by the owner: the ack goroutine must not touch packets
+		waiters waiters
 	}
 }
 
@@ -91,10 +93,9 @@ func (p *Pipelines) openSession(ctx, life context.Context, target sessionTarget,
 	if opened.conn, err = p.Datanodes.Begin(ctx, head.Address, deadline, wire.OpOpenWrite, open, packet); err != nil {
 		return nil, blameHead(err)
 	}
-	if err := opened.conn.Net.SetReadDeadline(deadline); err != nil { // the open ack is owed
-		p.Datanodes.Pool.Discard(opened.conn)
-		return nil, blameHead(opened.conn.Fault(err))
-	}
+	opened.mu.Lock()
+	opened.oweLocked(true, time.Now()) // the open ack
+	opened.mu.Unlock()
 	if first != nil {
 		opened.mu.window.add(first)
 	}
@@ -109,6 +110,26 @@ func (p *Pipelines) openSession(ctx, life context.Context, target sessionTarget,
 		_ = opened.fail(&sessionError{err: lifetime.Ended(life, "write chunk", "", nil)})
 	})
 	return opened, nil
+}
+
+// oweLocked notes whether the datanodes owe an ack from now on.
+func (s *session) oweLocked(owed bool, now time.Time) {
+	s.mu.owedBy = time.Time{}
+	if owed {
+		s.mu.owedBy = now.Add(s.pipelines.Datanodes.DataTimeout)
+	}
+	s.armLocked(now.Add(s.pipelines.Datanodes.SilenceTimeout))
+}
+
+// armLocked has the first hop say something until then, if an ack is owed.
+func (s *session) armLocked(deadline time.Time) {
+	if s.mu.err != nil || s.mu.closed {
+		return // the deadline of a failure stays
+	}
+	if s.mu.owedBy.Before(deadline) { // also if nothing is owed
+		deadline = s.mu.owedBy
+	}
+	_ = s.conn.Net.SetReadDeadline(deadline) // a dead socket shows at the next read
 }
 
 // await waits until a condition holds, the session fails, or ctx ends. holds is called with the session locked. Only
@@ -152,11 +173,10 @@ func (s *session) transmit(ctx context.Context, packet *Packet) (taken bool, err
 			"the pipeline grants a window of %d bytes, a packet takes %d", window.limit, cost)})
 	}
 	encoded := packet.encode(window.nextSeqno())
-	deadline := time.Now().Add(s.pipelines.Datanodes.DataTimeout)
-	if window.empty() && s.mu.err == nil {
-		_ = s.conn.Net.SetReadDeadline(deadline) // an ack is owed; a dead socket shows at the write
-	}
 	packet.sent = time.Now()
+	if window.empty() {
+		s.oweLocked(true, packet.sent)
+	}
 	window.add(packet)
 	// Warning: from here on an ack may release the packet. A peer that acks what it cannot have seen must not get the
 	// buffer reused while the socket still reads it, so this goroutine holds the buffer too. FuzzAck sees it fail
@@ -166,7 +186,7 @@ func (s *session) transmit(ctx context.Context, packet *Packet) (taken bool, err
 	broken := s.mu.err
 	if broken == nil {
 		// Under the lock, so that it never undoes the deadline of a failure.
-		_ = s.conn.Net.SetWriteDeadline(deadline)
+		_ = s.conn.Net.SetWriteDeadline(packet.sent.Add(s.pipelines.Datanodes.DataTimeout))
 	}
 	s.mu.Unlock()
 	if broken != nil {
@@ -307,10 +327,18 @@ func (s *session) readAcks() {
 // readPacket reads one OpenAck, Ack or Error; done: the session is over in order.
 func (s *session) readPacket() (done bool, err error) {
 	header, payload, err := s.conn.Packets.Next()
+	if errors.Is(err, os.ErrDeadlineExceeded) && s.lookAgain() {
+		header, payload, err = s.conn.Packets.Next()
+	}
 	if err != nil {
 		return false, err
 	}
 	switch header.Op {
+	case wire.OpAlive:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.armLocked(time.Now().Add(s.pipelines.Datanodes.SilenceTimeout))
+		return false, nil
 	case wire.OpOpenAck:
 		var ack wire.OpenAck
 		if err := wire.DecodeBody(payload, &ack); err != nil {
@@ -345,6 +373,15 @@ func (s *session) readPacket() (done bool, err error) {
 	return false, fault.New(fault.Protocol, "write chunk", "got op %d in a write session", header.Op)
 }
 
+// lookAgain reports whether what came while this process was held up is read before the first hop is blamed: it may
+// have said long ago that it lives. The reader goes on where it stopped.
+func (s *session) lookAgain() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armLocked(time.Now().Add(secondLook))
+	return s.mu.err == nil && !s.mu.closed
+}
+
 // onOpenAck handles that all hops accepted the session.
 func (s *session) onOpenAck(windowBytes int64) error {
 	s.mu.Lock()
@@ -354,9 +391,7 @@ func (s *session) onOpenAck(windowBytes int64) error {
 	}
 	window := &s.mu.window
 	s.mu.opened, window.limit = true, min(windowBytes, s.pipelines.WindowBytes)
-	if window.empty() && s.mu.err == nil {
-		_ = s.conn.Net.SetReadDeadline(time.Time{}) // nothing is owed
-	}
+	s.oweLocked(!window.empty(), time.Now())
 	for _, p := range window.packets { // the one that came with the open
 		p.sent = time.Now()
 	}
@@ -385,13 +420,7 @@ func (s *session) onAck(ack *wire.Ack) (done bool, err error) {
 			s.mu.sealedBy = append(s.mu.sealedBy, hop.NodeID)
 		}
 	}
-	if s.mu.err == nil {
-		deadline := time.Time{} // nothing is owed
-		if !window.empty() {
-			deadline = now.Add(s.pipelines.Datanodes.DataTimeout)
-		}
-		_ = s.conn.Net.SetReadDeadline(deadline) // a dead socket shows at the next read
-	}
+	s.oweLocked(!window.empty(), now)
 	report, oldest := acked.oldest.IsZero(), acked.oldest
 	if report && !window.empty() {
 		oldest = window.packets[0].sent

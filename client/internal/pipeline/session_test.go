@@ -52,7 +52,8 @@ func hostile(t testing.TB, answer []byte) string {
 func writeTwoPackets(t *testing.T, address string) {
 	ctx, life, buffers, nodes := t.Context(), lifetime.New(), bufpool.New(), health.NewNodes(clock.Real{})
 	datanodes := datanode.New(datanode.Options{DialTimeout: 3 * time.Second, DataTimeout: time.Second,
-		Bandwidth: datanode.NewBandwidth(clock.Real{}), Buffers: buffers, Nodes: nodes, Times: &health.ReadTimes{},
+		SilenceTimeout: time.Second,
+		Bandwidth:      datanode.NewBandwidth(clock.Real{}), Buffers: buffers, Nodes: nodes, Times: &health.ReadTimes{},
 		Clock: clock.Real{}})
 	p := New(Options{Datanodes: datanodes, Nodes: nodes, Life: life, Buffers: buffers, Clock: clock.Real{},
 		Logger: slog.New(slog.DiscardHandler), WindowBytes: 8 << 20, NodesLeast: 1, SlowBytesPerSecond: 16 << 20})
