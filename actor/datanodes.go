@@ -5,6 +5,7 @@ import (
 
 	"github.com/whispering-woods/ww/actor/codec"
 	"github.com/whispering-woods/ww/actor/replicas"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
 )
@@ -68,9 +69,9 @@ func registerNode(state *State, request *RegisterNode) (any, *fault.Error) {
 }
 
 func nodeGone(s *State, r *NodeGone) *fault.Error {
-	node, err := s.replicas.Nodes.Disconnected(session(r.NodeID, r.Session))
+	gone, err := s.replicas.Nodes.Disconnected(session(r.NodeID, r.Session))
 	if err == nil {
-		s.leases.PrimaryLost(node, s.step.Mono)
+		s.leases.PrimariesLost(func(node datanode.Index) bool { return node == gone }, s.step.Mono)
 	}
 	return err
 }

@@ -137,6 +137,7 @@ func (s *State) recoveryReason(slot namespace.InodeSlot) string {
 
 // continueRecoveries goes on with the files whose lease the namenode has.
 func (s *State) continueRecoveries() {
+	s.leases.PrimariesLost(s.replicas.Nodes.Silent, s.step.Mono)
 	for _, id := range s.leases.DueRecoveries(s.step.Mono, leasesPerTick) {
 		s.recoverFile(s.tree.Find(id))
 	}

@@ -195,10 +195,10 @@ func (l *Leases) DueRecoveries(now time.Duration, most int) (files []uint64) {
 	return files
 }
 
-// PrimaryLost allows another attempt in place of those that a node leads.
-func (l *Leases) PrimaryLost(node datanode.Index, now time.Duration) {
+// PrimariesLost allows other attempts in place of those that lost nodes lead.
+func (l *Leases) PrimariesLost(lost func(datanode.Index) bool, now time.Duration) {
 	l.recoveries.Scan(func(_ uint64, r *Recovery) bool {
-		if r.UnderWay() && r.Attempt().Primary == node {
+		if r.UnderWay() && lost(r.Attempt().Primary) {
 			r.Expire(now)
 		}
 		return true

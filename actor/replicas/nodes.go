@@ -317,6 +317,9 @@ func (t *Nodes) Away(id string) (time.Duration, bool) {
 	return t.room.step.Mono - max(t.list[index].heard, t.room.step.ActiveSince), true
 }
 
+// Silent reports whether a node is not live: it cannot be waited for.
+func (t *Nodes) Silent(index datanode.Index) bool { return !t.list[index].live() }
+
 // Liveness of a node that is known.
 func (t *Nodes) Liveness(id string) Liveness { return t.list[t.index[id]].liveness }
 
