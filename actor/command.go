@@ -23,6 +23,9 @@ type Command struct {
 	// Random seeds chunk ids, placement and read order. Filled by the shell for
 	// every command, from a cryptographic source.
 	Random [16]byte
+	// Near is the machine that the request came from, as the host part of a datanode's address, for placement and
+	// read order. Filled by the shell for requests of clients.
+	Near string
 	// Client, Sequence and OldestPending are the request's MutationHeader.
 	// Filled by the shell for mutations; zero for all other commands.
 	Client                  ClientID

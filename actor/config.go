@@ -43,6 +43,7 @@ type Config struct {
 	// Placement names the placement policy (placement.Names). Empty: weighted while
 	// all racks are equal, rack-spread as soon as racks differ.
 	Placement    string
+	ReadOrder    string        // names whom a reader asks first (placement.ReadOrders). Default least-loaded.
 	TickInterval time.Duration // how often the shell sends a Tick. Default 500 ms.
 	Version      string        // the program's version, for ClusterStatus
 }
@@ -91,6 +92,9 @@ func (c Config) Validate() error {
 	case placement.New(c.Placement) == nil:
 		return fmt.Errorf("placement policy %q is not known; there are %s", c.Placement,
 			strings.Join(placement.Names(), ", "))
+	case placement.NewReadOrder(c.ReadOrder) == nil:
+		return fmt.Errorf("read order %q is not known; there are %s", c.ReadOrder,
+			strings.Join(placement.ReadOrders(), ", "))
 	}
 	return nil
 }
@@ -100,5 +104,6 @@ func (c Config) replicas() replicas.Config {
 	return replicas.Config{StaleAfter: c.StaleAfter, DeadAfter: c.DeadAfter, RepairGrace: c.RepairGrace,
 		DeleteGrace: c.DeleteGrace, RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter,
 		CopiesPerNode: c.CopiesPerNode,
-		CopiesTotal:   c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement)}
+		CopiesTotal:   c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement),
+		ReadOrder: placement.NewReadOrder(c.ReadOrder)}
 }

@@ -70,7 +70,7 @@ func (s *State) Step(c Command) Effects {
 	s.command = &s.running
 	s.step.Now = max(c.Now, s.time)
 	s.step.Mono = max(c.Mono, s.step.Mono)
-	s.step.Random = step.NewRandom(c.Random)
+	s.step.Random, s.step.Near = step.NewRandom(c.Random), c.Near
 	s.step.Messages, s.step.Events = s.step.Messages[:0], s.step.Events[:0]
 	s.effects = Effects{FirstTxid: s.step.Txid + 1, Records: s.effects.Records[:0]}
 	result, err := s.dispatch(c.Request)

@@ -8,6 +8,7 @@ import (
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/namenode"
 	"github.com/whispering-woods/ww/daemon/config"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // StartNamenode starts a namenode; ctx bounds the start. It is ready when it
@@ -30,7 +31,7 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 	if err := section.Validate(); err != nil {
 		return namenodeOptions{}, err
 	}
-	return namenodeOptions{
+	options := namenodeOptions{
 		process: newProcessOptions(section.Process),
 		namenode: namenode.Options{
 			ID: section.ID, Listen: section.Listen, LogServers: section.LogServers, ConnectionsMax: section.Connections,
@@ -45,10 +46,14 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 				DeadAfter:      time.Duration(section.DeadAfter), DeleteGrace: time.Duration(section.UnknownGrace),
 				RepairGrace:   time.Duration(section.RepairGrace),
 				SafeModeShare: int(section.SafeModeThreshold*1000 + 0.5),
-				Placement:     section.Placement, Version: Version,
+				Placement:     section.Placement, ReadOrder: section.ReadOrder, Version: Version,
 			},
 		},
-	}, nil
+	}
+	if err := options.namenode.Actor.WithDefaults().Validate(); err != nil { // it alone knows the policies
+		return namenodeOptions{}, &fault.Error{Kind: fault.Invalid, Op: "config", Reason: "namenode: " + err.Error()}
+	}
+	return options, nil
 }
 
 func startNamenode(ctx context.Context, options namenodeOptions, sharedAdmin string,

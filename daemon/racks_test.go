@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -45,16 +47,27 @@ func TestCopiesAreSpreadOverRacks(t *testing.T) {
 	}
 }
 
-// The configuration knows the policies that there are.
+// Every policy and every read order can be chosen, and is named where people look for it.
 func TestEveryPlacementPolicyCanBeChosen(t *testing.T) {
-	n := config.Default().Namenode
-	for _, name := range append(placement.Names(), "") {
-		n.Placement = name
-		o, err := newNamenodeOptions(n)
-		require.NoError(t, err)
-		require.NoError(t, o.namenode.Actor.WithDefaults().Validate())
+	usage := func(field string) string {
+		described, found := reflect.TypeFor[config.Namenode]().FieldByName(field)
+		require.True(t, found)
+		return described.Tag.Get("usage")
 	}
-	n.Placement = "nowhere"
-	_, err := newNamenodeOptions(n)
-	require.ErrorContains(t, err, strings.Join(placement.Names(), ", "))
+	guide, err := os.ReadFile("../docs/operations.md")
+	require.NoError(t, err)
+	for field, names := range map[string][]string{"Placement": placement.Names(), "ReadOrder": placement.ReadOrders()} {
+		for _, name := range append(names, "", "nowhere") {
+			section := config.Default().Namenode
+			reflect.ValueOf(&section).Elem().FieldByName(field).SetString(name)
+			_, err := newNamenodeOptions(section)
+			if name == "nowhere" {
+				require.ErrorContains(t, err, strings.Join(names, ", "))
+				continue
+			}
+			require.NoError(t, err, name)
+			require.Contains(t, usage(field), name)
+			require.Contains(t, string(guide), "`"+name+"`")
+		}
+	}
 }

@@ -89,7 +89,7 @@ func TestEverySettingHasAnEffect(t *testing.T) {
 func changes(kind reflect.Type) (all []func(reflect.Value)) {
 	switch kind.Kind() {
 	case reflect.String:
-		for _, text := range []string{"debug", "text", "json", "127.0.0.1:7799", "some", "weighted"} {
+		for _, text := range []string{"debug", "text", "json", "127.0.0.1:7799", "some", "weighted", "random"} {
 			all = append(all, func(v reflect.Value) { v.SetString(text) })
 		}
 	case reflect.Slice:

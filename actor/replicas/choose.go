@@ -25,7 +25,7 @@ func (c *Chooser) choose(count int, size int64, exclude func(*node) bool, presen
 	c.candidates = c.candidates[:0]
 	for _, n := range c.room.Nodes.all() {
 		if n.takes(size) && !exclude(n) {
-			c.candidates = append(c.candidates, n.candidate())
+			c.candidates = append(c.candidates, n.candidate(c.room.step.Near))
 		}
 	}
 	if len(c.candidates) == 0 {

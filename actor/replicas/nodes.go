@@ -91,9 +91,16 @@ func (n *node) busy() int64 {
 // takes reports whether a replica of a size may be placed on it.
 func (n *node) takes(size int64) bool { return n.live() && n.largest >= size }
 
-func (n *node) candidate() placement.Candidate {
+// candidate is the node as policies see it; near is the machine that asks.
+func (n *node) candidate(near string) placement.Candidate {
 	return placement.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity,
-		Load: n.busy()}
+		Load: n.busy(), Local: n.stands(near)}
+}
+
+// stands reports whether the node is on a machine, as it is named in addresses.
+func (n *node) stands(machine string) bool {
+	port, ok := strings.CutPrefix(n.address, machine)
+	return ok && machine != "" && strings.HasPrefix(port, ":")
 }
 
 // fuller reports whether it has the lower free share; the higher index among equals.
@@ -359,7 +366,7 @@ func (t *Nodes) Locations(indexes []datanode.Index) []chunk.Location {
 }
 
 // order puts nodes in order for a reader or a pipeline: live before stale before
-// dead, less loaded first, chance among equals.
+// dead, then as the read order says, chance among equals.
 func (t *Nodes) order(indexes []datanode.Index) {
 	for i := len(indexes) - 1; i > 0; i-- {
 		j := t.room.step.Random.Below(i + 1)
@@ -370,7 +377,9 @@ func (t *Nodes) order(indexes []datanode.Index) {
 		if first.liveness != second.liveness {
 			return int(second.liveness) - int(first.liveness)
 		}
-		return int(min(first.busy(), 1<<30) - min(second.busy(), 1<<30))
+		near := t.room.step.Near
+		one, other := first.candidate(near), second.candidate(near)
+		return t.room.config.ReadOrder(&one, &other)
 	})
 }
 

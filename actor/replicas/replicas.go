@@ -20,6 +20,7 @@ type Config struct {
 	CopiesPerNode, CopiesTotal            int
 	SafeModeShare                         int
 	Placement                             placement.Policy
+	ReadOrder                             placement.ReadOrder
 }
 
 // Replicas is what is known of all replicas. Its parts reach each other through

@@ -16,6 +16,8 @@ type Context struct {
 	// Now is the wall clock in Unix ms, Mono the time since the shell started; neither goes back.
 	Now  int64
 	Mono time.Duration
+	// Near is the machine that the command came from, as the host part of a datanode's address; "": none.
+	Near string
 	// Random is drawn from in the order of execution.
 	Random Random
 	// Txid of the last record applied.

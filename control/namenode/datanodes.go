@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"google.golang.org/grpc/peer"
 
@@ -211,6 +212,12 @@ func (r *receiver) copyResult(m *controlpb.CopyResult) (*actor.CopyResult, error
 			keyError, request.Error)
 	}
 	return request, err
+}
+
+// hostOf is the caller's address without its port; "" if it is not known.
+func hostOf(ctx context.Context) string {
+	address := peerOf(ctx)
+	return address[:max(0, strings.LastIndexByte(address, ':'))]
 }
 
 // peerOf is the caller's network address, for logs.

@@ -48,7 +48,7 @@ type answer struct {
 var errOver = errors.New("the term is over")
 
 func newCall(ctx context.Context, request actor.Request) *call {
-	return &call{ctx: ctx, command: actor.Command{Request: request}, answer: make(chan answer, 1)}
+	return &call{ctx: ctx, command: actor.Command{Request: request, Near: hostOf(ctx)}, answer: make(chan answer, 1)}
 }
 
 // ownCall is a call of the shell itself: no caller can abandon it.

@@ -52,7 +52,8 @@ type Namenode struct {
 	LogServers        []string `key:"log_servers" usage:"host:port of every log server"`
 	Replication       int      `key:"replication" usage:"replication of files that ask for none"`
 	ChunkSize         Size     `key:"chunk_size" usage:"chunk size of files that ask for none"`
-	Placement         string   `key:"placement" usage:"how datanodes are chosen for copies: weighted (by load and free space), round-robin or rack-spread; empty: rack-spread as soon as racks differ, else weighted"`
+	ReadOrder         string   `key:"read_order" usage:"whom a reader asks first: least-loaded (also if empty), local-first (a datanode on its own machine) or random"`
+	Placement         string   `key:"placement" usage:"how datanodes are chosen for copies: weighted (by free space and load), round-robin, rack-spread or local-first (the first on the writer's machine); empty: rack-spread as soon as racks differ, else weighted"`
 	LeaseSoftLimit    Duration `key:"lease_soft_limit" usage:"time without a renewal after which another client may take over a writer's lease"`
 	LeaseHardLimit    Duration `key:"lease_hard_limit" usage:"time without a renewal after which the namenode ends a writer's lease"`
 	DeadAfter         Duration `key:"dead_after" usage:"time without a heartbeat after which a datanode counts as dead"`

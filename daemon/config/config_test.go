@@ -128,10 +128,8 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	require.ErrorContains(t, Datanode{Listen: "0.0.0.0:1", Disks: []string{"x"}, Namenodes: []string{"n:1"}}.Validate(),
 		"datanode.advertise")
 	named := Default().Namenode
-	named.ID, named.Placement = strings.Repeat("n", 65), "anywhere"
+	named.ID = strings.Repeat("n", 65)
 	require.ErrorContains(t, named.Validate(), "namenode.id: has 65 bytes")
-	require.ErrorContains(t, named.Validate(),
-		`namenode.placement: "anywhere" is none of weighted, round-robin, rack-spread`)
 	runtime := Default().Datanode
 	runtime.Disks, runtime.AdminListen, runtime.GCPercent, runtime.MemoryLimit = []string{"x"}, "nowhere", 5, 1<<20
 	for _, key := range []string{"datanode.admin_listen", "datanode.gc_percent", "datanode.memory_limit"} {

@@ -32,9 +32,6 @@ const (
 	memoryLimitMin = 64 << 20
 )
 
-// placements are the names of the placement policies; those of package actor.
-func placements() []string { return []string{"weighted", "round-robin", "rack-spread"} }
-
 // checks gathers what is wrong with a section, so that one start shows all.
 type checks struct{ wrong []string }
 
@@ -149,8 +146,6 @@ func (n Namenode) Validate() error {
 	check.addresses("namenode.log_servers", n.LogServers)
 	within(&check, "namenode.replication", n.Replication, 1, limits.ReplicationMax)
 	check.chunkSize("namenode.chunk_size", n.ChunkSize)
-	check.that(n.Placement == "" || slices.Contains(placements(), n.Placement), "namenode.placement",
-		"%q is none of %s", n.Placement, strings.Join(placements(), ", "))
 	check.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit",
 		"%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
 	check.that(n.DeadAfter >= Duration(limits.StaleAfterDefault), "namenode.dead_after",

@@ -1,6 +1,6 @@
 // Package placement chooses the datanodes for new replicas: one file for each
-// policy, and a row for it in the table of policies. Its name stands in package
-// daemon/config too, which may not import this one, and in docs/operations.md.
+// policy, and a row for it in the table of policies, which is the only place that
+// knows the names; docs/operations.md says what each does and reaches.
 //
 // It owns no state but the cursor of a policy, runs no goroutine, and knows of datanodes only what a Candidate
 // says. Which nodes are candidates is decided in package replicas.
@@ -20,6 +20,9 @@ type Candidate struct {
 	CapacityBytes int64
 	// Load is the writes and reads it is busy with, those placed on it since its last heartbeat included.
 	Load int64
+	// PressurePermille is how much of its time the machine's busiest part is busy, CPU or disk: 0..1000.
+	PressurePermille int64
+	Local            bool // the writer runs on the same machine
 }
 
 // Policy chooses where replicas go. An implementation may keep state (a cursor): it is called in command order
@@ -30,34 +33,48 @@ type Policy interface {
 	Choose(candidates []Candidate, count int, present []string, random *step.Random) []int
 }
 
+// named is a row of a table of choices.
+type named[T any] struct {
+	name   string // in settings
+	choice T
+}
+
+func names[T any](table []named[T]) []string {
+	list := make([]string, len(table))
+	for i, row := range table {
+		list[i] = row.name
+	}
+	return list
+}
+
+// find returns the zero value if there is no such name.
+func find[T any](table []named[T], name string) (choice T) {
+	for _, row := range table {
+		if row.name == name {
+			return row.choice
+		}
+	}
+	return choice
+}
+
 // policies has a row for each policy: its name in settings, and what makes one.
-var policies = []struct {
-	name  string
-	empty func() Policy
-}{
+var policies = []named[func() Policy]{
 	{"weighted", func() Policy { return weighted{} }},
 	{"round-robin", func() Policy { return &roundRobin{} }},
 	{"rack-spread", func() Policy { return rackSpread{} }},
+	{"local-first", func() Policy { return localFirst{} }},
 }
 
 // Names lists the policies for settings and messages.
-func Names() []string {
-	names := make([]string, len(policies))
-	for i, p := range policies {
-		names[i] = p.name
-	}
-	return names
-}
+func Names() []string { return names(policies) }
 
 // New makes a policy by name; nil if the name is not known. Without a name the racks of the candidates decide.
 func New(name string) Policy {
 	if name == "" {
 		return byRacks{}
 	}
-	for _, p := range policies {
-		if p.name == name {
-			return p.empty()
-		}
+	if empty := find(policies, name); empty != nil {
+		return empty()
 	}
 	return nil
 }
