@@ -18,6 +18,7 @@ type appender struct {
 	judge     *judge
 	random    *rand.Rand
 	directory string
+	idle      time.Duration // most time between two steps; with it, files stay open for long
 	serial    int
 	contents  map[string][]byte // acknowledged bytes of all files
 
@@ -29,6 +30,9 @@ type appender struct {
 }
 
 func (a *appender) step(ctx context.Context, user *client.Client) error {
+	if a.idle > 0 {
+		pause(ctx, time.Duration(a.random.Int64N(int64(a.idle))))
+	}
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
 	switch {
@@ -42,7 +46,11 @@ func (a *appender) step(ctx context.Context, user *client.Client) error {
 		}
 		return a.reopen(user)
 	}
-	switch choice := a.random.IntN(20); {
+	choice := a.random.IntN(20)
+	if a.idle > 0 && a.random.IntN(4) > 0 {
+		choice = 20
+	}
+	switch {
 	case choice < 5 || len(a.content) > fileBytesMax:
 		return a.close(ctx)
 	case choice < 6: // the writer's process ends

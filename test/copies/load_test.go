@@ -51,12 +51,12 @@ func newLoad(address string, seed uint64, j *judge) *load {
 	l := &load{address: address}
 	l.mu.refused = map[string]int{}
 	random := func(index int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(100+index))) }
-	for i := range 3 {
-		l.workers = append(l.workers, &storer{judge: j, random: random(len(l.workers)),
+	for i, pace := range []time.Duration{0, 0, 100 * time.Millisecond, 500 * time.Millisecond} {
+		l.workers = append(l.workers, &storer{judge: j, random: random(len(l.workers)), pace: pace,
 			directory: fmt.Sprintf("/store-%d", i), contents: map[string][]byte{}})
 	}
-	for i := range 4 {
-		l.workers = append(l.workers, &appender{judge: j, random: random(len(l.workers)),
+	for i, idle := range []time.Duration{0, 0, 0, 500 * time.Millisecond, 4 * time.Second} {
+		l.workers = append(l.workers, &appender{judge: j, random: random(len(l.workers)), idle: idle,
 			directory: fmt.Sprintf("/append-%d", i), contents: map[string][]byte{}})
 	}
 	serial := &atomic.Int64{}

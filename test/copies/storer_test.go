@@ -18,6 +18,7 @@ type storer struct {
 	judge     *judge
 	random    *rand.Rand
 	directory string
+	pace      time.Duration // that its source takes for 64 KiB
 	serial    int
 	names     []string          // what is there, oldest first
 	contents  map[string][]byte // acknowledged
@@ -39,7 +40,8 @@ func (s *storer) step(ctx context.Context, user *client.Client) error {
 	content := noise(s.random, s.size())
 	given := acknowledgement{what: "put", path: name, pieces: []piece{{0, content}}, length: int64(len(content)),
 		begun: time.Now()}
-	_, err := user.Store(ctx, name, bytes.NewReader(content), int64(len(content)), client.StoreOptions{
+	source := &pacedSource{Reader: bytes.NewReader(content), pace: s.pace}
+	_, err := user.Store(ctx, name, source, int64(len(content)), client.StoreOptions{
 		CreateOptions: client.CreateOptions{Parents: true, ChunkSize: chunkSize(s.random)},
 	})
 	if err != nil {
@@ -49,8 +51,22 @@ func (s *storer) step(ctx context.Context, user *client.Client) error {
 	return s.judge.accept(ctx, given)
 }
 
+// pacedSource is a slow source, which gives the harm time to meet a put.
+type pacedSource struct {
+	*bytes.Reader
+	pace time.Duration
+}
+
+func (s *pacedSource) ReadAt(data []byte, offset int64) (int, error) {
+	pause(context.Background(), s.pace*time.Duration(len(data))/(64<<10))
+	return s.Reader.ReadAt(data, offset)
+}
+
 // size favours what goes into packs, and the edges.
 func (s *storer) size() int {
+	if s.pace > 0 {
+		return 1 + s.random.IntN(2<<20)
+	}
 	switch s.random.IntN(6) {
 	case 0:
 		return 64 << 10
