@@ -170,17 +170,15 @@ start the namenode stays in it until the datanodes have reported their chunks.`,
 
 func newRecoverLease(program *app) *cobra.Command {
 	var wait time.Duration
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, 1, &cobra.Command{
 		Use:   "recover-lease [flags] PATH",
 		Short: "take a file from its writer and close it",
 		Long: `End the lease of another client at once, whether it is alive or not, and close
 its file at the length that all replicas agree on: everything flushed is kept.
 The command waits until the file is closed, at most for --wait. Exit code 0: it is
 closed; 5: the recovery still runs, try again.`,
-		Example:           "  ww admin recover-lease /logs/today",
-		Args:              arguments(1, 1),
-		ValidArgsFunction: program.completeRemote,
-	}
+		Example: "  ww admin recover-lease /logs/today",
+	})
 	cmd.RunE = program.askingOf(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 		closed, err := awaitRecovery(ctx, woods, path, wait)
 		if err != nil {

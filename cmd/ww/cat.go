@@ -21,7 +21,7 @@ type span struct{ offset, length int64 }
 func newCat(program *app) *cobra.Command {
 	part := span{length: -1}
 	var limit bandwidth
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:   "cat [flags] PATH…",
 		Short: "write files to standard output",
 		Long: `Write files to standard output, one after the other. For a file that is
@@ -29,9 +29,7 @@ being written that is what has been flushed. With --json the bytes come in objec
 type "data", in base64.`,
 		Example: `  ww cat /logs/today
   ww cat --offset 1048576 --length 4096 /data/image.raw | xxd`,
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	cmd.Flags().Int64Var(&part.offset, "offset", 0, "start at this byte")
 	cmd.Flags().Int64Var(&part.length, "length", -1, "at most this many bytes; -1: to the end")
 	limit.register(cmd)

@@ -57,6 +57,12 @@ cluster.`,
 	}
 }
 
+// ofPaths makes cmd take so many paths of the cluster, least to most of them; most < 0: any number.
+func (a *app) ofPaths(least, most int, cmd *cobra.Command) *cobra.Command {
+	cmd.Args, cmd.ValidArgsFunction = arguments(least, most), a.completeRemote
+	return cmd
+}
+
 // completeRemote offers paths of the cluster.
 func (a *app) completeRemote(cmd *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
 	found := a.remotePaths(cmd.Context(), start)

@@ -14,7 +14,7 @@ import (
 
 func newCp(program *app) *cobra.Command {
 	var flags transferFlags
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(2, -1, &cobra.Command{
 		Use:   "cp [flags] SOURCE… TARGET",
 		Short: "copy files within the cluster",
 		Long: `Copy files within the cluster. The datanodes copy the bytes among themselves,
@@ -23,9 +23,7 @@ the bytes pass through this process. A copy appears when it is complete, and has
 the replication and chunk size of its source unless flags say otherwise.`,
 		Example: `  ww cp /a/report.pdf /b/
   ww cp -r /photos /photos-copy`,
-		Args:              arguments(2, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	flags.register(cmd, true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
@@ -55,7 +53,7 @@ the replication and chunk size of its source unless flags say otherwise.`,
 
 func newMv(program *app) *cobra.Command {
 	var force bool
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(2, -1, &cobra.Command{
 		Use:   "mv [flags] SOURCE… TARGET",
 		Short: "rename or move files and directories",
 		Long: `Rename files and directories; each rename happens in one step. With several
@@ -63,9 +61,7 @@ sources, or a TARGET that is a directory, they keep their names below TARGET.`,
 		Example: `  ww mv /a.txt /b.txt
   ww mv -f /new.csv /data/current.csv
   ww mv /a /b /c /archive/`,
-		Args:              arguments(2, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "overwrite existing files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()

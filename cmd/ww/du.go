@@ -12,16 +12,14 @@ import (
 
 func newDu(program *app) *cobra.Command {
 	var summary bool
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(0, -1, &cobra.Command{
 		Use:   "du [flags] [PATH…]",
 		Short: "sum up the bytes below directories",
 		Long: `Show the bytes of files, the bytes that all their copies take, and the number of
 files: for each entry of a directory and then for the directory itself, or with -s
 for the directory only.`,
-		Example:           "  ww du -h /photos\n  ww du -s -h /",
-		Args:              arguments(0, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+		Example: "  ww du -h /photos\n  ww du -s -h /",
+	})
 	human := humanFlag(cmd)
 	cmd.Flags().BoolVarP(&summary, "summary", "s", false, "one line for each path")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -18,7 +18,7 @@ type listFlags struct {
 
 func newLs(program *app) *cobra.Command {
 	var flags listFlags
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(0, -1, &cobra.Command{
 		Use:   "ls [flags] [PATH…]",
 		Short: "list directories",
 		Long: `List directories, in order of names; without a PATH the root. A name of a
@@ -28,9 +28,7 @@ change (UTC) and name; "w" marks a file that is being written.`,
 		Example: `  ww ls /photos
   ww ls -l -h /photos
   ww ls -R --json / | jq -r .path`,
-		Args:              arguments(0, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	flags.human = humanFlag(cmd)
 	cmd.Flags().BoolVarP(&flags.long, "long", "l", false, "one line with details for each")
 	cmd.Flags().BoolVarP(&flags.recursive, "recursive", "R", false, "go down into directories")

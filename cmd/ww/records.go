@@ -98,7 +98,7 @@ func newRecordsCat(program *app) *cobra.Command {
 	var follow bool
 	var offset int64
 	var every time.Duration
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, 1, &cobra.Command{
 		Use:   "cat [flags] PATH",
 		Short: "show the records of a file, one per line",
 		Long: `Show the records of a file in their order, one per line. Remains of failed
@@ -108,9 +108,7 @@ offset in the file, and its payload in base64.`,
 		Example: `  ww records cat /logs/events
   ww records cat --json --offset 4096 /logs/events
   ww records cat -f /logs/events`,
-		Args:              arguments(1, 1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep showing what is appended")
 	cmd.Flags().Int64Var(&offset, "offset", 0, "start with the record at this offset")
 	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f checks for more")

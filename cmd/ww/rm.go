@@ -12,7 +12,7 @@ import (
 
 func newRm(program *app) *cobra.Command {
 	var recursive, force bool
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:     "rm [flags] PATH…",
 		Aliases: []string{"delete"},
 		Short:   "remove files and directories",
@@ -20,9 +20,7 @@ func newRm(program *app) *cobra.Command {
 directory needs no -r. With -f, a path that does not exist is not an error.`,
 		Example: `  ww rm /old.log
   ww rm -r /photos-copy`,
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "directories with everything in them")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "ignore paths that do not exist")
 	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
@@ -46,13 +44,11 @@ directory needs no -r. With -f, a path that does not exist is not an error.`,
 
 func newMkdir(program *app) *cobra.Command {
 	var parents bool
-	cmd := &cobra.Command{
-		Use:               "mkdir [flags] PATH…",
-		Short:             "make directories",
-		Example:           "  ww mkdir /photos\n  ww mkdir -p /logs/2026/11",
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	cmd := program.ofPaths(1, -1, &cobra.Command{
+		Use:     "mkdir [flags] PATH…",
+		Short:   "make directories",
+		Example: "  ww mkdir /photos\n  ww mkdir -p /logs/2026/11",
+	})
 	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parents too; an existing directory is no error")
 	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 		if err := woods.Mkdir(ctx, path, client.MkdirOptions{Parents: parents}); err != nil {
@@ -67,15 +63,13 @@ func newMkdir(program *app) *cobra.Command {
 func newTouch(program *app) *cobra.Command {
 	var flags transferFlags
 	var parents bool
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:   "touch [flags] PATH…",
 		Short: "make empty files where there are none",
 		Long: "Make an empty file at each path that does not exist. Existing files and\n" +
 			"directories stay as they are.",
-		Example:           "  ww touch /done",
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+		Example: "  ww touch /done",
+	})
 	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parent directories")
 	flags.parallel = 1
 	flags.registerCreate(cmd)

@@ -12,12 +12,10 @@ import (
 )
 
 func newStat(program *app) *cobra.Command {
-	return &cobra.Command{
-		Use:               "stat [flags] PATH…",
-		Short:             "show everything about files and directories",
-		Example:           "  ww stat /photos/fox.jpg\n  ww stat --json / | jq .children",
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
+	return program.ofPaths(1, -1, &cobra.Command{
+		Use:     "stat [flags] PATH…",
+		Short:   "show everything about files and directories",
+		Example: "  ww stat /photos/fox.jpg\n  ww stat --json / | jq .children",
 		RunE: program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 			info, err := woods.Stat(ctx, path)
 			if err != nil {
@@ -38,20 +36,18 @@ func newStat(program *app) *cobra.Command {
 			}
 			return nil
 		}),
-	}
+	})
 }
 
 func newTest(program *app) *cobra.Command {
 	var exists, file, directory bool
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, 1, &cobra.Command{
 		Use:   "test -e|-f|-d PATH",
 		Short: "check whether a path exists, as a file or directory",
 		Long: `Exit code 0 means yes, 1 means no; any other code is an error, for example 5 when
 no namenode answers. Nothing is printed without --json.`,
-		Example:           "  ww test -e /done && echo finished\n  ww test -d /photos || ww mkdir /photos",
-		Args:              arguments(1, 1),
-		ValidArgsFunction: program.completeRemote,
-	}
+		Example: "  ww test -e /done && echo finished\n  ww test -d /photos || ww mkdir /photos",
+	})
 	cmd.Flags().BoolVarP(&exists, "exists", "e", false, "does it exist?")
 	cmd.Flags().BoolVarP(&file, "file", "f", false, "is it a file?")
 	cmd.Flags().BoolVarP(&directory, "directory", "d", false, "is it a directory?")
@@ -83,15 +79,13 @@ no namenode answers. Nothing is printed without --json.`,
 }
 
 func newChecksum(program *app) *cobra.Command {
-	return &cobra.Command{
+	return program.ofPaths(1, -1, &cobra.Command{
 		Use:   "checksum [flags] PATH…",
 		Short: "compare files without reading them",
 		Long: `Print a checksum of each file's content, computed by the datanodes from the
 checksums that they store. Files with the same content and chunk size have the
 same one.`,
-		Example:           "  ww checksum /a /b",
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
+		Example: "  ww checksum /a /b",
 		RunE: program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 			sum, err := woods.Checksum(ctx, path)
 			if err != nil {
@@ -101,19 +95,17 @@ same one.`,
 			out.text("%s  %s", sum, shown(path))
 			return nil
 		}),
-	}
+	})
 }
 
 func newLocate(program *app) *cobra.Command {
 	part := span{length: -1}
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:   "locate [flags] PATH…",
 		Short: "show the chunks of files and where their replicas are",
 		Example: `  ww locate /photos/fox.jpg
   ww locate --offset 1000000 --length 1 --json /data/image.raw`,
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	cmd.Flags().Int64Var(&part.offset, "offset", 0, "chunks from this byte on")
 	cmd.Flags().Int64Var(&part.length, "length", -1, "only the chunks of this many bytes; -1: to the end")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

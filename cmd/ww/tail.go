@@ -41,14 +41,12 @@ func (e *ends) check(cmd *cobra.Command) error {
 
 func newHead(program *app) *cobra.Command {
 	var limits ends
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:   "head [flags] PATH…",
 		Short: "show the beginning of files",
 		Example: `  ww head /logs/today
   ww head -c 512 /data/image.raw | xxd`,
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	limits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := limits.check(cmd); err != nil {
@@ -134,16 +132,14 @@ func newTail(program *app) *cobra.Command {
 	var limits ends
 	var follow bool
 	var every time.Duration
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:   "tail [flags] PATH…",
 		Short: "show the end of files",
 		Long: `Show the end of files. With -f, keep showing what is appended, as soon as the
 writer has flushed it, until Ctrl-C or until the file is removed.`,
 		Example: `  ww tail -n 100 /logs/today
   ww tail -f /logs/today`,
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	limits.register(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep showing what is appended")
 	cmd.Flags().DurationVar(&every, "every", 500*time.Millisecond, "how often -f checks for more")

@@ -11,16 +11,14 @@ import (
 
 func newTruncate(program *app) *cobra.Command {
 	var text string
-	cmd := &cobra.Command{
+	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:   "truncate -s SIZE PATH…",
 		Short: "cut files to a size",
 		Long: `Cut files to a size; the bytes after it are lost. A file cannot grow this way,
 and one that is being written cannot be cut.`,
 		Example: `  ww truncate -s 0 /logs/today
   ww truncate -s 64MiB /data/image.raw`,
-		Args:              arguments(1, -1),
-		ValidArgsFunction: program.completeRemote,
-	}
+	})
 	cmd.Flags().StringVarP(&text, "size", "s", "", "the new `size`, bytes or with a unit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if text == "" {
