@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,8 +56,8 @@ func (t *targetFlags) register(cmd *cobra.Command) {
 type target struct {
 	name      string
 	clients   []*client.Client
-	dataFiles string // local directory of a cluster of our own; "" else
-	stop      func(context.Context) error
+	dataFiles string                        // local directory of a cluster of our own; "" else
+	ends      []func(context.Context) error // of a cluster of our own, the last one first
 }
 
 // open connects, and starts a cluster if one of our own is asked for.
@@ -74,7 +75,12 @@ func (t *targetFlags) open(ctx context.Context, cmd *cobra.Command) (_ *target, 
 	if t.verbose {
 		logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 	}
-	out := &target{stop: func(context.Context) error { return nil }}
+	out := &target{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, out.close(ctx))
+		}
+	}()
 	var options client.Options
 	switch {
 	case t.alone:
@@ -94,14 +100,12 @@ func (t *targetFlags) open(ctx context.Context, cmd *cobra.Command) (_ *target, 
 	for range t.clients {
 		one, err := client.Dial(ctx, options)
 		if err != nil {
-			return nil, errors.Join(err, out.close(ctx))
+			return nil, err
 		}
 		out.clients = append(out.clients, one)
 	}
-	if _, err := out.clients[0].ClusterStatus(ctx); err != nil {
-		return nil, errors.Join(err, out.close(ctx))
-	}
-	return out, nil
+	_, err = out.clients[0].ClusterStatus(ctx)
+	return out, err
 }
 
 // configured gives the options for a cluster that runs already: flag, environment, file, default.
@@ -124,7 +128,7 @@ func (t *targetFlags) configured(cmd *cobra.Command) (client.Options, error) {
 
 // startMini starts a cluster in a folder of its own.
 func (out *target) startMini(ctx context.Context, t *targetFlags, logger *slog.Logger) ([]string, error) {
-	directory, err := makeFolder(t.directory)
+	directory, err := out.folder(t.directory)
 	if err != nil {
 		return nil, err
 	}
@@ -133,19 +137,16 @@ func (out *target) startMini(ctx context.Context, t *targetFlags, logger *slog.L
 	settings.TrashDelay = config.Duration(time.Second)
 	cluster, err := daemon.StartMini(ctx, settings, logger)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(directory))
+		return nil, err
 	}
 	out.name, out.dataFiles = "mini", directory
-	out.stop = func(ctx context.Context) error { return errors.Join(cluster.Close(ctx), os.RemoveAll(directory)) }
-	if err := cluster.WaitReady(ctx); err != nil {
-		return nil, errors.Join(err, out.close(ctx))
-	}
-	return []string{cluster.Address("grpc")}, nil
+	out.ends = append(out.ends, cluster.Close)
+	return []string{cluster.Address("grpc")}, cluster.WaitReady(ctx)
 }
 
 // startNamenode starts a log server and a namenode, without a datanode.
 func (out *target) startNamenode(ctx context.Context, parent string, logger *slog.Logger) ([]string, error) {
-	directory, err := makeFolder(parent)
+	directory, err := out.folder(parent)
 	if err != nil {
 		return nil, err
 	}
@@ -154,30 +155,26 @@ func (out *target) startNamenode(ctx context.Context, parent string, logger *slo
 		"127.0.0.1:0", ""
 	log, err := daemon.StartLogServer(ctx, settings.Logserver, logger)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(directory))
+		return nil, err
 	}
+	out.ends = append(out.ends, log.Close)
 	settings.Namenode.Listen, settings.Namenode.LogServers = "127.0.0.1:0", []string{log.Address("grpc")}
 	namenode, err := daemon.StartNamenode(ctx, settings.Namenode, logger)
 	if err != nil {
-		return nil, errors.Join(err, log.Close(ctx), os.RemoveAll(directory))
+		return nil, err
 	}
 	out.name = "namenode"
-	out.stop = func(ctx context.Context) error {
-		return errors.Join(namenode.Close(ctx), log.Close(ctx), os.RemoveAll(directory))
-	}
-	for _, d := range []*daemon.Daemon{log, namenode} {
-		if err := d.WaitReady(ctx); err != nil {
-			return nil, errors.Join(err, out.close(ctx))
-		}
-	}
-	return []string{namenode.Address("grpc")}, nil
+	out.ends = append(out.ends, namenode.Close)
+	return []string{namenode.Address("grpc")}, cmp.Or(log.WaitReady(ctx), namenode.WaitReady(ctx))
 }
 
-func makeFolder(parent string) (string, error) {
+// folder makes one for a cluster of our own.
+func (out *target) folder(parent string) (string, error) {
 	directory, err := os.MkdirTemp(parent, "wwbench-")
 	if err != nil {
 		return "", &fault.Error{Kind: fault.Disk, Op: "make a folder for the cluster", Path: parent, Err: err}
 	}
+	out.ends = append(out.ends, func(context.Context) error { return os.RemoveAll(directory) })
 	return directory, nil
 }
 
@@ -188,6 +185,10 @@ func (out *target) close(ctx context.Context) error {
 	for _, woods := range out.clients {
 		woods.Close()
 	}
-	out.clients = nil
-	return out.stop(ctx)
+	var errs []error
+	for _, end := range slices.Backward(out.ends) {
+		errs = append(errs, end(ctx))
+	}
+	out.clients, out.ends = nil, nil
+	return errors.Join(errs...)
 }
