@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -283,18 +284,18 @@ func TestDeadlineAndCancel(t *testing.T) {
 }
 
 func TestAPanicReachesTheProcess(t *testing.T) {
-	got := make(chan any, 2)
-	_, address := serve(t, &editLog{
-		status: func(context.Context) error { panic("broken") },
-		append: func(grpc.BidiStreamingServer[controlpb.AppendBatch, controlpb.AppendAck]) error { panic("broken") },
-	}, ServerOptions{OnPanic: func(value any) { got <- value }})
-	require.ErrorIs(t, call(t, address, 5*time.Second), fault.Internal)
-	require.Equal(t, "broken", <-got)
-	require.Panics(t, func() { // without OnPanic it goes on
-		i := interceptor{logger: slog.New(slog.DiscardHandler)}
-		_, _ = i.unary(t.Context(), nil, &grpc.UnaryServerInfo{},
+	var log bytes.Buffer
+	i := interceptor{slog.New(slog.NewTextHandler(&log, nil))}
+	require.PanicsWithValue(t, "broken", func() {
+		_, _ = i.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/one"},
 			func(context.Context, any) (any, error) { panic("broken") })
 	})
+	require.PanicsWithValue(t, "broken too", func() {
+		_ = i.stream(nil, nil, &grpc.StreamServerInfo{FullMethod: "/many"},
+			func(any, grpc.ServerStream) error { panic("broken too") })
+	})
+	require.Contains(t, log.String(), "/one")
+	require.Contains(t, log.String(), "/many")
 }
 
 func TestStopWithinCutsWhatDoesNotEnd(t *testing.T) {

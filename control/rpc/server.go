@@ -18,11 +18,8 @@ import (
 
 // ServerOptions configures NewServer.
 type ServerOptions struct {
-	// Logger gets panics of handlers; nil = none.
+	// Logger gets panics of handlers, which then end the process; nil = none.
 	Logger *slog.Logger
-	// OnPanic is called with a handler's panic after it was logged; the caller of that handler then gets
-	// fault.Internal. nil = the panic continues and ends the process, which is what production wants (package doc).
-	OnPanic func(value any)
 	// ConnectionsMax bounds the open connections; a further one is refused with the reason. 0 = connectionsDefault.
 	ConnectionsMax int
 	// Extra options, after the common ones.
@@ -41,7 +38,7 @@ type Server struct {
 // are bounded (limits.go), silent peers are found, and grpc.health.v1 answers NOT_SERVING until SetServing(true).
 func NewServer(options ServerOptions) *Server {
 	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
-	intercept := interceptor{logger: options.Logger, onPanic: options.OnPanic}
+	intercept := interceptor{options.Logger}
 	settings := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MessageBytesMax),
 		grpc.MaxSendMsgSize(MessageBytesMax),
@@ -119,33 +116,25 @@ func Listen(address string) (net.Listener, error) {
 }
 
 // interceptor wraps every handler.
-type interceptor struct {
-	logger  *slog.Logger
-	onPanic func(any)
-}
+type interceptor struct{ logger *slog.Logger }
 
 func (i interceptor) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo,
 	handler grpc.UnaryHandler) (response any, err error) {
-	defer func() { i.recovered(recover(), info.FullMethod, &err) }()
+	defer func() { i.recovered(recover(), info.FullMethod) }()
 	response, err = handler(ctx, request)
 	return response, ToStatus(err)
 }
 
 func (i interceptor) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
 	handler grpc.StreamHandler) (err error) {
-	defer func() { i.recovered(recover(), info.FullMethod, &err) }()
+	defer func() { i.recovered(recover(), info.FullMethod) }()
 	return ToStatus(handler(server, stream))
 }
 
-// recovered logs a panic and rethrows it, or passes it to onPanic.
-func (i interceptor) recovered(value any, method string, err *error) {
-	if value == nil {
-		return
-	}
-	i.logger.Error("handler panicked", "method", method, "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
-	if i.onPanic == nil {
+// recovered logs a panic and rethrows it.
+func (i interceptor) recovered(value any, method string) {
+	if value != nil {
+		i.logger.Error("handler panicked", "method", method, "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 		panic(value)
 	}
-	i.onPanic(value)
-	*err = ToStatus(fault.New(fault.Internal, method, "the server met a bug and stops"))
 }
