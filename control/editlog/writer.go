@@ -159,13 +159,6 @@ func (w *Writer) Append(ctx context.Context, firstTxid uint64, records [][]byte)
 	}
 }
 
-// InFlight is the number of batches that are not durable yet.
-func (w *Writer) InFlight() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.mu.pending)
-}
-
 // Err is what ended the Writer, nil while it lives.
 func (w *Writer) Err() error {
 	w.mu.Lock()

@@ -181,7 +181,7 @@ func TestWaitingReleasesInOrder(t *testing.T) {
 	put(12, 9)
 	waiting.advance(20)
 	require.Equal(t, []int{1, 0, 2, 3, 9, 4}, got)
-	require.Zero(t, waiting.count())
+	require.Empty(t, waiting.slots)
 	put(21, 5)
 	waiting.advance(21)
 	require.Equal(t, []int{1, 0, 2, 3, 9, 4, 5}, got)
@@ -191,7 +191,7 @@ func TestWaitingReleasesInOrder(t *testing.T) {
 	var abandoned []int
 	waiting.abandon(func(d due) { abandoned = append(abandoned, d.body.(int)) })
 	require.Equal(t, []int{6, 7, 8}, abandoned)
-	require.Zero(t, waiting.count())
+	require.Empty(t, waiting.slots)
 }
 
 func TestBatchesAreBounded(t *testing.T) {

@@ -74,6 +74,3 @@ func (s *slot) each(f func(due)) {
 		f(d)
 	}
 }
-
-// count is the number of txids that something waits for, at most.
-func (w *waiting) count() int { return len(w.slots) }
