@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/report"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/test/built"
 )
 
 func TestRegressions(t *testing.T) {
@@ -207,7 +207,7 @@ func TestAShortTable(t *testing.T) {
 	}
 	defer goleak.VerifyNone(t)
 	directory := t.TempDir()
-	program, err := cluster.Build(cluster.BuildOptions{Module: "../..", Directory: t.TempDir()})
+	program, err := built.Program(built.Options{Module: "../..", Directory: t.TempDir()})
 	require.NoError(t, err)
 	var progress bytes.Buffer
 	rows, err := Run(t.Context(), Options{Program: program, Directory: directory, Rounds: 1, Files: 1000, Short: true,

@@ -1,4 +1,5 @@
-package cluster
+// Package built makes the program for tests that run it.
+package built
 
 import (
 	"fmt"
@@ -7,15 +8,15 @@ import (
 	"path/filepath"
 )
 
-// BuildOptions says how Build makes the program.
-type BuildOptions struct {
+// Options says how Program makes the program.
+type Options struct {
 	Module    string // directory of the module's root
 	Directory string // where the program goes
 	Race      bool   // with the race detector; needs a C compiler
 }
 
-// Build builds ww and returns its path.
-func Build(options BuildOptions) (string, error) {
+// Program builds ww and returns its path.
+func Program(options Options) (string, error) {
 	target := filepath.Join(options.Directory, "ww")
 	args := []string{"build", "-buildvcs=false", "-o", target}
 	environment := append(os.Environ(), "CGO_ENABLED=0")

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/whispering-woods/ww/bench/cluster"
+	"github.com/whispering-woods/ww/test/built"
 )
 
 // program is the path of the ww under test, for all tests of the package.
@@ -27,8 +27,8 @@ func run(tests *testing.M) int {
 			return 1
 		}
 		defer os.RemoveAll(directory)
-		options := cluster.BuildOptions{Module: "../..", Directory: directory, Race: os.Getenv("E2E_RACE") == "1"}
-		if program, err = cluster.Build(options); err != nil {
+		options := built.Options{Module: "../..", Directory: directory, Race: os.Getenv("E2E_RACE") == "1"}
+		if program, err = built.Program(options); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/bench/cluster"
+	"github.com/whispering-woods/ww/test/built"
 )
 
 // program is the path of the ww under test, for all tests of the package.
@@ -33,7 +34,7 @@ func run(tests *testing.M) int {
 			return 1
 		}
 		defer os.RemoveAll(directory)
-		program, err = cluster.Build(cluster.BuildOptions{Module: "../..", Directory: directory, Race: underRace()})
+		program, err = built.Program(built.Options{Module: "../..", Directory: directory, Race: underRace()})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
