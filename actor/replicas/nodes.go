@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -380,6 +381,13 @@ func (t *Nodes) order(indexes []datanode.Index) {
 		near := t.room.step.Near
 		one, other := first.candidate(near), second.candidate(near)
 		return t.room.config.ReadOrder(&one, &other)
+	})
+}
+
+// sortByHeard puts nodes in the order in which they were heard of, the latest first, else by index.
+func (t *Nodes) sortByHeard(indexes []datanode.Index) {
+	slices.SortFunc(indexes, func(a, b datanode.Index) int {
+		return cmp.Or(cmp.Compare(t.list[b].heard, t.list[a].heard), cmp.Compare(a, b))
 	})
 }
 

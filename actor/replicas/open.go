@@ -154,7 +154,7 @@ func (o *OpenChunks) PlanRecovery(slot namespace.ChunkSlot, started int) (attemp
 		o.membersMissing(slot):
 		return attempt, nil, false
 	}
-	slices.Sort(holders)
+	o.room.Nodes.sortByHeard(holders) // the leader had better not hang
 	attempt.Chunk, attempt.Generation, attempt.Primary = slot, o.room.files.Chunk(slot).Promised()+1,
 		holders[started%len(holders)]
 	for _, node := range away {
