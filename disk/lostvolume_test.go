@@ -173,8 +173,8 @@ func TestDiskThatDiesIsLostAtOnce(t *testing.T) {
 	defer l.disks.fail("/b", syscall.EIO)()
 	l.monitor.check() // looks at it; so does everybody who uses it
 	l.monitor.group.Wait()
-	for range 2 {
-		_, err := readVerified(l.Store, testID(l.on("/b")[0]))
+	for n := range 2 {
+		_, err := readVerified(l.Store, testID(l.on("/b")[n]))
 		require.ErrorIs(t, err, fault.Disk)
 	}
 	l.requireLost(datanode.VolumeFailed)
@@ -182,15 +182,17 @@ func TestDiskThatDiesIsLostAtOnce(t *testing.T) {
 
 func TestDiskThatDiesUnderSendfileIsLost(t *testing.T) {
 	l := startLossy(t)
-	r, err := l.OpenReader(testID(l.on("/b")[0]), 0)
-	require.NoError(t, err)
-	defer r.Close()
+	var err error
 	calls := 0
-	for range 5 {
-		err = r.Watch("sendfile", func() error {
-			calls++
-			return syscall.EIO
-		})
+	for n := range 5 {
+		r, opened := l.OpenReader(testID(l.on("/b")[n]), 0)
+		if err = opened; err == nil {
+			err = r.Watch("sendfile", func() error {
+				calls++
+				return syscall.EIO
+			})
+			require.NoError(t, r.Close())
+		}
 		require.Error(t, err)
 	}
 	require.ErrorIs(t, err, fault.Disk)
@@ -346,6 +348,31 @@ func TestMissingVolumeIsNotMadeAnew(t *testing.T) {
 	require.NotEqual(t, id, s.Volumes()[1].ID)
 	_, err = empty.Stat(path.Join("/b", formatName))
 	require.ErrorIs(t, err, fs.ErrNotExist, "it counts once")
+}
+
+func TestOneReplicaThatCannotBeReadIsNoReason(t *testing.T) {
+	l := startLossy(t)
+	id := testID(l.on("/b")[0])
+	replica := l.index.lookup(id)
+	l.files.Detach(&replica.Owner) // the rule is for the name
+	l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpRead, Path: path.Base(replica.path()), Err: syscall.EIO})
+	for range 10 {
+		_, err := readVerified(l.Store, id)
+		require.ErrorIs(t, err, fault.Disk)
+	}
+	require.Equal(t, datanode.VolumeSuspect, l.Volumes()[1].Health)
+	require.GreaterOrEqual(t, l.Volumes()[1].Errors, uint64(10))
+}
+
+func TestFilesThatAreGoneAreNoReason(t *testing.T) {
+	l := startLossy(t)
+	for _, n := range l.on("/b") {
+		require.NoError(t, l.disks.memory["/b"].Remove(l.index.lookup(testID(n)).path()))
+		l.files.Detach(&l.index.lookup(testID(n)).Owner)
+		_, err := readVerified(l.Store, testID(n))
+		require.ErrorIs(t, err, fault.Disk)
+	}
+	require.Equal(t, datanode.VolumeHealthy, l.Volumes()[1].Health)
 }
 
 func TestErrorsThatAreFarApartAreNoReason(t *testing.T) {

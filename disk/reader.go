@@ -205,7 +205,7 @@ func (r *Reader) Watch(op string, read func() error) error {
 	var failure *fs.PathError
 	switch {
 	case errors.Is(err, syscall.EIO):
-		volume.noteError(err)
+		volume.health.NoteRead(r.replica.pathOf(r.replica.snapshot()), err)
 	case errors.As(err, &failure):
 		return diskError("read chunk", volume.directory, r.replica.id, err)
 	}

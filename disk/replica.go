@@ -132,11 +132,12 @@ func (r *replica) anotherGeneration(op string, gen chunk.Generation) error {
 		r.view.Generation, gen)
 }
 
-// ioError makes an I/O error that leaves the replica as it was; it counts against the volume. v is the state
+// ioError makes an error of a read, which leaves the replica as it was; it counts against the volume. v is the state
 // that the caller saw.
 func (r *replica) ioError(v snapshot, op string, err error) error {
-	failure := r.volume.ioError(op, r.pathOf(v), r.id, err)
-	r.volume.noteError(failure)
+	path := r.pathOf(v)
+	failure := r.volume.ioError(op, path, r.id, err)
+	r.volume.health.NoteRead(path, failure)
 	return failure
 }
 

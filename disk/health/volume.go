@@ -3,6 +3,8 @@ package health
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -29,14 +32,20 @@ type Volume struct {
 		since  time.Time             // state is what it is
 		errors uint64
 		last   string
-		reason string      // why it is out of service
-		recent []time.Time // of the last errors: at most ErrorsMax
+		reason string    // why it is out of service
+		recent []failure // the last errors that count: at most ErrorsMax
 		full   bool
 		// running are the operations under way, by slot; free are the slots without one. Their number is that
 		// of the goroutines that use the disk at once, which their owners bound.
 		running []operation
 		free    []int
 	}
+}
+
+// failure is an error that counts.
+type failure struct {
+	at   time.Time
+	read string // the file that could not be read; "": it was another operation
 }
 
 // operation is one that has not returned; op is empty in a free slot.
@@ -71,18 +80,25 @@ func (v *Volume) Out() bool { return v.out.Load() }
 // Gone is closed when the volume goes out of service.
 func (v *Volume) Gone() <-chan struct{} { return v.gone }
 
-// Note counts an I/O error. A full disk and a shortage of files or memory are no errors of the disk. A
-// read-only file system ends the service at once.
-func (v *Volume) Note(err error) {
+// Note counts an I/O error. A full disk and a shortage of files or memory are no errors of the disk, and neither are
+// wrong bytes and files that are gone: they are shown, but are no reason to give up the others. A read-only file system
+// ends the service at once.
+func (v *Volume) Note(err error) { v.note("", err) }
+
+// NoteRead is Note for an error of reading a file, which counts once however often that is tried: a disk with a bad
+// sector may serve everything else for years.
+func (v *Volume) NoteRead(path string, err error) { v.note(path, err) }
+
+func (v *Volume) note(read string, err error) {
 	if err == nil || vfs.IsFull(err) || vfs.IsShortage(err) || errors.As(err, new(*OutError)) {
 		return
 	}
-	now := v.clock.Now()
 	v.mu.Lock()
 	v.mu.errors++
 	v.mu.last = limits.Clip(err.Error(), textBytesMax)
-	v.forgetLocked(now)
-	v.mu.recent = append(v.mu.recent, now)
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fault.CorruptData) {
+		v.countLocked(failure{v.clock.Now(), read})
+	}
 	many := len(v.mu.recent) >= v.limits.ErrorsMax
 	v.mu.Unlock()
 	switch {
@@ -94,11 +110,23 @@ func (v *Volume) Note(err error) {
 	}
 }
 
+// countLocked adds a failure to those that count.
+func (v *Volume) countLocked(next failure) {
+	v.forgetLocked(next.at)
+	if next.read != "" {
+		for i := range v.mu.recent {
+			if v.mu.recent[i].read == next.read {
+				v.mu.recent[i] = next
+				return
+			}
+		}
+	}
+	v.mu.recent = append(v.mu.recent, next)
+}
+
 // forgetLocked drops errors that are too old to count.
 func (v *Volume) forgetLocked(now time.Time) {
-	for len(v.mu.recent) > 0 && now.Sub(v.mu.recent[0]) > v.limits.Window {
-		v.mu.recent = v.mu.recent[1:]
-	}
+	v.mu.recent = slices.DeleteFunc(v.mu.recent, func(f failure) bool { return now.Sub(f.at) > v.limits.Window })
 }
 
 // Condemn ends the volume's service. Only the first call counts.
