@@ -19,6 +19,7 @@ type health struct {
 		// failure is why this server must never serve again: a failed write, a committed entry that cannot be read.
 		failure error
 		damage  error // a read found damage; the server continues but is not ready
+		rot     error // what the last scrub has found; the server serves what it can read
 		ended   bool  // done is closed
 		closing bool  // stopping is closed
 	}
@@ -49,6 +50,20 @@ func (h *health) damaged(err error) bool {
 	}
 	h.mu.damage = err
 	return true
+}
+
+// scrubbed notes what a scrub has found; nil: all is good.
+func (h *health) scrubbed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.rot = err
+}
+
+// rot is what the last scrub has found.
+func (h *health) rot() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.rot
 }
 
 // leadsNow notes whether this server leads; a failed one never does.

@@ -33,6 +33,8 @@ const (
 	checkpointReserveSegments = 4
 	// checkpointSpaceEvery is after how many pieces the free space is checked.
 	checkpointSpaceEvery = 64
+	// scrubBytesPerSecond bounds what the scrub reads, one file after the other: little for a disk that must sync.
+	scrubBytesPerSecond = 16 << 20
 	// snapshotsKept is how many of raft's snapshots stay.
 	snapshotsKept = 2
 )
@@ -46,6 +48,8 @@ const (
 	barrierTimeout   = 10 * time.Second
 	transferTimeout  = 2 * time.Second
 	applyTimeout     = 5 * time.Second // for a place in raft's queue
+	// scrubRestMin lies between two scrubs also when one takes longer than the period.
+	scrubRestMin = time.Second
 	// checkpointFetchInterval: a server that follows asks the leader for a newer checkpoint.
 	checkpointFetchInterval = 5 * time.Second
 )

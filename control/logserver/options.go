@@ -40,6 +40,8 @@ type Options struct {
 	// SnapshotEntries is how many log entries may pass until the state machine's small state is saved, so that a
 	// restart need not apply the whole log. Default 65,536.
 	SnapshotEntries uint64
+	// ScrubPeriod is the time in which the whole log and its checkpoints are read and verified; 0: only by a start.
+	ScrubPeriod time.Duration
 }
 
 // Peer is one server of a group.
@@ -75,6 +77,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.ConnectionsMax = cmp.Or(o.ConnectionsMax, connectionsDefault)
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, segmentBytesDefault)
 	o.SnapshotEntries = cmp.Or(o.SnapshotEntries, snapshotEntriesDefault)
+	if o.ScrubPeriod < 0 {
+		return invalid("a scrub period of %s", o.ScrubPeriod)
+	}
 	if o.ConnectionsMax < 1 {
 		return invalid("%d connections", o.ConnectionsMax)
 	}

@@ -108,6 +108,9 @@ func (s *Server) start() (err error) {
 	s.watchers.Go(s.watchLeadership)
 	s.watchers.Go(s.keeper.watch)
 	s.watchers.Go(s.watchMark)
+	if options.ScrubPeriod > 0 {
+		s.watchers.Go(s.scrub)
+	}
 	s.serving.Go(func() {
 		if err := s.grpc.Serve(s.listener); err != nil {
 			s.fail(&fault.Error{Kind: fault.Unavailable, Op: "serve log", Address: s.Addr(), Err: err})

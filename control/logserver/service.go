@@ -45,18 +45,20 @@ func (v *service) AcquireEpoch(ctx context.Context,
 
 // LogStatus implements controlpb.EditLogServer; it answers also when nothing else does.
 func (v *service) LogStatus(context.Context, *controlpb.LogStatusRequest) (*controlpb.LogStatusResponse, error) {
-	s := v.server
-	view := s.fsm.view()
+	server := v.server
+	view := server.fsm.view()
 	response := &controlpb.LogStatusResponse{
-		NodeId: s.options.NodeID, Leader: s.health.leading(), LeaderAddress: s.leaderAddress(),
-		Epoch: view.Epoch, Holder: view.Holder, FirstTxid: s.fsm.firstTxid(), LastTxid: view.LastTxid,
-		Ready: true, AdminAddress: s.options.AdminAddress,
+		NodeId: server.options.NodeID, Leader: server.health.leading(), LeaderAddress: server.leaderAddress(),
+		Epoch: view.Epoch, Holder: view.Holder, FirstTxid: server.fsm.firstTxid(), LastTxid: view.LastTxid,
+		Ready: true, AdminAddress: server.options.AdminAddress,
 	}
-	for _, f := range s.keeper.files.All() {
+	for _, f := range server.keeper.files.All() {
 		response.Checkpoints = append(response.Checkpoints, checkpoint.Info(f))
 	}
-	if err := s.Ready(); err != nil {
+	if err := server.Ready(); err != nil {
 		response.Ready, response.Error = false, err.Error()
+	} else if rot := server.health.rot(); rot != nil {
+		response.Error = rot.Error()
 	}
 	return response, nil
 }

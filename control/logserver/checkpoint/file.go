@@ -49,9 +49,18 @@ func read(fs vfs.FS, path string, each func(rest *reader, whole *io.SectionReade
 
 // Verify reads a whole file. Errors: fault.CorruptData, fault.Version, fault.Disk.
 func Verify(fs vfs.FS, path string) (File, error) {
+	return verify(fs, path, func(int64) error { return nil })
+}
+
+// verify is Verify that calls wait with the bytes of each piece; an error of wait ends it.
+func verify(fs vfs.FS, path string, wait func(bytes int64) error) (File, error) {
 	return read(fs, path, func(rest *reader, _ *io.SectionReader) error {
 		for {
-			if _, err := rest.next(); err != nil {
+			piece, err := rest.next()
+			if err == nil {
+				err = wait(int64(len(piece)))
+			}
+			if err != nil {
 				if errors.Is(err, io.EOF) {
 					return nil
 				}

@@ -244,6 +244,31 @@ func (c *Store) Open(f File, verified bool) (vfs.File, error) {
 	return file, vfs.FaultOf("read checkpoint", err)
 }
 
+// Scrub reads all files, and remembers which cannot be read. wait is called with the bytes of each piece; an error of
+// wait ends the scrub and is returned. It returns the bytes of content of good files.
+func (c *Store) Scrub(wait func(bytes int64) error) (verified int64, err error) {
+	for _, file := range c.All() {
+		if file.Damage != nil {
+			continue
+		}
+		var stopped error
+		_, err := verify(c.fs, c.path(file), func(bytes int64) error {
+			stopped = wait(bytes)
+			return stopped
+		})
+		switch {
+		case stopped != nil:
+			return verified, stopped
+		case errors.Is(err, fs.ErrNotExist): // it was retired meanwhile
+		case err != nil:
+			c.damaged(file.Name, err)
+		default:
+			verified += int64(file.Bytes)
+		}
+	}
+	return verified, nil
+}
+
 // Unreadable remembers that a namenode cannot read the checkpoint of a txid.
 func (c *Store) Unreadable(txid uint64) {
 	for _, received := range []bool{false, true} {
