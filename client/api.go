@@ -162,6 +162,20 @@ type VolumeStatus struct {
 	Errors        int64     // I/O errors since the datanode's start
 	Error         string    // the last one, or why the disk is out of service
 	Since         time.Time // when State became what it is, by the datanode's clock
+	Scrub         ScrubStatus
+}
+
+// ScrubStatus is how far the comparison of a disk's replicas with their checksums came.
+type ScrubStatus struct {
+	Passes   int64 // whole ones, ever
+	Running  bool
+	Percent  int       // of the pass under way
+	Began    time.Time // the pass under way, or the last one, by the datanode's clock; the zero time: there was none
+	Ended    time.Time // the last whole pass
+	Replicas int64     // that the pass under way, or the last one, has verified
+	Bytes    int64     // in them
+	Bad      int64     // replicas among them that were put in quarantine
+	BadTotal int64     // in all passes
 }
 
 // LogServerStatus is a log server as the namenode knows it.
@@ -169,7 +183,7 @@ type LogServerStatus struct {
 	NodeID       string
 	Address      string
 	Leader       bool
-	Error        string // why it does not serve; empty if it does
+	Error        string // why it does not serve, or what its scrub has found; empty: nothing
 	AdminAddress string // host:port; empty if it has none
 }
 

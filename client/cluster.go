@@ -9,6 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -27,7 +28,8 @@ func volumes(list []*controlpb.VolumeState) []VolumeStatus {
 	for _, v := range list {
 		status := VolumeStatus{ID: v.GetVolumeId(), Directory: v.GetDirectory(), State: "unknown",
 			CapacityBytes: v.GetCapacityBytes(), FreeBytes: v.GetFreeBytes(), Replicas: int64(v.GetReplicas()),
-			Errors: int64(v.GetErrors()), Error: v.GetError(), Since: time.UnixMilli(v.GetSinceMs())}
+			Errors: int64(v.GetErrors()), Error: v.GetError(), Since: time.UnixMilli(v.GetSinceMs()),
+			Scrub: scrubStatus(v.GetScrub())}
 		if v.GetHealth() != controlpb.VolumeHealth_VOLUME_HEALTH_UNSPECIFIED {
 			name := strings.TrimPrefix(v.GetHealth().String(), "VOLUME_HEALTH_")
 			status.State = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
@@ -35,6 +37,12 @@ func volumes(list []*controlpb.VolumeState) []VolumeStatus {
 		out = append(out, status)
 	}
 	return out
+}
+
+func scrubStatus(s *controlpb.ScrubState) ScrubStatus {
+	return ScrubStatus{Passes: int64(s.GetPasses()), Running: s.GetRunning(), Percent: int(s.GetPercent()),
+		Began: rpc.FromMilli(s.GetBeganMs()), Ended: rpc.FromMilli(s.GetEndedMs()), Replicas: int64(s.GetReplicas()),
+		Bytes: int64(s.GetBytes()), Bad: int64(s.GetBad()), BadTotal: int64(s.GetBadTotal())}
 }
 
 // ClusterStatus describes the state of the cluster as the active namenode sees it.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/whispering-woods/ww/control/logserver"
 	"github.com/whispering-woods/ww/daemon/config"
@@ -32,7 +33,7 @@ func newLogServerOptions(section config.Logserver) (logServerOptions, error) {
 		process: newProcessOptions(section.Process),
 		logserver: logserver.Options{
 			Directory: section.Dir, NodeID: section.ID, ListenGRPC: section.Listen, ListenRaft: section.RaftListen,
-			ConnectionsMax: section.Connections,
+			ConnectionsMax: section.Connections, ScrubPeriod: time.Duration(section.ScrubPeriod),
 		},
 	}
 	for _, p := range section.Peers {

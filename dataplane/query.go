@@ -9,11 +9,15 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// startQuery has a disk worker answer a stat or a recovery step, or the copier a copy.
+// startQuery has a disk worker answer a stat or a recovery step, or the copier a copy, or a goroutine a scrub.
 func startQuery(conn *connection, query machine.Query) {
 	server := conn.server
 	if query.Copy != nil {
 		startCopy(conn, query.Copy)
+		return
+	}
+	if query.Scrub != nil {
+		startScrub(conn, query.Scrub)
 		return
 	}
 	var id chunk.ID

@@ -14,7 +14,7 @@ import (
 
 func newAdmin(program *app) *cobra.Command {
 	return group(&cobra.Command{Use: "admin", Short: "administer a cluster"}, newReport(program), newSafeMode(program),
-		newRecoverLease(program), newCheckpoint(program), newProfile(program), newDisk(program))
+		newRecoverLease(program), newCheckpoint(program), newProfile(program), newDisk(program), newScrub(program))
 }
 
 func newReport(program *app) *cobra.Command {
@@ -34,7 +34,7 @@ func newReport(program *app) *cobra.Command {
 }
 
 func (p *printer) report(status client.ClusterStatus) {
-	nodes, live := []record{}, 0
+	nodes, live, scrubs := []record{}, 0, totalScrubs(status.Nodes)
 	for _, n := range status.Nodes {
 		if n.Live {
 			live++
@@ -62,6 +62,7 @@ func (p *printer) report(status client.ClusterStatus) {
 		"corrupt_replicas":    status.CorruptReplicas,
 		"default_replication": status.DefaultReplication, "default_chunk_size": status.DefaultChunkSize,
 		"admin_address": status.AdminAddress, "log_servers": logs, "nodes": nodes,
+		"scrub": scrubs.record(),
 		"checkpoint": record{"txid": status.Checkpoint.Txid, "bytes": status.Checkpoint.Bytes,
 			"age_seconds":   seconds(status.Checkpoint.Age),
 			"records_since": status.Checkpoint.RecordsSince, "running": status.Checkpoint.Running,
@@ -80,6 +81,12 @@ func (p *printer) report(status client.ClusterStatus) {
 		status.MissingChunks, status.CorruptReplicas)
 	p.text("new files: %d copies, chunks of %s", status.DefaultReplication, size(status.DefaultChunkSize, true))
 	p.text("%s", checkpointText(status.Checkpoint))
+	p.text("%s", scrubs.text())
+	for _, l := range status.LogServers {
+		if l.Error != "" {
+			p.text("log server %s at %s: %s", l.NodeID, l.Address, l.Error)
+		}
+	}
 	p.text("datanodes: %d live of %d; free is what is above datanode.reserve", live, len(status.Nodes))
 	for _, n := range status.Nodes {
 		state := "live"

@@ -73,10 +73,12 @@ func (p *printer) disks(node client.NodeStatus) {
 			"node": node.NodeID, "address": node.Address, "live": node.Live, "disk": v.ID, "directory": v.Directory,
 			"state": v.State, "since": v.Since.UTC().Format(time.RFC3339), "capacity_bytes": v.CapacityBytes,
 			"free_bytes": v.FreeBytes, "replicas": v.Replicas, "errors": v.Errors, "error": v.Error,
+			"scrub": scrubRecord(v.Scrub),
 		})
 		p.text("%s  %-21s %s  %-9s since %s  %s of %s free  %d replicas  %d errors%s", node.NodeID, node.Address,
 			v.Directory, v.State, v.Since.Local().Format(time.DateTime), size(v.FreeBytes, true),
 			size(v.CapacityBytes, true), v.Replicas, v.Errors, reasonText(v.Error))
+		p.text("    %s", scrubText(v.Scrub))
 	}
 }
 

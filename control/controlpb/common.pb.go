@@ -610,7 +610,8 @@ type VolumeState struct {
 	// I/O errors since the datanode's start.
 	Errors uint64 `protobuf:"varint,9,opt,name=errors,proto3" json:"errors,omitempty"`
 	// When health became what it is, in Unix milliseconds by the datanode's clock.
-	SinceMs       int64 `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	SinceMs       int64       `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Scrub         *ScrubState `protobuf:"bytes,11,opt,name=scrub,proto3" json:"scrub,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +716,130 @@ func (x *VolumeState) GetSinceMs() int64 {
 	return 0
 }
 
+func (x *VolumeState) GetScrub() *ScrubState {
+	if x != nil {
+		return x.Scrub
+	}
+	return nil
+}
+
+// ScrubState is how far the verification of all replicas of a volume came.
+type ScrubState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whole passes, ever.
+	Passes  uint64 `protobuf:"varint,1,opt,name=passes,proto3" json:"passes,omitempty"`
+	Running bool   `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
+	// Of the pass under way.
+	Percent uint32 `protobuf:"varint,3,opt,name=percent,proto3" json:"percent,omitempty"`
+	// Of the pass under way, or the last one, in Unix milliseconds by the
+	// datanode's clock; 0: there was none.
+	BeganMs int64 `protobuf:"varint,4,opt,name=began_ms,json=beganMs,proto3" json:"began_ms,omitempty"`
+	// Of the last whole pass; 0: there was none.
+	EndedMs int64 `protobuf:"varint,5,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	// What the pass under way, or the last one, has verified.
+	Replicas uint64 `protobuf:"varint,6,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Bytes    uint64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Replicas among them that were taken out of service.
+	Bad uint64 `protobuf:"varint,8,opt,name=bad,proto3" json:"bad,omitempty"`
+	// Such replicas in all passes.
+	BadTotal      uint64 `protobuf:"varint,9,opt,name=bad_total,json=badTotal,proto3" json:"bad_total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubState) Reset() {
+	*x = ScrubState{}
+	mi := &file_controlpb_common_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubState) ProtoMessage() {}
+
+func (x *ScrubState) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_common_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubState.ProtoReflect.Descriptor instead.
+func (*ScrubState) Descriptor() ([]byte, []int) {
+	return file_controlpb_common_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ScrubState) GetPasses() uint64 {
+	if x != nil {
+		return x.Passes
+	}
+	return 0
+}
+
+func (x *ScrubState) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *ScrubState) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *ScrubState) GetBeganMs() int64 {
+	if x != nil {
+		return x.BeganMs
+	}
+	return 0
+}
+
+func (x *ScrubState) GetEndedMs() int64 {
+	if x != nil {
+		return x.EndedMs
+	}
+	return 0
+}
+
+func (x *ScrubState) GetReplicas() uint64 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *ScrubState) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ScrubState) GetBad() uint64 {
+	if x != nil {
+		return x.Bad
+	}
+	return 0
+}
+
+func (x *ScrubState) GetBadTotal() uint64 {
+	if x != nil {
+		return x.BadTotal
+	}
+	return 0
+}
+
 var File_controlpb_common_proto protoreflect.FileDescriptor
 
 const file_controlpb_common_proto_rawDesc = "" +
@@ -748,7 +873,7 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06length\x18\x05 \x01(\x03R\x06length\x12\x12\n" +
 	"\x04open\x18\x06 \x01(\bR\x04open\x122\n" +
-	"\breplicas\x18\a \x03(\v2\x16.ww.control.v1.ReplicaR\breplicas\"\xc2\x02\n" +
+	"\breplicas\x18\a \x03(\v2\x16.ww.control.v1.ReplicaR\breplicas\"\xf3\x02\n" +
 	"\vVolumeState\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12%\n" +
@@ -761,7 +886,19 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x06health\x18\b \x01(\x0e2\x1b.ww.control.v1.VolumeHealthR\x06health\x12\x16\n" +
 	"\x06errors\x18\t \x01(\x04R\x06errors\x12\x19\n" +
 	"\bsince_ms\x18\n" +
-	" \x01(\x03R\asinceMs*\xf2\x04\n" +
+	" \x01(\x03R\asinceMs\x12/\n" +
+	"\x05scrub\x18\v \x01(\v2\x19.ww.control.v1.ScrubStateR\x05scrub\"\xef\x01\n" +
+	"\n" +
+	"ScrubState\x12\x16\n" +
+	"\x06passes\x18\x01 \x01(\x04R\x06passes\x12\x18\n" +
+	"\arunning\x18\x02 \x01(\bR\arunning\x12\x18\n" +
+	"\apercent\x18\x03 \x01(\rR\apercent\x12\x19\n" +
+	"\bbegan_ms\x18\x04 \x01(\x03R\abeganMs\x12\x19\n" +
+	"\bended_ms\x18\x05 \x01(\x03R\aendedMs\x12\x1a\n" +
+	"\breplicas\x18\x06 \x01(\x04R\breplicas\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x10\n" +
+	"\x03bad\x18\b \x01(\x04R\x03bad\x12\x1b\n" +
+	"\tbad_total\x18\t \x01(\x04R\bbadTotal*\xf2\x04\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x18\n" +
@@ -816,7 +953,7 @@ func file_controlpb_common_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_controlpb_common_proto_goTypes = []any{
 	(ErrorKind)(0),         // 0: ww.control.v1.ErrorKind
 	(ReplicaState)(0),      // 1: ww.control.v1.ReplicaState
@@ -826,16 +963,18 @@ var file_controlpb_common_proto_goTypes = []any{
 	(*Replica)(nil),        // 5: ww.control.v1.Replica
 	(*LocatedChunk)(nil),   // 6: ww.control.v1.LocatedChunk
 	(*VolumeState)(nil),    // 7: ww.control.v1.VolumeState
+	(*ScrubState)(nil),     // 8: ww.control.v1.ScrubState
 }
 var file_controlpb_common_proto_depIdxs = []int32{
 	0, // 0: ww.control.v1.ErrorDetail.kind:type_name -> ww.control.v1.ErrorKind
 	5, // 1: ww.control.v1.LocatedChunk.replicas:type_name -> ww.control.v1.Replica
 	2, // 2: ww.control.v1.VolumeState.health:type_name -> ww.control.v1.VolumeHealth
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8, // 3: ww.control.v1.VolumeState.scrub:type_name -> ww.control.v1.ScrubState
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_common_proto_init() }
@@ -849,7 +988,7 @@ func file_controlpb_common_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_common_proto_rawDesc), len(file_controlpb_common_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -186,9 +187,15 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 			Healthy: volume.GetHealthy(),
 			Error:   limits.Clip(volume.GetError(), limits.ReasonBytesMax),
 			Health:  volumeHealthFromProto(volume.GetHealth()), Errors: volume.GetErrors(),
-			Since: time.UnixMilli(volume.GetSinceMs())})
+			Since: time.UnixMilli(volume.GetSinceMs()), Scrub: scrubFromProto(volume.GetScrub())})
 	}
 	return out, nil
+}
+
+func scrubFromProto(s *controlpb.ScrubState) datanode.Scrub {
+	return datanode.Scrub{Passes: s.GetPasses(), Running: s.GetRunning(), Percent: s.GetPercent(),
+		Began: rpc.FromMilli(s.GetBeganMs()), Ended: rpc.FromMilli(s.GetEndedMs()), Replicas: s.GetReplicas(),
+		Bytes: s.GetBytes(), Bad: s.GetBad(), BadTotal: s.GetBadTotal()}
 }
 
 func loadFromProto(l *controlpb.Load) datanode.Load {

@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"time"
+
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
@@ -11,7 +13,30 @@ func VolumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
 	for _, v := range volumes {
 		out = append(out, &controlpb.VolumeState{VolumeId: v.ID, Directory: v.Directory, CapacityBytes: v.CapacityBytes,
 			FreeBytes: v.FreeBytes, Replicas: v.Replicas, Healthy: v.Healthy, Error: v.Error,
-			Health: controlpb.VolumeHealth(v.Health), Errors: v.Errors, SinceMs: v.Since.UnixMilli()})
+			Health: controlpb.VolumeHealth(v.Health), Errors: v.Errors, SinceMs: v.Since.UnixMilli(),
+			Scrub: scrubToProto(v.Scrub)})
 	}
 	return out
+}
+
+func scrubToProto(s datanode.Scrub) *controlpb.ScrubState {
+	return &controlpb.ScrubState{Passes: s.Passes, Running: s.Running, Percent: s.Percent,
+		BeganMs: unixMilli(s.Began), EndedMs: unixMilli(s.Ended), Replicas: s.Replicas, Bytes: s.Bytes, Bad: s.Bad,
+		BadTotal: s.BadTotal}
+}
+
+// unixMilli is a time in Unix milliseconds; 0: there is none.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// FromMilli is the time that VolumesToProto wrote; the zero time for 0.
+func FromMilli(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }

@@ -41,6 +41,7 @@ type Logserver struct {
 	Listen      string   `key:"listen" usage:"host:port to listen on for namenodes (gRPC)"`
 	RaftListen  string   `key:"raft_listen" usage:"host:port to listen on for the other log servers (raft); empty: none"`
 	Peers       []string `key:"peers" usage:"all log servers as id=RAFT/GRPC, each host:port; empty: this one alone; used at the first start only"`
+	ScrubPeriod Duration `key:"scrub_period" usage:"time in which the whole log and its checkpoints are read and verified; 0: only by a start"`
 	Connections int      `key:"connections" usage:"maximum number of open connections, of clients and other daemons; more are refused with the reason"`
 	Process
 }
@@ -79,6 +80,8 @@ type Datanode struct {
 	TrashDelay  Duration `key:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
 	Reserve     Size     `key:"reserve" usage:"space to keep free on every disk"`
 	FailedMax   int      `key:"failed_volumes_tolerated" usage:"number of disks that may fail before the datanode stops; -1: all but one"`
+	ScrubPeriod Duration `key:"scrub_period" usage:"time in which every replica is compared with its checksums; 0: only on demand"`
+	ScrubRate   Size     `key:"scrub_bandwidth" usage:"bytes per second that the scrub may read from each disk; 0: no bound"`
 	Rack        string   `key:"rack" usage:"place of the node, like /room1/rack7; the copies of a chunk are spread over racks (see namenode.placement)"`
 	RecordIdle  Duration `key:"record_idle" usage:"seal a file of records, and release its lease, after this time without a new record"`
 	Budget      Size     `key:"write_budget" usage:"memory for packets of running writes: the sum of all granted windows"`
@@ -128,7 +131,7 @@ func Default() Config {
 	return Config{
 		Log: Log{Level: "info", Format: "auto"},
 		Logserver: Logserver{ID: "log1", Listen: "127.0.0.1:7710", RaftListen: "127.0.0.1:7711", Connections: 1024,
-			Process: process},
+			ScrubPeriod: Duration(24 * time.Hour), Process: process},
 		Namenode: Namenode{
 			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
 			Replication: 3, ChunkSize: 64 << 20,
@@ -142,6 +145,7 @@ func Default() Config {
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
 			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, FailedMax: -1, Rack: "/default",
+			ScrubPeriod: Duration(3 * 7 * 24 * time.Hour), ScrubRate: 16 << 20,
 			RecordIdle: Duration(30 * time.Second), Budget: 128 << 20, Connections: 4096,
 			Process: process, PackLimit: 64 << 10, PackSegment: 64 << 20,
 			ReadBuffer: 8 << 10, WindowMax: 8 << 20, Senders: 64, WriteoutStep: 8 << 20, DiskWorkers: 8,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -24,6 +25,8 @@ const (
 	writeoutMin     = 64 << 10
 	socketBufferMin = 4 << 10
 	socketBufferMax = 64 << 20
+	scrubPeriodMin  = time.Second // of tests: a pass of an empty disk takes milliseconds
+	scrubRateMin    = 64 << 10
 	connectionsMin  = 16
 	connectionsMax  = 65_536
 	// Of the garbage collector.
@@ -85,6 +88,11 @@ func (c *checks) process(section string, p Process) {
 		"%s is less than %s, which a daemon needs to work", p.MemoryLimit, Size(memoryLimitMin))
 }
 
+func (c *checks) scrubPeriod(key string, period Duration) {
+	c.that(period == 0 || period >= Duration(scrubPeriodMin), key, "%s is neither 0 nor at least %s", period,
+		Duration(scrubPeriodMin))
+}
+
 func (c *checks) connections(key string, count int) {
 	within(c, key, count, connectionsMin, connectionsMax)
 }
@@ -117,6 +125,7 @@ func (l Logserver) Validate() error {
 		_, _, _, ok := SplitPeer(p)
 		check.that(ok, "logserver.peers", "%q is not id=RAFT/GRPC with two host:port", p)
 	}
+	check.scrubPeriod("logserver.scrub_period", l.ScrubPeriod)
 	check.connections("logserver.connections", l.Connections)
 	check.process("logserver", l.Process)
 	return check.err()
@@ -183,6 +192,9 @@ func (d Datanode) Validate() error {
 	check.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
 	check.that(d.FailedMax >= -1 && d.FailedMax < max(1, len(d.Disks)), "datanode.failed_volumes_tolerated",
 		"%d is not -1 to %d: one of the %d disks has to be left", d.FailedMax, len(d.Disks)-1, len(d.Disks))
+	check.scrubPeriod("datanode.scrub_period", d.ScrubPeriod)
+	check.that(d.ScrubRate == 0 || d.ScrubRate >= scrubRateMin, "datanode.scrub_bandwidth",
+		"%s is neither 0 nor at least %s", d.ScrubRate, Size(scrubRateMin))
 	within(&check, "datanode.pack_limit", d.PackLimit, 0, chunk.ChecksumBlockBytes)
 	within(&check, "datanode.pack_segment", d.PackSegment, packSegmentMin, limits.PackSegmentBytesMax)
 	check.that(d.Budget >= minimumBudget, "datanode.write_budget", "%s is less than %s", d.Budget, Size(minimumBudget))

@@ -48,6 +48,7 @@ type Query struct {
 	Stat    *wire.StatReplica
 	Recover *wire.RecoverReplica
 	Copy    *wire.CopyRange
+	Scrub   *wire.Scrub
 }
 
 // Refusal is the answer to a query that was not carried out.
@@ -57,6 +58,8 @@ func (q *Query) Refusal(status wire.Status) (op wire.Op, body any) {
 		return wire.OpStatReply, &wire.StatReply{BodyVersion: wire.BodyVersion, Status: status}
 	case q.Recover != nil:
 		return wire.OpRecovered, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status}
+	case q.Scrub != nil:
+		return wire.OpScrubReply, &wire.ScrubReply{BodyVersion: wire.BodyVersion, Status: status}
 	}
 	return wire.OpCopyReply, &wire.CopyReply{BodyVersion: wire.BodyVersion, Status: status}
 }

@@ -241,6 +241,11 @@ func describe(packet []byte) string {
 		must(&r)
 		return fmt.Sprintf("copy reply length=%d %s", r.Length, r.Status.Reason)
 	}
+	if h.Op == wire.OpScrubReply {
+		var r wire.ScrubReply
+		must(&r)
+		return fmt.Sprintf("scrub reply %d volumes %s", len(r.Volumes), r.Status.Reason)
+	}
 	return fmt.Sprintf("op %d", h.Op)
 }
 

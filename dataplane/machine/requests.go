@@ -19,6 +19,7 @@ var requests = map[wire.Op]request{
 	wire.OpStat:      {"stat", (*Machine).serveStat},
 	wire.OpRecover:   {"recover", (*Machine).serveRecover},
 	wire.OpCopy:      {"copy", (*Machine).serveCopy},
+	wire.OpScrub:     {"scrub", (*Machine).serveScrub},
 
 	wire.OpOpenRecords: {"open records", (*Machine).serveOpenRecords},
 }
@@ -97,6 +98,11 @@ func (m *Machine) serveCopy(payload []byte) error {
 	return m.serveQuery(payload, o, Query{Copy: o})
 }
 
+func (m *Machine) serveScrub(payload []byte) error {
+	o := new(wire.Scrub)
+	return m.serveQuery(payload, o, Query{Scrub: o})
+}
+
 // serveQuery decodes the body that a query holds and has the adapter answer it. A query that makes no sense is
 // answered here: the connection stays usable.
 func (m *Machine) serveQuery(payload []byte, body interface{ Validate() error }, query Query) error {
@@ -113,7 +119,7 @@ func (m *Machine) serveQuery(payload []byte, body interface{ Validate() error },
 	return nil
 }
 
-// OnQueryDone brings the body that answers a stat, recovery or copy.
+// OnQueryDone brings the body that answers a stat, recovery, copy or scrub.
 func (m *Machine) OnQueryDone(op wire.Op, body any, now time.Duration) {
 	m.now, m.LastReceived = now, now
 	if m.phase != phaseQuerying {

@@ -72,7 +72,12 @@ func bodies() map[string]struct {
 		"records_redirect": {OpRecordsOpened, &RecordsOpened{BodyVersion: 1, Status: status,
 			Redirect: Hop{NodeID: "node-b",
 				Address: "10.0.0.2:7720"}}},
-		"record_ack": {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Offsets: []int64{0, 56, 1 << 40}}},
+		"scrub":     {OpScrub, &Scrub{BodyVersion: 1, Begin: true}},
+		"scrub_one": {OpScrub, &Scrub{BodyVersion: 1, ChunkID: testID()}},
+		"scrub_reply": {OpScrubReply, &ScrubReply{BodyVersion: 1, Volumes: []ScrubVolume{{VolumeID: "volume-a",
+			Passes: 3, Wanted: 4, Percent: 50, Replicas: 1000, Bytes: 1 << 40, Bad: 2}}}},
+		"scrub_refused": {OpScrubReply, &ScrubReply{BodyVersion: 1, Status: status}},
+		"record_ack":    {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Offsets: []int64{0, 56, 1 << 40}}},
 		"record_failed": {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Status: status,
 			Redirect: Hop{NodeID: "node-b", Address: "10.0.0.2:7720"}}},
 	}
@@ -113,6 +118,10 @@ func emptyOf(t testing.TB, body any) any {
 		return new(RecordsOpened)
 	case *RecordAck:
 		return new(RecordAck)
+	case *Scrub:
+		return new(Scrub)
+	case *ScrubReply:
+		return new(ScrubReply)
 	}
 	t.Fatalf("no empty value for %T", body)
 	return nil

@@ -59,7 +59,10 @@ const (
 
 	OpAlive Op = 18 // datanode → peer: body Alive, before the answer that it owes
 
-	opLast = OpAlive
+	OpScrub      Op = 19 // client → datanode: body Scrub
+	OpScrubReply Op = 20 // its answer: body ScrubReply
+
+	opLast = OpScrubReply
 )
 
 // Flags of a packet.

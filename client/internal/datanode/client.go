@@ -153,3 +153,26 @@ func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange) e
 	}
 	return c.exchange(ctx, to.Address, c.DialTimeout, wire.OpCopy, order, answer)
 }
+
+// Scrub has a datanode verify the replica of a chunk, of so many bytes, or tell how far the scrub of all of them is;
+// the zero id means all.
+func (c *Client) Scrub(ctx context.Context, at wire.Hop, id chunk.ID, length int64,
+	begin bool) (reply wire.ScrubReply, err error) {
+	const op = "scrub"
+	request, chunkID := &wire.Scrub{BodyVersion: wire.BodyVersion, Begin: begin}, ""
+	if !id.IsZero() {
+		request.ChunkID, chunkID = id[:], id.String()
+	}
+	patience := c.DataTimeout + time.Duration(length/copyRateLeast)*time.Second
+	answer := func(conn *Connection) (reusable bool, err error) {
+		reply = wire.ScrubReply{}
+		if err := conn.Expect(wire.OpScrubReply, &reply, time.Now().Add(patience)); err != nil {
+			return false, err
+		}
+		return true, reply.Status.Err(op, at.Address)
+	}
+	if err := c.exchange(ctx, at.Address, c.DialTimeout, wire.OpScrub, request, answer); err != nil {
+		return wire.ScrubReply{}, Fault(err, op, at, chunkID)
+	}
+	return reply, nil
+}
