@@ -2,6 +2,7 @@ package replicas
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/whispering-woods/ww/actor/namespace"
@@ -46,13 +47,15 @@ func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
 }
 
 func (t *misplacedTable) check(room *Replicas) error {
-	unusable := uint64(0)
+	unusable := make(map[chunk.ID]int)
 	counted := make([]int, len(t.byNode))
 	for id, replicas := range t.byChunk {
 		for i := range replicas {
 			m := &replicas[i]
 			counted[m.node]++
-			unusable += count(m.unusable())
+			if m.unusable() && !m.settled {
+				unusable[id]++
+			}
 			slot := room.files.Find(id)
 			if slot == 0 || room.files.Chunk(slot).Open() || !inPlace(room.files.Chunk(slot), m) {
 				continue
@@ -62,8 +65,8 @@ func (t *misplacedTable) check(room *Replicas) error {
 			}
 		}
 	}
-	if !slices.Equal(counted, t.byNode) || unusable != t.unusable {
-		return fmt.Errorf("misplaced on each node %v, counted %v; unusable %d, counted %d", t.byNode, counted,
+	if !slices.Equal(counted, t.byNode) || !maps.Equal(unusable, t.unusable) {
+		return fmt.Errorf("misplaced on each node %v, counted %v; unusable %v, counted %v", t.byNode, counted,
 			t.unusable, unusable)
 	}
 	return nil

@@ -17,6 +17,7 @@ type misplaced struct {
 	length     int64
 	since      time.Duration // since when it is known as it is
 	verdict    verdict
+	settled    bool   // it is in quarantine, and was made good since: of no interest any more
 	vouched    bool   // a writer or a recovery says so, its node has not yet
 	report     uint64 // the node's last full report that listed it
 }
@@ -26,8 +27,8 @@ func (m *misplaced) unusable() bool { return m.verdict != unverified || m.state 
 
 type misplacedTable struct {
 	byChunk  map[chunk.ID][]misplaced
-	byNode   []int // how many, by node index
-	unusable uint64
+	byNode   []int            // how many, by node index
+	unusable map[chunk.ID]int // how many are, and are not settled, of chunks that have some
 }
 
 func (t *misplacedTable) addNode() { t.byNode = append(t.byNode, 0) }
@@ -61,11 +62,20 @@ func (t *misplacedTable) set(id chunk.ID, replica misplaced) bool {
 		old.length, old.report, old.vouched = replica.length, replica.report, old.vouched && replica.vouched
 		return false
 	default:
-		t.unusable -= count(old.unusable())
+		t.countUnusable(id, old, -1)
 		*old = replica
 	}
-	t.unusable += count(replica.unusable())
+	t.countUnusable(id, &replica, 1)
 	return true
+}
+
+func (t *misplacedTable) countUnusable(id chunk.ID, m *misplaced, by int) {
+	if !m.unusable() || m.settled {
+		return
+	}
+	if t.unusable[id] += by; t.unusable[id] == 0 {
+		delete(t.unusable, id)
+	}
 }
 
 func count(yes bool) uint64 {
@@ -75,9 +85,21 @@ func count(yes bool) uint64 {
 	return 0
 }
 
-// unusableCount is the number of unusable replicas, count that of all.
-func (t *misplacedTable) unusableCount() uint64 { return t.unusable }
+// settle notes that a chunk is whole without its replicas that are in quarantine.
+func (t *misplacedTable) settle(id chunk.ID) {
+	if t.unusable[id] == 0 {
+		return
+	}
+	replicas := t.byChunk[id]
+	for i := range replicas {
+		if m := &replicas[i]; m.state == chunk.Corrupt && !m.settled {
+			t.countUnusable(id, m, -1)
+			m.settled = true
+		}
+	}
+}
 
+// count is the number of all.
 func (t *misplacedTable) count() (all uint64) {
 	for _, of := range t.byNode {
 		all += uint64(of)
@@ -91,7 +113,7 @@ func (t *misplacedTable) remove(id chunk.ID, node datanode.Index) {
 	if i < 0 {
 		return
 	}
-	t.unusable -= count(replicas[i].unusable())
+	t.countUnusable(id, &replicas[i], -1)
 	t.byNode[node]--
 	if len(replicas) == 1 {
 		delete(t.byChunk, id)

@@ -59,7 +59,13 @@ func (r *repair) assessDirty() {
 }
 
 // assess counts a chunk's live replicas and files it for repair or trimming.
-func (r *repair) assess(slot namespace.ChunkSlot) { r.setLevel(slot, r.levelOf(slot)) }
+func (r *repair) assess(slot namespace.ChunkSlot) {
+	found := r.levelOf(slot)
+	r.setLevel(slot, found)
+	if c := r.room.files.Chunk(slot); !c.Open() && (found == levelWanted || found == levelSurplus) {
+		r.room.misplaced.settle(c.ID())
+	}
+}
 
 func (r *repair) levelOf(slot namespace.ChunkSlot) level {
 	c := r.room.files.Chunk(slot)

@@ -50,7 +50,8 @@ func New(c Config, s *step.Context) *Replicas {
 	r.Reports = Reports{room: r, running: make(map[datanode.Index]*report)}
 	r.OpenChunks, r.Suspects = OpenChunks{r}, Suspects{room: r}
 	r.Chooser, r.SafeMode = Chooser{room: r, policy: c.Placement}, SafeMode{room: r}
-	r.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1)}
+	r.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1),
+		unusable: make(map[chunk.ID]int)}
 	r.repair = repair{room: r, copies: make(map[namespace.ChunkSlot]*copyOrder),
 		retries: make(map[namespace.ChunkSlot]copyRetry), copiesTo: make([]int, 1)}
 	r.deletion = deletion{room: r, byNode: make([]*nodeOrders, 1)}
@@ -205,7 +206,7 @@ func (r *Replicas) holds(node datanode.Index, slot namespace.ChunkSlot) bool {
 }
 
 // replaceable reports whether a copy may take the place of a node's stale replica: its datanode moves that to the trash
-// when a source has answered. What is needed as a last resort stays, as in deletions, and so does what is suspect.
+// when the copy is whole. What is needed as a last resort stays, as in deletions, and so does what is suspect.
 func (r *Replicas) replaceable(n *node, slot namespace.ChunkSlot) bool {
 	record := r.files.Chunk(slot)
 	if _, ordered := r.deletion.ordered(n.index, record.ID()); ordered {
@@ -326,12 +327,33 @@ func (r *Replicas) Settle() {
 	r.repair.refill()
 }
 
-// Counts are numbers of chunks and replicas for people.
+// Counts are numbers of chunks and replicas for people. Unusable replicas are those that are not made good yet.
 type Counts struct{ UnderReplicated, Missing, Misplaced, Unusable uint64 }
 
 // Counts of what must be repaired.
 func (r *Replicas) Counts() Counts {
 	few, missing := r.repair.counts()
 	return Counts{UnderReplicated: few, Missing: missing, Misplaced: r.misplaced.count(),
-		Unusable: r.misplaced.unusableCount()}
+		Unusable: r.unusable()}
+}
+
+// unusable counts the replicas that are corrupt, or may be, and not made good yet: of an open chunk, or of one with too
+// few replicas. What is in quarantine is of no interest any more once the chunk is whole, or gone.
+func (r *Replicas) unusable() (total uint64) {
+	for id := range r.misplaced.unusable {
+		slot := r.files.Find(id)
+		if slot == 0 {
+			continue
+		}
+		oldest := r.files.Chunk(slot).Generation()
+		if open := r.files.OpenChunk(slot); open != nil {
+			oldest = open.Minimum
+		} else if l := r.locations.level(slot); l == levelWanted || l == levelSurplus {
+			continue
+		}
+		for _, m := range r.misplaced.of(id) {
+			total += count(m.unusable() && !m.settled && m.generation >= oldest)
+		}
+	}
+	return total
 }
