@@ -46,6 +46,13 @@ func registerNode(state *State, request *RegisterNode) (any, *fault.Error) {
 	}
 	nodes := &state.replicas.Nodes
 	index := nodes.Find(request.NodeID)
+	if index != 0 {
+		if other, alive := nodes.Occupied(index, request.Address); alive {
+			return refuse(fault.Exists, "two processes run on copies of one data directory: "+
+				"stop one of them, and give it an empty directory",
+				"another datanode is alive under this id, at %s; this one is at %s", other, request.Address)
+		}
+	}
 	switch {
 	case index == 0 && nodes.Next() > replicas.NodesMax:
 		return refuse(fault.Busy, "", "%d datanodes are known, the limit", nodes.Next()-1)
@@ -62,8 +69,8 @@ func registerNode(state *State, request *RegisterNode) (any, *fault.Error) {
 			return nil, err
 		}
 	}
-	nodes.Register(index, &replicas.Registration{Session: request.Session, Version: request.Version, Rack: request.Rack,
-		AdminAddress: request.AdminAddress, Volumes: request.Volumes})
+	nodes.Register(index, &replicas.Registration{Session: request.Session, Address: request.Address,
+		Version: request.Version, Rack: request.Rack, AdminAddress: request.AdminAddress, Volumes: request.Volumes})
 	state.effects.Reply.AfterTxid = state.step.Txid
 	return &RegisterResult{ClusterID: state.clusterID}, nil
 }

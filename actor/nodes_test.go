@@ -76,8 +76,16 @@ func TestRegistrationIsRefused(t *testing.T) {
 		r.ClusterID, r.HighestEpoch, r.HighestTxid = "cluster-1", 1,
 			r.DurableTxid
 	}))
-	// A second registration takes over; the first stream's messages are refused.
+	// A second registration takes over; the first stream's messages are refused. One from another address is that of
+	// another process: it has to wait until the first is silent, or its stream broke.
 	require.Nil(t, h.own(&Heartbeat{NodeID: "x", Session: 99}).Reply.Err)
+	err := register(func(r *RegisterNode) { r.Session, r.Address = 100, "x:2" })
+	require.NotNil(t, err)
+	require.Equal(t, fault.Exists, err.Kind)
+	require.Contains(t, err.Error(), "x:1")
+	require.Contains(t, err.Error(), "x:2")
+	require.Nil(t, h.own(&Heartbeat{NodeID: "x", Session: 99}).Reply.Err)
+	h.mono += h.s.config.StaleAfter
 	require.Nil(t, register(func(r *RegisterNode) { r.Session, r.Address = 100, "x:2" }))
 	require.Equal(t, fault.Closed, h.own(&Heartbeat{NodeID: "x", Session: 99}).Reply.Err.Kind)
 	require.Equal(t, fault.Closed, h.own(&NodeGone{NodeID: "x", Session: 99}).Reply.Err.Kind)

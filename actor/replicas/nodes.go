@@ -42,6 +42,7 @@ type node struct {
 
 	session   uint64
 	connected bool
+	at        string // address that it registered from last
 	liveness  Liveness
 	heard     time.Duration // last sign of life
 	since     time.Duration // of the registration
@@ -171,15 +172,15 @@ func (t *Nodes) all() []*node { return t.list[1:] }
 
 // Registration is a datanode's first message on a stream. Its id and address are known already.
 type Registration struct {
-	Session                     uint64
-	Version, Rack, AdminAddress string
-	Volumes                     []datanode.VolumeState
+	Session                              uint64
+	Address, Version, Rack, AdminAddress string
+	Volumes                              []datanode.VolumeState
 }
 
 // Register begins a session, and asks for a full report.
 func (t *Nodes) Register(index datanode.Index, r *Registration) {
 	peer, now := t.list[index], t.room.step.Mono
-	peer.session, peer.connected = r.Session, true
+	peer.session, peer.connected, peer.at = r.Session, true, r.Address
 	peer.heard, peer.since = now, now
 	peer.version, peer.admin = limits.Clip(r.Version, limits.TextBytesMax),
 		limits.Clip(r.AdminAddress, limits.TextBytesMax)
@@ -194,6 +195,13 @@ func (t *Nodes) Register(index datanode.Index, r *Registration) {
 	t.room.deletion.resendAll(index)
 	t.room.step.Send(peer.id, &datanode.SendReport{})
 	t.room.step.Emit(step.Event{Kind: step.EventNodeRegistered, NodeID: peer.id, Text: peer.address})
+}
+
+// Occupied reports whether another process, at another address, is alive under a node's id, and where: two run on copies
+// of one data directory. A process that moved, and whose old stream broke, or is silent, is not in its own way.
+func (t *Nodes) Occupied(index datanode.Index, address string) (by string, yes bool) {
+	n := t.list[index]
+	return n.at, n.connected && n.at != address && t.room.step.Mono-n.heard < t.room.config.StaleAfter
 }
 
 // Session names a datanode's stream.

@@ -76,8 +76,9 @@ func (l *link) run(ctx context.Context) {
 		if refused {
 			pause = max(pause, backoffRefused)
 		}
-		if errors.Is(err, fault.Closed) {
-			// Somebody else registered under this node's id: do not take turns with it in a fast circle.
+		occupied := errors.Is(err, fault.Exists)
+		if occupied || errors.Is(err, fault.Closed) {
+			// Somebody else is registered under this node's id: do not take turns with it in a fast circle.
 			pause = max(pause, backoffMax)
 		}
 		// The same reason is logged once, however often it comes back.
@@ -87,6 +88,8 @@ func (l *link) run(ctx context.Context) {
 			switch {
 			case refused:
 				level, message = slog.LevelError, "refused: namenode and datanode do not belong together"
+			case occupied:
+				level, message = slog.LevelError, "refused: another process runs under this datanode's id"
 			case wasRegistered:
 				message = "stream to namenode broke"
 			case errors.Is(err, fault.NotActive):
