@@ -60,6 +60,9 @@ func (q *quarantine) copyRecordLocked(replica *replica, name chunkfile.ParkedNam
 	if err != nil {
 		data = make([]byte, seen.Length)
 	}
+	if err := replica.volume.keepDirectory(quarantineDirectory); err != nil {
+		return seen.place, err
+	}
 	name.Serial = replica.volume.serial.Add(1)
 	parked := path.Join(quarantineDirectory, name.String())
 	f, _, err := replica.writeWhole(replica.volume.path(parked), data)

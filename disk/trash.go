@@ -84,6 +84,9 @@ func (t *trash) takeLocked(replica *replica) error {
 		err = strike(replica.record(seen))
 	case aside:
 		err = volume.fs.Rename(replica.path(), replica.path()+forgottenSuffix)
+		if errors.Is(err, fs.ErrNotExist) { // somebody emptied the quarantine
+			err = nil
+		}
 		if errors.Is(err, fs.ErrNotExist) { // its file was gone, or somebody has emptied the quarantine
 			err = nil
 		}

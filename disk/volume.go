@@ -218,7 +218,22 @@ func (v *volume) path(relative string) string { return path.Join(v.directory, re
 func (v *volume) park(directory, relative string, name chunkfile.ParkedName) (string, error) {
 	name.Serial = v.serial.Add(1)
 	parked := path.Join(directory, name.String())
+	if err := v.keepDirectory(directory); err != nil {
+		return parked, err
+	}
 	return parked, v.fs.Rename(v.path(relative), v.path(parked))
+}
+
+// keepDirectory makes the trash or the quarantine again, if somebody has removed it.
+func (v *volume) keepDirectory(directory string) error {
+	if _, err := v.fs.Stat(v.path(directory)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	v.logger.Warn("the directory was removed and is made again", "path", v.path(directory))
+	if err := v.fs.MkdirAll(v.path(directory), 0o755); err != nil {
+		return err
+	}
+	return v.fs.SyncDir(v.directory)
 }
 
 // workerOf is the worker that all jobs of a chunk run on.
