@@ -15,7 +15,7 @@ import (
 // Until it is whole the replica is hidden: it is not reported, cannot be read and takes no part in recoveries. When
 // ctx ends, or no source is left, what was copied is thrown away; a later Copy begins anew.
 //
-// A replica of a lower generation makes room (it goes to the trash) once a source has answered. Errors:
+// A replica of a lower generation stays until the new one is whole, and goes to the trash in that moment. Errors:
 // fault.Invalid; fault.StaleGeneration if there is one of a higher generation; fault.Exists if another session
 // writes it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk;
 // fault.NotFound, if all sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx

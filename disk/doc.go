@@ -39,8 +39,8 @@
 // one of index.mu, replica.view, filecache.Cache.mu, pack.Set.mu, trash.mu, volume.health, each held for a
 // few instructions. io is a mutex and not a queue because recovery orders, deletions and readers reach a
 // replica from other goroutines than its worker, possibly from that worker itself; on the write path it is
-// not contended. A replica that is about to become a record passes its io lock to the packer, which needs no
-// other one to finish, and unlocks it.
+// not contended. A hidden copy's io is taken before that of the stale replica whose place it takes. A replica that
+// is about to become a record passes its io lock to the packer, which needs no other one to finish, and unlocks it.
 //
 // A volume's health is in volume.go: whatever finds an I/O error passes it to noteError, which decides when no new
 // replica goes there; Store.Volumes tells others.

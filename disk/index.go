@@ -15,6 +15,8 @@ type index struct {
 	mu struct {
 		sync.RWMutex
 		replicas map[chunk.ID]*replica
+		// Hidden copies that take the place of a stale replica, which is in replicas, when they are whole.
+		beside map[chunk.ID]*replica
 		// Volumes that Do chose for chunks that may be created soon. Bounded by the workers' queues.
 		intended map[chunk.ID][]*volume
 		fences   fences
@@ -23,7 +25,7 @@ type index struct {
 
 func newIndex() *index {
 	x := &index{}
-	x.mu.replicas = make(map[chunk.ID]*replica)
+	x.mu.replicas, x.mu.beside = make(map[chunk.ID]*replica), make(map[chunk.ID]*replica)
 	x.mu.intended = make(map[chunk.ID][]*volume)
 	return x
 }
@@ -36,24 +38,44 @@ func (x *index) lookup(id chunk.ID) *replica {
 
 // lock finds a replica and locks it; the caller unlocks r.io. Errors: fault.NotFound; fault.Disk if its volume is
 // out of service.
-func (x *index) lock(op string, id chunk.ID) (*replica, error) {
-	replica := x.lookup(id)
-	if replica == nil {
-		return nil, notFound(op, id)
+func (x *index) lock(op string, id chunk.ID) (*replica, error) { return lockFound(op, id, x.lookup) }
+
+// lockAt is lock, but of a hidden copy beside a stale replica if that has the generation.
+func (x *index) lockAt(op string, id chunk.ID, generation chunk.Generation) (*replica, error) {
+	return lockFound(op, id, func(id chunk.ID) *replica {
+		x.mu.RLock()
+		defer x.mu.RUnlock()
+		if copied := x.mu.beside[id]; copied != nil && copied.snapshot().Generation == generation {
+			return copied
+		}
+		return x.mu.replicas[id]
+	})
+}
+
+func lockFound(op string, id chunk.ID, find func(chunk.ID) *replica) (*replica, error) {
+	for {
+		replica := find(id)
+		if replica == nil {
+			return nil, notFound(op, id)
+		}
+		if err := replica.volume.outError(op, id); err != nil { // its lock may be held by an operation that hangs
+			return nil, err
+		}
+		replica.io.Lock()
+		err := replica.volume.outError(op, id)
+		if replica.gone {
+			replica.io.Unlock()
+			if find(id) == nil {
+				return nil, notFound(op, id)
+			}
+			continue // another one took its place
+		}
+		if err != nil {
+			replica.io.Unlock()
+			return nil, err
+		}
+		return replica, nil
 	}
-	if err := replica.volume.outError(op, id); err != nil { // its lock may be held by an operation that hangs
-		return nil, err
-	}
-	replica.io.Lock()
-	err := replica.volume.outError(op, id)
-	if replica.gone {
-		err = notFound(op, id)
-	}
-	if err != nil {
-		replica.io.Unlock()
-		return nil, err
-	}
-	return replica, nil
 }
 
 // announce is Store.Announce; absent reports that there is nothing.
@@ -70,10 +92,22 @@ func (x *index) announce(id chunk.ID, absent func()) {
 	} // else it came at this moment, and is reported as anything new
 }
 
+// all lists the replicas, hidden ones too.
 func (x *index) all() []*replica {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return slices.AppendSeq(make([]*replica, 0, len(x.mu.replicas)), maps.Values(x.mu.replicas))
+	list := slices.AppendSeq(make([]*replica, 0, len(x.mu.replicas)), maps.Values(x.mu.replicas))
+	return slices.AppendSeq(list, maps.Values(x.mu.beside))
+}
+
+// stale returns the replica that a hidden copy is to take the place of, if there is one.
+func (x *index) stale(copied *replica) *replica {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.mu.beside[copied.id] != copied {
+		return nil
+	}
+	return x.mu.replicas[copied.id]
 }
 
 // on lists the chunks with replicas on a volume whose ids end with a byte.
@@ -103,15 +137,20 @@ func (x *index) reserve(id chunk.ID, v *volume) *replica {
 	return r
 }
 
-// insert puts a new replica into the index; only a corrupt one may be there, or one on a volume that is out of
-// service, and no fence in its way.
+// insert puts a new replica into the index; only a corrupt one may be there, one on a volume that is out of service, or
+// a stale one beside a hidden copy, and no fence in its way.
 func (x *index) insert(replica *replica) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	const op = "create replica"
-	old := x.mu.replicas[replica.id]
+	old, into := x.mu.replicas[replica.id], x.mu.replicas
 	if old != nil {
-		if v := old.snapshot(); v.state != chunk.Corrupt && !old.volume.health.Out() {
+		v := old.snapshot()
+		switch {
+		case v.state == chunk.Corrupt || old.volume.health.Out():
+		case x.mu.beside[replica.id] == nil && replica.replaces(v):
+			into = x.mu.beside
+		default:
 			return chunkError(fault.Exists, op, replica.id, "there is a replica, %s at generation %d, %d bytes",
 				v.state, v.Generation, v.Length)
 		}
@@ -121,26 +160,34 @@ func (x *index) insert(replica *replica) error {
 			"its generation is %d, a recovery that found nothing here was for %d",
 			generation, x.mu.fences.generations[replica.id])
 	}
-	if old != nil {
+	if old != nil && into[replica.id] == old {
 		old.volume.replicas.Add(-1)
 		if old.reportLost() { // before anything that is said of the new one
 			old.volume.unindexed.Store(true)
 		}
 	}
-	x.mu.replicas[replica.id] = replica
+	into[replica.id] = replica
 	replica.volume.replicas.Add(1)
 	return nil
 }
 
-// removeLocked removes a replica from the index, if it is the one there; r.io is held.
-func (x *index) removeLocked(r *replica) {
-	r.gone = true
+// removeLocked removes a replica from the index, if it is there; its io is held. A copy beside it takes its place.
+func (x *index) removeLocked(old *replica) {
+	old.gone = true
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.mu.replicas[r.id] == r {
-		delete(x.mu.replicas, r.id)
-		r.volume.replicas.Add(-1)
+	copied := x.mu.beside[old.id]
+	switch {
+	case copied == old:
+	case x.mu.replicas[old.id] != old:
+		return
+	case copied != nil:
+		x.mu.replicas[old.id] = copied
+	default:
+		delete(x.mu.replicas, old.id)
 	}
+	delete(x.mu.beside, old.id)
+	old.volume.replicas.Add(-1)
 }
 
 // lose reports all replicas of a volume that is out of service as removed. They stay in the index, so that

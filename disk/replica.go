@@ -59,6 +59,13 @@ func (r *replica) snapshot() snapshot {
 	return r.view.snapshot
 }
 
+// replaces reports whether a new replica may be written beside another one of its chunk, to take its place.
+func (r *replica) replaces(other snapshot) bool {
+	seen := r.snapshot()
+	return seen.hidden && seen.place.kind != inMemory && other.state != 0 && (other.Generation < seen.Generation ||
+		other.Generation == seen.Generation && other.state == chunk.Recovered)
+}
+
 // updateLocked changes the view; io is held.
 func (r *replica) updateLocked(change func(v *snapshot)) {
 	r.view.Lock()

@@ -13,6 +13,7 @@ type sessions struct {
 	index      *index
 	volumes    *volumes
 	quarantine *quarantine
+	trash      *trash
 	unpacker   *unpacker
 }
 
@@ -26,7 +27,8 @@ func (s *sessions) create(id chunk.ID, gen chunk.Generation, options CreateOptio
 	if err != nil {
 		return nil, err
 	}
-	if s.packable(options) {
+	// One beside a stale replica is never packed: a packer must not wait for another replica's lock.
+	if s.packable(options) && (!options.Hidden || s.index.lookup(id) == nil) {
 		return s.createInMemory(v, id, gen, options)
 	}
 	replica := &replica{id: id, volume: v}
@@ -138,6 +140,32 @@ func (s *sessions) takeOver(op string, id chunk.ID, want takeOver) (*Writer, err
 		return nil, err
 	}
 	return s.startLocked(replica), nil
+}
+
+// showLocked makes a hidden replica what readers find. The stale one whose place it takes goes to the trash after that:
+// from show on, which is durable, a start that finds both takes the newer.
+func (s *sessions) showLocked(replica *replica, op string, show func() error) error {
+	old := s.index.stale(replica)
+	if old == nil {
+		return show()
+	}
+	old.io.Lock()
+	defer old.io.Unlock()
+	if old.gone {
+		return show()
+	}
+	if generation := max(old.view.Generation, old.disk.Promised()); generation > replica.view.Generation {
+		return chunkError(fault.StaleGeneration, op, replica.id,
+			"the replica in whose place it was to come went on to generation %d, or promised that", generation)
+	}
+	if err := show(); err != nil {
+		return err
+	}
+	if err := s.trash.takeLocked(old); err != nil {
+		old.endSessionLocked()
+		s.index.removeLocked(old)
+	}
+	return nil
 }
 
 // startLocked begins the session of a new Writer on a replica whose tail is ready.

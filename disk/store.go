@@ -112,7 +112,7 @@ func newStore(options Options) *Store {
 	store.trash = newTrash(shared, store.index)
 	store.sessions = &sessions{
 		env: shared, gate: store.gate, index: store.index, volumes: store.volumes, quarantine: store.quarantine,
-		unpacker: unpacker,
+		trash: store.trash, unpacker: unpacker,
 	}
 	store.recovery = &recovery{store.sessions}
 	store.readers = &readers{env: shared, index: store.index, quarantine: store.quarantine, unpacker: unpacker}
@@ -195,9 +195,11 @@ func (s *Store) Close() error {
 }
 
 // Create makes an empty open replica and its Writer. Nothing is durable before the first sync. A corrupt
-// replica in quarantine does not stand in the way. Does file I/O: call it from Do. Errors: fault.Exists,
-// fault.StaleGeneration (a recovery above gen found no replica here), fault.Invalid, fault.NoSpace (also when
-// only the reserve is left), fault.Disk.
+// replica in quarantine does not stand in the way; a hidden one may be written beside a stale replica, which stays
+// until the new one is sealed or published, and then goes to the trash in the same moment.
+//
+// Does file I/O: call it from Do. Errors: fault.Exists, fault.StaleGeneration (a recovery above gen found no replica
+// here), fault.Invalid, fault.NoSpace (also when only the reserve is left), fault.Disk.
 func (s *Store) Create(id chunk.ID, gen chunk.Generation, o CreateOptions) (*Writer, error) {
 	return s.sessions.create(id, gen, o)
 }
@@ -351,7 +353,7 @@ func (s *Store) Quarantine(id chunk.ID, gen chunk.Generation, reason string) err
 // and the replica stays.
 func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	const op = "delete replica"
-	replica, err := s.index.lock(op, id)
+	replica, err := s.index.lockAt(op, id, gen)
 	if err != nil {
 		return err
 	}

@@ -96,11 +96,13 @@ func (w *Writer) Publish() error {
 	if err := replica.syncLocked(false); err != nil { // before the name that promises them
 		return err
 	}
-	if err := replica.renameLocked(op, chunk.Open, replica.view.Generation); err != nil {
-		return err
-	}
-	replica.reportLocked(Stored, "")
-	return nil
+	return w.sessions.showLocked(replica, op, func() error {
+		if err := replica.renameLocked(op, chunk.Open, replica.view.Generation); err != nil {
+			return err
+		}
+		replica.reportLocked(Stored, "")
+		return nil
+	})
 }
 
 // readyLocked reports whether the Writer may still write; replica.io is held.
@@ -189,7 +191,9 @@ func (w *Writer) finish(job Job) (int64, error) {
 	defer replica.io.Unlock()
 	if err == nil && job.Seal {
 		if err = w.readyLocked("seal chunk"); err == nil {
-			err = replica.sealLocked(replica.view.Generation)
+			err = w.sessions.showLocked(replica, "seal chunk", func() error {
+				return replica.sealLocked(replica.view.Generation)
+			})
 		}
 	}
 	if replica.session == w.session && !w.closed {

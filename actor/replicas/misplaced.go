@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -84,6 +85,9 @@ func count(yes bool) uint64 {
 	}
 	return 0
 }
+
+// withUnusable yields the chunks that have unusable replicas which are not settled, in no order.
+func (t *misplacedTable) withUnusable() iter.Seq[chunk.ID] { return maps.Keys(t.unusable) }
 
 // settle notes that a chunk is whole without its replicas that are in quarantine.
 func (t *misplacedTable) settle(id chunk.ID) {

@@ -197,8 +197,8 @@ func (t *Nodes) Register(index datanode.Index, r *Registration) {
 	t.room.step.Emit(step.Event{Kind: step.EventNodeRegistered, NodeID: peer.id, Text: peer.address})
 }
 
-// Occupied reports whether another process, at another address, is alive under a node's id, and where: two run on copies
-// of one data directory. A process that moved, and whose old stream broke, or is silent, is not in its own way.
+// Occupied reports whether another process, at another address, is alive under a node's id, and where: two run on
+// copies of one data directory. A process that moved, and whose old stream broke, or is silent, is not in its own way.
 func (t *Nodes) Occupied(index datanode.Index, address string) (by string, yes bool) {
 	n := t.list[index]
 	return n.at, n.connected && n.at != address && t.room.step.Mono-n.heard < t.room.config.StaleAfter

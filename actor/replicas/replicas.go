@@ -340,7 +340,7 @@ func (r *Replicas) Counts() Counts {
 // unusable counts the replicas that are corrupt, or may be, and not made good yet: of an open chunk, or of one with too
 // few replicas. What is in quarantine is of no interest any more once the chunk is whole, or gone.
 func (r *Replicas) unusable() (total uint64) {
-	for id := range r.misplaced.unusable {
+	for id := range r.misplaced.withUnusable() {
 		slot := r.files.Find(id)
 		if slot == 0 {
 			continue

@@ -210,11 +210,8 @@ func (t *task) prepare(ctx context.Context, chunkSize int64) error {
 		case found.Generation == t.generation && (found.State != chunk.Recovered || !t.order.Seal):
 			return failure(t.id, fault.Exists, "there is another replica of this generation, %s", found.State)
 		default:
-			t.copier.Logger.Info("replica makes room for a newer copy", "chunk", t.id,
+			t.copier.Logger.Info("a newer copy will take the place of a replica", "chunk", t.id,
 				"gen", found.Generation, "length", found.Length, "newgen", t.generation)
-			if err := store.Delete(t.id, found.Generation); err != nil {
-				return err
-			}
 		}
 		t.writer, err = store.Create(t.id, t.generation, disk.CreateOptions{
 			ChunkSize: chunkSize, SizeHint: t.order.Length, Hidden: true,
