@@ -414,6 +414,15 @@ func (s *State) closeRecovered(slot namespace.InodeSlot) (closed bool) {
 }
 
 func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
+	_, err := applySettling(state, (*codec.SettlingRecord)(record))
+	if err == nil {
+		state.closeRecovered(state.tree.Find(record.File))
+	}
+	return nil, err
+}
+
+// applySettling seals a recovered chunk; the file stays open.
+func applySettling(state *State, record *codec.SettlingRecord) (any, error) {
 	slot, o, err := state.openFileOf(record.File)
 	if err != nil {
 		return nil, err
@@ -431,7 +440,6 @@ func applyRecovered(state *State, record *codec.RecoveredRecord) (any, error) {
 	if int64(record.Length) < size {
 		state.files.Keep(slot, record.Index+min(record.Length, 1))
 	}
-	state.closeRecovered(slot)
 	return nil, nil
 }
 

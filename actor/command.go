@@ -90,6 +90,7 @@ type (
 		Chunk       chunk.ID
 		Generation  chunk.Generation // that the broken pipeline wrote
 		FailedNodes []string
+		Grow        bool // nothing is broken: nodes are wanted for the replicas that are missing
 	}
 	// UpdatePipeline commits a generation that RecoverPipeline issued, once every member holds it and before
 	// anything written under it counts as acknowledged. Result: *UpdatePipelineResult.

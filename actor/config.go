@@ -16,6 +16,9 @@ import (
 type Config struct {
 	DefaultReplication uint32 // used by a Create that asks for none. Default 3.
 	DefaultChunkSize   int64  // in bytes. Default chunk.SizeDefault.
+	// WriteCopiesMin is the number of replicas below which nothing is acknowledged to a writer; a file's replication
+	// if that is less. Default 2.
+	WriteCopiesMin int
 	// LeaseSoftLimit: a lease not renewed for so long may be taken over. Default 60 s.
 	LeaseSoftLimit time.Duration
 	LeaseHardLimit time.Duration // a lease not renewed for so long is ended. Default 5 min.
@@ -29,8 +32,8 @@ type Config struct {
 	CopyTimeout time.Duration
 	// RecoverTimeout is how long a chunk recovery may take before another primary is asked. Default 15 s.
 	RecoverTimeout time.Duration
-	// RecoverWait is how long a recovery waits, after this State became active,
-	// for reports of pipeline members. Default 20 s.
+	// RecoverWait is how long, after this State became active, a recovery waits for reports of pipeline members, and
+	// writers for datanodes that the log names and that have not registered yet. Default 20 s.
 	RecoverWait time.Duration
 	// ResendAfter is how long a delete order waits for its confirmation before it is sent again. Default 30 s.
 	ResendAfter time.Duration
@@ -52,6 +55,7 @@ type Config struct {
 func (c Config) WithDefaults() Config {
 	c.DefaultReplication = cmp.Or(c.DefaultReplication, 3)
 	c.DefaultChunkSize = cmp.Or(c.DefaultChunkSize, chunk.SizeDefault)
+	c.WriteCopiesMin = cmp.Or(c.WriteCopiesMin, 2)
 	c.LeaseSoftLimit = cmp.Or(c.LeaseSoftLimit, time.Minute)
 	c.LeaseHardLimit = cmp.Or(c.LeaseHardLimit, 5*time.Minute)
 	c.StaleAfter = cmp.Or(c.StaleAfter, limits.StaleAfterDefault)
@@ -76,6 +80,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("default %s", limits.CheckReplication(c.DefaultReplication))
 	case limits.CheckChunkSize(c.DefaultChunkSize) != "":
 		return fmt.Errorf("default %s", limits.CheckChunkSize(c.DefaultChunkSize))
+	case c.WriteCopiesMin < 1 || c.WriteCopiesMin > limits.ReplicationMax:
+		return fmt.Errorf("at least %d copies of what is written: want 1 to %d", c.WriteCopiesMin,
+			limits.ReplicationMax)
 	case c.LeaseSoftLimit <= 0 || c.LeaseHardLimit < c.LeaseSoftLimit:
 		return fmt.Errorf("lease limits: soft %v must be above 0 and at most hard %v", c.LeaseSoftLimit,
 			c.LeaseHardLimit)
@@ -103,7 +110,7 @@ func (c Config) Validate() error {
 func (c Config) replicas() replicas.Config {
 	return replicas.Config{StaleAfter: c.StaleAfter, DeadAfter: c.DeadAfter, RepairGrace: c.RepairGrace,
 		DeleteGrace: c.DeleteGrace, RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter,
-		CopiesPerNode: c.CopiesPerNode,
-		CopiesTotal:   c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement),
+		WriteCopiesMin: c.WriteCopiesMin, CopiesPerNode: c.CopiesPerNode,
+		CopiesTotal: c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement),
 		ReadOrder: placement.NewReadOrder(c.ReadOrder)}
 }

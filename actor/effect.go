@@ -128,8 +128,17 @@ type (
 		StoredBytes        int64 // bytes times each file's replication
 		Chunks             uint64
 	}
-	// RenewLeasesResult answers RenewLeases: the files that the client holds.
-	RenewLeasesResult struct{ FileIDs []uint64 }
+	// RenewLeasesResult answers RenewLeases: the files that the client holds, and which of their open chunks are on
+	// fewer nodes than wanted while others could join.
+	RenewLeasesResult struct {
+		FileIDs  []uint64
+		Growable []GrowableChunk
+	}
+	// GrowableChunk is one of RenewLeasesResult.
+	GrowableChunk struct {
+		FileID uint64
+		Chunk  chunk.ID
+	}
 	// ReportBadReplicaResult answers ReportBadReplica.
 	ReportBadReplicaResult struct{}
 	// SafeModeResult answers SafeMode: Reason has the numbers while it is on.

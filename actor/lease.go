@@ -23,7 +23,22 @@ func renewLeases(s *State, r *RenewLeases) (any, *fault.Error) {
 		s.leases.Renew(r.Client, s.step.Mono)
 		s.effects.Reply.AfterTxid = s.step.Txid
 	}
-	return &RenewLeasesResult{FileIDs: files}, nil
+	return &RenewLeasesResult{FileIDs: files, Growable: s.growable(files)}, nil
+}
+
+// growable lists the open chunks at the ends of files whose pipelines can grow, a bounded number of them.
+func (s *State) growable(files []uint64) (growable []GrowableChunk) {
+	if s.replicas.SafeMode.On() {
+		return nil
+	}
+	for _, file := range files {
+		for _, slot := range s.files.OpenAtEnd(s.tree.Find(file)) {
+			if len(growable) < growablePerRenewal && s.replicas.OpenChunks.Growable(slot) {
+				growable = append(growable, GrowableChunk{FileID: file, Chunk: s.files.Chunk(slot).ID()})
+			}
+		}
+	}
+	return growable
 }
 
 // endLeases ends leases past the hard limit: hidden files are abandoned, the others recovered.
@@ -119,7 +134,7 @@ func recoverLease(state *State, r *RecoverLease) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	if open := state.files.FirstOpen(slot); !closed && !state.leases.Recovery(id).UnderWay() &&
+	if open := state.files.FirstOpen(slot); !closed && open != 0 && !state.leases.Recovery(id).UnderWay() &&
 		!state.replicas.OpenChunks.Recoverable(open) {
 		return nil, at.refuseChunk(fault.Unavailable, state.files.Chunk(open).ID(),
 			"start the nodes that hold it, then try again", "%s", state.recoveryReason(slot))
@@ -130,7 +145,7 @@ func recoverLease(state *State, r *RecoverLease) (any, *fault.Error) {
 func (s *State) recoveryReason(slot namespace.InodeSlot) string {
 	open := s.files.FirstOpen(slot)
 	if open == 0 {
-		return "the file is about to be closed"
+		return "its last chunk is copied to more nodes, then the file is closed"
 	}
 	return s.replicas.OpenChunks.Waiting(open)
 }
@@ -152,6 +167,10 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	}
 	open := s.files.FirstOpen(slot)
 	if open == 0 {
+		if !s.settled(slot, recovery.Settling(s.step.Mono) < s.config.RecoverWait) {
+			recovery.Stop(s.step.Mono + s.config.TickInterval)
+			return
+		}
 		_, _ = s.log(&codec.RecoverLeaseRecord{Prefix: s.ownPrefix(), File: id})
 		return
 	}
@@ -169,6 +188,18 @@ func (s *State) recoverFile(slot namespace.InodeSlot) {
 	primary := s.replicas.OpenChunks.OrderRecovery(attempt, holders)
 	s.step.Emit(step.Event{Kind: step.EventRecoveryStarted, NodeID: primary, Chunk: c.ID(), FileID: id,
 		Count: len(holders)})
+}
+
+// settled reports whether the chunks that a recovery may have sealed are on enough nodes: only then is the file closed,
+// which acknowledges them. If not, it has them copied.
+func (s *State) settled(file namespace.InodeSlot, patient bool) bool {
+	settled := true
+	chunks := s.tree.Inode(file).Chunks()
+	for index := chunks - min(chunks, recoveredAtEnd); index < chunks; index++ {
+		slot := s.files.At(file, index)
+		settled = (s.files.Chunk(slot).Open() || s.replicas.Settled(slot, patient)) && settled
+	}
+	return settled
 }
 
 func recoverResult(state *State, result *RecoverResult) *fault.Error {
@@ -189,16 +220,23 @@ func recoverResult(state *State, result *RecoverResult) *fault.Error {
 	if recovery == nil || recovery.Attempt().Chunk != slot || recovery.Attempt().Generation != result.Generation {
 		return nil // an attempt that was replaced
 	}
-	w := state.files.OpenChunk(slot)
+	open := state.files.OpenChunk(slot)
 	problem := result.Error
+	inode := state.tree.Inode(file)
+	finished := state.replicas.Nodes.Known(result.NodeIDs)
 	switch {
 	case problem != "":
 	case len(result.NodeIDs) == 0 && (result.Length > 0 || !recovery.Attempt().Everyone) ||
 		len(result.NodeIDs) > limits.NodesPerCallMax:
 		problem = fmt.Sprintf("%d nodes hold the recovered chunk", len(result.NodeIDs))
-	case result.Length < w.Base || w.Cut >= 0 && result.Length != w.Cut ||
-		result.Length > state.tree.Inode(file).ChunkSize():
-		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", result.Length, w.Base, w.Cut)
+	case result.Length < open.Base || open.Cut >= 0 && result.Length != open.Cut ||
+		result.Length > inode.ChunkSize():
+		problem = fmt.Sprintf("recovered length %d, known %d, wanted %d", result.Length, open.Base, open.Cut)
+	case result.Length > 0 && len(finished) < state.replicas.CopiesLeast(inode.Replication()) &&
+		recovery.Started() < recoveryAttemptsForCopies && state.replicas.OpenChunks.Missed(slot, finished):
+		// What the others hold would be stale from here on, and what is acknowledged on too few.
+		problem = fmt.Sprintf("only %s finished it; holders that did not are asked again",
+			state.replicas.Nodes.Describe(finished))
 	}
 	recovery.Stop(0)
 	if problem != "" {
@@ -211,8 +249,13 @@ func recoverResult(state *State, result *RecoverResult) *fault.Error {
 	index := state.files.Chunk(slot).Index()
 	state.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Sealed, Generation: result.Generation,
 		Length: result.Length}, result.NodeIDs)
-	if _, err := state.log(&codec.RecoveredRecord{Prefix: state.ownPrefix(), File: id, Index: index,
-		Generation: result.Generation, Length: uint32(result.Length)}); err != nil {
+	record := codec.RecoveredRecord{Prefix: state.ownPrefix(), File: id, Index: index, Generation: result.Generation,
+		Length: uint32(result.Length)}
+	var logged codec.Record = &record
+	if result.Length > 0 && len(finished) < inode.Replication() || !state.settled(file, true) {
+		logged = (*codec.SettlingRecord)(&record)
+	}
+	if _, err := state.log(logged); err != nil {
 		return err
 	}
 	state.step.Emit(step.Event{Kind: step.EventRecoveryDone, Chunk: result.Chunk, FileID: id,

@@ -19,4 +19,12 @@ const (
 
 	// leasesPerTick bounds leases ended and recoveries started in one Tick.
 	leasesPerTick = 1024
+	// growablePerRenewal bounds the chunks that one RenewLeases answer names as growable.
+	growablePerRenewal = 256
+	// recoveredAtEnd bounds the chunks at a file's end that its recovery looks at again before it closes the file: a
+	// writer has three open at most.
+	recoveredAtEnd = 4
+	// recoveryAttemptsForCopies: after so many attempts a recovery goes on with fewer holders than a writer needs, and
+	// has the chunk copied.
+	recoveryAttemptsForCopies = 6
 )

@@ -432,7 +432,7 @@ func (w *world) requireNoPhantoms() {
 		if c.ID().IsZero() || c.Open() {
 			continue
 		}
-		nodes, _ := w.s.replicas.OpenChunks.Located(slot)
+		nodes, _, _ := w.s.replicas.OpenChunks.Located(slot)
 		for _, node := range nodes {
 			id := w.s.replicas.Nodes.ID(node)
 			if found := w.disks[id][c.ID()]; w.up[id] {

@@ -35,6 +35,7 @@ var recordTypes = [...]recordType{
 	codec.KindRecoverLease:    ofClient(applyRecoverLease),
 	codec.KindRecovered:       ofNamenode(applyRecovered),
 	codec.KindTruncate:        ofClient(applyTruncate),
+	codec.KindSettling:        ofNamenode(applySettling),
 }
 
 // recordPointer is a pointer to the struct T of a record.

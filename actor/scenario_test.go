@@ -38,6 +38,8 @@ func TestScenarios(t *testing.T) {
 						config.CopiesPerNode = number(a.Vals[0])
 					case "replication":
 						config.DefaultReplication = uint32(number(a.Vals[0]))
+					case "copies-min":
+						config.WriteCopiesMin = number(a.Vals[0])
 					case "placement":
 						config.Placement = a.Vals[0]
 					}
@@ -303,7 +305,7 @@ func (s *scenario) mutation(verb string, a args) Request {
 	case "recover-pipeline":
 		c := s.commit(a.keyed["chunk"])
 		return &RecoverPipeline{FileID: file, Chunk: c.Chunk, Generation: c.Generation,
-			FailedNodes: letters(a.keyed["failed"])}
+			FailedNodes: letters(a.keyed["failed"]), Grow: a.has("grow")}
 	case "update-pipeline":
 		c := s.commit(a.keyed["chunk"])
 		return &UpdatePipeline{FileID: file, Chunk: c.Chunk, Generation: c.Generation, Length: c.Length,
@@ -434,6 +436,9 @@ func (s *scenario) result(result any) string {
 			r.StoredBytes, r.Chunks)
 	case *RenewLeasesResult:
 		fmt.Fprintf(&b, "files %v\n", r.FileIDs)
+		for _, g := range r.Growable {
+			fmt.Fprintf(&b, "  file %d can grow %s\n", g.FileID, s.name(g.Chunk))
+		}
 	case *SafeModeResult:
 		fmt.Fprintf(&b, "on %v: %s\n", r.On, r.Reason)
 	case *ClusterStatusResult:

@@ -82,7 +82,9 @@ func create(state *State, request *Create) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := state.replicas.Chooser.EnoughNodes(at.op, request.Path, int(replication)); err != nil {
+	if err := cmp.Or(state.replicas.Chooser.Possible(at.op, request.Path, int(replication),
+		int(state.config.DefaultReplication)),
+		state.replicas.Chooser.EnoughNodes(at.op, request.Path, int(replication))); err != nil {
 		return nil, err
 	}
 	record := &codec.CreateRecord{Prefix: state.prefix(), Parent: state.tree.Inode(target.Parent).ID(),

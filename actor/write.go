@@ -87,7 +87,7 @@ func (f *openFile) seals(commits []ChunkCommit) (seals []codec.Sealing, err *fau
 
 func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *fault.Error {
 	record, size := f.s.files.Chunk(slot), f.inode().ChunkSize()
-	known := slices.ContainsFunc(commit.NodeIDs, func(id string) bool { return f.s.replicas.Nodes.Find(id) != 0 })
+	least := f.s.replicas.CopiesLeast(f.inode().Replication())
 	fail := func(kind fault.Kind, format string, args ...any) *fault.Error {
 		return f.refuseChunk(kind, commit.Chunk, "", format, args...)
 	}
@@ -96,8 +96,6 @@ func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *f
 		return fail(fault.Invalid, "length %d is not in 0..%d", commit.Length, size)
 	case len(commit.NodeIDs) > limits.NodesPerCallMax:
 		return fail(fault.Invalid, "%s", limits.CheckCount("nodes", len(commit.NodeIDs), limits.NodesPerCallMax))
-	case !known && commit.Length > 0:
-		return fail(fault.Invalid, "no node that holds the chunk is named or known (%d names)", len(commit.NodeIDs))
 	case !record.Open() && (commit.Generation != record.Generation() || commit.Length != record.Length()):
 		return fail(fault.StaleGeneration, "the chunk was sealed at generation %d with %d bytes, not at %d with %d",
 			record.Generation(), record.Length(), commit.Generation, commit.Length)
@@ -106,7 +104,10 @@ func (f *openFile) checkCommit(commit *ChunkCommit, slot namespace.ChunkSlot) *f
 	}
 	open := f.s.files.OpenChunk(slot)
 	unchanged := open.Strict && commit.Generation == open.Minimum && commit.Length == open.Base
+	known := len(f.s.replicas.Nodes.Known(commit.NodeIDs))
 	switch {
+	case known < least && commit.Length > 0 && !unchanged:
+		return fail(fault.Invalid, "%d known nodes that hold the chunk are named, a writer needs %d", known, least)
 	case commit.Generation != record.Generation() && !unchanged:
 		return fail(fault.StaleGeneration, "generation %d is committed, the chunk is at %d", commit.Generation,
 			record.Generation())
@@ -206,7 +207,8 @@ func addChunks(state *State, request *AddChunks) (any, *fault.Error) {
 		}
 		record.Chunks, err = state.replicas.Chooser.Place(file.op, file.path,
 			replicas.Wish{Count: int(request.Count), Replication: inode.Replication(),
-				Size: roomFor(request.ChunkBytesMax, inode.ChunkSize()), Exclude: request.ExcludeNodes})
+				Size: roomFor(request.ChunkBytesMax, inode.ChunkSize()), Exclude: request.ExcludeNodes,
+				Strict: replace})
 		if err != nil {
 			return nil, err
 		}
@@ -373,7 +375,8 @@ func openForAppend(state *State, request *Append) (any, *fault.Error) {
 func (s *State) membersOf(at where, slot namespace.ChunkSlot) ([]datanode.Index, *fault.Error) {
 	c := s.files.Chunk(slot)
 	wanted := s.files.Inode(c).Replication()
-	members, away := s.replicas.OpenChunks.Located(slot)
+	members, stale, dead := s.replicas.OpenChunks.Located(slot)
+	least, away := s.replicas.CopiesLeast(wanted), s.replicas.Nodes.Describe(slices.Concat(stale, dead))
 	refuse := func(hint, format string, args ...any) ([]datanode.Index, *fault.Error) {
 		return nil, at.refuseChunk(fault.Unavailable, c.ID(), hint, format, args...)
 	}
@@ -382,15 +385,33 @@ func (s *State) membersOf(at where, slot namespace.ChunkSlot) ([]datanode.Index,
 		return refuse("start the nodes that hold it", "all holders of the file's last chunk are away: %s", away)
 	case len(members) == 0:
 		return refuse("start the nodes that hold it", "no datanode has reported the file's last chunk")
-	case len(members) < wanted && s.step.Mono-s.step.ActiveSince < s.config.RecoverWait &&
-		s.replicas.Nodes.ReportsMissing():
-		// Replicas that are not members are stale from here on, also those on nodes
-		// that have not yet had time to report them.
-		return refuse("", "%d of %d replicas of the file's last chunk are known, "+
-			"and not all datanodes have reported yet", len(members), wanted)
+	case len(members) < least && len(stale) > 0:
+		// What they hold would be stale from here on, and what is acknowledged on too few.
+		return refuse("try again in a moment", "%d copies are needed (namenode.write_copies_min), and holders of the "+
+			"file's last chunk are away since a moment: %s", least, s.replicas.Nodes.Describe(stale))
+	case len(members) < least && len(members)+s.replicas.Chooser.Spare(slot) < least:
+		return refuse("start the nodes that hold it, or add datanodes",
+			"%d copies are needed (namenode.write_copies_min), the file's last chunk is only on %s, and no other node "+
+				"can take one", least, s.replicas.Nodes.Describe(members))
+	}
+	if err := s.allReported(at, slot, len(members)); err != nil {
+		return nil, err
 	}
 	s.replicas.OpenChunks.Order(members)
 	return members, nil
+}
+
+// allReported refuses, soon after the namenode's start, to change a sealed chunk of which only some replicas are known:
+// those on nodes that have not yet had time to report them would be stale from here on.
+func (s *State) allReported(at where, slot namespace.ChunkSlot, known int) *fault.Error {
+	c := s.files.Chunk(slot)
+	wanted, nodes := s.files.Inode(c).Replication(), &s.replicas.Nodes
+	away := nodes.Awaited() != "" && (known < s.replicas.CopiesLeast(wanted) || nodes.Joining(nil))
+	if known >= wanted || s.step.Mono-s.step.ActiveSince >= s.config.RecoverWait || !away && !nodes.ReportsMissing() {
+		return nil
+	}
+	return at.refuseChunk(fault.Unavailable, c.ID(), "", "%d of %d replicas of the file's last chunk are known, "+
+		"and not all datanodes have reported yet", known, wanted)
 }
 
 func recoverPipeline(state *State, request *RecoverPipeline) (any, *fault.Error) {
@@ -410,15 +431,34 @@ func recoverPipeline(state *State, request *RecoverPipeline) (any, *fault.Error)
 		return nil, file.refuseChunk(fault.StaleGeneration, request.Chunk, "", "generation %d is not in %d..%d",
 			request.Generation, record.Generation(), record.Promised())
 	}
-	survivors, holders := state.replicas.OpenChunks.Survivors(slot, request.FailedNodes)
-	if len(survivors) == 0 {
+	survivors, awaited := state.replicas.OpenChunks.Survivors(slot, request.FailedNodes)
+	describe := state.replicas.Nodes.Describe
+	switch {
+	case len(awaited) > 0:
+		return nil, file.refuseChunk(fault.SafeMode, request.Chunk, "try again in a moment",
+			"the namenode started a moment ago and waits for members of the pipeline: %s", describe(awaited))
+	case len(survivors) == 0:
 		return nil, file.refuseChunk(fault.Unavailable, request.Chunk,
 			"if nothing of the chunk was acknowledged, replace it; otherwise wait for a member to return",
-			"no member of the pipeline is left: %s", holders)
+			"no member of the pipeline is left: %s", describe(state.replicas.OpenChunks.Holders(slot)))
+	}
+	replacements := state.replicas.Chooser.Replace(slot, survivors, request.FailedNodes)
+	members, wanted := slices.Concat(survivors, replacements), file.inode().Replication()
+	least := state.replicas.CopiesLeast(wanted)
+	switch {
+	case len(members) < wanted && state.replicas.Nodes.Joining(request.FailedNodes):
+		return nil, file.refuseChunk(fault.SafeMode, request.Chunk, "try again in a moment",
+			"the namenode started a moment ago and waits for %s", state.replicas.Nodes.Awaited())
+	case len(members) < least:
+		return nil, file.refuseChunk(fault.Unavailable, request.Chunk,
+			"start the datanodes that are away, or add others; what was acknowledged is kept",
+			"%d copies are needed (namenode.write_copies_min), there is only %s to write on", least, describe(members))
+	case request.Grow && len(replacements) == 0:
+		return nil, file.refuseChunk(fault.TooFewNodes, request.Chunk, "", "no other node can join %s",
+			describe(members))
 	}
 	return state.log(&codec.RecoverPipelineRecord{Prefix: state.prefix(), File: request.FileID, Index: record.Index(),
-		Generation: record.Promised() + 1,
-		Survivors:  survivors, Replacements: state.replicas.Chooser.Replace(slot, survivors, request.FailedNodes)})
+		Generation: record.Promised() + 1, Survivors: survivors, Replacements: replacements})
 }
 
 func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
@@ -430,12 +470,8 @@ func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	var members []datanode.Index
-	for _, id := range request.NodeIDs {
-		if node := state.replicas.Nodes.Find(id); node != 0 && !slices.Contains(members, node) {
-			members = append(members, node)
-		}
-	}
+	members := state.replicas.Nodes.Known(request.NodeIDs)
+	least := state.replicas.CopiesLeast(file.inode().Replication())
 	record, size := state.files.Chunk(slot), file.inode().ChunkSize()
 	switch {
 	case request.Generation != record.Promised():
@@ -444,9 +480,9 @@ func updatePipeline(state *State, request *UpdatePipeline) (any, *fault.Error) {
 	case request.Length < record.Length() || request.Length > size:
 		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "length %d is not in %d..%d", request.Length,
 			record.Length(), size)
-	case len(members) == 0 || len(request.NodeIDs) > limits.NodesPerCallMax:
-		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "the pipeline has %d known members",
-			len(members))
+	case len(members) < least || len(request.NodeIDs) > limits.NodesPerCallMax:
+		return nil, file.refuseChunk(fault.Invalid, request.Chunk, "", "the pipeline has %d known members, it needs %d",
+			len(members), least)
 	}
 	result, err := state.log(&codec.UpdatePipelineRecord{Prefix: state.prefix(), File: request.FileID,
 		Index: record.Index(), Generation: request.Generation, Length: uint32(request.Length), Members: members})
@@ -476,6 +512,13 @@ func truncate(state *State, request *Truncate) (any, *fault.Error) {
 		return &TruncateResult{Info: state.info(slot, name), Done: true}, nil
 	}
 	cut := request.Length%inode.ChunkSize() != 0
+	if cut {
+		last := state.files.At(slot, uint32(request.Length/inode.ChunkSize()))
+		known, _, _ := state.replicas.OpenChunks.Located(last)
+		if err := state.allReported(at, last, len(known)); err != nil {
+			return nil, err
+		}
+	}
 	result, err := state.log(&codec.TruncateRecord{Prefix: state.prefix(), File: inode.ID(), Name: name,
 		Length: request.Length, Cut: cut})
 	if err == nil && cut {

@@ -78,7 +78,7 @@ func Dial(ctx context.Context, options Options) (*Client, error) {
 	client.pipelines = pipeline.New(pipeline.Options{
 		Namenode: client.namenode, Datanodes: client.datanodes, Nodes: client.nodes, Life: client.life,
 		Buffers: client.buffers, Clock: options.Clock, Logger: options.Logger, ClientName: options.Name,
-		WindowBytes: options.WindowBytes, NodesLeast: options.PipelineNodesLeast,
+		WindowBytes: options.WindowBytes, NodesLeast: options.PipelineNodesLeast, Retry: client.retry,
 		SlowBytesPerSecond: options.SlowBytesPerSecond,
 	})
 	client.views = view.New(view.Options{

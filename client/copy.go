@@ -133,7 +133,7 @@ func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) erro
 				return err
 			}
 		}
-		if len(good) < r.client.options.PipelineNodesLeast {
+		if least := r.client.pipelines.CopiesLeast(placed.CopiesMin, r.info.Replication); len(good) < least {
 			return errors.Join(errNotInside, &fault.Error{Kind: fault.Unavailable, Op: "copy", Path: r.path,
 				Chunk: placed.ID.String(), Reason: pipeline.Reasons(failures)})
 		}

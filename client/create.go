@@ -52,7 +52,7 @@ func (c *Client) create(ctx context.Context, what namenode.Call, options CreateO
 	if err != nil {
 		return FileInfo{}, nil, err
 	}
-	ready, err := namenode.Allocated(what, answer.GetChunks(), 0, first.count)
+	ready, err := namenode.Allocated(what, answer, 0, first.count)
 	if err == nil && (answer.GetInfo().GetChunkSize() <= 0 ||
 		answer.GetInfo().GetChunkSize()%chunk.ChecksumBlockBytes != 0) {
 		err = &fault.Error{Kind: fault.Protocol, Op: what.Op, Path: what.Path,
@@ -84,6 +84,7 @@ func (c *Client) Append(ctx context.Context, path string, o AppendOptions) (*Fil
 	if err != nil {
 		return nil, errors.Join(&fault.Error{Kind: fault.Protocol, Op: what.Op, Path: path, Err: err}, writer.Abort())
 	}
+	last.CopiesMin = int(answer.GetWriteCopiesMin())
 	writer.offset = last.Offset + last.Length
 	writer.chunks.count = last.Index + 1
 	writer.current = c.pipelines.ReopenStream(writer.life, last, chunk.Generation(answer.GetPreviousGeneration()),

@@ -43,6 +43,7 @@ type fakeNamenode struct {
 	readOrder []string        // node ids first in Locate
 	oldest    map[string]uint64
 	abandoned int
+	copiesMin uint32 // 0: a pipeline needs what the file wants at its start, and one node later
 	// recover brings the replicas of a chunk to one length and seals them.
 	recover func(id []byte, generation uint64) int64
 }
@@ -206,6 +207,9 @@ func (n *fakeNamenode) place(op string, f *fakeFile, index int, exclude []string
 		}
 	}
 	want := int(f.info.Replication)
+	if n.copiesMin > 0 {
+		want = min(want, max(len(nodes), int(n.copiesMin)))
+	}
 	if len(nodes) < want {
 		return nil, fault.New(fault.TooFewNodes, op, "replication %d, but %d datanodes are live: %s", want, len(live),
 			strings.Join(live, ", "))
@@ -240,7 +244,7 @@ func (n *fakeNamenode) Create(_ context.Context, q *controlpb.CreateRequest) (*c
 		if q.Replication == 0 {
 			f.info.Replication = 3
 		}
-		a := &controlpb.CreateResponse{}
+		a := &controlpb.CreateResponse{WriteCopiesMin: n.copiesMin}
 		for i := range q.ChunkCount {
 			c, err := n.place("create", f, int(i), q.ExcludeNodes)
 			if err != nil {
@@ -298,7 +302,8 @@ func (n *fakeNamenode) commit(op string, f *fakeFile, commits []*controlpb.Chunk
 		case commit.Generation != c.located.Generation && !unchanged:
 			return fault.New(fault.StaleGeneration, op, "generation %d, the chunk is at %d", commit.Generation,
 				c.located.Generation)
-		case commit.Length < c.base || commit.Length > f.info.ChunkSize, commit.Length > 0 && len(commit.NodeIds) == 0:
+		case commit.Length < c.base || commit.Length > f.info.ChunkSize,
+			commit.Length > 0 && len(commit.NodeIds) < max(1, int(min(n.copiesMin, f.info.Replication))):
 			return fault.New(fault.Invalid, op, "commit %v", commit)
 		case op == "add chunks" && i < len(f.chunks)-1 && commit.Length != f.info.ChunkSize:
 			return fault.New(fault.Invalid, op, "chunk %d is short: %d", i, commit.Length)
@@ -326,7 +331,7 @@ func (n *fakeNamenode) AddChunks(_ context.Context,
 		if err := n.commit("add chunks", f, q.Commits); err != nil {
 			return nil, err
 		}
-		a := &controlpb.AddChunksResponse{}
+		a := &controlpb.AddChunksResponse{WriteCopiesMin: n.copiesMin}
 		for i := range q.Count {
 			index := int(q.FirstIndex + i)
 			replace := len(q.ReplaceChunkId) > 0
@@ -417,7 +422,7 @@ func (n *fakeNamenode) Append(_ context.Context, q *controlpb.AppendRequest) (*c
 			return nil, &fault.Error{Kind: fault.LeaseHeld, Op: "append", Path: q.Path, Holder: "another"}
 		}
 		f.holder = string(q.Header.ClientId)
-		a := &controlpb.AppendResponse{Info: n.infoOf(f)}
+		a := &controlpb.AppendResponse{Info: n.infoOf(f), WriteCopiesMin: n.copiesMin}
 		if i := len(f.chunks) - 1; i >= 0 && f.chunks[i].located.Length < f.info.ChunkSize {
 			c := f.chunks[i]
 			c.previous, c.base, c.sealed = c.located.Generation, c.located.Length, false
@@ -453,7 +458,7 @@ func (n *fakeNamenode) RecoverPipeline(_ context.Context,
 			return nil, fault.New(fault.StaleGeneration, "recover pipeline", "generation %d is not in %d..%d",
 				q.Generation, c.located.Generation, c.promised)
 		}
-		a := &controlpb.RecoverPipelineResponse{}
+		a := &controlpb.RecoverPipelineResponse{WriteCopiesMin: n.copiesMin}
 		for _, r := range c.located.Replicas {
 			if !slices.Contains(q.FailedNodes, r.NodeId) {
 				a.Survivors = append(a.Survivors, r)
@@ -470,6 +475,9 @@ func (n *fakeNamenode) RecoverPipeline(_ context.Context,
 		if len(a.Survivors) == 0 {
 			return nil, fault.New(fault.Unavailable, "recover pipeline", "no member of the pipeline is left")
 		}
+		if q.Grow && len(a.Replacements) == 0 {
+			return nil, fault.New(fault.TooFewNodes, "recover pipeline", "no other node")
+		}
 		c.promised++
 		a.Generation = c.promised
 		return a, nil
@@ -483,7 +491,8 @@ func (n *fakeNamenode) UpdatePipeline(_ context.Context,
 		if err != nil {
 			return nil, err
 		}
-		if q.Generation != c.promised || q.Length < c.located.Length || len(q.NodeIds) == 0 {
+		if q.Generation != c.promised || q.Length < c.located.Length ||
+			len(q.NodeIds) < max(1, int(min(n.copiesMin, n.ids[q.FileId].info.Replication))) {
 			return nil, fault.New(fault.StaleGeneration, "update pipeline", "generation %d of %d, length %d of %d",
 				q.Generation, c.promised, q.Length, c.located.Length)
 		}
@@ -648,10 +657,25 @@ func (n *fakeNamenode) RenewLeases(_ context.Context,
 		for id, f := range n.ids {
 			if f.holder == string(q.ClientId) && !n.leaseless[id] {
 				a.FileIds = append(a.FileIds, id)
+				a.Growable = append(a.Growable, n.growable(f)...)
 			}
 		}
 		return a, nil
 	})
+}
+
+// growable lists the open chunks of a file that other nodes could join.
+func (n *fakeNamenode) growable(f *fakeFile) (growable []*controlpb.GrowableChunk) {
+	for _, c := range f.chunks {
+		spare := slices.ContainsFunc(n.nodes, func(node *controlpb.Replica) bool {
+			return !n.down[node.NodeId] && !slices.ContainsFunc(c.located.Replicas,
+				func(r *controlpb.Replica) bool { return r.NodeId == node.NodeId })
+		})
+		if !c.sealed && spare && len(c.located.Replicas) < int(f.info.Replication) {
+			growable = append(growable, &controlpb.GrowableChunk{FileId: f.info.FileId, ChunkId: c.located.ChunkId})
+		}
+	}
+	return growable
 }
 
 func (n *fakeNamenode) ReportBadReplica(_ context.Context,

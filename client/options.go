@@ -42,7 +42,7 @@ type Options struct {
 	// ahead.
 	ReadaheadBytes int64
 	// PipelineNodesLeast is how many nodes a chunk that is being written has to be on for the writer to go on after
-	// failures. Default 1.
+	// failures. The namenode's write_copies_min counts if that asks for more. Default 1.
 	PipelineNodesLeast int
 	// SlowBytesPerSecond: a pipeline that moves less than this although more data waits is looked through for the node
 	// that holds it up; that node is named in the log and replaced. Default 16 MiB/s; negative: no node is too slow.

@@ -102,6 +102,128 @@ func TestFewerNodesThanRequiredIsAClearError(t *testing.T) {
 	require.Error(t, w.Close())
 }
 
+// TestNothingIsAcknowledgedOnTooFewNodes: of three nodes two are away. A flush waits for one of them, within the
+// client's time-out; then it fails, and says what is missing.
+func TestNothingIsAcknowledgedOnTooFewNodes(t *testing.T) {
+	for _, returns := range []bool{true, false} {
+		t.Run(fmt.Sprintf("one returns: %v", returns), func(t *testing.T) {
+			c := newCluster(t, 3)
+			c.namenode.set(func() { c.namenode.copiesMin = 2 })
+			w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+			require.NoError(t, err)
+			content := pattern(1, 100_000)
+			_, err = w.Write(content[:70_000])
+			require.NoError(t, err)
+			require.NoError(t, w.Flush(t.Context()))
+			for _, d := range c.nodes[1:] {
+				d.stop()
+				c.namenode.set(func() { c.namenode.down[d.id] = true })
+			}
+			_, err = w.Write(content[70_000:])
+			require.NoError(t, err)
+			flushed := make(chan error, 1)
+			go func() { flushed <- w.Flush(t.Context()) }()
+			if !returns {
+				err = <-flushed
+				require.ErrorIs(t, err, fault.Unavailable)
+				require.ErrorContains(t, err, "2 copies are needed")
+				require.ErrorContains(t, err, "write_copies_min")
+				for _, d := range c.nodes[1:] {
+					require.ErrorContains(t, err, d.id)
+				}
+				require.Error(t, w.Close())
+				same(t, content[:70_000], c.get("/f")[:70_000])
+				return
+			}
+			select {
+			case err := <-flushed:
+				require.Fail(t, "acknowledged by one node", "%v", err)
+			case <-time.After(300 * time.Millisecond):
+			}
+			back := c.nodes[1]
+			back.listen(t, back.address)
+			c.namenode.set(func() { c.namenode.down[back.id] = false })
+			require.NoError(t, <-flushed)
+			require.NoError(t, w.Close())
+			c.everywhere("/f", content)
+			chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+			require.NoError(t, err)
+			require.Len(t, chunks[0].Replicas, 2)
+		})
+	}
+}
+
+// TestAPipelineGrows: one of three nodes dies under a writer and comes back: the chunk is on three again, while the
+// writer is idle, and while it writes.
+func TestAPipelineGrows(t *testing.T) {
+	for _, idle := range []bool{true, false} {
+		t.Run(fmt.Sprintf("idle: %v", idle), func(t *testing.T) {
+			c := newCluster(t, 3, func(o *client.Options) { o.LeaseRenewal = 20 * time.Millisecond })
+			c.namenode.set(func() { c.namenode.copiesMin = 2 })
+			w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 64 * blockBytes, Replication: 3})
+			require.NoError(t, err)
+			content := pattern(1, 60*blockBytes)
+			at := 0
+			write := func() {
+				_, err = w.Write(content[at : at+1000])
+				require.NoError(t, err)
+				require.NoError(t, w.Flush(t.Context()))
+				at += 1000
+			}
+			write()
+			lost := c.nodes[1]
+			lost.stop()
+			c.namenode.set(func() { c.namenode.down[lost.id] = true })
+			write()
+			lost.listen(t, lost.address)
+			c.namenode.set(func() { c.namenode.down[lost.id] = false })
+			require.Eventually(t, func() bool {
+				if !idle {
+					write()
+				}
+				chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+				return err == nil && len(chunks[0].Replicas) == 3
+			}, 20*time.Second, 50*time.Millisecond)
+			recoveries := c.namenode.count("UpdatePipeline")
+			write()
+			require.NoError(t, w.Close())
+			require.Equal(t, recoveries, c.namenode.count("UpdatePipeline"))
+			c.everywhere("/f", content[:at])
+			chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+			require.NoError(t, err)
+			require.Len(t, chunks[0].Replicas, 3)
+		})
+	}
+}
+
+// TestAnAppendAddsTheNodesThatAreMissing: the last chunk of a file is on two of three nodes.
+func TestAnAppendAddsTheNodesThatAreMissing(t *testing.T) {
+	for _, spare := range []int{0, 1} {
+		c := newCluster(t, 2+spare)
+		c.namenode.set(func() { c.namenode.copiesMin = 2 })
+		if spare > 0 {
+			c.namenode.set(func() { c.namenode.down[c.nodes[2].id] = true })
+		}
+		content := pattern(1, 5*blockBytes)
+		c.put("/f", content[:blockBytes+7], client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+		c.namenode.set(func() { clear(c.namenode.down) })
+		untouched, err := c.Append(t.Context(), "/f", client.AppendOptions{})
+		require.NoError(t, err)
+		require.NoError(t, untouched.Close())
+		require.Zero(t, c.namenode.count("RecoverPipeline"))
+		w, err := c.Append(t.Context(), "/f", client.AppendOptions{})
+		require.NoError(t, err)
+		_, err = w.Write(content[blockBytes+7:])
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		same(t, content, c.get("/f"))
+		c.everywhere("/f", content)
+		chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+		require.NoError(t, err)
+		require.Len(t, chunks[0].Replicas, 2+spare)
+	}
+}
+
 func TestIdleSessionsAreKeptAlive(t *testing.T) {
 	c := newCluster(t, 3, func(o *client.Options) { o.KeepAlive = 10 * time.Millisecond })
 	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})

@@ -52,7 +52,7 @@ func (t *transfer) do(ctx context.Context, what namenode.Call, options CreateOpt
 		return FileInfo{}, err
 	}
 	t.info = info
-	client.leases.Add(info.FileID, func(err error) { t.lost(err, cancel) }, nil)
+	client.leases.Add(info.FileID, namenode.Holder{Lost: func(err error) { t.lost(err, cancel) }})
 	defer client.leases.Drop(info.FileID)
 	err = t.run(life, ready)
 	if err == nil {
@@ -147,7 +147,8 @@ func (t *transfer) storeChunk(ctx context.Context, c namenode.Chunk) error {
 	begin := int64(c.Index) * t.info.ChunkSize
 	length := min(t.info.ChunkSize, t.size-begin)
 	stream := t.client.pipelines.NewStream(ctx, c, pipeline.StreamOptions{File: t.info.FileID, Path: t.path,
-		ChunkSize: t.info.ChunkSize, SizeHint: length, StartOver: true, OnAcked: t.progress, OnSlow: t.noteSlow})
+		ChunkSize: t.info.ChunkSize, Replication: t.info.Replication, SizeHint: length, StartOver: true,
+		OnAcked: t.progress, OnSlow: t.noteSlow})
 	for {
 		err := t.streamChunk(ctx, stream, begin, length)
 		switch {

@@ -5,11 +5,14 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/whispering-woods/ww/client/internal/lifetime"
+	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/client/internal/pipeline"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/bufpool"
+	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -37,6 +40,8 @@ type FileWriter struct {
 	unsynced bool // bytes were sent since the last packet with FlagSync
 	closed   bool
 
+	growable atomic.Pointer[chunk.ID] // a chunk that more nodes can join, until that was tried
+
 	failure struct {
 		sync.Mutex
 		err      error // the first final error
@@ -52,13 +57,15 @@ func (c *Client) newWriter(ctx context.Context, info FileInfo, path string) *Fil
 	w := &FileWriter{client: c, info: info, path: path}
 	w.life, w.cancel = c.life.Scope(ctx)
 	w.chunks = allocator{client: c, life: w.life, info: info, path: path}
-	c.leases.Add(info.FileID, func(err error) { _ = w.fail(fault.WithPath(err, path)) }, w.keepAlive)
+	c.leases.Add(info.FileID, namenode.Holder{Lost: func(err error) { _ = w.fail(fault.WithPath(err, path)) },
+		KeepAlive: w.keepAlive, Growable: w.onGrowable})
 	return w
 }
 
 // streamOptions is what the streams of this writer's chunks have in common.
 func (w *FileWriter) streamOptions() pipeline.StreamOptions {
-	return pipeline.StreamOptions{File: w.info.FileID, Path: w.path, ChunkSize: w.info.ChunkSize, OnSlow: w.noteSlow}
+	return pipeline.StreamOptions{File: w.info.FileID, Path: w.path, ChunkSize: w.info.ChunkSize,
+		Replication: w.info.Replication, OnSlow: w.noteSlow}
 }
 
 // fail makes err the writer's error, unless it has one, and wakes everything.
@@ -184,6 +191,9 @@ func (w *FileWriter) queuePacket(ctx context.Context, flags wire.Flags) error {
 		if err := w.nextChunk(ctx); err != nil {
 			return err
 		}
+	}
+	if err := w.maybeGrow(ctx); err != nil {
+		return err
 	}
 	p, stream := w.packet, w.current
 	if p.End() == w.info.ChunkSize {
@@ -328,6 +338,32 @@ func (w *FileWriter) keepAlive() {
 	if !w.closed && w.failed() == nil && w.current != nil {
 		w.current.KeepAlive()
 	}
+}
+
+// onGrowable hears that more nodes can join the pipeline of a chunk. An idle writer lets them join now, one in use at
+// its next packet. It does not block.
+func (w *FileWriter) onGrowable(id chunk.ID) {
+	w.growable.Store(&id)
+	if !w.mu.TryLock() {
+		return
+	}
+	if w.closed || w.failed() != nil || !w.client.life.Start(func() {
+		defer w.mu.Unlock()
+		_ = w.final(w.life, w.maybeGrow(w.life)) // the next call returns it
+	}) {
+		w.mu.Unlock()
+	}
+}
+
+// maybeGrow lets nodes join the current chunk's pipeline if they can. Called with mu held.
+func (w *FileWriter) maybeGrow(ctx context.Context) error {
+	if w.growable.Load() == nil { // nearly always
+		return nil
+	}
+	if id := w.growable.Swap(nil); id == nil || w.current == nil || *id != w.current.ID() {
+		return nil
+	}
+	return w.current.Grow(ctx)
 }
 
 // Close sends what is buffered, seals the last chunk, and commits the file's length. On error the file is not complete:

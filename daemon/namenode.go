@@ -41,7 +41,7 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 			CheckpointInterval: time.Duration(section.CheckpointEvery),
 			Actor: actor.Config{
 				DefaultReplication: uint32(section.Replication), DefaultChunkSize: int64(section.ChunkSize),
-				LeaseSoftLimit: time.Duration(section.LeaseSoftLimit),
+				WriteCopiesMin: section.WriteCopiesMin, LeaseSoftLimit: time.Duration(section.LeaseSoftLimit),
 				LeaseHardLimit: time.Duration(section.LeaseHardLimit),
 				DeadAfter:      time.Duration(section.DeadAfter), DeleteGrace: time.Duration(section.UnknownGrace),
 				RepairGrace:   time.Duration(section.RepairGrace),

@@ -29,6 +29,7 @@ const (
 	KindRecoverLease    Kind = 14
 	KindRecovered       Kind = 15
 	KindTruncate        Kind = 16
+	KindSettling        Kind = 18
 
 	// Frames of a checkpoint use the same framing.
 	KindCheckpointHead  Kind = 128
@@ -272,6 +273,19 @@ type RecoveredRecord struct {
 
 // Kind is KindRecovered.
 func (*RecoveredRecord) Kind() Kind { return KindRecovered }
+
+// SettlingRecord is a RecoveredRecord that leaves the file open: the chunk is on fewer nodes than wanted, and a
+// RecoverLeaseRecord closes the file when it is copied.
+type SettlingRecord struct {
+	Prefix
+	File       uint64
+	Index      uint32
+	Generation chunk.Generation
+	Length     uint32
+}
+
+// Kind is KindSettling.
+func (*SettlingRecord) Kind() Kind { return KindSettling }
 
 // TruncateRecord drops whole chunks past Length. With Cut the last chunk that
 // stays is open again until recovery has cut it.

@@ -13,6 +13,8 @@ type Recovery struct {
 	attempt Attempt       // zero if none is under way
 	next    time.Duration // when another attempt may start
 	started int
+	// settling is since when all chunks are sealed, and copied to more nodes before the file is closed; 0: not yet.
+	settling time.Duration
 }
 
 // Attempt is the order to bring an open chunk to one length.
@@ -44,6 +46,14 @@ func (r *Recovery) Start(a Attempt, deadline time.Duration) {
 
 // Stop ends the attempt under way; another may start at a time.
 func (r *Recovery) Stop(next time.Duration) { r.attempt, r.next = Attempt{}, next }
+
+// Settling notes that only copies are waited for, and returns for how long they have been.
+func (r *Recovery) Settling(now time.Duration) time.Duration {
+	if r.settling == 0 {
+		r.settling = now
+	}
+	return now - r.settling
+}
 
 // Expire allows another attempt to start at once; until then the answer of the one under way still counts.
 func (r *Recovery) Expire(now time.Duration) { r.next = now }

@@ -94,6 +94,28 @@ func (f *Files) FirstOpen(file InodeSlot) ChunkSlot {
 	return 0
 }
 
+// OpenAtEnd lists the open chunks that a file ends with, the last one first.
+func (f *Files) OpenAtEnd(file InodeSlot) (open []ChunkSlot) {
+	for index := f.tree.Inode(file).chunks; index > 0; index-- {
+		slot := f.At(file, index-1)
+		if !f.chunks.at(slot).Open() {
+			break
+		}
+		open = append(open, slot)
+	}
+	return open
+}
+
+// CountOpen counts the open chunks of which something holds. It costs time in proportion to all that are open.
+func (f *Files) CountOpen(holds func(ChunkSlot) bool) (count uint64) {
+	for slot := range f.open {
+		if holds(slot) {
+			count++
+		}
+	}
+	return count
+}
+
 // Add allocates a chunk at a file's end, to be written on members.
 func (f *Files) Add(file InodeSlot, id chunk.ID, members []datanode.Index) ChunkSlot {
 	inode := f.tree.touch(file)

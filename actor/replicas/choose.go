@@ -41,23 +41,43 @@ func (c *Chooser) choose(count int, size int64, exclude func(*node) bool, presen
 }
 
 // Wish is what a writer asks for: Count chunks of Size bytes at most, each on
-// Replication nodes, none of those in Exclude.
+// Replication nodes, none of those in Exclude if it can be helped.
 type Wish struct {
 	Count, Replication int
 	Size               int64 // bytes
 	Exclude            []string
+	// Strict: rather none than those in Exclude.
+	Strict bool
 }
 
-// EnoughNodes refuses a replication that the live nodes cannot hold.
+// Possible refuses a replication above the usual one that no datanodes are known for: a mistake, not a fault.
+func (c *Chooser) Possible(op, path string, replication, usual int) *fault.Error {
+	if replication <= max(usual, len(c.room.Nodes.all())) {
+		return nil
+	}
+	return c.tooFewNodes(op, path, fmt.Sprintf("replication %d needs as many datanodes", replication))
+}
+
+// EnoughNodes refuses what a writer begins when the live nodes cannot hold as many copies as it needs to be
+// acknowledged. Soon after this namenode's start it waits for nodes that may return any moment.
 func (c *Chooser) EnoughNodes(op, path string, replication int) *fault.Error {
-	live := 0
+	live, least := 0, c.room.CopiesLeast(replication)
 	for _, n := range c.room.Nodes.all() {
 		live += int(count(n.live()))
 	}
 	if live >= replication {
 		return nil
 	}
-	return c.tooFewNodes(op, path, fmt.Sprintf("replication %d needs as many datanodes", replication))
+	if awaited := c.room.Nodes.Awaited(); awaited != "" && (live < least || c.room.Nodes.Joining(nil)) {
+		return &fault.Error{Kind: fault.SafeMode, Op: op, Path: path,
+			Reason: fmt.Sprintf("the namenode started a moment ago, and only %d of %d datanodes that it needs have "+
+				"registered; it waits for %s", live, replication, awaited),
+			Hint: "try again in a moment"}
+	}
+	if live >= least {
+		return nil
+	}
+	return c.tooFewNodes(op, path, fmt.Sprintf("replication %d needs at least %d datanodes", replication, least))
 }
 
 func (c *Chooser) tooFewNodes(op, path, want string) *fault.Error {
@@ -77,7 +97,7 @@ func (c *Chooser) tooFewNodes(op, path, want string) *fault.Error {
 		reason += fmt.Sprintf("; %d %s away: %s", len(away), verb(len(away), "is", "are"), joinSome(away))
 	}
 	return &fault.Error{Kind: fault.TooFewNodes, Op: op, Path: path, Reason: reason,
-		Hint: "start more datanodes, or ask for a lower replication"}
+		Hint: "start more datanodes, ask for a lower replication, or lower namenode.write_copies_min"}
 }
 
 func verb(subjects int, one, many string) string {
@@ -87,22 +107,22 @@ func verb(subjects int, one, many string) string {
 	return many
 }
 
-// Place allocates chunks. Nodes without room are an error if too few others are
-// left. Excluded nodes are a wish of the writer: without them a chunk may get
-// fewer replicas than the file wants (but one), and is repaired once sealed.
+// Place allocates chunks. A chunk gets fewer nodes than the file wants if no more are live, have room and are not
+// excluded, but never fewer than a writer needs; it is repaired once sealed.
 func (c *Chooser) Place(op, path string, wish Wish) ([]codec.Placement, *fault.Error) {
 	if wish.Count == 0 {
 		return nil, nil
 	}
-	if err := c.enoughRoom(op, path, wish); err != nil {
+	least := c.room.CopiesLeast(wish.Replication)
+	if err := c.enoughRoom(op, path, wish, least); err != nil {
 		return nil, err
 	}
 	placements := make([]codec.Placement, 0, wish.Count)
 	for range wish.Count {
-		nodes := c.choose(wish.Replication, wish.Size,
-			func(n *node) bool { return len(wish.Exclude) > 0 && slices.Contains(wish.Exclude, n.id) }, nil)
-		if len(nodes) == 0 {
-			return nil, c.tooFewNodes(op, path, "the writer excludes every live datanode")
+		nodes := c.chooseNew(&wish, least)
+		if len(nodes) < least {
+			return nil, c.tooFewNodes(op, path, fmt.Sprintf("without those that the writer excludes, "+
+				"there are not %d datanodes for a chunk", least))
 		}
 		random := &c.room.step.Random
 		id := random.ChunkID(c.room.step.Now)
@@ -115,7 +135,7 @@ func (c *Chooser) Place(op, path string, wish Wish) ([]codec.Placement, *fault.E
 }
 
 // enoughRoom refuses a chunk that too few live nodes have room for, and says how much the others have.
-func (c *Chooser) enoughRoom(op, path string, wish Wish) *fault.Error {
+func (c *Chooser) enoughRoom(op, path string, wish Wish, least int) *fault.Error {
 	roomy := 0
 	var full []string
 	for _, n := range c.room.Nodes.all() {
@@ -126,7 +146,7 @@ func (c *Chooser) enoughRoom(op, path string, wish Wish) *fault.Error {
 			full = append(full, n.describeRoom())
 		}
 	}
-	if roomy >= wish.Replication {
+	if roomy >= least {
 		return nil
 	}
 	reason := fmt.Sprintf("replication %d is asked for, %d live %s room for %d bytes above datanode.reserve",
@@ -138,6 +158,17 @@ func (c *Chooser) enoughRoom(op, path string, wish Wish) *fault.Error {
 		Hint: "add datanodes or disks, remove files, or lower datanode.reserve"}
 }
 
+// chooseNew chooses the nodes of a new chunk; excluded ones only if it would have fewer than least.
+func (c *Chooser) chooseNew(wish *Wish, least int) []datanode.Index {
+	excluded := func(n *node) bool { return len(wish.Exclude) > 0 && slices.Contains(wish.Exclude, n.id) }
+	nodes := c.choose(wish.Replication, wish.Size, excluded, nil)
+	if missing := least - len(nodes); missing > 0 && !wish.Strict {
+		nodes = append(nodes, c.choose(missing, wish.Size, func(n *node) bool { return !excluded(n) },
+			c.room.Nodes.racks(nodes))...)
+	}
+	return nodes
+}
+
 // Replace finds nodes for a broken pipeline in the place of those that failed.
 func (c *Chooser) Replace(slot namespace.ChunkSlot, survivors []datanode.Index, failed []string) []datanode.Index {
 	inode := c.room.files.Inode(c.room.files.Chunk(slot))
@@ -146,7 +177,35 @@ func (c *Chooser) Replace(slot namespace.ChunkSlot, survivors []datanode.Index, 
 		return nil
 	}
 	holders := c.room.OpenChunks.Holders(slot)
-	return c.choose(missing, inode.ChunkSize(), func(n *node) bool {
-		return slices.Contains(failed, n.id) || slices.Contains(holders, n.index) || c.room.holds(n.index, slot)
-	}, c.room.Nodes.racks(survivors))
+	choose := func(outdated bool) []datanode.Index {
+		return c.choose(missing, inode.ChunkSize(), func(n *node) bool {
+			return slices.Contains(failed, n.id) || slices.Contains(holders, n.index) ||
+				c.room.holds(n.index, slot) && !(outdated && c.room.OpenChunks.outdated(slot, n.index))
+		}, c.room.Nodes.racks(survivors))
+	}
+	// While there is but one good replica, an older one is the last resort: it goes only if it is in the way.
+	nodes := choose(len(survivors) >= min(2, inode.Replication()))
+	if len(nodes) == 0 {
+		nodes = choose(true)
+	}
+	return nodes
+}
+
+// Spare counts the nodes that could take another replica of a chunk: those without one, and those with an older one,
+// whose place a copy may take once there are enough others.
+func (c *Chooser) Spare(slot namespace.ChunkSlot) (spare int) {
+	record := c.room.files.Chunk(slot)
+	size, open := record.Length(), record.Open()
+	var holders []datanode.Index
+	if open {
+		size, holders = c.room.files.Inode(record).ChunkSize(), c.room.OpenChunks.Holders(slot)
+	}
+	for _, n := range c.room.Nodes.all() {
+		if !n.takes(size) || slices.Contains(holders, n.index) {
+			continue
+		}
+		spare += int(count(!c.room.holds(n.index, slot) || open && c.room.OpenChunks.outdated(slot, n.index) ||
+			!open && c.room.stale(n.index, slot)))
+	}
+	return spare
 }

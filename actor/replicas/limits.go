@@ -42,6 +42,9 @@ const (
 	expectedMax         = 65_536
 	ConfirmAfter        = 2 * time.Second
 	questionsPerMessage = 1000
+	// joinWait is the time in which all datanodes that run have registered with a new active namenode: they try every
+	// 3 s at least.
+	joinWait = 5 * time.Second
 	// holdersInit is room for the nodes of nearly every chunk.
 	holdersInit = limits.ReplicationMax + 4
 )

@@ -55,9 +55,11 @@ type node struct {
 	capacity  int64
 	largest   int64 // free bytes of the healthy volume with most
 	replicas  uint64
-	placed    int64                  // replicas placed since the last heartbeat
-	diskless  bool                   // it says that none of its volumes is in service
-	volumes   []datanode.VolumeState // as it said last; replaced, never changed
+	placed    int64 // replicas placed since the last heartbeat
+	// awaited: it was away when this namenode became active, and has not registered since.
+	awaited  bool
+	diskless bool                   // it says that none of its volumes is in service
+	volumes  []datanode.VolumeState // as it said last; replaced, never changed
 	// complete: a full report was received since registration, and since this namenode is active.
 	complete bool
 }
@@ -140,6 +142,16 @@ type Nodes struct {
 // Find returns the index of a node; 0 if it is not known.
 func (t *Nodes) Find(id string) datanode.Index { return t.index[id] }
 
+// Known lists the nodes of these ids that are known, each once, in their order.
+func (t *Nodes) Known(ids []string) (known []datanode.Index) {
+	for _, id := range ids {
+		if index := t.index[id]; index != 0 && !slices.Contains(known, index) {
+			known = append(known, index)
+		}
+	}
+	return known
+}
+
 // Next is the index that the next new node gets.
 func (t *Nodes) Next() datanode.Index { return datanode.Index(len(t.list)) }
 
@@ -180,7 +192,7 @@ type Registration struct {
 // Register begins a session, and asks for a full report.
 func (t *Nodes) Register(index datanode.Index, r *Registration) {
 	peer, now := t.list[index], t.room.step.Mono
-	peer.session, peer.connected, peer.at = r.Session, true, r.Address
+	peer.session, peer.connected, peer.awaited, peer.at = r.Session, true, false, r.Address
 	peer.heard, peer.since = now, now
 	peer.version, peer.admin = limits.Clip(r.Version, limits.TextBytesMax),
 		limits.Clip(r.AdminAddress, limits.TextBytesMax)
@@ -318,9 +330,37 @@ func (t *Nodes) activate() {
 			t.room.step.Send(n.id, &datanode.SendReport{})
 		} else {
 			t.setLiveness(n, NodeDead)
-			n.died = t.room.step.Mono
+			n.died, n.awaited = t.room.step.Mono, true
 		}
 	}
+}
+
+// starting reports whether nodes still have time to register with a namenode that became active a moment ago.
+func (t *Nodes) starting() bool {
+	return t.room.step.Mono-t.room.step.ActiveSince < t.room.config.RecoverWait
+}
+
+// mayReturn reports whether a node that was away when this namenode became active may register any moment.
+func (t *Nodes) mayReturn(n *node) bool { return n.awaited && t.starting() }
+
+// Joining reports whether nodes other than these may still be on their way to a namenode that became active a moment
+// ago: those that run register soon.
+func (t *Nodes) Joining(except []string) bool {
+	return t.room.step.Mono-t.room.step.ActiveSince < joinWait && slices.ContainsFunc(t.all(), func(n *node) bool {
+		return n.awaited && !slices.Contains(except, n.id)
+	})
+}
+
+// Awaited describes the nodes that were away when this namenode became active and may register any moment; "" if there
+// are none.
+func (t *Nodes) Awaited() string {
+	var away []datanode.Index
+	for _, n := range t.all() {
+		if t.mayReturn(n) {
+			away = append(away, n.index)
+		}
+	}
+	return t.Describe(away)
 }
 
 // Away is how long a node that is not live was silent; a namenode that became
@@ -407,7 +447,8 @@ func (t *Nodes) racks(indexes []datanode.Index) []string {
 	return racks
 }
 
-func (t *Nodes) describe(indexes []datanode.Index) string {
+// Describe names nodes, at most ten of them, for people; "" for none.
+func (t *Nodes) Describe(indexes []datanode.Index) string {
 	texts := make([]string, len(indexes))
 	for i, index := range indexes {
 		texts[i] = t.list[index].describe()

@@ -101,18 +101,45 @@ func (o *OpenChunks) reported(slot namespace.ChunkSlot) (here, away []datanode.I
 	return here, away
 }
 
-// Survivors returns the nodes of a broken pipeline that go on, and a text with all that were asked for.
-func (o *OpenChunks) Survivors(slot namespace.ChunkSlot, failed []string) (survivors []datanode.Index, of string) {
-	holders := o.Holders(slot)
-	for _, node := range holders {
-		if n := o.room.Nodes.at(node); !slices.Contains(failed, n.id) && !n.dead() {
+// Survivors returns the nodes of a broken pipeline that go on, and those that have not registered since this namenode
+// became active and may do so any moment.
+func (o *OpenChunks) Survivors(slot namespace.ChunkSlot, failed []string) (survivors, awaited []datanode.Index) {
+	for _, node := range o.Holders(slot) {
+		n := o.room.Nodes.at(node)
+		switch {
+		case slices.Contains(failed, n.id):
+		case !n.dead():
 			survivors = append(survivors, node)
+		case o.room.Nodes.mayReturn(n):
+			awaited = append(awaited, node)
 		}
 	}
-	if len(survivors) == 0 {
-		of = o.room.Nodes.describe(holders)
+	return survivors, awaited
+}
+
+// outdated reports whether a node's replica of an open chunk is older than all that count, so that a copy may take its
+// place.
+func (o *OpenChunks) outdated(slot namespace.ChunkSlot, node datanode.Index) bool {
+	id := o.room.files.Chunk(slot).ID()
+	if _, ordered := o.room.deletion.ordered(node, id); ordered {
+		return false // soon it is gone
 	}
-	return survivors, of
+	m := o.room.misplaced.find(id, node)
+	return m != nil && !m.unusable() && !counts(o.room.files.OpenChunk(slot), m)
+}
+
+// short reports whether an open chunk is on fewer live nodes than its file wants.
+func (o *OpenChunks) short(slot namespace.ChunkSlot) bool {
+	live := 0
+	for _, node := range o.Holders(slot) {
+		live += int(count(!o.room.Nodes.at(node).dead()))
+	}
+	return live < o.room.wanted(slot)
+}
+
+// Growable reports whether an open chunk is on fewer live nodes than its file wants, while others could join.
+func (o *OpenChunks) Growable(slot namespace.ChunkSlot) bool {
+	return o.short(slot) && o.room.Chooser.Spare(slot) > 0
 }
 
 // Recoverable reports whether a live node has reported a replica of an open chunk that counts.
@@ -128,14 +155,14 @@ func (o *OpenChunks) Waiting(slot namespace.ChunkSlot) string {
 	members := o.room.files.OpenChunk(slot).Members
 	switch {
 	case len(here) > 0:
-		return fmt.Sprintf("chunk %d is brought to one length on %s", index, o.room.Nodes.describe(here))
+		return fmt.Sprintf("chunk %d is brought to one length on %s", index, o.room.Nodes.Describe(here))
 	case len(away) > 0:
-		return fmt.Sprintf("all holders of chunk %d are away: %s", index, o.room.Nodes.describe(away))
+		return fmt.Sprintf("all holders of chunk %d are away: %s", index, o.room.Nodes.Describe(away))
 	case len(members) == 0:
 		return fmt.Sprintf("no datanode has reported a replica of chunk %d", index)
 	}
 	return fmt.Sprintf("no datanode has reported a replica of chunk %d; it was written on %s", index,
-		o.room.Nodes.describe(members))
+		o.room.Nodes.Describe(members))
 }
 
 // PlanRecovery chooses who brings an open chunk to one length with whom; started
@@ -191,18 +218,29 @@ func (o *OpenChunks) nobodyReported(slot namespace.ChunkSlot) bool {
 	return !slices.ContainsFunc(members, func(node datanode.Index) bool { return !o.room.Nodes.at(node).trusted() })
 }
 
-// Located returns the live nodes that have a sealed chunk in its place, in
-// pipeline order, and says which others have it.
-func (o *OpenChunks) Located(slot namespace.ChunkSlot) (live []datanode.Index, away string) {
-	var others []datanode.Index
+// Located returns the nodes that have a sealed chunk in its place: those that are live, those that are away since a
+// moment, and the dead ones.
+func (o *OpenChunks) Located(slot namespace.ChunkSlot) (live, stale, dead []datanode.Index) {
 	for _, node := range o.room.locations.of(slot) {
-		if o.room.Nodes.at(node).live() {
+		switch n := o.room.Nodes.at(node); {
+		case n.live():
 			live = append(live, node)
-		} else {
-			others = append(others, node)
+		case n.dead():
+			dead = append(dead, node)
+		default:
+			stale = append(stale, node)
 		}
 	}
-	return live, o.room.Nodes.describe(others)
+	return live, stale, dead
+}
+
+// Missed reports whether nodes that are not dead hold a replica of an open chunk that counts, and are not among those
+// that finished its recovery.
+func (o *OpenChunks) Missed(slot namespace.ChunkSlot, finished []datanode.Index) bool {
+	here, away := o.reported(slot)
+	return slices.ContainsFunc(slices.Concat(here, away), func(node datanode.Index) bool {
+		return !o.room.Nodes.at(node).dead() && !slices.Contains(finished, node)
+	})
 }
 
 // Order puts the nodes of a new pipeline in order.

@@ -297,6 +297,13 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	return true
 }
 
+// hurry orders a copy of a chunk that somebody waits for, whether repairs run yet or not.
+func (r *repair) hurry(slot namespace.ChunkSlot) {
+	if r.copies[slot] == nil && len(r.copies) < r.room.config.CopiesTotal {
+		r.maybeCopy(slot)
+	}
+}
+
 // surplusChunks lists chunks with too many replicas of which no copy is under way, at most so many.
 func (r *repair) surplusChunks(most int) (slots []namespace.ChunkSlot) {
 	r.surplus.Scan(func(slot namespace.ChunkSlot, _ struct{}) bool {

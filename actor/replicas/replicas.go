@@ -17,6 +17,7 @@ type Config struct {
 	StaleAfter, DeadAfter                 time.Duration
 	RepairGrace, DeleteGrace, RecoverWait time.Duration
 	CopyTimeout, ResendAfter              time.Duration
+	WriteCopiesMin                        int
 	CopiesPerNode, CopiesTotal            int
 	SafeModeShare                         int
 	Placement                             placement.Policy
@@ -190,6 +191,9 @@ func (r *Replicas) Copied(session Session, result *datanode.CopyResult) *fault.E
 	return nil
 }
 
+// CopiesLeast is how many replicas what is written of a file needs to be acknowledged.
+func (r *Replicas) CopiesLeast(replication int) int { return min(r.config.WriteCopiesMin, replication) }
+
 func (r *Replicas) wanted(slot namespace.ChunkSlot) int {
 	return r.files.Inode(r.files.Chunk(slot)).Replication()
 }
@@ -208,13 +212,17 @@ func (r *Replicas) holds(node datanode.Index, slot namespace.ChunkSlot) bool {
 // replaceable reports whether a copy may take the place of a node's stale replica: its datanode moves that to the trash
 // when the copy is whole. What is needed as a last resort stays, as in deletions, and so does what is suspect.
 func (r *Replicas) replaceable(n *node, slot namespace.ChunkSlot) bool {
+	return r.stale(n.index, slot) && r.deletion.staleAllowed(slot, n)
+}
+
+// stale reports whether a node's replica of a sealed chunk is of a lower generation, and stays.
+func (r *Replicas) stale(node datanode.Index, slot namespace.ChunkSlot) bool {
 	record := r.files.Chunk(slot)
-	if _, ordered := r.deletion.ordered(n.index, record.ID()); ordered {
+	if _, ordered := r.deletion.ordered(node, record.ID()); ordered {
 		return false // soon it is gone
 	}
-	m := r.misplaced.find(record.ID(), n.index)
-	return m != nil && m.verdict == unverified && m.state != chunk.Corrupt && m.generation < record.Generation() &&
-		r.deletion.staleAllowed(slot, n)
+	m := r.misplaced.find(record.ID(), node)
+	return m != nil && !m.unusable() && m.generation < record.Generation()
 }
 
 // ChunkAdded makes room for the locations of a chunk.
@@ -327,12 +335,29 @@ func (r *Replicas) Settle() {
 	r.repair.refill()
 }
 
+// Settled reports whether a chunk that a recovery sealed is on as many live nodes as its file wants; if others could
+// take the missing copies, it orders one, unless nobody is patient. It is never settled on fewer nodes than a writer
+// needs.
+func (r *Replicas) Settled(slot namespace.ChunkSlot, patient bool) bool {
+	live := 0
+	for _, node := range r.locations.of(slot) {
+		live += int(count(!r.Nodes.at(node).dead()))
+	}
+	wanted := r.wanted(slot)
+	if live >= wanted {
+		return true
+	}
+	r.repair.hurry(slot)
+	return live >= r.CopiesLeast(wanted) && !(patient && r.Chooser.Spare(slot) > 0)
+}
+
 // Counts are numbers of chunks and replicas for people. Unusable replicas are those that are not made good yet.
 type Counts struct{ UnderReplicated, Missing, Misplaced, Unusable uint64 }
 
 // Counts of what must be repaired.
 func (r *Replicas) Counts() Counts {
 	few, missing := r.repair.counts()
+	few += r.files.CountOpen(r.OpenChunks.short)
 	return Counts{UnderReplicated: few, Missing: missing, Misplaced: r.misplaced.count(),
 		Unusable: r.unusable()}
 }

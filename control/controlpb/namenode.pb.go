@@ -530,11 +530,14 @@ func (x *CreateRequest) GetChunkBytesMax() int64 {
 }
 
 type CreateResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Info          *FileInfo              `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
-	Chunks        []*LocatedChunk        `protobuf:"bytes,2,rep,name=chunks,proto3" json:"chunks,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Info   *FileInfo              `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
+	Chunks []*LocatedChunk        `protobuf:"bytes,2,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	// Nothing that is written to a chunk may be acknowledged on fewer replicas
+	// than this, or than the file's replication if that is less.
+	WriteCopiesMin uint32 `protobuf:"varint,3,opt,name=write_copies_min,json=writeCopiesMin,proto3" json:"write_copies_min,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateResponse) Reset() {
@@ -579,6 +582,13 @@ func (x *CreateResponse) GetChunks() []*LocatedChunk {
 		return x.Chunks
 	}
 	return nil
+}
+
+func (x *CreateResponse) GetWriteCopiesMin() uint32 {
+	if x != nil {
+		return x.WriteCopiesMin
+	}
+	return 0
 }
 
 // ChunkCommit is the client's word that a chunk is sealed at a length on the
@@ -756,10 +766,12 @@ func (x *AddChunksRequest) GetChunkBytesMax() int64 {
 }
 
 type AddChunksResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Chunks        []*LocatedChunk        `protobuf:"bytes,1,rep,name=chunks,proto3" json:"chunks,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Chunks []*LocatedChunk        `protobuf:"bytes,1,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	// As CreateResponse says.
+	WriteCopiesMin uint32 `protobuf:"varint,2,opt,name=write_copies_min,json=writeCopiesMin,proto3" json:"write_copies_min,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AddChunksResponse) Reset() {
@@ -797,6 +809,13 @@ func (x *AddChunksResponse) GetChunks() []*LocatedChunk {
 		return x.Chunks
 	}
 	return nil
+}
+
+func (x *AddChunksResponse) GetWriteCopiesMin() uint32 {
+	if x != nil {
+		return x.WriteCopiesMin
+	}
+	return 0
 }
 
 type CompleteRequest struct {
@@ -1068,8 +1087,10 @@ type AppendResponse struct {
 	// replicas in pipeline order. The old generation is previous_generation.
 	Last               *LocatedChunk `protobuf:"bytes,2,opt,name=last,proto3" json:"last,omitempty"`
 	PreviousGeneration uint64        `protobuf:"varint,3,opt,name=previous_generation,json=previousGeneration,proto3" json:"previous_generation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// As CreateResponse says.
+	WriteCopiesMin uint32 `protobuf:"varint,4,opt,name=write_copies_min,json=writeCopiesMin,proto3" json:"write_copies_min,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AppendResponse) Reset() {
@@ -1123,6 +1144,13 @@ func (x *AppendResponse) GetPreviousGeneration() uint64 {
 	return 0
 }
 
+func (x *AppendResponse) GetWriteCopiesMin() uint32 {
+	if x != nil {
+		return x.WriteCopiesMin
+	}
+	return 0
+}
+
 type RecoverPipelineRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Header  *MutationHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -1131,7 +1159,10 @@ type RecoverPipelineRequest struct {
 	// The generation that the broken pipeline wrote.
 	Generation uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Members that failed; they are not offered again.
-	FailedNodes   []string `protobuf:"bytes,5,rep,name=failed_nodes,json=failedNodes,proto3" json:"failed_nodes,omitempty"`
+	FailedNodes []string `protobuf:"bytes,5,rep,name=failed_nodes,json=failedNodes,proto3" json:"failed_nodes,omitempty"`
+	// Nothing is broken: the pipeline has fewer members than the file wants
+	// replicas. TOO_FEW_NODES: there are no others.
+	Grow          bool `protobuf:"varint,6,opt,name=grow,proto3" json:"grow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1201,14 +1232,23 @@ func (x *RecoverPipelineRequest) GetFailedNodes() []string {
 	return nil
 }
 
+func (x *RecoverPipelineRequest) GetGrow() bool {
+	if x != nil {
+		return x.Grow
+	}
+	return false
+}
+
 type RecoverPipelineResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Generation uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
 	Survivors  []*Replica             `protobuf:"bytes,2,rep,name=survivors,proto3" json:"survivors,omitempty"`
 	// New members; they copy from a survivor before they join.
-	Replacements  []*Replica `protobuf:"bytes,3,rep,name=replacements,proto3" json:"replacements,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Replacements []*Replica `protobuf:"bytes,3,rep,name=replacements,proto3" json:"replacements,omitempty"`
+	// As CreateResponse says.
+	WriteCopiesMin uint32 `protobuf:"varint,4,opt,name=write_copies_min,json=writeCopiesMin,proto3" json:"write_copies_min,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RecoverPipelineResponse) Reset() {
@@ -1260,6 +1300,13 @@ func (x *RecoverPipelineResponse) GetReplacements() []*Replica {
 		return x.Replacements
 	}
 	return nil
+}
+
+func (x *RecoverPipelineResponse) GetWriteCopiesMin() uint32 {
+	if x != nil {
+		return x.WriteCopiesMin
+	}
+	return 0
 }
 
 type UpdatePipelineRequest struct {
@@ -2326,7 +2373,10 @@ func (x *RenewLeasesRequest) GetClientId() []byte {
 type RenewLeasesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Files the client still holds.
-	FileIds       []uint64 `protobuf:"varint,1,rep,packed,name=file_ids,json=fileIds,proto3" json:"file_ids,omitempty"`
+	FileIds []uint64 `protobuf:"varint,1,rep,packed,name=file_ids,json=fileIds,proto3" json:"file_ids,omitempty"`
+	// Open chunks of these files whose pipelines have fewer members than wanted,
+	// while there are nodes for more: RecoverPipeline with grow adds them.
+	Growable      []*GrowableChunk `protobuf:"bytes,2,rep,name=growable,proto3" json:"growable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2368,6 +2418,65 @@ func (x *RenewLeasesResponse) GetFileIds() []uint64 {
 	return nil
 }
 
+func (x *RenewLeasesResponse) GetGrowable() []*GrowableChunk {
+	if x != nil {
+		return x.Growable
+	}
+	return nil
+}
+
+type GrowableChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FileId        uint64                 `protobuf:"varint,1,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
+	ChunkId       []byte                 `protobuf:"bytes,2,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowableChunk) Reset() {
+	*x = GrowableChunk{}
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowableChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowableChunk) ProtoMessage() {}
+
+func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowableChunk.ProtoReflect.Descriptor instead.
+func (*GrowableChunk) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GrowableChunk) GetFileId() uint64 {
+	if x != nil {
+		return x.FileId
+	}
+	return 0
+}
+
+func (x *GrowableChunk) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
 type ReportBadReplicaRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	ChunkId    []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
@@ -2382,7 +2491,7 @@ type ReportBadReplicaRequest struct {
 
 func (x *ReportBadReplicaRequest) Reset() {
 	*x = ReportBadReplicaRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2503,7 @@ func (x *ReportBadReplicaRequest) String() string {
 func (*ReportBadReplicaRequest) ProtoMessage() {}
 
 func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2516,7 @@ func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaRequest.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReportBadReplicaRequest) GetChunkId() []byte {
@@ -2453,7 +2562,7 @@ type ReportBadReplicaResponse struct {
 
 func (x *ReportBadReplicaResponse) Reset() {
 	*x = ReportBadReplicaResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2574,7 @@ func (x *ReportBadReplicaResponse) String() string {
 func (*ReportBadReplicaResponse) ProtoMessage() {}
 
 func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2587,7 @@ func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaResponse.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
 }
 
 type ClusterStatusRequest struct {
@@ -2489,7 +2598,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2610,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2623,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
 }
 
 type NodeStatus struct {
@@ -2540,7 +2649,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2661,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2674,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -2674,7 +2783,7 @@ type LogServerStatus struct {
 
 func (x *LogServerStatus) Reset() {
 	*x = LogServerStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2686,7 +2795,7 @@ func (x *LogServerStatus) String() string {
 func (*LogServerStatus) ProtoMessage() {}
 
 func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2699,7 +2808,7 @@ func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
 func (*LogServerStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LogServerStatus) GetNodeId() string {
@@ -2766,7 +2875,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2887,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2900,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -2946,7 +3055,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3067,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3080,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CheckpointStatus) GetTxid() uint64 {
@@ -3026,7 +3135,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3147,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3160,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
@@ -3076,7 +3185,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3088,7 +3197,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3101,7 +3210,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckpointResponse) GetTxid() uint64 {
@@ -3183,10 +3292,11 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\vclient_name\x18\n" +
 	" \x01(\tR\n" +
 	"clientName\x12&\n" +
-	"\x0fchunk_bytes_max\x18\v \x01(\x03R\rchunkBytesMax\"r\n" +
+	"\x0fchunk_bytes_max\x18\v \x01(\x03R\rchunkBytesMax\"\x9c\x01\n" +
 	"\x0eCreateResponse\x12+\n" +
 	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\x123\n" +
-	"\x06chunks\x18\x02 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\"{\n" +
+	"\x06chunks\x18\x02 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\x12(\n" +
+	"\x10write_copies_min\x18\x03 \x01(\rR\x0ewriteCopiesMin\"{\n" +
 	"\vChunkCommit\x12\x19\n" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
@@ -3203,9 +3313,10 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\acommits\x18\x05 \x03(\v2\x1a.ww.control.v1.ChunkCommitR\acommits\x12#\n" +
 	"\rexclude_nodes\x18\x06 \x03(\tR\fexcludeNodes\x12(\n" +
 	"\x10replace_chunk_id\x18\a \x01(\fR\x0ereplaceChunkId\x12&\n" +
-	"\x0fchunk_bytes_max\x18\b \x01(\x03R\rchunkBytesMax\"H\n" +
+	"\x0fchunk_bytes_max\x18\b \x01(\x03R\rchunkBytesMax\"r\n" +
 	"\x11AddChunksResponse\x123\n" +
-	"\x06chunks\x18\x01 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\"\x97\x01\n" +
+	"\x06chunks\x18\x01 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\x12(\n" +
+	"\x10write_copies_min\x18\x02 \x01(\rR\x0ewriteCopiesMin\"\x97\x01\n" +
 	"\x0fCompleteRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x124\n" +
@@ -3221,11 +3332,12 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12#\n" +
 	"\rrecover_lease\x18\x03 \x01(\bR\frecoverLease\x12\x1f\n" +
 	"\vclient_name\x18\x04 \x01(\tR\n" +
-	"clientName\"\x9f\x01\n" +
+	"clientName\"\xc9\x01\n" +
 	"\x0eAppendResponse\x12+\n" +
 	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\x12/\n" +
 	"\x04last\x18\x02 \x01(\v2\x1b.ww.control.v1.LocatedChunkR\x04last\x12/\n" +
-	"\x13previous_generation\x18\x03 \x01(\x04R\x12previousGeneration\"\xc6\x01\n" +
+	"\x13previous_generation\x18\x03 \x01(\x04R\x12previousGeneration\x12(\n" +
+	"\x10write_copies_min\x18\x04 \x01(\rR\x0ewriteCopiesMin\"\xda\x01\n" +
 	"\x16RecoverPipelineRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x19\n" +
@@ -3233,13 +3345,15 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x04 \x01(\x04R\n" +
 	"generation\x12!\n" +
-	"\ffailed_nodes\x18\x05 \x03(\tR\vfailedNodes\"\xab\x01\n" +
+	"\ffailed_nodes\x18\x05 \x03(\tR\vfailedNodes\x12\x12\n" +
+	"\x04grow\x18\x06 \x01(\bR\x04grow\"\xd5\x01\n" +
 	"\x17RecoverPipelineResponse\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\x124\n" +
 	"\tsurvivors\x18\x02 \x03(\v2\x16.ww.control.v1.ReplicaR\tsurvivors\x12:\n" +
-	"\freplacements\x18\x03 \x03(\v2\x16.ww.control.v1.ReplicaR\freplacements\"\xd5\x01\n" +
+	"\freplacements\x18\x03 \x03(\v2\x16.ww.control.v1.ReplicaR\freplacements\x12(\n" +
+	"\x10write_copies_min\x18\x04 \x01(\rR\x0ewriteCopiesMin\"\xd5\x01\n" +
 	"\x15UpdatePipelineRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x19\n" +
@@ -3306,9 +3420,13 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\fstored_bytes\x18\x04 \x01(\x03R\vstoredBytes\x12\x16\n" +
 	"\x06chunks\x18\x05 \x01(\x04R\x06chunks\"1\n" +
 	"\x12RenewLeasesRequest\x12\x1b\n" +
-	"\tclient_id\x18\x01 \x01(\fR\bclientId\"0\n" +
+	"\tclient_id\x18\x01 \x01(\fR\bclientId\"j\n" +
 	"\x13RenewLeasesResponse\x12\x19\n" +
-	"\bfile_ids\x18\x01 \x03(\x04R\afileIds\"\x9f\x01\n" +
+	"\bfile_ids\x18\x01 \x03(\x04R\afileIds\x128\n" +
+	"\bgrowable\x18\x02 \x03(\v2\x1c.ww.control.v1.GrowableChunkR\bgrowable\"C\n" +
+	"\rGrowableChunk\x12\x17\n" +
+	"\afile_id\x18\x01 \x01(\x04R\x06fileId\x12\x19\n" +
+	"\bchunk_id\x18\x02 \x01(\fR\achunkId\"\x9f\x01\n" +
 	"\x17ReportBadReplicaRequest\x12\x19\n" +
 	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
 	"\n" +
@@ -3426,7 +3544,7 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
 	(*SafeModeRequest)(nil),          // 1: ww.control.v1.SafeModeRequest
@@ -3467,101 +3585,103 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(*SummaryResponse)(nil),          // 36: ww.control.v1.SummaryResponse
 	(*RenewLeasesRequest)(nil),       // 37: ww.control.v1.RenewLeasesRequest
 	(*RenewLeasesResponse)(nil),      // 38: ww.control.v1.RenewLeasesResponse
-	(*ReportBadReplicaRequest)(nil),  // 39: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 40: ww.control.v1.ReportBadReplicaResponse
-	(*ClusterStatusRequest)(nil),     // 41: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 42: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 43: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 44: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 45: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 46: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 47: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 48: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 49: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 50: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 51: ww.control.v1.VolumeState
+	(*GrowableChunk)(nil),            // 39: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 40: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 41: ww.control.v1.ReportBadReplicaResponse
+	(*ClusterStatusRequest)(nil),     // 42: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 43: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 44: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 45: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 46: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 47: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 48: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 49: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 50: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 51: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 52: ww.control.v1.VolumeState
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	48, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	48, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	49, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	48, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	49, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
 	8,  // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	49, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	48, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	49, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
 	8,  // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
 	3,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	48, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	48, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	49, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	48, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	50, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	50, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	48, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	48, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	48, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	48, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	48, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	49, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	51, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	51, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	49, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	49, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
 	3,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
 	3,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
 	3,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
 	3,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	49, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	51, // 29: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	42, // 30: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	43, // 31: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	45, // 32: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	4,  // 33: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	6,  // 34: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	9,  // 35: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	11, // 36: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	13, // 37: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	15, // 38: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	17, // 39: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	19, // 40: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	21, // 41: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	23, // 42: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	25, // 43: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	27, // 44: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	29, // 45: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	31, // 46: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	33, // 47: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	35, // 48: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	37, // 49: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	39, // 50: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	41, // 51: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	1,  // 52: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	46, // 53: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	5,  // 54: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	7,  // 55: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	10, // 56: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	12, // 57: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	14, // 58: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	16, // 59: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	18, // 60: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	20, // 61: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	22, // 62: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	24, // 63: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	26, // 64: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	28, // 65: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	30, // 66: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	32, // 67: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	34, // 68: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	36, // 69: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	38, // 70: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	40, // 71: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	44, // 72: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	2,  // 73: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	47, // 74: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	54, // [54:75] is the sub-list for method output_type
-	33, // [33:54] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	50, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	39, // 29: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	52, // 30: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	43, // 31: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	44, // 32: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	46, // 33: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	4,  // 34: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	6,  // 35: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	9,  // 36: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	11, // 37: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	13, // 38: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	15, // 39: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	17, // 40: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	19, // 41: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	21, // 42: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	23, // 43: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	25, // 44: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	27, // 45: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	29, // 46: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	31, // 47: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	33, // 48: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	35, // 49: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	37, // 50: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	40, // 51: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	42, // 52: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	1,  // 53: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	47, // 54: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	5,  // 55: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	7,  // 56: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	10, // 57: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	12, // 58: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	14, // 59: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	16, // 60: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	18, // 61: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	20, // 62: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	22, // 63: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	24, // 64: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	26, // 65: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	28, // 66: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	30, // 67: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	32, // 68: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	34, // 69: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	36, // 70: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	38, // 71: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	41, // 72: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	45, // 73: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	2,  // 74: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	48, // 75: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	55, // [55:76] is the sub-list for method output_type
+	34, // [34:55] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -3576,7 +3696,7 @@ func file_controlpb_namenode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

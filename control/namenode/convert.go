@@ -25,6 +25,14 @@ func chunksToProto(chunks []actor.LocatedChunk) []*controlpb.LocatedChunk {
 	return out
 }
 
+func growableToProto(chunks []actor.GrowableChunk) []*controlpb.GrowableChunk {
+	out := make([]*controlpb.GrowableChunk, 0, len(chunks))
+	for _, c := range chunks {
+		out = append(out, &controlpb.GrowableChunk{FileId: c.FileID, ChunkId: idToProto(c.Chunk)})
+	}
+	return out
+}
+
 func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusResponse {
 	out := &controlpb.ClusterStatusResponse{ClusterId: r.ClusterID, Epoch: r.Epoch, Txid: r.Txid, SafeMode: r.SafeMode,
 		SafeModeReason: r.SafeModeReason, Files: r.Files, Directories: r.Directories, Chunks: r.Chunks,

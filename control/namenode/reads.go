@@ -66,7 +66,7 @@ func (s *service) RenewLeases(ctx context.Context,
 	}
 	copy(request.Client[:], m.ClientId)
 	r, err := read[actor.RenewLeasesResult](ctx, s, op, &request, invalid)
-	return &controlpb.RenewLeasesResponse{FileIds: r.FileIDs}, err
+	return &controlpb.RenewLeasesResponse{FileIds: r.FileIDs, Growable: growableToProto(r.Growable)}, err
 }
 
 // ReportBadReplica records a client's report that a replica failed its checksum, or is not there.

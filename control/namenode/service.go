@@ -65,6 +65,10 @@ func ask[R any](s *service, c *call, op string) (result R, txid uint64, err erro
 	return *answered, a.txid, nil
 }
 
+// writeCopiesMin is what every answer with a pipeline tells its writer. It is no part of the answers that the actor
+// remembers: what counts is the setting of the namenode that serves.
+func (s *service) writeCopiesMin() uint32 { return uint32(s.server.options.Actor.WriteCopiesMin) }
+
 // Mkdir creates a directory.
 func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*controlpb.MkdirResponse, error) {
 	const op = "mkdir"
@@ -89,7 +93,8 @@ func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) 
 		ClientName: message.ClientName}
 	r, err := mutate[actor.CreateResult](ctx, s, op, message.Header, request, invalid,
 		subject{path: message.Path, client: message.ClientName})
-	return &controlpb.CreateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks)}, err
+	return &controlpb.CreateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks),
+		WriteCopiesMin: s.writeCopiesMin()}, err
 }
 
 // AddChunks commits chunks and allocates the next ones.
@@ -104,7 +109,7 @@ func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) 
 		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
 	}
 	r, err := mutate[actor.AddChunksResult](ctx, s, op, m.Header, request, invalid, subject{file: m.FileId})
-	return &controlpb.AddChunksResponse{Chunks: chunksToProto(r.Chunks)}, err
+	return &controlpb.AddChunksResponse{Chunks: chunksToProto(r.Chunks), WriteCopiesMin: s.writeCopiesMin()}, err
 }
 
 // Complete closes a file.
@@ -131,7 +136,8 @@ func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*cont
 		&actor.Append{Path: m.Path, RecoverLease: m.RecoverLease, ClientName: m.ClientName},
 		cmp.Or(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)),
 		subject{path: m.Path, client: m.ClientName})
-	response := &controlpb.AppendResponse{Info: infoToProto(r.Info), PreviousGeneration: uint64(r.PreviousGeneration)}
+	response := &controlpb.AppendResponse{Info: infoToProto(r.Info), PreviousGeneration: uint64(r.PreviousGeneration),
+		WriteCopiesMin: s.writeCopiesMin()}
 	if r.HasLast {
 		response.Last = chunkToProto(r.Last)
 	}
@@ -144,11 +150,12 @@ func (s *service) RecoverPipeline(ctx context.Context,
 	const op = "recover pipeline"
 	id, generation, invalid := replicaFromProto(op, m)
 	r, err := mutate[actor.RecoverPipelineResult](ctx, s, op, m.Header,
-		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: generation, FailedNodes: m.FailedNodes},
+		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: generation, FailedNodes: m.FailedNodes,
+			Grow: m.Grow},
 		cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.FailedNodes)),
 		subject{file: m.FileId, chunk: id})
 	return &controlpb.RecoverPipelineResponse{Generation: uint64(r.Generation), Survivors: replicasToProto(r.Survivors),
-		Replacements: replicasToProto(r.Replacements)}, err
+		Replacements: replicasToProto(r.Replacements), WriteCopiesMin: s.writeCopiesMin()}, err
 }
 
 // UpdatePipeline commits a new generation.

@@ -52,6 +52,7 @@ type Namenode struct {
 	Listen            string   `key:"listen" usage:"host:port to listen on for clients and datanodes (gRPC)"`
 	LogServers        []string `key:"log_servers" usage:"host:port of every log server"`
 	Replication       int      `key:"replication" usage:"replication of files that ask for none"`
+	WriteCopiesMin    int      `key:"write_copies_min" usage:"copies below which nothing is acknowledged to a writer; the replication of files that have less"`
 	ChunkSize         Size     `key:"chunk_size" usage:"chunk size of files that ask for none"`
 	ReadOrder         string   `key:"read_order" usage:"whom a reader asks first: least-loaded (also if empty), local-first (a datanode on its own machine) or random"`
 	Placement         string   `key:"placement" usage:"how datanodes are chosen for copies: weighted (by free space and load), round-robin, rack-spread or local-first (the first on the writer's machine); empty: rack-spread as soon as racks differ, else weighted"`
@@ -134,7 +135,7 @@ func Default() Config {
 			ScrubPeriod: Duration(24 * time.Hour), Process: process},
 		Namenode: Namenode{
 			ID: "namenode1", Listen: "127.0.0.1:7700", LogServers: []string{"127.0.0.1:7710"},
-			Replication: 3, ChunkSize: 64 << 20,
+			Replication: 3, WriteCopiesMin: 2, ChunkSize: 64 << 20,
 			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
 			DeadAfter: Duration(8 * time.Second), UnknownGrace: Duration(5 * time.Minute),
 			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,

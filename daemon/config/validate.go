@@ -154,6 +154,7 @@ func (n Namenode) Validate() error {
 	check.address("namenode.listen", n.Listen)
 	check.addresses("namenode.log_servers", n.LogServers)
 	within(&check, "namenode.replication", n.Replication, 1, limits.ReplicationMax)
+	within(&check, "namenode.write_copies_min", n.WriteCopiesMin, 1, limits.ReplicationMax)
 	check.chunkSize("namenode.chunk_size", n.ChunkSize)
 	check.that(n.LeaseSoftLimit > 0 && n.LeaseSoftLimit <= n.LeaseHardLimit, "namenode.lease_soft_limit",
 		"%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)

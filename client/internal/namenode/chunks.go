@@ -18,6 +18,9 @@ type Chunk struct {
 	Length     int64 // committed bytes
 	Open       bool  // a pipeline may be writing it
 	Replicas   []wire.Hop
+	// CopiesMin: nothing written to it may be acknowledged on fewer replicas than this, or than the file's replication
+	// if that is less. 0 for readers.
+	CopiesMin int
 }
 
 // ChunkFrom checks and turns a chunk of the proto into ours.
@@ -87,7 +90,7 @@ func (c *Client) AddChunks(ctx context.Context, what Call, a Allocation) ([]Chun
 	if err != nil {
 		return nil, err
 	}
-	return Allocated(what, answer.GetChunks(), a.First, a.Count)
+	return Allocated(what, answer, a.First, a.Count)
 }
 
 // ReplaceChunk is AddChunks for the one chunk that stands in for another. Error: fault.TooFewNodes at once if there are
@@ -102,8 +105,15 @@ func (c *Client) ReplaceChunk(ctx context.Context, path string, a Allocation) (C
 	return chunks[0], nil
 }
 
+// allocation is an answer with chunks that were allocated.
+type allocation interface {
+	GetChunks() []*controlpb.LocatedChunk
+	GetWriteCopiesMin() uint32
+}
+
 // Allocated checks the chunks that the namenode allocated from an index on.
-func Allocated(what Call, in []*controlpb.LocatedChunk, first, count int) ([]Chunk, error) {
+func Allocated(what Call, answer allocation, first, count int) ([]Chunk, error) {
+	in := answer.GetChunks()
 	if len(in) != count {
 		e := fault.New(fault.Protocol, what.Op, "asked for %d chunks, got %d", count, len(in))
 		e.Path = what.Path
@@ -115,7 +125,7 @@ func Allocated(what Call, in []*controlpb.LocatedChunk, first, count int) ([]Chu
 		if err != nil {
 			return nil, &fault.Error{Kind: fault.Protocol, Op: what.Op, Path: what.Path, Err: err}
 		}
-		allocated.Index = first + i
+		allocated.Index, allocated.CopiesMin = first+i, int(answer.GetWriteCopiesMin())
 		chunks = append(chunks, allocated)
 	}
 	return chunks, nil

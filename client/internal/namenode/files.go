@@ -58,9 +58,13 @@ func (c *Client) closeByRecovery(ctx context.Context, file uint64, path string) 
 // RenewLeases renews all leases of this client and returns the ids of the files. path is for the error; it may be
 // empty.
 func (c *Client) RenewLeases(ctx context.Context, path string) ([]uint64, error) {
-	answer, err := Ask(ctx, c, Call{Op: "renew leases", Path: path}, controlpb.NamenodeClient.RenewLeases,
-		&controlpb.RenewLeasesRequest{ClientId: c.options.ID[:]})
+	answer, err := c.renewLeases(ctx, path)
 	return answer.GetFileIds(), err
+}
+
+func (c *Client) renewLeases(ctx context.Context, path string) (*controlpb.RenewLeasesResponse, error) {
+	return Ask(ctx, c, Call{Op: "renew leases", Path: path}, controlpb.NamenodeClient.RenewLeases,
+		&controlpb.RenewLeasesRequest{ClientId: c.options.ID[:]})
 }
 
 // RecoverLease ends the lease of a file, whoever holds it; closed is false while that still runs.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
@@ -17,32 +18,40 @@ type Leases struct {
 	keepAlive time.Duration
 	mu        struct {
 		sync.Mutex
-		holders map[uint64]leaseHolder
+		holders map[uint64]*leaseHolder
 		rounds  uint64             // renewals begun
 		stop    context.CancelFunc // of the running goroutines; nil: none
 	}
 }
 
-// leaseHolder is a writer of a file. round is the number of renewals begun when it was added.
+// Holder is a writer of a file, as Leases calls it from their own goroutines; its functions do not block.
+type Holder struct {
+	// Lost is called, once, when the namenode no longer lists the file among those of this client.
+	Lost func(error)
+	// KeepAlive is called again and again. nil: it has no session to keep.
+	KeepAlive func()
+	// Growable is called when more nodes can join the pipeline of an open chunk. nil: they need not.
+	Growable func(chunk.ID)
+}
+
+// leaseHolder is a Holder, and the number of renewals begun when it was added.
 type leaseHolder struct {
-	round     uint64
-	lost      func(error)
-	keepAlive func() // nil: it has no session to keep
+	Holder
+	round uint64
 }
 
 // NewLeases makes a keeper that renews every renewal and calls the holders' keepAlive every keepAlive.
 func NewLeases(c *Client, renewal, keepAlive time.Duration) *Leases {
 	l := &Leases{client: c, renewal: renewal, keepAlive: keepAlive}
-	l.mu.holders = make(map[uint64]leaseHolder)
+	l.mu.holders = make(map[uint64]*leaseHolder)
 	return l
 }
 
-// Add keeps the lease of a file until Drop. lost is called, once and from another goroutine, when the namenode no
-// longer lists the file among those of this client; keepAlive, which may be nil, again and again.
-func (l *Leases) Add(file uint64, lost func(error), keepAlive func()) {
+// Add keeps the lease of a file until Drop.
+func (l *Leases) Add(file uint64, holder Holder) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.holders[file] = leaseHolder{l.mu.rounds, lost, keepAlive}
+	l.mu.holders[file] = &leaseHolder{holder, l.mu.rounds}
 	if l.mu.stop != nil {
 		return
 	}
@@ -77,14 +86,29 @@ func (l *Leases) renew(ctx context.Context) {
 		l.mu.rounds++
 		round := l.mu.rounds
 		l.mu.Unlock()
-		held, err := l.client.RenewLeases(ctx, "")
+		answer, err := l.client.renewLeases(ctx, "")
 		if err != nil {
 			if ctx.Err() == nil {
 				l.client.options.Logger.Warn("leases not renewed", "err", err)
 			}
 			continue
 		}
-		l.compare(held, round)
+		l.compare(answer.GetFileIds(), round)
+		for _, growable := range answer.GetGrowable() {
+			if id, err := chunk.IDFrom(growable.GetChunkId()); err == nil {
+				l.grow(growable.GetFileId(), id)
+			}
+		}
+	}
+}
+
+// grow informs a holder.
+func (l *Leases) grow(file uint64, id chunk.ID) {
+	l.mu.Lock()
+	holder := l.mu.holders[file]
+	l.mu.Unlock()
+	if holder != nil && holder.Growable != nil {
+		holder.Growable(id)
 	}
 }
 
@@ -94,8 +118,8 @@ func (l *Leases) keepSessionsAlive(ctx context.Context) {
 		l.mu.Lock()
 		var all []func()
 		for _, holder := range l.mu.holders {
-			if holder.keepAlive != nil {
-				all = append(all, holder.keepAlive)
+			if holder.KeepAlive != nil {
+				all = append(all, holder.KeepAlive)
 			}
 		}
 		l.mu.Unlock()
@@ -112,7 +136,7 @@ func (l *Leases) compare(held []uint64, round uint64) {
 	for _, file := range held {
 		still[file] = true
 	}
-	var lost []leaseHolder
+	var lost []*leaseHolder
 	l.mu.Lock()
 	for file, holder := range l.mu.holders {
 		if !still[file] && holder.round < round {
@@ -123,7 +147,7 @@ func (l *Leases) compare(held []uint64, round uint64) {
 	l.stopIfIdleLocked()
 	l.mu.Unlock()
 	for _, holder := range lost {
-		holder.lost(fault.New(fault.LeaseLost, "renew lease",
+		holder.Lost(fault.New(fault.LeaseLost, "renew lease",
 			"the namenode gave the file's lease to another client, or ended it"))
 	}
 }

@@ -59,8 +59,8 @@ func TestLeaseRenewalRunsOnlyWhileAFileIsOpen(t *testing.T) {
 	leases := NewLeases(c, time.Hour, time.Hour)
 	running := func() bool { leases.mu.Lock(); defer leases.mu.Unlock(); return leases.mu.stop != nil }
 	require.False(t, running())
-	leases.Add(1, func(error) {}, nil)
-	leases.Add(2, func(error) {}, nil)
+	leases.Add(1, Holder{Lost: func(error) {}})
+	leases.Add(2, Holder{Lost: func(error) {}})
 	require.True(t, running())
 	leases.Drop(1)
 	require.True(t, running())
@@ -69,12 +69,12 @@ func TestLeaseRenewalRunsOnlyWhileAFileIsOpen(t *testing.T) {
 
 	// A file added after the renewal began is not yet known to be held.
 	informed := map[uint64]bool{}
-	leases.Add(3, func(error) { informed[3] = true }, nil)
+	leases.Add(3, Holder{Lost: func(error) { informed[3] = true }})
 	leases.mu.Lock()
 	leases.mu.rounds++
 	round := leases.mu.rounds
 	leases.mu.Unlock()
-	leases.Add(4, func(error) { informed[4] = true }, nil)
+	leases.Add(4, Holder{Lost: func(error) { informed[4] = true }})
 	leases.compare(nil, round)
 	require.Equal(t, map[uint64]bool{3: true}, informed)
 	leases.compare([]uint64{4}, round+1)

@@ -16,6 +16,12 @@ const (
 	recoveryWaitFirst  = 50 * time.Millisecond
 	recoveryWaitMost   = 2 * time.Second
 
+	// A node that failed is not used for the chunk for excludedFirst, a slow one for excludedSlow, twice as long each
+	// time, up to excludedMost: one that only restarted takes its place again.
+	excludedFirst = 4 * time.Second
+	excludedSlow  = time.Minute
+	excludedMost  = 5 * time.Minute
+
 	// secondLook is how long a session that took its first hop for silent reads what has come meanwhile.
 	secondLook = 50 * time.Millisecond
 

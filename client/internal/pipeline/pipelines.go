@@ -25,6 +25,8 @@ type Options struct {
 	ClientName  string // for people; may be empty
 	WindowBytes int64  // sent and not acknowledged bytes of one chunk; datanodes may grant less
 	NodesLeast  int    // of a chunk that is being written, for the writer to go on after failures
+	// Retry says how long to wait for nodes when a chunk is on too few.
+	Retry namenode.RetryFunc
 	// SlowBytesPerSecond: a pipeline that moves less although more data waits is looked through for the node that holds
 	// it up. 0 or less: no node is too slow.
 	SlowBytesPerSecond int64
@@ -41,6 +43,12 @@ func New(o Options) *Pipelines {
 	p := &Pipelines{Options: o}
 	p.slow.pipelines = p
 	return p
+}
+
+// CopiesLeast is how many replicas what is written to a chunk needs to be acknowledged: as the namenode says of the
+// cluster, but no more than the file wants, and as this client's own options say.
+func (p *Pipelines) CopiesLeast(copiesMin, replication int) int {
+	return max(p.NodesLeast, min(copiesMin, replication))
 }
 
 // NewPacket makes an empty packet whose payload begins at an offset of the chunk.

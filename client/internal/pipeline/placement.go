@@ -27,6 +27,7 @@ type placement struct {
 	mode       wire.Mode        // how the next session opens
 	hops       []wire.Hop
 	width      int   // hops of the chunk as it was placed
+	copiesMin  int   // see namenode.Chunk
 	sizeHint   int64 // the chunk's length if it is known; 0: it is not
 
 	opened   bool // some session at this chunk id was accepted by all hops
@@ -38,7 +39,7 @@ type placement struct {
 // put is called with an allocated chunk.
 func (p *placement) put(c namenode.Chunk) {
 	p.id, p.generation, p.previous, p.mode = c.ID, c.Generation, 0, wire.ModeCreate
-	p.hops = c.Replicas
+	p.hops, p.copiesMin = c.Replicas, c.CopiesMin
 	p.width = max(p.width, len(p.hops))
 	p.opened = false
 }
@@ -72,25 +73,24 @@ func (p *placement) hasSlowNode() bool {
 // resumption is how a chunk is opened anew under a new generation.
 type resumption struct {
 	generation chunk.Generation
-	mode       wire.Mode        // of the session
-	previous   chunk.Generation // of the survivors' replicas
 	survivors  []wire.Hop
 	wanted     []wire.Hop // replacements, which have no replica yet
 }
 
-// recover asks the namenode for a new generation, without the nodes that failed. refused: no member is left.
+// recover asks the namenode for a new generation, without the nodes that failed; with grow, only if others can join.
+// refused: no member is left, or too few nodes, or with grow no other can join.
 func (p *placement) recover(ctx context.Context, failed []string,
-	acked int64) (granted resumption, refused bool, err error) {
-	what := namenode.Call{Op: "recover pipeline", Path: p.path, Impatient: []fault.Kind{fault.Unavailable},
-		Refused: &refused}
+	grow bool) (granted resumption, refused bool, err error) {
+	what := namenode.Call{Op: "recover pipeline", Path: p.path,
+		Impatient: []fault.Kind{fault.Unavailable, fault.TooFewNodes}, Refused: &refused}
 	answer, err := namenode.Mutate(ctx, p.pipelines.Namenode, what, controlpb.NamenodeClient.RecoverPipeline,
 		&controlpb.RecoverPipelineRequest{Header: &controlpb.MutationHeader{}, FileId: p.file, ChunkId: p.id[:],
-			Generation: uint64(p.generation), FailedNodes: failed})
+			Generation: uint64(p.generation), FailedNodes: failed, Grow: grow})
 	if err != nil {
 		return resumption{}, refused, err
 	}
+	p.copiesMin = int(answer.GetWriteCopiesMin())
 	granted.generation = chunk.Generation(answer.GetGeneration())
-	granted.mode, granted.previous = p.resumeMode(acked)
 	granted.survivors = namenode.HopsFrom(answer.GetSurvivors())
 	granted.wanted = namenode.HopsFrom(answer.GetReplacements())
 	return granted, false, nil
@@ -110,14 +110,14 @@ func (p *placement) resumeMode(acked int64) (mode wire.Mode, previous chunk.Gene
 
 // copyToReplacements has the replacements copy the acknowledged bytes. It returns the hops of the recovered pipeline,
 // the survivors first, and the replacements that failed, which are left out. Error: that of ctx.
-func (p *placement) copyToReplacements(ctx context.Context, granted resumption, chunkSize,
-	acked int64) (hops []wire.Hop, failed []HopFailure, err error) {
+func (p *placement) copyToReplacements(ctx context.Context, granted resumption, target sessionTarget) (hops []wire.Hop,
+	failed []HopFailure, err error) {
 	// nothing is acknowledged: all begin empty
-	if len(granted.survivors) == 0 || len(granted.wanted) == 0 || granted.mode == wire.ModeCreate {
+	if len(granted.survivors) == 0 || len(granted.wanted) == 0 || target.mode == wire.ModeCreate {
 		return append(granted.survivors, granted.wanted...), nil, nil
 	}
 	order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: p.id[:], Generation: uint64(granted.generation),
-		ChunkSize: chunkSize, Length: acked, SourceMinGeneration: uint64(granted.previous),
+		ChunkSize: target.chunkSize, Length: target.offset, SourceMinGeneration: uint64(target.previous),
 		Sources: granted.survivors[:min(len(granted.survivors), wire.HopsMax)]}
 	good, failed := CopyToAll(granted.wanted, "copy replica", p.id, func(_ int, hop wire.Hop) error {
 		return p.pipelines.Datanodes.Copy(ctx, hop, order)
@@ -167,12 +167,12 @@ func (p *placement) update(ctx context.Context, generation chunk.Generation, len
 	return nil
 }
 
-// sealedEverywhere asks the nodes of a pipeline that broke after FlagSeal was sent which of them sealed the whole
-// chunk. It names them if all did that are not excluded; else none.
+// sealedEverywhere asks the nodes of a pipeline that broke after FlagSeal was sent whether all of them sealed the whole
+// chunk, and only the answer was lost. It names them; none if one did not, or failed: that one has to be replaced.
 func (p *placement) sealedEverywhere(ctx context.Context, excluded []string, length int64) (sealed []string) {
 	for _, hop := range p.hops {
 		if slices.Contains(excluded, hop.NodeID) {
-			continue
+			return nil
 		}
 		reply, err := p.pipelines.Datanodes.Stat(ctx, hop, p.id, false, p.pipelines.Datanodes.DialTimeout)
 		if err != nil || chunk.State(reply.State) != chunk.Sealed || reply.Generation != uint64(p.generation) ||

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 
 	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/client/internal/namenode"
@@ -19,7 +20,9 @@ type StreamOptions struct {
 	File      uint64
 	Path      string // for errors and the log
 	ChunkSize int64
-	SizeHint  int64 // the chunk's length if it is known; 0: it is not
+	// Replication that the file wants: the chunk is written on so many nodes if there are so many.
+	Replication int
+	SizeHint    int64 // the chunk's length if it is known; 0: it is not
 	// StartOver: the writer can send the chunk again from its first byte, so a broken pipeline is always replaced as a
 	// whole, and the writer gets ErrStartOver.
 	StartOver bool
@@ -174,6 +177,15 @@ func (s *Stream) open(ctx context.Context) error {
 	if len(s.place.hops) == 0 {
 		return s.Kill(s.fault(fault.Protocol, "the namenode placed the chunk on no node"))
 	}
+	if s.place.mode == wire.ModeAppend && len(s.place.hops) < s.options.Replication {
+		// only those that hold the chunk were named
+		if err := s.grow(ctx); err != nil || s.session != nil {
+			return err
+		}
+	}
+	if len(s.place.hops) < s.least() {
+		return s.tooFew(s.place.hops)
+	}
 	var first *Packet
 	if s.place.mode == wire.ModeCreate && wire.WindowCost(s.backlog[0].Size) <= FirstBytesMax {
 		first = s.backlog[0]
@@ -308,7 +320,7 @@ func (s *Stream) onFailure(ctx context.Context, err error) (retry bool, final er
 		return false, lifetime.Ended(ctx, "write", s.options.Path, err)
 	case errors.As(err, &broken):
 		s.reportSlow(broken)
-		s.place.existing = s.recovery.note(broken) || s.place.existing
+		s.place.existing = s.recovery.note(broken, s.pipelines.Clock.Now()) || s.place.existing
 		s.state = streamBroken
 		return true, nil
 	}
@@ -378,7 +390,7 @@ func (s *Stream) recover(ctx context.Context) (err error) {
 			s.recovery.uncount()
 		}
 	}()
-	wait, allowed := s.recovery.begin()
+	wait, allowed := s.recovery.begin(s.pipelines.Clock.Now(), s.pipelines.Retry)
 	if !allowed {
 		e := s.recovery.exhausted()
 		e.Path, e.Chunk = s.options.Path, s.place.id.String()
@@ -388,12 +400,14 @@ func (s *Stream) recover(ctx context.Context) (err error) {
 		return err
 	}
 	s.pipelines.Logger.Warn("write pipeline broken", "path", s.options.Path, "chunk", s.place.id.String(), "gen",
-		uint64(s.place.generation), "state", s.state.String(), "acked", s.acked, "failed_nodes", s.recovery.excluded,
+		uint64(s.place.generation), "state", s.state.String(), "acked", s.acked,
+		"failed_nodes", s.recovery.excluded(s.pipelines.Clock.Now()),
 		"attempt", s.recovery.attempts, "err", s.recovery.last)
 	if s.sealing {
-		// What a node sealed is durable there. If a node that lives did not seal, the chunk is sealed anew, so that it
-		// does not end with fewer replicas than nodes that live.
-		if nodes := s.place.sealedEverywhere(ctx, s.recovery.excluded, s.length); nodes != nil {
+		// What a node sealed is durable there. If one did not seal, the chunk is sealed anew, so that it does not end
+		// with fewer replicas than there are nodes for.
+		excluded := s.recovery.excluded(s.pipelines.Clock.Now())
+		if nodes := s.place.sealedEverywhere(ctx, excluded, s.length); len(nodes) >= s.least() {
 			s.dropBacklog()
 			s.sealed(nodes)
 			return nil
@@ -423,7 +437,7 @@ func (s *Stream) canReplace() bool {
 func (s *Stream) replace(ctx context.Context) error {
 	before := s.state
 	s.state = streamReplacing
-	if err := s.place.replace(ctx, s.recovery.excluded); err != nil {
+	if err := s.place.replace(ctx, s.recovery.excluded(s.pipelines.Clock.Now())); err != nil {
 		s.state = before
 		return err
 	}
@@ -440,35 +454,91 @@ func (s *Stream) replace(ctx context.Context) error {
 	return nil
 }
 
+// least is how many replicas what is written needs to be acknowledged.
+func (s *Stream) least() int {
+	return s.pipelines.CopiesLeast(s.place.copiesMin, s.options.Replication)
+}
+
+// tooFew is why the chunk cannot be written on these nodes alone. Others may come back, so it is tried again.
+func (s *Stream) tooFew(hops []wire.Hop) error {
+	s.recovery.awaitNodes(s.pipelines.Clock.Now())
+	nodes := "no node"
+	if len(hops) > 0 {
+		nodes = "only " + strings.Join(namenode.NodeIDs(hops), ", ")
+	}
+	e := fault.New(fault.Unavailable, "write chunk", "%d copies are needed, there is %s to write on", s.least(), nodes)
+	e.Chunk = s.place.id.String()
+	return &sessionError{err: e}
+}
+
 // resume goes on with the survivors of the pipeline, and replacements of the others, under a new generation.
 func (s *Stream) resume(ctx context.Context) error {
 	s.state = streamResuming
-	granted, refused, err := s.place.recover(ctx, s.recovery.excluded, s.acked)
+	granted, refused, err := s.place.recover(ctx, s.recovery.excluded(s.pipelines.Clock.Now()), false)
 	if refused {
-		// No member is left. One that only restarted may come back.
-		s.recovery.excluded = nil
+		// No member is left, or too few. Those that only restarted may come back.
+		s.recovery.awaitNodes(s.pipelines.Clock.Now())
 		return &sessionError{err: err}
 	}
 	if err != nil {
 		return err
 	}
-	hops, failed, err := s.place.copyToReplacements(ctx, granted, s.options.ChunkSize, s.acked)
+	return s.reopen(ctx, granted)
+}
+
+// grow adds nodes to a pipeline that is on fewer than the file wants, in the way of a recovery, if there are any. The
+// session that stands goes on meanwhile, and ends only when there are.
+func (s *Stream) grow(ctx context.Context) error {
+	granted, refused, err := s.place.recover(ctx, s.recovery.excluded(s.pipelines.Clock.Now()), true)
+	switch {
+	case refused:
+		return nil
+	case err != nil:
+		return err
+	}
+	s.detach()
+	s.state = streamResuming
+	return s.reopen(ctx, granted)
+}
+
+// Grow adds nodes to the chunk's pipeline, if it stands on fewer than the file wants and there are others. Only an
+// error that ends the stream is returned; a failure on the way is recovered.
+func (s *Stream) Grow(ctx context.Context) error {
+	if s.session == nil || s.sealing {
+		return nil
+	}
+	if now := s.session.state(); !now.opened || now.failed != nil {
+		return nil // the next recovery adds them
+	}
+	ctx, cancel := lifetime.Join(ctx, s.life)
+	defer cancel()
+	if err := s.grow(ctx); err != nil {
+		if retry, err := s.onFailure(ctx, err); !retry {
+			return err
+		}
+	}
+	return s.drain(ctx)
+}
+
+// ID of the chunk, as it is placed now.
+func (s *Stream) ID() chunk.ID { return s.place.id }
+
+// reopen opens a session under the generation that the namenode granted, once the replacements have copies.
+func (s *Stream) reopen(ctx context.Context, granted resumption) error {
+	mode, previous := s.place.resumeMode(s.acked)
+	target := s.target(mode, granted.generation, previous, nil)
+	hops, failed, err := s.place.copyToReplacements(ctx, granted, target)
 	for _, f := range failed {
-		s.recovery.blame(f) // it is not asked for again
+		s.recovery.blame(f, s.pipelines.Clock.Now()) // it is not asked for again soon
 	}
 	if err != nil {
 		return err
 	}
-	if len(hops) < s.pipelines.NodesLeast {
-		// Some may come back, so it is tried again for a while.
-		s.recovery.excluded = nil
-		e := fault.New(fault.Unavailable, "write chunk", "%d nodes of the pipeline are left, %d are required",
-			len(hops), s.pipelines.NodesLeast)
-		e.Chunk = s.place.id.String()
-		return &sessionError{err: e}
+	if len(hops) < s.least() {
+		return s.tooFew(hops)
 	}
-	opened, err := s.pipelines.openSession(ctx, s.life, s.target(granted.mode, granted.generation, granted.previous,
-		hops), nil, s.onAcked)
+	opened, err := s.pipelines.openSession(ctx, s.life, s.target(mode, granted.generation, previous, hops), nil,
+		s.onAcked)
 	if err != nil {
 		return err
 	}
@@ -481,6 +551,7 @@ func (s *Stream) resume(ctx context.Context) error {
 		return err
 	}
 	s.session, s.state = opened, streamWriting
+	s.recovery.stands()
 	s.pipelines.Logger.Info("write pipeline recovered", "path", s.options.Path, "chunk", s.place.id.String(), "gen",
 		uint64(granted.generation), "length", s.acked, "nodes", namenode.NodeIDs(hops))
 	return nil
