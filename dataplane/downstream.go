@@ -234,7 +234,11 @@ func (d *downstream) onPacket(header wire.Header, payload []byte, ack *wire.Ack)
 		protocol.OnDownAck(d.session, *ack, now)
 		return nil
 	case header.Op == wire.OpAlive:
-		protocol.OnDownAlive(d.session, now)
+		var alive wire.Alive
+		if err := wire.DecodeBody(payload, &alive); err != nil {
+			return err
+		}
+		protocol.OnDownAlive(d.session, alive, now)
 		return nil
 	case header.Op == wire.OpError:
 		var status wire.Status

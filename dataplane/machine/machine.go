@@ -403,7 +403,14 @@ func (m *Machine) Tick(now time.Duration) {
 // maybeSayAlive tells a peer that asked for it that what it waits for is worked on.
 func (m *Machine) maybeSayAlive() {
 	if m.alive && m.now-m.lastReply >= wire.AliveEvery && m.owes() {
-		m.reply(wire.Header{Op: wire.OpAlive}, &wire.Alive{BodyVersion: wire.BodyVersion})
+		alive := wire.Alive{BodyVersion: wire.BodyVersion}
+		if m.phase == phaseWriting && m.session.agreed == 0 {
+			alive.Opening = m.session.downOpening
+			if !m.session.opened {
+				alive.Opening = append([]string{m.node.ID}, alive.Opening...)
+			}
+		}
+		m.reply(wire.Header{Op: wire.OpAlive}, &alive)
 	}
 }
 

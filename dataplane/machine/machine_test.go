@@ -223,8 +223,9 @@ func describe(packet []byte) string {
 		return fmt.Sprintf("recovered length=%d %s", r.Length, r.Status.Reason)
 	}
 	if h.Op == wire.OpAlive {
-		must(&wire.Alive{})
-		return "alive"
+		var a wire.Alive
+		must(&a)
+		return strings.TrimSpace("alive " + strings.Join(a.Opening, ", "))
 	}
 	if h.Op == wire.OpRecordsOpened {
 		var r wire.RecordsOpened
@@ -380,7 +381,11 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 		case "down-ack":
 			b.m.OnDownAck(b.session, wire.Ack{Seqno: uint64(number("seqno", 1)), Hops: statuses()}, b.now)
 		case "down-alive":
-			b.m.OnDownAlive(b.session, b.now)
+			var alive wire.Alive
+			if has("opening") {
+				alive.Opening = []string{text("opening")}
+			}
+			b.m.OnDownAlive(b.session, alive, b.now)
 		case "down-failed":
 			b.m.OnDownFailed(b.session, fault.New(fault.Unavailable, "forward", "it closed the connection"), b.now)
 		case "read":

@@ -168,7 +168,7 @@ func playSteps(t *testing.T, steps []byte) {
 		case 14:
 			b.now += time.Duration(argument*argument) * 100 * time.Millisecond
 			if live && argument%4 == 3 {
-				b.m.OnDownAlive(s, b.now)
+				b.m.OnDownAlive(s, wire.Alive{Opening: []string{"d"}}, b.now)
 			}
 			b.m.Tick(b.now)
 		case 15:

@@ -41,6 +41,7 @@ type WriteSession struct {
 	lastDownAck   time.Duration
 	lastDownHeard time.Duration // an ack or a report
 	downAlive     time.Duration // downstream said anything, or began to owe something
+	downOpening   []string      // downstream: nodes that have not opened yet, as heard last
 	lastAckSent   time.Duration // to upstream, likewise
 	lastAppended  time.Duration
 }
@@ -177,7 +178,7 @@ func (m *Machine) OnDownOpened(session *WriteSession, ack wire.OpenAck, now time
 		m.failSession(-1, nil)
 		return
 	}
-	session.DownOpened = true
+	session.DownOpened, session.downOpening = true, nil
 	session.lastDownAck, session.downAlive = now, now
 	m.maybeReplyOpenAck(ack.WindowBytes)
 }
@@ -269,9 +270,13 @@ func (m *Machine) OnDownAck(session *WriteSession, ack wire.Ack, now time.Durati
 }
 
 // OnDownAlive tells that the neighbour said that it lives.
-func (m *Machine) OnDownAlive(s *WriteSession, now time.Duration) {
+func (m *Machine) OnDownAlive(s *WriteSession, alive wire.Alive, now time.Duration) {
 	m.now = now
 	s.downAlive = now
+	s.downOpening = alive.Opening[:min(len(alive.Opening), s.hopsAfter)]
+	for i, id := range s.downOpening {
+		s.downOpening[i] = id[:min(len(id), hopNodeBytesMax)]
+	}
 }
 
 // OnDownFailed tells that the neighbour cannot be reached or broke off.

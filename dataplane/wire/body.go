@@ -150,6 +150,8 @@ type StatReply struct {
 type Alive struct {
 	_struct     struct{} `codec:",toarray"`
 	BodyVersion uint8
+	// Opening lists the nodes, of this one and those after it, whose replicas are not open yet, as far as is known.
+	Opening []string
 }
 
 // Status is an error (or its absence) on the wire.

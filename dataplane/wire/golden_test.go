@@ -50,7 +50,7 @@ func bodies() map[string]struct {
 		"stat":         {OpStat, &StatReplica{BodyVersion: 1, ChunkID: testID(), WithDigest: true}},
 		"stat_reply": {OpStatReply, &StatReply{BodyVersion: 1, Generation: 9, Length: 12, State: uint8(chunk.Sealed),
 			Digest: 0xfedc_ba98_7654_3210}},
-		"alive": {OpAlive, &Alive{BodyVersion: 1}},
+		"alive": {OpAlive, &Alive{BodyVersion: 1, Opening: []string{"node-b"}}},
 		"error": {OpError, &status},
 		"recover_begin": {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverBegin, ChunkID: testID(),
 			Generation: 8}},

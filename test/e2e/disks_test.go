@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,6 +101,20 @@ func (d *loopDisk) makeReadOnly() {
 	name := filepath.Join("/sys/fs/ext4", filepath.Base(d.device), "trigger_fs_error")
 	command(d.t, "mount", "-o", "remount,errors=remount-ro", d.mount)
 	require.NoError(d.t, os.WriteFile(name, []byte("1"), 0))
+}
+
+// hang makes everything wait that would write, as a disk does that does not answer, until the test ends.
+func (d *loopDisk) hang() (thaw func()) {
+	const freeze, thawAgain = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
+	f, err := os.Open(d.mount)
+	require.NoError(d.t, err)
+	require.NoError(d.t, unix.IoctlSetPointerInt(int(f.Fd()), freeze, 0))
+	thaw = sync.OnceFunc(func() {
+		require.NoError(d.t, unix.IoctlSetPointerInt(int(f.Fd()), thawAgain, 0))
+		require.NoError(d.t, f.Close())
+	})
+	d.t.Cleanup(thaw)
+	return thaw
 }
 
 func (d *loopDisk) detach() { command(d.t, "umount", "-l", d.mount) }

@@ -25,6 +25,9 @@ const (
 	// secondLook is how long a session that took its first hop for silent reads what has come meanwhile.
 	secondLook = 50 * time.Millisecond
 
+	// openPatience is how long hops may take to open their replicas once others have.
+	openPatience = 3 * time.Second
+
 	// A hop is slow when its share of the time is slowFactor times that of the median of the others, at least
 	// slowShareLeast of each ack and half of the whole, over the last slowSteps steps of slowStep and slowSamples acks,
 	// reports or silent steps; and the node moves less than Options.SlowBytesPerSecond in all sessions.

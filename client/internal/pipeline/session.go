@@ -3,7 +3,9 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +36,7 @@ type session struct {
 	pipelines *Pipelines
 	target    sessionTarget
 	conn      *datanode.Connection
+	began     time.Time
 	onAcked   func(bytes int64) // on the ack goroutine; nil: nobody listens
 	unwatch   func() bool
 	ack       wire.Ack      // of the ack goroutine
@@ -78,7 +81,7 @@ func (p *Pipelines) openSession(ctx, life context.Context, target sessionTarget,
 	if judged {
 		open.ReportMicros = uint32(slowReport.Microseconds())
 	}
-	opened := &session{pipelines: p, target: target, onAcked: onAcked, ended: make(chan struct{}),
+	opened := &session{pipelines: p, target: target, began: time.Now(), onAcked: onAcked, ended: make(chan struct{}),
 		changed: make(chan struct{}, 1)}
 	opened.mu.window = newWindow(target.offset)
 	var packet []byte
@@ -335,10 +338,11 @@ func (s *session) readPacket() (done bool, err error) {
 	}
 	switch header.Op {
 	case wire.OpAlive:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.armLocked(time.Now().Add(s.pipelines.Datanodes.SilenceTimeout))
-		return false, nil
+		var alive wire.Alive
+		if err := wire.DecodeBody(payload, &alive); err != nil {
+			return false, err
+		}
+		return false, s.onAlive(alive.Opening)
 	case wire.OpOpenAck:
 		var ack wire.OpenAck
 		if err := wire.DecodeBody(payload, &ack); err != nil {
@@ -380,6 +384,29 @@ func (s *session) lookAgain() bool {
 	defer s.mu.Unlock()
 	s.armLocked(time.Now().Add(secondLook))
 	return s.mu.err == nil && !s.mu.closed
+}
+
+// onAlive handles that the first hop lives. A session that is opening waits for some disk: if that of a part of the
+// hops takes long, while the others are ready, it goes on without them.
+func (s *session) onAlive(opening []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armLocked(time.Now().Add(s.pipelines.Datanodes.SilenceTimeout))
+	if s.mu.opened || time.Since(s.began) < openPatience || len(opening) >= len(s.target.hops) {
+		return nil
+	}
+	var failed []HopFailure
+	for _, hop := range s.target.hops {
+		if slices.Contains(opening, hop.NodeID) {
+			failed = append(failed, HopFailure{Hop: hop, Err: &fault.Error{Kind: fault.Unavailable, Op: "open write",
+				Chunk: s.target.id.String(), Node: hop.NodeID, Address: hop.Address,
+				Reason: fmt.Sprintf("its disk has not opened the replica for %s, others have", openPatience)}})
+		}
+	}
+	if failed == nil {
+		return nil
+	}
+	return &sessionError{failed: failed, err: failed[0].Err}
 }
 
 // onOpenAck handles that all hops accepted the session.
