@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -15,11 +14,41 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Mix says how often each operation of the workload mixed is drawn, by mixKinds. The numbers
+// Mix says how often each operation of the workload mixed is drawn. The numbers
 // are shares: only their relations count.
-type Mix [5]int
+type Mix struct{ Read, Create, Stat, List, Delete int }
 
-// Indexes into a Mix.
+// DefaultMix reads mostly.
+func DefaultMix() Mix { return Mix{Read: 60, Create: 20, Stat: 10, List: 2, Delete: 8} }
+
+// ParseMix reads "read=60,create=20,stat=10,list=2,delete=8"; what is not named has no share. Error: fault.Invalid.
+func ParseMix(text string) (Mix, error) {
+	var mix Mix
+	for part := range strings.SplitSeq(text, ",") {
+		name, share, _ := strings.Cut(strings.TrimSpace(part), "=")
+		n, err := strconv.Atoi(share)
+		field := map[string]*int{"read": &mix.Read, "create": &mix.Create, "stat": &mix.Stat, "list": &mix.List,
+			"delete": &mix.Delete}[name]
+		if err != nil || n < 0 || n > 1_000_000 || field == nil {
+			return Mix{}, fault.New(fault.Invalid, "parse mix",
+				"%q: want NAME=SHARE with read, create, stat, list or delete", part)
+		}
+		*field = n
+	}
+	if mix.total() == 0 {
+		return Mix{}, fault.New(fault.Invalid, "parse mix", "%q: all shares are 0", text)
+	}
+	return mix, nil
+}
+
+func (m Mix) total() int { return m.Read + m.Create + m.Stat + m.List + m.Delete }
+
+// String is what ParseMix reads.
+func (m Mix) String() string {
+	return fmt.Sprintf("read=%d,create=%d,stat=%d,list=%d,delete=%d", m.Read, m.Create, m.Stat, m.List, m.Delete)
+}
+
+// Kinds of the workload mixed, by index.
 const (
 	mixRead = iota
 	mixCreate
@@ -28,49 +57,9 @@ const (
 	mixDelete
 )
 
-func mixKinds() []string { return []string{"read", "create", "stat", "list", "delete"} }
-
-// DefaultMix reads mostly.
-func DefaultMix() Mix { return Mix{mixRead: 60, mixCreate: 20, mixStat: 10, mixList: 2, mixDelete: 8} }
-
-// ParseMix reads "read=60,create=20,stat=10,list=2,delete=8"; what is not named has no share. Error: fault.Invalid.
-func ParseMix(text string) (Mix, error) {
-	var mix Mix
-	for part := range strings.SplitSeq(text, ",") {
-		name, share, _ := strings.Cut(strings.TrimSpace(part), "=")
-		n, err := strconv.Atoi(share)
-		kind := slices.Index(mixKinds(), name)
-		if err != nil || n < 0 || n > 1_000_000 || kind < 0 {
-			return Mix{}, fault.New(fault.Invalid, "parse mix",
-				"%q: want NAME=SHARE with read, create, stat, list or delete", part)
-		}
-		mix[kind] = n
-	}
-	if mix.total() == 0 {
-		return Mix{}, fault.New(fault.Invalid, "parse mix", "%q: all shares are 0", text)
-	}
-	return mix, nil
-}
-
-func (m Mix) total() (sum int) {
-	for _, share := range m {
-		sum += share
-	}
-	return sum
-}
-
-// String is what ParseMix reads.
-func (m Mix) String() string {
-	var parts []string
-	for kind, name := range mixKinds() {
-		parts = append(parts, fmt.Sprintf("%s=%d", name, m[kind]))
-	}
-	return strings.Join(parts, ",")
-}
-
 // draw picks a kind by a number below total.
 func (m Mix) draw(n int) int {
-	for kind, share := range m {
+	for kind, share := range []int{m.Read, m.Create, m.Stat, m.List, m.Delete} {
 		if n < share {
 			return kind
 		}
@@ -92,7 +81,7 @@ func makeMixed(workload *Workload) error {
 	options.Files = cmp.Or(options.Files, mixedFilesDefault)
 	files := newSmallFiles(workload)
 	workload.Phases = []Phase{{
-		Kinds: mixKinds(), Floors: []string{floor.Echo, floor.SmallSynced},
+		Kinds: []string{"read", "create", "stat", "list", "delete"}, Floors: []string{floor.Echo, floor.SmallSynced},
 		prepare: func(ctx context.Context) error {
 			if err := files.folders(ctx); err != nil {
 				return err

@@ -79,7 +79,7 @@ func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
 		{"meta", Options{Files: 20, Operations: []string{"delete", "rename"}}, load.Plan{Count: 30}, "delete rename"},
 		{"meta", Options{Files: 20, FoldersOnly: true}, load.Plan{Count: 30}, "mkdir stat list rename delete"},
 		{"mixed", Options{Files: 20}, load.Plan{Count: 100}, "read create stat list delete"},
-		{"mixed", Options{Files: 5, Mix: Mix{mixDelete: 1, mixRead: 1}}, load.Plan{Count: 40, Rate: 2000},
+		{"mixed", Options{Files: 5, Mix: Mix{Delete: 1, Read: 1}}, load.Plan{Count: 40, Rate: 2000},
 			"read create stat list delete"},
 	} {
 		t.Run(fmt.Sprintf("%s %+v", test.name, test.kinds), func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestEveryWorkloadRunsAndVerifies(t *testing.T) {
 				}
 				require.Positive(t, operations, phase.Name)
 				kinds = append(kinds, phase.Kinds...)
-				if phase.verify != nil && test.options.Mix[mixDelete] == 0 { // else all may be deleted at the end
+				if phase.verify != nil && test.options.Mix.Delete == 0 { // else all may be deleted at the end
 					require.Positive(t, result.Verified)
 				}
 			}
@@ -195,7 +195,7 @@ func TestSourceIsAReaderOfAnyLength(t *testing.T) {
 func TestMixesAreParsed(t *testing.T) {
 	m, err := ParseMix("read=3, delete=1")
 	require.NoError(t, err)
-	require.Equal(t, Mix{mixRead: 3, mixDelete: 1}, m)
+	require.Equal(t, Mix{Read: 3, Delete: 1}, m)
 	counts := map[int]int{}
 	for n := range m.total() {
 		counts[m.draw(n)]++
