@@ -40,15 +40,7 @@ func notifySignals(parent context.Context) (context.Context, context.CancelFunc)
 // outlive returns a context that ends a while after its parent, for work that puts things in order after a signal.
 func outlive(parent context.Context, while time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	stop := context.AfterFunc(parent, func() {
-		timer := time.NewTimer(while)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
+	stop := context.AfterFunc(parent, func() { time.AfterFunc(while, cancel) })
 	return ctx, func() {
 		stop()
 		cancel()

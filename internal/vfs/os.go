@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -66,41 +67,34 @@ type osFile struct {
 }
 
 func (f *osFile) Datasync() error {
-	if err := retry(func() error { return unix.Fdatasync(f.fd) }); err != nil {
-		return f.fail("fdatasync", err)
-	}
-	return nil
+	return f.call("fdatasync", func() error { return unix.Fdatasync(f.fd) })
 }
 
 func (f *osFile) Preallocate(offset, length int64) error {
-	err := retry(func() error { return unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, offset, length) })
-	if err == nil || err == syscall.EOPNOTSUPP || err == syscall.ENOSYS {
-		return nil
-	}
-	return f.fail("fallocate", err)
+	return f.call("fallocate", func() error {
+		return unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, offset, length)
+	}, syscall.EOPNOTSUPP, syscall.ENOSYS)
 }
 
 func (f *osFile) SyncRange(offset, length int64) error {
-	err := retry(func() error { return unix.SyncFileRange(f.fd, offset, length, unix.SYNC_FILE_RANGE_WRITE) })
-	switch err {
-	case nil, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL:
-		return nil // not supported here: it is only a hint
-	}
-	return f.fail("sync_file_range", err)
+	return f.call("sync_file_range", func() error {
+		return unix.SyncFileRange(f.fd, offset, length, unix.SYNC_FILE_RANGE_WRITE)
+	}, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL) // it is only a hint
 }
 
 func (f *osFile) Uncache(offset, length int64) error {
-	err := retry(func() error { return unix.Fadvise(f.fd, offset, length, unix.FADV_DONTNEED) })
-	switch err {
-	case nil, syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL:
-		return nil // not supported here
-	}
-	return f.fail("fadvise", err)
+	return f.call("fadvise", func() error { return unix.Fadvise(f.fd, offset, length, unix.FADV_DONTNEED) },
+		syscall.ENOSYS, syscall.ESPIPE, syscall.EINVAL)
 }
 
 func (f *osFile) OSFile() *os.File { return f.File }
 
-func (f *osFile) fail(op string, err error) error {
+// call makes a system call; the errors that say that it is not supported here are none.
+func (f *osFile) call(op string, call func() error, unsupported ...syscall.Errno) error {
+	err := retry(call)
+	if number, ok := err.(syscall.Errno); err == nil || ok && slices.Contains(unsupported, number) {
+		return nil
+	}
 	return &fs.PathError{Op: op, Path: f.Name(), Err: err}
 }
 
