@@ -17,7 +17,6 @@ import (
 type Size struct {
 	Files           int
 	HeapPerFile     float64 // bytes of live heap
-	Stores          float64 // files per second, two mutations each, one goroutine
 	CheckpointBytes int64
 	Write           time.Duration // encode the checkpoint into a file in the page cache
 	Load            time.Duration // read and decode it
@@ -35,11 +34,9 @@ func Measure(files int, directory string) (Size, error) {
 		return size, err
 	}
 	before := liveHeap()
-	start := time.Now()
 	if err := machine.Fill(files); err != nil {
 		return size, err
 	}
-	size.Stores = float64(files) / time.Since(start).Seconds()
 	if err := machine.settle(); err != nil {
 		return size, err
 	}
@@ -54,7 +51,7 @@ func Measure(files int, directory string) (Size, error) {
 		file.Close()
 		_ = os.Remove(path) // the directory is a temporary one
 	}()
-	start = time.Now()
+	start := time.Now()
 	w := bufio.NewWriterSize(file, 1<<20)
 	if err := machine.state.Snapshot().Encode(w); err != nil {
 		return size, err

@@ -18,9 +18,7 @@ type Report struct {
 	Epoch      uint64
 	Holder     string
 	LastTxid   uint64 // with peers, the last entries may not be committed
-	Batches    uint64 // accepted ones
-	Records    uint64 // in them
-	Refused    uint64 // batches that were fenced or did not fit
+	Records    uint64 // in the batches that were accepted
 	TornBytes  int64  // of an unfinished last write, which a start cuts off
 	MarkIndex  uint64 // every entry up to here was known to be committed
 	Damage     []Damage
@@ -41,11 +39,9 @@ type Report struct {
 
 // SegmentReport describes one log file.
 type SegmentReport struct {
-	Name       string
-	FirstIndex uint64
-	Entries    uint64
-	Bytes      int64
-	Sealed     bool
+	Name   string
+	Bytes  int64
+	Sealed bool
 }
 
 // Damage is a place in the log that cannot be read. Everything in front of it is good.

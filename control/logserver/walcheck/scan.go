@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/hashicorp/raft-wal/metadb"
@@ -27,7 +26,6 @@ type DumpEntry struct {
 	Offset    int64
 	Index     uint64
 	Term      uint64
-	Appended  time.Time
 	Acquire   bool   // it acquires Epoch for Holder
 	Epoch     uint64 // the batch's, or the new one
 	Holder    string
@@ -127,8 +125,8 @@ func (s *scanner) segment(dir string, info types.SegmentInfo, last bool) error {
 		return vfs.FaultOf("read log", err)
 	}
 	s.lastName, s.lastEnd = scan.name, scan.end
-	report.Segments = append(report.Segments, SegmentReport{Name: scan.name, FirstIndex: info.BaseIndex,
-		Entries: scan.entries, Bytes: scan.end, Sealed: !unsealed})
+	report.Segments = append(report.Segments, SegmentReport{Name: scan.name, Bytes: scan.end,
+		Sealed: !unsealed})
 	switch {
 	case !unsealed && scan.bad != "":
 		damaged(scan.badOffset, scan.badIndex, scan.bad)
@@ -176,11 +174,7 @@ func (s *scanner) entry(name string, info types.SegmentInfo, found frame) error 
 		return err // frame.check has decoded it before
 	}
 	refused := s.state.Step(&decoded)
-	switch {
-	case refused != nil:
-		report.Refused++
-	case decoded.Kind == entry.Batch:
-		report.Batches++
+	if refused == nil {
 		report.Records += uint64(len(decoded.Records))
 	}
 	report.Epoch, report.Holder, report.LastTxid = s.state.Epoch, s.state.Holder, s.state.LastTxid
@@ -188,8 +182,7 @@ func (s *scanner) entry(name string, info types.SegmentInfo, found frame) error 
 		return nil
 	}
 	d := DumpEntry{Segment: name, Offset: found.offset, Index: found.index, Term: found.log.Term,
-		Appended: found.log.AppendedAt,
-		Acquire:  decoded.Kind == entry.Acquire, Epoch: decoded.Epoch, Holder: decoded.Holder,
+		Acquire: decoded.Kind == entry.Acquire, Epoch: decoded.Epoch, Holder: decoded.Holder,
 		FirstTxid: decoded.FirstTxid, Records: decoded.Records, Refused: refused}
 	if d.Acquire {
 		d.Epoch = s.state.Epoch
