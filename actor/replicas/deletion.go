@@ -285,29 +285,55 @@ func (d *deletion) canCopy(slot namespace.ChunkSlot) bool {
 	})
 }
 
-// trimSurplus orders one replica too many deleted per chunk, from the fullest
-// node, and only when the wanted number of others is confirmed.
+// trimSurplus orders one replica too many deleted per chunk, and only when the wanted number of others is confirmed.
 func (d *deletion) trimSurplus() {
 	for _, slot := range d.room.repair.surplusChunks(trimsPerTick) {
-		var fullest *node
-		for _, node := range d.room.locations.of(slot) {
-			n := d.room.Nodes.at(node)
-			if !n.trusted() || d.confirmed(slot, node) < d.room.wanted(slot) {
-				continue
-			}
-			if fullest == nil || n.fuller(fullest) {
-				fullest = n
-			}
-		}
-		if fullest == nil {
+		surplus := d.surplusOf(slot)
+		if surplus == nil {
 			continue
 		}
 		c := d.room.files.Chunk(slot)
-		d.order(fullest.index, c.ID(), c.Generation(), deleteSurplus)
-		if _, ordered := d.ordered(fullest.index, c.ID()); ordered {
-			d.room.removeLocation(slot, fullest.index)
+		d.order(surplus.index, c.ID(), c.Generation(), deleteSurplus)
+		if _, ordered := d.ordered(surplus.index, c.ID()); ordered {
+			d.room.removeLocation(slot, surplus.index)
 		}
 	}
+}
+
+// surplusOf chooses the node whose replica of a chunk goes; nil if none may. While a holder is back from the dead only
+// lately, what was copied for it stays: it may go again.
+func (d *deletion) surplusOf(slot namespace.ChunkSlot) (chosen *node) {
+	for _, node := range d.room.locations.of(slot) {
+		n := d.room.Nodes.at(node)
+		if d.room.Nodes.backLately(n) {
+			return nil
+		}
+		if n.trusted() && d.confirmed(slot, node) >= d.room.wanted(slot) &&
+			(chosen == nil || d.ratherGoes(slot, n, chosen)) {
+			chosen = n
+		}
+	}
+	return chosen
+}
+
+// ratherGoes compares two replicas of a chunk with too many: one that shares its rack goes first, so that the spread
+// stays; then that of a node that flaps, whose next absence then costs nothing; then that of the fuller node.
+func (d *deletion) ratherGoes(slot namespace.ChunkSlot, one, other *node) bool {
+	if alone := d.aloneInRack(slot, one); alone != d.aloneInRack(slot, other) {
+		return !alone
+	}
+	if flapping := d.room.Nodes.flapping(one); flapping != d.room.Nodes.flapping(other) {
+		return flapping
+	}
+	return one.fuller(other)
+}
+
+// aloneInRack reports whether no other live replica of a chunk is in the rack of a node.
+func (d *deletion) aloneInRack(slot namespace.ChunkSlot, of *node) bool {
+	return !slices.ContainsFunc(d.room.locations.of(slot), func(index datanode.Index) bool {
+		n := d.room.Nodes.at(index)
+		return n != of && !n.dead() && n.sharesRack(of)
+	})
 }
 
 // forgetGrace begins every grace anew.

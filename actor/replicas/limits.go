@@ -33,6 +33,8 @@ const (
 	copyRetriesMax     = 65_536
 	copyRetryFirst     = 2 * time.Second
 	copyRetryDoublings = 10
+	// lapsesForgotten is how long a node must not die to be taken for a steady one again.
+	lapsesForgotten = 30 * time.Minute
 	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.
 	verifyOrdersPerTick = 1024
 	// misplacedExaminedPerTick bounds the misplaced replicas looked at in one Tick.

@@ -47,6 +47,7 @@ type node struct {
 	heard     time.Duration // last sign of life
 	since     time.Duration // of the registration
 	died      time.Duration // since when it is dead
+	lapses    int           // how often it was silent until it was dead, without lapsesForgotten between two of them
 	version   string
 	admin     string // admin address
 	rack      string
@@ -106,6 +107,8 @@ func (n *node) stands(machine string) bool {
 	port, ok := strings.CutPrefix(n.address, machine)
 	return ok && machine != "" && strings.HasPrefix(port, ":")
 }
+
+func (n *node) sharesRack(with *node) bool { return n.rack == with.rack }
 
 // fuller reports whether it has the lower free share; the higher index among equals.
 func (n *node) fuller(than *node) bool {
@@ -310,14 +313,18 @@ func (t *Nodes) setComplete(n *node, complete bool) {
 
 // checkAlive moves silent nodes towards death.
 func (t *Nodes) checkAlive() {
-	for _, n := range t.all() {
-		silent := t.room.step.Mono - n.heard
+	for _, peer := range t.all() {
+		silent := t.room.step.Mono - peer.heard
 		switch {
-		case n.dead():
+		case peer.dead():
 		case silent >= t.room.config.DeadAfter:
-			t.setLiveness(n, NodeDead)
-		case n.live() && silent >= t.room.config.StaleAfter:
-			t.setLiveness(n, NodeStale)
+			if t.deadFor(peer) >= lapsesForgotten {
+				peer.lapses = 0
+			}
+			peer.lapses++
+			t.setLiveness(peer, NodeDead)
+		case peer.live() && silent >= t.room.config.StaleAfter:
+			t.setLiveness(peer, NodeStale)
 		}
 	}
 }
@@ -396,6 +403,14 @@ func (t *Nodes) counts() (connected, complete int) {
 		complete += int(count(n.complete))
 	}
 	return connected, complete
+}
+
+// flapping reports whether a node died by silence more than once lately.
+func (t *Nodes) flapping(n *node) bool { return n.lapses > 1 && t.deadFor(n) < lapsesForgotten }
+
+// backLately reports whether a node came back a moment ago after it died by silence once.
+func (t *Nodes) backLately(n *node) bool {
+	return n.lapses == 1 && t.registeredFor(n) < t.room.config.DeleteGrace
 }
 
 func (t *Nodes) deadFor(n *node) time.Duration       { return t.room.step.Mono - n.died }

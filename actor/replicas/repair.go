@@ -27,6 +27,7 @@ type repair struct {
 	ended    int                               // in this step, of the copies that were ordered
 	tickFrom uint64                            // key where the next Tick goes on
 	nextFrom uint64                            // key where the next arrival of a copy goes on
+	trimFrom namespace.ChunkSlot               // where the next look at chunks with too many replicas begins
 }
 
 // sweep assesses all chunks again, a bounded number per step, after a node's liveness changed.
@@ -258,14 +259,15 @@ func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64
 // source and a target, and reports whether it did. None is under way.
 func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	var sources []datanode.Index
+	mayReturn := false
 	for _, node := range r.room.locations.of(slot) {
 		if n := r.room.Nodes.at(node); !n.dead() {
 			sources = append(sources, node)
-		} else if r.room.Nodes.deadFor(n) < r.room.config.RepairGrace {
-			return false // it may come back
+		} else {
+			mayReturn = mayReturn || r.room.Nodes.deadFor(n) < r.room.config.RepairGrace
 		}
 	}
-	if len(sources) == 0 {
+	if len(sources) == 0 || mayReturn && len(sources) > 1 { // with one left there is no time to wait
 		return false
 	}
 	retry := r.retries[slot]
@@ -274,15 +276,15 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	}
 	record := r.room.files.Chunk(slot)
 	r.room.Nodes.order(sources)
-	choose := func(avoided datanode.Index) []datanode.Index {
+	choose := func(avoid func(*node) bool) []datanode.Index {
 		return r.room.Chooser.choose(1, record.Length(), func(n *node) bool {
-			return n.index == avoided || r.copiesTo[n.index] >= r.room.config.CopiesPerNode ||
+			return avoid(n) || r.copiesTo[n.index] >= r.room.config.CopiesPerNode ||
 				r.room.holds(n.index, slot) && !r.room.replaceable(n, slot)
 		}, r.room.Nodes.racks(sources))
 	}
-	targets := choose(retry.target)
-	if len(targets) == 0 && retry.target != 0 {
-		targets = choose(0)
+	targets := choose(func(n *node) bool { return n.index == retry.target || r.room.Nodes.flapping(n) })
+	if len(targets) == 0 {
+		targets = choose(func(*node) bool { return false })
 	}
 	if len(targets) == 0 {
 		return false
@@ -304,11 +306,18 @@ func (r *repair) hurry(slot namespace.ChunkSlot) {
 	}
 }
 
-// surplusChunks lists chunks with too many replicas of which no copy is under way, at most so many.
+// surplusChunks lists chunks with too many replicas of which no copy is under way, at most so many, and goes on behind
+// them the next time: of some none may go yet.
 func (r *repair) surplusChunks(most int) (slots []namespace.ChunkSlot) {
-	r.surplus.Scan(func(slot namespace.ChunkSlot, _ struct{}) bool {
+	from := r.trimFrom
+	r.trimFrom = 0
+	r.surplus.Ascend(from, func(slot namespace.ChunkSlot, _ struct{}) bool {
+		if len(slots) == most {
+			r.trimFrom = slot
+			return false
+		}
 		slots = append(slots, slot)
-		return len(slots) < most
+		return true
 	})
 	return slices.DeleteFunc(slots, func(slot namespace.ChunkSlot) bool { return r.copies[slot] != nil })
 }
