@@ -139,7 +139,7 @@ func TestFullMailboxIsBusy(t *testing.T) {
 	term := cluster.server.current.Load()
 	blocked := make(chan struct{})
 	entered := make(chan struct{})
-	stuck := newCall(blockingContext{entered: entered, release: blocked}, nil)
+	stuck := newCall(blockingContext{Context: t.Context(), entered: entered, release: blocked}, nil)
 	term.mailbox <- stuck
 	<-entered // the actor goroutine is held inside this call
 	var waiting []<-chan error
