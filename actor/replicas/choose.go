@@ -119,7 +119,7 @@ func (c *Chooser) Place(op, path string, wish Wish) ([]codec.Placement, *fault.E
 	}
 	placements := make([]codec.Placement, 0, wish.Count)
 	for range wish.Count {
-		nodes := c.chooseNew(&wish, least)
+		nodes := c.chooseNew(&wish)
 		if len(nodes) < least {
 			return nil, c.tooFewNodes(op, path, fmt.Sprintf("without those that the writer excludes, "+
 				"there are not %d datanodes for a chunk", least))
@@ -158,11 +158,12 @@ func (c *Chooser) enoughRoom(op, path string, wish Wish, least int) *fault.Error
 		Hint: "add datanodes or disks, remove files, or lower datanode.reserve"}
 }
 
-// chooseNew chooses the nodes of a new chunk; excluded ones only if it would have fewer than least.
-func (c *Chooser) chooseNew(wish *Wish, least int) []datanode.Index {
+// chooseNew chooses the nodes of a new chunk; excluded ones only if it would have fewer than the file wants: one that
+// failed a writer lately, and is live, is better than a copy that is missing.
+func (c *Chooser) chooseNew(wish *Wish) []datanode.Index {
 	excluded := func(n *node) bool { return len(wish.Exclude) > 0 && slices.Contains(wish.Exclude, n.id) }
 	nodes := c.choose(wish.Replication, wish.Size, excluded, nil)
-	if missing := least - len(nodes); missing > 0 && !wish.Strict {
+	if missing := wish.Replication - len(nodes); missing > 0 && len(wish.Exclude) > 0 && !wish.Strict {
 		nodes = append(nodes, c.choose(missing, wish.Size, func(n *node) bool { return !excluded(n) },
 			c.room.Nodes.racks(nodes))...)
 	}

@@ -52,6 +52,7 @@ func TestNodesThatFailAreNotWrittenTo(t *testing.T) {
 	m.SlowWrites.Slow("a")
 	m.Failures.Failed("d:1")
 	require.Equal(t, []string{"d", "a"}, m.SlowWrites.Avoid(2))
+	require.Equal(t, []string{"a"}, m.SlowWrites.AvoidSlow(2), "one that only failed may be back")
 	require.Equal(t, []string{"d"}, m.SlowWrites.Avoid(3), "rather a slow node than one that failed")
 	require.Equal(t, []string{"a"}, m.SlowWrites.Avoid(4), "a replica is missing for a slow node at most")
 	m.Failures.Failed("a:1")

@@ -117,8 +117,19 @@ func (s *SlowWrites) Avoid(replication int) []string {
 	spare := max(len(s.mu.known)-replication, 0)
 	nodes := s.failures.those(s.mu.known)
 	slices.Sort(nodes)
-	failed := min(len(nodes), spare)
-	nodes = nodes[:failed]
+	return s.avoidLocked(nodes[:min(len(nodes), spare)], spare)
+}
+
+// AvoidSlow is Avoid without the nodes that only failed: they may be back.
+func (s *SlowWrites) AvoidSlow(replication int) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.avoidLocked(nil, max(len(s.mu.known)-replication, 0))
+}
+
+// avoidLocked adds the slow nodes to others, up to so many as there are spare ones, or one.
+func (s *SlowWrites) avoidLocked(nodes []string, spare int) []string {
+	failed := len(nodes)
 	now := s.clock.Now()
 	for id, until := range s.mu.until {
 		switch {

@@ -49,7 +49,7 @@ func (p *placement) put(c namenode.Chunk) {
 func (p *placement) replace(ctx context.Context, excluded []string) error {
 	old := p.id
 	other, err := p.pipelines.Namenode.ReplaceChunk(ctx, p.path, namenode.Allocation{File: p.file, First: p.index,
-		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.Avoid(p.width)), Replace: old[:],
+		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.AvoidSlow(p.width)), Replace: old[:],
 		ChunkBytesMax: p.sizeHint})
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (p *placement) hasSlowNode() bool {
 	if p.avoided || p.mode != wire.ModeCreate {
 		return false
 	}
-	avoid := p.pipelines.Nodes.SlowWrites.Avoid(len(p.hops))
+	avoid := p.pipelines.Nodes.SlowWrites.AvoidSlow(len(p.hops))
 	p.avoided = slices.ContainsFunc(p.hops, func(h wire.Hop) bool { return slices.Contains(avoid, h.NodeID) })
 	return p.avoided
 }
