@@ -188,6 +188,7 @@ func TestAHungDiskHoldsNobodyUp(t *testing.T) {
 		})
 	}
 	var open *client.FileWriter
+	openPath := ""
 	for i := 0; open == nil; i++ {
 		path := fmt.Sprintf("/open-%d", i)
 		w, err := user.Create(h.ctx, path, client.CreateOptions{})
@@ -196,7 +197,7 @@ func TestAHungDiskHoldsNobodyUp(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, w.Flush(h.ctx))
 		if onDisk(path) {
-			open = w
+			open, openPath = w, path
 		} else {
 			require.NoError(t, w.Close())
 		}
@@ -209,9 +210,10 @@ func TestAHungDiskHoldsNobodyUp(t *testing.T) {
 			closed = path
 		}
 	}
+	slowSync(h, open, openPath, d.loops[0])
 	thaw := d.loops[0].hang()
 	h.within("sync, one disk hangs", hungWriteMost, nil, func() {
-		_, err := open.Write(content[1000:200_000])
+		_, err := open.Write(content[2000:200_000])
 		require.NoError(t, err)
 		require.NoError(t, open.Sync(h.ctx))
 	})
@@ -227,4 +229,21 @@ func TestAHungDiskHoldsNobodyUp(t *testing.T) {
 		sameBytes(t, content[:200_000], []byte(mustWW(t, d.Cluster, "cat", closed)), closed)
 	})
 	thaw()
+}
+
+// slowSync: a disk that takes longer than a node may be silent is waited for.
+func slowSync(h *hungCluster, w *client.FileWriter, path string, disk *loopDisk) {
+	t := h.t
+	before, err := h.Client().Locate(h.ctx, path, 0, 0)
+	require.NoError(t, err)
+	_, err = w.Write(make([]byte, 1000))
+	require.NoError(t, err)
+	timer := time.AfterFunc(2500*time.Millisecond, disk.hang())
+	defer timer.Stop()
+	began := time.Now()
+	require.NoError(t, w.Sync(h.ctx))
+	require.Greater(t, time.Since(began), 2*time.Second, "the disk did not hang")
+	after, err := h.Client().Locate(h.ctx, path, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, before[0].Generation, after[0].Generation, "the pipeline was replaced")
 }

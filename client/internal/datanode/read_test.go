@@ -3,6 +3,7 @@ package datanode
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/whispering-woods/ww/client/internal/health"
 	"github.com/whispering-woods/ww/dataplane/wire"
@@ -151,4 +153,28 @@ func FuzzReadReply(f *testing.F) {
 			require.NotZero(t, fault.KindOf(err))
 		}
 	})
+}
+
+// A host that is gone answers nothing, not even the opening of a connection.
+func TestAHostThatIsGoneIsLeftSoon(t *testing.T) {
+	t.Parallel()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, unix.Close(socket)) }()
+	require.NoError(t, unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(socket, 0))
+	name, err := unix.Getsockname(socket)
+	require.NoError(t, err)
+	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
+	for full := false; !full; { // then the kernel drops what would open another connection
+		conn, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+		if full = err != nil; !full {
+			defer conn.Close()
+		}
+	}
+	began := time.Now()
+	_, _, err = newClient(t).Read(t.Context(), wire.Hop{NodeID: "dn", Address: address},
+		Range{ID: chunk.ID{1}, Patience: 300 * time.Millisecond}, make([]byte, 10))
+	require.True(t, Silent(err), "%v", err)
+	require.Less(t, time.Since(began), 2*time.Second, "DialTimeout is 3 s here")
 }
