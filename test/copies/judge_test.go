@@ -156,7 +156,6 @@ func (l *look) untilStable(ctx context.Context) string {
 		}
 		var reason string
 		if err == nil {
-			l.seen = nil
 			if reason = l.compare(located); reason == "" {
 				return ""
 			}
@@ -239,6 +238,7 @@ func (l *look) compareChunk(at client.ChunkLocation, limit int64) string {
 	if l.before != nil {
 		had = l.before.held(at.ID)
 	}
+	l.seen = nil
 	var good []int
 	for _, r := range found {
 		why := l.missing(at, r, wanted)

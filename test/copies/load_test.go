@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type worker interface {
 // load is all workers.
 type load struct {
 	address string
+	logger  *slog.Logger // of all users
 	workers []worker
 
 	mu struct {
@@ -47,8 +49,8 @@ type load struct {
 	}
 }
 
-func newLoad(address string, seed uint64, j *judge) *load {
-	l := &load{address: address}
+func newLoad(address string, seed uint64, j *judge, logger *slog.Logger) *load {
+	l := &load{address: address, logger: logger}
 	l.mu.refused = map[string]int{}
 	random := func(index int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(100+index))) }
 	for i, pace := range []time.Duration{0, 0, 100 * time.Millisecond, 500 * time.Millisecond} {
@@ -72,7 +74,7 @@ func (l *load) run(ctx context.Context) error {
 	var group sync.WaitGroup
 	for i, w := range l.workers {
 		user, err := client.Dial(ctx, client.Options{Namenodes: []string{l.address}, LeaseRenewal: leaseRenewal,
-			Name: fmt.Sprintf("worker-%d", i)})
+			Name: fmt.Sprintf("worker-%d", i), Logger: l.logger.With("worker", i)})
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,10 @@ func runOnce(t *testing.T, seed uint64, least int) {
 		RepairGrace: repairGrace})
 	trouble := newChaos(system, seed)
 	j := newJudge(all, judgeClient(t, system), trouble.healthy)
-	work := newLoad(system.Address(), seed, j)
+	log, err := os.Create(system.Path("clients.log"))
+	require.NoError(t, err)
+	defer log.Close()
+	work := newLoad(system.Address(), seed, j, slog.New(slog.NewTextHandler(log, nil)))
 	ctx, cancel := context.WithTimeout(t.Context(), loadMost)
 	defer cancel()
 	begun := time.Now()
