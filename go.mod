@@ -12,6 +12,7 @@ require (
 	github.com/hashicorp/raft-wal v0.4.2
 	github.com/panjf2000/gnet/v2 v2.10.0
 	github.com/peterh/liner v1.2.2
+	github.com/prometheus/procfs v0.20.1
 	github.com/pkg/profile v1.7.0
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/spf13/cobra v1.10.2

@@ -272,6 +272,35 @@ func TestFullNodesGetNothing(t *testing.T) {
 	require.Len(t, ok[AddChunksResult](h, 1, add).Chunks, 1)
 }
 
+// A node on a machine that is pressed gets fewer chunks, and is read last.
+func TestPressedNodesGetLess(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 1, DefaultChunkSize: 1 << 16})
+	h.start(3)
+	volumes := []datanode.VolumeState{{Healthy: true, CapacityBytes: 1 << 40, FreeBytes: 1 << 40, BusyPermille: 700}}
+	system := datanode.SystemLoad{CPUPermille: 100, StalledPermille: 950, SentBytesPerSecond: 7}
+	counts := make(map[string]int)
+	for i := range 300 {
+		for id, session := range h.sessions {
+			beat := &Heartbeat{NodeID: id, Session: session, Volumes: volumes}
+			if id == "b" {
+				beat.Load.System = system
+			}
+			h.own(beat)
+		}
+		created := ok[CreateResult](h, 1, &Create{Path: fmt.Sprintf("/%d", i), ChunkCount: 1})
+		counts[nodeIDs(created.Chunks[0].Replicas)[0]]++
+	}
+	require.Less(t, counts["b"], 60, counts)
+	c := h.write(1, "/read", 1<<16, 10)[0]
+	for range 20 {
+		replicas := read[LocateResult](h, &Locate{Path: "/read"}).Chunks[0].Replicas
+		require.Len(t, replicas, len(c.Replicas))
+	}
+	status := read[ClusterStatusResult](h, &ClusterStatus{}).Nodes
+	require.Equal(t, system, status[1].System)
+	require.EqualValues(t, 700, status[1].Volumes[0].BusyPermille)
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	for name, c := range map[string]Config{
 		"replication": {DefaultReplication: limits.ReplicationMax + 1}, "chunk size": {DefaultChunkSize: 1000},

@@ -149,6 +149,15 @@ type NodeStatus struct {
 	Version          string
 	AdminAddress     string // host:port; empty if it has none
 	Volumes          []VolumeStatus
+	System           SystemLoad // of its machine
+}
+
+// SystemLoad is what the machine of a datanode was busy with before its last heartbeat; 0 also if it does not tell.
+type SystemLoad struct {
+	CPU     float64 // share of its processors, 0..1
+	Stalled float64 // share of the time in which a process waited for a disk, 0..1
+	// Bytes per second, over all networks but loopback.
+	Received, Sent int64
 }
 
 // VolumeStatus is one disk of a datanode as its last heartbeat described it.
@@ -161,6 +170,7 @@ type VolumeStatus struct {
 	Replicas      int64
 	Errors        int64     // I/O errors since the datanode's start
 	Error         string    // the last one, or why the disk is out of service
+	Busy          float64   // share of the time in which it had work, 0..1; 0 also if the machine does not tell
 	Since         time.Time // when State became what it is, by the datanode's clock
 	Scrub         ScrubStatus
 }

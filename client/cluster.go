@@ -29,7 +29,7 @@ func volumes(list []*controlpb.VolumeState) []VolumeStatus {
 		status := VolumeStatus{ID: v.GetVolumeId(), Directory: v.GetDirectory(), State: "unknown",
 			CapacityBytes: v.GetCapacityBytes(), FreeBytes: v.GetFreeBytes(), Replicas: int64(v.GetReplicas()),
 			Errors: int64(v.GetErrors()), Error: v.GetError(), Since: time.UnixMilli(v.GetSinceMs()),
-			Scrub: scrubStatus(v.GetScrub())}
+			Scrub: scrubStatus(v.GetScrub()), Busy: float64(v.GetBusyPermille()) / 1000}
 		if v.GetHealth() != controlpb.VolumeHealth_VOLUME_HEALTH_UNSPECIFIED {
 			name := strings.TrimPrefix(v.GetHealth().String(), "VOLUME_HEALTH_")
 			status.State = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
@@ -81,7 +81,7 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 			Replicas: int64(n.GetReplicas()), ActiveWrites: int(n.GetActiveWrites()),
 			ActiveReads:      int(n.GetActiveReads()),
 			LastHeartbeatAge: milliseconds(n.GetLastHeartbeatAgeMs()), AdminAddress: n.GetAdminAddress(),
-			Volumes: volumes(n.GetVolumes()),
+			Volumes: volumes(n.GetVolumes()), System: systemLoad(n.GetSystem()),
 		})
 	}
 	for _, l := range answer.GetLogServers() {
@@ -89,6 +89,11 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 			Leader: l.GetLeader(), Error: l.GetError(), AdminAddress: l.GetAdminAddress()})
 	}
 	return status, nil
+}
+
+func systemLoad(s *controlpb.SystemLoad) SystemLoad {
+	return SystemLoad{CPU: float64(s.GetCpuPermille()) / 1000, Stalled: float64(s.GetStalledPermille()) / 1000,
+		Received: s.GetReceivedBytesPerSecond(), Sent: s.GetSentBytesPerSecond()}
 }
 
 func milliseconds[N int64 | uint64](count N) time.Duration {

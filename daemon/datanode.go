@@ -9,8 +9,11 @@ import (
 	"github.com/whispering-woods/ww/control/agent"
 	"github.com/whispering-woods/ww/daemon/appender"
 	"github.com/whispering-woods/ww/daemon/config"
+	"github.com/whispering-woods/ww/daemon/machine"
 	"github.com/whispering-woods/ww/dataplane"
 	"github.com/whispering-woods/ww/disk"
+	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -93,8 +96,9 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 	warnMemory(logger, options.process.memoryMost(datanodeBase, server.MemoryMax()), machineMemory())
 	daemon.addresses["data"] = server.Addr()
 	options.agent.Address, options.agent.AdminAddress = advertised(options.agent.Address, server.Addr()), daemon.admin
-	options.agent.Store, options.agent.Load, options.agent.Recoverer, options.agent.Copier = store, server.Load, server,
-		server
+	measured := measuredNode{Store: store, server: server, meter: machine.NewMeter(clock.Real{})}
+	options.agent.Store, options.agent.Load, options.agent.Recoverer, options.agent.Copier = measured, measured.Load,
+		server, server
 	options.agent.Events, options.agent.Logger = events, logger
 	control, err := agent.Start(options.agent)
 	if err != nil {
@@ -138,6 +142,28 @@ func startDatanode(ctx context.Context, options datanodeOptions, sharedAdmin str
 		}
 	})
 	return daemon.started(ctx)
+}
+
+// measuredNode is what heartbeats tell of a datanode, with how busy its machine is.
+type measuredNode struct {
+	*disk.Store
+	server *dataplane.Server
+	meter  *machine.Meter
+}
+
+func (m measuredNode) Load() datanode.Load {
+	load := m.server.Load()
+	load.System = m.meter.Load()
+	return load
+}
+
+// Volumes are the store's, with how busy their disks are.
+func (m measuredNode) Volumes() []datanode.VolumeState {
+	volumes := m.Store.Volumes()
+	for i := range volumes {
+		volumes[i].BusyPermille = m.meter.Busy(volumes[i].Device)
+	}
+	return volumes
 }
 
 // forward passes the store's events to the agent. It never blocks.

@@ -44,7 +44,7 @@ func (v *volume) describe() datanode.VolumeState {
 		ID: v.id, Directory: v.directory, CapacityBytes: v.capacity.Load(),
 		FreeBytes: max(0, v.free.Load()-v.options.ReserveBytes), Replicas: uint64(max(0, v.replicas.Load())),
 		Healthy: !status.State.OutOfService(), Error: status.Last,
-		Health: status.State, Errors: status.Errors, Since: status.Since,
+		Health: status.State, Errors: status.Errors, Since: status.Since, Device: v.device,
 	}
 	if v.scrubber != nil {
 		state.Scrub = v.scrubber.Status()

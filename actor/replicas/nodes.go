@@ -99,7 +99,7 @@ func (n *node) takes(size int64) bool { return n.live() && n.largest >= size }
 // candidate is the node as policies see it; near is the machine that asks.
 func (n *node) candidate(near string) placement.Candidate {
 	return placement.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity,
-		Load: n.busy(), Local: n.stands(near)}
+		Load: n.busy(), PressurePermille: n.load.System.PressurePermille(), Local: n.stands(near)}
 }
 
 // stands reports whether the node is on a machine, as it is named in addresses.
@@ -495,6 +495,7 @@ type NodeStatus struct {
 	CapacityBytes, FreeBytes, UsedBytes int64
 	Replicas                            uint64
 	ActiveWrites, ActiveReads           uint32
+	System                              datanode.SystemLoad
 	LastHeartbeatAge                    time.Duration
 	Version, AdminAddress               string
 	Volumes                             []datanode.VolumeState // not to be changed
@@ -506,8 +507,8 @@ func (t *Nodes) Status() []NodeStatus {
 	for _, n := range t.all() {
 		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity,
 			FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
-			ActiveReads: n.load.ActiveReads, LastHeartbeatAge: t.room.step.Mono - n.heard, Version: n.version,
-			AdminAddress: n.admin, Volumes: n.volumes})
+			ActiveReads: n.load.ActiveReads, System: n.load.System, LastHeartbeatAge: t.room.step.Mono - n.heard,
+			Version: n.version, AdminAddress: n.admin, Volumes: n.volumes})
 	}
 	return all
 }

@@ -43,7 +43,8 @@ func (p *printer) report(status client.ClusterStatus) {
 			"node": n.NodeID, "address": n.Address, "live": n.Live, "server_version": n.Version,
 			"capacity_bytes": n.CapacityBytes, "used_bytes": n.UsedBytes, "free_bytes": n.FreeBytes,
 			"admin_address": n.AdminAddress, "replicas": n.Replicas, "active_writes": n.ActiveWrites,
-			"active_reads":           n.ActiveReads,
+			"active_reads": n.ActiveReads, "cpu": n.System.CPU, "disk_stalled": n.System.Stalled,
+			"received_bytes_per_second": n.System.Received, "sent_bytes_per_second": n.System.Sent,
 			"last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
 		})
 	}
@@ -93,11 +94,20 @@ func (p *printer) report(status client.ClusterStatus) {
 		if !n.Live {
 			state = "dead"
 		}
-		p.text("  %s  %-21s %s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads",
+		p.text("  %s  %-21s %s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads%s",
 			n.NodeID, n.Address, state,
 			n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas,
-			n.ActiveWrites, n.ActiveReads)
+			n.ActiveWrites, n.ActiveReads, systemText(n.System))
 	}
+}
+
+// systemText is the end of a datanode's line: what its machine is busy with.
+func systemText(s client.SystemLoad) string {
+	if s == (client.SystemLoad{}) {
+		return "" // it does not tell
+	}
+	return fmt.Sprintf("  cpu %.0f%%  waits for disks %.0f%%  network %s/s in, %s/s out", 100*s.CPU, 100*s.Stalled,
+		size(s.Received, true), size(s.Sent, true))
 }
 
 // checkpointText is the line about checkpoints.

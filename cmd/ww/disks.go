@@ -27,7 +27,8 @@ func newDiskList(program *app) *cobra.Command {
 
 NODE is an id of a datanode, the beginning of one, or its address. The states are healthy, suspect (errors within
 the last minute, or an operation that takes too long), full, and those of disks that are out of service: failed,
-read-only and missing. The replicas of these are copied from others. Free is what is above datanode.reserve.`,
+read-only and missing. The replicas of these are copied from others. Free is what is above datanode.reserve, busy
+the share of the last seconds in which the disk had work.`,
 		Example: "  ww admin disk list\n  ww admin disk list --json | jq 'select(.state != \"healthy\")'",
 		Args:    arguments(0, 1),
 		RunE: program.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) error {
@@ -73,11 +74,11 @@ func (p *printer) disks(node client.NodeStatus) {
 			"node": node.NodeID, "address": node.Address, "live": node.Live, "disk": v.ID, "directory": v.Directory,
 			"state": v.State, "since": v.Since.UTC().Format(time.RFC3339), "capacity_bytes": v.CapacityBytes,
 			"free_bytes": v.FreeBytes, "replicas": v.Replicas, "errors": v.Errors, "error": v.Error,
-			"scrub": scrubRecord(v.Scrub),
+			"scrub": scrubRecord(v.Scrub), "busy": v.Busy,
 		})
-		p.text("%s  %-21s %s  %-9s since %s  %s of %s free  %d replicas  %d errors%s", node.NodeID, node.Address,
-			v.Directory, v.State, v.Since.Local().Format(time.DateTime), size(v.FreeBytes, true),
-			size(v.CapacityBytes, true), v.Replicas, v.Errors, reasonText(v.Error))
+		p.text("%s  %-21s %s  %-9s since %s  %s of %s free  %d replicas  busy %.0f%%  %d errors%s", node.NodeID,
+			node.Address, v.Directory, v.State, v.Since.Local().Format(time.DateTime), size(v.FreeBytes, true),
+			size(v.CapacityBytes, true), v.Replicas, 100*v.Busy, v.Errors, reasonText(v.Error))
 		p.text("    %s", scrubText(v.Scrub))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -12,7 +13,8 @@ import (
 
 func loadToProto(l datanode.Load) *controlpb.Load {
 	return &controlpb.Load{ActiveWrites: l.ActiveWrites, ActiveReads: l.ActiveReads,
-		QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes}
+		QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes,
+		System: rpc.SystemToProto(l.System)}
 }
 
 func replicaToProto(r chunk.Replica) *controlpb.ReplicaReport {

@@ -594,6 +594,78 @@ func (x *LocatedChunk) GetReplicas() []*Replica {
 	return nil
 }
 
+// SystemLoad is what the machine of a datanode was busy with lately; 0 also if
+// it does not tell.
+type SystemLoad struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Thousandths: of its processors; of the time in which a process waited for a disk.
+	CpuPermille     int64 `protobuf:"varint,1,opt,name=cpu_permille,json=cpuPermille,proto3" json:"cpu_permille,omitempty"`
+	StalledPermille int64 `protobuf:"varint,2,opt,name=stalled_permille,json=stalledPermille,proto3" json:"stalled_permille,omitempty"`
+	// Over all networks but loopback.
+	ReceivedBytesPerSecond int64 `protobuf:"varint,3,opt,name=received_bytes_per_second,json=receivedBytesPerSecond,proto3" json:"received_bytes_per_second,omitempty"`
+	SentBytesPerSecond     int64 `protobuf:"varint,4,opt,name=sent_bytes_per_second,json=sentBytesPerSecond,proto3" json:"sent_bytes_per_second,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *SystemLoad) Reset() {
+	*x = SystemLoad{}
+	mi := &file_controlpb_common_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SystemLoad) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SystemLoad) ProtoMessage() {}
+
+func (x *SystemLoad) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_common_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SystemLoad.ProtoReflect.Descriptor instead.
+func (*SystemLoad) Descriptor() ([]byte, []int) {
+	return file_controlpb_common_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SystemLoad) GetCpuPermille() int64 {
+	if x != nil {
+		return x.CpuPermille
+	}
+	return 0
+}
+
+func (x *SystemLoad) GetStalledPermille() int64 {
+	if x != nil {
+		return x.StalledPermille
+	}
+	return 0
+}
+
+func (x *SystemLoad) GetReceivedBytesPerSecond() int64 {
+	if x != nil {
+		return x.ReceivedBytesPerSecond
+	}
+	return 0
+}
+
+func (x *SystemLoad) GetSentBytesPerSecond() int64 {
+	if x != nil {
+		return x.SentBytesPerSecond
+	}
+	return 0
+}
+
 // VolumeState is one disk directory of a datanode.
 type VolumeState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -610,15 +682,17 @@ type VolumeState struct {
 	// I/O errors since the datanode's start.
 	Errors uint64 `protobuf:"varint,9,opt,name=errors,proto3" json:"errors,omitempty"`
 	// When health became what it is, in Unix milliseconds by the datanode's clock.
-	SinceMs       int64       `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
-	Scrub         *ScrubState `protobuf:"bytes,11,opt,name=scrub,proto3" json:"scrub,omitempty"`
+	SinceMs int64       `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Scrub   *ScrubState `protobuf:"bytes,11,opt,name=scrub,proto3" json:"scrub,omitempty"`
+	// Thousandths of the time in which its disk had work lately.
+	BusyPermille  int64 `protobuf:"varint,30,opt,name=busy_permille,json=busyPermille,proto3" json:"busy_permille,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VolumeState) Reset() {
 	*x = VolumeState{}
-	mi := &file_controlpb_common_proto_msgTypes[4]
+	mi := &file_controlpb_common_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +704,7 @@ func (x *VolumeState) String() string {
 func (*VolumeState) ProtoMessage() {}
 
 func (x *VolumeState) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_common_proto_msgTypes[4]
+	mi := &file_controlpb_common_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +717,7 @@ func (x *VolumeState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeState.ProtoReflect.Descriptor instead.
 func (*VolumeState) Descriptor() ([]byte, []int) {
-	return file_controlpb_common_proto_rawDescGZIP(), []int{4}
+	return file_controlpb_common_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *VolumeState) GetVolumeId() string {
@@ -723,6 +797,13 @@ func (x *VolumeState) GetScrub() *ScrubState {
 	return nil
 }
 
+func (x *VolumeState) GetBusyPermille() int64 {
+	if x != nil {
+		return x.BusyPermille
+	}
+	return 0
+}
+
 // ScrubState is how far the verification of all replicas of a volume came.
 type ScrubState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -749,7 +830,7 @@ type ScrubState struct {
 
 func (x *ScrubState) Reset() {
 	*x = ScrubState{}
-	mi := &file_controlpb_common_proto_msgTypes[5]
+	mi := &file_controlpb_common_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +842,7 @@ func (x *ScrubState) String() string {
 func (*ScrubState) ProtoMessage() {}
 
 func (x *ScrubState) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_common_proto_msgTypes[5]
+	mi := &file_controlpb_common_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +855,7 @@ func (x *ScrubState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubState.ProtoReflect.Descriptor instead.
 func (*ScrubState) Descriptor() ([]byte, []int) {
-	return file_controlpb_common_proto_rawDescGZIP(), []int{5}
+	return file_controlpb_common_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ScrubState) GetPasses() uint64 {
@@ -873,7 +954,13 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06length\x18\x05 \x01(\x03R\x06length\x12\x12\n" +
 	"\x04open\x18\x06 \x01(\bR\x04open\x122\n" +
-	"\breplicas\x18\a \x03(\v2\x16.ww.control.v1.ReplicaR\breplicas\"\xf3\x02\n" +
+	"\breplicas\x18\a \x03(\v2\x16.ww.control.v1.ReplicaR\breplicas\"\xc8\x01\n" +
+	"\n" +
+	"SystemLoad\x12!\n" +
+	"\fcpu_permille\x18\x01 \x01(\x03R\vcpuPermille\x12)\n" +
+	"\x10stalled_permille\x18\x02 \x01(\x03R\x0fstalledPermille\x129\n" +
+	"\x19received_bytes_per_second\x18\x03 \x01(\x03R\x16receivedBytesPerSecond\x121\n" +
+	"\x15sent_bytes_per_second\x18\x04 \x01(\x03R\x12sentBytesPerSecond\"\x98\x03\n" +
 	"\vVolumeState\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12%\n" +
@@ -887,7 +974,8 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x06errors\x18\t \x01(\x04R\x06errors\x12\x19\n" +
 	"\bsince_ms\x18\n" +
 	" \x01(\x03R\asinceMs\x12/\n" +
-	"\x05scrub\x18\v \x01(\v2\x19.ww.control.v1.ScrubStateR\x05scrub\"\xef\x01\n" +
+	"\x05scrub\x18\v \x01(\v2\x19.ww.control.v1.ScrubStateR\x05scrub\x12#\n" +
+	"\rbusy_permille\x18\x1e \x01(\x03R\fbusyPermille\"\xef\x01\n" +
 	"\n" +
 	"ScrubState\x12\x16\n" +
 	"\x06passes\x18\x01 \x01(\x04R\x06passes\x12\x18\n" +
@@ -953,7 +1041,7 @@ func file_controlpb_common_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_controlpb_common_proto_goTypes = []any{
 	(ErrorKind)(0),         // 0: ww.control.v1.ErrorKind
 	(ReplicaState)(0),      // 1: ww.control.v1.ReplicaState
@@ -962,14 +1050,15 @@ var file_controlpb_common_proto_goTypes = []any{
 	(*MutationHeader)(nil), // 4: ww.control.v1.MutationHeader
 	(*Replica)(nil),        // 5: ww.control.v1.Replica
 	(*LocatedChunk)(nil),   // 6: ww.control.v1.LocatedChunk
-	(*VolumeState)(nil),    // 7: ww.control.v1.VolumeState
-	(*ScrubState)(nil),     // 8: ww.control.v1.ScrubState
+	(*SystemLoad)(nil),     // 7: ww.control.v1.SystemLoad
+	(*VolumeState)(nil),    // 8: ww.control.v1.VolumeState
+	(*ScrubState)(nil),     // 9: ww.control.v1.ScrubState
 }
 var file_controlpb_common_proto_depIdxs = []int32{
 	0, // 0: ww.control.v1.ErrorDetail.kind:type_name -> ww.control.v1.ErrorKind
 	5, // 1: ww.control.v1.LocatedChunk.replicas:type_name -> ww.control.v1.Replica
 	2, // 2: ww.control.v1.VolumeState.health:type_name -> ww.control.v1.VolumeHealth
-	8, // 3: ww.control.v1.VolumeState.scrub:type_name -> ww.control.v1.ScrubState
+	9, // 3: ww.control.v1.VolumeState.scrub:type_name -> ww.control.v1.ScrubState
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
@@ -988,7 +1077,7 @@ func file_controlpb_common_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_common_proto_rawDesc), len(file_controlpb_common_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

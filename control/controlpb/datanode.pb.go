@@ -192,6 +192,7 @@ type Load struct {
 	ActiveReads        uint32                 `protobuf:"varint,2,opt,name=active_reads,json=activeReads,proto3" json:"active_reads,omitempty"`
 	QueuedDiskOps      uint32                 `protobuf:"varint,3,opt,name=queued_disk_ops,json=queuedDiskOps,proto3" json:"queued_disk_ops,omitempty"`
 	GrantedWindowBytes int64                  `protobuf:"varint,4,opt,name=granted_window_bytes,json=grantedWindowBytes,proto3" json:"granted_window_bytes,omitempty"`
+	System             *SystemLoad            `protobuf:"bytes,5,opt,name=system,proto3" json:"system,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -252,6 +253,13 @@ func (x *Load) GetGrantedWindowBytes() int64 {
 		return x.GrantedWindowBytes
 	}
 	return 0
+}
+
+func (x *Load) GetSystem() *SystemLoad {
+	if x != nil {
+		return x.System
+	}
+	return nil
 }
 
 type Register struct {
@@ -1489,12 +1497,13 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\vcopy_result\x18\x06 \x01(\v2\x19.ww.control.v1.CopyResultH\x00R\n" +
 	"copyResult\x12B\n" +
 	"\rverify_result\x18\a \x01(\v2\x1b.ww.control.v1.VerifyResultH\x00R\fverifyResultB\x06\n" +
-	"\x04body\"\xa8\x01\n" +
+	"\x04body\"\xdb\x01\n" +
 	"\x04Load\x12#\n" +
 	"\ractive_writes\x18\x01 \x01(\rR\factiveWrites\x12!\n" +
 	"\factive_reads\x18\x02 \x01(\rR\vactiveReads\x12&\n" +
 	"\x0fqueued_disk_ops\x18\x03 \x01(\rR\rqueuedDiskOps\x120\n" +
-	"\x14granted_window_bytes\x18\x04 \x01(\x03R\x12grantedWindowBytes\"\xad\x02\n" +
+	"\x14granted_window_bytes\x18\x04 \x01(\x03R\x12grantedWindowBytes\x121\n" +
+	"\x06system\x18\x05 \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\xad\x02\n" +
 	"\bRegister\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1636,9 +1645,10 @@ var file_controlpb_datanode_proto_goTypes = []any{
 	(*CopyReplica)(nil),     // 16: ww.control.v1.CopyReplica
 	(*VerifyReplica)(nil),   // 17: ww.control.v1.VerifyReplica
 	(*TellReplicas)(nil),    // 18: ww.control.v1.TellReplicas
-	(*VolumeState)(nil),     // 19: ww.control.v1.VolumeState
-	(ReplicaState)(0),       // 20: ww.control.v1.ReplicaState
-	(*Replica)(nil),         // 21: ww.control.v1.Replica
+	(*SystemLoad)(nil),      // 19: ww.control.v1.SystemLoad
+	(*VolumeState)(nil),     // 20: ww.control.v1.VolumeState
+	(ReplicaState)(0),       // 21: ww.control.v1.ReplicaState
+	(*Replica)(nil),         // 22: ww.control.v1.Replica
 }
 var file_controlpb_datanode_proto_depIdxs = []int32{
 	2,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
@@ -1648,32 +1658,33 @@ var file_controlpb_datanode_proto_depIdxs = []int32{
 	7,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
 	8,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
 	9,  // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
-	19, // 7: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
-	19, // 8: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
-	1,  // 9: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
-	20, // 10: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
-	4,  // 11: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
-	4,  // 12: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
-	4,  // 13: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
-	11, // 14: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
-	12, // 15: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
-	13, // 16: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
-	14, // 17: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
-	15, // 18: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
-	16, // 19: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
-	17, // 20: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
-	18, // 21: ww.control.v1.NamenodeMessage.tell_replicas:type_name -> ww.control.v1.TellReplicas
-	4,  // 22: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	21, // 23: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
-	21, // 24: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
-	4,  // 25: ww.control.v1.TellReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	0,  // 26: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
-	10, // 27: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	19, // 7: ww.control.v1.Load.system:type_name -> ww.control.v1.SystemLoad
+	20, // 8: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
+	20, // 9: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
+	1,  // 10: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
+	21, // 11: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
+	4,  // 12: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
+	4,  // 13: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
+	4,  // 14: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
+	11, // 15: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
+	12, // 16: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
+	13, // 17: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
+	14, // 18: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
+	15, // 19: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
+	16, // 20: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
+	17, // 21: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
+	18, // 22: ww.control.v1.NamenodeMessage.tell_replicas:type_name -> ww.control.v1.TellReplicas
+	4,  // 23: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	22, // 24: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
+	22, // 25: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
+	4,  // 26: ww.control.v1.TellReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	0,  // 27: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
+	10, // 28: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
+	28, // [28:29] is the sub-list for method output_type
+	27, // [27:28] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_datanode_proto_init() }

@@ -2643,6 +2643,7 @@ type NodeStatus struct {
 	AdminAddress string `protobuf:"bytes,12,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	// Its disks, as its last heartbeat described them.
 	Volumes       []*VolumeState `protobuf:"bytes,13,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	System        *SystemLoad    `protobuf:"bytes,30,opt,name=system,proto3" json:"system,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2764,6 +2765,13 @@ func (x *NodeStatus) GetAdminAddress() string {
 func (x *NodeStatus) GetVolumes() []*VolumeState {
 	if x != nil {
 		return x.Volumes
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetSystem() *SystemLoad {
+	if x != nil {
+		return x.System
 	}
 	return nil
 }
@@ -3436,7 +3444,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
 	"\amissing\x18\x05 \x01(\bR\amissing\"\x1a\n" +
 	"\x18ReportBadReplicaResponse\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xc4\x03\n" +
+	"\x14ClusterStatusRequest\"\xf7\x03\n" +
 	"\n" +
 	"NodeStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -3454,7 +3462,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	" \x01(\x03R\x12lastHeartbeatAgeMs\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x12#\n" +
 	"\radmin_address\x18\f \x01(\tR\fadminAddress\x124\n" +
-	"\avolumes\x18\r \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\"\x97\x01\n" +
+	"\avolumes\x18\r \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\x121\n" +
+	"\x06system\x18\x1e \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\x97\x01\n" +
 	"\x0fLogServerStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
@@ -3599,6 +3608,7 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(*LocatedChunk)(nil),             // 50: ww.control.v1.LocatedChunk
 	(*Replica)(nil),                  // 51: ww.control.v1.Replica
 	(*VolumeState)(nil),              // 52: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 53: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
@@ -3632,56 +3642,57 @@ var file_controlpb_namenode_proto_depIdxs = []int32{
 	50, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
 	39, // 29: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
 	52, // 30: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	43, // 31: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	44, // 32: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	46, // 33: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	4,  // 34: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	6,  // 35: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	9,  // 36: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	11, // 37: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	13, // 38: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	15, // 39: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	17, // 40: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	19, // 41: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	21, // 42: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	23, // 43: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	25, // 44: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	27, // 45: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	29, // 46: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	31, // 47: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	33, // 48: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	35, // 49: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	37, // 50: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	40, // 51: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	42, // 52: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	1,  // 53: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	47, // 54: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	5,  // 55: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	7,  // 56: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	10, // 57: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	12, // 58: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	14, // 59: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	16, // 60: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	18, // 61: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	20, // 62: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	22, // 63: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	24, // 64: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	26, // 65: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	28, // 66: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	30, // 67: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	32, // 68: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	34, // 69: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	36, // 70: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	38, // 71: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	41, // 72: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	45, // 73: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	2,  // 74: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	48, // 75: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	55, // [55:76] is the sub-list for method output_type
-	34, // [34:55] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	53, // 31: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	43, // 32: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	44, // 33: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	46, // 34: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	4,  // 35: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	6,  // 36: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	9,  // 37: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	11, // 38: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	13, // 39: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	15, // 40: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	17, // 41: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	19, // 42: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	21, // 43: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	23, // 44: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	25, // 45: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	27, // 46: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	29, // 47: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	31, // 48: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	33, // 49: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	35, // 50: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	37, // 51: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	40, // 52: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	42, // 53: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	1,  // 54: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	47, // 55: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	5,  // 56: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	7,  // 57: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	10, // 58: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	12, // 59: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	14, // 60: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	16, // 61: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	18, // 62: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	20, // 63: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	22, // 64: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	24, // 65: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	26, // 66: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	28, // 67: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	30, // 68: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	32, // 69: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	34, // 70: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	36, // 71: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	38, // 72: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	41, // 73: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	45, // 74: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	2,  // 75: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	48, // 76: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	56, // [56:77] is the sub-list for method output_type
+	35, // [35:56] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }

@@ -42,7 +42,7 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 	for _, n := range r.Nodes {
 		out.Nodes = append(out.Nodes, &controlpb.NodeStatus{NodeId: n.NodeID, Address: n.Address, Live: n.Live,
 			CapacityBytes: n.CapacityBytes, FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas,
-			ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads,
+			ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads, System: rpc.SystemToProto(n.System),
 			LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress,
 			Volumes: rpc.VolumesToProto(n.Volumes)})
 	}

@@ -187,7 +187,8 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 			Healthy: volume.GetHealthy(),
 			Error:   limits.Clip(volume.GetError(), limits.ReasonBytesMax),
 			Health:  volumeHealthFromProto(volume.GetHealth()), Errors: volume.GetErrors(),
-			Since: time.UnixMilli(volume.GetSinceMs()), Scrub: scrubFromProto(volume.GetScrub())})
+			Since: time.UnixMilli(volume.GetSinceMs()), Scrub: scrubFromProto(volume.GetScrub()),
+			BusyPermille: permilleFromProto(volume.GetBusyPermille())})
 	}
 	return out, nil
 }
@@ -200,8 +201,15 @@ func scrubFromProto(s *controlpb.ScrubState) datanode.Scrub {
 
 func loadFromProto(l *controlpb.Load) datanode.Load {
 	return datanode.Load{ActiveWrites: l.GetActiveWrites(), ActiveReads: l.GetActiveReads(),
-		QueuedDiskOps: l.GetQueuedDiskOps(), GrantedWindowBytes: l.GetGrantedWindowBytes()}
+		QueuedDiskOps: l.GetQueuedDiskOps(), GrantedWindowBytes: l.GetGrantedWindowBytes(),
+		System: datanode.SystemLoad{CPUPermille: permilleFromProto(l.GetSystem().GetCpuPermille()),
+			StalledPermille:        permilleFromProto(l.GetSystem().GetStalledPermille()),
+			ReceivedBytesPerSecond: max(0, l.GetSystem().GetReceivedBytesPerSecond()),
+			SentBytesPerSecond:     max(0, l.GetSystem().GetSentBytesPerSecond())}}
 }
+
+// permilleFromProto brings a share that a datanode tells into its bounds.
+func permilleFromProto(share int64) int64 { return min(max(share, 0), 1000) }
 
 // reportFromProto reads a list of replicas; of removed ones state and length mean nothing.
 func reportFromProto(replicas []*controlpb.ReplicaReport, removed bool) ([]chunk.Replica, error) {

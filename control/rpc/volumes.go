@@ -7,6 +7,12 @@ import (
 	"github.com/whispering-woods/ww/internal/datanode"
 )
 
+// SystemToProto tells how busy a machine is, on the same way.
+func SystemToProto(s datanode.SystemLoad) *controlpb.SystemLoad {
+	return &controlpb.SystemLoad{CpuPermille: s.CPUPermille, StalledPermille: s.StalledPermille,
+		ReceivedBytesPerSecond: s.ReceivedBytesPerSecond, SentBytesPerSecond: s.SentBytesPerSecond}
+}
+
 // VolumesToProto describes the disks of a datanode, from it to a namenode and from there to clients.
 func VolumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
 	out := make([]*controlpb.VolumeState, 0, len(volumes))
@@ -14,7 +20,7 @@ func VolumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
 		out = append(out, &controlpb.VolumeState{VolumeId: v.ID, Directory: v.Directory, CapacityBytes: v.CapacityBytes,
 			FreeBytes: v.FreeBytes, Replicas: v.Replicas, Healthy: v.Healthy, Error: v.Error,
 			Health: controlpb.VolumeHealth(v.Health), Errors: v.Errors, SinceMs: v.Since.UnixMilli(),
-			Scrub: scrubToProto(v.Scrub)})
+			Scrub: scrubToProto(v.Scrub), BusyPermille: v.BusyPermille})
 	}
 	return out
 }

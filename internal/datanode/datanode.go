@@ -23,6 +23,21 @@ type Load struct {
 	ActiveReads        uint32
 	QueuedDiskOps      uint32 // write jobs that the disks have not finished
 	GrantedWindowBytes int64
+	System             SystemLoad
+}
+
+// SystemLoad is what the machine of a datanode was busy with lately. 0 may also mean that the machine does not tell.
+type SystemLoad struct {
+	CPUPermille     int64 // of all its processors
+	StalledPermille int64 // share of the time in which some process waited for a disk (Linux: io pressure)
+	// Over all networks but loopback.
+	ReceivedBytesPerSecond, SentBytesPerSecond int64
+}
+
+// PressurePermille is how busy the busiest part of the machine is, 0..1000. A disk counts by how long others wait for
+// it: one that always has work may do it at once.
+func (s SystemLoad) PressurePermille() int64 {
+	return min(max(s.CPUPermille, s.StalledPermille, 0), 1000)
 }
 
 // Index is the number by which the records of a namenode name a datanode; 0 means none.

@@ -47,6 +47,8 @@ type VolumeState struct {
 	Health        VolumeHealth
 	Errors        uint64    // I/O errors since the start
 	Since         time.Time // when Health became what it is
+	Device        uint64    // number of its file system's; 0 if it is not known. It stays on the node
+	BusyPermille  int64     // share of the time in which its disk had work lately; 0 also if the machine does not tell
 	Scrub         Scrub
 }
 

@@ -3,9 +3,11 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +19,9 @@ import (
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/internal/fault"
 )
+
+// busyText is what is said of a machine.
+var busyText = regexp.MustCompile(`cpu \d+%  waits for disks \d+%  network |busy \d+%`)
 
 // smallCluster is one of datanodes whose only disks are small file systems.
 func smallCluster(t *testing.T, datanodes int, chunkSize int64, small ...int) *cluster.Cluster {
@@ -69,6 +74,14 @@ func TestSmallFileNeedsLittleRoom(t *testing.T) {
 	mustWW(t, system, "put", local, "/more")
 	sameBytes(t, content, []byte(mustWW(t, system, "cat", "/more")), "/more")
 
+	require.NoError(t, cluster.Poll(patient(t, time.Minute), func() error { // the machine has something to do
+		for _, verb := range [][]string{{"admin", "report"}, {"admin", "disk", "list"}} {
+			if text := mustWW(t, system, verb...); !busyText.MatchString(text) {
+				return fmt.Errorf("ww %v does not tell how busy the machine is:\n%s", verb, text)
+			}
+		}
+		return nil
+	}))
 	require.NoError(t, os.Truncate(local, 30<<20))
 	for _, source := range []string{local, "-"} {
 		refused(t, system, call{arguments: []string{"put", source, "/too-much"}, stdin: []byte("a line")}, 1,

@@ -122,6 +122,8 @@ func layers() []layer {
 		{"daemon/config", leaves(), "settings are plain data"},
 		{"daemon/admin", []string{"internal/fault"},
 			"the admin address of a process knows nothing of what the process does"},
+		{"daemon/machine", []string{"internal/clock", "internal/datanode"},
+			"what the kernel tells of a machine has nothing to do with what runs on it"},
 		{"daemon/profiling", []string{"internal/fault"},
 			"a profile of a process knows nothing of what the process does"},
 		{"daemon/appender", append(leaves(), "client", "dataplane"),
