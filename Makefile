@@ -19,6 +19,9 @@ FAULTS_COUNT ?= 20
 ROUNDS   ?= 50
 # Random loads of make copies.
 RUNS     ?= 20
+# Places that make rot damages, and how often it is run.
+FLIPS    ?= 200
+ROTS     ?= 5
 # Packages to test under the race detector.
 RACE     ?= ./...
 # Go benchmarks to run, as a regular expression.
@@ -33,7 +36,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-short bench-baseline compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies tools clean
+.PHONY: help build demo test race bench bench-short bench-baseline compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies rot tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +105,9 @@ kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random m
 
 copies: ## RUNS (20) random loads with kills, pauses and restarts; the disks are read at every acknowledgement: enough copies?
 	COPIES_RUNS=$(RUNS) $(GO) test -count=1 -v -timeout 240m -run 'TestCopies' ./test/copies
+
+rot: ## bits flipped at FLIPS (200) random places of the replicas of a running cluster, ROTS (5) times: no wrong byte, all repaired by one scrub
+	E2E_FLIPS=$(FLIPS) $(GO) test -count=$(ROTS) -v -timeout 60m -run 'TestBitRot' ./test/e2e
 
 tools: $(STAMPS)/buf $(STAMPS)/protoc-gen-go $(STAMPS)/protoc-gen-go-grpc $(STAMPS)/golangci-lint ## build all tools into .tools/
 
