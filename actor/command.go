@@ -190,6 +190,7 @@ type (
 		ClusterID                 string // as the node knows it; "" before it joined
 		NodeID                    string
 		Address                   string // host:port of the data server
+		Name                      string // for people; "" means the address
 		Version                   string
 		Rack                      string // "" means "/default"
 		AdminAddress              string // host:port; "" if there is none

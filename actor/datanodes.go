@@ -70,7 +70,8 @@ func registerNode(state *State, request *RegisterNode) (any, *fault.Error) {
 		}
 	}
 	nodes.Register(index, &replicas.Registration{Session: request.Session, Address: request.Address,
-		Version: request.Version, Rack: request.Rack, AdminAddress: request.AdminAddress, Volumes: request.Volumes})
+		Name: request.Name, Version: request.Version, Rack: request.Rack, AdminAddress: request.AdminAddress,
+		Volumes: request.Volumes})
 	state.effects.Reply.AfterTxid = state.step.Txid
 	return &RegisterResult{ClusterID: state.clusterID}, nil
 }

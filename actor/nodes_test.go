@@ -359,3 +359,25 @@ func TestNodeWithoutDisksIsDead(t *testing.T) {
 	h.pass(time.Second, others...)
 	require.Zero(t, read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated, "its disk is back")
 }
+
+// A node that registers again and again is told apart from one that is live; after ten quiet minutes it is live again.
+func TestANodeThatRegistersAgainAndAgainIsFlapping(t *testing.T) {
+	h := newHarness(t, Config{})
+	h.start(2)
+	state := func() replicas.NodeStatus { return read[ClusterStatusResult](h, &ClusterStatus{}).Nodes[0] }
+	require.Equal(t, "a:1", state().Name, "a node without a name is called by its address")
+	for range 3 {
+		require.Equal(t, datanode.NodeLive, state().State)
+		h.own(&NodeGone{NodeID: "a", Session: h.sessions["a"]})
+		require.Equal(t, datanode.NodeStale, state().State)
+		h.pass(time.Second, "b")
+		h.register("a")
+	}
+	require.Equal(t, datanode.NodeFlapping, state().State)
+	require.Equal(t, 4, state().Registrations)
+	h.pass(10*time.Minute, "a", "b")
+	require.Equal(t, datanode.NodeLive, state().State)
+	require.Zero(t, state().Registrations)
+	h.pass(time.Minute, "b")
+	require.Equal(t, datanode.NodeDead, state().State)
+}

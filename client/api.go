@@ -137,8 +137,12 @@ type Summary struct {
 // NodeStatus is a datanode as the namenode sees it.
 type NodeStatus struct {
 	NodeID           string
+	Name             string // for people; the address if it was given none
 	Address          string
+	Rack             string
 	Live             bool
+	State            string // "live", "flapping", "stale", "dead", or "unknown" of an older namenode
+	Registrations    int    // within the last ten minutes; the count stops at 4
 	CapacityBytes    int64
 	FreeBytes        int64
 	UsedBytes        int64

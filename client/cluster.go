@@ -1,7 +1,9 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -26,14 +28,11 @@ func (c *Client) Summary(ctx context.Context, path string) (Summary, error) {
 func volumes(list []*controlpb.VolumeState) []VolumeStatus {
 	out := make([]VolumeStatus, 0, len(list))
 	for _, v := range list {
-		status := VolumeStatus{ID: v.GetVolumeId(), Directory: v.GetDirectory(), State: "unknown",
-			CapacityBytes: v.GetCapacityBytes(), FreeBytes: v.GetFreeBytes(), Replicas: int64(v.GetReplicas()),
-			Errors: int64(v.GetErrors()), Error: v.GetError(), Since: time.UnixMilli(v.GetSinceMs()),
-			Scrub: scrubStatus(v.GetScrub()), Busy: float64(v.GetBusyPermille()) / 1000}
-		if v.GetHealth() != controlpb.VolumeHealth_VOLUME_HEALTH_UNSPECIFIED {
-			name := strings.TrimPrefix(v.GetHealth().String(), "VOLUME_HEALTH_")
-			status.State = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-		}
+		status := VolumeStatus{ID: v.GetVolumeId(), Directory: v.GetDirectory(),
+			State: enumText(v.GetHealth(), "VOLUME_HEALTH_"), CapacityBytes: v.GetCapacityBytes(),
+			FreeBytes: v.GetFreeBytes(), Replicas: int64(v.GetReplicas()), Errors: int64(v.GetErrors()),
+			Error: v.GetError(), Since: time.UnixMilli(v.GetSinceMs()), Scrub: scrubStatus(v.GetScrub()),
+			Busy: float64(v.GetBusyPermille()) / 1000}
 		out = append(out, status)
 	}
 	return out
@@ -43,6 +42,15 @@ func scrubStatus(s *controlpb.ScrubState) ScrubStatus {
 	return ScrubStatus{Passes: int64(s.GetPasses()), Running: s.GetRunning(), Percent: int(s.GetPercent()),
 		Began: rpc.FromMilli(s.GetBeganMs()), Ended: rpc.FromMilli(s.GetEndedMs()), Replicas: int64(s.GetReplicas()),
 		Bytes: int64(s.GetBytes()), Bad: int64(s.GetBad()), BadTotal: int64(s.GetBadTotal())}
+}
+
+// enumText is the value of an enum in words: "read-only" for VOLUME_HEALTH_READ_ONLY; "unknown" for its zero value.
+func enumText(value fmt.Stringer, prefix string) string {
+	name := strings.TrimPrefix(value.String(), prefix)
+	if name == "UNSPECIFIED" {
+		return "unknown"
+	}
+	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 }
 
 // ClusterStatus describes the state of the cluster as the active namenode sees it.
@@ -76,7 +84,9 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 	}
 	for _, n := range answer.GetNodes() {
 		status.Nodes = append(status.Nodes, NodeStatus{
-			NodeID: n.GetNodeId(), Address: n.GetAddress(), Live: n.GetLive(), Version: n.GetVersion(),
+			NodeID: n.GetNodeId(), Name: cmp.Or(n.GetName(), n.GetAddress()), Address: n.GetAddress(), Rack: n.GetRack(),
+			Live: n.GetLive(), State: enumText(n.GetState(), "NODE_STATE_"), Registrations: int(n.GetRegistrations()),
+			Version:       n.GetVersion(),
 			CapacityBytes: n.GetCapacityBytes(), FreeBytes: n.GetFreeBytes(), UsedBytes: n.GetUsedBytes(),
 			Replicas: int64(n.GetReplicas()), ActiveWrites: int(n.GetActiveWrites()),
 			ActiveReads:      int(n.GetActiveReads()),

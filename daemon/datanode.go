@@ -63,8 +63,8 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 				SocketReceiveBytes: int(section.SocketReceive), SocketSendBytes: int(section.SocketSend),
 			},
 		},
-		agent: agent.Options{Namenodes: section.Namenodes, Address: section.Advertise, Rack: section.Rack,
-			Version: Version},
+		agent: agent.Options{Namenodes: section.Namenodes, Address: section.Advertise, Name: section.Name,
+			Rack: section.Rack, Version: Version},
 		appender: appender.Options{
 			Namenodes: section.Namenodes, Limits: appender.Limits{IdleAfter: time.Duration(section.RecordIdle)},
 		},

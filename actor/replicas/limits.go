@@ -47,6 +47,9 @@ const (
 	// joinWait is the time in which all datanodes that run have registered with a new active namenode: they try every
 	// 3 s at least.
 	joinWait = 5 * time.Second
+	// A node that registers flappingRegistrations times within flappingWindow is flapping.
+	flappingRegistrations = 4
+	flappingWindow        = 10 * time.Minute
 	// holdersInit is room for the nodes of nearly every chunk.
 	holdersInit = limits.ReplicationMax + 4
 )

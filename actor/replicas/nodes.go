@@ -56,13 +56,17 @@ type node struct {
 	capacity  int64
 	largest   int64 // free bytes of the healthy volume with most
 	replicas  uint64
-	placed    int64 // replicas placed since the last heartbeat
+	placed    int64                  // replicas placed since the last heartbeat
+	diskless  bool                   // it says that none of its volumes is in service
+	volumes   []datanode.VolumeState // as it said last; replaced, never changed
 	// awaited: it was away when this namenode became active, and has not registered since.
-	awaited  bool
-	diskless bool                   // it says that none of its volumes is in service
-	volumes  []datanode.VolumeState // as it said last; replaced, never changed
+	awaited bool
 	// complete: a full report was received since registration, and since this namenode is active.
 	complete bool
+
+	name string // for people; "" if it never told this namenode
+	// registered are the times of the last registrations, oldest first.
+	registered []time.Duration
 }
 
 func (n *node) live() bool { return n.liveness == NodeLive }
@@ -86,6 +90,35 @@ func (n *node) describe() string {
 
 func (n *node) describeRoom() string {
 	return fmt.Sprintf("%s has %d bytes on its emptiest disk", n.describe(), max(n.largest, 0))
+}
+
+// noteRegistration remembers the last flappingRegistrations of them.
+func (n *node) noteRegistration(now time.Duration) {
+	if len(n.registered) == flappingRegistrations {
+		n.registered = slices.Delete(n.registered, 0, 1)
+	}
+	n.registered = append(n.registered, now)
+}
+
+// registrations counts those within flappingWindow; it stops at flappingRegistrations.
+func (n *node) registrations(now time.Duration) (recent int) {
+	for _, at := range n.registered {
+		recent += int(count(now-at < flappingWindow))
+	}
+	return recent
+}
+
+// state of the node for people.
+func (n *node) state(now time.Duration) datanode.NodeState {
+	switch {
+	case n.dead():
+		return datanode.NodeDead
+	case !n.live():
+		return datanode.NodeStale
+	case n.registrations(now) >= flappingRegistrations:
+		return datanode.NodeFlapping
+	}
+	return datanode.NodeLive
 }
 
 // busy is the node's load as placement and read order see it.
@@ -187,9 +220,9 @@ func (t *Nodes) all() []*node { return t.list[1:] }
 
 // Registration is a datanode's first message on a stream. Its id and address are known already.
 type Registration struct {
-	Session                              uint64
-	Address, Version, Rack, AdminAddress string
-	Volumes                              []datanode.VolumeState
+	Session                                    uint64
+	Address, Name, Version, Rack, AdminAddress string
+	Volumes                                    []datanode.VolumeState
 }
 
 // Register begins a session, and asks for a full report.
@@ -197,6 +230,8 @@ func (t *Nodes) Register(index datanode.Index, r *Registration) {
 	peer, now := t.list[index], t.room.step.Mono
 	peer.session, peer.connected, peer.awaited, peer.at = r.Session, true, false, r.Address
 	peer.heard, peer.since = now, now
+	peer.name = limits.Clip(r.Name, limits.TextBytesMax)
+	peer.noteRegistration(now)
 	peer.version, peer.admin = limits.Clip(r.Version, limits.TextBytesMax),
 		limits.Clip(r.AdminAddress, limits.TextBytesMax)
 	peer.rack = r.Rack
@@ -490,8 +525,10 @@ func (t *Nodes) All(yield func(id, address string) bool) {
 
 // NodeStatus is one datanode for people. The bytes are those of healthy volumes.
 type NodeStatus struct {
-	NodeID, Address                     string
+	NodeID, Name, Address, Rack         string // Name is the address if it told none
 	Live                                bool
+	State                               datanode.NodeState
+	Registrations                       int // within the last ten minutes; it stops at flappingRegistrations
 	CapacityBytes, FreeBytes, UsedBytes int64
 	Replicas                            uint64
 	ActiveWrites, ActiveReads           uint32
@@ -504,8 +541,10 @@ type NodeStatus struct {
 // Status describes all nodes.
 func (t *Nodes) Status() []NodeStatus {
 	all := make([]NodeStatus, 0, len(t.list)-1)
+	now := t.room.step.Mono
 	for _, n := range t.all() {
-		all = append(all, NodeStatus{NodeID: n.id, Address: n.address, Live: n.live(), CapacityBytes: n.capacity,
+		all = append(all, NodeStatus{NodeID: n.id, Name: cmp.Or(n.name, n.address), Address: n.address, Rack: n.rack,
+			Live: n.live(), State: n.state(now), Registrations: n.registrations(now), CapacityBytes: n.capacity,
 			FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
 			ActiveReads: n.load.ActiveReads, System: n.load.System, LastHeartbeatAge: t.room.step.Mono - n.heard,
 			Version: n.version, AdminAddress: n.admin, Volumes: n.volumes})

@@ -14,7 +14,8 @@ import (
 
 func newAdmin(program *app) *cobra.Command {
 	return group(&cobra.Command{Use: "admin", Short: "administer a cluster"}, newReport(program), newSafeMode(program),
-		newRecoverLease(program), newCheckpoint(program), newProfile(program), newDisk(program), newScrub(program))
+		newRecoverLease(program), newCheckpoint(program), newProfile(program), newDisk(program), newScrub(program),
+		newNode(program))
 }
 
 func newReport(program *app) *cobra.Command {
@@ -39,14 +40,7 @@ func (p *printer) report(status client.ClusterStatus) {
 		if n.Live {
 			live++
 		}
-		nodes = append(nodes, record{
-			"node": n.NodeID, "address": n.Address, "live": n.Live, "server_version": n.Version,
-			"capacity_bytes": n.CapacityBytes, "used_bytes": n.UsedBytes, "free_bytes": n.FreeBytes,
-			"admin_address": n.AdminAddress, "replicas": n.Replicas, "active_writes": n.ActiveWrites,
-			"active_reads": n.ActiveReads, "cpu": n.System.CPU, "disk_stalled": n.System.Stalled,
-			"received_bytes_per_second": n.System.Received, "sent_bytes_per_second": n.System.Sent,
-			"last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
-		})
+		nodes = append(nodes, nodeRecord(n))
 	}
 	logs := []record{}
 	for _, l := range status.LogServers {
@@ -90,14 +84,7 @@ func (p *printer) report(status client.ClusterStatus) {
 	}
 	p.text("datanodes: %d live of %d; free is what is above datanode.reserve", live, len(status.Nodes))
 	for _, n := range status.Nodes {
-		state := "live"
-		if !n.Live {
-			state = "dead"
-		}
-		p.text("  %s  %-21s %s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads%s",
-			n.NodeID, n.Address, state,
-			n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas,
-			n.ActiveWrites, n.ActiveReads, systemText(n.System))
+		p.node(n)
 	}
 }
 

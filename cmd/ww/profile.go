@@ -17,8 +17,12 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// profileSpan is how long a profile covers when nothing is said.
-const profileSpan = 10 * time.Second
+const (
+	// profileSpan is how long a profile covers when nothing is said.
+	profileSpan = 10 * time.Second
+	// addressTimeout bounds the question whether an address is that of a datanode or of an admin port.
+	addressTimeout = 2 * time.Second
+)
 
 func newProfile(program *app) *cobra.Command {
 	var file string
@@ -27,10 +31,10 @@ func newProfile(program *app) *cobra.Command {
 		Short: "fetch a profile of a running daemon",
 		Long: `Fetch a profile from a daemon's admin address and write it to a file.
 
-NODE is a datanode's id (see ww admin report), "namenode", "logserver" (the one
-that leads), a log server's id, or the host:port of an admin address. The kind is
-cpu unless another is named; DURATION (10s) is how long cpu, allocs, mutex, block
-and trace are measured, at most 2m.
+NODE is "namenode", "logserver" (the one that leads), a log server's id, a datanode's
+name, address, id or the beginning of that (see ww admin node list), or the host:port
+of an admin address. The kind is cpu unless another is named; DURATION (10s) is how
+long cpu, allocs, mutex, block and trace are measured, at most 2m.
 
 Daemons listen for this on the loopback interface of their host by default; set
 admin_listen to reach them from elsewhere: there is no password.`,
@@ -113,19 +117,25 @@ func fetchProfile(ctx context.Context, address, kind string, span time.Duration,
 
 // adminAddress finds the admin address of a daemon by its name.
 func (a *app) adminAddress(ctx context.Context, node string) (string, error) {
-	if _, _, err := net.SplitHostPort(node); err == nil {
-		return node, nil
+	_, _, notAddress := net.SplitHostPort(node)
+	asked := ctx
+	if notAddress == nil { // also of a daemon whose cluster does not answer
+		var cancel context.CancelFunc
+		asked, cancel = context.WithTimeout(ctx, addressTimeout)
+		defer cancel()
 	}
-	status, err := a.clusterStatus(ctx)
-	if err != nil {
+	status, err := a.clusterStatus(asked)
+	if err != nil && notAddress != nil {
 		return "", err
 	}
 	address, beside, known := adminOf(status, node)
 	switch {
+	case !known && notAddress == nil:
+		return node, nil
 	case !known:
 		return "", &fault.Error{Kind: fault.NotFound, Op: "find daemon", Node: node,
 			Reason: "the cluster has no daemon of this name",
-			Hint: "there are namenode, logserver and the nodes of `ww admin report`; " +
+			Hint: "there are namenode, logserver and the nodes of `ww admin node list`; " +
 				"or name the host:port of an admin address"}
 	case address == "":
 		return "", &fault.Error{Kind: fault.Unavailable, Op: "find daemon", Node: node,
@@ -152,10 +162,8 @@ func adminOf(status client.ClusterStatus, node string) (address, beside string, 
 			return l.AdminAddress, l.Address, true
 		}
 	}
-	for _, n := range status.Nodes {
-		if node == n.NodeID {
-			return n.AdminAddress, n.Address, true
-		}
+	if n, err := findNode(status.Nodes, node); err == nil {
+		return n.AdminAddress, n.Address, true
 	}
 	return "", "", node == "logserver"
 }

@@ -24,7 +24,7 @@ func newScrub(program *app) *cobra.Command {
 		Long: `Have all replicas of a datanode, or of a file, or of all files below a directory, compared with their
 checksums now. Datanodes do this by themselves within datanode.scrub_period.
 
-PATH begins with a slash; anything else is a NODE: the id of a datanode, the beginning of one, or its address. A
+PATH begins with a slash; anything else is a NODE: a datanode's name, address, id or the beginning of that. A
 datanode reads at most datanode.scrub_bandwidth from each disk, and less while clients use it. The verb shows how far it
 is, and waits; to interrupt it does not stop the datanode. The replicas of a path are read one after the other, as fast
 as they can be.
@@ -65,11 +65,7 @@ type nodeScrub struct {
 
 // scrubNode has a datanode verify all of its replicas.
 func (a *app) scrubNode(ctx context.Context, woods *client.Client, out *printer, name string, detached bool) error {
-	status, err := woods.ClusterStatus(ctx)
-	if err != nil {
-		return err
-	}
-	nodes, err := findNode(status.Nodes, name)
+	nodes, err := nodesOf(ctx, woods, []string{name})
 	if err != nil {
 		return err
 	}

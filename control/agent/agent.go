@@ -37,6 +37,8 @@ type Options struct {
 	Namenodes []string
 	// Address is the host:port at which clients and peers reach this node's data server.
 	Address string
+	// Name is what people call this node; empty: its address.
+	Name string
 	// AdminAddress is the host:port of this node's admin address, "" if there is none.
 	AdminAddress string
 	// Rack is path-like; empty means "/default".

@@ -97,6 +97,7 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 			ClusterId: identity.ClusterID, NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
 			Volumes: rpc.VolumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch,
 			HighestTxid: identity.HighestTxid, Rack: o.Rack, AdminAddress: o.AdminAddress,
+			Name: o.Name,
 		}}})
 	if err != nil && !errors.Is(err, io.EOF) { // after EOF the receiver knows the reason
 		return settings{}, s.explain(err)

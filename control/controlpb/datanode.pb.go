@@ -277,7 +277,9 @@ type Register struct {
 	// Path-like, "/default" if unset.
 	Rack string `protobuf:"bytes,8,opt,name=rack,proto3" json:"rack,omitempty"`
 	// host:port of the node's admin address; empty if it has none.
-	AdminAddress  string `protobuf:"bytes,9,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	AdminAddress string `protobuf:"bytes,9,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	// What people call the node; empty: its address.
+	Name          string `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -371,6 +373,13 @@ func (x *Register) GetRack() string {
 func (x *Register) GetAdminAddress() string {
 	if x != nil {
 		return x.AdminAddress
+	}
+	return ""
+}
+
+func (x *Register) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -1503,7 +1512,7 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\factive_reads\x18\x02 \x01(\rR\vactiveReads\x12&\n" +
 	"\x0fqueued_disk_ops\x18\x03 \x01(\rR\rqueuedDiskOps\x120\n" +
 	"\x14granted_window_bytes\x18\x04 \x01(\x03R\x12grantedWindowBytes\x121\n" +
-	"\x06system\x18\x05 \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\xad\x02\n" +
+	"\x06system\x18\x05 \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\xc1\x02\n" +
 	"\bRegister\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1514,7 +1523,9 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\rhighest_epoch\x18\x06 \x01(\x04R\fhighestEpoch\x12!\n" +
 	"\fhighest_txid\x18\a \x01(\x04R\vhighestTxid\x12\x12\n" +
 	"\x04rack\x18\b \x01(\tR\x04rack\x12#\n" +
-	"\radmin_address\x18\t \x01(\tR\fadminAddress\"\x86\x01\n" +
+	"\radmin_address\x18\t \x01(\tR\fadminAddress\x12\x12\n" +
+	"\x04name\x18\n" +
+	" \x01(\tR\x04name\"\x86\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x124\n" +
 	"\avolumes\x18\x02 \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\x12'\n" +

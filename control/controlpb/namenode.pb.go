@@ -75,6 +75,62 @@ func (SafeModeAction) EnumDescriptor() ([]byte, []int) {
 	return file_controlpb_namenode_proto_rawDescGZIP(), []int{0}
 }
 
+// NodeState has the values of datanode.NodeState.
+type NodeState int32
+
+const (
+	NodeState_NODE_STATE_UNSPECIFIED NodeState = 0
+	NodeState_NODE_STATE_LIVE        NodeState = 1
+	NodeState_NODE_STATE_FLAPPING    NodeState = 2
+	NodeState_NODE_STATE_STALE       NodeState = 3
+	NodeState_NODE_STATE_DEAD        NodeState = 4
+)
+
+// Enum value maps for NodeState.
+var (
+	NodeState_name = map[int32]string{
+		0: "NODE_STATE_UNSPECIFIED",
+		1: "NODE_STATE_LIVE",
+		2: "NODE_STATE_FLAPPING",
+		3: "NODE_STATE_STALE",
+		4: "NODE_STATE_DEAD",
+	}
+	NodeState_value = map[string]int32{
+		"NODE_STATE_UNSPECIFIED": 0,
+		"NODE_STATE_LIVE":        1,
+		"NODE_STATE_FLAPPING":    2,
+		"NODE_STATE_STALE":       3,
+		"NODE_STATE_DEAD":        4,
+	}
+)
+
+func (x NodeState) Enum() *NodeState {
+	p := new(NodeState)
+	*p = x
+	return p
+}
+
+func (x NodeState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeState) Descriptor() protoreflect.EnumDescriptor {
+	return file_controlpb_namenode_proto_enumTypes[1].Descriptor()
+}
+
+func (NodeState) Type() protoreflect.EnumType {
+	return &file_controlpb_namenode_proto_enumTypes[1]
+}
+
+func (x NodeState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeState.Descriptor instead.
+func (NodeState) EnumDescriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+}
+
 type SafeModeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Action        SafeModeAction         `protobuf:"varint,1,opt,name=action,proto3,enum=ww.control.v1.SafeModeAction" json:"action,omitempty"`
@@ -2642,8 +2698,14 @@ type NodeStatus struct {
 	// host:port of the node's admin address; empty if it has none.
 	AdminAddress string `protobuf:"bytes,12,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	// Its disks, as its last heartbeat described them.
-	Volumes       []*VolumeState `protobuf:"bytes,13,rep,name=volumes,proto3" json:"volumes,omitempty"`
-	System        *SystemLoad    `protobuf:"bytes,30,opt,name=system,proto3" json:"system,omitempty"`
+	Volumes []*VolumeState `protobuf:"bytes,13,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	// What people call the node.
+	Name  string    `protobuf:"bytes,14,opt,name=name,proto3" json:"name,omitempty"`
+	Rack  string    `protobuf:"bytes,15,opt,name=rack,proto3" json:"rack,omitempty"`
+	State NodeState `protobuf:"varint,16,opt,name=state,proto3,enum=ww.control.v1.NodeState" json:"state,omitempty"`
+	// How often it registered within the last ten minutes.
+	Registrations uint32      `protobuf:"varint,17,opt,name=registrations,proto3" json:"registrations,omitempty"`
+	System        *SystemLoad `protobuf:"bytes,30,opt,name=system,proto3" json:"system,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2767,6 +2829,34 @@ func (x *NodeStatus) GetVolumes() []*VolumeState {
 		return x.Volumes
 	}
 	return nil
+}
+
+func (x *NodeStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+func (x *NodeStatus) GetRegistrations() uint32 {
+	if x != nil {
+		return x.Registrations
+	}
+	return 0
 }
 
 func (x *NodeStatus) GetSystem() *SystemLoad {
@@ -3444,7 +3534,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
 	"\amissing\x18\x05 \x01(\bR\amissing\"\x1a\n" +
 	"\x18ReportBadReplicaResponse\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xf7\x03\n" +
+	"\x14ClusterStatusRequest\"\xf5\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -3462,7 +3552,11 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	" \x01(\x03R\x12lastHeartbeatAgeMs\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x12#\n" +
 	"\radmin_address\x18\f \x01(\tR\fadminAddress\x124\n" +
-	"\avolumes\x18\r \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\x121\n" +
+	"\avolumes\x18\r \x03(\v2\x1a.ww.control.v1.VolumeStateR\avolumes\x12\x12\n" +
+	"\x04name\x18\x0e \x01(\tR\x04name\x12\x12\n" +
+	"\x04rack\x18\x0f \x01(\tR\x04rack\x12.\n" +
+	"\x05state\x18\x10 \x01(\x0e2\x18.ww.control.v1.NodeStateR\x05state\x12$\n" +
+	"\rregistrations\x18\x11 \x01(\rR\rregistrations\x121\n" +
 	"\x06system\x18\x1e \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\x97\x01\n" +
 	"\x0fLogServerStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -3515,7 +3609,13 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x1cSAFE_MODE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SAFE_MODE_ACTION_GET\x10\x01\x12\x1a\n" +
 	"\x16SAFE_MODE_ACTION_ENTER\x10\x02\x12\x1a\n" +
-	"\x16SAFE_MODE_ACTION_LEAVE\x10\x032\x82\r\n" +
+	"\x16SAFE_MODE_ACTION_LEAVE\x10\x03*\x80\x01\n" +
+	"\tNodeState\x12\x1a\n" +
+	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +
+	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
+	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
+	"\x0fNODE_STATE_DEAD\x10\x042\x82\r\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -3552,147 +3652,149 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 	return file_controlpb_namenode_proto_rawDescData
 }
 
-var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
-	(*SafeModeRequest)(nil),          // 1: ww.control.v1.SafeModeRequest
-	(*SafeModeResponse)(nil),         // 2: ww.control.v1.SafeModeResponse
-	(*FileInfo)(nil),                 // 3: ww.control.v1.FileInfo
-	(*MkdirRequest)(nil),             // 4: ww.control.v1.MkdirRequest
-	(*MkdirResponse)(nil),            // 5: ww.control.v1.MkdirResponse
-	(*CreateRequest)(nil),            // 6: ww.control.v1.CreateRequest
-	(*CreateResponse)(nil),           // 7: ww.control.v1.CreateResponse
-	(*ChunkCommit)(nil),              // 8: ww.control.v1.ChunkCommit
-	(*AddChunksRequest)(nil),         // 9: ww.control.v1.AddChunksRequest
-	(*AddChunksResponse)(nil),        // 10: ww.control.v1.AddChunksResponse
-	(*CompleteRequest)(nil),          // 11: ww.control.v1.CompleteRequest
-	(*CompleteResponse)(nil),         // 12: ww.control.v1.CompleteResponse
-	(*AbandonRequest)(nil),           // 13: ww.control.v1.AbandonRequest
-	(*AbandonResponse)(nil),          // 14: ww.control.v1.AbandonResponse
-	(*AppendRequest)(nil),            // 15: ww.control.v1.AppendRequest
-	(*AppendResponse)(nil),           // 16: ww.control.v1.AppendResponse
-	(*RecoverPipelineRequest)(nil),   // 17: ww.control.v1.RecoverPipelineRequest
-	(*RecoverPipelineResponse)(nil),  // 18: ww.control.v1.RecoverPipelineResponse
-	(*UpdatePipelineRequest)(nil),    // 19: ww.control.v1.UpdatePipelineRequest
-	(*UpdatePipelineResponse)(nil),   // 20: ww.control.v1.UpdatePipelineResponse
-	(*RenameRequest)(nil),            // 21: ww.control.v1.RenameRequest
-	(*RenameResponse)(nil),           // 22: ww.control.v1.RenameResponse
-	(*RemoveRequest)(nil),            // 23: ww.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 24: ww.control.v1.RemoveResponse
-	(*RecoverLeaseRequest)(nil),      // 25: ww.control.v1.RecoverLeaseRequest
-	(*RecoverLeaseResponse)(nil),     // 26: ww.control.v1.RecoverLeaseResponse
-	(*TruncateRequest)(nil),          // 27: ww.control.v1.TruncateRequest
-	(*TruncateResponse)(nil),         // 28: ww.control.v1.TruncateResponse
-	(*ListRequest)(nil),              // 29: ww.control.v1.ListRequest
-	(*ListResponse)(nil),             // 30: ww.control.v1.ListResponse
-	(*StatRequest)(nil),              // 31: ww.control.v1.StatRequest
-	(*StatResponse)(nil),             // 32: ww.control.v1.StatResponse
-	(*LocateRequest)(nil),            // 33: ww.control.v1.LocateRequest
-	(*LocateResponse)(nil),           // 34: ww.control.v1.LocateResponse
-	(*SummaryRequest)(nil),           // 35: ww.control.v1.SummaryRequest
-	(*SummaryResponse)(nil),          // 36: ww.control.v1.SummaryResponse
-	(*RenewLeasesRequest)(nil),       // 37: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 38: ww.control.v1.RenewLeasesResponse
-	(*GrowableChunk)(nil),            // 39: ww.control.v1.GrowableChunk
-	(*ReportBadReplicaRequest)(nil),  // 40: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 41: ww.control.v1.ReportBadReplicaResponse
-	(*ClusterStatusRequest)(nil),     // 42: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 43: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 44: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 45: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 46: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 47: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 48: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 49: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 50: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 51: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 52: ww.control.v1.VolumeState
-	(*SystemLoad)(nil),               // 53: ww.control.v1.SystemLoad
+	(NodeState)(0),                   // 1: ww.control.v1.NodeState
+	(*SafeModeRequest)(nil),          // 2: ww.control.v1.SafeModeRequest
+	(*SafeModeResponse)(nil),         // 3: ww.control.v1.SafeModeResponse
+	(*FileInfo)(nil),                 // 4: ww.control.v1.FileInfo
+	(*MkdirRequest)(nil),             // 5: ww.control.v1.MkdirRequest
+	(*MkdirResponse)(nil),            // 6: ww.control.v1.MkdirResponse
+	(*CreateRequest)(nil),            // 7: ww.control.v1.CreateRequest
+	(*CreateResponse)(nil),           // 8: ww.control.v1.CreateResponse
+	(*ChunkCommit)(nil),              // 9: ww.control.v1.ChunkCommit
+	(*AddChunksRequest)(nil),         // 10: ww.control.v1.AddChunksRequest
+	(*AddChunksResponse)(nil),        // 11: ww.control.v1.AddChunksResponse
+	(*CompleteRequest)(nil),          // 12: ww.control.v1.CompleteRequest
+	(*CompleteResponse)(nil),         // 13: ww.control.v1.CompleteResponse
+	(*AbandonRequest)(nil),           // 14: ww.control.v1.AbandonRequest
+	(*AbandonResponse)(nil),          // 15: ww.control.v1.AbandonResponse
+	(*AppendRequest)(nil),            // 16: ww.control.v1.AppendRequest
+	(*AppendResponse)(nil),           // 17: ww.control.v1.AppendResponse
+	(*RecoverPipelineRequest)(nil),   // 18: ww.control.v1.RecoverPipelineRequest
+	(*RecoverPipelineResponse)(nil),  // 19: ww.control.v1.RecoverPipelineResponse
+	(*UpdatePipelineRequest)(nil),    // 20: ww.control.v1.UpdatePipelineRequest
+	(*UpdatePipelineResponse)(nil),   // 21: ww.control.v1.UpdatePipelineResponse
+	(*RenameRequest)(nil),            // 22: ww.control.v1.RenameRequest
+	(*RenameResponse)(nil),           // 23: ww.control.v1.RenameResponse
+	(*RemoveRequest)(nil),            // 24: ww.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 25: ww.control.v1.RemoveResponse
+	(*RecoverLeaseRequest)(nil),      // 26: ww.control.v1.RecoverLeaseRequest
+	(*RecoverLeaseResponse)(nil),     // 27: ww.control.v1.RecoverLeaseResponse
+	(*TruncateRequest)(nil),          // 28: ww.control.v1.TruncateRequest
+	(*TruncateResponse)(nil),         // 29: ww.control.v1.TruncateResponse
+	(*ListRequest)(nil),              // 30: ww.control.v1.ListRequest
+	(*ListResponse)(nil),             // 31: ww.control.v1.ListResponse
+	(*StatRequest)(nil),              // 32: ww.control.v1.StatRequest
+	(*StatResponse)(nil),             // 33: ww.control.v1.StatResponse
+	(*LocateRequest)(nil),            // 34: ww.control.v1.LocateRequest
+	(*LocateResponse)(nil),           // 35: ww.control.v1.LocateResponse
+	(*SummaryRequest)(nil),           // 36: ww.control.v1.SummaryRequest
+	(*SummaryResponse)(nil),          // 37: ww.control.v1.SummaryResponse
+	(*RenewLeasesRequest)(nil),       // 38: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 39: ww.control.v1.RenewLeasesResponse
+	(*GrowableChunk)(nil),            // 40: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 41: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 42: ww.control.v1.ReportBadReplicaResponse
+	(*ClusterStatusRequest)(nil),     // 43: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 44: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 45: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 46: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 47: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 48: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 49: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 50: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 51: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 52: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 53: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 54: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	49, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
-	3,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	49, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
-	3,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	50, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	49, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
-	8,  // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	50, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	49, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
-	8,  // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	3,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	49, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	49, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
-	3,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	50, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	49, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	51, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	51, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	49, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	49, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	49, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	49, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	49, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
-	3,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
-	3,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
-	3,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
-	3,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	50, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	39, // 29: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
-	52, // 30: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	53, // 31: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
-	43, // 32: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	44, // 33: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	46, // 34: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	4,  // 35: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	6,  // 36: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	9,  // 37: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	11, // 38: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	13, // 39: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	15, // 40: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	17, // 41: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	19, // 42: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	21, // 43: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	23, // 44: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	25, // 45: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	27, // 46: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	29, // 47: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	31, // 48: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	33, // 49: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	35, // 50: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	37, // 51: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	40, // 52: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	42, // 53: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	1,  // 54: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	47, // 55: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	5,  // 56: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	7,  // 57: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	10, // 58: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	12, // 59: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	14, // 60: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	16, // 61: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	18, // 62: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	20, // 63: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	22, // 64: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	24, // 65: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	26, // 66: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	28, // 67: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	30, // 68: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	32, // 69: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	34, // 70: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	36, // 71: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	38, // 72: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	41, // 73: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	45, // 74: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	2,  // 75: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	48, // 76: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	56, // [56:77] is the sub-list for method output_type
-	35, // [35:56] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	50, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	4,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
+	50, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	4,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
+	51, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	50, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	9,  // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	51, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	50, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	9,  // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	4,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
+	50, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	4,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
+	51, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	50, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	52, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	52, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	50, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	50, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	4,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
+	4,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
+	4,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
+	4,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
+	51, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	40, // 29: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	53, // 30: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	1,  // 31: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
+	54, // 32: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	44, // 33: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	45, // 34: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	47, // 35: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	5,  // 36: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	7,  // 37: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	10, // 38: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	12, // 39: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	14, // 40: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	16, // 41: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	18, // 42: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	20, // 43: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	22, // 44: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	24, // 45: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	26, // 46: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	28, // 47: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	30, // 48: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	32, // 49: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	34, // 50: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	36, // 51: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	38, // 52: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	41, // 53: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	43, // 54: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	2,  // 55: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	48, // 56: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	6,  // 57: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	8,  // 58: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	11, // 59: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	13, // 60: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	15, // 61: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	17, // 62: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	19, // 63: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	21, // 64: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	23, // 65: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	25, // 66: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	27, // 67: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	29, // 68: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	31, // 69: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	33, // 70: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	35, // 71: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	37, // 72: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	39, // 73: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	42, // 74: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	46, // 75: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	3,  // 76: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	49, // 77: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	57, // [57:78] is the sub-list for method output_type
+	36, // [36:57] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -3706,7 +3808,7 @@ func file_controlpb_namenode_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -145,6 +145,7 @@ func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error)
 	for _, field := range []struct{ what, text string }{
 		{"the node id", message.NodeId}, {"the address", message.Address}, {"the version", message.Version},
 		{"the rack", message.Rack}, {"the admin address", message.AdminAddress}, {"the cluster id", message.ClusterId},
+		{"the name", message.Name},
 	} {
 		if err := checkText(op, field.what, field.text, limits.TextBytesMax); err != nil {
 			return nil, err
@@ -155,7 +156,7 @@ func registerFromProto(message *controlpb.Register) (*actor.RegisterNode, error)
 		return nil, err
 	}
 	return &actor.RegisterNode{ClusterID: message.ClusterId, NodeID: message.NodeId, Address: message.Address,
-		Version: message.Version, Rack: message.Rack, AdminAddress: message.AdminAddress,
+		Name: message.Name, Version: message.Version, Rack: message.Rack, AdminAddress: message.AdminAddress,
 		HighestEpoch: message.HighestEpoch, HighestTxid: message.HighestTxid, Volumes: volumes}, nil
 }
 

@@ -76,6 +76,7 @@ type Namenode struct {
 type Datanode struct {
 	Listen      string   `key:"listen" usage:"host:port to listen on for data (clients and other datanodes)"`
 	Advertise   string   `key:"advertise" usage:"host:port that others connect to; empty: the listen address"`
+	Name        string   `key:"name" usage:"name of this datanode for people, without spaces; empty: the host:port that others connect to"`
 	Disks       []string `key:"disks" flag:"disk" usage:"data directory; one per disk"`
 	Namenodes   []string `key:"namenodes" flag:"namenode" usage:"host:port of every namenode"`
 	TrashDelay  Duration `key:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`

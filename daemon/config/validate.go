@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/whispering-woods/ww/internal/chunk"
@@ -183,6 +184,8 @@ func (d Datanode) Validate() error {
 		check.that(!AllInterfaces(d.Listen), "datanode.listen",
 			"%q names no host that others could reach — set datanode.advertise", d.Listen)
 	}
+	check.that(len(d.Name) <= nameBytesMax && validName(d.Name), "datanode.name",
+		"%q has spaces or characters that cannot be printed, or more than %d bytes", d.Name, nameBytesMax)
 	check.that(len(d.Disks) > 0, "datanode.disks", "needs at least one directory — use --disk DIR")
 	for i, disk := range d.Disks {
 		for _, other := range d.Disks[:i] {
@@ -218,6 +221,14 @@ func (d Datanode) Validate() error {
 		"%s is less than write_budget (%s) and %s for the rest: garbage would be collected without end", d.MemoryLimit,
 		d.Budget, Size(memoryLimitMin))
 	return check.err()
+}
+
+// validName reports whether a name can be told from its neighbours in a line of text.
+func validName(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsGraphic(r) ||
+			unicode.IsSpace(r)
+	})
 }
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.

@@ -40,5 +40,17 @@ func (s SystemLoad) PressurePermille() int64 {
 	return min(max(s.CPUPermille, s.StalledPermille, 0), 1000)
 }
 
+// NodeState is how a namenode sees a datanode.
+type NodeState uint8
+
+// States of a datanode.
+const (
+	NodeUnknown  NodeState = iota // of a namenode that does not say
+	NodeLive                      // heard of
+	NodeFlapping                  // live, but it registers again and again
+	NodeStale                     // its stream broke, or it is silent: nothing new is placed on it, it is read last
+	NodeDead                      // silent for longer, or without any disk: its replicas do not count
+)
+
 // Index is the number by which the records of a namenode name a datanode; 0 means none.
 type Index uint16
