@@ -45,6 +45,16 @@ func applyNode(state *State, record *codec.NodeRecord) (any, error) {
 	return &RegisterResult{ClusterID: state.clusterID}, nil
 }
 
+func applyNodeDuty(state *State, record *codec.NodeDutyRecord) (any, error) {
+	if !state.replicas.Nodes.Knows(record.Index) || record.Duty > datanode.DutyMaintenance ||
+		(record.Duty == datanode.DutyMaintenance) != (record.Until > 0) {
+		return nil, namespace.Inconsistent("node index %d, duty %d, until %d", record.Index, record.Duty, record.Until)
+	}
+	state.replicas.Duties.Set(record.Index,
+		replicas.Assignment{Duty: record.Duty, Since: state.time, Until: record.Until})
+	return &SetDutyResult{}, nil
+}
+
 // openFileOf finds a file with a lease that a record names.
 func (s *State) openFileOf(id uint64) (namespace.InodeSlot, *leases.Lease, error) {
 	slot, err := s.tree.File(id)

@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/actor/namespace"
 	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
 )
@@ -23,6 +24,7 @@ import (
 type Snapshot struct {
 	head     codec.CheckpointHead
 	nodes    []codec.CheckpointNode
+	duties   []codec.CheckpointDuty
 	view     *namespace.View
 	open     map[uint64]*leases.Lease
 	openSlot map[uint64]namespace.InodeSlot // hidden files
@@ -39,6 +41,10 @@ func (s *State) Snapshot() *Snapshot {
 	}
 	for id, address := range s.replicas.Nodes.All {
 		snapshot.nodes = append(snapshot.nodes, codec.CheckpointNode{ID: id, Address: address})
+	}
+	for index, wish := range s.replicas.Duties.All {
+		snapshot.duties = append(snapshot.duties, codec.CheckpointDuty{Index: index, Duty: wish.Duty, Since: wish.Since,
+			Until: wish.Until})
 	}
 	for id := range snapshot.open {
 		if slot := s.tree.Find(id); s.tree.Inode(slot).Hidden() {
@@ -58,6 +64,9 @@ func (p *Snapshot) Encode(w io.Writer) error {
 	c.Frame(codec.KindCheckpointHead, &p.head)
 	for page := range slices.Chunk(p.nodes, codec.CheckpointPageItems) {
 		c.Frame(codec.KindCheckpointNodes, &codec.CheckpointNodes{Version: codec.Version, Nodes: page})
+	}
+	for page := range slices.Chunk(p.duties, codec.CheckpointPageItems) {
+		c.Frame(codec.KindCheckpointDuties, &codec.CheckpointDuties{Version: codec.Version, Nodes: page})
 	}
 	inodes, chunks := p.encodeInodes(c)
 	p.encodeRetry(c)
@@ -211,6 +220,8 @@ func (l *checkpointLoader) load() error {
 			err = l.head()
 		case codec.KindCheckpointNodes:
 			err = l.nodes()
+		case codec.KindCheckpointDuties:
+			err = l.duties()
 		case codec.KindCheckpointFiles:
 			err = l.files()
 		case codec.KindCheckpointMore:
@@ -254,6 +265,21 @@ func (l *checkpointLoader) nodes() error {
 			return codec.CorruptCheckpoint("node %q", limits.Clip(n.ID, 64))
 		}
 		known.Put(known.Next(), n.ID, n.Address)
+	}
+	return nil
+}
+
+func (l *checkpointLoader) duties() error {
+	var page codec.CheckpointDuties
+	if err := l.reader.Decode(&page); err != nil {
+		return err
+	}
+	for _, n := range page.Nodes {
+		if !l.s.replicas.Nodes.Knows(n.Index) || n.Duty == datanode.DutyServe || n.Duty > datanode.DutyMaintenance ||
+			(n.Duty == datanode.DutyMaintenance) != (n.Until > 0) {
+			return codec.CorruptCheckpoint("duty %d of node index %d until %d", n.Duty, n.Index, n.Until)
+		}
+		l.s.replicas.Duties.Set(n.Index, replicas.Assignment{Duty: n.Duty, Since: n.Since, Until: n.Until})
 	}
 	return nil
 }

@@ -245,6 +245,12 @@ type (
 		Session uint64
 		datanode.VerifyResult
 	}
+	// SetDuty says what an operator wants of a datanode; until then it serves. Result: *SetDutyResult.
+	SetDuty struct {
+		NodeID string
+		Duty   datanode.Duty
+		For    time.Duration // of a maintenance: 1 s to MaintenanceMax
+	}
 	// Tick drives everything that waits for time. The shell sends one about every Config.TickInterval. No result.
 	Tick struct{}
 )
@@ -288,4 +294,5 @@ func (*Delta) request()            {}
 func (*RecoverResult) request()    {}
 func (*CopyResult) request()       {}
 func (*VerifyResult) request()     {}
+func (*SetDuty) request()          {}
 func (*Tick) request()             {}

@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"time"
 	"unicode/utf8"
 
 	"github.com/whispering-woods/ww/actor/codec"
@@ -96,6 +97,43 @@ func reportBadReplica(s *State, r *ReportBadReplica) (any, *fault.Error) {
 		return nil, err
 	}
 	return &ReportBadReplicaResult{}, nil
+}
+
+// setDuty logs what an operator wants of a datanode. It also serves in safe mode, and asking twice changes nothing.
+func setDuty(state *State, request *SetDuty) (any, *fault.Error) {
+	const op = "change the duty of a datanode"
+	refuse := func(kind fault.Kind, hint, format string, args ...any) (any, *fault.Error) {
+		e := fault.New(kind, op, format, args...)
+		e.Node, e.Hint = limits.Clip(request.NodeID, 64), hint
+		return nil, e
+	}
+	nodes, duties := &state.replicas.Nodes, &state.replicas.Duties
+	node := nodes.Find(request.NodeID)
+	maintenance := request.Duty == datanode.DutyMaintenance
+	switch {
+	case !state.step.Active:
+		return nil, notActive(op)
+	case node == 0:
+		return refuse(fault.NotFound, "see the report for the datanodes that there are", "the datanode is not known")
+	case request.Duty > datanode.DutyMaintenance:
+		return refuse(fault.Invalid, "", "duty %d is not known", request.Duty)
+	case maintenance && (request.For < time.Second || request.For > MaintenanceMax):
+		return refuse(fault.Invalid, "", "a maintenance of %v is not within 1s..%v", request.For, MaintenanceMax)
+	case request.Duty == datanode.DutyDecommission && !nodes.OthersServe(node):
+		return refuse(fault.TooFewNodes, "start another datanode first",
+			"no other live datanode is in service: none could take its replicas")
+	}
+	if maintenance || duties.Of(node).Duty != request.Duty {
+		record := &codec.NodeDutyRecord{Prefix: state.ownPrefix(), Index: node, Duty: request.Duty}
+		if maintenance {
+			record.Until = state.step.Now + request.For.Milliseconds()
+		}
+		if _, err := state.log(record); err != nil {
+			return nil, err
+		}
+	}
+	state.effects.Reply.AfterTxid = state.step.Txid
+	return &SetDutyResult{Node: nodes.StatusOf(node)}, nil
 }
 
 func changeSafeMode(state *State, request *SafeMode) (any, *fault.Error) {

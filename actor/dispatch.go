@@ -51,6 +51,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return clusterStatus(s)
 	case *SafeMode:
 		return changeSafeMode(s, request)
+	case *SetDuty:
+		return setDuty(s, request)
 	case *Format:
 		return format(s, request)
 	case *BecomeActive:

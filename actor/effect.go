@@ -141,6 +141,8 @@ type (
 	}
 	// ReportBadReplicaResult answers ReportBadReplica.
 	ReportBadReplicaResult struct{}
+	// SetDutyResult answers SetDuty.
+	SetDutyResult struct{ Node NodeStatus }
 	// SafeModeResult answers SafeMode: Reason has the numbers while it is on.
 	SafeModeResult struct {
 		On     bool

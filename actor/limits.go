@@ -1,5 +1,7 @@
 package actor
 
+import "time"
+
 // Bounds of everything that peers can make grow.
 const (
 	// chunksPerFileMax bounds a file: 2^20 chunks are 64 TiB at 64 MiB each.
@@ -16,6 +18,9 @@ const (
 	// bounds what is made for it before any was read.
 	checkpointBytesPerChunk = 72
 	checkpointChunksInit    = 16 << 20
+
+	// MaintenanceMax bounds how long a datanode's replicas may count while it is away.
+	MaintenanceMax = 7 * 24 * time.Hour
 
 	// leasesPerTick bounds leases ended and recoveries started in one Tick.
 	leasesPerTick = 1024

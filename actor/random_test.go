@@ -29,6 +29,8 @@ type world struct {
 	lost   map[chunk.ID]bool // the world itself destroyed a replica
 	orders []step.Message
 	trace  bytes.Buffer
+	// punctual nodes tell of each change at once.
+	punctual bool
 }
 
 // writing is a file that a client has open.
@@ -79,7 +81,7 @@ func (w *world) store(node string, r chunk.Replica) {
 		return
 	}
 	w.disks[node][r.ID] = r
-	if w.random.Intn(4) > 0 { // else the delta is late: the next report tells
+	if w.random.Intn(4) > 0 || w.punctual { // else the delta is late: the next report tells
 		w.do(w.stored(node, r))
 	}
 }

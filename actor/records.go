@@ -36,6 +36,7 @@ var recordTypes = [...]recordType{
 	codec.KindRecovered:       ofNamenode(applyRecovered),
 	codec.KindTruncate:        ofClient(applyTruncate),
 	codec.KindSettling:        ofNamenode(applySettling),
+	codec.KindNodeDuty:        ofNamenode(applyNodeDuty),
 }
 
 // recordPointer is a pointer to the struct T of a record.

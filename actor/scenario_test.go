@@ -263,6 +263,11 @@ func (s *scenario) line(line string) string {
 		return s.effects(s.own(&VerifyResult{NodeID: a.words[0], Session: s.sessions[a.words[0]],
 			VerifyResult: datanode.VerifyResult{Chunk: c.Chunk, Generation: c.Generation, Bad: a.keyed["bad"] != "",
 				Error: a.keyed["error"]}}))
+	case "duty":
+		span, _ := time.ParseDuration(a.keyed["for"])
+		duty := map[string]datanode.Duty{"serve": datanode.DutyServe, "decommission": datanode.DutyDecommission,
+			"maintenance": datanode.DutyMaintenance}[a.words[1]]
+		return s.effects(s.own(&SetDuty{NodeID: a.words[0], Duty: duty, For: span}))
 	case "status":
 		return s.effects(s.own(&ClusterStatus{}))
 	case "safe-mode":
@@ -445,12 +450,21 @@ func (s *scenario) result(result any) string {
 		fmt.Fprintf(&b, "files %d, chunks %d, under-replicated %d, missing %d, corrupt %d, open %d, safe mode %v\n",
 			r.Files, r.Chunks, r.UnderReplicated, r.Missing, r.CorruptReplicas, r.OpenFiles, r.SafeMode)
 		for _, n := range r.Nodes {
-			fmt.Fprintf(&b, "  %s live=%v\n", n.NodeID, n.Live)
+			fmt.Fprintf(&b, "  %s live=%v%s\n", n.NodeID, n.Live, dutyOf(n))
 		}
 	default:
 		b.WriteString("ok\n")
 	}
 	return b.String()
+}
+
+// dutyOf describes the duty of a node that does not serve.
+func dutyOf(n NodeStatus) string {
+	if n.Progress.Duty == datanode.DutyServe {
+		return ""
+	}
+	return fmt.Sprintf(" duty %d: needed by %d chunks, %d open, done=%v", n.Progress.Duty, n.Progress.Needed,
+		n.Progress.Open, n.Progress.Done)
 }
 
 func (s *scenario) messages(messages []step.Message) string {

@@ -154,6 +154,13 @@ type NodeStatus struct {
 	AdminAddress     string // host:port; empty if it has none
 	Volumes          []VolumeStatus
 	System           SystemLoad // of its machine
+	// Duty is what an operator wants of it, DutySince since when. A maintenance ends at DutyUntil by itself.
+	Duty                 NodeDuty
+	DutySince, DutyUntil time.Time
+	// NeededChunks would have too few replicas without it although it is out of service; NeededOpenChunks of them
+	// are being written. DutyDone: there is none, which holders of all chunks have confirmed: it can be stopped.
+	NeededChunks, NeededOpenChunks int64
+	DutyDone                       bool
 }
 
 // SystemLoad is what the machine of a datanode was busy with before its last heartbeat; 0 also if it does not tell.
@@ -162,6 +169,21 @@ type SystemLoad struct {
 	Stalled float64 // share of the time in which a process waited for a disk, 0..1
 	// Bytes per second, over all networks but loopback.
 	Received, Sent int64
+}
+
+// NodeDuty is what an operator wants of a datanode.
+type NodeDuty int
+
+// Duties of a datanode. Nothing new is placed on one that does not serve.
+const (
+	NodeServes       NodeDuty = 0
+	NodeDecommission NodeDuty = 1 // its replicas do not count, they are copied to others
+	NodeMaintenance  NodeDuty = 2 // it may be away for a time: its replicas count meanwhile
+)
+
+// String names the duty.
+func (d NodeDuty) String() string {
+	return [...]string{"serve", "decommission", "maintenance"}[max(0, min(d, NodeMaintenance))]
 }
 
 // VolumeStatus is one disk of a datanode as its last heartbeat described it.

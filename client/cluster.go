@@ -83,16 +83,7 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 			Running: checkpoint.GetRunning(), Error: checkpoint.GetError()},
 	}
 	for _, n := range answer.GetNodes() {
-		status.Nodes = append(status.Nodes, NodeStatus{
-			NodeID: n.GetNodeId(), Name: cmp.Or(n.GetName(), n.GetAddress()), Address: n.GetAddress(), Rack: n.GetRack(),
-			Live: n.GetLive(), State: enumText(n.GetState(), "NODE_STATE_"), Registrations: int(n.GetRegistrations()),
-			Version:       n.GetVersion(),
-			CapacityBytes: n.GetCapacityBytes(), FreeBytes: n.GetFreeBytes(), UsedBytes: n.GetUsedBytes(),
-			Replicas: int64(n.GetReplicas()), ActiveWrites: int(n.GetActiveWrites()),
-			ActiveReads:      int(n.GetActiveReads()),
-			LastHeartbeatAge: milliseconds(n.GetLastHeartbeatAgeMs()), AdminAddress: n.GetAdminAddress(),
-			Volumes: volumes(n.GetVolumes()), System: systemLoad(n.GetSystem()),
-		})
+		status.Nodes = append(status.Nodes, nodeStatus(n))
 	}
 	for _, l := range answer.GetLogServers() {
 		status.LogServers = append(status.LogServers, LogServerStatus{NodeID: l.GetNodeId(), Address: l.GetAddress(),
@@ -104,6 +95,42 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 func systemLoad(s *controlpb.SystemLoad) SystemLoad {
 	return SystemLoad{CPU: float64(s.GetCpuPermille()) / 1000, Stalled: float64(s.GetStalledPermille()) / 1000,
 		Received: s.GetReceivedBytesPerSecond(), Sent: s.GetSentBytesPerSecond()}
+}
+
+func nodeStatus(node *controlpb.NodeStatus) NodeStatus {
+	status := NodeStatus{
+		NodeID: node.GetNodeId(), Name: cmp.Or(node.GetName(), node.GetAddress()), Address: node.GetAddress(),
+		Rack: node.GetRack(), Live: node.GetLive(), State: enumText(node.GetState(), "NODE_STATE_"),
+		Registrations: int(node.GetRegistrations()), Version: node.GetVersion(),
+		CapacityBytes: node.GetCapacityBytes(), FreeBytes: node.GetFreeBytes(), UsedBytes: node.GetUsedBytes(),
+		Replicas: int64(node.GetReplicas()), ActiveWrites: int(node.GetActiveWrites()),
+		ActiveReads: int(node.GetActiveReads()), LastHeartbeatAge: milliseconds(node.GetLastHeartbeatAgeMs()),
+		AdminAddress: node.GetAdminAddress(), Volumes: volumes(node.GetVolumes()),
+		System: systemLoad(node.GetSystem()),
+		Duty:   NodeDuty(node.GetDuty()), NeededChunks: int64(node.GetNeededChunks()),
+		NeededOpenChunks: int64(node.GetNeededOpenChunks()), DutyDone: node.GetDutyDone(),
+	}
+	if node.GetDutySinceUnixMs() > 0 {
+		status.DutySince = time.UnixMilli(node.GetDutySinceUnixMs())
+	}
+	if node.GetDutyUntilUnixMs() > 0 {
+		status.DutyUntil = time.UnixMilli(node.GetDutyUntilUnixMs())
+	}
+	return status
+}
+
+// SetNodeDuty says what is wanted of a datanode, by its id. span is how long a maintenance may take, 1 s to 7 days; it
+// is ignored for other duties. The wish is durable on return; what it needs goes on in the background
+// (NodeStatus.DutyDone). Errors: fault.NotFound, fault.Invalid, fault.TooFewNodes.
+func (c *Client) SetNodeDuty(ctx context.Context, nodeID string, duty NodeDuty,
+	span time.Duration) (NodeStatus, error) {
+	request := &controlpb.SetNodeDutyRequest{NodeId: nodeID, Duty: controlpb.NodeDuty(duty)}
+	if duty == NodeMaintenance {
+		request.MaintenanceMs = span.Milliseconds()
+	}
+	a, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "set node duty"},
+		controlpb.NamenodeClient.SetNodeDuty, request)
+	return nodeStatus(a.GetNode()), err
 }
 
 func milliseconds[N int64 | uint64](count N) time.Duration {

@@ -38,6 +38,19 @@ type CheckpointNodes struct {
 	Nodes   []CheckpointNode // in order of their indexes, 1 first
 }
 
+// CheckpointDuty is what an operator wants of one datanode.
+type CheckpointDuty struct {
+	Index        datanode.Index
+	Duty         datanode.Duty
+	Since, Until int64 // Unix ms
+}
+
+// CheckpointDuties are the datanodes that do not serve.
+type CheckpointDuties struct {
+	Version uint8
+	Nodes   []CheckpointDuty // by index
+}
+
 // CheckpointChunk is one chunk of a file.
 type CheckpointChunk struct {
 	ID         chunk.ID

@@ -45,6 +45,7 @@ func samples() []Record {
 		&RecoveredRecord{own, 5, 2, 7, 99},
 		&TruncateRecord{h, 5, "f", 1 << 33, true},
 		&SettlingRecord{own, 5, 2, 7, 99},
+		&NodeDutyRecord{own, 300, datanode.DutyMaintenance, 1_700_000_600_000},
 	}
 }
 

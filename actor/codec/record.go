@@ -30,14 +30,16 @@ const (
 	KindRecovered       Kind = 15
 	KindTruncate        Kind = 16
 	KindSettling        Kind = 18
+	KindNodeDuty        Kind = 17
 
 	// Frames of a checkpoint use the same framing.
-	KindCheckpointHead  Kind = 128
-	KindCheckpointNodes Kind = 129
-	KindCheckpointFiles Kind = 130
-	KindCheckpointRetry Kind = 131
-	KindCheckpointEnd   Kind = 132
-	KindCheckpointMore  Kind = 133
+	KindCheckpointHead   Kind = 128
+	KindCheckpointNodes  Kind = 129
+	KindCheckpointFiles  Kind = 130
+	KindCheckpointRetry  Kind = 131
+	KindCheckpointEnd    Kind = 132
+	KindCheckpointMore   Kind = 133
+	KindCheckpointDuties Kind = 134
 )
 
 // Record is one edit record: a struct that is encoded as a msgpack array, its
@@ -299,3 +301,15 @@ type TruncateRecord struct {
 
 // Kind is KindTruncate.
 func (*TruncateRecord) Kind() Kind { return KindTruncate }
+
+// NodeDutyRecord says what an operator wants of a datanode.
+type NodeDutyRecord struct {
+	Prefix
+	Index datanode.Index
+	Duty  datanode.Duty
+	// Until is when a maintenance ends, in Unix ms; 0 for other duties.
+	Until int64
+}
+
+// Kind is KindNodeDuty.
+func (*NodeDutyRecord) Kind() Kind { return KindNodeDuty }

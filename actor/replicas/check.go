@@ -24,7 +24,33 @@ func (r *Replicas) Check() error {
 	if err := r.repair.check(); err != nil {
 		return err
 	}
+	if err := r.Duties.check(); err != nil {
+		return err
+	}
 	return r.deletion.check()
+}
+
+func (d *Duties) check() error {
+	counted := make([]nodeDuty, len(d.byNode))
+	var err error
+	d.needed.Scan(func(slot namespace.ChunkSlot, n need) bool {
+		for _, node := range n.nodes {
+			counted[node].needed++
+			counted[node].open += int(count(n.open))
+		}
+		if want := d.needOf(slot); d.room.step.Active && d.room.repair.swept() && !n.open && !want.open &&
+			d.room.locations.level(slot) != levelMissing && !slices.Equal(n.nodes, want.nodes) {
+			err = fmt.Errorf("slot %d needs %v out of service, counted %v", slot, want.nodes, n.nodes)
+		}
+		return err == nil
+	})
+	for node := range counted {
+		if n := d.byNode[node]; err == nil && (n.needed != counted[node].needed || n.open != counted[node].open) {
+			return fmt.Errorf("node %d is needed by %d chunks, %d open; counted %d, %d", node, n.needed, n.open,
+				counted[node].needed, counted[node].open)
+		}
+	}
+	return err
 }
 
 // checkLocations compares the locations of one chunk with the chunk, and with its misplaced replicas.
@@ -74,7 +100,7 @@ func (t *misplacedTable) check(room *Replicas) error {
 
 func (r *repair) check() error {
 	var located, missing uint64
-	few, surplus := 0, 0
+	few, surplus, leaving, away := 0, 0, 0, 0
 	for slot := namespace.ChunkSlot(1); slot < r.room.files.Limit(); slot++ {
 		nodes, level := r.room.locations.of(slot), r.room.locations.level(slot)
 		located += count(len(nodes) > 0)
@@ -87,20 +113,26 @@ func (r *repair) check() error {
 			missing++
 		case levelSurplus:
 			surplus++
+		case levelAway:
+			away++
 		default:
 			few++
+			leaving += int(count(level == levelLeaving))
 		}
 	}
 	if located != r.room.locations.count() || missing != r.missing || few != r.few.Len() || surplus != r.surplus.Len() {
 		return fmt.Errorf("located %d, missing %d, too few %d, surplus %d; counted %d, %d, %d, %d",
 			r.room.locations.count(), r.missing, r.few.Len(), r.surplus.Len(), located, missing, few, surplus)
 	}
+	if leaving != r.leaving || away != r.away {
+		return fmt.Errorf("leaving %d, away %d; counted %d, %d", r.leaving, r.away, leaving, away)
+	}
 	copies := make([]int, len(r.copiesTo))
 	for _, c := range r.copies {
 		copies[c.target]++
 	}
 	for slot := range r.retries {
-		if l := r.room.locations.level(slot); l == levelWanted || l == levelSurplus || len(r.retries) > copyRetriesMax {
+		if l := r.room.locations.level(slot); l.sated() || len(r.retries) > copyRetriesMax {
 			return fmt.Errorf("slot %d waits to be copied again, at level %d; %d do", slot, l, len(r.retries))
 		}
 	}

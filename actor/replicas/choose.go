@@ -63,7 +63,7 @@ func (c *Chooser) Possible(op, path string, replication, usual int) *fault.Error
 func (c *Chooser) EnoughNodes(op, path string, replication int) *fault.Error {
 	live, least := 0, c.room.CopiesLeast(replication)
 	for _, n := range c.room.Nodes.all() {
-		live += int(count(n.live()))
+		live += int(count(n.live() && n.serves()))
 	}
 	if live >= replication {
 		return nil
@@ -83,7 +83,7 @@ func (c *Chooser) EnoughNodes(op, path string, replication int) *fault.Error {
 func (c *Chooser) tooFewNodes(op, path, want string) *fault.Error {
 	var live, away []string
 	for _, n := range c.room.Nodes.all() {
-		if n.live() {
+		if n.live() && n.serves() {
 			live = append(live, n.describe())
 		} else {
 			away = append(away, n.describe())

@@ -211,12 +211,12 @@ func (d *deletion) cancel(peer *node, id chunk.ID) {
 	d.room.step.Send(peer.id, &datanode.SendReport{})
 }
 
-// confirmed counts the replicas of a sealed chunk that live nodes told of themselves, and that have reported in full to
-// this namenode, apart from one node.
+// confirmed counts the replicas of a sealed chunk that live nodes told of themselves, which do not leave and have
+// reported in full to this namenode, apart from one node.
 func (d *deletion) confirmed(slot namespace.ChunkSlot, except datanode.Index) int {
 	confirmed := 0
 	for _, node := range d.room.locations.of(slot) {
-		if node != except && d.room.Nodes.at(node).trusted() && d.room.locations.confirmed(slot, node) {
+		if node != except && d.room.Nodes.at(node).confirms() && d.room.locations.confirmed(slot, node) {
 			confirmed++
 		}
 	}

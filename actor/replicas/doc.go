@@ -9,10 +9,11 @@
 //	Suspects    replicas that a reader found bad
 //	Chooser     nodes for new replicas (package placement has the policies)
 //	SafeMode    whether enough is known to change anything
+//	Duties      nodes that operators want out of service
 //	locations, misplaced   where the replicas are, in their place and not
 //	repair, deletion       orders: copies, and all that loses data
 //
-// It owns all of this. Only the ids and addresses of nodes are durable (edit records add them); everything else is
+// It owns all of this. Only the ids, addresses and duties of nodes are durable (edit records set them), the rest is
 // ephemeral: datanodes report it anew to a namenode that starts. Replicas follows the chunks of the namespace as
 // its Observer: that is the seam between them. Orders and events leave through the step.Context. Whether a chunk or
 // a lease may change is not decided here, and nothing here writes a record. No goroutine runs here, and one at a

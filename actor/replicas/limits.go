@@ -47,6 +47,8 @@ const (
 	// joinWait is the time in which all datanodes that run have registered with a new active namenode: they try every
 	// 3 s at least.
 	joinWait = 5 * time.Second
+	// openAssessedPerTick bounds the chunks being written that are looked at again in one Tick for the nodes they need.
+	openAssessedPerTick = 1024
 	// A node that registers flappingRegistrations times within flappingWindow is flapping.
 	flappingRegistrations = 4
 	flappingWindow        = 10 * time.Minute

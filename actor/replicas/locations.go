@@ -30,8 +30,15 @@ type level uint8
 const (
 	levelWanted  level = 0
 	levelMissing level = 1
+	// levelLeaving: enough replicas, of which some are on nodes that leave; levelAway: too few, of which enough are on
+	// nodes in maintenance.
+	levelLeaving level = 253
+	levelAway    level = 254
 	levelSurplus level = 255
 )
+
+// sated reports whether nothing is to be copied.
+func (l level) sated() bool { return l == levelWanted || l == levelAway || l == levelSurplus }
 
 const (
 	flagDirty        = 1 << 0

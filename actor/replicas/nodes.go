@@ -67,6 +67,7 @@ type node struct {
 	name string // for people; "" if it never told this namenode
 	// registered are the times of the last registrations, oldest first.
 	registered []time.Duration
+	duty       datanode.Duty // that it has now
 }
 
 func (n *node) live() bool { return n.liveness == NodeLive }
@@ -126,8 +127,20 @@ func (n *node) busy() int64 {
 	return int64(n.load.ActiveWrites) + int64(n.load.ActiveReads) + int64(n.load.QueuedDiskOps) + n.placed
 }
 
+// serves reports whether no operator wants it out of service. If one does it is leaving: its replicas do not count;
+// or it is excused: its replicas count while it is away.
+func (n *node) serves() bool  { return n.duty == datanode.DutyServe }
+func (n *node) leaving() bool { return n.duty == datanode.DutyDecommission }
+func (n *node) excused() bool { return n.duty == datanode.DutyMaintenance }
+
+// steady reports whether its replicas are there, and stay.
+func (n *node) steady() bool { return !n.dead() && n.serves() }
+
+// confirms reports whether its replicas may stand for others that are deleted.
+func (n *node) confirms() bool { return n.trusted() && !n.leaving() }
+
 // takes reports whether a replica of a size may be placed on it.
-func (n *node) takes(size int64) bool { return n.live() && n.largest >= size }
+func (n *node) takes(size int64) bool { return n.live() && n.serves() && n.largest >= size }
 
 // candidate is the node as policies see it; near is the machine that asks.
 func (n *node) candidate(near string) placement.Candidate {
@@ -211,6 +224,7 @@ func (t *Nodes) Put(index datanode.Index, id, address string) {
 	t.room.misplaced.addNode()
 	t.room.deletion.addNode()
 	t.room.repair.addNode()
+	t.room.Duties.addNode()
 }
 
 func (t *Nodes) at(index datanode.Index) *node { return t.list[index] }
@@ -226,19 +240,19 @@ type Registration struct {
 }
 
 // Register begins a session, and asks for a full report.
-func (t *Nodes) Register(index datanode.Index, r *Registration) {
+func (t *Nodes) Register(index datanode.Index, registration *Registration) {
 	peer, now := t.list[index], t.room.step.Mono
-	peer.session, peer.connected, peer.awaited, peer.at = r.Session, true, false, r.Address
+	peer.session, peer.connected, peer.awaited, peer.at = registration.Session, true, false, registration.Address
 	peer.heard, peer.since = now, now
-	peer.name = limits.Clip(r.Name, limits.TextBytesMax)
+	peer.name = limits.Clip(registration.Name, limits.TextBytesMax)
 	peer.noteRegistration(now)
-	peer.version, peer.admin = limits.Clip(r.Version, limits.TextBytesMax),
-		limits.Clip(r.AdminAddress, limits.TextBytesMax)
-	peer.rack = r.Rack
+	peer.version, peer.admin = limits.Clip(registration.Version, limits.TextBytesMax),
+		limits.Clip(registration.AdminAddress, limits.TextBytesMax)
+	peer.rack = registration.Rack
 	if peer.rack == "" {
 		peer.rack = rackDefault
 	}
-	peer.setVolumes(r.Volumes)
+	peer.setVolumes(registration.Volumes)
 	peer.load, peer.placed = datanode.Load{}, 0
 	t.setComplete(peer, false)
 	t.heard(peer)
@@ -338,6 +352,19 @@ func (t *Nodes) setLiveness(peer *node, to Liveness) {
 	case NodeLive: // what it was not sent while it was silent is due
 		t.room.deletion.wake(peer.index)
 	}
+}
+
+// setDuty notes the duty that a node has now, and has all chunks counted again.
+func (t *Nodes) setDuty(n *node, duty datanode.Duty) {
+	if n.duty != duty {
+		n.duty = duty
+		t.room.repair.sweepAll()
+	}
+}
+
+// OthersServe reports whether a live node other than one is in service.
+func (t *Nodes) OthersServe(than datanode.Index) bool {
+	return slices.ContainsFunc(t.all(), func(n *node) bool { return n.index != than && n.live() && n.serves() })
 }
 
 // setComplete notes whether a full report of the node was received.
@@ -528,7 +555,8 @@ type NodeStatus struct {
 	NodeID, Name, Address, Rack         string // Name is the address if it told none
 	Live                                bool
 	State                               datanode.NodeState
-	Registrations                       int // within the last ten minutes; it stops at flappingRegistrations
+	Progress                            Progress // of what an operator wants of it
+	Registrations                       int      // within the last ten minutes; it stops at flappingRegistrations
 	CapacityBytes, FreeBytes, UsedBytes int64
 	Replicas                            uint64
 	ActiveWrites, ActiveReads           uint32
@@ -541,13 +569,18 @@ type NodeStatus struct {
 // Status describes all nodes.
 func (t *Nodes) Status() []NodeStatus {
 	all := make([]NodeStatus, 0, len(t.list)-1)
-	now := t.room.step.Mono
 	for _, n := range t.all() {
-		all = append(all, NodeStatus{NodeID: n.id, Name: cmp.Or(n.name, n.address), Address: n.address, Rack: n.rack,
-			Live: n.live(), State: n.state(now), Registrations: n.registrations(now), CapacityBytes: n.capacity,
-			FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas, ActiveWrites: n.load.ActiveWrites,
-			ActiveReads: n.load.ActiveReads, System: n.load.System, LastHeartbeatAge: t.room.step.Mono - n.heard,
-			Version: n.version, AdminAddress: n.admin, Volumes: n.volumes})
+		all = append(all, t.StatusOf(n.index))
 	}
 	return all
+}
+
+// StatusOf describes one node.
+func (t *Nodes) StatusOf(index datanode.Index) NodeStatus {
+	n, now := t.list[index], t.room.step.Mono
+	return NodeStatus{NodeID: n.id, Name: cmp.Or(n.name, n.address), Address: n.address, Rack: n.rack, Live: n.live(),
+		State: n.state(now), Registrations: n.registrations(now), Progress: t.room.Duties.progress(n),
+		CapacityBytes: n.capacity, FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas,
+		ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, System: n.load.System,
+		LastHeartbeatAge: now - n.heard, Version: n.version, AdminAddress: n.admin, Volumes: n.volumes}
 }

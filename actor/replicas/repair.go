@@ -19,6 +19,8 @@ type repair struct {
 	few     btree.Map[uint64, struct{}]
 	surplus btree.Map[namespace.ChunkSlot, struct{}]
 	missing uint64
+	leaving int // of few: enough replicas, but some on nodes that leave
+	away    int // too few replicas are there, the others on nodes in maintenance
 	sweep   sweep
 
 	copies   map[namespace.ChunkSlot]*copyOrder
@@ -32,8 +34,9 @@ type repair struct {
 
 // sweep assesses all chunks again, a bounded number per step, after a node's liveness changed.
 type sweep struct {
-	next namespace.ChunkSlot
-	left namespace.ChunkSlot // how many
+	next  namespace.ChunkSlot
+	left  namespace.ChunkSlot // how many
+	limit namespace.ChunkSlot // of the slots when left was counted
 }
 
 // copyOrder is a repair copy under way.
@@ -66,6 +69,7 @@ func (r *repair) assess(slot namespace.ChunkSlot) {
 	if c := r.room.files.Chunk(slot); !c.Open() && (found == levelWanted || found == levelSurplus) {
 		r.room.misplaced.settle(c.ID())
 	}
+	r.room.Duties.assess(slot)
 }
 
 func (r *repair) levelOf(slot namespace.ChunkSlot) level {
@@ -73,23 +77,20 @@ func (r *repair) levelOf(slot namespace.ChunkSlot) level {
 	if c.ID().IsZero() || c.Open() {
 		return levelWanted
 	}
-	nodes := r.room.locations.of(slot)
-	live := 0
-	for _, node := range nodes {
-		if !r.room.Nodes.at(node).dead() {
-			live++
-		}
-	}
-	wanted := r.room.wanted(slot)
-	switch {
-	case live == 0:
+	held, wanted := r.room.tally(r.room.locations.of(slot)), r.room.wanted(slot)
+	switch counted := held.counted(wanted); {
+	case held.alive == 0:
 		return levelMissing
-	case live < wanted:
-		return levelMissing + level(live)
-	case len(nodes) > wanted && live > wanted:
+	case held.steady > wanted:
 		return levelSurplus
+	case held.alive >= wanted && counted >= wanted:
+		return levelWanted
+	case held.alive >= wanted:
+		return levelLeaving
+	case r.room.Duties.bridged(held, wanted):
+		return levelAway
 	}
-	return levelWanted
+	return levelMissing + level(held.alive)
 }
 
 // repairKey orders chunks by the number of their replicas.
@@ -105,35 +106,53 @@ func (r *repair) setLevel(slot namespace.ChunkSlot, to level) {
 	case levelWanted:
 	case levelMissing:
 		r.missing--
+	case levelAway:
+		r.away--
 	case levelSurplus:
 		r.surplus.Delete(slot)
 	default:
 		r.few.Delete(repairKey(old, slot))
+		r.leaving -= int(count(old == levelLeaving))
 	}
 	r.room.locations.setLevel(slot, to)
-	if to == levelWanted || to == levelSurplus {
+	if to.sated() {
 		delete(r.retries, slot)
 	}
 	switch to {
 	case levelWanted:
 	case levelMissing:
 		r.missing++
+	case levelAway:
+		r.away++
 	case levelSurplus:
 		r.surplus.Set(slot, struct{}{})
 	default:
 		r.few.Set(repairKey(to, slot), struct{}{})
+		r.leaving += int(count(to == levelLeaving))
 	}
 }
 
 // counts says of how many chunks there are too few replicas, and of how many none.
-func (r *repair) counts() (few, missing uint64) { return uint64(r.few.Len()), r.missing }
+func (r *repair) counts() (few, missing uint64) {
+	return uint64(r.few.Len() - r.leaving + r.away), r.missing
+}
+
+// swept reports whether all chunks were assessed since the last change that concerns all.
+func (r *repair) swept() bool { return r.sweep.left == 0 }
 
 // sweepAll has all chunks assessed again, once around from where the sweep is.
-func (r *repair) sweepAll() { r.sweep.left = r.room.files.Limit() }
+func (r *repair) sweepAll() {
+	r.sweep.left = r.room.files.Limit()
+	r.sweep.limit = r.sweep.left
+}
 
 // continueSweep assesses the next chunks of a sweep.
 func (r *repair) continueSweep() {
 	limit := r.room.files.Limit()
+	if r.sweep.left > 0 && limit > r.sweep.limit { // chunks were added: it is further around
+		r.sweep.left += limit - r.sweep.limit
+		r.sweep.limit = limit
+	}
 	for done := 0; r.sweep.left > 0 && limit > 1 && done < sweepSlotsPerStep; done++ {
 		if r.sweep.next == 0 || r.sweep.next >= limit {
 			r.sweep.next = 1
@@ -171,7 +190,7 @@ func (r *repair) failed(slot namespace.ChunkSlot, target datanode.Index) {
 	}
 	r.endCopy(slot)
 	r.ended++
-	if l := r.room.locations.level(slot); l == levelWanted || l == levelSurplus {
+	if r.room.locations.level(slot).sated() {
 		return // another replica was found meanwhile
 	}
 	retry, known := r.retries[slot]
@@ -185,6 +204,7 @@ func (r *repair) failed(slot namespace.ChunkSlot, target datanode.Index) {
 // unsealed forgets what a sealed chunk needed.
 func (r *repair) unsealed(slot namespace.ChunkSlot) {
 	r.setLevel(slot, levelWanted)
+	r.room.Duties.forget(slot)
 	r.endCopy(slot)
 }
 
@@ -264,7 +284,7 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 		if n := r.room.Nodes.at(node); !n.dead() {
 			sources = append(sources, node)
 		} else {
-			mayReturn = mayReturn || r.room.Nodes.deadFor(n) < r.room.config.RepairGrace
+			mayReturn = mayReturn || n.serves() && r.room.Nodes.deadFor(n) < r.room.config.RepairGrace
 		}
 	}
 	if len(sources) == 0 || mayReturn && len(sources) > 1 { // with one left there is no time to wait

@@ -37,6 +37,7 @@ type Replicas struct {
 	Suspects   Suspects
 	Chooser    Chooser
 	SafeMode   SafeMode
+	Duties     Duties
 
 	locations locations
 	misplaced misplacedTable
@@ -49,7 +50,7 @@ func New(c Config, s *step.Context) *Replicas {
 	r := &Replicas{config: c, step: s}
 	r.Nodes = Nodes{room: r, list: make([]*node, 1), index: make(map[string]datanode.Index)}
 	r.Reports = Reports{room: r, running: make(map[datanode.Index]*report)}
-	r.OpenChunks, r.Suspects = OpenChunks{r}, Suspects{room: r}
+	r.OpenChunks, r.Suspects, r.Duties = OpenChunks{r}, Suspects{room: r}, Duties{room: r, byNode: make([]nodeDuty, 1)}
 	r.Chooser, r.SafeMode = Chooser{room: r, policy: c.Placement}, SafeMode{room: r}
 	r.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1),
 		unusable: make(map[chunk.ID]int)}
@@ -67,6 +68,9 @@ func (r *Replicas) addLocation(slot namespace.ChunkSlot, node datanode.Index, to
 	r.Reports.list(node, slot)
 	asked := r.locations.unconfirmed(slot) != 0 // soon, with the others
 	if !r.locations.add(slot, node, told) {
+		if told && asked {
+			r.Duties.confirmed(slot)
+		}
 		return
 	}
 	r.repair.located(slot, node)
@@ -256,7 +260,10 @@ func (r *Replicas) watchAgain(id chunk.ID) {
 }
 
 // ChunkReopened notes that the replicas of a chunk are no locations any more.
-func (r *Replicas) ChunkReopened(slot namespace.ChunkSlot) { r.displaceAll(slot) }
+func (r *Replicas) ChunkReopened(slot namespace.ChunkSlot) {
+	r.displaceAll(slot)
+	r.repair.markDirty(slot)
+}
 
 // displaceAll makes the locations of a chunk misplaced replicas.
 func (r *Replicas) displaceAll(slot namespace.ChunkSlot) {
@@ -297,6 +304,7 @@ func (r *Replicas) ChunkDropped(slot namespace.ChunkSlot) {
 // standby saw may be older than the log that it has replayed since.
 func (r *Replicas) Activate() {
 	r.Nodes.activate()
+	r.Duties.refresh()
 	r.deletion.forgetGrace()
 	r.Suspects.forgetAll()
 	for _, id := range r.misplaced.chunks() {
@@ -310,6 +318,7 @@ func (r *Replicas) Activate() {
 // death. An active namenode compares reports and assesses chunks again.
 func (r *Replicas) CheckNodes() {
 	r.Nodes.checkAlive()
+	r.Duties.tick()
 	if r.step.Active {
 		r.Reports.askExpected()
 		r.Reports.continueAll()

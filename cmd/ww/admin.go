@@ -184,7 +184,7 @@ closed; 5: the recovery still runs, try again.`,
 		Example: "  ww admin recover-lease /logs/today",
 	})
 	cmd.RunE = program.askingOf(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
-		closed, err := awaitRecovery(ctx, woods, path, wait)
+		closed, err := await(ctx, wait, func() (bool, error) { return woods.RecoverLease(ctx, path) })
 		if err != nil {
 			return err
 		}
@@ -200,14 +200,13 @@ closed; 5: the recovery still runs, try again.`,
 	return cmd
 }
 
-// awaitRecovery asks until the file is closed or the wait is over.
-func awaitRecovery(ctx context.Context, woods *client.Client, path string,
-	wait time.Duration) (closed bool, err error) {
+// await asks again and again until the answer is yes or the wait is over.
+func await(ctx context.Context, wait time.Duration, ask func() (bool, error)) (done bool, err error) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
-		if closed, err = woods.RecoverLease(ctx, path); closed || err != nil {
-			return closed, err
+		if done, err = ask(); done || err != nil {
+			return done, err
 		}
 		if clock.Sleep(waiting, clock.Real{}, 200*time.Millisecond) != nil {
 			return false, context.Cause(ctx) // nil if only the wait is over

@@ -55,11 +55,10 @@ func testJSON(t *testing.T, system *woods, at string) {
 		{[]string{"admin", "report"},
 			[]string{"cluster: admin_address checkpoint chunks cluster_id corrupt_replicas default_chunk_size " +
 				"default_replication directories epoch files log_servers missing_chunks namenode nodes open_files " +
-				"safe_mode safe_mode_reason server_version txid under_replicated_chunks"}},
+				"safe_mode safe_mode_reason scrub server_version txid under_replicated_chunks"}},
 		{[]string{"admin", "disk", "list"}, []string{
-			"disk: address capacity_bytes directory disk error errors free_bytes live node replicas since state",
-			"disk: address capacity_bytes directory disk error errors free_bytes live node replicas since state",
-			"disk: address capacity_bytes directory disk error errors free_bytes live node replicas since state"}},
+			diskKeys, diskKeys, diskKeys}},
+		{[]string{"admin", "node", "list"}, []string{nodeKeys, nodeKeys, nodeKeys}},
 		{[]string{"admin", "checkpoint"}, []string{"checkpoint: bytes txid"}},
 		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")},
 			[]string{"profile: address bytes file kind node read_with"}},
@@ -92,6 +91,15 @@ func testJSON(t *testing.T, system *woods, at string) {
 	require.Equal(t, exitUsage, r.code)
 	require.Equal(t, "error", objects(t, r.stderr)[0]["type"], "also for an error in the flags")
 }
+
+// diskKeys and nodeKeys are those of a disk and a datanode in JSON.
+const diskKeys = "disk: address busy capacity_bytes directory disk error errors free_bytes live name node replicas " +
+	"scrub since state"
+
+const nodeKeys = "node: active_reads active_writes address admin_address capacity_bytes cpu disk_stalled duty " +
+	"duty_done duty_since duty_until free_bytes last_heartbeat_seconds live name needed_chunks needed_open_chunks " +
+	"node rack " +
+	"received_bytes_per_second registrations replicas sent_bytes_per_second server_version state used_bytes"
 
 func testShell(t *testing.T, system *woods, at string) {
 	local := localFile(t, []byte("hello\n"))
@@ -180,6 +188,7 @@ func testBadInput(t *testing.T, system *woods, at string) {
 		{[]string{"get", at, ""}, exitUsage, []string{"empty"}},
 		{[]string{"admin", "frobnicate"}, exitUsage, []string{"frobnicate"}},
 		{[]string{"admin", "disk", "list", "nobody"}, exitNotFound, []string{"nobody", "ww admin node list"}},
+		{[]string{"admin", "node", "decommission", "nobody"}, exitNotFound, []string{"nobody", "ww admin node list"}},
 		{[]string{"admin", "profile", "nobody"}, exitNotFound, []string{"nobody", "ww admin node list"}},
 		{[]string{"admin", "profile", "namenode", "speed"}, exitUsage, []string{"speed", "cpu"}},
 		{[]string{"admin", "profile", "namenode", "cpu", "10"}, exitUsage, []string{"10s"}},

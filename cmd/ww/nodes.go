@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +20,8 @@ const nodeHelp = "NODE is a datanode's name (datanode.name), its address, its id
 
 func newNode(program *app) *cobra.Command {
 	return group(&cobra.Command{Use: "node", Short: "look at datanodes, and take them out of service",
-		Example: "  ww admin node list"}, newNodeList(program))
+		Example: "  ww admin node list"}, newNodeList(program), newDecommission(program), newMaintenance(program),
+		newRecommission(program))
 }
 
 func newNodeList(program *app) *cobra.Command {
@@ -27,7 +32,8 @@ func newNodeList(program *app) *cobra.Command {
 
 The states are live, flapping (live, but it registered at least 4 times within ten minutes), stale (its stream broke
 or it is silent: nothing new is placed on it, and it is read last) and dead (silent for namenode.dead_after, or
-without any disk: its replicas do not count).`,
+without any disk: its replicas do not count). Of a datanode out of service the line says how many chunks still need
+it, or that none does.`,
 		Example:           "  ww admin node list\n  ww admin node list --json | jq 'select(.state != \"live\")'",
 		Args:              arguments(0, 1),
 		ValidArgsFunction: program.completeNode,
@@ -87,7 +93,10 @@ func nodeRecord(n client.NodeStatus) record {
 		"used_bytes": n.UsedBytes, "free_bytes": n.FreeBytes, "admin_address": n.AdminAddress, "replicas": n.Replicas,
 		"active_writes": n.ActiveWrites, "active_reads": n.ActiveReads,
 		"cpu": n.System.CPU, "disk_stalled": n.System.Stalled, "received_bytes_per_second": n.System.Received,
-		"sent_bytes_per_second": n.System.Sent, "last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
+		"sent_bytes_per_second":  n.System.Sent,
+		"last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
+		"duty":                   n.Duty.String(), "duty_since": stamp(n.DutySince), "duty_until": stamp(n.DutyUntil),
+		"duty_done": n.DutyDone, "needed_chunks": n.NeededChunks, "needed_open_chunks": n.NeededOpenChunks,
 	}
 }
 
@@ -97,9 +106,119 @@ func (p *printer) node(n client.NodeStatus) {
 	if n.Name != n.Address {
 		address = "  " + n.Address
 	}
-	p.text("  %-21s%s  %-8s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads%s", n.Name, address, n.State,
-		n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas,
-		n.ActiveWrites, n.ActiveReads, systemText(n.System))
+	p.text("  %-21s%s  %-8s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads%s", n.Name, address,
+		n.State, n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas,
+		n.ActiveWrites, n.ActiveReads, systemText(n.System)+dutyText(n, "  "))
+}
+
+// dutyText says how far a datanode out of service is, after a separator; empty if it serves.
+func dutyText(node client.NodeStatus, separator string) string {
+	left := ""
+	if !node.DutyDone {
+		left = fmt.Sprintf(", %s left", count(int(node.NeededChunks), "chunk"))
+		if node.NeededOpenChunks > 0 {
+			left += fmt.Sprintf(" (%d being written)", node.NeededOpenChunks)
+		}
+		if node.NeededChunks == 0 {
+			left = ", not confirmed yet"
+		}
+	}
+	until := node.DutyUntil.Local().Format(time.DateTime)
+	switch {
+	case node.Duty == client.NodeDecommission && node.DutyDone:
+		return separator + "decommissioned: it can be stopped"
+	case node.Duty == client.NodeDecommission:
+		return separator + "decommissioning" + left
+	case node.Duty == client.NodeMaintenance && time.Now().After(node.DutyUntil):
+		return separator + "its maintenance ended at " + until
+	case node.Duty == client.NodeMaintenance && node.DutyDone:
+		return separator + "in maintenance until " + until + ": it can be stopped"
+	case node.Duty == client.NodeMaintenance:
+		return separator + "goes to maintenance until " + until + left
+	}
+	return ""
+}
+
+func newDecommission(program *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "decommission [flags] NODE",
+		Short: "move all chunks off a datanode, so that it can go",
+		Long: `Copy what a datanode holds to others, so that it can be stopped for good. ` + nodeHelp + `
+
+At once nothing new is placed on it and its replicas count no more; they are still read and copied from. It is
+decommissioned when no chunk needs it, those that are being written included, and the holders of all chunks have
+confirmed this. ww admin node list shows how many are left, ww admin node recommission takes the wish back.
+With --wait the command returns then. Exit code 0: accepted, or with --wait decommissioned; 5: the wait was over.`,
+		Example: "  ww admin node decommission dn3\n  ww admin node decommission --wait --timeout 2h dn3",
+	}
+	return program.dutyVerb(cmd, client.NodeDecommission, new(time.Duration))
+}
+
+func newMaintenance(program *app) *cobra.Command {
+	span := time.Hour
+	cmd := &cobra.Command{
+		Use:   "maintenance [flags] NODE",
+		Short: "let a datanode be away for a time without copying what it holds",
+		Long: `Let a datanode be away for a time. ` + nodeHelp + `
+
+Nothing new is placed on it, and while it is away its chunks are not copied, except those of which fewer than two
+others would be left: they are copied at once, and until they are, the list says how many are left. After --for, or
+with ww admin node recommission, it is a datanode like others: if it is still away, its chunks are copied.
+With --wait the command returns when the datanode can be stopped. Exit code 0: accepted, or with --wait it can be
+stopped; 5: the wait was over.`,
+		Example: "  ww admin node maintenance --for 30m --wait dn3",
+	}
+	cmd.Flags().DurationVar(&span, "for", span, "how long it may be away, at most 168h")
+	return program.dutyVerb(cmd, client.NodeMaintenance, &span)
+}
+
+func newRecommission(program *app) *cobra.Command {
+	return program.dutyVerb(&cobra.Command{
+		Use:     "recommission [flags] NODE",
+		Short:   "take a datanode back into service",
+		Long:    `End a decommission or a maintenance at once: the datanode serves again. ` + nodeHelp,
+		Example: "  ww admin node recommission dn3",
+	}, client.NodeServes, new(time.Duration))
+}
+
+// dutyVerb makes cmd the verb that asks for a duty of one datanode.
+func (a *app) dutyVerb(cmd *cobra.Command, duty client.NodeDuty, span *time.Duration) *cobra.Command {
+	var wait bool
+	var most time.Duration
+	if duty != client.NodeServes {
+		cmd.Flags().BoolVar(&wait, "wait", false, "return when no chunk needs the datanode")
+		cmd.Flags().DurationVar(&most, "timeout", 0, "how long to wait at most; 0: as long as it takes")
+	}
+	cmd.Args = arguments(1, 1)
+	cmd.ValidArgsFunction = a.completeNode
+	cmd.RunE = a.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) error {
+		nodes, err := nodesOf(ctx, woods, args)
+		if err != nil {
+			return err
+		}
+		node, err := woods.SetNodeDuty(ctx, nodes[0].NodeID, duty, *span)
+		if err != nil {
+			return err
+		}
+		done := true
+		if wait {
+			done, err = await(ctx, cmp.Or(most, math.MaxInt64), func() (bool, error) {
+				nodes, err := nodesOf(ctx, woods, []string{node.NodeID})
+				if err == nil {
+					node = nodes[0]
+				}
+				return node.DutyDone, err
+			})
+		}
+		out.object("node", nodeRecord(node))
+		out.text("%s: %s", node.Name, cmp.Or(dutyText(node, ""), "in service"))
+		if err == nil && !done {
+			return &fault.Error{Kind: fault.Busy, Node: node.Name, Reason: "chunks still need the datanode",
+				Hint: "the wish stands: see `ww admin node list`"}
+		}
+		return err
+	})
+	return cmd
 }
 
 // completeNode offers the names of datanodes.

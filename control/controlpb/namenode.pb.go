@@ -75,6 +75,57 @@ func (SafeModeAction) EnumDescriptor() ([]byte, []int) {
 	return file_controlpb_namenode_proto_rawDescGZIP(), []int{0}
 }
 
+// NodeDuty has the values of datanode.Duty.
+type NodeDuty int32
+
+const (
+	// It serves.
+	NodeDuty_NODE_DUTY_UNSPECIFIED  NodeDuty = 0
+	NodeDuty_NODE_DUTY_DECOMMISSION NodeDuty = 1
+	NodeDuty_NODE_DUTY_MAINTENANCE  NodeDuty = 2
+)
+
+// Enum value maps for NodeDuty.
+var (
+	NodeDuty_name = map[int32]string{
+		0: "NODE_DUTY_UNSPECIFIED",
+		1: "NODE_DUTY_DECOMMISSION",
+		2: "NODE_DUTY_MAINTENANCE",
+	}
+	NodeDuty_value = map[string]int32{
+		"NODE_DUTY_UNSPECIFIED":  0,
+		"NODE_DUTY_DECOMMISSION": 1,
+		"NODE_DUTY_MAINTENANCE":  2,
+	}
+)
+
+func (x NodeDuty) Enum() *NodeDuty {
+	p := new(NodeDuty)
+	*p = x
+	return p
+}
+
+func (x NodeDuty) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeDuty) Descriptor() protoreflect.EnumDescriptor {
+	return file_controlpb_namenode_proto_enumTypes[1].Descriptor()
+}
+
+func (NodeDuty) Type() protoreflect.EnumType {
+	return &file_controlpb_namenode_proto_enumTypes[1]
+}
+
+func (x NodeDuty) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeDuty.Descriptor instead.
+func (NodeDuty) EnumDescriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+}
+
 // NodeState has the values of datanode.NodeState.
 type NodeState int32
 
@@ -115,11 +166,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_controlpb_namenode_proto_enumTypes[1].Descriptor()
+	return file_controlpb_namenode_proto_enumTypes[2].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_controlpb_namenode_proto_enumTypes[1]
+	return &file_controlpb_namenode_proto_enumTypes[2]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -128,7 +179,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
 }
 
 type SafeModeRequest struct {
@@ -2646,6 +2697,111 @@ func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
 	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
 }
 
+type SetNodeDutyRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Duty   NodeDuty               `protobuf:"varint,2,opt,name=duty,proto3,enum=ww.control.v1.NodeDuty" json:"duty,omitempty"`
+	// How long a maintenance may take at most.
+	MaintenanceMs int64 `protobuf:"varint,3,opt,name=maintenance_ms,json=maintenanceMs,proto3" json:"maintenance_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNodeDutyRequest) Reset() {
+	*x = SetNodeDutyRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNodeDutyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNodeDutyRequest) ProtoMessage() {}
+
+func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNodeDutyRequest.ProtoReflect.Descriptor instead.
+func (*SetNodeDutyRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *SetNodeDutyRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *SetNodeDutyRequest) GetDuty() NodeDuty {
+	if x != nil {
+		return x.Duty
+	}
+	return NodeDuty_NODE_DUTY_UNSPECIFIED
+}
+
+func (x *SetNodeDutyRequest) GetMaintenanceMs() int64 {
+	if x != nil {
+		return x.MaintenanceMs
+	}
+	return 0
+}
+
+type SetNodeDutyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          *NodeStatus            `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNodeDutyResponse) Reset() {
+	*x = SetNodeDutyResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNodeDutyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNodeDutyResponse) ProtoMessage() {}
+
+func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNodeDutyResponse.ProtoReflect.Descriptor instead.
+func (*SetNodeDutyResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *SetNodeDutyResponse) GetNode() *NodeStatus {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
 type ClusterStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2654,7 +2810,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2822,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +2835,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
 }
 
 type NodeStatus struct {
@@ -2704,7 +2860,16 @@ type NodeStatus struct {
 	Rack  string    `protobuf:"bytes,15,opt,name=rack,proto3" json:"rack,omitempty"`
 	State NodeState `protobuf:"varint,16,opt,name=state,proto3,enum=ww.control.v1.NodeState" json:"state,omitempty"`
 	// How often it registered within the last ten minutes.
-	Registrations uint32      `protobuf:"varint,17,opt,name=registrations,proto3" json:"registrations,omitempty"`
+	Registrations   uint32   `protobuf:"varint,17,opt,name=registrations,proto3" json:"registrations,omitempty"`
+	Duty            NodeDuty `protobuf:"varint,18,opt,name=duty,proto3,enum=ww.control.v1.NodeDuty" json:"duty,omitempty"`
+	DutySinceUnixMs int64    `protobuf:"varint,19,opt,name=duty_since_unix_ms,json=dutySinceUnixMs,proto3" json:"duty_since_unix_ms,omitempty"`
+	// Of a maintenance; after it the node serves.
+	DutyUntilUnixMs int64 `protobuf:"varint,20,opt,name=duty_until_unix_ms,json=dutyUntilUnixMs,proto3" json:"duty_until_unix_ms,omitempty"`
+	// Chunks that need the node although it is out of service, and those of them that are being written.
+	NeededChunks     uint64 `protobuf:"varint,21,opt,name=needed_chunks,json=neededChunks,proto3" json:"needed_chunks,omitempty"`
+	NeededOpenChunks uint64 `protobuf:"varint,22,opt,name=needed_open_chunks,json=neededOpenChunks,proto3" json:"needed_open_chunks,omitempty"`
+	// No chunk needs it, which is confirmed by the holders of all: it can be stopped.
+	DutyDone      bool        `protobuf:"varint,23,opt,name=duty_done,json=dutyDone,proto3" json:"duty_done,omitempty"`
 	System        *SystemLoad `protobuf:"bytes,30,opt,name=system,proto3" json:"system,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2712,7 +2877,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +2889,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +2902,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -2859,6 +3024,48 @@ func (x *NodeStatus) GetRegistrations() uint32 {
 	return 0
 }
 
+func (x *NodeStatus) GetDuty() NodeDuty {
+	if x != nil {
+		return x.Duty
+	}
+	return NodeDuty_NODE_DUTY_UNSPECIFIED
+}
+
+func (x *NodeStatus) GetDutySinceUnixMs() int64 {
+	if x != nil {
+		return x.DutySinceUnixMs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetDutyUntilUnixMs() int64 {
+	if x != nil {
+		return x.DutyUntilUnixMs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetNeededChunks() uint64 {
+	if x != nil {
+		return x.NeededChunks
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetNeededOpenChunks() uint64 {
+	if x != nil {
+		return x.NeededOpenChunks
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetDutyDone() bool {
+	if x != nil {
+		return x.DutyDone
+	}
+	return false
+}
+
 func (x *NodeStatus) GetSystem() *SystemLoad {
 	if x != nil {
 		return x.System
@@ -2881,7 +3088,7 @@ type LogServerStatus struct {
 
 func (x *LogServerStatus) Reset() {
 	*x = LogServerStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3100,7 @@ func (x *LogServerStatus) String() string {
 func (*LogServerStatus) ProtoMessage() {}
 
 func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3113,7 @@ func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
 func (*LogServerStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LogServerStatus) GetNodeId() string {
@@ -2973,7 +3180,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3192,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3205,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -3153,7 +3360,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3372,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3385,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckpointStatus) GetTxid() uint64 {
@@ -3233,7 +3440,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3452,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3258,7 +3465,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
@@ -3283,7 +3490,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3502,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +3515,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CheckpointResponse) GetTxid() uint64 {
@@ -3533,8 +3740,14 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
 	"\amissing\x18\x05 \x01(\bR\amissing\"\x1a\n" +
-	"\x18ReportBadReplicaResponse\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xf5\x04\n" +
+	"\x18ReportBadReplicaResponse\"\x81\x01\n" +
+	"\x12SetNodeDutyRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12+\n" +
+	"\x04duty\x18\x02 \x01(\x0e2\x17.ww.control.v1.NodeDutyR\x04duty\x12%\n" +
+	"\x0emaintenance_ms\x18\x03 \x01(\x03R\rmaintenanceMs\"D\n" +
+	"\x13SetNodeDutyResponse\x12-\n" +
+	"\x04node\x18\x01 \x01(\v2\x19.ww.control.v1.NodeStatusR\x04node\"\x16\n" +
+	"\x14ClusterStatusRequest\"\xec\x06\n" +
 	"\n" +
 	"NodeStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -3556,7 +3769,13 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04name\x18\x0e \x01(\tR\x04name\x12\x12\n" +
 	"\x04rack\x18\x0f \x01(\tR\x04rack\x12.\n" +
 	"\x05state\x18\x10 \x01(\x0e2\x18.ww.control.v1.NodeStateR\x05state\x12$\n" +
-	"\rregistrations\x18\x11 \x01(\rR\rregistrations\x121\n" +
+	"\rregistrations\x18\x11 \x01(\rR\rregistrations\x12+\n" +
+	"\x04duty\x18\x12 \x01(\x0e2\x17.ww.control.v1.NodeDutyR\x04duty\x12+\n" +
+	"\x12duty_since_unix_ms\x18\x13 \x01(\x03R\x0fdutySinceUnixMs\x12+\n" +
+	"\x12duty_until_unix_ms\x18\x14 \x01(\x03R\x0fdutyUntilUnixMs\x12#\n" +
+	"\rneeded_chunks\x18\x15 \x01(\x04R\fneededChunks\x12,\n" +
+	"\x12needed_open_chunks\x18\x16 \x01(\x04R\x10neededOpenChunks\x12\x1b\n" +
+	"\tduty_done\x18\x17 \x01(\bR\bdutyDone\x121\n" +
 	"\x06system\x18\x1e \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\x97\x01\n" +
 	"\x0fLogServerStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -3609,13 +3828,17 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x1cSAFE_MODE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SAFE_MODE_ACTION_GET\x10\x01\x12\x1a\n" +
 	"\x16SAFE_MODE_ACTION_ENTER\x10\x02\x12\x1a\n" +
-	"\x16SAFE_MODE_ACTION_LEAVE\x10\x03*\x80\x01\n" +
+	"\x16SAFE_MODE_ACTION_LEAVE\x10\x03*\\\n" +
+	"\bNodeDuty\x12\x19\n" +
+	"\x15NODE_DUTY_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16NODE_DUTY_DECOMMISSION\x10\x01\x12\x19\n" +
+	"\x15NODE_DUTY_MAINTENANCE\x10\x02*\x80\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
 	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x042\x82\r\n" +
+	"\x0fNODE_STATE_DEAD\x10\x042\xd8\r\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -3636,7 +3859,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\vRenewLeases\x12!.ww.control.v1.RenewLeasesRequest\x1a\".ww.control.v1.RenewLeasesResponse\x12c\n" +
 	"\x10ReportBadReplica\x12&.ww.control.v1.ReportBadReplicaRequest\x1a'.ww.control.v1.ReportBadReplicaResponse\x12Z\n" +
 	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponse\x12K\n" +
-	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponse\x12Q\n" +
+	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponse\x12T\n" +
+	"\vSetNodeDuty\x12!.ww.control.v1.SetNodeDutyRequest\x1a\".ww.control.v1.SetNodeDutyResponse\x12Q\n" +
 	"\n" +
 	"Checkpoint\x12 .ww.control.v1.CheckpointRequest\x1a!.ww.control.v1.CheckpointResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
 
@@ -3652,149 +3876,157 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 	return file_controlpb_namenode_proto_rawDescData
 }
 
-var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
-	(NodeState)(0),                   // 1: ww.control.v1.NodeState
-	(*SafeModeRequest)(nil),          // 2: ww.control.v1.SafeModeRequest
-	(*SafeModeResponse)(nil),         // 3: ww.control.v1.SafeModeResponse
-	(*FileInfo)(nil),                 // 4: ww.control.v1.FileInfo
-	(*MkdirRequest)(nil),             // 5: ww.control.v1.MkdirRequest
-	(*MkdirResponse)(nil),            // 6: ww.control.v1.MkdirResponse
-	(*CreateRequest)(nil),            // 7: ww.control.v1.CreateRequest
-	(*CreateResponse)(nil),           // 8: ww.control.v1.CreateResponse
-	(*ChunkCommit)(nil),              // 9: ww.control.v1.ChunkCommit
-	(*AddChunksRequest)(nil),         // 10: ww.control.v1.AddChunksRequest
-	(*AddChunksResponse)(nil),        // 11: ww.control.v1.AddChunksResponse
-	(*CompleteRequest)(nil),          // 12: ww.control.v1.CompleteRequest
-	(*CompleteResponse)(nil),         // 13: ww.control.v1.CompleteResponse
-	(*AbandonRequest)(nil),           // 14: ww.control.v1.AbandonRequest
-	(*AbandonResponse)(nil),          // 15: ww.control.v1.AbandonResponse
-	(*AppendRequest)(nil),            // 16: ww.control.v1.AppendRequest
-	(*AppendResponse)(nil),           // 17: ww.control.v1.AppendResponse
-	(*RecoverPipelineRequest)(nil),   // 18: ww.control.v1.RecoverPipelineRequest
-	(*RecoverPipelineResponse)(nil),  // 19: ww.control.v1.RecoverPipelineResponse
-	(*UpdatePipelineRequest)(nil),    // 20: ww.control.v1.UpdatePipelineRequest
-	(*UpdatePipelineResponse)(nil),   // 21: ww.control.v1.UpdatePipelineResponse
-	(*RenameRequest)(nil),            // 22: ww.control.v1.RenameRequest
-	(*RenameResponse)(nil),           // 23: ww.control.v1.RenameResponse
-	(*RemoveRequest)(nil),            // 24: ww.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 25: ww.control.v1.RemoveResponse
-	(*RecoverLeaseRequest)(nil),      // 26: ww.control.v1.RecoverLeaseRequest
-	(*RecoverLeaseResponse)(nil),     // 27: ww.control.v1.RecoverLeaseResponse
-	(*TruncateRequest)(nil),          // 28: ww.control.v1.TruncateRequest
-	(*TruncateResponse)(nil),         // 29: ww.control.v1.TruncateResponse
-	(*ListRequest)(nil),              // 30: ww.control.v1.ListRequest
-	(*ListResponse)(nil),             // 31: ww.control.v1.ListResponse
-	(*StatRequest)(nil),              // 32: ww.control.v1.StatRequest
-	(*StatResponse)(nil),             // 33: ww.control.v1.StatResponse
-	(*LocateRequest)(nil),            // 34: ww.control.v1.LocateRequest
-	(*LocateResponse)(nil),           // 35: ww.control.v1.LocateResponse
-	(*SummaryRequest)(nil),           // 36: ww.control.v1.SummaryRequest
-	(*SummaryResponse)(nil),          // 37: ww.control.v1.SummaryResponse
-	(*RenewLeasesRequest)(nil),       // 38: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 39: ww.control.v1.RenewLeasesResponse
-	(*GrowableChunk)(nil),            // 40: ww.control.v1.GrowableChunk
-	(*ReportBadReplicaRequest)(nil),  // 41: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 42: ww.control.v1.ReportBadReplicaResponse
-	(*ClusterStatusRequest)(nil),     // 43: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 44: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 45: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 46: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 47: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 48: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 49: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 50: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 51: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 52: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 53: ww.control.v1.VolumeState
-	(*SystemLoad)(nil),               // 54: ww.control.v1.SystemLoad
+	(NodeDuty)(0),                    // 1: ww.control.v1.NodeDuty
+	(NodeState)(0),                   // 2: ww.control.v1.NodeState
+	(*SafeModeRequest)(nil),          // 3: ww.control.v1.SafeModeRequest
+	(*SafeModeResponse)(nil),         // 4: ww.control.v1.SafeModeResponse
+	(*FileInfo)(nil),                 // 5: ww.control.v1.FileInfo
+	(*MkdirRequest)(nil),             // 6: ww.control.v1.MkdirRequest
+	(*MkdirResponse)(nil),            // 7: ww.control.v1.MkdirResponse
+	(*CreateRequest)(nil),            // 8: ww.control.v1.CreateRequest
+	(*CreateResponse)(nil),           // 9: ww.control.v1.CreateResponse
+	(*ChunkCommit)(nil),              // 10: ww.control.v1.ChunkCommit
+	(*AddChunksRequest)(nil),         // 11: ww.control.v1.AddChunksRequest
+	(*AddChunksResponse)(nil),        // 12: ww.control.v1.AddChunksResponse
+	(*CompleteRequest)(nil),          // 13: ww.control.v1.CompleteRequest
+	(*CompleteResponse)(nil),         // 14: ww.control.v1.CompleteResponse
+	(*AbandonRequest)(nil),           // 15: ww.control.v1.AbandonRequest
+	(*AbandonResponse)(nil),          // 16: ww.control.v1.AbandonResponse
+	(*AppendRequest)(nil),            // 17: ww.control.v1.AppendRequest
+	(*AppendResponse)(nil),           // 18: ww.control.v1.AppendResponse
+	(*RecoverPipelineRequest)(nil),   // 19: ww.control.v1.RecoverPipelineRequest
+	(*RecoverPipelineResponse)(nil),  // 20: ww.control.v1.RecoverPipelineResponse
+	(*UpdatePipelineRequest)(nil),    // 21: ww.control.v1.UpdatePipelineRequest
+	(*UpdatePipelineResponse)(nil),   // 22: ww.control.v1.UpdatePipelineResponse
+	(*RenameRequest)(nil),            // 23: ww.control.v1.RenameRequest
+	(*RenameResponse)(nil),           // 24: ww.control.v1.RenameResponse
+	(*RemoveRequest)(nil),            // 25: ww.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 26: ww.control.v1.RemoveResponse
+	(*RecoverLeaseRequest)(nil),      // 27: ww.control.v1.RecoverLeaseRequest
+	(*RecoverLeaseResponse)(nil),     // 28: ww.control.v1.RecoverLeaseResponse
+	(*TruncateRequest)(nil),          // 29: ww.control.v1.TruncateRequest
+	(*TruncateResponse)(nil),         // 30: ww.control.v1.TruncateResponse
+	(*ListRequest)(nil),              // 31: ww.control.v1.ListRequest
+	(*ListResponse)(nil),             // 32: ww.control.v1.ListResponse
+	(*StatRequest)(nil),              // 33: ww.control.v1.StatRequest
+	(*StatResponse)(nil),             // 34: ww.control.v1.StatResponse
+	(*LocateRequest)(nil),            // 35: ww.control.v1.LocateRequest
+	(*LocateResponse)(nil),           // 36: ww.control.v1.LocateResponse
+	(*SummaryRequest)(nil),           // 37: ww.control.v1.SummaryRequest
+	(*SummaryResponse)(nil),          // 38: ww.control.v1.SummaryResponse
+	(*RenewLeasesRequest)(nil),       // 39: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 40: ww.control.v1.RenewLeasesResponse
+	(*GrowableChunk)(nil),            // 41: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 42: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 43: ww.control.v1.ReportBadReplicaResponse
+	(*SetNodeDutyRequest)(nil),       // 44: ww.control.v1.SetNodeDutyRequest
+	(*SetNodeDutyResponse)(nil),      // 45: ww.control.v1.SetNodeDutyResponse
+	(*ClusterStatusRequest)(nil),     // 46: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 47: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 48: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 49: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 50: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 51: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 52: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 53: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 54: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 55: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 56: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 57: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	50, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
-	4,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	50, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
-	4,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	51, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	50, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
-	9,  // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	51, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	50, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
-	9,  // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	4,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	50, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	50, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
-	4,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	51, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	50, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	52, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	52, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	50, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	50, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	50, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	50, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	50, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
-	4,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
-	4,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
-	4,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
-	4,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	51, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	40, // 29: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
-	53, // 30: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	1,  // 31: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
-	54, // 32: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
-	44, // 33: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	45, // 34: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	47, // 35: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	5,  // 36: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	7,  // 37: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	10, // 38: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	12, // 39: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	14, // 40: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	16, // 41: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	18, // 42: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	20, // 43: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	22, // 44: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	24, // 45: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	26, // 46: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	28, // 47: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	30, // 48: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	32, // 49: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	34, // 50: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	36, // 51: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	38, // 52: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	41, // 53: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	43, // 54: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	2,  // 55: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	48, // 56: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	6,  // 57: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	8,  // 58: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	11, // 59: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	13, // 60: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	15, // 61: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	17, // 62: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	19, // 63: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	21, // 64: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	23, // 65: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	25, // 66: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	27, // 67: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	29, // 68: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	31, // 69: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	33, // 70: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	35, // 71: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	37, // 72: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	39, // 73: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	42, // 74: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	46, // 75: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	3,  // 76: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	49, // 77: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	57, // [57:78] is the sub-list for method output_type
-	36, // [36:57] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	53, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	5,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
+	53, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	5,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
+	54, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	53, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	10, // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	54, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	53, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	10, // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	5,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
+	53, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	53, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	5,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
+	54, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	53, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	55, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	53, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	53, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	53, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	53, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	53, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	5,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
+	5,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
+	5,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
+	5,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
+	54, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	41, // 29: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	1,  // 30: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
+	47, // 31: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
+	56, // 32: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	2,  // 33: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
+	1,  // 34: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
+	57, // 35: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	47, // 36: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	48, // 37: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	50, // 38: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	6,  // 39: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	8,  // 40: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	11, // 41: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	13, // 42: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	15, // 43: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	17, // 44: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	19, // 45: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	21, // 46: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	23, // 47: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	25, // 48: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	27, // 49: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	29, // 50: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	31, // 51: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	33, // 52: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	35, // 53: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	37, // 54: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	39, // 55: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	42, // 56: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	46, // 57: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	3,  // 58: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	44, // 59: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
+	51, // 60: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	7,  // 61: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	9,  // 62: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	12, // 63: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	14, // 64: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	16, // 65: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	18, // 66: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	20, // 67: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	22, // 68: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	24, // 69: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	26, // 70: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	28, // 71: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	30, // 72: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	32, // 73: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	34, // 74: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	36, // 75: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	38, // 76: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	40, // 77: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	43, // 78: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	49, // 79: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	4,  // 80: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	45, // 81: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
+	52, // 82: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	61, // [61:83] is the sub-list for method output_type
+	39, // [39:61] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -3808,8 +4040,8 @@ func file_controlpb_namenode_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   48,
+			NumEnums:      3,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -41,6 +41,7 @@ const (
 	Namenode_ReportBadReplica_FullMethodName = "/ww.control.v1.Namenode/ReportBadReplica"
 	Namenode_ClusterStatus_FullMethodName    = "/ww.control.v1.Namenode/ClusterStatus"
 	Namenode_SafeMode_FullMethodName         = "/ww.control.v1.Namenode/SafeMode"
+	Namenode_SetNodeDuty_FullMethodName      = "/ww.control.v1.Namenode/SetNodeDuty"
 	Namenode_Checkpoint_FullMethodName       = "/ww.control.v1.Namenode/Checkpoint"
 )
 
@@ -85,6 +86,8 @@ type NamenodeClient interface {
 	ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error)
 	// SafeMode asks for, or changes, the namenode's safe mode.
 	SafeMode(ctx context.Context, in *SafeModeRequest, opts ...grpc.CallOption) (*SafeModeResponse, error)
+	// SetNodeDuty says what an operator wants of a datanode.
+	SetNodeDuty(ctx context.Context, in *SetNodeDutyRequest, opts ...grpc.CallOption) (*SetNodeDutyResponse, error)
 	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
 	// answers once the log server has it on its disk, or after a few seconds that
 	// it is pending: ask again with the txid of the answer.
@@ -299,6 +302,16 @@ func (c *namenodeClient) SafeMode(ctx context.Context, in *SafeModeRequest, opts
 	return out, nil
 }
 
+func (c *namenodeClient) SetNodeDuty(ctx context.Context, in *SetNodeDutyRequest, opts ...grpc.CallOption) (*SetNodeDutyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNodeDutyResponse)
+	err := c.cc.Invoke(ctx, Namenode_SetNodeDuty_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *namenodeClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckpointResponse)
@@ -350,6 +363,8 @@ type NamenodeServer interface {
 	ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error)
 	// SafeMode asks for, or changes, the namenode's safe mode.
 	SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error)
+	// SetNodeDuty says what an operator wants of a datanode.
+	SetNodeDuty(context.Context, *SetNodeDutyRequest) (*SetNodeDutyResponse, error)
 	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
 	// answers once the log server has it on its disk, or after a few seconds that
 	// it is pending: ask again with the txid of the answer.
@@ -423,6 +438,9 @@ func (UnimplementedNamenodeServer) ClusterStatus(context.Context, *ClusterStatus
 }
 func (UnimplementedNamenodeServer) SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SafeMode not implemented")
+}
+func (UnimplementedNamenodeServer) SetNodeDuty(context.Context, *SetNodeDutyRequest) (*SetNodeDutyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNodeDuty not implemented")
 }
 func (UnimplementedNamenodeServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
@@ -808,6 +826,24 @@ func _Namenode_SafeMode_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_SetNodeDuty_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNodeDutyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).SetNodeDuty(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_SetNodeDuty_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).SetNodeDuty(ctx, req.(*SetNodeDutyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Namenode_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckpointRequest)
 	if err := dec(in); err != nil {
@@ -912,6 +948,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SafeMode",
 			Handler:    _Namenode_SafeMode_Handler,
+		},
+		{
+			MethodName: "SetNodeDuty",
+			Handler:    _Namenode_SetNodeDuty_Handler,
 		},
 		{
 			MethodName: "Checkpoint",

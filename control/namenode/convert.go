@@ -40,12 +40,18 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 		OpenFiles: r.OpenFiles, Version: r.Version, DefaultReplication: r.DefaultReplication,
 		DefaultChunkSize: r.DefaultChunkSize}
 	for _, n := range r.Nodes {
-		out.Nodes = append(out.Nodes, &controlpb.NodeStatus{NodeId: n.NodeID, Name: n.Name, Address: n.Address, Rack: n.Rack,
-			Live: n.Live, State: controlpb.NodeState(n.State), Registrations: uint32(n.Registrations),
-			CapacityBytes: n.CapacityBytes, FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas,
-			ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads, System: rpc.SystemToProto(n.System),
-			LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress,
-			Volumes: rpc.VolumesToProto(n.Volumes)})
+		out.Nodes = append(out.Nodes, nodeToProto(n))
 	}
 	return out
+}
+
+func nodeToProto(n actor.NodeStatus) *controlpb.NodeStatus {
+	return &controlpb.NodeStatus{NodeId: n.NodeID, Name: n.Name, Address: n.Address, Rack: n.Rack,
+		Live: n.Live, State: controlpb.NodeState(n.State), Registrations: uint32(n.Registrations),
+		Duty: controlpb.NodeDuty(n.Progress.Duty), DutySinceUnixMs: n.Progress.Since, DutyUntilUnixMs: n.Progress.Until,
+		NeededChunks: uint64(n.Progress.Needed), NeededOpenChunks: uint64(n.Progress.Open), DutyDone: n.Progress.Done,
+		CapacityBytes: n.CapacityBytes, FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas,
+		ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads, System: rpc.SystemToProto(n.System),
+		LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress,
+		Volumes: rpc.VolumesToProto(n.Volumes)}
 }

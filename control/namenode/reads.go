@@ -3,9 +3,11 @@ package namenode
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"github.com/whispering-woods/ww/actor"
 	"github.com/whispering-woods/ww/control/controlpb"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
@@ -118,4 +120,23 @@ func (s *service) SafeMode(ctx context.Context, m *controlpb.SafeModeRequest) (*
 	}
 	r, err := read[actor.SafeModeResult](ctx, s, op, &actor.SafeMode{Action: actor.SafeModeAction(m.Action)}, invalid)
 	return &controlpb.SafeModeResponse{On: r.On, Reason: r.Reason}, err
+}
+
+// SetNodeDuty takes a datanode out of service, or back.
+func (s *service) SetNodeDuty(ctx context.Context,
+	message *controlpb.SetNodeDutyRequest) (*controlpb.SetNodeDutyResponse, error) {
+	const op = "set node duty"
+	invalid := checkNodes(op, []string{message.NodeId})
+	if invalid == nil && (message.Duty < 0 || message.Duty > controlpb.NodeDuty_NODE_DUTY_MAINTENANCE ||
+		message.MaintenanceMs < 0 || message.MaintenanceMs > actor.MaintenanceMax.Milliseconds()) {
+		invalid = malformed(op, "duty %d for %d ms", message.Duty, message.MaintenanceMs)
+	}
+	r, err := read[actor.SetDutyResult](ctx, s, op, &actor.SetDuty{NodeID: message.NodeId,
+		Duty: datanode.Duty(message.Duty), For: time.Duration(message.MaintenanceMs) * time.Millisecond}, invalid)
+	if err != nil {
+		return nil, err
+	}
+	s.server.logger.Info("an operator changes the duty of a datanode", keyNode, message.NodeId, "duty",
+		message.Duty.String(), keyPeer, peerOf(ctx))
+	return &controlpb.SetNodeDutyResponse{Node: nodeToProto(r.Node)}, nil
 }

@@ -52,5 +52,15 @@ const (
 	NodeDead                      // silent for longer, or without any disk: its replicas do not count
 )
 
+// Duty is what an operator wants of a datanode.
+type Duty uint8
+
+// Duties of a datanode. Nothing new is placed on one that does not serve.
+const (
+	DutyServe        Duty = iota
+	DutyDecommission      // it goes: its replicas do not count, they are copied to others
+	DutyMaintenance       // it may be away for a time: its replicas count meanwhile
+)
+
 // Index is the number by which the records of a namenode name a datanode; 0 means none.
 type Index uint16

@@ -1,0 +1,106 @@
+package actor
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
+)
+
+// command gives a node of the world another duty, at random. Two others keep serving.
+func (w *world) command() {
+	id := w.nodes[w.random.Intn(len(w.nodes))]
+	serving := 0
+	for _, n := range read[ClusterStatusResult](w.harness, &ClusterStatus{}).Nodes {
+		if n.NodeID != id && n.Progress.Duty == datanode.DutyServe {
+			serving++
+		}
+	}
+	duty := datanode.Duty(w.random.Intn(3))
+	if serving < 2 {
+		duty = datanode.DutyServe
+	}
+	w.do(w.own(&SetDuty{NodeID: id, Duty: duty, For: time.Duration(1+w.random.Intn(60)) * time.Second}))
+}
+
+// copies counts the disks with a sealed chunk, but for those of the nodes that leave.
+func (w *world) copies(id chunk.ID, generation chunk.Generation, leaving map[string]bool) (found int) {
+	for node, disk := range w.disks {
+		if r, there := disk[id]; there && !leaving[node] && r.State == chunk.Sealed && r.Generation == generation {
+			found++
+		}
+	}
+	return found
+}
+
+// dutiesHold compares what the namenode says of nodes out of service with all disks, and reports whether no chunk needs
+// any of them.
+func (w *world) dutiesHold() (done bool) {
+	status := read[ClusterStatusResult](w.harness, &ClusterStatus{})
+	leaving, gone := make(map[string]bool), []string(nil)
+	done = true
+	for _, n := range status.Nodes {
+		leaving[n.NodeID] = n.Progress.Duty == datanode.DutyDecommission
+		if leaving[n.NodeID] && n.Progress.Done {
+			gone = append(gone, n.NodeID)
+		}
+		done = done && (n.Progress.Duty == datanode.DutyServe || n.Progress.Done)
+	}
+	files := w.s.files
+	for slot := range files.Limit() {
+		record := files.Chunk(slot)
+		if record.ID().IsZero() || record.Open() || w.lost[record.ID()] {
+			continue
+		}
+		for _, node := range gone {
+			if r := w.disks[node][record.ID()]; r.State != chunk.Sealed || r.Generation != record.Generation() {
+				continue
+			}
+			require.GreaterOrEqual(w.t, w.copies(record.ID(), record.Generation(), leaving),
+				files.Inode(record).Replication(), "%s is said to be decommissioned, yet %s needs it", node,
+				record.ID())
+		}
+	}
+	return done
+}
+
+// Whatever operators want, in whatever order, and whichever nodes stop meanwhile: nothing is said to be decommissioned
+// that is needed, it comes to an end, and then every chunk has its copies on nodes that stay.
+func TestDutiesEndWithEveryChunkInItsPlace(t *testing.T) {
+	for seed := range int64(40) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			w := newWorld(t, seed)
+			w.punctual = true // what a node never told, nobody can wait for
+			for range 150 {
+				w.round()
+				if w.random.Intn(8) == 0 {
+					w.command()
+				}
+				w.dutiesHold()
+			}
+			for client := byte(1); client <= 3; client++ { // no writer is left
+				for _, f := range w.files {
+					w.do(w.as(client, &Abandon{FileID: f.id}))
+				}
+			}
+			w.files = nil
+			for _, n := range w.nodes {
+				w.join(n)
+			}
+			require.Eventually(t, func() bool {
+				w.elapse(time.Minute)
+				for _, n := range w.nodes { // what was late is told
+					w.do(w.report(n, w.held(n)...))
+				}
+				w.obey()
+				status := read[ClusterStatusResult](w.harness, &ClusterStatus{})
+				return w.dutiesHold() && status.OpenFiles == 0 && status.UnderReplicated == 0
+			}, time.Minute, time.Microsecond)
+			w.same()
+		})
+	}
+}
