@@ -179,7 +179,8 @@ func TestCallerThatLeftIsSkipped(t *testing.T) {
 	log := newFakeLog()
 	cluster := startCluster(t, 0, Options{Log: log})
 	blocked, entered := make(chan struct{}), make(chan struct{})
-	cluster.server.current.Load().mailbox <- newCall(blockingContext{entered: entered, release: blocked}, nil)
+	stuck := blockingContext{Context: t.Context(), entered: entered, release: blocked}
+	cluster.server.current.Load().mailbox <- newCall(stuck, nil)
 	<-entered
 	ctx, cancel := context.WithCancel(context.Background())
 	left := async(func() error {
