@@ -321,6 +321,9 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 
 // hurry orders a copy of a chunk that somebody waits for, whether repairs run yet or not.
 func (r *repair) hurry(slot namespace.ChunkSlot) {
+	if c := r.copies[slot]; c != nil && !r.room.Nodes.at(c.target).live() {
+		r.endCopy(slot) // it hangs, perhaps: another one can take it
+	}
 	if r.copies[slot] == nil && len(r.copies) < r.room.config.CopiesTotal {
 		r.maybeCopy(slot)
 	}
