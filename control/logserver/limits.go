@@ -8,7 +8,7 @@ import "time"
 //	connections  connectionsDefault · ≈ 19 KiB (control/rpc)            19 MiB
 //	readers      each tailMessageBytes + limits.BatchBytesMax           5 MiB
 //	index        24 bytes per pointStride entries                        1 MB for 10 million
-//	start        one segment, while it is verified                      64 MiB
+//	start        one segment, while it is verified; a scrub too         64 MiB
 const (
 	// inFlightPerStream bounds the batches of one Append stream that wait for
 	// their fsync; the next one waits in the client's flow-control window.
@@ -48,6 +48,8 @@ const (
 	barrierTimeout   = 10 * time.Second
 	transferTimeout  = 2 * time.Second
 	applyTimeout     = 5 * time.Second // for a place in raft's queue
+	// scrubFirst passes between a start and its first scrub.
+	scrubFirst = 10 * time.Minute
 	// scrubRestMin lies between two scrubs also when one takes longer than the period.
 	scrubRestMin = time.Second
 	// checkpointFetchInterval: a server that follows asks the leader for a newer checkpoint.

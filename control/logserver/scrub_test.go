@@ -77,7 +77,7 @@ func TestTheScrubFindsADamagedCheckpoint(t *testing.T) {
 	stat, err := os.Stat(path)
 	require.NoError(t, err)
 	flip(t, path, stat.Size()/2)
-	o.ScrubPeriod, o.Logger = time.Hour, slog.New(slog.DiscardHandler)
+	o.ScrubPeriod, o.Logger = time.Millisecond, slog.New(slog.DiscardHandler)
 	server, _ = start(t, o)
 	require.Eventually(t, func() bool { return server.keeper.files.All()[0].Damage != nil }, scrubWait,
 		time.Millisecond)

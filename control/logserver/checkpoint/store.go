@@ -251,6 +251,9 @@ func (c *Store) Scrub(wait func(bytes int64) error) (verified int64, err error) 
 		if file.Damage != nil {
 			continue
 		}
+		if err := c.uncache(file); err != nil {
+			c.logger.Warn("a checkpoint is verified as the page cache has it", "checkpoint", file.Name, "err", err)
+		}
 		var stopped error
 		_, err := verify(c.fs, c.path(file), func(bytes int64) error {
 			stopped = wait(bytes)
@@ -267,6 +270,15 @@ func (c *Store) Scrub(wait func(bytes int64) error) (verified int64, err error) 
 		}
 	}
 	return verified, nil
+}
+
+// uncache has the next reader of a file read from the disk.
+func (c *Store) uncache(f File) error {
+	file, err := c.fs.OpenFile(c.path(f), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Uncache(0, 0), file.Close())
 }
 
 // Unreadable remembers that a namenode cannot read the checkpoint of a txid.

@@ -12,6 +12,8 @@ const (
 	// is read into memory when it is verified.
 	SegmentBytesMin = 1 << 20
 	SegmentBytesMax = 256 << 20
+	// scrubPieceBytes is what a scrub reads at once: the disk has to sync meanwhile.
+	scrubPieceBytes = 1 << 20
 	// segmentFileBytesMax bounds a log file: the last write, of up to
 	// EntriesPerWriteMax entries, may exceed the segment's size by itself.
 	segmentFileBytesMax = SegmentBytesMax + EntriesPerWriteMax*entry.BytesMax + 64<<20
