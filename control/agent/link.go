@@ -69,6 +69,7 @@ func (l *link) run(ctx context.Context) {
 		wasRegistered := l.noteEnded(err)
 		if wasRegistered {
 			failures = 0
+			l.observeLast()
 		}
 		failures++
 		pause := backoff.Spread(backoff.Exponential{First: backoffFirst, Max: backoffMax}.After(failures))
@@ -102,6 +103,15 @@ func (l *link) run(ctx context.Context) {
 		}
 	}
 	l.noteEnded(&fault.Error{Kind: fault.Closed, Op: "agent"})
+}
+
+// observeLast writes down how far the namenode's log was when its stream ended: what comes next under its address may
+// be an older copy of it.
+func (l *link) observeLast() {
+	last := l.snapshot()
+	if err := l.agent.options.Store.ObserveEpoch(last.Epoch, last.Txid); err != nil && !errors.Is(err, fault.Fenced) {
+		l.logger.Warn("the namenode's last txid is not written down", keyTxid, last.Txid, keyError, err)
+	}
 }
 
 // isRefusal reports whether an early retry is of no use: one side is of another
