@@ -240,11 +240,11 @@ func recoverResult(state *State, result *RecoverResult) *fault.Error {
 	}
 	recovery.Stop(0)
 	if problem != "" {
-		// A later Tick tries another primary.
+		// A later Tick tries another primary. This is no error of the message: one would cut the node's stream.
 		recovery.Stop(state.step.Mono + time.Duration(min(recovery.Started(), 20))*state.config.TickInterval)
-		e := fault.New(fault.Unavailable, op, "recovery failed: %s", limits.Clip(problem, 1024))
-		e.Chunk, e.Node = result.Chunk.String(), result.NodeID
-		return e
+		state.step.Emit(step.Event{Kind: step.EventRecoveryFailed, NodeID: result.NodeID, Chunk: result.Chunk,
+			FileID: id, Text: limits.Clip(problem, 1024)})
+		return nil
 	}
 	index := state.files.Chunk(slot).Index()
 	state.replicas.OpenChunks.Trust(slot, chunk.Replica{State: chunk.Sealed, Generation: result.Generation,

@@ -351,6 +351,11 @@ func (s *scenario) effects(e Effects) string {
 		b.WriteString("ok\n")
 	}
 	b.WriteString(s.records(len(s.log) - len(e.Records)))
+	for _, event := range e.Events {
+		if event.Kind == step.EventRecoveryFailed {
+			fmt.Fprintf(&b, "  recovery of %s failed: %s (%s)\n", s.name(event.Chunk), event.Text, event.NodeID)
+		}
+	}
 	b.WriteString(s.messages(e.Messages))
 	return b.String()
 }

@@ -60,6 +60,7 @@ const (
 	EventLeaseExpired
 	EventRecoveryStarted
 	EventRecoveryDone
+	EventRecoveryFailed // an attempt
 	EventCopyOrdered
 	EventDeleteOrdered
 	EventReplicaSuspected

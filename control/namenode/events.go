@@ -20,6 +20,7 @@ var eventTexts = map[step.EventKind]struct {
 	step.EventLeaseExpired:     {slog.LevelWarn, "lease expired"},
 	step.EventRecoveryStarted:  {slog.LevelInfo, "chunk recovery ordered"},
 	step.EventRecoveryDone:     {slog.LevelInfo, "chunk recovered"},
+	step.EventRecoveryFailed:   {slog.LevelWarn, "chunk recovery failed, it is tried again"},
 	step.EventCopyOrdered:      {slog.LevelInfo, "replica copy ordered"},
 	step.EventDeleteOrdered:    {slog.LevelDebug, "replica deletion ordered"},
 	step.EventReplicaSuspected: {slog.LevelWarn, "bad replica"},
