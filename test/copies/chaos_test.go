@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -211,6 +212,9 @@ func (c *chaos) restart(node int, gone time.Duration) {
 	c.during(&c.mu.datanodes[node], func() error {
 		c.tell("datanode %d is stopped, for %s", node, gone)
 		err := process.Stop()
+		if err != nil && strings.HasSuffix(err.Error(), "exit status 130") {
+			err = nil // it was told to stop while it started
+		}
 		pause(context.Background(), gone)
 		c.tell("datanode %d starts", node)
 		return errors.Join(err, process.Start())
