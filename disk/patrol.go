@@ -181,7 +181,9 @@ func (p *patrol) Strays(last byte) {
 			p.volume.logger.Warn("file is not a replica and is left alone", "path", p.volume.path(relative))
 			continue
 		}
-		p.note(p.stray(name))
+		if !name.Hidden { // a copy under way, or what is left of one: a start drops it
+			p.note(p.stray(name))
+		}
 	}
 }
 

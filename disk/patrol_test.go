@@ -334,6 +334,20 @@ func TestTheScrubDoesNotDisturbWriters(t *testing.T) {
 	require.Empty(t, entries)
 }
 
+func TestTheScrubLeavesACopyBesideAStaleReplicaAlone(t *testing.T) {
+	s := openStore(t, testOptions(simdisk.NewMem()))
+	w := mustCreate(t, s, testID(1))
+	mustAppend(t, w, pattern(1, 5000), true)
+	mustSeal(t, w)
+	newer, err := s.Create(testID(1), 2, CreateOptions{ChunkSize: testChunkSize, Hidden: true})
+	require.NoError(t, err)
+	mustAppend(t, newer, pattern(2, 6000), true)
+	scrubAll(t, s)
+	mustSeal(t, newer)
+	requireContent(t, s, testID(1), pattern(2, 6000))
+	require.Zero(t, scrubAll(t, s).BadTotal)
+}
+
 func TestTheScrubIsPeriodicAndBounded(t *testing.T) {
 	o := testOptions(simdisk.NewMem())
 	o.ScrubPeriod, o.ScrubBandwidth = time.Hour, 1<<20
