@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -34,19 +35,14 @@ not.`,
 		Example: "  ww admin scrub 127.0.0.1:7720\n  ww admin scrub /photos",
 		Args:    arguments(1, 1),
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		woods, err := program.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		out := program.printer()
+	cmd.RunE = program.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) error {
 		if strings.HasPrefix(args[0], "/") {
 			scrub := pathScrub{woods: woods, out: out}
-			err := scrub.below(cmd.Context(), args[0])
-			return out.done(errors.Join(err, scrub.show(args[0])))
+			err := scrub.below(ctx, args[0])
+			return errors.Join(err, scrub.show(args[0]))
 		}
-		return out.done(program.scrubNode(cmd.Context(), woods, out, args[0], detached))
-	}
+		return program.scrubNode(ctx, woods, out, args[0], detached)
+	})
 	cmd.Flags().BoolVar(&detached, "detach", false, "do not wait; ww admin disk list shows how far it is")
 	return cmd
 }
@@ -100,7 +96,7 @@ func (s *nodeScrub) wait(ctx context.Context) error {
 		if len(s.wanted) == 0 {
 			return badReplicas(int(s.bad), s.node.Address)
 		}
-		if err := pause(ctx, scrubPoll); err != nil {
+		if err := clock.Sleep(ctx, clock.Real{}, scrubPoll); err != nil {
 			return err
 		}
 	}
@@ -198,18 +194,6 @@ func (t scrubTotals) text() string {
 	}
 	return text + fmt.Sprintf("; %d under way, %s in the last passes, %d bad in all", t.running, size(t.bytes, true),
 		t.bad)
-}
-
-// pause waits for a while.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // badReplicas is the error of a scrub that found some.
