@@ -10,6 +10,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
@@ -215,24 +216,9 @@ func (k *checkpointKeeper) watch() {
 	if len(server.options.Peers) < 2 {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	server.watchers.Go(func() {
-		defer cancel()
-		<-server.health.stopping
-	})
-	timer := server.options.Clock.NewTimer(checkpointFetchInterval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-server.health.stopping:
-			return
-		case <-server.health.failed:
-			return
-		case <-timer.C():
-			if err := k.fetch(ctx); err != nil && ctx.Err() == nil {
-				server.options.Logger.Warn("the leader's checkpoint was not fetched", "err", err)
-			}
-			timer.Reset(checkpointFetchInterval)
+	for clock.Sleep(server.good, server.options.Clock, checkpointFetchInterval) == nil {
+		if err := k.fetch(server.good); err != nil && server.good.Err() == nil {
+			server.options.Logger.Warn("the leader's checkpoint was not fetched", "err", err)
 		}
 	}
 }

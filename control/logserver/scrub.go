@@ -12,23 +12,13 @@ import (
 // become unreadable, and a start would find out too late. A damaged checkpoint is not used any more. Of a damaged log
 // the server tells in LogStatus, and goes on: what it writes is good, and two new checkpoints replace what is not.
 func (s *Server) scrub() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	s.watchers.Go(func() {
-		defer cancel()
-		select {
-		case <-s.health.stopping:
-		case <-s.health.failed:
-		case <-ctx.Done():
-		}
-	})
 	// A start has just verified the log, with the memory of one file, as a scrub takes it.
-	_ = clock.Sleep(ctx, s.options.Clock, min(s.options.ScrubPeriod, scrubFirst)) // the loop looks at ctx
-	for ctx.Err() == nil {
+	_ = clock.Sleep(s.good, s.options.Clock, min(s.options.ScrubPeriod, scrubFirst)) // the loop looks at it
+	for s.good.Err() == nil {
 		began := s.options.Clock.Now()
-		s.scrubOnce(ctx)
+		s.scrubOnce(s.good)
 		rest := s.options.ScrubPeriod - s.options.Clock.Now().Sub(began)
-		_ = clock.Sleep(ctx, s.options.Clock, max(rest, scrubRestMin)) // the loop looks at ctx
+		_ = clock.Sleep(s.good, s.options.Clock, max(rest, scrubRestMin)) // the loop looks at it
 	}
 }
 

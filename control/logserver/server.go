@@ -14,6 +14,7 @@ import (
 	"github.com/whispering-woods/ww/control/logserver/checkpoint"
 	"github.com/whispering-woods/ww/control/logserver/walcheck"
 	"github.com/whispering-woods/ww/control/rpc"
+	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -23,6 +24,7 @@ type Server struct {
 	options   Options
 	lock      io.Closer
 	health    *health
+	good      context.Context // of the watchers; ends when the server stops, or fails for good
 	gate      gate
 	mark      *walcheck.Mark
 	store     *store
@@ -105,6 +107,15 @@ func (s *Server) start() (err error) {
 		return err
 	}
 	s.fsm.rebase(first, files.Usable(first))
+	good, end := context.WithCancel(context.Background())
+	s.good = good
+	s.watchers.Go(func() {
+		defer end()
+		select {
+		case <-s.health.stopping:
+		case <-s.health.failed:
+		}
+	})
 	s.watchers.Go(s.watchLeadership)
 	s.watchers.Go(s.keeper.watch)
 	s.watchers.Go(s.watchMark)
@@ -296,19 +307,11 @@ func (s *Server) lead() bool {
 
 // watchMark writes the mark while the log grows.
 func (s *Server) watchMark() {
-	timer := s.options.Clock.NewTimer(markInterval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-s.health.stopping:
-			return
-		case <-timer.C():
-			if applied := s.fsm.view().applied; applied > s.mark.Index() && s.store.failed() == nil {
-				if err := s.mark.Write(applied, false, false); err != nil {
-					_ = s.store.fail("write mark", err)
-				}
+	for clock.Sleep(s.good, s.options.Clock, markInterval) == nil {
+		if applied := s.fsm.view().applied; applied > s.mark.Index() && s.store.failed() == nil {
+			if err := s.mark.Write(applied, false, false); err != nil {
+				_ = s.store.fail("write mark", err)
 			}
-			timer.Reset(markInterval)
 		}
 	}
 }
