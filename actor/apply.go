@@ -482,3 +482,18 @@ func applyTruncate(state *State, record *codec.TruncateRecord) (*TruncateResult,
 	}
 	return &TruncateResult{Info: state.info(slot, record.Name), Done: !record.Cut}, nil
 }
+
+func applyReplication(state *State, record *codec.ReplicationRecord) (*SetReplicationResult, error) {
+	slot, err := state.tree.File(record.File)
+	if err != nil {
+		return nil, err
+	}
+	if limits.CheckReplication(uint32(record.Replication)) != "" || record.Replication == 0 {
+		return nil, namespace.Inconsistent("file %d cannot have %d replicas", record.File, record.Replication)
+	}
+	state.tree.SetReplication(slot, record.Replication)
+	for chunk := state.tree.Inode(slot).First(); chunk != 0; chunk = state.files.Chunk(chunk).Next() {
+		state.replicas.Reassess(chunk)
+	}
+	return &SetReplicationResult{Info: state.info(slot, record.Name)}, nil
+}

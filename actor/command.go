@@ -114,6 +114,12 @@ type (
 	// RecoverLease ends another client's lease at once, renewed or not: an
 	// operator's word. Result: *RecoverLeaseResult.
 	RecoverLease struct{ Path string }
+	// SetReplication changes how many replicas a closed file wants of each chunk. Result: *SetReplicationResult; copies
+	// and deletions follow.
+	SetReplication struct {
+		Path        string
+		Replication uint32
+	}
 	// Truncate cuts a closed file. Result: *TruncateResult.
 	Truncate struct {
 		Path   string
@@ -275,6 +281,7 @@ func (*Rename) request()           {}
 func (*Remove) request()           {}
 func (*RecoverLease) request()     {}
 func (*Truncate) request()         {}
+func (*SetReplication) request()   {}
 func (*List) request()             {}
 func (*Stat) request()             {}
 func (*Locate) request()           {}

@@ -33,6 +33,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return mutate(s, "remove", request, remove)
 	case *RecoverLease:
 		return mutate(s, "recover lease", request, recoverLease)
+	case *SetReplication:
+		return mutate(s, "set replication", request, setReplication)
 	case *Truncate:
 		return mutate(s, "truncate", request, truncate)
 	case *List:

@@ -95,6 +95,8 @@ type (
 	}
 	// RecoverLeaseResult answers RecoverLease: false means that recovery has begun.
 	RecoverLeaseResult struct{ Closed bool }
+	// SetReplicationResult answers SetReplication.
+	SetReplicationResult struct{ Info FileInfo }
 	// TruncateResult answers Truncate: Done is false while the last chunk is being cut.
 	TruncateResult struct {
 		Info FileInfo

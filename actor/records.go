@@ -37,6 +37,7 @@ var recordTypes = [...]recordType{
 	codec.KindTruncate:        ofClient(applyTruncate),
 	codec.KindSettling:        ofNamenode(applySettling),
 	codec.KindNodeDuty:        ofNamenode(applyNodeDuty),
+	codec.KindReplication:     ofClient(applyReplication),
 }
 
 // recordPointer is a pointer to the struct T of a record.

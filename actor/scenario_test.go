@@ -321,6 +321,8 @@ func (s *scenario) mutation(verb string, a args) Request {
 		return &Remove{Path: path, Recursive: a.has("recursive")}
 	case "recover-lease":
 		return &RecoverLease{Path: path}
+	case "setrep":
+		return &SetReplication{Path: path, Replication: uint32(a.number("replication"))}
 	case "truncate":
 		return &Truncate{Path: path, Length: int64(a.number("length"))}
 	}

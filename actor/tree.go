@@ -223,3 +223,23 @@ func (s *State) findFile(at where) (namespace.InodeSlot, *fault.Error) {
 func (s *State) dependOn(txid uint64) {
 	s.effects.Reply.AfterTxid = max(s.effects.Reply.AfterTxid, txid)
 }
+
+func setReplication(state *State, request *SetReplication) (any, *fault.Error) {
+	at := where{"set replication", request.Path}
+	slot, err := state.findFile(at)
+	if err != nil {
+		return nil, err
+	}
+	inode := state.tree.Inode(slot)
+	_, name := namespace.SplitPath(request.Path)
+	switch problem := limits.CheckReplication(request.Replication); {
+	case problem != "" || request.Replication == 0:
+		return nil, at.refuse(fault.Invalid, "", "%s", cmp.Or(problem, "replication 0"))
+	case state.leases.Of(inode.ID()) != nil:
+		return nil, state.leaseHeld(at, state.leases.Of(inode.ID()))
+	case inode.Replication() == int(request.Replication):
+		return &SetReplicationResult{Info: state.info(slot, name)}, nil
+	}
+	return state.log(&codec.ReplicationRecord{Prefix: state.prefix(), File: inode.ID(), Name: name,
+		Replication: uint8(request.Replication)})
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"iter"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/whispering-woods/ww/client/internal/lifetime"
@@ -12,6 +13,7 @@ import (
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // Stat describes the file or directory at path. Error: fault.NotFound.
@@ -118,6 +120,37 @@ func (c *Client) Truncate(ctx context.Context, path string, length int64) (FileI
 		}
 	}
 	return info, nil
+}
+
+// SetReplication changes how many copies a closed file has of each chunk; they are made and removed after the return.
+// Errors: fault.NotFound, fault.IsDirectory, fault.Invalid, fault.LeaseHeld.
+func (c *Client) SetReplication(ctx context.Context, path string, replication int) (FileInfo, error) {
+	what := clean("set replication", &path)
+	if reason := limits.CheckReplication(replication); reason != "" || replication == 0 {
+		return FileInfo{}, &fault.Error{Kind: fault.Invalid, Op: what.Op, Path: path,
+			Reason: cmp.Or(reason, "a file has at least one copy")}
+	}
+	a, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.SetReplication,
+		&controlpb.SetReplicationRequest{Header: &controlpb.MutationHeader{}, Path: path,
+			Replication: uint32(replication)})
+	return fileInfo(path, a.GetInfo()), err
+}
+
+// AwaitReplication returns when the namenode knows of exactly as many replicas of each chunk of a file. The context
+// bounds the wait.
+func (c *Client) AwaitReplication(ctx context.Context, path string, replication int) error {
+	for wait := truncatePollFirst; ; wait = min(2*wait, truncatePollMost) {
+		chunks, err := c.Locate(ctx, path, 0, 0)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(chunks, func(l ChunkLocation) bool { return len(l.Replicas) != replication }) {
+			return nil
+		}
+		if clock.Sleep(ctx, c.clock, wait) != nil {
+			return lifetime.Ended(ctx, "await replication", path, nil)
+		}
+	}
 }
 
 // RecoverLease ends another client's lease on path at once, renewed or not, and closes the file at what its replicas

@@ -44,6 +44,7 @@ func samples() []Record {
 		&RecoverLeaseRecord{own, 5, true, 2, 7},
 		&RecoveredRecord{own, 5, 2, 7, 99},
 		&TruncateRecord{h, 5, "f", 1 << 33, true},
+		&ReplicationRecord{h, 5, "f", 2},
 		&SettlingRecord{own, 5, 2, 7, 99},
 		&NodeDutyRecord{own, 300, datanode.DutyMaintenance, 1_700_000_600_000},
 	}

@@ -31,6 +31,7 @@ const (
 	KindTruncate        Kind = 16
 	KindSettling        Kind = 18
 	KindNodeDuty        Kind = 17
+	KindReplication     Kind = 20
 
 	// Frames of a checkpoint use the same framing.
 	KindCheckpointHead   Kind = 128
@@ -313,3 +314,14 @@ type NodeDutyRecord struct {
 
 // Kind is KindNodeDuty.
 func (*NodeDutyRecord) Kind() Kind { return KindNodeDuty }
+
+// ReplicationRecord changes how many replicas a file wants of each chunk.
+type ReplicationRecord struct {
+	Prefix
+	File        uint64
+	Name        string
+	Replication uint8
+}
+
+// Kind is KindReplication.
+func (*ReplicationRecord) Kind() Kind { return KindReplication }

@@ -91,6 +91,11 @@ func (t *Tree) Touch(slot InodeSlot) { t.touch(slot) }
 // Modify sets a file's time of change.
 func (t *Tree) Modify(slot InodeSlot) { t.touch(slot).modified = t.time }
 
+// SetReplication changes how many replicas a file wants; its bytes stay, and so does its time.
+func (t *Tree) SetReplication(slot InodeSlot, replication uint8) {
+	t.touch(slot).replication = replication
+}
+
 // Complete notes that a file is closed.
 func (t *Tree) Complete(slot InodeSlot) {
 	inode := t.touch(slot)

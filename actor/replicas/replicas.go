@@ -391,3 +391,6 @@ func (r *Replicas) unusable() (total uint64) {
 	}
 	return total
 }
+
+// Reassess files a chunk anew for repair or trimming: its file wants another number of replicas.
+func (r *Replicas) Reassess(slot namespace.ChunkSlot) { r.repair.markDirty(slot) }

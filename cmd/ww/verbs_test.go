@@ -381,6 +381,8 @@ func testQuestions(t *testing.T, system *woods, at string) {
 		"--length", "1", at+"/a")), 1)
 	require.Contains(t, system.must("locate", at+"/a"), "3 chunks")
 	require.Contains(t, system.must("stat", at+"/a"), "bytes:       131172")
+	system.must("setrep", "-w", "2", at+"/a")
+	system.must("setrep", "-w", "3", at+"/a")
 	require.Contains(t, system.must("admin", "report"), "datanodes: 3 live of 3")
 	require.Equal(t, "off\n", system.must("admin", "safemode", "get"))
 	require.Regexp(t, `^checkpoint of txid \d+, [\d.]+ \w+\n$`, system.must("admin", "checkpoint"))

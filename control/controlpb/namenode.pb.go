@@ -1858,6 +1858,110 @@ func (x *RecoverLeaseResponse) GetClosed() bool {
 	return false
 }
 
+type SetReplicationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *MutationHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Replication   uint32                 `protobuf:"varint,3,opt,name=replication,proto3" json:"replication,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReplicationRequest) Reset() {
+	*x = SetReplicationRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReplicationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReplicationRequest) ProtoMessage() {}
+
+func (x *SetReplicationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReplicationRequest.ProtoReflect.Descriptor instead.
+func (*SetReplicationRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SetReplicationRequest) GetHeader() *MutationHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *SetReplicationRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *SetReplicationRequest) GetReplication() uint32 {
+	if x != nil {
+		return x.Replication
+	}
+	return 0
+}
+
+type SetReplicationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Info          *FileInfo              `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReplicationResponse) Reset() {
+	*x = SetReplicationResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReplicationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReplicationResponse) ProtoMessage() {}
+
+func (x *SetReplicationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReplicationResponse.ProtoReflect.Descriptor instead.
+func (*SetReplicationResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SetReplicationResponse) GetInfo() *FileInfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
 type TruncateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *MutationHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -1869,7 +1973,7 @@ type TruncateRequest struct {
 
 func (x *TruncateRequest) Reset() {
 	*x = TruncateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1985,7 @@ func (x *TruncateRequest) String() string {
 func (*TruncateRequest) ProtoMessage() {}
 
 func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +1998,7 @@ func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateRequest.ProtoReflect.Descriptor instead.
 func (*TruncateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TruncateRequest) GetHeader() *MutationHeader {
@@ -1929,7 +2033,7 @@ type TruncateResponse struct {
 
 func (x *TruncateResponse) Reset() {
 	*x = TruncateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2045,7 @@ func (x *TruncateResponse) String() string {
 func (*TruncateResponse) ProtoMessage() {}
 
 func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2058,7 @@ func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateResponse.ProtoReflect.Descriptor instead.
 func (*TruncateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TruncateResponse) GetInfo() *FileInfo {
@@ -1984,7 +2088,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2100,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2113,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListRequest) GetPath() string {
@@ -2043,7 +2147,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2159,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2172,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListResponse) GetEntries() []*FileInfo {
@@ -2094,7 +2198,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2210,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2223,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StatRequest) GetPath() string {
@@ -2141,7 +2245,7 @@ type StatResponse struct {
 
 func (x *StatResponse) Reset() {
 	*x = StatResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2257,7 @@ func (x *StatResponse) String() string {
 func (*StatResponse) ProtoMessage() {}
 
 func (x *StatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2270,7 @@ func (x *StatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResponse.ProtoReflect.Descriptor instead.
 func (*StatResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatResponse) GetInfo() *FileInfo {
@@ -2204,7 +2308,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2320,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2333,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LocateRequest) GetPath() string {
@@ -2270,7 +2374,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2386,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2399,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LocateResponse) GetInfo() *FileInfo {
@@ -2321,7 +2425,7 @@ type SummaryRequest struct {
 
 func (x *SummaryRequest) Reset() {
 	*x = SummaryRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2437,7 @@ func (x *SummaryRequest) String() string {
 func (*SummaryRequest) ProtoMessage() {}
 
 func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2450,7 @@ func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryRequest.ProtoReflect.Descriptor instead.
 func (*SummaryRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SummaryRequest) GetPath() string {
@@ -2370,7 +2474,7 @@ type SummaryResponse struct {
 
 func (x *SummaryResponse) Reset() {
 	*x = SummaryResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2486,7 @@ func (x *SummaryResponse) String() string {
 func (*SummaryResponse) ProtoMessage() {}
 
 func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2499,7 @@ func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryResponse.ProtoReflect.Descriptor instead.
 func (*SummaryResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SummaryResponse) GetFiles() uint64 {
@@ -2442,7 +2546,7 @@ type RenewLeasesRequest struct {
 
 func (x *RenewLeasesRequest) Reset() {
 	*x = RenewLeasesRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2454,7 +2558,7 @@ func (x *RenewLeasesRequest) String() string {
 func (*RenewLeasesRequest) ProtoMessage() {}
 
 func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2467,7 +2571,7 @@ func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RenewLeasesRequest) GetClientId() []byte {
@@ -2490,7 +2594,7 @@ type RenewLeasesResponse struct {
 
 func (x *RenewLeasesResponse) Reset() {
 	*x = RenewLeasesResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2606,7 @@ func (x *RenewLeasesResponse) String() string {
 func (*RenewLeasesResponse) ProtoMessage() {}
 
 func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2619,7 @@ func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RenewLeasesResponse) GetFileIds() []uint64 {
@@ -2542,7 +2646,7 @@ type GrowableChunk struct {
 
 func (x *GrowableChunk) Reset() {
 	*x = GrowableChunk{}
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2658,7 @@ func (x *GrowableChunk) String() string {
 func (*GrowableChunk) ProtoMessage() {}
 
 func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2671,7 @@ func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowableChunk.ProtoReflect.Descriptor instead.
 func (*GrowableChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GrowableChunk) GetFileId() uint64 {
@@ -2598,7 +2702,7 @@ type ReportBadReplicaRequest struct {
 
 func (x *ReportBadReplicaRequest) Reset() {
 	*x = ReportBadReplicaRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2714,7 @@ func (x *ReportBadReplicaRequest) String() string {
 func (*ReportBadReplicaRequest) ProtoMessage() {}
 
 func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2727,7 @@ func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaRequest.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReportBadReplicaRequest) GetChunkId() []byte {
@@ -2669,7 +2773,7 @@ type ReportBadReplicaResponse struct {
 
 func (x *ReportBadReplicaResponse) Reset() {
 	*x = ReportBadReplicaResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2785,7 @@ func (x *ReportBadReplicaResponse) String() string {
 func (*ReportBadReplicaResponse) ProtoMessage() {}
 
 func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2798,7 @@ func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaResponse.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
 }
 
 type SetNodeDutyRequest struct {
@@ -2709,7 +2813,7 @@ type SetNodeDutyRequest struct {
 
 func (x *SetNodeDutyRequest) Reset() {
 	*x = SetNodeDutyRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2825,7 @@ func (x *SetNodeDutyRequest) String() string {
 func (*SetNodeDutyRequest) ProtoMessage() {}
 
 func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2838,7 @@ func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetNodeDutyRequest) GetNodeId() string {
@@ -2767,7 +2871,7 @@ type SetNodeDutyResponse struct {
 
 func (x *SetNodeDutyResponse) Reset() {
 	*x = SetNodeDutyResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2883,7 @@ func (x *SetNodeDutyResponse) String() string {
 func (*SetNodeDutyResponse) ProtoMessage() {}
 
 func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2896,7 @@ func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyResponse.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetNodeDutyResponse) GetNode() *NodeStatus {
@@ -2810,7 +2914,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +2926,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +2939,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
 }
 
 type NodeStatus struct {
@@ -2877,7 +2981,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +2993,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3006,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -3088,7 +3192,7 @@ type LogServerStatus struct {
 
 func (x *LogServerStatus) Reset() {
 	*x = LogServerStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3204,7 @@ func (x *LogServerStatus) String() string {
 func (*LogServerStatus) ProtoMessage() {}
 
 func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3217,7 @@ func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
 func (*LogServerStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LogServerStatus) GetNodeId() string {
@@ -3180,7 +3284,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3192,7 +3296,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3205,7 +3309,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -3360,7 +3464,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3372,7 +3476,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3385,7 +3489,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CheckpointStatus) GetTxid() uint64 {
@@ -3440,7 +3544,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3556,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3569,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
@@ -3490,7 +3594,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3606,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3619,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CheckpointResponse) GetTxid() uint64 {
@@ -3687,7 +3791,13 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\".\n" +
 	"\x14RecoverLeaseResponse\x12\x16\n" +
-	"\x06closed\x18\x01 \x01(\bR\x06closed\"t\n" +
+	"\x06closed\x18\x01 \x01(\bR\x06closed\"\x84\x01\n" +
+	"\x15SetReplicationRequest\x125\n" +
+	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12 \n" +
+	"\vreplication\x18\x03 \x01(\rR\vreplication\"E\n" +
+	"\x16SetReplicationResponse\x12+\n" +
+	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\"t\n" +
 	"\x0fTruncateRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
@@ -3838,7 +3948,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
 	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x042\xd8\r\n" +
+	"\x0fNODE_STATE_DEAD\x10\x042\xb7\x0e\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -3851,7 +3961,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x06Rename\x12\x1c.ww.control.v1.RenameRequest\x1a\x1d.ww.control.v1.RenameResponse\x12E\n" +
 	"\x06Remove\x12\x1c.ww.control.v1.RemoveRequest\x1a\x1d.ww.control.v1.RemoveResponse\x12W\n" +
 	"\fRecoverLease\x12\".ww.control.v1.RecoverLeaseRequest\x1a#.ww.control.v1.RecoverLeaseResponse\x12K\n" +
-	"\bTruncate\x12\x1e.ww.control.v1.TruncateRequest\x1a\x1f.ww.control.v1.TruncateResponse\x12?\n" +
+	"\bTruncate\x12\x1e.ww.control.v1.TruncateRequest\x1a\x1f.ww.control.v1.TruncateResponse\x12]\n" +
+	"\x0eSetReplication\x12$.ww.control.v1.SetReplicationRequest\x1a%.ww.control.v1.SetReplicationResponse\x12?\n" +
 	"\x04List\x12\x1a.ww.control.v1.ListRequest\x1a\x1b.ww.control.v1.ListResponse\x12?\n" +
 	"\x04Stat\x12\x1a.ww.control.v1.StatRequest\x1a\x1b.ww.control.v1.StatResponse\x12E\n" +
 	"\x06Locate\x12\x1c.ww.control.v1.LocateRequest\x1a\x1d.ww.control.v1.LocateResponse\x12H\n" +
@@ -3877,7 +3988,7 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
 	(NodeDuty)(0),                    // 1: ww.control.v1.NodeDuty
@@ -3908,125 +4019,131 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(*RemoveResponse)(nil),           // 26: ww.control.v1.RemoveResponse
 	(*RecoverLeaseRequest)(nil),      // 27: ww.control.v1.RecoverLeaseRequest
 	(*RecoverLeaseResponse)(nil),     // 28: ww.control.v1.RecoverLeaseResponse
-	(*TruncateRequest)(nil),          // 29: ww.control.v1.TruncateRequest
-	(*TruncateResponse)(nil),         // 30: ww.control.v1.TruncateResponse
-	(*ListRequest)(nil),              // 31: ww.control.v1.ListRequest
-	(*ListResponse)(nil),             // 32: ww.control.v1.ListResponse
-	(*StatRequest)(nil),              // 33: ww.control.v1.StatRequest
-	(*StatResponse)(nil),             // 34: ww.control.v1.StatResponse
-	(*LocateRequest)(nil),            // 35: ww.control.v1.LocateRequest
-	(*LocateResponse)(nil),           // 36: ww.control.v1.LocateResponse
-	(*SummaryRequest)(nil),           // 37: ww.control.v1.SummaryRequest
-	(*SummaryResponse)(nil),          // 38: ww.control.v1.SummaryResponse
-	(*RenewLeasesRequest)(nil),       // 39: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 40: ww.control.v1.RenewLeasesResponse
-	(*GrowableChunk)(nil),            // 41: ww.control.v1.GrowableChunk
-	(*ReportBadReplicaRequest)(nil),  // 42: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 43: ww.control.v1.ReportBadReplicaResponse
-	(*SetNodeDutyRequest)(nil),       // 44: ww.control.v1.SetNodeDutyRequest
-	(*SetNodeDutyResponse)(nil),      // 45: ww.control.v1.SetNodeDutyResponse
-	(*ClusterStatusRequest)(nil),     // 46: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 47: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 48: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 49: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 50: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 51: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 52: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 53: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 54: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 55: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 56: ww.control.v1.VolumeState
-	(*SystemLoad)(nil),               // 57: ww.control.v1.SystemLoad
+	(*SetReplicationRequest)(nil),    // 29: ww.control.v1.SetReplicationRequest
+	(*SetReplicationResponse)(nil),   // 30: ww.control.v1.SetReplicationResponse
+	(*TruncateRequest)(nil),          // 31: ww.control.v1.TruncateRequest
+	(*TruncateResponse)(nil),         // 32: ww.control.v1.TruncateResponse
+	(*ListRequest)(nil),              // 33: ww.control.v1.ListRequest
+	(*ListResponse)(nil),             // 34: ww.control.v1.ListResponse
+	(*StatRequest)(nil),              // 35: ww.control.v1.StatRequest
+	(*StatResponse)(nil),             // 36: ww.control.v1.StatResponse
+	(*LocateRequest)(nil),            // 37: ww.control.v1.LocateRequest
+	(*LocateResponse)(nil),           // 38: ww.control.v1.LocateResponse
+	(*SummaryRequest)(nil),           // 39: ww.control.v1.SummaryRequest
+	(*SummaryResponse)(nil),          // 40: ww.control.v1.SummaryResponse
+	(*RenewLeasesRequest)(nil),       // 41: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 42: ww.control.v1.RenewLeasesResponse
+	(*GrowableChunk)(nil),            // 43: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 44: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 45: ww.control.v1.ReportBadReplicaResponse
+	(*SetNodeDutyRequest)(nil),       // 46: ww.control.v1.SetNodeDutyRequest
+	(*SetNodeDutyResponse)(nil),      // 47: ww.control.v1.SetNodeDutyResponse
+	(*ClusterStatusRequest)(nil),     // 48: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 49: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 50: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 51: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 52: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 53: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 54: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 55: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 56: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 57: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 58: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 59: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	53, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
 	5,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	53, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
 	5,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	54, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	53, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	56, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	55, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
 	10, // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	54, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	53, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	56, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	55, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
 	10, // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
 	5,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	53, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	53, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
 	5,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	54, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	53, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	55, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	55, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	53, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	53, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	53, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	53, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	53, // 23: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 24: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
-	5,  // 25: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
-	5,  // 26: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
-	5,  // 27: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	54, // 28: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	41, // 29: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
-	1,  // 30: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
-	47, // 31: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
-	56, // 32: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	2,  // 33: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
-	1,  // 34: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
-	57, // 35: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
-	47, // 36: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	48, // 37: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	50, // 38: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	6,  // 39: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	8,  // 40: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	11, // 41: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	13, // 42: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	15, // 43: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	17, // 44: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	19, // 45: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	21, // 46: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	23, // 47: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	25, // 48: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	27, // 49: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	29, // 50: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	31, // 51: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	33, // 52: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	35, // 53: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	37, // 54: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	39, // 55: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	42, // 56: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	46, // 57: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	3,  // 58: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	44, // 59: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
-	51, // 60: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	7,  // 61: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	9,  // 62: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	12, // 63: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	14, // 64: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	16, // 65: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	18, // 66: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	20, // 67: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	22, // 68: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	24, // 69: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	26, // 70: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	28, // 71: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	30, // 72: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	32, // 73: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	34, // 74: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	36, // 75: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	38, // 76: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	40, // 77: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	43, // 78: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	49, // 79: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	4,  // 80: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	45, // 81: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
-	52, // 82: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	61, // [61:83] is the sub-list for method output_type
-	39, // [39:61] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	56, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	55, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	57, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	57, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	55, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	55, // 23: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
+	5,  // 24: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
+	55, // 25: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	5,  // 26: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
+	5,  // 27: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
+	5,  // 28: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
+	5,  // 29: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
+	56, // 30: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	43, // 31: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	1,  // 32: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
+	49, // 33: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
+	58, // 34: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	2,  // 35: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
+	1,  // 36: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
+	59, // 37: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	49, // 38: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	50, // 39: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	52, // 40: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	6,  // 41: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	8,  // 42: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	11, // 43: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	13, // 44: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	15, // 45: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	17, // 46: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	19, // 47: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	21, // 48: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	23, // 49: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	25, // 50: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	27, // 51: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	31, // 52: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	29, // 53: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
+	33, // 54: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	35, // 55: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	37, // 56: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	39, // 57: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	41, // 58: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	44, // 59: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	48, // 60: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	3,  // 61: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	46, // 62: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
+	53, // 63: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	7,  // 64: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	9,  // 65: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	12, // 66: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	14, // 67: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	16, // 68: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	18, // 69: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	20, // 70: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	22, // 71: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	24, // 72: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	26, // 73: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	28, // 74: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	32, // 75: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	30, // 76: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
+	34, // 77: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	36, // 78: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	38, // 79: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	40, // 80: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	42, // 81: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	45, // 82: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	51, // 83: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	4,  // 84: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	47, // 85: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
+	54, // 86: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	64, // [64:87] is the sub-list for method output_type
+	41, // [41:64] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -4041,7 +4158,7 @@ func file_controlpb_namenode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -33,6 +33,7 @@ const (
 	Namenode_Remove_FullMethodName           = "/ww.control.v1.Namenode/Remove"
 	Namenode_RecoverLease_FullMethodName     = "/ww.control.v1.Namenode/RecoverLease"
 	Namenode_Truncate_FullMethodName         = "/ww.control.v1.Namenode/Truncate"
+	Namenode_SetReplication_FullMethodName   = "/ww.control.v1.Namenode/SetReplication"
 	Namenode_List_FullMethodName             = "/ww.control.v1.Namenode/List"
 	Namenode_Stat_FullMethodName             = "/ww.control.v1.Namenode/Stat"
 	Namenode_Locate_FullMethodName           = "/ww.control.v1.Namenode/Locate"
@@ -75,6 +76,9 @@ type NamenodeClient interface {
 	RecoverLease(ctx context.Context, in *RecoverLeaseRequest, opts ...grpc.CallOption) (*RecoverLeaseResponse, error)
 	// Truncate cuts a closed file to a length.
 	Truncate(ctx context.Context, in *TruncateRequest, opts ...grpc.CallOption) (*TruncateResponse, error)
+	// SetReplication changes how many copies a closed file wants of each chunk;
+	// copies are made and removed after the answer.
+	SetReplication(ctx context.Context, in *SetReplicationRequest, opts ...grpc.CallOption) (*SetReplicationResponse, error)
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	Stat(ctx context.Context, in *StatRequest, opts ...grpc.CallOption) (*StatResponse, error)
 	Locate(ctx context.Context, in *LocateRequest, opts ...grpc.CallOption) (*LocateResponse, error)
@@ -222,6 +226,16 @@ func (c *namenodeClient) Truncate(ctx context.Context, in *TruncateRequest, opts
 	return out, nil
 }
 
+func (c *namenodeClient) SetReplication(ctx context.Context, in *SetReplicationRequest, opts ...grpc.CallOption) (*SetReplicationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetReplicationResponse)
+	err := c.cc.Invoke(ctx, Namenode_SetReplication_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *namenodeClient) List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListResponse)
@@ -352,6 +366,9 @@ type NamenodeServer interface {
 	RecoverLease(context.Context, *RecoverLeaseRequest) (*RecoverLeaseResponse, error)
 	// Truncate cuts a closed file to a length.
 	Truncate(context.Context, *TruncateRequest) (*TruncateResponse, error)
+	// SetReplication changes how many copies a closed file wants of each chunk;
+	// copies are made and removed after the answer.
+	SetReplication(context.Context, *SetReplicationRequest) (*SetReplicationResponse, error)
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	Stat(context.Context, *StatRequest) (*StatResponse, error)
 	Locate(context.Context, *LocateRequest) (*LocateResponse, error)
@@ -414,6 +431,9 @@ func (UnimplementedNamenodeServer) RecoverLease(context.Context, *RecoverLeaseRe
 }
 func (UnimplementedNamenodeServer) Truncate(context.Context, *TruncateRequest) (*TruncateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Truncate not implemented")
+}
+func (UnimplementedNamenodeServer) SetReplication(context.Context, *SetReplicationRequest) (*SetReplicationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetReplication not implemented")
 }
 func (UnimplementedNamenodeServer) List(context.Context, *ListRequest) (*ListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
@@ -682,6 +702,24 @@ func _Namenode_Truncate_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_SetReplication_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetReplicationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).SetReplication(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_SetReplication_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).SetReplication(ctx, req.(*SetReplicationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Namenode_List_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListRequest)
 	if err := dec(in); err != nil {
@@ -916,6 +954,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Truncate",
 			Handler:    _Namenode_Truncate_Handler,
+		},
+		{
+			MethodName: "SetReplication",
+			Handler:    _Namenode_SetReplication_Handler,
 		},
 		{
 			MethodName: "List",

@@ -197,6 +197,19 @@ func (s *service) RecoverLease(ctx context.Context,
 	return &controlpb.RecoverLeaseResponse{Closed: r.Closed}, err
 }
 
+// SetReplication changes how many copies a file wants.
+func (s *service) SetReplication(ctx context.Context,
+	m *controlpb.SetReplicationRequest) (*controlpb.SetReplicationResponse, error) {
+	const op = "set replication"
+	invalid := cmp.Or(checkPath(op, m.Path), refusal(op, limits.CheckReplication(m.Replication)))
+	if invalid == nil && m.Replication == 0 {
+		invalid = malformed(op, "replication 0")
+	}
+	r, err := mutate[actor.SetReplicationResult](ctx, s, op, m.Header,
+		&actor.SetReplication{Path: m.Path, Replication: m.Replication}, invalid, subject{path: m.Path})
+	return &controlpb.SetReplicationResponse{Info: infoToProto(r.Info)}, err
+}
+
 // Truncate cuts a closed file.
 func (s *service) Truncate(ctx context.Context, m *controlpb.TruncateRequest) (*controlpb.TruncateResponse, error) {
 	const op = "truncate"
