@@ -153,6 +153,33 @@ func TestNothingIsAcknowledgedOnTooFewNodes(t *testing.T) {
 	}
 }
 
+// TestAReplacementThatCannotCopyIsReplacedToo: of two spare nodes one is full.
+func TestAReplacementThatCannotCopyIsReplacedToo(t *testing.T) {
+	c := newCluster(t, 5)
+	content := pattern(5, 3*blockBytes)
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+	require.NoError(t, err)
+	_, err = w.Write(content[:blockBytes])
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	c.nodes[3].set(func() {
+		c.nodes[3].hook = func(s step) error {
+			if s.op == wire.OpCopy {
+				return fault.New(fault.NoSpace, "copy", "the disk is full")
+			}
+			return nil
+		}
+	})
+	c.nodes[1].stop()
+	_, err = w.Write(content[blockBytes:])
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	c.everywhere("/f", content)
+	chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+	require.NoError(t, err)
+	require.Len(t, chunks[0].Replicas, 3)
+}
+
 // TestAPipelineGrows: one of three nodes dies under a writer and comes back: the chunk is on three again, while the
 // writer is idle, and while it writes.
 func TestAPipelineGrows(t *testing.T) {

@@ -15,6 +15,8 @@ const (
 	recoveriesTotalMax = 64
 	recoveryWaitFirst  = 50 * time.Millisecond
 	recoveryWaitMost   = 2 * time.Second
+	// replacementRounds bounds how often one recovery asks for replacements in the place of those that could not copy.
+	replacementRounds = 3
 
 	// A node that failed is not used for the chunk for excludedFirst, a slow one for excludedSlow, twice as long each
 	// time, up to excludedMost: one that only restarted takes its place again.

@@ -523,14 +523,35 @@ func (s *Stream) Grow(ctx context.Context) error {
 // ID of the chunk, as it is placed now.
 func (s *Stream) ID() chunk.ID { return s.place.id }
 
+// copyToReplacements has the replacements copy what is acknowledged. In the place of those that fail it asks for
+// others, a few times. It returns what was granted last, and the hops of the recovered pipeline.
+func (s *Stream) copyToReplacements(ctx context.Context, granted resumption, target sessionTarget) (resumption,
+	[]wire.Hop, error) {
+	for round := 1; ; round++ {
+		target.generation = granted.generation
+		hops, failed, err := s.place.copyToReplacements(ctx, granted, target)
+		for _, f := range failed {
+			s.recovery.blame(f, s.pipelines.Clock.Now()) // it is not asked for again soon
+		}
+		if err != nil || len(failed) == 0 || len(hops) >= s.options.Replication || round == replacementRounds {
+			return granted, hops, err
+		}
+		others, refused, err := s.place.recover(ctx, s.recovery.excluded(s.pipelines.Clock.Now()), true)
+		switch {
+		case err == nil:
+			granted = others
+		case refused: // there are no others
+			return granted, hops, nil
+		default:
+			return granted, nil, err
+		}
+	}
+}
+
 // reopen opens a session under the generation that the namenode granted, once the replacements have copies.
 func (s *Stream) reopen(ctx context.Context, granted resumption) error {
 	mode, previous := s.place.resumeMode(s.acked)
-	target := s.target(mode, granted.generation, previous, nil)
-	hops, failed, err := s.place.copyToReplacements(ctx, granted, target)
-	for _, f := range failed {
-		s.recovery.blame(f, s.pipelines.Clock.Now()) // it is not asked for again soon
-	}
+	granted, hops, err := s.copyToReplacements(ctx, granted, s.target(mode, 0, previous, nil))
 	if err != nil {
 		return err
 	}
