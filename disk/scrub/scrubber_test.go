@@ -118,8 +118,11 @@ func run(v *fakeVolume, m *simdisk.Mem, period time.Duration, bandwidth int64) (
 	}
 }
 
-// elapse lets the bubble's time pass.
-func elapse(d time.Duration) { _ = clock.Sleep(context.Background(), clock.Real{}, d) }
+// elapse lets the bubble's time pass, and waits until everybody waits.
+func elapse(d time.Duration) {
+	_ = clock.Sleep(context.Background(), clock.Real{}, d)
+	synctest.Wait()
+}
 
 const day = 24 * time.Hour
 
