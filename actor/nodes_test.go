@@ -381,3 +381,29 @@ func TestANodeThatRegistersAgainAndAgainIsFlapping(t *testing.T) {
 	h.pass(time.Minute, "b")
 	require.Equal(t, datanode.NodeDead, state().State)
 }
+
+// TestReportsAreComparedTogether: two nodes that lost everything report while there are more chunks than one step
+// compares. One pass over them serves both, and the nodes are complete when it has been around for each.
+func TestReportsAreComparedTogether(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	h := newHarness(t, Config{DefaultReplication: 2, DefaultChunkSize: 1 << 16})
+	h.slow = true
+	h.start(2)
+	lengths := make([]int64, 250)
+	for i := range lengths {
+		lengths[i] = 1 << 16
+	}
+	for i := 0; h.s.files.Limit() < 1<<19+1000; i++ {
+		h.write(1, fmt.Sprintf("/f%d", i), 1<<16, lengths...)
+	}
+	h.report("a")
+	h.report("b")
+	require.Positive(t, read[ClusterStatusResult](h, &ClusterStatus{}).UnderReplicated)
+	h.pass(2*time.Second, "a", "b")
+	status := read[ClusterStatusResult](h, &ClusterStatus{})
+	require.Equal(t, status.Chunks, status.Missing)
+	require.False(t, h.s.replicas.Nodes.ReportsMissing())
+	require.NoError(t, h.s.check())
+}

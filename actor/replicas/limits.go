@@ -23,6 +23,8 @@ const (
 	deleteAttemptsMax = 10
 	// sweepSlotsPerStep bounds the chunks assessed again in one step.
 	sweepSlotsPerStep = 1 << 20
+	// compareSlotsPerStep bounds the chunks that are compared with reports in one step.
+	compareSlotsPerStep = 1 << 19
 	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick,
 	// repairExaminedPerCopy that after a copy has arrived or failed.
 	repairExaminedPerTick = 8192

@@ -321,7 +321,7 @@ func (r *Replicas) CheckNodes() {
 	r.Duties.tick()
 	if r.step.Active {
 		r.Reports.askExpected()
-		r.Reports.continueAll()
+		r.Reports.compare()
 		r.repair.continueSweep()
 	}
 }
