@@ -62,7 +62,7 @@ const (
 
 	// Truncate asks so often whether the datanodes are done.
 	truncatePollFirst = 20 * time.Millisecond
-	truncatePollMost  = time.Second
+	truncatePollMost  = 250 * time.Millisecond
 
 	followEveryDefault = 500 * time.Millisecond
 

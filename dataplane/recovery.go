@@ -141,8 +141,10 @@ func (s *Server) askPeer(ctx context.Context, address string, q wire.RecoverRepl
 		if err != nil {
 			return err
 		}
-		alive := func() error { // a deadline set by the end of ctx is not pushed on
-			return cmp.Or(conn.SetReadDeadline(time.Now().Add(s.limits.SilenceTimeout)), ctx.Err())
+		// Half a SilenceTimeout: the others need not wait for a holder that is left out, and repaired. A deadline
+		// that the end of ctx set is not pushed on.
+		alive := func() error {
+			return cmp.Or(conn.SetReadDeadline(time.Now().Add(s.limits.SilenceTimeout/2)), ctx.Err())
 		}
 		if err := alive(); err != nil {
 			return err
