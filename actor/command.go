@@ -148,6 +148,13 @@ type (
 	}
 	// Summary counts a subtree. Result: *SummaryResult.
 	Summary struct{ Path string }
+	// Fsck draws verdicts on the chunks below a path, page after page. Result: *FsckResult.
+	Fsck struct {
+		Path string
+		From FsckCursor // FsckResult.Next of the page before
+		// Limit is how many chunks and entries are examined at most; 0 means fsckItemsPerPage.
+		Limit uint32
+	}
 	// RenewLeases keeps all leases of a client; the id is in the request, not
 	// in the command's header. Result: *RenewLeasesResult.
 	RenewLeases struct{ Client ClientID }
@@ -164,6 +171,13 @@ type (
 	// SafeMode asks for or changes safe mode. Result: *SafeModeResult.
 	SafeMode struct{ Action SafeModeAction }
 )
+
+// FsckCursor is how far a Fsck came: the entry that was examined last, and the index of the chunk to go on with if it
+// is a file. Zero: at the beginning.
+type FsckCursor struct {
+	Path  string
+	Chunk uint32
+}
 
 // SafeModeAction is what SafeMode does. The numbers are controlpb's.
 type SafeModeAction uint8
@@ -286,6 +300,7 @@ func (*List) request()             {}
 func (*Stat) request()             {}
 func (*Locate) request()           {}
 func (*Summary) request()          {}
+func (*Fsck) request()             {}
 func (*RenewLeases) request()      {}
 func (*ReportBadReplica) request() {}
 func (*ClusterStatus) request()    {}

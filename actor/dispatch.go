@@ -45,6 +45,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return locate(s, request)
 	case *Summary:
 		return summary(s, request)
+	case *Fsck:
+		return fsck(s, request)
 	case *RenewLeases:
 		return renewLeases(s, request)
 	case *ReportBadReplica:

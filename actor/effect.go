@@ -130,6 +130,23 @@ type (
 		StoredBytes        int64 // bytes times each file's replication
 		Chunks             uint64
 	}
+	// FsckResult answers Fsck: what is not healthy, and numbers of what this page examined for the first time.
+	FsckResult struct {
+		Found              []FileHealth
+		Files, Directories uint64
+		Bytes              int64
+		Chunks             [replicas.Missing + 1]uint64 // by verdict
+		More               bool
+		Next               FsckCursor
+	}
+	// FileHealth holds the chunks of a file that are not healthy; those of a large one may stand in several pages.
+	FileHealth struct {
+		Path    string
+		FileID  uint64
+		Open    bool
+		Verdict replicas.Verdict
+		Chunks  []replicas.Health
+	}
 	// RenewLeasesResult answers RenewLeases: the files that the client holds, and which of their open chunks are on
 	// fewer nodes than wanted while others could join.
 	RenewLeasesResult struct {

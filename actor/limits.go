@@ -19,6 +19,11 @@ const (
 	checkpointBytesPerChunk = 72
 	checkpointChunksInit    = 16 << 20
 
+	// fsckItemsPerPage bounds the chunks and entries that one page examines (≈ 0.3 µs each), fsckTextBytesPerPage the
+	// paths in it: with 100 bytes for each chunk it stays below 4 MiB.
+	fsckItemsPerPage     = 8192
+	fsckTextBytesPerPage = 1 << 20
+
 	// MaintenanceMax bounds how long a datanode's replicas may count while it is away.
 	MaintenanceMax = 7 * 24 * time.Hour
 

@@ -243,6 +243,8 @@ func (s *scenario) line(line string) string {
 	case "locate":
 		return s.effects(s.own(&Locate{Path: a.words[0], Offset: int64(a.number("offset")),
 			Length: int64(a.number("length"))}))
+	case "fsck":
+		return s.effects(s.own(&Fsck{Path: a.words[0]}))
 	case "summary":
 		return s.effects(s.own(&Summary{Path: a.words[0]}))
 	case "renew":
@@ -453,6 +455,16 @@ func (s *scenario) result(result any) string {
 		}
 	case *SafeModeResult:
 		fmt.Fprintf(&b, "on %v: %s\n", r.On, r.Reason)
+	case *FsckResult:
+		fmt.Fprintf(&b, "files %d, directories %d, bytes %d, chunks by verdict %v\n", r.Files, r.Directories, r.Bytes,
+			r.Chunks[1:])
+		for _, f := range r.Found {
+			fmt.Fprintf(&b, "  %s: verdict %d\n", f.Path, f.Verdict)
+			for _, c := range f.Chunks {
+				fmt.Fprintf(&b, "    chunk %d %s: verdict %d, wanted %d, confirmed %d, unconfirmed %d, bad %d\n",
+					c.Index, s.name(c.Chunk), c.Verdict, c.Wanted, c.Confirmed, c.Unconfirmed, c.Bad)
+			}
+		}
 	case *ClusterStatusResult:
 		fmt.Fprintf(&b, "files %d, chunks %d, under-replicated %d, missing %d, corrupt %d, open %d, safe mode %v\n",
 			r.Files, r.Chunks, r.UnderReplicated, r.Missing, r.CorruptReplicas, r.OpenFiles, r.SafeMode)

@@ -58,6 +58,8 @@ func testJSON(t *testing.T, system *woods, at string) {
 				"safe_mode safe_mode_reason scrub server_version txid under_replicated_chunks"}},
 		{[]string{"admin", "disk", "list"}, []string{
 			diskKeys, diskKeys, diskKeys}},
+		{[]string{"fsck", at}, []string{
+			"fsck: bytes chunks_by_status directories files files_by_status path status"}},
 		{[]string{"admin", "node", "list"}, []string{nodeKeys, nodeKeys, nodeKeys}},
 		{[]string{"admin", "checkpoint"}, []string{"checkpoint: bytes txid"}},
 		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")},

@@ -75,6 +75,67 @@ func (SafeModeAction) EnumDescriptor() ([]byte, []int) {
 	return file_controlpb_namenode_proto_rawDescGZIP(), []int{0}
 }
 
+// Health has the values of replicas.Verdict: a higher one is worse.
+type Health int32
+
+const (
+	// There is no chunk.
+	Health_HEALTH_UNSPECIFIED      Health = 0
+	Health_HEALTH_HEALTHY          Health = 1
+	Health_HEALTH_UNDER_REPLICATED Health = 2
+	// Nodes that may hold what lacks have not reported yet.
+	Health_HEALTH_UNKNOWN Health = 3
+	Health_HEALTH_CORRUPT Health = 4
+	Health_HEALTH_MISSING Health = 5
+)
+
+// Enum value maps for Health.
+var (
+	Health_name = map[int32]string{
+		0: "HEALTH_UNSPECIFIED",
+		1: "HEALTH_HEALTHY",
+		2: "HEALTH_UNDER_REPLICATED",
+		3: "HEALTH_UNKNOWN",
+		4: "HEALTH_CORRUPT",
+		5: "HEALTH_MISSING",
+	}
+	Health_value = map[string]int32{
+		"HEALTH_UNSPECIFIED":      0,
+		"HEALTH_HEALTHY":          1,
+		"HEALTH_UNDER_REPLICATED": 2,
+		"HEALTH_UNKNOWN":          3,
+		"HEALTH_CORRUPT":          4,
+		"HEALTH_MISSING":          5,
+	}
+)
+
+func (x Health) Enum() *Health {
+	p := new(Health)
+	*p = x
+	return p
+}
+
+func (x Health) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Health) Descriptor() protoreflect.EnumDescriptor {
+	return file_controlpb_namenode_proto_enumTypes[1].Descriptor()
+}
+
+func (Health) Type() protoreflect.EnumType {
+	return &file_controlpb_namenode_proto_enumTypes[1]
+}
+
+func (x Health) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Health.Descriptor instead.
+func (Health) EnumDescriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+}
+
 // NodeDuty has the values of datanode.Duty.
 type NodeDuty int32
 
@@ -110,11 +171,11 @@ func (x NodeDuty) String() string {
 }
 
 func (NodeDuty) Descriptor() protoreflect.EnumDescriptor {
-	return file_controlpb_namenode_proto_enumTypes[1].Descriptor()
+	return file_controlpb_namenode_proto_enumTypes[2].Descriptor()
 }
 
 func (NodeDuty) Type() protoreflect.EnumType {
-	return &file_controlpb_namenode_proto_enumTypes[1]
+	return &file_controlpb_namenode_proto_enumTypes[2]
 }
 
 func (x NodeDuty) Number() protoreflect.EnumNumber {
@@ -123,7 +184,7 @@ func (x NodeDuty) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeDuty.Descriptor instead.
 func (NodeDuty) EnumDescriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
 }
 
 // NodeState has the values of datanode.NodeState.
@@ -166,11 +227,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_controlpb_namenode_proto_enumTypes[2].Descriptor()
+	return file_controlpb_namenode_proto_enumTypes[3].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_controlpb_namenode_proto_enumTypes[2]
+	return &file_controlpb_namenode_proto_enumTypes[3]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -179,7 +240,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{3}
 }
 
 type SafeModeRequest struct {
@@ -2537,6 +2598,363 @@ func (x *SummaryResponse) GetChunks() uint64 {
 	return 0
 }
 
+type FsckRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Go on here: next_path and next_chunk of the page before.
+	FromPath      string `protobuf:"bytes,2,opt,name=from_path,json=fromPath,proto3" json:"from_path,omitempty"`
+	FromChunk     uint32 `protobuf:"varint,3,opt,name=from_chunk,json=fromChunk,proto3" json:"from_chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FsckRequest) Reset() {
+	*x = FsckRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FsckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FsckRequest) ProtoMessage() {}
+
+func (x *FsckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FsckRequest.ProtoReflect.Descriptor instead.
+func (*FsckRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *FsckRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FsckRequest) GetFromPath() string {
+	if x != nil {
+		return x.FromPath
+	}
+	return ""
+}
+
+func (x *FsckRequest) GetFromChunk() uint32 {
+	if x != nil {
+		return x.FromChunk
+	}
+	return 0
+}
+
+type ChunkHealth struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId    []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Index      uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Length     int64                  `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`
+	Open       bool                   `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	Verdict    Health                 `protobuf:"varint,6,opt,name=verdict,proto3,enum=ww.control.v1.Health" json:"verdict,omitempty"`
+	Wanted     uint32                 `protobuf:"varint,7,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// Replicas on nodes that have reported in full, and on others that are there.
+	Confirmed     uint32 `protobuf:"varint,8,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	Unconfirmed   uint32 `protobuf:"varint,9,opt,name=unconfirmed,proto3" json:"unconfirmed,omitempty"`
+	Bad           uint32 `protobuf:"varint,10,opt,name=bad,proto3" json:"bad,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChunkHealth) Reset() {
+	*x = ChunkHealth{}
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChunkHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChunkHealth) ProtoMessage() {}
+
+func (x *ChunkHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChunkHealth.ProtoReflect.Descriptor instead.
+func (*ChunkHealth) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ChunkHealth) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
+func (x *ChunkHealth) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ChunkHealth) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ChunkHealth) GetLength() int64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *ChunkHealth) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *ChunkHealth) GetVerdict() Health {
+	if x != nil {
+		return x.Verdict
+	}
+	return Health_HEALTH_UNSPECIFIED
+}
+
+func (x *ChunkHealth) GetWanted() uint32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *ChunkHealth) GetConfirmed() uint32 {
+	if x != nil {
+		return x.Confirmed
+	}
+	return 0
+}
+
+func (x *ChunkHealth) GetUnconfirmed() uint32 {
+	if x != nil {
+		return x.Unconfirmed
+	}
+	return 0
+}
+
+func (x *ChunkHealth) GetBad() uint32 {
+	if x != nil {
+		return x.Bad
+	}
+	return 0
+}
+
+type FileHealth struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Path    string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	FileId  uint64                 `protobuf:"varint,2,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
+	Open    bool                   `protobuf:"varint,3,opt,name=open,proto3" json:"open,omitempty"`
+	Verdict Health                 `protobuf:"varint,4,opt,name=verdict,proto3,enum=ww.control.v1.Health" json:"verdict,omitempty"`
+	// Those that are not healthy; of a large file, the rest stands in the next page.
+	Chunks        []*ChunkHealth `protobuf:"bytes,5,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileHealth) Reset() {
+	*x = FileHealth{}
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileHealth) ProtoMessage() {}
+
+func (x *FileHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileHealth.ProtoReflect.Descriptor instead.
+func (*FileHealth) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *FileHealth) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FileHealth) GetFileId() uint64 {
+	if x != nil {
+		return x.FileId
+	}
+	return 0
+}
+
+func (x *FileHealth) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *FileHealth) GetVerdict() Health {
+	if x != nil {
+		return x.Verdict
+	}
+	return Health_HEALTH_UNSPECIFIED
+}
+
+func (x *FileHealth) GetChunks() []*ChunkHealth {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+type FsckResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Found []*FileHealth          `protobuf:"bytes,1,rep,name=found,proto3" json:"found,omitempty"`
+	// What this page examined.
+	Files       uint64 `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"`
+	Directories uint64 `protobuf:"varint,3,opt,name=directories,proto3" json:"directories,omitempty"`
+	Bytes       int64  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Chunks by verdict.
+	Chunks        []uint64 `protobuf:"varint,5,rep,packed,name=chunks,proto3" json:"chunks,omitempty"`
+	More          bool     `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
+	NextPath      string   `protobuf:"bytes,7,opt,name=next_path,json=nextPath,proto3" json:"next_path,omitempty"`
+	NextChunk     uint32   `protobuf:"varint,8,opt,name=next_chunk,json=nextChunk,proto3" json:"next_chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FsckResponse) Reset() {
+	*x = FsckResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FsckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FsckResponse) ProtoMessage() {}
+
+func (x *FsckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FsckResponse.ProtoReflect.Descriptor instead.
+func (*FsckResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *FsckResponse) GetFound() []*FileHealth {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *FsckResponse) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *FsckResponse) GetDirectories() uint64 {
+	if x != nil {
+		return x.Directories
+	}
+	return 0
+}
+
+func (x *FsckResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *FsckResponse) GetChunks() []uint64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+func (x *FsckResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *FsckResponse) GetNextPath() string {
+	if x != nil {
+		return x.NextPath
+	}
+	return ""
+}
+
+func (x *FsckResponse) GetNextChunk() uint32 {
+	if x != nil {
+		return x.NextChunk
+	}
+	return 0
+}
+
 type RenewLeasesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      []byte                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
@@ -2546,7 +2964,7 @@ type RenewLeasesRequest struct {
 
 func (x *RenewLeasesRequest) Reset() {
 	*x = RenewLeasesRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2976,7 @@ func (x *RenewLeasesRequest) String() string {
 func (*RenewLeasesRequest) ProtoMessage() {}
 
 func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2989,7 @@ func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RenewLeasesRequest) GetClientId() []byte {
@@ -2594,7 +3012,7 @@ type RenewLeasesResponse struct {
 
 func (x *RenewLeasesResponse) Reset() {
 	*x = RenewLeasesResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +3024,7 @@ func (x *RenewLeasesResponse) String() string {
 func (*RenewLeasesResponse) ProtoMessage() {}
 
 func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +3037,7 @@ func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RenewLeasesResponse) GetFileIds() []uint64 {
@@ -2646,7 +3064,7 @@ type GrowableChunk struct {
 
 func (x *GrowableChunk) Reset() {
 	*x = GrowableChunk{}
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +3076,7 @@ func (x *GrowableChunk) String() string {
 func (*GrowableChunk) ProtoMessage() {}
 
 func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +3089,7 @@ func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowableChunk.ProtoReflect.Descriptor instead.
 func (*GrowableChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GrowableChunk) GetFileId() uint64 {
@@ -2702,7 +3120,7 @@ type ReportBadReplicaRequest struct {
 
 func (x *ReportBadReplicaRequest) Reset() {
 	*x = ReportBadReplicaRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2714,7 +3132,7 @@ func (x *ReportBadReplicaRequest) String() string {
 func (*ReportBadReplicaRequest) ProtoMessage() {}
 
 func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2727,7 +3145,7 @@ func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaRequest.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReportBadReplicaRequest) GetChunkId() []byte {
@@ -2773,7 +3191,7 @@ type ReportBadReplicaResponse struct {
 
 func (x *ReportBadReplicaResponse) Reset() {
 	*x = ReportBadReplicaResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +3203,7 @@ func (x *ReportBadReplicaResponse) String() string {
 func (*ReportBadReplicaResponse) ProtoMessage() {}
 
 func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +3216,7 @@ func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaResponse.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
 }
 
 type SetNodeDutyRequest struct {
@@ -2813,7 +3231,7 @@ type SetNodeDutyRequest struct {
 
 func (x *SetNodeDutyRequest) Reset() {
 	*x = SetNodeDutyRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2825,7 +3243,7 @@ func (x *SetNodeDutyRequest) String() string {
 func (*SetNodeDutyRequest) ProtoMessage() {}
 
 func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2838,7 +3256,7 @@ func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SetNodeDutyRequest) GetNodeId() string {
@@ -2871,7 +3289,7 @@ type SetNodeDutyResponse struct {
 
 func (x *SetNodeDutyResponse) Reset() {
 	*x = SetNodeDutyResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3301,7 @@ func (x *SetNodeDutyResponse) String() string {
 func (*SetNodeDutyResponse) ProtoMessage() {}
 
 func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3314,7 @@ func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyResponse.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SetNodeDutyResponse) GetNode() *NodeStatus {
@@ -2914,7 +3332,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2926,7 +3344,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2939,7 +3357,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
 }
 
 type NodeStatus struct {
@@ -2981,7 +3399,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3411,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3424,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -3192,7 +3610,7 @@ type LogServerStatus struct {
 
 func (x *LogServerStatus) Reset() {
 	*x = LogServerStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3622,7 @@ func (x *LogServerStatus) String() string {
 func (*LogServerStatus) ProtoMessage() {}
 
 func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3635,7 @@ func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
 func (*LogServerStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *LogServerStatus) GetNodeId() string {
@@ -3284,7 +3702,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3714,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3727,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -3464,7 +3882,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3476,7 +3894,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3489,7 +3907,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CheckpointStatus) GetTxid() uint64 {
@@ -3544,7 +3962,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3974,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3987,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
@@ -3594,7 +4012,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +4024,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +4037,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CheckpointResponse) GetTxid() uint64 {
@@ -3833,7 +4251,43 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\vdirectories\x18\x02 \x01(\x04R\vdirectories\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12!\n" +
 	"\fstored_bytes\x18\x04 \x01(\x03R\vstoredBytes\x12\x16\n" +
-	"\x06chunks\x18\x05 \x01(\x04R\x06chunks\"1\n" +
+	"\x06chunks\x18\x05 \x01(\x04R\x06chunks\"]\n" +
+	"\vFsckRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1b\n" +
+	"\tfrom_path\x18\x02 \x01(\tR\bfromPath\x12\x1d\n" +
+	"\n" +
+	"from_chunk\x18\x03 \x01(\rR\tfromChunk\"\xa5\x02\n" +
+	"\vChunkHealth\x12\x19\n" +
+	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\x03R\x06length\x12\x12\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\x12/\n" +
+	"\averdict\x18\x06 \x01(\x0e2\x15.ww.control.v1.HealthR\averdict\x12\x16\n" +
+	"\x06wanted\x18\a \x01(\rR\x06wanted\x12\x1c\n" +
+	"\tconfirmed\x18\b \x01(\rR\tconfirmed\x12 \n" +
+	"\vunconfirmed\x18\t \x01(\rR\vunconfirmed\x12\x10\n" +
+	"\x03bad\x18\n" +
+	" \x01(\rR\x03bad\"\xb2\x01\n" +
+	"\n" +
+	"FileHealth\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x17\n" +
+	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x12\n" +
+	"\x04open\x18\x03 \x01(\bR\x04open\x12/\n" +
+	"\averdict\x18\x04 \x01(\x0e2\x15.ww.control.v1.HealthR\averdict\x122\n" +
+	"\x06chunks\x18\x05 \x03(\v2\x1a.ww.control.v1.ChunkHealthR\x06chunks\"\xf5\x01\n" +
+	"\fFsckResponse\x12/\n" +
+	"\x05found\x18\x01 \x03(\v2\x19.ww.control.v1.FileHealthR\x05found\x12\x14\n" +
+	"\x05files\x18\x02 \x01(\x04R\x05files\x12 \n" +
+	"\vdirectories\x18\x03 \x01(\x04R\vdirectories\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06chunks\x18\x05 \x03(\x04R\x06chunks\x12\x12\n" +
+	"\x04more\x18\x06 \x01(\bR\x04more\x12\x1b\n" +
+	"\tnext_path\x18\a \x01(\tR\bnextPath\x12\x1d\n" +
+	"\n" +
+	"next_chunk\x18\b \x01(\rR\tnextChunk\"1\n" +
 	"\x12RenewLeasesRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\fR\bclientId\"j\n" +
 	"\x13RenewLeasesResponse\x12\x19\n" +
@@ -3938,7 +4392,14 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x1cSAFE_MODE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SAFE_MODE_ACTION_GET\x10\x01\x12\x1a\n" +
 	"\x16SAFE_MODE_ACTION_ENTER\x10\x02\x12\x1a\n" +
-	"\x16SAFE_MODE_ACTION_LEAVE\x10\x03*\\\n" +
+	"\x16SAFE_MODE_ACTION_LEAVE\x10\x03*\x8d\x01\n" +
+	"\x06Health\x12\x16\n" +
+	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eHEALTH_HEALTHY\x10\x01\x12\x1b\n" +
+	"\x17HEALTH_UNDER_REPLICATED\x10\x02\x12\x12\n" +
+	"\x0eHEALTH_UNKNOWN\x10\x03\x12\x12\n" +
+	"\x0eHEALTH_CORRUPT\x10\x04\x12\x12\n" +
+	"\x0eHEALTH_MISSING\x10\x05*\\\n" +
 	"\bNodeDuty\x12\x19\n" +
 	"\x15NODE_DUTY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16NODE_DUTY_DECOMMISSION\x10\x01\x12\x19\n" +
@@ -3948,7 +4409,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
 	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x042\xb7\x0e\n" +
+	"\x0fNODE_STATE_DEAD\x10\x042\xf8\x0e\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -3966,7 +4427,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04List\x12\x1a.ww.control.v1.ListRequest\x1a\x1b.ww.control.v1.ListResponse\x12?\n" +
 	"\x04Stat\x12\x1a.ww.control.v1.StatRequest\x1a\x1b.ww.control.v1.StatResponse\x12E\n" +
 	"\x06Locate\x12\x1c.ww.control.v1.LocateRequest\x1a\x1d.ww.control.v1.LocateResponse\x12H\n" +
-	"\aSummary\x12\x1d.ww.control.v1.SummaryRequest\x1a\x1e.ww.control.v1.SummaryResponse\x12T\n" +
+	"\aSummary\x12\x1d.ww.control.v1.SummaryRequest\x1a\x1e.ww.control.v1.SummaryResponse\x12?\n" +
+	"\x04Fsck\x12\x1a.ww.control.v1.FsckRequest\x1a\x1b.ww.control.v1.FsckResponse\x12T\n" +
 	"\vRenewLeases\x12!.ww.control.v1.RenewLeasesRequest\x1a\".ww.control.v1.RenewLeasesResponse\x12c\n" +
 	"\x10ReportBadReplica\x12&.ww.control.v1.ReportBadReplicaRequest\x1a'.ww.control.v1.ReportBadReplicaResponse\x12Z\n" +
 	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponse\x12K\n" +
@@ -3987,163 +4449,174 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 	return file_controlpb_namenode_proto_rawDescData
 }
 
-var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
-	(NodeDuty)(0),                    // 1: ww.control.v1.NodeDuty
-	(NodeState)(0),                   // 2: ww.control.v1.NodeState
-	(*SafeModeRequest)(nil),          // 3: ww.control.v1.SafeModeRequest
-	(*SafeModeResponse)(nil),         // 4: ww.control.v1.SafeModeResponse
-	(*FileInfo)(nil),                 // 5: ww.control.v1.FileInfo
-	(*MkdirRequest)(nil),             // 6: ww.control.v1.MkdirRequest
-	(*MkdirResponse)(nil),            // 7: ww.control.v1.MkdirResponse
-	(*CreateRequest)(nil),            // 8: ww.control.v1.CreateRequest
-	(*CreateResponse)(nil),           // 9: ww.control.v1.CreateResponse
-	(*ChunkCommit)(nil),              // 10: ww.control.v1.ChunkCommit
-	(*AddChunksRequest)(nil),         // 11: ww.control.v1.AddChunksRequest
-	(*AddChunksResponse)(nil),        // 12: ww.control.v1.AddChunksResponse
-	(*CompleteRequest)(nil),          // 13: ww.control.v1.CompleteRequest
-	(*CompleteResponse)(nil),         // 14: ww.control.v1.CompleteResponse
-	(*AbandonRequest)(nil),           // 15: ww.control.v1.AbandonRequest
-	(*AbandonResponse)(nil),          // 16: ww.control.v1.AbandonResponse
-	(*AppendRequest)(nil),            // 17: ww.control.v1.AppendRequest
-	(*AppendResponse)(nil),           // 18: ww.control.v1.AppendResponse
-	(*RecoverPipelineRequest)(nil),   // 19: ww.control.v1.RecoverPipelineRequest
-	(*RecoverPipelineResponse)(nil),  // 20: ww.control.v1.RecoverPipelineResponse
-	(*UpdatePipelineRequest)(nil),    // 21: ww.control.v1.UpdatePipelineRequest
-	(*UpdatePipelineResponse)(nil),   // 22: ww.control.v1.UpdatePipelineResponse
-	(*RenameRequest)(nil),            // 23: ww.control.v1.RenameRequest
-	(*RenameResponse)(nil),           // 24: ww.control.v1.RenameResponse
-	(*RemoveRequest)(nil),            // 25: ww.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 26: ww.control.v1.RemoveResponse
-	(*RecoverLeaseRequest)(nil),      // 27: ww.control.v1.RecoverLeaseRequest
-	(*RecoverLeaseResponse)(nil),     // 28: ww.control.v1.RecoverLeaseResponse
-	(*SetReplicationRequest)(nil),    // 29: ww.control.v1.SetReplicationRequest
-	(*SetReplicationResponse)(nil),   // 30: ww.control.v1.SetReplicationResponse
-	(*TruncateRequest)(nil),          // 31: ww.control.v1.TruncateRequest
-	(*TruncateResponse)(nil),         // 32: ww.control.v1.TruncateResponse
-	(*ListRequest)(nil),              // 33: ww.control.v1.ListRequest
-	(*ListResponse)(nil),             // 34: ww.control.v1.ListResponse
-	(*StatRequest)(nil),              // 35: ww.control.v1.StatRequest
-	(*StatResponse)(nil),             // 36: ww.control.v1.StatResponse
-	(*LocateRequest)(nil),            // 37: ww.control.v1.LocateRequest
-	(*LocateResponse)(nil),           // 38: ww.control.v1.LocateResponse
-	(*SummaryRequest)(nil),           // 39: ww.control.v1.SummaryRequest
-	(*SummaryResponse)(nil),          // 40: ww.control.v1.SummaryResponse
-	(*RenewLeasesRequest)(nil),       // 41: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 42: ww.control.v1.RenewLeasesResponse
-	(*GrowableChunk)(nil),            // 43: ww.control.v1.GrowableChunk
-	(*ReportBadReplicaRequest)(nil),  // 44: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 45: ww.control.v1.ReportBadReplicaResponse
-	(*SetNodeDutyRequest)(nil),       // 46: ww.control.v1.SetNodeDutyRequest
-	(*SetNodeDutyResponse)(nil),      // 47: ww.control.v1.SetNodeDutyResponse
-	(*ClusterStatusRequest)(nil),     // 48: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 49: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 50: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 51: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 52: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 53: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 54: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 55: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 56: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 57: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 58: ww.control.v1.VolumeState
-	(*SystemLoad)(nil),               // 59: ww.control.v1.SystemLoad
+	(Health)(0),                      // 1: ww.control.v1.Health
+	(NodeDuty)(0),                    // 2: ww.control.v1.NodeDuty
+	(NodeState)(0),                   // 3: ww.control.v1.NodeState
+	(*SafeModeRequest)(nil),          // 4: ww.control.v1.SafeModeRequest
+	(*SafeModeResponse)(nil),         // 5: ww.control.v1.SafeModeResponse
+	(*FileInfo)(nil),                 // 6: ww.control.v1.FileInfo
+	(*MkdirRequest)(nil),             // 7: ww.control.v1.MkdirRequest
+	(*MkdirResponse)(nil),            // 8: ww.control.v1.MkdirResponse
+	(*CreateRequest)(nil),            // 9: ww.control.v1.CreateRequest
+	(*CreateResponse)(nil),           // 10: ww.control.v1.CreateResponse
+	(*ChunkCommit)(nil),              // 11: ww.control.v1.ChunkCommit
+	(*AddChunksRequest)(nil),         // 12: ww.control.v1.AddChunksRequest
+	(*AddChunksResponse)(nil),        // 13: ww.control.v1.AddChunksResponse
+	(*CompleteRequest)(nil),          // 14: ww.control.v1.CompleteRequest
+	(*CompleteResponse)(nil),         // 15: ww.control.v1.CompleteResponse
+	(*AbandonRequest)(nil),           // 16: ww.control.v1.AbandonRequest
+	(*AbandonResponse)(nil),          // 17: ww.control.v1.AbandonResponse
+	(*AppendRequest)(nil),            // 18: ww.control.v1.AppendRequest
+	(*AppendResponse)(nil),           // 19: ww.control.v1.AppendResponse
+	(*RecoverPipelineRequest)(nil),   // 20: ww.control.v1.RecoverPipelineRequest
+	(*RecoverPipelineResponse)(nil),  // 21: ww.control.v1.RecoverPipelineResponse
+	(*UpdatePipelineRequest)(nil),    // 22: ww.control.v1.UpdatePipelineRequest
+	(*UpdatePipelineResponse)(nil),   // 23: ww.control.v1.UpdatePipelineResponse
+	(*RenameRequest)(nil),            // 24: ww.control.v1.RenameRequest
+	(*RenameResponse)(nil),           // 25: ww.control.v1.RenameResponse
+	(*RemoveRequest)(nil),            // 26: ww.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 27: ww.control.v1.RemoveResponse
+	(*RecoverLeaseRequest)(nil),      // 28: ww.control.v1.RecoverLeaseRequest
+	(*RecoverLeaseResponse)(nil),     // 29: ww.control.v1.RecoverLeaseResponse
+	(*SetReplicationRequest)(nil),    // 30: ww.control.v1.SetReplicationRequest
+	(*SetReplicationResponse)(nil),   // 31: ww.control.v1.SetReplicationResponse
+	(*TruncateRequest)(nil),          // 32: ww.control.v1.TruncateRequest
+	(*TruncateResponse)(nil),         // 33: ww.control.v1.TruncateResponse
+	(*ListRequest)(nil),              // 34: ww.control.v1.ListRequest
+	(*ListResponse)(nil),             // 35: ww.control.v1.ListResponse
+	(*StatRequest)(nil),              // 36: ww.control.v1.StatRequest
+	(*StatResponse)(nil),             // 37: ww.control.v1.StatResponse
+	(*LocateRequest)(nil),            // 38: ww.control.v1.LocateRequest
+	(*LocateResponse)(nil),           // 39: ww.control.v1.LocateResponse
+	(*SummaryRequest)(nil),           // 40: ww.control.v1.SummaryRequest
+	(*SummaryResponse)(nil),          // 41: ww.control.v1.SummaryResponse
+	(*FsckRequest)(nil),              // 42: ww.control.v1.FsckRequest
+	(*ChunkHealth)(nil),              // 43: ww.control.v1.ChunkHealth
+	(*FileHealth)(nil),               // 44: ww.control.v1.FileHealth
+	(*FsckResponse)(nil),             // 45: ww.control.v1.FsckResponse
+	(*RenewLeasesRequest)(nil),       // 46: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 47: ww.control.v1.RenewLeasesResponse
+	(*GrowableChunk)(nil),            // 48: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 49: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 50: ww.control.v1.ReportBadReplicaResponse
+	(*SetNodeDutyRequest)(nil),       // 51: ww.control.v1.SetNodeDutyRequest
+	(*SetNodeDutyResponse)(nil),      // 52: ww.control.v1.SetNodeDutyResponse
+	(*ClusterStatusRequest)(nil),     // 53: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 54: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 55: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 56: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 57: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 58: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 59: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 60: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 61: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 62: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 63: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 64: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	55, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	55, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	56, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	55, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
-	10, // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	56, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	55, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
-	10, // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	5,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	55, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	55, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	56, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	55, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	57, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	57, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	55, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	55, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	55, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	55, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	55, // 23: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 24: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
-	55, // 25: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
-	5,  // 26: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
-	5,  // 27: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
-	5,  // 28: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
-	5,  // 29: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	56, // 30: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	43, // 31: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
-	1,  // 32: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
-	49, // 33: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
-	58, // 34: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	2,  // 35: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
-	1,  // 36: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
-	59, // 37: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
-	49, // 38: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	50, // 39: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	52, // 40: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	6,  // 41: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	8,  // 42: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	11, // 43: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	13, // 44: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	15, // 45: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	17, // 46: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	19, // 47: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	21, // 48: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	23, // 49: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	25, // 50: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	27, // 51: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	31, // 52: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	29, // 53: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
-	33, // 54: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	35, // 55: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	37, // 56: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	39, // 57: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	41, // 58: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	44, // 59: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	48, // 60: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	3,  // 61: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	46, // 62: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
-	53, // 63: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	7,  // 64: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	9,  // 65: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	12, // 66: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	14, // 67: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	16, // 68: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	18, // 69: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	20, // 70: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	22, // 71: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	24, // 72: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	26, // 73: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	28, // 74: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	32, // 75: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	30, // 76: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
-	34, // 77: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	36, // 78: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	38, // 79: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	40, // 80: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	42, // 81: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	45, // 82: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	51, // 83: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	4,  // 84: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	47, // 85: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
-	54, // 86: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	64, // [64:87] is the sub-list for method output_type
-	41, // [41:64] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	60, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	6,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
+	60, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	6,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
+	61, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	60, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	11, // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	61, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	60, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	11, // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	6,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
+	60, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	60, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	6,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
+	61, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	60, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	62, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	62, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	60, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	60, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	60, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	60, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	60, // 23: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
+	6,  // 24: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
+	60, // 25: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	6,  // 26: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
+	6,  // 27: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
+	6,  // 28: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
+	6,  // 29: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
+	61, // 30: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	1,  // 31: ww.control.v1.ChunkHealth.verdict:type_name -> ww.control.v1.Health
+	1,  // 32: ww.control.v1.FileHealth.verdict:type_name -> ww.control.v1.Health
+	43, // 33: ww.control.v1.FileHealth.chunks:type_name -> ww.control.v1.ChunkHealth
+	44, // 34: ww.control.v1.FsckResponse.found:type_name -> ww.control.v1.FileHealth
+	48, // 35: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	2,  // 36: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
+	54, // 37: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
+	63, // 38: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	3,  // 39: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
+	2,  // 40: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
+	64, // 41: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	54, // 42: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	55, // 43: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	57, // 44: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	7,  // 45: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	9,  // 46: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	12, // 47: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	14, // 48: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	16, // 49: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	18, // 50: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	20, // 51: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	22, // 52: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	24, // 53: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	26, // 54: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	28, // 55: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	32, // 56: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	30, // 57: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
+	34, // 58: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	36, // 59: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	38, // 60: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	40, // 61: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	42, // 62: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
+	46, // 63: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	49, // 64: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	53, // 65: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	4,  // 66: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	51, // 67: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
+	58, // 68: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	8,  // 69: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	10, // 70: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	13, // 71: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	15, // 72: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	17, // 73: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	19, // 74: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	21, // 75: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	23, // 76: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	25, // 77: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	27, // 78: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	29, // 79: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	33, // 80: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	31, // 81: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
+	35, // 82: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	37, // 83: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	39, // 84: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	41, // 85: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	45, // 86: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
+	47, // 87: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	50, // 88: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	56, // 89: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	5,  // 90: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	52, // 91: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
+	59, // 92: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	69, // [69:93] is the sub-list for method output_type
+	45, // [45:69] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -4157,8 +4630,8 @@ func file_controlpb_namenode_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   52,
+			NumEnums:      4,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,7 @@ const (
 	Namenode_Stat_FullMethodName             = "/ww.control.v1.Namenode/Stat"
 	Namenode_Locate_FullMethodName           = "/ww.control.v1.Namenode/Locate"
 	Namenode_Summary_FullMethodName          = "/ww.control.v1.Namenode/Summary"
+	Namenode_Fsck_FullMethodName             = "/ww.control.v1.Namenode/Fsck"
 	Namenode_RenewLeases_FullMethodName      = "/ww.control.v1.Namenode/RenewLeases"
 	Namenode_ReportBadReplica_FullMethodName = "/ww.control.v1.Namenode/ReportBadReplica"
 	Namenode_ClusterStatus_FullMethodName    = "/ww.control.v1.Namenode/ClusterStatus"
@@ -84,6 +85,8 @@ type NamenodeClient interface {
 	Locate(ctx context.Context, in *LocateRequest, opts ...grpc.CallOption) (*LocateResponse, error)
 	// Summary counts a subtree.
 	Summary(ctx context.Context, in *SummaryRequest, opts ...grpc.CallOption) (*SummaryResponse, error)
+	// Fsck draws verdicts on the chunks below a path, page after page.
+	Fsck(ctx context.Context, in *FsckRequest, opts ...grpc.CallOption) (*FsckResponse, error)
 	// RenewLeases keeps all leases of one client.
 	RenewLeases(ctx context.Context, in *RenewLeasesRequest, opts ...grpc.CallOption) (*RenewLeasesResponse, error)
 	ReportBadReplica(ctx context.Context, in *ReportBadReplicaRequest, opts ...grpc.CallOption) (*ReportBadReplicaResponse, error)
@@ -276,6 +279,16 @@ func (c *namenodeClient) Summary(ctx context.Context, in *SummaryRequest, opts .
 	return out, nil
 }
 
+func (c *namenodeClient) Fsck(ctx context.Context, in *FsckRequest, opts ...grpc.CallOption) (*FsckResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FsckResponse)
+	err := c.cc.Invoke(ctx, Namenode_Fsck_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *namenodeClient) RenewLeases(ctx context.Context, in *RenewLeasesRequest, opts ...grpc.CallOption) (*RenewLeasesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewLeasesResponse)
@@ -374,6 +387,8 @@ type NamenodeServer interface {
 	Locate(context.Context, *LocateRequest) (*LocateResponse, error)
 	// Summary counts a subtree.
 	Summary(context.Context, *SummaryRequest) (*SummaryResponse, error)
+	// Fsck draws verdicts on the chunks below a path, page after page.
+	Fsck(context.Context, *FsckRequest) (*FsckResponse, error)
 	// RenewLeases keeps all leases of one client.
 	RenewLeases(context.Context, *RenewLeasesRequest) (*RenewLeasesResponse, error)
 	ReportBadReplica(context.Context, *ReportBadReplicaRequest) (*ReportBadReplicaResponse, error)
@@ -446,6 +461,9 @@ func (UnimplementedNamenodeServer) Locate(context.Context, *LocateRequest) (*Loc
 }
 func (UnimplementedNamenodeServer) Summary(context.Context, *SummaryRequest) (*SummaryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Summary not implemented")
+}
+func (UnimplementedNamenodeServer) Fsck(context.Context, *FsckRequest) (*FsckResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Fsck not implemented")
 }
 func (UnimplementedNamenodeServer) RenewLeases(context.Context, *RenewLeasesRequest) (*RenewLeasesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewLeases not implemented")
@@ -792,6 +810,24 @@ func _Namenode_Summary_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_Fsck_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FsckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).Fsck(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_Fsck_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).Fsck(ctx, req.(*FsckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Namenode_RenewLeases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RenewLeasesRequest)
 	if err := dec(in); err != nil {
@@ -974,6 +1010,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Summary",
 			Handler:    _Namenode_Summary_Handler,
+		},
+		{
+			MethodName: "Fsck",
+			Handler:    _Namenode_Fsck_Handler,
 		},
 		{
 			MethodName: "RenewLeases",

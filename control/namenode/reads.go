@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/limits"
@@ -55,6 +56,31 @@ func (s *service) Summary(ctx context.Context, m *controlpb.SummaryRequest) (*co
 	r, err := read[actor.SummaryResult](ctx, s, op, &actor.Summary{Path: m.Path}, checkPath(op, m.Path))
 	return &controlpb.SummaryResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes,
 		StoredBytes: r.StoredBytes, Chunks: r.Chunks}, err
+}
+
+// Fsck draws verdicts on the chunks below a path.
+func (s *service) Fsck(ctx context.Context, m *controlpb.FsckRequest) (*controlpb.FsckResponse, error) {
+	const op = "fsck"
+	r, err := read[actor.FsckResult](ctx, s, op,
+		&actor.Fsck{Path: m.Path, From: actor.FsckCursor{Path: m.FromPath, Chunk: m.FromChunk}},
+		cmp.Or(checkPath(op, m.Path), checkText(op, "the path to go on at", m.FromPath, limits.PathBytesMax)))
+	response := &controlpb.FsckResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes, Chunks: r.Chunks[:],
+		More: r.More, NextPath: r.Next.Path, NextChunk: r.Next.Chunk}
+	for _, f := range r.Found {
+		file := &controlpb.FileHealth{Path: f.Path, FileId: f.FileID, Open: f.Open,
+			Verdict: controlpb.Health(f.Verdict)}
+		for _, c := range f.Chunks {
+			file.Chunks = append(file.Chunks, healthToProto(c))
+		}
+		response.Found = append(response.Found, file)
+	}
+	return response, err
+}
+
+func healthToProto(c replicas.Health) *controlpb.ChunkHealth {
+	return &controlpb.ChunkHealth{ChunkId: idToProto(c.Chunk), Generation: uint64(c.Generation), Index: c.Index,
+		Length: c.Length, Open: c.Open, Verdict: controlpb.Health(c.Verdict), Wanted: uint32(c.Wanted),
+		Confirmed: uint32(c.Confirmed), Unconfirmed: uint32(c.Unconfirmed), Bad: uint32(c.Bad)}
 }
 
 // RenewLeases keeps all leases of one client.
