@@ -68,6 +68,9 @@ const (
 
 	keepAliveDefault = time.Minute
 
+	// growTimeLeast is how much time a call must have left for nodes to join the pipeline in it.
+	growTimeLeast = 10 * time.Second
+
 	// slowRateDefault is that of Options.SlowBytesPerSecond; slowNodesMax bounds a FileWriter's list of slow nodes.
 	slowRateDefault = 16 << 20
 	slowNodesMax    = 64

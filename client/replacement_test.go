@@ -180,6 +180,41 @@ func TestAReplacementThatCannotCopyIsReplacedToo(t *testing.T) {
 	require.Len(t, chunks[0].Replicas, 3)
 }
 
+// TestAReplacementThatIsLeftOutDoesNotCount: it has its copy, but the answer is lost. Then it must not be of the
+// generation that goes on without it: a recovery would take it for one that has everything.
+func TestAReplacementThatIsLeftOutDoesNotCount(t *testing.T) {
+	c := newCluster(t, 4)
+	content := pattern(5, 3*blockBytes)
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+	require.NoError(t, err)
+	_, err = w.Write(content[:blockBytes])
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	c.nodes[3].set(func() {
+		c.nodes[3].hook = func(s step) error {
+			if s.op == wire.OpCopy {
+				return errAfter
+			}
+			return nil
+		}
+	})
+	c.nodes[1].stop()
+	_, err = w.Write(content[blockBytes : 2*blockBytes])
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+	require.NoError(t, err)
+	require.Len(t, chunks[0].Replicas, 2)
+	left, some := c.nodes[3].replica(chunks[0].ID)
+	require.True(t, some)
+	require.Less(t, left.generation, uint64(chunks[0].Generation))
+	c.nodes[3].set(func() { c.nodes[3].hook = nil })
+	_, err = w.Write(content[2*blockBytes:])
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	c.everywhere("/f", content)
+}
+
 // TestAPipelineGrows: one of three nodes dies under a writer and comes back: the chunk is on three again, while the
 // writer is idle, and while it writes.
 func TestAPipelineGrows(t *testing.T) {

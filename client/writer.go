@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/whispering-woods/ww/client/internal/lifetime"
 	"github.com/whispering-woods/ww/client/internal/namenode"
@@ -355,9 +356,13 @@ func (w *FileWriter) onGrowable(id chunk.ID) {
 	}
 }
 
-// maybeGrow lets nodes join the current chunk's pipeline if they can. Called with mu held.
+// maybeGrow lets nodes join the current chunk's pipeline if they can, and if the caller has the time: each copies what
+// is there, and a copy that is broken off is lost. Called with mu held.
 func (w *FileWriter) maybeGrow(ctx context.Context) error {
 	if w.growable.Load() == nil { // nearly always
+		return nil
+	}
+	if deadline, some := ctx.Deadline(); some && time.Until(deadline) < growTimeLeast {
 		return nil
 	}
 	if id := w.growable.Swap(nil); id == nil || w.current == nil || *id != w.current.ID() {

@@ -17,6 +17,8 @@ const (
 	recoveryWaitMost   = 2 * time.Second
 	// replacementRounds bounds how often one recovery asks for replacements in the place of those that could not copy.
 	replacementRounds = 3
+	// growPatience bounds how long the namenode is asked for nodes that a pipeline which stands could do without.
+	growPatience = 2 * time.Second
 
 	// A node that failed is not used for the chunk for excludedFirst, a slow one for excludedSlow, twice as long each
 	// time, up to excludedMost: one that only restarted takes its place again.

@@ -19,12 +19,13 @@ type recovery struct {
 	// excluded nodes are not used again for a while, unless there are too few others.
 	exclusions []exclusion
 	last       error // what happened last, for the final error
-	// waiting: the last attempt found too few nodes, not a fault. Such attempts, waits of them so far, are bounded by
-	// the retry policy alone, from waitingSince on.
-	waiting      bool
+	// waitingSince: there are too few nodes since then; zero: there are enough. Attempts meanwhile, waits of them so far,
+	// are bounded by the retry policy alone, however they end: one finds too few, the next that one of those still does
+	// not answer.
 	waits        int
 	waitingSince time.Time
-	counted      bool // the running attempt is one of attempts
+	tooFew       error // what is waited for
+	counted      bool  // the running attempt is one of attempts
 }
 
 // exclusion is a node that failed: not used until then. times it failed, each of which doubles the time.
@@ -44,19 +45,19 @@ func (r *recovery) excluded(now time.Time) (nodeIDs []string) {
 	return nodeIDs
 }
 
-// awaitNodes notes that there are too few nodes; those that failed may come back.
-func (r *recovery) awaitNodes(now time.Time) {
+// awaitNodes notes that there are too few nodes, as err says; those that failed may come back.
+func (r *recovery) awaitNodes(now time.Time, err error) {
+	r.tooFew = err
 	for i := range r.exclusions {
 		r.exclusions[i].until = time.Time{}
 	}
 	if r.waitingSince.IsZero() {
 		r.waits, r.waitingSince = 0, now
 	}
-	r.waiting = true
 }
 
 // stands notes that there is a pipeline again: nothing is waited for.
-func (r *recovery) stands() { r.waiting, r.waitingSince = false, time.Time{} }
+func (r *recovery) stands() { r.waitingSince = time.Time{} }
 
 // note remembers the blame of a failure. existing: a hop said that it has the replica already.
 func (r *recovery) note(e *sessionError, now time.Time) (existing bool) {
@@ -95,8 +96,7 @@ func (r *recovery) blame(failed HopFailure, now time.Time) {
 
 // begin counts an attempt and returns how long to wait before it; false: there were enough.
 func (r *recovery) begin(now time.Time, retry namenode.RetryFunc) (wait time.Duration, allowed bool) {
-	if r.counted = !r.waiting || r.full(); !r.counted {
-		r.waiting = false
+	if r.counted = r.waitingSince.IsZero() || r.full(); !r.counted {
 		r.waits++
 		return retry(r.waits, now.Sub(r.waitingSince), r.last)
 	}
@@ -129,7 +129,7 @@ func (r *recovery) exhausted() *fault.Error {
 	case r.full():
 		givenUp.Kind, givenUp.Hint = fault.NoSpace, "remove files, or add datanodes or disks"
 	case !r.waitingSince.IsZero():
-		givenUp.Err = r.last
+		givenUp.Err = r.tooFew
 		givenUp.Hint = "start the datanodes that are away, or add others (namenode.write_copies_min says how many " +
 			"are needed); " + givenUp.Hint
 	}

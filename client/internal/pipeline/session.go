@@ -26,6 +26,7 @@ type sessionTarget struct {
 	offset     int64 // length at which writing goes on
 	sizeHint   int64
 	hops       []wire.Hop // at least one
+	least      int        // hops that the chunk cannot do without
 	// judged: a hop that holds up the others fails the session.
 	judged bool
 }
@@ -387,12 +388,13 @@ func (s *session) lookAgain() bool {
 }
 
 // onAlive handles that the first hop lives. A session that is opening waits for some disk: if that of a part of the
-// hops takes long, while the others are ready, it goes on without them.
+// hops takes long, while others are ready, and enough of them, it goes on without those.
 func (s *session) onAlive(opening []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.armLocked(time.Now().Add(s.pipelines.Datanodes.SilenceTimeout))
-	if s.mu.opened || time.Since(s.began) < openPatience || len(opening) >= len(s.target.hops) {
+	if s.mu.opened || time.Since(s.began) < openPatience ||
+		len(s.target.hops)-len(opening) < max(1, s.target.least) {
 		return nil
 	}
 	var failed []HopFailure

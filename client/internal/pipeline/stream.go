@@ -170,7 +170,8 @@ func (s *Stream) open(ctx context.Context) error {
 		return s.recover(ctx)
 	}
 	if s.place.hasSlowNode() {
-		if err := s.replace(ctx); err != nil && !errors.Is(err, fault.TooFewNodes) {
+		if err := s.replace(ctx); err != nil && !errors.Is(err, fault.TooFewNodes) &&
+			!errors.Is(err, fault.NoSpace) {
 			return err
 		}
 	}
@@ -205,7 +206,7 @@ func (s *Stream) open(ctx context.Context) error {
 func (s *Stream) target(mode wire.Mode, generation, previous chunk.Generation, hops []wire.Hop) sessionTarget {
 	return sessionTarget{id: s.place.id, generation: generation, previous: previous, mode: mode,
 		chunkSize: s.options.ChunkSize, offset: s.acked, sizeHint: s.place.sizeHint, hops: hops,
-		judged: len(hops) >= s.place.width}
+		least: s.least(), judged: len(hops) >= s.place.width}
 }
 
 // onAcked runs on the session's ack goroutine.
@@ -461,14 +462,19 @@ func (s *Stream) least() int {
 
 // tooFew is why the chunk cannot be written on these nodes alone. Others may come back, so it is tried again.
 func (s *Stream) tooFew(hops []wire.Hop) error {
-	s.recovery.awaitNodes(s.pipelines.Clock.Now())
 	nodes := "no node"
 	if len(hops) > 0 {
 		nodes = "only " + strings.Join(namenode.NodeIDs(hops), ", ")
 	}
 	e := fault.New(fault.Unavailable, "write chunk", "%d copies are needed, there is %s to write on", s.least(), nodes)
 	e.Chunk = s.place.id.String()
-	return &sessionError{err: e}
+	return s.await(e)
+}
+
+// await is err, that there are too few nodes, as a failure after which others are waited for.
+func (s *Stream) await(err error) error {
+	s.recovery.awaitNodes(s.pipelines.Clock.Now(), err)
+	return &sessionError{err: err}
 }
 
 // resume goes on with the survivors of the pipeline, and replacements of the others, under a new generation.
@@ -476,9 +482,7 @@ func (s *Stream) resume(ctx context.Context) error {
 	s.state = streamResuming
 	granted, refused, err := s.place.recover(ctx, s.recovery.excluded(s.pipelines.Clock.Now()), false)
 	if refused {
-		// No member is left, or too few. Those that only restarted may come back.
-		s.recovery.awaitNodes(s.pipelines.Clock.Now())
-		return &sessionError{err: err}
+		return s.await(err) // no member is left, or too few: those that only restarted may come back
 	}
 	if err != nil {
 		return err
@@ -489,12 +493,16 @@ func (s *Stream) resume(ctx context.Context) error {
 // grow adds nodes to a pipeline that is on fewer than the file wants, in the way of a recovery, if there are any. The
 // session that stands goes on meanwhile, and ends only when there are.
 func (s *Stream) grow(ctx context.Context) error {
-	granted, refused, err := s.place.recover(ctx, s.recovery.excluded(s.pipelines.Clock.Now()), true)
+	asking, cancel := context.WithTimeout(ctx, growPatience)
+	granted, _, err := s.place.recover(asking, s.recovery.excluded(s.pipelines.Clock.Now()), true)
+	cancel()
 	switch {
-	case refused:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil: // nothing is broken: another time
+		s.pipelines.Logger.Debug("write pipeline does not grow", "path", s.options.Path, "chunk", s.place.id.String(),
+			"err", err)
 		return nil
-	case err != nil:
-		return err
 	}
 	s.detach()
 	s.state = streamResuming
@@ -525,6 +533,9 @@ func (s *Stream) ID() chunk.ID { return s.place.id }
 
 // copyToReplacements has the replacements copy what is acknowledged. In the place of those that fail it asks for
 // others, a few times. It returns what was granted last, and the hops of the recovered pipeline.
+//
+// A replacement that is left out may have its copy all the same, or get it later, and a replica of the generation that
+// was granted counts as one with everything that is acknowledged: so the others go on under another generation.
 func (s *Stream) copyToReplacements(ctx context.Context, granted resumption, target sessionTarget) (resumption,
 	[]wire.Hop, error) {
 	for round := 1; ; round++ {
@@ -533,18 +544,20 @@ func (s *Stream) copyToReplacements(ctx context.Context, granted resumption, tar
 		for _, f := range failed {
 			s.recovery.blame(f, s.pipelines.Clock.Now()) // it is not asked for again soon
 		}
-		if err != nil || len(failed) == 0 || len(hops) >= s.options.Replication || round == replacementRounds {
+		if err != nil || len(failed) == 0 {
 			return granted, hops, err
 		}
-		others, refused, err := s.place.recover(ctx, s.recovery.excluded(s.pipelines.Clock.Now()), true)
+		others, refused, err := s.place.recover(ctx, s.recovery.excluded(s.pipelines.Clock.Now()), false)
 		switch {
-		case err == nil:
-			granted = others
-		case refused: // there are no others
-			return granted, hops, nil
-		default:
+		case refused:
+			return granted, nil, s.await(err)
+		case err != nil:
 			return granted, nil, err
+		case len(hops) >= s.options.Replication, round == replacementRounds, len(others.wanted) == 0:
+			granted.generation = others.generation
+			return granted, hops, nil
 		}
+		granted = others
 	}
 }
 
