@@ -57,6 +57,8 @@ type Leases struct {
 	leases     map[uint64]*Lease
 	holders    map[ClientID]*holder
 	recoveries btree.Map[uint64, *Recovery]
+	// nextRecovery is the first file that DueRecoveries looks at.
+	nextRecovery uint64
 	// spare is a holder without files: a client that stores file after file needs one anew for each.
 	spare *holder
 }
@@ -184,14 +186,21 @@ func (l *Leases) Recovery(file uint64) *Recovery {
 	return r
 }
 
-// DueRecoveries lists files of which another attempt may start, by id, at most so many.
+// DueRecoveries lists files of which another attempt may start, by id, at most so many; those that were left out come
+// first next time.
 func (l *Leases) DueRecoveries(now time.Duration, most int) (files []uint64) {
-	l.recoveries.Scan(func(file uint64, r *Recovery) bool {
+	next := uint64(0)
+	l.recoveries.Ascend(l.nextRecovery, func(file uint64, r *Recovery) bool {
+		if len(files) == most {
+			next = file
+			return false
+		}
 		if r.Due(now) {
 			files = append(files, file)
 		}
-		return len(files) < most
+		return true
 	})
+	l.nextRecovery = next
 	return files
 }
 

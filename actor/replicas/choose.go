@@ -142,7 +142,7 @@ func (c *Chooser) enoughRoom(op, path string, wish Wish, least int) *fault.Error
 		switch {
 		case n.takes(wish.Size):
 			roomy++
-		case n.live():
+		case n.live() && n.serves():
 			full = append(full, n.describeRoom())
 		}
 	}
