@@ -263,6 +263,8 @@ func (c *Store) Scrub(wait func(bytes int64) error) (verified int64, err error) 
 		case stopped != nil:
 			return verified, stopped
 		case errors.Is(err, fs.ErrNotExist): // it was retired meanwhile
+		case vfs.IsShortage(err): // of this process, which says nothing about the file
+			return verified, err
 		case err != nil:
 			c.damaged(file.Name, err)
 		default:
