@@ -79,6 +79,9 @@ func (c *Compactor) Run() {
 		if err != nil {
 			segment.set.options.Logger.Warn("segment could not be compacted, it is tried again later",
 				"path", segment.Path(), "err", err)
+			segment.set.mu.Lock()
+			segment.retryAt = c.clock.Now().Add(compactAgainDelay) // the others go on
+			segment.set.mu.Unlock()
 			if !c.sleep(compactRetryDelay) {
 				return
 			}
@@ -88,10 +91,11 @@ func (c *Compactor) Run() {
 
 // next is the segment that holds the least of those worth it, on the first volume that has one.
 func (c *Compactor) next() (best *Segment) {
+	now := c.clock.Now()
 	for _, s := range c.sets {
 		s.mu.Lock()
 		for _, g := range s.mu.segments {
-			if g.wasteful() && (best == nil || g.live < best.live) {
+			if g.wasteful() && !now.Before(g.retryAt) && (best == nil || g.live < best.live) {
 				best = g
 			}
 		}

@@ -142,3 +142,33 @@ func TestCompactionMovesWhatIsClaimed(t *testing.T) {
 		require.Equal(t, pattern(uint64(n), 30_000), data)
 	}
 }
+
+// TestOneSegmentDoesNotStopTheOthers: what could not be compacted is left alone for a while, and a segment whose file is
+// gone already is done with.
+func TestOneSegmentDoesNotStopTheOthers(t *testing.T) {
+	fsys := simdisk.NewMem()
+	owner := &memoryOwner{places: make(map[chunk.ID]Found)}
+	set := newSet(t, fsys, owner)
+	defer start(set)()
+	for n := range 6 { // two fill a segment
+		store(t, set, owner, testID(n), pattern(uint64(n), 30_000))
+	}
+	for n := range 4 {
+		at := owner.places[testID(n)]
+		require.NoError(t, at.Segment.RemoveDurably(at.Record))
+	}
+	first, second := owner.places[testID(0)].Segment, owner.places[testID(2)].Segment
+	require.NotEqual(t, first, second)
+	compactor, now := set.options.Compactor, set.options.Clock.Now()
+	delete(owner.places, testID(2))
+	delete(owner.places, testID(3))
+	require.Error(t, compactor.Compact(first, func(int64) bool { return true }), "replicas are left in it")
+	first.retryAt = now.Add(1)
+	require.Same(t, second, compactor.next())
+	require.NoError(t, fsys.Remove(second.Path()))
+	require.NoError(t, compactor.Compact(second, func(int64) bool { return true }))
+	require.True(t, second.gone)
+	require.Nil(t, compactor.next())
+	first.retryAt = now
+	require.Same(t, first, compactor.next())
+}

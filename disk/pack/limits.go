@@ -25,4 +25,5 @@ const (
 	compactBatchMax    = 64      // records that a compactor has in the packer's queue
 	compactRateBytes   = 8 << 20 // per second and store
 	compactRetryDelay  = time.Minute
+	compactAgainDelay  = time.Hour // of a segment that could not be compacted
 )

@@ -27,6 +27,8 @@ type Segment struct {
 	busy   bool  // the compactor works on it
 	gone   bool  // unlinked
 	lost   bool  // its file is not at its path any more
+
+	retryAt time.Time // the compactor leaves it alone until then: it could not be compacted
 }
 
 // Path of the segment's file.

@@ -3,6 +3,7 @@ package pack
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -138,7 +139,7 @@ func (s *Set) create(n segmentName) (*Segment, *filecache.File, error) {
 // unlink removes a segment without live records, durably.
 func (s *Set) unlink(segment *Segment) error {
 	const op = "remove segment"
-	if err := s.options.FS.Remove(segment.Path()); err != nil {
+	if err := s.options.FS.Remove(segment.Path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return vfs.Fault(op, segment.Path(), err)
 	}
 	s.mu.Lock()
