@@ -208,6 +208,9 @@ func (s *Scrubber) pass() error {
 		}
 		s.options.Volume.Strays(byte(shard))
 		position = chunk.ID{}
+		if s.wanted() {
+			return nil
+		}
 	}
 	s.end()
 	return nil
@@ -286,9 +289,13 @@ func (s *Scrubber) Verify(id chunk.ID) (Result, error) {
 	return result, err
 }
 
-// end ends a whole pass.
+// end ends a whole pass. One that has to begin anew is none: whoever wants that waits for the next number.
 func (s *Scrubber) end() {
 	s.mu.Lock()
+	if s.mu.again {
+		s.mu.Unlock()
+		return
+	}
 	state := &s.mu.state
 	state.Running, state.Position, state.EndedMs = false, "", s.options.Clock.Now().UnixMilli()
 	state.Passes++

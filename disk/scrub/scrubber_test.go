@@ -35,6 +35,7 @@ type fakeVolume struct {
 	strays   int
 	busy     bool
 	onVerify func(chunk.ID)
+	onStrays func(last byte)
 }
 
 // id is that of replica n, in the shard of its last byte.
@@ -82,7 +83,12 @@ func (v *fakeVolume) Verify(id chunk.ID, pace *Pace) (Result, error) {
 	return Result{Bytes: max(size, -size), Verified: true, Bad: size < 0}, nil
 }
 
-func (v *fakeVolume) Strays(byte) { v.strays++ }
+func (v *fakeVolume) Strays(last byte) {
+	v.strays++
+	if v.onStrays != nil {
+		v.onStrays(last)
+	}
+}
 
 func (v *fakeVolume) Busy() bool { return v.busy }
 
@@ -246,6 +252,26 @@ func TestOnDemandAllAreVerifiedFromThen(t *testing.T) {
 		require.EqualValues(t, 2, s.Request())
 		elapse(time.Minute)
 		require.EqualValues(t, 2, s.Status().Passes)
+	})
+}
+
+// TestARequestAtTheEndOfAPass is not answered by that pass: it has been over the replicas before.
+func TestARequestAtTheEndOfAPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newFakeVolume(10)
+		s, stop := run(v, simdisk.NewMem(), 0, 1<<20)
+		defer stop()
+		var pass uint64
+		v.onStrays = func(last byte) {
+			if last == shards-1 && pass == 0 {
+				pass = s.Request()
+			}
+		}
+		s.Request()
+		elapse(time.Minute)
+		require.EqualValues(t, 1, pass)
+		require.EqualValues(t, 1, s.Status().Passes)
+		require.Len(t, v.verified, 20)
 	})
 }
 
