@@ -10,6 +10,7 @@ import (
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
@@ -208,9 +209,11 @@ func TestCreateFailsCleanly(t *testing.T) {
 
 func TestReadErrorsAreToldAndCounted(t *testing.T) {
 	s, f, _ := faultyStore(t)
-	w := mustCreate(t, s, testID(1))
-	mustAppend(t, w, pattern(1, blockBytes+5), false)
-	mustSeal(t, w)
+	for _, n := range []int{1, 3, 4} {
+		w := mustCreate(t, s, testID(n))
+		mustAppend(t, w, pattern(1, blockBytes+5), false)
+		mustSeal(t, w)
+	}
 	r, err := s.OpenReader(testID(1), 0)
 	require.NoError(t, err)
 	defer r.Close()
@@ -222,8 +225,11 @@ func TestReadErrorsAreToldAndCounted(t *testing.T) {
 	require.ErrorIs(t, s.VerifyReplica(testID(1)), fault.Disk, "unreadable is not known to be corrupt")
 	_, err = s.Digest(testID(1))
 	require.ErrorIs(t, err, fault.Disk)
+	require.Equal(t, datanode.VolumeSuspect, s.Volumes()[0].Health, "four errors of one file")
+	require.ErrorIs(t, s.VerifyReplica(testID(3)), fault.Disk)
+	require.ErrorIs(t, s.VerifyReplica(testID(4)), fault.Disk)
 	remove()
-	require.False(t, s.Volumes()[0].Healthy, "three errors")
+	require.Equal(t, datanode.VolumeFailed, s.Volumes()[0].Health, "three files")
 	_, err = s.Create(testID(2), 1, CreateOptions{ChunkSize: testChunkSize})
 	require.ErrorIs(t, err, fault.Disk)
 	_, err = s.OpenReader(testID(1), 0)

@@ -218,6 +218,15 @@ func TestReadOnlyDiskIsLostAtOnce(t *testing.T) {
 	l.requireLost(datanode.VolumeReadOnly)
 }
 
+// TestADirectoryThatIsGoneEndsTheService: nothing could be created on the volume any more.
+func TestADirectoryThatIsGoneEndsTheService(t *testing.T) {
+	l := startLossy(t)
+	require.NoError(t, l.disks.memory["/b"].Rename("/b/chunks", "/b/lost+found"))
+	l.monitor.check()
+	l.monitor.group.Wait()
+	l.requireLost(datanode.VolumeMissing)
+}
+
 func TestDiskThatIsUnmountedIsLostAtOnce(t *testing.T) {
 	l := startLossy(t)
 	l.disks.put("/b")

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whispering-woods/ww/disk/chunkfile"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/vfs"
@@ -72,7 +73,12 @@ func (v *volume) inspect(probe bool) {
 			fmt.Sprintf("another file system is at %s than when it was opened: its disk was unmounted", v.directory))
 		return
 	}
-	if _, err := v.fs.Stat(path.Join(v.directory, identityName)); v.absent(err) || !probe {
+	for _, name := range []string{identityName, chunkfile.Directory, packsDirectory} {
+		if _, err := v.fs.Stat(v.path(name)); v.absent(err) {
+			return
+		}
+	}
+	if !probe {
 		return
 	}
 	if err := v.probe(); err != nil {
@@ -86,7 +92,7 @@ func (v *volume) absent(err error) bool {
 	case err == nil:
 		return false
 	case errors.Is(err, fs.ErrNotExist):
-		v.health.Condemn(datanode.VolumeMissing, "its identity file is gone: "+err.Error())
+		v.health.Condemn(datanode.VolumeMissing, "a part of it is gone: "+err.Error())
 	default:
 		v.noteError(diskError("inspect volume", v.directory, chunk.ID{}, err))
 	}

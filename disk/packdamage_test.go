@@ -119,6 +119,33 @@ func TestASegmentWithADamagedNameIsNotRemoved(t *testing.T) {
 	_, err := p.m.Stat(other)
 	require.NoError(t, err)
 	scrubAll(t, s)
-	_, err = p.m.Stat("/d/quarantine/" + path.Base(other) + forgottenSuffix)
+	require.Len(t, setAside(t, p.m, path.Base(other)), 1)
+}
+
+// setAside lists the files in quarantine that had a name.
+func setAside(t *testing.T, fsys vfs.FS, name string) (found []string) {
+	t.Helper()
+	entries, err := fsys.ReadDir("/d/quarantine")
 	require.NoError(t, err)
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), "_"+name+forgottenSuffix) {
+			found = append(found, entry.Name())
+		}
+	}
+	return found
+}
+
+// TestNothingInQuarantineIsReplaced: the directory was removed, and two files with one damaged name come one after the
+// other.
+func TestNothingInQuarantineIsReplaced(t *testing.T) {
+	p := startPatrolled(t)
+	stray := p.options.Directories[0] + "/chunks/ff/stray"
+	require.NoError(t, p.m.Remove("/d/quarantine"))
+	for range 2 {
+		file, err := p.m.OpenFile(stray, os.O_RDWR|os.O_CREATE, 0o644)
+		require.NoError(t, err)
+		require.NoError(t, file.Close())
+		require.NoError(t, p.quarantine.setAside(p.volumes.list[0], "chunks/ff/stray"))
+	}
+	require.Len(t, setAside(t, p.m, "stray"), 2)
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 
@@ -107,8 +108,13 @@ func (q *quarantine) keep(replica *replica) error {
 // setAside moves a file that is no replica to quarantine, where no start takes it for one. relative is its path below
 // the volume.
 func (q *quarantine) setAside(v *volume, relative string) error {
-	parked := path.Join(quarantineDirectory, path.Base(relative)+forgottenSuffix)
-	err := v.fs.Rename(v.path(relative), v.path(parked))
+	name := fmt.Sprintf("%012x_%08x_%s%s", q.options.Clock.Now().UnixMilli(), v.serial.Add(1), path.Base(relative),
+		forgottenSuffix)
+	parked := path.Join(quarantineDirectory, name)
+	err := v.keepDirectory(quarantineDirectory)
+	if err == nil {
+		err = v.fs.Rename(v.path(relative), v.path(parked))
+	}
 	if err == nil {
 		err = errors.Join(v.fs.SyncDir(v.path(quarantineDirectory)), v.fs.SyncDir(path.Dir(v.path(relative))))
 	}
