@@ -107,20 +107,20 @@ func (q *quarantine) keep(replica *replica) error {
 
 // setAside moves a file that is no replica to quarantine, where no start takes it for one. relative is its path below
 // the volume.
-func (q *quarantine) setAside(v *volume, relative string) error {
-	name := fmt.Sprintf("%012x_%08x_%s%s", q.options.Clock.Now().UnixMilli(), v.serial.Add(1), path.Base(relative),
+func (q *quarantine) setAside(volume *volume, relative string) error {
+	name := fmt.Sprintf("%012x_%08x_%s%s", q.options.Clock.Now().UnixMilli(), volume.serial.Add(1), path.Base(relative),
 		forgottenSuffix)
-	parked := path.Join(quarantineDirectory, name)
-	err := v.keepDirectory(quarantineDirectory)
+	file, parked := volume.path(relative), volume.path(path.Join(quarantineDirectory, name))
+	err := volume.keepDirectory(quarantineDirectory)
 	if err == nil {
-		err = v.fs.Rename(v.path(relative), v.path(parked))
+		err = volume.fs.Rename(file, parked)
 	}
 	if err == nil {
-		err = errors.Join(v.fs.SyncDir(v.path(quarantineDirectory)), v.fs.SyncDir(path.Dir(v.path(relative))))
+		err = errors.Join(volume.fs.SyncDir(path.Dir(parked)), volume.fs.SyncDir(path.Dir(file)))
 	}
 	if err != nil {
-		return diskError("set stray file aside", v.path(relative), chunk.ID{}, err)
+		return diskError("set stray file aside", file, chunk.ID{}, err)
 	}
-	v.logger.Error("a file that is no replica was set aside", "path", v.path(relative), "now", v.path(parked))
+	volume.logger.Error("a file that is no replica was set aside", "path", file, "now", parked)
 	return nil
 }

@@ -143,8 +143,8 @@ func TestCompactionMovesWhatIsClaimed(t *testing.T) {
 	}
 }
 
-// TestOneSegmentDoesNotStopTheOthers: what could not be compacted is left alone for a while, and a segment whose file is
-// gone already is done with.
+// TestOneSegmentDoesNotStopTheOthers: what could not be compacted is left alone for a while, and a segment whose file
+// is gone already is done with.
 func TestOneSegmentDoesNotStopTheOthers(t *testing.T) {
 	fsys := simdisk.NewMem()
 	owner := &memoryOwner{places: make(map[chunk.ID]Found)}

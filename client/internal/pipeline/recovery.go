@@ -19,9 +19,9 @@ type recovery struct {
 	// excluded nodes are not used again for a while, unless there are too few others.
 	exclusions []exclusion
 	last       error // what happened last, for the final error
-	// waitingSince: there are too few nodes since then; zero: there are enough. Attempts meanwhile, waits of them so far,
-	// are bounded by the retry policy alone, however they end: one finds too few, the next that one of those still does
-	// not answer.
+	// waitingSince: there are too few nodes since then; zero: there are enough. Attempts meanwhile, waits of them so
+	// far, are bounded by the retry policy alone, however they end: one finds too few, the next that one of those still
+	// does not answer.
 	waits        int
 	waitingSince time.Time
 	tooFew       error // what is waited for
