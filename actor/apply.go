@@ -46,7 +46,7 @@ func applyNode(state *State, record *codec.NodeRecord) (any, error) {
 }
 
 func applyNodeDuty(state *State, record *codec.NodeDutyRecord) (any, error) {
-	if !state.replicas.Nodes.Knows(record.Index) || record.Duty > datanode.DutyMaintenance ||
+	if !state.replicas.Nodes.Knows(record.Index) || record.Duty > datanode.DutyForgotten ||
 		(record.Duty == datanode.DutyMaintenance) != (record.Until > 0) {
 		return nil, namespace.Inconsistent("node index %d, duty %d, until %d", record.Index, record.Duty, record.Until)
 	}

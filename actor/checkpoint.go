@@ -275,7 +275,7 @@ func (l *checkpointLoader) duties() error {
 		return err
 	}
 	for _, n := range page.Nodes {
-		if !l.s.replicas.Nodes.Knows(n.Index) || n.Duty == datanode.DutyServe || n.Duty > datanode.DutyMaintenance ||
+		if !l.s.replicas.Nodes.Knows(n.Index) || n.Duty == datanode.DutyServe || n.Duty > datanode.DutyForgotten ||
 			(n.Duty == datanode.DutyMaintenance) != (n.Until > 0) {
 			return codec.CorruptCheckpoint("duty %d of node index %d until %d", n.Duty, n.Index, n.Until)
 		}

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/zeebo/xxh3"
 
 	"github.com/whispering-woods/ww/actor/codec"
+	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/msgpack"
@@ -225,9 +227,30 @@ func FuzzLoadCheckpoint(f *testing.F) {
 // TestGoldenCheckpoint: a checkpoint of version 1 is read, and written again
 // byte for byte. The file is never changed once it was in a release.
 func TestGoldenCheckpoint(t *testing.T) {
-	path := filepath.Join("testdata", "golden", "checkpoint_v1.hex")
+	s := goldenCheckpoint(t, "checkpoint_v1.hex", fullHarness)
+	require.Equal(t, "cluster-1", s.ClusterID())
+	require.Equal(t, 5, s.leases.Count())
+}
+
+// A forgotten datanode is a duty like others; checkpoints without one are as they were.
+func TestGoldenCheckpointOfAForgottenDatanode(t *testing.T) {
+	s := goldenCheckpoint(t, "checkpoint_forgotten_v1.hex", func(t testing.TB) *harness {
+		h := newHarness(t, Config{})
+		h.start(3)
+		h.pass(10*time.Second, "a", "c")
+		require.Nil(t, h.own(&SetDuty{NodeID: "b", Duty: datanode.DutyForgotten}).Reply.Err)
+		h.same()
+		return h
+	})
+	require.Equal(t, datanode.DutyForgotten, s.replicas.Duties.Of(2).Duty)
+	require.Len(t, s.replicas.Nodes.Status(), 2)
+}
+
+// goldenCheckpoint loads a golden file, which is made of a harness if it is to be written and is not there.
+func goldenCheckpoint(t *testing.T, name string, full func(testing.TB) *harness) *State {
+	path := filepath.Join("testdata", "golden", name)
 	if _, err := os.Stat(path); os.Getenv("WW_GOLDEN") == "write" && os.IsNotExist(err) {
-		require.NoError(t, os.WriteFile(path, []byte(hex.EncodeToString(fullHarness(t).s.Checkpoint())+"\n"), 0o644))
+		require.NoError(t, os.WriteFile(path, []byte(hex.EncodeToString(full(t).s.Checkpoint())+"\n"), 0o644))
 	}
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -238,8 +261,7 @@ func TestGoldenCheckpoint(t *testing.T) {
 	require.NoError(t, s.LoadCheckpoint(golden))
 	require.NoError(t, s.check())
 	require.Equal(t, golden, s.Checkpoint())
-	require.Equal(t, "cluster-1", s.ClusterID())
-	require.Equal(t, 5, s.leases.Count())
+	return s
 }
 
 // LoadCheckpoint restores the state that data encodes into an empty State.

@@ -265,7 +265,8 @@ type (
 		Session uint64
 		datanode.VerifyResult
 	}
-	// SetDuty says what an operator wants of a datanode; until then it serves. Result: *SetDutyResult.
+	// SetDuty says what an operator wants of a datanode; until then it serves. One that is forgotten serves when it
+	// registers. Result: *SetDutyResult.
 	SetDuty struct {
 		NodeID string
 		Duty   datanode.Duty

@@ -70,11 +70,23 @@ func registerNode(state *State, request *RegisterNode) (any, *fault.Error) {
 			return nil, err
 		}
 	}
+	if err := remember(state, index); err != nil {
+		return nil, err
+	}
 	nodes.Register(index, &replicas.Registration{Session: request.Session, Address: request.Address,
 		Name: request.Name, Version: request.Version, Rack: request.Rack, AdminAddress: request.AdminAddress,
 		Volumes: request.Volumes})
 	state.effects.Reply.AfterTxid = state.step.Txid
 	return &RegisterResult{ClusterID: state.clusterID}, nil
+}
+
+// remember logs that a forgotten datanode is there after all; a standby does so once it is active.
+func remember(state *State, node datanode.Index) *fault.Error {
+	if !state.step.Active || state.replicas.Duties.Of(node).Duty != datanode.DutyForgotten {
+		return nil
+	}
+	_, err := state.log(&codec.NodeDutyRecord{Prefix: state.ownPrefix(), Index: node, Duty: datanode.DutyServe})
+	return err
 }
 
 func nodeGone(s *State, r *NodeGone) *fault.Error {
@@ -109,13 +121,13 @@ func setDuty(state *State, request *SetDuty) (any, *fault.Error) {
 	}
 	nodes, duties := &state.replicas.Nodes, &state.replicas.Duties
 	node := nodes.Find(request.NodeID)
-	maintenance := request.Duty == datanode.DutyMaintenance
+	maintenance, forget := request.Duty == datanode.DutyMaintenance, request.Duty == datanode.DutyForgotten
 	switch {
 	case !state.step.Active:
 		return nil, notActive(op)
-	case node == 0:
+	case node == 0, !forget && duties.Of(node).Duty == datanode.DutyForgotten:
 		return refuse(fault.NotFound, "see the report for the datanodes that there are", "the datanode is not known")
-	case request.Duty > datanode.DutyMaintenance:
+	case request.Duty > datanode.DutyForgotten:
 		return refuse(fault.Invalid, "", "duty %d is not known", request.Duty)
 	case maintenance && (request.For < time.Second || request.For > MaintenanceMax):
 		return refuse(fault.Invalid, "", "a maintenance of %v is not within 1s..%v", request.For, MaintenanceMax)
@@ -124,6 +136,11 @@ func setDuty(state *State, request *SetDuty) (any, *fault.Error) {
 			"no other live datanode is in service: none could take its replicas")
 	}
 	if maintenance || duties.Of(node).Duty != request.Duty {
+		if forget {
+			if err := state.replicas.MayForget(op, node); err != nil {
+				return nil, err
+			}
+		}
 		record := &codec.NodeDutyRecord{Prefix: state.ownPrefix(), Index: node, Duty: request.Duty}
 		if maintenance {
 			record.Until = state.step.Now + request.For.Milliseconds()
@@ -181,6 +198,11 @@ func becomeActive(state *State, r *BecomeActive) (any, *fault.Error) {
 		return nil, err
 	}
 	state.step.Active, state.step.ActiveSince = true, state.step.Mono
+	for _, node := range state.replicas.Returned() {
+		if err := remember(state, node); err != nil {
+			return nil, err
+		}
+	}
 	state.leases.RenewAll(state.step.Mono)
 	state.replicas.Activate()
 	return result, nil

@@ -20,11 +20,88 @@ func (w *world) command() {
 			serving++
 		}
 	}
-	duty := datanode.Duty(w.random.Intn(3))
-	if serving < 2 {
+	duty := datanode.Duty(w.random.Intn(4))
+	if serving < 2 && duty != datanode.DutyForgotten {
 		duty = datanode.DutyServe
 	}
-	w.do(w.own(&SetDuty{NodeID: id, Duty: duty, For: time.Duration(1+w.random.Intn(60)) * time.Second}))
+	e := w.do(w.own(&SetDuty{NodeID: id, Duty: duty, For: time.Duration(1+w.random.Intn(60)) * time.Second}))
+	if duty == datanode.DutyForgotten && e.Reply.Err == nil {
+		w.requireKept()
+	}
+}
+
+// requireKept holds that every sealed chunk of which there is a replica has one on a node that is not forgotten.
+func (w *world) requireKept() {
+	forgotten := make(map[string]bool)
+	for _, node := range w.nodes {
+		forgotten[node] = true
+	}
+	for _, n := range read[ClusterStatusResult](w.harness, &ClusterStatus{}).Nodes {
+		forgotten[n.NodeID] = false
+	}
+	for slot := range w.s.files.Limit() {
+		record := w.s.files.Chunk(slot)
+		if record.ID().IsZero() || record.Open() || w.lost[record.ID()] ||
+			w.copies(record.ID(), record.Generation(), nil) == 0 {
+			continue
+		}
+		require.NotZero(w.t, w.copies(record.ID(), record.Generation(), forgotten), "only forgotten nodes have %s",
+			record.ID())
+	}
+}
+
+// stopSome stops nodes at random until they are dead, and has each of them forgotten if it may be.
+func (w *world) stopSome() (forgotten, refused int) {
+	for _, id := range w.nodes {
+		if w.up[id] && w.random.Intn(2) == 0 {
+			w.up[id] = false
+			w.do(w.own(&NodeGone{NodeID: id, Session: w.sessions[id]}))
+		}
+	}
+	w.elapse(10 * time.Second)
+	for _, id := range w.nodes {
+		if w.up[id] {
+			continue
+		}
+		if e := w.do(w.own(&SetDuty{NodeID: id, Duty: datanode.DutyForgotten})); e.Reply.Err != nil {
+			refused++
+			continue
+		}
+		forgotten++
+		w.requireKept()
+	}
+	return forgotten, refused
+}
+
+// However many nodes stop, none is forgotten that has what no other has, and when they are back all is there.
+func TestNoNodeIsForgottenThatIsTheLastHolder(t *testing.T) {
+	forgotten, refused := 0, 0
+	for seed := range int64(10) {
+		w := newWorld(t, seed)
+		w.punctual = true
+		for range 20 {
+			for range 6 {
+				w.round()
+			}
+			some, others := w.stopSome()
+			forgotten, refused = forgotten+some, refused+others
+			for _, n := range w.nodes {
+				if !w.up[n] && w.random.Intn(3) > 0 {
+					w.join(n)
+				}
+			}
+		}
+		for _, n := range w.nodes {
+			w.join(n)
+		}
+		w.elapse(5 * time.Second)
+		require.Len(t, read[ClusterStatusResult](w.harness, &ClusterStatus{}).Nodes, len(w.nodes))
+		w.requireNoPhantoms()
+		w.same()
+	}
+	require.NotZero(t, forgotten)
+	require.NotZero(t, refused)
+	t.Logf("%d nodes were forgotten, %d wishes refused", forgotten, refused)
 }
 
 // copies counts the disks with a sealed chunk, but for those of the nodes that leave.

@@ -268,7 +268,7 @@ func (s *scenario) line(line string) string {
 	case "duty":
 		span, _ := time.ParseDuration(a.keyed["for"])
 		duty := map[string]datanode.Duty{"serve": datanode.DutyServe, "decommission": datanode.DutyDecommission,
-			"maintenance": datanode.DutyMaintenance}[a.words[1]]
+			"maintenance": datanode.DutyMaintenance, "forget": datanode.DutyForgotten}[a.words[1]]
 		return s.effects(s.own(&SetDuty{NodeID: a.words[0], Duty: duty, For: span}))
 	case "status":
 		return s.effects(s.own(&ClusterStatus{}))

@@ -87,3 +87,37 @@ func TestAnEmptyNamenodeDeletesNothing(t *testing.T) {
 	h.report("a", replicas...)
 	require.Empty(t, deletions(h.pass(h.s.config.DeleteGrace-time.Second, "a")))
 }
+
+// A datanode that is forgotten while it talks to a standby is known again as soon as that one is active: it is there.
+func TestAForgottenNodeOfAStandbyIsRemembered(t *testing.T) {
+	h := newHarness(t, Config{DefaultReplication: 2, DefaultChunkSize: 1 << 16})
+	h.start(3)
+	active, standby := h.s, h.fresh()
+	for i, r := range h.log {
+		require.NoError(t, standby.Replay(uint64(i+1), r))
+	}
+	session := h.sessions["c"]
+	h.s, h.slow = standby, true // talk to the standby
+	require.Nil(t, h.register("c").Reply.Err)
+	onStandby := h.sessions["c"]
+	h.s, h.slow = active, false
+	h.pass(10*time.Second, "a", "b") // the active one hears nothing of it
+	require.Nil(t, h.own(&SetDuty{NodeID: "c", Duty: datanode.DutyForgotten}).Reply.Err)
+	beat := func(number uint64) *fault.Error {
+		return h.own(&Heartbeat{NodeID: "c", Session: number, Volumes: volumes()}).Reply.Err
+	}
+	require.Equal(t, fault.Closed, beat(session).Kind, "it must register anew")
+
+	h.s, h.slow = standby, true
+	require.NoError(t, standby.Replay(standby.Txid()+1, h.log[len(h.log)-1]))
+	require.NoError(t, standby.check())
+	require.Equal(t, fault.Closed, beat(onStandby).Kind)
+	require.Nil(t, h.register("c").Reply.Err, "a standby writes no record")
+	require.Len(t, read[ClusterStatusResult](h, &ClusterStatus{}).Nodes, 2)
+	e := h.own(&BecomeActive{Epoch: 2})
+	require.Nil(t, e.Reply.Err)
+	require.Len(t, e.Records, 2)
+	require.NoError(t, h.s.check())
+	require.Len(t, read[ClusterStatusResult](h, &ClusterStatus{}).Nodes, 3)
+	require.Nil(t, beat(h.sessions["c"]))
+}

@@ -179,11 +179,12 @@ const (
 	NodeServes       NodeDuty = 0
 	NodeDecommission NodeDuty = 1 // its replicas do not count, they are copied to others
 	NodeMaintenance  NodeDuty = 2 // it may be away for a time: its replicas count meanwhile
+	NodeForgotten    NodeDuty = 3 // it is dead and will never be back: no status shows it, until it registers
 )
 
 // String names the duty.
 func (d NodeDuty) String() string {
-	return [...]string{"serve", "decommission", "maintenance"}[max(0, min(d, NodeMaintenance))]
+	return [...]string{"serve", "decommission", "maintenance", "forgotten"}[max(0, min(d, NodeForgotten))]
 }
 
 // VolumeStatus is one disk of a datanode as its last heartbeat described it.

@@ -121,7 +121,9 @@ func nodeStatus(node *controlpb.NodeStatus) NodeStatus {
 
 // SetNodeDuty says what is wanted of a datanode, by its id. span is how long a maintenance may take, 1 s to 7 days; it
 // is ignored for other duties. The wish is durable on return; what it needs goes on in the background
-// (NodeStatus.DutyDone). Errors: fault.NotFound, fault.Invalid, fault.TooFewNodes.
+// (NodeStatus.DutyDone). A datanode that is not dead, or may have the last replica of a chunk, is not forgotten:
+// fault.Invalid. Errors: fault.NotFound, fault.Invalid, fault.TooFewNodes, fault.Busy while it is not known what the
+// datanodes have.
 func (c *Client) SetNodeDuty(ctx context.Context, nodeID string, duty NodeDuty,
 	span time.Duration) (NodeStatus, error) {
 	request := &controlpb.SetNodeDutyRequest{NodeId: nodeID, Duty: controlpb.NodeDuty(duty)}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/daemon/config"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // Two datanodes of four are decommissioned, one after the other, while a file is being written on them. When they are,
@@ -81,4 +82,42 @@ func TestADecommissionedDatanodeIsNeededByNothing(t *testing.T) {
 	back, err := c.SetNodeDuty(t.Context(), find("dn0").NodeID, client.NodeServes, 0)
 	require.NoError(t, err)
 	require.Equal(t, client.NodeServes, back.Duty)
+}
+
+// A dead datanode is forgotten, and when it runs again it is known again, with what it has.
+func TestAForgottenDatanodeIsKnownAgainWhenItStarts(t *testing.T) {
+	namenode := startNamespace(t, func(n *config.Namenode) {
+		n.Replication, n.RepairGrace = 2, config.Duration(100*time.Millisecond)
+		n.DeadAfter = config.Duration(4 * time.Second)
+	})
+	gone, disk := startEmptyDatanode(t, namenode, func(c *config.Datanode) { c.Name = "gone" })
+	for range 2 {
+		startEmptyDatanode(t, namenode)
+	}
+	c := dialNamenode(t, namenode)
+	write(t, c, "/f", "content")
+	nodes := func() []client.NodeStatus {
+		status, err := c.ClusterStatus(t.Context())
+		require.NoError(t, err)
+		return status.Nodes
+	}
+	id := ""
+	for _, n := range nodes() {
+		if n.Name == "gone" {
+			id = n.NodeID
+		}
+	}
+	forget := func() error {
+		_, err := c.SetNodeDuty(t.Context(), id, client.NodeForgotten, 0)
+		return err
+	}
+	require.ErrorIs(t, forget(), fault.Invalid, "it is there")
+	stop(t, gone)
+	require.Eventually(t, func() bool { return forget() == nil }, time.Minute, 100*time.Millisecond)
+	require.Len(t, nodes(), 2)
+	require.Equal(t, "content", read(t, c, "/f"))
+	startEmptyDatanode(t, namenode, func(c *config.Datanode) { c.Disks = []string{disk} })
+	require.Eventually(t, func() bool { return len(nodes()) == 3 }, time.Minute, 20*time.Millisecond)
+	require.ErrorIs(t, forget(), fault.Invalid, "it is there again")
+	require.Equal(t, "content", read(t, c, "/f"))
 }

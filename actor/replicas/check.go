@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,7 +19,7 @@ func (r *Replicas) Check() error {
 			return err
 		}
 	}
-	if err := r.misplaced.check(r); err != nil {
+	if err := cmp.Or(r.checkKnown(), r.misplaced.check(r)); err != nil {
 		return err
 	}
 	if err := r.repair.check(); err != nil {
@@ -28,6 +29,25 @@ func (r *Replicas) Check() error {
 		return err
 	}
 	return r.deletion.check()
+}
+
+// checkKnown compares the nodes that are not forgotten with the table of all.
+func (r *Replicas) checkKnown() error {
+	known := 0
+	for _, n := range r.Nodes.withForgotten() {
+		switch {
+		case r.Nodes.Find(n.id) != n.index:
+			return fmt.Errorf("node %q has index %d, found %d", n.id, n.index, r.Nodes.Find(n.id))
+		case !n.forgotten():
+			known++
+		case r.step.Active && (n.attached() || !n.dead()):
+			return fmt.Errorf("node %q is forgotten, yet it is there", n.id)
+		}
+	}
+	if known != len(r.Nodes.all()) {
+		return fmt.Errorf("%d nodes are not forgotten, counted %d", len(r.Nodes.all()), known)
+	}
+	return nil
 }
 
 func (d *Duties) check() error {
@@ -64,6 +84,9 @@ func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
 	for i, node := range nodes {
 		if !r.Nodes.Knows(node) || slices.Contains(nodes[:i], node) {
 			return fmt.Errorf("slot %d: nodes %v", slot, nodes)
+		}
+		if r.step.Active && r.repair.swept() && r.Nodes.at(node).forgotten() {
+			return fmt.Errorf("slot %d is on node %d, which is forgotten", slot, node)
 		}
 		if m := r.misplaced.find(record.ID(), node); m != nil {
 			return fmt.Errorf("chunk %s is in its place and misplaced on node %d: %+v", record.ID(), node, *m)
@@ -144,10 +167,7 @@ func (r *repair) check() error {
 }
 
 func (d *deletion) check() error {
-	for _, n := range d.room.Nodes.all() {
-		if d.room.Nodes.Find(n.id) != n.index {
-			return fmt.Errorf("node %q has index %d, found %d", n.id, n.index, d.room.Nodes.Find(n.id))
-		}
+	for _, n := range d.room.Nodes.withForgotten() {
 		for id, order := range d.byNode[n.index].orders {
 			if err := d.checkOrder(n.index, id, order); err != nil {
 				return err

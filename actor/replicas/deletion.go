@@ -67,8 +67,13 @@ type check struct {
 }
 
 func (d *deletion) addNode() {
-	d.byNode = append(d.byNode, &nodeOrders{orders: make(map[chunk.ID]*deleteOrder)})
+	d.byNode = append(d.byNode, newNodeOrders())
 }
+
+func newNodeOrders() *nodeOrders { return &nodeOrders{orders: make(map[chunk.ID]*deleteOrder)} }
+
+// forgetNode drops the orders to a node; should it come back, its report tells what it still has.
+func (d *deletion) forgetNode(node datanode.Index) { d.byNode[node] = newNodeOrders() }
 
 // watch has a misplaced replica examined after the grace.
 func (d *deletion) watch(c check) {

@@ -18,7 +18,7 @@ import (
 type Duties struct {
 	room    *Replicas
 	byNode  []nodeDuty // by node index
-	out     int        // nodes that do not serve now
+	out     int        // nodes that do not serve now, but for forgotten ones
 	unheard int        // nodes in maintenance whose replicas this namenode does not know, as of the last look
 	// needed holds the nodes out of service that a chunk needs, for each chunk that needs one.
 	needed btree.Map[namespace.ChunkSlot, need]
@@ -66,13 +66,13 @@ func (d *Duties) All(yield func(datanode.Index, Assignment) bool) {
 func (d *Duties) refresh() {
 	d.out = 0
 	unheard := 0
-	for _, n := range d.room.Nodes.all() {
+	for _, n := range d.room.Nodes.withForgotten() {
 		wish := d.byNode[n.index].Assignment
 		if wish.Duty == datanode.DutyMaintenance && wish.Until <= d.room.step.Now {
 			wish.Duty = datanode.DutyServe
 		}
 		d.room.Nodes.setDuty(n, wish.Duty)
-		d.out += int(count(wish.Duty != datanode.DutyServe))
+		d.out += int(count(!n.serves() && !n.forgotten()))
 		unheard += int(count(n.excused() && !n.reported()))
 	}
 	if unheard != d.unheard {

@@ -76,6 +76,10 @@ func (n *node) dead() bool { return n.liveness == NodeDead }
 // reachable reports whether orders reach it now.
 func (n *node) reachable() bool { return n.connected && n.live() }
 
+// attached reports whether it has a stream, talks whether it said something on it after a time.
+func (n *node) attached() bool                 { return n.connected }
+func (n *node) talks(after time.Duration) bool { return n.connected && n.heard > after }
+
 // reported reports whether a full report of it was received.
 func (n *node) reported() bool { return n.complete }
 
@@ -133,6 +137,9 @@ func (n *node) serves() bool  { return n.duty == datanode.DutyServe }
 func (n *node) leaving() bool { return n.duty == datanode.DutyDecommission }
 func (n *node) excused() bool { return n.duty == datanode.DutyMaintenance }
 
+// forgotten reports whether an operator wants to hear no more of it. An active namenode remembers it when it registers.
+func (n *node) forgotten() bool { return n.duty == datanode.DutyForgotten }
+
 // steady reports whether its replicas are there, and stay.
 func (n *node) steady() bool { return !n.dead() && n.serves() }
 
@@ -185,6 +192,7 @@ func (n *node) setVolumes(volumes []datanode.VolumeState) {
 type Nodes struct {
 	room  *Replicas
 	list  []*node // by index; [0] is nil
+	known []*node // those that are not forgotten, by index; replaced, never changed but at its end
 	index map[string]datanode.Index
 }
 
@@ -219,7 +227,8 @@ func (t *Nodes) Put(index datanode.Index, id, address string) {
 		t.list[index].address = address
 		return
 	}
-	t.list = append(t.list, &node{identity: identity{index: index, id: id, address: address}, rack: rackDefault})
+	added := &node{identity: identity{index: index, id: id, address: address}, rack: rackDefault}
+	t.list, t.known = append(t.list, added), append(t.known, added)
 	t.index[id] = index
 	t.room.misplaced.addNode()
 	t.room.deletion.addNode()
@@ -229,8 +238,9 @@ func (t *Nodes) Put(index datanode.Index, id, address string) {
 
 func (t *Nodes) at(index datanode.Index) *node { return t.list[index] }
 
-// all lists the nodes in the order of their indexes.
-func (t *Nodes) all() []*node { return t.list[1:] }
+// all lists the nodes that are not forgotten in the order of their indexes, withForgotten all that ever registered.
+func (t *Nodes) all() []*node           { return t.known }
+func (t *Nodes) withForgotten() []*node { return t.list[1:] }
 
 // Registration is a datanode's first message on a stream. Its id and address are known already.
 type Registration struct {
@@ -354,12 +364,19 @@ func (t *Nodes) setLiveness(peer *node, to Liveness) {
 	}
 }
 
-// setDuty notes the duty that a node has now, and has all chunks counted again.
+// setDuty notes the duty that a node has now, and has all chunks counted again. The session of a forgotten node ends:
+// if it is there after all, it registers anew.
 func (t *Nodes) setDuty(n *node, duty datanode.Duty) {
-	if n.duty != duty {
-		n.duty = duty
-		t.room.repair.sweepAll()
+	if n.duty == duty {
+		return
 	}
+	n.duty = duty
+	t.known = slices.DeleteFunc(slices.Clone(t.withForgotten()), (*node).forgotten)
+	if n.forgotten() {
+		n.session, n.connected = 0, false
+		t.room.forgetNode(n.index)
+	}
+	t.room.repair.sweepAll()
 }
 
 // OthersServe reports whether a live node other than one is in service.
@@ -375,7 +392,7 @@ func (t *Nodes) setComplete(n *node, complete bool) {
 
 // checkAlive moves silent nodes towards death.
 func (t *Nodes) checkAlive() {
-	for _, peer := range t.all() {
+	for _, peer := range t.withForgotten() {
 		silent := t.room.step.Mono - peer.heard
 		switch {
 		case peer.dead():
@@ -393,13 +410,13 @@ func (t *Nodes) checkAlive() {
 
 // activate makes every node prove anew that it lives and what it has.
 func (t *Nodes) activate() {
-	for _, n := range t.all() {
+	for _, n := range t.withForgotten() {
 		t.setComplete(n, false)
 		if n.connected {
 			t.room.step.Send(n.id, &datanode.SendReport{})
 		} else {
 			t.setLiveness(n, NodeDead)
-			n.died, n.awaited = t.room.step.Mono, true
+			n.died, n.awaited = t.room.step.Mono, !n.forgotten()
 		}
 	}
 }
@@ -541,9 +558,9 @@ func joinSome(texts []string) string {
 	return strings.Join(texts, ", ")
 }
 
-// All yields the id and address of every node, in the order of their indexes.
+// All yields the id and address of every node that ever registered, in the order of their indexes.
 func (t *Nodes) All(yield func(id, address string) bool) {
-	for _, n := range t.all() {
+	for _, n := range t.withForgotten() {
 		if !yield(n.id, n.address) {
 			return
 		}
@@ -566,9 +583,9 @@ type NodeStatus struct {
 	Volumes                             []datanode.VolumeState // not to be changed
 }
 
-// Status describes all nodes.
+// Status describes all nodes that are not forgotten.
 func (t *Nodes) Status() []NodeStatus {
-	all := make([]NodeStatus, 0, len(t.list)-1)
+	all := make([]NodeStatus, 0, len(t.known))
 	for _, n := range t.all() {
 		all = append(all, t.StatusOf(n.index))
 	}

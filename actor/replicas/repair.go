@@ -64,6 +64,7 @@ func (r *repair) assessDirty() {
 
 // assess counts a chunk's live replicas and files it for repair or trimming.
 func (r *repair) assess(slot namespace.ChunkSlot) {
+	r.room.forgetLocations(slot)
 	found := r.levelOf(slot)
 	r.setLevel(slot, found)
 	if c := r.room.files.Chunk(slot); !c.Open() && (found == levelWanted || found == levelSurplus) {

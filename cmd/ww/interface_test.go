@@ -191,6 +191,7 @@ func testBadInput(t *testing.T, system *woods, at string) {
 		{[]string{"admin", "frobnicate"}, exitUsage, []string{"frobnicate"}},
 		{[]string{"admin", "disk", "list", "nobody"}, exitNotFound, []string{"nobody", "ww admin node list"}},
 		{[]string{"admin", "node", "decommission", "nobody"}, exitNotFound, []string{"nobody", "ww admin node list"}},
+		{[]string{"admin", "node", "forget", "nobody"}, exitNotFound, []string{"nobody", "ww admin node list"}},
 		{[]string{"admin", "profile", "nobody"}, exitNotFound, []string{"nobody", "ww admin node list"}},
 		{[]string{"admin", "profile", "namenode", "speed"}, exitUsage, []string{"speed", "cpu"}},
 		{[]string{"admin", "profile", "namenode", "cpu", "10"}, exitUsage, []string{"10s"}},

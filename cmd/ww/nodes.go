@@ -19,9 +19,9 @@ import (
 const nodeHelp = "NODE is a datanode's name (datanode.name), its address, its id or the beginning of that."
 
 func newNode(program *app) *cobra.Command {
-	return group(&cobra.Command{Use: "node", Short: "look at datanodes, and take them out of service",
+	return group(&cobra.Command{Use: "node", Short: "look at datanodes, take them out of service, and forget them",
 		Example: "  ww admin node list"}, newNodeList(program), newDecommission(program), newMaintenance(program),
-		newRecommission(program))
+		newRecommission(program), newForget(program))
 }
 
 func newNodeList(program *app) *cobra.Command {
@@ -135,6 +135,8 @@ func dutyText(node client.NodeStatus, separator string) string {
 		return separator + "in maintenance until " + until + ": it can be stopped"
 	case node.Duty == client.NodeMaintenance:
 		return separator + "goes to maintenance until " + until + left
+	case node.Duty == client.NodeForgotten:
+		return separator + "forgotten"
 	}
 	return ""
 }
@@ -181,11 +183,23 @@ func newRecommission(program *app) *cobra.Command {
 	}, client.NodeServes, new(time.Duration))
 }
 
+func newForget(program *app) *cobra.Command {
+	return program.dutyVerb(&cobra.Command{
+		Use:   "forget [flags] NODE",
+		Short: "show a dead datanode no more",
+		Long: `Forget a dead datanode that will not be back: no list shows it, nothing waits for it. ` + nodeHelp + `
+
+It is refused while the datanode is not dead, and while it may have the last copy of a chunk. Nothing is deleted
+because of it: a datanode that starts again is known again, with all that it has. Exit code 0: forgotten.`,
+		Example: "  ww admin node forget dn3",
+	}, client.NodeForgotten, new(time.Duration))
+}
+
 // dutyVerb makes cmd the verb that asks for a duty of one datanode.
 func (a *app) dutyVerb(cmd *cobra.Command, duty client.NodeDuty, span *time.Duration) *cobra.Command {
 	var wait bool
 	var most time.Duration
-	if duty != client.NodeServes {
+	if duty == client.NodeDecommission || duty == client.NodeMaintenance {
 		cmd.Flags().BoolVar(&wait, "wait", false, "return when no chunk needs the datanode")
 		cmd.Flags().DurationVar(&most, "timeout", 0, "how long to wait at most; 0: as long as it takes")
 	}

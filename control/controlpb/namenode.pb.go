@@ -144,6 +144,8 @@ const (
 	NodeDuty_NODE_DUTY_UNSPECIFIED  NodeDuty = 0
 	NodeDuty_NODE_DUTY_DECOMMISSION NodeDuty = 1
 	NodeDuty_NODE_DUTY_MAINTENANCE  NodeDuty = 2
+	// It is dead and will never be back: no answer shows it, until it registers.
+	NodeDuty_NODE_DUTY_FORGOTTEN NodeDuty = 3
 )
 
 // Enum value maps for NodeDuty.
@@ -152,11 +154,13 @@ var (
 		0: "NODE_DUTY_UNSPECIFIED",
 		1: "NODE_DUTY_DECOMMISSION",
 		2: "NODE_DUTY_MAINTENANCE",
+		3: "NODE_DUTY_FORGOTTEN",
 	}
 	NodeDuty_value = map[string]int32{
 		"NODE_DUTY_UNSPECIFIED":  0,
 		"NODE_DUTY_DECOMMISSION": 1,
 		"NODE_DUTY_MAINTENANCE":  2,
+		"NODE_DUTY_FORGOTTEN":    3,
 	}
 )
 
@@ -4399,11 +4403,12 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x17HEALTH_UNDER_REPLICATED\x10\x02\x12\x12\n" +
 	"\x0eHEALTH_UNKNOWN\x10\x03\x12\x12\n" +
 	"\x0eHEALTH_CORRUPT\x10\x04\x12\x12\n" +
-	"\x0eHEALTH_MISSING\x10\x05*\\\n" +
+	"\x0eHEALTH_MISSING\x10\x05*u\n" +
 	"\bNodeDuty\x12\x19\n" +
 	"\x15NODE_DUTY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16NODE_DUTY_DECOMMISSION\x10\x01\x12\x19\n" +
-	"\x15NODE_DUTY_MAINTENANCE\x10\x02*\x80\x01\n" +
+	"\x15NODE_DUTY_MAINTENANCE\x10\x02\x12\x17\n" +
+	"\x13NODE_DUTY_FORGOTTEN\x10\x03*\x80\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +

@@ -148,12 +148,12 @@ func (s *service) SafeMode(ctx context.Context, m *controlpb.SafeModeRequest) (*
 	return &controlpb.SafeModeResponse{On: r.On, Reason: r.Reason}, err
 }
 
-// SetNodeDuty takes a datanode out of service, or back.
+// SetNodeDuty takes a datanode out of service, or back, or has it forgotten.
 func (s *service) SetNodeDuty(ctx context.Context,
 	message *controlpb.SetNodeDutyRequest) (*controlpb.SetNodeDutyResponse, error) {
 	const op = "set node duty"
 	invalid := checkNodes(op, []string{message.NodeId})
-	if invalid == nil && (message.Duty < 0 || message.Duty > controlpb.NodeDuty_NODE_DUTY_MAINTENANCE ||
+	if invalid == nil && (message.Duty < 0 || message.Duty > controlpb.NodeDuty_NODE_DUTY_FORGOTTEN ||
 		message.MaintenanceMs < 0 || message.MaintenanceMs > actor.MaintenanceMax.Milliseconds()) {
 		invalid = malformed(op, "duty %d for %d ms", message.Duty, message.MaintenanceMs)
 	}

@@ -60,6 +60,7 @@ const (
 	DutyServe        Duty = iota
 	DutyDecommission      // it goes: its replicas do not count, they are copied to others
 	DutyMaintenance       // it may be away for a time: its replicas count meanwhile
+	DutyForgotten         // it will never be back: nothing is shown of it, and nothing waits for it, until it registers
 )
 
 // Index is the number by which the records of a namenode name a datanode; 0 means none.
