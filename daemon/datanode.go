@@ -52,7 +52,8 @@ func newDatanodeOptions(section config.Datanode) (datanodeOptions, error) {
 			PackBytesMax: int64(section.PackLimit), PackSegmentBytes: int64(section.PackSegment),
 			WriteoutStepBytes: int64(section.WriteoutStep), WorkersPerVolume: section.DiskWorkers,
 			FailedVolumesTolerated: section.FailedMax,
-			ScrubPeriod:            time.Duration(section.ScrubPeriod), ScrubBandwidth: int64(section.ScrubRate),
+			VolumeErrorsMax:        section.ErrorsMax, VolumeHangAfter: time.Duration(section.HangAfter),
+			ScrubPeriod: time.Duration(section.ScrubPeriod), ScrubBandwidth: int64(section.ScrubRate),
 		},
 		data: dataplane.Options{
 			Listen: section.Listen,

@@ -97,11 +97,14 @@ func lossyOptions(disks *twoDisks) Options {
 
 const lossyReplicas = 20
 
-func startLossy(t *testing.T) *lossy {
+func startLossy(t *testing.T, change ...func(*Options)) *lossy {
 	l := &lossy{t: t, disks: newTwoDisks(), events: make(chan Event, 1000), volumes: make(chan datanode.VolumeState, 2)}
 	o := lossyOptions(l.disks)
 	o.OnEvent = func(e Event) { l.events <- e }
 	o.OnVolume = func(v datanode.VolumeState) { l.volumes <- v }
+	for _, set := range change {
+		set(&o)
+	}
 	l.Store = openStore(t, o)
 	for n := range lossyReplicas {
 		w := mustCreate(t, l.Store, testID(n))
@@ -123,6 +126,28 @@ func (l *lossy) on(directory string) (ids []int) {
 	}
 	require.NotEmpty(l.t, ids)
 	return ids
+}
+
+// hang has begin start something, waits until it hangs in an operation on /b, and returns what lets it go on.
+func (l *lossy) hang(op simdisk.Op, begin func()) (release func()) {
+	held, entered := make(chan struct{}), make(chan struct{}, 100)
+	remove := l.disks.disks["/b"].Inject(simdisk.Rule{Op: op, Before: func() {
+		entered <- struct{}{}
+		<-held
+	}})
+	begin()
+	<-entered
+	return func() {
+		remove()
+		close(held)
+	}
+}
+
+// hangInspection is hang of an inspection of /b alone: that of /a would seem to hang too when the clock leaps.
+func (l *lossy) hangInspection() (release func()) {
+	return l.hang(simdisk.OpStat, func() {
+		l.monitor.group.Go(func() { l.index.lookup(testID(l.on("/b")[0])).volume.inspect(false) })
+	})
 }
 
 // requireLost checks that exactly the replicas of /b are gone, and that they were reported.
@@ -242,18 +267,14 @@ func TestDiskThatIsUnmountedIsLostAtOnce(t *testing.T) {
 func TestDiskThatHangsIsLostAndHoldsUpNobody(t *testing.T) {
 	l := startLossy(t)
 	fake := l.options.Clock.(*fakeclock.Clock)
-	hang, entered := make(chan struct{}), make(chan struct{}, 100)
-	remove := l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpRead, Before: func() {
-		entered <- struct{}{}
-		<-hang
-	}})
 	id := testID(l.on("/b")[0])
 	stuck := make(chan error, 1)
-	go func() {
-		_, err := readVerified(l.Store, id)
-		stuck <- err
-	}()
-	<-entered
+	release := l.hang(simdisk.OpRead, func() {
+		go func() {
+			_, err := readVerified(l.Store, id)
+			stuck <- err
+		}()
+	})
 	fake.Advance(health.StallAfter)
 	require.Equal(t, datanode.VolumeSuspect, l.Volumes()[1].Health)
 	for n := 100; n < 110; n++ { // nothing new goes there
@@ -268,9 +289,31 @@ func TestDiskThatHangsIsLostAndHoldsUpNobody(t *testing.T) {
 	l.monitor.check()
 	l.requireLost(datanode.VolumeFailed)
 	require.Contains(t, l.Volumes()[1].Error, "has not returned for")
-	remove()
-	close(hang)
+	release()
 	<-stuck // also when it got its bytes: they are verified
+}
+
+func TestErrorsThatADiskMayMakeCanBeSet(t *testing.T) {
+	l := startLossy(t, func(o *Options) { o.VolumeErrorsMax = 1 })
+	defer l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpOpen, Path: probeName, Err: syscall.EIO})()
+	l.monitor.check()
+	l.monitor.group.Wait()
+	l.requireLost(datanode.VolumeFailed)
+}
+
+func TestTimeThatADiskMayHangCanBeSet(t *testing.T) {
+	const hangAfter = 7 * time.Second
+	l := startLossy(t, func(o *Options) { o.VolumeHangAfter = hangAfter })
+	release := l.hangInspection()
+	fake := l.options.Clock.(*fakeclock.Clock)
+	fake.Advance(hangAfter - 1)
+	l.monitor.check()
+	require.True(t, l.Volumes()[1].Healthy)
+	fake.Advance(1)
+	l.monitor.check()
+	l.requireLost(datanode.VolumeFailed)
+	release()
+	l.monitor.group.Wait()
 }
 
 func TestRestartWithOneBadDisk(t *testing.T) {

@@ -48,6 +48,10 @@ type Options struct {
 	// FailedVolumesTolerated: Open starts without so many volumes that are missing or broken; -1: all but one.
 	// What is to be done when more fail later is up to OnVolume's owner.
 	FailedVolumesTolerated int
+	// VolumeErrorsMax I/O errors within a minute end the service of a volume; 0: 3.
+	VolumeErrorsMax int
+	// VolumeHangAfter is how long an operation may take until it ends the service of its volume; 0: a minute.
+	VolumeHangAfter time.Duration
 	// OnVolume is called after Open when a volume went out of service and all of its replicas were reported as
 	// Removed, from a goroutine of the store. It must not block. nil: nobody listens.
 	OnVolume func(datanode.VolumeState)
@@ -56,7 +60,6 @@ type Options struct {
 	noCompactor   bool  // they compact by hand
 	noMonitor     bool  // they inspect the volumes by hand
 	packZeroBytes int64 // written ahead in a segment; 0: the pack's default
-	volumeLimits  health.Limits
 }
 
 // TolerableFailures is how many of a number of volumes may be out of service, for a setting of
@@ -78,17 +81,13 @@ func (o Options) withDefaults() (Options, error) {
 	o.QueueDepth = cmp.Or(o.QueueDepth, queueDepthDefault)
 	o.WriteoutStepBytes = cmp.Or(o.WriteoutStepBytes, writeoutStepDefault)
 	o.PackSegmentBytes = cmp.Or(o.PackSegmentBytes, packSegmentDefault)
+	o.VolumeErrorsMax = cmp.Or(o.VolumeErrorsMax, health.ErrorsMax)
+	o.VolumeHangAfter = cmp.Or(o.VolumeHangAfter, health.HangAfter)
 	if o.OnEvent == nil {
 		o.OnEvent = func(Event) {}
 	}
 	if o.OnVolume == nil {
 		o.OnVolume = func(datanode.VolumeState) {}
-	}
-	if o.volumeLimits == (health.Limits{}) {
-		o.volumeLimits = health.Limits{
-			ErrorsMax: health.ErrorsMax, Window: health.Window,
-			StallAfter: health.StallAfter, HangAfter: health.HangAfter,
-		}
 	}
 	for _, limit := range []struct {
 		name               string
@@ -97,6 +96,7 @@ func (o Options) withDefaults() (Options, error) {
 		{"volumes", int64(len(o.Directories)), 1, limits.VolumesPerNodeMax},
 		{"workers per volume", int64(o.WorkersPerVolume), 1, limits.WorkersPerVolumeMax},
 		{"queue depth", int64(o.QueueDepth), 1, queueDepthMax},
+		{"I/O errors of a volume", int64(o.VolumeErrorsMax), 1, limits.VolumeErrorsMost},
 		{"write-out step bytes", o.WriteoutStepBytes, 1, chunk.SizeMax},
 		{"pack bytes", o.PackBytesMax, 0, pack.DataBytesMax},
 		{"pack segment bytes", o.PackSegmentBytes, pack.SegmentBytesMin, pack.SegmentBytesMax},
@@ -105,6 +105,10 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fault.New(fault.Invalid, "open chunk store", "%s is %d, must be %d..%d",
 				limit.name, limit.value, limit.least, limit.most)
 		}
+	}
+	if o.VolumeHangAfter < limits.VolumeHangAfterMin || o.VolumeHangAfter > limits.VolumeHangAfterMax {
+		return o, fault.New(fault.Invalid, "open chunk store", "an operation may take %v, must be %v..%v",
+			o.VolumeHangAfter, limits.VolumeHangAfterMin, limits.VolumeHangAfterMax)
 	}
 	if o.FailedVolumesTolerated < -1 || o.FailedVolumesTolerated >= len(o.Directories) {
 		return o, fault.New(fault.Invalid, "open chunk store", "%d failed volumes of %d cannot be tolerated",

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/disk/chunkfile"
-	"github.com/whispering-woods/ww/disk/health"
 	"github.com/whispering-woods/ww/disk/pack"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -623,7 +622,7 @@ func TestRecordThatCannotBeStruckStays(t *testing.T) {
 	m := simdisk.NewMem()
 	f := simdisk.NewFaulty(m)
 	o := packOptions(f)
-	o.volumeLimits = health.Limits{ErrorsMax: 9, Window: time.Minute, StallAfter: time.Minute, HangAfter: time.Minute}
+	o.VolumeErrorsMax = 9
 	s := openStore(t, o)
 	storeSmall(t, s, testID(1), pattern(1, 700))
 	remove := f.Inject(simdisk.Rule{Op: simdisk.OpWrite, Path: "*.pack", Err: syscall.EIO})

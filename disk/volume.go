@@ -69,7 +69,11 @@ type volume struct {
 // newVolume describes a directory that was not looked at yet. onOut is that of health.New.
 func newVolume(e *env, directory string, onOut func(*volume)) *volume {
 	v := &volume{env: e, directory: directory, logger: e.options.Logger.With("volume", directory)}
-	v.health = health.New(e.options.Clock, e.options.volumeLimits, func() { onOut(v) })
+	bounds := health.Limits{
+		ErrorsMax: e.options.VolumeErrorsMax, Window: health.Window,
+		StallAfter: health.StallAfter, HangAfter: e.options.VolumeHangAfter,
+	}
+	v.health = health.New(e.options.Clock, bounds, func() { onOut(v) })
 	v.fs = v.health.FS(e.fs)
 	return v
 }

@@ -82,6 +82,8 @@ type Datanode struct {
 	TrashDelay  Duration `key:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
 	Reserve     Size     `key:"reserve" usage:"space to keep free on every disk"`
 	FailedMax   int      `key:"failed_volumes_tolerated" usage:"number of disks that may fail before the datanode stops; -1: all but one"`
+	ErrorsMax   int      `key:"disk_errors_max" usage:"number of I/O errors within a minute that end the service of a disk"`
+	HangAfter   Duration `key:"disk_hang_after" usage:"how long an operation on a disk may take until it ends the service of the disk"`
 	ScrubPeriod Duration `key:"scrub_period" usage:"time in which every replica is compared with its checksums; 0: only on demand"`
 	ScrubRate   Size     `key:"scrub_bandwidth" usage:"bytes per second that the scrub may read from each disk; 0: no bound"`
 	Rack        string   `key:"rack" usage:"place of the node, like /room1/rack7; the copies of a chunk are spread over racks (see namenode.placement)"`
@@ -146,7 +148,8 @@ func Default() Config {
 		},
 		Datanode: Datanode{
 			Listen: "127.0.0.1:7720", Namenodes: []string{"127.0.0.1:7700"},
-			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, FailedMax: -1, Rack: "/default",
+			TrashDelay: Duration(10 * time.Minute), Reserve: 1 << 30, Rack: "/default",
+			FailedMax: -1, ErrorsMax: 3, HangAfter: Duration(time.Minute),
 			ScrubPeriod: Duration(3 * 7 * 24 * time.Hour), ScrubRate: 16 << 20,
 			RecordIdle: Duration(30 * time.Second), Budget: 128 << 20, Connections: 4096,
 			Process: process, PackLimit: 64 << 10, PackSegment: 64 << 20,

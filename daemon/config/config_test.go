@@ -148,6 +148,13 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 		require.ErrorContains(t, c.Namenode.Validate(), "namenode.connections")
 		require.ErrorContains(t, c.Datanode.Validate(), "datanode.connections")
 	}
+	disks := Default().Datanode
+	disks.Disks, disks.ErrorsMax, disks.HangAfter = []string{"x"}, 0, Duration(time.Second)
+	for _, key := range []string{"datanode.disk_errors_max", "datanode.disk_hang_after"} {
+		require.ErrorContains(t, disks.Validate(), key)
+	}
+	disks.ErrorsMax, disks.HangAfter = 1, Duration(5*time.Second)
+	require.NoError(t, disks.Validate())
 	batches := Default().Namenode
 	require.NoError(t, batches.Validate())
 	batches.BatchRecords, batches.BatchBytes, batches.BatchesInFlight = 0, 1<<20, 65

@@ -196,6 +196,9 @@ func (d Datanode) Validate() error {
 	check.that(d.Reserve >= 0, "datanode.reserve", "must not be negative")
 	check.that(d.FailedMax >= -1 && d.FailedMax < max(1, len(d.Disks)), "datanode.failed_volumes_tolerated",
 		"%d is not -1 to %d: one of the %d disks has to be left", d.FailedMax, len(d.Disks)-1, len(d.Disks))
+	within(&check, "datanode.disk_errors_max", d.ErrorsMax, 1, limits.VolumeErrorsMost)
+	within(&check, "datanode.disk_hang_after", d.HangAfter, Duration(limits.VolumeHangAfterMin),
+		Duration(limits.VolumeHangAfterMax))
 	check.scrubPeriod("datanode.scrub_period", d.ScrubPeriod)
 	check.that(d.ScrubRate == 0 || d.ScrubRate >= scrubRateMin, "datanode.scrub_bandwidth",
 		"%s is neither 0 nor at least %s", d.ScrubRate, Size(scrubRateMin))

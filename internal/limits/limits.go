@@ -77,6 +77,12 @@ const (
 	WindowBytesMin = 256 << 10
 	// WorkersPerVolumeMax: worker threads of one disk.
 	WorkersPerVolumeMax = 256
+	// VolumeErrorsMost: I/O errors that may be allowed to a disk; each is remembered for a minute.
+	VolumeErrorsMost = 1024
+	// VolumeHangAfterMin and VolumeHangAfterMax: the time that an operation may be allowed to take on a disk. A disk
+	// that answers within the least is suspect at most.
+	VolumeHangAfterMin = 5 * time.Second
+	VolumeHangAfterMax = time.Hour
 	// PackSegmentBytesMax: one segment of packed small replicas.
 	PackSegmentBytesMax = 1 << 30
 )
