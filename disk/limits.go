@@ -26,6 +26,7 @@ const (
 	syncBatchMax        = 64        // jobs that one pass of a worker may gather behind a sync
 	inspectInterval     = time.Second
 	probeInterval       = 10 * time.Second // between two writes that show whether a healthy disk still takes them
+	closePatience       = 10 * time.Second // of Close; a daemon's other parts take 15 s, systemd's unit allows 30 s
 	identityPatience    = 2 * time.Second  // for the other volumes once one has an identity durably
 	fencesMax           = 1 << 16          // chunks without a replica that recoveries have asked for; about 4 MB
 	rangeRetriesMax     = 3                // a Range or verification that raced with a cut restarts

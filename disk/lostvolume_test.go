@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -449,4 +450,84 @@ func TestErrorsThatAreFarApartAreNoReason(t *testing.T) {
 	v.Note(syscall.EROFS)
 	require.Equal(t, datanode.VolumeFailed, v.Status().State)
 	require.Equal(t, 1, out)
+}
+
+// createOn makes a Writer of a new small replica on a volume.
+func (l *lossy) createOn(directory string) *Writer {
+	for n := lossyReplicas; ; n++ {
+		w := createSmall(l.t, l.Store, testID(n), 1000)
+		if w.replica.volume.directory == directory {
+			return w
+		}
+		require.NoError(l.t, l.Delete(testID(n), 1))
+	}
+}
+
+// closeImpatiently closes the store on a clock that runs fast.
+func (l *lossy) closeImpatiently() error {
+	closed := make(chan error, 1)
+	go func() { closed <- l.Close() }()
+	for {
+		select {
+		case err := <-closed:
+			return err
+		default:
+			l.options.Clock.(*fakeclock.Clock).Advance(closePatience)
+			runtime.Gosched()
+		}
+	}
+}
+
+// TestCloseDoesNotWaitForADiskThatHangs: whatever hangs, the other disk is released and no longer touched.
+func TestCloseDoesNotWaitForADiskThatHangs(t *testing.T) {
+	for name, begin := range map[string]func(l *lossy) (release func()){
+		"sync of a writer": func(l *lossy) func() {
+			w := l.createOn("/b")
+			return l.hang(simdisk.OpDatasync, func() {
+				require.NoError(l.t, w.Submit(Job{Data: pattern(1, 1000), Sync: true}))
+			})
+		},
+		"inspection": (*lossy).hangInspection,
+		"packer": func(l *lossy) func() {
+			w := l.createOn("/b")
+			return l.hang(simdisk.OpWrite, func() {
+				require.NoError(l.t, w.Submit(Job{Data: pattern(1, 1000), Seal: true}))
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := startLossy(t, func(o *Options) {
+				if name == "packer" {
+					o.PackBytesMax = 64 << 10
+				}
+			})
+			reader, err := l.OpenReader(testID(l.on("/a")[0]), 0)
+			require.NoError(t, err)
+			release := begin(l)
+			err = l.closeImpatiently()
+			require.ErrorIs(t, err, fault.Disk)
+			require.ErrorContains(t, err, `"/b"`)
+			require.NotContains(t, err.Error(), `"/a"`)
+			lock, err := l.disks.disks["/a"].Lock("/a/" + lockName)
+			require.NoError(t, err, "another process may have it")
+			require.NoError(t, lock.Close())
+			_, err = l.disks.disks["/b"].Lock("/b/" + lockName)
+			require.ErrorIs(t, err, syscall.EWOULDBLOCK, "its disk may still do what it was asked")
+			_, err = reader.ReadAt(make([]byte, 10), 0)
+			require.ErrorIs(t, err, fault.Disk, "it may be another process's now")
+			require.NoError(t, reader.Close())
+			require.Empty(t, l.volumes, "an end is no loss")
+
+			after := newTwoDisks()
+			for directory, disk := range l.disks.memory {
+				after.memory[directory] = disk.CrashClone(simdisk.CrashPolicy{Mode: simdisk.CrashKeepAll})
+				after.disks[directory] = simdisk.NewFaulty(after.memory[directory])
+			}
+			s := openStore(t, lossyOptions(after))
+			for n := range lossyReplicas {
+				requireContent(t, s, testID(n), pattern(uint64(n), 1000))
+			}
+			release()
+		})
+	}
 }

@@ -156,11 +156,34 @@ func (s *Store) start() {
 
 // Close refuses new work, finishes what is queued, stops all goroutines and releases the volumes. Open replicas
 // stay open on the disk, unsynced. Readers keep their files until they are closed. A second Close does nothing.
+//
+// A disk that hangs is waited for 10 s. Then nothing begins on any volume any more, and Close returns. Error:
+// fault.Disk, which names each volume on which an operation is under way; it stays locked while the process lives.
 func (s *Store) Close() error {
-	s.gate.Lock()
-	if s.gate.closed {
-		s.gate.Unlock()
+	if !s.refuse() {
 		return nil
+	}
+	patience := s.options.Clock.NewTimer(closePatience)
+	defer patience.Stop()
+	ended := make(chan struct{})
+	go func() { // it outlives Close only when a disk hangs
+		s.finish()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return s.volumes.unlock()
+	case <-patience.C():
+		return s.volumes.abandon()
+	}
+}
+
+// refuse refuses new work from now on; false: it did before.
+func (s *Store) refuse() bool {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.gate.closed {
+		return false
 	}
 	s.gate.closed = true
 	for _, v := range s.volumes.list {
@@ -168,7 +191,11 @@ func (s *Store) Close() error {
 			close(w.queue)
 		}
 	}
-	s.gate.Unlock()
+	return true
+}
+
+// finish finishes what is queued and stops all goroutines. It waits for the disks.
+func (s *Store) finish() {
 	for _, v := range s.volumes.list {
 		if v.scrubber != nil {
 			v.scrubber.Stop()
@@ -191,7 +218,6 @@ func (s *Store) Close() error {
 		r.io.Unlock()
 	}
 	s.files.Close()
-	return s.volumes.unlock()
 }
 
 // Create makes an empty open replica and its Writer. Nothing is durable before the first sync. A corrupt

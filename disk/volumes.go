@@ -165,3 +165,20 @@ func (vs *volumes) unlock() error {
 	}
 	return errors.Join(failures...)
 }
+
+// abandon releases the volumes of a store whose goroutines do not end, because a disk does not answer. Those on which
+// something is under way stay locked: the disk may still do it. Whoever waited for that does nothing more on the others
+// when it goes on. Error: fault.Disk, which names those that stay locked.
+func (vs *volumes) abandon() error {
+	var failures []error
+	for _, v := range vs.list {
+		hanging := v.health.Retire()
+		if hanging == "" {
+			failures = append(failures, v.close())
+			continue
+		}
+		failures = append(failures, &fault.Error{Kind: fault.Disk, Op: "close volume", Path: v.directory,
+			Reason: hanging, Hint: "the disk is locked until this process has ended; mend or replace it"})
+	}
+	return errors.Join(failures...)
+}

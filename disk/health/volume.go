@@ -131,16 +131,36 @@ func (v *Volume) forgetLocked(now time.Time) {
 
 // Condemn ends the volume's service. Only the first call counts.
 func (v *Volume) Condemn(state datanode.VolumeHealth, reason string) {
+	if v.endService(state, reason) {
+		v.onOut()
+	}
+}
+
+// endService tells whether this call did it.
+func (v *Volume) endService(state datanode.VolumeHealth, reason string) bool {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.mu.state.OutOfService() {
-		v.mu.Unlock()
-		return
+		return false
 	}
 	v.mu.state, v.mu.since, v.mu.reason = state, v.clock.Now(), limits.Clip(reason, textBytesMax)
 	v.out.Store(true)
-	v.mu.Unlock()
 	close(v.gone)
-	v.onOut()
+	return true
+}
+
+// Retire ends the service of a volume whose owner ends; that is no loss, so onOut is not called. It returns what is
+// still under way on the disk, and may be for ever. "": nothing is, and nothing begins any more, so that another
+// process may have the volume.
+func (v *Volume) Retire() (hanging string) {
+	v.endService(datanode.VolumeFailed, "its chunk store is closed")
+	now := v.clock.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if oldest := v.oldestLocked(); oldest.op != "" {
+		return oldest.describe(now)
+	}
+	return ""
 }
 
 // SetFull notes whether there is room for new replicas.
@@ -195,9 +215,13 @@ func (v *Volume) Check() {
 	oldest := v.oldestLocked()
 	v.mu.Unlock()
 	if took := now.Sub(oldest.began); oldest.op != "" && took >= v.limits.HangAfter {
-		v.Condemn(datanode.VolumeFailed,
-			fmt.Sprintf("%s %s has not returned for %v", oldest.op, oldest.path, took.Round(time.Second)))
+		v.Condemn(datanode.VolumeFailed, oldest.describe(now))
 	}
+}
+
+// describe tells for people how long the operation takes.
+func (o operation) describe(now time.Time) string {
+	return fmt.Sprintf("%s %s has not returned for %v", o.op, o.path, now.Sub(o.began).Round(time.Second))
 }
 
 // oldestLocked is the operation that has been under way longest; one without an op if there is none.
