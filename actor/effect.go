@@ -171,16 +171,17 @@ type (
 	NodeStatus = replicas.NodeStatus
 	// ClusterStatusResult answers ClusterStatus.
 	ClusterStatusResult struct {
-		ClusterID                                 string
-		Epoch, Txid                               uint64
-		SafeMode                                  bool
-		SafeModeReason                            string
-		Nodes                                     []NodeStatus
-		Files, Directories, Chunks, OpenFiles     uint64
-		UnderReplicated, Missing, CorruptReplicas uint64
-		Version                                   string
-		DefaultReplication                        uint32
-		DefaultChunkSize                          int64
+		replicas.Overview
+
+		ClusterID                             string
+		Epoch, Txid                           uint64
+		SafeMode                              bool
+		SafeModeReason                        string
+		Nodes                                 []NodeStatus
+		Files, Directories, Chunks, OpenFiles uint64
+		Version                               string
+		DefaultReplication                    uint32
+		DefaultChunkSize                      int64
 	}
 	// FormatResult answers Format.
 	FormatResult struct{ ClusterID string }

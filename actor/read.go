@@ -142,12 +142,12 @@ func summary(state *State, r *Summary) (any, *fault.Error) {
 
 func clusterStatus(s *State) (any, *fault.Error) {
 	s.effects.Reply.AfterTxid = s.step.Txid
-	totals, counts := s.tree.Totals(), s.replicas.Counts()
+	totals := s.tree.Totals()
 	return &ClusterStatusResult{ClusterID: s.clusterID, Epoch: s.epoch, Txid: s.step.Txid,
 		SafeMode: s.replicas.SafeMode.On(), SafeModeReason: s.replicas.SafeMode.Reason(),
 		Nodes: s.replicas.Nodes.Status(),
 		Files: totals.Files, Directories: totals.Directories, Chunks: uint64(s.files.Chunks()),
-		UnderReplicated: counts.UnderReplicated, Missing: counts.Missing, CorruptReplicas: counts.Unusable,
+		Overview:  s.replicas.Overview(),
 		OpenFiles: uint64(s.leases.Count()), Version: s.config.Version,
 		DefaultReplication: s.config.DefaultReplication, DefaultChunkSize: s.config.DefaultChunkSize}, nil
 }

@@ -272,6 +272,8 @@ func (s *scenario) line(line string) string {
 		return s.effects(s.own(&SetDuty{NodeID: a.words[0], Duty: duty, For: span}))
 	case "status":
 		return s.effects(s.own(&ClusterStatus{}))
+	case "verdict":
+		return s.verdict()
 	case "safe-mode":
 		action := map[string]SafeModeAction{"get": SafeModeGet, "enter": SafeModeEnter,
 			"leave": SafeModeLeave}[a.words[0]]
@@ -467,7 +469,7 @@ func (s *scenario) result(result any) string {
 		}
 	case *ClusterStatusResult:
 		fmt.Fprintf(&b, "files %d, chunks %d, under-replicated %d, missing %d, corrupt %d, open %d, safe mode %v\n",
-			r.Files, r.Chunks, r.UnderReplicated, r.Missing, r.CorruptReplicas, r.OpenFiles, r.SafeMode)
+			r.Files, r.Chunks, r.UnderReplicated, r.Missing, r.Unusable, r.OpenFiles, r.SafeMode)
 		for _, n := range r.Nodes {
 			fmt.Fprintf(&b, "  %s live=%v%s\n", n.NodeID, n.Live, dutyOf(n))
 		}
@@ -475,6 +477,14 @@ func (s *scenario) result(result any) string {
 		b.WriteString("ok\n")
 	}
 	return b.String()
+}
+
+// verdict describes what a script can wait for.
+func (s *scenario) verdict() string {
+	o := s.s.replicas.Overview()
+	return fmt.Sprintf("verdict %d: under-replicated %d, missing %d, corrupt %d, unconfirmed %d, unreported %d, "+
+		"counting %v, copying %d, waiting %d, leaving %d\n", o.Verdict, o.UnderReplicated, o.Missing, o.Unusable,
+		o.Unconfirmed, o.Unreported, o.Counting, o.Copying, o.Waiting, o.Leaving)
 }
 
 // dutyOf describes the duty of a node that does not serve.

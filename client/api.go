@@ -246,6 +246,14 @@ type ClusterStatus struct {
 	AdminAddress          string // of that namenode; empty if it has none
 	LogServers            []LogServerStatus
 	Checkpoint            CheckpointStatus
+	// Health is Healthy only if nothing else here speaks against it; chunks being written count by their pipelines.
+	Health            Health
+	UnconfirmedChunks int64 // with enough copies, of which datanodes have not told of some yet
+	UnreportedNodes   int   // datanodes that may still tell of copies that nobody knows of
+	Counting          bool  // chunks are being counted again after a change that concerns all
+	CopiesRunning     int64
+	CopiesWaiting     int64 // chunks that need a copy which is not ordered yet
+	LeavingChunks     int64 // with enough copies, but some on datanodes that leave
 }
 
 // CheckpointStatus is the namenode's newest checkpoint.

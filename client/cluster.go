@@ -81,6 +81,10 @@ func (c *Client) ClusterStatus(ctx context.Context) (ClusterStatus, error) {
 		Checkpoint: CheckpointStatus{Txid: checkpoint.GetTxid(), Bytes: int64(checkpoint.GetBytes()),
 			Age: milliseconds(checkpoint.GetAgeMs()), RecordsSince: checkpoint.GetRecordsSince(),
 			Running: checkpoint.GetRunning(), Error: checkpoint.GetError()},
+		Health: Health(answer.GetVerdict()), UnconfirmedChunks: int64(answer.GetUnconfirmedChunks()),
+		UnreportedNodes: int(answer.GetUnreportedNodes()), Counting: answer.GetCounting(),
+		CopiesRunning: int64(answer.GetCopiesRunning()), CopiesWaiting: int64(answer.GetCopiesWaiting()),
+		LeavingChunks: int64(answer.GetLeavingChunks()),
 	}
 	for _, n := range answer.GetNodes() {
 		status.Nodes = append(status.Nodes, nodeStatus(n))

@@ -37,7 +37,9 @@ func TestFsckTellsWhatTheHoldersConfirmed(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, int64(5), sum.Files)
 			require.Equal(t, sum.ChunksBy[client.Healthy], 5-found)
-			return sum.Health == want
+			status, err := c.ClusterStatus(t.Context())
+			require.NoError(t, err)
+			return sum.Health == want && status.Health == want
 		}, time.Minute, 20*time.Millisecond)
 		return sum
 	}

@@ -14,10 +14,19 @@ import (
 // Check compares all that is derived with what it is derived from, and the numbers with their bounds. It costs time
 // in proportion to the state; tests call it after every step.
 func (r *Replicas) Check() error {
+	doubtful := uint64(0)
 	for slot := namespace.ChunkSlot(1); slot < r.files.Limit(); slot++ {
 		if err := r.checkLocations(slot); err != nil {
 			return err
 		}
+		marked := r.locations.isDoubtful(slot)
+		doubtful += count(marked)
+		if r.step.Active && r.repair.swept() && marked != r.repair.doubtful(slot, r.locations.level(slot)) {
+			return fmt.Errorf("slot %d is marked doubtful: %v", slot, marked)
+		}
+	}
+	if doubtful != r.locations.unproven() {
+		return fmt.Errorf("%d chunks are doubtful, counted %d", doubtful, r.locations.unproven())
 	}
 	if err := cmp.Or(r.checkKnown(), r.misplaced.check(r)); err != nil {
 		return err

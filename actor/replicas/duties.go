@@ -99,13 +99,6 @@ func (d *Duties) tick() {
 	}
 }
 
-// confirmed has a chunk assessed again of which a node told that it has a replica that counted already.
-func (d *Duties) confirmed(slot namespace.ChunkSlot) {
-	if d.out > 0 {
-		d.room.repair.markDirty(slot)
-	}
-}
-
 // tally counts the replicas of a chunk.
 type tally struct {
 	alive   int // on nodes that are not dead

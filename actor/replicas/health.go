@@ -39,15 +39,16 @@ type Examiner struct {
 	awaited int
 }
 
-// Examine begins to draw verdicts. A node that has not reported since this namenode became active is awaited while it
-// is there, and for RecoverWait if it is not.
-func (r *Replicas) Examine() Examiner {
-	e := Examiner{room: r}
-	starting := r.step.Mono-r.step.ActiveSince < r.config.RecoverWait
+// Examine begins to draw verdicts.
+func (r *Replicas) Examine() Examiner { return Examiner{room: r, awaited: r.unreported()} }
+
+// unreported counts the nodes that may still report replicas that nobody knows of: those that have not reported in full
+// since this namenode became active, while they are there, and for RecoverWait if they are not.
+func (r *Replicas) unreported() (awaited int) {
 	for _, n := range r.Nodes.all() {
-		e.awaited += int(count(!n.reported() && (!n.dead() || starting)))
+		awaited += int(count(!n.reported() && (!n.dead() || r.Nodes.starting())))
 	}
-	return e
+	return awaited
 }
 
 // Chunk draws the verdict on one.
@@ -98,4 +99,40 @@ func (e *Examiner) holders(slot namespace.ChunkSlot) []datanode.Index {
 		return e.room.OpenChunks.Holders(slot)
 	}
 	return e.room.locations.of(slot)
+}
+
+// Overview is what is known of all chunks, for people and for scripts that wait.
+type Overview struct {
+	Counts
+
+	// Verdict is Healthy only if nothing else here speaks against it; a chunk being written counts by its pipeline.
+	Verdict Verdict
+	// Unconfirmed sealed chunks have enough replicas, but some of these only a writer or a recovery named.
+	Unconfirmed uint64
+	// Unreported nodes may still tell of replicas that nobody knows of.
+	Unreported int
+	Counting   bool // chunks are being counted again after a change that concerns all
+	// Copying is how many copies are under way, Waiting how many chunks need one that is not ordered. Leaving chunks
+	// have enough replicas, but some on nodes that leave.
+	Copying, Waiting, Leaving int
+}
+
+// Overview sums up.
+func (r *Replicas) Overview() Overview {
+	found := Overview{Counts: r.Counts(), Unconfirmed: r.locations.unproven(), Unreported: r.unreported(),
+		Counting: !r.repair.swept()}
+	found.Copying, found.Waiting, found.Leaving = r.repair.work()
+	switch {
+	case !r.step.Active || found.Unreported > 0 || found.Counting:
+		found.Verdict = Unknown
+	case found.Missing > 0:
+		found.Verdict = Missing
+	case found.UnderReplicated > 0 || found.Unusable > 0:
+		found.Verdict = UnderReplicated
+	case found.Unconfirmed > 0:
+		found.Verdict = Unknown
+	default:
+		found.Verdict = Healthy
+	}
+	return found
 }

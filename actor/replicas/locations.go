@@ -43,6 +43,9 @@ func (l level) sated() bool { return l == levelWanted || l == levelAway || l == 
 const (
 	flagDirty        = 1 << 0
 	flagsUnconfirmed = 1 // the next three bits are the positions of unconfirmed nodes
+	positionsMask    = 0b111
+	// flagDoubtful: there are enough replicas, but too few of which their nodes told.
+	flagDoubtful = 1 << 4
 )
 
 const locationPageItems = 1024
@@ -56,8 +59,9 @@ type locationPage struct {
 // place: at the chunk's generation and length. A node that has not yet said so itself, but a writer or a recovery for
 // it, is unconfirmed.
 type locations struct {
-	pages   []*locationPage
-	located uint64 // chunks with a replica
+	pages    []*locationPage
+	located  uint64 // chunks with a replica
+	doubtful uint64 // chunks that are marked so
 }
 
 func (l *locations) page(slot namespace.ChunkSlot) *locationPage {
@@ -92,13 +96,13 @@ func (l *locations) unconfirmed(slot namespace.ChunkSlot) positions {
 	if more, ok := page.spill[slot]; ok {
 		return more.unconfirmed
 	}
-	return positions(page.items[slot%locationPageItems].flags >> flagsUnconfirmed)
+	return positions(page.items[slot%locationPageItems].flags >> flagsUnconfirmed & positionsMask)
 }
 
 func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index, unconfirmed positions) {
 	page := l.page(slot)
 	item := &page.items[slot%locationPageItems]
-	item.flags &= flagDirty
+	item.flags &= flagDirty | flagDoubtful
 	if len(nodes) > len(item.nodes) {
 		if page.spill == nil {
 			page.spill = make(map[namespace.ChunkSlot]spilled)
@@ -169,6 +173,24 @@ func (l *locations) removeAll(slot namespace.ChunkSlot) {
 
 // count is the number of chunks with a replica.
 func (l *locations) count() uint64 { return l.located }
+
+// unproven is the number of doubtful chunks.
+func (l *locations) unproven() uint64 { return l.doubtful }
+
+// markDoubtful notes whether too few nodes of a chunk that has enough told of it themselves.
+func (l *locations) markDoubtful(slot namespace.ChunkSlot, doubtful bool) {
+	item := l.at(slot)
+	l.doubtful += count(doubtful) - count(item.flags&flagDoubtful != 0)
+	item.flags &^= flagDoubtful
+	if doubtful {
+		item.flags |= flagDoubtful
+	}
+}
+
+// isDoubtful reports whether a chunk is marked so.
+func (l *locations) isDoubtful(slot namespace.ChunkSlot) bool {
+	return l.at(slot).flags&flagDoubtful != 0
+}
 
 func (l *locations) level(slot namespace.ChunkSlot) level        { return l.at(slot).level }
 func (l *locations) setLevel(slot namespace.ChunkSlot, to level) { l.at(slot).level = to }

@@ -67,10 +67,24 @@ func (r *repair) assess(slot namespace.ChunkSlot) {
 	r.room.forgetLocations(slot)
 	found := r.levelOf(slot)
 	r.setLevel(slot, found)
+	r.room.locations.markDoubtful(slot, r.doubtful(slot, found))
 	if c := r.room.files.Chunk(slot); !c.Open() && (found == levelWanted || found == levelSurplus) {
 		r.room.misplaced.settle(c.ID())
 	}
 	r.room.Duties.assess(slot)
+}
+
+// doubtful reports whether a chunk has enough replicas, but too few of which their nodes told.
+func (r *repair) doubtful(slot namespace.ChunkSlot, found level) bool {
+	unconfirmed := r.room.locations.unconfirmed(slot)
+	if unconfirmed == 0 || found != levelWanted && found != levelSurplus && found != levelLeaving {
+		return false
+	}
+	sure := 0
+	for i, node := range r.room.locations.of(slot) {
+		sure += int(count(unconfirmed&(1<<i) == 0 && !r.room.Nodes.at(node).dead()))
+	}
+	return sure < r.room.wanted(slot)
 }
 
 func (r *repair) levelOf(slot namespace.ChunkSlot) level {
@@ -136,6 +150,15 @@ func (r *repair) setLevel(slot namespace.ChunkSlot, to level) {
 // counts says of how many chunks there are too few replicas, and of how many none.
 func (r *repair) counts() (few, missing uint64) {
 	return uint64(r.few.Len() - r.leaving + r.away), r.missing
+}
+
+// work says how many copies are under way, how many chunks wait for one, and how many only leave nodes.
+func (r *repair) work() (running, waiting, leaving int) {
+	waiting = r.few.Len()
+	for slot := range r.copies {
+		waiting -= int(count(!r.room.locations.level(slot).sated() && r.room.locations.level(slot) != levelMissing))
+	}
+	return len(r.copies), waiting, r.leaving
 }
 
 // swept reports whether all chunks were assessed since the last change that concerns all.
@@ -205,6 +228,7 @@ func (r *repair) failed(slot namespace.ChunkSlot, target datanode.Index) {
 // unsealed forgets what a sealed chunk needed.
 func (r *repair) unsealed(slot namespace.ChunkSlot) {
 	r.setLevel(slot, levelWanted)
+	r.room.locations.markDoubtful(slot, false)
 	r.room.Duties.forget(slot)
 	r.endCopy(slot)
 }

@@ -69,7 +69,7 @@ func (r *Replicas) addLocation(slot namespace.ChunkSlot, node datanode.Index, to
 	asked := r.locations.unconfirmed(slot) != 0 // soon, with the others
 	if !r.locations.add(slot, node, told) {
 		if told && asked {
-			r.Duties.confirmed(slot)
+			r.repair.markDirty(slot)
 		}
 		return
 	}

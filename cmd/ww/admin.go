@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,19 +21,55 @@ func newAdmin(program *app) *cobra.Command {
 }
 
 func newReport(program *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "report",
-		Short:   "show the state of the cluster and of every datanode",
-		Example: "  ww admin report\n  ww admin report --json | jq .missing_chunks",
-		Args:    arguments(0, 0),
-		RunE: program.asking(func(ctx context.Context, woods *client.Client, out *printer, _ []string) error {
-			status, err := woods.ClusterStatus(ctx)
+	var awaited string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "show the state of the cluster and of every datanode",
+		Long: `Show the state of the cluster and of every datanode. The last line is the verdict on all chunks, with the
+words of ww fsck: healthy only if all datanodes that are awaited have reported in full, all chunks were counted since,
+and none lacks a copy, has a bad one that is not made good, or one that its datanode has not told of.
+
+With --wait healthy it waits for that, at most for --timeout, and shows the state then; the exit code is that of ww fsck
+with the same verdict. Chunks to be moved from datanodes that leave do not count: see ww admin node decommission.`,
+		Example: "  ww admin report\n  ww admin report --json | jq .missing_chunks\n" +
+			"  ww admin report --wait healthy --timeout 10m",
+		Args: arguments(0, 0),
+	}
+	cmd.Flags().StringVar(&awaited, "wait", "", "wait for this verdict: healthy")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait at most; 0: as long as it takes")
+	show := program.asking(func(ctx context.Context, woods *client.Client, out *printer, _ []string) error {
+		most := cmp.Or(timeout, math.MaxInt64)
+		if awaited == "" {
+			bounded, cancel := context.WithTimeout(ctx, most)
+			defer cancel()
+			status, err := woods.ClusterStatus(bounded)
 			if err == nil {
 				out.report(status)
 			}
 			return err
-		}),
+		}
+		var status client.ClusterStatus
+		_, err := await(ctx, most, func() (_ bool, err error) {
+			status, err = woods.ClusterStatus(ctx)
+			return status.Health == client.Healthy, err
+		})
+		if err != nil {
+			return err
+		}
+		out.report(status)
+		return healthError(status.Health)
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case awaited != "" && awaited != client.Healthy.String():
+			return usageOf(cmd, "--wait %q: only %s can be waited for", awaited, client.Healthy)
+		case timeout < 0:
+			return usageOf(cmd, "--timeout %s is below 0", timeout)
+		}
+		return show(cmd, args)
 	}
+	return cmd
 }
 
 func (p *printer) report(status client.ClusterStatus) {
@@ -54,7 +92,10 @@ func (p *printer) report(status client.ClusterStatus) {
 		"files": status.Files, "directories": status.Directories, "chunks": status.Chunks,
 		"open_files":              status.OpenFiles,
 		"under_replicated_chunks": status.UnderReplicatedChunks, "missing_chunks": status.MissingChunks,
-		"corrupt_replicas":    status.CorruptReplicas,
+		"corrupt_replicas": status.CorruptReplicas, "status": status.Health.String(),
+		"unconfirmed_chunks": status.UnconfirmedChunks, "unreported_nodes": status.UnreportedNodes,
+		"counting": status.Counting, "copies_running": status.CopiesRunning, "copies_waiting": status.CopiesWaiting,
+		"leaving_chunks":      status.LeavingChunks,
 		"default_replication": status.DefaultReplication, "default_chunk_size": status.DefaultChunkSize,
 		"admin_address": status.AdminAddress, "log_servers": logs, "nodes": nodes,
 		"scrub": scrubs.record(),
@@ -74,6 +115,7 @@ func (p *printer) report(status client.ClusterStatus) {
 		status.Chunks, status.OpenFiles)
 	p.text("chunks with too few replicas %d, without any %d, corrupt replicas %d", status.UnderReplicatedChunks,
 		status.MissingChunks, status.CorruptReplicas)
+	p.text("%s", copyingText(status))
 	p.text("new files: %d copies, chunks of %s", status.DefaultReplication, size(status.DefaultChunkSize, true))
 	p.text("%s", checkpointText(status.Checkpoint))
 	p.text("%s", scrubs.text())
@@ -86,6 +128,25 @@ func (p *printer) report(status client.ClusterStatus) {
 	for _, n := range status.Nodes {
 		p.node(n)
 	}
+	p.text("Status: %s", status.Health)
+}
+
+// copyingText is the line about copies, and about what is not known yet.
+func copyingText(status client.ClusterStatus) string {
+	text := fmt.Sprintf("copies under way %d, waiting %d", status.CopiesRunning, status.CopiesWaiting)
+	if status.LeavingChunks > 0 {
+		text += fmt.Sprintf("; %s to be moved from datanodes that leave", count(int(status.LeavingChunks), "chunk"))
+	}
+	if status.UnreportedNodes > 0 {
+		text += fmt.Sprintf("; reports awaited from %s", count(status.UnreportedNodes, "datanode"))
+	}
+	if status.UnconfirmedChunks > 0 {
+		text += fmt.Sprintf("; %s to be confirmed", count(int(status.UnconfirmedChunks), "chunk"))
+	}
+	if status.Counting {
+		text += "; chunks are being counted"
+	}
+	return text
 }
 
 // systemText is the end of a datanode's line: what its machine is busy with.

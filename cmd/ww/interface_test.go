@@ -53,9 +53,10 @@ func testJSON(t *testing.T, system *woods, at string) {
 		{[]string{"locate", at + "/f"}, []string{"chunk: bytes chunk generation index offset open path replicas"}},
 		{[]string{"admin", "safemode", "get"}, []string{"safe_mode: reason safe_mode"}},
 		{[]string{"admin", "report"},
-			[]string{"cluster: admin_address checkpoint chunks cluster_id corrupt_replicas default_chunk_size " +
-				"default_replication directories epoch files log_servers missing_chunks namenode nodes open_files " +
-				"safe_mode safe_mode_reason scrub server_version txid under_replicated_chunks"}},
+			[]string{"cluster: admin_address checkpoint chunks cluster_id copies_running copies_waiting " +
+				"corrupt_replicas counting default_chunk_size default_replication directories epoch files " +
+				"leaving_chunks log_servers missing_chunks namenode nodes open_files safe_mode safe_mode_reason " +
+				"scrub server_version status txid unconfirmed_chunks under_replicated_chunks unreported_nodes"}},
 		{[]string{"admin", "disk", "list"}, []string{
 			diskKeys, diskKeys, diskKeys}},
 		{[]string{"fsck", at}, []string{

@@ -3697,9 +3697,23 @@ type ClusterStatusResponse struct {
 	DefaultReplication    uint32        `protobuf:"varint,15,opt,name=default_replication,json=defaultReplication,proto3" json:"default_replication,omitempty"`
 	DefaultChunkSize      int64         `protobuf:"varint,16,opt,name=default_chunk_size,json=defaultChunkSize,proto3" json:"default_chunk_size,omitempty"`
 	// host:port of the namenode's admin address; empty if it has none.
-	AdminAddress  string             `protobuf:"bytes,17,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
-	LogServers    []*LogServerStatus `protobuf:"bytes,18,rep,name=log_servers,json=logServers,proto3" json:"log_servers,omitempty"`
-	Checkpoint    *CheckpointStatus  `protobuf:"bytes,19,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	AdminAddress string             `protobuf:"bytes,17,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	LogServers   []*LogServerStatus `protobuf:"bytes,18,rep,name=log_servers,json=logServers,proto3" json:"log_servers,omitempty"`
+	Checkpoint   *CheckpointStatus  `protobuf:"bytes,19,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// Healthy only if nothing else here speaks against it.
+	Verdict Health `protobuf:"varint,20,opt,name=verdict,proto3,enum=ww.control.v1.Health" json:"verdict,omitempty"`
+	// Sealed chunks that have enough replicas, but some only a writer or a
+	// recovery named.
+	UnconfirmedChunks uint64 `protobuf:"varint,21,opt,name=unconfirmed_chunks,json=unconfirmedChunks,proto3" json:"unconfirmed_chunks,omitempty"`
+	// Datanodes that may still tell of replicas that nobody knows of.
+	UnreportedNodes uint32 `protobuf:"varint,22,opt,name=unreported_nodes,json=unreportedNodes,proto3" json:"unreported_nodes,omitempty"`
+	// Chunks are being counted again after a change that concerns all.
+	Counting bool `protobuf:"varint,23,opt,name=counting,proto3" json:"counting,omitempty"`
+	// Copies under way, chunks that need one which is not ordered yet, and chunks
+	// that have enough replicas, but some on datanodes that leave.
+	CopiesRunning uint32 `protobuf:"varint,24,opt,name=copies_running,json=copiesRunning,proto3" json:"copies_running,omitempty"`
+	CopiesWaiting uint64 `protobuf:"varint,25,opt,name=copies_waiting,json=copiesWaiting,proto3" json:"copies_waiting,omitempty"`
+	LeavingChunks uint64 `protobuf:"varint,26,opt,name=leaving_chunks,json=leavingChunks,proto3" json:"leaving_chunks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3865,6 +3879,55 @@ func (x *ClusterStatusResponse) GetCheckpoint() *CheckpointStatus {
 		return x.Checkpoint
 	}
 	return nil
+}
+
+func (x *ClusterStatusResponse) GetVerdict() Health {
+	if x != nil {
+		return x.Verdict
+	}
+	return Health_HEALTH_UNSPECIFIED
+}
+
+func (x *ClusterStatusResponse) GetUnconfirmedChunks() uint64 {
+	if x != nil {
+		return x.UnconfirmedChunks
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetUnreportedNodes() uint32 {
+	if x != nil {
+		return x.UnreportedNodes
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetCounting() bool {
+	if x != nil {
+		return x.Counting
+	}
+	return false
+}
+
+func (x *ClusterStatusResponse) GetCopiesRunning() uint32 {
+	if x != nil {
+		return x.CopiesRunning
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetCopiesWaiting() uint64 {
+	if x != nil {
+		return x.CopiesWaiting
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetLeavingChunks() uint64 {
+	if x != nil {
+		return x.LeavingChunks
+	}
+	return 0
 }
 
 // CheckpointStatus tells of the namenode's checkpoints.
@@ -4350,7 +4413,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12#\n" +
-	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"\xf1\x05\n" +
+	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"\x8d\b\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
@@ -4376,7 +4439,14 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"logServers\x12?\n" +
 	"\n" +
 	"checkpoint\x18\x13 \x01(\v2\x1f.ww.control.v1.CheckpointStatusR\n" +
-	"checkpoint\"\xa8\x01\n" +
+	"checkpoint\x12/\n" +
+	"\averdict\x18\x14 \x01(\x0e2\x15.ww.control.v1.HealthR\averdict\x12-\n" +
+	"\x12unconfirmed_chunks\x18\x15 \x01(\x04R\x11unconfirmedChunks\x12)\n" +
+	"\x10unreported_nodes\x18\x16 \x01(\rR\x0funreportedNodes\x12\x1a\n" +
+	"\bcounting\x18\x17 \x01(\bR\bcounting\x12%\n" +
+	"\x0ecopies_running\x18\x18 \x01(\rR\rcopiesRunning\x12%\n" +
+	"\x0ecopies_waiting\x18\x19 \x01(\x04R\rcopiesWaiting\x12%\n" +
+	"\x0eleaving_chunks\x18\x1a \x01(\x04R\rleavingChunks\"\xa8\x01\n" +
 	"\x10CheckpointStatus\x12\x12\n" +
 	"\x04txid\x18\x01 \x01(\x04R\x04txid\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x15\n" +
@@ -4569,59 +4639,60 @@ var file_controlpb_namenode_proto_depIdxs = []int32{
 	54, // 42: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
 	55, // 43: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
 	57, // 44: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	7,  // 45: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	9,  // 46: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	12, // 47: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	14, // 48: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	16, // 49: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	18, // 50: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	20, // 51: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	22, // 52: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	24, // 53: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	26, // 54: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	28, // 55: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	32, // 56: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	30, // 57: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
-	34, // 58: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	36, // 59: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	38, // 60: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	40, // 61: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	42, // 62: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
-	46, // 63: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	49, // 64: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	53, // 65: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	4,  // 66: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	51, // 67: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
-	58, // 68: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	8,  // 69: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	10, // 70: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	13, // 71: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	15, // 72: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	17, // 73: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	19, // 74: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	21, // 75: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	23, // 76: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	25, // 77: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	27, // 78: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	29, // 79: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	33, // 80: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	31, // 81: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
-	35, // 82: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	37, // 83: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	39, // 84: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	41, // 85: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	45, // 86: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
-	47, // 87: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	50, // 88: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	56, // 89: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	5,  // 90: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	52, // 91: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
-	59, // 92: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	69, // [69:93] is the sub-list for method output_type
-	45, // [45:69] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	1,  // 45: ww.control.v1.ClusterStatusResponse.verdict:type_name -> ww.control.v1.Health
+	7,  // 46: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	9,  // 47: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	12, // 48: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	14, // 49: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	16, // 50: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	18, // 51: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	20, // 52: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	22, // 53: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	24, // 54: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	26, // 55: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	28, // 56: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	32, // 57: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	30, // 58: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
+	34, // 59: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	36, // 60: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	38, // 61: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	40, // 62: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	42, // 63: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
+	46, // 64: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	49, // 65: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	53, // 66: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	4,  // 67: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	51, // 68: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
+	58, // 69: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	8,  // 70: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	10, // 71: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	13, // 72: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	15, // 73: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	17, // 74: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	19, // 75: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	21, // 76: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	23, // 77: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	25, // 78: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	27, // 79: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	29, // 80: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	33, // 81: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	31, // 82: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
+	35, // 83: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	37, // 84: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	39, // 85: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	41, // 86: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	45, // 87: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
+	47, // 88: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	50, // 89: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	56, // 90: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	5,  // 91: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	52, // 92: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
+	59, // 93: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	70, // [70:94] is the sub-list for method output_type
+	46, // [46:70] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }

@@ -36,9 +36,11 @@ func growableToProto(chunks []actor.GrowableChunk) []*controlpb.GrowableChunk {
 func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusResponse {
 	out := &controlpb.ClusterStatusResponse{ClusterId: r.ClusterID, Epoch: r.Epoch, Txid: r.Txid, SafeMode: r.SafeMode,
 		SafeModeReason: r.SafeModeReason, Files: r.Files, Directories: r.Directories, Chunks: r.Chunks,
-		UnderReplicatedChunks: r.UnderReplicated, MissingChunks: r.Missing, CorruptReplicas: r.CorruptReplicas,
+		UnderReplicatedChunks: r.UnderReplicated, MissingChunks: r.Missing, CorruptReplicas: r.Unusable,
 		OpenFiles: r.OpenFiles, Version: r.Version, DefaultReplication: r.DefaultReplication,
-		DefaultChunkSize: r.DefaultChunkSize}
+		DefaultChunkSize: r.DefaultChunkSize, Verdict: controlpb.Health(r.Verdict), UnconfirmedChunks: r.Unconfirmed,
+		UnreportedNodes: uint32(r.Unreported), Counting: r.Counting, CopiesRunning: uint32(r.Copying),
+		CopiesWaiting: uint64(r.Waiting), LeavingChunks: uint64(r.Leaving)}
 	for _, n := range r.Nodes {
 		out.Nodes = append(out.Nodes, nodeToProto(n))
 	}
