@@ -155,6 +155,13 @@ type (
 		// Limit is how many chunks and entries are examined at most; 0 means fsckItemsPerPage.
 		Limit uint32
 	}
+	// Why explains a chunk, or those of a file that something is to be done about; Path or Chunk is set. Result:
+	// *WhyResult.
+	Why struct {
+		Path  string
+		Chunk chunk.ID
+		From  uint32 // index of the first chunk of the file to examine: WhyResult.Next of the page before
+	}
 	// RenewLeases keeps all leases of a client; the id is in the request, not
 	// in the command's header. Result: *RenewLeasesResult.
 	RenewLeases struct{ Client ClientID }
@@ -302,6 +309,7 @@ func (*Stat) request()             {}
 func (*Locate) request()           {}
 func (*Summary) request()          {}
 func (*Fsck) request()             {}
+func (*Why) request()              {}
 func (*RenewLeases) request()      {}
 func (*ReportBadReplica) request() {}
 func (*ClusterStatus) request()    {}

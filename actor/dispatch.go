@@ -47,6 +47,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return summary(s, request)
 	case *Fsck:
 		return fsck(s, request)
+	case *Why:
+		return why(s, request)
 	case *RenewLeases:
 		return renewLeases(s, request)
 	case *ReportBadReplica:

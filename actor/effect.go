@@ -147,6 +147,13 @@ type (
 		Verdict replicas.Verdict
 		Chunks  []replicas.Health
 	}
+	// WhyResult answers Why.
+	WhyResult struct {
+		Chunks   []replicas.Explanation
+		Examined uint64
+		More     bool
+		Next     uint32
+	}
 	// RenewLeasesResult answers RenewLeases: the files that the client holds, and which of their open chunks are on
 	// fewer nodes than wanted while others could join.
 	RenewLeasesResult struct {

@@ -24,6 +24,9 @@ const (
 	fsckItemsPerPage     = 8192
 	fsckTextBytesPerPage = 1 << 20
 
+	// explanationsPerPage bounds the chunks that one answer explains: each looks at all datanodes (≈ 0.2 ms for 1,000).
+	explanationsPerPage = 16
+
 	// MaintenanceMax bounds how long a datanode's replicas may count while it is away.
 	MaintenanceMax = 7 * 24 * time.Hour
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/whispering-woods/ww/actor/codec"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/actor/step"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
@@ -274,6 +275,11 @@ func (s *scenario) line(line string) string {
 		return s.effects(s.own(&ClusterStatus{}))
 	case "verdict":
 		return s.verdict()
+	case "why":
+		if strings.HasPrefix(a.words[0], "/") {
+			return s.effects(s.own(&Why{Path: a.words[0]}))
+		}
+		return s.effects(s.own(&Why{Chunk: s.commit(a.words[0]).Chunk}))
 	case "safe-mode":
 		action := map[string]SafeModeAction{"get": SafeModeGet, "enter": SafeModeEnter,
 			"leave": SafeModeLeave}[a.words[0]]
@@ -467,6 +473,11 @@ func (s *scenario) result(result any) string {
 					c.Index, s.name(c.Chunk), c.Verdict, c.Wanted, c.Confirmed, c.Unconfirmed, c.Bad)
 			}
 		}
+	case *WhyResult:
+		fmt.Fprintf(&b, "examined %d\n", r.Examined)
+		for i := range r.Chunks {
+			s.explanation(&b, &r.Chunks[i])
+		}
 	case *ClusterStatusResult:
 		fmt.Fprintf(&b, "files %d, chunks %d, under-replicated %d, missing %d, corrupt %d, open %d, safe mode %v\n",
 			r.Files, r.Chunks, r.UnderReplicated, r.Missing, r.Unusable, r.OpenFiles, r.SafeMode)
@@ -477,6 +488,16 @@ func (s *scenario) result(result any) string {
 		b.WriteString("ok\n")
 	}
 	return b.String()
+}
+
+// explanation writes why a chunk is as it is.
+func (s *scenario) explanation(b *strings.Builder, e *replicas.Explanation) {
+	fmt.Fprintf(b, "chunk %d %s of file %d: verdict %d, lacking %v, since start %v\n", e.Index, s.name(e.Chunk),
+		e.FileID, e.Verdict, e.Lacking, e.SinceStart)
+	for _, n := range e.Replicas {
+		fmt.Fprintf(b, "    %s %s\n", n.NodeID, n.Text)
+	}
+	fmt.Fprintf(b, "  doing: %s\n  blocked: %s\n", e.Doing, e.Blocked)
 }
 
 // verdict describes what a script can wait for.

@@ -2,10 +2,12 @@ package client
 
 import (
 	"context"
+	"time"
 
 	"github.com/whispering-woods/ww/client/internal/namenode"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
 )
 
 // Health is what the active namenode knows of the copies of a chunk, or of the chunks of a file or tree: the worst of
@@ -116,5 +118,68 @@ func chunkHealth(h *controlpb.ChunkHealth) ChunkHealth {
 		Length: h.GetLength(), Open: h.GetOpen(), Health: Health(h.GetVerdict()), Wanted: int(h.GetWanted()),
 		Confirmed: int(h.GetConfirmed()), Unconfirmed: int(h.GetUnconfirmed()), Bad: int(h.GetBad())}
 	copy(out.Chunk[:], h.GetChunkId())
+	return out
+}
+
+// ChunkReason says of a chunk where its copies are, for how long it lacks some, what is done about that, and what
+// stands in the way. The texts are for people; an empty one: nothing.
+type ChunkReason struct {
+	ChunkHealth
+
+	FileID  uint64
+	Copies  []CopyNote
+	Lacking time.Duration // it has had fewer copies than wanted; 0: it has enough, or that is not known
+	// SinceStart: it is longer than Lacking, for which the namenode that answers has been active.
+	SinceStart     bool
+	Doing, Blocked string
+}
+
+// CopyNote is what is known of a copy, good or not.
+type CopyNote struct{ NodeID, Name, Address, Text string }
+
+// Why explains the chunks of the file at path that something is to be done about, one after the other, and returns how
+// many it has. An error of found ends it. Errors: fault.NotFound, fault.IsDirectory.
+func (c *Client) Why(ctx context.Context, path string, found func(ChunkReason) error) (chunks int64, err error) {
+	what := clean("why", &path)
+	for request := (&controlpb.WhyRequest{Path: path}); ; {
+		page, err := namenode.Ask(ctx, c.namenode, what, controlpb.NamenodeClient.Why, request)
+		if err != nil {
+			return chunks, err
+		}
+		chunks += int64(page.GetExamined())
+		for _, reason := range page.GetChunks() {
+			if err := found(chunkReason(reason)); err != nil {
+				return chunks, err
+			}
+		}
+		if !page.GetMore() {
+			return chunks, nil
+		}
+		request.FromChunk = page.GetNextChunk()
+	}
+}
+
+// WhyChunk explains one chunk, whatever its health. Error: fault.NotFound.
+func (c *Client) WhyChunk(ctx context.Context, id chunk.ID) (ChunkReason, error) {
+	answer, err := namenode.Ask(ctx, c.namenode, namenode.Call{Op: "why"}, controlpb.NamenodeClient.Why,
+		&controlpb.WhyRequest{ChunkId: id[:]})
+	if err != nil {
+		return ChunkReason{}, err
+	}
+	if len(answer.GetChunks()) != 1 {
+		return ChunkReason{}, fault.New(fault.Protocol, "why", "the namenode explains %d chunks, asked for one",
+			len(answer.GetChunks()))
+	}
+	return chunkReason(answer.GetChunks()[0]), nil
+}
+
+func chunkReason(r *controlpb.ChunkReason) ChunkReason {
+	out := ChunkReason{ChunkHealth: chunkHealth(r.GetHealth()), FileID: r.GetFileId(),
+		Lacking: milliseconds(r.GetLackingMs()), SinceStart: r.GetSinceStart(), Doing: r.GetDoing(),
+		Blocked: r.GetBlocked()}
+	for _, n := range r.GetReplicas() {
+		out.Copies = append(out.Copies, CopyNote{NodeID: n.GetNodeId(), Name: n.GetName(), Address: n.GetAddress(),
+			Text: n.GetText()})
+	}
 	return out
 }

@@ -46,10 +46,13 @@ func (r *Replicas) Examine() Examiner { return Examiner{room: r, awaited: r.unre
 // since this namenode became active, while they are there, and for RecoverWait if they are not.
 func (r *Replicas) unreported() (awaited int) {
 	for _, n := range r.Nodes.all() {
-		awaited += int(count(!n.reported() && (!n.dead() || r.Nodes.starting())))
+		awaited += int(count(r.mayTell(n)))
 	}
 	return awaited
 }
+
+// mayTell reports whether a node is awaited: see unreported.
+func (r *Replicas) mayTell(n *node) bool { return !n.reported() && (!n.dead() || r.Nodes.starting()) }
 
 // Chunk draws the verdict on one.
 func (e *Examiner) Chunk(slot namespace.ChunkSlot) Health {

@@ -54,6 +54,8 @@ const (
 	// A node that registers flappingRegistrations times within flappingWindow is flapping.
 	flappingRegistrations = 4
 	flappingWindow        = 10 * time.Minute
+	// replicaNotesMax bounds the replicas that an explanation describes.
+	replicaNotesMax = 32
 	// holdersInit is room for the nodes of nearly every chunk.
 	holdersInit = limits.ReplicationMax + 4
 )

@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -25,6 +26,21 @@ type misplaced struct {
 
 // unusable reports whether it is corrupt, or may be.
 func (m *misplaced) unusable() bool { return m.verdict != unverified || m.state == chunk.Corrupt }
+
+// describe says what is wrong with it, given the generation that is wanted.
+func (m *misplaced) describe(wanted chunk.Generation) string {
+	switch {
+	case m.verdict == suspect:
+		return "bad, as a reader says; its datanode verifies it"
+	case m.verdict == bad:
+		return "unreadable"
+	case m.state == chunk.Corrupt:
+		return "corrupt, in quarantine"
+	case m.generation != wanted:
+		return fmt.Sprintf("of generation %d, not %d", m.generation, wanted)
+	}
+	return fmt.Sprintf("%s, %d bytes: not what is wanted", m.state, m.length)
+}
 
 type misplacedTable struct {
 	byChunk  map[chunk.ID][]misplaced

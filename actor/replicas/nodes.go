@@ -93,8 +93,30 @@ func (n *node) describe() string {
 	return n.id + " (" + n.address + ")"
 }
 
-func (n *node) describeRoom() string {
-	return fmt.Sprintf("%s has %d bytes on its emptiest disk", n.describe(), max(n.largest, 0))
+func (n *node) describeRoom() string { return n.describe() + " " + n.room() }
+
+func (n *node) room() string {
+	return fmt.Sprintf("has %d bytes on its emptiest disk", max(n.largest, 0))
+}
+
+// called is its name for people.
+func (n *node) called() string { return cmp.Or(n.name, n.address, n.id) }
+
+// condition says why nothing new is placed on it, its room apart; "" if it is live and serves.
+func (n *node) condition(now time.Duration) string {
+	switch {
+	case n.dead() && n.diskless && n.connected:
+		return "without a disk that works"
+	case n.dead():
+		return "dead for " + age(now-n.died)
+	case !n.live():
+		return "silent for " + age(now-n.heard)
+	case n.leaving():
+		return "being decommissioned"
+	case n.excused():
+		return "in maintenance"
+	}
+	return ""
 }
 
 // noteRegistration remembers the last flappingRegistrations of them.

@@ -137,6 +137,25 @@ func (o *OpenChunks) short(slot namespace.ChunkSlot) bool {
 	return live < o.room.wanted(slot)
 }
 
+// blocked says why the pipeline of an open chunk with too few replicas cannot grow; "" if it can, or need not.
+func (o *OpenChunks) blocked(slot namespace.ChunkSlot) string {
+	if !o.short(slot) || o.room.Chooser.Spare(slot) > 0 {
+		return ""
+	}
+	size := o.room.files.Inode(o.room.files.Chunk(slot)).ChunkSize()
+	var reasons []string
+	for _, n := range o.room.Nodes.all() {
+		switch condition := n.condition(o.room.step.Mono); {
+		case !n.live(), !n.serves():
+			reasons = append(reasons, n.called()+" is "+condition)
+		case !n.takes(size):
+			reasons = append(reasons, n.called()+" "+n.room())
+		}
+	}
+	return joinSentences(fmt.Sprintf("needs another datanode with room for a whole chunk of %d bytes", size),
+		joinSome(reasons))
+}
+
 // Growable reports whether an open chunk is on fewer live nodes than its file wants, while others could join.
 func (o *OpenChunks) Growable(slot namespace.ChunkSlot) bool {
 	return o.short(slot) && o.room.Chooser.Spare(slot) > 0

@@ -300,19 +300,30 @@ func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64
 	return ordered, next
 }
 
+// sources are the nodes that a chunk can be copied from. Those in awaited hold it, and may come back before the grace
+// is over.
+func (r *repair) sources(slot namespace.ChunkSlot) (sources, awaited []datanode.Index) {
+	for _, node := range r.room.locations.of(slot) {
+		switch n := r.room.Nodes.at(node); {
+		case !n.dead():
+			sources = append(sources, node)
+		case n.serves() && r.room.Nodes.deadFor(n) < r.room.config.RepairGrace:
+			awaited = append(awaited, node)
+		}
+	}
+	return sources, awaited
+}
+
+// occupied reports whether a node has a file of a chunk that no copy may replace.
+func (r *repair) occupied(n *node, slot namespace.ChunkSlot) bool {
+	return r.room.holds(n.index, slot) && !r.room.replaceable(n, slot)
+}
+
 // maybeCopy orders one more replica of a chunk if it is time and there is a
 // source and a target, and reports whether it did. None is under way.
 func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
-	var sources []datanode.Index
-	mayReturn := false
-	for _, node := range r.room.locations.of(slot) {
-		if n := r.room.Nodes.at(node); !n.dead() {
-			sources = append(sources, node)
-		} else {
-			mayReturn = mayReturn || n.serves() && r.room.Nodes.deadFor(n) < r.room.config.RepairGrace
-		}
-	}
-	if len(sources) == 0 || mayReturn && len(sources) > 1 { // with one left there is no time to wait
+	sources, awaited := r.sources(slot)
+	if len(sources) == 0 || len(awaited) > 0 && len(sources) > 1 { // with one left there is no time to wait
 		return false
 	}
 	retry := r.retries[slot]
@@ -323,8 +334,7 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	r.room.Nodes.order(sources)
 	choose := func(avoid func(*node) bool) []datanode.Index {
 		return r.room.Chooser.choose(1, record.Length(), func(n *node) bool {
-			return avoid(n) || r.copiesTo[n.index] >= r.room.config.CopiesPerNode ||
-				r.room.holds(n.index, slot) && !r.room.replaceable(n, slot)
+			return avoid(n) || r.copiesTo[n.index] >= r.room.config.CopiesPerNode || r.occupied(n, slot)
 		}, r.room.Nodes.racks(sources))
 	}
 	targets := choose(func(n *node) bool { return n.index == retry.target || r.room.Nodes.flapping(n) })

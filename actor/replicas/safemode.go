@@ -59,6 +59,9 @@ func (s *SafeMode) maybeLeave() {
 }
 
 // repairs reports whether copies may be ordered: nodes that are slow to come back have had time for it.
-func (s *SafeMode) repairs() bool {
-	return !s.on && s.room.step.Mono-s.ended >= s.room.config.RepairGrace
+func (s *SafeMode) repairs() bool { return !s.on && s.graceLeft() <= 0 }
+
+// graceLeft is how long copies wait after its end.
+func (s *SafeMode) graceLeft() time.Duration {
+	return s.room.config.RepairGrace - (s.room.step.Mono - s.ended)
 }

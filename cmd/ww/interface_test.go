@@ -61,6 +61,7 @@ func testJSON(t *testing.T, system *woods, at string) {
 			diskKeys, diskKeys, diskKeys}},
 		{[]string{"fsck", at}, []string{
 			"fsck: bytes chunks_by_status directories files files_by_status path status"}},
+		{[]string{"why", at + "/f"}, []string{"explained: chunks explained path status"}},
 		{[]string{"admin", "node", "list"}, []string{nodeKeys, nodeKeys, nodeKeys}},
 		{[]string{"admin", "checkpoint"}, []string{"checkpoint: bytes txid"}},
 		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")},

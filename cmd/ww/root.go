@@ -72,7 +72,7 @@ WW_CONFIG names, then defaults.
 		newPut(program), newGet(program), newAppend(program), newCat(program), newHead(program), newTail(program),
 		newRecords(program),
 		newLs(program), newStat(program), newRm(program), newMkdir(program), newMv(program), newCp(program),
-		newTruncate(program), newSetrep(program), newDu(program), newDf(program), newFsck(program),
+		newTruncate(program), newSetrep(program), newDu(program), newDf(program), newFsck(program), newWhy(program),
 		newTouch(program), newTest(program), newChecksum(program), newLocate(program))
 	if !program.shell {
 		add(groupDaemons, newMini(program), newLogserver(program), newNamenode(program), newDatanode(program))

@@ -2959,6 +2959,300 @@ func (x *FsckResponse) GetNextChunk() uint32 {
 	return 0
 }
 
+type WhyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of path and chunk_id is set.
+	Path    string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	ChunkId []byte `protobuf:"bytes,2,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	// Go on here: next_chunk of the page before.
+	FromChunk     uint32 `protobuf:"varint,3,opt,name=from_chunk,json=fromChunk,proto3" json:"from_chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyRequest) Reset() {
+	*x = WhyRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyRequest) ProtoMessage() {}
+
+func (x *WhyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
+func (*WhyRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *WhyRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *WhyRequest) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
+func (x *WhyRequest) GetFromChunk() uint32 {
+	if x != nil {
+		return x.FromChunk
+	}
+	return 0
+}
+
+type ReplicaNote struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	NodeId  string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// For people.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaNote) Reset() {
+	*x = ReplicaNote{}
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaNote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaNote) ProtoMessage() {}
+
+func (x *ReplicaNote) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaNote.ProtoReflect.Descriptor instead.
+func (*ReplicaNote) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ReplicaNote) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ReplicaNote) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReplicaNote) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ReplicaNote) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type ChunkReason struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Health   *ChunkHealth           `protobuf:"bytes,1,opt,name=health,proto3" json:"health,omitempty"`
+	FileId   uint64                 `protobuf:"varint,2,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
+	Replicas []*ReplicaNote         `protobuf:"bytes,3,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// For how long it has had fewer replicas than wanted; 0: not known.
+	LackingMs int64 `protobuf:"varint,4,opt,name=lacking_ms,json=lackingMs,proto3" json:"lacking_ms,omitempty"`
+	// It is longer: as long as this namenode is active.
+	SinceStart bool `protobuf:"varint,5,opt,name=since_start,json=sinceStart,proto3" json:"since_start,omitempty"`
+	// For people; empty: nothing.
+	Doing         string `protobuf:"bytes,6,opt,name=doing,proto3" json:"doing,omitempty"`
+	Blocked       string `protobuf:"bytes,7,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChunkReason) Reset() {
+	*x = ChunkReason{}
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChunkReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChunkReason) ProtoMessage() {}
+
+func (x *ChunkReason) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChunkReason.ProtoReflect.Descriptor instead.
+func (*ChunkReason) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ChunkReason) GetHealth() *ChunkHealth {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+func (x *ChunkReason) GetFileId() uint64 {
+	if x != nil {
+		return x.FileId
+	}
+	return 0
+}
+
+func (x *ChunkReason) GetReplicas() []*ReplicaNote {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *ChunkReason) GetLackingMs() int64 {
+	if x != nil {
+		return x.LackingMs
+	}
+	return 0
+}
+
+func (x *ChunkReason) GetSinceStart() bool {
+	if x != nil {
+		return x.SinceStart
+	}
+	return false
+}
+
+func (x *ChunkReason) GetDoing() string {
+	if x != nil {
+		return x.Doing
+	}
+	return ""
+}
+
+func (x *ChunkReason) GetBlocked() string {
+	if x != nil {
+		return x.Blocked
+	}
+	return ""
+}
+
+type WhyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunks        []*ChunkReason         `protobuf:"bytes,1,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	Examined      uint64                 `protobuf:"varint,2,opt,name=examined,proto3" json:"examined,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	NextChunk     uint32                 `protobuf:"varint,4,opt,name=next_chunk,json=nextChunk,proto3" json:"next_chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyResponse) Reset() {
+	*x = WhyResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyResponse) ProtoMessage() {}
+
+func (x *WhyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
+func (*WhyResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *WhyResponse) GetChunks() []*ChunkReason {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+func (x *WhyResponse) GetExamined() uint64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *WhyResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *WhyResponse) GetNextChunk() uint32 {
+	if x != nil {
+		return x.NextChunk
+	}
+	return 0
+}
+
 type RenewLeasesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      []byte                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
@@ -2968,7 +3262,7 @@ type RenewLeasesRequest struct {
 
 func (x *RenewLeasesRequest) Reset() {
 	*x = RenewLeasesRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3274,7 @@ func (x *RenewLeasesRequest) String() string {
 func (*RenewLeasesRequest) ProtoMessage() {}
 
 func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3287,7 @@ func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RenewLeasesRequest) GetClientId() []byte {
@@ -3016,7 +3310,7 @@ type RenewLeasesResponse struct {
 
 func (x *RenewLeasesResponse) Reset() {
 	*x = RenewLeasesResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3322,7 @@ func (x *RenewLeasesResponse) String() string {
 func (*RenewLeasesResponse) ProtoMessage() {}
 
 func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3335,7 @@ func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RenewLeasesResponse) GetFileIds() []uint64 {
@@ -3068,7 +3362,7 @@ type GrowableChunk struct {
 
 func (x *GrowableChunk) Reset() {
 	*x = GrowableChunk{}
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3374,7 @@ func (x *GrowableChunk) String() string {
 func (*GrowableChunk) ProtoMessage() {}
 
 func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3387,7 @@ func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowableChunk.ProtoReflect.Descriptor instead.
 func (*GrowableChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GrowableChunk) GetFileId() uint64 {
@@ -3124,7 +3418,7 @@ type ReportBadReplicaRequest struct {
 
 func (x *ReportBadReplicaRequest) Reset() {
 	*x = ReportBadReplicaRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3136,7 +3430,7 @@ func (x *ReportBadReplicaRequest) String() string {
 func (*ReportBadReplicaRequest) ProtoMessage() {}
 
 func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3149,7 +3443,7 @@ func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaRequest.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ReportBadReplicaRequest) GetChunkId() []byte {
@@ -3195,7 +3489,7 @@ type ReportBadReplicaResponse struct {
 
 func (x *ReportBadReplicaResponse) Reset() {
 	*x = ReportBadReplicaResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3501,7 @@ func (x *ReportBadReplicaResponse) String() string {
 func (*ReportBadReplicaResponse) ProtoMessage() {}
 
 func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3514,7 @@ func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaResponse.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
 }
 
 type SetNodeDutyRequest struct {
@@ -3235,7 +3529,7 @@ type SetNodeDutyRequest struct {
 
 func (x *SetNodeDutyRequest) Reset() {
 	*x = SetNodeDutyRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3541,7 @@ func (x *SetNodeDutyRequest) String() string {
 func (*SetNodeDutyRequest) ProtoMessage() {}
 
 func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3554,7 @@ func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SetNodeDutyRequest) GetNodeId() string {
@@ -3293,7 +3587,7 @@ type SetNodeDutyResponse struct {
 
 func (x *SetNodeDutyResponse) Reset() {
 	*x = SetNodeDutyResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3599,7 @@ func (x *SetNodeDutyResponse) String() string {
 func (*SetNodeDutyResponse) ProtoMessage() {}
 
 func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3612,7 @@ func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyResponse.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SetNodeDutyResponse) GetNode() *NodeStatus {
@@ -3336,7 +3630,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3642,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3655,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{53}
 }
 
 type NodeStatus struct {
@@ -3403,7 +3697,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +3709,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +3722,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -3614,7 +3908,7 @@ type LogServerStatus struct {
 
 func (x *LogServerStatus) Reset() {
 	*x = LogServerStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3920,7 @@ func (x *LogServerStatus) String() string {
 func (*LogServerStatus) ProtoMessage() {}
 
 func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3933,7 @@ func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
 func (*LogServerStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *LogServerStatus) GetNodeId() string {
@@ -3720,7 +4014,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[52]
+	mi := &file_controlpb_namenode_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3732,7 +4026,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[52]
+	mi := &file_controlpb_namenode_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3745,7 +4039,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{52}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -3949,7 +4243,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[53]
+	mi := &file_controlpb_namenode_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4255,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[53]
+	mi := &file_controlpb_namenode_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4268,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{53}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CheckpointStatus) GetTxid() uint64 {
@@ -4029,7 +4323,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[54]
+	mi := &file_controlpb_namenode_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4041,7 +4335,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[54]
+	mi := &file_controlpb_namenode_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4054,7 +4348,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{54}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
@@ -4079,7 +4373,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[55]
+	mi := &file_controlpb_namenode_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4091,7 +4385,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[55]
+	mi := &file_controlpb_namenode_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4398,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{55}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CheckpointResponse) GetTxid() uint64 {
@@ -4354,7 +4648,34 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04more\x18\x06 \x01(\bR\x04more\x12\x1b\n" +
 	"\tnext_path\x18\a \x01(\tR\bnextPath\x12\x1d\n" +
 	"\n" +
-	"next_chunk\x18\b \x01(\rR\tnextChunk\"1\n" +
+	"next_chunk\x18\b \x01(\rR\tnextChunk\"Z\n" +
+	"\n" +
+	"WhyRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x19\n" +
+	"\bchunk_id\x18\x02 \x01(\fR\achunkId\x12\x1d\n" +
+	"\n" +
+	"from_chunk\x18\x03 \x01(\rR\tfromChunk\"h\n" +
+	"\vReplicaNote\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"\x82\x02\n" +
+	"\vChunkReason\x122\n" +
+	"\x06health\x18\x01 \x01(\v2\x1a.ww.control.v1.ChunkHealthR\x06health\x12\x17\n" +
+	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x126\n" +
+	"\breplicas\x18\x03 \x03(\v2\x1a.ww.control.v1.ReplicaNoteR\breplicas\x12\x1d\n" +
+	"\n" +
+	"lacking_ms\x18\x04 \x01(\x03R\tlackingMs\x12\x1f\n" +
+	"\vsince_start\x18\x05 \x01(\bR\n" +
+	"sinceStart\x12\x14\n" +
+	"\x05doing\x18\x06 \x01(\tR\x05doing\x12\x18\n" +
+	"\ablocked\x18\a \x01(\tR\ablocked\"\x90\x01\n" +
+	"\vWhyResponse\x122\n" +
+	"\x06chunks\x18\x01 \x03(\v2\x1a.ww.control.v1.ChunkReasonR\x06chunks\x12\x1a\n" +
+	"\bexamined\x18\x02 \x01(\x04R\bexamined\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x1d\n" +
+	"\n" +
+	"next_chunk\x18\x04 \x01(\rR\tnextChunk\"1\n" +
 	"\x12RenewLeasesRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\fR\bclientId\"j\n" +
 	"\x13RenewLeasesResponse\x12\x19\n" +
@@ -4484,7 +4805,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
 	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x042\xf8\x0e\n" +
+	"\x0fNODE_STATE_DEAD\x10\x042\xb6\x0f\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -4503,7 +4824,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04Stat\x12\x1a.ww.control.v1.StatRequest\x1a\x1b.ww.control.v1.StatResponse\x12E\n" +
 	"\x06Locate\x12\x1c.ww.control.v1.LocateRequest\x1a\x1d.ww.control.v1.LocateResponse\x12H\n" +
 	"\aSummary\x12\x1d.ww.control.v1.SummaryRequest\x1a\x1e.ww.control.v1.SummaryResponse\x12?\n" +
-	"\x04Fsck\x12\x1a.ww.control.v1.FsckRequest\x1a\x1b.ww.control.v1.FsckResponse\x12T\n" +
+	"\x04Fsck\x12\x1a.ww.control.v1.FsckRequest\x1a\x1b.ww.control.v1.FsckResponse\x12<\n" +
+	"\x03Why\x12\x19.ww.control.v1.WhyRequest\x1a\x1a.ww.control.v1.WhyResponse\x12T\n" +
 	"\vRenewLeases\x12!.ww.control.v1.RenewLeasesRequest\x1a\".ww.control.v1.RenewLeasesResponse\x12c\n" +
 	"\x10ReportBadReplica\x12&.ww.control.v1.ReportBadReplicaRequest\x1a'.ww.control.v1.ReportBadReplicaResponse\x12Z\n" +
 	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponse\x12K\n" +
@@ -4525,7 +4847,7 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
 	(Health)(0),                      // 1: ww.control.v1.Health
@@ -4573,126 +4895,135 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(*ChunkHealth)(nil),              // 43: ww.control.v1.ChunkHealth
 	(*FileHealth)(nil),               // 44: ww.control.v1.FileHealth
 	(*FsckResponse)(nil),             // 45: ww.control.v1.FsckResponse
-	(*RenewLeasesRequest)(nil),       // 46: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 47: ww.control.v1.RenewLeasesResponse
-	(*GrowableChunk)(nil),            // 48: ww.control.v1.GrowableChunk
-	(*ReportBadReplicaRequest)(nil),  // 49: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 50: ww.control.v1.ReportBadReplicaResponse
-	(*SetNodeDutyRequest)(nil),       // 51: ww.control.v1.SetNodeDutyRequest
-	(*SetNodeDutyResponse)(nil),      // 52: ww.control.v1.SetNodeDutyResponse
-	(*ClusterStatusRequest)(nil),     // 53: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 54: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 55: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 56: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 57: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 58: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 59: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 60: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 61: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 62: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 63: ww.control.v1.VolumeState
-	(*SystemLoad)(nil),               // 64: ww.control.v1.SystemLoad
+	(*WhyRequest)(nil),               // 46: ww.control.v1.WhyRequest
+	(*ReplicaNote)(nil),              // 47: ww.control.v1.ReplicaNote
+	(*ChunkReason)(nil),              // 48: ww.control.v1.ChunkReason
+	(*WhyResponse)(nil),              // 49: ww.control.v1.WhyResponse
+	(*RenewLeasesRequest)(nil),       // 50: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 51: ww.control.v1.RenewLeasesResponse
+	(*GrowableChunk)(nil),            // 52: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 53: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 54: ww.control.v1.ReportBadReplicaResponse
+	(*SetNodeDutyRequest)(nil),       // 55: ww.control.v1.SetNodeDutyRequest
+	(*SetNodeDutyResponse)(nil),      // 56: ww.control.v1.SetNodeDutyResponse
+	(*ClusterStatusRequest)(nil),     // 57: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 58: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 59: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 60: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 61: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 62: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 63: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 64: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 65: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 66: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 67: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 68: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	60, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
 	6,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	60, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
 	6,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	61, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	60, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	65, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	64, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
 	11, // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	61, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	60, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	65, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	64, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
 	11, // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
 	6,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	60, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	60, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
 	6,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	61, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	60, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	62, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	62, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	60, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	60, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	60, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	60, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	60, // 23: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
+	65, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	64, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	66, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	66, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	64, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 23: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
 	6,  // 24: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
-	60, // 25: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	64, // 25: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
 	6,  // 26: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
 	6,  // 27: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
 	6,  // 28: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
 	6,  // 29: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	61, // 30: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	65, // 30: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
 	1,  // 31: ww.control.v1.ChunkHealth.verdict:type_name -> ww.control.v1.Health
 	1,  // 32: ww.control.v1.FileHealth.verdict:type_name -> ww.control.v1.Health
 	43, // 33: ww.control.v1.FileHealth.chunks:type_name -> ww.control.v1.ChunkHealth
 	44, // 34: ww.control.v1.FsckResponse.found:type_name -> ww.control.v1.FileHealth
-	48, // 35: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
-	2,  // 36: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
-	54, // 37: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
-	63, // 38: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	3,  // 39: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
-	2,  // 40: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
-	64, // 41: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
-	54, // 42: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	55, // 43: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	57, // 44: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	1,  // 45: ww.control.v1.ClusterStatusResponse.verdict:type_name -> ww.control.v1.Health
-	7,  // 46: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	9,  // 47: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	12, // 48: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	14, // 49: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	16, // 50: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	18, // 51: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	20, // 52: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	22, // 53: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	24, // 54: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	26, // 55: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	28, // 56: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	32, // 57: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	30, // 58: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
-	34, // 59: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	36, // 60: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	38, // 61: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	40, // 62: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	42, // 63: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
-	46, // 64: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	49, // 65: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	53, // 66: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	4,  // 67: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	51, // 68: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
-	58, // 69: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	8,  // 70: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	10, // 71: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	13, // 72: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	15, // 73: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	17, // 74: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	19, // 75: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	21, // 76: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	23, // 77: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	25, // 78: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	27, // 79: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	29, // 80: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	33, // 81: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	31, // 82: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
-	35, // 83: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	37, // 84: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	39, // 85: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	41, // 86: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	45, // 87: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
-	47, // 88: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	50, // 89: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	56, // 90: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	5,  // 91: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	52, // 92: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
-	59, // 93: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	70, // [70:94] is the sub-list for method output_type
-	46, // [46:70] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	43, // 35: ww.control.v1.ChunkReason.health:type_name -> ww.control.v1.ChunkHealth
+	47, // 36: ww.control.v1.ChunkReason.replicas:type_name -> ww.control.v1.ReplicaNote
+	48, // 37: ww.control.v1.WhyResponse.chunks:type_name -> ww.control.v1.ChunkReason
+	52, // 38: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	2,  // 39: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
+	58, // 40: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
+	67, // 41: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	3,  // 42: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
+	2,  // 43: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
+	68, // 44: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	58, // 45: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	59, // 46: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	61, // 47: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	1,  // 48: ww.control.v1.ClusterStatusResponse.verdict:type_name -> ww.control.v1.Health
+	7,  // 49: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	9,  // 50: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	12, // 51: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	14, // 52: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	16, // 53: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	18, // 54: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	20, // 55: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	22, // 56: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	24, // 57: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	26, // 58: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	28, // 59: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	32, // 60: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	30, // 61: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
+	34, // 62: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	36, // 63: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	38, // 64: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	40, // 65: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	42, // 66: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
+	46, // 67: ww.control.v1.Namenode.Why:input_type -> ww.control.v1.WhyRequest
+	50, // 68: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	53, // 69: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	57, // 70: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	4,  // 71: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	55, // 72: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
+	62, // 73: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	8,  // 74: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	10, // 75: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	13, // 76: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	15, // 77: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	17, // 78: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	19, // 79: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	21, // 80: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	23, // 81: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	25, // 82: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	27, // 83: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	29, // 84: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	33, // 85: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	31, // 86: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
+	35, // 87: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	37, // 88: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	39, // 89: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	41, // 90: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	45, // 91: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
+	49, // 92: ww.control.v1.Namenode.Why:output_type -> ww.control.v1.WhyResponse
+	51, // 93: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	54, // 94: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	60, // 95: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	5,  // 96: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	56, // 97: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
+	63, // 98: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	74, // [74:99] is the sub-list for method output_type
+	49, // [49:74] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -4707,7 +5038,7 @@ func file_controlpb_namenode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   56,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -39,6 +39,7 @@ const (
 	Namenode_Locate_FullMethodName           = "/ww.control.v1.Namenode/Locate"
 	Namenode_Summary_FullMethodName          = "/ww.control.v1.Namenode/Summary"
 	Namenode_Fsck_FullMethodName             = "/ww.control.v1.Namenode/Fsck"
+	Namenode_Why_FullMethodName              = "/ww.control.v1.Namenode/Why"
 	Namenode_RenewLeases_FullMethodName      = "/ww.control.v1.Namenode/RenewLeases"
 	Namenode_ReportBadReplica_FullMethodName = "/ww.control.v1.Namenode/ReportBadReplica"
 	Namenode_ClusterStatus_FullMethodName    = "/ww.control.v1.Namenode/ClusterStatus"
@@ -87,6 +88,8 @@ type NamenodeClient interface {
 	Summary(ctx context.Context, in *SummaryRequest, opts ...grpc.CallOption) (*SummaryResponse, error)
 	// Fsck draws verdicts on the chunks below a path, page after page.
 	Fsck(ctx context.Context, in *FsckRequest, opts ...grpc.CallOption) (*FsckResponse, error)
+	// Why explains a chunk, or those of a file that something is to be done about.
+	Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error)
 	// RenewLeases keeps all leases of one client.
 	RenewLeases(ctx context.Context, in *RenewLeasesRequest, opts ...grpc.CallOption) (*RenewLeasesResponse, error)
 	ReportBadReplica(ctx context.Context, in *ReportBadReplicaRequest, opts ...grpc.CallOption) (*ReportBadReplicaResponse, error)
@@ -289,6 +292,16 @@ func (c *namenodeClient) Fsck(ctx context.Context, in *FsckRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *namenodeClient) Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhyResponse)
+	err := c.cc.Invoke(ctx, Namenode_Why_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *namenodeClient) RenewLeases(ctx context.Context, in *RenewLeasesRequest, opts ...grpc.CallOption) (*RenewLeasesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewLeasesResponse)
@@ -389,6 +402,8 @@ type NamenodeServer interface {
 	Summary(context.Context, *SummaryRequest) (*SummaryResponse, error)
 	// Fsck draws verdicts on the chunks below a path, page after page.
 	Fsck(context.Context, *FsckRequest) (*FsckResponse, error)
+	// Why explains a chunk, or those of a file that something is to be done about.
+	Why(context.Context, *WhyRequest) (*WhyResponse, error)
 	// RenewLeases keeps all leases of one client.
 	RenewLeases(context.Context, *RenewLeasesRequest) (*RenewLeasesResponse, error)
 	ReportBadReplica(context.Context, *ReportBadReplicaRequest) (*ReportBadReplicaResponse, error)
@@ -464,6 +479,9 @@ func (UnimplementedNamenodeServer) Summary(context.Context, *SummaryRequest) (*S
 }
 func (UnimplementedNamenodeServer) Fsck(context.Context, *FsckRequest) (*FsckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Fsck not implemented")
+}
+func (UnimplementedNamenodeServer) Why(context.Context, *WhyRequest) (*WhyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Why not implemented")
 }
 func (UnimplementedNamenodeServer) RenewLeases(context.Context, *RenewLeasesRequest) (*RenewLeasesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewLeases not implemented")
@@ -828,6 +846,24 @@ func _Namenode_Fsck_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_Why_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).Why(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_Why_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).Why(ctx, req.(*WhyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Namenode_RenewLeases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RenewLeasesRequest)
 	if err := dec(in); err != nil {
@@ -1014,6 +1050,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Fsck",
 			Handler:    _Namenode_Fsck_Handler,
+		},
+		{
+			MethodName: "Why",
+			Handler:    _Namenode_Why_Handler,
 		},
 		{
 			MethodName: "RenewLeases",

@@ -83,6 +83,37 @@ func healthToProto(c replicas.Health) *controlpb.ChunkHealth {
 		Confirmed: uint32(c.Confirmed), Unconfirmed: uint32(c.Unconfirmed), Bad: uint32(c.Bad)}
 }
 
+// Why explains a chunk, or those of a file that something is to be done about.
+func (s *service) Why(ctx context.Context, m *controlpb.WhyRequest) (*controlpb.WhyResponse, error) {
+	const op = "why"
+	request := &actor.Why{Path: m.Path, From: m.FromChunk}
+	var invalid error
+	switch {
+	case (m.Path == "") == (len(m.ChunkId) == 0):
+		invalid = malformed(op, "one of path and chunk id is wanted")
+	case m.Path != "":
+		invalid = checkPath(op, m.Path)
+	default:
+		request.Chunk, invalid = idFromProto(op, m.ChunkId)
+	}
+	r, err := read[actor.WhyResult](ctx, s, op, request, invalid)
+	response := &controlpb.WhyResponse{Examined: r.Examined, More: r.More, NextChunk: r.Next}
+	for _, c := range r.Chunks {
+		response.Chunks = append(response.Chunks, explanationToProto(c))
+	}
+	return response, err
+}
+
+func explanationToProto(c replicas.Explanation) *controlpb.ChunkReason {
+	out := &controlpb.ChunkReason{Health: healthToProto(c.Health), FileId: c.FileID,
+		LackingMs: c.Lacking.Milliseconds(), SinceStart: c.SinceStart, Doing: c.Doing, Blocked: c.Blocked}
+	for _, n := range c.Replicas {
+		out.Replicas = append(out.Replicas, &controlpb.ReplicaNote{NodeId: n.NodeID, Name: n.Name, Address: n.Address,
+			Text: n.Text})
+	}
+	return out
+}
+
 // RenewLeases keeps all leases of one client.
 func (s *service) RenewLeases(ctx context.Context,
 	m *controlpb.RenewLeasesRequest) (*controlpb.RenewLeasesResponse, error) {
