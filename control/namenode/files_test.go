@@ -1,10 +1,6 @@
 package namenode
 
 import (
-	"bytes"
-	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -124,36 +120,4 @@ func TestSafeModeEndsWithTheReports(t *testing.T) {
 	for _, n := range before.nodes {
 		require.True(t, n.has(id))
 	}
-}
-
-func TestAuditLine(t *testing.T) {
-	var out lockedBuffer
-	c := startCluster(t, 0, Options{Log: newFakeLog(), Audit: true, Logger: slog.New(slog.NewTextHandler(&out, nil))})
-	require.NoError(t, c.client.mkdir("/dir with blank"))
-	require.ErrorIs(t, c.client.mkdir("/dir with blank"), fault.Exists)
-	require.ErrorIs(t, c.client.mkdir("bad"), fault.Invalid)
-	require.Eventually(t, func() bool { return strings.Count(out.String(), "log=audit") == 3 }, patience,
-		time.Millisecond)
-	text := out.String()
-	for _, want := range []string{`op=mkdir path="/dir with blank"`, "sequence=1 peer=127.0.0.1:", "result=ok txid=",
-		`result="already exists"`, `result="invalid request"`} {
-		require.Contains(t, text, want)
-	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -55,9 +55,6 @@ const (
 	// checkpointsAskedMax callers may wait to ask for a checkpoint.
 	checkpointsAskedMax = 16
 
-	// auditPathBytes of a path are in its audit line.
-	auditPathBytes = 4096
-
 	// randomBuffer is read from the source of randomness at a time.
 	randomBuffer = 4096
 )

@@ -212,7 +212,7 @@ func (l *loop) step(call *call) error {
 
 // reply releases a call's answer when its txid is durable.
 func (l *loop) reply(call *call, reply actor.Reply) {
-	call.held = answer{result: reply.Result, txid: reply.AfterTxid}
+	call.held = answer{result: reply.Result}
 	if reply.Err != nil {
 		call.held.err = reply.Err
 	}

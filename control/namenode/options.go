@@ -56,10 +56,8 @@ type Options struct {
 	// AdminAddress is the host:port of this process's admin address, which the
 	// cluster's status shows; "" if there is none.
 	AdminAddress string
-	// Audit writes one log line per mutation.
-	Audit  bool
-	Logger *slog.Logger // nil = none
-	Clock  clock.Clock  // nil = the system's
+	Logger       *slog.Logger // nil = none
+	Clock        clock.Clock  // nil = the system's
 	// Rand is the source of ids and choices; nil = crypto/rand. Used by one goroutine.
 	Rand io.Reader
 }

@@ -94,7 +94,7 @@ func Start(options Options) (*Server, error) {
 	}
 	server.rpc = rpc.NewServer(rpc.ServerOptions{Logger: options.Logger, ConnectionsMax: options.ConnectionsMax,
 		Extra: []grpc.ServerOption{grpc.MaxRecvMsgSize(requestBytesMax), grpc.NumStreamWorkers(streamWorkers)}})
-	controlpb.RegisterNamenodeServer(server.rpc, &service{server: server, audit: newAudit(options)})
+	controlpb.RegisterNamenodeServer(server.rpc, &service{server: server})
 	controlpb.RegisterDatanodeControlServer(server.rpc, &datanodes{server: server})
 	hard, cancelHard := context.WithCancel(context.Background())
 	soft, cancelSoft := context.WithCancel(hard)

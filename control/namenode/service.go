@@ -16,24 +16,20 @@ import (
 type service struct {
 	controlpb.UnimplementedNamenodeServer
 	server *Server
-	audit  *audit
 }
 
-// mutate asks for a change and writes its audit line, which is about subject.
+// mutate asks for a change.
 func mutate[R any](ctx context.Context, service *service, op string, header *controlpb.MutationHeader,
-	request actor.Request, invalid error, subject subject) (result R, err error) {
+	request actor.Request, invalid error) (result R, err error) {
 	c := newCall(ctx, request)
 	if invalid == nil {
 		invalid = headerFromProto(op, header, &c.command)
 	}
 	if invalid != nil {
 		service.server.stats.malformed.Add(1)
-		service.audit.line(ctx, op, header, subject, 0, invalid)
 		return result, invalid
 	}
-	result, txid, err := ask[R](service, c, op)
-	service.audit.line(ctx, op, header, subject, txid, err)
-	return result, err
+	return ask[R](service, c, op)
 }
 
 // read asks for something that changes nothing durable.
@@ -43,26 +39,25 @@ func read[R any](ctx context.Context, s *service, op string, request actor.Reque
 		s.server.stats.malformed.Add(1)
 		return result, invalid
 	}
-	result, _, err = ask[R](s, newCall(ctx, request), op)
-	return result, err
+	return ask[R](s, newCall(ctx, request), op)
 }
 
-func ask[R any](s *service, c *call, op string) (result R, txid uint64, err error) {
+func ask[R any](s *service, c *call, op string) (result R, err error) {
 	t, err := s.server.activeTerm(op)
 	if err != nil {
-		return result, 0, err
+		return result, err
 	}
 	s.server.calls.Add(1)
 	defer s.server.calls.Add(-1)
 	a := t.tryDo(c, op)
 	if a.err != nil {
-		return result, a.txid, a.err
+		return result, a.err
 	}
 	answered, ok := a.result.(*R)
 	if !ok {
-		return result, a.txid, fault.New(fault.Internal, op, "the answer is a %T", a.result)
+		return result, fault.New(fault.Internal, op, "the answer is a %T", a.result)
 	}
-	return *answered, a.txid, nil
+	return *answered, nil
 }
 
 // writeCopiesMin is what every answer with a pipeline tells its writer. It is no part of the answers that the actor
@@ -73,7 +68,7 @@ func (s *service) writeCopiesMin() uint32 { return uint32(s.server.options.Actor
 func (s *service) Mkdir(ctx context.Context, m *controlpb.MkdirRequest) (*controlpb.MkdirResponse, error) {
 	const op = "mkdir"
 	r, err := mutate[actor.MkdirResult](ctx, s, op, m.Header, &actor.Mkdir{Path: m.Path, Parents: m.Parents},
-		checkPath(op, m.Path), subject{path: m.Path})
+		checkPath(op, m.Path))
 	return &controlpb.MkdirResponse{Info: infoToProto(r.Info)}, err
 }
 
@@ -91,8 +86,7 @@ func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) 
 		Replication: message.Replication, ChunkSize: message.ChunkSize, VisibleOnComplete: message.VisibleOnComplete,
 		ChunkCount: message.ChunkCount, ChunkBytesMax: message.ChunkBytesMax, ExcludeNodes: message.ExcludeNodes,
 		ClientName: message.ClientName}
-	r, err := mutate[actor.CreateResult](ctx, s, op, message.Header, request, invalid,
-		subject{path: message.Path, client: message.ClientName})
+	r, err := mutate[actor.CreateResult](ctx, s, op, message.Header, request, invalid)
 	return &controlpb.CreateResponse{Info: infoToProto(r.Info), Chunks: chunksToProto(r.Chunks),
 		WriteCopiesMin: s.writeCopiesMin()}, err
 }
@@ -108,7 +102,7 @@ func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) 
 	if invalid == nil && len(m.ReplaceChunkId) > 0 {
 		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
 	}
-	r, err := mutate[actor.AddChunksResult](ctx, s, op, m.Header, request, invalid, subject{file: m.FileId})
+	r, err := mutate[actor.AddChunksResult](ctx, s, op, m.Header, request, invalid)
 	return &controlpb.AddChunksResponse{Chunks: chunksToProto(r.Chunks), WriteCopiesMin: s.writeCopiesMin()}, err
 }
 
@@ -117,7 +111,7 @@ func (s *service) Complete(ctx context.Context, m *controlpb.CompleteRequest) (*
 	const op = "complete"
 	commits, invalid := commitsFromProto(op, m.Commits)
 	r, err := mutate[actor.CompleteResult](ctx, s, op, m.Header, &actor.Complete{FileID: m.FileId, Commits: commits},
-		cmp.Or(invalid, checkFile(op, m.FileId)), subject{file: m.FileId})
+		cmp.Or(invalid, checkFile(op, m.FileId)))
 	return &controlpb.CompleteResponse{Info: infoToProto(r.Info)}, err
 }
 
@@ -125,7 +119,7 @@ func (s *service) Complete(ctx context.Context, m *controlpb.CompleteRequest) (*
 func (s *service) Abandon(ctx context.Context, m *controlpb.AbandonRequest) (*controlpb.AbandonResponse, error) {
 	const op = "abandon"
 	_, err := mutate[actor.AbandonResult](ctx, s, op, m.Header, &actor.Abandon{FileID: m.FileId},
-		checkFile(op, m.FileId), subject{file: m.FileId})
+		checkFile(op, m.FileId))
 	return &controlpb.AbandonResponse{}, err
 }
 
@@ -134,8 +128,7 @@ func (s *service) Append(ctx context.Context, m *controlpb.AppendRequest) (*cont
 	const op = "append"
 	r, err := mutate[actor.AppendResult](ctx, s, op, m.Header,
 		&actor.Append{Path: m.Path, RecoverLease: m.RecoverLease, ClientName: m.ClientName},
-		cmp.Or(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)),
-		subject{path: m.Path, client: m.ClientName})
+		cmp.Or(checkPath(op, m.Path), checkText(op, "the client name", m.ClientName, limits.TextBytesMax)))
 	response := &controlpb.AppendResponse{Info: infoToProto(r.Info), PreviousGeneration: uint64(r.PreviousGeneration),
 		WriteCopiesMin: s.writeCopiesMin()}
 	if r.HasLast {
@@ -152,8 +145,7 @@ func (s *service) RecoverPipeline(ctx context.Context,
 	r, err := mutate[actor.RecoverPipelineResult](ctx, s, op, m.Header,
 		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: generation, FailedNodes: m.FailedNodes,
 			Grow: m.Grow},
-		cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.FailedNodes)),
-		subject{file: m.FileId, chunk: id})
+		cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.FailedNodes)))
 	return &controlpb.RecoverPipelineResponse{Generation: uint64(r.Generation), Survivors: replicasToProto(r.Survivors),
 		Replacements: replicasToProto(r.Replacements), WriteCopiesMin: s.writeCopiesMin()}, err
 }
@@ -166,8 +158,7 @@ func (s *service) UpdatePipeline(ctx context.Context,
 	_, err := mutate[actor.UpdatePipelineResult](ctx, s, op, m.Header,
 		&actor.UpdatePipeline{FileID: m.FileId, Chunk: id, Generation: generation, Length: m.Length,
 			NodeIDs: m.NodeIds},
-		cmp.Or(invalid, checkFile(op, m.FileId), checkLength(op, m.Length), checkNodes(op, m.NodeIds)),
-		subject{file: m.FileId, chunk: id})
+		cmp.Or(invalid, checkFile(op, m.FileId), checkLength(op, m.Length), checkNodes(op, m.NodeIds)))
 	return &controlpb.UpdatePipelineResponse{}, err
 }
 
@@ -176,7 +167,7 @@ func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*cont
 	const op = "rename"
 	_, err := mutate[actor.RenameResult](ctx, s, op, m.Header,
 		&actor.Rename{Source: m.Source, Target: m.Target, Overwrite: m.Overwrite},
-		cmp.Or(checkPath(op, m.Source), checkPath(op, m.Target)), subject{path: m.Source, target: m.Target})
+		cmp.Or(checkPath(op, m.Source), checkPath(op, m.Target)))
 	return &controlpb.RenameResponse{}, err
 }
 
@@ -184,7 +175,7 @@ func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*cont
 func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*controlpb.RemoveResponse, error) {
 	const op = "remove"
 	r, err := mutate[actor.RemoveResult](ctx, s, op, m.Header, &actor.Remove{Path: m.Path, Recursive: m.Recursive},
-		checkPath(op, m.Path), subject{path: m.Path})
+		checkPath(op, m.Path))
 	return &controlpb.RemoveResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes}, err
 }
 
@@ -193,7 +184,7 @@ func (s *service) RecoverLease(ctx context.Context,
 	m *controlpb.RecoverLeaseRequest) (*controlpb.RecoverLeaseResponse, error) {
 	const op = "recover lease"
 	r, err := mutate[actor.RecoverLeaseResult](ctx, s, op, m.Header, &actor.RecoverLease{Path: m.Path},
-		checkPath(op, m.Path), subject{path: m.Path})
+		checkPath(op, m.Path))
 	return &controlpb.RecoverLeaseResponse{Closed: r.Closed}, err
 }
 
@@ -206,7 +197,7 @@ func (s *service) SetReplication(ctx context.Context,
 		invalid = malformed(op, "replication 0")
 	}
 	r, err := mutate[actor.SetReplicationResult](ctx, s, op, m.Header,
-		&actor.SetReplication{Path: m.Path, Replication: m.Replication}, invalid, subject{path: m.Path})
+		&actor.SetReplication{Path: m.Path, Replication: m.Replication}, invalid)
 	return &controlpb.SetReplicationResponse{Info: infoToProto(r.Info)}, err
 }
 
@@ -218,6 +209,6 @@ func (s *service) Truncate(ctx context.Context, m *controlpb.TruncateRequest) (*
 		invalid = malformed(op, "length %d", m.Length)
 	}
 	r, err := mutate[actor.TruncateResult](ctx, s, op, m.Header, &actor.Truncate{Path: m.Path, Length: m.Length},
-		invalid, subject{path: m.Path})
+		invalid)
 	return &controlpb.TruncateResponse{Info: infoToProto(r.Info), Done: r.Done}, err
 }

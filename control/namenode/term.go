@@ -41,7 +41,6 @@ type call struct {
 type answer struct {
 	result any
 	err    error
-	txid   uint64 // that the answer waited for
 }
 
 // errOver answers the calls that wait when a term ends; wait replaces it with what over returns.
