@@ -34,17 +34,28 @@ func startQuery(conn *connection, query machine.Query) {
 			return answerRecover(server.store, server.node.ID, id, query.Recover)
 		}
 	}
-	server.work.Add(1)
-	err := server.store.Do(id, func() {
-		defer server.work.Done()
-		body := answer()
-		conn.loop.post(&event{connection: conn, deliver: func() { conn.machine.OnQueryDone(op, body, server.now()) }})
-	})
-	if err != nil {
-		server.work.Done()
+	if err := server.onWorker(id, func() { conn.answer(op, answer()) }); err != nil {
 		op, body := query.Refusal(wire.StatusOf(server.node.ID, id.String(), err))
 		conn.machine.OnQueryDone(op, body, server.now())
 	}
+}
+
+// onWorker has a chunk's disk worker run f; Close waits for it. Errors: those of disk.Store.Do.
+func (s *Server) onWorker(id chunk.ID, f func()) error {
+	s.work.Add(1)
+	err := s.store.Do(id, func() {
+		defer s.work.Done()
+		f()
+	})
+	if err != nil {
+		s.work.Done()
+	}
+	return err
+}
+
+// answer has the loop tell the machine what came of a query. Any goroutine.
+func (c *connection) answer(op wire.Op, body any) {
+	c.loop.post(&event{connection: c, deliver: func() { c.machine.OnQueryDone(op, body, c.server.now()) }})
 }
 
 // answerStat runs on a disk worker.
@@ -90,9 +101,39 @@ func startCopy(conn *connection, order *wire.CopyRange) {
 		if err != nil {
 			server.logger.Warn("copy failed", "chunk", idText(order.ChunkID), "gen", order.Generation, "err", err)
 		}
-		deliver := func() { conn.machine.OnQueryDone(wire.OpCopyReply, reply, server.now()) }
-		conn.loop.post(&event{connection: conn, deliver: deliver})
+		conn.answer(wire.OpCopyReply, reply)
 	})
+}
+
+// startScrub serves an OpScrub. One replica is read whole, on a goroutine: disk workers have writers to serve.
+func startScrub(conn *connection, order *wire.Scrub) {
+	server := conn.server
+	server.goroutines.Go(func() {
+		reply := &wire.ScrubReply{BodyVersion: wire.BodyVersion}
+		if len(order.ChunkID) > 0 {
+			id, _ := chunk.IDFrom(order.ChunkID)
+			reply.Status = wire.StatusOf(server.node.ID, id.String(), server.store.ScrubReplica(id))
+		} else {
+			reply.Volumes = scrubVolumes(server, order.Begin)
+		}
+		conn.answer(wire.OpScrubReply, reply)
+	})
+}
+
+// scrubVolumes tells how far the scrub of every volume is, and begins a pass if it shall.
+func scrubVolumes(server *Server, begin bool) []wire.ScrubVolume {
+	var wanted map[string]uint64
+	if begin {
+		wanted = server.store.Scrub()
+	}
+	var list []wire.ScrubVolume
+	for _, v := range server.store.Volumes() {
+		if v.Healthy {
+			list = append(list, wire.ScrubVolume{VolumeID: v.ID, Passes: v.Scrub.Passes, Wanted: wanted[v.ID],
+				Percent: v.Scrub.Percent, Replicas: v.Scrub.Replicas, Bytes: v.Scrub.Bytes, Bad: v.Scrub.Bad})
+		}
+	}
+	return list
 }
 
 func idText(b []byte) string {

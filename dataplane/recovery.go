@@ -14,10 +14,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Recover brings the replicas of an open chunk to one length under a new generation and seals them; this node
-// leads. It has two rounds: begin fences the writers of every holder and asks what it has, finish cuts and seals.
-// On return the listed nodes hold the same bytes durably; a holder that failed, or has less than what was agreed,
-// is left out.
+// Recover brings the replicas of an open chunk to one length under a new generation and seals them; this node leads. It
+// has two rounds: begin fences the writers of every holder and asks what it has, finish cuts and seals. On return the
+// listed nodes hold the same bytes durably; a holder that failed, or has less than what was agreed, is left out.
 //
 // Errors: fault.NotFound when holders have replicas, but none that counts; fault.Unavailable (retryable) when too
 // few answered to be sure that nothing acknowledged is cut; fault.Closed when ctx ended or Close began before the
@@ -117,13 +116,7 @@ func (s *Server) askStore(ctx context.Context, q wire.RecoverReplica) (wire.Reco
 		return wire.RecoverReply{}, err
 	}
 	answer := make(chan *wire.RecoverReply, 1)
-	s.work.Add(1)
-	err = s.store.Do(id, func() {
-		defer s.work.Done()
-		answer <- answerRecover(s.store, s.node.ID, id, &q)
-	})
-	if err != nil {
-		s.work.Done()
+	if err := s.onWorker(id, func() { answer <- answerRecover(s.store, s.node.ID, id, &q) }); err != nil {
 		return wire.RecoverReply{}, err
 	}
 	select {

@@ -54,14 +54,10 @@ func openReplica(conn *connection, session *machine.WriteSession) *replica {
 		conn.machine.OnOpened(session, opening.openErr, server.now())
 		return opening
 	}
-	server.work.Add(1)
-	err := server.store.Do(session.Chunk, func() {
-		defer server.work.Done()
+	if err := server.onWorker(session.Chunk, func() {
 		opening.writer, opening.openErr = opening.open(server.store)
 		conn.loop.post(&opening.openEvent)
-	})
-	if err != nil {
-		server.work.Done()
+	}); err != nil {
 		opening.ready, opening.openErr = true, err
 		conn.machine.OnOpened(session, err, conn.server.now())
 	}
@@ -121,10 +117,8 @@ func (r *replica) submitQueued() {
 	for _, write := range r.queue {
 		header := &write.packet.Header
 		flags := header.Flags
-		job := disk.Job{
-			Offset: header.Offset, Data: write.packet.Payload(), Done: write.done,
-			Sync: flags&wire.FlagSync != 0, Seal: flags&wire.FlagSeal != 0, Close: flags&wire.FlagClose != 0,
-		}
+		job := disk.Job{Offset: header.Offset, Data: write.packet.Payload(), Done: write.done,
+			Sync: flags&wire.FlagSync != 0, Seal: flags&wire.FlagSeal != 0, Close: flags&wire.FlagClose != 0}
 		server.counters.diskJobs.Add(1)
 		server.work.Add(1)
 		if err := r.writer.Submit(job); err != nil {

@@ -16,10 +16,10 @@ type request struct {
 var requests = map[wire.Op]request{
 	wire.OpOpenWrite: {"open write", (*Machine).serveOpenWrite},
 	wire.OpOpenRead:  {"open read", (*Machine).serveOpenRead},
-	wire.OpStat:      {"stat", (*Machine).serveStat},
-	wire.OpRecover:   {"recover", (*Machine).serveRecover},
-	wire.OpCopy:      {"copy", (*Machine).serveCopy},
-	wire.OpScrub:     {"scrub", (*Machine).serveScrub},
+	wire.OpStat:      {"stat", query(func(o *wire.StatReplica) Query { return Query{Stat: o} })},
+	wire.OpRecover:   {"recover", query(func(o *wire.RecoverReplica) Query { return Query{Recover: o} })},
+	wire.OpCopy:      {"copy", query(func(o *wire.CopyRange) Query { return Query{Copy: o} })},
+	wire.OpScrub:     {"scrub", query(func(o *wire.Scrub) Query { return Query{Scrub: o} })},
 
 	wire.OpOpenRecords: {"open records", (*Machine).serveOpenRecords},
 }
@@ -83,24 +83,18 @@ func (m *Machine) OnReadDone(broken bool, why Reason, now time.Duration) {
 	m.servePending()
 }
 
-func (m *Machine) serveStat(payload []byte) error {
-	o := new(wire.StatReplica)
-	return m.serveQuery(payload, o, Query{Stat: o})
+// validated is a pointer to a body that can be checked.
+type validated[B any] interface {
+	*B
+	Validate() error
 }
 
-func (m *Machine) serveRecover(payload []byte) error {
-	o := new(wire.RecoverReplica)
-	return m.serveQuery(payload, o, Query{Recover: o})
-}
-
-func (m *Machine) serveCopy(payload []byte) error {
-	o := new(wire.CopyRange)
-	return m.serveQuery(payload, o, Query{Copy: o})
-}
-
-func (m *Machine) serveScrub(payload []byte) error {
-	o := new(wire.Scrub)
-	return m.serveQuery(payload, o, Query{Scrub: o})
+// query serves a request with one answer, for which of makes the query that holds its body.
+func query[B any, P validated[B]](of func(P) Query) func(*Machine, []byte) error {
+	return func(m *Machine, payload []byte) error {
+		body := P(new(B))
+		return m.serveQuery(payload, body, of(body))
+	}
 }
 
 // serveQuery decodes the body that a query holds and has the adapter answer it. A query that makes no sense is
