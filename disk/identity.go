@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 
 	"github.com/google/uuid"
 	"github.com/zeebo/xxh3"
@@ -82,13 +81,8 @@ func parseIdentity(b []byte) (volumeIdentity, error) {
 	return identity, nil
 }
 
-// readIdentity reads a volume's identity file; ok is false if there is none.
-func readIdentity(fsys vfs.FS, directory string) (identity volumeIdentity, ok bool, err error) {
-	return readIdentityFile(fsys, path.Join(directory, identityName))
-}
-
-// readIdentityFile is readIdentity of a file with any name.
-func readIdentityFile(fsys vfs.FS, name string) (identity volumeIdentity, ok bool, err error) {
+// readIdentity reads an identity file; ok is false if there is none.
+func readIdentity(fsys vfs.FS, name string) (identity volumeIdentity, ok bool, err error) {
 	const op = "read volume identity"
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,14 +104,9 @@ func readIdentityFile(fsys vfs.FS, name string) (identity volumeIdentity, ok boo
 	return identity, true, nil
 }
 
-// writeIdentity replaces a volume's identity file. On return it is durable; on an error, the old or the new
+// writeIdentity replaces an identity file. On return it is durable; on an error, the old or the new
 // one is there, whole.
-func writeIdentity(fsys vfs.FS, directory string, v volumeIdentity) error {
-	return writeIdentityFile(fsys, path.Join(directory, identityName), v)
-}
-
-// writeIdentityFile is writeIdentity of a file with any name.
-func writeIdentityFile(fsys vfs.FS, name string, v volumeIdentity) error {
+func writeIdentity(fsys vfs.FS, name string, v volumeIdentity) error {
 	if err := vfs.WriteDurably(fsys, name, v.encode()); err != nil {
 		return diskError("write volume identity", name, chunk.ID{}, err)
 	}

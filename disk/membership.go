@@ -71,7 +71,7 @@ func (m *membership) settle(roll *roll) error {
 		next.VolumeID, next.Volumes = volume.id, records
 		next.Sum = volume.identity.Sum
 		if !reflect.DeepEqual(next, volume.identity) {
-			if err := writeIdentity(volume.fs, volume.directory, next); err != nil {
+			if err := writeIdentity(volume.fs, volume.path(identityName), next); err != nil {
 				return err
 			}
 			volume.identity = next
@@ -197,7 +197,7 @@ func (m *membership) persistLocked(next datanode.Identity) error {
 		waiting[volume] = true
 		identity := volume.identity.with(next)
 		m.group.Go(func() {
-			err := writeIdentity(volume.fs, volume.directory, identity)
+			err := writeIdentity(volume.fs, volume.path(identityName), identity)
 			if err != nil {
 				volume.noteError(err)
 			}

@@ -24,13 +24,13 @@ type roll struct {
 func callRoll(fsys vfs.FS, volumes []*volume) *roll {
 	found := &roll{fs: fsys, known: make(map[string]volumeRecord), here: make(map[string]bool)}
 	for _, v := range volumes {
-		marked, ok, err := readIdentityFile(fsys, markPath(v.directory))
+		marked, ok, err := readIdentity(fsys, markPath(v.directory))
 		if ok && err == nil {
 			found.known[path.Clean(v.directory)] = volumeRecord{marked.VolumeID, path.Clean(v.directory), true}
 		}
 	}
 	for _, v := range volumes {
-		identity, ok, err := readIdentity(v.fs, v.directory)
+		identity, ok, err := readIdentity(v.fs, v.path(identityName))
 		if !ok || err != nil {
 			continue
 		}
@@ -87,12 +87,12 @@ func (r *roll) note(volume *volume) {
 	if !volume.mounted {
 		return
 	}
-	old, ok, err := readIdentityFile(r.fs, markPath(volume.directory))
+	old, ok, err := readIdentity(r.fs, markPath(volume.directory))
 	if ok && err == nil && old.VolumeID == volume.id {
 		return
 	}
 	mark := volumeIdentity{VolumeID: volume.id}.with(datanode.Identity{NodeID: volume.identity.NodeID})
-	if err := writeIdentityFile(r.fs, markPath(volume.directory), mark); err != nil {
+	if err := writeIdentity(r.fs, markPath(volume.directory), mark); err != nil {
 		volume.logger.Info("the directory above the mount point cannot be written: if this is the node's only disk, "+
 			"a start does not notice that it is not mounted", "path", markPath(volume.directory), "err", err)
 	}

@@ -76,9 +76,9 @@ func (s *scan) each(work func(v *volume) error) error {
 func (s *scan) list() error {
 	s.best = make(map[chunk.ID]*replica)
 	var mu sync.Mutex
-	found := make(map[*volume]*listing)
+	found := make(map[*volume]listing)
 	err := s.each(func(v *volume) error {
-		l := &listing{}
+		var l listing
 		if err := l.read(v); err != nil {
 			return err
 		}
@@ -91,17 +91,13 @@ func (s *scan) list() error {
 		return err
 	}
 	for _, v := range s.starting.volumes.list {
-		if l := found[v]; l != nil {
-			for _, r := range l.replicas {
-				s.add(r)
-			}
+		for _, r := range found[v].replicas {
+			s.add(r)
 		}
 	}
 	for _, v := range s.starting.volumes.list {
-		if l := found[v]; l != nil {
-			for _, r := range l.corrupt {
-				s.addCorrupt(r)
-			}
+		for _, r := range found[v].corrupt {
+			s.addCorrupt(r)
 		}
 	}
 	return nil

@@ -429,11 +429,11 @@ func TestVolumesBelongTogether(t *testing.T) {
 	require.ErrorContains(t, err, "node")
 
 	rewrite := func(directory string, change func(v *volumeIdentity)) {
-		v, ok, err := readIdentity(m, directory)
+		v, ok, err := readIdentity(m, path.Join(directory, identityName))
 		require.True(t, ok)
 		require.NoError(t, err)
 		change(&v)
-		require.NoError(t, writeIdentity(m, directory, v))
+		require.NoError(t, writeIdentity(m, path.Join(directory, identityName), v))
 	}
 	rewrite("/other", func(v *volumeIdentity) { v.NodeID, v.ClusterID = want.NodeID, "c9" })
 	_, err = Open(o)

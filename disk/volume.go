@@ -57,8 +57,7 @@ type volume struct {
 	unindexed atomic.Bool     // it has replicas that the index does not know: it is out of service
 	inspected atomic.Bool     // an inspection is under way
 
-	// reporting is read-held while a replica of the volume is reported; see losses.
-	reporting sync.RWMutex
+	reporting sync.RWMutex // read-held while a replica of the volume is reported; see losses
 
 	// What StatFS said last, for those who must not ask.
 	capacity atomic.Int64 // bytes
@@ -108,7 +107,7 @@ func (v *volume) open() (err error) {
 // load reads the identity and completes the tree of directories.
 func (v *volume) load() error {
 	const op = "open volume"
-	identity, known, err := readIdentity(v.fs, v.directory)
+	identity, known, err := readIdentity(v.fs, v.path(identityName))
 	if err != nil {
 		return err
 	}
@@ -217,8 +216,7 @@ func makeDirectory(fsys vfs.FS, directory string) error {
 // path of something in the volume.
 func (v *volume) path(relative string) string { return path.Join(v.directory, relative) }
 
-// park moves a file of the volume into its trash or quarantine and returns the new name. The move is not
-// durable yet.
+// park moves a file of the volume into its trash or quarantine and returns the new name. The move is not durable yet.
 func (v *volume) park(directory, relative string, name chunkfile.ParkedName) (string, error) {
 	name.Serial = v.serial.Add(1)
 	parked := path.Join(directory, name.String())
