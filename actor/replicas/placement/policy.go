@@ -1,6 +1,5 @@
-// Package placement chooses the datanodes for new replicas: one file for each
-// policy, and a row for it in the table of policies, which is the only place that
-// knows the names; docs/operations.md says what each does and reaches.
+// Package placement chooses the datanodes for new replicas: one file for each policy, and a row for it in the table of
+// policies, which is the only place that knows the names; docs/operations.md says what each does and reaches.
 //
 // It owns no state but the cursor of a policy, runs no goroutine, and knows of datanodes only what a Candidate
 // says. Which nodes are candidates is decided in package replicas.

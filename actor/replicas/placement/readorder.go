@@ -17,9 +17,7 @@ var readOrders = []named[ReadOrder]{
 func ReadOrders() []string { return names(readOrders) }
 
 // NewReadOrder finds a read order by name, the default without one; nil if the name is not known.
-func NewReadOrder(name string) ReadOrder {
-	return find(readOrders, cmp.Or(name, readOrders[0].name))
-}
+func NewReadOrder(name string) ReadOrder { return find(readOrders, cmp.Or(name, readOrders[0].name)) }
 
 func leastLoaded(a, b *Candidate) int { return cmp.Compare(busy(a), busy(b)) }
 
