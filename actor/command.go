@@ -83,8 +83,7 @@ type (
 		RecoverLease bool // takes over from a holder past its soft limit
 		ClientName   string
 	}
-	// RecoverPipeline issues a new generation and replacements for a broken
-	// pipeline. Result: *RecoverPipelineResult.
+	// RecoverPipeline issues a new generation and replacements for a broken pipeline. Result: *RecoverPipelineResult.
 	RecoverPipeline struct {
 		FileID      uint64
 		Chunk       chunk.ID
@@ -129,8 +128,7 @@ type (
 
 // Requests of clients that read, or change nothing durable.
 type (
-	// List returns one page of a directory, by byte order of names. Result:
-	// *ListResult.
+	// List returns one page of a directory, by byte order of names. Result: *ListResult.
 	List struct {
 		Path  string
 		After string
@@ -138,8 +136,7 @@ type (
 	}
 	// Stat describes one path. Result: *StatResult.
 	Stat struct{ Path string }
-	// Locate returns the chunks of a byte range; Path or FileID is set. Result:
-	// *LocateResult.
+	// Locate returns the chunks of a byte range; Path or FileID is set. Result: *LocateResult.
 	Locate struct {
 		Path   string
 		FileID uint64
@@ -150,10 +147,9 @@ type (
 	Summary struct{ Path string }
 	// Fsck draws verdicts on the chunks below a path, page after page. Result: *FsckResult.
 	Fsck struct {
-		Path string
-		From FsckCursor // FsckResult.Next of the page before
-		// Limit is how many chunks and entries are examined at most; 0 means fsckItemsPerPage.
-		Limit uint32
+		Path  string
+		From  FsckCursor // FsckResult.Next of the page before
+		Limit uint32     // how many chunks and entries are examined at most; 0 means fsckItemsPerPage
 	}
 	// Why explains a chunk, or those of a file that something is to be done about; Path or Chunk is set. Result:
 	// *WhyResult.
@@ -203,9 +199,8 @@ type (
 	Format struct {
 		ClusterID string // "": it is made from the command's time and randomness
 	}
-	// BecomeActive makes this State serve, under an epoch that the log server
-	// gave: it logs the epoch, renews all leases, enters safe mode. Result:
-	// *BecomeActiveResult.
+	// BecomeActive makes this State serve, under an epoch that the log server gave: it logs the epoch, renews all
+	// leases, enters safe mode. Result: *BecomeActiveResult.
 	BecomeActive struct{ Epoch uint64 }
 	// StepDown makes this State refuse mutations with fault.NotActive. No
 	// record, no result. Its State must be dropped if records were not durable.

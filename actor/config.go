@@ -19,8 +19,7 @@ type Config struct {
 	// WriteCopiesMin is the number of replicas below which nothing is acknowledged to a writer; a file's replication
 	// if that is less. Default 2.
 	WriteCopiesMin int
-	// LeaseSoftLimit: a lease not renewed for so long may be taken over. Default 60 s.
-	LeaseSoftLimit time.Duration
+	LeaseSoftLimit time.Duration // a lease not renewed for so long may be taken over; default 60 s
 	LeaseHardLimit time.Duration // a lease not renewed for so long is ended. Default 5 min.
 	StaleAfter     time.Duration // a silent node is not placed on and read last. Default 3 s.
 	DeadAfter      time.Duration // a silent node's replicas no longer count. Default 8 s.

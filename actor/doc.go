@@ -16,9 +16,8 @@
 // and leases; replicas follow by the Observer, and from what datanodes report.
 //
 // A State is pure and deterministic. Time, randomness and everything that peers say arrive inside a Command; Step
-// answers with Effects: edit records to make durable, a reply, and messages to datanodes. Replay applies logged
-// records with the same code, so that every node that applies the same log holds the same state, byte for byte
-// (Checkpoint).
+// answers with Effects: edit records to make durable, a reply, and messages to datanodes. Replay applies logged records
+// with the same code, so that every node that applies the same log holds the same state, byte for byte (Checkpoint).
 //
 // The live path is: validate the request against the state, build one edit record that holds every decision, then
 // apply that record. Memory is therefore ahead of the log until the record is durable; if the log refuses a record

@@ -54,8 +54,7 @@ type FileInfo struct {
 	Children          uint64
 }
 
-// Results of mutations. They are part of the retry cache, thus of checkpoints:
-// fields are only ever added at the end.
+// Results of mutations. They are part of the retry cache, thus of checkpoints: fields are only ever added at the end.
 type (
 	// MkdirResult answers Mkdir.
 	MkdirResult struct{ Info FileInfo }

@@ -8,10 +8,9 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// Reads answer from memory, which may be ahead of the log. Each reply carries the txid of the latest change among
-// the inodes that it looked at, path elements included; a change of a directory's entries or of a file's chunks
-// counts as a change of the directory or file. Where that would be costly (Summary, ClusterStatus) it carries the
-// last txid.
+// Reads answer from memory, which may be ahead of the log. Each reply carries the txid of the latest change among the
+// inodes that it looked at, path elements included; a change of a directory's entries or of a file's chunks counts as a
+// change of the directory or file. Where that would be costly (Summary, ClusterStatus) it carries the last txid.
 
 func list(state *State, request *List) (any, *fault.Error) {
 	at := where{"list", request.Path}

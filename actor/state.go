@@ -41,13 +41,8 @@ func New(config Config) (*State, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	s := &State{
-		config:  config,
-		leases:  leases.New(),
-		answers: leases.NewRetryCache(),
-		encoder: codec.NewEncoder(),
-		decoder: codec.NewDecoder(newRecord),
-	}
+	s := &State{config: config, leases: leases.New(), answers: leases.NewRetryCache(), encoder: codec.NewEncoder(),
+		decoder: codec.NewDecoder(newRecord)}
 	s.replicas = replicas.New(config.replicas(), &s.step)
 	s.tree, s.files = namespace.New(s.replicas)
 	s.replicas.Observe(s.files)

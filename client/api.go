@@ -30,14 +30,10 @@ func (i FileInfo) FS() fs.FileInfo { return ioInfo{i} }
 
 // CreateOptions says how a new file is made.
 type CreateOptions struct {
-	// Overwrite replaces an existing file (never a directory).
-	Overwrite bool
-	// Parents creates missing parent directories.
-	Parents bool
-	// Replication is the number of copies; 0: the cluster's default.
-	Replication int
-	// ChunkSize in bytes, a multiple of 64 KiB up to 1 GiB; 0: the cluster's default.
-	ChunkSize int64
+	Overwrite   bool  // replaces an existing file (never a directory)
+	Parents     bool  // creates missing parent directories
+	Replication int   // copies; 0: the cluster's default
+	ChunkSize   int64 // in bytes, a multiple of 64 KiB up to 1 GiB; 0: the cluster's default
 	// VisibleOnComplete hides the file until Close succeeds; then it appears whole, in one step. Without it the file is
 	// visible at once and grows.
 	VisibleOnComplete bool
@@ -45,8 +41,7 @@ type CreateOptions struct {
 
 // AppendOptions says how a file is reopened at its end.
 type AppendOptions struct {
-	// RecoverLease acquires the lease from a holder that is past its soft limit.
-	RecoverLease bool
+	RecoverLease bool // acquires the lease from a holder that is past its soft limit
 }
 
 // StoreOptions says how Store makes its file. VisibleOnComplete is implied.
@@ -77,20 +72,17 @@ type FetchOptions struct {
 
 // MkdirOptions says how a directory is made.
 type MkdirOptions struct {
-	// Parents creates missing parents and accepts an existing directory.
-	Parents bool
+	Parents bool // creates missing parents and accepts an existing directory
 }
 
 // RenameOptions says how a rename treats its target.
 type RenameOptions struct {
-	// Overwrite replaces an existing file at the target.
-	Overwrite bool
+	Overwrite bool // replaces an existing file at the target
 }
 
 // RemoveOptions says what Remove may delete.
 type RemoveOptions struct {
-	// Recursive removes a directory with everything in it.
-	Recursive bool
+	Recursive bool // removes a directory with everything in it
 }
 
 // Removed counts what a Remove deleted.
@@ -287,12 +279,10 @@ func fileInfo(p string, in *controlpb.FileInfo) FileInfo {
 	if in == nil {
 		return FileInfo{}
 	}
-	return FileInfo{
-		Path: p, Name: in.GetName(), FileID: in.GetFileId(), Directory: in.GetDirectory(),
+	return FileInfo{Path: p, Name: in.GetName(), FileID: in.GetFileId(), Directory: in.GetDirectory(),
 		Length: in.GetLength(), ChunkSize: in.GetChunkSize(), Replication: int(in.GetReplication()),
 		Created: time.UnixMilli(in.GetCreatedUnixMs()), Modified: time.UnixMilli(in.GetModifiedUnixMs()),
-		Open: in.GetOpen(), Children: int64(in.GetChildren()),
-	}
+		Open: in.GetOpen(), Children: int64(in.GetChildren())}
 }
 
 // ioInfo is the io/fs view of a FileInfo.

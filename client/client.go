@@ -61,31 +61,25 @@ func Dial(ctx context.Context, options Options) (*Client, error) {
 	}
 	client := &Client{options: options, logger: options.Logger, clock: options.Clock, life: lifetime.New(),
 		buffers: bufpool.New(), nodes: health.NewNodes(options.Clock)}
-	client.namenode, err = namenode.New(namenode.Options{
-		Addresses: options.Namenodes, ID: id, Retry: client.retry, FirstContact: options.FirstContact,
-		CallTimeout: options.CallTimeout, Life: client.life, Clock: options.Clock, Logger: options.Logger,
-	})
+	client.namenode, err = namenode.New(namenode.Options{Addresses: options.Namenodes, ID: id, Retry: client.retry,
+		FirstContact: options.FirstContact, CallTimeout: options.CallTimeout, Life: client.life,
+		Clock: options.Clock, Logger: options.Logger})
 	if err != nil {
 		return nil, err
 	}
 	client.leases = namenode.NewLeases(client.namenode, options.LeaseRenewal, options.KeepAlive)
 	times := &health.ReadTimes{}
-	client.datanodes = datanode.New(datanode.Options{
-		DialTimeout: options.DialTimeout, DataTimeout: options.DataTimeout,
-		SilenceTimeout: options.SilenceTimeout, Bandwidth: bandwidth,
-		Buffers: client.buffers, Nodes: client.nodes, Times: times, Clock: options.Clock,
-	})
-	client.pipelines = pipeline.New(pipeline.Options{
-		Namenode: client.namenode, Datanodes: client.datanodes, Nodes: client.nodes, Life: client.life,
-		Buffers: client.buffers, Clock: options.Clock, Logger: options.Logger, ClientName: options.Name,
-		WindowBytes: options.WindowBytes, NodesLeast: options.PipelineNodesLeast, Retry: client.retry,
-		SlowBytesPerSecond: options.SlowBytesPerSecond,
-	})
-	client.views = view.New(view.Options{
-		Namenode: client.namenode, Reports: namenode.NewReports(client.namenode), Datanodes: client.datanodes,
-		Nodes: client.nodes, Times: times, Buffers: client.buffers, Retry: client.retry, Clock: options.Clock,
-		Logger: options.Logger, HedgeAfter: options.HedgeAfter,
-	})
+	client.datanodes = datanode.New(datanode.Options{DialTimeout: options.DialTimeout,
+		DataTimeout: options.DataTimeout, SilenceTimeout: options.SilenceTimeout, Bandwidth: bandwidth,
+		Buffers: client.buffers, Nodes: client.nodes, Times: times, Clock: options.Clock})
+	client.pipelines = pipeline.New(pipeline.Options{Namenode: client.namenode, Datanodes: client.datanodes,
+		Nodes: client.nodes, Life: client.life, Buffers: client.buffers, Clock: options.Clock,
+		Logger: options.Logger, ClientName: options.Name, WindowBytes: options.WindowBytes,
+		NodesLeast: options.PipelineNodesLeast, Retry: client.retry,
+		SlowBytesPerSecond: options.SlowBytesPerSecond})
+	client.views = view.New(view.Options{Namenode: client.namenode, Reports: namenode.NewReports(client.namenode),
+		Datanodes: client.datanodes, Nodes: client.nodes, Times: times, Buffers: client.buffers,
+		Retry: client.retry, Clock: options.Clock, Logger: options.Logger, HedgeAfter: options.HedgeAfter})
 	return client, nil
 }
 
@@ -171,10 +165,8 @@ func (c *Client) SetBandwidth(bytesPerSecond int64) error {
 
 // Stats is what a Client holds at one moment.
 type Stats struct {
-	// Buffers is the number of pooled buffers in use; 0 while nothing runs.
-	Buffers int64
-	// Connections is the number of data connections in use.
-	Connections int
+	Buffers     int64 // pooled buffers in use; 0 while nothing runs
+	Connections int   // data connections in use
 }
 
 // Stats counts what the client holds.

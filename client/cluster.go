@@ -102,18 +102,16 @@ func systemLoad(s *controlpb.SystemLoad) SystemLoad {
 }
 
 func nodeStatus(node *controlpb.NodeStatus) NodeStatus {
-	status := NodeStatus{
-		NodeID: node.GetNodeId(), Name: cmp.Or(node.GetName(), node.GetAddress()), Address: node.GetAddress(),
-		Rack: node.GetRack(), Live: node.GetLive(), State: enumText(node.GetState(), "NODE_STATE_"),
-		Registrations: int(node.GetRegistrations()), Version: node.GetVersion(),
-		CapacityBytes: node.GetCapacityBytes(), FreeBytes: node.GetFreeBytes(), UsedBytes: node.GetUsedBytes(),
-		Replicas: int64(node.GetReplicas()), ActiveWrites: int(node.GetActiveWrites()),
+	status := NodeStatus{NodeID: node.GetNodeId(), Name: cmp.Or(node.GetName(), node.GetAddress()),
+		Address: node.GetAddress(), Rack: node.GetRack(), Live: node.GetLive(),
+		State: enumText(node.GetState(), "NODE_STATE_"), Registrations: int(node.GetRegistrations()),
+		Version: node.GetVersion(), CapacityBytes: node.GetCapacityBytes(), FreeBytes: node.GetFreeBytes(),
+		UsedBytes: node.GetUsedBytes(), Replicas: int64(node.GetReplicas()), ActiveWrites: int(node.GetActiveWrites()),
 		ActiveReads: int(node.GetActiveReads()), LastHeartbeatAge: milliseconds(node.GetLastHeartbeatAgeMs()),
 		AdminAddress: node.GetAdminAddress(), Volumes: volumes(node.GetVolumes()),
-		System: systemLoad(node.GetSystem()),
-		Duty:   NodeDuty(node.GetDuty()), NeededChunks: int64(node.GetNeededChunks()),
-		NeededOpenChunks: int64(node.GetNeededOpenChunks()), DutyDone: node.GetDutyDone(),
-	}
+		System: systemLoad(node.GetSystem()), Duty: NodeDuty(node.GetDuty()),
+		NeededChunks: int64(node.GetNeededChunks()), NeededOpenChunks: int64(node.GetNeededOpenChunks()),
+		DutyDone: node.GetDutyDone()}
 	if node.GetDutySinceUnixMs() > 0 {
 		status.DutySince = time.UnixMilli(node.GetDutySinceUnixMs())
 	}

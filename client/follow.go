@@ -14,8 +14,7 @@ import (
 
 // FollowOptions says how Follow looks at a file.
 type FollowOptions struct {
-	// Every is the time between two looks. Default 500 ms.
-	Every time.Duration
+	Every time.Duration // the time between two looks; default 500 ms
 	// Restarted is called when the name is another file's by now, or when the file was cut: following begins again at
 	// its first byte.
 	Restarted func()

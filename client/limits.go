@@ -25,8 +25,7 @@ const (
 	// longer than datanodes wait for them.
 	BandwidthLeast = datanode.BandwidthLeast
 
-	// ParallelChunksMax bounds Options.ParallelChunks.
-	ParallelChunksMax = limits.ParallelChunksMax
+	ParallelChunksMax = limits.ParallelChunksMax // bounds Options.ParallelChunks
 
 	parallelChunksDefault = 4
 	packetBytesDefault    = wire.PacketBytesDefault
@@ -34,22 +33,17 @@ const (
 	readaheadBytesDefault = 4 * segmentBytes
 	readaheadBytesMax     = 256 << 20
 
-	// listPage is how many entries one List call asks for.
-	listPage = limits.EntriesPerListMax
-	// allocateMax is how many chunks one call allocates for a Store.
-	allocateMax = 16
+	listPage    = limits.EntriesPerListMax // how many entries one List call asks for
+	allocateMax = 16                       // how many chunks one call allocates for a Store
 	// sealingMax is how many full chunks of a FileWriter may still wait for their seal while the next one is written.
 	sealingMax = 2
 	// allocateAheadBytes: the next chunk is asked for when so much room is left in the current one (or half of it, if
 	// that is less).
 	allocateAheadBytes = 8 << 20
 
-	// segmentBytes is the unit of reading ahead, Fetch and WriteTo.
-	segmentBytes = 1 << 20
-	// segmentFirstBytes is the first segment after a jump.
-	segmentFirstBytes = chunk.ChecksumBlockBytes
-	// fetchUnitBytes is what one worker of a Fetch reads at once.
-	fetchUnitBytes      = 8 << 20
+	segmentBytes        = 1 << 20                  // the unit of reading ahead, Fetch and WriteTo
+	segmentFirstBytes   = chunk.ChecksumBlockBytes // the first segment after a jump
+	fetchUnitBytes      = 8 << 20                  // what one worker of a Fetch reads at once
 	firstContactDefault = 5 * time.Second
 	callTimeoutDefault  = 15 * time.Second
 	dataTimeoutDefault  = 30 * time.Second
@@ -57,8 +51,7 @@ const (
 	leaseRenewalDefault = 15 * time.Second
 
 	silenceTimeoutDefault = 2 * time.Second
-	// copyAttempts bounds how often a chunk of a Copy is placed.
-	copyAttempts = 3
+	copyAttempts          = 3 // bounds how often a chunk of a Copy is placed
 
 	// Truncate asks so often whether the datanodes are done.
 	truncatePollFirst = 20 * time.Millisecond

@@ -16,21 +16,18 @@ type Options struct {
 	// Namenodes lists host:port of every namenode, active or standby. The client finds the active one and remembers it.
 	// At least one is needed.
 	Namenodes []string
-	// Retry decides about failed calls; nil: RetryByName(RetryExponential).
-	Retry RetryPolicy
+	Retry     RetryPolicy // decides about failed calls; nil: RetryByName(RetryExponential)
 	// FirstContact bounds the time spent on reaching any namenode at all before one has ever answered, so that a wrong
 	// address fails soon. Default 5 s.
 	FirstContact time.Duration
-	// CallTimeout bounds one attempt of a namenode call. Default 15 s.
-	CallTimeout time.Duration
+	CallTimeout  time.Duration // bounds one attempt of a namenode call; default 15 s
 	// DataTimeout bounds how long a datanode may owe an answer. It has to exceed the datanodes' own timeouts, so that a
 	// pipeline can name the hop that failed. Default 30 s.
 	DataTimeout time.Duration
 	// SilenceTimeout bounds how long a datanode that works for a writer may say nothing at all: one whose disk is busy
 	// says that it lives, four times a second. Default 2 s.
 	SilenceTimeout time.Duration
-	// DialTimeout bounds connecting to a datanode. Default 2 s.
-	DialTimeout time.Duration
+	DialTimeout    time.Duration // bounds connecting to a datanode; default 2 s
 	// ParallelChunks is how many chunks one Store or Fetch moves at once. Default 4, at most ParallelChunksMax.
 	ParallelChunks int
 	// PacketBytes is the payload of a full Data packet, a multiple of chunk.ChecksumBlockBytes. Default
@@ -56,12 +53,9 @@ type Options struct {
 	// BandwidthBytes limits what the client sends to and reads from datanodes, per second; see SetBandwidth. 0: no
 	// limit.
 	BandwidthBytes int64
-	// LeaseRenewal is the time between two lease renewals. Default 15 s.
-	LeaseRenewal time.Duration
-	// Name says who this is, to people: "host:pid" by default.
-	Name string
+	LeaseRenewal   time.Duration // the time between two lease renewals; default 15 s
+	Name           string        // says who this is, to people: "host:pid" by default
 	// Logger gets warnings (failed replicas, corrupt data, lost leases). nil: nothing is logged.
 	Logger *slog.Logger
-	// Clock is the seam for time; nil: the system's.
-	Clock clock.Clock
+	Clock  clock.Clock // the seam for time; nil: the system's
 }

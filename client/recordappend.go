@@ -17,10 +17,8 @@ const RecordBytesMax = record.PayloadBytesMax
 
 // RecordOptions says how records are appended.
 type RecordOptions struct {
-	// Create makes the file, with the options of New, if it does not exist.
-	Create bool
-	// New is what a file is created with; Overwrite and VisibleOnComplete do not apply.
-	New CreateOptions
+	Create bool          // makes the file, with the options of New, if it does not exist
+	New    CreateOptions // what a file is created with; Overwrite and VisibleOnComplete do not apply
 	// Sync acknowledges a record only when it is fdatasync'd on every datanode of the pipeline; else it is in their
 	// page caches.
 	Sync bool

@@ -8,10 +8,8 @@ import "time"
 const (
 	recordBufferDefault = 8 << 20
 	recordsPendingMax   = 64 << 10
-	// recordWriteBytes is how much is gathered for one write to the socket.
-	recordWriteBytes = 256 << 10
-	// redirectsMax bounds redirects that are followed at once, in a row.
-	redirectsMax = 3
+	recordWriteBytes    = 256 << 10 // how much is gathered for one write to the socket
+	redirectsMax        = 3         // bounds redirects that are followed at once, in a row
 	// leaseHeldPatience is how long a file that somebody else writes is asked for again: a writer that just closes is
 	// gone by then.
 	leaseHeldPatience = 3 * time.Second

@@ -16,10 +16,8 @@ import (
 
 // RecordReadOptions says how records are read.
 type RecordReadOptions struct {
-	// Follow makes Next wait for the next record at the end of the file.
-	Follow bool
-	// Every is how often the end of the file is looked at; default 500 ms.
-	Every time.Duration
+	Follow bool          // makes Next wait for the next record at the end of the file
+	Every  time.Duration // how often the end of the file is looked at; default 500 ms
 }
 
 // Record is one record of a file.

@@ -165,8 +165,7 @@ func (c *connection) perform(effect *machine.Effect) {
 	}
 }
 
-// write sends a small reply through gnet, whose outbound buffer would grow
-// without limit for a peer that does not read.
+// write sends a small reply through gnet, whose outbound buffer would grow without limit for a peer that does not read.
 func (c *connection) write(reply []byte) {
 	if c.closed || c.closing {
 		return

@@ -16,10 +16,9 @@ import (
 // ctx ends, or no source is left, what was copied is thrown away; a later Copy begins anew.
 //
 // A replica of a lower generation stays until the new one is whole, and goes to the trash in that moment. Errors:
-// fault.Invalid; fault.StaleGeneration if there is one of a higher generation; fault.Exists if another session
-// writes it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk;
-// fault.NotFound, if all sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx
-// ended or the server closes.
+// fault.Invalid; fault.StaleGeneration if there is one of a higher generation; fault.Exists if another session writes
+// it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk; fault.NotFound, if all
+// sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
 	result, err := s.copy(ctx, o)
 	return result.Length, err
@@ -40,10 +39,8 @@ func (s *Server) copy(ctx context.Context, o wire.CopyRange) (copier.Result, err
 // CopyReplica carries out a namenode's order: it is Copy of a sealed replica, from sources that are at its generation
 // at least. badSources are the nodes whose bytes did not match their checksums, also if another one served.
 func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) (badSources []string, err error) {
-	result, err := s.copy(ctx, wire.CopyRange{
-		BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
+	result, err := s.copy(ctx, wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
 		Generation: uint64(order.Generation), SourceMinGeneration: uint64(order.Generation), Length: order.Length,
-		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)],
-	})
+		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)]})
 	return result.BadSources, err
 }

@@ -25,14 +25,12 @@ import (
 //	copies           CopiesMax * copyBytes                            8 MiB
 //	loop buffers     Loops * (ReadBufferBytes + 8 KiB)               32 KiB on 2 cores
 //
-// Not in the sum: replies that a peer does not read, OutboundBytesMax for each
-// connection, after which it is cut off.
+// Not in the sum: replies that a peer does not read, OutboundBytesMax for each connection, after which it is cut off.
 //
 // Descriptors: descriptorsPerConnection for each connection at worst, and
 // descriptorsReserved. ConnectionsMax is lowered to what the process may open.
 type Limits struct {
-	// Loops is the number of event loops; default NumCPU, at least 2.
-	Loops int
+	Loops int // event loops; default NumCPU, at least 2
 	// ReadBufferBytes of each loop: the most that is copied once more on its way
 	// into a packet; default 8 KiB (tuning.md#readbuffer).
 	ReadBufferBytes int
@@ -44,8 +42,7 @@ type Limits struct {
 	// ConnectionsMax bounds open connections; default 4096. A further one gets the reason, is closed and counted;
 	// at most lingeringMax get it at a time, others are only closed.
 	ConnectionsMax int
-	// SessionsMax bounds write sessions; default 1024.
-	SessionsMax int
+	SessionsMax    int // bounds write sessions; default 1024
 	// RequestBytesMax bounds the body of a request (every op but Data); default
 	// 8 KiB. A full pipeline of 16 hops with long names takes less than 6 KiB.
 	RequestBytesMax int
@@ -55,39 +52,29 @@ type Limits struct {
 	// in a connection because its peer does not read; default 256 KiB.
 	OutboundBytesMax int
 
-	// WindowBytes is the largest window of one session; default 8 MiB.
-	WindowBytes int64
+	WindowBytes int64 // the largest window of one session; default 8 MiB
 	// RecordWindowBytes is the largest window of a record session; default 1 MiB.
 	// A larger record takes more from the budget while it is under way.
 	RecordWindowBytes int64
-	// WindowBudgetBytes bounds the sum of granted windows; default 128 MiB.
-	WindowBudgetBytes int64
+	WindowBudgetBytes int64 // bounds the sum of granted windows; default 128 MiB
 
-	// Senders bounds concurrent sendfile calls, which may wait for the disk; default 64.
-	Senders int
-	// ReadsMax bounds running reads, each a goroutine; default 1024.
-	ReadsMax int
-	// SendPieceBytes is the most that one sendfile call takes; default 1 MiB.
-	SendPieceBytes int
+	Senders        int // bounds concurrent sendfile calls, which may wait for the disk; default 64
+	ReadsMax       int // bounds running reads, each a goroutine; default 1024
+	SendPieceBytes int // the most that one sendfile call takes; default 1 MiB
 
-	// CopiesMax bounds the copies that run at once; default 4.
-	CopiesMax int
-	// CopiesWaitingMax bounds those that wait for them; default 64.
-	CopiesWaitingMax int
+	CopiesMax        int // bounds the copies that run at once; default 4
+	CopiesWaitingMax int // bounds those that wait for them; default 64
 
-	// IdleTimeout closes a connection without session or request; default 2 min.
-	IdleTimeout time.Duration
+	IdleTimeout time.Duration // closes a connection without session or request; default 2 min
 	// SessionIdleTimeout ends a write session whose upstream sends nothing while
 	// nothing is in flight; default 10 min. An empty Data packet keeps it alive.
 	SessionIdleTimeout time.Duration
-	// ReceiveTimeout is how long half a packet may stay half; default 30 s.
-	ReceiveTimeout time.Duration
+	ReceiveTimeout     time.Duration // how long half a packet may stay half; default 30 s
 	// StepTimeout is how long the local disk, or the last hop, may take for one step (open, write, sync, ack);
 	// default 15 s. A hop waits for its downstream longer by StepSlack for each hop after it, so that the neighbour
 	// of the hop that hangs is the first to notice, and names it.
 	StepTimeout time.Duration
-	// StepSlack: see StepTimeout; default 2 s.
-	StepSlack time.Duration
+	StepSlack   time.Duration // see StepTimeout; default 2 s
 	// SilenceTimeout is how long a neighbour that owes an answer may say nothing at all, not even that it lives
 	// (wire.FlagAlive): then it hangs, or its host is gone; default 2 s. Several times wire.AliveEvery, and more than
 	// a busy machine stands still.
@@ -99,11 +86,9 @@ type Limits struct {
 	// LingerTimeout is how long a refused connection is drained, so that the
 	// peer sees the reason before the end; default 1 s.
 	LingerTimeout time.Duration
-	// TickInterval is how often timeouts are looked at; default 100 ms.
-	TickInterval time.Duration
+	TickInterval  time.Duration // how often timeouts are looked at; default 100 ms
 
-	// PeerConnectionsMax bounds idle connections kept to one downstream peer; default 32.
-	PeerConnectionsMax int
+	PeerConnectionsMax int // bounds idle connections kept to one downstream peer; default 32
 	// PeerIdleTimeout is how long they are kept; default 20 s. It must stay below IdleTimeout of the peers.
 	PeerIdleTimeout time.Duration
 }
@@ -118,24 +103,19 @@ const (
 	// connectionBytes is a connection with all that it may keep: 8 KiB for replies,
 	// 8 KiB for packets and effects, its structs, gnet's.
 	connectionBytes = 16 << 10
-	// sessionBytes is a write session besides its window: the sender's stack and its
-	// queue for a window of 8 MiB (16 KiB), the connection to the next hop and what it
-	// keeps of an ack, the replica's writer with its checksums.
+	// sessionBytes is a write session besides its window: the sender's stack and its queue for a window of 8 MiB (16
+	// KiB), the connection to the next hop and what it keeps of an ack, the replica's writer with its checksums.
 	sessionBytes = 48 << 10
 	// readBytes is a running read: a stack, and at most 32 KiB of sums, encoded, and the reply around them.
 	readBytes = 96 << 10
-	// copyBytes is a running copy: one packet that comes and one that is written.
-	copyBytes = 2 << 20
+	copyBytes = 2 << 20 // a running copy: one packet that comes and one that is written
 
 	// A connection takes its socket and a second descriptor for reads; or with a
 	// write session, a file, the next hop's socket and the sender's descriptor of it.
 	descriptorsPerConnection = 4
-	// lingeringMax bounds the refused connections beyond ConnectionsMax that linger.
-	lingeringMax = 32
-	// descriptorsReserved are for all else: cached files (512), lingering connections, logs.
-	descriptorsReserved = 640
-	// connectionsMin are left whatever the process may open.
-	connectionsMin = 16
+	lingeringMax             = 32  // bounds the refused connections beyond ConnectionsMax that linger
+	descriptorsReserved      = 640 // for all else: cached files (512), lingering connections, logs
+	connectionsMin           = 16  // left whatever the process may open
 )
 
 func defaultTo[T int | int64 | time.Duration](field *T, value T) {
@@ -235,11 +215,9 @@ func (l *Limits) fitDescriptors(descriptors uint64) (lowered bool) {
 
 // machine is what the protocol of a connection has to know of the limits.
 func (l *Limits) machine() machine.Limits {
-	return machine.Limits{
-		WindowBytes: l.WindowBytes, RecordWindowBytes: l.RecordWindowBytes, WindowBudgetBytes: l.WindowBudgetBytes,
-		SessionsMax: l.SessionsMax, RequestBytesMax: l.RequestBytesMax, PendingRequestsMax: l.PendingRequestsMax,
-		IdleTimeout: l.IdleTimeout, SessionIdleTimeout: l.SessionIdleTimeout, ReceiveTimeout: l.ReceiveTimeout,
-		StepTimeout: l.StepTimeout, StepSlack: l.StepSlack, SilenceTimeout: l.SilenceTimeout,
-		LingerTimeout: l.LingerTimeout,
-	}
+	return machine.Limits{WindowBytes: l.WindowBytes, RecordWindowBytes: l.RecordWindowBytes,
+		WindowBudgetBytes: l.WindowBudgetBytes, SessionsMax: l.SessionsMax, RequestBytesMax: l.RequestBytesMax,
+		PendingRequestsMax: l.PendingRequestsMax, IdleTimeout: l.IdleTimeout,
+		SessionIdleTimeout: l.SessionIdleTimeout, ReceiveTimeout: l.ReceiveTimeout, StepTimeout: l.StepTimeout,
+		StepSlack: l.StepSlack, SilenceTimeout: l.SilenceTimeout, LingerTimeout: l.LingerTimeout}
 }

@@ -13,9 +13,8 @@ import (
 // gate lets producers wake event loops while the engine lives. A closed gate also means that nobody is waking one
 // right now, so that the loops' descriptors can be closed: gnet would write to whatever file has their number next.
 //
-// Warning: close locks the mutex for good, since a loop must never be woken once
-// its engine has ended. An Unlock would let a late poster write to a descriptor
-// that is somebody else's by then (TestCallsThatComeWhileTheServerCloses).
+// Warning: close locks the mutex for good, since a loop must never be woken once its engine has ended. An Unlock would
+// let a late poster write to a descriptor that is somebody else's by then (TestCallsThatComeWhileTheServerCloses).
 type gate struct{ mu sync.RWMutex }
 
 // enter reports whether the engine lives; if so, leave must follow at once.

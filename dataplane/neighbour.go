@@ -108,9 +108,7 @@ func (all *neighbours) expire(limit time.Duration) {
 }
 
 // silent tells whether an idle connection is open and nothing has come on it.
-func (n *neighbour) silent() bool {
-	return !n.closing && !n.closed && idle.Silent(n.raw.Fd())
-}
+func (n *neighbour) silent() bool { return !n.closing && !n.closed && idle.Silent(n.raw.Fd()) }
 
 // received takes what the loop has read: acks.
 func (n *neighbour) received(data []byte) {

@@ -26,8 +26,7 @@ type readServer struct {
 	slots  chan struct{}
 }
 
-// copyBytesMax is the longest range that is copied behind its header in one
-// write instead of being sent by sendfile.
+// copyBytesMax is the longest range that is copied behind its header in one write instead of being sent by sendfile.
 const copyBytesMax = 16 << 10
 
 // readTask is one running read.

@@ -30,11 +30,10 @@ type RecordsOpen struct {
 // RecordStream takes the records of one session. Append and Close are called
 // one at a time, on an event loop: they must never block.
 type RecordStream interface {
-	// Append takes one record over. done must be called exactly once, on any goroutine, also from within Append:
-	// with the offset of the record's frame in its file once the record is flushed (Sync: synced), or with an
-	// error, which ends the session: the client will send this record and all after it again, here or, after a
-	// *RedirectError, elsewhere. The calls of done may come in any order; the client gets acks in the order of the
-	// records.
+	// Append takes one record over. done must be called exactly once, on any goroutine, also from within Append: with
+	// the offset of the record's frame in its file once the record is flushed (Sync: synced), or with an error, which
+	// ends the session: the client will send this record and all after it again, here or, after a *RedirectError,
+	// elsewhere. The calls of done may come in any order; the client gets acks in the order of the records.
 	//
 	// The record's bytes belong to the stream until it calls done.
 	Append(r Record, done func(offset int64, err error))
@@ -45,11 +44,10 @@ type RecordStream interface {
 
 // Record is one record of a session.
 type Record struct {
-	Sequence uint64 // of its writer, see record.Header
-	Sync     bool   // wanted on disk at every replica before done
-	Size     int    // payload bytes, 0..record.PayloadBytesMax
-	// Pieces are the payload, in order; all but the last have 1 MiB. Read only.
-	Pieces [][]byte
+	Sequence uint64   // of its writer, see record.Header
+	Sync     bool     // wanted on disk at every replica before done
+	Size     int      // payload bytes, 0..record.PayloadBytesMax
+	Pieces   [][]byte // the payload, in order; all but the last have 1 MiB. Read only
 }
 
 // AppendPayload appends the whole payload to b and returns it.
@@ -64,8 +62,7 @@ func (r *Record) AppendPayload(b []byte) []byte {
 type RedirectError struct {
 	NodeID  string
 	Address string // host:port of its data server
-	// Err is why; nil means fault.LeaseHeld.
-	Err error
+	Err     error  // why; nil means fault.LeaseHeld
 }
 
 // Error says where to go.

@@ -22,14 +22,13 @@ import (
 
 // Options configure a Server.
 type Options struct {
-	Listen string // host:port; port 0 picks a free one
-	NodeID string
-	Store  *disk.Store
-	Logger *slog.Logger // nil: none
-	Clock  clock.Clock  // nil: the system's
-	Limits Limits       // zero fields mean defaults
-	// Records serves record sessions; nil: they are refused until ServeRecords.
-	Records RecordSink
+	Listen  string // host:port; port 0 picks a free one
+	NodeID  string
+	Store   *disk.Store
+	Logger  *slog.Logger // nil: none
+	Clock   clock.Clock  // nil: the system's
+	Limits  Limits       // zero fields mean defaults
+	Records RecordSink   // serves record sessions; nil: they are refused until ServeRecords
 }
 
 // Server is a running data server.
@@ -177,12 +176,9 @@ func (s *Server) Addr() string { return s.listen }
 // Load is the present load.
 func (s *Server) Load() datanode.Load {
 	sessions, windowBytes := s.node.Budget.Load()
-	return datanode.Load{
-		ActiveWrites:       uint32(sessions),
-		ActiveReads:        uint32(s.counters.activeReads.Load()),
+	return datanode.Load{ActiveWrites: uint32(sessions), ActiveReads: uint32(s.counters.activeReads.Load()),
 		QueuedDiskOps:      uint32(s.counters.diskJobs.Load() + s.copier.Stats().DiskJobs),
-		GrantedWindowBytes: windowBytes,
-	}
+		GrantedWindowBytes: windowBytes}
 }
 
 // MemoryMax is the most that peers can make the server hold, in bytes, besides

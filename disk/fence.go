@@ -2,9 +2,8 @@ package disk
 
 import "github.com/whispering-woods/ww/internal/chunk"
 
-// fences are the promises of BeginRecovery for chunks without a replica here: a writer of an older
-// generation, who comes late with his first packet, must not begin what has been closed as never written.
-// Called with index.mu held.
+// fences are the promises of BeginRecovery for chunks without a replica here: a writer of an older generation, who
+// comes late with his first packet, must not begin what has been closed as never written. Called with index.mu held.
 //
 // They live in memory: a writer is held off as long as one member of his pipeline has not restarted since.
 type fences struct {

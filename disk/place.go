@@ -28,14 +28,11 @@ type placeKind uint8
 const (
 	// inFile: a chunk file under the name that the state gives it, or one that is being created
 	// (sessions.create, unpacker).
-	inFile placeKind = iota
-	// inMemory: nothing is on the disk yet (sessions.createSmall).
-	inMemory
-	// inRecord: a record of a segment; the snapshot's Partial is the sum of all of its bytes (sealJob,
-	// claim.Moved).
+	inFile   placeKind = iota
+	inMemory           // nothing is on the disk yet (sessions.createSmall)
+	// inRecord: a record of a segment; the snapshot's Partial is the sum of all of its bytes (sealJob, claim.Moved).
 	inRecord
-	// aside: a corrupt one's file, in quarantine, or where it was if it could not be moved (quarantine).
-	aside
+	aside // a corrupt one's file, in quarantine, or where it was if it could not be moved (quarantine)
 )
 
 // memory is a new replica that is expected to become a record in one step. Whatever else happens to it first
@@ -53,10 +50,8 @@ func recordAt(g *pack.Segment, offset int64) place {
 
 // record is what the header of a packed replica says, but for how it was synced.
 func (r *replica) record(v snapshot) pack.Record {
-	return pack.Record{
-		ID: r.id, Generation: v.Generation, ChunkSize: v.layout.ChunkSize,
-		Length: v.Length, Sum: v.Partial, Offset: v.place.offset,
-	}
+	return pack.Record{ID: r.id, Generation: v.Generation, ChunkSize: v.layout.ChunkSize, Length: v.Length,
+		Sum: v.Partial, Offset: v.place.offset}
 }
 
 // pathOf is the path of the file that holds the replica in a state; empty while it is in memory only.
@@ -72,7 +67,6 @@ func (r *replica) pathOf(v snapshot) string {
 
 // name of the file that a state has.
 func (r *replica) name(v snapshot) chunkfile.Name {
-	return chunkfile.Name{
-		ID: r.id, Generation: v.Generation, Sealed: v.state == chunk.Sealed, Hidden: v.hidden, Length: v.Length,
-	}
+	return chunkfile.Name{ID: r.id, Generation: v.Generation, Sealed: v.state == chunk.Sealed, Hidden: v.hidden,
+		Length: v.Length}
 }

@@ -108,9 +108,8 @@ func (r *replica) reportLost() bool {
 	if seen.state == 0 || seen.hidden || !r.volume.health.Out() {
 		return false
 	}
-	r.volume.options.OnEvent(Event{
-		Kind: Removed, Replica: r.describe(seen), Reason: "its volume is out of service", Lost: true,
-	})
+	r.volume.options.OnEvent(Event{Kind: Removed, Replica: r.describe(seen), Reason: "its volume is out of service",
+		Lost: true})
 	return true
 }
 
@@ -153,9 +152,8 @@ func (r *replica) ioErrorLocked(op string, err error) error {
 	return r.ioError(r.view.snapshot, op, err)
 }
 
-// failLocked records an I/O error that ends writing to this replica until the next start, which verifies it
-// from scratch: after a failed write or sync nobody knows which bytes the disk has, and a second sync may
-// hide the error.
+// failLocked records an I/O error that ends writing to this replica until the next start, which verifies it from
+// scratch: after a failed write or sync nobody knows which bytes the disk has, and a second sync may hide the error.
 func (r *replica) failLocked(op string, err error) error {
 	r.failed = r.ioErrorLocked(op, err)
 	return r.failed

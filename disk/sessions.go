@@ -123,8 +123,7 @@ func (s *sessions) takeOver(op string, id chunk.ID, want takeOver) (*Writer, err
 	switch {
 	case seen.Generation < want.previous || seen.Generation > gen ||
 		(seen.Generation == gen && (seen.state == chunk.Sealed || want.length < seen.Length)):
-		// At its own generation a replica is never cut: the request may be a late copy of one that was served
-		// long ago.
+		// At its own generation a replica is never cut: the request may be a late copy of one that was served long ago.
 		return nil, chunkError(fault.StaleGeneration, op, id,
 			"the replica is %s at generation %d, wanted one from %d and below %d",
 			seen.state, seen.Generation, want.previous, gen)
@@ -186,10 +185,9 @@ func (s *sessions) startLocked(replica *replica) *Writer {
 	return w
 }
 
-// prepareLocked fences the Writer before, verifies the block in which the replica shall end, cuts the replica
-// to length if it is longer, and leaves r.tail ready to append. gen is who asks; a promise to a higher
-// generation (BeginRecovery) stands in its way. A record, or a replica in memory, gets a file first. After an
-// error the caller ends the session.
+// prepareLocked fences the Writer before, verifies the block in which the replica shall end, cuts the replica to length
+// if it is longer, and leaves r.tail ready to append. gen is who asks; a promise to a higher generation (BeginRecovery)
+// stands in its way. A record, or a replica in memory, gets a file first. After an error the caller ends the session.
 func (s *sessions) prepareLocked(replica *replica, op string, gen chunk.Generation, length int64) error {
 	if err := s.unpacker.unpackLocked(replica); err != nil {
 		return err

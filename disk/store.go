@@ -42,9 +42,8 @@ type env struct {
 	files   *filecache.Cache
 }
 
-// Open opens the volumes, creating what is new, builds the index from the file names, and recovers replicas
-// that were open to a verified prefix (chunk.Recovered). It reads the whole of each of those, and nothing of
-// the sealed ones.
+// Open opens the volumes, creating what is new, builds the index from the file names, and recovers replicas that were
+// open to a verified prefix (chunk.Recovered). It reads the whole of each of those, and nothing of the sealed ones.
 //
 // Errors: fault.Invalid (options; a volume of another node or cluster), fault.Busy (another process has a
 // volume), fault.CorruptData, fault.Version, fault.Disk.
@@ -73,21 +72,19 @@ func Open(options Options) (_ *Store, err error) {
 		return nil, err
 	}
 	for _, v := range store.volumes.list {
-		v.packs = pack.New(pack.Options{
-			FS: v.fs, Directory: v.path(packsDirectory), Files: store.files,
+		v.packs = pack.New(pack.Options{FS: v.fs, Directory: v.path(packsDirectory), Files: store.files,
 			Logger: v.logger, Clock: options.Clock, Compactor: store.compactor,
-			SegmentBytes: options.PackSegmentBytes, ZeroBytes: options.packZeroBytes, TrashDelay: options.TrashDelay,
-			Random: store.membership.random, OnError: v.noteError, Expire: store.trash.expire,
-		})
+			SegmentBytes: options.PackSegmentBytes, ZeroBytes: options.packZeroBytes,
+			TrashDelay: options.TrashDelay, Random: store.membership.random, OnError: v.noteError,
+			Expire: store.trash.expire})
 	}
 	for _, v := range inService(store.volumes.list) {
 		if err := starting.tolerate(v, store.trash.load(v)); err != nil {
 			return nil, err
 		}
 	}
-	start := &scan{
-		env: store.env, index: store.index, starting: starting, quarantine: store.quarantine, trash: store.trash,
-	}
+	start := &scan{env: store.env, index: store.index, starting: starting, quarantine: store.quarantine,
+		trash: store.trash}
 	if err := start.run(); err != nil {
 		return nil, err
 	}
@@ -95,8 +92,7 @@ func Open(options Options) (_ *Store, err error) {
 		v.scrubber = scrub.New(scrub.Options{
 			Volume: &patrol{volume: v, index: store.index, quarantine: store.quarantine},
 			FS:     v.fs, Path: v.path(scrubName), Gone: v.health.Gone(), Clock: options.Clock, Logger: v.logger,
-			Period: options.ScrubPeriod, Bandwidth: options.ScrubBandwidth,
-		})
+			Period: options.ScrubPeriod, Bandwidth: options.ScrubBandwidth})
 	}
 	store.start()
 	return store, nil
@@ -105,25 +101,19 @@ func Open(options Options) (_ *Store, err error) {
 // newStore connects the parts of a store.
 func newStore(options Options) *Store {
 	shared := &env{options: options, fs: options.FS, files: filecache.New(idleFilesMax)}
-	store := &Store{
-		env: shared, gate: &gate{}, index: newIndex(), volumes: &volumes{env: shared}, quarantine: &quarantine{shared},
-	}
+	store := &Store{env: shared, gate: &gate{}, index: newIndex(), volumes: &volumes{env: shared},
+		quarantine: &quarantine{shared}}
 	unpacker := &unpacker{env: shared, index: store.index, quarantine: store.quarantine}
 	store.trash = newTrash(shared, store.index)
-	store.sessions = &sessions{
-		env: shared, gate: store.gate, index: store.index, volumes: store.volumes, quarantine: store.quarantine,
-		trash: store.trash, unpacker: unpacker,
-	}
+	store.sessions = &sessions{env: shared, gate: store.gate, index: store.index, volumes: store.volumes,
+		quarantine: store.quarantine, trash: store.trash, unpacker: unpacker}
 	store.recovery = &recovery{store.sessions}
 	store.readers = &readers{env: shared, index: store.index, quarantine: store.quarantine, unpacker: unpacker}
 	store.verifier = &verifier{readers: store.readers, quarantine: store.quarantine}
-	store.monitor = &monitor{
-		env: shared, volumes: store.volumes, done: make(chan struct{}), probed: make(map[*volume]time.Time),
-	}
-	store.losses = &losses{
-		env: shared, index: store.index, done: make(chan struct{}),
-		waiting: make(chan *volume, len(options.Directories)),
-	}
+	store.monitor = &monitor{env: shared, volumes: store.volumes, done: make(chan struct{}),
+		probed: make(map[*volume]time.Time)}
+	store.losses = &losses{env: shared, index: store.index, done: make(chan struct{}),
+		waiting: make(chan *volume, len(options.Directories))}
 	store.compactor = pack.NewCompactor(&claims{index: store.index, quarantine: store.quarantine}, options.Clock)
 	return store
 }
@@ -262,9 +252,7 @@ func (s *Store) Resume(id chunk.ID, previous, gen chunk.Generation, length int64
 // Do runs f on the worker of a chunk, behind the jobs queued there, and does not wait for it. A chunk that is
 // not here yet gets its volume now, and a Create inside f keeps to it. Errors: fault.Busy when the queue is
 // full, fault.Closed; then f never runs.
-func (s *Store) Do(id chunk.ID, f func()) error {
-	return s.sessions.do(id, f)
-}
+func (s *Store) Do(id chunk.ID, f func()) error { return s.sessions.do(id, f) }
 
 // BeginRecovery is the first half of bringing the replicas of a chunk to one length: it fences the writer, syncs
 // what there is, and promises, durably, that nobody below newGen writes the replica any more. It returns the
@@ -298,19 +286,14 @@ func (s *Store) OpenReader(id chunk.ID, minGen chunk.Generation) (*Reader, error
 // Digest is one xxh3-64 over the replica's stored block sums, the sum of its partial last block if there is
 // one, and its length (8 bytes, little endian): equal bytes give equal digests. It does not read the data.
 // Errors: as OpenReader and Range.
-func (s *Store) Digest(id chunk.ID) (uint64, error) {
-	return s.readers.digest(id)
-}
+func (s *Store) Digest(id chunk.ID) (uint64, error) { return s.readers.digest(id) }
 
-// VerifyReplica reads a replica and compares it with its sums: what to do when a reader reports it. A
-// mismatch puts the replica in quarantine and returns fault.CorruptData. An open replica is verified as far
-// as it is visible, and may be written meanwhile. Other errors: fault.NotFound; fault.Disk if it cannot be
-// read; fault.Busy if it is cut repeatedly.
+// VerifyReplica reads a replica and compares it with its sums: what to do when a reader reports it. A mismatch puts the
+// replica in quarantine and returns fault.CorruptData. An open replica is verified as far as it is visible, and may be
+// written meanwhile. Other errors: fault.NotFound; fault.Disk if it cannot be read; fault.Busy if it is cut repeatedly.
 //
 // Reads the whole replica on the caller's goroutine.
-func (s *Store) VerifyReplica(id chunk.ID) error {
-	return s.verifier.verify(id)
-}
+func (s *Store) VerifyReplica(id chunk.ID) error { return s.verifier.verify(id) }
 
 // Scrub has every replica verified from now on, at once, and does not wait. It returns, for each volume in service, the
 // number of the pass that does it: it is over when Volumes counts so many.
@@ -396,8 +379,7 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 	return nil
 }
 
-// Volumes describes the volumes, in the order of Options.Directories. It asks the file systems for their free
-// space.
+// Volumes describes the volumes, in the order of Options.Directories. It asks the file systems for their free space.
 func (s *Store) Volumes() []datanode.VolumeState { return s.volumes.describe() }
 
 // Identity is who the volumes belong to.

@@ -40,12 +40,10 @@ func (vs *volumes) describe() []datanode.VolumeState {
 // describe tells what is known of a volume without asking its disk.
 func (v *volume) describe() datanode.VolumeState {
 	status := v.health.Status()
-	state := datanode.VolumeState{
-		ID: v.id, Directory: v.directory, CapacityBytes: v.capacity.Load(),
+	state := datanode.VolumeState{ID: v.id, Directory: v.directory, CapacityBytes: v.capacity.Load(),
 		FreeBytes: max(0, v.free.Load()-v.options.ReserveBytes), Replicas: uint64(max(0, v.replicas.Load())),
-		Healthy: !status.State.OutOfService(), Error: status.Last,
-		Health: status.State, Errors: status.Errors, Since: status.Since, Device: v.device,
-	}
+		Healthy: !status.State.OutOfService(), Error: status.Last, Health: status.State, Errors: status.Errors,
+		Since: status.Since, Device: v.device}
 	if v.scrubber != nil {
 		state.Scrub = v.scrubber.Status()
 	}

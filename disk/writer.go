@@ -32,14 +32,10 @@ type Job struct {
 	// Offset in the chunk, in bytes; must equal the replica's length when the job runs, else fault.Invalid. A
 	// job with only Close does not look at it.
 	Offset int64
-	// Data to append, 0..JobBytesMax bytes. It belongs to the caller again when Done is called.
-	Data []byte
-	// Sync: fdatasync before Done, and once the directory.
-	Sync bool
-	// Seal: sync, then make the replica immutable; ends the Writer.
-	Seal bool
-	// Close: end the Writer without sealing, and without syncing unless Sync is set; the replica stays open
-	// for Resume.
+	Data   []byte // to append, 0..JobBytesMax bytes. It belongs to the caller again when Done is called
+	Sync   bool   // fdatasync before Done, and once the directory
+	Seal   bool   // sync, then make the replica immutable; ends the Writer
+	// Close: end the Writer without sealing, and without syncing unless Sync is set; the replica stays open for Resume.
 	Close bool
 	// Done is called on a goroutine of the store (the worker's; for a record its packer's), in the order of
 	// submission, without locks held: with the replica's length after the job, or with
@@ -244,8 +240,7 @@ func (w *Writer) sealAsRecord(job *Job, wait bool) bool {
 	return false
 }
 
-// holdLocked keeps the data of a hidden small replica until its seal. ok is false if that is not what the job
-// wants.
+// holdLocked keeps the data of a hidden small replica until its seal. ok is false if that is not what the job wants.
 func (w *Writer) holdLocked(job *Job) (ok bool) {
 	r := w.replica
 	m, length := r.view.place.memory, job.Offset+int64(len(job.Data))

@@ -5,9 +5,8 @@
 // CheckpointReader. Structs are msgpack arrays; the frequent ones are written and read by hand (pack.go), the others by
 // github.com/ugorji/go/codec, which defines the bytes of both.
 //
-// A new kind of edit record is a Kind and a struct here (record.go), a row in the
-// table of package actor (records.go) with an apply function (apply.go), golden
-// bytes, and a row in docs/format/edit-record.md.
+// A new kind of edit record is a Kind and a struct here (record.go), a row in the table of package actor (records.go)
+// with an apply function (apply.go), golden bytes, and a row in docs/format/edit-record.md.
 //
 // It owns no state and runs no goroutine. It trusts no byte that it reads, but
 // does not know whether what it read fits the state: the actor does.

@@ -13,7 +13,6 @@ const (
 	// length u32, kind u8, version u8, flags u16, xxh3-64 u64, little-endian.
 	frameHeaderBytes = 16
 	// arenaBytes is the block from which encoded frames are cut, so that most records cost no allocation.
-	arenaBytes = 64 << 10
-	// listItemsInit is what the codec allocates at most for a list before it has seen its elements.
-	listItemsInit = 256
+	arenaBytes    = 64 << 10
+	listItemsInit = 256 // what the codec allocates at most for a list before it has seen its elements
 )

@@ -62,8 +62,7 @@ func (p *Prefix) Header() *Header { return &p.Head }
 
 // Header says when a change was made and who asked for it.
 type Header struct {
-	// Time in Unix milliseconds; never below that of the record before.
-	Time int64
+	Time int64 // in Unix milliseconds; never below that of the record before
 	// Client, Sequence and Oldest are zero for records of the namenode's own.
 	Client   [16]byte
 	Sequence uint64
@@ -124,16 +123,13 @@ type CreateRecord struct {
 	Directories []string
 	Name        string
 	Replication uint8
-	// Blocks is the chunk size in checksum blocks.
-	Blocks    uint16
-	Hidden    bool
-	Overwrite bool
-	// Replaced is the file that the new one replaces at once; 0 if none.
-	Replaced uint64
-	// Path is set for a hidden file: where it will appear.
-	Path   string
-	Holder string
-	Chunks []Placement
+	Blocks      uint16 // the chunk size in checksum blocks
+	Hidden      bool
+	Overwrite   bool
+	Replaced    uint64 // the file that the new one replaces at once; 0 if none
+	Path        string // set for a hidden file: where it will appear
+	Holder      string
+	Chunks      []Placement
 }
 
 // Kind is KindCreate.
@@ -165,8 +161,7 @@ type CompleteRecord struct {
 	Prefix
 	File    uint64
 	Commits []Sealing
-	// Keep is the number of chunks that stay; empty ones at the end go.
-	Keep uint32
+	Keep    uint32 // chunks that stay; empty ones at the end go
 	// Parent and Name are set for a hidden file: where it appears now.
 	Parent   uint64
 	Name     string
@@ -308,8 +303,7 @@ type NodeDutyRecord struct {
 	Prefix
 	Index datanode.Index
 	Duty  datanode.Duty
-	// Until is when a maintenance ends, in Unix ms; 0 for other duties.
-	Until int64
+	Until int64 // when a maintenance ends, in Unix ms; 0 for other duties
 }
 
 // Kind is KindNodeDuty.

@@ -18,16 +18,12 @@ type ClientID [16]byte
 // Lease is what is durable about a file that is being written or recovered. A
 // value is never changed once it is granted (snapshots share it).
 type Lease struct {
-	// Client holds the lease; zero: the namenode recovers the file.
-	Client ClientID
-	// Holder is for people.
-	Holder string
-	Since  int64 // Unix ms
-	// Path where a hidden file will appear; otherwise "".
-	Path      string
+	Client    ClientID // holds the lease; zero: the namenode recovers the file
+	Holder    string   // for people
+	Since     int64    // Unix ms
+	Path      string   // where a hidden file will appear; otherwise ""
 	Overwrite bool
-	// Leaf is the file's name.
-	Leaf string
+	Leaf      string // the file's name
 }
 
 // Recovering reports whether the namenode itself has the lease.

@@ -22,8 +22,7 @@ type Attempt struct {
 	Chunk      namespace.ChunkSlot
 	Generation chunk.Generation
 	Primary    datanode.Index // node that leads it
-	// Everyone: all members are asked, since nobody reported a replica.
-	Everyone bool
+	Everyone   bool           // all members are asked, since nobody reported a replica
 }
 
 // Due reports whether another attempt may start.

@@ -18,11 +18,9 @@ type RetryCache struct {
 type retryClient struct {
 	id           ClientID
 	older, newer *retryClient
-	last         int64 // Unix ms, record time
-	// floor: results of sequences below it were forgotten.
-	floor uint64
-	// entries by rising sequence; all >= floor.
-	entries []Answer
+	last         int64    // Unix ms, record time
+	floor        uint64   // results of sequences below it were forgotten
+	entries      []Answer // by rising sequence; all >= floor
 }
 
 // Answer is the first one that a mutation got.
@@ -32,9 +30,7 @@ type Answer struct {
 }
 
 // NewRetryCache makes an empty cache.
-func NewRetryCache() *RetryCache {
-	return &RetryCache{clients: make(map[ClientID]*retryClient)}
-}
+func NewRetryCache() *RetryCache { return &RetryCache{clients: make(map[ClientID]*retryClient)} }
 
 // Lookup finds the first answer. forgotten means that the sequence is below
 // what the cache still knows, so that a retry cannot be distinguished from a new call.
@@ -155,11 +151,10 @@ func (c *RetryCache) unlink(client *retryClient) {
 
 // RetryClient is one client of the cache, as a checkpoint holds it.
 type RetryClient struct {
-	ID    ClientID
-	Last  int64  // time of its last mutation, Unix ms
-	Floor uint64 // answers of sequences below it were forgotten
-	// Answers by rising sequence; all >= Floor.
-	Answers []Answer
+	ID      ClientID
+	Last    int64    // time of its last mutation, Unix ms
+	Floor   uint64   // answers of sequences below it were forgotten
+	Answers []Answer // by rising sequence; all >= Floor
 }
 
 // Snapshot copies the cache, the client that was idle for longest first.

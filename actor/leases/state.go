@@ -5,15 +5,12 @@ package leases
 type State uint8
 
 const (
-	// leaseClosed: nobody writes the file.
-	leaseClosed State = iota
-	// leaseHeld: a client has the lease.
-	leaseHeld
+	leaseClosed State = iota // nobody writes the file
+	leaseHeld                // a client has the lease
 	// leaseWaiting: the namenode has the lease, and no attempt at the next open
 	// chunk is under way: its holders are not known yet, or the next attempt is soon.
 	leaseWaiting
-	// leaseAgreeing: a holder of the next open chunk brings all of them to one length.
-	leaseAgreeing
+	leaseAgreeing // a holder of the next open chunk brings all of them to one length
 )
 
 var leaseStates = [...]string{leaseClosed: "closed", leaseHeld: "held", leaseWaiting: "waiting",

@@ -9,15 +9,13 @@ import (
 type Chunk struct {
 	id         chunk.ID
 	generation chunk.Generation
-	// promised is the highest generation ever issued: generation <= promised.
-	promised chunk.Generation
-	file     InodeSlot
-	index    uint32
+	promised   chunk.Generation // the highest generation ever issued: generation <= promised
+	file       InodeSlot
+	index      uint32
 	// lengthOpen holds the known length (at most chunk.SizeMax = 2^30) and, in
 	// its highest bit, whether the chunk is open.
 	lengthOpen uint32
-	// next chunk of the file; 0 for the last.
-	next ChunkSlot
+	next       ChunkSlot // the next chunk of the file; 0 for the last
 }
 
 const openBit = 1 << 31
@@ -64,9 +62,7 @@ type OpenChunk struct {
 	Strict  bool
 	// Base is the length at the time of the reopening; nothing shorter may come
 	// out of recovery (unless a truncate asked for it).
-	Base int64
-	// Cut is the length that a truncate wants; -1 if none.
-	Cut int64
-	// Members is the pipeline.
-	Members []datanode.Index
+	Base    int64
+	Cut     int64            // the length that a truncate wants; -1 if none
+	Members []datanode.Index // the pipeline
 }

@@ -14,28 +14,22 @@ const RootID = 1
 // Flags of an inode. The numbers are part of the checkpoint's format.
 const (
 	FlagDirectory = 1 << 0
-	// FlagHidden: the file is not in the namespace yet.
-	FlagHidden = 1 << 1
-	// FlagCompleted: the file was closed at least once.
-	FlagCompleted = 1 << 2
+	FlagHidden    = 1 << 1 // the file is not in the namespace yet
+	FlagCompleted = 1 << 2 // the file was closed at least once
 )
 
 // Inode is a file or directory: 64 bytes, no pointers.
 type Inode struct {
-	id uint64
-	// parent is the directory's id; 0 for the root and for hidden files.
-	parent uint64
-	// length is the sum of the chunks' known lengths; of a directory, the number of entries.
-	length   int64
+	id       uint64
+	parent   uint64 // the directory's id; 0 for the root and for hidden files
+	length   int64  // the sum of the chunks' known lengths; of a directory, the number of entries
 	created  int64
 	modified int64
-	// txid of the last change. Not durable: 0 after a checkpoint was loaded.
-	txid uint64
+	txid     uint64 // of the last change. Not durable: 0 after a checkpoint was loaded
 	// first and last chunk; 0 if there is none.
 	first, last ChunkSlot
 	chunks      uint32
-	// blocks is the chunk size in checksum blocks.
-	blocks      uint16
+	blocks      uint16 // the chunk size in checksum blocks
 	replication uint8
 	flags       uint8
 }

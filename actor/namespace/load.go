@@ -36,8 +36,7 @@ func (v *View) Chunk(slot ChunkSlot) *Chunk { return v.chunks.at(slot) }
 // OpenChunk returns what is known of an open chunk; nil if it is not open.
 func (v *View) OpenChunk(slot ChunkSlot) *OpenChunk { return v.open[slot] }
 
-// Entries calls yield with every entry, by directory id and then by name, until
-// it returns false.
+// Entries calls yield with every entry, by directory id and then by name, until it returns false.
 func (v *View) Entries(yield func(name string, slot InodeSlot) bool) {
 	v.entries.Scan(func(key string, slot InodeSlot) bool { return yield(key[nameAt:], slot) })
 }
@@ -89,8 +88,7 @@ func (f *Files) Load(file InodeSlot, l *LoadedChunk) {
 	f.observer.ChunkAdded(slot)
 }
 
-// FinishLoad counts the entries and checks that they make one tree. directories
-// are all that were loaded.
+// FinishLoad counts the entries and checks that they make one tree. directories are all that were loaded.
 func (t *Tree) FinishLoad(directories []InodeSlot) error {
 	var bad error
 	directory, parent := uint64(0), InodeSlot(0)
@@ -112,9 +110,8 @@ func (t *Tree) FinishLoad(directories []InodeSlot) error {
 	return t.checkTree(directories)
 }
 
-// checkTree finds directories that hang on themselves: everything must be below
-// the root. Every entry is in a directory that is there, so only the way up from
-// each directory is followed, as far as it is not known.
+// checkTree finds directories that hang on themselves: everything must be below the root. Every entry is in a directory
+// that is there, so only the way up from each directory is followed, as far as it is not known.
 func (t *Tree) checkTree(directories []InodeSlot) error {
 	below := make(map[uint64]bool, len(directories)) // true: below the root
 	below[RootID] = true

@@ -16,8 +16,7 @@ type anySlot interface{ InodeSlot | ChunkSlot }
 type slab[S anySlot, T any] struct {
 	pages []*slabPage[T]
 	free  []S
-	// limit is the first slot never used.
-	limit S
+	limit S // the first slot never used
 	count int
 	stamp uint64
 }
@@ -31,9 +30,7 @@ type slabPage[T any] struct {
 type slabView[S anySlot, T any] struct{ pages []*slabPage[T] }
 
 // at returns an item for reading; the pointer is stale after the next mut or add.
-func (s *slab[S, T]) at(slot S) *T {
-	return &s.pages[slot/slabPageItems].items[slot%slabPageItems]
-}
+func (s *slab[S, T]) at(slot S) *T { return &s.pages[slot/slabPageItems].items[slot%slabPageItems] }
 
 // mut returns an item for writing; the pointer is stale after the next snapshot.
 func (s *slab[S, T]) mut(slot S) *T {
@@ -83,6 +80,4 @@ func (s *slab[S, T]) view() slabView[S, T] {
 	return slabView[S, T]{pages: append([]*slabPage[T](nil), s.pages...)}
 }
 
-func (v slabView[S, T]) at(slot S) *T {
-	return &v.pages[slot/slabPageItems].items[slot%slabPageItems]
-}
+func (v slabView[S, T]) at(slot S) *T { return &v.pages[slot/slabPageItems].items[slot%slabPageItems] }

@@ -42,9 +42,7 @@ func (t *Tree) Find(id uint64) InodeSlot { return t.slots.get(id) }
 func (t *Tree) Inodes() int { return t.inodes.count }
 
 // Hidden is the number of hidden files.
-func (t *Tree) Hidden() int {
-	return t.inodes.count - 1 - int(t.totals.Files+t.totals.Directories)
-}
+func (t *Tree) Hidden() int { return t.inodes.count - 1 - int(t.totals.Files+t.totals.Directories) }
 
 // NextID is above the id of every inode that ever was.
 func (t *Tree) NextID() uint64 { return t.nextID }
@@ -208,12 +206,9 @@ type Walk struct {
 	// Slot is the inode at the path if found, else the deepest directory (or the file) on the way.
 	Slot  InodeSlot
 	Found bool
-	// Txid of the latest change among the inodes on the way.
-	Txid uint64
-	// rest are the elements that are missing below Slot; empty if found.
-	rest string
-	// end is the length of the part of the path that exists.
-	end int
+	Txid  uint64 // of the latest change among the inodes on the way
+	rest  string // the elements that are missing below Slot; empty if found
+	end   int    // the length of the part of the path that exists
 }
 
 // Lookup walks a checked path. There must be a root.

@@ -46,8 +46,7 @@ type Wish struct {
 	Count, Replication int
 	Size               int64 // bytes
 	Exclude            []string
-	// Strict: rather none than those in Exclude.
-	Strict bool
+	Strict             bool // rather none than those in Exclude
 }
 
 // Possible refuses a replication above the usual one that no datanodes are known for: a mistake, not a fault.

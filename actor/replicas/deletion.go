@@ -40,10 +40,9 @@ type deleteOrder struct {
 
 // deletion holds the orders of all nodes, and the misplaced replicas that may get one.
 type deletion struct {
-	room *Replicas
-	// byNode are the orders by node index. Queued: some node has orders to be sent.
-	byNode []*nodeOrders
-	queued bool
+	room   *Replicas
+	byNode []*nodeOrders     // the orders by node index
+	queued bool              // some node has orders to be sent
 	grace  queue.FIFO[check] // of misplaced replicas
 }
 

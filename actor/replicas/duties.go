@@ -200,8 +200,7 @@ type Progress struct {
 
 	// Needed counts the chunks that need the node, Open those of them that are being written.
 	Needed, Open int
-	// Done: no chunk needs it, which holders of all chunks have confirmed to this namenode.
-	Done bool
+	Done         bool // no chunk needs it, which holders of all chunks have confirmed to this namenode
 }
 
 // progress of one node.

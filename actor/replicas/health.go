@@ -34,9 +34,8 @@ type Health struct {
 
 // Examiner draws verdicts within one step.
 type Examiner struct {
-	room *Replicas
-	// awaited nodes may still report replicas that nobody knows of.
-	awaited int
+	room    *Replicas
+	awaited int // nodes may still report replicas that nobody knows of
 }
 
 // Examine begins to draw verdicts.

@@ -9,8 +9,7 @@ import (
 
 // location holds the nodes of one sealed chunk: 8 bytes.
 type location struct {
-	// nodes in no order; 0 means none. More than three spill over.
-	nodes [3]datanode.Index
+	nodes [3]datanode.Index // in no order; 0 means none. More than three spill over
 	level level
 	flags uint8
 }
@@ -55,9 +54,8 @@ type locationPage struct {
 	spill map[namespace.ChunkSlot]spilled // chunks with more than three nodes
 }
 
-// locations says which nodes have a replica of a sealed chunk that is in its
-// place: at the chunk's generation and length. A node that has not yet said so itself, but a writer or a recovery for
-// it, is unconfirmed.
+// locations says which nodes have a replica of a sealed chunk that is in its place: at the chunk's generation and
+// length. A node that has not yet said so itself, but a writer or a recovery for it, is unconfirmed.
 type locations struct {
 	pages    []*locationPage
 	located  uint64 // chunks with a replica

@@ -17,8 +17,7 @@ type OpenChunks struct{ room *Replicas }
 // Reported reports whether nodes said anything of a chunk that is not in its place.
 func (o *OpenChunks) Reported(id chunk.ID) bool { return len(o.room.misplaced.of(id)) > 0 }
 
-// Trust notes replicas of an open chunk that a client or a recovery vouches for;
-// the nodes' own deltas may come later.
+// Trust notes replicas of an open chunk that a client or a recovery vouches for; the nodes' own deltas may come later.
 func (o *OpenChunks) Trust(slot namespace.ChunkSlot, r chunk.Replica, nodeIDs []string) {
 	id := o.room.files.Chunk(slot).ID()
 	for _, name := range nodeIDs {

@@ -16,12 +16,10 @@ import (
 
 // Reports compares what datanodes report with what is known.
 type Reports struct {
-	room    *Replicas
-	running map[datanode.Index]*report
-	// expected are chunks that nodes should soon tell of: see expect.
-	expected queue.FIFO[expectedChunk]
-	// next slot to compare with all reports that are done.
-	next namespace.ChunkSlot
+	room     *Replicas
+	running  map[datanode.Index]*report
+	expected queue.FIFO[expectedChunk] // chunks that nodes should soon tell of: see expect
+	next     namespace.ChunkSlot       // the next slot to compare with all reports that are done
 }
 
 // report is a full chunk report that comes in. What the node did not list, and

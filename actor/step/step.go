@@ -17,11 +17,9 @@ type Context struct {
 	Now  int64
 	Mono time.Duration
 	// Near is the machine that the command came from, as the host part of a datanode's address; "": none.
-	Near string
-	// Random is drawn from in the order of execution.
-	Random Random
-	// Txid of the last record applied.
-	Txid uint64
+	Near   string
+	Random Random // drawn from in the order of execution
+	Txid   uint64 // of the last record applied
 	// Active reports whether this state machine serves, ActiveSince (as Mono) since when. A standby orders nothing.
 	Active      bool
 	ActiveSince time.Duration
@@ -43,8 +41,7 @@ func (c *Context) Emit(e Event) { c.Events = append(c.Events, e) }
 type Message struct {
 	NodeID    string
 	AfterTxid uint64
-	// Body is a pointer to one of the orders of package datanode.
-	Body any
+	Body      any // a pointer to one of the orders of package datanode
 }
 
 // EventKind names what an Event reports.

@@ -33,29 +33,22 @@ const (
 
 // Options configures Start. Store, Events, Namenodes and Address are required.
 type Options struct {
-	// Namenodes are the host:port of all namenodes of the cluster, 1..16.
-	Namenodes []string
-	// Address is the host:port at which clients and peers reach this node's data server.
-	Address string
-	// Name is what people call this node; empty: its address.
-	Name string
-	// AdminAddress is the host:port of this node's admin address, "" if there is none.
-	AdminAddress string
-	// Rack is path-like; empty means "/default".
-	Rack    string
-	Version string
-	Store   ChunkStore
-	// Events gets the store's changes.
-	Events *Events
+	Namenodes    []string // the host:port of all namenodes of the cluster, 1..16
+	Address      string   // the host:port at which clients and peers reach this node's data server
+	Name         string   // what people call this node; empty: its address
+	AdminAddress string   // the host:port of this node's admin address, "" if there is none
+	Rack         string   // path-like; empty means "/default"
+	Version      string
+	Store        ChunkStore
+	Events       *Events // gets the store's changes
 	// Load is asked at each heartbeat; nil means no load.
 	Load func() datanode.Load
 	// Recoverer and Copier carry out orders; without one, its orders are answered with an error.
-	Recoverer Recoverer
-	Copier    Copier
-	Clock     clock.Clock  // nil = the system's
-	Logger    *slog.Logger // nil = none
-	// DialOptions are added to the connections' own.
-	DialOptions []grpc.DialOption
+	Recoverer   Recoverer
+	Copier      Copier
+	Clock       clock.Clock       // nil = the system's
+	Logger      *slog.Logger      // nil = none
+	DialOptions []grpc.DialOption // added to the connections' own
 }
 
 // Agent is a running control side of a datanode.
@@ -128,12 +121,9 @@ type Status struct {
 	ClusterID  string
 	Epoch      uint64
 	Txid       uint64
-	// Since is when Registered last changed.
-	Since time.Time
-	// Reports counts full reports that were sent to the end.
-	Reports uint64
-	// Err is why the last stream or attempt ended; nil while registered.
-	Err error
+	Since      time.Time // when Registered last changed
+	Reports    uint64    // full reports that were sent to the end
+	Err        error     // why the last stream or attempt ended; nil while registered
 }
 
 // Status is the state of every namenode's stream, in the configured order.

@@ -92,8 +92,7 @@ func (q *changeQueue) put(change change) {
 	signal(q.wake)
 }
 
-// drain removes and returns up to most changes; complete is false when changes were lost
-// and only a full report helps.
+// drain removes and returns up to most changes; complete is false when changes were lost and only a full report helps.
 func (q *changeQueue) drain(most int) (changes []change, complete bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -5,34 +5,28 @@ import "time"
 // Bounds of an agent. Memory per namenode at most: queueChangesMax * ~150 bytes
 // (10 MiB) plus a report's snapshot (48 bytes per replica of the node).
 const (
-	// queueChangesMax: chunks with a change not yet sent. More: a full report.
-	queueChangesMax = 64 << 10
-	// deltaReplicasMax: changes in one message.
-	deltaReplicasMax = 4096
+	queueChangesMax  = 64 << 10 // chunks with a change not yet sent. More: a full report
+	deltaReplicasMax = 4096     // changes in one message
 	// pageReplicas: replicas in one page of a full report; a page is about
 	// 35 bytes * pageReplicas = 140 KiB and one command of the namenode.
 	pageReplicas = 4096
-	// outboxMax: answers waiting for the stream. More are dropped: the namenode repeats its orders.
-	outboxMax = 1024
+	outboxMax    = 1024 // answers waiting for the stream. More are dropped: the namenode repeats its orders
 	// deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
 	deleteOrdersMax     = 256
 	replicasPerOrderMax = 16 << 10
-	// tellOrdersMax: questions what there is of replicasPerOrderMax chunks, waiting.
-	tellOrdersMax = 64
+	tellOrdersMax       = 64 // questions what there is of replicasPerOrderMax chunks, waiting
 	// recoverWorkers recoveries and copyWorkers copies run at once, with at
 	// most queue of each waiting; a further order is answered with an error.
 	recoverWorkers  = 8
 	recoverQueueMax = 1024
 	copyWorkers     = 2
 	copyQueueMax    = 256
-	// verifyQueueMax replicas wait to be verified; one at a time is.
-	verifyQueueMax = 1024
+	verifyQueueMax  = 1024 // replicas wait to be verified; one at a time is
 )
 
 // Times of an agent.
 const (
-	// registerTimeout: from the start of a connection attempt to Registered.
-	registerTimeout = 10 * time.Second
+	registerTimeout = 10 * time.Second // from the start of a connection attempt to Registered
 	// backoffFirst and backoffMax space attempts to reach a namenode;
 	// backoffRefused those to one that refused this node for good.
 	backoffFirst   = 100 * time.Millisecond
@@ -48,10 +42,8 @@ const (
 	// A stream on which nothing arrived for silenceHeartbeats intervals, and at least silenceLeast, is cut.
 	silenceHeartbeats = 10
 	silenceLeast      = 10 * time.Second
-	// changesInterval: changes of replicas are sent no more often.
-	changesInterval = 20 * time.Millisecond
-	// observeInterval: how often a risen txid is written down without an order.
-	observeInterval = 10 * time.Second
+	changesInterval   = 20 * time.Millisecond // changes of replicas are sent no more often
+	observeInterval   = 10 * time.Second      // how often a risen txid is written down without an order
 	// recoverTimeout and copyTimeout bound one order.
 	recoverTimeout = 2 * time.Minute
 	copyTimeout    = 30 * time.Minute

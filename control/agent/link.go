@@ -29,8 +29,7 @@ type link struct {
 	// urgent asks for a heartbeat at once; beats counts those that were sent.
 	urgent chan struct{} // capacity 1
 	beats  atomic.Uint64
-	// report is the number of the last full report; only run's goroutine.
-	report uint64
+	report uint64 // the number of the last full report; only run's goroutine
 	mu     struct {
 		sync.Mutex
 		status Status
@@ -38,13 +37,9 @@ type link struct {
 }
 
 func newLink(a *Agent, address string, connection *grpc.ClientConn) *link {
-	l := &link{
-		agent: a, address: address, connection: connection,
-		logger: a.options.Logger.With(keyNamenode, address),
-		queue:  a.options.Events.subscribe(queueChangesMax),
-		outbox: make(chan *controlpb.DatanodeMessage, outboxMax),
-		urgent: make(chan struct{}, 1),
-	}
+	l := &link{agent: a, address: address, connection: connection,
+		logger: a.options.Logger.With(keyNamenode, address), queue: a.options.Events.subscribe(queueChangesMax),
+		outbox: make(chan *controlpb.DatanodeMessage, outboxMax), urgent: make(chan struct{}, 1)}
 	l.mu.status = Status{Namenode: address, Since: a.options.Clock.Now()}
 	return l
 }

@@ -28,8 +28,7 @@ type session struct {
 	page       uint32          // next page of the running report
 	unreported []chunk.Replica // replicas not yet reported; nil: no report runs
 	running    bool
-	// changesDue: the next changes are sent then, at the earliest.
-	changesDue time.Time
+	changesDue time.Time // the next changes are sent then, at the earliest
 }
 
 type settings struct{ heartbeat, report time.Duration }
@@ -93,12 +92,10 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 	o := s.agent.options
 	identity := o.Store.Identity()
 	err = stream.Send(&controlpb.DatanodeMessage{
-		Body: &controlpb.DatanodeMessage_Register{Register: &controlpb.Register{
-			ClusterId: identity.ClusterID, NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
+		Body: &controlpb.DatanodeMessage_Register{Register: &controlpb.Register{ClusterId: identity.ClusterID,
+			NodeId: identity.NodeID, Address: o.Address, Version: o.Version,
 			Volumes: rpc.VolumesToProto(o.Store.Volumes()), HighestEpoch: identity.HighestEpoch,
-			HighestTxid: identity.HighestTxid, Rack: o.Rack, AdminAddress: o.AdminAddress,
-			Name: o.Name,
-		}}})
+			HighestTxid: identity.HighestTxid, Rack: o.Rack, AdminAddress: o.AdminAddress, Name: o.Name}}})
 	if err != nil && !errors.Is(err, io.EOF) { // after EOF the receiver knows the reason
 		return settings{}, s.explain(err)
 	}
@@ -250,10 +247,8 @@ func (s *session) sendHeartbeat() error {
 		load = s.agent.options.Load()
 	}
 	return s.stream.Send(&controlpb.DatanodeMessage{
-		Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{
-			Sequence: s.heartbeat, Volumes: rpc.VolumesToProto(s.agent.options.Store.Volumes()),
-			Load: loadToProto(load),
-		}}})
+		Body: &controlpb.DatanodeMessage_Heartbeat{Heartbeat: &controlpb.Heartbeat{Sequence: s.heartbeat,
+			Volumes: rpc.VolumesToProto(s.agent.options.Store.Volumes()), Load: loadToProto(load)}}})
 }
 
 // reason prefers what the receiver knows: Send only says io.EOF when the namenode has ended the stream.

@@ -36,10 +36,9 @@ type Recoverer interface {
 	Recover(ctx context.Context, order datanode.RecoverChunk) (datanode.RecoverResult, error)
 }
 
-// Copier copies a sealed replica over the data plane, verifies every byte,
-// makes it durable and seals it, as dataplane.Server does. A node that has the
-// replica answers nil. badSources are the nodes whose bytes did not match their
-// checksums. Called from copyWorkers goroutines; ends when ctx does.
+// Copier copies a sealed replica over the data plane, verifies every byte, makes it durable and seals it, as
+// dataplane.Server does. A node that has the replica answers nil. badSources are the nodes whose bytes did not match
+// their checksums. Called from copyWorkers goroutines; ends when ctx does.
 type Copier interface {
 	CopyReplica(ctx context.Context, order datanode.CopyReplica) (badSources []string, err error)
 }

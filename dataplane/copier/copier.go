@@ -79,9 +79,8 @@ func (c *Copier) Wait() { c.work.Wait() }
 
 // Result is what a copy found, made or not.
 type Result struct {
-	Length int64 // of the replica made
-	// BadSources are the ids of the nodes whose bytes did not match their checksums.
-	BadSources []string
+	Length     int64    // of the replica made
+	BadSources []string // the ids of the nodes whose bytes did not match their checksums
 }
 
 // Copy makes the replica that o, which is valid, describes. What it promises and its errors are those of Server.Copy.

@@ -155,8 +155,7 @@ func (t *task) pullRange(ctx context.Context, conn net.Conn, reader *wire.Packet
 	}
 	request, err := wire.AppendPacket(nil, wire.Header{Op: wire.OpOpenRead}, &wire.OpenRead{
 		BodyVersion: wire.BodyVersion, ChunkID: t.source[:], MinGeneration: t.order.SourceMinGeneration,
-		Offset: t.end, Length: min(t.order.Length-t.end, rangeBytes),
-	})
+		Offset: t.end, Length: min(t.order.Length-t.end, rangeBytes)})
 	if err != nil {
 		return err
 	}
@@ -213,9 +212,8 @@ func (t *task) prepare(ctx context.Context, chunkSize int64) error {
 			t.copier.Logger.Info("a newer copy will take the place of a replica", "chunk", t.id,
 				"gen", found.Generation, "length", found.Length, "newgen", t.generation)
 		}
-		t.writer, err = store.Create(t.id, t.generation, disk.CreateOptions{
-			ChunkSize: chunkSize, SizeHint: t.order.Length, Hidden: true,
-		})
+		t.writer, err = store.Create(t.id, t.generation, disk.CreateOptions{ChunkSize: chunkSize,
+			SizeHint: t.order.Length, Hidden: true})
 		return err
 	})
 }

@@ -9,10 +9,9 @@ import (
 // budget bounds the memory that write sessions take on this node: the sum of
 // granted windows, and the number of sessions. Safe for concurrent use.
 //
-// Half of it is for wide windows, each an eighth of what is left of that half; the other half is kept for the
-// smallest window, so that many writers get a narrow one each before any is refused. With 128 MiB, windows of at
-// most 8 MiB and packets of 256 KiB: 8 MiB for the first, 1 MiB for about the 16th, then 256 KiB each, 290 sessions
-// in all.
+// Half of it is for wide windows, each an eighth of what is left of that half; the other half is kept for the smallest
+// window, so that many writers get a narrow one each before any is refused. With 128 MiB, windows of at most 8 MiB and
+// packets of 256 KiB: 8 MiB for the first, 1 MiB for about the 16th, then 256 KiB each, 290 sessions in all.
 type budget struct {
 	total, windowMax int64
 	sessionsMax      int64

@@ -1,6 +1,5 @@
-// Package machine is the protocol of one connection of a data server: bytes and
-// results go in, effects come out. It has no socket, no file, no goroutine and no
-// clock, so a test plays any order of events by hand (testdata/scenarios).
+// Package machine is the protocol of one connection of a data server: bytes and results go in, effects come out. It has
+// no socket, no file, no goroutine and no clock, so a test plays any order of events by hand (testdata/scenarios).
 //
 // A Machine serves one conversation after another: a write session (write_session.go), a record session
 // (record_session.go), or a request with one answer (requests.go). The event loop of its connection owns it. What

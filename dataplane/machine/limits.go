@@ -23,14 +23,12 @@ const (
 	tickLateMost = time.Second
 	// WindowMin is the smallest window granted: one packet of a bulk transfer,
 	// which is also what a sender may send before its OpenAck.
-	WindowMin = wire.EarlyBytesMax
-	// lingerBytesMax bounds what is read and dropped on a refused connection.
-	lingerBytesMax = 64 << 20
+	WindowMin      = wire.EarlyBytesMax
+	lingerBytesMax = 64 << 20 // bounds what is read and dropped on a refused connection
 	// replyBytesKept, packetsKept and effectsKept bound the memory for replies, packets (≈ 256 B each without their
 	// buffers) and effects (168 B, two lists) that an idle connection keeps.
 	replyBytesKept = 8 << 10
-	// joinedBytesMax bounds replies that leave in one write.
-	joinedBytesMax = 1 << 10
+	joinedBytesMax = 1 << 10 // bounds replies that leave in one write
 	packetsKept    = 32
 	effectsKept    = 16
 	// A hop's texts as passed on upstream: 16 hops of them stay far below wire.BodyBytesMax.

@@ -187,10 +187,9 @@ func (m *Machine) OnDownOpened(session *WriteSession, ack wire.OpenAck, now time
 // waits for the window: the answer leaves together with that packet's ack, which saves every hop a write and two
 // wake-ups. It does not wait for longer than openAckHoldMax.
 //
-// Warning: a peer that waits for the OpenAck before it sends the rest would wait for ever, so it is held only if
-// the last packet (FlagSeal or FlagClose) has come. A failure meanwhile is one of the open (failSession). The
-// scenarios the_open_ack_does_not_wait_when_more_packets_follow and the_open_ack_does_not_wait_for_a_slow_disk see
-// a violation.
+// Warning: a peer that waits for the OpenAck before it sends the rest would wait for ever, so it is held only if the
+// last packet (FlagSeal or FlagClose) has come. A failure meanwhile is one of the open (failSession). The scenarios
+// the_open_ack_does_not_wait_when_more_packets_follow and the_open_ack_does_not_wait_for_a_slow_disk see a violation.
 func (m *Machine) maybeReplyOpenAck(window int64) {
 	s := m.session
 	if unused := s.Window - window; unused > 0 { // a narrower hop follows: keep only what can be used
@@ -487,6 +486,4 @@ func (s *WriteSession) clipStatuses(hops []wire.HopStatus) []wire.HopStatus {
 	return hops
 }
 
-func micros(d time.Duration) uint32 {
-	return uint32(min(max(d.Microseconds(), 0), 1<<32-1))
-}
+func micros(d time.Duration) uint32 { return uint32(min(max(d.Microseconds(), 0), 1<<32-1)) }

@@ -20,8 +20,7 @@ type Mode uint8
 
 // Modes of OpenWrite.
 const (
-	// ModeCreate makes a new replica of length 0.
-	ModeCreate Mode = 1
+	ModeCreate Mode = 1 // makes a new replica of length 0
 	// ModeAppend reopens a sealed (or recovered) replica at PreviousGeneration
 	// under Generation; its length must be Offset.
 	ModeAppend Mode = 2
@@ -218,9 +217,7 @@ type Encoder struct {
 }
 
 // NewEncoder returns an encoder.
-func NewEncoder() *Encoder {
-	return &Encoder{codec: codec.NewEncoderBytes(nil, handle)}
-}
+func NewEncoder() *Encoder { return &Encoder{codec: codec.NewEncoderBytes(nil, handle)} }
 
 // AppendPacket is like the function of this name. Pass body as a pointer to keep it from being copied to the heap.
 func (e *Encoder) AppendPacket(b []byte, header Header, body any) ([]byte, error) {

@@ -9,14 +9,13 @@ import (
 // CopyRange asks a datanode to make a replica by pulling the first Length bytes of a chunk from one of Sources,
 // every block verified. The same request may come again: a replica that is complete already is answered as success.
 type CopyRange struct {
-	_struct     struct{} `codec:",toarray"`
-	BodyVersion uint8
-	ChunkID     []byte // 16, of the replica to make
-	Generation  uint64 // of the replica to make
-	ChunkSize   int64  // most bytes the chunk may get; 0: as the source says
-	Length      int64  // bytes to copy; a source with fewer is no source
-	// SourceChunkID is the chunk to copy from; empty means ChunkID.
-	SourceChunkID       []byte
+	_struct             struct{} `codec:",toarray"`
+	BodyVersion         uint8
+	ChunkID             []byte // 16, of the replica to make
+	Generation          uint64 // of the replica to make
+	ChunkSize           int64  // most bytes the chunk may get; 0: as the source says
+	Length              int64  // bytes to copy; a source with fewer is no source
+	SourceChunkID       []byte // the chunk to copy from; empty means ChunkID
 	SourceMinGeneration uint64 // a source below it is refused; 0: any
 	Sources             []Hop  // tried in order, 1..HopsMax
 	Seal                bool   // seal the replica; else it stays open, flushed

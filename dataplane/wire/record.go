@@ -36,8 +36,7 @@ type RecordsOpened struct {
 	// RecordCost of the records that may be sent and not yet acked. A record of
 	// any size may be sent while nothing is unacked.
 	WindowBytes int64
-	// Redirect: with an error, the datanode to ask instead; its address is empty when there is none.
-	Redirect Hop
+	Redirect    Hop // with an error, the datanode to ask instead; its address is empty when there is none
 }
 
 // RecordAck acknowledges the records up to Sequence: the last len(Offsets) ones, in order. With an error, record

@@ -5,11 +5,9 @@ type RecoverPhase uint8
 
 // Phases.
 const (
-	// RecoverBegin fences the replica's writers, promises Generation durably and
-	// answers with what the replica holds.
-	RecoverBegin RecoverPhase = 1
-	// RecoverFinish cuts the replica to Length and seals it at Generation.
-	RecoverFinish RecoverPhase = 2
+	// RecoverBegin fences the replica's writers, promises Generation durably and answers with what the replica holds.
+	RecoverBegin  RecoverPhase = 1
+	RecoverFinish RecoverPhase = 2 // cuts the replica to Length and seals it at Generation
 )
 
 // RecoverReplica asks a datanode to take part in the recovery of a chunk that another one leads.

@@ -14,8 +14,7 @@ import (
 const (
 	// AppendBytesMax bounds the data of one Append.
 	AppendBytesMax = 1 << 20
-	// appendSumsMax: an append of 1 MiB at an odd offset completes at most 16 blocks and one that was begun
-	// earlier.
+	// appendSumsMax: an append of 1 MiB at an odd offset completes at most 16 blocks and one that was begun earlier.
 	appendSumsMax = AppendBytesMax/blockBytes + 1
 	// AheadBytes of zeros are written ahead of a replica that is synced repeatedly.
 	AheadBytes = 256 << 10
@@ -221,9 +220,8 @@ func (a *Appender) writeSlot(index int, end End) error {
 	return err
 }
 
-// VerifyEnd checks the bytes of the block that length falls into, up to the replica's end, against their sum,
-// and returns the sum of those before length, from where Append may go on. Error: fault.CorruptData, or that
-// of the read.
+// VerifyEnd checks the bytes of the block that length falls into, up to the replica's end, against their sum, and
+// returns the sum of those before length, from where Append may go on. Error: fault.CorruptData, or that of the read.
 func (a *Appender) VerifyEnd(length int64, end End) (partial uint64, err error) {
 	a.hasher.Reset()
 	inside := length % blockBytes
@@ -334,6 +332,4 @@ func (l Layout) ReadSums(f io.ReaderAt, start int64, end End) ([]byte, error) {
 }
 
 // SumIn is the sum of block index in a list of sums.
-func SumIn(sums []byte, index int64) uint64 {
-	return binary.LittleEndian.Uint64(sums[index*SumBytes:])
-}
+func SumIn(sums []byte, index int64) uint64 { return binary.LittleEndian.Uint64(sums[index*SumBytes:]) }

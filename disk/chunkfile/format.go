@@ -17,10 +17,8 @@ import (
 //	2048  block sums        8 B per 64 KiB block of the chunk size
 //	data offset             raw bytes of the chunk
 const (
-	// SectorBytes is what a disk writes whole or not at all.
-	SectorBytes = 512
-	// SumBytes is the room of one xxh3-64.
-	SumBytes = 8
+	SectorBytes = 512 // what a disk writes whole or not at all
+	SumBytes    = 8   // the room of one xxh3-64
 
 	blockBytes    = chunk.ChecksumBlockBytes
 	formatVersion = 1
@@ -141,11 +139,8 @@ func parseSlot(b []byte, index int, header Header) (found slot, ok bool) {
 		id: chunk.ID(b[16:32]), index: index,
 		counter:  binary.LittleEndian.Uint64(b[32:]),
 		promised: chunk.Generation(binary.LittleEndian.Uint64(b[48:])),
-		End: End{
-			Generation: chunk.Generation(binary.LittleEndian.Uint64(b[40:])),
-			Length:     int64(binary.LittleEndian.Uint64(b[56:])),
-			Partial:    binary.LittleEndian.Uint64(b[64:]),
-		},
+		End: End{Generation: chunk.Generation(binary.LittleEndian.Uint64(b[40:])),
+			Length: int64(binary.LittleEndian.Uint64(b[56:])), Partial: binary.LittleEndian.Uint64(b[64:])},
 	}
 	ok = found.id == header.ID && binary.LittleEndian.Uint32(b[12:]) == uint32(index) && found.counter > 0 &&
 		found.Length >= 0 && found.Length <= header.ChunkSize

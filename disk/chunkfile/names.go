@@ -75,9 +75,7 @@ func ParseName(text string) (name Name, ok bool) {
 }
 
 // Relative is the path of the file below the volume.
-func (n Name) Relative() string {
-	return path.Join(Directory, Shard(n.ID[len(n.ID)-1]), n.String())
-}
+func (n Name) Relative() string { return path.Join(Directory, Shard(n.ID[len(n.ID)-1]), n.String()) }
 
 // Shard names the directory for a last id byte.
 func Shard(last byte) string { return fmt.Sprintf("%02x", last) }

@@ -157,12 +157,10 @@ func parseRecord(b []byte, name segmentName, offset int64) (Record, error) {
 	if v := binary.LittleEndian.Uint32(b[8:]); v != packVersion {
 		return Record{}, fault.New(fault.Version, op, "format version %d, this program knows %d", v, packVersion)
 	}
-	record := Record{
-		ID: chunk.ID(b[16:32]), Generation: chunk.Generation(binary.LittleEndian.Uint64(b[32:])),
+	record := Record{ID: chunk.ID(b[16:32]), Generation: chunk.Generation(binary.LittleEndian.Uint64(b[32:])),
 		ChunkSize: int64(binary.LittleEndian.Uint64(b[40:])), Length: int64(binary.LittleEndian.Uint32(b[12:])),
 		Sum: binary.LittleEndian.Uint64(b[48:]), Offset: int64(binary.LittleEndian.Uint64(b[64:])),
-		durable: int64(binary.LittleEndian.Uint64(b[72:])),
-	}
+		durable: int64(binary.LittleEndian.Uint64(b[72:]))}
 	at := binary.LittleEndian.Uint64(b[80:])
 	if at != 0 {
 		record.removed = time.UnixMilli(int64(at))

@@ -10,9 +10,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// packer appends the records of one volume: it gathers what waits, writes it in one piece, syncs once, and
-// completes every job of the batch. While it syncs the next batch gathers in the queue, so nobody waits for a
-// timer.
+// packer appends the records of one volume: it gathers what waits, writes it in one piece, syncs once, and completes
+// every job of the batch. While it syncs the next batch gathers in the queue, so nobody waits for a timer.
 //
 // A segment in which a write or a sync failed is never appended to again: what was acknowledged in it stays,
 // what was not fails.

@@ -137,8 +137,7 @@ func (g *Segment) strike(record Record, at time.Time, sync bool) error {
 	return nil
 }
 
-// Free notes that so much room of removed records is free, and has the segment unlinked or compacted if that
-// pays now.
+// Free notes that so much room of removed records is free, and has the segment unlinked or compacted if that pays now.
 func (g *Segment) Free(bytes int64) {
 	g.set.update(g, func() { g.live -= bytes })
 }

@@ -27,8 +27,7 @@ type Options struct {
 	SegmentBytes int64      // size of a segment
 	ZeroBytes    int64      // written ahead in a segment; 0: 1 MiB
 	TrashDelay   time.Duration
-	// Random fills the key of a new segment.
-	Random func([]byte) error
+	Random       func([]byte) error // fills the key of a new segment
 	// OnError counts an I/O error against the volume.
 	OnError func(error)
 	// Expire has Segment.Free called when the trash delay of a record that was removed at a time is over.

@@ -104,10 +104,8 @@ func (s *Scrubber) Status() datanode.Scrub {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.mu.state
-	status := datanode.Scrub{
-		Passes: now.Passes, Running: now.Running || s.mu.again, Began: since(now.BeganMs), Ended: since(now.EndedMs),
-		Replicas: now.Replicas, Bytes: now.Bytes, Bad: now.Bad, BadTotal: now.BadTotal,
-	}
+	status := datanode.Scrub{Passes: now.Passes, Running: now.Running || s.mu.again, Began: since(now.BeganMs),
+		Ended: since(now.EndedMs), Replicas: now.Replicas, Bytes: now.Bytes, Bad: now.Bad, BadTotal: now.BadTotal}
 	if now.Running {
 		status.Percent = uint32(s.mu.shard * 100 / shards)
 	}

@@ -18,12 +18,11 @@ type Connection struct {
 	Net     net.Conn
 	Packets *wire.PacketReader
 
-	address string
-	encoder *wire.Encoder
-	scratch []byte          // for requests
-	watched context.Context // ends what waits on the connection; nil: nothing does
-	// reused: it comes from the pool, so its peer may have closed it meanwhile.
-	reused    bool
+	address   string
+	encoder   *wire.Encoder
+	scratch   []byte          // for requests
+	watched   context.Context // ends what waits on the connection; nil: nothing does
+	reused    bool            // it comes from the pool, so its peer may have closed it meanwhile
 	idleSince time.Time
 }
 

@@ -16,15 +16,12 @@ const (
 	// connection is sent again after one second.
 	shortPatience = 1500 * time.Millisecond
 
-	// readRunBytes is the most that is read before it is verified.
-	readRunBytes = 1 << 20
+	readRunBytes = 1 << 20 // the most that is read before it is verified
 
-	// copyRateLeast: a datanode that copies fewer bytes per second is not waited for.
-	copyRateLeast = 8 << 20
+	copyRateLeast = 8 << 20 // a datanode that copies fewer bytes per second is not waited for
 
 	// BandwidthLeast is the lowest limit of a client's bandwidth, bytes per second: with less, packets would take
 	// longer than datanodes wait for them.
 	BandwidthLeast = 4 << 10
-	// bandwidthBurst passes at once: the largest piece that is asked for or sent.
-	bandwidthBurst = 1 << 20
+	bandwidthBurst = 1 << 20 // passes at once: the largest piece that is asked for or sent
 )

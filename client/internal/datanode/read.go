@@ -16,11 +16,10 @@ import (
 
 // Range names the bytes of one replica that a read asks for.
 type Range struct {
-	ID      chunk.ID
-	Minimum chunk.Generation // an older replica refuses
-	Offset  int64            // in the chunk
-	// Patience is how long the datanode may be silent.
-	Patience time.Duration
+	ID       chunk.ID
+	Minimum  chunk.Generation // an older replica refuses
+	Offset   int64            // in the chunk
+	Patience time.Duration    // how long the datanode may be silent
 }
 
 // Read fills p with the bytes of one replica from the range's offset on, and verifies every checksum block it reads. It

@@ -24,13 +24,10 @@ const (
 	readTimesKept  = 1024
 	readTimesEvery = 64
 
-	// fastFor is how long it counts that some first hop was fast.
-	fastFor = 30 * time.Second
-	// slowFor is how long a slow node is not written to.
-	slowFor = time.Minute
+	fastFor = 30 * time.Second // how long it counts that some first hop was fast
+	slowFor = time.Minute      // how long a slow node is not written to
 	// ownLinkFor: after two first hops in a row were slow to reach, this client's own link is taken for the slow one,
 	// and no first hop is suspected for so long.
-	ownLinkFor = 10 * time.Minute
-	// slowNodesMax bounds the memory of slow nodes.
-	slowNodesMax = 64
+	ownLinkFor   = 10 * time.Minute
+	slowNodesMax = 64 // bounds the memory of slow nodes
 )

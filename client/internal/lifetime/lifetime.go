@@ -24,8 +24,7 @@ type Lifetime struct {
 		sync.Mutex
 		closed bool
 	}
-	// running counts goroutines; none is added once closed is set.
-	running sync.WaitGroup
+	running sync.WaitGroup // goroutines; none is added once closed is set
 }
 
 // New begins a lifetime.

@@ -71,14 +71,13 @@ func (c *Client) Locate(ctx context.Context, what Call,
 
 // Allocation says which chunks of a file to allocate.
 type Allocation struct {
-	File    uint64
-	First   int // index of the first one in the file
-	Count   int
-	Commits []*controlpb.ChunkCommit // of chunks that are sealed
-	Exclude []string                 // node ids to place them without
-	Replace []byte                   // id of the chunk that the new one stands in for; nil: none
-	// ChunkBytesMax is the most that one of the chunks gets; 0: not known.
-	ChunkBytesMax int64
+	File          uint64
+	First         int // index of the first one in the file
+	Count         int
+	Commits       []*controlpb.ChunkCommit // of chunks that are sealed
+	Exclude       []string                 // node ids to place them without
+	Replace       []byte                   // id of the chunk that the new one stands in for; nil: none
+	ChunkBytesMax int64                    // the most that one of the chunks gets; 0: not known
 }
 
 // AddChunks allocates chunks of a file that is being written.

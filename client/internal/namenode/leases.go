@@ -27,9 +27,8 @@ type Leases struct {
 // Holder is a writer of a file, as Leases calls it from their own goroutines; its functions do not block.
 type Holder struct {
 	// Lost is called, once, when the namenode no longer lists the file among those of this client.
-	Lost func(error)
-	// KeepAlive is called again and again. nil: it has no session to keep.
-	KeepAlive func()
+	Lost      func(error)
+	KeepAlive func() // called again and again. nil: it has no session to keep
 	// Growable is called when more nodes can join the pipeline of an open chunk. nil: they need not.
 	Growable func(chunk.ID)
 }

@@ -6,9 +6,8 @@ import "time"
 // commit is ≈ 200 bytes); a report is ≈ 200 bytes and a goroutine.
 const (
 	// mutationsMax bounds the mutations of one client at once; half of what the namenode remembers per client.
-	mutationsMax = 512
-	// tooFewNodesPatience: datanodes that only reconnect are back within it.
-	tooFewNodesPatience = 3 * time.Second
+	mutationsMax        = 512
+	tooFewNodesPatience = 3 * time.Second // datanodes that only reconnect are back within it
 	// cleanupTimeout bounds what is done after an operation's context ended: abandoning a hidden file, closing a
 	// visible one.
 	cleanupTimeout = 5 * time.Second

@@ -44,8 +44,7 @@ type Client struct {
 	sequences *sequences
 	endpoints []endpoint
 	current   atomic.Int32
-	// reached: some namenode has answered, if only with an error of its own.
-	reached atomic.Bool
+	reached   atomic.Bool // some namenode has answered, if only with an error of its own
 }
 
 type endpoint struct {
@@ -78,10 +77,9 @@ func (c *Client) Close() error {
 
 // Call describes one request to the active namenode.
 type Call struct {
-	Op   string // "create"
-	Path string // for the error; may be empty
-	// Invalid: why the call is not made, its path is bad. nil: the path is good.
-	Invalid error
+	Op      string // "create"
+	Path    string // for the error; may be empty
+	Invalid error  // why the call is not made, its path is bad. nil: the path is good
 	// Impatient kinds of answers are retryable, but this caller has a better idea: they are returned at once, and
 	// Refused, unless it is nil, is set.
 	Impatient []fault.Kind

@@ -5,8 +5,7 @@ import "time"
 // Bounds of one Stream. Memory: WindowBytes and one packet in flight, and one packet in the backlog; after a session
 // failed, what was in flight is the backlog.
 const (
-	// FirstBytesMax is what may follow OpenWrite before its answer (dataplane's contract).
-	FirstBytesMax = 256 << 10
+	FirstBytesMax = 256 << 10 // what may follow OpenWrite before its answer (dataplane's contract)
 
 	// RecoveriesMax bounds attempts to recover a pipeline without any progress between them, recoveriesTotalMax those
 	// of one chunk. Without progress they take about 5 s of waiting, beside the timeouts of nodes that hang: the waits
@@ -29,8 +28,7 @@ const (
 	// secondLook is how long a session that took its first hop for silent reads what has come meanwhile.
 	secondLook = 50 * time.Millisecond
 
-	// openPatience is how long hops may take to open their replicas once others have.
-	openPatience = 3 * time.Second
+	openPatience = 3 * time.Second // how long hops may take to open their replicas once others have
 
 	// A hop is slow when its share of the time is slowFactor times that of the median of the others, at least
 	// slowShareLeast of each ack and half of the whole, over the last slowSteps steps of slowStep and slowSamples acks,

@@ -22,11 +22,10 @@ type Options struct {
 	Clock     clock.Clock
 	Logger    *slog.Logger
 
-	ClientName  string // for people; may be empty
-	WindowBytes int64  // sent and not acknowledged bytes of one chunk; datanodes may grant less
-	NodesLeast  int    // of a chunk that is being written, for the writer to go on after failures
-	// Retry says how long to wait for nodes when a chunk is on too few.
-	Retry namenode.RetryFunc
+	ClientName  string             // for people; may be empty
+	WindowBytes int64              // sent and not acknowledged bytes of one chunk; datanodes may grant less
+	NodesLeast  int                // of a chunk that is being written, for the writer to go on after failures
+	Retry       namenode.RetryFunc // says how long to wait for nodes when a chunk is on too few
 	// SlowBytesPerSecond: a pipeline that moves less although more data waits is looked through for the node that holds
 	// it up. 0 or less: no node is too slow.
 	SlowBytesPerSecond int64

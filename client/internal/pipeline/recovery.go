@@ -12,10 +12,9 @@ import (
 
 // recovery is what a stream remembers of its broken pipelines: how often it tried, and whom to do without.
 type recovery struct {
-	attempts int // since the last progress; at most RecoveriesMax
-	total    int // at most recoveriesTotalMax
-	// failures: every hop that failed, once, with its latest reason.
-	failures []HopFailure
+	attempts int          // since the last progress; at most RecoveriesMax
+	total    int          // at most recoveriesTotalMax
+	failures []HopFailure // every hop that failed, once, with its latest reason
 	// excluded nodes are not used again for a while, unless there are too few others.
 	exclusions []exclusion
 	last       error // what happened last, for the final error

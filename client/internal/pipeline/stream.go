@@ -17,11 +17,10 @@ import (
 
 // StreamOptions says what chunk a Stream writes, and for whom.
 type StreamOptions struct {
-	File      uint64
-	Path      string // for errors and the log
-	ChunkSize int64
-	// Replication that the file wants: the chunk is written on so many nodes if there are so many.
-	Replication int
+	File        uint64
+	Path        string // for errors and the log
+	ChunkSize   int64
+	Replication int   // that the file wants: the chunk is written on so many nodes if there are so many
 	SizeHint    int64 // the chunk's length if it is known; 0: it is not
 	// StartOver: the writer can send the chunk again from its first byte, so a broken pipeline is always replaced as a
 	// whole, and the writer gets ErrStartOver.

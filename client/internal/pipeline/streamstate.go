@@ -5,22 +5,17 @@ package pipeline
 type streamState uint8
 
 const (
-	// streamPlaced: the namenode named nodes; no session has been opened on them.
-	streamPlaced streamState = iota
-	// streamWriting: there is a session.
-	streamWriting
-	// streamBroken: the last session failed, or could not be opened.
-	streamBroken
+	streamPlaced  streamState = iota // the namenode named nodes; no session has been opened on them
+	streamWriting                    // there is a session
+	streamBroken                     // the last session failed, or could not be opened
 	// streamReplacing: nothing of the chunk is acknowledged, or it can be sent again: another one on other nodes is
 	// asked for.
 	streamReplacing
 	// streamResuming: a new generation is asked for; replacements copy, survivors cut their replicas to the
 	// acknowledged length.
 	streamResuming
-	// streamSealed: all nodes of the pipeline have sealed it. Final.
-	streamSealed
-	// streamDead: an error that no recovery helps against. Final.
-	streamDead
+	streamSealed // all nodes of the pipeline have sealed it. Final
+	streamDead   // an error that no recovery helps against. Final
 )
 
 var streamStates = [...]string{
