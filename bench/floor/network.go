@@ -172,9 +172,9 @@ func serveFile(ctx context.Context, options Options, send func(*net.TCPConn, *os
 
 // threadCPU is the CPU time, user and system, of the calling thread.
 func threadCPU() (time.Duration, error) {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &usage); err != nil {
-		return 0, fmt.Errorf("getrusage: %w", err)
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now); err != nil {
+		return 0, fmt.Errorf("clock_gettime: %w", err)
 	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+	return time.Duration(now.Nano()), nil
 }
