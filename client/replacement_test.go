@@ -153,25 +153,33 @@ func TestNothingIsAcknowledgedOnTooFewNodes(t *testing.T) {
 	}
 }
 
-// TestAReplacementThatCannotCopyIsReplacedToo: of two spare nodes one is full.
-func TestAReplacementThatCannotCopyIsReplacedToo(t *testing.T) {
-	c := newCluster(t, 5)
-	content := pattern(5, 3*blockBytes)
-	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
-	require.NoError(t, err)
+// loseAMember begins a file, and stops a node of its pipeline; the first spare node fails to copy as it is told. Of the
+// content one block is flushed.
+func loseAMember(c *cluster, onCopy error) (w *client.FileWriter, content []byte) {
+	c.t.Helper()
+	content = pattern(5, 3*blockBytes)
+	w, err := c.Create(c.t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+	require.NoError(c.t, err)
 	_, err = w.Write(content[:blockBytes])
-	require.NoError(t, err)
-	require.NoError(t, w.Flush(t.Context()))
+	require.NoError(c.t, err)
+	require.NoError(c.t, w.Flush(c.t.Context()))
 	c.nodes[3].set(func() {
 		c.nodes[3].hook = func(s step) error {
 			if s.op == wire.OpCopy {
-				return fault.New(fault.NoSpace, "copy", "the disk is full")
+				return onCopy
 			}
 			return nil
 		}
 	})
 	c.nodes[1].stop()
-	_, err = w.Write(content[blockBytes:])
+	return w, content
+}
+
+// TestAReplacementThatCannotCopyIsReplacedToo: of two spare nodes one is full.
+func TestAReplacementThatCannotCopyIsReplacedToo(t *testing.T) {
+	c := newCluster(t, 5)
+	w, content := loseAMember(c, fault.New(fault.NoSpace, "copy", "the disk is full"))
+	_, err := w.Write(content[blockBytes:])
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	c.everywhere("/f", content)
@@ -184,22 +192,8 @@ func TestAReplacementThatCannotCopyIsReplacedToo(t *testing.T) {
 // generation that goes on without it: a recovery would take it for one that has everything.
 func TestAReplacementThatIsLeftOutDoesNotCount(t *testing.T) {
 	c := newCluster(t, 4)
-	content := pattern(5, 3*blockBytes)
-	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
-	require.NoError(t, err)
-	_, err = w.Write(content[:blockBytes])
-	require.NoError(t, err)
-	require.NoError(t, w.Flush(t.Context()))
-	c.nodes[3].set(func() {
-		c.nodes[3].hook = func(s step) error {
-			if s.op == wire.OpCopy {
-				return errAfter
-			}
-			return nil
-		}
-	})
-	c.nodes[1].stop()
-	_, err = w.Write(content[blockBytes : 2*blockBytes])
+	w, content := loseAMember(c, errAfter)
+	_, err := w.Write(content[blockBytes : 2*blockBytes])
 	require.NoError(t, err)
 	require.NoError(t, w.Flush(t.Context()))
 	chunks, err := c.Locate(t.Context(), "/f", 0, 0)

@@ -13,7 +13,8 @@ import (
 	"github.com/whispering-woods/ww/daemon/profiling"
 )
 
-// closeTimeout bounds the time from a signal to the end of a daemon; a second signal ends it at once.
+// closeTimeout bounds what a daemon finishes after a signal; a second signal ends it at once. A datanode then gives a
+// disk that hangs some more seconds (disk.Store.Close).
 const closeTimeout = 15 * time.Second
 
 func newLogserver(program *app) *cobra.Command {

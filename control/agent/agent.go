@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/whispering-woods/ww/control/rpc"
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
@@ -44,11 +42,10 @@ type Options struct {
 	// Load is asked at each heartbeat; nil means no load.
 	Load func() datanode.Load
 	// Recoverer and Copier carry out orders; without one, its orders are answered with an error.
-	Recoverer   Recoverer
-	Copier      Copier
-	Clock       clock.Clock       // nil = the system's
-	Logger      *slog.Logger      // nil = none
-	DialOptions []grpc.DialOption // added to the connections' own
+	Recoverer Recoverer
+	Copier    Copier
+	Clock     clock.Clock  // nil = the system's
+	Logger    *slog.Logger // nil = none
 }
 
 // Agent is a running control side of a datanode.
@@ -88,7 +85,7 @@ func Start(options Options) (*Agent, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	agent := &Agent{options: options, cancel: cancel, first: make(chan struct{}), stopped: make(chan struct{})}
 	for _, address := range addresses {
-		connection, err := rpc.Dial(address, options.DialOptions...)
+		connection, err := rpc.Dial(address)
 		if err != nil {
 			agent.cancel()
 			for _, l := range agent.links {
