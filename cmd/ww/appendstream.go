@@ -14,8 +14,7 @@ import (
 // flushEvery is how long bytes of a slow standard input may wait before readers see them.
 const flushEvery = 200 * time.Millisecond
 
-// appendStream copies standard input to w and flushes while it does, so that
-// tail -f sees the bytes of a slow source.
+// appendStream copies standard input to w and flushes while it does, so that tail -f sees the bytes of a slow source.
 func (a *app) appendStream(ctx context.Context, w *client.FileWriter, bar *progress, lines bool) (int64, error) {
 	f := &flusher{w: w, ctx: ctx, lines: lines}
 	ctx, cancel := context.WithCancel(ctx)

@@ -109,8 +109,7 @@ func usage(format string, args ...any) error {
 	return fault.New(fault.Invalid, "", format, args...)
 }
 
-// failures counts what went wrong in a verb that goes on after an error. Each
-// one has been reported when it is counted.
+// failures counts what went wrong in a verb that goes on after an error. Each one has been reported when it is counted.
 type failures struct {
 	failed, total int
 	same          outcome // of all, while they agree

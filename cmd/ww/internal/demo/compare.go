@@ -2,8 +2,8 @@ package demo
 
 import (
 	"bufio"
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -18,9 +18,6 @@ import (
 	"github.com/whispering-woods/ww/cmd/ww/internal/transfer"
 	"github.com/whispering-woods/ww/internal/fault"
 )
-
-// blockBytes is the unit of generating and comparing.
-const blockBytes = 1 << 20
 
 // amount is the size of a tree.
 type amount struct {
@@ -141,12 +138,12 @@ func (s *show) fetchTree(ctx context.Context) (amount, error) {
 	if err := sameEntries(want, got); err != nil {
 		return amount{}, err
 	}
-	sum, compare := amount{took: took}, newComparer()
+	sum := amount{took: took}
 	for name, size := range want {
 		if size < 0 {
 			continue
 		}
-		if err := compare.same(filepath.Join(s.o.Tree, name), filepath.Join(copied, name)); err != nil {
+		if err := same(filepath.Join(s.o.Tree, name), filepath.Join(copied, name)); err != nil {
 			return amount{}, err
 		}
 		sum.files++
@@ -156,59 +153,38 @@ func (s *show) fetchTree(ctx context.Context) (amount, error) {
 }
 
 // fetchFile fetches the big file, compares it with its source and removes the copy.
-func (s *show) fetchFile(ctx context.Context, bytes int64) (time.Duration, error) {
+func (s *show) fetchFile(ctx context.Context) (time.Duration, error) {
 	copied := s.path("big-copy")
 	_, took, err := s.timed(ctx, "get", "/big", copied)
 	if err != nil {
 		return 0, err
 	}
-	info, err := os.Stat(copied)
-	if err != nil {
-		return 0, &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
-	}
-	if info.Size() != bytes {
-		return 0, differs("/big", "came back with %d bytes, not %d", info.Size(), bytes)
-	}
-	if err := newComparer().same(s.path("big"), copied); err != nil {
+	if err := same(s.path("big"), copied); err != nil {
 		return 0, err
 	}
 	return took, os.Remove(copied)
 }
 
-// comparer compares files; it keeps its buffers from one to the next.
-type comparer struct{ want, got []byte }
-
-func newComparer() *comparer {
-	return &comparer{want: make([]byte, blockBytes), got: make([]byte, blockBytes)}
-}
-
-// same compares two files byte for byte.
-func (c *comparer) same(want, got string) error {
-	left, err := os.Open(want)
-	if err != nil {
-		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
-	}
-	defer left.Close() // read only
-	b, err := os.Open(got)
-	if err != nil {
-		return &fault.Error{Kind: fault.Disk, Op: "demo", Err: err}
-	}
-	defer b.Close() // read only
-	for offset := int64(0); ; offset += blockBytes {
-		n, errA := io.ReadFull(left, c.want)
-		m, errB := io.ReadFull(b, c.got)
-		switch {
-		case n != m || !bytes.Equal(c.want[:n], c.got[:m]):
-			return differs(got, "differs from %s within the %d bytes from %d", want, blockBytes, offset)
-		case ended(errA) && ended(errB):
-			return nil
-		case errA != nil || errB != nil:
-			return &fault.Error{Kind: fault.Disk, Op: "demo", Path: got, Err: errors.Join(errA, errB)}
+// same compares the content of two files by SHA-256.
+func same(want, got string) error {
+	var sums [2][sha256.Size]byte
+	for i, path := range []string{want, got} {
+		file, err := os.Open(path)
+		if err != nil {
+			return transfer.LocalError("demo", path, err)
 		}
+		hash := sha256.New()
+		_, err = io.Copy(hash, file)
+		if err = errors.Join(err, file.Close()); err != nil {
+			return transfer.LocalError("demo", path, err)
+		}
+		hash.Sum(sums[i][:0])
 	}
+	if sums[0] != sums[1] {
+		return differs(got, "differs from %s", want)
+	}
+	return nil
 }
-
-func ended(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // generate writes size bytes that depend on the seed and look random.
 func generate(path string, seed uint64, size int64) error {
@@ -219,7 +195,7 @@ func generate(path string, seed uint64, size int64) error {
 	if err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Path: path, Err: err}
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{file}, io.LimitReader(source, size), make([]byte, blockBytes))
+	_, err = io.Copy(file, io.LimitReader(source, size))
 	if err = errors.Join(err, file.Close()); err != nil {
 		return &fault.Error{Kind: fault.Disk, Op: "demo", Path: path, Err: err}
 	}

@@ -179,7 +179,7 @@ func (s *show) fetchBack(ctx context.Context) error {
 	}
 	s.report(tree.took, tree.bytes, "fetched the tree back: every byte of its %s files is the same",
 		humanize.Comma(tree.files))
-	took, err := s.fetchFile(ctx, s.o.FileBytes)
+	took, err := s.fetchFile(ctx)
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func (s *show) fetchAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took, err := s.fetchFile(ctx, s.o.FileBytes+appendBytes)
+	took, err := s.fetchFile(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,31 +17,31 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestGeneratedFilesDependOnTheirSeed(t *testing.T) {
 	directory := t.TempDir()
 	path := func(name string) string { return filepath.Join(directory, name) }
-	require.NoError(t, generate(path("a"), 1, 3*blockBytes+5))
-	require.NoError(t, generate(path("b"), 1, 3*blockBytes+5))
-	require.NoError(t, generate(path("c"), 2, 3*blockBytes+5))
-	require.NoError(t, newComparer().same(path("a"), path("b")))
-	require.ErrorIs(t, newComparer().same(path("a"), path("c")), fault.CorruptData)
+	require.NoError(t, generate(path("a"), 1, 3<<20+5))
+	require.NoError(t, generate(path("b"), 1, 3<<20+5))
+	require.NoError(t, generate(path("c"), 2, 3<<20+5))
+	require.NoError(t, same(path("a"), path("b")))
+	require.ErrorIs(t, same(path("a"), path("c")), fault.CorruptData)
 }
 
 // TestADifferenceIsSeen plants the smallest differences that there are.
 func TestADifferenceIsSeen(t *testing.T) {
 	directory := t.TempDir()
 	path := func(name string) string { return filepath.Join(directory, name) }
-	content := bytes.Repeat([]byte{7}, 2*blockBytes)
+	content := bytes.Repeat([]byte{7}, 2<<20)
 	require.NoError(t, os.WriteFile(path("want"), content, 0o644))
 	for name, change := range map[string]func([]byte) []byte{
-		"the last byte":             func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
-		"the first byte of a block": func(b []byte) []byte { b[blockBytes] ^= 1; return b },
-		"one byte less":             func(b []byte) []byte { return b[:len(b)-1] },
-		"one byte more":             func(b []byte) []byte { return append(b, 7) },
-		"nothing":                   func([]byte) []byte { return nil },
+		"the last byte":        func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
+		"a byte in the middle": func(b []byte) []byte { b[1<<20] ^= 1; return b },
+		"one byte less":        func(b []byte) []byte { return b[:len(b)-1] },
+		"one byte more":        func(b []byte) []byte { return append(b, 7) },
+		"nothing":              func([]byte) []byte { return nil },
 	} {
 		require.NoError(t, os.WriteFile(path("got"), change(bytes.Clone(content)), 0o644))
-		require.ErrorIs(t, newComparer().same(path("want"), path("got")), fault.CorruptData, name)
+		require.ErrorIs(t, same(path("want"), path("got")), fault.CorruptData, name)
 	}
 	require.NoError(t, os.WriteFile(path("got"), content, 0o644))
-	require.NoError(t, newComparer().same(path("want"), path("got")))
+	require.NoError(t, same(path("want"), path("got")))
 }
 
 func TestTreesThatDiffer(t *testing.T) {
