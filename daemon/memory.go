@@ -36,8 +36,7 @@ func warnMemory(logger *slog.Logger, most, machine int64) {
 	logger.Debug("memory", "bytes_most", most, "bytes_here", machine)
 }
 
-// machineMemory is the memory of this machine, or of the control group that the
-// process is in, in bytes; 0: unknown.
+// machineMemory is the memory of this machine, or of the control group that the process is in, in bytes; 0: unknown.
 func machineMemory() int64 {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {

@@ -50,11 +50,10 @@ func (l *Lease) KnownPath() string {
 
 // Leases are those of all files, by inode id. Times are since the shell started.
 type Leases struct {
-	leases     map[uint64]*Lease
-	holders    map[ClientID]*holder
-	recoveries btree.Map[uint64, *Recovery]
-	// nextRecovery is the first file that DueRecoveries looks at.
-	nextRecovery uint64
+	leases       map[uint64]*Lease
+	holders      map[ClientID]*holder
+	recoveries   btree.Map[uint64, *Recovery]
+	nextRecovery uint64 // the first file that DueRecoveries looks at
 	// spare is a holder without files: a client that stores file after file needs one anew for each.
 	spare *holder
 }

@@ -23,21 +23,17 @@ type Options struct {
 	Disks       int    // directories per datanode; default 1
 	Replication int    // default 3
 	ChunkSize   int64  // default of files, in bytes; default 1 MiB
-	// LeaseSoftLimit is after how long another client may take a lease over;
-	// default 1 s, so that tests need not wait.
+	// LeaseSoftLimit is after how long another client may take a lease over; default 1 s, so that tests need not wait.
 	LeaseSoftLimit time.Duration
-	// LeaseHardLimit is after how long the namenode ends a lease; default 1 min.
-	LeaseHardLimit time.Duration
-	// RepairGrace is how long a dead datanode may come back before its chunks are
-	// copied; 0: the namenode's default.
+	LeaseHardLimit time.Duration // after how long the namenode ends a lease; default 1 min
+	// RepairGrace is how long a dead datanode may come back before its chunks are copied; 0: the namenode's default.
 	RepairGrace time.Duration
 	// DeadAfter is the silence after which a datanode counts as dead; 0: the namenode's default.
 	DeadAfter time.Duration
 	// Settings are more of the configuration, by key: "datanode.window" and then
 	// "1MiB". They win over what the options above say.
 	Settings map[string]any
-	// LogLevel of all processes; default "debug".
-	LogLevel string
+	LogLevel string // of all processes; default "debug"
 }
 
 // StartTimeout is more than a cluster needs to serve, on a busy machine.

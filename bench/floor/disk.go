@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskBuffered writes a preallocated file through the page cache, pushes each
-// step out early, and ends with fdatasync.
+// diskBuffered writes a preallocated file through the page cache, pushes each step out early, and ends with fdatasync.
 func diskBuffered(ctx context.Context, options Options) (Result, error) {
 	file, err := os.Create(filepath.Join(options.Directory, "buffered"))
 	if err != nil {

@@ -22,11 +22,10 @@ import (
 
 // Options say what, where and how much.
 type Options struct {
-	Directory string // on the disk to measure
-	SizeBytes int64  // bytes per bulk measurement
-	Hops      int    // datanodes of the pipeline, directories of the small files; default 3
-	// CountDuration bounds each measurement that counts operations; default 2 s.
-	CountDuration time.Duration
+	Directory     string        // on the disk to measure
+	SizeBytes     int64         // bytes per bulk measurement
+	Hops          int           // datanodes of the pipeline, directories of the small files; default 3
+	CountDuration time.Duration // bounds each measurement that counts operations; default 2 s
 	// Writers is how many small files, records or calls are under way at once;
 	// default 16, and four times as many for calls.
 	Writers int
@@ -35,8 +34,7 @@ type Options struct {
 	Settle time.Duration
 	// OnRestless is called when the disk was not quiet within Settle; may be nil.
 	OnRestless func(waited time.Duration)
-	// Only names the measurements to take, in any order; empty: all.
-	Only []string
+	Only       []string // names the measurements to take, in any order; empty: all
 }
 
 // Result is one measured limit.
@@ -47,8 +45,7 @@ type Result struct {
 	Duration time.Duration `json:"duration_ns"`
 	// ServerCPU is the CPU time of the sending side, where it is known.
 	ServerCPU time.Duration `json:"server_cpu_ns,omitempty"`
-	// What was done, for people.
-	How string `json:"how"`
+	How       string        `json:"how"` // what was done, for people
 }
 
 // Seconds is the measured time.

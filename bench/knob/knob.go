@@ -128,8 +128,7 @@ func Run(ctx context.Context, options Options) (_ []Result, err error) {
 	return collect(sides), nil
 }
 
-// collect puts the results of the sides by name; a load with few operations may
-// have none of some kind on some side.
+// collect puts the results of the sides by name; a load with few operations may have none of some kind on some side.
 func collect(sides []*side) []Result {
 	var out []Result
 	var names []string

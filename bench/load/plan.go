@@ -38,16 +38,13 @@ type Operation func(ctx context.Context, worker int, number int64) (Done, error)
 // Plan says how operations are issued and when the run ends. At least one of
 // Duration, Count and Bytes is set; the first that is reached ends the run.
 type Plan struct {
-	// Workers is how many operations are under way at most, 1..WorkersMax.
-	Workers int
-	// Rate is the number of operations that begin per second, over all workers; 0: closed loop.
-	Rate float64
+	Workers int     // how many operations are under way at most, 1..WorkersMax
+	Rate    float64 // the number of operations that begin per second, over all workers; 0: closed loop
 	// Warmup: operations that begin in it (that were meant to, in open loop) are done and not counted.
-	Warmup time.Duration
-	// Duration is measured from the end of the warm-up.
-	Duration time.Duration
-	Count    int64 // operations counted
-	Bytes    int64 // payload bytes counted
+	Warmup   time.Duration
+	Duration time.Duration // measured from the end of the warm-up
+	Count    int64         // operations counted
+	Bytes    int64         // payload bytes counted
 }
 
 // Validate reports the first setting that makes no sense: fault.Invalid.

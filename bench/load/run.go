@@ -14,13 +14,11 @@ import (
 type Outcome struct {
 	Series   []Series // one per kind, in their order
 	Failures Failures
-	// Elapsed is from the end of the warm-up to the end of the last operation.
-	Elapsed time.Duration
+	Elapsed  time.Duration // from the end of the warm-up to the end of the last operation
 	// Missed counts operations of an open loop that were meant to begin and never
 	// did, because the system was too slow; their wait is in the latencies.
-	Missed int64
-	// Stopped is why the run ended before its plan did; nil else.
-	Stopped error
+	Missed  int64
+	Stopped error // why the run ended before its plan did; nil else
 }
 
 // Run issues operations by the plan until its end, or the end of ctx, which is an error. Failed operations are

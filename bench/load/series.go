@@ -17,9 +17,8 @@ type Series struct {
 	Bytes      int64
 	// Latency of the operations that succeeded and, in open loop, the wait so far
 	// of those that were missed; in units of 1 µs.
-	Latency *hdr.Histogram
-	// Timeline holds the operations and bytes that ended in each interval after the warm-up.
-	Timeline Timeline
+	Latency  *hdr.Histogram
+	Timeline Timeline // holds the operations and bytes that ended in each interval after the warm-up
 }
 
 // Timeline counts per interval.

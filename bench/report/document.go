@@ -288,9 +288,8 @@ func WriteJSON(w io.Writer, document any) error {
 }
 
 // Read reads a document. A file may hold several, one after the other, of the same workload with the same settings:
-// their rounds count together, so that two programs can be measured in turn, a round at a time. Errors:
-// fault.Invalid for what is no document or does not belong to the first one, fault.Version for one of another
-// schema.
+// their rounds count together, so that two programs can be measured in turn, a round at a time. Errors: fault.Invalid
+// for what is no document or does not belong to the first one, fault.Version for one of another schema.
 func Read(path string) (*Document, error) {
 	refuse := func(kind fault.Kind, cause error, format string, args ...any) error {
 		return &fault.Error{Kind: kind, Op: "read report", Path: path, Reason: fmt.Sprintf(format, args...), Err: cause}

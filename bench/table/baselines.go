@@ -75,9 +75,8 @@ func sameMachine(a, b report.Machine) bool {
 	return a.CPUs == b.CPUs && a.CPUModel == b.CPUModel && a.Kernel == b.Kernel && a.FileSystem == b.FileSystem
 }
 
-// Compare compares a table with the baseline of its machine, or, if there is none,
-// with all of them: then a ratio has regressed only if it did so against each
-// machine that it can be compared with. known: there is one of this machine.
+// Compare compares a table with the baseline of its machine, or, if there is none, with all of them: then a ratio has
+// regressed only if it did so against each machine that it can be compared with. known: there is one of this machine.
 func (b *Baselines) Compare(now *Table) (out []Regression, strangers, compared []string, known bool) {
 	tables := b.Tables
 	if at := slices.IndexFunc(tables, func(t Table) bool { return sameMachine(t.Machine, now.Machine) }); at >= 0 {

@@ -15,11 +15,10 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// What the peers reached on the machine that the targets were set on, as ratios to the floors that were measured
-// there: absolute numbers of another day say nothing. 1 GiB stored: MooseFS 3.0.117 5.2 s (synced), SeaweedFS 4.44
-// 6.6 s (not synced), raw pipeline with sync 1.8 s. 4 KiB files, 16 writers: MooseFS 727 /s, SeaweedFS 1,875 /s
-// (not synced), create + fdatasync + rename + directory sync in three directories 1,200 /s. Each is the peer's best
-// run.
+// What the peers reached on the machine that the targets were set on, as ratios to the floors that were measured there:
+// absolute numbers of another day say nothing. 1 GiB stored: MooseFS 3.0.117 5.2 s (synced), SeaweedFS 4.44 6.6 s (not
+// synced), raw pipeline with sync 1.8 s. 4 KiB files, 16 writers: MooseFS 727 /s, SeaweedFS 1,875 /s (not synced),
+// create + fdatasync + rename + directory sync in three directories 1,200 /s. Each is the peer's best run.
 const (
 	mooseStore   = 1.8 / 5.2
 	seaweedStore = 1.8 / 6.6

@@ -89,9 +89,8 @@ func goalOfFiles(files int) float64 { return 30 * float64(files) / 10e6 }
 // state of files with a chunk each: an eighth of its inodes and chunks, at least 50,000 records.
 func restartTailRecords(files int) int { return max(50_000, 2*files/8) }
 
-// restart fills a real log and measures how long a namenode process needs until
-// it serves what is in it: from the log alone; after the checkpoint that the
-// namenode takes by itself then; and killed with the longest tail behind it.
+// restart fills a real log and measures how long a namenode process needs until it serves what is in it: from the log
+// alone; after the checkpoint that the namenode takes by itself then; and killed with the longest tail behind it.
 func restart(ctx context.Context, run *runner) (err error) {
 	run.say("restart of a namenode with %d files", run.scale.files)
 	system, err := run.start(ctx, "restart", cluster.Options{Datanodes: 1})

@@ -27,21 +27,17 @@ const Schema = 2
 type Row struct {
 	Part string `json:"part"`
 	Name string `json:"name"`
-	// Unit of Values: "ratio" to a floor of the same round, or what is counted.
-	Unit string `json:"unit"`
+	Unit string `json:"unit"` // of Values: "ratio" to a floor of the same round, or what is counted
 	// Goal is the target in the same unit; 0: there is none, the row is for reading.
-	Goal float64 `json:"goal,omitempty"`
-	Less bool    `json:"less,omitempty"` // a good value is at most the goal
-	// Values of the rounds, in their order.
-	Values []float64 `json:"values"`
-	// Guarded rows are compared with the baseline.
-	Guarded bool `json:"guarded,omitempty"`
+	Goal    float64   `json:"goal,omitempty"`
+	Less    bool      `json:"less,omitempty"`    // a good value is at most the goal
+	Values  []float64 `json:"values"`            // of the rounds, in their order
+	Guarded bool      `json:"guarded,omitempty"` // the row is compared with the baseline
 	// Floors are the rates of the floor in the same rounds, or what else a ratio
 	// divides by: they show whether two runs had the same machine.
-	Floors []float64 `json:"floors,omitempty"`
-	Detail string    `json:"detail"` // of the last round, for people
-	// Missing says why nothing was measured; Values is empty then.
-	Missing string `json:"missing,omitempty"`
+	Floors  []float64 `json:"floors,omitempty"`
+	Detail  string    `json:"detail"`            // of the last round, for people
+	Missing string    `json:"missing,omitempty"` // says why nothing was measured; Values is empty then
 }
 
 // Median of the rounds (the lower of the two in the middle).
@@ -73,11 +69,9 @@ type Options struct {
 	Directory string   // on the disk to measure
 	Rounds    int      // 1..roundsMax
 	Only      []string // parts to measure; empty: all
-	// Short checks that everything works, in seconds: its numbers mean nothing.
-	Short bool
-	// Files of the part "restart", and of "memory".
-	Files    int
-	Progress io.Writer
+	Short     bool     // checks that everything works, in seconds: its numbers mean nothing
+	Files     int      // of the part "restart", and of "memory"
+	Progress  io.Writer
 }
 
 const roundsMax = 20

@@ -14,8 +14,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Mix says how often each operation of the workload mixed is drawn. The numbers
-// are shares: only their relations count.
+// Mix says how often each operation of the workload mixed is drawn. The numbers are shares: only their relations count.
 type Mix struct{ Read, Create, Stat, List, Delete int }
 
 // DefaultMix reads mostly.
@@ -126,8 +125,7 @@ func makeMixed(workload *Workload) error {
 	return nil
 }
 
-// eachWorker does something for 0..n-1, as many at once as there are workers,
-// each with a worker's number of its own.
+// eachWorker does something for 0..n-1, as many at once as there are workers, each with a worker's number of its own.
 func eachWorker(ctx context.Context, workers, n int, do func(ctx context.Context, worker, i int) error) error {
 	return each(ctx, min(workers, parallelPrepare), func(ctx context.Context, worker int) error {
 		for i := worker; i < n; i += min(workers, parallelPrepare) {

@@ -48,10 +48,9 @@ type Options struct {
 
 // Phase is one measured part of a workload.
 type Phase struct {
-	Name  string   // "create"; "" if it is the only one
-	Kinds []string // what its operations are: the names of the results
-	// Floors are the limits that the results are compared with; the first one counts.
-	Floors  []string
+	Name    string                          // "create"; "" if it is the only one
+	Kinds   []string                        // what its operations are: the names of the results
+	Floors  []string                        // the limits that the results are compared with; the first one counts
 	prepare func(ctx context.Context) error // not measured
 	op      load.Operation
 	verify  func(ctx context.Context) (bytes int64, err error) // not measured; nil: done in op

@@ -31,8 +31,7 @@ func checkpointOf(info *controlpb.CheckpointInfo) Checkpoint {
 // Upload is what UploadCheckpoint stores.
 type Upload struct {
 	Grant Grant
-	// Txid is durable under the grant or before it.
-	Txid uint64
+	Txid  uint64 // durable under the grant or before it
 	// Unreadable are the txids of checkpoints that could not be loaded: the
 	// server must not rely on them when it cuts the log.
 	Unreadable []uint64

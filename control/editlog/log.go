@@ -18,8 +18,7 @@ import (
 
 // Options configures Dial.
 type Options struct {
-	// Addresses of the log servers, host:port of their gRPC servers.
-	Addresses []string
+	Addresses []string     // of the log servers, host:port of their gRPC servers
 	Logger    *slog.Logger // nil = none
 	Clock     clock.Clock  // nil = the system's
 }
@@ -40,22 +39,16 @@ type server struct {
 
 // Grant is what AcquireEpoch returned.
 type Grant struct {
-	// Epoch makes the caller the only accepted writer until a higher one is acquired.
-	Epoch uint64
-	// LastTxid is the last one in the log; no older epoch can add to it.
-	LastTxid uint64
-	// Address of the leader that granted it.
-	Address string
+	Epoch    uint64 // makes the caller the only accepted writer until a higher one is acquired
+	LastTxid uint64 // the last one in the log; no older epoch can add to it
+	Address  string // of the leader that granted it
 }
 
 // Batch is a run of committed records.
 type Batch struct {
-	// FirstTxid is the txid of Records[0]; the others follow without a gap.
-	FirstTxid uint64
-	// Records may be kept. Empty in a heartbeat of a following Tail.
-	Records [][]byte
-	// LastTxid was the log's last committed one when the server sent this.
-	LastTxid uint64
+	FirstTxid uint64   // the txid of Records[0]; the others follow without a gap
+	Records   [][]byte // may be kept. Empty in a heartbeat of a following Tail.
+	LastTxid  uint64   // was the log's last committed one when the server sent this
 }
 
 // Dial prepares connections to the log servers and returns at once; nothing is

@@ -11,11 +11,10 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// Replay reads the committed records from txid from to txid to, both included, in order and without a gap, and
-// passes them to fn. to is usually a Grant's LastTxid; from > to reads nothing. An error of fn ends it and is
-// returned. It does not resume by itself: after fault.Unavailable or fault.NotActive start again behind the last
-// txid that fn saw. Errors: fault.CorruptData for damaged records (names file and txid), fault.Gap if the log ends
-// before to.
+// Replay reads the committed records from txid from to txid to, both included, in order and without a gap, and passes
+// them to fn. to is usually a Grant's LastTxid; from > to reads nothing. An error of fn ends it and is returned. It
+// does not resume by itself: after fault.Unavailable or fault.NotActive start again behind the last txid that fn saw.
+// Errors: fault.CorruptData for damaged records (names file and txid), fault.Gap if the log ends before to.
 func (l *Log) Replay(ctx context.Context, from, to uint64, fn func(Batch) error) error {
 	if from > to {
 		return nil

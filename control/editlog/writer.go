@@ -17,16 +17,14 @@ import (
 
 // WriterOptions configures OpenWriter.
 type WriterOptions struct {
-	// Grant of the epoch to write under; the first batch starts at Grant.LastTxid+1.
-	Grant Grant
+	Grant Grant // of the epoch to write under; the first batch starts at Grant.LastTxid+1
 	// OnDurable is called with the last txid that is fsynced on a majority, in rising order, from one goroutine of
 	// the Writer; it must not block for long and may not call Close.
 	OnDurable func(lastTxid uint64)
 	// OnFailed is called once, after the last OnDurable, with what ended the
 	// Writer; not after Close. It may not call Close.
 	OnFailed func(error)
-	// InFlightBatches (64, at most 256) and InFlightBytes (16 MiB) bound what is
-	// sent and not yet durable; 0 = default.
+	// InFlightBatches (64, at most 256) and InFlightBytes (16 MiB) bound what is sent and not yet durable; 0 = default.
 	InFlightBatches int
 	InFlightBytes   int64
 }

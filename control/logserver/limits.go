@@ -23,8 +23,7 @@ const (
 	// pointStride is how many entries lie between two points of the index from txid to log position; a Tail reads
 	// at most so many entries to find its first one. 24 bytes each: 1 MB for 10 million batches.
 	pointStride = 256
-	// handshakesMax bounds connections to the raft port that have not sent the
-	// preamble yet; more are closed at once.
+	// handshakesMax bounds connections to the raft port that have not sent the preamble yet; more are closed at once.
 	handshakesMax = 64
 	// checkpointUploadsMax bounds the uploads that run: one, and one of a namenode
 	// that was replaced and has not noticed.

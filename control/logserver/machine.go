@@ -28,8 +28,7 @@ type machine struct {
 	entry.State
 	applied uint64        // raft index of the last entry stepped through
 	points  []entry.Point // rising in index and, not strictly, in lastTxid
-	// cut: the log in front of the first point is gone, or may be.
-	cut bool
+	cut     bool          // the log in front of the first point is gone, or may be
 }
 
 // apply steps through the entry at a raft index.
@@ -70,8 +69,7 @@ func (m *machine) rebase(first uint64, known []entry.Point) {
 	m.points, m.cut = all, m.cut || first > 1 // what is cut never comes back
 }
 
-// encode returns the bytes of a snapshot of m: the small state and the index
-// into the log. The records stay in the log.
+// encode returns the bytes of a snapshot of m: the small state and the index into the log. The records stay in the log.
 func (m *machine) encode() []byte {
 	b := make([]byte, 0, snapshotHeaderBytes+len(m.Holder)+len(m.points)*snapshotPointBytes+8)
 	b = binary.LittleEndian.AppendUint32(b, snapshotMagic)

@@ -13,27 +13,23 @@ import (
 
 // Options configures Start. The zero value of a field means its default.
 type Options struct {
-	// Directory holds everything; it is made if it is missing. One process at a time may use it.
-	Directory string
+	Directory string // holds everything; it is made if it is missing. One process at a time may use it.
 	// NodeID names this server among its peers and never changes; it is kept in the
 	// directory, and a different one is refused. Default "log1".
-	NodeID string
-	// ListenGRPC is where namenodes connect, host:port; port 0 picks one. Default 127.0.0.1:7710.
-	ListenGRPC string
+	NodeID     string
+	ListenGRPC string // where namenodes connect, host:port; port 0 picks one. Default 127.0.0.1:7710.
 	// ListenRaft is where peers connect, host:port; port 0 picks one. Empty: no port is opened, which is right for
 	// a server without peers. With peers it defaults to this server's own raft address.
 	ListenRaft string
 	// Peers are all servers of the group, this one included; empty = this one alone. They count only for the first
 	// start of an empty directory; all servers must be given the same list.
-	Peers []Peer
-	// ConnectionsMax bounds the open gRPC connections; default 1,024.
-	ConnectionsMax int
+	Peers          []Peer
+	ConnectionsMax int // bounds the open gRPC connections; default 1,024
 	// AdminAddress is the host:port of this process's admin address, reported by LogStatus; "" if there is none.
 	AdminAddress string
 	Logger       *slog.Logger // nil = none
 	Clock        clock.Clock  // nil = the system's
-	// SegmentBytes is the size of a log file, 1 MiB to 256 MiB; default 64 MiB.
-	SegmentBytes int
+	SegmentBytes int          // the size of a log file, 1 MiB to 256 MiB; default 64 MiB
 	// HeartbeatTimeout is how long a follower waits for its leader before it starts an election; a leader that does
 	// not reach a majority for half of it stops leading. Default 500 ms with a raft port, 50 ms without.
 	HeartbeatTimeout time.Duration

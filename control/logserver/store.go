@@ -87,8 +87,7 @@ func (s *store) FirstIndex() (uint64, error) { return s.wal.FirstIndex() }
 // LastIndex implements raft.LogStore.
 func (s *store) LastIndex() (uint64, error) { return s.wal.LastIndex() }
 
-// begins is the raft index with which this log begins, or will: behind the
-// checkpoint that a peer sent if it is empty.
+// begins is the raft index with which this log begins, or will: behind the checkpoint that a peer sent if it is empty.
 func (s *store) begins() (uint64, error) {
 	first, err := s.wal.FirstIndex()
 	if err != nil {
@@ -229,9 +228,8 @@ func (s *store) DeleteRange(first, last uint64) error {
 	return nil
 }
 
-// Set implements raft.StableStore. raft panics on an error of this method. After a failure the server is cut off
-// from its peers (onFailure), so no peer can learn of a vote that was not kept: it returns nil, and raft is shut
-// down.
+// Set implements raft.StableStore. raft panics on an error of this method. After a failure the server is cut off from
+// its peers (onFailure), so no peer can learn of a vote that was not kept: it returns nil, and raft is shut down.
 func (s *store) Set(key, value []byte) error {
 	if s.failed() != nil {
 		return nil //nolint:nilerr // see Set: raft must be shut down, not panic

@@ -99,8 +99,7 @@ func newLogReader(s *store, at entry.Point, from uint64) *logReader {
 	return &logReader{store: s, state: at.State(), index: at.Index, next: from}
 }
 
-// read returns the next records, about tailMessageBytes of them, of entries up
-// to raft index limit; it may be empty.
+// read returns the next records, about tailMessageBytes of them, of entries up to raft index limit; it may be empty.
 func (r *logReader) read(limit uint64) (*controlpb.TailBatch, error) {
 	out := &controlpb.TailBatch{FirstTxid: r.next}
 	bytes := 0

@@ -18,12 +18,10 @@ import (
 
 // ServerOptions configures NewServer.
 type ServerOptions struct {
-	// Logger gets panics of handlers, which then end the process; nil = none.
-	Logger *slog.Logger
+	Logger *slog.Logger // gets panics of handlers, which then end the process; nil = none
 	// ConnectionsMax bounds the open connections; a further one is refused with the reason. 0 = connectionsDefault.
 	ConnectionsMax int
-	// Extra options, after the common ones.
-	Extra []grpc.ServerOption
+	Extra          []grpc.ServerOption // after the common ones
 }
 
 // Server is a grpc.Server with the project's settings and a health service. Register services on it, then Serve.
@@ -79,10 +77,9 @@ func (s *Server) SetServing(serving bool) {
 	s.health.SetServingStatus("", state)
 }
 
-// StopWithin stops the server in order: no new calls, running ones may end until ctx does, the rest is cut off:
-// their contexts end, and it waits for their handlers. Streams that live as long as their client (tails, datanode
-// sessions) should be ended by their owner first. It reports fault.Closed with the context's error when calls had
-// to be cut.
+// StopWithin stops the server in order: no new calls, running ones may end until ctx does, the rest is cut off: their
+// contexts end, and it waits for their handlers. Streams that live as long as their client (tails, datanode sessions)
+// should be ended by their owner first. It reports fault.Closed with the context's error when calls had to be cut.
 func (s *Server) StopWithin(ctx context.Context) error {
 	s.health.Shutdown()
 	stopped := make(chan struct{})

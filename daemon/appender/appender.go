@@ -33,10 +33,8 @@ import (
 
 // Options configures an Appender.
 type Options struct {
-	// Namenodes lists host:port of every namenode.
-	Namenodes []string
-	// NodeID and Address are the datanode's, as others know them: a client that
-	// asks the wrong datanode is sent here.
+	Namenodes []string // lists host:port of every namenode
+	// NodeID and Address are the datanode's, as others know them: a client that asks the wrong datanode is sent here.
 	NodeID  string
 	Address string
 	Limits  Limits
@@ -52,8 +50,7 @@ type Appender struct {
 	logger  *slog.Logger
 	clock   clock.Clock
 
-	// life ends the writers; it outlasts stopping, so that files can be sealed.
-	life     context.Context
+	life     context.Context // ends the writers; it outlasts stopping, so that files can be sealed
 	kill     context.CancelFunc
 	stopping chan struct{}
 	running  sync.WaitGroup // the files' goroutines

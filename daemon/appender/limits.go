@@ -16,8 +16,7 @@ import (
 //
 //	128 MiB waiting + ≤ 128 MiB in packets + 1,024 · 256 KiB scratch at worst
 type Limits struct {
-	// FilesMax bounds the files that are open; default 1,024.
-	FilesMax int
+	FilesMax int // bounds the files that are open; default 1,024
 	// QueueBytesMax bounds the payload of all records that wait; default
 	// 128 MiB. A further record is refused with fault.Busy.
 	QueueBytesMax int64
@@ -25,8 +24,7 @@ type Limits struct {
 	// 4 MiB (one record may exceed it) and 4,096.
 	BatchBytesMax   int
 	BatchRecordsMax int
-	// IdleAfter without a record a file is sealed and its lease given up; default 30 s.
-	IdleAfter time.Duration
+	IdleAfter       time.Duration // a file without a record for it is sealed, its lease given up; default 30 s
 }
 
 const (

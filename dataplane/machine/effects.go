@@ -75,8 +75,7 @@ type Packet struct {
 	storedAt   time.Duration
 	stored     bool // the disk is done with it
 
-	// carrier is the adapter's part, which bind gave to the packet once and for all.
-	Carrier any
+	Carrier any // the adapter's part, which bind gave to the packet once and for all
 }
 
 // Payload is the packet's chunk bytes.

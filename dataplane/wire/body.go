@@ -96,11 +96,10 @@ type Ack struct {
 
 // OpenRead asks for a range. The reply is rounded out to checksum blocks.
 type OpenRead struct {
-	_struct     struct{} `codec:",toarray"`
-	BodyVersion uint8
-	ChunkID     []byte
-	// 0: whatever the node has; else a lower replica generation is refused.
-	MinGeneration uint64
+	_struct       struct{} `codec:",toarray"`
+	BodyVersion   uint8
+	ChunkID       []byte
+	MinGeneration uint64 // 0: whatever the node has; else a lower replica generation is refused
 	Offset        int64
 	Length        int64 // -1: to the end of what is visible
 }
@@ -130,8 +129,7 @@ type StatReplica struct {
 	_struct     struct{} `codec:",toarray"`
 	BodyVersion uint8
 	ChunkID     []byte
-	// Also compute one xxh3-64 over the whole replica from its stored sums.
-	WithDigest bool
+	WithDigest  bool // also compute one xxh3-64 over the whole replica from its stored sums
 }
 
 // StatReply answers StatReplica.

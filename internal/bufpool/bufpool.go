@@ -1,12 +1,10 @@
 // Package bufpool provides pooled byte buffers of fixed capacity classes on top of valyala/bytebufferpool.
 //
-// A Buffer has one owner at a time; passing it on moves the ownership. Only pipeline fan-out (disk and downstream
-// use one packet at once) holds counted references: Retain adds one, Release gives one back, and the last Release
-// returns the memory. Under internal/invariants a released buffer is scribbled over, and releasing or using it
-// again panics.
+// A Buffer has one owner at a time; passing it on moves the ownership. Only pipeline fan-out (disk and downstream use
+// one packet at once) holds counted references: Retain adds one, Release gives one back, and the last Release returns
+// the memory. Under internal/invariants a released buffer is scribbled over, and releasing or using it again panics.
 //
-// The package runs no goroutine. It does not bound how much is in use: its
-// users do, by a window, a budget or a count.
+// The package runs no goroutine. It does not bound how much is in use: its users do, by a window, a budget or a count.
 package bufpool
 
 import (

@@ -13,10 +13,8 @@ type (
 		Chunk             chunk.ID
 		Generation        chunk.Generation // above that of every replica
 		MinimumGeneration chunk.Generation // a replica below it missed acknowledged bytes and does not count
-		// Replicas are the holders that count, the receiver among them.
-		Replicas []chunk.Location
-		// Length to cut to; -1: what the holders agree on.
-		Length int64
+		Replicas          []chunk.Location // the holders that count, the receiver among them
+		Length            int64            // to cut to; -1: what the holders agree on
 	}
 	// CopyReplica makes its receiver copy a sealed replica from a source.
 	CopyReplica struct {

@@ -9,8 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// The functions below say what is wrong with a value, in a phrase that a caller
-// puts into its error; "" if nothing is.
+// The functions below say what is wrong with a value, in a phrase that a caller puts into its error; "" if nothing is.
 
 // CheckReplication checks the replication of a file; 0 is for the caller, to whom it may mean a default.
 func CheckReplication[T int | uint32](replication T) string {

@@ -1,10 +1,9 @@
 // Package msgpack writes and reads single msgpack values (msgpack.org, spec.md)
 // for structs that are encoded too often for a codec driven by reflection.
 //
-// github.com/ugorji/go/codec stays the definition of the bytes: a Writer writes what it writes for the same value,
-// and a Reader accepts these forms and no others. What a Reader refuses (a newer writer's additional elements, say)
-// is not wrong for that reason: its caller asks the codec then. Tests of this package and of its callers compare
-// the two.
+// github.com/ugorji/go/codec stays the definition of the bytes: a Writer writes what it writes for the same value, and
+// a Reader accepts these forms and no others. What a Reader refuses (a newer writer's additional elements, say) is not
+// wrong for that reason: its caller asks the codec then. Tests of this package and of its callers compare the two.
 //
 // It owns no state and runs no goroutine. It knows neither frames nor structs.
 package msgpack

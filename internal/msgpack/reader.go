@@ -10,8 +10,7 @@ const listItemsInit = 256
 type Reader struct {
 	rest   []byte
 	failed bool
-	// text is all of what is read, as one string from which strings are cut, or
-	// "": then each string is made by itself.
+	// text is all of what is read, as one string from which strings are cut, or "": then each string is made by itself.
 	text string
 }
 

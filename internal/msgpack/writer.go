@@ -24,8 +24,7 @@ func (w Writer) Uint(value uint64) Writer {
 	return binary.BigEndian.AppendUint64(append(w, codeUint64), value)
 }
 
-// Int writes a number of a signed type. Like the codec it gives large numbers a
-// signed form, even if they are positive.
+// Int writes a number of a signed type. Like the codec it gives large numbers a signed form, even if they are positive.
 func (w Writer) Int(value int64) Writer {
 	switch {
 	case value >= -32 && value <= math.MaxInt8:

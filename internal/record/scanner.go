@@ -11,10 +11,8 @@ import (
 // Record is one record of a file.
 type Record struct {
 	Header
-	// Sum is the frame's checksum.
-	Sum uint64
-	// Payload is valid until the scanner's next call.
-	Payload []byte
+	Sum     uint64 // the frame's checksum
+	Payload []byte // valid until the scanner's next call
 }
 
 // Scanner reads the records of a file in order, skips what failed attempts left behind, and drops the duplicates
@@ -104,9 +102,8 @@ func (s *Scanner) read(limit int64) (Header, error) {
 	return header, Verify(s.frame)
 }
 
-// unlessPast decides what an incomplete frame means: a writer that begins again
-// does so on the raster, so an incomplete frame with bytes after the next raster
-// point may be a remnant; the header alone can't tell, and the bytes beyond do.
+// unlessPast decides what an incomplete frame means: a writer that begins again does so on the raster, so an incomplete
+// frame with bytes after the next raster point may be a remnant; the header alone can't tell, and the bytes beyond do.
 func (s *Scanner) unlessPast(limit int64) error {
 	next := NextStart(s.offset)
 	if limit-next < HeaderBytes {

@@ -33,9 +33,8 @@ type FS interface {
 	SyncDir(path string) error
 	// StatFS tells the space of the file system that holds path.
 	StatFS(path string) (Space, error)
-	// Lock takes an exclusive lock on the file at path, which it creates if needed, without waiting; held
-	// elsewhere: an error that matches syscall.EWOULDBLOCK. The lock ends with Close of the result, or with the
-	// process.
+	// Lock takes an exclusive lock on the file at path, which it creates if needed, without waiting; held elsewhere: an
+	// error that matches syscall.EWOULDBLOCK. The lock ends with Close of the result, or with the process.
 	Lock(path string) (io.Closer, error)
 }
 
@@ -49,8 +48,7 @@ type File interface {
 	Datasync() error
 	// Truncate sets the size in bytes.
 	Truncate(size int64) error
-	// Preallocate reserves blocks for the range without changing the size. A
-	// file system that cannot do it returns nil.
+	// Preallocate reserves blocks for the range without changing the size. A file system that cannot do it returns nil.
 	Preallocate(offset, length int64) error
 	// SyncRange starts write-out of the dirty pages of the range and does not
 	// wait for it. It promises nothing about durability.

@@ -27,8 +27,7 @@ type sessionTarget struct {
 	sizeHint   int64
 	hops       []wire.Hop // at least one
 	least      int        // hops that the chunk cannot do without
-	// judged: a hop that holds up the others fails the session.
-	judged bool
+	judged     bool       // a hop that holds up the others fails the session
 }
 
 // session is one write session with a pipeline. One goroutine sends (its owner), one reads acks (its own); others may
@@ -51,11 +50,10 @@ type session struct {
 		sealedBy []string  // node ids that acked the seal
 		meter    *hopMeter // nil: nothing had to wait for long yet
 		finished bool      // the ack of FlagSeal or FlagClose has come
-		// owedBy is when the ack that is owed must have come; zero: none is owed.
-		owedBy  time.Time
-		err     *sessionError
-		closed  bool // by the owner: the ack goroutine must not touch packets
-		waiters waiters
+		owedBy   time.Time // when the ack that is owed must have come; zero: none is owed
+		err      *sessionError
+		closed   bool // by the owner: the ack goroutine must not touch packets
+		waiters  waiters
 	}
 }
 

@@ -51,10 +51,9 @@ type Stream struct {
 	// earlier one.
 	acked    int64
 	length   int64
-	reported int64 // acknowledged bytes passed to OnAcked; of the ack goroutine while there is a session
-	// backlog holds packets that no session has, in order; they begin at acked.
-	backlog []*Packet
-	session *session
+	reported int64     // acknowledged bytes passed to OnAcked; of the ack goroutine while there is a session
+	backlog  []*Packet // holds packets that no session has, in order; they begin at acked
+	session  *session
 	// lastCheck is the session and what it had sent at the previous KeepAlive.
 	lastCheck struct {
 		session *session

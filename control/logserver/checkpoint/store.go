@@ -16,9 +16,8 @@ import (
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
-// Names of checkpoints inside a log server's directory: 20 digits of the txid
-// and one of the suffixes. A received one is raft's snapshot too: its peer's log
-// no longer held what this server's lacked, so this log begins behind it.
+// Names of checkpoints inside a log server's directory: 20 digits of the txid and one of the suffixes. A received one
+// is raft's snapshot too: its peer's log no longer held what this server's lacked, so this log begins behind it.
 const (
 	Directory       = "checkpoints"
 	uploadedSuffix  = ".checkpoint"
@@ -37,11 +36,10 @@ func Name(txid uint64, received bool) string {
 
 // Store is the checkpoints of one log server's directory. Safe for concurrent use.
 type Store struct {
-	fs     vfs.FS
-	dir    string
-	logger *slog.Logger
-	// changing is held while a file gets its name, is removed, or the log is cut.
-	changing sync.Mutex
+	fs       vfs.FS
+	dir      string
+	logger   *slog.Logger
+	changing sync.Mutex // held while a file gets its name, is removed, or the log is cut
 
 	mu struct {
 		sync.Mutex
@@ -198,10 +196,9 @@ func (c *Store) Publish(w *Writer, received bool, check func(*Head) error) (File
 	return f, nil
 }
 
-// Retire removes the checkpoints before the older of the two newest good ones,
-// after cut has removed the log in front of that one's index. begins returns the raft
-// entry with which the log begins; it is called when no other call publishes or retires
-// a checkpoint, and so cuts the log. Retire does nothing while there are fewer than two.
+// Retire removes the checkpoints before the older of the two newest good ones, after cut has removed the log in front
+// of that one's index. begins returns the raft entry with which the log begins; it is called when no other call
+// publishes or retires a checkpoint, and so cuts the log. Retire does nothing while there are fewer than two.
 func (c *Store) Retire(begins func() (uint64, error), cut func(first uint64, kept File) error) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()

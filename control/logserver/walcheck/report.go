@@ -22,8 +22,7 @@ type Report struct {
 	TornBytes  int64  // of an unfinished last write, which a start cuts off
 	MarkIndex  uint64 // every entry up to here was known to be committed
 	Damage     []Damage
-	// FirstTxid is the first one whose record is in the log; the records before
-	// it were cut off behind a checkpoint.
+	// FirstTxid is the first one whose record is in the log; the records before it were cut off behind a checkpoint.
 	FirstTxid   uint64
 	Checkpoints []checkpoint.File // the oldest first
 
