@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -284,15 +286,21 @@ func TestTheLeaderIsFoundAmongMany(t *testing.T) {
 	require.ErrorIs(t, err, fault.Invalid)
 
 	stop()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	_, err = log.AcquireEpoch(ctx, "nn")
-	require.ErrorIs(t, err, fault.Unavailable)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	for _, says := range []string{"connection refused", "follows 10.9.9.9:7710", "the disk is full",
-		dead.Addr().String(),
-		first, second, third} {
-		require.ErrorContains(t, err, says)
+	says := []string{"connection refused", "follows 10.9.9.9:7710", "the disk is full", dead.Addr().String(), first,
+		second, third}
+	for patience := 500 * time.Millisecond; ; patience *= 2 { // a busy machine answers later
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		_, err = log.AcquireEpoch(ctx, "nn")
+		cancel()
+		require.ErrorIs(t, err, fault.Unavailable)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		lacks := slices.DeleteFunc(slices.Clone(says), func(text string) bool {
+			return strings.Contains(err.Error(), text)
+		})
+		if len(lacks) == 0 {
+			break
+		}
+		require.Less(t, patience, 20*time.Second, "%v lacks %q", err, lacks)
 	}
 	_, err = Dial(Options{})
 	require.ErrorIs(t, err, fault.Invalid)

@@ -102,10 +102,15 @@ func (l *Log) Status(ctx context.Context) []*controlpb.LogStatusResponse {
 }
 
 // leader finds the log server that leads and is ready, asking repeatedly
-// until ctx ends. Errors: fault.Unavailable with what each server answered.
+// until ctx ends. Errors: fault.Unavailable with what each server answered the last time that all were asked: those
+// whom the end of ctx cut short say nothing.
 func (l *Log) leader(ctx context.Context, op string) (server, error) {
+	var told []*controlpb.LogStatusResponse
 	for failures := 1; ; failures++ {
 		statuses := l.Status(ctx)
+		if told == nil || ctx.Err() == nil {
+			told = statuses
+		}
 		for i, status := range statuses {
 			if status.Leader && status.Ready {
 				return l.servers[i], nil
@@ -113,7 +118,7 @@ func (l *Log) leader(ctx context.Context, op string) (server, error) {
 		}
 		if err := clock.Sleep(ctx, l.clock, backoff.Exponential{First: searchPause,
 			Max: searchPauseMax}.After(failures)); err != nil {
-			return server{}, l.noLeader(op, statuses, err)
+			return server{}, l.noLeader(op, told, err)
 		}
 	}
 }

@@ -36,14 +36,18 @@ func contentOf(txid uint64) []byte {
 // upload stores the checkpoint of a txid.
 func upload(t *testing.T, l *editlog.Log, grant editlog.Grant, txid uint64) editlog.Checkpoint {
 	t.Helper()
-	c, err := l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: txid}, func(w io.Writer) error {
-		_, err := w.Write(contentOf(txid))
-		return err
-	})
+	c, err := tryUpload(t, l, grant, txid)
 	require.NoError(t, err)
 	require.Equal(t, txid, c.Txid)
 	require.EqualValues(t, len(contentOf(txid)), c.Bytes)
 	return c
+}
+
+func tryUpload(t *testing.T, l *editlog.Log, grant editlog.Grant, txid uint64) (editlog.Checkpoint, error) {
+	return l.UploadCheckpoint(within(t), editlog.Upload{Grant: grant, Txid: txid}, func(w io.Writer) error {
+		_, err := w.Write(contentOf(txid))
+		return err
+	})
 }
 
 // download gets a checkpoint and compares it.
@@ -63,13 +67,20 @@ func download(t *testing.T, l *editlog.Log, grant editlog.Grant, before uint64) 
 // append puts records behind a grant's last txid and waits for them.
 func appendTo(t *testing.T, l *editlog.Log, grant editlog.Grant, from, to uint64) {
 	t.Helper()
+	require.NoError(t, tryAppend(t, l, grant, from, to))
+}
+
+func tryAppend(t *testing.T, l *editlog.Log, grant editlog.Grant, from, to uint64) error {
+	t.Helper()
 	grant.LastTxid = from - 1
 	w, watch := openAt(t, l, grant)
+	defer w.Close()
 	for next := from; next <= to; next++ {
-		require.NoError(t, w.Append(within(t), next, recordsOf(next, 1)))
+		if err := w.Append(within(t), next, recordsOf(next, 1)); err != nil {
+			return err
+		}
 	}
-	watch.until(t, to)
-	w.Close()
+	return watch.waitFor(to)
 }
 
 // firstTxid asks a server where its log begins.

@@ -122,17 +122,21 @@ func openAt(t *testing.T, l *editlog.Log, grant editlog.Grant) (*editlog.Writer,
 // until waits for a txid to be durable.
 func (w *watch) until(t *testing.T, txid uint64) {
 	t.Helper()
+	require.NoError(t, w.waitFor(txid))
+}
+
+func (w *watch) waitFor(txid uint64) error {
 	deadline := time.After(30 * time.Second)
 	for {
 		select {
 		case last := <-w.durable:
 			if last >= txid {
-				return
+				return nil
 			}
 		case err := <-w.failed:
-			t.Fatalf("the writer failed before txid %d: %v", txid, err)
+			return fmt.Errorf("the writer failed before txid %d: %w", txid, err)
 		case <-deadline:
-			t.Fatalf("txid %d did not become durable in time", txid)
+			return fmt.Errorf("txid %d did not become durable in time", txid)
 		}
 	}
 }

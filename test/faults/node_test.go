@@ -42,11 +42,12 @@ type node struct {
 
 // limits are the datanodes' time limits: short, but longer than what a busy
 // machine takes for a step on a memory disk.
-func limits() dataplane.Limits {
+func (c *cluster) limits() dataplane.Limits {
+	timeout := c.slower * stepTimeout
 	return dataplane.Limits{
-		Loops: 2, StepTimeout: stepTimeout, StepSlack: stepTimeout / 4, DialTimeout: stepTimeout / 2,
+		Loops: 2, StepTimeout: timeout, StepSlack: timeout / 4, DialTimeout: timeout / 2,
 		TickInterval:  stepTimeout / 20,
-		LingerTimeout: stepTimeout / 4, SendTimeout: 2 * stepTimeout, ReceiveTimeout: 2 * stepTimeout,
+		LingerTimeout: timeout / 4, SendTimeout: 2 * timeout, ReceiveTimeout: 2 * timeout,
 	}
 }
 
@@ -82,7 +83,7 @@ func (n *node) start() {
 		}})
 	require.NoError(t, err)
 	server, err := dataplane.Start(dataplane.Options{Listen: "127.0.0.1:0", NodeID: store.Identity().NodeID,
-		Store: store, Logger: logger, Limits: limits()})
+		Store: store, Logger: logger, Limits: n.c.limits()})
 	require.NoError(t, err)
 	n.data.aim(server.Addr())
 	control, err := agent.Start(agent.Options{
