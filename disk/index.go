@@ -58,23 +58,16 @@ func lockFound(op string, id chunk.ID, find func(chunk.ID) *replica) (*replica, 
 		if replica == nil {
 			return nil, notFound(op, id)
 		}
-		if err := replica.volume.outError(op, id); err != nil { // its lock may be held by an operation that hangs
+		if err := replica.lock(op); err != nil {
 			return nil, err
 		}
-		replica.io.Lock()
-		err := replica.volume.outError(op, id)
-		if replica.gone {
-			replica.io.Unlock()
-			if find(id) == nil {
-				return nil, notFound(op, id)
-			}
-			continue // another one took its place
+		if !replica.gone {
+			return replica, nil
 		}
-		if err != nil {
-			replica.io.Unlock()
-			return nil, err
-		}
-		return replica, nil
+		replica.io.Unlock()
+		if find(id) == nil {
+			return nil, notFound(op, id)
+		} // else another one took its place
 	}
 }
 

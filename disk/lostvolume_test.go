@@ -294,6 +294,44 @@ func TestDiskThatHangsIsLostAndHoldsUpNobody(t *testing.T) {
 	<-stuck // also when it got its bytes: they are verified
 }
 
+// Whoever waits for a replica that an operation holds on a disk which hangs goes on when the disk is out of service,
+// not when the operation returns: it may never.
+func TestWhoWaitsForAReplicaOnADiskThatHangsGoesOn(t *testing.T) {
+	l := startLossy(t)
+	fake := l.options.Clock.(*fakeclock.Clock)
+	id := testID(l.on("/b")[0])
+	stuck := make(chan error, 1)
+	release := l.hang(simdisk.OpDatasync, func() {
+		go func() {
+			_, _, err := l.BeginRecovery(id, 2) // holds the replica's lock
+			stuck <- err
+		}()
+	})
+	waiting := map[string]func() error{
+		"delete":     func() error { return l.Delete(id, 1) },
+		"quarantine": func() error { return l.Quarantine(id, 1, "of a test") },
+		"resume":     func() error { _, err := l.Resume(id, 1, 3, 1000); return err },
+		"recover":    func() error { return l.FinishRecovery(id, 2, 1000) },
+	}
+	errs := make(chan error, len(waiting)+1)
+	for _, wait := range waiting {
+		go func() { errs <- wait() }()
+	}
+	go func() {
+		l.Announce(id, 1)
+		errs <- l.index.lookup(id).lock("end of announcement")
+	}()
+	fake.Advance(health.HangAfter)
+	l.monitor.check()
+	for range cap(errs) {
+		require.ErrorIs(t, <-errs, fault.Disk)
+	}
+	release()
+	<-stuck
+	require.Equal(t, l.index.lookup(id).volume.id, l.VolumeOf(id), "also when it is out of service")
+	require.Empty(t, l.VolumeOf(testID(9999)))
+}
+
 func TestErrorsThatADiskMayMakeCanBeSet(t *testing.T) {
 	l := startLossy(t, func(o *Options) { o.VolumeErrorsMax = 1 })
 	defer l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpOpen, Path: probeName, Err: syscall.EIO})()

@@ -67,7 +67,9 @@ func (p *patrol) Verify(id chunk.ID, pace *scrub.Pace) (scrub.Result, error) {
 	if err == nil {
 		p.unreadable.Store(0)
 	} else {
-		replica.io.Lock()
+		if replica.lock(opScrub) != nil {
+			return scrub.Result{}, scrub.ErrStopped
+		}
 		seen, bad, err = p.judgeLocked(replica)
 		replica.io.Unlock()
 	}
@@ -196,8 +198,8 @@ func (p *patrol) stray(name chunkfile.Name) error {
 		if replica = p.index.reserve(name.ID, p.volume); replica == nil {
 			return nil // it has just come
 		}
-	} else {
-		replica.io.Lock()
+	} else if replica.lock(opScrub) != nil {
+		return nil // it is on a disk that is out of service; a start finds out which file counts
 	}
 	defer replica.io.Unlock()
 	if reserved {

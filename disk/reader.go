@@ -93,7 +93,9 @@ func (rs *readers) openFile(replica *replica, v snapshot, minGen chunk.Generatio
 			return &Reader{files: rs.files, replica: replica, file: f, base: v.dataAt()}, nil
 		}
 	}
-	replica.io.Lock() // the name must not change under the open
+	if err := replica.lock(op); err != nil { // the name must not change under the open
+		return nil, err
+	}
 	defer replica.io.Unlock()
 	if replica.gone {
 		return nil, notFound(op, replica.id)

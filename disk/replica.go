@@ -53,6 +53,34 @@ type snapshot struct {
 	place  place
 }
 
+// lock locks io, as long as the volume is in service: who holds the lock may wait for a disk that hangs. Whoever
+// needs a replica for something other than the jobs of its own volume locks it so. Error: fault.Disk, and it is not
+// locked.
+func (r *replica) lock(op string) error {
+	gone := r.volume.health.Gone()
+	if !r.io.TryLock() {
+		locked := make(chan struct{})
+		go func() { // it outlives this call only when the disk hangs
+			r.io.Lock()
+			select {
+			case locked <- struct{}{}:
+			case <-gone:
+				r.io.Unlock()
+			}
+		}()
+		select {
+		case <-locked:
+		case <-gone:
+			return r.volume.outError(op, r.id)
+		}
+	}
+	err := r.volume.outError(op, r.id)
+	if err != nil {
+		r.io.Unlock()
+	}
+	return err
+}
+
 func (r *replica) snapshot() snapshot {
 	r.view.Lock()
 	defer r.view.Unlock()

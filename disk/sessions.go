@@ -148,7 +148,9 @@ func (s *sessions) showLocked(replica *replica, op string, show func() error) er
 	if old == nil {
 		return show()
 	}
-	old.io.Lock()
+	if err := old.lock(op); err != nil {
+		return err
+	}
 	defer old.io.Unlock()
 	if old.gone {
 		return show()

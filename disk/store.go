@@ -382,6 +382,14 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 // Volumes describes the volumes, in the order of Options.Directories. It asks the file systems for their free space.
 func (s *Store) Volumes() []datanode.VolumeState { return s.volumes.describe() }
 
+// VolumeOf is the id of the volume that a replica of a chunk is on, in service or not; "": there is none. No I/O.
+func (s *Store) VolumeOf(id chunk.ID) string {
+	if r := s.index.lookup(id); r != nil {
+		return r.volume.id
+	}
+	return ""
+}
+
 // Identity is who the volumes belong to.
 func (s *Store) Identity() datanode.Identity { return s.membership.identity() }
 

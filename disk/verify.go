@@ -33,7 +33,9 @@ func (c *verifier) verify(id chunk.ID) error {
 		if fault.KindOf(err) != fault.CorruptData {
 			return replica.ioError(seen, op, err)
 		}
-		replica.io.Lock()
+		if err := replica.lock(op); err != nil {
+			return err
+		}
 		now := replica.view.snapshot
 		switch {
 		case replica.gone:

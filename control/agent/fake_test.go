@@ -32,6 +32,14 @@ type fakeStore struct {
 		deleted  []chunk.Replica
 		verified error // what VerifyReplica finds
 	}
+	hangs map[chunk.ID]chan struct{} // replicas on a disk that hangs until it is closed
+}
+
+// touch waits while the disk of a replica hangs.
+func (s *fakeStore) touch(id chunk.ID) {
+	if held := s.hangs[id]; held != nil {
+		<-held
+	}
 }
 
 func newFakeStore(events *Events) *fakeStore {
@@ -73,6 +81,9 @@ func (s *fakeStore) Volumes() []datanode.VolumeState {
 		Replicas: uint64(len(s.Replicas())), Healthy: true}}
 }
 
+// VolumeOf has each chunk on a volume of its own.
+func (s *fakeStore) VolumeOf(id chunk.ID) string { return id.String() }
+
 func (s *fakeStore) Replicas() []chunk.Replica {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,6 +102,7 @@ func (s *fakeStore) put(r chunk.Replica) {
 }
 
 func (s *fakeStore) Announce(id chunk.ID, generation chunk.Generation) {
+	s.touch(id)
 	s.mu.Lock()
 	replica, ok := s.mu.replicas[id]
 	s.mu.Unlock()
@@ -101,13 +113,15 @@ func (s *fakeStore) Announce(id chunk.ID, generation chunk.Generation) {
 	s.events.Removed(chunk.Replica{ID: id, Generation: generation})
 }
 
-func (s *fakeStore) VerifyReplica(chunk.ID) error {
+func (s *fakeStore) VerifyReplica(id chunk.ID) error {
+	s.touch(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.verified
 }
 
 func (s *fakeStore) Delete(id chunk.ID, generation chunk.Generation) error {
+	s.touch(id)
 	s.mu.Lock()
 	replica, ok := s.mu.replicas[id]
 	switch {

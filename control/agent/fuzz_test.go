@@ -43,10 +43,10 @@ func FuzzNamenodeMessage(f *testing.F) {
 		o := Options{Store: store, Events: store.events, Clock: clock.Real{}, Logger: slog.New(slog.DiscardHandler)}
 		agent := &Agent{options: o, first: make(chan struct{})}
 		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // the workers end at once: orders stay in their queues
+		cancel() // the workers end at once: orders stay in their queues, or are thrown away
 		var group sync.WaitGroup
+		defer group.Wait()
 		agent.workers = startWorkers(ctx, &group, o)
-		group.Wait()
 		l := &link{agent: agent, address: "fuzz:1", logger: o.Logger, queue: newChangeQueue(8),
 			outbox: make(chan *controlpb.DatanodeMessage, outboxMax)}
 		r := receiver{session: newSession(l)}
@@ -61,13 +61,11 @@ func FuzzNamenodeMessage(f *testing.F) {
 		require.Equal(t, "cluster-1", identity.ClusterID)
 		require.GreaterOrEqual(t, identity.HighestEpoch, uint64(5))
 		require.GreaterOrEqual(t, identity.HighestTxid, uint64(100))
-		select {
-		case order := <-agent.workers.deletes:
+		if len(agent.workers.deletes.mu.queues) > 0 { // a deletion was queued
 			require.True(t, registered)
 			require.NoError(t, err)
-			require.EqualValues(t, 5, order.epoch)
+			require.EqualValues(t, 5, message.Epoch)
 			require.GreaterOrEqual(t, message.Txid, uint64(100))
-		default:
 		}
 	})
 }

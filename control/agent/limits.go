@@ -11,17 +11,17 @@ const (
 	// 35 bytes * pageReplicas = 140 KiB and one command of the namenode.
 	pageReplicas = 4096
 	outboxMax    = 1024 // answers waiting for the stream. More are dropped: the namenode repeats its orders
-	// deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
+	// Of each volume. deleteOrdersMax: deletion orders waiting; replicasPerOrderMax in each.
 	deleteOrdersMax     = 256
 	replicasPerOrderMax = 16 << 10
 	tellOrdersMax       = 64 // questions what there is of replicasPerOrderMax chunks, waiting
-	// recoverWorkers recoveries and copyWorkers copies run at once, with at
-	// most queue of each waiting; a further order is answered with an error.
+	// recoverWorkers recoveries, of each volume, and copyWorkers copies run at once, with at most queue of each
+	// waiting; a further order is answered with an error.
 	recoverWorkers  = 8
 	recoverQueueMax = 1024
 	copyWorkers     = 2
 	copyQueueMax    = 256
-	verifyQueueMax  = 1024 // replicas wait to be verified; one at a time is
+	verifyQueueMax  = 1024 // replicas of each volume wait to be verified; one at a time is
 )
 
 // Times of an agent.

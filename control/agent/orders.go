@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/whispering-woods/ww/control/controlpb"
@@ -12,25 +14,31 @@ import (
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
-// workers carry out orders away from the streams. Queues are bounded; who puts into a full one answers the namenode
-// instead of waiting.
+// workers carry out orders away from the streams, those about replicas side by side for each volume. Queues are
+// bounded; who puts into a full one answers the namenode instead of waiting.
 type workers struct {
 	options                 Options
-	deletes                 chan deleteOrder
-	tells                   chan []chunk.Replica
-	recover, copies, verify chan orderTask
+	deletes                 *lanes[deleteOrder]
+	tells                   *lanes[[]chunk.Replica]
+	recover, copies, verify *lanes[orderTask]
 	mu                      struct {
 		sync.Mutex
-		// running: orders queued or running. The namenode repeats an order that it has no answer to; the repeat is
-		// not carried out twice.
-		running map[runningOrder]bool
+		// running: orders queued or running, and who gets the answer. A namenode repeats an order that it has no
+		// answer to, and one that has taken over gives it anew; the repeat is not carried out twice.
+		running map[runningOrder]*asked
 	}
 }
 
-// runningOrder tells the orders of one chunk apart by their queue.
+// runningOrder tells the orders of one chunk apart by their lanes.
 type runningOrder struct {
-	queue chan orderTask
+	lanes *lanes[orderTask]
 	key   orderKey
+}
+
+// asked is an order that is being carried out.
+type asked struct {
+	order any
+	by    []*link // each namenode once
 }
 
 // orderKey is the chunk and the generation that an order is about.
@@ -53,85 +61,79 @@ type deleteOrder struct {
 
 // orderTask is an order that is answered, on its way to a worker.
 type orderTask struct {
-	key    orderKey
-	op     string // for the refusal
-	refuse func(error)
-	run    func(context.Context) // answers too; nil: this datanode cannot do that
+	key   orderKey
+	op    string // for the refusal
+	order any    // one that equals it gets the same answer
+	// run carries it out; nil: this datanode cannot do that. refuse is the answer without.
+	run    func(context.Context) *controlpb.DatanodeMessage
+	refuse func(error) *controlpb.DatanodeMessage
 }
 
 func startWorkers(ctx context.Context, group *sync.WaitGroup, o Options) *workers {
-	all := &workers{options: o, deletes: make(chan deleteOrder, deleteOrdersMax),
-		tells: make(chan []chunk.Replica, tellOrdersMax), recover: make(chan orderTask, recoverQueueMax),
-		copies: make(chan orderTask, copyQueueMax), verify: make(chan orderTask, verifyQueueMax)}
-	all.mu.running = make(map[runningOrder]bool)
-	work(ctx, group, 1, all.deletes, all.delete)
-	work(ctx, group, 1, all.tells, all.tell)
-	counts := map[chan orderTask]int{all.recover: recoverWorkers, all.copies: copyWorkers, all.verify: 1}
-	for queue, count := range counts {
-		work(ctx, group, count, queue, func(ctx context.Context, order orderTask) {
-			defer all.release(runningOrder{queue, order.key})
-			order.run(ctx)
+	all := &workers{options: o}
+	all.mu.running = make(map[runningOrder]*asked)
+	all.deletes = newLanes(ctx, group, 1, deleteOrdersMax, all.delete)
+	all.tells = newLanes(ctx, group, 1, tellOrdersMax, all.tell)
+	for _, kind := range []struct {
+		lanes        **lanes[orderTask]
+		count, depth int
+	}{{&all.recover, recoverWorkers, recoverQueueMax}, {&all.copies, copyWorkers, copyQueueMax},
+		{&all.verify, 1, verifyQueueMax}} {
+		var made *lanes[orderTask]
+		made = newLanes(ctx, group, kind.count, kind.depth, func(ctx context.Context, task orderTask) {
+			all.answer(runningOrder{made, task.key}, task.run(ctx))
 		})
+		*kind.lanes = made
 	}
 	return all
 }
 
-// work starts count goroutines that call do with each order until ctx ends.
-func work[T any](ctx context.Context, group *sync.WaitGroup, count int, orders <-chan T, do func(context.Context, T)) {
-	for range count {
-		group.Go(func() {
-			for {
-				select {
-				case order := <-orders:
-					if ctx.Err() != nil { // both were ready
-						return
-					}
-					do(ctx, order)
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
-}
-
-// claim notes that an order is being carried out; false if it is already.
-func (w *workers) claim(order runningOrder) bool {
+// claim notes that an order of a namenode is being carried out; false if it is already. Whoever gives the same order
+// meanwhile is answered too. One that differs is not: it asked something else, and repeats it.
+func (w *workers) claim(running runningOrder, order any, by *link) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	known := w.mu.running[order]
-	w.mu.running[order] = true
-	return !known
+	known := w.mu.running[running]
+	if known == nil {
+		w.mu.running[running] = &asked{order, []*link{by}}
+		return true
+	}
+	if !slices.Contains(known.by, by) && reflect.DeepEqual(known.order, order) {
+		known.by = append(known.by, by)
+	}
+	return false
 }
 
-func (w *workers) release(order runningOrder) {
+// answer ends an order and tells whoever asked.
+func (w *workers) answer(running runningOrder, m *controlpb.DatanodeMessage) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.mu.running, order)
+	ended := w.mu.running[running]
+	delete(w.mu.running, running)
+	w.mu.Unlock()
+	for _, l := range ended.by {
+		l.answer(m)
+	}
 }
 
-// submit queues an order, unless the same one waits or runs already; what cannot be queued is refused at once.
-func (w *workers) submit(queue chan orderTask, order orderTask) {
-	if order.run == nil {
-		order.refuse(fault.New(fault.Version, order.op, "this datanode cannot do that"))
+// submit queues an order for a volume, unless the same one waits or runs already; what cannot be queued is refused at
+// once.
+func (l *link) submit(on *lanes[orderTask], volume string, task orderTask) {
+	workers, running := l.agent.workers, runningOrder{on, task.key}
+	if task.run == nil {
+		l.answer(task.refuse(fault.New(fault.Version, task.op, "this datanode cannot do that")))
 		return
 	}
-	if !w.claim(runningOrder{queue, order.key}) {
-		return
-	}
-	select {
-	case queue <- order:
-	default:
-		w.release(runningOrder{queue, order.key})
-		order.refuse(fault.New(fault.Busy, order.op, "too many such orders wait on this datanode"))
+	if workers.claim(running, task.order, l) && !on.put(volume, task) {
+		workers.answer(running, task.refuse(fault.New(fault.Busy, task.op, "too many such orders wait on this datanode")))
 	}
 }
 
 // onDelete queues a deletion.
 func (r *receiver) onDelete(m *controlpb.DeleteReplicas) error {
 	replicas, err := r.namesFromProto("a deletion", m.Replicas)
-	if err == nil {
-		queueOr(r, r.agent.workers.deletes, deleteOrder{from: r.session, epoch: r.epoch, replicas: replicas})
+	for volume, some := range r.byVolume(replicas) {
+		order := deleteOrder{from: r.session, epoch: r.epoch, replicas: some}
+		r.orDropped(r.agent.workers.deletes.put(volume, order))
 	}
 	return err
 }
@@ -139,10 +141,20 @@ func (r *receiver) onDelete(m *controlpb.DeleteReplicas) error {
 // onTell queues a question.
 func (r *receiver) onTell(m *controlpb.TellReplicas) error {
 	replicas, err := r.namesFromProto("a question", m.Replicas)
-	if err == nil {
-		queueOr(r, r.agent.workers.tells, replicas)
+	for volume, some := range r.byVolume(replicas) {
+		r.orDropped(r.agent.workers.tells.put(volume, some))
 	}
 	return err
+}
+
+// byVolume groups replicas by the volume that they are on; those that are not here have none.
+func (r *receiver) byVolume(replicas []chunk.Replica) map[string][]chunk.Replica {
+	groups := make(map[string][]chunk.Replica)
+	for _, replica := range replicas {
+		volume := r.agent.options.Store.VolumeOf(replica.ID)
+		groups[volume] = append(groups[volume], replica)
+	}
+	return groups
 }
 
 // namesFromProto reads the chunks and generations of an order.
@@ -161,12 +173,9 @@ func (r *receiver) namesFromProto(order string, names []*controlpb.ReplicaReport
 	return replicas, nil
 }
 
-// queueOr queues an order. When the queue is full the order is dropped and a full report asked for, which shows the
-// namenode what is here.
-func queueOr[T any](r *receiver, queue chan T, order T) {
-	select {
-	case queue <- order:
-	default:
+// orDropped asks for a full report, which shows the namenode what is here, if an order was not queued.
+func (r *receiver) orDropped(queued bool) {
+	if !queued {
 		r.logger.Warn("order dropped: too many wait")
 		r.wantReport()
 	}
@@ -219,16 +228,16 @@ func (r *receiver) onRecover(m *controlpb.RecoverChunk) error {
 	}
 	order := datanode.RecoverChunk{Chunk: key.Chunk, Generation: key.Generation,
 		MinimumGeneration: chunk.Generation(m.MinimumGeneration), Replicas: locations, Length: m.Length}
-	task := orderTask{key: key, op: "recover chunk",
-		refuse: func(err error) { r.answerRecover(order, datanode.RecoverResult{}, err) }}
+	task := orderTask{key: key, op: "recover chunk", order: order,
+		refuse: func(err error) *controlpb.DatanodeMessage { return recovered(order, datanode.RecoverResult{}, err) }}
 	if r.agent.options.Recoverer != nil {
-		task.run = func(ctx context.Context) { r.recoverChunk(ctx, order) }
+		task.run = func(ctx context.Context) *controlpb.DatanodeMessage { return r.recoverChunk(ctx, order) }
 	}
-	r.agent.workers.submit(r.agent.workers.recover, task)
+	r.submit(r.agent.workers.recover, r.agent.options.Store.VolumeOf(key.Chunk), task)
 	return nil
 }
 
-func (l *link) recoverChunk(ctx context.Context, order datanode.RecoverChunk) {
+func (l *link) recoverChunk(ctx context.Context, order datanode.RecoverChunk) *controlpb.DatanodeMessage {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
 	result, err := l.agent.options.Recoverer.Recover(ctx, order)
@@ -242,16 +251,16 @@ func (l *link) recoverChunk(ctx context.Context, order datanode.RecoverChunk) {
 	} else {
 		logger.Info("chunk recovered", keyLength, result.Length, keyCount, len(result.NodeIDs))
 	}
-	l.answerRecover(order, result, err)
+	return recovered(order, result, err)
 }
 
-// answerRecover reports a recovery's result; after an error, nothing but it.
-func (l *link) answerRecover(order datanode.RecoverChunk, result datanode.RecoverResult, err error) {
+// recovered is the answer to a recovery; after an error, nothing but it.
+func recovered(order datanode.RecoverChunk, result datanode.RecoverResult, err error) *controlpb.DatanodeMessage {
 	if err != nil {
 		result = datanode.RecoverResult{Error: err.Error()}
 	}
 	result.Chunk, result.Generation = order.Chunk, order.Generation
-	l.answer(recoverResultToProto(result))
+	return recoverResultToProto(result)
 }
 
 func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
@@ -264,15 +273,16 @@ func (r *receiver) onCopy(m *controlpb.CopyReplica) error {
 		return r.protocol("a copy " + err.Error())
 	}
 	order := datanode.CopyReplica{Chunk: key.Chunk, Generation: key.Generation, Length: m.Length, Sources: sources}
-	task := orderTask{key: key, op: "copy replica", refuse: func(err error) { r.answerCopy(order, nil, err) }}
+	task := orderTask{key: key, op: "copy replica", order: key, // from wherever the bytes come
+		refuse: func(err error) *controlpb.DatanodeMessage { return copied(order, nil, err) }}
 	if r.agent.options.Copier != nil {
-		task.run = func(ctx context.Context) { r.copyReplica(ctx, order) }
+		task.run = func(ctx context.Context) *controlpb.DatanodeMessage { return r.copyReplica(ctx, order) }
 	}
-	r.agent.workers.submit(r.agent.workers.copies, task)
+	r.submit(r.agent.workers.copies, "", task) // it chooses its volume itself
 	return nil
 }
 
-func (l *link) copyReplica(ctx context.Context, order datanode.CopyReplica) {
+func (l *link) copyReplica(ctx context.Context, order datanode.CopyReplica) *controlpb.DatanodeMessage {
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
 	badSources, err := l.agent.options.Copier.CopyReplica(ctx, order)
@@ -282,15 +292,16 @@ func (l *link) copyReplica(ctx context.Context, order datanode.CopyReplica) {
 	} else {
 		logger.Info("replica copied", keyLength, order.Length)
 	}
-	l.answerCopy(order, badSources, err)
+	return copied(order, badSources, err)
 }
 
-func (l *link) answerCopy(order datanode.CopyReplica, badSources []string, err error) {
+// copied is the answer to a copy.
+func copied(order datanode.CopyReplica, badSources []string, err error) *controlpb.DatanodeMessage {
 	result := datanode.CopyResult{Chunk: order.Chunk, Generation: order.Generation, BadSources: badSources}
 	if err != nil {
 		result.Error = err.Error()
 	}
-	l.answer(copyResultToProto(result))
+	return copyResultToProto(result)
 }
 
 func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
@@ -299,13 +310,14 @@ func (r *receiver) onVerify(m *controlpb.VerifyReplica) error {
 		return r.protocol("an order to verify names a bad chunk id or generation")
 	}
 	order := datanode.VerifyReplica(key)
-	r.agent.workers.submit(r.agent.workers.verify, orderTask{key: key, op: "verify replica",
-		refuse: func(err error) { r.answerVerify(order, err) },
-		run:    func(context.Context) { r.verifyReplica(order) }})
+	r.submit(r.agent.workers.verify, r.agent.options.Store.VolumeOf(key.Chunk), orderTask{key: key,
+		op: "verify replica", order: order,
+		refuse: func(err error) *controlpb.DatanodeMessage { return verified(order, err) },
+		run:    func(context.Context) *controlpb.DatanodeMessage { return r.verifyReplica(order) }})
 	return nil
 }
 
-func (l *link) verifyReplica(order datanode.VerifyReplica) {
+func (l *link) verifyReplica(order datanode.VerifyReplica) *controlpb.DatanodeMessage {
 	err := l.agent.options.Store.VerifyReplica(order.Chunk)
 	logger := l.logger.With(keyChunk, order.Chunk, keyGeneration, uint64(order.Generation))
 	switch {
@@ -317,14 +329,15 @@ func (l *link) verifyReplica(order datanode.VerifyReplica) {
 	default:
 		logger.Warn("a replica that a client called bad is not good", keyError, err)
 	}
-	l.answerVerify(order, err)
+	return verified(order, err)
 }
 
-func (l *link) answerVerify(order datanode.VerifyReplica, err error) {
+// verified is the answer to a verification.
+func verified(order datanode.VerifyReplica, err error) *controlpb.DatanodeMessage {
 	result := datanode.VerifyResult{Chunk: order.Chunk, Generation: order.Generation}
 	if err != nil {
 		result.Error = err.Error()
 		result.Bad = errors.Is(err, fault.CorruptData) || errors.Is(err, fault.Disk)
 	}
-	l.answer(verifyResultToProto(result))
+	return verifyResultToProto(result)
 }

@@ -184,8 +184,10 @@ type fakeWork struct {
 	recovers []datanode.RecoverChunk
 	copies   []datanode.CopyReplica
 	hold     chan struct{}
-	result   *datanode.RecoverResult // nil: two nodes
-	err      error
+	// holdCopies has copies wait for hold too.
+	holdCopies bool
+	result     *datanode.RecoverResult // nil: two nodes
+	err        error
 }
 
 func (w *fakeWork) Recover(ctx context.Context, r datanode.RecoverChunk) (datanode.RecoverResult, error) {
@@ -207,6 +209,9 @@ func (w *fakeWork) CopyReplica(_ context.Context, r datanode.CopyReplica) ([]str
 	w.mu.Lock()
 	w.copies = append(w.copies, r)
 	w.mu.Unlock()
+	if w.holdCopies {
+		<-w.hold
+	}
 	return []string{"node-9"}, w.err
 }
 
@@ -214,6 +219,12 @@ func (w *fakeWork) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.recovers)
+}
+
+func (w *fakeWork) copied() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.copies)
 }
 
 func TestRecoveryAndCopy(t *testing.T) {
@@ -327,6 +338,98 @@ func TestVerification(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A disk that hangs holds up what concerns its own replicas.
+func TestADiskThatHangsHoldsUpNoOther(t *testing.T) {
+	store := newFakeStore(NewEvents())
+	held := make(chan struct{})
+	store.hangs = map[chunk.ID]chan struct{}{testID(1): held}
+	for n := 1; n <= 4; n++ {
+		store.put(sealed(n))
+	}
+	n := startNamenode(t, "127.0.0.1:0")
+	startAgent(t, store, nil, n.address)
+	t.Cleanup(func() { close(held) }) // before the agent closes
+	s, _ := n.accept()
+	s.welcome(1, 1)
+	s.report()
+	tell := func(r chunk.Replica) *controlpb.NamenodeMessage {
+		return &controlpb.NamenodeMessage{Epoch: 1, Txid: 2, Body: &controlpb.NamenodeMessage_TellReplicas{
+			TellReplicas: &controlpb.TellReplicas{Replicas: []*controlpb.ReplicaReport{replicaToProto(r)}}}}
+	}
+	s.send(deleteMessage(1, 2, sealed(1), sealed(2)))
+	s.send(tell(sealed(1)))
+	s.send(tell(sealed(3)))
+	s.send(verifyMessage(1, 2, sealed(1)))
+	s.send(verifyMessage(1, 2, sealed(4)))
+	deleted, told, verified := false, false, false
+	s.await(func(m *controlpb.DatanodeMessage) bool {
+		for _, r := range m.GetDelta().GetRemoved() {
+			deleted = deleted || idOf(t, r) == testID(2)
+		}
+		for _, r := range m.GetDelta().GetStored() {
+			told = told || idOf(t, r) == testID(3)
+		}
+		verified = verified || m.GetVerifyResult() != nil
+		return deleted && told && verified
+	})
+	require.True(t, store.has(testID(1)))
+}
+
+// A namenode that takes over gives the orders anew that its predecessor gave, and is answered when they end.
+func TestWhoeverGivesAnOrderThatRunsIsAnswered(t *testing.T) {
+	work := &fakeWork{hold: make(chan struct{}), holdCopies: true, err: errors.New("no source is good")}
+	old, young := startNamenode(t, "127.0.0.1:0"), startNamenode(t, "127.0.0.1:0")
+	agent := startAgent(t, newFakeStore(NewEvents()), func(o *Options) { o.Recoverer, o.Copier = work, work },
+		old.address, young.address)
+	first, _ := old.accept()
+	first.welcome(1, 1)
+	first.send(recoverMessage(1, 2))
+	first.send(copyMessage(1, 2))
+	eventually(t, "the orders run", func() bool { return work.count() == 1 && work.copied() == 1 })
+	second, _ := young.accept()
+	second.welcome(2, 3)
+	again := copyMessage(2, 4)
+	again.GetCopyReplica().Sources[0].NodeId = "node-3" // another order of sources is the same copy
+	second.send(again)
+	second.send(recoverMessage(2, 4))
+	eventually(t, "both are known to have asked", func() bool {
+		agent.workers.mu.Lock()
+		defer agent.workers.mu.Unlock()
+		both := 0
+		for _, asked := range agent.workers.mu.running {
+			both += len(asked.by) / 2
+		}
+		return both == 2
+	})
+	close(work.hold)
+	recovered, copied := false, false
+	second.await(func(m *controlpb.DatanodeMessage) bool {
+		recovered = recovered || m.GetRecoverResult().GetError() != ""
+		copied = copied || m.GetCopyResult().GetError() != ""
+		return recovered && copied
+	})
+	require.Equal(t, 1, work.count(), "no order is carried out twice")
+	require.Equal(t, 1, work.copied())
+}
+
+// What holders said that were asked is no answer to whoever asks others too: that nobody has the chunk, for example.
+func TestARecoveryThatDiffersGetsNoAnswerOfAnother(t *testing.T) {
+	l := newLanes[orderTask](t.Context(), nil, 0, 1, nil)
+	workers := &workers{}
+	workers.mu.running = make(map[runningOrder]*asked)
+	one, two := &link{}, &link{}
+	order := datanode.RecoverChunk{Chunk: testID(1), Generation: 4, Replicas: []chunk.Location{{NodeID: "node-1"}}}
+	running := runningOrder{l, orderKey{order.Chunk, order.Generation}}
+	require.True(t, workers.claim(running, order, one))
+	more := order
+	more.Replicas = append(more.Replicas[:1:1], chunk.Location{NodeID: "node-2"})
+	require.False(t, workers.claim(running, more, two))
+	require.Equal(t, []*link{one}, workers.mu.running[running].by)
+	require.False(t, workers.claim(running, order, two))
+	require.False(t, workers.claim(running, order, two))
+	require.Equal(t, []*link{one, two}, workers.mu.running[running].by)
 }
 
 // Closing while a recovery hangs ends it.

@@ -16,6 +16,8 @@ type ChunkStore interface {
 	// ObserveEpoch writes risen values down, durably, and refuses a lower epoch (fault.Fenced).
 	ObserveEpoch(epoch, txid uint64) error
 	Volumes() []datanode.VolumeState
+	// VolumeOf is the id of the volume that a replica is on; "": there is none. It does no I/O.
+	VolumeOf(id chunk.ID) string
 	// Replicas is a snapshot that the caller owns.
 	Replicas() []chunk.Replica
 	// Announce reports to Events what there is of a chunk, in order with its other changes: the replica, or that there
