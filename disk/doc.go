@@ -23,6 +23,7 @@
 //	recovery, verifier           chunk recovery; comparing a replica with its sums
 //	sessions, Writer, worker     who may write a replica, and the queues of its jobs
 //	readers, Reader              reading
+//	restorer                     deleted replicas come back
 //	trash, unpacker, claims      deletion; giving a replica its own file; compaction's view of the index
 //	quarantine                   corrupt replicas
 //	index, volumes, membership   which replicas, which volumes (their health), whose they are

@@ -231,9 +231,13 @@ func (s *scan) dropSurplus(r *replica) error {
 // file to it, durably, so that the next start finds the same. A replica that was never synced goes to the
 // trash; one that lost synced bytes to quarantine. Error: one that concerns more than this replica.
 func (s *scan) recoverReplica(replica *replica) error {
-	const op = "recover replica"
 	replica.io.Lock()
 	defer replica.io.Unlock()
+	return s.recoverLocked(replica)
+}
+
+func (s *scan) recoverLocked(replica *replica) error {
+	const op = "recover replica"
 	file, err := replica.openLocked(op, true)
 	if err != nil {
 		return err

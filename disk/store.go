@@ -24,6 +24,7 @@ type Store struct {
 	membership *membership
 	quarantine *quarantine
 	trash      *trash
+	restorer   *restorer
 	sessions   *sessions
 	recovery   *recovery
 	readers    *readers
@@ -76,7 +77,7 @@ func Open(options Options) (_ *Store, err error) {
 			Logger: v.logger, Clock: options.Clock, Compactor: store.compactor,
 			SegmentBytes: options.PackSegmentBytes, ZeroBytes: options.packZeroBytes,
 			TrashDelay: options.TrashDelay, Random: store.membership.random, OnError: v.noteError,
-			Expire: store.trash.expire})
+			Expire: func(record pack.Found, at time.Time) { store.trash.expire(v, record, at) }})
 	}
 	for _, v := range inService(store.volumes.list) {
 		if err := starting.tolerate(v, store.trash.load(v)); err != nil {
@@ -88,6 +89,7 @@ func Open(options Options) (_ *Store, err error) {
 	if err := start.run(); err != nil {
 		return nil, err
 	}
+	store.trash.sort()
 	for _, v := range inService(store.volumes.list) {
 		v.scrubber = scrub.New(scrub.Options{
 			Volume: &patrol{volume: v, index: store.index, quarantine: store.quarantine},
@@ -108,6 +110,8 @@ func newStore(options Options) *Store {
 	store.sessions = &sessions{env: shared, gate: store.gate, index: store.index, volumes: store.volumes,
 		quarantine: store.quarantine, trash: store.trash, unpacker: unpacker}
 	store.recovery = &recovery{store.sessions}
+	store.restorer = &restorer{env: shared, index: store.index, trash: store.trash, unpacker: unpacker,
+		scan: &scan{env: shared, index: store.index, quarantine: store.quarantine, trash: store.trash}}
 	store.readers = &readers{env: shared, index: store.index, quarantine: store.quarantine, unpacker: unpacker}
 	store.verifier = &verifier{readers: store.readers, quarantine: store.quarantine}
 	store.monitor = &monitor{env: shared, volumes: store.volumes, done: make(chan struct{}),
@@ -377,6 +381,29 @@ func (s *Store) Delete(id chunk.ID, gen chunk.Generation) error {
 		replica.reportLocked(Removed, "")
 	}
 	return nil
+}
+
+// Trash lists deleted replicas that can be restored, at most so many, in the order in which their room becomes free:
+// those behind a number (0: from the start), of one chunk or (zero id) of all. What is newer may go sooner than its
+// time: a record goes with its segment when that is compacted.
+func (s *Store) Trash(of chunk.ID, after uint64, most int) []Trashed {
+	return s.trash.list(of, after, most)
+}
+
+// Restore brings a deleted replica back, durably, and reports it like one that a start finds: its bytes are compared
+// with their sums by whoever reads it. One that was open is recovered. Does file I/O.
+//
+// Errors: fault.NotFound if it is not in the trash; fault.Exists if there is a replica of its chunk;
+// fault.StaleGeneration (a recovery above its generation found nothing here); fault.Invalid (a copy that was never
+// whole); fault.CorruptData; fault.NoSpace; fault.Disk.
+func (s *Store) Restore(id chunk.ID, gen chunk.Generation, number uint64) error {
+	return s.restorer.restore(id, gen, number)
+}
+
+// EmptyTrash gives the room of a deleted replica free now. That of a record is free when its segment is compacted. Not
+// durable: after a power failure it may be in the trash again. Errors: fault.NotFound, fault.Disk.
+func (s *Store) EmptyTrash(id chunk.ID, gen chunk.Generation, number uint64) error {
+	return s.trash.empty(id, gen, number)
 }
 
 // Volumes describes the volumes, in the order of Options.Directories. It asks the file systems for their free space.

@@ -23,17 +23,27 @@ type trash struct {
 
 	mu struct {
 		sync.Mutex
-		items []trashItem // by due time
+		items  []trashItem // by number: in the order in which they are due, but for one that was put back
+		number uint64      // the highest so far
 	}
 }
 
 // trashItem is a file, or a record.
 type trashItem struct {
-	volume  *volume
-	path    string
-	segment *pack.Segment // of the record; path is empty
-	bytes   int64         // of the record
-	due     time.Time
+	volume *volume
+	path   string      // of the file
+	record *pack.Found // path is empty
+	due    time.Time
+	number uint64
+}
+
+// name is what the replica was.
+func (item *trashItem) name() chunkfile.Name {
+	if r := item.record; r != nil {
+		return chunkfile.Name{ID: r.ID, Generation: r.Generation, Sealed: true, Length: r.Length}
+	}
+	parked, _ := chunkfile.ParseParkedName(path.Base(item.path)) // it was made or read so
+	return parked.Name
 }
 
 func newTrash(e *env, x *index) *trash {
@@ -61,9 +71,8 @@ func (t *trash) load(volume *volume) error {
 			at = now
 		}
 		item := trashItem{volume: volume, path: path.Join(directory, entry.Name()), due: at.Add(t.options.TrashDelay)}
-		t.mu.items = append(t.mu.items, item)
+		t.wait(item)
 	}
-	slices.SortFunc(t.mu.items, func(a, b trashItem) int { return a.due.Compare(b.due) })
 	return nil
 }
 
@@ -84,9 +93,6 @@ func (t *trash) takeLocked(replica *replica) error {
 		err = strike(replica.record(seen))
 	case aside:
 		err = volume.fs.Rename(replica.path(), replica.path()+forgottenSuffix)
-		if errors.Is(err, fs.ErrNotExist) { // somebody emptied the quarantine
-			err = nil
-		}
 		if errors.Is(err, fs.ErrNotExist) { // its file was gone, or somebody has emptied the quarantine
 			err = nil
 		}
@@ -108,18 +114,26 @@ func (t *trash) takeLocked(replica *replica) error {
 }
 
 // expire has the room of a record that was removed at a time freed after the delay.
-func (t *trash) expire(g *pack.Segment, bytes int64, at time.Time) {
-	t.wait(trashItem{segment: g, bytes: bytes, due: at.Add(t.options.TrashDelay)})
+func (t *trash) expire(volume *volume, record pack.Found, at time.Time) {
+	t.wait(trashItem{volume: volume, record: &record, due: at.Add(t.options.TrashDelay)})
 }
 
-// wait puts an item at its place.
+// sort puts what a start found in order.
+func (t *trash) sort() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slices.SortFunc(t.mu.items, func(a, b trashItem) int { return a.due.Compare(b.due) })
+	for i := range t.mu.items {
+		t.mu.items[i].number = uint64(i + 1)
+	}
+}
+
+// wait puts an item behind all others. One that was put back may so be late.
 func (t *trash) wait(item trashItem) {
 	t.mu.Lock()
-	at := len(t.mu.items) // nearly always the last to be due
-	for at > 0 && t.mu.items[at-1].due.After(item.due) {
-		at--
-	}
-	t.mu.items = slices.Insert(t.mu.items, at, item)
+	t.mu.number++
+	item.number = t.mu.number
+	t.mu.items = append(t.mu.items, item)
 	t.mu.Unlock()
 	select {
 	case t.wake <- struct{}{}:
@@ -177,15 +191,23 @@ func (t *trash) next(now time.Time) (item trashItem, wait time.Duration, waiting
 	return item, 0, true
 }
 
-// unlink removes one file, or frees the room of a record. What fails is tried again by the next start.
+// unlink discards what is due. What fails is tried again by the next start.
 func (t *trash) unlink(item trashItem) {
-	if item.segment != nil {
-		item.segment.Free(item.bytes)
-		return
-	}
-	err := item.volume.fs.Remove(item.path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		item.volume.noteError(err)
+	if err := item.discard(); err != nil {
 		item.volume.logger.Warn("cannot unlink a deleted replica", "path", item.path, "err", err)
 	}
+}
+
+// discard removes the file, or frees the room of the record.
+func (item *trashItem) discard() error {
+	if r := item.record; r != nil {
+		r.Segment.Free(r.Record)
+		return nil
+	}
+	err := item.volume.fs.Remove(item.path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	item.volume.noteError(err)
+	return err
 }

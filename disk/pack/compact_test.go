@@ -79,7 +79,7 @@ func newSet(t *testing.T, fsys vfs.FS, owner *memoryOwner) *Set {
 			_, err := rand.NewChaCha8([32]byte{1}).Read(b)
 			return err
 		},
-		OnError: func(error) {}, Expire: func(*Segment, int64, time.Time) {},
+		OnError: func(error) {}, Expire: func(Found, time.Time) {},
 	})
 	found, err := set.Load()
 	require.NoError(t, err)

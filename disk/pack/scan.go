@@ -270,7 +270,7 @@ func (s *Set) settle(segment *Segment) (records []Record, err error) {
 		}
 		segment.live += r.bytes()
 		if !at.IsZero() {
-			options.Expire(segment, r.bytes(), at)
+			options.Expire(Found{segment, r}, at)
 		}
 	}
 	s.add(segment)

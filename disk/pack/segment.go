@@ -89,7 +89,7 @@ func (g *Segment) Remove(r Record) error {
 	now := g.set.options.Clock.Now()
 	err := g.strike(r, now, false)
 	if err == nil {
-		g.set.options.Expire(g, r.bytes(), now)
+		g.set.options.Expire(Found{g, r}, now)
 	}
 	return err
 }
@@ -98,7 +98,7 @@ func (g *Segment) Remove(r Record) error {
 func (g *Segment) RemoveDurably(r Record) error {
 	err := g.strike(r, g.set.options.Clock.Now(), true)
 	if err == nil {
-		g.Free(r.bytes())
+		g.Free(r)
 	}
 	return err
 }
@@ -107,7 +107,7 @@ func (g *Segment) RemoveDurably(r Record) error {
 func (g *Segment) replaced(r Record) error {
 	err := g.strike(r, g.set.options.Clock.Now(), false)
 	if err == nil {
-		g.Free(r.bytes())
+		g.Free(r)
 	}
 	return err
 }
@@ -137,9 +137,16 @@ func (g *Segment) strike(record Record, at time.Time, sync bool) error {
 	return nil
 }
 
-// Free notes that so much room of removed records is free, and has the segment unlinked or compacted if that pays now.
-func (g *Segment) Free(bytes int64) {
-	g.set.update(g, func() { g.live -= bytes })
+// Free notes that the room of a removed record is free, and has the segment unlinked or compacted if that pays now.
+func (g *Segment) Free(removed Record) {
+	g.set.update(g, func() { g.live -= removed.bytes() })
+}
+
+// Gone tells whether the segment was unlinked, with what was removed in it.
+func (g *Segment) Gone() bool {
+	g.set.mu.Lock()
+	defer g.set.mu.Unlock()
+	return g.gone
 }
 
 // wasteful reports whether so much of the segment is dead that moving the rest pays; Set.mu is held.

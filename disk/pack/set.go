@@ -31,7 +31,7 @@ type Options struct {
 	// OnError counts an I/O error against the volume.
 	OnError func(error)
 	// Expire has Segment.Free called when the trash delay of a record that was removed at a time is over.
-	Expire func(g *Segment, bytes int64, at time.Time)
+	Expire func(removed Found, at time.Time)
 }
 
 // Set is the segments of one volume, with the packer that appends to the last of them.

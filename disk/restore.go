@@ -1,0 +1,221 @@
+package disk
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/disk/chunkfile"
+	"github.com/whispering-woods/ww/internal/chunk"
+	"github.com/whispering-woods/ww/internal/fault"
+)
+
+// Trashed is a deleted replica that the trash still has.
+type Trashed struct {
+	chunk.Replica        // Open: it is recovered when it is restored; 0: a copy that was never whole
+	VolumeID      string // of its volume
+	Deleted       time.Time
+	Until         time.Time // its room is free then
+	Number        uint64    // its place in the trash, until the store is closed: what goes sooner comes first
+}
+
+// list is Store.Trash.
+func (t *trash) list(of chunk.ID, after uint64, most int) (list []Trashed) {
+	for len(list) < most {
+		items := t.page(after, most-len(list))
+		if len(items) == 0 {
+			break
+		}
+		for _, item := range items {
+			after = item.number
+			if entry, ok := t.describe(item); ok && (of.IsZero() || entry.ID == of) {
+				list = append(list, entry)
+			}
+		}
+	}
+	return list
+}
+
+// page copies the items behind a place.
+func (t *trash) page(after uint64, most int) []trashItem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, _ := t.findLocked(after + 1)
+	return slices.Clone(t.mu.items[at:min(len(t.mu.items), at+most)])
+}
+
+// findLocked finds an item, or where it would be.
+func (t *trash) findLocked(number uint64) (at int, found bool) {
+	return slices.BinarySearchFunc(t.mu.items, number,
+		func(item trashItem, number uint64) int { return cmp.Compare(item.number, number) })
+}
+
+// describe tells what an item is; not ok if it cannot be restored: its volume or its segment is gone, or its record was
+// only moved or unpacked.
+func (t *trash) describe(item trashItem) (Trashed, bool) {
+	name := item.name()
+	entry := Trashed{Replica: chunk.Replica{ID: name.ID, Generation: name.Generation, Length: name.Length},
+		VolumeID: item.volume.id, Deleted: item.due.Add(-t.options.TrashDelay), Until: item.due, Number: item.number}
+	switch {
+	case item.volume.health.Out():
+		return Trashed{}, false
+	case item.record != nil && item.record.Segment.Gone():
+		return Trashed{}, false
+	case name.Sealed:
+		entry.State = chunk.Sealed
+	default:
+		info, err := item.volume.fs.Stat(item.path)
+		if err != nil {
+			return Trashed{}, false
+		}
+		entry.Length = info.Size()
+		if !name.Hidden {
+			entry.State = chunk.Open
+		}
+	}
+	if item.record != nil {
+		live := t.index.lookup(name.ID)
+		if live != nil && live.snapshot().Generation == name.Generation {
+			return Trashed{}, false
+		}
+	}
+	return entry, true
+}
+
+// take takes an item out of the trash's list.
+func (t *trash) take(op string, id chunk.ID, generation chunk.Generation, number uint64) (trashItem, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at, found := t.findLocked(number); found {
+		item := t.mu.items[at]
+		if name := item.name(); name.ID == id && name.Generation == generation {
+			t.mu.items = slices.Delete(t.mu.items, at, at+1)
+			return item, nil
+		}
+	}
+	return trashItem{}, chunkError(fault.NotFound, op, id, "generation %d is not in the trash (any more)", generation)
+}
+
+// empty is Store.EmptyTrash.
+func (t *trash) empty(id chunk.ID, generation chunk.Generation, number uint64) error {
+	const op = "empty trash"
+	item, err := t.take(op, id, generation, number)
+	if err != nil {
+		return err
+	}
+	if err := item.discard(); err != nil {
+		t.wait(item)
+		return diskError(op, item.path, id, err)
+	}
+	return nil
+}
+
+// restorer brings replicas back from the trash. What it takes up is never overwritten: neither a replica that came
+// meanwhile, nor a file that lies where the replica's was.
+type restorer struct {
+	*env
+	index    *index
+	trash    *trash
+	unpacker *unpacker
+	scan     *scan // recovers what was open
+}
+
+// restore is Store.Restore.
+func (s *restorer) restore(id chunk.ID, generation chunk.Generation, number uint64) error {
+	item, err := s.trash.take(opRestore, id, generation, number)
+	if err != nil {
+		return err
+	}
+	err = s.bringBack(item)
+	if err != nil && !errors.Is(err, fault.CorruptData) && item.there() { // else it is in quarantine now
+		s.trash.wait(item)
+	}
+	return err
+}
+
+const opRestore = "restore replica"
+
+// there tells whether the item is still in the trash.
+func (item *trashItem) there() bool {
+	if item.record != nil {
+		return !item.record.Segment.Gone()
+	}
+	_, err := item.volume.fs.Stat(item.path)
+	return err == nil
+}
+
+func (s *restorer) bringBack(item trashItem) error {
+	name := item.name()
+	if name.Hidden {
+		return chunkError(fault.Invalid, opRestore, name.ID, "it is a copy that was never whole")
+	}
+	if err := item.volume.outError(opRestore, name.ID); err != nil {
+		return err
+	}
+	r := &replica{id: name.ID, volume: item.volume}
+	r.io.Lock()
+	defer r.io.Unlock()
+	r.view.Generation, r.view.Length = name.Generation, name.Length
+	if err := s.index.insert(r); err != nil {
+		return err
+	}
+	bring := s.fileLocked
+	if item.record != nil {
+		bring = s.recordLocked
+	}
+	if err := bring(r, item, name); err != nil {
+		if !r.gone && r.view.state != chunk.Corrupt {
+			s.index.loseLocked(r)
+		}
+		return err
+	}
+	r.reportLocked(Stored, "")
+	return nil
+}
+
+// fileLocked moves a file back, durably. *Power fails*: it is at one of the two places. One that was open is recovered
+// as by a start.
+func (s *restorer) fileLocked(r *replica, item trashItem, name chunkfile.Name) error {
+	v := r.volume
+	target := v.path(name.Relative())
+	if _, err := v.fs.Stat(target); err == nil {
+		return chunkError(fault.Exists, opRestore, r.id, "the file %s is there already", target)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return r.ioErrorLocked(opRestore, err)
+	}
+	if err := v.fs.Rename(item.path, target); err != nil {
+		return r.ioErrorLocked(opRestore, err)
+	}
+	if err := errors.Join(v.fs.SyncDir(r.directory()), v.fs.SyncDir(v.path(trashDirectory))); err != nil {
+		return r.ioErrorLocked(opRestore, err)
+	}
+	r.named = true
+	state := chunk.Sealed
+	if !name.Sealed {
+		state = chunk.Recovered
+		if err := s.scan.recoverLocked(r); err != nil {
+			return err
+		}
+		if r.gone || r.view.state == chunk.Corrupt {
+			return chunkError(fault.CorruptData, opRestore, r.id, "nothing of it was ever synced, or it is corrupt")
+		}
+	}
+	r.updateLocked(func(v *snapshot) { v.state = state })
+	return nil
+}
+
+// recordLocked gives a record that was struck a file. The record stays struck: at one generation a file counts before
+// a record, so it does no harm if a power failure brings the record back too.
+func (s *restorer) recordLocked(r *replica, item trashItem, _ chunkfile.Name) error {
+	record := item.record
+	if record.Segment.Gone() {
+		return chunkError(fault.NotFound, opRestore, r.id, "its segment was compacted")
+	}
+	r.updateLocked(func(v *snapshot) {
+		v.state, v.readable, v.layout = chunk.Sealed, true, chunkfile.Layout{ChunkSize: record.ChunkSize}
+		v.Partial, v.place = record.Sum, recordAt(record.Segment, record.Offset)
+	})
+	return s.unpacker.unpackLocked(r)
+}
