@@ -9,7 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// startQuery has a disk worker answer a stat or a recovery step, or the copier a copy, or a goroutine a scrub.
+// startQuery has a disk worker answer a stat or a recovery step, or the copier a copy, or a goroutine what an operator asks.
 func startQuery(conn *connection, query machine.Query) {
 	server := conn.server
 	if query.Copy != nil {
@@ -18,6 +18,10 @@ func startQuery(conn *connection, query machine.Query) {
 	}
 	if query.Scrub != nil {
 		startScrub(conn, query.Scrub)
+		return
+	}
+	if query.Trash != nil {
+		startTrash(conn, query.Trash)
 		return
 	}
 	var id chunk.ID
@@ -134,6 +138,41 @@ func scrubVolumes(server *Server, begin bool) []wire.ScrubVolume {
 		}
 	}
 	return list
+}
+
+// startTrash serves an OpTrash on a goroutine: it may take long, and a disk that hangs shall hold up nothing else.
+func startTrash(conn *connection, order *wire.Trash) {
+	server := conn.server
+	server.goroutines.Go(func() {
+		reply := &wire.TrashReply{BodyVersion: wire.BodyVersion}
+		id, _ := chunk.IDFrom(order.ChunkID)
+		generation := chunk.Generation(order.Generation)
+		var err error
+		switch order.Action {
+		case wire.TrashList:
+			reply.Entries = trashEntries(server.store.Trash(id, order.Number, wire.TrashListMax))
+		case wire.TrashRestore:
+			err = server.store.Restore(id, generation, order.Number)
+		case wire.TrashEmpty:
+			err = server.store.EmptyTrash(id, generation, order.Number)
+		}
+		if order.Action != wire.TrashList {
+			server.logger.Info("an operator asked for the trash", "restore", order.Action == wire.TrashRestore,
+				"chunk", id, "gen", generation, "err", err)
+		}
+		reply.Status = wire.StatusOf(server.node.ID, idText(order.ChunkID), err)
+		conn.answer(wire.OpTrashReply, reply)
+	})
+}
+
+func trashEntries(list []disk.Trashed) []wire.TrashEntry {
+	entries := make([]wire.TrashEntry, 0, len(list))
+	for _, t := range list {
+		entries = append(entries, wire.TrashEntry{ChunkID: t.ID[:], Generation: uint64(t.Generation), Length: t.Length,
+			State: uint8(t.State), VolumeID: t.VolumeID, DeletedNanos: t.Deleted.UnixNano(),
+			UntilNanos: t.Until.UnixNano(), Number: t.Number})
+	}
+	return entries
 }
 
 func idText(b []byte) string {

@@ -52,6 +52,7 @@ func (w *woods) start(datanodes int) *daemon.Daemon {
 	w.t.Helper()
 	c := config.Default().Mini
 	c.Dir, c.Listen, c.Datanodes, c.ChunkSize, c.Reserve = w.directory, "127.0.0.1:0", datanodes, chunkBytes, 0
+	c.TrashDelay = config.Duration(time.Hour)
 	d, err := daemon.StartMini(w.t.Context(), c, nil)
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)

@@ -43,12 +43,13 @@ type Effect struct {
 	Record  *RecordTask // EffectRecord: its buffers go with it
 }
 
-// Query is a request with one answer: of a disk worker, or of a copier.
+// Query is a request with one answer: of a disk worker, a goroutine, or a copier.
 type Query struct {
 	Stat    *wire.StatReplica
 	Recover *wire.RecoverReplica
 	Copy    *wire.CopyRange
 	Scrub   *wire.Scrub
+	Trash   *wire.Trash
 }
 
 // Refusal is the answer to a query that was not carried out.
@@ -60,6 +61,8 @@ func (q *Query) Refusal(status wire.Status) (op wire.Op, body any) {
 		return wire.OpRecovered, &wire.RecoverReply{BodyVersion: wire.BodyVersion, Status: status}
 	case q.Scrub != nil:
 		return wire.OpScrubReply, &wire.ScrubReply{BodyVersion: wire.BodyVersion, Status: status}
+	case q.Trash != nil:
+		return wire.OpTrashReply, &wire.TrashReply{BodyVersion: wire.BodyVersion, Status: status}
 	}
 	return wire.OpCopyReply, &wire.CopyReply{BodyVersion: wire.BodyVersion, Status: status}
 }

@@ -20,6 +20,7 @@ var requests = map[wire.Op]request{
 	wire.OpRecover:   {"recover", query(func(o *wire.RecoverReplica) Query { return Query{Recover: o} })},
 	wire.OpCopy:      {"copy", query(func(o *wire.CopyRange) Query { return Query{Copy: o} })},
 	wire.OpScrub:     {"scrub", query(func(o *wire.Scrub) Query { return Query{Scrub: o} })},
+	wire.OpTrash:     {"trash", query(func(o *wire.Trash) Query { return Query{Trash: o} })},
 
 	wire.OpOpenRecords: {"open records", (*Machine).serveOpenRecords},
 }
@@ -113,7 +114,7 @@ func (m *Machine) serveQuery(payload []byte, body interface{ Validate() error },
 	return nil
 }
 
-// OnQueryDone brings the body that answers a stat, recovery, copy or scrub.
+// OnQueryDone brings the body that answers a query.
 func (m *Machine) OnQueryDone(op wire.Op, body any, now time.Duration) {
 	m.now, m.LastReceived = now, now
 	if m.phase != phaseQuerying {

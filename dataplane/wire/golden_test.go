@@ -77,6 +77,13 @@ func bodies() map[string]struct {
 		"scrub_reply": {OpScrubReply, &ScrubReply{BodyVersion: 1, Volumes: []ScrubVolume{{VolumeID: "volume-a",
 			Passes: 3, Wanted: 4, Percent: 50, Replicas: 1000, Bytes: 1 << 40, Bad: 2}}}},
 		"scrub_refused": {OpScrubReply, &ScrubReply{BodyVersion: 1, Status: status}},
+		"trash_list":    {OpTrash, &Trash{BodyVersion: 1, Action: TrashList, Number: 7}},
+		"trash_restore": {OpTrash, &Trash{BodyVersion: 1, Action: TrashRestore, ChunkID: testID(), Generation: 4,
+			Number: 8}},
+		"trash_reply": {OpTrashReply, &TrashReply{BodyVersion: 1, Entries: []TrashEntry{{ChunkID: testID(),
+			Generation: 4, Length: 1 << 20, State: uint8(chunk.Sealed), VolumeID: "volume-a", DeletedNanos: 1 << 59,
+			UntilNanos: 1 << 60, Number: 8}}}},
+		"trash_refused": {OpTrashReply, &TrashReply{BodyVersion: 1, Status: status}},
 		"record_ack":    {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Offsets: []int64{0, 56, 1 << 40}}},
 		"record_failed": {OpRecordAck, &RecordAck{BodyVersion: 1, Sequence: 9, Status: status,
 			Redirect: Hop{NodeID: "node-b", Address: "10.0.0.2:7720"}}},
@@ -122,6 +129,10 @@ func emptyOf(t testing.TB, body any) any {
 		return new(Scrub)
 	case *ScrubReply:
 		return new(ScrubReply)
+	case *Trash:
+		return new(Trash)
+	case *TrashReply:
+		return new(TrashReply)
 	}
 	t.Fatalf("no empty value for %T", body)
 	return nil

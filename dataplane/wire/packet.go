@@ -62,7 +62,10 @@ const (
 	OpScrub      Op = 19 // client → datanode: body Scrub
 	OpScrubReply Op = 20 // its answer: body ScrubReply
 
-	opLast = OpScrubReply
+	OpTrash      Op = 21 // client → datanode: body Trash
+	OpTrashReply Op = 22 // its answer: body TrashReply
+
+	opLast = OpTrashReply
 )
 
 // Flags of a packet.

@@ -176,3 +176,23 @@ func (c *Client) Scrub(ctx context.Context, at wire.Hop, id chunk.ID, length int
 	}
 	return reply, nil
 }
+
+// Trash asks a datanode about its trash, or has it restore or forget one replica of it.
+func (c *Client) Trash(ctx context.Context, at wire.Hop, request *wire.Trash) (reply wire.TrashReply, err error) {
+	const op = "trash"
+	chunkID := ""
+	if id, err := chunk.IDFrom(request.ChunkID); err == nil {
+		chunkID = id.String()
+	}
+	answer := func(conn *Connection) (reusable bool, err error) {
+		reply = wire.TrashReply{}
+		if err := conn.Expect(wire.OpTrashReply, &reply, time.Now().Add(c.DataTimeout)); err != nil {
+			return false, err
+		}
+		return true, reply.Status.Err(op, at.Address)
+	}
+	if err := c.exchange(ctx, at.Address, c.DialTimeout, wire.OpTrash, request, answer); err != nil {
+		return wire.TrashReply{}, Fault(err, op, at, chunkID)
+	}
+	return reply, nil
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What datanodes deleted is listed, comes back, records of packs too, and goes for good.
+func TestAdminTrash(t *testing.T) {
+	system := startWoods(t, 3)
+	require.Empty(t, system.must("admin", "trash", "list"))
+	deleted := func(sizes ...int) (list []map[string]any) {
+		chunks := 0
+		for _, size := range sizes {
+			system.must("put", localFile(t, bytesOf(1, size)), "/lost")
+			system.must("rm", "/lost")
+			chunks += (size + chunkBytes - 1) / chunkBytes
+		}
+		require.Eventually(t, func() bool {
+			list = objects(t, system.must("admin", "trash", "list", "--json"))
+			return len(list) == 3*chunks
+		}, time.Minute, 50*time.Millisecond)
+		return list
+	}
+	list := deleted(2*chunkBytes+100, 5)
+	for _, entry := range list {
+		require.Equal(t, "sealed", entry["state"])
+		deleted, err := time.Parse(time.RFC3339Nano, entry["deleted"].(string))
+		require.NoError(t, err)
+		until, err := time.Parse(time.RFC3339Nano, entry["until"].(string))
+		require.NoError(t, err)
+		require.Equal(t, time.Hour, until.Sub(deleted))
+	}
+	node, chunk := list[0]["name"].(string), list[0]["chunk"].(string)
+	require.Len(t, objects(t, system.must("admin", "trash", "list", "--json", "--all", chunk)), 3)
+	require.Len(t, objects(t, system.must("admin", "trash", "list", "--json", node)), 4)
+
+	require.Contains(t, system.must("admin", "trash", "restore", node, chunk), "1 replica, ")
+	require.Len(t, objects(t, system.must("admin", "trash", "list", "--json", "--all", chunk)), 2)
+	require.Equal(t, exitNotFound, system.run("", "admin", "trash", "restore", node, chunk).code)
+	require.Contains(t, system.must("admin", "trash", "restore", "--all"), "11 replicas, ")
+	require.Empty(t, system.must("admin", "trash", "list"))
+	for _, entry := range list { // they are served again, until the namenode has them deleted
+		require.Equal(t, exitOK, system.run("", "admin", "scrub", entry["name"].(string)).code)
+	}
+
+	deleted(chunkBytes, 5)
+	require.Contains(t, system.must("admin", "trash", "empty", node), "2 replicas, ")
+	require.Contains(t, system.must("admin", "trash", "empty", "--all"), "4 replicas, ")
+	require.Contains(t, system.must("admin", "trash", "restore", "--all"), "0 replicas, ")
+	for _, wrong := range [][]string{{"restore"}, {"empty"}, {"restore", "--all", node}, {"list", "--all", chunk, chunk}} {
+		require.Equal(t, exitUsage, system.run("", append([]string{"admin", "trash"}, wrong...)...).code, wrong)
+	}
+	require.Equal(t, exitNotFound, system.run("", "admin", "trash", "empty", "nobody").code)
+}
