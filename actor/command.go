@@ -171,6 +171,12 @@ type (
 	}
 	// ClusterStatus describes the cluster. Result: *ClusterStatusResult.
 	ClusterStatus struct{}
+	// Repair tells of the repair, and changes those of its limits that are set, until this State ends. Result:
+	// *RepairResult.
+	Repair struct {
+		Streams, NodeStreams int    // 0: as it is
+		Bandwidth            *int64 // bytes per second, 0 for no bound; nil: as it is
+	}
 	// SafeMode asks for or changes safe mode. Result: *SafeModeResult.
 	SafeMode struct{ Action SafeModeAction }
 )
@@ -308,6 +314,7 @@ func (*Why) request()              {}
 func (*RenewLeases) request()      {}
 func (*ReportBadReplica) request() {}
 func (*ClusterStatus) request()    {}
+func (*Repair) request()           {}
 func (*SafeMode) request()         {}
 func (*Format) request()           {}
 func (*BecomeActive) request()     {}

@@ -2,6 +2,7 @@ package actor
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -36,9 +37,8 @@ type Config struct {
 	RecoverWait time.Duration
 	// ResendAfter is how long a delete order waits for its confirmation before it is sent again. Default 30 s.
 	ResendAfter time.Duration
-	// CopiesPerNode and CopiesTotal bound the repair copies under way. Defaults 4 and 64.
-	CopiesPerNode int
-	CopiesTotal   int
+	// Repair bounds the repair copies; it can be changed later. Defaults: 64 streams, 4 to one node, any bandwidth.
+	Repair RepairLimits
 	// SafeModeShare of the sealed chunks, in thousandths, must have a reported
 	// replica before safe mode ends. Default 999.
 	SafeModeShare int
@@ -49,6 +49,9 @@ type Config struct {
 	TickInterval time.Duration // how often the shell sends a Tick. Default 500 ms.
 	Version      string        // the program's version, for ClusterStatus
 }
+
+// RepairLimits bound the repair copies.
+type RepairLimits = replicas.RepairLimits
 
 // WithDefaults returns c with every zero field set to its default.
 func (c Config) WithDefaults() Config {
@@ -66,8 +69,8 @@ func (c Config) WithDefaults() Config {
 	c.RecoverWait = cmp.Or(c.RecoverWait, 20*time.Second)
 	c.ResendAfter = cmp.Or(c.ResendAfter, 30*time.Second)
 	c.TickInterval = cmp.Or(c.TickInterval, 500*time.Millisecond)
-	c.CopiesPerNode = cmp.Or(c.CopiesPerNode, 4)
-	c.CopiesTotal = cmp.Or(c.CopiesTotal, 64)
+	c.Repair.NodeStreams = cmp.Or(c.Repair.NodeStreams, 4)
+	c.Repair.Streams = cmp.Or(c.Repair.Streams, 64)
 	c.SafeModeShare = cmp.Or(c.SafeModeShare, 999)
 	return c
 }
@@ -91,8 +94,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("grace periods must not be negative")
 	case c.CopyTimeout <= 0 || c.RecoverTimeout <= 0 || c.ResendAfter <= 0 || c.TickInterval <= 0 || c.RecoverWait < 0:
 		return fmt.Errorf("timeouts must be above 0")
-	case c.CopiesPerNode < 1 || c.CopiesTotal < 1:
-		return fmt.Errorf("repair limits must be at least 1")
+	case c.Repair.Check() != "":
+		return errors.New(c.Repair.Check())
 	case c.SafeModeShare < 1 || c.SafeModeShare > 1000:
 		return fmt.Errorf("safe mode share %d is not in 1..1000 thousandths", c.SafeModeShare)
 	case placement.New(c.Placement) == nil:
@@ -109,7 +112,6 @@ func (c Config) Validate() error {
 func (c Config) replicas() replicas.Config {
 	return replicas.Config{StaleAfter: c.StaleAfter, DeadAfter: c.DeadAfter, RepairGrace: c.RepairGrace,
 		DeleteGrace: c.DeleteGrace, RecoverWait: c.RecoverWait, CopyTimeout: c.CopyTimeout, ResendAfter: c.ResendAfter,
-		WriteCopiesMin: c.WriteCopiesMin, CopiesPerNode: c.CopiesPerNode,
-		CopiesTotal: c.CopiesTotal, SafeModeShare: c.SafeModeShare, Placement: placement.New(c.Placement),
-		ReadOrder: placement.NewReadOrder(c.ReadOrder)}
+		WriteCopiesMin: c.WriteCopiesMin, Repair: c.Repair, SafeModeShare: c.SafeModeShare,
+		Placement: placement.New(c.Placement), ReadOrder: placement.NewReadOrder(c.ReadOrder)}
 }

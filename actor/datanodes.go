@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"cmp"
 	"time"
 	"unicode/utf8"
 
@@ -151,6 +152,28 @@ func setDuty(state *State, request *SetDuty) (any, *fault.Error) {
 	}
 	state.effects.Reply.AfterTxid = state.step.Txid
 	return &SetDutyResult{Node: nodes.StatusOf(node)}, nil
+}
+
+// changeRepair changes the limits of the repair, if any is set, and tells of it. Nothing of it is durable.
+func changeRepair(state *State, request *Repair) (any, *fault.Error) {
+	const op = "repair"
+	if !state.step.Active {
+		return nil, notActive(op)
+	}
+	wanted := state.replicas.RepairLimits()
+	wanted.Streams = cmp.Or(request.Streams, wanted.Streams)
+	wanted.NodeStreams = cmp.Or(request.NodeStreams, wanted.NodeStreams)
+	if request.Bandwidth != nil {
+		wanted.Bandwidth = *request.Bandwidth
+	}
+	if wanted != state.replicas.RepairLimits() {
+		if wrong := wanted.Check(); wrong != "" {
+			return nil, fault.New(fault.Invalid, op, "%s", wrong)
+		}
+		state.replicas.LimitRepair(wanted)
+	}
+	state.effects.Reply.AfterTxid = state.step.Txid
+	return &RepairResult{state.replicas.RepairStatus()}, nil
 }
 
 func changeSafeMode(state *State, request *SafeMode) (any, *fault.Error) {

@@ -55,6 +55,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return reportBadReplica(s, request)
 	case *ClusterStatus:
 		return clusterStatus(s)
+	case *Repair:
+		return changeRepair(s, request)
 	case *SafeMode:
 		return changeSafeMode(s, request)
 	case *SetDuty:

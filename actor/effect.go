@@ -166,6 +166,8 @@ type (
 	}
 	// ReportBadReplicaResult answers ReportBadReplica.
 	ReportBadReplicaResult struct{}
+	// RepairResult answers Repair.
+	RepairResult struct{ replicas.RepairStatus }
 	// SetDutyResult answers SetDuty.
 	SetDutyResult struct{ Node NodeStatus }
 	// SafeModeResult answers SafeMode: Reason has the numbers while it is on.

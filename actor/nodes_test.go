@@ -306,7 +306,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"replication": {DefaultReplication: limits.ReplicationMax + 1}, "chunk size": {DefaultChunkSize: 1000},
 		"leases": {LeaseSoftLimit: time.Hour},
 		"nodes":  {StaleAfter: time.Minute}, "grace": {RepairGrace: -1}, "timeout": {CopyTimeout: -1},
-		"copies":    {CopiesTotal: -1},
+		"copies":    {Repair: RepairLimits{Streams: -1}},
 		"safe mode": {SafeModeShare: 1001}, "placement": {Placement: "best"},
 	} {
 		_, err := New(c)

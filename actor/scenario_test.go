@@ -34,9 +34,9 @@ func TestScenarios(t *testing.T) {
 					}
 					switch a.Key {
 					case "copies":
-						config.CopiesTotal = number(a.Vals[0])
+						config.Repair.Streams = number(a.Vals[0])
 					case "copies-per-node":
-						config.CopiesPerNode = number(a.Vals[0])
+						config.Repair.NodeStreams = number(a.Vals[0])
 					case "replication":
 						config.DefaultReplication = uint32(number(a.Vals[0]))
 					case "copies-min":
@@ -275,6 +275,13 @@ func (s *scenario) line(line string) string {
 		return s.effects(s.own(&ClusterStatus{}))
 	case "verdict":
 		return s.verdict()
+	case "repair":
+		request := &Repair{Streams: a.number("streams"), NodeStreams: a.number("node-streams")}
+		if a.keyed["bandwidth"] != "" {
+			bandwidth := int64(a.number("bandwidth"))
+			request.Bandwidth = &bandwidth
+		}
+		return s.effects(s.own(request))
 	case "why":
 		if strings.HasPrefix(a.words[0], "/") {
 			return s.effects(s.own(&Why{Path: a.words[0]}))
@@ -473,6 +480,8 @@ func (s *scenario) result(result any) string {
 					c.Index, s.name(c.Chunk), c.Verdict, c.Wanted, c.Confirmed, c.Unconfirmed, c.Bad)
 			}
 		}
+	case *RepairResult:
+		s.repair(&b, &r.RepairStatus)
 	case *WhyResult:
 		fmt.Fprintf(&b, "examined %d\n", r.Examined)
 		for i := range r.Chunks {
@@ -498,6 +507,21 @@ func (s *scenario) explanation(b *strings.Builder, e *replicas.Explanation) {
 		fmt.Fprintf(b, "    %s %s\n", n.NodeID, n.Text)
 	}
 	fmt.Fprintf(b, "  doing: %s\n  blocked: %s\n", e.Doing, e.Blocked)
+}
+
+// repair writes how far the repair is.
+func (s *scenario) repair(b *strings.Builder, r *replicas.RepairStatus) {
+	fmt.Fprintf(b, "limits %+v, queue %v, leaving %d, away %d, missing %d, running %d, waiting %d, paused %q\n",
+		r.Limits, r.Queue, r.Leaving, r.Away, r.Missing, r.Running, r.Waiting, r.Paused)
+	fmt.Fprintf(b, "arrived %+v, %.2f/s, %.2f bytes/s, left %v\n", r.Arrived, r.ChunksPerSecond,
+		r.BytesPerSecond, r.Left)
+	for _, c := range r.Copies {
+		fmt.Fprintf(b, "  %s to %s for %v\n", s.name(c.Chunk), c.Name, c.For)
+	}
+	for _, w := range r.Reasons {
+		fmt.Fprintf(b, "  %d of %d, such as %s, blocked %v: %s\n", w.Chunks, r.Examined, s.name(w.Example), w.Blocked,
+			w.Text)
+	}
 }
 
 // verdict describes what a script can wait for.

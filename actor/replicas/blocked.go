@@ -13,7 +13,7 @@ func (r *repair) plan(slot namespace.ChunkSlot) (doing, blocked string) {
 	now := r.room.step.Mono
 	if c := r.copies[slot]; c != nil {
 		return fmt.Sprintf("a copy to %s was ordered %s ago and may take %s more", r.room.Nodes.at(c.target).called(),
-			age(now-c.deadline+r.room.config.CopyTimeout), age(c.deadline-now)), ""
+			age(r.age(c)), age(c.deadline-now)), ""
 	}
 	switch l := r.room.locations.level(slot); {
 	case l == levelAway:
@@ -31,9 +31,13 @@ func (r *repair) plan(slot namespace.ChunkSlot) (doing, blocked string) {
 	if blocked = r.refusals(slot); blocked != "" {
 		return "", blocked
 	}
-	if running := len(r.copies); running >= r.room.config.CopiesTotal {
+	if running := len(r.copies); !r.free() {
 		return "", fmt.Sprintf("%d copies are under way, which is the limit; %d chunks wait, those with the fewest "+
 			"replicas first", running, r.few.Len()-running)
+	}
+	if !r.pace.ready(now) {
+		return fmt.Sprintf("as many bytes were begun as the repair may copy in a second (%d); it goes on in %s",
+			r.pace.bound, age(r.pace.paid-now)), ""
 	}
 	return "a copy is ordered next", ""
 }
@@ -110,7 +114,7 @@ func (r *repair) refusal(peer *node, slot namespace.ChunkSlot) (reason string, p
 		return peer.room(), false
 	case r.occupied(peer, slot):
 		return "has another file of it, which must go first", false
-	case r.copiesTo[peer.index] >= r.room.config.CopiesPerNode:
+	case r.copiesTo[peer.index] >= r.limits.NodeStreams:
 		return fmt.Sprintf("has %d copies under way, its limit", r.copiesTo[peer.index]), false
 	}
 	return "", true

@@ -131,33 +131,24 @@ func (t *misplacedTable) check(room *Replicas) error {
 }
 
 func (r *repair) check() error {
-	var located, missing uint64
-	few, surplus, leaving, away := 0, 0, 0, 0
+	var located uint64
+	var levels [len(r.levels)]int
+	few := 0
 	for slot := namespace.ChunkSlot(1); slot < r.room.files.Limit(); slot++ {
 		nodes, level := r.room.locations.of(slot), r.room.locations.level(slot)
 		located += count(len(nodes) > 0)
 		if want := r.levelOf(slot); r.room.step.Active && r.sweep.left == 0 && level != want {
 			return fmt.Errorf("chunk %s on %v has level %d, want %d", r.room.files.Chunk(slot).ID(), nodes, level, want)
 		}
-		switch level {
-		case levelWanted:
-		case levelMissing:
-			missing++
-		case levelSurplus:
-			surplus++
-		case levelAway:
-			away++
-		default:
-			few++
-			leaving += int(count(level == levelLeaving))
-		}
+		levels[level]++
+		few += int(count(!level.sated() && level != levelMissing))
 	}
-	if located != r.room.locations.count() || missing != r.missing || few != r.few.Len() || surplus != r.surplus.Len() {
-		return fmt.Errorf("located %d, missing %d, too few %d, surplus %d; counted %d, %d, %d, %d",
-			r.room.locations.count(), r.missing, r.few.Len(), r.surplus.Len(), located, missing, few, surplus)
+	if located != r.room.locations.count() || few != r.few.Len() || levels[levelSurplus] != r.surplus.Len() {
+		return fmt.Errorf("located %d, too few %d, surplus %d; counted %d, %d, %d",
+			r.room.locations.count(), r.few.Len(), r.surplus.Len(), located, few, levels[levelSurplus])
 	}
-	if leaving != r.leaving || away != r.away {
-		return fmt.Errorf("leaving %d, away %d; counted %d, %d", r.leaving, r.away, leaving, away)
+	if levels[levelWanted] = r.levels[levelWanted]; levels != r.levels {
+		return fmt.Errorf("chunks by level %v, counted %v", r.levels, levels)
 	}
 	copies := make([]int, len(r.copiesTo))
 	for _, c := range r.copies {
@@ -168,9 +159,9 @@ func (r *repair) check() error {
 			return fmt.Errorf("slot %d waits to be copied again, at level %d; %d do", slot, l, len(r.retries))
 		}
 	}
-	if !slices.Equal(copies, r.copiesTo) || len(r.copies) > r.room.config.CopiesTotal || len(r.dirty) > 0 {
-		return fmt.Errorf("copies to each node %v, counted %v; %d copies of %d, %d dirty",
-			r.copiesTo, copies, len(r.copies), r.room.config.CopiesTotal, len(r.dirty))
+	if !slices.Equal(copies, r.copiesTo) || len(r.dirty) > 0 {
+		return fmt.Errorf("copies to each node %v, counted %v; %d dirty", r.copiesTo, copies,
+			len(r.dirty))
 	}
 	return nil
 }

@@ -35,6 +35,14 @@ const (
 	copyRetriesMax     = 65_536
 	copyRetryFirst     = 2 * time.Second
 	copyRetryDoublings = 10
+	// meterSpans of meterSpan are the minute in which the rate of copies is measured; so much unused time counts for
+	// a bound of bytes per second as paceCredit says.
+	meterSpans = 12
+	meterSpan  = 5 * time.Second
+	paceCredit = time.Second
+	// waitsExplained and copyNotesMax bound a RepairStatus; each explanation looks at all datanodes.
+	waitsExplained = 64
+	copyNotesMax   = 64
 	// lapsesForgotten is how long a node must not die to be taken for a steady one again.
 	lapsesForgotten = 30 * time.Minute
 	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.

@@ -18,18 +18,19 @@ type repair struct {
 	dirty   []namespace.ChunkSlot // to be assessed at the end of the step
 	few     btree.Map[uint64, struct{}]
 	surplus btree.Map[namespace.ChunkSlot, struct{}]
-	missing uint64
-	leaving int // of few: enough replicas, but some on nodes that leave
-	away    int // too few replicas are there, the others on nodes in maintenance
+	levels  [int(levelSurplus) + 1]int // chunks by level; those at levelWanted are not counted
 	sweep   sweep
 
 	copies   map[namespace.ChunkSlot]*copyOrder
 	retries  map[namespace.ChunkSlot]copyRetry // of chunks with too few replicas, after copies that failed
 	copiesTo []int                             // by node index
-	ended    int                               // in this step, of the copies that were ordered
-	tickFrom uint64                            // key where the next Tick goes on
-	nextFrom uint64                            // key where the next arrival of a copy goes on
-	trimFrom namespace.ChunkSlot               // where the next look at chunks with too many replicas begins
+	limits   RepairLimits
+	pace     pace
+	arrived  meter
+	ended    int                 // in this step, of the copies that were ordered
+	tickFrom uint64              // key where the next Tick goes on
+	nextFrom uint64              // key where the next arrival of a copy goes on
+	trimFrom namespace.ChunkSlot // where the next look at chunks with too many replicas begins
 }
 
 // sweep assesses all chunks again, a bounded number per step, after a node's liveness changed.
@@ -118,38 +119,30 @@ func (r *repair) setLevel(slot namespace.ChunkSlot, to level) {
 		return
 	}
 	switch old {
-	case levelWanted:
-	case levelMissing:
-		r.missing--
-	case levelAway:
-		r.away--
+	case levelWanted, levelMissing, levelAway:
 	case levelSurplus:
 		r.surplus.Delete(slot)
 	default:
 		r.few.Delete(repairKey(old, slot))
-		r.leaving -= int(count(old == levelLeaving))
 	}
+	r.levels[old]--
+	r.levels[to]++
 	r.room.locations.setLevel(slot, to)
 	if to.sated() {
 		delete(r.retries, slot)
 	}
 	switch to {
-	case levelWanted:
-	case levelMissing:
-		r.missing++
-	case levelAway:
-		r.away++
+	case levelWanted, levelMissing, levelAway:
 	case levelSurplus:
 		r.surplus.Set(slot, struct{}{})
 	default:
 		r.few.Set(repairKey(to, slot), struct{}{})
-		r.leaving += int(count(to == levelLeaving))
 	}
 }
 
 // counts says of how many chunks there are too few replicas, and of how many none.
 func (r *repair) counts() (few, missing uint64) {
-	return uint64(r.few.Len() - r.leaving + r.away), r.missing
+	return uint64(r.few.Len() - r.levels[levelLeaving] + r.levels[levelAway]), uint64(r.levels[levelMissing])
 }
 
 // work says how many copies are under way, how many chunks wait for one, and how many only leave nodes.
@@ -158,7 +151,7 @@ func (r *repair) work() (running, waiting, leaving int) {
 	for slot := range r.copies {
 		waiting -= int(count(!r.room.locations.level(slot).sated() && r.room.locations.level(slot) != levelMissing))
 	}
-	return len(r.copies), waiting, r.leaving
+	return len(r.copies), waiting, r.levels[levelLeaving]
 }
 
 // swept reports whether all chunks were assessed since the last change that concerns all.
@@ -194,6 +187,7 @@ func (r *repair) continueSweep() {
 func (r *repair) located(slot namespace.ChunkSlot, node datanode.Index) {
 	r.markDirty(slot)
 	if c := r.copies[slot]; c != nil && c.target == node {
+		r.arrived.add(r.room.step.Mono, r.room.files.Chunk(slot).Length())
 		r.endCopy(slot)
 		r.ended++
 	}
@@ -284,7 +278,7 @@ func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64
 	examined := 0
 	r.few.Ascend(from, func(key uint64, _ struct{}) bool {
 		slot := namespace.ChunkSlot(key & math.MaxUint32)
-		if len(r.copies) >= r.room.config.CopiesTotal || ordered >= most.ordered {
+		if !r.free() || !r.pace.ready(r.room.step.Mono) || ordered >= most.ordered {
 			return false
 		}
 		if r.copies[slot] != nil {
@@ -334,7 +328,7 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	r.room.Nodes.order(sources)
 	choose := func(avoid func(*node) bool) []datanode.Index {
 		return r.room.Chooser.choose(1, record.Length(), func(n *node) bool {
-			return avoid(n) || r.copiesTo[n.index] >= r.room.config.CopiesPerNode || r.occupied(n, slot)
+			return avoid(n) || r.copiesTo[n.index] >= r.limits.NodeStreams || r.occupied(n, slot)
 		}, r.room.Nodes.racks(sources))
 	}
 	targets := choose(func(n *node) bool { return n.index == retry.target || r.room.Nodes.flapping(n) })
@@ -346,6 +340,7 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	}
 	target := targets[0]
 	r.copiesTo[target]++
+	r.pace.take(r.room.step.Mono, record.Length())
 	r.copies[slot] = &copyOrder{target: target, deadline: r.room.step.Mono + r.room.config.CopyTimeout}
 	id := r.room.Nodes.ID(target)
 	r.room.step.Send(id, &datanode.CopyReplica{Chunk: record.ID(), Generation: record.Generation(),
@@ -354,12 +349,15 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	return true
 }
 
+// free reports whether another copy may be under way.
+func (r *repair) free() bool { return len(r.copies) < r.limits.Streams }
+
 // hurry orders a copy of a chunk that somebody waits for, whether repairs run yet or not.
 func (r *repair) hurry(slot namespace.ChunkSlot) {
 	if c := r.copies[slot]; c != nil && !r.room.Nodes.at(c.target).live() {
 		r.endCopy(slot) // it hangs, perhaps: another one can take it
 	}
-	if r.copies[slot] == nil && len(r.copies) < r.room.config.CopiesTotal {
+	if r.copies[slot] == nil && r.free() {
 		r.maybeCopy(slot)
 	}
 }

@@ -18,7 +18,7 @@ type Config struct {
 	RepairGrace, DeleteGrace, RecoverWait time.Duration
 	CopyTimeout, ResendAfter              time.Duration
 	WriteCopiesMin                        int
-	CopiesPerNode, CopiesTotal            int
+	Repair                                RepairLimits
 	SafeModeShare                         int
 	Placement                             placement.Policy
 	ReadOrder                             placement.ReadOrder
@@ -47,17 +47,19 @@ type Replicas struct {
 
 // New makes an empty Replicas; Observe must follow.
 func New(c Config, s *step.Context) *Replicas {
-	r := &Replicas{config: c, step: s}
-	r.Nodes = Nodes{room: r, list: make([]*node, 1), index: make(map[string]datanode.Index)}
-	r.Reports = Reports{room: r, running: make(map[datanode.Index]*report)}
-	r.OpenChunks, r.Suspects, r.Duties = OpenChunks{r}, Suspects{room: r}, Duties{room: r, byNode: make([]nodeDuty, 1)}
-	r.Chooser, r.SafeMode = Chooser{room: r, policy: c.Placement}, SafeMode{room: r}
-	r.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1),
+	room := &Replicas{config: c, step: s}
+	room.Nodes = Nodes{room: room, list: make([]*node, 1), index: make(map[string]datanode.Index)}
+	room.Reports = Reports{room: room, running: make(map[datanode.Index]*report)}
+	room.OpenChunks, room.Suspects = OpenChunks{room}, Suspects{room: room}
+	room.Duties = Duties{room: room, byNode: make([]nodeDuty, 1)}
+	room.Chooser, room.SafeMode = Chooser{room: room, policy: c.Placement}, SafeMode{room: room}
+	room.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1),
 		unusable: make(map[chunk.ID]int)}
-	r.repair = repair{room: r, copies: make(map[namespace.ChunkSlot]*copyOrder),
+	room.repair = repair{room: room, copies: make(map[namespace.ChunkSlot]*copyOrder),
 		retries: make(map[namespace.ChunkSlot]copyRetry), copiesTo: make([]int, 1)}
-	r.deletion = deletion{room: r, byNode: make([]*nodeOrders, 1)}
-	return r
+	room.LimitRepair(c.Repair)
+	room.deletion = deletion{room: room, byNode: make([]*nodeOrders, 1)}
+	return room
 }
 
 // Observe sets the files whose chunks these replicas are of.

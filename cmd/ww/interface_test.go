@@ -63,6 +63,9 @@ func testJSON(t *testing.T, system *woods, at string) {
 			"fsck: bytes chunks_by_status directories files files_by_status path status"}},
 		{[]string{"why", at + "/f"}, []string{"explained: chunks explained path status"}},
 		{[]string{"admin", "node", "list"}, []string{nodeKeys, nodeKeys, nodeKeys}},
+		{[]string{"admin", "repair"}, []string{"repair: arrived_bytes arrived_chunks away_chunks bandwidth " +
+			"bytes_per_second chunks_per_second copies counting examined_chunks leaving_chunks left_seconds " +
+			"missing_chunks node_streams paused queue reasons running streams waiting"}},
 		{[]string{"admin", "checkpoint"}, []string{"checkpoint: bytes txid"}},
 		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")},
 			[]string{"profile: address bytes file kind node read_with"}},
@@ -203,6 +206,9 @@ func testBadInput(t *testing.T, system *woods, at string) {
 		{[]string{"admin", "profile", "127.0.0.1:1", "heap", "-o", filepath.Join(t.TempDir(), "x")}, exitUnavailable,
 			[]string{"admin_listen"}},
 		{[]string{"admin", "safemode", "maybe"}, exitUsage, []string{"maybe"}},
+		{[]string{"admin", "repair", "set"}, exitUsage, []string{"--streams", "--bandwidth"}},
+		{[]string{"admin", "repair", "set", "--streams", "0"}, exitUsage, []string{"--streams 0"}},
+		{[]string{"admin", "repair", "set", "--bandwidth", "1KiB"}, exitUsage, []string{"--bandwidth", "64KiB"}},
 		{[]string{"--config", "/no/such.yaml", "ls"}, exitUsage, []string{"/no/such.yaml"}},
 		{[]string{"--config", localFile(t, []byte("client: {namenode: x}\n")), "ls"}, exitUsage,
 			[]string{"client.namenodes"}},

@@ -343,6 +343,473 @@ func (x *SafeModeResponse) GetReason() string {
 	return ""
 }
 
+type RepairRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Copies under way, and those to one datanode; 0: as it is.
+	Streams     uint32 `protobuf:"varint,1,opt,name=streams,proto3" json:"streams,omitempty"`
+	NodeStreams uint32 `protobuf:"varint,2,opt,name=node_streams,json=nodeStreams,proto3" json:"node_streams,omitempty"`
+	// Bytes per second, 0 for no bound; not set: as it is.
+	Bandwidth     *int64 `protobuf:"varint,3,opt,name=bandwidth,proto3,oneof" json:"bandwidth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairRequest) Reset() {
+	*x = RepairRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairRequest) ProtoMessage() {}
+
+func (x *RepairRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
+func (*RepairRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RepairRequest) GetStreams() uint32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *RepairRequest) GetNodeStreams() uint32 {
+	if x != nil {
+		return x.NodeStreams
+	}
+	return 0
+}
+
+func (x *RepairRequest) GetBandwidth() int64 {
+	if x != nil && x.Bandwidth != nil {
+		return *x.Bandwidth
+	}
+	return 0
+}
+
+// RepairDanger is how many chunks have so few good replicas.
+type RepairDanger struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replicas      uint32                 `protobuf:"varint,1,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Chunks        uint64                 `protobuf:"varint,2,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairDanger) Reset() {
+	*x = RepairDanger{}
+	mi := &file_controlpb_namenode_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairDanger) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairDanger) ProtoMessage() {}
+
+func (x *RepairDanger) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairDanger.ProtoReflect.Descriptor instead.
+func (*RepairDanger) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RepairDanger) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *RepairDanger) GetChunks() uint64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+type RepairCopy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId       []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Length        int64                  `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
+	NodeId        string                 `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	RunningMs     int64                  `protobuf:"varint,6,opt,name=running_ms,json=runningMs,proto3" json:"running_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairCopy) Reset() {
+	*x = RepairCopy{}
+	mi := &file_controlpb_namenode_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairCopy) ProtoMessage() {}
+
+func (x *RepairCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairCopy.ProtoReflect.Descriptor instead.
+func (*RepairCopy) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RepairCopy) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
+func (x *RepairCopy) GetLength() int64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *RepairCopy) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RepairCopy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RepairCopy) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RepairCopy) GetRunningMs() int64 {
+	if x != nil {
+		return x.RunningMs
+	}
+	return 0
+}
+
+// RepairReason says why chunks wait.
+type RepairReason struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For people.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// Until somebody does something about it.
+	Blocked        bool   `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	Chunks         uint64 `protobuf:"varint,3,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	ExampleChunkId []byte `protobuf:"bytes,4,opt,name=example_chunk_id,json=exampleChunkId,proto3" json:"example_chunk_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RepairReason) Reset() {
+	*x = RepairReason{}
+	mi := &file_controlpb_namenode_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairReason) ProtoMessage() {}
+
+func (x *RepairReason) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairReason.ProtoReflect.Descriptor instead.
+func (*RepairReason) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RepairReason) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RepairReason) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *RepairReason) GetChunks() uint64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+func (x *RepairReason) GetExampleChunkId() []byte {
+	if x != nil {
+		return x.ExampleChunkId
+	}
+	return nil
+}
+
+type RepairResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Streams     uint32                 `protobuf:"varint,1,opt,name=streams,proto3" json:"streams,omitempty"`
+	NodeStreams uint32                 `protobuf:"varint,2,opt,name=node_streams,json=nodeStreams,proto3" json:"node_streams,omitempty"`
+	Bandwidth   int64                  `protobuf:"varint,3,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
+	// The most endangered chunks first; those being copied are among them.
+	Queue []*RepairDanger `protobuf:"bytes,4,rep,name=queue,proto3" json:"queue,omitempty"`
+	// Chunks with enough replicas, some of them on datanodes that leave; chunks
+	// that wait for datanodes in maintenance; chunks without a replica.
+	Leaving  uint64 `protobuf:"varint,5,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	Away     uint64 `protobuf:"varint,6,opt,name=away,proto3" json:"away,omitempty"`
+	Missing  uint64 `protobuf:"varint,7,opt,name=missing,proto3" json:"missing,omitempty"`
+	Running  uint32 `protobuf:"varint,8,opt,name=running,proto3" json:"running,omitempty"`
+	Waiting  uint64 `protobuf:"varint,9,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Counting bool   `protobuf:"varint,10,opt,name=counting,proto3" json:"counting,omitempty"`
+	// Why nothing is copied at all; empty if that is not so.
+	Paused string `protobuf:"bytes,11,opt,name=paused,proto3" json:"paused,omitempty"`
+	// The first of those under way.
+	Copies []*RepairCopy `protobuf:"bytes,12,rep,name=copies,proto3" json:"copies,omitempty"`
+	// Copies that arrived since the namenode became active.
+	ArrivedChunks uint64 `protobuf:"varint,13,opt,name=arrived_chunks,json=arrivedChunks,proto3" json:"arrived_chunks,omitempty"`
+	ArrivedBytes  uint64 `protobuf:"varint,14,opt,name=arrived_bytes,json=arrivedBytes,proto3" json:"arrived_bytes,omitempty"`
+	// In the last minute.
+	ChunksPerSecond float64 `protobuf:"fixed64,15,opt,name=chunks_per_second,json=chunksPerSecond,proto3" json:"chunks_per_second,omitempty"`
+	BytesPerSecond  float64 `protobuf:"fixed64,16,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// How long the rest takes at this rate; 0: not known.
+	LeftMs int64 `protobuf:"varint,17,opt,name=left_ms,json=leftMs,proto3" json:"left_ms,omitempty"`
+	// So many chunks that wait, the first ones, are explained.
+	Examined      uint32          `protobuf:"varint,18,opt,name=examined,proto3" json:"examined,omitempty"`
+	Reasons       []*RepairReason `protobuf:"bytes,19,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairResponse) Reset() {
+	*x = RepairResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairResponse) ProtoMessage() {}
+
+func (x *RepairResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairResponse.ProtoReflect.Descriptor instead.
+func (*RepairResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RepairResponse) GetStreams() uint32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetNodeStreams() uint32 {
+	if x != nil {
+		return x.NodeStreams
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetQueue() []*RepairDanger {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *RepairResponse) GetLeaving() uint64 {
+	if x != nil {
+		return x.Leaving
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetAway() uint64 {
+	if x != nil {
+		return x.Away
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetMissing() uint64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetRunning() uint32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetCounting() bool {
+	if x != nil {
+		return x.Counting
+	}
+	return false
+}
+
+func (x *RepairResponse) GetPaused() string {
+	if x != nil {
+		return x.Paused
+	}
+	return ""
+}
+
+func (x *RepairResponse) GetCopies() []*RepairCopy {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+func (x *RepairResponse) GetArrivedChunks() uint64 {
+	if x != nil {
+		return x.ArrivedChunks
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetArrivedBytes() uint64 {
+	if x != nil {
+		return x.ArrivedBytes
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetChunksPerSecond() float64 {
+	if x != nil {
+		return x.ChunksPerSecond
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetBytesPerSecond() float64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetLeftMs() int64 {
+	if x != nil {
+		return x.LeftMs
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetExamined() uint32 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetReasons() []*RepairReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 type FileInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Last element of the path; empty for the root.
@@ -364,7 +831,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_controlpb_namenode_proto_msgTypes[2]
+	mi := &file_controlpb_namenode_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +843,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[2]
+	mi := &file_controlpb_namenode_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +856,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FileInfo) GetName() string {
@@ -474,7 +941,7 @@ type MkdirRequest struct {
 
 func (x *MkdirRequest) Reset() {
 	*x = MkdirRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[3]
+	mi := &file_controlpb_namenode_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +953,7 @@ func (x *MkdirRequest) String() string {
 func (*MkdirRequest) ProtoMessage() {}
 
 func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[3]
+	mi := &file_controlpb_namenode_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +966,7 @@ func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirRequest.ProtoReflect.Descriptor instead.
 func (*MkdirRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{3}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MkdirRequest) GetHeader() *MutationHeader {
@@ -532,7 +999,7 @@ type MkdirResponse struct {
 
 func (x *MkdirResponse) Reset() {
 	*x = MkdirResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[4]
+	mi := &file_controlpb_namenode_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +1011,7 @@ func (x *MkdirResponse) String() string {
 func (*MkdirResponse) ProtoMessage() {}
 
 func (x *MkdirResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[4]
+	mi := &file_controlpb_namenode_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +1024,7 @@ func (x *MkdirResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirResponse.ProtoReflect.Descriptor instead.
 func (*MkdirResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{4}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MkdirResponse) GetInfo() *FileInfo {
@@ -596,7 +1063,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[5]
+	mi := &file_controlpb_namenode_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +1075,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[5]
+	mi := &file_controlpb_namenode_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +1088,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{5}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CreateRequest) GetHeader() *MutationHeader {
@@ -714,7 +1181,7 @@ type CreateResponse struct {
 
 func (x *CreateResponse) Reset() {
 	*x = CreateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[6]
+	mi := &file_controlpb_namenode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +1193,7 @@ func (x *CreateResponse) String() string {
 func (*CreateResponse) ProtoMessage() {}
 
 func (x *CreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[6]
+	mi := &file_controlpb_namenode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +1206,7 @@ func (x *CreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateResponse.ProtoReflect.Descriptor instead.
 func (*CreateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{6}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateResponse) GetInfo() *FileInfo {
@@ -777,7 +1244,7 @@ type ChunkCommit struct {
 
 func (x *ChunkCommit) Reset() {
 	*x = ChunkCommit{}
-	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	mi := &file_controlpb_namenode_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +1256,7 @@ func (x *ChunkCommit) String() string {
 func (*ChunkCommit) ProtoMessage() {}
 
 func (x *ChunkCommit) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	mi := &file_controlpb_namenode_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +1269,7 @@ func (x *ChunkCommit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkCommit.ProtoReflect.Descriptor instead.
 func (*ChunkCommit) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{7}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ChunkCommit) GetChunkId() []byte {
@@ -853,7 +1320,7 @@ type AddChunksRequest struct {
 
 func (x *AddChunksRequest) Reset() {
 	*x = AddChunksRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	mi := &file_controlpb_namenode_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1332,7 @@ func (x *AddChunksRequest) String() string {
 func (*AddChunksRequest) ProtoMessage() {}
 
 func (x *AddChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	mi := &file_controlpb_namenode_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1345,7 @@ func (x *AddChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddChunksRequest.ProtoReflect.Descriptor instead.
 func (*AddChunksRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{8}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AddChunksRequest) GetHeader() *MutationHeader {
@@ -948,7 +1415,7 @@ type AddChunksResponse struct {
 
 func (x *AddChunksResponse) Reset() {
 	*x = AddChunksResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	mi := &file_controlpb_namenode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1427,7 @@ func (x *AddChunksResponse) String() string {
 func (*AddChunksResponse) ProtoMessage() {}
 
 func (x *AddChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	mi := &file_controlpb_namenode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1440,7 @@ func (x *AddChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddChunksResponse.ProtoReflect.Descriptor instead.
 func (*AddChunksResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{9}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AddChunksResponse) GetChunks() []*LocatedChunk {
@@ -1001,7 +1468,7 @@ type CompleteRequest struct {
 
 func (x *CompleteRequest) Reset() {
 	*x = CompleteRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	mi := &file_controlpb_namenode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1480,7 @@ func (x *CompleteRequest) String() string {
 func (*CompleteRequest) ProtoMessage() {}
 
 func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	mi := &file_controlpb_namenode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1493,7 @@ func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteRequest.ProtoReflect.Descriptor instead.
 func (*CompleteRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{10}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CompleteRequest) GetHeader() *MutationHeader {
@@ -1059,7 +1526,7 @@ type CompleteResponse struct {
 
 func (x *CompleteResponse) Reset() {
 	*x = CompleteResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[11]
+	mi := &file_controlpb_namenode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1538,7 @@ func (x *CompleteResponse) String() string {
 func (*CompleteResponse) ProtoMessage() {}
 
 func (x *CompleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[11]
+	mi := &file_controlpb_namenode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1551,7 @@ func (x *CompleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteResponse.ProtoReflect.Descriptor instead.
 func (*CompleteResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{11}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CompleteResponse) GetInfo() *FileInfo {
@@ -1104,7 +1571,7 @@ type AbandonRequest struct {
 
 func (x *AbandonRequest) Reset() {
 	*x = AbandonRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[12]
+	mi := &file_controlpb_namenode_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1583,7 @@ func (x *AbandonRequest) String() string {
 func (*AbandonRequest) ProtoMessage() {}
 
 func (x *AbandonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[12]
+	mi := &file_controlpb_namenode_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1596,7 @@ func (x *AbandonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRequest.ProtoReflect.Descriptor instead.
 func (*AbandonRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{12}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AbandonRequest) GetHeader() *MutationHeader {
@@ -1154,7 +1621,7 @@ type AbandonResponse struct {
 
 func (x *AbandonResponse) Reset() {
 	*x = AbandonResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[13]
+	mi := &file_controlpb_namenode_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1633,7 @@ func (x *AbandonResponse) String() string {
 func (*AbandonResponse) ProtoMessage() {}
 
 func (x *AbandonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[13]
+	mi := &file_controlpb_namenode_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1646,7 @@ func (x *AbandonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonResponse.ProtoReflect.Descriptor instead.
 func (*AbandonResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{13}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{18}
 }
 
 type AppendRequest struct {
@@ -1196,7 +1663,7 @@ type AppendRequest struct {
 
 func (x *AppendRequest) Reset() {
 	*x = AppendRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[14]
+	mi := &file_controlpb_namenode_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1675,7 @@ func (x *AppendRequest) String() string {
 func (*AppendRequest) ProtoMessage() {}
 
 func (x *AppendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[14]
+	mi := &file_controlpb_namenode_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1688,7 @@ func (x *AppendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRequest.ProtoReflect.Descriptor instead.
 func (*AppendRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{14}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AppendRequest) GetHeader() *MutationHeader {
@@ -1267,7 +1734,7 @@ type AppendResponse struct {
 
 func (x *AppendResponse) Reset() {
 	*x = AppendResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[15]
+	mi := &file_controlpb_namenode_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1746,7 @@ func (x *AppendResponse) String() string {
 func (*AppendResponse) ProtoMessage() {}
 
 func (x *AppendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[15]
+	mi := &file_controlpb_namenode_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1759,7 @@ func (x *AppendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
 func (*AppendResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{15}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AppendResponse) GetInfo() *FileInfo {
@@ -1341,7 +1808,7 @@ type RecoverPipelineRequest struct {
 
 func (x *RecoverPipelineRequest) Reset() {
 	*x = RecoverPipelineRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[16]
+	mi := &file_controlpb_namenode_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1820,7 @@ func (x *RecoverPipelineRequest) String() string {
 func (*RecoverPipelineRequest) ProtoMessage() {}
 
 func (x *RecoverPipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[16]
+	mi := &file_controlpb_namenode_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1833,7 @@ func (x *RecoverPipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPipelineRequest.ProtoReflect.Descriptor instead.
 func (*RecoverPipelineRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{16}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RecoverPipelineRequest) GetHeader() *MutationHeader {
@@ -1425,7 +1892,7 @@ type RecoverPipelineResponse struct {
 
 func (x *RecoverPipelineResponse) Reset() {
 	*x = RecoverPipelineResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[17]
+	mi := &file_controlpb_namenode_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1904,7 @@ func (x *RecoverPipelineResponse) String() string {
 func (*RecoverPipelineResponse) ProtoMessage() {}
 
 func (x *RecoverPipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[17]
+	mi := &file_controlpb_namenode_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1917,7 @@ func (x *RecoverPipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPipelineResponse.ProtoReflect.Descriptor instead.
 func (*RecoverPipelineResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{17}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecoverPipelineResponse) GetGeneration() uint64 {
@@ -1495,7 +1962,7 @@ type UpdatePipelineRequest struct {
 
 func (x *UpdatePipelineRequest) Reset() {
 	*x = UpdatePipelineRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[18]
+	mi := &file_controlpb_namenode_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1974,7 @@ func (x *UpdatePipelineRequest) String() string {
 func (*UpdatePipelineRequest) ProtoMessage() {}
 
 func (x *UpdatePipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[18]
+	mi := &file_controlpb_namenode_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1987,7 @@ func (x *UpdatePipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePipelineRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePipelineRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{18}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UpdatePipelineRequest) GetHeader() *MutationHeader {
@@ -1573,7 +2040,7 @@ type UpdatePipelineResponse struct {
 
 func (x *UpdatePipelineResponse) Reset() {
 	*x = UpdatePipelineResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[19]
+	mi := &file_controlpb_namenode_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +2052,7 @@ func (x *UpdatePipelineResponse) String() string {
 func (*UpdatePipelineResponse) ProtoMessage() {}
 
 func (x *UpdatePipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[19]
+	mi := &file_controlpb_namenode_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +2065,7 @@ func (x *UpdatePipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePipelineResponse.ProtoReflect.Descriptor instead.
 func (*UpdatePipelineResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{19}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{24}
 }
 
 type RenameRequest struct {
@@ -1614,7 +2081,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[20]
+	mi := &file_controlpb_namenode_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +2093,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[20]
+	mi := &file_controlpb_namenode_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +2106,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{20}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RenameRequest) GetHeader() *MutationHeader {
@@ -1678,7 +2145,7 @@ type RenameResponse struct {
 
 func (x *RenameResponse) Reset() {
 	*x = RenameResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[21]
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +2157,7 @@ func (x *RenameResponse) String() string {
 func (*RenameResponse) ProtoMessage() {}
 
 func (x *RenameResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[21]
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +2170,7 @@ func (x *RenameResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameResponse.ProtoReflect.Descriptor instead.
 func (*RenameResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{21}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
 }
 
 type RemoveRequest struct {
@@ -1717,7 +2184,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[22]
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +2196,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[22]
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +2209,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{22}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RemoveRequest) GetHeader() *MutationHeader {
@@ -1777,7 +2244,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[23]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +2256,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[23]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +2269,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{23}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RemoveResponse) GetFiles() uint64 {
@@ -1836,7 +2303,7 @@ type RecoverLeaseRequest struct {
 
 func (x *RecoverLeaseRequest) Reset() {
 	*x = RecoverLeaseRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[24]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2315,7 @@ func (x *RecoverLeaseRequest) String() string {
 func (*RecoverLeaseRequest) ProtoMessage() {}
 
 func (x *RecoverLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[24]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2328,7 @@ func (x *RecoverLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RecoverLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{24}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RecoverLeaseRequest) GetHeader() *MutationHeader {
@@ -1888,7 +2355,7 @@ type RecoverLeaseResponse struct {
 
 func (x *RecoverLeaseResponse) Reset() {
 	*x = RecoverLeaseResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[25]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2367,7 @@ func (x *RecoverLeaseResponse) String() string {
 func (*RecoverLeaseResponse) ProtoMessage() {}
 
 func (x *RecoverLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[25]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2380,7 @@ func (x *RecoverLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RecoverLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{25}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RecoverLeaseResponse) GetClosed() bool {
@@ -1934,7 +2401,7 @@ type SetReplicationRequest struct {
 
 func (x *SetReplicationRequest) Reset() {
 	*x = SetReplicationRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2413,7 @@ func (x *SetReplicationRequest) String() string {
 func (*SetReplicationRequest) ProtoMessage() {}
 
 func (x *SetReplicationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2426,7 @@ func (x *SetReplicationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReplicationRequest.ProtoReflect.Descriptor instead.
 func (*SetReplicationRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SetReplicationRequest) GetHeader() *MutationHeader {
@@ -1992,7 +2459,7 @@ type SetReplicationResponse struct {
 
 func (x *SetReplicationResponse) Reset() {
 	*x = SetReplicationResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2004,7 +2471,7 @@ func (x *SetReplicationResponse) String() string {
 func (*SetReplicationResponse) ProtoMessage() {}
 
 func (x *SetReplicationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2017,7 +2484,7 @@ func (x *SetReplicationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReplicationResponse.ProtoReflect.Descriptor instead.
 func (*SetReplicationResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SetReplicationResponse) GetInfo() *FileInfo {
@@ -2038,7 +2505,7 @@ type TruncateRequest struct {
 
 func (x *TruncateRequest) Reset() {
 	*x = TruncateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2517,7 @@ func (x *TruncateRequest) String() string {
 func (*TruncateRequest) ProtoMessage() {}
 
 func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2530,7 @@ func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateRequest.ProtoReflect.Descriptor instead.
 func (*TruncateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TruncateRequest) GetHeader() *MutationHeader {
@@ -2098,7 +2565,7 @@ type TruncateResponse struct {
 
 func (x *TruncateResponse) Reset() {
 	*x = TruncateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2577,7 @@ func (x *TruncateResponse) String() string {
 func (*TruncateResponse) ProtoMessage() {}
 
 func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2590,7 @@ func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateResponse.ProtoReflect.Descriptor instead.
 func (*TruncateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TruncateResponse) GetInfo() *FileInfo {
@@ -2153,7 +2620,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2632,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2645,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListRequest) GetPath() string {
@@ -2212,7 +2679,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2691,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2704,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListResponse) GetEntries() []*FileInfo {
@@ -2263,7 +2730,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2742,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2755,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatRequest) GetPath() string {
@@ -2310,7 +2777,7 @@ type StatResponse struct {
 
 func (x *StatResponse) Reset() {
 	*x = StatResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2789,7 @@ func (x *StatResponse) String() string {
 func (*StatResponse) ProtoMessage() {}
 
 func (x *StatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2802,7 @@ func (x *StatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResponse.ProtoReflect.Descriptor instead.
 func (*StatResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StatResponse) GetInfo() *FileInfo {
@@ -2373,7 +2840,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2852,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2865,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LocateRequest) GetPath() string {
@@ -2439,7 +2906,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2918,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2931,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LocateResponse) GetInfo() *FileInfo {
@@ -2490,7 +2957,7 @@ type SummaryRequest struct {
 
 func (x *SummaryRequest) Reset() {
 	*x = SummaryRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2969,7 @@ func (x *SummaryRequest) String() string {
 func (*SummaryRequest) ProtoMessage() {}
 
 func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2982,7 @@ func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryRequest.ProtoReflect.Descriptor instead.
 func (*SummaryRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SummaryRequest) GetPath() string {
@@ -2539,7 +3006,7 @@ type SummaryResponse struct {
 
 func (x *SummaryResponse) Reset() {
 	*x = SummaryResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +3018,7 @@ func (x *SummaryResponse) String() string {
 func (*SummaryResponse) ProtoMessage() {}
 
 func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +3031,7 @@ func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryResponse.ProtoReflect.Descriptor instead.
 func (*SummaryResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SummaryResponse) GetFiles() uint64 {
@@ -2614,7 +3081,7 @@ type FsckRequest struct {
 
 func (x *FsckRequest) Reset() {
 	*x = FsckRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +3093,7 @@ func (x *FsckRequest) String() string {
 func (*FsckRequest) ProtoMessage() {}
 
 func (x *FsckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +3106,7 @@ func (x *FsckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsckRequest.ProtoReflect.Descriptor instead.
 func (*FsckRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FsckRequest) GetPath() string {
@@ -2682,7 +3149,7 @@ type ChunkHealth struct {
 
 func (x *ChunkHealth) Reset() {
 	*x = ChunkHealth{}
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +3161,7 @@ func (x *ChunkHealth) String() string {
 func (*ChunkHealth) ProtoMessage() {}
 
 func (x *ChunkHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +3174,7 @@ func (x *ChunkHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkHealth.ProtoReflect.Descriptor instead.
 func (*ChunkHealth) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ChunkHealth) GetChunkId() []byte {
@@ -2794,7 +3261,7 @@ type FileHealth struct {
 
 func (x *FileHealth) Reset() {
 	*x = FileHealth{}
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +3273,7 @@ func (x *FileHealth) String() string {
 func (*FileHealth) ProtoMessage() {}
 
 func (x *FileHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +3286,7 @@ func (x *FileHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileHealth.ProtoReflect.Descriptor instead.
 func (*FileHealth) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FileHealth) GetPath() string {
@@ -2875,7 +3342,7 @@ type FsckResponse struct {
 
 func (x *FsckResponse) Reset() {
 	*x = FsckResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2887,7 +3354,7 @@ func (x *FsckResponse) String() string {
 func (*FsckResponse) ProtoMessage() {}
 
 func (x *FsckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2900,7 +3367,7 @@ func (x *FsckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsckResponse.ProtoReflect.Descriptor instead.
 func (*FsckResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FsckResponse) GetFound() []*FileHealth {
@@ -2972,7 +3439,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3451,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3464,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WhyRequest) GetPath() string {
@@ -3034,7 +3501,7 @@ type ReplicaNote struct {
 
 func (x *ReplicaNote) Reset() {
 	*x = ReplicaNote{}
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3513,7 @@ func (x *ReplicaNote) String() string {
 func (*ReplicaNote) ProtoMessage() {}
 
 func (x *ReplicaNote) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3526,7 @@ func (x *ReplicaNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaNote.ProtoReflect.Descriptor instead.
 func (*ReplicaNote) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ReplicaNote) GetNodeId() string {
@@ -3108,7 +3575,7 @@ type ChunkReason struct {
 
 func (x *ChunkReason) Reset() {
 	*x = ChunkReason{}
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3120,7 +3587,7 @@ func (x *ChunkReason) String() string {
 func (*ChunkReason) ProtoMessage() {}
 
 func (x *ChunkReason) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +3600,7 @@ func (x *ChunkReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkReason.ProtoReflect.Descriptor instead.
 func (*ChunkReason) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ChunkReason) GetHealth() *ChunkHealth {
@@ -3197,7 +3664,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3209,7 +3676,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3222,7 +3689,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WhyResponse) GetChunks() []*ChunkReason {
@@ -3262,7 +3729,7 @@ type RenewLeasesRequest struct {
 
 func (x *RenewLeasesRequest) Reset() {
 	*x = RenewLeasesRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3741,7 @@ func (x *RenewLeasesRequest) String() string {
 func (*RenewLeasesRequest) ProtoMessage() {}
 
 func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3754,7 @@ func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RenewLeasesRequest) GetClientId() []byte {
@@ -3310,7 +3777,7 @@ type RenewLeasesResponse struct {
 
 func (x *RenewLeasesResponse) Reset() {
 	*x = RenewLeasesResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3322,7 +3789,7 @@ func (x *RenewLeasesResponse) String() string {
 func (*RenewLeasesResponse) ProtoMessage() {}
 
 func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3335,7 +3802,7 @@ func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RenewLeasesResponse) GetFileIds() []uint64 {
@@ -3362,7 +3829,7 @@ type GrowableChunk struct {
 
 func (x *GrowableChunk) Reset() {
 	*x = GrowableChunk{}
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3841,7 @@ func (x *GrowableChunk) String() string {
 func (*GrowableChunk) ProtoMessage() {}
 
 func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +3854,7 @@ func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowableChunk.ProtoReflect.Descriptor instead.
 func (*GrowableChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GrowableChunk) GetFileId() uint64 {
@@ -3418,7 +3885,7 @@ type ReportBadReplicaRequest struct {
 
 func (x *ReportBadReplicaRequest) Reset() {
 	*x = ReportBadReplicaRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3430,7 +3897,7 @@ func (x *ReportBadReplicaRequest) String() string {
 func (*ReportBadReplicaRequest) ProtoMessage() {}
 
 func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3443,7 +3910,7 @@ func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaRequest.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ReportBadReplicaRequest) GetChunkId() []byte {
@@ -3489,7 +3956,7 @@ type ReportBadReplicaResponse struct {
 
 func (x *ReportBadReplicaResponse) Reset() {
 	*x = ReportBadReplicaResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3501,7 +3968,7 @@ func (x *ReportBadReplicaResponse) String() string {
 func (*ReportBadReplicaResponse) ProtoMessage() {}
 
 func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3514,7 +3981,7 @@ func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaResponse.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{55}
 }
 
 type SetNodeDutyRequest struct {
@@ -3529,7 +3996,7 @@ type SetNodeDutyRequest struct {
 
 func (x *SetNodeDutyRequest) Reset() {
 	*x = SetNodeDutyRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3541,7 +4008,7 @@ func (x *SetNodeDutyRequest) String() string {
 func (*SetNodeDutyRequest) ProtoMessage() {}
 
 func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3554,7 +4021,7 @@ func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SetNodeDutyRequest) GetNodeId() string {
@@ -3587,7 +4054,7 @@ type SetNodeDutyResponse struct {
 
 func (x *SetNodeDutyResponse) Reset() {
 	*x = SetNodeDutyResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[52]
+	mi := &file_controlpb_namenode_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3599,7 +4066,7 @@ func (x *SetNodeDutyResponse) String() string {
 func (*SetNodeDutyResponse) ProtoMessage() {}
 
 func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[52]
+	mi := &file_controlpb_namenode_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3612,7 +4079,7 @@ func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyResponse.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{52}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SetNodeDutyResponse) GetNode() *NodeStatus {
@@ -3630,7 +4097,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[53]
+	mi := &file_controlpb_namenode_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +4109,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[53]
+	mi := &file_controlpb_namenode_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +4122,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{53}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{58}
 }
 
 type NodeStatus struct {
@@ -3697,7 +4164,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[54]
+	mi := &file_controlpb_namenode_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +4176,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[54]
+	mi := &file_controlpb_namenode_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +4189,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{54}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -3908,7 +4375,7 @@ type LogServerStatus struct {
 
 func (x *LogServerStatus) Reset() {
 	*x = LogServerStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[55]
+	mi := &file_controlpb_namenode_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3920,7 +4387,7 @@ func (x *LogServerStatus) String() string {
 func (*LogServerStatus) ProtoMessage() {}
 
 func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[55]
+	mi := &file_controlpb_namenode_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3933,7 +4400,7 @@ func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
 func (*LogServerStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{55}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *LogServerStatus) GetNodeId() string {
@@ -4014,7 +4481,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[56]
+	mi := &file_controlpb_namenode_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +4493,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[56]
+	mi := &file_controlpb_namenode_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +4506,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{56}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -4243,7 +4710,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[57]
+	mi := &file_controlpb_namenode_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4255,7 +4722,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[57]
+	mi := &file_controlpb_namenode_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4268,7 +4735,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{57}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CheckpointStatus) GetTxid() uint64 {
@@ -4323,7 +4790,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[58]
+	mi := &file_controlpb_namenode_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4335,7 +4802,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[58]
+	mi := &file_controlpb_namenode_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4348,7 +4815,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{58}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
@@ -4373,7 +4840,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[59]
+	mi := &file_controlpb_namenode_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4385,7 +4852,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[59]
+	mi := &file_controlpb_namenode_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4398,7 +4865,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{59}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CheckpointResponse) GetTxid() uint64 {
@@ -4445,7 +4912,51 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x06action\x18\x01 \x01(\x0e2\x1d.ww.control.v1.SafeModeActionR\x06action\":\n" +
 	"\x10SafeModeResponse\x12\x0e\n" +
 	"\x02on\x18\x01 \x01(\bR\x02on\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb0\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"}\n" +
+	"\rRepairRequest\x12\x18\n" +
+	"\astreams\x18\x01 \x01(\rR\astreams\x12!\n" +
+	"\fnode_streams\x18\x02 \x01(\rR\vnodeStreams\x12!\n" +
+	"\tbandwidth\x18\x03 \x01(\x03H\x00R\tbandwidth\x88\x01\x01B\f\n" +
+	"\n" +
+	"_bandwidth\"B\n" +
+	"\fRepairDanger\x12\x1a\n" +
+	"\breplicas\x18\x01 \x01(\rR\breplicas\x12\x16\n" +
+	"\x06chunks\x18\x02 \x01(\x04R\x06chunks\"\xa5\x01\n" +
+	"\n" +
+	"RepairCopy\x12\x19\n" +
+	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x16\n" +
+	"\x06length\x18\x02 \x01(\x03R\x06length\x12\x17\n" +
+	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"running_ms\x18\x06 \x01(\x03R\trunningMs\"~\n" +
+	"\fRepairReason\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x18\n" +
+	"\ablocked\x18\x02 \x01(\bR\ablocked\x12\x16\n" +
+	"\x06chunks\x18\x03 \x01(\x04R\x06chunks\x12(\n" +
+	"\x10example_chunk_id\x18\x04 \x01(\fR\x0eexampleChunkId\"\x8f\x05\n" +
+	"\x0eRepairResponse\x12\x18\n" +
+	"\astreams\x18\x01 \x01(\rR\astreams\x12!\n" +
+	"\fnode_streams\x18\x02 \x01(\rR\vnodeStreams\x12\x1c\n" +
+	"\tbandwidth\x18\x03 \x01(\x03R\tbandwidth\x121\n" +
+	"\x05queue\x18\x04 \x03(\v2\x1b.ww.control.v1.RepairDangerR\x05queue\x12\x18\n" +
+	"\aleaving\x18\x05 \x01(\x04R\aleaving\x12\x12\n" +
+	"\x04away\x18\x06 \x01(\x04R\x04away\x12\x18\n" +
+	"\amissing\x18\a \x01(\x04R\amissing\x12\x18\n" +
+	"\arunning\x18\b \x01(\rR\arunning\x12\x18\n" +
+	"\awaiting\x18\t \x01(\x04R\awaiting\x12\x1a\n" +
+	"\bcounting\x18\n" +
+	" \x01(\bR\bcounting\x12\x16\n" +
+	"\x06paused\x18\v \x01(\tR\x06paused\x121\n" +
+	"\x06copies\x18\f \x03(\v2\x19.ww.control.v1.RepairCopyR\x06copies\x12%\n" +
+	"\x0earrived_chunks\x18\r \x01(\x04R\rarrivedChunks\x12#\n" +
+	"\rarrived_bytes\x18\x0e \x01(\x04R\farrivedBytes\x12*\n" +
+	"\x11chunks_per_second\x18\x0f \x01(\x01R\x0fchunksPerSecond\x12(\n" +
+	"\x10bytes_per_second\x18\x10 \x01(\x01R\x0ebytesPerSecond\x12\x17\n" +
+	"\aleft_ms\x18\x11 \x01(\x03R\x06leftMs\x12\x1a\n" +
+	"\bexamined\x18\x12 \x01(\rR\bexamined\x125\n" +
+	"\areasons\x18\x13 \x03(\v2\x1b.ww.control.v1.RepairReasonR\areasons\"\xb0\x02\n" +
 	"\bFileInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x1c\n" +
@@ -4805,7 +5316,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
 	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x042\xb6\x0f\n" +
+	"\x0fNODE_STATE_DEAD\x10\x042\xfd\x0f\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -4829,7 +5340,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\vRenewLeases\x12!.ww.control.v1.RenewLeasesRequest\x1a\".ww.control.v1.RenewLeasesResponse\x12c\n" +
 	"\x10ReportBadReplica\x12&.ww.control.v1.ReportBadReplicaRequest\x1a'.ww.control.v1.ReportBadReplicaResponse\x12Z\n" +
 	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponse\x12K\n" +
-	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponse\x12T\n" +
+	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponse\x12E\n" +
+	"\x06Repair\x12\x1c.ww.control.v1.RepairRequest\x1a\x1d.ww.control.v1.RepairResponse\x12T\n" +
 	"\vSetNodeDuty\x12!.ww.control.v1.SetNodeDutyRequest\x1a\".ww.control.v1.SetNodeDutyResponse\x12Q\n" +
 	"\n" +
 	"Checkpoint\x12 .ww.control.v1.CheckpointRequest\x1a!.ww.control.v1.CheckpointResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
@@ -4847,7 +5359,7 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
 	(Health)(0),                      // 1: ww.control.v1.Health
@@ -4855,175 +5367,185 @@ var file_controlpb_namenode_proto_goTypes = []any{
 	(NodeState)(0),                   // 3: ww.control.v1.NodeState
 	(*SafeModeRequest)(nil),          // 4: ww.control.v1.SafeModeRequest
 	(*SafeModeResponse)(nil),         // 5: ww.control.v1.SafeModeResponse
-	(*FileInfo)(nil),                 // 6: ww.control.v1.FileInfo
-	(*MkdirRequest)(nil),             // 7: ww.control.v1.MkdirRequest
-	(*MkdirResponse)(nil),            // 8: ww.control.v1.MkdirResponse
-	(*CreateRequest)(nil),            // 9: ww.control.v1.CreateRequest
-	(*CreateResponse)(nil),           // 10: ww.control.v1.CreateResponse
-	(*ChunkCommit)(nil),              // 11: ww.control.v1.ChunkCommit
-	(*AddChunksRequest)(nil),         // 12: ww.control.v1.AddChunksRequest
-	(*AddChunksResponse)(nil),        // 13: ww.control.v1.AddChunksResponse
-	(*CompleteRequest)(nil),          // 14: ww.control.v1.CompleteRequest
-	(*CompleteResponse)(nil),         // 15: ww.control.v1.CompleteResponse
-	(*AbandonRequest)(nil),           // 16: ww.control.v1.AbandonRequest
-	(*AbandonResponse)(nil),          // 17: ww.control.v1.AbandonResponse
-	(*AppendRequest)(nil),            // 18: ww.control.v1.AppendRequest
-	(*AppendResponse)(nil),           // 19: ww.control.v1.AppendResponse
-	(*RecoverPipelineRequest)(nil),   // 20: ww.control.v1.RecoverPipelineRequest
-	(*RecoverPipelineResponse)(nil),  // 21: ww.control.v1.RecoverPipelineResponse
-	(*UpdatePipelineRequest)(nil),    // 22: ww.control.v1.UpdatePipelineRequest
-	(*UpdatePipelineResponse)(nil),   // 23: ww.control.v1.UpdatePipelineResponse
-	(*RenameRequest)(nil),            // 24: ww.control.v1.RenameRequest
-	(*RenameResponse)(nil),           // 25: ww.control.v1.RenameResponse
-	(*RemoveRequest)(nil),            // 26: ww.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 27: ww.control.v1.RemoveResponse
-	(*RecoverLeaseRequest)(nil),      // 28: ww.control.v1.RecoverLeaseRequest
-	(*RecoverLeaseResponse)(nil),     // 29: ww.control.v1.RecoverLeaseResponse
-	(*SetReplicationRequest)(nil),    // 30: ww.control.v1.SetReplicationRequest
-	(*SetReplicationResponse)(nil),   // 31: ww.control.v1.SetReplicationResponse
-	(*TruncateRequest)(nil),          // 32: ww.control.v1.TruncateRequest
-	(*TruncateResponse)(nil),         // 33: ww.control.v1.TruncateResponse
-	(*ListRequest)(nil),              // 34: ww.control.v1.ListRequest
-	(*ListResponse)(nil),             // 35: ww.control.v1.ListResponse
-	(*StatRequest)(nil),              // 36: ww.control.v1.StatRequest
-	(*StatResponse)(nil),             // 37: ww.control.v1.StatResponse
-	(*LocateRequest)(nil),            // 38: ww.control.v1.LocateRequest
-	(*LocateResponse)(nil),           // 39: ww.control.v1.LocateResponse
-	(*SummaryRequest)(nil),           // 40: ww.control.v1.SummaryRequest
-	(*SummaryResponse)(nil),          // 41: ww.control.v1.SummaryResponse
-	(*FsckRequest)(nil),              // 42: ww.control.v1.FsckRequest
-	(*ChunkHealth)(nil),              // 43: ww.control.v1.ChunkHealth
-	(*FileHealth)(nil),               // 44: ww.control.v1.FileHealth
-	(*FsckResponse)(nil),             // 45: ww.control.v1.FsckResponse
-	(*WhyRequest)(nil),               // 46: ww.control.v1.WhyRequest
-	(*ReplicaNote)(nil),              // 47: ww.control.v1.ReplicaNote
-	(*ChunkReason)(nil),              // 48: ww.control.v1.ChunkReason
-	(*WhyResponse)(nil),              // 49: ww.control.v1.WhyResponse
-	(*RenewLeasesRequest)(nil),       // 50: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 51: ww.control.v1.RenewLeasesResponse
-	(*GrowableChunk)(nil),            // 52: ww.control.v1.GrowableChunk
-	(*ReportBadReplicaRequest)(nil),  // 53: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 54: ww.control.v1.ReportBadReplicaResponse
-	(*SetNodeDutyRequest)(nil),       // 55: ww.control.v1.SetNodeDutyRequest
-	(*SetNodeDutyResponse)(nil),      // 56: ww.control.v1.SetNodeDutyResponse
-	(*ClusterStatusRequest)(nil),     // 57: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 58: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 59: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 60: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 61: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 62: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 63: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 64: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 65: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 66: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 67: ww.control.v1.VolumeState
-	(*SystemLoad)(nil),               // 68: ww.control.v1.SystemLoad
+	(*RepairRequest)(nil),            // 6: ww.control.v1.RepairRequest
+	(*RepairDanger)(nil),             // 7: ww.control.v1.RepairDanger
+	(*RepairCopy)(nil),               // 8: ww.control.v1.RepairCopy
+	(*RepairReason)(nil),             // 9: ww.control.v1.RepairReason
+	(*RepairResponse)(nil),           // 10: ww.control.v1.RepairResponse
+	(*FileInfo)(nil),                 // 11: ww.control.v1.FileInfo
+	(*MkdirRequest)(nil),             // 12: ww.control.v1.MkdirRequest
+	(*MkdirResponse)(nil),            // 13: ww.control.v1.MkdirResponse
+	(*CreateRequest)(nil),            // 14: ww.control.v1.CreateRequest
+	(*CreateResponse)(nil),           // 15: ww.control.v1.CreateResponse
+	(*ChunkCommit)(nil),              // 16: ww.control.v1.ChunkCommit
+	(*AddChunksRequest)(nil),         // 17: ww.control.v1.AddChunksRequest
+	(*AddChunksResponse)(nil),        // 18: ww.control.v1.AddChunksResponse
+	(*CompleteRequest)(nil),          // 19: ww.control.v1.CompleteRequest
+	(*CompleteResponse)(nil),         // 20: ww.control.v1.CompleteResponse
+	(*AbandonRequest)(nil),           // 21: ww.control.v1.AbandonRequest
+	(*AbandonResponse)(nil),          // 22: ww.control.v1.AbandonResponse
+	(*AppendRequest)(nil),            // 23: ww.control.v1.AppendRequest
+	(*AppendResponse)(nil),           // 24: ww.control.v1.AppendResponse
+	(*RecoverPipelineRequest)(nil),   // 25: ww.control.v1.RecoverPipelineRequest
+	(*RecoverPipelineResponse)(nil),  // 26: ww.control.v1.RecoverPipelineResponse
+	(*UpdatePipelineRequest)(nil),    // 27: ww.control.v1.UpdatePipelineRequest
+	(*UpdatePipelineResponse)(nil),   // 28: ww.control.v1.UpdatePipelineResponse
+	(*RenameRequest)(nil),            // 29: ww.control.v1.RenameRequest
+	(*RenameResponse)(nil),           // 30: ww.control.v1.RenameResponse
+	(*RemoveRequest)(nil),            // 31: ww.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 32: ww.control.v1.RemoveResponse
+	(*RecoverLeaseRequest)(nil),      // 33: ww.control.v1.RecoverLeaseRequest
+	(*RecoverLeaseResponse)(nil),     // 34: ww.control.v1.RecoverLeaseResponse
+	(*SetReplicationRequest)(nil),    // 35: ww.control.v1.SetReplicationRequest
+	(*SetReplicationResponse)(nil),   // 36: ww.control.v1.SetReplicationResponse
+	(*TruncateRequest)(nil),          // 37: ww.control.v1.TruncateRequest
+	(*TruncateResponse)(nil),         // 38: ww.control.v1.TruncateResponse
+	(*ListRequest)(nil),              // 39: ww.control.v1.ListRequest
+	(*ListResponse)(nil),             // 40: ww.control.v1.ListResponse
+	(*StatRequest)(nil),              // 41: ww.control.v1.StatRequest
+	(*StatResponse)(nil),             // 42: ww.control.v1.StatResponse
+	(*LocateRequest)(nil),            // 43: ww.control.v1.LocateRequest
+	(*LocateResponse)(nil),           // 44: ww.control.v1.LocateResponse
+	(*SummaryRequest)(nil),           // 45: ww.control.v1.SummaryRequest
+	(*SummaryResponse)(nil),          // 46: ww.control.v1.SummaryResponse
+	(*FsckRequest)(nil),              // 47: ww.control.v1.FsckRequest
+	(*ChunkHealth)(nil),              // 48: ww.control.v1.ChunkHealth
+	(*FileHealth)(nil),               // 49: ww.control.v1.FileHealth
+	(*FsckResponse)(nil),             // 50: ww.control.v1.FsckResponse
+	(*WhyRequest)(nil),               // 51: ww.control.v1.WhyRequest
+	(*ReplicaNote)(nil),              // 52: ww.control.v1.ReplicaNote
+	(*ChunkReason)(nil),              // 53: ww.control.v1.ChunkReason
+	(*WhyResponse)(nil),              // 54: ww.control.v1.WhyResponse
+	(*RenewLeasesRequest)(nil),       // 55: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 56: ww.control.v1.RenewLeasesResponse
+	(*GrowableChunk)(nil),            // 57: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 58: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 59: ww.control.v1.ReportBadReplicaResponse
+	(*SetNodeDutyRequest)(nil),       // 60: ww.control.v1.SetNodeDutyRequest
+	(*SetNodeDutyResponse)(nil),      // 61: ww.control.v1.SetNodeDutyResponse
+	(*ClusterStatusRequest)(nil),     // 62: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 63: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 64: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 65: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 66: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 67: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 68: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 69: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 70: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 71: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 72: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 73: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	64, // 1: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
-	6,  // 2: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	64, // 3: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
-	6,  // 4: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	65, // 5: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	64, // 6: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
-	11, // 7: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	65, // 8: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	64, // 9: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
-	11, // 10: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	6,  // 11: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	64, // 12: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	64, // 13: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
-	6,  // 14: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	65, // 15: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	64, // 16: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	66, // 17: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	66, // 18: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	64, // 19: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	64, // 20: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	64, // 21: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	64, // 22: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	64, // 23: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
-	6,  // 24: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
-	64, // 25: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
-	6,  // 26: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
-	6,  // 27: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
-	6,  // 28: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
-	6,  // 29: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	65, // 30: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	1,  // 31: ww.control.v1.ChunkHealth.verdict:type_name -> ww.control.v1.Health
-	1,  // 32: ww.control.v1.FileHealth.verdict:type_name -> ww.control.v1.Health
-	43, // 33: ww.control.v1.FileHealth.chunks:type_name -> ww.control.v1.ChunkHealth
-	44, // 34: ww.control.v1.FsckResponse.found:type_name -> ww.control.v1.FileHealth
-	43, // 35: ww.control.v1.ChunkReason.health:type_name -> ww.control.v1.ChunkHealth
-	47, // 36: ww.control.v1.ChunkReason.replicas:type_name -> ww.control.v1.ReplicaNote
-	48, // 37: ww.control.v1.WhyResponse.chunks:type_name -> ww.control.v1.ChunkReason
-	52, // 38: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
-	2,  // 39: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
-	58, // 40: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
-	67, // 41: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	3,  // 42: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
-	2,  // 43: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
-	68, // 44: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
-	58, // 45: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	59, // 46: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	61, // 47: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	1,  // 48: ww.control.v1.ClusterStatusResponse.verdict:type_name -> ww.control.v1.Health
-	7,  // 49: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	9,  // 50: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	12, // 51: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	14, // 52: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	16, // 53: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	18, // 54: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	20, // 55: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	22, // 56: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	24, // 57: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	26, // 58: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	28, // 59: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	32, // 60: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	30, // 61: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
-	34, // 62: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	36, // 63: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	38, // 64: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	40, // 65: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	42, // 66: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
-	46, // 67: ww.control.v1.Namenode.Why:input_type -> ww.control.v1.WhyRequest
-	50, // 68: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	53, // 69: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	57, // 70: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	4,  // 71: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	55, // 72: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
-	62, // 73: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	8,  // 74: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	10, // 75: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	13, // 76: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	15, // 77: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	17, // 78: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	19, // 79: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	21, // 80: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	23, // 81: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	25, // 82: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	27, // 83: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	29, // 84: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	33, // 85: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	31, // 86: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
-	35, // 87: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	37, // 88: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	39, // 89: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	41, // 90: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	45, // 91: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
-	49, // 92: ww.control.v1.Namenode.Why:output_type -> ww.control.v1.WhyResponse
-	51, // 93: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	54, // 94: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	60, // 95: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	5,  // 96: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	56, // 97: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
-	63, // 98: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	74, // [74:99] is the sub-list for method output_type
-	49, // [49:74] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	7,  // 1: ww.control.v1.RepairResponse.queue:type_name -> ww.control.v1.RepairDanger
+	8,  // 2: ww.control.v1.RepairResponse.copies:type_name -> ww.control.v1.RepairCopy
+	9,  // 3: ww.control.v1.RepairResponse.reasons:type_name -> ww.control.v1.RepairReason
+	69, // 4: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	11, // 5: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
+	69, // 6: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	11, // 7: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
+	70, // 8: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	69, // 9: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	16, // 10: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	70, // 11: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	69, // 12: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	16, // 13: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	11, // 14: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
+	69, // 15: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	69, // 16: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	11, // 17: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
+	70, // 18: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	69, // 19: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	71, // 20: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	71, // 21: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	69, // 22: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	69, // 23: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	69, // 24: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	69, // 25: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	69, // 26: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
+	11, // 27: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
+	69, // 28: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	11, // 29: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
+	11, // 30: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
+	11, // 31: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
+	11, // 32: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
+	70, // 33: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	1,  // 34: ww.control.v1.ChunkHealth.verdict:type_name -> ww.control.v1.Health
+	1,  // 35: ww.control.v1.FileHealth.verdict:type_name -> ww.control.v1.Health
+	48, // 36: ww.control.v1.FileHealth.chunks:type_name -> ww.control.v1.ChunkHealth
+	49, // 37: ww.control.v1.FsckResponse.found:type_name -> ww.control.v1.FileHealth
+	48, // 38: ww.control.v1.ChunkReason.health:type_name -> ww.control.v1.ChunkHealth
+	52, // 39: ww.control.v1.ChunkReason.replicas:type_name -> ww.control.v1.ReplicaNote
+	53, // 40: ww.control.v1.WhyResponse.chunks:type_name -> ww.control.v1.ChunkReason
+	57, // 41: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	2,  // 42: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
+	63, // 43: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
+	72, // 44: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	3,  // 45: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
+	2,  // 46: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
+	73, // 47: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	63, // 48: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	64, // 49: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	66, // 50: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	1,  // 51: ww.control.v1.ClusterStatusResponse.verdict:type_name -> ww.control.v1.Health
+	12, // 52: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	14, // 53: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	17, // 54: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	19, // 55: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	21, // 56: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	23, // 57: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	25, // 58: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	27, // 59: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	29, // 60: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	31, // 61: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	33, // 62: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	37, // 63: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	35, // 64: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
+	39, // 65: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	41, // 66: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	43, // 67: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	45, // 68: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	47, // 69: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
+	51, // 70: ww.control.v1.Namenode.Why:input_type -> ww.control.v1.WhyRequest
+	55, // 71: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	58, // 72: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	62, // 73: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	4,  // 74: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	6,  // 75: ww.control.v1.Namenode.Repair:input_type -> ww.control.v1.RepairRequest
+	60, // 76: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
+	67, // 77: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	13, // 78: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	15, // 79: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	18, // 80: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	20, // 81: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	22, // 82: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	24, // 83: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	26, // 84: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	28, // 85: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	30, // 86: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	32, // 87: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	34, // 88: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	38, // 89: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	36, // 90: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
+	40, // 91: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	42, // 92: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	44, // 93: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	46, // 94: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	50, // 95: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
+	54, // 96: ww.control.v1.Namenode.Why:output_type -> ww.control.v1.WhyResponse
+	56, // 97: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	59, // 98: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	65, // 99: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	5,  // 100: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	10, // 101: ww.control.v1.Namenode.Repair:output_type -> ww.control.v1.RepairResponse
+	61, // 102: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
+	68, // 103: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	78, // [78:104] is the sub-list for method output_type
+	52, // [52:78] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -5032,13 +5554,14 @@ func file_controlpb_namenode_proto_init() {
 		return
 	}
 	file_controlpb_common_proto_init()
+	file_controlpb_namenode_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   60,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,6 +44,7 @@ const (
 	Namenode_ReportBadReplica_FullMethodName = "/ww.control.v1.Namenode/ReportBadReplica"
 	Namenode_ClusterStatus_FullMethodName    = "/ww.control.v1.Namenode/ClusterStatus"
 	Namenode_SafeMode_FullMethodName         = "/ww.control.v1.Namenode/SafeMode"
+	Namenode_Repair_FullMethodName           = "/ww.control.v1.Namenode/Repair"
 	Namenode_SetNodeDuty_FullMethodName      = "/ww.control.v1.Namenode/SetNodeDuty"
 	Namenode_Checkpoint_FullMethodName       = "/ww.control.v1.Namenode/Checkpoint"
 )
@@ -96,6 +97,9 @@ type NamenodeClient interface {
 	ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error)
 	// SafeMode asks for, or changes, the namenode's safe mode.
 	SafeMode(ctx context.Context, in *SafeModeRequest, opts ...grpc.CallOption) (*SafeModeResponse, error)
+	// Repair tells of the repair, and changes those of its limits that are set
+	// until the namenode ends.
+	Repair(ctx context.Context, in *RepairRequest, opts ...grpc.CallOption) (*RepairResponse, error)
 	// SetNodeDuty says what an operator wants of a datanode.
 	SetNodeDuty(ctx context.Context, in *SetNodeDutyRequest, opts ...grpc.CallOption) (*SetNodeDutyResponse, error)
 	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
@@ -342,6 +346,16 @@ func (c *namenodeClient) SafeMode(ctx context.Context, in *SafeModeRequest, opts
 	return out, nil
 }
 
+func (c *namenodeClient) Repair(ctx context.Context, in *RepairRequest, opts ...grpc.CallOption) (*RepairResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RepairResponse)
+	err := c.cc.Invoke(ctx, Namenode_Repair_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *namenodeClient) SetNodeDuty(ctx context.Context, in *SetNodeDutyRequest, opts ...grpc.CallOption) (*SetNodeDutyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetNodeDutyResponse)
@@ -410,6 +424,9 @@ type NamenodeServer interface {
 	ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error)
 	// SafeMode asks for, or changes, the namenode's safe mode.
 	SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error)
+	// Repair tells of the repair, and changes those of its limits that are set
+	// until the namenode ends.
+	Repair(context.Context, *RepairRequest) (*RepairResponse, error)
 	// SetNodeDuty says what an operator wants of a datanode.
 	SetNodeDuty(context.Context, *SetNodeDutyRequest) (*SetNodeDutyResponse, error)
 	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
@@ -494,6 +511,9 @@ func (UnimplementedNamenodeServer) ClusterStatus(context.Context, *ClusterStatus
 }
 func (UnimplementedNamenodeServer) SafeMode(context.Context, *SafeModeRequest) (*SafeModeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SafeMode not implemented")
+}
+func (UnimplementedNamenodeServer) Repair(context.Context, *RepairRequest) (*RepairResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Repair not implemented")
 }
 func (UnimplementedNamenodeServer) SetNodeDuty(context.Context, *SetNodeDutyRequest) (*SetNodeDutyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNodeDuty not implemented")
@@ -936,6 +956,24 @@ func _Namenode_SafeMode_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_Repair_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RepairRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).Repair(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_Repair_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).Repair(ctx, req.(*RepairRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Namenode_SetNodeDuty_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetNodeDutyRequest)
 	if err := dec(in); err != nil {
@@ -1070,6 +1108,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SafeMode",
 			Handler:    _Namenode_SafeMode_Handler,
+		},
+		{
+			MethodName: "Repair",
+			Handler:    _Namenode_Repair_Handler,
 		},
 		{
 			MethodName: "SetNodeDuty",

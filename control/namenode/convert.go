@@ -2,6 +2,7 @@ package namenode
 
 import (
 	"github.com/whispering-woods/ww/actor"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/control/controlpb"
 	"github.com/whispering-woods/ww/control/rpc"
 )
@@ -43,6 +44,26 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 		CopiesWaiting: uint64(r.Waiting), LeavingChunks: uint64(r.Leaving)}
 	for _, n := range r.Nodes {
 		out.Nodes = append(out.Nodes, nodeToProto(n))
+	}
+	return out
+}
+
+func repairToProto(status *replicas.RepairStatus) *controlpb.RepairResponse {
+	out := &controlpb.RepairResponse{Streams: uint32(status.Limits.Streams), NodeStreams: uint32(status.Limits.NodeStreams),
+		Bandwidth: status.Limits.Bandwidth, Leaving: uint64(status.Leaving), Away: uint64(status.Away), Missing: uint64(status.Missing),
+		Running: uint32(status.Running), Waiting: uint64(status.Waiting), Counting: status.Counting, Paused: status.Paused,
+		ArrivedChunks: status.Arrived.Chunks, ArrivedBytes: status.Arrived.Bytes, ChunksPerSecond: status.ChunksPerSecond,
+		BytesPerSecond: status.BytesPerSecond, LeftMs: status.Left.Milliseconds(), Examined: uint32(status.Examined)}
+	for _, d := range status.Queue {
+		out.Queue = append(out.Queue, &controlpb.RepairDanger{Replicas: uint32(d.Replicas), Chunks: uint64(d.Chunks)})
+	}
+	for _, c := range status.Copies {
+		out.Copies = append(out.Copies, &controlpb.RepairCopy{ChunkId: idToProto(c.Chunk), Length: c.Bytes,
+			NodeId: c.Target.NodeID, Name: c.Name, Address: c.Target.Address, RunningMs: c.For.Milliseconds()})
+	}
+	for _, w := range status.Reasons {
+		out.Reasons = append(out.Reasons, &controlpb.RepairReason{Text: w.Text, Blocked: w.Blocked,
+			Chunks: uint64(w.Chunks), ExampleChunkId: idToProto(w.Example)})
 	}
 	return out
 }

@@ -179,6 +179,26 @@ func (s *service) SafeMode(ctx context.Context, m *controlpb.SafeModeRequest) (*
 	return &controlpb.SafeModeResponse{On: r.On, Reason: r.Reason}, err
 }
 
+// Repair tells of the repair, and changes its limits.
+func (s *service) Repair(ctx context.Context,
+	message *controlpb.RepairRequest) (*controlpb.RepairResponse, error) {
+	const op = "repair"
+	var invalid error
+	if message.Streams > limits.RepairStreamsMax || message.NodeStreams > limits.RepairNodeStreamsMax {
+		invalid = malformed(op, "%d streams, %d to one datanode", message.Streams, message.NodeStreams)
+	}
+	r, err := read[actor.RepairResult](ctx, s, op, &actor.Repair{Streams: int(message.Streams),
+		NodeStreams: int(message.NodeStreams), Bandwidth: message.Bandwidth}, invalid)
+	if err != nil {
+		return nil, err
+	}
+	if message.Streams > 0 || message.NodeStreams > 0 || message.Bandwidth != nil {
+		s.server.logger.Info("an operator changes the limits of the repair", "streams", r.Limits.Streams,
+			"node_streams", r.Limits.NodeStreams, "bandwidth", r.Limits.Bandwidth, keyPeer, peerOf(ctx))
+	}
+	return repairToProto(&r.RepairStatus), nil
+}
+
 // SetNodeDuty takes a datanode out of service, or back, or has it forgotten.
 func (s *service) SetNodeDuty(ctx context.Context,
 	message *controlpb.SetNodeDutyRequest) (*controlpb.SetNodeDutyResponse, error) {

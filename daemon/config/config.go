@@ -61,6 +61,9 @@ type Namenode struct {
 	DeadAfter         Duration `key:"dead_after" usage:"time without a heartbeat after which a datanode counts as dead"`
 	UnknownGrace      Duration `key:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before the namenode orders its deletion"`
 	RepairGrace       Duration `key:"repair_grace" usage:"how long to wait for a dead datanode to come back before its chunks are copied"`
+	RepairStreams     int      `key:"repair_streams" usage:"how many copies of chunks that lack some may be under way in the cluster"`
+	RepairPerNode     int      `key:"repair_node_streams" usage:"how many of these copies may be under way to one datanode"`
+	RepairBandwidth   Size     `key:"repair_bandwidth" usage:"bytes per second with which these copies may begin, over all; 0: no bound"`
 	SafeModeThreshold float64  `key:"safe_mode_threshold" usage:"share of chunks (0..1) that must have a reported replica before safe mode ends"`
 	BatchRecords      int      `key:"batch_records" usage:"maximum number of edit records in one append to the log"`
 	BatchBytes        Size     `key:"batch_bytes" usage:"maximum bytes of edit records in one append to the log"`
@@ -141,7 +144,7 @@ func Default() Config {
 			Replication: 3, WriteCopiesMin: 2, ChunkSize: 64 << 20,
 			LeaseSoftLimit: Duration(time.Minute), LeaseHardLimit: Duration(5 * time.Minute),
 			DeadAfter: Duration(8 * time.Second), UnknownGrace: Duration(5 * time.Minute),
-			RepairGrace: Duration(30 * time.Second), SafeModeThreshold: 0.999,
+			RepairGrace: Duration(30 * time.Second), RepairStreams: 64, RepairPerNode: 4, SafeModeThreshold: 0.999,
 			BatchRecords: 4096, BatchBytes: 2 << 20, BatchesInFlight: 2,
 			CheckpointRecords: 50_000, CheckpointBytes: 64 << 20, CheckpointEvery: Duration(time.Hour),
 			Connections: 8192, Process: process,

@@ -161,6 +161,10 @@ func (n Namenode) Validate() error {
 		"%s is not above 0 and at most the hard limit %s", n.LeaseSoftLimit, n.LeaseHardLimit)
 	check.that(n.DeadAfter >= Duration(limits.StaleAfterDefault), "namenode.dead_after",
 		"%s is less than %s, when a node counts as stale", n.DeadAfter, Duration(limits.StaleAfterDefault))
+	within(&check, "namenode.repair_streams", n.RepairStreams, 1, limits.RepairStreamsMax)
+	within(&check, "namenode.repair_node_streams", n.RepairPerNode, 1, limits.RepairNodeStreamsMax)
+	check.that(n.RepairBandwidth == 0 || n.RepairBandwidth >= limits.CopyBandwidthMin, "namenode.repair_bandwidth",
+		"%s is neither 0 nor at least %s", n.RepairBandwidth, Size(limits.CopyBandwidthMin))
 	within(&check, "namenode.safe_mode_threshold", n.SafeModeThreshold, 0, 1)
 	within(&check, "namenode.batch_records", n.BatchRecords, 1, limits.BatchRecordsMax)
 	within(&check, "namenode.batch_bytes", n.BatchBytes, limits.BatchBytesMin, limits.BatchBytesMax)

@@ -83,6 +83,11 @@ const (
 	// that answers within the least is suspect at most.
 	VolumeHangAfterMin = 5 * time.Second
 	VolumeHangAfterMax = time.Hour
+	// RepairStreamsMax and RepairNodeStreamsMax bound the copies of a cluster and those to one of its datanodes, which
+	// lets no more wait. CopyBandwidthMin is the least bound of their bytes per second that may be set.
+	RepairStreamsMax     = 10_000
+	RepairNodeStreamsMax = 256
+	CopyBandwidthMin     = 64 << 10
 	// PackSegmentBytesMax: one segment of packed small replicas.
 	PackSegmentBytesMax = 1 << 30
 )

@@ -76,8 +76,8 @@ func ownFields() map[string]map[string][]string {
 			"OpenChunks": {"open.go"}, "Suspects": {"suspects.go"}, "Chooser": {"choose.go"},
 			"SafeMode": {"safemode.go"}, "Duties": {"duties.go", "check.go"}, "nodeDuty": {"duties.go", "check.go"},
 			"locations": {"locations.go"}, "misplacedTable": {"misplaced.go", "check.go"},
-			"repair": {"repair.go", "blocked.go", "check.go"}, "deletion": {"deletion.go", "check.go"},
-			"nodeOrders": {"deletion.go", "check.go"},
+			"repair":   {"repair.go", "repairstatus.go", "blocked.go", "check.go"},
+			"deletion": {"deletion.go", "check.go"}, "nodeOrders": {"deletion.go", "check.go"},
 		},
 	}
 }
