@@ -9,7 +9,8 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 )
 
-// startQuery has a disk worker answer a stat or a recovery step, or the copier a copy, or a goroutine what an operator asks.
+// startQuery has a disk worker answer a stat or a recovery step, the copier a copy, and a goroutine what an operator
+// asks.
 func startQuery(conn *connection, query machine.Query) {
 	server := conn.server
 	if query.Copy != nil {

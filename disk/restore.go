@@ -154,55 +154,55 @@ func (s *restorer) bringBack(item trashItem) error {
 	if err := item.volume.outError(opRestore, name.ID); err != nil {
 		return err
 	}
-	r := &replica{id: name.ID, volume: item.volume}
-	r.io.Lock()
-	defer r.io.Unlock()
-	r.view.Generation, r.view.Length = name.Generation, name.Length
-	if err := s.index.insert(r); err != nil {
+	back := &replica{id: name.ID, volume: item.volume}
+	back.io.Lock()
+	defer back.io.Unlock()
+	back.view.Generation, back.view.Length = name.Generation, name.Length
+	if err := s.index.insert(back); err != nil {
 		return err
 	}
 	bring := s.fileLocked
 	if item.record != nil {
 		bring = s.recordLocked
 	}
-	if err := bring(r, item, name); err != nil {
-		if !r.gone && r.view.state != chunk.Corrupt {
-			s.index.loseLocked(r)
+	if err := bring(back, item, name); err != nil {
+		if !back.gone && back.view.state != chunk.Corrupt {
+			s.index.loseLocked(back)
 		}
 		return err
 	}
-	r.reportLocked(Stored, "")
+	back.reportLocked(Stored, "")
 	return nil
 }
 
 // fileLocked moves a file back, durably. *Power fails*: it is at one of the two places. One that was open is recovered
 // as by a start.
-func (s *restorer) fileLocked(r *replica, item trashItem, name chunkfile.Name) error {
-	v := r.volume
+func (s *restorer) fileLocked(back *replica, item trashItem, name chunkfile.Name) error {
+	v := back.volume
 	target := v.path(name.Relative())
 	if _, err := v.fs.Stat(target); err == nil {
-		return chunkError(fault.Exists, opRestore, r.id, "the file %s is there already", target)
+		return chunkError(fault.Exists, opRestore, back.id, "the file %s is there already", target)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return r.ioErrorLocked(opRestore, err)
+		return back.ioErrorLocked(opRestore, err)
 	}
 	if err := v.fs.Rename(item.path, target); err != nil {
-		return r.ioErrorLocked(opRestore, err)
+		return back.ioErrorLocked(opRestore, err)
 	}
-	if err := errors.Join(v.fs.SyncDir(r.directory()), v.fs.SyncDir(v.path(trashDirectory))); err != nil {
-		return r.ioErrorLocked(opRestore, err)
+	if err := errors.Join(v.fs.SyncDir(back.directory()), v.fs.SyncDir(v.path(trashDirectory))); err != nil {
+		return back.ioErrorLocked(opRestore, err)
 	}
-	r.named = true
+	back.named = true
 	state := chunk.Sealed
 	if !name.Sealed {
 		state = chunk.Recovered
-		if err := s.scan.recoverLocked(r); err != nil {
+		if err := s.scan.recoverLocked(back); err != nil {
 			return err
 		}
-		if r.gone || r.view.state == chunk.Corrupt {
-			return chunkError(fault.CorruptData, opRestore, r.id, "nothing of it was ever synced, or it is corrupt")
+		if back.gone || back.view.state == chunk.Corrupt {
+			return chunkError(fault.CorruptData, opRestore, back.id, "nothing of it was ever synced, or it is corrupt")
 		}
 	}
-	r.updateLocked(func(v *snapshot) { v.state = state })
+	back.updateLocked(func(v *snapshot) { v.state = state })
 	return nil
 }
 

@@ -26,9 +26,9 @@ func newAdminTrash(program *app) *cobra.Command {
 		trashVerb(program, &cobra.Command{
 			Use:   "list [flags] [NODE] [CHUNK]",
 			Short: "show the deleted replicas that datanodes still have",
-			Long: `Show the deleted replicas that datanodes still have, in the order in which their room becomes free: node, disk,
-chunk, generation, bytes, when it was deleted, and until when it can be restored (datanode.trash_delay). ` +
-				trashArguments + `
+			Long: `Show the deleted replicas that datanodes still have, in the order in which their room becomes free: node,
+disk, chunk, generation, bytes, when it was deleted, and until when it can be restored (datanode.trash_delay).
+` + trashArguments + `
 
 A small replica is a record of a pack segment: it may go before its time, when its segment is compacted.`,
 			Example: "  ww admin trash list\n" +
@@ -38,8 +38,8 @@ A small replica is a record of a pack segment: it may go before its time, when i
 		trashVerb(program, &cobra.Command{
 			Use:   "restore [flags] NODE|--all [CHUNK]",
 			Short: "have datanodes serve and report deleted replicas again",
-			Long: `Have datanodes serve and report deleted replicas again: of each chunk the one with the highest generation. ` +
-				trashArguments + `
+			Long: `Have datanodes serve and report deleted replicas again: of each chunk the one with the highest
+generation. ` + trashArguments + `
 
 It brings no file back by itself: the namenode decides. A replica of a chunk that it knows counts again, if its
 generation is right. Any other is unknown to it, and it orders its deletion again after namenode.unknown_replica_grace.
@@ -55,8 +55,8 @@ read; ww admin scrub does it at once.`,
 		trashVerb(program, &cobra.Command{
 			Use:   "empty [flags] NODE|--all [CHUNK]",
 			Short: "free the room of deleted replicas now",
-			Long: `Free the room of deleted replicas now, before datanode.trash_delay is over. They cannot be restored any more. ` +
-				trashArguments + `
+			Long: `Free the room of deleted replicas now, before datanode.trash_delay is over. They cannot be restored any
+more. ` + trashArguments + `
 
 The room of a small replica, a record of a pack segment, is free when at least half of its segment is: the datanode
 compacts it then.`,

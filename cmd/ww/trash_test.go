@@ -50,7 +50,8 @@ func TestAdminTrash(t *testing.T) {
 	require.Contains(t, system.must("admin", "trash", "empty", node), "2 replicas, ")
 	require.Contains(t, system.must("admin", "trash", "empty", "--all"), "4 replicas, ")
 	require.Contains(t, system.must("admin", "trash", "restore", "--all"), "0 replicas, ")
-	for _, wrong := range [][]string{{"restore"}, {"empty"}, {"restore", "--all", node}, {"list", "--all", chunk, chunk}} {
+	for _, wrong := range [][]string{{"restore"}, {"empty"}, {"restore", "--all", node},
+		{"list", "--all", chunk, chunk}} {
 		require.Equal(t, exitUsage, system.run("", append([]string{"admin", "trash"}, wrong...)...).code, wrong)
 	}
 	require.Equal(t, exitNotFound, system.run("", "admin", "trash", "empty", "nobody").code)
