@@ -29,16 +29,12 @@ type chaos struct {
 // harm is what was done to one process.
 type harm struct {
 	now   bool      // it is under way
-	ended time.Time // the last one, or the start
+	ended time.Time // the last one; zero: none yet, and the cluster was ready before
 }
 
 func newChaos(system *cluster.Cluster, seed uint64) *chaos {
 	c := &chaos{system: system, random: rand.New(rand.NewPCG(seed, 1))}
 	c.mu.datanodes = make([]harm, len(system.Datanodes))
-	c.mu.namenode.ended = time.Now()
-	for i := range c.mu.datanodes {
-		c.mu.datanodes[i].ended = time.Now()
-	}
 	return c
 }
 

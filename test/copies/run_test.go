@@ -19,10 +19,13 @@ import (
 	"github.com/whispering-woods/ww/client"
 )
 
+// extent of a run: its load takes a time between the shortest and the longest, and ends with enough acknowledgements.
+type extent struct {
+	shortest, longest time.Duration
+	acknowledgements  int
+}
+
 const (
-	// loadLeast and loadMost bound the time of a run's load; within them it ends with enough acknowledgements.
-	loadLeast = 80 * time.Second
-	loadMost  = 170 * time.Second
 	// repairGrace is the namenode's; settleTime is what the copies may take after it.
 	repairGrace = 5 * time.Second
 	settleTime  = 60 * time.Second
@@ -30,22 +33,29 @@ const (
 	violationsMax = 5
 )
 
-// TestCopies loads a cluster, harms its processes, and judges every acknowledgement.
+// TestCopies loads a cluster, harms its processes, and judges every acknowledgement. Unless it is told how often, it
+// is one short run.
 func TestCopies(t *testing.T) {
+	seed := setting(t, "COPIES_SEED", uint64(time.Now().UnixNano()))
 	runs := setting(t, "COPIES_RUNS", 0)
 	if runs == 0 {
-		t.Skip("it takes minutes: make copies")
+		t.Logf("repeat with COPIES_SEED=%d", seed)
+		runOnce(t, seed, extent{shortest: 8 * time.Second, longest: time.Minute,
+			acknowledgements: int(setting(t, "COPIES_ACKS", 150))})
+		return
 	}
-	seed := setting(t, "COPIES_SEED", uint64(time.Now().UnixNano()))
-	least := int(setting(t, "COPIES_ACKS", 1000))
+	long := extent{shortest: 80 * time.Second, longest: 170 * time.Second,
+		acknowledgements: int(setting(t, "COPIES_ACKS", 1000))}
 	for i := range runs {
-		t.Run(fmt.Sprintf("seed %d", seed+i), func(t *testing.T) { runOnce(t, seed+i, least) })
+		t.Run(fmt.Sprintf("seed %d", seed+i), func(t *testing.T) {
+			t.Logf("repeat with COPIES_RUNS=1 COPIES_SEED=%d", seed+i)
+			runOnce(t, seed+i, long)
+		})
 	}
 }
 
 // runOnce is one cluster's life.
-func runOnce(t *testing.T, seed uint64, least int) {
-	t.Logf("repeat with COPIES_RUNS=1 COPIES_SEED=%d", seed)
+func runOnce(t *testing.T, seed uint64, bounds extent) {
 	system, all := startCluster(t, cluster.Options{Datanodes: 5, Disks: 2, ChunkSize: 256 << 10,
 		RepairGrace: repairGrace})
 	trouble := newChaos(system, seed)
@@ -54,14 +64,15 @@ func runOnce(t *testing.T, seed uint64, least int) {
 	require.NoError(t, err)
 	defer log.Close()
 	work := newLoad(system.Address(), seed, j, slog.New(slog.NewTextHandler(log, nil)))
-	ctx, cancel := context.WithTimeout(t.Context(), loadMost)
+	ctx, cancel := context.WithTimeout(t.Context(), bounds.longest)
 	defer cancel()
 	begun := time.Now()
 	done := make(chan error, 1)
 	go func() { done <- work.run(ctx) }()
 	go func() { // ends the load when it has done enough, or too much harm was seen
 		for pause(ctx, 100*time.Millisecond) {
-			if time.Since(begun) > loadLeast && j.total() >= least || len(work.violations()) >= violationsMax {
+			enough := time.Since(begun) > bounds.shortest && j.total() >= bounds.acknowledgements
+			if enough || len(work.violations()) >= violationsMax {
 				cancel()
 			}
 		}
@@ -83,7 +94,7 @@ func runOnce(t *testing.T, seed uint64, least int) {
 	}
 	require.NoError(t, trouble.failure())
 	if !t.Failed() {
-		require.GreaterOrEqual(t, j.total(), least, "too few acknowledgements")
+		require.GreaterOrEqual(t, j.total(), bounds.acknowledgements, "too few acknowledgements")
 	}
 	require.LessOrEqual(t, 100*len(j.mu.unsure), j.total(), "too many acknowledgements could not be judged")
 	settle(t, system, all, work)
