@@ -28,6 +28,8 @@ RACE     ?= ./...
 BENCH    ?= .
 # Where make bench and make profile keep their files: on the disk to measure.
 BENCH_DIR ?= tmp/bench
+# What make recovery stores, three times.
+GIB      ?= 8
 # What make profile loads the cluster with.
 WORKLOAD ?= write --bytes 4GiB
 
@@ -36,7 +38,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-short bench-baseline compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies rot tools clean
+.PHONY: help build demo test race bench bench-short bench-baseline recovery compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies rot tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +65,10 @@ bench-short: ## make bench SHORT=1
 bench-baseline: build ## measure the table and make it the new baseline (of this machine)
 	@mkdir -p $(BENCH_DIR)
 	@bin/wwbench table --dir $(BENCH_DIR) --rounds 5 --save bench/baseline.json
+
+recovery: build ## kill one of four datanodes with GIB (8) GiB stored three times: how fast is all whole again, and what do clients notice?
+	@mkdir -p $(BENCH_DIR)
+	@bin/wwbench table --dir $(BENCH_DIR) --only recovery --recovery $(GIB)GiB
 
 gobench: ## Go benchmarks of all packages; BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -1,7 +1,9 @@
 package floor
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -85,4 +87,26 @@ func TestAJournalRecordIsDurableWhenAppendReturns(t *testing.T) {
 	j.syncs.Wait()
 	require.False(t, j.mu.syncing)
 	require.Zero(t, j.mu.waiting.records)
+}
+
+func TestCopiesAreWhole(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	var sources []string
+	for i := range 5 {
+		path := filepath.Join(from, fmt.Sprint(i))
+		require.NoError(t, os.WriteFile(path, pattern(300_000*i+i), 0o600))
+		sources = append(sources, path)
+	}
+	got, err := Copies(t.Context(), to, sources, 3)
+	require.NoError(t, err)
+	require.EqualValues(t, 300_000*10+10, got.Bytes)
+	for i, path := range sources {
+		want, err := os.ReadFile(path)
+		require.NoError(t, err)
+		made, err := os.ReadFile(filepath.Join(to, fmt.Sprint("copy-", i)))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, made), path)
+	}
+	_, err = Copies(t.Context(), to, []string{filepath.Join(from, "none")}, 1)
+	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -110,11 +110,16 @@ func (p *processes) repaired(ctx context.Context, datanode int) (chunks int64, t
 
 // watchMissed polls how many chunks lack a replica until done returns true.
 func (p *processes) watchMissed(ctx context.Context, done func(missed int64) bool) error {
+	return p.watch(ctx, func(status client.ClusterStatus) bool { return done(status.UnderReplicatedChunks) })
+}
+
+// watch polls the cluster's state until done returns true.
+func (p *processes) watch(ctx context.Context, done func(status client.ClusterStatus) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for {
 		status, err := p.clients[0].ClusterStatus(ctx)
-		if err != nil || done(status.UnderReplicatedChunks) {
+		if err != nil || done(status) {
 			return err
 		}
 		if clock.Sleep(ctx, clock.Real{}, 10*time.Millisecond) != nil {

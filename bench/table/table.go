@@ -71,7 +71,9 @@ type Options struct {
 	Only      []string // parts to measure; empty: all
 	Short     bool     // checks that everything works, in seconds: its numbers mean nothing
 	Files     int      // of the part "restart", and of "memory"
-	Progress  io.Writer
+	// RecoveryBytes are stored, three replicas each, for the part "recovery"; 0: it is left out.
+	RecoveryBytes int64
+	Progress      io.Writer
 }
 
 const roundsMax = 20
@@ -86,7 +88,7 @@ func parts() []part {
 	return []part{
 		{"data", data}, {"small", small}, {"append", appends}, {"meta", meta}, {"actor", actorAlone},
 		{"memory", memory}, {"restart", restart}, {"start", start}, {"idle", idle}, {"slow", slow}, {"repair", repair},
-		{"death", death}, {"later", later},
+		{"recovery", recovery}, {"death", death}, {"later", later},
 	}
 }
 
@@ -130,6 +132,10 @@ func Run(ctx context.Context, options Options) (_ []Row, err error) {
 			return nil, fault.New(fault.Invalid, op, "there is no part %q; there are %s", name,
 				strings.Join(Parts(), ", "))
 		}
+	}
+	if options.RecoveryBytes != 0 && options.RecoveryBytes < recoveryLeast {
+		return nil, fault.New(fault.Invalid, op, "%d bytes to recover: want 0 or at least %d", options.RecoveryBytes,
+			recoveryLeast)
 	}
 	if options.Files < 1 || options.Files > filesMax {
 		return nil, fault.New(fault.Invalid, op, "%d files: want 1 to %d", options.Files, filesMax)

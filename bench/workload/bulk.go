@@ -116,7 +116,7 @@ func makeRead(workload *Workload) error {
 				return err
 			})
 			if err != nil || len(options.Cold) > 0 {
-				return firstOf(err, func() error { return dropPages(options.Cold) })
+				return firstOf(err, func() error { return DropPages(options.Cold) })
 			}
 			return each(ctx, options.Files, func(ctx context.Context, i int) error { // warm
 				_, err := workload.client(i).Fetch(ctx, path(i),

@@ -10,9 +10,9 @@ import (
 	"github.com/whispering-woods/ww/internal/fault"
 )
 
-// dropPages makes the kernel forget the pages of all files below local directories, so that the next read of them
+// DropPages makes the kernel forget the pages of all files below local directories, so that the next read of them
 // comes from the disk. Dirty pages are written first. Files that vanish meanwhile are fine.
-func dropPages(directories []string) error {
+func DropPages(directories []string) error {
 	for _, directory := range directories {
 		err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
 			if os.IsNotExist(err) || err == nil && !entry.Type().IsRegular() {

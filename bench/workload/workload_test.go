@@ -241,10 +241,10 @@ func TestBadOptionsAreRefused(t *testing.T) {
 }
 
 func TestDropPagesOfWhatIsNotThere(t *testing.T) {
-	require.NoError(t, dropPages([]string{filepath.Join(t.TempDir(), "missing")}))
+	require.NoError(t, DropPages([]string{filepath.Join(t.TempDir(), "missing")}))
 	directory := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(directory, "file"), []byte("x"), 0o600))
-	require.NoError(t, dropPages([]string{directory}))
+	require.NoError(t, DropPages([]string{directory}))
 }
 
 // waited counts how often it was waited for.

@@ -33,7 +33,8 @@ The peers' numbers that some targets name were taken on another day and a faster
 disk, so only the ratios to the floors of their day are used.`,
 		Example: `  wwbench table --dir /data --baseline bench/baseline.json
   wwbench table --dir /data --save bench/baseline.json
-  wwbench table --dir /data --only data,small --rounds 5 --save bench/baseline.json`,
+  wwbench table --dir /data --only data,small --rounds 5 --save bench/baseline.json
+  wwbench table --dir /data --only recovery --recovery 8GiB`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -85,6 +86,8 @@ disk, so only the ratios to the floors of their day are used.`,
 	flags.StringVar(&options.Directory, "dir", ".", "`directory` on the disk to measure")
 	flags.IntVar(&options.Rounds, "rounds", 3, "how often floors and system are measured in turn")
 	flags.IntVar(&options.Files, "files", 1_000_000, "files of the parts memory and restart")
+	bytesFlag(cmd, "recovery", "bytes stored, three times, for the part recovery; 0: it is left out",
+		&options.RecoveryBytes)
 	flags.StringSliceVar(&options.Only, "only", nil, "parts to measure: "+strings.Join(table.Parts(), ","))
 	flags.BoolVar(&options.Short, "short", false, "only check that everything works; the numbers mean nothing")
 	flags.StringVar(&baseline, "baseline", "", "`file` of an earlier --save to compare the ratios with")
