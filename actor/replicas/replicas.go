@@ -46,18 +46,18 @@ type Replicas struct {
 }
 
 // New makes an empty Replicas; Observe must follow.
-func New(c Config, s *step.Context) *Replicas {
-	room := &Replicas{config: c, step: s}
+func New(config Config, s *step.Context) *Replicas {
+	room := &Replicas{config: config, step: s}
 	room.Nodes = Nodes{room: room, list: make([]*node, 1), index: make(map[string]datanode.Index)}
 	room.Reports = Reports{room: room, running: make(map[datanode.Index]*report)}
 	room.OpenChunks, room.Suspects = OpenChunks{room}, Suspects{room: room}
 	room.Duties = Duties{room: room, byNode: make([]nodeDuty, 1)}
-	room.Chooser, room.SafeMode = Chooser{room: room, policy: c.Placement}, SafeMode{room: room}
+	room.Chooser, room.SafeMode = Chooser{room: room, policy: config.Placement}, SafeMode{room: room}
 	room.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1),
 		unusable: make(map[chunk.ID]int)}
 	room.repair = repair{room: room, copies: make(map[namespace.ChunkSlot]*copyOrder),
 		retries: make(map[namespace.ChunkSlot]copyRetry), copiesTo: make([]int, 1)}
-	room.LimitRepair(c.Repair)
+	room.LimitRepair(config.Repair)
 	room.deletion = deletion{room: room, byNode: make([]*nodeOrders, 1)}
 	return room
 }

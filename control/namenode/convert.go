@@ -48,20 +48,22 @@ func statusToProto(r *actor.ClusterStatusResult) *controlpb.ClusterStatusRespons
 	return out
 }
 
-func repairToProto(status *replicas.RepairStatus) *controlpb.RepairResponse {
-	out := &controlpb.RepairResponse{Streams: uint32(status.Limits.Streams), NodeStreams: uint32(status.Limits.NodeStreams),
-		Bandwidth: status.Limits.Bandwidth, Leaving: uint64(status.Leaving), Away: uint64(status.Away), Missing: uint64(status.Missing),
-		Running: uint32(status.Running), Waiting: uint64(status.Waiting), Counting: status.Counting, Paused: status.Paused,
-		ArrivedChunks: status.Arrived.Chunks, ArrivedBytes: status.Arrived.Bytes, ChunksPerSecond: status.ChunksPerSecond,
-		BytesPerSecond: status.BytesPerSecond, LeftMs: status.Left.Milliseconds(), Examined: uint32(status.Examined)}
-	for _, d := range status.Queue {
+func repairToProto(found *replicas.RepairStatus) *controlpb.RepairResponse {
+	out := &controlpb.RepairResponse{Streams: uint32(found.Limits.Streams),
+		NodeStreams: uint32(found.Limits.NodeStreams), Bandwidth: found.Limits.Bandwidth,
+		Leaving: uint64(found.Leaving), Away: uint64(found.Away), Missing: uint64(found.Missing),
+		Running: uint32(found.Running), Waiting: uint64(found.Waiting), Counting: found.Counting, Paused: found.Paused,
+		ArrivedChunks: found.Arrived.Chunks, ArrivedBytes: found.Arrived.Bytes,
+		ChunksPerSecond: found.ChunksPerSecond, BytesPerSecond: found.BytesPerSecond,
+		LeftMs: found.Left.Milliseconds(), Examined: uint32(found.Examined)}
+	for _, d := range found.Queue {
 		out.Queue = append(out.Queue, &controlpb.RepairDanger{Replicas: uint32(d.Replicas), Chunks: uint64(d.Chunks)})
 	}
-	for _, c := range status.Copies {
+	for _, c := range found.Copies {
 		out.Copies = append(out.Copies, &controlpb.RepairCopy{ChunkId: idToProto(c.Chunk), Length: c.Bytes,
 			NodeId: c.Target.NodeID, Name: c.Name, Address: c.Target.Address, RunningMs: c.For.Milliseconds()})
 	}
-	for _, w := range status.Reasons {
+	for _, w := range found.Reasons {
 		out.Reasons = append(out.Reasons, &controlpb.RepairReason{Text: w.Text, Blocked: w.Blocked,
 			Chunks: uint64(w.Chunks), ExampleChunkId: idToProto(w.Example)})
 	}
