@@ -92,7 +92,7 @@ type Removed struct {
 	Bytes       int64
 }
 
-// SlowNode is a datanode that held up a pipeline and was replaced for it.
+// SlowNode is a datanode that held up a pipeline and was replaced for it, or left out.
 type SlowNode struct {
 	NodeID         string
 	Address        string

@@ -178,7 +178,7 @@ func (r *replicaCopy) copyPatiently(ctx context.Context, to wire.Hop, order *wir
 	client := r.client
 	began := client.clock.Now()
 	for number := 1; ; number++ {
-		err := client.datanodes.Copy(ctx, to, order)
+		err := client.datanodes.Copy(ctx, to, order, 0)
 		if !errors.Is(err, fault.Busy) {
 			if datanode.Silent(err) && ctx.Err() == nil {
 				client.nodes.Failures.Failed(to.Address)

@@ -29,8 +29,9 @@ type step struct {
 
 // What a hook can make a fake datanode do.
 var (
-	errDrop  = errors.New("drop the connection")                // nothing more is said
-	errStall = errors.New("say nothing until the peer is gone") // a hung node
+	errDrop  = errors.New("drop the connection")                       // nothing more is said
+	errStall = errors.New("say nothing until the peer is gone")        // a hung node
+	errAlive = errors.New("say that the copy goes on, and do nothing") // OpCopy only: its disk hangs
 	errAfter = errors.New("do it, then drop the connection")
 	errRot   = errors.New("send rotten bytes") // OpenRead only
 	errShort = errors.New("send half the bytes, then drop")
@@ -497,6 +498,11 @@ func (d *fakeDatanode) copy(c net.Conn, payload []byte) (stop bool) {
 		return true
 	case errors.Is(injected, errStall):
 		return stall(c)
+	case errors.Is(injected, errAlive):
+		for !send(c, wire.Header{Op: wire.OpAlive}, &wire.Alive{BodyVersion: 1, Progress: 1}) {
+			time.Sleep(wire.AliveEvery)
+		}
+		return true
 	default:
 		return answer(injected)
 	}

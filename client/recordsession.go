@@ -40,7 +40,7 @@ func openRecordSession(appender *RecordAppender, at wire.Hop) (*recordSession, e
 		WindowBytes: appender.queue.limit, ClientName: client.options.Name}
 	var opened wire.RecordsOpened
 	if err = conn.Request(wire.OpOpenRecords, open, deadline, nil); err == nil {
-		err = conn.ExpectAlive(wire.OpRecordsOpened, &opened, client.datanodes.SilenceTimeout, deadline)
+		err = conn.ExpectAlive(wire.OpRecordsOpened, &opened, client.datanodes.SilenceTimeout, deadline, nil)
 	}
 	if err == nil {
 		err = opened.Validate()
@@ -136,7 +136,7 @@ func (s *recordSession) expectAlive() {
 }
 
 // alive is called when the datanode says that it lives.
-func (s *recordSession) alive() error {
+func (s *recordSession) alive(wire.Alive) error {
 	s.appender.queue.mu.Lock()
 	defer s.appender.queue.mu.Unlock()
 	s.expectAlive()

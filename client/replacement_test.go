@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -250,6 +251,101 @@ func TestAPipelineGrows(t *testing.T) {
 			require.Len(t, chunks[0].Replicas, 3)
 		})
 	}
+}
+
+// TestAHungDiskDoesNotHoldUpAPipelineThatGrows: the node that would join says that it lives, and copies nothing. The
+// writer goes on with what it had, names the node, and does not ask it again at once.
+func TestAHungDiskDoesNotHoldUpAPipelineThatGrows(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(o *client.Options) {
+		o.LeaseRenewal, o.DataTimeout = 20*time.Millisecond, time.Minute
+	})
+	c.namenode.set(func() { c.namenode.copiesMin = 2; c.namenode.down[c.nodes[2].id] = true })
+	hung := c.nodes[2]
+	hung.set(func() {
+		hung.hook = func(s step) error {
+			if s.op == wire.OpCopy {
+				return errAlive
+			}
+			return nil
+		}
+	})
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 64 * blockBytes, Replication: 3})
+	require.NoError(t, err)
+	content := pattern(1, 60*blockBytes)
+	at := 0
+	write := func() {
+		_, err = w.Write(content[at : at+1000])
+		require.NoError(t, err)
+		require.NoError(t, w.Flush(t.Context()))
+		at += 1000
+	}
+	write()
+	c.namenode.set(func() { clear(c.namenode.down) })
+	require.Eventually(t, func() bool { return copies(c) == 1 }, 10*time.Second, time.Millisecond)
+	began := time.Now()
+	write()
+	require.Less(t, time.Since(began), 20*time.Second, "the copy is waited for as long as the node lives")
+	require.Len(t, w.SlowNodes(), 1)
+	require.Equal(t, hung.id, w.SlowNodes()[0].NodeID)
+	renewals := c.namenode.count("RenewLeases")
+	require.Eventually(t, func() bool { write(); return c.namenode.count("RenewLeases") > renewals+3 }, 10*time.Second,
+		20*time.Millisecond)
+	require.Equal(t, 1, copies(c), "it is asked again at once")
+	require.NoError(t, w.Close())
+	c.everywhere("/f", content[:at])
+	chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+	require.NoError(t, err)
+	require.Len(t, chunks[0].Replicas, 2)
+}
+
+// TestWhatIsUnderWayDoesNotWaitForCopies: a flush that was begun before nodes join is acknowledged while they copy.
+func TestWhatIsUnderWayDoesNotWaitForCopies(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(o *client.Options) { o.LeaseRenewal = 20 * time.Millisecond })
+	c.namenode.set(func() { c.namenode.copiesMin = 2; c.namenode.down[c.nodes[2].id] = true })
+	acks, copied := make(chan struct{}), make(chan struct{})
+	release, finish := sync.OnceFunc(func() { close(acks) }), sync.OnceFunc(func() { close(copied) })
+	defer release()
+	defer finish()
+	c.nodes[1].set(func() {
+		c.nodes[1].hook = func(s step) error {
+			if s.op == wire.OpData && s.offset > 0 {
+				<-acks
+			}
+			return nil
+		}
+	})
+	c.nodes[2].set(func() {
+		c.nodes[2].hook = func(s step) error {
+			if s.op == wire.OpCopy {
+				<-copied
+			}
+			return nil
+		}
+	})
+	w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+	require.NoError(t, err)
+	content := pattern(1, 3000)
+	_, err = w.Write(content[:1000])
+	require.NoError(t, err)
+	require.NoError(t, w.Flush(t.Context()))
+	_, err = w.Write(content[1000:])
+	require.NoError(t, err)
+	pending, err := w.BeginFlush(t.Context())
+	require.NoError(t, err)
+	c.namenode.set(func() { clear(c.namenode.down) })
+	require.Eventually(t, func() bool { return c.namenode.count("RecoverPipeline") > 0 }, 10*time.Second,
+		time.Millisecond)
+	release()
+	require.NoError(t, pending.Wait(t.Context()))
+	require.Zero(t, c.namenode.count("UpdatePipeline"), "the flush waited for the copies")
+	finish()
+	require.NoError(t, w.Close())
+	c.everywhere("/f", content)
+	chunks, err := c.Locate(t.Context(), "/f", 0, 0)
+	require.NoError(t, err)
+	require.Len(t, chunks[0].Replicas, 3)
 }
 
 // TestAnAppendAddsTheNodesThatAreMissing: the last chunk of a file is on two of three nodes.

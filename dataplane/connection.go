@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -30,6 +31,7 @@ type connection struct {
 	records *recordsLink // of the present record session
 
 	cancelQuery context.CancelFunc // gives the running copy up; nil before the first
+	copied      *atomic.Uint64     // bytes that the disk has of the copy asked for last; nil: it was another query
 
 	inTraffic bool           // gnet's OnTraffic is on the stack
 	touched   bool           // in loop.touched
@@ -204,6 +206,9 @@ func (c *connection) tick(now time.Duration) {
 		} else {
 			c.startRead(*c.waitRead)
 		}
+	}
+	if c.copied != nil {
+		c.machine.OnCopied(c.copied.Load())
 	}
 	c.machine.Tick(now)
 	c.drive()

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/whispering-woods/ww/dataplane/copier"
 	"github.com/whispering-woods/ww/dataplane/wire"
@@ -20,11 +21,12 @@ import (
 // it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk; fault.NotFound, if all
 // sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
-	result, err := s.copy(ctx, o)
+	result, err := s.copy(ctx, o, new(atomic.Uint64))
 	return result.Length, err
 }
 
-func (s *Server) copy(ctx context.Context, o wire.CopyRange) (copier.Result, error) {
+// copy counts in copied the bytes that the disk has taken.
+func (s *Server) copy(ctx context.Context, o wire.CopyRange, copied *atomic.Uint64) (copier.Result, error) {
 	if err := o.Validate(); err != nil {
 		return copier.Result{}, err
 	}
@@ -33,7 +35,7 @@ func (s *Server) copy(ctx context.Context, o wire.CopyRange) (copier.Result, err
 		return copier.Result{}, err
 	}
 	defer leave()
-	return s.copier.Copy(ctx, o)
+	return s.copier.Copy(ctx, o, copied)
 }
 
 // CopyReplica carries out a namenode's order: it is Copy of a sealed replica, from sources that are at its generation
@@ -41,6 +43,6 @@ func (s *Server) copy(ctx context.Context, o wire.CopyRange) (copier.Result, err
 func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) (badSources []string, err error) {
 	result, err := s.copy(ctx, wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
 		Generation: uint64(order.Generation), SourceMinGeneration: uint64(order.Generation), Length: order.Length,
-		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)]})
+		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)]}, new(atomic.Uint64))
 	return result.BadSources, err
 }

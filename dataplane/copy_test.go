@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -228,6 +229,37 @@ func TestCopyVerifies(t *testing.T) {
 		Length: int64(len(content)), Sources: []chunk.Location{nodes[0].hop(), nodes[1].hop()}})
 	require.NoError(t, err)
 	require.Equal(t, []string{nodes[0].hop().NodeID}, bad, "a bad source is named also when another one served")
+}
+
+// A disk that takes nothing more shows in what the datanode says while it copies.
+func TestACopyTellsHowFarItsDiskIs(t *testing.T) {
+	disk := simdisk.NewFaulty(simdisk.NewMem())
+	nodes := []*testNode{startNodeOn(t, "a", simdisk.NewMem(), Limits{}), startNodeOn(t, "b", disk, Limits{})}
+	content := pattern(newChunkID(), 3<<20)
+	id := storeChunk(t, nodes[:1], content)
+	hang := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(hang) })
+	defer goOn()
+	disk.Inject(simdisk.Rule{Op: simdisk.OpWrite, Path: id.String() + "*", From: 4, Before: func() { <-hang }})
+	p := dial(t, nodes[1].server.Addr())
+	o := copyRange(id, 1, len(content), nodes[0].hop())
+	p.send(wire.Header{Op: wire.OpCopy, Flags: wire.FlagAlive}, &o)
+	var progress uint64
+	told := 0
+	var reply wire.CopyReply
+	_, err := p.reader.ExpectAlive(wire.OpCopyReply, &reply, func(said wire.Alive) error {
+		require.GreaterOrEqual(t, said.Progress, progress)
+		if told++; said.Progress > 1 && said.Progress == progress {
+			goOn()
+		}
+		progress = said.Progress
+		return nil
+	})
+	require.NoError(t, err)
+	require.Zero(t, reply.Status.Code, reply.Status.Reason)
+	require.GreaterOrEqual(t, told, 2)
+	require.Positive(t, progress)
+	requireContent(t, nodes[1:], id, content)
 }
 
 // Half of a copy is nobody's replica: while it runs, and after it was given up.

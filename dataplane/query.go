@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
@@ -13,6 +14,7 @@ import (
 // asks.
 func startQuery(conn *connection, query machine.Query) {
 	server := conn.server
+	conn.copied = nil
 	if query.Copy != nil {
 		startCopy(conn, query.Copy)
 		return
@@ -96,13 +98,13 @@ func answerRecover(store *disk.Store, nodeID string, id chunk.ID, r *wire.Recove
 func startCopy(conn *connection, order *wire.CopyRange) {
 	server := conn.server
 	ctx, cancel := context.WithCancel(server.context)
-	conn.cancelQuery = cancel
+	copied := new(atomic.Uint64)
+	conn.cancelQuery, conn.copied = cancel, copied
 	server.goroutines.Go(func() {
 		defer cancel()
-		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion}
-		var err error
-		reply.Length, err = server.Copy(ctx, *order)
-		reply.Status = wire.StatusOf(server.node.ID, idText(order.ChunkID), err)
+		result, err := server.copy(ctx, *order, copied)
+		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion, Length: result.Length,
+			Status: wire.StatusOf(server.node.ID, idText(order.ChunkID), err)}
 		if err != nil {
 			server.logger.Warn("copy failed", "chunk", idText(order.ChunkID), "gen", order.Generation, "err", err)
 		}

@@ -136,10 +136,10 @@ func (s *Server) askPeer(ctx context.Context, address string, q wire.RecoverRepl
 		}
 		// Half a SilenceTimeout: the others need not wait for a holder that is left out, and repaired. A deadline
 		// that the end of ctx set is not pushed on.
-		alive := func() error {
+		alive := func(wire.Alive) error {
 			return cmp.Or(conn.SetReadDeadline(time.Now().Add(s.limits.SilenceTimeout/2)), ctx.Err())
 		}
-		if err := alive(); err != nil {
+		if err := alive(wire.Alive{}); err != nil {
 			return err
 		}
 		if _, err := conn.Write(packet); err != nil {

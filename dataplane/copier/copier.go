@@ -84,7 +84,8 @@ type Result struct {
 }
 
 // Copy makes the replica that o, which is valid, describes. What it promises and its errors are those of Server.Copy.
-func (c *Copier) Copy(ctx context.Context, o wire.CopyRange) (Result, error) {
+// In copied it counts the bytes that the disk has taken, those of attempts that failed included.
+func (c *Copier) Copy(ctx context.Context, o wire.CopyRange, copied *atomic.Uint64) (Result, error) {
 	id, _ := chunk.IDFrom(o.ChunkID)
 	release, err := c.enter(ctx, id)
 	if err != nil {
@@ -92,7 +93,7 @@ func (c *Copier) Copy(ctx context.Context, o wire.CopyRange) (Result, error) {
 	}
 	defer release()
 	c.copies.Add(1)
-	t := newTask(c, id, o)
+	t := newTask(c, id, o, copied)
 	if err := t.run(ctx); err != nil {
 		c.failed.Add(1)
 		return Result{BadSources: t.bad}, err

@@ -34,6 +34,7 @@ type task struct {
 	ownErr   error            // this node failed: another source would not help
 	bad      []string         // nodes whose bytes did not match their checksums
 	pieces   chan struct{}    // one element for each piece that the disk has
+	copied   *atomic.Uint64   // bytes that the disk has taken
 	diskErr  atomic.Pointer[error]
 }
 
@@ -41,9 +42,9 @@ type task struct {
 var errOtherGeneration = fault.New(fault.StaleGeneration, "copy replica",
 	"its generation is not the one that the copy began with")
 
-func newTask(c *Copier, id chunk.ID, o wire.CopyRange) *task {
+func newTask(c *Copier, id chunk.ID, o wire.CopyRange, copied *atomic.Uint64) *task {
 	t := &task{copier: c, order: o, id: id, source: id, generation: chunk.Generation(o.Generation),
-		pieces: make(chan struct{}, piecesMax)}
+		pieces: make(chan struct{}, piecesMax), copied: copied}
 	if len(o.SourceChunkID) > 0 {
 		t.source, _ = chunk.IDFrom(o.SourceChunkID)
 	}
@@ -275,7 +276,7 @@ func (t *task) piece(ctx context.Context, conn net.Conn, reader *wire.PacketRead
 	size := int64(len(data))
 	err := t.submit(ctx, disk.Job{Offset: t.end, Data: data, Done: func(_ int64, err error) {
 		buffer.Release()
-		t.wrote(err)
+		t.wrote(size, err)
 		<-t.pieces
 	}})
 	if err != nil {
@@ -341,10 +342,12 @@ func (t *task) onWorker(ctx context.Context, f func() error) error {
 }
 
 // wrote runs on the disk worker.
-func (t *task) wrote(err error) {
+func (t *task) wrote(bytes int64, err error) {
 	if err != nil {
 		t.diskErr.CompareAndSwap(nil, &err)
+		return
 	}
+	t.copied.Add(uint64(bytes))
 }
 
 // settle waits until the disk has released all pieces.

@@ -66,7 +66,8 @@ type Machine struct {
 	LastReceived time.Duration
 	lastReply    time.Duration
 	lastTick     time.Duration
-	alive        bool // the request that is served has FlagAlive
+	alive        bool   // the request that is served has FlagAlive
+	progress     uint64 // of the copy that is served: see wire.Alive
 	lingerUntil  time.Duration
 	lingered     int // bytes dropped
 
@@ -403,7 +404,7 @@ func (m *Machine) Tick(now time.Duration) {
 // maybeSayAlive tells a peer that asked for it that what it waits for is worked on.
 func (m *Machine) maybeSayAlive() {
 	if m.alive && m.now-m.lastReply >= wire.AliveEvery && m.owes() {
-		alive := wire.Alive{BodyVersion: wire.BodyVersion}
+		alive := wire.Alive{BodyVersion: wire.BodyVersion, Progress: m.progress}
 		if m.phase == phaseWriting && m.session.agreed == 0 {
 			alive.Opening = m.session.downOpening
 			if !m.session.opened {

@@ -225,6 +225,9 @@ func describe(packet []byte) string {
 	if h.Op == wire.OpAlive {
 		var a wire.Alive
 		must(&a)
+		if a.Progress > 0 {
+			return fmt.Sprintf("alive progress=%d", a.Progress)
+		}
 		return strings.TrimSpace("alive " + strings.Join(a.Opening, ", "))
 	}
 	if h.Op == wire.OpRecordsOpened {
@@ -429,6 +432,8 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 				err = &redirectError{wire.Hop{NodeID: "b", Address: "host:1"}}
 			}
 			b.recordDone(int(number("nth", 0)), number("offset", 0), err)
+		case "copying":
+			b.m.OnCopied(uint64(number("bytes", 0)))
 		case "copied":
 			b.m.OnQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
 		case "read-refused":

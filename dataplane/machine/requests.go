@@ -27,7 +27,7 @@ var requests = map[wire.Op]request{
 
 // serve acts on a whole request. The machine is idle.
 func (m *Machine) serve(p *Packet) {
-	m.alive = p.Header.Flags&wire.FlagAlive != 0
+	m.alive, m.progress = p.Header.Flags&wire.FlagAlive != 0, 0
 	err := requests[p.Header.Op].serve(m, p.Payload())
 	m.recycle(p)
 	if err != nil {
@@ -112,6 +112,13 @@ func (m *Machine) serveQuery(payload []byte, body interface{ Validate() error },
 	m.phase = phaseQuerying
 	m.emit(Effect{Kind: EffectQuery, Query: query})
 	return nil
+}
+
+// OnCopied tells how many bytes the disk has taken of the copy that is served.
+func (m *Machine) OnCopied(bytes uint64) {
+	if m.phase == phaseQuerying {
+		m.progress = 1 + bytes
+	}
 }
 
 // OnQueryDone brings the body that answers a query.

@@ -149,6 +149,8 @@ type Alive struct {
 	BodyVersion uint8
 	// Opening lists the nodes, of this one and those after it, whose replicas are not open yet, as far as is known.
 	Opening []string
+	// Progress of a copy: 1, and 1 more for each byte that its disk has taken. 0: this datanode does not tell.
+	Progress uint64
 }
 
 // Status is an error (or its absence) on the wire.

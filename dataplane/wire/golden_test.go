@@ -50,7 +50,7 @@ func bodies() map[string]struct {
 		"stat":         {OpStat, &StatReplica{BodyVersion: 1, ChunkID: testID(), WithDigest: true}},
 		"stat_reply": {OpStatReply, &StatReply{BodyVersion: 1, Generation: 9, Length: 12, State: uint8(chunk.Sealed),
 			Digest: 0xfedc_ba98_7654_3210}},
-		"alive": {OpAlive, &Alive{BodyVersion: 1, Opening: []string{"node-b"}}},
+		"alive": {OpAlive, &Alive{BodyVersion: 1, Opening: []string{"node-b"}, Progress: 1<<20 + 1}},
 		"error": {OpError, &status},
 		"recover_begin": {OpRecover, &RecoverReplica{BodyVersion: 1, Phase: RecoverBegin, ChunkID: testID(),
 			Generation: 8}},
@@ -215,6 +215,13 @@ func TestAckWithoutTotals(t *testing.T) {
 	require.Len(t, ack.Hops, 2)
 	require.EqualValues(t, 70_000, ack.Hops[1].Micros)
 	require.Zero(t, ack.Hops[0].TotalMicros)
+}
+
+// An Alive of a peer that tells no progress: it is 0, which says so.
+func TestAliveWithoutProgress(t *testing.T) {
+	var alive Alive
+	require.NoError(t, DecodeBody(old(t, "alive_without_progress")[HeaderBytes:], &alive))
+	require.Equal(t, Alive{BodyVersion: 1, Opening: []string{"node-b"}}, alive)
 }
 
 // A newer peer may append fields; an older one leaves the last ones out.

@@ -66,10 +66,14 @@ func (r *PacketReader) Expect(want Op, body any) (Header, error) {
 }
 
 // ExpectAlive is Expect after a request with FlagAlive: it calls alive whenever the peer says that it lives.
-func (r *PacketReader) ExpectAlive(want Op, body any, alive func() error) (Header, error) {
+func (r *PacketReader) ExpectAlive(want Op, body any, alive func(Alive) error) (Header, error) {
 	header, payload, err := r.Next()
 	for err == nil && header.Op == OpAlive && alive != nil {
-		if err = alive(); err == nil {
+		var said Alive
+		if err = DecodeBody(payload, &said); err == nil {
+			err = alive(said)
+		}
+		if err == nil {
 			header, payload, err = r.Next()
 		}
 	}

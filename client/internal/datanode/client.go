@@ -3,6 +3,7 @@ package datanode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -130,13 +131,28 @@ func (c *Client) Stat(ctx context.Context, at wire.Hop, id chunk.ID, digest bool
 	return reply, nil
 }
 
-// Copy has the datanode at to pull a replica. It returns when the replica is whole there.
-func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange) error {
+// Copy has the datanode at to pull a replica. It returns when the replica is whole there, or with an error that is
+// Stalled when its disk has not taken a byte for as long as patience, 0 for ever; one of a release that tells no
+// progress need only live.
+func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange, patience time.Duration) error {
 	const op = "copy replica"
 	answer := func(conn *Connection) (reusable bool, err error) {
 		var reply wire.CopyReply
-		patience := c.DataTimeout + time.Duration(order.Length/copyRateLeast)*time.Second
-		if err := conn.ExpectAlive(wire.OpCopyReply, &reply, c.SilenceTimeout, time.Now().Add(patience)); err != nil {
+		var progress uint64
+		var moved time.Time
+		heard := func(said wire.Alive) error {
+			now := time.Now()
+			if said.Progress == 0 || said.Progress != progress {
+				progress, moved = said.Progress, now
+			}
+			if patience > 0 && now.Sub(moved) >= patience {
+				return &fault.Error{Kind: fault.Unavailable, Op: op, Err: errStalled,
+					Reason: fmt.Sprintf("its copy has not moved for %s", patience)}
+			}
+			return nil
+		}
+		most := c.DataTimeout + time.Duration(order.Length/copyRateLeast)*time.Second
+		if err := conn.ExpectAlive(wire.OpCopyReply, &reply, c.SilenceTimeout, time.Now().Add(most), heard); err != nil {
 			return false, err
 		}
 		if err := reply.Validate(); err != nil {

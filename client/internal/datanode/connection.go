@@ -102,15 +102,21 @@ func (c *Connection) Expect(op wire.Op, body any, deadline time.Time) error {
 }
 
 // ExpectAlive is Expect for a peer that says, while it works, that it lives: it may not be silent for longer than
-// silence.
-func (c *Connection) ExpectAlive(op wire.Op, body any, silence time.Duration, deadline time.Time) error {
-	alive := func() error {
+// silence. heard is called with what it says, and may end the wait; nil: that it lives is enough.
+func (c *Connection) ExpectAlive(op wire.Op, body any, silence time.Duration, deadline time.Time,
+	heard func(wire.Alive) error) error {
+	alive := func(said wire.Alive) error {
+		if heard != nil {
+			if err := heard(said); err != nil {
+				return err
+			}
+		}
 		if soon := time.Now().Add(silence); soon.Before(deadline) {
 			return c.readBy(soon)
 		}
 		return c.readBy(deadline)
 	}
-	if err := alive(); err != nil {
+	if err := alive(wire.Alive{}); err != nil {
 		return c.Fault(err)
 	}
 	_, err := c.Packets.ExpectAlive(op, body, alive)

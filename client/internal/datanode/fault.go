@@ -30,6 +30,11 @@ func socketFault(err error, address string) error {
 	return described
 }
 
+var errStalled = errors.New("no progress")
+
+// Stalled reports whether an error says that a datanode lives, but got on with nothing of what it was asked for.
+func Stalled(err error) bool { return errors.Is(err, errStalled) }
+
 // Silent reports whether an error says that a datanode did not answer in time.
 func Silent(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 

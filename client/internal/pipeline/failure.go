@@ -27,7 +27,7 @@ type HopFailure struct {
 	Slow *SlowNode // not nil: that is all that is wrong with it
 }
 
-// SlowNode is a datanode that held up a pipeline and was replaced for it.
+// SlowNode is a datanode that held up a pipeline and was replaced for it, or left out: then it moved nothing.
 type SlowNode struct {
 	NodeID         string
 	Address        string

@@ -16,6 +16,8 @@ const (
 	recoveryWaitMost   = 2 * time.Second
 	// replacementRounds bounds how often one recovery asks for replacements in the place of those that could not copy.
 	replacementRounds = 3
+	// copyPatience is how long a replacement that the chunk could do without may copy nothing.
+	copyPatience = 3 * time.Second
 	// growPatience bounds how long the namenode is asked for nodes that a pipeline which stands could do without.
 	growPatience = 2 * time.Second
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/whispering-woods/ww/client/internal/datanode"
 	"github.com/whispering-woods/ww/client/internal/namenode"
@@ -119,14 +120,22 @@ func (p *placement) copyToReplacements(ctx context.Context, granted resumption, 
 	order := &wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: p.id[:], Generation: uint64(granted.generation),
 		ChunkSize: target.chunkSize, Length: target.offset, SourceMinGeneration: uint64(target.previous),
 		Sources: granted.survivors[:min(len(granted.survivors), wire.HopsMax)]}
+	var patience time.Duration
+	if len(granted.survivors) >= target.least { // the chunk could do without the replacements
+		patience = copyPatience
+	}
 	good, failed := CopyToAll(granted.wanted, "copy replica", p.id, func(_ int, hop wire.Hop) error {
-		return p.pipelines.Datanodes.Copy(ctx, hop, order)
+		return p.pipelines.Datanodes.Copy(ctx, hop, order, patience)
 	})
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
-	for _, f := range failed {
+	for i, f := range failed {
 		p.pipelines.Nodes.Failures.Failed(f.Hop.Address)
+		if datanode.Stalled(f.Err) {
+			failed[i].Slow = &SlowNode{NodeID: f.Hop.NodeID, Address: f.Hop.Address}
+			p.pipelines.Nodes.SlowWrites.Slow(f.Hop.NodeID)
+		}
 		p.pipelines.Logger.Warn("replacement left out of the pipeline", "path", p.path, "chunk", p.id.String(),
 			"node", f.Hop.NodeID, "peer", f.Hop.Address, "err", f.Err)
 	}

@@ -318,7 +318,7 @@ func (s *Stream) onFailure(ctx context.Context, err error) (retry bool, final er
 		// the stream lives on: packets are in the backlog
 		return false, lifetime.Ended(ctx, "write", s.options.Path, err)
 	case errors.As(err, &broken):
-		s.reportSlow(broken)
+		s.reportSlow(broken.failed)
 		s.place.existing = s.recovery.note(broken, s.pipelines.Clock.Now()) || s.place.existing
 		s.state = streamBroken
 		return true, nil
@@ -327,8 +327,8 @@ func (s *Stream) onFailure(ctx context.Context, err error) (retry bool, final er
 }
 
 // reportSlow says to people, and to the writer, which nodes are slow.
-func (s *Stream) reportSlow(e *sessionError) {
-	for _, f := range e.failed {
+func (s *Stream) reportSlow(failed []HopFailure) {
+	for _, f := range failed {
 		if f.Slow == nil {
 			continue
 		}
@@ -347,14 +347,18 @@ func (s *Stream) detach() {
 		return
 	}
 	rest := s.session.close()
-	end := s.session.state()
-	s.place.opened = s.place.opened || end.opened
-	if end.length > s.acked {
-		s.acked = end.length
-		s.recovery.attempts = 0 // progress
-	}
+	s.noteAcked(s.session.state())
 	s.session, s.state = nil, streamBroken
 	s.backlog = append(rest, s.backlog...)
+}
+
+// noteAcked notes how far a session came.
+func (s *Stream) noteAcked(now sessionState) {
+	s.place.opened = s.place.opened || now.opened
+	if now.length > s.acked {
+		s.acked = now.length
+		s.recovery.attempts = 0 // progress
+	}
 }
 
 // Kill abandons everything and returns err with the path.
@@ -485,11 +489,11 @@ func (s *Stream) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.reopen(ctx, granted)
+	return s.reopen(ctx, granted, replacementRounds)
 }
 
 // grow adds nodes to a pipeline that is on fewer than the file wants, in the way of a recovery, if there are any. The
-// session that stands goes on meanwhile, and ends only when there are.
+// session that stands ends only when they have their copies, or have failed to make them.
 func (s *Stream) grow(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, growPatience)
 	granted, _, err := s.place.recover(asking, s.recovery.excluded(s.pipelines.Clock.Now()), true)
@@ -502,9 +506,13 @@ func (s *Stream) grow(ctx context.Context) error {
 			"err", err)
 		return nil
 	}
-	s.detach()
-	s.state = streamResuming
-	return s.reopen(ctx, granted)
+	if s.session != nil { // nobody sends meanwhile: what is under way need not wait for the copies
+		if err := s.session.await(ctx, s.session.mu.window.empty); err != nil {
+			return err
+		}
+		s.noteAcked(s.session.state())
+	}
+	return s.reopen(ctx, granted, 1)
 }
 
 // Grow adds nodes to the chunk's pipeline, if it stands on fewer than the file wants and there are others. Only an
@@ -530,15 +538,16 @@ func (s *Stream) Grow(ctx context.Context) error {
 func (s *Stream) ID() chunk.ID { return s.place.id }
 
 // copyToReplacements has the replacements copy what is acknowledged. In the place of those that fail it asks for
-// others, a few times. It returns what was granted last, and the hops of the recovered pipeline.
+// others, so that there are so many rounds. It returns what was granted last, and the hops of the recovered pipeline.
 //
 // A replacement that is left out may have its copy all the same, or get it later, and a replica of the generation that
 // was granted counts as one with everything that is acknowledged: so the others go on under another generation.
-func (s *Stream) copyToReplacements(ctx context.Context, granted resumption, target sessionTarget) (resumption,
-	[]wire.Hop, error) {
+func (s *Stream) copyToReplacements(ctx context.Context, granted resumption, target sessionTarget,
+	rounds int) (resumption, []wire.Hop, error) {
 	for round := 1; ; round++ {
 		target.generation = granted.generation
 		hops, failed, err := s.place.copyToReplacements(ctx, granted, target)
+		s.reportSlow(failed)
 		for _, f := range failed {
 			s.recovery.blame(f, s.pipelines.Clock.Now()) // it is not asked for again soon
 		}
@@ -551,7 +560,7 @@ func (s *Stream) copyToReplacements(ctx context.Context, granted resumption, tar
 			return granted, nil, s.await(err)
 		case err != nil:
 			return granted, nil, err
-		case len(hops) >= s.options.Replication, round == replacementRounds, len(others.wanted) == 0:
+		case len(hops) >= s.options.Replication, round == rounds, len(others.wanted) == 0:
 			granted.generation = others.generation
 			return granted, hops, nil
 		}
@@ -559,10 +568,14 @@ func (s *Stream) copyToReplacements(ctx context.Context, granted resumption, tar
 	}
 }
 
-// reopen opens a session under the generation that the namenode granted, once the replacements have copies.
-func (s *Stream) reopen(ctx context.Context, granted resumption) error {
+// reopen opens a session under the generation that the namenode granted, once the replacements have copies. The one
+// that stood has nothing under way. It ends also if they have none: nothing may be acknowledged any more under a
+// generation below that of a copy, which may still become whole.
+func (s *Stream) reopen(ctx context.Context, granted resumption, rounds int) error {
 	mode, previous := s.place.resumeMode(s.acked)
-	granted, hops, err := s.copyToReplacements(ctx, granted, s.target(mode, 0, previous, nil))
+	granted, hops, err := s.copyToReplacements(ctx, granted, s.target(mode, 0, previous, nil), rounds)
+	s.detach()
+	s.state = streamResuming
 	if err != nil {
 		return err
 	}
