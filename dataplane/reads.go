@@ -211,11 +211,11 @@ func (t *readTask) sendFile(reader *disk.Reader, file *os.File, offset, length i
 				return true
 			}
 			position := offset + sent
-			piece, count := int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes))), 0
+			piece := int(min(length-sent, int64(t.reads.server.limits.SendPieceBytes)))
 			t.reads.slots <- struct{}{}
-			sendErr := reader.Watch("sendfile", func() (err error) { // the socket does not block: only the disk can
-				count, err = unix.Sendfile(int(target), source, &position, piece)
-				return err
+			// The socket does not block: only the disk can.
+			count, sendErr := reader.Watch("sendfile", func() (int, error) {
+				return unix.Sendfile(int(target), source, &position, piece)
 			})
 			<-t.reads.slots
 			if count > 0 {

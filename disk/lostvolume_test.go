@@ -213,9 +213,9 @@ func TestDiskThatDiesUnderSendfileIsLost(t *testing.T) {
 	for n := range 5 {
 		r, opened := l.OpenReader(testID(l.on("/b")[n]), 0)
 		if err = opened; err == nil {
-			err = r.Watch("sendfile", func() error {
+			_, err = r.Watch("sendfile", func() (int, error) {
 				calls++
-				return syscall.EIO
+				return -1, syscall.EIO
 			})
 			require.NoError(t, r.Close())
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 // monitor looks after the volumes while the store runs: that their operations return, that their disks are still
-// there, and that these still take what is written. It runs one goroutine, and one for each volume while that is
+// there, that these still take what is written, and that none is far slower than its siblings. It runs one goroutine, and one for each volume while that is
 // inspected: an inspection does I/O, and may hang with the disk.
 type monitor struct {
 	*env
@@ -25,6 +25,8 @@ type monitor struct {
 	group   sync.WaitGroup // of inspections
 	done    chan struct{}  // closed by stop
 	probed  map[*volume]time.Time
+
+	siblings siblings
 }
 
 func (m *monitor) stop() { close(m.done) }
@@ -46,6 +48,7 @@ func (m *monitor) run() {
 // check looks at every volume once and does not wait.
 func (m *monitor) check() {
 	now := m.options.Clock.Now()
+	m.siblings.compare(m.volumes.list, now)
 	for _, volume := range m.volumes.list {
 		if volume.health.Check(); volume.health.Out() || volume.inspected.Swap(true) {
 			continue

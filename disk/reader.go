@@ -199,19 +199,19 @@ func (v *snapshot) around(offset, length int64) Range {
 func (r *Reader) File() (f *os.File, base int64) { return r.file.OSFile(), r.base }
 
 // Watch runs a call that reads from File: its errors of the disk and the time it takes count for the volume. It must
-// not wait for a peer. Error: fault.Disk if the volume is out of service, and then read was not called; else what
-// read returned.
-func (r *Reader) Watch(op string, read func() error) error {
+// not wait for a peer. It returns what read did; fault.Disk if the volume is out of service, and then read was not
+// called.
+func (r *Reader) Watch(op string, read func() (int, error)) (int, error) {
 	volume := r.replica.volume
-	err := volume.health.Watch(op, volume.directory, read)
+	got, err := volume.health.WatchRead(op, volume.directory, read)
 	var failure *fs.PathError
 	switch {
 	case errors.Is(err, syscall.EIO):
 		volume.health.NoteRead(r.replica.pathOf(r.replica.snapshot()), err)
 	case errors.As(err, &failure):
-		return diskError("read chunk", volume.directory, r.replica.id, err)
+		return got, diskError("read chunk", volume.directory, r.replica.id, err)
 	}
-	return err
+	return got, err
 }
 
 // ReadAt reads visible bytes of the chunk at an offset in the chunk (io.ReaderAt). Errors: io.EOF,

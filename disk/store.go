@@ -115,7 +115,7 @@ func newStore(options Options) *Store {
 	store.readers = &readers{env: shared, index: store.index, quarantine: store.quarantine, unpacker: unpacker}
 	store.verifier = &verifier{readers: store.readers, quarantine: store.quarantine}
 	store.monitor = &monitor{env: shared, volumes: store.volumes, done: make(chan struct{}),
-		probed: make(map[*volume]time.Time)}
+		probed: make(map[*volume]time.Time), siblings: siblings{records: make(map[*volume]*sibling)}}
 	store.losses = &losses{env: shared, index: store.index, done: make(chan struct{}),
 		waiting: make(chan *volume, len(options.Directories))}
 	store.compactor = pack.NewCompactor(&claims{index: store.index, quarantine: store.quarantine}, options.Clock)

@@ -44,6 +44,7 @@ func (v *volume) describe() datanode.VolumeState {
 		FreeBytes: max(0, v.free.Load()-v.options.ReserveBytes), Replicas: uint64(max(0, v.replicas.Load())),
 		Healthy: !status.State.OutOfService(), Error: status.Last, Health: status.State, Errors: status.Errors,
 		Since: status.Since, Device: v.device}
+	state.Lateness = v.health.Lateness()
 	if v.scrubber != nil {
 		state.Scrub = v.scrubber.Status()
 	}
@@ -75,13 +76,14 @@ func (vs *volumes) rememberedSpace(v *volume) (free int64, err error) {
 	return v.free.Load(), nil
 }
 
-// choose chooses a volume for a new replica: healthy, with room for sizeHint above the reserve, and in
-// proportion to the room. The choice follows from the id, so it repeats as long as the room does.
+// choose chooses a volume for a new replica: healthy, with room for sizeHint above the reserve, in proportion to the
+// room, and a slow one only if no other is left. The choice follows from the id, so it repeats as long as the room does.
 func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
 	const op = "place replica"
 	room := make([]int64, len(vs.list))
 	var total, most int64
 	healthy, emptiest := 0, ""
+	fastRoom, fast := make([]int64, len(vs.list)), int64(0) // of those that are not slow
 	for i, volume := range vs.list {
 		if !volume.placeable() {
 			continue
@@ -101,7 +103,14 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		if free > 0 && free >= sizeHint {
 			room[i] = free >> 12 // pages, so that the sum cannot overflow
 			total += room[i]
+			if !volume.health.Slow() {
+				fastRoom[i] = room[i]
+				fast += room[i]
+			}
 		}
+	}
+	if fast > 0 {
+		room, total = fastRoom, fast
 	}
 	if healthy == 0 {
 		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy: %s", len(vs.list), vs.complaints())

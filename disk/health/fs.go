@@ -5,8 +5,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 
 	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/lateness"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
 
@@ -28,6 +30,20 @@ func (v *Volume) Watch(op, path string, run func() error) error {
 	}
 	defer v.end(slot)
 	return run()
+}
+
+// WatchRead is Watch for a read, which returns how many bytes it got: how late it was counts.
+func (v *Volume) WatchRead(op, path string, read func() (int, error)) (got int, err error) {
+	slot, err := v.begin(op, path)
+	if err != nil {
+		return 0, &fs.PathError{Op: op, Path: path, Err: err}
+	}
+	defer func() {
+		if late := lateness.Of(v.end(slot), int64(got)); got > 0 { // else the socket is full, or the read failed
+			v.reads.Note(late)
+		}
+	}()
+	return read()
 }
 
 // watched is Watch with a result.
@@ -106,20 +122,16 @@ func (w *watchedFS) Lock(path string) (io.Closer, error) {
 	return watched(w.volume, "lock", path, func() (io.Closer, error) { return w.inner.Lock(path) })
 }
 
-// watchedFile is a file of a volume. What is done with OSFile is not seen here: its user calls Watch.
+// watchedFile is a file of a volume. What is done with OSFile is not seen here: its user calls WatchRead.
 type watchedFile struct {
 	vfs.File
-	volume *Volume
-	path   string
+	volume   *Volume
+	path     string
+	unsynced atomic.Int64 // bytes written since the last sync began
 }
 
 func (f *watchedFile) ReadAt(b []byte, offset int64) (int, error) {
-	slot, err := f.volume.begin("read", f.path)
-	if err != nil {
-		return 0, &fs.PathError{Op: "read", Path: f.path, Err: err}
-	}
-	defer f.volume.end(slot)
-	return f.File.ReadAt(b, offset)
+	return f.volume.WatchRead("read", f.path, func() (int, error) { return f.File.ReadAt(b, offset) })
 }
 
 func (f *watchedFile) WriteAt(b []byte, offset int64) (int, error) {
@@ -127,13 +139,25 @@ func (f *watchedFile) WriteAt(b []byte, offset int64) (int, error) {
 	if err != nil {
 		return 0, &fs.PathError{Op: "write", Path: f.path, Err: err}
 	}
-	defer f.volume.end(slot)
+	f.unsynced.Add(int64(len(b)))
+	defer func() { f.volume.writes.NotePart(lateness.Of(f.volume.end(slot), int64(len(b)))) }()
 	return f.File.WriteAt(b, offset)
 }
 
-func (f *watchedFile) Sync() error { return f.volume.Watch("fsync", f.path, f.File.Sync) }
+func (f *watchedFile) Sync() error { return f.sync("fsync", f.File.Sync) }
 
-func (f *watchedFile) Datasync() error { return f.volume.Watch("fdatasync", f.path, f.File.Datasync) }
+func (f *watchedFile) Datasync() error { return f.sync("fdatasync", f.File.Datasync) }
+
+// sync counts as one write, whose bytes are those that it makes durable.
+func (f *watchedFile) sync(op string, run func() error) error {
+	slot, err := f.volume.begin(op, f.path)
+	if err != nil {
+		return &fs.PathError{Op: op, Path: f.path, Err: err}
+	}
+	bytes := f.unsynced.Swap(0)
+	defer func() { f.volume.writes.Note(lateness.Of(f.volume.end(slot), bytes)) }()
+	return run()
+}
 
 func (f *watchedFile) Truncate(size int64) error {
 	return f.volume.Watch("truncate", f.path, func() error { return f.File.Truncate(size) })

@@ -13,6 +13,7 @@ import (
 	"github.com/whispering-woods/ww/internal/clock"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/lateness"
 	"github.com/whispering-woods/ww/internal/limits"
 	"github.com/whispering-woods/ww/internal/vfs"
 )
@@ -26,6 +27,8 @@ type Volume struct {
 	gone   chan struct{} // closed when it goes out of service
 	device atomic.Uint64 // see SetDevice
 
+	reads, writes lateness.Meter // see Lateness
+
 	mu struct {
 		sync.Mutex
 		state  datanode.VolumeHealth // of Status, when it was asked last; final once out of service
@@ -35,6 +38,7 @@ type Volume struct {
 		reason string    // why it is out of service
 		recent []failure // the last errors that count: at most ErrorsMax
 		full   bool
+		slow   string // see SetSlow
 		// running are the operations under way, by slot; free are the slots without one. Their number is that
 		// of the goroutines that use the disk at once, which their owners bound.
 		running []operation
@@ -67,7 +71,7 @@ type Status struct {
 	State  datanode.VolumeHealth
 	Since  time.Time
 	Errors uint64
-	Last   string // error, or why it is out of service; "": there was none
+	Last   string // error, or why it is out of service or slow; "": there was none
 }
 
 // SetDevice says on which file system the volume is (vfs.Device); 0: that is not known. A file that is created on
@@ -170,6 +174,25 @@ func (v *Volume) SetFull(full bool) {
 	v.mu.full = full
 }
 
+// SetSlow notes why the volume is slow beside its peers; "": it is not. A slow one is suspect, and goes on to serve.
+func (v *Volume) SetSlow(reason string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.slow = limits.Clip(reason, textBytesMax)
+}
+
+// Slow tells whether the volume is slow beside its peers.
+func (v *Volume) Slow() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.mu.slow != ""
+}
+
+// Lateness is how late the operations on the disk were since the volume was opened.
+func (v *Volume) Lateness() lateness.IO {
+	return lateness.IO{Reads: v.reads.Sample(), Writes: v.writes.Sample()}
+}
+
 // Status describes the volume.
 func (v *Volume) Status() Status {
 	now := v.clock.Now()
@@ -181,8 +204,11 @@ func (v *Volume) Status() Status {
 		}
 	}
 	status := Status{State: v.mu.state, Since: v.mu.since, Errors: v.mu.errors, Last: v.mu.last}
-	if v.mu.reason != "" {
+	switch {
+	case v.mu.reason != "":
 		status.Last = v.mu.reason
+	case v.mu.slow != "" && len(v.mu.recent) == 0:
+		status.Last = v.mu.slow
 	}
 	return status
 }
@@ -191,7 +217,7 @@ func (v *Volume) Status() Status {
 func (v *Volume) judgeLocked(now time.Time) datanode.VolumeHealth {
 	v.forgetLocked(now)
 	switch oldest := v.oldestLocked(); {
-	case len(v.mu.recent) > 0, oldest.op != "" && now.Sub(oldest.began) >= v.limits.StallAfter:
+	case len(v.mu.recent) > 0, oldest.op != "" && now.Sub(oldest.began) >= v.limits.StallAfter, v.mu.slow != "":
 		return datanode.VolumeSuspect
 	case v.mu.full:
 		return datanode.VolumeFull
@@ -258,11 +284,15 @@ func (v *Volume) begin(op, path string) (slot int, err error) {
 	return slot, nil
 }
 
-func (v *Volume) end(slot int) {
+// end notes that an operation returned, and how long it took.
+func (v *Volume) end(slot int) (took time.Duration) {
+	now := v.clock.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	took = now.Sub(v.mu.running[slot].began)
 	v.mu.running[slot] = operation{}
 	v.mu.free = append(v.mu.free, slot)
+	return took
 }
 
 // Error is why the volume is out of service; nil while it is in service.

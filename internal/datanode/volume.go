@@ -1,6 +1,10 @@
 package datanode
 
-import "time"
+import (
+	"time"
+
+	"github.com/whispering-woods/ww/internal/lateness"
+)
 
 // VolumeHealth is what a datanode thinks of one of its disks.
 type VolumeHealth uint8
@@ -10,7 +14,7 @@ type VolumeHealth uint8
 const (
 	VolumeUnknown  VolumeHealth = iota // of a datanode that does not say
 	VolumeHealthy                      // takes and gives
-	VolumeSuspect                      // had errors lately, or an operation that takes too long
+	VolumeSuspect                      // had errors lately, is slow beside its siblings, or has an operation that takes too long
 	VolumeFull                         // gives, but has no room above its reserve
 	VolumeReadOnly                     // its file system refuses writes
 	VolumeFailed                       // too many errors, or an operation that did not return
@@ -50,6 +54,7 @@ type VolumeState struct {
 	Device        uint64    // number of its file system's; 0 if it is not known. It stays on the node
 	BusyPermille  int64     // share of the time in which its disk had work lately; 0 also if the machine does not tell
 	Scrub         Scrub
+	Lateness      lateness.IO // since it was opened
 }
 
 // Scrub is how far the verification of all replicas of a volume came.

@@ -1,0 +1,57 @@
+package disk
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/whispering-woods/ww/internal/lateness"
+)
+
+// siblings finds the volumes of a store that are far slower than the others: new replicas go to those. The namenode
+// compares volumes of different datanodes.
+type siblings struct {
+	records map[*volume]*sibling
+	began   time.Time // of the first round
+	due     time.Time // the end of this one
+}
+
+type sibling struct {
+	lateness.Record
+	before lateness.IO // when the round began
+}
+
+// compare ends a round if it is time to. It has one caller at a time.
+func (s *siblings) compare(volumes []*volume, now time.Time) {
+	if s.began.IsZero() {
+		s.began = now
+	}
+	if now.Before(s.due) {
+		return
+	}
+	s.due = now.Add(lateness.RoundInterval)
+	passed := now.Sub(s.began)
+	serving := inService(volumes)
+	records := make([]*lateness.Record, 0, len(serving))
+	for _, v := range serving {
+		known := s.records[v]
+		if known == nil {
+			known = &sibling{}
+			s.records[v] = known
+		}
+		total := v.health.Lateness()
+		if late, measured := total.Since(known.before).Mean(); measured {
+			known.Score(passed, late)
+		}
+		known.before = total
+		records = append(records, &known.Record)
+	}
+	lateness.Judge{Floor: lateness.DiskFloor, Peers: 1}.Decide(passed, len(serving)/2, records)
+	for _, v := range serving {
+		reason := ""
+		if verdict, slow := s.records[v].Slow(passed); slow {
+			reason = fmt.Sprintf("slow: an operation waits %v for it, and %v for its siblings",
+				verdict.Late.Round(time.Millisecond), verdict.Peers.Round(time.Millisecond))
+		}
+		v.health.SetSlow(reason)
+	}
+}
