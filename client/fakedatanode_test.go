@@ -499,8 +499,10 @@ func (d *fakeDatanode) copy(c net.Conn, payload []byte) (stop bool) {
 	case errors.Is(injected, errStall):
 		return stall(c)
 	case errors.Is(injected, errAlive):
+		often := time.NewTicker(wire.AliveEvery)
+		defer often.Stop()
 		for !send(c, wire.Header{Op: wire.OpAlive}, &wire.Alive{BodyVersion: 1, Progress: 1}) {
-			time.Sleep(wire.AliveEvery)
+			<-often.C
 		}
 		return true
 	default:

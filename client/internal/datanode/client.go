@@ -151,8 +151,8 @@ func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange, p
 			}
 			return nil
 		}
-		most := c.DataTimeout + time.Duration(order.Length/copyRateLeast)*time.Second
-		if err := conn.ExpectAlive(wire.OpCopyReply, &reply, c.SilenceTimeout, time.Now().Add(most), heard); err != nil {
+		deadline := time.Now().Add(c.DataTimeout + time.Duration(order.Length/copyRateLeast)*time.Second)
+		if err := conn.ExpectAlive(wire.OpCopyReply, &reply, c.SilenceTimeout, deadline, heard); err != nil {
 			return false, err
 		}
 		if err := reply.Validate(); err != nil {
