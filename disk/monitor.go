@@ -17,8 +17,8 @@ import (
 )
 
 // monitor looks after the volumes while the store runs: that their operations return, that their disks are still
-// there, that these still take what is written, and that none is far slower than its siblings. It runs one goroutine, and one for each volume while that is
-// inspected: an inspection does I/O, and may hang with the disk.
+// there, that these still take what is written, and that none is far slower than its siblings. It runs one goroutine,
+// and one for each volume while that is inspected: an inspection does I/O, and may hang with the disk.
 type monitor struct {
 	*env
 	volumes *volumes

@@ -77,7 +77,8 @@ func (vs *volumes) rememberedSpace(v *volume) (free int64, err error) {
 }
 
 // choose chooses a volume for a new replica: healthy, with room for sizeHint above the reserve, in proportion to the
-// room, and a slow one only if no other is left. The choice follows from the id, so it repeats as long as the room does.
+// room, and a slow one only if no other is left. The choice follows from the id, so it repeats as long as the room
+// does.
 func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
 	const op = "place replica"
 	room := make([]int64, len(vs.list))

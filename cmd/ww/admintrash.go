@@ -26,8 +26,8 @@ func newAdminTrash(program *app) *cobra.Command {
 		trashVerb(program, &cobra.Command{
 			Use:   "list [flags] [NODE] [CHUNK]",
 			Short: "show the deleted replicas that datanodes still have",
-			Long: `Show the deleted replicas that datanodes still have, in the order in which their room becomes free: node,
-disk, chunk, generation, bytes, when it was deleted, and until when it can be restored (datanode.trash_delay).
+			Long: `Show the deleted replicas that datanodes still have, in the order in which their room becomes free:
+node, disk, chunk, generation, bytes, when it was deleted, and until when it can be restored (datanode.trash_delay).
 ` + trashArguments + `
 
 A small replica is a record of a pack segment: it may go before its time, when its segment is compacted.`,
@@ -55,8 +55,8 @@ read; ww admin scrub does it at once.`,
 		trashVerb(program, &cobra.Command{
 			Use:   "empty [flags] NODE|--all [CHUNK]",
 			Short: "free the room of deleted replicas now",
-			Long: `Free the room of deleted replicas now, before datanode.trash_delay is over. They cannot be restored any
-more. ` + trashArguments + `
+			Long: `Free the room of deleted replicas now, before datanode.trash_delay is over. They cannot be
+restored any more. ` + trashArguments + `
 
 The room of a small replica, a record of a pack segment, is free when at least half of its segment is: the datanode
 compacts it then.`,

@@ -124,7 +124,8 @@ func (l *link) submit(on *lanes[orderTask], volume string, task orderTask) {
 		return
 	}
 	if workers.claim(running, task.order, l) && !on.put(volume, task) {
-		workers.answer(running, task.refuse(fault.New(fault.Busy, task.op, "too many such orders wait on this datanode")))
+		busy := fault.New(fault.Busy, task.op, "too many such orders wait on this datanode")
+		workers.answer(running, task.refuse(busy))
 	}
 }
 

@@ -223,6 +223,8 @@ func (n *testNode) Announce(id chunk.ID, generation chunk.Generation) {
 	n.events.Removed(chunk.Replica{ID: id, Generation: generation})
 }
 
+func (n *testNode) VolumeOf(chunk.ID) string { return n.id + "-volume" }
+
 func (n *testNode) VerifyReplica(chunk.ID) error { return nil }
 
 func (n *testNode) Delete(id chunk.ID, generation chunk.Generation) error {

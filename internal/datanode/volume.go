@@ -14,7 +14,7 @@ type VolumeHealth uint8
 const (
 	VolumeUnknown  VolumeHealth = iota // of a datanode that does not say
 	VolumeHealthy                      // takes and gives
-	VolumeSuspect                      // had errors lately, is slow beside its siblings, or has an operation that takes too long
+	VolumeSuspect                      // had errors lately, is slow beside its siblings, or an operation takes too long
 	VolumeFull                         // gives, but has no room above its reserve
 	VolumeReadOnly                     // its file system refuses writes
 	VolumeFailed                       // too many errors, or an operation that did not return

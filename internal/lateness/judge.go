@@ -92,19 +92,19 @@ func (j Judge) Decide(now time.Duration, most int, records []*Record) {
 		verdict Verdict
 	}
 	var found []finding
-	for _, r := range records {
-		late, known := r.level(now)
-		if !known || r.at != now {
+	for _, record := range records {
+		late, known := record.level(now)
+		if !known || record.at != now {
 			continue
 		}
 		peers := medianWithout(levels, late)
 		bar := max(j.Floor, factor*peers)
-		switch _, slow := r.Slow(now); {
+		switch _, slow := record.Slow(now); {
 		case slow && late >= bar/2:
-			r.until = now + r.hold()
-			r.verdict.Late, r.verdict.Peers = late, peers
+			record.until = now + record.hold()
+			record.verdict.Late, record.verdict.Peers = late, peers
 		case !slow && late >= bar:
-			found = append(found, finding{r, Verdict{Since: now, Late: late, Peers: peers}})
+			found = append(found, finding{record, Verdict{Since: now, Late: late, Peers: peers}})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b finding) int { return cmp.Compare(b.verdict.Late, a.verdict.Late) })
