@@ -133,8 +133,10 @@ type NodeStatus struct {
 	Address          string
 	Rack             string
 	Live             bool
-	State            string // "live", "flapping", "stale", "dead", or "unknown" of an older namenode
-	Registrations    int    // within the last ten minutes; the count stops at 4
+	State            string // "live", "slow", "flapping", "stale", "dead", or "unknown" of an older namenode
+	SlowReason       string // why it is slow beside its peers, for people; empty if it is not
+	SlowFor          time.Duration
+	Registrations    int // within the last ten minutes; the count stops at 4
 	CapacityBytes    int64
 	FreeBytes        int64
 	UsedBytes        int64

@@ -109,6 +109,7 @@ func nodeStatus(node *controlpb.NodeStatus) NodeStatus {
 		UsedBytes: node.GetUsedBytes(), Replicas: int64(node.GetReplicas()), ActiveWrites: int(node.GetActiveWrites()),
 		ActiveReads: int(node.GetActiveReads()), LastHeartbeatAge: milliseconds(node.GetLastHeartbeatAgeMs()),
 		AdminAddress: node.GetAdminAddress(), Volumes: volumes(node.GetVolumes()),
+		SlowReason: node.GetSlowReason(), SlowFor: milliseconds(node.GetSlowMs()),
 		System: systemLoad(node.GetSystem()), Duty: NodeDuty(node.GetDuty()),
 		NeededChunks: int64(node.GetNeededChunks()), NeededOpenChunks: int64(node.GetNeededOpenChunks()),
 		DutyDone: node.GetDutyDone()}

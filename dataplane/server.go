@@ -178,7 +178,7 @@ func (s *Server) Load() datanode.Load {
 	sessions, windowBytes := s.node.Budget.Load()
 	return datanode.Load{ActiveWrites: uint32(sessions), ActiveReads: uint32(s.counters.activeReads.Load()),
 		QueuedDiskOps:      uint32(s.counters.diskJobs.Load() + s.copier.Stats().DiskJobs),
-		GrantedWindowBytes: windowBytes}
+		GrantedWindowBytes: windowBytes, Links: s.node.Links()}
 }
 
 // MemoryMax is the most that peers can make the server hold, in bytes, besides

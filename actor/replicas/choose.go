@@ -28,16 +28,64 @@ func (c *Chooser) choose(count int, size int64, exclude func(*node) bool, presen
 			c.candidates = append(c.candidates, n.candidate(c.room.step.Near))
 		}
 	}
-	if len(c.candidates) == 0 {
-		return nil
-	}
-	chosen := c.policy.Choose(c.candidates, count, present, &c.room.step.Random)
-	nodes := make([]datanode.Index, len(chosen))
-	for i, at := range chosen {
-		nodes[i] = c.candidates[at].Index
-		c.room.Nodes.place(nodes[i])
+	fast, slow := c.withoutSlow(count, present)
+	nodes := c.pick(nil, fast, count, present)
+	if len(slow) > 0 && len(nodes) < count {
+		nodes = c.pick(nodes, slow, count-len(nodes), append(c.room.Nodes.racks(nodes), present...))
 	}
 	return nodes
+}
+
+// pick adds up to count of the candidates.
+func (c *Chooser) pick(nodes []datanode.Index, candidates []placement.Candidate, count int,
+	present []string) []datanode.Index {
+	if len(candidates) == 0 {
+		return nodes
+	}
+	for _, at := range c.policy.Choose(candidates, count, present, &c.room.step.Random) {
+		nodes = append(nodes, candidates[at].Index)
+		c.room.Nodes.place(candidates[at].Index)
+	}
+	return nodes
+}
+
+// withoutSlow parts the candidates: slow nodes are chosen last, unless the replicas would share racks for it.
+func (c *Chooser) withoutSlow(count int, present []string) (fast, slow []placement.Candidate) {
+	isSlow := func(n placement.Candidate) bool { return c.room.Slowness.of(n.Index) }
+	if !slices.ContainsFunc(c.candidates, isSlow) {
+		return c.candidates, nil
+	}
+	var free, capacity int64
+	for _, n := range c.candidates {
+		if !isSlow(n) {
+			free, capacity = free+n.FreeBytes, capacity+n.CapacityBytes
+		}
+	}
+	othersFree := float64(free) / float64(max(capacity, 1))
+	for i := range c.candidates {
+		if c.room.Slowness.avoided(&c.candidates[i], othersFree) {
+			slow = append(slow, c.candidates[i])
+		} else {
+			fast = append(fast, c.candidates[i])
+		}
+	}
+	if newRacks(fast, present) < min(count, newRacks(c.candidates, present)) {
+		return c.candidates, nil
+	}
+	return fast, slow
+}
+
+// newRacks counts the racks of candidates that hold no replica yet.
+func newRacks(candidates []placement.Candidate, present []string) int {
+	racks := make(map[string]bool)
+	for i := range candidates {
+		racks[candidates[i].Rack] = !slices.Contains(present, candidates[i].Rack)
+	}
+	total := 0
+	for _, empty := range racks {
+		total += int(count(empty))
+	}
+	return total
 }
 
 // Wish is what a writer asks for: Count chunks of Size bytes at most, each on

@@ -136,7 +136,7 @@ func (n *node) registrations(now time.Duration) (recent int) {
 }
 
 // state of the node for people.
-func (n *node) state(now time.Duration) datanode.NodeState {
+func (n *node) state(now time.Duration, slow bool) datanode.NodeState {
 	switch {
 	case n.dead():
 		return datanode.NodeDead
@@ -144,6 +144,8 @@ func (n *node) state(now time.Duration) datanode.NodeState {
 		return datanode.NodeStale
 	case n.registrations(now) >= flappingRegistrations:
 		return datanode.NodeFlapping
+	case slow:
+		return datanode.NodeSlow
 	}
 	return datanode.NodeLive
 }
@@ -256,6 +258,7 @@ func (t *Nodes) Put(index datanode.Index, id, address string) {
 	t.room.deletion.addNode()
 	t.room.repair.addNode()
 	t.room.Duties.addNode()
+	t.room.Slowness.addNode()
 }
 
 func (t *Nodes) at(index datanode.Index) *node { return t.list[index] }
@@ -286,6 +289,7 @@ func (t *Nodes) Register(index datanode.Index, registration *Registration) {
 	}
 	peer.setVolumes(registration.Volumes)
 	peer.load, peer.placed = datanode.Load{}, 0
+	t.room.Slowness.registered(index)
 	t.setComplete(peer, false)
 	t.heard(peer)
 	t.room.deletion.resendAll(index)
@@ -347,6 +351,7 @@ func (t *Nodes) Heartbeat(s Session, volumes []datanode.VolumeState, load datano
 	}
 	n.setVolumes(volumes)
 	n.load, n.placed = load, 0
+	t.room.Slowness.note(n.index, load.Links, volumes)
 	t.heard(n)
 	return nil
 }
@@ -530,8 +535,8 @@ func (t *Nodes) Locations(indexes []datanode.Index) []chunk.Location {
 	return places
 }
 
-// order puts nodes in order for a reader or a pipeline: live before stale before
-// dead, then as the read order says, chance among equals.
+// order puts nodes in order for a reader or a pipeline: live before stale before dead, slow ones behind the others,
+// then as the read order says, chance among equals.
 func (t *Nodes) order(indexes []datanode.Index) {
 	for i := len(indexes) - 1; i > 0; i-- {
 		j := t.room.step.Random.Below(i + 1)
@@ -542,16 +547,20 @@ func (t *Nodes) order(indexes []datanode.Index) {
 		if first.liveness != second.liveness {
 			return int(second.liveness) - int(first.liveness)
 		}
+		if slow := t.room.Slowness.of(a); slow != t.room.Slowness.of(b) {
+			return int(count(slow)) - int(count(!slow))
+		}
 		near := t.room.step.Near
 		one, other := first.candidate(near), second.candidate(near)
 		return t.room.config.ReadOrder(&one, &other)
 	})
 }
 
-// sortByHeard puts nodes in the order in which they were heard of, the latest first, else by index.
+// sortByHeard puts nodes in the order in which they were heard of, the latest first, else by index; slow ones last.
 func (t *Nodes) sortByHeard(indexes []datanode.Index) {
 	slices.SortFunc(indexes, func(a, b datanode.Index) int {
-		return cmp.Or(cmp.Compare(t.list[b].heard, t.list[a].heard), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(count(t.room.Slowness.of(a)), count(t.room.Slowness.of(b))),
+			cmp.Compare(t.list[b].heard, t.list[a].heard), cmp.Compare(a, b))
 	})
 }
 
@@ -594,6 +603,8 @@ type NodeStatus struct {
 	NodeID, Name, Address, Rack         string // Name is the address if it told none
 	Live                                bool
 	State                               datanode.NodeState
+	SlowReason                          string // why it is slow beside its peers; "" if it is not
+	SlowFor                             time.Duration
 	Progress                            Progress // of what an operator wants of it
 	Registrations                       int      // within the last ten minutes; it stops at flappingRegistrations
 	CapacityBytes, FreeBytes, UsedBytes int64
@@ -617,8 +628,10 @@ func (t *Nodes) Status() []NodeStatus {
 // StatusOf describes one node.
 func (t *Nodes) StatusOf(index datanode.Index) NodeStatus {
 	n, now := t.list[index], t.room.step.Mono
+	slow, slowFor := t.room.Slowness.reason(index)
 	return NodeStatus{NodeID: n.id, Name: cmp.Or(n.name, n.address), Address: n.address, Rack: n.rack, Live: n.live(),
-		State: n.state(now), Registrations: n.registrations(now), Progress: t.room.Duties.progress(n),
+		State: n.state(now, slow != ""), SlowReason: slow, SlowFor: slowFor, Registrations: n.registrations(now),
+		Progress:      t.room.Duties.progress(n),
 		CapacityBytes: n.capacity, FreeBytes: n.free, UsedBytes: n.capacity - n.free, Replicas: n.replicas,
 		ActiveWrites: n.load.ActiveWrites, ActiveReads: n.load.ActiveReads, System: n.load.System,
 		LastHeartbeatAge: now - n.heard, Version: n.version, AdminAddress: n.admin, Volumes: n.volumes}

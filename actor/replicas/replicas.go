@@ -38,6 +38,7 @@ type Replicas struct {
 	Chooser    Chooser
 	SafeMode   SafeMode
 	Duties     Duties
+	Slowness   Slowness
 
 	locations locations
 	misplaced misplacedTable
@@ -53,6 +54,7 @@ func New(config Config, s *step.Context) *Replicas {
 	room.OpenChunks, room.Suspects = OpenChunks{room}, Suspects{room: room}
 	room.Duties = Duties{room: room, byNode: make([]nodeDuty, 1)}
 	room.Chooser, room.SafeMode = Chooser{room: room, policy: config.Placement}, SafeMode{room: room}
+	room.Slowness = Slowness{room: room, nodes: make([]nodeLateness, 1)}
 	room.misplaced = misplacedTable{byChunk: make(map[chunk.ID][]misplaced), byNode: make([]int, 1),
 		unusable: make(map[chunk.ID]int)}
 	room.repair = repair{room: room, copies: make(map[namespace.ChunkSlot]*copyOrder),
@@ -321,6 +323,7 @@ func (r *Replicas) Activate() {
 func (r *Replicas) CheckNodes() {
 	r.Nodes.checkAlive()
 	r.Duties.tick()
+	r.Slowness.tick()
 	if r.step.Active {
 		r.Reports.askExpected()
 		r.Reports.compare()

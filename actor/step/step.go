@@ -64,6 +64,8 @@ const (
 	EventReplicaCleared
 	EventReplicaBad
 	EventReportDone
+	EventNodeSlow
+	EventNodeNotSlow
 )
 
 // Event reports a change to an operator. Zero fields do not apply.

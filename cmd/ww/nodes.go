@@ -30,7 +30,8 @@ func newNodeList(program *app) *cobra.Command {
 		Short: "show the state of datanodes",
 		Long: `Show one datanode, or all. ` + nodeHelp + `
 
-The states are live, flapping (live, but it registered at least 4 times within ten minutes), stale (its stream broke
+The states are live, slow (live, but far later than its peers, and the line says how far: new chunks are placed on it,
+and it is read, last), flapping (live, but it registered at least 4 times within ten minutes), stale (its stream broke
 or it is silent: nothing new is placed on it, and it is read last) and dead (silent for namenode.dead_after, or
 without any disk: its replicas do not count). Of a datanode out of service the line says how many chunks still need
 it, or that none does.`,
@@ -91,11 +92,11 @@ func nodeRecord(n client.NodeStatus) record {
 		"node": n.NodeID, "name": n.Name, "address": n.Address, "rack": n.Rack, "live": n.Live, "state": n.State,
 		"registrations": n.Registrations, "server_version": n.Version, "capacity_bytes": n.CapacityBytes,
 		"used_bytes": n.UsedBytes, "free_bytes": n.FreeBytes, "admin_address": n.AdminAddress, "replicas": n.Replicas,
-		"active_writes": n.ActiveWrites, "active_reads": n.ActiveReads,
+		"active_writes": n.ActiveWrites, "active_reads": n.ActiveReads, "slow_reason": n.SlowReason,
 		"cpu": n.System.CPU, "disk_stalled": n.System.Stalled, "received_bytes_per_second": n.System.Received,
 		"sent_bytes_per_second":  n.System.Sent,
-		"last_heartbeat_seconds": seconds(n.LastHeartbeatAge),
-		"duty":                   n.Duty.String(), "duty_since": stamp(n.DutySince), "duty_until": stamp(n.DutyUntil),
+		"last_heartbeat_seconds": seconds(n.LastHeartbeatAge), "slow_seconds": seconds(n.SlowFor),
+		"duty": n.Duty.String(), "duty_since": stamp(n.DutySince), "duty_until": stamp(n.DutyUntil),
 		"duty_done": n.DutyDone, "needed_chunks": n.NeededChunks, "needed_open_chunks": n.NeededOpenChunks,
 	}
 }
@@ -108,7 +109,15 @@ func (p *printer) node(n client.NodeStatus) {
 	}
 	p.text("  %-21s%s  %-8s  heard %.1fs ago  %s of %s free  %d replicas  %d writes  %d reads%s", n.Name, address,
 		n.State, n.LastHeartbeatAge.Seconds(), size(n.FreeBytes, true), size(n.CapacityBytes, true), n.Replicas,
-		n.ActiveWrites, n.ActiveReads, systemText(n.System)+dutyText(n, "  "))
+		n.ActiveWrites, n.ActiveReads, systemText(n.System)+slowText(n)+dutyText(n, "  "))
+}
+
+// slowText is the part of a datanode's line that says why it is slow.
+func slowText(n client.NodeStatus) string {
+	if n.SlowReason == "" {
+		return ""
+	}
+	return fmt.Sprintf("  slow for %s: %s", n.SlowFor.Round(time.Second), n.SlowReason)
 }
 
 // dutyText says how far a datanode out of service is, after a separator; empty if it serves.

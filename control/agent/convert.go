@@ -12,9 +12,13 @@ import (
 )
 
 func loadToProto(l datanode.Load) *controlpb.Load {
+	links := make([]*controlpb.LinkLateness, 0, len(l.Links))
+	for _, link := range l.Links {
+		links = append(links, &controlpb.LinkLateness{NodeId: link.NodeID, Acks: rpc.LatenessToProto(link.Acks)})
+	}
 	return &controlpb.Load{ActiveWrites: l.ActiveWrites, ActiveReads: l.ActiveReads,
 		QueuedDiskOps: l.QueuedDiskOps, GrantedWindowBytes: l.GrantedWindowBytes,
-		System: rpc.SystemToProto(l.System)}
+		System: rpc.SystemToProto(l.System), Links: links}
 }
 
 func replicaToProto(r chunk.Replica) *controlpb.ReplicaReport {

@@ -685,7 +685,10 @@ type VolumeState struct {
 	SinceMs int64       `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
 	Scrub   *ScrubState `protobuf:"bytes,11,opt,name=scrub,proto3" json:"scrub,omitempty"`
 	// Thousandths of the time in which its disk had work lately.
-	BusyPermille  int64 `protobuf:"varint,30,opt,name=busy_permille,json=busyPermille,proto3" json:"busy_permille,omitempty"`
+	BusyPermille int64 `protobuf:"varint,30,opt,name=busy_permille,json=busyPermille,proto3" json:"busy_permille,omitempty"`
+	// How late its reads were since it was opened, and its syncs with the writes before them.
+	Reads         *LatenessSample `protobuf:"bytes,31,opt,name=reads,proto3" json:"reads,omitempty"`
+	Writes        *LatenessSample `protobuf:"bytes,32,opt,name=writes,proto3" json:"writes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -804,6 +807,74 @@ func (x *VolumeState) GetBusyPermille() int64 {
 	return 0
 }
 
+func (x *VolumeState) GetReads() *LatenessSample {
+	if x != nil {
+		return x.Reads
+	}
+	return nil
+}
+
+func (x *VolumeState) GetWrites() *LatenessSample {
+	if x != nil {
+		return x.Writes
+	}
+	return nil
+}
+
+// LatenessSample counts operations, and how much later in all they were done
+// than 16 MiB/s allow for their bytes.
+type LatenessSample struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operations    uint64                 `protobuf:"varint,1,opt,name=operations,proto3" json:"operations,omitempty"`
+	LateUs        uint64                 `protobuf:"varint,2,opt,name=late_us,json=lateUs,proto3" json:"late_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LatenessSample) Reset() {
+	*x = LatenessSample{}
+	mi := &file_controlpb_common_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LatenessSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LatenessSample) ProtoMessage() {}
+
+func (x *LatenessSample) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_common_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LatenessSample.ProtoReflect.Descriptor instead.
+func (*LatenessSample) Descriptor() ([]byte, []int) {
+	return file_controlpb_common_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LatenessSample) GetOperations() uint64 {
+	if x != nil {
+		return x.Operations
+	}
+	return 0
+}
+
+func (x *LatenessSample) GetLateUs() uint64 {
+	if x != nil {
+		return x.LateUs
+	}
+	return 0
+}
+
 // ScrubState is how far the verification of all replicas of a volume came.
 type ScrubState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -830,7 +901,7 @@ type ScrubState struct {
 
 func (x *ScrubState) Reset() {
 	*x = ScrubState{}
-	mi := &file_controlpb_common_proto_msgTypes[6]
+	mi := &file_controlpb_common_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +913,7 @@ func (x *ScrubState) String() string {
 func (*ScrubState) ProtoMessage() {}
 
 func (x *ScrubState) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_common_proto_msgTypes[6]
+	mi := &file_controlpb_common_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +926,7 @@ func (x *ScrubState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubState.ProtoReflect.Descriptor instead.
 func (*ScrubState) Descriptor() ([]byte, []int) {
-	return file_controlpb_common_proto_rawDescGZIP(), []int{6}
+	return file_controlpb_common_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ScrubState) GetPasses() uint64 {
@@ -960,7 +1031,7 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\fcpu_permille\x18\x01 \x01(\x03R\vcpuPermille\x12)\n" +
 	"\x10stalled_permille\x18\x02 \x01(\x03R\x0fstalledPermille\x129\n" +
 	"\x19received_bytes_per_second\x18\x03 \x01(\x03R\x16receivedBytesPerSecond\x121\n" +
-	"\x15sent_bytes_per_second\x18\x04 \x01(\x03R\x12sentBytesPerSecond\"\x98\x03\n" +
+	"\x15sent_bytes_per_second\x18\x04 \x01(\x03R\x12sentBytesPerSecond\"\x84\x04\n" +
 	"\vVolumeState\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12%\n" +
@@ -975,7 +1046,14 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\bsince_ms\x18\n" +
 	" \x01(\x03R\asinceMs\x12/\n" +
 	"\x05scrub\x18\v \x01(\v2\x19.ww.control.v1.ScrubStateR\x05scrub\x12#\n" +
-	"\rbusy_permille\x18\x1e \x01(\x03R\fbusyPermille\"\xef\x01\n" +
+	"\rbusy_permille\x18\x1e \x01(\x03R\fbusyPermille\x123\n" +
+	"\x05reads\x18\x1f \x01(\v2\x1d.ww.control.v1.LatenessSampleR\x05reads\x125\n" +
+	"\x06writes\x18  \x01(\v2\x1d.ww.control.v1.LatenessSampleR\x06writes\"I\n" +
+	"\x0eLatenessSample\x12\x1e\n" +
+	"\n" +
+	"operations\x18\x01 \x01(\x04R\n" +
+	"operations\x12\x17\n" +
+	"\alate_us\x18\x02 \x01(\x04R\x06lateUs\"\xef\x01\n" +
 	"\n" +
 	"ScrubState\x12\x16\n" +
 	"\x06passes\x18\x01 \x01(\x04R\x06passes\x12\x18\n" +
@@ -1041,7 +1119,7 @@ func file_controlpb_common_proto_rawDescGZIP() []byte {
 }
 
 var file_controlpb_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_controlpb_common_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_controlpb_common_proto_goTypes = []any{
 	(ErrorKind)(0),         // 0: ww.control.v1.ErrorKind
 	(ReplicaState)(0),      // 1: ww.control.v1.ReplicaState
@@ -1052,18 +1130,21 @@ var file_controlpb_common_proto_goTypes = []any{
 	(*LocatedChunk)(nil),   // 6: ww.control.v1.LocatedChunk
 	(*SystemLoad)(nil),     // 7: ww.control.v1.SystemLoad
 	(*VolumeState)(nil),    // 8: ww.control.v1.VolumeState
-	(*ScrubState)(nil),     // 9: ww.control.v1.ScrubState
+	(*LatenessSample)(nil), // 9: ww.control.v1.LatenessSample
+	(*ScrubState)(nil),     // 10: ww.control.v1.ScrubState
 }
 var file_controlpb_common_proto_depIdxs = []int32{
-	0, // 0: ww.control.v1.ErrorDetail.kind:type_name -> ww.control.v1.ErrorKind
-	5, // 1: ww.control.v1.LocatedChunk.replicas:type_name -> ww.control.v1.Replica
-	2, // 2: ww.control.v1.VolumeState.health:type_name -> ww.control.v1.VolumeHealth
-	9, // 3: ww.control.v1.VolumeState.scrub:type_name -> ww.control.v1.ScrubState
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	0,  // 0: ww.control.v1.ErrorDetail.kind:type_name -> ww.control.v1.ErrorKind
+	5,  // 1: ww.control.v1.LocatedChunk.replicas:type_name -> ww.control.v1.Replica
+	2,  // 2: ww.control.v1.VolumeState.health:type_name -> ww.control.v1.VolumeHealth
+	10, // 3: ww.control.v1.VolumeState.scrub:type_name -> ww.control.v1.ScrubState
+	9,  // 4: ww.control.v1.VolumeState.reads:type_name -> ww.control.v1.LatenessSample
+	9,  // 5: ww.control.v1.VolumeState.writes:type_name -> ww.control.v1.LatenessSample
+	6,  // [6:6] is the sub-list for method output_type
+	6,  // [6:6] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_common_proto_init() }
@@ -1077,7 +1158,7 @@ func file_controlpb_common_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_common_proto_rawDesc), len(file_controlpb_common_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

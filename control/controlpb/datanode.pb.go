@@ -193,8 +193,10 @@ type Load struct {
 	QueuedDiskOps      uint32                 `protobuf:"varint,3,opt,name=queued_disk_ops,json=queuedDiskOps,proto3" json:"queued_disk_ops,omitempty"`
 	GrantedWindowBytes int64                  `protobuf:"varint,4,opt,name=granted_window_bytes,json=grantedWindowBytes,proto3" json:"granted_window_bytes,omitempty"`
 	System             *SystemLoad            `protobuf:"bytes,5,opt,name=system,proto3" json:"system,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// To the nodes that it sends to, at most 32.
+	Links         []*LinkLateness `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Load) Reset() {
@@ -262,6 +264,67 @@ func (x *Load) GetSystem() *SystemLoad {
 	return nil
 }
 
+func (x *Load) GetLinks() []*LinkLateness {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+// LinkLateness is how late the acks of a neighbour came since the start of the
+// datanode that tells it, beyond what that one's disk and the hops behind it took.
+type LinkLateness struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Acks          *LatenessSample        `protobuf:"bytes,2,opt,name=acks,proto3" json:"acks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkLateness) Reset() {
+	*x = LinkLateness{}
+	mi := &file_controlpb_datanode_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkLateness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkLateness) ProtoMessage() {}
+
+func (x *LinkLateness) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_datanode_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkLateness.ProtoReflect.Descriptor instead.
+func (*LinkLateness) Descriptor() ([]byte, []int) {
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LinkLateness) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *LinkLateness) GetAcks() *LatenessSample {
+	if x != nil {
+		return x.Acks
+	}
+	return nil
+}
+
 type Register struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty until the node has joined a cluster; then it never changes.
@@ -286,7 +349,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_controlpb_datanode_proto_msgTypes[2]
+	mi := &file_controlpb_datanode_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +361,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[2]
+	mi := &file_controlpb_datanode_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +374,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{2}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Register) GetClusterId() string {
@@ -395,7 +458,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_controlpb_datanode_proto_msgTypes[3]
+	mi := &file_controlpb_datanode_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +470,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[3]
+	mi := &file_controlpb_datanode_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +483,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{3}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Heartbeat) GetSequence() uint64 {
@@ -456,7 +519,7 @@ type ReplicaReport struct {
 
 func (x *ReplicaReport) Reset() {
 	*x = ReplicaReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[4]
+	mi := &file_controlpb_datanode_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +531,7 @@ func (x *ReplicaReport) String() string {
 func (*ReplicaReport) ProtoMessage() {}
 
 func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[4]
+	mi := &file_controlpb_datanode_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +544,7 @@ func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaReport.ProtoReflect.Descriptor instead.
 func (*ReplicaReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{4}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReplicaReport) GetChunkId() []byte {
@@ -526,7 +589,7 @@ type ChunkReport struct {
 
 func (x *ChunkReport) Reset() {
 	*x = ChunkReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[5]
+	mi := &file_controlpb_datanode_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +601,7 @@ func (x *ChunkReport) String() string {
 func (*ChunkReport) ProtoMessage() {}
 
 func (x *ChunkReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[5]
+	mi := &file_controlpb_datanode_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +614,7 @@ func (x *ChunkReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkReport.ProtoReflect.Descriptor instead.
 func (*ChunkReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{5}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChunkReport) GetReportId() uint64 {
@@ -593,7 +656,7 @@ type ChunkDelta struct {
 
 func (x *ChunkDelta) Reset() {
 	*x = ChunkDelta{}
-	mi := &file_controlpb_datanode_proto_msgTypes[6]
+	mi := &file_controlpb_datanode_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +668,7 @@ func (x *ChunkDelta) String() string {
 func (*ChunkDelta) ProtoMessage() {}
 
 func (x *ChunkDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[6]
+	mi := &file_controlpb_datanode_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +681,7 @@ func (x *ChunkDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkDelta.ProtoReflect.Descriptor instead.
 func (*ChunkDelta) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{6}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChunkDelta) GetStored() []*ReplicaReport {
@@ -651,7 +714,7 @@ type RecoverResult struct {
 
 func (x *RecoverResult) Reset() {
 	*x = RecoverResult{}
-	mi := &file_controlpb_datanode_proto_msgTypes[7]
+	mi := &file_controlpb_datanode_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +726,7 @@ func (x *RecoverResult) String() string {
 func (*RecoverResult) ProtoMessage() {}
 
 func (x *RecoverResult) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[7]
+	mi := &file_controlpb_datanode_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +739,7 @@ func (x *RecoverResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverResult.ProtoReflect.Descriptor instead.
 func (*RecoverResult) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{7}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RecoverResult) GetChunkId() []byte {
@@ -731,7 +794,7 @@ type CopyResult struct {
 
 func (x *CopyResult) Reset() {
 	*x = CopyResult{}
-	mi := &file_controlpb_datanode_proto_msgTypes[8]
+	mi := &file_controlpb_datanode_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +806,7 @@ func (x *CopyResult) String() string {
 func (*CopyResult) ProtoMessage() {}
 
 func (x *CopyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[8]
+	mi := &file_controlpb_datanode_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +819,7 @@ func (x *CopyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyResult.ProtoReflect.Descriptor instead.
 func (*CopyResult) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{8}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CopyResult) GetChunkId() []byte {
@@ -804,7 +867,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +879,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[9]
+	mi := &file_controlpb_datanode_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +892,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{9}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *VerifyResult) GetChunkId() []byte {
@@ -882,7 +945,7 @@ type NamenodeMessage struct {
 
 func (x *NamenodeMessage) Reset() {
 	*x = NamenodeMessage{}
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +957,7 @@ func (x *NamenodeMessage) String() string {
 func (*NamenodeMessage) ProtoMessage() {}
 
 func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[10]
+	mi := &file_controlpb_datanode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +970,7 @@ func (x *NamenodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamenodeMessage.ProtoReflect.Descriptor instead.
 func (*NamenodeMessage) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{10}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NamenodeMessage) GetEpoch() uint64 {
@@ -1066,7 +1129,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1141,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[11]
+	mi := &file_controlpb_datanode_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1154,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{11}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Registered) GetClusterId() string {
@@ -1124,7 +1187,7 @@ type HeartbeatReply struct {
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1199,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[12]
+	mi := &file_controlpb_datanode_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1212,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{12}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HeartbeatReply) GetSequence() uint64 {
@@ -1170,7 +1233,7 @@ type DeleteReplicas struct {
 
 func (x *DeleteReplicas) Reset() {
 	*x = DeleteReplicas{}
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1245,7 @@ func (x *DeleteReplicas) String() string {
 func (*DeleteReplicas) ProtoMessage() {}
 
 func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[13]
+	mi := &file_controlpb_datanode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1258,7 @@ func (x *DeleteReplicas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReplicas.ProtoReflect.Descriptor instead.
 func (*DeleteReplicas) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{13}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteReplicas) GetReplicas() []*ReplicaReport {
@@ -1224,7 +1287,7 @@ type RecoverChunk struct {
 
 func (x *RecoverChunk) Reset() {
 	*x = RecoverChunk{}
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1299,7 @@ func (x *RecoverChunk) String() string {
 func (*RecoverChunk) ProtoMessage() {}
 
 func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[14]
+	mi := &file_controlpb_datanode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1312,7 @@ func (x *RecoverChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverChunk.ProtoReflect.Descriptor instead.
 func (*RecoverChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{14}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecoverChunk) GetChunkId() []byte {
@@ -1295,7 +1358,7 @@ type SendReport struct {
 
 func (x *SendReport) Reset() {
 	*x = SendReport{}
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1370,7 @@ func (x *SendReport) String() string {
 func (*SendReport) ProtoMessage() {}
 
 func (x *SendReport) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[15]
+	mi := &file_controlpb_datanode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1383,7 @@ func (x *SendReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendReport.ProtoReflect.Descriptor instead.
 func (*SendReport) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{15}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{16}
 }
 
 // CopyReplica asks its receiver to copy a sealed replica from a source node.
@@ -1336,7 +1399,7 @@ type CopyReplica struct {
 
 func (x *CopyReplica) Reset() {
 	*x = CopyReplica{}
-	mi := &file_controlpb_datanode_proto_msgTypes[16]
+	mi := &file_controlpb_datanode_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1411,7 @@ func (x *CopyReplica) String() string {
 func (*CopyReplica) ProtoMessage() {}
 
 func (x *CopyReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[16]
+	mi := &file_controlpb_datanode_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1424,7 @@ func (x *CopyReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyReplica.ProtoReflect.Descriptor instead.
 func (*CopyReplica) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{16}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CopyReplica) GetChunkId() []byte {
@@ -1404,7 +1467,7 @@ type VerifyReplica struct {
 
 func (x *VerifyReplica) Reset() {
 	*x = VerifyReplica{}
-	mi := &file_controlpb_datanode_proto_msgTypes[17]
+	mi := &file_controlpb_datanode_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1479,7 @@ func (x *VerifyReplica) String() string {
 func (*VerifyReplica) ProtoMessage() {}
 
 func (x *VerifyReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[17]
+	mi := &file_controlpb_datanode_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1492,7 @@ func (x *VerifyReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReplica.ProtoReflect.Descriptor instead.
 func (*VerifyReplica) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{17}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VerifyReplica) GetChunkId() []byte {
@@ -1457,7 +1520,7 @@ type TellReplicas struct {
 
 func (x *TellReplicas) Reset() {
 	*x = TellReplicas{}
-	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	mi := &file_controlpb_datanode_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1532,7 @@ func (x *TellReplicas) String() string {
 func (*TellReplicas) ProtoMessage() {}
 
 func (x *TellReplicas) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_datanode_proto_msgTypes[18]
+	mi := &file_controlpb_datanode_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1545,7 @@ func (x *TellReplicas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellReplicas.ProtoReflect.Descriptor instead.
 func (*TellReplicas) Descriptor() ([]byte, []int) {
-	return file_controlpb_datanode_proto_rawDescGZIP(), []int{18}
+	return file_controlpb_datanode_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TellReplicas) GetReplicas() []*ReplicaReport {
@@ -1506,13 +1569,17 @@ const file_controlpb_datanode_proto_rawDesc = "" +
 	"\vcopy_result\x18\x06 \x01(\v2\x19.ww.control.v1.CopyResultH\x00R\n" +
 	"copyResult\x12B\n" +
 	"\rverify_result\x18\a \x01(\v2\x1b.ww.control.v1.VerifyResultH\x00R\fverifyResultB\x06\n" +
-	"\x04body\"\xdb\x01\n" +
+	"\x04body\"\x8e\x02\n" +
 	"\x04Load\x12#\n" +
 	"\ractive_writes\x18\x01 \x01(\rR\factiveWrites\x12!\n" +
 	"\factive_reads\x18\x02 \x01(\rR\vactiveReads\x12&\n" +
 	"\x0fqueued_disk_ops\x18\x03 \x01(\rR\rqueuedDiskOps\x120\n" +
 	"\x14granted_window_bytes\x18\x04 \x01(\x03R\x12grantedWindowBytes\x121\n" +
-	"\x06system\x18\x05 \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\xc1\x02\n" +
+	"\x06system\x18\x05 \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\x121\n" +
+	"\x05links\x18\x06 \x03(\v2\x1b.ww.control.v1.LinkLatenessR\x05links\"Z\n" +
+	"\fLinkLateness\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x121\n" +
+	"\x04acks\x18\x02 \x01(\v2\x1d.ww.control.v1.LatenessSampleR\x04acks\"\xc1\x02\n" +
 	"\bRegister\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1635,67 +1702,71 @@ func file_controlpb_datanode_proto_rawDescGZIP() []byte {
 	return file_controlpb_datanode_proto_rawDescData
 }
 
-var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_controlpb_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_controlpb_datanode_proto_goTypes = []any{
 	(*DatanodeMessage)(nil), // 0: ww.control.v1.DatanodeMessage
 	(*Load)(nil),            // 1: ww.control.v1.Load
-	(*Register)(nil),        // 2: ww.control.v1.Register
-	(*Heartbeat)(nil),       // 3: ww.control.v1.Heartbeat
-	(*ReplicaReport)(nil),   // 4: ww.control.v1.ReplicaReport
-	(*ChunkReport)(nil),     // 5: ww.control.v1.ChunkReport
-	(*ChunkDelta)(nil),      // 6: ww.control.v1.ChunkDelta
-	(*RecoverResult)(nil),   // 7: ww.control.v1.RecoverResult
-	(*CopyResult)(nil),      // 8: ww.control.v1.CopyResult
-	(*VerifyResult)(nil),    // 9: ww.control.v1.VerifyResult
-	(*NamenodeMessage)(nil), // 10: ww.control.v1.NamenodeMessage
-	(*Registered)(nil),      // 11: ww.control.v1.Registered
-	(*HeartbeatReply)(nil),  // 12: ww.control.v1.HeartbeatReply
-	(*DeleteReplicas)(nil),  // 13: ww.control.v1.DeleteReplicas
-	(*RecoverChunk)(nil),    // 14: ww.control.v1.RecoverChunk
-	(*SendReport)(nil),      // 15: ww.control.v1.SendReport
-	(*CopyReplica)(nil),     // 16: ww.control.v1.CopyReplica
-	(*VerifyReplica)(nil),   // 17: ww.control.v1.VerifyReplica
-	(*TellReplicas)(nil),    // 18: ww.control.v1.TellReplicas
-	(*SystemLoad)(nil),      // 19: ww.control.v1.SystemLoad
-	(*VolumeState)(nil),     // 20: ww.control.v1.VolumeState
-	(ReplicaState)(0),       // 21: ww.control.v1.ReplicaState
-	(*Replica)(nil),         // 22: ww.control.v1.Replica
+	(*LinkLateness)(nil),    // 2: ww.control.v1.LinkLateness
+	(*Register)(nil),        // 3: ww.control.v1.Register
+	(*Heartbeat)(nil),       // 4: ww.control.v1.Heartbeat
+	(*ReplicaReport)(nil),   // 5: ww.control.v1.ReplicaReport
+	(*ChunkReport)(nil),     // 6: ww.control.v1.ChunkReport
+	(*ChunkDelta)(nil),      // 7: ww.control.v1.ChunkDelta
+	(*RecoverResult)(nil),   // 8: ww.control.v1.RecoverResult
+	(*CopyResult)(nil),      // 9: ww.control.v1.CopyResult
+	(*VerifyResult)(nil),    // 10: ww.control.v1.VerifyResult
+	(*NamenodeMessage)(nil), // 11: ww.control.v1.NamenodeMessage
+	(*Registered)(nil),      // 12: ww.control.v1.Registered
+	(*HeartbeatReply)(nil),  // 13: ww.control.v1.HeartbeatReply
+	(*DeleteReplicas)(nil),  // 14: ww.control.v1.DeleteReplicas
+	(*RecoverChunk)(nil),    // 15: ww.control.v1.RecoverChunk
+	(*SendReport)(nil),      // 16: ww.control.v1.SendReport
+	(*CopyReplica)(nil),     // 17: ww.control.v1.CopyReplica
+	(*VerifyReplica)(nil),   // 18: ww.control.v1.VerifyReplica
+	(*TellReplicas)(nil),    // 19: ww.control.v1.TellReplicas
+	(*SystemLoad)(nil),      // 20: ww.control.v1.SystemLoad
+	(*LatenessSample)(nil),  // 21: ww.control.v1.LatenessSample
+	(*VolumeState)(nil),     // 22: ww.control.v1.VolumeState
+	(ReplicaState)(0),       // 23: ww.control.v1.ReplicaState
+	(*Replica)(nil),         // 24: ww.control.v1.Replica
 }
 var file_controlpb_datanode_proto_depIdxs = []int32{
-	2,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
-	3,  // 1: ww.control.v1.DatanodeMessage.heartbeat:type_name -> ww.control.v1.Heartbeat
-	5,  // 2: ww.control.v1.DatanodeMessage.report:type_name -> ww.control.v1.ChunkReport
-	6,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
-	7,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
-	8,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
-	9,  // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
-	19, // 7: ww.control.v1.Load.system:type_name -> ww.control.v1.SystemLoad
-	20, // 8: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
-	20, // 9: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
-	1,  // 10: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
-	21, // 11: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
-	4,  // 12: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
-	4,  // 13: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
-	4,  // 14: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
-	11, // 15: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
-	12, // 16: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
-	13, // 17: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
-	14, // 18: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
-	15, // 19: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
-	16, // 20: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
-	17, // 21: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
-	18, // 22: ww.control.v1.NamenodeMessage.tell_replicas:type_name -> ww.control.v1.TellReplicas
-	4,  // 23: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	22, // 24: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
-	22, // 25: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
-	4,  // 26: ww.control.v1.TellReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
-	0,  // 27: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
-	10, // 28: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
-	28, // [28:29] is the sub-list for method output_type
-	27, // [27:28] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	3,  // 0: ww.control.v1.DatanodeMessage.register:type_name -> ww.control.v1.Register
+	4,  // 1: ww.control.v1.DatanodeMessage.heartbeat:type_name -> ww.control.v1.Heartbeat
+	6,  // 2: ww.control.v1.DatanodeMessage.report:type_name -> ww.control.v1.ChunkReport
+	7,  // 3: ww.control.v1.DatanodeMessage.delta:type_name -> ww.control.v1.ChunkDelta
+	8,  // 4: ww.control.v1.DatanodeMessage.recover_result:type_name -> ww.control.v1.RecoverResult
+	9,  // 5: ww.control.v1.DatanodeMessage.copy_result:type_name -> ww.control.v1.CopyResult
+	10, // 6: ww.control.v1.DatanodeMessage.verify_result:type_name -> ww.control.v1.VerifyResult
+	20, // 7: ww.control.v1.Load.system:type_name -> ww.control.v1.SystemLoad
+	2,  // 8: ww.control.v1.Load.links:type_name -> ww.control.v1.LinkLateness
+	21, // 9: ww.control.v1.LinkLateness.acks:type_name -> ww.control.v1.LatenessSample
+	22, // 10: ww.control.v1.Register.volumes:type_name -> ww.control.v1.VolumeState
+	22, // 11: ww.control.v1.Heartbeat.volumes:type_name -> ww.control.v1.VolumeState
+	1,  // 12: ww.control.v1.Heartbeat.load:type_name -> ww.control.v1.Load
+	23, // 13: ww.control.v1.ReplicaReport.state:type_name -> ww.control.v1.ReplicaState
+	5,  // 14: ww.control.v1.ChunkReport.replicas:type_name -> ww.control.v1.ReplicaReport
+	5,  // 15: ww.control.v1.ChunkDelta.stored:type_name -> ww.control.v1.ReplicaReport
+	5,  // 16: ww.control.v1.ChunkDelta.removed:type_name -> ww.control.v1.ReplicaReport
+	12, // 17: ww.control.v1.NamenodeMessage.registered:type_name -> ww.control.v1.Registered
+	13, // 18: ww.control.v1.NamenodeMessage.heartbeat_reply:type_name -> ww.control.v1.HeartbeatReply
+	14, // 19: ww.control.v1.NamenodeMessage.delete_replicas:type_name -> ww.control.v1.DeleteReplicas
+	15, // 20: ww.control.v1.NamenodeMessage.recover_chunk:type_name -> ww.control.v1.RecoverChunk
+	16, // 21: ww.control.v1.NamenodeMessage.send_report:type_name -> ww.control.v1.SendReport
+	17, // 22: ww.control.v1.NamenodeMessage.copy_replica:type_name -> ww.control.v1.CopyReplica
+	18, // 23: ww.control.v1.NamenodeMessage.verify_replica:type_name -> ww.control.v1.VerifyReplica
+	19, // 24: ww.control.v1.NamenodeMessage.tell_replicas:type_name -> ww.control.v1.TellReplicas
+	5,  // 25: ww.control.v1.DeleteReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	24, // 26: ww.control.v1.RecoverChunk.replicas:type_name -> ww.control.v1.Replica
+	24, // 27: ww.control.v1.CopyReplica.sources:type_name -> ww.control.v1.Replica
+	5,  // 28: ww.control.v1.TellReplicas.replicas:type_name -> ww.control.v1.ReplicaReport
+	0,  // 29: ww.control.v1.DatanodeControl.Connect:input_type -> ww.control.v1.DatanodeMessage
+	11, // 30: ww.control.v1.DatanodeControl.Connect:output_type -> ww.control.v1.NamenodeMessage
+	30, // [30:31] is the sub-list for method output_type
+	29, // [29:30] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_datanode_proto_init() }
@@ -1713,7 +1784,7 @@ func file_controlpb_datanode_proto_init() {
 		(*DatanodeMessage_CopyResult)(nil),
 		(*DatanodeMessage_VerifyResult)(nil),
 	}
-	file_controlpb_datanode_proto_msgTypes[10].OneofWrappers = []any{
+	file_controlpb_datanode_proto_msgTypes[11].OneofWrappers = []any{
 		(*NamenodeMessage_Registered)(nil),
 		(*NamenodeMessage_HeartbeatReply)(nil),
 		(*NamenodeMessage_DeleteReplicas)(nil),
@@ -1729,7 +1800,7 @@ func file_controlpb_datanode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_datanode_proto_rawDesc), len(file_controlpb_datanode_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -200,6 +200,7 @@ const (
 	NodeState_NODE_STATE_FLAPPING    NodeState = 2
 	NodeState_NODE_STATE_STALE       NodeState = 3
 	NodeState_NODE_STATE_DEAD        NodeState = 4
+	NodeState_NODE_STATE_SLOW        NodeState = 5
 )
 
 // Enum value maps for NodeState.
@@ -210,6 +211,7 @@ var (
 		2: "NODE_STATE_FLAPPING",
 		3: "NODE_STATE_STALE",
 		4: "NODE_STATE_DEAD",
+		5: "NODE_STATE_SLOW",
 	}
 	NodeState_value = map[string]int32{
 		"NODE_STATE_UNSPECIFIED": 0,
@@ -217,6 +219,7 @@ var (
 		"NODE_STATE_FLAPPING":    2,
 		"NODE_STATE_STALE":       3,
 		"NODE_STATE_DEAD":        4,
+		"NODE_STATE_SLOW":        5,
 	}
 )
 
@@ -4156,8 +4159,11 @@ type NodeStatus struct {
 	NeededChunks     uint64 `protobuf:"varint,21,opt,name=needed_chunks,json=neededChunks,proto3" json:"needed_chunks,omitempty"`
 	NeededOpenChunks uint64 `protobuf:"varint,22,opt,name=needed_open_chunks,json=neededOpenChunks,proto3" json:"needed_open_chunks,omitempty"`
 	// No chunk needs it, which is confirmed by the holders of all: it can be stopped.
-	DutyDone      bool        `protobuf:"varint,23,opt,name=duty_done,json=dutyDone,proto3" json:"duty_done,omitempty"`
-	System        *SystemLoad `protobuf:"bytes,30,opt,name=system,proto3" json:"system,omitempty"`
+	DutyDone bool        `protobuf:"varint,23,opt,name=duty_done,json=dutyDone,proto3" json:"duty_done,omitempty"`
+	System   *SystemLoad `protobuf:"bytes,30,opt,name=system,proto3" json:"system,omitempty"`
+	// Why it is slow beside its peers, and for how long; empty: it is not.
+	SlowReason    string `protobuf:"bytes,31,opt,name=slow_reason,json=slowReason,proto3" json:"slow_reason,omitempty"`
+	SlowMs        int64  `protobuf:"varint,32,opt,name=slow_ms,json=slowMs,proto3" json:"slow_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4358,6 +4364,20 @@ func (x *NodeStatus) GetSystem() *SystemLoad {
 		return x.System
 	}
 	return nil
+}
+
+func (x *NodeStatus) GetSlowReason() string {
+	if x != nil {
+		return x.SlowReason
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetSlowMs() int64 {
+	if x != nil {
+		return x.SlowMs
+	}
+	return 0
 }
 
 // LogServerStatus is what the namenode last heard of a log server.
@@ -5210,7 +5230,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x0emaintenance_ms\x18\x03 \x01(\x03R\rmaintenanceMs\"D\n" +
 	"\x13SetNodeDutyResponse\x12-\n" +
 	"\x04node\x18\x01 \x01(\v2\x19.ww.control.v1.NodeStatusR\x04node\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xec\x06\n" +
+	"\x14ClusterStatusRequest\"\xa6\a\n" +
 	"\n" +
 	"NodeStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -5239,7 +5259,10 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\rneeded_chunks\x18\x15 \x01(\x04R\fneededChunks\x12,\n" +
 	"\x12needed_open_chunks\x18\x16 \x01(\x04R\x10neededOpenChunks\x12\x1b\n" +
 	"\tduty_done\x18\x17 \x01(\bR\bdutyDone\x121\n" +
-	"\x06system\x18\x1e \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\"\x97\x01\n" +
+	"\x06system\x18\x1e \x01(\v2\x19.ww.control.v1.SystemLoadR\x06system\x12\x1f\n" +
+	"\vslow_reason\x18\x1f \x01(\tR\n" +
+	"slowReason\x12\x17\n" +
+	"\aslow_ms\x18  \x01(\x03R\x06slowMs\"\x97\x01\n" +
 	"\x0fLogServerStatus\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
@@ -5310,13 +5333,14 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x15NODE_DUTY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16NODE_DUTY_DECOMMISSION\x10\x01\x12\x19\n" +
 	"\x15NODE_DUTY_MAINTENANCE\x10\x02\x12\x17\n" +
-	"\x13NODE_DUTY_FORGOTTEN\x10\x03*\x80\x01\n" +
+	"\x13NODE_DUTY_FORGOTTEN\x10\x03*\x95\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x17\n" +
 	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
 	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
-	"\x0fNODE_STATE_DEAD\x10\x042\xfd\x0f\n" +
+	"\x0fNODE_STATE_DEAD\x10\x04\x12\x13\n" +
+	"\x0fNODE_STATE_SLOW\x10\x052\xfd\x0f\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +

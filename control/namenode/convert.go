@@ -78,5 +78,5 @@ func nodeToProto(n actor.NodeStatus) *controlpb.NodeStatus {
 		CapacityBytes: n.CapacityBytes, FreeBytes: n.FreeBytes, UsedBytes: n.UsedBytes, Replicas: n.Replicas,
 		ActiveWrites: n.ActiveWrites, ActiveReads: n.ActiveReads, System: rpc.SystemToProto(n.System),
 		LastHeartbeatAgeMs: n.LastHeartbeatAge.Milliseconds(), Version: n.Version, AdminAddress: n.AdminAddress,
-		Volumes: rpc.VolumesToProto(n.Volumes)}
+		Volumes: rpc.VolumesToProto(n.Volumes), SlowReason: n.SlowReason, SlowMs: n.SlowFor.Milliseconds()}
 }

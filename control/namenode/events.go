@@ -26,8 +26,10 @@ var eventTexts = map[step.EventKind]struct {
 	step.EventReplicaSuspected: {slog.LevelWarn, "bad replica"},
 	step.EventReplicaCleared: {slog.LevelInfo,
 		"the datanode verified a replica that a client had called bad: it is good"},
-	step.EventReplicaBad: {slog.LevelWarn, "the datanode verified a replica that a client had called bad: it is bad"},
-	step.EventReportDone: {slog.LevelInfo, "full chunk report taken"},
+	step.EventReplicaBad:  {slog.LevelWarn, "the datanode verified a replica that a client had called bad: it is bad"},
+	step.EventReportDone:  {slog.LevelInfo, "full chunk report taken"},
+	step.EventNodeSlow:    {slog.LevelWarn, "datanode is slow"},
+	step.EventNodeNotSlow: {slog.LevelInfo, "datanode is no longer slow"},
 }
 
 // event writes one log line; zero fields are left out.

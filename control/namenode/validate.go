@@ -10,6 +10,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/lateness"
 	"github.com/whispering-woods/ww/internal/limits"
 )
 
@@ -189,7 +190,9 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 			Error:   limits.Clip(volume.GetError(), limits.ReasonBytesMax),
 			Health:  volumeHealthFromProto(volume.GetHealth()), Errors: volume.GetErrors(),
 			Since: time.UnixMilli(volume.GetSinceMs()), Scrub: scrubFromProto(volume.GetScrub()),
-			BusyPermille: permilleFromProto(volume.GetBusyPermille())})
+			BusyPermille: permilleFromProto(volume.GetBusyPermille()),
+			Lateness: lateness.IO{Reads: rpc.LatenessFromProto(volume.GetReads()),
+				Writes: rpc.LatenessFromProto(volume.GetWrites())}})
 	}
 	return out, nil
 }
@@ -200,13 +203,19 @@ func scrubFromProto(s *controlpb.ScrubState) datanode.Scrub {
 		Bytes: s.GetBytes(), Bad: s.GetBad(), BadTotal: s.GetBadTotal()}
 }
 
-func loadFromProto(l *controlpb.Load) datanode.Load {
-	return datanode.Load{ActiveWrites: l.GetActiveWrites(), ActiveReads: l.GetActiveReads(),
-		QueuedDiskOps: l.GetQueuedDiskOps(), GrantedWindowBytes: l.GetGrantedWindowBytes(),
-		System: datanode.SystemLoad{CPUPermille: permilleFromProto(l.GetSystem().GetCpuPermille()),
-			StalledPermille:        permilleFromProto(l.GetSystem().GetStalledPermille()),
-			ReceivedBytesPerSecond: max(0, l.GetSystem().GetReceivedBytesPerSecond()),
-			SentBytesPerSecond:     max(0, l.GetSystem().GetSentBytesPerSecond())}}
+// loadFromProto takes at most datanode.LinksMax links.
+func loadFromProto(load *controlpb.Load) datanode.Load {
+	told := load.GetLinks()[:min(len(load.GetLinks()), datanode.LinksMax)]
+	links := make([]datanode.Link, 0, len(told))
+	for _, link := range told {
+		links = append(links, datanode.Link{NodeID: link.GetNodeId(), Acks: rpc.LatenessFromProto(link.GetAcks())})
+	}
+	return datanode.Load{ActiveWrites: load.GetActiveWrites(), ActiveReads: load.GetActiveReads(),
+		QueuedDiskOps: load.GetQueuedDiskOps(), GrantedWindowBytes: load.GetGrantedWindowBytes(),
+		System: datanode.SystemLoad{CPUPermille: permilleFromProto(load.GetSystem().GetCpuPermille()),
+			StalledPermille:        permilleFromProto(load.GetSystem().GetStalledPermille()),
+			ReceivedBytesPerSecond: max(0, load.GetSystem().GetReceivedBytesPerSecond()),
+			SentBytesPerSecond:     max(0, load.GetSystem().GetSentBytesPerSecond())}, Links: links}
 }
 
 // permilleFromProto brings a share that a datanode tells into its bounds.

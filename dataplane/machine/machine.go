@@ -17,6 +17,7 @@ type Node struct {
 	Buffers  *bufpool.Pool
 	Budget   *budget
 	counters *Counters
+	links    links
 }
 
 // NewNode returns what the machines of one server share.

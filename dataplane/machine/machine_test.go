@@ -465,6 +465,12 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 				out += "; refused: " + b.m.reason.String()
 			}
 			return out + "\n"
+		case "links":
+			var out strings.Builder
+			for _, link := range b.m.node.Links() {
+				fmt.Fprintf(&out, "%s: %d acks, %v late\n", link.NodeID, link.Acks.Operations, link.Acks.Late)
+			}
+			return out.String()
 		default:
 			t.Fatalf("unknown command %q", d.Cmd)
 		}

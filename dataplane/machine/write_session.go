@@ -255,6 +255,9 @@ func (m *Machine) OnDownAck(session *WriteSession, ack wire.Ack, now time.Durati
 			ack.Seqno, len(ack.Hops), session.seqno, session.downSeqno))
 		return
 	}
+	if ack.Seqno > session.downSeqno {
+		m.noteLink(session, &ack.Hops[0])
+	}
 	for i := range ack.Hops { // between two acks of ours the slowest counts
 		if session.downSeqno > session.ackedSeqno && i < len(session.downstream) {
 			ack.Hops[i].Micros = max(ack.Hops[i].Micros, session.downstream[i].Micros)

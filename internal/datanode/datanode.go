@@ -8,6 +8,8 @@
 // package control/namenode sends it (session.go), control/agent receives it.
 package datanode
 
+import "github.com/whispering-woods/ww/internal/lateness"
+
 // Identity is what a datanode must never forget.
 type Identity struct {
 	NodeID    string
@@ -24,6 +26,17 @@ type Load struct {
 	QueuedDiskOps      uint32 // write jobs that the disks have not finished
 	GrantedWindowBytes int64
 	System             SystemLoad
+	Links              []Link // to the nodes that it sends to, by id; at most LinksMax
+}
+
+// LinksMax bounds the links that a datanode tells of: of more neighbours it measures so many.
+const LinksMax = 32
+
+// Link is how late the acknowledgements of a neighbour came since the start of the datanode that tells it. What that
+// one's disk and the hops behind it took is not in it.
+type Link struct {
+	NodeID string
+	Acks   lateness.Sample
 }
 
 // SystemLoad is what the machine of a datanode was busy with lately. 0 may also mean that the machine does not tell.
@@ -50,6 +63,7 @@ const (
 	NodeFlapping                  // live, but it registers again and again
 	NodeStale                     // its stream broke, or it is silent: nothing new is placed on it, it is read last
 	NodeDead                      // silent for longer, or without any disk: its replicas do not count
+	NodeSlow                      // live, but far later than its peers: it is placed on, read and asked to lead last
 )
 
 // Duty is what an operator wants of a datanode.
