@@ -223,6 +223,10 @@ func (s *scenario) line(line string) string {
 	case "register":
 		s.racks[a.words[0]] = a.keyed["rack"]
 		return s.effects(s.register(a.words[0]))
+	case "suspect": // all its disks have errors, or hang
+		suspect := volumes()
+		suspect[0].Health = datanode.VolumeSuspect
+		return s.effects(s.own(&Heartbeat{NodeID: a.words[0], Session: s.sessions[a.words[0]], Volumes: suspect}))
 	case "gone":
 		return s.effects(s.own(&NodeGone{NodeID: a.words[0], Session: s.sessions[a.words[0]]}))
 	case "report":

@@ -19,9 +19,18 @@ type Chooser struct {
 	candidates []placement.Candidate // of the choice that is made
 }
 
-// choose places count replicas of a chunk on live nodes with room. present are
-// the racks of the replicas that exist already.
+// choose places count replicas of a chunk on live nodes with room, on suspect ones if there are not enough others.
+// present are the racks of the replicas that exist already.
 func (c *Chooser) choose(count int, size int64, exclude func(*node) bool, present []string) []datanode.Index {
+	nodes := c.chooseAmong(count, size, func(n *node) bool { return n.suspect() || exclude(n) }, present)
+	if missing := count - len(nodes); missing > 0 {
+		nodes = append(nodes, c.chooseAmong(missing, size, func(n *node) bool { return !n.suspect() || exclude(n) },
+			slices.Concat(present, c.room.Nodes.racks(nodes)))...)
+	}
+	return nodes
+}
+
+func (c *Chooser) chooseAmong(count int, size int64, exclude func(*node) bool, present []string) []datanode.Index {
 	c.candidates = c.candidates[:0]
 	for _, n := range c.room.Nodes.all() {
 		if n.takes(size) && !exclude(n) {

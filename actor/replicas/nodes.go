@@ -58,6 +58,7 @@ type node struct {
 	replicas  uint64
 	placed    int64                  // replicas placed since the last heartbeat
 	diskless  bool                   // it says that none of its volumes is in service
+	doubtful  bool                   // all its volumes in service are suspect: they have errors, or hang
 	volumes   []datanode.VolumeState // as it said last; replaced, never changed
 	// awaited: it was away when this namenode became active, and has not registered since.
 	awaited bool
@@ -173,6 +174,9 @@ func (n *node) confirms() bool { return n.trusted() && !n.leaving() }
 // takes reports whether a replica of a size may be placed on it.
 func (n *node) takes(size int64) bool { return n.live() && n.serves() && n.largest >= size }
 
+// suspect reports whether its disks are such that a replica is rather placed elsewhere.
+func (n *node) suspect() bool { return n.doubtful }
+
 // candidate is the node as policies see it; near is the machine that asks.
 func (n *node) candidate(near string) placement.Candidate {
 	return placement.Candidate{Index: n.index, Rack: n.rack, FreeBytes: n.free, CapacityBytes: n.capacity,
@@ -198,7 +202,7 @@ func (n *node) fuller(than *node) bool {
 
 func (n *node) setVolumes(volumes []datanode.VolumeState) {
 	n.free, n.capacity, n.largest, n.replicas = 0, 0, 0, 0
-	n.volumes, n.diskless = slices.Clone(volumes), len(volumes) > 0
+	n.volumes, n.diskless, n.doubtful = slices.Clone(volumes), len(volumes) > 0, len(volumes) > 0
 	for i := range volumes {
 		v := &volumes[i]
 		n.replicas += v.Replicas
@@ -206,6 +210,7 @@ func (n *node) setVolumes(volumes []datanode.VolumeState) {
 			continue
 		}
 		n.diskless = false
+		n.doubtful = n.doubtful && v.Health == datanode.VolumeSuspect
 		n.free += max(v.FreeBytes, 0)
 		n.capacity += max(v.CapacityBytes, 0)
 		n.largest = max(n.largest, v.FreeBytes)
