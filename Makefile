@@ -103,7 +103,8 @@ fuzz: ## run every fuzz target FUZZTIME times (default 100000x), or for a time s
 faults: ## test the write path under faults, every combination FAULTS_COUNT (default 20) times
 	$(GO) test -count=$(FAULTS_COUNT) -timeout 120m ./test/faults
 
-slow: ## a 1 GiB put with one of four datanodes slowed to 1 MB/s in its middle: at most three times as long
+slow: ## a 1 GiB put with one of four datanodes slowed to 1 MB/s in its middle: at most three times as long; one that limps is found
+	E2E_SLOW=1 $(GO) test -count=1 -v -timeout 10m -run 'TestASlowDatanodeGetsNoNewChunks' ./test/e2e
 	SLOW_MIB=1024 $(GO) test -count=1 -v -timeout 20m -run 'TestASlowNodeIsNamedAndReplaced' ./client
 
 kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random moments

@@ -228,3 +228,30 @@ func Poll(ctx context.Context, ready func() error) error {
 	}
 	return err
 }
+
+// A process that is slowed down stands still for SlowStopped, and then runs for SlowRuns, again and again: everything
+// takes it some ten times as long. Unlike slowing a disk, that needs no privileges.
+const (
+	SlowStopped = 45 * time.Millisecond
+	SlowRuns    = 5 * time.Millisecond
+)
+
+// SlowDown makes the process slow until stop is called.
+func (p *Process) SlowDown() (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		for {
+			err := p.Pause()
+			_ = clock.Sleep(ctx, clock.Real{}, SlowStopped) // it resumes in any case
+			if err = errors.Join(err, p.Resume()); err != nil || clock.Sleep(ctx, clock.Real{}, SlowRuns) != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}

@@ -3,25 +3,30 @@ package table
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/bench/report"
 	"github.com/whispering-woods/ww/bench/workload"
-	"github.com/whispering-woods/ww/internal/clock"
+	"github.com/whispering-woods/ww/client"
 )
 
-// A slow datanode stands still for slowStopped, and then runs for slowRuns, again and again: everything takes it
-// some ten times as long. Unlike slowing a disk, that needs no privileges.
-const (
-	slowStopped = 45 * time.Millisecond
-	slowRuns    = 5 * time.Millisecond
-)
+// slowFoundWithin is how long the cluster has to find the slow datanode under load.
+const slowFoundWithin = 90 * time.Second
 
-// slow compares the latency of small files in a healthy cluster of four datanodes
-// with that of the same cluster when one is slow.
-func slow(ctx context.Context, run *runner) (err error) {
-	system, err := run.start(ctx, "slow", cluster.Options{Datanodes: 4})
+// slow compares the latency of small files in a healthy cluster of four datanodes with that of the same cluster when
+// one is slow: while nobody knows it, and when it has been found. Each round has a cluster of its own, since a datanode
+// that was slow is avoided for a while.
+func slow(ctx context.Context, run *runner) error {
+	defer func(seconds float64) { run.scale.seconds = seconds }(run.scale.seconds)
+	run.scale.seconds = max(run.scale.seconds, 1) // in a shorter phase nothing may come to its end
+	return run.rounds("a slow datanode", func(number int) error { return run.slowRound(ctx, number) })
+}
+
+func (r *runner) slowRound(ctx context.Context, number int) (err error) {
+	system, err := r.start(ctx, fmt.Sprintf("slow-%d", number), cluster.Options{Datanodes: 4})
 	if err != nil {
 		return err
 	}
@@ -29,48 +34,50 @@ func slow(ctx context.Context, run *runner) (err error) {
 	if err := system.Start(ctx); err != nil {
 		return err
 	}
-	return run.rounds("a slow datanode", func(int) error {
-		measure := func() (map[string]report.Result, error) {
-			return run.runOn(ctx, system, "small", workload.Options{Workers: 8, SizeBytes: 4096},
-				"small/create", "small/read")
+	measure := func() (map[string]report.Result, error) {
+		return r.runOn(ctx, system, "small", workload.Options{Workers: 8, SizeBytes: 4096},
+			"small/create", "small/read")
+	}
+	healthy, err := measure()
+	if err != nil {
+		return err
+	}
+	began, stop := time.Now(), system.Datanodes[3].SlowDown()
+	defer func() { err = errors.Join(err, stop()) }()
+	unknown, err := measure()
+	if err != nil {
+		return err
+	}
+	slowed, found := unknown, false
+	for !found && err == nil && time.Since(began) < slowFoundWithin && !r.options.Short {
+		if found, err = system.namesSlow(ctx); !found && err == nil {
+			slowed, err = measure()
 		}
-		healthy, err := measure()
-		if err != nil {
-			return err
-		}
-		stop := system.slowDown(3)
-		slowed, err := measure()
-		if err := errors.Join(err, stop()); err != nil {
-			return err
-		}
-		for _, kind := range []string{"create", "read"} {
-			before, after := healthy["small/"+kind].Latency.P99Ns, slowed["small/"+kind].Latency.P99Ns
-			run.add(Row{Name: "p99 of 4 KiB files with one slow datanode of four, times healthy: " + kind,
-				Unit: "factor", Goal: 2, Less: true},
-				float64(after)/float64(before), "%.1f ms instead of %.1f; it stands still for %s of %s",
-				float64(after)/1e6, float64(before)/1e6, slowStopped, slowStopped+slowRuns)
-		}
-		return nil
-	})
+	}
+	took := time.Since(began)
+	if found && err == nil {
+		slowed, err = measure()
+	}
+	if err != nil {
+		return err
+	}
+	const name = "p99 of 4 KiB files with one slow datanode of four, times healthy: "
+	p99 := func(results map[string]report.Result, kind string) float64 {
+		return float64(results["small/"+kind].Latency.P99Ns) / 1e6
+	}
+	for _, kind := range []string{"create", "read"} {
+		before := p99(healthy, kind)
+		r.add(Row{Name: name + kind, Unit: "factor", Goal: 2, Less: true}, p99(slowed, kind)/before,
+			"%.1f ms instead of %.1f; it stands still for %s of %s; found: %t, after %.0f s", p99(slowed, kind), before,
+			cluster.SlowStopped, cluster.SlowStopped+cluster.SlowRuns, found, took.Seconds())
+		r.add(Row{Name: name + kind + ", before it is found", Unit: "factor"}, p99(unknown, kind)/before, "%.1f ms",
+			p99(unknown, kind))
+	}
+	return nil
 }
 
-// slowDown makes a datanode slow until stop is called.
-func (p *processes) slowDown(datanode int) (stop func() error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		node := p.Datanodes[datanode]
-		for {
-			err := node.Pause()
-			_ = clock.Sleep(ctx, clock.Real{}, slowStopped) // it resumes in any case
-			if err = errors.Join(err, node.Resume()); err != nil || clock.Sleep(ctx, clock.Real{}, slowRuns) != nil {
-				done <- err
-				return
-			}
-		}
-	}()
-	return func() error {
-		cancel()
-		return <-done
-	}
+// namesSlow tells whether the namenode calls a datanode slow.
+func (p *processes) namesSlow(ctx context.Context) (bool, error) {
+	status, err := p.clients[0].ClusterStatus(ctx)
+	return slices.ContainsFunc(status.Nodes, func(n client.NodeStatus) bool { return n.SlowReason != "" }), err
 }
