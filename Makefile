@@ -22,6 +22,9 @@ RUNS     ?= 20
 # Places that make rot damages, and how often it is run.
 FLIPS    ?= 200
 ROTS     ?= 5
+# Datanodes and chunks of make scale.
+SCALE_NODES  ?= 1000
+SCALE_CHUNKS ?= 10000000
 # Packages to test under the race detector.
 RACE     ?= ./...
 # Go benchmarks to run, as a regular expression.
@@ -38,7 +41,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-short bench-baseline recovery compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies rot tools clean
+.PHONY: help build demo test race bench bench-short bench-baseline recovery compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies rot scale tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -115,6 +118,9 @@ copies: ## RUNS (20) random loads with kills, pauses and restarts; the disks are
 
 rot: ## bits flipped at FLIPS (200) random places of the replicas of a running cluster, ROTS (5) times: no wrong byte, all repaired by one scrub
 	E2E_FLIPS=$(FLIPS) $(GO) test -count=$(ROTS) -v -timeout 60m -run 'TestBitRot' ./test/e2e
+
+scale: ## the namenode's state machine with SCALE_NODES (1000) datanodes and SCALE_CHUNKS (10000000) chunks: longest step, lateness of heartbeats
+	SCALE_NODES=$(SCALE_NODES) SCALE_CHUNKS=$(SCALE_CHUNKS) $(GO) test -count=1 -v -timeout 120m -run 'TestScale$$' ./actor
 
 tools: $(STAMPS)/buf $(STAMPS)/protoc-gen-go $(STAMPS)/protoc-gen-go-grpc $(STAMPS)/golangci-lint ## build all tools into .tools/
 

@@ -282,6 +282,9 @@ type (
 	}
 	// Tick drives everything that waits for time. The shell sends one about every Config.TickInterval. No result.
 	Tick struct{}
+	// Continue does a part of what Behind says is left. The shell sends one after the other, between other commands, as
+	// long as it is. No result.
+	Continue struct{}
 )
 
 // ChunkCommit is a client's word that a chunk is sealed at a length on the named nodes.
@@ -329,3 +332,4 @@ func (*CopyResult) request()       {}
 func (*VerifyResult) request()     {}
 func (*SetDuty) request()          {}
 func (*Tick) request()             {}
+func (*Continue) request()         {}

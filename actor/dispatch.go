@@ -86,6 +86,9 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return nil, s.replicas.Copied(session(request.NodeID, request.Session), &request.CopyResult)
 	case *VerifyResult:
 		return nil, s.replicas.Suspects.Verified(session(request.NodeID, request.Session), &request.VerifyResult)
+	case *Continue:
+		s.replicas.Backlog.GoOn()
+		return nil, nil
 	case *Tick:
 		tick(s)
 		return nil, nil

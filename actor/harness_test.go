@@ -154,6 +154,9 @@ func (h *harness) pass(d time.Duration, alive ...string) (messages []step.Messag
 				h.own(&Heartbeat{NodeID: id, Session: h.sessions[id], Volumes: volumes()}).Messages...)
 		}
 		messages = append(messages, h.answer(h.own(&Tick{}).Messages, alive)...)
+		for h.s.Behind() {
+			messages = append(messages, h.answer(h.own(&Continue{}).Messages, alive)...)
+		}
 	}
 	return messages
 }

@@ -26,12 +26,21 @@ func renewLeases(s *State, r *RenewLeases) (any, *fault.Error) {
 	return &RenewLeasesResult{FileIDs: files, Growable: s.growable(files)}, nil
 }
 
-// growable lists the open chunks at the ends of files whose pipelines can grow, a bounded number of them.
+// growable lists the open chunks at the ends of files whose pipelines can grow, a bounded number of them. Of many files
+// it looks at some, from a random one on: a writer asks often.
 func (s *State) growable(files []uint64) (growable []GrowableChunk) {
 	if s.replicas.SafeMode.On() {
 		return nil
 	}
-	for _, file := range files {
+	start := 0
+	if len(files) > 0 {
+		start = s.step.Random.Below(len(files))
+	}
+	for i := range min(len(files), growableExamined) {
+		file := files[(start+i)%len(files)]
+		if s.step.Work > growableWork {
+			break
+		}
 		for _, slot := range s.files.OpenAtEnd(s.tree.Find(file)) {
 			if len(growable) < growablePerRenewal && s.replicas.OpenChunks.Growable(slot) {
 				growable = append(growable, GrowableChunk{FileID: file, Chunk: s.files.Chunk(slot).ID()})

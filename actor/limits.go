@@ -34,6 +34,9 @@ const (
 	leasesPerTick = 1024
 	// growablePerRenewal bounds the chunks that one RenewLeases answer names as growable.
 	growablePerRenewal = 256
+	// growableExamined bounds the open files that one RenewLeases looks at for that, growableWork the work.
+	growableExamined = 1024
+	growableWork     = 1 << 17
 	// recoveredAtEnd bounds the chunks at a file's end that its recovery looks at again before it closes the file: a
 	// writer has three open at most.
 	recoveredAtEnd = 4

@@ -385,9 +385,6 @@ func TestANodeThatRegistersAgainAndAgainIsFlapping(t *testing.T) {
 // TestReportsAreComparedTogether: two nodes that lost everything report while there are more chunks than one step
 // compares. One pass over them serves both, and the nodes are complete when it has been around for each.
 func TestReportsAreComparedTogether(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	h := newHarness(t, Config{DefaultReplication: 2, DefaultChunkSize: 1 << 16})
 	h.slow = true
 	h.start(2)
@@ -395,7 +392,7 @@ func TestReportsAreComparedTogether(t *testing.T) {
 	for i := range lengths {
 		lengths[i] = 1 << 16
 	}
-	for i := 0; h.s.files.Limit() < 1<<19+1000; i++ {
+	for i := 0; h.s.files.Limit() < 20_000; i++ {
 		h.write(1, fmt.Sprintf("/f%d", i), 1<<16, lengths...)
 	}
 	h.report("a")

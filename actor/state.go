@@ -66,6 +66,7 @@ func (s *State) Step(c Command) Effects {
 	s.step.Now = max(c.Now, s.time)
 	s.step.Mono = max(c.Mono, s.step.Mono)
 	s.step.Random, s.step.Near = step.NewRandom(c.Random), c.Near
+	s.step.Work = 0
 	s.step.Messages, s.step.Events = s.step.Messages[:0], s.step.Events[:0]
 	s.effects = Effects{FirstTxid: s.step.Txid + 1, Records: s.effects.Records[:0]}
 	result, err := s.dispatch(c.Request)
@@ -79,6 +80,10 @@ func (s *State) Step(c Command) Effects {
 	s.running, s.command = Command{}, nil
 	return s.effects
 }
+
+// Behind reports whether work is left that concerns all chunks, such as those of a datanode that was lost: a Continue
+// does a bounded part of it. A Tick does so too, but seldom.
+func (s *State) Behind() bool { return !s.replicas.Backlog.Empty() }
 
 // Replay applies one framed record of the log; txid must be Txid()+1. An error means that the log is damaged or
 // that this program cannot follow it: the State must be dropped.

@@ -389,7 +389,7 @@ func (s *State) membersOf(at where, slot namespace.ChunkSlot) ([]datanode.Index,
 		// What they hold would be stale from here on, and what is acknowledged on too few.
 		return refuse("try again in a moment", "%d copies are needed (namenode.write_copies_min), and holders of the "+
 			"file's last chunk are away since a moment: %s", least, s.replicas.Nodes.Describe(stale))
-	case len(members) < least && len(members)+s.replicas.Chooser.Spare(slot) < least:
+	case len(members) < least && len(members)+s.replicas.Chooser.Spare(slot, least) < least:
 		return refuse("start the nodes that hold it, or add datanodes",
 			"%d copies are needed (namenode.write_copies_min), the file's last chunk is only on %s, and no other node "+
 				"can take one", least, s.replicas.Nodes.Describe(members))

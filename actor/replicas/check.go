@@ -21,14 +21,14 @@ func (r *Replicas) Check() error {
 		}
 		marked := r.locations.isDoubtful(slot)
 		doubtful += count(marked)
-		if r.step.Active && r.repair.swept() && marked != r.repair.doubtful(slot, r.locations.level(slot)) {
+		if r.step.Active && r.sweep.done() && marked != r.repair.doubtful(slot, r.locations.level(slot)) {
 			return fmt.Errorf("slot %d is marked doubtful: %v", slot, marked)
 		}
 	}
 	if doubtful != r.locations.unproven() {
 		return fmt.Errorf("%d chunks are doubtful, counted %d", doubtful, r.locations.unproven())
 	}
-	if err := cmp.Or(r.checkKnown(), r.misplaced.check(r)); err != nil {
+	if err := cmp.Or(r.checkKnown(), r.misplaced.check(r), r.Reports.check()); err != nil {
 		return err
 	}
 	if err := r.repair.check(); err != nil {
@@ -62,17 +62,22 @@ func (r *Replicas) checkKnown() error {
 func (d *Duties) check() error {
 	counted := make([]nodeDuty, len(d.byNode))
 	var err error
+	open := 0
 	d.needed.Scan(func(slot namespace.ChunkSlot, n need) bool {
+		open += int(count(n.open && d.open.Contains(slot)))
 		for _, node := range n.nodes {
 			counted[node].needed++
 			counted[node].open += int(count(n.open))
 		}
-		if want := d.needOf(slot); d.room.step.Active && d.room.repair.swept() && !n.open && !want.open &&
+		if want := d.needOf(slot); d.room.step.Active && d.room.sweep.done() && !n.open && !want.open &&
 			d.room.locations.level(slot) != levelMissing && !slices.Equal(n.nodes, want.nodes) {
 			err = fmt.Errorf("slot %d needs %v out of service, counted %v", slot, want.nodes, n.nodes)
 		}
 		return err == nil
 	})
+	if err == nil && open != d.open.Len() {
+		return fmt.Errorf("%d open chunks need nodes out of service, counted %d", open, d.open.Len())
+	}
 	for node := range counted {
 		if n := d.byNode[node]; err == nil && (n.needed != counted[node].needed || n.open != counted[node].open) {
 			return fmt.Errorf("node %d is needed by %d chunks, %d open; counted %d, %d", node, n.needed, n.open,
@@ -94,7 +99,7 @@ func (r *Replicas) checkLocations(slot namespace.ChunkSlot) error {
 		if !r.Nodes.Knows(node) || slices.Contains(nodes[:i], node) {
 			return fmt.Errorf("slot %d: nodes %v", slot, nodes)
 		}
-		if r.step.Active && r.repair.swept() && r.Nodes.at(node).forgotten() {
+		if r.step.Active && r.sweep.done() && r.Nodes.at(node).forgotten() {
 			return fmt.Errorf("slot %d is on node %d, which is forgotten", slot, node)
 		}
 		if m := r.misplaced.find(record.ID(), node); m != nil {
@@ -137,7 +142,7 @@ func (r *repair) check() error {
 	for slot := namespace.ChunkSlot(1); slot < r.room.files.Limit(); slot++ {
 		nodes, level := r.room.locations.of(slot), r.room.locations.level(slot)
 		located += count(len(nodes) > 0)
-		if want := r.levelOf(slot); r.room.step.Active && r.sweep.left == 0 && level != want {
+		if want := r.levelOf(slot); r.room.step.Active && r.room.sweep.done() && level != want {
 			return fmt.Errorf("chunk %s on %v has level %d, want %d", r.room.files.Chunk(slot).ID(), nodes, level, want)
 		}
 		levels[level]++

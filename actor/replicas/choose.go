@@ -31,6 +31,7 @@ func (c *Chooser) choose(count int, size int64, exclude func(*node) bool, presen
 }
 
 func (c *Chooser) chooseAmong(count int, size int64, exclude func(*node) bool, present []string) []datanode.Index {
+	c.room.step.Work += len(c.room.Nodes.all())
 	c.candidates = c.candidates[:0]
 	for _, n := range c.room.Nodes.all() {
 		if n.takes(size) && !exclude(n) {
@@ -248,9 +249,9 @@ func (c *Chooser) Replace(slot namespace.ChunkSlot, survivors []datanode.Index, 
 	return nodes
 }
 
-// Spare counts the nodes that could take another replica of a chunk: those without one, and those with an older one,
-// whose place a copy may take once there are enough others.
-func (c *Chooser) Spare(slot namespace.ChunkSlot) (spare int) {
+// Spare counts the nodes that could take another replica of a chunk, up to so many: those without one, and those with
+// an older one, whose place a copy may take once there are enough others.
+func (c *Chooser) Spare(slot namespace.ChunkSlot, most int) (spare int) {
 	record := c.room.files.Chunk(slot)
 	size, open := record.Length(), record.Open()
 	var holders []datanode.Index
@@ -258,6 +259,10 @@ func (c *Chooser) Spare(slot namespace.ChunkSlot) (spare int) {
 		size, holders = c.room.files.Inode(record).ChunkSize(), c.room.OpenChunks.Holders(slot)
 	}
 	for _, n := range c.room.Nodes.all() {
+		c.room.step.Work++
+		if spare == most {
+			break
+		}
 		if !n.takes(size) || slices.Contains(holders, n.index) {
 			continue
 		}

@@ -212,7 +212,7 @@ func (d *deletion) cancel(peer *node, id chunk.ID) {
 		d.room.addLocation(slot, peer.index, true)
 		return
 	}
-	d.room.step.Send(peer.id, &datanode.SendReport{})
+	d.room.turns.want(peer.index)
 }
 
 // confirmed counts the replicas of a sealed chunk that live nodes told of themselves, which do not leave and have

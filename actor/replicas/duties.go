@@ -22,6 +22,9 @@ type Duties struct {
 	unheard int        // nodes in maintenance whose replicas this namenode does not know, as of the last look
 	// needed holds the nodes out of service that a chunk needs, for each chunk that needs one.
 	needed btree.Map[namespace.ChunkSlot, need]
+	// open are those of them that are being written, openFrom is where the next look at them begins.
+	open     btree.Set[namespace.ChunkSlot]
+	openFrom namespace.ChunkSlot
 }
 
 // need is what a chunk needs of nodes out of service.
@@ -77,22 +80,26 @@ func (d *Duties) refresh() {
 	}
 	if unheard != d.unheard {
 		d.unheard = unheard
-		d.room.repair.sweepAll()
+		d.room.sweep.all()
 	}
 }
 
 // tick refreshes the duties, and looks again at chunks that are being written: their pipelines change unseen.
 func (d *Duties) tick() {
 	d.refresh()
-	if !d.room.step.Active || d.needed.Len() == 0 {
+	if !d.room.step.Active {
 		return
 	}
 	var open []namespace.ChunkSlot
-	d.needed.Scan(func(slot namespace.ChunkSlot, n need) bool {
-		if n.open {
-			open = append(open, slot)
+	from := d.openFrom
+	d.openFrom = 0
+	d.open.Ascend(from, func(slot namespace.ChunkSlot) bool {
+		if len(open) == openAssessedPerTick {
+			d.openFrom = slot
+			return false
 		}
-		return len(open) < openAssessedPerTick
+		open = append(open, slot)
+		return true
 	})
 	for _, slot := range open {
 		d.room.repair.assess(slot)
@@ -137,6 +144,9 @@ func (d *Duties) assess(slot namespace.ChunkSlot) {
 	d.forget(slot)
 	if n := d.needOf(slot); len(n.nodes) > 0 {
 		d.needed.Set(slot, n)
+		if n.open {
+			d.open.Insert(slot)
+		}
 		d.add(n, 1)
 	}
 }
@@ -182,6 +192,7 @@ func (d *Duties) forget(slot namespace.ChunkSlot) {
 		return
 	}
 	if n, needs := d.needed.Delete(slot); needs {
+		d.open.Delete(slot)
 		d.add(n, -1)
 	}
 }
@@ -211,7 +222,7 @@ func (d *Duties) progress(n *node) Progress {
 		return p
 	}
 	few, missing := d.room.repair.counts()
-	p.Done = p.Needed == 0 && !d.room.SafeMode.On() && d.room.repair.swept() && !d.room.Nodes.ReportsMissing() &&
+	p.Done = p.Needed == 0 && !d.room.SafeMode.On() && d.room.sweep.done() && !d.room.Nodes.ReportsMissing() &&
 		(n.reported() || few == 0 && missing == 0) // what a node has that never reported may be all that there is
 	return p
 }

@@ -29,7 +29,7 @@ func (r *Replicas) MayForget(op string, index datanode.Index) *fault.Error {
 		return refuse(fault.Invalid, "stop it first, and wait until `ww admin node list` calls it dead",
 			"the datanode is not dead, or still sends heartbeats")
 	}
-	if r.SafeMode.On() || !r.repair.swept() || r.Nodes.ReportsMissing() || r.Nodes.mayReturn(peer) {
+	if r.SafeMode.On() || !r.sweep.done() || r.Nodes.ReportsMissing() || r.Nodes.mayReturn(peer) {
 		return refuse(fault.Busy, "try again in a moment",
 			"it is not known yet what the datanodes have: not all have reported, or chunks are still assessed")
 	}

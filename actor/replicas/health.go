@@ -122,7 +122,7 @@ type Overview struct {
 // Overview sums up.
 func (r *Replicas) Overview() Overview {
 	found := Overview{Counts: r.Counts(), Unconfirmed: r.locations.unproven(), Unreported: r.unreported(),
-		Counting: !r.repair.swept()}
+		Counting: !r.sweep.done()}
 	found.Copying, found.Waiting, found.Leaving = r.repair.work()
 	switch {
 	case !r.step.Active || found.Unreported > 0 || found.Counting:

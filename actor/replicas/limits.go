@@ -21,10 +21,19 @@ const (
 	deleteMessagesPerStep = 64
 	// deleteAttemptsMax is how often an order is sent; the next full report finds the replica again.
 	deleteAttemptsMax = 10
-	// sweepSlotsPerStep bounds the chunks assessed again in one step.
-	sweepSlotsPerStep = 1 << 20
-	// compareSlotsPerStep bounds the chunks that are compared with reports in one step.
-	compareSlotsPerStep = 1 << 19
+	// assessedPerStep bounds the chunks that one step of a sweep assesses, or of which it compares the locations with
+	// reports (up to 1 µs each), passedPerStep those that it passes over because they concern no node (≈ 2 ns each).
+	assessedPerStep = 1 << 13
+	passedPerStep   = 1 << 20
+	// reportsAtOnce is how many nodes report in full at a time: each has at most a page of its report in the mailbox,
+	// up to 3 ms of work. reportPatience is how long the next page may take until it is another node's turn.
+	reportsAtOnce  = 8
+	reportPatience = 30 * time.Second
+	// assessmentWork and passedWork say what an assessment costs, and how many chunks that are passed over cost as much
+	// as one unit of step.Context.Work. repairWorkMost bounds the search for targets of copies in a step.
+	assessmentWork = 8
+	passedWork     = 32
+	repairWorkMost = 1 << 17
 	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick,
 	// repairExaminedPerCopy that after a copy has arrived or failed.
 	repairExaminedPerTick = 8192

@@ -29,6 +29,7 @@ type level uint8
 const (
 	levelWanted  level = 0
 	levelMissing level = 1
+	levelLast    level = levelMissing + 1 // one replica is left
 	// levelLeaving: enough replicas, of which some are on nodes that leave; levelAway: too few, of which enough are on
 	// nodes in maintenance.
 	levelLeaving level = 253
@@ -45,6 +46,8 @@ const (
 	positionsMask    = 0b111
 	// flagDoubtful: there are enough replicas, but too few of which their nodes told.
 	flagDoubtful = 1 << 4
+	// flagSpilled: there are more than three nodes, in the page's spill.
+	flagSpilled = 1 << 5
 )
 
 const locationPageItems = 1024
@@ -60,7 +63,13 @@ type locations struct {
 	pages    []*locationPage
 	located  uint64 // chunks with a replica
 	doubtful uint64 // chunks that are marked so
+	byNode   []int  // chunks located on each node, by its index
 }
+
+func (l *locations) addNode() { l.byNode = append(l.byNode, 0) }
+
+// held is the number of chunks located on a node.
+func (l *locations) held(node datanode.Index) int { return l.byNode[node] }
 
 func (l *locations) page(slot namespace.ChunkSlot) *locationPage {
 	at := int(slot / locationPageItems)
@@ -77,10 +86,10 @@ func (l *locations) at(slot namespace.ChunkSlot) *location {
 // of returns the nodes of a sealed chunk; valid until the next change.
 func (l *locations) of(slot namespace.ChunkSlot) []datanode.Index {
 	page := l.page(slot)
-	if more, ok := page.spill[slot]; ok {
-		return more.nodes
-	}
 	item := &page.items[slot%locationPageItems]
+	if item.flags&flagSpilled != 0 {
+		return page.spill[slot].nodes
+	}
 	count := 0
 	for count < len(item.nodes) && item.nodes[count] != 0 {
 		count++
@@ -91,29 +100,58 @@ func (l *locations) of(slot namespace.ChunkSlot) []datanode.Index {
 // unconfirmed returns the positions in of(slot) of nodes that have not said themselves that they have the chunk.
 func (l *locations) unconfirmed(slot namespace.ChunkSlot) positions {
 	page := l.page(slot)
-	if more, ok := page.spill[slot]; ok {
-		return more.unconfirmed
+	flags := page.items[slot%locationPageItems].flags
+	if flags&flagSpilled != 0 {
+		return page.spill[slot].unconfirmed
 	}
-	return positions(page.items[slot%locationPageItems].flags >> flagsUnconfirmed & positionsMask)
+	return positions(flags >> flagsUnconfirmed & positionsMask)
 }
 
 func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index, unconfirmed positions) {
 	page := l.page(slot)
 	item := &page.items[slot%locationPageItems]
+	if item.flags&flagSpilled != 0 {
+		delete(page.spill, slot)
+	}
 	item.flags &= flagDirty | flagDoubtful
 	if len(nodes) > len(item.nodes) {
 		if page.spill == nil {
 			page.spill = make(map[namespace.ChunkSlot]spilled)
 		}
 		page.spill[slot] = spilled{slices.Clone(nodes), unconfirmed}
+		item.flags |= flagSpilled
 		copy(item.nodes[:], nodes)
 		return
 	}
-	delete(page.spill, slot)
 	item.flags |= uint8(unconfirmed << flagsUnconfirmed)
 	var few [3]datanode.Index
 	copy(few[:], nodes)
 	item.nodes = few
+}
+
+// nextOn finds the first slot of from..end-1 of a chunk on one of some nodes or, if asked for, of which no live replica
+// is known; else it is end. It reads 8 bytes per slot, in order: a slot that it passes costs about a nanosecond.
+func (l *locations) nextOn(from, end namespace.ChunkSlot, nodes bitset[datanode.Index],
+	orMissing bool) namespace.ChunkSlot {
+	for slot := from; slot < end; {
+		page := l.page(slot)
+		first := slot % locationPageItems
+		last := min(first+end-slot, locationPageItems)
+		items := page.items[first:last]
+		for i := range items {
+			item := &items[i]
+			if nodes.has(item.nodes[0]) || nodes.has(item.nodes[1]) || nodes.has(item.nodes[2]) ||
+				orMissing && (item.nodes[0] == 0 || item.level == levelMissing) {
+				return slot + namespace.ChunkSlot(i)
+			}
+			if item.flags&flagSpilled != 0 &&
+				slices.ContainsFunc(page.spill[slot+namespace.ChunkSlot(i)].nodes, nodes.has) {
+				return slot + namespace.ChunkSlot(i)
+			}
+		}
+		slot += last - first
+	}
+	return end
 }
 
 func (l *locations) has(slot namespace.ChunkSlot, node datanode.Index) bool {
@@ -138,6 +176,7 @@ func (l *locations) add(slot namespace.ChunkSlot, node datanode.Index, told bool
 	if len(nodes) == 0 {
 		l.located++
 	}
+	l.byNode[node]++
 	if !told {
 		unconfirmed |= 1 << len(nodes)
 	}
@@ -156,6 +195,7 @@ func (l *locations) remove(slot namespace.ChunkSlot, node datanode.Index) bool {
 	if len(nodes) == 1 {
 		l.located--
 	}
+	l.byNode[node]--
 	before := unconfirmed & (1<<i - 1)
 	var buffer [holdersInit]datanode.Index
 	l.set(slot, append(append(buffer[:0], nodes[:i]...), nodes[i+1:]...), before|unconfirmed>>(i+1)<<i)
@@ -163,7 +203,11 @@ func (l *locations) remove(slot namespace.ChunkSlot, node datanode.Index) bool {
 }
 
 func (l *locations) removeAll(slot namespace.ChunkSlot) {
-	if len(l.of(slot)) > 0 {
+	nodes := l.of(slot)
+	for _, node := range nodes {
+		l.byNode[node]--
+	}
+	if len(nodes) > 0 {
 		l.located--
 		l.set(slot, nil, 0)
 	}

@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 
 func TestLocationsAreSetsOfNodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var table locations
+		table := locations{byNode: make([]int, 8)}
 		model := map[namespace.ChunkSlot]map[datanode.Index]bool{}
 		told := map[namespace.ChunkSlot]map[datanode.Index]bool{}
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
@@ -54,6 +55,23 @@ func TestLocationsAreSetsOfNodes(t *testing.T) {
 				}
 			}
 			located += count(len(want) > 0)
+		}
+		var some bitset[datanode.Index]
+		for _, node := range rapid.SliceOfN(rapid.Uint16Range(1, 6), 1, 3).Draw(t, "nodes") {
+			some.set(datanode.Index(node))
+		}
+		end := namespace.ChunkSlot(3 * locationPageItems)
+		for from := namespace.ChunkSlot(1); from <= end; from++ {
+			want := end
+			for slot, nodes := range model {
+				if slot >= from && slot < want && slices.ContainsFunc(slices.Collect(maps.Keys(nodes)), some.has) {
+					want = slot
+				}
+			}
+			if got := table.nextOn(from, end, some, false); got != want {
+				t.Fatalf("next on %v from %d is %d, want %d", some, from, got, want)
+			}
+			from = want
 		}
 		if table.count() != located {
 			t.Fatalf("%d chunks are located, want %d", table.count(), located)

@@ -259,6 +259,7 @@ func (t *Nodes) Put(index datanode.Index, id, address string) {
 	added := &node{identity: identity{index: index, id: id, address: address}, rack: rackDefault}
 	t.list, t.known = append(t.list, added), append(t.known, added)
 	t.index[id] = index
+	t.room.locations.addNode()
 	t.room.misplaced.addNode()
 	t.room.deletion.addNode()
 	t.room.repair.addNode()
@@ -298,7 +299,7 @@ func (t *Nodes) Register(index datanode.Index, registration *Registration) {
 	t.setComplete(peer, false)
 	t.heard(peer)
 	t.room.deletion.resendAll(index)
-	t.room.step.Send(peer.id, &datanode.SendReport{})
+	t.room.turns.want(index)
 	t.room.step.Emit(step.Event{Kind: step.EventNodeRegistered, NodeID: peer.id, Text: peer.address})
 }
 
@@ -381,7 +382,7 @@ func (t *Nodes) setLiveness(peer *node, to Liveness) {
 		return
 	}
 	if peer.dead() || to == NodeDead {
-		t.room.repair.sweepAll()
+		t.room.sweep.of(peer.index)
 	}
 	peer.liveness = to
 	switch to {
@@ -396,7 +397,7 @@ func (t *Nodes) setLiveness(peer *node, to Liveness) {
 	}
 }
 
-// setDuty notes the duty that a node has now, and has all chunks counted again. The session of a forgotten node ends:
+// setDuty notes the duty that a node has now, and has its chunks counted again. The session of a forgotten node ends:
 // if it is there after all, it registers anew.
 func (t *Nodes) setDuty(n *node, duty datanode.Duty) {
 	if n.duty == duty {
@@ -408,7 +409,7 @@ func (t *Nodes) setDuty(n *node, duty datanode.Duty) {
 		n.session, n.connected = 0, false
 		t.room.forgetNode(n.index)
 	}
-	t.room.repair.sweepAll()
+	t.room.sweep.of(n.index)
 }
 
 // OthersServe reports whether a live node other than one is in service.
@@ -445,7 +446,7 @@ func (t *Nodes) activate() {
 	for _, n := range t.withForgotten() {
 		t.setComplete(n, false)
 		if n.connected {
-			t.room.step.Send(n.id, &datanode.SendReport{})
+			t.room.turns.want(n.index)
 		} else {
 			t.setLiveness(n, NodeDead)
 			n.died, n.awaited = t.room.step.Mono, !n.forgotten()

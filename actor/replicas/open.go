@@ -138,7 +138,7 @@ func (o *OpenChunks) short(slot namespace.ChunkSlot) bool {
 
 // blocked says why the pipeline of an open chunk with too few replicas cannot grow; "" if it can, or need not.
 func (o *OpenChunks) blocked(slot namespace.ChunkSlot) string {
-	if !o.short(slot) || o.room.Chooser.Spare(slot) > 0 {
+	if !o.short(slot) || o.room.Chooser.Spare(slot, 1) > 0 {
 		return ""
 	}
 	size := o.room.files.Inode(o.room.files.Chunk(slot)).ChunkSize()
@@ -157,7 +157,7 @@ func (o *OpenChunks) blocked(slot namespace.ChunkSlot) string {
 
 // Growable reports whether an open chunk is on fewer live nodes than its file wants, while others could join.
 func (o *OpenChunks) Growable(slot namespace.ChunkSlot) bool {
-	return o.short(slot) && o.room.Chooser.Spare(slot) > 0
+	return o.short(slot) && o.room.Chooser.Spare(slot, 1) > 0
 }
 
 // Recoverable reports whether a live node has reported a replica of an open chunk that counts.

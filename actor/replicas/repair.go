@@ -19,7 +19,6 @@ type repair struct {
 	few     btree.Map[uint64, struct{}]
 	surplus btree.Map[namespace.ChunkSlot, struct{}]
 	levels  [int(levelSurplus) + 1]int // chunks by level; those at levelWanted are not counted
-	sweep   sweep
 
 	copies   map[namespace.ChunkSlot]*copyOrder
 	retries  map[namespace.ChunkSlot]copyRetry // of chunks with too few replicas, after copies that failed
@@ -27,17 +26,11 @@ type repair struct {
 	limits   RepairLimits
 	pace     pace
 	arrived  meter
-	ended    int                 // in this step, of the copies that were ordered
-	tickFrom uint64              // key where the next Tick goes on
+	ended    int                 // copies to be ordered at the end of this step: see refill
+	lastFrom uint64              // key where the next Tick goes on, of chunks with one replica left
+	tickFrom uint64              // the same of the others
 	nextFrom uint64              // key where the next arrival of a copy goes on
 	trimFrom namespace.ChunkSlot // where the next look at chunks with too many replicas begins
-}
-
-// sweep assesses all chunks again, a bounded number per step, after a node's liveness changed.
-type sweep struct {
-	next  namespace.ChunkSlot
-	left  namespace.ChunkSlot // how many
-	limit namespace.ChunkSlot // of the slots when left was counted
 }
 
 // copyOrder is a repair copy under way.
@@ -65,6 +58,7 @@ func (r *repair) assessDirty() {
 
 // assess counts a chunk's live replicas and files it for repair or trimming.
 func (r *repair) assess(slot namespace.ChunkSlot) {
+	r.room.step.Work += assessmentWork
 	r.room.forgetLocations(slot)
 	found := r.levelOf(slot)
 	r.setLevel(slot, found)
@@ -154,35 +148,6 @@ func (r *repair) work() (running, waiting, leaving int) {
 	return len(r.copies), waiting, r.levels[levelLeaving]
 }
 
-// swept reports whether all chunks were assessed since the last change that concerns all.
-func (r *repair) swept() bool { return r.sweep.left == 0 }
-
-// sweepAll has all chunks assessed again, once around from where the sweep is.
-func (r *repair) sweepAll() {
-	r.sweep.left = r.room.files.Limit()
-	r.sweep.limit = r.sweep.left
-}
-
-// continueSweep assesses the next chunks of a sweep.
-func (r *repair) continueSweep() {
-	limit := r.room.files.Limit()
-	if r.sweep.left > 0 && limit > r.sweep.limit { // chunks were added: it is further around
-		r.sweep.left += limit - r.sweep.limit
-		r.sweep.limit = limit
-	}
-	for done := 0; r.sweep.left > 0 && limit > 1 && done < sweepSlotsPerStep; done++ {
-		if r.sweep.next == 0 || r.sweep.next >= limit {
-			r.sweep.next = 1
-		}
-		r.assess(r.sweep.next)
-		r.sweep.next++
-		r.sweep.left--
-	}
-	if limit <= 1 {
-		r.sweep.left = 0
-	}
-}
-
 // located notes that a node has a chunk in its place now.
 func (r *repair) located(slot namespace.ChunkSlot, node datanode.Index) {
 	r.markDirty(slot)
@@ -249,7 +214,12 @@ func (r *repair) tick() {
 	for _, slot := range late {
 		r.endCopy(slot)
 	}
-	_, r.tickFrom = r.orderCopies(r.tickFrom, budget{examined: repairExaminedPerTick, ordered: math.MaxInt})
+	// Those with one replica left do not wait until all the others have been looked at once.
+	others := repairKey(levelLast+1, 0)
+	_, r.lastFrom = r.orderCopies(r.lastFrom, budget{before: others, examined: repairExaminedPerTick / 2,
+		ordered: math.MaxInt})
+	_, r.tickFrom = r.orderCopies(max(r.tickFrom, others), budget{before: math.MaxUint64,
+		examined: repairExaminedPerTick / 2, ordered: math.MaxInt})
 	r.nextFrom = 0
 }
 
@@ -262,29 +232,37 @@ func (r *repair) refill() {
 	if ended == 0 || !r.room.step.Active || !r.room.SafeMode.repairs() {
 		return
 	}
-	ordered, next := r.orderCopies(r.nextFrom, budget{examined: repairExaminedPerCopy, ordered: ended})
+	ordered, next := r.orderCopies(r.nextFrom, budget{before: math.MaxUint64, examined: repairExaminedPerCopy,
+		ordered: ended})
 	if r.nextFrom = next; ordered > 0 {
 		r.nextFrom = 0
 	}
 }
 
-// budget bounds the chunks that are examined, and the copies that are ordered.
-type budget struct{ examined, ordered int }
+// refillFor has copies ordered at the end of this step, for places that became free or chunks that are in danger.
+func (r *repair) refillFor(more int) { r.ended += more }
+
+// budget bounds the chunks that are examined, by their keys and their number, and the copies that are ordered.
+type budget struct {
+	before            uint64
+	examined, ordered int
+}
 
 // orderCopies examines chunks with too few replicas from a key on, those that are
 // being copied not counted, and orders copies, up to so many of both. next is the
-// key to go on with; 0: it has seen all, or a limit of copies is reached.
+// key to go on with; 0: it has seen all, or a limit of copies is reached. To look for
+// a target looks at every node: that is bounded too.
 func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64) {
-	examined := 0
+	examined, began := 0, r.room.step.Work
 	r.few.Ascend(from, func(key uint64, _ struct{}) bool {
 		slot := namespace.ChunkSlot(key & math.MaxUint32)
-		if !r.free() || !r.pace.ready(r.room.step.Mono) || ordered >= most.ordered {
+		if key >= most.before || !r.free() || !r.pace.ready(r.room.step.Mono) || ordered >= most.ordered {
 			return false
 		}
 		if r.copies[slot] != nil {
 			return true
 		}
-		if examined++; examined > most.examined {
+		if examined++; examined > most.examined || r.room.step.Work-began > repairWorkMost {
 			next = key
 			return false
 		}

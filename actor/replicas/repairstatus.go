@@ -91,7 +91,7 @@ func (r *Replicas) LimitRepair(to RepairLimits) {
 func (r *repair) status() RepairStatus {
 	now := r.room.step.Mono
 	out := RepairStatus{Limits: r.limits, Leaving: r.levels[levelLeaving], Away: r.levels[levelAway],
-		Missing: r.levels[levelMissing], Counting: !r.swept(), Copies: r.notes(), Arrived: r.arrived.total}
+		Missing: r.levels[levelMissing], Counting: !r.room.sweep.done(), Copies: r.notes(), Arrived: r.arrived.total}
 	for l := levelMissing + 1; l < levelLeaving; l++ {
 		if chunks := r.levels[l]; chunks > 0 {
 			out.Queue = append(out.Queue, Danger{Replicas: int(l - levelMissing), Chunks: chunks})

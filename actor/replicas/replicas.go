@@ -39,10 +39,13 @@ type Replicas struct {
 	SafeMode   SafeMode
 	Duties     Duties
 	Slowness   Slowness
+	Backlog    Backlog
 
 	locations locations
 	misplaced misplacedTable
 	repair    repair
+	sweep     sweep
+	turns     turns
 	deletion  deletion
 }
 
@@ -60,6 +63,8 @@ func New(config Config, s *step.Context) *Replicas {
 	room.repair = repair{room: room, copies: make(map[namespace.ChunkSlot]*copyOrder),
 		retries: make(map[namespace.ChunkSlot]copyRetry), copiesTo: make([]int, 1)}
 	room.LimitRepair(config.Repair)
+	room.sweep, room.turns, room.Backlog = sweep{room: room}, turns{room: room}, Backlog{room}
+	room.locations.addNode() // index 0 is no node's
 	room.deletion = deletion{room: room, byNode: make([]*nodeOrders, 1)}
 	return room
 }
@@ -87,6 +92,7 @@ func (r *Replicas) addLocation(slot namespace.ChunkSlot, node datanode.Index, to
 func (r *Replicas) removeLocation(slot namespace.ChunkSlot, node datanode.Index) bool {
 	known := r.locations.remove(slot, node)
 	if known {
+		r.Reports.unlocated(slot, node)
 		r.repair.markDirty(slot)
 	}
 	return known
@@ -94,6 +100,9 @@ func (r *Replicas) removeLocation(slot namespace.ChunkSlot, node datanode.Index)
 
 // clearLocations forgets all nodes of a chunk that leaves the sealed state.
 func (r *Replicas) clearLocations(slot namespace.ChunkSlot) {
+	for _, node := range r.locations.of(slot) {
+		r.Reports.unlocated(slot, node)
+	}
 	r.locations.removeAll(slot)
 	r.repair.unsealed(slot)
 }
@@ -119,11 +128,11 @@ func (r *Replicas) watch(id chunk.ID, m *misplaced) {
 	r.deletion.watch(c)
 }
 
-// observe notes what a node says of one replica. delta means that it is new, in order, and not a page of a report.
-func (r *Replicas) observe(node datanode.Index, replica *chunk.Replica, delta bool) {
+// observe notes what a node says of one replica, of the chunk in a slot (0: unknown). delta means that it is new, in
+// order, and not a page of a report.
+func (r *Replicas) observe(node datanode.Index, slot namespace.ChunkSlot, replica *chunk.Replica, delta bool) {
 	id := replica.ID
 	seen := misplaced{node: node, state: replica.State, generation: replica.Generation, length: replica.Length}
-	slot := r.files.Find(id)
 	if slot == 0 {
 		r.misplace(id, seen)
 		return
@@ -314,7 +323,7 @@ func (r *Replicas) Activate() {
 	for _, id := range r.misplaced.chunks() {
 		r.watchAgain(id)
 	}
-	r.repair.sweepAll()
+	r.sweep.all()
 	r.SafeMode.Enter(false, "the namenode became active")
 }
 
@@ -324,11 +333,11 @@ func (r *Replicas) CheckNodes() {
 	r.Nodes.checkAlive()
 	r.Duties.tick()
 	r.Slowness.tick()
+	r.turns.expire()
 	if r.step.Active {
 		r.Reports.askExpected()
-		r.Reports.compare()
-		r.repair.continueSweep()
 	}
+	r.Backlog.GoOn()
 }
 
 // Repair drives the orders of an active namenode that is out of safe mode.
@@ -342,6 +351,7 @@ func (r *Replicas) Repair() {
 
 // Settle ends a step: what it touched is assessed, orders are sent.
 func (r *Replicas) Settle() {
+	r.turns.give()
 	r.repair.assessDirty()
 	r.SafeMode.maybeLeave()
 	r.deletion.send()
@@ -362,7 +372,7 @@ func (r *Replicas) Settled(slot namespace.ChunkSlot, patient bool) bool {
 		return true
 	}
 	r.repair.hurry(slot)
-	return live >= r.CopiesLeast(wanted) && !(patient && r.Chooser.Spare(slot) > 0)
+	return live >= r.CopiesLeast(wanted) && !(patient && r.Chooser.Spare(slot, 1) > 0)
 }
 
 // Counts are numbers of chunks and replicas for people. Unusable replicas are those that are not made good yet.

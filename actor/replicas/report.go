@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ import (
 type Reports struct {
 	room     *Replicas
 	running  map[datanode.Index]*report
+	done     bitset[datanode.Index]    // nodes of which all pages are in, and are still compared
 	expected queue.FIFO[expectedChunk] // chunks that nodes should soon tell of: see expect
 	next     namespace.ChunkSlot       // the next slot to compare with all reports that are done
 }
@@ -27,8 +29,10 @@ type Reports struct {
 type report struct {
 	id   uint64
 	next uint32 // page wanted
-	// listed are the slots of chunks that the report, a delta or a commit put on the node since the report began.
-	listed bitset
+	// listed are the slots of chunks that the report, a delta or a commit put on the node since the report began;
+	// unlisted counts the chunks located on the node that are not among them.
+	listed   bitset[namespace.ChunkSlot]
+	unlisted int
 	// touched are chunks that a delta reported since the report began: what the report says of them is older.
 	touched map[chunk.ID]struct{}
 	// done: all pages are in. left is how many slots must still be compared.
@@ -42,22 +46,12 @@ type expectedChunk struct {
 	at   time.Duration
 }
 
-type bitset []uint64
-
-func (b *bitset) set(slot namespace.ChunkSlot) {
-	word := int(slot / 64)
-	for word >= len(*b) {
-		*b = append(*b, make([]uint64, max(64, len(*b)))...)
-	}
-	(*b)[word] |= 1 << (slot % 64)
+// forget ends a node's report, complete or not, and its turn.
+func (r *Reports) forget(node datanode.Index) {
+	delete(r.running, node)
+	r.done.unset(node)
+	r.room.turns.end(node)
 }
-
-func (b bitset) has(slot namespace.ChunkSlot) bool {
-	word := int(slot / 64)
-	return word < len(b) && b[word]&(1<<(slot%64)) != 0
-}
-
-func (r *Reports) forget(node datanode.Index) { delete(r.running, node) }
 
 // id of the report of a node that comes in; 0 if there is none.
 func (r *Reports) id(node datanode.Index) uint64 {
@@ -69,8 +63,16 @@ func (r *Reports) id(node datanode.Index) uint64 {
 
 // list notes that a node has a chunk, whether its report lists it or not.
 func (r *Reports) list(node datanode.Index, slot namespace.ChunkSlot) {
-	if p := r.running[node]; p != nil {
+	if p := r.running[node]; p != nil && !p.listed.has(slot) {
 		p.listed.set(slot)
+		p.unlisted -= int(count(r.room.locations.has(slot, node)))
+	}
+}
+
+// unlocated notes that a node was a location of a chunk, and is no more.
+func (r *Reports) unlocated(slot namespace.ChunkSlot, node datanode.Index) {
+	if p := r.running[node]; p != nil && !p.listed.has(slot) {
+		p.unlisted--
 	}
 }
 
@@ -156,33 +158,41 @@ func (r *Reports) Page(session Session, page Page) *fault.Error {
 		return limits.TooMany(op, "replicas in one page", len(page.Replicas), limits.ReplicasPerMessageMax)
 	}
 	if page.Number == 0 {
-		r.running[node] = &report{id: page.ReportID, touched: make(map[chunk.ID]struct{})}
+		r.running[node] = &report{id: page.ReportID, touched: make(map[chunk.ID]struct{}),
+			unlisted: r.room.locations.held(node)}
+		r.done.unset(node)
 	}
 	current := r.running[node]
 	if current == nil || current.done || current.id != page.ReportID || current.next != page.Number {
 		r.forget(node)
-		r.room.step.Send(session.NodeID, &datanode.SendReport{})
+		r.room.turns.want(node)
 		e := fault.New(fault.Protocol, op, "page %d of report %d is out of order", page.Number, page.ReportID)
 		e.Node = session.NodeID
 		return e
 	}
+	r.room.turns.heard(node)
 	current.next++
 	for i := range page.Replicas {
 		replica := &page.Replicas[i]
 		if _, newer := current.touched[replica.ID]; newer || !plausible(replica) {
 			continue
 		}
-		if slot := r.room.files.Find(replica.ID); slot != 0 {
-			current.listed.set(slot)
+		slot := r.room.files.Find(replica.ID)
+		if slot != 0 {
+			r.list(node, slot)
 		}
-		r.room.observe(node, replica, false)
+		r.room.observe(node, slot, replica, false)
 	}
 	if !page.Last {
 		return nil
 	}
 	current.done, current.left = true, max(r.room.files.Limit(), 1)
 	current.touched = nil
+	r.done.set(node)
 	r.forgetUnlisted(node, current.id)
+	if current.unlisted == 0 { // nothing to look for
+		r.finish(node)
+	}
 	r.compare()
 	return nil
 }
@@ -205,25 +215,27 @@ func (r *Reports) forgetUnlisted(node datanode.Index, report uint64) {
 }
 
 // compare removes the locations that complete reports did not list, a bounded number of slots at a time. One pass over
-// the chunks serves all reports that are there: a thousand nodes that register at once cost little more than one.
+// the chunks serves all reports that are there.
 func (r *Reports) compare() {
-	left := namespace.ChunkSlot(0)
-	for _, report := range r.running {
-		if report.done {
-			left = max(left, report.left)
-		}
-	}
-	if left == 0 {
+	if !r.comparing() {
 		return
 	}
-	visited := min(left, compareSlotsPerStep)
-	questions := make(map[datanode.Index][]chunk.Replica)
-	for range visited {
-		if r.next >= r.room.files.Limit() {
+	limit := r.room.files.Limit()
+	visited, questions := namespace.ChunkSlot(0), make(map[datanode.Index][]chunk.Replica)
+	for compared := 0; visited < min(limit, passedPerStep) && compared < assessedPerStep; compared++ {
+		if r.next >= limit {
 			r.next = 0
 		}
-		r.compareSlot(r.next, questions)
-		r.next++
+		end := min(limit, r.next+passedPerStep-visited)
+		slot := r.room.locations.nextOn(r.next, end, r.done, false)
+		r.room.step.Work += int(slot-r.next) / passedWork
+		if slot < end {
+			r.room.step.Work += assessmentWork
+			r.compareSlot(slot, questions)
+			slot++
+		}
+		visited += slot - r.next
+		r.next = slot
 	}
 	for _, node := range slices.Sorted(maps.Keys(questions)) {
 		r.send(node, questions[node])
@@ -231,12 +243,15 @@ func (r *Reports) compare() {
 	for _, node := range slices.Sorted(maps.Keys(r.running)) {
 		if report := r.running[node]; report.done {
 			report.left -= min(report.left, visited)
-			if report.left == 0 {
+			if report.left == 0 || report.unlisted == 0 {
 				r.finish(node)
 			}
 		}
 	}
 }
+
+// comparing reports whether a complete report is still compared.
+func (r *Reports) comparing() bool { return !r.done.empty() }
 
 // compareSlot compares one chunk. If a node has never told of it, the chunk may be younger than the report, and the
 // node is asked.
@@ -274,10 +289,11 @@ func (r *Reports) Delta(s Session, stored, removed []chunk.Replica) *fault.Error
 			continue
 		}
 		r.touch(node, stored[i].ID)
-		if slot := r.room.files.Find(stored[i].ID); slot != 0 {
+		slot := r.room.files.Find(stored[i].ID)
+		if slot != 0 {
 			r.list(node, slot)
 		}
-		r.room.observe(node, &stored[i], true)
+		r.room.observe(node, slot, &stored[i], true)
 	}
 	for i := range removed {
 		r.touch(node, removed[i].ID)
@@ -290,4 +306,27 @@ func (r *Reports) touch(node datanode.Index, id chunk.ID) {
 	if p := r.running[node]; p != nil && !p.done {
 		p.touched[id] = struct{}{}
 	}
+}
+
+// check counts anew what the running reports have not listed, and what each node has.
+func (r *Reports) check() error {
+	held, unlisted := make(map[datanode.Index]int), make(map[datanode.Index]int)
+	for slot := range r.room.files.Limit() {
+		for _, node := range r.room.locations.of(slot) {
+			held[node]++
+			if p := r.running[node]; p != nil && !p.listed.has(slot) {
+				unlisted[node]++
+			}
+		}
+	}
+	for _, n := range r.room.Nodes.withForgotten() {
+		p := r.running[n.index]
+		if counted := r.room.locations.held(n.index); counted != held[n.index] {
+			return fmt.Errorf("node %d has %d chunks, counted %d", n.index, held[n.index], counted)
+		}
+		if p != nil && p.unlisted != unlisted[n.index] || r.done.has(n.index) != (p != nil && p.done) {
+			return fmt.Errorf("report of node %d: %+v; %d chunks are not listed", n.index, p, unlisted[n.index])
+		}
+	}
+	return nil
 }

@@ -115,7 +115,7 @@ func (s *Suspects) clear(id chunk.ID, m *misplaced) {
 	node := m.node
 	r := chunk.Replica{ID: id, Generation: m.generation, Length: m.length, State: m.state}
 	s.room.misplaced.remove(id, node)
-	s.room.observe(node, &r, false)
+	s.room.observe(node, s.room.files.Find(id), &r, false)
 }
 
 // forgetAll begins every wait anew.

@@ -23,6 +23,9 @@ type Context struct {
 	// Active reports whether this state machine serves, ActiveSince (as Mono) since when. A standby orders nothing.
 	Active      bool
 	ActiveSince time.Duration
+	// Work is how much this step has done that grows with the cluster, in units of about 50 ns. Loops that may do much
+	// stop when it has grown too far, and go on in a later step.
+	Work int
 	// Messages and Events of this step.
 	Messages []Message
 	Events   []Event

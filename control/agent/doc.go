@@ -8,7 +8,8 @@
 // deletion also names the generation; a replica at another one is left alone.
 //
 // Nothing of the store's truth gets lost silently. Changes wait in a bounded queue, the latest one per chunk. When
-// it overflows, or a stream breaks, the queue is dropped and a full report follows. Changes are not sent while the
+// it overflows, or a stream breaks, the queue is dropped and a full report follows, the first one of a stream when the
+// namenode asks for it. Changes are not sent while the
 // pages of a report are, so that what arrives later is also newer.
 //
 // Goroutines: per namenode one that connects and sends and one that receives; one that deletes, one that verifies;

@@ -268,6 +268,8 @@ func (s *fakeStream) send(m *controlpb.NamenodeMessage) {
 func (s *fakeStream) welcome(epoch, txid uint64) {
 	s.t.Helper()
 	s.send(welcomeMessage("cluster-1", epoch, txid))
+	s.send(&controlpb.NamenodeMessage{Epoch: epoch, Txid: txid,
+		Body: &controlpb.NamenodeMessage_SendReport{SendReport: &controlpb.SendReport{}}})
 }
 
 func welcomeMessage(cluster string, epoch, txid uint64) *controlpb.NamenodeMessage {

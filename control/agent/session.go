@@ -25,6 +25,7 @@ type session struct {
 	// Only the sender.
 	heartbeat  uint64
 	pending    bool            // a full report is due
+	began      bool            // a first one was asked for: before it no change is sent
 	page       uint32          // next page of the running report
 	unreported []chunk.Replica // replicas not yet reported; nil: no report runs
 	running    bool
@@ -108,7 +109,8 @@ func (s *session) register(ctx context.Context, received chan error) (settings, 
 }
 
 // sendLoop is the sender's loop. Heartbeats come first, then answers, then the
-// pages of a report, then changes: a change is never sent inside a report.
+// pages of a report, then changes: a change is never sent inside a report, nor
+// before the first one. The namenode asks for that when it is this node's turn.
 func (s *session) sendLoop(ctx context.Context, chosen settings, received <-chan error) error {
 	now := s.agent.options.Clock.Now()
 	beat := s.agent.options.Clock.NewTimer(0)
@@ -119,7 +121,6 @@ func (s *session) sendLoop(ctx context.Context, chosen settings, received <-chan
 	defer periodic.Stop()
 	lastHeard, due := now, now
 	silence := max(silenceLeast, silenceHeartbeats*chosen.heartbeat)
-	s.pending = true
 	gathered := s.agent.options.Clock.NewTimer(changesInterval)
 	defer gathered.Stop()
 	for {
@@ -199,13 +200,13 @@ func (s *session) sendNext(now time.Time) (bool, error) {
 		return true, s.sendPage()
 	}
 	if s.pending {
-		s.pending, s.running, s.page = false, true, 0
+		s.pending, s.running, s.began, s.page = false, true, true, 0
 		s.report++
 		s.queue.reset()
 		s.unreported = s.agent.options.Store.Replicas()
 		return true, s.sendPage()
 	}
-	if now.Before(s.changesDue) {
+	if !s.began || now.Before(s.changesDue) {
 		return false, nil
 	}
 	changes, complete := s.queue.drain(deltaReplicasMax)

@@ -85,6 +85,8 @@ func (l *loop) run(soft, hard context.Context) error {
 	tick := l.server.options.Clock.NewTimer(interval)
 	defer tick.Stop()
 	var mailbox chan *call // nil until active
+	always := make(chan struct{})
+	close(always)
 	for {
 		select { // before everything else: a term that is over serves nobody
 		case err := <-l.failed:
@@ -94,13 +96,20 @@ func (l *loop) run(soft, hard context.Context) error {
 		if err := l.flush(); err != nil {
 			return err
 		}
-		commands := mailbox
+		commands, behind := mailbox, always
 		if l.batches.full() {
 			commands = nil
+		}
+		if commands == nil || !l.state.Behind() {
+			behind = nil
 		}
 		select {
 		case c := <-commands:
 			if err := l.drain(c); err != nil {
+				return err
+			}
+		case <-behind: // a part between commands, in turns by chance
+			if err := l.step(ownCall(&actor.Continue{})); err != nil {
 				return err
 			}
 		case <-l.durable:
