@@ -14,7 +14,7 @@ import (
 type index struct {
 	mu struct {
 		sync.RWMutex
-		replicas map[chunk.ID]*replica
+		replicas shards
 		// Hidden copies that take the place of a stale replica, which is in replicas, when they are whole.
 		beside map[chunk.ID]*replica
 		// Volumes that Do chose for chunks that may be created soon. Bounded by the workers' queues.
@@ -23,9 +23,18 @@ type index struct {
 	}
 }
 
+// shards are replicas by the last byte of their id, as on the disk: the scrub goes from one shard to the next.
+type shards [256]map[chunk.ID]*replica
+
+// of is the shard that a chunk belongs to.
+func (s *shards) of(id chunk.ID) map[chunk.ID]*replica { return s[id[len(id)-1]] }
+
 func newIndex() *index {
 	x := &index{}
-	x.mu.replicas, x.mu.beside = make(map[chunk.ID]*replica), make(map[chunk.ID]*replica)
+	for last := range x.mu.replicas {
+		x.mu.replicas[last] = make(map[chunk.ID]*replica)
+	}
+	x.mu.beside = make(map[chunk.ID]*replica)
 	x.mu.intended = make(map[chunk.ID][]*volume)
 	return x
 }
@@ -33,7 +42,7 @@ func newIndex() *index {
 func (x *index) lookup(id chunk.ID) *replica {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.mu.replicas[id]
+	return x.mu.replicas.of(id)[id]
 }
 
 // lock finds a replica and locks it; the caller unlocks r.io. Errors: fault.NotFound; fault.Disk if its volume is
@@ -48,7 +57,7 @@ func (x *index) lockAt(op string, id chunk.ID, generation chunk.Generation) (*re
 		if copied := x.mu.beside[id]; copied != nil && copied.snapshot().Generation == generation {
 			return copied
 		}
-		return x.mu.replicas[id]
+		return x.mu.replicas.of(id)[id]
 	})
 }
 
@@ -80,7 +89,7 @@ func (x *index) announce(id chunk.ID, absent func()) {
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if found := x.mu.replicas[id]; found == nil || found.volume.health.Out() {
+	if found := x.mu.replicas.of(id)[id]; found == nil || found.volume.health.Out() {
 		absent()
 	} // else it came at this moment, and is reported as anything new
 }
@@ -89,8 +98,15 @@ func (x *index) announce(id chunk.ID, absent func()) {
 func (x *index) all() []*replica {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	list := slices.AppendSeq(make([]*replica, 0, len(x.mu.replicas)), maps.Values(x.mu.replicas))
-	return slices.AppendSeq(list, maps.Values(x.mu.beside))
+	count := len(x.mu.beside)
+	for _, shard := range x.mu.replicas {
+		count += len(shard)
+	}
+	list := slices.AppendSeq(make([]*replica, 0, count), maps.Values(x.mu.beside))
+	for _, shard := range x.mu.replicas {
+		list = slices.AppendSeq(list, maps.Values(shard))
+	}
+	return list
 }
 
 // stale returns the replica that a hidden copy is to take the place of, if there is one.
@@ -100,15 +116,15 @@ func (x *index) stale(copied *replica) *replica {
 	if x.mu.beside[copied.id] != copied {
 		return nil
 	}
-	return x.mu.replicas[copied.id]
+	return x.mu.replicas.of(copied.id)[copied.id]
 }
 
 // on lists the chunks with replicas on a volume whose ids end with a byte.
 func (x *index) on(v *volume, last byte) (ids []chunk.ID) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	for id, r := range x.mu.replicas {
-		if r.volume == v && id[len(id)-1] == last {
+	for id, r := range x.mu.replicas[last] {
+		if r.volume == v {
 			ids = append(ids, id)
 		}
 	}
@@ -122,10 +138,10 @@ func (x *index) reserve(id chunk.ID, v *volume) *replica {
 	r.io.Lock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.mu.replicas[id] != nil {
+	if x.mu.replicas.of(id)[id] != nil {
 		return nil
 	}
-	x.mu.replicas[id] = r
+	x.mu.replicas.of(id)[id] = r
 	v.replicas.Add(1)
 	return r
 }
@@ -136,7 +152,7 @@ func (x *index) insert(replica *replica) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	const op = "create replica"
-	old, into := x.mu.replicas[replica.id], x.mu.replicas
+	old, into := x.mu.replicas.of(replica.id)[replica.id], x.mu.replicas.of(replica.id)
 	if old != nil {
 		v := old.snapshot()
 		switch {
@@ -172,12 +188,12 @@ func (x *index) removeLocked(old *replica) {
 	copied := x.mu.beside[old.id]
 	switch {
 	case copied == old:
-	case x.mu.replicas[old.id] != old:
+	case x.mu.replicas.of(old.id)[old.id] != old:
 		return
 	case copied != nil:
-		x.mu.replicas[old.id] = copied
+		x.mu.replicas.of(old.id)[old.id] = copied
 	default:
-		delete(x.mu.replicas, old.id)
+		delete(x.mu.replicas.of(old.id), old.id)
 	}
 	delete(x.mu.beside, old.id)
 	old.volume.replicas.Add(-1)
@@ -194,7 +210,7 @@ func (x *index) lose(v *volume) (count int) {
 			continue
 		}
 		x.mu.RLock()
-		if x.mu.replicas[r.id] == r && r.reportLost() {
+		if x.mu.replicas.of(r.id)[r.id] == r && r.reportLost() {
 			count++
 		}
 		x.mu.RUnlock()
@@ -214,7 +230,7 @@ func (x *index) loseLocked(r *replica) {
 func (x *index) fence(id chunk.ID, generation chunk.Generation) (done bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.mu.replicas[id] != nil {
+	if x.mu.replicas.of(id)[id] != nil {
 		return false
 	}
 	x.mu.fences.raise(id, generation)
