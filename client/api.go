@@ -188,6 +188,8 @@ type VolumeStatus struct {
 	State         string // "healthy", "suspect", "full", "read-only", "failed", "missing" or "unknown"
 	CapacityBytes int64
 	FreeBytes     int64 // for new replicas: the reserve is subtracted
+	UsedBytes     int64 // of its file system, whoever uses them
+	ReserveBytes  int64 // that new replicas may not use (datanode.reserve)
 	Replicas      int64
 	Errors        int64     // I/O errors since the datanode's start
 	Error         string    // the last one, or why the disk is out of service

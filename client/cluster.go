@@ -32,7 +32,8 @@ func volumes(list []*controlpb.VolumeState) []VolumeStatus {
 			State: enumText(v.GetHealth(), "VOLUME_HEALTH_"), CapacityBytes: v.GetCapacityBytes(),
 			FreeBytes: v.GetFreeBytes(), Replicas: int64(v.GetReplicas()), Errors: int64(v.GetErrors()),
 			Error: v.GetError(), Since: time.UnixMilli(v.GetSinceMs()), Scrub: scrubStatus(v.GetScrub()),
-			Busy: float64(v.GetBusyPermille()) / 1000}
+			Busy:      float64(v.GetBusyPermille()) / 1000,
+			UsedBytes: v.GetUsedBytes(), ReserveBytes: v.GetReserveBytes()}
 		out = append(out, status)
 	}
 	return out

@@ -499,6 +499,8 @@ func TestPlacementFollowsRoomHealthAndReserve(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "/a", v.directory)
 	require.EqualValues(t, 9<<30, s.Volumes()[0].FreeBytes)
+	require.EqualValues(t, 1<<30, s.Volumes()[0].ReserveBytes)
+	require.EqualValues(t, spaces["/a"].Capacity-spaces["/a"].Free, s.Volumes()[0].UsedBytes)
 }
 
 // spacedFS tells a made-up room for each volume.

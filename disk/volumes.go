@@ -41,6 +41,7 @@ func (vs *volumes) describe() []datanode.VolumeState {
 func (v *volume) describe() datanode.VolumeState {
 	status := v.health.Status()
 	state := datanode.VolumeState{ID: v.id, Directory: v.directory, CapacityBytes: v.capacity.Load(),
+		UsedBytes: max(0, v.capacity.Load()-v.free.Load()), ReserveBytes: v.options.ReserveBytes,
 		FreeBytes: max(0, v.free.Load()-v.options.ReserveBytes), Replicas: uint64(max(0, v.replicas.Load())),
 		Healthy: !status.State.OutOfService(), Error: status.Last, Health: status.State, Errors: status.Errors,
 		Since: status.Since, Device: v.device}

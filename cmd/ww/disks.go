@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -25,8 +26,9 @@ func newDiskList(program *app) *cobra.Command {
 
 NODE is a datanode's name, its address, its id or the beginning of that. The states are healthy, suspect (errors within
 the last minute, or an operation that takes too long), full, and those of disks that are out of service: failed,
-read-only and missing. The replicas of these are copied from others. Free is what is above datanode.reserve, busy
-the share of the last seconds in which the disk had work.`,
+read-only and missing. The replicas of these are copied from others. Free is what new replicas may use: what is above
+the reserve (datanode.reserve). Used are the bytes of the file system, whoever has them, busy is the share of the last
+seconds in which the disk had work.`,
 		Example: "  ww admin disk list\n  ww admin disk list --json | jq 'select(.state != \"healthy\")'",
 		Args:    arguments(0, 1),
 		RunE: program.asking(func(ctx context.Context, woods *client.Client, out *printer, args []string) error {
@@ -40,17 +42,21 @@ the share of the last seconds in which the disk had work.`,
 }
 
 func (p *printer) disks(node client.NodeStatus) {
-	for _, v := range node.Volumes {
+	for _, disk := range node.Volumes {
 		p.object("disk", record{
 			"node": node.NodeID, "name": node.Name, "address": node.Address, "live": node.Live,
-			"disk": v.ID, "directory": v.Directory, "state": v.State, "since": v.Since.UTC().Format(time.RFC3339),
-			"capacity_bytes": v.CapacityBytes, "free_bytes": v.FreeBytes, "replicas": v.Replicas, "errors": v.Errors,
-			"error": v.Error, "scrub": scrubRecord(v.Scrub), "busy": v.Busy,
+			"disk": disk.ID, "directory": disk.Directory, "state": disk.State,
+			"since":          disk.Since.UTC().Format(time.RFC3339),
+			"capacity_bytes": disk.CapacityBytes, "free_bytes": disk.FreeBytes, "used_bytes": disk.UsedBytes,
+			"reserve_bytes": disk.ReserveBytes, "replicas": disk.Replicas, "errors": disk.Errors,
+			"error": disk.Error, "scrub": scrubRecord(disk.Scrub), "busy": disk.Busy,
 		})
-		p.text("%-21s %s  %-9s since %s  %s of %s free  %d replicas  busy %.0f%%  %d errors%s", node.Name, v.Directory,
-			v.State, v.Since.Local().Format(time.DateTime), size(v.FreeBytes, true), size(v.CapacityBytes, true),
-			v.Replicas, 100*v.Busy, v.Errors, reasonText(v.Error))
-		p.text("    %s", scrubText(v.Scrub))
+		p.text("%-21s %s  %-9s since %s  %s of %s free  %d replicas  busy %.0f%%  %d errors%s", node.Name,
+			disk.Directory, disk.State, disk.Since.Local().Format(time.DateTime), size(disk.FreeBytes, true),
+			size(disk.CapacityBytes, true), disk.Replicas, 100*disk.Busy, disk.Errors, reasonText(disk.Error))
+		p.text("    id %s  %s used  %s reserve", cmp.Or(disk.ID, "not known"), size(disk.UsedBytes, true),
+			size(disk.ReserveBytes, true))
+		p.text("    %s", scrubText(disk.Scrub))
 	}
 }
 

@@ -101,7 +101,7 @@ func testJSON(t *testing.T, system *woods, at string) {
 
 // diskKeys and nodeKeys are those of a disk and a datanode in JSON.
 const diskKeys = "disk: address busy capacity_bytes directory disk error errors free_bytes live name node replicas " +
-	"scrub since state"
+	"reserve_bytes scrub since state used_bytes"
 
 const nodeKeys = "node: active_reads active_writes address admin_address capacity_bytes cpu disk_stalled duty " +
 	"duty_done duty_since duty_until free_bytes last_heartbeat_seconds live name needed_chunks needed_open_chunks " +

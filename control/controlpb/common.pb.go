@@ -687,8 +687,12 @@ type VolumeState struct {
 	// Thousandths of the time in which its disk had work lately.
 	BusyPermille int64 `protobuf:"varint,30,opt,name=busy_permille,json=busyPermille,proto3" json:"busy_permille,omitempty"`
 	// How late its reads were since it was opened, and its syncs with the writes before them.
-	Reads         *LatenessSample `protobuf:"bytes,31,opt,name=reads,proto3" json:"reads,omitempty"`
-	Writes        *LatenessSample `protobuf:"bytes,32,opt,name=writes,proto3" json:"writes,omitempty"`
+	Reads  *LatenessSample `protobuf:"bytes,31,opt,name=reads,proto3" json:"reads,omitempty"`
+	Writes *LatenessSample `protobuf:"bytes,32,opt,name=writes,proto3" json:"writes,omitempty"`
+	// Of the file system, whoever uses them.
+	UsedBytes int64 `protobuf:"varint,33,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
+	// That no new replica may use.
+	ReserveBytes  int64 `protobuf:"varint,34,opt,name=reserve_bytes,json=reserveBytes,proto3" json:"reserve_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -819,6 +823,20 @@ func (x *VolumeState) GetWrites() *LatenessSample {
 		return x.Writes
 	}
 	return nil
+}
+
+func (x *VolumeState) GetUsedBytes() int64 {
+	if x != nil {
+		return x.UsedBytes
+	}
+	return 0
+}
+
+func (x *VolumeState) GetReserveBytes() int64 {
+	if x != nil {
+		return x.ReserveBytes
+	}
+	return 0
 }
 
 // LatenessSample counts operations, and how much later in all they were done
@@ -1031,7 +1049,7 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\fcpu_permille\x18\x01 \x01(\x03R\vcpuPermille\x12)\n" +
 	"\x10stalled_permille\x18\x02 \x01(\x03R\x0fstalledPermille\x129\n" +
 	"\x19received_bytes_per_second\x18\x03 \x01(\x03R\x16receivedBytesPerSecond\x121\n" +
-	"\x15sent_bytes_per_second\x18\x04 \x01(\x03R\x12sentBytesPerSecond\"\x84\x04\n" +
+	"\x15sent_bytes_per_second\x18\x04 \x01(\x03R\x12sentBytesPerSecond\"\xc8\x04\n" +
 	"\vVolumeState\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12%\n" +
@@ -1048,7 +1066,10 @@ const file_controlpb_common_proto_rawDesc = "" +
 	"\x05scrub\x18\v \x01(\v2\x19.ww.control.v1.ScrubStateR\x05scrub\x12#\n" +
 	"\rbusy_permille\x18\x1e \x01(\x03R\fbusyPermille\x123\n" +
 	"\x05reads\x18\x1f \x01(\v2\x1d.ww.control.v1.LatenessSampleR\x05reads\x125\n" +
-	"\x06writes\x18  \x01(\v2\x1d.ww.control.v1.LatenessSampleR\x06writes\"I\n" +
+	"\x06writes\x18  \x01(\v2\x1d.ww.control.v1.LatenessSampleR\x06writes\x12\x1d\n" +
+	"\n" +
+	"used_bytes\x18! \x01(\x03R\tusedBytes\x12#\n" +
+	"\rreserve_bytes\x18\" \x01(\x03R\freserveBytes\"I\n" +
 	"\x0eLatenessSample\x12\x1e\n" +
 	"\n" +
 	"operations\x18\x01 \x01(\x04R\n" +

@@ -191,6 +191,7 @@ func volumesFromProto(volumes []*controlpb.VolumeState) ([]datanode.VolumeState,
 			Health:  volumeHealthFromProto(volume.GetHealth()), Errors: volume.GetErrors(),
 			Since: time.UnixMilli(volume.GetSinceMs()), Scrub: scrubFromProto(volume.GetScrub()),
 			BusyPermille: permilleFromProto(volume.GetBusyPermille()),
+			UsedBytes:    max(0, volume.GetUsedBytes()), ReserveBytes: max(0, volume.GetReserveBytes()),
 			Lateness: lateness.IO{Reads: rpc.LatenessFromProto(volume.GetReads()),
 				Writes: rpc.LatenessFromProto(volume.GetWrites())}})
 	}

@@ -23,7 +23,7 @@ func VolumesToProto(volumes []datanode.VolumeState) []*controlpb.VolumeState {
 			FreeBytes: v.FreeBytes, Replicas: v.Replicas, Healthy: v.Healthy, Error: v.Error,
 			Health: controlpb.VolumeHealth(v.Health), Errors: v.Errors, SinceMs: v.Since.UnixMilli(),
 			Scrub: scrubToProto(v.Scrub), BusyPermille: v.BusyPermille, Reads: LatenessToProto(v.Lateness.Reads),
-			Writes: LatenessToProto(v.Lateness.Writes)})
+			Writes: LatenessToProto(v.Lateness.Writes), UsedBytes: v.UsedBytes, ReserveBytes: v.ReserveBytes})
 	}
 	return out
 }

@@ -45,6 +45,8 @@ type VolumeState struct {
 	Directory     string
 	CapacityBytes int64
 	FreeBytes     int64  // what new replicas may use: the reserve is subtracted
+	UsedBytes     int64  // of its file system, whoever uses them
+	ReserveBytes  int64  // that new replicas may not use
 	Replicas      uint64 // in all states
 	Healthy       bool   // in service
 	Error         string // last I/O error; "" if there was none
