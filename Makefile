@@ -17,7 +17,7 @@ FUZZTIME ?= 100000x
 FUZZCOUNT ?=
 FAULTS_COUNT ?= 20
 ROUNDS   ?= 50
-# Random loads of make copies.
+# Random loads of make copies, and clusters of make disks.
 RUNS     ?= 20
 # Places that make rot damages, and how often it is run.
 FLIPS    ?= 200
@@ -41,7 +41,7 @@ export CGO_ENABLED ?= 0
 BUILD := $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-short bench-baseline recovery compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies rot scale tools clean
+.PHONY: help build demo test race bench bench-short bench-baseline recovery compare gobench profile lint fmt check generate generate-check fuzz faults slow kill copies disks rot scale tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -115,6 +115,10 @@ kill: ## the long crash suite: ROUNDS (default 50) rounds of SIGKILL at random m
 
 copies: ## RUNS (20) random loads with kills, pauses and restarts; the disks are read at every acknowledgement: enough copies?
 	COPIES_RUNS=$(RUNS) $(GO) test -count=1 -v -timeout 240m -run 'TestCopies' ./test/copies
+
+disks: ## disks and nodes die, fill up and become read-only under a load, RUNS (20) times; needs root and loop devices
+	COPIES_DISKS=1 E2E_DISKS=1 $(GO) test -count=$(RUNS) -v -timeout 240m -run 'TestDisksDieUnderLoad' ./test/copies
+	E2E_DISKS=1 $(GO) test -count=1 -v -timeout 30m -run 'TestDiskDies|TestOnlyDiskDies|TestDiskFillsDuringWrite' ./test/e2e
 
 rot: ## bits flipped at FLIPS (200) random places of the replicas of a running cluster, ROTS (5) times: no wrong byte, all repaired by one scrub
 	E2E_FLIPS=$(FLIPS) $(GO) test -count=$(ROTS) -v -timeout 60m -run 'TestBitRot' ./test/e2e

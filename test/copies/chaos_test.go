@@ -86,6 +86,13 @@ func (c *chaos) during(done *harm, work func() error) {
 	c.mu.failed = errors.Join(c.mu.failed, err)
 }
 
+// takeAway marks a datanode as harmed until the next harm to it ends.
+func (c *chaos) takeAway(node int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.datanodes[node].now = true
+}
+
 // run does harm until the context ends. Then everything runs again.
 func (c *chaos) run(ctx context.Context) {
 	for ctx.Err() == nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/disk/chunkfile"
@@ -29,7 +30,36 @@ type volume struct {
 	mu        struct {
 		sync.Mutex
 		segments map[string]*segment // by file name
+		lost     time.Time           // when the harness took the disk: from then on nothing on it counts
 	}
+}
+
+// lose says that a disk is about to fail.
+func (v *volume) lose() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.lost = time.Now()
+}
+
+func (v *volume) lostAt() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.mu.lost
+}
+
+// lostSince lists the nodes that have lost a disk after a time: what was acknowledged before they did may have been
+// on it. ever tells whether any disk was lost at all.
+func (d *disks) lostSince(begun time.Time) (nodes []int, ever bool) {
+	for node, volumes := range d.nodes {
+		for _, v := range volumes {
+			at := v.lostAt()
+			ever = ever || !at.IsZero()
+			if at.After(begun) {
+				nodes = append(nodes, node)
+			}
+		}
+	}
+	return nodes, ever
 }
 
 func openDisks(system *cluster.Cluster) *disks {
@@ -89,7 +119,13 @@ func (d *disks) find(id chunk.ID) ([]*replica, error) {
 // find lists chunk files first and records second: a record becomes a file and never the other way.
 func (v *volume) find(id chunk.ID) ([]*replica, error) {
 	for range relistMax {
+		if !v.lostAt().IsZero() {
+			return nil, nil
+		}
 		found, err := v.files(id)
+		if err != nil && !v.lostAt().IsZero() {
+			continue
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was renamed
 		}
@@ -97,7 +133,7 @@ func (v *volume) find(id chunk.ID) ([]*replica, error) {
 			return nil, err
 		}
 		record, err := v.record(id)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || err != nil && !v.lostAt().IsZero() {
 			continue // a segment was compacted
 		}
 		if record != nil {
@@ -247,7 +283,7 @@ func (d *disks) list() (holdings, error) {
 	for node, volumes := range d.nodes {
 		all[node] = map[chunk.ID]chunk.Generation{}
 		for _, v := range volumes {
-			if err := v.list(all[node]); err != nil {
+			if err := v.list(all[node]); err != nil && v.lostAt().IsZero() {
 				return nil, err
 			}
 		}

@@ -17,6 +17,7 @@
 // under-replicated within the grace period and the time that copies take, and the disks have to confirm it.
 //
 // Environment: COPIES_RUNS sets the number of long runs (0: a single short one), COPIES_SEED repeats one,
-// COPIES_ACKS is how many acknowledgements a run needs, COPIES_KEEP=1 keeps the state of every run and not only of
-// those that failed, COPIES_PROGRAM uses a ww that is built already. The package has no code besides its tests.
+// COPIES_ACKS is how many acknowledgements a run needs, COPIES_DISKS=1 lets TestDisksDieUnderLoad try all faults,
+// COPIES_KEEP=1 keeps the state of every run and not only of those that failed, COPIES_PROGRAM uses a ww that is built
+// already. The package has no code besides its tests.
 package copies

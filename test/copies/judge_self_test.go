@@ -89,6 +89,37 @@ func TestWhatCameLaterDoesNotCount(t *testing.T) {
 	require.Contains(t, late.untilStable(ctx), "is on 1 datanodes")
 }
 
+// TestALostDiskExcusesNothingLater: what was on a disk when it was lost had been acknowledged rightly. An
+// acknowledgement of a call that began later has to be on others.
+func TestALostDiskExcusesNothingLater(t *testing.T) {
+	system, all := startCluster(t, cluster.Options{Disks: 2})
+	user := system.Client()
+	given := put(t, user, "/lost", 100_000)
+	holders := onlyHolders(t, all, user, given.path)
+	j := newJudge(all, user, func(time.Time) []int { return holders })
+	loseDisk := func(node int) {
+		path := newestReplica(t, all, user, given.path, node).path
+		for _, v := range all.nodes[node] {
+			if strings.HasPrefix(path, v.directory+"/") {
+				v.lose()
+			}
+		}
+	}
+	loseDisk(holders[0])
+	require.NoError(t, j.accept(t.Context(), given))
+	given.begun = time.Now()
+	require.ErrorContains(t, j.accept(t.Context(), given), "could take a copy")
+	loseDisk(holders[1])
+	require.ErrorContains(t, j.accept(t.Context(), given), "could take a copy", "one disk was lost meanwhile")
+	given.begun = time.Now()
+	require.ErrorContains(t, j.accept(t.Context(), given), "is on 1 datanodes, 2 are promised")
+	given.from = given.length
+	require.NoError(t, j.accept(t.Context(), given), "acknowledged before, and one copy is left")
+	loseDisk(holders[2])
+	given.begun = time.Now()
+	require.ErrorContains(t, j.accept(t.Context(), given), "is on 0 datanodes")
+}
+
 // put stores a file.
 func put(t *testing.T, user *client.Client, path string, size int) acknowledgement {
 	content := bytes.Repeat([]byte(path), size/len(path))

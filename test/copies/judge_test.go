@@ -252,17 +252,25 @@ func (l *look) compareChunk(at client.ChunkLocation, limit int64) string {
 	}
 	l.seen = append(l.seen, fmt.Sprintf("chunk %s at %d, generation %d, %d bytes, open: %v, the namenode knows %v",
 		at.ID, at.Offset, at.Generation, at.Length, at.Open, at.Replicas))
-	if len(good) < copiesLeast {
-		return fmt.Sprintf("chunk %s (generation %d) is on %d datanodes, %d are promised", at.ID, at.Generation,
-			len(good), copiesLeast)
+	held := len(good)
+	lost, ever := l.disks.lostSince(l.given.begun)
+	for _, node := range lost { // its disk was lost after the call began
+		if !slices.Contains(good, node) {
+			good = append(good, node)
+		}
 	}
-	if len(good) >= replication || limit <= l.given.from {
+	earlier := limit <= l.given.from // the promise was kept then, and its disks may have gone since
+	if len(good) < copiesLeast && !(earlier && ever && held > 0) {
+		return fmt.Sprintf("chunk %s (generation %d) is on %d datanodes, %d are promised", at.ID, at.Generation,
+			held, copiesLeast)
+	}
+	if len(good) >= replication || earlier {
 		return ""
 	}
 	for _, node := range l.healthy {
 		if !slices.Contains(good, node) {
 			return fmt.Sprintf("chunk %s (generation %d) is on %d datanodes although datanode %d could take a copy",
-				at.ID, at.Generation, len(good), node)
+				at.ID, at.Generation, held, node)
 		}
 	}
 	return ""

@@ -96,6 +96,15 @@ func (l *load) run(ctx context.Context) error {
 	return nil
 }
 
+// verify reads back everything that was acknowledged, while nobody works.
+func (l *load) verify(ctx context.Context, user *client.Client) error {
+	var errs []error
+	for _, w := range l.workers {
+		errs = append(errs, w.verify(ctx, user))
+	}
+	return errors.Join(errs...)
+}
+
 func (l *load) note(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

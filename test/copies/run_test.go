@@ -107,9 +107,7 @@ func settle(t *testing.T, system *cluster.Cluster, all *disks, work *load) {
 	defer cancel()
 	require.NoError(t, system.WaitReady(ctx))
 	user := system.Client()
-	for _, w := range work.workers {
-		require.NoError(t, w.verify(ctx, user))
-	}
+	require.NoError(t, work.verify(ctx, user))
 	waiting, cancelWaiting := context.WithTimeout(ctx, repairGrace+settleTime)
 	defer cancelWaiting()
 	require.NoError(t, cluster.Poll(waiting, func() error {
@@ -120,12 +118,17 @@ func settle(t *testing.T, system *cluster.Cluster, all *disks, work *load) {
 		}
 		return err
 	}))
-	require.NoError(t, walk(ctx, user, "/", func(info client.FileInfo) error {
+	require.NoError(t, confirmReports(ctx, user, all))
+}
+
+// confirmReports holds the report, which says that all closed files have all their copies, against the disks.
+func confirmReports(ctx context.Context, user *client.Client, all *disks) error {
+	return walk(ctx, user, "/", func(info client.FileInfo) error {
 		if info.Open {
 			return nil // a lease that was left; its bytes were judged
 		}
 		return confirmReport(ctx, user, all, info.Path)
-	}))
+	})
 }
 
 // confirmReport holds the report, which says that a closed file has all its copies, against the disks.
@@ -177,19 +180,28 @@ func walk(ctx context.Context, user *client.Client, directory string, visit func
 // startCluster runs a cluster for one test. Its state is kept if the test fails.
 func startCluster(t *testing.T, options cluster.Options) (*cluster.Cluster, *disks) {
 	t.Helper()
+	return startOn(t, options, func(*cluster.Cluster) {})
+}
+
+// startOn is startCluster after mount has mounted what it wants below the cluster's directory, until the test ends.
+func startOn(t *testing.T, options cluster.Options, mount func(*cluster.Cluster)) (*cluster.Cluster, *disks) {
+	t.Helper()
 	directory, err := os.MkdirTemp("", "ww-copies-state-")
 	require.NoError(t, err)
-	options.Program, options.Directory = program, directory
-	system, err := cluster.New(options)
-	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, system.Close())
-		refusePanics(t, system)
 		if !t.Failed() && os.Getenv("COPIES_KEEP") == "" {
 			require.NoError(t, os.RemoveAll(directory))
 			return
 		}
 		t.Log("state is kept in", directory)
+	})
+	options.Program, options.Directory = program, directory
+	system, err := cluster.New(options)
+	require.NoError(t, err)
+	mount(system)
+	t.Cleanup(func() {
+		require.NoError(t, system.Close())
+		refusePanics(t, system)
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), cluster.StartTimeout)
 	defer cancel()

@@ -4,126 +4,24 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/client"
+	"github.com/whispering-woods/ww/test/loopdisk"
 )
-
-// loopDisk is a real file system on a loop device, which can be made to fail as disks do.
-type loopDisk struct {
-	t             *testing.T
-	device, mount string
-}
-
-// needDisks leaves a test out where no disk can be made, and says what is missing; with E2E_DISKS=1 it fails instead.
-func needDisks(t *testing.T) {
-	t.Helper()
-	var missing []string
-	if os.Geteuid() != 0 {
-		missing = append(missing, "root")
-	}
-	for _, tool := range []string{"losetup", "mkfs.ext4", "mount", "umount"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing = append(missing, tool+" (package util-linux, mount or e2fsprogs)")
-		}
-	}
-	if len(missing) == 0 {
-		if out, err := exec.Command("losetup", "-f").CombinedOutput(); err != nil {
-			missing = append(missing, "a free loop device: "+strings.TrimSpace(string(out)))
-		}
-	}
-	if len(missing) == 0 {
-		return
-	}
-	text := "REAL DISK FAULTS ARE NOT TESTED HERE, missing: " + strings.Join(missing, ", ")
-	if os.Getenv("E2E_DISKS") == "1" {
-		t.Fatal(text)
-	}
-	t.Skip(text)
-}
-
-func command(t *testing.T, name string, arguments ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(patient(t, time.Minute), name, arguments...).CombinedOutput()
-	require.NoError(t, err, "%s %v: %s", name, arguments, out)
-	return strings.TrimSpace(string(out))
-}
-
-// newLoopDisk mounts a new ext4 at a directory until the test ends.
-func newLoopDisk(t *testing.T, mount string) *loopDisk {
-	t.Helper()
-	d := &loopDisk{t: t, mount: mount}
-	image := filepath.Join(t.TempDir(), "image")
-	f, err := os.Create(image)
-	require.NoError(t, err)
-	require.NoError(t, f.Truncate(256<<20))
-	require.NoError(t, f.Close())
-	command(t, "mkfs.ext4", "-q", "-F", "-m", "0", image)
-	d.device = command(t, "losetup", "-f", "--show", image)
-	t.Cleanup(func() { // the context of the test is over
-		_ = exec.Command("umount", "-l", d.mount).Run() // it may be unmounted already
-		out, err := exec.Command("losetup", "-d", d.device).CombinedOutput()
-		if err != nil {
-			t.Errorf("loop device %s is left behind: %s", d.device, out)
-		}
-	})
-	d.attach()
-	return d
-}
-
-func (d *loopDisk) attach() {
-	d.t.Helper()
-	require.NoError(d.t, os.MkdirAll(d.mount, 0o755))
-	command(d.t, "mount", d.device, d.mount)
-}
-
-// die makes all I/O fail with EIO (EXT4_IOC_SHUTDOWN without a flush).
-func (d *loopDisk) die() {
-	const shutdown, noLogFlush = 0x8004587d, 2
-	f, err := os.Open(d.mount)
-	require.NoError(d.t, err)
-	defer f.Close()
-	require.NoError(d.t, unix.IoctlSetPointerInt(int(f.Fd()), shutdown, noLogFlush))
-}
-
-// makeReadOnly is what a kernel does with a file system that it finds damaged.
-func (d *loopDisk) makeReadOnly() {
-	name := filepath.Join("/sys/fs/ext4", filepath.Base(d.device), "trigger_fs_error")
-	command(d.t, "mount", "-o", "remount,errors=remount-ro", d.mount)
-	require.NoError(d.t, os.WriteFile(name, []byte("1"), 0))
-}
-
-// hang makes everything wait that would write, as a disk does that does not answer, until the test ends.
-func (d *loopDisk) hang() (thaw func()) {
-	const freeze, thawAgain = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
-	f, err := os.Open(d.mount)
-	require.NoError(d.t, err)
-	require.NoError(d.t, unix.IoctlSetPointerInt(int(f.Fd()), freeze, 0))
-	thaw = sync.OnceFunc(func() {
-		require.NoError(d.t, unix.IoctlSetPointerInt(int(f.Fd()), thawAgain, 0))
-		require.NoError(d.t, f.Close())
-	})
-	d.t.Cleanup(thaw)
-	return thaw
-}
-
-func (d *loopDisk) detach() { command(d.t, "umount", "-l", d.mount) }
 
 // diskCluster is four datanodes; the first has loop disks.
 type diskCluster struct {
 	*cluster.Cluster
 	t       *testing.T
-	loops   []*loopDisk
+	loops   []*loopdisk.Disk
 	content []byte
 	chunks  map[string]bool // ids of the file's
 }
@@ -132,7 +30,7 @@ const diskChunks = 12
 
 // startDisks stores a file of diskChunks chunks.
 func startDisks(t *testing.T, disks int) *diskCluster {
-	needDisks(t)
+	loopdisk.Need(t)
 	system, err := cluster.New(cluster.Options{
 		Program: program, Directory: scratch(t), Datanodes: 4, Disks: disks, RepairGrace: time.Second,
 		ChunkSize: 256 << 10, Settings: map[string]any{"datanode.reserve": "1MiB"},
@@ -140,7 +38,7 @@ func startDisks(t *testing.T, disks int) *diskCluster {
 	require.NoError(t, err)
 	d := &diskCluster{Cluster: system, t: t}
 	for _, directory := range system.Disks(0) {
-		d.loops = append(d.loops, newLoopDisk(t, directory))
+		d.loops = append(d.loops, loopdisk.New(t, directory, 256<<20))
 	}
 	t.Cleanup(func() { // before the disks go
 		if t.Failed() {
@@ -215,12 +113,12 @@ func (d *diskCluster) requireRepaired(without string) {
 // what was on it is copied at once, nobody sees an error, and the datanode starts again without it.
 func TestDiskDies(t *testing.T) {
 	for name, fault := range map[string]struct {
-		strike func(*loopDisk)
+		strike func(*loopdisk.Disk)
 		words  string
 	}{
-		"io error":  {(*loopDisk).die, "failed"},
-		"read only": {(*loopDisk).makeReadOnly, "read-only"},
-		"unmounted": {(*loopDisk).detach, ""}, // missing, or failed if it is used before it is looked at
+		"io error":  {(*loopdisk.Disk).Die, "failed"},
+		"read only": {(*loopdisk.Disk).MakeReadOnly, "read-only"},
+		"unmounted": {(*loopdisk.Disk).Detach, ""}, // missing, or failed if it is used before it is looked at
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && name != "unmounted" {
@@ -229,7 +127,7 @@ func TestDiskDies(t *testing.T) {
 			skipUnderRace(t)
 			d := startDisks(t, 2)
 			bad := d.loops[1]
-			require.Less(t, d.copies(bad.mount), 3*diskChunks, "the disk has some")
+			require.Less(t, d.copies(bad.Mount), 3*diskChunks, "the disk has some")
 			fault.strike(bad)
 			ctx := patient(t, 2*time.Minute)
 			for i := range 10 { // a load that goes on
@@ -240,10 +138,10 @@ func TestDiskDies(t *testing.T) {
 				require.NoError(t, err)
 				sameBytes(t, content, []byte(mustWW(t, d.Cluster, "cat", name)), name)
 			}
-			d.requireRepaired(bad.mount)
+			d.requireRepaired(bad.Mount)
 			require.NoError(t, logged(d.Datanodes[0], "volume is out of service", "state="+fault.words))
-			lost := regexp.MustCompile(regexp.QuoteMeta(bad.mount) + `  (failed|read-only|missing) `)
-			well := regexp.MustCompile(regexp.QuoteMeta(d.loops[0].mount) + `  healthy `)
+			lost := regexp.MustCompile(regexp.QuoteMeta(bad.Mount) + `  (failed|read-only|missing) `)
+			well := regexp.MustCompile(regexp.QuoteMeta(d.loops[0].Mount) + `  healthy `)
 			require.NoError(t, cluster.Poll(ctx, func() error { // the next heartbeat tells
 				listed := mustWW(t, d.Cluster, "admin", "disk", "list", fmt.Sprintf("127.0.0.1:%d", d.DataPorts[0]))
 				if !lost.MatchString(listed) || !well.MatchString(listed) {
@@ -255,14 +153,14 @@ func TestDiskDies(t *testing.T) {
 			require.NoError(t, d.Datanodes[0].Stop())
 			require.NoError(t, d.Datanodes[0].Start())
 			require.NoError(t, d.WaitReady(ctx))
-			d.requireRepaired(bad.mount)
+			d.requireRepaired(bad.Mount)
 			if name != "unmounted" {
 				return
 			}
-			left, err := os.ReadDir(bad.mount)
+			left, err := os.ReadDir(bad.Mount)
 			require.NoError(t, err)
 			require.Empty(t, left, "nothing was written below the mount point")
-			bad.attach()
+			bad.Attach()
 			require.NoError(t, d.Datanodes[0].Stop())
 			require.NoError(t, d.Datanodes[0].Start())
 			require.NoError(t, d.WaitReady(ctx))
@@ -278,17 +176,17 @@ func TestOnlyDiskDies(t *testing.T) {
 	skipUnderRace(t)
 	d := startDisks(t, 1)
 	bad := d.loops[0]
-	bad.die()
+	bad.Die()
 	ended, why := d.Datanodes[0].Ended()
-	d.requireRepaired(bad.mount)
+	d.requireRepaired(bad.Mount)
 	select {
 	case <-ended:
 	case <-patient(t, 30*time.Second).Done():
 		t.Fatal("the datanode goes on without a disk")
 	}
 	require.Error(t, why())
-	require.NoError(t, logged(d.Datanodes[0], "1 of 1 disks are out of service", bad.mount))
-	bad.detach()
+	require.NoError(t, logged(d.Datanodes[0], "1 of 1 disks are out of service", bad.Mount))
+	bad.Detach()
 	require.NoError(t, d.Datanodes[0].Start())
 	ended, why = d.Datanodes[0].Ended()
 	select {
@@ -298,10 +196,10 @@ func TestOnlyDiskDies(t *testing.T) {
 	}
 	require.Error(t, why())
 	require.NoError(t, logged(d.Datanodes[0], "its disk is not mounted", "format-missing"))
-	left, err := os.ReadDir(bad.mount)
+	left, err := os.ReadDir(bad.Mount)
 	require.NoError(t, err)
 	require.Empty(t, left)
-	bad.attach()
+	bad.Attach()
 	require.NoError(t, d.Datanodes[0].Start())
 	require.NoError(t, d.WaitReady(patient(t, time.Minute)))
 	sameBytes(t, d.content, []byte(mustWW(t, d.Cluster, "cat", "/file")), "the file")

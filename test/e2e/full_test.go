@@ -18,6 +18,7 @@ import (
 	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/test/loopdisk"
 )
 
 // busyText is what is said of a machine.
@@ -26,14 +27,14 @@ var busyText = regexp.MustCompile(`cpu \d+%  waits for disks \d+%  network |busy
 // smallCluster is one of datanodes whose only disks are small file systems.
 func smallCluster(t *testing.T, datanodes int, chunkSize int64, small ...int) *cluster.Cluster {
 	t.Helper()
-	needDisks(t)
+	loopdisk.Need(t)
 	system, err := cluster.New(cluster.Options{Program: program, Directory: scratch(t), Datanodes: datanodes,
 		ChunkSize: chunkSize, Settings: map[string]any{"datanode.reserve": "4MiB"}})
 	require.NoError(t, err)
 	for _, i := range small {
 		mount := system.Disks(i)[0]
 		require.NoError(t, os.MkdirAll(mount, 0o755))
-		command(t, "mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount)
+		loopdisk.Command(t, "mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount)
 		t.Cleanup(func() { _ = exec.Command("umount", "-l", mount).Run() })
 	}
 	t.Cleanup(func() {

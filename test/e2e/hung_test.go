@@ -12,6 +12,7 @@ import (
 	"github.com/whispering-woods/ww/bench/cluster"
 	"github.com/whispering-woods/ww/client"
 	"github.com/whispering-woods/ww/internal/record"
+	"github.com/whispering-woods/ww/test/loopdisk"
 )
 
 // What one hung datanode of four may cost an operation under way, at default settings, and what a busy machine adds.
@@ -211,7 +212,7 @@ func TestAHungDiskHoldsNobodyUp(t *testing.T) {
 		}
 	}
 	slowSync(h, open, openPath, d.loops[0])
-	thaw := d.loops[0].hang()
+	thaw := d.loops[0].Hang()
 	h.within("sync, one disk hangs", hungWriteMost, nil, func() {
 		_, err := open.Write(content[2000:200_000])
 		require.NoError(t, err)
@@ -232,13 +233,13 @@ func TestAHungDiskHoldsNobodyUp(t *testing.T) {
 }
 
 // slowSync: a disk that takes longer than a node may be silent is waited for.
-func slowSync(h *hungCluster, w *client.FileWriter, path string, disk *loopDisk) {
+func slowSync(h *hungCluster, w *client.FileWriter, path string, disk *loopdisk.Disk) {
 	t := h.t
 	before, err := h.Client().Locate(h.ctx, path, 0, 0)
 	require.NoError(t, err)
 	_, err = w.Write(make([]byte, 1000))
 	require.NoError(t, err)
-	timer := time.AfterFunc(2500*time.Millisecond, disk.hang())
+	timer := time.AfterFunc(2500*time.Millisecond, disk.Hang())
 	defer timer.Stop()
 	began := time.Now()
 	require.NoError(t, w.Sync(h.ctx))
