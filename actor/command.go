@@ -105,10 +105,13 @@ type (
 		Source, Target string
 		Overwrite      bool
 	}
-	// Remove deletes a file or directory. Result: *RemoveResult.
+	// Remove deletes a file or directory. Result: *RemoveResult. With ToTrash it moves it to the trash of User, if
+	// Config.TrashExpiry is set and it is not there already. Result then: *TrashedResult; *RenameResult to a retry.
 	Remove struct {
 		Path      string
 		Recursive bool
+		ToTrash   bool
+		User      string
 	}
 	// RecoverLease ends another client's lease at once, renewed or not: an
 	// operator's word. Result: *RecoverLeaseResult.

@@ -28,6 +28,7 @@ type Config struct {
 	// DeleteGrace passes between the first sight of an unknown or stale replica
 	// (or its node's registration) and the order to delete it. Default 5 min.
 	DeleteGrace time.Duration
+	TrashExpiry time.Duration // how long what is removed stays in the trash. 0, the default: there is no trash.
 	// CopyTimeout is how long a repair copy may take before another is ordered. Default 5 min.
 	CopyTimeout time.Duration
 	// RecoverTimeout is how long a chunk recovery may take before another primary is asked. Default 15 s.
@@ -90,7 +91,7 @@ func (c Config) Validate() error {
 			c.LeaseHardLimit)
 	case c.StaleAfter <= 0 || c.DeadAfter < c.StaleAfter:
 		return fmt.Errorf("node limits: stale %v must be above 0 and at most dead %v", c.StaleAfter, c.DeadAfter)
-	case c.RepairGrace < 0 || c.DeleteGrace < 0:
+	case c.RepairGrace < 0 || c.DeleteGrace < 0 || c.TrashExpiry < 0:
 		return fmt.Errorf("grace periods must not be negative")
 	case c.CopyTimeout <= 0 || c.RecoverTimeout <= 0 || c.ResendAfter <= 0 || c.TickInterval <= 0 || c.RecoverWait < 0:
 		return fmt.Errorf("timeouts must be above 0")

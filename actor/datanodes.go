@@ -239,5 +239,6 @@ func tick(s *State) {
 	}
 	s.endLeases()
 	s.continueRecoveries()
+	expireTrash(s)
 	s.replicas.Repair()
 }

@@ -105,6 +105,8 @@ type (
 
 // Results of reads and of the shell's own requests.
 type (
+	// TrashedResult answers a Remove that deleted nothing: where it is now.
+	TrashedResult struct{ Path string }
 	// ListResult answers List.
 	ListResult struct {
 		Entries []FileInfo

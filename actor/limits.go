@@ -30,6 +30,11 @@ const (
 	// MaintenanceMax bounds how long a datanode's replicas may count while it is away.
 	MaintenanceMax = 7 * 24 * time.Hour
 
+	// expiredPerTick bounds the files, directories and chunks of the trash that one Tick deletes (≈ 2 µs each),
+	// trashUsersPerTick the users and trashNamesPerTick the names of each that it looks at.
+	expiredPerTick    = 1024
+	trashUsersPerTick = 64
+	trashNamesPerTick = 1024
 	// leasesPerTick bounds leases ended and recoveries started in one Tick.
 	leasesPerTick = 1024
 	// growablePerRenewal bounds the chunks that one RenewLeases answer names as growable.

@@ -24,6 +24,7 @@ type State struct {
 	answers   *leases.RetryCache
 	replicas  *replicas.Replicas
 
+	expiry  expiry
 	encoder *codec.Encoder
 	decoder *codec.Decoder
 

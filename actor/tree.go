@@ -9,6 +9,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 	"github.com/whispering-woods/ww/internal/limits"
+	"github.com/whispering-woods/ww/internal/trash"
 )
 
 func mkdir(state *State, request *Mkdir) (any, *fault.Error) {
@@ -165,6 +166,9 @@ func remove(state *State, request *Remove) (any, *fault.Error) {
 	inode := state.tree.Inode(slot)
 	if inode.Directory() && !request.Recursive && inode.Length() > 0 {
 		return nil, at.refuse(fault.NotEmpty, "remove it recursively", "the directory has %d entries", inode.Length())
+	}
+	if request.ToTrash && state.config.TrashExpiry > 0 && !trash.Within(request.Path) {
+		return toTrash(state, at, inode, request.User)
 	}
 	_, name := namespace.SplitPath(request.Path)
 	return state.log(&codec.RemoveRecord{Prefix: state.prefix(), Inode: inode.ID(), Parent: inode.Parent(), Name: name})

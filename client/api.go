@@ -83,13 +83,18 @@ type RenameOptions struct {
 // RemoveOptions says what Remove may delete.
 type RemoveOptions struct {
 	Recursive bool // removes a directory with everything in it
+	// Trash moves it to the trash of Options.User, if the namenode keeps what is removed (namenode.trash_expiry) and it
+	// is not in the trash already. Undelete brings it back.
+	Trash bool
 }
 
-// Removed counts what a Remove deleted.
+// Removed counts what a Remove deleted: nothing if it went to the trash.
 type Removed struct {
 	Files       int64
 	Directories int64
 	Bytes       int64
+	Trashed     bool
+	TrashPath   string // where it is then; empty if the namenode's first answer was lost
 }
 
 // SlowNode is a datanode that held up a pipeline and was replaced for it, or left out.

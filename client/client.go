@@ -105,6 +105,9 @@ func (o *Options) fill() error {
 		host, _ := os.Hostname() // only for people; the pid is enough
 		o.Name = fmt.Sprintf("%s:%d", host, os.Getpid())
 	}
+	if o.User == "" {
+		o.User = userName()
+	}
 	o.FirstContact = cmp.Or(o.FirstContact, firstContactDefault)
 	o.CallTimeout = cmp.Or(o.CallTimeout, callTimeoutDefault)
 	o.DataTimeout = cmp.Or(o.DataTimeout, dataTimeoutDefault)

@@ -91,12 +91,16 @@ func (c *Client) Rename(ctx context.Context, source, target string, options Rena
 	return err
 }
 
-// Remove deletes a file, an empty directory, or a whole tree. Errors: fault.NotFound, fault.NotEmpty.
+// Remove deletes a file, an empty directory, or a whole tree, or moves it to the trash. Errors: fault.NotFound,
+// fault.NotEmpty; with Trash also fault.Busy, fault.NotDirectory (something is in the way) and fault.Invalid (the path
+// would be too long), which removing it for good avoids.
 func (c *Client) Remove(ctx context.Context, path string, o RemoveOptions) (Removed, error) {
 	what := clean("remove", &path)
 	a, err := namenode.Mutate(ctx, c.namenode, what, controlpb.NamenodeClient.Remove,
-		&controlpb.RemoveRequest{Header: &controlpb.MutationHeader{}, Path: path, Recursive: o.Recursive})
-	return Removed{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes()}, err
+		&controlpb.RemoveRequest{Header: &controlpb.MutationHeader{}, Path: path, Recursive: o.Recursive,
+			ToTrash: o.Trash, User: c.options.User})
+	return Removed{Files: int64(a.GetFiles()), Directories: int64(a.GetDirectories()), Bytes: a.GetBytes(),
+		Trashed: a.GetTrashed(), TrashPath: a.GetTrashPath()}, err
 }
 
 // Truncate cuts a closed file to length and returns when its last chunk is cut on the datanodes too. If ctx ends

@@ -55,6 +55,7 @@ type Options struct {
 	BandwidthBytes int64
 	LeaseRenewal   time.Duration // the time between two lease renewals; default 15 s
 	Name           string        // says who this is, to people: "host:pid" by default
+	User           string        // whose trash RemoveOptions.Trash and Undelete mean; the process's user by default
 	// Logger gets warnings (failed replicas, corrupt data, lost leases). nil: nothing is logged.
 	Logger *slog.Logger
 	Clock  clock.Clock // the seam for time; nil: the system's

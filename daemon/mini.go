@@ -110,6 +110,7 @@ func newMiniOptions(section config.Mini) (miniOptions, error) {
 	settings.Logserver.Dir = filepath.Join(section.Dir, "log")
 	settings.Logserver.Listen, settings.Logserver.RaftListen = "127.0.0.1:0", ""
 	settings.Namenode.Listen, settings.Namenode.ChunkSize = section.Listen, section.ChunkSize
+	settings.Namenode.TrashExpiry = section.TrashExpiry
 	if settings.Namenode.Replication = section.Replication; section.Replication == 0 {
 		settings.Namenode.Replication = min(miniReplicationMax, section.Datanodes)
 	}

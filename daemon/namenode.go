@@ -44,7 +44,7 @@ func newNamenodeOptions(section config.Namenode) (namenodeOptions, error) {
 				WriteCopiesMin: section.WriteCopiesMin, LeaseSoftLimit: time.Duration(section.LeaseSoftLimit),
 				LeaseHardLimit: time.Duration(section.LeaseHardLimit),
 				DeadAfter:      time.Duration(section.DeadAfter), DeleteGrace: time.Duration(section.UnknownGrace),
-				RepairGrace: time.Duration(section.RepairGrace),
+				RepairGrace: time.Duration(section.RepairGrace), TrashExpiry: time.Duration(section.TrashExpiry),
 				Repair: actor.RepairLimits{Streams: section.RepairStreams, NodeStreams: section.RepairPerNode,
 					Bandwidth: int64(section.RepairBandwidth)},
 				SafeModeShare: int(section.SafeModeThreshold*1000 + 0.5),

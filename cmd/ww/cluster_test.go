@@ -37,6 +37,7 @@ const chunkBytes = 64 << 10
 type woods struct {
 	t         *testing.T
 	directory string
+	expiry    time.Duration // of the users' trash
 }
 
 // startWoods starts a cluster that ends with the test.
@@ -52,7 +53,7 @@ func (w *woods) start(datanodes int) *daemon.Daemon {
 	w.t.Helper()
 	c := config.Default().Mini
 	c.Dir, c.Listen, c.Datanodes, c.ChunkSize, c.Reserve = w.directory, "127.0.0.1:0", datanodes, chunkBytes, 0
-	c.TrashDelay = config.Duration(time.Hour)
+	c.TrashDelay, c.TrashExpiry = config.Duration(time.Hour), config.Duration(w.expiry)
 	d, err := daemon.StartMini(w.t.Context(), c, nil)
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)

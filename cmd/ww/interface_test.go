@@ -41,7 +41,7 @@ func testJSON(t *testing.T, system *woods, at string) {
 		{[]string{"mv", at + "/g", at + "/h"}, []string{"moved: source target"}},
 		{[]string{"touch", at + "/t"}, []string{"touched: created path"}},
 		{[]string{"mkdir", at + "/e"}, []string{"directory: path"}},
-		{[]string{"rm", at + "/t"}, []string{"removed: bytes directories files path"}},
+		{[]string{"rm", at + "/t"}, []string{"removed: bytes directories files path trash_path trashed"}},
 		{[]string{"du", "-s", at}, []string{"usage: bytes chunks directories files path stored_bytes"}},
 		{[]string{"df"}, []string{
 			"node_space: address capacity_bytes free_bytes node used_bytes",

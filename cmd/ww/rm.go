@@ -11,23 +11,29 @@ import (
 )
 
 func newRm(program *app) *cobra.Command {
-	var recursive, force bool
+	var recursive, force, skipTrash bool
 	cmd := program.ofPaths(1, -1, &cobra.Command{
 		Use:     "rm [flags] PATH…",
 		Aliases: []string{"delete"},
 		Short:   "remove files and directories",
 		Long: `Remove files, and with -r directories with everything in them. An empty
-directory needs no -r. With -f, a path that does not exist is not an error.`,
+directory needs no -r. With -f, a path that does not exist is not an error.
+
+If the namenode keeps what is removed (namenode.trash_expiry), it is moved to /.trash/USER, with its path and the
+minute in its name there: ww undelete brings it back until its time is over. What is removed there, or with
+--skip-trash, is gone.`,
 		Example: `  ww rm /old.log
-  ww rm -r /photos-copy`,
+  ww rm -r /photos-copy
+  ww rm --skip-trash /big.tmp`,
 	})
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "directories with everything in them")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "ignore paths that do not exist")
+	cmd.Flags().BoolVar(&skipTrash, "skip-trash", false, "delete for good, also if what is removed is kept")
 	cmd.RunE = program.eachPath(func(ctx context.Context, woods *client.Client, out *printer, path string) error {
 		if path == "/" {
 			return &fault.Error{Kind: fault.Invalid, Path: path, Reason: "the root cannot be removed"}
 		}
-		removed, err := woods.Remove(ctx, path, client.RemoveOptions{Recursive: recursive})
+		removed, err := woods.Remove(ctx, path, client.RemoveOptions{Recursive: recursive, Trash: !skipTrash})
 		if force && errors.Is(err, fault.NotFound) {
 			err = nil
 		}
@@ -36,7 +42,11 @@ directory needs no -r. With -f, a path that does not exist is not an error.`,
 		}
 		out.object("removed", record{
 			"path": path, "files": removed.Files, "directories": removed.Directories, "bytes": removed.Bytes,
+			"trashed": removed.Trashed, "trash_path": removed.TrashPath,
 		})
+		if removed.Trashed {
+			program.note("%s is in the trash: ww undelete brings it back", shown(path))
+		}
 		return nil
 	})
 	return cmd

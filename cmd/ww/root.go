@@ -71,9 +71,9 @@ WW_CONFIG names, then defaults.
 	add(groupFiles,
 		newPut(program), newGet(program), newAppend(program), newCat(program), newHead(program), newTail(program),
 		newRecords(program),
-		newLs(program), newStat(program), newRm(program), newMkdir(program), newMv(program), newCp(program),
-		newTruncate(program), newSetrep(program), newDu(program), newDf(program), newFsck(program), newWhy(program),
-		newTouch(program), newTest(program), newChecksum(program), newLocate(program))
+		newLs(program), newStat(program), newRm(program), newUndelete(program), newMkdir(program), newMv(program),
+		newCp(program), newTruncate(program), newSetrep(program), newDu(program), newDf(program), newFsck(program),
+		newWhy(program), newTouch(program), newTest(program), newChecksum(program), newLocate(program))
 	if !program.shell {
 		add(groupDaemons, newMini(program), newLogserver(program), newNamenode(program), newDatanode(program))
 		add(groupOther, newShell(program), newCompletion(program), newDemo(program), newLog(program))

@@ -56,3 +56,38 @@ func TestAdminTrash(t *testing.T) {
 	}
 	require.Equal(t, exitNotFound, system.run("", "admin", "trash", "empty", "nobody").code)
 }
+
+// What rm removes comes back, in its last version, as long as it is not removed for good.
+func TestUndelete(t *testing.T) {
+	system := &woods{t: t, directory: t.TempDir(), expiry: time.Hour}
+	running := system.start(3)
+	t.Cleanup(func() { system.stop(running) })
+	user := func(path string) string {
+		return objects(t, system.must("undelete", "--list", "--json", path))[0]["trash_path"].(string)
+	}
+	for _, text := range []string{"one", "two"} {
+		system.must("put", "-p", localFile(t, []byte(text)), "/a/b/c")
+		removed := objects(t, system.must("rm", "--json", "/a/b/c"))[0]
+		require.Equal(t, true, removed["trashed"])
+		require.Equal(t, removed["trash_path"], user("/a/b/c"), "the newest is first")
+	}
+	require.Len(t, objects(t, system.must("undelete", "--list", "--json", "/a/b/c")), 2)
+	require.Contains(t, system.must("ls", "/"), ".trash")
+	system.must("rm", "-r", "/a")
+	system.must("undelete", "/a/b/c")
+	require.Equal(t, "two", system.must("cat", "/a/b/c"))
+	require.Len(t, objects(t, system.must("undelete", "--list", "--json", "/a/b/c")), 1)
+	require.Equal(t, exitExists, system.run("", "undelete", "/a/b/c").code)
+	require.Equal(t, "two", system.must("cat", "/a/b/c"))
+
+	left := user("/a/b/c")
+	require.Equal(t, "one", system.must("cat", left))
+	require.Equal(t, exitNotFound, system.run("", "undelete", "--user", "somebody", "/a/b/c").code)
+	system.must("rm", left)
+	require.Equal(t, exitNotFound, system.run("", "undelete", "--list", "/a/b/c").code)
+	require.Equal(t, false, objects(t, system.must("rm", "--skip-trash", "--json", "/a/b/c"))[0]["trashed"])
+	require.Equal(t, exitNotFound, system.run("", "undelete", "/a/b/c").code)
+	require.Equal(t, exitUsage, system.run("", "undelete", "--list", "/").code)
+	system.must("rm", "-r", "/.trash")
+	require.Equal(t, exitNotFound, system.run("", "ls", "/.trash").code)
+}

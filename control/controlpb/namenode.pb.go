@@ -2177,10 +2177,13 @@ func (*RenameResponse) Descriptor() ([]byte, []int) {
 }
 
 type RemoveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Header        *MutationHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Recursive     bool                   `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Header    *MutationHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Path      string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Recursive bool                   `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	// Move it to the trash of this user instead, if the namenode keeps what is removed.
+	ToTrash       bool   `protobuf:"varint,4,opt,name=to_trash,json=toTrash,proto3" json:"to_trash,omitempty"`
+	User          string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2236,11 +2239,28 @@ func (x *RemoveRequest) GetRecursive() bool {
 	return false
 }
 
+func (x *RemoveRequest) GetToTrash() bool {
+	if x != nil {
+		return x.ToTrash
+	}
+	return false
+}
+
+func (x *RemoveRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 type RemoveResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
-	Directories   uint64                 `protobuf:"varint,2,opt,name=directories,proto3" json:"directories,omitempty"`
-	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Files       uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Directories uint64                 `protobuf:"varint,2,opt,name=directories,proto3" json:"directories,omitempty"`
+	Bytes       int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Nothing is deleted, it was moved to the trash; where to, is not told to a retry.
+	Trashed       bool   `protobuf:"varint,4,opt,name=trashed,proto3" json:"trashed,omitempty"`
+	TrashPath     string `protobuf:"bytes,5,opt,name=trash_path,json=trashPath,proto3" json:"trash_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2294,6 +2314,20 @@ func (x *RemoveResponse) GetBytes() int64 {
 		return x.Bytes
 	}
 	return 0
+}
+
+func (x *RemoveResponse) GetTrashed() bool {
+	if x != nil {
+		return x.Trashed
+	}
+	return false
+}
+
+func (x *RemoveResponse) GetTrashPath() string {
+	if x != nil {
+		return x.TrashPath
+	}
+	return ""
 }
 
 type RecoverLeaseRequest struct {
@@ -5088,15 +5122,20 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x1c\n" +
 	"\toverwrite\x18\x04 \x01(\bR\toverwrite\"\x10\n" +
-	"\x0eRenameResponse\"x\n" +
+	"\x0eRenameResponse\"\xa7\x01\n" +
 	"\rRemoveRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
-	"\trecursive\x18\x03 \x01(\bR\trecursive\"^\n" +
+	"\trecursive\x18\x03 \x01(\bR\trecursive\x12\x19\n" +
+	"\bto_trash\x18\x04 \x01(\bR\atoTrash\x12\x12\n" +
+	"\x04user\x18\x05 \x01(\tR\x04user\"\x97\x01\n" +
 	"\x0eRemoveResponse\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12 \n" +
 	"\vdirectories\x18\x02 \x01(\x04R\vdirectories\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\"`\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x18\n" +
+	"\atrashed\x18\x04 \x01(\bR\atrashed\x12\x1d\n" +
+	"\n" +
+	"trash_path\x18\x05 \x01(\tR\ttrashPath\"`\n" +
 	"\x13RecoverLeaseRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\".\n" +

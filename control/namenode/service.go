@@ -21,15 +21,21 @@ type service struct {
 // mutate asks for a change.
 func mutate[R any](ctx context.Context, service *service, op string, header *controlpb.MutationHeader,
 	request actor.Request, invalid error) (result R, err error) {
+	return as[R](op)(mutateAny(ctx, service, op, header, request, invalid))
+}
+
+// mutateAny is mutate for a request with results of several types.
+func mutateAny(ctx context.Context, service *service, op string, header *controlpb.MutationHeader,
+	request actor.Request, invalid error) (any, error) {
 	c := newCall(ctx, request)
 	if invalid == nil {
 		invalid = headerFromProto(op, header, &c.command)
 	}
 	if invalid != nil {
 		service.server.stats.malformed.Add(1)
-		return result, invalid
+		return nil, invalid
 	}
-	return ask[R](service, c, op)
+	return service.ask(c, op)
 }
 
 // read asks for something that changes nothing durable.
@@ -39,25 +45,35 @@ func read[R any](ctx context.Context, s *service, op string, request actor.Reque
 		s.server.stats.malformed.Add(1)
 		return result, invalid
 	}
-	return ask[R](s, newCall(ctx, request), op)
+	return as[R](op)(s.ask(newCall(ctx, request), op))
 }
 
-func ask[R any](s *service, c *call, op string) (result R, err error) {
+func (s *service) ask(c *call, op string) (any, error) {
 	t, err := s.server.activeTerm(op)
 	if err != nil {
-		return result, err
+		return nil, err
 	}
 	s.server.calls.Add(1)
 	defer s.server.calls.Add(-1)
 	a := t.tryDo(c, op)
 	if a.err != nil {
-		return result, a.err
+		return nil, a.err
 	}
-	answered, ok := a.result.(*R)
-	if !ok {
-		return result, fault.New(fault.Internal, op, "the answer is a %T", a.result)
+	return a.result, nil
+}
+
+// as makes a result what the caller wants, unless there is an error.
+func as[R any](op string) func(any, error) (R, error) {
+	return func(answer any, err error) (result R, _ error) {
+		if err != nil {
+			return result, err
+		}
+		answered, ok := answer.(*R)
+		if !ok {
+			return result, fault.New(fault.Internal, op, "the answer is a %T", answer)
+		}
+		return *answered, nil
 	}
-	return *answered, nil
 }
 
 // writeCopiesMin is what every answer with a pipeline tells its writer. It is no part of the answers that the actor
@@ -171,11 +187,19 @@ func (s *service) Rename(ctx context.Context, m *controlpb.RenameRequest) (*cont
 	return &controlpb.RenameResponse{}, err
 }
 
-// Remove deletes a file or directory.
+// Remove deletes a file or directory, or moves it to the trash.
 func (s *service) Remove(ctx context.Context, m *controlpb.RemoveRequest) (*controlpb.RemoveResponse, error) {
 	const op = "remove"
-	r, err := mutate[actor.RemoveResult](ctx, s, op, m.Header, &actor.Remove{Path: m.Path, Recursive: m.Recursive},
-		checkPath(op, m.Path))
+	answer, err := mutateAny(ctx, s, op, m.Header, &actor.Remove{Path: m.Path, Recursive: m.Recursive,
+		ToTrash: m.ToTrash, User: m.User},
+		cmp.Or(checkPath(op, m.Path), checkText(op, "the user", m.User, limits.NameBytesMax)))
+	switch answer := answer.(type) {
+	case *actor.TrashedResult:
+		return &controlpb.RemoveResponse{Trashed: true, TrashPath: answer.Path}, err
+	case *actor.RenameResult: // remembered of a call that moved it
+		return &controlpb.RemoveResponse{Trashed: true}, err
+	}
+	r, err := as[actor.RemoveResult](op)(answer, err)
 	return &controlpb.RemoveResponse{Files: r.Files, Directories: r.Directories, Bytes: r.Bytes}, err
 }
 

@@ -60,6 +60,7 @@ type Namenode struct {
 	LeaseHardLimit    Duration `key:"lease_hard_limit" usage:"time without a renewal after which the namenode ends a writer's lease"`
 	DeadAfter         Duration `key:"dead_after" usage:"time without a heartbeat after which a datanode counts as dead"`
 	UnknownGrace      Duration `key:"unknown_replica_grace" usage:"how long an unknown or stale replica is kept before the namenode orders its deletion"`
+	TrashExpiry       Duration `key:"trash_expiry" usage:"how long ww rm keeps what it removes, in /.trash; 0: it is deleted at once"`
 	RepairGrace       Duration `key:"repair_grace" usage:"how long to wait for a dead datanode to come back before its chunks are copied"`
 	RepairStreams     int      `key:"repair_streams" usage:"how many copies of chunks that lack some may be under way in the cluster"`
 	RepairPerNode     int      `key:"repair_node_streams" usage:"how many of these copies may be under way to one datanode"`
@@ -117,6 +118,7 @@ type Mini struct {
 	Replication int      `key:"replication" usage:"replication of files that ask for none; 0: the smaller of 3 and the number of datanodes"`
 	ChunkSize   Size     `key:"chunk_size" usage:"chunk size of files that ask for none"`
 	TrashDelay  Duration `key:"trash_delay" usage:"how long a deleted replica stays in the trash before its space is freed"`
+	TrashExpiry Duration `key:"trash_expiry" usage:"how long ww rm keeps what it removes, in /.trash; 0: it is deleted at once"`
 	Reserve     Size     `key:"reserve" usage:"space to keep free on the disk"`
 	Process
 }

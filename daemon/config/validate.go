@@ -174,8 +174,14 @@ func (n Namenode) Validate() error {
 	check.that(n.CheckpointBytes >= 1, "namenode.checkpoint_bytes", "%s is less than 1", n.CheckpointBytes)
 	check.that(n.CheckpointEvery >= Duration(limits.CheckpointIntervalMin), "namenode.checkpoint_interval",
 		"%s is less than %s", n.CheckpointEvery, Duration(limits.CheckpointIntervalMin))
+	check.trashExpiry("namenode.trash_expiry", n.TrashExpiry)
 	check.process("namenode", n.Process)
 	return check.err()
+}
+
+// trashExpiry: the time of a removal is known to the minute.
+func (c *checks) trashExpiry(key string, expiry Duration) {
+	c.that(expiry == 0 || expiry >= Duration(time.Minute), key, "%s is neither 0 nor at least 1m", expiry)
 }
 
 // Validate checks the section. Error: fault.Invalid with everything wrong.

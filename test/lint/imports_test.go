@@ -31,6 +31,7 @@ func leaves() []string {
 		"internal/msgpack",
 		"internal/queue",
 		"internal/record",
+		"internal/trash",
 		"internal/vfs",
 	}
 }
@@ -45,6 +46,7 @@ func layers() []layer {
 		{"internal/clock", nil, leaf},
 		{"internal/lateness", nil, leaf},
 		{"internal/limits", []string{"internal/chunk", "internal/fault"}, leaf},
+		{"internal/trash", nil, leaf},
 		{"internal/backoff", nil, leaf},
 		{"internal/idle", nil, leaf},
 		{"internal/queue", nil, leaf},
@@ -67,7 +69,7 @@ func layers() []layer {
 		{"actor/replicas/placement", []string{"actor/step", "internal/datanode"},
 			"a policy sees candidates, and nothing else of the cluster"},
 		{"actor", []string{"actor", "internal/chunk", "internal/datanode", "internal/fault", "internal/limits",
-			"internal/invariants", "internal/queue"},
+			"internal/invariants", "internal/queue", "internal/trash"},
 			"the state machine is pure: what it cannot import it cannot depend on when the log is replayed"},
 		{"disk", append(leaves(), "disk"), "the chunk store knows neither network nor namenode"},
 		{"disk/chunkfile", []string{"internal/chunk", "internal/fault", "internal/limits", "internal/vfs"},
