@@ -106,7 +106,8 @@ const diskKeys = "disk: address busy capacity_bytes directory disk error errors 
 const nodeKeys = "node: active_reads active_writes address admin_address capacity_bytes cpu disk_stalled duty " +
 	"duty_done duty_since duty_until free_bytes last_heartbeat_seconds live name needed_chunks needed_open_chunks " +
 	"node rack " +
-	"received_bytes_per_second registrations replicas sent_bytes_per_second server_version state used_bytes"
+	"received_bytes_per_second registrations replicas sent_bytes_per_second server_version slow_reason slow_seconds " +
+	"state used_bytes"
 
 func testShell(t *testing.T, system *woods, at string) {
 	local := localFile(t, []byte("hello\n"))
