@@ -10,6 +10,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/fault"
+	"github.com/whispering-woods/ww/internal/lateness"
 	"github.com/whispering-woods/ww/test/fakeclock"
 )
 
@@ -21,7 +22,10 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 	}
 	n := startNamenode(t, "127.0.0.1:0")
 	agent := startAgent(t, store, func(o *Options) {
-		o.Load = func() datanode.Load { return datanode.Load{ActiveWrites: 3, QueuedDiskOps: 7, GrantedWindowBytes: 9} }
+		o.Load = func() datanode.Load {
+			return datanode.Load{ActiveWrites: 3, QueuedDiskOps: 7, GrantedWindowBytes: 9, Links: []datanode.Link{
+				{NodeID: "other", Acks: lateness.Sample{Operations: 5, Late: 7 * time.Millisecond}}}}
+		}
 	}, n.address)
 
 	stream, register := n.accept()
@@ -41,6 +45,10 @@ func TestRegistersReportsAndTellsChanges(t *testing.T) {
 	require.EqualValues(t, 3, beat.Load.ActiveWrites)
 	require.EqualValues(t, 7, beat.Load.QueuedDiskOps)
 	require.EqualValues(t, 9, beat.Load.GrantedWindowBytes)
+	require.Len(t, beat.Load.Links, 1)
+	require.Equal(t, "other", beat.Load.Links[0].NodeId)
+	require.EqualValues(t, 5, beat.Load.Links[0].Acks.Operations)
+	require.EqualValues(t, 7000, beat.Load.Links[0].Acks.LateUs)
 	next := stream.await(func(m *controlpb.DatanodeMessage) bool { return m.GetHeartbeat() != nil }).GetHeartbeat()
 	require.Equal(t, beat.Sequence+1, next.Sequence)
 

@@ -99,14 +99,14 @@ func TestAShareAtMostIsSlow(t *testing.T) {
 // What is avoided is measured no more: it is tried again, each time later.
 func TestAVerdictEndsAndReturns(t *testing.T) {
 	f := newField(4, 1)
-	for _, lasts := range []time.Duration{1, 2, 4, 8, 16, 16} {
+	for _, minutes := range []int{1, 2, 4, 8, 16, 16} {
 		f.rounds(4, ms, ms, ms, 50*ms)
 		require.Equal(t, []int{3}, f.slow())
-		rounds := int(lasts * time.Minute / round)
+		rounds := minutes * int(time.Minute/round)
 		f.rounds(rounds-1, ms, ms, ms, -1)
-		require.Equal(t, []int{3}, f.slow(), "%d min", lasts)
+		require.Equal(t, []int{3}, f.slow(), "%d min", minutes)
 		f.rounds(1, ms, ms, ms, -1)
-		require.Empty(t, f.slow(), "%d min", lasts)
+		require.Empty(t, f.slow(), "%d min", minutes)
 	}
 	f.rounds(20*60, ms, ms, ms, ms)
 	f.rounds(4, ms, ms, ms, 50*ms)
