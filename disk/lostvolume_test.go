@@ -332,6 +332,26 @@ func TestWhoWaitsForAReplicaOnADiskThatHangsGoesOn(t *testing.T) {
 	require.Empty(t, l.VolumeOf(testID(9999)))
 }
 
+// A deleted replica that cannot be unlinked, because its disk hangs, leaves the others their room.
+func TestTheTrashOfOtherDisksIsEmptiedBesideOneThatHangs(t *testing.T) {
+	l := startLossy(t)
+	fake := l.options.Clock.(*fakeclock.Clock)
+	first, others := l.on("/b")[0], l.on("/a")
+	release := l.hang(simdisk.OpRemove, func() {
+		for _, n := range append([]int{first}, others...) { // due in this order
+			require.NoError(t, l.Delete(testID(n), 1))
+		}
+		fake.Advance(l.options.TrashDelay)
+	})
+	fake.Advance(health.HangAfter)
+	l.monitor.check()
+	require.Eventually(t, func() bool {
+		left, err := l.disks.memory["/a"].ReadDir("/a/" + trashDirectory)
+		return err == nil && len(left) == 0
+	}, 10*time.Second, time.Millisecond)
+	release()
+}
+
 func TestErrorsThatADiskMayMakeCanBeSet(t *testing.T) {
 	l := startLossy(t, func(o *Options) { o.VolumeErrorsMax = 1 })
 	defer l.disks.disks["/b"].Inject(simdisk.Rule{Op: simdisk.OpOpen, Path: probeName, Err: syscall.EIO})()

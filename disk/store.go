@@ -200,6 +200,7 @@ func (s *Store) finish() {
 	s.monitor.stop()
 	s.losses.stop()
 	s.group.Wait()
+	s.trash.group.Wait()
 	s.monitor.group.Wait()
 	s.membership.close()
 	for _, v := range s.volumes.list {

@@ -14,12 +14,13 @@ import (
 )
 
 // trash takes replicas that are deleted, and unlinks what has waited in it long enough. It owns the trash
-// directories, and runs one goroutine per store.
+// directories, and runs one goroutine per store, and one for what is being discarded.
 type trash struct {
 	*env
 	index *index
-	wake  chan struct{} // capacity 1: there is something new
-	done  chan struct{} // closed by stop
+	wake  chan struct{}  // capacity 1: there is something new
+	done  chan struct{}  // closed by stop
+	group sync.WaitGroup // of what is being discarded: more than one only after a disk that hangs
 
 	mu struct {
 		sync.Mutex
@@ -191,10 +192,19 @@ func (t *trash) next(now time.Time) (item trashItem, wait time.Duration, waiting
 	return item, 0, true
 }
 
-// unlink discards what is due. What fails is tried again by the next start.
+// unlink discards what is due. What fails is tried again by the next start. A disk that hangs is not waited for any
+// more when it is out of service: the others need their room.
 func (t *trash) unlink(item trashItem) {
-	if err := item.discard(); err != nil {
-		item.volume.logger.Warn("cannot unlink a deleted replica", "path", item.path, "err", err)
+	done := make(chan struct{})
+	t.group.Go(func() {
+		defer close(done)
+		if err := item.discard(); err != nil {
+			item.volume.logger.Warn("cannot unlink a deleted replica", "path", item.path, "err", err)
+		}
+	})
+	select {
+	case <-done:
+	case <-item.volume.health.Gone():
 	}
 }
 
