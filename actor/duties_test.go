@@ -2,6 +2,7 @@ package actor
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -180,4 +181,87 @@ func TestDutiesEndWithEveryChunkInItsPlace(t *testing.T) {
 			w.same()
 		})
 	}
+}
+
+// After a failover nobody knows what a node in maintenance has that is away: what chunks lack may be there. It hides no
+// loss that is known to be one, none while a serving node is as unknown, and none for long.
+func TestAnAbsentNodeInMaintenanceHidesNoRealLoss(t *testing.T) {
+	type failover struct {
+		*harness
+		chunks  []LocatedChunk
+		present []string
+	}
+	begin := func(t *testing.T, absent ...string) *failover {
+		f := &failover{harness: newHarness(t, Config{DefaultChunkSize: 1 << 16})}
+		f.start(5)
+		for i := range 8 {
+			f.chunks = append(f.chunks, f.write(1, fmt.Sprintf("/f%d", i), 1<<16, 100)...)
+		}
+		require.Nil(t, f.own(&SetDuty{NodeID: "c", Duty: datanode.DutyMaintenance, For: time.Hour}).Reply.Err)
+		for _, id := range []string{"a", "b", "d", "e"} {
+			if !slices.Contains(absent, id) {
+				f.present = append(f.present, id)
+			}
+		}
+		f.restart(f.present...)
+		for _, id := range f.present {
+			var held []chunk.Replica
+			for _, c := range f.chunks {
+				if slices.Contains(nodeIDs(c.Replicas), id) {
+					held = append(held, sealedReplica(c.Chunk, c.Generation, 100))
+				}
+			}
+			f.report(id, held...)
+		}
+		f.own(&SafeMode{Action: SafeModeLeave})
+		return f
+	}
+	// copied are the chunks that are copied while time goes by.
+	copied := func(f *failover, d time.Duration, alive ...string) map[chunk.ID]bool {
+		ids := make(map[chunk.ID]bool)
+		for _, order := range bodies[datanode.CopyReplica](f.pass(d, alive...)) {
+			ids[order.Chunk] = true
+		}
+		return ids
+	}
+	// on are the chunks that are on one node and not on c.
+	on := func(f *failover, node string) map[chunk.ID]bool {
+		ids := make(map[chunk.ID]bool)
+		for _, c := range f.chunks {
+			if nodes := nodeIDs(c.Replicas); slices.Contains(nodes, node) && !slices.Contains(nodes, "c") {
+				ids[c.Chunk] = true
+			}
+		}
+		require.NotEmpty(f.t, ids)
+		return ids
+	}
+
+	t.Run("a replica that is lost since", func(t *testing.T) {
+		f := begin(t)
+		require.Empty(t, copied(f, time.Minute, f.present...))
+		for id := range on(f, "d") {
+			f.own(&Delta{NodeID: "d", Session: f.sessions["d"], Removed: []chunk.Replica{sealedReplica(id, 1, 100)}})
+		}
+		require.Equal(t, on(f, "d"), copied(f, time.Minute, f.present...))
+	})
+	t.Run("a node that dies since", func(t *testing.T) {
+		f := begin(t)
+		require.Empty(t, copied(f, time.Minute, f.present...))
+		ids := copied(f, time.Minute, "a", "b", "e")
+		for id := range on(f, "d") {
+			require.Contains(t, ids, id)
+		}
+	})
+	t.Run("a node that does not come either", func(t *testing.T) {
+		f := begin(t, "d")
+		ids := copied(f, 2*time.Minute, f.present...)
+		for id := range on(f, "d") {
+			require.Contains(t, ids, id)
+		}
+	})
+	t.Run("for long", func(t *testing.T) {
+		f := begin(t)
+		require.Empty(t, copied(f, 9*time.Minute, f.present...))
+		require.NotEmpty(t, copied(f, 2*time.Minute, f.present...))
+	})
 }

@@ -19,7 +19,7 @@ type Duties struct {
 	room    *Replicas
 	byNode  []nodeDuty // by node index
 	out     int        // nodes that do not serve now, but for forgotten ones
-	unheard int        // nodes in maintenance whose replicas this namenode does not know, as of the last look
+	unheard int        // nodes in maintenance that may have what lacks: see countUnheard
 	// needed holds the nodes out of service that a chunk needs, for each chunk that needs one.
 	needed btree.Map[namespace.ChunkSlot, need]
 	// open are those of them that are being written, openFrom is where the next look at them begins.
@@ -68,7 +68,6 @@ func (d *Duties) All(yield func(datanode.Index, Assignment) bool) {
 // refresh tells the nodes what their duty means at this time: a maintenance that is over is service.
 func (d *Duties) refresh() {
 	d.out = 0
-	unheard := 0
 	for _, n := range d.room.Nodes.withForgotten() {
 		wish := d.byNode[n.index].Assignment
 		if wish.Duty == datanode.DutyMaintenance && wish.Until <= d.room.step.Now {
@@ -76,12 +75,28 @@ func (d *Duties) refresh() {
 		}
 		d.room.Nodes.setDuty(n, wish.Duty)
 		d.out += int(count(!n.serves() && !n.forgotten()))
-		unheard += int(count(n.excused() && !n.reported()))
 	}
-	if unheard != d.unheard {
+	if unheard := d.countUnheard(); unheard != d.unheard {
 		d.unheard = unheard
 		d.room.sweep.all()
 	}
+}
+
+// countUnheard counts the nodes in maintenance whose replicas this namenode does not know, because they were away when
+// it became active: what a chunk lacks may be on them. After unheardMost nobody counts on that any more, nor while a
+// node that serves is as unknown and does not come: what lacks may be what that one had.
+func (d *Duties) countUnheard() (unheard int) {
+	for _, n := range d.room.Nodes.all() {
+		unknown := n.dead() && !n.reported()
+		if unknown && n.serves() && !d.room.Nodes.mayReturn(n) {
+			return 0
+		}
+		unheard += int(count(unknown && n.excused()))
+	}
+	if d.room.step.Mono-d.room.step.ActiveSince >= unheardMost {
+		return 0
+	}
+	return unheard
 }
 
 // tick refreshes the duties, and looks again at chunks that are being written: their pipelines change unseen.
@@ -111,6 +126,7 @@ type tally struct {
 	alive   int // on nodes that are not dead
 	steady  int // of these on nodes that serve
 	excused int // on nodes in maintenance, dead or not
+	known   int // all of them
 }
 
 func (r *Replicas) tally(nodes []datanode.Index) (t tally) {
@@ -120,6 +136,7 @@ func (r *Replicas) tally(nodes []datanode.Index) (t tally) {
 		t.steady += int(count(n.steady()))
 		t.excused += int(count(n.excused()))
 	}
+	t.known = len(nodes)
 	return t
 }
 
@@ -134,9 +151,14 @@ func (t tally) counted(wanted int) int {
 	return t.steady + t.excused
 }
 
-// bridged reports whether a chunk with too few replicas waits for nodes in maintenance: nothing is copied meanwhile.
-func (d *Duties) bridged(held tally, wanted int) bool {
-	return held.steady >= enough(wanted) && held.counted(wanted)+d.unheard >= wanted
+// bridged reports whether a chunk with too few replicas waits for nodes in maintenance: nothing is copied meanwhile. A
+// node that this namenode has not heard of has none of what this namenode has seen elsewhere, alive or lost.
+func (d *Duties) bridged(slot namespace.ChunkSlot, held tally, wanted int) bool {
+	hidden := max(min(d.unheard, wanted-held.known), 0)
+	if d.room.locations.isReduced(slot) {
+		hidden = 0
+	}
+	return held.steady >= enough(wanted) && held.counted(wanted)+hidden >= wanted
 }
 
 // assess notes which nodes out of service a chunk needs.

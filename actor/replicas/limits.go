@@ -34,6 +34,9 @@ const (
 	assessmentWork = 8
 	passedWork     = 32
 	repairWorkMost = 1 << 17
+	// unheardMost is how long after this namenode became active a chunk with two good replicas may wait for a node in
+	// maintenance that has not registered with it: most restarts of a machine take less.
+	unheardMost = 10 * time.Minute
 	// repairExaminedPerTick and trimsPerTick bound repair work in one Tick,
 	// repairExaminedPerCopy that after a copy has arrived or failed.
 	repairExaminedPerTick = 8192

@@ -48,6 +48,8 @@ const (
 	flagDoubtful = 1 << 4
 	// flagSpilled: there are more than three nodes, in the page's spill.
 	flagSpilled = 1 << 5
+	// flagReduced: there were enough replicas, and one of them was lost.
+	flagReduced = 1 << 6
 )
 
 const locationPageItems = 1024
@@ -113,7 +115,7 @@ func (l *locations) set(slot namespace.ChunkSlot, nodes []datanode.Index, unconf
 	if item.flags&flagSpilled != 0 {
 		delete(page.spill, slot)
 	}
-	item.flags &= flagDirty | flagDoubtful
+	item.flags &= flagDirty | flagDoubtful | flagReduced
 	if len(nodes) > len(item.nodes) {
 		if page.spill == nil {
 			page.spill = make(map[namespace.ChunkSlot]spilled)
@@ -227,6 +229,19 @@ func (l *locations) markDoubtful(slot namespace.ChunkSlot, doubtful bool) {
 	if doubtful {
 		item.flags |= flagDoubtful
 	}
+}
+
+// markReduced notes whether a chunk that had enough replicas has lost one, and not got another since.
+func (l *locations) markReduced(slot namespace.ChunkSlot, reduced bool) {
+	item := l.at(slot)
+	item.flags &^= flagReduced
+	if reduced {
+		item.flags |= flagReduced
+	}
+}
+
+func (l *locations) isReduced(slot namespace.ChunkSlot) bool {
+	return l.at(slot).flags&flagReduced != 0
 }
 
 // isDoubtful reports whether a chunk is marked so.

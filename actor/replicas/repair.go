@@ -62,6 +62,9 @@ func (r *repair) assess(slot namespace.ChunkSlot) {
 	r.room.forgetLocations(slot)
 	found := r.levelOf(slot)
 	r.setLevel(slot, found)
+	if found == levelWanted || found == levelSurplus {
+		r.room.locations.markReduced(slot, false)
+	}
 	r.room.locations.markDoubtful(slot, r.doubtful(slot, found))
 	if c := r.room.files.Chunk(slot); !c.Open() && (found == levelWanted || found == levelSurplus) {
 		r.room.misplaced.settle(c.ID())
@@ -97,7 +100,7 @@ func (r *repair) levelOf(slot namespace.ChunkSlot) level {
 		return levelWanted
 	case held.alive >= wanted:
 		return levelLeaving
-	case r.room.Duties.bridged(held, wanted):
+	case r.room.Duties.bridged(slot, held, wanted):
 		return levelAway
 	}
 	return levelMissing + level(held.alive)
@@ -188,6 +191,7 @@ func (r *repair) failed(slot namespace.ChunkSlot, target datanode.Index) {
 func (r *repair) unsealed(slot namespace.ChunkSlot) {
 	r.setLevel(slot, levelWanted)
 	r.room.locations.markDoubtful(slot, false)
+	r.room.locations.markReduced(slot, false)
 	r.room.Duties.forget(slot)
 	r.endCopy(slot)
 }

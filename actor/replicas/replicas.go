@@ -93,6 +93,9 @@ func (r *Replicas) removeLocation(slot namespace.ChunkSlot, node datanode.Index)
 	known := r.locations.remove(slot, node)
 	if known {
 		r.Reports.unlocated(slot, node)
+		if l := r.locations.level(slot); r.step.Active && (l == levelWanted || l == levelSurplus) {
+			r.locations.markReduced(slot, true)
+		}
 		r.repair.markDirty(slot)
 	}
 	return known
