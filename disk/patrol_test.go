@@ -354,8 +354,10 @@ func TestTheScrubIsPeriodicAndBounded(t *testing.T) {
 	s := openStore(t, o)
 	require.Eventually(t, func() bool { return s.Volumes()[0].Scrub.Passes == 1 }, 10*time.Second, time.Millisecond)
 	require.Equal(t, testTime, s.Volumes()[0].Scrub.Ended.UTC())
-	_, err := o.FS.Stat("/d/scrub")
-	require.NoError(t, err)
+	require.Eventually(t, func() bool { // it is written down after the pass counts
+		_, err := o.FS.Stat("/d/scrub")
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
 	for _, bad := range []Options{{ScrubPeriod: -1}, {ScrubBandwidth: -1}} {
 		bad.Directories = o.Directories
 		_, err := Open(bad)
