@@ -62,7 +62,7 @@ type cluster struct {
 	namenode *namenode.Server
 	front    *proxy // where clients find the namenode
 	errors   lockedBuffer
-	slower   time.Duration // all time limits are so many times as long
+	slower   int // all time limits are so many times as long
 	lag      *lag
 
 	mu struct {
@@ -80,7 +80,7 @@ func startCluster(t testing.TB, wrap func(*node, vfs.FS) vfs.FS) *cluster {
 }
 
 // startSlower is startCluster with longer time limits.
-func startSlower(t testing.TB, wrap func(*node, vfs.FS) vfs.FS, slower time.Duration) *cluster {
+func startSlower(t testing.TB, wrap func(*node, vfs.FS) vfs.FS, slower int) *cluster {
 	system := &cluster{t: t, wrapDisk: wrap, slower: slower, lag: startLag()}
 	t.Cleanup(system.lag.stop)
 	system.logger = slog.New(slog.NewTextHandler(&system.errors, &slog.HandlerOptions{Level: slog.LevelInfo}))
@@ -102,6 +102,9 @@ func startSlower(t testing.TB, wrap func(*node, vfs.FS) vfs.FS, slower time.Dura
 	return system
 }
 
+// slowed is a time limit of this cluster.
+func (c *cluster) slowed(limit time.Duration) time.Duration { return time.Duration(c.slower) * limit }
+
 // memoryDirectory spares the machine's disk, which other tests keep busy.
 func memoryDirectory(t testing.TB) string {
 	directory, err := os.MkdirTemp("/dev/shm", "ww-faults-")
@@ -116,14 +119,14 @@ func (c *cluster) startNamenode() {
 	var err error
 	c.namenode, err = namenode.Start(namenode.Options{
 		Listen: "127.0.0.1:0", LogServers: []string{c.log.Addr()}, Logger: c.logger.With("role", "namenode"),
-		HeartbeatInterval: c.slower * 50 * time.Millisecond,
+		HeartbeatInterval: c.slowed(50 * time.Millisecond),
 		Actor: actor.Config{
 			DefaultReplication: replication, DefaultChunkSize: chunkSize,
-			StaleAfter: c.slower * 500 * time.Millisecond, DeadAfter: c.slower * time.Second,
-			RepairGrace: c.slower * 200 * time.Millisecond, DeleteGrace: c.slower * 300 * time.Millisecond,
-			ResendAfter: c.slower * time.Second, TickInterval: 20 * time.Millisecond,
-			RecoverTimeout: c.slower * 2 * time.Second, RecoverWait: c.slower * time.Second,
-			CopyTimeout: c.slower * 2 * time.Second,
+			StaleAfter: c.slowed(500 * time.Millisecond), DeadAfter: c.slowed(time.Second),
+			RepairGrace: c.slowed(200 * time.Millisecond), DeleteGrace: c.slowed(300 * time.Millisecond),
+			ResendAfter: c.slowed(time.Second), TickInterval: 20 * time.Millisecond,
+			RecoverTimeout: c.slowed(2 * time.Second), RecoverWait: c.slowed(time.Second),
+			CopyTimeout: c.slowed(2 * time.Second),
 		},
 	})
 	require.NoError(c.t, err)
@@ -170,9 +173,9 @@ func (c *cluster) stop() {
 
 // dial makes a client with short limits.
 func (c *cluster) dial() *client.Client {
-	timeout := c.slower * stepTimeout
+	timeout := c.slowed(stepTimeout)
 	retry, err := client.RetryByName(client.RetryExponential,
-		client.RetryLimits{Elapsed: c.slower * 10 * time.Second, Initial: 10 * time.Millisecond,
+		client.RetryLimits{Elapsed: c.slowed(10 * time.Second), Initial: 10 * time.Millisecond,
 			Maximum: 200 * time.Millisecond})
 	require.NoError(c.t, err)
 	cl, err := client.Dial(context.Background(), client.Options{
@@ -272,7 +275,7 @@ func (l *lag) stop() {
 // or lost bytes have no such excuse: their errors have no kind.
 func (c *cluster) outpaced(err error) bool {
 	stood := time.Duration(c.lag.longest.Load())
-	if stood < c.slower*stepTimeout/8 || err == nil || fault.ClassOf(err) != fault.Retryable {
+	if stood < c.slowed(stepTimeout)/8 || err == nil || fault.ClassOf(err) != fault.Retryable {
 		return false
 	}
 	c.t.Logf("the machine stood still for %s, once more with longer time limits: %v", stood, err)

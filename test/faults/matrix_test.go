@@ -116,7 +116,7 @@ func TestMatrix(t *testing.T) {
 				count++
 				t.Run(fmt.Sprintf("%s/%s/%s", breakage.name, position.name, stage.name), func(t *testing.T) {
 					t.Parallel()
-					attempt(t, func(slower time.Duration) bool {
+					attempt(t, func(slower int) bool {
 						return runCase(t, breakage, position.after, stage, slower)
 					})
 				})
@@ -128,9 +128,9 @@ func TestMatrix(t *testing.T) {
 
 // attempt tries a combination a few times: a machine that is too busy for the time limits breaks the pipeline before
 // the step comes, or a second node of it. Each attempt has longer ones.
-func attempt(t *testing.T, run func(slower time.Duration) (done bool)) {
+func attempt(t *testing.T, run func(slower int) (done bool)) {
 	t.Helper()
-	for slower := time.Duration(1); slower <= 16; slower *= 4 {
+	for slower := 1; slower <= 16; slower *= 4 {
 		if run(slower) {
 			return
 		}
@@ -139,7 +139,7 @@ func attempt(t *testing.T, run func(slower time.Duration) (done bool)) {
 }
 
 // runCase reports false if the step never came, or the machine was too busy.
-func runCase(t *testing.T, breakage kind, after int, stage step, slower time.Duration) bool {
+func runCase(t *testing.T, breakage kind, after int, stage step, slower int) bool {
 	system := startSlower(t, nil, slower)
 	var struck atomic.Pointer[node]
 	strike := func(n *node) (cut bool) {
@@ -187,7 +187,7 @@ func runCase(t *testing.T, breakage kind, after int, stage step, slower time.Dur
 		return false
 	}
 	system.logger.Info("WRITTEN", "took", took)
-	require.Less(t, took, slower*30*time.Second)
+	require.Less(t, took, system.slowed(30*time.Second))
 	require.NoError(t, system.checkReadable("/file", writer.content, writer.acked), "while the fault lasts")
 	n.heal()
 	system.waitLive(nodeCount)

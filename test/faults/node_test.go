@@ -43,7 +43,7 @@ type node struct {
 // limits are the datanodes' time limits: short, but longer than what a busy
 // machine takes for a step on a memory disk.
 func (c *cluster) limits() dataplane.Limits {
-	timeout := c.slower * stepTimeout
+	timeout := c.slowed(stepTimeout)
 	return dataplane.Limits{
 		Loops: 2, StepTimeout: timeout, StepSlack: timeout / 4, DialTimeout: timeout / 2,
 		TickInterval:  stepTimeout / 20,

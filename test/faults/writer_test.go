@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -106,7 +105,7 @@ func TestReopenedFile(t *testing.T) {
 				t.Run(breakage.name+"/"+p.name+"/"+
 					[]string{"", "setup", "setup-ack", "first-packet", "first-ack"}[when], func(t *testing.T) {
 					t.Parallel()
-					attempt(t, func(slower time.Duration) bool {
+					attempt(t, func(slower int) bool {
 						return runReopened(t, breakage, p.after, when, slower)
 					})
 				})
@@ -116,7 +115,7 @@ func TestReopenedFile(t *testing.T) {
 }
 
 // runReopened reports false if the step never came, or the machine was too busy.
-func runReopened(t *testing.T, breakage kind, after int, when eventKind, slower time.Duration) bool {
+func runReopened(t *testing.T, breakage kind, after int, when eventKind, slower int) bool {
 	system := startSlower(t, nil, slower)
 	cl := system.dial()
 	writer := newScript(system, cl, "/file", fileBytes)
