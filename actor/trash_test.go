@@ -106,11 +106,12 @@ func TestWithoutAnExpiryThereIsNoTrash(t *testing.T) {
 func TestTrashHasBounds(t *testing.T) {
 	h := withTrash(t)
 	h.slow = true
-	for range trash.VersionsMax {
-		h.touch("/x")
-		ok[TrashedResult](h, 1, toTrashOf("ann", "/x"))
-		h.now -= 6 // all within a minute
+	for version := 1; version < trash.VersionsMax; version++ {
+		ok[MkdirResult](h, 1, &Mkdir{Path: h.minute(version).Path("ann", "/x"), Parents: true})
 	}
+	h.touch("/x")
+	require.Equal(t, h.minute(trash.VersionsMax).Path("ann", "/x"),
+		ok[TrashedResult](h, 1, toTrashOf("ann", "/x")).Path)
 	h.touch("/x")
 	require.Equal(t, fault.Busy, h.as(1, toTrashOf("ann", "/x")).Reply.Err.Kind)
 	h.now += time.Minute.Milliseconds()

@@ -1,6 +1,7 @@
 package namenode
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,26 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/fault"
 )
+
+// A retry of a removal that went to the trash hears that it did.
+func TestRemovalToTheTrashIsRepeated(t *testing.T) {
+	config := testConfig()
+	config.TrashExpiry = time.Hour
+	cluster := startCluster(t, 3, Options{Log: newFakeLog(), Actor: config})
+	require.NoError(t, cluster.client.mkdir("/d"))
+	request := &controlpb.RemoveRequest{Header: cluster.client.header(), Path: "/d", ToTrash: true, User: "ann"}
+	for _, path := range []string{"/.trash/ann/", ""} {
+		removed, err := cluster.client.Remove(contextOf(t), request)
+		require.NoError(t, faultOf(err))
+		require.True(t, removed.Trashed)
+		require.True(t, strings.HasPrefix(removed.TrashPath, path))
+		require.Equal(t, path == "", removed.TrashPath == "")
+	}
+	request.Header, request.User = cluster.client.header(), "a/b"
+	_, err := cluster.client.Remove(contextOf(t), request)
+	require.Error(t, err)
+	require.Equal(t, []string{".trash"}, cluster.client.names("/", 0))
+}
 
 func TestLifeOfAFile(t *testing.T) {
 	cluster := startCluster(t, 3, Options{Log: newFakeLog()})
