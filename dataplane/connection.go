@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/whispering-woods/ww/dataplane/copier"
 	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/internal/fault"
@@ -31,7 +31,7 @@ type connection struct {
 	records *recordsLink // of the present record session
 
 	cancelQuery context.CancelFunc // gives the running copy up; nil before the first
-	copied      *atomic.Uint64     // bytes that the disk has of the copy asked for last; nil: it was another query
+	copied      *copier.Progress   // of the copy asked for last; nil: it was another query
 
 	inTraffic bool           // gnet's OnTraffic is on the stack
 	touched   bool           // in loop.touched
@@ -208,7 +208,7 @@ func (c *connection) tick(now time.Duration) {
 		}
 	}
 	if c.copied != nil {
-		c.machine.OnCopied(c.copied.Load())
+		c.machine.OnCopied(c.copied.Told())
 	}
 	c.machine.Tick(now)
 	c.drive()

@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"context"
-	"sync/atomic"
 
 	"github.com/whispering-woods/ww/dataplane/copier"
 	"github.com/whispering-woods/ww/dataplane/wire"
@@ -21,12 +20,12 @@ import (
 // it at this generation; fault.Busy (retryable); fault.Disk and fault.NoSpace of the own disk; fault.NotFound, if all
 // sources say so; else fault.Unavailable with what each source said; fault.Closed when ctx ended or the server closes.
 func (s *Server) Copy(ctx context.Context, o wire.CopyRange) (length int64, err error) {
-	result, err := s.copy(ctx, o, new(atomic.Uint64))
+	result, err := s.copy(ctx, o, new(copier.Progress))
 	return result.Length, err
 }
 
-// copy counts in copied the bytes that the disk has taken.
-func (s *Server) copy(ctx context.Context, o wire.CopyRange, copied *atomic.Uint64) (copier.Result, error) {
+// copy is Copy, which tells in progress how far the disk is.
+func (s *Server) copy(ctx context.Context, o wire.CopyRange, progress *copier.Progress) (copier.Result, error) {
 	if err := o.Validate(); err != nil {
 		return copier.Result{}, err
 	}
@@ -35,7 +34,7 @@ func (s *Server) copy(ctx context.Context, o wire.CopyRange, copied *atomic.Uint
 		return copier.Result{}, err
 	}
 	defer leave()
-	return s.copier.Copy(ctx, o, copied)
+	return s.copier.Copy(ctx, o, progress)
 }
 
 // CopyReplica carries out a namenode's order: it is Copy of a sealed replica, from sources that are at its generation
@@ -43,6 +42,6 @@ func (s *Server) copy(ctx context.Context, o wire.CopyRange, copied *atomic.Uint
 func (s *Server) CopyReplica(ctx context.Context, order datanode.CopyReplica) (badSources []string, err error) {
 	result, err := s.copy(ctx, wire.CopyRange{BodyVersion: wire.BodyVersion, ChunkID: order.Chunk[:], Seal: true,
 		Generation: uint64(order.Generation), SourceMinGeneration: uint64(order.Generation), Length: order.Length,
-		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)]}, new(atomic.Uint64))
+		Sources: order.Sources[:min(len(order.Sources), wire.HopsMax)]}, new(copier.Progress))
 	return result.BadSources, err
 }

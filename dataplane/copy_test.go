@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -248,6 +249,9 @@ func TestACopyTellsHowFarItsDiskIs(t *testing.T) {
 	told := 0
 	var reply wire.CopyReply
 	_, err := p.reader.ExpectAlive(wire.OpCopyReply, &reply, func(said wire.Alive) error {
+		if said.Progress == 0 { // it does not wait for its disk
+			return nil
+		}
 		require.GreaterOrEqual(t, said.Progress, progress)
 		if told++; said.Progress > 1 && said.Progress == progress {
 			goOn()
@@ -260,6 +264,86 @@ func TestACopyTellsHowFarItsDiskIs(t *testing.T) {
 	require.GreaterOrEqual(t, told, 2)
 	require.Positive(t, progress)
 	requireContent(t, nodes[1:], id, content)
+}
+
+// A copy tells no progress while it waits for anything but that its disk takes more: nobody may take its node for slow.
+func TestACopyThatWaitsForOthersTellsNoProgress(t *testing.T) {
+	content := pattern(newChunkID(), 3<<20)
+	for what, test := range map[string]struct {
+		other  func(id chunk.ID) chunk.ID // not nil: of what a copy is that does not end before it
+		silent bool                       // its source becomes that
+		hangs  simdisk.Rule
+		open   bool
+	}{
+		"for a slot":                {other: func(chunk.ID) chunk.ID { return newChunkID() }},
+		"for one of the same chunk": {other: func(id chunk.ID) chunk.ID { return id }},
+		"for a silent source":       {silent: true},
+		"for its last bytes":        {hangs: simdisk.Rule{Op: simdisk.OpWrite, From: 11}},
+		"to be sealed":              {hangs: simdisk.Rule{Op: simdisk.OpDatasync}},
+		"to be synced":              {hangs: simdisk.Rule{Op: simdisk.OpDatasync}, open: true},
+		"to be published":           {hangs: simdisk.Rule{Op: simdisk.OpRename}, open: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			disk := simdisk.NewFaulty(simdisk.NewMem())
+			source := startNodeOn(t, "a", simdisk.NewMem(), Limits{})
+			target := startNodeOn(t, "b", disk, Limits{CopiesMax: 1})
+			id := storeChunk(t, []*testNode{source}, content)
+			silent := proxy(t, source.server.Addr(), 1<<20, true)
+			started := func() bool {
+				stats := target.server.copier.Stats()
+				return stats.BytesPulled > 0 && stats.DiskJobs == 0
+			}
+			o, waits := copyRange(id, 1, len(content), source.hop()), started
+			o.Seal = !test.open
+			switch {
+			case test.other != nil:
+				before := test.other(id)
+				first := copyRange(before, 1, len(content), silent)
+				first.SourceChunkID = id[:]
+				dial(t, target.server.Addr()).send(wire.Header{Op: wire.OpCopy}, &first)
+				eventually(t, "the first copy", started)
+				waits = func() bool { return target.server.copier.Stats().Pending == 2 }
+			case test.silent:
+				o.Sources = []wire.Hop{silent}
+			default:
+				reached, hang := make(chan struct{}), make(chan struct{})
+				t.Cleanup(func() { close(hang) })
+				rule, once := test.hangs, sync.OnceFunc(func() { close(reached) })
+				rule.Path, rule.Before = id.String()+"*", func() { once(); <-hang }
+				disk.Inject(rule)
+				waits = func() bool { return isClosed(reached) }
+			}
+			p := dial(t, target.server.Addr())
+			p.send(wire.Header{Op: wire.OpCopy, Flags: wire.FlagAlive}, &o)
+			enough := errors.New("enough")
+			heard, untold := 0, 0
+			_, err := p.reader.ExpectAlive(wire.OpCopyReply, &wire.CopyReply{}, func(said wire.Alive) error {
+				if !waits() {
+					return nil
+				}
+				if said.Progress == 0 {
+					untold++
+				}
+				if untold == 2 { // the first one may have been on its way
+					return enough
+				}
+				heard++
+				require.Less(t, heard, 10, "it tells a progress of %d", said.Progress)
+				return nil
+			})
+			require.ErrorIs(t, err, enough)
+		})
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // Half of a copy is nobody's replica: while it runs, and after it was given up.

@@ -2,8 +2,8 @@ package dataplane
 
 import (
 	"context"
-	"sync/atomic"
 
+	"github.com/whispering-woods/ww/dataplane/copier"
 	"github.com/whispering-woods/ww/dataplane/machine"
 	"github.com/whispering-woods/ww/dataplane/wire"
 	"github.com/whispering-woods/ww/disk"
@@ -98,11 +98,11 @@ func answerRecover(store *disk.Store, nodeID string, id chunk.ID, r *wire.Recove
 func startCopy(conn *connection, order *wire.CopyRange) {
 	server := conn.server
 	ctx, cancel := context.WithCancel(server.context)
-	copied := new(atomic.Uint64)
-	conn.cancelQuery, conn.copied = cancel, copied
+	progress := new(copier.Progress)
+	conn.cancelQuery, conn.copied = cancel, progress
 	server.goroutines.Go(func() {
 		defer cancel()
-		result, err := server.copy(ctx, *order, copied)
+		result, err := server.copy(ctx, *order, progress)
 		reply := &wire.CopyReply{BodyVersion: wire.BodyVersion, Length: result.Length,
 			Status: wire.StatusOf(server.node.ID, idText(order.ChunkID), err)}
 		if err != nil {

@@ -83,9 +83,25 @@ type Result struct {
 	BadSources []string // the ids of the nodes whose bytes did not match their checksums
 }
 
+// Progress tells how far the disk of one copy is. The zero value is ready. Safe for concurrent use.
+type Progress struct {
+	taken atomic.Uint64 // bytes, those of attempts that failed included
+	waits atomic.Bool   // the copy has more bytes than the disk takes
+}
+
+// Told returns what wire.Alive says of it: 1 and the bytes that the disk has taken while the copy waits for the disk to
+// take more; else 0, because what the copy waits for then, a slot, a source, or the replica's making or publishing,
+// moves no bytes and is no sign of a slow disk.
+func (p *Progress) Told() uint64 {
+	if !p.waits.Load() {
+		return 0
+	}
+	return 1 + p.taken.Load()
+}
+
 // Copy makes the replica that o, which is valid, describes. What it promises and its errors are those of Server.Copy.
-// In copied it counts the bytes that the disk has taken, those of attempts that failed included.
-func (c *Copier) Copy(ctx context.Context, o wire.CopyRange, copied *atomic.Uint64) (Result, error) {
+// progress is this copy's alone.
+func (c *Copier) Copy(ctx context.Context, o wire.CopyRange, progress *Progress) (Result, error) {
 	id, _ := chunk.IDFrom(o.ChunkID)
 	release, err := c.enter(ctx, id)
 	if err != nil {
@@ -93,7 +109,7 @@ func (c *Copier) Copy(ctx context.Context, o wire.CopyRange, copied *atomic.Uint
 	}
 	defer release()
 	c.copies.Add(1)
-	t := newTask(c, id, o, copied)
+	t := newTask(c, id, o, progress)
 	if err := t.run(ctx); err != nil {
 		c.failed.Add(1)
 		return Result{BadSources: t.bad}, err

@@ -34,7 +34,7 @@ type task struct {
 	ownErr   error            // this node failed: another source would not help
 	bad      []string         // nodes whose bytes did not match their checksums
 	pieces   chan struct{}    // one element for each piece that the disk has
-	copied   *atomic.Uint64   // bytes that the disk has taken
+	progress *Progress
 	diskErr  atomic.Pointer[error]
 }
 
@@ -42,9 +42,9 @@ type task struct {
 var errOtherGeneration = fault.New(fault.StaleGeneration, "copy replica",
 	"its generation is not the one that the copy began with")
 
-func newTask(c *Copier, id chunk.ID, o wire.CopyRange, copied *atomic.Uint64) *task {
+func newTask(c *Copier, id chunk.ID, o wire.CopyRange, progress *Progress) *task {
 	t := &task{copier: c, order: o, id: id, source: id, generation: chunk.Generation(o.Generation),
-		pieces: make(chan struct{}, piecesMax), copied: copied}
+		pieces: make(chan struct{}, piecesMax), progress: progress}
 	if len(o.SourceChunkID) > 0 {
 		t.source, _ = chunk.IDFrom(o.SourceChunkID)
 	}
@@ -247,10 +247,8 @@ func (t *task) check(reply *wire.ReadReply) error {
 
 // piece takes n bytes from the source, verifies them and submits them to the disk.
 func (t *task) piece(ctx context.Context, conn net.Conn, reader *wire.PacketReader, n int64, sums []byte) error {
-	select {
-	case t.pieces <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := t.awaitDisk(ctx); err != nil {
+		return err
 	}
 	buffer := t.copier.Buffers.Get(int(n))
 	drop := func(err error) error {
@@ -274,11 +272,13 @@ func (t *task) piece(ctx context.Context, conn net.Conn, reader *wire.PacketRead
 	}
 	data = data[:min(int64(len(data)), t.order.Length-t.end)] // the last block may go on behind what is wanted
 	size := int64(len(data))
+	t.progress.waits.Store(true)
 	err := t.submit(ctx, disk.Job{Offset: t.end, Data: data, Done: func(_ int64, err error) {
 		buffer.Release()
 		t.wrote(size, err)
 		<-t.pieces
 	}})
+	t.progress.waits.Store(false)
 	if err != nil {
 		return drop(err)
 	}
@@ -289,6 +289,18 @@ func (t *task) piece(ctx context.Context, conn net.Conn, reader *wire.PacketRead
 		return t.ownErr
 	}
 	return nil
+}
+
+// awaitDisk waits until the disk has room for another piece.
+func (t *task) awaitDisk(ctx context.Context) error {
+	t.progress.waits.Store(true)
+	defer t.progress.waits.Store(false)
+	select {
+	case t.pieces <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // submit queues a job for the disk as soon as there is room.
@@ -347,7 +359,7 @@ func (t *task) wrote(bytes int64, err error) {
 		t.diskErr.CompareAndSwap(nil, &err)
 		return
 	}
-	t.copied.Add(uint64(bytes))
+	t.progress.taken.Add(uint64(bytes))
 }
 
 // settle waits until the disk has released all pieces.

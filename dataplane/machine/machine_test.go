@@ -433,7 +433,7 @@ func playScenario(t *testing.T, path string, inPlace bool) {
 			}
 			b.recordDone(int(number("nth", 0)), number("offset", 0), err)
 		case "copying":
-			b.m.OnCopied(uint64(number("bytes", 0)))
+			b.m.OnCopied(uint64(number("progress", 0)))
 		case "copied":
 			b.m.OnQueryDone(wire.OpCopyReply, &wire.CopyReply{Length: 100}, b.now)
 		case "read-refused":

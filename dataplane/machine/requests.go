@@ -114,10 +114,10 @@ func (m *Machine) serveQuery(payload []byte, body interface{ Validate() error },
 	return nil
 }
 
-// OnCopied tells how many bytes the disk has taken of the copy that is served.
-func (m *Machine) OnCopied(bytes uint64) {
+// OnCopied brings the progress of the copy that is served: see wire.Alive.
+func (m *Machine) OnCopied(progress uint64) {
 	if m.phase == phaseQuerying {
-		m.progress = 1 + bytes
+		m.progress = progress
 	}
 }
 

@@ -149,7 +149,8 @@ type Alive struct {
 	BodyVersion uint8
 	// Opening lists the nodes, of this one and those after it, whose replicas are not open yet, as far as is known.
 	Opening []string
-	// Progress of a copy: 1, and 1 more for each byte that its disk has taken. 0: this datanode does not tell.
+	// Progress of a copy that waits for its disk: 1, and 1 more for each byte that the disk has taken. 0: it waits for
+	// something else, or this datanode does not tell; then it is enough that it lives.
 	Progress uint64
 }
 

@@ -132,8 +132,8 @@ func (c *Client) Stat(ctx context.Context, at wire.Hop, id chunk.ID, digest bool
 }
 
 // Copy has the datanode at to pull a replica. It returns when the replica is whole there, or with an error that is
-// Stalled when its disk has not taken a byte for as long as patience, 0 for ever; one of a release that tells no
-// progress need only live.
+// Stalled when it has waited for its disk, which took no byte, for as long as patience, 0 for ever. While it tells no
+// progress, because it waits for something else or its release tells none, it need only live.
 func (c *Client) Copy(ctx context.Context, to wire.Hop, order *wire.CopyRange, patience time.Duration) error {
 	const op = "copy replica"
 	answer := func(conn *Connection) (reusable bool, err error) {

@@ -16,7 +16,7 @@ const (
 	recoveryWaitMost   = 2 * time.Second
 	// replacementRounds bounds how often one recovery asks for replacements in the place of those that could not copy.
 	replacementRounds = 3
-	// copyPatience is how long a replacement that the chunk could do without may copy nothing.
+	// copyPatience is how long the disk of a replacement that the chunk could do without may take nothing of its copy.
 	copyPatience = 3 * time.Second
 	// growPatience bounds how long the namenode is asked for nodes that a pipeline which stands could do without.
 	growPatience = 2 * time.Second
