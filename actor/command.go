@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/whispering-woods/ww/actor/leases"
+	"github.com/whispering-woods/ww/actor/replicas"
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 )
@@ -174,6 +175,12 @@ type (
 	}
 	// ClusterStatus describes the cluster. Result: *ClusterStatusResult.
 	ClusterStatus struct{}
+	// Balance tells of the balance of the datanodes, begins or stops one, or says what one would move. Result:
+	// *BalanceResult.
+	Balance struct {
+		Action               BalanceAction
+		replicas.BalanceWish // of BalanceStart and BalancePlan
+	}
 	// Repair tells of the repair, and changes those of its limits that are set, until this State ends. Result:
 	// *RepairResult.
 	Repair struct {
@@ -190,6 +197,17 @@ type FsckCursor struct {
 	Path  string
 	Chunk uint32
 }
+
+// BalanceAction is what Balance does. The numbers are controlpb's.
+type BalanceAction uint8
+
+// Balance actions. To start one that runs with the same wish is no error, so that the request can be repeated.
+const (
+	BalanceGet   BalanceAction = 1
+	BalanceStart BalanceAction = 2
+	BalanceStop  BalanceAction = 3
+	BalancePlan  BalanceAction = 4
+)
 
 // SafeModeAction is what SafeMode does. The numbers are controlpb's.
 type SafeModeAction uint8
@@ -321,6 +339,7 @@ func (*RenewLeases) request()      {}
 func (*ReportBadReplica) request() {}
 func (*ClusterStatus) request()    {}
 func (*Repair) request()           {}
+func (*Balance) request()          {}
 func (*SafeMode) request()         {}
 func (*Format) request()           {}
 func (*BecomeActive) request()     {}

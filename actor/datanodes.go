@@ -176,6 +176,38 @@ func changeRepair(state *State, request *Repair) (any, *fault.Error) {
 	return &RepairResult{state.replicas.RepairStatus()}, nil
 }
 
+// changeBalance begins or stops a balance, and tells of it. Nothing of it is durable: a namenode that ends leaves
+// nothing half done, and a new balance goes on from how full the datanodes are.
+func changeBalance(state *State, request *Balance) (any, *fault.Error) {
+	const op = "balance"
+	balancer, wish := &state.replicas.Balancer, request.BalanceWish
+	running, runs := balancer.Running()
+	switch {
+	case !state.step.Active:
+		return nil, notActive(op)
+	case request.Action < BalanceGet || request.Action > BalancePlan:
+		return nil, fault.New(fault.Invalid, op, "action %d is not known", request.Action)
+	case request.Action == BalanceStart || request.Action == BalancePlan:
+		if wrong := wish.Check(); wrong != "" {
+			return nil, fault.New(fault.Invalid, op, "%s", wrong)
+		}
+	}
+	state.effects.Reply.AfterTxid = state.step.Txid
+	switch {
+	case request.Action == BalancePlan:
+		return &BalanceResult{balancer.Plan(wish)}, nil
+	case request.Action == BalanceStop:
+		balancer.Stop()
+	case request.Action == BalanceStart && !runs:
+		balancer.Start(wish)
+	case request.Action == BalanceStart && running != wish:
+		return nil, where{op: op}.refuse(fault.Exists, "stop it first: `ww admin balance --stop`",
+			"another balance runs, with a threshold of %g and %d bytes per second",
+			running.Threshold, running.Bandwidth)
+	}
+	return &BalanceResult{balancer.Status()}, nil
+}
+
 func changeSafeMode(state *State, request *SafeMode) (any, *fault.Error) {
 	const op, why = "safe mode", "an operator asked for it"
 	safe := &state.replicas.SafeMode

@@ -55,6 +55,8 @@ func (s *State) dispatch(request Request) (any, *fault.Error) {
 		return reportBadReplica(s, request)
 	case *ClusterStatus:
 		return clusterStatus(s)
+	case *Balance:
+		return changeBalance(s, request)
 	case *Repair:
 		return changeRepair(s, request)
 	case *SafeMode:

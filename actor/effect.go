@@ -168,6 +168,8 @@ type (
 	}
 	// ReportBadReplicaResult answers ReportBadReplica.
 	ReportBadReplicaResult struct{}
+	// BalanceResult answers Balance.
+	BalanceResult struct{ replicas.BalanceStatus }
 	// RepairResult answers Repair.
 	RepairResult struct{ replicas.RepairStatus }
 	// SetDutyResult answers SetDuty.
@@ -179,6 +181,8 @@ type (
 	}
 	// NodeStatus is one datanode in ClusterStatusResult.
 	NodeStatus = replicas.NodeStatus
+	// BalanceWish is what Balance asks for.
+	BalanceWish = replicas.BalanceWish
 	// ClusterStatusResult answers ClusterStatus.
 	ClusterStatusResult struct {
 		replicas.Overview

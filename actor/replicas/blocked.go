@@ -15,6 +15,9 @@ func (r *repair) plan(slot namespace.ChunkSlot) (doing, blocked string) {
 		return fmt.Sprintf("a copy to %s was ordered %s ago and may take %s more", r.room.Nodes.at(c.target).called(),
 			age(r.age(c)), age(c.deadline-now)), ""
 	}
+	if to, moving := r.room.Balancer.moving(slot); moving && !r.room.locations.level(slot).sated() {
+		return fmt.Sprintf("a copy to %s is under way, which the balance began", r.room.Nodes.at(to).called()), ""
+	}
 	switch l := r.room.locations.level(slot); {
 	case l == levelAway:
 		return "datanodes in maintenance are waited for, nothing is copied meanwhile", ""

@@ -34,10 +34,40 @@ func (r *Replicas) Check() error {
 	if err := r.repair.check(); err != nil {
 		return err
 	}
-	if err := r.Duties.check(); err != nil {
+	if err := cmp.Or(r.Duties.check(), r.Balancer.check()); err != nil {
 		return err
 	}
 	return r.deletion.check()
+}
+
+// check compares the bytes that each node stores with the locations, and the moves with their counts.
+func (b *Balancer) check() error {
+	stored := make([]int64, len(b.stored))
+	for slot := namespace.ChunkSlot(1); slot < b.room.files.Limit(); slot++ {
+		for _, node := range b.room.locations.of(slot) {
+			stored[node] += b.room.files.Chunk(slot).Length()
+		}
+	}
+	if !slices.Equal(stored, b.stored) {
+		return fmt.Errorf("nodes store %v bytes, counted %v", stored, b.stored)
+	}
+	if !b.running() {
+		return nil
+	}
+	moves := make(map[datanode.Index]int)
+	for slot, m := range b.run.moves {
+		if record := b.room.files.Chunk(slot); record.ID().IsZero() || record.Open() || record.Length() != m.bytes {
+			return fmt.Errorf("slot %d moves, and is no sealed chunk of %d bytes", slot, m.bytes)
+		}
+		moves[m.source] += int(count(!m.arrived))
+		moves[m.target] += int(count(!m.arrived))
+	}
+	for node, m := range b.run.nodes {
+		if m.moves != moves[node] || m.moves > movesPerNode {
+			return fmt.Errorf("node %d is in %d moves, counted %d", node, moves[node], m.moves)
+		}
+	}
+	return nil
 }
 
 // checkKnown compares the nodes that are not forgotten with the table of all.

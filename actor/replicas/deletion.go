@@ -321,10 +321,14 @@ func (d *deletion) surplusOf(slot namespace.ChunkSlot) (chosen *node) {
 }
 
 // ratherGoes compares two replicas of a chunk with too many: one that shares its rack goes first, so that the spread
-// stays; then that of a node that flaps, whose next absence then costs nothing; then that of the fuller node.
+// stays; then that which is moved away; then that of a node that flaps, whose next absence then costs nothing; then
+// that of the fuller node.
 func (d *deletion) ratherGoes(slot namespace.ChunkSlot, one, other *node) bool {
 	if alone := d.aloneInRack(slot, one); alone != d.aloneInRack(slot, other) {
 		return !alone
+	}
+	if from := d.room.Balancer.from(slot); from == one.index || from == other.index {
+		return from == one.index
 	}
 	if flapping := d.room.Nodes.flapping(one); flapping != d.room.Nodes.flapping(other) {
 		return flapping

@@ -10,6 +10,7 @@
 //	Chooser     nodes for new replicas (package placement has the policies)
 //	SafeMode    whether enough is known to change anything
 //	Duties      nodes that operators want out of service
+//	Balancer    moves from nodes that are fuller than the mean to emptier ones
 //	Slowness    nodes that are far later than their peers
 //	locations, misplaced   where the replicas are, in their place and not
 //	repair, deletion       orders: copies, and all that loses data

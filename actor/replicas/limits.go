@@ -55,6 +55,16 @@ const (
 	// waitsExplained and copyNotesMax bound a RepairStatus; each explanation looks at all datanodes.
 	waitsExplained = 64
 	copyNotesMax   = 64
+	// Of a balance: movesMax moves may be under way, movesPerNode to or from one node (it carries out two copies at
+	// once). movesWorkPerTick bounds the chunks and targets that it looks at in one Tick (≈ 0.1 µs each), planWorkMax
+	// those of a plan, movesToldMax the moves in one answer. After moveFailuresMax copies to a node that failed in a
+	// row, it is no target any more.
+	movesMax         = 4096
+	movesPerNode     = 16
+	movesWorkPerTick = 1 << 16
+	planWorkMax      = 1 << 18
+	movesToldMax     = 1000
+	moveFailuresMax  = 5
 	// lapsesForgotten is how long a node must not die to be taken for a steady one again.
 	lapsesForgotten = 30 * time.Minute
 	// verifyOrdersPerTick bounds the repeated orders to verify in one Tick.

@@ -189,6 +189,9 @@ func (n *node) stands(machine string) bool {
 	return ok && machine != "" && strings.HasPrefix(port, ":")
 }
 
+// bytesMax is what its healthy volumes hold in all.
+func (n *node) bytesMax() int64 { return n.capacity }
+
 func (n *node) sharesRack(with *node) bool { return n.rack == with.rack }
 
 // fuller reports whether it has the lower free share; the higher index among equals.
@@ -265,6 +268,7 @@ func (t *Nodes) Put(index datanode.Index, id, address string) {
 	t.room.repair.addNode()
 	t.room.Duties.addNode()
 	t.room.Slowness.addNode()
+	t.room.Balancer.addNode()
 }
 
 func (t *Nodes) at(index datanode.Index) *node { return t.list[index] }

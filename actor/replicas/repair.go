@@ -193,6 +193,7 @@ func (r *repair) unsealed(slot namespace.ChunkSlot) {
 	r.room.locations.markDoubtful(slot, false)
 	r.room.locations.markReduced(slot, false)
 	r.room.Duties.forget(slot)
+	r.room.Balancer.unsealed(slot)
 	r.endCopy(slot)
 }
 
@@ -263,7 +264,7 @@ func (r *repair) orderCopies(from uint64, most budget) (ordered int, next uint64
 		if key >= most.before || !r.free() || !r.pace.ready(r.room.step.Mono) || ordered >= most.ordered {
 			return false
 		}
-		if r.copies[slot] != nil {
+		if r.copying(slot) {
 			return true
 		}
 		if examined++; examined > most.examined || r.room.step.Work-began > repairWorkMost {
@@ -320,15 +321,34 @@ func (r *repair) maybeCopy(slot namespace.ChunkSlot) bool {
 	if len(targets) == 0 {
 		return false
 	}
-	target := targets[0]
-	r.copiesTo[target]++
+	r.copiesTo[targets[0]]++
 	r.pace.take(r.room.step.Mono, record.Length())
-	r.copies[slot] = &copyOrder{target: target, deadline: r.room.step.Mono + r.room.config.CopyTimeout}
-	id := r.room.Nodes.ID(target)
+	r.copies[slot] = &copyOrder{target: targets[0], deadline: r.room.step.Mono + r.room.config.CopyTimeout}
+	r.sendCopy(slot, targets[0], sources)
+	return true
+}
+
+// sendCopy orders a node to copy a chunk from others, the best first.
+func (r *repair) sendCopy(slot namespace.ChunkSlot, target datanode.Index, sources []datanode.Index) {
+	record, id := r.room.files.Chunk(slot), r.room.Nodes.ID(target)
 	r.room.step.Send(id, &datanode.CopyReplica{Chunk: record.ID(), Generation: record.Generation(),
 		Length: record.Length(), Sources: r.room.Nodes.Locations(sources)})
 	r.room.step.Emit(step.Event{Kind: step.EventCopyOrdered, NodeID: id, Chunk: record.ID(), Count: len(sources)})
-	return true
+}
+
+// goesFirst reports whether copies are, or soon will be, under way to make up for lost ones: nothing else is copied
+// meanwhile.
+func (r *repair) goesFirst() bool {
+	return !r.room.sweep.done() || len(r.copies) > 0 || r.few.Len() > 0 && !r.pace.ready(r.room.step.Mono) ||
+		slices.ContainsFunc(r.room.Nodes.all(), func(n *node) bool {
+			return n.dead() && n.serves() && r.room.Nodes.deadFor(n) < r.room.config.RepairGrace
+		})
+}
+
+// copying reports whether a copy of a chunk is under way.
+func (r *repair) copying(slot namespace.ChunkSlot) bool {
+	_, moving := r.room.Balancer.moving(slot)
+	return moving || r.copies[slot] != nil
 }
 
 // free reports whether another copy may be under way.
@@ -339,7 +359,7 @@ func (r *repair) hurry(slot namespace.ChunkSlot) {
 	if c := r.copies[slot]; c != nil && !r.room.Nodes.at(c.target).live() {
 		r.endCopy(slot) // it hangs, perhaps: another one can take it
 	}
-	if r.copies[slot] == nil && r.free() {
+	if !r.copying(slot) && r.free() {
 		r.maybeCopy(slot)
 	}
 }
@@ -357,5 +377,5 @@ func (r *repair) surplusChunks(most int) (slots []namespace.ChunkSlot) {
 		slots = append(slots, slot)
 		return true
 	})
-	return slices.DeleteFunc(slots, func(slot namespace.ChunkSlot) bool { return r.copies[slot] != nil })
+	return slices.DeleteFunc(slots, r.copying)
 }

@@ -107,7 +107,7 @@ func (r *repair) status() RepairStatus {
 		return out
 	}
 	r.few.Ascend(0, func(key uint64, _ struct{}) bool {
-		if slot := namespace.ChunkSlot(key & math.MaxUint32); r.copies[slot] == nil {
+		if slot := namespace.ChunkSlot(key & math.MaxUint32); !r.copying(slot) {
 			out.Examined++
 			out.add(r.room.files.Chunk(slot).ID(), r, slot)
 		}

@@ -40,6 +40,7 @@ type Replicas struct {
 	Duties     Duties
 	Slowness   Slowness
 	Backlog    Backlog
+	Balancer   Balancer
 
 	locations locations
 	misplaced misplacedTable
@@ -55,6 +56,7 @@ func New(config Config, s *step.Context) *Replicas {
 	room.Nodes = Nodes{room: room, list: make([]*node, 1), index: make(map[string]datanode.Index)}
 	room.Reports = Reports{room: room, running: make(map[datanode.Index]*report)}
 	room.OpenChunks, room.Suspects = OpenChunks{room}, Suspects{room: room}
+	room.Balancer = Balancer{room: room, stored: make([]int64, 1)}
 	room.Duties = Duties{room: room, byNode: make([]nodeDuty, 1)}
 	room.Chooser, room.SafeMode = Chooser{room: room, policy: config.Placement}, SafeMode{room: room}
 	room.Slowness = Slowness{room: room, nodes: make([]nodeLateness, 1)}
@@ -82,6 +84,7 @@ func (r *Replicas) addLocation(slot namespace.ChunkSlot, node datanode.Index, to
 		}
 		return
 	}
+	r.Balancer.note(slot, node, 1)
 	r.repair.located(slot, node)
 	if !told && !asked {
 		r.Reports.expect(slot)
@@ -96,6 +99,7 @@ func (r *Replicas) removeLocation(slot namespace.ChunkSlot, node datanode.Index)
 		if l := r.locations.level(slot); r.step.Active && (l == levelWanted || l == levelSurplus) {
 			r.locations.markReduced(slot, true)
 		}
+		r.Balancer.note(slot, node, -1)
 		r.repair.markDirty(slot)
 	}
 	return known
@@ -105,6 +109,7 @@ func (r *Replicas) removeLocation(slot namespace.ChunkSlot, node datanode.Index)
 func (r *Replicas) clearLocations(slot namespace.ChunkSlot) {
 	for _, node := range r.locations.of(slot) {
 		r.Reports.unlocated(slot, node)
+		r.Balancer.note(slot, node, -1)
 	}
 	r.locations.removeAll(slot)
 	r.repair.unsealed(slot)
@@ -202,6 +207,7 @@ func (r *Replicas) Copied(session Session, result *datanode.CopyResult) *fault.E
 	}
 	if result.Error != "" {
 		r.repair.failed(slot, node)
+		r.Balancer.failed(slot, node)
 	}
 	for _, source := range result.BadSources {
 		// An unknown source is a mistake of the node that names it, and nothing to act on.
@@ -327,6 +333,7 @@ func (r *Replicas) Activate() {
 		r.watchAgain(id)
 	}
 	r.sweep.all()
+	r.Balancer.activate()
 	r.SafeMode.Enter(false, "the namenode became active")
 }
 
@@ -349,6 +356,7 @@ func (r *Replicas) Repair() {
 	r.deletion.examineMisplaced()
 	r.deletion.resendLate()
 	r.repair.tick()
+	r.Balancer.tick()
 	r.deletion.trimSurplus()
 }
 

@@ -17,7 +17,8 @@ import (
 func newAdmin(program *app) *cobra.Command {
 	return group(&cobra.Command{Use: "admin", Short: "administer a cluster"}, newReport(program), newSafeMode(program),
 		newRecoverLease(program), newCheckpoint(program), newProfile(program), newDisk(program), newScrub(program),
-		newNode(program), newAdminTrash(program), newRepair(program))
+		newNode(program), newAdminTrash(program), newRepair(program),
+		newBalance(program))
 }
 
 func newReport(program *app) *cobra.Command {

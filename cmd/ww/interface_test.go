@@ -66,6 +66,9 @@ func testJSON(t *testing.T, system *woods, at string) {
 		{[]string{"admin", "repair"}, []string{"repair: arrived_bytes arrived_chunks away_chunks bandwidth " +
 			"bytes_per_second chunks_per_second copies counting examined_chunks leaving_chunks left_seconds " +
 			"missing_chunks node_streams paused queue reasons running streams waiting"}},
+		{[]string{"admin", "balance", "--dry-run"}, []string{"balance: bandwidth bytes_per_second ended even " +
+			"failed_copies left_bytes mean_percent more moved_bytes moved_chunks moves moving nodes paused running " +
+			"running_seconds threshold"}},
 		{[]string{"admin", "checkpoint"}, []string{"checkpoint: bytes txid"}},
 		{[]string{"admin", "profile", "namenode", "heap", "-o", filepath.Join(t.TempDir(), "heap")},
 			[]string{"profile: address bytes file kind node read_with"}},
@@ -208,6 +211,9 @@ func testBadInput(t *testing.T, system *woods, at string) {
 			[]string{"admin_listen"}},
 		{[]string{"admin", "safemode", "maybe"}, exitUsage, []string{"maybe"}},
 		{[]string{"admin", "repair", "set"}, exitUsage, []string{"--streams", "--bandwidth"}},
+		{[]string{"admin", "balance", "--threshold", "0"}, exitUsage, []string{"--threshold 0"}},
+		{[]string{"admin", "balance", "--bandwidth", "0"}, exitUsage, []string{"--bandwidth"}},
+		{[]string{"admin", "balance", "--stop", "--dry-run"}, exitUsage, []string{"stop", "dry-run"}},
 		{[]string{"admin", "repair", "set", "--streams", "0"}, exitUsage, []string{"--streams 0"}},
 		{[]string{"admin", "repair", "set", "--bandwidth", "1KiB"}, exitUsage, []string{"--bandwidth", "64KiB"}},
 		{[]string{"--config", "/no/such.yaml", "ls"}, exitUsage, []string{"/no/such.yaml"}},

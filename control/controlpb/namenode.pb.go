@@ -75,6 +75,62 @@ func (SafeModeAction) EnumDescriptor() ([]byte, []int) {
 	return file_controlpb_namenode_proto_rawDescGZIP(), []int{0}
 }
 
+type BalanceAction int32
+
+const (
+	BalanceAction_BALANCE_ACTION_UNSPECIFIED BalanceAction = 0
+	BalanceAction_BALANCE_ACTION_GET         BalanceAction = 1
+	// To start one that runs with the same wish is no error.
+	BalanceAction_BALANCE_ACTION_START BalanceAction = 2
+	BalanceAction_BALANCE_ACTION_STOP  BalanceAction = 3
+	BalanceAction_BALANCE_ACTION_PLAN  BalanceAction = 4
+)
+
+// Enum value maps for BalanceAction.
+var (
+	BalanceAction_name = map[int32]string{
+		0: "BALANCE_ACTION_UNSPECIFIED",
+		1: "BALANCE_ACTION_GET",
+		2: "BALANCE_ACTION_START",
+		3: "BALANCE_ACTION_STOP",
+		4: "BALANCE_ACTION_PLAN",
+	}
+	BalanceAction_value = map[string]int32{
+		"BALANCE_ACTION_UNSPECIFIED": 0,
+		"BALANCE_ACTION_GET":         1,
+		"BALANCE_ACTION_START":       2,
+		"BALANCE_ACTION_STOP":        3,
+		"BALANCE_ACTION_PLAN":        4,
+	}
+)
+
+func (x BalanceAction) Enum() *BalanceAction {
+	p := new(BalanceAction)
+	*p = x
+	return p
+}
+
+func (x BalanceAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BalanceAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_controlpb_namenode_proto_enumTypes[1].Descriptor()
+}
+
+func (BalanceAction) Type() protoreflect.EnumType {
+	return &file_controlpb_namenode_proto_enumTypes[1]
+}
+
+func (x BalanceAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BalanceAction.Descriptor instead.
+func (BalanceAction) EnumDescriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+}
+
 // Health has the values of replicas.Verdict: a higher one is worse.
 type Health int32
 
@@ -120,11 +176,11 @@ func (x Health) String() string {
 }
 
 func (Health) Descriptor() protoreflect.EnumDescriptor {
-	return file_controlpb_namenode_proto_enumTypes[1].Descriptor()
+	return file_controlpb_namenode_proto_enumTypes[2].Descriptor()
 }
 
 func (Health) Type() protoreflect.EnumType {
-	return &file_controlpb_namenode_proto_enumTypes[1]
+	return &file_controlpb_namenode_proto_enumTypes[2]
 }
 
 func (x Health) Number() protoreflect.EnumNumber {
@@ -133,7 +189,7 @@ func (x Health) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Health.Descriptor instead.
 func (Health) EnumDescriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{1}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
 }
 
 // NodeDuty has the values of datanode.Duty.
@@ -175,11 +231,11 @@ func (x NodeDuty) String() string {
 }
 
 func (NodeDuty) Descriptor() protoreflect.EnumDescriptor {
-	return file_controlpb_namenode_proto_enumTypes[2].Descriptor()
+	return file_controlpb_namenode_proto_enumTypes[3].Descriptor()
 }
 
 func (NodeDuty) Type() protoreflect.EnumType {
-	return &file_controlpb_namenode_proto_enumTypes[2]
+	return &file_controlpb_namenode_proto_enumTypes[3]
 }
 
 func (x NodeDuty) Number() protoreflect.EnumNumber {
@@ -188,7 +244,7 @@ func (x NodeDuty) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeDuty.Descriptor instead.
 func (NodeDuty) EnumDescriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{2}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{3}
 }
 
 // NodeState has the values of datanode.NodeState.
@@ -234,11 +290,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_controlpb_namenode_proto_enumTypes[3].Descriptor()
+	return file_controlpb_namenode_proto_enumTypes[4].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_controlpb_namenode_proto_enumTypes[3]
+	return &file_controlpb_namenode_proto_enumTypes[4]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -247,7 +303,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{3}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{4}
 }
 
 type SafeModeRequest struct {
@@ -813,6 +869,398 @@ func (x *RepairResponse) GetReasons() []*RepairReason {
 	return nil
 }
 
+type BalanceRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Action BalanceAction          `protobuf:"varint,1,opt,name=action,proto3,enum=ww.control.v1.BalanceAction" json:"action,omitempty"`
+	// Percentage points between a datanode and the mean.
+	Threshold float64 `protobuf:"fixed64,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	// Bytes per second of moves to, and from, each datanode.
+	Bandwidth     int64 `protobuf:"varint,3,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BalanceRequest) Reset() {
+	*x = BalanceRequest{}
+	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BalanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BalanceRequest) ProtoMessage() {}
+
+func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BalanceRequest.ProtoReflect.Descriptor instead.
+func (*BalanceRequest) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BalanceRequest) GetAction() BalanceAction {
+	if x != nil {
+		return x.Action
+	}
+	return BalanceAction_BALANCE_ACTION_UNSPECIFIED
+}
+
+func (x *BalanceRequest) GetThreshold() float64 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
+func (x *BalanceRequest) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+// NodeFill is how full a datanode is: bytes are those of its sealed replicas.
+type NodeFill struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	CapacityBytes int64                  `protobuf:"varint,5,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
+	Percent       float64                `protobuf:"fixed64,6,opt,name=percent,proto3" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeFill) Reset() {
+	*x = NodeFill{}
+	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeFill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeFill) ProtoMessage() {}
+
+func (x *NodeFill) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeFill.ProtoReflect.Descriptor instead.
+func (*NodeFill) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *NodeFill) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *NodeFill) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NodeFill) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeFill) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *NodeFill) GetCapacityBytes() int64 {
+	if x != nil {
+		return x.CapacityBytes
+	}
+	return 0
+}
+
+func (x *NodeFill) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+type BalanceMove struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	ChunkId []byte                 `protobuf:"bytes,1,opt,name=chunk_id,json=chunkId,proto3" json:"chunk_id,omitempty"`
+	Length  int64                  `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
+	// Names for people.
+	Source        string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	Target        string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BalanceMove) Reset() {
+	*x = BalanceMove{}
+	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BalanceMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BalanceMove) ProtoMessage() {}
+
+func (x *BalanceMove) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BalanceMove.ProtoReflect.Descriptor instead.
+func (*BalanceMove) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BalanceMove) GetChunkId() []byte {
+	if x != nil {
+		return x.ChunkId
+	}
+	return nil
+}
+
+func (x *BalanceMove) GetLength() int64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *BalanceMove) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *BalanceMove) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+type BalanceResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Running   bool                   `protobuf:"varint,1,opt,name=running,proto3" json:"running,omitempty"`
+	Threshold float64                `protobuf:"fixed64,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Bandwidth int64                  `protobuf:"varint,3,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
+	RunningMs int64                  `protobuf:"varint,4,opt,name=running_ms,json=runningMs,proto3" json:"running_ms,omitempty"`
+	// Why no move begins now; empty if nothing is in the way.
+	Paused string `protobuf:"bytes,5,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Why it ended; empty if it runs, or there was none.
+	Ended          string  `protobuf:"bytes,6,opt,name=ended,proto3" json:"ended,omitempty"`
+	Even           bool    `protobuf:"varint,7,opt,name=even,proto3" json:"even,omitempty"`
+	MeanPercent    float64 `protobuf:"fixed64,8,opt,name=mean_percent,json=meanPercent,proto3" json:"mean_percent,omitempty"`
+	LeftBytes      int64   `protobuf:"varint,9,opt,name=left_bytes,json=leftBytes,proto3" json:"left_bytes,omitempty"`
+	MovedChunks    uint64  `protobuf:"varint,10,opt,name=moved_chunks,json=movedChunks,proto3" json:"moved_chunks,omitempty"`
+	MovedBytes     uint64  `protobuf:"varint,11,opt,name=moved_bytes,json=movedBytes,proto3" json:"moved_bytes,omitempty"`
+	Failed         uint64  `protobuf:"varint,12,opt,name=failed,proto3" json:"failed,omitempty"`
+	BytesPerSecond float64 `protobuf:"fixed64,13,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// The fullest first.
+	Nodes  []*NodeFill `protobuf:"bytes,14,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Moving uint32      `protobuf:"varint,15,opt,name=moving,proto3" json:"moving,omitempty"`
+	// The first of those under way, or of a plan.
+	Moves         []*BalanceMove `protobuf:"bytes,16,rep,name=moves,proto3" json:"moves,omitempty"`
+	More          bool           `protobuf:"varint,17,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BalanceResponse) Reset() {
+	*x = BalanceResponse{}
+	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BalanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BalanceResponse) ProtoMessage() {}
+
+func (x *BalanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BalanceResponse.ProtoReflect.Descriptor instead.
+func (*BalanceResponse) Descriptor() ([]byte, []int) {
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BalanceResponse) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *BalanceResponse) GetThreshold() float64 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetRunningMs() int64 {
+	if x != nil {
+		return x.RunningMs
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetPaused() string {
+	if x != nil {
+		return x.Paused
+	}
+	return ""
+}
+
+func (x *BalanceResponse) GetEnded() string {
+	if x != nil {
+		return x.Ended
+	}
+	return ""
+}
+
+func (x *BalanceResponse) GetEven() bool {
+	if x != nil {
+		return x.Even
+	}
+	return false
+}
+
+func (x *BalanceResponse) GetMeanPercent() float64 {
+	if x != nil {
+		return x.MeanPercent
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetLeftBytes() int64 {
+	if x != nil {
+		return x.LeftBytes
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetMovedChunks() uint64 {
+	if x != nil {
+		return x.MovedChunks
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetMovedBytes() uint64 {
+	if x != nil {
+		return x.MovedBytes
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetBytesPerSecond() float64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetNodes() []*NodeFill {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *BalanceResponse) GetMoving() uint32 {
+	if x != nil {
+		return x.Moving
+	}
+	return 0
+}
+
+func (x *BalanceResponse) GetMoves() []*BalanceMove {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *BalanceResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type FileInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Last element of the path; empty for the root.
@@ -834,7 +1282,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	mi := &file_controlpb_namenode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1294,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[7]
+	mi := &file_controlpb_namenode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1307,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{7}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FileInfo) GetName() string {
@@ -944,7 +1392,7 @@ type MkdirRequest struct {
 
 func (x *MkdirRequest) Reset() {
 	*x = MkdirRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	mi := &file_controlpb_namenode_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1404,7 @@ func (x *MkdirRequest) String() string {
 func (*MkdirRequest) ProtoMessage() {}
 
 func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[8]
+	mi := &file_controlpb_namenode_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1417,7 @@ func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirRequest.ProtoReflect.Descriptor instead.
 func (*MkdirRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{8}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MkdirRequest) GetHeader() *MutationHeader {
@@ -1002,7 +1450,7 @@ type MkdirResponse struct {
 
 func (x *MkdirResponse) Reset() {
 	*x = MkdirResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	mi := &file_controlpb_namenode_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1462,7 @@ func (x *MkdirResponse) String() string {
 func (*MkdirResponse) ProtoMessage() {}
 
 func (x *MkdirResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[9]
+	mi := &file_controlpb_namenode_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1475,7 @@ func (x *MkdirResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirResponse.ProtoReflect.Descriptor instead.
 func (*MkdirResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{9}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MkdirResponse) GetInfo() *FileInfo {
@@ -1066,7 +1514,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	mi := &file_controlpb_namenode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1526,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[10]
+	mi := &file_controlpb_namenode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1539,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{10}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateRequest) GetHeader() *MutationHeader {
@@ -1184,7 +1632,7 @@ type CreateResponse struct {
 
 func (x *CreateResponse) Reset() {
 	*x = CreateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[11]
+	mi := &file_controlpb_namenode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1644,7 @@ func (x *CreateResponse) String() string {
 func (*CreateResponse) ProtoMessage() {}
 
 func (x *CreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[11]
+	mi := &file_controlpb_namenode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1657,7 @@ func (x *CreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateResponse.ProtoReflect.Descriptor instead.
 func (*CreateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{11}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateResponse) GetInfo() *FileInfo {
@@ -1247,7 +1695,7 @@ type ChunkCommit struct {
 
 func (x *ChunkCommit) Reset() {
 	*x = ChunkCommit{}
-	mi := &file_controlpb_namenode_proto_msgTypes[12]
+	mi := &file_controlpb_namenode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1707,7 @@ func (x *ChunkCommit) String() string {
 func (*ChunkCommit) ProtoMessage() {}
 
 func (x *ChunkCommit) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[12]
+	mi := &file_controlpb_namenode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1720,7 @@ func (x *ChunkCommit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkCommit.ProtoReflect.Descriptor instead.
 func (*ChunkCommit) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{12}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ChunkCommit) GetChunkId() []byte {
@@ -1323,7 +1771,7 @@ type AddChunksRequest struct {
 
 func (x *AddChunksRequest) Reset() {
 	*x = AddChunksRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[13]
+	mi := &file_controlpb_namenode_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1783,7 @@ func (x *AddChunksRequest) String() string {
 func (*AddChunksRequest) ProtoMessage() {}
 
 func (x *AddChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[13]
+	mi := &file_controlpb_namenode_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1796,7 @@ func (x *AddChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddChunksRequest.ProtoReflect.Descriptor instead.
 func (*AddChunksRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{13}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddChunksRequest) GetHeader() *MutationHeader {
@@ -1418,7 +1866,7 @@ type AddChunksResponse struct {
 
 func (x *AddChunksResponse) Reset() {
 	*x = AddChunksResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[14]
+	mi := &file_controlpb_namenode_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1878,7 @@ func (x *AddChunksResponse) String() string {
 func (*AddChunksResponse) ProtoMessage() {}
 
 func (x *AddChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[14]
+	mi := &file_controlpb_namenode_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1891,7 @@ func (x *AddChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddChunksResponse.ProtoReflect.Descriptor instead.
 func (*AddChunksResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{14}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AddChunksResponse) GetChunks() []*LocatedChunk {
@@ -1471,7 +1919,7 @@ type CompleteRequest struct {
 
 func (x *CompleteRequest) Reset() {
 	*x = CompleteRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[15]
+	mi := &file_controlpb_namenode_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1931,7 @@ func (x *CompleteRequest) String() string {
 func (*CompleteRequest) ProtoMessage() {}
 
 func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[15]
+	mi := &file_controlpb_namenode_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1944,7 @@ func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteRequest.ProtoReflect.Descriptor instead.
 func (*CompleteRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{15}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CompleteRequest) GetHeader() *MutationHeader {
@@ -1529,7 +1977,7 @@ type CompleteResponse struct {
 
 func (x *CompleteResponse) Reset() {
 	*x = CompleteResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[16]
+	mi := &file_controlpb_namenode_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1989,7 @@ func (x *CompleteResponse) String() string {
 func (*CompleteResponse) ProtoMessage() {}
 
 func (x *CompleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[16]
+	mi := &file_controlpb_namenode_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +2002,7 @@ func (x *CompleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteResponse.ProtoReflect.Descriptor instead.
 func (*CompleteResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{16}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CompleteResponse) GetInfo() *FileInfo {
@@ -1574,7 +2022,7 @@ type AbandonRequest struct {
 
 func (x *AbandonRequest) Reset() {
 	*x = AbandonRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[17]
+	mi := &file_controlpb_namenode_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +2034,7 @@ func (x *AbandonRequest) String() string {
 func (*AbandonRequest) ProtoMessage() {}
 
 func (x *AbandonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[17]
+	mi := &file_controlpb_namenode_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +2047,7 @@ func (x *AbandonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRequest.ProtoReflect.Descriptor instead.
 func (*AbandonRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{17}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AbandonRequest) GetHeader() *MutationHeader {
@@ -1624,7 +2072,7 @@ type AbandonResponse struct {
 
 func (x *AbandonResponse) Reset() {
 	*x = AbandonResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[18]
+	mi := &file_controlpb_namenode_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +2084,7 @@ func (x *AbandonResponse) String() string {
 func (*AbandonResponse) ProtoMessage() {}
 
 func (x *AbandonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[18]
+	mi := &file_controlpb_namenode_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +2097,7 @@ func (x *AbandonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonResponse.ProtoReflect.Descriptor instead.
 func (*AbandonResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{18}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{22}
 }
 
 type AppendRequest struct {
@@ -1666,7 +2114,7 @@ type AppendRequest struct {
 
 func (x *AppendRequest) Reset() {
 	*x = AppendRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[19]
+	mi := &file_controlpb_namenode_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +2126,7 @@ func (x *AppendRequest) String() string {
 func (*AppendRequest) ProtoMessage() {}
 
 func (x *AppendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[19]
+	mi := &file_controlpb_namenode_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +2139,7 @@ func (x *AppendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRequest.ProtoReflect.Descriptor instead.
 func (*AppendRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{19}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AppendRequest) GetHeader() *MutationHeader {
@@ -1737,7 +2185,7 @@ type AppendResponse struct {
 
 func (x *AppendResponse) Reset() {
 	*x = AppendResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[20]
+	mi := &file_controlpb_namenode_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +2197,7 @@ func (x *AppendResponse) String() string {
 func (*AppendResponse) ProtoMessage() {}
 
 func (x *AppendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[20]
+	mi := &file_controlpb_namenode_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +2210,7 @@ func (x *AppendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
 func (*AppendResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{20}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AppendResponse) GetInfo() *FileInfo {
@@ -1811,7 +2259,7 @@ type RecoverPipelineRequest struct {
 
 func (x *RecoverPipelineRequest) Reset() {
 	*x = RecoverPipelineRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[21]
+	mi := &file_controlpb_namenode_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2271,7 @@ func (x *RecoverPipelineRequest) String() string {
 func (*RecoverPipelineRequest) ProtoMessage() {}
 
 func (x *RecoverPipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[21]
+	mi := &file_controlpb_namenode_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2284,7 @@ func (x *RecoverPipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPipelineRequest.ProtoReflect.Descriptor instead.
 func (*RecoverPipelineRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{21}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RecoverPipelineRequest) GetHeader() *MutationHeader {
@@ -1895,7 +2343,7 @@ type RecoverPipelineResponse struct {
 
 func (x *RecoverPipelineResponse) Reset() {
 	*x = RecoverPipelineResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[22]
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2355,7 @@ func (x *RecoverPipelineResponse) String() string {
 func (*RecoverPipelineResponse) ProtoMessage() {}
 
 func (x *RecoverPipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[22]
+	mi := &file_controlpb_namenode_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2368,7 @@ func (x *RecoverPipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPipelineResponse.ProtoReflect.Descriptor instead.
 func (*RecoverPipelineResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{22}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RecoverPipelineResponse) GetGeneration() uint64 {
@@ -1965,7 +2413,7 @@ type UpdatePipelineRequest struct {
 
 func (x *UpdatePipelineRequest) Reset() {
 	*x = UpdatePipelineRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[23]
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2425,7 @@ func (x *UpdatePipelineRequest) String() string {
 func (*UpdatePipelineRequest) ProtoMessage() {}
 
 func (x *UpdatePipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[23]
+	mi := &file_controlpb_namenode_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2438,7 @@ func (x *UpdatePipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePipelineRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePipelineRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{23}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UpdatePipelineRequest) GetHeader() *MutationHeader {
@@ -2043,7 +2491,7 @@ type UpdatePipelineResponse struct {
 
 func (x *UpdatePipelineResponse) Reset() {
 	*x = UpdatePipelineResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[24]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2503,7 @@ func (x *UpdatePipelineResponse) String() string {
 func (*UpdatePipelineResponse) ProtoMessage() {}
 
 func (x *UpdatePipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[24]
+	mi := &file_controlpb_namenode_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2516,7 @@ func (x *UpdatePipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePipelineResponse.ProtoReflect.Descriptor instead.
 func (*UpdatePipelineResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{24}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
 }
 
 type RenameRequest struct {
@@ -2084,7 +2532,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[25]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2544,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[25]
+	mi := &file_controlpb_namenode_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2557,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{25}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RenameRequest) GetHeader() *MutationHeader {
@@ -2148,7 +2596,7 @@ type RenameResponse struct {
 
 func (x *RenameResponse) Reset() {
 	*x = RenameResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2608,7 @@ func (x *RenameResponse) String() string {
 func (*RenameResponse) ProtoMessage() {}
 
 func (x *RenameResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[26]
+	mi := &file_controlpb_namenode_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2621,7 @@ func (x *RenameResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameResponse.ProtoReflect.Descriptor instead.
 func (*RenameResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{26}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
 }
 
 type RemoveRequest struct {
@@ -2190,7 +2638,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2650,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[27]
+	mi := &file_controlpb_namenode_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2663,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{27}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RemoveRequest) GetHeader() *MutationHeader {
@@ -2267,7 +2715,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2727,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[28]
+	mi := &file_controlpb_namenode_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2740,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{28}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveResponse) GetFiles() uint64 {
@@ -2340,7 +2788,7 @@ type RecoverLeaseRequest struct {
 
 func (x *RecoverLeaseRequest) Reset() {
 	*x = RecoverLeaseRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2800,7 @@ func (x *RecoverLeaseRequest) String() string {
 func (*RecoverLeaseRequest) ProtoMessage() {}
 
 func (x *RecoverLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[29]
+	mi := &file_controlpb_namenode_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2813,7 @@ func (x *RecoverLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RecoverLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{29}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RecoverLeaseRequest) GetHeader() *MutationHeader {
@@ -2392,7 +2840,7 @@ type RecoverLeaseResponse struct {
 
 func (x *RecoverLeaseResponse) Reset() {
 	*x = RecoverLeaseResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2852,7 @@ func (x *RecoverLeaseResponse) String() string {
 func (*RecoverLeaseResponse) ProtoMessage() {}
 
 func (x *RecoverLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[30]
+	mi := &file_controlpb_namenode_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2865,7 @@ func (x *RecoverLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RecoverLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{30}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RecoverLeaseResponse) GetClosed() bool {
@@ -2438,7 +2886,7 @@ type SetReplicationRequest struct {
 
 func (x *SetReplicationRequest) Reset() {
 	*x = SetReplicationRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2898,7 @@ func (x *SetReplicationRequest) String() string {
 func (*SetReplicationRequest) ProtoMessage() {}
 
 func (x *SetReplicationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[31]
+	mi := &file_controlpb_namenode_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2911,7 @@ func (x *SetReplicationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReplicationRequest.ProtoReflect.Descriptor instead.
 func (*SetReplicationRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{31}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetReplicationRequest) GetHeader() *MutationHeader {
@@ -2496,7 +2944,7 @@ type SetReplicationResponse struct {
 
 func (x *SetReplicationResponse) Reset() {
 	*x = SetReplicationResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2508,7 +2956,7 @@ func (x *SetReplicationResponse) String() string {
 func (*SetReplicationResponse) ProtoMessage() {}
 
 func (x *SetReplicationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[32]
+	mi := &file_controlpb_namenode_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2521,7 +2969,7 @@ func (x *SetReplicationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReplicationResponse.ProtoReflect.Descriptor instead.
 func (*SetReplicationResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{32}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetReplicationResponse) GetInfo() *FileInfo {
@@ -2542,7 +2990,7 @@ type TruncateRequest struct {
 
 func (x *TruncateRequest) Reset() {
 	*x = TruncateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +3002,7 @@ func (x *TruncateRequest) String() string {
 func (*TruncateRequest) ProtoMessage() {}
 
 func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[33]
+	mi := &file_controlpb_namenode_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +3015,7 @@ func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateRequest.ProtoReflect.Descriptor instead.
 func (*TruncateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{33}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TruncateRequest) GetHeader() *MutationHeader {
@@ -2602,7 +3050,7 @@ type TruncateResponse struct {
 
 func (x *TruncateResponse) Reset() {
 	*x = TruncateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +3062,7 @@ func (x *TruncateResponse) String() string {
 func (*TruncateResponse) ProtoMessage() {}
 
 func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[34]
+	mi := &file_controlpb_namenode_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +3075,7 @@ func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateResponse.ProtoReflect.Descriptor instead.
 func (*TruncateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{34}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TruncateResponse) GetInfo() *FileInfo {
@@ -2657,7 +3105,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2669,7 +3117,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[35]
+	mi := &file_controlpb_namenode_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2682,7 +3130,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{35}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListRequest) GetPath() string {
@@ -2716,7 +3164,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +3176,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[36]
+	mi := &file_controlpb_namenode_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +3189,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{36}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListResponse) GetEntries() []*FileInfo {
@@ -2767,7 +3215,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +3227,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[37]
+	mi := &file_controlpb_namenode_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +3240,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{37}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StatRequest) GetPath() string {
@@ -2814,7 +3262,7 @@ type StatResponse struct {
 
 func (x *StatResponse) Reset() {
 	*x = StatResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +3274,7 @@ func (x *StatResponse) String() string {
 func (*StatResponse) ProtoMessage() {}
 
 func (x *StatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[38]
+	mi := &file_controlpb_namenode_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +3287,7 @@ func (x *StatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResponse.ProtoReflect.Descriptor instead.
 func (*StatResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{38}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StatResponse) GetInfo() *FileInfo {
@@ -2877,7 +3325,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3337,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[39]
+	mi := &file_controlpb_namenode_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3350,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{39}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LocateRequest) GetPath() string {
@@ -2943,7 +3391,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3403,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[40]
+	mi := &file_controlpb_namenode_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3416,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{40}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LocateResponse) GetInfo() *FileInfo {
@@ -2994,7 +3442,7 @@ type SummaryRequest struct {
 
 func (x *SummaryRequest) Reset() {
 	*x = SummaryRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3454,7 @@ func (x *SummaryRequest) String() string {
 func (*SummaryRequest) ProtoMessage() {}
 
 func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[41]
+	mi := &file_controlpb_namenode_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3467,7 @@ func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryRequest.ProtoReflect.Descriptor instead.
 func (*SummaryRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{41}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SummaryRequest) GetPath() string {
@@ -3043,7 +3491,7 @@ type SummaryResponse struct {
 
 func (x *SummaryResponse) Reset() {
 	*x = SummaryResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3055,7 +3503,7 @@ func (x *SummaryResponse) String() string {
 func (*SummaryResponse) ProtoMessage() {}
 
 func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[42]
+	mi := &file_controlpb_namenode_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3068,7 +3516,7 @@ func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryResponse.ProtoReflect.Descriptor instead.
 func (*SummaryResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{42}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SummaryResponse) GetFiles() uint64 {
@@ -3118,7 +3566,7 @@ type FsckRequest struct {
 
 func (x *FsckRequest) Reset() {
 	*x = FsckRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3578,7 @@ func (x *FsckRequest) String() string {
 func (*FsckRequest) ProtoMessage() {}
 
 func (x *FsckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[43]
+	mi := &file_controlpb_namenode_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3591,7 @@ func (x *FsckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsckRequest.ProtoReflect.Descriptor instead.
 func (*FsckRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{43}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *FsckRequest) GetPath() string {
@@ -3186,7 +3634,7 @@ type ChunkHealth struct {
 
 func (x *ChunkHealth) Reset() {
 	*x = ChunkHealth{}
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3198,7 +3646,7 @@ func (x *ChunkHealth) String() string {
 func (*ChunkHealth) ProtoMessage() {}
 
 func (x *ChunkHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[44]
+	mi := &file_controlpb_namenode_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3211,7 +3659,7 @@ func (x *ChunkHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkHealth.ProtoReflect.Descriptor instead.
 func (*ChunkHealth) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{44}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ChunkHealth) GetChunkId() []byte {
@@ -3298,7 +3746,7 @@ type FileHealth struct {
 
 func (x *FileHealth) Reset() {
 	*x = FileHealth{}
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3758,7 @@ func (x *FileHealth) String() string {
 func (*FileHealth) ProtoMessage() {}
 
 func (x *FileHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[45]
+	mi := &file_controlpb_namenode_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3771,7 @@ func (x *FileHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileHealth.ProtoReflect.Descriptor instead.
 func (*FileHealth) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{45}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *FileHealth) GetPath() string {
@@ -3379,7 +3827,7 @@ type FsckResponse struct {
 
 func (x *FsckResponse) Reset() {
 	*x = FsckResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3839,7 @@ func (x *FsckResponse) String() string {
 func (*FsckResponse) ProtoMessage() {}
 
 func (x *FsckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[46]
+	mi := &file_controlpb_namenode_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3852,7 @@ func (x *FsckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FsckResponse.ProtoReflect.Descriptor instead.
 func (*FsckResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{46}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FsckResponse) GetFound() []*FileHealth {
@@ -3476,7 +3924,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3936,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[47]
+	mi := &file_controlpb_namenode_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3949,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{47}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WhyRequest) GetPath() string {
@@ -3538,7 +3986,7 @@ type ReplicaNote struct {
 
 func (x *ReplicaNote) Reset() {
 	*x = ReplicaNote{}
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +3998,7 @@ func (x *ReplicaNote) String() string {
 func (*ReplicaNote) ProtoMessage() {}
 
 func (x *ReplicaNote) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[48]
+	mi := &file_controlpb_namenode_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +4011,7 @@ func (x *ReplicaNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaNote.ProtoReflect.Descriptor instead.
 func (*ReplicaNote) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{48}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ReplicaNote) GetNodeId() string {
@@ -3612,7 +4060,7 @@ type ChunkReason struct {
 
 func (x *ChunkReason) Reset() {
 	*x = ChunkReason{}
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3624,7 +4072,7 @@ func (x *ChunkReason) String() string {
 func (*ChunkReason) ProtoMessage() {}
 
 func (x *ChunkReason) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[49]
+	mi := &file_controlpb_namenode_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3637,7 +4085,7 @@ func (x *ChunkReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkReason.ProtoReflect.Descriptor instead.
 func (*ChunkReason) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{49}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ChunkReason) GetHealth() *ChunkHealth {
@@ -3701,7 +4149,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +4161,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[50]
+	mi := &file_controlpb_namenode_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +4174,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{50}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WhyResponse) GetChunks() []*ChunkReason {
@@ -3766,7 +4214,7 @@ type RenewLeasesRequest struct {
 
 func (x *RenewLeasesRequest) Reset() {
 	*x = RenewLeasesRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3778,7 +4226,7 @@ func (x *RenewLeasesRequest) String() string {
 func (*RenewLeasesRequest) ProtoMessage() {}
 
 func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[51]
+	mi := &file_controlpb_namenode_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3791,7 +4239,7 @@ func (x *RenewLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{51}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RenewLeasesRequest) GetClientId() []byte {
@@ -3814,7 +4262,7 @@ type RenewLeasesResponse struct {
 
 func (x *RenewLeasesResponse) Reset() {
 	*x = RenewLeasesResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[52]
+	mi := &file_controlpb_namenode_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +4274,7 @@ func (x *RenewLeasesResponse) String() string {
 func (*RenewLeasesResponse) ProtoMessage() {}
 
 func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[52]
+	mi := &file_controlpb_namenode_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3839,7 +4287,7 @@ func (x *RenewLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeasesResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{52}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RenewLeasesResponse) GetFileIds() []uint64 {
@@ -3866,7 +4314,7 @@ type GrowableChunk struct {
 
 func (x *GrowableChunk) Reset() {
 	*x = GrowableChunk{}
-	mi := &file_controlpb_namenode_proto_msgTypes[53]
+	mi := &file_controlpb_namenode_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3878,7 +4326,7 @@ func (x *GrowableChunk) String() string {
 func (*GrowableChunk) ProtoMessage() {}
 
 func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[53]
+	mi := &file_controlpb_namenode_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3891,7 +4339,7 @@ func (x *GrowableChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowableChunk.ProtoReflect.Descriptor instead.
 func (*GrowableChunk) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{53}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GrowableChunk) GetFileId() uint64 {
@@ -3922,7 +4370,7 @@ type ReportBadReplicaRequest struct {
 
 func (x *ReportBadReplicaRequest) Reset() {
 	*x = ReportBadReplicaRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[54]
+	mi := &file_controlpb_namenode_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3934,7 +4382,7 @@ func (x *ReportBadReplicaRequest) String() string {
 func (*ReportBadReplicaRequest) ProtoMessage() {}
 
 func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[54]
+	mi := &file_controlpb_namenode_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3947,7 +4395,7 @@ func (x *ReportBadReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaRequest.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{54}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReportBadReplicaRequest) GetChunkId() []byte {
@@ -3993,7 +4441,7 @@ type ReportBadReplicaResponse struct {
 
 func (x *ReportBadReplicaResponse) Reset() {
 	*x = ReportBadReplicaResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[55]
+	mi := &file_controlpb_namenode_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4005,7 +4453,7 @@ func (x *ReportBadReplicaResponse) String() string {
 func (*ReportBadReplicaResponse) ProtoMessage() {}
 
 func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[55]
+	mi := &file_controlpb_namenode_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4018,7 +4466,7 @@ func (x *ReportBadReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBadReplicaResponse.ProtoReflect.Descriptor instead.
 func (*ReportBadReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{55}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{59}
 }
 
 type SetNodeDutyRequest struct {
@@ -4033,7 +4481,7 @@ type SetNodeDutyRequest struct {
 
 func (x *SetNodeDutyRequest) Reset() {
 	*x = SetNodeDutyRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[56]
+	mi := &file_controlpb_namenode_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4493,7 @@ func (x *SetNodeDutyRequest) String() string {
 func (*SetNodeDutyRequest) ProtoMessage() {}
 
 func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[56]
+	mi := &file_controlpb_namenode_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4506,7 @@ func (x *SetNodeDutyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{56}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SetNodeDutyRequest) GetNodeId() string {
@@ -4091,7 +4539,7 @@ type SetNodeDutyResponse struct {
 
 func (x *SetNodeDutyResponse) Reset() {
 	*x = SetNodeDutyResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[57]
+	mi := &file_controlpb_namenode_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4103,7 +4551,7 @@ func (x *SetNodeDutyResponse) String() string {
 func (*SetNodeDutyResponse) ProtoMessage() {}
 
 func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[57]
+	mi := &file_controlpb_namenode_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4116,7 +4564,7 @@ func (x *SetNodeDutyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeDutyResponse.ProtoReflect.Descriptor instead.
 func (*SetNodeDutyResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{57}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SetNodeDutyResponse) GetNode() *NodeStatus {
@@ -4134,7 +4582,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[58]
+	mi := &file_controlpb_namenode_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4146,7 +4594,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[58]
+	mi := &file_controlpb_namenode_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4159,7 +4607,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{58}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{62}
 }
 
 type NodeStatus struct {
@@ -4204,7 +4652,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[59]
+	mi := &file_controlpb_namenode_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4664,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[59]
+	mi := &file_controlpb_namenode_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4677,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{59}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *NodeStatus) GetNodeId() string {
@@ -4429,7 +4877,7 @@ type LogServerStatus struct {
 
 func (x *LogServerStatus) Reset() {
 	*x = LogServerStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[60]
+	mi := &file_controlpb_namenode_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4441,7 +4889,7 @@ func (x *LogServerStatus) String() string {
 func (*LogServerStatus) ProtoMessage() {}
 
 func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[60]
+	mi := &file_controlpb_namenode_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4454,7 +4902,7 @@ func (x *LogServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogServerStatus.ProtoReflect.Descriptor instead.
 func (*LogServerStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{60}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *LogServerStatus) GetNodeId() string {
@@ -4535,7 +4983,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[61]
+	mi := &file_controlpb_namenode_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4547,7 +4995,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[61]
+	mi := &file_controlpb_namenode_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4560,7 +5008,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{61}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -4764,7 +5212,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_controlpb_namenode_proto_msgTypes[62]
+	mi := &file_controlpb_namenode_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4776,7 +5224,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[62]
+	mi := &file_controlpb_namenode_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4789,7 +5237,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{62}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CheckpointStatus) GetTxid() uint64 {
@@ -4844,7 +5292,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_controlpb_namenode_proto_msgTypes[63]
+	mi := &file_controlpb_namenode_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4856,7 +5304,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[63]
+	mi := &file_controlpb_namenode_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4869,7 +5317,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{63}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CheckpointRequest) GetAtLeastTxid() uint64 {
@@ -4894,7 +5342,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_controlpb_namenode_proto_msgTypes[64]
+	mi := &file_controlpb_namenode_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4906,7 +5354,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_controlpb_namenode_proto_msgTypes[64]
+	mi := &file_controlpb_namenode_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4919,7 +5367,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_controlpb_namenode_proto_rawDescGZIP(), []int{64}
+	return file_controlpb_namenode_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CheckpointResponse) GetTxid() uint64 {
@@ -5010,7 +5458,45 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x10bytes_per_second\x18\x10 \x01(\x01R\x0ebytesPerSecond\x12\x17\n" +
 	"\aleft_ms\x18\x11 \x01(\x03R\x06leftMs\x12\x1a\n" +
 	"\bexamined\x18\x12 \x01(\rR\bexamined\x125\n" +
-	"\areasons\x18\x13 \x03(\v2\x1b.ww.control.v1.RepairReasonR\areasons\"\xb0\x02\n" +
+	"\areasons\x18\x13 \x03(\v2\x1b.ww.control.v1.RepairReasonR\areasons\"\x82\x01\n" +
+	"\x0eBalanceRequest\x124\n" +
+	"\x06action\x18\x01 \x01(\x0e2\x1c.ww.control.v1.BalanceActionR\x06action\x12\x1c\n" +
+	"\tthreshold\x18\x02 \x01(\x01R\tthreshold\x12\x1c\n" +
+	"\tbandwidth\x18\x03 \x01(\x03R\tbandwidth\"\xa8\x01\n" +
+	"\bNodeFill\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12%\n" +
+	"\x0ecapacity_bytes\x18\x05 \x01(\x03R\rcapacityBytes\x12\x18\n" +
+	"\apercent\x18\x06 \x01(\x01R\apercent\"p\n" +
+	"\vBalanceMove\x12\x19\n" +
+	"\bchunk_id\x18\x01 \x01(\fR\achunkId\x12\x16\n" +
+	"\x06length\x18\x02 \x01(\x03R\x06length\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\"\x9d\x04\n" +
+	"\x0fBalanceResponse\x12\x18\n" +
+	"\arunning\x18\x01 \x01(\bR\arunning\x12\x1c\n" +
+	"\tthreshold\x18\x02 \x01(\x01R\tthreshold\x12\x1c\n" +
+	"\tbandwidth\x18\x03 \x01(\x03R\tbandwidth\x12\x1d\n" +
+	"\n" +
+	"running_ms\x18\x04 \x01(\x03R\trunningMs\x12\x16\n" +
+	"\x06paused\x18\x05 \x01(\tR\x06paused\x12\x14\n" +
+	"\x05ended\x18\x06 \x01(\tR\x05ended\x12\x12\n" +
+	"\x04even\x18\a \x01(\bR\x04even\x12!\n" +
+	"\fmean_percent\x18\b \x01(\x01R\vmeanPercent\x12\x1d\n" +
+	"\n" +
+	"left_bytes\x18\t \x01(\x03R\tleftBytes\x12!\n" +
+	"\fmoved_chunks\x18\n" +
+	" \x01(\x04R\vmovedChunks\x12\x1f\n" +
+	"\vmoved_bytes\x18\v \x01(\x04R\n" +
+	"movedBytes\x12\x16\n" +
+	"\x06failed\x18\f \x01(\x04R\x06failed\x12(\n" +
+	"\x10bytes_per_second\x18\r \x01(\x01R\x0ebytesPerSecond\x12-\n" +
+	"\x05nodes\x18\x0e \x03(\v2\x17.ww.control.v1.NodeFillR\x05nodes\x12\x16\n" +
+	"\x06moving\x18\x0f \x01(\rR\x06moving\x120\n" +
+	"\x05moves\x18\x10 \x03(\v2\x1a.ww.control.v1.BalanceMoveR\x05moves\x12\x12\n" +
+	"\x04more\x18\x11 \x01(\bR\x04more\"\xb0\x02\n" +
 	"\bFileInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x1c\n" +
@@ -5360,7 +5846,13 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x1cSAFE_MODE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SAFE_MODE_ACTION_GET\x10\x01\x12\x1a\n" +
 	"\x16SAFE_MODE_ACTION_ENTER\x10\x02\x12\x1a\n" +
-	"\x16SAFE_MODE_ACTION_LEAVE\x10\x03*\x8d\x01\n" +
+	"\x16SAFE_MODE_ACTION_LEAVE\x10\x03*\x93\x01\n" +
+	"\rBalanceAction\x12\x1e\n" +
+	"\x1aBALANCE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12BALANCE_ACTION_GET\x10\x01\x12\x18\n" +
+	"\x14BALANCE_ACTION_START\x10\x02\x12\x17\n" +
+	"\x13BALANCE_ACTION_STOP\x10\x03\x12\x17\n" +
+	"\x13BALANCE_ACTION_PLAN\x10\x04*\x8d\x01\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_HEALTHY\x10\x01\x12\x1b\n" +
@@ -5379,7 +5871,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x13NODE_STATE_FLAPPING\x10\x02\x12\x14\n" +
 	"\x10NODE_STATE_STALE\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_DEAD\x10\x04\x12\x13\n" +
-	"\x0fNODE_STATE_SLOW\x10\x052\xfd\x0f\n" +
+	"\x0fNODE_STATE_SLOW\x10\x052\xc7\x10\n" +
 	"\bNamenode\x12B\n" +
 	"\x05Mkdir\x12\x1b.ww.control.v1.MkdirRequest\x1a\x1c.ww.control.v1.MkdirResponse\x12E\n" +
 	"\x06Create\x12\x1c.ww.control.v1.CreateRequest\x1a\x1d.ww.control.v1.CreateResponse\x12N\n" +
@@ -5404,7 +5896,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x10ReportBadReplica\x12&.ww.control.v1.ReportBadReplicaRequest\x1a'.ww.control.v1.ReportBadReplicaResponse\x12Z\n" +
 	"\rClusterStatus\x12#.ww.control.v1.ClusterStatusRequest\x1a$.ww.control.v1.ClusterStatusResponse\x12K\n" +
 	"\bSafeMode\x12\x1e.ww.control.v1.SafeModeRequest\x1a\x1f.ww.control.v1.SafeModeResponse\x12E\n" +
-	"\x06Repair\x12\x1c.ww.control.v1.RepairRequest\x1a\x1d.ww.control.v1.RepairResponse\x12T\n" +
+	"\x06Repair\x12\x1c.ww.control.v1.RepairRequest\x1a\x1d.ww.control.v1.RepairResponse\x12H\n" +
+	"\aBalance\x12\x1d.ww.control.v1.BalanceRequest\x1a\x1e.ww.control.v1.BalanceResponse\x12T\n" +
 	"\vSetNodeDuty\x12!.ww.control.v1.SetNodeDutyRequest\x1a\".ww.control.v1.SetNodeDutyResponse\x12Q\n" +
 	"\n" +
 	"Checkpoint\x12 .ww.control.v1.CheckpointRequest\x1a!.ww.control.v1.CheckpointResponseB2Z0github.com/whispering-woods/ww/control/controlpbb\x06proto3"
@@ -5421,194 +5914,204 @@ func file_controlpb_namenode_proto_rawDescGZIP() []byte {
 	return file_controlpb_namenode_proto_rawDescData
 }
 
-var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_controlpb_namenode_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_controlpb_namenode_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_controlpb_namenode_proto_goTypes = []any{
 	(SafeModeAction)(0),              // 0: ww.control.v1.SafeModeAction
-	(Health)(0),                      // 1: ww.control.v1.Health
-	(NodeDuty)(0),                    // 2: ww.control.v1.NodeDuty
-	(NodeState)(0),                   // 3: ww.control.v1.NodeState
-	(*SafeModeRequest)(nil),          // 4: ww.control.v1.SafeModeRequest
-	(*SafeModeResponse)(nil),         // 5: ww.control.v1.SafeModeResponse
-	(*RepairRequest)(nil),            // 6: ww.control.v1.RepairRequest
-	(*RepairDanger)(nil),             // 7: ww.control.v1.RepairDanger
-	(*RepairCopy)(nil),               // 8: ww.control.v1.RepairCopy
-	(*RepairReason)(nil),             // 9: ww.control.v1.RepairReason
-	(*RepairResponse)(nil),           // 10: ww.control.v1.RepairResponse
-	(*FileInfo)(nil),                 // 11: ww.control.v1.FileInfo
-	(*MkdirRequest)(nil),             // 12: ww.control.v1.MkdirRequest
-	(*MkdirResponse)(nil),            // 13: ww.control.v1.MkdirResponse
-	(*CreateRequest)(nil),            // 14: ww.control.v1.CreateRequest
-	(*CreateResponse)(nil),           // 15: ww.control.v1.CreateResponse
-	(*ChunkCommit)(nil),              // 16: ww.control.v1.ChunkCommit
-	(*AddChunksRequest)(nil),         // 17: ww.control.v1.AddChunksRequest
-	(*AddChunksResponse)(nil),        // 18: ww.control.v1.AddChunksResponse
-	(*CompleteRequest)(nil),          // 19: ww.control.v1.CompleteRequest
-	(*CompleteResponse)(nil),         // 20: ww.control.v1.CompleteResponse
-	(*AbandonRequest)(nil),           // 21: ww.control.v1.AbandonRequest
-	(*AbandonResponse)(nil),          // 22: ww.control.v1.AbandonResponse
-	(*AppendRequest)(nil),            // 23: ww.control.v1.AppendRequest
-	(*AppendResponse)(nil),           // 24: ww.control.v1.AppendResponse
-	(*RecoverPipelineRequest)(nil),   // 25: ww.control.v1.RecoverPipelineRequest
-	(*RecoverPipelineResponse)(nil),  // 26: ww.control.v1.RecoverPipelineResponse
-	(*UpdatePipelineRequest)(nil),    // 27: ww.control.v1.UpdatePipelineRequest
-	(*UpdatePipelineResponse)(nil),   // 28: ww.control.v1.UpdatePipelineResponse
-	(*RenameRequest)(nil),            // 29: ww.control.v1.RenameRequest
-	(*RenameResponse)(nil),           // 30: ww.control.v1.RenameResponse
-	(*RemoveRequest)(nil),            // 31: ww.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 32: ww.control.v1.RemoveResponse
-	(*RecoverLeaseRequest)(nil),      // 33: ww.control.v1.RecoverLeaseRequest
-	(*RecoverLeaseResponse)(nil),     // 34: ww.control.v1.RecoverLeaseResponse
-	(*SetReplicationRequest)(nil),    // 35: ww.control.v1.SetReplicationRequest
-	(*SetReplicationResponse)(nil),   // 36: ww.control.v1.SetReplicationResponse
-	(*TruncateRequest)(nil),          // 37: ww.control.v1.TruncateRequest
-	(*TruncateResponse)(nil),         // 38: ww.control.v1.TruncateResponse
-	(*ListRequest)(nil),              // 39: ww.control.v1.ListRequest
-	(*ListResponse)(nil),             // 40: ww.control.v1.ListResponse
-	(*StatRequest)(nil),              // 41: ww.control.v1.StatRequest
-	(*StatResponse)(nil),             // 42: ww.control.v1.StatResponse
-	(*LocateRequest)(nil),            // 43: ww.control.v1.LocateRequest
-	(*LocateResponse)(nil),           // 44: ww.control.v1.LocateResponse
-	(*SummaryRequest)(nil),           // 45: ww.control.v1.SummaryRequest
-	(*SummaryResponse)(nil),          // 46: ww.control.v1.SummaryResponse
-	(*FsckRequest)(nil),              // 47: ww.control.v1.FsckRequest
-	(*ChunkHealth)(nil),              // 48: ww.control.v1.ChunkHealth
-	(*FileHealth)(nil),               // 49: ww.control.v1.FileHealth
-	(*FsckResponse)(nil),             // 50: ww.control.v1.FsckResponse
-	(*WhyRequest)(nil),               // 51: ww.control.v1.WhyRequest
-	(*ReplicaNote)(nil),              // 52: ww.control.v1.ReplicaNote
-	(*ChunkReason)(nil),              // 53: ww.control.v1.ChunkReason
-	(*WhyResponse)(nil),              // 54: ww.control.v1.WhyResponse
-	(*RenewLeasesRequest)(nil),       // 55: ww.control.v1.RenewLeasesRequest
-	(*RenewLeasesResponse)(nil),      // 56: ww.control.v1.RenewLeasesResponse
-	(*GrowableChunk)(nil),            // 57: ww.control.v1.GrowableChunk
-	(*ReportBadReplicaRequest)(nil),  // 58: ww.control.v1.ReportBadReplicaRequest
-	(*ReportBadReplicaResponse)(nil), // 59: ww.control.v1.ReportBadReplicaResponse
-	(*SetNodeDutyRequest)(nil),       // 60: ww.control.v1.SetNodeDutyRequest
-	(*SetNodeDutyResponse)(nil),      // 61: ww.control.v1.SetNodeDutyResponse
-	(*ClusterStatusRequest)(nil),     // 62: ww.control.v1.ClusterStatusRequest
-	(*NodeStatus)(nil),               // 63: ww.control.v1.NodeStatus
-	(*LogServerStatus)(nil),          // 64: ww.control.v1.LogServerStatus
-	(*ClusterStatusResponse)(nil),    // 65: ww.control.v1.ClusterStatusResponse
-	(*CheckpointStatus)(nil),         // 66: ww.control.v1.CheckpointStatus
-	(*CheckpointRequest)(nil),        // 67: ww.control.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),       // 68: ww.control.v1.CheckpointResponse
-	(*MutationHeader)(nil),           // 69: ww.control.v1.MutationHeader
-	(*LocatedChunk)(nil),             // 70: ww.control.v1.LocatedChunk
-	(*Replica)(nil),                  // 71: ww.control.v1.Replica
-	(*VolumeState)(nil),              // 72: ww.control.v1.VolumeState
-	(*SystemLoad)(nil),               // 73: ww.control.v1.SystemLoad
+	(BalanceAction)(0),               // 1: ww.control.v1.BalanceAction
+	(Health)(0),                      // 2: ww.control.v1.Health
+	(NodeDuty)(0),                    // 3: ww.control.v1.NodeDuty
+	(NodeState)(0),                   // 4: ww.control.v1.NodeState
+	(*SafeModeRequest)(nil),          // 5: ww.control.v1.SafeModeRequest
+	(*SafeModeResponse)(nil),         // 6: ww.control.v1.SafeModeResponse
+	(*RepairRequest)(nil),            // 7: ww.control.v1.RepairRequest
+	(*RepairDanger)(nil),             // 8: ww.control.v1.RepairDanger
+	(*RepairCopy)(nil),               // 9: ww.control.v1.RepairCopy
+	(*RepairReason)(nil),             // 10: ww.control.v1.RepairReason
+	(*RepairResponse)(nil),           // 11: ww.control.v1.RepairResponse
+	(*BalanceRequest)(nil),           // 12: ww.control.v1.BalanceRequest
+	(*NodeFill)(nil),                 // 13: ww.control.v1.NodeFill
+	(*BalanceMove)(nil),              // 14: ww.control.v1.BalanceMove
+	(*BalanceResponse)(nil),          // 15: ww.control.v1.BalanceResponse
+	(*FileInfo)(nil),                 // 16: ww.control.v1.FileInfo
+	(*MkdirRequest)(nil),             // 17: ww.control.v1.MkdirRequest
+	(*MkdirResponse)(nil),            // 18: ww.control.v1.MkdirResponse
+	(*CreateRequest)(nil),            // 19: ww.control.v1.CreateRequest
+	(*CreateResponse)(nil),           // 20: ww.control.v1.CreateResponse
+	(*ChunkCommit)(nil),              // 21: ww.control.v1.ChunkCommit
+	(*AddChunksRequest)(nil),         // 22: ww.control.v1.AddChunksRequest
+	(*AddChunksResponse)(nil),        // 23: ww.control.v1.AddChunksResponse
+	(*CompleteRequest)(nil),          // 24: ww.control.v1.CompleteRequest
+	(*CompleteResponse)(nil),         // 25: ww.control.v1.CompleteResponse
+	(*AbandonRequest)(nil),           // 26: ww.control.v1.AbandonRequest
+	(*AbandonResponse)(nil),          // 27: ww.control.v1.AbandonResponse
+	(*AppendRequest)(nil),            // 28: ww.control.v1.AppendRequest
+	(*AppendResponse)(nil),           // 29: ww.control.v1.AppendResponse
+	(*RecoverPipelineRequest)(nil),   // 30: ww.control.v1.RecoverPipelineRequest
+	(*RecoverPipelineResponse)(nil),  // 31: ww.control.v1.RecoverPipelineResponse
+	(*UpdatePipelineRequest)(nil),    // 32: ww.control.v1.UpdatePipelineRequest
+	(*UpdatePipelineResponse)(nil),   // 33: ww.control.v1.UpdatePipelineResponse
+	(*RenameRequest)(nil),            // 34: ww.control.v1.RenameRequest
+	(*RenameResponse)(nil),           // 35: ww.control.v1.RenameResponse
+	(*RemoveRequest)(nil),            // 36: ww.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 37: ww.control.v1.RemoveResponse
+	(*RecoverLeaseRequest)(nil),      // 38: ww.control.v1.RecoverLeaseRequest
+	(*RecoverLeaseResponse)(nil),     // 39: ww.control.v1.RecoverLeaseResponse
+	(*SetReplicationRequest)(nil),    // 40: ww.control.v1.SetReplicationRequest
+	(*SetReplicationResponse)(nil),   // 41: ww.control.v1.SetReplicationResponse
+	(*TruncateRequest)(nil),          // 42: ww.control.v1.TruncateRequest
+	(*TruncateResponse)(nil),         // 43: ww.control.v1.TruncateResponse
+	(*ListRequest)(nil),              // 44: ww.control.v1.ListRequest
+	(*ListResponse)(nil),             // 45: ww.control.v1.ListResponse
+	(*StatRequest)(nil),              // 46: ww.control.v1.StatRequest
+	(*StatResponse)(nil),             // 47: ww.control.v1.StatResponse
+	(*LocateRequest)(nil),            // 48: ww.control.v1.LocateRequest
+	(*LocateResponse)(nil),           // 49: ww.control.v1.LocateResponse
+	(*SummaryRequest)(nil),           // 50: ww.control.v1.SummaryRequest
+	(*SummaryResponse)(nil),          // 51: ww.control.v1.SummaryResponse
+	(*FsckRequest)(nil),              // 52: ww.control.v1.FsckRequest
+	(*ChunkHealth)(nil),              // 53: ww.control.v1.ChunkHealth
+	(*FileHealth)(nil),               // 54: ww.control.v1.FileHealth
+	(*FsckResponse)(nil),             // 55: ww.control.v1.FsckResponse
+	(*WhyRequest)(nil),               // 56: ww.control.v1.WhyRequest
+	(*ReplicaNote)(nil),              // 57: ww.control.v1.ReplicaNote
+	(*ChunkReason)(nil),              // 58: ww.control.v1.ChunkReason
+	(*WhyResponse)(nil),              // 59: ww.control.v1.WhyResponse
+	(*RenewLeasesRequest)(nil),       // 60: ww.control.v1.RenewLeasesRequest
+	(*RenewLeasesResponse)(nil),      // 61: ww.control.v1.RenewLeasesResponse
+	(*GrowableChunk)(nil),            // 62: ww.control.v1.GrowableChunk
+	(*ReportBadReplicaRequest)(nil),  // 63: ww.control.v1.ReportBadReplicaRequest
+	(*ReportBadReplicaResponse)(nil), // 64: ww.control.v1.ReportBadReplicaResponse
+	(*SetNodeDutyRequest)(nil),       // 65: ww.control.v1.SetNodeDutyRequest
+	(*SetNodeDutyResponse)(nil),      // 66: ww.control.v1.SetNodeDutyResponse
+	(*ClusterStatusRequest)(nil),     // 67: ww.control.v1.ClusterStatusRequest
+	(*NodeStatus)(nil),               // 68: ww.control.v1.NodeStatus
+	(*LogServerStatus)(nil),          // 69: ww.control.v1.LogServerStatus
+	(*ClusterStatusResponse)(nil),    // 70: ww.control.v1.ClusterStatusResponse
+	(*CheckpointStatus)(nil),         // 71: ww.control.v1.CheckpointStatus
+	(*CheckpointRequest)(nil),        // 72: ww.control.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 73: ww.control.v1.CheckpointResponse
+	(*MutationHeader)(nil),           // 74: ww.control.v1.MutationHeader
+	(*LocatedChunk)(nil),             // 75: ww.control.v1.LocatedChunk
+	(*Replica)(nil),                  // 76: ww.control.v1.Replica
+	(*VolumeState)(nil),              // 77: ww.control.v1.VolumeState
+	(*SystemLoad)(nil),               // 78: ww.control.v1.SystemLoad
 }
 var file_controlpb_namenode_proto_depIdxs = []int32{
 	0,  // 0: ww.control.v1.SafeModeRequest.action:type_name -> ww.control.v1.SafeModeAction
-	7,  // 1: ww.control.v1.RepairResponse.queue:type_name -> ww.control.v1.RepairDanger
-	8,  // 2: ww.control.v1.RepairResponse.copies:type_name -> ww.control.v1.RepairCopy
-	9,  // 3: ww.control.v1.RepairResponse.reasons:type_name -> ww.control.v1.RepairReason
-	69, // 4: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
-	11, // 5: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
-	69, // 6: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
-	11, // 7: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
-	70, // 8: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	69, // 9: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
-	16, // 10: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	70, // 11: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	69, // 12: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
-	16, // 13: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
-	11, // 14: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
-	69, // 15: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
-	69, // 16: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
-	11, // 17: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
-	70, // 18: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
-	69, // 19: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	71, // 20: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
-	71, // 21: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
-	69, // 22: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
-	69, // 23: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
-	69, // 24: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
-	69, // 25: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
-	69, // 26: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
-	11, // 27: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
-	69, // 28: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
-	11, // 29: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
-	11, // 30: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
-	11, // 31: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
-	11, // 32: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
-	70, // 33: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
-	1,  // 34: ww.control.v1.ChunkHealth.verdict:type_name -> ww.control.v1.Health
-	1,  // 35: ww.control.v1.FileHealth.verdict:type_name -> ww.control.v1.Health
-	48, // 36: ww.control.v1.FileHealth.chunks:type_name -> ww.control.v1.ChunkHealth
-	49, // 37: ww.control.v1.FsckResponse.found:type_name -> ww.control.v1.FileHealth
-	48, // 38: ww.control.v1.ChunkReason.health:type_name -> ww.control.v1.ChunkHealth
-	52, // 39: ww.control.v1.ChunkReason.replicas:type_name -> ww.control.v1.ReplicaNote
-	53, // 40: ww.control.v1.WhyResponse.chunks:type_name -> ww.control.v1.ChunkReason
-	57, // 41: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
-	2,  // 42: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
-	63, // 43: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
-	72, // 44: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
-	3,  // 45: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
-	2,  // 46: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
-	73, // 47: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
-	63, // 48: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
-	64, // 49: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
-	66, // 50: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
-	1,  // 51: ww.control.v1.ClusterStatusResponse.verdict:type_name -> ww.control.v1.Health
-	12, // 52: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
-	14, // 53: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
-	17, // 54: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
-	19, // 55: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
-	21, // 56: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
-	23, // 57: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
-	25, // 58: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
-	27, // 59: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
-	29, // 60: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
-	31, // 61: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
-	33, // 62: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
-	37, // 63: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
-	35, // 64: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
-	39, // 65: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
-	41, // 66: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
-	43, // 67: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
-	45, // 68: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
-	47, // 69: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
-	51, // 70: ww.control.v1.Namenode.Why:input_type -> ww.control.v1.WhyRequest
-	55, // 71: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
-	58, // 72: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
-	62, // 73: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
-	4,  // 74: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
-	6,  // 75: ww.control.v1.Namenode.Repair:input_type -> ww.control.v1.RepairRequest
-	60, // 76: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
-	67, // 77: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
-	13, // 78: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
-	15, // 79: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
-	18, // 80: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
-	20, // 81: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
-	22, // 82: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
-	24, // 83: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
-	26, // 84: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
-	28, // 85: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
-	30, // 86: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
-	32, // 87: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
-	34, // 88: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
-	38, // 89: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
-	36, // 90: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
-	40, // 91: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
-	42, // 92: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
-	44, // 93: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
-	46, // 94: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
-	50, // 95: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
-	54, // 96: ww.control.v1.Namenode.Why:output_type -> ww.control.v1.WhyResponse
-	56, // 97: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
-	59, // 98: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
-	65, // 99: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
-	5,  // 100: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
-	10, // 101: ww.control.v1.Namenode.Repair:output_type -> ww.control.v1.RepairResponse
-	61, // 102: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
-	68, // 103: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
-	78, // [78:104] is the sub-list for method output_type
-	52, // [52:78] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	8,  // 1: ww.control.v1.RepairResponse.queue:type_name -> ww.control.v1.RepairDanger
+	9,  // 2: ww.control.v1.RepairResponse.copies:type_name -> ww.control.v1.RepairCopy
+	10, // 3: ww.control.v1.RepairResponse.reasons:type_name -> ww.control.v1.RepairReason
+	1,  // 4: ww.control.v1.BalanceRequest.action:type_name -> ww.control.v1.BalanceAction
+	13, // 5: ww.control.v1.BalanceResponse.nodes:type_name -> ww.control.v1.NodeFill
+	14, // 6: ww.control.v1.BalanceResponse.moves:type_name -> ww.control.v1.BalanceMove
+	74, // 7: ww.control.v1.MkdirRequest.header:type_name -> ww.control.v1.MutationHeader
+	16, // 8: ww.control.v1.MkdirResponse.info:type_name -> ww.control.v1.FileInfo
+	74, // 9: ww.control.v1.CreateRequest.header:type_name -> ww.control.v1.MutationHeader
+	16, // 10: ww.control.v1.CreateResponse.info:type_name -> ww.control.v1.FileInfo
+	75, // 11: ww.control.v1.CreateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	74, // 12: ww.control.v1.AddChunksRequest.header:type_name -> ww.control.v1.MutationHeader
+	21, // 13: ww.control.v1.AddChunksRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	75, // 14: ww.control.v1.AddChunksResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	74, // 15: ww.control.v1.CompleteRequest.header:type_name -> ww.control.v1.MutationHeader
+	21, // 16: ww.control.v1.CompleteRequest.commits:type_name -> ww.control.v1.ChunkCommit
+	16, // 17: ww.control.v1.CompleteResponse.info:type_name -> ww.control.v1.FileInfo
+	74, // 18: ww.control.v1.AbandonRequest.header:type_name -> ww.control.v1.MutationHeader
+	74, // 19: ww.control.v1.AppendRequest.header:type_name -> ww.control.v1.MutationHeader
+	16, // 20: ww.control.v1.AppendResponse.info:type_name -> ww.control.v1.FileInfo
+	75, // 21: ww.control.v1.AppendResponse.last:type_name -> ww.control.v1.LocatedChunk
+	74, // 22: ww.control.v1.RecoverPipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	76, // 23: ww.control.v1.RecoverPipelineResponse.survivors:type_name -> ww.control.v1.Replica
+	76, // 24: ww.control.v1.RecoverPipelineResponse.replacements:type_name -> ww.control.v1.Replica
+	74, // 25: ww.control.v1.UpdatePipelineRequest.header:type_name -> ww.control.v1.MutationHeader
+	74, // 26: ww.control.v1.RenameRequest.header:type_name -> ww.control.v1.MutationHeader
+	74, // 27: ww.control.v1.RemoveRequest.header:type_name -> ww.control.v1.MutationHeader
+	74, // 28: ww.control.v1.RecoverLeaseRequest.header:type_name -> ww.control.v1.MutationHeader
+	74, // 29: ww.control.v1.SetReplicationRequest.header:type_name -> ww.control.v1.MutationHeader
+	16, // 30: ww.control.v1.SetReplicationResponse.info:type_name -> ww.control.v1.FileInfo
+	74, // 31: ww.control.v1.TruncateRequest.header:type_name -> ww.control.v1.MutationHeader
+	16, // 32: ww.control.v1.TruncateResponse.info:type_name -> ww.control.v1.FileInfo
+	16, // 33: ww.control.v1.ListResponse.entries:type_name -> ww.control.v1.FileInfo
+	16, // 34: ww.control.v1.StatResponse.info:type_name -> ww.control.v1.FileInfo
+	16, // 35: ww.control.v1.LocateResponse.info:type_name -> ww.control.v1.FileInfo
+	75, // 36: ww.control.v1.LocateResponse.chunks:type_name -> ww.control.v1.LocatedChunk
+	2,  // 37: ww.control.v1.ChunkHealth.verdict:type_name -> ww.control.v1.Health
+	2,  // 38: ww.control.v1.FileHealth.verdict:type_name -> ww.control.v1.Health
+	53, // 39: ww.control.v1.FileHealth.chunks:type_name -> ww.control.v1.ChunkHealth
+	54, // 40: ww.control.v1.FsckResponse.found:type_name -> ww.control.v1.FileHealth
+	53, // 41: ww.control.v1.ChunkReason.health:type_name -> ww.control.v1.ChunkHealth
+	57, // 42: ww.control.v1.ChunkReason.replicas:type_name -> ww.control.v1.ReplicaNote
+	58, // 43: ww.control.v1.WhyResponse.chunks:type_name -> ww.control.v1.ChunkReason
+	62, // 44: ww.control.v1.RenewLeasesResponse.growable:type_name -> ww.control.v1.GrowableChunk
+	3,  // 45: ww.control.v1.SetNodeDutyRequest.duty:type_name -> ww.control.v1.NodeDuty
+	68, // 46: ww.control.v1.SetNodeDutyResponse.node:type_name -> ww.control.v1.NodeStatus
+	77, // 47: ww.control.v1.NodeStatus.volumes:type_name -> ww.control.v1.VolumeState
+	4,  // 48: ww.control.v1.NodeStatus.state:type_name -> ww.control.v1.NodeState
+	3,  // 49: ww.control.v1.NodeStatus.duty:type_name -> ww.control.v1.NodeDuty
+	78, // 50: ww.control.v1.NodeStatus.system:type_name -> ww.control.v1.SystemLoad
+	68, // 51: ww.control.v1.ClusterStatusResponse.nodes:type_name -> ww.control.v1.NodeStatus
+	69, // 52: ww.control.v1.ClusterStatusResponse.log_servers:type_name -> ww.control.v1.LogServerStatus
+	71, // 53: ww.control.v1.ClusterStatusResponse.checkpoint:type_name -> ww.control.v1.CheckpointStatus
+	2,  // 54: ww.control.v1.ClusterStatusResponse.verdict:type_name -> ww.control.v1.Health
+	17, // 55: ww.control.v1.Namenode.Mkdir:input_type -> ww.control.v1.MkdirRequest
+	19, // 56: ww.control.v1.Namenode.Create:input_type -> ww.control.v1.CreateRequest
+	22, // 57: ww.control.v1.Namenode.AddChunks:input_type -> ww.control.v1.AddChunksRequest
+	24, // 58: ww.control.v1.Namenode.Complete:input_type -> ww.control.v1.CompleteRequest
+	26, // 59: ww.control.v1.Namenode.Abandon:input_type -> ww.control.v1.AbandonRequest
+	28, // 60: ww.control.v1.Namenode.Append:input_type -> ww.control.v1.AppendRequest
+	30, // 61: ww.control.v1.Namenode.RecoverPipeline:input_type -> ww.control.v1.RecoverPipelineRequest
+	32, // 62: ww.control.v1.Namenode.UpdatePipeline:input_type -> ww.control.v1.UpdatePipelineRequest
+	34, // 63: ww.control.v1.Namenode.Rename:input_type -> ww.control.v1.RenameRequest
+	36, // 64: ww.control.v1.Namenode.Remove:input_type -> ww.control.v1.RemoveRequest
+	38, // 65: ww.control.v1.Namenode.RecoverLease:input_type -> ww.control.v1.RecoverLeaseRequest
+	42, // 66: ww.control.v1.Namenode.Truncate:input_type -> ww.control.v1.TruncateRequest
+	40, // 67: ww.control.v1.Namenode.SetReplication:input_type -> ww.control.v1.SetReplicationRequest
+	44, // 68: ww.control.v1.Namenode.List:input_type -> ww.control.v1.ListRequest
+	46, // 69: ww.control.v1.Namenode.Stat:input_type -> ww.control.v1.StatRequest
+	48, // 70: ww.control.v1.Namenode.Locate:input_type -> ww.control.v1.LocateRequest
+	50, // 71: ww.control.v1.Namenode.Summary:input_type -> ww.control.v1.SummaryRequest
+	52, // 72: ww.control.v1.Namenode.Fsck:input_type -> ww.control.v1.FsckRequest
+	56, // 73: ww.control.v1.Namenode.Why:input_type -> ww.control.v1.WhyRequest
+	60, // 74: ww.control.v1.Namenode.RenewLeases:input_type -> ww.control.v1.RenewLeasesRequest
+	63, // 75: ww.control.v1.Namenode.ReportBadReplica:input_type -> ww.control.v1.ReportBadReplicaRequest
+	67, // 76: ww.control.v1.Namenode.ClusterStatus:input_type -> ww.control.v1.ClusterStatusRequest
+	5,  // 77: ww.control.v1.Namenode.SafeMode:input_type -> ww.control.v1.SafeModeRequest
+	7,  // 78: ww.control.v1.Namenode.Repair:input_type -> ww.control.v1.RepairRequest
+	12, // 79: ww.control.v1.Namenode.Balance:input_type -> ww.control.v1.BalanceRequest
+	65, // 80: ww.control.v1.Namenode.SetNodeDuty:input_type -> ww.control.v1.SetNodeDutyRequest
+	72, // 81: ww.control.v1.Namenode.Checkpoint:input_type -> ww.control.v1.CheckpointRequest
+	18, // 82: ww.control.v1.Namenode.Mkdir:output_type -> ww.control.v1.MkdirResponse
+	20, // 83: ww.control.v1.Namenode.Create:output_type -> ww.control.v1.CreateResponse
+	23, // 84: ww.control.v1.Namenode.AddChunks:output_type -> ww.control.v1.AddChunksResponse
+	25, // 85: ww.control.v1.Namenode.Complete:output_type -> ww.control.v1.CompleteResponse
+	27, // 86: ww.control.v1.Namenode.Abandon:output_type -> ww.control.v1.AbandonResponse
+	29, // 87: ww.control.v1.Namenode.Append:output_type -> ww.control.v1.AppendResponse
+	31, // 88: ww.control.v1.Namenode.RecoverPipeline:output_type -> ww.control.v1.RecoverPipelineResponse
+	33, // 89: ww.control.v1.Namenode.UpdatePipeline:output_type -> ww.control.v1.UpdatePipelineResponse
+	35, // 90: ww.control.v1.Namenode.Rename:output_type -> ww.control.v1.RenameResponse
+	37, // 91: ww.control.v1.Namenode.Remove:output_type -> ww.control.v1.RemoveResponse
+	39, // 92: ww.control.v1.Namenode.RecoverLease:output_type -> ww.control.v1.RecoverLeaseResponse
+	43, // 93: ww.control.v1.Namenode.Truncate:output_type -> ww.control.v1.TruncateResponse
+	41, // 94: ww.control.v1.Namenode.SetReplication:output_type -> ww.control.v1.SetReplicationResponse
+	45, // 95: ww.control.v1.Namenode.List:output_type -> ww.control.v1.ListResponse
+	47, // 96: ww.control.v1.Namenode.Stat:output_type -> ww.control.v1.StatResponse
+	49, // 97: ww.control.v1.Namenode.Locate:output_type -> ww.control.v1.LocateResponse
+	51, // 98: ww.control.v1.Namenode.Summary:output_type -> ww.control.v1.SummaryResponse
+	55, // 99: ww.control.v1.Namenode.Fsck:output_type -> ww.control.v1.FsckResponse
+	59, // 100: ww.control.v1.Namenode.Why:output_type -> ww.control.v1.WhyResponse
+	61, // 101: ww.control.v1.Namenode.RenewLeases:output_type -> ww.control.v1.RenewLeasesResponse
+	64, // 102: ww.control.v1.Namenode.ReportBadReplica:output_type -> ww.control.v1.ReportBadReplicaResponse
+	70, // 103: ww.control.v1.Namenode.ClusterStatus:output_type -> ww.control.v1.ClusterStatusResponse
+	6,  // 104: ww.control.v1.Namenode.SafeMode:output_type -> ww.control.v1.SafeModeResponse
+	11, // 105: ww.control.v1.Namenode.Repair:output_type -> ww.control.v1.RepairResponse
+	15, // 106: ww.control.v1.Namenode.Balance:output_type -> ww.control.v1.BalanceResponse
+	66, // 107: ww.control.v1.Namenode.SetNodeDuty:output_type -> ww.control.v1.SetNodeDutyResponse
+	73, // 108: ww.control.v1.Namenode.Checkpoint:output_type -> ww.control.v1.CheckpointResponse
+	82, // [82:109] is the sub-list for method output_type
+	55, // [55:82] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_controlpb_namenode_proto_init() }
@@ -5623,8 +6126,8 @@ func file_controlpb_namenode_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_controlpb_namenode_proto_rawDesc), len(file_controlpb_namenode_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   65,
+			NumEnums:      5,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -45,6 +45,7 @@ const (
 	Namenode_ClusterStatus_FullMethodName    = "/ww.control.v1.Namenode/ClusterStatus"
 	Namenode_SafeMode_FullMethodName         = "/ww.control.v1.Namenode/SafeMode"
 	Namenode_Repair_FullMethodName           = "/ww.control.v1.Namenode/Repair"
+	Namenode_Balance_FullMethodName          = "/ww.control.v1.Namenode/Balance"
 	Namenode_SetNodeDuty_FullMethodName      = "/ww.control.v1.Namenode/SetNodeDuty"
 	Namenode_Checkpoint_FullMethodName       = "/ww.control.v1.Namenode/Checkpoint"
 )
@@ -100,6 +101,9 @@ type NamenodeClient interface {
 	// Repair tells of the repair, and changes those of its limits that are set
 	// until the namenode ends.
 	Repair(ctx context.Context, in *RepairRequest, opts ...grpc.CallOption) (*RepairResponse, error)
+	// Balance tells of the balance of the datanodes, begins or stops one, or says
+	// what one would move.
+	Balance(ctx context.Context, in *BalanceRequest, opts ...grpc.CallOption) (*BalanceResponse, error)
 	// SetNodeDuty says what an operator wants of a datanode.
 	SetNodeDuty(ctx context.Context, in *SetNodeDutyRequest, opts ...grpc.CallOption) (*SetNodeDutyResponse, error)
 	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
@@ -356,6 +360,16 @@ func (c *namenodeClient) Repair(ctx context.Context, in *RepairRequest, opts ...
 	return out, nil
 }
 
+func (c *namenodeClient) Balance(ctx context.Context, in *BalanceRequest, opts ...grpc.CallOption) (*BalanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BalanceResponse)
+	err := c.cc.Invoke(ctx, Namenode_Balance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *namenodeClient) SetNodeDuty(ctx context.Context, in *SetNodeDutyRequest, opts ...grpc.CallOption) (*SetNodeDutyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetNodeDutyResponse)
@@ -427,6 +441,9 @@ type NamenodeServer interface {
 	// Repair tells of the repair, and changes those of its limits that are set
 	// until the namenode ends.
 	Repair(context.Context, *RepairRequest) (*RepairResponse, error)
+	// Balance tells of the balance of the datanodes, begins or stops one, or says
+	// what one would move.
+	Balance(context.Context, *BalanceRequest) (*BalanceResponse, error)
 	// SetNodeDuty says what an operator wants of a datanode.
 	SetNodeDuty(context.Context, *SetNodeDutyRequest) (*SetNodeDutyResponse, error)
 	// Checkpoint takes a checkpoint of everything that was acknowledged before. It
@@ -514,6 +531,9 @@ func (UnimplementedNamenodeServer) SafeMode(context.Context, *SafeModeRequest) (
 }
 func (UnimplementedNamenodeServer) Repair(context.Context, *RepairRequest) (*RepairResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Repair not implemented")
+}
+func (UnimplementedNamenodeServer) Balance(context.Context, *BalanceRequest) (*BalanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Balance not implemented")
 }
 func (UnimplementedNamenodeServer) SetNodeDuty(context.Context, *SetNodeDutyRequest) (*SetNodeDutyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNodeDuty not implemented")
@@ -974,6 +994,24 @@ func _Namenode_Repair_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namenode_Balance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BalanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamenodeServer).Balance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namenode_Balance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamenodeServer).Balance(ctx, req.(*BalanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Namenode_SetNodeDuty_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetNodeDutyRequest)
 	if err := dec(in); err != nil {
@@ -1112,6 +1150,10 @@ var Namenode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Repair",
 			Handler:    _Namenode_Repair_Handler,
+		},
+		{
+			MethodName: "Balance",
+			Handler:    _Namenode_Balance_Handler,
 		},
 		{
 			MethodName: "SetNodeDuty",

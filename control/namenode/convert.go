@@ -70,6 +70,23 @@ func repairToProto(found *replicas.RepairStatus) *controlpb.RepairResponse {
 	return out
 }
 
+func balanceToProto(found *replicas.BalanceStatus) *controlpb.BalanceResponse {
+	out := &controlpb.BalanceResponse{Running: found.Running, Threshold: found.Threshold, Bandwidth: found.Bandwidth,
+		RunningMs: found.For.Milliseconds(), Paused: found.Paused, Ended: found.Ended, Even: found.Even,
+		MeanPercent: found.Mean, LeftBytes: found.LeftBytes, MovedChunks: found.Moved.Chunks,
+		MovedBytes: found.Moved.Bytes, Failed: uint64(found.Failed), BytesPerSecond: found.BytesPerSecond,
+		Moving: uint32(found.Moving), More: found.More}
+	for _, n := range found.Nodes {
+		out.Nodes = append(out.Nodes, &controlpb.NodeFill{NodeId: n.NodeID, Name: n.Name, Address: n.Address,
+			Bytes: n.Bytes, CapacityBytes: n.CapacityBytes, Percent: n.Percent})
+	}
+	for _, m := range found.Moves {
+		out.Moves = append(out.Moves, &controlpb.BalanceMove{ChunkId: idToProto(m.Chunk), Length: m.Bytes,
+			Source: m.Source, Target: m.Target})
+	}
+	return out
+}
+
 func nodeToProto(n actor.NodeStatus) *controlpb.NodeStatus {
 	return &controlpb.NodeStatus{NodeId: n.NodeID, Name: n.Name, Address: n.Address, Rack: n.Rack,
 		Live: n.Live, State: controlpb.NodeState(n.State), Registrations: uint32(n.Registrations),

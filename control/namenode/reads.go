@@ -199,6 +199,28 @@ func (s *service) Repair(ctx context.Context,
 	return repairToProto(&r.RepairStatus), nil
 }
 
+// Balance tells of the balance of the datanodes, begins or stops one, or says what one would move.
+func (s *service) Balance(ctx context.Context,
+	message *controlpb.BalanceRequest) (*controlpb.BalanceResponse, error) {
+	const op = "balance"
+	var invalid error
+	if message.Action < controlpb.BalanceAction_BALANCE_ACTION_GET ||
+		message.Action > controlpb.BalanceAction_BALANCE_ACTION_PLAN {
+		invalid = malformed(op, "action %d", message.Action)
+	}
+	r, err := read[actor.BalanceResult](ctx, s, op, &actor.Balance{Action: actor.BalanceAction(message.Action),
+		BalanceWish: actor.BalanceWish{Threshold: message.Threshold, Bandwidth: message.Bandwidth}}, invalid)
+	if err != nil {
+		return nil, err
+	}
+	if message.Action == controlpb.BalanceAction_BALANCE_ACTION_START ||
+		message.Action == controlpb.BalanceAction_BALANCE_ACTION_STOP {
+		s.server.logger.Info("an operator begins or stops a balance", "action", message.Action.String(),
+			"threshold", message.Threshold, "bandwidth", message.Bandwidth, keyPeer, peerOf(ctx))
+	}
+	return balanceToProto(&r.BalanceStatus), nil
+}
+
 // SetNodeDuty takes a datanode out of service, or back, or has it forgotten.
 func (s *service) SetNodeDuty(ctx context.Context,
 	message *controlpb.SetNodeDutyRequest) (*controlpb.SetNodeDutyResponse, error) {

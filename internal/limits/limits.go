@@ -88,6 +88,12 @@ const (
 	RepairStreamsMax     = 10_000
 	RepairNodeStreamsMax = 256
 	CopyBandwidthMin     = 64 << 10
+	// BalanceThresholdMin, BalanceThresholdDefault and BalanceThresholdMax: percentage points between a datanode and
+	// the mean. BalanceBandwidthDefault: bytes per second of moves to, and from, each datanode.
+	BalanceThresholdMin     = 0.1
+	BalanceThresholdDefault = 5.0
+	BalanceThresholdMax     = 100.0
+	BalanceBandwidthDefault = 50 << 20
 	// PackSegmentBytesMax: one segment of packed small replicas.
 	PackSegmentBytesMax = 1 << 30
 )

@@ -78,6 +78,7 @@ func ownFields() map[string]map[string][]string {
 			"locations": {"locations.go"}, "misplacedTable": {"misplaced.go", "check.go"},
 			"repair":   {"repair.go", "repairstatus.go", "blocked.go", "check.go"},
 			"deletion": {"deletion.go", "check.go"}, "nodeOrders": {"deletion.go", "check.go"},
+			"Balancer": {"balance.go", "balancestatus.go", "check.go"},
 		},
 	}
 }

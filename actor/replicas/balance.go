@@ -1,0 +1,540 @@
+package replicas
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/whispering-woods/ww/actor/namespace"
+	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/limits"
+)
+
+// Balancer evens out how full the nodes are. It only copies: a chunk gets one replica more on an emptier node, and the
+// one on the fuller node is then surplus, which goes by the rules of deletion. So there is no moment with fewer
+// replicas than before, and a namenode that ends leaves nothing half done.
+//
+// The utilisation of a node is the share of its capacity that the sealed replicas in their place take (as HDFS
+// defines it for its balancer). Each move lowers the sum of capacity times squared utilisation, so it comes to an end.
+type Balancer struct {
+	room   *Replicas
+	stored []int64 // bytes of these replicas by node index
+	run    *balance
+}
+
+// BalanceWish is what an operator wants of a balance.
+type BalanceWish struct {
+	Threshold float64 // percentage points between a node and the mean that are even enough
+	Bandwidth int64   // bytes per second that moves may begin with to, and from, each node
+}
+
+// Check says what is wrong with the wish; "" if nothing is.
+func (w BalanceWish) Check() string {
+	switch {
+	case !(w.Threshold >= limits.BalanceThresholdMin && w.Threshold <= limits.BalanceThresholdMax): // NaN too
+		return fmt.Sprintf("a threshold of %g percent: want %g to %g", w.Threshold, limits.BalanceThresholdMin,
+			limits.BalanceThresholdMax)
+	case w.Bandwidth < limits.CopyBandwidthMin:
+		return fmt.Sprintf("a bandwidth of %d bytes per second: want at least %d", w.Bandwidth, limits.CopyBandwidthMin)
+	}
+	return ""
+}
+
+// balance is one that runs, or the last one that did.
+type balance struct {
+	wish     BalanceWish
+	began    time.Duration
+	progress time.Duration // when a copy arrived last, or it began
+	ended    string        // why; "" while it runs
+	moves    map[namespace.ChunkSlot]*move
+	nodes    map[datanode.Index]*mover
+	next     namespace.ChunkSlot // to look at
+	lap      lap
+	moved    meter
+	failures int
+}
+
+// mover is a node as a part of moves.
+type mover struct {
+	pace     pace
+	moves    int           // under way to or from it, of which the copy has not arrived
+	failures int           // attempts in a row to copy to it
+	after    time.Duration // no move before, because of them
+}
+
+// lap is what one round over all chunks found; why counts chunks that could not move.
+type lap struct {
+	arrived  bool
+	hindered bool // a move has to wait for the limits of its nodes
+	why      [whys]int
+}
+
+// Why a chunk on a node that is too full does not move.
+const (
+	whyUnsure = iota
+	whyLarge
+	whyPlace
+	whys
+)
+
+// move of a chunk: a copy, then a removal.
+type move struct {
+	source, target datanode.Index
+	bytes          int64
+	began          time.Duration
+	arrived        bool
+}
+
+func (b *Balancer) addNode() { b.stored = append(b.stored, 0) }
+
+// note counts a replica that is in its place now, or is no longer.
+func (b *Balancer) note(slot namespace.ChunkSlot, node datanode.Index, sign int64) {
+	b.stored[node] += sign * b.room.files.Chunk(slot).Length()
+}
+
+func (b *Balancer) running() bool { return b.run != nil && b.run.ended == "" }
+
+// Running returns the wish of the balance that runs.
+func (b *Balancer) Running() (BalanceWish, bool) {
+	if !b.running() {
+		return BalanceWish{}, false
+	}
+	return b.run.wish, true
+}
+
+// Start begins a balance; none may run.
+func (b *Balancer) Start(wish BalanceWish) {
+	now := b.room.step.Mono
+	b.run = &balance{wish: wish, began: now, progress: now, moves: make(map[namespace.ChunkSlot]*move),
+		nodes: make(map[datanode.Index]*mover)}
+}
+
+// Stop ends the balance that runs, if one does. Copies under way arrive, and are surplus then.
+func (b *Balancer) Stop() {
+	if b.running() {
+		b.end("an operator stopped it")
+	}
+}
+
+func (b *Balancer) end(why string) {
+	b.run.ended = why
+	clear(b.run.moves)
+}
+
+// activate forgets what was balanced before this namenode was active: nothing of it counts any more.
+func (b *Balancer) activate() { b.run = nil }
+
+// moving reports whether a copy of a chunk is under way because of a move.
+func (b *Balancer) moving(slot namespace.ChunkSlot) (to datanode.Index, yes bool) {
+	if !b.running() || b.run.moves[slot] == nil || b.run.moves[slot].arrived {
+		return 0, false
+	}
+	return b.run.moves[slot].target, true
+}
+
+// from is the node that a chunk moves away from; 0: none.
+func (b *Balancer) from(slot namespace.ChunkSlot) datanode.Index {
+	if !b.running() || b.run.moves[slot] == nil {
+		return 0
+	}
+	return b.run.moves[slot].source
+}
+
+// failed ends the move of a chunk that its target could not copy.
+func (b *Balancer) failed(slot namespace.ChunkSlot, target datanode.Index) {
+	if to, yes := b.moving(slot); yes && to == target {
+		b.drop(slot, true)
+	}
+}
+
+// unsealed ends the move of a chunk that is written to, or removed.
+func (b *Balancer) unsealed(slot namespace.ChunkSlot) {
+	if b.running() && b.run.moves[slot] != nil {
+		b.drop(slot, false)
+	}
+}
+
+// drop forgets a move.
+func (b *Balancer) drop(slot namespace.ChunkSlot, failed bool) {
+	m := b.run.moves[slot]
+	delete(b.run.moves, slot)
+	if !m.arrived {
+		b.run.mover(m.source).moves--
+		b.run.mover(m.target).moves--
+	}
+	if failed {
+		b.run.mover(m.target).fail(m.began, b.room.step.Mono)
+		b.run.failures++
+		b.run.lap.hindered = true
+	}
+}
+
+// fail notes that a copy to the node failed that began at a time. Those that ran beside it count with it.
+func (m *mover) fail(began, now time.Duration) {
+	if began >= m.after {
+		m.after = now + copyRetryFirst<<m.failures
+		m.failures++
+	}
+}
+
+func (r *balance) mover(node datanode.Index) *mover {
+	if r.nodes[node] == nil {
+		r.nodes[node] = &mover{pace: pace{bound: r.wish.Bandwidth}}
+	}
+	return r.nodes[node]
+}
+
+// free reports whether a node may take part in another move now.
+func (r *balance) free(node datanode.Index, now time.Duration) bool {
+	m := r.mover(node)
+	return m.moves < movesPerNode && (m.failures == 0 || m.moves == 0) && m.after <= now && m.pace.ready(now)
+}
+
+// tick follows the moves under way and begins others.
+func (b *Balancer) tick() {
+	if !b.running() {
+		return
+	}
+	b.follow()
+	if b.paused() != "" {
+		return
+	}
+	p := b.plan(b.run.wish.Threshold)
+	switch {
+	case len(p.fills) < 2 && len(b.run.moves) == 0:
+		b.end("fewer than two datanodes are live, in service and have reported in full")
+	case p.even() && len(b.run.moves) == 0:
+		b.end(fmt.Sprintf("every datanode is within %g of the mean, %.1f %%", p.threshold, p.mean))
+	case !p.even():
+		b.scan(p)
+	}
+}
+
+// paused says why no move begins now; "" if nothing is in the way.
+func (b *Balancer) paused() string {
+	switch {
+	case b.room.SafeMode.On():
+		return "nothing moves in safe mode: " + b.room.SafeMode.Reason()
+	case b.room.repair.goesFirst():
+		return "chunks that lack copies are repaired first"
+	}
+	return ""
+}
+
+// follow ends the moves that are over.
+func (b *Balancer) follow() {
+	now := b.room.step.Mono
+	for _, slot := range slices.Sorted(maps.Keys(b.run.moves)) {
+		m := b.run.moves[slot]
+		late := now-m.began >= b.room.config.CopyTimeout
+		if !m.arrived && b.room.locations.has(slot, m.target) {
+			b.arrive(m)
+		}
+		switch {
+		case !m.arrived && (late || !b.room.Nodes.at(m.target).live()):
+			b.drop(slot, true)
+		case m.arrived && (late || b.room.locations.level(slot) != levelSurplus):
+			b.drop(slot, false) // the source's is gone, or is wanted after all
+		}
+	}
+}
+
+// arrive notes that the copy of a move is there; it may be removed at its source as soon as deletion sees fit.
+func (b *Balancer) arrive(m *move) {
+	m.arrived, m.began, b.run.progress = true, b.room.step.Mono, b.room.step.Mono
+	b.run.moved.add(b.room.step.Mono, m.bytes)
+	b.run.mover(m.source).moves--
+	b.run.mover(m.target).moves--
+	b.run.mover(m.target).failures = 0
+	b.run.lap.arrived = true
+}
+
+// scan looks at the next chunks and begins moves, within the limits. It ends the balance when all chunks were looked
+// at and nothing was, or will be, moved.
+func (b *Balancer) scan(plan *planner) {
+	run, now := b.run, b.room.step.Mono
+	free := func(node datanode.Index) bool { return run.free(node, now) }
+	if !plan.mayMove(func(datanode.Index) bool { return true }) {
+		if len(run.moves) == 0 {
+			b.end("nothing more can move" + plan.failing(run))
+		}
+		return
+	}
+	if !plan.mayMove(free) { // else the chunks would be looked at in vain
+		run.lap.hindered = true
+		return
+	}
+	for work, turned := movesWorkPerTick, false; work > 0 && len(run.moves) < movesMax; {
+		if run.next == 0 || run.next >= b.room.files.Limit() {
+			if turned || !b.turn(plan) {
+				return
+			}
+			turned, run.next = true, 1
+		}
+		slot := run.next
+		run.next++
+		chosen, found := plan.choose(slot, free)
+		work -= 1 + plan.tried
+		switch {
+		case found == moveLater:
+			run.lap.hindered = true
+		case found < 0:
+		case chosen == nil:
+			run.lap.why[found]++
+		default:
+			b.begin(slot, chosen)
+			plan.apply(chosen)
+			if !plan.mayMove(free) {
+				run.lap.hindered = true
+				return
+			}
+		}
+	}
+}
+
+// turn ends a round over all chunks; false: no other begins now.
+func (b *Balancer) turn(p *planner) bool {
+	run := b.run
+	// What is not sure now is, as a rule, when datanodes have told, and are back for a while.
+	patient := b.room.config.DeleteGrace + b.room.config.RepairGrace
+	unsure := run.lap.why[whyUnsure] > 0 && b.room.step.Mono-run.progress < patient
+	if run.next == 0 || run.lap.arrived || run.lap.hindered || unsure {
+		run.lap = lap{}
+		return true
+	}
+	if len(run.moves) == 0 {
+		b.end("nothing more can move: " + run.lap.reason() + p.failing(run))
+	}
+	return false // what is under way shows whether another round is of use
+}
+
+// begin orders the copy of a move.
+func (b *Balancer) begin(slot namespace.ChunkSlot, chosen *move) {
+	now := b.room.step.Mono
+	chosen.began = now
+	b.run.moves[slot] = chosen
+	sources := slices.Clone(b.room.locations.of(slot))
+	slices.SortStableFunc(sources, func(a, other datanode.Index) int {
+		return int(count(other == chosen.source)) - int(count(a == chosen.source)) // the bound holds for it
+	})
+	for _, node := range []datanode.Index{chosen.source, chosen.target} {
+		b.run.mover(node).moves++
+		b.run.mover(node).pace.take(now, chosen.bytes)
+	}
+	b.room.repair.sendCopy(slot, chosen.target, sources)
+}
+
+// reason says why the chunks of a round did not move.
+func (l *lap) reason() string {
+	texts := [whys]string{
+		whyUnsure: "lack a replica, have one that its datanode has not confirmed, or are on datanodes out of service",
+		whyLarge:  "are so large that a move would only turn the difference around",
+		whyPlace: "have no place on an emptier datanode: it has a replica, has no room, or the racks would be spread " +
+			"less",
+	}
+	var parts []string
+	for i, chunks := range l.why {
+		if chunks > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s %s", chunks, verb(chunks, "chunk", "chunks"), texts[i]))
+		}
+	}
+	if len(parts) == 0 {
+		return "no chunk is on a datanode that is too full"
+	}
+	return joinSome(parts)
+}
+
+// planner finds moves. It knows how full the nodes will be when the moves under way are over.
+type planner struct {
+	room            *Replicas
+	threshold, mean float64
+	fills           map[datanode.Index]*fill // of nodes that are live, serve and have reported
+	nodes           []*fill                  // the emptiest first, as it was at the beginning
+	tried           int                      // targets, by the last choose
+}
+
+// fill is how full a node is.
+type fill struct {
+	node            *node
+	bytes, capacity int64
+	avoided         bool // copies to it fail
+}
+
+func (f *fill) percent() float64 { return f.with(0) }
+func (f *fill) with(bytes int64) float64 {
+	return 100 * float64(f.bytes+bytes) / float64(f.capacity)
+}
+
+// plan begins to look for moves.
+func (b *Balancer) plan(threshold float64) *planner {
+	made := &planner{room: b.room, threshold: threshold, fills: make(map[datanode.Index]*fill)}
+	var bytes, capacity int64
+	for _, n := range b.room.Nodes.all() {
+		if !n.trusted() || !n.serves() || n.bytesMax() == 0 {
+			continue
+		}
+		f := &fill{node: n, bytes: b.stored[n.index], capacity: n.bytesMax()}
+		if b.running() {
+			f.avoided = b.run.mover(n.index).failures >= moveFailuresMax
+		}
+		made.fills[n.index] = f
+		made.nodes = append(made.nodes, f)
+		bytes, capacity = bytes+f.bytes, capacity+f.capacity
+	}
+	made.mean = 100 * float64(bytes) / float64(max(capacity, 1))
+	if b.running() {
+		for slot, m := range b.run.moves { // sums: the order has no effect
+			if f := made.fills[m.source]; f != nil && b.room.locations.has(slot, m.source) {
+				f.bytes -= m.bytes
+			}
+			if f := made.fills[m.target]; f != nil && !b.room.locations.has(slot, m.target) {
+				f.bytes += m.bytes
+			}
+		}
+	}
+	slices.SortFunc(made.nodes, func(a, b *fill) int {
+		return cmp.Or(cmp.Compare(a.percent(), b.percent()), cmp.Compare(a.node.index, b.node.index))
+	})
+	return made
+}
+
+func (p *planner) over(f *fill) bool  { return f.percent() > p.mean+p.threshold }
+func (p *planner) under(f *fill) bool { return f.percent() < p.mean-p.threshold }
+
+// even reports whether every node is within the threshold of the mean.
+func (p *planner) even() bool {
+	return !slices.ContainsFunc(p.nodes, func(f *fill) bool { return p.over(f) || p.under(f) })
+}
+
+// pair reports whether a move between two nodes serves the balance: one of them is outside of the threshold.
+func (p *planner) pair(source, target *fill) bool {
+	return source.percent() > p.mean && target.percent() < p.mean && (p.over(source) || p.under(target)) &&
+		!target.avoided
+}
+
+// mayMove reports whether there are two nodes that are free, and of use to each other.
+func (p *planner) mayMove(free func(datanode.Index) bool) bool {
+	var above, over, below, under bool
+	for _, f := range p.nodes {
+		if free(f.node.index) {
+			above, over = above || f.percent() > p.mean, over || p.over(f)
+			below, under = below || f.percent() < p.mean && !f.avoided, under || p.under(f) && !f.avoided
+		}
+	}
+	return over && below || above && under
+}
+
+// What choose finds when there is no move: moveLater: the limits of nodes are in the way; moveNone: the chunk is on no
+// node that is too full. Else it is one of the reasons above.
+const (
+	moveLater = -1
+	moveNone  = -2
+)
+
+// choose finds a move of a chunk, or why there is none.
+func (p *planner) choose(slot namespace.ChunkSlot, free func(datanode.Index) bool) (chosen *move, found int) {
+	p.tried = 0
+	record := p.room.files.Chunk(slot)
+	if record.ID().IsZero() || record.Open() || record.Length() == 0 || p.room.repair.copying(slot) {
+		return nil, moveNone
+	}
+	holders, bytes := p.room.locations.of(slot), record.Length()
+	found = moveNone
+	for _, holder := range holders {
+		source := p.fills[holder]
+		if source == nil || source.percent() <= p.mean {
+			continue
+		}
+		for _, target := range p.nodes {
+			if !p.pair(source, target) {
+				continue
+			}
+			p.tried++
+			switch {
+			case !p.sure(slot):
+				return nil, whyUnsure
+			case source.with(-bytes) < target.with(bytes):
+				found = worse(found, whyLarge)
+			case !target.node.takes(bytes) || p.room.holds(target.node.index, slot) ||
+				!p.spreadStays(holders, source.node, target.node):
+				found = worse(found, whyPlace)
+			case !free(holder) || !free(target.node.index):
+				found = moveLater
+			default:
+				return &move{source: holder, target: target.node.index, bytes: bytes}, 0
+			}
+		}
+	}
+	return nil, found
+}
+
+// worse is what is found of a chunk after another reason against a move: that one could be made later says more.
+func worse(found, reason int) int {
+	if found == moveLater {
+		return found
+	}
+	return max(found, reason)
+}
+
+// sure reports whether a chunk has as many replicas as wanted, all on nodes that serve, have told of them, and did not
+// come back from the dead lately.
+func (p *planner) sure(slot namespace.ChunkSlot) bool {
+	holders := p.room.locations.of(slot)
+	return p.room.locations.level(slot) == levelWanted && len(holders) == p.room.wanted(slot) &&
+		p.room.locations.unconfirmed(slot) == 0 && !slices.ContainsFunc(holders, func(node datanode.Index) bool {
+		n := p.room.Nodes.at(node)
+		return !n.trusted() || !n.serves() || p.room.Nodes.backLately(n)
+	})
+}
+
+// spreadStays reports whether a chunk is on as many racks after a move, and the replica that goes then is that of the
+// source: deletion takes one that shares its rack first.
+func (p *planner) spreadStays(holders []datanode.Index, source, target *node) bool {
+	if target.sharesRack(source) {
+		return true
+	}
+	shared := false // by any two of those that will be there
+	for i, holder := range holders {
+		n := p.room.Nodes.at(holder)
+		if n != source && n.sharesRack(source) {
+			return true
+		}
+		shared = shared || n.sharesRack(target)
+		for _, other := range holders[i+1:] {
+			shared = shared || n.sharesRack(p.room.Nodes.at(other))
+		}
+	}
+	return !shared
+}
+
+// apply counts a move that was chosen.
+func (p *planner) apply(m *move) {
+	p.fills[m.source].bytes -= m.bytes
+	p.fills[m.target].bytes += m.bytes
+}
+
+// failing names the nodes that could not be copied to, after a text.
+func (p *planner) failing(run *balance) string {
+	var names []string
+	for _, f := range p.nodes {
+		if run.mover(f.node.index).failures > 0 {
+			names = append(names, fmt.Sprintf("%s (%d in a row)", f.node.called(), run.mover(f.node.index).failures))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "; copies failed to " + joinSome(names)
+}
+
+// left is how many bytes have to move at least until every node is within the threshold.
+func (p *planner) left() int64 {
+	var over, under float64
+	for _, f := range p.nodes {
+		over += max(f.percent()-p.mean-p.threshold, 0) / 100 * float64(f.capacity)
+		under += max(p.mean-p.threshold-f.percent(), 0) / 100 * float64(f.capacity)
+	}
+	return int64(max(over, under))
+}
