@@ -10,6 +10,7 @@ import (
 
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
+	"github.com/whispering-woods/ww/internal/limits"
 )
 
 // command gives a node of the world another duty, at random. Two others keep serving.
@@ -28,6 +29,19 @@ func (w *world) command() {
 	e := w.do(w.own(&SetDuty{NodeID: id, Duty: duty, For: time.Duration(1+w.random.Intn(60)) * time.Second}))
 	if duty == datanode.DutyForgotten && e.Reply.Err == nil {
 		w.requireKept()
+	}
+}
+
+// wish has a file get another replication, or a balance begin or end, at random.
+func (w *world) wish() {
+	switch w.random.Intn(3) {
+	case 0:
+		w.do(w.as(1, &SetReplication{Path: w.path(), Replication: uint32(1 + w.random.Intn(2))}))
+	case 1:
+		w.do(w.own(&Balance{Action: BalanceStart, BalanceWish: BalanceWish{Threshold: limits.BalanceThresholdMin,
+			Bandwidth: 1 << 20}}))
+	case 2:
+		w.do(w.own(&Balance{Action: BalanceStop}))
 	}
 }
 
@@ -146,17 +160,22 @@ func (w *world) dutiesHold() (done bool) {
 	return done
 }
 
-// Whatever operators want, in whatever order, and whichever nodes stop meanwhile: nothing is said to be decommissioned
+// Whatever operators want of nodes, files and the balance, in whatever order, and whichever nodes stop meanwhile:
+// nothing is said to be decommissioned
 // that is needed, it comes to an end, and then every chunk has its copies on nodes that stay.
 func TestDutiesEndWithEveryChunkInItsPlace(t *testing.T) {
+	moved := uint64(0)
 	for seed := range int64(40) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w := newWorld(t, seed)
-			w.punctual = true // what a node never told, nobody can wait for
+			w.punctual, w.small = true, true // what a node never told, nobody can wait for
 			for range 150 {
 				w.round()
 				if w.random.Intn(8) == 0 {
 					w.command()
+				}
+				if w.random.Intn(6) == 0 {
+					w.wish()
 				}
 				w.dutiesHold()
 			}
@@ -176,11 +195,14 @@ func TestDutiesEndWithEveryChunkInItsPlace(t *testing.T) {
 				}
 				w.obey()
 				status := read[ClusterStatusResult](w.harness, &ClusterStatus{})
-				return w.dutiesHold() && status.OpenFiles == 0 && status.UnderReplicated == 0
+				balance := read[BalanceResult](w.harness, &Balance{Action: BalanceGet})
+				return w.dutiesHold() && status.OpenFiles == 0 && status.UnderReplicated == 0 && !balance.Running
 			}, time.Minute, time.Microsecond)
 			w.same()
+			moved += read[BalanceResult](w.harness, &Balance{Action: BalanceGet}).Moved.Chunks
 		})
 	}
+	require.NotZero(t, moved, "no balance moved anything")
 }
 
 // After a failover nobody knows what a node in maintenance has that is away: what chunks lack may be there. It hides no

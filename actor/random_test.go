@@ -31,6 +31,8 @@ type world struct {
 	trace  bytes.Buffer
 	// punctual nodes tell of each change at once.
 	punctual bool
+	// small nodes, of unequal size, can be balanced.
+	small bool
 }
 
 // writing is a file that a client has open.
@@ -289,12 +291,21 @@ func (w *world) elapse(d time.Duration) {
 		w.mono += w.s.config.TickInterval
 		for _, id := range w.nodes {
 			if w.up[id] {
-				w.do(w.own(&Heartbeat{NodeID: id, Session: w.sessions[id], Volumes: volumes()}))
+				w.do(w.own(&Heartbeat{NodeID: id, Session: w.sessions[id], Volumes: w.volumes(id)}))
 			}
 		}
 		w.do(w.own(&Tick{}))
 		w.obey()
 	}
+}
+
+// volumes of a node have room for everything; small ones say that they hold little in all.
+func (w *world) volumes(id string) []datanode.VolumeState {
+	state := volumes()
+	if w.small {
+		state[0].CapacityBytes = int64(1+slices.Index(w.nodes, id)) << 17
+	}
+	return state
 }
 
 // obey carries out the orders to nodes that are up; some get lost.
