@@ -19,18 +19,10 @@ type Chooser struct {
 	candidates []placement.Candidate // of the choice that is made
 }
 
-// choose places count replicas of a chunk on live nodes with room, on suspect ones if there are not enough others.
-// present are the racks of the replicas that exist already.
-func (c *Chooser) choose(count int, size int64, exclude func(*node) bool, present []string) []datanode.Index {
-	nodes := c.chooseAmong(count, size, func(n *node) bool { return n.suspect() || exclude(n) }, present)
-	if missing := count - len(nodes); missing > 0 {
-		nodes = append(nodes, c.chooseAmong(missing, size, func(n *node) bool { return !n.suspect() || exclude(n) },
-			slices.Concat(present, c.room.Nodes.racks(nodes)))...)
-	}
-	return nodes
-}
-
-func (c *Chooser) chooseAmong(count int, size int64, exclude func(*node) bool, present []string) []datanode.Index {
+// choose places count replicas of a chunk on live nodes with room: on steady ones first, then on slow ones, then on
+// those whose disks are suspect, unless the replicas would share racks for it. present are the racks of the replicas
+// that exist already.
+func (c *Chooser) choose(count int, size int64, exclude func(*node) bool, present []string) (nodes []datanode.Index) {
 	c.room.step.Work += len(c.room.Nodes.all())
 	c.candidates = c.candidates[:0]
 	for _, n := range c.room.Nodes.all() {
@@ -38,10 +30,12 @@ func (c *Chooser) chooseAmong(count int, size int64, exclude func(*node) bool, p
 			c.candidates = append(c.candidates, n.candidate(c.room.step.Near))
 		}
 	}
-	fast, slow := c.withoutSlow(count, present)
-	nodes := c.pick(nil, fast, count, present)
-	if len(slow) > 0 && len(nodes) < count {
-		nodes = c.pick(nodes, slow, count-len(nodes), append(c.room.Nodes.racks(nodes), present...))
+	sound, suspect := c.withoutSuspect(count, present)
+	fast, slow := c.withoutSlow(sound, count, present)
+	for _, some := range [][]placement.Candidate{fast, slow, suspect} {
+		if missing := count - len(nodes); missing > 0 {
+			nodes = c.pick(nodes, some, missing, slices.Concat(present, c.room.Nodes.racks(nodes)))
+		}
 	}
 	return nodes
 }
@@ -59,30 +53,53 @@ func (c *Chooser) pick(nodes []datanode.Index, candidates []placement.Candidate,
 	return nodes
 }
 
-// withoutSlow parts the candidates: slow nodes are chosen last, unless the replicas would share racks for it.
-func (c *Chooser) withoutSlow(count int, present []string) (fast, slow []placement.Candidate) {
-	isSlow := func(n placement.Candidate) bool { return c.room.Slowness.of(n.Index) }
-	if !slices.ContainsFunc(c.candidates, isSlow) {
+// withoutSuspect sets the nodes apart all of whose disks are suspect; not if they are more than half: then it is the
+// load that makes them so, and the others could not bear all of it.
+func (c *Chooser) withoutSuspect(count int, present []string) (sound, suspect []placement.Candidate) {
+	sound, suspect = setApart(c.candidates, count, present, func(n placement.Candidate) bool {
+		return c.room.Nodes.at(n.Index).suspect()
+	})
+	if len(suspect) > len(sound) {
 		return c.candidates, nil
 	}
+	return sound, suspect
+}
+
+// withoutSlow sets slow nodes apart.
+func (c *Chooser) withoutSlow(candidates []placement.Candidate, count int,
+	present []string) (fast, slow []placement.Candidate) {
 	var free, capacity int64
-	for _, n := range c.candidates {
-		if !isSlow(n) {
+	for _, n := range candidates {
+		if !c.room.Slowness.of(n.Index) {
 			free, capacity = free+n.FreeBytes, capacity+n.CapacityBytes
 		}
 	}
 	othersFree := float64(free) / float64(max(capacity, 1))
-	for i := range c.candidates {
-		if c.room.Slowness.avoided(&c.candidates[i], othersFree) {
-			slow = append(slow, c.candidates[i])
+	return setApart(candidates, count, present, func(n placement.Candidate) bool {
+		return c.room.Slowness.avoided(&n, othersFree)
+	})
+}
+
+// setApart parts the candidates that had better be chosen last from the others; not if count replicas would share more
+// racks without them.
+func setApart(candidates []placement.Candidate, count int, present []string,
+	last func(placement.Candidate) bool) (good, rest []placement.Candidate) {
+	first := slices.IndexFunc(candidates, last)
+	if first < 0 {
+		return candidates, nil
+	}
+	good = slices.Clone(candidates[:first])
+	for _, n := range candidates[first:] {
+		if last(n) {
+			rest = append(rest, n)
 		} else {
-			fast = append(fast, c.candidates[i])
+			good = append(good, n)
 		}
 	}
-	if newRacks(fast, present) < min(count, newRacks(c.candidates, present)) {
-		return c.candidates, nil
+	if newRacks(good, present) < min(count, newRacks(candidates, present)) {
+		return candidates, nil
 	}
-	return fast, slow
+	return good, rest
 }
 
 // newRacks counts the racks of candidates that hold no replica yet.
