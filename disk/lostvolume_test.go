@@ -326,8 +326,15 @@ func TestWhoWaitsForAReplicaOnADiskThatHangsGoesOn(t *testing.T) {
 	for range cap(errs) {
 		require.ErrorIs(t, <-errs, fault.Disk)
 	}
+	lost := l.index.lookup(id)
+	before := runtime.NumGoroutine()
+	for range 1000 {
+		require.ErrorIs(t, lost.lock("ask again"), fault.Disk)
+	}
+	more := runtime.NumGoroutine() - before
 	release()
 	<-stuck
+	require.Less(t, more, 500, "goroutines wait for the disk")
 	require.Equal(t, l.index.lookup(id).volume.id, l.VolumeOf(id), "also when it is out of service")
 	require.Empty(t, l.VolumeOf(testID(9999)))
 }

@@ -57,6 +57,9 @@ type snapshot struct {
 // needs a replica for something other than the jobs of its own volume locks it so. Error: fault.Disk, and it is not
 // locked.
 func (r *replica) lock(op string) error {
+	if err := r.volume.outError(op, r.id); err != nil { // nor shall each call leave a goroutine behind
+		return err
+	}
 	gone := r.volume.health.Gone()
 	if !r.io.TryLock() {
 		locked := make(chan struct{})
