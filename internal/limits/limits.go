@@ -83,10 +83,11 @@ const (
 	// that answers within the least is suspect at most.
 	VolumeHangAfterMin = 5 * time.Second
 	VolumeHangAfterMax = time.Hour
-	// RepairStreamsMax and RepairNodeStreamsMax bound the copies of a cluster and those to one of its datanodes, which
-	// lets no more wait. CopyBandwidthMin is the least bound of their bytes per second that may be set.
+	// RepairStreamsMax and RepairNodeStreamsMax bound the copies of a cluster and those to one of its datanodes. A
+	// datanode makes two at once; what waits longer than a copy may take is ordered elsewhere. CopyBandwidthMin is the
+	// least bound of their bytes per second that may be set.
 	RepairStreamsMax     = 10_000
-	RepairNodeStreamsMax = 256
+	RepairNodeStreamsMax = 16
 	CopyBandwidthMin     = 64 << 10
 	// BalanceThresholdMin, BalanceThresholdDefault and BalanceThresholdMax: percentage points between a datanode and
 	// the mean. BalanceBandwidthDefault: bytes per second of moves to, and from, each datanode.
