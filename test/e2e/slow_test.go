@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -38,12 +39,15 @@ func TestASlowDatanodeGetsNoNewChunks(t *testing.T) {
 		})
 	}
 	var named client.NodeStatus
-	for named.SlowReason == "" {
+	require.NoError(t, cluster.Poll(h.ctx, func() error {
 		status, err := h.Client().ClusterStatus(h.ctx)
 		require.NoError(t, err)
 		at := slices.IndexFunc(status.Nodes, func(n client.NodeStatus) bool { return h.DatanodeAt(n.Address) == 3 })
-		named = status.Nodes[at]
-	}
+		if named = status.Nodes[at]; named.SlowReason == "" {
+			return errors.New("the slow datanode is not named yet")
+		}
+		return nil
+	}))
 	cancel()
 	writers.Wait()
 	require.Equal(t, "slow", named.State)
