@@ -55,6 +55,14 @@ func applyNodeDuty(state *State, record *codec.NodeDutyRecord) (any, error) {
 	return &SetDutyResult{}, nil
 }
 
+func applyNodeName(state *State, record *codec.NodeNameRecord) (any, error) {
+	if !state.replicas.Nodes.Knows(record.Index) || limits.CheckText("name", record.Name, limits.TextBytesMax) != "" {
+		return nil, namespace.Inconsistent("node index %d, a name of %d bytes", record.Index, len(record.Name))
+	}
+	state.replicas.Names.Set(record.Index, record.Name)
+	return &RegisterResult{ClusterID: state.clusterID}, nil
+}
+
 // openFileOf finds a file with a lease that a record names.
 func (s *State) openFileOf(id uint64) (namespace.InodeSlot, *leases.Lease, error) {
 	slot, err := s.tree.File(id)

@@ -25,6 +25,7 @@ type Snapshot struct {
 	head     codec.CheckpointHead
 	nodes    []codec.CheckpointNode
 	duties   []codec.CheckpointDuty
+	names    []codec.CheckpointName
 	view     *namespace.View
 	open     map[uint64]*leases.Lease
 	openSlot map[uint64]namespace.InodeSlot // hidden files
@@ -46,6 +47,9 @@ func (s *State) Snapshot() *Snapshot {
 		snapshot.duties = append(snapshot.duties, codec.CheckpointDuty{Index: index, Duty: wish.Duty, Since: wish.Since,
 			Until: wish.Until})
 	}
+	for index, name := range s.replicas.Names.All {
+		snapshot.names = append(snapshot.names, codec.CheckpointName{Index: index, Name: name})
+	}
 	for id := range snapshot.open {
 		if slot := s.tree.Find(id); s.tree.Inode(slot).Hidden() {
 			snapshot.openSlot[id] = slot
@@ -60,17 +64,20 @@ func (p *Snapshot) Txid() uint64 { return p.head.Txid }
 
 // Encode writes the checkpoint. Any goroutine may call it, once at a time.
 func (p *Snapshot) Encode(w io.Writer) error {
-	c := codec.NewCheckpointWriter(w)
-	c.Frame(codec.KindCheckpointHead, &p.head)
+	writer := codec.NewCheckpointWriter(w)
+	writer.Frame(codec.KindCheckpointHead, &p.head)
 	for page := range slices.Chunk(p.nodes, codec.CheckpointPageItems) {
-		c.Frame(codec.KindCheckpointNodes, &codec.CheckpointNodes{Version: codec.Version, Nodes: page})
+		writer.Frame(codec.KindCheckpointNodes, &codec.CheckpointNodes{Version: codec.Version, Nodes: page})
 	}
 	for page := range slices.Chunk(p.duties, codec.CheckpointPageItems) {
-		c.Frame(codec.KindCheckpointDuties, &codec.CheckpointDuties{Version: codec.Version, Nodes: page})
+		writer.Frame(codec.KindCheckpointDuties, &codec.CheckpointDuties{Version: codec.Version, Nodes: page})
 	}
-	inodes, chunks := p.encodeInodes(c)
-	p.encodeRetry(c)
-	return c.End(inodes, chunks)
+	for page := range slices.Chunk(p.names, codec.CheckpointPageItems) {
+		writer.Frame(codec.KindCheckpointNames, &codec.CheckpointNames{Version: codec.Version, Nodes: page})
+	}
+	inodes, chunks := p.encodeInodes(writer)
+	p.encodeRetry(writer)
+	return writer.End(inodes, chunks)
 }
 
 func (p *Snapshot) encodeInodes(writer *codec.CheckpointWriter) (inodes, chunks uint64) {
@@ -222,6 +229,8 @@ func (l *checkpointLoader) load() error {
 			err = l.nodes()
 		case codec.KindCheckpointDuties:
 			err = l.duties()
+		case codec.KindCheckpointNames:
+			err = l.names()
 		case codec.KindCheckpointFiles:
 			err = l.files()
 		case codec.KindCheckpointMore:
@@ -280,6 +289,21 @@ func (l *checkpointLoader) duties() error {
 			return codec.CorruptCheckpoint("duty %d of node index %d until %d", n.Duty, n.Index, n.Until)
 		}
 		l.s.replicas.Duties.Set(n.Index, replicas.Assignment{Duty: n.Duty, Since: n.Since, Until: n.Until})
+	}
+	return nil
+}
+
+func (l *checkpointLoader) names() error {
+	var page codec.CheckpointNames
+	if err := l.reader.Decode(&page); err != nil {
+		return err
+	}
+	for _, n := range page.Nodes {
+		if !l.s.replicas.Nodes.Knows(n.Index) || n.Name == "" ||
+			limits.CheckText("name", n.Name, limits.TextBytesMax) != "" {
+			return codec.CorruptCheckpoint("name of node index %d: %q", n.Index, limits.Clip(n.Name, 64))
+		}
+		l.s.replicas.Names.Set(n.Index, n.Name)
 	}
 	return nil
 }

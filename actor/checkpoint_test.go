@@ -246,6 +246,19 @@ func TestGoldenCheckpointOfAForgottenDatanode(t *testing.T) {
 	require.Len(t, s.replicas.Nodes.Status(), 2)
 }
 
+// Names stand in a frame of their own; checkpoints without one are as they were.
+func TestGoldenCheckpointWithNames(t *testing.T) {
+	s := goldenCheckpoint(t, "checkpoint_names_v1.hex", func(t testing.TB) *harness {
+		h := newHarness(t, Config{})
+		h.start(3)
+		h.registerAs("b", "büro-2")
+		h.same()
+		return h
+	})
+	require.Equal(t, "büro-2", s.replicas.Names.Of(2))
+	require.Empty(t, s.replicas.Names.Of(1))
+}
+
 // goldenCheckpoint loads a golden file, which is made of a harness if it is to be written and is not there.
 func goldenCheckpoint(t *testing.T, name string, full func(testing.TB) *harness) *State {
 	path := filepath.Join("testdata", "golden", name)

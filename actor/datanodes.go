@@ -2,6 +2,7 @@ package actor
 
 import (
 	"cmp"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -74,9 +75,11 @@ func registerNode(state *State, request *RegisterNode) (any, *fault.Error) {
 	if err := remember(state, index); err != nil {
 		return nil, err
 	}
+	if err := nameNode(state, index, request.Name); err != nil {
+		return nil, err
+	}
 	nodes.Register(index, &replicas.Registration{Session: request.Session, Address: request.Address,
-		Name: request.Name, Version: request.Version, Rack: request.Rack, AdminAddress: request.AdminAddress,
-		Volumes: request.Volumes})
+		Version: request.Version, Rack: request.Rack, AdminAddress: request.AdminAddress, Volumes: request.Volumes})
 	state.effects.Reply.AfterTxid = state.step.Txid
 	return &RegisterResult{ClusterID: state.clusterID}, nil
 }
@@ -87,6 +90,16 @@ func remember(state *State, node datanode.Index) *fault.Error {
 		return nil
 	}
 	_, err := state.log(&codec.NodeDutyRecord{Prefix: state.ownPrefix(), Index: node, Duty: datanode.DutyServe})
+	return err
+}
+
+// nameNode logs the name that a datanode tells, if that is news: people know it by its name also while it is away.
+func nameNode(state *State, node datanode.Index, name string) *fault.Error {
+	name = strings.ToValidUTF8(limits.Clip(name, limits.TextBytesMax), "")
+	if !state.step.Active || state.replicas.Names.Of(node) == name {
+		return nil
+	}
+	_, err := state.log(&codec.NodeNameRecord{Prefix: state.ownPrefix(), Index: node, Name: name})
 	return err
 }
 

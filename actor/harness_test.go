@@ -119,11 +119,14 @@ func (h *harness) start(nodes int) {
 	}
 }
 
-func (h *harness) register(id string) Effects {
+func (h *harness) register(id string) Effects { h.t.Helper(); return h.registerAs(id, "") }
+
+// registerAs is register of a node with a name.
+func (h *harness) registerAs(id, name string) Effects {
 	h.t.Helper()
 	h.session++
 	h.sessions[id] = h.session
-	return h.own(&RegisterNode{Session: h.session, NodeID: id, Address: id + ":1", Rack: h.racks[id],
+	return h.own(&RegisterNode{Session: h.session, NodeID: id, Address: id + ":1", Rack: h.racks[id], Name: name,
 		Volumes: volumes(), DurableTxid: h.s.Txid()})
 }
 

@@ -404,3 +404,23 @@ func TestReportsAreComparedTogether(t *testing.T) {
 	require.False(t, h.s.replicas.Nodes.ReportsMissing())
 	require.NoError(t, h.s.check())
 }
+
+// A node that is away keeps its name over a restart of the namenode; what it tells anew, and no more, is logged.
+func TestNamesOutliveTheNamenode(t *testing.T) {
+	h := newHarness(t, Config{})
+	h.start(2)
+	name := func(id string) string { return h.s.replicas.Nodes.StatusOf(h.s.replicas.Nodes.Find(id)).Name }
+	require.Len(t, h.registerAs("a", "rack7").Records, 1)
+	require.Empty(t, h.registerAs("a", "rack7").Records, "nothing is new")
+	require.Equal(t, "rack7", name("a"))
+	h.restart("b")
+	require.Equal(t, "rack7", name("a"))
+	require.Equal(t, "b:1", name("b"))
+	h.same()
+	require.Len(t, h.registerAs("a", strings.Repeat("x", 300)+"\xff").Records, 1, "too long a name is cut")
+	require.Len(t, name("a"), limits.TextBytesMax)
+	require.Len(t, h.registerAs("a", "").Records, 1)
+	h.restart("b")
+	require.Equal(t, "a:1", name("a"))
+	h.same()
+}

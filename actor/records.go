@@ -37,6 +37,7 @@ var recordTypes = [...]recordType{
 	codec.KindTruncate:        ofClient(applyTruncate),
 	codec.KindSettling:        ofNamenode(applySettling),
 	codec.KindNodeDuty:        ofNamenode(applyNodeDuty),
+	codec.KindNodeName:        ofNamenode(applyNodeName),
 	codec.KindReplication:     ofClient(applyReplication),
 }
 

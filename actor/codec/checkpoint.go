@@ -51,6 +51,18 @@ type CheckpointDuties struct {
 	Nodes   []CheckpointDuty // by index
 }
 
+// CheckpointName is what people call one datanode.
+type CheckpointName struct {
+	Index datanode.Index
+	Name  string
+}
+
+// CheckpointNames are the datanodes that have names.
+type CheckpointNames struct {
+	Version uint8
+	Nodes   []CheckpointName // by index
+}
+
 // CheckpointChunk is one chunk of a file.
 type CheckpointChunk struct {
 	ID         chunk.ID

@@ -47,6 +47,7 @@ func samples() []Record {
 		&ReplicationRecord{h, 5, "f", 2},
 		&SettlingRecord{own, 5, 2, 7, 99},
 		&NodeDutyRecord{own, 300, datanode.DutyMaintenance, 1_700_000_600_000},
+		&NodeNameRecord{own, 300, "rack7-ü"},
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 	KindTruncate        Kind = 16
 	KindSettling        Kind = 18
 	KindNodeDuty        Kind = 17
+	KindNodeName        Kind = 19
 	KindReplication     Kind = 20
 
 	// Frames of a checkpoint use the same framing.
@@ -41,6 +42,7 @@ const (
 	KindCheckpointEnd    Kind = 132
 	KindCheckpointMore   Kind = 133
 	KindCheckpointDuties Kind = 134
+	KindCheckpointNames  Kind = 135
 )
 
 // Record is one edit record: a struct that is encoded as a msgpack array, its
@@ -308,6 +310,16 @@ type NodeDutyRecord struct {
 
 // Kind is KindNodeDuty.
 func (*NodeDutyRecord) Kind() Kind { return KindNodeDuty }
+
+// NodeNameRecord says what people call a datanode.
+type NodeNameRecord struct {
+	Prefix
+	Index datanode.Index
+	Name  string // "": by its address
+}
+
+// Kind is KindNodeName.
+func (*NodeNameRecord) Kind() Kind { return KindNodeName }
 
 // ReplicationRecord changes how many replicas a file wants of each chunk.
 type ReplicationRecord struct {

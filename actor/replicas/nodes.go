@@ -35,6 +35,7 @@ type identity struct {
 	index   datanode.Index
 	id      string
 	address string
+	name    string // for people; "" if it has none
 }
 
 type node struct {
@@ -65,7 +66,6 @@ type node struct {
 	// complete: a full report was received since registration, and since this namenode is active.
 	complete bool
 
-	name string // for people; "" if it never told this namenode
 	// registered are the times of the last registrations, oldest first.
 	registered []time.Duration
 	duty       datanode.Duty // that it has now
@@ -99,6 +99,9 @@ func (n *node) describeRoom() string { return n.describe() + " " + n.room() }
 func (n *node) room() string {
 	return fmt.Sprintf("has %d bytes on its emptiest disk", max(n.largest, 0))
 }
+
+func (n *node) named() string      { return n.name }
+func (n *node) rename(name string) { n.name = name }
 
 // called is its name for people.
 func (n *node) called() string { return cmp.Or(n.name, n.address, n.id) }
@@ -279,9 +282,9 @@ func (t *Nodes) withForgotten() []*node { return t.list[1:] }
 
 // Registration is a datanode's first message on a stream. Its id and address are known already.
 type Registration struct {
-	Session                                    uint64
-	Address, Name, Version, Rack, AdminAddress string
-	Volumes                                    []datanode.VolumeState
+	Session                              uint64
+	Address, Version, Rack, AdminAddress string
+	Volumes                              []datanode.VolumeState
 }
 
 // Register begins a session, and asks for a full report.
@@ -289,7 +292,6 @@ func (t *Nodes) Register(index datanode.Index, registration *Registration) {
 	peer, now := t.list[index], t.room.step.Mono
 	peer.session, peer.connected, peer.awaited, peer.at = registration.Session, true, false, registration.Address
 	peer.heard, peer.since = now, now
-	peer.name = limits.Clip(registration.Name, limits.TextBytesMax)
 	peer.noteRegistration(now)
 	peer.version, peer.admin = limits.Clip(registration.Version, limits.TextBytesMax),
 		limits.Clip(registration.AdminAddress, limits.TextBytesMax)

@@ -32,6 +32,7 @@ type Replicas struct {
 	files  *namespace.Files
 
 	Nodes      Nodes
+	Names      Names
 	Reports    Reports
 	OpenChunks OpenChunks
 	Suspects   Suspects
@@ -54,6 +55,7 @@ type Replicas struct {
 func New(config Config, s *step.Context) *Replicas {
 	room := &Replicas{config: config, step: s}
 	room.Nodes = Nodes{room: room, list: make([]*node, 1), index: make(map[string]datanode.Index)}
+	room.Names = Names{room}
 	room.Reports = Reports{room: room, running: make(map[datanode.Index]*report)}
 	room.OpenChunks, room.Suspects = OpenChunks{room}, Suspects{room: room}
 	room.Balancer = Balancer{room: room, stored: make([]int64, 1)}
