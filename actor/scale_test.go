@@ -79,7 +79,7 @@ func TestScale(t *testing.T) {
 
 	f.phase("snapshot", func() { f.snapshot() })
 	f.phase("requests", func() { f.requests() })
-	f.run(scaleBeat) // the requests did not wait for the mailbox
+	f.run(scaleBeat)
 	f.phase("lose one", func() { f.loseOne() })
 	f.phase("register again", func() {
 		for i := range f.nodes {
@@ -421,8 +421,16 @@ func (f *fleet) snapshot() {
 	runtime.KeepAlive(snapshot)
 }
 
+// catchUp steps what is due beside the requests that do not wait for the mailbox: nodes would be taken for dead.
+func (f *fleet) catchUp() {
+	for f.mail(); f.mailbox.Len() > 0 || f.tick <= f.mono; f.mail() {
+		f.turn()
+	}
+}
+
 // as steps a mutation of a client.
 func (f *fleet) as(client byte, kind string, r Request) any {
+	f.catchUp()
 	f.sequence++
 	return f.step(kind, Command{Client: ClientID{client}, Sequence: f.sequence, OldestPending: f.sequence,
 		Request: r}).Reply.Result
