@@ -2,6 +2,7 @@ package disk
 
 import (
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/whispering-woods/ww/internal/chunk"
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/lateness"
+	"github.com/whispering-woods/ww/internal/vfs"
 	"github.com/whispering-woods/ww/test/fakeclock"
 	"github.com/whispering-woods/ww/test/simdisk"
 )
@@ -100,4 +102,64 @@ func TestABusyDiskIsNotSlow(t *testing.T) {
 		l.rounds(1)
 	}
 	require.Equal(t, datanode.VolumeHealthy, l.Volumes()[1].Health, l.Volumes()[1].Error)
+}
+
+// Every round /a syncs often, and /b seldom beside many writes.
+func TestWritesCountWithTheirSync(t *testing.T) {
+	const packet = 64 << 10 // of which 16 MiB/s allow one in 4 ms
+	for name, c := range map[string]struct {
+		bytes, quick, late int  // writes of so many bytes; so many of them wait for nothing, and so many are throttled
+		sync               bool // their file
+		want               datanode.VolumeHealth
+	}{
+		"a log that is only flushed":       {100, 500, 0, false, datanode.VolumeHealthy},
+		"a log that is flushed and synced": {100, 500, 0, true, datanode.VolumeHealthy},
+		"a stream with bursts":             {packet, 30, 2, true, datanode.VolumeHealthy},
+		"a stream that is throttled":       {packet, 0, 5, true, datanode.VolumeSuspect},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := startLossy(t)
+			clock := l.options.Clock.(*fakeclock.Clock)
+			var takes atomic.Int64 // a probe may run
+			for _, disk := range l.disks.disks {
+				disk.Inject(simdisk.Rule{Op: simdisk.OpWrite, Before: func() {
+					clock.Advance(time.Duration(takes.Load()))
+				}})
+				disk.Inject(simdisk.Rule{Op: simdisk.OpDatasync, Before: func() {
+					clock.Advance(2 * time.Millisecond)
+				}})
+			}
+			open := func(v *volume, name string) vfs.File {
+				f, err := v.fs.OpenFile(v.path(name), os.O_RDWR|os.O_CREATE, 0o644)
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = f.Close() })
+				return f
+			}
+			a, b := l.Store.volumes.list[0], l.Store.volumes.list[1]
+			small, log, other := open(a, "small"), open(b, "log"), open(b, "other")
+			write := func(f vfs.File, count, bytes int, each time.Duration) {
+				takes.Store(int64(each))
+				for range count {
+					_, err := f.WriteAt(make([]byte, bytes), 0)
+					require.NoError(t, err)
+				}
+				takes.Store(0)
+			}
+			for range 6 {
+				for range 20 {
+					write(small, 1, 100, 0)
+					require.NoError(t, small.Datasync())
+				}
+				write(log, c.quick, c.bytes, 100*time.Microsecond)
+				write(log, c.late, c.bytes, 50*time.Millisecond)
+				require.NoError(t, other.Datasync())
+				if c.sync {
+					require.NoError(t, log.Datasync())
+				}
+				l.rounds(1)
+			}
+			require.Equal(t, c.want, l.Volumes()[1].Health, l.Volumes()[1].Error)
+			require.Equal(t, datanode.VolumeHealthy, l.Volumes()[0].Health)
+		})
+	}
 }

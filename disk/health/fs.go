@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/whispering-woods/ww/internal/datanode"
 	"github.com/whispering-woods/ww/internal/lateness"
@@ -125,9 +126,11 @@ func (w *watchedFS) Lock(path string) (io.Closer, error) {
 // watchedFile is a file of a volume. What is done with OSFile is not seen here: its user calls WatchRead.
 type watchedFile struct {
 	vfs.File
-	volume   *Volume
-	path     string
-	unsynced atomic.Int64 // bytes written since the last sync began
+	volume *Volume
+	path   string
+	// unsynced are the bytes written since the last sync began, and waited is how much longer than writeGrace each
+	// the writes of those took in all, in nanoseconds: less than 0 if they were quick.
+	unsynced, waited atomic.Int64
 }
 
 func (f *watchedFile) ReadAt(b []byte, offset int64) (int, error) {
@@ -139,8 +142,10 @@ func (f *watchedFile) WriteAt(b []byte, offset int64) (int, error) {
 	if err != nil {
 		return 0, &fs.PathError{Op: "write", Path: f.path, Err: err}
 	}
-	f.unsynced.Add(int64(len(b)))
-	defer func() { f.volume.writes.NotePart(lateness.Of(f.volume.end(slot), int64(len(b)))) }()
+	defer func() { // both together, so that a sync meanwhile does not take the bytes without the time
+		f.waited.Add(int64(f.volume.end(slot) - writeGrace))
+		f.unsynced.Add(int64(len(b)))
+	}()
 	return f.File.WriteAt(b, offset)
 }
 
@@ -148,14 +153,16 @@ func (f *watchedFile) Sync() error { return f.sync("fsync", f.File.Sync) }
 
 func (f *watchedFile) Datasync() error { return f.sync("fdatasync", f.File.Datasync) }
 
-// sync counts as one write, whose bytes are those that it makes durable.
+// sync counts as one write, together with those of the bytes that it makes durable: a disk is as good as another
+// whether it takes the bytes at once and syncs them slowly, or has some writes wait. Writes that no sync follows do not
+// count: there may be thousands to one sync of another file.
 func (f *watchedFile) sync(op string, run func() error) error {
 	slot, err := f.volume.begin(op, f.path)
 	if err != nil {
 		return &fs.PathError{Op: op, Path: f.path, Err: err}
 	}
-	bytes := f.unsynced.Swap(0)
-	defer func() { f.volume.writes.Note(lateness.Of(f.volume.end(slot), bytes)) }()
+	bytes, waited := f.unsynced.Swap(0), max(0, time.Duration(f.waited.Swap(0)))
+	defer func() { f.volume.writes.Note(lateness.Of(waited+f.volume.end(slot), bytes)) }()
 	return run()
 }
 

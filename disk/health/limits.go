@@ -20,5 +20,9 @@ const (
 	HangAfter  = time.Minute
 )
 
+// writeGrace is what a write that waits for no disk may take: it is copied to the page cache, on a busy machine. One
+// that is throttled waits 10 to 200 ms.
+const writeGrace = time.Millisecond
+
 // textBytesMax bounds the text of an error that is kept.
 const textBytesMax = 512

@@ -122,8 +122,7 @@ func TestSamples(t *testing.T) {
 	var m Meter
 	_, known := m.Sample().Mean()
 	require.False(t, known)
-	m.NotePart(3 * ms)
-	m.Note(0)
+	m.Note(3 * ms)
 	m.Note(5 * ms)
 	before := m.Sample()
 	late, known := before.Mean()

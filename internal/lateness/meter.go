@@ -56,17 +56,10 @@ type Meter struct {
 	late       atomic.Int64
 }
 
-// Note adds an operation that was so late.
+// Note adds an operation that was so late: 0..
 func (m *Meter) Note(late time.Duration) {
-	m.NotePart(late)
+	m.late.Add(int64(late))
 	m.operations.Add(1)
-}
-
-// NotePart adds to the lateness of an operation that Note counts later.
-func (m *Meter) NotePart(late time.Duration) {
-	if late > 0 {
-		m.late.Add(int64(late))
-	}
 }
 
 // Sample is what was noted so far.
