@@ -55,3 +55,29 @@ func (s *siblings) compare(volumes []*volume, now time.Time) {
 		v.health.SetSlow(reason)
 	}
 }
+
+// withoutSlow takes out the slow candidates, unless no other has room for the replica: but for those that have so much
+// more room than the others that a store of disks and flash would fill its flash first. pages are those of the rest.
+func withoutSlow(candidates []candidate) (rest []candidate, pages int64) {
+	var room, capacity, all int64 // room and capacity: of those that are not slow
+	for _, c := range candidates {
+		all += c.pages
+		if !c.slow {
+			room, capacity = room+c.room, capacity+c.capacity.Load()
+		}
+	}
+	most := share(room, capacity) + lateness.FreeMost
+	rest = make([]candidate, 0, len(candidates))
+	for _, c := range candidates {
+		if !c.slow || share(c.room, c.capacity.Load()) > most {
+			rest, pages = append(rest, c), pages+c.pages
+		}
+	}
+	if pages == 0 || capacity == 0 { // the others have no room, or there are none
+		return candidates, all
+	}
+	return rest, pages
+}
+
+// share is the part of a capacity that is free.
+func share(room, capacity int64) float64 { return float64(room) / float64(max(capacity, 1)) }

@@ -73,6 +73,26 @@ func TestNewReplicasGoToADiskThatIsNotSlow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "/b", chosen.directory, "the other one is full")
 
+	for want, roomB := range map[string]int64{"/a": 29 << 30, "/b": 31 << 30} { // 20 points more than /a, about
+		const capacity = 100 << 30
+		for _, v := range l.Store.volumes.list {
+			v.capacity.Store(capacity)
+		}
+		on := map[string]int{}
+		for n := range 200 {
+			chosen, err := l.Store.volumes.choose(testID(n), 1000, func(v *volume) (int64, error) {
+				return map[string]int64{"/a": 10 << 30, "/b": roomB}[v.directory], nil
+			})
+			require.NoError(t, err)
+			on[chosen.directory]++
+		}
+		if want == "/a" {
+			require.Equal(t, map[string]int{"/a": 200}, on)
+		} else {
+			require.InDelta(t, 200*31/41, on["/b"], 30, "in proportion to the room")
+		}
+	}
+
 	heal()
 	l.rounds(40)
 	require.Equal(t, datanode.VolumeHealthy, l.Volumes()[1].Health)

@@ -77,16 +77,23 @@ func (vs *volumes) rememberedSpace(v *volume) (free int64, err error) {
 	return v.free.Load(), nil
 }
 
+// candidate is a volume that may get a new replica.
+type candidate struct {
+	*volume
+	room  int64 // bytes above the reserve: 0..
+	pages int64 // of its room, if the replica fits: so that the sum over all cannot overflow
+	slow  bool
+}
+
 // choose chooses a volume for a new replica: healthy, with room for sizeHint above the reserve, in proportion to the
-// room, and a slow one only if no other is left. The choice follows from the id, so it repeats as long as the room
+// room, and a slow one only as withoutSlow says. The choice follows from the id, so it repeats as long as the room
 // does.
 func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int64, error)) (*volume, error) {
 	const op = "place replica"
-	room := make([]int64, len(vs.list))
-	var total, most int64
-	healthy, emptiest := 0, ""
-	fastRoom, fast := make([]int64, len(vs.list)), int64(0) // of those that are not slow
-	for i, volume := range vs.list {
+	candidates := make([]candidate, 0, len(vs.list))
+	var most int64
+	emptiest := ""
+	for _, volume := range vs.list {
 		if !volume.placeable() {
 			continue
 		}
@@ -97,38 +104,31 @@ func (vs *volumes) choose(id chunk.ID, sizeHint int64, space func(*volume) (int6
 		if err != nil {
 			continue
 		}
-		healthy++
-		free -= vs.options.ReserveBytes
-		if emptiest == "" || free > most {
-			most, emptiest = free, volume.directory
+		c := candidate{volume: volume, room: max(0, free-vs.options.ReserveBytes), slow: volume.health.Slow()}
+		if emptiest == "" || c.room > most {
+			most, emptiest = c.room, volume.directory
 		}
-		if free > 0 && free >= sizeHint {
-			room[i] = free >> 12 // pages, so that the sum cannot overflow
-			total += room[i]
-			if !volume.health.Slow() {
-				fastRoom[i] = room[i]
-				fast += room[i]
-			}
+		if c.room >= sizeHint {
+			c.pages = c.room >> 12
 		}
+		candidates = append(candidates, c)
 	}
-	if fast > 0 {
-		room, total = fastRoom, fast
-	}
-	if healthy == 0 {
+	if len(candidates) == 0 {
 		return nil, chunkError(fault.Disk, op, id, "none of %d volumes is healthy: %s", len(vs.list), vs.complaints())
 	}
+	chosen, total := withoutSlow(candidates)
 	if total == 0 {
 		return nil, noRoom(op, id,
 			fmt.Sprintf("needs %d bytes; of %d healthy disks the emptiest, %s, has %d above its datanode.reserve of %d",
-				max(sizeHint, 1), healthy, emptiest, max(0, most), vs.options.ReserveBytes))
+				max(sizeHint, 1), len(candidates), emptiest, most, vs.options.ReserveBytes))
 	}
 	sum := xxh3.HashSeed(id[:], 1) // not the hash that chooses the worker
 	point := int64(sum % uint64(total))
-	for i, pages := range room {
-		if point < pages {
-			return vs.list[i], nil
+	for _, c := range chosen {
+		if point < c.pages {
+			return c.volume, nil
 		}
-		point -= pages
+		point -= c.pages
 	}
 	return nil, chunkError(fault.Internal, op, id, "no volume chosen for %x",
 		binary.LittleEndian.AppendUint64(nil, sum))

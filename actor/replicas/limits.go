@@ -85,10 +85,9 @@ const (
 	flappingRegistrations = 4
 	flappingWindow        = 10 * time.Minute
 	// One in slowShare live nodes may be slow, and one of a few; a link is not slow if it is less late than
-	// slowLinkFloor, and a slow node is not avoided while its free share is by slowFreeMost above that of the others.
+	// slowLinkFloor.
 	slowShare     = 4
 	slowLinkFloor = 10 * time.Millisecond
-	slowFreeMost  = 0.2
 	// replicaNotesMax bounds the replicas that an explanation describes.
 	replicaNotesMax = 32
 	// holdersInit is room for the nodes of nearly every chunk.

@@ -182,5 +182,5 @@ func (s *Slowness) reason(node datanode.Index) (text string, since time.Duration
 // avoided reports whether new replicas had better go to the others: not while those are much fuller, or a cluster of
 // fast and slow disks would fill the fast ones first.
 func (s *Slowness) avoided(n *placement.Candidate, othersFree float64) bool {
-	return s.of(n.Index) && float64(n.FreeBytes)/float64(max(n.CapacityBytes, 1)) <= othersFree+slowFreeMost
+	return s.of(n.Index) && float64(n.FreeBytes)/float64(max(n.CapacityBytes, 1)) <= othersFree+lateness.FreeMost
 }

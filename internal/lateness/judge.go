@@ -12,6 +12,10 @@ const RoundInterval = 2 * time.Second
 // DiskFloor is a Floor for disks: what a healthy one with a spindle needs when it is busy.
 const DiskFloor = 20 * time.Millisecond
 
+// FreeMost is by how much the free share of what is slow has to exceed that of the others to be used like them: they
+// would be full first if they always went before it.
+const FreeMost = 0.2
+
 // A verdict needs several rounds, so that one stall makes nobody slow: of the last scoresKept scores, scoresLeast or
 // more, the median counts. One that ended less than relapseAfter ago lasts twice as long the next time, doubled up to
 // relapsesMax times: from holdFor, 1 min, to 16 min.
