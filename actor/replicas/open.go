@@ -2,6 +2,7 @@ package replicas
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/whispering-woods/ww/actor/leases"
@@ -53,21 +54,28 @@ func (o *OpenChunks) Sealed(slot namespace.ChunkSlot, nodeIDs []string) {
 // Holders returns the nodes that may hold a replica of an open chunk that counts:
 // the pipeline in order, then others that reported one.
 func (o *OpenChunks) Holders(slot namespace.ChunkSlot) []datanode.Index {
-	reported := o.room.misplaced.of(o.room.files.Chunk(slot).ID())
-	open := o.room.files.OpenChunk(slot)
-	holders := make([]datanode.Index, 0, len(open.Members)+2)
-	for _, node := range open.Members {
-		i := slices.IndexFunc(reported, func(m misplaced) bool { return m.node == node })
-		if i < 0 || counts(open, &reported[i]) {
-			holders = append(holders, node)
+	holders := make([]datanode.Index, 0, len(o.room.files.OpenChunk(slot).Members)+2)
+	return slices.AppendSeq(holders, o.eachHolder(slot))
+}
+
+// eachHolder yields what Holders returns.
+func (o *OpenChunks) eachHolder(slot namespace.ChunkSlot) iter.Seq[datanode.Index] {
+	return func(yield func(datanode.Index) bool) {
+		reported := o.room.misplaced.of(o.room.files.Chunk(slot).ID())
+		open := o.room.files.OpenChunk(slot)
+		for _, node := range open.Members {
+			i := slices.IndexFunc(reported, func(m misplaced) bool { return m.node == node })
+			if (i < 0 || counts(open, &reported[i])) && !yield(node) {
+				return
+			}
+		}
+		for i := range reported {
+			m := &reported[i]
+			if counts(open, m) && !slices.Contains(open.Members, m.node) && !yield(m.node) {
+				return
+			}
 		}
 	}
-	for i := range reported {
-		if m := &reported[i]; counts(open, m) && !slices.Contains(holders, m.node) {
-			holders = append(holders, m.node)
-		}
-	}
-	return holders
 }
 
 // counts reports whether a replica of an open chunk may hold everything that was
@@ -130,7 +138,7 @@ func (o *OpenChunks) outdated(slot namespace.ChunkSlot, node datanode.Index) boo
 // short reports whether an open chunk is on fewer live nodes than its file wants.
 func (o *OpenChunks) short(slot namespace.ChunkSlot) bool {
 	live := 0
-	for _, node := range o.Holders(slot) {
+	for node := range o.eachHolder(slot) {
 		live += int(count(!o.room.Nodes.at(node).dead()))
 	}
 	return live < o.room.wanted(slot)
