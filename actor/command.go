@@ -66,6 +66,7 @@ type (
 		FirstIndex, Count uint32
 		Commits           []ChunkCommit
 		ExcludeNodes      []string
+		AvoidNodes        []string // not to place on while there are enough others
 		// ReplaceChunk, if not zero, is an open chunk of the file to drop and to
 		// allocate anew at the same index (FirstIndex; Count is 1).
 		ReplaceChunk  chunk.ID
@@ -91,6 +92,8 @@ type (
 		Generation  chunk.Generation // that the broken pipeline wrote
 		FailedNodes []string
 		Grow        bool // nothing is broken: nodes are wanted for the replicas that are missing
+
+		ChunkBytesMax int64 // as in Create
 	}
 	// UpdatePipeline commits a generation that RecoverPipeline issued, once every member holds it and before
 	// anything written under it counts as acknowledged. Result: *UpdatePipelineResult.

@@ -317,7 +317,8 @@ func (s *scenario) mutation(verb string, a args) Request {
 			ExcludeNodes: letters(a.keyed["exclude"]), ClientName: a.keyed["name"]}
 	case "add":
 		r := &AddChunks{FileID: file, FirstIndex: uint32(a.number("index")), Count: uint32(a.number("count")),
-			Commits: s.commits(a.keyed["commits"]), ExcludeNodes: letters(a.keyed["exclude"])}
+			Commits: s.commits(a.keyed["commits"]), ExcludeNodes: letters(a.keyed["exclude"]),
+			AvoidNodes: letters(a.keyed["avoid"])}
 		if name := a.keyed["replace"]; name != "" {
 			r.ReplaceChunk = s.id(name)
 		}

@@ -178,7 +178,8 @@ func addChunks(state *State, request *AddChunks) (any, *fault.Error) {
 	}
 	inode := *file.inode()
 	if problem := cmp.Or(limits.CheckCount("chunks in one call", int(request.Count), limits.ChunksPerCallMax),
-		limits.CheckCount("excluded nodes", len(request.ExcludeNodes), limits.NodesPerCallMax)); problem != "" {
+		limits.CheckCount("excluded nodes", len(request.ExcludeNodes), limits.NodesPerCallMax),
+		limits.CheckCount("avoided nodes", len(request.AvoidNodes), limits.NodesPerCallMax)); problem != "" {
 		return nil, file.refuse(fault.Invalid, "", "%s", problem)
 	}
 	seals, err := file.seals(request.Commits)
@@ -208,7 +209,7 @@ func addChunks(state *State, request *AddChunks) (any, *fault.Error) {
 		record.Chunks, err = state.replicas.Chooser.Place(file.op, file.path,
 			replicas.Wish{Count: int(request.Count), Replication: inode.Replication(),
 				Size: roomFor(request.ChunkBytesMax, inode.ChunkSize()), Exclude: request.ExcludeNodes,
-				Strict: replace})
+				Avoid: request.AvoidNodes, Strict: replace})
 		if err != nil {
 			return nil, err
 		}
@@ -442,7 +443,8 @@ func recoverPipeline(state *State, request *RecoverPipeline) (any, *fault.Error)
 			"if nothing of the chunk was acknowledged, replace it; otherwise wait for a member to return",
 			"no member of the pipeline is left: %s", describe(state.replicas.OpenChunks.Holders(slot)))
 	}
-	replacements := state.replicas.Chooser.Replace(slot, survivors, request.FailedNodes)
+	replacements := state.replicas.Chooser.Replace(slot, survivors, request.FailedNodes,
+		roomFor(request.ChunkBytesMax, file.inode().ChunkSize()))
 	members, wanted := slices.Concat(survivors, replacements), file.inode().Replication()
 	least := state.replicas.CopiesLeast(wanted)
 	switch {

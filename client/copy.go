@@ -110,7 +110,7 @@ type replicaCopy struct {
 // no others, it stays with fewer.
 func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) error {
 	source := r.sources[placed.Index]
-	placed = r.avoidFailed(ctx, placed)
+	placed = r.avoidFailed(ctx, placed, source.Length)
 	var failures []pipeline.HopFailure
 	for attempt := 1; ; attempt++ {
 		good, bad := r.copyToAll(ctx, source, placed)
@@ -124,12 +124,12 @@ func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) erro
 				exclude = pipeline.Union(exclude, []string{f.Hop.NodeID})
 			}
 			other, err := r.client.namenode.ReplaceChunk(ctx, r.path, namenode.Allocation{File: r.info.FileID,
-				First: placed.Index, Exclude: exclude, Replace: placed.ID[:]})
+				First: placed.Index, Exclude: exclude, Replace: placed.ID[:], ChunkBytesMax: source.Length})
 			if err == nil {
 				placed = other
 				continue
 			}
-			if !errors.Is(err, fault.TooFewNodes) {
+			if !errors.Is(err, fault.TooFewNodes) && !errors.Is(err, fault.NoSpace) {
 				return err
 			}
 		}
@@ -144,14 +144,14 @@ func (r *replicaCopy) copyChunk(ctx context.Context, placed namenode.Chunk) erro
 	}
 }
 
-// avoidFailed places a chunk anew if a node failed since it was placed.
-func (r *replicaCopy) avoidFailed(ctx context.Context, placed namenode.Chunk) namenode.Chunk {
+// avoidFailed places a chunk of a length anew if a node failed since it was placed.
+func (r *replicaCopy) avoidFailed(ctx context.Context, placed namenode.Chunk, length int64) namenode.Chunk {
 	avoid := r.client.nodes.SlowWrites.Avoid(len(placed.Replicas))
 	if !slices.ContainsFunc(placed.Replicas, func(h wire.Hop) bool { return slices.Contains(avoid, h.NodeID) }) {
 		return placed
 	}
 	other, err := r.client.namenode.ReplaceChunk(ctx, r.path, namenode.Allocation{File: r.info.FileID,
-		First: placed.Index, Exclude: avoid, Replace: placed.ID[:]})
+		First: placed.Index, Avoid: avoid, Replace: placed.ID[:], ChunkBytesMax: length})
 	if err != nil {
 		return placed // the copy shows whether it can do without another placement
 	}

@@ -83,6 +83,32 @@ func TestCopyThatIsRefusedGoesThroughTheClient(t *testing.T) {
 	})
 }
 
+// TestCopyAsksForTheRoomItNeeds: a node fails, and the others have room for the bytes of the chunk, or for none. The
+// copy goes elsewhere, or stays with fewer.
+func TestCopyAsksForTheRoomItNeeds(t *testing.T) {
+	for room, replicas := range map[int64]int{blockBytes: 3, 1: 2} {
+		c := newCluster(t, 4)
+		c.namenode.set(func() { c.namenode.copiesMin, c.namenode.room = 2, room })
+		content := pattern(11, blockBytes/2)
+		c.put("/a", content, client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+		c.nodes[1].set(func() {
+			c.nodes[1].hook = func(s step) error {
+				if s.op == wire.OpCopy {
+					return fault.New(fault.Disk, "copy", "input/output error")
+				}
+				return nil
+			}
+		})
+		_, err := c.Copy(t.Context(), "/a", "/b", client.CopyOptions{})
+		require.NoError(t, err)
+		c.everywhere("/b", content)
+		require.GreaterOrEqual(t, copies(c), 3, "the bytes went through the client")
+		chunks, err := c.Locate(t.Context(), "/b", 0, 0)
+		require.NoError(t, err)
+		require.Len(t, chunks[0].Replicas, replicas)
+	}
+}
+
 func TestCopyCanBeCancelled(t *testing.T) {
 	c := newCluster(t, 3)
 	c.put("/a", pattern(1, 3*blockBytes), client.CreateOptions{ChunkSize: blockBytes})

@@ -8,6 +8,9 @@ func OutstandingBuffers(c *Client) int64 { return c.buffers.Outstanding() }
 // OpenConnections is the number of data connections in use.
 func OpenConnections(c *Client) int { return c.datanodes.Pool.InUse() }
 
+// MarkSlow has the client take a datanode for slow.
+func MarkSlow(c *Client, nodeID string) { c.nodes.SlowWrites.Slow(nodeID) }
+
 // Hedged is the number of reads that asked a second replica.
 func Hedged(c *Client) int64 { return c.views.Hedged.Load() }
 

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -43,6 +44,7 @@ type fakeNamenode struct {
 	readOrder []string        // node ids first in Locate
 	oldest    map[string]uint64
 	abandoned int
+	room      int64  // bytes free on every node, for a chunk that is replaced; 0: enough
 	copiesMin uint32 // 0: a pipeline needs what the file wants at its start, and one node later
 	// recover brings the replicas of a chunk to one length and seals them.
 	recover func(id []byte, generation uint64) int64
@@ -195,18 +197,24 @@ func (n *fakeNamenode) Mkdir(_ context.Context, q *controlpb.MkdirRequest) (*con
 	})
 }
 
-func (n *fakeNamenode) place(op string, f *fakeFile, index int, exclude []string) (*fakeChunk, error) {
+// place puts a chunk on none of exclude, and on those to avoid if there are not enough others.
+func (n *fakeNamenode) place(op string, f *fakeFile, index int, exclude, avoid []string) (*fakeChunk, error) {
 	var live []string
-	var nodes []*controlpb.Replica
+	var nodes, avoided []*controlpb.Replica
 	for _, node := range n.nodes {
-		if !n.down[node.NodeId] {
-			live = append(live, node.NodeId)
-			if !slices.Contains(exclude, node.NodeId) {
-				nodes = append(nodes, node)
-			}
+		switch {
+		case n.down[node.NodeId]:
+			continue
+		case slices.Contains(exclude, node.NodeId):
+		case slices.Contains(avoid, node.NodeId):
+			avoided = append(avoided, node)
+		default:
+			nodes = append(nodes, node)
 		}
+		live = append(live, node.NodeId)
 	}
 	want := int(f.info.Replication)
+	nodes = append(nodes, avoided[:min(len(avoided), max(want-len(nodes), 0))]...)
 	if n.copiesMin > 0 {
 		want = min(want, max(len(nodes), int(n.copiesMin)))
 	}
@@ -246,7 +254,7 @@ func (n *fakeNamenode) Create(_ context.Context, q *controlpb.CreateRequest) (*c
 		}
 		a := &controlpb.CreateResponse{WriteCopiesMin: n.copiesMin}
 		for i := range q.ChunkCount {
-			c, err := n.place("create", f, int(i), q.ExcludeNodes)
+			c, err := n.place("create", f, int(i), nil, q.ExcludeNodes)
 			if err != nil {
 				return nil, err
 			}
@@ -341,7 +349,15 @@ func (n *fakeNamenode) AddChunks(_ context.Context,
 				return nil, fault.New(fault.Invalid, "add chunks", "index %d of %d, replace %v", index, len(f.chunks),
 					replace)
 			}
-			c, err := n.place("add chunks", f, index, q.ExcludeNodes)
+			if room := min(cmp.Or(q.ChunkBytesMax, f.info.ChunkSize), f.info.ChunkSize); replace && n.room > 0 &&
+				room > n.room {
+				return nil, fault.New(fault.NoSpace, "add chunks", "no room for %d bytes", room)
+			}
+			never, rather := q.ExcludeNodes, q.AvoidNodes
+			if !replace {
+				never, rather = nil, q.ExcludeNodes
+			}
+			c, err := n.place("add chunks", f, index, never, rather)
 			if err != nil {
 				return nil, err
 			}

@@ -348,6 +348,36 @@ func TestWhatIsUnderWayDoesNotWaitForCopies(t *testing.T) {
 	require.Len(t, chunks[0].Replicas, 3)
 }
 
+// TestASlowNodeIsBetterThanAMissingCopy: of three nodes one is slow. A chunk that was placed before that was known goes
+// elsewhere, but there is no other node.
+func TestASlowNodeIsBetterThanAMissingCopy(t *testing.T) {
+	for nodes, avoided := range map[int]bool{3: false, 4: true} {
+		c := newCluster(t, nodes)
+		c.namenode.set(func() { c.namenode.copiesMin = 2 })
+		content := pattern(1, blockBytes)
+		c.put("/first", content, client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+		w, err := c.Create(t.Context(), "/f", client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+		require.NoError(t, err)
+		slow := c.nodes[1].id
+		client.MarkSlow(c.Client, slow)
+		_, err = w.Write(content)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		c.put("/stored", content, client.CreateOptions{ChunkSize: 8 * blockBytes, Replication: 3})
+		_, err = c.Copy(t.Context(), "/first", "/copy", client.CopyOptions{})
+		require.NoError(t, err)
+		for _, path := range []string{"/f", "/stored", "/copy"} {
+			c.everywhere(path, content)
+			chunks, err := c.Locate(t.Context(), path, 0, 0)
+			require.NoError(t, err)
+			require.Len(t, chunks[0].Replicas, 3, path)
+			if avoided {
+				require.NotContains(t, chunks[0].Replicas, client.Replica{NodeID: slow, Address: c.nodes[1].address})
+			}
+		}
+	}
+}
+
 // TestAnAppendAddsTheNodesThatAreMissing: the last chunk of a file is on two of three nodes.
 func TestAnAppendAddsTheNodesThatAreMissing(t *testing.T) {
 	for _, spare := range []int{0, 1} {

@@ -116,11 +116,11 @@ func newRacks(candidates []placement.Candidate, present []string) int {
 }
 
 // Wish is what a writer asks for: Count chunks of Size bytes at most, each on
-// Replication nodes, none of those in Exclude if it can be helped.
+// Replication nodes, none of those in Exclude or Avoid if it can be helped.
 type Wish struct {
 	Count, Replication int
 	Size               int64 // bytes
-	Exclude            []string
+	Exclude, Avoid     []string
 	Strict             bool // rather none than those in Exclude
 }
 
@@ -232,20 +232,22 @@ func (c *Chooser) enoughRoom(op, path string, wish Wish, least int) *fault.Error
 		Hint: "add datanodes or disks, remove files, or lower datanode.reserve"}
 }
 
-// chooseNew chooses the nodes of a new chunk; excluded ones only if it would have fewer than the file wants: one that
-// failed a writer lately, and is live, is better than a copy that is missing.
+// chooseNew chooses the nodes of a new chunk; excluded and avoided ones only if it would have fewer than the file
+// wants: one that is slow, or failed a writer lately, and is live, is better than a copy that is missing.
 func (c *Chooser) chooseNew(wish *Wish) []datanode.Index {
-	excluded := func(n *node) bool { return len(wish.Exclude) > 0 && slices.Contains(wish.Exclude, n.id) }
-	nodes := c.choose(wish.Replication, wish.Size, excluded, nil)
-	if missing := wish.Replication - len(nodes); missing > 0 && len(wish.Exclude) > 0 && !wish.Strict {
-		nodes = append(nodes, c.choose(missing, wish.Size, func(n *node) bool { return !excluded(n) },
-			c.room.Nodes.racks(nodes))...)
+	excluded := func(n *node) bool { return slices.Contains(wish.Exclude, n.id) }
+	unwanted := func(n *node) bool { return excluded(n) || slices.Contains(wish.Avoid, n.id) }
+	nodes := c.choose(wish.Replication, wish.Size, unwanted, nil)
+	if missing := wish.Replication - len(nodes); missing > 0 && len(wish.Exclude)+len(wish.Avoid) > 0 {
+		nodes = append(nodes, c.choose(missing, wish.Size,
+			func(n *node) bool { return !unwanted(n) || wish.Strict && excluded(n) }, c.room.Nodes.racks(nodes))...)
 	}
 	return nodes
 }
 
-// Replace finds nodes for a broken pipeline in the place of those that failed.
-func (c *Chooser) Replace(slot namespace.ChunkSlot, survivors []datanode.Index, failed []string) []datanode.Index {
+// Replace finds nodes with room for size bytes for a broken pipeline, in the place of those that failed.
+func (c *Chooser) Replace(slot namespace.ChunkSlot, survivors []datanode.Index, failed []string,
+	size int64) []datanode.Index {
 	inode := c.room.files.Inode(c.room.files.Chunk(slot))
 	missing := inode.Replication() - len(survivors)
 	if missing <= 0 {
@@ -253,7 +255,7 @@ func (c *Chooser) Replace(slot namespace.ChunkSlot, survivors []datanode.Index, 
 	}
 	holders := c.room.OpenChunks.Holders(slot)
 	choose := func(outdated bool) []datanode.Index {
-		return c.choose(missing, inode.ChunkSize(), func(n *node) bool {
+		return c.choose(missing, size, func(n *node) bool {
 			return slices.Contains(failed, n.id) || slices.Contains(holders, n.index) ||
 				c.room.holds(n.index, slot) && !(outdated && c.room.OpenChunks.outdated(slot, n.index))
 		}, c.room.Nodes.racks(survivors))

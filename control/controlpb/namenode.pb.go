@@ -1765,6 +1765,9 @@ type AddChunksRequest struct {
 	ReplaceChunkId []byte `protobuf:"bytes,7,opt,name=replace_chunk_id,json=replaceChunkId,proto3" json:"replace_chunk_id,omitempty"`
 	// As in CreateRequest.
 	ChunkBytesMax int64 `protobuf:"varint,8,opt,name=chunk_bytes_max,json=chunkBytesMax,proto3" json:"chunk_bytes_max,omitempty"`
+	// Node ids to place on only if there are not enough others. (exclude_nodes
+	// are used too, then, unless a chunk is replaced.)
+	AvoidNodes    []string `protobuf:"bytes,9,rep,name=avoid_nodes,json=avoidNodes,proto3" json:"avoid_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1853,6 +1856,13 @@ func (x *AddChunksRequest) GetChunkBytesMax() int64 {
 		return x.ChunkBytesMax
 	}
 	return 0
+}
+
+func (x *AddChunksRequest) GetAvoidNodes() []string {
+	if x != nil {
+		return x.AvoidNodes
+	}
+	return nil
 }
 
 type AddChunksResponse struct {
@@ -2252,7 +2262,9 @@ type RecoverPipelineRequest struct {
 	FailedNodes []string `protobuf:"bytes,5,rep,name=failed_nodes,json=failedNodes,proto3" json:"failed_nodes,omitempty"`
 	// Nothing is broken: the pipeline has fewer members than the file wants
 	// replicas. TOO_FEW_NODES: there are no others.
-	Grow          bool `protobuf:"varint,6,opt,name=grow,proto3" json:"grow,omitempty"`
+	Grow bool `protobuf:"varint,6,opt,name=grow,proto3" json:"grow,omitempty"`
+	// As in CreateRequest.
+	ChunkBytesMax int64 `protobuf:"varint,7,opt,name=chunk_bytes_max,json=chunkBytesMax,proto3" json:"chunk_bytes_max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2327,6 +2339,13 @@ func (x *RecoverPipelineRequest) GetGrow() bool {
 		return x.Grow
 	}
 	return false
+}
+
+func (x *RecoverPipelineRequest) GetChunkBytesMax() int64 {
+	if x != nil {
+		return x.ChunkBytesMax
+	}
+	return 0
 }
 
 type RecoverPipelineResponse struct {
@@ -5542,7 +5561,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x19\n" +
-	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"\xc6\x02\n" +
+	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"\xe7\x02\n" +
 	"\x10AddChunksRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x1f\n" +
@@ -5552,7 +5571,9 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\acommits\x18\x05 \x03(\v2\x1a.ww.control.v1.ChunkCommitR\acommits\x12#\n" +
 	"\rexclude_nodes\x18\x06 \x03(\tR\fexcludeNodes\x12(\n" +
 	"\x10replace_chunk_id\x18\a \x01(\fR\x0ereplaceChunkId\x12&\n" +
-	"\x0fchunk_bytes_max\x18\b \x01(\x03R\rchunkBytesMax\"r\n" +
+	"\x0fchunk_bytes_max\x18\b \x01(\x03R\rchunkBytesMax\x12\x1f\n" +
+	"\vavoid_nodes\x18\t \x03(\tR\n" +
+	"avoidNodes\"r\n" +
 	"\x11AddChunksResponse\x123\n" +
 	"\x06chunks\x18\x01 \x03(\v2\x1b.ww.control.v1.LocatedChunkR\x06chunks\x12(\n" +
 	"\x10write_copies_min\x18\x02 \x01(\rR\x0ewriteCopiesMin\"\x97\x01\n" +
@@ -5576,7 +5597,7 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"\x04info\x18\x01 \x01(\v2\x17.ww.control.v1.FileInfoR\x04info\x12/\n" +
 	"\x04last\x18\x02 \x01(\v2\x1b.ww.control.v1.LocatedChunkR\x04last\x12/\n" +
 	"\x13previous_generation\x18\x03 \x01(\x04R\x12previousGeneration\x12(\n" +
-	"\x10write_copies_min\x18\x04 \x01(\rR\x0ewriteCopiesMin\"\xda\x01\n" +
+	"\x10write_copies_min\x18\x04 \x01(\rR\x0ewriteCopiesMin\"\x82\x02\n" +
 	"\x16RecoverPipelineRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.ww.control.v1.MutationHeaderR\x06header\x12\x17\n" +
 	"\afile_id\x18\x02 \x01(\x04R\x06fileId\x12\x19\n" +
@@ -5585,7 +5606,8 @@ const file_controlpb_namenode_proto_rawDesc = "" +
 	"generation\x18\x04 \x01(\x04R\n" +
 	"generation\x12!\n" +
 	"\ffailed_nodes\x18\x05 \x03(\tR\vfailedNodes\x12\x12\n" +
-	"\x04grow\x18\x06 \x01(\bR\x04grow\"\xd5\x01\n" +
+	"\x04grow\x18\x06 \x01(\bR\x04grow\x12&\n" +
+	"\x0fchunk_bytes_max\x18\a \x01(\x03R\rchunkBytesMax\"\xd5\x01\n" +
 	"\x17RecoverPipelineResponse\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +

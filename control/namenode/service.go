@@ -111,10 +111,10 @@ func (s *service) Create(ctx context.Context, message *controlpb.CreateRequest) 
 func (s *service) AddChunks(ctx context.Context, m *controlpb.AddChunksRequest) (*controlpb.AddChunksResponse, error) {
 	const op = "add chunks"
 	commits, invalid := commitsFromProto(op, m.Commits)
-	invalid = cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkChunkCount(op, m.Count),
-		checkChunkBytes(op, m.ChunkBytesMax))
+	invalid = cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.ExcludeNodes), checkNodes(op, m.AvoidNodes),
+		checkChunkCount(op, m.Count), checkChunkBytes(op, m.ChunkBytesMax))
 	request := &actor.AddChunks{FileID: m.FileId, FirstIndex: m.FirstIndex, Count: m.Count, Commits: commits,
-		ExcludeNodes: m.ExcludeNodes, ChunkBytesMax: m.ChunkBytesMax}
+		ExcludeNodes: m.ExcludeNodes, AvoidNodes: m.AvoidNodes, ChunkBytesMax: m.ChunkBytesMax}
 	if invalid == nil && len(m.ReplaceChunkId) > 0 {
 		request.ReplaceChunk, invalid = idFromProto(op, m.ReplaceChunkId)
 	}
@@ -160,8 +160,8 @@ func (s *service) RecoverPipeline(ctx context.Context,
 	id, generation, invalid := replicaFromProto(op, m)
 	r, err := mutate[actor.RecoverPipelineResult](ctx, s, op, m.Header,
 		&actor.RecoverPipeline{FileID: m.FileId, Chunk: id, Generation: generation, FailedNodes: m.FailedNodes,
-			Grow: m.Grow},
-		cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.FailedNodes)))
+			Grow: m.Grow, ChunkBytesMax: m.ChunkBytesMax},
+		cmp.Or(invalid, checkFile(op, m.FileId), checkNodes(op, m.FailedNodes), checkChunkBytes(op, m.ChunkBytesMax)))
 	return &controlpb.RecoverPipelineResponse{Generation: uint64(r.Generation), Survivors: replicasToProto(r.Survivors),
 		Replacements: replicasToProto(r.Replacements), WriteCopiesMin: s.writeCopiesMin()}, err
 }

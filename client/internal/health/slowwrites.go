@@ -45,6 +45,14 @@ func (s *SlowWrites) Slow(nodeID string) {
 	s.mu.until[nodeID] = s.clock.Now().Add(slowFor)
 }
 
+// Knows reports whether one of the hops is known to be slow: it was chosen because there are not enough others.
+func (s *SlowWrites) Knows(hops []wire.Hop) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	return slices.ContainsFunc(hops, func(h wire.Hop) bool { return s.mu.until[h.NodeID].After(now) })
+}
+
 // FastHead remembers a first hop that accepts bytes fast enough: this client's own link is healthy.
 func (s *SlowWrites) FastHead(nodeID string) {
 	s.mu.Lock()
@@ -106,8 +114,8 @@ func (s *SlowWrites) Placed(replicas []wire.Hop) {
 }
 
 // Avoid lists the nodes that a chunk of so many replicas should not be placed on: those that failed lately, then the
-// slow ones, all while enough others are known. Else it is one slow one, so that at most one replica is missing for it,
-// and none that failed: it may be back. replication 0 is the cluster's default, which is not known here.
+// slow ones, all while enough others are known. Else it is one slow one, which the namenode takes rather than a replica
+// less, and none that failed: it may be back. replication 0 is the cluster's default, which is not known here.
 func (s *SlowWrites) Avoid(replication int) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

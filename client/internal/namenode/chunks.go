@@ -76,6 +76,7 @@ type Allocation struct {
 	Count         int
 	Commits       []*controlpb.ChunkCommit // of chunks that are sealed
 	Exclude       []string                 // node ids to place them without
+	Avoid         []string                 // node ids to place them on only if there are not enough others
 	Replace       []byte                   // id of the chunk that the new one stands in for; nil: none
 	ChunkBytesMax int64                    // the most that one of the chunks gets; 0: not known
 }
@@ -85,15 +86,15 @@ func (c *Client) AddChunks(ctx context.Context, what Call, a Allocation) ([]Chun
 	answer, err := Mutate(ctx, c, what, controlpb.NamenodeClient.AddChunks,
 		&controlpb.AddChunksRequest{Header: &controlpb.MutationHeader{}, FileId: a.File, FirstIndex: uint32(a.First),
 			Count: uint32(a.Count), Commits: a.Commits, ExcludeNodes: a.Exclude, ReplaceChunkId: a.Replace,
-			ChunkBytesMax: a.ChunkBytesMax})
+			AvoidNodes: a.Avoid, ChunkBytesMax: a.ChunkBytesMax})
 	if err != nil {
 		return nil, err
 	}
 	return Allocated(what, answer, a.First, a.Count)
 }
 
-// ReplaceChunk is AddChunks for the one chunk that stands in for another. Error: fault.TooFewNodes at once if there are
-// no other nodes.
+// ReplaceChunk is AddChunks for the one chunk that stands in for another. Errors at once: fault.TooFewNodes if there
+// are no other nodes, fault.NoSpace if they are full.
 func (c *Client) ReplaceChunk(ctx context.Context, path string, a Allocation) (Chunk, error) {
 	what := Call{Op: "replace chunk", Path: path, Impatient: []fault.Kind{fault.TooFewNodes}}
 	a.Count = 1

@@ -45,12 +45,12 @@ func (p *placement) put(c namenode.Chunk) {
 	p.opened = false
 }
 
-// replace drops the chunk and allocates another one in its stead, without the excluded nodes. Error: fault.TooFewNodes
-// at once if there are no others.
+// replace drops the chunk and allocates another one in its stead, without the excluded nodes, and without slow ones
+// while there are enough others. Error: fault.TooFewNodes at once if there are no others.
 func (p *placement) replace(ctx context.Context, excluded []string) error {
 	old := p.id
 	other, err := p.pipelines.Namenode.ReplaceChunk(ctx, p.path, namenode.Allocation{File: p.file, First: p.index,
-		Exclude: Union(excluded, p.pipelines.Nodes.SlowWrites.AvoidSlow(p.width)), Replace: old[:],
+		Exclude: excluded, Avoid: p.pipelines.Nodes.SlowWrites.AvoidSlow(p.width), Replace: old[:],
 		ChunkBytesMax: p.sizeHint})
 	if err != nil {
 		return err
@@ -86,7 +86,8 @@ func (p *placement) recover(ctx context.Context, failed []string,
 		Impatient: []fault.Kind{fault.Unavailable, fault.TooFewNodes}, Refused: &refused}
 	answer, err := namenode.Mutate(ctx, p.pipelines.Namenode, what, controlpb.NamenodeClient.RecoverPipeline,
 		&controlpb.RecoverPipelineRequest{Header: &controlpb.MutationHeader{}, FileId: p.file, ChunkId: p.id[:],
-			Generation: uint64(p.generation), FailedNodes: failed, Grow: grow})
+			Generation: uint64(p.generation), FailedNodes: failed, Grow: grow,
+			ChunkBytesMax: p.sizeHint})
 	if err != nil {
 		return resumption{}, refused, err
 	}
